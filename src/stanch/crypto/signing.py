@@ -1,0 +1,172 @@
+"""Signatures: ECDSA over P-256 with SHA-256 (RFC 6979 not assumed; random nonces) and Ed25519 (RFC 8032).
+
+The algorithm always follows from the trusted key, never from the message.
+"""
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Literal, Self
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+
+from stanch.crypto.files import read_private, write_private
+from stanch.crypto.frame import frame
+from stanch.errors import InvalidInput, NoTrustedSignature
+
+KeyKind = Literal["p256", "ed25519"]
+KEY_ID = re.compile(r"[a-z0-9]{1,16}:[0-9a-f]{32}")
+
+_Private = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+_Public = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
+
+
+def key_id(kind: str, public: bytes) -> str:
+    """Return ``kind:`` and the first 32 hex of ``SHA-256(frame("stanch/key-id/v1", kind, public))``."""
+    return f"{kind}:{hashlib.sha256(frame(b'stanch/key-id/v1', kind.encode(), public)).hexdigest()[:32]}"
+
+
+def _kind(key: object, what: str) -> KeyKind:
+    match key:
+        case ed25519.Ed25519PrivateKey() | ed25519.Ed25519PublicKey():
+            return "ed25519"
+        case ec.EllipticCurvePrivateKey() | ec.EllipticCurvePublicKey() if isinstance(key.curve, ec.SECP256R1):
+            return "p256"
+    raise InvalidInput(f"{what}: expected a P-256 or Ed25519 key")
+
+
+class VerifyKey:
+    """The public half of a signing key."""
+
+    def __init__(self, key: _Public) -> None:
+        self.kind = _kind(key, "verification key")
+        self._key = key
+
+    @classmethod
+    def from_pem(cls, pem: bytes | str, *, what: str = "public key") -> Self:
+        """Read a PEM SubjectPublicKeyInfo.
+
+        Raises:
+            InvalidInput: It is not one, or not of an accepted kind.
+        """
+        try:
+            key = serialization.load_pem_public_key(pem.encode() if isinstance(pem, str) else pem)
+        except (ValueError, TypeError) as error:
+            raise InvalidInput(
+                f"{what}: expected a public key in PEM (BEGIN PUBLIC KEY)",
+                next_step="make one with: stanch key new --kind sign --out FILE",
+            ) from error
+        _kind(key, what)
+        return cls(key)  # type: ignore[arg-type]  # _kind refused every other type
+
+    @classmethod
+    def from_raw_ed25519(cls, raw: bytes) -> Self:
+        """Read the 32 raw bytes of an Ed25519 public key."""
+        try:
+            return cls(ed25519.Ed25519PublicKey.from_public_bytes(raw))
+        except ValueError as error:
+            raise InvalidInput(f"Ed25519 public key: expected 32 bytes, found {len(raw)}") from error
+
+    @property
+    def raw(self) -> bytes:
+        """Ed25519: the 32 raw bytes. P-256: the 65-byte uncompressed point."""
+        if isinstance(self._key, ed25519.Ed25519PublicKey):
+            return self._key.public_bytes_raw()
+        return self._key.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+
+    @property
+    def key_id(self) -> str:
+        """The short public name of the key, as in :func:`key_id`."""
+        return key_id(self.kind, self.raw)
+
+    def to_pem(self) -> bytes:
+        """Return the PEM SubjectPublicKeyInfo with its final newline."""
+        return self._key.public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+
+    def verify(self, signature: bytes, message: bytes) -> None:
+        """Check a signature over ``message``.
+
+        Raises:
+            NoTrustedSignature: It does not verify under this key.
+        """
+        try:
+            if isinstance(self._key, ed25519.Ed25519PublicKey):
+                self._key.verify(signature, message)
+            else:
+                self._key.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+        except InvalidSignature as error:
+            raise NoTrustedSignature(f"the signature by {self.key_id} does not verify") from error
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, VerifyKey) and (self.kind, self.raw) == (other.kind, other.raw)
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.raw))
+
+    def __repr__(self) -> str:
+        return f"VerifyKey({self.key_id})"
+
+
+class SigningKey:
+    """A private key that signs. Its repr shows the public key id only."""
+
+    def __init__(self, key: _Private) -> None:
+        self.kind = _kind(key, "signing key")
+        self._key = key
+
+    @classmethod
+    def generate(cls, kind: KeyKind) -> Self:
+        """Make a new key from the operating system's randomness."""
+        return cls(ed25519.Ed25519PrivateKey.generate() if kind == "ed25519" else ec.generate_private_key(ec.SECP256R1()))
+
+    @classmethod
+    def from_seed(cls, seed: bytes) -> Self:
+        """Return the Ed25519 key of a 32-byte seed (RFC 8032, 5.1.5)."""
+        return cls(ed25519.Ed25519PrivateKey.from_private_bytes(seed))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a PKCS#8 PEM private key from a file that only its owner can read.
+
+        Raises:
+            InvalidInput: The file is missing, readable by others, or not such a key.
+        """
+        try:
+            key = serialization.load_pem_private_key(read_private(path), password=None)
+        except (ValueError, TypeError) as error:
+            raise InvalidInput(
+                f"{path}: expected an unencrypted private signing key in PEM (BEGIN PRIVATE KEY)",
+                next_step="make one with: stanch key new --kind sign --out FILE",
+            ) from error
+        _kind(key, str(path))
+        return cls(key)  # type: ignore[arg-type]  # _kind refused every other type
+
+    def save(self, path: Path) -> None:
+        """Write the key as PKCS#8 PEM with mode 0600; an existing file is never replaced."""
+        pem = self._key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        write_private(path, pem)
+
+    @property
+    def public(self) -> VerifyKey:
+        """The public half."""
+        return VerifyKey(self._key.public_key())
+
+    @property
+    def key_id(self) -> str:
+        """The id of the public half."""
+        return self.public.key_id
+
+    def sign(self, message: bytes) -> bytes:
+        """Return a signature: 64 bytes for Ed25519, DER for P-256."""
+        if isinstance(self._key, ed25519.Ed25519PrivateKey):
+            return self._key.sign(message)
+        return self._key.sign(message, ec.ECDSA(hashes.SHA256()))
+
+    def __repr__(self) -> str:
+        return f"SigningKey({self.key_id})"
