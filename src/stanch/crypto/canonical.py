@@ -26,7 +26,7 @@ def canonical_json(value: JsonValue) -> bytes:
         raise InvalidInput("cannot write canonical JSON: a string holds a lone surrogate") from error
 
 
-def _write(value: Any, depth: int) -> str:  # noqa: ANN401, PLR0911 - walks any JSON value; one return a type
+def _write(value: Any, depth: int) -> str:  # noqa: ANN401, C901 - walks any JSON value; one case a type
     if depth > _MAX_DEPTH:
         raise InvalidInput(f"cannot write canonical JSON: nested deeper than {_MAX_DEPTH}")
     match value:

@@ -83,9 +83,7 @@ class VerifyKey:
 
     def to_pem(self) -> bytes:
         """Return the PEM SubjectPublicKeyInfo with its final newline."""
-        return self._key.public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
+        return self._key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
     def verify(self, signature: bytes, message: bytes) -> None:
         """Check a signature over ``message``.
@@ -121,7 +119,9 @@ class SigningKey:
     @classmethod
     def generate(cls, kind: KeyKind) -> Self:
         """Make a new key from the operating system's randomness."""
-        return cls(ed25519.Ed25519PrivateKey.generate() if kind == "ed25519" else ec.generate_private_key(ec.SECP256R1()))
+        return cls(
+            ed25519.Ed25519PrivateKey.generate() if kind == "ed25519" else ec.generate_private_key(ec.SECP256R1())
+        )
 
     @classmethod
     def from_seed(cls, seed: bytes) -> Self:

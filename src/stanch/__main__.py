@@ -1,0 +1,5 @@
+"""Run the command line as ``python -m stanch``."""
+
+from stanch.cli import main
+
+main()
