@@ -1,0 +1,59 @@
+"""Weight files: read strictly, mapped, written in order; no tensor library needed.
+
+``seal`` cuts files by their header, ``mark`` writes marked copies and reads suspects, ``tune`` and ``audit`` name model
+directories by their digest::
+
+    header = read_header(path)                     # strict; raises InvalidSafetensors
+    tensors = open_model(directory)                # name -> Tensor, memory-mapped, bf16 as uint16
+    values = tensors["lm_head.weight"].to_float32()
+    adapter = open_adapter(directory)              # LoRA factors and their effective scales
+    digest = directory_digest(directory).root      # what the ledger calls this directory
+    write_safetensors(path, [Tensor.from_float32("w", values, "BF16")])
+"""
+
+from stanch.weights.adapter import Adapter, LowRank, is_adapter, open_adapter
+from stanch.weights.digest import DirectoryDigest, directory_digest, walk_files
+from stanch.weights.floats import FLOAT_TYPES, bf16_to_float32, float32_to_bf16, from_float32, to_float32
+from stanch.weights.header import (
+    ELEMENT_TYPES,
+    MAX_HEADER_BYTES,
+    Header,
+    TensorInfo,
+    build_head,
+    element_size,
+    parse_header,
+    read_head,
+    read_header,
+)
+from stanch.weights.model import INDEX_NAME, open_model, weight_files
+from stanch.weights.tensors import Tensor, open_tensors, write_safetensors
+
+__all__ = [
+    "ELEMENT_TYPES",
+    "FLOAT_TYPES",
+    "INDEX_NAME",
+    "MAX_HEADER_BYTES",
+    "Adapter",
+    "DirectoryDigest",
+    "Header",
+    "LowRank",
+    "Tensor",
+    "TensorInfo",
+    "bf16_to_float32",
+    "build_head",
+    "directory_digest",
+    "element_size",
+    "float32_to_bf16",
+    "from_float32",
+    "is_adapter",
+    "open_adapter",
+    "open_model",
+    "open_tensors",
+    "parse_header",
+    "read_head",
+    "read_header",
+    "to_float32",
+    "walk_files",
+    "weight_files",
+    "write_safetensors",
+]

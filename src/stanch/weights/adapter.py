@@ -1,0 +1,109 @@
+"""LoRA adapters in PEFT's format: ``adapter_config.json`` and ``adapter_model.safetensors``."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from stanch.crypto.canonical import parse_json
+from stanch.errors import InvalidInput
+from stanch.terms import JsonValue
+from stanch.weights.tensors import Tensor, open_tensors
+
+CONFIG_NAME = "adapter_config.json"
+WEIGHTS_NAME = "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.]+")
+_A, _B = ".lora_A.weight", ".lora_B.weight"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LowRank:
+    """One adapted module: ``delta = scale · B A`` is added to its weight.
+
+    Attributes:
+        module: The module's name in the base model, for example ``model.layers.0.self_attn.q_proj``.
+        a: The factor A, r × n (n = inputs).
+        b: The factor B, m × r (m = outputs).
+        scale: ``lora_alpha / r``, or ``lora_alpha / √r`` with rank-stabilised scaling.
+        transposed: The base stores this weight as inputs × outputs (GPT-2's Conv1D).
+    """
+
+    module: str
+    a: Tensor
+    b: Tensor
+    scale: float
+    transposed: bool
+
+    @property
+    def rank(self) -> int:
+        """The common dimension of the factors."""
+        return self.a.shape[0]
+
+    def delta(self) -> npt.NDArray[np.float32]:
+        """Return ``scale · B A``, m × n, as float32."""
+        product: npt.NDArray[np.float32] = self.b.to_float32() @ (np.float32(self.scale) * self.a.to_float32())
+        return product
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Adapter:
+    """An adapter: its configuration, its modules by name, and every tensor of its file."""
+
+    config: Mapping[str, JsonValue]
+    modules: Mapping[str, LowRank]
+    tensors: Mapping[str, Tensor]
+
+
+def is_adapter(path: Path) -> bool:
+    """Say whether the directory holds a PEFT adapter."""
+    return (path / CONFIG_NAME).is_file()
+
+
+def open_adapter(path: Path) -> Adapter:
+    """Map the adapter in the directory ``path``.
+
+    Raises:
+        InvalidInput: Not a LoRA adapter, a variant that is more than ``scale · B A`` (DoRA), or factors that do not
+            fit together.
+        InvalidSafetensors: The weight file breaks a rule of the format.
+    """
+    config = parse_json((path / CONFIG_NAME).read_bytes(), what=CONFIG_NAME)
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        raise InvalidInput(f"{CONFIG_NAME}: expected peft_type LORA, found another kind of adapter")
+    if config.get("use_dora"):
+        raise InvalidInput(f"{CONFIG_NAME}: DoRA adapters are not supported", why="their delta is not scale · B A")
+    tensors = open_tensors(path / WEIGHTS_NAME)
+    modules = {}
+    for name, a in tensors.items():
+        if not name.endswith(_A):
+            continue
+        stem = name.removesuffix(_A)
+        b = tensors.get(stem + _B)
+        if b is None or len(a.shape) != 2 or len(b.shape) != 2 or a.shape[0] != b.shape[1] or a.shape[0] == 0:
+            raise InvalidInput(f"{WEIGHTS_NAME}: {name!r} has no matching factor B of the same rank")
+        module = stem.removeprefix(_PREFIX)
+        scale = _scale(config, module, a.shape[0])
+        modules[module] = LowRank(module, a, b, scale, bool(config.get("fan_in_fan_out")))
+    if not modules:
+        raise InvalidInput(f"{WEIGHTS_NAME}: expected lora_A and lora_B factors, found none")
+    return Adapter(config, modules, tensors)
+
+
+def _scale(config: Mapping[str, JsonValue], module: str, rank: int) -> float:
+    """Return the effective scale of a module as PEFT computes it (LoraLayer.update_layer)."""
+    alpha = config.get("lora_alpha")
+    patterns = config.get("alpha_pattern") or {}
+    if isinstance(patterns, dict):
+        # PEFT reads these keys as regular expressions. One from a hostile suspect could run for ever, so only plain
+        # names are taken; they match as PEFT's do: the whole name, or its end after a dot.
+        if not all(_PLAIN_NAME.fullmatch(key) for key in patterns):
+            raise InvalidInput(f"{CONFIG_NAME}: alpha_pattern holds a key that is not a plain module name")
+        alpha = next((v for key, v in patterns.items() if module == key or module.endswith("." + key)), alpha)
+    if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not math.isfinite(alpha):
+        raise InvalidInput(f"{CONFIG_NAME}: expected a number lora_alpha, found none")
+    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
