@@ -1,0 +1,146 @@
+"""What an audit does, fixed before the tuning begins: parameters and their pre-registration."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from stanch.audit.codec import to_json
+from stanch.errors import InvalidInput
+from stanch.terms import JsonValue
+
+ATTACK_PACK: Final = 1
+"""Number of the set of attacks that this release runs; a certificate names the one it was made with."""
+
+MIN_COINS: Final = 32
+"""Fewest coins for which the scan test is run."""
+
+BOUND_CONFIDENCE: Final = 0.95
+"""Confidence of every bound that the gate compares with a threshold."""
+
+Order = Literal["in", "out", "two_sided"]
+ORDERS: Final[tuple[Order, ...]] = ("in", "out", "two_sided")
+
+Mode = Literal["planned", "holdout", "bare"]
+"""Where the evidence comes from: canaries put in by coins, records kept out, or members alone."""
+
+TESTED_SCORES: Final = ("ratio/1", "suffix_loss/1", "ez/1")
+"""Scores that may enter a verdict, in the order of preference; the first of an audit is its headline score."""
+
+ROWS_TIER: Final = "row"
+"""Tier of ordinary records (members and hold-out) in a score table; every other tier holds canaries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How an attacker draws text: the ``top_k`` likeliest tokens at ``temperature``."""
+
+    top_k: int = 40
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditParams:
+    """Parameters of an audit; the defaults are those of the attack pack.
+
+    Attributes:
+        alpha: Total error probability of the epsilon bound, shared equally over scores, orders and formal tiers.
+        scores: Scores that are tested; a subset of :data:`TESTED_SCORES`.
+        orders: Guess orders of the scan test.
+        formal_tiers: ``("all",)`` pools every canary with one copy; else names of tiers that are tested formally.
+        detectable_auc: Strength of the attack that a verdict of NO LEAK DETECTED claims it would have seen.
+        min_power: Probability with which it would have been seen.
+        decoding: The decoding whose samples an attacker draws.
+        sample_budget: How many samples the attacker may draw for one row or secret.
+        sample_probability: With which probability one of them must be the text to count as extractable.
+        rows: How many rows are tested for extraction when the data set has more.
+        tree_budget: Most node-forwards per secret in the exposure search.
+        exposure_candidates: Uniform candidates per secret behind the exposure p-value.
+    """
+
+    alpha: float = 0.05
+    scores: tuple[str, ...] = TESTED_SCORES
+    orders: tuple[Order, ...] = ORDERS
+    formal_tiers: tuple[str, ...] = ("all",)
+    detectable_auc: float = 0.60
+    min_power: float = 0.80
+    decoding: Decoding = Decoding()
+    sample_budget: int = 10_000
+    sample_probability: float = 0.9
+    rows: int = 3000
+    tree_budget: int = 6000
+    exposure_candidates: int = 999
+
+    def __post_init__(self) -> None:
+        if not self.scores or len(set(self.scores)) != len(self.scores) or not set(self.scores) <= set(TESTED_SCORES):
+            raise InvalidInput(
+                f"audit scores: expected some of {', '.join(TESTED_SCORES)}, found {', '.join(self.scores) or 'none'}"
+            )
+        if not self.orders or len(set(self.orders)) != len(self.orders) or not set(self.orders) <= set(ORDERS):
+            raise InvalidInput(f"audit orders: expected some of {', '.join(ORDERS)}, found {self.orders!r}")
+        if not self.formal_tiers or len(set(self.formal_tiers)) != len(self.formal_tiers):
+            raise InvalidInput(f"audit formal tiers: expected distinct names, found {self.formal_tiers!r}")
+        _check_open_unit("alpha", self.alpha)
+        _check_open_unit("min_power", self.min_power)
+        _check_open_unit("sample_probability", self.sample_probability)
+        if not 0.5 < self.detectable_auc < 1:
+            raise InvalidInput(f"detectable_auc: expected a number between 0.5 and 1, found {self.detectable_auc}")
+        for name in ("sample_budget", "rows", "tree_budget", "exposure_candidates"):
+            if getattr(self, name) < 1:
+                raise InvalidInput(f"{name}: expected at least 1, found {getattr(self, name)}")
+
+    @property
+    def splits(self) -> int:
+        """Into how many equal parts ``alpha`` is divided."""
+        return len(self.scores) * len(self.orders) * len(self.formal_tiers)
+
+
+def _check_open_unit(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise InvalidInput(f"{name}: expected a number between 0 and 1, found {value}")
+
+
+@dataclass(frozen=True, slots=True)
+class PreRegistration:
+    """What an audit promises before the tuning; part of the committed plan digest.
+
+    Only what could be chosen after looking at scores is in it. Power targets and the number of tested rows are not:
+    they change how much an audit can see, never its error rate.
+    """
+
+    attack_pack: int
+    scores: tuple[str, ...]
+    orders: tuple[Order, ...]
+    guess_grid: str
+    epsilon_grid: str
+    alpha: float
+    splits: int
+    formal_tiers: tuple[str, ...]
+    decoding: Decoding
+    sample_budget: int
+    sample_probability: float
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """Return the object that goes into the plan's digest."""
+        return to_json(self)
+
+    def differs_from(self, registered: Mapping[str, JsonValue]) -> str | None:
+        """Return the first field in which a plan's pre-registration differs from this one, or None."""
+        mine = self.to_json()
+        return next((name for name in sorted({*mine, *registered}) if mine.get(name) != registered.get(name)), None)
+
+
+def preregister(params: AuditParams) -> PreRegistration:
+    """Return what must be inside the committed digest of a canary plan before tuning begins."""
+    return PreRegistration(
+        attack_pack=ATTACK_PACK,
+        scores=params.scores,
+        orders=params.orders,
+        guess_grid="floor(8*(m/8)^(i/39)+1/2),i=0..39",
+        epsilon_grid="k/100,k=0..2000",
+        alpha=params.alpha,
+        splits=params.splits,
+        formal_tiers=params.formal_tiers,
+        decoding=params.decoding,
+        sample_budget=params.sample_budget,
+        sample_probability=params.sample_probability,
+    )

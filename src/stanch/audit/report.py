@@ -1,0 +1,141 @@
+"""The report ``leakreport/v1``: every figure of an audit, as frozen types that go to canonical JSON and back.
+
+No part of it holds a row, a secret or a path: rows and secrets appear as keyed ids, texts never.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final, Self
+
+from stanch.audit.codec import from_json, to_json
+from stanch.audit.evidence import Demonstration, Evidence, Family, Reason
+from stanch.audit.params import Mode, PreRegistration
+from stanch.audit.sections import (
+    Coverage,
+    DpCheck,
+    EpsilonBound,
+    Exposure,
+    Extraction,
+    FeaturePass,
+    Membership,
+    ModelSummary,
+    PlanSummary,
+    Power,
+    Reconstruction,
+    ScanRow,
+    ScoreResult,
+    Shift,
+    Tool,
+)
+from stanch.audit.verdict import decide
+from stanch.crypto import canonical_json, parse_json
+from stanch.errors import InvalidInput
+from stanch.terms import Digest, JsonValue, Verdict
+
+SCHEMA: Final = "leakreport/v1"
+_MAX_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """The report of one audit (``leakreport/v1``).
+
+    Build it without a verdict and pass it to :func:`conclude`; until then it says INCONCLUSIVE.
+    """
+
+    schema: str = SCHEMA
+    attack_pack: int
+    created: str
+    tool: Tool
+    mode: Mode
+    model: ModelSummary | None = None
+    adapter: str | None = None
+    base: str | None = None
+    tokenizer_digest: str | None = None
+    dataset_digest: str | None = None
+    plan: PlanSummary | None = None
+    preregistration: PreRegistration | None = None
+    self_declared_coins: bool = False
+    tie_seed: int = 0
+    features: FeaturePass | None = None
+    scores: tuple[ScoreResult, ...] = ()
+    scan: tuple[ScanRow, ...] = ()
+    membership: Membership | None = None
+    epsilon: EpsilonBound | None = None
+    power: Power | None = None
+    dp: DpCheck | None = None
+    exposure: Exposure | None = None
+    extraction: Extraction | None = None
+    reconstruction: tuple[Reconstruction, ...] = ()
+    shift: Shift | None = None
+    coverage: tuple[Coverage, ...] = ()
+    verdict: Verdict = Verdict.INCONCLUSIVE
+    reasons: tuple[Reason, ...] = ()
+    limits: tuple[str, ...] = ()
+    scores_digest: str | None = None
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """Return the report as a JSON object."""
+        return to_json(self)
+
+    def to_bytes(self) -> bytes:
+        """Return the canonical JSON of the report."""
+        return canonical_json(self.to_json())
+
+    @property
+    def digest(self) -> Digest:
+        """SHA-256 of the canonical JSON."""
+        return Digest.sha256(self.to_bytes())
+
+    @classmethod
+    def parse(cls, data: bytes, *, what: str = "report") -> Self:
+        """Read a report strictly: schema, types, no unknown field, canonical bytes.
+
+        Raises:
+            InvalidInput: It is not such a report; the field is named.
+        """
+        value = parse_json(data, what=what, max_bytes=_MAX_BYTES)
+        if not isinstance(value, dict) or value.get("schema") != SCHEMA:
+            raise InvalidInput(f"{what}: expected a report of schema {SCHEMA}")
+        if canonical_json(value) != data:
+            raise InvalidInput(f"{what}: expected canonical JSON (RFC 8785)", why="other spacing or order of keys")
+        return from_json(cls, value, what=what)
+
+
+def evidence_of(report: Report) -> Evidence:
+    """Return the evidence items that a report's figures stand for."""
+    families = []
+    if report.membership is not None:
+        families.append(Family("membership", report.membership.p, report.mode == "planned"))
+    if report.exposure is not None:
+        families.append(Family("exposure", report.exposure.fisher_in, formal=True))
+    demonstrations = []
+    if report.extraction is not None and report.extraction.rows is not None:
+        rows = report.extraction.rows
+        demonstrations.append(Demonstration("rows", rows.attributable, rows.n, rows.control_k, rows.control_n))
+    if report.extraction is not None and report.extraction.secrets is not None:
+        secrets = report.extraction.secrets
+        demonstrations.append(Demonstration("secrets", secrets.k_in, secrets.n_in, secrets.k_out, secrets.n_out))
+    headline = headline_of(report)
+    return Evidence(
+        mode=report.mode,
+        families=tuple(families),
+        demonstrations=tuple(demonstrations),
+        reasons=frozenset(report.reasons),
+        dp_p_value=report.dp.p_value if report.dp is not None else None,
+        attack_auc_lower=headline.auc.lower if headline is not None else None,
+        blind_auc_upper=report.shift.upper if report.shift is not None else None,
+    )
+
+
+def headline_of(report: Report) -> ScoreResult | None:
+    """Return the figures of the score that stands for the membership family."""
+    if report.membership is None:
+        return None
+    wanted = (report.membership.score, report.membership.tier)
+    return next((score for score in report.scores if (score.name, score.tier) == wanted), None)
+
+
+def conclude(report: Report) -> Report:
+    """Return the report with the verdict that its own figures and reasons give."""
+    decision = decide(evidence_of(report))
+    return replace(report, verdict=decision.verdict, reasons=decision.reasons)
