@@ -1,0 +1,126 @@
+"""Passphrases: Argon2id (RFC 9106) to a key and a commitment, then AES-256-GCM.
+
+Argon2id gives 64 bytes: the key-encryption key and a *check* that is stored and compared first. AES-GCM alone does not
+commit to its key; with the check a wrapped key opens under one passphrase only.
+"""
+
+import hmac
+import unicodedata
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+
+from stanch.crypto.floe import decryption_failed
+from stanch.crypto.prf import RandomBytes, random_bytes
+from stanch.crypto.signing import key_id
+from stanch.crypto.stanza import (
+    ROOT_SIZE,
+    KeyDescription,
+    Stanza,
+    WrapContext,
+    decode_base64url,
+    encode_base64url,
+)
+from stanch.errors import InvalidInput
+
+PASSPHRASE_STANZA = "passphrase"  # noqa: S105 - the name of a stanza type
+_SIZES: Mapping[str, int] = MappingProxyType({"salt": 16, "check": 32, "nonce": 12, "ct": ROOT_SIZE + 16})
+_COSTS: Mapping[str, tuple[int, int]] = MappingProxyType({"t": (3, 16), "m_kib": (65536, 1 << 20), "p": (4, 16)})
+"""Argon2id costs: what we write, which is also the least accepted, and the most accepted."""
+
+_FIELDS = frozenset(_SIZES) | frozenset(_COSTS)
+
+
+class Passphrase:
+    """Wraps root keys under a passphrase, and unwraps them.
+
+    Args:
+        text: The passphrase; NFC-normalised, so that it is the same on every keyboard.
+        rng: Source of salts and nonces.
+    """
+
+    def __init__(self, text: str, *, rng: RandomBytes = random_bytes) -> None:
+        if not text:
+            raise InvalidInput("passphrase: expected at least one character")
+        self._secret = unicodedata.normalize("NFC", text).encode()
+        self._rng = rng
+
+    def __repr__(self) -> str:
+        return "Passphrase(…)"
+
+    def wrap(self, root: bytes, context: WrapContext) -> Stanza:
+        """Wrap the 32-byte ``root``, bound to ``context``."""
+        salt = self._rng(_SIZES["salt"])
+        name = key_id(PASSPHRASE_STANZA, salt)
+        fields = self._lock(root, salt, context.info(PASSPHRASE_STANZA, name))
+        return Stanza(PASSPHRASE_STANZA, name, context.not_after, fields)
+
+    def unwrap(self, stanza: Stanza, context: WrapContext) -> bytes:
+        """Return the 32-byte root.
+
+        Raises:
+            DecryptionFailed: Another passphrase, another context, or changed values.
+            InvalidInput: The stanza is malformed, or its Argon2id costs are weaker than ours or absurdly high.
+        """
+        stanza.expect(PASSPHRASE_STANZA, _FIELDS)
+        return self.unlock(stanza.fields, context.info(PASSPHRASE_STANZA, stanza.key_id))
+
+    def describe(self) -> KeyDescription:
+        """Return the stanza type; a passphrase names no key, so any passphrase stanza may be meant."""
+        return KeyDescription(PASSPHRASE_STANZA, None)
+
+    def lock(self, secret: bytes, *, aad: bytes) -> dict[str, str | int]:
+        """Encrypt 32 secret bytes to the fields of a passphrase stanza, bound to ``aad``."""
+        return self._lock(secret, self._rng(_SIZES["salt"]), aad)
+
+    def unlock(self, fields: Mapping[str, str | int], aad: bytes) -> bytes:
+        """Return the 32 bytes that :meth:`lock` encrypted.
+
+        Raises:
+            DecryptionFailed: Another passphrase, another ``aad``, or changed values.
+            InvalidInput: The fields are malformed, or the Argon2id costs are out of range.
+        """
+        costs, values = _checked(fields)
+        key, check = self._stretch(values["salt"], costs)
+        if not hmac.compare_digest(check, values["check"]):
+            raise decryption_failed()
+        try:
+            return AESGCM(key).decrypt(values["nonce"], values["ct"], aad)
+        except InvalidTag:
+            raise decryption_failed() from None
+
+    def _lock(self, secret: bytes, salt: bytes, aad: bytes) -> dict[str, str | int]:
+        if len(secret) != ROOT_SIZE:
+            raise InvalidInput(f"root key: expected {ROOT_SIZE} bytes, found {len(secret)}")
+        costs = {name: least for name, (least, _) in _COSTS.items()}
+        key, check = self._stretch(salt, costs)
+        nonce = self._rng(_SIZES["nonce"])
+        values = {"salt": salt, "check": check, "nonce": nonce, "ct": AESGCM(key).encrypt(nonce, secret, aad)}
+        return {**costs, **{name: encode_base64url(value) for name, value in values.items()}}
+
+    def _stretch(self, salt: bytes, costs: Mapping[str, int]) -> tuple[bytes, bytes]:
+        """Return the key-encryption key and the check, 32 bytes each."""
+        argon = Argon2id(salt=salt, length=64, iterations=costs["t"], lanes=costs["p"], memory_cost=costs["m_kib"])
+        output = argon.derive(self._secret)
+        return output[:32], output[32:]
+
+
+def _checked(fields: Mapping[str, str | int]) -> tuple[dict[str, int], dict[str, bytes]]:
+    """Return the costs and binary values, all within their limits, before any memory is spent on them."""
+    if fields.keys() != _FIELDS:
+        raise InvalidInput(f"passphrase lock: expected the fields {', '.join(sorted(_FIELDS))}")
+    costs: dict[str, int] = {}
+    for name, (least, most) in _COSTS.items():
+        cost = fields[name]
+        if not isinstance(cost, int) or isinstance(cost, bool) or not least <= cost <= most:
+            raise InvalidInput(f"passphrase lock: expected {name} from {least} to {most}")
+        costs[name] = cost
+    values: dict[str, bytes] = {}
+    for name, size in _SIZES.items():
+        values[name] = decode_base64url(str(fields[name]), what=f"passphrase lock, {name}")
+        if len(values[name]) != size:
+            raise InvalidInput(f"passphrase lock: expected {size} bytes of {name}, found {len(values[name])}")
+    return costs, values
