@@ -5,6 +5,7 @@ Numbers: integers within ±(2^53 − 1), and finite floats in the ECMAScript for
 
 import json
 import math
+import sys
 from typing import Any, NoReturn
 
 from stanch.errors import InvalidInput
@@ -80,6 +81,17 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
+def _integer(text: str) -> int | float:
+    """Read an integer; beyond 2^53 − 1 only the canonical form of a float is one without loss."""
+    if len(text) <= 310:  # the largest float has 309 digits and perhaps a sign
+        value = int(text)
+        if abs(value) <= _MAX_INTEGER:
+            return value
+        if abs(value) <= sys.float_info.max and _number(float(value)) == text:
+            return float(value)
+    raise ValueError("an integer is outside ±(2^53 − 1)")
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
@@ -101,7 +113,9 @@ def parse_json(data: bytes, *, what: str, max_bytes: int = 16 << 20) -> JsonValu
     if len(data) > max_bytes:
         raise InvalidInput(f"{what}: expected at most {max_bytes} bytes of JSON, found {len(data)}")
     try:
-        value: JsonValue = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        value: JsonValue = json.loads(
+            data.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_int=_integer
+        )
         _check_depth(value, what)
     except RecursionError as error:
         raise InvalidInput(f"{what}: JSON is nested too deeply") from error

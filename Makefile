@@ -1,0 +1,58 @@
+# Two commands do everything on a Debian machine with Python 3.11+, its venv module and make:
+#   make demo   sets up and runs the main job with embedded defaults
+#   make test   sets up and passes the tests
+# Each makes its own virtual environment in .venv; nothing else on the machine is touched.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.ready-dev
+DEMO   := $(VENV)/.ready-demo
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+ARGS   ?=
+
+# Everything that runs after installation is offline by construction; these keep the libraries from trying.
+export HF_HUB_OFFLINE := 1
+export TRANSFORMERS_OFFLINE := 1
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.PHONY: demo test check docs bench clean
+
+demo: $(DEMO)
+	$(BIN)/stanch tune fetch-model smollm2
+	$(BIN)/stanch demo $(ARGS)
+
+test: $(STAMP)
+	$(BIN)/stanch tune fetch-model smollm2
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP)
+	$(BIN)/ruff check src tests benchmarks tools
+	$(BIN)/ruff format --check src tests benchmarks tools
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -m "not slow and not acceptance and not realweights" $(ARGS)
+
+docs: $(STAMP)
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
+bench: $(STAMP)
+	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf $(VENV) docs/_build
+
+# torch comes first and exactly pinned, so that no other package can bring a build with gigabytes of GPU libraries.
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "stanch needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+
+$(DEMO): pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) torch==2.13.0
+	$(PIP) --editable '.[demo]'
+	touch $@
+
+$(STAMP): pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) torch==2.13.0
+	$(PIP) --editable '.[dev]'
+	touch $@

@@ -1,0 +1,31 @@
+"""The table of commands: the root help reads it, so that ``stanch --help`` imports nothing else."""
+
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """Where a command lives, what it does in one line, and under which heading the help lists it."""
+
+    module: str
+    summary: str
+    section: str
+
+
+COMMANDS: dict[str, Entry] = {
+    "demo": Entry("stanch.cli.demo", "Watch a chatbot leak its records, and stanch stop it", "Start here"),
+    "init": Entry("stanch.cli.init", "Make a workspace: keys, log, settings", "Start here"),
+    "status": Entry("stanch.cli.init", "Say what the workspace holds and whether its log is whole", "Start here"),
+    "scan": Entry("stanch.cli.scan", "Find secrets and personal data; redact them", "A model's life"),
+    "data": Entry(
+        "stanch.cli.data", "Manifests, duplicates, splits, canaries, the training-text index", "A model's life"
+    ),
+    "tune": Entry("stanch.cli.tune", "Fine-tune, with differential privacy or without", "A model's life"),
+    "audit": Entry("stanch.cli.audit", "Does the model leak what it was tuned on? The gate", "A model's life"),
+    "release": Entry("stanch.cli.release", "Mark, seal and sign a copy for one recipient", "A model's life"),
+    "guard": Entry("stanch.cli.guard", "Filter what a model says", "A model's life"),
+    "trace": Entry("stanch.cli.trace", "From a copy that surfaced back to its recipient", "A model's life"),
+    "key": Entry("stanch.cli.key", "Make and show keys", "Means"),
+    "seal": Entry("stanch.cli.seal", "Encrypt a model or data set for named recipients", "Means"),
+    "access": Entry("stanch.cli.access", "Who may do what", "Ground"),
+    "log": Entry("stanch.cli.log", "The tamper-evident log of every act", "Ground"),
+}

@@ -1,0 +1,260 @@
+"""The frame of every command: lazy groups, global flags, one result, one error, one exit code."""
+
+import importlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+
+from stanch import __version__
+from stanch.cli.commands import COMMANDS
+from stanch.cli.progress import Bar
+from stanch.errors import InvalidInput, StanchError
+from stanch.terms import JsonValue
+
+SCHEMA = "stanch.cli/1"
+INTERRUPTED = 130
+BUG = 70
+USAGE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a command says: ``data`` for machines, ``text`` for people, the exit code, and warnings."""
+
+    data: dict[str, JsonValue]
+    text: str
+    exit_code: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Frame:
+    """The global flags of one invocation."""
+
+    json: bool = False
+    quiet: bool = False
+    debug: bool = False
+    plain_progress: bool = False
+    workspace: Path | None = None
+    principal: str | None = None
+    command: str = ""
+    bar: Bar | None = field(default=None, repr=False)
+
+    def progress(self) -> Bar:
+        """Return the progress display of this invocation; silent without a terminal unless asked for."""
+        if self.bar is None:
+            shown = not self.quiet and (self.plain_progress or sys.stderr.isatty())
+            self.bar = Bar(sys.stderr, plain=self.plain_progress or not sys.stderr.isatty(), shown=shown)
+        return self.bar
+
+
+def current() -> Frame:
+    """Return the frame of the running command."""
+    frame = click.get_current_context().find_root().ensure_object(Frame)
+    assert isinstance(frame, Frame)  # noqa: S101 - ensure_object made it
+    return frame
+
+
+def _set(context: click.Context, parameter: click.Parameter, value: Any) -> None:  # noqa: ANN401 - any flag's value
+    if value not in {None, False} and parameter.name is not None:
+        setattr(context.find_root().ensure_object(Frame), parameter.name, value)
+
+
+def _global_options() -> list[click.Parameter]:
+    """Return the flags that stand before or after any command."""
+
+    def flag(name: str, attribute: str, text: str) -> click.Option:
+        return click.Option([name, attribute], is_flag=True, expose_value=False, callback=_set, help=text)
+
+    return [
+        flag("--json", "json", "Print one JSON object."),
+        flag("--quiet", "quiet", "Show no progress."),
+        flag("--debug", "debug", "Show the traceback of an error."),
+        click.Option(
+            ["--progress", "plain_progress"],
+            type=click.Choice(["plain"]),
+            expose_value=False,
+            callback=_set,
+            help="Print progress as lines, also without a terminal.",
+        ),
+        click.Option(
+            ["--workspace", "workspace"],
+            type=click.Path(path_type=Path, file_okay=False),
+            expose_value=False,
+            callback=_set,
+            help="The workspace folder; otherwise the nearest one above the current folder.",
+        ),
+        click.Option(
+            ["--as", "principal"],
+            metavar="NAME",
+            expose_value=False,
+            callback=_set,
+            help="Act as this principal; otherwise the first one whose key this workspace holds.",
+        ),
+    ]
+
+
+class Leaf(click.Command):
+    """A command that returns a :class:`Result` and knows the global flags."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:  # noqa: ANN401 - handed on to click unchanged
+        super().__init__(*args, **settings)
+        self.params.extend(_global_options())
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - whatever the command returns
+        """Note which command runs, then run it."""
+        ctx.find_root().ensure_object(Frame).command = ctx.command_path.partition(" ")[2]
+        return super().invoke(ctx)
+
+
+class Group(click.Group):
+    """A group of :class:`Leaf` commands; never itself a command."""
+
+    command_class = Leaf
+    group_class = type
+
+
+class Root(click.Group):
+    """The root: it lists commands from a literal table and imports a module only when its command is used."""
+
+    def __init__(self) -> None:
+        super().__init__("stanch", help="Prevent, measure, detect and prove leaks from tuned language models.")
+        self.params = [
+            *_global_options(),
+            click.Option(
+                ["--version"],
+                is_flag=True,
+                expose_value=False,
+                is_eager=True,
+                callback=_show_version,
+                help="Show the version.",
+            ),
+        ]
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        """Import and return one command."""
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        command: click.Command = getattr(importlib.import_module(entry.module), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
+        """Write the help from the table alone."""
+        for section in dict.fromkeys(entry.section for entry in COMMANDS.values()):
+            with formatter.section(section):
+                formatter.write_dl([(name, e.summary) for name, e in COMMANDS.items() if e.section == section])
+
+
+def _show_version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's signature
+    if value:
+        click.echo(f"stanch {__version__}")
+        context.exit()
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command with ``arguments`` and return its exit code."""
+    frame = Frame()
+    try:
+        with Root().make_context("stanch", list(arguments), obj=frame) as context:
+            result = context.command.invoke(context)
+        if isinstance(result, Result):
+            _print_result(result, frame)
+            return result.exit_code
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except click.ClickException as error:
+        return _print_error(_from_click(error), USAGE, frame, as_json="--json" in arguments)
+    except (KeyboardInterrupt, click.Abort):
+        _close(frame)
+        print("\ninterrupted: nothing half-done was accepted", file=sys.stderr)  # noqa: T201 - the command line speaks
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except StanchError as error:
+        _debug(frame)
+        return _print_error(error, error.exit_code, frame, as_json=frame.json)
+    except Exception as error:  # noqa: BLE001 - the last net: a bug of ours becomes exit 70, never a bare traceback
+        _debug(frame)
+        bug = StanchError(
+            f"a bug in stanch: {type(error).__name__}",
+            next_step="run the same command with --debug and report what it shows",
+        )
+        return _print_error(bug, BUG, frame, as_json=frame.json)
+    finally:
+        _close(frame)
+    return 0
+
+
+def _close(frame: Frame) -> None:
+    if frame.bar is not None:
+        frame.bar.close()
+
+
+def _debug(frame: Frame) -> None:
+    if frame.debug:
+        traceback.print_exc()
+
+
+def _from_click(error: click.ClickException) -> InvalidInput:
+    usage = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "stanch"
+    return InvalidInput(error.format_message(), next_step=f"see: {usage} --help")
+
+
+def _print_result(result: Result, frame: Frame) -> None:
+    _close(frame)
+    if frame.json:
+        answer = {
+            "schema": SCHEMA,
+            "command": frame.command,
+            "ok": result.exit_code == 0,
+            "exit": result.exit_code,
+            "data": result.data,
+            "warnings": list(result.warnings),
+        }
+        _write(json.dumps(answer, ensure_ascii=False), sys.stdout)
+        return
+    for warning in result.warnings:
+        _write(f"warning: {warning}", sys.stderr)
+    _write(result.text, sys.stdout)
+
+
+def _print_error(error: StanchError, code: int, frame: Frame, *, as_json: bool) -> int:
+    _close(frame)
+    if as_json or frame.json:
+        problem = {"slug": error.slug, "what": error.what, "why": error.why, "next": error.next_step}
+        answer = {
+            "schema": SCHEMA,
+            "command": frame.command,
+            "ok": False,
+            "exit": code,
+            "error": problem,
+            "warnings": [],
+        }
+        _write(json.dumps(answer, ensure_ascii=False), sys.stdout)
+    else:
+        for label, line in (("error", error.what), ("why", error.why), ("next", error.next_step)):
+            if line:
+                _write(f"{label + ':':<7}{line}", sys.stderr)
+    return code
+
+
+def _write(text: str, stream: TextIO) -> None:
+    stream.write(text + "\n")
+    stream.flush()

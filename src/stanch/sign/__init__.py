@@ -1,0 +1,39 @@
+"""Signed statements: who says what about which bytes.
+
+A :class:`Statement` (in-toto v1) names its subjects by digest; :func:`sign_statement` wraps it in a DSSE envelope
+inside a Sigstore bundle; :func:`verify_bundle` returns a :class:`VerifiedStatement` or raises. Policies compose:
+
+Example:
+    >>> from stanch.crypto import SigningKey
+    >>> from stanch.terms import Digest
+    >>> key = SigningKey.generate("p256")
+    >>> statement = Statement((Subject("weights", Digest.sha256(b"...")),), "https://example.com/note/v1", {"ok": True})
+    >>> bundle = sign_statement(statement, key)
+    >>> policy = all_of(TrustedKeys((key.public,)), PredicateType("https://example.com/note/v1"))
+    >>> verify_bundle(bundle, policy).statement.predicate
+    {'ok': True}
+
+A signature says *who*, not *true*: a trusted signer can sign a wrong statement.
+"""
+
+from stanch.sign.bundle import Bundle, sign_statement, verify_bundle
+from stanch.sign.policy import HasSubject, Policy, PredicateType, TrustedKeys, all_of, any_of
+from stanch.sign.sealed import sign_manifest, verify_manifest
+from stanch.sign.statement import Statement, Subject, VerifiedStatement
+
+__all__ = [
+    "Bundle",
+    "HasSubject",
+    "Policy",
+    "PredicateType",
+    "Statement",
+    "Subject",
+    "TrustedKeys",
+    "VerifiedStatement",
+    "all_of",
+    "any_of",
+    "sign_manifest",
+    "sign_statement",
+    "verify_bundle",
+    "verify_manifest",
+]

@@ -1,0 +1,94 @@
+"""Canonical JSON against RFC 8785's own examples, and a reader that refuses everything ambiguous."""
+
+import json
+import math
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stanch.crypto import canonical_json, parse_json
+from stanch.errors import InvalidInput
+
+# RFC 8785, appendix B: IEEE 754 bits and their serialisation.
+NUMBERS = {
+    "0000000000000000": "0",
+    "8000000000000000": "0",
+    "0000000000000001": "5e-324",
+    "8000000000000001": "-5e-324",
+    "7fefffffffffffff": "1.7976931348623157e+308",
+    "ffefffffffffffff": "-1.7976931348623157e+308",
+    "4340000000000000": "9007199254740992",
+    "c340000000000000": "-9007199254740992",
+    "4430000000000000": "295147905179352830000",
+    "44b52d02c7e14af5": "9.999999999999997e+22",
+    "44b52d02c7e14af6": "1e+23",
+    "44b52d02c7e14af7": "1.0000000000000001e+23",
+    "444b1ae4d6e2ef4e": "999999999999999700000",
+    "444b1ae4d6e2ef4f": "999999999999999900000",
+    "444b1ae4d6e2ef50": "1e+21",
+    "3eb0c6f7a0b5ed8c": "9.999999999999997e-7",
+    "3eb0c6f7a0b5ed8d": "0.000001",
+    "41b3de4355555553": "333333333.3333332",
+    "41b3de4355555554": "333333333.33333325",
+    "41b3de4355555555": "333333333.3333333",
+    "becbf647612f3696": "-0.0000033333333333333333",
+    "43143ff3c1cb0959": "1424953923781206.2",
+}
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53) + 1, 2**53 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda children: (
+        st.lists(children, max_size=4)
+        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), children, max_size=4)
+    ),
+    max_leaves=20,
+)
+
+
+@pytest.mark.parametrize(("bits", "text"), NUMBERS.items())
+def test_numbers_are_written_as_the_rfc_lists_them(bits, text):
+    (value,) = struct.unpack(">d", bytes.fromhex(bits))
+    assert canonical_json(value).decode() == text
+
+
+def test_keys_are_sorted_by_utf16_code_units():
+    # RFC 8785, section 3.2.3.
+    value = {"\u20ac": 1, "\r": 2, "\ufb33": 3, "1": 4, "\U0001f600": 5, "\u0080": 6, "\u00f6": 7}
+    assert list(json.loads(canonical_json(value)).values()) == [2, 4, 6, 7, 1, 5, 3]
+
+
+@given(json_values)
+def test_canonical_json_is_a_fixed_point_and_loses_nothing(value):
+    data = canonical_json(value)
+    assert parse_json(data, what="test") == value
+    assert canonical_json(parse_json(data, what="test")) == data
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 2**53, {1: 2}, b"bytes", "\ud800", {"a": object()}])
+def test_what_json_cannot_say_is_refused(value):
+    with pytest.raises(InvalidInput):
+        canonical_json(value)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"{", b'{"a":1,"a":2}', b"NaN", b"[Infinity]", b"\xff", b'"\xed\xa0\x80"', b"[" * 100_000, b"1 2",
+     b"[" * 70 + b"]" * 70],
+)  # fmt: skip
+def test_a_reader_of_outside_json_refuses(data):
+    with pytest.raises(InvalidInput, match=r"^outside\.json: "):
+        parse_json(data, what="outside.json")
+
+
+def test_size_is_checked_before_parsing_and_the_content_is_never_quoted():
+    with pytest.raises(InvalidInput, match="at most 8 bytes"):
+        parse_json(b'"123456789"', what="outside.json", max_bytes=8)
+    with pytest.raises(InvalidInput) as caught:
+        parse_json(b'{"password": hunter2}', what="outside.json")
+    assert "hunter2" not in caught.value.what + caught.value.why

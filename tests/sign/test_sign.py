@@ -1,0 +1,138 @@
+"""Statements, bundles and policies: what holds, and every way in which it must not."""
+
+import base64
+import json
+
+import pytest
+
+from stanch.crypto import SigningKey
+from stanch.errors import InvalidInput, NoTrustedSignature, PolicyViolation
+from stanch.sign import (
+    Bundle,
+    HasSubject,
+    PredicateType,
+    Statement,
+    Subject,
+    TrustedKeys,
+    all_of,
+    any_of,
+    sign_manifest,
+    sign_statement,
+    verify_bundle,
+    verify_manifest,
+)
+from stanch.sign.bundle import pre_authentication
+from stanch.terms import Digest
+
+KEY = SigningKey.from_seed(bytes(range(32)))
+OTHER = SigningKey.generate("p256")
+WEIGHTS = Digest.sha256(b"weights")
+STATEMENT = Statement((Subject("weights", WEIGHTS),), "urn:test:v1", {"ok": True})
+TRUSTED = TrustedKeys((KEY.public,))
+MANIFEST = json.dumps({"lineage": "acme/bot", "release_number": 3, "bundle_id": "ab" * 32}).encode()
+
+
+def test_what_is_signed_follows_the_dsse_specification():
+    # DSSE v1, protocol.md: "DSSEv1" SP LEN(type) SP type SP LEN(body) SP body.
+    assert pre_authentication(b"{}") == b"DSSEv1 28 application/vnd.in-toto+json 2 {}"
+
+
+@pytest.mark.parametrize("signer", [KEY, OTHER], ids=["ed25519", "p256"])
+def test_a_signed_statement_comes_back_verified(signer):
+    bundle = Bundle.parse(sign_statement(STATEMENT, signer).to_bytes())
+    verified = verify_bundle(bundle, TrustedKeys((KEY.public, OTHER.public)))
+    assert verified.statement == STATEMENT
+    assert verified.signer_key_ids == (signer.key_id,)
+
+
+def test_every_flipped_byte_of_payload_and_signature_is_refused():
+    bundle = sign_statement(STATEMENT, KEY)
+    for field in ("payload", "signature"):
+        value = getattr(bundle, field)
+        for position in range(len(value)):
+            changed = value[:position] + bytes([value[position] ^ 1]) + value[position + 1 :]
+            forged = Bundle(**{"payload": bundle.payload, "signature": bundle.signature, "hint": "", field: changed})
+            with pytest.raises((NoTrustedSignature, InvalidInput)):
+                verify_bundle(forged, TRUSTED)
+
+
+def test_a_stranger_who_names_our_hint_is_not_trusted():
+    forged = sign_statement(STATEMENT, OTHER)
+    with pytest.raises(NoTrustedSignature):
+        verify_bundle(Bundle(forged.payload, forged.signature, sign_statement(STATEMENT, KEY).hint), TRUSTED)
+
+
+def test_policies_compose_and_name_what_fails():
+    bundle = sign_statement(STATEMENT, KEY)
+    verify_bundle(bundle, all_of(TRUSTED, PredicateType("urn:test:v1"), HasSubject("weights", WEIGHTS)))
+    verify_bundle(bundle, any_of(TrustedKeys((OTHER.public,)), TRUSTED))
+    with pytest.raises(PolicyViolation, match="urn:other:v1"):
+        verify_bundle(bundle, all_of(TRUSTED, PredicateType("urn:other:v1")))
+    with pytest.raises(PolicyViolation, match="no such name"):
+        verify_bundle(bundle, all_of(TRUSTED, HasSubject("tokenizer", WEIGHTS)))
+    with pytest.raises(PolicyViolation, match="none of 2"):
+        verify_bundle(bundle, any_of(TrustedKeys((OTHER.public,)), all_of(TRUSTED, PredicateType("urn:other:v1"))))
+
+
+def test_a_policy_without_keys_accepts_nothing():
+    with pytest.raises(NoTrustedSignature):
+        verify_bundle(sign_statement(STATEMENT, KEY), PredicateType("urn:test:v1"))
+    with pytest.raises(InvalidInput):
+        TrustedKeys(())
+    with pytest.raises(InvalidInput):
+        all_of()
+    with pytest.raises(InvalidInput):
+        any_of()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"_type": "https://in-toto.io/Statement/v0.1"},
+        {"subject": []},
+        {"subject": [{"name": "a", "digest": {"sha1": "00" * 20}}]},
+        {"subject": [{"name": "a", "digest": {"sha256": "00"}}]},
+        {"subject": [{"name": "a", "digest": {"sha256": "00" * 32}}] * 2},
+        {"predicate": []},
+        {"extra": 1},
+    ],
+)
+def test_a_statement_that_breaks_the_form_is_refused(change):
+    with pytest.raises(InvalidInput):
+        Statement.parse(json.dumps(json.loads(STATEMENT.to_bytes()) | change).encode())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mediaType": "application/json"},
+        {"verificationMaterial": {"certificate": {}}},
+        {"dsseEnvelope": {"payload": "!", "payloadType": "application/vnd.in-toto+json", "signatures": [{"sig": ""}]}},
+        {"dsseEnvelope": {"payload": "", "payloadType": "application/vnd.in-toto+json", "signatures": []}},
+    ],
+)
+def test_a_bundle_that_breaks_the_form_is_refused(change):
+    with pytest.raises(InvalidInput):
+        Bundle.parse(json.dumps(json.loads(sign_statement(STATEMENT, KEY).to_bytes()) | change).encode())
+
+
+def test_the_manifest_signature_binds_line_and_number():
+    bundle = sign_manifest(MANIFEST, KEY)
+    verified = verify_manifest(MANIFEST, bundle, TRUSTED)
+    assert verified.sha256 == Digest.sha256(MANIFEST).value
+    assert verified.signer_key_ids == (KEY.key_id,)
+    with pytest.raises(PolicyViolation, match="other bytes"):
+        verify_manifest(MANIFEST.replace(b"3", b"2"), bundle, TRUSTED)
+    moved = Statement(
+        (Subject("manifest.json", Digest.sha256(MANIFEST)),), "urn:stanch:sealed-bundle:v1", {"lineage": "x"}
+    )
+    with pytest.raises(PolicyViolation, match="another line"):
+        verify_manifest(MANIFEST, sign_statement(moved, KEY), TRUSTED)
+    with pytest.raises(PolicyViolation, match="another type"):
+        verify_manifest(MANIFEST, sign_statement(Statement(moved.subjects, "urn:x", {}), KEY), TRUSTED)
+
+
+def test_the_bundle_is_what_sigstore_calls_one():
+    fields = json.loads(sign_statement(STATEMENT, KEY).to_bytes())
+    assert fields["mediaType"] == "application/vnd.dev.sigstore.bundle.v0.3+json"
+    assert json.loads(base64.b64decode(fields["dsseEnvelope"]["payload"]))["_type"] == "https://in-toto.io/Statement/v1"
