@@ -1,32 +1,71 @@
 """Private datasets: open, describe, de-duplicate, plant canaries, split.
 
 Example:
-    >>> from stanch.data import open_dataset, turns
+    >>> from stanch.data import open_dataset, find_near_duplicates, drop_duplicates, plan_canaries, inject
     >>> dataset = open_dataset("train.jsonl")  # doctest: +SKIP
-    >>> [turns(record)[-1].role for record in dataset]  # doctest: +SKIP
-    ['assistant', 'assistant']
+    >>> distinct = drop_duplicates(dataset, find_near_duplicates(dataset), Path("distinct.jsonl"))  # doctest: +SKIP
+    >>> plan = plan_canaries(distinct, CanarySpec(n=512), preregistration={})  # doctest: +SKIP
+    >>> injected = inject(distinct, plan, committed=entry, out=Path("planted.jsonl"))  # doctest: +SKIP
+
+No torch, no transformers: a tokenizer is handed in as :class:`ChatTokenizer`. No message, representation or report of
+this package quotes a row.
 """
 
+from stanch.data.canaries import CanarySpec, plan_canaries
 from stanch.data.chat import ChatForm, ChatTurn, turns
 from stanch.data.dataset import Dataset, open_dataset
+from stanch.data.injection import InjectedDataset, check_injected, inject, inject_uncommitted
+from stanch.data.manifest import (
+    DatasetManifest,
+    ProvenRecord,
+    RecordProof,
+    build_manifest,
+    prove_record,
+    verify_manifest,
+    verify_record,
+)
+from stanch.data.neardup import DuplicateReport, drop_duplicates, find_near_duplicates
 from stanch.data.plan import Canary, CanaryPlan, coins, seed_commitment
+from stanch.data.provenance import Step, read_steps
 from stanch.data.record import Record, TextField
+from stanch.data.split import Split, split_members, write_split
 from stanch.data.tokens import ChatTokenizer, TokenRecord, tokenise, tokenise_canary
 
 __all__ = [
     "Canary",
     "CanaryPlan",
+    "CanarySpec",
     "ChatForm",
     "ChatTokenizer",
     "ChatTurn",
     "Dataset",
+    "DatasetManifest",
+    "DuplicateReport",
+    "InjectedDataset",
+    "ProvenRecord",
     "Record",
+    "RecordProof",
+    "Split",
+    "Step",
     "TextField",
     "TokenRecord",
+    "build_manifest",
+    "check_injected",
     "coins",
+    "drop_duplicates",
+    "find_near_duplicates",
+    "inject",
+    "inject_uncommitted",
     "open_dataset",
+    "plan_canaries",
+    "prove_record",
+    "read_steps",
     "seed_commitment",
+    "split_members",
     "tokenise",
     "tokenise_canary",
     "turns",
+    "verify_manifest",
+    "verify_record",
+    "write_split",
 ]

@@ -75,6 +75,18 @@ class Dataset:
             yield line, raw, _parse(self.path, line, raw)
         self._check_unchanged()
 
+    def canonical_rows(self) -> Iterator[bytes]:
+        """Yield each row as canonical JSON (RFC 8785), the form that ids, salts and proofs are about.
+
+        Raises:
+            InvalidInput: A row has no canonical form (an integer outside ±(2^53 − 1)).
+        """
+        for line, _, row in self.rows():
+            try:
+                yield canonical_json(row)
+            except InvalidInput as error:
+                raise self._misfit(line, error) from None
+
     def _check_unchanged(self) -> None:
         if _state(self.path) != self._state:
             raise InvalidInput(

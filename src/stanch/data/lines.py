@@ -3,11 +3,13 @@
 import gzip
 import os
 import secrets
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from stanch.crypto import sync_folder
 from stanch.errors import InvalidInput
 
 MAX_LINE = 64 << 20
@@ -41,20 +43,25 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 line = (line.removeprefix(_BOM) if number == 1 else line).strip()
                 if line:
                     yield number, line
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not readable"
         raise InvalidInput(f"cannot read {path}", why=reason, next_step="check the path and the file") from error
 
 
 @contextmanager
-def atomic_lines(path: Path) -> Iterator[BinaryIO]:
+def atomic_lines(path: Path, *, approve: Callable[[Path], None]) -> Iterator[BinaryIO]:
     """Yield a writer whose content appears under ``path`` (mode 0600) as a whole, or not at all on any error.
 
     A name that ends in ``.gz`` is compressed, without a time stamp, so that equal content gives equal bytes.
+
+    Args:
+        path: The file to write.
+        approve: Called with the complete file under its temporary name (same ending); what it raises keeps the file
+            from appearing.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    temporary = path.with_name(f".{secrets.token_hex(8)}.{path.name}")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise InvalidInput(f"cannot write {path}", why=error.strerror or "", next_step="check the folder") from error
     try:
@@ -66,7 +73,9 @@ def atomic_lines(path: Path) -> Iterator[BinaryIO]:
                 yield raw
             raw.flush()
             os.fsync(raw.fileno())
+        approve(temporary)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    sync_folder(path.parent)

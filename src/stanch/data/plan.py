@@ -125,11 +125,12 @@ class CanaryPlan:
     def commitment_document(self) -> dict[str, JsonValue]:
         """Return ``stanch/canary-commitment/v1``: what is logged before tuning; it hides texts and coins."""
         kinds = sorted({canary.kind for canary in self.canaries})
+        repetitions: list[JsonValue] = [*sorted({canary.copies for canary in self.canaries})]
         return {
             "schema": _COMMITMENT_SCHEMA,
             "n": len(self.canaries),
             "kinds": {kind: sum(canary.kind == kind for canary in self.canaries) for kind in kinds},
-            "repetitions": sorted({canary.copies for canary in self.canaries}),
+            "repetitions": repetitions,
             "symbols": self.symbols,
             "seed": seed_commitment(self.seed),
             "texts": self._texts_root().hex(),
@@ -192,7 +193,10 @@ class CanaryPlan:
             raise InvalidInput(
                 "canary plan: expected a file of the form stanch/canary-plan/v1", next_step="give the plan file"
             ) from None
-        if not hmac.compare_digest(plan.commitment.encode(), file.commitment.encode()) or plan.to_json() != data.strip():
+        if (
+            not hmac.compare_digest(plan.commitment.encode(), file.commitment.encode())
+            or plan.to_json() != data.strip()
+        ):
             raise Tampered(
                 "canary plan: its content is not what it committed to",
                 why="a text, a coin or the pre-registration was changed",
