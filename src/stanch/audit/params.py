@@ -55,6 +55,7 @@ class AuditParams:
         rows: How many rows are tested for extraction when the data set has more.
         tree_budget: Most node-forwards per secret in the exposure search.
         exposure_candidates: Uniform candidates per secret behind the exposure p-value.
+        exposure_secrets: How many secrets put in, and how many held back, are ranked; the first of the plan.
     """
 
     alpha: float = 0.05
@@ -69,6 +70,7 @@ class AuditParams:
     rows: int = 3000
     tree_budget: int = 6000
     exposure_candidates: int = 999
+    exposure_secrets: int = 16
 
     def __post_init__(self) -> None:
         if not self.scores or len(set(self.scores)) != len(self.scores) or not set(self.scores) <= set(TESTED_SCORES):
@@ -84,7 +86,7 @@ class AuditParams:
         _check_open_unit("sample_probability", self.sample_probability)
         if not 0.5 < self.detectable_auc < 1:
             raise InvalidInput(f"detectable_auc: expected a number between 0.5 and 1, found {self.detectable_auc}")
-        for name in ("sample_budget", "rows", "tree_budget", "exposure_candidates"):
+        for name in ("sample_budget", "rows", "tree_budget", "exposure_candidates", "exposure_secrets"):
             if getattr(self, name) < 1:
                 raise InvalidInput(f"{name}: expected at least 1, found {getattr(self, name)}")
 

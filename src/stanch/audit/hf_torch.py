@@ -1,0 +1,242 @@
+"""Scores token records with a transformers model: one batched forward, fp32 reductions, adapter on or off.
+
+Weights are read from safetensors only and no code of the model directory is ever run.
+"""
+
+import contextlib
+import copy
+import inspect
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Self
+
+import peft
+import torch
+import transformers
+
+from stanch.audit.features import (
+    Adapter,
+    Capabilities,
+    Features,
+    ScorerIdentity,
+    check_scorable,
+    plan_batches,
+    shared_prefix_length,
+    token_budget,
+    tokenizer_digest,
+)
+from stanch.audit.loading_torch import (
+    DType,
+    HfModel,
+    load_adapter,
+    load_model,
+    load_tokenizer,
+    resolve,
+    why_not_switchable,
+)
+from stanch.audit.params import Decoding
+from stanch.audit.reductions_torch import reduce_logits
+from stanch.data import ChatTokenizer, TokenRecord
+from stanch.errors import ExternalError, InvalidInput
+from stanch.weights import directory_digest
+
+
+class HfScorer:
+    """A causal language model, whole or as a PEFT LoRA adapter over its base.
+
+    Args:
+        model_dir: Directory of a whole model, or of a LoRA adapter (then ``base`` is needed).
+        adapter: LoRA adapter directory to put on the whole model in ``model_dir``.
+        base: Directory of the base model of the adapter in ``model_dir``.
+        dtype: ``auto`` takes the type of the stored weights. All reductions over the vocabulary are done in fp32.
+        device: Torch device; a GPU if there is one, by default.
+
+    Raises:
+        InvalidInput: A directory is not a model, or adapter and base do not belong together.
+        UnsafeArtifact: The weights are there as pickles only, or the model needs code of its own.
+    """
+
+    def __init__(
+        self,
+        model_dir: Path | str,
+        adapter: Path | str | None = None,
+        base: Path | str | None = None,
+        *,
+        dtype: DType = "auto",
+        device: str | None = None,
+    ) -> None:
+        paths = (None if path is None else Path(path) for path in (adapter, base))
+        body, delta = resolve(Path(model_dir), *paths)
+        model = load_model(body, dtype)
+        if delta is not None:
+            model = load_adapter(model, delta)
+        tokenizer_dir = delta if delta is not None and (delta / "tokenizer.json").is_file() else body
+        self._attach(model.to(device or _default_device()), load_tokenizer(tokenizer_dir), body, delta)
+
+    @classmethod
+    def from_loaded(cls, model: HfModel, tokenizer: HfModel) -> Self:
+        """Score a model that is already in memory, for example one opened from a sealed bundle."""
+        scorer = cls.__new__(cls)
+        scorer._attach(model, tokenizer, None, None)  # noqa: SLF001 - a second constructor of this very class
+        return scorer
+
+    def _attach(self, model: HfModel, tokenizer: HfModel, body: Path | None, delta: Path | None) -> None:
+        plain: HfModel = model.get_base_model() if isinstance(model, peft.PeftModel) else model
+        embedded, known = plain.get_input_embeddings().num_embeddings, tokenizer.backend_tokenizer.get_vocab_size()
+        if known > embedded:
+            raise InvalidInput(
+                f"the tokenizer has {known} tokens but the model embeds {embedded}",
+                why="tokenizer and model do not belong together, or the vocabulary was resized on the tuned side only",
+                next_step="give the directory of the base model the adapter was tuned on",
+            )
+        self._model = model.eval()
+        self._tokenizer: ChatTokenizer = tokenizer
+        self._vocabulary = int(embedded)
+        self._selects = "logits_to_keep" in inspect.signature(plain.forward).parameters
+        whole = None if body is None else directory_digest(body)
+        tuned = whole if delta is None else directory_digest(delta)
+        self._identity = ScorerIdentity(
+            model="" if tuned is None else tuned.root.hex,
+            files=() if tuned is None else tuned.files,
+            adapter="" if delta is None or tuned is None else tuned.root.hex,
+            base="" if delta is None or whole is None else whole.root.hex,
+            tokenizer=tokenizer_digest(tokenizer),
+            dtype=str(plain.dtype).removeprefix("torch."),
+            engine=f"torch {torch.__version__}, transformers {transformers.__version__}, peft {peft.__version__}",
+        )
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Everything: the whole distribution is seen."""
+        return ~Capabilities(0)
+
+    @property
+    def tokenizer(self) -> ChatTokenizer:
+        """The tokenizer the model was tuned with."""
+        return self._tokenizer
+
+    @property
+    def identity(self) -> ScorerIdentity:
+        """Digests of the directories that were loaded."""
+        return self._identity
+
+    def features(
+        self, records: Iterable[TokenRecord], *, decoding: Decoding, adapter: Adapter = "on"
+    ) -> Iterator[Features]:
+        """Yield the features of every record, in batch order.
+
+        The leading tokens that all records share go through the model once. A batch that does not fit into memory is
+        halved and repeated.
+
+        Raises:
+            InvalidInput: A record has no token to score, or the adapter cannot be switched off.
+            ExternalError: A single record does not fit into memory.
+        """
+        records = list(records)
+        for record in records:
+            check_scorable(record)
+        shared = shared_prefix_length(records)
+        with self._mode(adapter):
+            cache = self._prefix_cache(records[0].ids[:shared]) if shared else None
+        for batch in plan_batches(records, token_budget(self._vocabulary)):
+            with self._mode(adapter):
+                done = self._score(batch, shared, cache, decoding)
+            yield from done
+
+    def require_adapter_off(self) -> None:
+        """Make sure that the model without its adapter is the base model.
+
+        Raises:
+            InvalidInput: There is no adapter, or it is merged, or it changed biases, base weights or the vocabulary.
+        """
+        reason = why_not_switchable(self._model)
+        if reason:
+            raise InvalidInput(
+                f"the adapter cannot be switched off: {reason}",
+                why="the model without its adapter would not be the model it was tuned from",
+                next_step="give the base model's directory with --base",
+            )
+
+    @contextlib.contextmanager
+    def _mode(self, adapter: Adapter) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(torch.inference_mode())
+            if adapter == "off":
+                self.require_adapter_off()
+                stack.enter_context(self._model.disable_adapter())
+            yield
+
+    def _prefix_cache(self, ids: Sequence[int]) -> HfModel:
+        keep = {"logits_to_keep": 1} if self._selects else {}
+        tokens = torch.tensor([list(ids)], device=self._model.device)
+        return self._model(input_ids=tokens, use_cache=True, **keep).past_key_values
+
+    def _score(self, batch: list[TokenRecord], shared: int, cache: HfModel, decoding: Decoding) -> list[Features]:
+        try:
+            return self._forward(batch, shared, cache, decoding)
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            if len(batch) == 1:
+                raise ExternalError(
+                    f"out of memory on a single record of {len(batch[0].ids)} tokens",
+                    next_step="use a machine with more memory, or lower the maximum number of tokens",
+                ) from error
+        # Outside the handler, so that the failed forward's tensors are freed before the halves run.
+        half = len(batch) // 2
+        return [
+            *self._score(batch[:half], shared, cache, decoding),
+            *self._score(batch[half:], shared, cache, decoding),
+        ]
+
+    def _forward(self, batch: list[TokenRecord], shared: int, cache: HfModel, decoding: Decoding) -> list[Features]:
+        width = max(len(r.ids) for r in batch)
+        ids = torch.zeros(len(batch), width, dtype=torch.long)
+        attention = torch.zeros(len(batch), width, dtype=torch.long)
+        scored = torch.zeros(len(batch), width, dtype=torch.bool)
+        for row, record in enumerate(batch):
+            ids[row, : len(record.ids)] = torch.tensor(record.ids)
+            attention[row, : len(record.ids)] = 1
+            scored[row, record.span[0] : record.span[1]] = True
+        # The logits at position t - 1 predict token t.
+        predicts = scored.roll(-1, dims=1)[:, shared:].to(self._model.device)
+        past = _expand(cache, len(batch))
+        logits = self._logits(ids[:, shared:], attention, predicts, past)
+        parts = reduce_logits(logits, ids[scored].to(logits.device), decoding)
+        lengths = [r.span[1] - r.span[0] for r in batch]
+        columns = [torch.split(column.cpu(), lengths) for column in parts]
+        return [
+            Features(record.id, record.span[0], *(column[row].numpy() for column in columns))
+            for row, record in enumerate(batch)
+        ]
+
+    def _logits(self, ids: torch.Tensor, attention: torch.Tensor, wanted: torch.Tensor, past: HfModel) -> torch.Tensor:
+        """Return the logits [wanted positions, vocabulary] in row-major order."""
+        device = self._model.device
+        out = self._model(
+            input_ids=ids.to(device),
+            attention_mask=attention.to(device),
+            past_key_values=past,
+            use_cache=past is not None,
+            **({"logits_to_keep": wanted} if self._selects else {}),
+        )
+        logits: torch.Tensor = out.logits
+        return logits if logits.ndim == 2 else logits[wanted]
+
+
+def _expand(cache: HfModel, rows: int) -> HfModel:
+    """Return a copy of the one-row ``cache`` for ``rows`` rows; the model appends to the copy only."""
+    if cache is None:
+        return None
+    copied = copy.deepcopy(cache)
+    copied.batch_repeat_interleave(rows)
+    return copied
+
+
+def _default_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # On a CPU torch raises a plain RuntimeError from its allocator.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
