@@ -1,0 +1,67 @@
+"""Checkpoints (C2SP tlog-checkpoint): a log's size and root hash, signed by the log."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stanch.errors import ProofInvalid
+from stanch.ledger.note import NoteSigner, NoteVerifier, decode_base64, encode_base64, open_note
+
+_DECIMAL = re.compile(r"0|[1-9][0-9]{0,18}")
+_MAX_SIZE = 2**63
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a log commits to: its origin, its number of entries and the root hash over them."""
+
+    origin: str
+    size: int
+    root: bytes
+
+    def text(self) -> str:
+        """Return the three lines that are signed."""
+        return f"{self.origin}\n{self.size}\n{encode_base64(self.root)}\n"
+
+
+@dataclass(frozen=True, slots=True)
+class SignedCheckpoint:
+    """A checkpoint whose log signature verified, and the note that carries it."""
+
+    checkpoint: Checkpoint
+    note: bytes
+
+
+def parse_decimal(text: str, what: str) -> int:
+    """Read an ASCII decimal below 2^63 without leading zeros.
+
+    Raises:
+        ProofInvalid: It is not one.
+    """
+    if not _DECIMAL.fullmatch(text) or int(text) >= _MAX_SIZE:
+        raise ProofInvalid(f"{what}: expected a decimal without leading zeros, found {text[:24]!r}")
+    return int(text)
+
+
+def sign_checkpoint(checkpoint: Checkpoint, signer: NoteSigner) -> SignedCheckpoint:
+    """Sign a checkpoint with the log's key, whose name is the origin."""
+    return SignedCheckpoint(checkpoint, signer.sign(checkpoint.text()))
+
+
+def open_checkpoint(note: bytes, logs: Sequence[NoteVerifier]) -> SignedCheckpoint:
+    """Check a signed checkpoint; the key that signed must be named as the checkpoint's origin.
+
+    Raises:
+        ProofInvalid: Not a well-formed checkpoint.
+        NoTrustedSignature: The log it names is not trusted or did not sign it.
+    """
+    verified = open_note(note, logs)
+    lines = verified.text.split("\n")
+    if len(lines) != 4:
+        raise ProofInvalid(f"checkpoint: expected 3 lines, found {len(lines) - 1}")
+    size, root = parse_decimal(lines[1], "checkpoint size"), decode_base64(lines[2], "checkpoint root")
+    if len(root) != 32:
+        raise ProofInvalid(f"checkpoint: expected a root of 32 bytes, found {len(root)}")
+    if lines[0] not in {signature.name for signature in verified.signatures if signature.time_s is None}:
+        raise ProofInvalid(f"checkpoint: it is of log {lines[0][:80]!r}, which did not sign it")
+    return SignedCheckpoint(Checkpoint(lines[0], size, root), note)

@@ -1,0 +1,208 @@
+"""The log as its writers see it: append, publish, read."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from stanch.crypto import Frontier, SigningKey
+from stanch.errors import InvalidInput, LedgerUnavailable, LogRolledBack, NotFound, StanchError, VerificationError
+from stanch.ledger.checkpoint import SignedCheckpoint
+from stanch.ledger.committer import Committer, PreparedEntry, Within
+from stanch.ledger.entry import Entry
+from stanch.ledger.index import update_index
+from stanch.ledger.note import NoteSigner, check_name
+from stanch.ledger.publish import Publisher
+from stanch.ledger.read import LedgerReader
+from stanch.ledger.tiles import CHECKPOINT_KEY
+from stanch.store import BlobStore, Tables
+from stanch.terms import EntryRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerParams:
+    """How a log is run.
+
+    Attributes:
+        highwater: A file of its own, best on another disk, that remembers the largest checkpoint signed here.
+        checkpoint_seconds: How often new entries are published; 0 publishes on demand and at close only.
+    """
+
+    highwater: Path
+    checkpoint_seconds: float = 1.0
+
+
+class Ledger:
+    """An append-only Merkle log. Use it as a context manager: closing publishes a last checkpoint.
+
+    Any number of threads may append. Several processes may open the same log on one machine.
+    """
+
+    def __init__(
+        self,
+        tables: Tables,
+        blobs: BlobStore,
+        signer: NoteSigner,
+        params: LedgerParams,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.origin = signer.name
+        self.verifier = signer.verifier
+        self._tables = tables
+        self._blobs = blobs
+        self._committer = Committer(tables, signer.name)
+        self._publisher = Publisher(tables, blobs, signer, highwater=params.highwater, clock=clock)
+        self._closing = threading.Event()
+        self._timer: threading.Thread | None = None
+        self._seconds = params.checkpoint_seconds
+
+    @classmethod
+    def create(
+        cls,
+        tables: Tables,
+        blobs: BlobStore,
+        *,
+        origin: str,
+        signer: SigningKey,
+        params: LedgerParams,
+        clock: Callable[[], float] = time.time,
+    ) -> Self:
+        """Start a new log named ``origin`` and open it.
+
+        Raises:
+            Conflict: The database holds this log already.
+            LogRolledBack: The blobs or the high-water file remember a log, so this is an old or empty database.
+        """
+        _check_signer(origin, signer)
+        if params.highwater.exists() or any(blobs.list(CHECKPOINT_KEY)):
+            raise LogRolledBack(
+                f"log {origin}: checkpoints exist already",
+                why="the database that belongs to them is missing",
+                next_step="restore the database, or choose an empty folder",
+            )
+        with tables.write() as connection:
+            connection.exec_driver_sql(
+                "INSERT INTO ledger_log (origin, size, frontier, key_id, updated_ms) VALUES (?, 0, ?, ?, 0)",
+                (origin, Frontier().to_bytes(), signer.key_id),
+            )
+        return cls.open(tables, blobs, origin=origin, signer=signer, params=params, clock=clock)
+
+    @classmethod
+    def open(
+        cls,
+        tables: Tables,
+        blobs: BlobStore,
+        *,
+        origin: str,
+        signer: SigningKey,
+        params: LedgerParams,
+        clock: Callable[[], float] = time.time,
+    ) -> Self:
+        """Open an existing log for appending.
+
+        Raises:
+            NotFound: The database holds no such log.
+            InvalidInput: The key is not this log's.
+            LogRolledBack: The rows are shorter than, or differ from, what this log signed before.
+        """
+        _check_signer(origin, signer)
+        with tables.read() as connection:
+            key_id = connection.exec_driver_sql("SELECT key_id FROM ledger_log WHERE origin = ?", (origin,)).scalar()
+        if key_id is None:
+            raise NotFound(f"log {origin}: is not in this database")
+        if key_id != signer.key_id:
+            raise InvalidInput(f"log {origin}: expected its key {key_id}, found {signer.key_id}")
+        ledger = cls(tables, blobs, NoteSigner(origin, signer), params, clock=clock)
+        ledger._publisher.guard()
+        ledger._start_timer()
+        return ledger
+
+    def append(self, entry: Entry, *, within: Within | None = None) -> EntryRef:
+        """Append an entry and return when it is durable.
+
+        Args:
+            entry: What to record.
+            within: Runs in the same transaction, for example to consume approvals. If it raises, the entry is not
+                appended and the error comes back from here.
+
+        Raises:
+            LedgerUnavailable: It could not be made durable; the act must not happen.
+            ClockWentBack: Its time is more than 60 s before the last recorded one.
+            InvalidInput: The entry breaks a rule of its format.
+        """
+        return self.append_nowait(entry, within=within).result()
+
+    def append_nowait(self, entry: Entry, *, within: Within | None = None) -> Future[EntryRef]:
+        """Queue an entry; the future resolves when it is durable. Encoding and hashing happen here."""
+        return self._committer.submit(
+            PreparedEntry(
+                data=entry.encode(self.origin),
+                act=entry.act.id,
+                principal=entry.act.principal,
+                time_ms=entry.time_ms,
+                openings=entry.openings,
+                within=within,
+            )
+        )
+
+    def publish(self) -> SignedCheckpoint:
+        """Publish a checkpoint over all durable entries; see :meth:`stanch.ledger.publish.Publisher.publish`.
+
+        After a verification error the log refuses further entries.
+        """
+        try:
+            signed = self._publisher.publish()
+        except VerificationError as error:
+            self._committer.stop(error)
+            raise
+        update_index(self._tables, self.origin)
+        return signed
+
+    def reader(self) -> LedgerReader:
+        """Return the reading side."""
+        return LedgerReader(self._tables, self._blobs, verifier=self.verifier)
+
+    def close(self) -> None:
+        """Write what is queued, publish it, and refuse further entries. Closing again does nothing."""
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        if self._timer is not None:
+            self._timer.join()
+        self._committer.stop(LedgerUnavailable(f"log {self.origin}: is closed"))
+        self.publish()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _start_timer(self) -> None:
+        if self._seconds > 0:
+            self._timer = threading.Thread(target=self._publish_often, name="stanch-publisher", daemon=True)
+            self._timer.start()
+
+    def _publish_often(self) -> None:
+        published = -1
+        while not self._closing.wait(self._seconds):
+            try:
+                if self.reader().size() != published:
+                    published = self.publish().checkpoint.size
+            except VerificationError:
+                return  # publish() stopped the log; the next append says why
+            except StanchError:
+                continue  # the store may come back; entries stay durable in the database meanwhile
+
+
+def _check_signer(origin: str, signer: SigningKey) -> None:
+    check_name(origin)
+    if signer.kind != "ed25519":
+        raise InvalidInput(f"log {origin}: expected an Ed25519 key, found {signer.kind}")

@@ -1,0 +1,107 @@
+"""The reading side of a log: entries, queries, checkpoints and proofs."""
+
+from collections.abc import Iterator
+
+from stanch.errors import InvalidInput, NotFound
+from stanch.ledger.checkpoint import SignedCheckpoint, open_checkpoint
+from stanch.ledger.hashes import TileHashes
+from stanch.ledger.index import EntryQuery, query_index
+from stanch.ledger.note import NoteVerifier
+from stanch.ledger.proof import prove_consistency, prove_inclusion
+from stanch.ledger.tiles import CHECKPOINT_KEY
+from stanch.ledger.tlogproof import TlogProof
+from stanch.store import BlobStore, Tables
+from stanch.terms import EntryRef
+
+_PAGE = 256
+
+
+class LedgerReader:
+    """Reads one log. It never changes an entry; it may bring the derived query index up to date."""
+
+    def __init__(self, tables: Tables, blobs: BlobStore, *, verifier: NoteVerifier) -> None:
+        self.tables = tables
+        self.blobs = blobs
+        self.verifier = verifier
+
+    @property
+    def origin(self) -> str:
+        """The log's name."""
+        return self.verifier.name
+
+    def size(self) -> int:
+        """Return how many entries are durable, in a checkpoint or not yet."""
+        with self.tables.read() as connection:
+            size = connection.exec_driver_sql("SELECT size FROM ledger_log WHERE origin = ?", (self.origin,)).scalar()
+        if size is None:
+            raise NotFound(f"log {self.origin}: is not in this database")
+        return int(size)
+
+    def entry(self, index: int) -> bytes:
+        """Return the bytes of one entry.
+
+        Raises:
+            NotFound: The log is not that long.
+        """
+        for found, data in self.tail(index, 1):
+            if found == index:
+                return data
+        raise NotFound(f"log {self.origin}: has no entry {index}")
+
+    def tail(self, start: int = 0, limit: int | None = None) -> Iterator[tuple[int, bytes]]:
+        """Yield (index, bytes) from ``start`` on, at most ``limit`` of them, a page at a time."""
+        while limit is None or limit > 0:
+            page = _PAGE if limit is None else min(limit, _PAGE)
+            with self.tables.read() as connection:
+                rows = connection.exec_driver_sql(
+                    "SELECT idx, data FROM ledger_entry WHERE origin = ? AND idx >= ? ORDER BY idx LIMIT ?",
+                    (self.origin, start, page),
+                ).all()
+            yield from ((index, data) for index, data in rows)
+            if len(rows) < page:
+                return
+            start = rows[-1][0] + 1
+            limit = None if limit is None else limit - page
+
+    def query(self, query: EntryQuery) -> Iterator[EntryRef]:
+        """Yield references to the entries that a query asks for; see :class:`stanch.ledger.index.EntryQuery`."""
+        return query_index(self.tables, self.origin, query)
+
+    def checkpoint(self, size: int | None = None) -> SignedCheckpoint:
+        """Return the published checkpoint, or the stored one of exactly ``size`` entries, after verifying it.
+
+        Raises:
+            NotFound: There is none.
+            VerificationError: It is not signed by this log's key.
+        """
+        if size is None:
+            return open_checkpoint(self.blobs.get(CHECKPOINT_KEY), [self.verifier])
+        with self.tables.read() as connection:
+            stored = connection.exec_driver_sql(
+                "SELECT note FROM ledger_checkpoint WHERE origin = ? AND size = ? AND published = 1",
+                (self.origin, size),
+            ).scalar()
+        if stored is None:
+            raise NotFound(f"log {self.origin}: no checkpoint was published at size {size}")
+        return open_checkpoint(stored, [self.verifier])
+
+    def prove(self, index: int, size: int | None = None) -> bytes:
+        """Return a C2SP tlog-proof that entry ``index`` is in the log of the (latest) checkpoint.
+
+        Raises:
+            InvalidInput: The entry is not in that checkpoint.
+            NotFound: There is no such checkpoint, or a tile is missing.
+        """
+        signed = self.checkpoint(size)
+        covered = signed.checkpoint.size
+        if not 0 <= index < covered:
+            raise InvalidInput(
+                f"log {self.origin}: entry {index} is not in the checkpoint of {covered} entries",
+                next_step="publish a checkpoint first",
+            )
+        path = prove_inclusion(index, covered, TileHashes(self.blobs, covered).subtree)
+        return TlogProof(index, tuple(path), signed.note).to_bytes()
+
+    def prove_consistency(self, old_size: int, size: int) -> list[bytes]:
+        """Return the RFC 9162 consistency path between two published sizes."""
+        return prove_consistency(old_size, size, TileHashes(self.blobs, size).subtree)

@@ -1,0 +1,33 @@
+r"""Bytes and rows behind URIs: durable blobs (``file:``) and tables (``sqlite:``).
+
+A write that returned is on the disk: files and their folders are synced, and SQLite runs with ``synchronous=FULL``,
+which is read back and compared at open. All table definitions of the project live in :mod:`stanch.store.schema`.
+
+Example:
+    >>> from pathlib import Path
+    >>> from stanch.store import CREATE, open_blobs, open_tables
+    >>> blobs = open_blobs("file:./blobs", base=Path("/var/lib/stanch"))         # doctest: +SKIP
+    >>> blobs.put("log/tile/0/000.p/1", b"\x00" * 32, mode=CREATE)               # doctest: +SKIP
+    >>> tables = open_tables("sqlite:./stanch.db", base=Path("/var/lib/stanch"), create=True)  # doctest: +SKIP
+    >>> with tables.write() as connection:                                       # doctest: +SKIP
+    ...     connection.exec_driver_sql("SELECT 1")
+"""
+
+from stanch.store.blob import CREATE, REPLACE, BlobInfo, BlobStore, Match, PutMode, check_key
+from stanch.store.blob_file import FileBlobs
+from stanch.store.tables import Tables
+from stanch.store.uri import open_blobs, open_tables
+
+__all__ = [
+    "CREATE",
+    "REPLACE",
+    "BlobInfo",
+    "BlobStore",
+    "FileBlobs",
+    "Match",
+    "PutMode",
+    "Tables",
+    "check_key",
+    "open_blobs",
+    "open_tables",
+]

@@ -1,0 +1,9 @@
+"""All table definitions of the project, one module per owner; each column says whether it holds personal data.
+
+Column tags: ``column.info["personal"]`` is true where the value may name or describe a person. Erasure reads the tags.
+"""
+
+from stanch.store.schema import access, ledger, workspace
+from stanch.store.schema.column import METADATA, REVISION, schema_revision
+
+__all__ = ["METADATA", "REVISION", "access", "ledger", "schema_revision", "workspace"]

@@ -1,0 +1,31 @@
+"""How columns and tables are written down: STRICT types, and a tag on each column that may hold personal data."""
+
+from sqlalchemy import Column, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy.schema import SchemaItem
+
+METADATA = MetaData()
+REVISION = 1
+"""The revision of the whole schema. It only ever grows; a database of another revision is refused."""
+
+
+def text(name: str, *, key: bool = False, null: bool = False, personal: bool = False) -> Column[str]:
+    """Return a text column."""
+    return Column(name, Text, primary_key=key, nullable=null, info={"personal": personal})
+
+
+def integer(name: str, *, key: bool = False, null: bool = False) -> Column[int]:
+    """Return a 64-bit integer column; times are milliseconds UTC, truth values 0 and 1."""
+    return Column(name, Integer, primary_key=key, autoincrement=False, nullable=null, info={"personal": False})
+
+
+def blob(name: str, *, null: bool = False, personal: bool = False) -> Column[bytes]:
+    """Return a column of bytes."""
+    return Column(name, LargeBinary, nullable=null, info={"personal": personal})
+
+
+def table(name: str, *items: SchemaItem) -> Table:
+    """Return a STRICT table without the hidden rowid."""
+    return Table(name, METADATA, *items, sqlite_strict=True, sqlite_with_rowid=False)
+
+
+schema_revision = table("schema_revision", integer("revision", key=True))

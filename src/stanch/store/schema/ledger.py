@@ -1,0 +1,77 @@
+"""Tables of the ledger. Entries are append only."""
+
+from sqlalchemy import DDL, CheckConstraint, Index, event
+
+from stanch.store.schema.column import blob, integer, table, text
+
+ledger_log = table(
+    "ledger_log",
+    text("origin", key=True),
+    integer("size"),
+    blob("frontier"),
+    text("key_id"),
+    integer("updated_ms"),
+)
+
+ledger_entry = table(
+    "ledger_entry",
+    text("origin", key=True),
+    integer("idx", key=True),
+    blob("data"),
+    blob("leaf_hash"),
+    CheckConstraint("length(leaf_hash) = 32"),
+)
+
+ledger_checkpoint = table(
+    "ledger_checkpoint",
+    text("origin", key=True),
+    integer("size", key=True),
+    blob("root"),
+    blob("note"),
+    integer("created_ms"),
+    integer("published"),
+)
+
+ledger_index = table(
+    "ledger_index",
+    text("origin", key=True),
+    integer("idx", key=True),
+    text("act"),
+    text("phase"),
+    text("kind"),
+    text("principal"),
+    integer("time_ms"),
+    integer("status"),
+)
+Index("ledger_index_act", ledger_index.c.origin, ledger_index.c.act)
+Index("ledger_index_principal", ledger_index.c.origin, ledger_index.c.principal, ledger_index.c.time_ms)
+Index("ledger_index_kind", ledger_index.c.origin, ledger_index.c.kind, ledger_index.c.time_ms)
+
+ledger_subject = table(
+    "ledger_subject",
+    text("origin", key=True),
+    integer("idx", key=True),
+    text("digest", key=True),
+)
+Index("ledger_subject_digest", ledger_subject.c.origin, ledger_subject.c.digest, ledger_subject.c.idx)
+
+ledger_opening = table(
+    "ledger_opening",
+    text("commitment", key=True),
+    text("field"),
+    blob("salt"),
+    text("value", personal=True),
+    text("principal"),
+    integer("retain_until_ms", null=True),
+)
+
+# A guard against mistakes only: whoever owns the file can drop the triggers, and fsck finds what he changes then.
+for _change in ("UPDATE", "DELETE"):
+    event.listen(
+        ledger_entry,
+        "after_create",
+        DDL(  # type: ignore[no-untyped-call]  # SQLAlchemy leaves this constructor untyped
+            f"CREATE TRIGGER ledger_entry_no_{_change.lower()} BEFORE {_change} ON ledger_entry "
+            "BEGIN SELECT RAISE(ABORT, 'ledger_entry is append only'); END"
+        ),
+    )

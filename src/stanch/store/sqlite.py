@@ -1,0 +1,138 @@
+"""SQLite that keeps what a commit promises: settings read back and compared, network file systems refused."""
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.pool import QueuePool, StaticPool
+
+from stanch.errors import InvalidInput, NotFound, SchemaTooNew, SchemaTooOld, StoreError, StoreUnsafe
+from stanch.store.schema import METADATA, REVISION, schema_revision
+from stanch.store.tables import Tables
+
+_OLDEST = (3, 37, 0)  # STRICT tables
+_PRAGMAS: dict[str, str | int] = {
+    "journal_mode": "wal",
+    "synchronous": 2,
+    "foreign_keys": 1,
+    "busy_timeout": 5000,
+    "trusted_schema": 0,
+    "cell_size_check": 1,
+    "secure_delete": 1,
+    "fullfsync": 1,
+    "checkpoint_fullfsync": 1,
+}
+_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse"}
+
+
+def open_sqlite(path: Path, *, create: bool) -> Tables:
+    """Open the database file; see :func:`stanch.store.uri.open_tables`."""
+    if sqlite3.sqlite_version_info < _OLDEST:
+        raise StoreUnsafe(f"SQLite {sqlite3.sqlite_version}: expected 3.37 or newer")
+    if not path.is_file() and not create:
+        raise NotFound(f"{path}: there is no database", next_step="make a workspace with: stanch init")
+    if create:
+        _create_file(path)
+    refuse_network(path, Path("/proc/self/mountinfo").read_text())
+    writer = _engine(path, begin="BEGIN IMMEDIATE", read_only=False)
+    tables = Tables(str(path), writer=writer, reader=_engine(path, begin="BEGIN", read_only=True))
+    try:
+        with tables.write() as connection:
+            _check_revision(connection, path)
+    except BaseException:
+        tables.close()
+        raise
+    return tables
+
+
+def refuse_network(path: Path, mountinfo: str) -> None:
+    """Refuse a database on a network file system, whose locks and syncs cannot be relied on.
+
+    Args:
+        path: The database file; its folder exists.
+        mountinfo: The text of ``/proc/self/mountinfo`` (proc(5)).
+
+    Raises:
+        StoreUnsafe: The mount that holds the file is of such a kind.
+    """
+    folder = path.parent.resolve()
+    kind, depth = "", -1
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        mount = Path(before.split(" ")[4].encode().decode("unicode_escape"))  # spaces stand as \040
+        # A later line of the same mount point lies on top of the earlier one.
+        if folder.is_relative_to(mount) and len(mount.parts) >= depth:
+            kind, depth = after.split(" ")[0], len(mount.parts)
+    if kind.split(".")[0] in _NETWORK:
+        raise StoreUnsafe(
+            f"{path}: lies on a {kind} file system",
+            why="its locks and syncs do not keep what a commit promises",
+            next_step="put the database on a local disk",
+        )
+
+
+def _create_file(path: Path) -> None:
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise StoreError(f"{path}: the database cannot be made", why=os.strerror(error.errno or 0)) from error
+
+
+def _engine(path: Path, *, begin: str, read_only: bool) -> Engine:
+    def connect() -> sqlite3.Connection:
+        return _connect(path, read_only=read_only)
+
+    engine = create_engine(
+        "sqlite://",
+        creator=connect,
+        poolclass=QueuePool if read_only else StaticPool,
+        hide_parameters=True,
+    )
+
+    # The driver's own transaction handling is off (isolation_level None), so that BEGIN is exactly this text.
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
+    try:
+        for name, wanted in _PRAGMAS.items():
+            _set(connection, name, wanted, path)
+        _set(connection, "query_only", int(read_only), path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _set(connection: sqlite3.Connection, name: str, wanted: str | int, path: Path) -> None:
+    connection.execute(f"PRAGMA {name}={wanted}")
+    found: Any = connection.execute(f"PRAGMA {name}").fetchone()[0]
+    if found != wanted:
+        raise StoreUnsafe(f"{path}: SQLite setting {name}: expected {wanted}, found {found}")
+
+
+def _check_revision(connection: Connection, path: Path) -> None:
+    """Compare the stored revision; make all tables in a database that is empty."""
+    names = set(connection.exec_driver_sql("SELECT name FROM sqlite_schema").scalars())
+    if not names:
+        METADATA.create_all(connection)
+        connection.execute(schema_revision.insert().values(revision=REVISION))
+        return
+    if schema_revision.name not in names:
+        raise InvalidInput(f"{path}: is a database, but not one of stanch")
+    found = connection.execute(schema_revision.select()).scalar_one()
+    if found < REVISION:
+        raise SchemaTooOld(f"{path}: expected schema revision {REVISION}, found the older {found}")
+    if found > REVISION:
+        raise SchemaTooNew(
+            f"{path}: expected schema revision {REVISION}, found the newer {found}",
+            next_step="use a newer release of stanch",
+        )
