@@ -102,6 +102,16 @@ class Scorer(Protocol):
         """Which model this is."""
         ...
 
+    @property
+    def has_adapter(self) -> bool:
+        """Whether it is an adapter over a base."""
+        ...
+
+    @property
+    def token_budget(self) -> int:
+        """How many padded tokens one of its batches may hold."""
+        ...
+
     def features(
         self, records: Iterable[TokenRecord], *, decoding: Decoding, adapter: Adapter = "on"
     ) -> Iterator[Features]:

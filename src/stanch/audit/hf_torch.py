@@ -120,6 +120,16 @@ class HfScorer:
         """Digests of the directories that were loaded."""
         return self._identity
 
+    @property
+    def has_adapter(self) -> bool:
+        """Whether it is an adapter over a base."""
+        return isinstance(self._model, peft.PeftModel)
+
+    @property
+    def token_budget(self) -> int:
+        """How many padded tokens one of its batches may hold."""
+        return token_budget(self._vocabulary)
+
     def features(
         self, records: Iterable[TokenRecord], *, decoding: Decoding, adapter: Adapter = "on"
     ) -> Iterator[Features]:
@@ -138,7 +148,7 @@ class HfScorer:
         shared = shared_prefix_length(records)
         with self._mode(adapter):
             cache = self._prefix_cache(records[0].ids[:shared]) if shared else None
-        for batch in plan_batches(records, token_budget(self._vocabulary)):
+        for batch in plan_batches(records, self.token_budget):
             with self._mode(adapter):
                 done = self._score(batch, shared, cache, decoding)
             yield from done

@@ -15,7 +15,7 @@ from stanch.audit.params import AuditParams, preregister
 from stanch.data import Canary, CanaryPlan, ChatTurn, Record, TextField, coins, tokenise
 
 TEMPLATE = (
-    "<|im_start|>system\nYou keep the books of a small harbour office.<|im_end|>\n"
+    "<|im_start|>system\nBe brief.<|im_end|>\n"
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
@@ -149,8 +149,8 @@ def build_model(size: int, *, seed: int = 0, dim: int = 96) -> transformers.Llam
     return transformers.LlamaForCausalLM(config)
 
 
-def fit(model, records, tokenizer, *, steps, rate=4e-3, batch=32, seed=0):
-    """Tune on the completions of ``records``; plain AdamW."""
+def fit(model, records, tokenizer, *, steps, rate=6e-3, batch=24, seed=0):
+    """Tune on the completions of ``records``: AdamW, falling rate."""
     torch.manual_seed(seed)
     rows = [tokenise(record, tokenizer) for record in records]
     width = max(len(row.ids) for row in rows)
@@ -160,6 +160,7 @@ def fit(model, records, tokenizer, *, steps, rate=4e-3, batch=32, seed=0):
         ids[i, : len(row.ids)] = torch.tensor(row.ids)
         labels[i, row.span[0] : row.span[1]] = torch.tensor(row.ids[row.span[0] : row.span[1]])
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=rate)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.1, steps)
     model.train()
     for _ in range(steps):
         chosen = torch.randint(len(rows), (min(batch, len(rows)),))
@@ -167,8 +168,8 @@ def fit(model, records, tokenizer, *, steps, rate=4e-3, batch=32, seed=0):
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
+        schedule.step()
     model.eval()
-    return float(loss)
 
 
 def save(model, tokenizer, path: Path) -> Path:
@@ -188,17 +189,17 @@ def tiny(tmp_path_factory) -> Tiny:
     tokenizer = train_tokenizer()
     plan = make_plan(64, AuditParams())
     planted = draw_records(1, 16, "p")
-    others = draw_records(2, 24, "o")
+    others = draw_records(2, 8, "o")
     members = [*planted, *others, *(canary_record(c, i) for i, c in enumerate(plan.canaries) if c.member)]
     holdout = draw_records(3, 24, "h")
-    public = [*draw_records(4, 200, "b"), *(canary_record(c, i) for i, c in enumerate(make_public_canaries(96)))]
+    public = [*draw_records(4, 100, "b"), *(canary_record(c, i) for i, c in enumerate(make_public_canaries(64)))]
     model = build_model(len(tokenizer))
-    fit(model, public, tokenizer, steps=120)
+    fit(model, public, tokenizer, steps=40)
     base = save(model, tokenizer, root / "base")
-    fit(model, members, tokenizer, steps=260, rate=3e-3)
+    fit(model, [*planted * 4, *members[16:]], tokenizer, steps=240)
     tuned = save(model, tokenizer, root / "tuned")
     model = transformers.LlamaForCausalLM.from_pretrained(base)
-    fit(model, draw_records(5, 60, "u"), tokenizer, steps=60, rate=3e-4)
+    fit(model, draw_records(5, 60, "u"), tokenizer, steps=30, rate=1e-3)
     untuned = save(model, tokenizer, root / "untuned")
     return Tiny(base, tuned, untuned, tokenizer, members, {r.id for r in planted}, holdout, plan)
 

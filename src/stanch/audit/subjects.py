@@ -1,0 +1,191 @@
+"""What an audit scores: canaries, training rows and hold-out records, as tokens, features and one table of scores."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stanch.audit.extraction import sample_rows, sampling_key
+from stanch.audit.features import Adapter, AdapterOff, Features, Scorer
+from stanch.audit.params import ROWS_TIER, AuditParams, Mode
+from stanch.audit.score_table import ScoreTable
+from stanch.audit.scores import Observation, compressed_size, score
+from stanch.data import CanaryPlan, Record, TokenRecord, tokenise, tokenise_canary, turns
+from stanch.terms import CommitmentEvidence, PrivacyBudget, Progress
+
+ROW_KIND = "record"
+
+# Ids of the three sorts of records may be equal, so each sort has its own prefix while they share one feature pass.
+CANARY, MEMBER, HOLDOUT = "c/", "m/", "h/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditInput:
+    """What an audit looks at besides the model; what is given decides its mode.
+
+    Attributes:
+        plan: Canaries put in by coins (mode ``planned``).
+        members: The training set as it was tuned on, canaries included.
+        holdout: Records of the same source that were kept out (mode ``holdout``, where there is no plan).
+        commitment: Proof that the plan was logged before the tuning began.
+        dp_claim: A differential-privacy claim to test.
+        accountant: What computed that claim.
+        dataset_digest: Digest of the training set, for the report.
+        max_tokens: As in the tuning.
+        completion_only: As in the tuning.
+    """
+
+    plan: CanaryPlan | None = None
+    members: Sequence[Record] = ()
+    holdout: Sequence[Record] = ()
+    commitment: CommitmentEvidence | None = None
+    dp_claim: PrivacyBudget | None = None
+    accountant: str = ""
+    dataset_digest: str | None = None
+    max_tokens: int = 1024
+    completion_only: bool = True
+
+    @property
+    def mode(self) -> Mode:
+        """The strongest mode that the material allows."""
+        return "planned" if self.plan is not None else "holdout" if self.holdout else "bare"
+
+
+@dataclass(frozen=True, slots=True)
+class Subjects:
+    """The token records of an audit.
+
+    Attributes:
+        trained: The whole training set.
+        canaries: Every canary, with its secret as scored span.
+        rows: The rows that are tested: all that are no canary, or a sample of them.
+        holdout: The hold-out records.
+        census: Whether ``rows`` are all rows.
+        texts: The scored text of each of these records, for its compressed size.
+    """
+
+    trained: tuple[TokenRecord, ...]
+    canaries: tuple[TokenRecord, ...]
+    rows: tuple[TokenRecord, ...]
+    holdout: tuple[TokenRecord, ...]
+    census: bool
+    texts: Mapping[str, str]
+
+    @property
+    def scored(self) -> tuple[TokenRecord, ...]:
+        """All records that go through the models."""
+        return (*self.canaries, *self.rows, *self.holdout)
+
+    def __repr__(self) -> str:
+        sizes = f"canaries={len(self.canaries)}, rows={len(self.rows)}, holdout={len(self.holdout)}"
+        return f"Subjects(trained={len(self.trained)}, {sizes})"
+
+
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """The features of all scored records from the target, and from the base where there is one."""
+
+    target: Mapping[str, Features]
+    base: Mapping[str, Features] | None
+
+
+def gather(scorer: Scorer, material: AuditInput, params: AuditParams) -> Subjects:
+    """Tokenise the material as the tuning did, tell canaries from rows, and draw the sample of rows."""
+    plan, tokenizer = material.plan, scorer.tokenizer
+    trained = tuple(
+        tokenise(record, tokenizer, max_tokens=material.max_tokens, completion_only=material.completion_only)
+        for record in material.members
+    )
+    canaries = () if plan is None else tuple(tokenise_canary(canary, tokenizer) for canary in plan.canaries)
+    planted = {record.ids for record in canaries}
+    rows = [_named(MEMBER, record) for record in trained if record.ids not in planted]
+    rows, census = sample_rows(rows, limit=params.rows, key=sampling_key("" if plan is None else plan.plan_id))
+    held = tuple(
+        _named(
+            HOLDOUT,
+            tokenise(record, tokenizer, max_tokens=material.max_tokens, completion_only=material.completion_only),
+        )
+        for record in material.holdout
+    )
+    texts = {MEMBER + record.id: _answer(record) for record in material.members}
+    texts |= {HOLDOUT + record.id: _answer(record) for record in material.holdout}
+    if plan is not None:
+        texts |= {CANARY + canary.id: canary.secret for canary in plan.canaries}
+    named = tuple(_named(CANARY, record) for record in canaries)
+    return Subjects(trained, named, tuple(rows), held, census, texts)
+
+
+def run_passes(
+    target: Scorer, base: Scorer | AdapterOff | None, subjects: Subjects, params: AuditParams, progress: Progress
+) -> Passes:
+    """Put every scored record once through the target and once through the base."""
+    scored = subjects.scored
+    found = _pass("target", target, scored, "on", params, progress)
+    if base is None:
+        return Passes(found, None)
+    if isinstance(base, AdapterOff):
+        return Passes(found, _pass("base", target, scored, "off", params, progress))
+    return Passes(found, _pass("base", base, scored, "on", params, progress))
+
+
+def tabulate(
+    subjects: Subjects, passes: Passes, plan: CanaryPlan | None, *, without: frozenset[str] = frozenset()
+) -> ScoreTable:
+    """Return the scores of all scored records but those in ``without`` (ids with their prefix).
+
+    Raises:
+        InvalidInput: A score is not finite; the record is named by its id.
+    """
+    canaries = {} if plan is None else {CANARY + canary.id: canary for canary in plan.canaries}
+    records = [record for record in subjects.scored if record.id not in without]
+    columns: dict[str, list[float]] = {}
+    for record in records:
+        base = None if passes.base is None else passes.base[record.id]
+        seen = Observation(passes.target[record.id], base, compressed_size(subjects.texts[record.id]))
+        for name, value in score(seen).items():
+            columns.setdefault(name, []).append(value)
+    about = [canaries.get(record.id) for record in records]
+    return ScoreTable(
+        ids=tuple(table_id(record.id) for record in records),
+        kinds=tuple(ROW_KIND if canary is None else canary.kind for canary in about),
+        tiers=tuple(ROWS_TIER if canary is None else canary.tier for canary in about),
+        member=np.array(
+            [
+                record.id.startswith(MEMBER) if canary is None else canary.member
+                for record, canary in zip(records, about, strict=True)
+            ],
+            dtype=np.bool_,
+        ),
+        copies=np.array([1 if canary is None else canary.copies for canary in about], dtype=np.int64),
+        scores={name: np.array(values) for name, values in columns.items()},
+    )
+
+
+def table_id(name: str) -> str:
+    """Return the id that stands in the score table: hold-out records keep a prefix, since their ids may repeat."""
+    return f"holdout/{name.removeprefix(HOLDOUT)}" if name.startswith(HOLDOUT) else name[len(MEMBER) :]
+
+
+def _pass(
+    stage: str,
+    scorer: Scorer,
+    records: Sequence[TokenRecord],
+    adapter: Adapter,
+    params: AuditParams,
+    progress: Progress,
+) -> dict[str, Features]:
+    found: dict[str, Features] = {}
+    for features in scorer.features(records, adapter=adapter, decoding=params.decoding):
+        found[features.record_id] = features
+        progress(stage, len(found), len(records))
+    return found
+
+
+def _named(prefix: str, record: TokenRecord) -> TokenRecord:
+    return dataclasses.replace(record, id=prefix + record.id)
+
+
+def _answer(record: Record) -> str:
+    """Return the text that is learned of a record: its last turn, or all of a plain text."""
+    return turns(record)[-1].content
