@@ -1,0 +1,151 @@
+"""Rollback memory: which release of each lineage was seen last, so that an older one is not taken for news."""
+
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from stanch.crypto import canonical_json, parse_json, write_atomic
+from stanch.errors import Equivocation, InvalidInput, Rollback
+from stanch.terms import JsonValue
+
+MEMORY_FORMAT = "stanch/release-memory/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class SeenRelease:
+    """A release: its number and the SHA-256 of its manifest in hexadecimal."""
+
+    number: int
+    manifest_sha256: str
+
+
+class ReleaseMemory(Protocol):
+    """Keeps the highest release seen for each publisher key and lineage."""
+
+    def last(self, publisher: str, lineage: str) -> SeenRelease | None:
+        """Return the highest release seen, or None at first contact."""
+        ...
+
+    def remember(self, publisher: str, lineage: str, release: SeenRelease) -> None:
+        """Keep ``release`` unless a higher one is kept already."""
+        ...
+
+
+def check_release(
+    memory: ReleaseMemory,
+    publishers: Sequence[str],
+    lineage: str,
+    release: SeenRelease,
+    *,
+    allow_older_unsafe: bool = False,
+) -> None:
+    """Compare a release with what was seen before.
+
+    Raises:
+        Rollback: A higher release of the lineage was seen from one of the publisher's keys.
+        Equivocation: The same number was seen with another manifest; no setting allows this.
+    """
+    for publisher in publishers:
+        seen = memory.last(publisher, lineage)
+        if seen is None or seen.number < release.number:
+            continue
+        if seen.number == release.number:
+            if seen.manifest_sha256 != release.manifest_sha256:
+                raise Equivocation(
+                    f"{lineage}: two different bundles are signed as release {release.number}",
+                    why=f"another one was opened before from {publisher}",
+                    next_step="ask the publisher which one is right",
+                )
+        elif not allow_older_unsafe:
+            raise Rollback(
+                f"{lineage}: release {release.number} is older than release {seen.number}, which was opened before",
+                next_step="fetch the newest release",
+            )
+
+
+class VolatileReleases:
+    """A rollback memory that lasts as long as the object."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, str], SeenRelease] = {}
+
+    def last(self, publisher: str, lineage: str) -> SeenRelease | None:
+        """Return the highest release seen, or None."""
+        return self._seen.get((publisher, lineage))
+
+    def remember(self, publisher: str, lineage: str, release: SeenRelease) -> None:
+        """Keep ``release`` unless a higher one is kept already."""
+        seen = self.last(publisher, lineage)
+        if seen is None or seen.number < release.number:
+            self._seen[publisher, lineage] = release
+
+
+class FileReleases:
+    """A rollback memory in a JSON file, safe for several processes on one host.
+
+    The file holds ``{"format", "releases": {publisher: {lineage: [number, manifest sha256]}}}``. It is replaced as a
+    whole; a lock file beside it keeps two processes from losing each other's entry. A damaged file is refused, never
+    taken for an empty one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def last(self, publisher: str, lineage: str) -> SeenRelease | None:
+        """Return the highest release seen, or None.
+
+        Raises:
+            InvalidInput: The file is damaged.
+        """
+        return self._read().get(publisher, {}).get(lineage)
+
+    def remember(self, publisher: str, lineage: str, release: SeenRelease) -> None:
+        """Keep ``release`` durably unless a higher one is kept already."""
+        with self._locked():
+            seen = self._read()
+            of_publisher = seen.setdefault(publisher, {})
+            known = of_publisher.get(lineage)
+            if known is not None and known.number >= release.number:
+                return
+            of_publisher[lineage] = release
+            releases: JsonValue = {
+                key: {name: [item.number, item.manifest_sha256] for name, item in lineages.items()}
+                for key, lineages in seen.items()
+            }
+            write_atomic(self._path, canonical_json({"format": MEMORY_FORMAT, "releases": releases}), mode=0o600)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        handle = os.open(self._path.with_name(self._path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    def _read(self) -> dict[str, dict[str, SeenRelease]]:
+        try:
+            data = self._path.read_bytes()
+        except FileNotFoundError:
+            return {}
+        document = parse_json(data, what=self._path.name)
+        releases = document.get("releases") if isinstance(document, dict) else None
+        if not isinstance(document, dict) or document.get("format") != MEMORY_FORMAT or not isinstance(releases, dict):
+            raise InvalidInput(f"{self._path.name}: expected format {MEMORY_FORMAT}")
+        return {key: _lineages(value, self._path.name) for key, value in releases.items()}
+
+
+def _lineages(value: JsonValue, name: str) -> dict[str, SeenRelease]:
+    lineages: dict[str, SeenRelease] = {}
+    if not isinstance(value, dict):
+        raise InvalidInput(f"{name}: expected lineages for each publisher")
+    for lineage, release in value.items():
+        number, digest = release if isinstance(release, list) and len(release) == 2 else (None, None)
+        if not isinstance(number, int) or not isinstance(digest, str) or number < 1:
+            raise InvalidInput(f"{name}: an entry is not [release number, manifest digest]")
+        lineages[lineage] = SeenRelease(number, digest)
+    return lineages

@@ -1,0 +1,154 @@
+"""``recipients.json``: the wrapped root keys. It changes when recipients change and carries no signature.
+
+Each stanza is bound to the bundle, the signed manifest and its own expiry by the key wrap, and the root that comes out
+is checked against the signed commitment: editing this file can take access away, never give it or change what opens.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Self
+
+from stanch.crypto import canonical_json, parse_json
+from stanch.crypto.passphrase import PASSPHRASE_STANZA
+from stanch.crypto.stanza import KeyProvider, Stanza, WrapContext
+from stanch.errors import InvalidInput, NoIdentityMatched, NotPermitted, QuorumNotMet, Tampered
+from stanch.seal.keys import ReleaseRoot
+from stanch.seal.manifest import Manifest
+from stanch.seal.times import format_time, parse_time
+from stanch.terms import JsonValue
+
+RECIPIENTS_FORMAT: Final = "stanch/recipients/v1"
+MAX_RECIPIENTS_FILE = 4 << 20
+MAX_STANZAS = 4096
+_NAME = "recipients.json"
+_FIELDS = {"format", "bundle_id", "manifest_sha256", "epoch", "stanzas"}
+
+
+class GrantExpired(NotPermitted):
+    """The release, or the grant to this recipient, has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipients:
+    """The document: which bundle and manifest it belongs to, how often it changed, and the stanzas.
+
+    Attributes:
+        bundle_id: 64 hex digits.
+        manifest_sha256: 64 hex digits.
+        epoch: Rises by one with each change.
+        stanzas: At most 4,096; no two with the same type and key id, and at most one passphrase, since a passphrase
+            does not say which of several it is.
+    """
+
+    bundle_id: str
+    manifest_sha256: str
+    epoch: int
+    stanzas: tuple[Stanza, ...]
+
+    def __post_init__(self) -> None:
+        names = [(stanza.type, "" if stanza.type == PASSPHRASE_STANZA else stanza.key_id) for stanza in self.stanzas]
+        if len(names) > MAX_STANZAS:
+            raise InvalidInput(f"{_NAME}: expected at most {MAX_STANZAS} stanzas, found {len(names)}")
+        if len(set(names)) != len(names):
+            raise InvalidInput(f"{_NAME}: a recipient stands twice", why="one stanza a key and one passphrase a bundle")
+        for stanza in self.stanzas:
+            if stanza.not_after is not None:
+                parse_time(stanza.not_after, what=f"{_NAME}, not_after")
+
+    def to_bytes(self) -> bytes:
+        """Return the canonical JSON of the document."""
+        return canonical_json(
+            {
+                "format": RECIPIENTS_FORMAT,
+                "bundle_id": self.bundle_id,
+                "manifest_sha256": self.manifest_sha256,
+                "epoch": self.epoch,
+                "stanzas": [stanza.to_json() for stanza in self.stanzas],
+            }
+        )
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Read the document, strictly.
+
+        Raises:
+            InvalidInput: A rule of the format is broken.
+        """
+        document = parse_json(data, what=_NAME, max_bytes=MAX_RECIPIENTS_FILE)
+        if not isinstance(document, dict) or document.keys() != _FIELDS or document["format"] != RECIPIENTS_FORMAT:
+            raise InvalidInput(f"{_NAME}: expected format {RECIPIENTS_FORMAT} with its five fields")
+        match document:
+            case {
+                "bundle_id": str(bundle_id),
+                "manifest_sha256": str(manifest_sha256),
+                "epoch": int(epoch),
+                "stanzas": list(stanzas),
+            } if epoch >= 0 and not isinstance(epoch, bool) and len(stanzas) <= MAX_STANZAS:
+                recipients = cls(bundle_id, manifest_sha256, epoch, tuple(map(Stanza.from_json, stanzas)))
+            case _:
+                raise InvalidInput(f"{_NAME}: a field is of the wrong type, or there are too many stanzas")
+        if recipients.to_bytes() != data:
+            raise InvalidInput(f"{_NAME}: expected canonical JSON (RFC 8785)")
+        return recipients
+
+
+def wrap_root(
+    root: ReleaseRoot, manifest_sha256: bytes, not_after: datetime | None, providers: Sequence[KeyProvider]
+) -> tuple[Stanza, ...]:
+    """Wrap the root to each provider."""
+    end = None if not_after is None else format_time(not_after)
+    context = WrapContext(root.bundle_id, manifest_sha256, end)
+    return tuple(provider.wrap(root.reveal(), context) for provider in providers)
+
+
+def unwrap_root(
+    recipients: Recipients, manifest: Manifest, manifest_sha256: bytes, identities: Sequence[KeyProvider], now: datetime
+) -> ReleaseRoot:
+    """Open the first stanza that one of ``identities`` is named by and whose grant has not ended.
+
+    Raises:
+        Tampered: The document belongs to another bundle or manifest, or a grant outlives the release.
+        QuorumNotMet: The bundle opens by a quorum only.
+        GrantExpired: The release or the grant has ended.
+        NoIdentityMatched: No stanza is for one of ``identities``.
+        DecryptionFailed: The stanza was changed, or carries another root than the signed one.
+    """
+    if recipients.bundle_id != manifest.bundle_id or recipients.manifest_sha256 != manifest_sha256.hex():
+        raise Tampered(f"{_NAME}: belongs to another bundle", next_step="fetch the bundle again")
+    if manifest.quorum is not None:
+        raise QuorumNotMet(
+            f"this bundle opens only when {manifest.quorum.m} of {manifest.quorum.n} approvers release it",
+            why="no single identity is accepted for it",
+            next_step="open it with a release of stanch that redeems approvals",
+        )
+    end = None if manifest.not_after is None else parse_time(manifest.not_after, what="manifest.json, not_after")
+    if end is not None and now >= end:
+        raise GrantExpired(f"the release ended at {manifest.not_after}", next_step="ask the publisher for a new one")
+    stanza, identity = _choose(recipients, identities, now)
+    if end is not None and (stanza.not_after is None or parse_time(stanza.not_after, what=_NAME) > end):
+        raise Tampered(f"{_NAME}: the grant to {stanza.key_id} outlives the release")
+    bundle_id = bytes.fromhex(manifest.bundle_id)
+    context = WrapContext(bundle_id, manifest_sha256, stanza.not_after)
+    root = ReleaseRoot(identity.unwrap(stanza, context), bundle_id)
+    root.check(bytes.fromhex(manifest.root_commitment))
+    return root
+
+
+def _choose(recipients: Recipients, identities: Sequence[KeyProvider], now: datetime) -> tuple[Stanza, KeyProvider]:
+    ended: Stanza | None = None
+    for stanza in recipients.stanzas:
+        for identity in identities:
+            if identity.describe().names(stanza):
+                if stanza.not_after is None or now < parse_time(stanza.not_after, what=_NAME):
+                    return stanza, identity
+                ended = stanza
+    if ended is not None:
+        raise GrantExpired(
+            f"the grant to {ended.key_id} ended at {ended.not_after}", next_step="ask the publisher for a new one"
+        )
+    named: list[JsonValue] = [identity.describe().key_id or identity.describe().type for identity in identities]
+    raise NoIdentityMatched(
+        f"none of the given identities is a recipient of this bundle: {named}",
+        next_step="ask the publisher to add your key: stanch seal rekey --add",
+    )

@@ -1,0 +1,79 @@
+"""Changing who can open a bundle, without touching its body, its manifest or its signature."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from stanch.crypto import write_atomic
+from stanch.crypto.stanza import KeyProvider
+from stanch.errors import InvalidInput
+from stanch.seal.folder import RECIPIENTS_NAME, BundleFolder
+from stanch.seal.manifest import Manifest
+from stanch.seal.recipients import MAX_RECIPIENTS_FILE, Recipients, unwrap_root, wrap_root
+from stanch.seal.times import now_utc, parse_time
+from stanch.terms import VerifiedDigest
+
+
+def rekey(
+    src: Path,
+    publisher: VerifiedDigest,
+    identity: KeyProvider,
+    add: Sequence[KeyProvider] = (),
+    remove: Sequence[str] = (),
+    *,
+    not_after: datetime | None = None,
+    clock: Callable[[], datetime] = now_utc,
+) -> Recipients:
+    """Wrap the root key of a bundle to more recipients and drop the stanzas of others.
+
+    Removing does not un-share: whoever could open the bundle may have kept its root key or its contents. Seal anew for
+    that.
+
+    Args:
+        src: The bundle's directory.
+        publisher: The manifest's digest as verified by ``sign``.
+        identity: A key that can open the bundle now.
+        add: New recipients.
+        remove: Key ids to drop.
+        not_after: When the new grants end; the release's own end where None.
+        clock: Returns the time that grants are compared with.
+
+    Returns:
+        The new recipients, as written; the epoch is one higher.
+
+    Raises:
+        InvalidInput: Nothing to change, an unknown key id, nobody left, a recipient twice, or an end after the
+            release's own.
+        VerificationError: As :func:`stanch.seal.open_bundle`.
+        NotPermitted: The identity's grant has ended, or the bundle opens by quorum.
+    """
+    if not add and not remove:
+        raise InvalidInput("nothing to change: name recipients to add or key ids to remove")
+    folder = BundleFolder(src)
+    manifest = folder.verified_manifest(publisher)
+    old = Recipients.parse(folder.document(RECIPIENTS_NAME, MAX_RECIPIENTS_FILE))
+    root = unwrap_root(old, manifest, publisher.sha256, [identity], clock())
+    try:
+        if unknown := sorted(set(remove) - {stanza.key_id for stanza in old.stanzas}):
+            raise InvalidInput(f"{unknown[0][:80]}: is not a recipient of this bundle")
+        kept = tuple(stanza for stanza in old.stanzas if stanza.key_id not in set(remove))
+        added = wrap_root(root, publisher.sha256, _grant_end(manifest, not_after, clock()), add)
+    finally:
+        root.wipe()
+    if not kept + added:
+        raise InvalidInput("nobody would be left who can open the bundle", next_step="delete the bundle instead")
+    new = Recipients(old.bundle_id, old.manifest_sha256, old.epoch + 1, kept + added)
+    # The new file is made beside the bundle: a crash must not leave an entry inside that readers refuse.
+    beside = src.with_name(f"{src.name}.{RECIPIENTS_NAME}.partial")
+    write_atomic(beside, new.to_bytes())
+    beside.replace(src / RECIPIENTS_NAME)
+    return new
+
+
+def _grant_end(manifest: Manifest, not_after: datetime | None, now: datetime) -> datetime | None:
+    end = None if manifest.not_after is None else parse_time(manifest.not_after, what="manifest.json, not_after")
+    if not_after is None:
+        return end
+    if not_after <= now or (end is not None and not_after > end):
+        raise InvalidInput("the new grants would end before they begin, or after the release itself")
+    return not_after

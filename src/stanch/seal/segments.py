@@ -1,0 +1,217 @@
+"""Reading segments: each is read into private memory, compared with its signed digest, and only then decrypted."""
+
+import mmap
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby, islice
+from typing import Literal, TypeAlias
+
+from stanch.crypto import hash_bytes
+from stanch.crypto.floe import HEADER_SIZE, Floe, FloeDecryptor
+from stanch.errors import BundleIncomplete, Tampered
+from stanch.seal.arena import Arena
+from stanch.seal.folder import DIGESTS_NAME, BundleFolder
+from stanch.seal.keys import ReleaseRoot, digests_commitment, stream_aad
+from stanch.seal.layout import SEGMENT, Segment, cover
+from stanch.seal.manifest import Manifest
+
+Verify: TypeAlias = Literal["publisher", "aead_only_unsafe"]
+
+_DIGEST_SIZE = 32
+_TASK_SEGMENTS = 16
+
+
+class SignedStreams:
+    """The streams of a bundle whose manifest is verified: their bytes can be checked by anybody, without a key.
+
+    Raises:
+        Tampered: The digests are not those that the manifest commits to.
+    """
+
+    def __init__(self, folder: BundleFolder, manifest: Manifest) -> None:
+        self._folder = folder
+        self.manifest = manifest
+        expected = _DIGEST_SIZE * sum(stream.entries for stream in manifest.streams)
+        digests = folder.document(DIGESTS_NAME, expected)
+        if len(digests) != expected:
+            raise Tampered(f"{DIGESTS_NAME}: expected {expected} bytes, found {len(digests)}")
+        self._slices: list[memoryview] = []
+        bundle_id, start = bytes.fromhex(manifest.bundle_id), 0
+        for stream in manifest.streams:
+            part = memoryview(digests)[start : start + _DIGEST_SIZE * stream.entries]
+            if digests_commitment(bundle_id, stream.n, part).hex() != stream.digests:
+                raise Tampered(
+                    f"{DIGESTS_NAME}: the digests of stream {stream.n} are not the signed ones",
+                    next_step="fetch the bundle again",
+                )
+            self._slices.append(part)
+            start += len(part)
+
+    def read_header(self, stream: int) -> bytes:
+        """Return the checked 74-byte header of a stream.
+
+        Raises:
+            Tampered: It does not match the signed digest.
+        """
+        with self._folder.stream(stream, self.manifest.streams[stream].stored) as handle:
+            header = memoryview(bytearray(HEADER_SIZE))
+            _read_at(handle, header, 0, stream)
+        self._compare(stream, 0, header)
+        return bytes(header)
+
+    def read_segments(
+        self, stream: int, segments: Sequence[Segment], buffer: memoryview, *, compare: bool = True
+    ) -> Iterator[tuple[Segment, memoryview]]:
+        """Yield segments of one stream with their checked bytes, which lie in ``buffer`` until the next is asked for.
+
+        Args:
+            stream: Number of the stream.
+            segments: Its segments to read.
+            buffer: At least 1 MiB that nobody else writes to, so that what was compared is what is decrypted.
+            compare: Whether to compare the signed digests.
+
+        Raises:
+            Tampered: A segment does not match its signed digest.
+            NonCanonicalStream: The stored stream has another length.
+        """
+        with self._folder.stream(stream, self.manifest.streams[stream].stored) as handle:
+            for segment in segments:
+                data = buffer[: segment.length]
+                _read_at(handle, data, segment.offset, stream)
+                if compare:
+                    self._compare(stream, segment.position + 1, data)
+                yield segment, data
+
+    def _compare(self, stream: int, entry: int, data: memoryview) -> None:
+        signed = self._slices[stream][_DIGEST_SIZE * entry : _DIGEST_SIZE * (entry + 1)]
+        if hash_bytes(self.manifest.segment_hash, data) != signed:
+            place = f"segment {entry - 1}" if entry else "the header"
+            raise Tampered(
+                f"stream {stream}, {place} does not match the signed digest",
+                why="the copy was changed or damaged",
+                next_step="fetch the bundle again",
+            )
+
+
+def segment_buffer() -> memoryview:
+    """Return 1 MiB of page-aligned private memory."""
+    return memoryview(mmap.mmap(-1, SEGMENT, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+
+
+def _read_at(handle: int, target: memoryview, offset: int, stream: int) -> None:
+    while target:
+        count = os.preadv(handle, [target], offset)
+        if not count:
+            raise BundleIncomplete(f"stream {stream} ended while it was read", next_step="fetch the bundle again")
+        target, offset = target[count:], offset + count
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """Consecutive segments of one stream and where the plaintext of each goes."""
+
+    stream: int
+    segments: tuple[Segment, ...]
+    offsets: tuple[int, ...]
+
+
+def _split(placed: Sequence[tuple[Segment, int]], first: int) -> list[_Task]:
+    """Split segments into tasks; ``first`` is the offset that memory begins with."""
+    tasks = []
+    for stream, group in groupby(placed, lambda item: item[0].stream):
+        while part := tuple(islice(group, _TASK_SEGMENTS)):
+            segments, offsets = zip(*part, strict=True)
+            tasks.append(_Task(stream, segments, tuple(offset - first for offset in offsets)))
+    return tasks
+
+
+class SegmentReader:
+    """Decrypts parts of a bundle's streams into new memory.
+
+    Args:
+        streams: The signed streams.
+        root: The release root key.
+        verify: ``publisher`` compares each segment with its signed digest before it is decrypted. ``aead_only_unsafe``
+            does not: then whoever else holds the root key can have changed the contents unnoticed.
+        threads: Most threads that read at once.
+    """
+
+    def __init__(self, streams: SignedStreams, root: ReleaseRoot, verify: Verify, threads: int) -> None:
+        self._streams = streams
+        self._root = root
+        self._compare = verify == "publisher"
+        self._threads = threads
+        self._decryptors: dict[int, FloeDecryptor] = {}
+
+    def read(self, numbers: Sequence[int], start: int, stop: int) -> memoryview:
+        """Return bytes ``start`` to ``stop`` of the joined plaintext of the streams ``numbers``.
+
+        The memory is new, writable and the caller's own. It exists only if every segment of it passed; on failure
+        what was decrypted is overwritten first.
+
+        Raises:
+            Tampered: A segment or header does not match its signed digest.
+            DecryptionFailed: A segment does not decrypt.
+            NonCanonicalStream: A stored stream has another length than its signed one.
+        """
+        sizes = [(number, self._streams.manifest.streams[number].size) for number in numbers]
+        placed = list(cover(sizes, start, stop))
+        if not placed:
+            return Arena(0).memory
+        first, (last, end) = placed[0][1], placed[-1]
+        memory = Arena(end + last.plain - first).memory
+        tasks = _split(placed, first)
+        try:
+            self._run(tasks, memory)
+        except BaseException:
+            memory[:] = bytes(len(memory))
+            raise
+        return memory[start - first : stop - first]
+
+    def _run(self, tasks: Sequence[_Task], memory: memoryview) -> None:
+        """Work through the tasks with threads; the first failure stops them all and is raised."""
+        for number in dict.fromkeys(task.stream for task in tasks):
+            self._decryptor(number)
+        pending, lock, failed = iter(tasks), threading.Lock(), threading.Event()
+
+        def work() -> None:
+            buffer = segment_buffer()
+            while not failed.is_set():
+                with lock:
+                    task = next(pending, None)
+                if task is None:
+                    return
+                try:
+                    self._decrypt(task, buffer, memory)
+                except BaseException:
+                    failed.set()
+                    raise
+
+        count = min(self._threads, len(tasks))
+        if count == 1:
+            work()
+            return
+        with ThreadPoolExecutor(count, thread_name_prefix="open") as pool:
+            runs = [pool.submit(work) for _ in range(count)]
+        for run in runs:
+            run.result()
+
+    def _decrypt(self, task: _Task, buffer: memoryview, memory: memoryview) -> None:
+        decryptor = self._decryptor(task.stream)
+        read = self._streams.read_segments(task.stream, task.segments, buffer, compare=self._compare)
+        for offset, (segment, data) in zip(task.offsets, read, strict=True):
+            target = memory[offset : offset + segment.plain]
+            decryptor.segment_into(data, segment.position, segment.final, target)
+
+    def _decryptor(self, stream: int) -> FloeDecryptor:
+        known = self._decryptors.get(stream)
+        if known is None:
+            header = self._streams.read_header(stream)
+            size = self._streams.manifest.streams[stream].size
+            aad = stream_aad(self._root.bundle_id, stream, size)
+            known = Floe.decryptor(self._root.stream_key(stream), aad, header, seg=SEGMENT)
+            self._decryptors[stream] = known
+        return known

@@ -1,0 +1,70 @@
+"""A directory as a source of files to seal, which notices when it changes meanwhile."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from stanch.errors import InvalidInput
+from stanch.terms import SourceFile
+from stanch.weights import walk_files
+
+
+class SourceChanged(InvalidInput):
+    """A file changed while it was read; nothing was sealed."""
+
+
+def source_changed(path: str) -> SourceChanged:
+    """Return the error for the file at ``path``."""
+    return SourceChanged(
+        f"{path}: the file changed while it was sealed",
+        why="a bundle holds one state of its source",
+        next_step="seal again when nothing writes to the source",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DiskFile:
+    """A regular file below a source directory, as it was when the directory was listed."""
+
+    path: str
+    size: int
+    location: Path
+    modified_ns: int
+    inode: int
+
+    def open(self) -> BinaryIO:
+        """Return a new reader; a link put in the file's place is refused by the system."""
+        return os.fdopen(os.open(self.location, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb", buffering=0)
+
+
+class DirectorySource:
+    """The regular files below a directory; links and special files are refused."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._files = _list_files(path)
+
+    def files(self) -> Sequence[SourceFile]:
+        """Return the files, sorted by the bytes of their paths."""
+        return self._files
+
+    def confirm_unchanged(self) -> None:
+        """Check that the directory still lists the same files with the same sizes and times.
+
+        Raises:
+            SourceChanged: It does not.
+        """
+        now = _list_files(self._path)
+        if now != self._files:
+            changed = {file.path for file in set(now) ^ set(self._files)}
+            raise source_changed(min(changed))
+
+
+def _list_files(path: Path) -> tuple[DiskFile, ...]:
+    files = []
+    for name, location in walk_files(path):
+        status = location.lstat()
+        files.append(DiskFile(name, status.st_size, location, status.st_mtime_ns, status.st_ino))
+    return tuple(files)
