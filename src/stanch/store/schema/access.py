@@ -36,7 +36,7 @@ grant = table(
     text("role"),
     text("scope"),
     integer("not_before_ms"),
-    integer("expires_ms"),
+    integer("expires_ms", null=True),
     integer("revoked_ms", null=True),
     text("granted_by"),
     text("reason_commitment", null=True),

@@ -1,0 +1,241 @@
+"""Approvals: a signed statement by one person that exactly one request may happen.
+
+The request digest binds everything that matters (manifest, certificate, recipient, expiry), so an approval for one
+request is worth nothing for another. An approval counts once: the act that uses it consumes it in the same transaction
+in which it is recorded.
+"""
+
+import hmac
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from stanch.crypto import SigningKey, VerifyKey, canonical_json, frame, parse_json
+from stanch.errors import ApprovalsMissing, Conflict, InvalidInput, NotAuthenticated, NoTrustedSignature
+from stanch.store import Tables
+from stanch.store.schema import access as schema
+from stanch.terms import Digest, JsonValue
+
+_LABEL = b"stanch/access/v1/approval"
+_TYPE = "urn:stanch:approval:v1"
+_LEEWAY_MS = 60_000
+_MAX_STATEMENT = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalStatement:
+    """What an approver signs.
+
+    Attributes:
+        request: Digest of the request.
+        approver: Pseudonymous id of the approver.
+        origin: The workspace.
+        created_ms: When it was signed.
+        expires_ms: From when on it does not count.
+    """
+
+    request: Digest
+    approver: str
+    origin: str
+    created_ms: int
+    expires_ms: int
+
+    def to_bytes(self) -> bytes:
+        """Return the canonical JSON of the statement."""
+        return canonical_json(
+            {
+                "type": _TYPE,
+                "request": str(self.request),
+                "approver": self.approver,
+                "origin": self.origin,
+                "created_ms": self.created_ms,
+                "expires_ms": self.expires_ms,
+            }
+        )
+
+    @classmethod
+    def parse(cls, data: bytes) -> "ApprovalStatement":
+        """Read a statement.
+
+        Raises:
+            InvalidInput: It is not one in canonical form.
+        """
+        value = parse_json(data, what="approval", max_bytes=_MAX_STATEMENT)
+        try:
+            statement = cls(**_fields(value))
+            canonical = statement.to_bytes()
+        except (TypeError, AttributeError) as error:
+            raise InvalidInput("approval: a field is missing, unknown or of another type") from error
+        if canonical != data:
+            raise InvalidInput("approval: not in canonical form")
+        return statement
+
+
+def _fields(value: JsonValue) -> dict[str, Any]:
+    fields: dict[str, Any] = dict(value) if isinstance(value, dict) else {}
+    if fields.pop("type", None) != _TYPE or not all(type(fields.get(k)) is int for k in ("created_ms", "expires_ms")):
+        raise InvalidInput(f"approval: expected a statement of type {_TYPE}")
+    return fields | {"request": Digest.parse(str(fields.get("request")))}
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A statement and a signature over it, as an approver hands them in."""
+
+    statement: bytes
+    key_id: str
+    signature: bytes
+
+
+def sign_approval(key: SigningKey, statement: ApprovalStatement) -> Approval:
+    """Sign an approval with the approver's own key."""
+    data = statement.to_bytes()
+    return Approval(data, key.key_id, key.sign(frame(_LABEL, data)))
+
+
+class Approvals:
+    """The approvals of one workspace."""
+
+    def __init__(self, tables: Tables, *, origin: str, clock: Callable[[], float] = time.time) -> None:
+        self._tables = tables
+        self._origin = origin
+        self._clock = clock
+
+    def record_approval(self, approval: Approval) -> ApprovalStatement:
+        """Check an approval against the registered key of its approver, store it, and return its statement.
+
+        Raises:
+            NotAuthenticated: The key is not a valid one of the approver, or the signature does not verify.
+            InvalidInput: The statement is malformed, of another workspace, from the future or expired.
+            Conflict: The approver's approval of this request was used already.
+        """
+        now_ms = self._now()
+        statement = ApprovalStatement.parse(approval.statement)
+        if statement.origin != self._origin or not statement.created_ms - _LEEWAY_MS <= now_ms < statement.expires_ms:
+            raise InvalidInput("approval: is of another workspace, from the future or expired")
+        with self._tables.write() as connection:
+            key = _approver_key(connection, statement.approver, approval.key_id, now_ms)
+            if key is None or not _verifies(key, approval.statement, approval.signature):
+                raise NotAuthenticated("approval: not signed by a valid key of its approver")
+            new = insert(schema.approval).values(
+                request_digest=str(statement.request),
+                principal=statement.approver,
+                key_id=approval.key_id,
+                statement=approval.statement,
+                signature=approval.signature,
+                expires_ms=statement.expires_ms,
+                created_ms=now_ms,
+            )
+            fresh = {name: new.excluded[name] for name in ("key_id", "statement", "signature", "expires_ms")}
+            done = connection.execute(
+                new.on_conflict_do_update(
+                    index_elements=["request_digest", "principal"],
+                    set_=fresh,
+                    where=schema.approval.c.consumed_by.is_(None),
+                )
+            )
+            if not done.rowcount:
+                raise Conflict("approval: this approver's approval of this request was used already")
+        return statement
+
+    def count_approvals(self, request: Digest, *, requester: str, involved: Collection[str] = ()) -> int:
+        """Return how many people approve exactly this request now.
+
+        Counted are distinct principals with a valid, unexpired and unconsumed signed statement, who are not suspended.
+        The requester and those who took part in what is requested are not counted.
+        """
+        with self._tables.read() as connection:
+            return len(self._approvers(connection, request, {requester, *involved}))
+
+    def consume(
+        self,
+        connection: Connection,
+        request: Digest,
+        *,
+        act: str,
+        requester: str,
+        needed: int = 2,
+        involved: Collection[str] = (),
+    ) -> tuple[str, ...]:
+        """Use the approvals of a request up for one act, inside the caller's transaction; return the approvers.
+
+        Raises:
+            ApprovalsMissing: Fewer than ``needed`` people approve this request; none is consumed.
+        """
+        approvers = self._approvers(connection, request, {requester, *involved})
+        if len(approvers) < needed:
+            raise ApprovalsMissing(
+                f"approvals for this exact request: expected {needed}, found {len(approvers)}",
+                next_step="ask another release manager: stanch release approve",
+            )
+        connection.execute(
+            update(schema.approval)
+            .where(schema.approval.c.request_digest == str(request), schema.approval.c.principal.in_(approvers))
+            .values(consumed_by=act)
+        )
+        return approvers
+
+    def _approvers(self, connection: Connection, request: Digest, excluded: set[str]) -> tuple[str, ...]:
+        rows = connection.execute(
+            select(schema.approval).where(
+                schema.approval.c.request_digest == str(request), schema.approval.c.consumed_by.is_(None)
+            )
+        ).all()
+        now_ms = self._now()
+        return tuple(
+            sorted(
+                row.principal
+                for row in rows
+                if row.principal not in excluded and self._counts(connection, row, request, now_ms)
+            )
+        )
+
+    def _counts(self, connection: Connection, row: Row[Any], request: Digest, now_ms: int) -> bool:
+        """Say whether a stored approval still counts; everything is read from what was signed, not from columns."""
+        try:
+            statement = ApprovalStatement.parse(row.statement)
+        except InvalidInput:
+            return False
+        if (statement.request, statement.approver, statement.origin) != (request, row.principal, self._origin):
+            return False
+        if not statement.created_ms - _LEEWAY_MS <= now_ms < statement.expires_ms:
+            return False
+        key = _approver_key(connection, row.principal, row.key_id, now_ms)
+        return key is not None and _verifies(key, row.statement, row.signature)
+
+    def _now(self) -> int:
+        return int(self._clock() * 1000)
+
+
+def _verifies(key: VerifyKey, statement: bytes, signature: bytes) -> bool:
+    try:
+        key.verify(signature, frame(_LABEL, statement))
+    except NoTrustedSignature:
+        return False
+    return True
+
+
+def _approver_key(connection: Connection, principal: str, key_id: str, now_ms: int) -> VerifyKey | None:
+    """Return the key if it is a valid local one of this principal, who is a person and not suspended."""
+    row = connection.execute(
+        select(schema.credential.c.public)
+        .join(schema.principal, schema.principal.c.id == schema.credential.c.principal)
+        .where(
+            schema.credential.c.id == key_id,
+            schema.credential.c.principal == principal,
+            schema.credential.c.kind == "local",
+            schema.credential.c.not_before_ms <= now_ms,
+            (schema.credential.c.expires_ms.is_(None)) | (schema.credential.c.expires_ms > now_ms),
+            schema.credential.c.revoked_ms.is_(None),
+            schema.principal.c.kind == "user",
+            schema.principal.c.suspended == 0,
+        )
+    ).scalar()
+    if row is None:
+        return None
+    key = VerifyKey.from_raw_ed25519(row)
+    return key if hmac.compare_digest(key.key_id.encode(), key_id.encode()) else None

@@ -1,0 +1,288 @@
+"""The directory: who is registered, with which key, and which roles they hold; and the way in."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from stanch.access.facts import WORKSPACE_SCOPE, Facts, Grant
+from stanch.access.grant import (
+    DAY_MS,
+    DEFAULT_DAYS,
+    check_grant,
+    grants_in_force,
+    insert_grant,
+    new_grant_id,
+    revoke_grant,
+)
+from stanch.access.principal import Principal, PrincipalKind, new_principal_id
+from stanch.access.roles import ROLES
+from stanch.access.session import LocalLogin, Session, session_message
+from stanch.crypto import RandomBytes, VerifyKey, random_bytes
+from stanch.errors import Conflict, InvalidInput, NotAuthenticated, NotFound, NoTrustedSignature
+from stanch.store import Tables
+from stanch.store.schema import access as schema
+
+BOOTSTRAP = "bootstrap"
+_LEEWAY_MS = 60_000
+_SESSION_MINUTES = 480
+_MAX_CHALLENGES = 1024
+_FULL_CLEARANCE = 100
+
+
+class Directory:
+    """Principals, their keys and their grants in one workspace.
+
+    Example:
+        >>> login = sign_session(key, directory.origin, directory.challenge(), now_ms)     # doctest: +SKIP
+        >>> session = directory.session(login)                                             # doctest: +SKIP
+        >>> decide(directory.facts(session), "data:read", dataset, context, policies).require()  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        tables: Tables,
+        *,
+        origin: str,
+        session_minutes: int = _SESSION_MINUTES,
+        clock: Callable[[], float] = time.time,
+        rng: RandomBytes = random_bytes,
+    ) -> None:
+        self.origin = origin
+        self._tables = tables
+        self._session_ms = session_minutes * 60_000
+        self._clock = clock
+        self._rng = rng
+        self._challenges: dict[bytes, int] = {}
+        self._lock = threading.Lock()
+
+    def register(self, key: VerifyKey, *, display: str, kind: PrincipalKind = "user", clearance: int = 0) -> Principal:
+        """Register a person or service with its local Ed25519 key. It holds no role yet.
+
+        Raises:
+            InvalidInput: The key is of another kind.
+            Conflict: The key is registered already.
+        """
+        with self._tables.write() as connection:
+            return self._register(connection, key, display=display, kind=kind, clearance=clearance)
+
+    def register_first(self, key: VerifyKey, *, display: str, team: bool) -> Principal:
+        """Register the first person of a workspace, who holds all roles (solo) or ``platform_admin`` (team).
+
+        These grants alone have no expiry: with them gone nobody could grant anything.
+
+        Raises:
+            InvalidInput: The key is of another kind.
+            Conflict: Somebody is registered already.
+        """
+        now_ms = self._now()
+        with self._tables.write() as connection:
+            if connection.execute(select(func.count()).select_from(schema.principal)).scalar_one():
+                raise Conflict("directory: somebody is registered already", next_step="ask them to grant you a role")
+            principal = self._register(connection, key, display=display, kind="user", clearance=_FULL_CLEARANCE)
+            for role in ["platform_admin"] if team else sorted(ROLES):
+                grant = Grant(new_grant_id(self._rng), principal.id, role, WORKSPACE_SCOPE, None, BOOTSTRAP)
+                insert_grant(connection, grant, now_ms=now_ms)
+        return principal
+
+    def challenge(self) -> bytes:
+        """Return a fresh nonce for one sign-in with this directory, good for a minute."""
+        nonce, now_ms = self._rng(32), self._now()
+        with self._lock:
+            self._challenges = {n: t for n, t in self._challenges.items() if abs(now_ms - t) <= _LEEWAY_MS}
+            if len(self._challenges) >= _MAX_CHALLENGES:
+                raise NotAuthenticated("sign-in: too many are under way", next_step="try again in a minute")
+            self._challenges[nonce] = now_ms
+        return nonce
+
+    def session(self, login: LocalLogin, *, mfa: bool = False) -> Session:
+        """Open a session for whoever signed a challenge of this directory with a registered key.
+
+        Args:
+            login: The signed statement.
+            mfa: Whether the caller checked a second factor beside the key.
+
+        Raises:
+            NotAuthenticated: For every reason the same.
+        """
+        now_ms = self._now()
+        try:
+            principal = self._verify_login(login, now_ms)
+        except (NotAuthenticated, NotFound, NoTrustedSignature) as error:
+            raise NotAuthenticated(
+                "not authenticated",
+                why="the key is not registered here, or its statement is not valid now",
+                next_step="sign in with a registered key",
+            ) from error
+        return Session(principal, login.key_id, mfa, now_ms, now_ms + self._session_ms)
+
+    def _verify_login(self, login: LocalLogin, now_ms: int) -> str:
+        """Return the principal whose key signed one of our challenges, which is thereby used up."""
+        with self._lock:
+            issued_ms = self._challenges.pop(login.nonce, None)
+        if issued_ms is None or max(abs(now_ms - issued_ms), abs(now_ms - login.time_ms)) > _LEEWAY_MS:
+            raise NotAuthenticated("not an answer to a challenge of the last minute")
+        with self._tables.read() as connection:
+            principal, public = self._key_owner(connection, login.key_id, now_ms)
+        public.verify(login.signature, session_message(self.origin, login.nonce, login.time_ms))
+        return principal
+
+    def facts(self, session: Session) -> Facts:
+        """Return what is known now of the principal of a session.
+
+        Raises:
+            NotAuthenticated: The session has ended, its key was revoked, or its principal is gone.
+        """
+        now_ms = self._now()
+        if not session.started_ms - _LEEWAY_MS <= now_ms < session.expires_ms:
+            raise NotAuthenticated("the session has ended", next_step="sign in again")
+        with self._tables.read() as connection:
+            try:
+                owner, _ = self._key_owner(connection, session.key_id, now_ms)
+            except NotFound as error:
+                raise NotAuthenticated("the session's key is no longer valid") from error
+            if owner != session.principal:
+                raise NotAuthenticated("the session's key is not its principal's")
+            return self._facts(connection, owner, now_ms)
+
+    def facts_of(self, principal: str) -> Facts:
+        """Return what is known now of any principal, for explanations.
+
+        Raises:
+            NotFound: Nobody of that id is registered.
+        """
+        with self._tables.read() as connection:
+            return self._facts(connection, principal, self._now())
+
+    def principals(self) -> tuple[Principal, ...]:
+        """Return everybody who is registered, in the order of their ids."""
+        with self._tables.read() as connection:
+            rows = connection.execute(select(schema.principal).order_by(schema.principal.c.id)).all()
+        return tuple(_principal(row) for row in rows)
+
+    def grant(
+        self,
+        principal: str,
+        role: str,
+        *,
+        granted_by: str,
+        team: bool,
+        scope: str = WORKSPACE_SCOPE,
+        days: int = DEFAULT_DAYS,
+    ) -> Grant:
+        """Grant a role for some days, in the workspace or for the one resource ``scope`` names.
+
+        Raises:
+            InvalidInput: No such role, or not 1 to 180 days.
+            NotFound: Nobody of that id is registered.
+            SeparationOfDuties: In a team: to oneself, or beside a role that another person must hold.
+        """
+        now_ms = self._now()
+        wanted = Grant(new_grant_id(self._rng), principal, role, scope, now_ms + days * DAY_MS, granted_by)
+        with self._tables.write() as connection:
+            self._facts(connection, principal, now_ms)
+            check_grant(connection, wanted, team=team, now_ms=now_ms)
+            insert_grant(connection, wanted, now_ms=now_ms)
+        return wanted
+
+    def revoke(self, grant_id: str) -> None:
+        """End a grant now, or raise :class:`stanch.errors.NotFound`."""
+        with self._tables.write() as connection:
+            revoke_grant(connection, grant_id, now_ms=self._now())
+
+    def suspend(self, principal: str, *, suspended: bool = True) -> None:
+        """Forbid a principal everything, or lift that again.
+
+        Raises:
+            NotFound: Nobody of that id is registered.
+        """
+        with self._tables.write() as connection:
+            done = connection.execute(
+                update(schema.principal).where(schema.principal.c.id == principal).values(suspended=int(suspended))
+            )
+            if not done.rowcount:
+                raise NotFound(f"principal {principal[:40]}: is not registered")
+
+    def revoke_key(self, key_id: str) -> None:
+        """Refuse a key from now on, or raise :class:`stanch.errors.NotFound`."""
+        with self._tables.write() as connection:
+            done = connection.execute(
+                update(schema.credential)
+                .where(schema.credential.c.id == key_id, schema.credential.c.revoked_ms.is_(None))
+                .values(revoked_ms=self._now())
+            )
+            if not done.rowcount:
+                raise NotFound(f"key {key_id[:60]}: is not registered or was revoked already")
+
+    def _register(
+        self, connection: Connection, key: VerifyKey, *, display: str, kind: PrincipalKind, clearance: int
+    ) -> Principal:
+        if key.kind != "ed25519":
+            raise InvalidInput(f"local key: expected Ed25519, found {key.kind}")
+        principal = Principal(
+            id=new_principal_id(rng=self._rng),
+            kind=kind,
+            issuer=f"local:{self.origin}",
+            subject=key.key_id,
+            display=display,
+            clearance=clearance,
+            suspended=False,
+        )
+        now_ms = self._now()
+        connection.execute(
+            insert(schema.principal).values(
+                id=principal.id,
+                kind=kind,
+                issuer=principal.issuer,
+                subject=principal.subject,
+                display=display,
+                clearance=clearance,
+                suspended=0,
+                created_ms=now_ms,
+            )
+        )
+        connection.execute(
+            insert(schema.credential).values(
+                id=key.key_id, principal=principal.id, kind="local", public=key.raw, not_before_ms=now_ms
+            )
+        )
+        return principal
+
+    def _key_owner(self, connection: Connection, key_id: str, now_ms: int) -> tuple[str, VerifyKey]:
+        """Return the principal and public key of a valid local key."""
+        table = schema.credential
+        row = connection.execute(
+            select(table.c.principal, table.c.public).where(
+                table.c.id == key_id,
+                table.c.kind == "local",
+                table.c.not_before_ms <= now_ms,
+                (table.c.expires_ms.is_(None)) | (table.c.expires_ms > now_ms),
+                table.c.revoked_ms.is_(None),
+            )
+        ).one_or_none()
+        if row is None:
+            raise NotFound("no such key")
+        return row.principal, VerifyKey.from_raw_ed25519(row.public)
+
+    def _facts(self, connection: Connection, principal: str, now_ms: int) -> Facts:
+        row = connection.execute(select(schema.principal).where(schema.principal.c.id == principal)).one_or_none()
+        if row is None:
+            raise NotFound(f"principal {principal[:40]}: is not registered")
+        return Facts(_principal(row), grants_in_force(connection, principal, now_ms))
+
+    def _now(self) -> int:
+        return int(self._clock() * 1000)
+
+
+def _principal(row: Row[Any]) -> Principal:
+    return Principal(
+        id=row.id,
+        kind=cast("PrincipalKind", row.kind),
+        issuer=row.issuer,
+        subject=row.subject,
+        display=row.display,
+        clearance=row.clearance,
+        suspended=bool(row.suspended),
+    )

@@ -1,0 +1,102 @@
+"""Why a principal may or may not do something, policy by policy (``stanch access why``)."""
+
+from dataclasses import dataclass
+
+from cedarpy import Decision as CedarDecision
+from cedarpy import PolicySet
+
+from stanch.access.decision import Decision, decide, evaluate
+from stanch.access.facts import Context, Facts, Grant, ResourceFacts
+from stanch.access.policy import ActivePolicies, Policy, policy_set
+from stanch.errors import NotPermitted
+
+_PERMIT_ALL = '@id("permit-all") permit (principal, action, resource);'
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyAnswer:
+    """What one policy says by itself.
+
+    Attributes:
+        policy: Its id.
+        effect: ``permit`` or ``forbid``.
+        holds: Whether its condition holds; a forbid that holds blocks.
+        grant: For a permit through a role: the grant that gives it.
+        failed: Whether it could not be evaluated.
+    """
+
+    policy: str
+    effect: str
+    holds: bool
+    grant: Grant | None
+    failed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A decision, what each policy contributes to it, the facts that were used, and the next step."""
+
+    decision: Decision
+    permits: tuple[PolicyAnswer, ...]
+    forbids: tuple[PolicyAnswer, ...]
+    facts: Facts
+    resource: ResourceFacts
+    context: Context
+    next_step: str
+
+
+def explain(
+    facts: Facts, action: str, resource: ResourceFacts, context: Context, policies: ActivePolicies
+) -> Explanation:
+    """Explain a decision by evaluating each policy alone; forbids are evaluated beside a permit for everything.
+
+    Raises:
+        InvalidInput: The policies know no such action.
+    """
+    decision = decide(facts, action, resource, context, policies)
+    answers = [
+        _ask(policy, facts, action, resource, context, policies)
+        for policy in sorted(policies.matching(action), key=lambda policy: policy.id)
+    ]
+    return Explanation(
+        decision,
+        tuple(answer for answer in answers if answer.effect == "permit"),
+        tuple(answer for answer in answers if answer.effect == "forbid"),
+        facts,
+        resource,
+        context,
+        _next_step(decision, answers),
+    )
+
+
+def _ask(
+    policy: Policy, facts: Facts, action: str, resource: ResourceFacts, context: Context, policies: ActivePolicies
+) -> PolicyAnswer:
+    alone: PolicySet = policy_set([policy])
+    if policy.effect == "forbid":
+        alone = alone.with_added_str(_PERMIT_ALL)
+    result = evaluate(facts, action, resource, context, alone, schema=policies.schema)
+    failed = bool(result.diagnostics.errors)
+    wanted = CedarDecision.Allow if policy.effect == "permit" else CedarDecision.Deny
+    holds = not failed and result.decision == wanted
+    role = policy.id.removeprefix("role-")
+    grants = [grant for grant in facts.grants_for(resource) if grant.role == role]
+    return PolicyAnswer(policy.id, policy.effect, holds, grants[0] if grants and holds else None, failed)
+
+
+def _next_step(decision: Decision, answers: list[PolicyAnswer]) -> str:
+    """Return the smallest next step; a missing role comes first, since nothing else helps without one."""
+    if decision.allowed:
+        return ""
+    if not any(answer.holds for answer in answers if answer.effect == "permit"):
+        roles = [answer.policy.removeprefix("role-") for answer in answers if answer.policy.startswith("role-")]
+        return (
+            f"ask a platform administrator for one of these roles: {', '.join(roles)}"
+            if roles
+            else ("no role permits this by default; the policies would have to be changed")
+        )
+    try:
+        decision.require()
+    except NotPermitted as error:
+        return error.next_step
+    return ""

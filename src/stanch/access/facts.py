@@ -1,0 +1,96 @@
+"""What a decision is made from: facts about the principal, the resource and the situation."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from stanch.access.principal import Principal
+from stanch.terms import ArtifactRef
+
+ResourceKind = Literal["Workspace", "Dataset", "Run", "Model", "Release", "Case"]
+
+WORKSPACE_SCOPE = "workspace"
+_KINDS: dict[str, ResourceKind] = {
+    "dataset": "Dataset",
+    "run": "Run",
+    "model": "Model",
+    "release": "Release",
+    "case": "Case",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A role that a principal holds, in the workspace or for one resource, until a time (None: until revoked)."""
+
+    id: str
+    principal: str
+    role: str
+    scope: str
+    expires_ms: int | None
+    granted_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a principal now: its row and the grants in force. Loaded afresh for every decision."""
+
+    principal: Principal
+    grants: tuple[Grant, ...]
+
+    def grants_for(self, resource: "ResourceFacts") -> tuple[Grant, ...]:
+        """Return the grants that count for a resource: those of the workspace and those of exactly this resource."""
+        return tuple(grant for grant in self.grants if grant.scope in {WORKSPACE_SCOPE, resource.scope})
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceFacts:
+    """What is known of a resource; the caller loads it from the resource's row.
+
+    Attributes:
+        kind: Its type in the policy schema.
+        id: Its name and digest, for example ``support-bot@sha256:9f3c…``.
+        sensitivity: Least clearance that may use it.
+        quarantined: Nobody may release or use it.
+        gate: ``passed``, ``failed`` or empty; for models and releases.
+    """
+
+    kind: ResourceKind
+    id: str
+    sensitivity: int = 0
+    quarantined: bool = False
+    gate: str = ""
+
+    @property
+    def scope(self) -> str:
+        """How a grant for this one resource names it."""
+        return f"{self.kind}:{self.id}"
+
+    @classmethod
+    def of(
+        cls, ref: ArtifactRef, *, sensitivity: int = 0, quarantined: bool = False, gate: str = ""
+    ) -> "ResourceFacts":
+        """Return the facts of an artifact; a kind that the policies do not know is treated as a run."""
+        return cls(_KINDS.get(ref.kind, "Run"), f"{ref.name}@{ref.digest}", sensitivity, quarantined, gate)
+
+
+WORKSPACE = ResourceFacts("Workspace", WORKSPACE_SCOPE)
+"""The workspace itself, for acts that concern no single artifact."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """The situation of a request.
+
+    Attributes:
+        team: Whether the rules of profile ``team`` are on; profile ``solo`` switches the two-person rules off.
+        mfa: Whether the session has a second factor.
+        involved: Whether the principal took part in making, auditing or requesting the resource.
+        break_glass: Whether the principal's emergency access is open.
+        approvals: How many other people approved exactly this request.
+    """
+
+    team: bool
+    mfa: bool = False
+    involved: bool = False
+    break_glass: bool = False
+    approvals: int = 0

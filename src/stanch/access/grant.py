@@ -1,0 +1,89 @@
+"""Grants: which roles a principal holds, where, until when, and who gave them."""
+
+import base64
+
+from sqlalchemy import Connection, insert, select, update
+
+from stanch.access.facts import Grant
+from stanch.access.roles import check_role, check_separation
+from stanch.crypto import RandomBytes
+from stanch.errors import InvalidInput, NotFound, SeparationOfDuties
+from stanch.store.schema import access as schema
+
+DEFAULT_DAYS = 30
+MAX_DAYS = 180
+DAY_MS = 86_400_000
+
+
+def grants_in_force(connection: Connection, principal: str, now_ms: int) -> tuple[Grant, ...]:
+    """Return the grants that count now; an expired or revoked one is simply not among them."""
+    table = schema.grant
+    rows = connection.execute(
+        select(table).where(
+            table.c.principal == principal,
+            table.c.not_before_ms <= now_ms,
+            (table.c.expires_ms.is_(None)) | (table.c.expires_ms > now_ms),
+            table.c.revoked_ms.is_(None),
+        )
+    )
+    return tuple(
+        sorted(
+            (Grant(r.id, r.principal, r.role, r.scope, r.expires_ms, r.granted_by) for r in rows),
+            key=lambda grant: (grant.role, grant.scope, grant.id),
+        )
+    )
+
+
+def check_grant(connection: Connection, wanted: Grant, *, team: bool, now_ms: int) -> None:
+    """Check the rules of a grant: the role exists, the time is bounded and, in a team, duties stay separate.
+
+    Raises:
+        InvalidInput: No such role, or an expiry that is past or more than 180 days away.
+        SeparationOfDuties: To oneself, or beside a role that another person must hold.
+    """
+    check_role(wanted.role)
+    if wanted.expires_ms is None or not now_ms < wanted.expires_ms <= now_ms + MAX_DAYS * DAY_MS:
+        raise InvalidInput(f"grant of {wanted.role}: expected an expiry within {MAX_DAYS} days from now")
+    if not team:
+        return
+    if wanted.granted_by == wanted.principal:
+        raise SeparationOfDuties(
+            f"grant of {wanted.role}: nobody grants a role to themselves",
+            next_step="ask another platform administrator",
+        )
+    # Of every scope: a role for one resource beside its opposite for another would still join the duties.
+    check_separation({grant.role for grant in grants_in_force(connection, wanted.principal, now_ms)}, wanted.role)
+
+
+def insert_grant(connection: Connection, grant: Grant, *, now_ms: int) -> None:
+    """Store a grant that was checked."""
+    connection.execute(
+        insert(schema.grant).values(
+            id=grant.id,
+            principal=grant.principal,
+            role=grant.role,
+            scope=grant.scope,
+            not_before_ms=now_ms,
+            expires_ms=grant.expires_ms,
+            granted_by=grant.granted_by,
+        )
+    )
+
+
+def revoke_grant(connection: Connection, grant_id: str, *, now_ms: int) -> None:
+    """End a grant now.
+
+    Raises:
+        NotFound: There is no such grant in force.
+    """
+    table = schema.grant
+    done = connection.execute(
+        update(table).where(table.c.id == grant_id, table.c.revoked_ms.is_(None)).values(revoked_ms=now_ms)
+    )
+    if not done.rowcount:
+        raise NotFound(f"grant {grant_id[:40]}: does not exist or was revoked already")
+
+
+def new_grant_id(rng: RandomBytes) -> str:
+    """Return ``g_`` and the base32 of 10 random bytes."""
+    return "g_" + base64.b32encode(rng(10)).decode().lower()

@@ -1,0 +1,49 @@
+"""Proof of who asks: a statement signed with a registered local key, and the session that it opens.
+
+The verifier's fresh nonce makes each statement good for one session only; no password exists anywhere.
+"""
+
+from dataclasses import dataclass
+
+from stanch.crypto import SigningKey, frame
+
+_LABEL = b"stanch/access/v1/session"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalLogin:
+    """A signed session statement: who (key id), for which challenge, when, and the signature."""
+
+    key_id: str
+    nonce: bytes
+    time_ms: int
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """An authenticated principal; made only by :meth:`stanch.access.Directory.session`.
+
+    Attributes:
+        principal: Pseudonymous id.
+        key_id: The key that signed.
+        mfa: Whether a second factor was checked beside the key.
+        started_ms: When it was opened.
+        expires_ms: From when on it is refused.
+    """
+
+    principal: str
+    key_id: str
+    mfa: bool
+    started_ms: int
+    expires_ms: int
+
+
+def session_message(origin: str, nonce: bytes, time_ms: int) -> bytes:
+    """Return what is signed: ``frame(label, origin, nonce, u64 milliseconds)``."""
+    return frame(_LABEL, origin.encode(), nonce, time_ms.to_bytes(8, "big"))
+
+
+def sign_session(key: SigningKey, origin: str, nonce: bytes, time_ms: int) -> LocalLogin:
+    """Sign a session statement for the workspace ``origin`` in answer to its challenge ``nonce``."""
+    return LocalLogin(key.key_id, nonce, time_ms, key.sign(session_message(origin, nonce, time_ms)))
