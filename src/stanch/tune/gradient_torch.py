@@ -1,0 +1,90 @@
+"""The gradient of one step, left in ``param.grad``: clipped and noised, or ordinary."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from stanch.data import TokenRecord
+from stanch.tune.chunks import cut_chunks
+from stanch.tune.engine_torch import UnitGradients
+from stanch.tune.grid import grid_exponent, noise_scale, quantise, release
+from stanch.tune.model_torch import CausalModel
+from stanch.tune.noise import NoiseSource
+from stanch.tune.plan import PrivacyPlan
+
+Units = Sequence[Sequence[TokenRecord]]
+
+
+class StepGradient(Protocol):
+    """Fills ``param.grad`` for one logical step."""
+
+    def fill(self, step: int, units: Units) -> None:
+        """Leave the gradient of these units (the records of each) in ``param.grad``; no units are a step too."""
+        ...
+
+
+class PrivateGradient:
+    """(clipped sum on the grid + noise)/L; everything that the mechanism needs comes from the plan."""
+
+    def __init__(self, model: CausalModel, plan: PrivacyPlan, noise: NoiseSource, *, budget: int) -> None:
+        self._model = model
+        self._plan = plan
+        self._noise = noise
+        self._budget = budget
+        self._parameters = model.adapter.parameters()
+        self._gradients = UnitGradients(
+            self._parameters, plan.max_grad_norm, "automatic" if plan.clipping == "automatic" else "flat"
+        )
+        model.adapter.collect(self._gradients)
+
+    def sum_clipped(self, units: Units) -> dict[str, torch.Tensor]:
+        """Return the sum of the units' clipped gradients by parameter, in float64, before any noise."""
+        gradients = self._gradients
+        gradients.reset()
+        for chunk in cut_chunks(units, self._budget):
+            for rows in chunk.passes:
+                gradients.expect(chunk.units, len(rows))
+                self._model.loss(rows).backward()  # type: ignore[no-untyped-call]  # torch types no backward
+            gradients.add_clipped()
+        return gradients.total
+
+    def fill(self, step: int, units: Units) -> None:
+        """Leave the noisy mean gradient in ``param.grad``."""
+        exponent = grid_exponent(self._plan.max_grad_norm, self._plan.coordinates)
+        scale = noise_scale(self._plan)
+        total = self.sum_clipped(units)
+        for index, (name, parameter) in enumerate(self._parameters.items()):
+            integers = quantise(total[name].numpy().reshape(-1), exponent)
+            integers += self._noise.integers(step, index, parameter.numel(), scale)
+            noisy = release(integers, exponent, self._plan.denominator)
+            parameter.grad = torch.from_numpy(np.ascontiguousarray(noisy)).view(parameter.shape).to(parameter.device)
+
+
+class PlainGradient:
+    """The sum of the units' gradients over the expected batch, by ordinary autograd; protects nobody.
+
+    Attributes:
+        mean_loss: Mean loss of the units of the last step that had any; a figure about private data.
+    """
+
+    def __init__(self, model: CausalModel, batch: int, *, budget: int) -> None:
+        self._model = model
+        self._batch = batch
+        self._budget = budget
+        self.mean_loss = float("nan")
+        model.adapter.collect(None)
+
+    def fill(self, step: int, units: Units) -> None:  # noqa: ARG002 - the step matters to noise alone
+        """Leave the mean gradient in ``param.grad``."""
+        for parameter in self._model.adapter.parameters().values():
+            parameter.grad = torch.zeros_like(parameter)
+        losses = []
+        for chunk in cut_chunks(units, self._budget):
+            for rows in chunk.passes:
+                loss = self._model.loss(rows)
+                (loss / self._batch).backward()  # type: ignore[no-untyped-call]  # torch types no backward
+                losses.append(float(loss.detach()))
+        if units:
+            self.mean_loss = sum(losses) / len(units)

@@ -1,0 +1,131 @@
+"""What a run will do, found out before any weight is touched: units, plan, and what must not change on resume."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import msgspec
+
+from stanch.crypto import canonical_json
+from stanch.data import Dataset, DuplicateReport, find_near_duplicates
+from stanch.errors import InvalidInput, MissingExtraError
+from stanch.terms import Digest, JsonValue
+from stanch.tune.intake import check_base
+from stanch.tune.plan import ParameterShape, PrivacyPlan
+from stanch.tune.spec import MethodSpec, TuneSpec
+from stanch.tune.units import RecordUnit, UnitTable, form_units, parse_unit
+
+_PLAIN_BATCH = 16
+_GROUPED = "thresholds by which near-duplicates were joined"
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """A run that could start.
+
+    Attributes:
+        spec: What was asked for.
+        base_digest: Digest of the base model's folder.
+        units: Units (with privacy), or the single records that are left after dropping duplicates.
+        trainable: The trainable parameters, sorted by name.
+        plan: The privacy plan; None without privacy.
+    """
+
+    spec: TuneSpec
+    base_digest: Digest
+    units: UnitTable
+    trainable: tuple[ParameterShape, ...] = field(repr=False)
+    plan: PrivacyPlan | None
+
+    @property
+    def batch(self) -> int:
+        """Expected number of units in a step."""
+        if self.plan is not None:
+            return self.plan.expected_batch
+        return min(self.spec.train.batch or _PLAIN_BATCH, len(self.units.units))
+
+    @property
+    def steps(self) -> int:
+        """Planned logical steps."""
+        if self.plan is not None:
+            return self.plan.steps
+        train = self.spec.train
+        return train.steps or max(1, math.floor(train.epochs * len(self.units.units) / self.batch))
+
+    @property
+    def digest(self) -> Digest:
+        """Digest of everything that must not change between start and resume."""
+        settings = msgspec.to_builtins(self.spec)
+        kept: dict[str, JsonValue] = {name: settings[name] for name in ("method", "privacy", "extra")}
+        kept["data"] = {name: settings["data"][name] for name in ("max_tokens", "completion_only")}
+        kept["train"] = {
+            name: value for name, value in settings["train"].items() if name not in {"chunk_tokens", "checkpoint_every"}
+        }
+        kept["base"] = str(self.base_digest)
+        kept["plan"] = self.plan.digest.hex if self.plan is not None else None
+        kept["dataset_root"] = self.units.dataset_root
+        kept["units"] = self.units.digest.hex
+        return Digest.sha256(canonical_json(kept))
+
+    @property
+    def facts(self) -> Mapping[str, JsonValue]:
+        """What a log may know: digests and counts."""
+        return {
+            "base_digest": str(self.base_digest),
+            "dataset_root": self.units.dataset_root,
+            "plan_digest": self.plan.digest.hex if self.plan is not None else None,
+            "guarantee": self.plan.guarantee if self.plan is not None else "none",
+            "run_digest": self.digest.hex,
+            "steps": self.steps,
+            "units": len(self.units.units),
+        }
+
+
+def prepare(spec: TuneSpec, dataset: Dataset) -> Preparation:
+    """Check the base model, form the units, and with privacy make the plan.
+
+    Raises:
+        InvalidInput: The spec, the base model or the data do not allow the run; see :mod:`stanch.tune.refusals`.
+    """
+    base = Path(spec.base.path)
+    base_digest = check_base(base, spec.base.digest)
+    duplicates = _find_duplicates(spec, dataset)
+    trainable = trainable_shapes(base, spec.method)
+    if not spec.privacy.enabled:
+        units = form_units(dataset, unit=RecordUnit(), duplicates=None)
+        return Preparation(spec, base_digest, _drop(units, duplicates), trainable, None)
+    unit = parse_unit(spec.data.unit) if spec.data.unit is not None else None
+    units = form_units(dataset, unit=unit, duplicates=duplicates)
+    params = replace(spec.privacy_params(), excluded=(_GROUPED,) if duplicates is not None else ())
+    return Preparation(spec, base_digest, units, trainable, PrivacyPlan.make(units, trainable, params))
+
+
+def trainable_shapes(base: Path, method: MethodSpec) -> tuple[ParameterShape, ...]:
+    """Return what would be trained, from the base model's configuration alone: no weights are read."""
+    try:
+        from stanch.tune import model_torch  # noqa: PLC0415 - optional part
+    except ImportError as error:
+        raise MissingExtraError("train") from error
+    return model_torch.trainable_shapes(base, method)
+
+
+def _find_duplicates(spec: TuneSpec, dataset: Dataset) -> DuplicateReport | None:
+    if spec.duplicates == "keep":
+        return None
+    if spec.privacy.enabled and spec.duplicates == "drop":
+        raise InvalidInput(
+            'duplicates = "drop" is refused with privacy',
+            why="whether a record stays would depend on another unit's record",
+            next_step='use duplicates = "group", which makes one unit of them',
+        )
+    return find_near_duplicates(dataset)
+
+
+def _drop(units: UnitTable, duplicates: DuplicateReport | None) -> UnitTable:
+    """Keep the first record of each cluster."""
+    if duplicates is None:
+        return units
+    dropped = {record_id for cluster in duplicates.clusters for record_id in cluster[1:]}
+    kept = tuple(unit for unit in units.units if unit.id not in dropped)
+    return replace(units, rule="each record; near-duplicates dropped", units=kept, joined=len(duplicates.clusters))

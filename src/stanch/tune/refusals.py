@@ -1,0 +1,55 @@
+"""The refusals of ``tune``: each is one error class, so that a caller can tell them apart by name."""
+
+from stanch.errors import Conflict, GateFailed, InvalidInput, Rollback, VerificationError
+
+
+class UnitColumnMissing(InvalidInput):
+    """A record lacks the column that names its privacy unit."""
+
+
+class DeltaTooLarge(InvalidInput):
+    """Delta is not below 1/N: publishing one whole unit at random would satisfy such a guarantee."""
+
+
+class PlanInfeasible(InvalidInput):
+    """No sound privacy plan exists for these numbers."""
+
+
+class PlanChanged(InvalidInput):
+    """A run is resumed with another plan, data set, unit table or set of trainable parameters."""
+
+
+class RunExists(InvalidInput):
+    """The output or an unfinished run lies where this run would write."""
+
+
+class UnsupportedModule(InvalidInput):
+    """The model has a part for which the engine has no exact per-unit gradient or loss."""
+
+
+class UncoveredParameter(VerificationError):
+    """Captured, trainable and optimised parameters are not the same objects."""
+
+
+class SelfCheckFailed(VerificationError):
+    """The trained adapter is not what was trained: it did not move, or its file does not give the same loss."""
+
+
+class BatchAxisLost(InvalidInput):
+    """A module flattened or reordered the batch axis, so gradients cannot be told apart by unit."""
+
+
+class BudgetBusy(Conflict):
+    """Another process holds the budget journal."""
+
+
+class BudgetExhausted(GateFailed):
+    """Every planned step is charged; one more would exceed the planned epsilon."""
+
+
+class BudgetRolledBack(Rollback):
+    """The budget journal is missing, shorter than, or different from what was seen before."""
+
+
+class AccountantDisagrees(VerificationError):
+    """Two independent accountants contradict each other; no epsilon is stated."""

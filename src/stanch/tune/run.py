@@ -1,0 +1,87 @@
+"""The verb of this package: tune a model on private records, and say what that reveals."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from stanch.data import Dataset
+from stanch.errors import MissingExtraError
+from stanch.terms import SILENT, Digest, Progress
+from stanch.tune.journal import JournalHead
+from stanch.tune.prepare import prepare
+from stanch.tune.record import NULL, Recorder
+from stanch.tune.refusals import RunExists
+from stanch.tune.spec import TuneSpec
+from stanch.tune.statement import PrivacyStatement
+
+
+@dataclass(frozen=True, slots=True)
+class TunedModel:
+    """A finished run.
+
+    Attributes:
+        path: Folder with the adapter in PEFT's format, tokenizer files, plan, journal and statement.
+        digest: Digest of the model's files in it.
+        statement: What the run guarantees (``guarantee`` is ``none`` without privacy).
+    """
+
+    path: Path
+    digest: Digest
+    statement: PrivacyStatement
+
+
+def run_folder(spec: TuneSpec) -> Path:
+    """Return where an unfinished run keeps journal and checkpoints: beside the output."""
+    output = Path(spec.output.path)
+    return output.with_name(f"{output.name}.run")
+
+
+def tune(
+    spec: TuneSpec,
+    *,
+    dataset: Dataset,
+    recorder: Recorder = NULL,
+    progress: Progress = SILENT,
+    resume: bool = False,
+    on_head: Callable[[JournalHead], None] | None = None,
+    anchor: JournalHead | None = None,
+) -> TunedModel:
+    """Fine-tune the base model of ``spec`` on ``dataset``, with differential privacy unless the spec disables it.
+
+    Args:
+        spec: What to tune and how.
+        dataset: The private records; opened with its key, ids and digests of it are keyed.
+        recorder: Where events go, durably: ``train.begin`` before the first step, ``train.end`` or ``train.failed``.
+        progress: Told of stages and steps.
+        resume: Continue the unfinished run beside the output; steps that a crash lost stay charged.
+        on_head: Told the journal's head at start, at each checkpoint and at the end, to keep it elsewhere.
+        anchor: A head that was kept elsewhere; resuming a journal without it is refused.
+
+    Raises:
+        MissingExtraError: torch, transformers or peft is not installed.
+        RunExists: The output exists, or an unfinished run does and ``resume`` is false.
+        InvalidInput: Spec, base model or data do not allow the run; see :mod:`stanch.tune.refusals`.
+        VerificationError: A self-check failed, or the journal is not the one that was seen before.
+    """
+    try:
+        from stanch.tune import session_torch  # noqa: PLC0415 - optional part
+    except ImportError as error:
+        raise MissingExtraError("train") from error
+    _check_places(spec, resume=resume)
+    session = session_torch.Session(prepare(spec, dataset), run_folder(spec), recorder, progress)
+    path, statement = session.run(dataset, resume=resume, on_head=on_head, anchor=anchor)
+    return TunedModel(path, Digest.parse(statement.model_digest), statement)
+
+
+def _check_places(spec: TuneSpec, *, resume: bool) -> None:
+    output, unfinished = Path(spec.output.path), run_folder(spec)
+    if output.exists():
+        raise RunExists(f"{output}: exists already", next_step="choose another output folder")
+    if unfinished.exists() and not resume:
+        raise RunExists(
+            f"{unfinished}: an unfinished run lies here",
+            why="its charged steps may have been seen",
+            next_step="resume it, or choose another output folder",
+        )
+    if resume and not unfinished.exists():
+        raise RunExists(f"{unfinished}: there is no unfinished run to resume", next_step="start the run without resume")

@@ -1,0 +1,259 @@
+"""One run from preparation to output folder."""
+
+import math
+import secrets
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from transformers import AutoTokenizer
+
+from stanch import __version__
+from stanch.crypto import RandomBytes, random_bytes, sync_folder, write_atomic
+from stanch.data import Dataset, TokenRecord, tokenise
+from stanch.errors import NotFound, StanchError
+from stanch.terms import JsonValue, Progress
+from stanch.tune import journal as journals
+from stanch.tune import statement as statements
+from stanch.tune.checkpoint_torch import ADAPTER_NAME, CheckpointState, adapter_bytes, adapter_config
+from stanch.tune.coverage_torch import check_saved
+from stanch.tune.gradient_torch import PlainGradient, PrivateGradient, StepGradient
+from stanch.tune.journal import BudgetJournal, JournalHead
+from stanch.tune.loop_torch import Loop
+from stanch.tune.model_torch import CausalModel, load_causal_model, native_dtype
+from stanch.tune.noise import AesGaussian
+from stanch.tune.plan import PrivacyPlan
+from stanch.tune.prepare import Preparation
+from stanch.tune.record import Recorder, TrainEvent
+from stanch.tune.refusals import PlanChanged
+from stanch.tune.sampler import StreamKeys, UnitSampler
+from stanch.tune.statement import EarlierRun, PrivacyStatement, RunFacts, state_no_privacy, state_privacy
+from stanch.tune.verify import PLAN_NAME, model_files, verify_run
+
+_TOKENIZER_FILES = (
+    "added_tokens.json", "chat_template.jinja", "merges.txt", "special_tokens_map.json", "tokenizer.json",
+    "tokenizer.model", "tokenizer_config.json", "vocab.json",
+)  # fmt: skip
+_COUPLED = "rounding by which units of one chunk touch each other in bfloat16"
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class Session:
+    """A run in its folder; :meth:`run` does everything.
+
+    Args:
+        prepared: What will be done.
+        folder: Where journal and checkpoints lie until the output is whole.
+        recorder: Where events go.
+        progress: Told of stages and steps.
+        random: The source of keys and initial weights.
+    """
+
+    def __init__(
+        self,
+        prepared: Preparation,
+        folder: Path,
+        recorder: Recorder,
+        progress: Progress,
+        *,
+        random: RandomBytes = random_bytes,
+    ) -> None:
+        self._prepared = prepared
+        self._spec = prepared.spec
+        self._folder = folder
+        self._recorder = recorder
+        self._progress = progress
+        self._random = random
+        self._id = secrets.token_hex(16)
+        self._base = Path(prepared.spec.base.path)
+        self._anchored = False
+
+    def run(
+        self,
+        dataset: Dataset,
+        *,
+        resume: bool,
+        on_head: Callable[[JournalHead], None] | None = None,
+        anchor: JournalHead | None = None,
+    ) -> tuple[Path, PrivacyStatement]:
+        """Tune, check, and move the whole output into place. Returns its path and its statement."""
+        records = self._tokenise(dataset)
+        self._anchored = on_head is not None
+        earlier = self._read_earlier()
+        with ExitStack() as stack:
+            journal = self._open_journal(resume=resume, on_head=on_head, anchor=anchor)
+            if journal is not None:
+                stack.enter_context(journal)
+            self._record("train.begin", {**self._prepared.facts, "versions": dict(_versions())})
+            try:
+                model = self._load(records)
+                updates = self._loop(model, records, journal).run_steps()
+                path, statement = self._finish(model, journal, updates, earlier)
+            except BaseException as error:
+                # The failure itself matters more than a recorder that fails too.
+                with suppress(StanchError):
+                    self._record("train.failed", {"error": type(error).__name__})
+                raise
+        self._record("train.end", {"model_digest": statement.model_digest, "epsilon": statement.epsilon})
+        shutil.rmtree(self._folder)
+        return path, statement
+
+    def _record(self, kind: str, facts: Mapping[str, JsonValue]) -> None:
+        at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self._recorder.record(TrainEvent(kind, self._id, at, facts))
+
+    def _tokenise(self, dataset: Dataset) -> dict[str, TokenRecord]:
+        tokenizer = AutoTokenizer.from_pretrained(self._base, local_files_only=True, trust_remote_code=False)
+        data = self._spec.data
+        records = {}
+        for done, record in enumerate(dataset):
+            records[record.id] = tokenise(
+                record, tokenizer, max_tokens=data.max_tokens, completion_only=data.completion_only
+            )
+            self._progress("tokenise", done + 1, None)
+        return records
+
+    def _read_earlier(self) -> tuple[EarlierRun, ...]:
+        """Verify the earlier runs that the spec names; only private ones on the same dataset add up."""
+        found = []
+        for name in self._spec.privacy.earlier:
+            run = verify_run(Path(name))
+            if run.plan is not None and run.head is not None and run.plan.dataset_root == self._root:
+                found.append(EarlierRun.of(run.plan, run.head.charged))
+        return tuple(found)
+
+    @property
+    def _root(self) -> str:
+        return self._prepared.units.dataset_root
+
+    def _open_journal(
+        self, *, resume: bool, on_head: Callable[[JournalHead], None] | None, anchor: JournalHead | None
+    ) -> BudgetJournal | None:
+        """Create the run's folder, whole or not at all, or open the journal in it."""
+        plan = self._prepared.plan
+        if resume:
+            if plan is None:
+                return None
+            self._check_plan(plan)
+            return BudgetJournal.open(self._folder / journals.NAME, plan, anchor=anchor, on_head=on_head)
+        partial = self._folder.with_name(f"{self._folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        journal = None
+        if plan is not None:
+            write_atomic(partial / PLAN_NAME, plan.to_json())
+            journal = BudgetJournal.create(partial / journals.NAME, plan, on_head=on_head)
+        partial.rename(self._folder)
+        sync_folder(self._folder.parent)
+        return journal
+
+    def _check_plan(self, plan: PrivacyPlan) -> None:
+        path = self._folder / PLAN_NAME
+        if not path.is_file():
+            raise NotFound(f"{path}: the plan of the unfinished run is missing")
+        before = PrivacyPlan.from_json(path.read_bytes())
+        changed = [name for name, value in before.to_fields().items() if plan.to_fields()[name] != value]
+        if changed:
+            raise PlanChanged(
+                f"the privacy plan changed in {', '.join(changed)}",
+                why="a plan is fixed before the first step",
+                next_step="restore what was changed, or start a new run",
+            )
+
+    def _load(self, records: Mapping[str, TokenRecord]) -> CausalModel:
+        dtype = _DTYPES.get(self._spec.train.dtype) or native_dtype()
+        longest = max(len(record.ids) for record in records.values())
+        model = load_causal_model(self._base, self._spec.method, dtype=dtype, longest=longest)
+        if model.adapter.shapes() != self._prepared.trainable:
+            raise PlanChanged("the loaded model has other trainable parameters than the plan")
+        seed = int.from_bytes(self._random(8), "big") >> 1
+        model.adapter.initialise(torch.Generator().manual_seed(seed))
+        return model
+
+    def _loop(self, model: CausalModel, records: Mapping[str, TokenRecord], journal: BudgetJournal | None) -> Loop:
+        prepared, keys = self._prepared, StreamKeys.fresh(self._random)
+        count, budget = len(prepared.units.units), self._spec.train.chunk_tokens
+        gradient: StepGradient
+        if prepared.plan is not None:
+            gradient = PrivateGradient(model, prepared.plan, AesGaussian(keys.noise), budget=budget)
+            sampler = UnitSampler.of(prepared.plan, prepared.units, keys)
+        else:
+            gradient = PlainGradient(model, prepared.batch, budget=budget)
+            sampler = UnitSampler(keys, min((prepared.batch << 64) // count, 2**64 - 1), count, 1, prepared.units)
+        return Loop(
+            model=model,
+            gradient=gradient,
+            sampler=sampler,
+            records=records,
+            journal=journal,
+            train=self._spec.train,
+            steps=prepared.steps,
+            folder=self._folder,
+            run=prepared.digest.hex,
+            progress=self._progress,
+            on_checkpoint=self._report,
+        )
+
+    def _report(self, state: CheckpointState) -> None:
+        plan = self._prepared.plan
+        facts: dict[str, JsonValue] = {"updates": state.updates, "elapsed": state.elapsed}
+        if plan is not None and state.head is not None:
+            facts["charged"] = state.head.charged
+            facts["epsilon"] = plan.epsilon_after(state.head.charged, discretization=1e-3)
+        self._record("checkpoint.saved", facts)
+
+    def _finish(
+        self, model: CausalModel, journal: BudgetJournal | None, updates: int, earlier: tuple[EarlierRun, ...]
+    ) -> tuple[Path, PrivacyStatement]:
+        """Write the output beside its place, check it, state the guarantee, and rename it into place."""
+        output = Path(self._spec.output.path)
+        partial = output.with_name(f"{output.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        self._write_model(model, partial)
+        check_saved(model, partial, self._base)
+        dtype = model.head.weight.dtype
+        facts = RunFacts(
+            files=model_files(partial),
+            base_digest=str(self._prepared.base_digest),
+            dataset_root=self._root,
+            updates=updates,
+            dtype=str(dtype).removeprefix("torch."),
+            device="cpu",
+            versions=_versions(),
+            anchored=self._anchored,
+            excluded=(_COUPLED,) if dtype == torch.bfloat16 and journal is not None else (),
+            earlier_runs=earlier,
+        )
+        if journal is None or self._prepared.plan is None:
+            statement = state_no_privacy(facts)
+        else:
+            journal.close(updates)
+            write_atomic(partial / PLAN_NAME, self._prepared.plan.to_json())
+            for name in (journals.NAME, journals.TORN_NAME):
+                if (self._folder / name).exists():
+                    write_atomic(partial / name, (self._folder / name).read_bytes())
+            statement = state_privacy(self._prepared.plan, journal.head, facts)
+        write_atomic(partial / statements.NAME, statement.to_json())
+        partial.rename(output)
+        sync_folder(output.parent)
+        return output, statement
+
+    def _write_model(self, model: CausalModel, folder: Path) -> None:
+        method = self._spec.method
+        names = [layer.name for layer in model.adapter.layers]
+        alpha = int(method.alpha) if math.floor(method.alpha) == method.alpha else method.alpha
+        write_atomic(folder / ADAPTER_NAME, adapter_bytes(model.adapter.parameters()))
+        write_atomic(folder / "adapter_config.json", adapter_config(self._base, method.rank, alpha, names))
+        for name in _TOKENIZER_FILES:
+            if (self._base / name).is_file():
+                write_atomic(folder / name, (self._base / name).read_bytes())
+
+
+def _versions() -> Mapping[str, str]:
+    packages = ("torch", "transformers", "peft", "dp-accounting")
+    return {"stanch": __version__, **{name: version(name) for name in packages}}

@@ -1,0 +1,176 @@
+"""What to tune and how: ``SPEC.toml``, read strictly (an unknown key is refused)."""
+
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+
+import msgspec
+from msgspec import Meta, Struct
+
+from stanch.errors import InvalidInput
+from stanch.tune.plan import PrivacyParams
+
+Positive = Annotated[float, Meta(gt=0, le=1e9)]
+Count = Annotated[int, Meta(gt=0, le=2**31)]
+
+ALL_LINEAR: Final = "all-linear"
+
+
+class BaseSpec(Struct, frozen=True, forbid_unknown_fields=True):
+    """The base model: a folder with ``config.json``, safetensors and a tokenizer; its digest, if it must match."""
+
+    path: str
+    digest: str | None = None
+
+
+class DataSpec(Struct, frozen=True, forbid_unknown_fields=True):
+    """The private records; ``unit`` is ``record`` or ``column:NAME``."""
+
+    uri: str = ""
+    unit: str | None = None
+    max_tokens: Count = 1024
+    completion_only: bool = True
+
+
+class MethodSpec(Struct, frozen=True, forbid_unknown_fields=True):
+    """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685) on the named linear layers.
+
+    Attributes:
+        kind: ``lora``.
+        rank: Rank r of the factors.
+        alpha: The product is scaled by alpha/rank.
+        targets: ``all-linear`` (all but the head), or last parts of module names such as ``q_proj``.
+        layers: ``all``, or the numbers of the decoder layers to adapt. With only the last ones, the layers below run
+            once per record, not in every step.
+    """
+
+    kind: Literal["lora"] = "lora"
+    rank: Annotated[int, Meta(gt=0, le=1024)] = 16
+    alpha: Positive = 32
+    targets: Literal["all-linear"] | tuple[str, ...] = ALL_LINEAR
+    layers: Literal["all"] | tuple[Annotated[int, Meta(ge=0)], ...] = "all"
+
+    @property
+    def scale(self) -> float:
+        """Factor of the low-rank product."""
+        return self.alpha / self.rank
+
+
+class PrivacySpec(Struct, frozen=True, forbid_unknown_fields=True):
+    """Differential privacy; ``enabled = false`` trains with the same loop and states no guarantee.
+
+    ``earlier`` names the output folders of earlier private runs on the same dataset: their privacy loss adds up.
+    """
+
+    enabled: bool = True
+    epsilon: Positive = 8.0
+    delta: Annotated[float, Meta(gt=0, lt=1)] | None = None
+    max_grad_norm: Positive = 0.5
+    clipping: Literal["flat", "automatic"] = "flat"
+    max_records_per_unit: Count = 8
+    units_public: Count | None = None
+    allow_small_noise_unsafe: bool = False
+    earlier: tuple[str, ...] = ()
+
+
+class TrainSpec(Struct, frozen=True, forbid_unknown_fields=True):
+    """The optimisation: AdamW on the mean gradient of Poisson-sampled units.
+
+    Attributes:
+        learning_rate: Peak learning rate.
+        epochs: Expected number of times that a unit takes part.
+        batch: Expected number of units in a step; default as the privacy plan's.
+        steps: Number of steps, instead of ``epochs``.
+        schedule: ``linear`` to zero, or ``constant``.
+        weight_decay: Of AdamW.
+        dtype: Of the frozen base weights; ``auto`` is bfloat16 where the processor multiplies it natively.
+        chunk_tokens: Tokens (rows x padded length) that go through the model at once; changes memory, not results.
+        checkpoint_every: Steps between checkpoints; 0 keeps none.
+    """
+
+    learning_rate: Positive = 1e-3
+    epochs: Positive = 3.0
+    batch: Count | None = None
+    steps: Count | None = None
+    schedule: Literal["linear", "constant"] = "linear"
+    weight_decay: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    chunk_tokens: Count = 1024
+    checkpoint_every: Annotated[int, Meta(ge=0)] = 50
+
+
+class ExtraSpec(Struct, frozen=True, forbid_unknown_fields=True):
+    """Near-duplicates: ``group`` into one unit (default with privacy), ``drop`` all but the first, or ``keep``."""
+
+    duplicates: Literal["group", "drop", "keep"] | None = None
+
+
+class OutputSpec(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the adapter, its statement and its journal go; the folder must not exist."""
+
+    path: str = "out"
+
+
+class TuneSpec(Struct, frozen=True, forbid_unknown_fields=True):
+    """A tuning run. Relative paths are relative to the working folder, or to the file the spec was read from."""
+
+    base: BaseSpec
+    data: DataSpec = DataSpec()
+    method: MethodSpec = MethodSpec()
+    privacy: PrivacySpec = PrivacySpec()
+    train: TrainSpec = TrainSpec()
+    extra: ExtraSpec = ExtraSpec()
+    output: OutputSpec = OutputSpec()
+
+    @classmethod
+    def from_toml(cls, data: bytes, *, what: str = "SPEC.toml") -> Self:
+        """Read a spec.
+
+        Raises:
+            InvalidInput: Not TOML, an unknown key, or a value out of range; the message names the key.
+        """
+        try:
+            return msgspec.toml.decode(data, type=cls, strict=True)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise InvalidInput(
+                f"{what}: {error}", next_step="correct the key; docs/spec/privacy-plan.md lists all of them"
+            ) from error
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a spec file; relative paths in it are taken from its folder."""
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise InvalidInput(f"{path}: cannot be read", why=error.strerror or "") from error
+        return cls.from_toml(data, what=str(path)).placed(path.parent)
+
+    def placed(self, folder: Path) -> Self:
+        """Return the spec with its relative paths taken from ``folder``."""
+        return msgspec.structs.replace(
+            self,
+            base=msgspec.structs.replace(self.base, path=str(folder / self.base.path)),
+            data=msgspec.structs.replace(self.data, uri=str(folder / self.data.uri) if self.data.uri else ""),
+            privacy=msgspec.structs.replace(self.privacy, earlier=tuple(str(folder / p) for p in self.privacy.earlier)),
+            output=msgspec.structs.replace(self.output, path=str(folder / self.output.path)),
+        )
+
+    @property
+    def duplicates(self) -> str:
+        """What happens to near-duplicates."""
+        return self.extra.duplicates or ("group" if self.privacy.enabled else "drop")
+
+    def privacy_params(self) -> PrivacyParams:
+        """Return what the privacy plan is made from."""
+        privacy, train = self.privacy, self.train
+        return PrivacyParams(
+            epsilon=privacy.epsilon,
+            delta=privacy.delta,
+            epochs=train.epochs,
+            expected_batch=train.batch,
+            steps=train.steps,
+            max_grad_norm=privacy.max_grad_norm,
+            clipping=privacy.clipping,
+            max_records_per_unit=privacy.max_records_per_unit,
+            units_public=privacy.units_public,
+            allow_small_noise_unsafe=privacy.allow_small_noise_unsafe,
+        )

@@ -1,0 +1,228 @@
+"""The privacy statement ``urn:stanch:privacy-statement:v1``: what a run guarantees, for machines and in plain words."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Self
+
+from stanch.crypto import canonical_json, frame, parse_json, sha256
+from stanch.errors import InvalidInput, Tampered
+from stanch.terms import Digest, JsonValue
+from stanch.tune import accountant
+from stanch.tune.accountant import AttackBound, Mechanism
+from stanch.tune.journal import JournalHead
+from stanch.tune.plan import PrivacyPlan
+
+SCHEMA = "urn:stanch:privacy-statement:v1"
+NAME = "statement.json"
+NO_GUARANTEE = "none"
+_DOMAIN = b"stanch/tune/v1/statement"
+_MAX_SIZE = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierRun:
+    """A finished private run on the same dataset, whose privacy loss adds up with this one's."""
+
+    plan: str
+    units_digest: str
+    rate: float
+    noise_multiplier: float
+    charged_steps: int
+    epsilon: float
+
+    @classmethod
+    def of(cls, plan: PrivacyPlan, charged: int) -> Self:
+        """Describe a run by its plan and its charges."""
+        run = plan.mechanism_after(charged)
+        epsilon = plan.epsilon_after(charged)
+        return cls(plan.digest.hex, plan.units_digest, run.rate, run.noise_multiplier, charged, epsilon)
+
+    @property
+    def mechanism(self) -> Mechanism:
+        """What the accountant composes."""
+        return Mechanism(self.rate, self.noise_multiplier, self.charged_steps)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A file of the model: its name, size in bytes and SHA-256 (hex)."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFacts:
+    """What a run knows beside plan and journal.
+
+    Attributes:
+        files: The model's files.
+        base_digest: Digest of the base model's folder.
+        dataset_root: Root of the dataset's manifest.
+        updates: Updates in the model; fewer than charges where a crash lost some.
+        dtype: Of the frozen weights and the matrix products.
+        device: Where it ran.
+        versions: Of the packages that computed it.
+        anchored: Whether heads of the journal were handed out.
+        excluded: What else the guarantee does not cover.
+        earlier_runs: Earlier private runs on the same dataset.
+    """
+
+    files: tuple[ModelFile, ...]
+    base_digest: str
+    dataset_root: str
+    updates: int
+    dtype: str
+    device: str
+    versions: Mapping[str, str]
+    anchored: bool = False
+    excluded: tuple[str, ...] = ()
+    earlier_runs: tuple[EarlierRun, ...] = ()
+
+    @property
+    def model_digest(self) -> Digest:
+        """Digest of the model's files, as :func:`stanch.weights.directory_digest` of a folder with them alone."""
+        return Digest.sha256(canonical_json(self._listing()))
+
+    def to_fields(self) -> dict[str, JsonValue]:
+        """Return the facts as statement fields."""
+        return {
+            "anchored": self.anchored,
+            "base_digest": self.base_digest,
+            "dataset_root": self.dataset_root,
+            "device": self.device,
+            "dtype": self.dtype,
+            "files": self._listing(),
+            "model_digest": str(self.model_digest),
+            "ranks": 1,
+            "updates": self.updates,
+            "versions": dict(self.versions),
+        }
+
+    def _listing(self) -> JsonValue:
+        return [{"name": file.name, "sha256": file.sha256, "size": file.size} for file in self.files]
+
+
+@dataclass(frozen=True, slots=True)
+class PrivacyStatement:
+    """A statement: its fields as JSON values, and the ones that programs ask for.
+
+    Attributes:
+        guarantee: ``dp`` or ``none``.
+        fields: All fields but schema and checksum.
+    """
+
+    guarantee: str
+    fields: Mapping[str, JsonValue]
+
+    @property
+    def epsilon(self) -> float | None:
+        """Epsilon of the charged steps; None without a guarantee."""
+        value = self.fields.get("epsilon")
+        return float(value) if isinstance(value, (int, float)) else None
+
+    @property
+    def reading(self) -> str:
+        """The statement in plain words."""
+        return str(self.fields["reading"])
+
+    @property
+    def model_digest(self) -> str:
+        """Digest of the model's files."""
+        return str(self.fields["model_digest"])
+
+    def to_json(self) -> bytes:
+        """Return canonical JSON with a checksum over it (not a signature: ``sign`` makes that)."""
+        body: dict[str, JsonValue] = {"schema": SCHEMA, "guarantee": self.guarantee, **self.fields}
+        return canonical_json({**body, "digest": _checksum(body)})
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """Read a statement.
+
+        Raises:
+            Tampered: Not canonical, or its checksum does not hold.
+            InvalidInput: Of another schema.
+        """
+        try:
+            value = parse_json(data, what=NAME, max_bytes=_MAX_SIZE)
+        except InvalidInput as error:
+            raise Tampered(error.what, why=error.why) from error
+        if not isinstance(value, dict) or canonical_json(value) != data:
+            raise Tampered(f"{NAME}: not canonical JSON")
+        body = {name: item for name, item in value.items() if name != "digest"}
+        if value.get("digest") != _checksum(body):
+            raise Tampered(f"{NAME}: its checksum does not hold", why="the file was edited")
+        if body.pop("schema", None) != SCHEMA:
+            raise InvalidInput(f"{NAME}: expected schema {SCHEMA}")
+        return cls(str(body.pop("guarantee", "")), body)
+
+
+def _checksum(body: dict[str, JsonValue]) -> str:
+    return sha256(frame(_DOMAIN, canonical_json(body))).hex()
+
+
+def state_privacy(plan: PrivacyPlan, journal: JournalHead, facts: RunFacts) -> PrivacyStatement:
+    """State what the charged steps guarantee; everything but ``facts`` is computed from plan and journal."""
+    mechanism = plan.mechanism_after(journal.charged)
+    bounds = accountant.attack_bounds(mechanism)
+    excluded = (*plan.excluded, *facts.excluded)
+    epsilon = plan.epsilon_after(journal.charged)
+    return PrivacyStatement(
+        plan.guarantee,
+        {
+            **facts.to_fields(),
+            "plan": plan.to_fields(),
+            "plan_digest": plan.digest.hex,
+            "charged_steps": journal.charged,
+            "epsilon": epsilon,
+            "delta": plan.delta,
+            "epsilon_rdp": accountant.rdp_epsilon(mechanism, plan.delta),
+            "journal_head": {"hash": journal.hash, "lines": journal.lines},
+            "earlier_runs": [_earlier_fields(run, plan) for run in facts.earlier_runs],
+            "composed_epsilon": _compose(plan, mechanism, facts),
+            "excluded": list(excluded),
+            "attack_bound": [{"fpr": bound.fpr, "tpr_max": bound.tpr_max} for bound in bounds],
+            "reading": read_aloud(plan, bounds, excluded),
+        },
+    )
+
+
+def state_no_privacy(facts: RunFacts) -> PrivacyStatement:
+    """State that a run without differential privacy guarantees nothing."""
+    reading = (
+        "This model was tuned without differential privacy. Nothing bounds what it reveals about a record it was tuned "
+        "on. An audit can show leaks, but cannot prove that there are none."
+    )
+    return PrivacyStatement(NO_GUARANTEE, {**facts.to_fields(), "excluded": list(facts.excluded), "reading": reading})
+
+
+def _earlier_fields(run: EarlierRun, plan: PrivacyPlan) -> JsonValue:
+    return {
+        **asdict(run),
+        "composable": run.units_digest == plan.units_digest,
+    }
+
+
+def _compose(plan: PrivacyPlan, mechanism: Mechanism, facts: RunFacts) -> float | None:
+    """Return epsilon of this run and the composable earlier ones; None where an earlier one cannot be composed."""
+    if any(run.units_digest != plan.units_digest for run in facts.earlier_runs):
+        return None
+    runs = (mechanism, *(run.mechanism for run in facts.earlier_runs))
+    return accountant.compose_epsilon(runs, plan.delta, plan.discretization)
+
+
+def read_aloud(plan: PrivacyPlan, bounds: tuple[AttackBound, ...], excluded: tuple[str, ...]) -> str:
+    """Return three sentences: what a unit is, what an attacker can reach, what is not covered."""
+    unit = "one record" if plan.unit == "record" else f"everything with one value of {plan.unit.partition(':')[2]}"
+    share = next(bound.tpr_max for bound in bounds if bound.fpr == 0.01)
+    # Rounded up: a bound that is rounded down is no bound.
+    percent = math.ceil(share * 1000) / 10
+    return (
+        f"Protected is {unit} ({plan.unit_rule}; {plan.n_units} units). "
+        f"Whoever sees the model and is wrong about 1 % of outsiders recognises at most {percent:.1f} % of those whose "
+        f"data was used (without protection: up to 100 %). "
+        f"Not covered: {', '.join(excluded)}."
+    )

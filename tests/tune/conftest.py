@@ -1,0 +1,87 @@
+"""A tiny base model on disk, and conversations to tune it on."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from stanch.data import open_dataset
+from stanch.tune.models_torch import tiny_llama
+from stanch.tune.spec import TuneSpec
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+KEY = bytes(range(32))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+def write_base(path: Path) -> Path:
+    """Write a random Llama and a byte-level tokenizer."""
+    tiny_llama(vocab=300, d=32).save_pretrained(path)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={character: n for n, character in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        additional_special_tokens=["<|im_start|>"],
+        chat_template=CHATML,
+    ).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory) -> Path:
+    return write_base(tmp_path_factory.mktemp("base"))
+
+
+def write_chats(path: Path, count: int, *, seed: int = 3, customers: int = 0) -> Path:
+    """Write conversations of random words; with ``customers`` a column ``customer_id`` goes round."""
+    rng = random.Random(seed)
+
+    def words(number: int) -> str:
+        return " ".join("".join(rng.choices("abcdefghijklmnop", k=4)) for _ in range(number))
+
+    rows = []
+    for index in range(count):
+        row: dict[str, object] = {
+            "messages": [{"role": "user", "content": words(2)}, {"role": "assistant", "content": words(3)}]
+        }
+        if customers:
+            row["customer_id"] = f"c{index % customers}"
+        rows.append(row)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def chats(tmp_path):
+    return open_dataset(write_chats(tmp_path / "chats.jsonl", 60), key=KEY)
+
+
+@pytest.fixture
+def make_spec(base, tmp_path):
+    """Return a builder of small specs; keyword arguments are TOML lines by table."""
+
+    def build(**tables: str) -> TuneSpec:
+        lines = {
+            "base": f"path = {json.dumps(str(base))}",
+            "method": "rank = 2\nalpha = 4",
+            "train": 'steps = 4\nbatch = 8\ndtype = "float32"\ncheckpoint_every = 2',
+            "output": f"path = {json.dumps(str(tmp_path / 'out'))}",
+            **tables,
+        }
+        return TuneSpec.from_toml("".join(f"[{name}]\n{text}\n" for name, text in lines.items()).encode())
+
+    return build
