@@ -58,24 +58,27 @@ def atomic_lines(path: Path, *, approve: Callable[[Path], None]) -> Iterator[Bin
         path: The file to write.
         approve: Called with the complete file under its temporary name (same ending); what it raises keeps the file
             from appearing.
+
+    Raises:
+        InvalidInput: The file cannot be written.
     """
     temporary = path.with_name(f".{secrets.token_hex(8)}.{path.name}")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as raw:
+                if is_gzip(path):
+                    with gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as stream:
+                        yield cast("BinaryIO", stream)
+                else:
+                    yield raw
+                raw.flush()
+                os.fsync(raw.fileno())
+            approve(temporary)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
     except OSError as error:
         raise InvalidInput(f"cannot write {path}", why=error.strerror or "", next_step="check the folder") from error
-    try:
-        with os.fdopen(descriptor, "wb") as raw:
-            if is_gzip(path):
-                with gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as stream:
-                    yield cast("BinaryIO", stream)
-            else:
-                yield raw
-            raw.flush()
-            os.fsync(raw.fileno())
-        approve(temporary)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
     sync_folder(path.parent)
