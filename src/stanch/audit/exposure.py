@@ -47,16 +47,12 @@ def measure_exposure(
         progress("exposure", len(found), len(inside) + len(outside))
     by_side = [[s.sampled_p for s in found if s.member == side] for side in (True, False)]
     return Exposure(
+        candidates=params.exposure_candidates,
         per_tier=_summarise(found, {c.tier: space_bits(c, plan.symbols) for c in inside}),
         secrets=tuple(found),
         fisher_in=fisher(by_side[0]),
         fisher_out=fisher(by_side[1]) if by_side[1] else None,
     )
-
-
-def resolvable_bits(candidates: int) -> float:
-    """Return the most bits of exposure that a rank among so many candidates can show."""
-    return math.log2(candidates + 1)
 
 
 def free_positions(canary: Canary, symbols: str) -> int:

@@ -50,4 +50,4 @@ def _reduce_slice(logits: torch.Tensor, targets: torch.Tensor, decoding: Decodin
     weight *= z
     variance = weight.sum(1) - mean**2
     sigma = variance.clamp(min=_LEAST_VARIANCE).sqrt()
-    return target - log_sum, mean - log_sum, sigma, logits.argmax(1) == targets, lq
+    return target - log_sum, mean - log_sum, sigma, z.argmax(1) == targets, lq

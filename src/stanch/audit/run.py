@@ -26,12 +26,11 @@ from stanch.audit.features import AdapterOff, Scorer, plan_batches
 from stanch.audit.integrity import MAX_OVERLAP, Problem, check_plan, find_overlap, is_formal, require_same_base
 from stanch.audit.membership import (
     MembershipResult,
+    claim_p_value,
     holdout_membership,
     planned_membership,
-    rank_within_kinds,
     tie_seed_of,
 )
-from stanch.audit.one_run import dp_claim_p_value
 from stanch.audit.params import ATTACK_PACK, MIN_COINS, AuditParams, preregister
 from stanch.audit.report import Report, conclude
 from stanch.audit.score_table import ScoreTable
@@ -264,20 +263,18 @@ def _dp(material: AuditInput, params: AuditParams, found: _Findings) -> DpCheck 
     claim, plan = material.dp_claim, material.plan
     if claim is None:
         return None
-    canaries = found.table.formal_tiers(("all",))["all"]
     reason = ""
     if plan is None or not is_formal(plan, material.commitment):
         reason = "there are no coins that were proven to be fixed before the tuning"
     elif claim.relation is not NeighboringRelation.ADD_OR_REMOVE_ONE:
         reason = f"relation_not_comparable: neighbours are {claim.relation}"
-    elif len(canaries) < MIN_COINS:
+    elif sum(canary.copies == 1 for canary in plan.canaries) < MIN_COINS:
         reason = f"fewer than {MIN_COINS} canaries with one copy"
-    if reason:
+    if plan is None or reason:
         found.limits.append(f"The privacy claim was not tested: {reason}.")
         return DpCheck(claim, material.accountant, None)
-    ranked = np.stack([rank_within_kinds(canaries.scores[name], canaries.kinds) for name in params.scores])
-    seed = 0 if plan is None else tie_seed_of(plan.plan_id)
-    return DpCheck(claim, material.accountant, dp_claim_p_value(ranked, canaries.member, claim, tie_seed=seed))
+    p = claim_p_value(found.table, params.scores, claim, tie_seed=tie_seed_of(plan.plan_id))
+    return DpCheck(claim, material.accountant, p)
 
 
 def _report(
@@ -298,14 +295,14 @@ def _report(
         created=now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         tool=Tool("stanch", stanch.__version__),
         mode=material.mode,
-        model=_summarise_model(target),
+        model=material.model or _summarise_model(target),
         adapter=_digest(identity.adapter),
         base=_digest(base_digest),
         tokenizer_digest=_digest(identity.tokenizer),
         dataset_digest=material.dataset_digest,
         plan=None if plan is None else _summarise_plan(plan, material, params),
         preregistration=preregister(params),
-        tie_seed=0 if plan is None else tie_seed_of(plan.plan_id),
+        tie_seed="0" if plan is None else str(tie_seed_of(plan.plan_id)),
         features=_summarise_pass(target, subjects),
         scores=membership.scores,
         scan=membership.scan,

@@ -146,7 +146,7 @@ class DpCheck:
 
 @dataclass(frozen=True, slots=True)
 class SecretExposure:
-    """Exposure of one secret in bits: exact, or (not ``exact``) an upper bound; and its sampled-rank p-value."""
+    """Exposure of one secret in bits: exact, or (not ``exact``) as the sampled rank shows it; and that rank's p-value."""
 
     id: str
     tier: str
@@ -170,8 +170,12 @@ class ExposureTier:
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """Exposure of the secrets, and Fisher's combined p over those tuned on (``in``) and those not (``out``)."""
+    """Exposure of the secrets, and Fisher's combined p over those tuned on (``in``) and those not (``out``).
 
+    Each secret was ranked among ``candidates`` uniform ones, so that log2(candidates + 1) bits can be resolved.
+    """
+
+    candidates: int
     per_tier: tuple[ExposureTier, ...]
     secrets: tuple[SecretExposure, ...]
     fisher_in: float

@@ -11,6 +11,7 @@ from stanch.audit.features import Adapter, AdapterOff, Features, Scorer
 from stanch.audit.params import ROWS_TIER, AuditParams, Mode
 from stanch.audit.score_table import ScoreTable
 from stanch.audit.scores import Observation, compressed_size, score
+from stanch.audit.sections import ModelSummary
 from stanch.data import CanaryPlan, Record, TokenRecord, tokenise, tokenise_canary, turns
 from stanch.terms import CommitmentEvidence, PrivacyBudget, Progress
 
@@ -31,6 +32,7 @@ class AuditInput:
         commitment: Proof that the plan was logged before the tuning began.
         dp_claim: A differential-privacy claim to test.
         accountant: What computed that claim.
+        model: Digests of a model that was opened from memory, for the report.
         dataset_digest: Digest of the training set, for the report.
         max_tokens: As in the tuning.
         completion_only: As in the tuning.
@@ -42,6 +44,7 @@ class AuditInput:
     commitment: CommitmentEvidence | None = None
     dp_claim: PrivacyBudget | None = None
     accountant: str = ""
+    model: ModelSummary | None = None
     dataset_digest: str | None = None
     max_tokens: int = 1024
     completion_only: bool = True

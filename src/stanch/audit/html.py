@@ -1,0 +1,308 @@
+"""The report as one HTML file for people: no script, no request, every value escaped, readable in print and in the dark.
+
+Each chart has a one-sentence description and its numbers as a table.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Final
+
+import numpy as np
+
+from stanch.audit.charts import (
+    CHART_CSS,
+    ExposurePoint,
+    RocCurve,
+    exposure_chart,
+    exposure_summary,
+    extraction_chart,
+    extraction_summary,
+    histogram_chart,
+    histogram_summary,
+    roc_chart,
+    roc_summary,
+    shared_histogram,
+)
+from stanch.audit.evidence import Reason
+from stanch.audit.features import BoolArray, FloatArray
+from stanch.audit.membership import rank_within_kinds
+from stanch.audit.rates import Suppressed, tpr_at_fpr
+from stanch.audit.report import Report
+from stanch.audit.score_table import ScoreTable
+from stanch.audit.sections import Exposure, Extraction, RateAt
+from stanch.audit.verdict import CURES, MEANING
+from stanch.terms import Interval, Verdict
+
+POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+_BAND_RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+_SHOWN_ROC = (0.0001, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
+_TONES: Final[Mapping[Verdict, str]] = {
+    Verdict.LEAK_PROVEN: "bad",
+    Verdict.DP_CLAIM_FALSIFIED: "bad",
+    Verdict.NO_LEAK_DETECTED: "good",
+    Verdict.INCONCLUSIVE: "open",
+}
+_STYLE = """
+:root{color-scheme:light dark;--bg:#f5f7fa;--card:#ffffff;--text:#1f2933;--mute:#52606d;--edge:#d9e0e7;
+--bad:#a61b1b;--badbg:#fdeaea;--good:#0f6b3c;--goodbg:#e6f6ec;--open:#8a5a00;--openbg:#fff5dd}
+*{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--text);
+font:15px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif}
+main{max-width:60rem;margin:0 auto;padding:2rem 1.25rem 4rem}
+h1{font-size:1.5rem;margin:0 0 .25rem}h2{font-size:1.15rem;margin:2.2rem 0 .7rem}p{margin:.4rem 0}
+.mute{color:var(--mute)}code{font-family:ui-monospace,monospace;font-size:.86em;overflow-wrap:anywhere}
+.verdict{border-radius:10px;padding:1rem 1.25rem;margin:1.25rem 0;border-left:6px solid}
+.verdict strong{font-size:1.35rem;letter-spacing:.01em;display:block}
+.bad{background:var(--badbg);border-color:var(--bad)}.bad strong{color:var(--bad)}
+.good{background:var(--goodbg);border-color:var(--good)}.good strong{color:var(--good)}
+.open{background:var(--openbg);border-color:var(--open)}.open strong{color:var(--open)}
+.verdict ul{margin:.5rem 0 0;padding-left:1.2rem}
+table{border-collapse:collapse;width:100%;background:var(--card);font-size:.92em}
+th,td{padding:.4rem .7rem;text-align:left;border-bottom:1px solid var(--edge);vertical-align:top}
+thead th{color:var(--mute);font-weight:600;font-size:.88em}td.n{text-align:right;font-variant-numeric:tabular-nums}
+.facts th{width:13rem;font-weight:600}.scroll{overflow-x:auto;border:1px solid var(--edge);border-radius:8px}
+figure{margin:1rem 0;padding:1rem;background:var(--card);border:1px solid var(--edge);border-radius:10px}
+figcaption{color:var(--mute);margin-top:.5rem}details{margin-top:.6rem}summary{cursor:pointer;color:var(--mute)}
+@media (prefers-color-scheme:dark){:root{--bg:#11171d;--card:#1b232c;--text:#e4e7eb;--mute:#9aa5b1;--edge:#323f4b;
+--bad:#fc8181;--badbg:#3a1d1f;--good:#68d391;--goodbg:#17301f;--open:#f6c453;--openbg:#352a12}}
+@media print{:root{--bg:#ffffff;--card:#ffffff;--text:#000000;--mute:#444444;--edge:#bbbbbb;--bad:#a61b1b;
+--badbg:#ffffff;--good:#0f6b3c;--goodbg:#ffffff;--open:#8a5a00;--openbg:#ffffff}
+main{max-width:none;padding:0}figure,.verdict,tr{break-inside:avoid}summary{display:none}}
+"""
+
+
+def render_html(report: Report, table: ScoreTable | None = None) -> str:
+    """Return the page of a report; with the table of scores it shows their ROC curves and distributions as well."""
+    parts = [_head(report), _verdict(report), _section("Findings", _facts(_findings(report)))]
+    if table is not None and report.scores:
+        parts.append(_section("Membership", _membership_charts(report, table)))
+    if report.exposure is not None:
+        parts.append(_section("Exposure of the secrets", _exposure(report.exposure)))
+    if report.extraction is not None and report.extraction.curve:
+        parts.append(_section("Texts that come out", _extraction(report.extraction)))
+    if report.scores:
+        parts.append(_section("Scores", _scores(report)))
+    if report.scan:
+        parts.append(_section("Exact scan tests", _scan(report)))
+    coverage = [(c.attack, c.reference, "run" if c.run else "NOT RUN", c.why) for c in report.coverage]
+    parts.append(_section("What was tested", grid(("Attack", "List", "", "How, or why not"), coverage)))
+    parts.append(_section("Limits", "<ul>" + "".join(f"<li>{escape(limit)}</li>" for limit in report.limits) + "</ul>"))
+    parts.append(_section("What was audited", _facts(_provenance(report))))
+    return page(f"Leak audit: {report.verdict}", "".join(parts))
+
+
+def page(title: str, body: str) -> str:
+    """Return a whole page around ``body`` (trusted HTML) with the report's style, charts included."""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{escape(POLICY)}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="referrer" content="no-referrer">'
+        f"<title>{escape(title)}</title><style>{_STYLE}{CHART_CSS}</style></head><body><main>{body}</main></body></html>\n"
+    )
+
+
+def figure(svg: str, caption: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a chart (trusted SVG) with its description and, folded away, its numbers."""
+    return (
+        f"<figure>{svg}<figcaption>{escape(caption)}</figcaption>"
+        f"<details><summary>Numbers of this chart</summary>{grid(header, rows)}</details></figure>"
+    )
+
+
+def grid(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table; numbers stand right, everything is escaped."""
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in header)
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f'<td class="n">{value:.4g}</td>'
+    if isinstance(value, int):
+        return f'<td class="n">{value:,}</td>'
+    return f"<td>{escape(str(value))}</td>"
+
+
+def _section(title: str, body: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>{body}</section>"
+
+
+def _facts(rows: Iterable[tuple[str, str]]) -> str:
+    body = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>' for name, value in rows)
+    return f'<div class="scroll"><table class="facts"><tbody>{body}</tbody></table></div>'
+
+
+def _head(report: Report) -> str:
+    model = "opened from memory" if report.model is None else report.model.digest
+    about = f"{report.tool.name} {report.tool.version} · attack pack {report.attack_pack} · {report.created}"
+    return (
+        f'<header><h1>Leak audit of a tuned model</h1><p class="mute">{escape(about)} · mode: {escape(report.mode)}</p>'
+        f"<p>Model <code>{escape(model)}</code></p></header>"
+    )
+
+
+def _verdict(report: Report) -> str:
+    reasons = "".join(
+        f"<li><b>{escape(reason.value.replace('_', ' '))}</b>: {escape(CURES[Reason(reason)])}</li>"
+        for reason in report.reasons
+    )
+    listed = f"<ul>{reasons}</ul>" if reasons else ""
+    return (
+        f'<div class="verdict {_TONES[report.verdict]}" role="status"><strong>{escape(report.verdict)}</strong>'
+        f"{escape(MEANING[report.verdict])}.{listed}</div>"
+    )
+
+
+def _findings(report: Report) -> list[tuple[str, str]]:
+    rows = []
+    if report.membership is not None:
+        rows.append(
+            ("Membership", f"p = {report.membership.p:.2g} against “nothing leaks” ({report.membership.score})")
+        )
+    if report.epsilon is not None:
+        bound = report.epsilon
+        name = "Epsilon lower bound" if bound.formal else "Distinguishability scale (no epsilon: coins not proven)"
+        rows.append((name, f"≥ {bound.lower:.2f}; the most that {bound.m} coins could show is {bound.ceiling:.2f}"))
+    if report.power is not None:
+        power = report.power
+        seen = f"would have seen an attack of AUC {power.auc:.2f} with probability {power.probability.estimate:.2f}"
+        rows.append(("Power", f"{seen} (at least {power.required:.2f} wanted)"))
+    if report.dp is not None:
+        p = "not tested" if report.dp.p_value is None else f"p = {report.dp.p_value:.2g}"
+        rows.append(("Privacy claim", f"ε = {report.dp.claim.epsilon:g}, δ = {report.dp.claim.delta:g}: {p}"))
+    if report.exposure is not None:
+        rows.append(("Exposure", f"p = {report.exposure.fisher_in:.2g} over the secrets that were put in"))
+    extraction = report.extraction
+    if extraction is not None and extraction.secrets is not None:
+        secrets = extraction.secrets
+        said = f"{secrets.k_in} of {secrets.n_in} put in come out within {extraction.n_budget:,} samples"
+        rows.append(("Secrets", f"{said}; {secrets.k_out} of {secrets.n_out} held back"))
+    if extraction is not None and extraction.rows is not None:
+        found = extraction.rows
+        said = f"{found.attributable} of {found.n:,} come out because of the tuning"
+        rows.append(
+            ("Rows", f"{said}; at most {found.upper:.3%} (95 %, one-sided); {found.too_short} too short to test")
+        )
+    if report.shift is not None:
+        shift = report.shift.blind_auc
+        rows.append(("Shift gate", f"a test blind to the model reaches AUC {_interval(shift)}"))
+    return rows or [("Nothing", "no test could be run")]
+
+
+def _membership_charts(report: Report, table: ScoreTable) -> str:
+    tier = report.scores[0].tier
+    chosen = table.rows() if report.mode == "holdout" else table.formal_tiers((tier,))[tier]
+    names = list(dict.fromkeys(score.name for score in report.scores if score.tier == tier))
+    if report.mode == "holdout":
+        columns = {name: chosen.scores[name] for name in names}
+    else:
+        columns = {name: rank_within_kinds(chosen.scores[name], chosen.kinds) for name in names}
+    outside = int((~chosen.member).sum())
+    curves = [
+        RocCurve(name, roc_points(values, chosen.member), _band(values, chosen.member) if name == names[0] else ())
+        for name, values in columns.items()
+    ]
+    rates = [(f, *(max(y for x, y in curve.points if x <= f) for curve in curves)) for f in _SHOWN_ROC]
+    roc = figure(
+        roc_chart(curves, nonmembers=outside),
+        roc_summary(curves, nonmembers=outside),
+        ("False-positive rate", *(f"{name}: true-positive rate" for name in names)),
+        rates,
+    )
+    shown = chosen.scores[names[0]]
+    groups = {"members": shown[chosen.member].tolist(), "non-members": shown[~chosen.member].tolist()}
+    shares, edges = shared_histogram(groups)
+    bins = [(edges[i], edges[i + 1], *(share[i] for share in shares.values())) for i in range(len(edges) - 1)]
+    histogram = figure(
+        histogram_chart(groups, x_title=f"score {names[0]}"),
+        histogram_summary(groups, x_title=f"score {names[0]}"),
+        ("From", "To", *(f"Share of {name}" for name in shares)),
+        bins,
+    )
+    return roc + histogram
+
+
+def roc_points(values: FloatArray, member: BoolArray) -> tuple[tuple[float, float], ...]:
+    """Return the corners of the empirical ROC curve, from the strictest threshold to (1, 1)."""
+    order = np.argsort(-values, kind="stable")
+    last = np.flatnonzero(np.append(np.diff(values[order]) != 0, [True]))
+    hits = np.cumsum(member[order])[last] / member.sum()
+    alarms = np.cumsum(~member[order])[last] / (~member).sum()
+    return ((0.0, 0.0), *((float(x), float(y)) for x, y in zip(alarms, hits, strict=True)))
+
+
+def _band(values: FloatArray, member: BoolArray) -> tuple[tuple[float, float, float], ...]:
+    """Return the 95 % band where there are non-members enough to know the threshold."""
+    found = ((rate, tpr_at_fpr(values, member, rate)) for rate in _BAND_RATES)
+    return tuple((rate, i.lower, i.upper) for rate, i in found if not isinstance(i, Suppressed))
+
+
+def _exposure(exposure: Exposure) -> str:
+    most = math.log2(exposure.candidates + 1)
+    points = [ExposurePoint(s.id, s.bits, s.member, at_least=not s.exact and s.bits >= most) for s in exposure.secrets]
+    rows = [(s.id, "put in" if s.member else "held back", s.bits, s.sampled_p) for s in exposure.secrets]
+    chart = exposure_chart(points, resolvable_bits=most)
+    caption = exposure_summary(points, resolvable_bits=most)
+    return figure(chart, caption, ("Secret", "", "Bits", "p of its rank"), rows)
+
+
+def _extraction(extraction: Extraction) -> str:
+    curves = {"tuned model": [(float(p.samples), p.target) for p in extraction.curve]}
+    base = [(float(p.samples), p.base) for p in extraction.curve if p.base is not None]
+    control = [(float(p.samples), p.control) for p in extraction.curve if p.control is not None]
+    curves |= {"base model": base} if base else {}
+    curves |= {"rows never tuned on": control} if control else {}
+    rows = zip(*([y for _, y in curve] for curve in curves.values()), strict=True)
+    return figure(
+        extraction_chart(curves, budget=extraction.n_budget),
+        extraction_summary(curves, budget=extraction.n_budget),
+        ("Samples", *curves),
+        [(p.samples, *row) for p, row in zip(extraction.curve, rows, strict=True)],
+    )
+
+
+def _scores(report: Report) -> str:
+    rows = [
+        (
+            score.name,
+            score.tier,
+            f"{score.n_member} / {score.n_nonmember}",
+            _interval(score.auc),
+            *(_rate(rate) for rate in (*score.tpr, *score.tnr)),
+        )
+        for score in report.scores
+    ]
+    first = report.scores[0]
+    rates = [f"TPR at {r.rate:.1%} FPR" for r in first.tpr] + [f"TNR at {r.rate:.1%} FNR" for r in first.tnr]
+    return grid(("Score", "Tier", "Members / others", "AUC [95 %]", *rates), rows)
+
+
+def _rate(rate: RateAt) -> str:
+    return _interval(rate.interval) if rate.interval is not None else f"needs {rate.needs:,} records"
+
+
+def _interval(value: Interval) -> str:
+    return f"{value.estimate:.3f} [{value.lower:.3f}, {value.upper:.3f}]"
+
+
+def _scan(report: Report) -> str:
+    rows = [(s.score, s.order.replace("_", "-"), s.tier, s.m, s.lower, f"{s.p_null:.2g}") for s in report.scan]
+    return grid(("Score", "Order", "Tier", "Coins", "Lower bound", "p against “nothing leaks”"), rows)
+
+
+def _provenance(report: Report) -> list[tuple[str, str]]:
+    rows = [
+        ("Adapter", report.adapter),
+        ("Base", report.base),
+        ("Tokenizer", report.tokenizer_digest),
+        ("Data set", report.dataset_digest),
+        ("Canary plan", None if report.plan is None else report.plan.plan_id),
+        ("Commitment", None if report.plan is None else report.plan.commitment),
+        ("Score table", report.scores_digest),
+        ("Weights", None if report.features is None else report.features.dtype),
+        ("Tokens scored", None if report.features is None else f"{report.features.tokens:,}"),
+    ]
+    files = () if report.model is None else report.model.files
+    listed = [(file.name, f"{file.digest} · {file.size:,} bytes") for file in files]
+    return [(name, value) for name, value in rows if value] + listed
