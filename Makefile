@@ -1,13 +1,14 @@
 # Two commands do everything on a Debian machine with Python 3.11+, its venv module and make:
 #   make demo   sets up and runs the main job with embedded defaults
 #   make test   sets up and passes the tests
-# Each makes its own virtual environment in .venv; nothing else on the machine is touched.
+# Each makes its own virtual environments in .venv and .venv-bare; nothing else on the machine is touched.
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready-dev
 DEMO   := $(VENV)/.ready-demo
+BARE   := .venv-bare
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 ARGS   ?=
 
@@ -19,11 +20,9 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 .PHONY: demo test check docs bench clean
 
 demo: $(DEMO)
-	$(BIN)/stanch tune fetch-model smollm2
 	$(BIN)/stanch demo $(ARGS)
 
-test: $(STAMP)
-	$(BIN)/stanch tune fetch-model smollm2
+test: $(STAMP) $(BARE)/.ready
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(STAMP)
@@ -40,7 +39,7 @@ bench: $(STAMP)
 	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
 
 clean:
-	rm -rf $(VENV) docs/_build
+	rm -rf $(VENV) $(BARE) docs/_build
 
 # torch comes first and exactly pinned, so that no other package can bring a build with gigabytes of GPU libraries.
 $(VENV)/bin/python:
@@ -50,9 +49,17 @@ $(VENV)/bin/python:
 $(DEMO): pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) torch==2.13.0
 	$(PIP) --editable '.[demo]'
+	$(BIN)/stanch tune fetch-model smollm2
 	touch $@
 
 $(STAMP): pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) torch==2.13.0
 	$(PIP) --editable '.[dev]'
+	$(BIN)/stanch tune fetch-model smollm2
+	touch $@
+
+# The core alone, without any optional part: the tests ask it what it can do.
+$(BARE)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(BARE)
+	$(BARE)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt --editable .
 	touch $@

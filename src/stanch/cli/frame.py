@@ -44,6 +44,7 @@ class Frame:
     plain_progress: bool = False
     workspace: Path | None = None
     principal: str | None = None
+    passphrase_file: Path | None = None
     command: str = ""
     bar: Bar | None = field(default=None, repr=False)
 
@@ -97,6 +98,13 @@ def _global_options() -> list[click.Parameter]:
             expose_value=False,
             callback=_set,
             help="Act as this principal; otherwise the first one whose key this workspace holds.",
+        ),
+        click.Option(
+            ["--passphrase-file", "passphrase_file"],
+            type=click.Path(path_type=Path, dir_okay=False),
+            expose_value=False,
+            callback=_set,
+            help="Where the passphrase of that principal's key lies (mode 0600).",
         ),
     ]
 

@@ -162,6 +162,13 @@ class SigningKey:
         """The id of the public half."""
         return self.public.key_id
 
+    @property
+    def seed(self) -> bytes:
+        """The 32-byte seed of an Ed25519 key; a secret."""
+        if not isinstance(self._key, ed25519.Ed25519PrivateKey):
+            raise InvalidInput("only an Ed25519 key has a seed")
+        return self._key.private_bytes_raw()
+
     def sign(self, message: bytes) -> bytes:
         """Return a signature: 64 bytes for Ed25519, DER for P-256."""
         if isinstance(self._key, ed25519.Ed25519PrivateKey):

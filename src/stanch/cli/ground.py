@@ -1,0 +1,20 @@
+"""What most commands begin with: the workspace, opened as whoever acts."""
+
+from pathlib import Path
+
+from stanch.cli.frame import Frame
+from stanch.cli.secrets import ask_passphrase
+from stanch.workspace import Workspace
+
+
+def open_workspace(frame: Frame) -> Workspace:
+    """Open the workspace that the global flags name, or the nearest one."""
+    return Workspace.open(
+        frame.workspace, principal=frame.principal, unlock=lambda: ask_passphrase(frame.passphrase_file)
+    )
+
+
+def show_path(path: Path) -> str:
+    """Return a path as a person would type it from here."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

@@ -1,0 +1,73 @@
+"""``stanch init`` and ``stanch status``: begin, and look."""
+
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from stanch.cli.frame import Leaf, Result, current
+from stanch.cli.secrets import read_passphrase
+from stanch.terms import JsonValue
+
+
+@click.command(cls=Leaf)
+@click.argument("folder", type=click.Path(path_type=Path), default=Path())
+@click.option("--profile", type=click.Choice(["solo", "team"]), default="solo", help="One person, or all rules on.")
+@click.option("--owner", default="owner", help="Name of the first principal.")
+@click.option(
+    "--owner-passphrase-file",
+    "passphrase_file",
+    type=click.Path(path_type=Path),
+    help="Lock the owner's key with this passphrase.",
+)
+def init(folder: Path, profile: str, owner: str, passphrase_file: Path | None) -> Result:
+    """Make a workspace in FOLDER: keys, log, settings."""
+    from stanch.workspace import Workspace  # noqa: PLC0415 - keeps `stanch --help` light
+
+    chosen: Literal["solo", "team"] = "team" if profile == "team" else "solo"
+    passphrase = read_passphrase(passphrase_file) if passphrase_file else None
+    with Workspace.init(folder, profile=chosen, owner=owner, passphrase=passphrase) as workspace:
+        origin, vkey = workspace.ledger.origin, workspace.ledger.verifier.vkey
+    data: dict[str, JsonValue] = {
+        "folder": str(folder), "profile": profile, "owner": owner, "origin": origin, "vkey": vkey,
+    }  # fmt: skip
+    return Result(
+        data,
+        f"workspace  {folder} ({profile}); log {origin}\n"
+        f"log key    {vkey}\n"
+        f"next       keep the log key where this machine's administrators cannot change it; then: stanch scan FILE",
+    )
+
+
+@click.command(cls=Leaf)
+def status() -> Result:
+    """Say what the workspace holds and whether its log is whole."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+
+    frame = current()
+    with open_workspace(frame) as workspace:
+        checkpoint = workspace.ledger.publish().checkpoint
+        directory = workspace.people.directory
+        people = [directory.facts_of(principal.id) for principal in directory.principals()]
+        profile, folder = workspace.people.ground.profile, workspace.folder
+        releases = sorted(path.name for path in (workspace.state / "releases").glob("*") if path.is_dir())
+    lines = [
+        f"workspace  {folder} ({profile})",
+        f"log        {checkpoint.origin}: {checkpoint.size} entries",
+        *(
+            f"person     {facts.principal.display}: {', '.join(grant.role for grant in facts.grants) or 'no role'}"
+            for facts in people
+        ),
+        *(f"release    {name}" for name in releases),
+        "witness    none: whoever holds the log key and every copy of its checkpoints could rewrite history",
+        "next       stanch log verify",
+    ]
+    data: dict[str, JsonValue] = {
+        "folder": str(folder),
+        "profile": profile,
+        "origin": checkpoint.origin,
+        "entries": checkpoint.size,
+        "people": [facts.principal.display for facts in people],
+        "releases": list(releases),
+    }
+    return Result(data, "\n".join(lines))

@@ -1,0 +1,64 @@
+"""``stanch key``: keys for recipients and for signers."""
+
+from pathlib import Path
+
+import click
+
+from stanch.cli.frame import Group, Result
+
+
+@click.group(cls=Group)
+def key() -> None:
+    """Make and show keys."""
+
+
+@key.command("new")
+@click.option(
+    "--kind", type=click.Choice(["x25519", "sign"]), default="x25519", help="To open sealed copies, or to sign."
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The new private file (mode 0600).")
+@click.option(
+    "--new-passphrase-file",
+    "passphrase_file",
+    type=click.Path(path_type=Path),
+    help="Lock the key with this passphrase.",
+)
+def new(kind: str, out: Path, passphrase_file: Path | None) -> Result:
+    """Make a key: an identity that opens sealed copies (x25519), or a publisher's signing key (sign)."""
+    from stanch.cli.secrets import read_passphrase  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.crypto import SigningKey, write_atomic  # noqa: PLC0415 - same
+    from stanch.crypto.identity import generate_identity  # noqa: PLC0415 - same
+
+    if kind == "sign":
+        signer = SigningKey.generate("p256")
+        signer.save(out)
+        public = out.with_suffix(".pub.pem")
+        write_atomic(public, signer.public.to_pem())
+        data = {"kind": kind, "file": str(out), "public": str(public), "key_id": signer.key_id}
+        return Result(
+            dict(data), f"signing key  {out} (keep it)\npublic key   {public} ({signer.key_id}; give it away)"
+        )
+    identity = generate_identity()
+    identity.save(out, passphrase=read_passphrase(passphrase_file) if passphrase_file else None)
+    recipient = str(identity.recipient)
+    return Result(
+        {"kind": kind, "file": str(out), "recipient": recipient},
+        f"identity   {out} (keep it)\nrecipient  {recipient} (give it away)",
+    )
+
+
+@key.command("show")
+@click.argument("file", type=click.Path(path_type=Path))
+def show(file: Path) -> Result:
+    """Show the public half of an identity or of a public signing key."""
+    from stanch.crypto import VerifyKey  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.crypto.identity import Identity  # noqa: PLC0415 - same
+    from stanch.errors import InvalidInput  # noqa: PLC0415 - same
+
+    if not file.is_file():
+        raise InvalidInput(f"{file}: no such file", next_step="make a key with: stanch key new --out FILE")
+    if file.name.endswith(".pem"):
+        public = VerifyKey.from_pem(file.read_bytes(), what=str(file))
+        return Result({"file": str(file), "key_id": public.key_id}, f"public key  {public.key_id}")
+    recipient = str(Identity.load(file).recipient)
+    return Result({"file": str(file), "recipient": recipient}, f"recipient  {recipient}")

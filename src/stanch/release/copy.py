@@ -1,0 +1,140 @@
+"""Making one recipient's copy, and opening it on the other side."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from stanch.audit import GatePolicy, gate
+from stanch.crypto import SigningKey
+from stanch.crypto.stanza import KeyProvider
+from stanch.errors import InvalidInput
+from stanch.mark import CopyKey, MarkedSource, MarkPlan
+from stanch.seal import (
+    BaseModel,
+    Commitments,
+    Manifest,
+    OpenBundle,
+    ReleaseMemory,
+    SealParams,
+    open_bundle,
+    read_manifest,
+    read_signature,
+    seal,
+)
+from stanch.sign import Bundle, TrustedKeys, VerifiedStatement, sign_manifest, verify_manifest
+from stanch.terms import SILENT, Digest, Progress, VerifiedDigest
+from stanch.weights import directory_digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyOrder:
+    """Everything that one copy needs.
+
+    Attributes:
+        original: The unmarked model or adapter folder.
+        certificate: Its verified leak certificate.
+        policy: The gate's policy, applied again to the files as they are now.
+        plan: How the original is marked.
+        key: The recipient's mark.
+        recipient: The recipient's public key.
+        signer: The publisher's key.
+        lineage: The line of releases.
+        release_number: Higher than every earlier one of that line.
+        not_after: When the grant ends.
+        base: Name and digest of the base model that an adapter belongs to.
+        certificate_digest: Digest of the certificate's bytes, recorded in the manifest.
+        mark_commitment: Root of the batch of marks, recorded in the manifest.
+    """
+
+    original: Path
+    certificate: VerifiedStatement
+    policy: GatePolicy
+    plan: MarkPlan
+    key: CopyKey
+    recipient: KeyProvider
+    signer: SigningKey
+    lineage: str
+    release_number: int
+    not_after: datetime
+    base: BaseModel | None
+    certificate_digest: Digest
+    mark_commitment: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasedCopy:
+    """A finished copy: where it lies, the digest of its manifest, its recipient, and how many bytes it holds."""
+
+    path: Path
+    manifest: Digest
+    recipient: str
+    size: int
+
+    def destroy(self) -> None:
+        """Remove the bundle."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def create_copy(order: CopyOrder, dest: Path, *, now: datetime, progress: Progress = SILENT) -> ReleasedCopy:
+    """Gate, mark, seal and sign one copy into the new folder ``dest``.
+
+    Raises:
+        GateFailed: The certificate or the policy refuses these very files.
+        Inconclusive: The gate cannot decide.
+        InvalidInput: The original changed since the mark was planned, or the grant has ended.
+        Conflict: ``dest`` exists.
+    """
+    found = directory_digest(order.original)
+    if found.root != order.plan.original:
+        raise InvalidInput(
+            f"{order.original}: not the model that this release was proposed for",
+            why=f"expected {order.plan.original}, found {found.root}",
+            next_step="propose a release of the model as it is now",
+        )
+    if now >= order.not_after:
+        raise InvalidInput(f"the grant would end before it begins: {order.not_after.isoformat()}")
+    gate(order.certificate, found, order.policy, now=now)
+    params = SealParams(
+        kind=order.plan.kind if order.plan.kind == "adapter" else "model",
+        lineage=order.lineage,
+        release_number=order.release_number,
+        not_after=order.not_after,
+        base_model=order.base,
+        commitments=Commitments(
+            dataset=None, recipe=None, certificate=order.certificate_digest.hex, mark=order.mark_commitment.hex()
+        ),
+        progress=progress,
+    )
+    source = MarkedSource(order.original, order.plan, order.key)
+
+    def finish(manifest: bytes) -> bytes:
+        return sign_manifest(manifest, order.signer).to_bytes()
+
+    sealed = seal(source, dest, [order.recipient], params, finish)
+    size = sum(path.stat().st_size for path in dest.rglob("*") if path.is_file())
+    return ReleasedCopy(dest, sealed.digest, order.key.recipient, size)
+
+
+def read_publisher(bundle: Path, trusted: TrustedKeys) -> tuple[Manifest, VerifiedDigest]:
+    """Return a bundle's manifest once a trusted publisher's signature over it held.
+
+    Raises:
+        VerificationError: Not sealed, not signed, or not by a trusted key.
+    """
+    manifest = read_manifest(bundle)
+    signature = Bundle.parse(read_signature(bundle), what="manifest.sigstore.json")
+    return manifest, verify_manifest(manifest.to_bytes(), signature, trusted)
+
+
+def open_copy(
+    bundle: Path, trusted: TrustedKeys, identities: Sequence[KeyProvider], *, memory: ReleaseMemory
+) -> OpenBundle:
+    """Open a copy as its recipient: signature first, then rollback memory, then the key.
+
+    Raises:
+        VerificationError: Any check fails; nothing of the content was used.
+    """
+    _, verified = read_publisher(bundle, trusted)
+    return open_bundle(bundle, verified, identities, memory=memory)

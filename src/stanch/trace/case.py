@@ -1,0 +1,190 @@
+"""A case: one suspect, taken into custody under its digests and never altered."""
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from stanch.crypto import canonical_json, parse_json, sync_folder, write_atomic
+from stanch.errors import CustodyBroken, InvalidInput
+from stanch.terms import Digest, JsonValue
+from stanch.trace.custody import Act, Custody, Item, extend_custody, read_custody
+from stanch.weights import directory_digest
+
+SCHEMA = "urn:stanch:trace-case:v1"
+_CASE_ID = re.compile(r"[a-z0-9][a-z0-9-]{2,63}")
+_CHUNK = 1 << 20
+
+
+class _CaseFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    schema: str
+    case: str
+    opened: str
+    description: str
+    discovered: str
+    received_from: str
+    suspect: str
+    suspect_files: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What is known when a suspect arrives.
+
+    Attributes:
+        case_id: Name of the case: 3 to 64 of a–z, 0–9 and ``-``.
+        description: What the suspect is, in plain words.
+        discovered: When it was found.
+        received_from: From whom it was received.
+        actor: Who takes it into custody.
+    """
+
+    case_id: str
+    description: str
+    discovered: datetime
+    received_from: str
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """An opened case.
+
+    Attributes:
+        folder: Where the case lies.
+        id: Its name.
+        suspect: Digest over all files of the suspect.
+        files: SHA-256 (hex) of each file of the suspect, by its name.
+    """
+
+    folder: Path
+    id: str
+    suspect: Digest
+    files: dict[str, str]
+
+    @property
+    def suspect_folder(self) -> Path:
+        """The suspect's copy in custody."""
+        return self.folder / "suspect"
+
+    @property
+    def custody_file(self) -> Path:
+        """The chain of custody."""
+        return self.folder / "custody.jsonl"
+
+    def custody(self) -> Custody:
+        """Return the verified chain of custody."""
+        return read_custody(self.custody_file, self.id)
+
+    def items(self) -> list[Item]:
+        """Return the suspect's files as custody items."""
+        return [Item(name, (self.suspect_folder / name).stat().st_size, digest) for name, digest in self.files.items()]
+
+    def extend(self, act: Act) -> Custody:
+        """Write down an act on the suspect."""
+        return extend_custody(self.custody_file, self.id, act, self.items())
+
+    def check_suspect(self) -> None:
+        """Re-hash the suspect.
+
+        Raises:
+            CustodyBroken: A file of the suspect changed since it was taken into custody.
+        """
+        found = directory_digest(self.suspect_folder)
+        if found.root != self.suspect:
+            changed = [name for name, _size, digest in found.files if self.files.get(name) != digest]
+            raise CustodyBroken(
+                f"{self.suspect_folder}: the suspect is not what was taken into custody",
+                why=f"changed or added: {', '.join(changed) or 'none; a file is missing'}",
+            )
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Open an existing case and verify its custody and its suspect.
+
+        Raises:
+            InvalidInput: The folder holds no case.
+            CustodyBroken: The chain or the suspect was changed.
+        """
+        path = folder / "case.json"
+        if not path.is_file():
+            raise InvalidInput(f"{folder}: expected a case folder with case.json", next_step="stanch trace run SUSPECT")
+        try:
+            file = msgspec.convert(parse_json(path.read_bytes(), what=str(path)), _CaseFile)
+        except msgspec.ValidationError as error:
+            raise InvalidInput(f"{path}: not a case file", why=str(error)) from error
+        case = cls(folder, file.case, Digest.parse(file.suspect), file.suspect_files)
+        case.custody()
+        case.check_suspect()
+        return case
+
+
+def open_case(folder: Path, suspect: Path, intake: Intake, *, opened: datetime) -> Case:
+    """Copy ``suspect`` (a folder or one safetensors file) into custody and start its chain.
+
+    Raises:
+        InvalidInput: The suspect does not exist or holds no weights, the case exists already, or its id is malformed.
+    """
+    if not _CASE_ID.fullmatch(intake.case_id):
+        raise InvalidInput("a case id has 3 to 64 of a-z, 0-9 and '-', and starts with a letter or digit")
+    sources = dict(_suspect_files(suspect))
+    if not any(name.endswith(".safetensors") for name in sources):
+        raise InvalidInput(
+            f"{suspect}: no weights found", why="expected at least one .safetensors file; pickles are never loaded"
+        )
+    if folder.exists():
+        raise InvalidInput(f"{folder}: exists already", next_step="choose another case id")
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    digests = {name: _copy(path, partial / "suspect" / name) for name, path in sorted(sources.items())}
+    case = Case(partial, intake.case_id, directory_digest(partial / "suspect").root, digests)
+    fields: dict[str, JsonValue] = {
+        "schema": SCHEMA,
+        "case": intake.case_id,
+        "opened": opened.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "description": intake.description,
+        "discovered": intake.discovered.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "received_from": intake.received_from,
+        "suspect": str(case.suspect),
+        "suspect_files": dict(digests),
+    }
+    write_atomic(partial / "case.json", canonical_json(fields), mode=0o600)
+    case.extend(Act(intake.actor, "acquired", opened, f"received from {intake.received_from}"))
+    partial.rename(folder)
+    sync_folder(folder.parent)
+    return Case.load(folder)
+
+
+def _suspect_files(suspect: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the name and path of each regular file; links and special files are refused."""
+    if suspect.is_file() and not suspect.is_symlink():
+        yield suspect.name, suspect
+        return
+    if not suspect.is_dir():
+        raise InvalidInput(f"{suspect}: no such file or folder")
+    for path in sorted(suspect.rglob("*")):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise InvalidInput(f"{path}: a link or special file cannot be taken into custody")
+        if path.is_file():
+            yield path.relative_to(suspect).as_posix(), path
+
+
+def _copy(source: Path, target: Path) -> str:
+    """Copy one file durably and return the SHA-256 (hex) of what was copied."""
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    hasher = hashlib.sha256()
+    with source.open("rb") as reader, target.open("xb") as writer:
+        while chunk := reader.read(_CHUNK):
+            hasher.update(chunk)
+            writer.write(chunk)
+        writer.flush()
+        os.fsync(writer.fileno())
+    target.chmod(0o400)
+    return hasher.hexdigest()

@@ -1,0 +1,175 @@
+"""A workspace: one folder with settings, keys, tables, blobs and the log, and somebody who acts in it."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from stanch.config import Config, load_config
+from stanch.config.load import user_config_file
+from stanch.crypto import random_bytes, sync_folder, write_atomic
+from stanch.crypto.passphrase import Passphrase
+from stanch.errors import InvalidInput, NotFound
+from stanch.ledger import Ledger, LedgerParams
+from stanch.store import BlobStore, Tables, open_blobs, open_tables
+from stanch.workspace.act import Door
+from stanch.workspace.keyring import Keyring
+from stanch.workspace.people import Ground, People, Profile, Unlock
+
+SETTINGS = "stanch.toml"
+STATE = ".stanch"
+
+
+@dataclass(slots=True)
+class Workspace:
+    """An opened workspace. Use it as a context manager: closing publishes the log's last checkpoint.
+
+    Attributes:
+        folder: Where it lies.
+        config: Its settings.
+        keys: Its keys.
+        ledger: Its log; only :attr:`door` appends.
+        people: Who there is, and who acts.
+        door: Does acts: authorised and recorded.
+    """
+
+    folder: Path
+    config: Config
+    keys: Keyring
+    tables: Tables
+    blobs: BlobStore
+    ledger: Ledger
+    people: People
+    door: Door
+
+    @classmethod
+    def init(
+        cls,
+        folder: Path,
+        *,
+        profile: Profile = "solo",
+        owner: str = "owner",
+        passphrase: Passphrase | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> Self:
+        """Make a workspace in ``folder`` (created if missing) and open it.
+
+        The first principal is ``owner``: all roles in profile ``solo``; in profile ``team`` the roles that the rules of
+        separated duties allow to be held together.
+
+        Raises:
+            InvalidInput: There is a workspace already, or the folder cannot be written.
+        """
+        state = folder / STATE
+        if state.exists():
+            raise InvalidInput(f"{folder}: holds a workspace already", next_step=f"stanch --workspace {folder} status")
+        partial = folder / f"{STATE}.partial"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(mode=0o700)
+        except OSError as error:
+            raise InvalidInput(f"{folder}: cannot be written", why=error.strerror or "") from error
+        Keyring.create(partial / "keys")
+        origin = f"stanch.local/{random_bytes(16).hex()}"
+        settings = folder / SETTINGS
+        if not settings.exists():
+            text = f'[ledger]\norigin = "{origin}"\n\n[access]\nprofile = "{profile}"\n'
+            write_atomic(settings, text.encode(), mode=0o644)
+        config = load_config(settings, user_file=user_config_file())
+        partial.rename(state)
+        sync_folder(folder)
+        keys = Keyring(state / "keys")
+        tables = open_tables(config.workspace.tables, base=folder, create=True)
+        blobs = open_blobs(config.workspace.blobs, base=folder)
+        ledger = Ledger.create(
+            tables, blobs, origin=config.ledger.origin or origin, signer=keys.signer("log"),
+            params=_ledger_params(config, folder), clock=clock,
+        )  # fmt: skip
+        ground = Ground(tables, keys, ledger.origin, config.access.profile, clock)
+        people = People.begin(ground, owner, passphrase=passphrase)
+        return cls(folder, config, keys, tables, blobs, ledger, people, people.door(ledger))
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path | None = None,
+        *,
+        principal: str | None = None,
+        unlock: Unlock | None = None,
+        environ: Mapping[str, str] = os.environ,
+        clock: Callable[[], float] = time.time,
+    ) -> Self:
+        """Open the workspace in ``folder``, or the nearest one above the current folder.
+
+        Args:
+            folder: The workspace's folder.
+            principal: Whose local key is used; by default the oldest one.
+            unlock: Asked for the passphrase if the key is locked.
+            environ: Where settings may be overridden.
+            clock: Seconds since 1970.
+
+        Raises:
+            NotFound: There is no workspace.
+            NotAuthenticated: The principal has no key here, or is not registered.
+        """
+        found = find_workspace(folder)
+        config = load_config(found / SETTINGS, environ=environ, user_file=user_config_file())
+        keys = Keyring(found / STATE / "keys")
+        tables = open_tables(config.workspace.tables, base=found)
+        blobs = open_blobs(config.workspace.blobs, base=found)
+        ledger = Ledger.open(
+            tables, blobs, origin=config.ledger.origin, signer=keys.signer("log"),
+            params=_ledger_params(config, found), clock=clock,
+        )  # fmt: skip
+        ground = Ground(tables, keys, ledger.origin, config.access.profile, clock)
+        people = People.login(ground, principal, unlock=unlock)
+        return cls(found, config, keys, tables, blobs, ledger, people, people.door(ledger))
+
+    def acting_as(self, principal: str, *, unlock: Unlock | None = None) -> "Workspace":
+        """Return the same workspace with another principal of its keyring acting."""
+        people = People.login(self.people.ground, principal, unlock=unlock)
+        return Workspace(
+            self.folder, self.config, self.keys, self.tables, self.blobs, self.ledger, people, people.door(self.ledger)
+        )
+
+    @property
+    def state(self) -> Path:
+        """The folder of everything that the workspace keeps."""
+        return self.folder / STATE
+
+    def close(self) -> None:
+        """Publish the last checkpoint and give back the database."""
+        self.ledger.close()
+        self.tables.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def find_workspace(folder: Path | None) -> Path:
+    """Return ``folder``, or the nearest folder above the current one that holds a workspace.
+
+    Raises:
+        NotFound: There is none.
+    """
+    candidates = [folder] if folder is not None else [Path.cwd(), *Path.cwd().parents]
+    for candidate in candidates:
+        if (candidate / STATE / "keys").is_dir():
+            return candidate
+    where = folder if folder is not None else f"{Path.cwd()} or any folder above it"
+    raise NotFound(f"no workspace in {where}", next_step="make one with: stanch init")
+
+
+def _ledger_params(config: Config, folder: Path) -> LedgerParams:
+    highwater = Path(config.ledger.highwater) if config.ledger.highwater else Path(STATE) / "ledger.highwater"
+    return LedgerParams(highwater=folder / highwater, checkpoint_seconds=float(config.ledger.checkpoint_seconds))

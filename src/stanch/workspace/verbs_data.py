@@ -1,0 +1,97 @@
+"""Verbs about data: scan, take stock, drop duplicates, split, plant canaries, index."""
+
+from pathlib import Path
+
+from stanch.data import (
+    CanaryPlan,
+    Dataset,
+    DatasetManifest,
+    DuplicateReport,
+    InjectedDataset,
+    ScanReport,
+    Split,
+    build_index,
+    build_manifest,
+    drop_duplicates,
+    find_near_duplicates,
+    inject,
+    scan_dataset,
+    split_members,
+    write_split,
+)
+from stanch.scan import Scanner, SpanIndex
+from stanch.terms import SILENT, ArtifactRef, EntryRef, Progress
+from stanch.workspace.act import Done, Request
+from stanch.workspace.opening import Workspace
+
+
+def dataset_ref(dataset: Dataset) -> ArtifactRef:
+    """Return what the log calls a data set: its file's name and SHA-256."""
+    return ArtifactRef("dataset", Path(dataset.uri).name, dataset.digest)
+
+
+def scan_data(
+    workspace: Workspace, dataset: Dataset, scanner: Scanner, out: Path | None = None, *, progress: Progress = SILENT
+) -> ScanReport:
+    """Find secrets and personal data; write the redacted data set to ``out`` if given."""
+
+    def run(_ref: EntryRef) -> Done[ScanReport]:
+        report = scan_dataset(dataset, scanner, out=out, progress=progress)
+        return Done(report, {"findings": report.total, "records": report.records})
+
+    return workspace.door.act(Request("data.scan", "data:read", dataset_ref(dataset)), run)
+
+
+def take_stock(workspace: Workspace, dataset: Dataset) -> DatasetManifest:
+    """Fix the data set's content: a salted Merkle root over its records, recorded in the log."""
+
+    def run(_ref: EntryRef) -> Done[DatasetManifest]:
+        manifest = build_manifest(dataset, key=workspace.keys.secret("dataset"))
+        return Done(manifest, {"root": manifest.root, "records": manifest.count})
+
+    return workspace.door.act(Request("data.manifest", "data:add", dataset_ref(dataset)), run)
+
+
+def deduplicate(workspace: Workspace, dataset: Dataset, out: Path) -> tuple[DuplicateReport, Dataset]:
+    """Keep the first record of each cluster of near-duplicates."""
+
+    def run(_ref: EntryRef) -> Done[tuple[DuplicateReport, Dataset]]:
+        report = find_near_duplicates(dataset)
+        kept = drop_duplicates(dataset, report, out)
+        return Done((report, kept), {"clusters": len(report.clusters), "kept": len(kept)})
+
+    return workspace.door.act(Request("data.dedup", "data:add", dataset_ref(dataset)), run)
+
+
+def split_data(workspace: Workspace, dataset: Dataset, holdout: float, members: Path, held_out: Path) -> Split:
+    """Split members from records kept out; near-duplicates never straddle the split."""
+
+    def run(_ref: EntryRef) -> Done[Split]:
+        groups = find_near_duplicates(dataset)
+        split = split_members(dataset, holdout=holdout, key=workspace.keys.secret("dataset"), groups=groups)
+        write_split(dataset, split, members=members, nonmembers=held_out)
+        return Done(split, {"members": len(split.members), "held_out": len(split.nonmembers)})
+
+    return workspace.door.act(Request("data.split", "data:add", dataset_ref(dataset)), run)
+
+
+def plant_canaries(workspace: Workspace, dataset: Dataset, plan: CanaryPlan, out: Path) -> InjectedDataset:
+    """Log the plan's commitment, and only then plant the canaries whose coins say so."""
+
+    def run(ref: EntryRef) -> Done[InjectedDataset]:
+        injected = inject(dataset, plan, committed=ref, out=out)
+        return Done(injected, {"inserted_dataset": str(injected.dataset.digest)})
+
+    payload = {"commitment": plan.commitment, "canaries": len(plan.canaries)}
+    return workspace.door.act(Request("data.inject", "data:add", dataset_ref(dataset), payload), run)
+
+
+def index_data(workspace: Workspace, dataset: Dataset, out: Path) -> SpanIndex:
+    """Build the keyed index of the training text, for the guard."""
+
+    def run(_ref: EntryRef) -> Done[SpanIndex]:
+        index = build_index(dataset, key=workspace.keys.secret("index"))
+        index.save(out)
+        return Done(index, {"keys": index.keys})
+
+    return workspace.door.act(Request("data.index", "data:read", dataset_ref(dataset)), run)

@@ -1,0 +1,45 @@
+"""Transcripts under tests/cli/transcripts and the console blocks of the documents."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(HERE))
+
+from transcripts import blocks, matches, read_steps, run_step  # noqa: E402 - beside this file
+
+TRANSCRIPTS = sorted((HERE / "transcripts").glob("*.txt"))
+DOCUMENTS = [path for path in sorted((ROOT / "docs").glob("*.md")) if blocks(path)]
+
+
+def environment(folder):
+    home = folder / "home"
+    home.mkdir()
+    return os.environ | {"HOME": str(home), "XDG_CONFIG_HOME": str(home), "COLUMNS": "120", "OMP_NUM_THREADS": "2"}
+
+
+@pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: path.stem)
+def test_transcript(path, tmp_path):
+    steps, where = read_steps(path.read_text()), environment(tmp_path)
+    assert steps
+    for step in steps:
+        run_step(step, tmp_path, where)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
+def test_examples_of_the_documents(path, tmp_path):
+    where = environment(tmp_path)
+    for step in read_steps(blocks(path)):
+        run_step(step, tmp_path, where)
+
+
+def test_the_runner_tells_wrong_output_from_right():
+    assert matches(["a <n> b", "…", "end"], ["a 12.5 b", "x", "y", "end"])
+    assert not matches(["a <n> b"], ["a x b"])
+    assert not matches(["a"], ["a", "b"])
+    assert not matches(["a", "b"], ["a"])

@@ -1,0 +1,51 @@
+"""Rules of the house that no linter knows: sizes, layers, and that documents tell the truth about commands."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted((ROOT / "src" / "stanch").rglob("*.py"))
+MAX_FILE, MAX_FUNCTION, MAX_PARAMETERS = 500, 60, 7
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src")))
+def test_files_and_functions_stay_small(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= MAX_FILE
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno - node.lineno + 1 <= MAX_FUNCTION, f"{node.name} is too long"
+            names = [a for a in (*node.args.posonlyargs, *node.args.args) if a.arg not in {"self", "cls"}]
+            assert len(names) <= MAX_PARAMETERS, f"{node.name} has too many parameters"
+
+
+def test_the_layers_hold():
+    process = subprocess.run(
+        [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stdout
+
+
+def test_heavy_libraries_are_imported_by_their_own_files_only():
+    heavy = {"torch", "transformers", "peft", "tokenizers", "accelerate"}
+    for path in SOURCES:
+        tree = ast.parse(path.read_text())
+        for node in tree.body:
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            found = {name.partition(".")[0] for name in names} & heavy
+            assert not found or path.stem.endswith("_torch"), f"{path} imports {found} at its top"
+
+
+def test_nothing_unpickles():
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            assert not {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal"} & set(names), path
+            if isinstance(node, ast.Attribute) and node.attr == "load" and isinstance(node.value, ast.Name):
+                assert node.value.id != "torch", f"{path} calls torch.load"
