@@ -1,4 +1,4 @@
-"""Rates and their honest intervals: Clopper-Pearson, AUC after DeLong, TPR at FPR with threshold noise, permutations."""
+"""Rates with honest intervals: Clopper-Pearson, AUC after DeLong, TPR at FPR with threshold noise, permutations."""
 
 import math
 from dataclasses import dataclass

@@ -21,8 +21,10 @@ from stanch.audit.sections import (
     PlanSummary,
     Power,
     Reconstruction,
+    RowExtraction,
     ScanRow,
     ScoreResult,
+    SecretExtraction,
     Shift,
     Tool,
 )
@@ -39,7 +41,8 @@ _MAX_BYTES = 64 << 20
 class Report:
     """The report of one audit (``leakreport/v1``).
 
-    Build it without a verdict and pass it to :func:`conclude`; until then it says INCONCLUSIVE.
+    Build it without a verdict and pass it to :func:`conclude`; until then it says INCONCLUSIVE. A report without
+    ``model`` is of :func:`stanch.audit.audit_scores`. ``tie_seed`` is decimal text: JSON numbers hold no 64 bits.
     """
 
     schema: str = SCHEMA
@@ -55,7 +58,7 @@ class Report:
     plan: PlanSummary | None = None
     preregistration: PreRegistration | None = None
     self_declared_coins: bool = False
-    tie_seed: int = 0
+    tie_seed: str = "0"
     features: FeaturePass | None = None
     scores: tuple[ScoreResult, ...] = ()
     scan: tuple[ScanRow, ...] = ()
@@ -103,28 +106,43 @@ class Report:
 
 def evidence_of(report: Report) -> Evidence:
     """Return the evidence items that a report's figures stand for."""
-    families = []
-    if report.membership is not None:
-        families.append(Family("membership", report.membership.p, report.mode == "planned"))
-    if report.exposure is not None:
-        families.append(Family("exposure", report.exposure.fisher_in, formal=True))
-    demonstrations = []
-    if report.extraction is not None and report.extraction.rows is not None:
-        rows = report.extraction.rows
-        demonstrations.append(Demonstration("rows", rows.attributable, rows.n, rows.control_k, rows.control_n))
-    if report.extraction is not None and report.extraction.secrets is not None:
-        secrets = report.extraction.secrets
-        demonstrations.append(Demonstration("secrets", secrets.k_in, secrets.n_in, secrets.k_out, secrets.n_out))
     headline = headline_of(report)
+    extraction = report.extraction
     return Evidence(
         mode=report.mode,
-        families=tuple(families),
-        demonstrations=tuple(demonstrations),
+        families=families_of(
+            report.mode,
+            membership_p=report.membership.p if report.membership is not None else None,
+            exposure_p=report.exposure.fisher_in if report.exposure is not None else None,
+        ),
+        demonstrations=demonstrations_of(
+            extraction.rows if extraction is not None else None, extraction.secrets if extraction is not None else None
+        ),
         reasons=frozenset(report.reasons),
         dp_p_value=report.dp.p_value if report.dp is not None else None,
         attack_auc_lower=headline.auc.lower if headline is not None else None,
         blind_auc_upper=report.shift.upper if report.shift is not None else None,
     )
+
+
+def families_of(mode: Mode, *, membership_p: float | None, exposure_p: float | None) -> tuple[Family, ...]:
+    """Return the statistical tests that were run, from their p-values."""
+    families = []
+    if membership_p is not None:
+        families.append(Family("membership", membership_p, formal=mode == "planned"))
+    if exposure_p is not None:
+        families.append(Family("exposure", exposure_p, formal=True))
+    return tuple(families)
+
+
+def demonstrations_of(rows: RowExtraction | None, secrets: SecretExtraction | None) -> tuple[Demonstration, ...]:
+    """Return the extraction tests that were run, from their counts."""
+    shown = []
+    if rows is not None:
+        shown.append(Demonstration("rows", rows.attributable, rows.n, rows.control_k, rows.control_n))
+    if secrets is not None:
+        shown.append(Demonstration("secrets", secrets.k_in, secrets.n_in, secrets.k_out, secrets.n_out))
+    return tuple(shown)
 
 
 def headline_of(report: Report) -> ScoreResult | None:

@@ -26,6 +26,7 @@ BoolArray: TypeAlias = npt.NDArray[np.bool_]
 
 GRID_POINTS: Final = 40
 SMALLEST_GUESS_COUNT: Final = 8
+MAX_COINS: Final = 50_000
 EPSILON_STEPS: Final = 2000
 EPSILON_PER_STEP: Final = 100
 
@@ -89,14 +90,15 @@ def scan_epsilon(
         tie_seed: Seed of the order in which equal scores are looked at.
 
     Raises:
-        InvalidInput: Fewer than 32 coins, one class only, a score that is not finite, or fewer splits than orders.
+        InvalidInput: Fewer than 32 or more than 50,000 coins, one class only, a score that is not finite, or fewer
+            splits than orders.
     """
     values, coins = checked_scores(scores, member)
-    if values.size < MIN_COINS:
+    if not MIN_COINS <= values.size <= MAX_COINS:
         raise InvalidInput(
-            f"scan test: expected at least {MIN_COINS} coins, found {values.size}",
-            why="with fewer coins no bound of use can be reached",
-            next_step="plan more canaries; 512 is the default",
+            f"scan test: expected {MIN_COINS} to {MAX_COINS:,} coins, found {values.size}",
+            why="fewer coins reach no bound of use; the exact law of more takes minutes to compute",
+            next_step="use 512 canaries (the default), or a random part of the records",
         )
     if splits is None:
         splits = len(orders)
@@ -157,7 +159,7 @@ def guess_correctness(values: FloatArray, coins: BoolArray, order: Order) -> Boo
         return ~coins[np.argsort(values, kind="stable")]
     centred = values - np.median(values)
     sequence = np.argsort(-np.abs(centred), kind="stable")
-    return (centred[sequence] > 0) == coins[sequence]
+    return np.equal(centred[sequence] > 0, coins[sequence])
 
 
 def guess_grid(m: int) -> IntArray:
