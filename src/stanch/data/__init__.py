@@ -1,4 +1,4 @@
-"""Private datasets: open, describe, de-duplicate, plant canaries, split.
+"""Private datasets: open, scan, describe, de-duplicate, plant canaries, split, index.
 
 Example:
     >>> from stanch.data import open_dataset, find_near_duplicates, drop_duplicates, plan_canaries, inject
@@ -14,6 +14,7 @@ this package quotes a row.
 from stanch.data.canaries import CanarySpec, plan_canaries
 from stanch.data.chat import ChatForm, ChatTurn, turns
 from stanch.data.dataset import Dataset, open_dataset
+from stanch.data.indexing import build_index
 from stanch.data.injection import InjectedDataset, check_injected, inject, inject_uncommitted
 from stanch.data.manifest import (
     DatasetManifest,
@@ -28,8 +29,10 @@ from stanch.data.neardup import DuplicateReport, drop_duplicates, find_near_dupl
 from stanch.data.plan import Canary, CanaryPlan, coins, seed_commitment
 from stanch.data.provenance import Step, read_steps
 from stanch.data.record import Record, TextField
+from stanch.data.scanning import scan_dataset
 from stanch.data.split import Split, split_members, write_split
 from stanch.data.tokens import ChatTokenizer, TokenRecord, tokenise, tokenise_canary
+from stanch.scan import ScanReport
 
 __all__ = [
     "Canary",
@@ -45,10 +48,12 @@ __all__ = [
     "ProvenRecord",
     "Record",
     "RecordProof",
+    "ScanReport",
     "Split",
     "Step",
     "TextField",
     "TokenRecord",
+    "build_index",
     "build_manifest",
     "check_injected",
     "coins",
@@ -60,6 +65,7 @@ __all__ = [
     "plan_canaries",
     "prove_record",
     "read_steps",
+    "scan_dataset",
     "seed_commitment",
     "split_members",
     "tokenise",

@@ -68,7 +68,7 @@ class Slot:
         self.container[self.key] = text
 
     def __repr__(self) -> str:
-        return f"Slot(path={self.path!r}, role={self.role!r})"
+        return f"Slot(role={self.role!r})"
 
 
 def recognise_form(rows: list[dict[str, Any]]) -> ChatForm:
@@ -99,6 +99,22 @@ def slots(row: dict[str, Any], form: ChatForm, columns: tuple[str, ...] = ()) ->
     spoken, structure = _Shape(row, form, columns).read()
     seen = structure | {(id(slot.container), slot.key) for slot in spoken}
     return spoken + [slot for slot in _strings(row, "", "", 0) if (id(slot.container), slot.key) not in seen]
+
+
+def fixed_parts(value: Any, path: str = "") -> Iterator[tuple[str, str | float]]:  # noqa: ANN401 - walks any JSON value
+    """Yield (path, part) for what a row shows beside its strings and cannot be rewritten: key names and numbers.
+
+    A key name comes with the path of the object that holds it.
+    """
+    if isinstance(value, dict):
+        for key, child in value.items():
+            yield path, key
+            yield from fixed_parts(child, f"{path}.{key}" if path else key)
+    elif isinstance(value, list):
+        for position, child in enumerate(value):
+            yield from fixed_parts(child, f"{path}[{position}]")
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield path, value
 
 
 def turns(record: Record) -> tuple[ChatTurn, ...]:

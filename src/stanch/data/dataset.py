@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from stanch.crypto import canonical_json, hkdf_sha256, hmac_sha256
-from stanch.data.chat import ChatForm, recognise_form, slots
+from stanch.data.chat import ChatForm, Slot, recognise_form, slots
 from stanch.data.lines import is_gzip, read_lines
 from stanch.data.record import Record, TextField
 from stanch.errors import InvalidInput
@@ -45,16 +45,23 @@ class Dataset:
         return f"Dataset({self.uri!r}, format={self.format!r}, chat={self.chat.value!r})"
 
     def __iter__(self) -> Iterator[Record]:
+        return (record for record, _, _ in self.entries())
+
+    def entries(self) -> Iterator[tuple[Record, list[Slot], dict[str, Any]]]:
+        """Yield each record with its parsed row and the places of its strings in it, in the order of its fields.
+
+        Raises:
+            InvalidInput: A row does not have the dataset's shape, or the file changed since it was opened.
+        """
         names = _Names(self.key)
         for index, (line, raw, row) in enumerate(self.rows()):
             try:
-                fields = tuple(
-                    TextField(slot.path, slot.role, slot.text) for slot in slots(row, self.chat, self.columns)
-                )
+                places = slots(row, self.chat, self.columns)
                 name = names.of(line, row)
             except InvalidInput as error:
                 raise self._misfit(line, error) from None
-            yield Record(name, index, self.path.name, fields, raw)
+            fields = tuple(TextField(place.path, place.role, place.text) for place in places)
+            yield Record(name, index, self.path.name, fields, raw), places, row
 
     def __len__(self) -> int:
         return self._count

@@ -18,7 +18,7 @@ from stanch.data.dataset import Dataset
 from stanch.data.provenance import derive, read_steps
 from stanch.data.record import Record
 from stanch.errors import InvalidInput
-from stanch.scan.fold import fold_text
+from stanch.scan import fold_text
 from stanch.terms import JsonValue
 
 SHINGLE_WORDS = 5

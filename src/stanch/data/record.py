@@ -19,7 +19,8 @@ class TextField:
     text: str
 
     def __repr__(self) -> str:
-        return f"TextField(path={self.path!r}, role={self.role!r}, text=<{len(self.text)} characters>)"
+        # The path is left out: it may hold keys of the row, which are data.
+        return f"TextField(role={self.role!r}, text=<{len(self.text)} characters>)"
 
 
 @dataclass(frozen=True, slots=True)
