@@ -1,0 +1,358 @@
+"""Detection: from which recipients' copies a suspect was made, with a bound on ever naming an innocent one."""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stanch.errors import InvalidInput
+from stanch.mark.adapter import compare_adapters
+from stanch.mark.bounds import decided, log10_bound, threshold
+from stanch.mark.features import FeatureSet, Variant, compare_weights
+from stanch.mark.keys import MarkKeys
+from stanch.mark.layout import Kind
+from stanch.mark.scoring import cancel, draw_stratum, score, score_on
+from stanch.mark.suspect import Originals, Suspect, open_suspect
+from stanch.terms import SILENT, JsonValue, Progress
+
+_MAX_ROUNDS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ScorePlan:
+    """What will be analysed, fixed before the first score: the error bound counts all of it.
+
+    Attributes:
+        variants: In order.
+        n: Issued leaves of every release that is scored, at least those given to :func:`detect`.
+        rounds: Rounds of each variant, at most 4: after each, the accused are cancelled and the rest scored again.
+        epsilon: Chance of naming any innocent.
+        releases: Releases that the same suspect is scored against.
+        decoy_coordinates: Size of the keyed stratum on which decoys are scored.
+    """
+
+    variants: tuple[Variant, ...]
+    n: int
+    rounds: int = 2
+    epsilon: float = 1e-9
+    releases: int = 1
+    decoy_coordinates: int = 1 << 20
+
+    def __post_init__(self) -> None:
+        if not self.variants or len(set(self.variants)) != len(self.variants):
+            raise InvalidInput("score plan: expected one or more different variants")
+        if not 1 <= self.rounds <= _MAX_ROUNDS or self.releases < 1 or self.decoy_coordinates < 1:
+            raise InvalidInput("score plan: expected 1 to 4 rounds, and positive numbers")
+        threshold(self.n, self.analyses, self.epsilon)
+
+    @property
+    def analyses(self) -> int:
+        """T: variants × rounds × releases."""
+        return len(self.variants) * self.rounds * self.releases
+
+    @property
+    def threshold(self) -> float:
+        """τ: the score from which a recipient is accused."""
+        return threshold(self.n, self.analyses, self.epsilon)
+
+    @classmethod
+    def default(cls, kind: Kind, n: int, *, epsilon: float = 1e-9) -> "ScorePlan":
+        """Return the plan for one release of a kind: every variant that applies to it, two rounds each."""
+        variants = (Variant.PLAIN, Variant.PROJECTED, Variant.SPECTRAL)
+        return cls((*variants, Variant.ADAPTER) if kind == "adapter" else variants, n, epsilon=epsilon)
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """Return the plan; its digest belongs into the ledger before the first score."""
+        return {
+            "schema": "stanch/score-plan/v1",
+            "variants": [str(variant) for variant in self.variants],
+            "n": self.n,
+            "rounds": self.rounds,
+            "analyses": self.analyses,
+            "epsilon": self.epsilon,
+            "releases": self.releases,
+            "decoy_coordinates": self.decoy_coordinates,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class DecoyStatistics:
+    """Scores of keys that were committed to and never issued: they show that the statistic behaves as claimed.
+
+    Attributes:
+        count: Decoys.
+        mean: Mean of their z.
+        sd: Standard deviation of their z.
+        maximum: Largest z.
+        coordinates: Coordinates of the keyed stratum they were scored on.
+    """
+
+    count: int
+    mean: float
+    sd: float
+    maximum: float
+    coordinates: int
+
+    def plausible(self, tau: float) -> bool:
+        """Say whether the decoys look like N(0,1): |mean| ≤ 5/√N, sd within 1 ± 5/√(2N), none at τ or above."""
+        return (
+            abs(self.mean) <= 5 / math.sqrt(self.count)
+            and abs(self.sd - 1) <= 5 / math.sqrt(2 * self.count)
+            and self.maximum < tau
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class VariantResult:
+    """What one variant showed.
+
+    Attributes:
+        variant: The variant.
+        matched: Coordinates of matched tensors.
+        unmatched: Marked tensors that the suspect does not have in a form this variant reads.
+        release_z: Score of the ownership mark: whether the suspect comes from this release at all.
+        decoys: Scores of the decoys; None where the suspect shows nothing, for example the unmarked original.
+        rounds: Rounds that were run.
+    """
+
+    variant: Variant
+    matched: int
+    unmatched: tuple[str, ...]
+    release_z: float
+    decoys: DecoyStatistics | None
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientScore:
+    """How one recipient's key scored.
+
+    Attributes:
+        recipient: The recipient.
+        batch: Its batch.
+        leaf: Its leaf in the batch's commitment.
+        z: Score by variant; that of the round in which it was accused, else the largest of all rounds.
+        variant: Where the score was largest.
+        log10_p: Bound on the chance that any innocent would score this high in this plan.
+        accused: Whether the score reached τ in any variant.
+    """
+
+    recipient: str
+    batch: int
+    leaf: int
+    z: Mapping[Variant, float]
+    variant: Variant
+    log10_p: float
+    accused: bool
+
+    @property
+    def best(self) -> float:
+        """The largest score."""
+        return self.z[self.variant]
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """The result of :func:`detect`.
+
+    Attributes:
+        scores: Every recipient, highest score first.
+        variants: What each variant showed.
+        plan: The plan that was followed.
+        threshold: τ.
+        coordinates: D, the coordinates of the release.
+    """
+
+    scores: tuple[RecipientScore, ...]
+    variants: tuple[VariantResult, ...]
+    plan: ScorePlan
+    threshold: float
+    coordinates: int
+
+    @property
+    def accused(self) -> tuple[RecipientScore, ...]:
+        """Every recipient whose score reached τ."""
+        return tuple(score for score in self.scores if score.accused)
+
+    @property
+    def next_z(self) -> float:
+        """The highest score of those not accused; 0 where all are."""
+        return max((score.best for score in self.scores if not score.accused), default=0.0)
+
+    @property
+    def release_z(self) -> float:
+        """The highest score of the ownership mark."""
+        return max(result.release_z for result in self.variants)
+
+    @property
+    def matched(self) -> float:
+        """The share of the release's coordinates that at least one variant could compare."""
+        return max(result.matched for result in self.variants) / self.coordinates
+
+    @property
+    def unmatched(self) -> tuple[str, ...]:
+        """Marked tensors that no variant could compare."""
+        return tuple(
+            name for name in self.variants[0].unmatched if all(name in result.unmatched for result in self.variants)
+        )
+
+    @property
+    def decoys_plausible(self) -> bool:
+        """Whether the decoys of every variant look as they must; if not, no score may be relied on."""
+        return all(result.decoys is None or result.decoys.plausible(self.threshold) for result in self.variants)
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """Return the result for people and evidence packs; it holds no key."""
+        return {
+            "schema": "stanch/mark-detection/v1",
+            "plan": self.plan.to_json(),
+            "threshold": self.threshold,
+            "coordinates": self.coordinates,
+            "matched": self.matched,
+            "unmatched": list(self.unmatched),
+            "decoys_plausible": self.decoys_plausible,
+            "variants": [_variant_json(result) for result in self.variants],
+            "scores": [_score_json(score) for score in self.scores],
+        }
+
+
+def _variant_json(result: VariantResult) -> dict[str, JsonValue]:
+    decoys: JsonValue = None
+    if result.decoys is not None:
+        found = result.decoys
+        decoys = {"count": found.count, "mean": found.mean, "sd": found.sd, "max": found.maximum}
+        decoys["coordinates"] = found.coordinates
+    return {
+        "variant": str(result.variant),
+        "matched": result.matched,
+        "release_z": result.release_z,
+        "decoys": decoys,
+        "rounds": result.rounds,
+    }
+
+
+def _score_json(score: RecipientScore) -> dict[str, JsonValue]:
+    return {
+        "recipient": score.recipient,
+        "batch": score.batch,
+        "leaf": score.leaf,
+        "variant": str(score.variant),
+        "z": {str(variant): z for variant, z in score.z.items()},
+        "log10_p": score.log10_p,
+        "accused": score.accused,
+    }
+
+
+def extract(originals: Originals, suspect: Suspect, variant: Variant, *, alpha: float, threads: int = 1) -> FeatureSet:
+    """Return the features of one variant: a function of suspect, original and public models, of no recipient's key.
+
+    ``alpha`` is the strength of the release's mark; it sets the floor of the noise.
+
+    Raises:
+        InvalidInput: The variant does not apply to this kind of release, or the base model is needed and missing.
+    """
+    invariant = variant is Variant.ADAPTER or (variant is Variant.SPECTRAL and originals.kind == "adapter")
+    if invariant and originals.kind != "adapter":
+        raise InvalidInput("the variant 'adapter' applies only to releases of an adapter")
+    compare = compare_adapters if invariant else compare_weights
+    return compare(originals, suspect, variant, alpha=alpha, threads=threads)
+
+
+def detect(
+    originals: Originals,
+    suspect: Path,
+    keys: MarkKeys,
+    plan: ScorePlan,
+    *,
+    threads: int = 0,
+    progress: Progress = SILENT,
+) -> Detection:
+    """Score every recipient against the suspect and accuse all who reach τ.
+
+    Guarantee: over the secret keys, the chance that any of ``plan.n`` innocent recipients is accused is at most
+    ``plan.epsilon``, whatever the suspect is.
+
+    Args:
+        originals: The unmarked original, and the base model where the suspect is merged.
+        suspect: An adapter directory, a model directory, or a safetensors file.
+        keys: The release's keys.
+        plan: Fixed beforehand.
+        threads: 0 means one a processor; the scores do not depend on it.
+        progress: Told about each variant.
+
+    Raises:
+        InvalidInput: The keys belong to another original, the plan counts fewer recipients than the keys, the base
+            model is needed and missing, or the suspect cannot be read.
+    """
+    if any(key.layout_digest != originals.layout.digest for key in keys.copies) or not keys.copies:
+        raise InvalidInput("the keys belong to another original", next_step="give the release's own original and keys")
+    if plan.n < len(keys.copies):
+        raise InvalidInput(f"score plan: it counts {plan.n} recipients, but there are {len(keys.copies)} keys")
+    threads = threads or os.cpu_count() or 1
+    opened = open_suspect(suspect)
+    results, scores = [], []
+    for number, variant in enumerate(plan.variants):
+        progress(f"mark: {variant}", number, len(plan.variants))
+        features = extract(originals, opened, variant, alpha=keys.copies[0].alpha, threads=threads)
+        result, found = _examine(features, keys, plan, threads)
+        results.append(result)
+        scores.append(found)
+    progress("mark", len(plan.variants), len(plan.variants))
+    return Detection(
+        scores=_ranking(keys, plan, scores),
+        variants=tuple(results),
+        plan=plan,
+        threshold=plan.threshold,
+        coordinates=originals.layout.coordinates,
+    )
+
+
+def _examine(
+    features: FeatureSet, keys: MarkKeys, plan: ScorePlan, threads: int
+) -> tuple[VariantResult, Sequence[float]]:
+    """Score one variant in rounds. Returns its result and each recipient's score."""
+    release_z = float(score(features, [keys.release_stream], threads=threads)[0])
+    cancel(features, [keys.release_stream])
+    decoys = _score_decoys(features, keys, plan, threads) if features.values.any() else None
+    best = [-math.inf] * len(keys.copies)
+    open_ = list(range(len(keys.copies)))
+    done = 0
+    for done in range(1, plan.rounds + 1):
+        found = score(features, [keys.copies[number].stream for number in open_], threads=threads)
+        for number, z in zip(open_, found, strict=True):
+            best[number] = max(best[number], float(z))
+        accused = [number for number in open_ if decided(best[number]) >= plan.threshold]
+        open_ = [number for number in open_ if number not in accused]
+        if not accused or not open_ or done == plan.rounds:
+            break
+        cancel(features, [keys.copies[number].stream for number in accused])
+    return VariantResult(features.variant, features.matched, features.unmatched, release_z, decoys, done), best
+
+
+def _score_decoys(features: FeatureSet, keys: MarkKeys, plan: ScorePlan, threads: int) -> DecoyStatistics | None:
+    if not keys.decoys:
+        return None
+    stratum = draw_stratum(keys.strata_key, len(features.values), plan.decoy_coordinates)
+    z = score_on(features, keys.decoys, stratum, threads=threads)
+    return DecoyStatistics(len(z), float(z.mean()), float(z.std()), float(z.max()), stratum.coordinates)
+
+
+def _ranking(keys: MarkKeys, plan: ScorePlan, scores: Sequence[Sequence[float]]) -> tuple[RecipientScore, ...]:
+    ranking = []
+    for number, key in enumerate(keys.copies):
+        z = {variant: found[number] for variant, found in zip(plan.variants, scores, strict=True)}
+        variant = max(z, key=lambda name: z[name])
+        certain = decided(z[variant])
+        ranking.append(
+            RecipientScore(
+                recipient=key.recipient,
+                batch=key.batch,
+                leaf=key.leaf,
+                z=z,
+                variant=variant,
+                log10_p=log10_bound(certain, plan.n, plan.analyses),
+                accused=certain >= plan.threshold,
+            )
+        )
+    return tuple(sorted(ranking, key=lambda item: -item.best))

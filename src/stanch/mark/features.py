@@ -1,0 +1,272 @@
+"""Features: what a suspect shows at each coordinate, computed from suspect, originals and public models alone.
+
+Nothing in this module knows a recipient's key, and no function takes one. That is what makes the error bound hold for
+every suspect: conditional on the features, the score of an innocent recipient is a sub-Gaussian sum over its own key.
+"""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from stanch.mark.embedding import RowBlock, row_blocks, row_scales
+from stanch.mark.layout import Layout, LayoutEntry
+from stanch.mark.suspect import Originals, Suspect
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+T = TypeVar("T")
+
+LARGEST = np.float32(1e12)
+"""Weights of a suspect beyond this, infinity and NaN are taken as absent, so that sums stay inside float32."""
+
+_PRUNED_SHARE = 1e-3
+_CLIP = np.float32(4)
+
+
+class Variant(StrEnum):
+    """How features are made. Each variant counts as one analysis a round.
+
+    ``plain`` compares weight by weight; ``projected`` also removes what the original, the base and row means explain
+    (scaling, merging with the base); ``spectral`` also mutes low-rank drift (later tuning); ``adapter`` reads an
+    adapter's mark out of the change of the merged weights, whatever was done to the factors.
+    """
+
+    PLAIN = "plain"
+    PROJECTED = "projected"
+    SPECTRAL = "spectral"
+    ADAPTER = "adapter"
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSet:
+    """Features of one variant.
+
+    Attributes:
+        variant: How they were made.
+        values: float32 by global coordinate; 0 where the suspect shows nothing. In a scratch file without a name.
+        layout: The coordinates.
+        unmatched: Marked tensors that the suspect does not have in a form this variant reads.
+    """
+
+    variant: Variant
+    values: Floats
+    layout: Layout
+    unmatched: tuple[str, ...]
+
+    @property
+    def matched(self) -> int:
+        """Coordinates of the tensors that were matched."""
+        missing = set(self.unmatched)
+        return sum(entry.count for entry in self.layout.entries if entry.name not in missing)
+
+
+def scratch(extent: int) -> Floats:
+    """Return zeros in an anonymous scratch file, so that features need not fit into memory."""
+    with tempfile.TemporaryFile(prefix="stanch-features-") as file:
+        file.truncate(max(4, 4 * extent))
+        return np.memmap(file, np.float32, "r+", shape=(extent,))
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Some rows of a tensor: original, suspect, further known tensors, and which entries take part."""
+
+    original: Floats
+    suspect: Floats
+    known: tuple[Floats, ...]
+    kept: npt.NDArray[np.bool_]
+
+    @property
+    def residual(self) -> Floats:
+        return np.where(self.kept, self.suspect - self.original, np.float32(0))
+
+    @property
+    def regressors(self) -> tuple[Floats, ...]:
+        """The directions whose share of the residual carries no mark: the original, and known − original."""
+        others = (np.where(self.kept, known - self.original, np.float32(0)) for known in self.known)
+        return (np.where(self.kept, self.original, np.float32(0)), *others)
+
+    def centred(self, values: Floats) -> Floats:
+        """Return ``values`` without the row means of the kept entries: order statistics of copies shift whole rows."""
+        count = np.maximum(self.kept.sum(axis=1, keepdims=True), 1)
+        mean = values.sum(axis=1, keepdims=True, dtype=np.float64) / count
+        return np.where(self.kept, values - mean.astype(np.float32), np.float32(0))
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """One tensor of the original against the suspect's, read block by block."""
+
+    entry: LayoutEntry
+    originals: Originals
+    suspect: Suspect
+    alpha: float
+    pruned: bool
+
+    @classmethod
+    def of(cls, entry: LayoutEntry, originals: Originals, suspect: Suspect, alpha: float) -> "_Comparison | None":
+        """Return the comparison, or None where the suspect's tensor does not match."""
+        zeros = 0
+        for block in row_blocks(entry):
+            rows = suspect.rows(entry.name, entry.shape, slice(block.first, block.first + block.count))
+            if rows is None:
+                return None
+            zeros += rows.size - int(np.count_nonzero(rows))
+        return cls(entry, originals, suspect, alpha, zeros > _PRUNED_SHARE * entry.count)
+
+    def read(self, block: RowBlock) -> _Rows:
+        rows = slice(block.first, block.first + block.count)
+        original = self._original(block)
+        suspect = self.suspect.rows(self.entry.name, self.entry.shape, rows)
+        if suspect is None:
+            suspect = np.full_like(original, np.nan)
+        # Zeros of the original were never marked; zeros of a pruned suspect show nothing.
+        kept = (np.abs(suspect) < LARGEST) & (original != 0)
+        if self.pruned:
+            kept &= suspect != 0
+        base = self.originals.base_weights
+        found = None if base is None else base.rows(self.entry.name, self.entry.shape, rows)
+        return _Rows(original, np.where(kept, suspect, np.float32(0)), () if found is None else (found,), kept)
+
+    def _original(self, block: RowBlock) -> Floats:
+        tensor = self.originals.tensors[self.entry.name]
+        return type(tensor)(tensor.name, tensor.dtype, block.of(tensor)).to_float32()
+
+    def whole(self) -> RowBlock:
+        return RowBlock(self.entry, 0, self.entry.rows)
+
+
+def row_deviations(residual: Floats, kept: npt.NDArray[np.bool_], scales: Floats, alpha: float) -> Floats:
+    """Return each row's rms over its kept entries, at least half of the mark's own rms; 1 for rows without either.
+
+    The floor changes no score of a true copy, whose residual holds at least a good part of the mark. It keeps rows that
+    hold less from being amplified: a few rows set to almost exactly the original would else outweigh all others.
+    """
+    count = np.maximum(kept.sum(axis=1), 1)
+    power = np.square(residual, dtype=np.float64).sum(axis=1) / count
+    deviations = np.maximum(np.sqrt(power), (alpha / 2) * scales.astype(np.float64))
+    return np.where(deviations > 0, deviations, 1.0).astype(np.float32)
+
+
+def _standardised(residual: Floats, deviations: Floats) -> Floats:
+    """Return residual / row deviation, clipped to ±4."""
+    scaled = residual / deviations[:, np.newaxis]
+    return np.clip(scaled, -_CLIP, _CLIP, out=scaled)
+
+
+def _plain(comparison: _Comparison, store: Callable[[RowBlock, Floats], None]) -> None:
+    for block in row_blocks(comparison.entry):
+        rows = comparison.read(block)
+        store(block, _matched_filter(rows, rows.residual, comparison.alpha))
+
+
+def _matched_filter(rows: _Rows, residual: Floats, alpha: float) -> Floats:
+    """Return ``clip(R, ±4√v)·s/v``: a matched filter with the noise of each row."""
+    scales = row_scales(rows.original)
+    deviations = row_deviations(residual, rows.kept, scales, alpha)
+    return _standardised(residual, deviations) * (scales / deviations)[:, np.newaxis]
+
+
+def _fit(comparison: _Comparison) -> Doubles:
+    """Return the least-squares coefficients of the residual on the regressors, over the whole tensor."""
+    parts = []
+    for block in row_blocks(comparison.entry):
+        rows = comparison.read(block)
+        columns = [rows.centred(values).ravel() for values in (*rows.regressors, rows.residual)]
+        parts.append([[float(np.dot(a, b)) for b in columns] for a in columns])
+    moments = np.sum(np.array(parts), axis=0)
+    coefficients: Doubles = np.linalg.lstsq(moments[:-1, :-1], moments[:-1, -1], rcond=1e-10)[0]
+    return coefficients
+
+
+def _projected_residual(rows: _Rows, coefficients: Doubles) -> Floats:
+    residual = rows.centred(rows.residual)
+    for regressor, coefficient in zip(rows.regressors, coefficients, strict=False):
+        residual -= np.float32(coefficient) * rows.centred(regressor)
+    return residual
+
+
+def _projected(comparison: _Comparison, store: Callable[[RowBlock, Floats], None]) -> None:
+    coefficients = _fit(comparison)
+    for block in row_blocks(comparison.entry):
+        rows = comparison.read(block)
+        store(block, _matched_filter(rows, _projected_residual(rows, coefficients), comparison.alpha))
+
+
+def _spectral(comparison: _Comparison, store: Callable[[RowBlock, Floats], None]) -> None:
+    """Scale each singular value σ of the standardised residual to σ/(1 + σ²/λ): low-rank drift is muted.
+
+    λ is the median eigenvalue of the smaller Gram matrix, that is the size of what is not low-rank.
+    """
+    coefficients = _fit(comparison)
+    rows = comparison.read(comparison.whole())
+    residual = _projected_residual(rows, coefficients)
+    scales = row_scales(rows.original)
+    deviations = row_deviations(residual, rows.kept, scales, comparison.alpha)
+    q = _standardised(residual, deviations)
+    wide = q.shape[0] <= q.shape[1]
+    gram = ((q @ q.T) if wide else (q.T @ q)).astype(np.float64)
+    level = float(np.median(np.linalg.eigvalsh(gram)))
+    if level > 0:
+        filtering = np.linalg.inv(gram / level + np.eye(len(gram))).astype(np.float32)
+        q = filtering @ q if wide else q @ filtering
+    store(comparison.whole(), q * (scales / deviations)[:, np.newaxis])
+
+
+_MAKERS = {Variant.PLAIN: _plain, Variant.PROJECTED: _projected, Variant.SPECTRAL: _spectral}
+
+
+def compare_weights(
+    originals: Originals, suspect: Suspect, variant: Variant, *, alpha: float, threads: int = 1
+) -> FeatureSet:
+    """Make the features of ``plain``, ``projected`` or ``spectral``: the suspect's tensors against the original's."""
+    layout = originals.layout
+    values = scratch(layout.extent)
+    make = _MAKERS[variant]
+
+    def store(block: RowBlock, features: Floats) -> None:
+        values[block.start : block.start + features.size] = features.reshape(-1)
+
+    def work(entry: LayoutEntry) -> bool:
+        comparison = _Comparison.of(entry, originals, suspect, alpha)
+        if comparison is not None:
+            make(comparison, store)
+        return comparison is not None
+
+    found = run_each(work, layout.entries, threads)
+    unmatched = tuple(entry.name for entry, hit in zip(layout.entries, found, strict=True) if not hit)
+    drop_not_finite(values)
+    return FeatureSet(variant, values, layout, unmatched)
+
+
+def run_each(work: Callable[[T], bool], items: Sequence[T], threads: int) -> list[bool]:
+    """Run ``work`` for each item on ``threads`` threads; the results come in order.
+
+    A hostile suspect may overflow or make a factorisation fail: what is not finite is dropped afterwards, and an item
+    whose factorisation fails counts as unmatched.
+    """
+
+    def guarded(item: T) -> bool:
+        try:
+            with np.errstate(all="ignore"):
+                return work(item)
+        except np.linalg.LinAlgError:
+            return False
+
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        return list(pool.map(guarded, items))
+
+
+def drop_not_finite(values: Floats) -> None:
+    """Set what is not finite, or too large to be squared in float32, to 0."""
+    for start in range(0, len(values), 1 << 20):
+        block = values[start : start + (1 << 20)]
+        bad = ~(np.abs(block) < np.float32(1e15))
+        if bad.any():
+            block[bad] = 0

@@ -1,0 +1,113 @@
+"""Scores: the correlation of features with a key's values, over all coordinates or over a keyed stratum."""
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from stanch.crypto import aes_ctr_into
+from stanch.mark.features import FeatureSet
+from stanch.mark.signature import GROUP, counter_blocks, scattered_values, signature_values
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+
+BLOCK = 1 << 16
+"""Coordinates whose products are summed in float32; the sums of blocks are added in float64, in order."""
+
+
+def score(features: FeatureSet, streams: Sequence[bytes], *, threads: int = 1) -> Doubles:
+    """Return ``z = Σ f x / √Σ f²`` for each stream; 0 where the suspect shows nothing.
+
+    The result does not depend on ``threads``.
+    """
+    starts = range(0, len(features.values), BLOCK)
+
+    def work(start: int) -> tuple[Doubles, float]:
+        block = features.values[start : start + BLOCK]
+        power = float(np.dot(block, block))
+        if power == 0:
+            return np.zeros(len(streams)), 0.0
+        products = [np.dot(block, signature_values(stream, start, len(block))) for stream in streams]
+        return np.array(products, np.float64), power
+
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        parts = list(pool.map(work, starts))
+    power = math.fsum(part[1] for part in parts)
+    total: Doubles = np.sum([part[0] for part in parts], axis=0)
+    return total / math.sqrt(power) if power > 0 else np.zeros(len(streams))
+
+
+@dataclass(frozen=True, slots=True)
+class Stratum:
+    """A keyed sample of the coordinates, in groups of 8."""
+
+    groups: npt.NDArray[np.int64]
+
+    @property
+    def coordinates(self) -> int:
+        """How many coordinates it holds."""
+        return GROUP * len(self.groups)
+
+
+def draw_stratum(key: bytes, extent: int, coordinates: int) -> Stratum:
+    """Draw about ``coordinates`` of the ``extent`` coordinates, or all where there are no more.
+
+    Each group of 8 is drawn on its own: when the next four bytes of AES-256-CTR under ``key``, little-endian, are below
+    ``2^32 · coordinates / extent``.
+    """
+    groups = extent // GROUP
+    if coordinates >= extent:
+        return Stratum(np.arange(groups))
+    draws = np.empty(groups, "<u4")
+    aes_ctr_into(key, bytes(16), draws.data)
+    return Stratum(np.flatnonzero(draws < np.uint32(coordinates / extent * 2**32)))
+
+
+def score_on(features: FeatureSet, streams: Sequence[bytes], stratum: Stratum, *, threads: int = 1) -> Doubles:
+    """Return the z of each stream over a stratum only."""
+    step = BLOCK // GROUP
+    shown = features.values.reshape(-1, GROUP)
+    totals, power = np.zeros(len(streams)), 0.0
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        for start in range(0, len(stratum.groups), step):
+            groups = stratum.groups[start : start + step]
+            block = shown[groups].ravel()
+            blocks = counter_blocks(groups)
+            power += float(np.dot(block, block))
+            work = partial(_correlate, block, blocks)
+            totals += list(pool.map(work, streams))
+    return totals / math.sqrt(power) if power > 0 else totals
+
+
+def _correlate(block: Floats, blocks: bytes, stream: bytes) -> float:
+    return float(np.dot(block, scattered_values(stream, blocks)))
+
+
+def cancel(features: FeatureSet, streams: Sequence[bytes]) -> None:
+    """Subtract from the features what the given streams explain: ``f ← f − Σ ĉ x``, ĉ by least squares.
+
+    Only coordinates that show something take part and are changed. An innocent recipient's key is independent of the
+    streams, hence of the new features too, so the bound holds for them as before.
+    """
+    count = len(streams)
+    gram, moments = np.zeros((count, count)), np.zeros(count)
+    starts = range(0, len(features.values), BLOCK)
+    for start in starts:
+        block = features.values[start : start + BLOCK]
+        shown = block != 0
+        if shown.any():
+            x = np.stack([signature_values(stream, start, len(block)) * shown for stream in streams])
+            gram += x @ x.T
+            moments += x @ block
+    coefficients = np.linalg.lstsq(gram, moments, rcond=None)[0].astype(np.float32)
+    for start in starts:
+        block = features.values[start : start + BLOCK]
+        shown = block != 0
+        if shown.any():
+            for stream, coefficient in zip(streams, coefficients, strict=True):
+                block -= coefficient * signature_values(stream, start, len(block)) * shown
