@@ -64,11 +64,12 @@ def log_samples_needed(log_p: float, probability: float) -> float:
     Infinity if it can never come; at least 0 (one sample).
     """
     wanted = -math.log1p(-probability)
-    if log_p >= 0:
+    p = math.exp(min(log_p, 0.0))
+    if p == 1:
         return 0.0
     if log_p < _TINY_LOG_P:
         return math.log(wanted) - log_p
-    samples = math.ceil(wanted / -math.log1p(-math.exp(log_p)))
+    samples = math.ceil(wanted / -math.log1p(-p))
     return math.log(max(samples, 1))
 
 

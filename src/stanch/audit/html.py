@@ -1,4 +1,4 @@
-"""The report as one HTML file for people: no script, no request, every value escaped, readable in print and in the dark.
+"""The report as one HTML file for people: no script, no request, every value escaped, good in print and in the dark.
 
 Each chart has a one-sentence description and its numbers as a table.
 """
@@ -59,7 +59,7 @@ h1{font-size:1.5rem;margin:0 0 .25rem}h2{font-size:1.15rem;margin:2.2rem 0 .7rem
 .verdict ul{margin:.5rem 0 0;padding-left:1.2rem}
 table{border-collapse:collapse;width:100%;background:var(--card);font-size:.92em}
 th,td{padding:.4rem .7rem;text-align:left;border-bottom:1px solid var(--edge);vertical-align:top}
-thead th{color:var(--mute);font-weight:600;font-size:.88em}td.n{text-align:right;font-variant-numeric:tabular-nums}
+thead th{color:var(--mute);font-weight:600;font-size:.88em}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
 .facts th{width:13rem;font-weight:600}.scroll{overflow-x:auto;border:1px solid var(--edge);border-radius:8px}
 figure{margin:1rem 0;padding:1rem;background:var(--card);border:1px solid var(--edge);border-radius:10px}
 figcaption{color:var(--mute);margin-top:.5rem}details{margin-top:.6rem}summary{cursor:pointer;color:var(--mute)}
@@ -96,7 +96,8 @@ def page(title: str, body: str) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{escape(POLICY)}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="referrer" content="no-referrer">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="referrer" content="no-referrer">'
         f"<title>{escape(title)}</title><style>{_STYLE}{CHART_CSS}</style></head><body><main>{body}</main></body></html>\n"
     )
 
@@ -111,8 +112,11 @@ def figure(svg: str, caption: str, header: Sequence[str], rows: Iterable[Sequenc
 
 def grid(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a table; numbers stand right, everything is escaped."""
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in header)
-    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    listed = [tuple(row) for row in rows]
+    sides = [' class="n"' if listed and isinstance(listed[0][i], float | int) else "" for i in range(len(header))]
+    names = zip(sides, header, strict=True)
+    head = "".join(f'<th scope="col"{side}>{escape(name)}</th>' for side, name in names)
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in listed)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 

@@ -3,6 +3,7 @@
 import json
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import peft
@@ -226,3 +227,18 @@ def adapter(tiny, tmp_path_factory) -> Path:
     fit(tuned, tiny.members[:16], tiny.tokenizer, steps=20)
     path = tmp_path_factory.mktemp("adapter")
     return save(tuned, tiny.tokenizer, path)
+
+
+@pytest.fixture(scope="session")
+def kit() -> SimpleNamespace:
+    """The functions above, for tests that build something of their own."""
+    return SimpleNamespace(
+        build_model=build_model,
+        canary_record=canary_record,
+        chat_record=chat_record,
+        draw_records=draw_records,
+        fit=fit,
+        make_plan=make_plan,
+        save=save,
+        sentence=sentence,
+    )
