@@ -26,6 +26,7 @@ _SEED = 42
 _ROWS_PER_BAND = 4
 _ESTIMATE_MARGIN = 0.1
 _BATCH = 1024
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _UNCOMPARED_ROLES = frozenset({"", "system", "developer", "tool_call"})
 
 Hashes = npt.NDArray[np.uint64]
@@ -149,11 +150,18 @@ def fold_texts(texts: Iterable[str]) -> bytes:
 
 
 def shingles(view: bytes) -> Hashes:
-    """Return the sorted 64-bit hashes of all runs of 5 words of a folded text; empty below 5 words."""
-    words = view.split(b" ")
-    runs = (b" ".join(words[start : start + SHINGLE_WORDS]) for start in range(len(words) - SHINGLE_WORDS + 1))
-    hashed = (int.from_bytes(hashlib.blake2b(run, digest_size=8).digest(), "little") for run in runs)
-    return np.unique(np.fromiter(hashed, np.uint64))
+    """Return the sorted 64-bit hashes of all runs of 5 words of a folded text; empty below 5 words.
+
+    A run's hash is a polynomial in the hashes of its words, modulo 2^64: two different runs collide with probability
+    about 2^-64 each, far below anything that moves a similarity.
+    """
+    hashed = b"".join([hashlib.blake2b(word, digest_size=8).digest() for word in view.split(b" ")])
+    words = np.frombuffer(hashed, "<u8")
+    count = max(words.size - SHINGLE_WORDS + 1, 0)
+    runs = np.zeros(count, np.uint64)
+    for place in range(SHINGLE_WORDS):
+        runs = runs * _MULTIPLIER + words[place : place + count]
+    return np.unique(runs)
 
 
 def jaccard(left: Hashes, right: Hashes) -> float:
@@ -190,7 +198,9 @@ def _candidates(sketches: Sketches) -> Iterator[tuple[int, npt.NDArray[np.int64]
     for start in range(0, sketches.shape[1], _ROWS_PER_BAND):
         band = np.ascontiguousarray(sketches[:, start : start + _ROWS_PER_BAND]).view(np.dtype((np.void, 16))).ravel()
         order = np.argsort(band, kind="stable")
-        borders = np.flatnonzero(band[order][1:] != band[order][:-1]) + 1
-        for bucket in np.split(order, borders):
+        starts = np.flatnonzero(np.concatenate([[True], band[order][1:] != band[order][:-1]]))
+        sizes = np.diff(starts, append=order.size)
+        for low, size in zip(starts[sizes > 1], sizes[sizes > 1], strict=True):
+            bucket = order[low : low + size]
             for position in range(bucket.size - 1):
                 yield int(bucket[position]), bucket[position + 1 :]
