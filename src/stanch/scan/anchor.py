@@ -1,0 +1,140 @@
+"""The small language of anchors and byte sets, read strictly: what cannot be bounded is refused.
+
+An anchor is a byte regular expression of finite width made of literals, byte sets, groups ``(?:a|b)`` and the
+quantifiers ``?``, ``{m}`` and ``{m,n}``. A byte set is written as a class such as ``[0-9A-Za-z_-]``.
+"""
+
+import itertools
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from stanch.errors import InvalidInput
+
+MAX_WIDTH = 128
+_MAX_LITERALS = 4096
+_CLASS = re.compile(r"\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
+_QUANTIFIER = re.compile(r"\{(\d{1,3})(?:,(\d{1,3}))?\}|\?")
+_ESCAPE = re.compile(r"\\(?:x[0-9A-Fa-f]{2}|[^0-9A-WYZa-ce-mo-qu-z]|[dnrstw])", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class AnchorShape:
+    """What is known of an anchor: its widths in bytes, and the strings it stands for if they can be listed."""
+
+    shortest: int
+    longest: int
+    literals: tuple[bytes, ...] | None
+
+
+def parse_byte_set(text: str) -> bytes:
+    """Read a class such as ``[0-9A-F]`` and return its bytes in order; the empty text is the empty set.
+
+    Raises:
+        InvalidInput: Not a class, or one that holds the separator byte 0x1E.
+    """
+    if not text:
+        return b""
+    if _CLASS.fullmatch(text) is None:
+        raise InvalidInput(f"not a byte set: {text!r}", next_step="write a class such as [0-9A-Za-z_]")
+    try:
+        pattern = re.compile(text.encode("latin-1"))
+    except (re.error, UnicodeEncodeError) as error:
+        raise InvalidInput(f"not a byte set: {text!r}", why=str(error)) from error
+    members = bytes(byte for byte in range(256) if byte != 0x1E and pattern.fullmatch(bytes([byte])))
+    if not text.startswith("[^") and pattern.fullmatch(b"\x1e"):
+        raise InvalidInput(f"byte set {text!r} holds the separator byte 0x1E")
+    return members
+
+
+def parse_anchor(text: str) -> AnchorShape:
+    """Read an anchor and return its shape.
+
+    Raises:
+        InvalidInput: It uses something outside the language above, or is empty, or wider than 128 bytes.
+    """
+    shape, rest = _alternatives(text, text)
+    if rest:
+        raise InvalidInput(f"anchor {text!r}: unexpected {rest[:1]!r}")
+    if shape.shortest == 0 or shape.longest > MAX_WIDTH:
+        raise InvalidInput(f"anchor {text!r}: expected a width of 1 to {MAX_WIDTH} bytes, found {shape.longest}")
+    return shape
+
+
+def _alternatives(text: str, whole: str) -> tuple[AnchorShape, str]:
+    shapes = []
+    while True:
+        shape, text = _sequence(text, whole)
+        shapes.append(shape)
+        if not text.startswith("|"):
+            break
+        text = text[1:]
+    literals = None
+    if all(shape.literals is not None for shape in shapes):
+        literals = _limited(literal for shape in shapes for literal in shape.literals or ())
+    return AnchorShape(min(s.shortest for s in shapes), max(s.longest for s in shapes), literals), text
+
+
+def _sequence(text: str, whole: str) -> tuple[AnchorShape, str]:
+    shape = AnchorShape(0, 0, (b"",))
+    while text and text[0] not in "|)":
+        atom, text = _atom(text, whole)
+        match = _QUANTIFIER.match(text)
+        if match is not None:
+            low = 0 if match[0] == "?" else int(match[1])
+            high = 1 if match[0] == "?" else int(match[2] or match[1])
+            if low > high:
+                raise InvalidInput(f"anchor {whole!r}: a quantifier runs backwards")
+            atom, text = _repeat(atom, low, high), text[match.end() :]
+        shape = _join(shape, atom)
+    return shape, text
+
+
+def _atom(text: str, whole: str) -> tuple[AnchorShape, str]:
+    if text.startswith("(?:"):
+        shape, rest = _alternatives(text[3:], whole)
+        if not rest.startswith(")"):
+            raise InvalidInput(f"anchor {whole!r}: a group is not closed")
+        return shape, rest[1:]
+    if text[0] == "[":
+        match = _CLASS.match(text)
+        if match is None:
+            raise InvalidInput(f"anchor {whole!r}: a class is not closed")
+        return _members(parse_byte_set(match[0])), text[match.end() :]
+    if text[0] == "\\":
+        match = _ESCAPE.match(text)
+        if match is None:
+            raise InvalidInput(f"anchor {whole!r}: unknown escape {text[:2]!r}")
+        return _members(parse_byte_set(f"[{match[0]}]")), text[match.end() :]
+    if text[0] in ".^$*+?(){}]" or not text[0].isascii() or text[0] == "\x1e":
+        raise InvalidInput(
+            f"anchor {whole!r}: {text[0]!r} is not allowed",
+            why="an anchor has a finite width and no assertions",
+            next_step="use literals, classes, (?:a|b), ?, {m} and {m,n}",
+        )
+    return AnchorShape(1, 1, (text[0].encode(),)), text[1:]
+
+
+def _members(members: bytes) -> AnchorShape:
+    return AnchorShape(1, 1, tuple(bytes([byte]) for byte in members) if len(members) <= 16 else None)
+
+
+def _join(left: AnchorShape, right: AnchorShape) -> AnchorShape:
+    literals = None
+    if left.literals is not None and right.literals is not None:
+        literals = _limited(a + b for a, b in itertools.product(left.literals, right.literals))
+    return AnchorShape(left.shortest + right.shortest, left.longest + right.longest, literals)
+
+
+def _repeat(atom: AnchorShape, low: int, high: int) -> AnchorShape:
+    literals = None
+    if atom.literals is not None and len(atom.literals) ** high <= _MAX_LITERALS:
+        counts = (itertools.product(atom.literals, repeat=count) for count in range(low, high + 1))
+        literals = _limited(b"".join(parts) for parts in itertools.chain.from_iterable(counts))
+    return AnchorShape(atom.shortest * low, atom.longest * high, literals)
+
+
+def _limited(literals: Iterable[bytes]) -> tuple[bytes, ...] | None:
+    """Return the distinct strings, or None where there are too many to list."""
+    listed = tuple(itertools.islice(literals, _MAX_LITERALS + 1))
+    return tuple(dict.fromkeys(listed)) if len(listed) <= _MAX_LITERALS else None

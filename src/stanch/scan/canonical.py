@@ -1,0 +1,71 @@
+"""Canonical form of a found value, and the keyed names made of it: fingerprints and pseudonyms."""
+
+import base64
+import hashlib
+import hmac
+import re
+
+import phonenumbers
+
+from stanch.scan.fold import fold_text
+
+_DIGITS_ONLY = frozenset({"payment-card", "us-ssn"})
+_COMPACT = frozenset({"iban"})
+
+
+def canonical_value(kind: str, value: str) -> bytes:
+    """Return the form in which equal values of a kind are equal bytes.
+
+    E-mail addresses in lower case, telephone numbers in E.164 where they parse, card and social security numbers as
+    digits, accounts without spaces, names and addresses in lower case with single spaces; anything else as folded.
+    """
+    folded = fold_text(value).strip()
+    if kind == "email":
+        return folded.lower()
+    if kind == "phone":
+        return _telephone(folded)
+    if kind in _DIGITS_ONLY:
+        return re.sub(rb"[^0-9]", b"", folded)
+    if kind in _COMPACT:
+        return re.sub(rb"[ -]", b"", folded).upper()
+    return b" ".join(folded.lower().split()) if kind in {"person", "postal-address"} else folded
+
+
+def _telephone(folded: bytes) -> bytes:
+    try:
+        number = phonenumbers.parse(folded.decode("utf-8", "replace"), "US")
+    except phonenumbers.NumberParseException:
+        return re.sub(rb"[^0-9]", b"", folded)
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164).encode()
+
+
+def pseudonym_digest(key: bytes, kind: str, canonical: bytes) -> bytes:
+    """Return HMAC-SHA256 over ``stanch/pseudonym/v1 ‖ 0 ‖ kind ‖ 0 ‖ canonical``; the kind as it stands in labels."""
+    return hmac.digest(key, b"\0".join((b"stanch/pseudonym/v1", kind.encode(), canonical)), "sha256")
+
+
+def pseudonym(key: bytes, kind: str, value: str) -> str:
+    """Return ``<KIND:`` with the first 20 base32 characters of the digest and ``>``."""
+    label = label_name(kind)
+    digest = pseudonym_digest(key, label, canonical_value(kind, value))
+    return f"<{label}:{base64.b32encode(digest).decode()[:20]}>"
+
+
+def label_name(kind: str) -> str:
+    """Return the name of a kind as it stands in a label."""
+    return kind.upper()
+
+
+class Fingerprint:
+    """HMAC-SHA256 of kind and canonical value under the report key, cut to 16 bytes; fed in pieces where needed."""
+
+    def __init__(self, key: bytes, kind: str) -> None:
+        self._mac = hmac.new(key, kind.encode() + b"\0", hashlib.sha256)
+
+    def update(self, canonical: bytes) -> None:
+        """Add the next piece of the canonical value."""
+        self._mac.update(canonical)
+
+    def hex(self) -> str:
+        """Return the fingerprint in hexadecimal."""
+        return self._mac.digest()[:16].hex()

@@ -1,0 +1,175 @@
+"""From an anchor's end to a scored finding: window, RE2 confirmation, boundary bytes, deny list, validator, context.
+
+Everything here is a function of the folded text alone, so that a stream and a whole text give the same answer.
+"""
+
+import re
+from dataclasses import dataclass
+
+import re2
+
+from stanch.errors import InvalidInput
+from stanch.scan.anchor import parse_anchor
+from stanch.scan.context import WIDTH, Surroundings
+from stanch.scan.fold import SEPARATOR
+from stanch.scan.hold import CapitalsHold, RunHold, SwallowHold
+from stanch.scan.recogniser import Recogniser
+from stanch.scan.validators import REGISTRY, Outcome, Verdict
+from stanch.scan.validators.deny import has_example_word, is_placeholder, is_published, is_sequence
+from stanch.terms import Severity
+
+RESIDUAL = 0.2
+"""Candidates from this score up to the policy's least score are kept as residuals."""
+
+_ABSTAIN = Verdict(Outcome.ABSTAIN)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A confirmed value in folded bytes: half-open span, score, severity and why. ``open`` says that it may go on."""
+
+    start: int
+    end: int
+    score: float
+    severity: Severity
+    reason: str
+    open: bool
+
+
+class Confirmer:
+    """One recogniser, ready to judge candidates."""
+
+    def __init__(self, recogniser: Recogniser) -> None:
+        """Compile the confirming expression.
+
+        Raises:
+            InvalidInput: The expression is not RE2 syntax, or the validator is unknown.
+        """
+        self.recogniser = recogniser
+        self.shape = parse_anchor(recogniser.anchor)
+        self.history = recogniser.before + WIDTH + 1
+        self._expression = _compile(recogniser)
+        self._group = dict(self._expression.groupindex).get(b"v", 0)
+        # No byte set holds the separator, so a window never crosses one.
+        self._stop = re.compile(b"[^" + _escaped(recogniser.cont) + b"]" if recogniser.cont else bytes([SEPARATOR]))
+        if recogniser.validator and recogniser.validator not in REGISTRY:
+            raise InvalidInput(f"rule {recogniser.id}: unknown validator {recogniser.validator!r}")
+        self._validator = REGISTRY.get(recogniser.validator)
+        hold = recogniser.hold
+        self._run = hold if isinstance(hold, RunHold | CapitalsHold) else None
+        self._literals = sorted(self.shape.literals or (), key=len, reverse=True)
+        self._swallow = hold if isinstance(hold, SwallowHold) else None
+        if self._swallow is not None:
+            self._body = re.compile(b"[" + _escaped(self._swallow.members) + b"]*")
+
+    def first(self, text: bytes | bytearray, low: int, end: int) -> int:
+        """Return where a value announced by the anchor that ends at ``end`` can start at the earliest."""
+        if self._run is not None:
+            return max(low, end - self.recogniser.before, self._run.start(text, low, end - 1))
+        tail = bytes(text[max(low, end - self.shape.longest) : end])
+        if self.recogniser.caseless:
+            tail = tail.lower()
+            return end - next(len(literal) for literal in self._literals if tail.endswith(literal.lower()))
+        return end - next(len(literal) for literal in self._literals if tail.endswith(literal))
+
+    def close(self, text: bytes | bytearray, end: int, high: int) -> int | None:
+        """Return where the window of a candidate closes, or None while more text may still belong to it.
+
+        A byte outside ``cont`` closes it, or else the limit ``after``; the byte at the limit is only looked at.
+        """
+        limit = end + self.recogniser.after
+        if (stop := self._stop.search(text, end, min(limit, high))) is not None:
+            return stop.start()
+        return limit - 1 if high >= limit else None
+
+    def evaluate(
+        self, text: bytes | bytearray, bounds: tuple[int, int], window: tuple[int, int], field: str
+    ) -> Match | None:
+        """Confirm a candidate and apply boundary bytes, deny list, validator and context.
+
+        Args:
+            text: Folded bytes.
+            bounds: Start of the text in them, and end of what is visible of it.
+            window: End of the anchor, and where the candidate's window closes.
+            field: Name of the record field.
+
+        Returns:
+            The match with a score of at least ``RESIDUAL``, or None.
+        """
+        low, high = bounds
+        found = self._confirm(text, low, *window)
+        if found is None:
+            return None
+        rule = self.recogniser
+        stop, start, end = found
+        value = bytes(text[start:end])
+        around = Surroundings.read(text, low, start, field)
+        verdict = self._validator(value, around.left) if self._validator is not None else _ABSTAIN
+        if verdict.part is not None:
+            start, end = start + verdict.part[0], start + verdict.part[1]
+            value = bytes(text[start:end])
+            around = Surroundings.read(text, low, start, field)
+        proven = verdict.outcome is Outcome.STRONG
+        if verdict.outcome is Outcome.REJECT or _denied(rule, value, proven=proven):
+            return None
+        if (start > low and text[start - 1] in rule.left) or (end < high and text[end] in rule.right):
+            return None
+        added, reasons = around.weigh(rule.context)
+        score = round(min(1.0, max(0.0, max(rule.score, verdict.outcome.value) + verdict.bonus + added)), 4)
+        if score < RESIDUAL:
+            return None
+        reasons.insert(0, "checksum or structure" if verdict.outcome.value > 0 else "shape")
+        swallows = self._swallow is not None
+        return Match(
+            start, stop if swallows else end, score, verdict.severity or rule.severity, ", ".join(reasons), swallows
+        )
+
+    def extend(self, text: bytes | bytearray, position: int, high: int, *, final: bool) -> tuple[int, bool]:
+        """Carry a swallowing match on from ``position``; return its end so far and whether it is complete."""
+        if self._swallow is None:
+            return position, True
+        body = self._body.match(text, position, high)
+        run = position if body is None else body.end()
+        literal = self._swallow.close
+        seen = bytes(text[run : min(high, run + len(literal))])
+        if literal and seen == literal:
+            return run + len(literal), True
+        undecided = run == high or (literal != b"" and literal.startswith(seen))
+        return run, final or not undecided
+
+    def _confirm(self, text: bytes | bytearray, low: int, end: int, close: int) -> tuple[int, int, int] | None:
+        """Return (end, value start, value end) of the leftmost-longest match that covers the anchor's last byte."""
+        first = self.first(text, low, end)
+        window, position = bytes(text[first:close]), 0
+        while (match := self._expression.search(window, position)) is not None:
+            start, stop = match.span()
+            if start > end - 1 - first:
+                return None
+            if stop >= end - first:
+                value = match.span(self._group)
+                return first + stop, first + value[0], first + value[1]
+            position = start + 1
+        return None
+
+
+def _escaped(members: bytes) -> bytes:
+    return b"".join(b"\\x%02x" % byte for byte in members)
+
+
+def _denied(rule: Recogniser, value: bytes, *, proven: bool) -> bool:
+    if is_published(value) or is_sequence(value) or is_placeholder(value):
+        return True
+    return rule.family == "secret" and not proven and has_example_word(value)
+
+
+def _compile(recogniser: Recogniser) -> "re2._Regexp":
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    options.longest_match = True
+    options.log_errors = False
+    try:
+        return re2.compile(recogniser.confirm.encode("latin-1"), options)
+    except (re2.error, UnicodeEncodeError) as error:
+        raise InvalidInput(
+            f"rule {recogniser.id}: the confirming expression is not RE2 syntax", why=str(error)[:200]
+        ) from error

@@ -1,0 +1,59 @@
+"""Words around a value: whole words only, and never those of a replacement label."""
+
+import re
+from dataclasses import dataclass
+
+from stanch.scan.fold import SEPARATOR
+from stanch.scan.recogniser import Context
+
+WIDTH = 96
+"""Bytes of context that are read left of a value."""
+
+_WORD = re.compile(r"[^\W_]+")
+_CUT = re.compile(r"\A[^\W_]+")
+_LABEL = re.compile(r"<[A-Z][A-Z0-9-]*(?:[:_][A-Za-z0-9]+)?>|\A[A-Z0-9-]*(?:[:_][A-Za-z0-9]+)?>")
+_KEY = re.compile(r"([A-Za-z0-9_.-]{1,64})[\"']?\s{0,3}(?:=>|:=|=|:)\s{0,3}[\"']?\Z")
+_JOINTS = re.compile(r"[_.\-\s]")
+
+_NEAR, _FIELD, _NEVER = 0.35, 0.25, -0.45
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What stands left of a value inside the same text, and the name of the record field it is in."""
+
+    left: str
+    field: str
+
+    @classmethod
+    def read(cls, text: bytes | bytearray, low: int, start: int, field: str) -> "Surroundings":
+        """Read up to 96 bytes before ``start``; a word cut in two by that limit is left out."""
+        first = max(low, start - WIDTH)
+        left = bytes(text[first:start]).decode("utf-8", "ignore")
+        if first > low and _is_word(text, first - 1):
+            left = _CUT.sub("", left)
+        return cls(_LABEL.sub(" ", left), field)
+
+    def weigh(self, context: Context) -> tuple[float, list[str]]:
+        """Return what the context adds to a score, and the reasons in words."""
+        words = {word.casefold() for word in _WORD.findall(self.left)}
+        score = 0.0
+        reasons: list[str] = []
+        if words & context.near:
+            score, reasons = score + _NEAR, [*reasons, "context word"]
+        key = _KEY.search(self.left)
+        names = {_plain(name) for name in (self.field.rpartition(".")[2], key[1] if key else "")}
+        if names & context.fields:
+            score, reasons = score + _FIELD, [*reasons, "field name"]
+        if words & context.never or names & context.never:
+            score, reasons = score + _NEVER, [*reasons, "contrary word"]
+        return score, reasons
+
+
+def _is_word(text: bytes | bytearray, place: int) -> bool:
+    byte = text[place]
+    return byte >= 0x80 or (byte != SEPARATOR and chr(byte).isalnum())
+
+
+def _plain(name: str) -> str:
+    return _JOINTS.sub("", name).casefold()

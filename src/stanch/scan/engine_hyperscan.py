@@ -1,0 +1,196 @@
+"""The multi-pattern matcher: Hyperscan databases over all anchors, for blocks and for streams.
+
+Nothing but ``(end, index)`` pairs crosses this border. Compiled databases are cached on disk, because compiling takes
+much longer than loading; only patterns are in them. Compiled objects do not survive ``fork``: a child makes its own.
+"""
+
+import hashlib
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import hyperscan
+
+from stanch.crypto import frame, write_atomic
+from stanch.errors import InvalidInput, StanchError
+
+_CACHE_VARIABLE = "STANCH_CACHE_DIR"
+_MODES = {"block": hyperscan.HS_MODE_BLOCK, "stream": hyperscan.HS_MODE_STREAM}
+
+Hit = tuple[int, int]
+"""(end offset of the anchor, index of its pattern)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """An anchor for the engine: its expression or literal bytes, and whether case is ignored."""
+
+    name: str
+    expression: bytes
+    caseless: bool
+
+
+def cache_dir() -> Path:
+    """Return the folder of compiled databases: ``STANCH_CACHE_DIR``, else below the user's cache directory."""
+    named = os.environ.get(_CACHE_VARIABLE)
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stanch"
+
+
+class HyperscanEngine:
+    """Finds where anchors end. Safe to use from several threads: each has its own databases and scratch space."""
+
+    def __init__(self, patterns: Sequence[Pattern], *, cached: bool) -> None:
+        """Take the patterns.
+
+        Args:
+            patterns: The anchors; their place in the sequence is the index in a hit.
+            cached: Whether the compiled form may be kept on disk. Never for patterns that are themselves secret.
+
+        Raises:
+            InvalidInput: A pattern does not compile; it is named.
+        """
+        self._patterns = tuple(patterns)
+        self._cached = cached
+        self._local = threading.local()
+        self._owner = os.getpid()
+        self._database("block")
+
+    def scan(self, data: bytes) -> list[Hit]:
+        """Return all hits in one block, sorted by end."""
+        database = self._database("block")
+        if database is None:
+            return []
+        hits: list[Hit] = []
+        database.scan(data, match_event_handler=lambda index, _start, end, _flags, _context: hits.append((end, index)))
+        return sorted(set(hits))
+
+    def open_stream(self) -> "HyperscanStream":
+        """Start a stream."""
+        return HyperscanStream(self._database("stream"))
+
+    def _database(self, mode: str) -> "hyperscan.Database | None":
+        """Return this thread's database, or None where there are no patterns."""
+        if os.getpid() != self._owner:
+            self._local, self._owner = threading.local(), os.getpid()
+        found = getattr(self._local, mode, None)
+        if found is None and self._patterns:
+            found = self._load(mode)
+            # Without scratch of its own, a stream shares freed memory and crashes the interpreter after a while.
+            found.scratch = hyperscan.Scratch(found)
+            setattr(self._local, mode, found)
+        return found
+
+    def _load(self, mode: str) -> "hyperscan.Database":
+        path = cache_dir() / f"{self._fingerprint(mode)}.hsdb" if self._cached else None
+        if path is not None and (serialised := _read_cache(path)) is not None:
+            try:
+                return hyperscan.loadb(serialised, _MODES[mode])
+            except hyperscan.HyperscanError:
+                path.unlink(missing_ok=True)
+        database = self._compile(mode)
+        if path is not None:
+            _write_cache(path, hyperscan.dumpb(database))
+        return database
+
+    def _compile(self, mode: str) -> "hyperscan.Database":
+        database = hyperscan.Database(mode=_MODES[mode])
+        try:
+            database.compile(
+                expressions=[pattern.expression for pattern in self._patterns],
+                ids=list(range(len(self._patterns))),
+                flags=[hyperscan.HS_FLAG_CASELESS if pattern.caseless else 0 for pattern in self._patterns],
+            )
+        except hyperscan.HyperscanError as error:
+            raise InvalidInput(f"anchor of {self._culprit()} does not compile", why=str(error)[:200]) from error
+        return database
+
+    def _culprit(self) -> str:
+        for pattern in self._patterns:
+            try:
+                hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK).compile(
+                    expressions=[pattern.expression],
+                    ids=[0],
+                    flags=[hyperscan.HS_FLAG_CASELESS if pattern.caseless else 0],
+                )
+            except hyperscan.HyperscanError:
+                return pattern.name
+        return "the whole pack"
+
+    def _fingerprint(self, mode: str) -> str:
+        """Name the compiled form: patterns and flags, mode, binding, library version and processor features."""
+        probe = hyperscan.Database(mode=_MODES[mode])
+        probe.compile(expressions=[b"a"], ids=[0], flags=[0])
+        parts: list[bytes] = [
+            mode.encode(),
+            version("hyperscan").encode(),
+            str(probe.info()).encode(),
+            os.uname().machine.encode(),
+        ]
+        for pattern in self._patterns:
+            parts += [pattern.expression, b"i" if pattern.caseless else b""]
+        return hashlib.sha256(frame(*parts)).hexdigest()
+
+
+class HyperscanStream:
+    """One stream over the anchors; offsets count from its first byte. One caller at a time, in whatever thread."""
+
+    def __init__(self, database: "hyperscan.Database | None") -> None:
+        self._hits: list[Hit] = []
+        self._stream: hyperscan.Stream | None = None
+        if database is not None:
+            # The binding keeps no reference to a stream's database, callback and scratch space: they are kept here.
+            self._database = database
+            self._scratch = hyperscan.Scratch(database)
+            self._collect = lambda index, _start, end, _flags, _context: self._hits.append((end, index))
+            self._stream = database.stream(match_event_handler=self._collect)
+            self._stream.__enter__()
+
+    def feed(self, data: bytes) -> list[Hit]:
+        """Take the next bytes and return the hits that end in them, sorted by end."""
+        if self._stream is None or not data:
+            return []
+        self._stream.scan(data, scratch=self._scratch)
+        if not self._hits:
+            return []
+        hits = sorted(set(self._hits))
+        self._hits.clear()
+        return hits
+
+    def close(self) -> None:
+        """Free the stream's state; feeding ends here."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            # Without arguments: the binding misreads ``scratch`` here. It closes under the interpreter's lock, so that
+            # the database's own scratch space, which nothing else uses, is safe.
+            stream.close()
+
+    def __del__(self) -> None:
+        # The binding frees the native state only when it is told to.
+        self.close()
+
+
+def _read_cache(path: Path) -> bytes | None:
+    """Return the payload of a whole cache file that only its owner can write, else None."""
+    try:
+        status = path.lstat()
+        data = path.read_bytes()
+    except OSError:
+        return None
+    if status.st_uid != os.getuid() or status.st_mode & 0o077:
+        return None
+    payload = data[32:]
+    return payload if hashlib.sha256(payload).digest() == data[:32] else None
+
+
+def _write_cache(path: Path, payload: bytes) -> None:
+    """Keep the payload if the folder allows it; a cache that cannot be written costs time only."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomic(path, hashlib.sha256(payload).digest() + payload, mode=0o600)
+    except (OSError, StanchError):
+        return

@@ -1,0 +1,208 @@
+"""Normalisation of text before anything is searched: ``stanch-fold/1`` (``docs/spec/span-index.md``, section 1).
+
+Folding works on one code point at a time, so it does not depend on how a text is cut into chunks. Three views:
+``detect`` keeps case and layout, ``index`` keeps caseless letters and digits with single spaces between words, and
+``squeezed`` is ``index`` without the spaces. All views are UTF-8 bytes.
+"""
+
+import json
+import re
+from functools import cache
+from importlib import resources
+from typing import Literal, TypeAlias
+
+from stanch.scan.offsets import OffsetMap
+
+View: TypeAlias = Literal["detect", "index", "squeezed"]
+
+FOLD = "stanch-fold/1"
+SEPARATOR = 0x1E
+"""Byte between texts that are searched together; no folded text holds it, except where a gap is cut."""
+
+GAP = 256
+"""Code points in a row that may fold to nothing before a search cuts the text: a stream then holds a bounded amount."""
+
+_NON_ASCII = re.compile(r"[^\x00-\x7f]")
+_DETECT_RUNS = re.compile(r"[\x00-\x1d\x1f-\x7f]+|[\x1e\x80-\U0010ffff]")
+_WORD_RUNS = re.compile(r"[0-9A-Za-z]+|[\x00-/:-@\[-`{-\x7f]+|[\x80-\U0010ffff]")
+_ASCII_TO_INDEX = bytes(
+    byte
+    if byte >= 0x80 or (chr(byte).isalnum() and not chr(byte).isupper())
+    else ord(chr(byte).lower())
+    if chr(byte).isalpha()
+    else 0x20
+    for byte in range(256)
+)
+
+
+class _Table(dict[int, str]):
+    """What one view makes of each non-ASCII code point; filled on first use of a code point."""
+
+    def __init__(self, view: Literal["detect", "index"]) -> None:
+        super().__init__({SEPARATOR: " "})
+        raw = json.loads(resources.files("stanch.scan").joinpath("tables/fold.json").read_bytes())
+        for name in ("detect",) if view == "detect" else ("detect", "index"):
+            self.update((int(point, 16), result) for point, result in raw[name].items())
+        self._separators = raw["separators"] if view == "index" else []
+
+    def __missing__(self, point: int) -> str:
+        if 0xAC00 <= point <= 0xD7A3:
+            result = _jamo(point - 0xAC00)
+        elif 0xD800 <= point <= 0xDFFF:
+            result = " " if self._separators else "\ufffd"
+        elif any(first <= point <= last for first, last in self._separators):
+            result = " "
+        else:
+            result = chr(point)
+        self[point] = result
+        return result
+
+
+def _jamo(syllable: int) -> str:
+    """Decompose a Hangul syllable (The Unicode Standard, section 3.12)."""
+    lead, vowel, tail = syllable // 588, syllable % 588 // 28, syllable % 28
+    return chr(0x1100 + lead) + chr(0x1161 + vowel) + (chr(0x11A7 + tail) if tail else "")
+
+
+@cache
+def _table(view: Literal["detect", "index"]) -> _Table:
+    return _Table(view)
+
+
+def fold_text(text: str, view: View = "detect") -> bytes:
+    """Return a view of a whole text, without the way back; equal to what a :class:`Folder` gives for it."""
+    if view == "detect":
+        if text.isascii():
+            return text.replace("\x1e", " ").encode()
+        table = _table("detect")
+        return _NON_ASCII.sub(lambda match: table[ord(match[0])], text.replace("\x1e", " ")).encode()
+    if not text.isascii():
+        table = _table("index")
+        text = _NON_ASCII.sub(lambda match: table[ord(match[0])], text)
+    words = text.encode().translate(_ASCII_TO_INDEX).split()
+    return (b" " if view == "index" else b"").join(words)
+
+
+class CodePoints:
+    """Joins surrogate pairs that a chunked UTF-16 source has cut in two."""
+
+    def __init__(self) -> None:
+        self._pending = ""
+
+    def push(self, chunk: str) -> str:
+        """Return the chunk with pairs joined; a high surrogate at its end waits for the next chunk."""
+        if not self._pending and (chunk.isascii() or not re.search(r"[\ud800-\udfff]", chunk)):
+            return chunk
+        text, self._pending = self._pending + chunk, ""
+        if text and "\ud800" <= text[-1] <= "\udbff":
+            text, self._pending = text[:-1], text[-1]
+        return re.sub(r"[\ud800-\udbff][\udc00-\udfff]", _join_pair, text)
+
+    def finish(self) -> str:
+        """Return the lone surrogate that still waited, or nothing."""
+        text, self._pending = self._pending, ""
+        return text
+
+
+def _join_pair(match: re.Match[str]) -> str:
+    return match[0].encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+
+
+class Folder:
+    """Incremental folding of one text, with the way back to its code points.
+
+    ``push`` takes any pieces of the text and returns the folded bytes they add; :attr:`offsets` maps absolute positions
+    in the folded bytes to absolute code point positions in the text. The concatenated result equals
+    ``fold_text(whole, view)`` for every way of cutting, as long as no run of code points that fold to nothing is longer
+    than ``gap``. Such a run adds the byte ``SEPARATOR``, so that whoever holds text back holds a bounded amount.
+    """
+
+    def __init__(self, view: View = "detect", *, gap: int | None = None) -> None:
+        self.offsets = OffsetMap()
+        self.code_points = 0
+        self.folded = 0
+        self._view = view
+        self._table = _table("detect" if view == "detect" else "index")
+        self._gap = gap
+        self._silent = 0
+        self._space_at: int | None = None
+
+    def push(self, chunk: str) -> bytes:
+        """Fold the next piece of the text."""
+        if self._view == "detect":
+            if chunk.isascii() and "\x1e" not in chunk:
+                return self._ascii(chunk) if chunk else b""
+            pieces = [
+                self._ascii(run) if run.isascii() and run != "\x1e" else self._point(self._table[ord(run)])
+                for run in _DETECT_RUNS.findall(chunk)
+            ]
+        else:
+            pieces = [self._word_run(run) for run in _WORD_RUNS.findall(chunk)]
+        return b"".join(pieces)
+
+    def _ascii(self, run: str) -> bytes:
+        self.offsets.add(self.folded, self.code_points, linear=True)
+        self.code_points += len(run)
+        self.folded += len(run)
+        self._silent = 0
+        return run.encode()
+
+    def _point(self, result: str) -> bytes:
+        """Take one code point that folds to ``result``."""
+        if not result:
+            return self._nothing(1)
+        data = result.encode()
+        self.offsets.add(self.folded, self.code_points, linear=len(data) == 1)
+        self.code_points += 1
+        self.folded += len(data)
+        self._silent = 0
+        return data
+
+    def _nothing(self, count: int) -> bytes:
+        """Take ``count`` code points that fold to nothing; cut the text where the run becomes longer than the gap."""
+        before, self._silent = self._silent, self._silent + count
+        cut = b""
+        if self._gap is not None and before <= self._gap < self._silent:
+            self.offsets.add(self.folded, self.code_points + self._gap - before, linear=False)
+            self.folded += 1
+            cut = bytes([SEPARATOR])
+        self.code_points += count
+        return cut
+
+    def _word_run(self, run: str) -> bytes:
+        if not run.isascii():
+            result = self._table[ord(run)]
+            if result and " " not in result:
+                return self._space() + self._point(result)
+            return self._mixed_point(result) if result.strip() else self._between(1, space=bool(result))
+        if run.isalnum():
+            return self._space() + self._ascii(run.lower())
+        return self._between(len(run), space=True)
+
+    def _mixed_point(self, result: str) -> bytes:
+        """Take one code point that folds to words and separators, such as a parenthesised letter."""
+        if result[0] == " " and self._space_at is None:
+            self._space_at = self.code_points
+        lead = self._space()
+        words = (b" " if self._view == "index" else b"").join(word.encode() for word in result.split())
+        self.offsets.add(self.folded, self.code_points, linear=False)
+        self.folded += len(words)
+        self.code_points += 1
+        self._silent = 0
+        if result[-1] == " ":
+            self._space_at = self.code_points - 1
+        return lead + words
+
+    def _between(self, count: int, *, space: bool) -> bytes:
+        if space and self._space_at is None:
+            self._space_at = self.code_points
+        return self._nothing(count)
+
+    def _space(self) -> bytes:
+        """Emit the one space that stands for the separators before a word; none before the first word."""
+        at, self._space_at = self._space_at, None
+        if at is None or self._view == "squeezed" or not self.folded:
+            return b""
+        self.offsets.add(self.folded, at, linear=False)
+        self.folded += 1
+        return b" "

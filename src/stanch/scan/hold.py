@@ -1,0 +1,145 @@
+"""How much of a text's end must be held back because it may be the beginning of a finding.
+
+Each rule names a prefix-closed set of byte strings, and the part to hold is the longest suffix in that set. Because the
+set is prefix-closed, the start of that suffix never moves backwards while text arrives, and because a finding may only
+begin inside the suffix that was held just before its anchor ended, no prefix of a finding can have been released.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from stanch.errors import InvalidInput
+from stanch.scan.anchor import parse_byte_set
+
+_SWALLOW = re.compile(r"swallow:(\[\^?\]?(?:\\.|[^\]\\])*\]):(.*)", re.DOTALL)
+_RUN = re.compile(r"run:(\[\^?\]?(?:\\.|[^\]\\])*\]):(\d{1,3})", re.DOTALL)
+_CAPITALS = re.compile(r"capitals:(\d{1,3})")
+_CAPITAL_ENDS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'.- "
+_CAPITALISED = re.compile(rb"[A-Z][A-Za-z'.\-]*(?: [A-Z][A-Za-z'.\-]*){0,2} ?\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class LiteralHold:
+    """Hold a proper prefix of one of the anchor's literals; a finding begins at the literal or later."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunHold:
+    """Hold the trailing run of the byte set, at most ``longest`` bytes of it."""
+
+    members: bytes
+    longest: int
+
+    def start(self, text: bytes | bytearray, low: int, position: int) -> int:
+        """Return where the held run before ``position`` starts; ``low`` is where the text starts."""
+        tail = text[max(low, position - self.longest) : position]
+        return position - len(tail) + len(tail.rstrip(self.members))
+
+    def may_end_with(self, byte: int) -> bool:
+        """Tell whether anything is held of a text that ends with this byte."""
+        return byte in self.members
+
+
+@dataclass(frozen=True, slots=True)
+class CapitalsHold:
+    """Hold up to three trailing capitalised words, at most ``longest`` bytes of them."""
+
+    longest: int
+
+    def start(self, text: bytes | bytearray, low: int, position: int) -> int:
+        """Return where the held words before ``position`` start."""
+        first = max(low, position - self.longest)
+        tail = text[first:position]
+        word = tail[tail.rfind(b" ", 0, -1) + 1 :]
+        if word == word.lower():
+            return position
+        match = _CAPITALISED.search(tail)
+        return position if match is None else first + match.start()
+
+    def may_end_with(self, byte: int) -> bool:
+        """Tell whether anything is held of a text that ends with this byte."""
+        return byte in _CAPITAL_ENDS
+
+
+@dataclass(frozen=True, slots=True)
+class SwallowHold:
+    """As :class:`LiteralHold`; the finding goes on over the maximal run of ``members`` and ``close`` after it."""
+
+    members: bytes
+    close: bytes
+
+
+Hold: TypeAlias = LiteralHold | RunHold | CapitalsHold | SwallowHold
+
+
+def parse_hold(text: str) -> Hold:
+    """Read ``literal``, ``run:<byte set>:<max>``, ``capitals:<max>`` or ``swallow:<byte set>:<close literal>``.
+
+    Raises:
+        InvalidInput: Another form, or a maximum of 0.
+    """
+    if text == "literal":
+        return LiteralHold()
+    if match := _RUN.fullmatch(text):
+        rule: RunHold | CapitalsHold = RunHold(parse_byte_set(match[1]), int(match[2]))
+    elif match := _CAPITALS.fullmatch(text):
+        rule = CapitalsHold(int(match[1]))
+    elif match := _SWALLOW.fullmatch(text):
+        return SwallowHold(parse_byte_set(match[1]), match[2].encode())
+    else:
+        raise InvalidInput(f"unknown hold rule {text!r}", next_step="use literal, run:, capitals: or swallow:")
+    if rule.longest == 0:
+        raise InvalidInput(f"hold rule {text!r}: the maximum must be positive")
+    return rule
+
+
+class LiteralPrefixes:
+    """Finds the longest suffix of a growing text that is a proper prefix of one of many literals.
+
+    The automaton of Aho and Corasick (Communications of the ACM 18, 1975), stepped byte by byte. Case is ignored: for
+    literals whose case matters this holds a little more than needed, never less.
+    """
+
+    def __init__(self, literals: Iterable[bytes]) -> None:
+        lowered = sorted({literal.lower() for literal in literals})
+        self.longest = max((len(literal) for literal in lowered), default=1) - 1
+        self._next: dict[int, int] = {}
+        self._depth = [0]
+        for literal in lowered:
+            self._insert(literal)
+        self._fail = [0] * len(self._depth)
+        self._held = [0] * len(self._depth)
+        self._link()
+
+    def _insert(self, literal: bytes) -> None:
+        state = 0
+        for byte in literal:
+            key = state << 8 | byte
+            if key not in self._next:
+                self._next[key] = len(self._depth)
+                self._depth.append(self._depth[state] + 1)
+            state = self._next[key]
+
+    def _link(self) -> None:
+        """Set each state's fall-back and what it holds, nearest states to the root first."""
+        inner = {key >> 8 for key in self._next}
+        for key, state in sorted(self._next.items(), key=lambda item: self._depth[item[1]]):
+            parent, byte = key >> 8, key & 255
+            if parent:
+                self._fail[state] = self.step(self._fail[parent], bytes([byte]))
+            self._held[state] = self._depth[state] if state in inner else self._held[self._fail[state]]
+
+    def step(self, state: int, data: bytes) -> int:
+        """Return the state after further bytes; 0 is the start."""
+        following, fail = self._next, self._fail
+        for byte in data.lower():
+            while (after := following.get(state << 8 | byte)) is None and state:
+                state = fail[state]
+            state = after or 0
+        return state
+
+    def held(self, state: int) -> int:
+        """Return the length of the suffix to hold in a state."""
+        return self._held[state]

@@ -1,0 +1,84 @@
+"""Texts that are known beforehand, found in the ``squeezed`` view: case, spacing, punctuation and look-alikes aside."""
+
+from collections.abc import Sequence
+
+from stanch.scan.engine_hyperscan import Hit, HyperscanEngine, Pattern
+from stanch.scan.fold import GAP, Folder, fold_text
+from stanch.scan.found import Found
+from stanch.scan.hold import LiteralPrefixes
+from stanch.terms import Severity
+
+
+class LiteralSearch:
+    """All literals of a policy, forwards and reversed. Nothing of them is ever written to disk."""
+
+    def __init__(self, literals: Sequence[str], *, kind: str, severity: Severity) -> None:
+        squeezed = [fold_text(literal, "squeezed") for literal in literals]
+        backwards = [literal.decode()[::-1].encode() for literal in squeezed]
+        self._literals = tuple(dict.fromkeys(squeezed + backwards))
+        self._kind, self._severity = kind, severity
+        patterns = [
+            Pattern(f"literal {number}", b"".join(b"\\x%02x" % byte for byte in literal), caseless=False)
+            for number, literal in enumerate(self._literals)
+        ]
+        self.engine = HyperscanEngine(patterns, cached=False)
+        self.prefixes = LiteralPrefixes(self._literals)
+
+    @property
+    def present(self) -> bool:
+        """Whether there is anything to search for."""
+        return bool(self._literals)
+
+    def find(self, text: str) -> list[Found]:
+        """Return the literals in a whole text."""
+        if not self._literals or not self.engine.scan(fold_text(text, "squeezed")):
+            return []
+        folder = Folder("squeezed", gap=GAP)
+        return self.found(self.engine.scan(folder.push(text)), folder)
+
+    def found(self, hits: Sequence[Hit], folder: Folder) -> list[Found]:
+        """Return what the engine's hits stand for in the text that ``folder`` folds."""
+        return [
+            Found(
+                *folder.offsets.span(end - len(self._literals[index]), end),
+                self._kind,
+                self._severity,
+                1.0,
+                "literal",
+                1,
+                "literal",
+            )
+            for end, index in hits
+        ]
+
+
+class LiteralLane:
+    """The literals' part of a stream: folds, finds, and says from where on text must be held."""
+
+    def __init__(self, search: LiteralSearch) -> None:
+        self._search = search
+        self._folder = Folder("squeezed", gap=GAP)
+        self._stream = search.engine.open_stream()
+        self._prefix = 0
+        self._final = False
+
+    def feed(self, text: str) -> list[Found]:
+        """Take the next piece of text and return the literals that end in it."""
+        data = self._folder.push(text)
+        hits = self._stream.feed(data)
+        self._prefix = self._search.prefixes.step(self._prefix, data)
+        found = self._search.found(hits, self._folder)
+        self._folder.offsets.forget(self._folder.folded - self._search.prefixes.longest - 1)
+        return found
+
+    def finish(self) -> list[Found]:
+        """Close the stream; a literal is complete when its last byte is there, so nothing more comes."""
+        self._final = True
+        self._stream.close()
+        return []
+
+    def floor(self) -> int:
+        """Return the code point before which no literal still to come can start."""
+        folder = self._folder
+        held = 0 if self._final else self._search.prefixes.held(self._prefix)
+        return folder.offsets.start(folder.folded - held) if held else folder.code_points

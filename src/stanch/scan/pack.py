@@ -1,0 +1,190 @@
+"""Rule packs: strict YAML in, recognisers out.
+
+A pack is a mapping ``format: stanch-pack/1``, ``name`` and ``recognisers``, a list of mappings with the attributes of
+:class:`stanch.scan.recogniser.Recogniser`. Byte sets are written as classes, ``hold`` as :mod:`stanch.scan.hold` says.
+No anchors, aliases, tags or repeated keys; at most 5 MB and 5,000 rules. A pack holds no code.
+"""
+
+from collections.abc import Hashable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from stanch.crypto import canonical_json
+from stanch.errors import InvalidInput
+from stanch.scan.anchor import parse_anchor, parse_byte_set
+from stanch.scan.hold import LiteralHold, RunHold, SwallowHold, parse_hold
+from stanch.scan.recogniser import Context, Recogniser, Source
+from stanch.terms import Digest, JsonValue, Severity
+
+FORMAT = "stanch-pack/1"
+SHIPPED = ("secrets.yaml", "private-keys.yaml", "personal.yaml")
+_MAX_BYTES, _MAX_RULES = 5 << 20, 5000
+_MAX_BEFORE, _MAX_AFTER = 512, 4096
+
+
+class _SourceDocument(msgspec.Struct, forbid_unknown_fields=True):
+    title: str
+    url: str
+    read: str
+
+
+class _ContextDocument(msgspec.Struct, forbid_unknown_fields=True):
+    near: list[str] = []
+    never: list[str] = []
+    fields: list[str] = []
+
+
+class _RuleDocument(msgspec.Struct, forbid_unknown_fields=True):
+    id: str
+    kind: str
+    version: int
+    family: str
+    anchor: str
+    before: int
+    after: int
+    confirm: str
+    score: float
+    severity: Severity
+    examples: list[str]
+    counterexamples: list[str]
+    source: _SourceDocument
+    caseless: bool = False
+    left: str = ""
+    right: str = ""
+    cont: str = ""
+    hold: str = "literal"
+    validator: str = ""
+    context: _ContextDocument = msgspec.field(default_factory=_ContextDocument)
+
+
+class _PackDocument(msgspec.Struct, forbid_unknown_fields=True):
+    format: str
+    name: str
+    recognisers: list[_RuleDocument]
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """The safe loader without aliases and without repeated keys."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:  # noqa: ANN401 - the loader's own signature
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not allowed")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:  # noqa: ANN401, FBT001, FBT002 - ditto
+        keys = [key.value for key, _ in node.value]
+        if len(set(keys)) != len(keys):
+            raise yaml.YAMLError("a key is given twice")
+        return super().construct_mapping(node, deep)
+
+
+def load_pack(path: Path | None = None) -> tuple[Recogniser, ...]:
+    """Read a pack; without a path, the packs that stanch ships.
+
+    Raises:
+        InvalidInput: Not a pack of this format, or a rule in it is malformed; the rule is named.
+    """
+    if path is not None:
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise InvalidInput(f"{path}: cannot be read", why=error.strerror or "") from error
+        return parse_pack(data, name=str(path))
+    folder = resources.files("stanch.scan").joinpath("packs")
+    return tuple(rule for name in SHIPPED for rule in parse_pack(folder.joinpath(name).read_bytes(), name=name))
+
+
+def parse_pack(data: bytes, *, name: str) -> tuple[Recogniser, ...]:
+    """Read a pack from its bytes; ``name`` stands in messages.
+
+    Raises:
+        InvalidInput: As :func:`load_pack`.
+    """
+    if len(data) > _MAX_BYTES:
+        raise InvalidInput(f"{name}: a pack has at most {_MAX_BYTES} bytes, found {len(data)}")
+    try:
+        document = msgspec.convert(yaml.load(data, Loader=_StrictLoader), type=_PackDocument)  # noqa: S506 - a safe loader, made stricter
+    except (yaml.YAMLError, msgspec.ValidationError, RecursionError, ValueError) as error:
+        raise InvalidInput(f"{name}: not a rule pack", why=" ".join(str(error).split())[:300]) from error
+    if document.format != FORMAT:
+        raise InvalidInput(f"{name}: expected format {FORMAT}, found {document.format[:40]!r}")
+    if len(document.recognisers) > _MAX_RULES:
+        raise InvalidInput(f"{name}: a pack has at most {_MAX_RULES} rules")
+    rules = tuple(_recogniser(rule, name) for rule in document.recognisers)
+    if len({rule.id for rule in rules}) != len(rules):
+        raise InvalidInput(f"{name}: two rules have the same id")
+    return rules
+
+
+def _recogniser(rule: _RuleDocument, name: str) -> Recogniser:
+    try:
+        made = Recogniser(
+            id=rule.id,
+            kind=rule.kind,
+            version=rule.version,
+            family=rule.family,
+            anchor=rule.anchor,
+            caseless=rule.caseless,
+            before=rule.before,
+            after=rule.after,
+            confirm=rule.confirm,
+            left=parse_byte_set(rule.left),
+            right=parse_byte_set(rule.right),
+            cont=parse_byte_set(rule.cont),
+            hold=parse_hold(rule.hold),
+            validator=rule.validator,
+            context=Context(
+                near=frozenset(word.casefold() for word in rule.context.near),
+                never=frozenset(word.casefold() for word in rule.context.never),
+                fields=frozenset(word.casefold() for word in rule.context.fields),
+            ),
+            score=rule.score,
+            severity=rule.severity,
+            examples=tuple(rule.examples),
+            counterexamples=tuple(rule.counterexamples),
+            source=Source(rule.source.title, rule.source.url, rule.source.read),
+        )
+        _check_limits(made)
+    except InvalidInput as error:
+        raise InvalidInput(f"{name}: rule {rule.id}: {error.what}", why=error.why, next_step=error.next_step) from error
+    return made
+
+
+def _check_limits(rule: Recogniser) -> None:
+    """Refuse what would make the streaming guarantee false."""
+    shape = parse_anchor(rule.anchor)
+    if not (shape.longest <= rule.before <= _MAX_BEFORE and 1 <= rule.after <= _MAX_AFTER):
+        raise InvalidInput(f"expected before from {shape.longest} to {_MAX_BEFORE} and after from 1 to {_MAX_AFTER}")
+    if not 0 <= rule.score <= 1:
+        raise InvalidInput(f"score: expected 0 to 1, found {rule.score}")
+    if isinstance(rule.hold, LiteralHold | SwallowHold):
+        if shape.literals is None:
+            raise InvalidInput("the anchor stands for too many strings to hold them as literals", next_step="use run:")
+        if rule.before != shape.longest:
+            raise InvalidInput(f"before: expected {shape.longest}, the longest literal, found {rule.before}")
+    elif isinstance(rule.hold, RunHold) and rule.before > rule.hold.longest + 1:
+        raise InvalidInput(
+            f"before: expected at most {rule.hold.longest + 1}, one more than is held, found {rule.before}"
+        )
+
+
+def pack_digest(rules: tuple[Recogniser, ...]) -> Digest:
+    """Return the digest of what rules do: their attributes without examples and sources."""
+    facts: list[JsonValue] = [_facts(rule) for rule in rules]
+    return Digest.sha256(canonical_json(facts))
+
+
+def _facts(rule: Recogniser) -> JsonValue:
+    return {
+        "id": f"{rule.id} {rule.kind} {rule.version} {rule.family}",
+        "anchor": [rule.anchor, rule.caseless, rule.before, rule.after],
+        "confirm": [rule.confirm, rule.validator],
+        "sets": [rule.left.hex(), rule.right.hex(), rule.cont.hex()],
+        "hold": repr(rule.hold),
+        "score": [rule.score, rule.severity.value],
+        "context": [[*sorted(words)] for words in (rule.context.near, rule.context.never, rule.context.fields)],
+    }

@@ -1,0 +1,91 @@
+"""What to look for and what to do with it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+
+from stanch.crypto import canonical_json, random_bytes
+from stanch.errors import InvalidInput
+from stanch.scan.fold import fold_text
+from stanch.scan.pack import load_pack, pack_digest
+from stanch.scan.recogniser import Recogniser
+from stanch.terms import Digest, JsonValue, Severity
+
+LITERAL_KIND = "canary"
+_SHORTEST_LITERAL, _LONGEST_LITERAL = 4, 4096
+
+
+class Operator(StrEnum):
+    """What replaces a found value: its kind, its last characters, nothing, or a keyed name that stays the same."""
+
+    LABEL = "label"
+    MASK = "mask"
+    DROP = "drop"
+    PSEUDONYM = "pseudonym"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Rules, thresholds and operators of a scanner.
+
+    Attributes:
+        recognisers: The rules; by default the shipped pack.
+        kinds: The only kinds to look for; None means all.
+        without: Kinds that are turned off.
+        min_score: Least score of a finding, from 0.2 to 1; what scores from 0.2 up to it is a residual.
+        operators: Operator by kind; ``"*"`` is the one of all other kinds and ``label`` by default.
+        literals: Texts to be found wherever they appear, whatever the case, spacing and punctuation, also reversed.
+            They stay in memory only. Each needs at least four letters or digits.
+        literal_severity: Severity of a literal that is found.
+        pseudonym_key: 32 bytes; needed by the operator ``pseudonym``.
+        report_key: 32 bytes under which equal values get equal fingerprints; random by default, so that fingerprints
+            compare only within one policy object.
+    """
+
+    recognisers: tuple[Recogniser, ...] = field(default_factory=load_pack)
+    kinds: frozenset[str] | None = None
+    without: frozenset[str] = frozenset()
+    min_score: float = 0.5
+    operators: Mapping[str, Operator] = field(default_factory=lambda: MappingProxyType({}))
+    literals: tuple[str, ...] = field(default=(), repr=False)
+    literal_severity: Severity = Severity.CRITICAL
+    pseudonym_key: bytes | None = field(default=None, repr=False)
+    report_key: bytes = field(default_factory=lambda: random_bytes(32), repr=False)
+
+    def __post_init__(self) -> None:
+        if not 0.2 <= self.min_score <= 1:
+            raise InvalidInput(f"min_score: expected 0.2 to 1, found {self.min_score}")
+        if Operator.PSEUDONYM in self.operators.values() and len(self.pseudonym_key or b"") != 32:
+            raise InvalidInput("pseudonyms need a key of 32 bytes", next_step="give Policy a pseudonym_key")
+        known = {recogniser.kind for recogniser in self.recognisers} | {LITERAL_KIND, "*"}
+        unknown = ((self.kinds or frozenset()) | self.without | set(self.operators)) - known
+        if unknown:
+            raise InvalidInput(f"unknown kind {min(unknown)!r}", next_step=f"use one of {', '.join(sorted(known))}")
+        for number, literal in enumerate(self.literals):
+            size = len(fold_text(literal, "squeezed"))
+            if not _SHORTEST_LITERAL <= size <= _LONGEST_LITERAL:
+                raise InvalidInput(
+                    f"literal {number}: {size} letters and digits, expected {_SHORTEST_LITERAL} to {_LONGEST_LITERAL}",
+                    why="a shorter text would be found everywhere",
+                )
+
+    def active(self) -> tuple[Recogniser, ...]:
+        """Return the recognisers of the kinds that are turned on."""
+        chosen = self.kinds if self.kinds is not None else {recogniser.kind for recogniser in self.recognisers}
+        return tuple(r for r in self.recognisers if r.kind in chosen and r.kind not in self.without)
+
+    def operator(self, kind: str) -> Operator:
+        """Return the operator of a kind."""
+        return self.operators.get(kind, self.operators.get("*", Operator.LABEL))
+
+    def digest(self) -> Digest:
+        """Return the digest of everything but the keys and the literals, of which only the number counts."""
+        facts: dict[str, JsonValue] = {
+            "pack": str(pack_digest(self.recognisers)),
+            "rules": [*sorted(recogniser.id for recogniser in self.active())],
+            "min_score": self.min_score,
+            "operators": {kind: operator.value for kind, operator in sorted(self.operators.items())},
+            "literals": len(self.literals),
+        }
+        return Digest.sha256(canonical_json(facts))

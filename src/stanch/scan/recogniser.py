@@ -1,0 +1,66 @@
+"""What a recogniser is: the rule that finds one kind of value."""
+
+from dataclasses import dataclass
+
+from stanch.scan.hold import Hold
+from stanch.terms import Severity
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Whole words that raise (``near``) or lower (``never``) the score when they stand left of a value.
+
+    ``fields`` names JSON keys and record fields that raise it; case, ``_`` and ``-`` do not matter there.
+    """
+
+    near: frozenset[str] = frozenset()
+    never: frozenset[str] = frozenset()
+    fields: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The public page that a rule was written from, and the day it was read."""
+
+    title: str
+    url: str
+    read: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recogniser:
+    """One rule of a pack; ``docs/spec/span-index.md`` has no part in it, the pack format is described in ``pack``.
+
+    Attributes:
+        id: Unique name of the rule; ``kind`` is what users see.
+        anchor: Byte regular expression of finite width that every value contains; necessary, not sufficient.
+        before: A value announced by an anchor that ends at ``e`` starts at ``e - before`` or later.
+        after: Nothing at ``e + after`` or later is looked at; the byte right of the value counts.
+        confirm: RE2 expression; its group ``v`` is the value if present, else the whole match.
+        left: Bytes that must not touch the value on its left; ``right`` likewise.
+        cont: Bytes that a value may go on with after ``e``; the first other byte closes the window.
+        hold: What a stream holds back for this rule.
+        validator: Name in :data:`stanch.scan.validators.REGISTRY`, or empty.
+        score: Base score from 0 to 1.
+    """
+
+    id: str
+    kind: str
+    version: int
+    family: str
+    anchor: str
+    caseless: bool
+    before: int
+    after: int
+    confirm: str
+    left: bytes
+    right: bytes
+    cont: bytes
+    hold: Hold
+    validator: str
+    context: Context
+    score: float
+    severity: Severity
+    examples: tuple[str, ...]
+    counterexamples: tuple[str, ...]
+    source: Source

@@ -1,0 +1,174 @@
+"""All rules of a policy over folded text: the search of a whole text, and the rules' part of a stream."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stanch.scan.confirm import Confirmer, Match
+from stanch.scan.engine_hyperscan import Hit, HyperscanEngine, Pattern
+from stanch.scan.fold import GAP, Folder
+from stanch.scan.found import Found, Location
+from stanch.scan.hold import CapitalsHold, LiteralHold, LiteralPrefixes, RunHold, SwallowHold
+from stanch.scan.recogniser import Recogniser
+
+_SLACK = 4096
+
+
+class RuleSearch:
+    """Compiled recognisers: one engine over all anchors, one confirmer for each rule."""
+
+    def __init__(self, recognisers: Sequence[Recogniser]) -> None:
+        self.confirmers = tuple(Confirmer(recogniser) for recogniser in recognisers)
+        self.engine = HyperscanEngine(
+            [Pattern(rule.id, rule.anchor.encode(), rule.caseless) for rule in recognisers], cached=True
+        )
+        literal = (c for c in self.confirmers if isinstance(c.recogniser.hold, LiteralHold | SwallowHold))
+        self.prefixes = LiteralPrefixes(itertools.chain.from_iterable(c.shape.literals or () for c in literal))
+        holds = dict.fromkeys(r.hold for r in recognisers if isinstance(r.hold, RunHold | CapitalsHold))
+        self.holds_after = tuple(tuple(hold for hold in holds if hold.may_end_with(byte)) for byte in range(256))
+        self.history = max((confirmer.history for confirmer in self.confirmers), default=0)
+
+    def find(self, block: bytes, text: "FoldedText", hits: Sequence[Hit]) -> list[Found]:
+        """Return what the hits inside one text of a block stand for."""
+        found = []
+        for end, index in hits:
+            confirmer = self.confirmers[index]
+            close = confirmer.close(block, end, text.high)
+            close = text.high if close is None else close
+            match = confirmer.evaluate(block, (text.low, text.high), (end, close), text.location.field)
+            if match is not None:
+                last = confirmer.extend(block, match.end, text.high, final=True)[0] if match.open else match.end
+                span = text.folder.offsets.span(match.start - text.low, last - text.low)
+                found.append(found_at(span, confirmer.recogniser, match))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class FoldedText:
+    """A text's place ``low`` to ``high`` in a block of folded bytes, with the way back to its code points."""
+
+    location: Location
+    folder: Folder
+    low: int
+    high: int
+
+
+def found_at(span: tuple[int, int], rule: Recogniser, match: Match) -> Found:
+    """Return a match as a finding at a span of the original text."""
+    return Found(*span, rule.kind, match.severity, match.score, rule.id, rule.version, match.reason, match.open)
+
+
+@dataclass(slots=True)
+class _Candidate:
+    """An anchor that has ended at ``end``, whose value starts at ``first`` or later; absolute folded offsets."""
+
+    confirmer: Confirmer
+    end: int
+    first: int
+
+
+@dataclass(slots=True)
+class _Run:
+    """An unbounded finding that has been carried on to ``position``."""
+
+    confirmer: Confirmer
+    found: Found
+    position: int
+
+
+class RuleLane:
+    """The rules' part of a stream: folds, finds, and says from where on text must be held."""
+
+    def __init__(self, search: RuleSearch, location: Location, min_score: float) -> None:
+        self._search, self._location, self._min_score = search, location, min_score
+        self._folder = Folder("detect", gap=GAP)
+        self._stream = search.engine.open_stream()
+        self._text = bytearray()
+        self._base = 0
+        self._pending: list[_Candidate] = []
+        self._runs: list[_Run] = []
+        self._prefix = 0
+        self._final = False
+
+    def feed(self, text: str) -> list[Found]:
+        """Take the next piece of text and return the findings that are now certain."""
+        data = self._folder.push(text)
+        self._text += data
+        for end, index in self._stream.feed(data):
+            confirmer = self._search.confirmers[index]
+            first = confirmer.first(self._text, 0, end - self._base)
+            self._pending.append(_Candidate(confirmer, end, first + self._base))
+        self._prefix = self._search.prefixes.step(self._prefix, data)
+        found = self._settle()
+        self._trim()
+        return found
+
+    def finish(self) -> list[Found]:
+        """Say that the text ends here and return what that decides."""
+        self._final = True
+        self._stream.close()
+        return self._settle()
+
+    def floor(self) -> int:
+        """Return the code point before which no finding still to come can start."""
+        size = len(self._text)
+        folded = self._base + size
+        if size and not self._final:
+            folded -= self._search.prefixes.held(self._prefix)
+            for hold in self._search.holds_after[self._text[-1]]:
+                folded = min(folded, self._base + hold.start(self._text, 0, size))
+        for candidate in self._pending:
+            folded = min(folded, candidate.first)
+        for run in self._runs:
+            folded = min(folded, run.position)
+        folder = self._folder
+        return folder.offsets.start(folded) if folded < folder.folded else folder.code_points
+
+    def _settle(self) -> list[Found]:
+        """Decide the candidates whose windows have closed and carry the unbounded findings on."""
+        size, found, waiting = len(self._text), [], []
+        for candidate in self._pending:
+            confirmer, end = candidate.confirmer, candidate.end - self._base
+            close = confirmer.close(self._text, end, size)
+            if close is None and not self._final:
+                waiting.append(candidate)
+                continue
+            window = (end, size if close is None else close)
+            match = confirmer.evaluate(self._text, (0, size), window, self._location.field)
+            if match is not None and match.score >= self._min_score:
+                found.append(self._found(confirmer, match))
+        self._pending = waiting
+        if self._runs:
+            self._runs = [run for run in self._runs if not self._carry_on(run)]
+        return found
+
+    def _found(self, confirmer: Confirmer, match: Match) -> Found:
+        start, end = match.start + self._base, match.end + self._base
+        found = found_at(self._folder.offsets.span(start, end), confirmer.recogniser, match)
+        if match.open:
+            found.open = True
+            self._runs.append(_Run(confirmer, found, end))
+        return found
+
+    def _carry_on(self, run: _Run) -> bool:
+        """Extend an unbounded finding over what has arrived; tell whether it is complete."""
+        position, complete = run.confirmer.extend(
+            self._text, run.position - self._base, len(self._text), final=self._final
+        )
+        if position + self._base > run.position:
+            run.found.end = self._folder.offsets.span(run.position, position + self._base)[1]
+            run.position = position + self._base
+        run.found.open = not complete
+        return complete
+
+    def _trim(self) -> None:
+        """Forget folded text that no rule can look at any more."""
+        size = len(self._text)
+        if size < self._search.history + 2 * _SLACK:
+            return
+        oldest = min([c.first for c in self._pending] + [r.position for r in self._runs], default=self._base + size)
+        cut = oldest - self._search.history - self._base
+        if cut >= _SLACK:
+            del self._text[:cut]
+            self._base += cut
+            self._folder.offsets.forget(self._base)

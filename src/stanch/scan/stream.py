@@ -1,0 +1,145 @@
+"""A stream of text, searched while it arrives: what is released never holds any part of a finding.
+
+Guarantees, for every way of cutting a text into chunks: the released texts and the findings together equal those of
+:meth:`stanch.scan.Scanner.replace` on the whole text; no prefix of a finding is ever released; the held text is bounded
+by the reach of the rules; an internal error raises and nothing more is released.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from stanch.errors import StanchError
+from stanch.scan.canonical import Fingerprint, canonical_value
+from stanch.scan.fold import CodePoints, fold_text
+from stanch.scan.found import Found, ScanFinding
+from stanch.scan.policy import Policy
+from stanch.scan.redact import replacement
+from stanch.scan.resolve import Keep, Replace, Resolver
+
+
+class Lane(Protocol):
+    """One search over the stream: rules in the ``detect`` view, or literals in the ``squeezed`` view."""
+
+    def feed(self, text: str) -> list[Found]:
+        """Take the next piece of text and return the findings that are now certain."""
+        ...
+
+    def finish(self) -> list[Found]:
+        """Say that the text ends here and return what that decides."""
+        ...
+
+    def floor(self) -> int:
+        """Return the code point before which no finding still to come can start."""
+        ...
+
+
+class StreamClosedError(StanchError):
+    """A stream session was used after its end or after an error; nothing more is released."""
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """What a call has released: text free of findings, the findings decided by now, and the code points still held.
+
+    Findings have absolute positions in the original text and come in the order in which they are decided.
+    """
+
+    text: str = field(repr=False)
+    findings: tuple[ScanFinding, ...]
+    held_chars: int
+
+
+@dataclass(slots=True)
+class _Open:
+    """A finding that is not reported yet, with the fingerprint of what has been seen of it."""
+
+    found: Found
+    fingerprint: Fingerprint
+    seen: int
+
+
+class StreamSession:
+    """Searches and redacts one text that arrives in chunks. Sans-IO, and owned by one caller at a time."""
+
+    def __init__(self, policy: Policy, lanes: Sequence[Lane]) -> None:
+        self._policy = policy
+        self._lanes = tuple(lanes)
+        self._points = CodePoints()
+        self._resolver = Resolver()
+        self._raw = ""
+        self._raw_start = 0
+        self._open: list[_Open] = []
+        self._usable = True
+
+    def feed(self, chunk: str) -> Released:
+        """Take the next chunk and release what can no longer be part of a finding.
+
+        Raises:
+            StreamClosedError: The session has ended or failed before.
+        """
+        return self._step(self._points.push(chunk), final=False)
+
+    def finish(self) -> Released:
+        """Say that the text ends here and release the rest.
+
+        Raises:
+            StreamClosedError: The session has ended or failed before.
+        """
+        return self._step(self._points.finish(), final=True)
+
+    def _step(self, text: str, *, final: bool) -> Released:
+        if not self._usable:
+            raise StreamClosedError("the stream session has ended", next_step="open a new session for each text")
+        # Unusable until this step has gone well: an error in between leaves nothing to be released.
+        self._usable = False
+        self._raw += text
+        found = [item for lane in self._lanes for item in lane.feed(text)]
+        if final:
+            found += [item for lane in self._lanes for item in lane.finish()]
+        for item in found:
+            self._resolver.add(item)
+            self._open.append(_Open(item, Fingerprint(self._policy.report_key, item.kind), item.start))
+        total = self._raw_start + len(self._raw)
+        floor = total if final else min((lane.floor() for lane in self._lanes), default=total)
+        released = "".join(self._write(step) for step in self._resolver.advance(floor))
+        findings = self._report(floor) if self._open else ()
+        kept = self._resolver.position - self._raw_start
+        if kept:
+            self._raw = self._raw[kept:]
+            self._raw_start += kept
+        self._usable = not final
+        return Released(released, findings, len(self._raw))
+
+    def _write(self, step: Keep | Replace) -> str:
+        if isinstance(step, Keep):
+            return self._text(step.start, step.end)
+        found = step.found
+        value = "" if found.swallows else self._text(found.start, found.end)
+        return replacement(self._policy, found, value, alone=step.alone)
+
+    def _text(self, start: int, end: int) -> str:
+        return self._raw[start - self._raw_start : end - self._raw_start]
+
+    def _report(self, floor: int) -> tuple[ScanFinding, ...]:
+        """Return the findings that are certain: all that start before the floor and have ended."""
+        done: list[_Open] = []
+        still: list[_Open] = []
+        for item in self._open:
+            found = item.found
+            if found.swallows and item.seen < found.end:
+                item.fingerprint.update(fold_text(self._text(item.seen, found.end)))
+                item.seen = found.end
+            (still if found.open or found.start >= floor else done).append(item)
+        self._open = still
+        reports: list[ScanFinding] = []
+        last: tuple[str, int, int] | None = None
+        for item in sorted(done, key=lambda item: item.found.report_order):
+            found = item.found
+            if found.identity == last:
+                continue
+            last = found.identity
+            if not found.swallows:
+                item.fingerprint.update(canonical_value(found.kind, self._text(found.start, found.end)))
+            reports.append(found.report(item.fingerprint.hex()))
+        return tuple(reports)

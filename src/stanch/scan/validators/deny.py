@@ -1,0 +1,47 @@
+"""Values that look like findings and are none: published examples, sequences and placeholders."""
+
+import itertools
+import re
+
+_PUBLISHED = frozenset(
+    {
+        b"akiaiosfodnn7example",
+        b"wjalrxutnfemi/k7mdeng/bpxrficyexamplekey",
+        b"078-05-1120",  # printed on a wallet insert in 1938, never valid since
+        b"219-09-9999",  # used in an advertisement of the Social Security Board
+    }
+)
+_PLACEHOLDER = re.compile(
+    rb"x{4,}|\*{3,}|\.{3,}|your[_-]|<[^>]*>|\$\{|\{\{|%[A-Z_]{2,}%|process\.env|os\.environ|getenv|\$[A-Z_]{3,}\Z",
+    re.IGNORECASE,
+)
+_WORD = re.compile(rb"example|dummy|changeme|placeholder|redacted|not-?a-?real|fake_?key|sample", re.IGNORECASE)
+
+
+def is_sequence(value: bytes) -> bool:
+    """Tell whether the letters and digits are one ascending sequence, or nearly all the same character."""
+    symbols = bytes(byte for byte in value.lower() if chr(byte).isalnum())
+    if len(symbols) < 4:
+        return False
+    steps = {
+        (after - before) % 10 if chr(before).isdigit() else after - before
+        for before, after in itertools.pairwise(symbols)
+    }
+    if steps == {0} or (steps == {1} and len(symbols) >= 6):
+        return True
+    return len(symbols) >= 10 and max(map(symbols.count, set(symbols))) >= 0.6 * len(symbols)
+
+
+def is_published(value: bytes) -> bool:
+    """Tell whether a vendor or an authority has printed this very value as an example."""
+    return value.lower() in _PUBLISHED
+
+
+def is_placeholder(value: bytes) -> bool:
+    """Tell whether the value stands for one that is filled in later or read from the environment."""
+    return _PLACEHOLDER.search(value) is not None
+
+
+def has_example_word(value: bytes) -> bool:
+    """Tell whether the value itself says that it is an example."""
+    return _WORD.search(value) is not None

@@ -1,0 +1,136 @@
+"""Numbers and addresses of people."""
+
+import datetime as dt
+import ipaddress
+import re
+
+import phonenumbers
+
+from stanch.scan.validators.checksum import IBAN_LENGTHS, luhn, mod97
+from stanch.scan.validators.verdict import ABSTAIN, MEDIUM, REJECT, Outcome, Verdict
+from stanch.terms import Severity
+
+_RESERVED = re.compile(rb"(?:[@.]example\.(?:com|net|org)|\.(?:test|example|invalid|localhost))\Z", re.IGNORECASE)
+_NOT_A_DOMAIN = frozenset({b"png", b"jpg", b"jpeg", b"gif", b"svg", b"webp", b"css", b"js", b"json", b"html"})
+_GROUPED_CARD = re.compile(rb"[0-9]{4}([ -])[0-9]{4}\1[0-9]{4}\1[0-9]{1,7}|[0-9]{4}([ -])[0-9]{6}\2[0-9]{4,5}")
+_REGIONS = ("US", "GB", "DE", "FR", "ES", "IT", "NL", "PT")
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+
+
+def email(value: bytes, _left: str) -> Verdict:
+    """Judge an e-mail address: dots and labels in order, no file name; domains reserved by RFC 2606 are ``info``."""
+    local, _, domain = value.rpartition(b"@")
+    labels = domain.split(b".")
+    if local[:1] == b"." or local[-1:] == b"." or b".." in local or labels[-1].lower() in _NOT_A_DOMAIN:
+        return REJECT
+    if any(not label or len(label) > 63 or label[:1] == b"-" or label[-1:] == b"-" for label in labels):
+        return REJECT
+    return Verdict(Outcome.ABSTAIN, severity=Severity.INFO) if _RESERVED.search(value) else ABSTAIN
+
+
+def _cuts(value: bytes, most: int) -> list[bytes]:
+    """Return the value and what remains when up to ``most`` separated groups are taken off its end."""
+    parts = re.split(rb"([ -])", value)
+    return [b"".join(parts[: len(parts) - 2 * cut]) for cut in range(min(most, len(parts) // 2) + 1)]
+
+
+def phone(value: bytes, _left: str) -> Verdict:
+    """Judge a telephone number by the numbering plans of ``phonenumbers``; trailing groups may not belong to it."""
+    regions = (None,) if value.startswith(b"+") else _REGIONS
+    for cut in _cuts(value, 2):
+        for region in regions:
+            try:
+                number = phonenumbers.parse(cut.decode("ascii"), region)
+            except phonenumbers.NumberParseException:
+                continue
+            if phonenumbers.is_possible_number(number):
+                valid = phonenumbers.is_valid_number(number)
+                return Verdict(Outcome.ABSTAIN, bonus=0.1 if valid and region is None else 0.0, part=(0, len(cut)))
+    return REJECT
+
+
+def _issuer(digits: bytes) -> bool:
+    """Tell whether first digits and length belong to a card scheme (ISO/IEC 7812 ranges the schemes publish)."""
+    size, six = len(digits), int(digits[:6])
+    if 400000 <= six < 500000:
+        return size in {13, 16, 19}
+    if 510000 <= six < 560000 or 222100 <= six < 272100:
+        return size == 16
+    if six // 10000 in {34, 37}:
+        return size == 15
+    if 300000 <= six < 306000 or six // 10000 in {36, 38, 39}:
+        return 14 <= size <= 19
+    if 352800 <= six < 359000 or six // 10000 in {62, 65} or six // 100 == 6011 or 644000 <= six < 650000:
+        return 16 <= size <= 19
+    return (500000 <= six < 510000 or 560000 <= six < 590000 or 600000 <= six < 700000) and 12 <= size <= 19
+
+
+def payment_card(value: bytes, _left: str) -> Verdict:
+    """Judge a payment card number: issuer range, length and Luhn; a security code may stand behind it."""
+    for cut in _cuts(value, 1):
+        digits = re.sub(rb"[ -]", b"", cut)
+        if len(digits) >= 12 and _issuer(digits) and luhn(digits):
+            grouped = _GROUPED_CARD.fullmatch(cut) is not None
+            return Verdict(Outcome.WEAK, bonus=0.1 if grouped else 0.0, part=(0, len(cut)))
+    return REJECT
+
+
+def iban(value: bytes, _left: str) -> Verdict:
+    """Judge an IBAN: the country's length and MOD 97-10; what follows within the window may not belong to it."""
+    length = IBAN_LENGTHS.get(value[:2].decode("ascii").upper(), 0)
+    symbols = [place for place, byte in enumerate(value) if byte not in b" -"]
+    if not length or len(symbols) < length:
+        return REJECT
+    end = symbols[length - 1] + 1
+    compact = bytes(value[place] for place in symbols[:length]).upper()
+    return Verdict(MEDIUM.outcome, part=(0, end)) if mod97(compact) == 1 else REJECT
+
+
+def us_ssn(value: bytes, _left: str) -> Verdict:
+    """Judge a US social security number by the area, group and serial numbers that are never assigned."""
+    digits = re.sub(rb"[ -]", b"", value)
+    area, group, serial = digits[:3], digits[3:5], digits[5:]
+    never = area in {b"000", b"666"} or area >= b"900" or group == b"00" or serial == b"0000"
+    return REJECT if never else ABSTAIN
+
+
+def ip_address(value: bytes, _left: str) -> Verdict:
+    """Judge an IP address: global ones only; four small numbers look like a version and count less."""
+    try:
+        address = ipaddress.ip_address(value.decode("ascii"))
+    except ValueError:
+        return REJECT
+    if not address.is_global:
+        return REJECT
+    small = address.version == 4 and all(byte < 32 for byte in address.packed)
+    return Verdict(Outcome.ABSTAIN, bonus=-0.3) if small else ABSTAIN
+
+
+def birth_date(value: bytes, _left: str) -> Verdict:
+    """Judge a date by the calendar; numeric days and months are tried in both orders."""
+    words = re.findall(r"[0-9]+|[a-z]+", value.decode("ascii", "ignore").lower())
+    named = [_MONTHS.index(word[:3]) + 1 for word in words if word[:3] in _MONTHS]
+    numbers = [int(word) for word in words if word.isdigit()]
+    if named and len(numbers) == 2:
+        options = [(numbers[1], named[0], numbers[0])]
+    elif len(numbers) == 3 and numbers[0] > 31:
+        options = [(numbers[0], numbers[1], numbers[2])]
+    elif len(numbers) == 3:
+        options = [(numbers[2], numbers[1], numbers[0]), (numbers[2], numbers[0], numbers[1])]
+    else:
+        return REJECT
+    return ABSTAIN if any(_is_past(*option) for option in options) else REJECT
+
+
+def _is_past(year: int, month: int, day: int) -> bool:
+    """Tell whether it is a date from 1900 on; two-digit years are taken as they stand in the twentieth century."""
+    try:
+        date = dt.date(year + 1900 if year < 100 else year, month, day)
+    except ValueError:
+        return False
+    return 1900 <= date.year <= 2099
+
+
+def customer_number(value: bytes, _left: str) -> Verdict:
+    """Judge a customer or account number: at least four digits in it."""
+    return ABSTAIN if sum(48 <= byte <= 57 for byte in value) >= 4 else REJECT
