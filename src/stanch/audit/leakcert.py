@@ -5,6 +5,7 @@ that it can compute: bounds, ceiling and verdict are derived again, and a certif
 refused. See ``docs/spec/leakcert.md``.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,9 +13,10 @@ from typing import Final, Protocol, Self
 
 import msgspec
 
+from stanch.audit.cert_sections import CertDp, CertExposure, CertExtraction, CertMembership, CertShift
 from stanch.audit.codec import first_difference, to_json
 from stanch.audit.evidence import Evidence, Reason
-from stanch.audit.params import Decoding, Mode
+from stanch.audit.params import Mode
 from stanch.audit.rederive import (
     refuse,
     require_count,
@@ -30,12 +32,10 @@ from stanch.audit.report import Report, demonstrations_of, families_of, headline
 from stanch.audit.sections import (
     Coverage,
     EpsilonBound,
-    ExposureTier,
     Power,
     RateAt,
     Reconstruction,
     RepeatedTier,
-    RowExtraction,
     SecretExtraction,
     Shift,
 )
@@ -74,83 +74,6 @@ class ModelDirectory(Protocol):
     def files(self) -> tuple[tuple[str, int, str], ...]:
         """Every file below the directory."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class CertMembership:
-    """The membership family: the score that stands for it, its AUC, true rates at low false rates, and the p-value."""
-
-    score: str
-    auc: Interval
-    tpr_1pct: Interval | None
-    tpr_01pct: Interval | None
-    tnr_1pct: Interval | None
-    p: float
-
-
-@dataclass(frozen=True, slots=True)
-class CertDp:
-    """A differential-privacy claim that was tested; an untested claim never stands in a certificate."""
-
-    epsilon: float
-    delta: float
-    relation: NeighboringRelation
-    unit: str
-    accountant: str
-    p_value: float
-
-
-@dataclass(frozen=True, slots=True)
-class CertExposure:
-    """Exposure of the secrets by tier, and Fisher's combined p over those tuned on and those held back."""
-
-    per_tier: tuple[ExposureTier, ...]
-    fisher_in: float
-    fisher_out: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class CertExtraction:
-    """Rows that can be drawn out within ``n_budget`` samples with probability ``p``; see ``RowExtraction``."""
-
-    k: int
-    n: int
-    base: int | None
-    attributable: int
-    upper: float
-    n_budget: int
-    p: float
-    decoding: Decoding
-    control_k: int
-    control_n: int
-
-    def as_rows(self) -> RowExtraction:
-        """Return the counts as a section of a report."""
-        return RowExtraction(
-            k=self.k,
-            n=self.n,
-            base=self.base,
-            attributable=self.attributable,
-            upper=self.upper,
-            control_k=self.control_k,
-            control_n=self.control_n,
-            too_short=0,
-            census=False,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class CertShift:
-    """How well members are told from hold-out records without asking the model."""
-
-    blind_auc: Interval
-    length_auc: Interval
-    base_loss_auc: Interval | None
-
-    @property
-    def upper(self) -> float:
-        """The largest upper bound of any of the tests."""
-        return max(i.upper for i in (self.blind_auc, self.length_auc, self.base_loss_auc) if i is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -430,7 +353,7 @@ def _numbers_as_text(value: JsonValue) -> JsonValue:
     if isinstance(value, list):
         return [_numbers_as_text(item) for item in value]
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return canonical_json(value).decode()
+        return canonical_json(value).decode() if math.isfinite(value) else "not finite"
     return value
 
 

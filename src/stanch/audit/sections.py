@@ -146,7 +146,7 @@ class DpCheck:
 
 @dataclass(frozen=True, slots=True)
 class SecretExposure:
-    """Exposure of one secret in bits: exact, or (not ``exact``) as the sampled rank shows it; and that rank's p-value."""
+    """Exposure of one secret in bits: exact, or (not ``exact``) as the sampled rank shows it; and its p-value."""
 
     id: str
     tier: str

@@ -93,6 +93,9 @@ def decide(evidence: Evidence) -> Decision:
     if evidence.mode == "bare":
         reasons.add(Reason.BARE_MODE)
     families = _judge_families(evidence)
+    if any(family.adjusted_p <= FAMILY_ERROR and not family.significant for family in families):
+        # Members differ from the hold-out, but no more than their texts alone tell: shift or leak, nobody knows.
+        reasons.add(Reason.DISTRIBUTION_SHIFT)
     demonstrated = tuple(item.kind for item in evidence.demonstrations if is_shown(item))
     return Decision(
         verdict=_first_rule(evidence, reasons, families, demonstrated),

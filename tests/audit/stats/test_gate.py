@@ -1,0 +1,313 @@
+import itertools
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+
+from stanch.audit.evidence import Reason
+from stanch.audit.gate import GateBreached, GateInconclusive, Outcome, decide_gate, gate
+from stanch.audit.gate_policy import GatePolicy
+from stanch.audit.leakcert import LEAKCERT_TYPE, LeakCert, model_subjects, predicate
+from stanch.audit.params import ATTACK_PACK
+from stanch.audit.rates import clopper_pearson
+from stanch.errors import GateFailed, Inconclusive, InvalidInput, VerificationError
+from stanch.sign import Statement, VerifiedStatement
+from stanch.terms import ArtifactRef, Digest, Interval, NeighboringRelation, PrivacyBudget, Verdict
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+POLICY = GatePolicy.for_context("open-weights")
+
+
+@pytest.fixture
+def cert(quiet_report, model):
+    return predicate(quiet_report, ArtifactRef("model", "m", model.root), now=NOW)
+
+
+def verified(cert, model, kind=LEAKCERT_TYPE):
+    return VerifiedStatement(Statement(model_subjects(model), kind, cert.to_predicate()), ("p256:00",))
+
+
+def decide(cert, model, policy=POLICY, *, audited=None, now=NOW):
+    subjects = {subject.name: subject.digest for subject in model_subjects(audited or model)}
+    return decide_gate(cert, subjects, model, policy, now=now)
+
+
+def outcome_of(decision, rule):
+    return next(item.outcome for item in decision.rules if item.rule == rule)
+
+
+def change(policy, **keys):
+    return msgspec.structs.replace(policy, **keys)
+
+
+def test_good_model_passes(cert, model):
+    passed = gate(verified(cert, model), model, POLICY, now=NOW)
+    assert passed.model == model.root
+    assert passed.certificate == cert
+    assert {rule.outcome for rule in passed.decision.rules} == {Outcome.PASS}
+
+
+@pytest.mark.parametrize(
+    ("files", "named"),
+    [
+        ((("adapter_model.safetensors", 3, "00" * 32),), "tokenizer.json was audited and is missing"),
+        (
+            (
+                ("adapter_model.safetensors", 3, "00" * 32),
+                ("chat.jinja", 1, "22" * 32),
+                ("tokenizer.json", 4, "11" * 32),
+            ),
+            "chat.jinja is there and was not audited",
+        ),
+        (
+            (("adapter_model.safetensors", 3, "00" * 32), ("tokenizer.json", 4, "33" * 32)),
+            "tokenizer.json is another file",
+        ),
+        (
+            (("adapter_model.safetensors", 9, "00" * 32), ("tokenizer.json", 4, "11" * 32)),
+            "the root digest is not the audited one",
+        ),
+    ],
+)
+def test_other_files_are_a_breach_that_names_the_file(cert, model, files, named):
+    other = replace(model, files=files)
+    with pytest.raises(GateBreached, match=named) as caught:
+        gate(verified(cert, model), other, POLICY, now=NOW)
+    assert caught.value.exit_code == 1
+    assert len(caught.value.decision.rules) > 10  # all rules are listed, not only the first
+
+
+def test_statement_without_root_is_a_breach(cert, model):
+    subjects = tuple(s for s in model_subjects(model) if s.name != ".")
+    statement = VerifiedStatement(Statement(subjects, LEAKCERT_TYPE, cert.to_predicate()), ("k",))
+    with pytest.raises(GateBreached, match="root digest"):
+        gate(statement, model, POLICY, now=NOW)
+
+
+def test_other_statements_and_edited_certificates_are_refused(cert, model):
+    with pytest.raises(VerificationError, match="expected a statement of type"):
+        gate(verified(cert, model, "urn:stanch:sealed-bundle:v1"), model, POLICY, now=NOW)
+    edited = replace(cert, extraction=replace(cert.extraction, upper=1e-9))
+    with pytest.raises(VerificationError, match=r"extraction\.upper"):
+        gate(verified(edited, model), model, POLICY, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("now", "outcome"),
+    [
+        (NOW - timedelta(minutes=6), Outcome.BREACH),
+        (NOW - timedelta(minutes=5), Outcome.PASS),
+        (NOW + timedelta(days=90, seconds=-1), Outcome.PASS),
+        (NOW + timedelta(days=90), Outcome.BREACH),
+    ],
+)
+def test_validity(cert, model, now, outcome):
+    assert outcome_of(decide(cert, model, now=now), "certificate_validity") is outcome
+
+
+def test_certificate_for_one_context_is_not_for_another(cert, model):
+    bound = replace(cert, release_context="internal-api")
+    assert outcome_of(decide(bound, model), "certificate_validity") is Outcome.BREACH
+    assert (
+        outcome_of(decide(replace(cert, release_context="open-weights"), model), "certificate_validity") is Outcome.PASS
+    )
+
+
+def test_older_attack_packs(cert, model):
+    old = replace(cert, attack_pack=ATTACK_PACK - 1)
+    assert outcome_of(decide(old, model), "attack_pack") is Outcome.BREACH
+    assert outcome_of(decide(old, model, change(POLICY, allow_older_attack_pack=1)), "attack_pack") is Outcome.PASS
+
+
+@pytest.mark.parametrize(
+    ("verdict", "outcome"),
+    [
+        (Verdict.NO_LEAK_DETECTED, Outcome.PASS),
+        (Verdict.LEAK_PROVEN, Outcome.PASS),
+        (Verdict.INCONCLUSIVE, Outcome.INCONCLUSIVE),
+        (Verdict.DP_CLAIM_FALSIFIED, Outcome.BREACH),
+    ],
+)
+def test_verdicts(cert, model, verdict, outcome):
+    decision = decide(replace(cert, verdict=verdict, reasons=(Reason.UNDERPOWERED,)), model)
+    assert outcome_of(decision, "verdict") is outcome
+    assert decision.outcome is outcome
+
+
+def test_falsified_claim_is_a_breach_under_the_most_permissive_policy(tables, reports, model):
+    claim = PrivacyBudget(0.5, 1e-5, "record", NeighboringRelation.ADD_OR_REMOVE_ONE)
+    report = reports(tables(shift=4.0), claim=claim)
+    cert = predicate(report, ArtifactRef("model", "m", model.root), now=NOW)
+    lax = change(
+        POLICY, max_extraction_rate=1.0, max_extractable_secrets=999, max_epsilon_lower_bound=100.0, max_auc=1.0,
+        min_power=0.0, detectable_auc=1.0, require_mode="any-but-bare", require_witnessed_commitment=False,
+    )  # fmt: skip
+    with pytest.raises(GateBreached) as caught:
+        gate(verified(cert, model), model, lax, now=NOW)
+    breached = {rule.rule for rule in caught.value.decision.rules if rule.outcome is Outcome.BREACH}
+    assert breached == {"verdict", "dp_claim"}
+
+
+def with_rows(cert, k, n):
+    upper = clopper_pearson(k, n, side="upper").upper
+    return replace(cert, extraction=replace(cert.extraction, k=k, attributable=k, n=n, upper=upper))
+
+
+@pytest.mark.parametrize(
+    ("rows", "limit", "outcome", "said"),
+    [
+        ((0, 3000), 0.001, Outcome.PASS, "upper bound 0.0998%"),
+        ((0, 300), 0.001, Outcome.INCONCLUSIVE, "needs about 2,995 rows"),
+        ((0, 2994), 0.001, Outcome.INCONCLUSIVE, "needs about 2,995 rows"),
+        ((0, 2995), 0.001, Outcome.PASS, ""),
+        ((3, 3000), 0.001, Outcome.INCONCLUSIVE, ""),
+        ((9, 3000), 0.001, Outcome.BREACH, "9 of 3,000"),
+        ((9, 3000), 0.01, Outcome.PASS, ""),
+        ((0, 10), 0.0, Outcome.INCONCLUSIVE, "no number of rows"),
+        ((10, 10), 1.0, Outcome.PASS, ""),
+    ],
+)
+def test_extraction_rate_is_judged_by_its_bounds(cert, model, rows, limit, outcome, said):
+    decision = decide(with_rows(cert, *rows), model, change(POLICY, max_extraction_rate=limit))
+    rule = next(item for item in decision.rules if item.rule == "max_extraction_rate")
+    assert rule.outcome is outcome
+    assert said in rule.found
+
+
+def test_untested_parts_are_inconclusive(cert, model):
+    for field, rules in (
+        ("extraction", ("max_extraction_rate",)),
+        ("secrets", ("max_extractable_secrets",)),
+        ("epsilon", ("max_epsilon_lower_bound", "min_coins")),
+        ("power", ("min_power",)),
+    ):
+        decision = decide(replace(cert, **{field: None}), model)
+        for rule in rules:
+            assert outcome_of(decision, rule) is Outcome.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(("k_in", "limit", "outcome"), [(0, 0, "pass"), (1, 0, "breach"), (2, 2, "pass")])
+def test_extractable_secrets(cert, model, k_in, limit, outcome):
+    changed = replace(cert, secrets=replace(cert.secrets, k_in=k_in))
+    decision = decide(changed, model, change(POLICY, max_extractable_secrets=limit))
+    assert outcome_of(decision, "max_extractable_secrets") == outcome
+
+
+@pytest.mark.parametrize(("value", "outcome"), [(0.5, "pass"), (0.51, "breach")])
+def test_epsilon_limit_is_per_record(cert, model, value, outcome):
+    changed = replace(cert, epsilon=replace(cert.epsilon, lower=4 * value, per_record=value, copies=4))
+    assert outcome_of(decide(changed, model), "max_epsilon_lower_bound") == outcome
+
+
+@pytest.mark.parametrize(
+    ("auc", "lower", "outcome"),
+    [(0.6, 0.80, "pass"), (0.6, 0.79, "inconclusive"), (0.55, 0.85, "pass"), (0.65, 0.99, "inconclusive")],
+)
+def test_power(cert, model, auc, lower, outcome):
+    probability = Interval(max(lower, 0.9), lower, 1.0, 0.95, "clopper-pearson/two")
+    changed = replace(cert, power=replace(cert.power, auc=auc, probability=probability))
+    assert outcome_of(decide(changed, model), "min_power") == outcome
+
+
+def test_minimum_counts(cert, model):
+    assert outcome_of(decide(cert, model, change(POLICY, min_rows=3001)), "min_rows") is Outcome.INCONCLUSIVE
+    assert outcome_of(decide(cert, model, change(POLICY, min_rows=3000)), "min_rows") is Outcome.PASS
+    assert outcome_of(decide(cert, model, change(POLICY, min_coins=513)), "min_coins") is Outcome.INCONCLUSIVE
+
+
+def test_commitment(cert, model):
+    late = replace(cert, commitment_evidence=replace(cert.commitment_evidence, entry_index=5))
+    for changed in (late, replace(cert, commitment_evidence=None), replace(cert, plan_commitment="cd" * 32)):
+        assert outcome_of(decide(changed, model), "require_witnessed_commitment") is Outcome.INCONCLUSIVE
+        free = change(POLICY, require_witnessed_commitment=False)
+        assert outcome_of(decide(changed, model, free), "require_witnessed_commitment") is Outcome.PASS
+
+
+@pytest.mark.parametrize(
+    ("mode", "required", "outcome"),
+    [
+        ("planned", "planned", "pass"),
+        ("holdout", "planned", "inconclusive"),
+        ("bare", "planned", "inconclusive"),
+        ("planned", "any-but-bare", "pass"),
+        ("holdout", "any-but-bare", "pass"),
+        ("bare", "any-but-bare", "inconclusive"),
+    ],
+)
+def test_modes(cert, model, mode, required, outcome):
+    decision = decide(replace(cert, mode=mode), model, change(POLICY, require_mode=required))
+    assert outcome_of(decision, "require_mode") == outcome
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "outcome"),
+    [(0.50, 0.60, "pass"), (0.55, 0.61, "inconclusive"), (0.61, 0.70, "breach"), (0.60, 0.70, "inconclusive")],
+)
+def test_holdout_auc_is_judged_by_its_bounds(cert, model, lower, upper, outcome):
+    bounds = Interval((lower + upper) / 2, lower, upper, 0.95, "delong")
+    changed = replace(cert, mode="holdout", membership=replace(cert.membership, auc=bounds))
+    decision = decide(changed, model)
+    assert outcome_of(decision, "max_auc") == outcome
+    assert "max_epsilon_lower_bound" not in {rule.rule for rule in decision.rules}
+    untested = decide(replace(cert, mode="holdout", membership=None), model)
+    assert outcome_of(untested, "max_auc") is Outcome.INCONCLUSIVE
+
+
+def test_breach_beats_inconclusive_beats_pass(cert, model):
+    """All combinations of three rules in their three states."""
+    states = {
+        "pass": (with_rows(cert, 0, 3000), 0),
+        "inconclusive": (with_rows(cert, 0, 300), 0),
+        "breach": (with_rows(cert, 30, 3000), 0),
+    }
+    for (name, (rows, _)), secrets, verdict in itertools.product(
+        states.items(), (0, 1), (Verdict.NO_LEAK_DETECTED, Verdict.INCONCLUSIVE)
+    ):
+        changed = replace(rows, secrets=replace(rows.secrets, k_in=secrets), verdict=verdict)
+        decision = decide(changed, model)
+        if secrets or name == "breach":
+            expected = Outcome.BREACH
+        elif name == "inconclusive" or verdict is Verdict.INCONCLUSIVE:
+            expected = Outcome.INCONCLUSIVE
+        else:
+            expected = Outcome.PASS
+        assert decision.outcome is expected
+        assert decision.decisive.outcome is expected
+
+
+def test_inconclusive_has_its_own_exit_code_and_carries_the_decision(quiet_report, model):
+    rows = replace(quiet_report.extraction.rows, n=300, upper=clopper_pearson(0, 300, side="upper").upper)
+    report = replace(quiet_report, extraction=replace(quiet_report.extraction, rows=rows))
+    cert = predicate(report, ArtifactRef("model", "m", model.root), now=NOW)
+    with pytest.raises(GateInconclusive, match="needs about 2,995 rows") as caught:
+        gate(verified(cert, model), model, POLICY, now=NOW)
+    assert caught.value.exit_code == 5
+    assert isinstance(caught.value, Inconclusive)
+    assert not isinstance(caught.value, GateFailed)
+    assert caught.value.decision.outcome is Outcome.INCONCLUSIVE
+
+
+def test_proven_leak_within_policy_passes_and_says_so(tables, reports, model):
+    report = reports(tables(shift=1.0))
+    assert report.verdict is Verdict.LEAK_PROVEN
+    cert = predicate(report, ArtifactRef("model", "m", model.root), now=NOW)
+    lax = change(POLICY, max_epsilon_lower_bound=4.0)
+    decision = gate(verified(cert, model), model, lax, now=NOW).decision
+    assert "whether that is too much" in next(rule.found for rule in decision.rules if rule.rule == "verdict")
+    with pytest.raises(GateBreached, match="max_epsilon_lower_bound"):
+        gate(verified(cert, model), model, change(POLICY, max_epsilon_lower_bound=0.1), now=NOW)
+
+
+def test_time_without_zone_is_refused(cert, model):
+    with pytest.raises(InvalidInput, match="time zone"):
+        decide(cert, model, now=datetime(2026, 1, 2))  # noqa: DTZ001 - that is what must be refused
+
+
+def test_certificate_of_another_model_is_a_breach(cert, model):
+    other = replace(model, files=(("adapter_model.safetensors", 3, "44" * 32), model.files[1]))
+    decision = decide(cert, other, audited=model)
+    assert decision.outcome is Outcome.BREACH
+    assert decision.model == other.root
+    assert isinstance(decision.model, Digest)
+    assert isinstance(cert, LeakCert)

@@ -1,0 +1,107 @@
+import pytest
+
+from stanch.audit.gate_policy import GatePolicy, parse_policy, read_policy
+from stanch.errors import InvalidInput, UnknownSetting
+
+TABLE = {
+    "internal-api": (0.01, 0, 1.0, 0.65, 0.60, 0.80, "any-but-bare", False),
+    "partner": (0.001, 0, 1.0, 0.60, 0.60, 0.80, "planned", True),
+    "open-weights": (0.001, 0, 0.5, 0.60, 0.60, 0.80, "planned", True),
+}
+KEYS = (
+    "max_extraction_rate",
+    "max_extractable_secrets",
+    "max_epsilon_lower_bound",
+    "max_auc",
+    "detectable_auc",
+    "min_power",
+    "require_mode",
+    "require_witnessed_commitment",
+)
+
+
+@pytest.mark.parametrize("context", list(TABLE))
+def test_defaults_of_each_context(context):
+    policy = GatePolicy.for_context(context)
+    assert tuple(getattr(policy, key) for key in KEYS) == TABLE[context]
+    assert parse_policy({"release_context": context}) == policy
+    assert parse_policy({}, context=context) == policy
+
+
+def test_default_context_is_the_strictest():
+    assert parse_policy({}) == GatePolicy.for_context("open-weights")
+
+
+def test_every_key_can_be_set():
+    values = {
+        "max_extraction_rate": 0.2, "min_rows": 10, "max_extractable_secrets": 3, "max_epsilon_lower_bound": 3,
+        "min_coins": 64, "max_auc": 0.7, "detectable_auc": 0.8, "min_power": 0.5, "require_mode": "any-but-bare",
+        "require_witnessed_commitment": False, "allow_older_attack_pack": 2, "release_context": "partner",
+    }  # fmt: skip
+    policy = parse_policy(values)
+    assert set(values) == set(GatePolicy.__struct_fields__)
+    assert {key: getattr(policy, key) for key in values} == values
+
+
+def test_the_caller_may_choose_another_context():
+    policy = parse_policy({"release_context": "internal-api", "max_auc": 0.7}, context="partner")
+    assert (policy.release_context, policy.max_auc, policy.max_extraction_rate) == ("partner", 0.7, 0.001)
+
+
+@pytest.mark.parametrize("key", ["max_rate", "Max_auc", "verdict", "allow_inconclusive"])
+def test_unknown_keys_are_refused(key):
+    with pytest.raises(UnknownSetting, match=key) as caught:
+        parse_policy({key: 1})
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("max_extraction_rate", -0.1),
+        ("max_extraction_rate", 1.5),
+        ("max_extraction_rate", "0.1"),
+        ("max_extraction_rate", float("nan")),
+        ("max_extractable_secrets", -1),
+        ("max_extractable_secrets", 0.5),
+        ("max_epsilon_lower_bound", float("inf")),
+        ("min_rows", True),
+        ("detectable_auc", 0.4),
+        ("require_mode", "bare"),
+        ("require_witnessed_commitment", 1),
+        ("release_context", "everyone"),
+    ],
+)
+def test_unusable_values_are_refused(key, value):
+    with pytest.raises(InvalidInput):
+        parse_policy({key: value})
+
+
+def test_policy_file(tmp_path):
+    path = tmp_path / "stanch.toml"
+    path.write_text('[gate]\nrelease_context = "partner"\nmin_rows = 100\n[log]\norigin = "x"\n')
+    assert read_policy(path).min_rows == 100
+    assert read_policy(path, context="internal-api").max_extraction_rate == 0.01
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"[gates]\n", "expected a table \\[gate\\]"),
+        (b"gate = 1\n", "expected a table"),
+        (b"[gate\n", "not valid TOML"),
+        (b"[gate]\nx = \xff\n", "not valid TOML"),
+        (b"[gate]\nmin_power = 2\n", "stanch.toml \\[gate\\]"),
+        (b"#" * (1 << 20) + b"\n[gate]\n", "expected a table"),
+    ],
+)
+def test_unusable_policy_files_are_refused(tmp_path, text, message):
+    path = tmp_path / "stanch.toml"
+    path.write_bytes(text)
+    with pytest.raises(InvalidInput, match=message):
+        read_policy(path)
+
+
+def test_missing_policy_file_is_refused(tmp_path):
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        read_policy(tmp_path / "none.toml")

@@ -1,0 +1,57 @@
+import time
+
+import numpy as np
+import pytest
+
+from stanch.audit.power import critical_value, scan_power
+from stanch.audit.scan_test import ScanLaw, guess_grid, scan_epsilon
+from stanch.errors import InvalidInput
+
+# The note's prototype with 600 runs; two such rates differ by more than 0.08 with probability below 1 %.
+PROTOTYPE = [
+    (100, 0.60, 3, 0.38),
+    (100, 0.60, 9, 0.21),
+    (200, 0.60, 3, 0.66),
+    (200, 0.60, 9, 0.46),
+    (512, 0.60, 3, 0.94),
+    (512, 0.60, 9, 0.87),
+    (1024, 0.60, 9, 0.998),
+    (512, 0.55, 3, 0.40),
+    (512, 0.55, 9, 0.25),
+    (200, 0.70, 9, 0.99),
+]
+
+
+@pytest.mark.parametrize(("m", "auc", "splits", "expected"), PROTOTYPE)
+def test_power_agrees_with_the_prototype(m, auc, splits, expected):
+    assert scan_power(m, auc, splits=splits, sims=1000).estimate == pytest.approx(expected, abs=0.08)
+
+
+def test_power_is_seeded_and_grows():
+    assert scan_power(64, 0.7, sims=200) == scan_power(64, 0.7, sims=200, seed=0)
+    weak, strong = scan_power(64, 0.6, sims=200), scan_power(64, 0.9, sims=200)
+    assert weak.lower <= weak.estimate <= weak.upper
+    assert weak.upper < strong.lower
+
+
+def test_critical_value_is_the_last_level_that_passes():
+    law = ScanLaw.of(tuple(guess_grid(100).tolist()))
+    critical = critical_value(law, 0.05 / 9)
+    assert law.crossing_probability(critical, 0.0) <= 0.05 / 9
+    assert law.crossing_probability(critical * 1.05, 0.0) > 0.05 / 9
+
+
+@pytest.mark.parametrize(("m", "auc"), [(31, 0.6), (100, 0.5), (100, 1.0)])
+def test_unusable_settings_are_refused(m, auc):
+    with pytest.raises(InvalidInput):
+        scan_power(m, auc)
+
+
+def test_nine_tests_of_512_coins_take_under_two_seconds():
+    rng = np.random.default_rng(0)
+    coins = rng.random(512) < 0.5
+    scores = [rng.normal(size=512) + shift * coins for shift in (0.5, 1.0, 2.0)]
+    start = time.process_time()
+    for score in scores:
+        scan_epsilon(score, coins, splits=9)
+    assert time.process_time() - start < 2

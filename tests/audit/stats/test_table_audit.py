@@ -1,0 +1,194 @@
+import hashlib
+import io
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from stanch.audit.evidence import Reason
+from stanch.audit.membership import planned_membership, rank_within_kinds, tie_seed_of
+from stanch.audit.params import AuditParams
+from stanch.audit.report import Report
+from stanch.audit.score_table import parse_table
+from stanch.audit.table_audit import audit_scores, check_report, recompute
+from stanch.errors import InvalidInput, VerificationError
+from stanch.terms import NeighboringRelation, PrivacyBudget, Verdict
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_coins_without_leak(quiet_table):
+    report = audit_scores(quiet_table, coins=True, now=NOW)
+    assert report.verdict is Verdict.NO_LEAK_DETECTED
+    assert (report.epsilon.lower, report.epsilon.formal, report.epsilon.splits) == (0, True, 9)
+    assert report.self_declared_coins
+    assert any("user's statement" in limit for limit in report.limits)
+
+
+def test_coins_with_leak(tables):
+    report = audit_scores(tables(shift=2.0), coins=True, now=NOW)
+    assert report.verdict is Verdict.LEAK_PROVEN
+    assert 1 < report.epsilon.lower <= report.epsilon.ceiling
+    assert report.membership.flagged > 50
+
+
+def test_without_coins_nothing_is_decided_and_no_epsilon_is_claimed(tables):
+    report = audit_scores(tables(shift=2.0), coins=False, now=NOW)
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert Reason.NO_SHIFT_GATE in report.reasons
+    assert report.membership.p < 0.01
+    assert not report.epsilon.formal
+
+
+def test_members_first_file_of_ties_is_no_leak():
+    rows = [f"{0 if i % 3 else 1},{int(i < 150)}" for i in range(300)]
+    table = parse_table(io.StringIO("score,member\n" + "\n".join(rows) + "\n"), what="members_first_ties.csv")
+    report = audit_scores(table, coins=False, now=NOW)
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert report.membership.p > 0.05
+    assert audit_scores(table, coins=True, now=NOW).membership.p > 0.05
+
+
+def test_unfair_coins_are_refused_and_exact_halves_are_remarked(tables):
+    table = tables(m=512)
+    unfair = replace(table, member=np.arange(512) < 500)
+    with pytest.raises(InvalidInput, match="fair coins"):
+        audit_scores(unfair, coins=True, now=NOW)
+    half = replace(table, member=np.arange(512) % 2 == 0)
+    assert any("Exactly half" in limit for limit in audit_scores(half, coins=True, now=NOW).limits)
+
+
+def test_few_coins_are_underpowered(tables):
+    report = audit_scores(tables(m=64), coins=True, now=NOW)
+    assert (report.verdict, report.reasons) == (Verdict.INCONCLUSIVE, (Reason.UNDERPOWERED,))
+
+
+def test_kinds_are_ranked_apart():
+    ranks = rank_within_kinds(np.array([10.0, 20.0, 0.1, 0.1, 0.3, 0.4]), ("a", "a", "b", "b", "b", "b"))
+    assert ranks.tolist() == [0.25, 0.75, 0.25, 0.25, 0.625, 0.875]
+
+
+def test_tier_with_too_few_coins(tables):
+    small, params = tables(m=20), AuditParams()
+    found = planned_membership({"all": small}, params.scores, params, tie_seed=0, formal=True)
+    assert (found.reasons, found.membership, found.scan) == ((Reason.TOO_FEW_COINS,), None, ())
+
+
+def test_copies_share_the_bound(tables):
+    table = tables(shift=2.5)
+    params = AuditParams(formal_tiers=("often",))
+    often = replace(table, tiers=("often",) * len(table), copies=np.full(len(table), 4))
+    found = planned_membership(often.formal_tiers(("often",)), params.scores, params, tie_seed=0, formal=True)
+    assert found.epsilon.copies == 4
+    assert found.epsilon.per_record == found.epsilon.lower / 4
+
+
+def test_tie_seed_is_pinned():
+    assert tie_seed_of("plan") == int(hashlib.sha256(b"plan").hexdigest()[:16], 16)
+
+
+def test_report_reads_back(quiet_report, tables):
+    for report in (quiet_report, audit_scores(tables(shift=1.0), coins=False, now=NOW)):
+        assert Report.parse(report.to_bytes()) == report
+
+
+def test_recompute_agrees(quiet_report, quiet_table, tables):
+    recompute(quiet_report, quiet_table)
+    for coins in (True, False):
+        table = tables(m=100, shift=1.0)
+        recompute(audit_scores(table, coins=coins, alpha=0.1, now=NOW), table)
+
+
+def edits(report):
+    """One edited figure each: what is changed, and the field that must be named."""
+    first_score, first_scan = report.scores[0], report.scan[0]
+    auc = replace(first_score.auc, lower=first_score.auc.lower - 1e-6)
+    return {
+        "scores[0].auc.lower": replace(report, scores=(replace(first_score, auc=auc), *report.scores[1:])),
+        "scores[1]": replace(report, scores=report.scores[:1]),
+        "scan[0].lower": replace(report, scan=(replace(first_scan, lower=0.5), *report.scan[1:])),
+        "scan[0].p_null": replace(report, scan=(replace(first_scan, p_null=1e-3), *report.scan[1:])),
+        "membership.p": replace(report, membership=replace(report.membership, p=0.06)),
+        "membership.flagged": replace(report, membership=replace(report.membership, flagged=99)),
+        "epsilon.lower": replace(report, epsilon=replace(report.epsilon, lower=0.1, per_record=0.1)),
+        "power.probability.estimate": replace(
+            report,
+            power=replace(report.power, probability=replace(report.power.probability, estimate=0.9)),
+        ),
+        "dp.p_value": replace(report, dp=replace(report.dp, p_value=0.5)),
+    }
+
+
+def test_every_edited_figure_is_found_and_named(quiet_report, quiet_table):
+    for field, edited in edits(quiet_report).items():
+        with pytest.raises(VerificationError, match="field") as caught:
+            recompute(edited, quiet_table)
+        assert f"field {field}" in caught.value.what, caught.value.what
+
+
+def test_other_table_is_refused(quiet_report, tables):
+    with pytest.raises(VerificationError, match="scores_digest"):
+        recompute(quiet_report, tables(seed=2))
+
+
+def inconsistencies(report):
+    rows = report.extraction.rows
+    return {
+        "verdict": replace(report, verdict=Verdict.LEAK_PROVEN),
+        "epsilon.ceiling": replace(report, epsilon=replace(report.epsilon, ceiling=9.0)),
+        "epsilon.lower": replace(report, epsilon=replace(report.epsilon, lower=5.0, per_record=5.0)),
+        "epsilon.per_record": replace(report, epsilon=replace(report.epsilon, per_record=0.5)),
+        "epsilon.formal": replace(report, plan=replace(report.plan, evidence=None)),
+        "extraction.rows.upper": replace(
+            report, extraction=replace(report.extraction, rows=replace(rows, upper=rows.upper / 2))
+        ),
+        "extraction.rows.k": replace(report, extraction=replace(report.extraction, rows=replace(rows, k=-1))),
+        "membership.p": replace(report, membership=replace(report.membership, p=-0.1)),
+        "secrets.k_in": replace(
+            report,
+            extraction=replace(report.extraction, secrets=replace(report.extraction.secrets, k_in=251)),
+        ),
+    }
+
+
+def test_every_inconsistency_is_named(quiet_report):
+    check_report(quiet_report)
+    for field, edited in inconsistencies(quiet_report).items():
+        with pytest.raises(VerificationError) as caught:
+            check_report(edited)
+        assert f"field {field}:" in caught.value.what, caught.value.what
+
+
+def test_hidden_lack_of_power_is_refused(quiet_report):
+    weak = replace(quiet_report.power, required=0.99)
+    with pytest.raises(VerificationError, match="underpowered"):
+        check_report(replace(quiet_report, power=weak))
+
+
+@pytest.mark.parametrize("tamper", [b"  ", b"\n"])
+def test_reports_in_another_form_are_refused(quiet_report, tamper):
+    with pytest.raises(InvalidInput, match="canonical"):
+        Report.parse(quiet_report.to_bytes() + tamper)
+
+
+def test_reports_with_unknown_missing_or_ill_typed_fields_are_refused(quiet_report):
+    good = quiet_report.to_bytes()
+    for old, new, named in (
+        (b'"adapter":null,', b'"adapter":null,"adapters":1,', "adapters"),
+        (b'"adapter":null,', b"", "adapter"),
+        (b'"adapter":null', b'"adapter":1', "adapter"),
+        (b'"alpha":0.05', b'"alpha":"0.05"', "alpha"),
+        (b'"schema":"leakreport/v1"', b'"schema":"leakreport/v2"', "leakreport/v1"),
+        (b'"verdict":"NO LEAK DETECTED"', b'"verdict":"SAFE"', "verdict"),
+        (b'"mode":"planned"', b'"mode":"other"', "mode"),
+    ):
+        assert good.count(old) >= 1
+        with pytest.raises(InvalidInput, match=named):
+            Report.parse(good.replace(old, new))
+
+
+def test_falsified_claim_end_to_end(tables, reports):
+    claim = PrivacyBudget(0.5, 1e-5, "record", NeighboringRelation.ADD_OR_REMOVE_ONE)
+    report = reports(tables(shift=4.0), claim=claim)
+    assert report.verdict is Verdict.DP_CLAIM_FALSIFIED
