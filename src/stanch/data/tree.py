@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from stanch.crypto import Frontier, hkdf_sha256, hmac_sha256, leaf_hash
 from stanch.data.dataset import Dataset
 
-SALT_SIZE = 16
+_SALT_SIZE = 16
 
 
 class Salts:
@@ -17,7 +17,7 @@ class Salts:
 
     def of(self, index: int) -> bytes:
         """Return the salt of row ``index``."""
-        return hmac_sha256(self._key, index.to_bytes(8, "little"))[:SALT_SIZE]
+        return hmac_sha256(self._key, index.to_bytes(8, "little"))[:_SALT_SIZE]
 
     def commitment(self) -> str:
         """Return SHA-256("stanch/salt-commitment/v1" ‖ 0 ‖ K_salt) in hexadecimal."""
