@@ -14,7 +14,7 @@ from stanch.crypto import Frontier, leaf_hash, merkle_root
 from stanch.errors import InvalidInput, LogRolledBack, NotFound, Tampered, VerificationError
 from stanch.ledger.checkpoint import Checkpoint, open_checkpoint
 from stanch.ledger.commitment import Opening
-from stanch.ledger.entry import Phase, decode_entry
+from stanch.ledger.entry import Phase, read_event
 from stanch.ledger.hashes import TileHashes
 from stanch.ledger.index import IndexRow
 from stanch.ledger.read import LedgerReader
@@ -214,10 +214,10 @@ class _Check:
         index_rows = _index_rows(self.reader, first, len(entries))
         for index, data in enumerate(entries, start=first):
             try:
-                event = decode_entry(data)
+                event = read_event(data)
             except InvalidInput as error:
                 raise LogDamaged("entry", index, expected="canonical bytes", found=error.what) from error
-            if event["attestation"]["chain_uid"] != self.reader.origin:
+            if event.attestation.chain_uid != self.reader.origin:
                 raise LogDamaged("entry", index, expected=f"log {self.reader.origin}", found="another log's entry")
             row = IndexRow.of(event)
             if index_rows is not None and index_rows.get(index) != row:

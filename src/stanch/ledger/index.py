@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import Connection
 
 from stanch.errors import InvalidInput
-from stanch.ledger.entry import decode_entry
+from stanch.ledger.entry import read_event
+from stanch.ledger.ocsf import Event
 from stanch.store import Tables
 from stanch.terms import Digest, EntryRef
 
@@ -19,6 +19,7 @@ class EntryQuery:
     """Which entries are wanted; what is None does not restrict. Times are milliseconds UTC, half open.
 
     Attributes:
+        limit: At most so many entries; None for all.
         newest_first: Order of the answer; the order of the log otherwise.
     """
 
@@ -29,7 +30,7 @@ class EntryQuery:
     subject: Digest | None = None
     since_ms: int | None = None
     until_ms: int | None = None
-    limit: int = 1000
+    limit: int | None = None
     newest_first: bool = False
 
 
@@ -46,17 +47,17 @@ class IndexRow:
     subjects: tuple[str, ...]
 
     @classmethod
-    def of(cls, event: dict[str, Any]) -> "IndexRow":
-        """Derive the row from a decoded entry."""
-        ours = event["unmapped"]["stanch"]
+    def of(cls, event: Event) -> "IndexRow":
+        """Derive the row from an entry's event."""
+        ours = event.unmapped.stanch
         return cls(
-            event["metadata"]["correlation_uid"],
-            ours["phase"],
-            ours.get("kind", ""),
-            event["actor"]["user"]["uid"],
-            event["time"],
-            event["status_id"],
-            tuple(sorted({subject["digest"] for subject in ours.get("subject", ())})),
+            event.metadata.correlation_uid,
+            ours.phase,
+            ours.kind or "",
+            event.actor.user.uid,
+            event.time,
+            event.status_id,
+            tuple(sorted({subject.digest for subject in ours.subject})),
         )
 
 
@@ -72,7 +73,7 @@ def update_index(tables: Tables, origin: str) -> None:
                 "SELECT idx, data FROM ledger_entry WHERE origin = ? AND idx >= ? ORDER BY idx LIMIT ?",
                 (origin, _next(connection, origin), _BATCH),
             ).all()
-            _insert(connection, origin, [(index, IndexRow.of(decode_entry(data))) for index, data in rows])
+            _insert(connection, origin, [(index, IndexRow.of(read_event(data))) for index, data in rows])
 
 
 def _next(connection: Connection, origin: str) -> int:
@@ -106,7 +107,7 @@ def query_index(tables: Tables, origin: str, query: EntryQuery) -> Iterator[Entr
         InvalidInput: The limit is not positive.
         StoreError: The database failed.
     """
-    if query.limit < 1:
+    if query.limit is not None and query.limit < 1:
         raise InvalidInput(f"query: expected a limit of 1 or more, found {query.limit}")
     update_index(tables, origin)
     conditions = {
@@ -128,6 +129,8 @@ def query_index(tables: Tables, origin: str, query: EntryQuery) -> Iterator[Entr
         f" WHERE {where} ORDER BY i.idx {'DESC' if query.newest_first else 'ASC'} LIMIT ?"
     )
     with tables.read() as connection:
-        rows = connection.exec_driver_sql(statement, (origin, *wanted.values(), query.limit)).all()
+        rows = connection.exec_driver_sql(
+            statement, (origin, *wanted.values(), -1 if query.limit is None else query.limit)
+        ).all()
     for index, leaf, act in rows:
         yield EntryRef(index, leaf, act)

@@ -1,0 +1,99 @@
+"""A small log on a real disk, with a clock that the tests turn."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from stanch.crypto import SigningKey
+from stanch.ledger import Act, Entry, Ledger, LedgerParams, LedgerReader, TrustPolicy, intent, new_act_id
+from stanch.store import FileBlobs, Tables, open_tables
+
+ORIGIN = "example.com/stanch/log"
+PRINCIPAL = "p_aaaqeayeaudaocajbifqydiob4"
+START_MS = 1_767_225_600_000
+VECTORS = Path(__file__).parent.parent / "vectors"
+
+
+class Clock:
+    """Seconds since 1970; stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.seconds = START_MS / 1000
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@dataclass
+class Ground:
+    """The parts that a log stands on."""
+
+    folder: Path
+    clock: Clock = field(default_factory=Clock)
+    key: SigningKey = field(default_factory=lambda: SigningKey.from_seed(bytes(range(32))))
+    opened: list[Tables] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.tables = self.open_tables(create=not self.database.exists())
+        self.blobs = FileBlobs(self.folder / "blobs")
+        self.params = LedgerParams(highwater=self.folder / "highwater", checkpoint_seconds=0)
+
+    @property
+    def database(self) -> Path:
+        return self.folder / "stanch.db"
+
+    def open_tables(self, *, create: bool = False) -> Tables:
+        self.opened.append(open_tables("sqlite:stanch.db", base=self.folder, create=create))
+        return self.opened[-1]
+
+    def create(self) -> Ledger:
+        return Ledger.create(
+            self.tables, self.blobs, origin=ORIGIN, signer=self.key, params=self.params, clock=self.clock
+        )
+
+    def open(self, tables: Tables | None = None) -> Ledger:
+        return Ledger.open(
+            tables or self.tables, self.blobs, origin=ORIGIN, signer=self.key, params=self.params, clock=self.clock
+        )
+
+    def entry(self, number: int = 0, *, kind: str = "tune.run") -> Entry:
+        time_ms = int(self.clock() * 1000)
+        act = Act(kind=kind, id=new_act_id(time_ms), principal=PRINCIPAL)
+        return intent(act, time_ms=time_ms, payload={"number": number})
+
+    def fill(self, log: Ledger, count: int) -> None:
+        for future in [log.append_nowait(self.entry(number)) for number in range(count)]:
+            future.result(30)
+
+    def reader(self) -> LedgerReader:
+        return LedgerReader(self.tables, self.blobs, verifier=self.policy.logs[0])
+
+    @property
+    def policy(self) -> TrustPolicy:
+        return TrustPolicy.of([vector("note/checkpoint.json")["vkey"]])
+
+
+def vector(name: str):
+    """Return a vector file."""
+    return json.loads((VECTORS / name).read_text())
+
+
+@pytest.fixture
+def ground(tmp_path):
+    ground = Ground(tmp_path)
+    yield ground
+    for tables in ground.opened:
+        tables.close()
+
+
+@pytest.fixture(scope="session")
+def make_ground():
+    """Return the class, for tests that need more than one log or another place."""
+    return Ground
+
+
+@pytest.fixture
+def load():
+    return vector

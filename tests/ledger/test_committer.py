@@ -1,0 +1,282 @@
+"""Group commit: durable before acknowledged, no gap, one bad entry harms no other, clean refusals."""
+
+import dataclasses
+import resource
+import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stanch.crypto import leaf_hash, merkle_root
+from stanch.errors import (
+    ApprovalsMissing,
+    ClockWentBack,
+    Conflict,
+    InvalidInput,
+    LedgerUnavailable,
+    NotFound,
+    StoreError,
+)
+from stanch.ledger import Ledger, Opening
+from stanch.ledger import committer as committer_module
+from stanch.ledger.committer import Committer, PreparedEntry
+
+
+def rows(ground):
+    with sqlite3.connect(ground.database) as connection:
+        found = connection.execute("SELECT idx, data, leaf_hash FROM ledger_entry ORDER BY idx").fetchall()
+    connection.close()
+    return found
+
+
+def test_an_acknowledged_entry_is_in_the_database(ground):
+    with ground.create() as log:
+        ref = log.append(ground.entry(1))
+        assert rows(ground) == [(0, log.reader().entry(0), ref.leaf_hash)]
+        assert ref.index == 0
+        assert ref.leaf_hash == leaf_hash(log.reader().entry(0))
+
+
+def test_many_threads_get_every_index_once(ground):
+    with ground.create() as log, ThreadPoolExecutor(8) as pool:
+        refs = list(pool.map(lambda number: log.append(ground.entry(number)), range(400)))
+        assert sorted(ref.index for ref in refs) == list(range(400))
+        found = rows(ground)
+        assert [row[0] for row in found] == list(range(400))
+        for ref in refs:
+            assert found[ref.index][2] == ref.leaf_hash
+        assert log.publish().checkpoint.root == merkle_root([row[2] for row in found])
+
+
+def test_two_writers_on_one_file_make_one_history(ground):
+    first = ground.create()
+    second = ground.open(ground.open_tables())
+    with first, second, ThreadPoolExecutor(4) as pool:
+        refs = list(pool.map(lambda n: (first, second)[n % 2].append(ground.entry(n)), range(200)))
+    assert sorted(ref.index for ref in refs) == list(range(200))
+    assert len(rows(ground)) == 200
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batches=st.lists(st.integers(1, 12), min_size=1, max_size=6))
+def test_the_root_does_not_depend_on_the_batches(ground, tmp_path_factory, batches):
+    folder = tmp_path_factory.mktemp("log")
+    other = type(ground)(folder)
+    committer = Committer(other.tables, "example.com/stanch/log")
+    with other.create():
+        pass
+    data = [f"entry {number}".encode() for number in range(sum(batches))]
+    pending = iter(data)
+    for batch in batches:
+        items = [
+            PreparedEntry(data=next(pending), act="a", principal="p", time_ms=int(other.clock() * 1000))
+            for _ in range(batch)
+        ]
+        for future in [committer.submit(item) for item in items]:
+            future.result(10)
+    with other.tables.read() as connection:
+        size, frontier, _ = committer_module._read_log(connection, "example.com/stanch/log")
+    committer.stop(LedgerUnavailable("done"))
+    other.tables.close()
+    assert size == len(data)
+    assert frontier.root() == merkle_root([leaf_hash(entry) for entry in data])
+
+
+def test_within_commits_with_its_entry_or_keeps_it_out_alone(ground):
+    def refuse(_connection):
+        raise ApprovalsMissing("one of two")
+
+    def write_then_refuse(connection):
+        connection.exec_driver_sql("INSERT INTO act_lease VALUES ('lost', 'h', 1, 1)")
+        raise ApprovalsMissing("one of two")
+
+    def write(connection):
+        connection.exec_driver_sql("INSERT INTO act_lease VALUES ('kept', 'h', 1, 1)")
+
+    with ground.create() as log:
+        gate = threading.Event()
+        blocked = log.append_nowait(ground.entry(0), within=lambda _: gate.wait(10) and None)
+        futures = [
+            log.append_nowait(ground.entry(1), within=refuse),
+            log.append_nowait(ground.entry(2)),
+            log.append_nowait(ground.entry(3), within=write_then_refuse),
+            log.append_nowait(ground.entry(4), within=write),
+        ]
+        gate.set()
+        assert blocked.result(10).index == 0
+        assert [type(future.exception(10)) for future in futures] == [
+            ApprovalsMissing,
+            type(None),
+            ApprovalsMissing,
+            type(None),
+        ]
+        assert [futures[1].result().index, futures[3].result().index] == [1, 2]
+        with ground.tables.read() as connection:
+            assert connection.exec_driver_sql("SELECT act FROM act_lease").scalars().all() == ["kept"]
+
+
+def test_openings_are_kept_with_their_entry(ground):
+    opening = Opening.make("actor.user.email_addr", "alice@example.com")
+    entry = dataclasses.replace(ground.entry(), openings=(opening,))
+    with ground.create() as log:
+        log.append(entry)
+        log.append(entry)
+        with ground.tables.read() as connection:
+            kept = connection.exec_driver_sql("SELECT commitment, value FROM ledger_opening").all()
+    assert kept == [(opening.commitment, '"alice@example.com"')]
+
+
+def test_a_clock_that_went_back_is_refused_and_a_little_is_not(ground):
+    with ground.create() as log:
+        log.append(ground.entry())
+        ground.clock.seconds -= 60
+        log.append(ground.entry())
+        ground.clock.seconds += 60
+        log.append(ground.entry())
+        ground.clock.seconds -= 60.001
+        with pytest.raises(ClockWentBack):
+            log.append(ground.entry())
+        assert log.reader().size() == 3
+
+
+def test_a_closed_log_refuses(ground):
+    log = ground.create()
+    log.append(ground.entry())
+    log.close()
+    log.close()
+    with pytest.raises(LedgerUnavailable):
+        log.append(ground.entry())
+    assert len(rows(ground)) == 1
+
+
+def test_closing_writes_what_is_queued(ground):
+    log = ground.create()
+    futures = [log.append_nowait(ground.entry(number)) for number in range(50)]
+    log.close()
+    assert sorted(future.result(0).index for future in futures) == list(range(50))
+
+
+def test_a_full_queue_refuses_after_two_seconds(ground, monkeypatch):
+    monkeypatch.setattr(committer_module, "_MAX_QUEUE", 2)
+    monkeypatch.setattr(committer_module, "_QUEUE_WAIT", 0.05)
+    gate = threading.Event()
+    with ground.create() as log:
+        first = log.append_nowait(ground.entry(), within=lambda _: gate.wait(10) and None)
+        while first.running() is False:
+            pass
+        queued = [log.append_nowait(ground.entry(number)) for number in (1, 2)]
+        with pytest.raises(LedgerUnavailable, match="queue"):
+            log.append_nowait(ground.entry(3))
+        gate.set()
+        assert [future.result(10).index for future in queued] == [1, 2]
+
+
+def test_a_cancelled_entry_is_never_written(ground):
+    gate = threading.Event()
+    with ground.create() as log:
+        first = log.append_nowait(ground.entry(), within=lambda _: gate.wait(10) and None)
+        while first.running() is False:
+            pass
+        second = log.append_nowait(ground.entry(1))
+        assert second.cancel()
+        gate.set()
+        assert log.append(ground.entry(2)).index == 1
+    assert len(rows(ground)) == 2
+
+
+def test_a_broken_database_acknowledges_nothing(ground):
+    log = ground.create()
+    log.append(ground.entry())
+    with sqlite3.connect(ground.database) as connection:
+        connection.execute("ALTER TABLE ledger_entry RENAME TO elsewhere")
+    connection.close()
+    futures = [log.append_nowait(ground.entry(number)) for number in range(3)]
+    assert {type(future.exception(10)) for future in futures} == {LedgerUnavailable}
+    with sqlite3.connect(ground.database) as connection:
+        connection.execute("ALTER TABLE elsewhere RENAME TO ledger_entry")
+    connection.close()
+    assert log.append(ground.entry()).index == 1
+    log.close()
+
+
+def test_a_full_disk_acknowledges_nothing_and_recovers(ground):
+    log = ground.create()
+    log.append(ground.entry())
+    with ground.tables.write() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+    big = dataclasses.replace(ground.entry(), payload={"text": "x" * 60_000})
+    with pytest.raises(LedgerUnavailable) as caught:
+        log.append(big)
+    assert "full" in str(caught.value.__cause__.why)
+    assert log.reader().size() == 1
+    with ground.tables.write() as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
+    assert log.append(big).index == 1
+    log.close()
+
+
+def test_a_write_beyond_the_file_size_limit_acknowledges_nothing(ground):
+    log = ground.create()
+    log.append(ground.entry())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    used = (ground.folder / "stanch.db-wal").stat().st_size
+    # Python ignores SIGXFSZ, so that the system call fails as on a full disk: a real error below SQLite.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (used + 4096, hard))
+    try:
+        with pytest.raises(LedgerUnavailable):
+            log.append(dataclasses.replace(ground.entry(), payload={"text": "x" * 60_000}))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert log.reader().size() == 1
+    assert log.append(ground.entry()).index == 1
+    log.close()
+    assert ground.open().publish().checkpoint.size == 2
+
+
+def test_a_locked_database_is_refused_after_its_timeout(ground):
+    log = ground.create()
+    with ground.tables.write() as connection:
+        connection.exec_driver_sql("PRAGMA busy_timeout = 50")
+    other = sqlite3.connect(ground.database, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(LedgerUnavailable):
+        log.append(ground.entry())
+    other.execute("ROLLBACK")
+    other.close()
+    assert log.append(ground.entry()).index == 0
+    log.close()
+
+
+def test_an_entry_that_breaks_the_format_never_reaches_the_queue(ground):
+    with ground.create() as log:
+        with pytest.raises(InvalidInput):
+            log.append(dataclasses.replace(ground.entry(), payload={"x": 0.5}))
+        assert log.reader().size() == 0
+
+
+def test_opening_needs_the_log_and_its_own_key(ground):
+    with pytest.raises(NotFound):
+        ground.open()
+    ground.create().close()
+    second = type(ground)(ground.folder / "second")
+    second.tables.close()
+    with pytest.raises(Conflict):
+        Ledger.create(
+            ground.tables, second.blobs, origin="example.com/stanch/log", signer=ground.key, params=second.params
+        )
+    ground.key = type(ground.key).from_seed(bytes(32))
+    with pytest.raises(InvalidInput, match="expected its key"):
+        ground.open()
+
+
+def test_the_rows_cannot_be_changed_through_the_database(ground):
+    with ground.create() as log:
+        log.append(ground.entry())
+    for statement in ("UPDATE ledger_entry SET data = x'00'", "DELETE FROM ledger_entry"):
+        with pytest.raises(StoreError, match="refused"), ground.tables.write() as connection:
+            connection.exec_driver_sql(statement)
+    assert len(rows(ground)) == 1

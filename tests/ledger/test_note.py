@@ -1,0 +1,115 @@
+"""Signed notes and checkpoints against the vectors, one failure each."""
+
+import pytest
+
+import stanch.errors
+from stanch.crypto import SigningKey
+from stanch.errors import InvalidInput, NoTrustedSignature, ProofInvalid
+from stanch.ledger import Checkpoint, NoteSigner, NoteVerifier, open_checkpoint, open_note
+from stanch.ledger.checkpoint import sign_checkpoint
+
+
+def signer(golden):
+    return NoteSigner(golden["origin"], SigningKey.from_seed(bytes.fromhex(golden["seed"])))
+
+
+def test_golden_checkpoint_is_signed_byte_for_byte(load):
+    golden = load("note/checkpoint.json")
+    root = bytes.fromhex(load("ledger/merkle.json")["roots"]["7"])
+    signed = sign_checkpoint(Checkpoint(golden["origin"], 7, root), signer(golden))
+    assert signed.note.decode() == golden["note"]
+    assert signer(golden).verifier.vkey == golden["vkey"]
+    assert open_checkpoint(signed.note, [NoteVerifier.parse(golden["vkey"])]).checkpoint.root == root
+
+
+def test_golden_witness_line_verifies_and_states_its_time(load):
+    golden = load("note/checkpoint.json")
+    witness = NoteVerifier.parse(golden["witness_vkey"])
+    note = (golden["note"] + golden["witness_line"]).encode()
+    verified = open_note(note, [witness, NoteVerifier.parse(golden["vkey"])])
+    assert [(s.name, s.time_s) for s in verified.signatures] == [
+        (golden["origin"], None),
+        ("example.com/stanch/witness", golden["witness_time"]),
+    ]
+    assert witness.vkey == golden["witness_vkey"]
+
+
+def test_a_witness_alone_does_not_make_a_checkpoint(load):
+    golden = load("note/checkpoint.json")
+    note = (golden["note"] + golden["witness_line"]).encode()
+    with pytest.raises(ProofInvalid, match="did not sign it"):
+        open_checkpoint(note, [NoteVerifier.parse(golden["witness_vkey"])])
+
+
+def test_unknown_keys_are_ignored(load):
+    golden = load("note/checkpoint.json")
+    note = (golden["note"] + golden["witness_line"]).encode()
+    assert len(open_note(note, [NoteVerifier.parse(golden["vkey"])]).signatures) == 1
+
+
+def test_every_invalid_note_is_refused_with_its_error(load):
+    golden = load("note/checkpoint.json")
+    verifiers = [NoteVerifier.parse(golden["vkey"]), NoteVerifier.parse(golden["witness_vkey"])]
+    open_note((golden["note"] + golden["witness_line"]).encode(), verifiers)
+    for case in load("note/invalid.json"):
+        with pytest.raises(stanch.errors.VerificationError) as caught:
+            open_note(case["note"].encode(), verifiers)
+        assert type(caught.value).__name__ == case["error"], case["name"]
+
+
+def test_bytes_that_are_not_utf8_are_refused(load):
+    golden = load("note/checkpoint.json")
+    with pytest.raises(ProofInvalid, match="UTF-8"):
+        open_note(b"\xff" + golden["note"].encode(), [NoteVerifier.parse(golden["vkey"])])
+
+
+def test_no_verifier_trusts_nothing(load):
+    with pytest.raises(NoTrustedSignature):
+        open_note(load("note/checkpoint.json")["note"].encode(), [])
+
+
+def test_every_invalid_vkey_is_refused(load):
+    for case in load("note/invalid_vkeys.json"):
+        with pytest.raises(InvalidInput):
+            NoteVerifier.parse(case["vkey"])
+
+
+def test_every_single_bit_of_the_golden_note_matters(load):
+    golden = load("note/checkpoint.json")
+    verifiers = [NoteVerifier.parse(golden["vkey"])]
+    note = golden["note"].encode()
+    for position in range(8 * len(note)):
+        changed = bytearray(note)
+        changed[position // 8] ^= 1 << position % 8
+        with pytest.raises((ProofInvalid, NoTrustedSignature)):
+            open_checkpoint(bytes(changed), verifiers)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "example.com/stanch/log\n07\n3bib5AOAnjJXUNPSY814kpwpQreUKjS3fhIslZSnTIw=\n",
+        "example.com/stanch/log\n-7\n3bib5AOAnjJXUNPSY814kpwpQreUKjS3fhIslZSnTIw=\n",
+        "example.com/stanch/log\n9223372036854775808\n3bib5AOAnjJXUNPSY814kpwpQreUKjS3fhIslZSnTIw=\n",
+        "example.com/stanch/log\n٧\n3bib5AOAnjJXUNPSY814kpwpQreUKjS3fhIslZSnTIw=\n",
+        "example.com/stanch/log\n7\n3bib5A==\n",
+        "example.com/stanch/log\n7\n",
+        "example.com/stanch/log\n7\n3bib5AOAnjJXUNPSY814kpwpQreUKjS3fhIslZSnTIw=\nextension\n",
+        "example.com/other/log\n7\n3bib5AOAnjJXUNPSY814kpwpQreUKjS3fhIslZSnTIw=\n",
+    ],
+)
+def test_a_rightly_signed_text_that_is_no_checkpoint_is_refused(load, text):
+    key = signer(load("note/checkpoint.json"))
+    with pytest.raises(ProofInvalid):
+        open_checkpoint(key.sign(text), [key.verifier])
+
+
+@pytest.mark.parametrize("name", ["", "with space", "a+b", "a\u2003b", "tab\t", "x" * 257])
+def test_names_that_cannot_stand_in_a_note_are_refused(name):
+    with pytest.raises(InvalidInput):
+        _ = NoteSigner(name, SigningKey.from_seed(bytes(32))).verifier
+
+
+def test_a_p256_key_cannot_sign_notes():
+    with pytest.raises(InvalidInput):
+        _ = NoteSigner("example.com/log", SigningKey.generate("p256")).verifier

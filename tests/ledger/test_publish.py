@@ -1,0 +1,305 @@
+"""Publishing: what appears, that it may be repeated, that a crash between steps heals, and the rollback guard."""
+
+import shutil
+import sqlite3
+import time
+
+import pytest
+
+from stanch.errors import Conflict, LedgerUnavailable, LogRolledBack, StoreError, TileConflict
+from stanch.ledger import Ledger, LedgerParams, fsck, open_checkpoint
+from stanch.ledger.publish import Publisher
+from stanch.store import REPLACE, FileBlobs
+
+
+def test_publishing_shows_the_log_to_everybody(ground):
+    with ground.create() as log:
+        ground.fill(log, 300)
+        signed = log.publish()
+        assert signed.checkpoint.size == 300
+        assert ground.blobs.get("log/checkpoint") == signed.note
+        assert open_checkpoint(signed.note, ground.policy.logs) == signed
+        assert [info.key for info in ground.blobs.list("log/")] == [
+            "log/checkpoint",
+            "log/tile/0/000",
+            "log/tile/0/001.p/44",
+            "log/tile/1/000.p/1",
+            "log/tile/entries/000",
+            "log/tile/entries/001.p/44",
+        ]
+
+
+def test_publishing_again_signs_nothing_new(ground):
+    with ground.create() as log:
+        log.append(ground.entry())
+        assert log.publish() == log.publish()
+        with ground.tables.read() as connection:
+            assert connection.exec_driver_sql("SELECT size, published FROM ledger_checkpoint").all() == [(1, 1)]
+
+
+def test_an_empty_log_can_be_published(ground):
+    with ground.create() as log:
+        assert log.publish().checkpoint.size == 0
+        assert log.publish().checkpoint.size == 0
+
+
+def test_new_entries_are_published_by_themselves(ground):
+    params = LedgerParams(highwater=ground.params.highwater, checkpoint_seconds=0.02)
+    log = Ledger.create(
+        ground.tables, ground.blobs, origin=ground.policy.logs[0].name, signer=ground.key, params=params
+    )
+    log.append(ground.entry())
+    deadline = time.monotonic() + 10
+    while not any(ground.blobs.list("log/checkpoint")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert log.reader().checkpoint().checkpoint.size == 1
+    log.close()
+
+
+class Crash(Exception):
+    """Stands for the power going off."""
+
+
+STEPS = ["_integrate", "_sign", "_remember", "_put", "_put_once"]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_crash_at_any_step_heals_and_signs_one_history(ground, monkeypatch, step, when):
+    log = ground.create()
+    ground.fill(log, 260)
+    log.publish()
+    ground.fill(log, 10)
+    kept = getattr(Publisher, step)
+
+    def crash(self, *arguments):
+        if when == "after":
+            kept(self, *arguments)
+        raise Crash
+
+    monkeypatch.setattr(Publisher, step, crash)
+    with pytest.raises(Crash):
+        log.publish()
+    monkeypatch.setattr(Publisher, step, kept)
+    with ground.tables.read() as connection:
+        left = connection.exec_driver_sql("SELECT size, note FROM ledger_checkpoint WHERE published = 0").all()
+    again = ground.open(ground.open_tables())
+    again.append(ground.entry())
+    assert again.publish().checkpoint.size == 271
+    with ground.tables.read() as connection:
+        notes = dict(connection.exec_driver_sql("SELECT size, note FROM ledger_checkpoint").all())
+    for size, note in left:
+        assert notes[size] == note
+    report = fsck(again.reader(), ground.policy)
+    assert report.published == 271
+    again.close()
+
+
+def test_a_crash_between_two_tiles_heals(ground, monkeypatch):
+    log = ground.create()
+    ground.fill(log, 520)
+    kept = FileBlobs.put
+    for allowed in range(8):
+        left = [allowed]
+
+        def put(self, key, data, *, mode, left=left):
+            if not left[0]:
+                raise Crash
+            left[0] -= 1
+            return kept(self, key, data, mode=mode)
+
+        monkeypatch.setattr(FileBlobs, "put", put)
+        with pytest.raises(Crash):
+            log.publish()
+    monkeypatch.setattr(FileBlobs, "put", kept)
+    assert log.publish().checkpoint.size == 520
+    assert fsck(log.reader(), ground.policy).size == 520
+    log.close()
+
+
+def snapshot(ground, name):
+    """Copy the closed database aside, as a backup does."""
+    ground.tables.close()
+    shutil.copy(ground.database, ground.folder / name)
+
+
+def restore(ground, name):
+    for suffix in ("", "-wal", "-shm"):
+        (ground.folder / f"stanch.db{suffix}").unlink(missing_ok=True)
+    shutil.copy(ground.folder / name, ground.database)
+    ground.tables = ground.open_tables()
+
+
+def test_a_restored_backup_is_refused_by_the_published_checkpoint(ground):
+    with ground.create() as log:
+        ground.fill(log, 3)
+    snapshot(ground, "old")
+    with ground.open() as log:
+        ground.fill(log, 3)
+    ground.tables.close()
+    restore(ground, "old")
+    with pytest.raises(LogRolledBack, match="not what this log has signed") as caught:
+        ground.open()
+    assert "log/checkpoint was signed over 6" in caught.value.why
+
+
+def test_a_backup_restored_with_its_blobs_is_refused_by_the_high_water_file(ground):
+    with ground.create() as log:
+        ground.fill(log, 3)
+    snapshot(ground, "old")
+    shutil.copytree(ground.folder / "blobs", ground.folder / "old-blobs")
+    ground.tables = ground.open_tables()
+    with ground.open() as log:
+        ground.fill(log, 3)
+    ground.tables.close()
+    restore(ground, "old")
+    shutil.rmtree(ground.folder / "blobs")
+    shutil.copytree(ground.folder / "old-blobs", ground.folder / "blobs")
+    with pytest.raises(LogRolledBack) as caught:
+        ground.open()
+    assert "highwater was signed over 6" in caught.value.why
+    # Without that file nobody here remembers: the limit that the documents state.
+    ground.params.highwater.unlink()
+    with ground.open() as log:
+        assert log.reader().size() == 3
+
+
+@pytest.mark.parametrize("longer", [3, 5])
+def test_a_fork_after_a_restore_is_refused(ground, longer):
+    with ground.create() as log:
+        ground.fill(log, 3)
+    snapshot(ground, "old")
+    ground.tables = ground.open_tables()
+    with ground.open() as log:
+        ground.fill(log, 3)
+    checkpoint, highwater = ground.blobs.get("log/checkpoint"), ground.params.highwater.read_bytes()
+    ground.tables.close()
+    # The same log grows otherwise elsewhere, from the backup.
+    other = type(ground)(ground.folder / "other")
+    other.tables.close()
+    shutil.copy(ground.folder / "old", other.database)
+    other.tables = other.open_tables()
+    with other.open() as log:
+        other.fill(log, longer)
+    other.tables.close()
+    shutil.copy(other.database, ground.folder / "fork")
+    restore(ground, "fork")
+    with pytest.raises(LogRolledBack):
+        ground.open()
+    assert ground.blobs.get("log/checkpoint") == checkpoint
+    assert ground.params.highwater.read_bytes() == highwater
+
+
+def test_a_running_log_stops_when_it_finds_itself_rolled_back(ground):
+    log = ground.create()
+    ground.fill(log, 3)
+    log.publish()
+    other = type(ground)(ground.folder / "other")
+    with other.create() as longer:
+        other.fill(longer, 9)
+    other.tables.close()
+    ground.blobs.put("log/checkpoint", other.blobs.get("log/checkpoint"), mode=REPLACE)
+    with pytest.raises(LogRolledBack):
+        log.publish()
+    with pytest.raises(LedgerUnavailable) as caught:
+        log.append(ground.entry())
+    assert "not what this log has signed" in caught.value.why
+    with pytest.raises(LogRolledBack):
+        log.close()
+
+
+def test_a_new_database_beside_old_checkpoints_is_refused(ground):
+    with ground.create() as log:
+        log.append(ground.entry())
+    ground.tables.close()
+    for path in ground.folder.glob("stanch.db*"):
+        path.unlink()
+    ground.tables = ground.open_tables(create=True)
+    with pytest.raises(LogRolledBack):
+        ground.create()
+
+
+def test_a_lost_log_row_is_refused(ground):
+    log = ground.create()
+    log.append(ground.entry())
+    with sqlite3.connect(ground.database) as connection:
+        connection.execute("DELETE FROM ledger_log")
+    connection.close()
+    with pytest.raises(LedgerUnavailable):
+        log.append(ground.entry())
+    with pytest.raises(LogRolledBack):
+        log.publish()
+
+
+def test_changed_tiles_stop_the_log(ground):
+    log = ground.create()
+    ground.fill(log, 300)
+    log.publish()
+    ground.blobs.put("log/tile/0/001.p/44", bytes(44 * 32), mode=REPLACE)
+    ground.fill(log, 1)
+    with pytest.raises(TileConflict):
+        log.publish()
+
+
+def test_a_checkpoint_is_never_replaced_by_a_smaller_one(ground):
+    with ground.create() as log:
+        ground.fill(log, 2)
+        small = log.publish()
+        ground.fill(log, 2)
+        large = log.publish()
+        log._publisher._put(small)
+        assert ground.blobs.get("log/checkpoint") == large.note
+
+
+def test_two_publishers_agree(ground):
+    first = ground.create()
+    ground.fill(first, 5)
+    second = ground.open(ground.open_tables())
+    assert second.publish() == first.publish()
+    ground.fill(second, 300)
+    assert first.publish().checkpoint.size == 305
+    assert second.publish() == first.publish()
+    first.close()
+    second.close()
+
+
+def test_a_publisher_that_is_overtaken_takes_the_larger_checkpoint(ground, monkeypatch):
+    first = ground.create()
+    second = ground.open(ground.open_tables())
+    ground.fill(first, 2)
+    kept = Publisher._integrate
+
+    def overtake(self, old_size, checkpoint):
+        kept(self, old_size, checkpoint)
+        monkeypatch.setattr(Publisher, "_integrate", kept)
+        ground.fill(second, 3)
+        second.publish()
+
+    monkeypatch.setattr(Publisher, "_integrate", overtake)
+    assert first.publish().checkpoint.size == 5
+    first.close()
+    second.close()
+
+
+def test_others_that_keep_replacing_the_checkpoint_are_given_up_on(ground, monkeypatch):
+    with ground.create() as log:
+        log.append(ground.entry())
+
+        def conflict(_self, _signed):
+            raise Conflict("again")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Publisher, "_put_once", conflict)
+            with pytest.raises(StoreError, match="kept replacing"):
+                log.publish()
+
+
+def test_an_unwritable_high_water_file_signs_nothing(ground):
+    log = ground.create()
+    log.append(ground.entry())
+    log._publisher._highwater = ground.folder / "missing" / "highwater"
+    with pytest.raises(StoreError):
+        log.publish()
+    with ground.tables.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM ledger_checkpoint").scalar() == 0
+    assert not any(ground.blobs.list("log/checkpoint"))

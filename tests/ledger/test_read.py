@@ -1,0 +1,142 @@
+"""Reading: entries in order, and queries against a plain scan."""
+
+import dataclasses
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stanch.crypto import verify_consistency
+from stanch.errors import InvalidInput, NotFound
+from stanch.ledger import Act, EntryQuery, LedgerReader, NoteVerifier, decode_entry, denied, intent, new_act_id, outcome
+from stanch.terms import ArtifactRef, Digest
+
+KINDS = ("tune.run", "audit.run", "release.create")
+PEOPLE = ("p_" + "a" * 26, "p_" + "b" * 26)
+MODELS = tuple(ArtifactRef("model", f"m{n}", Digest.sha256(bytes([n]))) for n in range(3))
+
+
+@pytest.fixture
+def history(ground):
+    """40 entries of known variety, and the log that holds them."""
+    entries = []
+    for number in range(20):
+        ground.clock.seconds += 1
+        time_ms = int(ground.clock() * 1000)
+        act = Act(
+            kind=KINDS[number % 3],
+            id=new_act_id(time_ms),
+            principal=PEOPLE[number % 2],
+            subject=MODELS[: number % 4],
+        )
+        entries += [intent(act, time_ms=time_ms), (outcome if number % 5 else denied)(act, time_ms=time_ms)]
+    with ground.create() as log:
+        for entry in entries:
+            log.append(entry)
+        yield log.reader(), entries
+
+
+def test_tail_yields_all_in_order_and_in_part(history):
+    reader, entries = history
+    assert [index for index, _ in reader.tail()] == list(range(40))
+    assert list(reader.tail(38)) == [(n, entries[n].encode(reader.origin)) for n in (38, 39)]
+    assert [index for index, _ in reader.tail(3, 2)] == [3, 4]
+    assert list(reader.tail(40)) == []
+    assert list(reader.tail(0, 0)) == []
+
+
+def test_tail_crosses_pages(ground):
+    with ground.create() as log:
+        ground.fill(log, 600)
+        assert [index for index, _ in log.reader().tail(1)] == list(range(1, 600))
+        assert [index for index, _ in log.reader().tail(1, 300)] == list(range(1, 301))
+
+
+def test_an_entry_that_is_not_there(history):
+    with pytest.raises(NotFound):
+        history[0].entry(40)
+
+
+def test_a_log_that_is_not_there(ground):
+    verifier = NoteVerifier("example.com/other", 1, ground.key.public)
+    with pytest.raises(NotFound):
+        LedgerReader(ground.tables, ground.blobs, verifier=verifier).size()
+
+
+QUERIES = st.builds(
+    EntryQuery,
+    kind=st.none() | st.sampled_from(KINDS),
+    phase=st.none() | st.sampled_from(["intent", "outcome", "denied"]),
+    principal=st.none() | st.sampled_from(PEOPLE),
+    subject=st.none() | st.sampled_from([model.digest for model in MODELS]),
+    since_ms=st.none() | st.integers(1_767_225_600_000, 1_767_225_622_000),
+    until_ms=st.none() | st.integers(1_767_225_600_000, 1_767_225_622_000),
+    limit=st.none() | st.integers(1, 50),
+    newest_first=st.booleans(),
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(query=QUERIES)
+def test_a_query_is_a_filtered_scan(history, query):
+    reader, entries = history
+
+    def wanted(entry):
+        return (
+            query.kind in {None, entry.act.kind}
+            and query.phase in {None, str(entry.phase)}
+            and query.principal in {None, entry.act.principal}
+            and (query.subject is None or query.subject in [model.digest for model in entry.act.subject])
+            and (query.since_ms is None or entry.time_ms >= query.since_ms)
+            and (query.until_ms is None or entry.time_ms < query.until_ms)
+        )
+
+    expected = [index for index, entry in enumerate(entries) if wanted(entry)]
+    expected = expected[::-1] if query.newest_first else expected
+    assert [ref.index for ref in reader.query(query)] == expected[: query.limit]
+
+
+def test_a_query_by_act_finds_intent_and_outcome(history):
+    reader, entries = history
+    refs = list(reader.query(EntryQuery(act=entries[4].act.id)))
+    assert [(ref.index, ref.act) for ref in refs] == [(4, entries[4].act.id), (5, entries[4].act.id)]
+    event = decode_entry(reader.entry(refs[0].index))
+    assert event["metadata"]["correlation_uid"] == entries[4].act.id
+
+
+def test_a_query_sees_entries_that_are_not_published_yet(ground):
+    with ground.create() as log:
+        log.append(ground.entry())
+        assert len(list(log.reader().query(EntryQuery(kind="tune.run")))) == 1
+        log.append(ground.entry())
+        assert len(list(log.reader().query(EntryQuery(kind="tune.run")))) == 2
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_is_positive(history, limit):
+    with pytest.raises(InvalidInput):
+        list(history[0].query(EntryQuery(limit=limit)))
+
+
+def test_hostile_text_is_a_value_and_never_a_statement(history):
+    reader, entries = history
+    assert not list(reader.query(EntryQuery(kind="x' OR '1'='1", act="'; DROP TABLE ledger_entry; --")))
+    assert len(list(reader.tail())) == len(entries)
+
+
+def test_checkpoints_are_consistent(ground):
+    with ground.create() as log:
+        ground.fill(log, 5)
+        old = log.publish().checkpoint
+        ground.fill(log, 400)
+        new = log.publish().checkpoint
+        path = log.reader().prove_consistency(old.size, new.size)
+        verify_consistency(old.size, old.root, new.size, new.root, path)
+
+
+def test_a_subject_that_stands_twice_is_indexed_once(ground):
+    entry = ground.entry()
+    entry = dataclasses.replace(entry, act=dataclasses.replace(entry.act, subject=(MODELS[0], MODELS[0])))
+    with ground.create() as log:
+        log.append(entry)
+        assert len(list(log.reader().query(EntryQuery(subject=MODELS[0].digest)))) == 1
