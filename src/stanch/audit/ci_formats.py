@@ -1,10 +1,12 @@
 """The gate's decision as SARIF 2.1.0, JUnit XML and Markdown, for build servers and review comments."""
 
+import json
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 from xml.etree import ElementTree as ET
 
+import stanch
 from stanch.audit.gate import GateDecision, Outcome, RuleOutcome
 from stanch.terms import JsonValue
 
@@ -43,13 +45,12 @@ _RULE_OF: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
-def to_sarif(decision: GateDecision, *, location: str, version: str) -> dict[str, JsonValue]:
+def to_sarif(decision: GateDecision, *, location: str = "leakcert.json") -> str:
     """Return a SARIF 2.1.0 log: error for a breach, warning for an inconclusive rule, note for a pass.
 
     Args:
         decision: The decision.
         location: Relative URI of the training file or certificate that results point to; nothing of it is quoted.
-        version: Version of stanch.
     """
     rules: list[JsonValue] = [{"id": name, "shortDescription": {"text": text}} for name, text in SARIF_RULES.items()]
     results: list[JsonValue] = [
@@ -62,12 +63,13 @@ def to_sarif(decision: GateDecision, *, location: str, version: str) -> dict[str
         }
         for rule in decision.rules
     ]
-    driver: dict[str, JsonValue] = {"name": "stanch", "version": version, "rules": rules}
-    return {
+    driver: dict[str, JsonValue] = {"name": "stanch", "version": stanch.__version__, "rules": rules}
+    log: dict[str, JsonValue] = {
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
         "runs": [{"tool": {"driver": driver}, "results": results}],
     }
+    return json.dumps(log, indent=2, allow_nan=False) + "\n"
 
 
 def _sarif_rule(decision: GateDecision, rule: RuleOutcome) -> str:

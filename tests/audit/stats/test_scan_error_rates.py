@@ -45,7 +45,7 @@ def test_a_claim_in_the_simulation_is_a_positive_bound():
     law = ScanLaw.of(tuple(grid.tolist()))
     critical = critical_value(law, 0.05 / 9)
     seen = set()
-    for shift in np.linspace(0, 1.2, 60):
+    for shift in np.linspace(0, 1.2, 30):
         coins = rng.random(100) < 0.5
         scores = rng.normal(size=100) + shift * coins
         claimed = bool((law.statistics(right_guesses(scores, coins, grid), 0.0) <= critical).any())
