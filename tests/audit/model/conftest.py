@@ -87,9 +87,9 @@ def draw_records(seed: int, count: int, prefix: str) -> list[Record]:
     ]
 
 
-def make_plan(count: int, params: AuditParams, *, committed: bool = True, tokenizer_digest: str = "") -> CanaryPlan:
-    seed = bytes(range(32))
-    rng = random.Random(7)
+def make_plan(count: int, params: AuditParams, *, number: int = 0) -> CanaryPlan:
+    seed = bytes([number, *range(31)])
+    rng = random.Random(number)
     canaries = []
     for i, member in enumerate(coins(seed, count)):
         secret = "".join(rng.choice(SYMBOLS) for _ in range(8))
@@ -103,10 +103,10 @@ def make_plan(count: int, params: AuditParams, *, committed: bool = True, tokeni
         seed=seed,
         symbols=SYMBOLS,
         dataset_root="00" * 32,
-        tokenizer_digest=tokenizer_digest,
+        tokenizer_digest="",
         base_digest="",
         preregistration=preregister(params).to_json(),
-        committed=committed,
+        committed=True,
     )
 
 
@@ -121,12 +121,13 @@ def train_tokenizer() -> transformers.PreTrainedTokenizerFast:
     )
     core.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=420,
+        vocab_size=460,
         special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    text = [f"What about {' '.join(WORDS)}? The code is for now. Which code opens the harbour", *WORDS * 3]
+    text = [f"{word} {word}" for word in WORDS] * 2
+    text += ["system user assistant\nWhat about? Which code opens the harbour? The code is for now. Be brief."] * 3
     core.train_from_iterator(text, trainer)
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=TEMPLATE
@@ -197,7 +198,7 @@ def tiny(tmp_path_factory) -> Tiny:
     model = build_model(len(tokenizer))
     fit(model, public, tokenizer, steps=40)
     base = save(model, tokenizer, root / "base")
-    fit(model, [*planted * 4, *members[16:]], tokenizer, steps=240)
+    fit(model, [*planted * 4, *members[16:]], tokenizer, steps=260)
     tuned = save(model, tokenizer, root / "tuned")
     model = transformers.LlamaForCausalLM.from_pretrained(base)
     fit(model, draw_records(5, 60, "u"), tokenizer, steps=30, rate=1e-3)

@@ -1,0 +1,124 @@
+"""Exposure by sampled rank: candidates, p-values, controls."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from stanch.audit.exposure import (
+    candidate_records,
+    draw_candidates,
+    fisher,
+    free_positions,
+    measure_exposure,
+    space_bits,
+)
+from stanch.audit.features import Features
+from stanch.audit.hf_torch import HfScorer
+from stanch.audit.params import AuditParams
+from stanch.data import tokenise_canary
+
+PARAMS = AuditParams(exposure_candidates=49, exposure_secrets=6)
+
+
+class FakeScorer:
+    """Gives each record a log-probability drawn from its tokens; chosen secrets get the highest."""
+
+    def __init__(self, tokenizer, known=()):
+        self.tokenizer = tokenizer
+        self.known = {tokenise_canary(c, tokenizer).ids[: tokenise_canary(c, tokenizer).span[1]] for c in known}
+
+    def features(self, records, **_options):
+        for record in records:
+            level = 0.0 if record.ids in self.known else -1 - np.random.default_rng(hash(record.ids) & 0xFFFF).random()
+            lp = np.full(record.span[1] - record.span[0], level, dtype=np.float32)
+            yield Features(record.id, record.span[0], lp, lp, lp, lp > 1, lp)
+
+
+def test_candidates_are_uniform_distinct_by_canary_and_repeatable(tiny):
+    one, other = tiny.plan.canaries[:2]
+    drawn = draw_candidates(one, tiny.plan, 2000)
+    assert drawn == draw_candidates(one, tiny.plan, 2000)
+    assert drawn != draw_candidates(other, tiny.plan, 2000)
+    counts = np.bincount([int(c) for text in drawn for c in text], minlength=10)
+    assert stats.chisquare(counts).pvalue > 1e-6
+    assert {len(text) for text in drawn} == {8}
+
+
+def test_only_drawn_characters_vary(tiny):
+    canary = dataclasses.replace(tiny.plan.canaries[0], secret="12-34")
+    assert free_positions(canary, "0123456789") == 4
+    assert space_bits(canary, "0123456789") == pytest.approx(4 * math.log2(10))
+    assert {text[2] for text in draw_candidates(canary, tiny.plan, 20)} == {"-"}
+
+
+def test_candidates_by_table_equal_those_tokenised_one_by_one(tiny):
+    canary = tiny.plan.canaries[0]
+    secrets = [canary.secret, *draw_candidates(canary, tiny.plan, 40)]
+    records = candidate_records(canary, tiny.plan.symbols, secrets, tiny.tokenizer)
+    whole = tokenise_canary(canary, tiny.tokenizer)
+    assert records[0].ids == whole.ids[: whole.span[1]]
+    assert {r.span for r in records} == {whole.span}
+    for secret, record in zip(secrets, records, strict=True):
+        text = tiny.tokenizer.decode(record.ids[record.span[0] :])
+        assert text.strip() == secret
+
+
+def test_symbols_that_merge_are_tokenised_one_by_one(tiny):
+    """A secret of words: no table of one token a symbol exists."""
+    canary = tiny.plan.canaries[0]
+    last = dataclasses.replace(canary.messages[-1], content="The code is lantern for now.")
+    worded = dataclasses.replace(canary, messages=(canary.messages[0], last), secret="lantern")
+    records = candidate_records(worded, "abcdefghijklmnopqrstuvwxyz", ["lantern", "qxqxqxq"], tiny.tokenizer)
+    assert len(records[0].ids) != len(records[1].ids)
+    assert tiny.tokenizer.decode(records[1].ids[records[1].span[0] :]).strip() == "qxqxqxq"
+
+
+def test_fisher_of_uniform_p_values_and_of_one():
+    assert fisher([1.0]) == 1
+    assert fisher([0.05]) == pytest.approx(0.05)
+    assert fisher([0.02] * 6) == pytest.approx(stats.combine_pvalues([0.02] * 6).pvalue)
+
+
+def test_known_secrets_rank_first_and_others_do_not(tiny):
+    inside = [c for c in tiny.plan.canaries if c.member]
+    found = measure_exposure(FakeScorer(tiny.tokenizer, inside), tiny.plan, PARAMS)
+    assert found.candidates == 49
+    assert [s.bits for s in found.secrets if s.member] == [math.log2(50)] * 6
+    assert found.fisher_in == pytest.approx(fisher([1 / 50] * 6))
+    assert found.fisher_out > 1e-3
+    (tier,) = found.per_tier
+    assert (tier.n_in, tier.n_out, tier.space_bits) == (6, 6, pytest.approx(8 * math.log2(10)))
+
+
+def test_ranks_of_a_model_that_knows_nothing_are_uniform(tiny):
+    params = AuditParams(exposure_candidates=19, exposure_secrets=64)
+    found = measure_exposure(FakeScorer(tiny.tokenizer), tiny.plan, params)
+    p = np.array([s.sampled_p for s in found.secrets])
+    assert stats.kstest(p, "uniform").pvalue > 1e-4
+
+
+def test_ties_count_against_the_model(tiny):
+    class Flat(FakeScorer):
+        def features(self, records, **_options):
+            for record in records:
+                lp = np.full(3, -1, dtype=np.float32)
+                yield Features(record.id, record.span[0], lp, lp, lp, lp > 1, lp)
+
+    found = measure_exposure(Flat(tiny.tokenizer), tiny.plan, PARAMS)
+    assert {s.sampled_p for s in found.secrets} == {1.0}
+    assert {s.bits for s in found.secrets} == {0.0}
+
+
+def test_plan_without_secrets_of_symbols_is_not_ranked(tiny):
+    plan = dataclasses.replace(tiny.plan, symbols="#")
+    assert measure_exposure(FakeScorer(tiny.tokenizer), plan, PARAMS) is None
+
+
+def test_tuned_model_exposes_what_was_put_in_only(tiny):
+    found = measure_exposure(HfScorer(tiny.tuned), tiny.plan, PARAMS)
+    assert found.fisher_in < 1e-4
+    assert found.fisher_out > 1e-3
+    assert found.per_tier[0].median_bits > 3
