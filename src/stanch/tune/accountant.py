@@ -88,14 +88,14 @@ def calibrate(rate: float, steps: int, delta: float, epsilon: float) -> float:
         AccountantDisagrees: Rényi accounting gives a smaller epsilon than privacy loss distributions.
     """
     dp = _dp()
-    upper = _bracket(rate, steps, delta, epsilon)
+    lower, upper = _bracket(Mechanism(rate, _rdp_bracket(rate, steps, delta, epsilon), steps), delta, epsilon)
     with _quiet():
         sigma = dp.calibrate_dp_mechanism(
             lambda: dp.pld.PLDAccountant(dp.NeighboringRelation.ADD_OR_REMOVE_ONE, COARSE),
             lambda sigma: _event(Mechanism(rate, sigma, steps)),
             epsilon,
             delta,
-            dp.ExplicitBracketInterval(0.85 * upper, upper),
+            dp.ExplicitBracketInterval(lower, upper),
             tol=_SEARCH_TOLERANCE,
         )
     sigma = math.ceil(sigma * 10_000) / 10_000
@@ -105,7 +105,22 @@ def calibrate(rate: float, steps: int, delta: float, epsilon: float) -> float:
     return float(sigma)
 
 
-def _bracket(rate: float, steps: int, delta: float, epsilon: float) -> float:
+def _bracket(loose: Mechanism, delta: float, epsilon: float) -> tuple[float, float]:
+    """Return noise multipliers on either side of the target by privacy loss distributions, near the loose one."""
+
+    def spent(sigma: float) -> float:
+        return spent_epsilon(replace(loose, noise_multiplier=sigma), delta, COARSE)
+
+    upper = loose.noise_multiplier
+    while spent(upper) > epsilon:
+        upper *= 1.05
+    lower = 0.85 * upper
+    while spent(lower) <= epsilon:
+        lower, upper = 0.85 * lower, lower
+    return lower, upper
+
+
+def _rdp_bracket(rate: float, steps: int, delta: float, epsilon: float) -> float:
     """Return the noise multiplier that Rényi accounting asks for: an upper end for the tight search."""
     for lower, guess in ((0.3, 1.0), (0.05, 0.3)):
         with _quiet(), suppress(ValueError):

@@ -66,7 +66,8 @@ class CausalModel:
 
     def probe(self) -> Tensor:
         """Return (1, 24) public token ids, spread over the vocabulary."""
-        return (torch.arange(1, _PROBE_TOKENS + 1) * 7919 % self.head.out_features)[None]
+        vocabulary: int = self.head.out_features
+        return (torch.arange(1, _PROBE_TOKENS + 1) * 7919 % vocabulary)[None]
 
     def probe_loss(self) -> float:
         """Return the mean token loss on the public probe."""
@@ -117,7 +118,7 @@ def load_base(base: Path, *, dtype: torch.dtype, attention: str = "eager") -> An
         InvalidInput: transformers cannot read it.
     """
     shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers types little
     try:
         return AutoModelForCausalLM.from_pretrained(
             base,
@@ -131,7 +132,7 @@ def load_base(base: Path, *, dtype: torch.dtype, attention: str = "eager") -> An
         raise InvalidInput(f"{base}: the base model cannot be loaded", why=type(error).__name__) from error
     finally:
         if shown:
-            logging.enable_progress_bar()
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # same
 
 
 def trainable_shapes(base: Path, method: MethodSpec) -> tuple[ParameterShape, ...]:

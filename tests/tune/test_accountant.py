@@ -1,0 +1,99 @@
+"""Epsilon, calibration and what an attacker can reach: golden values, and relations that must always hold."""
+
+import json
+import math
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stanch.tune import accountant
+from stanch.tune.accountant import COARSE, Mechanism
+from stanch.tune.refusals import AccountantDisagrees, PlanInfeasible
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "vectors/tune/accountant.json").read_text())
+RATE, STEPS, DELTA = GOLDEN["rate"], GOLDEN["steps"], GOLDEN["delta"]
+
+
+@pytest.mark.parametrize(("target", "sigma", "epsilon"), GOLDEN["calibrated"])
+def test_calibrated_noise_is_the_published_one(target, sigma, epsilon):
+    assert accountant.calibrate(RATE, STEPS, DELTA, float(target)) == sigma
+    assert accountant.spent_epsilon(Mechanism(RATE, sigma, STEPS), DELTA) == pytest.approx(epsilon, abs=1e-5)
+
+
+@pytest.mark.parametrize(("sigma", "pld", "rdp"), GOLDEN["epsilon"])
+def test_epsilon_is_the_published_one(sigma, pld, rdp):
+    mechanism = Mechanism(RATE, sigma, STEPS)
+    assert accountant.spent_epsilon(mechanism, DELTA) == pytest.approx(pld, abs=1e-5)
+    assert accountant.rdp_epsilon(mechanism, DELTA) == pytest.approx(rdp, abs=1e-3)
+
+
+@pytest.mark.parametrize(("sigma", "charged", "epsilon"), GOLDEN["charges"])
+def test_epsilon_of_fewer_and_more_charges(sigma, charged, epsilon):
+    assert accountant.spent_epsilon(Mechanism(RATE, sigma, charged), DELTA) == pytest.approx(epsilon, abs=1e-4)
+
+
+def test_two_runs_compose():
+    sigmas, epsilon = GOLDEN["composed"]
+    runs = tuple(Mechanism(RATE, sigma, STEPS) for sigma in sigmas)
+    assert accountant.compose_epsilon(runs, DELTA) == pytest.approx(epsilon, abs=1e-4)
+
+
+@pytest.mark.parametrize(("sigma", "at_a_thousandth", "at_a_hundredth"), GOLDEN["attack_bound"])
+def test_attack_bound_is_the_published_one(sigma, at_a_thousandth, at_a_hundredth):
+    low, middle, high = accountant.attack_bounds(Mechanism(RATE, sigma, STEPS))
+    assert low.tpr_max == pytest.approx(at_a_thousandth, rel=5e-3)
+    assert middle.tpr_max == pytest.approx(at_a_hundredth, rel=5e-3)
+    assert middle.tpr_max < high.tpr_max < 1
+
+
+def test_nothing_spent_means_that_no_attack_beats_guessing():
+    mechanism = Mechanism(RATE, 1.0, 0)
+    assert accountant.spent_epsilon(mechanism, DELTA) == 0 == accountant.rdp_epsilon(mechanism, DELTA)
+    assert all(bound.tpr_max == bound.fpr for bound in accountant.attack_bounds(mechanism))
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.floats(0.001, 0.5), st.floats(0.8, 4), st.integers(1, 100))
+def test_the_looser_accountant_never_states_less(rate, sigma, steps):
+    mechanism = Mechanism(rate, sigma, steps)
+    assert accountant.spent_epsilon(mechanism, 1e-5, COARSE) <= accountant.rdp_epsilon(mechanism, 1e-5) + 0.01
+
+
+def test_a_coarse_discretisation_only_states_more():
+    mechanism = Mechanism(RATE, 1.4, 10)
+    fine, middle, coarse = (accountant.spent_epsilon(mechanism, DELTA, step) for step in (1e-5, 1e-4, 1e-3))
+    assert fine <= middle <= coarse
+
+
+def test_epsilon_grows_with_every_charge():
+    spent = [accountant.spent_epsilon(Mechanism(RATE, 0.9, charged), DELTA, COARSE) for charged in range(0, 60, 6)]
+    assert all(earlier < later for earlier, later in pairwise(spent))
+
+
+def test_an_unreachable_target_is_refused(monkeypatch):
+    def unbracketed(*_):
+        raise ValueError
+
+    monkeypatch.setattr(accountant, "_rdp_noise", unbracketed)
+    with pytest.raises(PlanInfeasible, match="no noise multiplier"):
+        accountant.calibrate(0.5, 3, 1e-5, 77.0)
+
+
+def test_disagreeing_accountants_state_no_epsilon(monkeypatch):
+    monkeypatch.setattr(accountant, "rdp_epsilon", lambda *_: 0.1)
+    with pytest.raises(AccountantDisagrees):
+        accountant.check_accountants(Mechanism(RATE, 1.0, 30), DELTA)
+
+
+def test_the_attack_bound_is_a_bound_of_the_gaussian_mechanism():
+    """One full-batch Gaussian step: the exact best attack is known (Dong, Roth, Su 2022, corollary 1)."""
+    from scipy.stats import norm  # noqa: PLC0415 - used here alone
+
+    sigma = 1.0
+    for bound in accountant.attack_bounds(Mechanism(1.0, sigma, 1)):
+        exact = norm.cdf(norm.ppf(bound.fpr) + 1 / sigma)
+        assert exact <= bound.tpr_max <= exact * 1.2
+        assert math.isfinite(bound.tpr_max)

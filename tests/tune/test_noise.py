@@ -1,0 +1,94 @@
+"""Noise on the grid: golden values, and the normal law (false alarm at most 1e-6 a test)."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chi2, kstest, norm
+
+from stanch.tune.grid import grid_exponent, quantise, release
+from stanch.tune.noise import AesGaussian, box_muller
+from stanch.tune.sampler import StreamKeys, stream_words
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "vectors/tune/streams.json").read_text())
+KEY = StreamKeys.fresh(lambda _: bytes.fromhex(GOLDEN["root"])).noise
+COUNT = 100_000
+# Two-sided quantile of the normal law for a false alarm of 1e-6.
+FAR = norm.ppf(1 - 5e-7)
+
+
+def test_one_draw_is_the_published_one():
+    assert box_muller(stream_words(KEY, 0, 0, 4)) == pytest.approx(GOLDEN["one_draw"], abs=1e-8)
+
+
+@pytest.mark.parametrize(("step", "parameter", "values"), GOLDEN["two_draws"])
+def test_two_draws_are_the_published_ones(step, parameter, values):
+    assert AesGaussian(KEY).normals(step, parameter, 4) == pytest.approx(values, abs=1e-8)
+
+
+def test_integers_are_the_published_ones():
+    case = GOLDEN["integers"]
+    exponent = grid_exponent(case["max_grad_norm"], case["coordinates"])
+    assert exponent == case["exponent"]
+    scale = case["noise_multiplier"] * case["max_grad_norm"] * (1 + 2**-10) / 2.0**exponent
+    assert AesGaussian(KEY).integers(0, 0, 4, scale).tolist() == case["values"]
+
+
+@pytest.mark.parametrize(("bound", "coordinates", "exponent"), GOLDEN["exponents"])
+def test_grid_exponents_are_the_published_ones(bound, coordinates, exponent):
+    assert grid_exponent(bound, coordinates) == exponent
+
+
+def test_an_odd_count_is_a_cut_of_the_even_one():
+    source = AesGaussian(KEY)
+    assert len(source.normals(3, 1, 7)) == 7
+    assert len(source.normals(3, 1, 0)) == 0
+
+
+def test_the_law_is_normal():
+    values = AesGaussian(KEY).normals(0, 0, COUNT)
+    assert kstest(values, "norm").pvalue > 1e-6
+    assert abs(values.mean()) * math.sqrt(COUNT) < FAR
+    low, high = chi2.ppf([5e-7, 1 - 5e-7], COUNT)
+    assert low < (values**2).sum() < high
+
+
+@pytest.mark.parametrize("lag", [1, 2, COUNT // 2, COUNT // 2 - 1])
+def test_values_do_not_depend_on_each_other(lag):
+    values = AesGaussian(KEY).normals(0, 0, COUNT)
+    product = values[lag:] * values[:-lag]
+    assert abs(product.sum()) < FAR * math.sqrt(len(product)) * 1.01
+
+
+def test_steps_parameters_and_processes_do_not_depend_on_each_other():
+    one = AesGaussian(KEY).normals(0, 0, COUNT)
+    others = [
+        AesGaussian(KEY).normals(1, 0, COUNT),
+        AesGaussian(KEY).normals(0, 1, COUNT),
+        AesGaussian(StreamKeys.fresh(lambda _: bytes(32)).noise).normals(0, 0, COUNT),
+    ]
+    for other in others:
+        assert abs((one * other).sum()) < FAR * math.sqrt(COUNT) * 1.01
+
+
+def test_extremes_of_the_uniform_are_finite():
+    words = np.array([0, 2**64 - 1, 0, 2**64 - 1], dtype=np.uint64)
+    assert np.isfinite(box_muller(words)).all()
+
+
+@given(st.lists(st.floats(-0.5, 0.5), min_size=1, max_size=20))
+def test_quantisation_moves_by_half_a_step_at_most(values):
+    exponent = -14
+    rounded = np.ldexp(quantise(np.array(values), exponent).astype(float), exponent)
+    assert np.abs(rounded - values).max() <= 2.0 ** (exponent - 1)
+
+
+def test_released_values_are_integers_on_the_grid():
+    integers = np.array([-5890, 3, 0], dtype=np.int64)
+    released = release(integers, -14, 8)
+    assert released.dtype == np.float32
+    assert (released.astype(float) * 8 * 2**14).tolist() == [-5890, 3, 0]
