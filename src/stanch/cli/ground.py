@@ -4,6 +4,7 @@ from pathlib import Path
 
 from stanch.cli.frame import Frame
 from stanch.cli.secrets import ask_passphrase
+from stanch.data import Dataset, open_dataset
 from stanch.workspace import Workspace
 
 
@@ -12,6 +13,11 @@ def open_workspace(frame: Frame) -> Workspace:
     return Workspace.open(
         frame.workspace, principal=frame.principal, unlock=lambda: ask_passphrase(frame.passphrase_file)
     )
+
+
+def open_dataset_of(workspace: Workspace, path: Path) -> Dataset:
+    """Open a data set under the workspace's key, so that ids and digests of it are keyed."""
+    return open_dataset(path, key=workspace.keys.secret("dataset"))
 
 
 def show_path(path: Path) -> str:

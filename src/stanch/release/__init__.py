@@ -8,16 +8,13 @@ Two people: :class:`ReleaseRequest` is what approvers sign; its digest binds mod
 """
 
 from stanch.release.copy import CopyOrder, ReleasedCopy, create_copy, open_copy, read_publisher
-from stanch.release.request import Approval, ReleaseRequest, sign_approval, verify_approval
+from stanch.release.request import ReleaseRequest
 
 __all__ = [
-    "Approval",
     "CopyOrder",
     "ReleaseRequest",
     "ReleasedCopy",
     "create_copy",
     "open_copy",
     "read_publisher",
-    "sign_approval",
-    "verify_approval",
 ]

@@ -123,7 +123,7 @@ def read_publisher(bundle: Path, trusted: TrustedKeys) -> tuple[Manifest, Verifi
     Raises:
         VerificationError: Not sealed, not signed, or not by a trusted key.
     """
-    manifest = read_manifest(bundle)
+    manifest = read_manifest(bundle)  # canonical: its bytes are those of the file
     signature = Bundle.parse(read_signature(bundle), what="manifest.sigstore.json")
     return manifest, verify_manifest(manifest.to_bytes(), signature, trusted)
 

@@ -1,29 +1,16 @@
-"""What is asked for, and the signed word of those who approve exactly that."""
+"""What is asked for: one copy, for one recipient, until a day. Approvers sign its digest."""
 
 import hashlib
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
 import msgspec
 
-from stanch.crypto import SigningKey, VerifyKey, canonical_json, parse_json
+from stanch.crypto import canonical_json, parse_json
 from stanch.errors import InvalidInput
-from stanch.sign import (
-    Bundle,
-    HasSubject,
-    PredicateType,
-    Statement,
-    Subject,
-    TrustedKeys,
-    all_of,
-    sign_statement,
-    verify_bundle,
-)
 from stanch.terms import Digest
 
 REQUEST_FORMAT = "stanch/release-request/v1"
-APPROVAL_TYPE = "urn:stanch:approval:v1"
 
 
 class ReleaseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -80,36 +67,3 @@ class ReleaseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         if request.format != REQUEST_FORMAT or request.expires.tzinfo is None:
             raise InvalidInput(f"{what}: expected format {REQUEST_FORMAT} and a time with its zone")
         return request
-
-
-@dataclass(frozen=True, slots=True)
-class Approval:
-    """A verified approval: which request, by which key, and the signed bytes that show it."""
-
-    request: Digest
-    key_id: str
-    bundle: bytes
-
-
-def sign_approval(request: ReleaseRequest, approver: SigningKey, *, now: datetime) -> bytes:
-    """Approve exactly this request and return the signed bundle.
-
-    Raises:
-        InvalidInput: The request has expired.
-    """
-    if now >= request.expires:
-        raise InvalidInput(f"the request expired at {request.not_after}", next_step="propose the release again")
-    statement = Statement((Subject("request", request.digest),), APPROVAL_TYPE, {"not_after": request.not_after})
-    return sign_statement(statement, approver).to_bytes()
-
-
-def verify_approval(bundle: bytes, request: ReleaseRequest, approver: VerifyKey) -> Approval:
-    """Check that ``approver`` signed exactly this request.
-
-    Raises:
-        VerificationError: Another key signed, or another request was approved.
-    """
-    subject = HasSubject("request", request.digest)
-    policy = all_of(TrustedKeys((approver,)), PredicateType(APPROVAL_TYPE), subject)
-    verified = verify_bundle(Bundle.parse(bundle, what="approval"), policy)
-    return Approval(request.digest, verified.signer_key_ids[0], bundle)

@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -141,6 +142,10 @@ class Workspace:
     def state(self) -> Path:
         """The folder of everything that the workspace keeps."""
         return self.folder / STATE
+
+    def now(self) -> datetime:
+        """Return the time of the workspace's clock, with its zone."""
+        return datetime.fromtimestamp(self.door.clock(), UTC)
 
     def close(self) -> None:
         """Publish the last checkpoint and give back the database."""

@@ -19,15 +19,11 @@ from stanch.data import (
     split_members,
     write_split,
 )
-from stanch.scan import Scanner, SpanIndex
-from stanch.terms import SILENT, ArtifactRef, EntryRef, Progress
+from stanch.scan import IndexParams, Scanner, SpanIndex
+from stanch.terms import SILENT, EntryRef, JsonValue, Progress
 from stanch.workspace.act import Done, Request
+from stanch.workspace.artifacts import dataset_ref
 from stanch.workspace.opening import Workspace
-
-
-def dataset_ref(dataset: Dataset) -> ArtifactRef:
-    """Return what the log calls a data set: its file's name and SHA-256."""
-    return ArtifactRef("dataset", Path(dataset.uri).name, dataset.digest)
 
 
 def scan_data(
@@ -37,9 +33,9 @@ def scan_data(
 
     def run(_ref: EntryRef) -> Done[ScanReport]:
         report = scan_dataset(dataset, scanner, out=out, progress=progress)
-        return Done(report, {"findings": report.total, "records": report.records})
+        return Done(report, {"findings": len(report.findings), "records": report.records})
 
-    return workspace.door.act(Request("data.scan", "data:read", dataset_ref(dataset)), run)
+    return workspace.door.act(Request("data.scan", "data:read", dataset_ref(dataset.path)), run)
 
 
 def take_stock(workspace: Workspace, dataset: Dataset) -> DatasetManifest:
@@ -49,7 +45,7 @@ def take_stock(workspace: Workspace, dataset: Dataset) -> DatasetManifest:
         manifest = build_manifest(dataset, key=workspace.keys.secret("dataset"))
         return Done(manifest, {"root": manifest.root, "records": manifest.count})
 
-    return workspace.door.act(Request("data.manifest", "data:add", dataset_ref(dataset)), run)
+    return workspace.door.act(Request("data.manifest", "data:add", dataset_ref(dataset.path)), run)
 
 
 def deduplicate(workspace: Workspace, dataset: Dataset, out: Path) -> tuple[DuplicateReport, Dataset]:
@@ -60,7 +56,7 @@ def deduplicate(workspace: Workspace, dataset: Dataset, out: Path) -> tuple[Dupl
         kept = drop_duplicates(dataset, report, out)
         return Done((report, kept), {"clusters": len(report.clusters), "kept": len(kept)})
 
-    return workspace.door.act(Request("data.dedup", "data:add", dataset_ref(dataset)), run)
+    return workspace.door.act(Request("data.dedup", "data:add", dataset_ref(dataset.path)), run)
 
 
 def split_data(workspace: Workspace, dataset: Dataset, holdout: float, members: Path, held_out: Path) -> Split:
@@ -72,7 +68,7 @@ def split_data(workspace: Workspace, dataset: Dataset, holdout: float, members: 
         write_split(dataset, split, members=members, nonmembers=held_out)
         return Done(split, {"members": len(split.members), "held_out": len(split.nonmembers)})
 
-    return workspace.door.act(Request("data.split", "data:add", dataset_ref(dataset)), run)
+    return workspace.door.act(Request("data.split", "data:add", dataset_ref(dataset.path)), run)
 
 
 def plant_canaries(workspace: Workspace, dataset: Dataset, plan: CanaryPlan, out: Path) -> InjectedDataset:
@@ -80,18 +76,18 @@ def plant_canaries(workspace: Workspace, dataset: Dataset, plan: CanaryPlan, out
 
     def run(ref: EntryRef) -> Done[InjectedDataset]:
         injected = inject(dataset, plan, committed=ref, out=out)
-        return Done(injected, {"inserted_dataset": str(injected.dataset.digest)})
+        return Done(injected, {"inserted_dataset": str(dataset_ref(injected.dataset.path).digest)})
 
-    payload = {"commitment": plan.commitment, "canaries": len(plan.canaries)}
-    return workspace.door.act(Request("data.inject", "data:add", dataset_ref(dataset), payload), run)
+    payload: dict[str, JsonValue] = {"commitment": plan.commitment, "canaries": len(plan.canaries)}
+    return workspace.door.act(Request("data.inject", "data:add", dataset_ref(dataset.path), payload), run)
 
 
-def index_data(workspace: Workspace, dataset: Dataset, out: Path) -> SpanIndex:
+def index_data(workspace: Workspace, dataset: Dataset, out: Path, params: IndexParams) -> SpanIndex:
     """Build the keyed index of the training text, for the guard."""
 
     def run(_ref: EntryRef) -> Done[SpanIndex]:
-        index = build_index(dataset, key=workspace.keys.secret("index"))
+        index = build_index(dataset, key=workspace.keys.secret("index"), params=params)
         index.save(out)
-        return Done(index, {"keys": index.keys})
+        return Done(index, {"keys": index.header.keys})
 
-    return workspace.door.act(Request("data.index", "data:read", dataset_ref(dataset)), run)
+    return workspace.door.act(Request("data.index", "data:read", dataset_ref(dataset.path)), run)

@@ -1,0 +1,170 @@
+"""``stanch audit``: does the model leak what it was tuned on? The gate."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stanch.cli.frame import Group, Result, current
+from stanch.terms import Verdict
+
+if TYPE_CHECKING:
+    from stanch.audit import GateDecision, Report
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path)
+EXIT_LEAK, EXIT_INCONCLUSIVE = 1, 5
+
+
+@click.group(cls=Group)
+def audit() -> None:
+    """Does the model leak what it was tuned on? The gate."""
+
+
+@audit.command("run")
+@click.argument("model", type=FOLDER)
+@click.option("--base", type=FOLDER, help="The base model's folder (needed for an adapter).")
+@click.option("--plan", "plan_file", type=FILE, help="The canary plan: makes the audit formal.")
+@click.option("--data", "train", type=FILE, help="The data set as it was tuned on, canaries included.")
+@click.option("--holdout", type=FILE, help="Records of the same source that were kept out.")
+@click.option("--rows", type=click.IntRange(1), default=3000, help="Most rows to try to draw out.")
+@click.option("--candidates", type=click.IntRange(19), default=999, help="Candidates behind each secret's exposure.")
+@click.option("--tree-budget", type=click.IntRange(1), default=6000, help="Most model calls in each secret's search.")
+@click.option("--out", type=FOLDER, required=True, help="Folder for report, scores, page and certificate.")
+def run(model: Path, **options: Any) -> Result:  # noqa: ANN401 - the options above, by name
+    """Audit MODEL and write a signed leak certificate."""
+    from stanch.audit import AuditParams  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.cli.auditing import gather_material  # noqa: PLC0415 - same
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - same
+    from stanch.cli.models import load_base, load_scorer  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_model import AuditOrder, run_audit  # noqa: PLC0415 - same
+
+    frame = current()
+    params = AuditParams(
+        rows=options["rows"], exposure_candidates=options["candidates"], tree_budget=options["tree_budget"]
+    )
+    with open_workspace(frame) as workspace:
+        material = gather_material(workspace, model, options["plan_file"], options["train"], options["holdout"])
+        base = options["base"]
+        order = AuditOrder(
+            model, lambda: load_scorer(model, base), lambda: load_base(model, base), material, params, options["out"]
+        )
+        audited = run_audit(workspace, order, progress=frame.progress())
+    report = audited.result.report
+    return Result(report.to_json(), describe(report, audited.folder, model), exit_code(report.verdict))
+
+
+def exit_code(verdict: Verdict) -> int:
+    """Return the exit code of a verdict."""
+    if verdict in {Verdict.LEAK_PROVEN, Verdict.DP_CLAIM_FALSIFIED}:
+        return EXIT_LEAK
+    return EXIT_INCONCLUSIVE if verdict == Verdict.INCONCLUSIVE else 0
+
+
+def describe(report: "Report", folder: Path, model: Path) -> str:
+    """Return a report in a few lines."""
+    lines = [f"{report.verdict}   mode: {report.mode}   attack pack {report.attack_pack}"]
+    lines += [f"  reason       {reason}" for reason in report.reasons]
+    if report.epsilon is not None and report.membership is not None:
+        e = report.epsilon
+        name = "epsilon" if e.formal else "scale (no proof of fair coins)"
+        lines.append(
+            f"  membership   {name} >= {e.lower:.2f} at {1 - e.alpha:.0%} (ceiling {e.ceiling:.2f}, {e.m} coins)   "
+            f'p against "no leakage" {report.membership.p:.1e}'
+        )
+    if report.power is not None:
+        p = report.power
+        lines.append(f"  power        would have seen AUC >= {p.auc:.2f} with probability {p.probability.lower:.2f}")
+    if report.extraction is not None and report.extraction.secrets is not None:
+        s = report.extraction.secrets
+        lines.append(
+            f"  secrets      {s.k_in} of {s.n_in} inserted secrets within {report.extraction.n_budget:,} samples; "
+            f"{s.k_out} of {s.n_out} held back"
+        )
+    if report.extraction is not None and report.extraction.rows is not None:
+        r = report.extraction.rows
+        lines.append(
+            f"  rows         {r.attributable} of {r.n} come out and are not known to the base; "
+            f"upper bound {r.upper:.2%} (95 %)"
+        )
+    if report.dp is not None:
+        p_value = "not comparable" if report.dp.p_value is None else f"p {report.dp.p_value:.2g}"
+        lines.append(f"  dp claim     epsilon {report.dp.claim.epsilon:.4g}: {p_value}")
+    lines.append(f"  next         stanch audit gate {model} --cert {folder / 'leakcert.json'} --policy gate.toml")
+    return "\n".join(lines)
+
+
+@audit.command("gate")
+@click.argument("model", type=FOLDER)
+@click.option("--cert", "certificate", type=FILE, required=True, help="The leak certificate.")
+@click.option("--policy", "policy_file", type=FILE, help="A file with [gate]; otherwise the workspace's settings.")
+@click.option(
+    "--format", "form", type=click.Choice(["text", "sarif", "junit", "markdown"]), default="text", help="For CI."
+)
+def gate(model: Path, certificate: Path, policy_file: Path | None, form: str) -> Result:
+    """Decide whether MODEL, as its files are now, may be released."""
+    from stanch.audit import parse_policy, read_policy  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.audit.gate import GateBreached, GateInconclusive  # noqa: PLC0415 - same
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_model import pass_gate  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        policy = read_policy(policy_file) if policy_file else parse_policy(workspace.config.gate)
+        try:
+            decision, code = pass_gate(workspace, model, certificate, policy).decision, 0
+        except (GateBreached, GateInconclusive) as error:
+            decision, code = error.decision, error.exit_code
+    return Result(_decision_data(decision), _render(decision, form), code)
+
+
+def _decision_data(decision: "GateDecision") -> dict[str, Any]:
+    return {
+        "outcome": str(decision.outcome),
+        "model": str(decision.model),
+        "certificate": decision.certificate_id,
+        "release_context": decision.release_context,
+        "verdict": str(decision.verdict),
+        "rules": [{"rule": r.rule, "outcome": str(r.outcome), "found": r.found} for r in decision.rules],
+    }
+
+
+def _render(decision: "GateDecision", form: str) -> str:
+    from stanch.audit import to_junit, to_markdown, to_sarif  # noqa: PLC0415 - keeps `stanch --help` light
+
+    faces: dict[str, Any] = {"sarif": to_sarif, "junit": to_junit, "markdown": to_markdown}
+    if form in faces:
+        return str(faces[form](decision))
+    names = {"pass": "PASSED", "breach": "BLOCKED", "inconclusive": "UNDECIDED"}
+    lines = [f"{names.get(str(decision.outcome), str(decision.outcome))}   {decision.verdict}   {decision.model}"]
+    lines += [f"  {rule.outcome:<13} {rule.rule:<28} {rule.found}" for rule in decision.rules]
+    return "\n".join(lines)
+
+
+@audit.command("scores")
+@click.argument("path", type=FILE)
+@click.option("--coins", is_flag=True, help="Membership was decided by independent fair coins.")
+def scores(path: Path, coins: bool) -> Result:  # noqa: FBT001 - a flag of the command line
+    """Full statistics for any tool's scores: a CSV with the columns score and member. No workspace, no torch."""
+    from stanch.audit import audit_scores, read_table  # noqa: PLC0415 - keeps `stanch --help` light
+
+    report = audit_scores(read_table(path), coins=coins)
+    lines = describe(report, path.parent, path).splitlines()[:-1]
+    return Result(report.to_json(), "\n".join(lines), exit_code(report.verdict))
+
+
+@audit.command("verify")
+@click.argument("report_file", metavar="report.json", type=FILE)
+@click.option("--scores", "scores_file", type=FILE, help="Recompute every figure from the stored scores.")
+def verify(report_file: Path, scores_file: Path | None) -> Result:
+    """Check that a report agrees with itself and, with --scores, with its scores."""
+    from stanch.audit import Report, check_report, read_table, recompute  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.errors import InvalidInput  # noqa: PLC0415 - same
+
+    if not report_file.is_file():
+        raise InvalidInput(f"{report_file}: no such file")
+    report = Report.parse(report_file.read_bytes(), what=str(report_file))
+    check_report(report)
+    if scores_file is not None:
+        recompute(report, read_table(scores_file))
+    depth = "recomputed from its scores" if scores_file else "consistent with itself"
+    return Result({"verdict": str(report.verdict), "depth": depth}, f"verified   {report.verdict}: {depth}")

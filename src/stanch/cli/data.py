@@ -1,0 +1,139 @@
+"""``stanch data``: manifests, duplicates, splits, canaries, the training-text index."""
+
+from pathlib import Path
+
+import click
+
+from stanch.cli.frame import Group, Result, current
+
+IN = click.Path(path_type=Path, dir_okay=False)
+OUT = click.Path(path_type=Path)
+
+
+@click.group(cls=Group)
+def data() -> None:
+    """Manifests, duplicates, splits, canaries, the training-text index."""
+
+
+@data.command("manifest")
+@click.argument("path", type=IN)
+@click.option("--out", type=OUT, help="Write the manifest here.")
+def manifest(path: Path, out: Path | None) -> Result:
+    """Fix the content of the data set PATH: a salted Merkle root, recorded in the log."""
+    from stanch.cli.ground import open_dataset_of, open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.crypto import write_atomic  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_data import take_stock  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        made = take_stock(workspace, open_dataset_of(workspace, path))
+    if out is not None:
+        write_atomic(out, made.to_json())
+    return Result(
+        {"root": made.root, "records": made.count}, f"manifest  {path}: {made.count} records, root {made.root}"
+    )
+
+
+@data.command("dedup")
+@click.argument("path", type=IN)
+@click.option("--out", type=OUT, required=True, help="The data set without near-duplicates.")
+def dedup(path: Path, out: Path) -> Result:
+    """Keep the first of each cluster of near-duplicate records."""
+    from stanch.cli.ground import open_dataset_of, open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_data import deduplicate  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        dataset = open_dataset_of(workspace, path)
+        report, kept = deduplicate(workspace, dataset, out)
+        before, after = len(dataset), len(kept)
+    text = f"kept      {after} of {before} records; {len(report.clusters)} clusters of near-duplicates  → {out}"
+    return Result({"before": before, "after": after, "clusters": len(report.clusters)}, text)
+
+
+@data.command("split")
+@click.argument("path", type=IN)
+@click.option("--holdout", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.1)
+@click.option("--members", type=OUT, required=True, help="The records to tune on.")
+@click.option("--held-out", type=OUT, required=True, help="The records to keep out, for the audit.")
+def split(path: Path, holdout: float, members: Path, held_out: Path) -> Result:
+    """Split members from records kept out; near-duplicates never straddle the split."""
+    from stanch.cli.ground import open_dataset_of, open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_data import split_data  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        made = split_data(workspace, open_dataset_of(workspace, path), holdout, members, held_out)
+    counts = {"members": len(made.members), "held_out": len(made.nonmembers)}
+    return Result(dict(counts), f"split     {counts['members']} members → {members}, {counts['held_out']} → {held_out}")
+
+
+@data.group("canaries", cls=Group)
+def canaries() -> None:
+    """Plant texts whose memorisation can be proven."""
+
+
+@canaries.command("plan")
+@click.argument("path", type=IN)
+@click.option("--n", type=click.IntRange(32, 100_000), default=512, help="Coins; about half the canaries go in.")
+@click.option("--secret-length", type=click.IntRange(4, 64), default=12)
+@click.option("--tokenizer", "model", type=OUT, required=True, help="The base model's folder.")
+@click.option("--out", type=OUT, required=True, help="The plan; it holds the coins and stays secret.")
+def plan(path: Path, n: int, secret_length: int, model: Path, out: Path) -> Result:
+    """Draw canaries and coins for the data set PATH, and fix what the audit will compute."""
+    from stanch.audit import AuditParams, preregister  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.cli.ground import open_dataset_of, open_workspace  # noqa: PLC0415 - same
+    from stanch.cli.models import tokenizer_digest_at  # noqa: PLC0415 - same
+    from stanch.data import CanarySpec, plan_canaries  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        drawn = plan_canaries(
+            open_dataset_of(workspace, path), CanarySpec(n=n, secret_length=secret_length),
+            preregistration=preregister(AuditParams()).to_json(), tokenizer_digest=tokenizer_digest_at(model),
+        )  # fmt: skip
+    drawn.save(out)
+    text = (
+        f"planned   {n} canaries; {drawn.plan_id}; commitment {drawn.commitment[:16]}…  → {out}\n"
+        f"next      stanch data canaries inject {path} --plan {out} --out train.jsonl"
+    )
+    return Result({"plan_id": drawn.plan_id, "commitment": drawn.commitment, "n": n}, text)
+
+
+@canaries.command("inject")
+@click.argument("path", type=IN)
+@click.option("--plan", "plan_file", type=IN, required=True)
+@click.option("--out", type=OUT, required=True, help="The data set to tune on.")
+def inject(path: Path, plan_file: Path, out: Path) -> Result:
+    """Commit the plan to the log, and only then plant the canaries whose coins say so."""
+    from stanch.cli.ground import open_dataset_of, open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.data import CanaryPlan  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_data import plant_canaries  # noqa: PLC0415 - same
+
+    drawn = CanaryPlan.load(plan_file)
+    with open_workspace(current()) as workspace:
+        injected = plant_canaries(workspace, open_dataset_of(workspace, path), drawn, out)
+    injected.plan.save(plan_file)
+    index = injected.committed.index if injected.committed else -1
+    text = f"planted   {injected.inserted} of {len(drawn.canaries)} canaries; committed as log entry {index}  → {out}"
+    return Result({"inserted": injected.inserted, "entry": index}, text)
+
+
+@data.group("index", cls=Group)
+def index() -> None:
+    """The keyed index of the training text."""
+
+
+@index.command("build")
+@click.argument("path", type=IN)
+@click.option(
+    "--window", type=click.Choice(["standard", "fine"]), default="standard",
+    help="Runs of 99 (standard) or 63 (fine) characters are surely cut.",
+)  # fmt: skip
+@click.option("--out", type=OUT, required=True)
+def build(path: Path, window: str, out: Path) -> Result:
+    """Index the text of the data set PATH, so that the guard knows it again."""
+    from stanch.cli.ground import open_dataset_of, open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.scan import FINE, STANDARD  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_data import index_data  # noqa: PLC0415 - same
+
+    params = FINE if window == "fine" else STANDARD
+    with open_workspace(current()) as workspace:
+        made = index_data(workspace, open_dataset_of(workspace, path), out, params)
+    return Result({"keys": made.header.keys}, f"indexed   {path}: {made.header.keys} windows  → {out}")

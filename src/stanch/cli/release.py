@@ -1,0 +1,137 @@
+"""``stanch release``: mark, seal and sign a copy for one recipient."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import click
+
+from stanch.cli.frame import Group, Result, current
+from stanch.errors import InvalidInput
+from stanch.terms import JsonValue
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path)
+
+
+@click.group(cls=Group)
+def release() -> None:
+    """Mark, seal and sign a copy for one recipient."""
+
+
+@release.command("propose")
+@click.argument("model", type=FOLDER)
+@click.option("--name", required=True, help="Name of the release.")
+@click.option("--base", type=FOLDER, help="The base model's folder, for an adapter.")
+@click.option("--cert", "certificate", type=FILE, required=True, help="Its leak certificate.")
+@click.option("--to", "recipients", multiple=True, required=True, metavar="NAME=RECIPIENT", help="May be repeated.")
+@click.option("--days", type=click.IntRange(1, 3650), default=90, help="How long the grants last.")
+@click.option("--number", type=click.IntRange(1), default=1, help="Release number; must rise in a lineage.")
+@click.option("--lineage", help="The line of releases; by default the release's name.")
+def propose(
+    model: Path,
+    name: str,
+    base: Path | None,
+    certificate: Path,
+    recipients: tuple[str, ...],
+    **options: int | str | None,
+) -> Result:
+    """Propose a release of MODEL: commit to the marks and write one request a copy."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_release import Proposal, propose_release  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        proposal = Proposal(
+            name=name, model=model, base=base, certificate=certificate, recipients=dict(map(_recipient, recipients)),
+            not_after=(workspace.now() + timedelta(days=int(options["days"] or 0))).replace(microsecond=0),
+            lineage=str(options["lineage"] or name.lower()), release_number=int(options["number"] or 0),
+        )  # fmt: skip
+        state = propose_release(workspace, proposal)
+    requests = {name: str(request.digest) for name, request in state.facts.requests.items()}
+    lines = [
+        f"proposed   release {name} for {len(requests)} recipients; marks committed as log entry {state.facts.entry}",
+        *(f"request    {recipient:<20} {digest}" for recipient, digest in requests.items()),
+        f"next       stanch release approve {name} --to RECIPIENT --as PERSON",
+    ]
+    return Result({"name": name, "entry": state.facts.entry, "requests": dict(requests)}, "\n".join(lines))
+
+
+def _recipient(text: str) -> tuple[str, str]:
+    name, separator, key = text.partition("=")
+    if not separator or not name:
+        raise InvalidInput(
+            f"--to {text[:40]}: expected NAME=RECIPIENT", next_step="RECIPIENT is what stanch key new shows"
+        )
+    return name, key
+
+
+@release.command("approve")
+@click.argument("name")
+@click.option("--to", "recipients", multiple=True, required=True, metavar="NAME", help="May be repeated.")
+def approve(name: str, recipients: tuple[str, ...]) -> Result:
+    """Approve exactly the requests for these recipients' copies, signed with your own key."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_release import approve_release  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        counts = {recipient: approve_release(workspace, name, recipient) for recipient in recipients}
+    lines = [f"approved   {name} for {recipient}: {count} people so far" for recipient, count in counts.items()]
+    return Result({"name": name, "approvals": dict(counts)}, "\n".join(lines))
+
+
+@release.command("create")
+@click.argument("name")
+@click.option("--to", "recipient", required=True, metavar="NAME")
+@click.option("--policy", "policy_file", type=FILE, help="A file with [gate]; otherwise the workspace's settings.")
+@click.option("--out", type=FOLDER, required=True, help="The sealed copy.")
+def create(name: str, recipient: str, policy_file: Path | None, out: Path) -> Result:
+    """Make one recipient's copy: gate, mark, seal and sign in one pass; no plaintext of it touches a disk."""
+    from stanch.audit import parse_policy, read_policy  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_release import create_release  # noqa: PLC0415 - same
+
+    frame = current()
+    with open_workspace(frame) as workspace:
+        policy = read_policy(policy_file) if policy_file else parse_policy(workspace.config.gate)
+        copy = create_release(workspace, name, recipient, out, policy, progress=frame.progress())
+        publisher = workspace.keys.public_path("publisher")
+    text = (
+        f"released   {copy.path} for {recipient}: {copy.size / 1e6:.1f} MB, manifest {copy.manifest}\n"
+        f"next       hand over {copy.path} and {publisher}; the recipient: stanch release open COPY --identity KEY "
+        f"--trust {publisher.name}"
+    )
+    return Result({"path": str(copy.path), "recipient": recipient, "manifest": str(copy.manifest)}, text)
+
+
+@release.command("open")
+@click.argument("bundle", type=FOLDER)
+@click.option("--identity", type=FILE, required=True, help="Your private key.")
+@click.option("--trust", type=FILE, required=True, help="The publisher's public key.")
+@click.option("--memory", type=FILE, help="Where the highest release seen is remembered; default beside the identity.")
+def open_(bundle: Path, identity: Path, trust: Path, memory: Path | None) -> Result:
+    """Open a copy as its recipient: check signature, release number and every segment. Nothing is written in plain."""
+    from stanch.cli.secrets import ask_passphrase  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.crypto import VerifyKey  # noqa: PLC0415 - same
+    from stanch.crypto.identity import Identity  # noqa: PLC0415 - same
+    from stanch.release import open_copy  # noqa: PLC0415 - same
+    from stanch.seal import FileReleases  # noqa: PLC0415 - same
+    from stanch.sign import TrustedKeys  # noqa: PLC0415 - same
+
+    frame = current()
+    if not trust.is_file():
+        raise InvalidInput(f"{trust}: no such file", next_step="ask the publisher for publisher.pub.pem")
+    trusted = TrustedKeys((VerifyKey.from_pem(trust.read_bytes(), what=str(trust)),))
+    key = Identity.load(identity, passphrase=lambda: ask_passphrase(frame.passphrase_file))
+    seen = FileReleases(memory or identity.with_suffix(".releases"))
+    with open_copy(bundle, trusted, [key], memory=seen) as opened:
+        files: list[JsonValue] = []
+        lines = []
+        for file in opened.files():
+            opened.read(file.path)
+            files.append({"path": file.path, "size": file.size})
+            lines.append(f"  {file.size:>12,}  {file.path}")
+        manifest = opened.manifest
+    head = f"opened     {manifest.lineage} release {manifest.release_number}: every segment matches the signed digests"
+    data: dict[str, JsonValue] = {
+        "lineage": manifest.lineage, "release_number": manifest.release_number, "files": files,
+    }  # fmt: skip
+    return Result(data, "\n".join([head, *lines]))

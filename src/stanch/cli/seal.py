@@ -1,0 +1,147 @@
+"""``stanch seal``: encrypt a model or data set for named recipients. No workspace is needed."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from stanch.cli.frame import Group, Result, current
+from stanch.errors import InvalidInput
+from stanch.terms import JsonValue
+
+if TYPE_CHECKING:
+    from stanch.sign import TrustedKeys
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path)
+
+
+@click.group(cls=Group)
+def seal() -> None:
+    """Encrypt a model or data set for named recipients."""
+
+
+@seal.command("create")
+@click.argument("folder", type=FOLDER)
+@click.option("--to", "recipients", multiple=True, required=True, metavar="RECIPIENT", help="May be repeated.")
+@click.option("--sign-key", type=FILE, required=True, help="The publisher's private signing key.")
+@click.option("--lineage", required=True, help="The line of releases, for example acme/support-bot.")
+@click.option("--number", type=click.IntRange(1), default=1, help="Release number; must rise in a lineage.")
+@click.option("--days", type=click.IntRange(1, 3650), help="When the grants end; without it never.")
+@click.option("--out", type=FOLDER, required=True, help="The new bundle.")
+def create(
+    folder: Path, recipients: tuple[str, ...], sign_key: Path, lineage: str, number: int, days: int | None, out: Path
+) -> Result:
+    """Seal the files of FOLDER for the recipients and sign the bundle."""
+    from stanch.crypto import SigningKey  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.crypto.recipient import parse_recipient  # noqa: PLC0415 - same
+    from stanch.seal import SealParams  # noqa: PLC0415 - same
+    from stanch.seal import seal as seal_files  # noqa: PLC0415 - same
+    from stanch.sign import sign_manifest  # noqa: PLC0415 - same
+    from stanch.weights import is_adapter  # noqa: PLC0415 - same
+
+    if not folder.is_dir():
+        raise InvalidInput(f"{folder}: expected a folder")
+    signer = SigningKey.load(sign_key)
+    params = SealParams(
+        kind="adapter" if is_adapter(folder) else "model" if (folder / "config.json").is_file() else "other",
+        lineage=lineage, release_number=number,
+        not_after=(datetime.now(UTC) + timedelta(days=days)).replace(microsecond=0) if days else None,
+        progress=current().progress(),
+    )  # fmt: skip
+    providers = [parse_recipient(recipient) for recipient in recipients]
+    made = seal_files(folder, out, providers, params, lambda manifest: sign_manifest(manifest, signer).to_bytes())
+    text = f"sealed     {out}: {lineage} release {number} for {len(providers)} recipients; manifest {made.digest}"
+    return Result({"path": str(out), "manifest": str(made.digest), "recipients": len(providers)}, text)
+
+
+def _trust(path: Path) -> "TrustedKeys":
+    from stanch.crypto import VerifyKey  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.sign import TrustedKeys  # noqa: PLC0415 - same
+
+    if not path.is_file():
+        raise InvalidInput(f"{path}: no such file", next_step="ask the publisher for the public signing key")
+    return TrustedKeys((VerifyKey.from_pem(path.read_bytes(), what=str(path)),))
+
+
+@seal.command("verify")
+@click.argument("bundle", type=FOLDER)
+@click.option("--trust", type=FILE, required=True, help="The publisher's public key.")
+def verify(bundle: Path, trust: Path) -> Result:
+    """Compare every byte of BUNDLE with what the publisher signed; no private key is needed."""
+    from stanch.release import read_publisher  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.seal import verify_sealed  # noqa: PLC0415 - same
+
+    manifest, publisher = read_publisher(bundle, _trust(trust))
+    verified = verify_sealed(bundle, publisher, progress=current().progress())
+    text = (
+        f"ok         publisher {publisher.signer_key_ids[0]} · lineage {manifest.lineage} · "
+        f"release {manifest.release_number} · {len(manifest.streams)} streams · {verified.stored / 1e6:.1f} MB · "
+        "every segment matches"
+    )
+    data: dict[str, JsonValue] = {
+        "publisher": publisher.signer_key_ids[0], "lineage": manifest.lineage,
+        "release_number": manifest.release_number, "stored": verified.stored,
+    }  # fmt: skip
+    return Result(data, text)
+
+
+@seal.command("ls")
+@click.argument("bundle", type=FOLDER)
+def show(bundle: Path) -> Result:
+    """Show what anybody can see of BUNDLE, without checking it."""
+    from stanch.seal import read_manifest  # noqa: PLC0415 - keeps `stanch --help` light
+
+    manifest = read_manifest(bundle)
+    size = sum(stream.size for stream in manifest.streams)
+    data: dict[str, JsonValue] = {
+        "kind": manifest.kind, "lineage": manifest.lineage, "release_number": manifest.release_number,
+        "created": manifest.created, "not_after": manifest.not_after, "size": size,
+    }  # fmt: skip
+    lines = [f"{name:<15} {value}" for name, value in data.items()]
+    return Result(data, "\n".join([*lines, "unchecked       next: stanch seal verify BUNDLE --trust KEY"]))
+
+
+@seal.command("rekey")
+@click.argument("bundle", type=FOLDER)
+@click.option("--trust", type=FILE, required=True)
+@click.option("--identity", type=FILE, required=True, help="A key that can open the bundle now.")
+@click.option("--add", multiple=True, metavar="RECIPIENT")
+@click.option("--remove", multiple=True, metavar="KEY_ID")
+def rekey(bundle: Path, trust: Path, identity: Path, add: tuple[str, ...], remove: tuple[str, ...]) -> Result:
+    """Add and remove recipients; the encrypted files are not touched."""
+    from stanch.cli.secrets import ask_passphrase  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.crypto.identity import Identity  # noqa: PLC0415 - same
+    from stanch.crypto.recipient import parse_recipient  # noqa: PLC0415 - same
+    from stanch.release import read_publisher  # noqa: PLC0415 - same
+    from stanch.seal import rekey as rekey_bundle  # noqa: PLC0415 - same
+
+    frame = current()
+    _, publisher = read_publisher(bundle, _trust(trust))
+    key = Identity.load(identity, passphrase=lambda: ask_passphrase(frame.passphrase_file))
+    made = rekey_bundle(bundle, publisher, key, [parse_recipient(recipient) for recipient in add], remove)
+    text = (
+        f"rekeyed    {bundle}: {len(made.stanzas)} recipients, epoch {made.epoch}\n"
+        "note       removing does not un-share: who could open it may have kept its content"
+    )
+    return Result({"recipients": len(made.stanzas), "epoch": made.epoch}, text)
+
+
+@seal.command("unseal-unsafe")
+@click.argument("bundle", type=FOLDER)
+@click.option("--trust", type=FILE, required=True)
+@click.option("--identity", type=FILE, required=True)
+@click.option("--out", type=FOLDER, required=True, help="From then on nothing protects what lies here.")
+def unseal(bundle: Path, trust: Path, identity: Path, out: Path) -> Result:
+    """Write the plaintext of BUNDLE to a folder: it leaves all protection."""
+    from stanch.cli.secrets import ask_passphrase  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.crypto.identity import Identity  # noqa: PLC0415 - same
+    from stanch.release import open_copy  # noqa: PLC0415 - same
+    from stanch.seal import FileReleases  # noqa: PLC0415 - same
+
+    frame = current()
+    key = Identity.load(identity, passphrase=lambda: ask_passphrase(frame.passphrase_file))
+    with open_copy(bundle, _trust(trust), [key], memory=FileReleases(identity.with_suffix(".releases"))) as opened:
+        opened.unseal_unsafe(out)
+    return Result({"path": str(out)}, f"unsealed   {out}: plaintext, unprotected")

@@ -1,0 +1,189 @@
+"""Verbs about a model: tune it, audit it, let it through the gate."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from stanch.audit import (
+    LEAKCERT_TYPE,
+    AdapterOff,
+    AuditInput,
+    AuditParams,
+    AuditResult,
+    GatePassed,
+    GatePolicy,
+    Scorer,
+    audit,
+    gate,
+    model_subjects,
+    predicate,
+)
+from stanch.audit.html import render_html
+from stanch.crypto import sync_folder, write_atomic
+from stanch.data import CanaryPlan, Dataset
+from stanch.errors import GateFailed, Inconclusive, InvalidInput
+from stanch.ledger import EntryQuery, decode_entry
+from stanch.sign import (
+    Bundle,
+    PredicateType,
+    Statement,
+    TrustedKeys,
+    VerifiedStatement,
+    all_of,
+    sign_statement,
+    verify_bundle,
+)
+from stanch.terms import SILENT, ArtifactRef, CommitmentEvidence, Digest, EntryRef, JsonValue, Progress
+from stanch.tune import TunedModel, TuneSpec, tune
+from stanch.weights import DirectoryDigest, directory_digest
+from stanch.workspace.act import Done, Request
+from stanch.workspace.artifacts import dataset_ref, model_ref
+from stanch.workspace.opening import Workspace
+
+CERTIFICATE_NAME = "leakcert.json"
+REPORT_NAME, SCORES_NAME, PAGE_NAME = "report.json", "scores.csv", "report.html"
+
+
+def run_tuning(
+    workspace: Workspace, spec: TuneSpec, dataset: Dataset, *, resume: bool = False, progress: Progress = SILENT
+) -> TunedModel:
+    """Fine-tune; the log holds the spec's privacy before the first step and the model's digest after the last."""
+
+    def run(_ref: EntryRef) -> Done[TunedModel]:
+        tuned = tune(spec, dataset=dataset, progress=progress, resume=resume)
+        found = model_ref(tuned.path)
+        statement = tuned.statement
+        return Done(tuned, {
+            "model": str(found.digest), "guarantee": statement.guarantee,
+            "epsilon": "" if statement.epsilon is None else repr(statement.epsilon),
+        })  # fmt: skip
+
+    payload: dict[str, JsonValue] = {"privacy": spec.privacy.enabled, "epsilon": repr(spec.privacy.epsilon)}
+    return workspace.door.act(Request("tune.run", "model:tune", dataset_ref(dataset.path), payload), run)
+
+
+def find_commitment(workspace: Workspace, plan: CanaryPlan, model: Digest) -> CommitmentEvidence | None:
+    """Return where the log committed to ``plan`` and where the tuning of ``model`` began, if it did both in order."""
+    reader = workspace.ledger.reader()
+    committed = next(
+        (
+            ref.index
+            for ref in reader.query(EntryQuery(kind="data.inject", phase="intent"))
+            if _payload(reader.entry(ref.index)).get("commitment") == plan.commitment
+        ),
+        None,
+    )
+    began = next(
+        (
+            next(reader.query(EntryQuery(act=ref.act, phase="intent"))).index
+            for ref in reader.query(EntryQuery(kind="tune.run", phase="outcome"))
+            if _payload(reader.entry(ref.index)).get("model") == str(model)
+        ),
+        None,
+    )
+    if committed is None or began is None or began <= committed:
+        return None
+    return CommitmentEvidence(plan.commitment, committed, began)
+
+
+def _payload(entry: bytes) -> dict[str, object]:
+    payload: dict[str, object] = decode_entry(entry)["unmapped"]["stanch"].get("payload", {})
+    return payload
+
+
+@dataclass(frozen=True, slots=True)
+class AuditOrder:
+    """What is audited: the model's folder, how it is scored, its base, the material, the parameters, and where to."""
+
+    model: Path
+    target: Callable[[], Scorer]
+    base: Callable[[], Scorer | AdapterOff | None]
+    material: AuditInput
+    params: AuditParams
+    out: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """A finished audit: the result, and the folder with report, scores, page and signed certificate."""
+
+    result: AuditResult
+    folder: Path
+    certificate: Digest
+
+
+def run_audit(workspace: Workspace, order: AuditOrder, *, progress: Progress = SILENT) -> Audited:
+    """Audit a model; write report, scores and page, and sign the leak certificate.
+
+    The folder appears when it is complete.
+    """
+    found = directory_digest(order.model)
+    ref = ArtifactRef("model", order.model.resolve().name, found.root)
+    if order.out.exists():
+        raise InvalidInput(f"{order.out}: exists already", next_step="choose another --out")
+
+    def run(_ref: EntryRef) -> Done[Audited]:
+        result = audit(
+            order.target(), base=order.base(), material=order.material, params=order.params, progress=progress,
+            clock=workspace.now,
+        )  # fmt: skip
+        signed = _certify(workspace, result, found, ref)
+        partial = order.out.with_name(order.out.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True, mode=0o700)
+        write_atomic(partial / REPORT_NAME, result.report.to_bytes(), mode=0o600)
+        write_atomic(partial / SCORES_NAME, result.table.to_csv(), mode=0o600)
+        write_atomic(partial / PAGE_NAME, render_html(result.report, result.table).encode(), mode=0o600)
+        write_atomic(partial / CERTIFICATE_NAME, signed)
+        partial.rename(order.out)
+        sync_folder(order.out.parent)
+        certificate = Digest.sha256(signed)
+        payload = {
+            "verdict": str(result.report.verdict), "report": str(result.report.digest), "certificate": str(certificate),
+        }  # fmt: skip
+        return Done(Audited(result, order.out, certificate), payload, undo=lambda: shutil.rmtree(order.out))
+
+    return workspace.door.act(Request("audit.run", "model:audit", ref), run)
+
+
+def _certify(workspace: Workspace, result: AuditResult, found: DirectoryDigest, ref: ArtifactRef) -> bytes:
+    certificate = predicate(result.report, ref, now=workspace.now())
+    statement = Statement(model_subjects(found), LEAKCERT_TYPE, certificate.to_predicate())
+    return sign_statement(statement, workspace.keys.signer("publisher")).to_bytes()
+
+
+def read_certificate(path: Path, trusted: TrustedKeys) -> VerifiedStatement:
+    """Read a leak certificate and check who signed it.
+
+    Raises:
+        InvalidInput: There is no such file, or it is no certificate.
+        VerificationError: No trusted key signed it.
+    """
+    if not path.is_file():
+        raise InvalidInput(f"{path}: no such file", next_step="audit first: stanch audit run MODEL --out REPORT")
+    bundle = Bundle.parse(path.read_bytes(), what=str(path))
+    return verify_bundle(bundle, all_of(trusted, PredicateType(LEAKCERT_TYPE)))
+
+
+def pass_gate(workspace: Workspace, model: Path, certificate: Path, policy: GatePolicy) -> GatePassed:
+    """Ask the gate about the model as it is now; the answer is recorded and decides whether it may be released.
+
+    Raises:
+        GateFailed: A rule is breached, or the certificate is about other files.
+        Inconclusive: The certificate does not decide.
+    """
+    found = directory_digest(model)
+    ref = ArtifactRef("model", model.resolve().name, found.root)
+
+    def run(_ref: EntryRef) -> Done[GatePassed]:
+        verified = read_certificate(certificate, TrustedKeys((workspace.keys.public("publisher"),)))
+        try:
+            passed = gate(verified, found, policy, now=workspace.now())
+        except (GateFailed, Inconclusive):
+            workspace.people.set_gate(ref, "failed")
+            raise
+        workspace.people.set_gate(ref, "passed")
+        return Done(passed, {"certificate": str(Digest.sha256(certificate.read_bytes()))})
+
+    return workspace.door.act(Request("audit.gate", "model:audit", ref), run)

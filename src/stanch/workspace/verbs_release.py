@@ -1,0 +1,193 @@
+"""Verbs about a release: propose it, approve it, make the copies."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from stanch.access import ApprovalStatement, sign_approval
+from stanch.audit import GatePolicy
+from stanch.crypto import random_bytes
+from stanch.crypto.recipient import parse_recipient
+from stanch.errors import InvalidInput
+from stanch.mark import MarkRoot, RecipientSlot, commit, plan_mark
+from stanch.release import CopyOrder, ReleasedCopy, ReleaseRequest, create_copy
+from stanch.seal import BaseModel
+from stanch.sign import TrustedKeys
+from stanch.terms import SILENT, ArtifactRef, Digest, EntryRef, JsonValue, Progress
+from stanch.weights import directory_digest
+from stanch.workspace.act import ApprovalNeed, Done, Request
+from stanch.workspace.opening import Workspace
+from stanch.workspace.release_state import ReleaseFacts, ReleaseState, prove_commitment
+from stanch.workspace.verbs_model import read_certificate
+
+NEEDED = 2
+"""How many people must approve a copy in profile ``team``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """What is proposed.
+
+    Attributes:
+        name: Name of the release.
+        model: The tuned model's or adapter's folder.
+        base: The base model's folder, for an adapter.
+        certificate: Its leak certificate.
+        recipients: Public key (``stanch1-…``) of each recipient, by name.
+        not_after: When all grants end.
+        lineage: The line of releases.
+        release_number: Higher than every earlier one of that line.
+    """
+
+    name: str
+    model: Path
+    base: Path | None
+    certificate: Path
+    recipients: dict[str, str]
+    not_after: datetime
+    lineage: str
+    release_number: int
+
+
+def release_folder(workspace: Workspace, name: str) -> Path:
+    """Return where a release is kept; the name is checked."""
+    if not name or not all(c.isascii() and (c.isalnum() or c in "-._") for c in name) or name.startswith("."):
+        raise InvalidInput(f"not a release name: {name[:64]!r}", why="use letters, digits, '-', '.' and '_'")
+    return workspace.state / "releases" / name
+
+
+def model_of(state: ReleaseState) -> ArtifactRef:
+    """Return what the log calls the release's model."""
+    return ArtifactRef("model", state.model.name, Digest.parse(state.facts.digest))
+
+
+def propose_release(workspace: Workspace, proposal: Proposal) -> ReleaseState:
+    """Plan the marks, commit to every recipient's key in the log, and write one request a copy.
+
+    The commitment is in the log before the beacon exists, and the beacon before any copy can be made.
+
+    Raises:
+        InvalidInput: The name is taken, the model cannot be marked, or a recipient is malformed.
+    """
+    folder = release_folder(workspace, proposal.name)
+    if folder.exists():
+        raise InvalidInput(f"release {proposal.name} exists already", next_step="choose another name")
+    for recipient in proposal.recipients.values():
+        parse_recipient(recipient)
+    plan = plan_mark(proposal.model, base=proposal.base)
+    root = MarkRoot.generate()
+    commitment = commit(plan, root, [RecipientSlot(name) for name in proposal.recipients])
+    requests = _requests(workspace, proposal, plan.original)
+    ref = ArtifactRef("model", proposal.model.resolve().name, plan.original)
+
+    def run(logged: EntryRef) -> Done[ReleaseState]:
+        entry, proof, size = prove_commitment(workspace.ledger, logged.index)
+        facts = ReleaseFacts(
+            name=proposal.name, model=str(proposal.model.resolve()), digest=str(plan.original),
+            base=str(proposal.base.resolve()) if proposal.base is not None else None,
+            certificate=str(proposal.certificate.resolve()), requester=workspace.people.session.principal,
+            entry=logged.index, checkpoint=size, requests=requests,
+        )  # fmt: skip
+        state = ReleaseState.create(folder, facts, commitment, root, (entry, proof))
+        return Done(state, {"checkpoint": size, "beacon": state.beacon().hex()})
+
+    payload: dict[str, JsonValue] = {
+        "batch_root": commitment.root.hex(),
+        "layout_digest": plan.layout.digest.hex(),
+        "leaves": len(commitment.leaves),
+        "requests": [str(request.digest) for request in requests.values()],
+    }
+    return workspace.door.act(Request("release.propose", "model:audit", ref, payload), run)
+
+
+def _requests(workspace: Workspace, proposal: Proposal, model: Digest) -> dict[str, ReleaseRequest]:
+    if not proposal.certificate.is_file():
+        raise InvalidInput(f"{proposal.certificate}: no such file", next_step="audit first: stanch audit run MODEL")
+    certificate = Digest.sha256(proposal.certificate.read_bytes()).hex
+    return {
+        name: ReleaseRequest(
+            request_id=random_bytes(16).hex(), model=str(model), certificate_sha256=certificate, recipient_name=name,
+            recipient_key=key, not_after=proposal.not_after.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            release_number=proposal.release_number, lineage=proposal.lineage,
+            proposer_key=workspace.people.session.key_id,
+        )
+        for name, key in proposal.recipients.items()
+    }  # fmt: skip
+
+
+def approve_release(workspace: Workspace, name: str, recipient: str) -> int:
+    """Sign an approval of exactly one request and return how many people have approved it.
+
+    Raises:
+        SeparationOfDuties: Whoever acts took part in making, auditing or proposing it.
+        InvalidInput: The request has expired.
+    """
+    state = ReleaseState.load(release_folder(workspace, name))
+    request, people = state.facts.request(recipient), workspace.people
+    now = workspace.now()
+    if now >= request.expires:
+        raise InvalidInput(f"the request expired at {request.not_after}", next_step="propose the release again")
+
+    def run(_ref: EntryRef) -> Done[int]:
+        statement = ApprovalStatement(
+            request=request.digest, approver=people.session.principal, origin=workspace.ledger.origin,
+            created_ms=int(now.timestamp() * 1000), expires_ms=int(request.expires.timestamp() * 1000),
+        )  # fmt: skip
+        people.approvals.record_approval(sign_approval(people.local.key, statement))
+        count = people.approvals.count_approvals(request.digest, requester=state.facts.requester)
+        return Done(count, {"request": str(request.digest), "approvals": count})
+
+    return workspace.door.act(Request("release.approve", "release:approve", model_of(state)), run)
+
+
+def create_release(
+    workspace: Workspace, name: str, recipient: str, dest: Path, policy: GatePolicy, *, progress: Progress = SILENT
+) -> ReleasedCopy:
+    """Make one recipient's copy: gate, mark, seal and sign in one pass.
+
+    Raises:
+        ApprovalsMissing: In profile ``team``, fewer than two people approved exactly this request.
+        NotPermitted: The gate was not passed, or the role is missing.
+        GateFailed: The certificate does not hold for the files as they are now.
+    """
+    state = ReleaseState.load(release_folder(workspace, name))
+    request, people = state.facts.request(recipient), workspace.people
+    ref = model_of(state)
+    involved = people.involved(ref, workspace.ledger.reader())
+
+    def consume(connection: Connection, act: str) -> None:
+        people.approvals.consume(
+            connection, request.digest, act=act, requester=state.facts.requester, needed=NEEDED, involved=involved
+        )
+
+    need = ApprovalNeed(request.digest, state.facts.requester, consume) if people.team else None
+
+    def run(_ref: EntryRef) -> Done[ReleasedCopy]:
+        copy = create_copy(_order(workspace, state, request, policy), dest, now=workspace.now(), progress=progress)
+        payload = {"request": str(request.digest), "manifest": str(copy.manifest)}
+        return Done(copy, payload, egress_bytes=copy.size, undo=copy.destroy)
+
+    payload = {"request": str(request.digest)}
+    return workspace.door.act(Request("release.create", "release:create", ref, payload, need), run)
+
+
+def _order(workspace: Workspace, state: ReleaseState, request: ReleaseRequest, policy: GatePolicy) -> CopyOrder:
+    certificate = Path(state.facts.certificate)
+    trusted = TrustedKeys((workspace.keys.public("publisher"),))
+    verified = read_certificate(certificate, trusted)
+    if Digest.sha256(certificate.read_bytes()).hex != request.certificate_sha256:
+        raise InvalidInput(
+            f"{certificate}: not the certificate that was approved", next_step="propose the release again"
+        )
+    plan = state.mark_plan()
+    base = state.base
+    return CopyOrder(
+        original=state.model, certificate=verified, policy=policy, plan=plan,
+        key=state.copy_key(plan, request.recipient_name), recipient=parse_recipient(request.recipient_key), signer=workspace.keys.signer("publisher"),
+        lineage=request.lineage, release_number=request.release_number, not_after=request.expires,
+        base=BaseModel(base.name, directory_digest(base).root.hex) if base is not None else None,
+        certificate_digest=Digest("sha256", bytes.fromhex(request.certificate_sha256)),
+        mark_commitment=state.commitment(plan).root,
+    )  # fmt: skip
