@@ -18,11 +18,22 @@ alone. :func:`audit` runs a model through :class:`stanch.audit.hf_torch.HfScorer
 No figure here certifies privacy: a small lower bound says that the attacks run found little.
 """
 
+from stanch.audit.charts import (
+    CHART_CSS,
+    ExposurePoint,
+    RocCurve,
+    exposure_chart,
+    extraction_chart,
+    histogram_chart,
+    roc_chart,
+)
 from stanch.audit.ci_formats import to_junit, to_markdown, to_sarif
 from stanch.audit.evidence import Reason
-from stanch.audit.features import AdapterOff, Scorer
+from stanch.audit.extraction import Extracted
+from stanch.audit.features import AdapterOff, Scorer, tokenizer_digest
 from stanch.audit.gate import GateBreached, GateDecision, GateInconclusive, GatePassed, Outcome, RuleOutcome, gate
 from stanch.audit.gate_policy import GatePolicy, ReleaseContext, parse_policy, read_policy
+from stanch.audit.html import render_html
 from stanch.audit.leakcert import LEAKCERT_TYPE, LeakCert, model_subjects, predicate
 from stanch.audit.multiplicity import benjamini_hochberg, conformal_p_values
 from stanch.audit.one_run import dp_claim_p_value, one_run_p_value
@@ -38,11 +49,14 @@ from stanch.audit.table_audit import audit_scores, check_report, recompute
 
 __all__ = [
     "ATTACK_PACK",
+    "CHART_CSS",
     "LEAKCERT_TYPE",
     "AdapterOff",
     "AuditInput",
     "AuditParams",
     "AuditResult",
+    "ExposurePoint",
+    "Extracted",
     "GateBreached",
     "GateDecision",
     "GateInconclusive",
@@ -54,6 +68,7 @@ __all__ = [
     "Reason",
     "ReleaseContext",
     "Report",
+    "RocCurve",
     "RuleOutcome",
     "ScanResult",
     "ScoreTable",
@@ -68,7 +83,10 @@ __all__ = [
     "conclude",
     "conformal_p_values",
     "dp_claim_p_value",
+    "exposure_chart",
+    "extraction_chart",
     "gate",
+    "histogram_chart",
     "model_subjects",
     "one_run_p_value",
     "parse_policy",
@@ -78,11 +96,14 @@ __all__ = [
     "read_policy",
     "read_table",
     "recompute",
+    "render_html",
+    "roc_chart",
     "scan_epsilon",
     "scan_power",
     "tnr_at_fnr",
     "to_junit",
     "to_markdown",
     "to_sarif",
+    "tokenizer_digest",
     "tpr_at_fpr",
 ]

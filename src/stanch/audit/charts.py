@@ -118,11 +118,11 @@ def histogram_summary(groups: Mapping[str, Sequence[float]], *, x_title: str) ->
 
 
 def exposure_chart(points: Sequence[ExposurePoint], *, resolvable_bits: float) -> str:
-    """Draw the exposure of each secret, largest first; a triangle is a lower bound at the resolution limit."""
+    """Draw the exposure of each secret, largest first; a triangle is at the limit of a sampled rank and may be more."""
     ordered = sorted(points, key=lambda p: (-p.bits, not p.member, p.label))
     plot = Plot(
         linear_axis("Secrets, by falling exposure", 0, max(len(ordered) + 1, 2), lambda v: f"{v:.0f}" if v else ""),
-        linear_axis("Exposure (bits)", 0, max(resolvable_bits, 1.0) * 1.05),
+        linear_axis("Exposure (bits)", 0, max(resolvable_bits, 1.0, *(p.bits for p in points)) * 1.05),
         "Exposure of each secret",
         exposure_summary(points, resolvable_bits=resolvable_bits),
     )
@@ -134,7 +134,7 @@ def exposure_chart(points: Sequence[ExposurePoint], *, resolvable_bits: float) -
     plot.key("put in", dot_swatch("c0"))
     plot.key("held back", dot_swatch("c1 hollow"))
     plot.key("median if never seen", line_swatch("guide"))
-    plot.key("most that can be resolved", line_swatch("limit"))
+    plot.key("most that a sample resolves", line_swatch("limit"))
     return plot.svg()
 
 
@@ -147,7 +147,7 @@ def exposure_summary(points: Sequence[ExposurePoint], *, resolvable_bits: float)
             parts.append(
                 f"{len(bits)} secrets {name}: median {float(np.median(bits)):.1f}, largest {max(bits):.1f} bits"
             )
-    return f"{'; '.join(parts) or 'No secret was tested'} (at most {resolvable_bits:.1f} bits can be resolved)."
+    return f"{'; '.join(parts) or 'No secret was tested'} (a sampled rank resolves at most {resolvable_bits:.1f} bits)."
 
 
 def extraction_chart(curves: Mapping[str, Sequence[Point]], *, budget: int) -> str:

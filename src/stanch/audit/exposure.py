@@ -2,12 +2,14 @@
 
 Every tested secret is ranked among uniform candidates of the same form after the same words (after Carlini et al.
 2019, "The Secret Sharer", with the rank sampled). A secret is uniform and independent of a model that never saw it,
-hence so is its rank: p = rank / (candidates + 1) is an exact p-value, and Fisher's method joins several.
+hence so is its rank: p = rank / (candidates + 1) is an exact p-value, and Fisher's method joins several. A secret that
+the model knows well is ranked among all strings, exactly, so that its bits are not limited by the sample.
 """
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -15,6 +17,7 @@ from scipy import stats
 
 from stanch.audit.features import Scorer
 from stanch.audit.params import AuditParams
+from stanch.audit.prefix_tree import exact_rank, search_bound
 from stanch.audit.sections import Exposure, ExposureTier, SecretExposure
 from stanch.crypto import hmac_sha256
 from stanch.data import Canary, CanaryPlan, ChatTokenizer, TokenRecord, tokenise_canary
@@ -79,41 +82,79 @@ def draw_candidates(canary: Canary, plan: CanaryPlan, count: int) -> list[str]:
     return [_fill(canary.secret, plan.symbols, [plan.symbols[i] for i in row]) for row in rows]
 
 
-def candidate_records(
-    canary: Canary, symbols: str, secrets: Sequence[str], tokenizer: ChatTokenizer
-) -> list[TokenRecord]:
-    """Return the token records of the canary with each of ``secrets`` in its place, cut after the secret.
+@dataclass(frozen=True, slots=True)
+class SymbolTable:
+    """Where each symbol is one token whatever stands beside it: ids before the secret, and each position's tokens."""
 
-    Where each symbol is one token whatever stands beside it, ids are put together from a table; elsewhere each text is
-    tokenised.
-    """
-    table = _symbol_tokens(canary, symbols, tokenizer)
-    if table is not None:
-        head, rows = table
-        built = [_from_table(f"{i}", head, rows, secret) for i, secret in enumerate(secrets)]
-        checked = [_cut(f"{i}", canary, secret, tokenizer) for i, secret in enumerate(secrets[:_CHECKED])]
-        if built[: len(checked)] == checked:
-            return built
-    return [_cut(f"{i}", canary, secret, tokenizer) for i, secret in enumerate(secrets)]
+    head: tuple[int, ...]
+    rows: tuple[Mapping[str, int], ...]
+
+    def record(self, name: str, secret: str) -> TokenRecord:
+        """Return the token record that ends with ``secret``."""
+        ids = self.head + tuple(row[character] for row, character in zip(self.rows, secret, strict=True))
+        return TokenRecord(name, ids, (len(self.head), len(ids)))
+
+
+def candidate_records(
+    canary: Canary, secrets: Sequence[str], tokenizer: ChatTokenizer, table: SymbolTable | None
+) -> list[TokenRecord]:
+    """Return the token records of the canary with each of ``secrets`` in its place, cut after the secret."""
+    if table is None:
+        return [_cut(f"{i}", canary, secret, tokenizer) for i, secret in enumerate(secrets)]
+    return [table.record(f"{i}", secret) for i, secret in enumerate(secrets)]
+
+
+def symbol_table(canary: Canary, symbols: str, secrets: Sequence[str], tokenizer: ChatTokenizer) -> SymbolTable | None:
+    """Return the canary's table of symbols, checked on the first ``secrets``; None if symbols merge into tokens."""
+    rows: list[dict[str, int]] = [{} for _ in canary.secret]
+    heads = set()
+    for symbol in symbols:
+        filled = _fill(canary.secret, symbols, [symbol] * len(canary.secret))
+        try:
+            record = _cut("", canary, filled, tokenizer)
+        except InvalidInput:  # the filled text may stand twice in the answer
+            return None
+        start, end = record.span
+        if end - start != len(filled):
+            return None
+        heads.add(record.ids[:start])
+        for row, character, token in zip(rows, filled, record.ids[start:end], strict=True):
+            row[character] = token
+    if len(heads) != 1:
+        return None
+    table = SymbolTable(heads.pop(), tuple(rows))
+    checked = all(table.record("", text) == _cut("", canary, text, tokenizer) for text in secrets[:_CHECKED])
+    return table if checked else None
 
 
 def _expose(scorer: Scorer, canary: Canary, plan: CanaryPlan, params: AuditParams) -> SecretExposure:
     secrets = [canary.secret, *draw_candidates(canary, plan, params.exposure_candidates)]
-    records = candidate_records(canary, plan.symbols, secrets, scorer.tokenizer)
+    table = symbol_table(canary, plan.symbols, secrets, scorer.tokenizer)
+    records = candidate_records(canary, secrets, scorer.tokenizer, table)
     totals = {
         f.record_id: float(f.lp.sum(dtype=np.float64)) for f in scorer.features(records, decoding=params.decoding)
     }
-    threshold = totals.pop("0") - _TIE
-    rank = 1 + sum(total >= threshold for total in totals.values())
+    log_p = totals.pop("0")
+    rank = 1 + sum(total >= log_p - _TIE for total in totals.values())
     count = params.exposure_candidates + 1
+    exact = None
+    if table is not None and search_bound(log_p, len(canary.secret)) <= params.tree_budget:
+        exact = _search(scorer, table, records[0])
     return SecretExposure(
         id=canary.id,
         tier=canary.tier,
         member=canary.member,
-        bits=math.log2(count / rank),
-        exact=False,
+        bits=math.log2(count / rank) if exact is None else space_bits(canary, plan.symbols) - math.log2(exact),
+        exact=exact is not None,
         sampled_p=rank / count,
     )
+
+
+def _search(scorer: Scorer, table: SymbolTable, secret: TokenRecord) -> int:
+    """Return the secret's rank among all strings of its form."""
+    choices = [np.array(sorted(set(row.values())), dtype=np.int64) for row in table.rows]
+    own = np.array(secret.ids[len(table.head) :], dtype=np.int64)
+    return exact_rank(scorer.continuations(table.head), choices, own, tie=_TIE)
 
 
 def _summarise(found: Sequence[SecretExposure], spaces: dict[str, float]) -> tuple[ExposureTier, ...]:
@@ -147,29 +188,3 @@ def _with_secret(canary: Canary, secret: str) -> Canary:
 def _cut(name: str, canary: Canary, secret: str, tokenizer: ChatTokenizer) -> TokenRecord:
     record = tokenise_canary(_with_secret(canary, secret), tokenizer)
     return TokenRecord(name, record.ids[: record.span[1]], record.span)
-
-
-def _symbol_tokens(
-    canary: Canary, symbols: str, tokenizer: ChatTokenizer
-) -> tuple[tuple[int, ...], list[dict[str, int]]] | None:
-    """Return the ids before the secret and, for each character, the token of each symbol; None where there is none."""
-    rows: list[dict[str, int]] = [{} for _ in canary.secret]
-    heads = set()
-    for symbol in symbols:
-        filled = _fill(canary.secret, symbols, [symbol] * len(canary.secret))
-        try:
-            record = _cut("", canary, filled, tokenizer)
-        except InvalidInput:  # the filled text may occur twice; then each candidate is tokenised
-            return None
-        start, end = record.span
-        if end - start != len(filled):
-            return None
-        heads.add(record.ids[:start])
-        for row, character, token in zip(rows, filled, record.ids[start:end], strict=True):
-            row[character] = token
-    return (heads.pop(), rows) if len(heads) == 1 else None
-
-
-def _from_table(name: str, head: tuple[int, ...], rows: Sequence[dict[str, int]], secret: str) -> TokenRecord:
-    ids = head + tuple(row[character] for row, character in zip(rows, secret, strict=True))
-    return TokenRecord(name, ids, (len(head), len(ids)))

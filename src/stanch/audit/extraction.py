@@ -73,12 +73,6 @@ def log_samples_needed(log_p: float, probability: float) -> float:
     return math.log(max(samples, 1))
 
 
-def samples_needed(log_p: float, probability: float) -> int | None:
-    """Return the number of samples itself, or None if the text can never come."""
-    log_n = log_samples_needed(log_p, probability)
-    return None if math.isinf(log_n) else round(math.exp(log_n))
-
-
 def is_extractable(log_p: float, params: AuditParams, *, factor: int = 1) -> bool:
     """Say whether a text comes within ``factor`` times the sample budget."""
     log_n = log_samples_needed(log_p, params.sample_probability)

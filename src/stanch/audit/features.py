@@ -5,10 +5,9 @@ scores, the extraction test and the controls are computed from those, so that ea
 target and one of the base.
 """
 
-import enum
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -23,23 +22,16 @@ from stanch.errors import InvalidInput
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 Float32Array: TypeAlias = npt.NDArray[np.float32]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
+TokenArray: TypeAlias = npt.NDArray[np.int64]
 Adapter: TypeAlias = Literal["on", "off"]
+Continue: TypeAlias = Callable[[TokenArray, TokenArray], FloatArray]
+"""From strings of tokens [n, d] after a fixed prefix, and tokens [s]: log-probability [n, s] of each as the next."""
 
 MAX_BATCH_TOKENS = 16_384
 LOGIT_BYTES = 1 << 30
 
 HfTokenizer: TypeAlias = Any
 """A fast tokenizer of transformers, which ships no types."""
-
-
-class Capabilities(enum.Flag):
-    """What a scorer can tell about a token: its log-probability, and more if it sees the whole distribution."""
-
-    LOGPROB = enum.auto()
-    TOP1 = enum.auto()
-    FULL = enum.auto()
-    DECODING = enum.auto()
-    TREE = enum.auto()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,11 +80,6 @@ class Scorer(Protocol):
     """A model that can be asked for the features of token records."""
 
     @property
-    def capabilities(self) -> Capabilities:
-        """What it can tell."""
-        ...
-
-    @property
     def tokenizer(self) -> ChatTokenizer:
         """The tokenizer the model was tuned with."""
         ...
@@ -116,6 +103,10 @@ class Scorer(Protocol):
         self, records: Iterable[TokenRecord], *, decoding: Decoding, adapter: Adapter = "on"
     ) -> Iterator[Features]:
         """Yield the features of every record, in batch order (not in the order given)."""
+        ...
+
+    def continuations(self, prefix: Sequence[int]) -> Continue:
+        """Return a function from strings [n, d] and tokens [s] to the log-probability [n, s] of each token next."""
         ...
 
     def require_adapter_off(self) -> None:

@@ -10,15 +10,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import peft
 import torch
 import transformers
 
 from stanch.audit.features import (
     Adapter,
-    Capabilities,
+    Continue,
     Features,
+    FloatArray,
     ScorerIdentity,
+    TokenArray,
     check_scorable,
     plan_batches,
     shared_prefix_length,
@@ -106,11 +109,6 @@ class HfScorer:
         )
 
     @property
-    def capabilities(self) -> Capabilities:
-        """Everything: the whole distribution is seen."""
-        return ~Capabilities(0)
-
-    @property
     def tokenizer(self) -> ChatTokenizer:
         """The tokenizer the model was tuned with."""
         return self._tokenizer
@@ -152,6 +150,27 @@ class HfScorer:
             with self._mode(adapter):
                 done = self._score(batch, shared, cache, decoding)
             yield from done
+
+    def continuations(self, prefix: Sequence[int]) -> Continue:
+        """Return a function from strings [n, d] and tokens [s] to the log-probability [n, s] of each token next.
+
+        The prefix (two tokens or more) goes through the model once.
+        """
+        with self._mode("on"):
+            cache = self._prefix_cache(prefix[:-1])
+
+        def proceed(strings: TokenArray, tokens: TokenArray) -> FloatArray:
+            # The prefix's last token opens each string, so that an empty string needs no path of its own.
+            ids = torch.nn.functional.pad(torch.from_numpy(strings), (1, 0), value=prefix[-1])
+            attention = torch.ones(ids.shape[0], len(prefix) - 1 + ids.shape[1], dtype=torch.long)
+            last = torch.zeros(ids.shape, dtype=torch.bool)
+            last[:, -1] = True
+            with self._mode("on"):
+                logits = self._logits(ids, attention, last.to(self._model.device), _expand(cache, ids.shape[0]))
+                found = logits.float().log_softmax(1)[:, torch.from_numpy(tokens).to(logits.device)]
+            return np.asarray(found.double().cpu().numpy())
+
+        return proceed
 
     def require_adapter_off(self) -> None:
         """Make sure that the model without its adapter is the base model.

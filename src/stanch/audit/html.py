@@ -245,10 +245,13 @@ def _band(values: FloatArray, member: BoolArray) -> tuple[tuple[float, float, fl
 def _exposure(exposure: Exposure) -> str:
     most = math.log2(exposure.candidates + 1)
     points = [ExposurePoint(s.id, s.bits, s.member, at_least=not s.exact and s.bits >= most) for s in exposure.secrets]
-    rows = [(s.id, "put in" if s.member else "held back", s.bits, s.sampled_p) for s in exposure.secrets]
+    rows = [
+        (s.id, "put in" if s.member else "held back", s.bits, "exact" if s.exact else "sampled", s.sampled_p)
+        for s in exposure.secrets
+    ]
     chart = exposure_chart(points, resolvable_bits=most)
     caption = exposure_summary(points, resolvable_bits=most)
-    return figure(chart, caption, ("Secret", "", "Bits", "p of its rank"), rows)
+    return figure(chart, caption, ("Secret", "", "Bits", "Rank", "p of its sampled rank"), rows)
 
 
 def _extraction(extraction: Extraction) -> str:

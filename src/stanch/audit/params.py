@@ -53,7 +53,7 @@ class AuditParams:
         sample_budget: How many samples the attacker may draw for one row or secret.
         sample_probability: With which probability one of them must be the text to count as extractable.
         rows: How many rows are tested for extraction when the data set has more.
-        tree_budget: Most node-forwards per secret in the exposure search.
+        tree_budget: A secret is ranked exactly if that surely takes no more node-forwards than this; else by sample.
         exposure_candidates: Uniform candidates per secret behind the exposure p-value.
         exposure_secrets: How many secrets put in, and how many held back, are ranked; the first of the plan.
     """

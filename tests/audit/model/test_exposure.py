@@ -1,10 +1,14 @@
 """Exposure by sampled rank: candidates, p-values, controls."""
 
 import dataclasses
+import itertools
 import math
 
 import numpy as np
 import pytest
+import transformers
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from stanch.audit.exposure import (
@@ -14,13 +18,15 @@ from stanch.audit.exposure import (
     free_positions,
     measure_exposure,
     space_bits,
+    symbol_table,
 )
 from stanch.audit.features import Features
 from stanch.audit.hf_torch import HfScorer
 from stanch.audit.params import AuditParams
+from stanch.audit.prefix_tree import exact_rank, search_bound
 from stanch.data import tokenise_canary
 
-PARAMS = AuditParams(exposure_candidates=49, exposure_secrets=6)
+PARAMS = AuditParams(exposure_candidates=49, exposure_secrets=6, tree_budget=1)
 
 
 class FakeScorer:
@@ -57,7 +63,9 @@ def test_only_drawn_characters_vary(tiny):
 def test_candidates_by_table_equal_those_tokenised_one_by_one(tiny):
     canary = tiny.plan.canaries[0]
     secrets = [canary.secret, *draw_candidates(canary, tiny.plan, 40)]
-    records = candidate_records(canary, tiny.plan.symbols, secrets, tiny.tokenizer)
+    table = symbol_table(canary, tiny.plan.symbols, secrets, tiny.tokenizer)
+    records = candidate_records(canary, secrets, tiny.tokenizer, table)
+    assert records == candidate_records(canary, secrets, tiny.tokenizer, None)
     whole = tokenise_canary(canary, tiny.tokenizer)
     assert records[0].ids == whole.ids[: whole.span[1]]
     assert {r.span for r in records} == {whole.span}
@@ -71,7 +79,9 @@ def test_symbols_that_merge_are_tokenised_one_by_one(tiny):
     canary = tiny.plan.canaries[0]
     last = dataclasses.replace(canary.messages[-1], content="The code is lantern for now.")
     worded = dataclasses.replace(canary, messages=(canary.messages[0], last), secret="lantern")
-    records = candidate_records(worded, "abcdefghijklmnopqrstuvwxyz", ["lantern", "qxqxqxq"], tiny.tokenizer)
+    secrets = ["lantern", "qxqxqxq"]
+    assert symbol_table(worded, "abcdefghijklmnopqrstuvwxyz", secrets, tiny.tokenizer) is None
+    records = candidate_records(worded, secrets, tiny.tokenizer, None)
     assert len(records[0].ids) != len(records[1].ids)
     assert tiny.tokenizer.decode(records[1].ids[records[1].span[0] :]).strip() == "qxqxqxq"
 
@@ -122,3 +132,59 @@ def test_tuned_model_exposes_what_was_put_in_only(tiny):
     assert found.fisher_in < 1e-4
     assert found.fisher_out > 1e-3
     assert found.per_tier[0].median_bits > 3
+    assert {s.exact for s in found.secrets if not s.member} == {False}
+
+
+def test_secret_that_is_known_well_is_ranked_exactly(tiny, kit):
+    model = transformers.LlamaForCausalLM.from_pretrained(tiny.tuned)
+    known = [canary for canary in tiny.plan.canaries if canary.member][:3]
+    rows = [kit.canary_record(canary, i) for i, canary in enumerate(known)]
+    kit.fit(model, rows, tiny.tokenizer, steps=70, rate=3e-3)
+    params = AuditParams(exposure_candidates=19, exposure_secrets=3)
+    found = measure_exposure(HfScorer.from_loaded(model, tiny.tokenizer), tiny.plan, params)
+    assert [s.exact for s in found.secrets] == [True] * 3 + [False] * 3
+    assert [s.bits for s in found.secrets[:3]] == [pytest.approx(8 * math.log2(10))] * 3
+
+
+def test_rank_by_search_equals_rank_by_looking_at_all(tiny):
+    """Every one of 10,000 strings, scored one by one, against the search."""
+    scorer = HfScorer(tiny.tuned)
+    canary = tiny.plan.canaries[1]
+    last = dataclasses.replace(canary.messages[-1], content="The code is 4711 for now.")
+    short = dataclasses.replace(canary, messages=(canary.messages[0], last), secret="4711")
+    secrets = [f"{i:04d}" for i in range(10_000)]
+    table = symbol_table(short, "0123456789", secrets, tiny.tokenizer)
+    records = candidate_records(short, secrets, tiny.tokenizer, table)
+    totals = np.empty(10_000)
+    for features in scorer.features(records, decoding=AuditParams().decoding):
+        totals[int(features.record_id)] = features.lp.sum(dtype=np.float64)
+    choices = [np.array(sorted(row.values())) for row in table.rows]
+    for number in (*np.argsort(-totals)[[0, 1, 7, 200]].tolist(), 4711):
+        own = np.array(records[number].ids[len(table.head) :])
+        rank = exact_rank(scorer.continuations(table.head), choices, own, tie=1e-4)
+        assert rank == (totals >= totals[number] - 1e-4).sum()
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4))
+def test_rank_by_search_of_random_trees(seed, length):
+    """A made-up model whose next-symbol law depends on the whole string before; brute force over all strings."""
+
+    def law(string):
+        rng = np.random.default_rng([seed, len(string), *string])
+        return np.log(rng.dirichlet([0.4, 1.0, 2.0]))
+
+    def proceed(strings, tokens):
+        return np.array([law(tuple(row))[tokens] for row in strings.tolist()]).reshape(len(strings), -1)
+
+    everything = list(itertools.product(range(3), repeat=length))
+    totals = np.array([sum(law(s[:i])[s[i]] for i in range(length)) for s in everything])
+    secret = np.array(everything[seed % len(everything)])
+    rank = exact_rank(proceed, [np.arange(3)] * length, secret, tie=1e-9)
+    assert rank == (totals >= totals[seed % len(everything)] - 1e-9).sum()
+    visited = search_bound(float(totals[seed % len(everything)]), length)
+    assert visited >= length
+
+
+def test_search_bound_of_an_impossible_secret_is_no_overflow():
+    assert search_bound(-math.inf, 12) > 1e300
+    assert search_bound(0.0, 12) == 12
