@@ -167,25 +167,25 @@ class FloeDecryptor:
             InvalidInput: ``out`` is too small or the position is out of range; nothing was decrypted.
         """
         aad = _segment_aad(position, final=final)
-        length = len(segment) - SEGMENT_OVERHEAD
+        length = max(len(segment) - SEGMENT_OVERHEAD, 0)
         if len(out) < length:
             raise InvalidInput(f"FLOE segment {position}: expected {length} bytes of output room, found {len(out)}")
-        size = self._schedule.segment_size
-        if not (SEGMENT_OVERHEAD <= len(segment) <= size if final else len(segment) == size):
-            raise decryption_failed()
-        view = memoryview(segment)
         target = out[:length]
-        marker = len(segment).to_bytes(4, "big") if final else _NOT_LAST
-        if view[:4] != marker:
-            target[:] = bytes(length)
-            raise decryption_failed()
         try:
-            self._schedule.aead(position).decrypt_into(view[4:_PREFIX], view[_PREFIX:], aad, target)
+            self._decrypt(memoryview(segment), position, aad, target, final=final)
         except InvalidTag:
             # AES-GCM writes plaintext before it has checked the tag; nobody may see those bytes.
             target[:] = bytes(length)
             raise decryption_failed() from None
         return length
+
+    def _decrypt(self, segment: memoryview, position: int, aad: bytes, target: memoryview, *, final: bool) -> None:
+        size = self._schedule.segment_size
+        if not (SEGMENT_OVERHEAD <= len(segment) <= size if final else len(segment) == size):
+            raise InvalidTag
+        if segment[:4] != (len(segment).to_bytes(4, "big") if final else _NOT_LAST):
+            raise InvalidTag
+        self._schedule.aead(position).decrypt_into(segment[4:_PREFIX], segment[_PREFIX:], aad, target)
 
 
 class Floe:

@@ -5,6 +5,7 @@ commit to its key; with the check a wrapped key opens under one passphrase only.
 """
 
 import hmac
+import threading
 import unicodedata
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -30,6 +31,10 @@ PASSPHRASE_STANZA = "passphrase"  # noqa: S105 - the name of a stanza type
 _SIZES: Mapping[str, int] = MappingProxyType({"salt": 16, "check": 32, "nonce": 12, "ct": ROOT_SIZE + 16})
 _COSTS: Mapping[str, tuple[int, int]] = MappingProxyType({"t": (3, 16), "m_kib": (65536, 1 << 20), "p": (4, 16)})
 """Argon2id costs: what we write, which is also the least accepted, and the most accepted."""
+
+# OpenSSL's Argon2id computes lanes in a pool of threads of its own; two computations at once can wait for each other
+# without end (seen with cryptography 50.0.2). One at a time also bounds the memory.
+_ONE_AT_A_TIME = threading.Lock()
 
 _FIELDS = frozenset(_SIZES) | frozenset(_COSTS)
 
@@ -104,7 +109,8 @@ class Passphrase:
     def _stretch(self, salt: bytes, costs: Mapping[str, int]) -> tuple[bytes, bytes]:
         """Return the key-encryption key and the check, 32 bytes each."""
         argon = Argon2id(salt=salt, length=64, iterations=costs["t"], lanes=costs["p"], memory_cost=costs["m_kib"])
-        output = argon.derive(self._secret)
+        with _ONE_AT_A_TIME:
+            output = argon.derive(self._secret)
         return output[:32], output[32:]
 
 

@@ -1,0 +1,225 @@
+import json
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stanch.crypto.hpke import hpke_encrypt
+from stanch.crypto.identity import Identity, generate_identity
+from stanch.crypto.passphrase import Passphrase
+from stanch.crypto.recipient import X25519Recipient, parse_recipient
+from stanch.crypto.stanza import KeyUnavailable, Stanza, WrapContext, decode_base64url, encode_base64url
+from stanch.errors import DecryptionFailed, InvalidInput
+
+CONTEXT = WrapContext(bytes(32), bytes(range(32)), "2030-01-01T00:00:00Z")
+ROOT = bytes(range(100, 132))
+
+
+@pytest.fixture
+def identity():
+    return generate_identity(rng=lambda count: bytes(range(count)))
+
+
+@given(st.binary(max_size=40))
+def test_base64url_is_one_to_one(data):
+    assert decode_base64url(encode_base64url(data), what="x") == data
+
+
+@pytest.mark.parametrize("text", ["A", "AB==", "A+", "A/", "AB\n", "AAB", " AA", "é"])
+def test_other_base64_is_refused(text):
+    with pytest.raises(InvalidInput):
+        decode_base64url(text, what="x")
+
+
+def test_recipient_text_round_trips(identity):
+    text = str(identity.recipient)
+    assert text.startswith("stanch1-x25519-")
+    assert parse_recipient(text) == identity.recipient
+    assert parse_recipient(text).key_id.startswith("x25519:")
+    assert len(parse_recipient(text).key_id) == len("x25519:") + 32
+
+
+def test_every_wrong_character_of_a_recipient_is_noticed(identity):
+    text = str(identity.recipient)
+    for index in range(len(text)):
+        for replacement in "Aa0-_+ ":
+            if text[index] != replacement:
+                with pytest.raises(InvalidInput):
+                    parse_recipient(text[:index] + replacement + text[index + 1 :])
+    for wrong in ("", text[:-1], text + "A", text.upper(), "age1xyz", "passphrase:"):
+        with pytest.raises(InvalidInput):
+            parse_recipient(wrong)
+
+
+def test_wrap_and_unwrap(identity):
+    stanza = identity.recipient.wrap(ROOT, CONTEXT)
+    assert (stanza.type, stanza.key_id, stanza.not_after) == (
+        "hpke-x25519",
+        identity.recipient.key_id,
+        CONTEXT.not_after,
+    )
+    assert len(decode_base64url(stanza.fields["ct"], what="ct")) == 80
+    assert identity.unwrap(stanza, CONTEXT) == ROOT
+    assert identity.unwrap(Stanza.from_json(json.loads(json.dumps(stanza.to_json()))), CONTEXT) == ROOT
+    assert identity.describe().names(stanza)
+    assert not generate_identity().describe().names(stanza)
+
+
+def test_each_part_of_the_context_is_bound(identity):
+    stanza = identity.wrap(ROOT, CONTEXT)
+    others = [
+        WrapContext(bytes(31) + b"\x01", CONTEXT.manifest_sha256, CONTEXT.not_after),
+        WrapContext(CONTEXT.bundle_id, bytes(32), CONTEXT.not_after),
+        WrapContext(CONTEXT.bundle_id, CONTEXT.manifest_sha256, "2031-01-01T00:00:00Z"),
+        WrapContext(CONTEXT.bundle_id, CONTEXT.manifest_sha256, None),
+    ]
+    for other in others:
+        with pytest.raises(DecryptionFailed):
+            identity.unwrap(stanza, other)
+    renamed = Stanza(stanza.type, "x25519:" + "0" * 32, stanza.not_after, stanza.fields)
+    with pytest.raises(DecryptionFailed):
+        identity.unwrap(renamed, CONTEXT)
+    retyped = hpke_encrypt(identity.recipient.public, ROOT, info=CONTEXT.info("other-type", stanza.key_id))
+    with pytest.raises(DecryptionFailed):
+        identity.unwrap(
+            Stanza(stanza.type, stanza.key_id, stanza.not_after, {"ct": encode_base64url(retyped)}), CONTEXT
+        )
+
+
+def test_another_identity_and_a_public_key_do_not_open(identity):
+    stanza = identity.wrap(ROOT, CONTEXT)
+    with pytest.raises(DecryptionFailed):
+        generate_identity().unwrap(stanza, CONTEXT)
+    with pytest.raises(KeyUnavailable):
+        identity.recipient.unwrap(stanza, CONTEXT)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("passphrase", {"ct": "AA"}),
+        ("hpke-x25519", {}),
+        ("hpke-x25519", {"ct": "AA"}),
+        ("hpke-x25519", {"ct": 5}),
+        ("hpke-x25519", {"ct": "A" * 107, "more": "x"}),
+        ("hpke-x25519", {"ct": "+" * 107}),
+    ],
+)
+def test_malformed_stanzas_are_refused(identity, kind, fields):
+    with pytest.raises(InvalidInput):
+        identity.unwrap(Stanza(kind, identity.recipient.key_id, None, fields), CONTEXT)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        [],
+        {},
+        {"type": "x", "key_id": "k"},
+        {"type": "X", "key_id": "k", "not_after": None},
+        {"type": "x", "key_id": "", "not_after": None},
+        {"type": "x", "key_id": "k k", "not_after": None},
+        {"type": "x", "key_id": "k", "not_after": 5},
+        {"type": "x", "key_id": "k", "not_after": None, "Field": "v"},
+        {"type": "x", "key_id": "k", "not_after": None, "field": True},
+        {"type": "x", "key_id": "k", "not_after": None, "field": ["v"]},
+        {"type": "x", "key_id": "k", "not_after": None, "field": "v" * 8193},
+        {"type": "x", "key_id": "k", "not_after": None} | {f"f{chr(97 + n)}": "v" for n in range(17)},
+    ],
+)
+def test_stanzas_of_another_form_are_refused(value):
+    with pytest.raises(InvalidInput):
+        Stanza.from_json(value)
+
+
+def test_roots_and_keys_of_other_lengths_are_refused(identity):
+    with pytest.raises(InvalidInput):
+        identity.wrap(ROOT[:-1], CONTEXT)
+    with pytest.raises(InvalidInput):
+        Identity(bytes(31))
+    with pytest.raises(InvalidInput):
+        X25519Recipient(bytes(33))
+    with pytest.raises(InvalidInput):
+        generate_identity("rsa")
+
+
+def test_identity_file_round_trips(tmp_path):
+    path, identity = tmp_path / "id", generate_identity()
+    identity.save(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert json.loads(path.read_bytes()).keys() == {"format", "kind", "public", "secret"}
+    assert Identity.load(path).unwrap(identity.wrap(ROOT, CONTEXT), CONTEXT) == ROOT
+    with pytest.raises(InvalidInput, match="exists"):
+        identity.save(path)
+
+
+def test_readable_by_others_is_refused(tmp_path):
+    path = tmp_path / "id"
+    generate_identity().save(path)
+    for mode in (0o640, 0o604, 0o660):
+        path.chmod(mode)
+        with pytest.raises(InvalidInput, match="others may read"):
+            Identity.load(path)
+
+
+def test_locked_identity_opens_with_its_passphrase_only(tmp_path):
+    path, identity = tmp_path / "id", generate_identity()
+    identity.save(path, passphrase=Passphrase("correct horse"))
+    assert b"secret" not in path.read_bytes()
+    loaded = Identity.load(path, passphrase=lambda: Passphrase("correct horse"))
+    assert loaded.recipient == identity.recipient
+    with pytest.raises(DecryptionFailed):
+        Identity.load(path, passphrase=lambda: Passphrase("wrong"))
+    with pytest.raises(InvalidInput, match="locked"):
+        Identity.load(path)
+    document = json.loads(path.read_bytes())
+    document["public"] = str(generate_identity().recipient)
+    os.truncate(path, 0)
+    path.write_text(json.dumps(document))
+    with pytest.raises(DecryptionFailed):
+        Identity.load(path, passphrase=lambda: Passphrase("correct horse"))
+
+
+def test_damaged_identity_files_are_refused(tmp_path):
+    identity, other = generate_identity(), generate_identity()
+    identity.save(tmp_path / "good")
+    good = json.loads((tmp_path / "good").read_bytes())
+    wrong = [
+        [],
+        good | {"format": "stanch/identity/v2"},
+        good | {"kind": "rsa"},
+        good | {"secret": good["secret"][:-1]},
+        good | {"secret": "A"},
+        good | {"secret": 5},
+        good | {"public": str(other.recipient)},
+        good | {"locked": {}},
+        {key: value for key, value in good.items() if key != "secret"},
+        {key: value for key, value in good.items() if key != "secret"} | {"locked": {"t": [1]}},
+    ]
+    for number, document in enumerate(wrong):
+        path = tmp_path / str(number)
+        path.touch(0o600)
+        path.write_text(json.dumps(document))
+        with pytest.raises(InvalidInput):
+            Identity.load(path, passphrase=lambda: Passphrase("x"))
+
+
+def test_nothing_secret_is_printed(tmp_path):
+    secret = bytes(range(50, 82))
+    identity = Identity(secret)
+    shown = [repr(identity), str(identity.recipient), repr(identity.recipient), repr(identity.describe())]
+    shown += [repr(identity.wrap(ROOT, CONTEXT)), repr(Passphrase("marker-passphrase"))]
+    path = tmp_path / "id"
+    identity.save(path)
+    document = json.loads(path.read_bytes())
+    path.write_text(json.dumps(document | {"public": "stanch1-x25519-nonsense"}))
+    with pytest.raises(InvalidInput) as caught:
+        Identity.load(path)
+    shown.append(f"{caught.value} {caught.value.why} {caught.value.next_step}")
+    for text in shown:
+        assert encode_base64url(secret) not in text
+        assert secret.hex() not in text
+        assert repr(secret) not in text
+        assert "marker-passphrase" not in text
