@@ -237,6 +237,21 @@ def test_a_write_beyond_the_file_size_limit_acknowledges_nothing(ground):
     assert ground.open().publish().checkpoint.size == 2
 
 
+def test_a_read_only_database_acknowledges_nothing(ground):
+    log = ground.create()
+    log.append(ground.entry())
+    with ground.tables.write() as connection:
+        connection.exec_driver_sql("PRAGMA query_only = 1")
+    with pytest.raises(LedgerUnavailable) as caught:
+        log.append(ground.entry())
+    assert "readonly" in caught.value.__cause__.why
+    assert log.reader().size() == 1
+    with ground.tables.write() as connection:
+        connection.exec_driver_sql("PRAGMA query_only = 0")
+    assert log.append(ground.entry()).index == 1
+    log.close()
+
+
 def test_a_locked_database_is_refused_after_its_timeout(ground):
     log = ground.create()
     with ground.tables.write() as connection:

@@ -27,7 +27,9 @@ def pristine(make_ground, tmp_path_factory):
     ground = make_ground(tmp_path_factory.mktemp("pristine"))
     with ground.create() as log:
         ground.fill(log, SIZE - 5)
-        log.append(dataclasses.replace(ground.entry(), openings=(Opening("actor.user.name", bytes(range(32)), "Alice"),)))
+        log.append(
+            dataclasses.replace(ground.entry(), openings=(Opening("actor.user.name", bytes(range(32)), "Alice"),))
+        )
         first = log.publish()
         ground.fill(log, 4)
         second = log.publish()

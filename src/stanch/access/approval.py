@@ -9,8 +9,9 @@ import hmac
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+from msgspec import Struct, ValidationError, convert
 from sqlalchemy import Connection, Row, select, update
 from sqlalchemy.dialects.sqlite import insert
 
@@ -18,7 +19,7 @@ from stanch.crypto import SigningKey, VerifyKey, canonical_json, frame, parse_js
 from stanch.errors import ApprovalsMissing, Conflict, InvalidInput, NotAuthenticated, NoTrustedSignature
 from stanch.store import Tables
 from stanch.store.schema import access as schema
-from stanch.terms import Digest, JsonValue
+from stanch.terms import Digest
 
 _LABEL = b"stanch/access/v1/approval"
 _TYPE = "urn:stanch:approval:v1"
@@ -64,22 +65,31 @@ class ApprovalStatement:
         Raises:
             InvalidInput: It is not one in canonical form.
         """
-        value = parse_json(data, what="approval", max_bytes=_MAX_STATEMENT)
         try:
-            statement = cls(**_fields(value))
-            canonical = statement.to_bytes()
-        except (TypeError, AttributeError) as error:
-            raise InvalidInput("approval: a field is missing, unknown or of another type") from error
-        if canonical != data:
+            wire = convert(parse_json(data, what="approval", max_bytes=_MAX_STATEMENT), _Wire)
+        except ValidationError as error:
+            raise InvalidInput(f"approval: expected a statement of type {_TYPE}", why=str(error)[:200]) from error
+        statement = cls(
+            request=Digest.parse(wire.request),
+            approver=wire.approver,
+            origin=wire.origin,
+            created_ms=wire.created_ms,
+            expires_ms=wire.expires_ms,
+        )
+        if statement.to_bytes() != data:
             raise InvalidInput("approval: not in canonical form")
         return statement
 
 
-def _fields(value: JsonValue) -> dict[str, Any]:
-    fields: dict[str, Any] = dict(value) if isinstance(value, dict) else {}
-    if fields.pop("type", None) != _TYPE or not all(type(fields.get(k)) is int for k in ("created_ms", "expires_ms")):
-        raise InvalidInput(f"approval: expected a statement of type {_TYPE}")
-    return fields | {"request": Digest.parse(str(fields.get("request")))}
+class _Wire(Struct, forbid_unknown_fields=True):
+    """The fields of a statement as they are written."""
+
+    type: Literal["urn:stanch:approval:v1"]
+    request: str
+    approver: str
+    origin: str
+    created_ms: int
+    expires_ms: int
 
 
 @dataclass(frozen=True, slots=True)

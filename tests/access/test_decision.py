@@ -1,0 +1,340 @@
+"""Decisions: the matrix of roles and actions against a table written by hand, each condition, and the failure modes."""
+
+import itertools
+
+import pytest
+from cedarpy import PolicySet
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stanch.access import (
+    ROLES,
+    WORKSPACE,
+    ActivePolicies,
+    Context,
+    Facts,
+    Grant,
+    Principal,
+    ResourceFacts,
+    decide,
+    default_policies,
+    parse_policies,
+)
+from stanch.access.decision import evaluate
+from stanch.access.policy import _resource, policy_set
+from stanch.errors import ApprovalsMissing, InvalidInput, NotPermitted, SeparationOfDuties
+from stanch.terms import ArtifactRef, Digest
+
+# Written from the design by hand; rows are roles, and what does not stand here is denied.
+MATRIX = {
+    "data_steward": "data:read data:add",
+    "ml_engineer": "model:tune model:audit",
+    "consumer": "model:infer model:embed",
+    "release_manager": "release:approve release:create release:export release:revoke",
+    "platform_admin": "policy:read policy:write access:grant serve:run",
+    "security_analyst": "log:read finding:read finding:act model:quarantine",
+    "incident_lead": ("log:read finding:read finding:act model:quarantine release:revoke case:trace case:read"),
+    "auditor": "log:read policy:read case:read finding:read",
+    "legal_reader": "case:read",
+    "break_glass": "access:break-glass",
+}
+KINDS = {
+    "data:read": ("Dataset", "Workspace"),
+    "data:add": ("Dataset", "Workspace"),
+    "model:tune": ("Dataset", "Workspace"),
+    "model:audit": ("Run", "Model"),
+    **{f"model:{verb}": ("Model", "Release") for verb in ("infer", "embed", "logprobs", "quarantine")},
+    **{f"release:{verb}": ("Model", "Release") for verb in ("approve", "create", "export", "revoke")},
+    **{f"case:{verb}": ("Case",) for verb in ("trace", "read")},
+    **{f"policy:{verb}": ("Workspace",) for verb in ("read", "write")},
+    **{f"access:{verb}": ("Workspace",) for verb in ("grant", "break-glass")},
+    **{f"finding:{verb}": ("Workspace",) for verb in ("read", "act")},
+    "serve:run": ("Workspace",),
+    "log:read": ("Workspace",),
+}
+ALL_KINDS = ("Workspace", "Dataset", "Run", "Model", "Release", "Case")
+IDEAL = Context(team=True, mfa=True, approvals=2)
+
+
+def holder(*roles, suspended=False, clearance=5, kind="user", scope="workspace"):
+    principal = Principal(
+        id="p_" + "a" * 26, kind=kind, issuer="i", subject="s", display="d", clearance=clearance, suspended=suspended
+    )
+    return Facts(principal, tuple(Grant(f"g_{r}", principal.id, r, scope, None, "p_x") for r in roles))
+
+
+def resource(kind="Model", **facts):
+    options = {"gate": "passed"} if kind in {"Model", "Release"} else {}
+    return ResourceFacts(kind, "support-bot", **(options | facts))
+
+
+def allowed(facts, action, target=None, context=IDEAL):
+    return decide(facts, action, target or resource(KINDS[action][0]), context, default_policies()).allowed
+
+
+def test_the_schema_has_exactly_these_actions():
+    assert default_policies().actions == frozenset(KINDS)
+    assert frozenset(MATRIX) == ROLES
+    assert len(default_policies().policies) == 19
+
+
+@pytest.mark.parametrize("kind", ["user", "service"])
+@pytest.mark.parametrize("role", sorted(ROLES))
+def test_role_by_action_matrix(role, kind):
+    for action in KINDS:
+        assert allowed(holder(role, kind=kind), action) == (action in MATRIX[role].split()), action
+
+
+def test_nobody_without_a_role_may_do_anything():
+    for action in KINDS:
+        assert not allowed(holder(), action)
+
+
+def test_an_action_on_a_resource_of_another_kind_is_denied():
+    for action, kind in itertools.product(KINDS, ALL_KINDS):
+        decision = decide(holder(*ROLES - {"platform_admin"}), action, resource(kind), IDEAL, default_policies())
+        if kind not in KINDS[action]:
+            assert not decision.allowed
+            assert decision.errors
+
+
+CONDITIONS = [
+    ("suspended", KINDS, {"suspended": True}, {}, {}),
+    (
+        "quarantined",
+        ("release:create", "release:export", "model:infer", "model:embed"),
+        {},
+        {"quarantined": True},
+        {},
+    ),
+    ("gate", ("release:create", "release:export"), {}, {"gate": ""}, {}),
+    ("gate", ("release:create", "release:export"), {}, {"gate": "failed"}, {}),
+    ("two-people", ("release:create", "release:export", "policy:write"), {}, {}, {"approvals": 1}),
+    ("two-people", ("release:create", "release:export", "policy:write"), {}, {}, {"approvals": 0}),
+    ("not-your-own", ("release:approve",), {}, {}, {"involved": True}),
+    (
+        "second-factor",
+        ("release:approve", "release:create", "release:export", "access:grant", "access:break-glass"),
+        {},
+        {},
+        {"mfa": False},
+    ),
+    ("clearance", ("model:infer", "model:embed"), {"clearance": 4}, {"sensitivity": 5}, {}),
+]
+TEAM_RULES = {"two-people", "not-your-own", "second-factor"}
+
+
+@pytest.mark.parametrize(("rule", "actions", "who", "what", "how"), CONDITIONS)
+def test_each_condition_forbids_its_actions_and_no_other(rule, actions, who, what, how):
+    policies = default_policies()
+    for role, granted in MATRIX.items():
+        for action in granted.split():
+            kind = KINDS[action][0]
+            facts_of_kind = {
+                "Workspace": set(),
+                "Case": set(),
+                "Dataset": {"sensitivity", "quarantined"},
+                "Run": {"sensitivity", "quarantined"},
+            }.get(kind, {"sensitivity", "quarantined", "gate"})
+            target = resource(kind, **{name: value for name, value in what.items() if name in facts_of_kind})
+            values = {"mfa": True, "approvals": 2} | how
+            decision = decide(holder(role, **who), action, target, Context(team=True, **values), policies)
+            assert decision.allowed == (action not in actions), (role, action)
+            assert (rule in decision.reasons) == (action in actions), (role, action)
+            solo = decide(holder(role, **who), action, target, Context(team=False, **values), policies)
+            assert solo.allowed == (rule in TEAM_RULES or action not in actions), (role, action)
+
+
+def test_an_administrator_of_a_team_touches_no_data():
+    both = holder("platform_admin", "data_steward", "release_manager")
+    for action in ("data:read", "release:export"):
+        assert not allowed(both, action)
+        assert allowed(both, action, context=Context(team=False))
+    assert allowed(both, "data:add")
+
+
+def test_log_probabilities_are_open_to_nobody_by_default():
+    assert not allowed(holder(*ROLES), "model:logprobs", context=Context(team=False))
+
+
+def test_an_open_glass_stops_and_looks_and_never_releases():
+    context = Context(team=True, break_glass=True)
+    opened = {action for action in KINDS if allowed(holder(), action, context=context)}
+    assert opened == {"data:read", "model:quarantine", "release:revoke", "case:read"}
+    assert not allowed(holder(suspended=True), "data:read", context=context)
+
+
+def test_a_grant_for_one_resource_counts_there_only():
+    facts = holder("release_manager", scope=resource().scope)
+    assert allowed(facts, "release:create", resource())
+    assert not allowed(facts, "release:create", ResourceFacts("Model", "other-bot", gate="passed"))
+    assert not allowed(facts, "release:create", resource("Release"))
+
+
+def test_a_suspended_principal_is_refused_even_by_policies_that_forgot():
+    policies = default_policies()
+    permit = policy_set([policies.policies["role-data_steward"]])
+    careless = ActivePolicies(
+        policies.digest, policies.policies, policies.actions, policies.schema, {"data:add": permit}
+    )
+    assert decide(holder("data_steward"), "data:add", WORKSPACE, IDEAL, careless).allowed
+    assert not decide(holder("data_steward", suspended=True), "data:add", WORKSPACE, IDEAL, careless).allowed
+
+
+def with_set(text):
+    """The default policies, but with any text in force for one action, as if validation had been passed by."""
+    policies = default_policies()
+    return ActivePolicies(
+        policies.digest, policies.policies, policies.actions, policies.schema, {"release:create": text}
+    )
+
+
+def test_a_forbid_that_fails_to_evaluate_does_not_allow():
+    """Cedar skips it and says Allow; the decision rule looks at the errors as well."""
+    text = """
+        permit (principal, action, resource);
+        forbid (principal, action, resource) when { resource.gate.contains("x") };
+    """
+    policies = with_set(PolicySet.from_str(text))
+    result = evaluate(
+        holder("release_manager"),
+        "release:create",
+        resource(),
+        IDEAL,
+        policies.by_action["release:create"],
+        policies.schema,
+    )
+    assert result.allowed  # what the library alone would do
+    decision = decide(holder("release_manager"), "release:create", resource(), IDEAL, policies)
+    assert not decision.allowed
+    assert decision.errors
+    with pytest.raises(NotPermitted, match="may not"):
+        decision.require()
+
+
+def test_policies_that_do_not_parse_do_not_allow():
+    """Cedar answers NoDecision and raises nothing."""
+    decision = decide(holder("release_manager"), "release:create", resource(), IDEAL, with_set("permit (nonsense"))
+    assert not decision.allowed
+    with pytest.raises(NotPermitted):
+        decision.require()
+
+
+def test_values_outside_cedars_integers_do_not_allow():
+    context = Context(team=True, mfa=True, approvals=2**64)
+    assert not allowed(holder("release_manager"), "release:create", context=context)
+
+
+def test_an_unknown_action_is_refused():
+    with pytest.raises(InvalidInput):
+        decide(holder(*ROLES), "release:everything", resource(), IDEAL, default_policies())
+
+
+@pytest.mark.parametrize("name", ['x" || true', "a\nb", "\\", "日本", "x" * 5000, ""])
+def test_names_are_values_and_never_syntax(name):
+    target = ResourceFacts("Model", name, gate="passed")
+    assert decide(holder("release_manager"), "release:create", target, IDEAL, default_policies()).allowed
+    assert not decide(holder("auditor"), "release:create", target, IDEAL, default_policies()).allowed
+
+
+def test_require_returns_the_decision_or_the_right_error():
+    policies = default_policies()
+    good = decide(holder("release_manager"), "release:create", resource(), IDEAL, policies)
+    assert good.require() is good
+    assert good.reasons == ("role-release_manager",)
+    assert good.policy == Digest.sha256(_resource("default.cedar").encode())
+    cases = [
+        (holder("release_manager"), "release:create", {"mfa": True, "approvals": 1}, ApprovalsMissing),
+        (holder("release_manager"), "release:approve", {"mfa": True, "involved": True}, SeparationOfDuties),
+        (holder("release_manager"), "release:create", {"mfa": False, "approvals": 1}, NotPermitted),
+        (holder(), "release:create", {"mfa": True, "approvals": 2}, NotPermitted),
+    ]
+    for facts, action, context, error in cases:
+        with pytest.raises(NotPermitted) as caught:
+            decide(facts, action, resource(), Context(team=True, **context), policies).require()
+        assert type(caught.value) is error
+        assert caught.value.next_step
+
+
+def test_resources_of_artifacts():
+    digest = Digest.sha256(b"x")
+    for kind, expected in (("model", "Model"), ("dataset", "Dataset"), ("release", "Release"), ("other", "Run")):
+        made = ResourceFacts.of(ArtifactRef(kind, "n", digest), gate="passed")
+        assert (made.kind, made.id) == (expected, f"n@{digest}")
+
+
+def same(facts, action, target, context):
+    policies = default_policies()
+    full = policy_set(list(policies.policies.values()))
+    whole = evaluate(facts, action, target, context, full, policies.schema)
+    part = evaluate(facts, action, target, context, policies.by_action[action], policies.schema)
+    assert (whole.decision, sorted(whole.diagnostics.reasons)) == (part.decision, sorted(part.diagnostics.reasons))
+    assert len(whole.diagnostics.errors) == len(part.diagnostics.errors)
+
+
+def test_the_set_of_an_action_decides_as_the_full_set():
+    policies = default_policies()
+    full = policy_set(list(policies.policies.values()))
+    for action, role, team, glass, good in itertools.product(KINDS, [*sorted(ROLES), None], *[(False, True)] * 3):
+        facts = holder(*([role] if role else []), suspended=not good)
+        target = resource(KINDS[action][0])
+        context = Context(team=team, break_glass=glass, mfa=good, approvals=2 * good)
+        whole = evaluate(facts, action, target, context, full, policies.schema)
+        part = evaluate(facts, action, target, context, policies.by_action[action], policies.schema)
+        assert (whole.decision, sorted(whole.diagnostics.reasons)) == (
+            part.decision,
+            sorted(part.diagnostics.reasons),
+        )
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    action=st.sampled_from(sorted(KINDS)),
+    roles=st.sets(st.sampled_from(sorted(ROLES))),
+    kind=st.sampled_from(ALL_KINDS),
+    context=st.builds(
+        Context,
+        team=st.booleans(),
+        mfa=st.booleans(),
+        involved=st.booleans(),
+        break_glass=st.booleans(),
+        approvals=st.integers(0, 3),
+    ),
+    numbers=st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    flags=st.tuples(st.booleans(), st.booleans(), st.sampled_from(["", "passed", "failed"])),
+)
+def test_the_same_for_any_facts(action, roles, kind, context, numbers, flags):
+    facts = holder(*roles, suspended=flags[0], clearance=numbers[0])
+    same(facts, action, ResourceFacts(kind, "x", numbers[1], flags[1], flags[2]), context)
+
+
+def test_custom_policies_are_validated():
+    default = _resource("default.cedar")
+    extra = '@id("ours") permit (principal, action == Stanch::Action::"model:logprobs", resource);'
+    custom = parse_policies(default + extra)
+    assert decide(holder(), "model:logprobs", resource(), Context(team=False), custom).allowed
+    assert custom.digest != default_policies().digest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text + "permit (nonsense",
+        lambda text: text + "permit (principal, action, resource);",
+        lambda text: text + '@id("gate") permit (principal, action, resource);',
+        lambda text: text + '@id("x") permit (principal, action == Stanch::Action::"model:fly", resource);',
+        lambda text: text + '@id("x") permit (principal, action, resource) when { resource.gate == 7 };',
+        lambda text: text + '@id("x") permit (principal == ?principal, action, resource);',
+        lambda text: text.replace("when { principal.suspended }", "when { principal.suspended && false }"),
+        lambda text: text.replace('@id("gate")', '@id("door")'),
+        lambda text: text.replace("context.approvals >= 2", "context.approvals >= 0"),
+        lambda text: text[: text.index('@id("admin-no-data")')],
+        lambda text: text + "x" * (1 << 20),
+        lambda text: text[:0],
+    ],
+)
+def test_policies_that_break_a_rule_are_refused(change):
+    text = _resource("default.cedar")
+    assert change(text) != text
+    with pytest.raises(InvalidInput):
+        parse_policies(change(text))
