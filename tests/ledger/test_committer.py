@@ -240,14 +240,14 @@ def test_a_write_beyond_the_file_size_limit_acknowledges_nothing(ground):
 def test_a_read_only_database_acknowledges_nothing(ground):
     log = ground.create()
     log.append(ground.entry())
-    with ground.tables.write() as connection:
-        connection.exec_driver_sql("PRAGMA query_only = 1")
+    with ground.tables._writer.connect() as connection:
+        driver = connection.connection.driver_connection
+    driver.execute("PRAGMA query_only = 1")
     with pytest.raises(LedgerUnavailable) as caught:
         log.append(ground.entry())
     assert "readonly" in caught.value.__cause__.why
     assert log.reader().size() == 1
-    with ground.tables.write() as connection:
-        connection.exec_driver_sql("PRAGMA query_only = 0")
+    driver.execute("PRAGMA query_only = 0")
     assert log.append(ground.entry()).index == 1
     log.close()
 
