@@ -24,6 +24,8 @@ IGNORABLE = (
     (0xFFA0, 0xFFA0), (0xFFF0, 0xFFF8), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A), (0xE0000, 0xE0FFF),
 )  # fmt: skip
 
+_IGNORABLE = frozenset(point for first, last in IGNORABLE for point in range(first, last + 1))
+
 CONFUSABLE = {
     # Cyrillic
     **dict(zip("АВСЕНІЈКМОРЅТХУҮԚԜѴӀ", "ABCEHIJKMOPSTXYYQWVI", strict=True)),
@@ -46,7 +48,7 @@ CONFUSABLE = {
 
 def ignorable(point: int) -> bool:
     """Tell whether the code point is dropped before anything else."""
-    return any(first <= point <= last for first, last in IGNORABLE)
+    return point in _IGNORABLE
 
 
 def starters(text: str) -> str:

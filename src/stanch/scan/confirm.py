@@ -82,26 +82,37 @@ class Confirmer:
             return stop.start()
         return limit - 1 if high >= limit else None
 
-    def evaluate(
-        self, text: bytes | bytearray, bounds: tuple[int, int], window: tuple[int, int], field: str
+    def locate(self, text: bytes | bytearray, low: int, end: int, close: int) -> tuple[int, int, int] | None:
+        """Return (end, value start, value end) of the leftmost-longest match that covers the anchor's last byte."""
+        first = self.first(text, low, end)
+        window, position = bytes(text[first:close]), 0
+        while (match := self._expression.search(window, position)) is not None:
+            start, stop = match.span()
+            if start > end - 1 - first:
+                return None
+            if stop >= end - first:
+                value = match.span(self._group)
+                return first + stop, first + value[0], first + value[1]
+            position = start + 1
+        return None
+
+    def judge(
+        self, text: bytes | bytearray, bounds: tuple[int, int], located: tuple[int, int, int], field: str
     ) -> Match | None:
-        """Confirm a candidate and apply boundary bytes, deny list, validator and context.
+        """Apply boundary bytes, deny list, validator and context to a confirmed value.
 
         Args:
             text: Folded bytes.
             bounds: Start of the text in them, and end of what is visible of it.
-            window: End of the anchor, and where the candidate's window closes.
+            located: What :meth:`locate` returned; the answer depends on no other part of the candidate.
             field: Name of the record field.
 
         Returns:
             The match with a score of at least ``RESIDUAL``, or None.
         """
         low, high = bounds
-        found = self._confirm(text, low, *window)
-        if found is None:
-            return None
         rule = self.recogniser
-        stop, start, end = found
+        stop, start, end = located
         value = bytes(text[start:end])
         around = Surroundings.read(text, low, start, field)
         verdict = self._validator(value, around.left) if self._validator is not None else _ABSTAIN
@@ -118,7 +129,9 @@ class Confirmer:
         score = round(min(1.0, max(0.0, max(rule.score, verdict.outcome.value) + verdict.bonus + added)), 4)
         if score < RESIDUAL:
             return None
-        reasons.insert(0, "checksum or structure" if verdict.outcome.value > 0 else "shape")
+        reasons = ["checksum or structure" if verdict.outcome.value > 0 else "shape", *reasons]
+        if verdict.note:
+            reasons.append(verdict.note)
         swallows = self._swallow is not None
         return Match(
             start, stop if swallows else end, score, verdict.severity or rule.severity, ", ".join(reasons), swallows
@@ -136,20 +149,6 @@ class Confirmer:
             return run + len(literal), True
         undecided = run == high or (literal != b"" and literal.startswith(seen))
         return run, final or not undecided
-
-    def _confirm(self, text: bytes | bytearray, low: int, end: int, close: int) -> tuple[int, int, int] | None:
-        """Return (end, value start, value end) of the leftmost-longest match that covers the anchor's last byte."""
-        first = self.first(text, low, end)
-        window, position = bytes(text[first:close]), 0
-        while (match := self._expression.search(window, position)) is not None:
-            start, stop = match.span()
-            if start > end - 1 - first:
-                return None
-            if stop >= end - first:
-                value = match.span(self._group)
-                return first + stop, first + value[0], first + value[1]
-            position = start + 1
-        return None
 
 
 def _escaped(members: bytes) -> bytes:

@@ -35,17 +35,22 @@ class Surroundings:
         return cls(_LABEL.sub(" ", left), field)
 
     def weigh(self, context: Context) -> tuple[float, list[str]]:
-        """Return what the context adds to a score, and the reasons in words."""
-        words = {word.casefold() for word in _WORD.findall(self.left)}
+        """Return what the context adds to a score, and the reasons in words.
+
+        A contrary word counts unless a context word stands closer to the value: the closer sentence is about it.
+        """
+        words = [word.casefold() for word in reversed(_WORD.findall(self.left))]
+        near = next((place for place, word in enumerate(words) if word in context.near), len(words))
+        never = next((place for place, word in enumerate(words) if word in context.never), len(words))
         score = 0.0
         reasons: list[str] = []
-        if words & context.near:
+        if near < len(words):
             score, reasons = score + _NEAR, [*reasons, "context word"]
         key = _KEY.search(self.left)
         names = {_plain(name) for name in (self.field.rpartition(".")[2], key[1] if key else "")}
         if names & context.fields:
             score, reasons = score + _FIELD, [*reasons, "field name"]
-        if words & context.never or names & context.never:
+        if never < near or names & context.never:
             score, reasons = score + _NEVER, [*reasons, "contrary word"]
         return score, reasons
 

@@ -8,20 +8,19 @@ and no more text is held than the rules of :mod:`stanch.scan.hold` ask for.
 
 from bisect import insort
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from stanch.scan.found import Found
 
 
-@dataclass(frozen=True, slots=True)
-class Keep:
+class Keep(NamedTuple):
     """Release the text from ``start`` to ``end``."""
 
     start: int
     end: int
 
 
-@dataclass(frozen=True, slots=True)
-class Replace:
+class Replace(NamedTuple):
     """Write the replacement of ``found``; ``alone`` says that nothing else overlaps it."""
 
     found: Found

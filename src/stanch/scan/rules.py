@@ -31,11 +31,16 @@ class RuleSearch:
     def find(self, block: bytes, text: "FoldedText", hits: Sequence[Hit]) -> list[Found]:
         """Return what the hits inside one text of a block stand for."""
         found = []
+        seen: dict[int, tuple[int, int, int]] = {}
         for end, index in hits:
             confirmer = self.confirmers[index]
             close = confirmer.close(block, end, text.high)
-            close = text.high if close is None else close
-            match = confirmer.evaluate(block, (text.low, text.high), (end, close), text.location.field)
+            located = confirmer.locate(block, text.low, end, text.high if close is None else close)
+            # Several anchors of one value, such as its successive digits, lead to the same place.
+            if located is None or seen.get(index) == located:
+                continue
+            seen[index] = located
+            match = confirmer.judge(block, (text.low, text.high), located, text.location.field)
             if match is not None:
                 last = confirmer.extend(block, match.end, text.high, final=True)[0] if match.open else match.end
                 span = text.folder.offsets.span(match.start - text.low, last - text.low)
@@ -87,6 +92,7 @@ class RuleLane:
         self._base = 0
         self._pending: list[_Candidate] = []
         self._runs: list[_Run] = []
+        self._seen: dict[str, tuple[int, int, int]] = {}
         self._prefix = 0
         self._final = False
 
@@ -126,6 +132,8 @@ class RuleLane:
 
     def _settle(self) -> list[Found]:
         """Decide the candidates whose windows have closed and carry the unbounded findings on."""
+        if not self._pending and not self._runs:
+            return []
         size, found, waiting = len(self._text), [], []
         for candidate in self._pending:
             confirmer, end = candidate.confirmer, candidate.end - self._base
@@ -133,8 +141,14 @@ class RuleLane:
             if close is None and not self._final:
                 waiting.append(candidate)
                 continue
-            window = (end, size if close is None else close)
-            match = confirmer.evaluate(self._text, (0, size), window, self._location.field)
+            located = confirmer.locate(self._text, 0, end, size if close is None else close)
+            if located is None:
+                continue
+            place = (located[0] + self._base, located[1] + self._base, located[2] + self._base)
+            if self._seen.get(confirmer.recogniser.id) == place:
+                continue
+            self._seen[confirmer.recogniser.id] = place
+            match = confirmer.judge(self._text, (0, size), located, self._location.field)
             if match is not None and match.score >= self._min_score:
                 found.append(self._found(confirmer, match))
         self._pending = waiting

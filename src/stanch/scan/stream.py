@@ -94,14 +94,18 @@ class StreamSession:
         # Unusable until this step has gone well: an error in between leaves nothing to be released.
         self._usable = False
         self._raw += text
-        found = [item for lane in self._lanes for item in lane.feed(text)]
-        if final:
-            found += [item for lane in self._lanes for item in lane.finish()]
+        found: list[Found] = []
+        for lane in self._lanes:
+            found += lane.feed(text)
+            if final:
+                found += lane.finish()
         for item in found:
             self._resolver.add(item)
             self._open.append(_Open(item, Fingerprint(self._policy.report_key, item.kind), item.start))
-        total = self._raw_start + len(self._raw)
-        floor = total if final else min((lane.floor() for lane in self._lanes), default=total)
+        floor = self._raw_start + len(self._raw)
+        if not final:
+            for lane in self._lanes:
+                floor = min(floor, lane.floor())
         released = "".join(self._write(step) for step in self._resolver.advance(floor))
         findings = self._report(floor) if self._open else ()
         kept = self._resolver.position - self._raw_start

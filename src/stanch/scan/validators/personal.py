@@ -13,6 +13,9 @@ from stanch.terms import Severity
 _RESERVED = re.compile(rb"(?:[@.]example\.(?:com|net|org)|\.(?:test|example|invalid|localhost))\Z", re.IGNORECASE)
 _NOT_A_DOMAIN = frozenset({b"png", b"jpg", b"jpeg", b"gif", b"svg", b"webp", b"css", b"js", b"json", b"html"})
 _GROUPED_CARD = re.compile(rb"[0-9]{4}([ -])[0-9]{4}\1[0-9]{4}\1[0-9]{1,7}|[0-9]{4}([ -])[0-9]{6}\2[0-9]{4,5}")
+_NO_PHONE = re.compile(
+    rb"(?:[0-9]{1,3}\.){3}[0-9]{1,3}|[0-9]{1,2}([.-])[0-9]{1,2}\1[0-9]{2,4}|[0-9]{4}-[0-9]{2}-[0-9]{2}"
+)
 _REGIONS = ("US", "GB", "DE", "FR", "ES", "IT", "NL", "PT")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
@@ -35,7 +38,9 @@ def _cuts(value: bytes, most: int) -> list[bytes]:
 
 
 def phone(value: bytes, _left: str) -> Verdict:
-    """Judge a telephone number by the numbering plans of ``phonenumbers``; trailing groups may not belong to it."""
+    """Judge a telephone number by the numbering plans of ``phonenumbers``; trailing groups may be another's."""
+    if _NO_PHONE.fullmatch(value):
+        return REJECT
     regions = (None,) if value.startswith(b"+") else _REGIONS
     for cut in _cuts(value, 2):
         for region in regions:

@@ -20,12 +20,13 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A validator's answer, with what it adds to the score, the part of the value it means, and its own severity."""
+    """A validator's answer, what it adds to the score, the part of the value it means, its own severity, a note."""
 
     outcome: Outcome
     bonus: float = 0.0
     part: tuple[int, int] | None = None
     severity: Severity | None = None
+    note: str = ""
 
 
 REJECT = Verdict(Outcome.REJECT)

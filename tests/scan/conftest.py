@@ -1,0 +1,32 @@
+"""Shared scanners (compiling one takes a while) and a cache folder of the test run's own."""
+
+import pytest
+
+from stanch.scan import Operator, Policy, Scanner
+
+LITERALS = ("Project Nightjar 77", "the canary sings 4417-0093", "élan vital 9")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STANCH_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def scanner(_cache):
+    return Scanner(Policy(report_key=bytes(32)))
+
+
+@pytest.fixture(scope="session")
+def full_scanner(_cache):
+    """Literals, and every operator somewhere."""
+    operators = {
+        "email": Operator.MASK,
+        "phone": Operator.DROP,
+        "person": Operator.PSEUDONYM,
+        "jwt": Operator.PSEUDONYM,
+    }
+    policy = Policy(literals=LITERALS, operators=operators, pseudonym_key=bytes(range(32)), report_key=bytes(32))
+    return Scanner(policy)

@@ -1,0 +1,264 @@
+"""The span index: goldens, scalar = bulk, guaranteed lengths, false hits, decisions."""
+
+import importlib.util
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stanch.errors import InvalidInput
+from stanch.scan import COMPACT, FINE, STANDARD, Folder, Hit, IndexParams, MatchTracker, SpanIndex, fold_text
+from stanch.scan.spans.bloom import BlockedBloom, _places, block_count, finalise, probe
+from stanch.scan.spans.rolling import P, RollingKey, WindowHasher, multiply, window_hash
+
+HERE = Path(__file__).resolve()
+GOLDEN = json.loads((HERE.parents[1] / "vectors/scan/index.json").read_text())
+KEY = bytes(range(32))
+
+
+def _load(name):
+    spec = importlib.util.spec_from_file_location(name, HERE.parent / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+made = _load("span_texts")
+
+
+def fixed_salt(count):
+    return bytes(range(count))
+
+
+@pytest.fixture(scope="module")
+def library():
+    return made.texts(120, 160, seed=1)
+
+
+@pytest.fixture(scope="module")
+def index(library):
+    return SpanIndex.build(library, key=KEY, random=fixed_salt)
+
+
+def test_golden():
+    key = RollingKey.derive(bytes.fromhex(GOLDEN["key"]), bytes.fromhex(GOLDEN["salt"]))
+    window = GOLDEN["window"].encode()
+    assert (key.base, key.values[97]) == (GOLDEN["base"], GOLDEN["value_of_a"])
+    assert window_hash(key, window) == GOLDEN["hash"]
+    finalised = finalise(key.finaliser, WindowHasher(key, GOLDEN["k"]).all(window))
+    assert finalised.tobytes().hex() == GOLDEN["finalised"]
+    block, masks = _places(finalised, GOLDEN["blocks"])
+    assert block.tolist() == [GOLDEN["block"]]
+    assert [int(mask).bit_length() - 1 for mask in masks[0]] == GOLDEN["bits"]
+
+
+@given(
+    left=st.lists(st.integers(0, P - 1) | st.sampled_from([0, 1, P - 1, 2**31, 2**60]), min_size=1),
+    right=st.integers(0, P - 1),
+)
+def test_multiplication_modulo_the_prime(left, right):
+    for factor in (right, P - 1, 1, 0):
+        product = multiply(np.array(left, dtype=np.uint64), factor)
+        assert product.tolist() == [value * factor % P for value in left]
+
+
+@settings(max_examples=40, deadline=None)
+@given(text=st.binary(max_size=300), k=st.integers(1, 70))
+def test_doubling_gives_the_hash_of_each_window(text, k):
+    key = RollingKey.derive(KEY, bytes(16))
+    expected = [window_hash(key, text[at : at + k]) for at in range(len(text) - k + 1)]
+    assert WindowHasher(key, k).all(text).tolist() == expected
+
+
+def test_tiles_do_not_show():
+    key, text = RollingKey.derive(KEY, bytes(16)), random.Random(1).randbytes(10_000)
+    hashes = WindowHasher(key, 50).all(text)
+    assert len(hashes) == 9951
+    for at in (0, 4045, 4095, 4096, 4097, 8191, 8192, 9950):
+        assert hashes[at] == window_hash(key, text[at : at + 50])
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_cursor_gives_the_same_hits_for_every_chunking(index, library, data):
+    rng = random.Random(data.draw(st.integers(0, 10**6)))
+    folded = fold_text(" ".join(made.words(20, rng)) + " " + rng.choice(library)[100:600] + " tail words", "index")
+    whole = index.cursor().push(folded)
+    assert whole
+    cursor, hits, at = index.cursor(), [], 0
+    while at < len(folded):
+        size = data.draw(st.sampled_from([1, 3, 40, 255, 256, 400]))
+        hits += cursor.push(folded[at : at + size])
+        at += size
+    assert hits == whole
+    assert cursor.position == len(folded)
+
+
+def test_scalar_probe_agrees_with_the_filter():
+    rng = np.random.default_rng(5)
+    inserted = rng.integers(0, 2**64, (500, 2), dtype=np.uint64)
+    others = rng.integers(0, 2**64, (5000, 2), dtype=np.uint64)
+    bloom = BlockedBloom.build(inserted, block_count(500, 12))
+    assert bloom.holds(inserted).all()
+    rows = np.concatenate([inserted, others])
+    flat = bloom.words.data.cast("B").cast("Q")
+    assert bloom.holds(rows).tolist() == [probe(flat, len(bloom.words), int(y0), int(y1)) for y0, y1 in rows]
+
+
+def test_false_hits_are_as_frequent_as_the_fill_says():
+    # 3 sigma, two-sided: a false failure in 0.3 % of seeds; the seed is fixed.
+    rng = np.random.default_rng(6)
+    bloom = BlockedBloom.build(rng.integers(0, 2**64, (40_000, 2), dtype=np.uint64), block_count(40_000, 20))
+    count = 3_000_000
+    expected = bloom.random_hit()
+    hits = sum(int(bloom.holds(rng.integers(0, 2**64, (100_000, 2), dtype=np.uint64)).sum()) for _ in range(30))
+    assert abs(hits - count * expected) <= 3 * (count * expected * (1 - expected)) ** 0.5
+    assert 2.4e-4 < expected < 2.9e-4
+
+
+@pytest.mark.parametrize("params", [COMPACT, STANDARD, FINE], ids=["compact", "standard", "fine"])
+def test_guaranteed_lengths_hold_at_every_offset(library, params):
+    index = SpanIndex.build(library[:20], key=KEY, params=params)
+    folded = fold_text(library[3], "index")
+    one, chain = params.k + params.stride - 1, params.k + 2 * params.stride - 1
+    for at in range(len(folded) - chain):
+        assert index.cursor().push(folded[at : at + one])
+        assert MatchTracker(params.stride).push(index.cursor().push(folded[at : at + chain]))
+
+
+def test_the_end_of_a_text_is_covered(index, library):
+    tail = fold_text(library[0], "index")[-50:]
+    assert [hit for hit in index.cursor().push(tail) if hit.start == 0]
+
+
+def test_cut_spans_match_and_independent_text_does_not(index, library):
+    rng = random.Random(9)
+    for _ in range(1000):
+        folded = fold_text(rng.choice(library), "index").decode()
+        at = rng.randint(0, len(folded) - 100)
+        (match,) = index.query(folded[at : at + 100])
+        assert match.folded_length >= 75
+        assert 0 <= match.start < match.end <= 100
+    independent = "\n".join(made.texts(1, 180_000, seed=77))
+    assert len(independent) >= 1_000_000
+    # By the filter's fill about 0.07 chains are expected.
+    assert len(index.query(independent)) <= 1
+
+
+def test_case_and_punctuation_do_not_hide_a_copy(index, library):
+    rng, found = random.Random(11), 0
+    for _ in range(300):
+        text = rng.choice(library)
+        at = rng.randint(0, len(text) - 200)
+        loud = "".join(c.upper() if c != " " else rng.choice([" ", ", ", " — ", "!  "]) for c in text[at : at + 200])
+        found += bool(index.query(loud))
+    assert found >= 297
+
+
+def test_copies_survive_a_few_changed_words(index, library):
+    rng, found = random.Random(12), 0
+    for _ in range(300):
+        folded = fold_text(rng.choice(library), "index").decode()
+        at = rng.randint(0, len(folded) - 380)
+        copy = [w if rng.random() > 0.02 else "changed" for w in folded[at : at + 380].split()]
+        found += bool(index.query(" ".join(copy)))
+    assert found >= 294
+
+
+def test_a_match_points_at_the_copy_in_the_query(index, library):
+    copy = library[5][37:317].strip()
+    query = f"Entirely unrelated words first — then: «{copy.upper()}» and more of our own."
+    (match,) = index.query(query)
+    assert query.index(copy.upper()) - 2 <= match.start <= query.index(copy.upper()) + STANDARD.stride + 1
+    assert match.end <= query.index("»")
+    assert match.hits >= 2
+
+
+def test_without_the_key_hits_are_chance(library, index):
+    # The same array under another key.
+    stranger = SpanIndex(index._content, bytes(32))
+    folded = fold_text(" ".join(library), "index")
+    hits = len(stranger.cursor().push(folded))
+    expected = len(folded) * index.header.fill_fp
+    assert abs(hits - expected) <= 5 * (expected**0.5 + 1)
+
+
+def test_boilerplate_is_left_out(library):
+    greeting = "thank you for writing to our support team we will answer within two working days as promised " * 2
+    texts = [text[:20] + " " + greeting + text for text in library[:30]]
+    assert not SpanIndex.build(texts, key=KEY).query(greeting)
+    header = SpanIndex.build(texts, key=KEY).header
+    assert header.boilerplate.left_out > 0
+    everything = SpanIndex.build(texts, key=KEY, params=IndexParams(50, 25, 16, None))
+    assert everything.query(greeting)
+    assert everything.header.boilerplate is None
+    assert SpanIndex.build(texts[:5], key=KEY).query(greeting)
+
+
+def test_texts_below_a_window_are_not_covered():
+    index = SpanIndex.build(["too short to be seen", ""], key=KEY)
+    assert (index.header.keys, index.header.records, index.header.blocks) == (0, 2, 1)
+    assert index.query("too short to be seen") == []
+    assert SpanIndex.build([], key=KEY).query("nothing at all " * 20) == []
+
+
+@pytest.mark.parametrize(
+    "wrong", [(31, 16, 16), (50, 0, 16), (50, 51, 16), (50, 25, 7), (50, 25, 65), (2000, 25, 16), (50, 25, 16, 0)]
+)
+def test_parameters_out_of_range(wrong):
+    with pytest.raises(InvalidInput):
+        IndexParams(*wrong)
+
+
+def test_keys_have_32_bytes():
+    with pytest.raises(InvalidInput):
+        SpanIndex.build(["x"], key=b"short")
+
+
+def test_too_many_windows_are_refused():
+    assert block_count(0, 16) == 1
+    with pytest.raises(InvalidInput):
+        block_count(2**40, 16)
+
+
+def hits(*starts):
+    return [Hit(start, start + 50) for start in starts]
+
+
+def test_one_hit_is_suspect_and_two_in_a_chain_match():
+    tracker = MatchTracker(25)
+    assert tracker.push(hits(100)) == []
+    assert tracker.undecided(160) == 100
+    assert tracker.undecided(175) is None
+    assert tracker.push(hits(124)) == []
+    assert tracker.push(hits(125)) == hits(100, 125)
+    assert tracker.push(hits(150)) == hits(150)
+    assert tracker.undecided(190) == 124
+
+
+def test_six_hits_in_512_match():
+    tracker = MatchTracker(25)
+    assert tracker.push(hits(0, 90, 180, 270, 360)) == []
+    assert tracker.push(hits(511)) == hits(0, 90, 180, 270, 360, 511)
+    tracker = MatchTracker(25)
+    assert tracker.push(hits(0, 90, 180, 270, 360, 512)) == []
+    assert tracker.push(hits(603)) == []
+
+
+def test_the_folder_feeds_the_cursor_incrementally(index, library):
+    folder, cursor, seen = Folder("index"), index.cursor(), []
+    for char in library[7][:200]:
+        seen += cursor.push(folder.push(char))
+    assert seen == index.cursor().push(fold_text(library[7][:200], "index"))
+    start, end = folder.offsets.span(seen[0].start, seen[0].end)
+    assert fold_text(library[7][start:end], "index") == fold_text(library[7], "index")[seen[0].start : seen[0].end]
+
+
+def test_repr_tells_sizes_only(index):
+    assert repr(index).startswith("SpanIndex(")
+    assert KEY.hex() not in repr(index._rolling)
+    assert str(index._rolling.base) not in repr(index._rolling)

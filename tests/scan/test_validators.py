@@ -1,0 +1,205 @@
+"""Validators: goldens, and no value with a broken checksum is ever reported."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from stanch.errors import InvalidInput
+from stanch.scan import Location, Policy, Scanner
+from stanch.scan.examples import ExampleMaker
+from stanch.scan.validators import REGISTRY, Outcome, aws_account, crc32_base62, luhn, mod97
+from stanch.scan.validators.checksum import IBAN_LENGTHS
+from stanch.scan.validators.deny import has_example_word, is_placeholder, is_published, is_sequence
+from stanch.scan.validators.entropy import entropy
+from stanch.scan.validators.names import Gazetteer, gazetteer, person_name
+
+VECTORS = json.loads((Path(__file__).resolve().parents[1] / "vectors/scan/crc62.json").read_text())
+PAIRS = 10_000
+
+
+def test_golden_checks():
+    for vector in VECTORS["checks"]:
+        assert crc32_base62(vector["body"].encode()).decode() == vector["check"]
+    for vector in VECTORS["aws_accounts"]:
+        assert f"{aws_account(vector['body'].encode()):012d}" == vector["account"]
+
+
+def test_the_account_of_an_aws_key_id_is_noted():
+    assert REGISTRY["aws-key-id"](b"AKIAQNZGKIQY56JQ7WML", "").note == "account 029608264753"
+    assert REGISTRY["aws-key-id"](b"AKIA7777777777777777", "").note == ""
+
+
+def test_published_check_examples():
+    assert luhn(b"79927398713")
+    assert not luhn(b"79927398710")
+    assert mod97(b"GB82WEST12345698765432") == 1
+    assert mod97(b"DE89370400440532013000") == 1
+    assert mod97(b"DE89370400440532013001") != 1
+
+
+def _change(value: str, rng: random.Random, places: range) -> str:
+    """Change one digit or letter for another of its class."""
+    at = rng.choice(places)
+    old = value[at]
+    pool = (
+        "0123456789"
+        if old.isdigit()
+        else "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+        if old.isupper()
+        else "abcdefghijklmnopqrstuvwxyz"
+    )
+    return value[:at] + rng.choice([c for c in pool if c != old]) + value[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("kind", "template", "places", "context"),
+    [
+        ("github-token", "ghp_{A62:30}{crc62}", range(4, 40), ""),
+        ("npm-token", "npm_{A62:30}{crc62}", range(4, 40), ""),
+        # A single changed digit always breaks Luhn and MOD 97-10; the issuer digits are left alone.
+        ("payment-card", "{luhn:453:16}", range(6, 16), "card "),
+        ("iban", "{iban:DE}", range(2, 22), "iban "),
+    ],
+)
+def test_checksum_kinds_report_all_valid_and_no_broken_value(kind, template, places, context):
+    scanner = Scanner(Policy(kinds=frozenset({kind})))
+    maker, rng = ExampleMaker(kind), random.Random(7)
+    whole = [maker.fill(template) for _ in range(PAIRS)]
+    broken = [_change(value, rng, places) for value in whole]
+    found = [bool(result.findings) for result in scanner.scan_many((Location(), context + value) for value in whole)]
+    # Random digits may form a denied sequence such as ten equal ones; that is no loss.
+    assert sum(found) >= PAIRS - 2
+    assert not any(result.findings for result in scanner.scan_many((Location(), context + value) for value in broken))
+
+
+def test_iban_lengths_are_those_of_the_registry():
+    assert len(IBAN_LENGTHS) >= 75
+    assert (IBAN_LENGTHS["NO"], IBAN_LENGTHS["DE"], IBAN_LENGTHS["MT"]) == (15, 22, 31)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "accepted"),
+    [
+        ("email", b"a.b@mail.com", True),
+        ("email", b".a@mail.com", False),
+        ("email", b"a@-mail.com", False),
+        ("email", b"icon@2x.png", False),
+        ("phone", b"+1 202 555 0143", True),
+        ("phone", b"+1234", False),
+        ("payment-card", b"4539 1488 0343 6467", True),
+        ("payment-card", b"4539 1488 0343 6467 123", True),
+        ("payment-card", b"9999 9999 9999 9995", False),
+        ("us-ssn", b"536-22-8745", True),
+        ("us-ssn", b"000-22-8745", False),
+        ("us-ssn", b"536-00-8745", False),
+        ("us-ssn", b"536-22-0000", False),
+        ("ip-address", b"93.184.216.34", True),
+        ("ip-address", b"10.1.2.3", False),
+        ("ip-address", b"999.1.2.3", False),
+        ("birth-date", b"1984-02-29", True),
+        ("birth-date", b"1985-02-29", False),
+        ("birth-date", b"29/02/84", True),
+        ("birth-date", b"3rd April 1990", True),
+        ("birth-date", b"April 31, 1990", False),
+        ("birth-date", b"12", False),
+        ("customer-number", b"C-1048213", True),
+        ("customer-number", b"C-104", False),
+        ("jwt", b"eyJhbGciOiJub25lIn0.eyJzdWIiOiIx", True),
+        ("jwt", b"eyJub3RhbGciOjF9.eyJzdWIiOiIx", False),
+        ("jwt", b"eyJhbGciOiJub25lIn.eyJzdWIiOiIx", False),
+        ("jwt", b"eyJ" + b"a" * 600 + b".eyJ", False),
+        ("aws-key-id", b"AKIAQNZGKIQY56JQ7WML", True),
+        ("phone", b"10.4.54.65", False),
+        ("phone", b"12.03.1984", False),
+        ("phone", b"1984-03-12", False),
+        ("assignment", b"k8Jq2PzX0vLmN4sT", True),
+        ("assignment", b"correct-horse-battery", False),
+        ("assignment", b"550e8400-e29b-41d4-a716-446655440000", False),
+        ("assignment", b"aaaaaaaaaaaaaaaa1", False),
+        ("assignment", b"k8Jq2PzX", False),
+        ("password", b"hunter2!", True),
+        ("password", b"incorrect", False),
+    ],
+)
+def test_decisions(name, value, accepted):
+    assert (REGISTRY[name](value, "").outcome is not Outcome.REJECT) == accepted
+
+
+def test_a_security_code_is_no_part_of_the_card_number():
+    assert REGISTRY["payment-card"](b"4539 1488 0343 6467 124", "").part == (0, 19)
+
+
+@pytest.mark.parametrize(
+    ("value", "sequence"),
+    [
+        (b"1234567890", True),
+        (b"123-45-6789", True),
+        (b"abcdefgh", True),
+        (b"0000-0000", True),
+        (b"aaaaaaaaab1", True),
+        (b"536-22-8745", False),
+        (b"11/11/1991", False),
+        (b"Anna", False),
+        (b"aa", False),
+    ],
+)
+def test_sequences(value, sequence):
+    assert is_sequence(value) == sequence
+
+
+def test_denied_values():
+    assert is_published(b"AKIAIOSFODNN7EXAMPLE")
+    assert all(map(is_placeholder, (b"xxxx-1", b"your_key", b"<token>", b"${TOKEN}", b"{{ x }}", b"$API_KEY", b"****")))
+    assert not is_placeholder(b"k8Jq2PzX0vLmN4sT")
+    assert has_example_word(b"my-Example-key")
+    assert not has_example_word(b"k8Jq2PzX0vLmN4sT")
+
+
+def test_entropy():
+    assert entropy(b"aaaa") == 0
+    assert entropy(bytes(range(256))) == 8
+
+
+@pytest.mark.parametrize(
+    ("value", "left", "at_least"),
+    [
+        (b"Alice Johnson", "", 0.5),
+        (b"Zbigniew", "my name is ", 0.5),
+        (b"Alice", "Dear ", 0.5),
+        (b"Alice", "Best regards,\n", 0.5),
+        (b"Hello Alice Johnson", "", 0.5),
+    ],
+)
+def test_names_with_evidence(value, left, at_least):
+    assert person_name(value, left).bonus >= at_least
+
+
+@pytest.mark.parametrize(
+    ("value", "left"),
+    [(b"New York", ""), (b"Support Team", ""), (b"Green Paper", ""), (b"Alice", ""), (b"Team", "Dear ")],
+)
+def test_names_without_evidence(value, left):
+    assert person_name(value, left).bonus < 0.5
+
+
+def test_a_name_leaves_ordinary_words_out():
+    assert person_name(b"Hello Alice Johnson", "").part == (6, 19)
+
+
+def test_the_gazetteer_is_whole():
+    book = gazetteer()
+    assert (len(book.given), len(book.family)) == (690, 1000)
+    for names in (book.given, book.family, book.words):
+        assert list(names) == sorted(set(names))
+    with pytest.raises(InvalidInput):
+        Gazetteer.parse(b"STXNAME\x01" + bytes(11))
+    with pytest.raises(InvalidInput):
+        Gazetteer.parse(b"WRONG000" + bytes(12))
+
+
+@pytest.mark.parametrize("template", ["{nope}", "{A62}", "{iban:XX}", "{luhn}"])
+def test_unknown_generators_are_refused(template):
+    with pytest.raises(InvalidInput):
+        ExampleMaker("x").fill(template)
