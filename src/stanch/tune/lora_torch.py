@@ -76,7 +76,7 @@ class LoraLinear(nn.Module):
         self.weight = linear.weight
         self.bias = linear.bias
         device = linear.weight.device
-        self.down = nn.Parameter(torch.empty(method.rank, linear.in_features, dtype=torch.float32, device=device))
+        self.down = nn.Parameter(torch.zeros(method.rank, linear.in_features, dtype=torch.float32, device=device))
         self.up = nn.Parameter(torch.zeros(linear.out_features, method.rank, dtype=torch.float32, device=device))
         self.gradients: UnitGradients | None = None
 
