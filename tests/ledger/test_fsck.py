@@ -408,6 +408,11 @@ def test_a_changed_query_index_is_located(ground, statement):
     found(ground, "query index, entry", 17)
 
 
+def test_a_changed_query_index_is_found_though_its_end_is_missing(ground):
+    sql(ground, "DELETE FROM ledger_index WHERE idx > 270", "UPDATE ledger_index SET kind = 'x.y' WHERE idx = 269")
+    found(ground, "query index, entry", 269)
+
+
 def test_an_entry_of_another_log_is_located(ground):
     other = type(ground)(ground.folder / "other")
     foreign = Ledger.create(

@@ -54,11 +54,10 @@ def new_act_id(time_ms: int, *, rng: RandomBytes = random_bytes) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
-    """Which key a principal acted with, and its signature over the act (hex) where the principal has an own key."""
+    """Which key a principal acted with."""
 
     kind: str = field(metadata=_PUBLIC)
     key_id: str = field(metadata=_PSEUDONYM)
-    sig: str = field(default="", metadata=_PUBLIC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,11 +177,7 @@ class Entry:
             "commitments": {opening.field: opening.commitment for opening in self.openings},
         }
         if act.credential is not None:
-            optional["credential"] = {
-                "kind": act.credential.kind,
-                "key_id": act.credential.key_id,
-                **({"sig": act.credential.sig} if act.credential.sig else {}),
-            }
+            optional["credential"] = {"kind": act.credential.kind, "key_id": act.credential.key_id}
         ours = {"v": 1, "kind": act.kind, "phase": str(self.phase), "profile": act.profile}
         ours |= {name: value for name, value in optional.items() if value}
         return ours if self.egress_bytes is None else ours | {"egress_bytes": self.egress_bytes}

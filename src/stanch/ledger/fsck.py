@@ -4,6 +4,7 @@ The first difference is raised with its place. What nobody outside remembers can
 before a checkpoint was signed over it, and a history that was rewritten with the log's own key.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,9 +82,9 @@ def fsck(reader: LedgerReader, policy: TrustPolicy, *, anchors: Sequence[bytes] 
     """
     check = _Check(reader, policy)
     checkpoints = check.checkpoints(anchors)
+    check.root()
     for number in range(-(-check.size // TILE_WIDTH)):
-        check.tile(number, checkpoints)
-    check.roots(checkpoints)
+        check.tile(number)
     check.upper_tiles()
     check.frontier_row()
     return FsckReport(
@@ -115,6 +116,8 @@ class _Check:
         self.published = Checkpoint(reader.origin, 0, Frontier().root())
         self.frontier = Frontier()
         self.levels: list[list[bytes]] = []
+        self.by_size: dict[int, list[tuple[str, Checkpoint]]] = {}
+        self.sizes: list[int] = []
         self.open_intents: dict[str, None] = {}
         self.hashes = TileHashes(reader.blobs, 0)
 
@@ -138,7 +141,11 @@ class _Check:
                 raise LogDamaged(name, None, expected="the size and root of its own note", found="others")
         self.published = dict(opened).get(CHECKPOINT_KEY, self.published)
         self.hashes = TileHashes(self.reader.blobs, self.published.size)
-        return sorted(opened, key=lambda item: item[1].size)
+        opened.sort(key=lambda item: item[1].size)
+        for name, checkpoint in opened:
+            self.by_size.setdefault(checkpoint.size, []).append((name, checkpoint))
+        self.sizes = list(self.by_size)
+        return opened
 
     def _need_unpublished(self) -> None:
         with self.reader.tables.read() as connection:
@@ -158,7 +165,7 @@ class _Check:
                 next_step="restore the newest database",
             )
 
-    def tile(self, number: int, checkpoints: list[tuple[str, Checkpoint]]) -> None:
+    def tile(self, number: int) -> None:
         """Check up to 256 rows against their bundle, their tile and the index, and take them into the tree."""
         first = number * TILE_WIDTH
         rows = self._rows(first, min(first + TILE_WIDTH, self.size))
@@ -170,7 +177,7 @@ class _Check:
             if stored != leaf:
                 raise LogDamaged("entry", index, expected=f"leaf hash {stored.hex()}", found=leaf.hex())
         self._check_events(first, [data for data, _ in rows])
-        self._grow(first, leaves, checkpoints)
+        self._grow(first, leaves)
         if width == TILE_WIDTH:
             self._rise(0, number, leaves)
 
@@ -211,7 +218,7 @@ class _Check:
             raise LogDamaged("entry", index, expected=f"leaf hash {tile[offset].hex()}", found=leaves[offset].hex())
 
     def _check_events(self, first: int, entries: list[bytes]) -> None:
-        index_rows = _index_rows(self.reader, first, len(entries))
+        indexed, index_rows = _index_rows(self.reader, first, len(entries))
         for index, data in enumerate(entries, start=first):
             try:
                 event = read_event(data)
@@ -220,7 +227,7 @@ class _Check:
             if event.attestation.chain_uid != self.reader.origin:
                 raise LogDamaged("entry", index, expected=f"log {self.reader.origin}", found="another log's entry")
             row = IndexRow.of(event)
-            if index_rows is not None and index_rows.get(index) != row:
+            if index < indexed and index_rows.get(index) != row:
                 raise LogDamaged("query index, entry", index, expected="what the entry says", found="another row")
             self._follow(row)
 
@@ -230,17 +237,17 @@ class _Check:
         elif row.phase == Phase.OUTCOME:
             self.open_intents.pop(row.act, None)
 
-    def _grow(self, first: int, leaves: list[bytes], checkpoints: list[tuple[str, Checkpoint]]) -> None:
+    def _grow(self, first: int, leaves: list[bytes]) -> None:
         """Append the leaves; stop at each checkpoint's size to compare its root."""
         end = first + len(leaves)
-        for size in [*sorted({c.size for _, c in checkpoints if first < c.size < end}), end]:
+        for size in [*self.sizes[bisect_right(self.sizes, first) : bisect_left(self.sizes, end)], end]:
             self.frontier = self.frontier.append(leaves[self.frontier.size - first : size - first])
-            self.roots([(name, c) for name, c in checkpoints if c.size == size])
+            self.root()
 
-    def roots(self, checkpoints: list[tuple[str, Checkpoint]]) -> None:
+    def root(self) -> None:
         """Compare the present root with the checkpoints of this size."""
-        for name, checkpoint in checkpoints:
-            if checkpoint.size == self.frontier.size and checkpoint.root != self.frontier.root():
+        for name, checkpoint in self.by_size.get(self.frontier.size, ()):
+            if checkpoint.root != self.frontier.root():
                 raise LogDamaged(
                     f"entries before {checkpoint.size}, against {name}",
                     None,
@@ -301,14 +308,12 @@ def _read(place: str, read: Any) -> list[bytes]:  # noqa: ANN401 - a closure ove
     return hashes
 
 
-def _index_rows(reader: LedgerReader, first: int, count: int) -> dict[int, IndexRow] | None:
-    """Return the index rows of some entries, or None where the index has not come so far yet."""
+def _index_rows(reader: LedgerReader, first: int, count: int) -> tuple[int, dict[int, IndexRow]]:
+    """Return how many entries the index covers by now, and its rows of some entries."""
     with reader.tables.read() as connection:
         last = connection.exec_driver_sql(
-            "SELECT max(idx) FROM ledger_index WHERE origin = ?", (reader.origin,)
-        ).scalar()
-        if last is None or last < first + count - 1:
-            return None
+            "SELECT coalesce(max(idx), -1) FROM ledger_index WHERE origin = ?", (reader.origin,)
+        ).scalar_one()
         where = (reader.origin, first, first + count)
         rows = connection.exec_driver_sql(
             "SELECT idx, act, phase, kind, principal, time_ms, status FROM ledger_index"
@@ -320,7 +325,7 @@ def _index_rows(reader: LedgerReader, first: int, count: int) -> dict[int, Index
             "SELECT idx, digest FROM ledger_subject WHERE origin = ? AND idx >= ? AND idx < ?", where
         ):
             subjects.setdefault(index, []).append(digest)
-    return {
+    return last + 1, {
         index: IndexRow(act, phase, kind, principal, time_ms, status, tuple(sorted(subjects.get(index, ()))))
         for index, act, phase, kind, principal, time_ms, status in rows
     }

@@ -152,7 +152,6 @@ class KeyUse(Profile, frozen=True):
 
     kind: Text
     key_id: Text
-    sig: Text | UnsetType = UNSET
 
 
 class Ours(Profile, frozen=True):

@@ -133,15 +133,17 @@ class Publisher:
         return Frontier.parse(*row)
 
     def _stored_notes(self, connection: Connection) -> list[tuple[int, bytes]]:
-        """Return the largest note of the table, and all that are not marked as published."""
-        return [
-            (size, note)
-            for size, note in connection.exec_driver_sql(
-                "SELECT size, note FROM ledger_checkpoint WHERE origin = ? AND (published = 0 OR size ="
-                " (SELECT max(size) FROM ledger_checkpoint WHERE origin = ?)) ORDER BY size",
-                (self._signer.name, self._signer.name),
-            )
-        ]
+        """Return the notes that are not marked as published and the largest one that is, smallest first."""
+        notes = []
+        # Only the newest notes can be unpublished, so the walk from the largest one stops at the first that is not.
+        for size, note, published in connection.exec_driver_sql(
+            "SELECT size, note, published FROM ledger_checkpoint WHERE origin = ? ORDER BY size DESC",
+            (self._signer.name,),
+        ):
+            notes.append((size, note))
+            if published:
+                break
+        return notes[::-1]
 
     def _pending(self, published: int) -> SignedCheckpoint | None:
         """Return the largest note that a crash left stored but not published."""
@@ -201,7 +203,9 @@ class Publisher:
             raise StoreError(f"{PREFIX}checkpoint: others kept replacing it", next_step="publish again")
         with self._tables.write() as connection:
             connection.exec_driver_sql(
-                "UPDATE ledger_checkpoint SET published = 1 WHERE origin = ? AND size <= ?",
+                "UPDATE ledger_checkpoint SET published = 1 WHERE origin = ?1 AND size <= ?2 AND size > coalesce(("
+                "SELECT size FROM ledger_checkpoint WHERE origin = ?1 AND published = 1 ORDER BY size DESC LIMIT 1"
+                "), -1)",
                 (self._signer.name, signed.checkpoint.size),
             )
 
