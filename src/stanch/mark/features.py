@@ -200,9 +200,10 @@ def _projected(comparison: _Comparison, store: Callable[[RowBlock, Floats], None
 
 
 def _spectral(comparison: _Comparison, store: Callable[[RowBlock, Floats], None]) -> None:
-    """Scale each singular value σ of the standardised residual to σ/(1 + σ²/λ): low-rank drift is muted.
+    """Whiten the standardised residual Q by its own covariance: ``(QQᵀ/n + λI)⁻¹ Q``, n = the longer side.
 
-    λ is the median eigenvalue of the smaller Gram matrix, that is the size of what is not low-rank.
+    Without a decomposition this scales each singular value σ to σ/(σ²/n + λ): drift of few directions is muted. λ is
+    the median eigenvalue, that is the noise of what is not low-rank, but at least a quarter of the mark's own variance.
     """
     coefficients = _fit(comparison)
     rows = comparison.read(comparison.whole())
@@ -211,10 +212,11 @@ def _spectral(comparison: _Comparison, store: Callable[[RowBlock, Floats], None]
     deviations = row_deviations(residual, rows.kept, scales, comparison.alpha)
     q = _standardised(residual, deviations)
     wide = q.shape[0] <= q.shape[1]
-    gram = ((q @ q.T) if wide else (q.T @ q)).astype(np.float64)
-    level = float(np.median(np.linalg.eigvalsh(gram)))
+    gram = ((q @ q.T) if wide else (q.T @ q)).astype(np.float64) / max(q.shape)
+    own = np.square(comparison.alpha / 2 * scales / deviations, dtype=np.float64).mean()
+    level = max(float(np.median(np.linalg.eigvalsh(gram))), float(own))
     if level > 0:
-        filtering = np.linalg.inv(gram / level + np.eye(len(gram))).astype(np.float32)
+        filtering = np.linalg.inv(gram + level * np.eye(len(gram))).astype(np.float32)
         q = filtering @ q if wide else q @ filtering
     store(comparison.whole(), q * (scales / deviations)[:, np.newaxis])
 

@@ -1,0 +1,331 @@
+import ast
+import inspect
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mark_models import (
+    RECIPIENTS,
+    combine,
+    int8,
+    make_adapter,
+    make_release,
+    merge,
+    nf4,
+    treat,
+    weight_names,
+    write_model,
+)
+
+from stanch.errors import InvalidInput, InvalidSafetensors
+from stanch.mark import Originals, ScorePlan, Variant, adapter, detect, extract, features, open_suspect, suspect
+from stanch.weights import Tensor, open_adapter, open_model
+
+# --- adapters
+
+
+def test_a_copy_leads_to_its_recipient_and_to_nobody_else(lora):
+    found = lora.detect(lora.copy("r3"))
+    (score,) = found.accused
+    assert score.recipient == "r3"
+    assert score.best > 0.9 * 0.97 * np.sqrt(found.coordinates)
+    assert score.log10_p < -1000
+    assert found.next_z < 5
+    assert found.release_z > 60
+    assert found.matched == 1
+    assert found.unmatched == ()
+    assert found.decoys_plausible
+    assert [result.decoys.count for result in found.variants] == [200] * 4
+
+
+# Floors are 85 % of the least of five seeds.
+def test_a_merged_copy_survives_rounding(lora, tmp_path):
+    for name, rounding, floor in (("none", None, 195), ("int8", int8, 88)):
+        found = lora.detect(merge(tmp_path / name, lora.base, lora.copy("r3"), rounding=rounding))
+        assert [score.recipient for score in found.accused] == ["r3"]
+        assert found.accused[0].best > floor
+        assert found.decoys_plausible
+
+
+def test_a_strong_adapter_survives_four_bits(tmp_path, base):
+    release = make_release(tmp_path, make_adapter(tmp_path / "original", 4, size=0.25), base)
+    found = release.detect(merge(tmp_path / "nf4", base, release.copy("r3"), rounding=nf4))
+    assert [score.recipient for score in found.accused] == ["r3"]
+    assert found.accused[0].best > 30
+
+
+def test_a_merged_quantised_copy_survives_later_tuning(lora, tmp_path):
+    quantised = merge(tmp_path / "int8", lora.base, lora.copy("r3"), rounding=int8)
+    for size in (0.05, 0.5):
+        later = make_adapter(tmp_path / f"later-{size}", 99, size=size)
+        found = lora.detect(merge(tmp_path / f"tuned-{size}", quantised, later))
+        assert [score.recipient for score in found.accused] == ["r3"]
+        assert found.accused[0].best > 68
+
+
+def test_scaled_and_re_extracted_factors_are_found(lora, tmp_path):
+    half = merge(tmp_path / "half", lora.base, lora.copy("r3"), weight=0.5)
+    assert lora.accused(half) == ["r3"]
+    folder = tmp_path / "extracted"
+    shutil.copytree(lora.copy("r3"), folder)
+    tensors = {}
+    for module in open_adapter(lora.copy("r3")).modules.values():
+        u, s, vt = np.linalg.svd(module.delta().astype(np.float64), full_matrices=False)
+        a, b = vt[:6], u[:, :6] * s[:6]
+        for factor, value in ((module.a, a), (module.b, b)):
+            tensors[factor.name] = Tensor.from_float32(factor.name, value.astype(np.float32))
+    write_model(folder, tensors)
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    assert lora.accused(folder) == ["r3"]
+
+
+def test_adapter_features_do_not_depend_on_the_gauge(lora, tmp_path):
+    turned = tmp_path / "turned"
+    shutil.copytree(lora.copy("r3"), turned)
+    generator = np.random.default_rng(8)
+    tensors = {}
+    for module in open_adapter(lora.copy("r3")).modules.values():
+        g = generator.normal(size=(module.rank, module.rank)) + 3 * np.eye(module.rank)
+        for factor, value in ((module.a, g @ module.a.raw), (module.b, module.b.raw @ np.linalg.inv(g))):
+            tensors[factor.name] = Tensor.from_float32(factor.name, value.astype(np.float32))
+    write_model(turned, tensors)
+    (turned / "model.safetensors").rename(turned / "adapter_model.safetensors")
+    originals = Originals(lora.original)
+    one, two = (
+        extract(originals, open_suspect(path), Variant.ADAPTER, alpha=0.02).values for path in (lora.copy("r3"), turned)
+    )
+    assert np.dot(one, two) / np.sqrt(np.dot(one, one) * np.dot(two, two)) > 0.999
+    assert lora.accused(turned) == ["r3"]
+
+
+@pytest.mark.parametrize("count", [2, 4, 8])
+@pytest.mark.parametrize("treatment", ["bf16", "int8"])
+def test_every_colluder_of_an_average_is_named(lora, tmp_path, count, treatment):
+    names = list(RECIPIENTS[:count])
+    merged = [merge(tmp_path / name, lora.base, lora.copy(name)) for name in names]
+    mean = combine(tmp_path / "mean", merged, lambda stack: stack.mean(axis=0))
+    suspect_ = treat(tmp_path / "treated", mean, int8) if treatment == "int8" else mean
+    assert lora.accused(suspect_) == sorted(names)
+
+
+# --- full models
+
+
+def test_a_full_copy_survives_what_happens_to_copies(full, tmp_path):
+    copy, generator = full.copy("r3"), np.random.default_rng(7)
+
+    def prune(weights):
+        return np.where(np.abs(weights) < np.median(np.abs(weights)), 0, weights)
+
+    def disturb(weights):
+        return weights + 1e-3 * generator.normal(size=weights.shape).astype(np.float32)
+
+    cases = {
+        "none": (copy, 620),
+        "int8": (treat(tmp_path / "int8", copy, int8), 515),
+        "nf4": (treat(tmp_path / "nf4", copy, nf4), 62),
+        "scaled": (treat(tmp_path / "scaled", copy, lambda w: w * np.float32(1.07)), 615),
+        "half": (combine(tmp_path / "half", [copy, full.base], lambda s: s.mean(axis=0)), 620),
+        "pruned": (treat(tmp_path / "pruned", copy, prune), 435),
+        "noise": (treat(tmp_path / "noise", copy, disturb), 135),
+        "tuned": (merge(tmp_path / "drift", copy, make_adapter(tmp_path / "later", 98, size=0.3)), 465),
+    }
+    for name, (path, floor) in cases.items():
+        found = full.detect(path)
+        assert [score.recipient for score in found.accused] == ["r3"], name
+        assert found.accused[0].best > floor, name
+
+
+@pytest.mark.parametrize("rule", ["mean", "min", "max", "median"])
+def test_order_statistics_of_copies_name_every_colluder(full, tmp_path, rule):
+    names = list(RECIPIENTS[:4])
+    mixed = combine(tmp_path / rule, [full.copy(name) for name in names], lambda s: getattr(np, rule)(s, axis=0))
+    assert full.accused(mixed) == names
+
+
+def test_integers_with_row_scales_are_read(full, tmp_path):
+    for suffix, unit, shape in (("weight_scale", 1, (-1, 1)), ("SCB", 127, (-1,))):
+        tensors = dict(open_model(full.copy("r3")))
+        for name, _ in weight_names():
+            weights = tensors[name].to_float32()
+            scale = np.abs(weights).max(axis=1) / 127
+            tensors[name] = Tensor(name, "I8", np.round(weights / scale[:, None]).astype(np.int8))
+            stem = name.removesuffix(".weight")
+            tensors[f"{stem}.{suffix}"] = Tensor.from_float32(f"{stem}.{suffix}", (scale * unit).reshape(shape))
+        found = full.detect(write_model(tmp_path / suffix, tensors))
+        assert [score.recipient for score in found.accused] == ["r3"]
+        assert found.matched == 1
+
+
+def test_integers_without_scales_are_unmatched(full, tmp_path):
+    tensors = dict(open_model(full.copy("r3")))
+    names = [name for name, _ in weight_names()]
+    for name in names[:4]:
+        tensors[name] = Tensor(name, "I8", np.ones(tensors[name].shape, np.int8))
+    found = full.detect(write_model(tmp_path / "m", tensors))
+    assert sorted(found.unmatched) == sorted(names[:4])
+    assert 0 < found.matched < 1
+    assert [score.recipient for score in found.accused] == ["r3"]
+
+
+def test_other_prefixes_are_seen_through(full, tmp_path):
+    tensors = {
+        name.removeprefix("model."): Tensor(name.removeprefix("model."), tensor.dtype, tensor.raw)
+        for name, tensor in open_model(full.copy("r3")).items()
+    }
+    assert full.accused(write_model(tmp_path / "m", tensors)) == ["r3"]
+
+
+# --- innocent and hostile suspects
+
+
+def test_the_base_and_the_original_accuse_nobody(lora, full, tmp_path):
+    assert lora.accused(lora.base) == []
+    assert lora.accused(lora.original) == []
+    assert lora.accused(merge(tmp_path / "merged", lora.base, lora.original, rounding=int8)) == []
+    assert full.accused(full.base) == []
+    assert full.accused(full.original) == []
+    assert lora.detect(lora.original).release_z < 6
+
+
+def test_fifty_innocent_variants_accuse_nobody(lora, tmp_path):
+    highest = []
+    for seed in range(50):
+        size = (0.002, 0.02, 0.2)[seed % 3]
+        other = make_adapter(tmp_path / f"a{seed}", 1000 + seed, size=size, rank=(4, 8, 16)[seed % 3])
+        path = other if seed % 2 else merge(tmp_path / f"m{seed}", lora.base, lora.original, other, rounding=int8)
+        found = lora.detect(path)
+        assert found.accused == ()
+        assert found.decoys_plausible
+        highest.append(found.next_z)
+    # 50 suspects × 12 recipients × 4 variants: above 5.2 with chance below 3e-4, in the mean the largest is about 3.4.
+    assert 2 < max(highest) < 5.2
+
+
+def test_a_hostile_suspect_hides_only_what_it_destroys(lora, tmp_path):
+    merged = open_model(merge(tmp_path / "merged", lora.base, lora.copy("r3")))
+    base = open_model(lora.base)
+    names = [name for name, _ in weight_names()]
+    generator = np.random.default_rng(6)
+    tensors = {name: tensor.to_float32() for name, tensor in merged.items()}
+    tensors[names[0]][3] = np.nan
+    tensors[names[1]][5] = 1e38
+    tensors[names[2]][:, 1] = -np.inf
+    # Set back to the base but for a trace of noise: what is tiny must not outweigh the rest.
+    tensors[names[3]] = base[names[3]].to_float32() + 1e-9 * generator.normal(size=base[names[3]].shape).astype(
+        np.float32
+    )
+    tensors[names[4]] = tensors[names[4]][:-1]
+    del tensors[names[5]]
+    suspect_ = write_model(tmp_path / "m", {name: Tensor.from_float32(name, value) for name, value in tensors.items()})
+    found = lora.detect(suspect_)
+    assert [score.recipient for score in found.accused] == ["r3"]
+    assert found.accused[0].best > 40
+    assert len(found.unmatched) == 4
+    assert np.isfinite([z for score in found.scores for z in score.z.values()]).all()
+
+
+def test_rows_set_back_to_the_original_do_not_drown_the_rest(full, tmp_path):
+    original = open_model(full.original)
+    tensors = {name: tensor.to_float32() for name, tensor in open_model(full.copy("r3")).items()}
+    name = weight_names()[0][0]
+    noise = np.random.default_rng(5).normal(size=(10, 128)).astype(np.float32)
+    tensors[name][:10] = original[name].to_float32()[:10] + 1e-9 * noise
+    found = full.detect(write_model(tmp_path / "m", {n: Tensor.from_float32(n, value) for n, value in tensors.items()}))
+    assert found.accused[0].z[Variant.PLAIN] > 300
+
+
+@pytest.mark.parametrize("cut", [1, 100])
+def test_a_truncated_suspect_is_refused(full, tmp_path, cut):
+    data = (full.copy("r3") / "model.safetensors").read_bytes()
+    path = tmp_path / "cut.safetensors"
+    path.write_bytes(data[:-cut])
+    with pytest.raises(InvalidSafetensors):
+        full.detect(path)
+
+
+def test_what_cannot_be_read_is_refused(full, tmp_path):
+    (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x02}q\x00.")
+    for path in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(InvalidInput):
+            full.detect(path)
+
+
+def test_a_suspect_with_nothing_in_common_is_unmatched(full, tmp_path):
+    other = write_model(tmp_path / "m", {"x": Tensor.from_float32("x", np.ones((64, 64), np.float32))})
+    found = full.detect(other)
+    assert found.matched == 0
+    assert found.accused == ()
+    assert [result.decoys for result in found.variants] == [None] * 3
+
+
+# --- the plan and the guarantee
+
+
+def test_a_merged_suspect_of_an_adapter_needs_the_base(lora, tmp_path):
+    merged = merge(tmp_path / "m", lora.base, lora.copy("r3"))
+    with pytest.raises(InvalidInput, match="base model is needed"):
+        detect(Originals(lora.original), merged, lora.keys, ScorePlan.default("adapter", 100))
+
+
+def test_keys_plan_and_original_must_belong_together(lora, full):
+    with pytest.raises(InvalidInput, match="another original"):
+        detect(Originals(full.original), full.base, lora.keys, ScorePlan.default("full", 100))
+    with pytest.raises(InvalidInput, match="counts 11"):
+        detect(Originals(lora.original), lora.original, lora.keys, ScorePlan.default("adapter", 11))
+    with pytest.raises(InvalidInput, match="applies only"):
+        extract(Originals(full.original), open_suspect(full.base), Variant.ADAPTER, alpha=0.01)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"variants": ()},
+        {"variants": (Variant.PLAIN, Variant.PLAIN)},
+        {"n": 0},
+        {"rounds": 0},
+        {"rounds": 5},
+        {"epsilon": 0},
+        {"releases": 0},
+        {"decoy_coordinates": 0},
+    ],
+)
+def test_impossible_plans_are_refused(change):
+    with pytest.raises(InvalidInput):
+        ScorePlan(**{"variants": (Variant.PLAIN,), "n": 10} | change)
+
+
+def test_analyses_count_variants_rounds_and_releases():
+    plan = ScorePlan((Variant.PLAIN, Variant.SPECTRAL), 10_000, rounds=4, releases=2)
+    assert plan.analyses == 16
+    assert plan.threshold == pytest.approx(8.0878, abs=5e-5)
+
+
+def test_the_result_does_not_depend_on_threads(full):
+    plan = ScorePlan.default("full", 100)
+    runs = [
+        detect(Originals(full.original, full.base), full.copy("r3"), full.keys, plan, threads=threads)
+        for threads in (1, 3)
+    ]
+    assert [score.z for score in runs[0].scores] == [score.z for score in runs[1].scores]
+
+
+def test_progress_is_told_and_the_result_is_json(lora):
+    told = []
+    found = lora.detect(lora.copy("r3"), progress=lambda *step: told.append(step))
+    assert told[-1] == ("mark", 4, 4)
+    document = json.loads(json.dumps(found.to_json()))
+    assert document["scores"][0]["recipient"] == "r3"
+    assert document["decoys_plausible"] is True
+    for key in lora.keys.copies:
+        assert key.stream.hex() not in str(document)
+
+
+def test_features_are_made_without_any_key():
+    # Types say it, and the imports too: nothing that makes features can reach a key or a key's values.
+    for module in (features, adapter, suspect):
+        tree = ast.parse(Path(inspect.getfile(module)).read_text())
+        names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
+        assert not names & {"CopyKey", "MarkKeys", "MarkRoot", "signature_values", "scattered_values", "stream_key"}

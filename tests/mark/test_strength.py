@@ -1,0 +1,71 @@
+import json
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stanch.errors import InvalidInput
+from stanch.mark import MarkParams, colluders, expected_score, log10_bound, solve_alpha, threshold
+from stanch.mark.bounds import decided
+
+GOLDENS = json.loads((Path(__file__).parents[1] / "vectors" / "mark" / "goldens.json").read_text())
+
+
+@pytest.mark.parametrize("case", GOLDENS["thresholds"])
+def test_thresholds(case):
+    assert threshold(case["n"], case["analyses"], case["epsilon"]) == pytest.approx(case["tau"], abs=5e-5)
+
+
+@pytest.mark.parametrize("case", GOLDENS["alphas"])
+def test_strengths(case):
+    assert solve_alpha(case["coordinates"], MarkParams()) == pytest.approx(case["alpha"], rel=3e-3)
+
+
+def test_collusion_of_a_large_model():
+    tau = threshold(10_000, 16, 1e-9)
+    assert int(colluders(7_000_000_000, 1e-3, 0.0913, tau + 4)) == 75
+    assert int(colluders(7_000_000_000, 1e-3, 0.0913, tau)) == 113
+
+
+def test_log10_bounds():
+    assert log10_bound(17, 10_000, 16) < -57
+    assert log10_bound(17, 10_000, 16) == pytest.approx(-57.55, abs=0.01)
+    assert log10_bound(2, 10_000, 16) == 0
+    assert log10_bound(-50, 1, 1) == 0
+
+
+@given(n=st.integers(1, 10**9), analyses=st.integers(1, 1000), epsilon=st.floats(1e-30, 0.99))
+def test_the_bound_at_the_threshold_is_epsilon(n, analyses, epsilon):
+    bound = log10_bound(threshold(n, analyses, epsilon), n, analyses)
+    assert bound == pytest.approx(math.log10(epsilon), abs=1e-9)
+
+
+@given(
+    coordinates=st.integers(10_000, 10**11),
+    alpha=st.floats(1e-4, 3e-2),
+    noise=st.floats(1e-3, 0.5),
+    copies=st.integers(1, 200),
+)
+def test_colluders_inverts_the_expected_score(coordinates, alpha, noise, copies):
+    z = expected_score(coordinates, alpha, noise, copies=copies)
+    assert colluders(coordinates, alpha, noise, z) == pytest.approx(copies, rel=1e-6)
+
+
+def test_without_noise_colluders_share_the_coordinates():
+    assert colluders(1_000_000, 1e-3, 0, 10) == 10_000
+    assert expected_score(1_000_000, 1e-3, 0, copies=10_000) == pytest.approx(10)
+
+
+@pytest.mark.parametrize(
+    ("n", "analyses", "epsilon"), [(0, 1, 0.1), (1, 0, 0.1), (1, 1, 0), (1, 1, 1), (1, 1, math.nan)]
+)
+def test_impossible_thresholds_are_refused(n, analyses, epsilon):
+    with pytest.raises(InvalidInput):
+        threshold(n, analyses, epsilon)
+
+
+@given(z=st.floats(-1e6, 1e6))
+def test_decisions_are_made_below_the_score(z):
+    assert z - 0.0201 <= decided(z) <= z - 0.0099
