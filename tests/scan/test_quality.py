@@ -66,8 +66,8 @@ def test_recall_and_precision(counts, capsys):
     recall = sum(hit.values()) / sum(planted.values())
     f1 = 2 * characters["both"] / (characters["truth"] + characters["covered"])
     lines = [
-        f"{kind:22} recall {hit[kind] / planted[kind]:.4f} of {planted[kind]:4}, reported {reported[kind]:4}, false {false[kind]}"
-        for kind in sorted(planted)
+        f"{kind:22} recall {hit[kind] / count:.4f} of {count:4}, reported {reported[kind]:4}, false {false[kind]}"
+        for kind, count in sorted(planted.items())
     ]
     with capsys.disabled():
         sys.stdout.write(

@@ -29,7 +29,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recogniser:
-    """One rule of a pack; ``docs/spec/span-index.md`` has no part in it, the pack format is described in ``pack``.
+    """One rule of a pack; its written form is described in :mod:`stanch.scan.pack`.
 
     Attributes:
         id: Unique name of the rule; ``kind`` is what users see.

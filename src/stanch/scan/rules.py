@@ -116,7 +116,10 @@ class RuleLane:
         return self._settle()
 
     def floor(self) -> int:
-        """Return the code point before which no finding still to come can start."""
+        """Return the code point before which no finding still to come can start.
+
+        An unbounded finding that goes on needs no place here: its cluster stays open and nothing behind it is released.
+        """
         size = len(self._text)
         folded = self._base + size
         if size and not self._final:
@@ -125,8 +128,6 @@ class RuleLane:
                 folded = min(folded, self._base + hold.start(self._text, 0, size))
         for candidate in self._pending:
             folded = min(folded, candidate.first)
-        for run in self._runs:
-            folded = min(folded, run.position)
         folder = self._folder
         return folder.offsets.start(folded) if folded < folder.folded else folder.code_points
 
