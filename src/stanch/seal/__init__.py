@@ -6,7 +6,7 @@ its recipients change without touching its body. The format is specified in ``do
 What this package cannot do alone is vouch for a publisher: :func:`open_bundle` demands a
 :class:`stanch.terms.VerifiedDigest`, which ``stanch.sign`` makes::
 
-    bundle = seal(Path("model"), Path("acme.sealed"), [parse_recipient(text)], params, finish=sign_manifest)
+    bundle = seal(Path("model"), Path("acme.sealed"), [parse_recipient(text)], params, finish=sign)
 
     with open_bundle(Path("acme.sealed"), verified_digest, [identity], memory=FileReleases(path)) as bundle:
         config = bundle.read("config.json")

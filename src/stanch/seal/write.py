@@ -103,7 +103,7 @@ def seal(
     dest: Path,
     recipients: Sequence[KeyProvider],
     params: SealParams,
-    finish: Callable[[Digest], bytes],
+    finish: Callable[[bytes], bytes],
     sign_plaintext: Callable[[Sequence[FileDigest]], JsonValue] | None = None,
 ) -> SealedBundle:
     """Seal the files of ``source`` into the new directory ``dest`` for ``recipients``.
@@ -116,7 +116,7 @@ def seal(
         dest: The bundle; must not exist.
         recipients: At least one.
         params: What the bundle says about itself.
-        finish: Given the SHA-256 of the manifest, returns the bytes of its signature file.
+        finish: Given the bytes of the manifest, returns those of its signature file.
         sign_plaintext: Given the plaintext digests, returns the signature bundle that goes into the sealed index.
 
     Raises:
@@ -144,7 +144,7 @@ def seal(
             _write_new(folder / MANIFEST_NAME, data)
             grants = Recipients(manifest.bundle_id, digest.hex, 0, stanzas)
             _write_new(folder / RECIPIENTS_NAME, grants.to_bytes())
-            _write_new(folder / SIGNATURE_NAME, finish(digest))
+            _write_new(folder / SIGNATURE_NAME, finish(data))
     finally:
         root.wipe()
     return SealedBundle(dest, manifest, digest)
@@ -298,13 +298,14 @@ def _unfinished(dest: Path) -> Iterator[Path]:
         ) from error
     except OSError as error:
         raise StoreError(f"{partial}: cannot be made", why=os.strerror(error.errno or 0)) from error
+    current = partial
     try:
         yield partial
         sync_folder(partial)
-        partial.rename(dest)
+        current = partial.rename(dest)
         sync_folder(dest.parent)
     except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(current, ignore_errors=True)
         if isinstance(error, OSError):
             raise StoreError(
                 f"{dest}: sealing failed and was undone",
