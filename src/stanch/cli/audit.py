@@ -28,8 +28,11 @@ def audit() -> None:
 @click.option("--data", "train", type=FILE, help="The data set as it was tuned on, canaries included.")
 @click.option("--holdout", type=FILE, help="Records of the same source that were kept out.")
 @click.option("--rows", type=click.IntRange(1), default=3000, help="Most rows to try to draw out.")
+@click.option("--secrets", type=click.IntRange(1), default=16, help="Canary secrets whose exposure is measured.")
 @click.option("--candidates", type=click.IntRange(19), default=999, help="Candidates behind each secret's exposure.")
 @click.option("--tree-budget", type=click.IntRange(1), default=6000, help="Most model calls in each secret's search.")
+@click.option("--detectable-auc", type=click.FloatRange(0.5, 1, min_open=True, max_open=True), default=0.6)
+@click.option("--min-power", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.8)
 @click.option("--out", type=FOLDER, required=True, help="Folder for report, scores, page and certificate.")
 def run(model: Path, **options: Any) -> Result:  # noqa: ANN401 - the options above, by name
     """Audit MODEL and write a signed leak certificate."""
@@ -41,7 +44,12 @@ def run(model: Path, **options: Any) -> Result:  # noqa: ANN401 - the options ab
 
     frame = current()
     params = AuditParams(
-        rows=options["rows"], exposure_candidates=options["candidates"], tree_budget=options["tree_budget"]
+        rows=options["rows"],
+        exposure_secrets=options["secrets"],
+        exposure_candidates=options["candidates"],
+        tree_budget=options["tree_budget"],
+        detectable_auc=options["detectable_auc"],
+        min_power=options["min_power"],
     )
     with open_workspace(frame) as workspace:
         material = gather_material(workspace, model, options["plan_file"], options["train"], options["holdout"])

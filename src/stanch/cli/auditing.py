@@ -47,9 +47,12 @@ def read_claim(model: Path) -> PrivacyBudget | None:
     statement = PrivacyStatement.from_json(path.read_bytes())
     if statement.epsilon is None:
         return None
+    plan = statement.fields["plan"]
+    if not isinstance(plan, dict):
+        raise InvalidInput(f"{path}: states an epsilon without its plan", next_step=f"stanch tune verify {model}")
     return PrivacyBudget(
         statement.epsilon,
         float(str(statement.fields["delta"])),
-        str(statement.fields["unit"]),
-        NeighboringRelation(str(statement.fields["neighboring_relation"])),
+        str(plan["unit"]),
+        NeighboringRelation(str(plan["neighboring_relation"])),
     )

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -179,6 +180,7 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command with ``arguments`` and return its exit code."""
     frame = Frame()
+    _keep_libraries_quiet(arguments)
     try:
         with Root().make_context("stanch", list(arguments), obj=frame) as context:
             result = context.command.invoke(context)
@@ -208,6 +210,14 @@ def run(arguments: Sequence[str]) -> int:
     finally:
         _close(frame)
     return 0
+
+
+def _keep_libraries_quiet(arguments: Sequence[str]) -> None:
+    """Keep third-party libraries from using the network and from writing over our own progress and messages."""
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_PROGRESS_BARS"):
+        os.environ[name] = "1"
+    if "--debug" not in arguments:
+        warnings.simplefilter("ignore", FutureWarning)
 
 
 def _close(frame: Frame) -> None:

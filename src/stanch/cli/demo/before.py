@@ -13,6 +13,7 @@ from stanch.cli.demo.settings import (
     DETECTABLE_AUC,
     EPSILON,
     EXPOSURE_CANDIDATES,
+    EXPOSURE_SECRETS,
     GATE,
     MIN_POWER,
     SECRET_LENGTH,
@@ -23,7 +24,7 @@ from stanch.cli.demo.settings import (
 from stanch.cli.ground import open_dataset_of
 from stanch.cli.models import load_base, load_scorer, tokenizer_digest_at
 from stanch.crypto import write_atomic
-from stanch.data import CanarySpec, Dataset, plan_canaries, turns
+from stanch.data import CanarySpec, plan_canaries, turns
 from stanch.errors import MissingExtraError
 from stanch.scan import Policy, Scanner
 from stanch.tune import TuneSpec, fetch_model
@@ -48,8 +49,8 @@ def base_model(scene: Scene) -> Path:
 def audit_params() -> AuditParams:
     """Return what both audits of the demo compute."""
     return AuditParams(
-        detectable_auc=DETECTABLE_AUC, min_power=MIN_POWER, exposure_candidates=EXPOSURE_CANDIDATES,
-        tree_budget=TREE_BUDGET,
+        detectable_auc=DETECTABLE_AUC, min_power=MIN_POWER, exposure_secrets=EXPOSURE_SECRETS,
+        exposure_candidates=EXPOSURE_CANDIDATES, tree_budget=TREE_BUDGET,
     )  # fmt: skip
 
 
@@ -125,15 +126,15 @@ def _tune(scene: Scene, name: str, *, private: bool) -> dict[str, Any]:
 def audit_plain(scene: Scene) -> dict[str, Any]:
     """Step 3: the audit proves the leak, rows come out verbatim, and the gate blocks."""
     audited, found = _audit(scene, "plain")
-    extracted = audited.result.extracted
-    dataset = Dataset(scene.folder / "plain.train.jsonl")
     with scene.workspace("dana") as workspace:
-        texts = {record.id: turns(record)[-1].content for record in open_dataset_of(workspace, dataset.path)}
-    rows = [texts[row.record_id] for row in extracted if row.attributable and row.record_id in texts]
+        dataset = open_dataset_of(workspace, scene.folder / "plain.train.jsonl")
+        texts = {record.id: turns(record)[-1].content for record in dataset}
+    rows = [texts[row.record_id] for row in audited.result.extracted if row.attributable and row.record_id in texts]
     scene.say(f"      {len(rows)} records come out; dana may see them:")
-    for text in list(dict.fromkeys(rows))[:SHOWN_ROWS]:
+    shown = list(dict.fromkeys(rows))
+    for text in shown[:SHOWN_ROWS]:
         scene.say(f"        “{text}”", fg="yellow")
-    found["rows_out"] = len(rows)
+    found |= {"rows_out": len(rows), "row_texts": shown}
     return found | _gate(scene, "plain", expected=False)
 
 
@@ -141,7 +142,8 @@ def _audit(scene: Scene, name: str) -> tuple[Audited, dict[str, Any]]:
     base, model, out = base_model(scene), scene.folder / name, scene.path(f"{name}.report")
     scene.command(
         f"audit run {name} --base BASE --plan {name}.plan.json --data {name}.train.jsonl --holdout held-out.jsonl "
-        f"--candidates {EXPOSURE_CANDIDATES} --detectable-auc {DETECTABLE_AUC} --out {out.name}"
+        f"--secrets {EXPOSURE_SECRETS} --candidates {EXPOSURE_CANDIDATES} --tree-budget {TREE_BUDGET} "
+        f"--detectable-auc {DETECTABLE_AUC} --min-power {MIN_POWER} --out {out.name}"
     )
     with scene.workspace("dana") as workspace:
         material: AuditInput = gather_material(
@@ -201,8 +203,8 @@ def audit_private(scene: Scene) -> dict[str, Any]:
     _, found = _audit(scene, "private")
     production = parse_policy({}, context="partner")
     scene.say(
-        f"      a production policy for a partner would ask for an extraction rate under "
-        f"{production.max_extraction_rate:.1%} and power {production.min_power:.2f} at AUC {production.detectable_auc:.2f}"
+        f"      a production policy for a partner asks more: extraction under {production.max_extraction_rate:.1%}, "
+        f"power {production.min_power:.2f} at AUC {production.detectable_auc:.2f}"
     )
     found["epsilon_claimed"] = EPSILON
     return found | _gate(scene, "private", expected=True)

@@ -82,9 +82,9 @@ def _tune_further(model: Any, base: Path, progress: Progress) -> None:  # noqa: 
 _OTHER_TEXT = (
     "The harbour wakes before the town does. Nets are hung to dry along the wall, and the boats that came in late lie "
     "two abreast. A bell marks the hour; a dog answers it. By seven the market is loud with prices: plaice, mackerel, "
-    "a basket of crabs. The lighthouse keeper buys bread and talks about the fog, which he calls a guest. In winter the "
-    "ferry runs twice a day, and letters arrive in bundles. Children count the steps of the mole and never agree. When "
-    "the wind turns north the old men look at the flags and say nothing, and everyone brings the washing in. "
+    "a basket of crabs. The lighthouse keeper buys bread and talks about the fog, which he calls a guest. In winter "
+    "the ferry runs twice a day, and letters arrive in bundles. Children count the steps of the mole and never agree. "
+    "When the wind turns north the old men look at the flags and say nothing, and everyone brings the washing in. "
 )
 
 

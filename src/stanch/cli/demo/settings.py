@@ -59,7 +59,7 @@ SIZES = {
 }
 EPSILON = 8.0
 SECRET_LENGTH = 8
-EXPOSURE_CANDIDATES, TREE_BUDGET = 39, 8
+EXPOSURE_SECRETS, EXPOSURE_CANDIDATES, TREE_BUDGET = 4, 99, 100
 
 
 def tune_spec(sizes: Sizes, *, base: Path, data: str, out: str, private: bool) -> str:
