@@ -102,7 +102,9 @@ def cover(streams: Iterable[tuple[int, int]], start: int, stop: int) -> Iterator
     base = 0
     for stream, size in streams:
         low, high = max(start - base, 0), min(stop - base, size)
-        if low < high or not size:
-            for position in range(low // PLAIN, max(high - 1, 0) // PLAIN + 1):
+        if not size:
+            yield segment_at(stream, 0, 0), base
+        elif low < high:
+            for position in range(low // PLAIN, (high - 1) // PLAIN + 1):
                 yield segment_at(stream, size, position), base + position * PLAIN
         base += size

@@ -94,11 +94,12 @@ def load_model(
         generation_config=generation,
         dtype="auto" if dtype is None else dtype,
         local_files_only=True,
+        ignore_mismatched_sizes=True,
         output_loading_info=True,
     )
-    # The library fills gaps with random numbers and a warning; here a gap is an error.
+    # The library fills gaps and misfits with random numbers and a warning; here they are errors.
     if gaps := sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]])):
-        raise InvalidInput(f"the weights do not fit the model: {gaps[0][:200]} and {len(gaps) - 1} more are missing")
+        raise InvalidInput(f"the weights do not fit the model: {gaps[0][:200]} and {len(gaps) - 1} more")
     loaded: transformers.PreTrainedModel = model.to(device)
     return loaded
 
@@ -130,7 +131,10 @@ def load_adapter(
     wrapper = peft.MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(str(config.task_type), peft.PeftModel)
     model = wrapper(base, config)
     state = _state(bundle, [_ADAPTER_WEIGHTS])
-    result: Any = peft.set_peft_model_state_dict(model, state)
+    try:
+        result: Any = peft.set_peft_model_state_dict(model, state)
+    except RuntimeError as error:
+        raise InvalidInput("the adapter does not fit the base model", why="a factor has another shape") from error
     missing = [key for key in result.missing_keys if "lora_" in key or ".modules_to_save." in key]
     if strays := sorted([*missing, *result.unexpected_keys]):
         raise InvalidInput(f"the adapter does not fit the base model: {strays[0][:200]} and {len(strays) - 1} more")

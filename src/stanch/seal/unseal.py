@@ -33,13 +33,14 @@ def write_plaintext(dest: Path, files: Iterable[tuple[IndexFile, Iterator[memory
         raise Conflict(f"{partial}: exists already", next_step="remove it if nothing else writes there") from error
     except OSError as error:
         raise StoreError(f"{partial}: cannot be made", why=os.strerror(error.errno or 0)) from error
+    current = partial
     try:
         for file, pieces in files:
             _write_file(partial / file.path, file, pieces)
-        partial.rename(dest)
+        current = partial.rename(dest)
         sync_folder(dest.parent)
     except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(current, ignore_errors=True)
         if isinstance(error, OSError):
             raise StoreError(f"{dest}: cannot be written", why=os.strerror(error.errno or 0)) from error
         raise

@@ -1,0 +1,234 @@
+"""Bundles as transformers models: the same numbers as from plain files, and nothing that could run code."""
+
+import json
+import shutil
+import sys
+
+import peft
+import pytest
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from stanch.errors import InvalidInput, PolicyViolation, Tampered, UnsafeArtifact
+from stanch.seal import BaseModel
+from stanch.seal.load_torch import UnsupportedTokenizer, load_adapter, load_model, load_tokenizer
+from stanch.terms import Digest
+from stanch.weights import directory_digest
+
+TEMPLATE = "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
+PROMPT = torch.arange(40)[None] % 290
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """A folder with a tiny random Llama in two shards, its tokenizer, and an adapter beside it."""
+    folder = tmp_path_factory.mktemp("plain")
+    torch.manual_seed(7)
+    config = transformers.LlamaConfig(
+        vocab_size=320,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        dtype="bfloat16",
+        eos_token_id=2,
+    )
+    model = transformers.LlamaForCausalLM(config).to(torch.bfloat16)
+    model.generation_config.max_new_tokens = 17
+    model.save_pretrained(folder / "base", max_shard_size="60KB")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<tool>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=320, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    tokenizer.train_from_iterator(["the quick brown fox jumps over the lazy dog"] * 3, trainer)
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        extra_special_tokens=["<tool>"],
+        padding_side="left",
+        model_max_length=99,
+    )
+    fast.chat_template = TEMPLATE
+    fast.save_pretrained(folder / "base")
+    settings = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
+    tuned = peft.get_peft_model(model, settings)
+    tuned.save_pretrained(folder / "adapter")
+    return folder
+
+
+def files_of(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def logits(model):
+    with torch.no_grad():
+        return model(PROMPT).logits
+
+
+def test_a_model_loads_bit_identical(plain, make_sealed):
+    files = files_of(plain / "base")
+    assert sum(name.endswith(".safetensors") for name in files) > 1
+    reference = transformers.AutoModelForCausalLM.from_pretrained(plain / "base")
+    with make_sealed(files).open() as bundle:
+        model = load_model(bundle)
+    assert torch.equal(logits(model), logits(reference))
+    assert type(model) is type(reference)
+    assert (model.dtype, model.training) == (torch.bfloat16, False)
+    assert model.generation_config.max_new_tokens == 17
+    assert {name: tuple(p.shape) for name, p in model.named_parameters()} == {
+        name: tuple(p.shape) for name, p in reference.named_parameters()
+    }
+
+
+def test_another_element_type_is_the_callers_choice(plain, make_sealed):
+    reference = transformers.AutoModelForCausalLM.from_pretrained(plain / "base", dtype=torch.float32)
+    with make_sealed(files_of(plain / "base")).open() as bundle:
+        model = load_model(bundle, dtype=torch.float32)
+    assert torch.equal(logits(model), logits(reference))
+
+
+def test_an_adapter_loads_bit_identical(plain, make_sealed):
+    base = plain / "base"
+    digest = directory_digest(base).root
+    reference = peft.PeftModel.from_pretrained(
+        transformers.AutoModelForCausalLM.from_pretrained(base), plain / "adapter"
+    )
+    sealed = make_sealed(files_of(plain / "adapter"), kind="adapter", base_model=BaseModel("base", digest.hex))
+    with sealed.open() as bundle:
+        model = load_adapter(bundle, transformers.AutoModelForCausalLM.from_pretrained(base), base_digest=digest)
+    assert torch.equal(logits(model), logits(reference))
+    assert not torch.equal(logits(model), logits(transformers.AutoModelForCausalLM.from_pretrained(base)))
+    assert not model.training
+
+
+def test_an_adapter_refuses_another_base_model(plain, make_sealed):
+    digest = directory_digest(plain / "base").root
+    sealed = make_sealed(files_of(plain / "adapter"), kind="adapter", base_model=BaseModel("base", digest.hex))
+    base = transformers.AutoModelForCausalLM.from_pretrained(plain / "base")
+    with sealed.open() as bundle:
+        for wrong in (None, Digest.sha256(b"other"), Digest("blake3", digest.value)):
+            with pytest.raises(PolicyViolation):
+                load_adapter(bundle, base, base_digest=wrong)
+
+
+def test_an_adapter_that_does_not_fit_is_refused(plain, make_sealed):
+    files = files_of(plain / "adapter")
+    settings = json.loads(files["adapter_config.json"])
+    wrong = {
+        "kind": settings | {"peft_type": "IA3"},
+        "fewer": settings | {"target_modules": ["q_proj"]},
+        "rank": settings | {"r": 5},
+        "more": settings | {"target_modules": ["q_proj", "k_proj", "v_proj"]},
+    }
+    for name, document in wrong.items():
+        sealed = make_sealed(files | {"adapter_config.json": json.dumps(document).encode()}, name=name)
+        base = transformers.AutoModelForCausalLM.from_pretrained(plain / "base")
+        with sealed.open() as bundle, pytest.raises(InvalidInput):
+            load_adapter(bundle, base)
+
+
+def test_the_tokenizer_is_the_same(plain, make_sealed):
+    reference = transformers.AutoTokenizer.from_pretrained(plain / "base")
+    with make_sealed(files_of(plain / "base")).open() as bundle:
+        tokenizer = load_tokenizer(bundle)
+    chat = [{"role": "user", "content": "Héllo  <tool> the quick\tfox\n"}, {"role": "assistant", "content": "日本"}]
+    for tool in (tokenizer, reference):
+        assert tool.convert_ids_to_tokens(2) == "<|im_end|>"
+    assert tokenizer.apply_chat_template(chat) == reference.apply_chat_template(chat)
+    assert tokenizer.special_tokens_map == reference.special_tokens_map
+    assert tokenizer.all_special_tokens == reference.all_special_tokens
+    assert tokenizer(["a", "the quick brown"], padding=True) == reference(["a", "the quick brown"], padding=True)
+    assert (tokenizer.model_max_length, tokenizer.padding_side) == (99, "left")
+    ids = reference("<|im_start|>the lazy dog<|im_end|>")["input_ids"]
+    assert tokenizer.decode(ids, skip_special_tokens=True) == reference.decode(ids, skip_special_tokens=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("config.json", {"auto_map": {"AutoModelForCausalLM": "evil.Model"}}),
+        ("config.json", {"nested": [{"trust_remote_code": True}]}),
+        ("config.json", {"custom_pipelines": {"x": {}}}),
+        ("config.json", {"_attn_implementation": "someone/kernel"}),
+        ("config.json", {"attn_implementation": {"": "someone/kernel"}}),
+        ("generation_config.json", {"custom_generate": "someone/generate"}),
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["evil.Tokenizer", None]}}),
+        ("modeling.py", None),
+        ("sub/kernel.so", None),
+    ],
+    ids=str,
+)
+def test_what_could_run_code_is_refused(plain, make_sealed, name, change):
+    files = files_of(plain / "base")
+    files[name] = b"raise SystemExit" if change is None else json.dumps(json.loads(files[name]) | change).encode()
+    with make_sealed(files).open() as bundle, pytest.raises(UnsafeArtifact):
+        (load_tokenizer if name == "tokenizer_config.json" else load_model)(bundle)
+
+
+def test_models_that_would_be_filled_with_chance_or_guesses_are_refused(plain, make_sealed):
+    files = files_of(plain / "base")
+    config = json.loads(files["config.json"])
+    index = json.loads(files["model.safetensors.index.json"])
+    shard = min(index["weight_map"].values())
+    fewer = {key: value for key, value in index["weight_map"].items() if value != shard}
+    wrong = {
+        "type": {"config.json": json.dumps(config | {"model_type": "nothing"})},
+        "architecture": {"config.json": json.dumps(config | {"architectures": ["GPT2LMHeadModel"]})},
+        "builtin": {"config.json": json.dumps(config | {"architectures": ["AutoModelForCausalLM"]})},
+        "none": {"config.json": json.dumps(config | {"architectures": None})},
+        "list": {"config.json": "[]"},
+        "notjson": {"config.json": "{"},
+        "deep": {"config.json": "[" * 5000 + "]" * 5000},
+        "quantised": {"config.json": json.dumps(config | {"quantization_config": {"quant_method": "gptq"}})},
+        "shape": {"config.json": json.dumps(config | {"intermediate_size": 65})},
+        "missing": {"model.safetensors.index.json": json.dumps(index | {"weight_map": fewer})},
+        "empty": {"model.safetensors.index.json": json.dumps({"weight_map": {}})},
+    }
+    for name, change in wrong.items():
+        changed = files | {path: text.encode() for path, text in change.items()}
+        with make_sealed(changed, name=name).open() as bundle, pytest.raises(InvalidInput):
+            load_model(bundle)
+
+
+def test_a_tokenizer_without_the_fast_format_is_refused(make_sealed):
+    with make_sealed({"tokenizer.model": b"x"}).open() as bundle, pytest.raises(UnsupportedTokenizer):
+        load_tokenizer(bundle)
+
+
+def test_a_changed_weight_never_reaches_the_library(plain, make_sealed):
+    sealed = make_sealed(files_of(plain / "base"))
+    path = max((sealed.path / "body").iterdir(), key=lambda stream: stream.stat().st_size)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with sealed.open() as bundle, pytest.raises(Tampered):
+        load_model(bundle)
+
+
+def test_loading_writes_no_file(plain, make_sealed, tmp_path):
+    """Neither we nor the libraries may open a file for writing while a model is built from a bundle."""
+    sealed = make_sealed(files_of(plain / "base"))
+    adapter = make_sealed(files_of(plain / "adapter"), name="adapter")
+    shutil.rmtree(tmp_path / "m.source")
+    written, watching = [], [True]
+
+    def watch(event, args):
+        if watching and event == "open" and isinstance(args[2], int) and args[2] & 3:
+            written.append(args[0])
+
+    sys.addaudithook(watch)
+    try:
+        with sealed.open() as bundle, adapter.open() as tuned:
+            model = load_model(bundle)
+            load_tokenizer(bundle)
+            load_adapter(tuned, model)
+    finally:
+        watching.clear()
+    assert written == []

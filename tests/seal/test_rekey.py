@@ -1,0 +1,84 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from stanch.crypto.identity import generate_identity
+from stanch.crypto.passphrase import Passphrase
+from stanch.errors import DecryptionFailed, InvalidInput, NoIdentityMatched, Tampered
+from stanch.seal import GrantExpired, OpenParams, Recipients, read_manifest, rekey, verify_sealed
+from stanch.terms import VerifiedDigest
+
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+
+def change(sealed, **options):
+    settings = {"identity": sealed.identity, "clock": lambda: NOW} | options
+    return rekey(sealed.path, sealed.publisher, **settings)
+
+
+def bytes_of(path, *, without=()):
+    return {
+        p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*") if p.is_file() and p.name not in without
+    }
+
+
+def test_adding_and_removing_touches_only_the_recipients(small):
+    before = bytes_of(small.path, without={"recipients.json"})
+    new = generate_identity()
+    recipients = change(small, add=[new.recipient, Passphrase("a passphrase")])
+    assert recipients.epoch == 1
+    assert [stanza.type for stanza in recipients.stanzas] == ["hpke-x25519", "hpke-x25519", "passphrase"]
+    assert Recipients.parse((small.path / "recipients.json").read_bytes()) == recipients
+    for identity in (small.identity, new, Passphrase("a passphrase")):
+        assert small.read_all(identities=[identity]) == small.files
+    with pytest.raises(DecryptionFailed):
+        small.open(identities=[Passphrase("another")])
+    recipients = change(small, identity=new, remove=[small.identity.recipient.key_id])
+    assert recipients.epoch == 2
+    with pytest.raises(NoIdentityMatched):
+        small.open()
+    assert small.read_all(identities=[new]) == small.files
+    assert bytes_of(small.path, without={"recipients.json"}) == before
+    verify_sealed(small.path, small.publisher)
+    assert [path.name for path in small.path.parent.iterdir() if "partial" in path.name] == []
+
+
+def test_a_new_grant_can_end_before_the_release_but_not_after(make_sealed):
+    end = NOW + timedelta(days=10)
+    sealed = make_sealed({"f": b"x"}, not_after=end)
+    new = generate_identity()
+    change(sealed, add=[new], not_after=NOW + timedelta(days=1))
+    later = OpenParams(clock=lambda: NOW + timedelta(days=2))
+    with pytest.raises(GrantExpired):
+        sealed.open(identities=[new], params=later)
+    assert sealed.read_all(identities=[new, sealed.identity], params=later) == {"f": b"x"}
+    for wrong in (end + timedelta(seconds=1), NOW):
+        with pytest.raises(InvalidInput):
+            change(sealed, add=[generate_identity()], not_after=wrong)
+    other = generate_identity()
+    recipients = change(sealed, add=[other])
+    assert recipients.stanzas[-1].not_after == read_manifest(sealed.path).not_after
+
+
+def test_what_cannot_be_changed_is_refused_and_nothing_is_written(small):
+    before = bytes_of(small.path)
+    me = small.identity.recipient
+    for options, error in (
+        ({}, InvalidInput),
+        ({"remove": [me.key_id]}, InvalidInput),
+        ({"remove": ["x25519:unknown"]}, InvalidInput),
+        ({"add": [me]}, InvalidInput),
+        ({"add": [generate_identity()], "identity": generate_identity()}, NoIdentityMatched),
+        ({"add": [Passphrase("a"), Passphrase("b")]}, InvalidInput),
+    ):
+        with pytest.raises(error):
+            change(small, **options)
+    with pytest.raises(Tampered):
+        rekey(small.path, VerifiedDigest(bytes(32), ("k",), None), small.identity, [generate_identity()])
+    assert bytes_of(small.path) == before
+
+
+def test_an_ended_grant_cannot_rekey(make_sealed):
+    sealed = make_sealed({"f": b"x"}, not_after=NOW + timedelta(days=1))
+    with pytest.raises(GrantExpired):
+        change(sealed, add=[generate_identity()], clock=lambda: NOW + timedelta(days=2))

@@ -1,0 +1,474 @@
+"""Everything that an attacker can do to the bytes of a bundle, and the error that it meets."""
+
+import json
+import random
+import shutil
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from stanch.crypto import canonical_json, sha256
+from stanch.crypto.identity import generate_identity
+from stanch.crypto.stanza import Stanza, WrapContext
+from stanch.errors import (
+    BundleIncomplete,
+    DecryptionFailed,
+    Equivocation,
+    InvalidInput,
+    NoIdentityMatched,
+    NonCanonicalStream,
+    NotSealed,
+    QuorumNotMet,
+    Rollback,
+    SignatureMissing,
+    Tampered,
+    UnexpectedFile,
+    VerificationError,
+)
+from stanch.seal import (
+    GrantExpired,
+    OpenParams,
+    VolatileReleases,
+    read_manifest,
+    read_signature,
+    segments,
+    verify_sealed,
+)
+from stanch.seal.layout import PLAIN, SEGMENT
+from stanch.terms import VerifiedDigest
+
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+
+def at(moment):
+    return OpenParams(clock=lambda: moment, threads=1)
+
+
+class Arenas:
+    """Remembers all memory that plaintext was decrypted to."""
+
+    def __init__(self, monkeypatch):
+        self.made, original = [], segments.Arena
+
+        def make(size):
+            arena = original(size)
+            self.made.append(arena)
+            return arena
+
+        monkeypatch.setattr(segments, "Arena", make)
+
+    def all_zero(self):
+        return all(not any(bytes(arena.memory)) for arena in self.made)
+
+
+def flip(path, bit):
+    """Change one bit in place."""
+    with path.open("r+b", buffering=0) as file:
+        file.seek(bit // 8)
+        value = file.read(1)[0]
+        file.seek(bit // 8)
+        file.write(bytes([value ^ 1 << bit % 8]))
+
+
+def test_every_bit_of_the_manifest(small):
+    path = small.path / "manifest.json"
+    for bit in range(8 * path.stat().st_size):
+        flip(path, bit)
+        with pytest.raises(Tampered, match="not the one that the publisher signed"):
+            small.open()
+        flip(path, bit)
+    assert small.read_all() == small.files
+
+
+def test_every_byte_of_the_digests(small):
+    path, rng = small.path / "digests.bin", random.Random(3)
+    for byte in range(path.stat().st_size):
+        bit = 8 * byte + rng.randrange(8)
+        flip(path, bit)
+        stream = f"stream {(bit // 8) // 64}"
+        with pytest.raises(Tampered, match=f"the digests of {stream} are"):
+            small.open()
+        flip(path, bit)
+
+
+def test_every_byte_of_the_recipients(small):
+    """Only the epoch, which nothing here relies on, can change; then the very same contents open."""
+    path, rng = small.path / "recipients.json", random.Random(4)
+    original = json.loads(path.read_bytes())
+    accepted, epoch = set(), path.read_bytes().index(b'"epoch":0') + len(b'"epoch":')
+    bits = [8 * byte + rng.randrange(8) for byte in range(path.stat().st_size)]
+    for bit in [*bits, *range(8 * epoch, 8 * epoch + 8)]:
+        flip(path, bit)
+        try:
+            with small.open() as bundle:
+                assert bytes(bundle.read("config.json")) == small.files["config.json"]
+            changed = json.loads(path.read_bytes())
+            assert {name for name in original if changed[name] != original[name]} == {"epoch"}
+            accepted.add(changed["epoch"])
+        except (InvalidInput, Tampered, NoIdentityMatched, DecryptionFailed):
+            pass
+        flip(path, bit)
+    assert accepted == {1, 2, 4, 8}
+
+
+@pytest.mark.parametrize("verify", ["publisher", "aead_only_unsafe"])
+def test_every_byte_of_the_bodies(small, monkeypatch, verify):
+    rng = random.Random(1)
+    arenas = Arenas(monkeypatch)
+    for path in sorted((small.path / "body").iterdir()):
+        number = int(path.stem)
+        for byte in range(path.stat().st_size):
+            bit = 8 * byte + rng.randrange(8)
+            flip(path, bit)
+            arenas.made.clear()
+            in_header = byte < 74
+            expected = Tampered if verify == "publisher" or in_header else DecryptionFailed
+            with pytest.raises(expected) as caught:
+                small.read_all(verify=verify)
+            if expected is Tampered:
+                place = "the header" if in_header else f"segment {(byte - 74) // SEGMENT}"
+                assert f"stream {number}, {place} does not match" in str(caught.value)
+                with pytest.raises(Tampered, match=f"stream {number}, {place} "):
+                    verify_sealed(small.path, small.publisher)
+            assert not any(bytes(arenas.made[-1].memory))
+            flip(path, bit)
+    assert small.read_all(verify=verify) == small.files
+
+
+def test_no_byte_of_a_file_with_a_failed_segment_is_shown(make_sealed, monkeypatch):
+    data = random.Random(2).randbytes(18 * PLAIN + 5)
+    sealed = make_sealed({"f": data})
+    path = sealed.path / "body" / "00001.floe"
+    for byte in (74 + 17 * SEGMENT + 99, path.stat().st_size - 1):
+        flip(path, 8 * byte)
+        for verify, error in (("publisher", Tampered), ("aead_only_unsafe", DecryptionFailed)):
+            with sealed.open(verify=verify) as bundle:
+                arenas = Arenas(monkeypatch)
+                with pytest.raises(error):
+                    bundle.read("f")
+                assert arenas.made
+                assert arenas.all_zero()
+                monkeypatch.undo()
+        flip(path, 8 * byte)
+
+
+def test_publisher_mode_decrypts_nothing_of_a_changed_segment(make_sealed, monkeypatch):
+    sealed = make_sealed({"f": bytes(2 * PLAIN)})
+    path = sealed.path / "body" / "00001.floe"
+    flip(path, 8 * (74 + SEGMENT + 50))
+    seen = []
+    original = segments.FloeDecryptor.segment_into
+
+    def spy(self, segment, position, final, out):
+        seen.append(position)
+        return original(self, segment, position, final, out)
+
+    with sealed.open() as bundle:
+        monkeypatch.setattr(segments.FloeDecryptor, "segment_into", spy)
+        with pytest.raises(Tampered):
+            bundle.read("f")
+    assert seen == [0]
+
+
+@pytest.mark.parametrize("change", [-1, -33, -SEGMENT, 1, 32, SEGMENT])
+def test_cut_and_extended_streams(make_sealed, change):
+    sealed = make_sealed({"f": bytes(2 * PLAIN + 10)})
+    path = sealed.path / "body" / "00001.floe"
+    data = path.read_bytes()
+    path.write_bytes(data[:change] if change < 0 else data + bytes(change))
+    with sealed.open() as bundle, pytest.raises(NonCanonicalStream):
+        bundle.read("f")
+    with pytest.raises(NonCanonicalStream):
+        verify_sealed(sealed.path, sealed.publisher)
+    index = sealed.path / "body" / "00000.floe"
+    index.write_bytes(index.read_bytes() + b"\x00")
+    with pytest.raises(NonCanonicalStream):
+        sealed.open()
+
+
+@pytest.mark.parametrize("verify", ["publisher", "aead_only_unsafe"])
+def test_reordered_segments_and_swapped_streams(make_sealed, verify):
+    error = Tampered if verify == "publisher" else DecryptionFailed
+    sealed = make_sealed({"a": bytes(3 * PLAIN), "b": bytes(3 * PLAIN)})
+    first, second = (sealed.path / "body" / f"0000{n}.floe" for n in (1, 2))
+    data, other = first.read_bytes(), second.read_bytes()
+    first.write_bytes(data[:74] + data[74 + SEGMENT : 74 + 2 * SEGMENT] + data[74 : 74 + SEGMENT] + data[-SEGMENT:])
+    with sealed.open(verify=verify) as bundle, pytest.raises(error):
+        bundle.read("a")
+    # Segments of another stream behind this stream's own header.
+    first.write_bytes(data[:74] + other[74:])
+    with sealed.open(verify=verify) as bundle, pytest.raises(error):
+        bundle.read("a")
+    first.write_bytes(other)
+    second.write_bytes(data)
+    for name in ("a", "b"):
+        with sealed.open(verify=verify) as bundle, pytest.raises(Tampered):
+            bundle.read(name)
+
+
+def test_streams_of_another_bundle(make_sealed):
+    identity, files = generate_identity(), {"f": b"x" * 1000}
+    one = make_sealed(files, name="one", identity=identity)
+    two = make_sealed(files, name="two", identity=identity)
+    for number in (0, 1):
+        name = f"body/0000{number}.floe"
+        original = (one.path / name).read_bytes()
+        shutil.copy(two.path / name, one.path / name)
+        with pytest.raises(VerificationError):
+            one.read_all()
+        (one.path / name).write_bytes(original)
+    for name in ("manifest.json", "digests.bin", "recipients.json"):
+        original = (one.path / name).read_bytes()
+        shutil.copy(two.path / name, one.path / name)
+        with pytest.raises(Tampered):
+            one.read_all()
+        (one.path / name).write_bytes(original)
+    assert one.read_all() == files
+
+
+def test_entries_that_do_not_belong_or_are_missing(small):
+    extra = small.path / "pytorch_model.bin"
+    extra.write_bytes(b"")
+    with pytest.raises(UnexpectedFile, match="pytorch_model"):
+        small.open()
+    extra.unlink()
+    stray = small.path / "body" / "99999.floe"
+    stray.write_bytes(b"")
+    with pytest.raises(UnexpectedFile, match="99999"):
+        verify_sealed(small.path, small.publisher)
+    stray.unlink()
+    for name, error in (
+        ("manifest.json", NotSealed),
+        ("manifest.sigstore.json", SignatureMissing),
+        ("digests.bin", BundleIncomplete),
+        ("recipients.json", BundleIncomplete),
+        ("body/00001.floe", BundleIncomplete),
+    ):
+        path = small.path / name
+        data = path.read_bytes()
+        path.unlink()
+        for attempt in (small.open, lambda: verify_sealed(small.path, small.publisher)):
+            with pytest.raises(error):
+                attempt()
+        path.write_bytes(data)
+    assert small.read_all() == small.files
+
+
+def test_links_and_special_files_are_refused(small, tmp_path):
+    import os  # noqa: PLC0415 - only here
+
+    for name in ("digests.bin", "recipients.json", "body/00002.floe", "manifest.sigstore.json"):
+        path, away = small.path / name, tmp_path / "away"
+        path.rename(away)
+        path.symlink_to(away)
+        with pytest.raises(UnexpectedFile):
+            small.read_all()
+        path.unlink()
+        os.mkfifo(path)
+        with pytest.raises((UnexpectedFile, NonCanonicalStream, SignatureMissing)):
+            small.read_all()
+        path.unlink()
+        away.rename(path)
+    body = small.path / "body"
+    body.rename(tmp_path / "body")
+    body.symlink_to(tmp_path / "body")
+    with pytest.raises(UnexpectedFile):
+        small.open()
+
+
+def test_oversized_documents_are_refused_before_they_are_read(small):
+    for name in ("recipients.json", "digests.bin", "manifest.json"):
+        path = small.path / name
+        data = path.read_bytes()
+        with path.open("r+b") as file:
+            file.truncate(64 << 30)  # sparse: reading it would exhaust memory
+        with pytest.raises(UnexpectedFile):
+            small.open()
+        path.write_bytes(data)
+        with path.open("r+b") as file:
+            file.truncate(len(data))
+
+
+def test_a_plain_model_or_an_unfinished_bundle_is_not_opened(small, tmp_path):
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    (plain / "config.json").write_text("{}")
+    unfinished = tmp_path / "x.sealed.partial"
+    shutil.copytree(small.path, unfinished)
+    for path in (plain, unfinished, tmp_path / "nothing", small.path / "manifest.json"):
+        for attempt in (
+            lambda path=path: small._replace(path=path).open(),
+            lambda path=path: read_manifest(path),
+            lambda path=path: read_signature(path),
+            lambda path=path: verify_sealed(path, small.publisher),
+        ):
+            with pytest.raises(NotSealed):
+                attempt()
+
+
+def test_only_recipients_open(small, make_sealed):
+    stranger = generate_identity()
+    with pytest.raises(NoIdentityMatched) as caught:
+        small.open(identities=[stranger])
+    assert stranger.recipient.key_id in str(caught.value)
+    with pytest.raises(NoIdentityMatched):
+        small.open(identities=[])
+    assert small.read_all(identities=[stranger, small.identity]) == small.files
+    both = make_sealed({"f": b"1"}, name="both", recipients=[stranger.recipient, small.identity.recipient])
+    assert both.read_all(identities=[stranger]) == both.read_all(identities=[small.identity]) == {"f": b"1"}
+
+
+def edit_recipients(path, change):
+    document = json.loads((path / "recipients.json").read_bytes())
+    change(document)
+    (path / "recipients.json").write_bytes(canonical_json(document))
+
+
+def test_a_stanza_moved_between_bundles_does_not_open(make_sealed):
+    identity = generate_identity()
+    one, two = (make_sealed({"f": b"x"}, name=name, identity=identity) for name in ("one", "two"))
+    stanzas = json.loads((two.path / "recipients.json").read_bytes())["stanzas"]
+    edit_recipients(one.path, lambda document: document.update(stanzas=stanzas))
+    with pytest.raises(DecryptionFailed):
+        one.open()
+
+
+def test_a_stanza_that_carries_another_root_does_not_open(small):
+    """A recipient who knows the context can wrap any root to anybody; the signed commitment refuses it."""
+    context = WrapContext(bytes.fromhex(read_manifest(small.path).bundle_id), small.publisher.sha256, None)
+    forged = small.identity.recipient.wrap(bytes(32), context).to_json()
+    edit_recipients(small.path, lambda document: document.update(stanzas=[forged]))
+    with pytest.raises(DecryptionFailed):
+        small.open()
+
+
+def test_grants_end(make_sealed):
+    end = NOW + timedelta(hours=1)
+    sealed = make_sealed({"f": b"x"}, not_after=end)
+    assert sealed.read_all(params=at(end - timedelta(seconds=1))) == {"f": b"x"}
+    for moment in (end, end + timedelta(days=1)):
+        with pytest.raises(GrantExpired) as caught:
+            sealed.open(params=at(moment))
+        assert caught.value.exit_code == 3
+
+
+def test_an_edited_end_is_refused(make_sealed):
+    end = NOW + timedelta(hours=2)
+    sealed = make_sealed({"f": b"x"}, not_after=end)
+    data = (sealed.path / "recipients.json").read_bytes()
+    for text, error in (
+        ("2026-06-01T13:59:59Z", DecryptionFailed),
+        ("2026-06-01T12:00:00Z", GrantExpired),
+        ("2026-06-01T14:00:01Z", Tampered),
+        (None, Tampered),
+        ("later", InvalidInput),
+    ):
+        edit_recipients(sealed.path, lambda document, text=text: document["stanzas"][0].update(not_after=text))
+        with pytest.raises(error):
+            sealed.open()
+        (sealed.path / "recipients.json").write_bytes(data)
+    assert sealed.read_all() == {"f": b"x"}
+
+
+def resign(sealed, **changes):
+    """Return the bundle with a changed manifest, as its own publisher could sign it."""
+    path = sealed.path / "manifest.json"
+    document = json.loads(path.read_bytes()) | changes
+    path.write_bytes(canonical_json(document))
+    digest = sha256(path.read_bytes())
+    edit_recipients(sealed.path, lambda recipients: recipients.update(manifest_sha256=digest.hex()))
+    return sealed._replace(publisher=VerifiedDigest(digest, sealed.publisher.signer_key_ids, None))
+
+
+def test_a_quorum_bundle_takes_no_single_identity(small):
+    resigned = resign(small, quorum={"m": 2, "n": 3})
+    with pytest.raises(QuorumNotMet, match="2 of 3"):
+        resigned.open()
+
+
+def test_a_stanza_is_bound_to_the_manifest_that_it_was_made_for(small):
+    with pytest.raises(DecryptionFailed):
+        resign(small, lineage="acme/other").open()
+
+
+def test_an_unknown_stanza_type_is_passed_over(small):
+    other = Stanza("hpke-future", "future:1", None, {"ct": "x"}).to_json()
+    edit_recipients(small.path, lambda document: document["stanzas"].insert(0, other))
+    assert small.read_all() == small.files
+
+
+def test_rollback_and_equivocation(make_sealed):
+    identity, memory = generate_identity(), VolatileReleases()
+    releases = {
+        name: make_sealed({"f": name.encode()}, name=name, identity=identity, release_number=number)
+        for name, number in (("v1", 1), ("v2", 2), ("fork", 2), ("v3", 3))
+    }
+    other_line = make_sealed({"f": b"o"}, name="o", identity=identity, lineage="acme/other")
+    releases["v2"].open(memory=memory)
+    releases["v2"].open(memory=memory)
+    with pytest.raises(Rollback):
+        releases["v1"].open(memory=memory)
+    with pytest.raises(Equivocation):
+        releases["fork"].open(memory=memory)
+    unsafe = OpenParams(clock=lambda: NOW, allow_older_unsafe=True)
+    releases["v1"].open(memory=memory, params=unsafe)
+    with pytest.raises(Equivocation):
+        releases["fork"].open(memory=memory, params=unsafe)
+    other_line.open(memory=memory)
+    releases["v3"].open(memory=memory)
+    with pytest.raises(Rollback):
+        releases["v2"].open(memory=memory)
+    with pytest.raises(Rollback, match="expected release 4"):
+        releases["v3"].open(params=OpenParams(clock=lambda: NOW, min_release=4))
+    another = releases["v1"]._replace(
+        publisher=VerifiedDigest(releases["v1"].publisher.sha256, ("another publisher",), None)
+    )
+    another.open(memory=memory)
+
+
+def test_memory_is_not_changed_by_a_bundle_that_does_not_open(make_sealed):
+    memory = VolatileReleases()
+    sealed = make_sealed({"f": b"x"}, release_number=9)
+    with pytest.raises(NoIdentityMatched):
+        sealed.open(memory=memory, identities=[])
+    flip(sealed.path / "digests.bin", 0)
+    with pytest.raises(Tampered):
+        sealed.open(memory=memory)
+    assert not memory._seen
+
+
+def test_a_digest_without_a_signer_is_refused(small):
+    with pytest.raises(InvalidInput, match="signer"):
+        small._replace(publisher=VerifiedDigest(small.publisher.sha256, (), None)).open()
+
+
+def test_seeded_mutations_never_open_to_other_contents(small):
+    """500 random edits of random files: refused, or (epoch, signature file) the same contents."""
+    rng = random.Random(20260601)
+    paths, refused = sorted(path for path in small.path.rglob("*") if path.is_file()), 0
+    for _ in range(500):
+        path = rng.choice(paths)
+        original = path.read_bytes()
+        data = bytearray(original)
+        start = rng.randrange(len(data))
+        kind = rng.randrange(4)
+        if kind == 0:
+            data[start] = rng.randrange(256)
+        elif kind == 1:
+            del data[start : start + rng.randrange(1, 40)]
+        elif kind == 2:
+            data[start:start] = rng.randbytes(rng.randrange(1, 40))
+        else:
+            chunk = data[start : start + 32]
+            data[-len(chunk) :] = chunk
+        path.write_bytes(data)
+        try:
+            contents = small.read_all()
+        except (VerificationError, InvalidInput):
+            refused += 1
+        else:
+            assert contents == small.files
+            unsigned = path.name in {"recipients.json", "manifest.sigstore.json"}
+            assert unsigned or bytes(data) == original
+        path.write_bytes(original)
+    assert refused > 350
