@@ -1,8 +1,8 @@
 """Runs what a person types and compares what the terminal shows.
 
-A transcript holds ``$ command``, the expected standard output, ``! `` before lines of standard error, and ``= N`` for an
-exit code other than 0. ``<hex> <time> <id> <n> <path>`` stand for values that change; a line ``…`` stands for any lines.
-A here-document ``$ cat > FILE <<END`` writes a file.
+A transcript holds ``$ command``, the expected standard output, ``! `` before lines of standard error, and ``= N`` for
+an exit code other than 0. ``<hex> <time> <id> <n> <path>`` stand for values that change; a line ``…`` stands for any
+lines. A here-document ``$ cat > FILE <<END`` writes a file.
 """
 
 import re

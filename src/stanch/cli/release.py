@@ -41,7 +41,7 @@ def propose(
 
     with open_workspace(current()) as workspace:
         proposal = Proposal(
-            name=name, model=model, base=base, certificate=certificate, recipients=dict(map(_recipient, recipients)),
+            name=name, model=model, base=base, certificate=certificate, recipients=_recipients(recipients),
             not_after=(workspace.now() + timedelta(days=int(options["days"] or 0))).replace(microsecond=0),
             lineage=str(options["lineage"] or name.lower()), release_number=int(options["number"] or 0),
         )  # fmt: skip
@@ -53,6 +53,13 @@ def propose(
         f"next       stanch release approve {name} --to RECIPIENT --as PERSON",
     ]
     return Result({"name": name, "entry": state.facts.entry, "requests": dict(requests)}, "\n".join(lines))
+
+
+def _recipients(texts: tuple[str, ...]) -> dict[str, str]:
+    pairs = [_recipient(text) for text in texts]
+    if len(dict(pairs)) != len(pairs):
+        raise InvalidInput("--to: each recipient's name stands once", why="one name is given two keys")
+    return dict(pairs)
 
 
 def _recipient(text: str) -> tuple[str, str]:

@@ -31,7 +31,7 @@ def seal() -> None:
 @click.option("--days", type=click.IntRange(1, 3650), help="When the grants end; without it never.")
 @click.option("--out", type=FOLDER, required=True, help="The new bundle.")
 def create(
-    folder: Path, recipients: tuple[str, ...], sign_key: Path, lineage: str, number: int, days: int | None, out: Path
+    folder: Path, *, recipients: tuple[str, ...], sign_key: Path, lineage: str, number: int, days: int | None, out: Path
 ) -> Result:
     """Seal the files of FOLDER for the recipients and sign the bundle."""
     from stanch.crypto import SigningKey  # noqa: PLC0415 - keeps `stanch --help` light

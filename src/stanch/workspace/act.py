@@ -102,6 +102,7 @@ class Door:
 
         Raises:
             NotPermitted: Refused; the refusal is in the log.
+            ApprovalsMissing: Another act used the approvals up meanwhile; this refusal is in the log, too.
             LedgerUnavailable: The intent could not be made durable; nothing was done.
             OutcomeNotRecorded: It was done, but the log could not take the outcome; the result was withheld.
         """
@@ -117,10 +118,15 @@ class Door:
             credential=Credential(kind="local", key_id=self.who.key_id),
         )
         if not decision.allowed:
-            self._refuse(act, decision)
+            self._record_refusal(act)
+            decision.require()
         need = request.approval
         within = (lambda connection: need.consume(connection, act.id)) if need is not None else None
-        ref = self.ledger.append(intent(act, time_ms=self._now(), payload=request.payload), within=within)
+        try:
+            ref = self.ledger.append(intent(act, time_ms=self._now(), payload=request.payload), within=within)
+        except NotPermitted:
+            self._record_refusal(act)
+            raise
         try:
             done = run(ref)
         except BaseException as error:
@@ -128,8 +134,10 @@ class Door:
             raise
         try:
             self.ledger.append(outcome(act, time_ms=self._now(), payload=done.payload, egress_bytes=done.egress_bytes))
-        except StoreError as error:
+        except BaseException as error:
             done.undo()
+            if not isinstance(error, StanchError):
+                raise
             raise OutcomeNotRecorded(
                 f"{request.kind} ran, but its outcome could not be recorded; its result was withheld",
                 why=error.what,
@@ -137,14 +145,13 @@ class Door:
             ) from error
         return done.value
 
-    def _refuse(self, act: Act, decision: Decision) -> None:
+    def _record_refusal(self, act: Act) -> None:
         try:
             self.ledger.append(denied(act, time_ms=self._now()))
         except StoreError as error:
             raise NotPermitted(
                 f"{act.kind}: refused", why=f"and the refusal could not be recorded: {error.what}"
             ) from error
-        decision.require()
 
     def _record_failure(self, act: Act, error: BaseException) -> None:
         """Record how the act failed; a log that cannot take it leaves the open intent as the evidence."""

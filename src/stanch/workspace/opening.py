@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,10 +20,11 @@ from stanch.ledger import Ledger, LedgerParams
 from stanch.store import BlobStore, Tables, open_blobs, open_tables
 from stanch.workspace.act import Door
 from stanch.workspace.keyring import Keyring
-from stanch.workspace.people import Ground, People, Profile, Unlock
+from stanch.workspace.people import Ground, People, Profile, Unlock, register_owner
 
 SETTINGS = "stanch.toml"
 STATE = ".stanch"
+KEYS, UNFINISHED = "keys", "keys.partial"
 
 
 @dataclass(slots=True)
@@ -60,40 +62,33 @@ class Workspace:
         """Make a workspace in ``folder`` (created if missing) and open it.
 
         The first principal is ``owner``: all roles in profile ``solo``; in profile ``team`` the roles that the rules of
-        separated duties allow to be held together.
+        separated duties allow to be held together. The workspace exists once its folder of keys has its final name;
+        what an interrupted attempt left is replaced.
 
         Raises:
-            InvalidInput: There is a workspace already, or the folder cannot be written.
+            InvalidInput: There is a workspace already, its settings name another profile, or the folder cannot be
+                written. Nothing is left then.
         """
-        state = folder / STATE
-        if state.exists():
+        state, settings = folder / STATE, folder / SETTINGS
+        if state.exists() and not (state / UNFINISHED).exists():
             raise InvalidInput(f"{folder}: holds a workspace already", next_step=f"stanch --workspace {folder} status")
-        partial = folder / f"{STATE}.partial"
+        found = settings.exists()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(mode=0o700)
-        except OSError as error:
-            raise InvalidInput(f"{folder}: cannot be written", why=error.strerror or "") from error
-        Keyring.create(partial / "keys")
-        origin = f"stanch.local/{random_bytes(16).hex()}"
-        settings = folder / SETTINGS
-        if not settings.exists():
-            text = f'[ledger]\norigin = "{origin}"\n\n[access]\nprofile = "{profile}"\n'
-            write_atomic(settings, text.encode(), mode=0o644)
-        config = load_config(settings, user_file=user_config_file())
-        partial.rename(state)
-        sync_folder(folder)
-        keys = Keyring(state / "keys")
-        tables = open_tables(config.workspace.tables, base=folder, create=True)
-        blobs = open_blobs(config.workspace.blobs, base=folder)
-        ledger = Ledger.create(
-            tables, blobs, origin=config.ledger.origin or origin, signer=keys.signer("log"),
-            params=_ledger_params(config, folder), clock=clock,
-        )  # fmt: skip
-        ground = Ground(tables, keys, ledger.origin, config.access.profile, clock)
-        people = People.begin(ground, owner, passphrase=passphrase)
-        return cls(folder, config, keys, tables, blobs, ledger, people, people.door(ledger))
+            _make_state(folder)
+            if not found:
+                origin = f"stanch.local/{random_bytes(16).hex()}"
+                text = f'[ledger]\norigin = "{origin}"\n\n[access]\nprofile = "{profile}"\n'
+                write_atomic(settings, text.encode(), mode=0o644)
+            _fill(folder, profile, owner, passphrase, clock)
+            (state / UNFINISHED).rename(state / KEYS)
+            sync_folder(state)
+        except BaseException:
+            shutil.rmtree(state, ignore_errors=True)
+            if not found:
+                settings.unlink(missing_ok=True)
+            raise
+        unlock = (lambda: passphrase) if passphrase is not None else None
+        return cls.open(folder, principal=owner, unlock=unlock, clock=clock)
 
     @classmethod
     def open(
@@ -120,7 +115,7 @@ class Workspace:
         """
         found = find_workspace(folder)
         config = load_config(found / SETTINGS, environ=environ, user_file=user_config_file())
-        keys = Keyring(found / STATE / "keys")
+        keys = Keyring(found / STATE / KEYS)
         tables = open_tables(config.workspace.tables, base=found)
         blobs = open_blobs(config.workspace.blobs, base=found)
         ledger = Ledger.open(
@@ -169,10 +164,45 @@ def find_workspace(folder: Path | None) -> Path:
     """
     candidates = [folder] if folder is not None else [Path.cwd(), *Path.cwd().parents]
     for candidate in candidates:
-        if (candidate / STATE / "keys").is_dir():
+        if (candidate / STATE / KEYS).is_dir():
             return candidate
     where = folder if folder is not None else f"{Path.cwd()} or any folder above it"
     raise NotFound(f"no workspace in {where}", next_step="make one with: stanch init")
+
+
+def _make_state(folder: Path) -> None:
+    """Make the folder of an unfinished workspace with its keys; it appears under its name with all of them."""
+    partial = folder / f"{STATE}.partial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in (partial, folder / STATE):
+            shutil.rmtree(leftover, ignore_errors=True)
+        partial.mkdir(mode=0o700)
+    except OSError as error:
+        raise InvalidInput(f"{folder}: cannot be written", why=error.strerror or "") from error
+    Keyring.create(partial / UNFINISHED)
+    partial.rename(folder / STATE)
+    sync_folder(folder)
+
+
+def _fill(
+    folder: Path, profile: Profile, owner: str, passphrase: Passphrase | None, clock: Callable[[], float]
+) -> None:
+    """Start the tables and the log of an unfinished workspace, and register its first principal."""
+    config = load_config(folder / SETTINGS, user_file=user_config_file())
+    if config.access.profile != profile:
+        raise InvalidInput(
+            f"{folder}: expected a workspace with profile {profile}, its settings say {config.access.profile}",
+            next_step=f"stanch init --profile {config.access.profile}, or change [access] profile in {SETTINGS}",
+        )
+    keys = Keyring(folder / STATE / UNFINISHED)
+    with closing(open_tables(config.workspace.tables, base=folder, create=True)) as tables:
+        blobs = open_blobs(config.workspace.blobs, base=folder)
+        with Ledger.create(
+            tables, blobs, origin=config.ledger.origin, signer=keys.signer("log"),
+            params=_ledger_params(config, folder), clock=clock,
+        ) as ledger:  # fmt: skip
+            register_owner(Ground(tables, keys, ledger.origin, profile, clock), owner, passphrase=passphrase)
 
 
 def _ledger_params(config: Config, folder: Path) -> LedgerParams:

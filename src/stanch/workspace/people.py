@@ -66,17 +66,6 @@ class People:
     session: Session
 
     @classmethod
-    def begin(cls, ground: Ground, owner: str, *, passphrase: Passphrase | None = None) -> Self:
-        """Register the first principal of a new workspace and log it in.
-
-        In profile ``solo`` it holds every role; in profile ``team`` it is the platform admin, who adds others.
-        """
-        directory = Directory(ground.tables, origin=ground.origin, clock=ground.clock)
-        key = ground.keys.add_person(owner, passphrase=passphrase)
-        directory.register_first(key.public, display=owner, team=ground.profile == "team")
-        return cls.login(ground, owner, unlock=(lambda: passphrase) if passphrase is not None else None)
-
-    @classmethod
     def login(cls, ground: Ground, name: str | None, *, unlock: Unlock | None = None) -> Self:
         """Log in with a local key of the keyring; by default the oldest one.
 
@@ -170,6 +159,16 @@ class People:
         if len(found) != 1:
             raise InvalidInput(f"{len(found)} principals are called {name[:64]!r}", next_step="stanch access who")
         return found[0]
+
+
+def register_owner(ground: Ground, owner: str, *, passphrase: Passphrase | None = None) -> None:
+    """Register the first principal of a new workspace with a new local key.
+
+    In profile ``solo`` it holds every role; in profile ``team`` it is the platform admin, who adds others.
+    """
+    directory = Directory(ground.tables, origin=ground.origin, clock=ground.clock)
+    key = ground.keys.add_person(owner, passphrase=passphrase)
+    directory.register_first(key.public, display=owner, team=ground.profile == "team")
 
 
 _TAKING_PART = ("tune.run", "audit.run", "release.propose")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from stanch.access import Context, Explanation, Grant, default_policies, explain
+from stanch.access.roles import check_role, check_separation
 from stanch.crypto.passphrase import Passphrase
 from stanch.terms import ArtifactRef, Digest, EntryRef
 from stanch.workspace.act import Done, Request
@@ -15,10 +16,19 @@ def workspace_ref(workspace: Workspace) -> ArtifactRef:
 
 
 def add_person(workspace: Workspace, name: str, roles: Sequence[str], *, passphrase: Passphrase | None = None) -> str:
-    """Register a person with a new local key, grant the roles, and return the pseudonymous id."""
+    """Register a person with a new local key, grant the roles, and return the pseudonymous id.
+
+    Raises:
+        InvalidInput: The name is taken or malformed, or there is no such role. Nobody is registered then.
+        SeparationOfDuties: In profile ``team``, one person may not hold these roles together. Likewise.
+    """
     people = workspace.people
 
     def run(_ref: EntryRef) -> Done[str]:
+        for index, role in enumerate(roles):
+            check_role(role)
+            if people.team:
+                check_separation(roles[:index], role)
         key = workspace.keys.add_person(name, passphrase=passphrase)
         principal = people.directory.register(key.public, display=name).id
         for role in roles:

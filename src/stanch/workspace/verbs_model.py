@@ -18,8 +18,8 @@ from stanch.audit import (
     gate,
     model_subjects,
     predicate,
+    render_html,
 )
-from stanch.audit.html import render_html
 from stanch.crypto import sync_folder, write_atomic
 from stanch.data import CanaryPlan, Dataset
 from stanch.errors import GateFailed, Inconclusive, InvalidInput
@@ -184,6 +184,7 @@ def pass_gate(workspace: Workspace, model: Path, certificate: Path, policy: Gate
             workspace.people.set_gate(ref, "failed")
             raise
         workspace.people.set_gate(ref, "passed")
-        return Done(passed, {"certificate": str(Digest.sha256(certificate.read_bytes()))})
+        payload = {"certificate": str(Digest.sha256(certificate.read_bytes()))}
+        return Done(passed, payload, undo=lambda: workspace.people.set_gate(ref, "failed"))
 
     return workspace.door.act(Request("audit.gate", "model:audit", ref), run)

@@ -151,7 +151,10 @@ def create_release(
         ApprovalsMissing: In profile ``team``, fewer than two people approved exactly this request.
         NotPermitted: The gate was not passed, or the role is missing.
         GateFailed: The certificate does not hold for the files as they are now.
+        InvalidInput: ``dest`` exists; no approval is used up.
     """
+    if dest.exists():
+        raise InvalidInput(f"{dest}: exists already", next_step="choose another --out")
     state = ReleaseState.load(release_folder(workspace, name))
     request, people = state.facts.request(recipient), workspace.people
     ref = model_of(state)
@@ -185,7 +188,8 @@ def _order(workspace: Workspace, state: ReleaseState, request: ReleaseRequest, p
     base = state.base
     return CopyOrder(
         original=state.model, certificate=verified, policy=policy, plan=plan,
-        key=state.copy_key(plan, request.recipient_name), recipient=parse_recipient(request.recipient_key), signer=workspace.keys.signer("publisher"),
+        key=state.copy_key(plan, request.recipient_name), recipient=parse_recipient(request.recipient_key),
+        signer=workspace.keys.signer("publisher"),
         lineage=request.lineage, release_number=request.release_number, not_after=request.expires,
         base=BaseModel(base.name, directory_digest(base).root.hex) if base is not None else None,
         certificate_digest=Digest("sha256", bytes.fromhex(request.certificate_sha256)),
