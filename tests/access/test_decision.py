@@ -208,8 +208,9 @@ def test_a_forbid_that_fails_to_evaluate_does_not_allow():
     decision = decide(holder("release_manager"), "release:create", resource(), IDEAL, policies)
     assert not decision.allowed
     assert decision.errors
-    with pytest.raises(NotPermitted, match="may not"):
+    with pytest.raises(NotPermitted, match="may not") as caught:
         decision.require()
+    assert caught.value.why == "the policies could not be evaluated"
 
 
 def test_policies_that_do_not_parse_do_not_allow():

@@ -148,3 +148,15 @@ def test_extra_data_is_skipped_since_it_is_not_authenticated(ground, published):
 def test_proof_files_round_trip(published):
     proof = published.prove(259)
     assert TlogProof.parse(proof).to_bytes() == proof
+
+
+def test_the_limits_are_exact():
+    head = b"c2sp.org/tlog-proof@v1\nindex 0\n"
+    line = b"A" * 43 + b"=\n"
+    assert len(TlogProof.parse(head + 63 * line + b"\nnote").path) == 63
+    with pytest.raises(ProofInvalid, match="63 hashes"):
+        TlogProof.parse(head + 64 * line + b"\nnote")
+    room = (128 << 10) - len(head) - 1
+    assert len(TlogProof.parse(head + b"\n" + b"x" * room).checkpoint) == room
+    with pytest.raises(ProofInvalid, match="131072 bytes"):
+        TlogProof.parse(head + b"\n" + b"x" * (room + 1))
