@@ -14,6 +14,7 @@ from stanch.errors import InvalidInput
 from stanch.scan import COMPACT, FINE, STANDARD, Folder, Hit, IndexParams, MatchTracker, SpanIndex, fold_text
 from stanch.scan.spans.bloom import BlockedBloom, _places, block_count, finalise, probe
 from stanch.scan.spans.rolling import P, RollingKey, WindowHasher, multiply, window_hash
+from stanch.scan.spans.windows import Windows
 
 HERE = Path(__file__).resolve()
 GOLDEN = json.loads((HERE.parents[1] / "vectors/scan/index.json").read_text())
@@ -262,3 +263,15 @@ def test_repr_tells_sizes_only(index):
     assert repr(index).startswith("SpanIndex(")
     assert KEY.hex() not in repr(index._rolling)
     assert str(index._rolling.base) not in repr(index._rolling)
+
+
+@settings(max_examples=40, deadline=None)
+@given(texts=st.lists(st.text(alphabet="ab ", max_size=90).map(str.encode), max_size=12), stride=st.integers(1, 32))
+def test_windows_against_the_definition(texts, stride):
+    hasher = WindowHasher(RollingKey.derive(KEY, bytes(16)), 32)
+    windows = Windows(hasher, texts)
+    each = [hasher.all(text).tolist() for text in texts]
+    sampled = {hashes[at] for hashes in each for at in range(len(hashes)) if at % stride == 0 or at == len(hashes) - 1}
+    keys = windows.sampled(stride)
+    assert keys.tolist() == sorted(sampled)
+    assert windows.texts_holding(keys).tolist() == [sum(key in hashes for hashes in each) for key in sorted(sampled)]

@@ -116,18 +116,18 @@ class Confirmer:
         value = bytes(text[start:end])
         around = Surroundings.read(text, low, start, field)
         verdict = self._validator(value, around.left) if self._validator is not None else _ABSTAIN
-        if verdict.part is not None:
-            start, end = start + verdict.part[0], start + verdict.part[1]
-            value = bytes(text[start:end])
-            around = Surroundings.read(text, low, start, field)
-        proven = verdict.outcome is Outcome.STRONG
-        if verdict.outcome is Outcome.REJECT or _denied(rule, value, proven=proven):
+        if verdict.outcome is Outcome.REJECT:
             return None
+        if verdict.part is not None:
+            skipped, length = verdict.part
+            start, end = start + skipped, start + length
+            value = bytes(text[start:end])
+            around = Surroundings.read(text, low, start, field) if skipped else around
         if (start > low and text[start - 1] in rule.left) or (end < high and text[end] in rule.right):
             return None
         added, reasons = around.weigh(rule.context)
         score = round(min(1.0, max(0.0, max(rule.score, verdict.outcome.value) + verdict.bonus + added)), 4)
-        if score < RESIDUAL:
+        if score < RESIDUAL or _denied(rule, value, proven=verdict.outcome is Outcome.STRONG):
             return None
         reasons = ["checksum or structure" if verdict.outcome.value > 0 else "shape", *reasons]
         if verdict.note:

@@ -15,6 +15,7 @@ _LABEL = re.compile(r"<[A-Z][A-Z0-9-]*(?:[:_][A-Za-z0-9]+)?>|\A[A-Z0-9-]*(?:[:_]
 _KEY = re.compile(r"([A-Za-z0-9_.-]{1,64})[\"']?\s{0,3}(?:=>|:=|=|:)\s{0,3}[\"']?\Z")
 _JOINTS = re.compile(r"[_.\-\s]")
 
+_NONE = Context()
 _NEAR, _FIELD, _NEVER = 0.35, 0.25, -0.45
 
 
@@ -32,13 +33,15 @@ class Surroundings:
         left = bytes(text[first:start]).decode("utf-8", "ignore")
         if first > low and _is_word(text, first - 1):
             left = _CUT.sub("", left)
-        return cls(_LABEL.sub(" ", left), field)
+        return cls(_LABEL.sub(" ", left) if ">" in left else left, field)
 
     def weigh(self, context: Context) -> tuple[float, list[str]]:
         """Return what the context adds to a score, and the reasons in words.
 
         A contrary word counts unless a context word stands closer to the value: the closer sentence is about it.
         """
+        if context == _NONE:
+            return 0.0, []
         words = [word.casefold() for word in reversed(_WORD.findall(self.left))]
         near = next((place for place, word in enumerate(words) if word in context.near), len(words))
         never = next((place for place, word in enumerate(words) if word in context.never), len(words))

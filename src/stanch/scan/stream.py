@@ -7,7 +7,7 @@ by the reach of the rules; an internal error raises and nothing more is released
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from stanch.errors import StanchError
 from stanch.scan.canonical import Fingerprint, canonical_value
@@ -16,6 +16,7 @@ from stanch.scan.found import Found, ScanFinding
 from stanch.scan.policy import Policy
 from stanch.scan.redact import replacement
 from stanch.scan.resolve import Keep, Replace, Resolver
+from stanch.terms import Severity
 
 
 class Lane(Protocol):
@@ -34,6 +35,9 @@ class Lane(Protocol):
         ...
 
 
+Piece: TypeAlias = tuple[str, str | None, Severity | None]
+
+
 class StreamClosedError(StanchError):
     """A stream session was used after its end or after an error; nothing more is released."""
 
@@ -43,11 +47,16 @@ class Released:
     """What a call has released: text free of findings, the findings decided by now, and the code points still held.
 
     Findings have absolute positions in the original text and come in the order in which they are decided.
+
+    ``pieces`` is the released text in order: kept stretches ``(text, None, None)``, replacements with kind and severity
+    of the finding that labels them, and ``("", kind, severity)`` for each finding that an earlier replacement covers.
+    However the text was cut into chunks, what stands before a finding's piece is the same.
     """
 
     text: str = field(repr=False)
     findings: tuple[ScanFinding, ...]
     held_chars: int
+    pieces: tuple[Piece, ...] = field(default=(), repr=False)
 
 
 @dataclass(slots=True)
@@ -70,6 +79,7 @@ class StreamSession:
         self._raw = ""
         self._raw_start = 0
         self._open: list[_Open] = []
+        self._unsettled: list[Found] = []  # neither labelled nor covered yet
         self._usable = True
 
     def feed(self, chunk: str) -> Released:
@@ -101,19 +111,38 @@ class StreamSession:
                 found += lane.finish()
         for item in found:
             self._resolver.add(item)
+            self._unsettled.append(item)
             self._open.append(_Open(item, Fingerprint(self._policy.report_key, item.kind), item.start))
         floor = self._raw_start + len(self._raw)
         if not final:
             for lane in self._lanes:
                 floor = min(floor, lane.floor())
-        released = "".join(self._write(step) for step in self._resolver.advance(floor))
+        pieces = self._pieces(self._resolver.advance(floor))
         findings = self._report(floor) if self._open else ()
         kept = self._resolver.position - self._raw_start
         if kept:
             self._raw = self._raw[kept:]
             self._raw_start += kept
         self._usable = not final
-        return Released(released, findings, len(self._raw))
+        return Released("".join(text for text, _, _ in pieces), findings, len(self._raw), pieces)
+
+    def _pieces(self, steps: Sequence[Keep | Replace]) -> tuple[Piece, ...]:
+        """Write the steps; a covered finding's piece follows the replacement that covers it."""
+        placed: list[tuple[int, Piece]] = []
+        labels: set[int] = set()
+        for step in steps:
+            if isinstance(step, Keep):
+                placed.append((step.start, (self._write(step), None, None)))
+            else:
+                placed.append((step.found.start, (self._write(step), step.found.kind, step.found.severity)))
+                labels.add(id(step.found))
+        if self._unsettled:
+            passed = [item for item in self._unsettled if item.start < self._resolver.position]
+            self._unsettled = [item for item in self._unsettled if item.start >= self._resolver.position]
+            placed += [(item.start, ("", item.kind, item.severity)) for item in passed if id(item) not in labels]
+            placed.sort(key=lambda entry: entry[0])  # stable: a replacement stays before what starts with it
+        self._resolver.closed.clear()
+        return tuple(piece for _, piece in placed)
 
     def _write(self, step: Keep | Replace) -> str:
         if isinstance(step, Keep):

@@ -3,8 +3,6 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
-
 from stanch.crypto import RandomBytes, random_bytes
 from stanch.errors import InvalidInput
 from stanch.scan.fold import FOLD, Folder, fold_text
@@ -13,7 +11,8 @@ from stanch.scan.spans.cursor import Hit, SpanCursor
 from stanch.scan.spans.decision import Match, MatchTracker
 from stanch.scan.spans.index_file import Boilerplate, Header, IndexContent, key_id, read_index, write_index
 from stanch.scan.spans.params import STANDARD, IndexParams
-from stanch.scan.spans.rolling import Hashes, RollingKey, WindowHasher
+from stanch.scan.spans.rolling import RollingKey, WindowHasher
+from stanch.scan.spans.windows import Windows
 
 _JOIN = 512
 
@@ -61,12 +60,11 @@ class SpanIndex:
         salt = random(16)
         rolling = RollingKey.derive(key, salt)
         folded = [fold_text(text, "index") for text in texts]
-        hasher = WindowHasher(rolling, params.k)
-        dense = [_sampled(hasher.all(text), params.stride) for text in folded]
-        keys = np.unique(np.concatenate(dense)) if dense else np.empty(0, dtype=np.uint64)
+        windows = Windows(WindowHasher(rolling, params.k), folded)
+        keys = windows.sampled(params.stride)
         found = len(keys)
         if params.boilerplate_after is not None:
-            keys = keys[_texts_holding(keys, folded, hasher) <= params.boilerplate_after]
+            keys = keys[windows.texts_holding(keys) <= params.boilerplate_after]
         filter_ = BlockedBloom.build(finalise(rolling.finaliser, keys), block_count(len(keys), params.bits))
         after = params.boilerplate_after
         header = Header(
@@ -138,24 +136,3 @@ class SpanIndex:
 def _check_key(key: bytes) -> None:
     if len(key) != 32:
         raise InvalidInput(f"span index: the key has {len(key)} bytes, expected 32")
-
-
-def _sampled(hashes: Hashes, stride: int) -> Hashes:
-    """Return the hashes of the windows at 0, stride, 2·stride … and of the last one."""
-    if len(hashes) and (len(hashes) - 1) % stride:
-        return np.append(hashes[::stride], hashes[-1:])
-    return hashes[::stride]
-
-
-def _texts_holding(
-    keys: Hashes, folded: list[bytes], hasher: WindowHasher
-) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
-    """Count for each sorted key the texts in which its window stands at any offset."""
-    counts = np.zeros(len(keys), dtype=np.int64)
-    if not len(keys):
-        return counts
-    for text in folded:
-        hashes = np.unique(hasher.all(text))
-        places = np.minimum(np.searchsorted(keys, hashes), len(keys) - 1)
-        counts[places[keys[places] == hashes]] += 1
-    return counts

@@ -71,21 +71,21 @@ class WindowHasher:
     def __init__(self, key: RollingKey, k: int) -> None:
         self._values = np.array(key.values, dtype=np.uint64)
         self._base = key.base
-        self._k = k
+        self.k = k
 
     def all(self, text: bytes) -> Hashes:
         """Return the hashes of the windows that start at 0, 1, 2 …; empty if the text is shorter than a window."""
-        count = len(text) - self._k + 1
+        count = len(text) - self.k + 1
         if count <= 0:
             return np.empty(0, dtype=np.uint64)
         # Tiles fit into the cache; larger ones are several times slower.
-        tiles = [self._tile(text[start : start + TILE + self._k - 1]) for start in range(0, count, TILE)]
+        tiles = [self._tile(text[start : start + TILE + self.k - 1]) for start in range(0, count, TILE)]
         return np.concatenate(tiles)
 
     def _tile(self, text: bytes) -> Hashes:
         power = self._values[np.frombuffer(text, dtype=np.uint8)]
         size, done, total = 1, 0, None
-        remaining = self._k
+        remaining = self.k
         while remaining:
             if remaining & 1:
                 total = self._append(total, power, done, size)

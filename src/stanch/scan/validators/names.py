@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -12,6 +11,8 @@ from stanch.scan.validators.verdict import REJECT, Outcome, Verdict
 
 MAGIC = b"STXNAME\x01"
 PREFIX = 5
+
+_INTRODUCTION = 32
 
 _INTRODUCED = re.compile(
     r"(?:\b(?:name\s+is|i\s+am|i'm|dear|mr|mrs|ms|dr|herr|frau|mme|monsieur|signed|signed\s+by)\b|\bname[\"']?\s{0,2}[:=])[\s.,:\"']{0,4}\Z",
@@ -30,15 +31,15 @@ def name_digest(word: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Gazetteer:
-    """Given names, family names and ordinary words, each as sorted five-byte digests."""
+    """Given names, family names and ordinary words, each as five-byte digests."""
 
-    given: tuple[bytes, ...]
-    family: tuple[bytes, ...]
-    words: tuple[bytes, ...]
+    given: frozenset[bytes]
+    family: frozenset[bytes]
+    words: frozenset[bytes]
 
     @classmethod
     def parse(cls, data: bytes) -> "Gazetteer":
-        """Read ``names.bin``: magic, three big-endian 32-bit counts, then the digests.
+        """Read ``names.bin``: magic, three big-endian 32-bit counts, then the sorted digests.
 
         Raises:
             InvalidInput: Wrong magic or length.
@@ -48,7 +49,7 @@ class Gazetteer:
             raise InvalidInput("names.bin: not a gazetteer, or cut short")
         lists, at = [], 20
         for count in counts:
-            lists.append(tuple(data[at + PREFIX * i : at + PREFIX * (i + 1)] for i in range(count)))
+            lists.append(frozenset(data[at + PREFIX * i : at + PREFIX * (i + 1)] for i in range(count)))
             at += PREFIX * count
         return cls(*lists)
 
@@ -59,35 +60,30 @@ def gazetteer() -> Gazetteer:
     return Gazetteer.parse(resources.files("stanch.scan").joinpath("packs/names.bin").read_bytes())
 
 
-def _holds(digests: tuple[bytes, ...], digest: bytes) -> bool:
-    place = bisect_left(digests, digest)
-    return place < len(digests) and digests[place] == digest
-
-
 def person_name(value: bytes, left: str) -> Verdict:
     """Judge up to three capitalised words: the verdict's bonus is the sum of the evidence.
 
-    Leading words that are ordinary and no given names are left out of the name.
+    Leading words that are ordinary and no given names, and trailing ones that are no family names, are left out.
     """
     book = gazetteer()
-    words = [
-        (match.start(), match.end(), match[0].decode("ascii", "ignore")) for match in re.finditer(rb"[^ ]+", value)
-    ]
-    digests = [name_digest(word.rstrip(".")) for _, _, word in words]
-    first = 0
-    while first < len(words) and _holds(book.words, digests[first]) and not _holds(book.given, digests[first]):
+    words = value.decode("ascii", "ignore").split(" ")
+    digests = [name_digest(word.rstrip(".")) for word in words]
+    first, last = 0, len(words)
+    while first < last and digests[first] in book.words and digests[first] not in book.given:
         first += 1
-    last = len(words)
-    while last > first and _holds(book.words, digests[last - 1]) and not _holds(book.family, digests[last - 1]):
+    while last > first and digests[last - 1] in book.words and digests[last - 1] not in book.family:
         last -= 1
     if first == last:
         return REJECT
-    evidence = 0.3 * any(_holds(book.given, digest) for digest in digests[first : max(first + 1, last - 1)])
-    evidence += 0.25 * any(_holds(book.family, digest) for digest in digests[first + 1 : last])
+    evidence = 0.3 * (not book.given.isdisjoint(digests[first : max(first + 1, last - 1)]))
+    evidence += 0.25 * (not book.family.isdisjoint(digests[first + 1 : last]))
     evidence += 0.1 * (last - first >= 2)
-    evidence -= 0.25 * any(_holds(book.words, digest) for digest in digests[first:last])
-    if first == 0:
-        evidence += 0.5 if _INTRODUCED.search(left) else 0.25 if _GREETED.search(left) else 0.0
-    else:
-        evidence += 0.25 if _GREETED.search(left + value[: words[first][0]].decode("ascii", "ignore")) else 0.0
-    return Verdict(Outcome.ABSTAIN, bonus=evidence, part=(words[first][0], words[last - 1][1]))
+    evidence -= 0.25 * (not book.words.isdisjoint(digests[first:last]))
+    skipped = " ".join([*words[:first], ""])
+    before = (left[-_INTRODUCTION:] + skipped)[-_INTRODUCTION:]
+    if first == 0 and _INTRODUCED.search(before):
+        evidence += 0.5
+    elif _GREETED.search(before):
+        evidence += 0.25
+    start = len(skipped)
+    return Verdict(Outcome.ABSTAIN, bonus=evidence, part=(start, start + len(" ".join(words[first:last]))))
