@@ -209,7 +209,7 @@ with BudgetJournal.open(folder / "budget.jsonl", plan) as journal:
 
 
 def test_killed_at_any_moment_never_forgets_a_charge(tmp_path, plan):
-    """Twelve kills: every applied step is charged, a kill costs at most one step, and the chain holds."""
+    """Eight kills: every applied step is charged, a kill costs at most one step, and the chain holds."""
     from dataclasses import replace  # noqa: PLC0415 - used here alone
 
     plan = replace(plan, steps=10**6)
@@ -217,11 +217,11 @@ def test_killed_at_any_moment_never_forgets_a_charge(tmp_path, plan):
     path = tmp_path / "budget.jsonl"
     BudgetJournal.create(path, plan).release()
     charged = 0
-    for kill in range(12):
+    for kill in range(8):
         process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE)
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
-        time.sleep(0.003 * kill)
+        time.sleep(0.004 * kill)
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
