@@ -70,6 +70,19 @@ def test_factors_must_fit_together(tmp_path):
         open_adapter(folder)
 
 
+def test_missing_or_foreign_files_are_refused(tmp_path):
+    folder, _, _ = adapter(tmp_path)
+    (folder / "adapter_model.safetensors").unlink()
+    with pytest.raises(InvalidInput, match="found none"):
+        open_adapter(folder)
+    (folder / "adapter_config.json").write_text("[]")
+    with pytest.raises(InvalidInput, match="JSON object"):
+        open_adapter(folder)
+    (folder / "adapter_config.json").unlink()
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        open_adapter(folder)
+
+
 def test_a_model_directory_is_no_adapter(tmp_path):
     assert not is_adapter(tmp_path)
 

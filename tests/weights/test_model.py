@@ -45,8 +45,14 @@ def test_an_index_that_disagrees_with_the_files_is_refused(shards, weight_map):
         open_model(shards)
 
 
-def test_an_index_without_a_map_is_refused(shards):
+def test_an_index_that_is_no_object_is_refused(shards):
     (shards / INDEX_NAME).write_text("[]")
+    with pytest.raises(InvalidInput, match="JSON object"):
+        open_model(shards)
+
+
+def test_an_index_with_another_content_is_refused(shards):
+    (shards / INDEX_NAME).write_text('{"metadata":{}}')
     with pytest.raises(InvalidInput, match="weight_map"):
         open_model(shards)
 

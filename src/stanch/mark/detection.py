@@ -37,7 +37,7 @@ class ScorePlan:
     rounds: int = 2
     epsilon: float = 1e-9
     releases: int = 1
-    decoy_coordinates: int = 1 << 20
+    decoy_coordinates: int = 1 << 19
 
     def __post_init__(self) -> None:
         if not self.variants or len(set(self.variants)) != len(self.variants):

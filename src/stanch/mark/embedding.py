@@ -17,7 +17,7 @@ from stanch.mark.signature import signature_values
 from stanch.mark.strength import RELEASE_SHARE
 from stanch.weights import Tensor, from_float32, to_float32
 
-BLOCK = 1 << 17
+BLOCK = 1 << 16
 """Coordinates worked on at a time: key stream, table, values and weights stay in the processor's cache."""
 
 Floats = npt.NDArray[np.float32]

@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from stanch.crypto import parse_json
 from stanch.errors import InvalidInput
 from stanch.mark.layout import Kind, Layout, make_layout
 from stanch.mark.strength import MarkParams, check_alpha, colluder_table, solve_alpha
 from stanch.terms import Digest, JsonValue
-from stanch.weights import Tensor, directory_digest, is_adapter, open_adapter, open_model
+from stanch.weights import Tensor, directory_digest, is_adapter, open_adapter, open_model, read_json_object
 
 MIN_COORDINATES = 10_000
 """Below this a mark is too weak to name anybody."""
@@ -108,8 +107,8 @@ def plan_mark(
 
 def _refuse_quantised(original: Path, tensors: Mapping[str, Tensor]) -> None:
     config = original / "config.json"
-    document = parse_json(config.read_bytes(), what=config.name) if config.is_file() else {}
-    found = config.name if isinstance(document, dict) and document.get("quantization_config") else ""
+    quantised = config.is_file() and read_json_object(config).get("quantization_config")
+    found = config.name if quantised else ""
     for tensor in tensors.values():
         packed = tensor.dtype in _PACKED_TYPES and len(tensor.shape) > 1 and tensor.raw.size >= _PACKED_ELEMENTS
         if (

@@ -25,6 +25,7 @@ from stanch.weights.header import (
     read_head,
     read_header,
 )
+from stanch.weights.json_file import read_json_object
 from stanch.weights.model import INDEX_NAME, open_model, weight_files
 from stanch.weights.tensors import Tensor, open_tensors, write_safetensors
 
@@ -52,6 +53,7 @@ __all__ = [
     "parse_header",
     "read_head",
     "read_header",
+    "read_json_object",
     "to_float32",
     "walk_files",
     "weight_files",

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from stanch.crypto.canonical import parse_json
 from stanch.errors import InvalidInput
 from stanch.terms import JsonValue
+from stanch.weights.json_file import read_json_object
 from stanch.weights.tensors import Tensor, open_tensors
 
 CONFIG_NAME = "adapter_config.json"
@@ -72,11 +72,15 @@ def open_adapter(path: Path) -> Adapter:
             fit together.
         InvalidSafetensors: The weight file breaks a rule of the format.
     """
-    config = parse_json((path / CONFIG_NAME).read_bytes(), what=CONFIG_NAME)
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+    config = read_json_object(path / CONFIG_NAME)
+    if config.get("peft_type") != "LORA":
         raise InvalidInput(f"{CONFIG_NAME}: expected peft_type LORA, found another kind of adapter")
     if config.get("use_dora"):
         raise InvalidInput(f"{CONFIG_NAME}: DoRA adapters are not supported", why="their delta is not scale · B A")
+    if not (path / WEIGHTS_NAME).is_file():
+        raise InvalidInput(
+            f"{path.name}: expected {WEIGHTS_NAME}, found none", next_step="pickled weights are never loaded"
+        )
     tensors = open_tensors(path / WEIGHTS_NAME)
     modules = {}
     for name, a in tensors.items():

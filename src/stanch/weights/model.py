@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from stanch.crypto.canonical import parse_json
 from stanch.errors import InvalidInput
+from stanch.weights.json_file import read_json_object
 from stanch.weights.tensors import Tensor, open_tensors
 
 INDEX_NAME = "model.safetensors.index.json"
-_MAX_INDEX_BYTES = 64 << 20
 
 
 def weight_files(path: Path) -> tuple[Path, ...]:
@@ -34,8 +33,7 @@ def weight_files(path: Path) -> tuple[Path, ...]:
 
 def _weight_map(index: Path) -> dict[str, str]:
     """Return tensor name → file name, as a sharded index says."""
-    document = parse_json(index.read_bytes(), what=index.name, max_bytes=_MAX_INDEX_BYTES)
-    weight_map = document.get("weight_map") if isinstance(document, dict) else None
+    weight_map = read_json_object(index).get("weight_map")
     if not isinstance(weight_map, dict):
         raise InvalidInput(f"{index.name}: expected a weight_map object, found none")
     return {name: str(file) for name, file in weight_map.items()}

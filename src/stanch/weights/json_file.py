@@ -1,0 +1,26 @@
+"""Reading a JSON file that may be hostile."""
+
+from pathlib import Path
+
+from stanch.crypto.canonical import parse_json
+from stanch.errors import InvalidInput
+from stanch.terms import JsonValue
+
+_MAX_BYTES = 64 << 20
+
+
+def read_json_object(path: Path) -> dict[str, JsonValue]:
+    """Read a JSON object of at most 64 MiB; no more than that is ever read.
+
+    Raises:
+        InvalidInput: The file is missing, larger, or holds something else.
+    """
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise InvalidInput(f"{path.name}: cannot be read", why=error.strerror or "") from error
+    document = parse_json(data, what=path.name, max_bytes=_MAX_BYTES)
+    if not isinstance(document, dict):
+        raise InvalidInput(f"{path.name}: expected a JSON object, found something else")
+    return document
