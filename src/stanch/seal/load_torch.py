@@ -39,7 +39,7 @@ _DTYPES: Mapping[str, torch.dtype] = {
     "C64": torch.complex64,
 }
 _CODE_KEYS = frozenset({"auto_map", "custom_pipelines", "trust_remote_code", "custom_generate"})
-_KERNEL_KEYS = re.compile(r"_?(attn|experts)_implementation.*|kernel_config|use_kernels")
+_KERNEL_KEYS = re.compile(r"_?(attn|experts)_implementation(_internal)?|kernel_config|use_kernels")
 _WEIGHTS, _SHARDS = "model.safetensors", "model.safetensors.index.json"
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _TOKENIZER_SETTINGS = (
