@@ -197,3 +197,37 @@ def test_no_network_is_said(monkeypatch, tmp_path):
 def test_only_one_model_is_known():
     with pytest.raises(InvalidInput, match="smollm2"):
         fetch_model("gpt-9")
+
+
+def test_every_key_and_every_field_is_specified():
+    import msgspec  # noqa: PLC0415 - used here alone
+
+    from stanch.tune import PrivacyPlan  # noqa: PLC0415 - same
+
+    text = (Path(__file__).parents[2] / "docs/spec/privacy-plan.md").read_text(encoding="utf-8")
+    names = list(PrivacyPlan.__dataclass_fields__)
+    for table in msgspec.structs.fields(TuneSpec):
+        assert f"`[{table.name}]`" in text
+        names += [key.name for key in msgspec.structs.fields(table.type)]
+    assert [name for name in names if f"`{name}`" not in text] == []
+
+
+@pytest.mark.realweights
+def test_the_fetched_model_is_tuned_privately_and_reloads(tmp_path):
+    """Three private steps on the real model; skipped where it was not fetched."""
+    from stanch.data import open_dataset  # noqa: PLC0415 - used here alone
+    from stanch.tune import tune, verify_run  # noqa: PLC0415 - same
+    from stanch.tune.fetch import cache_folder  # noqa: PLC0415 - same
+
+    from .conftest import KEY, write_chats  # noqa: PLC0415 - same
+
+    base = cache_folder() / fetch._FOLDER
+    if not base.is_dir():
+        pytest.skip("SmolLM2 is not there: run `stanch tune fetch-model smollm2`")
+    chats = open_dataset(write_chats(tmp_path / "chats.jsonl", 40), key=KEY)
+    spec = read(
+        f'[base]\npath = "{base}"\n[method]\nrank = 4\nlayers = [28, 29]\n[privacy]\nepsilon = 2.0\n'
+        f'[train]\nsteps = 3\nbatch = 4\n[output]\npath = "{tmp_path}/out"\n'
+    )
+    tuned = tune(spec, dataset=chats)
+    assert verify_run(tuned.path).head.charged == 3

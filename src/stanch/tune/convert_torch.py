@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from stanch.tune.model_torch import without_bars
 from stanch.tune.refusals import SelfCheckFailed
 
 _PARAMETERS = 134_515_008
@@ -18,6 +19,11 @@ def convert_gguf(source: Path, folder: Path) -> None:
     Raises:
         SelfCheckFailed: The result has another size, untied weights, or does not know the capital of France.
     """
+    with without_bars():
+        _convert(source, folder)
+
+
+def _convert(source: Path, folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
     loaded = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
     # Saving fails while the configuration still speaks of the quantisation that is undone by now.

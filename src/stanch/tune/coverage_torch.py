@@ -1,5 +1,6 @@
 """Checks that what is captured, trained, optimised and saved are the same objects."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -57,7 +58,10 @@ def check_saved(model: CausalModel, folder: Path, base: Path) -> None:
     if saved.keys() != live.keys() or any(not torch.equal(saved[name], value) for name, value in live.items()):
         raise SelfCheckFailed("the saved adapter does not hold the trained weights")
     dtype = model.head.weight.dtype
-    reloaded = PeftModel.from_pretrained(load_base(base, dtype=dtype), folder).eval()
+    with warnings.catch_warnings():
+        # PEFT reads an attribute that transformers is about to rename.
+        warnings.simplefilter("ignore", FutureWarning)
+        reloaded = PeftModel.from_pretrained(load_base(base, dtype=dtype), folder).eval()
     ids = model.probe()
     with torch.no_grad():
         logits = reloaded(input_ids=ids, use_cache=False).logits[0, :-1].float()

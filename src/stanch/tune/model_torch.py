@@ -1,6 +1,7 @@
 """A frozen causal language model, split into body and head, that gives the loss of a pass."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -117,19 +118,27 @@ def load_base(base: Path, *, dtype: torch.dtype, attention: str = "eager") -> An
     Raises:
         InvalidInput: transformers cannot read it.
     """
+    try:
+        with without_bars():
+            return AutoModelForCausalLM.from_pretrained(
+                base,
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                attn_implementation=attention,
+            )
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{base}: the base model cannot be loaded", why=type(error).__name__) from error
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Keep transformers from drawing its progress bars; what is shown is the caller's choice."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers types little
     try:
-        return AutoModelForCausalLM.from_pretrained(
-            base,
-            dtype=dtype,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            attn_implementation=attention,
-        )
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"{base}: the base model cannot be loaded", why=type(error).__name__) from error
+        yield
     finally:
         if shown:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # same
