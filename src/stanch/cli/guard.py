@@ -1,0 +1,191 @@
+"""``stanch guard``: filter what a model says."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import click
+
+from stanch.cli.frame import Frame, Group, Result, current
+from stanch.errors import InvalidInput
+from stanch.terms import Finding, JsonValue
+
+if TYPE_CHECKING:
+    from stanch.guard import Checked, Guard
+
+IN = click.Path(path_type=Path, dir_okay=False)
+_MAX_LINE = 16 << 20
+
+
+@click.group(cls=Group)
+def guard() -> None:
+    """Filter what a model says."""
+
+
+@guard.command("check")
+@click.argument("source", metavar="FILE|-")
+@click.option(
+    "--index", "index_file", type=IN, help="The index of the training text, made by `stanch data index build`."
+)
+@click.option("--canaries", "plan_file", type=IN, help="The canary plan, whose secrets are looked for.")
+@click.option("--redact", "out", type=IN, help="Write the answers as the guard releases them; blocked ones are empty.")
+def check(source: str, index_file: Path | None, plan_file: Path | None, out: Path | None) -> Result:
+    """Tell which answers in FILE the guard would end or redact: JSON objects with "text", or plain lines.
+
+    FILE is read as JSONL if its first line that is not blank begins with a brace. No output holds a found value.
+    """
+    from stanch.crypto import write_atomic  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.guard import check_text  # noqa: PLC0415 - same
+
+    with _open(source) as file:  # before the guard is built: a wrong name is told at once
+        built = _guard(current(), index_file, plan_file)
+        judged, released = [], []
+        for answer in _answers(file, source):
+            checked = check_text(built, answer.text)
+            judged.append(_Judged(answer.line, checked))
+            released.append(answer.written(checked.text))
+    if out is not None:
+        write_atomic(out, b"".join(released))
+    report = _Report(source, judged, looked_for_training_text=index_file is not None)
+    return Result(report.to_json(), report.text(out), 1 if report.count("block") else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """An answer and the line it stands in."""
+
+    line: int
+    text: str
+    is_json: bool
+
+    def written(self, released: str) -> bytes:
+        """Return a line of the file's form that holds what was released of the answer."""
+        # In JSON, the escape that stands for a lone surrogate is just what the error handler writes.
+        line = json.dumps({"text": released}, ensure_ascii=False) if self.is_json else released
+        return line.encode(errors="backslashreplace") + b"\n"
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What was found in the answer of a line."""
+
+    line: int
+    checked: "Checked"
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """The verdicts of a file: line numbers, kinds and lengths, never text."""
+
+    source: str
+    judged: list[_Judged]
+    looked_for_training_text: bool
+
+    def count(self, action: str) -> int:
+        """Return how many answers have this verdict."""
+        return sum(entry.checked.action == action for entry in self.judged)
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """Return the report for machines: counts, and the lines in which something was found."""
+        lines: list[JsonValue] = [
+            {
+                "line": entry.line,
+                "verdict": str(entry.checked.action),
+                "findings": [
+                    {"kind": found.kind, "severity": str(found.severity), "start": found.start, "end": found.end}
+                    for found in entry.checked.findings
+                ],
+            }
+            for entry in self.judged
+            if entry.checked.findings
+        ]
+        counts = {name: self.count(action) for name, action in _COUNTS.items()}
+        return {"file": self.source, "answers": len(self.judged), **counts, "lines": lines}
+
+    def text(self, out: Path | None) -> str:
+        """Return the report for people."""
+        blocked, redacted, clean = (self.count(action) for action in _COUNTS.values())
+        lines = [f"{self.source}  {len(self.judged)} answers  {blocked} BLOCK  {redacted} REDACT  {clean} clean"]
+        lines += [
+            f"  line {entry.line:<6} {found.kind:<20} {_length(found)}"
+            for entry in self.judged
+            for found in entry.checked.findings
+        ]
+        if not self.looked_for_training_text:
+            lines.append("note        training text was not looked for: no --index")
+        if out is not None:
+            lines.append(f"written     {out}: what the guard releases; {blocked} empty")
+        if blocked:
+            answers = "1 answer" if blocked == 1 else f"{blocked} answers"
+            lines.append(f"LEAK FOUND  {answers} would have been blocked")
+        else:
+            lines.append("PASS        no answer would have been blocked")
+        return "\n".join(lines)
+
+
+def _length(found: Finding) -> str:
+    return found.reason if found.kind == "training-text" else f"{found.end - found.start} characters"
+
+
+_COUNTS = {"blocked": "block", "redacted": "redact", "clean": "allow"}
+
+
+def _guard(frame: Frame, index_file: Path | None, plan_file: Path | None) -> "Guard":
+    """Build the guard; the index is opened with the key of the workspace it was made in."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.data import CanaryPlan  # noqa: PLC0415 - same
+    from stanch.guard import Guard, GuardPolicy  # noqa: PLC0415 - same
+    from stanch.scan import SpanIndex  # noqa: PLC0415 - same
+
+    secrets = tuple(canary.secret for canary in CanaryPlan.load(plan_file).canaries) if plan_file is not None else ()
+    if index_file is None:
+        return Guard(GuardPolicy(canaries=secrets))
+    with open_workspace(frame) as workspace:
+        index = SpanIndex.open(index_file, workspace.keys.secret("index"))
+    return Guard(GuardPolicy(index=index, canaries=secrets))
+
+
+def _open(source: str) -> "BinaryIO | nullcontext[BinaryIO]":
+    if source == "-":
+        return nullcontext(sys.stdin.buffer)
+    try:
+        return Path(source).open("rb")
+    except OSError as error:
+        raise InvalidInput(f"{source}: cannot be read", why=error.strerror or "") from error
+
+
+def _answers(file: BinaryIO, source: str) -> Iterator[_Answer]:
+    """Yield the answers of the lines that are not blank."""
+    is_json: bool | None = None
+    number = 0
+    while line := file.readline(_MAX_LINE + 1):
+        number += 1
+        if len(line) > _MAX_LINE:
+            raise InvalidInput(f"{source}: line {number} has more than {_MAX_LINE} bytes")
+        if not line.strip():
+            continue
+        if is_json is None:
+            is_json = line.lstrip().startswith(b"{")
+        what = f"{source}: line {number}"
+        yield _Answer(number, _json_text(line, what) if is_json else _plain_text(line, what), is_json)
+
+
+def _json_text(line: bytes, what: str) -> str:
+    from stanch.crypto import parse_json  # noqa: PLC0415 - keeps `stanch --help` light
+
+    row = parse_json(line, what=what)
+    text = row.get("text") if isinstance(row, dict) else None
+    if not isinstance(text, str):
+        raise InvalidInput(f'{what}: expected an object with a string "text"')
+    return text
+
+
+def _plain_text(line: bytes, what: str) -> str:
+    try:
+        return line.removesuffix(b"\n").removesuffix(b"\r").decode()
+    except UnicodeDecodeError:
+        raise InvalidInput(f"{what}: not UTF-8") from None

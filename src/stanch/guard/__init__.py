@@ -1,0 +1,38 @@
+"""The filter between a model and whoever asks it: training text, canaries, secrets and personal data do not pass.
+
+A :class:`Guard` opens one :class:`GuardStream` for each string that a client would put together. Text goes in as the
+model says it and comes out as far as nothing in it can still become a finding: clean prose is delayed by a word.
+
+Example:
+    >>> guard = Guard(GuardPolicy(canaries=("the code of the vault is 48151623",)))
+    >>> stream = guard.open()
+    >>> stream.feed("Write to ana@example.org. ").text
+    'Write to <EMAIL>'
+    >>> stream.feed("And the code of the vault is 4815").text
+    '. And '
+    >>> stream.feed("1623, as you know.").action
+    <Action.BLOCK: 'block'>
+
+What it does not stop: paraphrase and translation of training text, a secret spelled over several answers, and
+encodings. Of a copied passage at most ``k + stride - 2`` folded characters have left when the stream first holds.
+:func:`stanch.guard.generate_torch.guarded_generate` puts a guard around a transformers model.
+"""
+
+from stanch.guard.check import Checked, check_text
+from stanch.guard.policy import CANARY, TRAINING_TEXT, Action, GuardPolicy
+from stanch.guard.spans import SpanGate
+from stanch.guard.stream import Guard, GuardError, GuardStream, Step
+
+__all__ = [
+    "CANARY",
+    "TRAINING_TEXT",
+    "Action",
+    "Checked",
+    "Guard",
+    "GuardError",
+    "GuardPolicy",
+    "GuardStream",
+    "SpanGate",
+    "Step",
+    "check_text",
+]

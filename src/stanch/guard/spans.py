@@ -1,0 +1,114 @@
+"""Stage 1: runs of training text. What comes out never depends on how the text was cut into chunks."""
+
+from dataclasses import dataclass, field
+
+from stanch.scan import Folder, Hit, MatchTracker, SpanIndex
+
+HELD_LIMIT = 4096
+"""Code points that are held at most; a text that would make it more is cut (fill between two hits folds to nothing)."""
+
+_SPACE = 0x20
+_REMEMBERED = 4096  # folded bytes whose way back to code points is kept: six hits and a window of the longest kind
+
+
+@dataclass(frozen=True, slots=True)
+class Gated:
+    """What stage 1 lets pass.
+
+    Attributes:
+        text: The released part.
+        run: Where the text was cut, the code points of the windows that gave the reason; None while it is not cut.
+    """
+
+    text: str = field(repr=False)
+    run: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A hit that may still be followed by one a stride later; text is held from the code point ``held_from`` on."""
+
+    hit: Hit
+    held_from: int
+
+
+class SpanGate:
+    """Releases text until two windows of it, one stride apart, stand in the index (or six within 512 characters).
+
+    From the code point that completes a first hit on, text is held; it is released if no second hit follows one stride
+    later. With window k and stride s (folded characters): a copied run is surely hit from k + s − 1, surely cut from
+    k + 2s − 1, and at most k + s − 2 of it have left when the gate first holds. At most s folded characters are held,
+    and at most :data:`HELD_LIMIT` code points.
+
+    Each hit is judged as of the code point that completed it, and so is every release before it: chunk borders leave no
+    trace. A folded space is completed by the character after it, which is when it is known to stand between words.
+    """
+
+    def __init__(self, index: SpanIndex) -> None:
+        self._cursor = index.cursor()
+        self._stride = index.params.stride
+        self._folder = Folder("index")
+        self._tracker = MatchTracker(index.params.stride)
+        self._pending: list[_Pending] = []
+        self._folded = b""  # of the last chunk
+        self._raw = ""
+        self._raw_start = 0
+        self._run: tuple[int, int] | None = None
+
+    @property
+    def held_chars(self) -> int:
+        """Code points that are held now."""
+        return len(self._raw)
+
+    def feed(self, chunk: str) -> Gated:
+        """Take the next chunk; after a cut nothing passes any more."""
+        if self._run is not None:
+            return Gated("", self._run)
+        self._raw += chunk
+        self._folded = self._folder.push(chunk)
+        for hit in self._cursor.push(self._folded):
+            at = self._completed_at(hit.end)
+            if not self._let_go(hit.end - 1, at):
+                return self._stop(self._pending[0].hit, self._pending[0].hit)
+            self._pending.append(_Pending(hit, at))
+            if matched := self._tracker.push([hit]):
+                return self._stop(matched[0], hit)
+        end = self._folder.code_points
+        if not self._let_go(self._cursor.position, end):
+            return self._stop(self._pending[0].hit, self._pending[0].hit)
+        self._folder.offsets.forget(self._cursor.position - _REMEMBERED)
+        return Gated(self._release(self._pending[0].held_from if self._pending else end))
+
+    def finish(self) -> Gated:
+        """Say that the text ends: what is held was no run, and passes."""
+        return Gated("", self._run) if self._run is not None else Gated(self._release(self._folder.code_points))
+
+    def _completed_at(self, folded_end: int) -> int:
+        """Return the code point with whose arrival the folded text reached ``folded_end``."""
+        last = self._folded[folded_end - 1 - self._cursor.position]
+        return self._folder.offsets.start(folded_end if last == _SPACE else folded_end - 1)
+
+    def _let_go(self, position: int, code_points: int) -> bool:
+        """Give up the hits that no other followed by folded ``position``; False if too much had to be held for one."""
+        while self._pending:
+            oldest = self._pending[0]
+            followed = oldest.hit.end + self._stride
+            until = self._completed_at(followed) if followed <= position else code_points
+            if until - oldest.held_from > HELD_LIMIT:
+                return False
+            if followed > position:
+                break
+            del self._pending[0]
+        return True
+
+    def _release(self, until: int) -> str:
+        count = until - self._raw_start
+        text, self._raw = self._raw[:count], self._raw[count:]
+        self._raw_start = until
+        return text
+
+    def _stop(self, first: Hit, last: Hit) -> Gated:
+        self._run = self._folder.offsets.span(first.start, last.end)
+        text = self._release(self._pending[0].held_from)
+        self._raw, self._pending, self._folded = "", [], b""
+        return Gated(text, self._run)
