@@ -2,22 +2,95 @@
 
 import shutil
 import sqlite3
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
 from typing import Any
 
 from stanch.cli.demo.before import base_model
+from stanch.cli.demo.release import NAME, RECIPIENTS
+from stanch.cli.demo.report import render_demo
 from stanch.cli.demo.scene import Scene
 from stanch.cli.ground import open_dataset_of
+from stanch.cli.trace import describe_trace
+from stanch.crypto import write_atomic
+from stanch.crypto.identity import Identity
 from stanch.data import CanaryPlan, turns
 from stanch.errors import VerificationError
 from stanch.guard import Action, Guard, GuardPolicy, check_text
+from stanch.release import open_copy
 from stanch.scan import FINE, SpanIndex
+from stanch.seal import VolatileReleases
+from stanch.sign import TrustedKeys
+from stanch.trace import error_sentence
 from stanch.workspace import Workspace
 from stanch.workspace.opening import SETTINGS, STATE
 from stanch.workspace.verbs_data import index_data
 from stanch.workspace.verbs_log import verify_log
+from stanch.workspace.verbs_trace import Suspect, Traced, pack_evidence, trace_suspect
 
 ANSWER_TOKENS = 48
 ASKED = 6
+
+
+def trace_theft(scene: Scene) -> dict[str, Any]:
+    """Step 8: a copy is stolen and disguised; the trace names it, and accuses nobody for an innocent model."""
+    from stanch.cli.demo.copies_torch import steal  # noqa: PLC0415 - optional part
+
+    thief = RECIPIENTS[scene.seed % len(RECIPIENTS)]
+    loot, stolen = scene.path("loot"), scene.path("stolen")
+    with scene.workspace("ines") as workspace:
+        for case in ("theft", "innocent"):
+            shutil.rmtree(workspace.state / "cases" / case, ignore_errors=True)
+        trusted = TrustedKeys((workspace.keys.public("publisher"),))
+        identity = Identity.load(scene.folder / "recipients" / f"{thief}.json")
+        with open_copy(scene.folder / f"{thief}.sealed", trusted, [identity], memory=VolatileReleases()) as opened:
+            opened.unseal_unsafe(loot)
+        steal(loot, base_model(scene), stolen, seed=scene.seed, progress=scene.progress)
+        shutil.rmtree(loot)
+        scene.say(
+            "      somebody merged a copy into the base, rounded it to int8, tuned it further, and put it on the net"
+        )
+        scene.command(f"trace run stolen --release {NAME} --case theft")
+        theft = trace_suspect(workspace, _suspect(workspace, stolen, "theft"), NAME, progress=scene.progress)
+        for line in describe_trace(theft).splitlines():
+            scene.say(f"      {line}")
+        scene.command(f"trace run plain --release {NAME} --case innocent")
+        other = _suspect(workspace, scene.folder / "plain", "innocent")
+        innocent = trace_suspect(workspace, other, NAME, progress=scene.progress)
+        scene.say(
+            f"      an innocent model, another tune of the same base: {innocent.decision.verdict}, "
+            f"highest z {innocent.examination.detection.next_z:.2f}"
+        )
+        scene.command("trace pack theft --out evidence.zip")
+        pack_evidence(workspace, theft, scene.path("evidence.zip"))
+    found = _trace_facts(theft)
+    named = [score["recipient"] for score in found["scores"] if score["accused"]]
+    good = named == [thief] and not innocent.examination.detection.accused
+    scene.verdict(f"{thief} was robbed or leaked; the trace says {', '.join(named) or 'nobody'}", good=good)
+    return found | {"thief": thief, "accused": named, "innocent": str(innocent.decision.verdict)}
+
+
+def _suspect(workspace: Workspace, path: Path, case: str) -> Suspect:
+    return Suspect(
+        path=path, case=case, description="a model found on a public file host", received_from="a web download",
+        discovered=workspace.now(),
+    )  # fmt: skip
+
+
+def _trace_facts(traced: Traced) -> dict[str, Any]:
+    detection, plan = traced.examination.detection, traced.examination.plan.plan
+    best = next(result for result in detection.variants if result.variant is detection.scores[0].variant)
+    decoys = best.decoys
+    return {
+        "scores": [{"recipient": s.recipient, "z": s.best, "accused": s.accused} for s in detection.scores],
+        "threshold": plan.threshold,
+        "sentence": error_sentence(plan),
+        "decoys": {"count": decoys.count, "mean": decoys.mean, "sd": decoys.sd, "max": decoys.maximum}
+        if decoys
+        else None,
+    }
 
 
 def check_ledger(scene: Scene) -> dict[str, Any]:
@@ -52,17 +125,14 @@ def _change_row(scene: Scene) -> tuple[int, str]:
     copy.mkdir(mode=0o700)
     shutil.copytree(scene.folder / STATE, copy / STATE)
     shutil.copy(scene.folder / SETTINGS, copy / SETTINGS)
-    with sqlite3.connect(copy / STATE / "stanch.db") as database:
-        (index,) = database.execute("SELECT idx FROM ledger_entry ORDER BY idx LIMIT 1 OFFSET 12").fetchone()
-        database.execute("DROP TRIGGER ledger_entry_no_update")
-        database.execute(
-            "UPDATE ledger_entry SET data = replace(data, '\"status_id\":99', '\"status_id\":98') WHERE idx = ?",
-            (index,),
-        )
-        changed = database.execute("SELECT changes()").fetchone()[0]
+    database = sqlite3.connect(copy / STATE / "stanch.db")
+    query = "SELECT idx, data FROM ledger_entry WHERE instr(data, CAST('tune.run' AS BLOB)) ORDER BY idx LIMIT 1"
+    index, data = database.execute(query).fetchone()
+    database.execute("DROP TRIGGER ledger_entry_no_update")
+    changed = bytes(data).replace(b'"privacy":false', b'"privacy":true ')
+    database.execute("UPDATE ledger_entry SET data = ? WHERE idx = ?", (changed, index))
+    database.commit()
     database.close()
-    if changed != 1:
-        return index, "no row was changed"
     try:
         with Workspace.open(copy, principal="ines", environ={}) as workspace:
             verify_log(workspace)
@@ -102,6 +172,35 @@ def ask_guarded(scene: Scene) -> dict[str, Any]:
     good = passed == 0 and clean.action == Action.ALLOW
     scene.verdict(f"{direct} of {len(rows)} rows came out directly, {passed} through the guard", good=good)
     return {"asked": len(rows), "direct": direct, "guarded": passed, "clean": str(clean.action)}
+
+
+def write_report(scene: Scene) -> dict[str, Any]:
+    """Step 11: one page with the pictures; the evidence is re-checked by its stand-alone verifier."""
+    write_atomic(scene.path("report.html"), render_demo(scene.folder, scene.results).encode(), mode=0o600)
+    with scene.workspace("ines") as workspace:
+        key, vkey = workspace.keys.public_path("case"), workspace.ledger.verifier.vkey
+    with zipfile.ZipFile(scene.folder / "evidence.zip") as archive:
+        verifier = scene.path("verify.py")
+        write_atomic(verifier, archive.read("verifier/verify.py"))
+    scene.say("      $ python verify.py evidence.zip --key CASE_KEY --log LOG_KEY", fg="cyan")
+    command = [
+        sys.executable,
+        "-I",
+        str(verifier),
+        str(scene.folder / "evidence.zip"),
+        "--key",
+        str(key),
+        "--log",
+        vkey,
+    ]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own verifier
+    for line in process.stdout.splitlines():
+        scene.say(f"        {line}")
+    scene.verdict(
+        "the evidence verifies without stanch" if process.returncode == 0 else "the evidence does not verify",
+        good=process.returncode == 0,
+    )
+    return {"verifier_exit": process.returncode}
 
 
 def _leaked(scene: Scene) -> set[str]:

@@ -1,5 +1,8 @@
 """The last step's page: what leaked, who was told apart, exposure, the trace, the log. One file, no script."""
 
+import itertools
+import json
+import zipfile
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -35,7 +38,7 @@ def render_demo(folder: Path, results: dict[str, dict[str, Any]]) -> str:
             _section(f"Exposure of the planted secrets: {MODELS[name]}", _exposure(report))
             for name, (report, _) in audits.items()
         ),
-        _section("Who passed the copy on", _trace(results["trace"])),
+        _section("Who passed the copy on", _trace(results["trace"], _decoys(folder / "evidence.zip"))),
         _section("The log", _log(results["ledger"])),
         _section("Every step", _steps(results)),
     ]
@@ -87,8 +90,16 @@ def _exposure(report: Report) -> str:
     return figure(chart, exposure_summary(points, resolvable_bits=most), ("Secret", "", "Bits"), rows)
 
 
-def _trace(found: dict[str, Any]) -> str:
-    groups = {"decoys": found["decoy_z"], "recipients": [score["z"] for score in found["scores"]]}
+def _decoys(pack: Path) -> list[float]:
+    """Return the decoys' scores as the evidence holds them: each as the middle of its histogram bin."""
+    with zipfile.ZipFile(pack) as archive:
+        decoys = json.loads(archive.read("scores/scores.json"))["decoys"]
+    middles = [(low + high) / 2 for low, high in itertools.pairwise(decoys["edges"])]
+    return [middle for middle, count in zip(middles, decoys["counts"], strict=True) for _ in range(count)]
+
+
+def _trace(found: dict[str, Any], decoys: list[float]) -> str:
+    groups = {"decoys": decoys, "recipients": [score["z"] for score in found["scores"]]}
     rows = [(score["recipient"], score["z"], "accused" if score["accused"] else "") for score in found["scores"]]
     text = (
         f"<p>The thief's model was compared with {len(found['scores'])} recipients' keys; the threshold is "

@@ -1,0 +1,115 @@
+"""``stanch trace``: from a copy that surfaced back to its recipient."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from stanch.cli.frame import Group, Result, current
+from stanch.errors import InvalidInput
+from stanch.terms import JsonValue
+
+if TYPE_CHECKING:
+    from stanch.workspace.verbs_trace import Traced
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+EXITS = {"accused": 1, "nothing": 0, "inconclusive": 5}
+
+
+@click.group(cls=Group)
+def trace() -> None:
+    """From a copy that surfaced back to its recipient."""
+
+
+@trace.command("run")
+@click.argument("suspect", type=click.Path(path_type=Path))
+@click.option("--release", "release_name", required=True, help="The release that the suspect may come from.")
+@click.option("--case", "case_id", help="Name of the case; by default the date and the suspect's name.")
+@click.option("--description", default="", help="What the suspect is, in plain words.")
+@click.option("--received-from", default="unknown", help="From whom it was received.")
+def run(suspect: Path, release_name: str, case_id: str | None, description: str, received_from: str) -> Result:
+    """Take SUSPECT into custody, fix the plan in the log, compare, decide. Exit 1 if somebody is accused."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_trace import Suspect, trace_suspect  # noqa: PLC0415 - same
+
+    if not suspect.exists():
+        raise InvalidInput(f"{suspect}: no such file or folder")
+    frame, now = current(), datetime.now(UTC)
+    name = case_id or f"{now:%Y%m%d-%H%M%S}-{_plain(suspect.resolve().stem)}"
+    with open_workspace(frame) as workspace:
+        arrived = Suspect(
+            path=suspect, case=name, description=description or suspect.name, received_from=received_from,
+            discovered=now,
+        )  # fmt: skip
+        traced = trace_suspect(workspace, arrived, release_name, progress=frame.progress())
+    return Result(trace_data(traced), describe_trace(traced), EXITS[str(traced.decision.verdict)])
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in text.lower()).strip("-")[:32] or "suspect"
+
+
+def trace_data(traced: "Traced") -> dict[str, JsonValue]:
+    """Return a decided case for machines."""
+    from stanch.trace import decision_to_json  # noqa: PLC0415 - keeps `stanch --help` light
+
+    return decision_to_json(traced.decision, traced.examination)
+
+
+def describe_trace(traced: "Traced") -> str:
+    """Return a decided case in a few lines."""
+    from stanch.trace import Accused, Inconclusive, NothingFound, error_sentence  # noqa: PLC0415 - as above
+
+    detection, plan, decision = traced.examination.detection, traced.examination.plan.plan, traced.decision
+    lines = [
+        f"case {traced.case.id}   suspect {traced.case.suspect}",
+        f"  compared     {detection.matched:.1%} of {detection.coordinates:,} marked weights",
+        f"  threshold    {plan.threshold:.4f} (n {plan.n}, T {plan.analyses}, epsilon {plan.epsilon})",
+    ]
+    if isinstance(decision, Accused):
+        lines += [
+            f"accused        {who.recipient:<20} z {who.z:.1f}   log10 p <= {who.log10_p:.0f}   by {who.variant}"
+            for who in decision.recipients
+        ]
+        lines.append(f"not accused    highest z {decision.next_z:.2f}")
+        names = ", ".join(who.recipient for who in decision.recipients)
+        lines.append(f"this says: the suspect was made from the copy sealed to {names}. It does not say who did it.")
+    elif isinstance(decision, NothingFound):
+        lines += [f"nothing        highest z {decision.next_z:.2f}", f"  {decision.power}"]
+    elif isinstance(decision, Inconclusive):
+        lines.append(f"inconclusive   {decision.reason}: {decision.detail}")
+    return "\n".join([*lines, error_sentence(plan)])
+
+
+@trace.command("pack")
+@click.argument("case_id", metavar="CASE")
+@click.option("--out", type=FILE, required=True, help="The evidence, a zip file.")
+def pack(case_id: str, out: Path) -> Result:
+    """Pack the evidence of an accusation, with a verifier that needs Python and numpy alone."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_trace import load_case, pack_evidence  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        pack_evidence(workspace, load_case(workspace, case_id), out)
+        key, vkey = workspace.keys.public_path("case"), workspace.ledger.verifier.vkey
+    text = (
+        f"packed     {out}\nnext       unzip verifier/verify.py, then: python verify.py {out} --key {key} --log {vkey}"
+    )
+    return Result({"path": str(out), "vkey": vkey, "key": str(key)}, text)
+
+
+@trace.command("verify")
+@click.argument("path", type=FILE)
+@click.option("--key", "key_file", type=FILE, required=True, help="The case key's public half.")
+@click.option("--log", "vkey", required=True, help="The log's key.")
+def verify(path: Path, key_file: Path, vkey: str) -> Result:
+    """Re-check an evidence pack; no workspace is needed."""
+    from stanch.crypto import VerifyKey  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.trace import verify_pack  # noqa: PLC0415 - same
+
+    for file in (path, key_file):
+        if not file.is_file():
+            raise InvalidInput(f"{file}: no such file")
+    verify_pack(path, key=VerifyKey.from_pem(key_file.read_bytes(), what=str(key_file)), vkey=vkey)
+    return Result({"path": str(path)}, f"verified   {path}: every step holds")
