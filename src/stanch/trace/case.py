@@ -8,23 +8,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import msgspec
 
 from stanch.crypto import canonical_json, parse_json, sync_folder, write_atomic
 from stanch.errors import CustodyBroken, InvalidInput
 from stanch.terms import Digest, JsonValue
-from stanch.trace.custody import Act, Custody, Item, extend_custody, read_custody
+from stanch.trace.custody import Act, Custody, Item, extend_custody, read_custody, utc
 from stanch.weights import directory_digest
 
 SCHEMA = "urn:stanch:trace-case:v1"
+CASE_FILE = "case.json"
 _CASE_ID = re.compile(r"[a-z0-9][a-z0-9-]{2,63}")
 _CHUNK = 1 << 20
 
 
 class _CaseFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    schema: str
+    schema: Literal["urn:stanch:trace-case:v1"]
     case: str
     opened: str
     description: str
@@ -79,9 +80,29 @@ class Case:
         """The chain of custody."""
         return self.folder / "custody.jsonl"
 
+    @property
+    def digest(self) -> Digest:
+        """SHA-256 of the case file."""
+        return Digest.sha256(self.file.read_bytes())
+
+    @property
+    def file(self) -> Path:
+        """The case file."""
+        return self.folder / CASE_FILE
+
     def custody(self) -> Custody:
-        """Return the verified chain of custody."""
-        return read_custody(self.custody_file, self.id)
+        """Return the verified chain of custody.
+
+        Raises:
+            CustodyBroken: It is broken, empty, or a line is about other files than the suspect's.
+        """
+        custody = read_custody(self.custody_file, self.id)
+        if not custody.lines or custody.lines[0].action != "acquired":
+            raise CustodyBroken(f"{self.custody_file}: the chain does not begin with taking the suspect into custody")
+        for line in custody.lines:
+            if {item.name: item.sha256 for item in line.items} != self.files:
+                raise CustodyBroken(f"{self.custody_file}: line {line.n} is about other files than the suspect's")
+        return custody
 
     def items(self) -> list[Item]:
         """Return the suspect's files as custody items."""
@@ -98,7 +119,7 @@ class Case:
             CustodyBroken: A file of the suspect changed since it was taken into custody.
         """
         found = directory_digest(self.suspect_folder)
-        if found.root != self.suspect:
+        if found.root != self.suspect or {name: digest for name, _size, digest in found.files} != self.files:
             changed = [name for name, _size, digest in found.files if self.files.get(name) != digest]
             raise CustodyBroken(
                 f"{self.suspect_folder}: the suspect is not what was taken into custody",
@@ -113,9 +134,11 @@ class Case:
             InvalidInput: The folder holds no case.
             CustodyBroken: The chain or the suspect was changed.
         """
-        path = folder / "case.json"
+        path = folder / CASE_FILE
         if not path.is_file():
-            raise InvalidInput(f"{folder}: expected a case folder with case.json", next_step="stanch trace run SUSPECT")
+            raise InvalidInput(
+                f"{folder}: expected a case folder with {CASE_FILE}", next_step="stanch trace run SUSPECT"
+            )
         try:
             file = msgspec.convert(parse_json(path.read_bytes(), what=str(path)), _CaseFile)
         except msgspec.ValidationError as error:
@@ -143,19 +166,20 @@ def open_case(folder: Path, suspect: Path, intake: Intake, *, opened: datetime) 
         raise InvalidInput(f"{folder}: exists already", next_step="choose another case id")
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
+    (partial / "suspect").mkdir(parents=True, mode=0o700)
     digests = {name: _copy(path, partial / "suspect" / name) for name, path in sorted(sources.items())}
     case = Case(partial, intake.case_id, directory_digest(partial / "suspect").root, digests)
     fields: dict[str, JsonValue] = {
         "schema": SCHEMA,
         "case": intake.case_id,
-        "opened": opened.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "opened": utc(opened),
         "description": intake.description,
-        "discovered": intake.discovered.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "discovered": utc(intake.discovered),
         "received_from": intake.received_from,
         "suspect": str(case.suspect),
         "suspect_files": dict(digests),
     }
-    write_atomic(partial / "case.json", canonical_json(fields), mode=0o600)
+    write_atomic(case.file, canonical_json(fields), mode=0o600)
     case.extend(Act(intake.actor, "acquired", opened, f"received from {intake.received_from}"))
     partial.rename(folder)
     sync_folder(folder.parent)

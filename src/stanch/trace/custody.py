@@ -1,14 +1,15 @@
 """The chain of custody: one line an act, each naming the digest of the line before.
 
 ``custody.jsonl`` holds canonical JSON lines ``{n, at, actor, action, items, tool, note, previous}``; ``previous`` is
-the SHA-256 of the previous line's bytes, and for the first line that of the case id. Ledger entries pin length and head.
+the SHA-256 of the previous line's bytes, and for the first line that of the case id. A case's
+plan, whose digest the log holds, pins the head.
 """
 
 import hashlib
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -46,10 +47,26 @@ class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Custody:
-    """A verified chain: its lines and the digest of the last one (hex)."""
+    """A verified chain: its lines, and its states (hex): the digest of the case id, then that of each line."""
 
     lines: tuple[Line, ...]
-    head: str
+    heads: tuple[str, ...]
+
+    @property
+    def head(self) -> str:
+        """What stands for the whole chain."""
+        return self.heads[-1]
+
+
+def utc(moment: datetime) -> str:
+    """Return a moment as ``YYYY-MM-DDTHH:MM:SSZ``.
+
+    Raises:
+        InvalidInput: It names no time zone.
+    """
+    if moment.tzinfo is None:
+        raise InvalidInput("a time in a case must name its time zone")
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def genesis(case_id: str) -> str:
@@ -66,23 +83,23 @@ def read_custody(path: Path, case_id: str) -> Custody:
     data = path.read_bytes() if path.exists() else b""
     if len(data) > _MAX_BYTES or (data and not data.endswith(b"\n")):
         raise CustodyBroken(f"{path}: the chain is cut off or too large")
-    previous, lines = genesis(case_id), []
+    heads, lines = [genesis(case_id)], []
     for number, raw in enumerate(data.splitlines()):
         try:
             fields = parse_json(raw, what=f"{path} line {number}")
             line = msgspec.convert(fields, Line)
         except (InvalidInput, msgspec.ValidationError) as error:
             raise CustodyBroken(f"{path}: line {number} is not a custody line") from error
-        follows = hmac.compare_digest(line.previous, previous) and line.n == number
+        follows = hmac.compare_digest(line.previous, heads[-1]) and line.n == number
         if not follows or canonical_json(fields) != raw:
             raise CustodyBroken(
                 f"{path}: line {number} does not follow line {number - 1}",
                 why="a line was changed, removed, added or moved",
-                next_step="compare with the heads that the log recorded: stanch log query --kind trace",
+                next_step="compare with the head in the plan that the log recorded",
             )
-        previous = hashlib.sha256(raw).hexdigest()
+        heads.append(hashlib.sha256(raw).hexdigest())
         lines.append(line)
-    return Custody(tuple(lines), previous)
+    return Custody(tuple(lines), tuple(heads))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +117,7 @@ def extend_custody(path: Path, case_id: str, act: Act, items: Sequence[Item]) ->
     custody = read_custody(path, case_id)
     fields: dict[str, JsonValue] = {
         "n": len(custody.lines),
-        "at": act.at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "at": utc(act.at),
         "actor": act.actor,
         "action": act.action,
         "items": [{"name": item.name, "bytes": item.bytes, "sha256": item.sha256} for item in items],

@@ -1,0 +1,180 @@
+"""The decision of a case: whom the scores accuse, or what they allow to be said."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+from stanch.errors import CustodyBroken
+from stanch.mark import Detection, RecipientScore, Variant, colluders
+from stanch.mark.strength import TREATMENTS
+from stanch.terms import JsonValue
+from stanch.trace.case import Case
+from stanch.trace.examination import Examination
+from stanch.trace.plan import CasePlan
+
+LEAST_MATCHED = 0.25
+"""Share of the layout below which nothing is concluded."""
+
+_MARGIN = 4.0  # a copy whose score is expected at τ + 4 is missed with chance about 3e-5
+
+
+class CaseVerdict(StrEnum):
+    """How a case ends."""
+
+    ACCUSED = "accused"
+    NOTHING = "nothing"
+    INCONCLUSIVE = "inconclusive"
+
+
+class Reason(StrEnum):
+    """Why a case is inconclusive."""
+
+    TOO_LITTLE_MATCHED = "less than a quarter of the marked weights could be compared"
+    DECOYS_IMPLAUSIBLE = "keys that were never issued do not score like noise"
+    CUSTODY_BROKEN = "the chain of custody or the suspect was changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Accusation:
+    """One recipient from whose copy the suspect was made: leaf, best variant, z, and the bound on log10 of p."""
+
+    recipient: str
+    batch: int
+    leaf: int
+    variant: Variant
+    z: float
+    log10_p: float
+
+    @classmethod
+    def of(cls, score: RecipientScore) -> "Accusation":
+        """Take what an accused recipient's score says."""
+        return cls(score.recipient, score.batch, score.leaf, score.variant, score.best, score.log10_p)
+
+
+@dataclass(frozen=True, slots=True)
+class Accused:
+    """Every recipient whose score reached τ; ``next_z`` is the highest score of the others."""
+
+    recipients: tuple[Accusation, ...]
+    next_z: float
+    verdict = CaseVerdict.ACCUSED
+
+
+@dataclass(frozen=True, slots=True)
+class NothingFound:
+    """No recipient reached τ.
+
+    Attributes:
+        power: What would have been found, in words.
+        next_z: The highest score.
+        unmarked_original: Whether the suspect is the unmarked original itself, which no recipient ever had.
+    """
+
+    power: str
+    next_z: float
+    unmarked_original: bool
+    verdict = CaseVerdict.NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Inconclusive:
+    """The evidence does not decide."""
+
+    reason: Reason
+    detail: str
+    verdict = CaseVerdict.INCONCLUSIVE
+
+
+Decision: TypeAlias = Accused | NothingFound | Inconclusive
+
+
+def error_sentence(plan: CasePlan) -> str:
+    """Return the sentence that states the error bound, with the plan's numbers."""
+    return (
+        f"The probability, over the secret keys, that any of {plan.n} innocent recipients would be accused of any "
+        f"suspect file in {plan.analyses} analyses is at most {plan.epsilon}."
+    )
+
+
+def decide(case: Case, examination: Examination) -> Decision:
+    """Decide a case from its examination; chain and suspect are checked again.
+
+    Guarantee: that of :func:`error_sentence`.
+    """
+    try:
+        case.custody()
+        case.check_suspect()
+    except CustodyBroken as error:
+        return Inconclusive(Reason.CUSTODY_BROKEN, error.what)
+    found = examination.detection
+    if found.matched < LEAST_MATCHED:
+        return Inconclusive(Reason.TOO_LITTLE_MATCHED, f"{found.matched:.1%} of {found.coordinates:,} coordinates")
+    if not found.decoys_plausible:
+        return Inconclusive(Reason.DECOYS_IMPLAUSIBLE, "the statistic did not behave as it must; no score is relied on")
+    if found.accused:
+        return Accused(tuple(Accusation.of(score) for score in found.accused), found.next_z)
+    return NothingFound(_power(examination), found.next_z, _is_original(found))
+
+
+def _is_original(found: Detection) -> bool:
+    """Say whether the suspect equals the original at every marked weight: then ``plain`` shows nothing at all."""
+    plain = next((result for result in found.variants if result.variant is Variant.PLAIN), None)
+    return plain is not None and plain.matched == found.coordinates and plain.decoys is None
+
+
+def _power(examination: Examination) -> str:
+    """Say which copies would have been found, each missed with chance about 3e-5."""
+    plan, matched = examination.plan.plan, examination.detection.matched
+    release, wanted = plan.release, plan.threshold + _MARGIN
+    reach = {
+        name: int(colluders(release.coordinates, release.alpha, noise, wanted, matched))
+        for name, noise in TREATMENTS.items()
+    }
+    told = [f"{name}: {count}" for name, count in reach.items() if count]
+    lost = [name for name, count in reach.items() if not count]
+    said = (
+        f"A copy of release {release.name} treated as follows, alone or averaged from up to so many recipients' "
+        f"copies, would have been found, each missed with chance about 3e-5: {', '.join(told) or 'none'}."
+    )
+    return f"{said} Not certain to be found, even alone: {', '.join(lost)}." if lost else said
+
+
+def decision_to_json(decision: Decision, examination: Examination) -> dict[str, JsonValue]:
+    """Return ``stanch/trace-result/v1``: the decision with all numbers that it rests on, and no key."""
+    found, plan = examination.detection, examination.plan.plan
+    accused = decision.recipients if isinstance(decision, Accused) else ()
+    said: dict[str, JsonValue] = {}
+    if isinstance(decision, NothingFound):
+        said = {"power": decision.power, "unmarked_original": decision.unmarked_original}
+    if isinstance(decision, Inconclusive):
+        said = {"reason": str(decision.reason), "detail": decision.detail}
+    return {
+        "schema": "stanch/trace-result/v1",
+        "case": plan.case,
+        "suspect": plan.suspect,
+        "release": plan.release.original,
+        "verdict": str(decision.verdict),
+        "accused": [_accusation_json(item) for item in accused],
+        "next_z": found.next_z,
+        "release_z": found.release_z,
+        "threshold": plan.threshold,
+        "n": plan.n,
+        "analyses": plan.analyses,
+        "epsilon": plan.epsilon,
+        "sentence": error_sentence(plan),
+        "coordinates": found.coordinates,
+        "matched": found.matched,
+        "unmatched": list(found.unmatched),
+        **said,
+    }
+
+
+def _accusation_json(item: Accusation) -> JsonValue:
+    return {
+        "recipient": item.recipient,
+        "leaf": item.leaf,
+        "batch": item.batch,
+        "variant": str(item.variant),
+        "z": item.z,
+        "log10_p": item.log10_p,
+    }

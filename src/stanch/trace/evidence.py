@@ -1,0 +1,265 @@
+"""Evidence packs: one zip file from which another expert re-computes an accusation with Python and numpy alone.
+
+The format is in ``docs/spec/evidence-pack.md``; ``verifier/verify.py`` travels inside each pack and reads it.
+"""
+
+import hashlib
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from stanch.crypto import SigningKey, VerifyKey, canonical_json, sync_folder
+from stanch.errors import InvalidInput, VerificationError
+from stanch.mark import Detection, Variant, log10_bound
+from stanch.mark.bounds import decided
+from stanch.sign import Statement, Subject, sign_statement
+from stanch.terms import Digest, JsonValue
+from stanch.trace.case import Case
+from stanch.trace.decision import Accused, Decision, decision_to_json
+from stanch.trace.examination import Examination
+from stanch.trace.plan import CasePlan, ReleaseRecord
+from stanch.trace.report import ReportFacts, render_report
+from stanch.trace.stratum import ShownScores, show_scores
+from stanch.trace.verifier import verify
+
+FORMAT = verify.FORMAT
+PREDICATE = verify.PREDICATE
+BINS = 40
+
+
+class PackInvalid(VerificationError):
+    """An evidence pack does not verify.
+
+    Attributes:
+        step: The first step that does not hold.
+    """
+
+    def __init__(self, path: Path, step: str, why: str) -> None:
+        super().__init__(f"{path}: does not verify at step '{step}'", why=why)
+        self.step = step
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerProofs:
+    """The log entries that a pack rests on, each with its tlog-proof, and the log's public key."""
+
+    commitment_entry: bytes
+    commitment_proof: bytes
+    plan_entry: bytes
+    plan_proof: bytes
+    vkey: str
+
+
+@dataclass(frozen=True, slots=True)
+class EvidencePack:
+    """A pack that was written: where, its digest, and the names of its files."""
+
+    path: Path
+    digest: Digest
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedPack:
+    """A pack that holds; only :func:`verify_pack` makes one.
+
+    Attributes:
+        path: The file.
+        plan: The plan: case, suspect, release, and what the bound counts.
+        accused: Each accused recipient with its z on the coordinates in the pack.
+        steps: What each step found, in words.
+    """
+
+    path: Path
+    plan: CasePlan
+    accused: tuple[tuple[str, float], ...]
+    steps: tuple[str, ...]
+
+
+def pack(  # noqa: PLR0917 - the seven things that a pack is made of, in the order of a case
+    case: Case,
+    decision: Decision,
+    examination: Examination,
+    release: ReleaseRecord,
+    proofs: LedgerProofs,
+    signer: SigningKey,
+    out: Path,
+) -> EvidencePack:
+    """Write the evidence for an accusation to ``out`` (mode 0600), after it verified. Equal input gives equal bytes.
+
+    The pack opens the leaves of the accused and of the decoys: whoever holds it can add or remove those marks.
+
+    Raises:
+        InvalidInput: Nobody is accused, ``out`` exists, the key is not Ed25519, or the proof is of another commitment.
+        Inconclusive: An accused does not reach τ on the features that a pack can show.
+        PackInvalid: The parts do not belong together; the step that fails is named.
+        CustodyBroken: Chain or suspect were changed.
+    """
+    if not isinstance(decision, Accused):
+        raise InvalidInput(
+            f"case {case.id}: nobody is accused, so there is nothing to prove",
+            why=f"the decision is {decision.verdict}",
+        )
+    if signer.kind != "ed25519":
+        raise InvalidInput(f"the case key must be an Ed25519 key, found {signer.kind}")
+    if out.exists():
+        raise InvalidInput(f"{out}: exists already and is not replaced", next_step="choose another file name")
+    if hashlib.sha256(proofs.commitment_proof.partition(b"\n\n")[2]).digest() != release.beacon:
+        raise InvalidInput(
+            f"release {release.name}: the commitment's proof holds another checkpoint than the beacon's",
+            next_step="give the tlog-proof that was written when the release was proposed",
+        )
+    case.check_suspect()
+    examination.plan.plan.check(case, release)
+    release.check_original()
+    files = _gather(case, decision, examination, release, proofs)
+    manifest: JsonValue = {
+        "format": FORMAT,
+        "files": [
+            {"path": name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            for name, data in sorted(files.items())
+        ],
+    }
+    listing = canonical_json(manifest)
+    summary = decision_to_json(decision, examination)
+    predicate: dict[str, JsonValue] = {name: summary[name] for name in ("case", "suspect", "release", "verdict")}
+    statement = Statement((Subject("manifest.json", Digest.sha256(listing)),), PREDICATE, predicate)
+    files |= {"manifest.json": listing, "manifest.dsse.json": sign_statement(statement, signer).to_bytes()}
+    return _write_verified(out, files, signer.public, proofs.vkey)
+
+
+def verify_pack(path: Path, *, key: VerifyKey, vkey: str) -> VerifiedPack:
+    """Run every step of the stand-alone verifier over a pack.
+
+    Args:
+        path: The zip file.
+        key: Public half of the case key, from a source other than the pack.
+        vkey: The log's public key, ``name+hash+base64``.
+
+    Raises:
+        PackInvalid: A step does not hold; the first is named.
+    """
+    steps: list[str] = []
+    try:
+        found = verify.verify(path, key.to_pem().decode(), vkey, steps.append)
+    except verify.Failed as error:
+        raise PackInvalid(path, error.step, error.text) from error
+    return VerifiedPack(
+        path=path,
+        plan=CasePlan.parse(canonical_json(found.plan)),
+        accused=found.accused,
+        steps=tuple(steps),
+    )
+
+
+def _gather(
+    case: Case, decision: Accused, examination: Examination, release: ReleaseRecord, proofs: LedgerProofs
+) -> dict[str, bytes]:
+    """Return every file of the pack but the manifest and its signature."""
+    plan = examination.plan.plan
+    variant = _best_variant(examination.detection, plan.variants)
+    shown = show_scores(release, case.suspect_folder, plan, decision.recipients, variant)
+    scores = _scores_json(decision, examination, shown)
+    leaves = b"".join(release.commitment.hashes)
+    facts = ReportFacts(case.file.read_bytes(), case.custody(), decision, examination, release.name, scores)
+    program = resources.files("stanch.trace.verifier")
+    return {
+        "case.json": case.file.read_bytes(),
+        "plan.json": plan.to_bytes(),
+        "custody.jsonl": case.custody_file.read_bytes(),
+        "commitment/batch.json": canonical_json(_batch_json(decision, release)),
+        "commitment/leaves.bin": leaves,
+        "ledger/commitment.json": proofs.commitment_entry,
+        "ledger/commitment.tlog-proof": proofs.commitment_proof,
+        "ledger/plan.json": proofs.plan_entry,
+        "ledger/plan.tlog-proof": proofs.plan_proof,
+        "scores/scores.json": canonical_json(scores),
+        "features/coordinates.u64le": shown.coordinates.astype("<u8").tobytes(),
+        "features/values.f32le": shown.values.astype("<f4").tobytes(),
+        "report.html": render_report(facts).encode(),
+        "verifier/verify.py": program.joinpath("verify.py").read_bytes(),
+        "verifier/README.txt": program.joinpath("README.txt").read_bytes(),
+        "verifier/gaussian.bin": resources.files("stanch.mark").joinpath("gaussian.bin").read_bytes(),
+    }
+
+
+def _best_variant(found: Detection, variants: Sequence[Variant]) -> Variant:
+    """Return the variant in which the weakest of the accused scores highest."""
+    return max(variants, key=lambda variant: min(score.z[variant] for score in found.accused))
+
+
+def _batch_json(decision: Accused, release: ReleaseRecord) -> JsonValue:
+    """Open the leaves of the accused and of the decoys; all others stay hidden."""
+    leaves = release.commitment.leaves
+    decoys = [number for number, leaf in enumerate(leaves) if leaf.recipient.startswith("decoy:")]
+
+    def opened(numbers: Sequence[int]) -> list[JsonValue]:
+        return [
+            {
+                "leaf": number,
+                "recipient": leaves[number].recipient,
+                "salt": leaves[number].salt.hex(),
+                "subkey": leaves[number].subkey.hex(),
+            }
+            for number in numbers
+        ]
+
+    return {
+        "batch": release.commitment.batch,
+        "alpha": release.plan.alpha.hex(),
+        "layout_digest": release.plan.layout.digest.hex(),
+        "original": release.plan.original.hex,
+        "accused": opened([item.leaf for item in decision.recipients]),
+        "decoys": opened(decoys),
+    }
+
+
+def _scores_json(decision: Accused, examination: Examination, shown: ShownScores) -> dict[str, JsonValue]:
+    plan = examination.plan.plan
+    counts, edges = np.histogram(shown.decoys, bins=BINS)
+    return {
+        "variant": str(shown.variant),
+        "coordinates": len(shown.coordinates),
+        "accused": [
+            {
+                "recipient": item.recipient,
+                "leaf": item.leaf,
+                "z": z,
+                "log10_p": log10_bound(decided(z), plan.n, plan.analyses),
+            }
+            for item, z in zip(decision.recipients, shown.accused, strict=True)
+        ],
+        "decoys": {
+            "count": len(shown.decoys),
+            "mean": float(shown.decoys.mean()),
+            "deviation": float(shown.decoys.std()),
+            "highest": float(shown.decoys.max()),
+            "edges": [float(edge) for edge in edges],
+            "counts": [int(count) for count in counts],
+        },
+        "examination": decision_to_json(decision, examination),
+    }
+
+
+def _write_verified(out: Path, files: dict[str, bytes], key: VerifyKey, vkey: str) -> EvidencePack:
+    """Write the zip beside ``out``, verify it as any examiner would, and only then give it its name."""
+    partial = out.with_name(f".{out.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        handle = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "w+b") as file:
+            file.writelines(verify.container(files))
+            file.flush()
+            os.fsync(file.fileno())
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").digest()
+        verify_pack(partial, key=key, vkey=vkey)
+        partial.rename(out)
+    finally:
+        partial.unlink(missing_ok=True)
+    sync_folder(out.parent)
+    return EvidencePack(out, Digest("sha256", digest), tuple(sorted(files)))

@@ -1,0 +1,177 @@
+"""A release of a tiny adapter to four recipients, a real log, and cases about suspects."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+
+from stanch.crypto import SigningKey, VerifyKey
+from stanch.ledger import Act, Ledger, LedgerParams, intent, noted
+from stanch.mark import MarkRoot, RecipientSlot, commit, embed, mark_keys, plan_mark
+from stanch.store import FileBlobs, open_tables
+from stanch.terms import EntryRef
+from stanch.trace import (
+    Case,
+    ErrorBudget,
+    Examination,
+    Intake,
+    LedgerProofs,
+    ReleaseRecord,
+    VerifiedCasePlan,
+    decide,
+    examine,
+    fix_plan,
+    open_case,
+    pack,
+)
+from stanch.weights import Tensor, open_adapter, write_safetensors
+
+ORIGIN = "example.com/trace/log"
+PRINCIPAL = "p_aaaqeayeaudaocajbifqydiob4"
+NOW = datetime(2027, 3, 4, 5, 6, 7, tzinfo=UTC)
+LATER = NOW + timedelta(hours=1)
+RECIPIENTS = ("acme", "globex", "initech", "umbrella é")
+DECOYS = 96
+ROOT = MarkRoot(bytes(range(32)))
+CASE_KEY = SigningKey.from_seed(bytes(range(40, 72)))
+LOG_KEY = SigningKey.from_seed(bytes(range(32)))
+ADAPTER_FILE = "adapter_model.safetensors"
+
+
+def make_adapter(folder: Path, seed: int, *, modules: int = 14, rank: int = 8) -> Path:
+    """Write a LoRA adapter of ``modules`` × 8 × (48 + 64) weights."""
+    generator = np.random.default_rng(seed)
+    tensors = []
+    for number in range(modules):
+        stem = f"base_model.model.model.layers.{number}.self_attn.q_proj"
+        a = generator.uniform(-1, 1, size=(rank, 48)) / 7
+        b = generator.normal(size=(64, rank)) * 0.01
+        tensors.append(Tensor.from_float32(f"{stem}.lora_A.weight", a.astype(np.float32)))
+        tensors.append(Tensor.from_float32(f"{stem}.lora_B.weight", b.astype(np.float32)))
+    folder.mkdir(parents=True)
+    write_safetensors(folder / ADAPTER_FILE, tensors, metadata={"format": "pt"})
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": 2 * rank, "bias": "none"}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder
+
+
+def rewrite(folder: Path, copies, rule) -> Path:
+    """Write an adapter whose tensors are ``rule`` of a stack of the copies' tensors."""
+    opened = [open_adapter(copy).tensors for copy in copies]
+    folder.mkdir(parents=True)
+    (folder / "adapter_config.json").write_bytes((copies[0] / "adapter_config.json").read_bytes())
+    tensors = [
+        Tensor.from_float32(name, rule(np.stack([one[name].to_float32() for one in opened])).astype(np.float32))
+        for name in opened[0]
+    ]
+    write_safetensors(folder / ADAPTER_FILE, tensors, metadata={"format": "pt"})
+    return folder
+
+
+@dataclass
+class Log:
+    """A real log on disk; each entry is published at once."""
+
+    ledger: Ledger
+    count: int = 0
+
+    @classmethod
+    def create(cls, folder: Path) -> "Log":
+        folder.mkdir()
+        tables = open_tables("sqlite:stanch.db", base=folder, create=True)
+        params = LedgerParams(highwater=folder / "highwater", checkpoint_seconds=0)
+        ledger = Ledger.create(tables, FileBlobs(folder / "blobs"), origin=ORIGIN, signer=LOG_KEY, params=params)
+        return cls(ledger)
+
+    def append(self, kind: str, payload) -> tuple[EntryRef, bytes, bytes]:
+        """Append and publish; return the reference, the entry and its proof."""
+        self.count += 1
+        act = Act(kind=kind, id=f"01900000-0000-7000-8000-{self.count:012x}", principal=PRINCIPAL)
+        make = intent if kind == "release.propose" else noted
+        ref = self.ledger.append(make(act, time_ms=int(NOW.timestamp() * 1000) + self.count, payload=payload))
+        self.ledger.publish()
+        reader = self.ledger.reader()
+        return ref, reader.entry(ref.index), reader.prove(ref.index)
+
+    @property
+    def vkey(self) -> str:
+        return self.ledger.verifier.vkey
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A case that was examined, with everything that its pack needs."""
+
+    case: Case
+    examination: Examination
+    proofs: LedgerProofs
+
+    @property
+    def decision(self):
+        return decide(self.case, self.examination)
+
+
+@dataclass
+class World:
+    """The release, its log, and copies made on demand."""
+
+    folder: Path
+    log: Log
+    release: ReleaseRecord
+    logged: tuple[bytes, bytes]
+    cases: int = 0
+
+    @classmethod
+    def create(cls, folder: Path) -> "World":
+        folder.mkdir()
+        log = Log.create(folder / "log")
+        original = make_adapter(folder / "original", 1)
+        plan = plan_mark(original)
+        batch = commit(plan, ROOT, [RecipientSlot(name) for name in RECIPIENTS], decoys=DECOYS)
+        log.append("tune.run", {})
+        ref, entry, proof = log.append("release.propose", {"batch_root": batch.root.hex()})
+        beacon = hashlib.sha256(proof.partition(b"\n\n")[2]).digest()
+        release = ReleaseRecord(
+            name="r1", original=original, base=None, plan=plan, commitment=batch, keys=mark_keys([(batch, beacon)], ROOT),
+            beacon=beacon, checkpoint_size=ref.index + 1, entry_index=ref.index,
+        )  # fmt: skip
+        return cls(folder, log, release, (entry, proof))
+
+    def copy(self, recipient: str) -> Path:
+        out = self.folder / f"copy-{recipient}"
+        if not out.exists():
+            key = next(key for key in self.release.keys.copies if key.recipient == recipient)
+            embed(self.release.original, out, self.release.plan, key)
+        return out
+
+    def open_case(self, suspect: Path, *, folder: Path | None = None, description: str = "a file on a share") -> Case:
+        self.cases += 1
+        intake = Intake(f"case-{self.cases:03}", description, NOW, "a customer", PRINCIPAL)
+        return open_case(folder or self.folder / intake.case_id, suspect, intake, opened=NOW)
+
+    def log_plan(self, plan) -> tuple[VerifiedCasePlan, LedgerProofs]:
+        ref, entry, proof = self.log.append("trace.plan", {"plan": plan.digest.hex})
+        return VerifiedCasePlan(plan, ref), LedgerProofs(*self.logged, entry, proof, self.log.vkey)
+
+    def examine(self, suspect: Path, *, release: ReleaseRecord | None = None, **options) -> Examined:
+        release = release or self.release
+        case = self.open_case(suspect, **options)
+        plan, proofs = self.log_plan(fix_plan(case, release, epsilon="1e-9", budget=ErrorBudget()))
+        examination = examine(case, plan, release, actor=PRINCIPAL, at=LATER, threads=1)
+        return Examined(case, examination, proofs)
+
+    def pack(self, examined: Examined, out: Path, **changes):
+        parts = {
+            "case": examined.case, "decision": examined.decision, "examination": examined.examination,
+            "release": self.release, "proofs": examined.proofs, "signer": CASE_KEY, "out": out,
+        } | changes  # fmt: skip
+        return pack(**parts)
+
+
+def public_key(folder: Path, key: VerifyKey = CASE_KEY.public) -> Path:
+    path = folder / "case-key.pem"
+    path.write_bytes(key.to_pem())
+    return path
