@@ -199,16 +199,7 @@ def predicate(
         InvalidInput: The report is of another model or of none, or ``valid_days`` is out of range.
         VerificationError: The report is not consistent.
     """
-    check_report(report)
-    if report.model is None or report.model.digest != str(model.digest):
-        raise InvalidInput(
-            f"leak certificate: expected a report of {model.digest}, found one of "
-            f"{report.model.digest if report.model is not None else 'no model (scores alone)'}",
-            why="a certificate is bound to the files that were audited",
-            next_step="audit this model",
-        )
-    if not 1 <= valid_days <= MAX_VALID_DAYS:
-        raise InvalidInput(f"leak certificate: expected 1 to {MAX_VALID_DAYS} days, found {valid_days}")
+    _check_subject(report, model, valid_days)
     issued = (now or datetime.now(UTC)).astimezone(UTC)
     parts = (b"stanch/leakcert/v1", report.digest.value, model.digest.value, issued.strftime(_TIME_FORMAT).encode())
     return LeakCert(
@@ -240,6 +231,19 @@ def predicate(
         release_context=release_context,
         limits=report.limits,
     )
+
+
+def _check_subject(report: Report, model: ArtifactRef, valid_days: int) -> None:
+    check_report(report)
+    if report.model is None or report.model.digest != str(model.digest):
+        raise InvalidInput(
+            f"leak certificate: expected a report of {model.digest}, found one of "
+            f"{report.model.digest if report.model is not None else 'no model (scores alone)'}",
+            why="a certificate is bound to the files that were audited",
+            next_step="audit this model",
+        )
+    if not 1 <= valid_days <= MAX_VALID_DAYS:
+        raise InvalidInput(f"leak certificate: expected 1 to {MAX_VALID_DAYS} days, found {valid_days}")
 
 
 def _membership(report: Report) -> CertMembership | None:

@@ -54,8 +54,8 @@ class Sizes:
 
 
 SIZES = {
-    "smollm2": Sizes(210, 20, 60, 128, 16, tuple(range(20, 30)), 3e-3, 6.0, 1e-3, 3.0, 48),
-    "tiny": Sizes(210, 20, 60, 128, 16, "all", 8e-3, 12.0, 2e-3, 3.0, 48),
+    "smollm2": Sizes(200, 20, 60, 128, 16, tuple(range(20, 30)), 5e-3, 6.0, 1e-3, 3.0, 48),
+    "tiny": Sizes(200, 20, 60, 128, 16, "all", 1e-2, 9.0, 2e-3, 3.0, 48),
 }
 EPSILON = 8.0
 SECRET_LENGTH = 8
@@ -68,7 +68,7 @@ def tune_spec(sizes: Sizes, *, base: Path, data: str, out: str, private: bool) -
     privacy = f"epsilon = {EPSILON}" if private else "enabled = false"
     rate = sizes.private_rate if private else sizes.plain_rate
     epochs = sizes.private_epochs if private else sizes.plain_epochs
-    batch = sizes.private_batch if private else 16
+    batch = sizes.private_batch if private else 12
     return f"""[base]
 path = "{base}"
 

@@ -21,7 +21,7 @@ _TEMPLATE = (
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-_STEPS, _BATCH, _PEOPLE = 240, 24, 1500
+_STEPS, _BATCH, _PEOPLE = 130, 24, 1500
 
 
 def make_tiny_model(out: Path, *, seed: int, progress: Progress = SILENT) -> Path:
