@@ -73,8 +73,8 @@ class Workspace:
         if state.exists() and not (state / UNFINISHED).exists():
             raise InvalidInput(f"{folder}: holds a workspace already", next_step=f"stanch --workspace {folder} status")
         found = settings.exists()
+        _make_state(folder)
         try:
-            _make_state(folder)
             if not found:
                 origin = f"stanch.local/{random_bytes(16).hex()}"
                 text = f'[ledger]\norigin = "{origin}"\n\n[access]\nprofile = "{profile}"\n'
@@ -180,8 +180,11 @@ def _make_state(folder: Path) -> None:
         partial.mkdir(mode=0o700)
     except OSError as error:
         raise InvalidInput(f"{folder}: cannot be written", why=error.strerror or "") from error
-    Keyring.create(partial / UNFINISHED)
-    partial.rename(folder / STATE)
+    try:
+        Keyring.create(partial / UNFINISHED)
+        partial.rename(folder / STATE)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     sync_folder(folder)
 
 

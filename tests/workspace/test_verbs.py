@@ -1,0 +1,250 @@
+"""Every verb: permitted and recorded, or refused and recorded, and never done without a record."""
+
+import importlib
+import inspect
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import life
+import pytest
+
+from stanch.access import Directory
+from stanch.audit import AuditInput, AuditParams
+from stanch.data import CanarySpec, open_dataset, plan_canaries
+from stanch.errors import LedgerUnavailable, NotPermitted, OutcomeNotRecorded
+from stanch.ledger import Ledger, LedgerReader
+from stanch.scan import STANDARD, Policy, Scanner
+from stanch.tune import TunedModel, TuneSpec
+from stanch.workspace import Workspace, verbs_access, verbs_data, verbs_log, verbs_model, verbs_release
+from stanch.workspace.artifacts import model_ref
+from stanch.workspace.keyring import Keyring
+from stanch.workspace.people import People
+
+SPEC = TuneSpec.from_toml(b'[base]\npath = "base"\n')
+
+
+def dataset(case):
+    return open_dataset(case.material.data)
+
+
+def plan(case):
+    return plan_canaries(dataset(case), CanarySpec(n=32), preregistration={}, rng=lambda size: bytes(range(size)))
+
+
+def order(case, out):
+    return verbs_model.AuditOrder(
+        case.material.model, lambda: None, lambda: None, AuditInput(), AuditParams(), out / "report"
+    )
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb: who may, how it is called, what it is called in the log, and the stage that must not run unrecorded."""
+
+    function: Callable[..., Any]
+    kind: str
+    person: str
+    stage: tuple[Any, str]
+    call: Callable[[Workspace, Any, Any], Any]
+
+    @property
+    def name(self):
+        return self.function.__name__
+
+
+VERBS = [
+    Verb(verbs_data.scan_data, "data.scan", "dana", (verbs_data, "scan_dataset"),
+         lambda w, c, out: verbs_data.scan_data(w, dataset(c), Scanner(Policy()), out / "clean.jsonl")),
+    Verb(verbs_data.take_stock, "data.manifest", "dana", (verbs_data, "build_manifest"),
+         lambda w, c, _out: verbs_data.take_stock(w, open_dataset(c.material.data, key=w.keys.secret("dataset")))),
+    Verb(verbs_data.deduplicate, "data.dedup", "dana", (verbs_data, "drop_duplicates"),
+         lambda w, c, out: verbs_data.deduplicate(w, dataset(c), out / "kept.jsonl")),
+    Verb(verbs_data.split_data, "data.split", "dana", (verbs_data, "write_split"),
+         lambda w, c, out: verbs_data.split_data(w, dataset(c), 0.2, out / "in.jsonl", out / "held.jsonl")),
+    Verb(verbs_data.plant_canaries, "data.inject", "dana", (verbs_data, "inject"),
+         lambda w, c, out: verbs_data.plant_canaries(w, dataset(c), plan(c), out / "planted.jsonl")),
+    Verb(verbs_data.index_data, "data.index", "dana", (verbs_data, "build_index"),
+         lambda w, c, out: verbs_data.index_data(w, dataset(c), out / "text.index", STANDARD)),
+    Verb(verbs_model.run_tuning, "tune.run", "dana", (verbs_model, "tune"),
+         lambda w, c, _out: verbs_model.run_tuning(w, SPEC, dataset(c))),
+    Verb(verbs_model.run_audit, "audit.run", "dana", (verbs_model, "audit"),
+         lambda w, c, out: verbs_model.run_audit(w, order(c, out))),
+    Verb(verbs_model.pass_gate, "audit.gate", "dana", (verbs_model, "gate"),
+         lambda w, c, _out: verbs_model.pass_gate(w, c.material.model, c.certificate, life.POLICY)),
+    Verb(verbs_release.propose_release, "release.propose", "dana", (verbs_release.ReleaseState, "create"),
+         lambda w, c, _out: verbs_release.propose_release(w, c.proposal("r2"))),
+    Verb(verbs_release.approve_release, "release.approve", "rita", (verbs_release, "sign_approval"),
+         lambda w, _c, _out: verbs_release.approve_release(w, "r1", "acme")),
+    Verb(verbs_release.create_release, "release.create", "rolf", (verbs_release, "create_copy"),
+         lambda w, _c, out: verbs_release.create_release(w, "r1", "bolt", out / "copy", life.POLICY)),
+    Verb(verbs_access.add_person, "access.add", "olga", (Keyring, "add_person"),
+         lambda w, _c, _out: verbs_access.add_person(w, "new", ["auditor"])),
+    Verb(verbs_access.grant_role, "access.grant", "olga", (People, "find"),
+         lambda w, _c, _out: verbs_access.grant_role(w, "nina", "consumer", 3)),
+    Verb(verbs_access.revoke_grant, "access.revoke", "olga", (Directory, "revoke"),
+         lambda w, c, _out: verbs_access.revoke_grant(w, c.grant)),
+    Verb(verbs_log.list_entries, "log.read", "ada", (verbs_log, "decode_entry"),
+         lambda w, _c, _out: verbs_log.list_entries(w, None, 10)),
+    Verb(verbs_log.prove_entry, "log.read", "ada", (LedgerReader, "prove"),
+         lambda w, _c, _out: verbs_log.prove_entry(w, 0)),
+]  # fmt: skip
+
+NOT_ACTS = {
+    "verify_log": "reads what anybody who has the files can read, and works when the log takes no entries",
+    "explain_access": "about oneself",
+    "find_commitment": "a question to the log inside another act",
+    "release_folder": "a name",
+    "workspace_ref": "a name",
+}
+
+
+def test_every_public_verb_is_walked():
+    found = {
+        name
+        for module in (verbs_access, verbs_data, verbs_log, verbs_model, verbs_release)
+        for name, function in inspect.getmembers(importlib.import_module(module.__name__), inspect.isfunction)
+        if function.__module__ == module.__name__
+        and not name.startswith("_")
+        and "workspace" in inspect.signature(function).parameters
+    }
+    assert found == {verb.name for verb in VERBS} | set(NOT_ACTS)
+
+
+@pytest.fixture(scope="module")
+def approved(proposed, tmp_path_factory):
+    """The team with two approvals for bolt's copy, and the id of a grant."""
+    folder = Path(shutil.copytree(proposed.folder, tmp_path_factory.mktemp("approved") / "w"))
+    for name in ("rita", "rolf"):
+        with life.acting(folder, name) as workspace:
+            verbs_release.approve_release(workspace, "r1", "bolt")
+    with life.acting(folder, "nina") as workspace:
+        facts = workspace.people.directory.facts_of(workspace.people.find("ada"))
+    return SimpleNamespace(folder=folder, grant=facts.grants[0].id)
+
+
+@pytest.fixture
+def scene(approved, proposed, tmp_path, monkeypatch):
+    """A copy of that team, and the stages that need a model replaced by their results."""
+    case = replace(proposed, folder=Path(shutil.copytree(approved.folder, tmp_path / "w")))
+    tuned = TunedModel(case.material.model, None, SimpleNamespace(guarantee="none", epsilon=None))
+    monkeypatch.setattr(verbs_model, "tune", lambda *_, **__: tuned)
+    monkeypatch.setattr(verbs_model, "audit", lambda *_, **__: case.material.result)
+    out = tmp_path / "out"
+    out.mkdir()
+    return SimpleNamespace(
+        folder=case.folder, material=case.material, certificate=case.certificate, acting=case.acting,
+        proposal=case.proposal, grant=approved.grant, out=out,
+    )  # fmt: skip
+
+
+def spy(monkeypatch, verb, error=None):
+    """Count the calls of a verb's stage, or let it raise ``error``."""
+    owner, name = verb.stage
+    original, calls = inspect.getattr_static(owner, name), []
+
+    def wrapped(*arguments, **options):
+        calls.append(1)
+        if error is not None:
+            raise error
+        if isinstance(original, classmethod):
+            return original.__func__(owner, *arguments, **options)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, wrapped)
+    return calls
+
+
+def fail_append(monkeypatch, *, after):
+    """Let the log take ``after`` more entries and then none."""
+    original, taken = Ledger.append, []
+
+    def append(self, entry, *, within=None):
+        if len(taken) >= after:
+            raise LedgerUnavailable("the disk is full")
+        taken.append(1)
+        return original(self, entry, within=within)
+
+    monkeypatch.setattr(Ledger, "append", append)
+
+
+def walk(function):
+    return pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)(function)
+
+
+@walk
+def test_nobody_is_refused_and_the_refusal_is_recorded(verb, scene, monkeypatch):
+    calls = spy(monkeypatch, verb)
+    with scene.acting("nina") as workspace:
+        start = workspace.ledger.reader().size()
+        with pytest.raises(NotPermitted):
+            verb.call(workspace, scene, scene.out)
+        assert [entry[:2] for entry in life.entries(workspace, start)] == [("denied", verb.kind)]
+        assert not calls
+    assert life.tree(scene.out) == []
+
+
+@walk
+def test_whoever_may_leaves_one_intent_and_one_outcome(verb, scene, monkeypatch):
+    calls = spy(monkeypatch, verb)
+    with scene.acting(verb.person) as workspace:
+        start = workspace.ledger.reader().size()
+        verb.call(workspace, scene, scene.out)
+        begun, done = life.entries(workspace, start)
+        assert begun[:2] == ("intent", verb.kind)
+        assert (done[:2], done[3]) == (("outcome", verb.kind), "done")
+        assert begun[2] == done[2]
+        assert calls
+        assert verbs_log.verify_log(workspace).intents_open == ()
+
+
+@walk
+def test_nothing_happens_when_the_log_takes_no_entry(verb, scene, monkeypatch):
+    calls = spy(monkeypatch, verb)
+    fail_append(monkeypatch, after=0)
+    before = life.tree(scene.folder / ".stanch" / "keys"), life.tree(scene.out)
+    with scene.acting(verb.person) as workspace:
+        start = workspace.ledger.reader().size()
+        with pytest.raises(LedgerUnavailable):
+            verb.call(workspace, scene, scene.out)
+        assert workspace.ledger.reader().size() == start
+        assert not calls
+    assert (life.tree(scene.folder / ".stanch" / "keys"), life.tree(scene.out)) == before
+
+
+@walk
+def test_a_result_without_recorded_outcome_is_withheld(verb, scene, monkeypatch):
+    with scene.acting(verb.person) as workspace:
+        start = workspace.ledger.reader().size()
+        fail_append(monkeypatch, after=1)
+        with pytest.raises(OutcomeNotRecorded) as caught:
+            verb.call(workspace, scene, scene.out)
+        assert "the disk is full" in caught.value.why
+        assert [entry[:2] for entry in life.entries(workspace, start)] == [("intent", verb.kind)]
+        assert len(verbs_log.verify_log(workspace).intents_open) == 1
+        # What gives weights or a verdict away is destroyed.
+        assert not (scene.out / "copy").exists()
+        assert not (scene.out / "report").exists()
+        if verb.function is verbs_model.pass_gate:
+            assert workspace.people.resource_facts(model_ref(scene.material.model)).gate == "failed"
+
+
+@walk
+@pytest.mark.parametrize(
+    ("error", "result"), [(RuntimeError("boom"), "failed"), (KeyboardInterrupt(), "cancelled")], ids=["fails", "ctrl-c"]
+)
+def test_an_act_that_fails_or_is_interrupted_is_recorded_so(verb, scene, monkeypatch, error, result):
+    calls = spy(monkeypatch, verb, error)
+    with scene.acting(verb.person) as workspace:
+        start = workspace.ledger.reader().size()
+        with pytest.raises(type(error)):
+            verb.call(workspace, scene, scene.out)
+        found = life.entries(workspace, start)
+        monkeypatch.undo()
+    assert calls
+    assert [(phase, kind) for phase, kind, _, _ in found] == [("intent", verb.kind), ("outcome", verb.kind)]
+    assert found[1][3] == result
+    assert life.tree(scene.out) == []
