@@ -13,7 +13,7 @@ from stanch.terms import SILENT, Progress
 from stanch.weights import directory_digest
 
 PROBE = "Help desk notes.\nWho is calling?"
-_STEPS, _BATCH, _LENGTH, _RATE = 24, 8, 48, 5e-4
+_STEPS, _BATCH, _LENGTH, _RATE = 16, 8, 32, 5e-4
 
 
 def logits_of_sealed(opened: OpenBundle, base: Path) -> torch.Tensor:
