@@ -370,6 +370,7 @@ def test_nothing_starts_when_the_beginning_cannot_be_recorded(make_spec, chats):
             progress=lambda stage, done, _: stage == "tune" and steps.append(done),
         )
     assert steps == []
+    assert not run_folder(spec).exists()
 
 
 def test_duplicates_are_grouped_dropped_or_kept(make_spec, tmp_path):

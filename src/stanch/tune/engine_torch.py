@@ -4,7 +4,7 @@ The norm of a unit is computed from the very tensors that are summed, so that it
 whatever rounding went into it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -94,11 +94,17 @@ class UnitGradients:
 
     def _clip_factors(self) -> tuple[Tensor, Tensor]:
         """Return c_u in float32 and whether each norm is finite, both (U,)."""
-        squares: Sequence[Tensor] = [g.float().flatten(1).square().sum(1) for g in self._collected.values()]
-        norms = (torch.stack(list(squares)).double().sum(0) * _GUARD).sqrt()
+        squares = [_square_norms(gradient) for gradient in self._collected.values()]
+        norms = (torch.stack(squares).sum(0) * _GUARD).sqrt()
         finite = torch.isfinite(norms)
         if self._clipping == "automatic":
             factors = self._bound / (norms + _AUTOMATIC_OFFSET)
         else:
             factors = (self._bound / norms).clamp(max=1.0)
         return torch.where(finite, factors, torch.zeros_like(factors)).float(), finite
+
+
+def _square_norms(gradient: Tensor) -> Tensor:
+    """Return the squared norm of each unit, (U,) in float64: float32 within a row of the matrix, float64 beyond."""
+    rows: Tensor = torch.linalg.vector_norm(gradient, dim=-1, dtype=torch.float32)
+    return rows.double().square().flatten(1).sum(1)

@@ -84,12 +84,12 @@ class Session:
         records = self._tokenise(dataset)
         self._anchored = on_head is not None
         earlier = self._read_earlier()
+        self._record("train.begin", {**self._prepared.facts, "versions": dict(_versions())})
         with ExitStack() as stack:
-            journal = self._open_journal(resume=resume, on_head=on_head, anchor=anchor)
-            if journal is not None:
-                stack.enter_context(journal)
-            self._record("train.begin", {**self._prepared.facts, "versions": dict(_versions())})
             try:
+                journal = self._open_journal(resume=resume, on_head=on_head, anchor=anchor)
+                if journal is not None:
+                    stack.enter_context(journal)
                 model = self._load(records)
                 updates = self._loop(model, records, journal).run_steps()
                 path, statement = self._finish(model, journal, updates, earlier)
