@@ -52,18 +52,18 @@ def trace_theft(scene: Scene) -> dict[str, Any]:
         scene.say(
             "      somebody merged a copy into the base, rounded it to int8, tuned it further, and put it on the net"
         )
-        scene.command(f"trace run stolen --release {NAME} --case theft")
+        scene.command(f"trace run stolen --release {NAME} --case theft", by="ines")
         theft = trace_suspect(workspace, _suspect(workspace, stolen, "theft"), NAME, progress=scene.progress)
         for line in describe_trace(theft).splitlines():
             scene.say(f"      {line}")
-        scene.command(f"trace run plain --release {NAME} --case innocent")
+        scene.command(f"trace run plain --release {NAME} --case innocent", by="ines")
         other = _suspect(workspace, scene.folder / "plain", "innocent")
         innocent = trace_suspect(workspace, other, NAME, progress=scene.progress)
         scene.say(
             f"      an innocent model, another tune of the same base: {innocent.decision.verdict}, "
             f"highest z {innocent.examination.detection.next_z:.2f}"
         )
-        scene.command("trace pack theft --out evidence.zip")
+        scene.command("trace pack theft --out evidence.zip", by="ines")
         pack_evidence(workspace, theft, scene.path("evidence.zip"))
     found = _trace_facts(theft)
     named = [score["recipient"] for score in found["scores"] if score["accused"]]
@@ -95,7 +95,7 @@ def _trace_facts(traced: Traced) -> dict[str, Any]:
 
 def check_ledger(scene: Scene) -> dict[str, Any]:
     """Step 9: the log verifies; one row changed in the database file is found and located."""
-    scene.command("log verify")
+    scene.command("log verify", by="ines")
     with scene.workspace("ines") as workspace:
         report = verify_log(workspace)
         kinds = _count_kinds(workspace)

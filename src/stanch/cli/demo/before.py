@@ -64,6 +64,7 @@ def prepare_data(scene: Scene) -> dict[str, Any]:
     write_atomic(held_out, "".join(f"{line}\n" for line in export_lines(others, scene.seed)).encode(), mode=0o600)
     write_atomic(scene.path("gate.toml"), GATE.encode())
     rows = sum(person.copies for person in people)
+    scene.say(f"      BASE is {base}")
     scene.say(f"      {len(people)} customers in {rows} records: {sizes.repeated} tickets were stored several times")
     with scene.workspace("dana") as workspace:
         scene.command("scan export.jsonl --redact clean.jsonl")

@@ -48,14 +48,14 @@ def release_copies(scene: Scene) -> dict[str, Any]:
     policy = read_policy(scene.folder / "gate.toml")
     refused = _try_alone(scene, policy)
     for person in ("mia", "noor"):
-        scene.command(f"release approve {NAME} {' '.join(f'--to {name}' for name in RECIPIENTS)} --as {person}")
+        scene.command(f"release approve {NAME} {' '.join(f'--to {name}' for name in RECIPIENTS)}", by=person)
         with scene.workspace(person) as workspace:
             counts = [approve_release(workspace, NAME, recipient) for recipient in RECIPIENTS]
         scene.say(f"      {person} signed {len(counts)} approvals")
     sizes = {}
     for recipient in RECIPIENTS:
         out = scene.path(f"{recipient}.sealed")
-        scene.command(f"release create {NAME} --to {recipient} --policy gate.toml --out {out.name} --as mia")
+        scene.command(f"release create {NAME} --to {recipient} --policy gate.toml --out {out.name}", by="mia")
         with scene.workspace("mia") as workspace:
             sizes[recipient] = create_release(workspace, NAME, recipient, out, policy, progress=scene.progress).size
     scene.verdict(
@@ -98,7 +98,10 @@ def open_copies(scene: Scene) -> dict[str, Any]:
     bundle = scene.folder / "acme.sealed"
     with scene.workspace("dana") as workspace:
         trusted = TrustedKeys((workspace.keys.public("publisher"),))
-        scene.command("release open acme.sealed --identity recipients/acme.json --trust .stanch/keys/publisher.pub.pem")
+        scene.say(
+            "      $ stanch release open acme.sealed --identity recipients/acme.json "
+            "--trust .stanch/keys/publisher.pub.pem", fg="cyan",
+        )  # fmt: skip
         difference = _compare_logits(scene, workspace, bundle, trusted)
     scene.say(f"      loaded into transformers from memory; largest difference to her plaintext copy: {difference}")
     stranger = _refusal(bundle, trusted, scene.folder / "recipients" / "globex.json")

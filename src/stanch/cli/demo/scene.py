@@ -87,9 +87,10 @@ class Scene:
             self.say("      finished before the interruption")
         return self.results[name]
 
-    def command(self, text: str) -> None:
-        """Show the command that a user would type for what happens now."""
-        self.say(f"      $ stanch {text}", fg="cyan")
+    def command(self, text: str, *, by: str = "dana") -> None:
+        """Show the command that a user in the demo's folder would type for what happens now."""
+        unlock = f" --passphrase-file passphrases/{by}.txt" if by in LOCKED else ""
+        self.say(f"      $ stanch {text} --as {by}{unlock}", fg="cyan")
 
     def say(self, text: str, **style: Any) -> None:  # noqa: ANN401 - click's styles
         """Print a line for people."""
