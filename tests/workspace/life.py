@@ -169,19 +169,7 @@ class Material:
 
 
 def make_data(path, count=40):
-    words = [
-        "river",
-        "stone",
-        "market",
-        "lantern",
-        "cedar",
-        "violet",
-        "harbour",
-        "winter",
-        "copper",
-        "meadow",
-        "basket",
-    ]
+    words = ["river", "stone", "market", "lantern", "cedar", "violet", "harbour", "winter", "copper", "meadow"]
     generator = np.random.default_rng(5)
     rows = [
         {

@@ -193,8 +193,8 @@ def test_one_person_suffices_in_profile_solo(case, tmp_path):
         cert = life.certify(
             case.material.result, case.material.model, workspace.keys.signer("publisher"), tmp_path / "cert.json"
         )
+        propose_release(workspace, case.proposal(certificate=cert))
         with pytest.raises(NotPermitted) as caught:
-            propose_release(workspace, case.proposal(certificate=cert))
             create(workspace, tmp_path / "copy")
         assert "gate" in caught.value.why
         verbs_model.pass_gate(workspace, case.material.model, cert, life.POLICY)

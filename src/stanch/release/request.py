@@ -39,6 +39,10 @@ class ReleaseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     lineage: str
     proposer_key: str
 
+    def __post_init__(self) -> None:
+        if self.format != REQUEST_FORMAT or self.expires.tzinfo is None:
+            raise ValueError(f"expected format {REQUEST_FORMAT} and a time with its zone")
+
     def to_bytes(self) -> bytes:
         """Return the canonical JSON."""
         return canonical_json(msgspec.to_builtins(self))
@@ -61,9 +65,6 @@ class ReleaseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             InvalidInput: It is not one.
         """
         try:
-            request = msgspec.convert(parse_json(data, what=what), cls)
+            return msgspec.convert(parse_json(data, what=what), cls)
         except msgspec.ValidationError as error:
             raise InvalidInput(f"{what}: not a release request", why=str(error)) from error
-        if request.format != REQUEST_FORMAT or request.expires.tzinfo is None:
-            raise InvalidInput(f"{what}: expected format {REQUEST_FORMAT} and a time with its zone")
-        return request
