@@ -135,8 +135,9 @@ class World:
         ref, entry, proof = log.append("release.propose", {"batch_root": batch.root.hex()})
         beacon = hashlib.sha256(proof.partition(b"\n\n")[2]).digest()
         release = ReleaseRecord(
-            name="r1", original=original, base=None, plan=plan, commitment=batch, keys=mark_keys([(batch, beacon)], ROOT),
-            beacon=beacon, checkpoint_size=ref.index + 1, entry_index=ref.index,
+            name="r1", original=original, base=None, plan=plan, commitment=batch,
+            keys=mark_keys([(batch, beacon)], ROOT), beacon=beacon, checkpoint_size=ref.index + 1,
+            entry_index=ref.index,
         )  # fmt: skip
         return cls(folder, log, release, (entry, proof))
 

@@ -146,13 +146,13 @@ def verify_pack(path: Path, *, key: VerifyKey, vkey: str) -> VerifiedPack:
     """
     steps: list[str] = []
     try:
-        found = verify.verify(path, key.to_pem().decode(), vkey, steps.append)
+        plan, accused = verify.verify(path, key.to_pem().decode(), vkey, steps.append)
     except verify.Failed as error:
-        raise PackInvalid(path, error.step, error.text) from error
+        raise PackInvalid(path, error.step, str(error)) from error
     return VerifiedPack(
         path=path,
-        plan=CasePlan.parse(canonical_json(found.plan)),
-        accused=found.accused,
+        plan=CasePlan.parse(canonical_json(plan)),
+        accused=tuple(accused.items()),
         steps=tuple(steps),
     )
 
