@@ -232,6 +232,8 @@ def _debug(frame: Frame) -> None:
 
 def _from_click(error: click.ClickException) -> InvalidInput:
     usage = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "stanch"
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return InvalidInput(f"{usage}: which command is missing", next_step=f"see: {usage} --help")
     return InvalidInput(error.format_message(), next_step=f"see: {usage} --help")
 
 

@@ -1,0 +1,187 @@
+"""Bad input for every command: one clear error, the documented exit code, and the workspace as it was."""
+
+import life
+import pytest
+
+import stanch.errors as errors_module
+from stanch.cli.commands import COMMANDS
+
+# Words in braces are files of the fixture; the number is the exit code; the text stands in the error.
+CASES = [
+    ("init {text}", 2, "cannot be written|is a file"),
+    ("init {w}", 2, "holds a workspace already"),
+    ("init {out} --owner ../me", 2, "not a key name"),
+    ("init {out} --owner-passphrase-file {missing}", 2, "cannot be read"),
+    ("status --as nobody", 3, "no local key"),
+    ("scan {missing}", 2, "missing"),
+    ("scan {empty}", 2, "empty"),
+    ("scan {unreadable}", 2, "unreadable.jsonl:2"),
+    ("scan {no_model}", 2, "no-model"),
+    ("scan {data} --redact {data}", 2, ""),
+    ("scan {data} --fail-on nonsense", 2, "nonsense"),
+    ("scan {data} --min-score 2", 2, "2"),
+    ("data manifest {missing}", 2, "missing"),
+    ("data manifest {unreadable}", 2, "unreadable.jsonl:2"),
+    ("data dedup {empty} --out {out}", 2, "empty"),
+    ("data dedup {unreadable} --out {out}", 2, "unreadable.jsonl:2"),
+    ("data split {missing} --members {out}.a --held-out {out}.b", 2, "missing"),
+    ("data split {data} --holdout 1 --members {out}.a --held-out {out}.b", 2, "1"),
+    ("data canaries plan {missing} --tokenizer {base} --out {out}", 2, "missing"),
+    ("data canaries plan {data} --tokenizer {no_model} --out {out}", 2, ""),
+    ("data canaries inject {data} --plan {missing} --out {out}", 2, "missing"),
+    ("data canaries inject {data} --plan {text} --out {out}", 2, ""),
+    ("data index build {missing} --out {out}", 2, "missing"),
+    ("data index build {data} --window huge --out {out}", 2, "huge"),
+    ("tune run {missing}", 2, "missing"),
+    ("tune run {text}", 2, "text.json"),
+    ("tune verify {missing}", 2, "missing"),
+    ("tune verify {no_model}", 2, "no-model"),
+    ("tune fetch-model gpt5", 2, "gpt5"),
+    ("audit run {missing} --out {out}", 2, "expected a model folder"),
+    ("audit run {no_model} --out {out}", 2, "no-model"),
+    ("audit run {model} --plan {missing} --out {out}", 2, "missing"),
+    ("audit run {model} --plan {text} --out {out}", 2, ""),
+    ("audit run {model} --data {empty} --out {out}", 2, "empty"),
+    ("audit run {model} --holdout {unreadable} --out {out}", 2, "unreadable.jsonl:2"),
+    ("audit gate {model} --cert {missing}", 2, "missing"),
+    ("audit gate {model} --cert {text}", 2, "text.json"),
+    ("audit gate {model} --cert {report_json}", 2, "report.json"),
+    ("audit gate {missing} --cert {cert_json}", 2, "missing"),
+    ("audit gate {model} --cert {cert_json} --policy {missing}", 2, "missing"),
+    ("audit gate {model} --cert {cert_json} --policy {text}", 2, "text.json"),
+    ("audit scores {missing}", 2, "missing"),
+    ("audit scores {text}", 2, "text.json"),
+    ("audit verify {missing}", 2, "missing"),
+    ("audit verify {text}", 2, "text.json"),
+    ("audit verify {report_json} --scores {missing}", 2, "missing"),
+    ("audit verify {report_json} --scores {wrong_scores_csv}", 1, ""),
+    ("release propose {missing} --name x --cert {cert_json} --to acme={recipient}", 2, "missing"),
+    ("release propose {model} --name x --cert {missing} --to acme={recipient}", 2, "missing"),
+    ("release propose {model} --name x --cert {cert_json} --to acme=nonsense", 2, ""),
+    ("release propose {model} --name x --cert {cert_json} --to acme", 2, "NAME=RECIPIENT"),
+    ("release propose {model} --name x --cert {cert_json} --to a={recipient} --to a={recipient}", 2, "once"),
+    ("release propose {model} --name ../x --cert {cert_json} --to acme={recipient}", 2, "not a release name"),
+    ("release propose {model} --name r1 --cert {cert_json} --to acme={recipient}", 2, "exists already"),
+    ("release propose {no_model} --name x --cert {cert_json} --to acme={recipient}", 2, "no-model"),
+    ("release approve missing --to acme", 2, "no release"),
+    ("release approve r1 --to nobody", 2, "was not proposed for"),
+    ("release create missing --to acme --out {out}", 2, "no release"),
+    ("release create r1 --to nobody --out {out}", 2, "was not proposed for"),
+    ("release create r1 --to acme --out {base}", 2, "exists already"),
+    ("release create r1 --to acme --policy {text} --out {out}", 2, "text.json"),
+    ("release open {missing} --identity {acme_key} --trust {sign_pub_pem}", 1, ""),
+    ("release open {model} --identity {acme_key} --trust {sign_pub_pem}", 1, ""),
+    ("release open {truncated} --identity {acme_key} --trust {sign_pub_pem}", 1, ""),
+    ("release open {sealed} --identity {missing} --trust {sign_pub_pem}", 2, "missing"),
+    ("release open {sealed} --identity {acme_key} --trust {missing}", 2, "missing"),
+    ("release open {sealed} --identity {acme_key} --trust {text}", 2, "text.json"),
+    ("release open {sealed} --identity {other_key} --trust {sign_pub_pem}", 1, ""),
+    ("release open {sealed} --identity {acme_key} --trust {other_pub_pem}", 1, ""),
+    ("release open {sealed} --identity {locked_key} --trust {sign_pub_pem}", 3, "locked"),
+    ("key new --out {text}", 2, "exists already"),
+    ("key new --kind rsa --out {out}", 2, "rsa"),
+    ("key new --out {out} --new-passphrase-file {missing}", 2, "missing"),
+    ("key show {missing}", 2, "missing"),
+    ("key show {text}", 2, "text.json"),
+    ("seal create {missing} --to {recipient} --sign-key {sign_pem} --lineage l --out {out}", 2, "missing"),
+    ("seal create {model} --to nonsense --sign-key {sign_pem} --lineage l --out {out}", 2, ""),
+    ("seal create {model} --to {recipient} --sign-key {missing} --lineage l --out {out}", 2, "missing"),
+    ("seal create {model} --to {recipient} --sign-key {sign_pub_pem} --lineage l --out {out}", 2, "sign.pub.pem"),
+    ("seal create {no_model} --to {recipient} --sign-key {sign_pem} --lineage l --out {out}", 2, "no file"),
+    ("seal create {model} --to {recipient} --sign-key {sign_pem} --lineage l --out {base}", 4, "exists"),
+    ("seal verify {missing} --trust {sign_pub_pem}", 1, ""),
+    ("seal verify {truncated} --trust {sign_pub_pem}", 1, ""),
+    ("seal verify {sealed} --trust {other_pub_pem}", 1, ""),
+    ("seal verify {sealed} --trust {missing}", 2, "missing"),
+    ("seal ls {missing}", 1, ""),
+    ("seal ls {model}", 1, ""),
+    ("seal rekey {sealed} --trust {other_pub_pem} --identity {acme_key} --add {recipient}", 1, ""),
+    ("seal rekey {sealed} --trust {sign_pub_pem} --identity {other_key} --add {recipient}", 1, ""),
+    ("seal rekey {sealed} --trust {sign_pub_pem} --identity {acme_key} --add nonsense", 2, ""),
+    ("seal unseal-unsafe {truncated} --trust {sign_pub_pem} --identity {acme_key} --out {out}", 1, ""),
+    ("seal unseal-unsafe {sealed} --trust {sign_pub_pem} --identity {other_key} --out {out}", 1, ""),
+    ("access add new --role nonsense", 2, "nonsense"),
+    ("access add ../new", 2, "not a key name"),
+    ("access add owner", 2, "exists already"),
+    ("access grant nobody auditor", 2, "0 principals"),
+    ("access grant owner nonsense", 2, "nonsense"),
+    ("access revoke g_nothing", 2, "g_nothing|no grant"),
+    ("access why nonsense", 2, "nonsense"),
+    ("access why log:read {missing}", 2, "missing"),
+    ("log verify --vkey nonsense", 2, ""),
+    ("log show --limit 0", 2, "0"),
+    ("log prove 999999", 2, "999999"),
+    ("guard", 2, "command is missing"),
+    ("trace", 2, "command is missing"),
+    ("demo --nonsense", 2, "nonsense"),
+    ("--nonsense", 2, "nonsense"),
+    ("nonsense", 2, "No such command"),
+]  # fmt: skip
+
+
+def outside_of(files):
+    """Return what lies beside the workspace, but for the memory of releases seen, which a refused one may enter."""
+    return [name for name in life.tree(files.place) if ".releases" not in name and not name.startswith("w/")]
+
+
+def words_of(line, files):
+    return line.format(**vars(files)).split(" ")
+
+
+def test_every_command_has_a_case():
+    assert {line.split()[0] for line, _, _ in CASES} >= set(COMMANDS)
+
+
+@pytest.mark.parametrize(("line", "code", "said"), CASES, ids=lambda value: value if isinstance(value, str) else None)
+def test_bad_input(line, code, said, stanch, files, unchanged):
+    watch, outside = unchanged(files.w), outside_of(files)
+    shown = stanch("--workspace", files.w, *words_of(line, files))
+    assert shown.code == code, shown
+    assert shown.out == ""
+    labels = [text.split(" ")[0] for text in shown.err.splitlines()]
+    assert labels[0] == "error:", shown.err
+    assert labels[1:] in (["why:", "next:"], ["why:"], ["next:"], []), shown.err
+    assert any(word in shown.err for word in said.split("|")), shown.err
+    assert "Traceback" not in shown.err
+    assert "secret of row two" not in shown.err
+    watch.check()
+    assert outside_of(files) == outside
+    made = list(files.out.parent.glob("out*"))
+    assert not [path for path in made if path.is_file() or life.tree(path)]
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [(CASES[index][0], CASES[index][1]) for index in range(0, len(CASES), 6)],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_bad_input_as_json_is_one_object(line, code, stanch, files):
+    shown = stanch("--json", "--workspace", files.w, *words_of(line, files))
+    answer = shown.json
+    assert set(answer) == {"schema", "command", "ok", "exit", "error", "warnings"}
+    assert (answer["schema"], answer["ok"], answer["exit"], shown.code) == ("stanch.cli/1", False, code, code)
+    assert set(answer["error"]) == {"slug", "what", "why", "next"}
+    assert answer["error"]["what"]
+    assert shown.err == ""
+
+
+NEEDS_WORKSPACE = [
+    "status", "scan {data}", "data manifest {data}", "data dedup {data} --out {out}",
+    "data canaries plan {data} --tokenizer {base} --out {out}", "audit gate {model} --cert {cert_json}",
+    "release approve r1 --to acme", "access who", "log verify", "log show", "log prove 0",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", NEEDS_WORKSPACE)
+def test_without_a_workspace_the_next_step_is_init(line, stanch, files, tmp_path):
+    shown = stanch(*words_of(line, files))
+    assert (shown.code, shown.out) == (2, "")
+    assert shown.err.startswith("error: no workspace in ")
+    assert "next:  make one with: stanch init" in shown.err
+    assert not (tmp_path / ".stanch").exists()
+
+
+def test_every_error_class_has_a_documented_exit_code():
+    classes = [found for found in vars(errors_module).values() if isinstance(found, type)]
+    codes = {found.exit_code for found in classes if issubclass(found, errors_module.StanchError)}
+    assert codes <= {1, 2, 3, 4, 5, 70}
