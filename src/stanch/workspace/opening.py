@@ -72,7 +72,7 @@ class Workspace:
         state, settings = folder / STATE, folder / SETTINGS
         if state.exists() and not (state / UNFINISHED).exists():
             raise InvalidInput(f"{folder}: holds a workspace already", next_step=f"stanch --workspace {folder} status")
-        found = settings.exists()
+        found, fresh = settings.exists(), not folder.exists()
         _make_state(folder)
         try:
             if not found:
@@ -86,6 +86,8 @@ class Workspace:
             shutil.rmtree(state, ignore_errors=True)
             if not found:
                 settings.unlink(missing_ok=True)
+            if fresh:
+                folder.rmdir()
             raise
         unlock = (lambda: passphrase) if passphrase is not None else None
         return cls.open(folder, principal=owner, unlock=unlock, clock=clock)
