@@ -45,6 +45,7 @@ ROLES = {
     "rolf": ("release_manager",),
     "ruth": ("release_manager",),
     "ada": ("auditor",),
+    "ines": ("incident_lead",),
     "nina": (),
 }
 LOCKED = ("olga", "rita", "rolf")

@@ -9,6 +9,7 @@ from stanch.ledger import EntryQuery, decode_entry
 from stanch.terms import SILENT, ArtifactRef, Digest, EntryRef, Progress
 from stanch.trace import (
     PER_CASE,
+    Act,
     Case,
     CasePlan,
     Decision,
@@ -68,19 +69,11 @@ def case_ref(case: Case) -> ArtifactRef:
 
 
 def trace_suspect(workspace: Workspace, suspect: Suspect, release: str, *, progress: Progress = SILENT) -> Traced:
-    """Open a case, plan, examine and decide; each step is an act of its own."""
+    """Take a suspect into custody, plan, examine and decide; each step is an act of its own."""
     state = ReleaseState.load(release_folder(workspace, release))
-    case = _take(workspace, suspect)
+    case = take_suspect(workspace, suspect)
     record = release_record(state)
-    verified = _plan(workspace, case, record)
-    ref = case_ref(case)
-
-    def run(_ref: EntryRef) -> Done[Traced]:
-        examination = examine(case, verified, record, actor=_actor(workspace), at=workspace.now(), progress=progress)
-        decision = decide(case, examination)
-        return Done(Traced(case, examination, decision), {"verdict": str(decision.verdict)})
-
-    return workspace.door.act(Request("trace.examine", "case:trace", ref), run)
+    return examine_case(workspace, case, plan_case(workspace, case, record), record, progress=progress)
 
 
 def release_record(state: ReleaseState) -> ReleaseRecord:
@@ -97,8 +90,8 @@ def _actor(workspace: Workspace) -> str:
     return workspace.people.session.principal
 
 
-def _take(workspace: Workspace, suspect: Suspect) -> Case:
-    """Take the suspect into custody."""
+def take_suspect(workspace: Workspace, suspect: Suspect) -> Case:
+    """Copy the suspect into custody under its digests."""
     folder = workspace.state / "cases" / suspect.case
     ref = ArtifactRef("case", suspect.case, Digest.sha256(suspect.case.encode()))
 
@@ -111,7 +104,7 @@ def _take(workspace: Workspace, suspect: Suspect) -> Case:
     return workspace.door.act(Request("trace.open", "case:trace", ref), run)
 
 
-def _plan(workspace: Workspace, case: Case, record: ReleaseRecord) -> VerifiedCasePlan:
+def plan_case(workspace: Workspace, case: Case, record: ReleaseRecord) -> VerifiedCasePlan:
     """Fix the plan and put its digest into the log before any score; the log's order decides what was spent."""
     plan = fix_plan(case, record, epsilon=PER_CASE, budget=ErrorBudget(spent=_spent(workspace)))
 
@@ -121,6 +114,19 @@ def _plan(workspace: Workspace, case: Case, record: ReleaseRecord) -> VerifiedCa
 
     payload = {"plan": plan.digest.hex, "epsilon": plan.epsilon}
     return workspace.door.act(Request("trace.plan", "case:trace", case_ref(case), dict(payload)), run)
+
+
+def examine_case(
+    workspace: Workspace, case: Case, plan: VerifiedCasePlan, record: ReleaseRecord, *, progress: Progress = SILENT
+) -> Traced:
+    """Score the suspect as planned, and decide."""
+
+    def run(_ref: EntryRef) -> Done[Traced]:
+        examination = examine(case, plan, record, actor=_actor(workspace), at=workspace.now(), progress=progress)
+        decision = decide(case, examination)
+        return Done(Traced(case, examination, decision), {"verdict": str(decision.verdict)})
+
+    return workspace.door.act(Request("trace.examine", "case:trace", case_ref(case)), run)
 
 
 def _spent(workspace: Workspace) -> tuple[str, ...]:
@@ -161,6 +167,7 @@ def pack_evidence(workspace: Workspace, traced: Traced, out: Path) -> EvidencePa
             traced.case, traced.decision, traced.examination, release_record(state), proofs,
             workspace.keys.signer("case"), out,
         )  # fmt: skip
-        return Done(made, {"pack": str(Digest.sha256(out.read_bytes()))}, undo=lambda: out.unlink(missing_ok=True))
+        traced.case.extend(Act(_actor(workspace), "exported", workspace.now(), f"evidence pack {made.digest}"))
+        return Done(made, {"pack": str(made.digest)}, undo=lambda: out.unlink(missing_ok=True))
 
     return workspace.door.act(Request("trace.pack", "case:trace", case_ref(traced.case)), run)

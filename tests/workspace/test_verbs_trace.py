@@ -1,0 +1,71 @@
+"""The verbs of a case: each is refused to nobody, recorded, and does nothing when the log takes no entries."""
+
+import life
+import pytest
+
+from stanch.errors import LedgerUnavailable, NotPermitted
+from stanch.ledger import Ledger
+from stanch.mark import embed
+from stanch.workspace import verbs_trace
+from stanch.workspace.release_state import ReleaseState
+from stanch.workspace.verbs_release import release_folder
+from stanch.workspace.verbs_trace import Suspect
+
+
+@pytest.fixture
+def stolen(case, tmp_path):
+    """acme's marked copy, in plain: the simplest suspect that must be traced."""
+    with case.acting("ines") as workspace:
+        state = ReleaseState.load(release_folder(workspace, "r1"))
+        plan = state.mark_plan()
+        return embed(state.model, tmp_path / "stolen", plan, state.copy_key(plan, "acme")).path
+
+
+def suspect(workspace, path, case_id="c-1"):
+    return Suspect(
+        path=path, case=case_id, description="found", received_from="a host", discovered=workspace.now()
+    )  # fmt: skip
+
+
+def test_a_case_is_a_row_of_recorded_acts_and_names_the_copy(case, stolen, tmp_path):
+    with case.acting("ines") as workspace:
+        start = workspace.ledger.reader().size()
+        traced = verbs_trace.trace_suspect(workspace, suspect(workspace, stolen), "r1")
+        assert [who.recipient for who in traced.decision.recipients] == ["acme"]
+        verbs_trace.pack_evidence(workspace, traced, tmp_path / "evidence.zip")
+        kinds = [entry[:2] for entry in life.entries(workspace, start)]
+        assert kinds == [
+            (phase, kind)
+            for kind in ("trace.open", "trace.plan", "trace.examine", "trace.pack")
+            for phase in ("intent", "outcome")
+        ]
+        assert verbs_trace.load_case(workspace, "c-1").decision == traced.decision
+        assert traced.case.custody().lines[-1].action == "exported"
+
+
+def test_the_plan_is_in_the_log_before_any_score_and_spends_the_budget(case, stolen):
+    with case.acting("ines") as workspace:
+        first = verbs_trace.trace_suspect(workspace, suspect(workspace, stolen), "r1")
+        second = verbs_trace.trace_suspect(workspace, suspect(workspace, stolen, "c-2"), "r1")
+        assert first.examination.plan.entry.index < second.examination.plan.entry.index
+        assert verbs_trace._spent(workspace) == ("1e-9", "1e-9")
+
+
+def test_nobody_without_the_role_opens_a_case(case, stolen):
+    with case.acting("nina") as workspace:
+        start = workspace.ledger.reader().size()
+        with pytest.raises(NotPermitted):
+            verbs_trace.trace_suspect(workspace, suspect(workspace, stolen), "r1")
+        assert [entry[:2] for entry in life.entries(workspace, start)] == [("denied", "trace.open")]
+        assert not (workspace.state / "cases").exists()
+
+
+def test_no_record_no_case(case, stolen, monkeypatch):
+    def refuse(*_arguments, **_options):
+        raise LedgerUnavailable("the log takes no entries")
+
+    with case.acting("ines") as workspace:
+        monkeypatch.setattr(Ledger, "append", refuse)
+        with pytest.raises(LedgerUnavailable):
+            verbs_trace.trace_suspect(workspace, suspect(workspace, stolen), "r1")
+        assert not (workspace.state / "cases").exists()
