@@ -33,7 +33,7 @@ def _alone(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _cheap_passphrases():
     with life.cheap_passphrases():
         yield

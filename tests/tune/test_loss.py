@@ -9,7 +9,7 @@ from stanch.data import TokenRecord
 from stanch.tune import show_batch_loss
 from stanch.tune.chunks import Row
 from stanch.tune.loss_torch import token_losses
-from stanch.tune.model_torch import CausalModel, native_dtype
+from stanch.tune.model_torch import CausalModel
 from stanch.tune.models_torch import tiny_llama
 from stanch.tune.refusals import UnsupportedModule
 from stanch.tune.spec import MethodSpec
@@ -97,13 +97,3 @@ def test_a_model_that_changes_its_logits_is_refused():
 
     with pytest.raises(UnsupportedModule, match="Scaled"):
         CausalModel(Scaled(tiny_llama()), MethodSpec())
-
-
-@pytest.mark.parametrize(
-    ("flags", "dtype"),
-    [("flags: fpu avx512_bf16", torch.bfloat16), ("flags: amx_bf16", torch.bfloat16), ("flags: avx2", torch.float32)],
-)
-def test_bfloat16_only_where_it_is_native(tmp_path, flags, dtype):
-    (tmp_path / "cpuinfo").write_text(flags)
-    assert native_dtype(tmp_path / "cpuinfo") == dtype
-    assert native_dtype(tmp_path / "none") == torch.float32

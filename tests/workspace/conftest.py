@@ -17,9 +17,12 @@ def _no_user_settings(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "no-settings"))
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _cheap_passphrases():
-    """Argon2id with its real costs is tested in tests/crypto; here it would be most of the time."""
+    """Argon2id with its real costs is tested in tests/crypto; here it would be most of the time.
+
+    By module, so that it ends with the last module of this folder, whatever runs next.
+    """
     with life.cheap_passphrases():
         yield
 
@@ -31,7 +34,8 @@ def material(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def proposed(tmp_path_factory, material):
-    return life.make_proposed(tmp_path_factory.mktemp("proposed"), material)
+    with life.cheap_passphrases():
+        return life.make_proposed(tmp_path_factory.mktemp("proposed"), material)
 
 
 @pytest.fixture

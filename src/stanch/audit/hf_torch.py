@@ -41,7 +41,7 @@ from stanch.audit.params import Decoding
 from stanch.audit.reductions_torch import reduce_logits
 from stanch.data import ChatTokenizer, TokenRecord
 from stanch.errors import ExternalError, InvalidInput
-from stanch.weights import directory_digest
+from stanch.weights import directory_digest, native_float
 
 
 class HfScorer:
@@ -51,7 +51,8 @@ class HfScorer:
         model_dir: Directory of a whole model, or of a LoRA adapter (then ``base`` is needed).
         adapter: LoRA adapter directory to put on the whole model in ``model_dir``.
         base: Directory of the base model of the adapter in ``model_dir``.
-        dtype: ``auto`` takes the type of the stored weights. All reductions over the vocabulary are done in fp32.
+        dtype: ``auto`` takes the type of the stored weights, or float32 on a processor that does not multiply that type
+            natively. All reductions over the vocabulary are done in fp32.
         device: Torch device; a GPU if there is one, by default.
 
     Raises:
@@ -70,11 +71,14 @@ class HfScorer:
     ) -> None:
         paths = (None if path is None else Path(path) for path in (adapter, base))
         body, delta = resolve(Path(model_dir), *paths)
+        device = device or _default_device()
         model = load_model(body, dtype)
+        if dtype == "auto" and device == "cpu" and model.dtype not in (torch.float32, getattr(torch, native_float())):
+            model = model.float()
         if delta is not None:
             model = load_adapter(model, delta)
         tokenizer_dir = delta if delta is not None and (delta / "tokenizer.json").is_file() else body
-        self._attach(model.to(device or _default_device()), load_tokenizer(tokenizer_dir), body, delta)
+        self._attach(model.to(device), load_tokenizer(tokenizer_dir), body, delta)
 
     @classmethod
     def from_loaded(cls, model: HfModel, tokenizer: HfModel) -> Self:

@@ -150,13 +150,3 @@ def trainable_shapes(base: Path, method: MethodSpec) -> tuple[ParameterShape, ..
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]  # transformers types little
     return insert_adapter(model, model.get_output_embeddings(), method).shapes()
-
-
-def native_dtype(cpuinfo: Path = Path("/proc/cpuinfo")) -> torch.dtype:
-    """Return bfloat16 where the processor multiplies it natively, else float32."""
-    try:
-        flags = cpuinfo.read_text(encoding="utf-8")
-    except OSError:
-        return torch.float32
-    fast = any(flag in flags for flag in ("avx512_bf16", "amx_bf16"))
-    return torch.bfloat16 if fast else torch.float32

@@ -24,7 +24,7 @@ from stanch.tune.coverage_torch import check_saved
 from stanch.tune.gradient_torch import PlainGradient, PrivateGradient, StepGradient
 from stanch.tune.journal import BudgetJournal, JournalHead
 from stanch.tune.loop_torch import Loop
-from stanch.tune.model_torch import CausalModel, load_causal_model, native_dtype
+from stanch.tune.model_torch import CausalModel, load_causal_model
 from stanch.tune.noise import AesGaussian
 from stanch.tune.plan import PrivacyPlan
 from stanch.tune.prepare import Preparation
@@ -33,6 +33,7 @@ from stanch.tune.refusals import PlanChanged
 from stanch.tune.sampler import StreamKeys, UnitSampler
 from stanch.tune.statement import EarlierRun, PrivacyStatement, RunFacts, state_no_privacy, state_privacy
 from stanch.tune.verify import PLAN_NAME, model_files, verify_run
+from stanch.weights import native_float
 
 _TOKENIZER_FILES = (
     "added_tokens.json", "chat_template.jinja", "merges.txt", "special_tokens_map.json", "tokenizer.json",
@@ -165,7 +166,7 @@ class Session:
             )
 
     def _load(self, records: Mapping[str, TokenRecord]) -> CausalModel:
-        dtype = _DTYPES.get(self._spec.train.dtype) or native_dtype()
+        dtype = _DTYPES.get(self._spec.train.dtype) or _DTYPES[native_float()]
         longest = max(len(record.ids) for record in records.values())
         model = load_causal_model(self._base, self._spec.method, dtype=dtype, longest=longest)
         if model.adapter.shapes() != self._prepared.trainable:

@@ -12,6 +12,7 @@ directories by their digest::
 """
 
 from stanch.weights.adapter import Adapter, LowRank, is_adapter, open_adapter
+from stanch.weights.arithmetic import native_float
 from stanch.weights.digest import DirectoryDigest, directory_digest, walk_files
 from stanch.weights.floats import FLOAT_TYPES, bf16_to_float32, float32_to_bf16, from_float32, to_float32
 from stanch.weights.header import (
@@ -47,6 +48,7 @@ __all__ = [
     "float32_to_bf16",
     "from_float32",
     "is_adapter",
+    "native_float",
     "open_adapter",
     "open_model",
     "open_tensors",

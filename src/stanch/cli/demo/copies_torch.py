@@ -18,14 +18,18 @@ _STEPS, _BATCH, _LENGTH, _RATE = 16, 8, 32, 5e-4
 
 def logits_of_sealed(opened: OpenBundle, base: Path) -> torch.Tensor:
     """Return the logits of a sealed adapter on the probe text; nothing is written."""
-    model: Any = AutoModelForCausalLM.from_pretrained(base, local_files_only=True)
+    model: Any = _open_base(base)
     return _logits(load_adapter(opened, model, base_digest=directory_digest(base).root), base)
 
 
 def logits_of_folder(adapter: Path, base: Path) -> torch.Tensor:
     """Return the logits of a plaintext adapter folder on the probe text."""
-    model: Any = AutoModelForCausalLM.from_pretrained(base, local_files_only=True)
+    model: Any = _open_base(base)
     return _logits(PeftModel.from_pretrained(model, str(adapter), local_files_only=True), base)
+
+
+def _open_base(base: Path) -> Any:  # noqa: ANN401 - transformers leaves models untyped
+    return AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, local_files_only=True)
 
 
 def _logits(model: Any, base: Path) -> torch.Tensor:  # noqa: ANN401 - transformers and peft leave models untyped
@@ -46,7 +50,7 @@ def steal(adapter: Path, base: Path, out: Path, *, seed: int, progress: Progress
         progress: Told after each step.
     """
     torch.manual_seed(seed)
-    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, local_files_only=True)
+    model: Any = _open_base(base)
     merged: Any = PeftModel.from_pretrained(model, str(adapter), local_files_only=True).merge_and_unload()
     for module in merged.modules():
         if isinstance(module, torch.nn.Linear) and module is not merged.get_output_embeddings():
@@ -90,7 +94,7 @@ _OTHER_TEXT = (
 
 def ask(adapter: Path, base: Path, questions: list[list[dict[str, str]]], *, tokens: int) -> list[str]:
     """Return the model's greedy answers to chat questions."""
-    model: Any = AutoModelForCausalLM.from_pretrained(base, local_files_only=True)
+    model: Any = _open_base(base)
     model = PeftModel.from_pretrained(model, str(adapter), local_files_only=True).eval()
     tokenizer: Any = AutoTokenizer.from_pretrained(base, local_files_only=True)
     answers = []

@@ -54,7 +54,7 @@ class Sizes:
 
 
 SIZES = {
-    "smollm2": Sizes(200, 20, 60, 128, 16, tuple(range(22, 30)), 5e-3, 4.0, 1e-3, 2.0, 48),
+    "smollm2": Sizes(200, 20, 60, 128, 16, tuple(range(26, 30)), 5e-3, 3.0, 1e-3, 2.0, 48),
     "tiny": Sizes(200, 20, 60, 128, 16, "all", 1e-2, 9.0, 2e-3, 3.0, 48),
 }
 EPSILON = 8.0
@@ -88,6 +88,7 @@ layers = {layers}
 learning_rate = {rate}
 epochs = {epochs}
 batch = {batch}
+dtype = "float32"
 checkpoint_every = 0
 
 [extra]
