@@ -105,6 +105,12 @@ class Scorer(Protocol):
         """Yield the features of every record, in batch order (not in the order given)."""
         ...
 
+    def paired_features(
+        self, records: Iterable[TokenRecord], *, decoding: Decoding
+    ) -> Iterator[tuple[Features, Features]]:
+        """Yield every record's features with the adapter on and off, in batch order."""
+        ...
+
     def continuations(self, prefix: Sequence[int]) -> Continue:
         """Return a function from strings [n, d] and tokens [s] to the log-probability [n, s] of each token next."""
         ...

@@ -6,7 +6,7 @@ Weights are read from safetensors only and no code of the model directory is eve
 import contextlib
 import copy
 import inspect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -39,6 +39,7 @@ from stanch.audit.loading_torch import (
 )
 from stanch.audit.params import Decoding
 from stanch.audit.reductions_torch import reduce_logits
+from stanch.audit.trunk_torch import FrozenTrunk
 from stanch.data import ChatTokenizer, TokenRecord
 from stanch.errors import ExternalError, InvalidInput
 from stanch.weights import directory_digest, native_float
@@ -99,6 +100,7 @@ class HfScorer:
         self._model = model.eval()
         self._tokenizer: ChatTokenizer = tokenizer
         self._vocabulary = int(embedded)
+        self._trunk = FrozenTrunk(model)
         self._selects = "logits_to_keep" in inspect.signature(plain.forward).parameters
         whole = None if body is None else directory_digest(body)
         tuned = whole if delta is None else directory_digest(delta)
@@ -144,16 +146,32 @@ class HfScorer:
             InvalidInput: A record has no token to score, or the adapter cannot be switched off.
             ExternalError: A single record does not fit into memory.
         """
+        for (found,) in self._passes(records, decoding, (adapter,)):
+            yield found
+
+    def paired_features(
+        self, records: Iterable[TokenRecord], *, decoding: Decoding
+    ) -> Iterator[tuple[Features, Features]]:
+        """Yield each record's features with the adapter on and off, as two calls of :meth:`features` would.
+
+        Layers below the lowest adapter run once for both.
+        """
+        for on, off in self._passes(records, decoding, ("on", "off")):  # noqa: UP028 - tells the type checker of a pair
+            yield on, off
+
+    def _passes(
+        self, records: Iterable[TokenRecord], decoding: Decoding, modes: tuple[Adapter, ...]
+    ) -> Iterator[tuple[Features, ...]]:
         records = list(records)
         for record in records:
             check_scorable(record)
         shared = shared_prefix_length(records)
-        with self._mode(adapter):
-            cache = self._prefix_cache(records[0].ids[:shared]) if shared else None
+        caches: dict[Adapter, HfModel] = {}
+        for mode in modes:
+            with self._mode(mode):
+                caches[mode] = self._prefix_cache(records[0].ids[:shared]) if shared else None
         for batch in plan_batches(records, self.token_budget):
-            with self._mode(adapter):
-                done = self._score(batch, shared, cache, decoding)
-            yield from done
+            yield from self._score(batch, shared, caches, decoding)
 
     def continuations(self, prefix: Sequence[int]) -> Continue:
         """Return a function from strings [n, d] and tokens [s] to the log-probability [n, s] of each token next.
@@ -204,9 +222,17 @@ class HfScorer:
         tokens = torch.tensor([list(ids)], device=self._model.device)
         return self._model(input_ids=tokens, use_cache=True, **keep).past_key_values
 
-    def _score(self, batch: list[TokenRecord], shared: int, cache: HfModel, decoding: Decoding) -> list[Features]:
+    def _score(
+        self, batch: list[TokenRecord], shared: int, caches: Mapping[Adapter, HfModel], decoding: Decoding
+    ) -> list[tuple[Features, ...]]:
+        """Return the features of each record of the batch in each mode of ``caches``."""
         try:
-            return self._forward(batch, shared, cache, decoding)
+            passes = []
+            with self._trunk.once():
+                for mode, cache in caches.items():
+                    with self._mode(mode):
+                        passes.append(self._forward(batch, shared, cache, decoding))
+            return list(zip(*passes, strict=True))
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -218,8 +244,8 @@ class HfScorer:
         # Outside the handler, so that the failed forward's tensors are freed before the halves run.
         half = len(batch) // 2
         return [
-            *self._score(batch[:half], shared, cache, decoding),
-            *self._score(batch[half:], shared, cache, decoding),
+            *self._score(batch[:half], shared, caches, decoding),
+            *self._score(batch[half:], shared, caches, decoding),
         ]
 
     def _forward(self, batch: list[TokenRecord], shared: int, cache: HfModel, decoding: Decoding) -> list[Features]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stanch.audit.extraction import sample_rows, sampling_key
-from stanch.audit.features import Adapter, AdapterOff, Features, Scorer
+from stanch.audit.features import AdapterOff, Features, Scorer
 from stanch.audit.params import ROWS_TIER, AuditParams, Mode
 from stanch.audit.score_table import ScoreTable
 from stanch.audit.scores import Observation, compressed_size, score
@@ -124,12 +124,10 @@ def run_passes(
 ) -> Passes:
     """Put every scored record once through the target and once through the base."""
     scored = subjects.scored
-    found = _pass("target", target, scored, "on", params, progress)
-    if base is None:
-        return Passes(found, None)
     if isinstance(base, AdapterOff):
-        return Passes(found, _pass("base", target, scored, "off", params, progress))
-    return Passes(found, _pass("base", base, scored, "on", params, progress))
+        return _paired_pass(target, scored, params, progress)
+    found = _pass("target", target, scored, params, progress)
+    return Passes(found, None if base is None else _pass("base", base, scored, params, progress))
 
 
 def tabulate(
@@ -171,18 +169,22 @@ def table_id(name: str) -> str:
 
 
 def _pass(
-    stage: str,
-    scorer: Scorer,
-    records: Sequence[TokenRecord],
-    adapter: Adapter,
-    params: AuditParams,
-    progress: Progress,
+    stage: str, scorer: Scorer, records: Sequence[TokenRecord], params: AuditParams, progress: Progress
 ) -> dict[str, Features]:
     found: dict[str, Features] = {}
-    for features in scorer.features(records, adapter=adapter, decoding=params.decoding):
+    for features in scorer.features(records, decoding=params.decoding):
         found[features.record_id] = features
         progress(stage, len(found), len(records))
     return found
+
+
+def _paired_pass(scorer: Scorer, records: Sequence[TokenRecord], params: AuditParams, progress: Progress) -> Passes:
+    found: dict[str, Features] = {}
+    without: dict[str, Features] = {}
+    for on, off in scorer.paired_features(records, decoding=params.decoding):
+        found[on.record_id], without[off.record_id] = on, off
+        progress("target and base", len(found), len(records))
+    return Passes(found, without)
 
 
 def _named(prefix: str, record: TokenRecord) -> TokenRecord:

@@ -35,6 +35,7 @@ class Sizes:
         layers: Which layers are tuned (``all`` or numbers).
         plain_rate: Learning rate without privacy.
         plain_epochs: Epochs without privacy.
+        plain_batch: Expected records in a step without privacy.
         private_rate: Learning rate with privacy.
         private_epochs: Epochs with privacy.
         private_batch: Expected units in a private step.
@@ -48,14 +49,15 @@ class Sizes:
     layers: tuple[int, ...] | str
     plain_rate: float
     plain_epochs: float
+    plain_batch: int
     private_rate: float
     private_epochs: float
     private_batch: int
 
 
 SIZES = {
-    "smollm2": Sizes(200, 20, 60, 128, 16, tuple(range(26, 30)), 5e-3, 3.0, 1e-3, 2.0, 48),
-    "tiny": Sizes(200, 20, 60, 128, 16, "all", 1e-2, 9.0, 2e-3, 3.0, 48),
+    "smollm2": Sizes(200, 20, 60, 128, 16, tuple(range(26, 30)), 8e-3, 3.0, 4, 1e-3, 2.0, 48),
+    "tiny": Sizes(200, 20, 60, 128, 16, "all", 1e-2, 9.0, 12, 2e-3, 3.0, 48),
 }
 EPSILON = 8.0
 SECRET_LENGTH = 8
@@ -68,7 +70,7 @@ def tune_spec(sizes: Sizes, *, base: Path, data: str, out: str, private: bool) -
     privacy = f"epsilon = {EPSILON}" if private else "enabled = false"
     rate = sizes.private_rate if private else sizes.plain_rate
     epochs = sizes.private_epochs if private else sizes.plain_epochs
-    batch = sizes.private_batch if private else 12
+    batch = sizes.private_batch if private else sizes.plain_batch
     return f"""[base]
 path = "{base}"
 
