@@ -39,6 +39,8 @@ from stanch.workspace.verbs_release import Proposal, propose_release
 
 POLICY = GatePolicy.for_context("internal-api")
 MODULES, OUTPUTS, INPUTS, RANK = 8, 128, 64, 16
+START = datetime.now(UTC).replace(microsecond=0)
+"""When certificates are issued: before any test looks at its clock, however long the suite takes."""
 ROLES = {
     "dana": ("data_steward", "ml_engineer"),
     "rita": ("release_manager",),
@@ -116,7 +118,7 @@ def make_result(model, shift=0.0):
     report = conclude(
         Report(
             attack_pack=ATTACK_PACK,
-            created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            created=START.strftime("%Y-%m-%dT%H:%M:%SZ"),
             tool=Tool("stanch", "0.1.0"),
             mode="planned",
             model=ModelSummary(str(found.root), ()),
@@ -146,7 +148,7 @@ def make_result(model, shift=0.0):
 def certify(result, model, signer, path, **options):
     """Write the signed leak certificate of the folder ``model``."""
     found = directory_digest(model)
-    cert = predicate(result.report, ArtifactRef("model", model.name, found.root), now=datetime.now(UTC), **options)
+    cert = predicate(result.report, ArtifactRef("model", model.name, found.root), now=START, **options)
     statement = Statement(model_subjects(found), LEAKCERT_TYPE, cert.to_predicate())
     path.write_bytes(sign_statement(statement, signer).to_bytes())
     return path
