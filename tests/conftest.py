@@ -15,3 +15,14 @@ def pytest_runtest_makereport(item, call):  # noqa: ARG001 - pytest's signature
     if NO_SKIP and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped although every part is installed: {report.longrepr}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def user_cache(tmp_path_factory):
+    """Give the whole run a cache folder of its own; yield the user's, where a fetched model lies."""
+    from stanch.tune.fetch import cache_folder  # noqa: PLC0415 - used here alone
+
+    found = cache_folder()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STANCH_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield found

@@ -1,4 +1,4 @@
-"""Indexed texts of random words, the scanner compiled once, and a cache folder of the test run's own."""
+"""Indexed texts of random words, and the scanner compiled once."""
 
 import random
 
@@ -14,13 +14,6 @@ _SYLLABLES = [a + b for a in "bdklmnr" for b in "aeiou"]
 
 def salad(rng, count):
     return " ".join("".join(rng.choices(_SYLLABLES, k=rng.randint(1, 4))) for _ in range(count))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STANCH_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +37,7 @@ def indexes(library):
 
 
 @pytest.fixture(scope="session")
-def policy(indexes, _cache):
+def policy(indexes):
     return GuardPolicy(index=indexes["fine"], canaries=(CANARY,))
 
 

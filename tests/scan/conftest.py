@@ -1,4 +1,4 @@
-"""Shared scanners (compiling one takes a while) and a cache folder of the test run's own."""
+"""Shared scanners: compiling one takes a while."""
 
 import pytest
 
@@ -7,20 +7,13 @@ from stanch.scan import Operator, Policy, Scanner
 LITERALS = ("Project Nightjar 77", "the canary sings 4417-0093", "élan vital 9")
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STANCH_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="session")
-def scanner(_cache):
+def scanner():
     return Scanner(Policy(report_key=bytes(32)))
 
 
 @pytest.fixture(scope="session")
-def full_scanner(_cache):
+def full_scanner():
     """Literals, and every operator somewhere."""
     operators = {
         "email": Operator.MASK,

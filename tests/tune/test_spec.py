@@ -213,15 +213,14 @@ def test_every_key_and_every_field_is_specified():
 
 
 @pytest.mark.realweights
-def test_the_fetched_model_is_tuned_privately_and_reloads(tmp_path):
+def test_the_fetched_model_is_tuned_privately_and_reloads(tmp_path, user_cache):
     """Three private steps on the real model; skipped where it was not fetched."""
     from stanch.data import open_dataset  # noqa: PLC0415 - used here alone
     from stanch.tune import tune, verify_run  # noqa: PLC0415 - same
-    from stanch.tune.fetch import cache_folder  # noqa: PLC0415 - same
 
     from .conftest import KEY, write_chats  # noqa: PLC0415 - same
 
-    base = cache_folder() / fetch._FOLDER
+    base = user_cache / fetch._FOLDER
     if not base.is_dir():
         pytest.skip("SmolLM2 is not there: run `stanch tune fetch-model smollm2`")
     chats = open_dataset(write_chats(tmp_path / "chats.jsonl", 40), key=KEY)
