@@ -1,7 +1,9 @@
-r"""Bytes and rows behind URIs: durable blobs (``file:``) and tables (``sqlite:``).
+r"""Bytes and rows behind URIs: durable blobs (``file:``, ``s3:`` …) and tables (``sqlite:``, ``postgresql:``).
 
-A write that returned is on the disk: files and their folders are synced, and SQLite runs with ``synchronous=FULL``,
-which is read back and compared at open. All table definitions of the project live in :mod:`stanch.store.schema`.
+A write that returned is on the disk: files and their folders are synced, SQLite runs with ``synchronous=FULL`` and
+PostgreSQL with ``synchronous_commit=on``, read back and compared at open; an object store must prove that it keeps
+conditional writes. Drivers other than ``file:`` and ``sqlite:`` are optional parts. All table definitions of the
+project live in :mod:`stanch.store.schema`.
 
 Example:
     >>> from pathlib import Path
