@@ -17,6 +17,8 @@ Example:
 
 from stanch.store.blob import CREATE, REPLACE, BlobInfo, BlobStore, Match, PutMode, check_key
 from stanch.store.blob_file import FileBlobs
+from stanch.store.http import HttpRequest, HttpResponse, exchange
+from stanch.store.migrate import Migration, migrate
 from stanch.store.tables import Tables
 from stanch.store.uri import open_blobs, open_tables
 
@@ -26,10 +28,15 @@ __all__ = [
     "BlobInfo",
     "BlobStore",
     "FileBlobs",
+    "HttpRequest",
+    "HttpResponse",
     "Match",
+    "Migration",
     "PutMode",
     "Tables",
     "check_key",
+    "exchange",
+    "migrate",
     "open_blobs",
     "open_tables",
 ]
