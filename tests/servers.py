@@ -15,8 +15,6 @@ import sysconfig
 import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from pathlib import Path
 import pytest
 
 USER = "stanch"
+BUCKET = "stanch-test"
 _START_SECONDS = 60
 
 
@@ -116,7 +115,7 @@ class S3Server:
 
     def uri(self) -> str:
         """Return the URI of an empty prefix."""
-        return f"s3://stanch-test/{uuid.uuid4().hex}"
+        return f"s3://{BUCKET}/{uuid.uuid4().hex}"
 
 
 @contextlib.contextmanager
@@ -146,46 +145,46 @@ def s3_server() -> Iterator[S3Server]:
         )  # fmt: skip
         try:
             endpoint = f"http://127.0.0.1:{ports['s3.port']}"
-            _wait_until(lambda: _answers(endpoint), process, folder / "log")
-            yield S3Server(
-                endpoint,
-                {
-                    "AWS_ENDPOINT_URL": endpoint,
-                    "AWS_ACCESS_KEY_ID": access,
-                    "AWS_SECRET_ACCESS_KEY": secret,
-                    "AWS_REGION": "us-east-1",
-                },
-            )
+            environment = {
+                "AWS_ENDPOINT_URL": endpoint,
+                "AWS_ACCESS_KEY_ID": access,
+                "AWS_SECRET_ACCESS_KEY": secret,
+                "AWS_REGION": "us-east-1",
+            }
+            _wait_until(lambda: _takes_objects(environment), process, folder / "log")
+            yield S3Server(endpoint, environment)
         finally:
             process.kill()
             process.wait()
 
 
 @contextlib.contextmanager
-def silent_proxy(port: int, cut_at: bytes = b"COMMIT\0") -> Iterator[tuple[int, threading.Event]]:
-    """Forward to ``port``; once armed, deliver what holds ``cut_at`` and break before its answer comes back."""
+def silent_proxy(port: int, *, deliver: bool = True) -> Iterator[tuple[int, threading.Event]]:
+    """Forward to ``port``; once armed, break at the next COMMIT before its answer comes, delivering it or not."""
     armed = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=_accept, args=(listener, port, cut_at, armed), daemon=True).start()
+        threading.Thread(target=_accept, args=(listener, port, deliver, armed), daemon=True).start()
         yield listener.getsockname()[1], armed
 
 
-def _accept(listener: socket.socket, port: int, cut_at: bytes, armed: threading.Event) -> None:
+def _accept(listener: socket.socket, port: int, deliver: object, armed: threading.Event) -> None:
     with contextlib.suppress(OSError):  # the listener was closed
         while True:
             client, _ = listener.accept()
-            threading.Thread(target=_forward, args=(client, port, cut_at, armed), daemon=True).start()
+            threading.Thread(target=_forward, args=(client, port, deliver, armed), daemon=True).start()
 
 
-def _forward(client: socket.socket, port: int, cut_at: bytes, armed: threading.Event) -> None:
+def _forward(client: socket.socket, port: int, deliver: object, armed: threading.Event) -> None:
     with client, socket.create_connection(("127.0.0.1", port)) as server, contextlib.suppress(OSError):
         threading.Thread(target=_pump, args=(server, client), daemon=True).start()
         while data := client.recv(65536):
-            if armed.is_set() and cut_at in data:
+            if armed.is_set() and b"COMMIT\0" in data:
                 armed.clear()
                 client.shutdown(socket.SHUT_RDWR)
-                server.sendall(data)
-                time.sleep(0.3)  # the server commits, and tells nobody
+                if deliver:
+                    server.sendall(data)
+                    time.sleep(0.3)  # the server commits, and tells nobody
+                server.shutdown(socket.SHUT_RDWR)
                 return
             server.sendall(data)
 
@@ -249,12 +248,17 @@ def _wait_for_postgresql(server: PostgresqlServer) -> None:
     _wait_until(ready, server.process, server.folder / "log")
 
 
-def _answers(endpoint: str) -> bool:
+def _takes_objects(environment: dict[str, str]) -> bool:
+    """Put an object; SeaweedFS makes the bucket with the first one."""
+    import obstore  # noqa: PLC0415 - a part that may be missing
+    from obstore.store import S3Store  # noqa: PLC0415 - same
+
+    settings = {name.lower(): value for name, value in environment.items()}
+    client = {"allow_http": True, "timeout": "2s"}
+    store = S3Store(BUCKET, client_options=client, retry_config={"max_retries": 0}, **settings)
     try:
-        urllib.request.urlopen(endpoint, timeout=1).close()  # noqa: S310 - our own loopback address
-    except urllib.error.HTTPError as error:
-        error.close()
-    except OSError:
+        obstore.put(store, "ready", b"")
+    except obstore.exceptions.BaseError:
         return False
     return True
 

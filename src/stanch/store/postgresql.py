@@ -30,7 +30,8 @@ _WANTED = {"synchronous_commit": "on", "fsync": "on", "full_page_writes": "on", 
 _SESSION = {
     "synchronous_commit": "on",
     "lock_timeout": "5s",
-    "idle_in_transaction_session_timeout": "60s",
+    # A writer that was cut off in the middle gives its turn back; shorter than the ledger waits to read back.
+    "idle_in_transaction_session_timeout": "20s",
 }
 # A broken network is noticed within half a minute, also while waiting for an answer to COMMIT.
 _NETWORK: dict[str, Any] = {
