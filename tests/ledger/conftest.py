@@ -8,7 +8,7 @@ import pytest
 
 from stanch.crypto import SigningKey
 from stanch.ledger import Act, Entry, Ledger, LedgerParams, LedgerReader, TrustPolicy, intent, new_act_id
-from stanch.store import FileBlobs, Tables, open_tables
+from stanch.store import Tables, open_blobs, open_tables
 
 ORIGIN = "example.com/stanch/log"
 PRINCIPAL = "p_aaaqeayeaudaocajbifqydiob4"
@@ -31,13 +31,15 @@ class Ground:
     """The parts that a log stands on."""
 
     folder: Path
+    tables_uri: str = "sqlite:stanch.db"
+    blobs_uri: str = "file:blobs"
     clock: Clock = field(default_factory=Clock)
     key: SigningKey = field(default_factory=lambda: SigningKey.from_seed(bytes(range(32))))
     opened: list[Tables] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.tables = self.open_tables(create=not self.database.exists())
-        self.blobs = FileBlobs(self.folder / "blobs")
+        self.blobs = open_blobs(self.blobs_uri, base=self.folder)
         self.params = LedgerParams(highwater=self.folder / "highwater", checkpoint_seconds=0)
 
     @property
@@ -45,7 +47,7 @@ class Ground:
         return self.folder / "stanch.db"
 
     def open_tables(self, *, create: bool = False) -> Tables:
-        self.opened.append(open_tables("sqlite:stanch.db", base=self.folder, create=create))
+        self.opened.append(open_tables(self.tables_uri, base=self.folder, create=create))
         return self.opened[-1]
 
     def create(self) -> Ledger:
@@ -86,6 +88,30 @@ def ground(tmp_path):
     yield ground
     for tables in ground.opened:
         tables.close()
+
+
+@pytest.fixture
+def pg_ground(tmp_path, postgresql):
+    """A log whose rows are in PostgreSQL and whose tiles are files."""
+    ground = Ground(tmp_path, postgresql.database())
+    yield ground
+    for tables in ground.opened:
+        tables.close()
+
+
+@pytest.fixture
+def cloud_ground(tmp_path, postgresql, s3):
+    """A log whose rows are in PostgreSQL and whose tiles are in S3."""
+    ground = Ground(tmp_path, postgresql.database(), s3.uri())
+    yield ground
+    for tables in ground.opened:
+        tables.close()
+
+
+@pytest.fixture(params=["ground", "pg_ground"])
+def either(request):
+    """A log in SQLite, and one in PostgreSQL."""
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(scope="session")

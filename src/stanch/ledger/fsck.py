@@ -287,9 +287,9 @@ class _Check:
             )
         with self.reader.tables.read() as connection:
             extra = connection.exec_driver_sql(
-                "SELECT min(idx) FROM ledger_entry WHERE origin = ?1 AND (idx < 0 OR idx >="
-                " (SELECT size FROM ledger_log WHERE origin = ?1))",
-                (self.reader.origin,),
+                "SELECT min(idx) FROM ledger_entry WHERE origin = ? AND (idx < 0 OR idx >="
+                " (SELECT size FROM ledger_log WHERE origin = ?))",
+                (self.reader.origin, self.reader.origin),
             ).scalar()
         if extra is not None:
             raise LogDamaged("entry", extra, expected="no row outside the log", found="one")

@@ -117,6 +117,7 @@ class Workspace:
         """
         found = find_workspace(folder)
         config = load_config(found / SETTINGS, environ=environ, user_file=user_config_file())
+        _check_profile(config)
         keys = Keyring(found / STATE / KEYS)
         tables = open_tables(config.workspace.tables, base=found)
         blobs = open_blobs(config.workspace.blobs, base=found)
@@ -200,6 +201,7 @@ def _fill(
             f"{folder}: expected a workspace with profile {profile}, its settings say {config.access.profile}",
             next_step=f"stanch init --profile {config.access.profile}, or change [access] profile in {SETTINGS}",
         )
+    _check_profile(config)
     keys = Keyring(folder / STATE / UNFINISHED)
     with closing(open_tables(config.workspace.tables, base=folder, create=True)) as tables:
         blobs = open_blobs(config.workspace.blobs, base=folder)
@@ -208,6 +210,16 @@ def _fill(
             params=_ledger_params(config, folder), clock=clock,
         ) as ledger:  # fmt: skip
             register_owner(Ground(tables, keys, ledger.origin, profile, clock), owner, passphrase=passphrase)
+
+
+def _check_profile(config: Config) -> None:
+    """A database that several hosts share has several people: there the two-person rules are on."""
+    if config.workspace.tables.startswith("postgresql:") and config.access.profile != "team":
+        raise InvalidInput(
+            f"tables in PostgreSQL need profile team, the settings say {config.access.profile}",
+            why="solo switches the two-person rules off",
+            next_step=f'set [access] profile = "team" in {SETTINGS}, and: stanch init --profile team',
+        )
 
 
 def _ledger_params(config: Config, folder: Path) -> LedgerParams:
