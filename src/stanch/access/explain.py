@@ -3,14 +3,11 @@
 from dataclasses import dataclass
 
 from cedarpy import Decision as CedarDecision
-from cedarpy import PolicySet
 
 from stanch.access.decision import Decision, decide, evaluate
 from stanch.access.facts import Context, Facts, Grant, ResourceFacts
-from stanch.access.policy import ActivePolicies, Policy, policy_set
+from stanch.access.policy import ActivePolicies, Policy
 from stanch.errors import NotPermitted
-
-_PERMIT_ALL = '@id("permit-all") permit (principal, action, resource);'
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +69,10 @@ def explain(
 def _ask(
     policy: Policy, facts: Facts, action: str, resource: ResourceFacts, context: Context, policies: ActivePolicies
 ) -> PolicyAnswer:
-    alone: PolicySet = policy_set([policy])
-    if policy.effect == "forbid":
-        alone = alone.with_added_str(_PERMIT_ALL)
-    result = evaluate(facts, action, resource, context, alone, schema=policies.schema)
+    try:
+        result = evaluate(facts, action, resource, context, policies.only(policy, action))
+    except ValueError:
+        return PolicyAnswer(policy.id, policy.effect, holds=False, grant=None, failed=True)
     failed = bool(result.diagnostics.errors)
     wanted = CedarDecision.Allow if policy.effect == "permit" else CedarDecision.Deny
     holds = not failed and result.decision == wanted
