@@ -49,6 +49,7 @@ class Authority:
 
         Raises:
             NotPermitted: They could not be confirmed for a minute.
+            StoreError: They could never be read.
         """
         return self._current()[1]
 
@@ -89,7 +90,9 @@ class Authority:
                 return now_ms, revision, known[2]
             return now_ms, revision, self._versions.active().parse()
         except StoreError as error:
-            if known is not None and 0 <= now_ms - known[0] < UNCONFIRMED_MS:
+            if known is None:
+                raise
+            if 0 <= now_ms - known[0] < UNCONFIRMED_MS:
                 return known
             raise NotPermitted(
                 "nothing is permitted: the policies in force could not be confirmed for a minute",

@@ -246,7 +246,7 @@ class Directory:
             SeparationOfDuties: In a team: to oneself, or beside a role that another person must hold.
         """
         now_ms = self._now()
-        wanted = Grant(new_grant_id(self._rng), principal, role, scope, now_ms + days * DAY_MS, granted_by)
+        wanted = Grant(new_grant_id(self._rng), principal, role, scope, now_ms + days * DAY_MS, granted_by, now_ms)
         with self._tables.write() as connection:
             self._facts(connection, principal, now_ms)
             check_grant(connection, wanted, team=team, now_ms=now_ms)

@@ -23,7 +23,17 @@ _KINDS: dict[str, ResourceKind] = {
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A role that a principal holds, in the workspace or for one resource, until a time (None: until revoked)."""
+    """A role that a principal holds, in the workspace or for one resource, until a time (None: until revoked).
+
+    Attributes:
+        id: ``g_…``.
+        principal: Who holds it.
+        role: The role.
+        scope: ``workspace``, or the one resource: its kind, name and digest.
+        expires_ms: Until when; None until revoked.
+        granted_by: Who gave it.
+        granted_ms: From when on it counts.
+    """
 
     id: str
     principal: str
@@ -31,6 +41,7 @@ class Grant:
     scope: str
     expires_ms: int | None
     granted_by: str
+    granted_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
