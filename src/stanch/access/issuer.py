@@ -222,14 +222,13 @@ def _keys(answer: Mapping[str, Any]) -> dict[str, Key]:
         if not isinstance(one, dict) or one.get("kty") not in {"RSA", "EC", "OKP"} or one.get("use", "sig") != "sig":
             continue
         kid = one.get("kid")
-        if not isinstance(kid, str) or not kid or kid in found:
+        if not isinstance(kid, str) or not kid or kid in found or "d" in one or _weak(one):
             continue
         try:
             key = import_key({name: value for name, value in one.items() if isinstance(value, str)})
         except (JoseError, ValueError, TypeError):
             continue
-        if not key.is_private and not _weak(one):
-            found[kid] = key
+        found[kid] = key
     return found
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Self, TypeVar
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -61,7 +61,7 @@ class CertificateAuthority:
         try:
             certificate = x509.load_pem_x509_certificate(pem)
             constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
-        except (ValueError, x509.ExtensionNotFound) as error:
+        except (ValueError, x509.InvalidVersion, x509.ExtensionNotFound) as error:
             raise InvalidInput(f"{what}: expected the certificate of an authority in PEM") from error
         if not constraints.ca:
             raise InvalidInput(f"{what}: is not an authority's certificate")
@@ -83,7 +83,7 @@ class CertificateAuthority:
         certificate = _load(der)
         try:
             certificate.verify_directly_issued_by(self._certificate)
-        except (ValueError, TypeError, InvalidSignature) as error:
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
             raise NoTrustedSignature("the certificate was not issued by this authority") from error
         return _read(certificate, der)
 
@@ -93,7 +93,7 @@ def _load(der: bytes) -> x509.Certificate:
         raise InvalidInput(f"certificate: expected at most {_MAX_DER} bytes, found {len(der)}")
     try:
         return x509.load_der_x509_certificate(der)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, x509.InvalidVersion) as error:
         raise InvalidInput("certificate: expected X.509 in DER") from error
 
 
