@@ -94,6 +94,7 @@ class AccessSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         profile: ``solo`` or ``team``.
         issuers: OpenID providers.
+        authorities: PEM files of the authorities whose client certificates are accepted, relative to the workspace.
         key_days: How long an API key is valid.
         grant_days: How long a grant lasts.
         session_minutes: How long a login lasts.
@@ -101,6 +102,7 @@ class AccessSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     profile: Literal["solo", "team"] = "solo"
     issuers: tuple[IssuerSection, ...] = ()
+    authorities: tuple[Text, ...] = ()
     key_days: KeyDays = 90
     grant_days: Days = 30
     session_minutes: Minutes = 480
