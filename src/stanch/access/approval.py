@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from msgspec import Struct, ValidationError, convert
-from sqlalchemy import Connection, Row, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection, Row, false, insert, select, update
 
 from stanch.crypto import SigningKey, VerifyKey, canonical_json, frame, parse_json
 from stanch.errors import ApprovalsMissing, Conflict, InvalidInput, NotAuthenticated, NoTrustedSignature
@@ -107,6 +106,11 @@ def sign_approval(key: SigningKey, statement: ApprovalStatement) -> Approval:
     return Approval(data, key.key_id, key.sign(frame(_LABEL, data)))
 
 
+def approvals_digest(approvals: Collection[Approval]) -> Digest:
+    """Return SHA-256 over ``frame`` of the signed statements, in the given order."""
+    return Digest.sha256(frame(_LABEL, *(part for one in approvals for part in (one.statement, one.signature))))
+
+
 class Approvals:
     """The approvals of one workspace."""
 
@@ -131,35 +135,40 @@ class Approvals:
             key = _approver_key(connection, statement.approver, approval.key_id, now_ms)
             if key is None or not _verifies(key, approval.statement, approval.signature):
                 raise NotAuthenticated("approval: not signed by a valid key of its approver")
-            new = insert(schema.approval).values(
-                request_digest=str(statement.request),
-                principal=statement.approver,
-                key_id=approval.key_id,
-                statement=approval.statement,
-                signature=approval.signature,
-                expires_ms=statement.expires_ms,
-                created_ms=now_ms,
-            )
-            fresh = {name: new.excluded[name] for name in ("key_id", "statement", "signature", "expires_ms")}
-            done = connection.execute(
-                new.on_conflict_do_update(
-                    index_elements=["request_digest", "principal"],
-                    set_=fresh,
-                    where=schema.approval.c.consumed_by.is_(None),
-                )
-            )
-            if not done.rowcount:
+            table = schema.approval
+            mine = (table.c.request_digest == str(statement.request)) & (table.c.principal == statement.approver)
+            values = {
+                "key_id": approval.key_id,
+                "statement": approval.statement,
+                "signature": approval.signature,
+                "expires_ms": statement.expires_ms,
+                "created_ms": now_ms,
+            }
+            if connection.execute(update(table).where(mine, table.c.consumed_by.is_(None)).values(values)).rowcount:
+                return statement
+            if connection.execute(select(table.c.key_id).where(mine)).one_or_none() is not None:
                 raise Conflict("approval: this approver's approval of this request was used already")
+            connection.execute(
+                insert(table).values(request_digest=str(statement.request), principal=statement.approver, **values)
+            )
         return statement
 
     def count_approvals(self, request: Digest, *, requester: str, involved: Collection[str] = ()) -> int:
-        """Return how many people approve exactly this request now.
+        """Return how many people approve exactly this request now; see :meth:`counted`."""
+        return len(self.counted(request, requester=requester, involved=involved))
 
-        Counted are distinct principals with a valid, unexpired and unconsumed signed statement, who are not suspended.
-        The requester and those who took part in what is requested are not counted.
+    def counted(
+        self, request: Digest, *, requester: str, involved: Collection[str] = (), act: str = ""
+    ) -> tuple[Approval, ...]:
+        """Return the approvals that count for exactly this request now, one for each approver, in their order.
+
+        Counted are distinct principals with a valid, unexpired signed statement, who are not suspended; the statement
+        is unconsumed, or ``act`` itself consumed it. The requester and those who took part in what is requested are
+        not counted.
         """
         with self._tables.read() as connection:
-            return len(self._approvers(connection, request, {requester, *involved}))
+            rows = self._approvals(connection, request, {requester, *involved}, act=act)
+        return tuple(Approval(row.statement, row.key_id, row.signature) for row in rows)
 
     def consume(
         self,
@@ -176,33 +185,35 @@ class Approvals:
         Raises:
             ApprovalsMissing: Fewer than ``needed`` people approve this request; none is consumed.
         """
-        approvers = self._approvers(connection, request, {requester, *involved})
+        approvers = tuple(row.principal for row in self._approvals(connection, request, {requester, *involved}))
         if len(approvers) < needed:
             raise ApprovalsMissing(
                 f"approvals for this exact request: expected {needed}, found {len(approvers)}",
                 next_step="ask another release manager: stanch release approve",
             )
-        connection.execute(
+        used = connection.execute(
             update(schema.approval)
-            .where(schema.approval.c.request_digest == str(request), schema.approval.c.principal.in_(approvers))
+            .where(
+                schema.approval.c.request_digest == str(request),
+                schema.approval.c.principal.in_(approvers),
+                schema.approval.c.consumed_by.is_(None),
+            )
             .values(consumed_by=act)
-        )
+        ).rowcount
+        if used != len(approvers):
+            raise ApprovalsMissing("approvals for this exact request: another act used them up in this very moment")
         return approvers
 
-    def _approvers(self, connection: Connection, request: Digest, excluded: set[str]) -> tuple[str, ...]:
+    def _approvals(
+        self, connection: Connection, request: Digest, excluded: set[str], *, act: str = ""
+    ) -> list[Row[Any]]:
+        table = schema.approval
+        usable = table.c.consumed_by.is_(None) | ((table.c.consumed_by == act) if act else false())
         rows = connection.execute(
-            select(schema.approval).where(
-                schema.approval.c.request_digest == str(request), schema.approval.c.consumed_by.is_(None)
-            )
+            select(table).where(table.c.request_digest == str(request), usable).order_by(table.c.principal)
         ).all()
         now_ms = self._now()
-        return tuple(
-            sorted(
-                row.principal
-                for row in rows
-                if row.principal not in excluded and self._counts(connection, row, request, now_ms)
-            )
-        )
+        return [row for row in rows if row.principal not in excluded and self._counts(connection, row, request, now_ms)]
 
     def _counts(self, connection: Connection, row: Row[Any], request: Digest, now_ms: int) -> bool:
         """Say whether a stored approval still counts; everything is read from what was signed, not from columns."""

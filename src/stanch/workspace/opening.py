@@ -5,22 +5,24 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from stanch.config import Config, load_config
+from stanch.config import Algorithms, Config, load_config
 from stanch.config.load import user_config_file
 from stanch.crypto import random_bytes, sync_folder, write_atomic
 from stanch.crypto.passphrase import Passphrase
 from stanch.errors import InvalidInput, NotFound
 from stanch.ledger import Ledger, LedgerParams
 from stanch.store import BlobStore, Tables, open_blobs, open_tables
-from stanch.workspace.act import Door
+from stanch.workspace.door import Door
 from stanch.workspace.keyring import Keyring
+from stanch.workspace.lease import Leases
 from stanch.workspace.people import Ground, People, Profile, Unlock, register_owner
+from stanch.workspace.recover import record_abandoned
 
 SETTINGS = "stanch.toml"
 STATE = ".stanch"
@@ -36,6 +38,7 @@ class Workspace:
         config: Its settings.
         keys: Its keys.
         ledger: Its log; only :attr:`door` appends.
+        leases: Signs of life of the acts that run now.
         people: Who there is, and who acts.
         door: Does acts: authorised and recorded.
     """
@@ -46,6 +49,7 @@ class Workspace:
     tables: Tables
     blobs: BlobStore
     ledger: Ledger
+    leases: Leases
     people: People
     door: Door
 
@@ -73,7 +77,7 @@ class Workspace:
         if state.exists() and not (state / UNFINISHED).exists():
             raise InvalidInput(f"{folder}: holds a workspace already", next_step=f"stanch --workspace {folder} status")
         found, fresh = settings.exists(), not folder.exists()
-        _make_state(folder)
+        _make_state(folder, load_config(settings, user_file=user_config_file()).chosen_algorithms())
         try:
             if not found:
                 origin = f"stanch.local/{random_bytes(16).hex()}"
@@ -125,16 +129,16 @@ class Workspace:
             tables, blobs, origin=config.ledger.origin, signer=keys.signer("log"),
             params=_ledger_params(config, found), clock=clock,
         )  # fmt: skip
-        ground = Ground(tables, keys, ledger.origin, config.access.profile, clock)
-        people = People.login(ground, principal, unlock=unlock)
-        return cls(found, config, keys, tables, blobs, ledger, people, people.door(ledger))
+        access = config.access
+        ground = Ground(tables, keys, ledger.origin, access.profile, clock, access.session_minutes)
+        people, leases = People.login(ground, principal, unlock=unlock), Leases(tables, clock)
+        record_abandoned(ledger, leases, clock)
+        return cls(found, config, keys, tables, blobs, ledger, leases, people, people.door(ledger, leases))
 
     def acting_as(self, principal: str, *, unlock: Unlock | None = None) -> "Workspace":
         """Return the same workspace with another principal of its keyring acting."""
         people = People.login(self.people.ground, principal, unlock=unlock)
-        return Workspace(
-            self.folder, self.config, self.keys, self.tables, self.blobs, self.ledger, people, people.door(self.ledger)
-        )
+        return replace(self, people=people, door=people.door(self.ledger, self.leases, self.door.witnessing))
 
     @property
     def state(self) -> Path:
@@ -147,6 +151,7 @@ class Workspace:
 
     def close(self) -> None:
         """Publish the last checkpoint and give back the database."""
+        self.leases.close()
         self.ledger.close()
         self.tables.close()
 
@@ -173,7 +178,7 @@ def find_workspace(folder: Path | None) -> Path:
     raise NotFound(f"no workspace in {where}", next_step="make one with: stanch init")
 
 
-def _make_state(folder: Path) -> None:
+def _make_state(folder: Path, chosen: Algorithms) -> None:
     """Make the folder of an unfinished workspace with its keys; it appears under its name with all of them."""
     partial = folder / f"{STATE}.partial"
     try:
@@ -184,7 +189,7 @@ def _make_state(folder: Path) -> None:
     except OSError as error:
         raise InvalidInput(f"{folder}: cannot be written", why=error.strerror or "") from error
     try:
-        Keyring.create(partial / UNFINISHED)
+        Keyring.create(partial / UNFINISHED, chosen)
         partial.rename(folder / STATE)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,55 @@
+"""The credentials that a workspace accepts from outside: its settings, turned into what checks them."""
+
+from stanch.access.authenticator import Authenticator
+from stanch.access.issuer import Fetch, Issuer, Providers
+from stanch.access.mtls import Certificates
+from stanch.access.token import Tokens
+from stanch.config import IssuerSection
+from stanch.crypto.certificate import CertificateAuthority
+from stanch.errors import InvalidInput
+from stanch.workspace.opening import Workspace
+
+_MAX_PEM = 1 << 20
+
+
+def authenticator_of(workspace: Workspace, fetch: Fetch) -> Authenticator:
+    """Return the way in for programs: API keys, and the tokens and certificates that the settings name.
+
+    Args:
+        workspace: The workspace.
+        fetch: The HTTP exchange for the issuers' keys.
+
+    Raises:
+        InvalidInput: An issuer is not set up safely, or an authority's file is not its certificate.
+    """
+    people, settings = workspace.people, workspace.config.access
+    clock = people.ground.clock
+    issuers = [_issuer(section, workspace.ledger.origin) for section in settings.issuers]
+    authorities = [_authority(workspace, name) for name in settings.authorities]
+    return Authenticator(
+        people.directory,
+        api_keys=people.api_keys,
+        tokens=Tokens(issuers, Providers(fetch, clock=clock), clock=clock) if issuers else None,
+        certificates=Certificates(authorities, clock=clock) if authorities else None,
+    )
+
+
+def _issuer(section: IssuerSection, origin: str) -> Issuer:
+    return Issuer(
+        url=section.issuer,
+        kind=section.kind,
+        audience=section.audience or origin,
+        algorithms=frozenset(section.algorithms),
+        claims=section.claims,
+        acr=frozenset(section.mfa_acr),
+    )
+
+
+def _authority(workspace: Workspace, name: str) -> CertificateAuthority:
+    path = workspace.folder / name
+    try:
+        with path.open("rb") as file:
+            pem = file.read(_MAX_PEM)
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be read", why=error.strerror or "") from error
+    return CertificateAuthority.from_pem(pem, what=str(path))

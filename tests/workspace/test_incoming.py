@@ -1,0 +1,60 @@
+"""What the settings accept from outside."""
+
+import pytest
+
+from stanch.access import ApiKeyOrder
+from stanch.access.authenticator import Bearer, ClientLeaf
+from stanch.errors import ExternalError, InvalidInput, NotAuthenticated
+from stanch.terms import Digest
+from stanch.workspace import Workspace
+from stanch.workspace.incoming import authenticator_of
+from stanch.workspace.verbs_access import Newcomer, issue_key, register_newcomer, revoke_key
+
+ISSUER = '\n[[access.issuers]]\nissuer = "https://issuer.example"\n'
+
+
+def nobody_answers(_method, url, **_):
+    raise ExternalError(url)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    with Workspace.init(tmp_path / "w"):
+        pass
+    return tmp_path / "w"
+
+
+def with_settings(folder, text):
+    with (folder / "stanch.toml").open("a") as file:
+        file.write(text)
+    return Workspace.open(folder)
+
+
+def test_an_api_key_comes_in_and_goes_out(folder):
+    with Workspace.open(folder) as workspace:
+        bot = register_newcomer(workspace, Newcomer(name="bot", kind="service", roles=("consumer",)))
+        order = ApiKeyOrder(principal=bot, models=(str(Digest.sha256(b"m")),), networks=("127.0.0.0/8",))
+        record, secret = issue_key(workspace, order)
+        door = authenticator_of(workspace, nobody_answers)
+        assert door.authenticate(Bearer(secret.text, "127.0.0.1")).principal == bot
+        revoke_key(workspace, record.id)
+        for credential in (Bearer(secret.text, "127.0.0.1"), Bearer("a.b.c", "127.0.0.1"), ClientLeaf(b"")):
+            with pytest.raises(NotAuthenticated):
+                door.authenticate(credential)
+
+
+def test_an_issuer_that_does_not_answer_lets_nobody_in(folder):
+    with with_settings(folder, ISSUER) as workspace, pytest.raises(NotAuthenticated):
+        authenticator_of(workspace, nobody_answers).authenticate(Bearer("a.b.c", "127.0.0.1"))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ISSUER + 'kind = "workload"\n', ISSUER.replace("https", "http"),
+        '\nauthorities = ["missing.pem"]\n', '\nauthorities = ["stanch.toml"]\n',
+    ],
+)  # fmt: skip
+def test_unsafe_settings_are_refused(folder, settings):
+    with with_settings(folder, settings) as workspace, pytest.raises(InvalidInput):
+        authenticator_of(workspace, nobody_answers)
