@@ -28,7 +28,16 @@ from stanch.mark import embed
 from stanch.scan import STANDARD, Policy, Scanner
 from stanch.store import Tables
 from stanch.tune import TunedModel, TuneSpec
-from stanch.workspace import Workspace, verbs_access, verbs_data, verbs_log, verbs_model, verbs_release, verbs_trace
+from stanch.workspace import (
+    Workspace,
+    verbs_access,
+    verbs_data,
+    verbs_key,
+    verbs_log,
+    verbs_model,
+    verbs_release,
+    verbs_trace,
+)
 from stanch.workspace.artifacts import model_ref
 from stanch.workspace.keyring import Keyring
 from stanch.workspace.kinds import KINDS
@@ -125,6 +134,8 @@ VERBS = [
          lambda w, _c, _out: verbs_log.list_entries(w, None, 10)),
     Verb(verbs_log.prove_entry, "log.read", "ada", (LedgerReader, "prove"),
          lambda w, _c, _out: verbs_log.prove_entry(w, 0)),
+    Verb(verbs_key.rotate_key, "key.rotate", "olga", (Keyring, "add_secret"),
+         lambda w, _c, _out: verbs_key.rotate_key(w, "pepper")),
     Verb(verbs_trace.take_suspect, "trace.open", "ines", (verbs_trace, "open_case"),
          lambda w, c, _out: verbs_trace.take_suspect(w, suspect(w, c))),
     Verb(verbs_trace.plan_case, "trace.plan", "ines", (verbs_trace, "VerifiedCasePlan"),

@@ -24,6 +24,7 @@ KINDS: dict[str, Kind] = {
     "data.manifest": Kind("data:add", "dataset"),
     "data.scan": Kind("data:read", "dataset"),
     "data.split": Kind("data:add", "dataset"),
+    "key.rotate": Kind("access:grant", "workspace"),
     "log.read": Kind("log:read", "workspace"),
     "release.approve": Kind("release:approve", "model"),
     "release.create": Kind("release:create", "model"),
