@@ -61,7 +61,7 @@ def add(name: str, roles: tuple[str, ...], new_passphrase_file: str | None) -> R
 @access.command("grant")
 @click.argument("name")
 @click.argument("role")
-@click.option("--days", type=click.IntRange(1, 180), default=30)
+@click.option("--days", type=click.IntRange(1, 180), default=30, help="How long the grant lasts.")
 def grant(name: str, role: str, days: int) -> Result:
     """Give NAME a ROLE for some days."""
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light

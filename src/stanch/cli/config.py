@@ -1,13 +1,14 @@
 """``stanch config``: which settings hold, and where each comes from."""
 
-import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from stanch.cli.frame import Group, Result, current
-from stanch.terms import JsonValue
+
+if TYPE_CHECKING:
+    from stanch.terms import JsonValue
 
 
 @click.group(cls=Group)
@@ -20,7 +21,9 @@ def config() -> None:
 @click.option("--origin", is_flag=True, help="Say where each value comes from: FILE:LINE, a variable, or default.")
 def show(setting: str | None, origin: bool) -> Result:  # noqa: FBT001 - a flag of the command line
     """Show every setting, or only SETTING (section or section.key). Secrets are references and stay so."""
-    import msgspec  # noqa: PLC0415 - keeps `stanch --help` light
+    import json  # noqa: PLC0415 - keeps `stanch --help` light
+
+    import msgspec  # noqa: PLC0415 - same
 
     from stanch.config import find_settings, load_config  # noqa: PLC0415 - same
     from stanch.config.load import SETTINGS, user_config_file  # noqa: PLC0415 - same

@@ -1,10 +1,14 @@
 """``stanch doctor``: is everything as it should be?"""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from stanch.cli.frame import Leaf, Result, current
 from stanch.errors import NotFound
-from stanch.terms import JsonValue
+
+if TYPE_CHECKING:
+    from stanch.terms import JsonValue
 
 
 @click.command(cls=Leaf)

@@ -1,15 +1,12 @@
 """The frame of every command: lazy groups, global flags, one result, one error, one exit code."""
 
 import importlib
-import json
 import os
 import sys
-import traceback
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import click
 
@@ -17,8 +14,10 @@ from stanch import __version__
 from stanch.cli.commands import COMMANDS
 from stanch.cli.declared import ACTS, NO_ACT
 from stanch.cli.progress import Bar
-from stanch.errors import InvalidInput, StanchError
-from stanch.terms import JsonValue, redact
+from stanch.errors import InvalidInput, StanchError, bug
+
+if TYPE_CHECKING:  # stanch.terms is a good part of what a short command takes
+    from stanch.terms import JsonValue
 
 SCHEMA = "stanch.cli/1"
 INTERRUPTED = 130
@@ -27,8 +26,7 @@ USAGE = 2
 _LABELS = {"error": "what", "why": "why", "next": "next"}
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """What a command says.
 
     Attributes:
@@ -39,16 +37,15 @@ class Result:
         rows: The objects of a stream, one a line under ``--jsonl``; only commands of class :class:`Stream` have some.
     """
 
-    data: dict[str, JsonValue]
+    data: "dict[str, JsonValue]"
     text: str
     exit_code: int = 0
     warnings: tuple[str, ...] = ()
-    rows: tuple[dict[str, JsonValue], ...] = ()
+    rows: "tuple[dict[str, JsonValue], ...]" = ()
 
 
-@dataclass(slots=True)
 class Frame:
-    """The global flags of one invocation."""
+    """The global flags of one invocation, with what holds when a flag is not given."""
 
     json: bool = False
     jsonl: bool = False
@@ -61,7 +58,7 @@ class Frame:
     principal: str | None = None
     passphrase_file: Path | None = None
     command: str = ""
-    bar: Bar | None = field(default=None, repr=False)
+    bar: Bar | None = None
 
     def progress(self) -> Bar:
         """Return the progress display of this invocation; silent without a terminal unless asked for."""
@@ -236,11 +233,7 @@ def run(arguments: Sequence[str]) -> int:
         return _print_error(error, error.exit_code, frame)
     except Exception as error:  # noqa: BLE001 - the last net: a bug of ours becomes exit 70, never a bare traceback
         _debug(frame)
-        bug = StanchError(
-            f"a bug in stanch: {type(error).__name__}",
-            next_step="run the same command with --debug and report what it shows",
-        )
-        return _print_error(bug, BUG, frame)
+        return _print_error(bug(error), BUG, frame)
     finally:
         _close(frame)
     return 0
@@ -261,6 +254,10 @@ def _close(frame: Frame) -> None:
 
 def _debug(frame: Frame) -> None:
     if frame.debug:
+        import traceback  # noqa: PLC0415 - rarely asked for
+
+        from stanch.terms import redact  # noqa: PLC0415 - same
+
         _write(redact(traceback.format_exc()).rstrip(), sys.stderr)
 
 
@@ -274,7 +271,7 @@ def _from_click(error: click.ClickException) -> InvalidInput:
 def _print_result(result: Result, frame: Frame) -> None:
     _close(frame)
     if frame.jsonl:
-        _write_all((json.dumps(row, ensure_ascii=False) for row in result.rows), sys.stdout)
+        _write_all((_to_json(row) for row in result.rows), sys.stdout)
         return
     if frame.json:
         answer = {
@@ -285,7 +282,7 @@ def _print_result(result: Result, frame: Frame) -> None:
             "data": result.data,
             "warnings": list(result.warnings),
         }
-        _write(json.dumps(answer, ensure_ascii=False), sys.stdout)
+        _write(_to_json(answer), sys.stdout)
         return
     for warning in result.warnings:
         _write(f"warning: {warning}", sys.stderr)
@@ -315,10 +312,16 @@ def _print_problem(problem: dict[str, str], lines: Sequence[str], code: int, fra
             "error": problem,
             "warnings": [],
         }
-        _write(json.dumps(answer, ensure_ascii=False), sys.stdout)
+        _write(_to_json(answer), sys.stdout)
     else:
         _write("\n".join(lines), sys.stderr)
     return code
+
+
+def _to_json(value: object) -> str:
+    import json  # noqa: PLC0415 - only where it is asked for
+
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _write(text: str, stream: TextIO) -> None:

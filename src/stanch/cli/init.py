@@ -1,13 +1,15 @@
 """``stanch init`` and ``stanch status``: begin, and look."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from stanch.cli.frame import Leaf, Result, current
 from stanch.cli.secrets import read_passphrase
-from stanch.terms import JsonValue
+
+if TYPE_CHECKING:
+    from stanch.terms import JsonValue
 
 NO_WITNESS = "none: whoever holds the log key and every copy of its checkpoints could rewrite history"
 

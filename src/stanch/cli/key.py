@@ -1,11 +1,14 @@
 """``stanch key``: keys for recipients and for signers."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from stanch.cli.frame import Group, Result, Stream, current
-from stanch.terms import JsonValue
+
+if TYPE_CHECKING:
+    from stanch.terms import JsonValue
 
 
 @click.group(cls=Group)

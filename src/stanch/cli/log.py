@@ -42,7 +42,7 @@ def verify(vkey: str | None) -> Result:
 
 @log.command("show", cls=Stream)
 @click.option("--kind", help="Only acts of this kind, for example release.create.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, help="At most so many.")
 def show(kind: str | None, limit: int) -> Result:
     """Show the latest entries."""
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
