@@ -16,8 +16,8 @@ import click
 import msgspec
 
 import stanch
+from stanch.cli.actions import ACTIONS
 from stanch.cli.commands import COMMANDS
-from stanch.cli.declared import ACTS, NO_ACT
 from stanch.cli.frame import Leaf, Root
 from stanch.config import Config
 from stanch.errors import StanchError
@@ -54,8 +54,9 @@ def commands() -> str:
         own = [p for p in command.params if isinstance(p, click.Option) and not set(p.opts) <= shared]
         if own:
             lines += [*_flags(own), ""]
-        kinds = ", ".join(f"`{kind}`" for kind in ACTS.get(words, ()))
-        lines.append(f"Acts: {kinds or 'none; ' + NO_ACT.get(words, '')}.\n")
+        acts = ACTIONS[words]
+        kinds = ", ".join(f"`{kind}`" for kind in acts.kinds)
+        lines.append(f"Acts: {kinds or 'none; ' + acts.why_none}.\n")
     return HEAD + "\n".join(lines)
 
 

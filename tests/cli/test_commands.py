@@ -15,11 +15,10 @@ import pytest
 
 from stanch import workspace as package
 from stanch.cli import frame
+from stanch.cli.actions import ACTIONS
 from stanch.cli.commands import COMMANDS
-from stanch.cli.declared import ACTS, NO_ACT
 from stanch.cli.progress import PLAIN_SECONDS, Bar
 from stanch.terms import SecretStr, redact
-from stanch.workspace.kinds import KINDS
 
 
 def leaves():
@@ -56,12 +55,6 @@ def test_every_command_answers_wrong_usage_with_one_json_object(name, stanch):
     assert shown.json["error"]["slug"] == "invalid-input"
 
 
-def test_every_command_declares_its_acts_or_why_it_has_none():
-    assert set(ACTS) | set(NO_ACT) == set(LEAVES)
-    assert not set(ACTS) & set(NO_ACT)
-    assert {kind for kinds in ACTS.values() for kind in kinds} == set(KINDS)
-
-
 def kinds_by_verb():
     """Return the kinds of acts of every verb: those that its source asks for, and those of the verbs that it calls."""
     sources = {}
@@ -90,13 +83,9 @@ def imported_names(source):
 @EACH
 def test_what_a_command_declares_is_what_its_verbs_ask_for(name):
     verbs = kinds_by_verb()
-    if name == "demo":
-        folder = Path(importlib.import_module("stanch.cli.demo").__file__).parent
-        source = "\n".join(path.read_text() for path in folder.glob("*.py"))
-    else:
-        source = inspect.getsource(LEAVES[name].callback)
+    source = inspect.getsource(LEAVES[name].callback)
     asked = {kind for verb in imported_names(source) for kind in verbs.get(verb, ())}
-    assert asked == set(ACTS.get(name, ()))
+    assert asked == set(ACTIONS[name].kinds)
 
 
 @EACH
@@ -104,8 +93,8 @@ def test_every_command_explains_itself_and_does_nothing(name, stanch, tmp_path):
     shown = stanch("--explain", *name.split(), "--json")
     answer = shown.json
     assert (shown.code, shown.err, answer["command"]) == (0, "", name)
-    assert [act["kind"] for act in answer["data"]["acts"]] == list(ACTS.get(name, ()))
-    assert bool(answer["data"]["reason"]) == (name in NO_ACT)
+    assert [act["kind"] for act in answer["data"]["acts"]] == list(ACTIONS[name].kinds)
+    assert bool(answer["data"]["reason"]) == bool(ACTIONS[name].why_none)
     assert all(all(act.values()) for act in answer["data"]["acts"])
     assert stanch(*name.split(), "--explain").out.startswith(f"explains   {name}; nothing was done\n")
     assert life.tree(tmp_path) == []
@@ -119,13 +108,6 @@ def test_an_act_that_is_only_explained_is_not_in_the_log(stanch, files, unchange
     assert stanch("--workspace", files.w, "status", "--json").json["data"]["entries"] == before
     assert not files.out.exists()
     watch.check()
-
-
-def test_a_command_that_declares_nothing_does_not_start(stanch, files, monkeypatch):
-    monkeypatch.delitem(ACTS, "scan")
-    shown = stanch("--workspace", files.w, "scan", files.data)
-    assert shown.code == 70
-    assert "does not declare its acts" in shown.err
 
 
 @pytest.mark.parametrize("line", ["log show --limit 5", "key list"])

@@ -87,3 +87,14 @@ def test_witnesses_and_anchors_that_are_configured_are_said(folder):
     settings.write_text(text + '\n[[ledger.witnesses]]\nvkey = "w"\nurl = "https://w"\n')
     states = {check.name: check.state for check in examine(folder)}
     assert (states["witnesses"], states["anchors"]) == (State.OK, State.OK)
+
+
+def test_a_review_that_is_overdue_fails(folder):
+    with sqlite3.connect(folder / ".stanch" / "stanch.db") as connection:
+        (principal,) = connection.execute("SELECT id FROM principal").fetchone()
+        row = ("gl_1", principal, "act", "00", 1, 2, 3)
+        connection.execute(
+            "INSERT INTO glass (id, principal, act, reason_commitment, from_ms, until_ms, review_due_ms)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)", row,
+        )  # fmt: skip
+    assert "gl_1" in failed(folder)["reviews"]

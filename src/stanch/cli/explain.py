@@ -1,7 +1,7 @@
 """``--explain``: what a command asks permission for and what it records, without doing it."""
 
 from stanch.access import default_policies
-from stanch.cli.declared import ACTS, NO_ACT
+from stanch.cli.actions import ACTIONS
 from stanch.config import Config
 from stanch.ledger.ocsf import class_of
 from stanch.terms import JsonValue
@@ -10,8 +10,8 @@ from stanch.workspace.kinds import KINDS, covers
 
 def explain_command(command: str) -> tuple[dict[str, JsonValue], str]:
     """Return what is declared of a command, for machines and for people: its acts, their policies and entries."""
-    acts = [_explain_act(kind) for kind in ACTS.get(command, ())]
-    reason = NO_ACT.get(command, "")
+    acts = [_explain_act(kind) for kind in ACTIONS[command].kinds]
+    reason = ACTIONS[command].why_none
     lines = [f"explains   {command}; nothing was done"]
     if not acts:
         lines.append(f"acts       none: {reason}")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 import click
 
 from stanch import __version__
+from stanch.cli.actions import require_declared
 from stanch.cli.commands import COMMANDS
-from stanch.cli.declared import ACTS, NO_ACT
 from stanch.cli.progress import Bar
 from stanch.errors import InvalidInput, StanchError, bug
 
@@ -140,8 +140,7 @@ class Leaf(click.Command):
         """Note which command runs, check that it declares its acts, then run or explain it."""
         frame = ctx.find_root().ensure_object(Frame)
         frame.command = ctx.command_path.partition(" ")[2]
-        if frame.command not in ACTS and frame.command not in NO_ACT:
-            raise StanchError(f"a bug in stanch: the command {frame.command} does not declare its acts")
+        require_declared(frame.command)
         if ctx.resilient_parsing:
             from stanch.cli.explain import explain_command  # noqa: PLC0415 - rarely asked for
 

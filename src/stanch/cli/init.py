@@ -47,6 +47,7 @@ def init(folder: Path, profile: str, owner: str, passphrase_file: Path | None) -
 def status() -> Result:
     """Say what the workspace holds and whether its log is whole."""
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_glass import overdue_reviews  # noqa: PLC0415 - same
 
     frame = current()
     with open_workspace(frame) as workspace:
@@ -56,6 +57,7 @@ def status() -> Result:
         profile, folder = workspace.people.ground.profile, workspace.folder
         running, witnesses = workspace.leases.running(), workspace.config.ledger.witnesses
         releases = sorted(path.name for path in (workspace.state / "releases").glob("*") if path.is_dir())
+        overdue = overdue_reviews(workspace)
     lines = [
         f"workspace  {folder} ({profile})",
         f"log        {checkpoint.origin}: {checkpoint.size} entries, {len(running)} intents without outcome",
@@ -66,6 +68,7 @@ def status() -> Result:
         *(f"release    {name}" for name in releases),
         *(f"witness    {witness.url}" for witness in witnesses),
         *(() if witnesses else (f"witness    {NO_WITNESS}",)),
+        *(f"overdue    review of emergency rights {one.id}: stanch access review {one.id}" for one in overdue),
         "next       stanch log verify",
     ]
     data: dict[str, JsonValue] = {
@@ -77,5 +80,6 @@ def status() -> Result:
         "witnesses": [witness.url for witness in witnesses],
         "people": [facts.principal.display for facts in people],
         "releases": list(releases),
+        "reviews_overdue": [one.id for one in overdue],
     }
-    return Result(data, "\n".join(lines))
+    return Result(data, "\n".join(lines), 1 if overdue else 0)

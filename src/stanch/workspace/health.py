@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from stanch import __version__
+from stanch.access.glass import Glasses
 from stanch.config import Config, load_config
 from stanch.config.load import SETTINGS, user_config_file
 from stanch.errors import StanchError
@@ -83,6 +84,7 @@ def _workspace(folder: Path, environ: Mapping[str, str], clock: Callable[[], flo
         yield _database(tables)
         yield from _log(folder, config, keys, tables, clock)
         yield _acts(Leases(tables, clock))
+        yield _reviews(tables, clock)
     except StanchError as error:
         yield _failed("log", error)
     finally:
@@ -155,6 +157,15 @@ def _acts(leases: Leases) -> Check:
         what = f"{len(expired)} acts have neither an outcome nor a sign of life"
         return Check("acts", State.WARNING, what, "stanch status records them as abandoned")
     return Check("acts", State.OK, f"{len(running)} running")
+
+
+def _reviews(tables: Tables, clock: Callable[[], float]) -> Check:
+    waiting = Glasses(tables, clock=clock).unreviewed()
+    overdue = [glass.id for glass in waiting if glass.overdue(int(clock() * 1000))]
+    if overdue:
+        what = f"nobody reviewed in time how emergency rights were used: {', '.join(overdue)}"
+        return Check("reviews", State.FAILED, what, f"as another principal: stanch access review {overdue[0]}")
+    return Check("reviews", State.OK, f"{len(waiting)} waiting, none overdue")
 
 
 def _watchers(config: Config) -> Iterator[Check]:

@@ -1,0 +1,191 @@
+"""API keys: their text, what they are bound to, and that every refusal looks the same."""
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stanch.access import WORKSPACE, ApiKeyOrder, ApiKeys, Context, ResourceFacts, decide, default_policies
+from stanch.access.apikey import format_key, key_mac, parse_key
+from stanch.errors import InvalidInput, NotAuthenticated, NotFound
+
+DAY = 86_400
+MODEL = "sha256:" + "ab" * 32
+PEPPERS = {1: bytes(range(32))}
+
+
+@pytest.fixture
+def keys(people):
+    return ApiKeys(people.tables, PEPPERS, clock=people.clock)
+
+
+@pytest.fixture
+def bot(people):
+    return people.add("bot", kind="service")
+
+
+def order(principal, **changes):
+    return ApiKeyOrder(**({"principal": principal, "models": (MODEL,), "networks": ("10.0.0.0/8",)} | changes))
+
+
+def issue(keys, principal, **changes):
+    return keys.issue_key(order(principal, **changes), issued_by="p_admin")
+
+
+def refused(keys, text, address="10.1.2.3"):
+    with pytest.raises(NotAuthenticated) as caught:
+        keys.authenticate(text, address=address)
+    return caught.value.what, caught.value.why, caught.value.next_step
+
+
+def test_golden_key(load):
+    golden = load("api-key.json")
+    key_id, secret, pepper = (bytes.fromhex(golden[name]) for name in ("id", "secret", "pepper"))
+    assert format_key(key_id, secret) == golden["key"]
+    assert len(golden["key"]) == 80
+    assert parse_key(golden["key"]) == (golden["key_id"], secret)
+    assert key_mac(pepper, golden["key_id"], secret).hex() == golden["mac"]
+
+
+@pytest.mark.parametrize(
+    "case", json.loads((Path(__file__).parents[1] / "vectors/access/api-key-invalid.json").read_text())
+)
+def test_what_is_no_key(case):
+    with pytest.raises(NotAuthenticated):
+        parse_key(case["text"])
+
+
+@given(st.text(max_size=100) | st.from_regex(r"stk_[a-z2-7]{16}_[a-z2-7]{59}", fullmatch=True))
+def test_any_text_is_refused_or_is_the_one_text_of_its_key(text):
+    try:
+        key_id, secret = parse_key(text)
+    except NotAuthenticated:
+        return
+    assert text.startswith(f"stk_{key_id}_")
+    assert len(secret) == 32
+
+
+@given(st.binary(min_size=10, max_size=10), st.binary(min_size=32, max_size=32))
+def test_round_trip(key_id, secret):
+    assert parse_key(format_key(key_id, secret))[1] == secret
+
+
+def test_a_key_opens_a_session_of_its_service(people, keys, bot):
+    record, secret = issue(keys, bot)
+    session = keys.authenticate(secret.text, address="10.1.2.3")
+    assert (session.principal, session.key_id, session.kind, session.mfa) == (bot, record.id, "api-key", False)
+    assert session.expires_ms - session.started_ms == 60_000
+    facts = people.directory.facts(session)
+    assert facts.bounds.models == {MODEL}
+    assert facts.bounds.actions == {"model:infer"}
+
+
+def test_the_secret_is_nowhere_in_the_database_nor_in_a_repr(people, keys, bot):
+    record, secret = issue(keys, bot)
+    assert secret.text not in repr(secret) + repr(record)
+    name = secret.text.split("_")[2][:52].encode()
+    with people.tables.read() as connection:
+        path = Path(connection.exec_driver_sql("PRAGMA database_list").fetchone()[2])
+    data = b"".join(file.read_bytes() for file in path.parent.glob(path.name + "*"))
+    assert record.id.encode() in data
+    assert name not in data
+    assert parse_key(secret.text)[1] not in data
+
+
+def test_the_bounds_hold_whatever_the_service_may_do(people, keys, bot):
+    people.directory.grant(bot, "consumer", granted_by="p_x", team=True)
+    people.directory.grant(bot, "incident_lead", granted_by="p_x", team=True)
+    _, secret = issue(keys, bot)
+    facts = people.directory.facts(keys.authenticate(secret.text, address="10.1.2.3"))
+    context, policies = Context(team=True), default_policies()
+
+    def ask(action, resource):
+        return decide(facts, action, resource, context, policies)
+
+    assert ask("model:infer", ResourceFacts("Model", f"m@{MODEL}")).allowed
+    for action, resource in (
+        ("model:embed", ResourceFacts("Model", f"m@{MODEL}")),
+        ("model:infer", ResourceFacts("Model", "m@sha256:" + "00" * 32)),
+        ("log:read", WORKSPACE),
+    ):
+        refusal = ask(action, resource)
+        assert not refusal.allowed
+        assert refusal.reasons == ("credential-bounds",)
+
+
+def test_every_refusal_is_the_same(people, keys, bot):
+    _, secret = issue(keys, bot, days=1)
+    stranger = format_key(bytes(10), bytes(32))
+    wrong = format_key(b"\xff" * 10, parse_key(secret.text)[1])
+    other = format_key(base64.b32decode(secret.text[4:20].upper()), bytes(32))
+    messages = {refused(keys, text) for text in ("", "stk_", stranger, wrong, other, secret.text[:-1] + "a")}
+    messages |= {refused(keys, secret.text, address) for address in ("11.0.0.1", "::1", "", "not an address")}
+    people.clock.seconds += DAY
+    messages.add(refused(keys, secret.text))
+    assert len(messages) == 1
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", "::ffff:10.0.0.1"])
+def test_a_network_holds_for_mapped_addresses_too(keys, bot, address):
+    _, secret = issue(keys, bot)
+    keys.authenticate(secret.text, address=address)
+
+
+def test_revocation_ends_the_key_and_its_sessions(people, keys, bot):
+    record, secret = issue(keys, bot)
+    session = keys.authenticate(secret.text, address="10.1.2.3")
+    keys.revoke_key(record.id)
+    refused(keys, secret.text)
+    with pytest.raises(NotAuthenticated):
+        people.directory.facts(session)
+    with pytest.raises(NotFound):
+        keys.revoke_key(record.id)
+
+
+def test_peppers_have_versions(people, keys, bot):
+    _, old = issue(keys, bot)
+    both = ApiKeys(people.tables, PEPPERS | {2: bytes(32)}, clock=people.clock)
+    _, new = issue(both, bot)
+    for text in (old.text, new.text):
+        both.authenticate(text, address="10.1.2.3")
+    only_new = ApiKeys(people.tables, {2: bytes(32)}, clock=people.clock)
+    only_new.authenticate(new.text, address="10.1.2.3")
+    refused(only_new, old.text)
+    refused(keys, new.text)
+
+
+def test_an_unknown_id_costs_a_mac_as_well(keys, bot, monkeypatch):
+    _, secret = issue(keys, bot)
+    calls = []
+    monkeypatch.setattr("stanch.access.apikey.key_mac", lambda *a: calls.append(1) or key_mac(*a))
+    refused(keys, format_key(bytes(10), bytes(32)))
+    keys.authenticate(secret.text, address="10.1.2.3")
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"models": ()}, {"models": ("sha256:00",)}, {"models": (MODEL, MODEL)}, {"networks": ()},
+        {"networks": ("10.0.0.1/8",)}, {"networks": ("x",)}, {"actions": ()}, {"days": 0}, {"days": 367},
+    ],
+)  # fmt: skip
+def test_malformed_orders(keys, bot, changes):
+    with pytest.raises(InvalidInput):
+        issue(keys, bot, **changes)
+
+
+def test_keys_are_for_services(people, keys):
+    with pytest.raises(InvalidInput):
+        issue(keys, people.add("anna"))
+    with pytest.raises(NotFound):
+        issue(keys, "p_nobody")
+
+
+def test_keys_are_listed(keys, bot):
+    record, _ = issue(keys, bot, days=2)
+    first, _ = issue(keys, bot, days=1)
+    assert keys.keys() == (first, record)

@@ -1,0 +1,217 @@
+"""The code flow and bearer tokens against a real OpenID provider (npm oidc-provider), on loopback."""
+
+import html
+import http.client
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+from http.cookies import SimpleCookie
+from pathlib import Path
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import pytest
+
+from stanch.access.authenticator import Authenticator, Bearer
+from stanch.access.issuer import Client, Issuer, Providers
+from stanch.access.oidc import CodeFlow
+from stanch.access.sessions import Sessions
+from stanch.access.strangers import read
+from stanch.access.token import Tokens
+from stanch.errors import NotAuthenticated
+
+HERE = Path(__file__).parent / "oidc"
+REDIRECT = "http://127.0.0.1:9/callback"
+AUDIENCE = "urn:stanch:test-workspace"
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("node") is None or not (HERE / "node_modules").is_dir(),
+    reason="npm's oidc-provider is not installed (`make test` does it where npm is)",
+)
+
+
+def exchange(method, url, *, headers, body=b""):
+    """One HTTP exchange without redirects: status, headers, body."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=20)
+    try:
+        connection.request(method, parts.path + (f"?{parts.query}" if parts.query else ""), body or None, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read()
+    finally:
+        connection.close()
+
+
+def fetch(method, url, *, headers, body):
+    status, _, answer = exchange(method, url, headers=dict(headers), body=body)
+    return status, answer
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def url():
+    port = free_port()
+    process = subprocess.Popen(
+        ["node", str(HERE / "server.mjs"), str(port), REDIRECT, AUDIENCE], stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, text=True, env=os.environ | {"NODE_ENV": "test"},
+    )  # fmt: skip
+    try:
+        assert process.stdout.readline().strip() == "ready"
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(10)
+        process.stdout.close()
+
+
+class Browser:
+    """Cookies and redirects, and nothing else of a browser."""
+
+    def __init__(self):
+        self.cookies = {}
+
+    def go(self, url, form=None):
+        """Follow redirects until a page or the redirect URI, and return both."""
+        for _ in range(20):
+            headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
+            body = b""
+            if form is not None:
+                headers["Content-Type"], body = "application/x-www-form-urlencoded", urlencode(form).encode()
+            status, answer, page = exchange("POST" if form is not None else "GET", url, headers=headers, body=body)
+            for line in answer.get_all("Set-Cookie") or ():
+                for name, morsel in SimpleCookie(line).items():
+                    self.cookies[name] = morsel.value
+            if status not in {302, 303}:
+                return url, page.decode()
+            location, form = answer["Location"], None
+            if location.startswith(REDIRECT):
+                return location, ""
+            base = urlsplit(url)
+            url = location if "://" in location else f"{base.scheme}://{base.netloc}{location}"
+        raise AssertionError("too many redirects")
+
+    def submit(self, url, page, **fields):
+        """Send the one form of a page."""
+        action = html.unescape(re.search(r'<form[^>]*action="([^"]+)"', page)[1])
+        form = dict(re.findall(r'<input[^>]*type="hidden"[^>]*name="([^"]+)"[^>]*value="([^"]*)"', page)) | fields
+        base = urlsplit(url)
+        return self.go(action if "://" in action else f"{base.scheme}://{base.netloc}{action}", form)
+
+    def sign_in(self, url, name):
+        """Sign in as anybody and consent; return the parameters that come back."""
+        where, page = self.go(url)
+        where, page = self.submit(where, page, login=name, password="anything")
+        while not where.startswith(REDIRECT):
+            where, page = self.submit(where, page)
+        return {key: values[0] for key, values in parse_qs(urlsplit(where).query).items()}
+
+
+@pytest.fixture
+def issuer(url):
+    client = Client(id="console", secret="a secret of the tests", redirect_uri=REDIRECT)
+    return Issuer(url=url, kind="rfc9068", audience=AUDIENCE, client=client)
+
+
+@pytest.fixture
+def flow(issuer):
+    return CodeFlow(issuer, Providers(fetch), fetch)
+
+
+def test_a_person_signs_in_with_a_browser(flow, issuer, people):
+    people.clock.seconds = time.time()
+    anna = people.directory.register_subject(issuer.url, "anna", display="Anna")
+    url, attempt = flow.begin()
+    token = flow.finish(attempt, Browser().sign_in(url, "anna"))
+    assert token.name == (issuer.url, "anna")
+    session = people.directory.vouched(token.name, token.proof)
+    assert (session.principal, session.kind, session.mfa) == (anna.id, "oidc", False)
+    opened = Sessions(people.tables, bytes(32), clock=people.clock).open_session(session)
+    assert people.directory.facts(opened.session).principal.id == anna.id
+
+
+def test_somebody_unknown_is_refused_and_listed(flow, issuer, people):
+    url, attempt = flow.begin()
+    token = flow.finish(attempt, Browser().sign_in(url, "eve"))
+    with pytest.raises(NotAuthenticated):
+        people.directory.vouched(token.name, token.proof)
+    with people.tables.read() as connection:
+        assert [(one.issuer, one.subject) for one in read(connection)] == [(issuer.url, "eve")]
+
+
+def test_a_code_is_good_once_and_for_its_own_attempt(flow):
+    url, attempt = flow.begin()
+    returned = Browser().sign_in(url, "anna")
+    _, other = flow.begin()
+    with pytest.raises(NotAuthenticated):
+        flow.finish(other, returned)  # another state
+    with pytest.raises(NotAuthenticated):
+        flow.finish(other, returned | {"state": other.state})  # another PKCE verifier
+    assert flow.finish(attempt, returned).subject == "anna"
+    with pytest.raises(NotAuthenticated):
+        flow.finish(attempt, returned)  # the code is used up
+
+
+def test_the_answer_of_another_issuer_is_refused(flow):
+    url, attempt = flow.begin()
+    returned = Browser().sign_in(url, "anna")
+    assert returned["iss"]
+    for change in ({"iss": "https://evil.example"}, {"code": ""}, {"error": "access_denied"}):
+        with pytest.raises(NotAuthenticated):
+            flow.finish(attempt, returned | change)
+    with pytest.raises(NotAuthenticated):
+        flow.finish(attempt, {key: value for key, value in returned.items() if key != "iss"})
+    assert flow.finish(attempt, returned).subject == "anna"
+
+
+def test_a_step_up_without_second_factor_is_none(flow):
+    url, attempt = flow.begin(step_up=True)
+    with pytest.raises(NotAuthenticated) as caught:
+        flow.finish(attempt, Browser().sign_in(url, "anna"))
+    assert "second factor" in str(caught.value.__cause__)
+
+
+def access_token(url):
+    form = {
+        "grant_type": "client_credentials", "client_id": "service", "client_secret": "another secret",
+        "resource": AUDIENCE,
+    }  # fmt: skip
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    status, _, body = exchange("POST", f"{url}/token", headers=headers, body=urlencode(form).encode())
+    assert status == 200, body
+    return re.search(rb'"access_token":"([^"]+)"', body)[1].decode()
+
+
+def test_a_service_comes_in_with_an_access_token(url, issuer, people):
+    people.clock.seconds = time.time()
+    bot = people.directory.register_subject(url, "service", display="bot", kind="service")
+    authenticator = Authenticator(people.directory, tokens=Tokens([issuer], Providers(fetch)))
+    session = authenticator.authenticate(Bearer(access_token(url), "127.0.0.1"))
+    assert (session.principal, session.kind) == (bot.id, "oidc")
+    assert session.key_id.startswith("jti:")
+    assert people.directory.facts(session).principal.id == bot.id
+
+
+def test_an_id_token_is_no_access_token_and_the_other_way_round(flow, issuer, url):
+    begun, attempt = flow.begin()
+    caught = {}
+
+    def listen(method, where, *, headers, body):
+        status, answer = fetch(method, where, headers=headers, body=body)
+        if where.endswith("/token"):
+            caught["id_token"] = re.search(rb'"id_token":"([^"]+)"', answer)[1].decode()
+        return status, answer
+
+    providers = Providers(fetch)
+    CodeFlow(issuer, providers, listen).finish(attempt, Browser().sign_in(begun, "anna"))
+    tokens = Tokens([issuer], providers)
+    with pytest.raises(NotAuthenticated):
+        tokens.bearer(caught["id_token"])
+    with pytest.raises(NotAuthenticated):
+        tokens.id_token(access_token(url), issuer, nonce=attempt.nonce)
