@@ -9,6 +9,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready-dev
 DEMO   := $(VENV)/.ready-demo
 BARE   := .venv-bare
+OIDC   := tests/access/oidc
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 ARGS   ?=
 
@@ -22,7 +23,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 demo: $(DEMO)
 	$(BIN)/stanch demo $(ARGS)
 
-test: $(STAMP) $(BARE)/.ready
+test: $(STAMP) $(BARE)/.ready $(OIDC)/node_modules/.package-lock.json
 	$(BIN)/python -m pytest -m "not acceptance" $(ARGS)
 
 # The whole main job over the command line, several minutes; not yet timed on a quiet machine, hence apart from `test`.
@@ -43,7 +44,11 @@ bench: $(STAMP)
 	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(BARE) docs/_build
+	rm -rf $(VENV) $(BARE) $(OIDC)/node_modules docs/_build
+
+# A real OpenID provider for the tests of access; without npm they are skipped by name.
+$(OIDC)/node_modules/.package-lock.json: $(OIDC)/package-lock.json
+	if command -v npm >/dev/null; then npm ci --prefix $(OIDC) --no-audit --no-fund --ignore-scripts; fi
 
 # torch comes first and exactly pinned, so that no other package can bring a build with gigabytes of GPU libraries.
 $(VENV)/bin/python:

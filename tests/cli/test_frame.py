@@ -93,13 +93,13 @@ def test_a_blocked_model_is_exit_1_with_all_rules(stanch, files):
     assert (shown.code, answer["ok"], answer["exit"]) == (1, False, 1)
     assert answer["data"]["outcome"] == "breach"
     assert len(answer["data"]["rules"]) > 5
-    after = stanch("--workspace", files.w, "access", "why", "release:create", files.model)
+    after = stanch("--workspace", files.w, "access", "why", "owner", "release:create", files.model)
     assert after.code == 3
     assert "gate" in after.out
 
 
 def test_a_denied_question_is_exit_3(stanch, files):
-    shown = stanch("--workspace", files.w, "access", "why", "model:logprobs", files.model)
+    shown = stanch("--workspace", files.w, "access", "why", "owner", "model:logprobs", files.model)
     assert shown.code == 3
     assert shown.out.startswith("DENIED")
 

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from cedarpy import Decision as CedarDecision
-
 from stanch.access.decision import Decision, decide, evaluate
 from stanch.access.facts import Context, Facts, Grant, ResourceFacts
 from stanch.access.policy import ActivePolicies, Policy
@@ -76,7 +74,7 @@ def _ask(
     except ValueError:
         return PolicyAnswer(policy.id, policy.effect, holds=False, grant=None, failed=True)
     failed = bool(result.diagnostics.errors)
-    wanted = CedarDecision.Allow if policy.effect == "permit" else CedarDecision.Deny
+    wanted = "Allow" if policy.effect == "permit" else "Deny"
     holds = not failed and result.decision == wanted
     role = policy.id.removeprefix("role-")
     grants = [grant for grant in facts.grants_for(resource) if grant.role == role]

@@ -1,0 +1,138 @@
+"""Decisions and API keys against their limits and a peer (casbin), interleaved; CPU time of this process.
+
+Writes benchmarks/results/access.json: medians and ranges of all rounds, in microseconds, and the ratios to casbin of
+the same round. A busy machine stretches all of them alike, so the ratios hold where the figures do not.
+"""
+
+import json
+import logging
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import casbin
+
+from stanch.access import Context, Facts, Grant, Principal, ResourceFacts, decide, default_policies
+from stanch.access.apikey import format_key, key_mac, parse_key
+from stanch.access.policy import ActivePolicies, default_text, parse_policies
+
+OUT = Path(__file__).parent / "results" / "access.json"
+ROUNDS, CALLS = 40, 300
+MODEL = """
+[request_definition]
+r = sub, obj, act
+[policy_definition]
+p = sub, obj, act, eft
+[role_definition]
+g = _, _
+[policy_effect]
+e = some(where (p.eft == allow)) && !some(where (p.eft == deny))
+[matchers]
+m = g(r.sub, p.sub) && r.obj == p.obj && r.act == p.act
+"""
+WHO = Facts(
+    Principal(id="p_" + "a" * 26, kind="user", issuer="i", subject="s", display="d", clearance=5, suspended=False),
+    (Grant("g_1", "p_" + "a" * 26, "release_manager", "workspace", None, "p_b"),),
+)
+SITUATION = Context(team=True, mfa=True, approvals=2)
+
+
+def peer(folder: Path, policies: int) -> Callable[[], object]:
+    """Return a casbin decision over so many policies; the last one permits."""
+    (folder / "model.conf").write_text(MODEL)
+    rows = [f"p, role{number}, model, act{number}, allow" for number in range(policies)]
+    (folder / "policy.csv").write_text("\n".join([*rows, f"g, anna, role{policies - 1}"]))
+    enforcer = casbin.Enforcer(str(folder / "model.conf"), str(folder / "policy.csv"))
+    if not enforcer.enforce("anna", "model", f"act{policies - 1}"):
+        raise SystemExit("the peer decides otherwise than it should")
+    return lambda: enforcer.enforce("anna", "model", f"act{policies - 1}")
+
+
+def known(policies: ActivePolicies) -> Callable[[], object]:
+    """Return a decision about a principal and a model whose facts were seen before, as a gateway sees them."""
+    model = ResourceFacts("Model", "support-bot@sha256:" + "9f" * 32, gate="passed")
+    decide(WHO, "release:create", model, SITUATION, policies).require()
+    return lambda: decide(WHO, "release:create", model, SITUATION, policies)
+
+
+def fresh(policies: ActivePolicies) -> Callable[[], object]:
+    """Return a decision about facts that were never seen before."""
+    numbers = count()
+
+    def ask() -> object:
+        model = ResourceFacts("Model", f"bot{next(numbers)}@sha256:" + "9f" * 32, gate="passed")
+        return decide(WHO, "release:create", model, SITUATION, policies)
+
+    return ask
+
+
+def hundred_policies() -> ActivePolicies:
+    """Return the shipped set and so many permits of one's own that 100 can match the action."""
+    shipped = len(default_policies().matching("release:create"))
+    head = 'permit (principal in Stanch::Role::"consumer", action == Stanch::Action::"release:create", resource)'
+    more = [f'@id("own-{number}") {head} when {{ context.approvals > {number} }};' for number in range(100 - shipped)]
+    return parse_policies("\n".join([default_text(), *more]))
+
+
+def api_key() -> Callable[[], object]:
+    """Return the check of an API key's text and MAC, without the row's look-up."""
+    pepper, text = bytes(32), format_key(bytes(range(10)), bytes(range(32)))
+    return lambda: key_mac(pepper, *parse_key(text))
+
+
+def microseconds(call: Callable[[], object]) -> float:
+    """CPU time of one call."""
+    start = time.process_time()
+    for _ in range(CALLS):
+        call()
+    return (time.process_time() - start) / CALLS * 1e6
+
+
+def summary(values: list[float]) -> dict[str, float]:
+    """Median and range."""
+    return {"median": statistics.median(values), "low": min(values), "high": max(values)}
+
+
+def main() -> None:
+    """Measure and write."""
+    logging.disable(logging.CRITICAL)
+    hundred = hundred_policies()
+    with tempfile.TemporaryDirectory() as name:
+        cases = {
+            "casbin_6_policies": peer(Path(name), 6),
+            "casbin_100_policies": peer(Path(name), 100),
+            "decision_shipped_set_facts_seen_before": known(default_policies()),
+            "decision_shipped_set_new_facts": fresh(default_policies()),
+            "decision_100_policies": known(hundred),
+            "api_key_check": api_key(),
+        }
+        found: dict[str, list[float]] = {label: [] for label in cases}
+        for _ in range(ROUNDS):
+            for label, call in cases.items():
+                found[label].append(microseconds(call))
+    pairs = {
+        "decision_over_casbin_6_policies": ("decision_shipped_set_facts_seen_before", "casbin_6_policies"),
+        "decision_over_casbin_100_policies": ("decision_100_policies", "casbin_100_policies"),
+    }
+    ratios = {label: [a / b for a, b in zip(found[x], found[y], strict=True)] for label, (x, y) in pairs.items()}
+    result = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "load": os.getloadavg()[0],
+        "policies_that_can_match_release_create": len(default_policies().matching("release:create")),
+        "microseconds_of_cpu": {label: summary(values) for label, values in found.items()},
+        "ratios": {label: summary(values) for label, values in ratios.items()},
+    }
+    OUT.parent.mkdir(exist_ok=True)
+    OUT.write_text(json.dumps(result, indent=1) + "\n")
+    for part in ("microseconds_of_cpu", "ratios"):
+        for label, value in result[part].items():
+            print(f"{label:<44} {value['median']:8.3g} [{value['low']:.3g}, {value['high']:.3g}]")
+
+
+if __name__ == "__main__":
+    main()
