@@ -1,24 +1,26 @@
 """Every error that stanch raises on purpose, in one tree.
 
 Each error says in one line *what* happened, in one line *why*, and in one line *what to do next*; none ever carries a
-secret or a training row. The family decides the exit code of the command line and the status of an HTTP answer::
+secret or a training row. The family decides the exit code of the command line and the status of an HTTP answer
+(RFC 9457, ``urn:stanch:problem:<slug>``); an exception in brackets behind a name::
 
-    StanchError                  70   a bug of ours, when raised as itself
-      InvalidInput                2   the caller's input or usage
+                                exit HTTP
+    StanchError                  70  500  a bug of ours, when raised as itself
+      InvalidInput                2  400  the caller's input or usage
         EntryTooLarge UnknownSetting SchemaTooOld SchemaTooNew UnsafeArtifact InvalidSafetensors UnitNotChosen
-      VerificationError           1   something is not what it claims to be
+      VerificationError           1  409  something is not what it claims to be
         ProofInvalid NoTrustedSignature QuorumUnmet TileConflict LogRolledBack Equivocation
         Tampered NotSealed SignatureMissing NonCanonicalStream UnexpectedFile BundleIncomplete Rollback
         DecryptionFailed NoIdentityMatched PolicyViolation CustodyBroken
-      NotPermitted                3   the principal may not do this
-        NotAuthenticated SeparationOfDuties ApprovalsMissing QuorumNotMet
-      GateFailed                  1   the gate refused the model
-      LeakFound                   1   a leak was found
-      Inconclusive                5   the evidence does not decide
-      StoreError                  4   the ground gave way
-        NotFound(2) Conflict StoreUnsafe CommitUnknown LedgerUnavailable ClockWentBack OutcomeNotRecorded
-      MissingExtraError           4   an optional part is not installed
-      ExternalError               4   another program or service failed
+      NotPermitted                3  403  the principal may not do this
+        NotAuthenticated(401) SeparationOfDuties ApprovalsMissing QuorumNotMet
+      GateFailed                  1  409  the gate refused the model
+      LeakFound                   1  409  a leak was found
+      Inconclusive                5  409  the evidence does not decide
+      StoreError                  4  503  the ground gave way
+        NotFound(2, 404) Conflict StoreUnsafe CommitUnknown LedgerUnavailable ClockWentBack OutcomeNotRecorded
+      MissingExtraError           4  501  an optional part is not installed
+      ExternalError               4  502  another program or service failed
 """
 
 import re
@@ -47,6 +49,14 @@ class StanchError(Exception):
     def slug(self) -> str:
         """The error's name in kebab case, as used in ``urn:stanch:problem:<slug>`` and in JSON output."""
         return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", type(self).__name__).lower()
+
+    def problem(self) -> dict[str, str | int]:
+        """Return the body of an HTTP answer (RFC 9457, ``application/problem+json``); ``next`` is our extension."""
+        title = (type(self).__doc__ or "").partition("\n")[0]
+        body: dict[str, str | int] = {
+            "type": f"urn:stanch:problem:{self.slug}", "title": title, "status": self.http_status, "detail": self.what,
+        }  # fmt: skip
+        return body | {name: text for name, text in (("why", self.why), ("next", self.next_step)) if text}
 
 
 class InvalidInput(StanchError):
@@ -171,6 +181,13 @@ class NotAuthenticated(NotPermitted):
 
     http_status = 401
 
+    def problem(self) -> dict[str, str | int]:
+        """Return one and the same body for every reason, so that nobody learns which keys or names exist."""
+        return {
+            "type": "urn:stanch:problem:not-authenticated", "title": "Who asks could not be established.",
+            "status": 401, "detail": "not authenticated",
+        }  # fmt: skip
+
 
 class SeparationOfDuties(NotPermitted):
     """The rule of separated duties forbids this."""
@@ -262,3 +279,11 @@ class ExternalError(StanchError):
 
     exit_code = 4
     http_status = 502
+
+
+def bug(error: Exception) -> StanchError:
+    """Return what is shown of an exception that nobody raised on purpose: its type, never its text."""
+    return StanchError(
+        f"a bug in stanch: {type(error).__name__}",
+        next_step="run the same command with --debug and report what it shows",
+    )

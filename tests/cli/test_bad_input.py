@@ -13,6 +13,8 @@ CASES = [
     ("init {out} --owner ../me", 2, "not a key name"),
     ("init {out} --owner-passphrase-file {missing}", 2, "cannot be read"),
     ("status --as nobody", 3, "no local key"),
+    ("doctor nonsense", 2, "nonsense"),
+    ("config show nonsense", 2, "no setting nonsense"),
     ("scan {missing}", 2, "missing"),
     ("scan {empty}", 2, "empty"),
     ("scan {unreadable}", 2, "unreadable.jsonl:2"),
@@ -82,6 +84,8 @@ CASES = [
     ("key new --kind rsa --out {out}", 2, "rsa"),
     ("key new --out {out} --new-passphrase-file {missing}", 2, "missing"),
     ("key show {missing}", 2, "missing"),
+    ("key rotate log", 2, "not rotated"),
+    ("key list nonsense", 2, "nonsense"),
     ("key show {text}", 2, "text.json"),
     ("seal create {missing} --to {recipient} --sign-key {sign_pem} --lineage l --out {out}", 2, "missing"),
     ("seal create {model} --to nonsense --sign-key {sign_pem} --lineage l --out {out}", 2, ""),
@@ -184,7 +188,7 @@ def test_bad_input_as_json_is_one_object(line, code, stanch, files):
 
 
 NEEDS_WORKSPACE = [
-    "status", "scan {data}", "data manifest {data}", "data dedup {data} --out {out}",
+    "status", "key list", "key rotate case", "scan {data}", "data manifest {data}", "data dedup {data} --out {out}",
     "data canaries plan {data} --tokenizer {base} --out {out}", "audit gate {model} --cert {cert_json}",
     "release approve r1 --to acme", "access who", "log verify", "log show", "log prove 0",
 ]  # fmt: skip

@@ -61,7 +61,8 @@ def test_the_root_help_imports_no_command():
 
 
 WORKING = [
-    "status", "scan {data}", "data manifest {data}", "audit scores {scores_csv} --coins",
+    "status", "doctor", "config show", "config show access --origin", "key list",
+    "scan {data}", "data manifest {data}", "audit scores {scores_csv} --coins",
     "audit verify {report_json} --scores {scores_csv}", "release approve r1 --to acme", "key show {acme_key}",
     "key show {sign_pub_pem}", "seal ls {sealed}", "seal verify {sealed} --trust {sign_pub_pem}", "access who",
     "access why owner log:read", "log verify", "log show --limit 3", "log prove 0",

@@ -12,6 +12,8 @@ sys.path.insert(0, str(HERE))
 
 from transcripts import blocks, matches, read_steps, run_step  # noqa: E402 - beside this file
 
+from stanch.cli.commands import COMMANDS  # noqa: E402 - after the path is set
+
 TRANSCRIPTS = sorted((HERE / "transcripts").glob("*.txt"))
 DOCUMENTS = [path for path in sorted((ROOT / "docs").glob("*.md")) if blocks(path)]
 
@@ -36,6 +38,11 @@ def test_examples_of_the_documents(path, tmp_path):
     where = environment(tmp_path)
     for step in read_steps(blocks(path)):
         run_step(step, tmp_path, where)
+
+
+def test_every_group_of_commands_has_a_transcript():
+    shown = {word for path in TRANSCRIPTS for step in read_steps(path.read_text()) for word in step.command.split()}
+    assert set(COMMANDS) - {"demo"} <= shown
 
 
 def test_the_runner_tells_wrong_output_from_right():

@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 from trace_world import NOW, PRINCIPAL, make_adapter
 
 from stanch.errors import CustodyBroken, InvalidInput
-from stanch.trace import Act, BudgetExhausted, ErrorBudget, Intake, extend_custody, fix_plan, open_case, read_custody
+from stanch.trace import (
+    Act,
+    ErrorBudget,
+    ErrorBudgetExhausted,
+    Intake,
+    extend_custody,
+    fix_plan,
+    open_case,
+    read_custody,
+)
 from stanch.trace.custody import Item
 
 ITEMS = [Item("a.safetensors", 3, "00" * 32)]
@@ -98,7 +107,7 @@ def test_the_budget_is_spent_exactly(spent):
     budget, total = ErrorBudget(), Fraction(0)
     for epsilon in spent:
         if total + Fraction(epsilon) > Fraction("1e-6"):
-            with pytest.raises(BudgetExhausted):
+            with pytest.raises(ErrorBudgetExhausted):
                 budget.charge(epsilon)
         else:
             budget, total = budget.charge(epsilon), total + Fraction(epsilon)
@@ -115,5 +124,5 @@ def test_what_is_no_probability_is_refused(epsilon):
 
 def test_a_plan_beyond_the_budget_is_refused(world, tmp_path):
     case = world.open_case(make_adapter(tmp_path / "s", 8))
-    with pytest.raises(BudgetExhausted, match="left"):
+    with pytest.raises(ErrorBudgetExhausted, match="left"):
         fix_plan(case, world.release, epsilon="1e-9", budget=ErrorBudget(spent=("1e-9",) * 1000))

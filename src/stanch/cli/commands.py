@@ -15,6 +15,7 @@ COMMANDS: dict[str, Entry] = {
     "demo": Entry("stanch.cli.demo", "Watch a chatbot leak its records, and stanch stop it", "Start here"),
     "init": Entry("stanch.cli.init", "Make a workspace: keys, log, settings", "Start here"),
     "status": Entry("stanch.cli.init", "Say what the workspace holds and whether its log is whole", "Start here"),
+    "doctor": Entry("stanch.cli.doctor", "Check environment, settings, keys, database and log", "Start here"),
     "scan": Entry("stanch.cli.scan", "Find secrets and personal data; redact them", "A model's life"),
     "data": Entry(
         "stanch.cli.data", "Manifests, duplicates, splits, canaries, the training-text index", "A model's life"
@@ -27,6 +28,7 @@ COMMANDS: dict[str, Entry] = {
     "key": Entry("stanch.cli.key", "Make and show keys", "Means"),
     "seal": Entry("stanch.cli.seal", "Encrypt a model or data set for named recipients", "Means"),
     "access": Entry("stanch.cli.access", "Who may do what", "Ground"),
+    "config": Entry("stanch.cli.config", "The settings, and where each comes from", "Ground"),
     "migrate": Entry("stanch.cli.migrate", "Bring the workspace's database to this release", "Ground"),
     "log": Entry("stanch.cli.log", "The tamper-evident log of every act", "Ground"),
 }

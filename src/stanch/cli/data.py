@@ -51,7 +51,9 @@ def dedup(path: Path, out: Path) -> Result:
 
 @data.command("split")
 @click.argument("path", type=IN)
-@click.option("--holdout", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.1)
+@click.option(
+    "--holdout", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.1, help="Share kept out."
+)
 @click.option("--members", type=OUT, required=True, help="The records to tune on.")
 @click.option("--held-out", type=OUT, required=True, help="The records to keep out, for the audit.")
 def split(path: Path, holdout: float, members: Path, held_out: Path) -> Result:
@@ -73,7 +75,7 @@ def canaries() -> None:
 @canaries.command("plan")
 @click.argument("path", type=IN)
 @click.option("--n", type=click.IntRange(32, 100_000), default=512, help="Coins; about half the canaries go in.")
-@click.option("--secret-length", type=click.IntRange(4, 64), default=12)
+@click.option("--secret-length", type=click.IntRange(4, 64), default=12, help="Characters of each secret.")
 @click.option("--tokenizer", "model", type=OUT, required=True, help="The base model's folder.")
 @click.option("--out", type=OUT, required=True, help="The plan; it holds the coins and stays secret.")
 def plan(path: Path, n: int, secret_length: int, model: Path, out: Path) -> Result:
@@ -98,7 +100,7 @@ def plan(path: Path, n: int, secret_length: int, model: Path, out: Path) -> Resu
 
 @canaries.command("inject")
 @click.argument("path", type=IN)
-@click.option("--plan", "plan_file", type=IN, required=True)
+@click.option("--plan", "plan_file", type=IN, required=True, help="The canary plan.")
 @click.option("--out", type=OUT, required=True, help="The data set to tune on.")
 def inject(path: Path, plan_file: Path, out: Path) -> Result:
     """Commit the plan to the log, and only then plant the canaries whose coins say so."""
@@ -126,7 +128,7 @@ def index() -> None:
     "--window", type=click.Choice(["standard", "fine"]), default="standard",
     help="Runs of 99 (standard) or 63 (fine) characters are surely cut.",
 )  # fmt: skip
-@click.option("--out", type=OUT, required=True)
+@click.option("--out", type=OUT, required=True, help="The index.")
 def build(path: Path, window: str, out: Path) -> Result:
     """Index the text of the data set PATH, so that the guard knows it again."""
     from stanch.cli.ground import open_dataset_of, open_workspace  # noqa: PLC0415 - keeps `stanch --help` light

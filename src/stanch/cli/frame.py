@@ -1,15 +1,12 @@
 """The frame of every command: lazy groups, global flags, one result, one error, one exit code."""
 
 import importlib
-import json
 import os
 import sys
-import traceback
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import click
 
@@ -17,44 +14,58 @@ from stanch import __version__
 from stanch.cli.actions import require_declared
 from stanch.cli.commands import COMMANDS
 from stanch.cli.progress import Bar
-from stanch.errors import InvalidInput, StanchError
-from stanch.terms import JsonValue
+from stanch.errors import InvalidInput, StanchError, bug
+
+if TYPE_CHECKING:  # stanch.terms is a good part of what a short command takes
+    from stanch.terms import JsonValue
 
 SCHEMA = "stanch.cli/1"
 INTERRUPTED = 130
 BUG = 70
 USAGE = 2
+_LABELS = {"error": "what", "why": "why", "next": "next"}
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a command says: ``data`` for machines, ``text`` for people, the exit code, and warnings."""
+class Result(NamedTuple):
+    """What a command says.
 
-    data: dict[str, JsonValue]
+    Attributes:
+        data: For machines.
+        text: For people.
+        exit_code: 0, or 1 to 5 as documented.
+        warnings: Lines beside the result.
+        rows: The objects of a stream, one a line under ``--jsonl``; only commands of class :class:`Stream` have some.
+    """
+
+    data: "dict[str, JsonValue]"
     text: str
     exit_code: int = 0
     warnings: tuple[str, ...] = ()
+    rows: "tuple[dict[str, JsonValue], ...]" = ()
 
 
-@dataclass(slots=True)
 class Frame:
-    """The global flags of one invocation."""
+    """The global flags of one invocation, with what holds when a flag is not given."""
 
     json: bool = False
+    jsonl: bool = False
     quiet: bool = False
     debug: bool = False
+    no_color: bool = False
+    explain: bool = False
     plain_progress: bool = False
     workspace: Path | None = None
     principal: str | None = None
     passphrase_file: Path | None = None
     command: str = ""
-    bar: Bar | None = field(default=None, repr=False)
+    bar: Bar | None = None
 
     def progress(self) -> Bar:
         """Return the progress display of this invocation; silent without a terminal unless asked for."""
         if self.bar is None:
             shown = not self.quiet and (self.plain_progress or sys.stderr.isatty())
-            self.bar = Bar(sys.stderr, plain=self.plain_progress or not sys.stderr.isatty(), shown=shown)
+            plain = self.plain_progress or not sys.stderr.isatty()
+            self.bar = Bar(sys.stderr, plain=plain, color=not self.no_color, shown=shown)
         return self.bar
 
 
@@ -70,16 +81,18 @@ def _set(context: click.Context, parameter: click.Parameter, value: Any) -> None
         setattr(context.find_root().ensure_object(Frame), parameter.name, value)
 
 
+def _flag(name: str, attribute: str, text: str) -> click.Option:
+    return click.Option([name, attribute], is_flag=True, expose_value=False, callback=_set, help=text)
+
+
 def _global_options() -> list[click.Parameter]:
     """Return the flags that stand before or after any command."""
-
-    def flag(name: str, attribute: str, text: str) -> click.Option:
-        return click.Option([name, attribute], is_flag=True, expose_value=False, callback=_set, help=text)
-
     return [
-        flag("--json", "json", "Print one JSON object."),
-        flag("--quiet", "quiet", "Show no progress."),
-        flag("--debug", "debug", "Show the traceback of an error."),
+        _flag("--json", "json", "Print one JSON object."),
+        _flag("--explain", "explain", "Say what the command would ask permission for and record; do nothing."),
+        _flag("--quiet", "quiet", "Show no progress."),
+        _flag("--no-color", "no_color", "Use no colours."),
+        _flag("--debug", "debug", "Show the traceback of an error, without secrets."),
         click.Option(
             ["--progress", "plain_progress"],
             type=click.Choice(["plain"]),
@@ -118,12 +131,29 @@ class Leaf(click.Command):
         super().__init__(*args, **settings)
         self.params.extend(_global_options())
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments; what is only explained may lack some."""
+        ctx.resilient_parsing = ctx.find_root().ensure_object(Frame).explain or "--explain" in args
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - whatever the command returns
-        """Note which command runs, then run it."""
-        path = ctx.command_path.partition(" ")[2]
-        ctx.find_root().ensure_object(Frame).command = path
-        require_declared(path)
+        """Note which command runs, check that it declares its acts, then run or explain it."""
+        frame = ctx.find_root().ensure_object(Frame)
+        frame.command = ctx.command_path.partition(" ")[2]
+        require_declared(frame.command)
+        if ctx.resilient_parsing:
+            from stanch.cli.explain import explain_command  # noqa: PLC0415 - rarely asked for
+
+            return Result(*explain_command(frame.command))
         return super().invoke(ctx)
+
+
+class Stream(Leaf):
+    """A command whose result is a row of objects: ``--jsonl`` prints one a line, without a frame around them."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:  # noqa: ANN401 - handed on to click unchanged
+        super().__init__(*args, **settings)
+        self.params.append(_flag("--jsonl", "jsonl", "Print one JSON object a line."))
 
 
 class Group(click.Group):
@@ -193,23 +223,16 @@ def run(arguments: Sequence[str]) -> int:
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
     except click.ClickException as error:
-        return _print_error(_from_click(error), USAGE, frame, as_json="--json" in arguments)
+        frame.json = frame.json or "--json" in arguments
+        return _print_error(_from_click(error), USAGE, frame)
     except (KeyboardInterrupt, click.Abort):
-        _close(frame)
-        print("\ninterrupted: nothing half-done was accepted", file=sys.stderr)  # noqa: T201 - the command line speaks
-        return INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _print_interruption(frame)
     except StanchError as error:
         _debug(frame)
-        return _print_error(error, error.exit_code, frame, as_json=frame.json)
+        return _print_error(error, error.exit_code, frame)
     except Exception as error:  # noqa: BLE001 - the last net: a bug of ours becomes exit 70, never a bare traceback
         _debug(frame)
-        bug = StanchError(
-            f"a bug in stanch: {type(error).__name__}",
-            next_step="run the same command with --debug and report what it shows",
-        )
-        return _print_error(bug, BUG, frame, as_json=frame.json)
+        return _print_error(bug(error), BUG, frame)
     finally:
         _close(frame)
     return 0
@@ -230,7 +253,11 @@ def _close(frame: Frame) -> None:
 
 def _debug(frame: Frame) -> None:
     if frame.debug:
-        traceback.print_exc()
+        import traceback  # noqa: PLC0415 - rarely asked for
+
+        from stanch.terms import redact  # noqa: PLC0415 - same
+
+        _write(redact(traceback.format_exc()).rstrip(), sys.stderr)
 
 
 def _from_click(error: click.ClickException) -> InvalidInput:
@@ -242,6 +269,9 @@ def _from_click(error: click.ClickException) -> InvalidInput:
 
 def _print_result(result: Result, frame: Frame) -> None:
     _close(frame)
+    if frame.jsonl:
+        _write_all((_to_json(row) for row in result.rows), sys.stdout)
+        return
     if frame.json:
         answer = {
             "schema": SCHEMA,
@@ -251,17 +281,28 @@ def _print_result(result: Result, frame: Frame) -> None:
             "data": result.data,
             "warnings": list(result.warnings),
         }
-        _write(json.dumps(answer, ensure_ascii=False), sys.stdout)
+        _write(_to_json(answer), sys.stdout)
         return
     for warning in result.warnings:
         _write(f"warning: {warning}", sys.stderr)
     _write(result.text, sys.stdout)
 
 
-def _print_error(error: StanchError, code: int, frame: Frame, *, as_json: bool) -> int:
+def _print_error(error: StanchError, code: int, frame: Frame) -> int:
+    problem = {"slug": error.slug, "what": error.what, "why": error.why, "next": error.next_step}
+    lines = [f"{label + ':':<7}{problem[key]}" for label, key in _LABELS.items() if problem[key]]
+    return _print_problem(problem, lines, code, frame)
+
+
+def _print_interruption(frame: Frame) -> int:
+    problem = {"slug": "interrupted", "what": "interrupted: nothing half-done was accepted", "why": "", "next": ""}
+    return _print_problem(problem, ["", problem["what"]], INTERRUPTED, frame)
+
+
+def _print_problem(problem: dict[str, str], lines: Sequence[str], code: int, frame: Frame) -> int:
+    """Say what went wrong: one JSON object on standard output, or lines on standard error."""
     _close(frame)
-    if as_json or frame.json:
-        problem = {"slug": error.slug, "what": error.what, "why": error.why, "next": error.next_step}
+    if frame.json or frame.jsonl:
         answer = {
             "schema": SCHEMA,
             "command": frame.command,
@@ -270,14 +311,26 @@ def _print_error(error: StanchError, code: int, frame: Frame, *, as_json: bool) 
             "error": problem,
             "warnings": [],
         }
-        _write(json.dumps(answer, ensure_ascii=False), sys.stdout)
+        _write(_to_json(answer), sys.stdout)
     else:
-        for label, line in (("error", error.what), ("why", error.why), ("next", error.next_step)):
-            if line:
-                _write(f"{label + ':':<7}{line}", sys.stderr)
+        _write("\n".join(lines), sys.stderr)
     return code
 
 
+def _to_json(value: object) -> str:
+    import json  # noqa: PLC0415 - only where it is asked for
+
+    return json.dumps(value, ensure_ascii=False)
+
+
 def _write(text: str, stream: TextIO) -> None:
-    stream.write(text + "\n")
-    stream.flush()
+    _write_all((text,), stream)
+
+
+def _write_all(lines: Iterable[str], stream: TextIO) -> None:
+    """Write lines; a reader that went away is no error, and what is left to say goes nowhere."""
+    try:
+        stream.writelines(line + "\n" for line in lines)
+        stream.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -5,7 +5,8 @@ from pathlib import Path
 from stanch.cli.frame import Frame
 from stanch.cli.secrets import ask_passphrase
 from stanch.data import Dataset, open_dataset
-from stanch.workspace import Workspace
+from stanch.workspace import Keyring, Workspace
+from stanch.workspace.opening import KEYS, STATE, find_workspace
 
 
 def open_workspace(frame: Frame) -> Workspace:
@@ -13,6 +14,11 @@ def open_workspace(frame: Frame) -> Workspace:
     return Workspace.open(
         frame.workspace, principal=frame.principal, unlock=lambda: ask_passphrase(frame.passphrase_file)
     )
+
+
+def keyring_of(frame: Frame) -> Keyring:
+    """Return the keyring of the workspace that the global flags name, or of the nearest one."""
+    return Keyring(find_workspace(frame.workspace) / STATE / KEYS)
 
 
 def open_dataset_of(workspace: Workspace, path: Path) -> Dataset:

@@ -1,13 +1,17 @@
 """``stanch init`` and ``stanch status``: begin, and look."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from stanch.cli.frame import Leaf, Result, current
 from stanch.cli.secrets import read_passphrase
-from stanch.terms import JsonValue
+
+if TYPE_CHECKING:
+    from stanch.terms import JsonValue
+
+NO_WITNESS = "none: whoever holds the log key and every copy of its checkpoints could rewrite history"
 
 
 @click.command(cls=Leaf)
@@ -51,18 +55,20 @@ def status() -> Result:
         directory = workspace.people.directory
         people = [directory.facts_of(principal.id) for principal in directory.principals()]
         profile, folder = workspace.people.ground.profile, workspace.folder
+        running, witnesses = workspace.leases.running(), workspace.config.ledger.witnesses
         releases = sorted(path.name for path in (workspace.state / "releases").glob("*") if path.is_dir())
         overdue = overdue_reviews(workspace)
     lines = [
         f"workspace  {folder} ({profile})",
-        f"log        {checkpoint.origin}: {checkpoint.size} entries",
+        f"log        {checkpoint.origin}: {checkpoint.size} entries, {len(running)} intents without outcome",
         *(
             f"person     {facts.principal.display}: {', '.join(grant.role for grant in facts.grants) or 'no role'}"
             for facts in people
         ),
         *(f"release    {name}" for name in releases),
+        *(f"witness    {witness.url}" for witness in witnesses),
+        *(() if witnesses else (f"witness    {NO_WITNESS}",)),
         *(f"overdue    review of emergency rights {one.id}: stanch access review {one.id}" for one in overdue),
-        "witness    none: whoever holds the log key and every copy of its checkpoints could rewrite history",
         "next       stanch log verify",
     ]
     data: dict[str, JsonValue] = {
@@ -70,6 +76,8 @@ def status() -> Result:
         "profile": profile,
         "origin": checkpoint.origin,
         "entries": checkpoint.size,
+        "intents_open": list(running),
+        "witnesses": [witness.url for witness in witnesses],
         "people": [facts.principal.display for facts in people],
         "releases": list(releases),
         "reviews_overdue": [one.id for one in overdue],

@@ -1,10 +1,14 @@
 """``stanch key``: keys for recipients and for signers."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from stanch.cli.frame import Group, Result
+from stanch.cli.frame import Group, Result, Stream, current
+
+if TYPE_CHECKING:
+    from stanch.terms import JsonValue
 
 
 @click.group(cls=Group)
@@ -62,3 +66,33 @@ def show(file: Path) -> Result:
         return Result({"file": str(file), "key_id": public.key_id}, f"public key  {public.key_id}")
     recipient = str(Identity.load(file).recipient)
     return Result({"file": str(file), "recipient": recipient}, f"recipient  {recipient}")
+
+
+@key.command("list", cls=Stream)
+def show_all() -> Result:
+    """List the workspace's own keys, with their versions and public names."""
+    from stanch.cli.ground import keyring_of  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.keyring import SECRETS, SIGNERS  # noqa: PLC0415 - same
+
+    keys = keyring_of(current())
+    rows: list[dict[str, JsonValue]] = [
+        {"name": name, "version": version, "key_id": keys.public(name, version).key_id}
+        for name in SIGNERS
+        for version in keys.versions(name)
+    ]
+    rows += [{"name": name, "version": version, "key_id": ""} for name in SECRETS for version in keys.versions(name)]
+    rows += [{"name": f"people/{name}", "version": 1, "key_id": ""} for name in keys.people()]
+    lines = [f"{row['name']:<20} version {row['version']}  {row['key_id']}".rstrip() for row in rows]
+    return Result({"keys": [*rows]}, "\n".join(lines), rows=tuple(rows))
+
+
+@key.command("rotate")
+@click.argument("name")
+def rotate(name: str) -> Result:
+    """Make a new version of the workspace's key NAME (publisher, case, pepper); the old one stays valid."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_key import rotate_key  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        version = rotate_key(workspace, name)
+    return Result({"name": name, "version": version}, f"rotated    {name}: version {version} is used from now on")

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from stanch.cli.frame import Group, Result, current
+from stanch.cli.frame import Group, Result, Stream, current
 from stanch.terms import JsonValue
 
 
@@ -40,9 +40,9 @@ def verify(vkey: str | None) -> Result:
     return Result(data, text)
 
 
-@log.command("show")
+@log.command("show", cls=Stream)
 @click.option("--kind", help="Only acts of this kind, for example release.create.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, help="At most so many.")
 def show(kind: str | None, limit: int) -> Result:
     """Show the latest entries."""
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
@@ -51,7 +51,8 @@ def show(kind: str | None, limit: int) -> Result:
     with open_workspace(current()) as workspace:
         entries = list_entries(workspace, kind, limit)
     lines = [_line(index, event) for index, event in entries]
-    return Result({"entries": [{"index": index, "event": event} for index, event in entries]}, "\n".join(lines))
+    rows: tuple[dict[str, JsonValue], ...] = tuple({"index": index, "event": event} for index, event in entries)
+    return Result({"entries": list(rows)}, "\n".join(lines), rows=rows)
 
 
 def _line(index: int, event: dict[str, Any]) -> str:

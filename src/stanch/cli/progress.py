@@ -18,10 +18,17 @@ class Bar:
     """
 
     def __init__(
-        self, stream: TextIO, *, plain: bool, shown: bool = True, clock: Callable[[], float] = time.monotonic
+        self,
+        stream: TextIO,
+        *,
+        plain: bool,
+        color: bool = True,
+        shown: bool = True,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream = stream
         self._plain = plain
+        self._color = color
         self._shown = shown
         self._clock = clock
         self._stage = ""
@@ -70,7 +77,7 @@ class Bar:
                 TimeElapsedColumn(),
                 TextColumn("left"),
                 TimeRemainingColumn(),
-                console=Console(file=self._stream),
+                console=Console(file=self._stream, no_color=not self._color),
                 transient=True,
             )
             self._rich.start()

@@ -2,12 +2,15 @@
 
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from stanch.cli.frame import Group, Result, current
 from stanch.errors import InvalidInput
-from stanch.terms import JsonValue
+
+if TYPE_CHECKING:
+    from stanch.terms import JsonValue
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path)
@@ -87,7 +90,7 @@ def approve(name: str, recipients: tuple[str, ...]) -> Result:
 
 @release.command("create")
 @click.argument("name")
-@click.option("--to", "recipient", required=True, metavar="NAME")
+@click.option("--to", "recipient", required=True, metavar="NAME", help="Whose copy.")
 @click.option("--policy", "policy_file", type=FILE, help="A file with [gate]; otherwise the workspace's settings.")
 @click.option("--out", type=FOLDER, required=True, help="The sealed copy.")
 def create(name: str, recipient: str, policy_file: Path | None, out: Path) -> Result:

@@ -8,10 +8,10 @@ import click
 
 from stanch.cli.frame import Group, Result, current
 from stanch.errors import InvalidInput
-from stanch.terms import JsonValue
 
 if TYPE_CHECKING:
     from stanch.sign import TrustedKeys
+    from stanch.terms import JsonValue
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path)
@@ -105,10 +105,10 @@ def show(bundle: Path) -> Result:
 
 @seal.command("rekey")
 @click.argument("bundle", type=FOLDER)
-@click.option("--trust", type=FILE, required=True)
+@click.option("--trust", type=FILE, required=True, help="The publisher's public key.")
 @click.option("--identity", type=FILE, required=True, help="A key that can open the bundle now.")
-@click.option("--add", multiple=True, metavar="RECIPIENT")
-@click.option("--remove", multiple=True, metavar="KEY_ID")
+@click.option("--add", multiple=True, metavar="RECIPIENT", help="Who can open it from now on; may be repeated.")
+@click.option("--remove", multiple=True, metavar="KEY_ID", help="Whose stanza goes; may be repeated.")
 def rekey(bundle: Path, trust: Path, identity: Path, add: tuple[str, ...], remove: tuple[str, ...]) -> Result:
     """Add and remove recipients; the encrypted files are not touched."""
     from stanch.cli.secrets import ask_passphrase  # noqa: PLC0415 - keeps `stanch --help` light
@@ -130,8 +130,8 @@ def rekey(bundle: Path, trust: Path, identity: Path, add: tuple[str, ...], remov
 
 @seal.command("unseal-unsafe")
 @click.argument("bundle", type=FOLDER)
-@click.option("--trust", type=FILE, required=True)
-@click.option("--identity", type=FILE, required=True)
+@click.option("--trust", type=FILE, required=True, help="The publisher's public key.")
+@click.option("--identity", type=FILE, required=True, help="A key that can open the bundle.")
 @click.option("--out", type=FOLDER, required=True, help="From then on nothing protects what lies here.")
 def unseal(bundle: Path, trust: Path, identity: Path, out: Path) -> Result:
     """Write the plaintext of BUNDLE to a folder: it leaves all protection."""

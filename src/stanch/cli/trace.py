@@ -8,9 +8,9 @@ import click
 
 from stanch.cli.frame import Group, Result, current
 from stanch.errors import InvalidInput
-from stanch.terms import JsonValue
 
 if TYPE_CHECKING:
+    from stanch.terms import JsonValue
     from stanch.workspace.verbs_trace import Traced
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -50,7 +50,7 @@ def _plain(text: str) -> str:
     return "".join(c if c.isascii() and c.isalnum() else "-" for c in text.lower()).strip("-")[:32] or "suspect"
 
 
-def trace_data(traced: "Traced") -> dict[str, JsonValue]:
+def trace_data(traced: "Traced") -> "dict[str, JsonValue]":
     """Return a decided case for machines."""
     from stanch.trace import decision_to_json  # noqa: PLC0415 - keeps `stanch --help` light
 

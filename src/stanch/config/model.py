@@ -19,7 +19,13 @@ TokenAlgorithm = Literal["RS256", "PS256", "ES256", "EdDSA"]
 
 
 class WorkspaceSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[workspace]``: where rows and blobs lie, and what does the heavy work; relative paths start at its folder."""
+    """``[workspace]``: where rows and blobs lie, and what does the heavy work; relative paths start at its folder.
+
+    Attributes:
+        tables: The database.
+        blobs: Where files of the log and large payloads lie.
+        engine: What does the heavy work.
+    """
 
     tables: str = "sqlite:./.stanch/stanch.db"
     blobs: str = "file:./.stanch/blobs"
@@ -27,7 +33,12 @@ class WorkspaceSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class WitnessSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[[ledger.witnesses]]``: one witness: its verifier key (C2SP signed-note vkey) and where it answers."""
+    """``[[ledger.witnesses]]``: one witness.
+
+    Attributes:
+        vkey: Its verifier key (C2SP signed-note).
+        url: Where it answers.
+    """
 
     vkey: Text
     url: Text
@@ -109,7 +120,11 @@ class AccessSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AlgorithmsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[algorithms]``: which dated profile is used; single algorithms are no settings."""
+    """``[algorithms]``: which dated profile is used; single algorithms are no settings.
+
+    Attributes:
+        profile: The year of the profile.
+    """
 
     profile: Literal["2026"] = "2026"
 

@@ -16,7 +16,7 @@ may do what. A finding proves *this copy or a derivative of it*, never *this per
 ``docs/spec/evidence-pack.md``.
 """
 
-from stanch.trace.budget import LIFETIME, PER_CASE, BudgetExhausted, ErrorBudget
+from stanch.trace.budget import LIFETIME, PER_CASE, ErrorBudget, ErrorBudgetExhausted
 from stanch.trace.case import Case, Intake, open_case
 from stanch.trace.custody import Act, Custody, extend_custody, read_custody
 from stanch.trace.decision import (
@@ -41,13 +41,13 @@ __all__ = [
     "Accusation",
     "Accused",
     "Act",
-    "BudgetExhausted",
     "Case",
     "CasePlan",
     "CaseVerdict",
     "Custody",
     "Decision",
     "ErrorBudget",
+    "ErrorBudgetExhausted",
     "EvidencePack",
     "Examination",
     "Inconclusive",

@@ -16,7 +16,7 @@ PER_CASE = "1e-9"
 _DECIMAL = re.compile(r"(0|[1-9][0-9]{0,15})(\.[0-9]{1,30})?(e-?[0-9]{1,2})?")
 
 
-class BudgetExhausted(NotPermitted):
+class ErrorBudgetExhausted(NotPermitted):
     """A plan would spend more error probability than the organisation allowed itself for its whole life."""
 
 
@@ -35,12 +35,12 @@ class ErrorBudget:
         """Return the budget after a plan of ``epsilon``.
 
         Raises:
-            BudgetExhausted: The sum would exceed the total. By the union bound the total is what all cases together
-                risk, so more would break the stated guarantee.
+            ErrorBudgetExhausted: The sum would exceed the total. By the union bound the total is what all cases
+                together risk, so more would break the stated guarantee.
         """
         after = ErrorBudget(self.total, (*self.spent, epsilon))
         if _sum(after.spent) > parse_probability(self.total):
-            raise BudgetExhausted(
+            raise ErrorBudgetExhausted(
                 f"the plan would spend {epsilon}, but of {self.total} only {self.left:.3g} is left",
                 why="every plan counts once it is made, also when it accused nobody",
                 next_step="plan with a smaller epsilon, or decide on a larger lifetime budget and record why",

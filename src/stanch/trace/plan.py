@@ -206,7 +206,7 @@ def fix_plan(case: Case, release: ReleaseRecord, *, epsilon: str, budget: ErrorB
         budget: What earlier plans spent; whoever logs the plan thereby spends ``epsilon``.
 
     Raises:
-        BudgetExhausted: The lifetime budget does not allow ``epsilon``.
+        ErrorBudgetExhausted: The lifetime budget does not allow ``epsilon``.
         InvalidInput: ``epsilon`` is not a probability, or the keys are not those of the batch.
         CustodyBroken: Chain or suspect were changed.
     """

@@ -13,6 +13,7 @@ from stanch.errors import InvalidInput, NotFound
 
 SECRET_BYTES = 32
 SECRETS = ("dataset", "index", "pepper")
+SIGNERS = ("log", "publisher", "case")
 _NAME = re.compile(r"(?!.*\.v[0-9]+\Z)[a-z0-9][a-z0-9._-]{0,63}")  # an ending such as .v2 is a version
 
 
@@ -61,6 +62,10 @@ class Keyring:
         if not path.is_file():
             raise NotFound(f"{path}: no such key")
         return VerifyKey.from_pem(path.read_bytes(), what=str(path))
+
+    def publics(self, name: str) -> tuple[VerifyKey, ...]:
+        """Return the public halves of all versions of a signing key, the newest first: what each signed is trusted."""
+        return tuple(self.public(name, version) for version in reversed(self.versions(name)))
 
     def public_path(self, name: str, version: int | None = None) -> Path:
         """Return the file of a public half, to be handed to others."""

@@ -29,6 +29,7 @@ KINDS: dict[str, Kind] = {
     "data.split": Kind("data:add", "dataset"),
     "key.issue": Kind("access:grant", "workspace"),
     "key.revoke": Kind("access:grant", "workspace"),
+    "key.rotate": Kind("access:grant", "workspace"),
     "log.read": Kind("log:read", "workspace"),
     "policy.approve": Kind("access:grant", "workspace"),
     "policy.read": Kind("policy:read", "workspace"),

@@ -177,7 +177,7 @@ def pass_gate(workspace: Workspace, model: Path, certificate: Path, policy: Gate
     ref = ArtifactRef("model", model.resolve().name, found.root)
 
     def run(_ref: EntryRef) -> Done[GatePassed]:
-        verified = read_certificate(certificate, TrustedKeys((workspace.keys.public("publisher"),)))
+        verified = read_certificate(certificate, TrustedKeys(workspace.keys.publics("publisher")))
         try:
             passed = gate(verified, found, policy, now=workspace.now())
         except (GateFailed, Inconclusive):

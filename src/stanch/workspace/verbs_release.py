@@ -176,7 +176,7 @@ def create_release(
 
 def _order(workspace: Workspace, state: ReleaseState, request: ReleaseRequest, policy: GatePolicy) -> CopyOrder:
     certificate = Path(state.facts.certificate)
-    trusted = TrustedKeys((workspace.keys.public("publisher"),))
+    trusted = TrustedKeys(workspace.keys.publics("publisher"))
     verified = read_certificate(certificate, trusted)
     if Digest.sha256(certificate.read_bytes()).hex != request.certificate_sha256:
         raise InvalidInput(

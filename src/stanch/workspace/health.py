@@ -1,0 +1,188 @@
+"""What ``stanch doctor`` looks at: each part of a workspace on its own, so that one broken part hides no other."""
+
+import importlib.metadata
+import importlib.util
+import os
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from stanch import __version__
+from stanch.access.glass import Glasses
+from stanch.config import Config, load_config
+from stanch.config.load import SETTINGS, user_config_file
+from stanch.errors import StanchError
+from stanch.ledger import Ledger, LedgerParams
+from stanch.store import Tables, open_blobs, open_tables
+from stanch.workspace.keyring import SIGNERS, Keyring
+from stanch.workspace.lease import Leases
+from stanch.workspace.opening import KEYS, STATE
+
+EXTRAS = {"train": "torch", "dp": "dp_accounting", "gguf": "gguf", "demo": "faker"}
+"""A module of each optional part, by which one sees whether it is installed."""
+_PACKAGES = ("cryptography", "sqlalchemy", "cedarpy", "click", "msgspec", "numpy")
+_OLDEST_PYTHON = (3, 11)
+
+
+class State(StrEnum):
+    """How a check ended."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at: what, how it is, what was found, and what to do."""
+
+    name: str
+    state: State
+    found: str
+    next_step: str = ""
+
+
+def examine(
+    folder: Path | None, *, environ: Mapping[str, str] = os.environ, clock: Callable[[], float] = time.time
+) -> tuple[Check, ...]:
+    """Look at the environment and, if there is one, at the workspace in ``folder``. Nothing is changed, no key is used.
+
+    An error of a part is the answer of its check; the parts that rest on it are then left out.
+    """
+    return (*_environment(), *(_workspace(folder, environ, clock) if folder is not None else ()))
+
+
+def _environment() -> Iterator[Check]:
+    python = ".".join(str(part) for part in sys.version_info[:3])
+    old = sys.version_info < _OLDEST_PYTHON
+    yield Check("python", State.FAILED if old else State.OK, python, "use Python 3.11 or newer" if old else "")
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES)
+    yield Check("versions", State.OK, f"stanch {__version__}, {versions}")
+    present = [name for name, module in EXTRAS.items() if importlib.util.find_spec(module) is not None]
+    yield Check("optional parts", State.OK, ", ".join(present) or "none")
+
+
+def _workspace(folder: Path, environ: Mapping[str, str], clock: Callable[[], float]) -> Iterator[Check]:
+    try:
+        config = load_config(folder / SETTINGS, environ=environ, user_file=user_config_file(environ))
+    except StanchError as error:
+        yield _failed("settings", error)
+        return
+    yield Check("settings", State.OK, f"{folder / SETTINGS}: profile {config.access.profile}")
+    keys = Keyring(folder / STATE / KEYS)
+    yield from _keys(keys, folder / STATE / KEYS)
+    try:
+        tables = open_tables(config.workspace.tables, base=folder)
+    except StanchError as error:
+        yield _failed("database", error)
+        return
+    try:
+        yield _database(tables)
+        yield from _log(folder, config, keys, tables, clock)
+        yield _acts(Leases(tables, clock))
+        yield _reviews(tables, clock)
+    except StanchError as error:
+        yield _failed("log", error)
+    finally:
+        tables.close()
+    yield from _watchers(config)
+
+
+def _keys(keys: Keyring, folder: Path) -> Iterator[Check]:
+    files = keys.private_files()
+    found = [check for path in (folder, folder / "people", *files) for check in _private(path)]
+    if not found:
+        try:
+            for name in SIGNERS:
+                if keys.signer(name).public != keys.public(name):
+                    what = f"{keys.public_path(name)}: is not the public half of key {name}"
+                    found.append(Check("keys", State.FAILED, what, "restore the folder of keys"))
+        except StanchError as error:
+            found.append(_failed("keys", error))
+    yield from found or [Check("keys", State.OK, f"{len(files)} private files; people: {', '.join(keys.people())}")]
+
+
+def _private(path: Path) -> Iterator[Check]:
+    status = path.stat()
+    mode, wanted = stat.S_IMODE(status.st_mode), 0o700 if path.is_dir() else 0o600
+    if mode & ~wanted:
+        what = f"{path}: others may use it (mode {mode:04o})"
+        yield Check("keys", State.FAILED, what, f"chmod {wanted:o} {path}; if somebody may have read it, rotate it")
+    if status.st_uid != os.geteuid():
+        what = f"{path}: belongs to user {status.st_uid}, not to you"
+        yield Check("keys", State.WARNING, what, "run stanch as the owner of its workspace")
+
+
+def _database(tables: Tables) -> Check:
+    """Return what the database promises; opening it has compared every setting that durability rests on."""
+    if tables.dialect != "sqlite":
+        return Check("database", State.OK, f"{tables.dialect}: its settings were compared when it was opened")
+    with tables.read() as connection:
+        settings = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys", "secure_delete")
+        }
+        broken = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+    shown = ", ".join(f"{name} {value}" for name, value in settings.items())
+    if broken != "ok":
+        return Check(
+            "database", State.FAILED, f"sqlite: {broken}", "restore the newest backup, then: stanch log verify"
+        )
+    return Check("database", State.OK, f"sqlite: {shown}")
+
+
+def _log(folder: Path, config: Config, keys: Keyring, tables: Tables, clock: Callable[[], float]) -> Iterator[Check]:
+    blobs = open_blobs(config.workspace.blobs, base=folder)
+    highwater = folder / (config.ledger.highwater or f"{STATE}/ledger.highwater")
+    # Without a timer nothing is published; opening compares the rows with every checkpoint that is remembered.
+    ledger = Ledger.open(
+        tables, blobs, origin=config.ledger.origin, signer=keys.signer("log"),
+        params=LedgerParams(highwater=highwater, checkpoint_seconds=0), clock=clock,
+    )  # fmt: skip
+    reader = ledger.reader()
+    size, published = reader.size(), reader.checkpoint().checkpoint.size
+    yield Check("log", State.OK, f"{reader.origin}: {size} entries, {published} in the published checkpoint")
+    if highwater.parent.stat().st_dev == folder.stat().st_dev:
+        what = "its high-water file lies on the workspace's own disk, and is restored with it from an old backup"
+        yield Check("log", State.WARNING, what, "set [ledger] highwater to a file on another disk")
+
+
+def _acts(leases: Leases) -> Check:
+    running, expired = leases.running(), leases.expired()
+    if expired:
+        what = f"{len(expired)} acts have neither an outcome nor a sign of life"
+        return Check("acts", State.WARNING, what, "stanch status records them as abandoned")
+    return Check("acts", State.OK, f"{len(running)} running")
+
+
+def _reviews(tables: Tables, clock: Callable[[], float]) -> Check:
+    waiting = Glasses(tables, clock=clock).unreviewed()
+    overdue = [glass.id for glass in waiting if glass.overdue(int(clock() * 1000))]
+    if overdue:
+        what = f"nobody reviewed in time how emergency rights were used: {', '.join(overdue)}"
+        return Check("reviews", State.FAILED, what, f"as another principal: stanch access review {overdue[0]}")
+    return Check("reviews", State.OK, f"{len(waiting)} waiting, none overdue")
+
+
+def _watchers(config: Config) -> Iterator[Check]:
+    ledger = config.ledger
+    if ledger.witnesses or ledger.policy:
+        yield Check("witnesses", State.OK, f"{len(ledger.witnesses)} configured")
+    else:
+        what = (
+            "no witness configured: whoever holds the log key and every copy of its checkpoints could rewrite history"
+        )
+        yield Check("witnesses", State.WARNING, what, "set [[ledger.witnesses]]; run one with: stanch log witness")
+    if ledger.anchors:
+        yield Check("anchors", State.OK, ", ".join(uri.partition(":")[0] for uri in ledger.anchors))
+    else:
+        what = "no anchor configured: checkpoints lie beside the log only"
+        yield Check("anchors", State.WARNING, what, 'set [ledger] anchors, for example ["file:/mnt/other-disk"]')
+
+
+def _failed(name: str, error: StanchError) -> Check:
+    return Check(name, State.FAILED, error.what + (f" ({error.why})" if error.why else ""), error.next_step)

@@ -1,0 +1,100 @@
+"""The doctor: what is well is said to be, and each thing that is not is named on its own."""
+
+import sqlite3
+
+import pytest
+
+from stanch.workspace import Workspace
+from stanch.workspace.health import State, examine
+from stanch.workspace.verbs_log import list_entries
+
+
+@pytest.fixture
+def folder(tmp_path):
+    Workspace.init(tmp_path / "w").close()
+    return tmp_path / "w"
+
+
+def failed(folder):
+    return {check.name: check.found for check in examine(folder) if check.state is State.FAILED}
+
+
+def test_a_new_workspace_is_well_and_its_missing_watchers_are_warnings(folder):
+    checks = examine(folder)
+    assert failed(folder) == {}
+    assert {check.name for check in checks if check.state is State.WARNING} == {"log", "witnesses", "anchors"}
+    assert all(check.next_step for check in checks if check.state is not State.OK)
+    assert {"python", "versions", "settings", "keys", "database", "acts"} <= {check.name for check in checks}
+
+
+def test_without_a_workspace_the_environment_is_examined():
+    assert [check.name for check in examine(None)] == ["python", "versions", "optional parts"]
+
+
+def test_nothing_is_changed(folder):
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and "stanch.db" not in path.name}
+    examine(folder)
+    after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and "stanch.db" not in path.name}
+    assert before == after
+
+
+@pytest.mark.parametrize("name", ["log.pem", "dataset.key", "people/owner.json"])
+def test_a_key_that_others_may_read_is_named(folder, name):
+    (folder / ".stanch" / "keys" / name).chmod(0o640)
+    assert name in failed(folder)["keys"]
+
+
+def test_a_public_key_of_another_is_named(folder):
+    keys = folder / ".stanch" / "keys"
+    (keys / "case.pub.pem").write_bytes((keys / "log.pub.pem").read_bytes())
+    assert "case" in failed(folder)["keys"]
+
+
+def test_settings_that_others_may_write_are_named_and_hide_nothing_else(folder):
+    (folder / "stanch.toml").chmod(0o666)
+    checks = examine(folder)
+    assert failed(folder).keys() == {"settings"}
+    assert "python" in {check.name for check in checks}
+
+
+def test_a_missing_database_is_named(folder):
+    (folder / ".stanch" / "stanch.db").unlink()
+    found = failed(folder)
+    assert found.keys() == {"database"}
+    assert not (folder / ".stanch" / "stanch.db").exists()
+
+
+def test_a_log_that_was_rolled_back_is_named(folder):
+    database = folder / ".stanch" / "stanch.db"
+    old = database.read_bytes()
+    with Workspace.open(folder) as workspace:
+        list_entries(workspace, None, 1)
+    assert failed(folder) == {}
+    database.write_bytes(old)
+    assert failed(folder).keys() == {"log"}
+
+
+def test_acts_that_died_are_a_warning(folder):
+    with sqlite3.connect(folder / ".stanch" / "stanch.db") as connection:
+        connection.execute("INSERT INTO act_lease VALUES ('019b76da-a800-7000-8000-000000000000', 'h', 1, 1)")
+    (acts,) = [check for check in examine(folder) if check.name == "acts"]
+    assert acts.state is State.WARNING
+
+
+def test_witnesses_and_anchors_that_are_configured_are_said(folder):
+    settings = folder / "stanch.toml"
+    text = settings.read_text().replace("[access]", 'anchors = ["file:/mnt/x"]\n\n[access]')
+    settings.write_text(text + '\n[[ledger.witnesses]]\nvkey = "w"\nurl = "https://w"\n')
+    states = {check.name: check.state for check in examine(folder)}
+    assert (states["witnesses"], states["anchors"]) == (State.OK, State.OK)
+
+
+def test_a_review_that_is_overdue_fails(folder):
+    with sqlite3.connect(folder / ".stanch" / "stanch.db") as connection:
+        (principal,) = connection.execute("SELECT id FROM principal").fetchone()
+        row = ("gl_1", principal, "act", "00", 1, 2, 3)
+        connection.execute(
+            "INSERT INTO glass (id, principal, act, reason_commitment, from_ms, until_ms, review_due_ms)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)", row,
+        )  # fmt: skip
+    assert "gl_1" in failed(folder)["reviews"]

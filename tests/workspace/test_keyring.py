@@ -1,0 +1,102 @@
+"""Keys by name and version: a new version is used from now on, and the old ones stay."""
+
+import stat
+
+import life
+import pytest
+
+from stanch.config import algorithms
+from stanch.errors import InvalidInput, NotFound, NotPermitted, VerificationError
+from stanch.sign import TrustedKeys
+from stanch.workspace import Workspace
+from stanch.workspace.keyring import SECRETS, SIGNERS, Keyring
+from stanch.workspace.verbs_key import ROTATED, rotate_key
+from stanch.workspace.verbs_model import pass_gate, read_certificate
+
+
+@pytest.fixture
+def keys(tmp_path):
+    return Keyring.create(tmp_path / "keys", algorithms("2026"))
+
+
+def test_every_private_file_is_for_its_owner_alone(keys, tmp_path):
+    keys.add_person("ana")
+    keys.add_secret("pepper")
+    keys.add_signer("publisher", "p256")
+    assert len(keys.private_files()) == len(SECRETS) + len(SIGNERS) + 3
+    assert {stat.S_IMODE(path.stat().st_mode) for path in keys.private_files()} == {0o600}
+    assert stat.S_IMODE((tmp_path / "keys").stat().st_mode) == 0o700
+
+
+def test_a_new_version_is_the_default_and_the_old_one_stays(keys):
+    first, old = keys.secret("pepper"), keys.signer("publisher")
+    assert (keys.add_secret("pepper"), keys.add_signer("publisher", "p256")) == (2, 2)
+    assert keys.secret("pepper") == keys.secret("pepper", 2) != first == keys.secret("pepper", 1)
+    assert keys.signer("publisher").public == keys.public("publisher") != old.public
+    assert keys.publics("publisher") == (keys.public("publisher", 2), old.public)
+    assert (keys.versions("pepper"), keys.versions("log"), keys.versions("nothing")) == ((1, 2), (1,), ())
+
+
+@pytest.mark.parametrize("name", ["", "../log", "a/../b", "A", "log.v2", "people/ana.v10", "x" * 65])
+def test_a_name_cannot_leave_the_folder_or_be_a_version(keys, name):
+    with pytest.raises(InvalidInput, match="not a key name"):
+        keys.secret(name)
+
+
+def test_what_is_not_there_or_damaged_is_named(keys, tmp_path):
+    with pytest.raises(InvalidInput, match="nothing"):
+        keys.secret("nothing")
+    with pytest.raises(InvalidInput, match=r"pepper\.v3"):
+        keys.secret("pepper", 3)
+    with pytest.raises(NotFound):
+        keys.public("nothing")
+    (tmp_path / "keys" / "pepper.key").write_bytes(b"short")
+    with pytest.raises(InvalidInput, match="expected 32 bytes, found 5"):
+        keys.secret("pepper")
+
+
+def test_a_rotated_publisher_still_vouches_for_what_it_signed(case):
+    with case.acting("olga") as workspace:
+        rotate_key(workspace, "publisher")
+    with case.acting("dana") as workspace:
+        pass_gate(workspace, case.material.model, case.certificate, life.POLICY)
+        trusted = workspace.keys.public("publisher", 2)
+        with pytest.raises(VerificationError):
+            read_certificate(case.certificate, TrustedKeys((trusted,)))
+
+
+@pytest.mark.parametrize("name", ["dataset", "index", "log", "people/owner", "../x", "nothing"])
+def test_other_keys_are_not_rotated(tmp_path, name):
+    with Workspace.init(tmp_path / "w") as workspace:
+        with pytest.raises(InvalidInput, match="not rotated"):
+            rotate_key(workspace, name)
+        assert life.entries(workspace) == []
+
+
+def test_the_entry_names_the_key_and_holds_no_secret(tmp_path):
+    with Workspace.init(tmp_path / "w") as workspace:
+        for name in ROTATED:
+            assert rotate_key(workspace, name) == 2
+        secret = workspace.keys.secret("pepper").hex()
+        text = b"".join(data for _, data in workspace.ledger.reader().tail())
+        assert b'"name":"pepper"' in text
+        assert secret.encode() not in text
+
+
+def test_a_key_that_cannot_be_written_is_a_recorded_failure(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise InvalidInput("cannot be written")
+
+    with Workspace.init(tmp_path / "w") as workspace:
+        monkeypatch.setattr(Keyring, "add_secret", refuse)
+        with pytest.raises(InvalidInput):
+            rotate_key(workspace, "pepper")
+        assert [entry[3] for entry in life.entries(workspace)] == ["", "failed"]
+
+
+def test_nobody_without_the_role_rotates(case):
+    with case.acting("rita") as workspace:
+        before = workspace.keys.versions("pepper")
+        with pytest.raises(NotPermitted):
+            rotate_key(workspace, "pepper")
+        assert workspace.keys.versions("pepper") == before

@@ -1,0 +1,177 @@
+"""Writes docs/reference: every command and flag, error, setting and kind of entry, from the code itself.
+
+A test compares what this writes with the files, so that the documents cannot drift. Run it after a change:
+
+    python tools/make_reference.py
+"""
+
+import ast
+import importlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import msgspec
+
+import stanch
+from stanch.cli.actions import ACTIONS
+from stanch.cli.commands import COMMANDS
+from stanch.cli.frame import Leaf, Root
+from stanch.config import Config
+from stanch.errors import StanchError
+from stanch.ledger.ocsf import class_of
+from stanch.workspace.kinds import KINDS
+
+SOURCES = Path(stanch.__file__).parent
+OUT = Path(__file__).parents[1] / "docs" / "reference"
+HEAD = "<!-- Written by tools/make_reference.py; a test compares. -->\n\n"
+
+
+def leaves() -> Iterator[tuple[str, click.Command]]:
+    """Yield every command that is not a group, by its words."""
+
+    def walk(command: click.Command, words: str) -> Iterator[tuple[str, click.Command]]:
+        if isinstance(command, click.Group):
+            for name, child in command.commands.items():
+                yield from walk(child, f"{words} {name}")
+        else:
+            yield words, command
+
+    for name, entry in COMMANDS.items():
+        yield from walk(getattr(importlib.import_module(entry.module), name), name)
+
+
+def commands() -> str:
+    """Return the page of commands."""
+    shared = {flag for parameter in Leaf("x").params for flag in parameter.opts}
+    lines = ["# Commands\n", "Flags of every command:\n", *_flags(Root().params), ""]
+    for words, command in sorted(leaves()):
+        context = click.Context(command, info_name=f"stanch {words}")
+        usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
+        lines += [f"## stanch {words}\n", f"`{usage}`\n", f"{_plain(command.help)}\n"]
+        own = [p for p in command.params if isinstance(p, click.Option) and not set(p.opts) <= shared]
+        if own:
+            lines += [*_flags(own), ""]
+        acts = ACTIONS[words]
+        kinds = ", ".join(f"`{kind}`" for kind in acts.kinds)
+        lines.append(f"Acts: {kinds or 'none; ' + acts.why_none}.\n")
+    return HEAD + "\n".join(lines)
+
+
+def _flags(parameters: list[click.Parameter]) -> list[str]:
+    rows = [p for p in parameters if isinstance(p, click.Option)]
+    return [f"- `{', '.join(p.opts)}`: {_plain(p.help)}{_default(p)}" for p in rows]
+
+
+def _default(option: click.Option) -> str:
+    shown = option.default
+    if option.is_flag or option.required or not isinstance(shown, str | int | float) or shown in {"", None}:
+        return " (required)" if option.required else ""
+    return f" (default {shown})"
+
+
+def _plain(text: str | None) -> str:
+    return " ".join((text or "").replace("``", "`").split())
+
+
+def error_classes() -> list[type[StanchError]]:
+    """Return every error class of the project, also those that packages define for themselves."""
+    bases, found = {"StanchError"}, {StanchError.__module__: {"StanchError"}}
+    trees = {path: ast.parse(path.read_text()) for path in sorted(SOURCES.rglob("*.py"))}
+    grown = True
+    while grown:
+        grown = False
+        for path, tree in trees.items():
+            module = ".".join(("stanch", *path.relative_to(SOURCES).with_suffix("").parts)).removesuffix(".__init__")
+            for node in tree.body:
+                names = (
+                    {b.id for b in node.bases if isinstance(b, ast.Name)} if isinstance(node, ast.ClassDef) else set()
+                )
+                if names & bases and node.name not in found.setdefault(module, set()):
+                    bases.add(node.name)
+                    found[module].add(node.name)
+                    grown = True
+    classes = [getattr(importlib.import_module(m), name) for m, names in found.items() for name in names]
+    return sorted((c for c in classes if not c.__name__.startswith("_")), key=lambda c: c.__name__)
+
+
+def errors() -> str:
+    """Return the page of errors."""
+    lines = [
+        "# Errors\n",
+        "Every error says in one line what happened, in one why, and in one what to do next. Over HTTP it is",
+        "an RFC 9457 problem of type `urn:stanch:problem:<slug>`. What nobody raised on purpose is exit 70.\n",
+        "| error | slug | exit | HTTP | kind of | meaning |",
+        "|---|---|---|---|---|---|",
+    ]
+    for one in error_classes():
+        slug = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", one.__name__).lower()
+        meaning = _plain((one.__doc__ or "").partition("\n")[0])
+        parent = "" if one is StanchError else one.__mro__[1].__name__
+        lines.append(f"| {one.__name__} | `{slug}` | {one.exit_code} | {one.http_status} | {parent} | {meaning} |")
+    return HEAD + "\n".join([*lines, ""])
+
+
+def settings() -> str:
+    """Return the page of settings."""
+    lines = [
+        "# Settings\n",
+        "`stanch.toml` of the nearest workspace, over the user's own file, over the defaults; a variable",
+        "`STANCH_<SECTION>__<KEY>` wins over files, a flag over all. Lists replace. A secret is never a setting: write",
+        "`file:PATH`, `env:NAME` or `keyring:NAME`. `[gate]` belongs to `stanch audit gate`.\n",
+        "| setting | default | meaning |",
+        "|---|---|---|",
+    ]
+    lines += [f"| `{name}` | {default} | {meaning} |" for name, default, meaning in setting_rows(Config)]
+    return HEAD + "\n".join([*lines, ""])
+
+
+def setting_rows(struct: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """Yield name, default and meaning of every setting, those of tables in lists included."""
+    meanings = dict(re.findall(r"^ {8}(\w+): ((?:.|\n {12})+)", struct.__doc__ or "", re.MULTILINE))
+    for field in msgspec.structs.fields(struct):
+        name = f"{prefix}{field.name}"
+        if isinstance(field.default, msgspec.Struct):
+            yield from setting_rows(type(field.default), f"{name}.")
+            continue
+        if name in {"gate", "origins"}:
+            continue
+        default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+        needed = default is msgspec.NODEFAULT
+        shown = "(required)" if needed else f"`{json.dumps(msgspec.to_builtins(default))}`"
+        yield name, shown, _plain(meanings.get(field.name, ""))
+        items = getattr(field.type, "__args__", ())
+        if items and isinstance(items[0], type) and issubclass(items[0], msgspec.Struct):
+            yield from setting_rows(items[0], f"{name}[].")
+
+
+def entries() -> str:
+    """Return the page of kinds of entries."""
+    lines = [
+        "# Kinds of entries\n",
+        "Each act leaves one `denied` entry, or an `intent` and an `outcome` (`done`, `failed`,",
+        "`cancelled`, `abandoned`). The format is specified in [the log](../spec/ledger.md).\n",
+        "| kind | asks for | on | OCSF class | activity |",
+        "|---|---|---|---|---|",
+    ]
+    for name, kind in sorted(KINDS.items()):
+        class_uid, activity = class_of(name)
+        lines.append(f"| `{name}` | `{kind.action}` | {kind.on} | {class_uid} | {activity} |")
+    return HEAD + "\n".join([*lines, ""])
+
+
+PAGES = {"commands.md": commands, "errors.md": errors, "settings.md": settings, "entries.md": entries}
+
+
+def main() -> None:
+    """Write all pages."""
+    OUT.mkdir(exist_ok=True)
+    for name, page in PAGES.items():
+        (OUT / name).write_text(page())
+        print(f"wrote {OUT / name}")
+
+
+if __name__ == "__main__":
+    main()
