@@ -436,7 +436,7 @@ def test_an_entry_of_another_log_is_located(ground):
 
 
 def test_an_anchor_of_another_log_is_refused(ground):
-    signer = NoteSigner("example.com/other", ground.key)
+    signer = NoteSigner("example.com/other", SigningKey.from_seed(bytes(32)))
     foreign = sign_checkpoint(Checkpoint("example.com/other", 3, bytes(32)), signer)
     policy = dataclasses.replace(ground.policy, logs=(*ground.policy.logs, signer.verifier))
     with pytest.raises(LogDamaged, match="anchor 0"):

@@ -18,9 +18,9 @@ from stanch.ledger.commitment import Opening
 from stanch.ledger.entry import Phase, read_event
 from stanch.ledger.hashes import TileHashes
 from stanch.ledger.index import IndexRow
+from stanch.ledger.policy import TrustPolicy
 from stanch.ledger.read import LedgerReader
 from stanch.ledger.tiles import CHECKPOINT_KEY, TILE_WIDTH, tile_key, tile_width
-from stanch.ledger.tlogproof import TrustPolicy
 
 
 class LogDamaged(Tampered):
