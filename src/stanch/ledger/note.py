@@ -14,8 +14,11 @@ from typing import Self
 from stanch.crypto import SigningKey, VerifyKey, sha256
 from stanch.errors import InvalidInput, NoTrustedSignature, ProofInvalid
 
-_ED25519 = 1
-_COSIGNATURE = 4
+ED25519 = 1
+"""Type of a log's key: Ed25519 over the text."""
+COSIGNATURE = 4
+"""Type of a witness's key: a timestamped Ed25519 cosignature."""
+
 _MAX_NOTE = 64 << 10
 _MAX_SIGNATURES = 32
 _MAX_NAME = 256
@@ -64,7 +67,7 @@ class NoteVerifier:
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        if self.kind not in {_ED25519, _COSIGNATURE} or self.key.kind != "ed25519":
+        if self.kind not in {ED25519, COSIGNATURE} or self.key.kind != "ed25519":
             raise InvalidInput(f"key {self.name}: expected an Ed25519 key of type 1 or 4, found type {self.kind}")
 
     @property
@@ -101,7 +104,7 @@ class NoteVerifier:
     def check(self, text: str, signature: bytes) -> "NoteSignature":
         """Return what a signature under this key says, or raise :class:`stanch.errors.NoTrustedSignature`."""
         time_s, message = None, text.encode()
-        if self.kind == _COSIGNATURE:
+        if self.kind == COSIGNATURE:
             if len(signature) != 72:
                 raise NoTrustedSignature(f"note: the cosignature of {self.name} is not 72 bytes")
             time_s, signature = int.from_bytes(signature[:8], "big"), signature[8:]
@@ -133,7 +136,7 @@ class NoteSigner:
     @property
     def verifier(self) -> NoteVerifier:
         """The public half."""
-        return NoteVerifier(self.name, _ED25519, self.key.public)
+        return NoteVerifier(self.name, ED25519, self.key.public)
 
     def sign(self, text: str) -> bytes:
         """Return the note that consists of ``text`` (ending in a newline) and this key's signature line."""
@@ -153,7 +156,7 @@ class Cosigner:
     @property
     def verifier(self) -> NoteVerifier:
         """The public half."""
-        return NoteVerifier(self.name, _COSIGNATURE, self.key.public)
+        return NoteVerifier(self.name, COSIGNATURE, self.key.public)
 
     def cosign(self, text: str, time_s: int) -> str:
         """Return the signature line, newline included, over ``text`` at ``time_s`` seconds since 1970."""

@@ -11,13 +11,12 @@ from typing import Self
 
 from stanch.errors import InvalidInput, QuorumUnmet
 from stanch.ledger.checkpoint import SignedCheckpoint, open_checkpoint
-from stanch.ledger.note import NoteSignature, NoteVerifier
+from stanch.ledger.note import COSIGNATURE, ED25519, NoteSignature, NoteVerifier
 
 NO_QUORUM = "none"
 
 _MAX_BYTES = 64 << 10
 _MAX_NAMES = 256
-_LOG, _WITNESS = 1, 4
 _BLANK = re.compile("[ \t]+")
 _COUNT = re.compile("[1-9][0-9]{0,3}")
 _FORBIDDEN = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")
@@ -60,8 +59,8 @@ class TrustPolicy:
     def __post_init__(self) -> None:
         if not self.logs:
             raise InvalidInput("trust policy: names no log key", why="then nothing could ever verify")
-        _check_keys("log", self.logs, _LOG)
-        _check_keys("witness", [witness.key for witness in self.witnesses], _WITNESS)
+        _check_keys("log", self.logs, ED25519)
+        _check_keys("witness", [witness.key for witness in self.witnesses], COSIGNATURE)
         _check_names(self.witnesses, self.groups, self.quorum)
 
     @classmethod
