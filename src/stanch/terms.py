@@ -1,11 +1,13 @@
 """The vocabulary that two or more sibling packages share; nothing moves here unless two of them need it."""
 
 import hashlib
+import hmac
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import BinaryIO, Protocol, Self, TypeAlias
+from typing import BinaryIO, ClassVar, Protocol, Self, TypeAlias
 
 from stanch.errors import InvalidInput
 
@@ -63,6 +65,44 @@ class Digest:
 
     def __str__(self) -> str:
         return f"{self.algorithm}:{self.hex}"
+
+
+class SecretStr:
+    """Text that must not be shown: it prints as dots, and :func:`redact` finds it in other texts while it lives."""
+
+    __slots__ = ("__weakref__", "_value")
+    _living: ClassVar["weakref.WeakSet[SecretStr]"] = weakref.WeakSet()
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+        self._living.add(self)
+
+    def reveal(self) -> str:
+        """Return the secret itself."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "SecretStr(…)"
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SecretStr) and hmac.compare_digest(self._value.encode(), other._value.encode())
+
+    # By identity: the living are told apart even where two hold the same text.
+    __hash__ = object.__hash__
+
+    @classmethod
+    def living(cls) -> tuple["SecretStr", ...]:
+        """Return every secret text that is still in use."""
+        return tuple(cls._living)
+
+
+def redact(text: str) -> str:
+    """Return ``text`` with every secret that is still in use replaced by dots; for tracebacks."""
+    for value in sorted({secret.reveal() for secret in SecretStr.living()} - {""}, key=len, reverse=True):
+        text = text.replace(value, "…")
+    return text
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Configuration: one strict ``stanch.toml``, every value with a safe default and a known origin.
 
-An empty or missing file is valid. Order: defaults < user file < workspace file < ``STANCH_<SECTION>__<KEY>``.
+An empty or missing file is valid. Order: defaults < user file < workspace file < ``STANCH_<SECTION>__<KEY>``; what a
+command is told by a flag wins over all of them. A list replaces the list of a lower layer.
 
 Example:
     >>> config = load_config(None, environ={"STANCH_ACCESS__PROFILE": "team"}, user_file=None)
@@ -8,7 +9,28 @@ Example:
     ('team', 'environment STANCH_ACCESS__PROFILE')
 """
 
-from stanch.config.load import load_config
-from stanch.config.model import AccessSection, Config, LedgerSection, WorkspaceSection
+from stanch.config.load import find_settings, load_config
+from stanch.config.model import (
+    AccessSection,
+    Config,
+    IssuerSection,
+    LedgerSection,
+    SecretReference,
+    WitnessSection,
+    WorkspaceSection,
+)
+from stanch.config.profiles import Algorithms, algorithms
 
-__all__ = ["AccessSection", "Config", "LedgerSection", "WorkspaceSection", "load_config"]
+__all__ = [
+    "AccessSection",
+    "Algorithms",
+    "Config",
+    "IssuerSection",
+    "LedgerSection",
+    "SecretReference",
+    "WitnessSection",
+    "WorkspaceSection",
+    "algorithms",
+    "find_settings",
+    "load_config",
+]

@@ -11,16 +11,25 @@ from typing import Any
 import msgspec
 
 from stanch.config.model import Config
+from stanch.config.origin import statement_lines
 from stanch.errors import InvalidInput, UnknownSetting
 
-_MAX_BYTES = 1 << 20
+SETTINGS = "stanch.toml"
+
+_MAX_BYTES = 1 << 16
 _PREFIX = "STANCH_"
 _SECTIONS = frozenset(field.name for field in msgspec.structs.fields(Config)) - {"origins"}
 
 
-def user_config_file() -> Path:
+def user_config_file(environ: Mapping[str, str] = os.environ) -> Path:
     """Return the path of the user's own settings (XDG base directories)."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "stanch" / "stanch.toml"
+    return Path(environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "stanch" / SETTINGS
+
+
+def find_settings(folder: Path) -> Path | None:
+    """Return the settings of the nearest workspace: in ``folder`` or the nearest folder above it that has some."""
+    folder = folder.absolute()
+    return next((place / SETTINGS for place in (folder, *folder.parents) if (place / SETTINGS).is_file()), None)
 
 
 def load_config(
@@ -33,31 +42,42 @@ def load_config(
 
     Args:
         workspace_file: The workspace's ``stanch.toml``; may be missing.
-        environ: Variables named ``STANCH_<SECTION>__<KEY>`` override files.
+        environ: Variables named ``STANCH_<SECTION>__<KEY>`` override files. A value is read as a TOML value where it is
+            one (numbers, lists, quoted text), and as text otherwise.
         user_file: The user's own file; may be missing.
 
     Raises:
         UnknownSetting: A section or key does not exist.
-        InvalidInput: A file is not TOML, others may write it, or a value is out of range; the setting is named.
+        InvalidInput: A file is not TOML, others may write it, or a value is out of range; the setting is named, its
+            value is not shown.
     """
     values: dict[str, dict[str, Any]] = {}
     origins: dict[str, str] = {}
     for path in (user_file, workspace_file):
         if path is not None and path.exists():
-            _merge(values, origins, _read(path), str(path))
+            text = _read(path)
+            places = {setting: f"{path}:{line}" for setting, line in statement_lines(text).items()}
+            _merge(values, origins, tomllib.loads(text), places)
     for name in sorted(environ):
         section, separator, key = name.removeprefix(_PREFIX).lower().partition("__")
         if name.startswith(_PREFIX) and separator:
-            text = environ[name]
-            value = int(text) if text.lstrip("-").isdigit() else text
-            _merge(values, origins, {section: {key: value}}, f"environment {name}")
+            places = dict.fromkeys((section, f"{section}.{key}"), f"environment {name}")
+            _merge(values, origins, {section: {key: _value(environ[name])}}, places)
     try:
         return msgspec.convert(values | {"origins": origins}, Config)
     except msgspec.ValidationError as error:
         raise _explain(error, origins) from error
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _value(text: str) -> Any:  # noqa: ANN401 - any TOML value
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _read(path: Path) -> str:
+    """Return the text of a settings file that is TOML and that only its owner may write."""
     if path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise InvalidInput(
             f"{path}: others may write it, so its settings cannot be trusted", next_step=f"chmod 644 {path}"
@@ -66,30 +86,41 @@ def _read(path: Path) -> dict[str, Any]:
     if len(data) > _MAX_BYTES:
         raise InvalidInput(f"{path}: expected at most {_MAX_BYTES} bytes, found {len(data)}")
     try:
-        return tomllib.loads(data.decode())
-    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError are both ValueErrors
+        text = data.decode()
+        tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are both ValueErrors
         raise InvalidInput(f"{path}: not valid TOML", why=str(error)) from error
+    return text
 
 
-def _merge(values: dict[str, dict[str, Any]], origins: dict[str, str], layer: dict[str, Any], origin: str) -> None:
+def _merge(
+    values: dict[str, dict[str, Any]], origins: dict[str, str], layer: dict[str, Any], places: Mapping[str, str]
+) -> None:
     for section, entries in layer.items():
         if section not in _SECTIONS or not isinstance(entries, dict):
             raise UnknownSetting(
-                f"{origin}: there is no section [{section[:80]}]",
+                f"{places[section]}: there is no section [{section[:80]}]",
                 next_step=f"sections are: {', '.join(sorted(_SECTIONS))}",
             )
         for key, value in entries.items():
             values.setdefault(section, {})[key] = value
-            origins[f"{section}.{key}"] = origin
+            origins[f"{section}.{key}"] = places[f"{section}.{key}"]
 
 
 def _explain(error: msgspec.ValidationError, origins: Mapping[str, str]) -> InvalidInput:
     """Return an error that names the setting and its origin, but not the value."""
     reason, _, location = str(error).partition(" - at `$.")
-    setting = location.rstrip("`")
-    if unknown := re.search("unknown field `(.+?)`", reason):
-        setting = f"{setting}.{unknown[1]}"
+    place = location.rstrip("`")
+    unknown = re.search("unknown field `(.+?)`", reason)
+    name = f"{place}.{unknown[1]}" if unknown else place
+    setting = ".".join(re.sub(r"\[.*?\]", "", name).split(".")[:2])
     where = origins.get(setting, "the settings")
     if unknown:
-        return UnknownSetting(f"{where}: there is no setting {setting}")
-    return InvalidInput(f"{where}: {setting} has a wrong value", why=reason)
+        return UnknownSetting(f"{where}: there is no setting {name}")
+    if "secret" in name:
+        return InvalidInput(
+            f"{where}: {name} is not a reference to a secret",
+            why="a secret never stands in the settings themselves",
+            next_step="write file:PATH, env:NAME or keyring:NAME",
+        )
+    return InvalidInput(f"{where}: {name} has a wrong value", why=re.sub("(value) .*", r"\1", reason))

@@ -1,33 +1,115 @@
-"""The settings as frozen structures; their defaults are the safe values."""
+"""The settings as frozen structures; their defaults are the safe values. A unit stands in the name of each number."""
 
 from typing import Annotated, Any, Literal
 
 import msgspec
 
+from stanch.config.profiles import Algorithms, algorithms
+
 Days = Annotated[int, msgspec.Meta(ge=1, le=180)]
+KeyDays = Annotated[int, msgspec.Meta(ge=1, le=366)]
+Minutes = Annotated[int, msgspec.Meta(ge=1, le=1440)]
 Seconds = Annotated[int, msgspec.Meta(ge=1, le=3600)]
+Text = Annotated[str, msgspec.Meta(min_length=1)]
+SecretReference = Annotated[
+    str, msgspec.Meta(pattern=r"^(file:[^\0]+|env:[A-Za-z_][A-Za-z0-9_]*|keyring:[a-z0-9._/-]+)\Z")
+]
+"""Where a secret lies (``file:PATH``, ``env:NAME``, ``keyring:NAME``); a secret itself is never a setting."""
+TokenAlgorithm = Literal["RS256", "PS256", "ES256", "EdDSA"]
 
 
 class WorkspaceSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[workspace]``: where rows and blobs lie; relative paths start at the workspace folder."""
+    """``[workspace]``: where rows and blobs lie, and what does the heavy work; relative paths start at its folder."""
 
     tables: str = "sqlite:./.stanch/stanch.db"
     blobs: str = "file:./.stanch/blobs"
+    engine: Literal["local"] = "local"
+
+
+class WitnessSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[[ledger.witnesses]]``: one witness: its verifier key (C2SP signed-note vkey) and where it answers."""
+
+    vkey: Text
+    url: Text
 
 
 class LedgerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[ledger]``: the log's name, how often it publishes, and where its high-water mark lies."""
+    """``[ledger]``: the log's name, how often it publishes, who watches it, and where its high-water mark lies.
+
+    Attributes:
+        origin: The log's name.
+        checkpoint_seconds: How often new entries are published.
+        policy: A C2SP tlog-policy file: witnesses, groups, quorum. Empty: every configured witness must cosign.
+        witnesses: Who is asked to cosign.
+        anchors: Where whole checkpoints are kept: ``file:``, ``s3lock:``, ``rfc3161:`` URIs.
+        highwater: The file that remembers the largest checkpoint signed here.
+        witness_required_for: Kinds of acts that wait for a cosigned checkpoint once a witness is configured. A name
+            covers itself and every kind below it: ``policy`` covers ``policy.write``.
+        max_checkpoint_age_seconds: How old a checkpoint may be for a verifier.
+    """
 
     origin: str = ""
     checkpoint_seconds: Seconds = 1
+    policy: str = ""
+    witnesses: tuple[WitnessSection, ...] = ()
+    anchors: tuple[Text, ...] = ()
     highwater: str = ""
+    witness_required_for: tuple[Text, ...] = (
+        "release.create",
+        "release.export",
+        "access.break-glass",
+        "log.erase",
+        "policy",
+    )
+    max_checkpoint_age_seconds: Annotated[int, msgspec.Meta(ge=1, le=31 * 86_400)] = 300
+
+
+class IssuerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[[access.issuers]]``: one OpenID provider whose tokens are accepted.
+
+    Attributes:
+        issuer: The exact ``iss``.
+        kind: ``rfc9068`` (access tokens, header ``at+jwt``) or ``workload`` (Kubernetes, CI).
+        algorithms: The signature algorithms that are accepted.
+        audience: The exact audience; empty: the workspace's origin.
+        claims: Claims that a ``workload`` token must carry, by name.
+        mfa_acr: Values of ``acr`` that count as a second factor, beside ``mfa`` in ``amr``.
+        client_id: Our name at this provider, for people who log in.
+        client_secret: Where our secret at this provider lies.
+    """
+
+    issuer: Text
+    kind: Literal["rfc9068", "workload"] = "rfc9068"
+    algorithms: tuple[TokenAlgorithm, ...] = ("RS256", "PS256", "ES256", "EdDSA")
+    audience: str = ""
+    claims: dict[str, str] = msgspec.field(default_factory=dict)
+    mfa_acr: tuple[Text, ...] = ()
+    client_id: str = ""
+    client_secret: SecretReference | None = None
 
 
 class AccessSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[access]``: ``solo`` (one person) or ``team`` (all rules on), and how long a grant lasts."""
+    """``[access]``: ``solo`` (one person) or ``team`` (all rules on), who vouches for people, and how long it lasts.
+
+    Attributes:
+        profile: ``solo`` or ``team``.
+        issuers: OpenID providers.
+        key_days: How long an API key is valid.
+        grant_days: How long a grant lasts.
+        session_minutes: How long a login lasts.
+    """
 
     profile: Literal["solo", "team"] = "solo"
+    issuers: tuple[IssuerSection, ...] = ()
+    key_days: KeyDays = 90
     grant_days: Days = 30
+    session_minutes: Minutes = 480
+
+
+class AlgorithmsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[algorithms]``: which dated profile is used; single algorithms are no settings."""
+
+    profile: Literal["2026"] = "2026"
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -36,9 +118,14 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     workspace: WorkspaceSection = WorkspaceSection()
     ledger: LedgerSection = LedgerSection()
     access: AccessSection = AccessSection()
+    algorithms: AlgorithmsSection = AlgorithmsSection()
     gate: dict[str, Any] = msgspec.field(default_factory=dict)
     origins: dict[str, str] = msgspec.field(default_factory=dict)
 
     def origin(self, setting: str) -> str:
-        """Return where the value of ``section.key`` comes from."""
+        """Return where the value of ``section.key`` comes from: ``default``, ``FILE:LINE``, or a variable."""
         return self.origins.get(setting, "default")
+
+    def chosen_algorithms(self) -> Algorithms:
+        """Return the algorithms of the chosen profile."""
+        return algorithms(self.algorithms.profile)

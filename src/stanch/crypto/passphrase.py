@@ -26,6 +26,7 @@ from stanch.crypto.stanza import (
     encode_base64url,
 )
 from stanch.errors import InvalidInput
+from stanch.terms import SecretStr
 
 PASSPHRASE_STANZA = "passphrase"  # noqa: S105 - the name of a stanza type
 _SIZES: Mapping[str, int] = MappingProxyType({"salt": 16, "check": 32, "nonce": 12, "ct": ROOT_SIZE + 16})
@@ -50,7 +51,7 @@ class Passphrase:
     def __init__(self, text: str, *, rng: RandomBytes = random_bytes) -> None:
         if not text:
             raise InvalidInput("passphrase: expected at least one character")
-        self._secret = unicodedata.normalize("NFC", text).encode()
+        self._secret = SecretStr(unicodedata.normalize("NFC", text))
         self._rng = rng
 
     def __repr__(self) -> str:
@@ -110,7 +111,7 @@ class Passphrase:
         """Return the key-encryption key and the check, 32 bytes each."""
         argon = Argon2id(salt=salt, length=64, iterations=costs["t"], lanes=costs["p"], memory_cost=costs["m_kib"])
         with _ONE_AT_A_TIME:
-            output = argon.derive(self._secret)
+            output = argon.derive(self._secret.reveal().encode())
         return output[:32], output[32:]
 
 

@@ -1,17 +1,19 @@
-"""The workspace's keys: files with mode 0600 in one folder, each key for one use."""
+"""The workspace's keys: files with mode 0600 in one folder, each key for one use; what is rotated has versions."""
 
 import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 
-from stanch.crypto import SigningKey, VerifyKey, random_bytes, read_private, write_atomic, write_private
+from stanch.config import Algorithms
+from stanch.crypto import KeyKind, SigningKey, VerifyKey, random_bytes, read_private, write_atomic, write_private
 from stanch.crypto.localkey import LocalKey, load_local_key, save_local_key
 from stanch.crypto.passphrase import Passphrase
 from stanch.errors import InvalidInput, NotFound
 
 SECRET_BYTES = 32
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+SECRETS = ("dataset", "index", "pepper")
+_NAME = re.compile(r"(?!.*\.v[0-9]+\Z)[a-z0-9][a-z0-9._-]{0,63}")  # an ending such as .v2 is a version
 
 
 class Keyring:
@@ -19,51 +21,91 @@ class Keyring:
 
     * ``log``: Ed25519, signs checkpoints. ``publisher``: P-256, signs bundles and certificates. ``case``: Ed25519,
       signs evidence packs. ``people/<name>``: Ed25519, the local key of a principal, plain or under a passphrase.
-    * Secrets of 32 bytes: ``dataset`` (record ids, salts, splits), ``index`` (training-text index).
+    * Secrets of 32 bytes: ``dataset`` (record ids, salts, splits), ``index`` (training-text index), ``pepper`` (MACs of
+      API keys).
+
+    Version 1 of a key lies in ``<name>.pem`` or ``<name>.key``, version n in ``<name>.v<n>.pem`` or ``.key``. A new
+    version never replaces an old one: what was made with the old one is still read.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     @classmethod
-    def create(cls, folder: Path) -> "Keyring":
-        """Make the folder and the keys that every workspace has."""
+    def create(cls, folder: Path, chosen: Algorithms) -> "Keyring":
+        """Make the folder and the keys that every workspace has, with the algorithms of a profile."""
         (folder / "people").mkdir(parents=True, mode=0o700)
         folder.chmod(0o700)
         keyring = cls(folder)
-        for name, key in (("log", "ed25519"), ("publisher", "p256"), ("case", "ed25519")):
-            signer = SigningKey.generate("p256" if key == "p256" else "ed25519")
-            signer.save(folder / f"{name}.pem")
-            write_atomic(folder / f"{name}.pub.pem", signer.public.to_pem())
-        for name in ("dataset", "index"):
-            write_private(folder / f"{name}.key", random_bytes(SECRET_BYTES))
+        for name, kind in (("log", chosen.log_key), ("publisher", chosen.publisher_key), ("case", chosen.case_key)):
+            keyring.add_signer(name, kind)
+        for name in SECRETS:
+            keyring.add_secret(name)
         return keyring
 
-    def signer(self, name: str) -> SigningKey:
-        """Return a signing key.
+    def signer(self, name: str, version: int | None = None) -> SigningKey:
+        """Return a signing key; without a version the newest.
 
         Raises:
             InvalidInput: There is none of that name, or others may read its file.
         """
-        return SigningKey.load(self._path(name, ".pem"))
+        return SigningKey.load(self._path(name, ".pem", self._chosen(name, version)))
 
-    def public(self, name: str) -> VerifyKey:
-        """Return the public half of a signing key."""
-        path = self._path(name, ".pub.pem")
+    def public(self, name: str, version: int | None = None) -> VerifyKey:
+        """Return the public half of a signing key; without a version of the newest.
+
+        Raises:
+            NotFound: There is none of that name.
+        """
+        path = self.public_path(name, version)
         if not path.is_file():
             raise NotFound(f"{path}: no such key")
         return VerifyKey.from_pem(path.read_bytes(), what=str(path))
 
-    def public_path(self, name: str) -> Path:
+    def public_path(self, name: str, version: int | None = None) -> Path:
         """Return the file of a public half, to be handed to others."""
-        return self._path(name, ".pub.pem")
+        return self._path(name, ".pub.pem", self._chosen(name, version))
 
-    def secret(self, name: str) -> bytes:
-        """Return a secret of 32 bytes."""
-        data = read_private(self._path(name, ".key"))
+    def add_signer(self, name: str, kind: KeyKind) -> int:
+        """Make the next version of a signing key and return its number.
+
+        Raises:
+            InvalidInput: The name is malformed, or the folder cannot be written.
+        """
+        version = len(self.versions(name)) + 1
+        signer = SigningKey.generate(kind)
+        write_atomic(self._path(name, ".pub.pem", version), signer.public.to_pem())
+        signer.save(self._path(name, ".pem", version))
+        return version
+
+    def secret(self, name: str, version: int | None = None) -> bytes:
+        """Return a secret of 32 bytes; without a version the newest.
+
+        Raises:
+            InvalidInput: There is none of that name or version, others may read its file, or it is damaged.
+        """
+        path = self._path(name, ".key", self._chosen(name, version))
+        data = read_private(path)
         if len(data) != SECRET_BYTES:
-            raise InvalidInput(f"{self._path(name, '.key')}: expected {SECRET_BYTES} bytes, found {len(data)}")
+            raise InvalidInput(f"{path}: expected {SECRET_BYTES} bytes, found {len(data)}")
         return data
+
+    def add_secret(self, name: str) -> int:
+        """Make the next version of a secret and return its number.
+
+        Raises:
+            InvalidInput: The name is malformed, or the folder cannot be written.
+        """
+        version = len(self.versions(name)) + 1
+        write_private(self._path(name, ".key", version), random_bytes(SECRET_BYTES))
+        return version
+
+    def versions(self, name: str) -> tuple[int, ...]:
+        """Return the versions that exist of a signing key or secret, oldest first; they count from 1."""
+        last = 0
+        while any(self._path(name, suffix, last + 1).exists() for suffix in (".pem", ".key")):
+            last += 1
+        return tuple(range(1, last + 1))
 
     def add_person(self, name: str, *, passphrase: Passphrase | None = None) -> SigningKey:
         """Make the local key of a principal, locked if a passphrase is given.
@@ -84,10 +126,18 @@ class Keyring:
         modified: Callable[[Path], float] = lambda path: path.stat().st_mtime_ns  # noqa: E731 - a typed sort key
         return tuple(path.stem for path in sorted((self._folder / "people").glob("*.json"), key=modified))
 
-    def _path(self, name: str, suffix: str) -> Path:
+    def private_files(self) -> tuple[Path, ...]:
+        """Return every file that holds a secret, in the order of their names."""
+        files = (path for path in self._folder.rglob("*") if path.is_file() and not path.name.endswith(".pub.pem"))
+        return tuple(sorted(files))
+
+    def _chosen(self, name: str, version: int | None) -> int:
+        return version if version is not None else max(self.versions(name), default=1)
+
+    def _path(self, name: str, suffix: str, version: int = 1) -> Path:
         for part in name.split("/"):
             if not _NAME.fullmatch(part):
                 raise InvalidInput(
                     f"not a key name: {name[:80]!r}", why="a name has 1 to 64 of a-z, 0-9, '.', '_' and '-'"
                 )
-        return self._folder / (name.replace("/", os.sep) + suffix)
+        return self._folder / (name.replace("/", os.sep) + (f".v{version}" if version > 1 else "") + suffix)

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from stanch.config import Config, load_config
+from stanch.config import Algorithms, Config, load_config
 from stanch.config.load import user_config_file
 from stanch.crypto import random_bytes, sync_folder, write_atomic
 from stanch.crypto.passphrase import Passphrase
@@ -73,7 +73,7 @@ class Workspace:
         if state.exists() and not (state / UNFINISHED).exists():
             raise InvalidInput(f"{folder}: holds a workspace already", next_step=f"stanch --workspace {folder} status")
         found, fresh = settings.exists(), not folder.exists()
-        _make_state(folder)
+        _make_state(folder, load_config(settings, user_file=user_config_file()).chosen_algorithms())
         try:
             if not found:
                 origin = f"stanch.local/{random_bytes(16).hex()}"
@@ -172,7 +172,7 @@ def find_workspace(folder: Path | None) -> Path:
     raise NotFound(f"no workspace in {where}", next_step="make one with: stanch init")
 
 
-def _make_state(folder: Path) -> None:
+def _make_state(folder: Path, chosen: Algorithms) -> None:
     """Make the folder of an unfinished workspace with its keys; it appears under its name with all of them."""
     partial = folder / f"{STATE}.partial"
     try:
@@ -183,7 +183,7 @@ def _make_state(folder: Path) -> None:
     except OSError as error:
         raise InvalidInput(f"{folder}: cannot be written", why=error.strerror or "") from error
     try:
-        Keyring.create(partial / UNFINISHED)
+        Keyring.create(partial / UNFINISHED, chosen)
         partial.rename(folder / STATE)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
