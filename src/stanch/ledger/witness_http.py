@@ -90,6 +90,7 @@ def serve(store: WitnessStore, host: str, port: int, *, ready: Callable[[int], N
     except SystemExit as error:  # uvicorn's way to say that the address is taken
         raise StoreError(f"witness: {host}:{port} cannot be listened on") from error
     try:
+        listener.listen()
         ready(listener.getsockname()[1])
         uvicorn.Server(config).run(sockets=[listener])
     finally:
