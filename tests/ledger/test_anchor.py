@@ -7,7 +7,8 @@ import pytest
 
 from stanch.errors import InvalidInput, LedgerUnavailable, LogRolledBack, StoreError
 from stanch.ledger import LedgerParams, fsck
-from stanch.ledger.anchor import Anchors, anchor_key, open_anchor
+from stanch.ledger.anchor import Anchors, anchor_key
+from stanch.ledger.anchor_uri import open_anchor
 from stanch.ledger.checkpoint import Checkpoint, sign_checkpoint
 from stanch.ledger.note import Cosigner, NoteSigner
 

@@ -14,7 +14,8 @@ boto3 = pytest.importorskip("boto3", reason="the extra aws is not installed")
 
 from stanch.crypto import SigningKey  # noqa: E402 - after the skips
 from stanch.errors import LogRolledBack, StoreError, StoreUnsafe  # noqa: E402 - same
-from stanch.ledger.anchor import anchor_key, open_anchor  # noqa: E402 - same
+from stanch.ledger.anchor import anchor_key  # noqa: E402 - same
+from stanch.ledger.anchor_uri import open_anchor  # noqa: E402 - same
 from stanch.ledger.checkpoint import Checkpoint, sign_checkpoint  # noqa: E402 - same
 from stanch.ledger.note import NoteSigner  # noqa: E402 - same
 

@@ -25,7 +25,9 @@ def published(ground):
     with ground.create() as log:
         ground.fill(log, 100)
         log.publish()
-        sql(ground, f"VACUUM INTO '{ground.folder / 'old.db'}'")
+        copy = sqlite3.connect(ground.database)
+        copy.execute("VACUUM INTO ?", (str(ground.folder / "old.db"),))
+        copy.close()
         ground.fill(log, SIZE - 100)
         ground.signed = log.publish()
     return ground

@@ -1,23 +1,17 @@
-"""Anchors: places outside the reach of whoever holds the log, where whole checkpoints are kept and never replaced.
-
-``file:/mnt/other-disk`` creates one file for each checkpoint. ``s3lock://bucket/prefix?days=400`` puts objects that
-nobody can delete for so many days (S3 Object Lock in mode COMPLIANCE), and reads the lock back.
-"""
+"""Anchors: places outside the reach of whoever holds the log, where whole checkpoints are kept and never replaced."""
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Protocol
 
 from sqlalchemy import delete, func, insert, select
 
 from stanch.crypto import sha256
-from stanch.errors import Conflict, InvalidInput, LogRolledBack, StoreError
+from stanch.errors import LogRolledBack, StoreError
 from stanch.ledger.checkpoint import SignedCheckpoint
 from stanch.ledger.note import parse_note
-from stanch.store import CREATE, FileBlobs, Tables
+from stanch.store import Tables
 from stanch.store.schema.ledger import ledger_anchor
 
 _AWAY_SECONDS = 60.0
@@ -50,43 +44,6 @@ class Anchor(Protocol):
     def newest(self, origin: str) -> bytes | None:
         """Return the kept note of the largest size, or None."""
         ...
-
-
-class FileAnchor:
-    """``file:<folder>``: one file for each checkpoint, best on a disk that others administer."""
-
-    def __init__(self, folder: Path, *, uri: str, log_folder: Path) -> None:
-        self.uri = uri
-        self._blobs = FileBlobs(folder)
-        self._folder = folder
-        self.outside = folder.stat().st_dev != log_folder.stat().st_dev
-
-    def keep(self, signed: SignedCheckpoint) -> None:
-        """See :meth:`Anchor.keep`."""
-        key = anchor_key(signed.checkpoint.origin, signed.checkpoint.size)
-        try:
-            self._blobs.put(key, signed.note, mode=CREATE)
-        except Conflict:
-            check_same(self.uri, signed, self._blobs.get(key))
-
-    def notes(self, origin: str) -> Iterator[bytes]:
-        """See :meth:`Anchor.notes`."""
-        for name in self._names(origin):
-            yield self._blobs.get(f"{_folder(origin)}/{name}")
-
-    def newest(self, origin: str) -> bytes | None:
-        """See :meth:`Anchor.newest`."""
-        names = self._names(origin)
-        return self._blobs.get(f"{_folder(origin)}/{names[-1]}") if names else None
-
-    def _names(self, origin: str) -> list[str]:
-        """Return the names of the kept notes, smallest size first, without reading them."""
-        try:
-            return sorted(path.name for path in (self._folder / _folder(origin)).iterdir() if path.suffix == ".note")
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise StoreError(f"anchor {self.uri}: cannot be read", why=os.strerror(error.errno or 0)) from error
 
 
 class Anchors:
@@ -183,28 +140,9 @@ class Anchors:
             connection.execute(insert(ledger_anchor).values(row))
 
 
-def open_anchor(uri: str, *, log_folder: Path) -> Anchor:
-    """Open the anchor that a URI names; a relative path starts at ``log_folder``.
-
-    Raises:
-        InvalidInput: Not such a URI.
-        MissingExtraError: It needs the extra ``aws``.
-        StoreError: It cannot be used.
-    """
-    scheme, _, rest = uri.partition(":")
-    if scheme == "s3lock":
-        from stanch.ledger.anchor_s3lock import open_s3lock  # noqa: PLC0415 - needs an extra
-
-        return open_s3lock(uri)
-    path = rest.removeprefix("//")
-    if scheme != "file" or not path or (rest.startswith("//") and not path.startswith("/")):
-        raise InvalidInput(f"anchor: expected file:/folder or s3lock://bucket/prefix?days=N, found {uri[:200]!r}")
-    return FileAnchor(log_folder / path, uri=uri, log_folder=log_folder)
-
-
 def anchor_key(origin: str, size: int) -> str:
     """Return under which key an anchor keeps a checkpoint: keys of one log sort by size."""
-    return f"{_folder(origin)}/{size:020d}.note"
+    return f"{anchor_folder(origin)}/{size:020d}.note"
 
 
 def check_same(uri: str, signed: SignedCheckpoint, kept: bytes) -> None:
@@ -221,5 +159,6 @@ def check_same(uri: str, signed: SignedCheckpoint, kept: bytes) -> None:
         )
 
 
-def _folder(origin: str) -> str:
+def anchor_folder(origin: str) -> str:
+    """Return the folder of one log's checkpoints at an anchor."""
     return sha256(origin.encode()).hex()[:32]
