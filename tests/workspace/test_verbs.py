@@ -1,9 +1,14 @@
 """Every verb: permitted and recorded, or refused and recorded, and never done without a record."""
 
+import ast
 import importlib
 import inspect
+import itertools
+import pkgutil
 import shutil
+import threading
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,17 +17,23 @@ from typing import Any
 import life
 import pytest
 
+from stanch import workspace as package
 from stanch.access import Directory
+from stanch.access.policy import default_policies
 from stanch.audit import AuditInput, AuditParams
 from stanch.data import CanarySpec, open_dataset, plan_canaries
-from stanch.errors import LedgerUnavailable, NotPermitted, OutcomeNotRecorded
+from stanch.errors import LedgerUnavailable, NotPermitted, OutcomeNotRecorded, StoreError
 from stanch.ledger import Ledger, LedgerReader
+from stanch.mark import embed
 from stanch.scan import STANDARD, Policy, Scanner
+from stanch.store import Tables
 from stanch.tune import TunedModel, TuneSpec
-from stanch.workspace import Workspace, verbs_access, verbs_data, verbs_log, verbs_model, verbs_release
+from stanch.workspace import Workspace, verbs_access, verbs_data, verbs_log, verbs_model, verbs_release, verbs_trace
 from stanch.workspace.artifacts import model_ref
 from stanch.workspace.keyring import Keyring
+from stanch.workspace.kinds import KINDS
 from stanch.workspace.people import People
+from stanch.workspace.release_state import ReleaseState
 
 SPEC = TuneSpec.from_toml(b'[base]\npath = "base"\n')
 
@@ -41,6 +52,28 @@ def order(case, out):
     )
 
 
+def suspect(workspace, case):
+    return verbs_trace.Suspect(
+        path=case.stolen, case="c-1", description="found", received_from="a host", discovered=workspace.now()
+    )
+
+
+def open_it(workspace, scene):
+    record = verbs_trace.release_record(ReleaseState.load(verbs_release.release_folder(workspace, "r1")))
+    scene.kept |= {"record": record, "case": verbs_trace.take_suspect(workspace, suspect(workspace, scene))}
+
+
+def plan_it(workspace, scene):
+    open_it(workspace, scene)
+    scene.kept["plan"] = verbs_trace.plan_case(workspace, scene.kept["case"], scene.kept["record"])
+
+
+def examine_it(workspace, scene):
+    plan_it(workspace, scene)
+    kept = scene.kept
+    kept["traced"] = verbs_trace.examine_case(workspace, kept["case"], kept["plan"], kept["record"])
+
+
 @dataclass(frozen=True)
 class Verb:
     """A verb: who may, how it is called, what it is called in the log, and the stage that must not run unrecorded."""
@@ -50,6 +83,7 @@ class Verb:
     person: str
     stage: tuple[Any, str]
     call: Callable[[Workspace, Any, Any], Any]
+    before: Callable[[Workspace, Any], None] = lambda _workspace, _scene: None
 
     @property
     def name(self):
@@ -91,6 +125,17 @@ VERBS = [
          lambda w, _c, _out: verbs_log.list_entries(w, None, 10)),
     Verb(verbs_log.prove_entry, "log.read", "ada", (LedgerReader, "prove"),
          lambda w, _c, _out: verbs_log.prove_entry(w, 0)),
+    Verb(verbs_trace.take_suspect, "trace.open", "ines", (verbs_trace, "open_case"),
+         lambda w, c, _out: verbs_trace.take_suspect(w, suspect(w, c))),
+    Verb(verbs_trace.plan_case, "trace.plan", "ines", (verbs_trace, "VerifiedCasePlan"),
+         lambda w, c, _out: verbs_trace.plan_case(w, c.kept["case"], c.kept["record"]),
+         before=open_it),
+    Verb(verbs_trace.examine_case, "trace.examine", "ines", (verbs_trace, "examine"),
+         lambda w, c, _out: verbs_trace.examine_case(w, c.kept["case"], c.kept["plan"], c.kept["record"]),
+         before=plan_it),
+    Verb(verbs_trace.pack_evidence, "trace.pack", "ines", (verbs_trace, "pack"),
+         lambda w, c, out: verbs_trace.pack_evidence(w, c.kept["traced"], out / "evidence.zip"),
+         before=examine_it),
 ]  # fmt: skip
 
 NOT_ACTS = {
@@ -99,19 +144,41 @@ NOT_ACTS = {
     "find_commitment": "a question to the log inside another act",
     "release_folder": "a name",
     "workspace_ref": "a name",
+    "trace_suspect": "three acts in a row, each walked here",
+    "load_case": "reads the files of a case that whoever may read the workspace's folder can read",
 }
+
+
+def verb_modules():
+    """Return every module of verbs: whatever is called so in the package."""
+    names = [module.name for module in pkgutil.iter_modules(package.__path__) if module.name.startswith("verbs_")]
+    return [importlib.import_module(f"stanch.workspace.{name}") for name in names]
 
 
 def test_every_public_verb_is_walked():
     found = {
         name
-        for module in (verbs_access, verbs_data, verbs_log, verbs_model, verbs_release)
-        for name, function in inspect.getmembers(importlib.import_module(module.__name__), inspect.isfunction)
+        for module in verb_modules()
+        for name, function in inspect.getmembers(module, inspect.isfunction)
         if function.__module__ == module.__name__
         and not name.startswith("_")
         and "workspace" in inspect.signature(function).parameters
     }
     assert found == {verb.name for verb in VERBS} | set(NOT_ACTS)
+
+
+def requests_in(module):
+    """Yield ``(kind, action)`` of every request that a module writes down."""
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Request":
+            yield tuple(argument.value for argument in node.args[:2])
+
+
+def test_every_kind_of_act_is_declared_with_an_action_of_the_policies():
+    asked = {pair for module in verb_modules() for pair in requests_in(module)}
+    assert asked == {(name, kind.action) for name, kind in KINDS.items()}
+    assert {verb.kind for verb in VERBS} == set(KINDS)
+    assert {kind.action for kind in KINDS.values()} <= default_policies().actions
 
 
 @pytest.fixture(scope="module")
@@ -126,8 +193,17 @@ def approved(proposed, tmp_path_factory):
     return SimpleNamespace(folder=folder, grant=facts.grants[0].id)
 
 
+@pytest.fixture(scope="module")
+def stolen(proposed, tmp_path_factory):
+    """acme's marked copy, in plain: the simplest suspect that must be traced."""
+    with life.acting(proposed.folder, "ines") as workspace:
+        state = ReleaseState.load(verbs_release.release_folder(workspace, "r1"))
+        plan = state.mark_plan()
+        return embed(state.model, tmp_path_factory.mktemp("stolen") / "copy", plan, state.copy_key(plan, "acme")).path
+
+
 @pytest.fixture
-def scene(approved, proposed, tmp_path, monkeypatch):
+def scene(approved, proposed, stolen, tmp_path, monkeypatch):
     """A copy of that team, and the stages that need a model replaced by their results."""
     case = replace(proposed, folder=Path(shutil.copytree(approved.folder, tmp_path / "w")))
     tuned = TunedModel(case.material.model, None, SimpleNamespace(guarantee="none", epsilon=None))
@@ -137,7 +213,7 @@ def scene(approved, proposed, tmp_path, monkeypatch):
     out.mkdir()
     return SimpleNamespace(
         folder=case.folder, material=case.material, certificate=case.certificate, acting=case.acting,
-        proposal=case.proposal, grant=approved.grant, out=out,
+        proposal=case.proposal, grant=approved.grant, out=out, stolen=stolen, kept={},
     )  # fmt: skip
 
 
@@ -171,12 +247,36 @@ def fail_append(monkeypatch, *, after):
     monkeypatch.setattr(Ledger, "append", append)
 
 
+def fail_write(monkeypatch, number):
+    """Let the ``number``-th writing transaction of an act fail at its commit; the publisher's do not count."""
+    original, counter, failed = Tables.write, itertools.count(), []
+
+    @contextmanager
+    def write(self):
+        turn = -1 if threading.current_thread().name == "stanch-publisher" else next(counter)
+        with original(self) as connection:
+            yield connection
+            if turn == number:
+                failed.append(1)
+                raise StoreError("the disk is full")
+
+    monkeypatch.setattr(Tables, "write", write)
+    return failed
+
+
+def prepare(scene, verb):
+    """Let whoever may do what must have been done before the verb."""
+    with scene.acting(verb.person) as workspace:
+        verb.before(workspace, scene)
+
+
 def walk(function):
     return pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)(function)
 
 
 @walk
 def test_nobody_is_refused_and_the_refusal_is_recorded(verb, scene, monkeypatch):
+    prepare(scene, verb)
     calls = spy(monkeypatch, verb)
     with scene.acting("nina") as workspace:
         start = workspace.ledger.reader().size()
@@ -189,6 +289,7 @@ def test_nobody_is_refused_and_the_refusal_is_recorded(verb, scene, monkeypatch)
 
 @walk
 def test_whoever_may_leaves_one_intent_and_one_outcome(verb, scene, monkeypatch):
+    prepare(scene, verb)
     calls = spy(monkeypatch, verb)
     with scene.acting(verb.person) as workspace:
         start = workspace.ledger.reader().size()
@@ -203,6 +304,7 @@ def test_whoever_may_leaves_one_intent_and_one_outcome(verb, scene, monkeypatch)
 
 @walk
 def test_nothing_happens_when_the_log_takes_no_entry(verb, scene, monkeypatch):
+    prepare(scene, verb)
     calls = spy(monkeypatch, verb)
     fail_append(monkeypatch, after=0)
     before = life.tree(scene.folder / ".stanch" / "keys"), life.tree(scene.out)
@@ -216,7 +318,30 @@ def test_nothing_happens_when_the_log_takes_no_entry(verb, scene, monkeypatch):
 
 
 @walk
+@pytest.mark.slow
+def test_nothing_happens_whichever_store_call_before_the_intent_fails(verb, scene, monkeypatch):
+    prepare(scene, verb)
+    calls = spy(monkeypatch, verb)
+    with scene.acting(verb.person) as workspace:
+        for number in itertools.count():
+            start = workspace.ledger.reader().size()
+            with monkeypatch.context() as context:
+                failed = fail_write(context, number)
+                try:
+                    verb.call(workspace, scene, scene.out)
+                except StoreError:
+                    assert failed
+            found = life.entries(workspace, start)
+            if calls or found:
+                break  # the intent became durable: from here on other tests speak
+            assert failed
+            assert life.tree(scene.out) == []
+        assert next(entry[:2] for entry in found) == ("intent", verb.kind)
+
+
+@walk
 def test_a_result_without_recorded_outcome_is_withheld(verb, scene, monkeypatch):
+    prepare(scene, verb)
     with scene.acting(verb.person) as workspace:
         start = workspace.ledger.reader().size()
         fail_append(monkeypatch, after=1)
@@ -228,6 +353,7 @@ def test_a_result_without_recorded_outcome_is_withheld(verb, scene, monkeypatch)
         # What gives weights or a verdict away is destroyed.
         assert not (scene.out / "copy").exists()
         assert not (scene.out / "report").exists()
+        assert not (scene.out / "evidence.zip").exists()
         if verb.function is verbs_model.pass_gate:
             assert workspace.people.resource_facts(model_ref(scene.material.model)).gate == "failed"
 
@@ -237,6 +363,7 @@ def test_a_result_without_recorded_outcome_is_withheld(verb, scene, monkeypatch)
     ("error", "result"), [(RuntimeError("boom"), "failed"), (KeyboardInterrupt(), "cancelled")], ids=["fails", "ctrl-c"]
 )
 def test_an_act_that_fails_or_is_interrupted_is_recorded_so(verb, scene, monkeypatch, error, result):
+    prepare(scene, verb)
     calls = spy(monkeypatch, verb, error)
     with scene.acting(verb.person) as workspace:
         start = workspace.ledger.reader().size()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from msgspec import Struct, ValidationError, convert
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, false, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from stanch.crypto import SigningKey, VerifyKey, canonical_json, frame, parse_json
@@ -107,6 +107,11 @@ def sign_approval(key: SigningKey, statement: ApprovalStatement) -> Approval:
     return Approval(data, key.key_id, key.sign(frame(_LABEL, data)))
 
 
+def approvals_digest(approvals: Collection[Approval]) -> Digest:
+    """Return SHA-256 over ``frame`` of the signed statements, in the given order."""
+    return Digest.sha256(frame(_LABEL, *(part for one in approvals for part in (one.statement, one.signature))))
+
+
 class Approvals:
     """The approvals of one workspace."""
 
@@ -153,13 +158,21 @@ class Approvals:
         return statement
 
     def count_approvals(self, request: Digest, *, requester: str, involved: Collection[str] = ()) -> int:
-        """Return how many people approve exactly this request now.
+        """Return how many people approve exactly this request now; see :meth:`counted`."""
+        return len(self.counted(request, requester=requester, involved=involved))
 
-        Counted are distinct principals with a valid, unexpired and unconsumed signed statement, who are not suspended.
-        The requester and those who took part in what is requested are not counted.
+    def counted(
+        self, request: Digest, *, requester: str, involved: Collection[str] = (), act: str = ""
+    ) -> tuple[Approval, ...]:
+        """Return the approvals that count for exactly this request now, one for each approver, in their order.
+
+        Counted are distinct principals with a valid, unexpired signed statement, who are not suspended; the statement
+        is unconsumed, or ``act`` itself consumed it. The requester and those who took part in what is requested are
+        not counted.
         """
         with self._tables.read() as connection:
-            return len(self._approvers(connection, request, {requester, *involved}))
+            rows = self._approvals(connection, request, {requester, *involved}, act=act)
+        return tuple(Approval(row.statement, row.key_id, row.signature) for row in rows)
 
     def consume(
         self,
@@ -176,7 +189,7 @@ class Approvals:
         Raises:
             ApprovalsMissing: Fewer than ``needed`` people approve this request; none is consumed.
         """
-        approvers = self._approvers(connection, request, {requester, *involved})
+        approvers = tuple(row.principal for row in self._approvals(connection, request, {requester, *involved}))
         if len(approvers) < needed:
             raise ApprovalsMissing(
                 f"approvals for this exact request: expected {needed}, found {len(approvers)}",
@@ -189,20 +202,16 @@ class Approvals:
         )
         return approvers
 
-    def _approvers(self, connection: Connection, request: Digest, excluded: set[str]) -> tuple[str, ...]:
+    def _approvals(
+        self, connection: Connection, request: Digest, excluded: set[str], *, act: str = ""
+    ) -> list[Row[Any]]:
+        table = schema.approval
+        usable = table.c.consumed_by.is_(None) | ((table.c.consumed_by == act) if act else false())
         rows = connection.execute(
-            select(schema.approval).where(
-                schema.approval.c.request_digest == str(request), schema.approval.c.consumed_by.is_(None)
-            )
+            select(table).where(table.c.request_digest == str(request), usable).order_by(table.c.principal)
         ).all()
         now_ms = self._now()
-        return tuple(
-            sorted(
-                row.principal
-                for row in rows
-                if row.principal not in excluded and self._counts(connection, row, request, now_ms)
-            )
-        )
+        return [row for row in rows if row.principal not in excluded and self._counts(connection, row, request, now_ms)]
 
     def _counts(self, connection: Connection, row: Row[Any], request: Digest, now_ms: int) -> bool:
         """Say whether a stored approval still counts; everything is read from what was signed, not from columns."""

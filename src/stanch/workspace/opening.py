@@ -5,7 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -18,9 +18,11 @@ from stanch.crypto.passphrase import Passphrase
 from stanch.errors import InvalidInput, NotFound
 from stanch.ledger import Ledger, LedgerParams
 from stanch.store import BlobStore, Tables, open_blobs, open_tables
-from stanch.workspace.act import Door
+from stanch.workspace.door import Door
 from stanch.workspace.keyring import Keyring
+from stanch.workspace.lease import Leases
 from stanch.workspace.people import Ground, People, Profile, Unlock, register_owner
+from stanch.workspace.recover import record_abandoned
 
 SETTINGS = "stanch.toml"
 STATE = ".stanch"
@@ -36,6 +38,7 @@ class Workspace:
         config: Its settings.
         keys: Its keys.
         ledger: Its log; only :attr:`door` appends.
+        leases: Signs of life of the acts that run now.
         people: Who there is, and who acts.
         door: Does acts: authorised and recorded.
     """
@@ -46,6 +49,7 @@ class Workspace:
     tables: Tables
     blobs: BlobStore
     ledger: Ledger
+    leases: Leases
     people: People
     door: Door
 
@@ -125,15 +129,14 @@ class Workspace:
             params=_ledger_params(config, found), clock=clock,
         )  # fmt: skip
         ground = Ground(tables, keys, ledger.origin, config.access.profile, clock)
-        people = People.login(ground, principal, unlock=unlock)
-        return cls(found, config, keys, tables, blobs, ledger, people, people.door(ledger))
+        people, leases = People.login(ground, principal, unlock=unlock), Leases(tables, clock)
+        record_abandoned(ledger, leases, clock)
+        return cls(found, config, keys, tables, blobs, ledger, leases, people, people.door(ledger, leases))
 
     def acting_as(self, principal: str, *, unlock: Unlock | None = None) -> "Workspace":
         """Return the same workspace with another principal of its keyring acting."""
         people = People.login(self.people.ground, principal, unlock=unlock)
-        return Workspace(
-            self.folder, self.config, self.keys, self.tables, self.blobs, self.ledger, people, people.door(self.ledger)
-        )
+        return replace(self, people=people, door=people.door(self.ledger, self.leases, self.door.witnessing))
 
     @property
     def state(self) -> Path:
@@ -146,6 +149,7 @@ class Workspace:
 
     def close(self) -> None:
         """Publish the last checkpoint and give back the database."""
+        self.leases.close()
         self.ledger.close()
         self.tables.close()
 

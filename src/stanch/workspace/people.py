@@ -20,6 +20,7 @@ from stanch.access import (
     default_policies,
     sign_session,
 )
+from stanch.access.approval import approvals_digest
 from stanch.crypto.localkey import LocalKey
 from stanch.crypto.passphrase import Passphrase
 from stanch.errors import InvalidInput, NotAuthenticated
@@ -27,8 +28,10 @@ from stanch.ledger import EntryQuery, Ledger, LedgerReader, decode_entry
 from stanch.store import Tables
 from stanch.store.schema import workspace as rows
 from stanch.terms import ArtifactRef
-from stanch.workspace.act import Door, Request
+from stanch.workspace.act import Request
+from stanch.workspace.door import Door, Witnessing
 from stanch.workspace.keyring import Keyring
+from stanch.workspace.lease import Leases
 
 Profile = Literal["solo", "team"]
 Unlock = Callable[[], Passphrase]
@@ -97,18 +100,19 @@ class People:
         """Return what policies know of whoever acts, loaded afresh."""
         return self.directory.facts(self.session)
 
-    def door(self, ledger: Ledger) -> Door:
+    def door(self, ledger: Ledger, leases: Leases, witnessing: Witnessing | None = None) -> Door:
         """Return the door through which this session acts."""
-        reader = ledger.reader()
-        return Door(ledger, self.session, self.ground.profile, lambda r: self.decide(r, reader), self.ground.clock)
+        judge = PolicyJudge(self, ledger.reader())
+        return Door(ledger, self.session, self.ground.profile, judge, leases, witnessing, self.ground.clock)
 
-    def decide(self, request: Request, reader: LedgerReader) -> Decision:
-        """Ask the policies about one request."""
+    def decide(self, request: Request, reader: LedgerReader, *, act: str = "") -> Decision:
+        """Ask the policies about one request; approvals that ``act`` has used up still count."""
         need = request.approval
         approvals = 0
         if need is not None:
-            involved = (*self.involved(request.resource, reader), need.requester)
-            approvals = self.approvals.count_approvals(need.request, requester=need.requester, involved=involved)
+            involved = self.involved(request.resource, reader)
+            counted = self.approvals.counted(need.request, requester=need.requester, involved=involved, act=act)
+            approvals = len(counted)
         context = Context(
             mfa=self.session.mfa,
             team=self.team,
@@ -159,6 +163,31 @@ class People:
         if len(found) != 1:
             raise InvalidInput(f"{len(found)} principals are called {name[:64]!r}", next_step="stanch access who")
         return found[0]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyJudge:
+    """The judge of a door: the policies, asked about one session's requests on one log."""
+
+    people: People
+    reader: LedgerReader
+
+    def decide(self, request: Request, act: str = "") -> Decision:
+        """Return the decision, from facts that are loaded afresh."""
+        return self.people.decide(request, self.reader, act=act)
+
+    def policy(self) -> str:
+        """Return the digest of the policies that are active now."""
+        return str(default_policies().digest)
+
+    def approvals_digest(self, request: Request) -> str:
+        """Return the digest of the signed statements that count for a request; empty if it needs none."""
+        need = request.approval
+        if need is None:
+            return ""
+        involved = self.people.involved(request.resource, self.reader)
+        counted = self.people.approvals.counted(need.request, requester=need.requester, involved=involved)
+        return str(approvals_digest(counted))
 
 
 def register_owner(ground: Ground, owner: str, *, passphrase: Passphrase | None = None) -> None:

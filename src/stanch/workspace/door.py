@@ -1,0 +1,308 @@
+"""The one door: authorise → record the intent → run → record the outcome.
+
+Nothing else in stanch appends to the log or asks for permission. If the intent cannot be made durable, the act does not
+happen. A refusal is recorded. A result is handed out only after its outcome is durable.
+
+The order stands once, in :meth:`Door._steps`, as a generator that names what is to be done next. Two drivers do it: one
+waits (:meth:`Door.act`), the other awaits (:meth:`Door.act_async`, for the gateway); both through the same committer.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Generator
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar
+
+from sqlalchemy import Connection
+
+from stanch.access import Decision
+from stanch.errors import NotPermitted, OutcomeNotRecorded, StanchError, StoreError
+from stanch.ledger import Act, Credential, Entry, Ledger, Within, denied, intent, new_act_id, outcome
+from stanch.terms import EntryRef, JsonValue
+from stanch.workspace.act import Clock, Done, Judge, Request, Who
+from stanch.workspace.kinds import covers
+from stanch.workspace.lease import Leases
+
+T = TypeVar("T")
+
+DECISION_SECONDS = 60.0
+"""How long a decision holds before an act begins."""
+WITNESS_SECONDS = 30.0
+"""How long an act waits for witnesses before it is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Witnessing:
+    """Which kinds of acts wait for a checkpoint that witnesses have cosigned, and how they wait.
+
+    Attributes:
+        kinds: A name covers itself and every kind below it.
+        wait: Called as ``wait(entry, seconds)``; returns when a checkpoint that covers the entry has enough
+            cosignatures, and raises :class:`stanch.errors.StanchError` when it has not in time.
+    """
+
+    kinds: tuple[str, ...]
+    wait: Callable[[EntryRef, float], None]
+
+    def required(self, kind: str) -> bool:
+        """Say whether acts of this kind wait."""
+        return any(covers(name, kind) for name in self.kinds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Append:
+    """Append an entry, and go on when it is durable."""
+
+    entry: Entry
+    within: Within | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """Call something that may wait for a database or for witnesses."""
+
+    question: Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Do the act itself."""
+
+    ref: EntryRef
+
+
+_Steps = Generator[_Append | _Ask | _Run, Any, T]
+
+
+@dataclass(frozen=True, slots=True)
+class _Permit:
+    """A decision that allowed, and when it was made."""
+
+    decision: Decision
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Runs acts for one session on one log."""
+
+    ledger: Ledger
+    who: Who
+    profile: str
+    judge: Judge
+    leases: Leases
+    witnessing: Witnessing | None = None
+    clock: Clock = time.time
+
+    def act(self, request: Request, run: Callable[[EntryRef], Done[T]]) -> T:
+        """Do ``run`` if it is permitted and recorded.
+
+        Args:
+            request: What is to be done.
+            run: Does it; it is given the place of the intent in the log.
+
+        Raises:
+            NotPermitted: Refused; the refusal is in the log.
+            ApprovalsMissing: Another act used the approvals up meanwhile; this refusal is in the log, too.
+            LedgerUnavailable: The intent could not be made durable; nothing was done.
+            QuorumUnmet: The witnesses did not cosign in time; nothing was done.
+            OutcomeNotRecorded: It was done, but the log could not take the outcome; the result was withheld.
+        """
+        steps: _Steps[T] = self._steps(request)
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    match step:
+                        case _Append(entry, within):
+                            answer: Any = self.ledger.append(entry, within=within)
+                        case _Ask(question):
+                            answer = question()
+                        case _Run(ref):
+                            answer = run(ref)
+                except BaseException as error:  # noqa: BLE001 - the steps decide what each error means
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(answer)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+
+    async def act_async(self, request: Request, run: Callable[[EntryRef], Awaitable[Done[T]]]) -> T:
+        """Do ``run`` if it is permitted and recorded; as :meth:`act`, for an event loop.
+
+        An entry on its way is waited for even when the task is cancelled, so that the log and the act agree; the
+        cancellation then meets the next step.
+        """
+        steps: _Steps[T] = self._steps(request)
+        cancelled: asyncio.CancelledError | None = None
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    answer, cancelled = await self._perform(step, run, cancelled)
+                except GeneratorExit:
+                    raise  # the loop is gone; the lease expires and the act is found abandoned
+                except BaseException as error:  # noqa: BLE001 - the steps decide what each error means
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(answer)
+        except StopIteration as end:
+            if cancelled is not None:
+                raise cancelled from None
+            value: T = end.value
+            return value
+
+    async def _perform(
+        self,
+        step: _Append | _Ask | _Run,
+        run: Callable[[EntryRef], Awaitable[Done[T]]],
+        cancelled: asyncio.CancelledError | None,
+    ) -> tuple[Any, asyncio.CancelledError | None]:
+        """Do one step; only an entry is still written after a cancellation."""
+        if isinstance(step, _Append):
+            return await _settle(self.ledger.append_nowait(step.entry, within=step.within), cancelled)
+        if cancelled is not None:
+            raise cancelled
+        if isinstance(step, _Ask):
+            return await asyncio.to_thread(step.question), None
+        return await run(step.ref), None
+
+    def _steps(self, request: Request) -> _Steps[T]:
+        act, permit = yield from self._authorise(request)
+        ref = yield from self._begin(request, act)
+        try:
+            with self.leases.renewing(act.id):
+                if self.witnessing is not None and self.witnessing.required(request.kind):
+                    yield _Ask(lambda: self._wait_for_witnesses(ref))
+                yield from self._confirm(request, act, permit, seconds=DECISION_SECONDS)
+                done: Done[T] = yield _Run(ref)
+                if done.egress_bytes is not None:
+                    yield from self._confirm_release(request, act, permit, done)
+        except GeneratorExit:
+            raise  # nobody drives any more: nothing can be recorded here
+        except BaseException as error:
+            yield from self._record_failure(act, error)
+            raise
+        yield from self._finish(act, done)
+        return done.value
+
+    def _authorise(self, request: Request) -> _Steps[tuple[Act, _Permit]]:
+        """Decide, and record a refusal."""
+        act = Act(
+            kind=request.kind,
+            id=new_act_id(self._now()),
+            principal=self.who.principal,
+            profile="team" if self.profile == "team" else "solo",
+            subject=(request.resource,),
+            credential=Credential(kind="local", key_id=self.who.key_id),
+        )
+        at = self.clock()
+        try:
+            decision: Decision = yield _Ask(lambda: self.judge.decide(request))
+        except NotPermitted:  # the session has ended
+            yield from self._record_refusal(act)
+            raise
+        act = replace(act, policy=str(decision.policy), decision=decision.reasons)
+        if not decision.allowed:
+            yield from self._record_refusal(act)
+            decision.require()
+        return act, _Permit(decision, at)
+
+    def _begin(self, request: Request, act: Act) -> _Steps[EntryRef]:
+        """Record the intent; its transaction uses the approvals up and writes the lease."""
+        approvals: str = yield _Ask(lambda: self.judge.approvals_digest(request))
+        payload: dict[str, JsonValue] = {**request.payload, "params_digest": str(request.params_digest)}
+        if approvals:
+            payload["approvals_digest"] = approvals
+        need = request.approval
+
+        def within(connection: Connection) -> None:
+            if need is not None:
+                need.consume(connection, act.id)
+            self.leases.begin(connection, act.id)
+
+        try:
+            ref: EntryRef = yield _Append(intent(act, time_ms=self._now(), payload=payload), within)
+        except NotPermitted:
+            yield from self._record_refusal(act)
+            raise
+        except (StanchError, GeneratorExit):
+            raise
+        except BaseException as error:
+            # An interruption says nothing about the entry. It is first in the queue: if it became durable there is a
+            # lease, and the outcome that follows it says `cancelled`; if not, that outcome is refused.
+            yield from self._record_failure(act, error)
+            raise
+        return ref
+
+    def _wait_for_witnesses(self, ref: EntryRef) -> None:
+        assert self.witnessing is not None  # noqa: S101 - asked for only then
+        self.witnessing.wait(ref, WITNESS_SECONDS)
+
+    def _confirm(self, request: Request, act: Act, permit: _Permit, *, seconds: float) -> _Steps[None]:
+        """Decide again if the decision is older than so many seconds, or if the policies changed since."""
+        old = self.clock() - permit.at >= seconds
+        if old or (yield _Ask(self.judge.policy)) != str(permit.decision.policy):
+            again: Decision = yield _Ask(lambda: self.judge.decide(request, act.id))
+            again.require()
+
+    def _confirm_release(self, request: Request, act: Act, permit: _Permit, done: Done[T]) -> _Steps[None]:
+        """Decide again, just before weights are handed out; a refusal destroys them."""
+        try:
+            yield from self._confirm(request, act, permit, seconds=0)
+        except BaseException:
+            done.undo()
+            raise
+
+    def _finish(self, act: Act, done: Done[T]) -> _Steps[None]:
+        """Record the outcome; without it the result is destroyed."""
+        try:
+            entry = outcome(act, time_ms=self._now(), payload=done.payload, egress_bytes=done.egress_bytes)
+            yield _Append(entry, lambda connection: self.leases.end(connection, act.id))
+        except BaseException as error:
+            done.undo()
+            if not isinstance(error, StanchError):
+                raise
+            withheld = OutcomeNotRecorded(
+                f"{act.kind} ran, but its outcome could not be recorded; its result was withheld",
+                why=error.why or error.what,
+                next_step=error.next_step or "free space or repair the database, then: stanch log verify",
+            )
+            yield from self._record_failure(act, withheld)
+            raise withheld from error
+
+    def _record_refusal(self, act: Act) -> _Steps[None]:
+        try:
+            yield _Append(denied(act, time_ms=self._now()))
+        except StoreError as error:
+            raise NotPermitted(
+                f"{act.kind}: refused", why=f"and the refusal could not be recorded: {error.what}"
+            ) from error
+
+    def _record_failure(self, act: Act, error: BaseException) -> _Steps[None]:
+        """Record how the act failed; a log that cannot take it leaves the open intent as the evidence."""
+        result: Literal["failed", "cancelled"] = "failed" if isinstance(error, Exception) else "cancelled"
+        slug = error.slug if isinstance(error, StanchError) else type(error).__name__
+        entry = outcome(act, time_ms=self._now(), result=result, payload={"error": slug})
+        try:
+            yield _Append(entry, lambda connection: self.leases.end(connection, act.id))
+        except StoreError as second:
+            error.add_note(f"the failure could not be recorded either: {second.what}")
+
+    def _now(self) -> int:
+        return int(self.clock() * 1000)
+
+
+async def _settle(
+    appending: Future[EntryRef], cancelled: asyncio.CancelledError | None
+) -> tuple[EntryRef, asyncio.CancelledError | None]:
+    """Wait until an entry is durable, and return with it the cancellation that came before or meanwhile."""
+    waiting = asyncio.wrap_future(appending)
+    while not waiting.done():
+        try:
+            await asyncio.wait({waiting})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    return waiting.result(), cancelled

@@ -1,0 +1,41 @@
+"""Every kind of act that verbs ask for: its action in the policies, and what it is done to. Tests compare the two."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of act: the Cedar action that permits it, and the kind of artifact that it concerns."""
+
+    action: str
+    on: Literal["workspace", "dataset", "model", "case"]
+
+
+KINDS: dict[str, Kind] = {
+    "access.add": Kind("access:grant", "workspace"),
+    "access.grant": Kind("access:grant", "workspace"),
+    "access.revoke": Kind("access:grant", "workspace"),
+    "audit.gate": Kind("model:audit", "model"),
+    "audit.run": Kind("model:audit", "model"),
+    "data.dedup": Kind("data:add", "dataset"),
+    "data.index": Kind("data:read", "dataset"),
+    "data.inject": Kind("data:add", "dataset"),
+    "data.manifest": Kind("data:add", "dataset"),
+    "data.scan": Kind("data:read", "dataset"),
+    "data.split": Kind("data:add", "dataset"),
+    "log.read": Kind("log:read", "workspace"),
+    "release.approve": Kind("release:approve", "model"),
+    "release.create": Kind("release:create", "model"),
+    "release.propose": Kind("model:audit", "model"),
+    "trace.examine": Kind("case:trace", "case"),
+    "trace.open": Kind("case:trace", "case"),
+    "trace.pack": Kind("case:trace", "case"),
+    "trace.plan": Kind("case:trace", "case"),
+    "tune.run": Kind("model:tune", "dataset"),
+}
+
+
+def covers(name: str, kind: str) -> bool:
+    """Say whether a name such as ``release`` or ``release.create`` covers a kind: itself and all below it."""
+    return kind == name or kind.startswith(f"{name}.")
