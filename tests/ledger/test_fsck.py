@@ -11,7 +11,8 @@ from stanch.crypto import Frontier, SigningKey, leaf_hash
 from stanch.errors import LogRolledBack, NotFound, VerificationError
 from stanch.ledger import Ledger, Opening, outcome
 from stanch.ledger.checkpoint import Checkpoint, sign_checkpoint
-from stanch.ledger.fsck import LogDamaged, fsck
+from stanch.ledger.damage import LogDamaged
+from stanch.ledger.fsck import fsck
 from stanch.ledger.integrate import integrate
 from stanch.ledger.note import NoteSigner
 from stanch.ledger.tiles import encode_bundle

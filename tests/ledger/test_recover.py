@@ -11,7 +11,7 @@ from stanch.crypto import Frontier, leaf_hash
 from stanch.errors import Conflict, Equivocation, LogRolledBack, NotFound
 from stanch.ledger import fsck
 from stanch.ledger.checkpoint import Checkpoint, sign_checkpoint
-from stanch.ledger.fsck import LogDamaged
+from stanch.ledger.damage import LogDamaged
 from stanch.ledger.note import NoteSigner
 from stanch.ledger.recover import recover
 from stanch.store import REPLACE

@@ -37,6 +37,7 @@ from stanch.ledger.log import Ledger, LedgerParams
 from stanch.ledger.note import Cosigner, NoteSigner, NoteVerifier, VerifiedNote, open_note
 from stanch.ledger.policy import TrustPolicy, Witness
 from stanch.ledger.read import LedgerReader
+from stanch.ledger.signature import sign_act
 from stanch.ledger.tlogproof import LedgerProofVerifier, TlogProof, verify_proof
 
 __all__ = [
@@ -72,6 +73,7 @@ __all__ = [
     "open_checkpoint",
     "open_note",
     "outcome",
+    "sign_act",
     "verify_consistency",
     "verify_inclusion",
     "verify_proof",

@@ -15,8 +15,8 @@ from sqlalchemy import Connection, delete, insert, select, update
 from stanch.crypto import Frontier, leaf_hash, sha256
 from stanch.errors import Conflict, Equivocation, NotFound
 from stanch.ledger.checkpoint import SignedCheckpoint, open_checkpoint
+from stanch.ledger.damage import LogDamaged
 from stanch.ledger.entry import read_event
-from stanch.ledger.fsck import LogDamaged
 from stanch.ledger.hashes import TileHashes
 from stanch.ledger.note import NoteVerifier
 from stanch.ledger.tiles import TILE_WIDTH, tile_key
