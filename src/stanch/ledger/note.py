@@ -22,6 +22,7 @@ COSIGNATURE = 4
 _MAX_NOTE = 64 << 10
 _MAX_SIGNATURES = 32
 _MAX_NAME = 256
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 _LINE = re.compile(r"— (\S+) (\S+)")
 _VKEY = re.compile(r"([^+\s]+)\+([0-9a-f]{8})\+(\S+)")
 
@@ -240,7 +241,7 @@ def _split(note: bytes) -> tuple[str, list[str]]:
         decoded = note.decode()
     except UnicodeDecodeError as error:
         raise ProofInvalid("note: not UTF-8") from error
-    if any(character < " " and character != "\n" for character in decoded):
+    if _CONTROL.search(decoded):
         raise ProofInvalid("note: holds a control character")
     text, separator, signatures = decoded.rpartition("\n\n")
     if not separator or not signatures.endswith("\n"):
