@@ -64,7 +64,7 @@ WORKING = [
     "status", "scan {data}", "data manifest {data}", "audit scores {scores_csv} --coins",
     "audit verify {report_json} --scores {scores_csv}", "release approve r1 --to acme", "key show {acme_key}",
     "key show {sign_pub_pem}", "seal ls {sealed}", "seal verify {sealed} --trust {sign_pub_pem}", "access who",
-    "access why log:read", "log verify", "log show --limit 3", "log prove 0",
+    "access why owner log:read", "log verify", "log show --limit 3", "log prove 0",
     "release open {sealed} --identity {acme_key} --trust {sign_pub_pem}",
 ]  # fmt: skip
 

@@ -18,8 +18,17 @@ import life
 import pytest
 
 from stanch import workspace as package
-from stanch.access import Directory
-from stanch.access.policy import default_policies
+from stanch.access import (
+    ApiKeyOrder,
+    ApiKeys,
+    ApprovalStatement,
+    Directory,
+    Glasses,
+    PolicyChange,
+    PolicyVersions,
+    sign_approval,
+)
+from stanch.access.policy import default_policies, default_text
 from stanch.audit import AuditInput, AuditParams
 from stanch.data import CanarySpec, open_dataset, plan_canaries
 from stanch.errors import LedgerUnavailable, NotPermitted, OutcomeNotRecorded, StoreError
@@ -27,8 +36,19 @@ from stanch.ledger import Ledger, LedgerReader
 from stanch.mark import embed
 from stanch.scan import STANDARD, Policy, Scanner
 from stanch.store import Tables
+from stanch.terms import Digest
 from stanch.tune import TunedModel, TuneSpec
-from stanch.workspace import Workspace, verbs_access, verbs_data, verbs_log, verbs_model, verbs_release, verbs_trace
+from stanch.workspace import (
+    Workspace,
+    verbs_access,
+    verbs_data,
+    verbs_glass,
+    verbs_log,
+    verbs_model,
+    verbs_policy,
+    verbs_release,
+    verbs_trace,
+)
 from stanch.workspace.artifacts import model_ref
 from stanch.workspace.keyring import Keyring
 from stanch.workspace.kinds import KINDS
@@ -72,6 +92,57 @@ def examine_it(workspace, scene):
     plan_it(workspace, scene)
     kept = scene.kept
     kept["traced"] = verbs_trace.examine_case(workspace, kept["case"], kept["plan"], kept["record"])
+
+
+POLICIES = (
+    default_text()
+    + '@id("ours") permit (principal, action == Stanch::Action::"log:read", resource)'
+    + (" when { context.approvals > 9 };")
+)
+
+
+def add_bot(workspace, _scene):
+    verbs_access.register_newcomer(workspace, verbs_access.Newcomer(name="bot", kind="service"))
+
+
+def key_order(workspace):
+    model = str(Digest.sha256(b"model"))
+    return ApiKeyOrder(principal=workspace.people.find("bot"), models=(model,), networks=("10.0.0.0/8",))
+
+
+def issue_it(workspace, scene):
+    add_bot(workspace, scene)
+    scene.kept["key"] = verbs_access.issue_key(workspace, key_order(workspace))[0].id
+
+
+def approve_it(workspace, _scene):
+    """Hand in signed approvals of two others; who may sign them is tested elsewhere."""
+    versions = PolicyVersions(workspace.tables)
+    change = PolicyChange(workspace.ledger.origin, POLICIES, (), versions.active())
+    for name in ("rita", "rolf"):
+        people = workspace.acting_as(name, unlock=lambda name=name: life.passphrase(name)).people
+        now_ms = int(workspace.door.clock() * 1000)
+        statement = ApprovalStatement(
+            request=change.digest, approver=people.session.principal, origin=workspace.ledger.origin,
+            created_ms=now_ms, expires_ms=now_ms + 3_600_000,
+        )  # fmt: skip
+        people.approvals.record_approval(sign_approval(people.local.key, statement))
+
+
+def activate_it(workspace, _scene):
+    versions = PolicyVersions(workspace.tables)
+    versions.activate(PolicyChange(workspace.ledger.origin, POLICIES, (), versions.active()), by="p_x", now_ms=1)
+
+
+def give_glass(workspace, _scene):
+    admin = workspace.acting_as("olga", unlock=lambda: life.passphrase("olga"))
+    verbs_access.grant_role(admin, "rita", "break_glass", 3)
+
+
+def break_it(workspace, scene):
+    rita = workspace.people.find("rita")
+    glasses = Glasses(workspace.tables, clock=lambda: workspace.door.clock() - 3600)
+    scene.kept["glass"] = glasses.open_glass(rita, act="a", reason_commitment="c", minutes=15).id
 
 
 @dataclass(frozen=True)
@@ -121,6 +192,28 @@ VERBS = [
          lambda w, _c, _out: verbs_access.grant_role(w, "nina", "consumer", 3)),
     Verb(verbs_access.revoke_grant, "access.revoke", "olga", (Directory, "revoke"),
          lambda w, c, _out: verbs_access.revoke_grant(w, c.grant)),
+    Verb(verbs_access.register_newcomer, "access.register", "olga", (Directory, "register_subject"),
+         lambda w, _c, _out: verbs_access.register_newcomer(w, verbs_access.Newcomer(name="bot", kind="service"))),
+    Verb(verbs_access.issue_key, "key.issue", "olga", (ApiKeys, "issue_key"),
+         lambda w, _c, _out: verbs_access.issue_key(w, key_order(w)), before=add_bot),
+    Verb(verbs_access.revoke_key, "key.revoke", "olga", (ApiKeys, "revoke_key"),
+         lambda w, c, _out: verbs_access.revoke_key(w, c.kept["key"]), before=issue_it),
+    Verb(verbs_access.explain_access, "policy.read", "ada", (verbs_access, "explain"),
+         lambda w, _c, _out: verbs_access.explain_access(w, "log:read", verbs_access.workspace_ref(w), who="dana")),
+    Verb(verbs_policy.show_policies, "policy.read", "ada", (PolicyVersions, "history"),
+         lambda w, _c, _out: verbs_policy.show_policies(w)),
+    Verb(verbs_policy.check_policies, "policy.read", "ada", (verbs_policy, "simulate"),
+         lambda w, _c, _out: verbs_policy.check_policies(w, POLICIES)),
+    Verb(verbs_policy.approve_policies, "policy.approve", "olga", (verbs_policy, "sign_approval"),
+         lambda w, _c, _out: verbs_policy.approve_policies(w, POLICIES)),
+    Verb(verbs_policy.activate_policies, "policy.write", "olga", (PolicyVersions, "activate"),
+         lambda w, _c, _out: verbs_policy.activate_policies(w, POLICIES), before=approve_it),
+    Verb(verbs_policy.rollback_policies, "policy.rollback", "olga", (PolicyVersions, "rollback"),
+         lambda w, _c, _out: verbs_policy.rollback_policies(w), before=activate_it),
+    Verb(verbs_glass.break_glass, "access.break-glass", "rita", (Glasses, "open_glass"),
+         lambda w, _c, _out: verbs_glass.break_glass(w, "the pager rang", 15), before=give_glass),
+    Verb(verbs_glass.review_glass, "access.review", "ada", (Glasses, "review"),
+         lambda w, c, _out: verbs_glass.review_glass(w, c.kept["glass"]), before=break_it),
     Verb(verbs_log.list_entries, "log.read", "ada", (verbs_log, "decode_entry"),
          lambda w, _c, _out: verbs_log.list_entries(w, None, 10)),
     Verb(verbs_log.prove_entry, "log.read", "ada", (LedgerReader, "prove"),
@@ -140,7 +233,9 @@ VERBS = [
 
 NOT_ACTS = {
     "verify_log": "reads what anybody who has the files can read, and works when the log takes no entries",
-    "explain_access": "about oneself",
+    "find_due": "a list of what is due, from what whoever may read the workspace's folder can read",
+    "overdue_reviews": "likewise, a part of it",
+    "unused_grants": "likewise, a part of it",
     "find_commitment": "a question to the log inside another act",
     "release_folder": "a name",
     "workspace_ref": "a name",

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from msgspec import Struct, ValidationError, convert
-from sqlalchemy import Connection, Row, false, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection, Row, false, insert, select, update
 
 from stanch.crypto import SigningKey, VerifyKey, canonical_json, frame, parse_json
 from stanch.errors import ApprovalsMissing, Conflict, InvalidInput, NotAuthenticated, NoTrustedSignature
@@ -136,25 +135,22 @@ class Approvals:
             key = _approver_key(connection, statement.approver, approval.key_id, now_ms)
             if key is None or not _verifies(key, approval.statement, approval.signature):
                 raise NotAuthenticated("approval: not signed by a valid key of its approver")
-            new = insert(schema.approval).values(
-                request_digest=str(statement.request),
-                principal=statement.approver,
-                key_id=approval.key_id,
-                statement=approval.statement,
-                signature=approval.signature,
-                expires_ms=statement.expires_ms,
-                created_ms=now_ms,
-            )
-            fresh = {name: new.excluded[name] for name in ("key_id", "statement", "signature", "expires_ms")}
-            done = connection.execute(
-                new.on_conflict_do_update(
-                    index_elements=["request_digest", "principal"],
-                    set_=fresh,
-                    where=schema.approval.c.consumed_by.is_(None),
-                )
-            )
-            if not done.rowcount:
+            table = schema.approval
+            mine = (table.c.request_digest == str(statement.request)) & (table.c.principal == statement.approver)
+            values = {
+                "key_id": approval.key_id,
+                "statement": approval.statement,
+                "signature": approval.signature,
+                "expires_ms": statement.expires_ms,
+                "created_ms": now_ms,
+            }
+            if connection.execute(update(table).where(mine, table.c.consumed_by.is_(None)).values(values)).rowcount:
+                return statement
+            if connection.execute(select(table.c.key_id).where(mine)).one_or_none() is not None:
                 raise Conflict("approval: this approver's approval of this request was used already")
+            connection.execute(
+                insert(table).values(request_digest=str(statement.request), principal=statement.approver, **values)
+            )
         return statement
 
     def count_approvals(self, request: Digest, *, requester: str, involved: Collection[str] = ()) -> int:
@@ -195,11 +191,17 @@ class Approvals:
                 f"approvals for this exact request: expected {needed}, found {len(approvers)}",
                 next_step="ask another release manager: stanch release approve",
             )
-        connection.execute(
+        used = connection.execute(
             update(schema.approval)
-            .where(schema.approval.c.request_digest == str(request), schema.approval.c.principal.in_(approvers))
+            .where(
+                schema.approval.c.request_digest == str(request),
+                schema.approval.c.principal.in_(approvers),
+                schema.approval.c.consumed_by.is_(None),
+            )
             .values(consumed_by=act)
-        )
+        ).rowcount
+        if used != len(approvers):
+            raise ApprovalsMissing("approvals for this exact request: another act used them up in this very moment")
         return approvers
 
     def _approvals(

@@ -4,14 +4,17 @@ Allowed means that Cedar says Allow *and* no policy failed to evaluate. A forbid
 skipped by Cedar, which then may say Allow; and policies that do not parse give no decision at all instead of an error.
 """
 
+import json
 from dataclasses import dataclass
-from typing import Any, NoReturn, Self
+from functools import lru_cache
+from typing import Any, NamedTuple, NoReturn, Self
 
-from cedarpy import AuthzResult, PolicySet, Schema, is_authorized
+from cedarpy import AuthzResult, Entities, PolicySet, Schema, is_authorized
 from cedarpy import Decision as CedarDecision
 
-from stanch.access.facts import Context, Facts, ResourceFacts
+from stanch.access.facts import Context, Facts, Grant, ResourceFacts, Uid
 from stanch.access.policy import ActivePolicies
+from stanch.access.principal import Principal
 from stanch.errors import ApprovalsMissing, InvalidInput, NotPermitted, SeparationOfDuties
 from stanch.terms import Digest
 
@@ -24,6 +27,7 @@ _NEXT_STEP = {
     "suspended": "ask a platform administrator",
     "clearance": "ask for a higher clearance",
     "admin-no-data": "ask a data steward or a release manager",
+    "credential-bounds": "use a key that was issued for this model and this act",
 }
 _ERRORS: dict[str, type[NotPermitted]] = {"two-people": ApprovalsMissing, "not-your-own": SeparationOfDuties}
 
@@ -40,6 +44,7 @@ class Decision:
         reasons: Ids of the policies that decided: the permits of an allowed act, the forbids of a refused one.
         errors: Why the policies could not be evaluated; empty when they could.
         policy: Digest of the policies.
+        glass: Id of the emergency access that was open; empty if none was.
     """
 
     allowed: bool
@@ -49,6 +54,7 @@ class Decision:
     reasons: tuple[str, ...]
     errors: tuple[str, ...]
     policy: Digest
+    glass: str = ""
 
     def require(self) -> Self:
         """Return the decision if it allows the act.
@@ -85,50 +91,103 @@ def decide(facts: Facts, action: str, resource: ResourceFacts, context: Context,
     """
     if action not in policies.actions:
         raise InvalidInput(f"action: expected one of the schema's, found {action[:80]!r}")
-    result = evaluate(facts, action, resource, context, policies.by_action[action], schema=policies.schema)
-    errors = tuple(result.diagnostics.errors)
-    reasons = tuple(sorted(result.diagnostics.reasons))
-    # Suspension is tested here as well, so that no policy file can lift it.
-    allowed = result.decision == CedarDecision.Allow and not errors and not facts.principal.suspended
-    return Decision(allowed, facts.principal.id, action, resource.scope, reasons, errors, policies.digest)
+    # What no policy can lift: a credential's own bounds and, beside the forbid of that name, suspension.
+    if facts.bounds is not None and not facts.bounds.cover(action, resource):
+        return _refused(facts, action, resource, context, policies, "credential-bounds")
+    try:
+        case = _case(facts.principal, facts.grants, action, resource, policies)
+        result = _ask(case, context)
+    except ValueError as error:  # a fact that Cedar cannot hold, for example an integer beyond 64 bits
+        return _refused(facts, action, resource, context, policies, error=str(error)[:300])
+    diagnostics = result.diagnostics
+    errors = tuple(diagnostics.errors)
+    reasons = tuple(sorted([reason.removesuffix("-here") for reason in diagnostics.reasons]))
+    allowed = result.decision is CedarDecision.Allow and not errors and not facts.principal.suspended
+    return Decision(
+        allowed, facts.principal.id, action, resource.scope, reasons, errors, policies.digest, context.glass
+    )
+
+
+def _refused(
+    facts: Facts,
+    action: str,
+    resource: ResourceFacts,
+    context: Context,
+    policies: ActivePolicies,
+    reason: str = "",
+    *,
+    error: str = "",
+) -> Decision:
+    reasons, errors = ((reason,) if reason else ()), ((error,) if error else ())
+    return Decision(False, facts.principal.id, action, resource.scope, reasons, errors, policies.digest, context.glass)
 
 
 def evaluate(
-    facts: Facts, action: str, resource: ResourceFacts, context: Context, policies: PolicySet, schema: Schema
+    facts: Facts, action: str, resource: ResourceFacts, context: Context, policies: ActivePolicies
 ) -> AuthzResult:
-    """Ask Cedar about one request."""
-    principal = {"type": f"Stanch::{facts.principal.kind.capitalize()}", "id": facts.principal.id}
-    target = {"type": f"Stanch::{resource.kind}", "id": resource.id}
-    request = {
-        "principal": principal,
-        "action": {"type": "Stanch::Action", "id": action},
-        "resource": target,
-        "context": {
+    """Ask Cedar about one request.
+
+    Raises:
+        ValueError: A fact does not fit its type in the schema.
+    """
+    return _ask(_case(facts.principal, facts.grants, action, resource, policies), context)
+
+
+class _Case(NamedTuple):
+    """A request but for its context, in the form that Cedar takes."""
+
+    request: dict[str, Any]
+    policies: PolicySet
+    entities: Entities
+    schema: Schema
+
+
+def _ask(case: _Case, context: Context) -> AuthzResult:
+    return is_authorized(case.request | {"context": _context(context)}, case.policies, case.entities, case.schema)
+
+
+# Both are pure functions of their arguments, so remembering their results changes no decision: a row that changed is
+# another argument. Reading the entities takes as long as deciding about them.
+@lru_cache(1024)
+def _context(context: Context) -> str:
+    return json.dumps(
+        {
             "mfa": context.mfa,
             "team": context.team,
             "involved": context.involved,
             "break_glass": context.break_glass,
             "approvals": context.approvals,
-        },
-    }
-    return is_authorized(request, policies, _entities(facts, resource, principal, target), schema)
+        }
+    )
 
 
-def _entities(
-    facts: Facts, resource: ResourceFacts, principal: dict[str, str], target: dict[str, str]
-) -> list[dict[str, Any]]:
-    """Return the entities of a request. A grant for one resource counts as its role on that resource only."""
-    roles = sorted({grant.role for grant in facts.grants_for(resource)})
+@lru_cache(4096)
+def _case(
+    principal: Principal, grants: tuple[Grant, ...], action: str, resource: ResourceFacts, policies: ActivePolicies
+) -> _Case:
+    facts = Facts(principal, grants)
     attributes: dict[str, Any] = {}
     if resource.kind in {"Dataset", "Run", "Model", "Release"}:
         attributes = {"sensitivity": resource.sensitivity, "quarantined": resource.quarantined}
     if resource.kind in {"Model", "Release"}:
         attributes["gate"] = resource.gate
-    return [
+    who, what = _uid(facts.uid), _uid(resource.uid)
+    parents = [_uid(("Stanch::Role", role)) for role in sorted(facts.roles)]
+    entities = [
         {
-            "uid": principal,
-            "attrs": {"suspended": facts.principal.suspended, "clearance": facts.principal.clearance},
-            "parents": [{"type": "Stanch::Role", "id": role} for role in roles],
+            "uid": who,
+            "attrs": {"suspended": principal.suspended, "clearance": principal.clearance},
+            "parents": parents,
         },
-        {"uid": target, "attrs": attributes, "parents": []},
+        {"uid": what, "attrs": attributes, "parents": []},
     ]
+    return _Case(
+        {"principal": who, "action": _uid(("Stanch::Action", action)), "resource": what},
+        policies.set_for(action, facts.uid, resource.uid, facts.scoped_roles(resource)),
+        Entities.from_json_str(json.dumps(entities), policies.schema),
+        policies.schema,
+    )
+
+
+def _uid(entity: Uid) -> dict[str, str]:
+    return {"type": entity[0], "id": entity[1]}

@@ -3,11 +3,14 @@
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 from sqlalchemy import Connection, Row, func, insert, select, update
 
-from stanch.access.facts import WORKSPACE_SCOPE, Facts, Grant
+from stanch.access import strangers
+from stanch.access.credential import local_key_owner, require_valid
+from stanch.access.facts import WORKSPACE_SCOPE, Bounds, Facts, Grant
 from stanch.access.grant import (
     DAY_MS,
     DEFAULT_DAYS,
@@ -18,18 +21,48 @@ from stanch.access.grant import (
     revoke_grant,
 )
 from stanch.access.principal import Principal, PrincipalKind, new_principal_id
+from stanch.access.revision import advance_facts
 from stanch.access.roles import ROLES
-from stanch.access.session import LocalLogin, Session, session_message
+from stanch.access.session import LEEWAY_MS, CredentialKind, LocalLogin, Session, session_message
 from stanch.crypto import RandomBytes, VerifyKey, random_bytes
 from stanch.errors import Conflict, InvalidInput, NotAuthenticated, NotFound, NoTrustedSignature
 from stanch.store import Tables
 from stanch.store.schema import access as schema
 
 BOOTSTRAP = "bootstrap"
-_LEEWAY_MS = 60_000
 _SESSION_MINUTES = 480
 _MAX_CHALLENGES = 1024
 _FULL_CLEARANCE = 100
+
+
+MAX_NAME = 512
+"""Most characters of an issuer or a subject."""
+
+
+def not_authenticated() -> NotAuthenticated:
+    """Return the one error of every failed sign-in: it never says what was wrong."""
+    return NotAuthenticated(
+        "not authenticated",
+        why="the credential is not registered here, or is not valid now",
+        next_step="sign in with a registered credential",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """A verified token or certificate.
+
+    Attributes:
+        kind: What it is.
+        credential: Its public name for the log: the id of a token, the digest of a certificate.
+        mfa: Whether the issuer says that a second factor was used.
+        expires_ms: From when on it is refused.
+    """
+
+    kind: CredentialKind
+    credential: str
+    mfa: bool
+    expires_ms: int
 
 
 class Directory:
@@ -68,6 +101,21 @@ class Directory:
         with self._tables.write() as connection:
             return self._register(connection, key, display=display, kind=kind, clearance=clearance)
 
+    def register_subject(
+        self, issuer: str, subject: str, *, display: str, kind: PrincipalKind = "user", clearance: int = 0
+    ) -> Principal:
+        """Register somebody for whom an issuer vouches: an OpenID provider, a certificate authority. It holds no role.
+
+        Raises:
+            InvalidInput: Issuer or subject is empty or too long.
+            Conflict: The subject is registered already.
+        """
+        if not issuer or not subject or max(len(issuer), len(subject)) > MAX_NAME:
+            raise InvalidInput(f"principal: expected an issuer and a subject of 1 to {MAX_NAME} characters")
+        with self._tables.write() as connection:
+            strangers.forget(connection, issuer, subject)
+            return self._insert(connection, (issuer, subject), display=display, kind=kind, clearance=clearance)
+
     def register_first(self, key: VerifyKey, *, display: str, team: bool) -> Principal:
         """Register the first person of a workspace, who holds all roles (solo) or ``platform_admin`` (team).
 
@@ -91,7 +139,7 @@ class Directory:
         """Return a fresh nonce for one sign-in with this directory, good for a minute."""
         nonce, now_ms = self._rng(32), self._now()
         with self._lock:
-            self._challenges = {n: t for n, t in self._challenges.items() if abs(now_ms - t) <= _LEEWAY_MS}
+            self._challenges = {n: t for n, t in self._challenges.items() if abs(now_ms - t) <= LEEWAY_MS}
             if len(self._challenges) >= _MAX_CHALLENGES:
                 raise NotAuthenticated("sign-in: too many are under way", next_step="try again in a minute")
             self._challenges[nonce] = now_ms
@@ -111,23 +159,45 @@ class Directory:
         try:
             principal = self._verify_login(login, now_ms)
         except (NotAuthenticated, NotFound, NoTrustedSignature) as error:
-            raise NotAuthenticated(
-                "not authenticated",
-                why="the key is not registered here, or its statement is not valid now",
-                next_step="sign in with a registered key",
-            ) from error
+            raise not_authenticated() from error
         return Session(principal, login.key_id, mfa, now_ms, now_ms + self._session_ms)
 
     def _verify_login(self, login: LocalLogin, now_ms: int) -> str:
         """Return the principal whose key signed one of our challenges, which is thereby used up."""
         with self._lock:
             issued_ms = self._challenges.pop(login.nonce, None)
-        if issued_ms is None or max(abs(now_ms - issued_ms), abs(now_ms - login.time_ms)) > _LEEWAY_MS:
+        if issued_ms is None or max(abs(now_ms - issued_ms), abs(now_ms - login.time_ms)) > LEEWAY_MS:
             raise NotAuthenticated("not an answer to a challenge of the last minute")
         with self._tables.read() as connection:
-            principal, public = self._key_owner(connection, login.key_id, now_ms)
+            principal, public = local_key_owner(connection, login.key_id, now_ms)
         public.verify(login.signature, session_message(self.origin, login.nonce, login.time_ms))
         return principal
+
+    def vouched(self, name: tuple[str, str], proof: Proof) -> Session:
+        """Open a session for a subject whose issuer's proof was verified.
+
+        Nobody is registered by this: an unknown subject is refused, and listed for an administrator.
+
+        Args:
+            name: Issuer and subject.
+            proof: What was verified.
+
+        Raises:
+            NotAuthenticated: The subject is not registered here.
+        """
+        now_ms = self._now()
+        table = schema.principal
+        with self._tables.read() as connection:
+            found = connection.execute(
+                select(table.c.id).where(table.c.issuer == name[0], table.c.subject == name[1])
+            ).scalar()
+        if found is None:
+            with self._tables.write() as connection:
+                strangers.note(connection, name[0], name[1], now_ms)
+            raise not_authenticated()
+        return Session(
+            found, proof.credential, proof.mfa, now_ms, min(proof.expires_ms, now_ms + self._session_ms), proof.kind
+        )
 
     def facts(self, session: Session) -> Facts:
         """Return what is known now of the principal of a session.
@@ -136,16 +206,12 @@ class Directory:
             NotAuthenticated: The session has ended, its key was revoked, or its principal is gone.
         """
         now_ms = self._now()
-        if not session.started_ms - _LEEWAY_MS <= now_ms < session.expires_ms:
-            raise NotAuthenticated("the session has ended", next_step="sign in again")
         with self._tables.read() as connection:
+            bounds = require_valid(connection, session, now_ms)
             try:
-                owner, _ = self._key_owner(connection, session.key_id, now_ms)
+                return self._facts(connection, session.principal, now_ms, bounds)
             except NotFound as error:
-                raise NotAuthenticated("the session's key is no longer valid") from error
-            if owner != session.principal:
-                raise NotAuthenticated("the session's key is not its principal's")
-            return self._facts(connection, owner, now_ms)
+                raise NotAuthenticated("the session's principal is not registered") from error
 
     def facts_of(self, principal: str) -> Facts:
         """Return what is known now of any principal, for explanations.
@@ -180,17 +246,19 @@ class Directory:
             SeparationOfDuties: In a team: to oneself, or beside a role that another person must hold.
         """
         now_ms = self._now()
-        wanted = Grant(new_grant_id(self._rng), principal, role, scope, now_ms + days * DAY_MS, granted_by)
+        wanted = Grant(new_grant_id(self._rng), principal, role, scope, now_ms + days * DAY_MS, granted_by, now_ms)
         with self._tables.write() as connection:
             self._facts(connection, principal, now_ms)
             check_grant(connection, wanted, team=team, now_ms=now_ms)
             insert_grant(connection, wanted, now_ms=now_ms)
+            advance_facts(connection)
         return wanted
 
     def revoke(self, grant_id: str) -> None:
         """End a grant now, or raise :class:`stanch.errors.NotFound`."""
         with self._tables.write() as connection:
             revoke_grant(connection, grant_id, now_ms=self._now())
+            advance_facts(connection)
 
     def suspend(self, principal: str, *, suspended: bool = True) -> None:
         """Forbid a principal everything, or lift that again.
@@ -204,6 +272,7 @@ class Directory:
             )
             if not done.rowcount:
                 raise NotFound(f"principal {principal[:40]}: is not registered")
+            advance_facts(connection)
 
     def revoke_key(self, key_id: str) -> None:
         """Refuse a key from now on, or raise :class:`stanch.errors.NotFound`."""
@@ -215,22 +284,34 @@ class Directory:
             )
             if not done.rowcount:
                 raise NotFound(f"key {key_id[:60]}: is not registered or was revoked already")
+            advance_facts(connection)
 
     def _register(
         self, connection: Connection, key: VerifyKey, *, display: str, kind: PrincipalKind, clearance: int
     ) -> Principal:
         if key.kind != "ed25519":
             raise InvalidInput(f"local key: expected Ed25519, found {key.kind}")
+        name = (f"local:{self.origin}", key.key_id)
+        principal = self._insert(connection, name, display=display, kind=kind, clearance=clearance)
+        connection.execute(
+            insert(schema.credential).values(
+                id=key.key_id, principal=principal.id, kind="local", public=key.raw, not_before_ms=self._now()
+            )
+        )
+        return principal
+
+    def _insert(
+        self, connection: Connection, name: tuple[str, str], *, display: str, kind: PrincipalKind, clearance: int
+    ) -> Principal:
         principal = Principal(
             id=new_principal_id(rng=self._rng),
             kind=kind,
-            issuer=f"local:{self.origin}",
-            subject=key.key_id,
+            issuer=name[0],
+            subject=name[1],
             display=display,
             clearance=clearance,
             suspended=False,
         )
-        now_ms = self._now()
         connection.execute(
             insert(schema.principal).values(
                 id=principal.id,
@@ -240,37 +321,17 @@ class Directory:
                 display=display,
                 clearance=clearance,
                 suspended=0,
-                created_ms=now_ms,
+                created_ms=self._now(),
             )
         )
-        connection.execute(
-            insert(schema.credential).values(
-                id=key.key_id, principal=principal.id, kind="local", public=key.raw, not_before_ms=now_ms
-            )
-        )
+        advance_facts(connection)
         return principal
 
-    def _key_owner(self, connection: Connection, key_id: str, now_ms: int) -> tuple[str, VerifyKey]:
-        """Return the principal and public key of a valid local key."""
-        table = schema.credential
-        row = connection.execute(
-            select(table.c.principal, table.c.public).where(
-                table.c.id == key_id,
-                table.c.kind == "local",
-                table.c.not_before_ms <= now_ms,
-                (table.c.expires_ms.is_(None)) | (table.c.expires_ms > now_ms),
-                table.c.revoked_ms.is_(None),
-            )
-        ).one_or_none()
-        if row is None:
-            raise NotFound("no such key")
-        return row.principal, VerifyKey.from_raw_ed25519(row.public)
-
-    def _facts(self, connection: Connection, principal: str, now_ms: int) -> Facts:
+    def _facts(self, connection: Connection, principal: str, now_ms: int, bounds: Bounds | None = None) -> Facts:
         row = connection.execute(select(schema.principal).where(schema.principal.c.id == principal)).one_or_none()
         if row is None:
             raise NotFound(f"principal {principal[:40]}: is not registered")
-        return Facts(_principal(row), grants_in_force(connection, principal, now_ms))
+        return Facts(_principal(row), grants_in_force(connection, principal, now_ms), bounds)
 
     def _now(self) -> int:
         return int(self._clock() * 1000)

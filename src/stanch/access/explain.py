@@ -3,14 +3,11 @@
 from dataclasses import dataclass
 
 from cedarpy import Decision as CedarDecision
-from cedarpy import PolicySet
 
 from stanch.access.decision import Decision, decide, evaluate
 from stanch.access.facts import Context, Facts, Grant, ResourceFacts
-from stanch.access.policy import ActivePolicies, Policy, policy_set
+from stanch.access.policy import ActivePolicies, Policy
 from stanch.errors import NotPermitted
-
-_PERMIT_ALL = '@id("permit-all") permit (principal, action, resource);'
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +20,7 @@ class PolicyAnswer:
         holds: Whether its condition holds; a forbid that holds blocks.
         grant: For a permit through a role: the grant that gives it.
         failed: Whether it could not be evaluated.
+        fact: The fact that a forbid looked at, in plain words; empty for a permit.
     """
 
     policy: str
@@ -30,6 +28,7 @@ class PolicyAnswer:
     holds: bool
     grant: Grant | None
     failed: bool
+    fact: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +71,36 @@ def explain(
 def _ask(
     policy: Policy, facts: Facts, action: str, resource: ResourceFacts, context: Context, policies: ActivePolicies
 ) -> PolicyAnswer:
-    alone: PolicySet = policy_set([policy])
-    if policy.effect == "forbid":
-        alone = alone.with_added_str(_PERMIT_ALL)
-    result = evaluate(facts, action, resource, context, alone, schema=policies.schema)
+    try:
+        result = evaluate(facts, action, resource, context, policies.only(policy, action))
+    except ValueError:
+        return PolicyAnswer(policy.id, policy.effect, holds=False, grant=None, failed=True)
     failed = bool(result.diagnostics.errors)
     wanted = CedarDecision.Allow if policy.effect == "permit" else CedarDecision.Deny
     holds = not failed and result.decision == wanted
     role = policy.id.removeprefix("role-")
     grants = [grant for grant in facts.grants_for(resource) if grant.role == role]
-    return PolicyAnswer(policy.id, policy.effect, holds, grants[0] if grants and holds else None, failed)
+    fact = _fact(policy.id, facts, resource, context) if policy.effect == "forbid" else ""
+    return PolicyAnswer(policy.id, policy.effect, holds, grants[0] if grants and holds else None, failed, fact)
+
+
+def _fact(policy: str, facts: Facts, resource: ResourceFacts, context: Context) -> str:
+    """Return the fact that a forbid of the default set looks at; a forbid of one's own shows none."""
+    known = {
+        "suspended": f"suspended: {_yes(facts.principal.suspended)}",
+        "quarantined": f"quarantined: {_yes(resource.quarantined)}",
+        "gate": f"the gate: {resource.gate or 'not passed yet'}",
+        "two-people": f"approvals for this exact request: {context.approvals} of 2",
+        "not-your-own": f"took part in making, auditing or requesting it: {_yes(context.involved)}",
+        "second-factor": f"second factor: {_yes(context.mfa)}",
+        "clearance": f"clearance {facts.principal.clearance}, sensitivity {resource.sensitivity}",
+        "admin-no-data": f"platform administrator: {_yes('platform_admin' in facts.roles)}",
+    }
+    return known.get(policy, "")
+
+
+def _yes(value: bool) -> str:  # noqa: FBT001 - a truth value to its word
+    return "yes" if value else "no"
 
 
 def _next_step(decision: Decision, answers: list[PolicyAnswer]) -> str:

@@ -28,7 +28,7 @@ def grants_in_force(connection: Connection, principal: str, now_ms: int) -> tupl
     )
     return tuple(
         sorted(
-            (Grant(r.id, r.principal, r.role, r.scope, r.expires_ms, r.granted_by) for r in rows),
+            (Grant(r.id, r.principal, r.role, r.scope, r.expires_ms, r.granted_by, r.not_before_ms) for r in rows),
             key=lambda grant: (grant.role, grant.scope, grant.id),
         )
     )

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -10,11 +10,13 @@ from typing import Any, Literal
 
 from cedarpy import PolicySet, Schema, policies_to_json_str, validate_policies
 
+from stanch.access.facts import Uid
 from stanch.errors import InvalidInput
 from stanch.terms import Digest
 
 _ACTION = re.compile(r'"([a-z]+:[a-z-]+)"')
 _MAX_POLICIES = 1 << 20
+_PERMIT_ALL = '@id("permit-all") permit (principal, action, resource);'
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +28,13 @@ class Policy:
     actions: frozenset[str]
     parsed: dict[str, Any]
 
+    @property
+    def asks_for_approvals(self) -> bool:
+        """Whether its condition looks at ``context.approvals``, which may change from one moment to the next."""
+        return '"attr": "approvals"' in json.dumps(self.parsed["conditions"])
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ActivePolicies:
     """A validated set of policies; made only by :func:`parse_policies`.
 
@@ -36,7 +43,8 @@ class ActivePolicies:
         policies: The policies by their id.
         actions: All actions of the schema.
         schema: The parsed schema; given with every request.
-        by_action: For each action the set of those policies whose action scope can match it.
+        by_action: For each action the set of those policies whose action scope can match it, and the templates
+            ``scoped-<role>`` of the permits among them.
     """
 
     digest: Digest
@@ -49,35 +57,99 @@ class ActivePolicies:
         """Return the policies whose action scope can match an action."""
         return tuple(policy for policy in self.policies.values() if action in policy.actions)
 
+    def asks_for_approvals(self, action: str) -> bool:
+        """Say whether a decision about an action depends on how many people approved the request."""
+        return any(policy.asks_for_approvals for policy in self.matching(action))
+
+    def only(self, policy: Policy, action: str) -> "ActivePolicies":
+        """Return one of these policies alone, for one action; a forbid stands beside a permit for everything."""
+        templates = _templates({policy.id: policy}, action)
+        alone = policy_set([policy], templates=templates)
+        if policy.effect == "forbid":
+            alone = alone.with_added_str(_PERMIT_ALL)
+        return ActivePolicies(self.digest, {policy.id: policy}, self.actions, self.schema, {action: alone})
+
+    def set_for(self, action: str, principal: Uid, resource: Uid, scoped: frozenset[str]) -> PolicySet:
+        """Return the set that decides about a request; ``scoped`` are the roles granted for this one resource."""
+        return _linked(self, action, principal, resource, scoped) if scoped else self.by_action[action]
+
+
+def _linked(policies: ActivePolicies, action: str, principal: Uid, resource: Uid, scoped: frozenset[str]) -> PolicySet:
+    """Link the template ``scoped-<role>`` of each role for one principal and one resource."""
+    base = policies.by_action[action]
+    known = {template["id"] for template in base.templates()}
+    values = {"?principal": _uid(principal), "?resource": _uid(resource)}
+    wanted = [name for role in sorted(scoped) if (name := f"scoped-{role}") in known]
+    # The link's name is what a decision reports as its reason.
+    links = [{"template_id": name, "new_id": f"{name}-here", "values": values} for name in wanted]
+    return base.with_linked_batch(links) if links else base
+
+
+def _uid(entity: Uid) -> dict[str, str]:
+    return {"type": entity[0], "id": entity[1]}
+
 
 @cache
 def default_policies() -> ActivePolicies:
     """Return the policies that stanch comes with."""
-    return parse_policies(_resource("default.cedar"))
+    return parse_policies(default_text())
 
 
-def parse_policies(text: str) -> ActivePolicies:
+def default_text() -> str:
+    """Return the text of the policies that stanch comes with."""
+    return _resource("default.cedar")
+
+
+def schema_digest() -> Digest:
+    """Return the SHA-256 of the schema's text."""
+    return Digest.sha256(_resource("schema.cedarschema").encode())
+
+
+def parse_policies(text: str, *, without: Collection[str] = ()) -> ActivePolicies:
     """Parse and validate a set of policies.
 
     Every policy needs an ``@id`` of its own, and the set needs every forbid of the default set, word for word.
+
+    Args:
+        text: The policies in Cedar's syntax.
+        without: Ids of forbids of the default set that may be missing or changed.
 
     Raises:
         InvalidInput: It does not parse, the schema refuses it, or one of these rules is broken.
     """
     policies, schema = _validate(text)
-    if text != _resource("default.cedar"):
-        _check_forbids(policies)
+    if text != default_text():
+        _check_forbids(policies, frozenset(without))
     actions = _schema_actions()
     by_action = {
-        action: policy_set([policy for policy in policies.values() if action in policy.actions]) for action in actions
+        action: policy_set(
+            [policy for policy in policies.values() if action in policy.actions], templates=_templates(policies, action)
+        )
+        for action in actions
     }
     return ActivePolicies(Digest.sha256(text.encode()), policies, actions, schema, by_action)
 
 
-def policy_set(policies: list[Policy]) -> PolicySet:
+def policy_set(policies: list[Policy], *, templates: Mapping[str, dict[str, Any]] | None = None) -> PolicySet:
     """Return the evaluable set of some policies, whose reasons are the policies' own ids."""
     parsed = {policy.id: policy.parsed for policy in policies}
-    return PolicySet.from_json_str(json.dumps({"staticPolicies": parsed, "templates": {}, "templateLinks": []}))
+    return PolicySet.from_json_str(
+        json.dumps({"staticPolicies": parsed, "templates": dict(templates or {}), "templateLinks": []})
+    )
+
+
+def _templates(policies: Mapping[str, Policy], action: str) -> dict[str, dict[str, Any]]:
+    """Return ``scoped-<role>`` for each permit ``role-<role>``: the same permit for one principal on one resource."""
+    return {
+        f"scoped-{policy.id.removeprefix('role-')}": policy.parsed
+        | {
+            "annotations": {"id": f"scoped-{policy.id.removeprefix('role-')}"},
+            "principal": {"op": "==", "slot": "?principal"},
+            "resource": {"op": "==", "slot": "?resource"},
+        }
+        for policy in policies.values()
+        if policy.effect == "permit" and policy.id.startswith("role-") and action in policy.actions
+    }
 
 
 def _validate(text: str) -> tuple[dict[str, Policy], Schema]:
@@ -92,23 +164,44 @@ def _validate(text: str) -> tuple[dict[str, Policy], Schema]:
     if not result.validation_passed:
         raise InvalidInput("policies: the schema refuses them", why="; ".join(e.error for e in result.errors)[:300])
     if parsed.get("templates") or parsed.get("templateLinks"):
-        raise InvalidInput("policies: hold a template", why="grants for one resource need none")
+        raise InvalidInput(
+            "policies: hold a template", why="those of grants for one resource are made from the permits"
+        )
     policies: dict[str, Policy] = {}
     for one in parsed["staticPolicies"].values():
         name = (one.get("annotations") or {}).get("id")
-        if not name or name in policies:
-            raise InvalidInput(f"policies: expected an @id of its own for each policy, found {name!r}")
+        if not name or name in policies or name.startswith("scoped-"):
+            raise InvalidInput(
+                f"policies: expected an @id of its own for each policy, found {name!r}",
+                why="names that begin with scoped- are those of grants for one resource",
+            )
         policies[name] = Policy(name, one["effect"], _scope_actions(one["action"]), one)
     return policies, schema
 
 
-def _check_forbids(policies: Mapping[str, Policy]) -> None:
-    for policy in default_policies().policies.values():
-        if policy.effect == "forbid" and getattr(policies.get(policy.id), "parsed", None) != policy.parsed:
-            raise InvalidInput(
-                f"policies: the forbid {policy.id!r} of the default set is missing or changed",
-                why="without it a stated guarantee would not hold",
-            )
+def missing_forbids(text: str) -> tuple[str, ...]:
+    """Return the ids of the default set's forbids that a valid text lacks or changes."""
+    return _missing(_validate(text)[0])
+
+
+def _missing(policies: Mapping[str, Policy]) -> tuple[str, ...]:
+    return tuple(
+        policy.id
+        for policy in default_policies().policies.values()
+        if policy.effect == "forbid" and getattr(policies.get(policy.id), "parsed", None) != policy.parsed
+    )
+
+
+def _check_forbids(policies: Mapping[str, Policy], without: frozenset[str]) -> None:
+    missing = [name for name in _missing(policies) if name not in without]
+    if missing:
+        raise InvalidInput(
+            f"policies: forbids of the default set are missing or changed: {', '.join(missing)}",
+            why="without them a stated guarantee would not hold",
+            next_step="put them back, or name each with --without and let two people approve the change",
+        )
+    if idle := without - set(_missing(policies)):
+        raise InvalidInput(f"policies: {', '.join(sorted(idle))} need not be named, nothing of it is missing")
 
 
 def _scope_actions(scope: dict[str, Any]) -> frozenset[str]:

@@ -4,9 +4,14 @@ The verifier's fresh nonce makes each statement good for one session only; no pa
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from stanch.crypto import SigningKey, frame
 
+CredentialKind = Literal["local", "api-key", "oidc", "mtls", "browser"]
+"""``local``: a key of the workspace. ``browser``: a session that a code flow opened. The others are their own proof."""
+
+LEEWAY_MS = 60_000
 _LABEL = b"stanch/access/v1/session"
 
 
@@ -22,14 +27,15 @@ class LocalLogin:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """An authenticated principal; made only by :meth:`stanch.access.Directory.session`.
+    """An authenticated principal; made only where a credential was verified.
 
     Attributes:
         principal: Pseudonymous id.
-        key_id: The key that signed.
-        mfa: Whether a second factor was checked beside the key.
+        key_id: The public name of the credential: a key id, the id of an API key or of a token.
+        mfa: Whether a second factor counts.
         started_ms: When it was opened.
         expires_ms: From when on it is refused.
+        kind: What kind of credential it was.
     """
 
     principal: str
@@ -37,6 +43,7 @@ class Session:
     mfa: bool
     started_ms: int
     expires_ms: int
+    kind: CredentialKind = "local"
 
 
 def session_message(origin: str, nonce: bytes, time_ms: int) -> bytes:

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 import click
 
 from stanch import __version__
+from stanch.cli.actions import require_declared
 from stanch.cli.commands import COMMANDS
 from stanch.cli.progress import Bar
 from stanch.errors import InvalidInput, StanchError
@@ -119,7 +120,9 @@ class Leaf(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - whatever the command returns
         """Note which command runs, then run it."""
-        ctx.find_root().ensure_object(Frame).command = ctx.command_path.partition(" ")[2]
+        path = ctx.command_path.partition(" ")[2]
+        ctx.find_root().ensure_object(Frame).command = path
+        require_declared(path)
         return super().invoke(ctx)
 
 

@@ -43,6 +43,7 @@ def init(folder: Path, profile: str, owner: str, passphrase_file: Path | None) -
 def status() -> Result:
     """Say what the workspace holds and whether its log is whole."""
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_glass import overdue_reviews  # noqa: PLC0415 - same
 
     frame = current()
     with open_workspace(frame) as workspace:
@@ -51,6 +52,7 @@ def status() -> Result:
         people = [directory.facts_of(principal.id) for principal in directory.principals()]
         profile, folder = workspace.people.ground.profile, workspace.folder
         releases = sorted(path.name for path in (workspace.state / "releases").glob("*") if path.is_dir())
+        overdue = overdue_reviews(workspace)
     lines = [
         f"workspace  {folder} ({profile})",
         f"log        {checkpoint.origin}: {checkpoint.size} entries",
@@ -59,6 +61,7 @@ def status() -> Result:
             for facts in people
         ),
         *(f"release    {name}" for name in releases),
+        *(f"overdue    review of emergency rights {one.id}: stanch access review {one.id}" for one in overdue),
         "witness    none: whoever holds the log key and every copy of its checkpoints could rewrite history",
         "next       stanch log verify",
     ]
@@ -69,5 +72,6 @@ def status() -> Result:
         "entries": checkpoint.size,
         "people": [facts.principal.display for facts in people],
         "releases": list(releases),
+        "reviews_overdue": [one.id for one in overdue],
     }
-    return Result(data, "\n".join(lines))
+    return Result(data, "\n".join(lines), 1 if overdue else 0)

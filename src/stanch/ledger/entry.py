@@ -24,6 +24,9 @@ MAX_ENTRY = 65_535
 UNKNOWN_PRINCIPAL = "unknown"
 """Stands in an entry for somebody who could not be authenticated."""
 
+BREAK_GLASS = "access.break-glass"
+"""The kind of act that opens emergency rights."""
+
 _MAX_DEPTH = 32
 _MAX_INTEGER = 2**53 - 1
 _DECODER = msgspec.json.Decoder(ocsf.Event)
@@ -81,6 +84,7 @@ class Act:
         decision: Ids of the determining policies.
         credential: With what the principal authenticated.
         target: For acts about a person: the pseudonymous id of that person.
+        glass: Id of the emergency rights that were open when it began; empty if none were.
     """
 
     kind: str = field(metadata=_PUBLIC)
@@ -93,6 +97,7 @@ class Act:
     decision: tuple[str, ...] = field(default=(), metadata=_PUBLIC)
     credential: Credential | None = field(default=None, metadata=_PUBLIC)
     target: str = field(default="", metadata=_PSEUDONYM)
+    glass: str = field(default="", metadata=_PSEUDONYM)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +187,7 @@ class Entry:
             "decision": list(act.decision),
             "payload": dict(self.payload),
             "result": self.result,
+            "glass": act.glass,
             "commitments": {opening.field: opening.commitment for opening in self.openings},
         }
         if act.credential is not None:
@@ -195,8 +201,12 @@ class Entry:
 def intent(
     act: Act, *, time_ms: int, payload: Mapping[str, JsonValue] | None = None, openings: tuple[Opening, ...] = ()
 ) -> Entry:
-    """Return the entry that says an act begins."""
-    return Entry(act=act, phase=Phase.INTENT, time_ms=time_ms, status=99, payload=payload or {}, openings=openings)
+    """Return the entry that says an act begins; the one that opens emergency rights has the highest severity."""
+    severity = 5 if act.kind == BREAK_GLASS else 1
+    return Entry(
+        act=act, phase=Phase.INTENT, time_ms=time_ms, status=99, severity=severity, payload=payload or {},
+        openings=openings,
+    )  # fmt: skip
 
 
 def outcome(

@@ -177,6 +177,7 @@ class Ours(Profile, frozen=True):
     payload: dict[str, Any] | UnsetType = UNSET
     result: Literal["done", "failed", "cancelled", "abandoned"] | UnsetType = UNSET
     credential: KeyUse | UnsetType = UNSET
+    glass: Text | UnsetType = UNSET
     commitments: dict[FieldPath, Hex256] | UnsetType = UNSET
     egress_bytes: Count | UnsetType = UNSET
 

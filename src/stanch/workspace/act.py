@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from stanch.access import Decision
 from stanch.crypto import canonical_json
+from stanch.ledger import Opening
 from stanch.terms import ArtifactRef, Digest, JsonValue
 
 T = TypeVar("T")
@@ -45,6 +46,7 @@ class Request:
         resource: What it is done to.
         payload: What the intent records.
         approval: The approvals that count, if some are needed; they are used up with the intent.
+        openings: Personal values that the intent records; the log keeps their commitments only.
     """
 
     kind: str
@@ -52,6 +54,7 @@ class Request:
     resource: ArtifactRef
     payload: Mapping[str, JsonValue] = field(default_factory=dict)
     approval: "ApprovalNeed | None" = None
+    openings: tuple[Opening, ...] = ()
 
     @property
     def params_digest(self) -> Digest:
@@ -79,6 +82,11 @@ class Who(Protocol):
     @property
     def key_id(self) -> str:
         """The key with which the principal logged in."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """What kind of credential that is, for example ``local``."""
         ...
 
 

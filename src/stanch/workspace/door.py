@@ -197,7 +197,7 @@ class Door:
             principal=self.who.principal,
             profile="team" if self.profile == "team" else "solo",
             subject=(request.resource,),
-            credential=Credential(kind="local", key_id=self.who.key_id),
+            credential=Credential(kind=self.who.kind, key_id=self.who.key_id),
         )
         at = self.clock()
         try:
@@ -205,7 +205,7 @@ class Door:
         except NotPermitted:  # the session has ended
             yield from self._record_refusal(act)
             raise
-        act = replace(act, policy=str(decision.policy), decision=decision.reasons)
+        act = replace(act, policy=str(decision.policy), decision=decision.reasons, glass=decision.glass)
         if not decision.allowed:
             yield from self._record_refusal(act)
             decision.require()
@@ -225,7 +225,7 @@ class Door:
             self.leases.begin(connection, act.id)
 
         try:
-            entry = self.sign(intent(act, time_ms=self._now(), payload=payload))
+            entry = self.sign(intent(act, time_ms=self._now(), payload=payload, openings=request.openings))
             ref: EntryRef = yield _Append(entry, within)
         except NotPermitted:
             yield from self._record_refusal(act)

@@ -128,7 +128,8 @@ class Workspace:
             tables, blobs, origin=config.ledger.origin, signer=keys.signer("log"),
             params=_ledger_params(config, found), clock=clock,
         )  # fmt: skip
-        ground = Ground(tables, keys, ledger.origin, config.access.profile, clock)
+        access = config.access
+        ground = Ground(tables, keys, ledger.origin, access.profile, clock, access.session_minutes)
         people, leases = People.login(ground, principal, unlock=unlock), Leases(tables, clock)
         record_abandoned(ledger, leases, clock)
         return cls(found, config, keys, tables, blobs, ledger, leases, people, people.door(ledger, leases))

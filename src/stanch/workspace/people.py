@@ -2,18 +2,21 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 from sqlalchemy import ColumnElement, insert, select, update
 
 from stanch.access import (
     WORKSPACE,
+    ApiKeys,
     Approvals,
+    Authority,
     Context,
     Decision,
     Directory,
     Facts,
+    Glasses,
     ResourceFacts,
     Session,
     decide,
@@ -21,6 +24,7 @@ from stanch.access import (
     sign_session,
 )
 from stanch.access.approval import approvals_digest
+from stanch.access.revision import advance_facts
 from stanch.crypto.localkey import LocalKey
 from stanch.crypto.passphrase import Passphrase
 from stanch.errors import InvalidInput, NotAuthenticated
@@ -39,13 +43,14 @@ Unlock = Callable[[], Passphrase]
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What a login rests on: the tables, the keyring, the workspace's origin, its profile and the clock."""
+    """What a login rests on: tables, keyring, the workspace's origin and profile, the clock, how long a login lasts."""
 
     tables: Tables
     keys: Keyring
     origin: str
     profile: Profile
     clock: Callable[[], float] = time.time
+    session_minutes: int = 480
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,8 @@ class People:
         ground: What it rests on.
         directory: Principals, keys, grants.
         approvals: Who approved what.
+        authority: The policies in force; their versions are read again for every decision.
+        glasses: Emergency rights.
         name: The local name of whoever acts.
         local: The key with which it logged in.
         session: The login.
@@ -64,6 +71,8 @@ class People:
     ground: Ground
     directory: Directory
     approvals: Approvals
+    authority: Authority
+    glasses: Glasses
     name: str
     local: LocalKey
     session: Session
@@ -84,12 +93,16 @@ class People:
                 f"there is no local key of {chosen[:64]!r} in this workspace",
                 next_step=f"keys here: {', '.join(known) or 'none'}",
             )
-        directory = Directory(ground.tables, origin=ground.origin, clock=ground.clock)
+        tables, clock = ground.tables, ground.clock
+        directory = Directory(tables, origin=ground.origin, session_minutes=ground.session_minutes, clock=clock)
         local = ground.keys.person(chosen, passphrase=unlock)
         login = sign_session(local.key, ground.origin, directory.challenge(), int(ground.clock() * 1000))
         session = directory.session(login, mfa=local.locked)
-        approvals = Approvals(ground.tables, origin=ground.origin, clock=ground.clock)
-        return cls(ground, directory, approvals, chosen, local, session)
+        return cls(
+            ground, directory, Approvals(tables, origin=ground.origin, clock=clock),
+            Authority(tables, directory, refresh_ms=0, clock=clock), Glasses(tables, clock=clock),
+            chosen, local, session,
+        )  # fmt: skip
 
     @property
     def team(self) -> bool:
@@ -116,14 +129,37 @@ class People:
             involved = self.involved(request.resource, reader)
             counted = self.approvals.counted(need.request, requester=need.requester, involved=involved, act=act)
             approvals = len(counted)
-        context = Context(
-            mfa=self.session.mfa,
+        context = self.context(request.resource, reader, approvals=approvals)
+        facts = self.resource_facts(request.resource)
+        if request.kind == ROLLBACK:
+            # A set of policies that locks everybody out must not decide about its own end. The version that comes back
+            # was approved when it came into force; the rest of the shipped rules holds.
+            return decide(self.facts(), request.action, facts, replace(context, approvals=NEEDED), default_policies())
+        return self.authority.decide(self.session, request.action, facts, context)
+
+    def context(self, resource: ArtifactRef, reader: LedgerReader, *, approvals: int = 0) -> Context:
+        """Return the situation of whoever acts."""
+        principal = self.session.principal
+        involved = principal in self.involved(resource, reader)
+        return self.context_of(principal, mfa=self.session.mfa, involved=involved, approvals=approvals)
+
+    def context_of(self, principal: str, *, mfa: bool, involved: bool, approvals: int) -> Context:
+        """Return the situation of a principal."""
+        glass = self.glasses.open_of(principal)
+        return Context(
+            mfa=mfa,
             team=self.team,
-            involved=self.session.principal in self.involved(request.resource, reader),
+            involved=involved,
+            glass=glass.id if glass is not None else "",
             approvals=approvals,
         )
-        facts = self.resource_facts(request.resource)
-        return decide(self.facts(), request.action, facts, context, default_policies())
+
+    @property
+    def api_keys(self) -> ApiKeys:
+        """The API keys of services."""
+        keys = self.ground.keys
+        peppers = {version: keys.secret("pepper", version) for version in keys.versions("pepper")}
+        return ApiKeys(self.ground.tables, peppers, clock=self.ground.clock)
 
     def involved(self, resource: ArtifactRef, reader: LedgerReader) -> frozenset[str]:
         """Return who made, audited or proposed this very artifact: the log knows. Approving is not taking part."""
@@ -155,14 +191,15 @@ class People:
                     kind=resource.kind, name=resource.name, digest=str(resource.digest), sensitivity=0, quarantined=0,
                     gate=gate, legal_hold=0, made_by="",
                 ))  # fmt: skip
+            advance_facts(connection)
 
     def find(self, name: str) -> str:
-        """Return the pseudonymous id of a person by the name it is shown under.
+        """Return the pseudonymous id of a principal by that id or by the name it is shown under.
 
         Raises:
             InvalidInput: There is none, or more than one.
         """
-        found = [principal.id for principal in self.directory.principals() if principal.display == name]
+        found = [principal.id for principal in self.directory.principals() if name in {principal.display, principal.id}]
         if len(found) != 1:
             raise InvalidInput(f"{len(found)} principals are called {name[:64]!r}", next_step="stanch access who")
         return found[0]
@@ -181,7 +218,7 @@ class PolicyJudge:
 
     def policy(self) -> str:
         """Return the digest of the policies that are active now."""
-        return str(default_policies().digest)
+        return str(self.people.authority.policies().digest)
 
     def approvals_digest(self, request: Request) -> str:
         """Return the digest of the signed statements that count for a request; empty if it needs none."""
@@ -202,6 +239,10 @@ def register_owner(ground: Ground, owner: str, *, passphrase: Passphrase | None 
     key = ground.keys.add_person(owner, passphrase=passphrase)
     directory.register_first(key.public, display=owner, team=ground.profile == "team")
 
+
+ROLLBACK = "policy.rollback"
+NEEDED = 2
+"""How many people must approve what two people have to approve."""
 
 _TAKING_PART = ("tune.run", "audit.run", "release.propose")
 

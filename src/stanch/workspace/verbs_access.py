@@ -1,13 +1,41 @@
-"""Verbs about people: add, grant, revoke, explain."""
+"""Verbs about people and services: add, register, grant, revoke, explain; and keys of services."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from stanch.access import Context, Explanation, Grant, default_policies, explain
+from stanch.access import ApiKeyOrder, ApiKeyRecord, Explanation, Grant, ResourceFacts, explain
+from stanch.access.apikey import Secret
+from stanch.access.facts import WORKSPACE_SCOPE
+from stanch.access.principal import PrincipalKind
 from stanch.access.roles import check_role, check_separation
 from stanch.crypto.passphrase import Passphrase
-from stanch.terms import ArtifactRef, Digest, EntryRef
+from stanch.ledger import EntryQuery, decode_entry
+from stanch.terms import ArtifactRef, Digest, EntryRef, JsonValue
 from stanch.workspace.act import Done, Request
 from stanch.workspace.opening import Workspace
+
+DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Newcomer:
+    """Somebody for whom an issuer vouches, or a service of this workspace that will act with API keys.
+
+    Attributes:
+        name: What it is shown as.
+        kind: ``user`` or ``service``.
+        issuer: Who vouches; empty for a service of this workspace.
+        subject: Its name at the issuer; empty likewise.
+        roles: Roles to grant.
+        clearance: Highest sensitivity of a model that it may use.
+    """
+
+    name: str
+    kind: PrincipalKind
+    issuer: str = ""
+    subject: str = ""
+    roles: tuple[str, ...] = ()
+    clearance: int = 0
 
 
 def workspace_ref(workspace: Workspace) -> ArtifactRef:
@@ -22,15 +50,11 @@ def add_person(workspace: Workspace, name: str, roles: Sequence[str], *, passphr
         InvalidInput: The name is taken or malformed, or there is no such role. Nobody is registered then.
         SeparationOfDuties: In profile ``team``, one person may not hold these roles together. Likewise.
     """
-    people = workspace.people
 
     def run(_ref: EntryRef) -> Done[str]:
-        for index, role in enumerate(roles):
-            check_role(role)
-            if people.team:
-                check_separation(roles[:index], role)
+        _check_roles(workspace, roles)
         key = workspace.keys.add_person(name, passphrase=passphrase)
-        principal = people.directory.register(key.public, display=name).id
+        principal = workspace.people.directory.register(key.public, display=name).id
         for role in roles:
             _grant(workspace, principal, role, workspace.config.access.grant_days)
         return Done(principal, {"principal": principal, "roles": list(roles)})
@@ -38,12 +62,36 @@ def add_person(workspace: Workspace, name: str, roles: Sequence[str], *, passphr
     return workspace.door.act(Request("access.add", "access:grant", workspace_ref(workspace)), run)
 
 
-def grant_role(workspace: Workspace, name: str, role: str, days: int) -> Grant:
-    """Give a role for some days."""
+def register_newcomer(workspace: Workspace, newcomer: Newcomer) -> str:
+    """Register somebody who has no local key here, grant the roles, and return the pseudonymous id.
+
+    Raises:
+        InvalidInput: There is no such role, or issuer and subject are malformed. Nobody is registered then.
+        SeparationOfDuties: In profile ``team``, one principal may not hold these roles together. Likewise.
+        Conflict: The subject is registered already.
+    """
+    issuer = newcomer.issuer or f"service:{workspace.ledger.origin}"
+
+    def run(_ref: EntryRef) -> Done[str]:
+        _check_roles(workspace, newcomer.roles)
+        principal = workspace.people.directory.register_subject(
+            issuer, newcomer.subject or newcomer.name, display=newcomer.name, kind=newcomer.kind,
+            clearance=newcomer.clearance,
+        ).id  # fmt: skip
+        for role in newcomer.roles:
+            _grant(workspace, principal, role, workspace.config.access.grant_days)
+        return Done(principal, {"principal": principal, "roles": list(newcomer.roles)})
+
+    return workspace.door.act(Request("access.register", "access:grant", workspace_ref(workspace)), run)
+
+
+def grant_role(workspace: Workspace, name: str, role: str, days: int, *, on: ArtifactRef | None = None) -> Grant:
+    """Give a role for some days, in the whole workspace or on one artifact."""
+    scope = WORKSPACE_SCOPE if on is None else ResourceFacts.of(on).scope
 
     def run(_ref: EntryRef) -> Done[Grant]:
-        made = _grant(workspace, workspace.people.find(name), role, days)
-        return Done(made, {"grant": made.id, "role": role})
+        made = _grant(workspace, workspace.people.find(name), role, days, scope=scope)
+        return Done(made, {"grant": made.id, "role": role, "to": made.principal})
 
     return workspace.door.act(Request("access.grant", "access:grant", workspace_ref(workspace)), run)
 
@@ -58,14 +106,96 @@ def revoke_grant(workspace: Workspace, grant_id: str) -> None:
     workspace.door.act(Request("access.revoke", "access:grant", workspace_ref(workspace)), run)
 
 
-def explain_access(workspace: Workspace, action: str, resource: ArtifactRef) -> Explanation:
-    """Say why whoever acts may or may not do ``action``; asking about oneself needs no permission."""
+def issue_key(workspace: Workspace, order: ApiKeyOrder) -> tuple[ApiKeyRecord, Secret]:
+    """Make an API key for a service; its secret is returned once, and revoked if the outcome cannot be recorded."""
     people = workspace.people
-    involved = people.session.principal in people.involved(resource, workspace.ledger.reader())
-    context = Context(mfa=people.session.mfa, team=people.team, involved=involved)
-    return explain(people.facts(), action, people.resource_facts(resource), context, default_policies())
+
+    def run(_ref: EntryRef) -> Done[tuple[ApiKeyRecord, Secret]]:
+        made = people.api_keys.issue_key(order, issued_by=people.session.principal)
+        payload: dict[str, JsonValue] = {
+            "key": made[0].id, "to": order.principal, "models": list(order.models), "actions": list(order.actions),
+            "expires_ms": made[0].expires_ms,
+        }  # fmt: skip
+        return Done(made, payload, undo=lambda: people.api_keys.revoke_key(made[0].id))
+
+    return workspace.door.act(Request("key.issue", "access:grant", workspace_ref(workspace)), run)
 
 
-def _grant(workspace: Workspace, principal: str, role: str, days: int) -> Grant:
+def revoke_key(workspace: Workspace, key_id: str) -> None:
+    """Refuse an API key from now on."""
+
+    def run(_ref: EntryRef) -> Done[None]:
+        workspace.people.api_keys.revoke_key(key_id)
+        return Done(None, {"key": key_id})
+
+    workspace.door.act(Request("key.revoke", "access:grant", workspace_ref(workspace)), run)
+
+
+def explain_access(
+    workspace: Workspace, action: str, resource: ArtifactRef, *, who: str | None = None, request: Digest | None = None
+) -> Explanation:
+    """Say why somebody may or may not do ``action``.
+
+    Asking about oneself needs no permission; asking about another is an act that needs ``policy:read``. Of another it
+    is not known with what they would sign in: they are taken to show a second factor.
+
+    Args:
+        workspace: The workspace.
+        action: The Cedar action.
+        resource: On what.
+        who: Name or id; None for whoever acts.
+        request: Count the approvals of this request.
+    """
     people = workspace.people
-    return people.directory.grant(principal, role, granted_by=people.session.principal, team=people.team, days=days)
+    principal = people.session.principal if who is None else people.find(who)
+
+    def answer() -> Explanation:
+        reader = workspace.ledger.reader()
+        facts = people.directory.facts_of(principal)
+        involved = people.involved(resource, reader)
+        approvals = 0
+        if request is not None:
+            approvals = people.approvals.count_approvals(request, requester=principal, involved=involved)
+        context = people.context_of(
+            principal, involved=principal in involved, approvals=approvals,
+            mfa=people.session.mfa if principal == people.session.principal else True,
+        )  # fmt: skip
+        return explain(facts, action, people.resource_facts(resource), context, people.authority.policies())
+
+    if principal == people.session.principal:
+        return answer()
+    asked = Request("policy.read", "policy:read", workspace_ref(workspace), {"about": principal})
+    return workspace.door.act(asked, lambda _ref: Done(answer()))
+
+
+def unused_grants(workspace: Workspace, days: int) -> tuple[Grant, ...]:
+    """Return the grants in force that permitted no act in the last days; the log knows.
+
+    A grant counts as used by an act that its role permitted, whichever grant of that role it was.
+    """
+    people, since_ms = workspace.people, int(workspace.now().timestamp() * 1000) - days * DAY_MS
+    reader = workspace.ledger.reader()
+    found = []
+    for principal in people.directory.principals():
+        used: set[str] = set()
+        for ref in reader.query(EntryQuery(principal=principal.id, phase="intent", since_ms=since_ms)):
+            used |= set(decode_entry(reader.entry(ref.index))["unmapped"]["stanch"].get("decision", ()))
+        for grant in people.directory.facts_of(principal.id).grants:
+            reasons = {f"role-{grant.role}"} if grant.scope == WORKSPACE_SCOPE else {f"scoped-{grant.role}"}
+            if grant.granted_ms <= since_ms and not reasons & used:
+                found.append(grant)
+    return tuple(found)
+
+
+def _check_roles(workspace: Workspace, roles: Sequence[str]) -> None:
+    for index, role in enumerate(roles):
+        check_role(role)
+        if workspace.people.team:
+            check_separation(roles[:index], role)
+
+
+def _grant(workspace: Workspace, principal: str, role: str, days: int, *, scope: str = WORKSPACE_SCOPE) -> Grant:
+    people = workspace.people
+    return people.directory.grant(
+        principal, role, granted_by=people.session.principal, team=people.team, scope=scope, days=days
+    )

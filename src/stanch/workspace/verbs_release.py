@@ -19,11 +19,9 @@ from stanch.terms import SILENT, ArtifactRef, Digest, EntryRef, JsonValue, Progr
 from stanch.weights import directory_digest
 from stanch.workspace.act import ApprovalNeed, Done, Request
 from stanch.workspace.opening import Workspace
+from stanch.workspace.people import NEEDED
 from stanch.workspace.release_state import ReleaseFacts, ReleaseState, prove_commitment
 from stanch.workspace.verbs_model import read_certificate
-
-NEEDED = 2
-"""How many people must approve a copy in profile ``team``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

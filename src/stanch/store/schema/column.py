@@ -4,7 +4,7 @@ from sqlalchemy import Column, Integer, LargeBinary, MetaData, Table, Text
 from sqlalchemy.schema import SchemaItem
 
 METADATA = MetaData()
-REVISION = 1
+REVISION = 2
 """The revision of the whole schema. It only ever grows; a database of another revision is refused."""
 
 

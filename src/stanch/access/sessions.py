@@ -1,0 +1,155 @@
+"""Sessions of browsers: a random id that the browser keeps, and its MAC that the table keeps.
+
+Whoever reads the table cannot act with what it holds. A session ends after half an hour without use, after eight hours
+in any case, and when it is ended. A second factor counts for ten minutes after it was shown (step-up).
+"""
+
+import base64
+import hmac
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from sqlalchemy import insert, select, update
+
+from stanch.access.directory import not_authenticated
+from stanch.access.session import Session
+from stanch.crypto import RandomBytes, frame, hmac_sha256, random_bytes
+from stanch.store import Tables
+from stanch.store.schema import access as schema
+
+IDLE_MS = 30 * 60_000
+STEP_UP_MS = 10 * 60_000
+_LABEL = b"stanch/access/v1/session-id"
+_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class BrowserSession:
+    """An opened session as the browser gets it: the id for a cookie, and the token against forged requests."""
+
+    session: Session
+    cookie: str = field(repr=False)
+    csrf: str = field(repr=False)
+
+
+class Sessions:
+    """The browser sessions of one workspace.
+
+    Args:
+        tables: Where they are kept.
+        key: Secret of 32 bytes for the MAC of the ids.
+        minutes: Longest life of a session.
+        clock: Seconds since 1970.
+        rng: Source of randomness.
+    """
+
+    def __init__(
+        self,
+        tables: Tables,
+        key: bytes,
+        *,
+        minutes: int = 480,
+        clock: Callable[[], float] = time.time,
+        rng: RandomBytes = random_bytes,
+    ) -> None:
+        self._tables = tables
+        self._key = key
+        self._life_ms = minutes * 60_000
+        self._clock = clock
+        self._rng = rng
+
+    def open_session(self, proven: Session) -> BrowserSession:
+        """Open a browser session for a principal who was authenticated just now."""
+        secret, csrf, now_ms = self._rng(_BYTES), self._rng(_BYTES), self._now()
+        mac = self._mac(secret)
+        session = Session(
+            proven.principal, f"bs_{mac[:20]}", proven.mfa, now_ms, now_ms + self._life_ms, kind="browser"
+        )
+        with self._tables.write() as connection:
+            connection.execute(
+                insert(schema.session).values(
+                    mac=mac, principal=proven.principal, credential=session.key_id, auth_ms=now_ms,
+                    mfa_ms=now_ms if proven.mfa else None, seen_ms=now_ms, expires_ms=session.expires_ms, csrf=csrf,
+                )
+            )  # fmt: skip
+        return BrowserSession(session, _text(secret), _text(csrf))
+
+    def resume(self, cookie: str) -> Session:
+        """Return the session of a cookie and note that it was used; ``mfa`` holds only while step-up does.
+
+        Raises:
+            NotAuthenticated: For every reason the same.
+        """
+        mac, now_ms, table = self._mac_of(cookie), self._now(), schema.session
+        with self._tables.write() as connection:
+            alive = update(table).where(
+                table.c.mac == mac,
+                table.c.ended_ms.is_(None),
+                table.c.seen_ms > now_ms - IDLE_MS,
+                table.c.expires_ms > now_ms,
+            )
+            if not connection.execute(alive.values(seen_ms=now_ms)).rowcount:
+                raise not_authenticated()
+            row = connection.execute(select(table).where(table.c.mac == mac)).one()
+        mfa = row.mfa_ms is not None and 0 <= now_ms - row.mfa_ms < STEP_UP_MS
+        return Session(row.principal, row.credential, mfa, row.auth_ms, row.expires_ms, kind="browser")
+
+    def step_up(self, cookie: str, proven: Session) -> Session:
+        """Let a second factor count again: the principal proved it to the issuer just now.
+
+        Raises:
+            NotAuthenticated: The session is gone, or the proof is another principal's or has no second factor.
+        """
+        session, now_ms = self.resume(cookie), self._now()
+        if proven.principal != session.principal or not proven.mfa:
+            raise not_authenticated()
+        table = schema.session
+        with self._tables.write() as connection:
+            connection.execute(update(table).where(table.c.mac == self._mac_of(cookie)).values(mfa_ms=now_ms))
+        return replace(session, mfa=True)
+
+    def require_csrf(self, cookie: str, token: str) -> None:
+        """Refuse a request that changes something and does not carry its session's own token.
+
+        Raises:
+            NotAuthenticated: The token is another one, or there is no such session.
+        """
+        table = schema.session
+        with self._tables.read() as connection:
+            stored = connection.execute(select(table.c.csrf).where(table.c.mac == self._mac_of(cookie))).scalar()
+        if stored is None or not hmac.compare_digest(_text(stored).encode(), token.encode()):
+            raise not_authenticated()
+
+    def end(self, cookie: str) -> None:
+        """End a session now; ending one that is gone does nothing."""
+        table = schema.session
+        with self._tables.write() as connection:
+            ended = update(table).where(table.c.mac == self._mac_of(cookie), table.c.ended_ms.is_(None))
+            connection.execute(ended.values(ended_ms=self._now()))
+
+    def end_all(self, principal: str) -> int:
+        """End every session of a principal and return how many there were."""
+        table = schema.session
+        with self._tables.write() as connection:
+            ended = update(table).where(table.c.principal == principal, table.c.ended_ms.is_(None))
+            return connection.execute(ended.values(ended_ms=self._now())).rowcount
+
+    def _mac_of(self, cookie: str) -> str:
+        try:
+            secret = base64.b64decode(cookie.encode() + b"=", altchars=b"-_", validate=True)
+        except ValueError as error:  # binascii.Error and UnicodeEncodeError are ValueErrors
+            raise not_authenticated() from error
+        if len(secret) != _BYTES or _text(secret) != cookie:
+            raise not_authenticated()
+        return self._mac(secret)
+
+    def _mac(self, secret: bytes) -> str:
+        return hmac_sha256(self._key, frame(_LABEL, secret)).hex()
+
+    def _now(self) -> int:
+        return int(self._clock() * 1000)
+
+
+def _text(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")

@@ -1,0 +1,91 @@
+"""What each command asks the policies for. A command that stands here nowhere does not start.
+
+A command names the kinds of acts that it does (:data:`stanch.workspace.kinds.KINDS` says which action permits each), or
+says why it does none. Tests walk all commands and compare.
+"""
+
+from typing import NamedTuple
+
+from stanch.errors import StanchError
+
+
+class Acts(NamedTuple):
+    """The kinds of acts that a command does, or why it does none."""
+
+    kinds: tuple[str, ...] = ()
+    why_none: str = ""
+
+
+def _acts(*kinds: str) -> Acts:
+    return Acts(kinds)
+
+
+_FILES_ONLY = Acts(why_none="works on files that whoever runs it holds; no workspace is opened")
+_OWN_KEYS = Acts(why_none="uses keys that whoever can read the workspace's files can read")
+_OWN_RECORD = Acts(why_none="reads what whoever can read the workspace's files can read")
+
+ACTIONS: dict[str, Acts] = {
+    "demo": Acts(why_none="plays every act through the door of a workspace of its own"),
+    "init": Acts(why_none="nobody is registered before it"),
+    "status": _OWN_RECORD,
+    "scan": _acts("data.scan"),
+    "data manifest": _acts("data.manifest"),
+    "data dedup": _acts("data.dedup"),
+    "data split": _acts("data.split"),
+    "data canaries plan": _OWN_KEYS,
+    "data canaries inject": _acts("data.inject"),
+    "data index build": _acts("data.index"),
+    "tune run": _acts("tune.run"),
+    "tune verify": _FILES_ONLY,
+    "tune fetch-model": _FILES_ONLY,
+    "tune demo-batch-loss": _FILES_ONLY,
+    "audit run": _acts("audit.run"),
+    "audit gate": _acts("audit.gate"),
+    "audit scores": _FILES_ONLY,
+    "audit verify": _FILES_ONLY,
+    "release propose": _acts("release.propose"),
+    "release approve": _acts("release.approve"),
+    "release create": _acts("release.create"),
+    "release open": _FILES_ONLY,
+    "guard check": _OWN_KEYS,
+    "trace run": _acts("trace.open", "trace.plan", "trace.examine"),
+    "trace pack": _acts("trace.pack"),
+    "trace verify": _FILES_ONLY,
+    "key new": _FILES_ONLY,
+    "key show": _FILES_ONLY,
+    "seal create": _FILES_ONLY,
+    "seal verify": _FILES_ONLY,
+    "seal ls": _FILES_ONLY,
+    "seal rekey": _FILES_ONLY,
+    "seal unseal-unsafe": _FILES_ONLY,
+    "access who": _OWN_RECORD,
+    "access add": _acts("access.add", "access.register"),
+    "access grant": _acts("access.grant"),
+    "access revoke": _acts("access.revoke"),
+    "access why": _acts("policy.read"),
+    "access key issue": _acts("key.issue", "key.revoke"),
+    "access key list": _OWN_RECORD,
+    "access key revoke": _acts("key.revoke"),
+    "access approve": _acts("policy.approve"),
+    "access policy show": _acts("policy.read"),
+    "access policy check": _acts("policy.read"),
+    "access policy activate": _acts("policy.write"),
+    "access policy rollback": _acts("policy.rollback"),
+    "access break-glass": _acts("access.break-glass"),
+    "access review": _acts("access.review"),
+    "log verify": _OWN_RECORD,
+    "log show": _acts("log.read"),
+    "log prove": _acts("log.read"),
+}
+
+
+def require_declared(command: str) -> None:
+    """Refuse to start a command that does not say what it asks the policies for.
+
+    Raises:
+        StanchError: It does not: a bug of ours.
+    """
+    if command not in ACTIONS:
+        raise StanchError(
+            f"{command}: does not declare what it asks the policies for", next_step="add it to stanch/cli/actions.py"
+        )
