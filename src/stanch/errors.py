@@ -16,7 +16,7 @@ secret or a training row. The family decides the exit code of the command line a
       LeakFound                   1   a leak was found
       Inconclusive                5   the evidence does not decide
       StoreError                  4   the ground gave way
-        NotFound(2) Conflict StoreUnsafe LedgerUnavailable ClockWentBack OutcomeNotRecorded
+        NotFound(2) Conflict StoreUnsafe CommitUnknown LedgerUnavailable ClockWentBack OutcomeNotRecorded
       MissingExtraError           4   an optional part is not installed
       ExternalError               4   another program or service failed
 """
@@ -225,6 +225,10 @@ class Conflict(StoreError):
 
 class StoreUnsafe(StoreError):
     """The store cannot keep what it is asked to keep."""
+
+
+class CommitUnknown(StoreError):
+    """The connection broke at COMMIT; whether the change is durable must be read back."""
 
 
 class LedgerUnavailable(StoreError):

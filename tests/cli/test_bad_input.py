@@ -108,6 +108,7 @@ CASES = [
     ("access revoke g_nothing", 2, "g_nothing|no grant"),
     ("access why owner nonsense", 2, "nonsense"),
     ("access why owner log:read {missing}", 2, "missing"),
+    ("migrate --nonsense", 2, "nonsense"),
     ("log verify --vkey nonsense", 2, ""),
     ("log show --limit 0", 2, "0"),
     ("log prove 999999", 2, "999999"),

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-bare" / "bin" / "python"
-HEAVY = ("torch", "transformers", "peft", "faker", "dp_accounting", "gguf")
+HEAVY = ("torch", "transformers", "peft", "faker", "dp_accounting", "gguf", "psycopg", "obstore")
 NOT_FOR_HELP = (*HEAVY, "numpy", "scipy", "sqlalchemy", "cedarpy", "hyperscan", "uvicorn", "aiohttp", "cryptography")
 
 pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="`make test` makes the bare environment .venv-bare")

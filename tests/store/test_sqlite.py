@@ -1,25 +1,20 @@
-"""SQLite: settings that are read back, transactions, revisions, file systems that are refused."""
+"""SQLite alone: settings that are read back, its file, file systems that are refused."""
 
 import sqlite3
 import stat
-import threading
 
 import pytest
-from sqlalchemy import insert, select
 
-from stanch.errors import (
-    Conflict,
-    InvalidInput,
-    NotFound,
-    SchemaTooNew,
-    SchemaTooOld,
-    StoreError,
-    StoreUnsafe,
-)
+from stanch.errors import NotFound, StoreError, StoreUnsafe
 from stanch.store import open_tables
 from stanch.store import sqlite as sqlite_module
-from stanch.store.schema import METADATA, REVISION, access, workspace
+from stanch.store.schema import METADATA
 from stanch.store.sqlite import refuse_network
+
+
+@pytest.fixture
+def tables(sqlite):
+    return sqlite.open(create=True)
 
 
 @pytest.mark.parametrize(
@@ -73,105 +68,6 @@ def test_every_table_is_strict_and_every_column_tagged(tables):
     assert strict == dict.fromkeys(METADATA.tables, 1)
     for table in METADATA.tables.values():
         assert all(isinstance(column.info.get("personal"), bool) for column in table.columns)
-
-
-def test_a_value_of_another_type_is_refused(tables):
-    with pytest.raises((Conflict, StoreError)), tables.write() as connection:
-        connection.exec_driver_sql("INSERT INTO act_lease VALUES ('a', 'h', 'not a number', 1)")
-
-
-def lease(act):
-    return insert(workspace.act_lease).values(act=act, host="h", pid=1, until_ms=1)
-
-
-def leases(tables):
-    with tables.read() as connection:
-        return connection.execute(select(workspace.act_lease.c.act)).scalars().all()
-
-
-def test_a_transaction_is_whole_or_absent(tables):
-    with tables.write() as connection:
-        connection.execute(lease("kept"))
-    with pytest.raises(ZeroDivisionError), tables.write() as connection:
-        connection.execute(lease("lost")).rowcount / 0
-    assert leases(tables) == ["kept"]
-
-
-def test_readers_cannot_write(tables):
-    with pytest.raises(StoreError), tables.read() as connection:
-        connection.execute(lease("x"))
-    assert leases(tables) == []
-
-
-def test_a_reader_keeps_its_snapshot_while_others_write(tables):
-    with tables.read() as reader:
-        assert reader.execute(select(workspace.act_lease.c.act)).scalars().all() == []
-        with tables.write() as connection:
-            connection.execute(lease("x"))
-        assert reader.execute(select(workspace.act_lease.c.act)).scalars().all() == []
-    assert leases(tables) == ["x"]
-
-
-def test_writers_of_one_process_take_turns(tables):
-    order = []
-
-    def write(name):
-        with tables.write() as connection:
-            order.append(f"{name} in")
-            connection.execute(lease(name))
-            order.append(f"{name} out")
-
-    threads = [threading.Thread(target=write, args=(str(number),)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(leases(tables)) == 8
-    assert all(a.split()[0] == b.split()[0] for a, b in zip(order[::2], order[1::2], strict=True))
-
-
-def test_uniqueness_is_a_conflict_that_shows_no_value(tables):
-    row = {"kind": "user", "issuer": "i", "subject": "hunter2", "clearance": 0, "suspended": 0, "created_ms": 0}
-    with tables.write() as connection:
-        connection.execute(insert(access.principal).values(id="a", **row))
-    with pytest.raises(Conflict) as caught, tables.write() as connection:
-        connection.execute(insert(access.principal).values(id="b", **row))
-    assert "hunter2" not in caught.value.what + caught.value.why
-
-
-def test_database_errors_show_no_value(tables):
-    with pytest.raises(StoreError) as caught, tables.write() as connection:
-        connection.exec_driver_sql("INSERT INTO nowhere VALUES (?)", ("hunter2",))
-    assert "hunter2" not in caught.value.what + caught.value.why
-
-
-def test_reopening_keeps_the_rows(tmp_path):
-    first = open_tables("sqlite:stanch.db", base=tmp_path, create=True)
-    with first.write() as connection:
-        connection.execute(lease("kept"))
-    first.close()
-    second = open_tables("sqlite:stanch.db", base=tmp_path)
-    assert leases(second) == ["kept"]
-    second.close()
-
-
-@pytest.mark.parametrize(("revision", "error"), [(REVISION - 1, SchemaTooOld), (REVISION + 1, SchemaTooNew)])
-def test_another_revision_is_refused(tmp_path, tables, revision, error):
-    with tables.write() as connection:
-        connection.exec_driver_sql("UPDATE schema_revision SET revision = ?", (revision,))
-    with pytest.raises(error):
-        open_tables("sqlite:stanch.db", base=tmp_path)
-
-
-def test_a_foreign_database_is_refused_and_left_alone(tmp_path):
-    with sqlite3.connect(tmp_path / "other.db") as connection:
-        connection.execute("CREATE TABLE theirs (x)")
-    connection.close()
-    with pytest.raises(InvalidInput, match="not one of stanch"):
-        open_tables("sqlite:other.db", base=tmp_path, create=True)
-    with sqlite3.connect(tmp_path / "other.db") as connection:
-        assert connection.execute("SELECT name FROM sqlite_schema").fetchall() == [("theirs",)]
-    connection.close()
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path):

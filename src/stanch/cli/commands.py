@@ -27,5 +27,6 @@ COMMANDS: dict[str, Entry] = {
     "key": Entry("stanch.cli.key", "Make and show keys", "Means"),
     "seal": Entry("stanch.cli.seal", "Encrypt a model or data set for named recipients", "Means"),
     "access": Entry("stanch.cli.access", "Who may do what", "Ground"),
+    "migrate": Entry("stanch.cli.migrate", "Bring the workspace's database to this release", "Ground"),
     "log": Entry("stanch.cli.log", "The tamper-evident log of every act", "Ground"),
 }

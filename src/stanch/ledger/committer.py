@@ -1,7 +1,8 @@
 """Group commit: one thread writes what many callers wait for, so that they share one sync to the disk.
 
 An entry is acknowledged after COMMIT and never before. Size and frontier are read again under the database's write
-lock in each transaction, so several processes on one file take turns and the indexes have no gap.
+lock in each transaction, so several processes on one file, and several hosts on one PostgreSQL, take turns and the
+indexes have no gap.
 """
 
 import threading
@@ -11,12 +12,13 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from stanch.crypto import Frontier, leaf_hash
-from stanch.errors import ClockWentBack, LedgerUnavailable, StanchError, Tampered
+from stanch.errors import ClockWentBack, CommitUnknown, LedgerUnavailable, StanchError, StoreError, Tampered
 from stanch.ledger.commitment import Opening
 from stanch.store import Tables
+from stanch.store.schema import ledger as schema
 from stanch.terms import EntryRef
 
 _MAX_BATCH = 4096
@@ -24,6 +26,8 @@ _MAX_BATCH_BYTES = 8 << 20
 _MAX_QUEUE = 16_384
 _MAX_QUEUE_BYTES = 64 << 20
 _QUEUE_WAIT = 2.0
+_READ_BACK_SECONDS = 30.0
+_READ_BACK_PAUSE = 0.2
 _CLOCK_LEEWAY_MS = 60_000
 
 Within = Callable[[Connection], None]
@@ -132,23 +136,65 @@ class Committer:
         return batch
 
     def _commit(self, batch: list[_Item]) -> None:
-        with self._tables.write() as connection:
-            size, frontier, updated_ms = _read_log(connection, self._origin)
-            batch = [item for item in batch if _admit(connection, item, updated_ms)]
-            if batch:
-                _insert(connection, self._origin, size, batch)
-                frontier = frontier.append(item.leaf for item in batch)
-                connection.exec_driver_sql(
-                    "UPDATE ledger_log SET size = ?, frontier = ?, updated_ms = ? WHERE origin = ?",
-                    (frontier.size, frontier.to_bytes(), batch[-1].entry.time_ms, self._origin),
-                )
+        size = 0
+        try:
+            with self._tables.write() as connection:
+                size, frontier, updated_ms = _read_log(connection, self._origin)
+                batch = [item for item in batch if _admit(connection, item, updated_ms)]
+                if batch:
+                    self._insert(connection, size, batch)
+                    frontier = frontier.append(item.leaf for item in batch)
+                    connection.exec_driver_sql(
+                        "UPDATE ledger_log SET size = ?, frontier = ?, updated_ms = ? WHERE origin = ?",
+                        (frontier.size, frontier.to_bytes(), batch[-1].entry.time_ms, self._origin),
+                    )
+        except CommitUnknown:
+            if not self._is_durable(size, batch):
+                raise
         for index, item in enumerate(batch, start=size):
             item.future.set_result(EntryRef(index, item.leaf, item.entry.act))
 
+    def _is_durable(self, first: int, batch: list[_Item]) -> bool:
+        """Read back whether a batch whose COMMIT was not answered is in the log from index ``first`` on.
+
+        The write lock is waited for, so that the server has finished with the broken connection before it is asked.
+        """
+        deadline = self._monotonic() + _READ_BACK_SECONDS
+        while True:
+            try:
+                with self._tables.write() as connection:
+                    leaves = connection.exec_driver_sql(
+                        "SELECT leaf_hash FROM ledger_entry WHERE origin = ? AND idx >= ? AND idx < ? ORDER BY idx",
+                        (self._origin, first, first + len(batch)),
+                    ).scalars()
+                    # A leaf binds the act's random id, so equal leaves are these entries and not another host's.
+                    return list(leaves) == [item.leaf for item in batch]
+            except StoreError:
+                if self._monotonic() > deadline:
+                    raise
+                time.sleep(_READ_BACK_PAUSE)
+
+    def _insert(self, connection: Connection, size: int, batch: list[_Item]) -> None:
+        rows = [(self._origin, index, item.entry.data, item.leaf) for index, item in enumerate(batch, start=size)]
+        self._tables.insert(connection, schema.ledger_entry, rows)
+        openings = [
+            (opening.commitment, opening.field, opening.salt, opening.value_json, item.entry.principal)
+            for item in batch
+            for opening in item.entry.openings
+        ]
+        if openings:
+            connection.exec_driver_sql(
+                "INSERT INTO ledger_opening (commitment, field, salt, value, principal) VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT (commitment) DO NOTHING",  # the same salt, field and value, recorded twice
+                openings,
+            )
+
 
 def _read_log(connection: Connection, origin: str) -> tuple[int, Frontier, int]:
-    row = connection.exec_driver_sql(
-        "SELECT size, frontier, updated_ms FROM ledger_log WHERE origin = ?", (origin,)
+    # Beside the write lock the row itself is locked where a dialect can: whatever writes, no index is given twice.
+    log = schema.ledger_log.c
+    row = connection.execute(
+        select(log.size, log.frontier, log.updated_ms).where(log.origin == origin).with_for_update()
     ).one_or_none()
     if row is None:
         raise Tampered(f"log {origin}: its row is gone from the database")
@@ -173,24 +219,6 @@ def _check_clock(time_ms: int, updated_ms: int) -> None:
         raise ClockWentBack(
             f"entry: its time is {(updated_ms - time_ms) // 1000} s before the last recorded one",
             next_step="set the clock of this machine",
-        )
-
-
-def _insert(connection: Connection, origin: str, size: int, batch: list[_Item]) -> None:
-    connection.exec_driver_sql(
-        "INSERT INTO ledger_entry (origin, idx, data, leaf_hash) VALUES (?, ?, ?, ?)",
-        [(origin, size + offset, item.entry.data, item.leaf) for offset, item in enumerate(batch)],
-    )
-    openings = [
-        (opening.commitment, opening.field, opening.salt, opening.value_json, item.entry.principal)
-        for item in batch
-        for opening in item.entry.openings
-    ]
-    if openings:
-        connection.exec_driver_sql(
-            "INSERT INTO ledger_opening (commitment, field, salt, value, principal) VALUES (?, ?, ?, ?, ?)"
-            " ON CONFLICT (commitment) DO NOTHING",  # the same salt, field and value, recorded twice
-            openings,
         )
 
 

@@ -126,11 +126,11 @@ def query_index(tables: Tables, origin: str, query: EntryQuery) -> Iterator[Entr
     # Only constant texts of this function enter the statement; every value is a parameter.
     statement = (
         "SELECT i.idx, e.leaf_hash, i.act FROM ledger_index AS i JOIN ledger_entry AS e USING (origin, idx)"  # noqa: S608 - as said above
-        f" WHERE {where} ORDER BY i.idx {'DESC' if query.newest_first else 'ASC'} LIMIT ?"
+        f" WHERE {where} ORDER BY i.idx {'DESC' if query.newest_first else 'ASC'}"
+        f"{'' if query.limit is None else ' LIMIT ?'}"
     )
+    limit = () if query.limit is None else (query.limit,)
     with tables.read() as connection:
-        rows = connection.exec_driver_sql(
-            statement, (origin, *wanted.values(), -1 if query.limit is None else query.limit)
-        ).all()
+        rows = connection.exec_driver_sql(statement, (origin, *wanted.values(), *limit)).all()
     for index, leaf, act in rows:
         yield EntryRef(index, leaf, act)

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +35,7 @@ from stanch.store import BlobStore, Tables
 from stanch.terms import EntryRef
 
 _QUORUM_POLL_SECONDS = 0.2
+_LEASE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +64,8 @@ class LedgerParams:
 class Ledger:
     """An append-only Merkle log. Use it as a context manager: closing publishes a last checkpoint.
 
-    Any number of threads may append. Several processes may open the same log on one machine.
+    Any number of threads may append. Several processes may open the same log: on one machine with SQLite, on many hosts
+    with PostgreSQL.
     """
 
     def __init__(
@@ -184,6 +187,14 @@ class Ledger:
 
         After a verification error the log refuses further entries.
         """
+        # Another host that publishes now spares us the work; if it takes long, both write the same bytes.
+        with self._lease(wait_seconds=_LEASE_SECONDS):
+            return self._publish()
+
+    def _lease(self, *, wait_seconds: float) -> AbstractContextManager[bool]:
+        return self._tables.lease(f"publisher of {self.origin}", wait_seconds=wait_seconds)
+
+    def _publish(self) -> SignedCheckpoint:
         try:
             signed = self._publisher.publish()
         except VerificationError as error:
@@ -256,9 +267,10 @@ class Ledger:
         while not self._closing.wait(self._seconds):
             try:
                 if self.reader().size() != published or self._publisher.due(published):
-                    published = self.publish().checkpoint.size
+                    with self._lease(wait_seconds=0) as held:
+                        published = self._publish().checkpoint.size if held else published
             except VerificationError:
-                return  # publish() stopped the log; the next append says why
+                return  # _publish() stopped the log; the next append says why
             except StanchError:
                 continue  # the store may come back; entries stay durable in the database meanwhile
 

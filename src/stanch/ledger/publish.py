@@ -244,10 +244,10 @@ class Publisher:
             raise StoreError(f"{PREFIX}checkpoint: others kept replacing it", next_step="publish again")
         with self._tables.write() as connection:
             connection.exec_driver_sql(
-                "UPDATE ledger_checkpoint SET published = 1 WHERE origin = ?1 AND size <= ?2 AND size > coalesce(("
-                "SELECT size FROM ledger_checkpoint WHERE origin = ?1 AND published = 1 ORDER BY size DESC LIMIT 1"
+                "UPDATE ledger_checkpoint SET published = 1 WHERE origin = ? AND size <= ? AND size > coalesce(("
+                "SELECT size FROM ledger_checkpoint WHERE origin = ? AND published = 1 ORDER BY size DESC LIMIT 1"
                 "), -1)",
-                (self._signer.name, signed.checkpoint.size),
+                (self._signer.name, signed.checkpoint.size, self._signer.name),
             )
 
     def _put_once(self, signed: SignedCheckpoint) -> None:

@@ -1,7 +1,9 @@
-r"""Bytes and rows behind URIs: durable blobs (``file:``) and tables (``sqlite:``).
+r"""Bytes and rows behind URIs: durable blobs (``file:``, ``s3:`` …) and tables (``sqlite:``, ``postgresql:``).
 
-A write that returned is on the disk: files and their folders are synced, and SQLite runs with ``synchronous=FULL``,
-which is read back and compared at open. All table definitions of the project live in :mod:`stanch.store.schema`.
+A write that returned is on the disk: files and their folders are synced, SQLite runs with ``synchronous=FULL`` and
+PostgreSQL with ``synchronous_commit=on``, read back and compared at open; an object store must prove that it keeps
+conditional writes. Drivers other than ``file:`` and ``sqlite:`` are optional parts. All table definitions of the
+project live in :mod:`stanch.store.schema`.
 
 Example:
     >>> from pathlib import Path
@@ -15,6 +17,8 @@ Example:
 
 from stanch.store.blob import CREATE, REPLACE, BlobInfo, BlobStore, Match, PutMode, check_key
 from stanch.store.blob_file import FileBlobs
+from stanch.store.http import HttpRequest, HttpResponse, exchange
+from stanch.store.migrate import Migration, migrate
 from stanch.store.tables import Tables
 from stanch.store.uri import open_blobs, open_tables
 
@@ -24,10 +28,15 @@ __all__ = [
     "BlobInfo",
     "BlobStore",
     "FileBlobs",
+    "HttpRequest",
+    "HttpResponse",
     "Match",
+    "Migration",
     "PutMode",
     "Tables",
     "check_key",
+    "exchange",
+    "migrate",
     "open_blobs",
     "open_tables",
 ]

@@ -56,7 +56,7 @@ def exchange(request: HttpRequest, *, timeout_seconds: float = 10.0, max_bytes: 
         InvalidInput: The URL is malformed, carries a user name, or is plain ``http:`` to another machine.
         ExternalError: No connection, no valid certificate, no whole answer in time, or too long a body.
     """
-    url = _check(request.url)
+    url = check_url(request.url)
     deadline = time.monotonic() + timeout_seconds
     try:
         with _connected(url, deadline) as connection:
@@ -74,14 +74,20 @@ def exchange(request: HttpRequest, *, timeout_seconds: float = 10.0, max_bytes: 
     return HttpResponse(response.status, answer, body)
 
 
-def _check(text: str) -> SplitResult:
+def check_url(text: str) -> SplitResult:
+    """Return the parts of a URL that :func:`exchange` would ask.
+
+    Raises:
+        InvalidInput: It is malformed, carries a user name, or is plain ``http:`` to another machine.
+    """
+    refusal = InvalidInput("URL: expected https://host/path without user name and fragment")
     try:
-        url = urlsplit(text) if _URL.fullmatch(text) else None
-        port_is_valid = url is not None and (url.port or 1) > 0
-    except ValueError:
-        port_is_valid = False
-    if url is None or not port_is_valid or not url.hostname or url.username is not None or url.fragment:
-        raise InvalidInput("URL: expected https://host/path without user name and fragment")
+        url = urlsplit(text)
+        port = url.port
+    except ValueError as error:
+        raise refusal from error
+    if not _URL.fullmatch(text) or not url.hostname or port == 0 or "@" in url.netloc or url.fragment:
+        raise refusal
     if url.scheme != "https" and not is_loopback(url.hostname):
         raise InvalidInput(
             f"URL: expected https: for {url.hostname[:100]}, found {url.scheme}:",
@@ -128,7 +134,7 @@ def _read(response: http.client.HTTPResponse, max_bytes: int, url: SplitResult) 
             raise _failed(url, f"the answer is longer than {max_bytes} bytes")
         chunks.append(chunk)
     if response.length:  # what was announced and did not come
-        raise _failed(url, "the answer ended early")
+        raise http.client.IncompleteRead(b"", response.length)
     return b"".join(chunks)
 
 
@@ -137,6 +143,8 @@ def _explain(error: Exception, deadline: float) -> str:
         return f"its certificate is not valid: {error.verify_message}"
     if time.monotonic() > deadline:
         return "no whole answer in time"
+    if isinstance(error, http.client.IncompleteRead):
+        return "the answer ended early"
     return (isinstance(error, OSError) and error.strerror) or type(error).__name__
 
 

@@ -2,14 +2,15 @@
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import QueuePool, StaticPool
 
-from stanch.errors import InvalidInput, NotFound, SchemaTooNew, SchemaTooOld, StoreError, StoreUnsafe
-from stanch.store.schema import METADATA, REVISION, schema_revision
+from stanch.crypto import sync_folder
+from stanch.errors import NotFound, StoreError, StoreUnsafe
 from stanch.store.tables import Tables
 
 _OLDEST = (3, 37, 0)  # STRICT tables
@@ -27,8 +28,8 @@ _PRAGMAS: dict[str, str | int] = {
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse"}
 
 
-def open_sqlite(path: Path, *, create: bool) -> Tables:
-    """Open the database file; see :func:`stanch.store.uri.open_tables`."""
+def connect_sqlite(path: Path, *, create: bool = False) -> Tables:
+    """Return the database in the file ``path``; see :func:`stanch.store.uri.open_tables`. No table is made yet."""
     if sqlite3.sqlite_version_info < _OLDEST:
         raise StoreUnsafe(f"SQLite {sqlite3.sqlite_version}: expected 3.37 or newer")
     if not path.is_file() and not create:
@@ -37,14 +38,27 @@ def open_sqlite(path: Path, *, create: bool) -> Tables:
         _create_file(path)
     refuse_network(path, Path("/proc/self/mountinfo").read_text())
     writer = _engine(path, begin="BEGIN IMMEDIATE", read_only=False)
-    tables = Tables(str(path), writer=writer, reader=_engine(path, begin="BEGIN", read_only=True))
+    return Tables(str(path), writer=writer, reader=_engine(path, begin="BEGIN", read_only=True))
+
+
+def copy_sqlite(path: Path, target: Path) -> None:
+    """Copy the database as it was last committed to ``target`` (0600), whole or not at all.
+
+    Raises:
+        StoreError: The copy could not be made durable.
+    """
+    partial = target.with_name(f"{target.name}.partial")
     try:
-        with tables.write() as connection:
-            _check_revision(connection, path)
-    except BaseException:
-        tables.close()
-        raise
-    return tables
+        partial.unlink(missing_ok=True)
+        _create_file(partial)
+        with closing(_connect(path, read_only=True)) as source, closing(sqlite3.connect(partial)) as copy:
+            source.backup(copy)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.rename(target)
+        sync_folder(target.parent)
+    except (OSError, sqlite3.Error) as error:
+        raise StoreError(f"{target}: the copy of the database could not be made", why=str(error)) from error
 
 
 def refuse_network(path: Path, mountinfo: str) -> None:
@@ -117,22 +131,3 @@ def _set(connection: sqlite3.Connection, name: str, wanted: str | int, path: Pat
     found: Any = connection.execute(f"PRAGMA {name}").fetchone()[0]
     if found != wanted:
         raise StoreUnsafe(f"{path}: SQLite setting {name}: expected {wanted}, found {found}")
-
-
-def _check_revision(connection: Connection, path: Path) -> None:
-    """Compare the stored revision; make all tables in a database that is empty."""
-    names = set(connection.exec_driver_sql("SELECT name FROM sqlite_schema").scalars())
-    if not names:
-        METADATA.create_all(connection)
-        connection.execute(schema_revision.insert().values(revision=REVISION))
-        return
-    if schema_revision.name not in names:
-        raise InvalidInput(f"{path}: is a database, but not one of stanch")
-    found = connection.execute(schema_revision.select()).scalar_one()
-    if found < REVISION:
-        raise SchemaTooOld(f"{path}: expected schema revision {REVISION}, found the older {found}")
-    if found > REVISION:
-        raise SchemaTooNew(
-            f"{path}: expected schema revision {REVISION}, found the newer {found}",
-            next_step="use a newer release of stanch",
-        )

