@@ -32,7 +32,8 @@ from stanch.access.policy import default_policies, default_text
 from stanch.audit import AuditInput, AuditParams
 from stanch.data import CanarySpec, open_dataset, plan_canaries
 from stanch.errors import LedgerUnavailable, NotPermitted, OutcomeNotRecorded, StoreError
-from stanch.ledger import Ledger, LedgerReader
+from stanch.ledger import EntryQuery, Ledger, LedgerReader
+from stanch.ledger.erasure import Selection
 from stanch.mark import embed
 from stanch.scan import STANDARD, Policy, Scanner
 from stanch.store import Tables
@@ -215,7 +216,13 @@ VERBS = [
     Verb(verbs_glass.review_glass, "access.review", "ada", (Glasses, "review"),
          lambda w, c, _out: verbs_glass.review_glass(w, c.kept["glass"]), before=break_it),
     Verb(verbs_log.list_entries, "log.read", "ada", (verbs_log, "decode_entry"),
-         lambda w, _c, _out: verbs_log.list_entries(w, None, 10)),
+         lambda w, _c, _out: verbs_log.list_entries(w, EntryQuery(limit=10))),
+    Verb(verbs_log.export_log, "log.export", "ada", (LedgerReader, "prove"),
+         lambda w, _c, out: verbs_log.export_log(w, out / "export", "jsonl")),
+    Verb(verbs_log.anchor_log, "log.anchor", "olga", (Ledger, "anchor"),
+         lambda w, _c, _out: verbs_log.anchor_log(w)),
+    Verb(verbs_log.erase_personal, "log.erase", "olga", (verbs_log, "erase"),
+         lambda w, _c, _out: verbs_log.erase_personal(w, Selection(w.people.find("nina")), "gdpr-17-1-b")),
     Verb(verbs_log.prove_entry, "log.read", "ada", (LedgerReader, "prove"),
          lambda w, _c, _out: verbs_log.prove_entry(w, 0)),
     Verb(verbs_trace.take_suspect, "trace.open", "ines", (verbs_trace, "open_case"),

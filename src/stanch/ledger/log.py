@@ -88,7 +88,8 @@ class Ledger:
             tables, blobs, signer, highwater=params.highwater, clock=clock,
             witnesses=witnesses if params.witnesses else None, anchors=self.anchors if params.anchors else None,
         )  # fmt: skip
-        self._policy = params.policy
+        self.witnesses = params.witnesses
+        self.policy = params.policy or TrustPolicy((signer.verifier,))
         self._closing = threading.Event()
         self._timer: threading.Thread | None = None
         self._seconds = params.checkpoint_seconds
@@ -214,8 +215,7 @@ class Ledger:
         while True:
             signed = self.publish()
             try:
-                if self._policy is not None:
-                    self._policy.require_quorum(signed.cosignatures)
+                self.policy.require_quorum(signed.cosignatures)
             except QuorumUnmet:
                 if time.monotonic() > deadline:
                     raise

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, func, insert, select
 
+from stanch.crypto import sha256
 from stanch.errors import ExternalError, LogRolledBack, NoTrustedSignature, ProofInvalid, StanchError
 from stanch.ledger.checkpoint import SignedCheckpoint, parse_decimal
 from stanch.ledger.hashes import TileHashes
@@ -41,6 +42,17 @@ class _Patience:
 def ask(request: HttpRequest) -> HttpResponse:
     """Exchange one request with a witness, whose answers are short and who may be away."""
     return exchange(request, timeout_seconds=_TIMEOUT_SECONDS, max_bytes=_MAX_REPLY)
+
+
+def fetch_note(witness: Witness, origin: str, *, exchange: Exchange = ask) -> bytes | None:
+    """Return the last note of a log that a witness cosigned, not verified; None if it shows none.
+
+    Raises:
+        ExternalError: The witness cannot be reached.
+    """
+    page = f"{_URL_END.sub('', witness.url)}/{sha256(origin.encode()).hex()}/checkpoint"
+    reply = exchange(HttpRequest("GET", page))
+    return reply.body if reply.status == 200 else None
 
 
 class WitnessClient:
