@@ -44,6 +44,7 @@ def status() -> Result:
     """Say what the workspace holds and whether its log is whole."""
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.workspace.verbs_glass import overdue_reviews  # noqa: PLC0415 - same
+    from stanch.workspace.watching import watchers  # noqa: PLC0415 - same
 
     frame = current()
     with open_workspace(frame) as workspace:
@@ -53,6 +54,7 @@ def status() -> Result:
         profile, folder = workspace.people.ground.profile, workspace.folder
         releases = sorted(path.name for path in (workspace.state / "releases").glob("*") if path.is_dir())
         overdue = overdue_reviews(workspace)
+        watching = watchers(workspace.ledger)
     lines = [
         f"workspace  {folder} ({profile})",
         f"log        {checkpoint.origin}: {checkpoint.size} entries",
@@ -62,7 +64,7 @@ def status() -> Result:
         ),
         *(f"release    {name}" for name in releases),
         *(f"overdue    review of emergency rights {one.id}: stanch access review {one.id}" for one in overdue),
-        "witness    none: whoever holds the log key and every copy of its checkpoints could rewrite history",
+        *watching,
         "next       stanch log verify",
     ]
     data: dict[str, JsonValue] = {
@@ -72,6 +74,7 @@ def status() -> Result:
         "entries": checkpoint.size,
         "people": [facts.principal.display for facts in people],
         "releases": list(releases),
+        "watchers": list(watching),
         "reviews_overdue": [one.id for one in overdue],
     }
     return Result(data, "\n".join(lines), 1 if overdue else 0)

@@ -1,5 +1,6 @@
 """Who watches the log of a workspace, as its settings say: policy, witnesses, anchors."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 from stanch.config import Config
@@ -68,6 +69,27 @@ def witnessing(config: Config, ledger: Ledger) -> Witnessing | None:
         ledger.require_quorum(ref, timeout_seconds=seconds)
 
     return Witnessing(config.ledger.witness_required_for, wait)
+
+
+def watchers(ledger: Ledger) -> list[str]:
+    """Return lines that say who outside would notice a rewritten history, or that nobody would."""
+    shared = ledger.policy.overlap()
+    lines = [f"witness    {witness.name} at {witness.url}" for witness in ledger.witnesses]
+    if ledger.witnesses and shared < 1:
+        lines.append("warning    two histories could both reach the quorum: no witness is in every quorum")
+    elif ledger.witnesses:
+        lines.append(f"quorum     fewer than {shared} lying witnesses cannot help to show two histories (2k - n > f)")
+    for anchor in ledger.anchors.anchors:
+        last_ms = ledger.anchors.last_ms(ledger.origin)[anchor.uri]
+        kept = "nothing yet" if last_ms is None else datetime.fromtimestamp(last_ms / 1000, UTC).strftime("%F %TZ")
+        place = "outside" if anchor.outside else "on the log's own disk"
+        lines.append(f"anchor     {anchor.uri} ({place}): {kept}")
+    if not ledger.witnesses and not any(anchor.outside for anchor in ledger.anchors.anchors):
+        lines.append(
+            "warning    nothing outside is configured: "
+            "whoever holds the log key and this disk could rewrite history unseen"
+        )
+    return lines
 
 
 def _witness(vkey: str, url: str) -> Witness:
