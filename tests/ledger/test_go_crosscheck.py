@@ -76,7 +76,7 @@ func main() {
 	check(err)
 	made, err := note.Sign(&note.Note{Text: opened.Text}, signer)
 	check(err)
-	check(os.WriteFile(os.Args[3], append([]byte(vkey+"\n"), made...), 0o600))
+	check(os.WriteFile(os.Args[3], append(append([]byte(vkey), 10), made...), 0o600))
 }
 """
 
