@@ -27,6 +27,7 @@ _OWN_RECORD = Acts(why_none="reads what whoever can read the workspace's files c
 ACTIONS: dict[str, Acts] = {
     "demo": Acts(why_none="plays every act through the door of a workspace of its own"),
     "init": Acts(why_none="nobody is registered before it"),
+    "migrate": Acts(why_none="changes the form of the tables and nothing in them; whoever owns the file may"),
     "status": _OWN_RECORD,
     "scan": _acts("data.scan"),
     "data manifest": _acts("data.manifest"),

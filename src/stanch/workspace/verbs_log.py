@@ -1,5 +1,6 @@
 """Verbs about the log: verify, list, prove, export, anchor, erase, recover."""
 
+import shutil
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
@@ -8,7 +9,6 @@ from typing import Any
 
 from stanch.config import load_config
 from stanch.config.load import user_config_file
-from stanch.crypto import write_atomic
 from stanch.errors import ExternalError, InvalidInput, NotFound
 from stanch.ledger import EntryQuery, FsckReport, LedgerReader, NoteSigner, TrustPolicy, decode_entry, fsck
 from stanch.ledger.anchor import Anchors
@@ -105,19 +105,28 @@ def export_log(workspace: Workspace, folder: Path, form: Format, *, start: int =
 
     def run(_ref: EntryRef) -> Done[int]:
         size = workspace.ledger.publish().checkpoint.size
-        reader = workspace.ledger.reader()
-        try:
-            (folder / "proofs").mkdir(parents=True, mode=0o700)
-            with (folder / f"entries.{'jsonl' if form == 'jsonl' else 'log'}").open("w", encoding="utf-8") as file:
-                for index, data in reader.tail(start, max(0, size - start)):
-                    file.write(f"{export_line(data, form)}\n")
-                    write_atomic(folder / "proofs" / f"{index}.tlog-proof", reader.prove(index, size))
-        except OSError as error:
-            raise InvalidInput(f"{folder}: cannot be written", why=error.strerror or "") from error
         count = max(0, size - start)
-        return Done(count, {"entries": count, "start": start, "format": form})
+        try:
+            _write_export(workspace.ledger.reader(), folder, form, range(start, size))
+        except BaseException as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise InvalidInput(f"{folder}: cannot be written", why=error.strerror or "") from error
+            raise
+        payload: Mapping[str, JsonValue] = {"entries": count, "start": start, "format": form}
+        return Done(count, payload, undo=lambda: shutil.rmtree(folder, ignore_errors=True))
 
     return workspace.door.act(Request("log.export", "log:read", workspace_ref(workspace)), run)
+
+
+def _write_export(reader: LedgerReader, folder: Path, form: Format, indexes: range) -> None:
+    """Write entries and proofs under the checkpoint at which the range ends."""
+    (folder / "proofs").mkdir(parents=True, mode=0o700)
+    name = "entries.jsonl" if form == "jsonl" else "entries.log"
+    with (folder / name).open("w", encoding="utf-8") as file:
+        for index, data in reader.tail(indexes.start, len(indexes)):
+            file.write(f"{export_line(data, form)}\n")
+            (folder / "proofs" / f"{index}.tlog-proof").write_bytes(reader.prove(index, indexes.stop))
 
 
 def anchor_log(workspace: Workspace) -> tuple[int, tuple[str, ...]]:
