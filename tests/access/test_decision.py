@@ -33,7 +33,7 @@ MATRIX = {
     "ml_engineer": "model:tune model:audit",
     "consumer": "model:infer model:embed",
     "release_manager": "release:approve release:create release:export release:revoke",
-    "platform_admin": "policy:read policy:write access:grant serve:run",
+    "platform_admin": "policy:read policy:write access:grant serve:run log:write",
     "security_analyst": "log:read finding:read finding:act model:quarantine",
     "incident_lead": ("log:read finding:read finding:act model:quarantine release:revoke case:trace case:read"),
     "auditor": "log:read policy:read case:read finding:read",
@@ -52,6 +52,7 @@ KINDS = {
     **{f"access:{verb}": ("Workspace",) for verb in ("grant", "break-glass")},
     **{f"finding:{verb}": ("Workspace",) for verb in ("read", "act")},
     "serve:run": ("Workspace",),
+    "log:write": ("Workspace",),
     "log:read": ("Workspace",),
 }
 ALL_KINDS = ("Workspace", "Dataset", "Run", "Model", "Release", "Case")

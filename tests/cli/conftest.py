@@ -92,11 +92,16 @@ def template(tmp_path_factory):
     return SimpleNamespace(folder=folder, case=case, material=material)
 
 
+LOG = (".stanch/anchors/", ".stanch/blobs/log/", ".stanch/stanch.db", ".stanch/ledger.highwater")
+
+
 def digest_of(workspace):
     """Return the digest of all that a workspace keeps, but for its log, which also keeps what failed."""
     state = hashlib.sha256()
     for name, data in life.contents(workspace).items():
-        if not name.startswith((".stanch/blobs/log/", ".stanch/stanch.db", ".stanch/ledger.highwater")):
+        if not name.startswith(
+            (".stanch/anchors/", ".stanch/blobs/log/", ".stanch/stanch.db", ".stanch/ledger.highwater")
+        ):
             state.update(f"{name} {len(data)} ".encode() + data)
     return state.hexdigest()
 

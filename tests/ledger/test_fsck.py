@@ -8,14 +8,16 @@ import sqlite3
 import pytest
 
 from stanch.crypto import Frontier, SigningKey, leaf_hash
-from stanch.errors import LogRolledBack, NotFound, VerificationError
-from stanch.ledger import Ledger, Opening, outcome
+from stanch.errors import LogRolledBack, NotFound, NoTrustedSignature, QuorumUnmet, VerificationError
+from stanch.ledger import Cosigner, Credential, Ledger, Opening, TrustPolicy, Witness, outcome, sign_act
 from stanch.ledger.checkpoint import Checkpoint, sign_checkpoint
-from stanch.ledger.fsck import LogDamaged, fsck
+from stanch.ledger.damage import LogDamaged
+from stanch.ledger.fsck import fsck
 from stanch.ledger.integrate import integrate
 from stanch.ledger.note import NoteSigner
 from stanch.ledger.tiles import encode_bundle
 from stanch.store import REPLACE
+from stanch.store.schema import access as schema
 
 SIZE = 300
 """One full tile and a partial one; 296 entries are in the first checkpoint, all in the second, 4 more in none."""
@@ -436,7 +438,7 @@ def test_an_entry_of_another_log_is_located(ground):
 
 
 def test_an_anchor_of_another_log_is_refused(ground):
-    signer = NoteSigner("example.com/other", ground.key)
+    signer = NoteSigner("example.com/other", SigningKey.from_seed(bytes(32)))
     foreign = sign_checkpoint(Checkpoint("example.com/other", 3, bytes(32)), signer)
     policy = dataclasses.replace(ground.policy, logs=(*ground.policy.logs, signer.verifier))
     with pytest.raises(LogDamaged, match="anchor 0"):
@@ -446,3 +448,203 @@ def test_an_anchor_of_another_log_is_refused(ground):
 def test_a_log_that_is_not_there_is_not_found(fresh):
     with pytest.raises(NotFound):
         fsck(fresh.reader(), fresh.policy)
+
+
+# What witnesses, anchors and principals add
+
+
+def test_two_processes_find_the_same(ground):
+    report = fsck(ground.reader(), ground.policy, anchors=[ground.first.note])
+    assert fsck(ground.reader(), ground.policy, anchors=[ground.first.note], jobs=2) == report
+    sql(ground, "UPDATE ledger_entry SET data = CAST(data || ' ' AS BLOB) WHERE idx = 290")
+    found(ground, "entry", 290, jobs=2)
+
+
+def test_an_opening_that_no_entry_commits_to_is_found(ground):
+    stray = Opening("actor.user.name", bytes(32), "Mallory")
+    sql(
+        ground,
+        "INSERT INTO ledger_opening (commitment, field, salt, value, principal) VALUES (:c, :f, :s, :v, 'p')",
+        c=stray.commitment,
+        f=stray.field,
+        s=stray.salt,
+        v=stray.value_json,
+    )
+    found(ground, "opening .*", None)
+
+
+WITNESS = Cosigner("w.example", SigningKey.from_seed(b"w" * 32))
+
+
+@pytest.fixture
+def watched(ground):
+    """The log, whose second checkpoint a witness cosigned, in the table and in the published note."""
+    text = ground.second.checkpoint.text()
+    line = WITNESS.cosign(text, 1_767_225_600)
+    sql(
+        ground,
+        "INSERT INTO ledger_cosignature VALUES (:o, 300, :n, :k, :l, 1767225600)",
+        o=ground.reader().origin,
+        n=WITNESS.name,
+        k=WITNESS.verifier.key_id.hex(),
+        l=line,
+    )
+    ground.blobs.put("log/checkpoint", ground.second.note + line.encode(), mode=REPLACE)
+    ground.line = line
+    ground.trust = TrustPolicy.of([ground.policy.logs[0].vkey], [Witness("w", WITNESS.verifier)])
+    return ground
+
+
+def refused(ground, error, place="", **options):
+    with pytest.raises(error) as caught:
+        fsck(ground.reader(), ground.trust, **options)
+    if error is LogDamaged:
+        assert re.fullmatch(place, caught.value.place), caught.value.place
+
+
+def test_a_cosigned_log_is_consistent_with_its_witnesses(watched):
+    report = fsck(watched.reader(), watched.trust)
+    assert (report.witnesses, report.quorum, report.cosignatures) == (("w",), "met", 1)
+    assert report.conclusion == "consistent with its witnesses"
+    assert fsck(watched.reader(), watched.policy).conclusion == "self-consistent only"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE ledger_cosignature SET line = replace(line, substr(line, 60, 4), 'AAAA')",
+        "UPDATE ledger_cosignature SET line = ''",
+        "UPDATE ledger_cosignature SET line = line || line",
+        "UPDATE ledger_cosignature SET line = 'x' || char(10) || line",
+        "UPDATE ledger_cosignature SET time_s = time_s + 1",
+        "UPDATE ledger_cosignature SET key_id = '00000000'",
+        "UPDATE ledger_cosignature SET key_name = 'v.example'",
+        "UPDATE ledger_cosignature SET size = 296",
+    ],
+)
+def test_a_changed_cosignature_is_found(watched, statement):
+    sql(watched, statement)
+    refused(watched, LogDamaged, "cosignature of .*")
+
+
+def test_a_deleted_row_of_a_cosignature_is_no_damage_while_it_is_published(watched):
+    sql(watched, "DELETE FROM ledger_cosignature")
+    assert fsck(watched.reader(), watched.trust).witnesses == ("w",)
+
+
+def test_a_published_checkpoint_without_its_cosignature_lacks_the_quorum(watched):
+    watched.blobs.put("log/checkpoint", watched.second.note, mode=REPLACE)
+    refused(watched, QuorumUnmet)
+
+
+def test_a_published_cosignature_that_was_changed_is_refused(watched):
+    line = watched.line.encode()
+    changed = line[:60] + (b"A" if line[60:61] != b"A" else b"B") + line[61:]
+    watched.blobs.put("log/checkpoint", watched.second.note + changed, mode=REPLACE)
+    refused(watched, NoTrustedSignature)
+
+
+def test_a_cosignature_of_an_older_checkpoint_is_refused(watched):
+    line = WITNESS.cosign(watched.first.checkpoint.text(), 1_767_225_600).encode()
+    watched.blobs.put("log/checkpoint", watched.second.note + line, mode=REPLACE)
+    refused(watched, NoTrustedSignature)
+
+
+def test_a_history_rewritten_with_the_logs_key_lacks_the_witness(watched):
+    """5.9: without the witness this is the cell that says `self-consistent only`."""
+    forged, _ = rewrite_everything(watched, 17)
+    note = sign_checkpoint(forged, NoteSigner(forged.origin, watched.key)).note
+    sql(watched, "DELETE FROM ledger_checkpoint", "DELETE FROM ledger_cosignature")
+    watched.blobs.put("log/checkpoint", note, mode=REPLACE)
+    assert fsck(watched.reader(), watched.policy).conclusion == "self-consistent only"
+    refused(watched, QuorumUnmet)
+    watched.blobs.put("log/checkpoint", note + watched.line.encode(), mode=REPLACE)
+    refused(watched, NoTrustedSignature)
+    watched.blobs.put("log/checkpoint", note, mode=REPLACE)
+    kept = watched.second.note + watched.line.encode()
+    refused(watched, LogDamaged, "entries before 300, against anchor 0", anchors=[kept])
+
+
+def test_with_the_log_key_and_the_witness_in_one_hand_a_rewritten_history_cannot_be_seen(watched):
+    """5.9: log key plus k witnesses; asserted, so that the table stays honest."""
+    forged, _ = rewrite_everything(watched, 17)
+    note = sign_checkpoint(forged, NoteSigner(forged.origin, watched.key)).note
+    sql(watched, "DELETE FROM ledger_checkpoint", "DELETE FROM ledger_cosignature")
+    watched.blobs.put("log/checkpoint", note + WITNESS.cosign(forged.text(), 5).encode(), mode=REPLACE)
+    assert fsck(watched.reader(), watched.trust).quorum == "met"
+
+
+def anchor_row(ground, note, size):
+    sql(
+        ground,
+        "INSERT INTO ledger_anchor VALUES (:o, 'file:/mnt/a', :s, :p, 0)",
+        o=ground.reader().origin,
+        s=size,
+        p=note,
+    )
+
+
+def test_what_the_table_of_anchors_remembers_is_compared(ground):
+    anchor_row(ground, ground.first.note, 296)
+    assert "anchor row file:/mnt/a 296" in fsck(ground.reader(), ground.policy).compared
+    rewrite_everything(ground, 17)
+    sql(ground, "DELETE FROM ledger_checkpoint")
+    ground.blobs.delete("log/checkpoint")
+    found(ground, "entries before 296, against anchor row .*", None)
+
+
+@pytest.mark.parametrize("position", [5, 25, 60, 150])
+def test_a_changed_row_of_an_anchor_is_refused(ground, position):
+    anchor_row(ground, change(ground.first.note, position), 296)
+    found(ground, "", None, error=VerificationError)
+
+
+# Signatures of acts
+
+PERSON_KEY = SigningKey.from_seed(b"p" * 32)
+PERSON = "p_" + "q" * 26
+
+
+def signed_log(ground, *, sign=True, key=PERSON_KEY, principal=PERSON):
+    """A log with one intent of a person whose key is registered."""
+    with ground.tables.write() as connection:
+        connection.execute(
+            schema.principal.insert().values(id=PERSON, kind="user", clearance=0, suspended=0, created_ms=0)
+        )
+        connection.execute(schema.credential.insert().values(
+            id=PERSON_KEY.key_id, principal=PERSON, kind="local", public=PERSON_KEY.public.raw, not_before_ms=0
+        ))  # fmt: skip
+    entry = ground.entry()
+    act = dataclasses.replace(entry.act, principal=principal, credential=Credential(kind="local", key_id=key.key_id))
+    entry = dataclasses.replace(entry, act=act)
+    with ground.create() as log:
+        log.append(sign_act(entry, log.origin, key) if sign else entry)
+    return log.reader()
+
+
+def test_an_act_that_its_principal_signed_is_counted(fresh):
+    assert fsck(signed_log(fresh), fresh.policy).signed_acts == 1
+
+
+@pytest.mark.parametrize(
+    "forgery",
+    [
+        {"sign": False},
+        {"key": SigningKey.from_seed(b"m" * 32)},
+        {"principal": "p_" + "r" * 26},
+    ],
+    ids=["not signed", "a key that is not registered", "another person"],
+)
+def test_a_forged_act_of_a_person_with_an_own_key_is_located(fresh, forgery):
+    """Made by whoever holds the log's key: tree, tiles and checkpoint all fit."""
+    reader = signed_log(fresh, **forgery)
+    with pytest.raises(LogDamaged) as caught:
+        fsck(reader, fresh.policy)
+    assert (caught.value.place, caught.value.index) == ("act signature, entry", 0)
+
+
+def test_a_registered_key_that_was_exchanged_is_located(fresh):
+    reader = signed_log(fresh)
+    sql(fresh, "UPDATE credential SET public = :p", p=SigningKey.from_seed(b"m" * 32).public.raw)
+    with pytest.raises(LogDamaged, match="act signature"):
+        fsck(reader, fresh.policy)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from stanch.ledger import TlogProof
+from stanch.errors import NoTrustedSignature
+from stanch.ledger import NoteVerifier, TlogProof, open_note
 
 MODULE = Path("/usr/share/gocode/src/golang.org/x/mod")
 
@@ -18,6 +19,7 @@ package main
 
 import (
 	"bufio"
+	"crypto/rand"
 	"encoding/base64"
 	"fmt"
 	"os"
@@ -68,6 +70,13 @@ func main() {
 		count++
 	}
 	fmt.Println("checked", count)
+	secret, vkey, err := note.GenerateKey(rand.Reader, "example.com/go")
+	check(err)
+	signer, err := note.NewSigner(secret)
+	check(err)
+	made, err := note.Sign(&note.Note{Text: opened.Text}, signer)
+	check(err)
+	check(os.WriteFile(os.Args[3], append(append([]byte(vkey), 10), made...), 0o600))
 }
 """
 
@@ -89,7 +98,7 @@ def test_go_opens_checkpoints_and_checks_proofs(ground, tmp_path, load):
         reader = log.reader()
         dice = random.Random(7)
         requests = []
-        for _ in range(500):
+        for _ in range(1000):
             size = dice.choice(list(roots))
             index = dice.randrange(size)
             old = dice.choice([other for other in roots if other <= size])
@@ -106,7 +115,7 @@ def test_go_opens_checkpoints_and_checks_proofs(ground, tmp_path, load):
         "GOCACHE": str(tmp_path / "cache"),
     }
     done = subprocess.run(
-        ["go", "run", "crosscheck", golden["vkey"], str(tmp_path / "checkpoint")],
+        ["go", "run", "crosscheck", golden["vkey"], str(tmp_path / "checkpoint"), str(tmp_path / "made")],
         input="\n".join(requests),
         capture_output=True,
         text=True,
@@ -114,7 +123,12 @@ def test_go_opens_checkpoints_and_checks_proofs(ground, tmp_path, load):
         env=environment,
         timeout=300,
     )
-    assert done.stdout.endswith("checked 1000\n"), done.stdout + done.stderr
+    assert done.stdout.endswith("checked 2000\n"), done.stdout + done.stderr
+    vkey, _, made = (tmp_path / "made").read_bytes().partition(b"\n")
+    opened = open_note(made, [NoteVerifier.parse(vkey.decode())])
+    assert opened.text == reader.checkpoint().checkpoint.text()
+    with pytest.raises(NoTrustedSignature):
+        open_note(made, [NoteVerifier.parse(golden["vkey"])])
 
 
 def leaf(reader, index):

@@ -4,6 +4,8 @@ import sqlite3
 
 import pytest
 
+from stanch.crypto import SigningKey
+from stanch.ledger import Cosigner, EntryQuery
 from stanch.workspace import Workspace
 from stanch.workspace.health import State, examine
 from stanch.workspace.verbs_log import list_entries
@@ -68,7 +70,7 @@ def test_a_log_that_was_rolled_back_is_named(folder):
     database = folder / ".stanch" / "stanch.db"
     old = database.read_bytes()
     with Workspace.open(folder) as workspace:
-        list_entries(workspace, None, 1)
+        list_entries(workspace, EntryQuery(limit=1))
     assert failed(folder) == {}
     database.write_bytes(old)
     assert failed(folder).keys() == {"log"}
@@ -81,12 +83,20 @@ def test_acts_that_died_are_a_warning(folder):
     assert acts.state is State.WARNING
 
 
-def test_witnesses_and_anchors_that_are_configured_are_said(folder):
+def test_witnesses_and_anchors_that_are_configured_are_said(folder, tmp_path):
     settings = folder / "stanch.toml"
-    text = settings.read_text().replace("[access]", 'anchors = ["file:/mnt/x"]\n\n[access]')
-    settings.write_text(text + '\n[[ledger.witnesses]]\nvkey = "w"\nurl = "https://w"\n')
+    text = settings.read_text().replace("[access]", f'anchors = ["file:{tmp_path}/x"]\n\n[access]')
+    vkey = Cosigner("w.example", SigningKey.generate("ed25519")).verifier.vkey
+    settings.write_text(text + f'\n[[ledger.witnesses]]\nvkey = "{vkey}"\nurl = "https://w.example"\n')
+    assert failed(folder) == {}
     states = {check.name: check.state for check in examine(folder)}
     assert (states["witnesses"], states["anchors"]) == (State.OK, State.OK)
+
+
+def test_a_witness_with_a_malformed_key_is_named(folder):
+    with (folder / "stanch.toml").open("a") as file:
+        file.write('\n[[ledger.witnesses]]\nvkey = "w"\nurl = "https://w.example"\n')
+    assert failed(folder).keys() == {"log"}
 
 
 def test_a_review_that_is_overdue_fails(folder):

@@ -1,5 +1,8 @@
 """What the settings accept from outside."""
 
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
 import pytest
 
 from stanch.access import ApiKeyOrder
@@ -7,7 +10,7 @@ from stanch.access.authenticator import Bearer, ClientLeaf
 from stanch.errors import ExternalError, InvalidInput, NotAuthenticated
 from stanch.terms import Digest
 from stanch.workspace import Workspace
-from stanch.workspace.incoming import authenticator_of
+from stanch.workspace.incoming import authenticator_of, fetch_web
 from stanch.workspace.verbs_access import Newcomer, issue_key, register_newcomer, revoke_key
 
 ISSUER = '\n[[access.issuers]]\nissuer = "https://issuer.example"\n'
@@ -41,6 +44,28 @@ def test_an_api_key_comes_in_and_goes_out(folder):
         for credential in (Bearer(secret.text, "127.0.0.1"), Bearer("a.b.c", "127.0.0.1"), ClientLeaf(b"")):
             with pytest.raises(NotAuthenticated):
                 door.authenticate(credential)
+
+
+class Echo(BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(400)
+        self.end_headers()
+        self.wfile.write(self.headers["X-Name"].encode() + body)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_issuers_are_asked_in_one_bounded_exchange():
+    with HTTPServer(("127.0.0.1", 0), Echo) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}/token"
+        assert fetch_web("POST", url, headers={"X-Name": "a="}, body=b"b") == (400, b"a=b")
+        thread.join()
+    with pytest.raises(ExternalError):
+        fetch_web("GET", url, headers={}, body=b"")
 
 
 def test_an_issuer_that_does_not_answer_lets_nobody_in(folder):

@@ -7,6 +7,7 @@ import pytest
 
 from stanch.data import open_dataset
 from stanch.errors import InvalidInput, NotFound, NotPermitted
+from stanch.ledger import EntryQuery
 from stanch.store import open_tables
 from stanch.workspace import Workspace
 from stanch.workspace.opening import SETTINGS, STATE
@@ -51,7 +52,8 @@ def test_two_hosts_act_on_one_record(settings, tmp_path):
     with as_whom(settings, "olga") as workspace, pytest.raises(NotPermitted):
         take_stock(workspace, open_dataset(data, key=workspace.keys.secret("dataset")))
     with as_whom(other, "ada") as workspace:
-        phases = [event["unmapped"]["stanch"]["phase"] for _, event in list_entries(workspace, "data.manifest", 20)]
+        found = list_entries(workspace, EntryQuery(kind="data.manifest", limit=20))
+        phases = [event["unmapped"]["stanch"]["phase"] for _, event in found]
         assert phases == ["intent", "outcome", "intent", "outcome", "denied"]
         _, proof = prove_entry(workspace, 0)
         assert proof.startswith(b"c2sp.org/tlog-proof@v1")

@@ -8,7 +8,7 @@ from stanch.access.policy import default_text
 from stanch.cli.frame import run
 from stanch.data import open_dataset
 from stanch.errors import ApprovalsMissing, InvalidInput, NotFound, NotPermitted, SeparationOfDuties
-from stanch.ledger import decode_entry
+from stanch.ledger import EntryQuery, decode_entry
 from stanch.scan import Policy, Scanner
 from stanch.terms import ArtifactRef, Digest
 from stanch.workspace import Workspace
@@ -146,7 +146,7 @@ def test_nobody_reviews_his_own_emergency(case):
 def test_unused_grants_are_those_that_permitted_nothing(case):
     later = life.in_days(10).timestamp
     with Workspace.open(case.folder, principal="ada", clock=later) as ada:
-        list_entries(ada, None, 1)
+        list_entries(ada, EntryQuery(limit=1))
         unused = {(grant.principal, grant.role) for grant in unused_grants(ada, 5)}
         mine = ada.people.session.principal
         assert (mine, "auditor") not in unused

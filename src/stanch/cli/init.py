@@ -11,8 +11,6 @@ from stanch.cli.secrets import read_passphrase
 if TYPE_CHECKING:
     from stanch.terms import JsonValue
 
-NO_WITNESS = "none: whoever holds the log key and every copy of its checkpoints could rewrite history"
-
 
 @click.command(cls=Leaf)
 @click.argument("folder", type=click.Path(path_type=Path), default=Path())
@@ -48,6 +46,7 @@ def status() -> Result:
     """Say what the workspace holds and whether its log is whole."""
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.workspace.verbs_glass import overdue_reviews  # noqa: PLC0415 - same
+    from stanch.workspace.watching import watchers  # noqa: PLC0415 - same
 
     frame = current()
     with open_workspace(frame) as workspace:
@@ -55,9 +54,10 @@ def status() -> Result:
         directory = workspace.people.directory
         people = [directory.facts_of(principal.id) for principal in directory.principals()]
         profile, folder = workspace.people.ground.profile, workspace.folder
-        running, witnesses = workspace.leases.running(), workspace.config.ledger.witnesses
+        running, witnesses = workspace.leases.running(), workspace.ledger.witnesses
         releases = sorted(path.name for path in (workspace.state / "releases").glob("*") if path.is_dir())
         overdue = overdue_reviews(workspace)
+        watching = watchers(workspace.ledger)
     lines = [
         f"workspace  {folder} ({profile})",
         f"log        {checkpoint.origin}: {checkpoint.size} entries, {len(running)} intents without outcome",
@@ -66,9 +66,8 @@ def status() -> Result:
             for facts in people
         ),
         *(f"release    {name}" for name in releases),
-        *(f"witness    {witness.url}" for witness in witnesses),
-        *(() if witnesses else (f"witness    {NO_WITNESS}",)),
         *(f"overdue    review of emergency rights {one.id}: stanch access review {one.id}" for one in overdue),
+        *watching,
         "next       stanch log verify",
     ]
     data: dict[str, JsonValue] = {
@@ -80,6 +79,7 @@ def status() -> Result:
         "witnesses": [witness.url for witness in witnesses],
         "people": [facts.principal.display for facts in people],
         "releases": list(releases),
+        "watchers": list(watching),
         "reviews_overdue": [one.id for one in overdue],
     }
     return Result(data, "\n".join(lines), 1 if overdue else 0)

@@ -34,14 +34,17 @@ from stanch.ledger.entry import (
 from stanch.ledger.fsck import FsckReport, fsck
 from stanch.ledger.index import EntryQuery
 from stanch.ledger.log import Ledger, LedgerParams
-from stanch.ledger.note import NoteSigner, NoteVerifier, VerifiedNote, open_note
+from stanch.ledger.note import Cosigner, NoteSigner, NoteVerifier, VerifiedNote, open_note
+from stanch.ledger.policy import TrustPolicy, Witness
 from stanch.ledger.read import LedgerReader
-from stanch.ledger.tlogproof import LedgerProofVerifier, TlogProof, TrustPolicy, verify_proof
+from stanch.ledger.signature import sign_act
+from stanch.ledger.tlogproof import LedgerProofVerifier, TlogProof, verify_proof
 
 __all__ = [
     "UNKNOWN_PRINCIPAL",
     "Act",
     "Checkpoint",
+    "Cosigner",
     "Credential",
     "Entry",
     "EntryQuery",
@@ -59,6 +62,7 @@ __all__ = [
     "TrustPolicy",
     "VerifiedNote",
     "Within",
+    "Witness",
     "commit",
     "decode_entry",
     "denied",
@@ -69,6 +73,7 @@ __all__ = [
     "open_checkpoint",
     "open_note",
     "outcome",
+    "sign_act",
     "verify_consistency",
     "verify_inclusion",
     "verify_proof",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stanch.errors import ProofInvalid
-from stanch.ledger.note import NoteSigner, NoteVerifier, decode_base64, encode_base64, open_note
+from stanch.ledger.note import NoteSignature, NoteSigner, NoteVerifier, decode_base64, encode_base64, open_note
 
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,18}")
 _MAX_SIZE = 2**63
@@ -26,10 +26,17 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class SignedCheckpoint:
-    """A checkpoint whose log signature verified, and the note that carries it."""
+    """A checkpoint whose log signature verified, and the note that carries it.
+
+    Attributes:
+        checkpoint: What the log committed to.
+        note: The whole note.
+        cosignatures: Those of witnesses that were trusted when it was opened.
+    """
 
     checkpoint: Checkpoint
     note: bytes
+    cosignatures: tuple[NoteSignature, ...] = ()
 
 
 def parse_decimal(text: str, what: str) -> int:
@@ -48,20 +55,34 @@ def sign_checkpoint(checkpoint: Checkpoint, signer: NoteSigner) -> SignedCheckpo
     return SignedCheckpoint(checkpoint, signer.sign(checkpoint.text()))
 
 
-def open_checkpoint(note: bytes, logs: Sequence[NoteVerifier]) -> SignedCheckpoint:
-    """Check a signed checkpoint; the key that signed must be named as the checkpoint's origin.
+def open_checkpoint(note: bytes, keys: Sequence[NoteVerifier]) -> SignedCheckpoint:
+    """Check a signed checkpoint; a key of type 01 named as the checkpoint's origin must have signed it.
+
+    Args:
+        note: The signed note.
+        keys: Keys of logs, and of witnesses whose cosignatures are wanted.
 
     Raises:
         ProofInvalid: Not a well-formed checkpoint.
         NoTrustedSignature: The log it names is not trusted or did not sign it.
     """
-    verified = open_note(note, logs)
-    lines = verified.text.split("\n")
+    verified = open_note(note, keys)
+    checkpoint = parse_checkpoint(verified.text)
+    if checkpoint.origin not in {signature.name for signature in verified.signatures if signature.time_s is None}:
+        raise ProofInvalid(f"checkpoint: it is of log {checkpoint.origin[:80]!r}, which did not sign it")
+    return SignedCheckpoint(checkpoint, note, tuple(s for s in verified.signatures if s.time_s is not None))
+
+
+def parse_checkpoint(text: str) -> Checkpoint:
+    """Read the three lines of a checkpoint, whoever signed them.
+
+    Raises:
+        ProofInvalid: They are not a checkpoint.
+    """
+    lines = text.split("\n")
     if len(lines) != 4:
         raise ProofInvalid(f"checkpoint: expected 3 lines, found {len(lines) - 1}")
     size, root = parse_decimal(lines[1], "checkpoint size"), decode_base64(lines[2], "checkpoint root")
     if len(root) != 32:
         raise ProofInvalid(f"checkpoint: expected a root of 32 bytes, found {len(root)}")
-    if lines[0] not in {signature.name for signature in verified.signatures if signature.time_s is None}:
-        raise ProofInvalid(f"checkpoint: it is of log {lines[0][:80]!r}, which did not sign it")
-    return SignedCheckpoint(Checkpoint(lines[0], size, root), note)
+    return Checkpoint(lines[0], size, root)

@@ -28,16 +28,34 @@ def commit(value: JsonScalar, field_path: str, salt: bytes) -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Opening:
-    """What opens one commitment. Its repr shows the field only."""
+    """What opens one commitment. Its repr shows the field only.
+
+    Attributes:
+        field: Field path.
+        salt: 32 random bytes.
+        value: The personal value.
+        principal: Whom it is about (pseudonymous id); empty: whoever acts in the entry.
+        retain_until_ms: When it may be erased without anybody asking (milliseconds UTC); None: never.
+    """
 
     field: str
     salt: bytes = dataclasses.field(repr=False)
     value: JsonScalar = dataclasses.field(repr=False)
+    principal: str = ""
+    retain_until_ms: int | None = None
 
     @classmethod
-    def make(cls, field_path: str, value: JsonScalar, *, rng: RandomBytes = random_bytes) -> "Opening":
+    def make(
+        cls,
+        field_path: str,
+        value: JsonScalar,
+        *,
+        principal: str = "",
+        retain_until_ms: int | None = None,
+        rng: RandomBytes = random_bytes,
+    ) -> "Opening":
         """Return an opening of ``value`` with a fresh salt."""
-        return cls(field_path, rng(_SALT), value)
+        return cls(field_path, rng(_SALT), value, principal, retain_until_ms)
 
     @property
     def commitment(self) -> str:

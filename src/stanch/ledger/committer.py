@@ -178,13 +178,21 @@ class Committer:
         rows = [(self._origin, index, item.entry.data, item.leaf) for index, item in enumerate(batch, start=size)]
         self._tables.insert(connection, schema.ledger_entry, rows)
         openings = [
-            (opening.commitment, opening.field, opening.salt, opening.value_json, item.entry.principal)
+            (
+                opening.commitment,
+                opening.field,
+                opening.salt,
+                opening.value_json,
+                opening.principal or item.entry.principal,
+                opening.retain_until_ms,
+            )
             for item in batch
             for opening in item.entry.openings
         ]
         if openings:
             connection.exec_driver_sql(
-                "INSERT INTO ledger_opening (commitment, field, salt, value, principal) VALUES (?, ?, ?, ?, ?)"
+                "INSERT INTO ledger_opening (commitment, field, salt, value, principal, retain_until_ms)"
+                " VALUES (?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT (commitment) DO NOTHING",  # the same salt, field and value, recorded twice
                 openings,
             )

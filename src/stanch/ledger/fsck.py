@@ -5,41 +5,25 @@ before a checkpoint was signed over it, and a history that was rewritten with th
 """
 
 from bisect import bisect_left, bisect_right
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from multiprocessing import get_context
+from typing import Any, Literal
 
-import orjson
-
-from stanch.crypto import Frontier, leaf_hash, merkle_root
-from stanch.errors import InvalidInput, LogRolledBack, NotFound, Tampered, VerificationError
-from stanch.ledger.checkpoint import Checkpoint, open_checkpoint
-from stanch.ledger.commitment import Opening
-from stanch.ledger.entry import Phase, read_event
+from stanch.crypto import Frontier, leaf_hash
+from stanch.errors import LogRolledBack, NotFound, VerificationError
+from stanch.ledger.checkpoint import Checkpoint, SignedCheckpoint, open_checkpoint
+from stanch.ledger.damage import LogDamaged
+from stanch.ledger.fsck_rows import Openings, Rows, check_cosignatures, stored_anchors
+from stanch.ledger.fsck_tile import CheckedTile, Rules, TileRows, check_tile
 from stanch.ledger.hashes import TileHashes
-from stanch.ledger.index import IndexRow
+from stanch.ledger.policy import NO_QUORUM, TrustPolicy
 from stanch.ledger.read import LedgerReader
 from stanch.ledger.tiles import CHECKPOINT_KEY, TILE_WIDTH, tile_key, tile_width
-from stanch.ledger.tlogproof import TrustPolicy
 
-
-class LogDamaged(Tampered):
-    """A part of the log is not what the rest of it says.
-
-    Attributes:
-        place: The damaged object, for example ``entry``, ``bundle``, ``tile log/tile/0/000`` or ``frontier``.
-        index: The entry concerned; None where the object is not about one entry.
-    """
-
-    def __init__(self, place: str, index: int | None, *, expected: str, found: str) -> None:
-        where = place if index is None else f"{place} {index}"
-        super().__init__(
-            f"log: {where}: expected {expected}, found {found}",
-            why="it was changed after it was recorded",
-            next_step="keep the files as they are, as evidence; compare with a copy or a kept checkpoint",
-        )
-        self.place = place
-        self.index = index
+_AHEAD = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +36,13 @@ class FsckReport:
         published: Entries that the published checkpoint covers.
         root: Root hash over all rows, hex.
         compared: Names of the checkpoints that the rows lead to; the log's own and those given as anchors.
-        openings: How many openings open their commitments.
+        cosignatures: How many stored cosignatures of the policy's witnesses verify.
+        witnesses: Who of the policy's witnesses cosigned the published checkpoint.
+        quorum: ``met``, or ``none`` if the policy asks for none.
+        openings: How many openings open a commitment of the log.
+        signed_acts: How many intents carry the verified signature of their principal.
         intents_open: Acts with an intent and no outcome.
-        conclusion: ``consistent with the given anchors``, or ``self-consistent only`` without any.
+        conclusion: What the rows are consistent with; ``self-consistent only`` where nobody outside was asked.
     """
 
     origin: str
@@ -62,41 +50,80 @@ class FsckReport:
     published: int
     root: str
     compared: tuple[str, ...]
+    cosignatures: int
+    witnesses: tuple[str, ...]
+    quorum: Literal["met", "none"]
     openings: int
+    signed_acts: int
     intents_open: tuple[str, ...]
     conclusion: str
 
 
-def fsck(reader: LedgerReader, policy: TrustPolicy, *, anchors: Sequence[bytes] = ()) -> FsckReport:
+def fsck(reader: LedgerReader, policy: TrustPolicy, *, anchors: Sequence[bytes] = (), jobs: int = 1) -> FsckReport:
     """Re-derive the log and compare every part.
 
     Args:
         reader: The log.
-        policy: The keys that may have signed its checkpoints.
-        anchors: Signed checkpoints (whole notes) that were kept elsewhere. Only they can show a rewritten history.
+        policy: The keys that may have signed its checkpoints, and the witnesses that must have cosigned the last.
+        anchors: Signed checkpoints (whole notes) that were kept elsewhere. Only they, and cosignatures, can show a
+            rewritten history.
+        jobs: How many processes share the work; each holds a few tiles.
 
     Raises:
         LogDamaged: The first difference, with its place.
         LogRolledBack: The log is shorter than a checkpoint signed over it.
+        QuorumUnmet: All parts fit, but too few witnesses cosigned the published checkpoint.
         VerificationError: A checkpoint's signature does not verify.
     """
     check = _Check(reader, policy)
     checkpoints = check.checkpoints(anchors)
+    cosignatures = check_cosignatures(reader, policy)
+    openings = Openings.check(reader)
     check.root()
-    for number in range(-(-check.size // TILE_WIDTH)):
-        check.tile(number)
+    for rows, checked in _share(check.rules, check.rows.tiles(), jobs):
+        check.tile(rows, checked)
+        openings.found(checked.commitments)
     check.upper_tiles()
     check.frontier_row()
+    openings.require_all()
+    witnesses = check.quorum()
     return FsckReport(
         origin=reader.origin,
         size=check.size,
-        published=check.published.size,
+        published=check.published.checkpoint.size,
         root=check.frontier.root().hex(),
         compared=tuple(name for name, _ in checkpoints),
-        openings=_check_openings(reader),
+        cosignatures=cosignatures,
+        witnesses=witnesses,
+        quorum="none" if policy.quorum == NO_QUORUM else "met",
+        openings=openings.count,
+        signed_acts=check.signed_acts,
         intents_open=tuple(check.open_intents),
-        conclusion="consistent with the given anchors" if anchors else "self-consistent only",
+        conclusion=_conclude(anchors=bool(anchors), witnesses=bool(witnesses)),
     )
+
+
+def _conclude(*, anchors: bool, witnesses: bool) -> str:
+    asked = ["the given anchors"] * anchors + ["its witnesses"] * witnesses
+    return f"consistent with {' and '.join(asked)}" if asked else "self-consistent only"
+
+
+def _share(rules: Rules, tiles: Iterator[TileRows], jobs: int) -> Iterator[tuple[TileRows, CheckedTile]]:
+    """Yield each tile with what its rows say, in order; several processes work ahead of the reader."""
+    if jobs == 1:
+        for rows in tiles:
+            yield rows, check_tile(rules, rows)
+        return
+    # A fresh process: one that was forked would share this one's database connections and locks.
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        pending: deque[tuple[TileRows, Future[CheckedTile]]] = deque()
+        for rows in tiles:
+            pending.append((rows, pool.submit(check_tile, rules, rows)))
+            if len(pending) > jobs * _AHEAD:
+                first, checked = pending.popleft()
+                yield first, checked.result()
+        for first, checked in pending:
+            yield first, checked.result()
 
 
 class _Check:
@@ -105,20 +132,16 @@ class _Check:
     def __init__(self, reader: LedgerReader, policy: TrustPolicy) -> None:
         self.reader = reader
         self.policy = policy
-        with reader.tables.read() as connection:
-            row = connection.exec_driver_sql(
-                "SELECT size, frontier FROM ledger_log WHERE origin = ?", (reader.origin,)
-            ).one_or_none()
-        if row is None:
-            raise NotFound(f"log {reader.origin}: is not in this database")
-        self.size: int = row[0]
-        self.stored_frontier: bytes = row[1]
-        self.published = Checkpoint(reader.origin, 0, Frontier().root())
+        self.rows = Rows.of(reader)
+        self.size, self.rules = self.rows.size, self.rows.rules
+        self.published = SignedCheckpoint(Checkpoint(reader.origin, 0, Frontier().root()), b"")
+        self.full_tiles = Frontier()
         self.frontier = Frontier()
         self.levels: list[list[bytes]] = []
         self.by_size: dict[int, list[tuple[str, Checkpoint]]] = {}
         self.sizes: list[int] = []
         self.open_intents: dict[str, None] = {}
+        self.signed_acts = 0
         self.hashes = TileHashes(reader.blobs, 0)
 
     def checkpoints(self, anchors: Sequence[bytes]) -> list[tuple[str, Checkpoint]]:
@@ -126,8 +149,10 @@ class _Check:
         notes = [(f"anchor {number}", note) for number, note in enumerate(anchors)]
         try:
             notes.append((CHECKPOINT_KEY, self.reader.blobs.get(CHECKPOINT_KEY)))
+            self.published = open_checkpoint(notes[-1][1], self.policy.keys)
         except NotFound:
             self._need_unpublished()
+        notes += stored_anchors(self.reader)
         with self.reader.tables.read() as connection:
             stored = connection.exec_driver_sql(
                 "SELECT size, root, note FROM ledger_checkpoint WHERE origin = ?", (self.reader.origin,)
@@ -139,8 +164,7 @@ class _Check:
         for (size, root, _), (name, checkpoint) in zip(stored, opened[len(opened) - len(stored) :], strict=True):
             if (size, root) != (checkpoint.size, checkpoint.root):
                 raise LogDamaged(name, None, expected="the size and root of its own note", found="others")
-        self.published = dict(opened).get(CHECKPOINT_KEY, self.published)
-        self.hashes = TileHashes(self.reader.blobs, self.published.size)
+        self.hashes = TileHashes(self.reader.blobs, self.published.checkpoint.size)
         opened.sort(key=lambda item: item[1].size)
         for name, checkpoint in opened:
             self.by_size.setdefault(checkpoint.size, []).append((name, checkpoint))
@@ -162,43 +186,41 @@ class _Check:
             raise LogRolledBack(
                 f"log: expected {checkpoint.size} entries as {name} says, found {self.size}",
                 why=f"entries {self.size} to {checkpoint.size - 1} were cut off",
-                next_step="restore the newest database",
+                next_step="restore the newest database, or: stanch log recover",
             )
 
-    def tile(self, number: int) -> None:
-        """Check up to 256 rows against their bundle, their tile and the index, and take them into the tree."""
-        first = number * TILE_WIDTH
-        rows = self._rows(first, min(first + TILE_WIDTH, self.size))
-        width = tile_width(self.published.size, 0, number)
-        leaves = [leaf_hash(data) for data, _ in rows]
+    def quorum(self) -> tuple[str, ...]:
+        """Return who of the policy's witnesses cosigned the published checkpoint; refuse too few."""
+        self.policy.require_quorum(self.published.cosignatures)
+        present = {(signature.name, signature.key_id) for signature in self.published.cosignatures}
+        return tuple(w.name for w in self.policy.witnesses if (w.key.name, w.key.key_id) in present)
+
+    def tile(self, rows: TileRows, checked: CheckedTile) -> None:
+        """Compare up to 256 rows with their bundle and tile, and take them into the tree."""
+        number = rows.first // TILE_WIDTH
+        width = tile_width(self.published.checkpoint.size, 0, number)
         if width:
-            self._check_published(number, rows[:width], leaves)
-        for index, ((_, stored), leaf) in enumerate(zip(rows, leaves, strict=True), start=first):
-            if stored != leaf:
-                raise LogDamaged("entry", index, expected=f"leaf hash {stored.hex()}", found=leaf.hex())
-        self._check_events(first, [data for data, _ in rows])
-        self._grow(first, leaves)
+            self._check_published(number, rows.entries[:width], checked.leaves)
+        if rows.stored != checked.leaves:
+            for index, (stored, leaf) in enumerate(zip(rows.stored, checked.leaves, strict=True), start=rows.first):
+                if stored != leaf:
+                    raise LogDamaged("entry", index, expected=f"leaf hash {stored.hex()}", found=leaf.hex())
+        checked.raise_problem()
+        for act in checked.closed:
+            self.open_intents.pop(act, None)
+        self.open_intents |= checked.opened
+        self.signed_acts += checked.signed
+        self._grow(rows.first, checked)
         if width == TILE_WIDTH:
-            self._rise(0, number, leaves)
+            self._rise(0, number, checked.root)
 
-    def _rows(self, first: int, end: int) -> list[tuple[bytes, bytes]]:
-        with self.reader.tables.read() as connection:
-            found = connection.exec_driver_sql(
-                "SELECT idx, data, leaf_hash FROM ledger_entry WHERE origin = ? AND idx >= ? AND idx < ? ORDER BY idx",
-                (self.reader.origin, first, end),
-            ).all()
-        for index, row in enumerate(found, start=first):
-            if row[0] != index:
-                raise LogDamaged("entry", index, expected="a row", found="none")
-        if len(found) < end - first:
-            raise LogDamaged("entry", first + len(found), expected="a row", found="none")
-        return [(data, leaf) for _, data, leaf in found]
-
-    def _check_published(self, number: int, rows: list[tuple[bytes, bytes]], leaves: list[bytes]) -> None:
-        width = len(rows)
+    def _check_published(self, number: int, entries: list[bytes], leaves: list[bytes]) -> None:
+        width = len(entries)
         tile = _read(f"tile {tile_key(0, number, width)}", lambda: self.hashes.tile(0, number))
         bundle = _read(f"bundle {tile_key('entries', number, width)}", lambda: self.hashes.bundle(number))
-        for offset, (data, _) in enumerate(rows):
+        if entries == bundle and leaves[:width] == tile:
+            return
+        for offset, data in enumerate(entries):
             index = number * TILE_WIDTH + offset
             if leaves[offset] == tile[offset] and data == bundle[offset]:
                 continue
@@ -217,32 +239,20 @@ class _Check:
                 )
             raise LogDamaged("entry", index, expected=f"leaf hash {tile[offset].hex()}", found=leaves[offset].hex())
 
-    def _check_events(self, first: int, entries: list[bytes]) -> None:
-        indexed, index_rows = _index_rows(self.reader, first, len(entries))
-        for index, data in enumerate(entries, start=first):
-            try:
-                event = read_event(data)
-            except InvalidInput as error:
-                raise LogDamaged("entry", index, expected="canonical bytes", found=error.what) from error
-            if event.attestation.chain_uid != self.reader.origin:
-                raise LogDamaged("entry", index, expected=f"log {self.reader.origin}", found="another log's entry")
-            row = IndexRow.of(event)
-            if index < indexed and index_rows.get(index) != row:
-                raise LogDamaged("query index, entry", index, expected="what the entry says", found="another row")
-            self._follow(row)
-
-    def _follow(self, row: IndexRow) -> None:
-        if row.phase == Phase.INTENT:
-            self.open_intents[row.act] = None
-        elif row.phase == Phase.OUTCOME:
-            self.open_intents.pop(row.act, None)
-
-    def _grow(self, first: int, leaves: list[bytes]) -> None:
+    def _grow(self, first: int, checked: CheckedTile) -> None:
         """Append the leaves; stop at each checkpoint's size to compare its root."""
-        end = first + len(leaves)
-        for size in [*self.sizes[bisect_right(self.sizes, first) : bisect_left(self.sizes, end)], end]:
-            self.frontier = self.frontier.append(leaves[self.frontier.size - first : size - first])
+        end = first + len(checked.leaves)
+        # Full tiles are perfect subtrees: the frontier over them is that of their number.
+        before = Frontier(first, self.full_tiles.hashes)
+        for size in self.sizes[bisect_right(self.sizes, first) : bisect_left(self.sizes, end)]:
+            self.frontier = before.append(checked.leaves[: size - first])
             self.root()
+        if checked.root:
+            self.full_tiles = self.full_tiles.append([checked.root])
+            self.frontier = Frontier(end, self.full_tiles.hashes)
+        else:
+            self.frontier = before.append(checked.leaves)
+        self.root()
 
     def root(self) -> None:
         """Compare the present root with the checkpoints of this size."""
@@ -255,22 +265,22 @@ class _Check:
                     found=self.frontier.root().hex(),
                 )
 
-    def _rise(self, level: int, number: int, hashes: list[bytes]) -> None:
+    def _rise(self, level: int, number: int, root: bytes) -> None:
         """Take a full tile's hash into the level above; compare the tile there once it is full."""
         if len(self.levels) == level:
             self.levels.append([])
-        self.levels[level].append(merkle_root(hashes))
+        self.levels[level].append(root)
         if len(self.levels[level]) == TILE_WIDTH:
             above = number // TILE_WIDTH
             self._compare(level + 1, above, self.levels[level])
-            self._rise(level + 1, above, self.levels[level])
+            self._rise(level + 1, above, Frontier().append(self.levels[level]).root())
             self.levels[level] = []
 
     def upper_tiles(self) -> None:
         """Compare the partial tiles above the entries."""
         for level, hashes in enumerate(self.levels, start=1):
             if hashes:
-                self._compare(level, (self.published.size >> 8 * level) // TILE_WIDTH, hashes)
+                self._compare(level, (self.published.checkpoint.size >> 8 * level) // TILE_WIDTH, hashes)
 
     def _compare(self, level: int, number: int, hashes: list[bytes]) -> None:
         place = f"tile {tile_key(level, number, len(hashes))}"
@@ -281,16 +291,10 @@ class _Check:
 
     def frontier_row(self) -> None:
         """Compare the stored frontier, and refuse rows that lie outside the log."""
-        if self.frontier.to_bytes() != self.stored_frontier:
-            raise LogDamaged(
-                "frontier", None, expected=self.frontier.to_bytes().hex()[:64], found=self.stored_frontier.hex()[:64]
-            )
-        with self.reader.tables.read() as connection:
-            extra = connection.exec_driver_sql(
-                "SELECT min(idx) FROM ledger_entry WHERE origin = ? AND (idx < 0 OR idx >="
-                " (SELECT size FROM ledger_log WHERE origin = ?))",
-                (self.reader.origin, self.reader.origin),
-            ).scalar()
+        stored = self.rows.frontier
+        if self.frontier.to_bytes() != stored:
+            raise LogDamaged("frontier", None, expected=self.frontier.to_bytes().hex()[:64], found=stored.hex()[:64])
+        extra = self.rows.outside()
         if extra is not None:
             raise LogDamaged("entry", extra, expected="no row outside the log", found="one")
 
@@ -306,50 +310,3 @@ def _read(place: str, read: Any) -> list[bytes]:  # noqa: ANN401 - a closure ove
     except VerificationError as error:
         raise LogDamaged(place, None, expected="its full length", found=error.what) from error
     return hashes
-
-
-def _index_rows(reader: LedgerReader, first: int, count: int) -> tuple[int, dict[int, IndexRow]]:
-    """Return how many entries the index covers by now, and its rows of some entries."""
-    with reader.tables.read() as connection:
-        last = connection.exec_driver_sql(
-            "SELECT coalesce(max(idx), -1) FROM ledger_index WHERE origin = ?", (reader.origin,)
-        ).scalar_one()
-        where = (reader.origin, first, first + count)
-        rows = connection.exec_driver_sql(
-            "SELECT idx, act, phase, kind, principal, time_ms, status FROM ledger_index"
-            " WHERE origin = ? AND idx >= ? AND idx < ?",
-            where,
-        ).all()
-        subjects: dict[int, list[str]] = {}
-        for index, digest in connection.exec_driver_sql(
-            "SELECT idx, digest FROM ledger_subject WHERE origin = ? AND idx >= ? AND idx < ?", where
-        ):
-            subjects.setdefault(index, []).append(digest)
-    return last + 1, {
-        index: IndexRow(act, phase, kind, principal, time_ms, status, tuple(sorted(subjects.get(index, ()))))
-        for index, act, phase, kind, principal, time_ms, status in rows
-    }
-
-
-def _check_openings(reader: LedgerReader) -> int:
-    count = 0
-    for commitment, opening in _openings(reader):
-        try:
-            opening.check(commitment)
-        except (InvalidInput, VerificationError) as error:
-            raise LogDamaged(
-                f"opening {commitment[:16]}… of {opening.field}", None, expected="its commitment", found="another value"
-            ) from error
-        count += 1
-    return count
-
-
-def _openings(reader: LedgerReader) -> Iterator[tuple[str, Opening]]:
-    with reader.tables.read() as connection:
-        for commitment, field, salt, value in connection.exec_driver_sql(
-            "SELECT commitment, field, salt, value FROM ledger_opening"
-        ):
-            try:
-                yield commitment, Opening(field, salt, orjson.loads(value))
-            except orjson.JSONDecodeError as error:
-                raise LogDamaged(f"opening of {field}", None, expected="JSON", found="other bytes") from error

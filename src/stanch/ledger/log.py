@@ -11,18 +11,30 @@ from types import TracebackType
 from typing import Self
 
 from stanch.crypto import Frontier, SigningKey
-from stanch.errors import InvalidInput, LedgerUnavailable, LogRolledBack, NotFound, StanchError, VerificationError
+from stanch.errors import (
+    InvalidInput,
+    LedgerUnavailable,
+    LogRolledBack,
+    NotFound,
+    QuorumUnmet,
+    StanchError,
+    VerificationError,
+)
+from stanch.ledger.anchor import Anchor, Anchors
 from stanch.ledger.checkpoint import SignedCheckpoint
 from stanch.ledger.committer import Committer, PreparedEntry, Within
 from stanch.ledger.entry import Entry
 from stanch.ledger.index import update_index
 from stanch.ledger.note import NoteSigner, check_name
+from stanch.ledger.policy import TrustPolicy, Witness
 from stanch.ledger.publish import Publisher
 from stanch.ledger.read import LedgerReader
 from stanch.ledger.tiles import CHECKPOINT_KEY
+from stanch.ledger.witness_client import WitnessClient
 from stanch.store import BlobStore, Tables
 from stanch.terms import EntryRef
 
+_QUORUM_POLL_SECONDS = 0.2
 _LEASE_SECONDS = 30.0
 
 
@@ -33,10 +45,20 @@ class LedgerParams:
     Attributes:
         highwater: A file of its own, best on another disk, that remembers the largest checkpoint signed here.
         checkpoint_seconds: How often new entries are published; 0 publishes on demand and at close only.
+        policy: What readers are told to demand: trusted logs, witnesses and their quorum.
+        witnesses: Who is asked to cosign.
+        refresh_seconds: A cosignature older than this is asked for again, so that readers see the log is alive.
+        anchors: Where whole checkpoints are kept.
+        anchor_seconds: How often a checkpoint goes there.
     """
 
     highwater: Path
     checkpoint_seconds: float = 1.0
+    policy: TrustPolicy | None = None
+    witnesses: tuple[Witness, ...] = ()
+    refresh_seconds: float = 150.0
+    anchors: tuple[Anchor, ...] = ()
+    anchor_seconds: float = 3600.0
 
 
 class Ledger:
@@ -60,7 +82,14 @@ class Ledger:
         self._tables = tables
         self._blobs = blobs
         self._committer = Committer(tables, signer.name)
-        self._publisher = Publisher(tables, blobs, signer, highwater=params.highwater, clock=clock)
+        self.anchors = Anchors(tables, params.anchors, every_seconds=params.anchor_seconds, clock=clock)
+        witnesses = WitnessClient(tables, params.witnesses, clock=clock, refresh_seconds=params.refresh_seconds)
+        self._publisher = Publisher(
+            tables, blobs, signer, highwater=params.highwater, clock=clock,
+            witnesses=witnesses if params.witnesses else None, anchors=self.anchors if params.anchors else None,
+        )  # fmt: skip
+        self.witnesses = params.witnesses
+        self.policy = params.policy or TrustPolicy((signer.verifier,))
         self._closing = threading.Event()
         self._timer: threading.Thread | None = None
         self._seconds = params.checkpoint_seconds
@@ -175,6 +204,37 @@ class Ledger:
         update_index(self._tables, self.origin)
         return signed
 
+    def require_quorum(self, ref: EntryRef, *, timeout_seconds: float = 30.0) -> SignedCheckpoint:
+        """Wait until the witnesses' quorum cosigned a checkpoint that covers an entry, and return it.
+
+        Raises:
+            QuorumUnmet: The policy's quorum was not reached in time.
+            LogRolledBack: A witness saw a longer log, or another history.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            signed = self.publish()
+            try:
+                self.policy.require_quorum(signed.cosignatures)
+            except QuorumUnmet:
+                if time.monotonic() > deadline:
+                    raise
+            else:
+                if signed.checkpoint.size > ref.index:
+                    return signed
+            time.sleep(_QUORUM_POLL_SECONDS)
+
+    def anchor(self) -> SignedCheckpoint:
+        """Publish, and keep the checkpoint at every anchor.
+
+        Raises:
+            LogRolledBack: An anchor keeps another checkpoint of this size.
+            StoreError: An anchor cannot be reached.
+        """
+        signed = self.publish()
+        self.anchors.keep(signed)
+        return signed
+
     def reader(self) -> LedgerReader:
         """Return the reading side."""
         return LedgerReader(self._tables, self._blobs, verifier=self.verifier)
@@ -206,7 +266,7 @@ class Ledger:
         published = -1
         while not self._closing.wait(self._seconds):
             try:
-                if self.reader().size() != published:
+                if self.reader().size() != published or self._publisher.due(published):
                     with self._lease(wait_seconds=0) as held:
                         published = self._publish().checkpoint.size if held else published
             except VerificationError:

@@ -14,11 +14,15 @@ from typing import Self
 from stanch.crypto import SigningKey, VerifyKey, sha256
 from stanch.errors import InvalidInput, NoTrustedSignature, ProofInvalid
 
-_ED25519 = 1
-_COSIGNATURE = 4
+ED25519 = 1
+"""Type of a log's key: Ed25519 over the text."""
+COSIGNATURE = 4
+"""Type of a witness's key: a timestamped Ed25519 cosignature."""
+
 _MAX_NOTE = 64 << 10
 _MAX_SIGNATURES = 32
 _MAX_NAME = 256
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 _LINE = re.compile(r"— (\S+) (\S+)")
 _VKEY = re.compile(r"([^+\s]+)\+([0-9a-f]{8})\+(\S+)")
 
@@ -64,7 +68,7 @@ class NoteVerifier:
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        if self.kind not in {_ED25519, _COSIGNATURE} or self.key.kind != "ed25519":
+        if self.kind not in {ED25519, COSIGNATURE} or self.key.kind != "ed25519":
             raise InvalidInput(f"key {self.name}: expected an Ed25519 key of type 1 or 4, found type {self.kind}")
 
     @property
@@ -101,16 +105,26 @@ class NoteVerifier:
     def check(self, text: str, signature: bytes) -> "NoteSignature":
         """Return what a signature under this key says, or raise :class:`stanch.errors.NoTrustedSignature`."""
         time_s, message = None, text.encode()
-        if self.kind == _COSIGNATURE:
+        if self.kind == COSIGNATURE:
             if len(signature) != 72:
                 raise NoTrustedSignature(f"note: the cosignature of {self.name} is not 72 bytes")
             time_s, signature = int.from_bytes(signature[:8], "big"), signature[8:]
-            message = f"cosignature/v1\ntime {time_s}\n".encode() + message
+            message = _cosigned(text, time_s)
         try:
             self.key.verify(signature, message)
         except NoTrustedSignature as error:
             raise NoTrustedSignature(f"note: the signature of {self.name} does not verify") from error
         return NoteSignature(self.name, self.key_id, time_s)
+
+
+def signature_line(name: str, payload: bytes) -> str:
+    """Return ``— <name> base64(payload)`` and a newline, where the payload is a key id and a signature."""
+    return f"— {name} {encode_base64(payload)}\n"
+
+
+def _cosigned(text: str, time_s: int) -> bytes:
+    """Return what a cosignature is made over (C2SP tlog-cosignature)."""
+    return f"cosignature/v1\ntime {time_s}\n{text}".encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +137,32 @@ class NoteSigner:
     @property
     def verifier(self) -> NoteVerifier:
         """The public half."""
-        return NoteVerifier(self.name, _ED25519, self.key.public)
+        return NoteVerifier(self.name, ED25519, self.key.public)
 
     def sign(self, text: str) -> bytes:
         """Return the note that consists of ``text`` (ending in a newline) and this key's signature line."""
         if not text.endswith("\n"):
             raise InvalidInput("note: expected a text that ends in a newline")
         payload = self.verifier.key_id + self.key.sign(text.encode())
-        return f"{text}\n— {self.name} {encode_base64(payload)}\n".encode()
+        return f"{text}\n{signature_line(self.name, payload)}".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Cosigner:
+    """An Ed25519 key of a witness (type 04): it says when it saw a text, and never signs for a log."""
+
+    name: str
+    key: SigningKey
+
+    @property
+    def verifier(self) -> NoteVerifier:
+        """The public half."""
+        return NoteVerifier(self.name, COSIGNATURE, self.key.public)
+
+    def cosign(self, text: str, time_s: int) -> str:
+        """Return the signature line, newline included, over ``text`` at ``time_s`` seconds since 1970."""
+        signature = self.key.sign(_cosigned(text, time_s))
+        return signature_line(self.name, self.verifier.key_id + time_s.to_bytes(8, "big") + signature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +182,14 @@ class VerifiedNote:
     signatures: tuple[NoteSignature, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class ParsedNote:
+    """A well-formed note, of which nothing is verified: its text, and (key name, key id ‖ signature) of each line."""
+
+    text: str
+    signatures: tuple[tuple[str, bytes], ...]
+
+
 def open_note(note: bytes, verifiers: Sequence[NoteVerifier]) -> VerifiedNote:
     """Check a signed note against the keys that are trusted.
 
@@ -159,9 +199,29 @@ def open_note(note: bytes, verifiers: Sequence[NoteVerifier]) -> VerifiedNote:
         ProofInvalid: Not a well-formed note.
         NoTrustedSignature: No known key signed it, or a known key's signature does not verify.
     """
-    text, lines = _split(note)
+    parsed = parse_note(note)
     known = {(verifier.name, verifier.key_id): verifier for verifier in verifiers}
     verified: dict[tuple[str, bytes], NoteSignature] = {}
+    for name, payload in parsed.signatures:
+        identity = (name, payload[:4])
+        if identity in known and identity not in verified:
+            verified[identity] = known[identity].check(parsed.text, payload[4:])
+    if not verified:
+        raise NoTrustedSignature(
+            "note: none of the trusted keys signed it",
+            why=f"trusted: {', '.join(verifier.vkey for verifier in verifiers) or 'no key at all'}"[:400],
+        )
+    return VerifiedNote(parsed.text, tuple(verified.values()))
+
+
+def parse_note(note: bytes) -> ParsedNote:
+    """Read a note without verifying anything.
+
+    Raises:
+        ProofInvalid: Not a well-formed note.
+    """
+    text, lines = _split(note)
+    signatures = []
     for line in lines:
         match = _LINE.fullmatch(line)
         if match is None:
@@ -169,15 +229,8 @@ def open_note(note: bytes, verifiers: Sequence[NoteVerifier]) -> VerifiedNote:
         payload = decode_base64(match[2], "note signature")
         if len(payload) < 5 or "+" in match[1]:
             raise ProofInvalid("note: a signature line holds no signature or a bad name")
-        identity = (match[1], payload[:4])
-        if identity in known and identity not in verified:
-            verified[identity] = known[identity].check(text, payload[4:])
-    if not verified:
-        raise NoTrustedSignature(
-            "note: none of the trusted keys signed it",
-            why=f"trusted: {', '.join(verifier.vkey for verifier in verifiers) or 'no key at all'}"[:400],
-        )
-    return VerifiedNote(text, tuple(verified.values()))
+        signatures.append((match[1], payload))
+    return ParsedNote(text, tuple(signatures))
 
 
 def _split(note: bytes) -> tuple[str, list[str]]:
@@ -188,7 +241,7 @@ def _split(note: bytes) -> tuple[str, list[str]]:
         decoded = note.decode()
     except UnicodeDecodeError as error:
         raise ProofInvalid("note: not UTF-8") from error
-    if any(character < " " and character != "\n" for character in decoded):
+    if _CONTROL.search(decoded):
         raise ProofInvalid("note: holds a control character")
     text, separator, signatures = decoded.rpartition("\n\n")
     if not separator or not signatures.endswith("\n"):

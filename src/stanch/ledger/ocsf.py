@@ -17,6 +17,8 @@ API_ACTIVITY = 6003
 AUTHENTICATION = 3002
 USER_MANAGEMENT = 3007
 ENTITY_MANAGEMENT = 3004
+DETECTION_FINDING = 2004
+INCIDENT_FINDING = 2005
 DATA_SECURITY_FINDING = 2006
 OTHER_ACTIVITY = 99
 
@@ -28,8 +30,12 @@ _ACTIVITIES: dict[int, frozenset[int]] = {
     AUTHENTICATION: frozenset({1, 2, OTHER_ACTIVITY}),
     USER_MANAGEMENT: frozenset({1, 2, 3, 4, 5, 14, 15, 16, 17, OTHER_ACTIVITY}),
     ENTITY_MANAGEMENT: _CRUD,
+    DETECTION_FINDING: frozenset({1, 2, 3, OTHER_ACTIVITY}),
+    INCIDENT_FINDING: frozenset({1, 2, 3, OTHER_ACTIVITY}),
     DATA_SECURITY_FINDING: frozenset({1, 2, 3, OTHER_ACTIVITY}),
 }
+_FINDINGS = {"finding": DATA_SECURITY_FINDING, "alarm": DETECTION_FINDING, "incident": INCIDENT_FINDING}
+_FINDING_VERBS = {"open": 1, "create": 1, "update": 2, "close": 3}
 _VERBS = {
     **dict.fromkeys(("create", "add", "init", "new", "register", "plan"), 1),
     **dict.fromkeys(("read", "show", "list", "open", "fetch", "export", "verify"), 2),
@@ -59,8 +65,10 @@ def class_of(kind: str) -> tuple[int, int]:
     if kind in _PEOPLE:
         return _PEOPLE[kind]
     first, last = kind.partition(".")[0], kind.rpartition(".")[2]
-    if last == "finding":
-        return DATA_SECURITY_FINDING, 1
+    if last in _FINDINGS:
+        return _FINDINGS[last], 1
+    if kind.split(".")[-2] in _FINDINGS:
+        return _FINDINGS[kind.split(".")[-2]], _FINDING_VERBS.get(last, OTHER_ACTIVITY)
     return (ENTITY_MANAGEMENT if first in _ENTITIES else API_ACTIVITY), _VERBS.get(last, OTHER_ACTIVITY)
 
 
@@ -70,11 +78,12 @@ PrincipalId = Annotated[str, Meta(pattern=r"^(p_[a-z2-7]{26}|unknown)\Z")]
 ActId = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")]
 Hex256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 DigestText = Annotated[str, Meta(pattern=r"^(sha256|blake3):[0-9a-f]{64}\Z")]
+Signature = Annotated[str, Meta(pattern=r"^[A-Za-z0-9+/]{85}[AQgw]==\Z")]  # 64 bytes in base64
 FieldPath = Annotated[str, Meta(pattern=r"^[a-z0-9_.]{1,128}\Z")]
 
 
-class Profile(Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of all objects of the profile: what is not named is refused."""
+class Profile(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of all objects of the profile: what is not named is refused, and what is empty is left out."""
 
 
 class ActingUser(Profile, frozen=True):
@@ -148,10 +157,11 @@ class Subject(Profile, frozen=True):
 
 
 class KeyUse(Profile, frozen=True):
-    """Which key a principal acted with."""
+    """Which key a principal acted with, and its signature of the act where the key is the principal's own."""
 
     kind: Text
     key_id: Text
+    sig: Signature | UnsetType = UNSET
 
 
 class Ours(Profile, frozen=True):
@@ -196,6 +206,7 @@ class Event(Profile, frozen=True):
     api: Api | UnsetType = UNSET
     entity: Named | UnsetType = UNSET
     finding_info: FindingInfo | UnsetType = UNSET
+    finding_info_list: tuple[FindingInfo] | UnsetType = UNSET
     service: Named | UnsetType = UNSET
     src_endpoint: Named | UnsetType = UNSET
     user: TargetUser | UnsetType = UNSET
@@ -206,6 +217,8 @@ _REQUIRED: dict[int, tuple[str, ...]] = {
     AUTHENTICATION: ("user", "service"),
     USER_MANAGEMENT: ("user",),
     ENTITY_MANAGEMENT: ("entity",),
+    DETECTION_FINDING: ("finding_info",),
+    INCIDENT_FINDING: ("finding_info_list",),
     DATA_SECURITY_FINDING: ("finding_info",),
 }
 
@@ -219,10 +232,23 @@ def check_event(value: object) -> Event:
     try:
         event = convert(value, Event)
     except ValidationError as error:
-        place = str(error).rpartition(" - at ")[2].strip("`")[:120]
-        raise InvalidInput(
-            f"entry: {place} is not as the profile demands", why=f"OCSF {OCSF_VERSION} profile"
-        ) from error
+        raise refusal(error) from error
+    check_class(event)
+    return event
+
+
+def refusal(error: ValidationError) -> InvalidInput:
+    """Return the error that names the field in which an event breaks the profile, and not its value."""
+    place = str(error).rpartition(" - at ")[2].strip("`")[:120]
+    return InvalidInput(f"entry: {place} is not as the profile demands", why=f"OCSF {OCSF_VERSION} profile")
+
+
+def check_class(event: Event) -> None:
+    """Check what an event's class demands.
+
+    Raises:
+        InvalidInput: Class, category, type and activity do not belong together, or an object is missing.
+    """
     class_uid = event.class_uid
     if (
         event.activity_id not in _ACTIVITIES.get(class_uid, ())
@@ -233,4 +259,3 @@ def check_event(value: object) -> Event:
     for field in _REQUIRED[class_uid]:
         if getattr(event, field) is UNSET:
             raise InvalidInput(f"entry: {field} is missing, which class {class_uid} demands")
-    return event

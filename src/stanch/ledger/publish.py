@@ -13,12 +13,14 @@ from sqlalchemy import Connection
 
 from stanch.crypto import EMPTY_ROOT, Frontier, write_atomic
 from stanch.errors import Conflict, InvalidInput, LogRolledBack, NotFound, StoreError, TileConflict
+from stanch.ledger.anchor import Anchors
 from stanch.ledger.checkpoint import Checkpoint, SignedCheckpoint, open_checkpoint, sign_checkpoint
 from stanch.ledger.hashes import TileHashes
 from stanch.ledger.integrate import integrate
 from stanch.ledger.note import NoteSigner
 from stanch.ledger.proof import frontier_at
 from stanch.ledger.tiles import CHECKPOINT_KEY, PREFIX
+from stanch.ledger.witness_client import WitnessClient
 from stanch.store import CREATE, BlobStore, Match, Tables
 
 _PAGE = 4096
@@ -29,13 +31,23 @@ class Publisher:
     """Publishes one log. ``highwater`` is a file of its own that remembers the largest checkpoint ever signed here."""
 
     def __init__(
-        self, tables: Tables, blobs: BlobStore, signer: NoteSigner, *, highwater: Path, clock: Callable[[], float]
+        self,
+        tables: Tables,
+        blobs: BlobStore,
+        signer: NoteSigner,
+        *,
+        highwater: Path,
+        clock: Callable[[], float],
+        witnesses: WitnessClient | None = None,
+        anchors: Anchors | None = None,
     ) -> None:
         self._tables = tables
         self._blobs = blobs
         self._signer = signer
         self._highwater = highwater
         self._clock = clock
+        self._witnesses = witnesses
+        self._anchors = anchors
         self._lock = threading.Lock()
 
     def publish(self) -> SignedCheckpoint:
@@ -55,12 +67,16 @@ class Publisher:
                 self._put(pending)
                 published = pending.checkpoint
             if published and published.size == frontier.size:
-                return self._read_published()
+                return self._kept_elsewhere(self._read_published())
             checkpoint = Checkpoint(self._signer.name, frontier.size, frontier.root())
             self._integrate(published.size if published else 0, checkpoint)
-            signed = self._sign(checkpoint)
+            signed = self._cosigned(self._sign(checkpoint))
             self._put(signed)
-            return signed
+            return self._anchored(signed)
+
+    def due(self, size: int) -> bool:
+        """Say whether publishing the same ``size`` entries again would ask a witness for a cosignature."""
+        return self._witnesses is not None and self._witnesses.due(self._signer.name, size)
 
     def guard(self) -> Frontier:
         """Compare the rows with every checkpoint that is remembered, and return the rows' frontier.
@@ -99,6 +115,8 @@ class Publisher:
             notes[CHECKPOINT_KEY] = self._blobs.get(CHECKPOINT_KEY)
         with contextlib.suppress(FileNotFoundError):
             notes[str(self._highwater)] = self._highwater.read_bytes()
+        if self._anchors is not None:
+            notes |= self._anchors.memories(self._signer.name)
         with self._tables.read() as connection:
             notes |= {f"stored note {size}": note for size, note in self._stored_notes(connection)}
             frontier = self._frontier(connection)
@@ -187,6 +205,29 @@ class Publisher:
             self._remember(signed)
         return signed
 
+    def _kept_elsewhere(self, published: SignedCheckpoint) -> SignedCheckpoint:
+        """Complete what witnesses and anchors lack of the published checkpoint, and return it."""
+        signed = self._cosigned(published)
+        if signed.note != published.note:
+            self._put(signed)
+        return self._anchored(signed)
+
+    def _cosigned(self, signed: SignedCheckpoint) -> SignedCheckpoint:
+        """Return the checkpoint with the cosignatures that could be had."""
+        if self._witnesses is None:
+            return signed
+        hashes = TileHashes(self._blobs, signed.checkpoint.size)
+        return self._witnesses.cosign(signed, hashes, self._size)
+
+    def _anchored(self, signed: SignedCheckpoint) -> SignedCheckpoint:
+        if self._anchors is not None:
+            self._anchors.keep_when_due(signed)
+        return signed
+
+    def _size(self) -> int:
+        with self._tables.read() as connection:
+            return self._frontier(connection).size
+
     def _remember(self, signed: SignedCheckpoint) -> None:
         try:
             write_atomic(self._highwater, signed.note, mode=0o600)
@@ -215,7 +256,10 @@ class Publisher:
         except NotFound:
             self._blobs.put(CHECKPOINT_KEY, signed.note, mode=CREATE)
             return
-        if self._read_published().checkpoint.size < signed.checkpoint.size:
+        found = self._read_published()
+        # The same checkpoint again has more or newer cosignatures; a larger one takes the place of a smaller.
+        newer = found.checkpoint == signed.checkpoint and len(found.note) <= len(signed.note)
+        if found.note != signed.note and (newer or found.checkpoint.size < signed.checkpoint.size):
             self._blobs.put(CHECKPOINT_KEY, signed.note, mode=Match(present.etag))
 
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from sqlalchemy import select
+
 from stanch.errors import InvalidInput, NotFound
 from stanch.ledger.checkpoint import SignedCheckpoint, open_checkpoint
 from stanch.ledger.hashes import TileHashes
@@ -11,6 +13,7 @@ from stanch.ledger.proof import prove_consistency, prove_inclusion
 from stanch.ledger.tiles import CHECKPOINT_KEY
 from stanch.ledger.tlogproof import TlogProof
 from stanch.store import BlobStore, Tables
+from stanch.store.schema.ledger import ledger_cosignature
 from stanch.terms import EntryRef
 
 _PAGE = 256
@@ -68,7 +71,9 @@ class LedgerReader:
         return query_index(self.tables, self.origin, query)
 
     def checkpoint(self, size: int | None = None) -> SignedCheckpoint:
-        """Return the published checkpoint, or the stored one of exactly ``size`` entries, after verifying it.
+        """Return the published checkpoint, or the stored one of exactly ``size`` entries, with its cosignatures.
+
+        The log's signature is verified; cosignatures are for whoever trusts the witnesses.
 
         Raises:
             NotFound: There is none.
@@ -76,14 +81,16 @@ class LedgerReader:
         """
         if size is None:
             return open_checkpoint(self.blobs.get(CHECKPOINT_KEY), [self.verifier])
+        table = ledger_cosignature.c
         with self.tables.read() as connection:
             stored = connection.exec_driver_sql(
                 "SELECT note FROM ledger_checkpoint WHERE origin = ? AND size = ? AND published = 1",
                 (self.origin, size),
             ).scalar()
+            lines = connection.scalars(select(table.line).where(table.origin == self.origin, table.size == size)).all()
         if stored is None:
             raise NotFound(f"log {self.origin}: no checkpoint was published at size {size}")
-        return open_checkpoint(stored, [self.verifier])
+        return open_checkpoint(stored + "".join(lines).encode(), [self.verifier])
 
     def prove(self, index: int, size: int | None = None) -> bytes:
         """Return a C2SP tlog-proof that entry ``index`` is in the log of the (latest) checkpoint.

@@ -1,13 +1,13 @@
 """Proof files (C2SP tlog-proof, suffix ``.tlog-proof``): an entry's index, inclusion path and signed checkpoint."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
 from stanch.crypto import leaf_hash, verify_inclusion
-from stanch.errors import InvalidInput, ProofInvalid
-from stanch.ledger.checkpoint import open_checkpoint, parse_decimal
-from stanch.ledger.note import NoteVerifier, decode_base64, encode_base64
+from stanch.errors import ProofInvalid
+from stanch.ledger.checkpoint import parse_decimal
+from stanch.ledger.note import decode_base64, encode_base64
+from stanch.ledger.policy import TrustPolicy
 from stanch.terms import VerifiedEntry
 
 _HEADER = "c2sp.org/tlog-proof@v1"
@@ -54,31 +54,22 @@ class TlogProof:
         return cls(index, tuple(decode_base64(line, "proof hash") for line in lines), checkpoint)
 
 
-@dataclass(frozen=True, slots=True)
-class TrustPolicy:
-    """Which logs a verifier trusts."""
+def verify_proof(proof: bytes, entry: bytes, policy: TrustPolicy, *, not_before_s: int = 0) -> VerifiedEntry:
+    """Check offline that ``entry`` is in a trusted log, under a checkpoint that enough witnesses cosigned.
 
-    logs: tuple[NoteVerifier, ...]
-
-    def __post_init__(self) -> None:
-        if not self.logs:
-            raise InvalidInput("trust policy: names no log key", why="then nothing could ever verify")
-
-    @classmethod
-    def of(cls, vkeys: Sequence[str]) -> Self:
-        """Return the policy that trusts the logs with the given vkeys."""
-        return cls(tuple(NoteVerifier.parse(vkey) for vkey in vkeys))
-
-
-def verify_proof(proof: bytes, entry: bytes, policy: TrustPolicy) -> VerifiedEntry:
-    """Check offline that ``entry`` is in a trusted log.
+    Args:
+        proof: A proof file.
+        entry: The entry's bytes.
+        policy: Which logs and witnesses are trusted, and how many of them are needed.
+        not_before_s: Cosignatures made earlier (seconds since 1970) do not count: a guard against a stale view.
 
     Raises:
         ProofInvalid: The proof is malformed or does not hold for these entry bytes.
         NoTrustedSignature: Its checkpoint is not signed by a trusted log.
+        QuorumUnmet: Too few of the policy's witnesses cosigned it.
     """
     parsed = TlogProof.parse(proof)
-    checkpoint = open_checkpoint(parsed.checkpoint, policy.logs).checkpoint
+    checkpoint = policy.open(parsed.checkpoint, not_before_s=not_before_s).checkpoint
     leaf = leaf_hash(entry)
     verify_inclusion(leaf, parsed.index, checkpoint.size, parsed.path, checkpoint.root)
     return VerifiedEntry(parsed.index, leaf, entry, checkpoint.size)

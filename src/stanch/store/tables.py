@@ -80,6 +80,31 @@ class Tables:
         statement = f"INSERT INTO {table.name} ({column_names(table)}) VALUES ({marks})"  # noqa: S608 - as said above
         connection.exec_driver_sql(statement, list(rows))
 
+    def scrub(self) -> None:
+        """Leave no byte of deleted rows in the files: SQLite's write-ahead log is emptied, PostgreSQL vacuumed.
+
+        SQLite overwrites what it deletes (``secure_delete``); only the log keeps older pages.
+
+        Raises:
+            StoreError: Somebody else reads the database, so its log cannot be emptied now.
+        """
+        with self._lock, self._errors():
+            if self.dialect == "postgresql":
+                with self._writer.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                    connection.exec_driver_sql("VACUUM (FULL)")
+                return
+            raw = self._writer.raw_connection()
+            try:
+                busy = raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            finally:
+                raw.close()
+        if busy:
+            raise StoreError(
+                f"{self.name}: its write-ahead log still holds older pages",
+                why="another process reads the database",
+                next_step="close the other processes, then repeat",
+            )
+
     def close(self) -> None:
         """Give back all connections."""
         self._reader.dispose()

@@ -94,6 +94,7 @@ class Door:
     leases: Leases
     witnessing: Witnessing | None = None
     clock: Clock = time.time
+    sign: Callable[[Entry], Entry] = lambda entry: entry
 
     def act(self, request: Request, run: Callable[[EntryRef], Done[T]]) -> T:
         """Do ``run`` if it is permitted and recorded.
@@ -224,9 +225,8 @@ class Door:
             self.leases.begin(connection, act.id)
 
         try:
-            ref: EntryRef = yield _Append(
-                intent(act, time_ms=self._now(), payload=payload, openings=request.openings), within
-            )
+            entry = self.sign(intent(act, time_ms=self._now(), payload=payload, openings=request.openings))
+            ref: EntryRef = yield _Append(entry, within)
         except NotPermitted:
             yield from self._record_refusal(act)
             raise

@@ -7,7 +7,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -16,13 +16,17 @@ from stanch.access.glass import Glasses
 from stanch.config import Config, load_config
 from stanch.config.load import SETTINGS, user_config_file
 from stanch.errors import StanchError
-from stanch.ledger import Ledger, LedgerParams
+from stanch.ledger import Ledger, NoteSigner
 from stanch.store import Tables, open_blobs, open_tables
 from stanch.workspace.keyring import SIGNERS, Keyring
 from stanch.workspace.lease import Leases
 from stanch.workspace.opening import KEYS, STATE
+from stanch.workspace.watching import ledger_params
 
-EXTRAS = {"train": "torch", "dp": "dp_accounting", "gguf": "gguf", "demo": "faker"}
+EXTRAS = {
+    "train": "torch", "dp": "dp_accounting", "gguf": "gguf", "demo": "faker", "gateway": "uvicorn", "aws": "boto3",
+    "postgres": "psycopg", "s3": "obstore",
+}  # fmt: skip
 """A module of each optional part, by which one sees whether it is installed."""
 _PACKAGES = ("cryptography", "sqlalchemy", "cedarpy", "click", "msgspec", "numpy")
 _OLDEST_PYTHON = (3, 11)
@@ -137,16 +141,15 @@ def _database(tables: Tables) -> Check:
 
 def _log(folder: Path, config: Config, keys: Keyring, tables: Tables, clock: Callable[[], float]) -> Iterator[Check]:
     blobs = open_blobs(config.workspace.blobs, base=folder)
-    highwater = folder / (config.ledger.highwater or f"{STATE}/ledger.highwater")
+    signer = keys.signer("log")
+    params = ledger_params(config, folder, STATE, NoteSigner(config.ledger.origin, signer).verifier)
     # Without a timer nothing is published; opening compares the rows with every checkpoint that is remembered.
-    ledger = Ledger.open(
-        tables, blobs, origin=config.ledger.origin, signer=keys.signer("log"),
-        params=LedgerParams(highwater=highwater, checkpoint_seconds=0), clock=clock,
-    )  # fmt: skip
+    params = replace(params, checkpoint_seconds=0)
+    ledger = Ledger.open(tables, blobs, origin=config.ledger.origin, signer=signer, params=params, clock=clock)
     reader = ledger.reader()
     size, published = reader.size(), reader.checkpoint().checkpoint.size
     yield Check("log", State.OK, f"{reader.origin}: {size} entries, {published} in the published checkpoint")
-    if highwater.parent.stat().st_dev == folder.stat().st_dev:
+    if params.highwater.parent.stat().st_dev == folder.stat().st_dev:
         what = "its high-water file lies on the workspace's own disk, and is restored with it from an old backup"
         yield Check("log", State.WARNING, what, "set [ledger] highwater to a file on another disk")
 
@@ -176,7 +179,9 @@ def _watchers(config: Config) -> Iterator[Check]:
         what = (
             "no witness configured: whoever holds the log key and every copy of its checkpoints could rewrite history"
         )
-        yield Check("witnesses", State.WARNING, what, "set [[ledger.witnesses]]; run one with: stanch log witness")
+        yield Check(
+            "witnesses", State.WARNING, what, "set [[ledger.witnesses]]; run one with: stanch log witness serve"
+        )
     if ledger.anchors:
         yield Check("anchors", State.OK, ", ".join(uri.partition(":")[0] for uri in ledger.anchors))
     else:

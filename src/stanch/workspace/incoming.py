@@ -1,5 +1,8 @@
 """The credentials that a workspace accepts from outside: its settings, turned into what checks them."""
 
+from collections.abc import Mapping
+from typing import Literal
+
 from stanch.access.authenticator import Authenticator
 from stanch.access.issuer import Fetch, Issuer, Providers
 from stanch.access.mtls import Certificates
@@ -7,12 +10,21 @@ from stanch.access.token import Tokens
 from stanch.config import IssuerSection
 from stanch.crypto.certificate import CertificateAuthority
 from stanch.errors import InvalidInput
+from stanch.store import HttpRequest, exchange
 from stanch.workspace.opening import Workspace
 
 _MAX_PEM = 1 << 20
 
 
-def authenticator_of(workspace: Workspace, fetch: Fetch) -> Authenticator:
+def fetch_web(
+    method: Literal["GET", "POST"], url: str, *, headers: Mapping[str, str], body: bytes
+) -> tuple[int, bytes]:
+    """Ask an issuer; see :class:`stanch.access.issuer.Fetch`."""
+    answer = exchange(HttpRequest(method, url, headers, body))
+    return answer.status, answer.body
+
+
+def authenticator_of(workspace: Workspace, fetch: Fetch = fetch_web) -> Authenticator:
     """Return the way in for programs: API keys, and the tokens and certificates that the settings name.
 
     Args:

@@ -16,13 +16,14 @@ from stanch.config.load import user_config_file
 from stanch.crypto import random_bytes, sync_folder, write_atomic
 from stanch.crypto.passphrase import Passphrase
 from stanch.errors import InvalidInput, NotFound
-from stanch.ledger import Ledger, LedgerParams
+from stanch.ledger import Ledger, NoteSigner, NoteVerifier
 from stanch.store import BlobStore, Tables, open_blobs, open_tables
 from stanch.workspace.door import Door
 from stanch.workspace.keyring import Keyring
 from stanch.workspace.lease import Leases
 from stanch.workspace.people import Ground, People, Profile, Unlock, register_owner
 from stanch.workspace.recover import record_abandoned
+from stanch.workspace.watching import ledger_params, witnessing
 
 SETTINGS = "stanch.toml"
 STATE = ".stanch"
@@ -127,13 +128,14 @@ class Workspace:
         blobs = open_blobs(config.workspace.blobs, base=found)
         ledger = Ledger.open(
             tables, blobs, origin=config.ledger.origin, signer=keys.signer("log"),
-            params=_ledger_params(config, found), clock=clock,
+            params=ledger_params(config, found, STATE, _log_key(config, keys)), clock=clock,
         )  # fmt: skip
         access = config.access
         ground = Ground(tables, keys, ledger.origin, access.profile, clock, access.session_minutes)
         people, leases = People.login(ground, principal, unlock=unlock), Leases(tables, clock)
         record_abandoned(ledger, leases, clock)
-        return cls(found, config, keys, tables, blobs, ledger, leases, people, people.door(ledger, leases))
+        door = people.door(ledger, leases, witnessing(config, ledger))
+        return cls(found, config, keys, tables, blobs, ledger, leases, people, door)
 
     def acting_as(self, principal: str, *, unlock: Unlock | None = None) -> "Workspace":
         """Return the same workspace with another principal of its keyring acting."""
@@ -212,7 +214,7 @@ def _fill(
         blobs = open_blobs(config.workspace.blobs, base=folder)
         with Ledger.create(
             tables, blobs, origin=config.ledger.origin, signer=keys.signer("log"),
-            params=_ledger_params(config, folder), clock=clock,
+            params=ledger_params(config, folder, STATE, _log_key(config, keys)), clock=clock,
         ) as ledger:  # fmt: skip
             register_owner(Ground(tables, keys, ledger.origin, profile, clock), owner, passphrase=passphrase)
 
@@ -227,6 +229,5 @@ def _check_profile(config: Config) -> None:
         )
 
 
-def _ledger_params(config: Config, folder: Path) -> LedgerParams:
-    highwater = Path(config.ledger.highwater) if config.ledger.highwater else Path(STATE) / "ledger.highwater"
-    return LedgerParams(highwater=folder / highwater, checkpoint_seconds=float(config.ledger.checkpoint_seconds))
+def _log_key(config: Config, keys: Keyring) -> NoteVerifier:
+    return NoteSigner(config.ledger.origin, keys.signer("log")).verifier

@@ -28,7 +28,7 @@ from stanch.access.revision import advance_facts
 from stanch.crypto.localkey import LocalKey
 from stanch.crypto.passphrase import Passphrase
 from stanch.errors import InvalidInput, NotAuthenticated
-from stanch.ledger import EntryQuery, Ledger, LedgerReader, decode_entry
+from stanch.ledger import EntryQuery, Ledger, LedgerReader, decode_entry, sign_act
 from stanch.store import Tables
 from stanch.store.schema import workspace as rows
 from stanch.terms import ArtifactRef
@@ -116,7 +116,10 @@ class People:
     def door(self, ledger: Ledger, leases: Leases, witnessing: Witnessing | None = None) -> Door:
         """Return the door through which this session acts."""
         judge = PolicyJudge(self, ledger.reader())
-        return Door(ledger, self.session, self.ground.profile, judge, leases, witnessing, self.ground.clock)
+        return Door(
+            ledger, self.session, self.ground.profile, judge, leases, witnessing, self.ground.clock,
+            sign=lambda entry: sign_act(entry, ledger.origin, self.local.key),
+        )  # fmt: skip
 
     def decide(self, request: Request, reader: LedgerReader, *, act: str = "") -> Decision:
         """Ask the policies about one request; approvals that ``act`` has used up still count."""

@@ -32,6 +32,25 @@ ledger_checkpoint = table(
     integer("published"),
 )
 
+ledger_cosignature = table(
+    "ledger_cosignature",
+    text("origin", key=True),
+    integer("size", key=True),
+    text("key_name", key=True),
+    text("key_id", key=True),
+    text("line"),
+    integer("time_s"),
+)
+
+ledger_anchor = table(
+    "ledger_anchor",
+    text("origin", key=True),
+    text("kind", key=True),
+    integer("size", key=True),
+    blob("proof"),
+    integer("created_ms"),
+)
+
 ledger_index = table(
     "ledger_index",
     text("origin", key=True),
@@ -89,4 +108,23 @@ _guard(
     "postgresql",
     "CREATE TRIGGER ledger_entry_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger_entry "
     "FOR EACH STATEMENT EXECUTE FUNCTION ledger_entry_refuse()",
+)
+
+witness_log = table(
+    "witness_log",
+    text("origin", key=True),
+    text("vkeys"),
+    integer("size"),
+    blob("root"),
+    blob("note"),
+)
+
+# Signed notes that a witness refused as inconsistent, beside what it had cosigned before: the proof against a log.
+witness_evidence = table(
+    "witness_evidence",
+    text("origin", key=True),
+    text("digest", key=True),
+    blob("request"),
+    blob("cosigned"),
+    integer("received_ms"),
 )

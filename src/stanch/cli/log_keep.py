@@ -1,0 +1,86 @@
+"""``stanch log export | anchor | erase | recover``: what keeps the log, and what leaves it."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from stanch.cli.frame import Leaf, Result, current
+from stanch.terms import JsonValue
+
+
+@click.command("export", cls=Leaf)
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--format", "form", type=click.Choice(["jsonl", "syslog"]), default="jsonl", help="OCSF lines, or RFC 5424."
+)
+@click.option("--start", type=click.IntRange(0), default=0, help="Index of the first entry.")
+def export(folder: Path, form: Literal["jsonl", "syslog"], start: int) -> Result:
+    """Write entries and their proofs into the new FOLDER."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_log import export_log  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        count = export_log(workspace, folder, form, start=start)
+    return Result(
+        {"folder": str(folder), "entries": count}, f"exported   {count} entries with their proofs to {folder}"
+    )
+
+
+@click.command("anchor", cls=Leaf)
+def anchor() -> Result:
+    """Keep the latest checkpoint at every anchor now."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_log import anchor_log  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        size, uris = anchor_log(workspace)
+        outside = any(kept.outside for kept in workspace.ledger.anchors.anchors)
+    warnings = () if outside else ("no anchor lies on another device: whoever owns this disk can change them all",)
+    return Result(
+        {"size": size, "anchors": list(uris), "outside": outside},
+        f"anchored   checkpoint of {size} entries at {', '.join(uris)}",
+        warnings=warnings,
+    )
+
+
+@click.command("erase", cls=Leaf)
+@click.option("--principal", "person", help="Everything personal that is known of this pseudonymous id.")
+@click.option("--field", help="A field path, for example actor.user.email_addr; needs --before.")
+@click.option("--before", type=click.DateTime(), help="Only in entries before this time (UTC).")
+@click.option("--basis", required=True, help="Code of the legal basis, for example gdpr-17-1-b; it is recorded.")
+def erase(person: str | None, field: str | None, before: datetime | None, basis: str) -> Result:
+    """Erase personal data for good; the tree and every proof stay."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.ledger.erasure import Selection  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_log import erase_personal  # noqa: PLC0415 - same
+
+    before_ms = None if before is None else int(before.replace(tzinfo=UTC).timestamp() * 1000)
+    selection = Selection(person, field, before_ms)
+    with open_workspace(current()) as workspace:
+        erased = erase_personal(workspace, selection, basis)
+    data: dict[str, JsonValue] = {**asdict(erased)}
+    return Result(
+        data,
+        f"erased     {erased.openings} openings, {erased.columns} personal columns, {erased.payloads} payloads\n"
+        "left       the pseudonym, which links the acts to each other; backups, exports and key files that others keep",
+    )
+
+
+@click.command("recover", cls=Leaf)
+def recover() -> Result:
+    """Rebuild the log's rows from its published tiles; nothing is discarded. Stop all writers before."""
+    from stanch.cli.secrets import ask_passphrase  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_log import recover_log  # noqa: PLC0415 - same
+
+    frame = current()
+    done = recover_log(frame.workspace, frame.principal, unlock=lambda: ask_passphrase(frame.passphrase_file))
+    data: dict[str, JsonValue] = {**asdict(done)}
+    aside = f"; {done.set_aside} other rows are kept in {done.kept_in}" if done.set_aside else ""
+    return Result(
+        data,
+        f"recovered  {done.restored} rows by the checkpoint of {done.checkpoint} entries{aside}\n"
+        "next       stanch log verify",
+    )

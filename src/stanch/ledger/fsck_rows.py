@@ -1,0 +1,203 @@
+"""What a check reads of the database: rows in pages, the query index, openings, cosignatures, anchors and keys."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import orjson
+from sqlalchemy import Connection, select
+
+from stanch.errors import InvalidInput, NotFound, VerificationError
+from stanch.ledger.checkpoint import parse_checkpoint
+from stanch.ledger.commitment import Opening
+from stanch.ledger.damage import LogDamaged
+from stanch.ledger.fsck_tile import OWN_KEY, IndexTuple, Rules, TileRows
+from stanch.ledger.note import parse_note
+from stanch.ledger.policy import TrustPolicy
+from stanch.ledger.read import LedgerReader
+from stanch.ledger.tiles import TILE_WIDTH
+from stanch.store.schema.access import credential
+from stanch.store.schema.ledger import ledger_anchor, ledger_checkpoint, ledger_cosignature, ledger_opening
+
+_PAGE = 16 * TILE_WIDTH
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of one log as they stood when the check began."""
+
+    reader: LedgerReader
+    size: int
+    frontier: bytes
+    rules: Rules
+
+    @classmethod
+    def of(cls, reader: LedgerReader) -> "Rows":
+        """Read what the log says of itself.
+
+        Raises:
+            NotFound: The database holds no such log.
+        """
+        with reader.tables.read() as connection:
+            row = connection.exec_driver_sql(
+                "SELECT size, frontier FROM ledger_log WHERE origin = ?", (reader.origin,)
+            ).one_or_none()
+            table = credential.c
+            keys = connection.execute(select(table.id, table.principal, table.public).where(table.kind == OWN_KEY))
+            rules = Rules(reader.origin, {key_id: (principal, public) for key_id, principal, public in keys})
+        if row is None:
+            raise NotFound(f"log {reader.origin}: is not in this database")
+        return cls(reader, row[0], row[1], rules)
+
+    def tiles(self) -> Iterator[TileRows]:
+        """Yield the rows of each tile.
+
+        Raises:
+            LogDamaged: A row is missing.
+        """
+        for first in range(0, self.size, _PAGE):
+            end = min(first + _PAGE, self.size)
+            with self.reader.tables.read() as connection:
+                rows = self._entries(connection, first, end)
+                indexed, index, subjects = self._index(connection, first, end)
+            for start in range(first, end, TILE_WIDTH):
+                part = slice(start - first, start - first + TILE_WIDTH)
+                yield TileRows(
+                    start,
+                    [data for _, data, _ in rows[part]],
+                    [leaf for _, _, leaf in rows[part]],
+                    indexed - start,
+                    index[part],
+                    {i: digests for i, digests in subjects.items() if start <= i < start + TILE_WIDTH},
+                )
+
+    def outside(self) -> int | None:
+        """Return the index of a row outside the log, if there is one."""
+        with self.reader.tables.read() as connection:
+            found: int | None = connection.exec_driver_sql(
+                "SELECT min(idx) FROM ledger_entry WHERE origin = ? AND (idx < 0 OR idx >= ?)",
+                (self.reader.origin, self._size_now(connection)),
+            ).scalar()
+        return found
+
+    def _size_now(self, connection: Connection) -> int:
+        query = "SELECT size FROM ledger_log WHERE origin = ?"
+        return int(connection.exec_driver_sql(query, (self.reader.origin,)).scalar_one())
+
+    def _entries(self, connection: Connection, first: int, end: int) -> list[tuple[int, bytes, bytes]]:
+        found = connection.exec_driver_sql(
+            "SELECT idx, data, leaf_hash FROM ledger_entry WHERE origin = ? AND idx >= ? AND idx < ? ORDER BY idx",
+            (self.reader.origin, first, end),
+        ).all()
+        for index, row in enumerate(found, start=first):
+            if row[0] != index:
+                raise LogDamaged("entry", index, expected="a row", found="none")
+        if len(found) < end - first:
+            raise LogDamaged("entry", first + len(found), expected="a row", found="none")
+        return [(index, data, leaf) for index, data, leaf in found]
+
+    def _index(
+        self, connection: Connection, first: int, end: int
+    ) -> tuple[int, list[IndexTuple], dict[int, list[str]]]:
+        """Return how many entries the query index covers, its rows of some of them, and their subjects."""
+        where = (self.reader.origin, first, end)
+        last = connection.exec_driver_sql(
+            "SELECT coalesce(max(idx), -1) FROM ledger_index WHERE origin = ?", (self.reader.origin,)
+        ).scalar_one()
+        rows = connection.exec_driver_sql(
+            "SELECT idx, act, phase, kind, principal, time_ms, status FROM ledger_index"
+            " WHERE origin = ? AND idx >= ? AND idx < ? ORDER BY idx",
+            where,
+        ).all()
+        subjects: dict[int, list[str]] = {}
+        for index, digest in connection.exec_driver_sql(
+            "SELECT idx, digest FROM ledger_subject WHERE origin = ? AND idx >= ? AND idx < ? ORDER BY digest", where
+        ):
+            subjects.setdefault(index, []).append(digest)
+        return last + 1, [tuple(row) for row in rows], subjects
+
+
+class Openings:
+    """The stored openings: each opens its commitment, and each commitment is in the log."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._missing: dict[str, str] = {}
+
+    @classmethod
+    def check(cls, reader: LedgerReader) -> "Openings":
+        """Check that every opening opens its commitment.
+
+        Raises:
+            LogDamaged: One does not; its value is not shown.
+        """
+        openings, table = cls(), ledger_opening.c
+        with reader.tables.read() as connection:
+            for commitment, field, salt, value in connection.execute(
+                select(table.commitment, table.field, table.salt, table.value)
+            ):
+                place = f"opening {commitment[:16]}… of {field}"
+                try:
+                    Opening(field, salt, orjson.loads(value)).check(commitment)
+                except orjson.JSONDecodeError as error:
+                    raise LogDamaged(place, None, expected="JSON", found="other bytes") from error
+                except (InvalidInput, VerificationError) as error:
+                    raise LogDamaged(place, None, expected="its commitment", found="another value") from error
+                openings.count += 1
+                openings._missing[commitment] = place
+        return openings
+
+    def found(self, commitments: Iterable[str]) -> None:
+        """Note that an entry holds these commitments."""
+        for commitment in commitments:
+            self._missing.pop(commitment, None)
+
+    def require_all(self) -> None:
+        """Raise :class:`LogDamaged` for an opening whose commitment no entry holds."""
+        for place in self._missing.values():
+            raise LogDamaged(place, None, expected="an entry that holds its commitment", found="none")
+
+
+def stored_anchors(reader: LedgerReader) -> list[tuple[str, bytes]]:
+    """Return the notes that the table of anchors remembers, with their place."""
+    table = ledger_anchor.c
+    query = select(table.kind, table.size, table.proof).where(table.origin == reader.origin)
+    with reader.tables.read() as connection:
+        found = connection.execute(query).all()
+    return [(f"anchor row {kind} {size}", proof) for kind, size, proof in found]
+
+
+def check_cosignatures(reader: LedgerReader, policy: TrustPolicy) -> int:
+    """Check each stored cosignature against its checkpoint, and return how many are of the policy's witnesses.
+
+    Raises:
+        LogDamaged: A line is malformed, or does not verify, or its columns say something else.
+    """
+    table, keys = ledger_cosignature.c, {(w.key.name, w.key.key_id.hex()): w.key for w in policy.witnesses}
+    query = (
+        select(table.size, table.key_name, table.key_id, table.line, table.time_s, ledger_checkpoint.c.note)
+        .join(
+            ledger_checkpoint,
+            (ledger_checkpoint.c.origin == table.origin) & (ledger_checkpoint.c.size == table.size),
+        )
+        .where(table.origin == reader.origin)
+    )
+    verified = 0
+    with reader.tables.read() as connection:
+        rows = connection.execute(query).all()
+    for size, name, key_id, line, time_s, note in rows:
+        place = f"cosignature of {name} over {size} entries"
+        try:
+            text = parse_note(note).text
+            parse_checkpoint(text)
+            ((found, payload),) = parse_note(f"{text}\n{line}".encode()).signatures
+        except (VerificationError, ValueError) as error:
+            raise LogDamaged(place, None, expected="one signature line", found="something else") from error
+        if (found, payload[:4].hex(), int.from_bytes(payload[4:12], "big")) != (name, key_id, time_s):
+            raise LogDamaged(place, None, expected="the key and time of its own line", found="others")
+        if key := keys.get((name, key_id)):
+            try:
+                key.check(text, payload[4:])
+            except VerificationError as error:
+                raise LogDamaged(place, None, expected="a signature of its witness", found="another") from error
+            verified += 1
+    return verified

@@ -1,0 +1,227 @@
+"""Recovery of the rows from published bundles and tiles, after an old database was restored or rows were changed.
+
+Nothing is discarded: rows that are not those of the signed history are set aside in a blob before the right ones take
+their place. What cannot come back is what stood in the database alone: openings, and entries that were never published.
+"""
+
+import base64
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from stanch.crypto import Frontier, leaf_hash, sha256
+from stanch.errors import Conflict, Equivocation, NotFound
+from stanch.ledger.checkpoint import SignedCheckpoint, open_checkpoint
+from stanch.ledger.damage import LogDamaged
+from stanch.ledger.entry import read_event
+from stanch.ledger.hashes import TileHashes
+from stanch.ledger.note import NoteVerifier
+from stanch.ledger.tiles import TILE_WIDTH, tile_key
+from stanch.store import CREATE, BlobStore, Tables
+from stanch.store.schema.ledger import ledger_checkpoint, ledger_entry, ledger_index, ledger_log, ledger_subject
+
+_PAGE = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovery:
+    """What a recovery did.
+
+    Attributes:
+        checkpoint: Size of the checkpoint that it went by.
+        size: Entries in the log now.
+        restored: Rows that were written from bundles.
+        set_aside: Rows that were not of the signed history.
+        kept_in: Blob that holds those rows; empty if there were none.
+    """
+
+    checkpoint: int
+    size: int
+    restored: int
+    set_aside: int
+    kept_in: str
+
+
+def recover(
+    tables: Tables, blobs: BlobStore, *, key: NoteVerifier, key_id: str, memories: Mapping[str, bytes]
+) -> Recovery:
+    """Bring the rows to what the largest remembered checkpoint was signed over.
+
+    Stop every writer before. All of it is one transaction: either the rows lead to the checkpoint's root afterwards, or
+    nothing was changed.
+
+    Args:
+        tables: The database to bring up; rows behind the checkpoint that continue its history stay.
+        blobs: Where the bundles and tiles stand.
+        key: The log's key.
+        key_id: Its id in the database.
+        memories: Signed notes, by where they were found: published checkpoint, high-water file, anchors.
+
+    Raises:
+        NotFound: No checkpoint is remembered, or a bundle or tile that it needs is missing.
+        Equivocation: Two of them are of one size with different roots.
+        LogDamaged: The bundles and tiles do not lead to the checkpoint's root.
+    """
+    signed = _largest(memories, key)
+    rebuild = _Rebuild(signed, blobs)
+    with tables.write() as connection:
+        rebuild.read(connection)
+        kept_in = rebuild.keep_aside() if rebuild.aside else ""
+        rebuild.write(connection, key_id)
+    return Recovery(
+        checkpoint=signed.checkpoint.size,
+        size=rebuild.frontier.size,
+        restored=len(rebuild.wanted),
+        set_aside=len(rebuild.aside),
+        kept_in=kept_in,
+    )
+
+
+def _largest(memories: Mapping[str, bytes], key: NoteVerifier) -> SignedCheckpoint:
+    opened = {name: open_checkpoint(note, [key]) for name, note in memories.items()}
+    if not opened:
+        raise NotFound(
+            f"log {key.name}: no checkpoint is remembered anywhere", why="so nothing says what its rows were"
+        )
+    name, signed = max(opened.items(), key=lambda item: item[1].checkpoint.size)
+    for other_name, other in opened.items():
+        same_size = other.checkpoint.size == signed.checkpoint.size
+        if same_size and other.checkpoint.root != signed.checkpoint.root:
+            raise Equivocation(
+                f"log {key.name}: {name} and {other_name} are signed over different histories",
+                why=f"both have {signed.checkpoint.size} entries",
+                next_step="keep both notes as evidence: either the log's key is elsewhere, or an old state went on",
+            )
+    return signed
+
+
+@dataclass(slots=True)
+class _Rebuild:
+    """The rows that must be written and those that must go, found while the bundles are read once."""
+
+    signed: SignedCheckpoint
+    blobs: BlobStore
+    frontier: Frontier = field(default_factory=Frontier)
+    wanted: dict[int, bytes] = field(default_factory=dict)
+    aside: dict[int, bytes] = field(default_factory=dict)
+    last_ms: int = 0
+
+    def read(self, connection: Connection) -> None:
+        """Compare each bundle with its tile and its rows, then the root, then what the rows hold behind it."""
+        checkpoint, hashes = self.signed.checkpoint, TileHashes(self.blobs, self.signed.checkpoint.size)
+        for number in range(-(-checkpoint.size // TILE_WIDTH)):
+            entries = hashes.bundle(number)
+            leaves = [leaf_hash(entry) for entry in entries]
+            if leaves != hashes.tile(0, number):
+                raise _damaged(f"bundle {tile_key('entries', number, len(entries))}", "the hashes of its tile")
+            self.frontier = self.frontier.append(leaves)
+            self._compare(connection, number * TILE_WIDTH, entries, leaves)
+            self.last_ms = read_event(entries[-1]).time
+        if self.frontier.root() != checkpoint.root:
+            raise _damaged(f"bundles of {checkpoint.size} entries", f"root {checkpoint.root.hex()}")
+        self._read_tail(connection)
+
+    def _compare(self, connection: Connection, first: int, entries: list[bytes], leaves: list[bytes]) -> None:
+        rows = _rows(connection, self.signed.checkpoint.origin, first, first + len(entries))
+        for index, (entry, leaf) in enumerate(zip(entries, leaves, strict=True), start=first):
+            row = rows.get(index)
+            if row is not None and row != (entry, leaf):
+                self.aside[index] = row[0]
+            if row != (entry, leaf):
+                self.wanted[index] = entry
+
+    def _read_tail(self, connection: Connection) -> None:
+        """Keep the rows behind the checkpoint if they continue this history, as the stored frontier says."""
+        origin, start = self.signed.checkpoint.origin, self.frontier.size
+        stored = connection.execute(
+            select(ledger_log.c.size, ledger_log.c.frontier).where(ledger_log.c.origin == origin)
+        ).one_or_none()
+        tail: dict[int, bytes] = {}
+        frontier, position = self.frontier, start
+        while rows := _rows(connection, origin, position, position + _PAGE):
+            tail |= {index: data for index, (data, _) in rows.items()}
+            if sorted(rows) == list(range(position, position + len(rows))):
+                frontier = frontier.append(leaf_hash(data) for _, (data, _) in sorted(rows.items()))
+            position += _PAGE
+        continues = len(tail) == frontier.size - start
+        if tail and continues and stored is not None and (frontier.size, frontier.to_bytes()) == tuple(stored):
+            self.frontier = frontier
+            self.last_ms = read_event(tail[frontier.size - 1]).time
+        else:
+            self.aside |= tail
+
+    def keep_aside(self) -> str:
+        """Write the rows that will go into a blob, and return its key."""
+        rows = [{"index": index, "data": base64.b64encode(data).decode()} for index, data in sorted(self.aside.items())]
+        data = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+        digest = sha256(data).hex()
+        kept_in = f"recovered/sha256/{digest[:2]}/{digest}"
+        with contextlib.suppress(Conflict):  # an attempt before this one wrote the same bytes
+            self.blobs.put(kept_in, data, mode=CREATE)
+        return kept_in
+
+    def write(self, connection: Connection, key_id: str) -> None:
+        """Put the wanted rows in place; the query index is derived anew at the next publication."""
+        checkpoint, origin = self.signed.checkpoint, self.signed.checkpoint.origin
+        if self.aside:
+            with _changeable(connection):
+                for index in self.aside:
+                    connection.execute(
+                        delete(ledger_entry).where(ledger_entry.c.origin == origin, ledger_entry.c.idx == index)
+                    )
+        if self.wanted:
+            rows = [
+                {"origin": origin, "idx": index, "data": data, "leaf_hash": leaf_hash(data)}
+                for index, data in self.wanted.items()
+            ]
+            connection.execute(insert(ledger_entry), rows)
+        for table in (ledger_index, ledger_subject):
+            connection.execute(delete(table).where(table.c.origin == origin))
+        values = {
+            "size": self.frontier.size, "frontier": self.frontier.to_bytes(), "key_id": key_id,
+            "updated_ms": self.last_ms,
+        }  # fmt: skip
+        if not connection.execute(update(ledger_log).where(ledger_log.c.origin == origin).values(values)).rowcount:
+            connection.execute(insert(ledger_log).values(origin=origin, **values))
+        at_size = (ledger_checkpoint.c.origin == origin) & (ledger_checkpoint.c.size == checkpoint.size)
+        connection.execute(delete(ledger_checkpoint).where(at_size))
+        # Marked as not published: publishing it again is harmless, and a crash may have come before it was put.
+        connection.execute(insert(ledger_checkpoint).values(
+            origin=origin, size=checkpoint.size, root=checkpoint.root, note=self.signed.note,
+            created_ms=self.last_ms, published=0,
+        ))  # fmt: skip
+
+
+def _rows(connection: Connection, origin: str, first: int, end: int) -> dict[int, tuple[bytes, bytes]]:
+    table = ledger_entry.c
+    found = connection.execute(
+        select(table.idx, table.data, table.leaf_hash).where(
+            table.origin == origin, table.idx >= first, table.idx < end
+        )
+    )
+    return {index: (data, leaf) for index, data, leaf in found}
+
+
+@contextlib.contextmanager
+def _changeable(connection: Connection) -> Iterator[None]:
+    """Lift the rule that entries are append only, inside one transaction."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("ALTER TABLE ledger_entry DISABLE TRIGGER USER")
+        yield
+        connection.exec_driver_sql("ALTER TABLE ledger_entry ENABLE TRIGGER USER")
+        return
+    rules = connection.exec_driver_sql(
+        "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = 'ledger_entry'"
+    ).all()
+    for name, _ in rules:
+        connection.exec_driver_sql(f'DROP TRIGGER "{name}"')
+    yield
+    for _, statement in rules:
+        connection.exec_driver_sql(statement)
+
+
+def _damaged(place: str, expected: str) -> LogDamaged:
+    return LogDamaged(place, None, expected=expected, found="others")

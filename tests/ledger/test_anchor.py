@@ -1,0 +1,172 @@
+"""Anchors: what they keep, that they never replace it, and what they remember when the log forgets."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from stanch.errors import InvalidInput, LedgerUnavailable, LogRolledBack, StoreError
+from stanch.ledger import LedgerParams, fsck
+from stanch.ledger.anchor import Anchors, anchor_key
+from stanch.ledger.anchor_uri import open_anchor
+from stanch.ledger.checkpoint import Checkpoint, sign_checkpoint
+from stanch.ledger.note import Cosigner, NoteSigner
+
+HOUR = 3600
+
+
+@pytest.fixture
+def anchored(ground):
+    """A log with one file anchor."""
+    anchor = open_anchor(f"file:{ground.folder / 'anchor'}", log_folder=ground.folder)
+    ground.params = replace(ground.params, anchors=(anchor,))
+    ground.anchor = anchor
+    return ground
+
+
+def kept(ground):
+    return [note.split(b"\n")[1] for note in ground.anchor.notes(ground.signer.name)]
+
+
+@pytest.fixture(autouse=True)
+def _signer(request):
+    for name in ("ground", "anchored"):
+        if name in request.fixturenames:
+            ground = request.getfixturevalue(name)
+            ground.signer = NoteSigner("example.com/stanch/log", ground.key)
+
+
+def test_the_first_checkpoint_and_then_one_an_hour(anchored):
+    with anchored.create() as log:
+        for minutes in (0, 30, 31, 61, 61):
+            anchored.clock.seconds += 60 * minutes if minutes in {30, 31} else 0
+            anchored.fill(log, 2)
+            log.publish()
+        assert kept(anchored) == [b"2", b"6"]
+        anchored.clock.seconds += HOUR
+        log.publish()
+        assert kept(anchored) == [b"2", b"6", b"10"]
+        anchored.clock.seconds += HOUR
+        log.publish()  # nothing new: nothing to keep
+        assert kept(anchored) == [b"2", b"6", b"10"]
+        assert log.anchors.last_ms(log.origin) == {anchored.anchor.uri: int((anchored.clock() - HOUR) * 1000)}
+
+
+def test_on_demand(anchored):
+    with anchored.create() as log:
+        log.publish()
+        anchored.fill(log, 3)
+        signed = log.anchor()
+        assert kept(anchored) == [b"0", b"3"]
+        log.anchor()
+        assert [note for _, note in log.anchors.notes(log.origin)][-1] == signed.note
+        report = fsck(log.reader(), anchored.policy, anchors=[note for _, note in log.anchors.notes(log.origin)])
+        assert report.conclusion == "consistent with the given anchors"
+
+
+def test_more_cosignatures_are_no_other_checkpoint(anchored):
+    signed = sign_checkpoint(Checkpoint(anchored.signer.name, 3, bytes(32)), anchored.signer)
+    cosigner = Cosigner("w.example", anchored.key)
+    anchored.anchor.keep(signed)
+    anchored.anchor.keep(replace(signed, note=signed.note + cosigner.cosign(signed.checkpoint.text(), 5).encode()))
+    assert list(anchored.anchor.notes(anchored.signer.name)) == [signed.note]
+
+
+def test_another_checkpoint_of_the_same_size_is_refused(anchored):
+    first = sign_checkpoint(Checkpoint(anchored.signer.name, 3, bytes(32)), anchored.signer)
+    other = sign_checkpoint(Checkpoint(anchored.signer.name, 3, b"\1" * 32), anchored.signer)
+    anchored.anchor.keep(first)
+    with pytest.raises(LogRolledBack):
+        anchored.anchor.keep(other)
+    assert list(anchored.anchor.notes(anchored.signer.name)) == [first.note]
+
+
+def forget(ground, *, log):
+    """Take the whole log back to nothing: database, blobs and high-water file, as from an old backup."""
+    log.close()
+    ground.tables.close()
+    shutil.rmtree(ground.folder / "blobs")
+    for path in [*ground.folder.glob("stanch.db*"), ground.folder / "highwater"]:
+        path.unlink()
+    ground.__post_init__()
+    ground.params = LedgerParams(highwater=ground.folder / "highwater", checkpoint_seconds=0, anchors=(ground.anchor,))
+
+
+def test_a_log_that_was_restored_with_everything_at_home_is_found_by_its_anchor(anchored):
+    log = anchored.create()
+    anchored.fill(log, 5)
+    log.publish()
+    forget(anchored, log=log)
+    with pytest.raises(LogRolledBack, match="not what this log has signed") as caught:
+        anchored.create()
+    assert "signed over 5" in caught.value.why
+
+
+def test_another_history_is_found_by_the_anchor(anchored):
+    log = anchored.create()
+    anchored.fill(log, 5)
+    log.publish()
+    anchor, anchored.params = anchored.params, replace(anchored.params, anchors=())
+    forget(anchored, log=log)
+    anchored.params = replace(anchored.params, anchors=())
+    log = anchored.create()
+    anchored.clock.seconds += 1
+    anchored.fill(log, 9)
+    log.close()
+    anchored.params = anchor
+    with pytest.raises(LogRolledBack) as caught:
+        anchored.open()
+    assert "another history" in caught.value.why
+
+
+def test_an_anchor_out_of_reach_stops_nothing_and_is_said_on_demand(anchored):
+    with anchored.create() as log:
+        log.publish()
+        anchored.clock.seconds += HOUR
+        shutil.rmtree(anchored.folder / "anchor")
+        (anchored.folder / "anchor").write_text("not a folder")
+        anchored.fill(log, 2)
+        log.publish()
+        with pytest.raises(StoreError):
+            log.anchor()
+        (anchored.folder / "anchor").unlink()
+        (anchored.folder / "anchor").mkdir()
+        log.publish()
+        assert kept(anchored) == []  # left alone for a minute
+        log.anchors._away.clear()
+        log.publish()
+        assert kept(anchored) == [b"2"]
+
+
+def test_a_conflicting_anchor_stops_the_log(anchored):
+    log = anchored.create()
+    anchored.fill(log, 2)
+    forged = sign_checkpoint(Checkpoint(log.origin, 2, bytes(32)), anchored.signer)
+    anchored.anchor.keep(forged)
+    with pytest.raises(LogRolledBack):
+        log.publish()
+    with pytest.raises(LedgerUnavailable):
+        log.append(anchored.entry())
+
+
+def test_keys_sort_by_size():
+    keys = [anchor_key("a", size) for size in (0, 9, 10, 99, 2**63 - 1)]
+    assert keys == sorted(keys)
+
+
+def test_outside_means_another_device(ground):
+    assert not open_anchor("file:./anchor", log_folder=ground.folder).outside
+    assert Anchors(ground.tables, (), every_seconds=1).anchors == ()
+    assert (ground.folder / "anchor").is_dir()
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "", "file:", "ftp://x", "file://host/x", "s3lock:", "s3lock://bucket", "s3lock://bucket?days=0",
+        "s3lock://bucket?days=x", "s3lock://key:secret@bucket?days=3", "s3lock://bucket?days=3&acl=public",
+    ],
+)  # fmt: skip
+def test_other_uris_are_refused(ground, uri):
+    with pytest.raises(InvalidInput):
+        open_anchor(uri, log_folder=ground.folder)

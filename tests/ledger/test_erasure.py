@@ -1,0 +1,147 @@
+"""Erasure: no byte of the value is left, every proof holds, and a legal hold refuses."""
+
+import dataclasses
+
+import pytest
+
+from stanch.errors import InvalidInput, NotFound, NotPermitted, StoreError
+from stanch.ledger import Opening, fsck, verify_proof
+from stanch.ledger.erasure import Selection, erase
+from stanch.store import CREATE
+from stanch.store.schema.access import principal as principals
+from stanch.store.schema.ledger import ledger_opening
+from stanch.store.schema.workspace import resource
+from stanch.terms import ArtifactRef, Digest
+
+ALICE = "p_" + "a" * 26
+BOB = "p_" + "b" * 26
+SECRET = "alice.liddell@wonderland.example"
+OTHER = "bob@builder.example"
+HELD = ArtifactRef("model", "bot", Digest.sha256(b"weights"))
+
+
+def record(ground, log, person, value, *, field="actor.user.email_addr", subject=(), **settings):
+    """Append an entry of ``person`` that commits to ``value``."""
+    entry = ground.entry()
+    act = dataclasses.replace(entry.act, principal=person, subject=subject)
+    return log.append(dataclasses.replace(entry, act=act, openings=(Opening.make(field, value, **settings),)))
+
+
+@pytest.fixture
+def people(ground):
+    """A log with two people, published."""
+    log = ground.create()
+    with ground.tables.write() as connection:
+        for person, name in ((ALICE, SECRET), (BOB, OTHER)):
+            row = {"id": person, "kind": "user", "issuer": "local:w", "subject": name, "display": name}
+            connection.execute(principals.insert().values(**row, clearance=0, suspended=0, created_ms=0))
+    record(ground, log, ALICE, SECRET)
+    record(ground, log, BOB, OTHER)
+    ground.fill(log, 3)
+    log.publish()
+    yield ground, log
+    log.close()
+
+
+def occurrences(ground, value):
+    """Return the files of the log that hold the value."""
+    return [
+        path.name for path in sorted(ground.folder.rglob("*")) if path.is_file() and value.encode() in path.read_bytes()
+    ]
+
+
+def run(ground, log, *selection, now_ms=0):
+    return erase(log.reader(), ground.blobs, Selection(*selection), now_ms=now_ms)
+
+
+def test_no_byte_of_a_person_is_left_and_every_proof_holds(people):
+    ground, log = people
+    assert occurrences(ground, SECRET)
+    proofs = [(log.reader().entry(index), log.reader().prove(index)) for index in range(5)]
+    assert run(ground, log, ALICE) == run_result(openings=1, columns=3)
+    assert occurrences(ground, SECRET) == []
+    assert "stanch.db" in occurrences(ground, OTHER)
+    for entry, proof in proofs:
+        verify_proof(proof, entry, ground.policy)
+    report = fsck(log.reader(), ground.policy)
+    assert report.openings == 1
+    assert run(ground, log, ALICE) == run_result(openings=0, columns=0)
+
+
+def run_result(**counts):
+    from stanch.ledger.erasure import Erased  # noqa: PLC0415 - of this helper alone
+
+    return Erased(**{"openings": 0, "columns": 0, "payloads": 0} | counts)
+
+
+def test_a_field_is_erased_in_entries_before_a_time(people):
+    ground, log = people
+    before = int(ground.clock() * 1000) + 1
+    ground.clock.seconds += 60
+    record(ground, log, BOB, "later@builder.example")
+    record(ground, log, BOB, "a name", field="actor.user.name")
+    assert run(ground, log, None, "actor.user.email_addr", before) == run_result(openings=2)
+    with ground.tables.read() as connection:
+        left = {row.value for row in connection.execute(ledger_opening.select())}
+    assert left == {'"later@builder.example"', '"a name"'}
+    assert occurrences(ground, SECRET)  # the person's row is not a field of an entry
+
+
+def test_an_opening_about_another_person_is_that_persons(people):
+    ground, log = people
+    record(ground, log, BOB, "the new address of Alice", principal=ALICE)
+    assert run(ground, log, ALICE).openings == 2
+    assert occurrences(ground, "the new address of Alice") == []
+
+
+def test_payloads_go_with_their_openings_and_when_their_time_has_passed(people):
+    ground, log = people
+    keys = [f"payload/sha256/{digest[:2]}/{digest}" for digest in ("ab" * 32, "cd" * 32, "ef" * 32)]
+    for key in keys:
+        ground.blobs.put(key, b"a report that names somebody", mode=CREATE)
+    record(ground, log, ALICE, keys[0], field="payload")
+    record(ground, log, BOB, keys[1], field="payload", retain_until_ms=1000)
+    record(ground, log, BOB, keys[2], field="payload", retain_until_ms=3000)
+    assert run(ground, log, ALICE, now_ms=2000) == run_result(openings=3, columns=3, payloads=2)
+    assert [info.key for info in ground.blobs.list("payload/")] == keys[2:]
+
+
+def test_a_legal_hold_refuses_and_nothing_is_erased(people):
+    ground, log = people
+    record(ground, log, ALICE, "something else", subject=(HELD,))
+    log.publish()
+    row = {"kind": "model", "name": "bot", "digest": str(HELD.digest)}
+    rest = {"sensitivity": 0, "quarantined": 0, "gate": "", "made_by": ""}
+    with ground.tables.write() as connection:
+        connection.execute(resource.insert().values(**row, **rest, legal_hold=1))
+    with pytest.raises(NotPermitted, match="legal hold"):
+        run(ground, log, ALICE)
+    with pytest.raises(NotPermitted, match="legal hold"):
+        run(ground, log, None, "actor.user.email_addr", 10**15)
+    assert "stanch.db" in occurrences(ground, SECRET) or "stanch.db-wal" in occurrences(ground, SECRET)
+    assert run(ground, log, BOB).openings == 1
+
+
+def test_a_principal_that_is_not_known_is_said(people):
+    ground, log = people
+    with pytest.raises(NotFound):
+        run(ground, log, "p_" + "c" * 26)
+
+
+@pytest.mark.parametrize("selection", [(), (ALICE, "f", 1), (None, "f"), (None, None, 1), (ALICE, None, 1)])
+def test_half_a_selection_is_refused(selection):
+    with pytest.raises(InvalidInput):
+        Selection(*selection)
+
+
+def test_another_reader_that_keeps_the_old_pages_is_said(people):
+    ground, log = people
+    tables = ground.open_tables()
+    with tables.read() as connection:
+        connection.exec_driver_sql("SELECT count(*) FROM ledger_entry").scalar()
+        with ground.tables.write() as writer:
+            writer.exec_driver_sql("UPDATE ledger_log SET updated_ms = updated_ms")
+        with pytest.raises(StoreError, match="older pages"):
+            run(ground, log, ALICE)
+    run(ground, log, ALICE)
+    assert occurrences(ground, SECRET) == []

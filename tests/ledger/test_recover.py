@@ -1,0 +1,189 @@
+"""Recovery: rows come back from the tiles, what differs is set aside, and nothing that was signed is lost."""
+
+import base64
+import json
+import shutil
+import sqlite3
+
+import pytest
+
+from stanch.crypto import Frontier, leaf_hash
+from stanch.errors import Conflict, Equivocation, LogRolledBack, NotFound
+from stanch.ledger import fsck
+from stanch.ledger.checkpoint import Checkpoint, sign_checkpoint
+from stanch.ledger.damage import LogDamaged
+from stanch.ledger.note import NoteSigner
+from stanch.ledger.recover import recover
+from stanch.store import REPLACE
+
+SIZE = 300
+
+
+@pytest.fixture
+def published(ground):
+    """A log of 300 published entries; a copy of its database when it had 100."""
+    with ground.create() as log:
+        ground.fill(log, 100)
+        log.publish()
+        copy = sqlite3.connect(ground.database)
+        copy.execute("VACUUM INTO ?", (str(ground.folder / "old.db"),))
+        copy.close()
+        ground.fill(log, SIZE - 100)
+        ground.signed = log.publish()
+    return ground
+
+
+def restore(ground):
+    """Put the old database back, as somebody does after a crash."""
+    ground.tables.close()
+    for suffix in ("-wal", "-shm"):
+        ground.database.with_name(ground.database.name + suffix).unlink(missing_ok=True)
+    shutil.copy(ground.folder / "old.db", ground.database)
+    ground.tables = ground.open_tables()
+
+
+def run(ground, **memories):
+    notes = {"log/checkpoint": ground.blobs.get("log/checkpoint"), **memories}
+    return recover(ground.tables, ground.blobs, key=ground.policy.logs[0], key_id=ground.key.key_id, memories=notes)
+
+
+def sql(ground, *statements, **values):
+    connection = sqlite3.connect(ground.database, isolation_level=None)
+    connection.create_function("leaf", 1, leaf_hash)
+    rules = connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").fetchall()
+    for name, _ in rules:
+        connection.execute(f"DROP TRIGGER {name}")
+    for statement in statements:
+        connection.execute(statement, values)
+    for _, statement in rules:
+        connection.execute(statement)
+    connection.close()
+
+
+def is_whole(ground, size):
+    """The log goes on, and everything in it verifies against the checkpoint that was signed before."""
+    with ground.open() as log:
+        ground.fill(log, 1)
+        log.publish()
+        report = fsck(log.reader(), ground.policy, anchors=[ground.signed.note])
+        assert report.size == size + 1
+    with pytest.raises(Conflict), ground.tables.write() as connection:
+        connection.exec_driver_sql("DELETE FROM ledger_entry")
+    return True
+
+
+def test_a_restored_backup_catches_up(published):
+    restore(published)
+    with pytest.raises(LogRolledBack):
+        published.open()
+    done = run(published)
+    assert (done.checkpoint, done.size, done.restored, done.set_aside, done.kept_in) == (SIZE, SIZE, 200, 0, "")
+    assert is_whole(published, SIZE)
+
+
+def test_a_recovery_may_be_repeated(published):
+    restore(published)
+    run(published)
+    assert run(published).restored == 0
+    assert is_whole(published, SIZE)
+
+
+def test_an_empty_database_is_filled(published, make_ground, tmp_path):
+    fresh = make_ground(tmp_path / "fresh")
+    fresh.blobs, fresh.params, fresh.signed = published.blobs, published.params, published.signed
+    assert run(fresh).restored == SIZE
+    assert is_whole(fresh, SIZE)
+    for tables in fresh.opened:
+        tables.close()
+
+
+@pytest.mark.parametrize("index", [0, 17, 255, 256, 299])
+def test_a_deleted_row_comes_back(published, index):
+    sql(published, "DELETE FROM ledger_entry WHERE idx = :index", index=index)
+    assert run(published).restored == 1
+    assert is_whole(published, SIZE)
+
+
+def test_a_changed_row_is_set_aside_and_replaced(published):
+    entry = published.reader().entry(17)
+    changed = entry.replace(b'"tune.run"', b'"tune.fun"')
+    sql(
+        published,
+        "UPDATE ledger_entry SET data = CAST(:changed AS BLOB), leaf_hash = leaf(:changed) WHERE idx = 17",
+        changed=changed,
+    )
+    done = run(published)
+    assert (done.restored, done.set_aside) == (1, 1)
+    (row,) = map(json.loads, published.blobs.get(done.kept_in).splitlines())
+    assert (row["index"], base64.b64decode(row["data"])) == (17, changed)
+    assert published.reader().entry(17) == entry
+    assert is_whole(published, SIZE)
+
+
+def test_unpublished_rows_that_continue_the_history_stay(published):
+    log = published.open()
+    published.fill(log, 5)
+    log._closing.set()  # closed without a last checkpoint
+    log._committer.stop(NotFound("closed"))
+    sql(published, "DELETE FROM ledger_entry WHERE idx = 40")
+    done = run(published)
+    assert (done.checkpoint, done.size, done.restored, done.set_aside) == (SIZE, SIZE + 5, 1, 0)
+    assert is_whole(published, SIZE + 5)
+
+
+def test_a_history_that_went_on_after_a_restore_is_set_aside(published):
+    """A writer without the rollback guard appended to the old database: its entries are kept, in a blob."""
+    restore(published)
+    frontier = Frontier().append(leaf_hash(entry) for _, entry in published.reader().tail())
+    forked = [published.entry(1000 + number).encode(published.reader().origin) for number in range(250)]
+    rows = [(published.reader().origin, 100 + n, data, leaf_hash(data)) for n, data in enumerate(forked)]
+    connection = sqlite3.connect(published.database, isolation_level=None)
+    connection.executemany("INSERT INTO ledger_entry VALUES (?, ?, ?, ?)", rows)
+    frontier = frontier.append(map(leaf_hash, forked))
+    connection.execute("UPDATE ledger_log SET size = 350, frontier = ?", (frontier.to_bytes(),))
+    connection.close()
+    done = run(published)
+    assert (done.size, done.restored, done.set_aside) == (SIZE, 200, 250)
+    kept = [base64.b64decode(json.loads(line)["data"]) for line in published.blobs.get(done.kept_in).splitlines()]
+    assert kept == forked
+    assert is_whole(published, SIZE)
+
+
+def test_the_largest_memory_decides(published):
+    older = published.signed.checkpoint
+    restore(published)
+    small = sign_checkpoint(
+        Checkpoint(older.origin, 1, leaf_hash(published.reader().entry(0))), NoteSigner(older.origin, published.key)
+    )
+    assert run(published, anchor=small.note).checkpoint == SIZE
+
+
+def test_two_checkpoints_of_one_size_are_equivocation(published):
+    other = sign_checkpoint(
+        Checkpoint(published.signed.checkpoint.origin, SIZE, bytes(32)),
+        NoteSigner(published.signed.checkpoint.origin, published.key),
+    )
+    with pytest.raises(Equivocation):
+        run(published, anchor=other.note)
+
+
+def test_nothing_remembered_is_nothing_to_go_by(published):
+    with pytest.raises(NotFound):
+        recover(published.tables, published.blobs, key=published.policy.logs[0], key_id="x", memories={})
+
+
+@pytest.mark.parametrize("key", ["log/tile/entries/000", "log/tile/entries/001.p/44", "log/tile/0/000"])
+def test_changed_tiles_are_not_trusted_and_nothing_changes(published, key):
+    data = published.blobs.get(key)
+    published.blobs.put(key, data[:40] + bytes([data[40] ^ 1]) + data[41:], mode=REPLACE)
+    restore(published)
+    with pytest.raises(LogDamaged):
+        run(published)
+    assert published.reader().size() == 100
+
+
+def test_bundles_that_are_missing_are_named(published):
+    published.blobs.delete("log/tile/entries/000")
+    restore(published)
+    with pytest.raises(NotFound, match="entries/000"):
+        run(published)
