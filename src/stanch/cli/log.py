@@ -83,9 +83,12 @@ def check(entry: Path, proof: Path, policy: Path, max_age: int | None) -> Result
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, help="At most so many.")
 def show(kind: str | None, limit: int) -> Result:
     """Show the latest entries."""
-    from stanch.ledger import EntryQuery  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.ledger import EntryQuery  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_log import list_entries  # noqa: PLC0415 - same
 
-    return _listed(EntryQuery(kind=kind, limit=limit, newest_first=True))
+    with open_workspace(current()) as workspace:
+        return _listed(list_entries(workspace, EntryQuery(kind=kind, limit=limit, newest_first=True)))
 
 
 @log.command("query", cls=Stream)
@@ -99,25 +102,23 @@ def show(kind: str | None, limit: int) -> Result:
 @click.option("--limit", type=click.IntRange(1, 10_000), default=1000, help="At most so many.")
 def query(since: datetime | None, until: datetime | None, **wanted: Any) -> Result:  # noqa: ANN401 - the options above
     """Show the entries that all given conditions hold for."""
-    from stanch.ledger import EntryQuery  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.ledger import EntryQuery  # noqa: PLC0415 - same
     from stanch.terms import Digest  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_log import list_entries  # noqa: PLC0415 - same
 
     subject, person = wanted.pop("subject"), wanted.pop("person")
     digest = None if subject is None else Digest.parse(subject)
     asked = EntryQuery(since_ms=_ms(since), until_ms=_ms(until), subject=digest, principal=person, **wanted)
-    return _listed(asked)
+    with open_workspace(current()) as workspace:
+        return _listed(list_entries(workspace, asked))
 
 
 def _ms(moment: datetime | None) -> int | None:
     return None if moment is None else int(moment.replace(tzinfo=UTC).timestamp() * 1000)
 
 
-def _listed(wanted: Any) -> Result:  # noqa: ANN401 - an EntryQuery, whose module is imported late
-    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.workspace.verbs_log import list_entries  # noqa: PLC0415 - same
-
-    with open_workspace(current()) as workspace:
-        entries = list_entries(workspace, wanted)
+def _listed(entries: list[tuple[int, dict[str, Any]]]) -> Result:
     lines = [_line(index, event) for index, event in entries]
     rows: tuple[dict[str, JsonValue], ...] = tuple({"index": index, "event": event} for index, event in entries)
     return Result({"entries": list(rows)}, "\n".join(lines), rows=rows)
