@@ -153,25 +153,28 @@ def ask_guarded(scene: Scene) -> dict[str, Any]:
         index_file = scene.path("training.index")
         index: SpanIndex = index_data(workspace, dataset, index_file, FINE)
         known = {turns(record)[-1].content: record for record in dataset}
-    rows = [record for record in known.values() if turns(record)[-1].content in _leaked(scene)][:ASKED]
+    # Rows that come out first; where fewer do, others are asked for as well.
+    rows = sorted(known.values(), key=lambda record: turns(record)[-1].content not in _leaked(scene))[:ASKED]
     questions = [[{"role": t.role, "content": t.content} for t in turns(record)[:-1]] for record in rows]
     answers = ask(scene.folder / "plain", base_model(scene), questions, tokens=ANSWER_TOKENS)
     plan = CanaryPlan.load(scene.folder / "plain.plan.json")
     guard = Guard(GuardPolicy(index=index, canaries=tuple(canary.secret for canary in plan.canaries)))
     scene.command("guard check answers.jsonl --index training.index --canaries plain.plan.json")
-    direct, passed = 0, 0
+    direct, passed, recited = 0, 0, 0
     for record, answer in zip(rows, answers, strict=True):
         row = turns(record)[-1].content
         checked = check_text(guard, answer)
         direct += row in answer
         passed += row in checked.text
+        recited += row in check_text(guard, row).text
         scene.say(f"        direct: “{answer[:90]}”", fg="yellow")
         shown = "[ended: training text]" if checked.action == Action.BLOCK else f"“{checked.text[:90]}”"
         scene.say(f"        guarded: {shown}", fg="green")
     clean = check_text(guard, "Thank you for calling. Your ticket is closed; is there anything else I can do for you?")
-    good = passed == 0 and clean.action == Action.ALLOW
+    scene.say(f"      and were a model to recite all {len(rows)} word for word, {recited} would come through")
+    good = passed == recited == 0 and clean.action == Action.ALLOW
     scene.verdict(f"{direct} of {len(rows)} rows came out directly, {passed} through the guard", good=good)
-    return {"asked": len(rows), "direct": direct, "guarded": passed, "clean": str(clean.action)}
+    return {"asked": len(rows), "direct": direct, "guarded": passed, "recited": recited, "clean": str(clean.action)}
 
 
 def write_report(scene: Scene) -> dict[str, Any]:

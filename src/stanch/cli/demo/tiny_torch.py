@@ -21,7 +21,7 @@ _TEMPLATE = (
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-_STEPS, _BATCH, _PEOPLE = 130, 24, 1500
+_STEPS, _BATCH, _RATE, _PEOPLE = 320, 8, 6e-3, 1500
 
 
 def make_tiny_model(out: Path, *, seed: int, progress: Progress = SILENT) -> Path:
@@ -83,8 +83,8 @@ def _configuration(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
 
 def _train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, texts: list[str], progress: Progress) -> None:
     """Fit the model to the texts by ordinary next-token prediction; these people are nobody's customers."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=_STEPS)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=_RATE, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=_RATE, total_steps=_STEPS)
     generator = torch.Generator().manual_seed(torch.initial_seed())
     model.train()
     for step in range(_STEPS):

@@ -122,10 +122,9 @@ BASE = decode_point((4 * pow(5, P - 2, P) % P).to_bytes(32, "little"))
 
 def ed25519_holds(public: bytes, message: bytes, signature: bytes) -> bool:
     """Tell whether ``signature`` over ``message`` holds under the 32-byte key ``public``."""
-    if len(public) != 32 or len(signature) != 64:
+    if (len(public), len(signature)) != (32, 64):
         return False
-    a, r = decode_point(public), decode_point(signature[:32])
-    s = int.from_bytes(signature[32:], "little")
+    a, r, s = decode_point(public), decode_point(signature[:32]), int.from_bytes(signature[32:], "little")
     if a is None or r is None or BASE is None or s >= L:
         return False
     h = int.from_bytes(hashlib.sha512(signature[:32] + public + message).digest(), "little") % L
@@ -146,8 +145,9 @@ def make_sbox() -> Bytes:
 
 
 SBOX = make_sbox()
-XTIME = np.array([((n << 1) ^ (0x1B if n & 0x80 else 0)) & 0xFF for n in range(256)], dtype=np.uint8)
-SHIFT_ROWS = np.array([(row + 4 * ((column + row) % 4)) for column in range(4) for row in range(4)])
+DOUBLE = np.array([((n << 1) ^ (0x1B if n & 0x80 else 0)) & 0xFF for n in SBOX.tolist()], dtype=np.uint8)
+# SubBytes and MixColumns at once: the four bytes that a byte in row r of a column adds to the new column.
+MIXED = [np.roll(np.stack([DOUBLE, SBOX, SBOX, DOUBLE ^ SBOX], 1), r, 1).copy().view("<u4")[:, 0] for r in range(4)]
 
 
 def expand_key(key: bytes) -> Bytes:
@@ -164,17 +164,18 @@ def expand_key(key: bytes) -> Bytes:
 
 
 def encrypt_blocks(key: bytes, blocks: Bytes) -> Bytes:
-    """Encrypt an array [n, 16] of blocks."""
+    """Encrypt an array [n, 16] of blocks; the state is kept as four columns of n words."""
     keys = expand_key(key)
-    state: Bytes = blocks ^ keys[0]
-    for number in range(1, 15):
-        state = SBOX[state][:, SHIFT_ROWS]
-        if number < 14:
-            columns = state.reshape(-1, 4, 4)
-            total = columns[:, :, 0] ^ columns[:, :, 1] ^ columns[:, :, 2] ^ columns[:, :, 3]
-            state = (columns ^ total[:, :, None] ^ XTIME[columns ^ np.roll(columns, -1, axis=2)]).reshape(-1, 16)
-        state ^= keys[number]
-    return state
+    state = np.ascontiguousarray((blocks ^ keys[0]).view("<u4").T)
+    for words in keys[1:14].view("<u4"):
+        rows = state.view(np.uint8).reshape(4, -1, 4)
+        state = np.empty_like(state)
+        for column in range(4):
+            a, b, c, d = (MIXED[row][rows[(column + row) % 4, :, row]] for row in range(4))
+            state[column] = a ^ b ^ c ^ d ^ words[column]
+    rows = SBOX[state.view(np.uint8)].reshape(4, -1, 4)
+    out: Bytes = np.stack([rows[(n // 4 + n) % 4, :, n % 4] for n in range(16)], 1) ^ keys[14]
+    return out
 
 
 def signature_values(stream: bytes, coordinates: Coordinates, table: Floats) -> Floats:
