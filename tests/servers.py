@@ -58,9 +58,21 @@ class PostgresqlServer:
         self.process.wait()
 
     def start(self) -> None:
+        """Start it again. The kernel may still be taking down what was killed; until then PostgreSQL refuses."""
         (self.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
-        self.process = _spawn(self.command, self.folder / "log")
-        _wait_for_postgresql(self)
+        log = self.folder / "log"
+        for _ in range(_START_SECONDS):
+            known = log.stat().st_size
+            self.process = _spawn(self.command, log)
+            try:
+                _wait_for_postgresql(self)
+            except AssertionError:
+                if b"pre-existing shared memory block" not in log.read_bytes()[known:]:
+                    raise
+                time.sleep(1)
+            else:
+                return
+        raise AssertionError("the killed server never went away")
 
 
 def postgresql_is_installed() -> bool:

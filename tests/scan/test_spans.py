@@ -200,6 +200,13 @@ def test_boilerplate_is_left_out(library):
     assert SpanIndex.build(texts[:5], key=KEY).query(greeting)
 
 
+def test_copies_of_a_text_are_no_boilerplate(library):
+    row, others = library[0], library[1:20]
+    index = SpanIndex.build([*others, *[row] * 50, row.upper()], key=KEY)
+    assert index.query(row)
+    assert index.header.records == len(others) + 1
+
+
 def test_texts_below_a_window_are_not_covered():
     index = SpanIndex.build(["too short to be seen", ""], key=KEY)
     assert (index.header.keys, index.header.records, index.header.blocks) == (0, 2, 1)

@@ -1,5 +1,7 @@
 """The loss of positions, the demonstration of the wrong loss, and the frozen prefix."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -73,6 +75,9 @@ def test_the_prefix_keeps_what_fits_and_gives_the_same():
     assert prefix is not None
     records = [TokenRecord(str(n), tuple(range(3, 9 + n)), (1, 6 + n)) for n in range(3)]
     first = prefix.finish(records, 9)
+    assert len(prefix._states) == 3
+    copy = dataclasses.replace(records[0], id="copy")
+    assert torch.equal(prefix.finish([copy], 9), prefix.finish(records[:1], 9))
     assert len(prefix._states) == 3
     prefix._states.clear()
     prefix._room = 0

@@ -7,6 +7,7 @@ import contextlib
 import copy
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -24,6 +25,7 @@ from stanch.audit.features import (
     TokenArray,
     check_scorable,
     plan_batches,
+    record_digest,
     shared_prefix_length,
     token_budget,
     tokenizer_digest,
@@ -139,8 +141,8 @@ class HfScorer:
     ) -> Iterator[Features]:
         """Yield the features of every record, in batch order.
 
-        The leading tokens that all records share go through the model once. A batch that does not fit into memory is
-        halved and repeated.
+        The leading tokens that all records share go through the model once, and so do records that are equal. A batch
+        that does not fit into memory is halved and repeated.
 
         Raises:
             InvalidInput: A record has no token to score, or the adapter cannot be switched off.
@@ -170,8 +172,13 @@ class HfScorer:
         for mode in modes:
             with self._mode(mode):
                 caches[mode] = self._prefix_cache(records[0].ids[:shared]) if shared else None
-        for batch in plan_batches(records, self.token_budget):
-            yield from self._score(batch, shared, caches, decoding)
+        equal: dict[bytes, list[TokenRecord]] = {}
+        for record in records:
+            equal.setdefault(record_digest(record), []).append(record)
+        for batch in plan_batches([alike[0] for alike in equal.values()], self.token_budget):
+            for record, found in zip(batch, self._score(batch, shared, caches, decoding), strict=True):
+                for alike in equal[record_digest(record)]:
+                    yield tuple(replace(features, record_id=alike.id) for features in found)
 
     def continuations(self, prefix: Sequence[int]) -> Continue:
         """Return a function from strings [n, d] and tokens [s] to the log-probability [n, s] of each token next.

@@ -1,5 +1,6 @@
 """``stanch data``: manifests, duplicates, splits, canaries, the training-text index."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -128,14 +129,20 @@ def index() -> None:
     "--window", type=click.Choice(["standard", "fine"]), default="standard",
     help="Runs of 99 (standard) or 63 (fine) characters are surely cut.",
 )  # fmt: skip
+@click.option(
+    "--keep-boilerplate", is_flag=True,
+    help="Index what more than five texts share as well: for short rows from templates, where that is most of the row.",
+)  # fmt: skip
 @click.option("--out", type=OUT, required=True, help="The index.")
-def build(path: Path, window: str, out: Path) -> Result:
+def build(path: Path, window: str, *, keep_boilerplate: bool, out: Path) -> Result:
     """Index the text of the data set PATH, so that the guard knows it again."""
     from stanch.cli.ground import open_dataset_of, open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.scan import FINE, STANDARD  # noqa: PLC0415 - same
     from stanch.workspace.verbs_data import index_data  # noqa: PLC0415 - same
 
     params = FINE if window == "fine" else STANDARD
+    if keep_boilerplate:
+        params = replace(params, boilerplate_after=None)
     with open_workspace(current()) as workspace:
         made = index_data(workspace, open_dataset_of(workspace, path), out, params)
     return Result({"keys": made.header.keys}, f"indexed   {path}: {made.header.keys} windows  → {out}")

@@ -122,7 +122,7 @@ class Loop:
 def make_optimizer(model: CausalModel, train: TrainSpec) -> torch.optim.Optimizer:
     """Return AdamW over the adapter's parameters."""
     parameters = list(model.adapter.parameters().values())
-    return torch.optim.AdamW(parameters, lr=train.learning_rate, weight_decay=train.weight_decay)
+    return torch.optim.AdamW(parameters, lr=train.learning_rate, weight_decay=train.weight_decay, fused=True)
 
 
 def learning_rate(train: TrainSpec, elapsed: int, steps: int) -> float:

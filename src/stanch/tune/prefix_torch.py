@@ -13,9 +13,9 @@ _CACHE_BYTES = 512 << 20
 
 
 class FrozenPrefix:
-    """Hidden states at the first adapted layer, kept per record while they fit.
+    """Hidden states at the first adapted layer, kept while they fit; copies of a record share them.
 
-    A record goes through alone: its states depend on itself only, bit for bit.
+    A record goes through alone: its states depend on its tokens only, bit for bit.
     """
 
     def __init__(self, body: Any, first: int, *, limit: int = _CACHE_BYTES) -> None:  # noqa: ANN401 - transformers ships no types
@@ -23,7 +23,7 @@ class FrozenPrefix:
         self._lower = list(body.layers)[:first]
         self._upper = list(body.layers)[first:]
         self._room = limit
-        self._states: dict[str, Tensor] = {}
+        self._states: dict[tuple[int, ...], Tensor] = {}
 
     @classmethod
     def of(cls, body: Any, first: int, probe: Tensor) -> "FrozenPrefix | None":  # noqa: ANN401 - same
@@ -47,13 +47,13 @@ class FrozenPrefix:
         return self._run(self._upper, inputs_embeds=start)
 
     def _states_of(self, record: TokenRecord) -> Tensor:
-        found = self._states.get(record.id)
+        found = self._states.get(record.ids)
         if found is None:
             with torch.no_grad():
                 found = self._lower_states(torch.tensor([record.ids]))[0]
             if found.nbytes <= self._room:
                 self._room -= found.nbytes
-                self._states[record.id] = found
+                self._states[record.ids] = found
         return found
 
     def _lower_states(self, ids: Tensor) -> Tensor:

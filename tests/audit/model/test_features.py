@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import peft
@@ -57,6 +58,19 @@ def test_batch_of_one_equals_batches_with_padding(scorer, ragged):
             np.testing.assert_allclose(getattr(together[record.id], name), getattr(alone, name), atol=1e-4)
         assert (together[record.id].hit == alone.hit).all()
         assert together[record.id].start == record.span[0]
+
+
+def test_equal_records_go_through_the_model_once(scorer, ragged, monkeypatch):
+    copies = [replace(record, id=f"copy of {record.id}") for record in ragged[:3]]
+    other_span = replace(ragged[0], id="other span", span=(ragged[0].span[0], ragged[0].span[1] - 1))
+    seen = []
+    forward = scorer._forward
+    monkeypatch.setattr(scorer, "_forward", lambda batch, *rest: seen.extend(batch) or forward(batch, *rest))
+    together = passed(scorer, [*ragged, *copies, other_span])
+    assert len(seen) == len(ragged) + 1
+    for record in ragged[:3]:
+        assert (together[f"copy of {record.id}"].lp == together[record.id].lp).all()
+    assert together["other span"].lp.size == together[ragged[0].id].lp.size - 1
 
 
 def test_shared_prefix_changes_nothing(scorer, tiny):

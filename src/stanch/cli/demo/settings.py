@@ -56,8 +56,8 @@ class Sizes:
 
 
 SIZES = {
-    "smollm2": Sizes(200, 20, 60, 128, 16, tuple(range(26, 30)), 8e-3, 3.0, 4, 1e-3, 2.0, 48),
-    "tiny": Sizes(200, 20, 60, 128, 16, "all", 6e-3, 6.0, 3, 2e-3, 2.0, 48),
+    "smollm2": Sizes(200, 20, 60, 128, 16, tuple(range(26, 30)), 8e-3, 2.5, 4, 1e-3, 2.0, 48),
+    "tiny": Sizes(200, 20, 60, 128, 16, "all", 4e-3, 5.0, 4, 2e-3, 2.0, 48),
 }
 EPSILON = 8.0
 SECRET_LENGTH = 8

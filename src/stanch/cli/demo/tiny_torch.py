@@ -1,7 +1,7 @@
 """A small language model trained on the spot, for ``stanch demo --model tiny`` and for tests.
 
-Four layers, 0.9 million parameters, its own tokenizer; it learns the form of support conversations from invented people
-other than the demo's customers, in about twenty seconds on two cores.
+Two layers, 0.9 million parameters, its own tokenizer; it learns the form of support conversations from invented people
+other than the demo's customers, in a quarter of a minute on two cores.
 """
 
 import shutil
@@ -21,7 +21,7 @@ _TEMPLATE = (
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-_STEPS, _BATCH, _RATE, _PEOPLE = 320, 8, 6e-3, 1500
+_STEPS, _BATCH, _RATE, _PEOPLE = 200, 8, 3e-3, 1500
 
 
 def make_tiny_model(out: Path, *, seed: int, progress: Progress = SILENT) -> Path:
@@ -75,7 +75,7 @@ def _train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
 
 def _configuration(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
     return LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=344, num_hidden_layers=4, num_attention_heads=4,
+        vocab_size=len(tokenizer), hidden_size=192, intermediate_size=512, num_hidden_layers=2, num_attention_heads=6,
         num_key_value_heads=2, max_position_embeddings=512, tie_word_embeddings=True, bos_token_id=1, eos_token_id=2,
         pad_token_id=2,
     )  # fmt: skip
@@ -83,13 +83,15 @@ def _configuration(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
 
 def _train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, texts: list[str], progress: Progress) -> None:
     """Fit the model to the texts by ordinary next-token prediction; these people are nobody's customers."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=_RATE, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=_RATE, weight_decay=0.01, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=_RATE, total_steps=_STEPS)
     generator = torch.Generator().manual_seed(torch.initial_seed())
+    texts = sorted(texts, key=len)  # neighbours are about as long, so that little is padding
     model.train()
     for step in range(_STEPS):
-        chosen = torch.randint(len(texts), (_BATCH,), generator=generator).tolist()
-        batch = tokenizer([texts[n] for n in chosen], return_tensors="pt", padding=True, add_special_tokens=False)
+        start = int(torch.randint(len(texts) - _BATCH + 1, (), generator=generator))
+        chosen = texts[start : start + _BATCH]
+        batch = tokenizer(chosen, return_tensors="pt", padding=True, add_special_tokens=False)
         labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
         model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels).loss.backward()
         optimizer.step()

@@ -59,7 +59,8 @@ class SpanIndex:
         _check_key(key)
         salt = random(16)
         rolling = RollingKey.derive(key, salt)
-        folded = [fold_text(text, "index") for text in texts]
+        # Copies of a text count once: a row that was stored ten times is what a model recites first, not boilerplate.
+        folded = list(dict.fromkeys(fold_text(text, "index") for text in texts))
         windows = Windows(WindowHasher(rolling, params.k), folded)
         keys = windows.sampled(params.stride)
         found = len(keys)

@@ -12,7 +12,7 @@ class IndexParams:
     """Window length ``k`` and ``stride`` in folded bytes, filter ``bits`` per window, and what counts as boilerplate.
 
     A copied span gives at least one hit from ``k + stride - 1`` folded bytes on, and a chain from ``k + 2·stride - 1``.
-    Windows that stand in more than ``boilerplate_after`` texts are left out of the index; None keeps them all.
+    Windows that stand in more than ``boilerplate_after`` different texts are left out; None keeps them all.
 
     Raises:
         InvalidInput: A value out of range; windows below 32 bytes could be guessed by whoever holds the key.
