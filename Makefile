@@ -18,17 +18,13 @@ export HF_HUB_OFFLINE := 1
 export TRANSFORMERS_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test acceptance check docs bench clean
+.PHONY: demo test check docs bench clean
 
 demo: $(DEMO)
 	$(BIN)/stanch demo $(ARGS)
 
 test: $(STAMP) $(BARE)/.ready $(OIDC)/node_modules/.package-lock.json
-	$(BIN)/python -m pytest -m "not acceptance" $(ARGS)
-
-# The whole main job over the command line, several minutes; not yet timed on a quiet machine, hence apart from `test`.
-acceptance: $(STAMP)
-	$(BIN)/python -m pytest -m acceptance $(ARGS)
+	$(BIN)/python -m pytest $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check src tests benchmarks tools

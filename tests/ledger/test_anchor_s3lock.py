@@ -1,15 +1,10 @@
 """An anchor in a real S3 service with Object Lock: what is kept cannot be deleted or replaced in time."""
 
-import sys
 import uuid
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the test folders are no packages
-
-servers = pytest.importorskip("servers", reason="tests/servers.py starts the S3 service")
 boto3 = pytest.importorskip("boto3", reason="the extra aws is not installed")
 
 from stanch.crypto import SigningKey  # noqa: E402 - after the skips
@@ -26,24 +21,16 @@ def signed(size, root=bytes(32)):
     return sign_checkpoint(Checkpoint(LOG.name, size, root), LOG)
 
 
-@pytest.fixture(scope="module")
-def service():
-    with servers.s3_server() as server:
-        yield server
-
-
 @pytest.fixture
-def s3(service, monkeypatch):
-    for name, value in service.environment.items():
-        monkeypatch.setenv(name, value)
+def client(s3, monkeypatch):
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    return boto3.client("s3")
+    return boto3.client("s3", endpoint_url=s3.endpoint)
 
 
 @pytest.fixture
-def bucket(s3):
+def bucket(client):
     name = f"lock-{uuid.uuid4().hex[:12]}"
-    s3.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
+    client.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
     return name
 
 
@@ -51,7 +38,7 @@ def anchor_in(bucket, tmp_path, days=2):
     return open_anchor(f"s3lock://{bucket}/a/b?days={days}", log_folder=tmp_path)
 
 
-def test_what_is_kept_is_locked_and_read_back(s3, bucket, tmp_path):
+def test_what_is_kept_is_locked_and_read_back(client, bucket, tmp_path):
     anchor = anchor_in(bucket, tmp_path)
     assert anchor.outside
     assert anchor.newest(LOG.name) is None
@@ -61,15 +48,15 @@ def test_what_is_kept_is_locked_and_read_back(s3, bucket, tmp_path):
     assert list(anchor.notes(LOG.name)) == [signed(size).note for size in (9, 10, 100)]
     assert anchor.newest(LOG.name) == signed(100).note
     key = f"a/b/{anchor_key(LOG.name, 9)}"
-    lock = s3.get_object_retention(Bucket=bucket, Key=key)["Retention"]
+    lock = client.get_object_retention(Bucket=bucket, Key=key)["Retention"]
     assert lock["Mode"] == "COMPLIANCE"
     assert lock["RetainUntilDate"] > datetime.now(UTC) + timedelta(days=1, hours=23)
-    version = s3.head_object(Bucket=bucket, Key=key)["VersionId"]
-    with pytest.raises(s3.exceptions.ClientError, match=r"AccessDenied|retention|WORM|locked"):
-        s3.delete_object(Bucket=bucket, Key=key, VersionId=version)
-    with pytest.raises(s3.exceptions.ClientError):
-        s3.delete_object(Bucket=bucket, Key=key, VersionId=version, BypassGovernanceRetention=True)
-    assert s3.get_object(Bucket=bucket, Key=key, VersionId=version)["Body"].read() == signed(9).note
+    version = client.head_object(Bucket=bucket, Key=key)["VersionId"]
+    with pytest.raises(client.exceptions.ClientError, match=r"AccessDenied|retention|WORM|locked"):
+        client.delete_object(Bucket=bucket, Key=key, VersionId=version)
+    with pytest.raises(client.exceptions.ClientError):
+        client.delete_object(Bucket=bucket, Key=key, VersionId=version, BypassGovernanceRetention=True)
+    assert client.get_object(Bucket=bucket, Key=key, VersionId=version)["Body"].read() == signed(9).note
 
 
 def test_another_checkpoint_of_the_same_size_is_refused(bucket, tmp_path):
@@ -80,9 +67,9 @@ def test_another_checkpoint_of_the_same_size_is_refused(bucket, tmp_path):
     assert anchor.newest(LOG.name) == signed(5).note
 
 
-def test_a_bucket_without_lock_is_refused(s3, tmp_path):
+def test_a_bucket_without_lock_is_refused(client, tmp_path):
     name = f"plain-{uuid.uuid4().hex[:12]}"
-    s3.create_bucket(Bucket=name)
+    client.create_bucket(Bucket=name)
     with pytest.raises((StoreUnsafe, StoreError)):
         anchor_in(name, tmp_path).keep(signed(5))
 
@@ -98,7 +85,7 @@ def test_a_service_that_does_not_lock_is_found_by_reading_back(bucket, tmp_path,
         anchor.keep(signed(5))
 
 
-def test_a_missing_bucket_is_a_store_error(s3, tmp_path):
-    assert s3
+@pytest.mark.usefixtures("client")
+def test_a_missing_bucket_is_a_store_error(tmp_path):
     with pytest.raises(StoreError):
         anchor_in("not-there", tmp_path).keep(signed(5))

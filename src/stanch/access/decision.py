@@ -144,7 +144,21 @@ def evaluate(facts: Facts, action: str, resource: ResourceFacts, context: Contex
     Raises:
         ValueError: A fact does not fit its type in the schema.
     """
-    case = _case(facts.principal, facts.grants, action, resource, policies)
+    return _evaluate(facts.principal, facts.grants, action, resource, context, policies)
+
+
+# A pure function of its arguments, so remembering its results changes no decision: a row, a grant, an approval or a
+# policy that changed is another argument. A failed evaluation is not remembered.
+@lru_cache(8192)
+def _evaluate(
+    principal: Principal,
+    grants: tuple[Grant, ...],
+    action: str,
+    resource: ResourceFacts,
+    context: Context,
+    policies: ActivePolicies,
+) -> Answer:
+    case = _case(principal, grants, action, resource, policies)
     request = case.request | {"context": _context(context)}
     # cedarpy's own wrapper reads the same text into objects that cost a quarter of a decision. The answer is read by a
     # strict type, so that one of another shape raises, and a test compares the two.
@@ -161,8 +175,7 @@ class _Case(NamedTuple):
     schema: Schema
 
 
-# Both are pure functions of their arguments, so remembering their results changes no decision: a row that changed is
-# another argument. Reading the entities takes as long as deciding about them.
+# Pure functions too. Reading the entities takes as long as deciding about them, and they stay when the context changes.
 @lru_cache(1024)
 def _context(context: Context) -> str:
     return json.dumps(
