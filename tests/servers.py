@@ -155,7 +155,7 @@ def s3_server() -> Iterator[S3Server]:
         ports = dict(zip(names, free_ports(len(names)), strict=True))
         process = _spawn(
             [str(weed), "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3",
-             f"-s3.config={folder / 's3.json'}", "-master.volumeSizeLimitMB=64", "-volume.max=20",
+             f"-s3.config={folder / 's3.json'}", "-master.volumeSizeLimitMB=64", "-volume.max=200",
              "-master.telemetry=false", *(f"-{name}={port}" for name, port in ports.items())],
             folder / "log",
         )  # fmt: skip

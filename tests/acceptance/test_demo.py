@@ -15,13 +15,17 @@ STANCH = [sys.executable, "-m", "stanch"]
 PATIENCE = 600
 
 
+def start(*words, **where):
+    """Start stanch so that Ctrl-C reaches it, as in a terminal; where tests run in the background it is ignored."""
+    command = ["env", "--default-signal=INT", *STANCH, *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **where)
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     """Interrupt a demo in its second step, go on with it, and return its folder and its answer."""
     folder = tmp_path_factory.mktemp("demo") / "story"
-    process = subprocess.Popen(
-        [*STANCH, "demo", str(folder), "--model", "tiny"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = start("demo", str(folder), "--model", "tiny")
     for line in process.stdout:
         if line.lstrip().startswith("2/11"):
             break
@@ -109,7 +113,7 @@ def test_nothing_marked_lies_in_plain(demo):
 def test_a_second_demo_gets_its_own_folder(tmp_path):
     (tmp_path / "stanch-demo").mkdir()
     (tmp_path / "stanch-demo" / "mine.txt").write_text("keep")
-    process = subprocess.Popen([*STANCH, "demo", "--model", "tiny"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    process = start("demo", "--model", "tiny", cwd=tmp_path)
     for line in process.stdout:
         if "1/11" in line:
             break

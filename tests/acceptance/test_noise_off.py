@@ -30,9 +30,10 @@ rank = 16
 alpha = 32
 [privacy]
 epsilon = 1.0
+delta = 1e-6
 [train]
 learning_rate = 1e-2
-epochs = 14
+epochs = 16
 batch = 24
 checkpoint_every = 0
 [output]
