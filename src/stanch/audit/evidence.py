@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from stanch.audit.params import Mode
+from stanch.audit.params import DEFAULT_ALPHA, Mode
 
 FamilyName = Literal["membership", "exposure"]
 DemonstrationKind = Literal["rows", "secrets"]
@@ -67,6 +67,7 @@ class Evidence:
         dp_p_value: p-value against a differential-privacy claim; None if there is none or it cannot be compared.
         attack_auc_lower: Lower confidence bound of the attack's AUC (hold-out mode).
         blind_auc_upper: Largest upper confidence bound of a test that never saw the model (hold-out mode).
+        alpha: Probability that any family is called significant although nothing leaks; registered before the tuning.
     """
 
     mode: Mode
@@ -76,3 +77,4 @@ class Evidence:
     dp_p_value: float | None = None
     attack_auc_lower: float | None = None
     blind_auc_upper: float | None = None
+    alpha: float = DEFAULT_ALPHA

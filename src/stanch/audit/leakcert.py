@@ -28,7 +28,7 @@ from stanch.audit.rederive import (
     require_upper_bound,
     require_verdict,
 )
-from stanch.audit.report import Report, demonstrations_of, families_of, headline_of
+from stanch.audit.report import Report, demonstrations_of, families_of, family_error, headline_of
 from stanch.audit.sections import (
     Coverage,
     EpsilonBound,
@@ -169,6 +169,7 @@ class LeakCert:
             dp_p_value=self.dp.p_value if self.dp is not None else None,
             attack_auc_lower=self.membership.auc.lower if self.membership is not None else None,
             blind_auc_upper=self.shift.upper if self.shift is not None else None,
+            alpha=family_error(self.epsilon),
         )
 
 

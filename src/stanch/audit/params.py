@@ -14,6 +14,9 @@ ATTACK_PACK: Final = 1
 MIN_COINS: Final = 32
 """Fewest coins for which the scan test is run."""
 
+DEFAULT_ALPHA: Final = 0.05
+"""Error probability of an audit that registers no other."""
+
 BOUND_CONFIDENCE: Final = 0.95
 """Confidence of every bound that the gate compares with a threshold."""
 
@@ -43,7 +46,8 @@ class AuditParams:
     """Parameters of an audit; the defaults are those of the attack pack.
 
     Attributes:
-        alpha: Total error probability of the epsilon bound, shared equally over scores, orders and formal tiers.
+        alpha: Total error probability of the epsilon bound, shared equally over scores, orders and formal tiers; and
+            of a planned audit's verdict, shared over its families.
         scores: Scores that are tested; a subset of :data:`TESTED_SCORES`.
         orders: Guess orders of the scan test.
         formal_tiers: ``("all",)`` pools every canary with one copy; else names of tiers that are tested formally.
@@ -58,7 +62,7 @@ class AuditParams:
         exposure_secrets: How many secrets put in, and how many held back, are ranked; the first of the plan.
     """
 
-    alpha: float = 0.05
+    alpha: float = DEFAULT_ALPHA
     scores: tuple[str, ...] = TESTED_SCORES
     orders: tuple[Order, ...] = ORDERS
     formal_tiers: tuple[str, ...] = ("all",)

@@ -8,7 +8,7 @@ from typing import Final, Self
 
 from stanch.audit.codec import from_json, to_json
 from stanch.audit.evidence import Demonstration, Evidence, Family, Reason
-from stanch.audit.params import Mode, PreRegistration
+from stanch.audit.params import DEFAULT_ALPHA, Mode, PreRegistration
 from stanch.audit.sections import (
     Coverage,
     DpCheck,
@@ -122,6 +122,7 @@ def evidence_of(report: Report) -> Evidence:
         dp_p_value=report.dp.p_value if report.dp is not None else None,
         attack_auc_lower=headline.auc.lower if headline is not None else None,
         blind_auc_upper=report.shift.upper if report.shift is not None else None,
+        alpha=family_error(report.epsilon),
     )
 
 
@@ -133,6 +134,11 @@ def families_of(mode: Mode, *, membership_p: float | None, exposure_p: float | N
     if exposure_p is not None:
         families.append(Family("exposure", exposure_p, formal=True))
     return tuple(families)
+
+
+def family_error(epsilon: EpsilonBound | None) -> float:
+    """Return the error probability of a verdict: that of its epsilon bound, 5 % where none is stated."""
+    return DEFAULT_ALPHA if epsilon is None else epsilon.alpha
 
 
 def demonstrations_of(rows: RowExtraction | None, secrets: SecretExtraction | None) -> tuple[Demonstration, ...]:

@@ -11,9 +11,6 @@ from stanch.audit.evidence import Demonstration, DemonstrationKind, Evidence, Fa
 from stanch.audit.multiplicity import holm
 from stanch.terms import Verdict
 
-FAMILY_ERROR: Final = 0.05
-"""Probability that any family is called significant although nothing leaks."""
-
 DP_CLAIM_ERROR: Final = 0.01
 """Probability that a true differential-privacy claim is called false."""
 
@@ -87,13 +84,14 @@ def decide(evidence: Evidence) -> Decision:
     """Return the verdict: the first rule that applies of falsified claim, proven leak, reasons, no leak.
 
     Error rates: a true privacy claim is called false with probability at most 1 %; without any leak a family is
-    significant with probability at most 5 %. A demonstration has no error rate: texts that come out have come out.
+    significant with probability at most ``evidence.alpha``. A demonstration has no error rate: texts that come out have
+    come out.
     """
     reasons = set(evidence.reasons)
     if evidence.mode == "bare":
         reasons.add(Reason.BARE_MODE)
     families = _judge_families(evidence)
-    if any(family.adjusted_p <= FAMILY_ERROR and not family.significant for family in families):
+    if any(family.adjusted_p <= evidence.alpha and not family.significant for family in families):
         # Members differ from the hold-out, but no more than their texts alone tell: shift or leak, nobody knows.
         reasons.add(Reason.DISTRIBUTION_SHIFT)
     demonstrated = tuple(item.kind for item in evidence.demonstrations if is_shown(item))
@@ -141,7 +139,7 @@ def _judge_families(evidence: Evidence) -> tuple[FamilyOutcome, ...]:
             p=family.p,
             adjusted_p=adjusted.get(family.name, 1.0),
             valid=family.name in adjusted,
-            significant=adjusted.get(family.name, 1.0) <= FAMILY_ERROR and _beats_blind(family, evidence),
+            significant=adjusted.get(family.name, 1.0) <= evidence.alpha and _beats_blind(family, evidence),
         )
         for family in evidence.families
     )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stanch.cli.frame import Group, Result, current
+from stanch.cli.frame import SHARE, Group, Result, current
 from stanch.terms import Verdict
 
 if TYPE_CHECKING:
@@ -31,18 +31,14 @@ def audit() -> None:
 @click.option("--secrets", type=click.IntRange(1), default=16, help="Canary secrets whose exposure is measured.")
 @click.option("--candidates", type=click.IntRange(19), default=999, help="Candidates behind each secret's exposure.")
 @click.option("--tree-budget", type=click.IntRange(1), default=6000, help="Most model calls in each secret's search.")
+@click.option("--alpha", type=SHARE, default=0.05, help="Error probability of the verdict, as the plan registered it.")
 @click.option(
     "--detectable-auc",
     type=click.FloatRange(0.5, 1, min_open=True, max_open=True),
     default=0.6,
     help="The leak that must be seen.",
 )
-@click.option(
-    "--min-power",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.8,
-    help="How probably it must be seen.",
-)
+@click.option("--min-power", type=SHARE, default=0.8, help="How probably it must be seen.")
 @click.option("--out", type=FOLDER, required=True, help="Folder for report, scores, page and certificate.")
 def run(model: Path, **options: Any) -> Result:  # noqa: ANN401 - the options above, by name
     """Audit MODEL and write a signed leak certificate."""
@@ -54,6 +50,7 @@ def run(model: Path, **options: Any) -> Result:  # noqa: ANN401 - the options ab
 
     frame = current()
     params = AuditParams(
+        alpha=options["alpha"],
         rows=options["rows"],
         exposure_secrets=options["secrets"],
         exposure_candidates=options["candidates"],

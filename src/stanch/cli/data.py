@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from stanch.cli.frame import Group, Result, current
+from stanch.cli.frame import SHARE, Group, Result, current
 
 IN = click.Path(path_type=Path, dir_okay=False)
 OUT = click.Path(path_type=Path)
@@ -52,9 +52,7 @@ def dedup(path: Path, out: Path) -> Result:
 
 @data.command("split")
 @click.argument("path", type=IN)
-@click.option(
-    "--holdout", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.1, help="Share kept out."
-)
+@click.option("--holdout", type=SHARE, default=0.1, help="Share kept out.")
 @click.option("--members", type=OUT, required=True, help="The records to tune on.")
 @click.option("--held-out", type=OUT, required=True, help="The records to keep out, for the audit.")
 def split(path: Path, holdout: float, members: Path, held_out: Path) -> Result:
@@ -77,19 +75,21 @@ def canaries() -> None:
 @click.argument("path", type=IN)
 @click.option("--n", type=click.IntRange(32, 100_000), default=512, help="Coins; about half the canaries go in.")
 @click.option("--secret-length", type=click.IntRange(4, 64), default=12, help="Characters of each secret.")
+@click.option("--alpha", type=SHARE, default=0.05, help="Error probability of the audit's verdict.")
 @click.option("--tokenizer", "model", type=OUT, required=True, help="The base model's folder.")
 @click.option("--out", type=OUT, required=True, help="The plan; it holds the coins and stays secret.")
-def plan(path: Path, n: int, secret_length: int, model: Path, out: Path) -> Result:
+def plan(path: Path, n: int, secret_length: int, alpha: float, model: Path, out: Path) -> Result:
     """Draw canaries and coins for the data set PATH, and fix what the audit will compute."""
     from stanch.audit import AuditParams, preregister  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.cli.ground import open_dataset_of, open_workspace  # noqa: PLC0415 - same
     from stanch.cli.models import tokenizer_digest_at  # noqa: PLC0415 - same
     from stanch.data import CanarySpec, plan_canaries  # noqa: PLC0415 - same
 
+    registered = preregister(AuditParams(alpha=alpha)).to_json()
     with open_workspace(current()) as workspace:
         drawn = plan_canaries(
             open_dataset_of(workspace, path), CanarySpec(n=n, secret_length=secret_length),
-            preregistration=preregister(AuditParams()).to_json(), tokenizer_digest=tokenizer_digest_at(model),
+            preregistration=registered, tokenizer_digest=tokenizer_digest_at(model),
         )  # fmt: skip
     drawn.save(out)
     text = (

@@ -23,6 +23,9 @@ SCHEMA = "stanch.cli/1"
 INTERRUPTED = 130
 BUG = 70
 USAGE = 2
+SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
+"""The type of an option that is a share or a probability: over 0 and under 1."""
+
 _LABELS = {"error": "what", "why": "why", "next": "next"}
 
 

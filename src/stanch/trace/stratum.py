@@ -21,7 +21,7 @@ from stanch.trace.plan import CasePlan, ReleaseRecord
 COORDINATES = 1 << 20
 """Coordinates that a pack shows by default; all are shown where the accused do not reach τ on these."""
 
-_DECOY_GROUPS = 1 << 13
+_DECOY_GROUPS = 1 << 12
 
 Doubles = npt.NDArray[np.float64]
 
@@ -92,7 +92,7 @@ def _restrict(features: FeatureSet, stratum: Stratum) -> FeatureSet:
 
 
 def _sample(features: FeatureSet, stratum: Stratum) -> Stratum:
-    """Return at most 8,192 groups, evenly chosen among those of the stratum that show something."""
+    """Return at most 4,096 groups, evenly chosen among those of the stratum that show something."""
     shown = stratum.groups[features.values.reshape(-1, GROUP)[stratum.groups].any(axis=1)]
     return Stratum(shown[:: -(-len(shown) // _DECOY_GROUPS)])
 

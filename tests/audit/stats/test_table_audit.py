@@ -1,5 +1,6 @@
 import hashlib
 import io
+import itertools
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -31,6 +32,18 @@ def test_coins_with_leak(tables):
     assert report.verdict is Verdict.LEAK_PROVEN
     assert 1 < report.epsilon.lower <= report.epsilon.ceiling
     assert report.membership.flagged > 50
+
+
+def test_the_verdict_errs_as_often_as_was_registered(tables):
+    between = set()
+    for seed, alpha in itertools.product(range(12), (0.2, 0.001)):
+        report = audit_scores(tables(m=256, shift=0.5, seed=seed), coins=True, alpha=alpha, now=NOW)
+        check_report(report)
+        proven = report.verdict is Verdict.LEAK_PROVEN
+        assert proven == (report.membership.p <= alpha)
+        if 0.001 < report.membership.p <= 0.2:
+            between.add(proven)
+    assert between == {True, False}
 
 
 def test_without_coins_nothing_is_decided_and_no_epsilon_is_claimed(tables):

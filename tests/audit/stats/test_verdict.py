@@ -123,3 +123,8 @@ def test_every_reason_has_a_cure_and_every_verdict_a_meaning():
     assert set(CURES) == set(Reason)
     assert set(MEANING) == set(Verdict)
     assert "not a privacy guarantee" in MEANING[Verdict.NO_LEAK_DETECTED]
+
+
+@pytest.mark.parametrize(("alpha", "expected"), [(0.05, Verdict.LEAK_PROVEN), (0.01, Verdict.NO_LEAK_DETECTED)])
+def test_the_registered_error_probability_decides(alpha, expected):
+    assert decide(evidence(membership=0.03, alpha=alpha)).verdict is expected

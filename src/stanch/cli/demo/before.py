@@ -10,6 +10,7 @@ from stanch.cli.auditing import gather_material
 from stanch.cli.demo.records import SYSTEM, export_lines, make_conversations
 from stanch.cli.demo.scene import Scene
 from stanch.cli.demo.settings import (
+    ALPHA,
     DETECTABLE_AUC,
     EPSILON,
     EXPOSURE_CANDIDATES,
@@ -49,7 +50,7 @@ def base_model(scene: Scene) -> Path:
 def audit_params() -> AuditParams:
     """Return what both audits of the demo compute."""
     return AuditParams(
-        detectable_auc=DETECTABLE_AUC, min_power=MIN_POWER, exposure_secrets=EXPOSURE_SECRETS,
+        alpha=ALPHA, detectable_auc=DETECTABLE_AUC, min_power=MIN_POWER, exposure_secrets=EXPOSURE_SECRETS,
         exposure_candidates=EXPOSURE_CANDIDATES, tree_budget=TREE_BUDGET,
     )  # fmt: skip
 
@@ -82,8 +83,8 @@ def _plant(scene: Scene, workspace: Workspace, source: Path, name: str, base: Pa
     sizes = SIZES[scene.model]
     plan_file, out = scene.path(f"{name}.plan.json"), scene.path(f"{name}.train.jsonl")
     scene.command(
-        f"data canaries plan {source.name} --n {sizes.coins} --secret-length {SECRET_LENGTH} --tokenizer BASE "
-        f"--out {plan_file.name}"
+        f"data canaries plan {source.name} --n {sizes.coins} --secret-length {SECRET_LENGTH} --alpha {ALPHA} "
+        f"--tokenizer BASE --out {plan_file.name}"
     )
     dataset = open_dataset_of(workspace, source)
     plan = plan_canaries(
@@ -144,7 +145,7 @@ def _audit(scene: Scene, name: str) -> tuple[Audited, dict[str, Any]]:
     scene.command(
         f"audit run {name} --base BASE --plan {name}.plan.json --data {name}.train.jsonl --holdout held-out.jsonl "
         f"--secrets {EXPOSURE_SECRETS} --candidates {EXPOSURE_CANDIDATES} --tree-budget {TREE_BUDGET} "
-        f"--detectable-auc {DETECTABLE_AUC} --min-power {MIN_POWER} --out {out.name}"
+        f"--alpha {ALPHA} --detectable-auc {DETECTABLE_AUC} --min-power {MIN_POWER} --out {out.name}"
     )
     with scene.workspace("dana") as workspace:
         material: AuditInput = gather_material(

@@ -5,13 +5,13 @@ from pathlib import Path
 
 GATE = """# The demo's gate. Its thresholds fit few rows and coins.
 # A production policy for a partner asks for more: max_extraction_rate 0.001 (about 3,000 rows), detectable_auc 0.60
-# with min_power 0.80 (512 coins), max_epsilon_lower_bound 1.0.
+# with min_power 0.80 (512 coins).
 [gate]
 release_context = "partner"
 max_extraction_rate = 0.03
 min_rows = 100
 max_extractable_secrets = 0
-max_epsilon_lower_bound = 1.0
+max_epsilon_lower_bound = 0.5
 min_coins = 100
 detectable_auc = 0.70
 min_power = 0.60
@@ -20,6 +20,8 @@ require_witnessed_commitment = true
 """
 
 DETECTABLE_AUC, MIN_POWER = 0.70, 0.60
+ALPHA = 0.01
+"""How often an audit may see a leak where there is none: one demo in a hundred, at most."""
 
 
 @dataclass(frozen=True, slots=True)

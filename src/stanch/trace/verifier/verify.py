@@ -41,7 +41,7 @@ import numpy.typing as npt
 FORMAT = "urn:stanch:evidence-pack:v1"
 PREDICATE = "urn:stanch:trace:v1"
 TABLE_SHA256 = "51174eb2037d40fbf4de90a0f453edab5c8affeab9ea2f5d5d1ad28f9885d7c1"
-MAX_FILES, MAX_BYTES, MIN_DECOYS, DECOY_GROUPS, Z_TOLERANCE = 512, 1 << 31, 64, 1 << 13, 1e-3
+MAX_FILES, MAX_BYTES, MIN_DECOYS, DECOY_GROUPS, Z_TOLERANCE = 512, 1 << 31, 64, 1 << 12, 1e-3
 
 Json = dict[str, Any]
 Pack = dict[str, bytes]
@@ -431,7 +431,7 @@ def check_scores(pack: Pack, streams: Sequence[bytes], names: Sequence[str], pla
 
 
 def check_decoys(pack: Pack, streams: Sequence[bytes], tau: float) -> tuple[int, float, float, float]:
-    """Step 7: the decoys look like N(0,1), on 8,192 groups of 8 coordinates, evenly chosen among those not all 0."""
+    """Step 7: the decoys look like N(0,1), on 4,096 groups of 8 coordinates, evenly chosen among those not all 0."""
     stated = json.loads(pack["scores/scores.json"])["decoys"]
     table, coordinates, values = read_features(pack)
     groups = np.unique(coordinates[values != 0] >> np.uint64(3))
