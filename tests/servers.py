@@ -46,6 +46,12 @@ class PostgresqlServer:
         self.run(f"CREATE DATABASE {name}")
         return self.uri(name)
 
+    def copy(self, uri: str) -> str:
+        """Copy a database that nobody is connected to, and return the URI of the copy."""
+        name = f"t{uuid.uuid4().hex}"
+        self.run(f"CREATE DATABASE {name} TEMPLATE {uri.rpartition('/')[2]}")
+        return self.uri(name)
+
     def run(self, statement: str) -> None:
         import psycopg  # noqa: PLC0415 - a part that may be missing
 
@@ -132,6 +138,16 @@ class S3Server:
     def uri(self) -> str:
         """Return the URI of an empty prefix."""
         return f"s3://{BUCKET}/{uuid.uuid4().hex}"
+
+    def copy(self, uri: str) -> str:
+        """Copy every object below a URI, and return the URI of the copy."""
+        import obstore  # noqa: PLC0415 - a part that may be missing
+
+        store, new = _store(self.environment), self.uri()
+        old, fresh = (place.removeprefix(f"s3://{BUCKET}/") for place in (uri, new))
+        for found in obstore.list(store, old).collect():
+            obstore.copy(store, found["path"], found["path"].replace(old, fresh, 1))
+        return new
 
 
 @contextlib.contextmanager
@@ -267,16 +283,20 @@ def _wait_for_postgresql(server: PostgresqlServer) -> None:
 def _takes_objects(environment: dict[str, str]) -> bool:
     """Put an object; SeaweedFS makes the bucket with the first one."""
     import obstore  # noqa: PLC0415 - a part that may be missing
-    from obstore.store import S3Store  # noqa: PLC0415 - same
 
-    settings = {name.lower(): value for name, value in environment.items()}
-    client = {"allow_http": True, "timeout": "2s"}
-    store = S3Store(BUCKET, client_options=client, retry_config={"max_retries": 0}, **settings)
     try:
-        obstore.put(store, "ready", b"")
+        obstore.put(_store(environment), "ready", b"")
     except obstore.exceptions.BaseError:
         return False
     return True
+
+
+def _store(environment: dict[str, str]):
+    from obstore.store import S3Store  # noqa: PLC0415 - a part that may be missing
+
+    settings = {name.lower(): value for name, value in environment.items()}
+    client = {"allow_http": True, "timeout": "2s"}
+    return S3Store(BUCKET, client_options=client, retry_config={"max_retries": 0}, **settings)
 
 
 def _wait_until(ready, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stanch.crypto import SigningKey
-from stanch.ledger import Act, Entry, Ledger, LedgerParams, LedgerReader, TrustPolicy, intent, new_act_id
+from stanch.ledger import Act, Entry, Ledger, LedgerParams, LedgerReader, LogPlace, TrustPolicy, intent, new_act_id
 from stanch.store import Tables, open_blobs, open_tables
 
 ORIGIN = "example.com/stanch/log"
@@ -68,6 +68,10 @@ class Ground:
     def fill(self, log: Ledger, count: int) -> None:
         for future in [log.append_nowait(self.entry(number)) for number in range(count)]:
             future.result(30)
+
+    @property
+    def place(self) -> LogPlace:
+        return LogPlace(self.tables_uri, self.blobs_uri, self.folder, self.policy.logs[0].vkey)
 
     def reader(self) -> LedgerReader:
         return LedgerReader(self.tables, self.blobs, verifier=self.policy.logs[0])

@@ -72,11 +72,11 @@ def sql(ground, *statements, **values):
     connection.close()
 
 
-def found(ground, place, index, error=LogDamaged, **options):
+def found(ground, where, index, error=LogDamaged, **options):
     with pytest.raises(error) as caught:
         fsck(ground.reader(), ground.policy, **options)
     if error is LogDamaged:
-        assert re.fullmatch(place, caught.value.place), caught.value.place
+        assert re.fullmatch(where, caught.value.place), caught.value.place
         assert caught.value.index == index
         assert "expected" in caught.value.what
     return caught.value
@@ -455,9 +455,9 @@ def test_a_log_that_is_not_there_is_not_found(fresh):
 
 def test_two_processes_find_the_same(ground):
     report = fsck(ground.reader(), ground.policy, anchors=[ground.first.note])
-    assert fsck(ground.reader(), ground.policy, anchors=[ground.first.note], jobs=2) == report
+    assert fsck(ground.reader(), ground.policy, anchors=[ground.first.note], place=ground.place, jobs=2) == report
     sql(ground, "UPDATE ledger_entry SET data = CAST(data || ' ' AS BLOB) WHERE idx = 290")
-    found(ground, "entry", 290, jobs=2)
+    found(ground, "entry", 290, place=ground.place, jobs=2)
 
 
 def test_an_opening_that_no_entry_commits_to_is_found(ground):

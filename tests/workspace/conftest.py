@@ -1,6 +1,5 @@
 """Fixtures: one set of material, and a team's workspace that is made once and copied for each test."""
 
-import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -32,13 +31,32 @@ def material(tmp_path_factory):
     return life.make_material(tmp_path_factory.mktemp("material"))
 
 
+def pytest_generate_tests(metafunc):
+    """Run a test marked ``on_both_grounds`` on each, if it has a workspace at all."""
+    if "ground" in metafunc.fixturenames and metafunc.definition.get_closest_marker("on_both_grounds"):
+        metafunc.parametrize("ground", ["files", "servers"], indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def proposed(tmp_path_factory, material):
+def ground(request):
+    """Where workspaces keep their rows and blobs: in files, or on servers."""
+    if getattr(request, "param", "files") == "files":
+        yield life.Files()
+        return
+    postgresql, s3 = (request.getfixturevalue(name) for name in ("postgresql", "s3_service"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in s3.environment.items():
+            patch.setenv(name, value)
+        yield life.Servers(postgresql, s3)
+
+
+@pytest.fixture(scope="session")
+def proposed(tmp_path_factory, material, ground):
     with life.cheap_passphrases():
-        return life.make_proposed(tmp_path_factory.mktemp("proposed"), material)
+        return life.make_proposed(tmp_path_factory.mktemp("proposed"), material, ground)
 
 
 @pytest.fixture
-def case(proposed, tmp_path):
+def case(proposed, ground, tmp_path):
     """A team with a release that is proposed and not approved yet."""
-    return replace(proposed, folder=Path(shutil.copytree(proposed.folder, tmp_path / "w")))
+    return replace(proposed, folder=ground.copy(proposed.folder, tmp_path / "w"))

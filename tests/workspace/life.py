@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from servers import PostgresqlServer, S3Server
 from stanch.audit import (
     LEAKCERT_TYPE,
     AuditParams,
@@ -26,6 +27,7 @@ from stanch.audit.rates import clopper_pearson
 from stanch.audit.report import Report, conclude
 from stanch.audit.score_table import ScoreTable
 from stanch.audit.sections import Extraction, ModelSummary, PlanSummary, RowExtraction, SecretExtraction, Tool
+from stanch.config import load_config
 from stanch.crypto.identity import Identity, generate_identity
 from stanch.crypto.passphrase import Passphrase
 from stanch.ledger import decode_entry
@@ -33,6 +35,7 @@ from stanch.sign import Statement, sign_statement
 from stanch.terms import ArtifactRef, CommitmentEvidence
 from stanch.weights import Tensor, directory_digest, write_safetensors
 from stanch.workspace import Workspace
+from stanch.workspace.opening import SETTINGS
 from stanch.workspace.verbs_access import add_person
 from stanch.workspace.verbs_model import pass_gate
 from stanch.workspace.verbs_release import Proposal, propose_release
@@ -195,6 +198,41 @@ def make_material(folder):
     )  # fmt: skip
 
 
+class Files:
+    """Rows and blobs in the workspace's own folder."""
+
+    def prepare(self, folder):
+        """Make the folder of a workspace whose settings lead here."""
+        folder.mkdir()
+
+    def copy(self, folder, target):
+        """Copy a closed workspace, and return its folder."""
+        return Path(shutil.copytree(folder, target))
+
+
+@dataclass(frozen=True)
+class Servers(Files):
+    """Rows in PostgreSQL and blobs in S3, with the variables set that lead there."""
+
+    postgresql: PostgresqlServer
+    s3: S3Server
+
+    def prepare(self, folder):
+        super().prepare(folder)
+        tables, blobs = self.postgresql.database(), self.s3.uri()
+        text = f'[workspace]\ntables = "{tables}"\nblobs = "{blobs}"\n\n[ledger]\norigin = "example.com/shared"\n'
+        (folder / SETTINGS).write_text(f'{text}\n[access]\nprofile = "team"\n')
+
+    def copy(self, folder, target):
+        where = load_config(folder / SETTINGS, environ={}).workspace
+        settings = super().copy(folder, target) / SETTINGS
+        text = settings.read_text()
+        for old, new in ((where.tables, self.postgresql.copy(where.tables)), (where.blobs, self.s3.copy(where.blobs))):
+            text = text.replace(old, new)
+        settings.write_text(text)
+        return target
+
+
 def make_team(folder):
     """Make a workspace with profile ``team`` and everybody of :data:`ROLES`."""
     with Workspace.init(folder, profile="team", owner="olga", passphrase=passphrase()) as workspace:
@@ -254,8 +292,9 @@ class Case:
         return Proposal(**settings | changes)
 
 
-def make_proposed(folder, material):
+def make_proposed(folder, material, ground):
     """Make a team whose dana let the model through the gate and proposed release ``r1``."""
+    ground.prepare(folder / "w")
     case = Case(make_team(folder / "w"), material, folder / "leakcert.json")
     with case.acting("dana") as workspace:
         certify(material.result, material.model, workspace.keys.signer("publisher"), case.certificate)

@@ -30,6 +30,8 @@ OURS = default_text() + (
 )
 MODEL = ArtifactRef("model", "m", Digest.sha256(b"m"))
 
+pytestmark = pytest.mark.on_both_grounds
+
 
 @pytest.fixture
 def team(case):

@@ -18,6 +18,8 @@ from stanch.workspace.verbs_release import (
     release_folder,
 )
 
+pytestmark = pytest.mark.on_both_grounds
+
 
 @pytest.fixture
 def team(case):

@@ -5,12 +5,10 @@ import importlib
 import inspect
 import itertools
 import pkgutil
-import shutil
 import threading
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -288,9 +286,9 @@ def test_every_kind_of_act_is_declared_with_an_action_of_the_policies():
 
 
 @pytest.fixture(scope="module")
-def approved(proposed, tmp_path_factory):
+def approved(proposed, ground, tmp_path_factory):
     """The team with two approvals for bolt's copy, and the id of a grant."""
-    folder = Path(shutil.copytree(proposed.folder, tmp_path_factory.mktemp("approved") / "w"))
+    folder = ground.copy(proposed.folder, tmp_path_factory.mktemp("approved") / "w")
     for name in ("rita", "rolf"):
         with life.acting(folder, name) as workspace:
             verbs_release.approve_release(workspace, "r1", "bolt")
@@ -309,9 +307,9 @@ def stolen(proposed, tmp_path_factory):
 
 
 @pytest.fixture
-def scene(approved, proposed, stolen, tmp_path, monkeypatch):
+def scene(approved, proposed, ground, stolen, tmp_path, monkeypatch):
     """A copy of that team, and the stages that need a model replaced by their results."""
-    case = replace(proposed, folder=Path(shutil.copytree(approved.folder, tmp_path / "w")))
+    case = replace(proposed, folder=ground.copy(approved.folder, tmp_path / "w"))
     tuned = TunedModel(case.material.model, None, SimpleNamespace(guarantee="none", epsilon=None))
     monkeypatch.setattr(verbs_model, "tune", lambda *_, **__: tuned)
     monkeypatch.setattr(verbs_model, "audit", lambda *_, **__: case.material.result)
@@ -393,6 +391,7 @@ def test_nobody_is_refused_and_the_refusal_is_recorded(verb, scene, monkeypatch)
     assert life.tree(scene.out) == []
 
 
+@pytest.mark.on_both_grounds
 @walk
 def test_whoever_may_leaves_one_intent_and_one_outcome(verb, scene, monkeypatch):
     prepare(scene, verb)

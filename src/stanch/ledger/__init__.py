@@ -36,7 +36,7 @@ from stanch.ledger.index import EntryQuery
 from stanch.ledger.log import Ledger, LedgerParams
 from stanch.ledger.note import Cosigner, NoteSigner, NoteVerifier, VerifiedNote, open_note
 from stanch.ledger.policy import TrustPolicy, Witness
-from stanch.ledger.read import LedgerReader
+from stanch.ledger.read import LedgerReader, LogPlace
 from stanch.ledger.signature import sign_act
 from stanch.ledger.tlogproof import LedgerProofVerifier, TlogProof, verify_proof
 
@@ -53,6 +53,7 @@ __all__ = [
     "LedgerParams",
     "LedgerProofVerifier",
     "LedgerReader",
+    "LogPlace",
     "NoteSigner",
     "NoteVerifier",
     "Opening",

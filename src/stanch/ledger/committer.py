@@ -1,4 +1,4 @@
-"""Group commit: one thread writes what many callers wait for, so that they share one sync to the disk.
+"""Group commit: one thread at a time writes what many callers wait for, so that they share one sync to the disk.
 
 An entry is acknowledged after COMMIT and never before. Size and frontier are read again under the database's write
 lock in each transaction, so several processes on one file, and several hosts on one PostgreSQL, take turns and the
@@ -29,6 +29,7 @@ _QUEUE_WAIT = 2.0
 _READ_BACK_SECONDS = 45.0
 _READ_BACK_PAUSE = 0.2
 _CLOCK_LEEWAY_MS = 60_000
+_PATIENCE = 0.1
 
 Within = Callable[[Connection], None]
 """Runs in the entry's own transaction; raising keeps this entry, and it alone, out of the log."""
@@ -46,19 +47,43 @@ class PreparedEntry:
     within: Within | None = None
 
 
+class _Durable(Future[EntryRef]):
+    """Resolves once its entry is durable. Whoever waits for it writes what is queued, unless somebody does already."""
+
+    def __init__(self, committer: "Committer") -> None:
+        super().__init__()
+        self._committer = committer
+
+    def result(self, timeout: float | None = None) -> EntryRef:
+        """See :meth:`concurrent.futures.Future.result`."""
+        # Running means that it is being written now.
+        if not self.done() and not self.running():
+            self._committer.help_out(can_wait=timeout is None)
+        return super().result(timeout)
+
+    def add_done_callback(self, fn: Callable[[Future[EntryRef]], object]) -> None:
+        """See :meth:`concurrent.futures.Future.add_done_callback`."""
+        super().add_done_callback(fn)
+        self._committer.wake()
+
+
 class _Item:
     """An entry in the queue, with its leaf hash and the future that its caller holds."""
 
     __slots__ = ("entry", "future", "leaf")
 
-    def __init__(self, entry: PreparedEntry) -> None:
+    def __init__(self, entry: PreparedEntry, committer: "Committer") -> None:
         self.entry = entry
         self.leaf = leaf_hash(entry.data)
-        self.future: Future[EntryRef] = Future()
+        self.future = _Durable(committer)
 
 
 class Committer:
-    """The one writer of a log in this process. Its thread starts with the first entry."""
+    """The one writer of a log in this process: a thread that starts with the first entry, and those who wait for one.
+
+    A thread that waits writes itself, which spares two switches between threads, each as dear as several entries. The
+    main thread never does: Ctrl-C strikes there, and may not strike in a commit.
+    """
 
     def __init__(self, tables: Tables, origin: str, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._tables = tables
@@ -66,7 +91,11 @@ class Committer:
         self._monotonic = monotonic
         self._queue: deque[_Item] = deque()
         self._bytes = 0
-        self._changed = threading.Condition()
+        self._changed = threading.Condition(threading.Lock())
+        self._turn = threading.Lock()
+        self._since = 0.0
+        self._is_idle = False
+        self._is_woken = False
         self._stopped: StanchError | None = None
         self._thread: threading.Thread | None = None
 
@@ -76,12 +105,10 @@ class Committer:
         Raises:
             LedgerUnavailable: The log was closed or stopped, or the queue stayed full for two seconds.
         """
-        item = _Item(entry)
+        item = _Item(entry, self)
         with self._changed:
-            deadline = self._monotonic() + _QUEUE_WAIT
-            while self._stopped is None and self._full(entry):
-                if not self._changed.wait(deadline - self._monotonic()):
-                    raise LedgerUnavailable("log: the queue of entries stayed full for 2 seconds")
+            if self._full(entry):
+                self._wait_for_room(entry)
             if self._stopped is not None:
                 raise _unavailable(self._stopped)
             if self._thread is None:
@@ -89,8 +116,32 @@ class Committer:
                 self._thread.start()
             self._queue.append(item)
             self._bytes += len(entry.data)
-            self._changed.notify_all()
+            if len(self._queue) == 1:
+                self._since = self._monotonic()
+                if self._is_idle:
+                    self._changed.notify_all()
         return item.future
+
+    def help_out(self, *, can_wait: bool) -> None:
+        """Write what is queued in this thread, or see to it that the other one does."""
+        if (
+            can_wait
+            and threading.current_thread() is not threading.main_thread()
+            and self._turn.acquire(blocking=False)
+        ):
+            try:
+                self._write(self._drain())
+            finally:
+                self._turn.release()
+        # What came in meanwhile has somebody who waits for it and was not let in.
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the thread write what is queued now."""
+        with self._changed:
+            if self._queue:
+                self._is_woken = True
+                self._changed.notify_all()
 
     def stop(self, reason: StanchError) -> None:
         """Refuse further entries for ``reason``; what is queued is still written. Returns when that is done."""
@@ -100,40 +151,61 @@ class Committer:
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
+    def _wait_for_room(self, entry: PreparedEntry) -> None:
+        self._is_woken = True
+        self._changed.notify_all()
+        if not self._changed.wait_for(lambda: self._stopped is not None or not self._full(entry), _QUEUE_WAIT):
+            raise LedgerUnavailable("log: the queue of entries stayed full for 2 seconds")
+
     def _full(self, entry: PreparedEntry) -> bool:
         return len(self._queue) >= _MAX_QUEUE or (
             bool(self._queue) and self._bytes + len(entry.data) > _MAX_QUEUE_BYTES
         )
 
     def _run(self) -> None:
-        while batch := self._take():
-            try:
-                self._commit(batch)
-            except BaseException as error:  # noqa: BLE001 - whatever went wrong, no caller may wait for ever
-                for item in batch:
-                    if not item.future.done():
-                        item.future.set_exception(_unavailable(error))
+        while self._wait():
+            with self._turn:
+                self._write(self._drain())
 
-    def _take(self) -> list[_Item]:
-        """Wait for entries and return all that are queued, up to the batch limits; empty when stopped and drained."""
+    def _wait(self) -> bool:
+        """Wait until the queue is to be written; false when stopped and empty.
+
+        An entry that nobody waits for is written after a moment, so that whoever waits for others can write it too.
+        """
         with self._changed:
-            while True:
-                self._changed.wait_for(lambda: self._queue or self._stopped is not None)
-                batch = self._drain()
-                self._changed.notify_all()
-                if batch or (not self._queue and self._stopped is not None):
-                    return batch
+            while self._stopped is None and not self._is_woken:
+                self._is_idle = not self._queue
+                patience = self._since + _PATIENCE - self._monotonic() if self._queue else None
+                if patience is not None and patience <= 0:
+                    break
+                self._changed.wait(patience)
+            self._is_woken = self._is_idle = False
+            return bool(self._queue) or self._stopped is None
 
     def _drain(self) -> list[_Item]:
+        """Take what is queued, up to the batch limits, out of the queue."""
         batch: list[_Item] = []
         size = 0
-        while self._queue and len(batch) < _MAX_BATCH and size < _MAX_BATCH_BYTES:
-            item = self._queue.popleft()
-            size += len(item.entry.data)
-            self._bytes -= len(item.entry.data)
-            if item.future.set_running_or_notify_cancel():
-                batch.append(item)
+        with self._changed:
+            while self._queue and len(batch) < _MAX_BATCH and size < _MAX_BATCH_BYTES:
+                item = self._queue.popleft()
+                size += len(item.entry.data)
+                self._bytes -= len(item.entry.data)
+                if item.future.set_running_or_notify_cancel():
+                    batch.append(item)
+            self._changed.notify_all()
         return batch
+
+    def _write(self, batch: list[_Item]) -> None:
+        """Commit entries, and tell whoever waits what became of them."""
+        if not batch:
+            return
+        try:
+            self._commit(batch)
+        except BaseException as error:  # noqa: BLE001 - whatever went wrong, no caller may wait for ever
+            for item in batch:
+                if not item.future.done():
+                    item.future.set_exception(_unavailable(error))
 
     def _commit(self, batch: list[_Item]) -> None:
         size = 0

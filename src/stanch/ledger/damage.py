@@ -1,5 +1,7 @@
 """The error that names what in a log is not as the rest of it says."""
 
+from collections.abc import Callable
+
 from stanch.errors import Tampered
 
 
@@ -20,3 +22,12 @@ class LogDamaged(Tampered):
         )
         self.place = place
         self.index = index
+        self._told = expected, found
+
+    def __reduce__(self) -> tuple[Callable[..., "LogDamaged"], tuple[str | int | None, ...]]:
+        """Let a process that shares a check's work hand the error over."""
+        return _rebuild, (self.place, self.index, *self._told)
+
+
+def _rebuild(place: str, index: int | None, expected: str, found: str) -> LogDamaged:
+    return LogDamaged(place, index, expected=expected, found=found)

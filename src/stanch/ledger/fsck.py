@@ -9,18 +9,19 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing import get_context
-from typing import Any, Literal
+from typing import Literal
 
-from stanch.crypto import Frontier, leaf_hash
-from stanch.errors import LogRolledBack, NotFound, VerificationError
+from stanch.crypto import Frontier
+from stanch.errors import LogRolledBack, NotFound
 from stanch.ledger.checkpoint import Checkpoint, SignedCheckpoint, open_checkpoint
 from stanch.ledger.damage import LogDamaged
-from stanch.ledger.fsck_rows import Openings, Rows, check_cosignatures, stored_anchors
-from stanch.ledger.fsck_tile import CheckedTile, Rules, TileRows, check_tile
+from stanch.ledger.fsck_rows import PAGE, Openings, Rows, check_cosignatures, check_page, stored_anchors
+from stanch.ledger.fsck_tile import CheckedTile, Rules, read_tile
 from stanch.ledger.hashes import TileHashes
 from stanch.ledger.policy import NO_QUORUM, TrustPolicy
-from stanch.ledger.read import LedgerReader
+from stanch.ledger.read import LedgerReader, LogPlace
 from stanch.ledger.tiles import CHECKPOINT_KEY, TILE_WIDTH, tile_key, tile_width
 
 _AHEAD = 4
@@ -59,7 +60,14 @@ class FsckReport:
     conclusion: str
 
 
-def fsck(reader: LedgerReader, policy: TrustPolicy, *, anchors: Sequence[bytes] = (), jobs: int = 1) -> FsckReport:
+def fsck(
+    reader: LedgerReader,
+    policy: TrustPolicy,
+    *,
+    anchors: Sequence[bytes] = (),
+    place: LogPlace | None = None,
+    jobs: int = 1,
+) -> FsckReport:
     """Re-derive the log and compare every part.
 
     Args:
@@ -67,7 +75,8 @@ def fsck(reader: LedgerReader, policy: TrustPolicy, *, anchors: Sequence[bytes] 
         policy: The keys that may have signed its checkpoints, and the witnesses that must have cosigned the last.
         anchors: Signed checkpoints (whole notes) that were kept elsewhere. Only they, and cosignatures, can show a
             rewritten history.
-        jobs: How many processes share the work; each holds a few tiles.
+        place: Where other processes find the log; without it this process works alone.
+        jobs: How many processes share the work; each reads its own rows, and holds a few tiles.
 
     Raises:
         LogDamaged: The first difference, with its place.
@@ -80,9 +89,9 @@ def fsck(reader: LedgerReader, policy: TrustPolicy, *, anchors: Sequence[bytes] 
     cosignatures = check_cosignatures(reader, policy)
     openings = Openings.check(reader)
     check.root()
-    for rows, checked in _share(check.rules, check.rows.tiles(), jobs):
-        check.tile(rows, checked)
-        openings.found(checked.commitments)
+    for tile in _share(check, place, jobs):
+        check.tile(tile)
+        openings.found(tile.commitments)
     check.upper_tiles()
     check.frontier_row()
     openings.require_all()
@@ -108,22 +117,35 @@ def _conclude(*, anchors: bool, witnesses: bool) -> str:
     return f"consistent with {' and '.join(asked)}" if asked else "self-consistent only"
 
 
-def _share(rules: Rules, tiles: Iterator[TileRows], jobs: int) -> Iterator[tuple[TileRows, CheckedTile]]:
-    """Yield each tile with what its rows say, in order; several processes work ahead of the reader."""
-    if jobs == 1:
-        for rows in tiles:
-            yield rows, check_tile(rules, rows)
+def _share(check: "_Check", place: LogPlace | None, jobs: int) -> Iterator[CheckedTile]:
+    """Yield what each tile says, in order; several processes work ahead of the reader."""
+    rules, pages = check.rules(), [range(check.size)[first : first + PAGE] for first in range(0, check.size, PAGE)]
+    if place is None or jobs == 1:
+        for page in pages:
+            yield from check_page(check.reader, rules, page)
         return
     # A fresh process: one that was forked would share this one's database connections and locks.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        pending: deque[tuple[TileRows, Future[CheckedTile]]] = deque()
-        for rows in tiles:
-            pending.append((rows, pool.submit(check_tile, rules, rows)))
-            if len(pending) > jobs * _AHEAD:
-                first, checked = pending.popleft()
-                yield first, checked.result()
-        for first, checked in pending:
-            yield first, checked.result()
+        pending: deque[Future[list[CheckedTile]]] = deque()
+        try:
+            for page in pages:
+                pending.append(pool.submit(_check_page_at, place, rules, page))
+                if len(pending) > jobs * _AHEAD:
+                    yield from pending.popleft().result()
+            for future in pending:
+                yield from future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _check_page_at(place: LogPlace, rules: Rules, page: range) -> list[CheckedTile]:
+    return check_page(_open(place), rules, page)
+
+
+@cache
+def _open(place: LogPlace) -> LedgerReader:
+    """Open the log once in a process of its own, for as long as that lives."""
+    return place.open()
 
 
 class _Check:
@@ -133,7 +155,7 @@ class _Check:
         self.reader = reader
         self.policy = policy
         self.rows = Rows.of(reader)
-        self.size, self.rules = self.rows.size, self.rows.rules
+        self.size = self.rows.size
         self.published = SignedCheckpoint(Checkpoint(reader.origin, 0, Frontier().root()), b"")
         self.full_tiles = Frontier()
         self.frontier = Frontier()
@@ -195,53 +217,25 @@ class _Check:
         present = {(signature.name, signature.key_id) for signature in self.published.cosignatures}
         return tuple(w.name for w in self.policy.witnesses if (w.key.name, w.key.key_id) in present)
 
-    def tile(self, rows: TileRows, checked: CheckedTile) -> None:
-        """Compare up to 256 rows with their bundle and tile, and take them into the tree."""
-        number = rows.first // TILE_WIDTH
-        width = tile_width(self.published.checkpoint.size, 0, number)
-        if width:
-            self._check_published(number, rows.entries[:width], checked.leaves)
-        if rows.stored != checked.leaves:
-            for index, (stored, leaf) in enumerate(zip(rows.stored, checked.leaves, strict=True), start=rows.first):
-                if stored != leaf:
-                    raise LogDamaged("entry", index, expected=f"leaf hash {stored.hex()}", found=leaf.hex())
-        checked.raise_problem()
+    def rules(self) -> Rules:
+        """Return what every entry is held against."""
+        inside = frozenset(size // TILE_WIDTH for size in self.sizes if size % TILE_WIDTH)
+        return Rules(self.reader.origin, self.rows.keys, self.published.checkpoint.size, inside)
+
+    def tile(self, checked: CheckedTile) -> None:
+        """Take up to 256 rows into the tree."""
         for act in checked.closed:
             self.open_intents.pop(act, None)
         self.open_intents |= checked.opened
         self.signed_acts += checked.signed
-        self._grow(rows.first, checked)
-        if width == TILE_WIDTH:
+        self._grow(checked)
+        number = checked.first // TILE_WIDTH
+        if tile_width(self.published.checkpoint.size, 0, number) == TILE_WIDTH:
             self._rise(0, number, checked.root)
 
-    def _check_published(self, number: int, entries: list[bytes], leaves: list[bytes]) -> None:
-        width = len(entries)
-        tile = _read(f"tile {tile_key(0, number, width)}", lambda: self.hashes.tile(0, number))
-        bundle = _read(f"bundle {tile_key('entries', number, width)}", lambda: self.hashes.bundle(number))
-        if entries == bundle and leaves[:width] == tile:
-            return
-        for offset, data in enumerate(entries):
-            index = number * TILE_WIDTH + offset
-            if leaves[offset] == tile[offset] and data == bundle[offset]:
-                continue
-            # Two of three agree: the third is the one that was changed. Where none agree, the row is named.
-            kept = leaf_hash(bundle[offset])
-            if kept == leaves[offset]:
-                raise LogDamaged(
-                    f"tile {tile_key(0, number, width)}, entry", index, expected=kept.hex(), found=tile[offset].hex()
-                )
-            if leaves[offset] == tile[offset]:
-                raise LogDamaged(
-                    f"bundle {tile_key('entries', number, width)}, entry",
-                    index,
-                    expected=tile[offset].hex(),
-                    found=kept.hex(),
-                )
-            raise LogDamaged("entry", index, expected=f"leaf hash {tile[offset].hex()}", found=leaves[offset].hex())
-
-    def _grow(self, first: int, checked: CheckedTile) -> None:
+    def _grow(self, checked: CheckedTile) -> None:
         """Append the leaves; stop at each checkpoint's size to compare its root."""
-        end = first + len(checked.leaves)
+        first, end = checked.first, checked.first + checked.count
         # Full tiles are perfect subtrees: the frontier over them is that of their number.
         before = Frontier(first, self.full_tiles.hashes)
         for size in self.sizes[bisect_right(self.sizes, first) : bisect_left(self.sizes, end)]:
@@ -284,7 +278,7 @@ class _Check:
 
     def _compare(self, level: int, number: int, hashes: list[bytes]) -> None:
         place = f"tile {tile_key(level, number, len(hashes))}"
-        found = _read(place, lambda: self.hashes.tile(level, number))
+        found = read_tile(place, lambda: self.hashes.tile(level, number))
         for offset, (expected, actual) in enumerate(zip(hashes, found, strict=True)):
             if expected != actual:
                 raise LogDamaged(f"{place}, hash", offset, expected=expected.hex(), found=actual.hex())
@@ -297,16 +291,3 @@ class _Check:
         extra = self.rows.outside()
         if extra is not None:
             raise LogDamaged("entry", extra, expected="no row outside the log", found="one")
-
-
-def _read(place: str, read: Any) -> list[bytes]:  # noqa: ANN401 - a closure over one tile read
-    """Read a tile or bundle; its absence or wrong length is damage of the log."""
-    try:
-        hashes: list[bytes] = read()
-    except NotFound as error:
-        raise LogDamaged(place, None, expected="its bytes", found="none") from error
-    except LogDamaged:
-        raise
-    except VerificationError as error:
-        raise LogDamaged(place, None, expected="its full length", found=error.what) from error
-    return hashes

@@ -1,6 +1,6 @@
 """What a check reads of the database: rows in pages, the query index, openings, cosignatures, anchors and keys."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import orjson
@@ -10,7 +10,8 @@ from stanch.errors import InvalidInput, NotFound, VerificationError
 from stanch.ledger.checkpoint import parse_checkpoint
 from stanch.ledger.commitment import Opening
 from stanch.ledger.damage import LogDamaged
-from stanch.ledger.fsck_tile import OWN_KEY, IndexTuple, Rules, TileRows
+from stanch.ledger.fsck_tile import OWN_KEY, CheckedTile, IndexTuple, Rules, TileRows, check_tile
+from stanch.ledger.hashes import TileHashes
 from stanch.ledger.note import parse_note
 from stanch.ledger.policy import TrustPolicy
 from stanch.ledger.read import LedgerReader
@@ -18,7 +19,8 @@ from stanch.ledger.tiles import TILE_WIDTH
 from stanch.store.schema.access import credential
 from stanch.store.schema.ledger import ledger_anchor, ledger_checkpoint, ledger_cosignature, ledger_opening
 
-_PAGE = 16 * TILE_WIDTH
+PAGE = 16 * TILE_WIDTH
+"""How many rows are read at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class Rows:
     reader: LedgerReader
     size: int
     frontier: bytes
-    rules: Rules
+    keys: dict[str, tuple[str, bytes]]
 
     @classmethod
     def of(cls, reader: LedgerReader) -> "Rows":
@@ -43,32 +45,10 @@ class Rows:
             ).one_or_none()
             table = credential.c
             keys = connection.execute(select(table.id, table.principal, table.public).where(table.kind == OWN_KEY))
-            rules = Rules(reader.origin, {key_id: (principal, public) for key_id, principal, public in keys})
+            registered = {key_id: (principal, public) for key_id, principal, public in keys}
         if row is None:
             raise NotFound(f"log {reader.origin}: is not in this database")
-        return cls(reader, row[0], row[1], rules)
-
-    def tiles(self) -> Iterator[TileRows]:
-        """Yield the rows of each tile.
-
-        Raises:
-            LogDamaged: A row is missing.
-        """
-        for first in range(0, self.size, _PAGE):
-            end = min(first + _PAGE, self.size)
-            with self.reader.tables.read() as connection:
-                rows = self._entries(connection, first, end)
-                indexed, index, subjects = self._index(connection, first, end)
-            for start in range(first, end, TILE_WIDTH):
-                part = slice(start - first, start - first + TILE_WIDTH)
-                yield TileRows(
-                    start,
-                    [data for _, data, _ in rows[part]],
-                    [leaf for _, _, leaf in rows[part]],
-                    indexed - start,
-                    index[part],
-                    {i: digests for i, digests in subjects.items() if start <= i < start + TILE_WIDTH},
-                )
+        return cls(reader, row[0], row[1], registered)
 
     def outside(self) -> int | None:
         """Return the index of a row outside the log, if there is one."""
@@ -83,37 +63,56 @@ class Rows:
         query = "SELECT size FROM ledger_log WHERE origin = ?"
         return int(connection.exec_driver_sql(query, (self.reader.origin,)).scalar_one())
 
-    def _entries(self, connection: Connection, first: int, end: int) -> list[tuple[int, bytes, bytes]]:
-        found = connection.exec_driver_sql(
-            "SELECT idx, data, leaf_hash FROM ledger_entry WHERE origin = ? AND idx >= ? AND idx < ? ORDER BY idx",
-            (self.reader.origin, first, end),
-        ).all()
-        for index, row in enumerate(found, start=first):
-            if row[0] != index:
-                raise LogDamaged("entry", index, expected="a row", found="none")
-        if len(found) < end - first:
-            raise LogDamaged("entry", first + len(found), expected="a row", found="none")
-        return [(index, data, leaf) for index, data, leaf in found]
 
-    def _index(
-        self, connection: Connection, first: int, end: int
-    ) -> tuple[int, list[IndexTuple], dict[int, list[str]]]:
-        """Return how many entries the query index covers, its rows of some of them, and their subjects."""
-        where = (self.reader.origin, first, end)
-        last = connection.exec_driver_sql(
-            "SELECT coalesce(max(idx), -1) FROM ledger_index WHERE origin = ?", (self.reader.origin,)
-        ).scalar_one()
-        rows = connection.exec_driver_sql(
-            "SELECT idx, act, phase, kind, principal, time_ms, status FROM ledger_index"
-            " WHERE origin = ? AND idx >= ? AND idx < ? ORDER BY idx",
-            where,
-        ).all()
-        subjects: dict[int, list[str]] = {}
-        for index, digest in connection.exec_driver_sql(
-            "SELECT idx, digest FROM ledger_subject WHERE origin = ? AND idx >= ? AND idx < ? ORDER BY digest", where
-        ):
-            subjects.setdefault(index, []).append(digest)
-        return last + 1, [tuple(row) for row in rows], subjects
+def check_page(reader: LedgerReader, rules: Rules, page: range) -> list[CheckedTile]:
+    """Check up to :data:`PAGE` rows, tile by tile.
+
+    Raises:
+        LogDamaged: The first difference.
+    """
+    with reader.tables.read() as connection:
+        entries, leaves = _read_entries(connection, rules.origin, page)
+        indexed, index, subjects = _read_index(connection, rules.origin, page)
+    hashes, checked = TileHashes(reader.blobs, rules.published), []
+    for first in page[::TILE_WIDTH]:
+        part = slice(first - page.start, first - page.start + TILE_WIDTH)
+        digests = {i: found for i, found in subjects.items() if first <= i < first + TILE_WIDTH}
+        rows = TileRows(first, entries[part], leaves[part], indexed - first, index[part], digests)
+        checked.append(check_tile(rules, rows, hashes))
+    return checked
+
+
+def _read_entries(connection: Connection, origin: str, page: range) -> tuple[list[bytes], list[bytes]]:
+    """Return the bytes and the stored leaf hashes of rows without a gap."""
+    rows = connection.exec_driver_sql(
+        "SELECT idx, data, leaf_hash FROM ledger_entry WHERE origin = ? AND idx >= ? AND idx < ? ORDER BY idx",
+        (origin, page.start, page.stop),
+    ).all()
+    for index, row in zip(page, rows, strict=False):
+        if row[0] != index:
+            raise LogDamaged("entry", index, expected="a row", found="none")
+    if len(rows) < len(page):
+        raise LogDamaged("entry", page.start + len(rows), expected="a row", found="none")
+    return [row[1] for row in rows], [row[2] for row in rows]
+
+
+def _read_index(connection: Connection, origin: str, page: range) -> tuple[int, list[IndexTuple], dict[int, list[str]]]:
+    """Return how many entries the query index covers, its rows of some of them, and their subjects."""
+    where = (origin, page.start, page.stop)
+    last = connection.exec_driver_sql(
+        "SELECT coalesce(max(idx), -1) FROM ledger_index WHERE origin = ?", (origin,)
+    ).scalar_one()
+    rows = connection.exec_driver_sql(
+        "SELECT idx, act, phase, kind, principal, time_ms, status FROM ledger_index"
+        " WHERE origin = ? AND idx >= ? AND idx < ? ORDER BY idx",
+        where,
+    ).all()
+    subjects: dict[int, list[str]] = {}
+    for index, digest in connection.exec_driver_sql(
+        "SELECT idx, digest FROM ledger_subject WHERE origin = ? AND idx >= ? AND idx < ? ORDER BY digest", where
+    ):
+        subjects.setdefault(index, []).append(digest)
+    return last + 1, [tuple(row) for row in rows], subjects
 
 
 class Openings:

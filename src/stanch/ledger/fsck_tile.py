@@ -1,28 +1,40 @@
-"""The part of a check that needs nothing but the bytes of up to 256 rows: it runs in any process."""
+"""The part of a check that needs nothing but the rows and tiles of one place in the log: it runs in any process."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from stanch.crypto import VerifyKey, leaf_hash, merkle_root
-from stanch.errors import InvalidInput, NoTrustedSignature
+from stanch.errors import InvalidInput, NotFound, NoTrustedSignature, VerificationError
 from stanch.ledger.damage import LogDamaged
 from stanch.ledger.entry import read_event
+from stanch.ledger.hashes import TileHashes
 from stanch.ledger.ocsf import Event
 from stanch.ledger.signature import check_act
-from stanch.ledger.tiles import TILE_WIDTH
+from stanch.ledger.tiles import TILE_WIDTH, encode_bundle, tile_key, tile_width
 
 OWN_KEY = "local"
 """The kind of credential that is a key of the principal's own, with which it signs its acts."""
 
+Found = TypeVar("Found")
 IndexTuple = tuple[int, str, str, str, str, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What every entry is held against: the log's name, and the registered keys: id → (principal, 32 raw bytes)."""
+    """What every entry is held against.
+
+    Attributes:
+        origin: The log's name.
+        keys: The registered keys: id → (principal, 32 raw bytes).
+        published: How many entries lie in tiles.
+        wanted: Numbers of the tiles inside which a checkpoint ends; their leaf hashes are returned.
+    """
 
     origin: str
     keys: Mapping[str, tuple[str, bytes]]
+    published: int
+    wanted: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,70 +60,112 @@ class TileRows:
 
 @dataclass(slots=True)
 class CheckedTile:
-    """What the rows of one tile say.
+    """What the rows of one tile say, after nothing in it was found to differ.
 
     Attributes:
-        leaves: Their leaf hashes.
-        root: The root over them.
+        first: Index of the first row.
+        count: How many rows there are.
+        root: The root over them; empty if they are fewer than 256.
+        leaves: Their leaf hashes where they are needed: of a last tile, and where a checkpoint ends inside.
         opened: Acts that began here and did not end here.
         closed: Acts that ended here and began before.
         commitments: Every commitment in them.
         signed: How many act signatures verified.
-        problem: The first damage, as the arguments of :class:`stanch.ledger.damage.LogDamaged`.
     """
 
-    leaves: list[bytes]
+    first: int
+    count: int
     root: bytes
+    leaves: list[bytes]
     opened: dict[str, None] = field(default_factory=dict)
     closed: list[str] = field(default_factory=list)
     commitments: list[str] = field(default_factory=list)
     signed: int = 0
-    problem: tuple[str, int, str, str] | None = None
-
-    def raise_problem(self) -> None:
-        """Raise the first damage, if there is one."""
-        if self.problem is not None:
-            place, index, expected, found = self.problem
-            raise LogDamaged(place, index, expected=expected, found=found)
 
 
-def check_tile(rules: Rules, rows: TileRows) -> CheckedTile:
-    """Check that each row is an entry of this log, that its principal signed it, and that the index says the same."""
+def check_tile(rules: Rules, rows: TileRows, hashes: TileHashes) -> CheckedTile:
+    """Check that rows, bundle and tile are the same, and that each row is an entry of this log, signed and indexed.
+
+    Raises:
+        LogDamaged: The first difference.
+    """
     leaves = [leaf_hash(entry) for entry in rows.entries]
-    checked = CheckedTile(leaves, merkle_root(leaves) if len(leaves) == TILE_WIDTH else b"")
+    _check_published(rows, leaves, hashes)
+    if rows.stored != leaves:
+        for index, (stored, leaf) in enumerate(zip(rows.stored, leaves, strict=True), start=rows.first):
+            if stored != leaf:
+                raise LogDamaged("entry", index, expected=f"leaf hash {stored.hex()}", found=leaf.hex())
+    is_full = len(leaves) == TILE_WIDTH
+    is_wanted = not is_full or rows.first // TILE_WIDTH in rules.wanted
+    root = merkle_root(leaves) if is_full else b""
+    checked = CheckedTile(rows.first, len(leaves), root, leaves if is_wanted else [])
     for offset, data in enumerate(rows.entries):
-        checked.problem = _check_entry(rules, rows, offset, data, checked)
-        if checked.problem is not None:
-            break
+        _check_entry(rules, rows, offset, data, checked)
     return checked
 
 
-def _check_entry(
-    rules: Rules, rows: TileRows, offset: int, data: bytes, checked: CheckedTile
-) -> tuple[str, int, str, str] | None:
+def read_tile(place: str, read: Callable[[], Found]) -> Found:
+    """Read a tile or bundle; its absence or wrong length is damage of the log."""
+    try:
+        return read()
+    except NotFound as error:
+        raise LogDamaged(place, None, expected="its bytes", found="none") from error
+    except LogDamaged:
+        raise
+    except VerificationError as error:
+        raise LogDamaged(place, None, expected="its full length", found=error.what) from error
+
+
+def _check_published(rows: TileRows, leaves: list[bytes], hashes: TileHashes) -> None:
+    number = rows.first // TILE_WIDTH
+    width = tile_width(hashes.size, 0, number)
+    if not width:
+        return
+    tile_name, bundle_name = tile_key(0, number, width), tile_key("entries", number, width)
+    entries, leaves = rows.entries[:width], leaves[:width]
+    tile = read_tile(f"tile {tile_name}", lambda: hashes.stored(0, number))
+    bundle = read_tile(f"bundle {bundle_name}", lambda: hashes.stored("entries", number))
+    if tile == (b"".join(leaves), width) and bundle == (encode_bundle(entries), width):
+        return
+    hashed = read_tile(f"tile {tile_name}", lambda: hashes.tile(0, number))
+    bundled = read_tile(f"bundle {bundle_name}", lambda: hashes.bundle(number))
+    for offset, (data, leaf) in enumerate(zip(entries, leaves, strict=True)):
+        index = rows.first + offset
+        if leaf == hashed[offset] and data == bundled[offset]:
+            continue
+        # Two of three agree: the third is the one that was changed. Where none agree, the row is named.
+        kept = leaf_hash(bundled[offset])
+        if kept == leaf:
+            raise LogDamaged(f"tile {tile_name}, entry", index, expected=kept.hex(), found=hashed[offset].hex())
+        if leaf == hashed[offset]:
+            raise LogDamaged(f"bundle {bundle_name}, entry", index, expected=hashed[offset].hex(), found=kept.hex())
+        raise LogDamaged("entry", index, expected=f"leaf hash {hashed[offset].hex()}", found=leaf.hex())
+
+
+def _check_entry(rules: Rules, rows: TileRows, offset: int, data: bytes, checked: CheckedTile) -> None:
     index = rows.first + offset
     try:
         event = read_event(data)
     except InvalidInput as error:
-        return "entry", index, "canonical bytes", error.what
+        raise LogDamaged("entry", index, expected="canonical bytes", found=error.what) from error
     if event.attestation.chain_uid != rules.origin:
-        return "entry", index, f"log {rules.origin}", "another log's entry"
+        raise LogDamaged("entry", index, expected=f"log {rules.origin}", found="another log's entry")
     if offset < rows.indexed and not _indexed(rows, index, event):
-        return "query index, entry", index, "what the entry says", "another row"
+        raise LogDamaged("query index, entry", index, expected="what the entry says", found="another row")
     ours = event.unmapped.stanch
     if ours.phase == "intent":
         if (credential := ours.credential) and credential.kind == OWN_KEY:
             try:
                 _check_signature(rules, event, credential.key_id)
             except (NoTrustedSignature, InvalidInput) as error:
-                return "act signature, entry", index, "that of its principal", error.what
+                expected = "that of its principal"
+                raise LogDamaged("act signature, entry", index, expected=expected, found=error.what) from error
             checked.signed += 1
         checked.opened[event.metadata.correlation_uid] = None
     elif ours.phase == "outcome" and checked.opened.pop(event.metadata.correlation_uid, checked) is checked:
         checked.closed.append(event.metadata.correlation_uid)
     if ours.commitments:
         checked.commitments.extend(ours.commitments.values())
-    return None
 
 
 def _indexed(rows: TileRows, index: int, event: Event) -> bool:

@@ -1,6 +1,7 @@
 """Subtree hashes of a published log, read from its tiles."""
 
 from functools import lru_cache
+from typing import Literal
 
 from stanch.crypto import Frontier
 from stanch.errors import NotFound, Tampered
@@ -37,17 +38,16 @@ class TileHashes:
 
     def bundle(self, number: int) -> list[bytes]:
         """Return the entries of a bundle as it stands at this size."""
-        width = tile_width(self.size, 0, number)
-        data, found = self._get("entries", number, width)
-        return decode_bundle(data, found, what=tile_key("entries", number, found))[:width]
+        data, found = self.stored("entries", number)
+        return decode_bundle(data, found, what=tile_key("entries", number, found))[: tile_width(self.size, 0, number)]
 
     def _read_tile(self, level: int, number: int) -> list[bytes]:
-        width = tile_width(self.size, level, number)
-        data, found = self._get(level, number, width)
-        return decode_tile(data, found, what=tile_key(level, number, found))[:width]
+        data, found = self.stored(level, number)
+        return decode_tile(data, found, what=tile_key(level, number, found))[: tile_width(self.size, level, number)]
 
-    def _get(self, level: int | str, number: int, width: int) -> tuple[bytes, int]:
+    def stored(self, level: int | Literal["entries"], number: int) -> tuple[bytes, int]:
         """Return a tile's bytes and width; a partial one that was deleted is read from the full one (C2SP)."""
+        width = tile_width(self.size, 0 if level == "entries" else level, number)
         if not width:
             raise Tampered(f"{tile_key(level, number)}: does not exist in a log of {self.size} entries")
         try:

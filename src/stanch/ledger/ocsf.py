@@ -6,6 +6,7 @@ field that stands here nowhere is refused.
 """
 
 import re
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, ValidationError, convert
@@ -54,6 +55,7 @@ _PEOPLE = {
 _ENTITIES = frozenset({"policy", "key", "config", "ledger"})
 
 
+@lru_cache(1024)
 def class_of(kind: str) -> tuple[int, int]:
     """Return the class and activity of a kind of act, for example (6003, 1) for ``release.create``.
 

@@ -1,6 +1,8 @@
 """The reading side of a log: entries, queries, checkpoints and proofs."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy import select
 
@@ -12,11 +14,33 @@ from stanch.ledger.note import NoteVerifier
 from stanch.ledger.proof import prove_consistency, prove_inclusion
 from stanch.ledger.tiles import CHECKPOINT_KEY
 from stanch.ledger.tlogproof import TlogProof
-from stanch.store import BlobStore, Tables
+from stanch.store import BlobStore, Tables, open_blobs, open_tables
 from stanch.store.schema.ledger import ledger_cosignature
 from stanch.terms import EntryRef
 
 _PAGE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class LogPlace:
+    """Where a log is, in words that another process understands.
+
+    Attributes:
+        tables: URI of its database.
+        blobs: URI of its tiles.
+        base: Folder that relative paths start at.
+        vkey: Its public key.
+    """
+
+    tables: str
+    blobs: str
+    base: Path
+    vkey: str
+
+    def open(self) -> "LedgerReader":
+        """Open it for reading; the caller closes ``tables`` of what is returned."""
+        tables, blobs = open_tables(self.tables, base=self.base), open_blobs(self.blobs, base=self.base)
+        return LedgerReader(tables, blobs, verifier=NoteVerifier.parse(self.vkey))
 
 
 class LedgerReader:

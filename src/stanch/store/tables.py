@@ -1,6 +1,7 @@
 """Transactions on the project's tables, with the same promises on every database."""
 
 import contextlib
+import itertools
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
@@ -11,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from stanch.errors import CommitUnknown, Conflict, StoreError
 
 Dialect = Literal["sqlite", "postgresql"]
+_MOST_ROWS = 128
 
 
 class Tables:
@@ -75,10 +77,18 @@ class Tables:
 
     def insert(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
         """Insert whole rows, in the order of the table's columns."""
-        marks = ", ".join("?" * len(table.columns))
-        # Only names of the schema enter the statement; every value is a parameter.
-        statement = f"INSERT INTO {table.name} ({column_names(table)}) VALUES ({marks})"  # noqa: S608 - as said above
-        connection.exec_driver_sql(statement, list(rows))
+        marks = f"({', '.join('?' * len(table.columns))})"
+        start, count = 0, _MOST_ROWS
+        # Many rows a statement: a driver lets go of the interpreter at each, and every switch between threads costs as
+        # much as a row. Powers of two keep the statements few, so that they stay prepared.
+        while start < len(rows):
+            while count > len(rows) - start:
+                count //= 2
+            # Only names of the schema enter the statement; every value is a parameter.
+            many = ", ".join([marks] * count)
+            statement = f"INSERT INTO {table.name} ({column_names(table)}) VALUES {many}"  # noqa: S608 - as said above
+            connection.exec_driver_sql(statement, tuple(itertools.chain.from_iterable(rows[start : start + count])))
+            start += count
 
     def scrub(self) -> None:
         """Leave no byte of deleted rows in the files: SQLite's write-ahead log is emptied, PostgreSQL vacuumed.

@@ -10,7 +10,7 @@ from typing import Any
 from stanch.config import load_config
 from stanch.config.load import user_config_file
 from stanch.errors import ExternalError, InvalidInput, NotFound
-from stanch.ledger import EntryQuery, FsckReport, LedgerReader, NoteSigner, TrustPolicy, decode_entry, fsck
+from stanch.ledger import EntryQuery, FsckReport, LedgerReader, LogPlace, NoteSigner, TrustPolicy, decode_entry, fsck
 from stanch.ledger.anchor import Anchors
 from stanch.ledger.erasure import BASIS, Erased, Selection, erase
 from stanch.ledger.export import Format, export_line
@@ -67,7 +67,9 @@ def verify_log(workspace: Workspace, comparison: Comparison | None = None) -> Fs
             note = fetch_note(witness, ledger.origin)
             anchors += [note] if note is not None else []
     anchors += [path.read_bytes() for path in asked.notes]
-    return fsck(ledger.reader(), policy, anchors=anchors, jobs=asked.jobs)
+    where = workspace.config.workspace
+    place = LogPlace(where.tables, where.blobs, workspace.folder, ledger.verifier.vkey)
+    return fsck(ledger.reader(), policy, anchors=anchors, place=place, jobs=asked.jobs)
 
 
 def list_entries(workspace: Workspace, query: EntryQuery) -> list[tuple[int, dict[str, Any]]]:
