@@ -10,6 +10,7 @@ import pwd
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sysconfig
 import tempfile
@@ -219,6 +220,32 @@ def _forward(client: socket.socket, port: int, deliver: object, armed: threading
                 server.shutdown(socket.SHUT_RDWR)
                 return
             server.sendall(data)
+
+
+@contextlib.contextmanager
+def tls_proxy(port: int, certificate: Path, key: Path) -> Iterator[tuple[int, list[str | None]]]:
+    """Speak PostgreSQL's TLS and forward what is inside to ``port``; yield the versions of TLS that were agreed on."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    agreed: list[str | None] = []
+
+    def serve(client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", port)) as server, contextlib.suppress(OSError):
+            assert client.recv(8) == bytes.fromhex("0000000804d2162f")  # SSLRequest
+            client.sendall(b"S")
+            with context.wrap_socket(client, server_side=True) as inside:
+                agreed.append(inside.version())
+                threading.Thread(target=_pump, args=(server, inside), daemon=True).start()
+                _pump(inside, server)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):  # the listener was closed
+            while True:
+                threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        yield listener.getsockname()[1], agreed
 
 
 def _pump(source: socket.socket, sink: socket.socket) -> None:

@@ -16,8 +16,9 @@ HOUR = 3600
 
 
 @pytest.fixture
-def anchored(ground):
+def anchored(either, postgresql):
     """A log with one file anchor."""
+    ground, either.server = either, postgresql
     anchor = open_anchor(f"file:{ground.folder / 'anchor'}", log_folder=ground.folder)
     ground.params = replace(ground.params, anchors=(anchor,))
     ground.anchor = anchor
@@ -88,6 +89,8 @@ def forget(ground, *, log):
     shutil.rmtree(ground.folder / "blobs")
     for path in [*ground.folder.glob("stanch.db*"), ground.folder / "highwater"]:
         path.unlink()
+    if ground.tables.dialect == "postgresql":
+        ground.tables_uri = ground.server.database()
     ground.__post_init__()
     ground.params = LedgerParams(highwater=ground.folder / "highwater", checkpoint_seconds=0, anchors=(ground.anchor,))
 

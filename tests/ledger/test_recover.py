@@ -187,3 +187,18 @@ def test_bundles_that_are_missing_are_named(published):
     restore(published)
     with pytest.raises(NotFound, match="entries/000"):
         run(published)
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, SIZE - 1), (17, 17), (256, SIZE - 1)])
+def test_rows_come_back_into_postgresql(pg_ground, first, last):
+    with pg_ground.create() as log:
+        pg_ground.fill(log, SIZE)
+        pg_ground.signed = log.publish()
+    with pg_ground.tables.write() as connection:
+        connection.exec_driver_sql("ALTER TABLE ledger_entry DISABLE TRIGGER USER")
+        connection.exec_driver_sql("DELETE FROM ledger_entry WHERE idx >= ? AND idx <= ?", (first, last))
+        connection.exec_driver_sql("ALTER TABLE ledger_entry ENABLE TRIGGER USER")
+    with pytest.raises(LogDamaged):
+        fsck(pg_ground.reader(), pg_ground.policy)
+    assert run(pg_ground).restored == last - first + 1
+    assert is_whole(pg_ground, SIZE)

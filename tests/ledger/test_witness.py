@@ -321,8 +321,9 @@ class Network:
 
 
 @pytest.fixture
-def witnessed(ground, open_store, monkeypatch):
+def witnessed(either, open_store, monkeypatch):
     """A log with one witness; the network between them."""
+    ground = either
     ground.clock.seconds = NOW
     store = open_store(clock=ground.clock)
     network = Network({"w.example": store})

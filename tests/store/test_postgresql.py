@@ -1,5 +1,7 @@
 """PostgreSQL alone: URIs, TLS, passwords, settings of the server, lost connections, turns between processes."""
 
+import datetime as dt
+import ipaddress
 import subprocess
 import sys
 import threading
@@ -7,6 +9,9 @@ import time
 from contextlib import closing
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -224,3 +229,65 @@ def test_a_connection_lost_at_commit_is_neither_success_nor_failure(pg, postgres
             assert connection.exec_driver_sql("SELECT act FROM act_lease").scalar() == "a"
         with tables.write() as connection:  # on a new connection
             connection.exec_driver_sql("INSERT INTO act_lease VALUES ('b', 'h', 1, 1)")
+
+
+def certificate(name, *, signer=None, address=None):
+    """Return a certificate for ``name`` and its key: of an authority that signs itself, or signed by ``signer``."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject, now = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]), dt.datetime.now(dt.UTC)
+    issuer, issuer_key = (signer[0].subject, signer[1]) if signer else (subject, key)
+    builder = (
+        x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(minutes=5)).not_valid_after(now + dt.timedelta(hours=1))
+        .add_extension(x509.BasicConstraints(ca=signer is None, path_length=None), critical=True)
+    )  # fmt: skip
+    if address:
+        names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
+        builder = builder.add_extension(names, critical=False)
+    return builder.sign(issuer_key, hashes.SHA256()), key
+
+
+@pytest.fixture(scope="module")
+def authorities(tmp_path_factory):
+    """A folder with two authorities' certificates, and a server's for 127.0.0.1 that one of them signed."""
+    own, stranger = certificate("own authority"), certificate("stranger")
+    leaf, key = certificate("server", signer=own, address="127.0.0.1")
+    folder = tmp_path_factory.mktemp("tls")
+    for file, content in {"own.pem": own[0], "stranger.pem": stranger[0], "server.pem": leaf}.items():
+        (folder / file).write_bytes(content.public_bytes(serialization.Encoding.PEM))
+    form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    (folder / "server.key").write_bytes(key.private_bytes(serialization.Encoding.PEM, *form))
+    return folder
+
+
+@pytest.fixture
+def tls(postgresql, authorities):
+    """PostgreSQL behind TLS, which this build of the server cannot do itself; yield a URI and what was agreed on."""
+    with servers.tls_proxy(postgresql.port, authorities / "server.pem", authorities / "server.key") as (port, agreed):
+        yield postgresql.database().replace(f":{postgresql.port}/", f":{port}/"), agreed
+
+
+def test_a_connection_is_encrypted_and_its_server_proven(tls, authorities):
+    uri, agreed = tls
+    with closing(open_tables(f"{uri}?sslmode=verify-full&sslrootcert={authorities}/own.pem", create=True)) as tables:
+        with tables.read() as connection:
+            assert connection.exec_driver_sql("SELECT 1").scalar() == 1
+        assert set(agreed) == {"TLSv1.3"}
+
+
+@pytest.mark.parametrize(
+    ("host", "authority", "why"),
+    [("127.0.0.1", "stranger", "certificate verify failed"), ("localhost", "own", "does not match host name")],
+)
+def test_a_server_that_cannot_prove_its_name_is_refused(tls, authorities, host, authority, why):
+    uri = tls[0].replace("127.0.0.1", host)
+    with pytest.raises(StoreError) as caught:
+        open_tables(f"{uri}?sslmode=verify-full&sslrootcert={authorities}/{authority}.pem", create=True)
+    assert why in f"{caught.value.what} {caught.value.why}"
+
+
+def test_a_server_without_tls_is_refused_where_it_is_asked_for(postgresql, authorities):
+    with pytest.raises(StoreError) as caught:
+        open_tables(f"{postgresql.database()}?sslmode=verify-full&sslrootcert={authorities}/own.pem", create=True)
+    assert "does not support SSL" in f"{caught.value.what} {caught.value.why}"
