@@ -116,6 +116,7 @@ def test_egress_of_zero_bytes_is_recorded_and_none_is_not():
         ("tune.run", 6003, 99),
         ("gateway.intent", 6003, 99),
         ("access.login", 3002, 1),
+        ("access.add", 3007, 1),
         ("access.register", 3007, 1),
         ("access.grant", 3007, 16),
         ("access.revoke", 3007, 17),

@@ -9,7 +9,7 @@ from stanch.access import ApprovalStatement, sign_approval
 from stanch.errors import ApprovalsMissing, Conflict, InvalidInput, NotPermitted, SeparationOfDuties
 from stanch.ledger import decode_entry
 from stanch.workspace import Workspace, verbs_model
-from stanch.workspace.verbs_access import add_person, grant_role
+from stanch.workspace.verbs_access import add_person, grant_role, revoke_grant
 from stanch.workspace.verbs_release import (
     ReleaseState,
     approve_release,
@@ -212,3 +212,16 @@ def test_the_log_names_request_and_manifest_of_a_copy(team, tmp_path):
     entry = decode_entry(reader.entry(reader.size() - 1))["unmapped"]["stanch"]
     assert entry["payload"]["manifest"] == str(copy.manifest)
     assert entry["egress_bytes"] == copy.size
+
+
+def test_the_log_says_whose_rights_were_changed(team):
+    """OCSF ``user``: an outcome names the person concerned, and an intent does not yet know."""
+    olga = team("olga")
+    start = olga.ledger.reader().size()
+    new = add_person(olga, "newcomer", ("data_steward",))
+    made = grant_role(olga, "newcomer", "ml_engineer", 3)
+    revoke_grant(olga, made.id)
+    reader = olga.ledger.reader()
+    events = [decode_entry(reader.entry(index)) for index in range(start, reader.size())]
+    assert [event["user"]["uid"] for event in events] == ["unknown", new] * 3
+    assert {event["actor"]["user"]["uid"] for event in events} == {olga.people.session.principal}

@@ -254,11 +254,12 @@ class Directory:
             advance_facts(connection)
         return wanted
 
-    def revoke(self, grant_id: str) -> None:
-        """End a grant now, or raise :class:`stanch.errors.NotFound`."""
+    def revoke(self, grant_id: str) -> str:
+        """End a grant now and return whose it was, or raise :class:`stanch.errors.NotFound`."""
         with self._tables.write() as connection:
-            revoke_grant(connection, grant_id, now_ms=self._now())
+            principal = revoke_grant(connection, grant_id, now_ms=self._now())
             advance_facts(connection)
+        return principal
 
     def suspend(self, principal: str, *, suspended: bool = True) -> None:
         """Forbid a principal everything, or lift that again.

@@ -70,18 +70,22 @@ def insert_grant(connection: Connection, grant: Grant, *, now_ms: int) -> None:
     )
 
 
-def revoke_grant(connection: Connection, grant_id: str, *, now_ms: int) -> None:
-    """End a grant now.
+def revoke_grant(connection: Connection, grant_id: str, *, now_ms: int) -> str:
+    """End a grant now, and return whose it was.
 
     Raises:
         NotFound: There is no such grant in force.
     """
     table = schema.grant
-    done = connection.execute(
-        update(table).where(table.c.id == grant_id, table.c.revoked_ms.is_(None)).values(revoked_ms=now_ms)
-    )
-    if not done.rowcount:
+    principal: str | None = connection.execute(
+        update(table)
+        .where(table.c.id == grant_id, table.c.revoked_ms.is_(None))
+        .values(revoked_ms=now_ms)
+        .returning(table.c.principal)
+    ).scalar()
+    if principal is None:
         raise NotFound(f"grant {grant_id[:40]}: does not exist or was revoked already")
+    return principal
 
 
 def new_grant_id(rng: RandomBytes) -> str:

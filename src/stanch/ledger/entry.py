@@ -83,7 +83,7 @@ class Act:
         policy: Digest of the policy version that decided.
         decision: Ids of the determining policies.
         credential: With what the principal authenticated.
-        target: For acts about a person: the pseudonymous id of that person.
+        target: For acts about a person: the pseudonymous id of that person; an intent may not know it yet.
         glass: Id of the emergency rights that were open when it began; empty if none were.
     """
 
@@ -169,7 +169,7 @@ class Entry:
             case ocsf.AUTHENTICATION:
                 return {"service": {"name": "stanch"}, "user": {"uid": act.target or act.principal}}
             case ocsf.USER_MANAGEMENT:
-                return {"user": {"uid": act.target or act.principal}}
+                return {"user": {"uid": act.target or UNKNOWN_PRINCIPAL}}
             case ocsf.ENTITY_MANAGEMENT:
                 return {"entity": {"name": act.kind.partition(".")[0]}}
             case ocsf.DATA_SECURITY_FINDING | ocsf.DETECTION_FINDING:

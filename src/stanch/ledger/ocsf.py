@@ -44,6 +44,7 @@ _VERBS = {
     **dict.fromkeys(("delete", "erase"), 4),
 }
 _PEOPLE = {
+    "access.add": (USER_MANAGEMENT, 1),
     "access.register": (USER_MANAGEMENT, 1),
     "access.resume": (USER_MANAGEMENT, 4),
     "access.suspend": (USER_MANAGEMENT, 5),

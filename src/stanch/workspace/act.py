@@ -28,12 +28,14 @@ class Done(Generic[T]):
         payload: What the outcome records of it: digests and counts, never content.
         egress_bytes: Bytes of weights that were handed out, if any; the permission is then asked for once more.
         undo: Destroys the result if the outcome cannot be recorded.
+        about: Pseudonymous id of the person whose account or rights it changed.
     """
 
     value: T
     payload: Mapping[str, JsonValue] = field(default_factory=dict)
     egress_bytes: int | None = None
     undo: Callable[[], None] = nothing_to_undo
+    about: str = ""
 
 
 @dataclass(frozen=True, slots=True)

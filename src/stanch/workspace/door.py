@@ -261,7 +261,8 @@ class Door:
     def _finish(self, act: Act, done: Done[T]) -> _Steps[None]:
         """Record the outcome; without it the result is destroyed."""
         try:
-            entry = outcome(act, time_ms=self._now(), payload=done.payload, egress_bytes=done.egress_bytes)
+            about = replace(act, target=done.about)
+            entry = outcome(about, time_ms=self._now(), payload=done.payload, egress_bytes=done.egress_bytes)
             yield _Append(entry, lambda connection: self.leases.end(connection, act.id))
         except BaseException as error:
             done.undo()

@@ -57,7 +57,7 @@ def add_person(workspace: Workspace, name: str, roles: Sequence[str], *, passphr
         principal = workspace.people.directory.register(key.public, display=name).id
         for role in roles:
             _grant(workspace, principal, role, workspace.config.access.grant_days)
-        return Done(principal, {"principal": principal, "roles": list(roles)})
+        return Done(principal, {"principal": principal, "roles": list(roles)}, about=principal)
 
     return workspace.door.act(Request("access.add", "access:grant", workspace_ref(workspace)), run)
 
@@ -80,7 +80,7 @@ def register_newcomer(workspace: Workspace, newcomer: Newcomer) -> str:
         ).id  # fmt: skip
         for role in newcomer.roles:
             _grant(workspace, principal, role, workspace.config.access.grant_days)
-        return Done(principal, {"principal": principal, "roles": list(newcomer.roles)})
+        return Done(principal, {"principal": principal, "roles": list(newcomer.roles)}, about=principal)
 
     return workspace.door.act(Request("access.register", "access:grant", workspace_ref(workspace)), run)
 
@@ -91,7 +91,7 @@ def grant_role(workspace: Workspace, name: str, role: str, days: int, *, on: Art
 
     def run(_ref: EntryRef) -> Done[Grant]:
         made = _grant(workspace, workspace.people.find(name), role, days, scope=scope)
-        return Done(made, {"grant": made.id, "role": role, "to": made.principal})
+        return Done(made, {"grant": made.id, "role": role, "to": made.principal}, about=made.principal)
 
     return workspace.door.act(Request("access.grant", "access:grant", workspace_ref(workspace)), run)
 
@@ -100,8 +100,8 @@ def revoke_grant(workspace: Workspace, grant_id: str) -> None:
     """End a grant now."""
 
     def run(_ref: EntryRef) -> Done[None]:
-        workspace.people.directory.revoke(grant_id)
-        return Done(None, {"grant": grant_id})
+        principal = workspace.people.directory.revoke(grant_id)
+        return Done(None, {"grant": grant_id}, about=principal)
 
     workspace.door.act(Request("access.revoke", "access:grant", workspace_ref(workspace)), run)
 
