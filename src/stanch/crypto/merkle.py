@@ -70,7 +70,15 @@ class Frontier:
 
 def merkle_root(leaves: Iterable[bytes]) -> bytes:
     """Return the root over the given leaf hashes."""
-    return Frontier().append(leaves).root()
+    level = list(leaves) or [EMPTY_ROOT]
+    while len(level) > 1:
+        above = [
+            hashlib.sha256(b"\x01" + left + right).digest()
+            for left, right in zip(level[::2], level[1::2], strict=False)
+        ]
+        # An odd last node stands for itself one level up: that is how RFC 9162 splits.
+        level = above + level[len(above) * 2 :]
+    return level[0]
 
 
 def _split(size: int) -> int:

@@ -9,7 +9,7 @@ from stanch.errors import InvalidInput, NotFound, NoTrustedSignature, Verificati
 from stanch.ledger.damage import LogDamaged
 from stanch.ledger.entry import read_event
 from stanch.ledger.hashes import TileHashes
-from stanch.ledger.ocsf import Event
+from stanch.ledger.ocsf import Event, Ours
 from stanch.ledger.signature import check_act
 from stanch.ledger.tiles import TILE_WIDTH, encode_bundle, tile_key, tile_width
 
@@ -150,9 +150,9 @@ def _check_entry(rules: Rules, rows: TileRows, offset: int, data: bytes, checked
         raise LogDamaged("entry", index, expected="canonical bytes", found=error.what) from error
     if event.attestation.chain_uid != rules.origin:
         raise LogDamaged("entry", index, expected=f"log {rules.origin}", found="another log's entry")
-    if offset < rows.indexed and not _indexed(rows, index, event):
-        raise LogDamaged("query index, entry", index, expected="what the entry says", found="another row")
     ours = event.unmapped.stanch
+    if offset < rows.indexed and not _indexed(rows, index, event, ours):
+        raise LogDamaged("query index, entry", index, expected="what the entry says", found="another row")
     if ours.phase == "intent":
         if (credential := ours.credential) and credential.kind == OWN_KEY:
             try:
@@ -168,9 +168,8 @@ def _check_entry(rules: Rules, rows: TileRows, offset: int, data: bytes, checked
         checked.commitments.extend(ours.commitments.values())
 
 
-def _indexed(rows: TileRows, index: int, event: Event) -> bool:
+def _indexed(rows: TileRows, index: int, event: Event, ours: Ours) -> bool:
     """Say whether the query index holds of an entry what it says."""
-    ours = event.unmapped.stanch
     position = index - rows.first
     found = rows.index[position] if position < len(rows.index) else None
     expected = (

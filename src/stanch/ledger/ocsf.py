@@ -215,6 +215,11 @@ class Event(Profile, frozen=True):
     user: TargetUser | UnsetType = UNSET
 
 
+_BELONGING = frozenset(
+    (uid, uid // 1000, activity, 100 * uid + activity)
+    for uid, activities in _ACTIVITIES.items()
+    for activity in activities
+)
 _REQUIRED: dict[int, tuple[str, ...]] = {
     API_ACTIVITY: ("api", "src_endpoint"),
     AUTHENTICATION: ("user", "service"),
@@ -253,11 +258,7 @@ def check_class(event: Event) -> None:
         InvalidInput: Class, category, type and activity do not belong together, or an object is missing.
     """
     class_uid = event.class_uid
-    if (
-        event.activity_id not in _ACTIVITIES.get(class_uid, ())
-        or event.category_uid != class_uid // 1000
-        or event.type_uid != 100 * class_uid + event.activity_id
-    ):
+    if (class_uid, event.category_uid, event.activity_id, event.type_uid) not in _BELONGING:
         raise InvalidInput("entry: its class, category, type and activity do not belong together")
     for field in _REQUIRED[class_uid]:
         if getattr(event, field) is UNSET:
