@@ -83,6 +83,20 @@ def dp_claim_p_value(scores: npt.ArrayLike, member: npt.ArrayLike, claim: Privac
     return min(1.0, len(p_values) * len(CLAIM_FRACTIONS) * min(p_values))
 
 
+def least_claim_p_value(m: int, scores: int, claim: PrivacyBudget) -> float:
+    """Return the least p-value that :func:`dp_claim_p_value` can give ``m`` coins: that of guesses that are all right.
+
+    Theorem 5.2 charges 2 m delta, so that a large delta with few coins leaves no leak that could falsify the claim.
+
+    Args:
+        m: Number of coins.
+        scores: How many scores are tested.
+        claim: The claimed budget.
+    """
+    least = _claim_p(m, np.ones(m, dtype=np.bool_), claim)
+    return min(1.0, scores * len(CLAIM_ORDERS) * len(CLAIM_FRACTIONS) * least)
+
+
 def _claim_p(m: int, right: npt.NDArray[np.bool_], claim: PrivacyBudget) -> float:
     """Return the least p-value over the fixed guess counts of one order, not adjusted."""
     counts = [math.ceil(m / fraction) for fraction in CLAIM_FRACTIONS]

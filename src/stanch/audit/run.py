@@ -31,6 +31,7 @@ from stanch.audit.membership import (
     planned_membership,
     tie_seed_of,
 )
+from stanch.audit.one_run import least_claim_p_value
 from stanch.audit.params import ATTACK_PACK, MIN_COINS, AuditParams, preregister
 from stanch.audit.report import Report, conclude
 from stanch.audit.score_table import ScoreTable
@@ -49,6 +50,7 @@ from stanch.audit.sections import (
 )
 from stanch.audit.shift import MIN_SIDE, is_shifted, measure_shift
 from stanch.audit.subjects import HOLDOUT, MEMBER, AuditInput, Passes, Subjects, gather, run_passes, table_id, tabulate
+from stanch.audit.verdict import DP_CLAIM_ERROR
 from stanch.data import CanaryPlan, Record, TokenRecord, turns
 from stanch.errors import InvalidInput
 from stanch.terms import SILENT, NeighboringRelation, Progress
@@ -274,6 +276,13 @@ def _dp(material: AuditInput, params: AuditParams, found: _Findings) -> DpCheck 
         found.limits.append(f"The privacy claim was not tested: {reason}.")
         return DpCheck(claim, material.accountant, None)
     p = claim_p_value(found.table, params.scores, claim, tie_seed=tie_seed_of(plan.plan_id))
+    coins = sum(canary.copies == 1 for canary in plan.canaries)
+    least = least_claim_p_value(coins, len(params.scores), claim)
+    if least > DP_CLAIM_ERROR:
+        found.limits.append(
+            f"No leak could have falsified the privacy claim: with {coins} coins, epsilon {claim.epsilon:g} and delta "
+            f"{claim.delta:g} the least p-value is {least:.2g}. More coins, or a stronger claim, can be falsified."
+        )
     return DpCheck(claim, material.accountant, p)
 
 

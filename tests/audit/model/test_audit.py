@@ -282,6 +282,16 @@ def test_false_privacy_claim_is_falsified_only_with_proven_coins(tiny, tuned, ba
     assert unproven.report.verdict is Verdict.LEAK_PROVEN
 
 
+def test_a_claim_that_no_leak_could_falsify_is_said_to_be_one(tiny, tuned, base):
+    for epsilon, delta, is_said in ((0.1, 1e-9, False), (8.0, 1e-2, True)):
+        claim = PrivacyBudget(epsilon, delta, "record", NeighboringRelation.ADD_OR_REMOVE_ONE)
+        found = examine(
+            tuned, base, plan=tiny.plan, members=tiny.members, commitment=logged(tiny.plan), dp_claim=claim,
+            accountant="test",
+        )  # fmt: skip
+        assert any("No leak could have falsified" in limit for limit in found.report.limits) == is_said
+
+
 def test_privacy_claim_under_other_neighbours_is_not_compared(tiny, tuned, base):
     claim = PrivacyBudget(0.1, 1e-9, "record", NeighboringRelation.REPLACE_ONE)
     result = examine(tuned, base, plan=tiny.plan, members=tiny.members, commitment=logged(tiny.plan), dp_claim=claim)

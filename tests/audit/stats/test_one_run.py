@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stanch.audit.one_run import dp_claim_p_value, one_run_p_value
+from stanch.audit.one_run import dp_claim_p_value, least_claim_p_value, one_run_p_value
 from stanch.audit.rates import clopper_pearson
 from stanch.errors import InvalidInput
 from stanch.terms import NeighboringRelation, PrivacyBudget
@@ -85,6 +85,18 @@ def test_false_claim_is_rejected():
     scores, coins = leaky(rng, 512, 4.0, 0.0)
     assert dp_claim_p_value(scores, coins, claim(0.5, 1e-5)) <= 0.01
     assert dp_claim_p_value(scores, coins, claim(8.0, 1e-5)) > 0.01
+
+
+@pytest.mark.parametrize(
+    ("m", "epsilon", "delta", "can_be_falsified"),
+    [(128, 1, 1e-6, True), (128, 1, 3e-4, False), (128, 8, 1e-6, False), (4096, 1, 1e-7, True), (32, 1, 0, False)],
+)
+def test_no_scores_go_below_the_least_p_value(m, epsilon, delta, can_be_falsified):
+    coins = np.random.default_rng(3).random(m) < 0.5
+    perfect = np.stack([coins + 0.1 * np.linspace(0, 1, m)] * 2)
+    least = least_claim_p_value(m, 2, claim(epsilon, delta))
+    assert dp_claim_p_value(perfect, coins, claim(epsilon, delta)) >= least
+    assert (least <= 0.01) == can_be_falsified
 
 
 def test_three_scores_pay_for_twenty_four_tests():
