@@ -34,8 +34,8 @@ def _alone(monkeypatch, tmp_path):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _cheap_passphrases():
-    with life.cheap_passphrases():
+def _cheaply():
+    with life.cheaply():
         yield
 
 

@@ -17,12 +17,12 @@ def _no_user_settings(monkeypatch, tmp_path):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _cheap_passphrases():
-    """Argon2id with its real costs is tested in tests/crypto; here it would be most of the time.
+def _cheaply():
+    """Argon2id with its real costs is tested in tests/crypto, a thousand decoys in tests/trace; here they cost most.
 
     By module, so that it ends with the last module of this folder, whatever runs next.
     """
-    with life.cheap_passphrases():
+    with life.cheaply():
         yield
 
 
@@ -52,7 +52,7 @@ def ground(request):
 
 @pytest.fixture(scope="session")
 def proposed(tmp_path_factory, material, ground):
-    with life.cheap_passphrases():
+    with life.cheaply():
         return life.make_proposed(tmp_path_factory.mktemp("proposed"), material, ground)
 
 

@@ -31,6 +31,7 @@ from stanch.config import load_config
 from stanch.crypto.identity import Identity, generate_identity
 from stanch.crypto.passphrase import Passphrase
 from stanch.ledger import decode_entry
+from stanch.mark import commit
 from stanch.sign import Statement, sign_statement
 from stanch.terms import ArtifactRef, CommitmentEvidence
 from stanch.weights import Tensor, directory_digest, write_safetensors
@@ -62,9 +63,10 @@ def passphrase(name="olga"):
 
 
 @contextmanager
-def cheap_passphrases():
-    """Let Argon2id take 1 MiB once, in this process."""
+def cheaply():
+    """Let Argon2id take 1 MiB once, and a mark have 128 decoys, in this process."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(commit.__kwdefaults__, "decoys", 128)
         patch.setattr("stanch.crypto.passphrase._COSTS", {"t": (1, 16), "m_kib": (1024, 1 << 20), "p": (1, 16)})
         yield
 

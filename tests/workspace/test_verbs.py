@@ -391,7 +391,15 @@ def test_nobody_is_refused_and_the_refusal_is_recorded(verb, scene, monkeypatch)
     assert life.tree(scene.out) == []
 
 
-@pytest.mark.on_both_grounds
+ONE_A_MODULE = tuple({verb.function.__module__: verb for verb in VERBS}.values())
+
+
+@pytest.mark.parametrize("ground", ["servers"], indirect=True, scope="session")
+@pytest.mark.parametrize("verb", ONE_A_MODULE, ids=lambda verb: verb.name)
+def test_a_verb_of_each_module_does_so_on_postgresql_and_s3(verb, scene, monkeypatch):
+    test_whoever_may_leaves_one_intent_and_one_outcome(verb, scene, monkeypatch)
+
+
 @walk
 def test_whoever_may_leaves_one_intent_and_one_outcome(verb, scene, monkeypatch):
     prepare(scene, verb)
