@@ -17,6 +17,9 @@ MIN_COINS: Final = 32
 DEFAULT_ALPHA: Final = 0.05
 """Error probability of an audit that registers no other."""
 
+MIN_ALPHA: Final = 0.001
+"""The least that may be registered: a verdict may not be made deaf to leaks by asking for certainty."""
+
 BOUND_CONFIDENCE: Final = 0.95
 """Confidence of every bound that the gate compares with a threshold."""
 
@@ -85,7 +88,8 @@ class AuditParams:
             raise InvalidInput(f"audit orders: expected some of {', '.join(ORDERS)}, found {self.orders!r}")
         if not self.formal_tiers or len(set(self.formal_tiers)) != len(self.formal_tiers):
             raise InvalidInput(f"audit formal tiers: expected distinct names, found {self.formal_tiers!r}")
-        _check_open_unit("alpha", self.alpha)
+        if not MIN_ALPHA <= self.alpha < 1:
+            raise InvalidInput(f"alpha: expected a number from {MIN_ALPHA} to 1, found {self.alpha}")
         _check_open_unit("min_power", self.min_power)
         _check_open_unit("sample_probability", self.sample_probability)
         if not 0.5 < self.detectable_auc < 1:

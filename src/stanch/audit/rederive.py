@@ -3,7 +3,7 @@
 from typing import NoReturn
 
 from stanch.audit.evidence import Evidence, Reason
-from stanch.audit.params import BOUND_CONFIDENCE
+from stanch.audit.params import BOUND_CONFIDENCE, MIN_ALPHA
 from stanch.audit.rates import clopper_pearson
 from stanch.audit.scan_test import epsilon_ceiling
 from stanch.audit.sections import EpsilonBound, Power, SecretExtraction
@@ -58,8 +58,8 @@ def require_p_value(field: str, value: float | None) -> None:
 
 def require_epsilon(epsilon: EpsilonBound) -> None:
     """Refuse an epsilon bound above its ceiling, with another ceiling, or another share for one record."""
-    if epsilon.copies < 1 or epsilon.splits < 1 or not 0 < epsilon.alpha < 1 or epsilon.m < 1:
-        refuse("epsilon", "copies, splits and m of at least 1 and alpha in (0, 1)", "others")
+    if epsilon.copies < 1 or epsilon.splits < 1 or not MIN_ALPHA <= epsilon.alpha < 1 or epsilon.m < 1:
+        refuse("epsilon", f"copies, splits and m of at least 1 and alpha in [{MIN_ALPHA}, 1)", "others")
     require_equal("epsilon.ceiling", epsilon_ceiling(epsilon.m, epsilon.alpha / epsilon.splits), epsilon.ceiling)
     if not 0 <= epsilon.lower <= max(epsilon.ceiling, 0.0):
         refuse("epsilon.lower", f"a number between 0 and the ceiling {epsilon.ceiling:.6g}", epsilon.lower)

@@ -83,8 +83,9 @@ def describe(report: "Report", folder: Path, model: Path) -> str:
     if report.epsilon is not None and report.membership is not None:
         e = report.epsilon
         name = "epsilon" if e.formal else "scale (no proof of fair coins)"
+        sure = f"{100 * (1 - e.alpha):.4g}%"
         lines.append(
-            f"  membership   {name} >= {e.lower:.2f} at {1 - e.alpha:.0%} (ceiling {e.ceiling:.2f}, {e.m} coins)   "
+            f"  membership   {name} >= {e.lower:.2f} at {sure} (ceiling {e.ceiling:.2f}, {e.m} coins)   "
             f'p against "no leakage" {report.membership.p:.1e}'
         )
     if report.power is not None:

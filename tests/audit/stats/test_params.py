@@ -58,6 +58,7 @@ def test_missing_and_extra_fields_are_differences():
         {"orders": ()},
         {"formal_tiers": ()},
         {"alpha": 0.0},
+        {"alpha": 0.0009},
         {"alpha": 1.0},
         {"min_power": 1.0},
         {"detectable_auc": 0.5},
