@@ -1,14 +1,15 @@
 """The log against its limits and a peer, interleaved: hashing, durable appends, and a whole log checked again.
 
-Hashing: the Merkle frontier against a bare hash chain (the least that any log must do) and pymerkle. Appends: 64 in
-flight and four such writers, against one commit an entry; on SQLite (synchronous=FULL) and, in the same rounds, on
-PostgreSQL.
+Hashing: the Merkle frontier against a bare hash chain (the least that any log must do) and pymerkle. Appends of entries
+made beforehand, from encoding to durable: 64 in flight and four such writers (threads; on SQLite also processes),
+against one commit an entry; on SQLite (synchronous=FULL) and, in the same rounds, on PostgreSQL.
 Writes benchmarks/results/ledger.json: for each figure the median, the range and all rounds.
 """
 
 import hashlib
 import itertools
 import json
+import multiprocessing
 import os
 import platform
 import statistics
@@ -19,12 +20,15 @@ from collections import defaultdict, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 from pymerkle import InmemoryTree
 
 from stanch.crypto import Frontier, SigningKey, leaf_hash
-from stanch.ledger import Act, Ledger, LedgerParams, LogPlace, fsck, intent, new_act_id
+from stanch.ledger import Act, Entry, Ledger, LedgerParams, LogPlace, fsck, intent, new_act_id
 from stanch.store import open_blobs, open_tables
 from stanch.terms import EntryRef
 
@@ -36,7 +40,33 @@ OUT = Path(__file__).parent / "results" / "ledger.json"
 ROUNDS, LEAVES, ENTRIES, SINGLE, IN_FLIGHT, WRITERS = 7, 50_000, 12_000, 60, 64, 4
 CHECKED, CHECKS, PROCESSES = 1_000_000, 3, 2
 PRINCIPAL = "p_aaaaaaaaaaaaaaaaaaaaaaaaaa"
+PROCESS = multiprocessing.get_context("spawn")
 Figures = defaultdict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Log:
+    """A log whose rows are at ``uri`` and whose blobs are in ``folder``."""
+
+    uri: str
+    folder: Path
+    seed: bytes
+
+    @contextmanager
+    def open(self, *, create: bool = False) -> Iterator[Ledger]:
+        """Open it, or make it."""
+        tables = open_tables(self.uri, base=self.folder, create=create)
+        blobs = open_blobs("file:./blobs", base=self.folder)
+        params = LedgerParams(highwater=self.folder / "highwater", checkpoint_seconds=0)
+        opened = Ledger.create if create else Ledger.open
+        key = SigningKey.from_seed(self.seed)
+        with opened(tables, blobs, origin="bench.local/log", signer=key, params=params) as ledger:
+            yield ledger
+        tables.close()
+
+    def place(self, ledger: Ledger) -> LogPlace:
+        """Say where worker processes find it."""
+        return LogPlace(self.uri, "file:./blobs", self.folder, ledger.verifier.vkey)
 
 
 def seconds_of_merkle(entries: list[bytes]) -> float:
@@ -65,8 +95,15 @@ def seconds_of_pymerkle(entries: list[bytes]) -> float:
     return time.perf_counter() - start
 
 
-def append(ledger: Ledger, count: int, in_flight: int) -> list[float]:
-    """Append durable entries with ``in_flight`` waiting at once; return the seconds until each was seen durable."""
+def entries(count: int) -> list[Entry]:
+    """Make entries of different acts."""
+    now = int(time.time() * 1000)
+    acts = (Act(kind="tune.run", id=new_act_id(now), principal=PRINCIPAL) for _ in range(count))
+    return [intent(act, time_ms=now) for act in acts]
+
+
+def append(ledger: Ledger, made: list[Entry], in_flight: int) -> list[float]:
+    """Append entries with ``in_flight`` waiting at once; return the seconds until each was seen durable."""
     waited: list[float] = []
     waiting: deque[tuple[float, Future[EntryRef]]] = deque()
 
@@ -75,13 +112,10 @@ def append(ledger: Ledger, count: int, in_flight: int) -> list[float]:
         future.result()
         waited.append(time.perf_counter() - began)
 
-    for _ in range(count):
+    for entry in made:
         if len(waiting) == in_flight:
             settle()
-        began = time.perf_counter()
-        now = int(time.time() * 1000)
-        act = Act(kind="tune.run", id=new_act_id(now), principal=PRINCIPAL)
-        waiting.append((began, ledger.append_nowait(intent(act, time_ms=now))))
+        waiting.append((time.perf_counter(), ledger.append_nowait(entry)))
     while waiting:
         settle()
     return waited
@@ -89,45 +123,70 @@ def append(ledger: Ledger, count: int, in_flight: int) -> list[float]:
 
 def appended(ledger: Ledger, count: int, in_flight: int, writers: int) -> tuple[float, float]:
     """Return the entries a second of so many threads, and the 99th percentile of their waits in ms."""
+    made = [entries(count // writers) for _ in range(writers)]
     start = time.perf_counter()
     with ThreadPoolExecutor(writers) as pool:
-        each = pool.map(lambda _: append(ledger, count // writers, in_flight), range(writers))
-        waited = list(itertools.chain.from_iterable(each))
-    return len(waited) / (time.perf_counter() - start), 1000 * statistics.quantiles(waited, n=100)[98]
+        waited = list(itertools.chain.from_iterable(pool.map(lambda own: append(ledger, own, in_flight), made)))
+    return len(waited) / (time.perf_counter() - start), p99(waited)
 
 
-def append_rates(ledger: Ledger, label: str, figures: Figures) -> None:
+def p99(waited: list[float]) -> float:
+    """Return the 99th percentile of waits, in ms."""
+    return 1000 * statistics.quantiles(waited, n=100)[98]
+
+
+def append_in_process(
+    log: Log, count: int, barrier: Barrier, results: "Queue[tuple[float, float, list[float]]]"
+) -> None:
+    """Open the log in this process and append when all are ready; report when it began and ended, and the waits."""
+    with log.open() as ledger, ThreadPoolExecutor(1) as pool:
+        pool.submit(append, ledger, entries(IN_FLIGHT), IN_FLIGHT).result()
+        made = entries(count)
+        barrier.wait()
+        start = time.perf_counter()
+        waited = pool.submit(append, ledger, made, IN_FLIGHT).result()
+        results.put((start, time.perf_counter(), waited))
+
+
+def appended_by_processes(log: Log, count: int) -> tuple[float, float]:
+    """Return the entries a second of processes that share the log, and the 99th percentile of their waits in ms."""
+    barrier, results = PROCESS.Barrier(WRITERS), PROCESS.Queue()
+    each = [
+        PROCESS.Process(target=append_in_process, args=(log, count // WRITERS, barrier, results))
+        for _ in range(WRITERS)
+    ]
+    for process in each:
+        process.start()
+    starts, ends, waited = zip(*(results.get() for _ in each), strict=True)
+    for process in each:
+        process.join()
+    return count / (max(ends) - min(starts)), p99(list(itertools.chain.from_iterable(waited)))
+
+
+def append_rates(log: Log, ledger: Ledger, label: str, figures: Figures) -> None:
     """Measure one writer, four writers, and one entry at a time."""
-    one, p99 = appended(ledger, ENTRIES, IN_FLIGHT, 1)
-    figures[f"{label}_appends_per_second_64_in_flight"].append(one)
-    figures[f"{label}_p99_ms_64_in_flight"].append(p99)
-    four, p99 = appended(ledger, 2 * ENTRIES, IN_FLIGHT, WRITERS)
-    figures[f"{label}_appends_per_second_four_writers"].append(four)
-    figures[f"{label}_p99_ms_four_writers"].append(p99)
+
+    def note(what: str, measured: tuple[float, float]) -> float:
+        figures[f"{label}_appends_per_second_{what}"].append(measured[0])
+        figures[f"{label}_p99_ms_{what}"].append(measured[1])
+        return measured[0]
+
+    one = note("64_in_flight", appended(ledger, ENTRIES, IN_FLIGHT, 1))
+    note("four_writers", appended(ledger, 2 * ENTRIES, IN_FLIGHT, WRITERS))
+    if label == "sqlite":
+        note("four_processes", appended_by_processes(log, 2 * ENTRIES))
     figures[f"{label}_64_in_flight_over_one_by_one"].append(one / appended(ledger, SINGLE, 1, 1)[0])
 
 
-@contextmanager
-def opened(folder: Path, tables_uri: str) -> Iterator[tuple[Ledger, LogPlace]]:
-    """Make a log whose rows are at ``tables_uri`` and whose blobs are in ``folder``."""
-    folder.mkdir()
-    tables = open_tables(tables_uri, base=folder, create=True)
-    params = LedgerParams(highwater=folder / "highwater", checkpoint_seconds=0)
-    key = SigningKey.generate("ed25519")
-    blobs = open_blobs("file:./blobs", base=folder)
-    with Ledger.create(tables, blobs, origin="bench.local/log", signer=key, params=params) as ledger:
-        yield ledger, LogPlace(tables_uri, "file:./blobs", folder, ledger.verifier.vkey)
-    tables.close()
-
-
-def check_rates(ledger: Ledger, place: LogPlace, figures: Figures) -> None:
+def check_rates(log: Log, ledger: Ledger, figures: Figures) -> None:
     """Fill the log up to a million entries and check all of it, by one process and by two."""
-    append(ledger, CHECKED - ledger.reader().size(), 4096)
+    while missing := CHECKED - ledger.reader().size():
+        append(ledger, entries(min(missing, 16_384)), 4096)
     ledger.publish()
     for _ in range(CHECKS):
         for jobs, label in ((1, "one_process"), (PROCESSES, "two_processes")):
             start = time.perf_counter()
-            report = fsck(ledger.reader(), ledger.policy, place=place, jobs=jobs)
+            report = fsck(ledger.reader(), ledger.policy, place=log.place(ledger), jobs=jobs)
             figures[f"entries_checked_per_second_{label}"].append(report.size / (time.perf_counter() - start))
 
 
@@ -139,20 +198,23 @@ def summary(rounds: list[float]) -> dict[str, object]:
 def main() -> None:
     """Measure and write."""
     load = os.getloadavg()[0]
-    entries = [os.urandom(300) for _ in range(LEAVES)]
+    leaves = [os.urandom(300) for _ in range(LEAVES)]
     figures: Figures = defaultdict(list)
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
-        logs = {"sqlite": stack.enter_context(opened(Path(name, "sqlite"), "sqlite:./bench.db"))}
+        uris = {"sqlite": "sqlite:./bench.db"}
         if servers.postgresql_is_installed():
-            uri = stack.enter_context(servers.postgresql_server()).database()
-            logs["postgresql"] = stack.enter_context(opened(Path(name, "postgresql"), uri))
+            uris["postgresql"] = stack.enter_context(servers.postgresql_server()).database()
+        logs = {label: Log(uri, Path(name, label), os.urandom(32)) for label, uri in uris.items()}
+        for log in logs.values():
+            log.folder.mkdir()
+        ledgers = {label: stack.enter_context(log.open(create=True)) for label, log in logs.items()}
         for _ in range(ROUNDS):
-            merkle = seconds_of_merkle(entries)
-            figures["merkle_append_time_over_hash_chain"].append(merkle / seconds_of_chain(entries))
-            figures["pymerkle_append_time_over_ours"].append(seconds_of_pymerkle(entries) / merkle)
-            for label, (ledger, _) in logs.items():
-                append_rates(ledger, label, figures)
-        check_rates(*logs["sqlite"], figures)
+            merkle = seconds_of_merkle(leaves)
+            figures["merkle_append_time_over_hash_chain"].append(merkle / seconds_of_chain(leaves))
+            figures["pymerkle_append_time_over_ours"].append(seconds_of_pymerkle(leaves) / merkle)
+            for label, log in logs.items():
+                append_rates(log, ledgers[label], label, figures)
+        check_rates(logs["sqlite"], ledgers["sqlite"], figures)
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     result = {"machine": machine, "load": load} | {label: summary(rounds) for label, rounds in figures.items()}
     OUT.write_text(json.dumps(result, indent=1) + "\n")

@@ -1,6 +1,5 @@
 """Group commit: durable before acknowledged, no gap, one bad entry harms no other, clean refusals."""
 
-import dataclasses
 import resource
 import sqlite3
 import threading
@@ -9,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from stanch.crypto import leaf_hash, merkle_root
 from stanch.errors import (
@@ -77,7 +77,7 @@ def test_the_root_does_not_depend_on_the_batches(ground, tmp_path_factory, batch
         for future in [committer.submit(item) for item in items]:
             future.result(10)
     with other.tables.read() as connection:
-        size, frontier, _ = committer_module._read_log(connection, "example.com/stanch/log")
+        size, frontier, _ = committer._read_log(connection)
     committer.stop(LedgerUnavailable("done"))
     other.tables.close()
     assert size == len(data)
@@ -119,7 +119,7 @@ def test_within_commits_with_its_entry_or_keeps_it_out_alone(either):
 
 def test_openings_are_kept_with_their_entry(either):
     opening = Opening.make("actor.user.email_addr", "alice@example.com")
-    entry = dataclasses.replace(either.entry(), openings=(opening,))
+    entry = replace(either.entry(), openings=(opening,))
     with either.create() as log:
         log.append(entry)
         log.append(entry)
@@ -207,7 +207,7 @@ def test_a_full_disk_acknowledges_nothing_and_recovers(ground):
     with ground.tables.write() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
         connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
-    big = dataclasses.replace(ground.entry(), payload={"text": "x" * 60_000})
+    big = replace(ground.entry(), payload={"text": "x" * 60_000})
     with pytest.raises(LedgerUnavailable) as caught:
         log.append(big)
     assert "full" in str(caught.value.__cause__.why)
@@ -227,7 +227,7 @@ def test_a_write_beyond_the_file_size_limit_acknowledges_nothing(ground):
     resource.setrlimit(resource.RLIMIT_FSIZE, (used + 4096, hard))
     try:
         with pytest.raises(LedgerUnavailable):
-            log.append(dataclasses.replace(ground.entry(), payload={"text": "x" * 60_000}))
+            log.append(replace(ground.entry(), payload={"text": "x" * 60_000}))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert log.reader().size() == 1
@@ -268,7 +268,7 @@ def test_a_locked_database_is_refused_after_its_timeout(ground):
 def test_an_entry_that_breaks_the_format_never_reaches_the_queue(either):
     with either.create() as log:
         with pytest.raises(InvalidInput):
-            log.append(dataclasses.replace(either.entry(), payload={"x": 0.5}))
+            log.append(replace(either.entry(), payload={"x": 0.5}))
         assert log.reader().size() == 0
 
 

@@ -1,8 +1,7 @@
 """Erasure: no byte of the value is left, every proof holds, and a legal hold refuses."""
 
-import dataclasses
-
 import pytest
+from msgspec.structs import replace
 
 from stanch.errors import InvalidInput, NotFound, NotPermitted, StoreError
 from stanch.ledger import Opening, fsck, verify_proof
@@ -23,8 +22,8 @@ HELD = ArtifactRef("model", "bot", Digest.sha256(b"weights"))
 def record(ground, log, person, value, *, field="actor.user.email_addr", subject=(), **settings):
     """Append an entry of ``person`` that commits to ``value``."""
     entry = ground.entry()
-    act = dataclasses.replace(entry.act, principal=person, subject=subject)
-    return log.append(dataclasses.replace(entry, act=act, openings=(Opening.make(field, value, **settings),)))
+    act = replace(entry.act, principal=person, subject=subject)
+    return log.append(replace(entry, act=act, openings=(Opening.make(field, value, **settings),)))
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
 """Export: OCSF lines with their fingerprint, syslog lines by RFC 5424, every kind of act by the profile."""
 
-import dataclasses
 import hashlib
 import json
 import re
 
 import pytest
+from msgspec.structs import replace
 
 from stanch.crypto import SigningKey, canonical_json
 from stanch.errors import InvalidInput, NoTrustedSignature
@@ -68,7 +68,7 @@ def test_the_fingerprint_is_that_of_the_event_without_it():
 @pytest.mark.parametrize(
     ("entry", "priority"),
     [(intent(act(), time_ms=NOW), 110), (denied(act(), time_ms=NOW), 108),
-     (dataclasses.replace(intent(act(), time_ms=NOW), severity=5), 106)],
+     (replace(intent(act(), time_ms=NOW), severity=5), 106)],
 )  # fmt: skip
 def test_syslog_lines(entry, priority):
     data = entry.encode(ORIGIN)
@@ -98,7 +98,7 @@ def signed(**changes):
         time_ms=NOW,
         payload={"n": 1},
     )
-    return sign_act(dataclasses.replace(entry, **changes), ORIGIN, KEY)
+    return sign_act(replace(entry, **changes), ORIGIN, KEY)
 
 
 def test_a_signed_act_verifies_under_its_key_alone():
@@ -111,11 +111,11 @@ def test_a_signed_act_verifies_under_its_key_alone():
 @pytest.mark.parametrize(
     "change",
     [
-        lambda e: dataclasses.replace(e, payload={"n": 2}),
-        lambda e: dataclasses.replace(e, time_ms=NOW + 1),
-        lambda e: dataclasses.replace(e, act=dataclasses.replace(e.act, kind="release.revoke")),
-        lambda e: dataclasses.replace(e, act=dataclasses.replace(e.act, id=new_act_id(NOW))),
-        lambda e: dataclasses.replace(e, act=dataclasses.replace(e.act, subject=())),
+        lambda e: replace(e, payload={"n": 2}),
+        lambda e: replace(e, time_ms=NOW + 1),
+        lambda e: replace(e, act=replace(e.act, kind="release.revoke")),
+        lambda e: replace(e, act=replace(e.act, id=new_act_id(NOW))),
+        lambda e: replace(e, act=replace(e.act, subject=())),
     ],
 )
 def test_no_part_of_a_signed_act_can_be_changed(change):

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 
 import pytest
+from msgspec.structs import replace
 
 from stanch.crypto import Frontier, SigningKey, leaf_hash
 from stanch.errors import LogRolledBack, NotFound, NoTrustedSignature, QuorumUnmet, VerificationError
@@ -29,9 +30,7 @@ def pristine(make_ground, tmp_path_factory):
     ground = make_ground(tmp_path_factory.mktemp("pristine"))
     with ground.create() as log:
         ground.fill(log, SIZE - 5)
-        log.append(
-            dataclasses.replace(ground.entry(), openings=(Opening("actor.user.name", bytes(range(32)), "Alice"),))
-        )
+        log.append(replace(ground.entry(), openings=(Opening("actor.user.name", bytes(range(32)), "Alice"),)))
         first = log.publish()
         ground.fill(log, 4)
         second = log.publish()
@@ -615,8 +614,8 @@ def signed_log(ground, *, sign=True, key=PERSON_KEY, principal=PERSON):
             id=PERSON_KEY.key_id, principal=PERSON, kind="local", public=PERSON_KEY.public.raw, not_before_ms=0
         ))  # fmt: skip
     entry = ground.entry()
-    act = dataclasses.replace(entry.act, principal=principal, credential=Credential(kind="local", key_id=key.key_id))
-    entry = dataclasses.replace(entry, act=act)
+    act = replace(entry.act, principal=principal, credential=Credential(kind="local", key_id=key.key_id))
+    entry = replace(entry, act=act)
     with ground.create() as log:
         log.append(sign_act(entry, log.origin, key) if sign else entry)
     return log.reader()

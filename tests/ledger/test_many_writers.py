@@ -1,6 +1,5 @@
 """One log, many writers: processes on one PostgreSQL, answers that never come, servers that fail."""
 
-import dataclasses
 import secrets
 import subprocess
 import sys
@@ -8,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 import servers
 from stanch.crypto import leaf_hash, merkle_root
@@ -106,7 +106,7 @@ def test_a_server_that_is_killed_loses_nothing_that_was_acknowledged(own_ground,
 def test_a_full_disk_below_the_server_acknowledges_nothing_and_recovers(own_ground, own_server):
     log = own_ground.create()
     log.append(own_ground.entry())
-    big = [dataclasses.replace(own_ground.entry(), payload={"text": secrets.token_hex(30_000)}) for _ in range(300)]
+    big = [replace(own_ground.entry(), payload={"text": secrets.token_hex(30_000)}) for _ in range(300)]
     own_server.kill()
     # Its files may not grow beyond those of its log, which are made whole in advance: adding a row fails as on a full
     # disk.

@@ -1,10 +1,9 @@
 """Reading: entries in order, and queries against a plain scan."""
 
-import dataclasses
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from stanch.crypto import verify_consistency
 from stanch.errors import InvalidInput, NotFound
@@ -136,7 +135,7 @@ def test_checkpoints_are_consistent(ground):
 
 def test_a_subject_that_stands_twice_is_indexed_once(ground):
     entry = ground.entry()
-    entry = dataclasses.replace(entry, act=dataclasses.replace(entry.act, subject=(MODELS[0], MODELS[0])))
+    entry = replace(entry, act=replace(entry.act, subject=(MODELS[0], MODELS[0])))
     with ground.create() as log:
         log.append(entry)
         assert len(list(log.reader().query(EntryQuery(subject=MODELS[0].digest)))) == 1

@@ -10,9 +10,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from msgspec import Struct
+from sqlalchemy import Connection
 
 from stanch.crypto import Frontier, leaf_hash
 from stanch.errors import ClockWentBack, CommitUnknown, LedgerUnavailable, StanchError, StoreError, Tampered
@@ -35,8 +35,7 @@ Within = Callable[[Connection], None]
 """Runs in the entry's own transaction; raising keeps this entry, and it alone, out of the log."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedEntry:
+class PreparedEntry(Struct, frozen=True, kw_only=True):
     """An encoded entry on its way into the log."""
 
     data: bytes
@@ -47,35 +46,28 @@ class PreparedEntry:
     within: Within | None = None
 
 
-class _Durable(Future[EntryRef]):
-    """Resolves once its entry is durable. Whoever waits for it writes what is queued, unless somebody does already."""
+class _Queued(Future[EntryRef]):
+    """An entry in the queue, with its leaf hash; resolves once it is durable.
 
-    def __init__(self, committer: "Committer") -> None:
+    Whoever waits for it writes what is queued, unless somebody does already.
+    """
+
+    def __init__(self, entry: PreparedEntry, committer: "Committer") -> None:
         super().__init__()
+        self.entry = entry
+        self.leaf = leaf_hash(entry.data)
         self._committer = committer
 
     def result(self, timeout: float | None = None) -> EntryRef:
         """See :meth:`concurrent.futures.Future.result`."""
-        # Running means that it is being written now.
-        if not self.done() and not self.running():
-            self._committer.help_out(can_wait=timeout is None)
+        if not self.done():
+            self._committer.help_out(self, can_wait=timeout is None)
         return super().result(timeout)
 
     def add_done_callback(self, fn: Callable[[Future[EntryRef]], object]) -> None:
         """See :meth:`concurrent.futures.Future.add_done_callback`."""
         super().add_done_callback(fn)
         self._committer.wake()
-
-
-class _Item:
-    """An entry in the queue, with its leaf hash and the future that its caller holds."""
-
-    __slots__ = ("entry", "future", "leaf")
-
-    def __init__(self, entry: PreparedEntry, committer: "Committer") -> None:
-        self.entry = entry
-        self.leaf = leaf_hash(entry.data)
-        self.future = _Durable(committer)
 
 
 class Committer:
@@ -89,9 +81,11 @@ class Committer:
         self._tables = tables
         self._origin = origin
         self._monotonic = monotonic
-        self._queue: deque[_Item] = deque()
+        self._queue: deque[_Queued] = deque()
         self._bytes = 0
-        self._changed = threading.Condition(threading.Lock())
+        lock = threading.Lock()
+        self._changed = threading.Condition(lock)
+        self._room = threading.Condition(lock)
         self._turn = threading.Lock()
         self._since = 0.0
         self._is_idle = False
@@ -105,7 +99,7 @@ class Committer:
         Raises:
             LedgerUnavailable: The log was closed or stopped, or the queue stayed full for two seconds.
         """
-        item = _Item(entry, self)
+        item = _Queued(entry, self)
         with self._changed:
             if self._full(entry):
                 self._wait_for_room(entry)
@@ -120,21 +114,16 @@ class Committer:
                 self._since = self._monotonic()
                 if self._is_idle:
                     self._changed.notify_all()
-        return item.future
+        return item
 
-    def help_out(self, *, can_wait: bool) -> None:
-        """Write what is queued in this thread, or see to it that the other one does."""
-        if (
-            can_wait
-            and threading.current_thread() is not threading.main_thread()
-            and self._turn.acquire(blocking=False)
-        ):
-            try:
+    def help_out(self, future: Future[EntryRef], *, can_wait: bool) -> None:
+        """Write what is queued in this thread, or see to it that the other one does, unless ``future`` was written."""
+        if not can_wait or threading.current_thread() is threading.main_thread():
+            self.wake()
+            return
+        with self._turn:
+            if not future.done():
                 self._write(self._drain())
-            finally:
-                self._turn.release()
-        # What came in meanwhile has somebody who waits for it and was not let in.
-        self.wake()
 
     def wake(self) -> None:
         """Let the thread write what is queued now."""
@@ -148,13 +137,14 @@ class Committer:
         with self._changed:
             self._stopped = self._stopped or reason
             self._changed.notify_all()
+            self._room.notify_all()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
     def _wait_for_room(self, entry: PreparedEntry) -> None:
         self._is_woken = True
         self._changed.notify_all()
-        if not self._changed.wait_for(lambda: self._stopped is not None or not self._full(entry), _QUEUE_WAIT):
+        if not self._room.wait_for(lambda: self._stopped is not None or not self._full(entry), _QUEUE_WAIT):
             raise LedgerUnavailable("log: the queue of entries stayed full for 2 seconds")
 
     def _full(self, entry: PreparedEntry) -> bool:
@@ -182,21 +172,21 @@ class Committer:
             self._is_woken = self._is_idle = False
             return bool(self._queue) or self._stopped is None
 
-    def _drain(self) -> list[_Item]:
+    def _drain(self) -> list[_Queued]:
         """Take what is queued, up to the batch limits, out of the queue."""
-        batch: list[_Item] = []
+        batch: list[_Queued] = []
         size = 0
         with self._changed:
             while self._queue and len(batch) < _MAX_BATCH and size < _MAX_BATCH_BYTES:
                 item = self._queue.popleft()
                 size += len(item.entry.data)
                 self._bytes -= len(item.entry.data)
-                if item.future.set_running_or_notify_cancel():
+                if item.set_running_or_notify_cancel():
                     batch.append(item)
-            self._changed.notify_all()
+            self._room.notify_all()
         return batch
 
-    def _write(self, batch: list[_Item]) -> None:
+    def _write(self, batch: list[_Queued]) -> None:
         """Commit entries, and tell whoever waits what became of them."""
         if not batch:
             return
@@ -204,14 +194,14 @@ class Committer:
             self._commit(batch)
         except BaseException as error:  # noqa: BLE001 - whatever went wrong, no caller may wait for ever
             for item in batch:
-                if not item.future.done():
-                    item.future.set_exception(_unavailable(error))
+                if not item.done():
+                    item.set_exception(_unavailable(error))
 
-    def _commit(self, batch: list[_Item]) -> None:
+    def _commit(self, batch: list[_Queued]) -> None:
         size = 0
         try:
             with self._tables.write() as connection:
-                size, frontier, updated_ms = _read_log(connection, self._origin)
+                size, frontier, updated_ms = self._read_log(connection)
                 batch = [item for item in batch if _admit(connection, item, updated_ms)]
                 if batch:
                     self._insert(connection, size, batch)
@@ -224,9 +214,17 @@ class Committer:
             if not self._is_durable(size, batch):
                 raise
         for index, item in enumerate(batch, start=size):
-            item.future.set_result(EntryRef(index, item.leaf, item.entry.act))
+            item.set_result(EntryRef(index, item.leaf, item.entry.act))
 
-    def _is_durable(self, first: int, batch: list[_Item]) -> bool:
+    def _read_log(self, connection: Connection) -> tuple[int, Frontier, int]:
+        # Beside the write lock the row itself is locked where a dialect can: whatever writes, no index is given twice.
+        query = "SELECT size, frontier, updated_ms FROM ledger_log WHERE origin = ?" + self._tables.row_lock
+        row = connection.exec_driver_sql(query, (self._origin,)).one_or_none()
+        if row is None:
+            raise Tampered(f"log {self._origin}: its row is gone from the database")
+        return row[0], Frontier.parse(row[0], row[1]), row[2]
+
+    def _is_durable(self, first: int, batch: list[_Queued]) -> bool:
         """Read back whether a batch whose COMMIT was not answered is in the log from index ``first`` on.
 
         The write lock is waited for, so that the server has finished with the broken connection before it is asked.
@@ -246,7 +244,7 @@ class Committer:
                     raise
                 time.sleep(_READ_BACK_PAUSE)
 
-    def _insert(self, connection: Connection, size: int, batch: list[_Item]) -> None:
+    def _insert(self, connection: Connection, size: int, batch: list[_Queued]) -> None:
         rows = [(self._origin, index, item.entry.data, item.leaf) for index, item in enumerate(batch, start=size)]
         self._tables.insert(connection, schema.ledger_entry, rows)
         openings = [
@@ -270,18 +268,7 @@ class Committer:
             )
 
 
-def _read_log(connection: Connection, origin: str) -> tuple[int, Frontier, int]:
-    # Beside the write lock the row itself is locked where a dialect can: whatever writes, no index is given twice.
-    log = schema.ledger_log.c
-    row = connection.execute(
-        select(log.size, log.frontier, log.updated_ms).where(log.origin == origin).with_for_update()
-    ).one_or_none()
-    if row is None:
-        raise Tampered(f"log {origin}: its row is gone from the database")
-    return row[0], Frontier.parse(row[0], row[1]), row[2]
-
-
-def _admit(connection: Connection, item: _Item, updated_ms: int) -> bool:
+def _admit(connection: Connection, item: _Queued, updated_ms: int) -> bool:
     """Run what belongs into the entry's transaction; on a refusal its future fails and the batch goes on."""
     try:
         _check_clock(item.entry.time_ms, updated_ms)
@@ -289,7 +276,7 @@ def _admit(connection: Connection, item: _Item, updated_ms: int) -> bool:
             with connection.begin_nested():
                 item.entry.within(connection)
     except Exception as error:  # noqa: BLE001 - handed to the caller that waits for this entry
-        item.future.set_exception(error)
+        item.set_exception(error)
         return False
     return True
 

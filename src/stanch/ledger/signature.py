@@ -7,8 +7,9 @@ params_digest, subject, time}``, ``params_digest`` the SHA-256 of the canonical 
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from stanch.crypto import SigningKey, VerifyKey, canonical_json, frame
 from stanch.errors import InvalidInput, NoTrustedSignature

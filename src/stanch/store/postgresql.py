@@ -105,6 +105,7 @@ class PostgresqlTables(Tables):
     """A database that many hosts share."""
 
     dialect = "postgresql"
+    row_lock = " FOR UPDATE"
 
     @contextlib.contextmanager
     def lease(self, name: str, *, wait_seconds: float = 0.0) -> Iterator[bool]:

@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, LiteralString
 
 from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
@@ -23,9 +23,11 @@ class Tables:
     Attributes:
         name: How messages name the database; without any secret.
         dialect: ``sqlite`` or ``postgresql``.
+        row_lock: What to add to a SELECT so that the rows it found stay as they are; empty where writers take turns.
     """
 
     dialect: Dialect = "sqlite"
+    row_lock: LiteralString = ""
 
     def __init__(self, name: str, *, writer: Engine, reader: Engine) -> None:
         self.name = name
