@@ -1,8 +1,9 @@
 """The log against its limits and a peer, interleaved: hashing, durable appends, and a whole log checked again.
 
-Hashing: the Merkle frontier against a bare hash chain (the least that any log must do) and pymerkle. Appends of entries
-made beforehand, from encoding to durable: 64 in flight and four such writers (threads; on SQLite also processes),
-against one commit an entry; on SQLite (synchronous=FULL) and, in the same rounds, on PostgreSQL.
+Hashing: the Merkle frontier against a bare hash chain (the least that any log must do) and pymerkle. Appends until they
+are durable: 64 in flight and four such writers (threads; on SQLite also processes), against one commit an entry; on
+SQLite (synchronous=FULL) and, in the same rounds, on PostgreSQL. `appends` are of whole OCSF events, some 630 bytes,
+which the append encodes and checks; `commits` are of 300 bytes that are encoded already, which is the log alone.
 Writes benchmarks/results/ledger.json: for each figure the median, the range and all rounds.
 """
 
@@ -17,18 +18,20 @@ import sys
 import tempfile
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import TypeVar
 
 from pymerkle import InmemoryTree
 
 from stanch.crypto import Frontier, SigningKey, leaf_hash
-from stanch.ledger import Act, Entry, Ledger, LedgerParams, LogPlace, fsck, intent, new_act_id
+from stanch.ledger import Act, Entry, Ledger, LedgerParams, LogPlace, fsck, intent, new_act_id, outcome
+from stanch.ledger.committer import Committer, PreparedEntry
 from stanch.store import open_blobs, open_tables
 from stanch.terms import EntryRef
 
@@ -40,7 +43,10 @@ OUT = Path(__file__).parent / "results" / "ledger.json"
 ROUNDS, LEAVES, ENTRIES, SINGLE, IN_FLIGHT, WRITERS = 7, 50_000, 12_000, 60, 64, 4
 CHECKED, CHECKS, PROCESSES = 1_000_000, 3, 2
 PRINCIPAL = "p_aaaaaaaaaaaaaaaaaaaaaaaaaa"
+ORIGIN = "bench.local/log"
+Made = TypeVar("Made")
 PROCESS = multiprocessing.get_context("spawn")
+Submit = Callable[[Made], Future[EntryRef]]
 Figures = defaultdict[str, list[float]]
 
 
@@ -55,13 +61,23 @@ class Log:
     @contextmanager
     def open(self, *, create: bool = False) -> Iterator[Ledger]:
         """Open it, or make it."""
+        self.folder.mkdir(exist_ok=True)
         tables = open_tables(self.uri, base=self.folder, create=create)
         blobs = open_blobs("file:./blobs", base=self.folder)
         params = LedgerParams(highwater=self.folder / "highwater", checkpoint_seconds=0)
         opened = Ledger.create if create else Ledger.open
         key = SigningKey.from_seed(self.seed)
-        with opened(tables, blobs, origin="bench.local/log", signer=key, params=params) as ledger:
+        with opened(tables, blobs, origin=ORIGIN, signer=key, params=params) as ledger:
             yield ledger
+        tables.close()
+
+    @contextmanager
+    def committer(self) -> Iterator[Committer]:
+        """Make it, and open no more than its committer."""
+        with self.open(create=True):
+            pass
+        tables = open_tables(self.uri, base=self.folder)
+        yield Committer(tables, ORIGIN)
         tables.close()
 
     def place(self, ledger: Ledger) -> LogPlace:
@@ -96,14 +112,20 @@ def seconds_of_pymerkle(entries: list[bytes]) -> float:
 
 
 def entries(count: int) -> list[Entry]:
-    """Make entries of different acts."""
+    """Make the intents and outcomes of so many entries' acts."""
     now = int(time.time() * 1000)
-    acts = (Act(kind="tune.run", id=new_act_id(now), principal=PRINCIPAL) for _ in range(count))
-    return [intent(act, time_ms=now) for act in acts]
+    acts = (Act(kind="tune.run", id=new_act_id(now), principal=PRINCIPAL) for _ in range(count // 2))
+    return [entry for act in acts for entry in (intent(act, time_ms=now), outcome(act, time_ms=now))]
 
 
-def append(ledger: Ledger, made: list[Entry], in_flight: int) -> list[float]:
-    """Append entries with ``in_flight`` waiting at once; return the seconds until each was seen durable."""
+def encoded(count: int) -> list[PreparedEntry]:
+    """Make entries of 300 bytes that need no encoding."""
+    now = int(time.time() * 1000)
+    return [PreparedEntry(data=os.urandom(300), act="act", principal=PRINCIPAL, time_ms=now) for _ in range(count)]
+
+
+def append(submit: Submit[Made], made: list[Made], in_flight: int) -> list[float]:
+    """Append with ``in_flight`` waiting at once; return the seconds until each entry was seen durable."""
     waited: list[float] = []
     waiting: deque[tuple[float, Future[EntryRef]]] = deque()
 
@@ -115,18 +137,24 @@ def append(ledger: Ledger, made: list[Entry], in_flight: int) -> list[float]:
     for entry in made:
         if len(waiting) == in_flight:
             settle()
-        waiting.append((time.perf_counter(), ledger.append_nowait(entry)))
+        waiting.append((time.perf_counter(), submit(entry)))
     while waiting:
         settle()
     return waited
 
 
-def appended(ledger: Ledger, count: int, in_flight: int, writers: int) -> tuple[float, float]:
+def appended(
+    submit: Callable[[Made], Future[EntryRef]],
+    make: Callable[[int], list[Made]],
+    count: int,
+    in_flight: int,
+    writers: int,
+) -> tuple[float, float]:
     """Return the entries a second of so many threads, and the 99th percentile of their waits in ms."""
-    made = [entries(count // writers) for _ in range(writers)]
+    made = [make(count // writers) for _ in range(writers)]
     start = time.perf_counter()
     with ThreadPoolExecutor(writers) as pool:
-        waited = list(itertools.chain.from_iterable(pool.map(lambda own: append(ledger, own, in_flight), made)))
+        waited = list(itertools.chain.from_iterable(pool.map(lambda own: append(submit, own, in_flight), made)))
     return len(waited) / (time.perf_counter() - start), p99(waited)
 
 
@@ -140,11 +168,11 @@ def append_in_process(
 ) -> None:
     """Open the log in this process and append when all are ready; report when it began and ended, and the waits."""
     with log.open() as ledger, ThreadPoolExecutor(1) as pool:
-        pool.submit(append, ledger, entries(IN_FLIGHT), IN_FLIGHT).result()
+        pool.submit(append, ledger.append_nowait, entries(IN_FLIGHT), IN_FLIGHT).result()
         made = entries(count)
         barrier.wait()
         start = time.perf_counter()
-        waited = pool.submit(append, ledger, made, IN_FLIGHT).result()
+        waited = pool.submit(append, ledger.append_nowait, made, IN_FLIGHT).result()
         results.put((start, time.perf_counter(), waited))
 
 
@@ -165,23 +193,33 @@ def appended_by_processes(log: Log, count: int) -> tuple[float, float]:
 
 def append_rates(log: Log, ledger: Ledger, label: str, figures: Figures) -> None:
     """Measure one writer, four writers, and one entry at a time."""
-
-    def note(what: str, measured: tuple[float, float]) -> float:
-        figures[f"{label}_appends_per_second_{what}"].append(measured[0])
-        figures[f"{label}_p99_ms_{what}"].append(measured[1])
-        return measured[0]
-
-    one = note("64_in_flight", appended(ledger, ENTRIES, IN_FLIGHT, 1))
-    note("four_writers", appended(ledger, 2 * ENTRIES, IN_FLIGHT, WRITERS))
+    submit = ledger.append_nowait
+    one = note(figures, f"{label}_appends", "64_in_flight", appended(submit, entries, ENTRIES, IN_FLIGHT, 1))
+    note(figures, f"{label}_appends", "four_writers", appended(submit, entries, 2 * ENTRIES, IN_FLIGHT, WRITERS))
     if label == "sqlite":
-        note("four_processes", appended_by_processes(log, 2 * ENTRIES))
-    figures[f"{label}_64_in_flight_over_one_by_one"].append(one / appended(ledger, SINGLE, 1, 1)[0])
+        note(figures, f"{label}_appends", "four_processes", appended_by_processes(log, 2 * ENTRIES))
+    single, _ = appended(submit, entries, SINGLE, 1, 1)
+    figures[f"{label}_64_in_flight_over_one_by_one"].append(one / single)
+
+
+def commit_rates(committer: Committer, label: str, figures: Figures) -> None:
+    """Measure one writer and four writers of entries that are encoded already."""
+    submit = committer.submit
+    note(figures, f"{label}_commits", "64_in_flight", appended(submit, encoded, ENTRIES, IN_FLIGHT, 1))
+    note(figures, f"{label}_commits", "four_writers", appended(submit, encoded, 2 * ENTRIES, IN_FLIGHT, WRITERS))
+
+
+def note(figures: Figures, what: str, writers: str, measured: tuple[float, float]) -> float:
+    """Keep a rate and the 99th percentile of its waits; return the rate."""
+    for unit, value in zip(("per_second", "p99_ms"), measured, strict=True):
+        figures[f"{what}_{unit}_{writers}"].append(value)
+    return measured[0]
 
 
 def check_rates(log: Log, ledger: Ledger, figures: Figures) -> None:
     """Fill the log up to a million entries and check all of it, by one process and by two."""
     while missing := CHECKED - ledger.reader().size():
-        append(ledger, entries(min(missing, 16_384)), 4096)
+        append(ledger.append_nowait, entries(min(missing, 16_384)), 4096)
     ledger.publish()
     for _ in range(CHECKS):
         for jobs, label in ((1, "one_process"), (PROCESSES, "two_processes")):
@@ -201,19 +239,22 @@ def main() -> None:
     leaves = [os.urandom(300) for _ in range(LEAVES)]
     figures: Figures = defaultdict(list)
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
-        uris = {"sqlite": "sqlite:./bench.db"}
+        uris = {"sqlite": ["sqlite:./bench.db"] * 2}
         if servers.postgresql_is_installed():
-            uris["postgresql"] = stack.enter_context(servers.postgresql_server()).database()
-        logs = {label: Log(uri, Path(name, label), os.urandom(32)) for label, uri in uris.items()}
-        for log in logs.values():
-            log.folder.mkdir()
+            server = stack.enter_context(servers.postgresql_server())
+            uris["postgresql"] = [server.database(), server.database()]
+        logs = {label: Log(uri, Path(name, label), os.urandom(32)) for label, (uri, _) in uris.items()}
+        # Committers have logs of their own: no check could read what they write.
+        others = {label: Log(uri, Path(name, f"{label}-commits"), os.urandom(32)) for label, (_, uri) in uris.items()}
         ledgers = {label: stack.enter_context(log.open(create=True)) for label, log in logs.items()}
+        committers = {label: stack.enter_context(log.committer()) for label, log in others.items()}
         for _ in range(ROUNDS):
             merkle = seconds_of_merkle(leaves)
             figures["merkle_append_time_over_hash_chain"].append(merkle / seconds_of_chain(leaves))
             figures["pymerkle_append_time_over_ours"].append(seconds_of_pymerkle(leaves) / merkle)
             for label, log in logs.items():
                 append_rates(log, ledgers[label], label, figures)
+                commit_rates(committers[label], label, figures)
         check_rates(logs["sqlite"], ledgers["sqlite"], figures)
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     result = {"machine": machine, "load": load} | {label: summary(rounds) for label, rounds in figures.items()}

@@ -83,9 +83,9 @@ class Committer:
         self._monotonic = monotonic
         self._queue: deque[_Queued] = deque()
         self._bytes = 0
-        lock = threading.Lock()
-        self._changed = threading.Condition(lock)
-        self._room = threading.Condition(lock)
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._room = threading.Condition(self._lock)
         self._turn = threading.Lock()
         self._since = 0.0
         self._is_idle = False
@@ -100,7 +100,7 @@ class Committer:
             LedgerUnavailable: The log was closed or stopped, or the queue stayed full for two seconds.
         """
         item = _Queued(entry, self)
-        with self._changed:
+        with self._lock:
             if self._full(entry):
                 self._wait_for_room(entry)
             if self._stopped is not None:
@@ -127,14 +127,14 @@ class Committer:
 
     def wake(self) -> None:
         """Let the thread write what is queued now."""
-        with self._changed:
+        with self._lock:
             if self._queue:
                 self._is_woken = True
                 self._changed.notify_all()
 
     def stop(self, reason: StanchError) -> None:
         """Refuse further entries for ``reason``; what is queued is still written. Returns when that is done."""
-        with self._changed:
+        with self._lock:
             self._stopped = self._stopped or reason
             self._changed.notify_all()
             self._room.notify_all()
@@ -162,7 +162,7 @@ class Committer:
 
         An entry that nobody waits for is written after a moment, so that whoever waits for others can write it too.
         """
-        with self._changed:
+        with self._lock:
             while self._stopped is None and not self._is_woken:
                 self._is_idle = not self._queue
                 patience = self._since + _PATIENCE - self._monotonic() if self._queue else None
@@ -176,7 +176,7 @@ class Committer:
         """Take what is queued, up to the batch limits, out of the queue."""
         batch: list[_Queued] = []
         size = 0
-        with self._changed:
+        with self._lock:
             while self._queue and len(batch) < _MAX_BATCH and size < _MAX_BATCH_BYTES:
                 item = self._queue.popleft()
                 size += len(item.entry.data)
@@ -218,7 +218,8 @@ class Committer:
 
     def _read_log(self, connection: Connection) -> tuple[int, Frontier, int]:
         # Beside the write lock the row itself is locked where a dialect can: whatever writes, no index is given twice.
-        query = "SELECT size, frontier, updated_ms FROM ledger_log WHERE origin = ?" + self._tables.row_lock
+        lock = self._tables.row_lock
+        query = f"SELECT size, frontier, updated_ms FROM ledger_log WHERE origin = ?{lock}"  # noqa: S608 - own words
         row = connection.exec_driver_sql(query, (self._origin,)).one_or_none()
         if row is None:
             raise Tampered(f"log {self._origin}: its row is gone from the database")

@@ -255,7 +255,8 @@ def read_event(data: bytes) -> ocsf.Event:
     """
     event = _decode(data)
     ocsf.check_class(event)
-    _check_value(event.unmapped.stanch.payload or {}, 0)
+    if payload := event.unmapped.stanch.payload:
+        _check_value(payload, 0)
     # What is read is written again: only the canonical form comes back byte for byte.
     if _ENCODER.encode(event) != data:
         raise InvalidInput("entry: not in canonical form")
