@@ -65,9 +65,12 @@ class Log:
         tables = open_tables(self.uri, base=self.folder, create=create)
         blobs = open_blobs("file:./blobs", base=self.folder)
         params = LedgerParams(highwater=self.folder / "highwater", checkpoint_seconds=0)
-        opened = Ledger.create if create else Ledger.open
         key = SigningKey.from_seed(self.seed)
-        with opened(tables, blobs, origin=ORIGIN, signer=key, params=params) as ledger:
+        if create:
+            ledger = Ledger.create(tables, blobs, origin=ORIGIN, signer=key, params=params)
+        else:
+            ledger = Ledger.open(tables, blobs, origin=ORIGIN, keys=[key], params=params)
+        with ledger:
             yield ledger
         tables.close()
 
@@ -82,7 +85,7 @@ class Log:
 
     def place(self, ledger: Ledger) -> LogPlace:
         """Say where worker processes find it."""
-        return LogPlace(self.uri, "file:./blobs", self.folder, ledger.verifier.vkey)
+        return LogPlace(self.uri, "file:./blobs", self.folder, (ledger.verifier.vkey,))
 
 
 def seconds_of_merkle(entries: list[bytes]) -> float:

@@ -84,7 +84,7 @@ CASES = [
     ("key new --kind rsa --out {out}", 2, "rsa"),
     ("key new --out {out} --new-passphrase-file {missing}", 2, "missing"),
     ("key show {missing}", 2, "missing"),
-    ("key rotate log", 2, "not rotated"),
+    ("key rotate dataset", 2, "not rotated"),
     ("key list nonsense", 2, "nonsense"),
     ("key show {text}", 2, "text.json"),
     ("seal create {missing} --to {recipient} --sign-key {sign_pem} --lineage l --out {out}", 2, "missing"),

@@ -57,7 +57,7 @@ class Ground:
 
     def open(self, tables: Tables | None = None) -> Ledger:
         return Ledger.open(
-            tables or self.tables, self.blobs, origin=ORIGIN, signer=self.key, params=self.params, clock=self.clock
+            tables or self.tables, self.blobs, origin=ORIGIN, keys=[self.key], params=self.params, clock=self.clock
         )
 
     def entry(self, number: int = 0, *, kind: str = "tune.run") -> Entry:
@@ -71,10 +71,10 @@ class Ground:
 
     @property
     def place(self) -> LogPlace:
-        return LogPlace(self.tables_uri, self.blobs_uri, self.folder, self.policy.logs[0].vkey)
+        return LogPlace(self.tables_uri, self.blobs_uri, self.folder, (self.policy.logs[0].vkey,))
 
     def reader(self) -> LedgerReader:
-        return LedgerReader(self.tables, self.blobs, verifier=self.policy.logs[0])
+        return LedgerReader(self.tables, self.blobs, verifiers=self.policy.logs)
 
     @property
     def policy(self) -> TrustPolicy:

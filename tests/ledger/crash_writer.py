@@ -23,7 +23,7 @@ def write(folder: Path, tables_uri: str, blobs_uri: str, start: int, count: int 
         tables,
         open_blobs(blobs_uri, base=folder),
         origin=ORIGIN,
-        signer=SigningKey.from_seed(bytes(range(32))),
+        keys=[SigningKey.from_seed(bytes(range(32)))],
         params=LedgerParams(highwater=folder / "highwater", checkpoint_seconds=0.01),
     )
 

@@ -7,6 +7,7 @@ from stanch.crypto import SigningKey
 from stanch.errors import InvalidInput, NoTrustedSignature, ProofInvalid
 from stanch.ledger import Checkpoint, NoteSigner, NoteVerifier, open_checkpoint, open_note
 from stanch.ledger.checkpoint import sign_checkpoint
+from stanch.ledger.note import sign_note
 
 
 def signer(golden):
@@ -101,7 +102,7 @@ def test_every_single_bit_of_the_golden_note_matters(load):
 def test_a_rightly_signed_text_that_is_no_checkpoint_is_refused(load, text):
     key = signer(load("note/checkpoint.json"))
     with pytest.raises(ProofInvalid):
-        open_checkpoint(key.sign(text), [key.verifier])
+        open_checkpoint(sign_note(text, [key]), [key.verifier])
 
 
 @pytest.mark.parametrize("name", ["", "with space", "a+b", "a\u2003b", "tab\t", "x" * 257])

@@ -59,7 +59,7 @@ def test_an_entry_that_is_not_there(history):
 def test_a_log_that_is_not_there(ground):
     verifier = NoteVerifier("example.com/other", 1, ground.key.public)
     with pytest.raises(NotFound):
-        LedgerReader(ground.tables, ground.blobs, verifier=verifier).size()
+        LedgerReader(ground.tables, ground.blobs, verifiers=[verifier]).size()
 
 
 QUERIES = st.builds(

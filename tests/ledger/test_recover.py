@@ -44,7 +44,7 @@ def restore(ground):
 
 def run(ground, **memories):
     notes = {"log/checkpoint": ground.blobs.get("log/checkpoint"), **memories}
-    return recover(ground.tables, ground.blobs, key=ground.policy.logs[0], key_id=ground.key.key_id, memories=notes)
+    return recover(ground.tables, ground.blobs, keys=ground.policy.logs, memories=notes)
 
 
 def sql(ground, *statements, **values):
@@ -169,7 +169,7 @@ def test_two_checkpoints_of_one_size_are_equivocation(published):
 
 def test_nothing_remembered_is_nothing_to_go_by(published):
     with pytest.raises(NotFound):
-        recover(published.tables, published.blobs, key=published.policy.logs[0], key_id="x", memories={})
+        recover(published.tables, published.blobs, keys=published.policy.logs, memories={})
 
 
 @pytest.mark.parametrize("key", ["log/tile/entries/000", "log/tile/entries/001.p/44", "log/tile/0/000"])

@@ -14,7 +14,7 @@ from stanch.errors import ExternalError, InvalidInput, LedgerUnavailable, LogRol
 from stanch.ledger import Cosigner, LedgerParams, TrustPolicy, Witness, verify_proof
 from stanch.ledger.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from stanch.ledger.hashes import TileHashes
-from stanch.ledger.note import NoteSigner, parse_note
+from stanch.ledger.note import NoteSigner, parse_note, sign_note
 from stanch.ledger.witness import AddCheckpoint, WitnessState, add_checkpoint
 from stanch.ledger.witness_client import WitnessClient
 from stanch.ledger.witness_http import WitnessApp, serve
@@ -87,12 +87,16 @@ IMPOSTOR = NoteSigner(LOG.name, SigningKey.from_seed(bytes(32)))
         ("not base64", request(7, 9).replace(b"\n", b"\n!!\n", 1), 400),
         ("no empty line", request(7, 9).replace(b"\n\n", b"\n", 1), 400),
         ("no checkpoint", b"old 7\n\n", 400),
-        ("not a checkpoint", AddCheckpoint(7, (), LOG.sign("one line\n")).to_bytes(), 400),
-        ("a line too many", AddCheckpoint(7, (), LOG.sign(checkpoint(9).text() + "more\n")).to_bytes(), 400),
+        ("not a checkpoint", AddCheckpoint(7, (), sign_note("one line\n", [LOG])).to_bytes(), 400),
+        ("a line too many", AddCheckpoint(7, (), sign_note(checkpoint(9).text() + "more\n", [LOG])).to_bytes(), 400),
         ("too long", request(7, 9) + b"x" * (128 << 10), 400),
         ("a malformed signature line", request(7, 9) + b"nonsense\n", 400),
         ("old size above the checkpoint's", request(8, 7), 400),
-        ("unknown log", AddCheckpoint(0, (), STRANGER.sign(f"{STRANGER.name}\n0\n{'A' * 43}=\n")).to_bytes(), 404),
+        (
+            "unknown log",
+            AddCheckpoint(0, (), sign_note(f"{STRANGER.name}\n0\n{'A' * 43}=\n", [STRANGER])).to_bytes(),
+            404,
+        ),
         ("signed by another key", AddCheckpoint(7, (), sign_checkpoint(checkpoint(9), IMPOSTOR).note).to_bytes(), 403),
         ("a spoilt signature", request(7, 9)[:-9] + b"AAAAAAA=\n", 403),
         ("old size too small", request(3, 9), 409),

@@ -6,11 +6,15 @@ import life
 import pytest
 
 from stanch.config import algorithms
-from stanch.errors import InvalidInput, NotFound, NotPermitted, VerificationError
+from stanch.crypto import SigningKey
+from stanch.errors import InvalidInput, NotFound, NotPermitted, StoreError, VerificationError
+from stanch.ledger import Ledger, NoteSigner, TrustPolicy, verify_proof
 from stanch.sign import TrustedKeys
 from stanch.workspace import Workspace
+from stanch.workspace.health import State, examine
 from stanch.workspace.keyring import SECRETS, SIGNERS, Keyring
 from stanch.workspace.verbs_key import ROTATED, rotate_key
+from stanch.workspace.verbs_log import Comparison, prove_entry, verify_log
 from stanch.workspace.verbs_model import pass_gate, read_certificate
 
 
@@ -65,7 +69,7 @@ def test_a_rotated_publisher_still_vouches_for_what_it_signed(case):
             read_certificate(case.certificate, TrustedKeys((trusted,)))
 
 
-@pytest.mark.parametrize("name", ["dataset", "index", "log", "people/owner", "../x", "nothing"])
+@pytest.mark.parametrize("name", ["dataset", "index", "people/owner", "../x", "nothing"])
 def test_other_keys_are_not_rotated(tmp_path, name):
     with Workspace.init(tmp_path / "w") as workspace:
         with pytest.raises(InvalidInput, match="not rotated"):
@@ -81,6 +85,55 @@ def test_the_entry_names_the_key_and_holds_no_secret(tmp_path):
         text = b"".join(data for _, data in workspace.ledger.reader().tail())
         assert b'"name":"pepper"' in text
         assert secret.encode() not in text
+
+
+def test_a_rotated_log_key_signs_beside_the_old_one(tmp_path):
+    with Workspace.init(tmp_path / "w") as workspace:
+        old = workspace.ledger.verifier.vkey
+        assert rotate_key(workspace, "log") == 2
+        new = workspace.ledger.verifier.vkey
+    with Workspace.open(tmp_path / "w") as workspace:
+        assert [key.vkey for key in workspace.ledger.verifiers] == [new, old]
+        entry, proof = prove_entry(workspace, 1)
+        for vkey in (old, new):
+            assert verify_proof(proof, entry, TrustPolicy.of([vkey])).index == 1
+        assert verify_log(workspace).size == workspace.ledger.reader().size()
+        with pytest.raises(VerificationError):
+            verify_log(workspace, Comparison((new,)))
+    assert {check.state for check in examine(tmp_path / "w") if check.name == "log"} <= {State.OK, State.WARNING}
+
+
+def test_a_rotation_that_did_not_come_to_its_end_changes_nothing(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise StoreError("the disk is full")
+
+    with Workspace.init(tmp_path / "w") as workspace:
+        old = workspace.ledger.verifier
+        with monkeypatch.context() as broken:
+            broken.setattr(Ledger, "replace_key", refuse)
+            with pytest.raises(StoreError):
+                rotate_key(workspace, "log")
+    with Workspace.open(tmp_path / "w") as workspace:
+        assert workspace.keys.versions("log") == (1, 2)
+        assert workspace.ledger.verifier == old
+        assert rotate_key(workspace, "log") == 3
+        assert workspace.ledger.verifiers[1] == old
+
+
+def test_a_trust_policy_may_learn_of_the_new_key_later(tmp_path):
+    with Workspace.init(tmp_path / "w") as workspace:
+        vkey = workspace.ledger.verifier.vkey
+    (tmp_path / "w" / "trust").write_text(f"log {vkey}\nquorum none\n")
+    settings = tmp_path / "w" / "stanch.toml"
+    settings.write_text(settings.read_text().replace("[ledger]\n", '[ledger]\npolicy = "trust"\n'))
+    with Workspace.open(tmp_path / "w") as workspace:
+        rotate_key(workspace, "log")
+    with Workspace.open(tmp_path / "w") as workspace:
+        assert workspace.ledger.verifier.vkey != vkey
+    stranger = NoteSigner(workspace.ledger.origin, SigningKey.generate("ed25519")).verifier.vkey
+    (tmp_path / "w" / "trust").write_text(f"log {stranger}\nquorum none\n")
+    with pytest.raises(InvalidInput, match="does not trust this log"):
+        Workspace.open(tmp_path / "w")
 
 
 def test_a_key_that_cannot_be_written_is_a_recorded_failure(tmp_path, monkeypatch):

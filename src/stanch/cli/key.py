@@ -89,10 +89,15 @@ def show_all() -> Result:
 @key.command("rotate")
 @click.argument("name")
 def rotate(name: str) -> Result:
-    """Make a new version of the workspace's key NAME (publisher, case, pepper); the old one stays valid."""
+    """Make a new version of the workspace's key NAME (publisher, case, log, pepper); the old one stays valid."""
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.workspace.verbs_key import rotate_key  # noqa: PLC0415 - same
 
     with open_workspace(current()) as workspace:
-        version = rotate_key(workspace, name)
-    return Result({"name": name, "version": version}, f"rotated    {name}: version {version} is used from now on")
+        version, vkey = rotate_key(workspace, name), workspace.ledger.verifier.vkey
+    data: dict[str, JsonValue] = {"name": name, "version": version}
+    text = f"rotated    {name}: version {version} is used from now on"
+    if name == "log":
+        data["vkey"] = vkey
+        text += f"\nlog key    {vkey}\nnext       give it to witnesses, auditors and trust policies within 30 days"
+    return Result(data, text)

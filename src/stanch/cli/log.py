@@ -25,17 +25,22 @@ for _command in (anchor, erase, export, recover, witness):
 
 
 @log.command("verify")
-@click.option("--vkey", help="The log's key as you noted it; without it the workspace's own copy is used.")
+@click.option(
+    "--vkey",
+    "vkeys",
+    multiple=True,
+    help="A key of the log as you noted it; without it the workspace's own copies are used.",
+)
 @click.option("--policy", type=_FILE, help="A trust policy (C2SP tlog-policy) in place of the one of the settings.")
 @click.option("--note", "notes", type=_FILE, multiple=True, help="A checkpoint that you kept; may be repeated.")
 @click.option("--jobs", type=click.IntRange(1, 64), default=1, help="How many processes share the work.")
-def verify(vkey: str | None, policy: Path | None, notes: tuple[Path, ...], jobs: int) -> Result:
+def verify(vkeys: tuple[str, ...], policy: Path | None, notes: tuple[Path, ...], jobs: int) -> Result:
     """Recompute the whole log and compare it with its checkpoints, anchors and witnesses."""
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.workspace.verbs_log import Comparison, verify_log  # noqa: PLC0415 - same
 
     with open_workspace(current()) as workspace:
-        report = verify_log(workspace, Comparison(vkey, policy, notes, jobs))
+        report = verify_log(workspace, Comparison(vkeys, policy, notes, jobs))
     data: dict[str, JsonValue] = {
         "origin": report.origin,
         "size": report.size,

@@ -5,7 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stanch.errors import ProofInvalid
-from stanch.ledger.note import NoteSignature, NoteSigner, NoteVerifier, decode_base64, encode_base64, open_note
+from stanch.ledger.note import (
+    NoteSignature,
+    NoteSigner,
+    NoteVerifier,
+    decode_base64,
+    encode_base64,
+    open_note,
+    sign_note,
+)
 
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,18}")
 _MAX_SIZE = 2**63
@@ -50,9 +58,9 @@ def parse_decimal(text: str, what: str) -> int:
     return int(text)
 
 
-def sign_checkpoint(checkpoint: Checkpoint, signer: NoteSigner) -> SignedCheckpoint:
-    """Sign a checkpoint with the log's key, whose name is the origin."""
-    return SignedCheckpoint(checkpoint, signer.sign(checkpoint.text()))
+def sign_checkpoint(checkpoint: Checkpoint, *signers: NoteSigner) -> SignedCheckpoint:
+    """Sign a checkpoint with the log's keys, whose name is the origin."""
+    return SignedCheckpoint(checkpoint, sign_note(checkpoint.text(), signers))
 
 
 def open_checkpoint(note: bytes, keys: Sequence[NoteVerifier]) -> SignedCheckpoint:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,10 +12,8 @@ from typing import Self
 
 from stanch.crypto import Frontier, SigningKey
 from stanch.errors import (
-    InvalidInput,
     LedgerUnavailable,
     LogRolledBack,
-    NotFound,
     QuorumUnmet,
     StanchError,
     VerificationError,
@@ -25,7 +23,8 @@ from stanch.ledger.checkpoint import SignedCheckpoint
 from stanch.ledger.committer import Committer, PreparedEntry, Within
 from stanch.ledger.entry import Entry
 from stanch.ledger.index import update_index
-from stanch.ledger.note import NoteSigner, check_name
+from stanch.ledger.keys import LogKeys
+from stanch.ledger.note import NoteVerifier
 from stanch.ledger.policy import TrustPolicy, Witness
 from stanch.ledger.publish import Publisher
 from stanch.ledger.read import LedgerReader
@@ -72,24 +71,24 @@ class Ledger:
         self,
         tables: Tables,
         blobs: BlobStore,
-        signer: NoteSigner,
+        keys: LogKeys,
         params: LedgerParams,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.origin = signer.name
-        self.verifier = signer.verifier
+        self.origin = keys.origin
         self._tables = tables
         self._blobs = blobs
-        self._committer = Committer(tables, signer.name)
+        self._committer = Committer(tables, keys.origin)
         self.anchors = Anchors(tables, params.anchors, every_seconds=params.anchor_seconds, clock=clock)
         witnesses = WitnessClient(tables, params.witnesses, clock=clock, refresh_seconds=params.refresh_seconds)
         self._publisher = Publisher(
-            tables, blobs, signer, highwater=params.highwater, clock=clock,
+            tables, blobs, keys, highwater=params.highwater, clock=clock,
             witnesses=witnesses if params.witnesses else None, anchors=self.anchors if params.anchors else None,
         )  # fmt: skip
         self.witnesses = params.witnesses
-        self.policy = params.policy or TrustPolicy((signer.verifier,))
+        self._clock = clock
+        self.policy = params.policy or TrustPolicy(keys.verifiers)
         self._closing = threading.Event()
         self._timer: threading.Thread | None = None
         self._seconds = params.checkpoint_seconds
@@ -111,7 +110,7 @@ class Ledger:
             Conflict: The database holds this log already.
             LogRolledBack: The blobs or the high-water file remember a log, so this is an old or empty database.
         """
-        _check_signer(origin, signer)
+        keys = LogKeys(origin, (signer,))
         if params.highwater.exists() or any(blobs.list(CHECKPOINT_KEY)):
             raise LogRolledBack(
                 f"log {origin}: checkpoints exist already",
@@ -123,7 +122,7 @@ class Ledger:
                 "INSERT INTO ledger_log (origin, size, frontier, key_id, updated_ms) VALUES (?, 0, ?, ?, 0)",
                 (origin, Frontier().to_bytes(), signer.key_id),
             )
-        return cls.open(tables, blobs, origin=origin, signer=signer, params=params, clock=clock)
+        return cls._open(tables, blobs, keys, params, clock)
 
     @classmethod
     def open(
@@ -132,28 +131,55 @@ class Ledger:
         blobs: BlobStore,
         *,
         origin: str,
-        signer: SigningKey,
+        keys: Sequence[SigningKey],
         params: LedgerParams,
         clock: Callable[[], float] = time.time,
     ) -> Self:
         """Open an existing log for appending.
 
+        Args:
+            tables: Where its rows are.
+            blobs: Where its tiles are.
+            origin: Its name.
+            keys: All keys that it ever had, the newest first.
+            params: How it is run.
+            clock: Seconds since 1970.
+
         Raises:
             NotFound: The database holds no such log.
-            InvalidInput: The key is not this log's.
+            InvalidInput: The log's present key is not among the keys.
             LogRolledBack: The rows are shorter than, or differ from, what this log signed before.
         """
-        _check_signer(origin, signer)
-        with tables.read() as connection:
-            key_id = connection.exec_driver_sql("SELECT key_id FROM ledger_log WHERE origin = ?", (origin,)).scalar()
-        if key_id is None:
-            raise NotFound(f"log {origin}: is not in this database")
-        if key_id != signer.key_id:
-            raise InvalidInput(f"log {origin}: expected its key {key_id}, found {signer.key_id}")
-        ledger = cls(tables, blobs, NoteSigner(origin, signer), params, clock=clock)
+        return cls._open(tables, blobs, LogKeys.read(tables, origin, keys), params, clock)
+
+    @classmethod
+    def _open(
+        cls, tables: Tables, blobs: BlobStore, keys: LogKeys, params: LedgerParams, clock: Callable[[], float]
+    ) -> Self:
+        ledger = cls(tables, blobs, keys, params, clock=clock)
         ledger._publisher.guard()
         ledger._start_timer()
         return ledger
+
+    @property
+    def verifier(self) -> NoteVerifier:
+        """The public half of the present key."""
+        return self.verifiers[0]
+
+    @property
+    def verifiers(self) -> tuple[NoteVerifier, ...]:
+        """The public halves of all keys that signed this log's checkpoints, the present one first."""
+        return self._publisher.keys.verifiers
+
+    def replace_key(self, key: SigningKey) -> None:
+        """Sign with ``key`` from now on, and with the present one beside it for thirty days.
+
+        Other processes sign with the key that they were opened with: open them again within that time.
+
+        Raises:
+            InvalidInput: It is not an Ed25519 key, or was this log's before.
+        """
+        self._publisher.keys = self._publisher.keys.replaced_by(key, self._tables, int(self._clock() * 1000))
 
     def append(self, entry: Entry, *, within: Within | None = None) -> EntryRef:
         """Append an entry and return when it is durable.
@@ -237,7 +263,7 @@ class Ledger:
 
     def reader(self) -> LedgerReader:
         """Return the reading side."""
-        return LedgerReader(self._tables, self._blobs, verifier=self.verifier)
+        return LedgerReader(self._tables, self._blobs, verifiers=self.verifiers)
 
     def close(self) -> None:
         """Write what is queued, publish it, and refuse further entries. Closing again does nothing."""
@@ -273,9 +299,3 @@ class Ledger:
                 return  # _publish() stopped the log; the next append says why
             except StanchError:
                 continue  # the store may come back; entries stay durable in the database meanwhile
-
-
-def _check_signer(origin: str, signer: SigningKey) -> None:
-    check_name(origin)
-    if signer.kind != "ed25519":
-        raise InvalidInput(f"log {origin}: expected an Ed25519 key, found {signer.kind}")

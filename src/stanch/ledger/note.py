@@ -139,12 +139,16 @@ class NoteSigner:
         """The public half."""
         return NoteVerifier(self.name, ED25519, self.key.public)
 
-    def sign(self, text: str) -> bytes:
-        """Return the note that consists of ``text`` (ending in a newline) and this key's signature line."""
-        if not text.endswith("\n"):
-            raise InvalidInput("note: expected a text that ends in a newline")
-        payload = self.verifier.key_id + self.key.sign(text.encode())
-        return f"{text}\n{signature_line(self.name, payload)}".encode()
+    def line(self, text: str) -> str:
+        """Return this key's signature line for a note's ``text``, which ends in a newline."""
+        return signature_line(self.name, self.verifier.key_id + self.key.sign(text.encode()))
+
+
+def sign_note(text: str, signers: Sequence[NoteSigner]) -> bytes:
+    """Return the note that consists of ``text`` (ending in a newline) and a signature line of each signer."""
+    if not text.endswith("\n"):
+        raise InvalidInput("note: expected a text that ends in a newline")
+    return f"{text}\n{''.join(signer.line(text) for signer in signers)}".encode()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from stanch.ledger.anchor import Anchors
 from stanch.ledger.checkpoint import Checkpoint, SignedCheckpoint, open_checkpoint, sign_checkpoint
 from stanch.ledger.hashes import TileHashes
 from stanch.ledger.integrate import integrate
-from stanch.ledger.note import NoteSigner
+from stanch.ledger.keys import LogKeys
 from stanch.ledger.proof import frontier_at
 from stanch.ledger.tiles import CHECKPOINT_KEY, PREFIX
 from stanch.ledger.witness_client import WitnessClient
@@ -28,13 +28,17 @@ _ATTEMPTS = 8
 
 
 class Publisher:
-    """Publishes one log. ``highwater`` is a file of its own that remembers the largest checkpoint ever signed here."""
+    """Publishes one log. ``highwater`` is a file of its own that remembers the largest checkpoint ever signed here.
+
+    Attributes:
+        keys: The log's keys; whoever replaces the present one sets them.
+    """
 
     def __init__(
         self,
         tables: Tables,
         blobs: BlobStore,
-        signer: NoteSigner,
+        keys: LogKeys,
         *,
         highwater: Path,
         clock: Callable[[], float],
@@ -43,7 +47,7 @@ class Publisher:
     ) -> None:
         self._tables = tables
         self._blobs = blobs
-        self._signer = signer
+        self.keys = keys
         self._highwater = highwater
         self._clock = clock
         self._witnesses = witnesses
@@ -68,7 +72,7 @@ class Publisher:
                 published = pending.checkpoint
             if published and published.size == frontier.size:
                 return self._kept_elsewhere(self._read_published())
-            checkpoint = Checkpoint(self._signer.name, frontier.size, frontier.root())
+            checkpoint = Checkpoint(self.keys.origin, frontier.size, frontier.root())
             self._integrate(published.size if published else 0, checkpoint)
             signed = self._cosigned(self._sign(checkpoint))
             self._put(signed)
@@ -76,7 +80,7 @@ class Publisher:
 
     def due(self, size: int) -> bool:
         """Say whether publishing the same ``size`` entries again would ask a witness for a cosignature."""
-        return self._witnesses is not None and self._witnesses.due(self._signer.name, size)
+        return self._witnesses is not None and self._witnesses.due(self.keys.origin, size)
 
     def guard(self) -> Frontier:
         """Compare the rows with every checkpoint that is remembered, and return the rows' frontier.
@@ -89,7 +93,7 @@ class Publisher:
         for name, remembered in memories.items():
             if remembered.size > frontier.size:
                 raise _rolled_back(f"it holds {frontier.size} entries, but {name} was signed over {remembered.size}")
-        published = memories.get(CHECKPOINT_KEY, Checkpoint(self._signer.name, 0, EMPTY_ROOT))
+        published = memories.get(CHECKPOINT_KEY, Checkpoint(self.keys.origin, 0, EMPTY_ROOT))
         tiles = TileHashes(self._blobs, published.size).subtree
         rows = frontier_at(published.size, tiles)
         if rows.root() != published.root:
@@ -116,16 +120,16 @@ class Publisher:
         with contextlib.suppress(FileNotFoundError):
             notes[str(self._highwater)] = self._highwater.read_bytes()
         if self._anchors is not None:
-            notes |= self._anchors.memories(self._signer.name)
+            notes |= self._anchors.memories(self.keys.origin)
         with self._tables.read() as connection:
             notes |= {f"stored note {size}": note for size, note in self._stored_notes(connection)}
             frontier = self._frontier(connection)
-        verifiers = [self._signer.verifier]
+        verifiers = self.keys.verifiers
         return frontier, {name: open_checkpoint(note, verifiers).checkpoint for name, note in notes.items()}
 
     def _conflict(self, size: int) -> TileConflict:
         return TileConflict(
-            f"log {self._signer.name}: the tiles of {size} entries do not lead to the root they must",
+            f"log {self.keys.origin}: the tiles of {size} entries do not lead to the root they must",
             next_step="stop all writers; stanch log fsck names the first difference",
         )
 
@@ -135,7 +139,7 @@ class Publisher:
             with self._tables.read() as connection:
                 rows = connection.exec_driver_sql(
                     "SELECT data, leaf_hash FROM ledger_entry WHERE origin = ? AND idx >= ? AND idx < ? ORDER BY idx",
-                    (self._signer.name, start, min(start + _PAGE, end)),
+                    (self.keys.origin, start, min(start + _PAGE, end)),
                 ).all()
             if len(rows) != min(start + _PAGE, end) - start:
                 raise _rolled_back(f"rows are missing between {start} and {min(start + _PAGE, end)}")
@@ -144,7 +148,7 @@ class Publisher:
 
     def _frontier(self, connection: Connection) -> Frontier:
         row = connection.exec_driver_sql(
-            "SELECT size, frontier FROM ledger_log WHERE origin = ?", (self._signer.name,)
+            "SELECT size, frontier FROM ledger_log WHERE origin = ?", (self.keys.origin,)
         ).one_or_none()
         if row is None:
             raise _rolled_back("its row is gone from the database")
@@ -156,7 +160,7 @@ class Publisher:
         # Only the newest notes can be unpublished, so the walk from the largest one stops at the first that is not.
         for size, note, published in connection.exec_driver_sql(
             "SELECT size, note, published FROM ledger_checkpoint WHERE origin = ? ORDER BY size DESC",
-            (self._signer.name,),
+            (self.keys.origin,),
         ):
             notes.append((size, note))
             if published:
@@ -167,7 +171,7 @@ class Publisher:
         """Return the largest note that a crash left stored but not published."""
         with self._tables.read() as connection:
             notes = [note for size, note in self._stored_notes(connection) if size > published]
-        return open_checkpoint(notes[-1], [self._signer.verifier]) if notes else None
+        return open_checkpoint(notes[-1], self.keys.verifiers) if notes else None
 
     def _published(self) -> Checkpoint | None:
         try:
@@ -176,7 +180,7 @@ class Publisher:
             return None
 
     def _read_published(self) -> SignedCheckpoint:
-        return open_checkpoint(self._blobs.get(CHECKPOINT_KEY), [self._signer.verifier])
+        return open_checkpoint(self._blobs.get(CHECKPOINT_KEY), self.keys.verifiers)
 
     def _integrate(self, old_size: int, checkpoint: Checkpoint) -> None:
         """Write the tiles up to the checkpoint, then derive its root from what was written."""
@@ -189,17 +193,18 @@ class Publisher:
         """Sign, remember and store a note; a larger one that another process stored is returned in its place."""
         with self._tables.write() as connection:
             last = connection.exec_driver_sql(
-                "SELECT note FROM ledger_checkpoint WHERE origin = ? ORDER BY size DESC LIMIT 1", (self._signer.name,)
+                "SELECT note FROM ledger_checkpoint WHERE origin = ? ORDER BY size DESC LIMIT 1", (self.keys.origin,)
             ).scalar()
             if last is not None:
-                stored = open_checkpoint(last, [self._signer.verifier])
+                stored = open_checkpoint(last, self.keys.verifiers)
                 if stored.checkpoint.size > checkpoint.size or stored.checkpoint == checkpoint:
                     return stored
-            signed = sign_checkpoint(checkpoint, self._signer)
+            now_ms = int(self._clock() * 1000)
+            signed = sign_checkpoint(checkpoint, *self.keys.signers(now_ms))
             connection.exec_driver_sql(
                 "INSERT INTO ledger_checkpoint (origin, size, root, note, created_ms, published)"
                 " VALUES (?, ?, ?, ?, ?, 0)",
-                (checkpoint.origin, checkpoint.size, checkpoint.root, signed.note, int(self._clock() * 1000)),
+                (checkpoint.origin, checkpoint.size, checkpoint.root, signed.note, now_ms),
             )
             # Inside the transaction, whose lock keeps two processes from writing the file out of order.
             self._remember(signed)
@@ -247,7 +252,7 @@ class Publisher:
                 "UPDATE ledger_checkpoint SET published = 1 WHERE origin = ? AND size <= ? AND size > coalesce(("
                 "SELECT size FROM ledger_checkpoint WHERE origin = ? AND published = 1 ORDER BY size DESC LIMIT 1"
                 "), -1)",
-                (self._signer.name, signed.checkpoint.size, self._signer.name),
+                (self.keys.origin, signed.checkpoint.size, self.keys.origin),
             )
 
     def _put_once(self, signed: SignedCheckpoint) -> None:

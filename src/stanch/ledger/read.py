@@ -1,6 +1,6 @@
 """The reading side of a log: entries, queries, checkpoints and proofs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,32 +29,33 @@ class LogPlace:
         tables: URI of its database.
         blobs: URI of its tiles.
         base: Folder that relative paths start at.
-        vkey: Its public key.
+        vkeys: Its public keys, the present one first.
     """
 
     tables: str
     blobs: str
     base: Path
-    vkey: str
+    vkeys: tuple[str, ...]
 
     def open(self) -> "LedgerReader":
         """Open it for reading; the caller closes ``tables`` of what is returned."""
         tables, blobs = open_tables(self.tables, base=self.base), open_blobs(self.blobs, base=self.base)
-        return LedgerReader(tables, blobs, verifier=NoteVerifier.parse(self.vkey))
+        return LedgerReader(tables, blobs, verifiers=[NoteVerifier.parse(vkey) for vkey in self.vkeys])
 
 
 class LedgerReader:
     """Reads one log. It never changes an entry; it may bring the derived query index up to date."""
 
-    def __init__(self, tables: Tables, blobs: BlobStore, *, verifier: NoteVerifier) -> None:
+    def __init__(self, tables: Tables, blobs: BlobStore, *, verifiers: Sequence[NoteVerifier]) -> None:
+        """Read the log whose checkpoints the keys ``verifiers`` signed, at least one of one name."""
         self.tables = tables
         self.blobs = blobs
-        self.verifier = verifier
+        self.verifiers = tuple(verifiers)
 
     @property
     def origin(self) -> str:
         """The log's name."""
-        return self.verifier.name
+        return self.verifiers[0].name
 
     def size(self) -> int:
         """Return how many entries are durable, in a checkpoint or not yet."""
@@ -104,7 +105,7 @@ class LedgerReader:
             VerificationError: It is not signed by this log's key.
         """
         if size is None:
-            return open_checkpoint(self.blobs.get(CHECKPOINT_KEY), [self.verifier])
+            return open_checkpoint(self.blobs.get(CHECKPOINT_KEY), self.verifiers)
         table = ledger_cosignature.c
         with self.tables.read() as connection:
             stored = connection.exec_driver_sql(
@@ -114,7 +115,7 @@ class LedgerReader:
             lines = connection.scalars(select(table.line).where(table.origin == self.origin, table.size == size)).all()
         if stored is None:
             raise NotFound(f"log {self.origin}: no checkpoint was published at size {size}")
-        return open_checkpoint(stored + "".join(lines).encode(), [self.verifier])
+        return open_checkpoint(stored + "".join(lines).encode(), self.verifiers)
 
     def prove(self, index: int, size: int | None = None) -> bytes:
         """Return a C2SP tlog-proof that entry ``index`` is in the log of the (latest) checkpoint.

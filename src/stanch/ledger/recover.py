@@ -7,7 +7,7 @@ their place. What cannot come back is what stood in the database alone: openings
 import base64
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, delete, insert, select, update
@@ -18,7 +18,7 @@ from stanch.ledger.checkpoint import SignedCheckpoint, open_checkpoint
 from stanch.ledger.damage import LogDamaged
 from stanch.ledger.entry import read_event
 from stanch.ledger.hashes import TileHashes
-from stanch.ledger.note import NoteVerifier
+from stanch.ledger.note import NoteVerifier, open_note
 from stanch.ledger.tiles import TILE_WIDTH, tile_key
 from stanch.store import CREATE, BlobStore, Tables
 from stanch.store.schema.ledger import ledger_checkpoint, ledger_entry, ledger_index, ledger_log, ledger_subject
@@ -46,7 +46,7 @@ class Recovery:
 
 
 def recover(
-    tables: Tables, blobs: BlobStore, *, key: NoteVerifier, key_id: str, memories: Mapping[str, bytes]
+    tables: Tables, blobs: BlobStore, *, keys: Sequence[NoteVerifier], memories: Mapping[str, bytes]
 ) -> Recovery:
     """Bring the rows to what the largest remembered checkpoint was signed over.
 
@@ -56,8 +56,8 @@ def recover(
     Args:
         tables: The database to bring up; rows behind the checkpoint that continue its history stay.
         blobs: Where the bundles and tiles stand.
-        key: The log's key.
-        key_id: Its id in the database.
+        keys: All keys that the log ever had, the newest first. The newest that signed the checkpoint is its present
+            one afterwards.
         memories: Signed notes, by where they were found: published checkpoint, high-water file, anchors.
 
     Raises:
@@ -65,12 +65,12 @@ def recover(
         Equivocation: Two of them are of one size with different roots.
         LogDamaged: The bundles and tiles do not lead to the checkpoint's root.
     """
-    signed = _largest(memories, key)
+    signed = _largest(memories, keys)
     rebuild = _Rebuild(signed, blobs)
     with tables.write() as connection:
         rebuild.read(connection)
         kept_in = rebuild.keep_aside() if rebuild.aside else ""
-        rebuild.write(connection, key_id)
+        rebuild.write(connection, _present(signed, keys).key.key_id)
     return Recovery(
         checkpoint=signed.checkpoint.size,
         size=rebuild.frontier.size,
@@ -80,18 +80,22 @@ def recover(
     )
 
 
-def _largest(memories: Mapping[str, bytes], key: NoteVerifier) -> SignedCheckpoint:
-    opened = {name: open_checkpoint(note, [key]) for name, note in memories.items()}
+def _present(signed: SignedCheckpoint, keys: Sequence[NoteVerifier]) -> NoteVerifier:
+    """Return the newest of the keys that signed a checkpoint."""
+    signatures = {signature.key_id for signature in open_note(signed.note, keys).signatures}
+    return next(key for key in keys if key.key_id in signatures)
+
+
+def _largest(memories: Mapping[str, bytes], keys: Sequence[NoteVerifier]) -> SignedCheckpoint:
+    opened, log = {name: open_checkpoint(note, keys) for name, note in memories.items()}, keys[0].name
     if not opened:
-        raise NotFound(
-            f"log {key.name}: no checkpoint is remembered anywhere", why="so nothing says what its rows were"
-        )
+        raise NotFound(f"log {log}: no checkpoint is remembered anywhere", why="so nothing says what its rows were")
     name, signed = max(opened.items(), key=lambda item: item[1].checkpoint.size)
     for other_name, other in opened.items():
         same_size = other.checkpoint.size == signed.checkpoint.size
         if same_size and other.checkpoint.root != signed.checkpoint.root:
             raise Equivocation(
-                f"log {key.name}: {name} and {other_name} are signed over different histories",
+                f"log {log}: {name} and {other_name} are signed over different histories",
                 why=f"both have {signed.checkpoint.size} entries",
                 next_step="keep both notes as evidence: either the log's key is elsewhere, or an old state went on",
             )

@@ -16,11 +16,11 @@ from stanch.access.glass import Glasses
 from stanch.config import Config, load_config
 from stanch.config.load import SETTINGS, user_config_file
 from stanch.errors import StanchError
-from stanch.ledger import Ledger, NoteSigner
+from stanch.ledger import Ledger
 from stanch.store import Tables, open_blobs, open_tables
 from stanch.workspace.keyring import SIGNERS, Keyring
 from stanch.workspace.lease import Leases
-from stanch.workspace.opening import KEYS, STATE
+from stanch.workspace.opening import KEYS, STATE, log_verifiers
 from stanch.workspace.watching import ledger_params
 
 EXTRAS = {
@@ -141,11 +141,12 @@ def _database(tables: Tables) -> Check:
 
 def _log(folder: Path, config: Config, keys: Keyring, tables: Tables, clock: Callable[[], float]) -> Iterator[Check]:
     blobs = open_blobs(config.workspace.blobs, base=folder)
-    signer = keys.signer("log")
-    params = ledger_params(config, folder, STATE, NoteSigner(config.ledger.origin, signer).verifier)
+    params = ledger_params(config, folder, STATE, log_verifiers(config, keys))
     # Without a timer nothing is published; opening compares the rows with every checkpoint that is remembered.
     params = replace(params, checkpoint_seconds=0)
-    ledger = Ledger.open(tables, blobs, origin=config.ledger.origin, signer=signer, params=params, clock=clock)
+    ledger = Ledger.open(
+        tables, blobs, origin=config.ledger.origin, keys=keys.signers("log"), params=params, clock=clock
+    )
     reader = ledger.reader()
     size, published = reader.size(), reader.checkpoint().checkpoint.size
     yield Check("log", State.OK, f"{reader.origin}: {size} entries, {published} in the published checkpoint")

@@ -67,6 +67,14 @@ class Keyring:
         """Return the public halves of all versions of a signing key, the newest first: what each signed is trusted."""
         return tuple(self.public(name, version) for version in reversed(self.versions(name)))
 
+    def signers(self, name: str) -> tuple[SigningKey, ...]:
+        """Return all versions of a signing key, the newest first.
+
+        Raises:
+            InvalidInput: Others may read the file of one.
+        """
+        return tuple(self.signer(name, version) for version in reversed(self.versions(name)))
+
     def public_path(self, name: str, version: int | None = None) -> Path:
         """Return the file of a public half, to be handed to others."""
         return self._path(name, ".pub.pem", self._chosen(name, version))

@@ -81,8 +81,7 @@ class Workspace:
         _make_state(folder, load_config(settings, user_file=user_config_file()).chosen_algorithms())
         try:
             if not found:
-                origin = f"stanch.local/{random_bytes(16).hex()}"
-                text = f'[ledger]\norigin = "{origin}"\n\n[access]\nprofile = "{profile}"\n'
+                text = f'[ledger]\norigin = "{_fresh_origin()}"\n\n[access]\nprofile = "{profile}"\n'
                 write_atomic(settings, text.encode(), mode=0o644)
             _fill(folder, profile, owner, passphrase, clock)
             (state / UNFINISHED).rename(state / KEYS)
@@ -127,8 +126,8 @@ class Workspace:
         tables = open_tables(config.workspace.tables, base=found)
         blobs = open_blobs(config.workspace.blobs, base=found)
         ledger = Ledger.open(
-            tables, blobs, origin=config.ledger.origin, signer=keys.signer("log"),
-            params=ledger_params(config, found, STATE, _log_key(config, keys)), clock=clock,
+            tables, blobs, origin=config.ledger.origin, keys=keys.signers("log"),
+            params=ledger_params(config, found, STATE, log_verifiers(config, keys)), clock=clock,
         )  # fmt: skip
         access = config.access
         ground = Ground(tables, keys, ledger.origin, access.profile, clock, access.session_minutes)
@@ -209,12 +208,17 @@ def _fill(
             next_step=f"stanch init --profile {config.access.profile}, or change [access] profile in {SETTINGS}",
         )
     _check_profile(config)
+    if not config.ledger.origin:
+        raise InvalidInput(
+            f"{folder / SETTINGS}: expected a name for the log, found none",
+            next_step=f'add: [ledger] origin = "{_fresh_origin()}"',
+        )
     keys = Keyring(folder / STATE / UNFINISHED)
     with closing(open_tables(config.workspace.tables, base=folder, create=True)) as tables:
         blobs = open_blobs(config.workspace.blobs, base=folder)
         with Ledger.create(
             tables, blobs, origin=config.ledger.origin, signer=keys.signer("log"),
-            params=ledger_params(config, folder, STATE, _log_key(config, keys)), clock=clock,
+            params=ledger_params(config, folder, STATE, log_verifiers(config, keys)), clock=clock,
         ) as ledger:  # fmt: skip
             register_owner(Ground(tables, keys, ledger.origin, profile, clock), owner, passphrase=passphrase)
 
@@ -229,5 +233,10 @@ def _check_profile(config: Config) -> None:
         )
 
 
-def _log_key(config: Config, keys: Keyring) -> NoteVerifier:
-    return NoteSigner(config.ledger.origin, keys.signer("log")).verifier
+def _fresh_origin() -> str:
+    return f"stanch.local/{random_bytes(16).hex()}"
+
+
+def log_verifiers(config: Config, keys: Keyring) -> tuple[NoteVerifier, ...]:
+    """Return the public halves of all keys of the workspace's log, the newest first."""
+    return tuple(NoteSigner(config.ledger.origin, key).verifier for key in keys.signers("log"))

@@ -7,14 +7,15 @@ from stanch.workspace.keyring import SIGNERS
 from stanch.workspace.opening import Workspace
 from stanch.workspace.verbs_access import workspace_ref
 
-ROTATED = ("case", "pepper", "publisher")
+ROTATED = ("case", "log", "pepper", "publisher")
 """What may get a new version. The keys of data sets and of the index are part of what was made with them."""
 
 
 def rotate_key(workspace: Workspace, name: str) -> int:
     """Make the next version of a key, which is used from now on, and return its number.
 
-    What earlier versions signed or made stays valid; their files stay.
+    What earlier versions signed or made stays valid; their files stay. The log's earlier key goes on signing beside the
+    new one for thirty days: until then whoever verifies the log must learn of the new one.
 
     Raises:
         InvalidInput: This key is not rotated.
@@ -27,7 +28,10 @@ def rotate_key(workspace: Workspace, name: str) -> int:
     def run(_ref: EntryRef) -> Done[int]:
         kinds = workspace.config.chosen_algorithms()
         if name in SIGNERS:
-            version = workspace.keys.add_signer(name, kinds.publisher_key if name == "publisher" else kinds.case_key)
+            chosen = {"case": kinds.case_key, "log": kinds.log_key, "publisher": kinds.publisher_key}
+            version = workspace.keys.add_signer(name, chosen[name])
+            if name == "log":
+                workspace.ledger.replace_key(workspace.keys.signer(name))
             return Done(version, {"version": version, "key_id": workspace.keys.public(name).key_id})
         version = workspace.keys.add_secret(name)
         return Done(version, {"version": version})

@@ -10,7 +10,7 @@ from typing import Any
 from stanch.config import load_config
 from stanch.config.load import user_config_file
 from stanch.errors import ExternalError, InvalidInput, NotFound
-from stanch.ledger import EntryQuery, FsckReport, LedgerReader, LogPlace, NoteSigner, TrustPolicy, decode_entry, fsck
+from stanch.ledger import EntryQuery, FsckReport, LedgerReader, LogPlace, TrustPolicy, decode_entry, fsck
 from stanch.ledger.anchor import Anchors
 from stanch.ledger.erasure import BASIS, Erased, Selection, erase
 from stanch.ledger.export import Format, export_line
@@ -21,7 +21,7 @@ from stanch.store import open_blobs, open_tables
 from stanch.terms import ArtifactRef, Digest, EntryRef, JsonValue
 from stanch.workspace.act import Done, Request
 from stanch.workspace.keyring import Keyring
-from stanch.workspace.opening import KEYS, SETTINGS, STATE, Workspace, find_workspace
+from stanch.workspace.opening import KEYS, SETTINGS, STATE, Workspace, find_workspace, log_verifiers
 from stanch.workspace.people import Ground, People, Unlock
 from stanch.workspace.verbs_access import workspace_ref
 from stanch.workspace.watching import ledger_params
@@ -32,13 +32,13 @@ class Comparison:
     """What the log is compared with.
 
     Attributes:
-        vkey: The log's key as somebody noted it; by default the workspace's own copy, or the policy's.
+        vkeys: The log's keys as somebody noted them; by default the workspace's own copies, or the policy's.
         policy: A trust policy file; by default the one of the settings.
         notes: Files with checkpoints that were kept elsewhere.
         jobs: How many processes share the work.
     """
 
-    vkey: str | None = None
+    vkeys: tuple[str, ...] = ()
     policy: Path | None = None
     notes: tuple[Path, ...] = ()
     jobs: int = 1
@@ -57,8 +57,8 @@ def verify_log(workspace: Workspace, comparison: Comparison | None = None) -> Fs
     ledger, policy = workspace.ledger, workspace.ledger.policy
     if asked.policy is not None:
         policy = TrustPolicy.parse(asked.policy.read_bytes())
-    elif asked.vkey is not None:
-        policy = TrustPolicy.of([asked.vkey], policy.witnesses)
+    elif asked.vkeys:
+        policy = TrustPolicy.of(asked.vkeys, policy.witnesses)
     # The anchor beside the log, which stands where none is configured, is compared by the guard; it is not outside.
     configured = workspace.config.ledger.anchors
     anchors = [note for _, note in ledger.anchors.notes(ledger.origin)] if configured else []
@@ -68,7 +68,7 @@ def verify_log(workspace: Workspace, comparison: Comparison | None = None) -> Fs
             anchors += [note] if note is not None else []
     anchors += [path.read_bytes() for path in asked.notes]
     where = workspace.config.workspace
-    place = LogPlace(where.tables, where.blobs, workspace.folder, ledger.verifier.vkey)
+    place = LogPlace(where.tables, where.blobs, workspace.folder, tuple(key.vkey for key in ledger.verifiers))
     return fsck(ledger.reader(), policy, anchors=anchors, place=place, jobs=asked.jobs)
 
 
@@ -182,24 +182,23 @@ def recover_log(folder: Path | None, principal: str | None, *, unlock: Unlock | 
     found = find_workspace(folder)
     config = load_config(found / SETTINGS, user_file=user_config_file())
     keys = Keyring(found / STATE / KEYS)
-    signer = keys.signer("log")
-    key = NoteSigner(config.ledger.origin, signer).verifier
-    params = ledger_params(config, found, STATE, key)
+    verifiers, origin = log_verifiers(config, keys), config.ledger.origin
+    params = ledger_params(config, found, STATE, verifiers)
     with closing(open_tables(config.workspace.tables, base=found)) as tables:
         blobs = open_blobs(config.workspace.blobs, base=found)
-        ground = Ground(tables, keys, key.name, config.access.profile)
+        ground = Ground(tables, keys, origin, config.access.profile)
         people = People.login(ground, principal, unlock=unlock)
         request = Request(
-            "log.recover", "log:write", ArtifactRef("workspace", "workspace", Digest.sha256(key.name.encode()))
+            "log.recover", "log:write", ArtifactRef("workspace", "workspace", Digest.sha256(origin.encode()))
         )
-        people.decide(request, LedgerReader(tables, blobs, verifier=key)).require()
+        people.decide(request, LedgerReader(tables, blobs, verifiers=verifiers)).require()
         memories: dict[str, bytes] = {}
         with suppress(NotFound):
             memories[CHECKPOINT_KEY] = blobs.get(CHECKPOINT_KEY)
         with suppress(FileNotFoundError):
             memories["high-water file"] = params.highwater.read_bytes()
-        memories |= Anchors(tables, params.anchors, every_seconds=params.anchor_seconds).memories(key.name)
-        done = recover(tables, blobs, key=key, key_id=signer.key_id, memories=memories)
+        memories |= Anchors(tables, params.anchors, every_seconds=params.anchor_seconds).memories(origin)
+        done = recover(tables, blobs, keys=verifiers, memories=memories)
     with Workspace.open(folder, principal=principal, unlock=unlock) as workspace:
         what: Mapping[str, JsonValue] = asdict(done)
         return workspace.door.act(replace(request, payload=what), lambda _ref: Done(done))

@@ -1,5 +1,6 @@
 """Who watches the log of a workspace, as its settings say: policy, witnesses, anchors."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,21 +14,21 @@ from stanch.workspace.door import Witnessing
 ANCHORS = "anchors"
 
 
-def ledger_params(config: Config, folder: Path, state: str, key: NoteVerifier) -> LedgerParams:
+def ledger_params(config: Config, folder: Path, state: str, keys: Sequence[NoteVerifier]) -> LedgerParams:
     """Return how the log is run.
 
     Args:
         config: The settings.
         folder: The workspace's folder; relative paths start there.
         state: Name of its folder of state. Without another anchor, checkpoints are kept in it.
-        key: The log's key.
+        keys: All keys of the log, the newest first.
 
     Raises:
         InvalidInput: The policy or the key of a witness is malformed.
         StoreError: An anchor's folder cannot be used.
     """
     settings = config.ledger
-    policy = trust_policy(config, folder, key)
+    policy = trust_policy(config, folder, keys)
     highwater = Path(settings.highwater) if settings.highwater else Path(state) / "ledger.highwater"
     uris = settings.anchors or (f"file:./{state}/{ANCHORS}",)
     return LedgerParams(
@@ -40,18 +41,19 @@ def ledger_params(config: Config, folder: Path, state: str, key: NoteVerifier) -
     )
 
 
-def trust_policy(config: Config, folder: Path, key: NoteVerifier) -> TrustPolicy:
-    """Return what is demanded of the log: the policy file, or the log's own key and every configured witness."""
+def trust_policy(config: Config, folder: Path, keys: Sequence[NoteVerifier]) -> TrustPolicy:
+    """Return what is demanded of the log: the policy file, or the log's own keys and every configured witness."""
     configured = [_witness(entry.vkey, entry.url) for entry in config.ledger.witnesses]
     if not config.ledger.policy:
-        return TrustPolicy.of([key.vkey], configured)
+        return TrustPolicy.of([key.vkey for key in keys], configured)
     path = folder / config.ledger.policy
     try:
         policy = TrustPolicy.parse(path.read_bytes())
     except OSError as error:
         raise InvalidInput(f"{path}: the trust policy cannot be read", why=error.strerror or "") from error
-    if key not in policy.logs:
-        raise InvalidInput(f"{path}: does not trust this log", next_step=f"add the line: log {key.vkey}")
+    # One is enough: a new key signs beside the one it replaced, so there is time to add it.
+    if not set(keys) & set(policy.logs):
+        raise InvalidInput(f"{path}: does not trust this log", next_step=f"add the line: log {keys[0].vkey}")
     urls = {witness.key.vkey: witness.url for witness in configured}
     unknown = urls.keys() - {witness.key.vkey for witness in policy.witnesses}
     if unknown:

@@ -13,6 +13,13 @@ ledger_log = table(
     integer("updated_ms"),
 )
 
+ledger_key = table(
+    "ledger_key",
+    text("origin", key=True),
+    text("key_id", key=True),
+    integer("replaced_ms"),
+)
+
 ledger_entry = table(
     "ledger_entry",
     text("origin", key=True),
