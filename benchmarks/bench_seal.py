@@ -1,0 +1,336 @@
+"""Sealed bundles against their limits and peers, interleaved: load, seal, open one tensor, re-key.
+
+Every loader runs in each round, from files in the page cache, and ends with all tensors in memory of their own; giving
+that memory back is not timed. `safetensors.load_file` alone is a lazy mapping, so each of its tensors is copied. The C
+library is told not to keep freed memory: a program loads a model once, into memory that it did not have before. The
+floor reads the plaintext file into huge pages, once unmeasured before each round, so that no loader pays for memory that
+a virtual machine's host has to find first; the order changes from round to round. Of pyrage and tink the decryption of
+the same bytes is timed, beside ours on one thread. AES and BLAKE3 of this machine stand beside the figures: without
+vectorised AES the cipher, and not the page faults, is the limit.
+Writes benchmarks/results/seal.json: for each figure the median, the range and all rounds.
+"""
+
+import base64
+import io
+import json
+import multiprocessing
+import os
+import platform
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.queues import Queue
+from pathlib import Path
+from unittest import mock
+
+import cryptotensors
+import cryptotensors.torch as cryptotensors_torch
+import pyrage
+import tensorizer
+import tink
+import torch
+from safetensors.torch import load_file, save_file
+from tink import cleartext_keyset_handle, streaming_aead
+
+from stanch.crypto import SigningKey, VerifyKey, hash_bytes
+from stanch.crypto.floe import Floe
+from stanch.crypto.identity import Identity, generate_identity
+from stanch.seal import OpenBundle, OpenParams, SealParams, VolatileReleases, open_bundle, rekey, seal
+from stanch.seal.arena import Arena
+from stanch.seal.segments import SignedStreams, Verify
+from stanch.sign import Bundle, TrustedKeys, sign_manifest, verify_manifest
+from stanch.terms import VerifiedDigest
+
+OUT = Path(__file__).parent / "results" / "seal.json"
+ROUNDS, TENSORS, SHAPE, SMALL = 12, 48, (1024, 4096), "small"
+NAME = "model.safetensors"
+MEBIBYTE = 1 << 20
+BLOCK = os.urandom(MEBIBYTE)
+KEEP_NOTHING, THRESHOLD = "MALLOC_MMAP_THRESHOLD_", "131072"
+PROCESS = multiprocessing.get_context("spawn")
+Figures = defaultdict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """One bundle, and what opens it."""
+
+    path: Path
+    publisher: VerifiedDigest
+    identity: Identity
+
+    def open(self, verify: Verify = "publisher", threads: int = min(4, os.cpu_count() or 1)) -> OpenBundle:
+        """Open it, after the publisher's signature was verified."""
+        params = OpenParams(threads=threads)
+        return open_bundle(
+            self.path, self.publisher, [self.identity], verify=verify, memory=VolatileReleases(), params=params
+        )
+
+
+def weights() -> dict[str, torch.Tensor]:
+    """Make random bf16 tensors of 8 MiB each, and a small one."""
+    generator = torch.Generator().manual_seed(1)
+    made = {
+        f"layer.{number}": torch.randint(0, 1 << 15, SHAPE, generator=generator, dtype=torch.int16).view(torch.bfloat16)
+        for number in range(TENSORS)
+    }
+    return made | {SMALL: torch.ones(64, dtype=torch.bfloat16)}
+
+
+def make_bundle(source: Path, dest: Path, signer: SigningKey, identity: Identity, *, sign: bool = True) -> None:
+    """Seal a folder; unsigned bundles are for timing alone."""
+    params = SealParams(kind="model", lineage="bench/model", release_number=1)
+
+    def finish(manifest: bytes) -> bytes:
+        return sign_manifest(manifest, signer).to_bytes() if sign else b"{}"
+
+    seal(source, dest, [identity.recipient], params, finish)
+
+
+def open_prepared(folder: Path) -> Sealed:
+    """Return what :func:`prepare` sealed, with its signature verified."""
+    bundle, public = folder / "m.sealed", VerifyKey.from_pem((folder / "publisher.pem").read_bytes(), what="publisher")
+    signature = Bundle.parse((bundle / "manifest.sigstore.json").read_bytes(), what="signature")
+    verified = verify_manifest((bundle / "manifest.json").read_bytes(), signature, TrustedKeys((public,)))
+    return Sealed(bundle, verified, Identity.load(folder / "identity.json"))
+
+
+def load_sealed(folder: Path, verify: Verify = "publisher", threads: int = min(4, os.cpu_count() or 1)) -> object:
+    """Verify the signature, open, check, decrypt and give out every tensor."""
+    with open_prepared(folder).open(verify, threads) as bundle:
+        return bundle.tensors(NAME)
+
+
+def load_plain(folder: Path) -> object:
+    """Map with safetensors and copy every tensor."""
+    return {name: tensor.clone() for name, tensor in load_file(folder / "model" / NAME).items()}
+
+
+def read_floor(folder: Path) -> object:
+    """Read the file into huge pages: the least that any loader must do."""
+    path = folder / "model" / NAME
+    size = path.stat().st_size
+    memory = Arena(size).memory
+    with path.open("rb", buffering=0) as file:
+        done = 0
+        while done < size:
+            done += os.preadv(file.fileno(), [memory[done : done + 16 * MEBIBYTE]], done)
+    return memory
+
+
+def load_cryptotensors(folder: Path) -> object:
+    """Verify and decrypt with cryptotensors."""
+    cryptotensors.register_direct_key_provider(files=[str(folder / "cryptotensors.keys")])
+    return cryptotensors_torch.load_file(folder / "m.cryptotensors")
+
+
+def load_tensorizer(folder: Path) -> object:
+    """Decrypt with tensorizer."""
+    key = tensorizer.DecryptionParams.from_key((folder / "tensorizer.key").read_bytes())
+    reader = tensorizer.TensorDeserializer(str(folder / "m.tensors"), device="cpu", encryption=key)
+    loaded = dict(reader.items())
+    reader.close()
+    return loaded
+
+
+def decrypt_pyrage(folder: Path) -> object:
+    """Decrypt with age."""
+    identity = pyrage.x25519.Identity.from_str((folder / "age.key").read_text())
+    return pyrage.decrypt((folder / "m.age").read_bytes(), [identity])
+
+
+def decrypt_tink(folder: Path) -> object:
+    """Decrypt with tink's AES-256-GCM-HKDF in segments of 1 MiB."""
+    primitive = tink_primitive((folder / "tink.key").read_text())
+    with primitive.new_decrypting_stream((folder / "m.tink").open("rb"), b"") as stream:
+        return stream.read()
+
+
+LOADERS: dict[str, Callable[[Path], object]] = {
+    "publisher": load_sealed,
+    "aead": lambda folder: load_sealed(folder, "aead_only_unsafe"),
+    "aead_one_thread": lambda folder: load_sealed(folder, "aead_only_unsafe", 1),
+    "safetensors": load_plain,
+    "floor": read_floor,
+    "cryptotensors": load_cryptotensors,
+    "tensorizer": load_tensorizer,
+    "pyrage": decrypt_pyrage,
+    "tink": decrypt_tink,
+}
+
+
+def tink_primitive(keyset: str) -> streaming_aead.StreamingAead:
+    """Return tink's streaming cipher of a keyset in JSON."""
+    streaming_aead.register()
+    handle = cleartext_keyset_handle.read(tink.JsonKeysetReader(keyset))
+    return handle.primitive(streaming_aead.StreamingAead)
+
+
+def prepare(folder: Path, signer: SigningKey, identity: Identity) -> int:
+    """Write the model, the sealed bundle and what the peers load; return the size of the plaintext."""
+    source, tensors = folder / "model", weights()
+    source.mkdir()
+    save_file(tensors, source / NAME)
+    data = (source / NAME).read_bytes()
+    make_bundle(source, folder / "m.sealed", signer, identity)
+    identity.save(folder / "identity.json")
+    (folder / "publisher.pem").write_bytes(signer.public.to_pem())
+    prepare_cryptotensors(folder, tensors)
+    key = tensorizer.EncryptionParams.random()
+    (folder / "tensorizer.key").write_bytes(key.key)
+    writer = tensorizer.TensorSerializer(str(folder / "m.tensors"), encryption=key)
+    writer.write_state_dict(tensors)
+    writer.close()
+    age = pyrage.x25519.Identity.generate()
+    (folder / "age.key").write_text(str(age))
+    (folder / "m.age").write_bytes(pyrage.encrypt(data, [age.to_public()]))
+    streaming_aead.register()
+    text = io.StringIO()
+    handle = tink.new_keyset_handle(streaming_aead.streaming_aead_key_templates.AES256_GCM_HKDF_1MB)
+    cleartext_keyset_handle.write(tink.JsonKeysetWriter(text), handle)
+    (folder / "tink.key").write_text(text.getvalue())
+    with tink_primitive(text.getvalue()).new_encrypting_stream((folder / "m.tink").open("wb"), b"") as stream:
+        stream.write(data)
+    return len(data)
+
+
+def prepare_cryptotensors(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Write the file of cryptotensors, encrypted and signed, and its keys."""
+    signer = SigningKey.generate("ed25519")
+    secret, private, public = (
+        base64.b64encode(key).decode() for key in (os.urandom(32), signer.seed, signer.public.raw)
+    )
+    keys = {
+        "enc_key": {"kty": "oct", "alg": "aes256gcm", "kid": "e", "k": secret},
+        "sign_key": {"kty": "okp", "alg": "ed25519", "kid": "s", "d": private, "x": public},
+    }
+    cryptotensors_torch.save_file(tensors, folder / "m.cryptotensors", config=keys)
+    (folder / "cryptotensors.keys").write_text(json.dumps({"keys": list(keys.values())}))
+
+
+def seconds(call: Callable[..., object], *values: object, **options: object) -> float:
+    """Time one call; what it returns is dropped after."""
+    start = time.perf_counter()
+    result = call(*values, **options)
+    took = time.perf_counter() - start
+    del result
+    return took
+
+
+def segments_of_one_tensor(sealed: Sealed) -> int:
+    """Count the segments that are read for one small tensor, once the header is known."""
+    read = SignedStreams.read_segments
+    with sealed.open() as bundle:
+        bundle.tensor(SMALL)
+        with mock.patch.object(SignedStreams, "read_segments", autospec=True, side_effect=read) as spy:
+            bundle.tensor(SMALL)
+    return sum(len(call.args[2]) for call in spy.call_args_list)
+
+
+def peak_above_model(folder: Path) -> float:
+    """Return by how many MiB a fresh process that loads the bundle exceeds what it was before and the model itself."""
+    results: Queue[float] = PROCESS.Queue()
+    process = PROCESS.Process(target=peak_in_process, args=(folder, results))
+    process.start()
+    found = results.get()
+    process.join()
+    return found
+
+
+def peak_in_process(folder: Path, results: "Queue[float]") -> None:
+    """Load and report; VmHWM and not ru_maxrss, which a process inherits."""
+    before = memory_peak()
+    with open_prepared(folder).open() as bundle:
+        tensors = bundle.tensors(NAME)
+    results.put(memory_peak() - before - sum(tensor.raw.nbytes for tensor in tensors.values()) / MEBIBYTE)
+
+
+def memory_peak() -> float:
+    """Return the most memory that this process held, in MiB."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1024
+
+
+def summary(rounds: list[float]) -> dict[str, object]:
+    """Median and range of the rounds."""
+    return {"median": statistics.median(rounds), "low": min(rounds), "high": max(rounds), "rounds": rounds}
+
+
+def measure(folder: Path, figures: Figures) -> None:
+    """Run all rounds."""
+    signer, identity = SigningKey.generate("p256"), generate_identity()
+    size = prepare(folder, signer, identity)
+    sealed = open_prepared(folder)
+    for number in range(ROUNDS):
+        os.sync()
+        load_rates(folder, size, number, figures)
+        target, source = folder / "again.sealed", folder / "model"
+        plain = seconds(make_bundle, source, target, signer, identity, sign=False)
+        shutil.rmtree(target)
+        figures["seal_and_sign_over_seal"].append(seconds(make_bundle, source, target, signer, identity) / plain)
+        shutil.rmtree(target)
+        with sealed.open() as bundle:
+            bundle.tensor(SMALL)
+            figures["one_tensor_ms"].append(1000 * seconds(bundle.tensor, SMALL))
+        other = [generate_identity().recipient]
+        figures["rekey_ms"].append(1000 * seconds(rekey, sealed.path, sealed.publisher, identity, other))
+    figures["segments_of_one_tensor"].append(segments_of_one_tensor(sealed))
+    stored = sum(path.stat().st_size for path in sealed.path.rglob("*") if path.is_file())
+    figures["size_overhead_percent"].append(100 * (stored / size - 1))
+    figures["peak_above_model_mib"] = [peak_above_model(folder) for _ in range(3)]
+
+
+def load_rates(folder: Path, size: int, number: int, figures: Figures) -> None:
+    """Run every loader once, and what limits ours on this machine."""
+    read_floor(folder)
+    names = [*LOADERS][number % len(LOADERS) :] + [*LOADERS][: number % len(LOADERS)]
+    took = {name: seconds(LOADERS[name], folder) for name in names}
+    for ours in ("publisher", "aead"):
+        for peer in ("safetensors", "floor"):
+            figures[f"load_{ours}_over_{peer}"].append(took[ours] / took[peer])
+        for peer in ("cryptotensors", "tensorizer"):
+            figures[f"load_{peer}_over_{ours}"].append(took[peer] / took[ours])
+    for peer in ("pyrage", "tink"):
+        figures[f"decrypt_{peer}_over_aead_one_thread"].append(took[peer] / took["aead_one_thread"])
+    for name in ("publisher", "safetensors"):
+        figures[f"load_{name}_gb_per_second"].append(size / took[name] / 1e9)
+    figures["aes_gcm_gb_per_second"].append(aes_rate())
+    figures["blake3_gb_per_second"].append(MEBIBYTE / seconds(hash_bytes, "blake3", BLOCK) / 1e9)
+
+
+def aes_rate() -> float:
+    """Return how fast this machine decrypts a segment, in GB/s."""
+    key, aad = os.urandom(32), b""
+    encryptor = Floe.encryptor(key, aad, seg=MEBIBYTE)
+    plain, stored = BLOCK[: MEBIBYTE - 32], memoryview(bytearray(MEBIBYTE))
+    encryptor.segment_into(plain, 0, False, stored)
+    decryptor, out = Floe.decryptor(key, aad, encryptor.header, seg=MEBIBYTE), memoryview(bytearray(len(plain)))
+    decryptor.segment_into(stored, 0, False, out)
+    return len(plain) / seconds(decryptor.segment_into, stored, 0, False, out) / 1e9
+
+
+def main() -> None:
+    """Measure and write."""
+    if os.environ.get(KEEP_NOTHING) != THRESHOLD:
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | {KEEP_NOTHING: THRESHOLD})  # noqa: S606
+    warnings.simplefilter("ignore")
+    load, figures = os.getloadavg()[0], defaultdict[str, list[float]](list)
+    with tempfile.TemporaryDirectory() as name:
+        measure(Path(name), figures)
+    huge = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    result = {"machine": machine, "load": load, "huge_pages": huge.read_text().strip() if huge.exists() else "none"}
+    result |= {label: summary(rounds) for label, rounds in figures.items()}
+    OUT.write_text(json.dumps(result, indent=1) + "\n")
+    for label, rounds in figures.items():
+        print(f"{label:<40} {statistics.median(rounds):.3g} [{min(rounds):.3g}, {max(rounds):.3g}]")
+
+
+if __name__ == "__main__":
+    main()
