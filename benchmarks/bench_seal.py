@@ -4,9 +4,9 @@ Every loader runs in each round, from files in the page cache, and ends with all
 that memory back is not timed. `safetensors.load_file` alone is a lazy mapping, so each of its tensors is copied. The C
 library is told not to keep freed memory: a program loads a model once, into memory that it did not have before. The
 floor reads the plaintext file into huge pages, once unmeasured before each round, so that no loader pays for memory
-that a virtual machine's host has to find first; the order changes from round to round. Of pyrage and tink the decryption
-of the same bytes is timed, beside ours on one thread. AES and BLAKE3 of this machine stand beside the figures: without
-vectorised AES the cipher, and not the page faults, is the limit.
+that a virtual machine's host has to find first; the order changes from round to round. Of pyrage and tink the
+decryption of the same bytes is timed, beside ours on one thread. AES and BLAKE3 of this machine stand beside the
+figures: without vectorised AES the cipher, and not the page faults, is the limit.
 Writes benchmarks/results/seal.json: for each figure the median, the range and all rounds.
 """
 
