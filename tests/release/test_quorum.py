@@ -254,8 +254,9 @@ def test_one_administrator_with_everything_and_one_approver_cannot_open(copy):
 def test_a_made_up_share_joins_to_no_root(copy, monkeypatch):
     """Past every check of digests, one true share and one invented still give another root than the signed one."""
     monkeypatch.setattr("stanch.release.redemption._check_share", lambda *_: None)
+    approvals = [copy.approval(RITA), hand_in(copy, ROLF.key, 2, bytes(32))]
     with pytest.raises(DecryptionFailed):
-        copy.redeem(copy.approval(RITA), hand_in(copy, ROLF.key, 2, bytes(32)))
+        redeem(copy.record, approvals, ACME, copy.manifest, now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -326,6 +327,11 @@ def test_a_redeemed_stanza_is_bound_to_its_request_and_approvals(copy, name):
         path.write_bytes(canonical_json(document))
         with pytest.raises((InvalidInput, DecryptionFailed, QuorumNotMet)):
             copy.read()
+    document = json.loads(good)
+    document["stanzas"][1]["type"] = "quorum-other"
+    path.write_bytes(canonical_json(document))
+    with pytest.raises(QuorumNotMet):
+        copy.read()
     path.write_bytes(good)
     assert copy.read() == FILES
 
@@ -446,7 +452,7 @@ def test_an_ended_request_is_neither_approved_nor_redeemed(copy):
         with pytest.raises(GrantExpired):
             copy.approval(RITA, now=late)
         with pytest.raises(GrantExpired):
-            copy.redeem(*approvals, now=late)
+            redeem(copy.record, approvals, ACME, copy.manifest, now=late)
 
 
 def test_another_recipient_cannot_redeem(copy):
@@ -472,7 +478,14 @@ def test_a_record_needs_the_publishers_signature(copy):
     with pytest.raises(InvalidInput, match="at most"):
         read_record(copy.signed + b" " * (1 << 20), TRUSTED)
     predicate = json.loads(base64.b64decode(outer(copy.signed)["payload"]))["predicate"]
-    for change in ({"extra": 1}, {"shares": 1}, {"shares": [{"digest": "x", "stanza": {}}]}, {"request": None}):
+    alone = predicate["request"] | {"m": 1}
+    for change in (
+        {"extra": 1},
+        {"shares": 1},
+        {"request": alone},
+        {"shares": [{"digest": "x", "stanza": {}}]},
+        {"request": None},
+    ):
         statement = Statement((record.subject,), "urn:stanch:quorum-record:v1", predicate | change)
         with pytest.raises(InvalidInput):
             read_record(sign_statement(statement, PUBLISHER).to_bytes(), TRUSTED)
@@ -572,7 +585,7 @@ def test_the_golden_share_digest():
     vector = json.loads((Path(__file__).parents[1] / "vectors" / "crypto" / "shares.json").read_text())
     share = Share(1, bytes.fromhex(vector["shares"]["1"]))
     request = Digest("sha256", sha256(bytes.fromhex(vector["digest"]["request"])))
-    assert share_digest(request, share).hex() == vector["digest"]["share_digest"]
+    assert share_digest(request, share) == vector["digest"]["share_digest"]
 
 
 def test_a_marked_copy_is_made_and_opened_by_two_people(ordering, material, tmp_path):

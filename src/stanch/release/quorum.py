@@ -106,10 +106,6 @@ class QuorumRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         plain, values = self.context, (self.digest.value, bytes([x]))
         return BoundContext(plain.bundle_id, plain.manifest_sha256, plain.not_after, label, values)
 
-    def share_digest(self, share: Share) -> str:
-        """Return the hex digest by which a share is recognised."""
-        return share_digest(self.digest, share).hex()
-
     def check_manifest(self, manifest: Manifest) -> None:
         """Check that this request is about exactly the copy with this manifest.
 
@@ -155,9 +151,9 @@ def _check(release: ReleaseRequest, approvers: Sequence[Approver], m: int) -> No
     )
 
 
-def share_digest(request: Digest, share: Share) -> bytes:
-    """Return SHA-256 over the request's digest and a share: it names a bad share without showing a good one."""
-    return sha256(frame(b"stanch/quorum/v1/share", request.value, bytes([share.x]), share.y))
+def share_digest(request: Digest, share: Share) -> str:
+    """Return the hex SHA-256 over the request's digest and a share: it names a bad share without showing a good one."""
+    return sha256(frame(b"stanch/quorum/v1/share", request.value, bytes([share.x]), share.y)).hex()
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +264,7 @@ class QuorumSplit:
         wrapped = tuple(
             WrappedShare(
                 parse_recipient(approver.recipient).wrap(share.y, request.share_context(TO_APPROVER, share.x)),
-                request.share_digest(share),
+                share_digest(request.digest, share),
             )
             for approver, share in zip(self._approvers, shares, strict=True)
         )

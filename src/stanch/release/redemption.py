@@ -33,6 +33,7 @@ from stanch.release.quorum import (
     QuorumRecord,
     QuorumRequest,
     read_record,
+    share_digest,
 )
 from stanch.seal import GrantExpired, Manifest, add_redeemed
 from stanch.seal.keys import ReleaseRoot
@@ -208,6 +209,6 @@ def _unwrap(request: QuorumRequest, x: int, stanza: Stanza, label: bytes, identi
 
 def _check_share(record: QuorumRecord, share: Share) -> None:
     expected = record.shares[share.x - 1].digest
-    if not hmac.compare_digest(record.request.share_digest(share), expected):
+    if not hmac.compare_digest(share_digest(record.request.digest, share), expected):
         principal = record.request.approvers[share.x - 1].principal
         raise Tampered(f"the share of {principal} is not the one that was made at sealing")
