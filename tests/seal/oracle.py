@@ -132,10 +132,11 @@ def open_sealed(path, secret, manifest_sha256, *, key_id):
     raw = (path / "manifest.json").read_bytes()
     need(hashlib.sha256(raw).digest() == manifest_sha256, "manifest")
     manifest = canonical(raw)
-    need(manifest["format"] == "stanch/sealed-bundle/v1" and manifest["quorum"] is None, "format")
+    need(manifest["format"] == "stanch/sealed-bundle/v1", "format")
     need(manifest["cipher"] == {"name": "FLOE-AES256GCM-HKDF384", "segment": SEGMENT}, "cipher")
     bundle_id = bytes.fromhex(manifest["bundle_id"])
-    root = unwrap(canonical((path / "recipients.json").read_bytes()), secret, manifest_sha256, bundle_id, key_id)
+    find = unwrap if manifest["quorum"] is None else unwrap_redeemed
+    root = find(canonical((path / "recipients.json").read_bytes()), secret, manifest_sha256, bundle_id, key_id)
     prk = extract("sha384", bundle_id, root)
     commitment = expand("sha384", prk, b"stanch/seal/v1/root-commitment\x00", 32)
     need(commitment.hex() == manifest["root_commitment"], "root")
@@ -166,6 +167,81 @@ def unwrap(recipients, secret, manifest_sha256, bundle_id, key_id):
             info = frame(b"stanch/seal/v1/wrap", bundle_id, manifest_sha256, b"hpke-x25519", key_id.encode(), end)
             return hpke_open(secret, unb64(stanza["ct"]), info)
     raise ValueError("no stanza")
+
+
+def unwrap_redeemed(recipients, secret, manifest_sha256, bundle_id, key_id):
+    need(recipients["manifest_sha256"] == manifest_sha256.hex() and recipients["bundle_id"] == bundle_id.hex(), "other")
+    for stanza in recipients["stanzas"]:
+        if (stanza["type"], stanza.get("kind"), stanza["key_id"]) == ("quorum-share", "hpke-x25519", key_id):
+            values = unb64(stanza["request"]), unb64(stanza["approvals"])
+            context = bundle_id, manifest_sha256, stanza["not_after"]
+            return open_bound(stanza, secret, b"stanch/quorum/v1/redeemed", values, context)
+    raise ValueError("no stanza")
+
+
+def open_bound(stanza, secret, label, values, context):
+    bundle_id, manifest_sha256, end = context
+    key_id = stanza["key_id"].encode()
+    plain = frame(b"stanch/seal/v1/wrap", bundle_id, manifest_sha256, b"hpke-x25519", key_id, end.encode())
+    return hpke_open(secret, unb64(stanza["ct"]), frame(label, *values, plain))
+
+
+def open_share(stanza, x, secret, record, label):
+    """Return the values of share ``x`` of a quorum record's predicate, compared with their digest."""
+    request = record["request"]
+    q = request_digest(request)
+    context = (
+        bytes.fromhex(request["bundle_id"]),
+        bytes.fromhex(request["manifest_sha256"]),
+        request["release"]["not_after"],
+    )
+    y = open_bound(stanza, secret, label, (q, u(x, 1)), context)
+    found = hashlib.sha256(frame(b"stanch/quorum/v1/share", q, u(x, 1), y)).hexdigest()
+    need(found == record["shares"][x - 1]["digest"], "share")
+    return y
+
+
+def request_digest(request):
+    text = json.dumps(request, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).digest()
+
+
+def payload(signed):
+    return json.loads(base64.b64decode(json.loads(signed)["dsseEnvelope"]["payload"]))
+
+
+def released_root(record, approvals, secret):
+    """Return the root that the approvals of a quorum record join to; signatures are not looked at."""
+    predicate = payload(record)["predicate"]
+    subject = [{"name": "quorum-request", "digest": {"sha256": request_digest(predicate["request"]).hex()}}]
+    shares = {}
+    for approval in map(payload, approvals):
+        need(approval["subject"] == subject, "other request")
+        x, stanza = approval["predicate"]["x"], approval["predicate"]["stanza"]
+        shares[x] = open_share(stanza, x, secret, predicate, b"stanch/quorum/v1/share-to-recipient")
+    need(len(shares) >= predicate["request"]["m"], "quorum")
+    return bytes(value_at_zero({x: y[k] for x, y in shares.items()}) for k in range(32))
+
+
+def value_at_zero(points):
+    total = 0
+    for x, y in points.items():
+        for other in points:
+            if other != x:
+                y = gf_product(y, gf_product(other, gf_power(other ^ x, 254)))  # noqa: PLW2901 - a running product
+        total ^= y
+    return total
+
+
+def gf_product(a, b):
+    product = 0
+    while b:
+        product, a, b = product ^ a * (b & 1), a << 1 ^ (0x11B if a & 0x80 else 0), b >> 1
+    return product
+
+
+def gf_power(a, exponent):
+    return 1 if exponent == 0 else gf_product(a, gf_power(a, exponent - 1))
 
 
 def files(index, plain):

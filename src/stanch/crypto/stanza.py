@@ -64,6 +64,23 @@ class WrapContext:
 
 
 @dataclass(frozen=True, slots=True)
+class BoundContext(WrapContext):
+    """A context that binds a purpose and more values too; what is wrapped under it never opens as a plain root key.
+
+    Attributes:
+        label: The purpose, unlike every other.
+        values: What else the wrap is bound to.
+    """
+
+    label: bytes
+    values: tuple[bytes, ...]
+
+    def info(self, kind: str, key_id: str) -> bytes:
+        """Return the context bytes: label, values, and those of the plain context."""
+        return frame(self.label, *self.values, WrapContext.info(self, kind, key_id))
+
+
+@dataclass(frozen=True, slots=True)
 class Stanza:
     """One wrapped root key.
 

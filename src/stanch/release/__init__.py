@@ -4,17 +4,35 @@
 mark is added, encrypts what it reads to the recipient's key, and signs the manifest. No plaintext of a marked copy is
 written anywhere. :func:`open_copy` is the recipient's side: the publisher's signature is checked before a byte is used.
 
-Two people: :class:`ReleaseRequest` is what approvers sign; its digest binds model, certificate, recipient and expiry.
+Two people: a :class:`ReleaseRequest` binds model, certificate, recipient and expiry. Where a copy is sealed for a
+:class:`QuorumSplit`, its root key exists only in shares: each approver's :func:`approve` releases one to the recipient,
+and :func:`redeem` joins enough of them::
+
+    split = QuorumSplit(request, approvers, 2)                  # seal for it alone; then keep what it made:
+    signed = split.record.sign(publisher_key)
+    approval = approve(read_record(signed, trusted), identity, key, now=now)            # each approver
+    redeem_copy(bundle, trusted, signed, approvals, identity, now=now)                  # the recipient
 """
 
 from stanch.release.copy import CopyOrder, ReleasedCopy, create_copy, open_copy, read_publisher
+from stanch.release.quorum import Approver, QuorumRecord, QuorumRequest, QuorumSplit, read_record
+from stanch.release.redemption import Redemption, approve, redeem, redeem_copy
 from stanch.release.request import ReleaseRequest
 
 __all__ = [
+    "Approver",
     "CopyOrder",
+    "QuorumRecord",
+    "QuorumRequest",
+    "QuorumSplit",
+    "Redemption",
     "ReleaseRequest",
     "ReleasedCopy",
+    "approve",
     "create_copy",
     "open_copy",
     "read_publisher",
+    "read_record",
+    "redeem",
+    "redeem_copy",
 ]

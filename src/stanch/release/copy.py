@@ -11,6 +11,7 @@ from stanch.crypto import SigningKey
 from stanch.crypto.stanza import KeyProvider
 from stanch.errors import InvalidInput
 from stanch.mark import CopyKey, MarkedSource, MarkPlan
+from stanch.release.quorum import QuorumSplit
 from stanch.seal import (
     BaseModel,
     Commitments,
@@ -19,6 +20,7 @@ from stanch.seal import (
     ReleaseMemory,
     SealParams,
     open_bundle,
+    parse_manifest,
     read_manifest,
     read_signature,
     seal,
@@ -38,7 +40,7 @@ class CopyOrder:
         policy: The gate's policy, applied again to the files as they are now.
         plan: How the original is marked.
         key: The recipient's mark.
-        recipient: The recipient's public key.
+        recipient: The recipient's public key, or the split of the root key among approvers.
         signer: The publisher's key.
         lineage: The line of releases.
         release_number: Higher than every earlier one of that line.
@@ -65,12 +67,21 @@ class CopyOrder:
 
 @dataclass(frozen=True, slots=True)
 class ReleasedCopy:
-    """A finished copy: where it lies, the digest of its manifest, its recipient, and how many bytes it holds."""
+    """A finished copy.
+
+    Attributes:
+        path: Where it lies.
+        manifest: Digest of its manifest.
+        recipient: The recipient's name.
+        size: How many bytes it holds.
+        record: For a quorum its signed record, without which nobody can ever open the copy; else None.
+    """
 
     path: Path
     manifest: Digest
     recipient: str
     size: int
+    record: bytes | None
 
     def destroy(self) -> None:
         """Remove the bundle."""
@@ -83,7 +94,9 @@ def create_copy(order: CopyOrder, dest: Path, *, now: datetime, progress: Progre
     Raises:
         GateFailed: The certificate or the policy refuses these very files.
         Inconclusive: The gate cannot decide.
-        InvalidInput: The original changed since the mark was planned, or the grant has ended.
+        InvalidInput: The original changed since the mark was planned, the grant has ended, or the quorum's request
+            asks for another model or recipient.
+        PolicyViolation: The quorum's request names another certificate, line, number or end than the order.
         Conflict: ``dest`` exists.
     """
     found = directory_digest(order.original)
@@ -96,6 +109,10 @@ def create_copy(order: CopyOrder, dest: Path, *, now: datetime, progress: Progre
     if now >= order.not_after:
         raise InvalidInput(f"the grant would end before it begins: {order.not_after.isoformat()}")
     gate(order.certificate, found, order.policy, now=now)
+    split = order.recipient if isinstance(order.recipient, QuorumSplit) else None
+    wanted = (str(found.root), order.key.recipient)
+    if split is not None and (split.release.model, split.release.recipient_name) != wanted:
+        raise InvalidInput("the quorum's request asks for another copy than the order")
     params = SealParams(
         kind=order.plan.kind if order.plan.kind == "adapter" else "model",
         lineage=order.lineage,
@@ -105,16 +122,20 @@ def create_copy(order: CopyOrder, dest: Path, *, now: datetime, progress: Progre
         commitments=Commitments(
             dataset=None, recipe=None, certificate=order.certificate_digest.hex, mark=order.mark_commitment.hex()
         ),
+        quorum=split.quorum if split is not None else None,
         progress=progress,
     )
     source = MarkedSource(order.original, order.plan, order.key)
 
     def finish(manifest: bytes) -> bytes:
+        if split is not None:
+            split.record.request.check_manifest(parse_manifest(manifest))
         return sign_manifest(manifest, order.signer).to_bytes()
 
     sealed = seal(source, dest, [order.recipient], params, finish)
     size = sum(path.stat().st_size for path in dest.rglob("*") if path.is_file())
-    return ReleasedCopy(dest, sealed.digest, order.key.recipient, size)
+    record = split.record.sign(order.signer) if split is not None else None
+    return ReleasedCopy(dest, sealed.digest, order.key.recipient, size, record)
 
 
 def read_publisher(bundle: Path, trusted: TrustedKeys) -> tuple[Manifest, VerifiedDigest]:

@@ -30,7 +30,7 @@ from stanch.seal.manifest import (
 from stanch.seal.memory import FileReleases, ReleaseMemory, SeenRelease, VolatileReleases
 from stanch.seal.read import OpenBundle, OpenParams, SealedFile, open_bundle
 from stanch.seal.recipients import GrantExpired, Recipients
-from stanch.seal.rekey import rekey
+from stanch.seal.rekey import add_redeemed, rekey
 from stanch.seal.segments import Verify
 from stanch.seal.source import DirectorySource, SourceChanged
 from stanch.seal.verify import VerifiedSealed, verify_sealed
@@ -63,6 +63,7 @@ __all__ = [
     "VerifiedSealed",
     "Verify",
     "VolatileReleases",
+    "add_redeemed",
     "open_bundle",
     "parse_manifest",
     "read_manifest",

@@ -71,7 +71,7 @@ def open_bundle(
     Raises:
         VerificationError: Tampered, NotSealed, SignatureMissing, UnexpectedFile, BundleIncomplete, NonCanonicalStream,
             Rollback, Equivocation, NoIdentityMatched or DecryptionFailed.
-        NotPermitted: GrantExpired, or QuorumNotMet for a bundle that opens by quorum.
+        NotPermitted: GrantExpired, or QuorumNotMet for a bundle whose quorum was not redeemed.
         InvalidInput: A document is malformed.
     """
     if not publisher.signer_key_ids:

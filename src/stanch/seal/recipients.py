@@ -15,6 +15,7 @@ from stanch.crypto.stanza import KeyProvider, Stanza, WrapContext
 from stanch.errors import InvalidInput, NoIdentityMatched, NotPermitted, QuorumNotMet, Tampered
 from stanch.seal.keys import ReleaseRoot
 from stanch.seal.manifest import Manifest
+from stanch.seal.quorum import QUORUM_SHARE_STANZA, unfold_redeemed
 from stanch.seal.times import format_time, parse_time
 from stanch.terms import JsonValue
 
@@ -107,45 +108,54 @@ def unwrap_root(
 ) -> ReleaseRoot:
     """Open the first stanza that one of ``identities`` is named by and whose grant has not ended.
 
+    Where the manifest demands a quorum, only stanzas that a redemption left count; all others are passed over.
+
     Raises:
         Tampered: The document belongs to another bundle or manifest, or a grant outlives the release.
-        QuorumNotMet: The bundle opens by a quorum only.
+        QuorumNotMet: The bundle opens by a quorum, and none was redeemed for one of ``identities``.
         GrantExpired: The release or the grant has ended.
         NoIdentityMatched: No stanza is for one of ``identities``.
         DecryptionFailed: The stanza was changed, or carries another root than the signed one.
     """
     if recipients.bundle_id != manifest.bundle_id or recipients.manifest_sha256 != manifest_sha256.hex():
         raise Tampered(f"{_NAME}: belongs to another bundle", next_step="fetch the bundle again")
-    if manifest.quorum is not None:
-        raise QuorumNotMet(
-            f"this bundle opens only when {manifest.quorum.m} of {manifest.quorum.n} approvers release it",
-            why="no single identity is accepted for it",
-            next_step="open it with a release of stanch that redeems approvals",
-        )
     end = None if manifest.not_after is None else parse_time(manifest.not_after, what="manifest.json, not_after")
     if end is not None and now >= end:
         raise GrantExpired(f"the release ended at {manifest.not_after}", next_step="ask the publisher for a new one")
-    stanza, identity = _choose(recipients, identities, now)
+    bundle_id = bytes.fromhex(manifest.bundle_id)
+    candidates = [(stanza, WrapContext(bundle_id, manifest_sha256, stanza.not_after)) for stanza in recipients.stanzas]
+    if manifest.quorum is not None:
+        candidates = [unfold_redeemed(*pair) for pair in candidates if pair[0].type == QUORUM_SHARE_STANZA]
+    stanza, context, identity = _choose(candidates, manifest, identities, now)
     if end is not None and (stanza.not_after is None or parse_time(stanza.not_after, what=_NAME) > end):
         raise Tampered(f"{_NAME}: the grant to {stanza.key_id} outlives the release")
-    bundle_id = bytes.fromhex(manifest.bundle_id)
-    context = WrapContext(bundle_id, manifest_sha256, stanza.not_after)
     root = ReleaseRoot(identity.unwrap(stanza, context), bundle_id)
     root.check(bytes.fromhex(manifest.root_commitment))
     return root
 
 
-def _choose(recipients: Recipients, identities: Sequence[KeyProvider], now: datetime) -> tuple[Stanza, KeyProvider]:
+def _choose(
+    candidates: Sequence[tuple[Stanza, WrapContext]],
+    manifest: Manifest,
+    identities: Sequence[KeyProvider],
+    now: datetime,
+) -> tuple[Stanza, WrapContext, KeyProvider]:
     ended: Stanza | None = None
-    for stanza in recipients.stanzas:
+    for stanza, context in candidates:
         for identity in identities:
             if identity.describe().names(stanza):
                 if stanza.not_after is None or now < parse_time(stanza.not_after, what=_NAME):
-                    return stanza, identity
+                    return stanza, context, identity
                 ended = stanza
     if ended is not None:
         raise GrantExpired(
             f"the grant to {ended.key_id} ended at {ended.not_after}", next_step="ask the publisher for a new one"
+        )
+    if manifest.quorum is not None:
+        raise QuorumNotMet(
+            f"this bundle opens only when {manifest.quorum.m} of {manifest.quorum.n} approvers release it",
+            why="no single identity is accepted for it before that",
+            next_step="redeem their approvals first",
         )
     named: list[JsonValue] = [identity.describe().key_id or identity.describe().type for identity in identities]
     raise NoIdentityMatched(

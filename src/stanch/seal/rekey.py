@@ -5,8 +5,8 @@ from datetime import datetime
 from pathlib import Path
 
 from stanch.crypto import write_atomic
-from stanch.crypto.stanza import KeyProvider
-from stanch.errors import InvalidInput
+from stanch.crypto.stanza import KeyProvider, Stanza
+from stanch.errors import InvalidInput, NotPermitted
 from stanch.seal.folder import RECIPIENTS_NAME, BundleFolder
 from stanch.seal.manifest import Manifest
 from stanch.seal.recipients import MAX_RECIPIENTS_FILE, Recipients, unwrap_root, wrap_root
@@ -51,6 +51,12 @@ def rekey(
         raise InvalidInput("nothing to change: name recipients to add or key ids to remove")
     folder = BundleFolder(src)
     manifest = folder.verified_manifest(publisher)
+    if manifest.quorum is not None:
+        raise NotPermitted(
+            "a bundle that opens by quorum takes no other recipients",
+            why="one key alone would then open it",
+            next_step="seal it again for the other recipient and let the approvers release that",
+        )
     old = Recipients.parse(folder.document(RECIPIENTS_NAME, MAX_RECIPIENTS_FILE))
     root = unwrap_root(old, manifest, publisher.sha256, [identity], clock())
     try:
@@ -62,7 +68,45 @@ def rekey(
         root.wipe()
     if not kept + added:
         raise InvalidInput("nobody would be left who can open the bundle", next_step="delete the bundle instead")
-    new = Recipients(old.bundle_id, old.manifest_sha256, old.epoch + 1, kept + added)
+    return _replace(src, old, kept + added)
+
+
+def add_redeemed(
+    src: Path,
+    publisher: VerifiedDigest,
+    identity: KeyProvider,
+    redeemed: Stanza,
+    *,
+    clock: Callable[[], datetime] = now_utc,
+) -> Recipients:
+    """Add the stanza that redeeming a quorum gave, in place of an earlier one for the same key.
+
+    Args:
+        src: The bundle's directory.
+        publisher: The manifest's digest as verified by ``sign``.
+        identity: The recipient's key; the stanza must open with it.
+        redeemed: The stanza.
+        clock: Returns the time that grants are compared with.
+
+    Raises:
+        InvalidInput: The bundle opens without a quorum, or the stanza is malformed.
+        VerificationError: As :func:`stanch.seal.open_bundle`.
+        NotPermitted: The grant has ended.
+    """
+    folder = BundleFolder(src)
+    manifest = folder.verified_manifest(publisher)
+    if manifest.quorum is None:
+        raise InvalidInput("this bundle opens without a quorum", next_step="open it with your identity")
+    old = Recipients.parse(folder.document(RECIPIENTS_NAME, MAX_RECIPIENTS_FILE))
+    alone = Recipients(old.bundle_id, old.manifest_sha256, old.epoch, (redeemed,))
+    unwrap_root(alone, manifest, publisher.sha256, [identity], clock()).wipe()
+    name = (redeemed.type, redeemed.key_id)
+    kept = tuple(stanza for stanza in old.stanzas if (stanza.type, stanza.key_id) != name)
+    return _replace(src, old, (*kept, redeemed))
+
+
+def _replace(src: Path, old: Recipients, stanzas: tuple[Stanza, ...]) -> Recipients:
+    new = Recipients(old.bundle_id, old.manifest_sha256, old.epoch + 1, stanzas)
     # The new file is made beside the bundle: a crash must not leave an entry inside that readers refuse.
     beside = src.with_name(f"{src.name}.{RECIPIENTS_NAME}.partial")
     write_atomic(beside, new.to_bytes())

@@ -32,9 +32,11 @@ from stanch.seal.manifest import (
     BundleKind,
     Commitments,
     Manifest,
+    Quorum,
     StreamEntry,
     parse_manifest,
 )
+from stanch.seal.quorum import check_recipients
 from stanch.seal.recipients import Recipients, wrap_root
 from stanch.seal.source import DirectorySource, source_changed
 from stanch.seal.times import format_time, now_utc
@@ -57,6 +59,7 @@ class SealParams:
         plaintext_sha256: Also record the SHA-256 of each file in the sealed index.
         base_model: The model that an adapter belongs to.
         commitments: Digests of what belongs to the release.
+        quorum: How many of how many approvers must release it; None where recipients open it alone.
         summary: Clear text for everybody to read; nothing by default.
         workers: Encrypting threads.
         rng: Source of all randomness.
@@ -72,6 +75,7 @@ class SealParams:
     plaintext_sha256: bool = False
     base_model: BaseModel | None = None
     commitments: Commitments = NO_COMMITMENTS
+    quorum: Quorum | None = None
     summary: Mapping[str, str] | None = None
     workers: int = min(4, os.cpu_count() or 1)
     rng: RandomBytes = random_bytes
@@ -114,7 +118,7 @@ def seal(
     Args:
         source: A directory, or files that are made while they are read.
         dest: The bundle; must not exist.
-        recipients: At least one.
+        recipients: At least one; with a quorum its split alone, so that the root key is nowhere else.
         params: What the bundle says about itself.
         finish: Given the bytes of the manifest, returns those of its signature file.
         sign_plaintext: Given the plaintext digests, returns the signature bundle that goes into the sealed index.
@@ -124,8 +128,7 @@ def seal(
         Conflict: ``dest`` or its ``.partial`` exists.
         StoreError: The destination cannot be written.
     """
-    if not recipients:
-        raise InvalidInput("sealing needs at least one recipient", next_step="name one with --to")
+    check_recipients(recipients, params.quorum)
     listing = DirectorySource(source) if isinstance(source, Path) else source
     plan = [_plan(file) for file in sorted(listing.files(), key=lambda file: file.path.encode())]
     _check_plan(plan, params)
@@ -277,7 +280,7 @@ def _manifest(root: ReleaseRoot, streams: tuple[StreamEntry, ...], params: SealP
         streams=streams,
         base_model=params.base_model,
         commitments=params.commitments,
-        quorum=None,
+        quorum=params.quorum,
         summary=None if params.summary is None else dict(params.summary),
     )
 
