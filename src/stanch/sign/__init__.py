@@ -17,23 +17,30 @@ A signature says *who*, not *true*: a trusted signer can sign a wrong statement.
 """
 
 from stanch.sign.bundle import Bundle, sign_statement, verify_bundle
-from stanch.sign.policy import HasSubject, Policy, PredicateType, TrustedKeys, all_of, any_of
+from stanch.sign.directory import DirectoryMismatch, VerifiedDirectory, sign_directory, verify_directory
+from stanch.sign.policy import HasSubject, NotOlderThan, Policy, PredicateType, Scope, TrustedKeys, all_of, any_of
 from stanch.sign.sealed import sign_manifest, verify_manifest
 from stanch.sign.statement import Statement, Subject, VerifiedStatement
 
 __all__ = [
     "Bundle",
+    "DirectoryMismatch",
     "HasSubject",
+    "NotOlderThan",
     "Policy",
     "PredicateType",
+    "Scope",
     "Statement",
     "Subject",
     "TrustedKeys",
+    "VerifiedDirectory",
     "VerifiedStatement",
     "all_of",
     "any_of",
+    "sign_directory",
     "sign_manifest",
     "sign_statement",
     "verify_bundle",
+    "verify_directory",
     "verify_manifest",
 ]
