@@ -17,15 +17,21 @@ A signature says *who*, not *true*: a trusted signer can sign a wrong statement.
 """
 
 from stanch.sign.bundle import Bundle, sign_statement, verify_bundle
+from stanch.sign.content import Finding
 from stanch.sign.directory import DirectoryMismatch, VerifiedDirectory, sign_directory, verify_directory
+from stanch.sign.intake import STRICT, IntakePolicy, IntakeReport, inspect_model
 from stanch.sign.policy import HasSubject, NotOlderThan, Policy, PredicateType, Scope, TrustedKeys, all_of, any_of
 from stanch.sign.sealed import sign_manifest, verify_manifest
 from stanch.sign.statement import Statement, Subject, VerifiedStatement
 
 __all__ = [
+    "STRICT",
     "Bundle",
     "DirectoryMismatch",
+    "Finding",
     "HasSubject",
+    "IntakePolicy",
+    "IntakeReport",
     "NotOlderThan",
     "Policy",
     "PredicateType",
@@ -37,6 +43,7 @@ __all__ = [
     "VerifiedStatement",
     "all_of",
     "any_of",
+    "inspect_model",
     "sign_directory",
     "sign_manifest",
     "sign_statement",
