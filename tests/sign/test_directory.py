@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import replace
+from importlib.util import find_spec
 
 import pytest
 from hypothesis import given, settings
@@ -243,8 +244,9 @@ VARIANTS = [
 
 
 def peer(*words, stdin=None):
-    for name in ("model_signing", "OpenSSL"):
-        pytest.importorskip(name, reason=f"{name} is not installed")
+    for name, package in (("model_signing", "model-signing"), ("OpenSSL", "pyopenssl")):
+        if find_spec(name) is None:
+            pytest.skip(f"{package} is not installed")
     return subprocess.run([sys.executable, *words], input=stdin, capture_output=True, text=True, check=False)
 
 

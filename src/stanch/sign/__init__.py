@@ -18,13 +18,17 @@ A signature says *who*, not *true*: a trusted signer can sign a wrong statement.
 
 from stanch.sign.bundle import Bundle, sign_statement, verify_bundle
 from stanch.sign.content import Finding
-from stanch.sign.directory import DirectoryMismatch, VerifiedDirectory, sign_directory, verify_directory
+from stanch.sign.directory import SIGNATURE_NAME, DirectoryMismatch, VerifiedDirectory, sign_directory, verify_directory
 from stanch.sign.intake import STRICT, IntakePolicy, IntakeReport, inspect_model
 from stanch.sign.policy import HasSubject, NotOlderThan, Policy, PredicateType, Scope, TrustedKeys, all_of, any_of
+from stanch.sign.provenance import PROVENANCE_TYPE, PrivateTraining, TuningRun, state_provenance
 from stanch.sign.sealed import sign_manifest, verify_manifest
 from stanch.sign.statement import Statement, Subject, VerifiedStatement
+from stanch.sign.trust import read_trusted_keys
 
 __all__ = [
+    "PROVENANCE_TYPE",
+    "SIGNATURE_NAME",
     "STRICT",
     "Bundle",
     "DirectoryMismatch",
@@ -35,18 +39,22 @@ __all__ = [
     "NotOlderThan",
     "Policy",
     "PredicateType",
+    "PrivateTraining",
     "Scope",
     "Statement",
     "Subject",
     "TrustedKeys",
+    "TuningRun",
     "VerifiedDirectory",
     "VerifiedStatement",
     "all_of",
     "any_of",
     "inspect_model",
+    "read_trusted_keys",
     "sign_directory",
     "sign_manifest",
     "sign_statement",
+    "state_provenance",
     "verify_bundle",
     "verify_directory",
     "verify_manifest",
