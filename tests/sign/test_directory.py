@@ -133,9 +133,11 @@ def test_git_paths_are_left_out_and_a_signers_longer_list_hides_nothing(model):
     assert caught.value.unlisted == (".gitevil.py", "run.py")
 
 
-def test_only_the_signature_itself_may_lie_under_its_name(model):
+def test_only_a_signature_over_the_same_files_may_lie_under_its_name(model):
     bundle = sign_directory(model, KEY)
-    for data in (b"#!/bin/sh", sign_directory(model, OTHER).to_bytes()):
+    (model / SIGNATURE_NAME).write_bytes(sign_directory(model, OTHER).to_bytes())
+    verify_directory(model, bundle, TRUSTED)
+    for data in (b"#!/bin/sh", sign_directory(model, KEY, hash="sha256").to_bytes()):
         (model / SIGNATURE_NAME).write_bytes(data)
         with pytest.raises(DirectoryMismatch) as caught:
             verify_directory(model, bundle, TRUSTED)
@@ -259,7 +261,8 @@ for signature in signatures:
 """
 
 
-def test_model_signing_accepts_what_we_sign_and_names_what_changed(model, tmp_path):
+@pytest.mark.acceptance
+def test_oms_interop_they_accept_what_we_sign_and_name_what_changed(model, tmp_path):
     key, signature, blake3 = tmp_path / "key.pub.pem", model / SIGNATURE_NAME, tmp_path / "blake3.sig"
     key.write_bytes(KEY.public.to_pem())
     signature.write_bytes(sign_directory(model, KEY, hash="sha256").to_bytes())
@@ -276,7 +279,8 @@ def test_model_signing_accepts_what_we_sign_and_names_what_changed(model, tmp_pa
     assert "config.json" in refused.stdout + refused.stderr
 
 
-def test_we_accept_what_model_signing_signs_and_name_what_changed(model, tmp_path):
+@pytest.mark.acceptance
+def test_oms_interop_we_accept_what_they_sign_and_name_what_changed(model, tmp_path):
     (model / "empty").unlink()  # shards list no empty file
     KEY.save(tmp_path / "key.pem")
     jobs = [

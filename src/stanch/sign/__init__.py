@@ -13,11 +13,17 @@ Example:
     >>> verify_bundle(bundle, policy).statement.predicate
     {'ok': True}
 
+Directories are signed as OpenSSF model signing does, and a model from outside is inspected before anything loads it::
+
+    bundle = sign_directory(folder, key)
+    verified = verify_directory(folder, bundle, read_trusted_keys(Path("trust.toml")))   # names every file that differs
+    inspect_model(folder)                                                                # raises UnsafeArtifact
+
 A signature says *who*, not *true*: a trusted signer can sign a wrong statement.
 """
 
 from stanch.sign.bundle import Bundle, sign_statement, verify_bundle
-from stanch.sign.content import Finding
+from stanch.sign.content import IntakeFinding
 from stanch.sign.directory import SIGNATURE_NAME, DirectoryMismatch, VerifiedDirectory, sign_directory, verify_directory
 from stanch.sign.intake import STRICT, IntakePolicy, IntakeReport, inspect_model
 from stanch.sign.policy import HasSubject, NotOlderThan, Policy, PredicateType, Scope, TrustedKeys, all_of, any_of
@@ -32,8 +38,8 @@ __all__ = [
     "STRICT",
     "Bundle",
     "DirectoryMismatch",
-    "Finding",
     "HasSubject",
+    "IntakeFinding",
     "IntakePolicy",
     "IntakeReport",
     "NotOlderThan",

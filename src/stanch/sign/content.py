@@ -57,7 +57,7 @@ _UNPACK = "unpack it elsewhere, inspect what it holds, and ship the plain files"
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class IntakeFinding:
     """Something unsafe.
 
     Attributes:
@@ -74,7 +74,7 @@ class Finding:
     convert: str
 
 
-def find_unsafe(root: Path, name: str) -> Iterator[Finding]:
+def find_unsafe(root: Path, name: str) -> Iterator[IntakeFinding]:
     """Yield everything unsafe about the regular file ``name`` below ``root``.
 
     Raises:
@@ -88,7 +88,7 @@ def find_unsafe(root: Path, name: str) -> Iterator[Finding]:
             return
         head = stream.read(_HEAD)
         found = [
-            Finding(name, *item)
+            IntakeFinding(name, *item)
             for item in (
                 _check_pickle(head), _check_program(head), _check_hdf5(stream), _check_numpy(head),
                 _check_archive(stream, head, suffix), _check_json(stream, head, suffix),
@@ -97,19 +97,19 @@ def find_unsafe(root: Path, name: str) -> Iterator[Finding]:
         ]  # fmt: skip
         yield from found
     if not found and (item := _check_suffix(name, suffix)) is not None:
-        yield Finding(name, *item)
+        yield IntakeFinding(name, *item)
 
 
 _Fault = tuple[str, str, str] | None
 """Kind, reason and hint, or nothing."""
 
 
-def _check_safetensors(stream: BinaryIO, name: str) -> Iterator[Finding]:
+def _check_safetensors(stream: BinaryIO, name: str) -> Iterator[IntakeFinding]:
     try:
         read_head(stream, os.fstat(stream.fileno()).st_size, what=Path(name).name)
     except InvalidSafetensors as error:
         reason = f"breaks a rule of safetensors ({error.what.partition(': ')[2]})"
-        yield Finding(name, "safetensors", reason, "write it again with the safetensors library")
+        yield IntakeFinding(name, "safetensors", reason, "write it again with the safetensors library")
 
 
 def _check_pickle(head: bytes) -> _Fault:

@@ -6,7 +6,7 @@ list does not name is an error, and so is a missing one. See ``docs/spec/model-s
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stanch.crypto import FileHashName, SigningKey, sha256
@@ -107,14 +107,10 @@ def sign_directory(path: Path, signer: SigningKey, *, hash: FileHashName = "blak
         Resource(Piece(name), digest) for name, digest in zip(listing.files, digests, strict=True) if digest is not None
     )
     root = sha256(*(resource.digest for resource in resources))
-    return sign_statement(
-        Statement(
-            (Subject(path.resolve().name, Digest("sha256", root)),),
-            MODEL_SIGNATURE_TYPE,
-            write_resources(serialization, resources),
-        ),
-        signer,
-    )
+    subject = Subject(path.resolve().name, Digest("sha256", root))
+    statement = Statement((subject,), MODEL_SIGNATURE_TYPE, write_resources(serialization, resources))
+    # Read back: what is too large for a reader's limits is never given out.
+    return Bundle.parse(sign_statement(statement, signer).to_bytes(), what=f"signature of {path}")
 
 
 def verify_directory(
@@ -143,7 +139,7 @@ def verify_directory(
         raise PolicyViolation("the model signature's subject is not the digest of its own list")
     ignored = {name for name in (*GIT_PATHS, signature_name) if name in serialization.ignore_paths}
     listing = list_files(path, ignored - {signature_name})
-    if signature_name in ignored and _is_one_of(path, signature_name, (bundle, *beside)):
+    if signature_name in ignored and _is_about(path, signature_name, bundle.payload):
         listing = Listing(tuple(name for name in listing.files if name != signature_name), listing.others)
     _compare(path, listing, serialization, resources)
     return VerifiedDirectory(
@@ -151,14 +147,14 @@ def verify_directory(
     )  # fmt: skip
 
 
-def _is_one_of(path: Path, name: str, bundles: Sequence[Bundle]) -> bool:
-    """Tell whether the file is one of the given bundles: only then may it be there without being signed."""
+def _is_about(path: Path, name: str, payload: bytes) -> bool:
+    """Tell whether the file is a signature over this payload: only then may it be there without being listed."""
     if (path / name).is_symlink() or not (path / name).is_file():
         return False
     with open(open_regular(path, name), "rb") as stream:  # noqa: PTH123 - from a descriptor
         data = stream.read(_MAX_SIGNATURE + 1)
     try:
-        return Bundle.parse(data) in bundles
+        return Bundle.parse(data).payload == payload
     except InvalidInput:
         return False
 
@@ -167,14 +163,19 @@ def _compare(path: Path, listing: Listing, serialization: Serialization, resourc
     """Hash what is both listed and there; name everything that differs."""
     found = frozenset(listing.files)
     listed = {resource.piece.path for resource in resources}
+    ends = {resource.piece.path: resource.piece for resource in sorted(resources, key=_start)}
     present = [resource for resource in resources if resource.piece.path in found]
-    digests = hash_pieces(path, [resource.piece for resource in present], serialization.hash)
+    # The last piece of a file is hashed to the file's end, so that bytes added behind it are seen.
+    pieces = [
+        replace(resource.piece, end=None) if resource.piece is ends[resource.piece.path] else resource.piece
+        for resource in present
+    ]
+    digests = hash_pieces(path, pieces, serialization.hash)
     changed = {
         resource.piece.path
         for resource, digest in zip(present, digests, strict=True)
         if digest != resource.digest
     }  # fmt: skip
-    changed |= {name for name, size in _ends(present).items() if (path / name).lstat().st_size != size}
     others = set(listing.others)
     unlisted = [name for name in listing.files if name not in listed]
     missing = sorted(listed - found - others)
@@ -182,10 +183,5 @@ def _compare(path: Path, listing: Listing, serialization: Serialization, resourc
         raise DirectoryMismatch(path, sorted(changed | others), missing, unlisted)
 
 
-def _ends(resources: Sequence[Resource]) -> dict[str, int]:
-    """Return where the last shard of each file ends: the file must end there too."""
-    ends: dict[str, int] = {}
-    for resource in resources:
-        if resource.piece.end is not None:
-            ends[resource.piece.path] = max(ends.get(resource.piece.path, 0), resource.piece.end)
-    return ends
+def _start(resource: Resource) -> int:
+    return resource.piece.start

@@ -10,7 +10,7 @@ from pathlib import Path
 from stanch.crypto import FileHashName, Hasher
 from stanch.errors import InvalidInput
 
-_BUFFER = 2 << 20
+_BUFFER = 1 << 20
 _WORKERS = min(8, os.cpu_count() or 1)
 
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
 from stanch.errors import InvalidInput, UnsafeArtifact
-from stanch.sign.content import Finding, find_unsafe
+from stanch.sign.content import IntakeFinding, find_unsafe
 from stanch.sign.files import list_files
 from stanch.weights import check_paths
 
@@ -38,7 +38,7 @@ class IntakeReport:
     """
 
     files: int
-    findings: tuple[Finding, ...]
+    findings: tuple[IntakeFinding, ...]
 
 
 def inspect_model(path: Path, policy: IntakePolicy = STRICT) -> IntakeReport:
@@ -50,7 +50,9 @@ def inspect_model(path: Path, policy: IntakePolicy = STRICT) -> IntakeReport:
     """
     listing = list_files(path, ())
     findings = [
-        Finding(name, "link", "is a link or a special file: it leads out of the folder", "put a copy of the file there")
+        IntakeFinding(
+            name, "link", "is a link or a special file: it leads out of the folder", "put a copy of the file there"
+        )
         for name in listing.others
     ]
     findings += _find_names((*listing.files, *listing.others))
@@ -62,7 +64,7 @@ def inspect_model(path: Path, policy: IntakePolicy = STRICT) -> IntakeReport:
     return report
 
 
-def _find_names(names: Sequence[str]) -> Iterator[Finding]:
+def _find_names(names: Sequence[str]) -> Iterator[IntakeFinding]:
     """Find names that some system cannot hold, or that one system takes for one and another for two."""
     folders = {_fold(str(folder)) for name in names for folder in PurePosixPath(name).parents}
     seen: set[str] = set()
@@ -70,9 +72,9 @@ def _find_names(names: Sequence[str]) -> Iterator[Finding]:
         try:
             check_paths([name])
         except InvalidInput:
-            yield Finding(name, "name", "has a name that not every system can hold", "rename it")
+            yield IntakeFinding(name, "name", "has a name that not every system can hold", "rename it")
         if _fold(name) in seen or _fold(name) in folders:
-            yield Finding(
+            yield IntakeFinding(
                 name, "name-clash", "has the name of another file or folder, letter case aside", "rename one of them"
             )
         seen.add(_fold(name))
@@ -82,7 +84,7 @@ def _fold(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _refusal(path: Path, findings: Sequence[Finding]) -> UnsafeArtifact:
+def _refusal(path: Path, findings: Sequence[IntakeFinding]) -> UnsafeArtifact:
     first, *rest = findings
     others = [f"{_printable(found.path)} {found.reason}" for found in rest[:_SHOWN]]
     more = [f"and {len(rest) - _SHOWN} more"] if len(rest) > _SHOWN else []
