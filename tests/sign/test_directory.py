@@ -8,12 +8,13 @@ import sys
 from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stanch.crypto import SigningKey, hash_bytes, sha256
+from stanch.crypto import SigningKey, VerifyKey, hash_bytes, sha256
 from stanch.errors import InvalidInput, NoTrustedSignature, PolicyViolation
 from stanch.sign import (
     Bundle,
@@ -228,6 +229,25 @@ def test_any_predicate_is_read_or_refused_and_nothing_else_happens(data):
 
 
 # -- model-signing 1.1.1: signs and verifies with keys in a process of its own, since importing it takes over a second
+
+VECTOR = json.loads((Path(__file__).parents[1] / "vectors/sign/model-signing.json").read_text())
+
+
+@pytest.mark.parametrize("name", VECTOR["signatures"])
+def test_what_model_signing_signed_once_is_accepted(name, tmp_path):
+    for path, text in VECTOR["files"].items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text)
+    bundle = Bundle.parse(json.dumps(VECTOR["signatures"][name]).encode())
+    trusted = TrustedKeys((VerifyKey.from_pem(VECTOR["public_key"]),))
+    verified = verify_directory(tmp_path, bundle, trusted)
+    assert (verified.name, verified.files) == (VECTOR["name"], tuple(VECTOR["files"]))
+    for text in ("0123456789" * 3 + "enD", "0123456789" * 3, "0123456789" * 3 + "end0", ""):
+        (tmp_path / "a/b.txt").write_text(text)
+        with pytest.raises(DirectoryMismatch) as caught:
+            verify_directory(tmp_path, bundle, trusted)
+        assert caught.value.changed == ("a/b.txt",)
+
 
 SIGNER = """
 import json, sys

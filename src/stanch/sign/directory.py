@@ -75,7 +75,7 @@ class VerifiedDirectory:
 def sign_directory(path: Path, signer: SigningKey, *, hash: FileHashName = "blake3") -> Bundle:  # noqa: A002 - the word of the format
     """Sign every file below ``path``, but for git's and :data:`SIGNATURE_NAME` at the top.
 
-    The payload follows from the files alone, so that bundles of several signers are over one payload.
+    The payload follows from the files and the directory's name, so that several signers sign one payload.
 
     Args:
         path: The directory.
