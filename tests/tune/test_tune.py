@@ -15,12 +15,14 @@ from transformers import AutoModelForCausalLM
 from stanch.crypto import canonical_json
 from stanch.data import open_dataset
 from stanch.errors import InvalidInput, NotFound, StoreError, Tampered, UnexpectedFile, VerificationError
+from stanch.terms import Digest
 from stanch.tune import (
     NULL,
     JournalHead,
     PrivacyPlan,
     TuneSpec,
     VerifyExpectations,
+    describe_run,
     prepare,
     run_folder,
     trainable_shapes,
@@ -89,6 +91,20 @@ def test_a_private_run_leaves_a_whole_output(private_run):
     assert verified.head == heads[-1]
     assert verified.statement.model_digest == str(tuned.digest)
     assert verified.notes == ()
+
+
+def test_a_private_run_is_described_for_provenance_from_its_plan_and_journal(private_run):
+    folder, statement = private_run[0].path, private_run[0].statement
+    plan, journal = json.loads((folder / "plan.json").read_bytes()), (folder / "budget.jsonl").read_bytes().splitlines()
+    run = describe_run(verify_run(folder))
+    assert {subject.name for subject in run.model} >= {"adapter_config.json", "adapter_model.safetensors"}
+    assert run.config == Digest.sha256((folder / "plan.json").read_bytes())
+    assert [f"{moment:%Y-%m-%dT%H:%M:%SZ}" for moment in (run.started, run.finished)] == [
+        json.loads(journal[0])["at"], json.loads(journal[-1])["at"],
+    ]  # fmt: skip
+    assert set(run.byproducts) == {"statement.json", "plan.json", "budget.jsonl"}
+    assert (run.privacy.steps, run.privacy.epsilon) == (4, statement.epsilon)
+    assert (run.privacy.sample_rate, run.privacy.noise_multiplier) == (pytest.approx(8 / 60), plan["noise_multiplier"])
 
 
 def test_the_statement_says_what_is_protected_and_what_is_not(private_run):

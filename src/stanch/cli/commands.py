@@ -27,6 +27,7 @@ COMMANDS: dict[str, Entry] = {
     "trace": Entry("stanch.cli.trace", "From a copy that surfaced back to its recipient", "A model's life"),
     "key": Entry("stanch.cli.key", "Make and show keys", "Means"),
     "seal": Entry("stanch.cli.seal", "Encrypt a model or data set for named recipients", "Means"),
+    "sign": Entry("stanch.cli.sign", "Sign and verify models; inspect one before use", "Means"),
     "access": Entry("stanch.cli.access", "Who may do what", "Ground"),
     "config": Entry("stanch.cli.config", "The settings, and where each comes from", "Ground"),
     "migrate": Entry("stanch.cli.migrate", "Bring the workspace's database to this release", "Ground"),

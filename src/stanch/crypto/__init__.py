@@ -14,7 +14,7 @@ Example:
 from stanch.crypto.canonical import canonical_json, parse_json
 from stanch.crypto.files import read_private, sync_folder, write_atomic, write_private
 from stanch.crypto.frame import frame
-from stanch.crypto.hashes import Hasher, HashName, hash_bytes, hmac_sha256, sha256
+from stanch.crypto.hashes import FileHashName, Hasher, HashName, hash_bytes, hmac_sha256, sha256
 from stanch.crypto.kdf import hkdf_expand_sha384, hkdf_sha256, hkdf_sha384
 from stanch.crypto.merkle import (
     EMPTY_ROOT,
@@ -32,6 +32,7 @@ from stanch.crypto.signing import KeyKind, SigningKey, VerifyKey, key_id
 
 __all__ = [
     "EMPTY_ROOT",
+    "FileHashName",
     "Frontier",
     "HashName",
     "Hasher",

@@ -1,8 +1,6 @@
 """The sealed index: stream 0 of a bundle, which names the files and says which streams hold them."""
 
-import re
-import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -11,13 +9,10 @@ from stanch.crypto import canonical_json, parse_json
 from stanch.errors import InvalidInput
 from stanch.seal.layout import MAX_INDEX, cut, cut_safetensors
 from stanch.seal.manifest import Hex32, Natural, StreamEntry
-from stanch.weights import MAX_HEADER_BYTES
+from stanch.weights import MAX_HEADER_BYTES, check_paths
 
 INDEX_FORMAT: Final = "stanch/sealed-index/v1"
 _WHAT = "sealed index"
-_MAX_PATH = 1024
-_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
-_DRIVE = re.compile(r"[A-Za-z]:")
 
 
 class IndexFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,35 +38,6 @@ class SealedIndex(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def to_bytes(self) -> bytes:
         """Return the canonical JSON of the index."""
         return canonical_json(msgspec.to_builtins(self))
-
-
-def check_paths(paths: Iterable[str]) -> None:
-    """Check that every path is safe to create below any directory of any common system, and that none hides another.
-
-    Raises:
-        InvalidInput: A path is absolute, escapes, is not in NFC, is too long, holds a backslash, a control character
-            or a drive letter; or two paths are equal after case folding, or one is a folder of another.
-    """
-    seen: set[str] = set()
-    folders: set[str] = set()
-    for path in paths:
-        parts = path.split("/")
-        if (
-            any(part in {"", ".", ".."} for part in parts)
-            or _FORBIDDEN.search(path)
-            or _DRIVE.match(path)
-            or unicodedata.normalize("NFC", path) != path
-            or len(path.encode("utf-8", "surrogatepass")) > _MAX_PATH
-        ):
-            raise InvalidInput(f"path {path[:80]!r}: expected a short relative path with '/', in NFC, without '..'")
-        folded = path.casefold()
-        parents = {"/".join(parts[:depth]).casefold() for depth in range(1, len(parts))}
-        if folded in seen or folded in folders or parents & seen:
-            raise InvalidInput(
-                f"path {path[:80]!r}: another path is equal to it or to a folder of it, letter case aside"
-            )
-        seen.add(folded)
-        folders |= parents
 
 
 def parse_index(data: bytes, streams: Sequence[StreamEntry]) -> SealedIndex:

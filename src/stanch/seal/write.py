@@ -21,7 +21,7 @@ from stanch.seal.folder import (
     RECIPIENTS_NAME,
     SIGNATURE_NAME,
 )
-from stanch.seal.index import INDEX_FORMAT, IndexFile, SealedIndex, check_paths
+from stanch.seal.index import INDEX_FORMAT, IndexFile, SealedIndex
 from stanch.seal.keys import BUNDLE_ID_SIZE, ReleaseRoot
 from stanch.seal.layout import MAX_INDEX, MAX_STREAMS, cut, cut_safetensors
 from stanch.seal.manifest import (
@@ -41,7 +41,7 @@ from stanch.seal.recipients import Recipients, wrap_root
 from stanch.seal.source import DirectorySource, source_changed
 from stanch.seal.times import format_time, now_utc
 from stanch.terms import SILENT, Digest, JsonValue, Progress, Source, SourceFile
-from stanch.weights import read_head
+from stanch.weights import check_paths, read_head
 
 _SAFETENSORS = ".safetensors"
 

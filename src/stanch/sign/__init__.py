@@ -13,27 +13,55 @@ Example:
     >>> verify_bundle(bundle, policy).statement.predicate
     {'ok': True}
 
+Directories are signed as OpenSSF model signing does, and a model from outside is inspected before anything loads it::
+
+    bundle = sign_directory(folder, key)
+    verified = verify_directory(folder, bundle, read_trusted_keys(Path("trust.toml")))   # names every file that differs
+    inspect_model(folder)                                                                # raises UnsafeArtifact
+
 A signature says *who*, not *true*: a trusted signer can sign a wrong statement.
 """
 
 from stanch.sign.bundle import Bundle, sign_statement, verify_bundle
-from stanch.sign.policy import HasSubject, Policy, PredicateType, TrustedKeys, all_of, any_of
+from stanch.sign.content import IntakeFinding
+from stanch.sign.directory import SIGNATURE_NAME, DirectoryMismatch, VerifiedDirectory, sign_directory, verify_directory
+from stanch.sign.intake import STRICT, IntakePolicy, IntakeReport, inspect_model
+from stanch.sign.policy import HasSubject, NotOlderThan, Policy, PredicateType, Scope, TrustedKeys, all_of, any_of
+from stanch.sign.provenance import PROVENANCE_TYPE, PrivateTraining, TuningRun, state_provenance
 from stanch.sign.sealed import sign_manifest, verify_manifest
 from stanch.sign.statement import Statement, Subject, VerifiedStatement
+from stanch.sign.trust import read_trusted_keys
 
 __all__ = [
+    "PROVENANCE_TYPE",
+    "SIGNATURE_NAME",
+    "STRICT",
     "Bundle",
+    "DirectoryMismatch",
     "HasSubject",
+    "IntakeFinding",
+    "IntakePolicy",
+    "IntakeReport",
+    "NotOlderThan",
     "Policy",
     "PredicateType",
+    "PrivateTraining",
+    "Scope",
     "Statement",
     "Subject",
     "TrustedKeys",
+    "TuningRun",
+    "VerifiedDirectory",
     "VerifiedStatement",
     "all_of",
     "any_of",
+    "inspect_model",
+    "read_trusted_keys",
+    "sign_directory",
     "sign_manifest",
     "sign_statement",
+    "state_provenance",
     "verify_bundle",
+    "verify_directory",
     "verify_manifest",
 ]

@@ -3,11 +3,12 @@
 import base64
 import binascii
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
 from stanch.crypto import SigningKey, canonical_json, parse_json
-from stanch.errors import InvalidInput, NoTrustedSignature
+from stanch.errors import InvalidInput, NoTrustedSignature, PolicyViolation
 from stanch.sign.policy import Evidence, Policy
 from stanch.sign.statement import Statement, VerifiedStatement
 
@@ -84,18 +85,27 @@ def sign_statement(statement: Statement, signer: SigningKey) -> Bundle:
     return Bundle(payload, signer.sign(pre_authentication(payload)), hint)
 
 
-def verify_bundle(bundle: Bundle, policy: Policy) -> VerifiedStatement:
+def verify_bundle(bundle: Bundle, policy: Policy, *, beside: Sequence[Bundle] = ()) -> VerifiedStatement:
     """Check ``bundle`` against ``policy``, which must contain :class:`stanch.sign.TrustedKeys`.
 
+    Args:
+        bundle: The signed statement.
+        policy: What must hold.
+        beside: Further signers' bundles over the same payload, for a threshold.
+
     Raises:
-        NoTrustedSignature: No trusted key signed these bytes.
-        PolicyViolation: The signature holds but the statement breaks the policy; names the first failing part.
+        NoTrustedSignature: No trusted key signed these bytes, or too few.
+        PolicyViolation: The signature holds but the statement breaks the policy, with the first failing part; or a
+            bundle beside it is over another payload.
         InvalidInput: The payload is not a statement.
     """
+    if any(other.payload != bundle.payload for other in beside):
+        raise PolicyViolation("the signatures are about different statements", why="a threshold needs one payload")
     message = pre_authentication(bundle.payload)
     # The statement is parsed before the signature is known to hold; the strict reader is total, and nothing acts on it.
     statement = Statement.parse(bundle.payload)
-    signers = policy.check(Evidence(statement, message, bundle.signature))
+    signatures = tuple(item.signature for item in (bundle, *beside))
+    signers = policy.check(Evidence(statement, message, signatures))
     if not signers:
         raise NoTrustedSignature(
             "no trusted signature", why="the policy names no key", next_step="name the publisher's key with --trust KEY"

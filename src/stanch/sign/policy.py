@@ -1,22 +1,24 @@
 """Verification policies: small parts that compose and name the first thing that fails."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from typing import Protocol
 
 from stanch.crypto import VerifyKey
 from stanch.errors import InvalidInput, NoTrustedSignature, PolicyViolation, VerificationError
 from stanch.sign.statement import Statement
-from stanch.terms import Digest
+from stanch.terms import Digest, JsonValue
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a policy looks at: the statement, the signed bytes and the signature over them."""
+    """What a policy looks at: the statement, the signed bytes and the signatures over them."""
 
     statement: Statement
     message: bytes
-    signature: bytes
+    signatures: tuple[bytes, ...]
 
 
 class Policy(Protocol):
@@ -31,30 +33,105 @@ class Policy(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What a trusted key may sign, and when it is trusted.
+
+    Attributes:
+        name: Whose key it is.
+        predicate_types: The types of statements; None for all.
+        lineages: Shell-style patterns of the predicate's ``lineage``; None for all, also for statements without one.
+        not_before: The key is not trusted earlier.
+        not_after: Nor later. Both are compared with the time of the check: no statement proves when it was signed.
+    """
+
+    name: str
+    predicate_types: tuple[str, ...] | None = None
+    lineages: tuple[str, ...] | None = None
+    not_before: datetime | None = None
+    not_after: datetime | None = None
+
+    def refusal(self, statement: Statement, now: datetime) -> str | None:
+        """Return why the key does not count for ``statement`` at ``now``; None if it does."""
+        lineage = statement.predicate.get("lineage")
+        if self.not_before is not None and now < self.not_before:
+            return f"is trusted only from {self.not_before.isoformat()}"
+        if self.not_after is not None and now > self.not_after:
+            return f"was trusted until {self.not_after.isoformat()}"
+        if self.predicate_types is not None and statement.predicate_type not in self.predicate_types:
+            return f"may not sign statements of type {statement.predicate_type[:200]}"
+        if self.lineages is not None and not (
+            isinstance(lineage, str) and any(fnmatchcase(lineage, pattern) for pattern in self.lineages)
+        ):
+            return f"may not sign for lineage {lineage[:200] if isinstance(lineage, str) else 'none'}"
+        return None
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 @dataclass(frozen=True, slots=True)
 class TrustedKeys:
-    """The signature must verify under one of these keys."""
+    """At least ``threshold`` of these keys must have signed.
+
+    Attributes:
+        keys: The keys; each counts once.
+        threshold: How many must have signed.
+        scopes: What a key may sign; a key without an entry may sign everything.
+        clock: Tells the time of the check.
+    """
 
     keys: tuple[VerifyKey, ...]
+    threshold: int = 1
+    scopes: Mapping[VerifyKey, Scope] = field(default_factory=dict, hash=False)
+    clock: Callable[[], datetime] = field(default=_now, compare=False)
 
     def __post_init__(self) -> None:
         if not self.keys:
             raise InvalidInput("a policy without keys would trust nobody", next_step="name a key with --trust KEY")
+        if not 1 <= self.threshold <= len(set(self.keys)):
+            raise InvalidInput(f"a threshold of {self.threshold} needs as many different keys, and at least one")
 
     def check(self, evidence: Evidence) -> frozenset[str]:
-        """Return the id of the key that signed."""
+        """Return the ids of the keys that signed and may sign this statement."""
+        now = self.clock()
+        signers: set[str] = set()
+        refusals: list[str] = []
         for key in self.keys:
-            try:
-                key.verify(evidence.signature, evidence.message)
-            except NoTrustedSignature:
-                continue
-            return frozenset({key.key_id})
+            if _has_signed(key, evidence):
+                scope = self.scopes.get(key)
+                refusal = scope.refusal(evidence.statement, now) if scope is not None else None
+                if scope is None or refusal is None:
+                    signers.add(key.key_id)
+                else:
+                    refusals.append(f"{scope.name} ({key.key_id}) {refusal}")
+        if len(signers) >= self.threshold:
+            return frozenset(signers)
+        if refusals:
+            raise PolicyViolation("a trusted key signed what it may not sign", why="; ".join(refusals))
         trusted = ", ".join(key.key_id for key in self.keys)
+        if signers:
+            raise NoTrustedSignature(
+                f"too few trusted signatures: expected {self.threshold}, found {len(signers)}",
+                why=f"of the trusted keys {trusted} signed {', '.join(sorted(signers))}",
+                next_step="name the other signature files too",
+            )
         raise NoTrustedSignature(
             "no trusted signature",
             why=f"none of the trusted keys signed these bytes: {trusted}",
             next_step="check that the key is the publisher's and that the file is unchanged",
         )
+
+
+def _has_signed(key: VerifyKey, evidence: Evidence) -> bool:
+    for signature in evidence.signatures:
+        try:
+            key.verify(signature, evidence.message)
+        except NoTrustedSignature:
+            continue
+        return True
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +164,38 @@ class HasSubject:
             raise PolicyViolation(
                 f"the statement is about other bytes: expected {self.name} {self.digest}, "
                 f"found {found or 'no such name'}"
+            )
+        return frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class NotOlderThan:
+    """The statement must say a time that is not before ``moment``: the signer's word, which no third party timed.
+
+    Attributes:
+        moment: The earliest accepted time.
+        field: Where the predicate says it; by default when a provenance statement's run ended.
+    """
+
+    moment: datetime
+    field: tuple[str, ...] = ("runDetails", "metadata", "finishedOn")
+
+    def check(self, evidence: Evidence) -> frozenset[str]:
+        """Compare the stated time."""
+        value: JsonValue = evidence.statement.predicate
+        for name in self.field:
+            value = value.get(name) if isinstance(value, dict) else None
+        where = ".".join(self.field)
+        try:
+            stated = datetime.fromisoformat(value) if isinstance(value, str) else None
+        except ValueError:
+            stated = None
+        if stated is None or stated.tzinfo is None:
+            raise PolicyViolation(f"the statement says no time: expected one in {where}")
+        if stated < self.moment:
+            raise PolicyViolation(
+                f"the statement is too old: expected {where} from {self.moment.isoformat()} on, "
+                f"found {stated.isoformat()}"
             )
         return frozenset()
 

@@ -17,6 +17,7 @@ from stanch.tune.journal import BudgetJournal, JournalHead
 from stanch.tune.noise import NoiseSource
 from stanch.tune.plan import ParameterShape, PrivacyParams, PrivacyPlan
 from stanch.tune.prepare import Preparation, prepare, trainable_shapes
+from stanch.tune.provenance import describe_run
 from stanch.tune.record import NULL, Recorder, TrainEvent
 from stanch.tune.run import TunedModel, run_folder, tune
 from stanch.tune.spec import (
@@ -63,6 +64,7 @@ __all__ = [
     "UnitTable",
     "VerifiedPrivacyRun",
     "VerifyExpectations",
+    "describe_run",
     "fetch_model",
     "form_units",
     "parse_unit",

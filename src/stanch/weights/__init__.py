@@ -28,6 +28,7 @@ from stanch.weights.header import (
 )
 from stanch.weights.json_file import read_json_object
 from stanch.weights.model import INDEX_NAME, open_model, weight_files
+from stanch.weights.paths import check_paths
 from stanch.weights.tensors import Tensor, open_tensors, write_safetensors
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "TensorInfo",
     "bf16_to_float32",
     "build_head",
+    "check_paths",
     "directory_digest",
     "element_size",
     "float32_to_bf16",

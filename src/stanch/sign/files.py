@@ -1,0 +1,106 @@
+"""The files of a directory to sign or to verify: listed without following links, hashed in parallel streams."""
+
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from stanch.crypto import FileHashName, Hasher
+from stanch.errors import InvalidInput
+
+_BUFFER = 1 << 20
+_WORKERS = min(8, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What lies below a directory, as relative paths with ``/``, sorted by their UTF-8 bytes.
+
+    Attributes:
+        files: Regular files.
+        others: Links and special files; none of them is ever followed or opened.
+    """
+
+    files: tuple[str, ...]
+    others: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A run of bytes of a file; ``end`` is None for all that follows."""
+
+    path: str
+    start: int = 0
+    end: int | None = None
+
+
+def list_files(root: Path, ignored: Iterable[str]) -> Listing:
+    """List everything below ``root`` but the ``ignored`` entries at its top.
+
+    Raises:
+        InvalidInput: ``root`` is no directory or cannot be read.
+    """
+    skipped = frozenset(ignored)
+    files: list[str] = []
+    others: list[str] = []
+    folders = [""]
+    try:
+        while folders:
+            folder = folders.pop()
+            with os.scandir(root / folder) as entries:
+                for entry in entries:
+                    name = f"{folder}{entry.name}"
+                    if entry.is_symlink():
+                        others.append(name)
+                    elif name in skipped:
+                        continue
+                    elif entry.is_dir(follow_symlinks=False):
+                        folders.append(f"{name}/")
+                    else:
+                        (files if entry.is_file(follow_symlinks=False) else others).append(name)
+    except OSError as error:
+        raise InvalidInput(f"{root}: expected a directory that can be read", why=error.strerror or "") from error
+    return Listing(tuple(sorted(files, key=os.fsencode)), tuple(sorted(others, key=os.fsencode)))
+
+
+def open_regular(root: Path, name: str) -> int:
+    """Return a descriptor of the regular file ``name`` below ``root``; a link put in its place is refused.
+
+    Raises:
+        InvalidInput: It cannot be opened, or is no regular file any more.
+    """
+    try:
+        # O_NONBLOCK: a pipe put in the file's place must not stop us.
+        handle = os.open(root / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise InvalidInput(f"{name!r}: cannot be read", why=error.strerror or "") from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise InvalidInput(f"{name!r}: expected a regular file", why="it changed while it was read")
+    return handle
+
+
+def hash_pieces(root: Path, pieces: Sequence[Piece], algorithm: FileHashName) -> list[bytes | None]:
+    """Hash each piece of the files below ``root``; None stands for a piece that its file is too short for.
+
+    Memory is one buffer a thread, whatever the sizes of the files.
+
+    Raises:
+        InvalidInput: A file cannot be read.
+    """
+    with ThreadPoolExecutor(_WORKERS, thread_name_prefix="hash") as pool:
+        return list(pool.map(lambda piece: _hash_piece(root, piece, algorithm), pieces))
+
+
+def _hash_piece(root: Path, piece: Piece, algorithm: FileHashName) -> bytes | None:
+    hasher = Hasher(algorithm, parallel=True)
+    with os.fdopen(open_regular(root, piece.path), "rb", buffering=0) as stream:
+        left = (os.fstat(stream.fileno()).st_size if piece.end is None else piece.end) - piece.start
+        buffer = memoryview(bytearray(max(1, min(_BUFFER, left))))
+        stream.seek(piece.start)
+        while count := stream.readinto(buffer[:left] if piece.end is not None else buffer):
+            hasher.update(buffer[:count])
+            left -= count
+        return hasher.digest() if piece.end is None or left == 0 else None

@@ -1,0 +1,332 @@
+"""Signed directories: what was signed holds, everything else is named; and both ways with model-signing 1.1.1."""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stanch.crypto import SigningKey, VerifyKey, hash_bytes, sha256
+from stanch.errors import InvalidInput, NoTrustedSignature, PolicyViolation
+from stanch.sign import (
+    Bundle,
+    DirectoryMismatch,
+    Statement,
+    Subject,
+    TrustedKeys,
+    sign_directory,
+    sign_statement,
+    verify_bundle,
+    verify_directory,
+)
+from stanch.sign.directory import MODEL_SIGNATURE_TYPE, SIGNATURE_NAME
+from stanch.sign.resources import read_resources
+from stanch.terms import Digest
+
+KEY, OTHER = SigningKey.generate("p256"), SigningKey.generate("p256")
+TRUSTED = TrustedKeys((KEY.public,))
+FILES = {"config.json": b"{}", "a/b.bin": bytes(range(256)) * 9000, "a.txt": b"text", "empty": b"", "a/c/d": b"deep"}
+
+
+@pytest.fixture
+def model(tmp_path):
+    folder = tmp_path / "bot"
+    for name, data in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def signed_predicate(bundle):
+    return json.loads(bundle.payload)["predicate"]
+
+
+def forge(bundle, change):
+    """Return a statement by the trusted key whose predicate and subject were changed."""
+    statement = Statement.parse(bundle.payload)
+    predicate = json.loads(json.dumps(statement.predicate))
+    change(predicate)
+    root = sha256(*(bytes.fromhex(item["digest"]) for item in predicate["resources"]))
+    return sign_statement(Statement((Subject("bot", Digest("sha256", root)),), MODEL_SIGNATURE_TYPE, predicate), KEY)
+
+
+@pytest.mark.parametrize("name", ["sha256", "blake2b", "blake3"])
+def test_a_signed_directory_comes_back_verified(model, name):
+    bundle = sign_directory(model, KEY, hash=name)
+    (model / SIGNATURE_NAME).write_bytes(bundle.to_bytes())
+    verified = verify_directory(model, Bundle.parse(bundle.to_bytes()), TRUSTED)
+    assert (verified.name, verified.hash) == ("bot", name)
+    assert verified.files == ("a.txt", "a/b.bin", "a/c/d", "config.json", "empty")
+    assert verified.signer_key_ids == (KEY.key_id,)
+    resources = signed_predicate(bundle)["resources"]
+    assert [item["name"] for item in resources] == list(verified.files)
+    assert verified.digest.value == sha256(*(bytes.fromhex(item["digest"]) for item in resources))
+    if name != "blake2b":
+        assert resources[1]["digest"] == hash_bytes(name, FILES["a/b.bin"]).hex()
+
+
+def test_every_difference_is_named_at_once(model):
+    bundle = sign_directory(model, KEY)
+    (model / "a/b.bin").write_bytes(FILES["a/b.bin"][:-1] + b"\0")
+    (model / "empty").write_bytes(b"x")
+    (model / "a/c/d").unlink()
+    (model / "a.txt").unlink()
+    (model / "a.txt").symlink_to("config.json")
+    (model / "a/c/new\x1b.py").write_bytes(b"import os")
+    with pytest.raises(DirectoryMismatch) as caught:
+        verify_directory(model, bundle, TRUSTED)
+    error = caught.value
+    assert error.changed == ("a.txt", "a/b.bin", "empty")
+    assert error.missing == ("a/c/d",)
+    assert error.unlisted == ("a/c/new\x1b.py",)
+    assert "\x1b" not in error.why
+    assert all(name in error.why for name in ("a.txt", "a/b.bin", "empty", "a/c/d", "new"))
+
+
+def test_a_special_file_is_never_opened(model):
+    bundle = sign_directory(model, KEY)
+    os.mkfifo(model / "pipe")
+    with pytest.raises(DirectoryMismatch, match="files are not") as caught:
+        verify_directory(model, bundle, TRUSTED)
+    assert caught.value.changed == ("pipe",)
+    with pytest.raises(InvalidInput, match="special files: pipe"):
+        sign_directory(model, KEY)
+
+
+def test_a_stranger_and_a_key_of_another_kind_are_refused(model):
+    with pytest.raises(NoTrustedSignature):
+        verify_directory(model, sign_directory(model, OTHER), TRUSTED)
+    with pytest.raises(InvalidInput, match="P-256"):
+        sign_directory(model, SigningKey.from_seed(bytes(32)))
+
+
+def test_what_cannot_be_signed(model, tmp_path):
+    with pytest.raises(InvalidInput, match="directory"):
+        sign_directory(tmp_path / "missing", KEY)
+    (tmp_path / "void").mkdir()
+    with pytest.raises(InvalidInput, match="found none"):
+        sign_directory(tmp_path / "void", KEY)
+    (model / "CONFIG.json").write_bytes(b"")
+    with pytest.raises(InvalidInput, match="letter case"):
+        sign_directory(model, KEY)
+
+
+def test_git_paths_are_left_out_and_a_signers_longer_list_hides_nothing(model):
+    (model / ".git/objects").mkdir(parents=True)
+    (model / ".git/objects/x").write_bytes(b"x")
+    (model / ".gitattributes").write_bytes(b"x")
+    bundle = sign_directory(model, KEY)
+    (model / ".gitattributes").write_bytes(b"y")
+    verify_directory(model, bundle, TRUSTED)
+    (model / ".gitevil.py").write_bytes(b"x")
+    (model / "run.py").write_bytes(b"x")
+    longer = forge(bundle, lambda predicate: predicate["serialization"]["ignore_paths"].extend(["run.py", "a", "."]))
+    with pytest.raises(DirectoryMismatch) as caught:
+        verify_directory(model, longer, TRUSTED)
+    assert caught.value.unlisted == (".gitevil.py", "run.py")
+
+
+def test_only_a_signature_over_the_same_files_may_lie_under_its_name(model):
+    bundle = sign_directory(model, KEY)
+    (model / SIGNATURE_NAME).write_bytes(sign_directory(model, OTHER).to_bytes())
+    verify_directory(model, bundle, TRUSTED)
+    for data in (b"#!/bin/sh", sign_directory(model, KEY, hash="sha256").to_bytes()):
+        (model / SIGNATURE_NAME).write_bytes(data)
+        with pytest.raises(DirectoryMismatch) as caught:
+            verify_directory(model, bundle, TRUSTED)
+        assert caught.value.unlisted == (SIGNATURE_NAME,)
+
+
+def test_a_threshold_needs_several_signers_of_one_payload(model):
+    bundle, second = sign_directory(model, KEY), sign_directory(model, OTHER)
+    both = TrustedKeys((KEY.public, OTHER.public), threshold=2)
+    assert len(verify_directory(model, bundle, both, beside=[second]).signer_key_ids) == 2
+    for beside in ([], [bundle], [sign_directory(model, KEY)]):
+        with pytest.raises(NoTrustedSignature, match="expected 2, found 1"):
+            verify_directory(model, bundle, both, beside=beside)
+    (model / "new").write_bytes(b"")
+    with pytest.raises(PolicyViolation, match="different statements"):
+        verify_bundle(bundle, both, beside=[sign_directory(model, OTHER)])
+
+
+CHANGES = {
+    "method": lambda p: p["serialization"].update(method="tensors"),
+    "hash": lambda p: p["serialization"].update(hash_type="md5"),
+    "symlinks": lambda p: p["serialization"].update(allow_symlinks="no"),
+    "ignore": lambda p: p["serialization"].update(ignore_paths="x"),
+    "no resources": lambda p: p.update(resources=[]),
+    "algorithm": lambda p: p["resources"][0].update(algorithm="sha256"),
+    "length": lambda p: p["resources"][0].update(digest="00"),
+    "twice": lambda p: p["resources"].append(p["resources"][0]),
+    "escape": lambda p: p["resources"][0].update(name="../x"),
+    "absolute": lambda p: p["resources"][0].update(name="/x"),
+    "case": lambda p: p["resources"][0].update(name="CONFIG.json"),
+    "extra": lambda p: p["resources"][0].update(size=1),
+    "no shard size": lambda p: p["serialization"].update(method="shards"),
+    "half a shard": lambda p: p["serialization"].update(method="shards", shard_size=0.5),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_signed_list_that_breaks_the_format_is_refused(model, change):
+    bundle = forge(sign_directory(model, KEY), change)
+    with pytest.raises(InvalidInput):
+        verify_directory(model, bundle, TRUSTED)
+
+
+def shards(*names):
+    return {
+        "serialization": {"method": "shards", "hash_type": "sha256", "shard_size": 10.0, "allow_symlinks": False},
+        "resources": [{"name": name, "algorithm": "sha256-sharded-10", "digest": "00" * 32} for name in names],
+    }
+
+
+def test_shards_must_cover_a_file_from_its_start_without_hole():
+    assert len(read_resources(shards("b:0:10", "b:10:13", "a b:c:0:1"))[1]) == 3
+    for names in (
+        ["a:10:20"],
+        ["a:0:10", "a:11:13"],
+        ["a:0:5", "a:5:15"],
+        ["a:0:11"],
+        ["a:0:10", "a:0:10"],
+        ["a:3:2"],
+        ["a"],
+    ):
+        with pytest.raises(InvalidInput):
+            read_resources(shards(*names))
+
+
+def test_a_subject_that_is_not_its_lists_digest_is_refused(model):
+    statement = Statement.parse(sign_directory(model, KEY).payload)
+    other = replace(statement, subjects=(Subject("bot", Digest.sha256(b"")),))
+    with pytest.raises(PolicyViolation, match="own list"):
+        verify_directory(model, sign_statement(other, KEY), TRUSTED)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 2**53) | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_predicate_is_read_or_refused_and_nothing_else_happens(data):
+    predicate = shards("a:0:10", "b:0:3")
+    target = data.draw(st.sampled_from([predicate, predicate["serialization"], predicate["resources"][0]]))
+    target[data.draw(st.sampled_from([*target, "extra"]))] = data.draw(JSON)
+    with suppress(InvalidInput):
+        read_resources(predicate)
+
+
+# -- model-signing 1.1.1: signs and verifies with keys in a process of its own, since importing it takes over a second
+
+VECTOR = json.loads((Path(__file__).parents[1] / "vectors/sign/model-signing.json").read_text())
+
+
+@pytest.mark.parametrize("name", VECTOR["signatures"])
+def test_what_model_signing_signed_once_is_accepted(name, tmp_path):
+    for path, text in VECTOR["files"].items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text)
+    bundle = Bundle.parse(json.dumps(VECTOR["signatures"][name]).encode())
+    trusted = TrustedKeys((VerifyKey.from_pem(VECTOR["public_key"]),))
+    verified = verify_directory(tmp_path, bundle, trusted)
+    assert (verified.name, verified.files) == (VECTOR["name"], tuple(VECTOR["files"]))
+    for text in ("0123456789" * 3 + "enD", "0123456789" * 3, "0123456789" * 3 + "end0", ""):
+        (tmp_path / "a/b.txt").write_text(text)
+        with pytest.raises(DirectoryMismatch) as caught:
+            verify_directory(tmp_path, bundle, trusted)
+        assert caught.value.changed == ("a/b.txt",)
+
+
+SIGNER = """
+import json, sys
+from model_signing import hashing, signing
+for job in json.load(sys.stdin):
+    config = hashing.Config().set_ignored_paths(paths=[])
+    use = config.use_shard_serialization if job["method"] == "shards" else config.use_file_serialization
+    use(hashing_algorithm=job["hash"], **job["options"])
+    signing.Config().use_elliptic_key_signer(private_key=job["key"]).set_hashing_config(config).sign(
+        job["model"], job["out"])
+"""
+VARIANTS = [
+    ("files", "sha256", {}), ("files", "blake2", {}), ("files", "blake3", {}),
+    ("shards", "sha256", {"shard_size": 1_000_000}), ("shards", "blake2", {"shard_size": 65_536}),
+]  # fmt: skip
+
+
+def peer(*words, stdin=None):
+    for name, package in (("model_signing", "model-signing"), ("OpenSSL", "pyopenssl")):
+        if find_spec(name) is None:
+            pytest.skip(f"{package} is not installed")
+    return subprocess.run([sys.executable, *words], input=stdin, capture_output=True, text=True, check=False)
+
+
+VERIFIER = """
+import sys
+from model_signing import verifying
+key, model, *signatures = sys.argv[1:]
+for signature in signatures:
+    verifying.Config().use_elliptic_key_verifier(public_key=key).verify(model, signature)
+"""
+
+
+@pytest.mark.acceptance
+def test_oms_interop_they_accept_what_we_sign_and_name_what_changed(model, tmp_path):
+    key, signature, blake3 = tmp_path / "key.pub.pem", model / SIGNATURE_NAME, tmp_path / "blake3.sig"
+    key.write_bytes(KEY.public.to_pem())
+    signature.write_bytes(sign_directory(model, KEY, hash="sha256").to_bytes())
+    blake3.write_bytes(sign_directory(model, KEY).to_bytes())
+    accepted = peer("-c", VERIFIER, str(key), str(model), str(signature), str(blake3))
+    assert accepted.returncode == 0, accepted.stderr
+    # Its command line compares with SHA-256 whatever the signature says; only its library reads that.
+    words = ["-m", "model_signing", "verify", "key", str(model), "--signature", str(signature), "--public_key"]
+    accepted = peer(*words, str(key))
+    assert accepted.returncode == 0, accepted.stdout + accepted.stderr
+    (model / "config.json").write_bytes(b"{ }")
+    refused = peer(*words, str(key))
+    assert refused.returncode != 0
+    assert "config.json" in refused.stdout + refused.stderr
+
+
+@pytest.mark.acceptance
+def test_oms_interop_we_accept_what_they_sign_and_name_what_changed(model, tmp_path):
+    (model / "empty").unlink()  # shards list no empty file
+    KEY.save(tmp_path / "key.pem")
+    jobs = [
+        {"method": method, "hash": name, "options": options, "key": str(tmp_path / "key.pem"), "model": str(model),
+         "out": str(tmp_path / f"{method}-{name}.sig")}
+        for method, name, options in VARIANTS
+    ]  # fmt: skip
+    done = peer("-c", SIGNER, stdin=json.dumps(jobs))
+    assert done.returncode == 0, done.stderr
+    bundles = {job["out"]: Bundle.parse((tmp_path / job["out"]).read_bytes()) for job in jobs}
+    for bundle in bundles.values():
+        assert verify_directory(model, bundle, TRUSTED).files == ("a.txt", "a/b.bin", "a/c/d", "config.json")
+    data = FILES["a/b.bin"]
+    for changed in (data[:-1], data + b"x", data[:-1] + b"\0", data[:1_000_000], b""):
+        (model / "a/b.bin").write_bytes(changed)
+        for bundle in bundles.values():
+            with pytest.raises(DirectoryMismatch) as caught:
+                verify_directory(model, bundle, TRUSTED)
+            assert (caught.value.changed, caught.value.missing, caught.value.unlisted) == (("a/b.bin",), (), ())
+
+
+def test_the_payload_is_json_that_another_reader_decodes(model):
+    fields = json.loads(sign_directory(model, KEY).to_bytes())
+    payload = json.loads(base64.b64decode(fields["dsseEnvelope"]["payload"]))
+    assert payload["predicateType"] == "https://model_signing/signature/v1.0"
+    assert payload["predicate"]["serialization"] == {
+        "method": "files", "hash_type": "blake3", "allow_symlinks": False,
+        "ignore_paths": [".git", ".gitattributes", ".github", ".gitignore", "model.sig"],
+    }  # fmt: skip

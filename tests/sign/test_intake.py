@@ -1,0 +1,190 @@
+"""Intake: one sample of each kind that is refused, none of which may run; and what a sound model may hold."""
+
+import gzip
+import io
+import json
+import os
+import pickle
+import re
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stanch.errors import InvalidInput, UnsafeArtifact
+from stanch.sign import IntakePolicy, inspect_model
+from stanch.weights import Tensor, write_safetensors
+
+
+class Bomb:
+    """A pickle that would create a file."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return open, (self.target, "w")
+
+
+def zipped(**members):
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name.replace("__", "/").replace("_pkl", ".pkl"), data)
+    return target.getvalue()
+
+
+def tarred(data, form=tarfile.GNU_FORMAT):
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w", format=form) as archive:
+        info = tarfile.TarInfo("weights")
+        info.size = len(data)
+        archive.addfile(info, io.BytesIO(data))
+    return target.getvalue()
+
+
+def saved(array):
+    target = io.BytesIO()
+    np.save(target, array, allow_pickle=True)
+    return target.getvalue()
+
+
+def old_tar(data):
+    """Return a tar as written before the ustar magic existed."""
+    block = bytearray(tarred(data))
+    block[257:265] = bytes(8)
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block[:512])
+    return bytes(block)
+
+
+@pytest.fixture
+def model(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    tensor = Tensor.from_float32("w", np.zeros((2, 2), np.float32), "F32")
+    write_safetensors(folder / "model.safetensors", [tensor])
+    (folder / "config.json").write_text('{"architectures": ["LlamaForCausalLM"], "vocab_size": 1' + "0" * 30 + "}")
+    (folder / "chat_template.jinja").write_text("{% for message in messages %}{{ message }}{% endfor %}")
+    (folder / "merges.txt").write_text("#version: 0.2\na b\n")
+    (folder / "README.md").write_text("PK and MZ are letters; auto_map is a word\n")
+    (folder / "tokenizer.model").write_bytes(b"\x0a\x0e\x80\x02")
+    (folder / "positions.npy").write_bytes(saved(np.arange(4)))
+    (folder / "empty").write_bytes(b"")
+    return folder
+
+
+def test_a_sound_model_passes(model):
+    report = inspect_model(model)
+    assert (report.files, report.findings) == (8, ())
+
+
+def samples():
+    """Return name, content and expected kind of everything refused."""
+    bombs = [pickle.dumps(Bomb("pwned"), protocol) for protocol in (2, 3, 4, 5)]
+    return [
+        *((f"innocent{number}.txt", bomb, "pickle") for number, bomb in enumerate(bombs)),
+        ("weights", zipped(archive__data_pkl=bombs[0], archive__version=b"3"), "torch-archive"),
+        ("adapter.model", zipped(x=bombs[0]), "archive"),
+        ("polyglot.txt", b"plain text\n" + zipped(x=b"x"), "archive"),
+        ("a.dat", tarred(bombs[0]), "archive"),
+        ("b.dat", tarred(b"x", tarfile.PAX_FORMAT), "archive"),
+        ("c.dat", old_tar(b"x"), "archive"),
+        ("vocab.txt", gzip.compress(b"x"), "archive"),
+        ("d", b"BZh91AY", "archive"), ("e", b"\xfd7zXZ\x00", "archive"), ("f", b"\x28\xb5\x2f\xfd", "archive"),
+        ("g", b"7z\xbc\xaf\x27\x1c", "archive"), ("h", b"Rar!\x1a\x07\x01", "archive"),
+        *((f"x{suffix}", b"x", "pickle") for suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".joblib", ".PT")),
+        *((f"x{suffix}", b"x", "weights") for suffix in (".h5", ".keras", ".nemo")),
+        ("hdf", b"\x89HDF\r\n\x1a\n", "weights"),
+        ("hdf-late", bytes(1024) + b"\x89HDF\r\n\x1a\n", "weights"),
+        ("objects.npy", saved(np.array([{}], dtype=object)), "numpy-object"),
+        ("nested.npy", saved(np.array([(1, None)], dtype=[("a", "i4"), ("b", "O")])), "numpy-object"),
+        ("damaged.npy", b"\x93NUMPY\x01\x00\xff\xff{", "numpy-object"),
+        ("future.npy", b"\x93NUMPY\x09\x00\x00\x00", "numpy-object"),
+        ("modeling.py", b"", "code"), ("X.PYC", b"", "code"), ("lib.so", b"", "code"), ("lib.so.1.2", b"", "code"),
+        ("run", b"#!/bin/sh\n", "code"), ("elf", b"\x7fELF\x02", "code"), ("exe", b"MZ\x90", "code"),
+        ("mach", b"\xcf\xfa\xed\xfe", "code"), ("wasm", b"\x00asm\x01", "code"),
+        ("deep.json", json.dumps({"a": [{"b": {"auto_map": {}}}]}).encode(), "remote-code"),
+        ("spelled.json", rb'{"auto\u005fmap": 1}', "remote-code"),
+        ("hidden", b'\xef\xbb\xbf {"trust_remote_code": false}', "remote-code"),
+        ("twice.json", b'{"custom_pipelines": 1, "custom_pipelines": 2}', "remote-code"),
+        ("utf16.json", '{"auto_map": 1}'.encode("utf-16"), "remote-code"),
+        ("rows.jsonl", b'{"a": 1}\n\n{"auto_map": 1}\n', "remote-code"),
+        ("broken.json", b'{"auto_map": 1', "json"),
+        ("abyss.json", b"[" * 100_000, "json"),
+        ("cut.safetensors", b"\x10\0\0\0\0\0\0\0{}", "safetensors"),
+        ("pickle.safetensors", bombs[0], "safetensors"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "data", "kind"), samples(), ids=[name for name, _, _ in samples()])
+def test_each_kind_is_refused_and_none_runs(model, name, data, kind, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (model / "sub").mkdir()
+    (model / "sub" / name).write_bytes(data)
+    (found,) = inspect_model(model, IntakePolicy.REPORT).findings
+    assert (found.path, found.kind) == (f"sub/{name}", kind)
+    assert found.reason
+    assert found.convert
+    with pytest.raises(UnsafeArtifact, match=re.escape(f"sub/{name} ")) as caught:
+        inspect_model(model)
+    assert found.convert == caught.value.next_step
+    assert os.listdir(tmp_path) == ["model"]  # noqa: PTH208 - names are enough
+
+
+def test_the_length_of_a_safetensors_header_may_look_like_anything(model):
+    # Its first bytes are a length; 0x0280 are also the first bytes of a pickle, 0x5A4D those of a Windows program.
+    for length in (0x0280, 0x5A4D):
+        (model / "model.safetensors").write_bytes(length.to_bytes(8, "little") + b"{}".ljust(length))
+        assert inspect_model(model).findings == ()
+    (model / "model.safetensors").rename(model / "model.dat")
+    assert {found.kind for found in inspect_model(model, IntakePolicy.REPORT).findings} == {"code"}
+
+
+def test_links_special_files_and_names_are_findings(model):
+    (model / "link").symlink_to("/etc/passwd")
+    os.mkfifo(model / "pipe")
+    (model / "sub").mkdir()
+    (model / "sub" / "Config.json").write_text("{}")
+    (model / "sub" / "config.JSON").write_text("{}")
+    (model / "SUB").write_text("")
+    (model / "a\nb").write_text("")
+    found = [(item.path, item.kind) for item in inspect_model(model, IntakePolicy.REPORT).findings]
+    assert found == [
+        ("SUB", "name-clash"), ("a\nb", "name"), ("link", "link"), ("pipe", "link"), ("sub/config.JSON", "name-clash"),
+    ]  # fmt: skip
+    with pytest.raises(UnsafeArtifact) as caught:
+        inspect_model(model)
+    assert "\n" not in caught.value.why
+    assert "link is a link" in caught.value.why
+
+
+def test_json_that_is_too_large_to_inspect_is_refused(model, monkeypatch):
+    monkeypatch.setattr("stanch.sign.content._MAX_JSON", 64)
+    (model / "config.json").write_text(json.dumps(["x" * 100]))
+    (found,) = inspect_model(model, IntakePolicy.REPORT).findings
+    assert "too large" in found.reason
+
+
+def test_no_directory_is_bad_input(tmp_path):
+    with pytest.raises(InvalidInput, match="directory"):
+        inspect_model(tmp_path / "missing")
+
+
+SUFFIXES = ["", ".json", ".safetensors", ".npy"]
+STARTS = [b"", b"\x93NUMPY\x01\x00", b"PK\x03\x04", b"{", b"\x80\x04", b"\x10\0\0\0\0\0\0\0{"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    start=st.sampled_from(STARTS),
+    rest=st.binary(max_size=700),
+    suffix=st.sampled_from(SUFFIXES),
+)
+def test_any_bytes_are_judged_without_a_fault(tmp_path_factory, start, rest, suffix):
+    folder = tmp_path_factory.mktemp("any")
+    (folder / f"x{suffix}").write_bytes(start + rest)
+    assert inspect_model(folder, IntakePolicy.REPORT).files == 1
