@@ -63,6 +63,8 @@ ACTIONS: dict[str, Acts] = {
     "seal ls": _FILES_ONLY,
     "seal rekey": _FILES_ONLY,
     "seal unseal-unsafe": _FILES_ONLY,
+    "seal doctor": _FILES_ONLY,
+    "seal shred": _FILES_ONLY,
     "access who": _OWN_RECORD,
     "access add": _acts("access.add", "access.register"),
     "access grant": _acts("access.grant"),

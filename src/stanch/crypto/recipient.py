@@ -78,7 +78,7 @@ def parse_recipient(text: str, *, passphrase: Callable[[], Passphrase] | None = 
     Args:
         text: ``stanch1-…``, ``age1…``, ``pkcs11:…`` (RFC 7512), ``arn:aws:kms:…``, or ``passphrase:`` with the name of
             a private file that holds the passphrase, or without one.
-        passphrase: Asked for a passphrase where ``text`` names no file.
+        passphrase: Asked for a passphrase where ``text`` names no file; without it a passphrase is no recipient.
 
     Raises:
         InvalidInput: Another form, or a malformed one.
@@ -96,13 +96,17 @@ def parse_recipient(text: str, *, passphrase: Callable[[], Passphrase] | None = 
         from stanch.crypto.providers.aws import AwsKey  # noqa: PLC0415 - an optional part
 
         return AwsKey(text)
-    if text == "passphrase:":
-        if passphrase is None:
-            raise InvalidInput("passphrase: nobody to ask for it", next_step="name its file: passphrase:FILE")
-        return passphrase()
     if text.startswith("passphrase:"):
-        return Passphrase.read(Path(text.removeprefix("passphrase:")))
-    return parse_public(text)
+        if passphrase is None:
+            raise InvalidInput("passphrase: is no recipient here", why="who opens must be known by a key")
+        file = text.removeprefix("passphrase:")
+        return Passphrase.read(Path(file)) if file else passphrase()
+    if text.startswith(_PREFIX):
+        return parse_public(text)
+    raise InvalidInput(
+        f"recipient: expected stanch1-…, age1…, pkcs11:…, arn:aws:kms:… or passphrase:, found {text[:16]!r}",
+        next_step="ask the recipient for the line that `stanch key new` printed",
+    )
 
 
 def parse_public(text: str) -> Recipient:

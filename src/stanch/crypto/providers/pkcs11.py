@@ -26,7 +26,6 @@ from stanch.errors import InvalidInput, MissingExtraError
 
 if TYPE_CHECKING:
     from pkcs11 import Session, Token
-    from pkcs11.types import DecryptMixin
 
 _T = TypeVar("_T")
 
@@ -224,7 +223,12 @@ class Pkcs11Key:
         return key
 
 
-def _decrypt(key: "DecryptMixin", nonce: bytes, info: bytes, wrapped: bytes) -> bytes:
+def _decrypt(
+    key: Any,  # noqa: ANN401 - as above
+    nonce: bytes,
+    info: bytes,
+    wrapped: bytes,
+) -> bytes:
     """Decrypt on the token. Tokens name a wrong tag in many ways; only those that mean a lost token are let through."""
     from pkcs11 import GCMParams, Mechanism, exceptions  # noqa: PLC0415 - an optional part
 
