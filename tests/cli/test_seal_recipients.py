@@ -51,8 +51,9 @@ def make(name, stanch, tmp_path, request, monkeypatch):
     return text, private(file, f"{text}\n")
 
 
+@pytest.mark.usefixtures("sign")
 @pytest.mark.parametrize("name", ["x25519", "hybrid", "age", "passphrase", "pkcs11", "aws"])
-def test_a_bundle_for_each_kind(name, stanch, sign, tmp_path, request, monkeypatch):
+def test_a_bundle_for_each_kind(name, stanch, tmp_path, request, monkeypatch):
     recipient, file = make(name, stanch, tmp_path, request, monkeypatch)
     shown = stanch(
         "seal", "create", "model", "--to", recipient, "--sign-key", "sign.pem", "--lineage", "l", "--out", "b"
@@ -76,7 +77,8 @@ def test_a_bundle_for_each_kind(name, stanch, sign, tmp_path, request, monkeypat
     assert (tmp_path / "plain" / "f").read_bytes() == b"contents"
 
 
-def test_a_passphrase_needs_a_terminal_or_a_file(stanch, sign):
+@pytest.mark.usefixtures("sign")
+def test_a_passphrase_needs_a_terminal_or_a_file(stanch):
     words = ["seal", "create", "model", "--sign-key", "sign.pem", "--lineage", "l", "--out", "b", "--to"]
     shown = stanch(*words, "passphrase:")
     assert (shown.code, "passphrase:FILE" in shown.err) == (3, True)

@@ -60,9 +60,14 @@ def test_nothing_opens_after_shredding(both, tmp_path):
 
 def test_shredding_that_broke_off_is_finished_by_repeating_it(both, monkeypatch):
     sealed, token_key, kms_key = both
-    with monkeypatch.context() as patch, pytest.raises(KeyUnavailable, match="fails"):
-        patch.setattr(type(kms_key), "destroy", lambda _: (_ for _ in ()).throw(KeyUnavailable("fails")))
-        shred(sealed.path, sealed.publisher, [token_key, kms_key], clock=clock)
+
+    def fail(key):
+        raise KeyUnavailable(f"{key}: fails")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(kms_key), "destroy", fail)
+        with pytest.raises(KeyUnavailable, match="fails"):
+            shred(sealed.path, sealed.publisher, [token_key, kms_key], clock=clock)
     assert opens(sealed, kms_key)
     done = shred(sealed.path, sealed.publisher, [token_key, kms_key], clock=clock)
     assert [key.state for key in done.keys] == ["absent", "scheduled"]

@@ -60,7 +60,7 @@ def doctor(bundle: Path) -> Result:
 @click.option("--sign-key", type=FILE, help="The publisher's private signing key, to sign the record.")
 @click.option("--out", type=FILE, required=True, help="The destruction record.")
 @click.option(
-    "--keys-open-nothing-else", "alone", is_flag=True, required=True,
+    "--keys-open-nothing-else", "alone", is_flag=True,
     help="You say so: whatever else was encrypted with these keys is lost too.",
 )  # fmt: skip
 def shred(
@@ -110,7 +110,7 @@ def _destroyable(path: Path) -> "DestroyableKey":
     key = identity_of(path)
     if not isinstance(key, DestroyableKey):
         raise InvalidInput(
-            f"{path}: a {key.describe().type} key cannot be destroyed by us",
+            f"{path}: cannot be destroyed by us, being no key of a token or of KMS",
             why="there may be copies of it that nobody knows of",
             next_step="seal anew, only to keys of a token or of KMS",
         )

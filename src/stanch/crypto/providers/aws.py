@@ -4,7 +4,9 @@ Bound by the encryption context, which KMS authenticates and writes to CloudTrai
 """
 
 import re
+import threading
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -36,6 +38,18 @@ _TIMEOUTS = {"connect_timeout": 5, "read_timeout": 10, "retries": {"total_max_at
 _GONE = {"PendingDeletion", "PendingReplicaDeletion"}
 
 
+# Clients may be shared by threads, but not the session while it makes one (boto3's guide, "Multithreading").
+_MAKING = threading.Lock()
+
+
+@cache
+def _session() -> Any:  # noqa: ANN401 - boto3 has no types
+    """Return the one session: it parses the descriptions of KMS once."""
+    import boto3  # noqa: PLC0415 - an optional part
+
+    return boto3.session.Session()
+
+
 class AwsKey:
     """A symmetric KMS key, named by its ARN; wraps, unwraps, and can be scheduled for deletion.
 
@@ -56,14 +70,14 @@ class AwsKey:
                 next_step="name the key itself, not an alias of it",
             )
         try:
-            import boto3  # noqa: PLC0415 - an optional part
+            import boto3  # noqa: F401, PLC0415 - an optional part
             from botocore.config import Config  # noqa: PLC0415 - same
         except ImportError as error:
             raise MissingExtraError("aws") from error
         self._arn = arn
         self.key_id = key_id(AWS_STANZA, arn.encode())
-        # A session of our own: boto3's default one is not safe for several threads while a client is made.
-        self._client = boto3.session.Session().client("kms", region_name=match[1], config=Config(**_TIMEOUTS))
+        with _MAKING:
+            self._client = _session().client("kms", region_name=match[1], config=Config(**_TIMEOUTS))
         endpoint = urlsplit(self._client.meta.endpoint_url)
         if endpoint.scheme != "https" and endpoint.hostname not in {"localhost", "127.0.0.1", "::1"}:
             raise InvalidInput(

@@ -28,7 +28,7 @@ class Pkcs11Uri:
 
     Attributes:
         token: What the token must be; some of ``token`` (its label), ``manufacturer``, ``serial`` and ``model``.
-        key: The key's label (``object``), its ``id``, or both.
+        key: The key's label (``object``, UTF-8), its ``id``, or both.
         module: The PKCS#11 library of the token.
         pin_file: A private file that holds the user PIN.
     """
@@ -64,9 +64,17 @@ class Pkcs11Uri:
         if wrong or named.get("type", b"secret-key") != b"secret-key":
             raise InvalidInput(f"PKCS#11 URI: cannot be said of a secret key: {', '.join(wrong) or 'type'}")
         token, key = ({name: named[name] for name in names if name in named} for names in (_TOKEN, _KEY))
-        if not token or not key:
-            raise InvalidInput("PKCS#11 URI: expected a token and an object or id")
+        if not token or not key or not _is_utf8(key.get("object", b"")):
+            raise InvalidInput("PKCS#11 URI: expected a token and an object (UTF-8) or id")
         return cls(token, key, _file(found.get("module-path"), MODULE_VARIABLE), _pin_file(found.get("pin-source")))
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _attributes(text: str, separator: str) -> dict[str, bytes]:
