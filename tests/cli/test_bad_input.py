@@ -113,7 +113,7 @@ CASES = [
     ("seal doctor {missing}", 1, ""),
     ("seal doctor {model}", 1, ""),
     ("seal shred {sealed} --trust {sign_pub_pem} --key {acme_key} --out {out}", 2, "--keys-open-nothing-else"),
-    ("seal shred {sealed} --trust {sign_pub_pem} --key {acme_key} --keys-open-nothing-else --out {out}", 2, "destroyed"),
+    ("seal shred {sealed} --trust {sign_pub_pem} --key {acme_key} --keys-open-nothing-else --out {out}", 2, "token"),
     ("seal shred {sealed} --trust {sign_pub_pem} --key {acme_key} --keys-open-nothing-else --out {text}", 2, "text"),
     ("seal shred {sealed} --trust {other_pub_pem} --key {acme_key} --keys-open-nothing-else --out {out}", 1, ""),
     ("seal shred {sealed} --trust {sign_pub_pem} --key {missing} --keys-open-nothing-else --out {out}", 2, "missing"),

@@ -111,3 +111,6 @@ def test_a_bundle_is_shredded_with_a_signed_record(stanch, sign, tmp_path, reque
     opened = stanch("release", "open", "b", "--identity", file, "--trust", "sign.pub.pem")
     assert (opened.code, "no such key" in opened.err) == (4, True)
     assert stanch(*words).code == 2  # the record is never replaced
+    words[words.index("record.json")] = "again.json"
+    again = stanch(*words)
+    assert (again.code, "was absent" in again.err) == (0, True)

@@ -469,6 +469,15 @@ def test_a_disabled_key_is_unavailable_and_an_unknown_one_gone(kms):
     assert unknown.destroy().state == "absent"
 
 
+def test_a_key_with_replicas_is_not_destroyed(kms):
+    arn = kms.admin.create_key(MultiRegion=True)["KeyMetadata"]["Arn"]
+    key = parse_recipient(arn)
+    stanza = key.wrap(ROOT, CONTEXT)
+    with pytest.raises(InvalidInput, match="other regions"):
+        key.destroy()
+    assert key.unwrap(stanza, CONTEXT) == ROOT
+
+
 # --- the texts ---
 
 

@@ -93,7 +93,12 @@ def shred(
     ]
     lines.append(f"record     {out}{f', signed in {signature}' if signer else ', not signed'}")
     lines.append("note       whoever opened the bundle may have kept its contents; see stanch seal doctor")
-    return Result({"record": str(out), "signed": signer is not None, **done.to_json()}, "\n".join(lines))
+    warnings = tuple(
+        f"{key.recipient}: was absent; if that was not its token, the key lives on" for key in done.keys
+        if key.state == "absent"
+    )  # fmt: skip
+    data: dict[str, JsonValue] = {"record": str(out), "signed": signer is not None, **done.to_json()}
+    return Result(data, "\n".join(lines), warnings=warnings)
 
 
 def _require_publisher(signer: "SigningKey | None", publisher: "VerifiedDigest") -> None:

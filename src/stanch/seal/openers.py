@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from stanch.crypto.passphrase import PASSPHRASE_STANZA
 from stanch.crypto.providers.age import AGE_STANZA
-from stanch.crypto.providers.aws import AWS_STANZA
+from stanch.crypto.providers.aws import AWS_STANZA, is_multi_region
 from stanch.crypto.providers.pkcs11 import PKCS11_STANZA
 from stanch.crypto.recipient import STANZAS
 from stanch.crypto.stanza import Stanza
@@ -46,28 +46,25 @@ class Opener:
         key_id: Whom it names.
         not_after: When the grant ends, or None. An end binds honest readers only: the key still unwraps.
         ended: Whether it has ended.
+        kept_by: What keeps the key, in words.
+        shreddable: Whether that can destroy it.
     """
 
     type: str
     key_id: str
     not_after: str | None
     ended: bool
-
-    @property
-    def kept_by(self) -> str:
-        """What keeps the key, in words."""
-        return _KEPT_BY.get(self.type, "something that this release does not know")
-
-    @property
-    def shreddable(self) -> bool:
-        """Whether what keeps the key can destroy it."""
-        return self.type in _LEFT_OPEN
+    kept_by: str
+    shreddable: bool
 
     @classmethod
     def of(cls, stanza: Stanza, now: datetime) -> "Opener":
         """Return whom a stanza names."""
         ended = stanza.not_after is not None and now >= parse_time(stanza.not_after, what=RECIPIENTS_NAME)
-        return cls(stanza.type, stanza.key_id, stanza.not_after, ended)
+        kept_by, shreddable = _KEPT_BY.get(stanza.type, "something unknown to this release"), stanza.type in _LEFT_OPEN
+        if stanza.type == AWS_STANZA and is_multi_region(str(stanza.fields.get("key_arn"))):
+            kept_by, shreddable = "a multi-Region key of KMS, which other regions keep too", False
+        return cls(stanza.type, stanza.key_id, stanza.not_after, ended, kept_by, shreddable)
 
 
 @dataclass(frozen=True, slots=True)

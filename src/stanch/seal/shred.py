@@ -44,11 +44,6 @@ class Destruction:
     at: datetime
     keys: tuple[DestroyedKey, ...]
 
-    @property
-    def gone_at(self) -> datetime:
-        """From when on nobody can bring back a key."""
-        return max([self.at, *(key.gone_at for key in self.keys)])
-
     def to_json(self) -> dict[str, JsonValue]:
         """Return the destruction record; its canonical JSON is the file, and the predicate of its signature."""
         return {
@@ -129,7 +124,7 @@ def _pair(
     paired = [stanza for stanza, _ in pairs]
     for stanza in stanzas:
         opener = Opener.of(stanza, now)
-        if stanza not in paired:
+        if stanza not in paired or not opener.shreddable:
             raise ShreddingDefeated(
                 f"{opener.key_id}: would still open the bundle; it is {opener.kept_by}",
                 next_step="give its key too" if opener.shreddable else "seal anew, only to keys that can be destroyed",

@@ -35,7 +35,7 @@ _ARN = re.compile(r"arn:aws(?:-[a-z]+)*:kms:([a-z0-9-]{1,40}):[0-9]{12}:key/[A-Z
 _MAX_CIPHERTEXT = 6144
 _WAITING_DAYS = 7
 _TIMEOUTS = {"connect_timeout": 5, "read_timeout": 10, "retries": {"total_max_attempts": 2}}
-_GONE = {"PendingDeletion", "PendingReplicaDeletion"}
+_GONE = "PendingDeletion"
 
 
 # Clients may be shared by threads, but not the session while it makes one (boto3's guide, "Multithreading").
@@ -130,10 +130,13 @@ class AwsKey:
         """Schedule the key's deletion after the shortest waiting period, seven days; it is refused for use at once.
 
         Raises:
+            InvalidInput: A multi-Region key: replicas in other regions decrypt the same stanzas.
             KeyUnavailable: The service did not answer, or refused.
         """
+        if is_multi_region(self._arn):
+            raise InvalidInput(f"{self._arn}: a multi-Region key, which other regions keep too")
         try:
-            if self._state() not in _GONE:
+            if self._state() != _GONE:
                 self._call("schedule_key_deletion", KeyId=self._arn, PendingWindowInDays=_WAITING_DAYS)
             gone_at = self._call("describe_key", KeyId=self._arn)["KeyMetadata"]["DeletionDate"].astimezone(UTC)
         except KeyDestroyed:
@@ -167,12 +170,17 @@ class AwsKey:
         code = str(error.response.get("Error", {}).get("Code", ""))[:60]
         if code in {"InvalidCiphertextException", "IncorrectKeyException"}:
             return decryption_failed()
-        if code == "NotFoundException" or (code == "KMSInvalidStateException" and self._state() in _GONE):
+        if code == "NotFoundException" or (code == "KMSInvalidStateException" and self._state() == _GONE):
             return KeyDestroyed(
                 f"{self._arn}: KMS has no such key, or is about to delete it", why=code,
                 next_step="an administrator can cancel a deletion until its day",
             )  # fmt: skip
         return KeyUnavailable(f"{self._arn}: KMS refused", why=code, next_step="check the key's state and its policy")
+
+
+def is_multi_region(arn: str) -> bool:
+    """Say whether a key has, or may get, replicas in other regions with the same key material."""
+    return ":key/mrk-" in arn
 
 
 def _encryption_context(context: WrapContext, key: str) -> dict[str, str]:

@@ -116,7 +116,7 @@ class Pkcs11Key:
         """Remove the key from its token; backups that the token's owner made are not reached.
 
         Raises:
-            KeyUnavailable: The token is not there or did not do it.
+            KeyUnavailable: The token is not there, refused, or did not answer in time (and may still do it).
         """
 
         def remove(session: "Session") -> bool:
