@@ -54,3 +54,25 @@ def s3(s3_service, monkeypatch):
     for name, value in s3_service.environment.items():
         monkeypatch.setenv(name, value)
     return s3_service
+
+
+@pytest.fixture(scope="session")
+def kms_service():
+    """A KMS that no variable leads to yet."""
+    with servers.kms_server() as server:
+        yield server
+
+
+@pytest.fixture
+def kms(kms_service, monkeypatch):
+    """The KMS, with the variables that lead to it; ``kms.key()`` makes a key and returns its ARN."""
+    for name, value in kms_service.environment.items():
+        monkeypatch.setenv(name, value)
+    return kms_service
+
+
+@pytest.fixture(scope="session")
+def softhsm():
+    """A token of SoftHSM2; ``softhsm.key()`` makes a key on it and returns its URI."""
+    with servers.softhsm_token() as token:
+        yield token

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -191,6 +192,108 @@ def s3_server() -> Iterator[S3Server]:
             process.wait()
 
 
+@dataclass(frozen=True)
+class KmsServer:
+    """A running KMS, its administrator's client, and what ``AWS_…`` variables lead to it."""
+
+    admin: Any
+    environment: dict[str, str]
+
+    def key(self) -> str:
+        """Make a symmetric key and return its ARN."""
+        return self.admin.create_key()["KeyMetadata"]["Arn"]
+
+
+@contextlib.contextmanager
+def kms_server() -> Iterator[KmsServer]:
+    """Run ministack as AWS KMS, on loopback alone and without its second port, or skip."""
+    ministack = Path(sysconfig.get_path("scripts")) / "ministack"
+    if not ministack.exists() or find_spec("boto3") is None:
+        pytest.skip("ministack or boto3 is not installed")
+    with tempfile.TemporaryDirectory(prefix="stanch-kms-") as name:
+        port, log = free_port(), Path(name) / "log"
+        settings = {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "IOT_MTLS_ENABLED": "0", "SERVICES": "kms"}
+        environment = {
+            "AWS_ACCESS_KEY_ID": "stanchtest", "AWS_SECRET_ACCESS_KEY": "stanch-kms-secret-marker",
+            "AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
+        }  # fmt: skip
+        process = _spawn([str(ministack)], log, settings)
+        try:
+            _wait_until(lambda: _listens(port), process, log)
+            yield KmsServer(_kms_client(port), environment | {"AWS_ENDPOINT_URL_KMS": f"http://127.0.0.1:{port}"})
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _kms_client(port: int):
+    import boto3  # noqa: PLC0415 - a part that may be missing
+
+    return boto3.session.Session().client(
+        "kms", endpoint_url=f"http://127.0.0.1:{port}", region_name="us-east-1", aws_access_key_id="admin",
+        aws_secret_access_key="admin",
+    )  # fmt: skip
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+SOFTHSM_MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
+
+
+@dataclass(frozen=True)
+class SoftHsm:
+    """A token in a folder of its own, and the file that holds its PIN."""
+
+    label: str
+    pin: str
+    pin_file: Path
+
+    def open(self):
+        """Open a session with write access."""
+        import pkcs11  # noqa: PLC0415 - a part that may be missing
+
+        return pkcs11.lib(str(SOFTHSM_MODULE)).get_token(token_label=self.label).open(rw=True, user_pin=self.pin)
+
+    def key(self, **template) -> str:
+        """Make a secret key on the token and return its URI; ``template`` changes its attributes."""
+        import pkcs11  # noqa: PLC0415 - a part that may be missing
+
+        label, bits = uuid.uuid4().hex, template.pop("bits", 256)
+        wanted = {"SENSITIVE": True, "EXTRACTABLE": False} | template
+        attributes = {pkcs11.Attribute[name]: value for name, value in wanted.items()}
+        with self.open() as session:
+            session.generate_key(pkcs11.KeyType.AES, bits, label=label, store=True, template=attributes)
+        return self.uri(label)
+
+    def uri(self, label: str) -> str:
+        return f"pkcs11:token={self.label};object={label}?module-path={SOFTHSM_MODULE}&pin-source=file:{self.pin_file}"
+
+
+@contextlib.contextmanager
+def softhsm_token() -> Iterator[SoftHsm]:
+    """Make a token of SoftHSM2 and point this process at it, or skip."""
+    program = shutil.which("softhsm2-util")
+    if program is None or not SOFTHSM_MODULE.exists() or find_spec("pkcs11") is None:
+        pytest.skip("SoftHSM2 or python-pkcs11 is not installed")
+    with tempfile.TemporaryDirectory(prefix="stanch-hsm-") as name, pytest.MonkeyPatch.context() as patch:
+        folder = Path(name)
+        (folder / "tokens").mkdir()
+        (folder / "softhsm2.conf").write_text(f"directories.tokendir = {folder / 'tokens'}\nlog.level = ERROR\n")
+        patch.setenv("SOFTHSM2_CONF", str(folder / "softhsm2.conf"))
+        pin = "stanch-pin-marker"
+        subprocess.run(
+            [program, "--init-token", "--free", "--label", "stanch-test", "--so-pin", "stanch-so-pin", "--pin", pin],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        pin_file = folder / "pin"
+        pin_file.touch(0o600)
+        pin_file.write_text(f"{pin}\n")
+        yield SoftHsm("stanch-test", pin, pin_file)
+
+
 @contextlib.contextmanager
 def silent_proxy(port: int, *, deliver: bool = True) -> Iterator[tuple[int, threading.Event]]:
     """Forward to ``port``; once armed, break at the next COMMIT before its answer comes, delivering it or not."""
@@ -287,10 +390,11 @@ def _plain_environment() -> dict[str, str]:
     return {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 
 
-def _spawn(command: list[str], log: Path) -> subprocess.Popen[bytes]:
+def _spawn(command: list[str], log: Path, settings: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+    environment = _plain_environment() | (settings or {})
     with log.open("ab") as file:
         return subprocess.Popen(
-            command, stdout=file, stderr=file, env=_plain_environment(), cwd=log.parent, start_new_session=True
+            command, stdout=file, stderr=file, env=environment, cwd=log.parent, start_new_session=True
         )
 
 

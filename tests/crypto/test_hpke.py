@@ -1,9 +1,10 @@
+import hashlib
 import importlib.util
 from pathlib import Path
 
 import pytest
 
-from stanch.crypto.hpke import OVERHEAD, hpke_decrypt, hpke_encrypt, hpke_public
+from stanch.crypto.hpke import KEM_SIZES, hpke_decrypt, hpke_encrypt, hpke_public
 from stanch.errors import DecryptionFailed, InvalidInput
 
 SPEC = importlib.util.spec_from_file_location("hpke_oracle", Path(__file__).parents[1] / "seal" / "oracle.py")
@@ -38,7 +39,7 @@ def test_the_oracle_opens_what_we_encrypt():
     for length in (0, 1, 32, 1000):
         message = bytes(length)
         wrapped = hpke_encrypt(hpke_public(SECRET), message, info=INFO)
-        assert len(wrapped) == len(message) + OVERHEAD
+        assert len(wrapped) == len(message) + KEM_SIZES["x25519"].overhead
         assert oracle.hpke_open(SECRET, wrapped, INFO) == message
         assert hpke_decrypt(SECRET, wrapped, info=INFO) == message
 
@@ -67,6 +68,51 @@ def test_wrong_lengths_are_refused_with_the_same_error(length):
 def test_unusable_public_keys_are_refused(public):
     with pytest.raises(InvalidInput):
         hpke_encrypt(public, b"x", info=INFO)
+
+
+HYBRID = bytes(range(64)) + SECRET
+
+
+def hybrid_open(secret, data, info):
+    """Open with ML-KEM from the library and the rest by hand: the joint secret as draft-ietf-hpke-pq makes it."""
+    from cryptography.hazmat.primitives.asymmetric import mlkem  # noqa: PLC0415 - only this check names the library
+
+    encapsulated, sealed = data[:1120], data[1120:]
+    post = mlkem.MLKEM768PrivateKey.from_seed_bytes(secret[:64]).decapsulate(encapsulated[:1088])
+    share, public = encapsulated[1088:], oracle.x25519(secret[64:], oracle.u(9, 1) + bytes(31))
+    classic = oracle.x25519(secret[64:], share)
+    shared = hashlib.sha3_256(post + classic + share + public + bytes.fromhex("5c2e2f2f5e5c")).digest()
+    key, nonce = oracle.hpke_schedule(shared, info, kem_id=0x647A, aead_id=2)
+    return oracle.gcm_open(key, nonce, sealed, b"")
+
+
+def test_an_independent_reader_opens_a_hybrid_wrap():
+    wrapped = hpke_encrypt(hpke_public(HYBRID, "hybrid"), bytes(range(32)), info=INFO, kind="hybrid")
+    assert len(wrapped) == 1168
+    assert hybrid_open(HYBRID, wrapped, INFO) == bytes(range(32))
+
+
+def test_both_halves_of_a_hybrid_key_are_needed():
+    wrapped = hpke_encrypt(hpke_public(HYBRID, "hybrid"), bytes(32), info=INFO, kind="hybrid")
+    assert hpke_decrypt(HYBRID, wrapped, info=INFO, kind="hybrid") == bytes(32)
+    for secret in (bytes(64) + SECRET, HYBRID[:64] + bytes(range(2, 34))):
+        with pytest.raises(DecryptionFailed):
+            hpke_decrypt(secret, wrapped, info=INFO, kind="hybrid")
+    for index in (0, 1087, 1088, 1119, 1120, 1167):
+        changed = bytearray(wrapped)
+        changed[index] ^= 1
+        with pytest.raises(DecryptionFailed):
+            hpke_decrypt(HYBRID, bytes(changed), info=INFO, kind="hybrid")
+    for length in (0, 40, 1119, 1135, 1167):
+        with pytest.raises(DecryptionFailed):
+            hpke_decrypt(HYBRID, wrapped[:length], info=INFO, kind="hybrid")
+
+
+def test_unusable_hybrid_keys_are_refused():
+    good = hpke_public(HYBRID, "hybrid")
+    for public in (good[:-1], good + b"\x00", b"\xff" * 1184 + good[1184:], good[:1184] + bytes(32)):
+        with pytest.raises(InvalidInput):
+            hpke_encrypt(public, b"x", info=INFO, kind="hybrid")
 
 
 def test_two_wraps_of_one_message_differ():

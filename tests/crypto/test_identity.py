@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from stanch.crypto.hpke import hpke_encrypt
 from stanch.crypto.identity import Identity, generate_identity
 from stanch.crypto.passphrase import Passphrase
-from stanch.crypto.recipient import X25519Recipient, parse_recipient
+from stanch.crypto.recipient import Recipient, parse_recipient
 from stanch.crypto.stanza import KeyUnavailable, Stanza, WrapContext, decode_base64url, encode_base64url
 from stanch.errors import DecryptionFailed, InvalidInput
 
@@ -16,9 +16,14 @@ CONTEXT = WrapContext(bytes(32), bytes(range(32)), "2030-01-01T00:00:00Z")
 ROOT = bytes(range(100, 132))
 
 
+@pytest.fixture(params=["x25519", "hybrid"])
+def kind(request):
+    return request.param
+
+
 @pytest.fixture
-def identity():
-    return generate_identity(rng=lambda count: bytes(range(count)))
+def identity(kind):
+    return generate_identity(kind, rng=lambda count: bytes(range(count)))
 
 
 @given(st.binary(max_size=40))
@@ -32,34 +37,32 @@ def test_other_base64_is_refused(text):
         decode_base64url(text, what="x")
 
 
-def test_recipient_text_round_trips(identity):
+def test_recipient_text_round_trips(identity, kind):
     text = str(identity.recipient)
-    assert text.startswith("stanch1-x25519-")
+    assert text.startswith(f"stanch1-{kind}-")
     assert parse_recipient(text) == identity.recipient
-    assert parse_recipient(text).key_id.startswith("x25519:")
-    assert len(parse_recipient(text).key_id) == len("x25519:") + 32
+    assert parse_recipient(text).key_id.startswith(f"{kind}:")
+    assert len(parse_recipient(text).key_id) == len(f"{kind}:") + 32
 
 
-def test_every_wrong_character_of_a_recipient_is_noticed(identity):
+def test_every_wrong_character_of_a_recipient_is_noticed():
+    identity = generate_identity(rng=lambda count: bytes(range(count)))
     text = str(identity.recipient)
     for index in range(len(text)):
         for replacement in "Aa0-_+ ":
             if text[index] != replacement:
                 with pytest.raises(InvalidInput):
                     parse_recipient(text[:index] + replacement + text[index + 1 :])
-    for wrong in ("", text[:-1], text + "A", text.upper(), "age1xyz", "passphrase:"):
+    for wrong in ("", text[:-1], text + "A", text.upper(), "age1xyz", text.replace("x25519", "hybrid")):
         with pytest.raises(InvalidInput):
             parse_recipient(wrong)
 
 
-def test_wrap_and_unwrap(identity):
+def test_wrap_and_unwrap(identity, kind):
     stanza = identity.recipient.wrap(ROOT, CONTEXT)
-    assert (stanza.type, stanza.key_id, stanza.not_after) == (
-        "hpke-x25519",
-        identity.recipient.key_id,
-        CONTEXT.not_after,
-    )
-    assert len(decode_base64url(stanza.fields["ct"], what="ct")) == 80
+    type_, size = {"x25519": ("hpke-x25519", 80), "hybrid": ("hpke-mlkem768-x25519", 1168)}[kind]
+    assert (stanza.type, stanza.key_id, stanza.not_after) == (type_, identity.recipient.key_id, CONTEXT.not_after)
+    assert len(decode_base64url(stanza.fields["ct"], what="ct")) == size
     assert identity.unwrap(stanza, CONTEXT) == ROOT
     assert identity.unwrap(Stanza.from_json(json.loads(json.dumps(stanza.to_json()))), CONTEXT) == ROOT
     assert identity.describe().names(stanza)
@@ -77,26 +80,27 @@ def test_each_part_of_the_context_is_bound(identity):
     for other in others:
         with pytest.raises(DecryptionFailed):
             identity.unwrap(stanza, other)
-    renamed = Stanza(stanza.type, "x25519:" + "0" * 32, stanza.not_after, stanza.fields)
+    renamed = Stanza(stanza.type, identity.recipient.kind + ":" + "0" * 32, stanza.not_after, stanza.fields)
     with pytest.raises(DecryptionFailed):
         identity.unwrap(renamed, CONTEXT)
-    retyped = hpke_encrypt(identity.recipient.public, ROOT, info=CONTEXT.info("other-type", stanza.key_id))
+    info = CONTEXT.info("other-type", stanza.key_id)
+    retyped = hpke_encrypt(identity.recipient.public, ROOT, info=info, kind=identity.recipient.kind)
     with pytest.raises(DecryptionFailed):
         identity.unwrap(
             Stanza(stanza.type, stanza.key_id, stanza.not_after, {"ct": encode_base64url(retyped)}), CONTEXT
         )
 
 
-def test_another_identity_and_a_public_key_do_not_open(identity):
+def test_another_identity_and_a_public_key_do_not_open(identity, kind):
     stanza = identity.wrap(ROOT, CONTEXT)
     with pytest.raises(DecryptionFailed):
-        generate_identity().unwrap(stanza, CONTEXT)
+        generate_identity(kind).unwrap(stanza, CONTEXT)
     with pytest.raises(KeyUnavailable):
         identity.recipient.unwrap(stanza, CONTEXT)
 
 
 @pytest.mark.parametrize(
-    ("kind", "fields"),
+    ("stanza_type", "fields"),
     [
         ("passphrase", {"ct": "AA"}),
         ("hpke-x25519", {}),
@@ -104,11 +108,12 @@ def test_another_identity_and_a_public_key_do_not_open(identity):
         ("hpke-x25519", {"ct": 5}),
         ("hpke-x25519", {"ct": "A" * 107, "more": "x"}),
         ("hpke-x25519", {"ct": "+" * 107}),
+        ("hpke-mlkem768-x25519", {"ct": "A" * 107}),
     ],
 )
-def test_malformed_stanzas_are_refused(identity, kind, fields):
+def test_malformed_stanzas_are_refused(identity, stanza_type, fields):
     with pytest.raises(InvalidInput):
-        identity.unwrap(Stanza(kind, identity.recipient.key_id, None, fields), CONTEXT)
+        identity.unwrap(Stanza(stanza_type, identity.recipient.key_id, None, fields), CONTEXT)
 
 
 @pytest.mark.parametrize(
@@ -140,13 +145,13 @@ def test_roots_and_keys_of_other_lengths_are_refused(identity):
     with pytest.raises(InvalidInput):
         Identity(bytes(31))
     with pytest.raises(InvalidInput):
-        X25519Recipient(bytes(33))
+        Recipient("x25519", bytes(33))
     with pytest.raises(InvalidInput):
         generate_identity("rsa")
 
 
-def test_identity_file_round_trips(tmp_path):
-    path, identity = tmp_path / "id", generate_identity()
+def test_identity_file_round_trips(tmp_path, kind):
+    path, identity = tmp_path / "id", generate_identity(kind)
     identity.save(path)
     assert path.stat().st_mode & 0o777 == 0o600
     assert json.loads(path.read_bytes()).keys() == {"format", "kind", "public", "secret"}
@@ -164,8 +169,8 @@ def test_readable_by_others_is_refused(tmp_path):
             Identity.load(path)
 
 
-def test_locked_identity_opens_with_its_passphrase_only(tmp_path):
-    path, identity = tmp_path / "id", generate_identity()
+def test_locked_identity_opens_with_its_passphrase_only(tmp_path, kind):
+    path, identity = tmp_path / "id", generate_identity(kind)
     identity.save(path, passphrase=Passphrase("correct horse"))
     assert b"secret" not in path.read_bytes()
     loaded = Identity.load(path, passphrase=lambda: Passphrase("correct horse"))
@@ -190,6 +195,7 @@ def test_damaged_identity_files_are_refused(tmp_path):
         [],
         good | {"format": "stanch/identity/v2"},
         good | {"kind": "rsa"},
+        good | {"kind": "hybrid"},
         good | {"secret": good["secret"][:-1]},
         good | {"secret": "A"},
         good | {"secret": 5},

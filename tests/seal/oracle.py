@@ -72,10 +72,16 @@ def x25519(scalar, point):
 def hpke_context(secret, enc, info, aead_id):
     """RFC 9180, base mode: return the AEAD key, the base nonce and the shared secret."""
     public = x25519(secret, u(9, 1) + bytes(31))
-    kem_suite, suite = b"KEM" + u(0x20, 2), b"HPKE" + u(0x20, 2) + u(1, 2) + u(aead_id, 2)
+    kem_suite = b"KEM" + u(0x20, 2)
     eae = extract("sha256", b"", b"HPKE-v1" + kem_suite + b"eae_prk" + x25519(secret, enc))
     label = u(32, 2) + b"HPKE-v1" + kem_suite + b"shared_secret" + enc + public
     shared = expand("sha256", eae, label, 32)
+    return *hpke_schedule(shared, info, 0x20, aead_id), shared
+
+
+def hpke_schedule(shared, info, kem_id, aead_id):
+    """RFC 9180, section 5.1, with HKDF-SHA256: return the AEAD key and the base nonce."""
+    suite = b"HPKE" + u(kem_id, 2) + u(1, 2) + u(aead_id, 2)
     psk_id = extract("sha256", b"", b"HPKE-v1" + suite + b"psk_id_hash")
     info_hash = extract("sha256", b"", b"HPKE-v1" + suite + b"info_hash" + info)
     context = b"\x00" + psk_id + info_hash
@@ -83,7 +89,7 @@ def hpke_context(secret, enc, info, aead_id):
     size = {1: 16, 2: 32}[aead_id]
     key = expand("sha256", prk, u(size, 2) + b"HPKE-v1" + suite + b"key" + context, size)
     nonce = expand("sha256", prk, u(12, 2) + b"HPKE-v1" + suite + b"base_nonce" + context, 12)
-    return key, nonce, shared
+    return key, nonce
 
 
 def hpke_open(secret, data, info):

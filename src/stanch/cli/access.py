@@ -106,12 +106,12 @@ def add(
 ) -> Result:
     """Register a person with a new local key, a service, or somebody for whom an issuer vouches; grant roles."""
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.cli.secrets import read_passphrase  # noqa: PLC0415 - same
+    from stanch.crypto.passphrase import Passphrase  # noqa: PLC0415 - same
     from stanch.workspace.verbs_access import Newcomer, add_person, register_newcomer  # noqa: PLC0415 - same
 
     if bool(issuer) != bool(subject):
         raise InvalidInput("access add: --issuer and --subject belong together")
-    passphrase = read_passphrase(Path(new_passphrase_file)) if new_passphrase_file else None
+    passphrase = Passphrase.read(Path(new_passphrase_file)) if new_passphrase_file else None
     with open_workspace(current()) as workspace:
         if service or issuer:
             newcomer = Newcomer(

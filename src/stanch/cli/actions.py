@@ -67,6 +67,8 @@ ACTIONS: dict[str, Acts] = {
     "sign verify": _FILES_ONLY,
     "sign intake": _FILES_ONLY,
     "sign provenance": _FILES_ONLY,
+    "seal doctor": _FILES_ONLY,
+    "seal shred": _FILES_ONLY,
     "access who": _OWN_RECORD,
     "access add": _acts("access.add", "access.register"),
     "access grant": _acts("access.grant"),

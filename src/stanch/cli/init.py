@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from stanch.cli.frame import Leaf, Result, current
-from stanch.cli.secrets import read_passphrase
+from stanch.crypto.passphrase import Passphrase
 
 if TYPE_CHECKING:
     from stanch.terms import JsonValue
@@ -27,7 +27,7 @@ def init(folder: Path, profile: str, owner: str, passphrase_file: Path | None) -
     from stanch.workspace import Workspace  # noqa: PLC0415 - keeps `stanch --help` light
 
     chosen: Literal["solo", "team"] = "team" if profile == "team" else "solo"
-    passphrase = read_passphrase(passphrase_file) if passphrase_file else None
+    passphrase = Passphrase.read(passphrase_file) if passphrase_file else None
     with Workspace.init(folder, profile=chosen, owner=owner, passphrase=passphrase) as workspace:
         origin, vkey = workspace.ledger.origin, workspace.ledger.verifier.vkey
     data: dict[str, JsonValue] = {

@@ -1,7 +1,7 @@
 """``stanch key``: keys for recipients and for signers."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -18,7 +18,10 @@ def key() -> None:
 
 @key.command("new")
 @click.option(
-    "--kind", type=click.Choice(["x25519", "sign"]), default="x25519", help="To open sealed copies, or to sign."
+    "--kind",
+    type=click.Choice(["x25519", "hybrid", "sign"]),
+    default="x25519",
+    help="To open sealed copies (hybrid: also safe from quantum computers), or to sign.",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The new private file (mode 0600).")
 @click.option(
@@ -27,11 +30,11 @@ def key() -> None:
     type=click.Path(path_type=Path),
     help="Lock the key with this passphrase.",
 )
-def new(kind: str, out: Path, passphrase_file: Path | None) -> Result:
-    """Make a key: an identity that opens sealed copies (x25519), or a publisher's signing key (sign)."""
-    from stanch.cli.secrets import read_passphrase  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.crypto import SigningKey, write_atomic  # noqa: PLC0415 - same
+def new(kind: Literal["x25519", "hybrid", "sign"], out: Path, passphrase_file: Path | None) -> Result:
+    """Make a key: an identity that opens sealed copies (x25519, hybrid), or a publisher's signing key (sign)."""
+    from stanch.crypto import SigningKey, write_atomic  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.crypto.identity import generate_identity  # noqa: PLC0415 - same
+    from stanch.crypto.passphrase import Passphrase  # noqa: PLC0415 - same
 
     if kind == "sign":
         signer = SigningKey.generate("p256")
@@ -42,8 +45,8 @@ def new(kind: str, out: Path, passphrase_file: Path | None) -> Result:
         return Result(
             dict(data), f"signing key  {out} (keep it)\npublic key   {public} ({signer.key_id}; give it away)"
         )
-    identity = generate_identity()
-    identity.save(out, passphrase=read_passphrase(passphrase_file) if passphrase_file else None)
+    identity = generate_identity(kind)
+    identity.save(out, passphrase=Passphrase.read(passphrase_file) if passphrase_file else None)
     recipient = str(identity.recipient)
     return Result(
         {"kind": kind, "file": str(out), "recipient": recipient},
@@ -54,9 +57,9 @@ def new(kind: str, out: Path, passphrase_file: Path | None) -> Result:
 @key.command("show")
 @click.argument("file", type=click.Path(path_type=Path))
 def show(file: Path) -> Result:
-    """Show the public half of an identity or of a public signing key."""
-    from stanch.crypto import VerifyKey  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.crypto.identity import Identity  # noqa: PLC0415 - same
+    """Show what names a key as a recipient, or the id of a public signing key."""
+    from stanch.cli.recipients import identity_of  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.crypto import VerifyKey  # noqa: PLC0415 - same
     from stanch.errors import InvalidInput  # noqa: PLC0415 - same
 
     if not file.is_file():
@@ -64,7 +67,7 @@ def show(file: Path) -> Result:
     if file.name.endswith(".pem"):
         public = VerifyKey.from_pem(file.read_bytes(), what=str(file))
         return Result({"file": str(file), "key_id": public.key_id}, f"public key  {public.key_id}")
-    recipient = str(Identity.load(file).recipient)
+    recipient = identity_of(file).describe().recipient
     return Result({"file": str(file), "recipient": recipient}, f"recipient  {recipient}")
 
 

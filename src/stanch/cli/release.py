@@ -119,18 +119,11 @@ def create(name: str, recipient: str, policy_file: Path | None, out: Path) -> Re
 @click.option("--memory", type=FILE, help="Where the highest release seen is remembered; default beside the identity.")
 def open_(bundle: Path, identity: Path, trust: Path, memory: Path | None) -> Result:
     """Open a copy as its recipient: check signature, release number and every segment. Nothing is written in plain."""
-    from stanch.cli.secrets import ask_passphrase  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.crypto import VerifyKey  # noqa: PLC0415 - same
-    from stanch.crypto.identity import Identity  # noqa: PLC0415 - same
+    from stanch.cli.recipients import identity_of, trust_of  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.release import open_copy  # noqa: PLC0415 - same
     from stanch.seal import FileReleases  # noqa: PLC0415 - same
-    from stanch.sign import TrustedKeys  # noqa: PLC0415 - same
 
-    frame = current()
-    if not trust.is_file():
-        raise InvalidInput(f"{trust}: no such file", next_step="ask the publisher for publisher.pub.pem")
-    trusted = TrustedKeys((VerifyKey.from_pem(trust.read_bytes(), what=str(trust)),))
-    key = Identity.load(identity, passphrase=lambda: ask_passphrase(frame.passphrase_file))
+    trusted, key = trust_of(trust), identity_of(identity)
     seen = FileReleases(memory or identity.with_suffix(".releases"))
     with open_copy(bundle, trusted, [key], memory=seen) as opened:
         files: list[JsonValue] = []

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from stanch.cli.frame import Group, Result, current
+from stanch.cli.seal_shred import doctor, shred
 from stanch.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from stanch.sign import TrustedKeys
     from stanch.terms import JsonValue
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -20,6 +20,10 @@ FOLDER = click.Path(path_type=Path)
 @click.group(cls=Group)
 def seal() -> None:
     """Encrypt a model or data set for named recipients."""
+
+
+seal.add_command(doctor)
+seal.add_command(shred)
 
 
 @seal.command("create")
@@ -34,8 +38,8 @@ def create(
     folder: Path, *, recipients: tuple[str, ...], sign_key: Path, lineage: str, number: int, days: int | None, out: Path
 ) -> Result:
     """Seal the files of FOLDER for the recipients and sign the bundle."""
-    from stanch.crypto import SigningKey  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.crypto.recipient import parse_recipient  # noqa: PLC0415 - same
+    from stanch.cli.recipients import recipient_of  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.crypto import SigningKey  # noqa: PLC0415 - same
     from stanch.seal import SealParams  # noqa: PLC0415 - same
     from stanch.seal import seal as seal_files  # noqa: PLC0415 - same
     from stanch.sign import sign_manifest  # noqa: PLC0415 - same
@@ -50,19 +54,10 @@ def create(
         not_after=(datetime.now(UTC) + timedelta(days=days)).replace(microsecond=0) if days else None,
         progress=current().progress(),
     )  # fmt: skip
-    providers = [parse_recipient(recipient) for recipient in recipients]
+    providers = [recipient_of(recipient) for recipient in recipients]
     made = seal_files(folder, out, providers, params, lambda manifest: sign_manifest(manifest, signer).to_bytes())
     text = f"sealed     {out}: {lineage} release {number} for {len(providers)} recipients; manifest {made.digest}"
     return Result({"path": str(out), "manifest": str(made.digest), "recipients": len(providers)}, text)
-
-
-def _trust(path: Path) -> "TrustedKeys":
-    from stanch.crypto import VerifyKey  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.sign import TrustedKeys  # noqa: PLC0415 - same
-
-    if not path.is_file():
-        raise InvalidInput(f"{path}: no such file", next_step="ask the publisher for the public signing key")
-    return TrustedKeys((VerifyKey.from_pem(path.read_bytes(), what=str(path)),))
 
 
 @seal.command("verify")
@@ -70,10 +65,11 @@ def _trust(path: Path) -> "TrustedKeys":
 @click.option("--trust", type=FILE, required=True, help="The publisher's public key.")
 def verify(bundle: Path, trust: Path) -> Result:
     """Compare every byte of BUNDLE with what the publisher signed; no private key is needed."""
-    from stanch.release import read_publisher  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.cli.recipients import trust_of  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.release import read_publisher  # noqa: PLC0415 - same
     from stanch.seal import verify_sealed  # noqa: PLC0415 - same
 
-    manifest, publisher = read_publisher(bundle, _trust(trust))
+    manifest, publisher = read_publisher(bundle, trust_of(trust))
     verified = verify_sealed(bundle, publisher, progress=current().progress())
     text = (
         f"ok         publisher {publisher.signer_key_ids[0]} · lineage {manifest.lineage} · "
@@ -111,16 +107,13 @@ def show(bundle: Path) -> Result:
 @click.option("--remove", multiple=True, metavar="KEY_ID", help="Whose stanza goes; may be repeated.")
 def rekey(bundle: Path, trust: Path, identity: Path, add: tuple[str, ...], remove: tuple[str, ...]) -> Result:
     """Add and remove recipients; the encrypted files are not touched."""
-    from stanch.cli.secrets import ask_passphrase  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.crypto.identity import Identity  # noqa: PLC0415 - same
-    from stanch.crypto.recipient import parse_recipient  # noqa: PLC0415 - same
+    from stanch.cli.recipients import identity_of, recipient_of, trust_of  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.release import read_publisher  # noqa: PLC0415 - same
     from stanch.seal import rekey as rekey_bundle  # noqa: PLC0415 - same
 
-    frame = current()
-    _, publisher = read_publisher(bundle, _trust(trust))
-    key = Identity.load(identity, passphrase=lambda: ask_passphrase(frame.passphrase_file))
-    made = rekey_bundle(bundle, publisher, key, [parse_recipient(recipient) for recipient in add], remove)
+    _, publisher = read_publisher(bundle, trust_of(trust))
+    key = identity_of(identity)
+    made = rekey_bundle(bundle, publisher, key, [recipient_of(recipient) for recipient in add], remove)
     text = (
         f"rekeyed    {bundle}: {len(made.stanzas)} recipients, epoch {made.epoch}\n"
         "note       removing does not un-share: who could open it may have kept its content"
@@ -135,13 +128,11 @@ def rekey(bundle: Path, trust: Path, identity: Path, add: tuple[str, ...], remov
 @click.option("--out", type=FOLDER, required=True, help="From then on nothing protects what lies here.")
 def unseal(bundle: Path, trust: Path, identity: Path, out: Path) -> Result:
     """Write the plaintext of BUNDLE to a folder: it leaves all protection."""
-    from stanch.cli.secrets import ask_passphrase  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.crypto.identity import Identity  # noqa: PLC0415 - same
+    from stanch.cli.recipients import identity_of, trust_of  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.release import open_copy  # noqa: PLC0415 - same
     from stanch.seal import FileReleases  # noqa: PLC0415 - same
 
-    frame = current()
-    key = Identity.load(identity, passphrase=lambda: ask_passphrase(frame.passphrase_file))
-    with open_copy(bundle, _trust(trust), [key], memory=FileReleases(identity.with_suffix(".releases"))) as opened:
+    key = identity_of(identity)
+    with open_copy(bundle, trust_of(trust), [key], memory=FileReleases(identity.with_suffix(".releases"))) as opened:
         opened.unseal_unsafe(out)
     return Result({"path": str(out)}, f"unsealed   {out}: plaintext, unprotected")

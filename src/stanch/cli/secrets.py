@@ -5,18 +5,8 @@ from pathlib import Path
 
 import click
 
-from stanch.crypto import read_private
 from stanch.crypto.passphrase import Passphrase
-from stanch.errors import InvalidInput, NotAuthenticated
-
-
-def read_passphrase(path: Path) -> Passphrase:
-    """Read a passphrase from a private file; one final newline is not part of it."""
-    try:
-        text = read_private(path).decode()
-    except UnicodeDecodeError as error:
-        raise InvalidInput(f"{path}: a passphrase is UTF-8 text") from error
-    return Passphrase(text.removesuffix("\n"))
+from stanch.errors import NotAuthenticated
 
 
 def ask_passphrase(path: Path | None) -> Passphrase:
@@ -26,7 +16,7 @@ def ask_passphrase(path: Path | None) -> Passphrase:
         NotAuthenticated: Neither is possible.
     """
     if path is not None:
-        return read_passphrase(path)
+        return Passphrase.read(path)
     if not sys.stdin.isatty():
         raise NotAuthenticated("the key is locked", next_step="give the passphrase with --passphrase-file FILE")
     return Passphrase(click.prompt("passphrase", hide_input=True, err=True))

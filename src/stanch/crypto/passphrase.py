@@ -8,12 +8,15 @@ import hmac
 import threading
 import unicodedata
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
+from typing import Self
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
+from stanch.crypto.files import read_private
 from stanch.crypto.floe import decryption_failed
 from stanch.crypto.prf import RandomBytes, random_bytes
 from stanch.crypto.signing import key_id
@@ -22,6 +25,7 @@ from stanch.crypto.stanza import (
     KeyDescription,
     Stanza,
     WrapContext,
+    check_root,
     decode_base64url,
     encode_base64url,
 )
@@ -29,7 +33,8 @@ from stanch.errors import InvalidInput
 from stanch.terms import SecretStr
 
 PASSPHRASE_STANZA = "passphrase"  # noqa: S105 - the name of a stanza type
-_SIZES: Mapping[str, int] = MappingProxyType({"salt": 16, "check": 32, "nonce": 12, "ct": ROOT_SIZE + 16})
+_SIZES: Mapping[str, int] = MappingProxyType({"salt": 16, "check": 32, "nonce": 12})
+_TAG = 16
 _COSTS: Mapping[str, tuple[int, int]] = MappingProxyType({"t": (3, 16), "m_kib": (65536, 1 << 20), "p": (4, 16)})
 """Argon2id costs: what we write, which is also the least accepted, and the most accepted."""
 
@@ -37,7 +42,7 @@ _COSTS: Mapping[str, tuple[int, int]] = MappingProxyType({"t": (3, 16), "m_kib":
 # without end (seen with cryptography 50.0.2). One at a time also bounds the memory.
 _ONE_AT_A_TIME = threading.Lock()
 
-_FIELDS = frozenset(_SIZES) | frozenset(_COSTS)
+_FIELDS = frozenset(_SIZES) | frozenset(_COSTS) | {"ct"}
 
 
 class Passphrase:
@@ -54,11 +59,25 @@ class Passphrase:
         self._secret = SecretStr(unicodedata.normalize("NFC", text))
         self._rng = rng
 
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a passphrase from a private file; one final newline is not part of it.
+
+        Raises:
+            InvalidInput: Others may read the file, or it is not UTF-8 text.
+        """
+        try:
+            text = read_private(path).decode()
+        except UnicodeDecodeError as error:
+            raise InvalidInput(f"{path}: a passphrase is UTF-8 text") from error
+        return cls(text.removesuffix("\n"))
+
     def __repr__(self) -> str:
         return "Passphrase(…)"
 
     def wrap(self, root: bytes, context: WrapContext) -> Stanza:
         """Wrap the 32-byte ``root``, bound to ``context``."""
+        check_root(root)
         salt = self._rng(_SIZES["salt"])
         name = key_id(PASSPHRASE_STANZA, salt)
         fields = self._lock(root, salt, context.info(PASSPHRASE_STANZA, name))
@@ -76,20 +95,20 @@ class Passphrase:
 
     def describe(self) -> KeyDescription:
         """Return the stanza type; a passphrase names no key, so any passphrase stanza may be meant."""
-        return KeyDescription(PASSPHRASE_STANZA, None)
+        return KeyDescription(PASSPHRASE_STANZA, None, "passphrase:")
 
     def lock(self, secret: bytes, *, aad: bytes) -> dict[str, str | int]:
-        """Encrypt 32 secret bytes to the fields of a passphrase stanza, bound to ``aad``."""
+        """Encrypt secret bytes to the fields of a passphrase stanza, bound to ``aad``."""
         return self._lock(secret, self._rng(_SIZES["salt"]), aad)
 
-    def unlock(self, fields: Mapping[str, str | int], aad: bytes) -> bytes:
-        """Return the 32 bytes that :meth:`lock` encrypted.
+    def unlock(self, fields: Mapping[str, str | int], aad: bytes, size: int = ROOT_SIZE) -> bytes:
+        """Return the ``size`` bytes that :meth:`lock` encrypted.
 
         Raises:
             DecryptionFailed: Another passphrase, another ``aad``, or changed values.
             InvalidInput: The fields are malformed, or the Argon2id costs are out of range.
         """
-        costs, values = _checked(fields)
+        costs, values = _checked(fields, size)
         key, check = self._stretch(values["salt"], costs)
         if not hmac.compare_digest(check, values["check"]):
             raise decryption_failed()
@@ -99,8 +118,6 @@ class Passphrase:
             raise decryption_failed() from None
 
     def _lock(self, secret: bytes, salt: bytes, aad: bytes) -> dict[str, str | int]:
-        if len(secret) != ROOT_SIZE:
-            raise InvalidInput(f"root key: expected {ROOT_SIZE} bytes, found {len(secret)}")
         costs = {name: least for name, (least, _) in _COSTS.items()}
         key, check = self._stretch(salt, costs)
         nonce = self._rng(_SIZES["nonce"])
@@ -115,7 +132,7 @@ class Passphrase:
         return output[:32], output[32:]
 
 
-def _checked(fields: Mapping[str, str | int]) -> tuple[dict[str, int], dict[str, bytes]]:
+def _checked(fields: Mapping[str, str | int], size: int) -> tuple[dict[str, int], dict[str, bytes]]:
     """Return the costs and binary values, all within their limits, before any memory is spent on them."""
     if fields.keys() != _FIELDS:
         raise InvalidInput(f"passphrase lock: expected the fields {', '.join(sorted(_FIELDS))}")
@@ -126,8 +143,8 @@ def _checked(fields: Mapping[str, str | int]) -> tuple[dict[str, int], dict[str,
             raise InvalidInput(f"passphrase lock: expected {name} from {least} to {most}")
         costs[name] = cost
     values: dict[str, bytes] = {}
-    for name, size in _SIZES.items():
+    for name, length in {**_SIZES, "ct": size + _TAG}.items():
         values[name] = decode_base64url(str(fields[name]), what=f"passphrase lock, {name}")
-        if len(values[name]) != size:
-            raise InvalidInput(f"passphrase lock: expected {size} bytes of {name}, found {len(values[name])}")
+        if len(values[name]) != length:
+            raise InvalidInput(f"passphrase lock: expected {length} bytes of {name}, found {len(values[name])}")
     return costs, values

@@ -5,7 +5,8 @@ import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, Self
+from datetime import datetime
+from typing import Literal, Protocol, Self, runtime_checkable
 
 from stanch.crypto.frame import frame
 from stanch.errors import ExternalError, InvalidInput
@@ -21,6 +22,20 @@ _MAX_TEXT = 8192
 
 class KeyUnavailable(ExternalError):
     """The key that could unwrap a stanza is not at hand."""
+
+
+class KeyDestroyed(KeyUnavailable):
+    """The service that kept the key no longer has it, or will not use it again."""
+
+
+def check_root(root: bytes) -> None:
+    """Refuse to wrap anything but 32 bytes.
+
+    Raises:
+        InvalidInput: Another length.
+    """
+    if len(root) != ROOT_SIZE:
+        raise InvalidInput(f"root key: expected {ROOT_SIZE} bytes, found {len(root)}")
 
 
 def encode_base64url(data: bytes) -> str:
@@ -155,14 +170,25 @@ class KeyDescription:
     Attributes:
         type: The type of stanza that it makes and reads.
         key_id: Whom its stanzas name; None where any stanza of the type may be meant (passphrases).
+        recipient: The text that names it as a recipient.
     """
 
     type: str
     key_id: str | None
+    recipient: str
 
     def names(self, stanza: Stanza) -> bool:
         """Say whether ``stanza`` is meant for this provider."""
         return stanza.type == self.type and self.key_id in {None, stanza.key_id}
+
+
+def public_key_only(key_id: str, stanza: Stanza, context: WrapContext) -> KeyUnavailable:
+    """Return the error of whoever asks a public key to open a stanza."""
+    return KeyUnavailable(
+        f"{key_id}: cannot open a stanza of {stanza.type} for bundle {context.bundle_id.hex()[:16]}",
+        why="this is the public half of the key",
+        next_step="give the identity file that belongs to it",
+    )
 
 
 class KeyProvider(Protocol):
@@ -178,10 +204,44 @@ class KeyProvider(Protocol):
         Raises:
             DecryptionFailed: The stanza was not made for this key and this context, or was changed.
             KeyUnavailable: The secret key is not here.
+            KeyDestroyed: It is nowhere any more.
             InvalidInput: The stanza is malformed.
         """
         ...
 
     def describe(self) -> KeyDescription:
         """Say what this provider is; never a secret."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DestroyedKey:
+    """What a key service did, or found done, when it was told to destroy a key.
+
+    Attributes:
+        type: The type of the key's stanzas.
+        key_id: Whom they name.
+        recipient: The text that names the key.
+        state: ``destroyed`` now; ``scheduled`` for deletion: refused for use from now on, but the service's
+            administrators can rescue it until ``gone_at``; or ``absent``: the service says that it holds no such key.
+        gone_at: From when on nobody can bring the key back; the time of the answer unless it is scheduled.
+    """
+
+    type: str
+    key_id: str
+    recipient: str
+    state: Literal["destroyed", "scheduled", "absent"]
+    gone_at: datetime
+
+
+@runtime_checkable
+class DestroyableKey(KeyProvider, Protocol):
+    """A key that a service keeps and can destroy, so that what was wrapped to it opens never again."""
+
+    def destroy(self) -> DestroyedKey:
+        """Destroy the key; telling it twice is no error.
+
+        Raises:
+            KeyUnavailable: The service did not do it.
+        """
         ...

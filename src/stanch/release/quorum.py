@@ -15,7 +15,7 @@ from typing import Annotated, Final, Literal, Self
 import msgspec
 
 from stanch.crypto import SigningKey, VerifyKey, canonical_json, frame, parse_json, sha256
-from stanch.crypto.recipient import parse_recipient
+from stanch.crypto.recipient import parse_public
 from stanch.crypto.shares import Share, split_secret
 from stanch.crypto.stanza import (
     BoundContext,
@@ -133,9 +133,9 @@ class QuorumRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 def _check(release: ReleaseRequest, approvers: Sequence[Approver], m: int) -> None:
     """Check that the approvers are distinct people, none of whom proposed the release or receives the copy."""
     principals = [approver.principal for approver in approvers]
-    recipients = [parse_recipient(approver.recipient).key_id for approver in approvers]
+    recipients = [parse_public(approver.recipient).key_id for approver in approvers]
     signers = [approver.verify_key.key_id for approver in approvers]
-    receiver = parse_recipient(release.recipient_key).key_id
+    receiver = parse_public(release.recipient_key).key_id
     if not 2 <= m <= len(approvers) <= MAX_APPROVERS:
         found = f"expected 2 <= m <= n <= {MAX_APPROVERS}, found {m} of {len(approvers)}"
     elif any(len(set(values)) != len(values) for values in (principals, recipients, signers)):
@@ -210,7 +210,7 @@ def read_record(data: bytes, trusted: TrustedKeys, *, what: str = "quorum record
         raise InvalidInput(f"{what}: not a quorum record", why=str(error)) from error
     shares = tuple(WrappedShare(Stanza.from_json({**share.stanza}), share.digest) for share in wire.shares)
     record = QuorumRecord(wire.request, shares)
-    expected = [parse_recipient(approver.recipient).key_id for approver in record.request.approvers]
+    expected = [parse_public(approver.recipient).key_id for approver in record.request.approvers]
     if [share.stanza.key_id for share in shares] != expected or verified.statement.subjects != (record.subject,):
         raise InvalidInput(f"{what}: expected one share for each approver, in their order, and the request's manifest")
     return record
@@ -263,7 +263,7 @@ class QuorumSplit:
         shares = split_secret(root, self.quorum.m, self.quorum.n)
         wrapped = tuple(
             WrappedShare(
-                parse_recipient(approver.recipient).wrap(share.y, request.share_context(TO_APPROVER, share.x)),
+                parse_public(approver.recipient).wrap(share.y, request.share_context(TO_APPROVER, share.x)),
                 share_digest(request.digest, share),
             )
             for approver, share in zip(self._approvers, shares, strict=True)
@@ -285,5 +285,6 @@ class QuorumSplit:
         )
 
     def describe(self) -> KeyDescription:
-        """Return the stanza type and the key id."""
-        return KeyDescription(QUORUM_STANZA, f"quorum:{self.release.request_id}")
+        """Return the stanza type and the key id, which is all that names a split."""
+        name = f"quorum:{self.release.request_id}"
+        return KeyDescription(QUORUM_STANZA, name, name)

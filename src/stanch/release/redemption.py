@@ -14,7 +14,7 @@ from typing import Annotated
 import msgspec
 
 from stanch.crypto import SigningKey, frame
-from stanch.crypto.recipient import parse_recipient
+from stanch.crypto.recipient import parse_public
 from stanch.crypto.shares import Share, join_secret
 from stanch.crypto.stanza import KeyProvider, Stanza
 from stanch.errors import (
@@ -102,7 +102,7 @@ def approve(record: QuorumRecord, identity: KeyProvider, signer: SigningKey, *, 
     x = 1 + keys.index(signer.key_id)
     share = _unwrap(request, x, record.shares[x - 1].stanza, TO_APPROVER, identity)
     _check_share(record, share)
-    recipient = parse_recipient(request.release.recipient_key)
+    recipient = parse_public(request.release.recipient_key)
     stanza = recipient.wrap(share.y, request.share_context(TO_RECIPIENT, x))
     subject = Subject(_SUBJECT, request.digest)
     return sign_statement(Statement((subject,), APPROVAL_TYPE, {"x": x, "stanza": stanza.to_json()}), signer).to_bytes()

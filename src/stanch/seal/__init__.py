@@ -28,21 +28,26 @@ from stanch.seal.manifest import (
     parse_manifest,
 )
 from stanch.seal.memory import FileReleases, ReleaseMemory, SeenRelease, VolatileReleases
+from stanch.seal.openers import Diagnosis, Opener, diagnose
 from stanch.seal.read import OpenBundle, OpenParams, SealedFile, open_bundle
 from stanch.seal.recipients import GrantExpired, Recipients
 from stanch.seal.rekey import add_redeemed, rekey
 from stanch.seal.segments import Verify
+from stanch.seal.shred import DESTRUCTION_FORMAT, Destruction, ShreddingDefeated, shred
 from stanch.seal.source import DirectorySource, SourceChanged
 from stanch.seal.verify import VerifiedSealed, verify_sealed
 from stanch.seal.write import FileDigest, SealedBundle, SealParams, seal
 
 __all__ = [
+    "DESTRUCTION_FORMAT",
     "MANIFEST_NAME",
     "NO_COMMITMENTS",
     "SIGNATURE_NAME",
     "BaseModel",
     "BundleKind",
     "Commitments",
+    "Destruction",
+    "Diagnosis",
     "DirectorySource",
     "FileDigest",
     "FileReleases",
@@ -50,6 +55,7 @@ __all__ = [
     "Manifest",
     "OpenBundle",
     "OpenParams",
+    "Opener",
     "Quorum",
     "Recipients",
     "ReleaseMemory",
@@ -57,6 +63,7 @@ __all__ = [
     "SealedBundle",
     "SealedFile",
     "SeenRelease",
+    "ShreddingDefeated",
     "SourceChanged",
     "StreamEntry",
     "UnsupportedFormat",
@@ -64,11 +71,13 @@ __all__ = [
     "Verify",
     "VolatileReleases",
     "add_redeemed",
+    "diagnose",
     "open_bundle",
     "parse_manifest",
     "read_manifest",
     "read_signature",
     "rekey",
     "seal",
+    "shred",
     "verify_sealed",
 ]
