@@ -4,17 +4,39 @@
 mark is added, encrypts what it reads to the recipient's key, and signs the manifest. No plaintext of a marked copy is
 written anywhere. :func:`open_copy` is the recipient's side: the publisher's signature is checked before a byte is used.
 
+:func:`deliver` puts a bundle into a store, whole or not at all; :func:`fetch` gets it from one that nobody needs to
+trust; :func:`revoke` takes it back from a recipient, as far as that can be done.
+
 Two people: :class:`ReleaseRequest` is what approvers sign; its digest binds model, certificate, recipient and expiry.
 """
 
 from stanch.release.copy import CopyOrder, ReleasedCopy, create_copy, open_copy, read_publisher
+from stanch.release.deliver import DeliveryReport, RemoteConflict, deliver
+from stanch.release.fetch import FetchedBundle, FetchParams, fetch
+from stanch.release.remote import RemoteBundle
 from stanch.release.request import ReleaseRequest
+from stanch.release.revocations import NO_REVOCATIONS, Revocation, RevocationList, Revoked, read_revocations
+from stanch.release.revoke import RevokeOrder, revoke
 
 __all__ = [
+    "NO_REVOCATIONS",
     "CopyOrder",
+    "DeliveryReport",
+    "FetchParams",
+    "FetchedBundle",
     "ReleaseRequest",
     "ReleasedCopy",
+    "RemoteBundle",
+    "RemoteConflict",
+    "Revocation",
+    "RevocationList",
+    "RevokeOrder",
+    "Revoked",
     "create_copy",
+    "deliver",
+    "fetch",
     "open_copy",
     "read_publisher",
+    "read_revocations",
+    "revoke",
 ]
