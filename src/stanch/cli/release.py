@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stanch.cli.delivery import deliver, fetch, read_revocation_list, read_trust, revoke
 from stanch.cli.frame import Group, Result, current
 from stanch.errors import InvalidInput
 
@@ -19,6 +20,10 @@ FOLDER = click.Path(path_type=Path)
 @click.group(cls=Group)
 def release() -> None:
     """Mark, seal and sign a copy for one recipient."""
+
+
+for _command in (deliver, fetch, revoke):
+    release.add_command(_command)
 
 
 @release.command("propose")
@@ -117,22 +122,20 @@ def create(name: str, recipient: str, policy_file: Path | None, out: Path) -> Re
 @click.option("--identity", type=FILE, required=True, help="Your private key.")
 @click.option("--trust", type=FILE, required=True, help="The publisher's public key.")
 @click.option("--memory", type=FILE, help="Where the highest release seen is remembered; default beside the identity.")
-def open_(bundle: Path, identity: Path, trust: Path, memory: Path | None) -> Result:
+@click.option("--revocations", type=FILE, help="The publisher's revocation list; what it names does not open.")
+def open_(bundle: Path, identity: Path, trust: Path, memory: Path | None, revocations: Path | None) -> Result:
     """Open a copy as its recipient: check signature, release number and every segment. Nothing is written in plain."""
     from stanch.cli.secrets import ask_passphrase  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.crypto import VerifyKey  # noqa: PLC0415 - same
     from stanch.crypto.identity import Identity  # noqa: PLC0415 - same
     from stanch.release import open_copy  # noqa: PLC0415 - same
     from stanch.seal import FileReleases  # noqa: PLC0415 - same
-    from stanch.sign import TrustedKeys  # noqa: PLC0415 - same
 
     frame = current()
-    if not trust.is_file():
-        raise InvalidInput(f"{trust}: no such file", next_step="ask the publisher for publisher.pub.pem")
-    trusted = TrustedKeys((VerifyKey.from_pem(trust.read_bytes(), what=str(trust)),))
+    trusted = read_trust(trust)
+    listed = read_revocation_list(revocations, trusted)
     key = Identity.load(identity, passphrase=lambda: ask_passphrase(frame.passphrase_file))
     seen = FileReleases(memory or identity.with_suffix(".releases"))
-    with open_copy(bundle, trusted, [key], memory=seen) as opened:
+    with open_copy(bundle, trusted, [key], memory=seen, revocations=listed) as opened:
         files: list[JsonValue] = []
         lines = []
         for file in opened.files():
