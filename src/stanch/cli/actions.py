@@ -53,6 +53,7 @@ ACTIONS: dict[str, Acts] = {
     "release deliver": _FILES_ONLY,
     "release fetch": _FILES_ONLY,
     "release revoke": _FILES_ONLY,
+    "inventory": _FILES_ONLY,
     "guard check": _OWN_KEYS,
     "trace run": _acts("trace.open", "trace.plan", "trace.examine"),
     "trace pack": _acts("trace.pack"),

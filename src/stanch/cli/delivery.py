@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from stanch.crypto import VerifyKey
     from stanch.release import RevocationList
     from stanch.sign import TrustedKeys
+    from stanch.terms import JsonValue
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path)
@@ -81,7 +82,9 @@ def deliver(bundle: Path, uri: str, trust: Path) -> Result:
 @click.option("--min-release", type=click.IntRange(1), default=1, help="Least release number accepted.")
 @click.option("--revocations", type=FILE, help="A revocation list that came another way.")
 @click.option("--memory", type=FILE, help="Where the highest release seen is remembered; default beside the key.")
-def fetch(uri: str, *, trust: Path, out: Path, min_release: int, revocations: Path | None, memory: Path | None) -> Result:
+def fetch(
+    uri: str, *, trust: Path, out: Path, min_release: int, revocations: Path | None, memory: Path | None
+) -> Result:
     """Get the bundle at URI; each piece is checked against the publisher's signature before it is kept."""
     from stanch.release import FetchParams, RemoteBundle  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.release import fetch as fetch_bundle  # noqa: PLC0415 - same
@@ -101,8 +104,11 @@ def fetch(uri: str, *, trust: Path, out: Path, min_release: int, revocations: Pa
         f"{fetched.received / 1e6:.1f} MB received\n"
         f"next       stanch release open {out} --identity KEY --trust {trust.name}"
     )
-    data = {"lineage": manifest.lineage, "release_number": manifest.release_number, "received": fetched.received}
-    return Result({"path": str(out), **data}, text)
+    data: dict[str, JsonValue] = {
+        "path": str(out), "lineage": manifest.lineage, "release_number": manifest.release_number,
+        "received": fetched.received,
+    }  # fmt: skip
+    return Result(data, text)
 
 
 @click.command("revoke", cls=Leaf)

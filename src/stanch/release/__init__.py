@@ -7,12 +7,17 @@ written anywhere. :func:`open_copy` is the recipient's side: the publisher's sig
 :func:`deliver` puts a bundle into a store, whole or not at all; :func:`fetch` gets it from one that nobody needs to
 trust; :func:`revoke` takes it back from a recipient, as far as that can be done.
 
+:func:`search` finds plaintext copies of protected weights on disks and in buckets.
+
 Two people: :class:`ReleaseRequest` is what approvers sign; its digest binds model, certificate, recipient and expiry.
 """
 
 from stanch.release.copy import CopyOrder, ReleasedCopy, create_copy, open_copy, read_publisher
 from stanch.release.deliver import DeliveryReport, RemoteConflict, deliver
 from stanch.release.fetch import FetchedBundle, FetchParams, fetch
+from stanch.release.fingerprint import Fingerprint, take_fingerprint
+from stanch.release.inventory import Inventory, Stray, leave_out, search
+from stanch.release.places import Listing
 from stanch.release.remote import RemoteBundle
 from stanch.release.request import ReleaseRequest
 from stanch.release.revocations import NO_REVOCATIONS, Revocation, RevocationList, Revoked, read_revocations
@@ -24,6 +29,9 @@ __all__ = [
     "DeliveryReport",
     "FetchParams",
     "FetchedBundle",
+    "Fingerprint",
+    "Inventory",
+    "Listing",
     "ReleaseRequest",
     "ReleasedCopy",
     "RemoteBundle",
@@ -32,11 +40,15 @@ __all__ = [
     "RevocationList",
     "RevokeOrder",
     "Revoked",
+    "Stray",
     "create_copy",
     "deliver",
     "fetch",
+    "leave_out",
     "open_copy",
     "read_publisher",
     "read_revocations",
     "revoke",
+    "search",
+    "take_fingerprint",
 ]
