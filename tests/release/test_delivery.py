@@ -147,12 +147,12 @@ def test_a_killed_transfer_opens_nothing_and_goes_on(world, tmp_path):
             nursery.stdin.flush()
             return nursery.stdout.readline().strip()
 
-        for number in (1, 4, 9, 12):
+        for number in (4, 12):
             assert run("deliver", number) == "killed"
             with pytest.raises(BundleIncomplete):
                 get(world, open_store(store), tmp_path / "other")
         assert run("deliver", 1000) == "exit 0"
-        for act, number in (("fetch", 2), ("fetch", 7), ("write", 1), ("write", 2), ("write", 4)):
+        for act, number in (("fetch", 7), ("write", 1), ("write", 4)):
             assert run(act, number) == "killed"
             assert_nothing_opens(world, dest)
         assert run("fetch", 1000) == "exit 0"

@@ -149,6 +149,7 @@ def test_only_what_was_tuned_of_a_tensor_is_searched_for(tmp_path):
     base, listing = save(tmp_path / "base" / "m.safetensors", {"a": value}), Listing()
     listing.add_folder(base)
     left = leave_out(fingerprint, listing)
+    assert len(fingerprint.tensors[0].windows) == 32
     assert 0 < len(left.tensors[0].windows) < len(fingerprint.tensors[0].windows)
     assert look(fingerprint, base).stray
     assert look(left, base).stray == ()
@@ -202,7 +203,7 @@ def test_progress_counts_bytes_to_the_end(model, fingerprint):
 
 
 def test_no_file_is_held_in_memory(fingerprint, tmp_path):
-    (tmp_path / "big").write_bytes(RANDOM.bytes(48 << 20))
+    (tmp_path / "big").write_bytes(RANDOM.bytes(40 << 20))
     listing = Listing()
     listing.add_folder(tmp_path)
     tracemalloc.start()
@@ -212,10 +213,10 @@ def test_no_file_is_held_in_memory(fingerprint, tmp_path):
     assert peak < 32 << 20
 
 
-@given(data=st.binary(min_size=0, max_size=4000), sizes=st.lists(st.integers(1, 700), min_size=1, max_size=5))
-@settings(max_examples=60, deadline=None)
+@given(data=st.binary(min_size=0, max_size=4000), sizes=st.lists(st.integers(1, 2000), min_size=1, max_size=5))
+@settings(max_examples=30, deadline=None)
 def test_windows_do_not_depend_on_the_chunks(data, sizes):
-    data = RANDOM.bytes(6000) + data
+    data = RANDOM.bytes(20_000) + data
     whole = sorted(WindowStream().feed(data))
     stream, found, at = WindowStream(), [], 0
     while at < len(data):
@@ -226,10 +227,25 @@ def test_windows_do_not_depend_on_the_chunks(data, sizes):
     assert all(len(window) == WINDOW for window in whole)
 
 
+def test_windows_are_those_of_the_definition():
+    data = RANDOM.bytes(30_000) + bytes(100) + RANDOM.bytes(30_000)
+
+    def word(at):
+        return int.from_bytes(data[at : at + 4], "little")
+
+    expected = [
+        data[at : at + 64]
+        for at in range(len(data) - 63)
+        if (word(at) * 0x9E3779B1) % 2**32 < 2**20 and word(at) != word(at + 4)
+    ]
+    assert sorted(WindowStream().feed(data)) == sorted(expected)
+    assert expected
+
+
 def test_windows_move_with_their_bytes_and_are_as_many_as_said():
     data = RANDOM.bytes(2 << 20)
     found = set(WindowStream().feed(data))
-    assert 1700 < len(found) < 2400  # 2,048 expected, standard deviation 45
+    assert 400 < len(found) < 630  # 512 expected, standard deviation 23
     for shift in (1, 5, 8, 1000):
         assert set(WindowStream().feed(bytes(shift) + data)) >= found
 
@@ -245,7 +261,7 @@ def test_any_file_has_tensors_or_none(head, length, size):
 def test_a_fingerprint_round_trips_and_is_read_strictly(fingerprint):
     data = fingerprint.to_bytes()
     assert Fingerprint.parse(data) == fingerprint
-    assert max(len(tensor.windows) for tensor in fingerprint.tensors) == 32
+    assert all(0 < len(tensor.windows) < 32 for tensor in fingerprint.tensors)
     for bad in (b"", b"{}", data + b" ", data.replace(b"/v1", b"/v2"), data.replace(b'"size"', b'"sise"', 1)):
         with pytest.raises(InvalidInput):
             Fingerprint.parse(bad)

@@ -1,7 +1,7 @@
 """Windows: short pieces of a byte stream, chosen by their content, so that a copy is found at whatever offset it lies.
 
-A window is 64 bytes long and begins wherever its first eight bytes, as a little-endian integer times an odd constant,
-have ten leading zero bits: about once in 1,024 bytes of weights. Both the protected tensor and a file that holds it, in
+A window is 64 bytes long and begins wherever its first four bytes, as a little-endian integer times an odd constant
+modulo 2^32, have twelve leading zero bits, and differ from the next four: about once in 4,096 bytes of weights. Both the protected tensor and a file that holds it, in
 whatever container and wherever, choose the same windows (content-defined sampling, as in rsync-like deduplication).
 """
 
@@ -13,8 +13,9 @@ from stanch.crypto import hash_bytes
 
 WINDOW = 64
 WINDOW_DIGEST = 16
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-_SHIFT = np.uint64(54)
+_WORD = 4
+_MULTIPLIER = np.uint32(0x9E3779B1)
+_BELOW = np.uint32(1 << 20)
 
 
 def window_digest(window: bytes) -> bytes:
@@ -33,11 +34,10 @@ class WindowStream:
         data = self._tail + bytes(chunk)
         starts = len(data) - WINDOW + 1
         self._tail = data[max(starts, 0) :]
-        for shift in range(min(8, starts)):
-            # The window's second word is looked at too: in runs of one value every place would be a window.
-            words = np.frombuffer(data, "<u8", offset=shift, count=(len(data) - shift) // 8)
-            first = words[:-1]
-            chosen = (((first * _MULTIPLIER) >> _SHIFT) == 0) & (first != words[1:])
-            for place in (np.flatnonzero(chosen) * 8 + shift).tolist():
+        for shift in range(min(_WORD, starts)):
+            words = np.frombuffer(data, "<u4", offset=shift, count=(len(data) - shift) // _WORD)
+            chosen = words[:-1] * _MULTIPLIER < _BELOW
+            chosen &= words[:-1] != words[1:]  # in runs of one value every place would be a window
+            for place in (np.flatnonzero(chosen) * _WORD + shift).tolist():
                 if place < starts:
                     yield data[place : place + WINDOW]
