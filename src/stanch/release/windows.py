@@ -1,8 +1,9 @@
 """Windows: short pieces of a byte stream, chosen by their content, so that a copy is found at whatever offset it lies.
 
 A window is 64 bytes long and begins wherever its first four bytes, as a little-endian integer times an odd constant
-modulo 2^32, have twelve leading zero bits, and differ from the next four: about once in 4,096 bytes of weights. Both the protected tensor and a file that holds it, in
-whatever container and wherever, choose the same windows (content-defined sampling, as in rsync-like deduplication).
+modulo 2^32, have twelve leading zero bits, and differ from the next four: about once in 4,096 bytes of weights. Both
+the protected tensor and a file that holds it, in whatever container and wherever, choose the same windows
+(content-defined sampling, as in de-duplicating backups).
 """
 
 from collections.abc import Iterator
