@@ -1,9 +1,13 @@
 """Delivering and fetching: whole or not at all, whatever the store, the network, the disk or a signal does."""
 
+import http.server
 import os
 import subprocess
 import sys
+import threading
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -42,6 +46,13 @@ from stanch.sign import TrustedKeys
 from stanch.store import REPLACE, open_blobs
 
 
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    """Serves files, whole ones whatever range is asked for, and says nothing."""
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
 def contents(folder):
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
@@ -78,9 +89,8 @@ def assert_opens(world, bundle):
 
 def assert_nothing_opens(world, dest):
     assert not dest.exists()
-    partial = dest.with_name(dest.name + ".partial")
     with pytest.raises(NotSealed):
-        read_publisher(partial, world.trusted)
+        read_publisher(dest.with_name(dest.name + ".partial"), world.trusted)
 
 
 @pytest.fixture(params=["file", "s3"])
@@ -101,6 +111,25 @@ def test_what_was_delivered_is_fetched_and_opens(world, uri, tmp_path):
     remote.blobs.put(remote.key("body/00001.floe"), b"x", mode=REPLACE)
     with pytest.raises(RemoteConflict, match="00001"):
         deliver(world.bundle, open_blobs(uri), world.trusted)
+
+
+def test_a_web_server_may_hand_it_out(world, tmp_path):
+    deliver(world.bundle, open_store(tmp_path / "store"), world.trusted)
+    handler = partial(QuietHandler, directory=tmp_path / "store")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        remote = RemoteBundle.open(f"http://127.0.0.1:{server.server_port}/{world.bundle_id}")
+        fetch(remote, tmp_path / "got", world.trusted, memory=VolatileReleases())
+        server.shutdown()
+    assert_opens(world, tmp_path / "got")
+
+
+def test_two_deliveries_at_once_are_one(world, blobs, tmp_path):
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(deliver, world.bundle, blobs, world.trusted, workers=2) for _ in range(2)]
+    reports = [run.result() for run in runs]
+    assert sum(report.sent for report in reports) == len(world.sealed.manifest.streams) + 4
+    assert_opens(world, get(world, blobs, tmp_path / "got").path)
 
 
 def test_a_delivery_that_fails_at_any_call_is_no_bundle_and_goes_on(world, blobs, tmp_path):

@@ -267,6 +267,13 @@ def test_a_fingerprint_round_trips_and_is_read_strictly(fingerprint):
             Fingerprint.parse(bad)
 
 
+@given(data=st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+@settings(max_examples=60, deadline=None)
+def test_any_bytes_are_no_fingerprint(data):
+    with pytest.raises(InvalidInput):
+        Fingerprint.parse(data)
+
+
 @pytest.mark.parametrize("size", [1, 100, 1 << 20])
 def test_a_fingerprint_does_not_depend_on_the_chunks(model, fingerprint, size, tmp_path):
     small = save(tmp_path / model.name, weights("a", rows=2))
