@@ -199,7 +199,7 @@ def test_the_list_round_trips_and_another_statement_is_no_list(world):
 
 
 @given(data=st.binary(max_size=300) | st.text(max_size=300).map(str.encode))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_any_bytes_are_refused(world, data):
     with pytest.raises(StanchError):
         RevocationList.verify(data, world.trusted)
@@ -216,7 +216,7 @@ PREDICATES = st.recursive(
 
 
 @given(value=st.dictionaries(st.sampled_from(["number", "entries", "x"]), PREDICATES))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_any_signed_predicate_is_a_list_or_refused(world, value):
     content = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     statement = Statement((Subject("revocations", Digest.sha256(content)),), "urn:stanch:revocations:v1", value)
