@@ -17,8 +17,10 @@ import life
 from stanch.cli.frame import run
 from stanch.crypto import SigningKey
 from stanch.crypto.passphrase import Passphrase
+from stanch.release import deliver
 from stanch.seal import SealParams, seal
-from stanch.sign import sign_manifest
+from stanch.sign import TrustedKeys, sign_manifest
+from stanch.store import FileBlobs
 from stanch.workspace import Workspace
 from stanch.workspace.verbs_log import verify_log
 from stanch.workspace.verbs_model import pass_gate
@@ -125,6 +127,9 @@ def files(template, tmp_path_factory):
     made.truncated = Path(shutil.copytree(made.sealed, place / "truncated"))
     body = max((path for path in made.truncated.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
     body.write_bytes(body.read_bytes()[:-100])
+    made.zeros, made.store = "0" * 64, place / "store"
+    trusted = TrustedKeys((SigningKey.load(made.sign_pem).public,))
+    made.store_uri = f"file:{made.store}/{deliver(made.sealed, FileBlobs(made.store), trusted).bundle_id}"
     made.no_model = place / "no-model"
     made.no_model.mkdir()
     made.leak = life.certify(

@@ -23,6 +23,7 @@ COMMANDS: dict[str, Entry] = {
     "tune": Entry("stanch.cli.tune", "Fine-tune, with differential privacy or without", "A model's life"),
     "audit": Entry("stanch.cli.audit", "Does the model leak what it was tuned on? The gate", "A model's life"),
     "release": Entry("stanch.cli.release", "Mark, seal and sign a copy for one recipient", "A model's life"),
+    "inventory": Entry("stanch.cli.inventory", "Find stray plaintext copies of protected weights", "A model's life"),
     "guard": Entry("stanch.cli.guard", "Filter what a model says", "A model's life"),
     "trace": Entry("stanch.cli.trace", "From a copy that surfaced back to its recipient", "A model's life"),
     "key": Entry("stanch.cli.key", "Make and show keys", "Means"),

@@ -13,6 +13,7 @@ from stanch.crypto.recipient import parse_recipient
 from stanch.errors import InvalidInput, NotAuthenticated
 
 if TYPE_CHECKING:
+    from stanch.crypto import VerifyKey
     from stanch.crypto.stanza import KeyProvider
     from stanch.sign import TrustedKeys
 
@@ -45,12 +46,22 @@ def trust_of(path: Path) -> "TrustedKeys":
     Raises:
         InvalidInput: There is none in the file.
     """
-    from stanch.crypto import VerifyKey  # noqa: PLC0415 - not needed by the other two
-    from stanch.sign import TrustedKeys  # noqa: PLC0415 - same
+    from stanch.sign import TrustedKeys  # noqa: PLC0415 - not needed by the others
+
+    return TrustedKeys((public_key_of(path),))
+
+
+def public_key_of(path: Path) -> "VerifyKey":
+    """Read a public signing key.
+
+    Raises:
+        InvalidInput: There is none in the file.
+    """
+    from stanch.crypto import VerifyKey  # noqa: PLC0415 - not needed by the others
 
     if not path.is_file():
         raise InvalidInput(f"{path}: no such file", next_step="ask the publisher for the public signing key")
-    return TrustedKeys((VerifyKey.from_pem(path.read_bytes(), what=str(path)),))
+    return VerifyKey.from_pem(path.read_bytes(), what=str(path))
 
 
 def _new_passphrase() -> Passphrase:

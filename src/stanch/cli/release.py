@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stanch.cli.delivery import deliver, fetch, read_revocation_list, revoke
 from stanch.cli.frame import Group, Result, current
 from stanch.errors import InvalidInput
 
@@ -19,6 +20,10 @@ FOLDER = click.Path(path_type=Path)
 @click.group(cls=Group)
 def release() -> None:
     """Mark, seal and sign a copy for one recipient."""
+
+
+for _command in (deliver, fetch, revoke):
+    release.add_command(_command)
 
 
 @release.command("propose")
@@ -117,15 +122,17 @@ def create(name: str, recipient: str, policy_file: Path | None, out: Path) -> Re
 @click.option("--identity", type=FILE, required=True, help="Your private key.")
 @click.option("--trust", type=FILE, required=True, help="The publisher's public key.")
 @click.option("--memory", type=FILE, help="Where the highest release seen is remembered; default beside the identity.")
-def open_(bundle: Path, identity: Path, trust: Path, memory: Path | None) -> Result:
+@click.option("--revocations", type=FILE, help="The publisher's revocation list; what it names does not open.")
+def open_(bundle: Path, identity: Path, trust: Path, memory: Path | None, revocations: Path | None) -> Result:
     """Open a copy as its recipient: check signature, release number and every segment. Nothing is written in plain."""
     from stanch.cli.recipients import identity_of, trust_of  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.release import open_copy  # noqa: PLC0415 - same
     from stanch.seal import FileReleases  # noqa: PLC0415 - same
 
     trusted, key = trust_of(trust), identity_of(identity)
+    listed = read_revocation_list(revocations, trusted)
     seen = FileReleases(memory or identity.with_suffix(".releases"))
-    with open_copy(bundle, trusted, [key], memory=seen) as opened:
+    with open_copy(bundle, trusted, [key], memory=seen, revocations=listed) as opened:
         files: list[JsonValue] = []
         lines = []
         for file in opened.files():

@@ -12,6 +12,7 @@ from stanch.crypto.stanza import KeyProvider
 from stanch.errors import InvalidInput
 from stanch.mark import CopyKey, MarkedSource, MarkPlan
 from stanch.release.quorum import QuorumSplit
+from stanch.release.revocations import NO_REVOCATIONS, RevocationList, refusal
 from stanch.seal import (
     BaseModel,
     Commitments,
@@ -150,12 +151,22 @@ def read_publisher(bundle: Path, trusted: TrustedKeys) -> tuple[Manifest, Verifi
 
 
 def open_copy(
-    bundle: Path, trusted: TrustedKeys, identities: Sequence[KeyProvider], *, memory: ReleaseMemory
+    bundle: Path,
+    trusted: TrustedKeys,
+    identities: Sequence[KeyProvider],
+    *,
+    memory: ReleaseMemory,
+    revocations: RevocationList = NO_REVOCATIONS,
 ) -> OpenBundle:
-    """Open a copy as its recipient: signature first, then rollback memory, then the key.
+    """Open a copy as its recipient: signature first, then revocations, then rollback memory, then the key.
 
     Raises:
+        Revoked: The publisher took this copy back from every one of ``identities``.
         VerificationError: Any check fails; nothing of the content was used.
     """
-    _, verified = read_publisher(bundle, trusted)
-    return open_bundle(bundle, verified, identities, memory=memory)
+    manifest, verified = read_publisher(bundle, trusted)
+    gone = revocations.revoked(manifest.bundle_id)
+    usable = [identity for identity in identities if identity.describe().key_id not in gone]
+    if identities and not usable:
+        raise refusal(gone[identities[0].describe().key_id or ""])
+    return open_bundle(bundle, verified, usable, memory=memory)

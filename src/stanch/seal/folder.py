@@ -67,7 +67,7 @@ class BundleFolder:
             )
         manifest = parse_manifest(data)
         self.signature()
-        self._check_entries(len(manifest.streams))
+        check_entries(self.path, len(manifest.streams))
         return manifest
 
     def signature(self) -> bytes:
@@ -133,12 +133,19 @@ class BundleFolder:
         finally:
             os.close(handle)
 
-    def _check_entries(self, streams: int) -> None:
-        body = self.path / BODY_NAME
-        _check_names(self.path, _DOCUMENTS | {BODY_NAME})
-        if body.is_symlink() or not body.is_dir():
-            raise UnexpectedFile(f"{BODY_NAME}: expected a directory")
-        _check_names(body, frozenset(map(stream_name, range(streams))))
+
+def check_entries(folder: Path, streams: int) -> None:
+    """Check that a folder holds the entries of a bundle with that many streams, and nothing else.
+
+    Raises:
+        UnexpectedFile: An entry, link or special file does not belong here.
+        BundleIncomplete: A part is missing.
+    """
+    body = folder / BODY_NAME
+    _check_names(folder, _DOCUMENTS | {BODY_NAME})
+    if body.is_symlink() or not body.is_dir():
+        raise UnexpectedFile(f"{BODY_NAME}: expected a directory")
+    _check_names(body, frozenset(map(stream_name, range(streams))))
 
 
 def _check_names(folder: Path, expected: frozenset[str]) -> None:

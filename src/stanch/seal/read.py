@@ -209,6 +209,14 @@ class OpenBundle:
         file, info = found[0]
         return view_tensor(info, self._read(file.streams[1:], info.start, info.end), info.start)
 
+    def pieces(self, name: str) -> Iterator[memoryview]:
+        """Yield a file's bytes in order, at most one stream's (128 MiB) at a time.
+
+        Raises:
+            StanchError: As :meth:`read`; what was yielded before is whole.
+        """
+        return self._pieces(self._file(name))
+
     def unseal_unsafe(self, dest: Path) -> None:
         """Write the plaintext files below the new directory ``dest``. From then on nothing protects them.
 

@@ -9,18 +9,17 @@ from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import Literal, TypeAlias
 
-from stanch.crypto import hash_bytes
 from stanch.crypto.floe import HEADER_SIZE, Floe, FloeDecryptor
-from stanch.errors import BundleIncomplete, Tampered
+from stanch.errors import BundleIncomplete
 from stanch.seal.arena import Arena
+from stanch.seal.digests import SignedDigests, digests_size
 from stanch.seal.folder import DIGESTS_NAME, BundleFolder
-from stanch.seal.keys import ReleaseRoot, digests_commitment, stream_aad
+from stanch.seal.keys import ReleaseRoot, stream_aad
 from stanch.seal.layout import SEGMENT, Segment, cover
 from stanch.seal.manifest import Manifest
 
 Verify: TypeAlias = Literal["publisher", "aead_only_unsafe"]
 
-_DIGEST_SIZE = 32
 _TASK_SEGMENTS = 16
 
 
@@ -34,21 +33,7 @@ class SignedStreams:
     def __init__(self, folder: BundleFolder, manifest: Manifest) -> None:
         self._folder = folder
         self.manifest = manifest
-        expected = _DIGEST_SIZE * sum(stream.entries for stream in manifest.streams)
-        digests = folder.document(DIGESTS_NAME, expected)
-        if len(digests) != expected:
-            raise Tampered(f"{DIGESTS_NAME}: expected {expected} bytes, found {len(digests)}")
-        self._slices: list[memoryview] = []
-        bundle_id, start = bytes.fromhex(manifest.bundle_id), 0
-        for stream in manifest.streams:
-            part = memoryview(digests)[start : start + _DIGEST_SIZE * stream.entries]
-            if digests_commitment(bundle_id, stream.n, part).hex() != stream.digests:
-                raise Tampered(
-                    f"{DIGESTS_NAME}: the digests of stream {stream.n} are not the signed ones",
-                    next_step="fetch the bundle again",
-                )
-            self._slices.append(part)
-            start += len(part)
+        self.digests = SignedDigests(folder.document(DIGESTS_NAME, digests_size(manifest)), manifest)
 
     def read_header(self, stream: int) -> bytes:
         """Return the checked 74-byte header of a stream.
@@ -59,7 +44,7 @@ class SignedStreams:
         with self._folder.stream(stream, self.manifest.streams[stream].stored) as handle:
             header = memoryview(bytearray(HEADER_SIZE))
             _read_at(handle, header, 0, stream)
-        self._compare(stream, 0, header)
+        self.digests.require(stream, 0, header)
         return bytes(header)
 
     def read_segments(
@@ -82,18 +67,8 @@ class SignedStreams:
                 data = buffer[: segment.length]
                 _read_at(handle, data, segment.offset, stream)
                 if compare:
-                    self._compare(stream, segment.position + 1, data)
+                    self.digests.require(stream, segment.position + 1, data)
                 yield segment, data
-
-    def _compare(self, stream: int, entry: int, data: memoryview) -> None:
-        signed = self._slices[stream][_DIGEST_SIZE * entry : _DIGEST_SIZE * (entry + 1)]
-        if hash_bytes(self.manifest.segment_hash, data) != signed:
-            place = f"segment {entry - 1}" if entry else "the header"
-            raise Tampered(
-                f"stream {stream}, {place} does not match the signed digest",
-                why="the copy was changed or damaged",
-                next_step="fetch the bundle again",
-            )
 
 
 def segment_buffer() -> memoryview:

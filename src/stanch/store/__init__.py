@@ -17,6 +17,7 @@ Example:
 
 from stanch.store.blob import CREATE, REPLACE, BlobInfo, BlobStore, Match, PutMode, check_key
 from stanch.store.blob_file import FileBlobs
+from stanch.store.bucket import Bucket
 from stanch.store.http import HttpRequest, HttpResponse, exchange
 from stanch.store.migrate import Migration, migrate
 from stanch.store.tables import Tables
@@ -27,6 +28,7 @@ __all__ = [
     "REPLACE",
     "BlobInfo",
     "BlobStore",
+    "Bucket",
     "FileBlobs",
     "HttpRequest",
     "HttpResponse",

@@ -6,7 +6,7 @@ import re
 import threading
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from stanch.errors import Conflict, InvalidInput, MissingExtraError, NotFound, StoreError, StoreUnsafe
@@ -61,7 +61,7 @@ class ObjectBlobs:
         if start < 0 or (length is not None and length < 0):
             raise InvalidInput(f"blob {key}: expected a range that is not negative")
         check_key(key)
-        with self._errors(key):
+        with object_errors(key, self._name):
             if start == 0 and length is None:
                 return bytes(obstore.get(self._store, key).bytes())
             # Services refuse a range that is empty or begins behind the end.
@@ -74,7 +74,7 @@ class ObjectBlobs:
         import obstore  # noqa: PLC0415 - an optional part
 
         check_key(key)
-        with self._errors(key):
+        with object_errors(key, self._name):
             found = obstore.head(self._store, key)
         return BlobInfo(key, found["size"], found[self._version] or "")
 
@@ -85,7 +85,7 @@ class ObjectBlobs:
         folder = prefix.rpartition("/")[0]
         if folder:
             check_key(folder)
-        with self._errors(prefix):
+        with object_errors(prefix, self._name):
             found = [blob for page in obstore.list(self._store, folder or None) for blob in page]
         for blob in sorted(found, key=lambda blob: blob["path"]):
             if blob["path"].startswith(prefix) and blob["path"] != _PROBE:
@@ -96,7 +96,7 @@ class ObjectBlobs:
         import obstore  # noqa: PLC0415 - an optional part
 
         self.head(key)  # services call the deletion of nothing a success
-        with self._errors(key):
+        with object_errors(key, self._name):
             obstore.delete(self._store, key)
 
     def _put(self, key: str, body: bytes, mode: PutMode) -> BlobInfo:
@@ -107,7 +107,7 @@ class ObjectBlobs:
             condition = {"e_tag": mode.etag} if self._version == "e_tag" else {"version": mode.etag}
         else:
             condition = "create" if mode == CREATE else "overwrite"
-        with self._errors(key):
+        with object_errors(key, self._name):
             done = obstore.put(self._store, key, body, mode=condition, use_multipart=False)
         return BlobInfo(key, len(body), done[self._version] or "")
 
@@ -126,28 +126,43 @@ class ObjectBlobs:
                 next_step="use a service that keeps If-None-Match and If-Match, or a file: store",
             )
 
-    @contextlib.contextmanager
-    def _errors(self, key: str) -> Iterator[None]:
-        """Turn the driver's errors into ours; of its text, which holds addresses, only the status is passed on."""
-        import obstore.exceptions as driver  # noqa: PLC0415 - an optional part
 
-        try:
-            yield
-        except FileNotFoundError as error:
-            raise NotFound(f"blob {key}: does not exist") from error
-        except (driver.AlreadyExistsError, driver.PreconditionError) as error:
-            raise Conflict(f"blob {key}: exists already, or is not the expected content") from error
-        except (driver.BaseError, ValueError, OSError) as error:
-            status = _STATUS.search(str(error))
-            raise StoreError(
-                f"blob {key}: {self._name} failed",
-                why=status[1] if status else type(error).__name__,
-                next_step="check the bucket, the credentials and the endpoint, then repeat",
-            ) from error
+@contextlib.contextmanager
+def object_errors(key: str, name: str) -> Iterator[None]:
+    """Turn the driver's errors into ours; of its text, which holds addresses, only the status is passed on."""
+    import obstore.exceptions as driver  # noqa: PLC0415 - an optional part
+
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise NotFound(f"blob {key}: does not exist") from error
+    except (driver.AlreadyExistsError, driver.PreconditionError) as error:
+        raise Conflict(f"blob {key}: exists already, or is not the expected content") from error
+    except (driver.BaseError, ValueError, OSError) as error:
+        status = _STATUS.search(str(error))
+        raise StoreError(
+            f"blob {key}: {name} failed",
+            why=status[1] if status else type(error).__name__,
+            next_step="check the bucket, the credentials and the endpoint, then repeat",
+        ) from error
+
+
+class Service(NamedTuple):
+    """A connection to a bucket: the driver's store, what to call it, and which field tells two contents apart."""
+
+    store: "ObjectStore"
+    name: str
+    version: Literal["e_tag", "version"]
 
 
 def connect_objects(uri: str) -> ObjectBlobs:
-    """Return the object store at ``s3://bucket/prefix``, ``gs://…`` or ``az://…``.
+    """Return the object store at ``s3://bucket/prefix``, ``gs://…`` or ``az://…``; see :func:`connect_service`."""
+    service = connect_service(uri)
+    return ObjectBlobs(service.store, service.name, version=service.version)
+
+
+def connect_service(uri: str) -> Service:
+    """Connect to the bucket at ``s3://bucket/prefix``, ``gs://…`` or ``az://…``.
 
     Endpoint, region and credentials come from the environment (``AWS_*``, ``GOOGLE_*``, ``AZURE_*``) and the machine's
     role, never from the URI.
@@ -177,12 +192,14 @@ def connect_objects(uri: str) -> ObjectBlobs:
     root = prefix or None
     match parts.scheme:
         case "s3":
-            return ObjectBlobs(S3Store(parts.netloc, prefix=root, client_options=client, retry_config=retry), name)
+            store: ObjectStore = S3Store(parts.netloc, prefix=root, client_options=client, retry_config=retry)
+            return Service(store, name, "e_tag")
         case "az":
-            return ObjectBlobs(AzureStore(parts.netloc, prefix=root, client_options=client, retry_config=retry), name)
+            store = AzureStore(parts.netloc, prefix=root, client_options=client, retry_config=retry)
+            return Service(store, name, "e_tag")
         case _:
             store = GCSStore(parts.netloc, prefix=root, client_options=client, retry_config=retry)
-            return ObjectBlobs(store, name, version="version")
+            return Service(store, name, "version")
 
 
 def _endpoint_is_local() -> bool:

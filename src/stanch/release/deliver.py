@@ -1,0 +1,163 @@
+"""Putting a sealed bundle into a store, so that it is there whole or not at all."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from stanch.errors import Conflict, InvalidInput, NotFound
+from stanch.release.pool import run_all
+from stanch.release.remote import RemoteBundle, list_pieces, stream_path
+from stanch.release.revocations import read_revocations, refusal
+from stanch.seal import MANIFEST_NAME, SIGNATURE_NAME, Recipients, read_manifest, read_signature, verify_sealed
+from stanch.seal.folder import DIGESTS_NAME, RECIPIENTS_NAME, BundleFolder
+from stanch.seal.layout import list_segments
+from stanch.seal.recipients import MAX_RECIPIENTS_FILE
+from stanch.seal.segments import SignedStreams, segment_buffer
+from stanch.sign import Bundle, TrustedKeys, verify_manifest
+from stanch.store import CREATE, BlobStore, Match
+from stanch.terms import SILENT, Progress
+
+WORKERS = 4
+
+
+class RemoteConflict(Conflict):
+    """The store holds other bytes where a part of the bundle belongs; nothing was overwritten."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryReport:
+    """What was delivered: the bundle's id, and how many objects were sent and how many were there already."""
+
+    bundle_id: str
+    sent: int
+    skipped: int
+
+
+def deliver(
+    bundle: Path,
+    blobs: BlobStore,
+    trusted: TrustedKeys,
+    *,
+    workers: int = WORKERS,
+    progress: Progress = SILENT,
+) -> DeliveryReport:
+    """Put a sealed bundle below ``<store>/<bundle id>/``, the manifest last: without it nothing is taken for whole.
+
+    The whole bundle is verified before anything is sent, and each segment once more as it is sent. No object is
+    overwritten: one that is there must be the signed bytes, and is skipped, which is how an interrupted delivery goes
+    on. ``recipients.json`` alone is replaced, by one of a higher epoch. Each worker holds one stream in memory.
+
+    Args:
+        bundle: The bundle's directory.
+        blobs: The store.
+        trusted: The publisher's keys.
+        workers: Streams that are sent at once.
+        progress: Told ``("verify" or "deliver", stored bytes done, total)``.
+
+    Raises:
+        VerificationError: The bundle is not what its publisher signed; nothing was sent.
+        Revoked: The bundle names a recipient that the store's list has revoked.
+        RemoteConflict: The store holds other bytes.
+        StoreError: The store failed; deliver again to go on.
+    """
+    manifest, signature = read_manifest(bundle), read_signature(bundle)
+    publisher = verify_manifest(manifest.to_bytes(), Bundle.parse(signature, what=SIGNATURE_NAME), trusted)
+    recipients = verify_sealed(bundle, publisher, progress=progress).recipients
+    gone = read_revocations(blobs, trusted).revoked(manifest.bundle_id)
+    for stanza in recipients.stanzas:
+        if stanza.key_id in gone:
+            raise refusal(gone[stanza.key_id])
+    streams = SignedStreams(BundleFolder(bundle), manifest)
+    sender = _Sender(RemoteBundle(blobs, "", manifest.bundle_id), streams)
+    total, done = sum(stream.stored for stream in manifest.streams), 0
+    for stream, sent in run_all(range(len(manifest.streams)), sender.send_stream, workers):
+        sender.count(sent=sent)
+        done += manifest.streams[stream].stored
+        progress("deliver", done, total)
+    sender.send_document(DIGESTS_NAME, streams.digests.data)
+    sender.send_recipients(recipients)
+    sender.send_document(SIGNATURE_NAME, signature)
+    sender.send_document(MANIFEST_NAME, manifest.to_bytes())
+    return DeliveryReport(manifest.bundle_id, sender.sent, sender.skipped)
+
+
+@dataclass(slots=True)
+class _Sender:
+    """Sends the parts of one verified bundle and counts them."""
+
+    remote: RemoteBundle
+    streams: SignedStreams
+    sent: int = 0
+    skipped: int = 0
+
+    def count(self, *, sent: bool) -> None:
+        self.sent += sent
+        self.skipped += not sent
+
+    def send_stream(self, number: int) -> tuple[int, bool]:
+        """Send one stream, or compare the one that is there with the signed digests."""
+        key, stream = self.remote.key(stream_path(number)), self.streams.manifest.streams[number]
+        try:
+            found = self.remote.blobs.head(key).size
+        except NotFound:
+            try:
+                self.remote.blobs.put(key, self._read_stream(number), mode=CREATE)
+            except Conflict:  # another delivery was faster, or the store was asked twice
+                found = self.remote.blobs.head(key).size
+            else:
+                return number, True
+        if found != stream.stored:
+            raise _conflict(key)
+        for piece in list_pieces(number, stream.size):
+            if not piece.match(self.remote.read(piece), self.streams.digests):
+                raise _conflict(key)
+        return number, False
+
+    def _read_stream(self, number: int) -> Iterator[bytes]:
+        yield self.streams.read_header(number)
+        segments = list(list_segments(number, self.streams.manifest.streams[number].size))
+        for _, data in self.streams.read_segments(number, segments, segment_buffer()):
+            yield bytes(data)  # the buffer is used again
+
+    def send_document(self, name: str, data: bytes) -> None:
+        """Put a document, or find the same bytes there."""
+        try:
+            self.remote.blobs.put(self.remote.key(name), data, mode=CREATE)
+        except Conflict:
+            if self.remote.blobs.get(self.remote.key(name), length=len(data) + 1) != data:
+                raise _conflict(self.remote.key(name)) from None
+            self.count(sent=False)
+        else:
+            self.count(sent=True)
+
+    def send_recipients(self, ours: Recipients) -> None:
+        """Put ``recipients.json``, or replace one of a lower epoch unless it changes meanwhile."""
+        key = self.remote.key(RECIPIENTS_NAME)
+        try:
+            self.remote.blobs.put(key, ours.to_bytes(), mode=CREATE)
+        except Conflict:
+            etag = self.remote.blobs.head(key).etag
+            theirs = self.remote.document(RECIPIENTS_NAME, MAX_RECIPIENTS_FILE)
+            if theirs == ours.to_bytes():
+                self.count(sent=False)
+                return
+            if _epoch(theirs) >= ours.epoch:
+                raise _conflict(key) from None
+            self.remote.blobs.put(key, ours.to_bytes(), mode=Match(etag))
+        self.count(sent=True)
+
+
+def _epoch(data: bytes) -> int:
+    """Return the epoch of the recipients in the store; what cannot be read is replaced."""
+    try:
+        return Recipients.parse(data).epoch
+    except InvalidInput:
+        return -1
+
+
+def _conflict(key: str) -> RemoteConflict:
+    return RemoteConflict(
+        f"{key}: the store holds other bytes than the bundle",
+        why="a delivery never overwrites",
+        next_step="see who wrote there; remove the object, or deliver to another place",
+    )

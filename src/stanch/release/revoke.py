@@ -1,0 +1,101 @@
+"""Taking a delivered bundle back from one recipient."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+from stanch.crypto import SigningKey
+from stanch.errors import Conflict, InvalidInput, NotFound
+from stanch.release.remote import RemoteBundle
+from stanch.release.revocations import REVOCATIONS_NAME, Revocation, RevocationList, read_revocations
+from stanch.seal import Recipients
+from stanch.seal.folder import RECIPIENTS_NAME
+from stanch.seal.recipients import MAX_RECIPIENTS_FILE
+from stanch.seal.times import format_time
+from stanch.sign import TrustedKeys
+from stanch.store import CREATE, Match, PutMode
+
+_ATTEMPTS = 8
+_Done = TypeVar("_Done")
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeOrder:
+    """Whose access is revoked, the reason that the list will give, the publisher's key that signs it, and the time."""
+
+    key_id: str
+    reason: str
+    signer: SigningKey
+    at: datetime
+
+
+def revoke(remote: RemoteBundle, order: RevokeOrder, trusted: TrustedKeys) -> RevocationList:
+    """Enter a recipient into the store's revocation list, then remove its stanza from the delivered bundle.
+
+    **Revoking does not un-share.** Whoever fetched the bundle still has it, and whoever opened it may have kept its
+    content. Repeating it is safe and completes what a crash left half done.
+
+    Args:
+        remote: The delivered bundle.
+        order: Whom and why.
+        trusted: The publisher's keys, old ones too; they check what lies in the store.
+
+    Returns:
+        The list as it now stands.
+
+    Raises:
+        InvalidInput: The key id is not a recipient of the bundle.
+        VerificationError: What lies in the store is not the publisher's, or the signing key is not among ``trusted``.
+        Conflict: Somebody else kept changing the store.
+    """
+    manifest = remote.signed_manifest(trusted).manifest
+    entry = Revocation(manifest.bundle_id, order.key_id, order.reason, format_time(order.at))
+
+    def enter() -> RevocationList:
+        mode = _mode(remote, REVOCATIONS_NAME)
+        found = read_revocations(remote.blobs, trusted)
+        if order.key_id in found.revoked(manifest.bundle_id):
+            return found
+        if order.key_id not in {stanza.key_id for stanza in _recipients(remote).stanzas}:
+            raise InvalidInput(f"{order.key_id[:80]!r} is not a recipient of this bundle")
+        new = RevocationList(found.number + 1, (*found.entries, entry))
+        data = new.sign(order.signer)
+        RevocationList.verify(data, trusted)  # or the next reader would refuse the whole list
+        remote.blobs.put(REVOCATIONS_NAME, data, mode=mode)
+        return new
+
+    def remove() -> None:
+        mode = _mode(remote, remote.key(RECIPIENTS_NAME))
+        old = _recipients(remote)
+        kept = tuple(stanza for stanza in old.stanzas if stanza.key_id != order.key_id)
+        if kept != old.stanzas:
+            new = Recipients(old.bundle_id, old.manifest_sha256, old.epoch + 1, kept)
+            remote.blobs.put(remote.key(RECIPIENTS_NAME), new.to_bytes(), mode=mode)
+
+    # The list first: should the second step fail, those who ask are refused already.
+    made = _again(enter)
+    _again(remove)
+    return made
+
+
+def _mode(remote: RemoteBundle, key: str) -> PutMode:
+    """Return how to put ``key`` unless it changes from now on; asked before its content is read."""
+    try:
+        return Match(remote.blobs.head(key).etag)
+    except NotFound:
+        return CREATE
+
+
+def _recipients(remote: RemoteBundle) -> Recipients:
+    return Recipients.parse(remote.document(RECIPIENTS_NAME, MAX_RECIPIENTS_FILE))
+
+
+def _again(change: Callable[[], _Done]) -> _Done:
+    """Do a change that may meet somebody else's, a few times."""
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return change()
+        except Conflict:
+            continue
+    return change()

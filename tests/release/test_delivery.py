@@ -1,0 +1,391 @@
+"""Delivering and fetching: whole or not at all, whatever the store, the network, the disk or a signal does."""
+
+import http.server
+import os
+import subprocess
+import sys
+import threading
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # the test folders are no packages
+
+from delivery_world import MIB, Store, fails_at, make_bundle, make_world, open_store
+
+from stanch.crypto import SigningKey
+from stanch.errors import (
+    BundleIncomplete,
+    Conflict,
+    Equivocation,
+    InvalidInput,
+    NotFound,
+    NoTrustedSignature,
+    NotSealed,
+    Rollback,
+    StoreError,
+    Tampered,
+    UnexpectedFile,
+    VerificationError,
+)
+from stanch.release import (
+    FetchParams,
+    RemoteBundle,
+    RemoteConflict,
+    deliver,
+    fetch,
+    open_copy,
+    read_publisher,
+)
+from stanch.release.pool import run_all
+from stanch.seal import VolatileReleases, rekey, verify_sealed
+from stanch.sign import TrustedKeys
+from stanch.store import REPLACE, open_blobs
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    """Serves files, whole ones whatever range is asked for, and says nothing."""
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+def contents(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def delivered(world, tmp_path_factory):
+    """A store that holds the bundle; tests only read it."""
+    blobs = open_store(tmp_path_factory.mktemp("store"))
+    deliver(world.bundle, blobs, world.trusted)
+    return blobs
+
+
+@pytest.fixture
+def blobs(tmp_path):
+    return open_store(tmp_path / "store")
+
+
+def get(world, blobs, dest, *, memory=None, **params):
+    params = FetchParams(**{"workers": 2} | params)
+    return fetch(world.remote(blobs), dest, world.trusted, memory=memory or VolatileReleases(), params=params)
+
+
+def assert_opens(world, bundle):
+    assert contents(bundle) == contents(world.bundle)
+    with open_copy(bundle, world.trusted, [world.identities[1]], memory=VolatileReleases()) as opened:
+        source = world.bundle.parent / "source"
+        assert {f.path: bytes(opened.read(f.path)) for f in opened.files()} == contents(source)
+
+
+def assert_nothing_opens(world, dest):
+    assert not dest.exists()
+    with pytest.raises(NotSealed):
+        read_publisher(dest.with_name(dest.name + ".partial"), world.trusted)
+
+
+@pytest.fixture(params=["file", "s3"])
+def uri(request, tmp_path):
+    return f"file:{tmp_path}/store" if request.param == "file" else request.getfixturevalue("s3").uri()
+
+
+def test_what_was_delivered_is_fetched_and_opens(world, uri, tmp_path):
+    report = deliver(world.bundle, open_blobs(uri), world.trusted)
+    assert (report.sent, report.skipped) == (len(world.sealed.manifest.streams) + 4, 0)
+    remote = RemoteBundle.open(f"{uri}/{report.bundle_id}")
+    fetched = fetch(remote, tmp_path / "got", world.trusted, memory=VolatileReleases())
+    assert fetched.received == sum(stream.stored for stream in world.sealed.manifest.streams)
+    assert fetched.manifest == world.sealed.manifest
+    assert_opens(world, fetched.path)
+    again = deliver(world.bundle, open_blobs(uri), world.trusted)
+    assert (again.sent, again.skipped) == (0, report.sent)
+    remote.blobs.put(remote.key("body/00001.floe"), b"x", mode=REPLACE)
+    with pytest.raises(RemoteConflict, match="00001"):
+        deliver(world.bundle, open_blobs(uri), world.trusted)
+
+
+def test_a_web_server_may_hand_it_out(world, tmp_path):
+    deliver(world.bundle, open_store(tmp_path / "store"), world.trusted)
+    handler = partial(QuietHandler, directory=tmp_path / "store")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        remote = RemoteBundle.open(f"http://127.0.0.1:{server.server_port}/{world.bundle_id}")
+        fetch(remote, tmp_path / "got", world.trusted, memory=VolatileReleases())
+        server.shutdown()
+    assert_opens(world, tmp_path / "got")
+
+
+def test_two_deliveries_at_once_are_one(world, blobs, tmp_path):
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(deliver, world.bundle, blobs, world.trusted, workers=2) for _ in range(2)]
+    reports = [run.result() for run in runs]
+    assert sum(report.sent for report in reports) == len(world.sealed.manifest.streams) + 4
+    assert_opens(world, get(world, blobs, tmp_path / "got").path)
+
+
+def test_a_delivery_that_fails_at_any_call_is_no_bundle_and_goes_on(world, blobs, tmp_path):
+    for number in range(1, 100):
+        store = Store(blobs, before=fails_at(number))
+        try:
+            report = deliver(world.bundle, store, world.trusted, workers=2)
+        except StoreError:
+            with pytest.raises(BundleIncomplete):
+                get(world, blobs, tmp_path / "got")
+            assert not (tmp_path / "got.partial").exists()
+        else:
+            break
+    assert number > 10
+    assert report.skipped > 3
+    get(world, blobs, tmp_path / "got")
+    assert_opens(world, tmp_path / "got")
+
+
+def test_a_fetch_that_fails_at_any_call_opens_nothing_and_goes_on(world, delivered, tmp_path):
+    received = []
+    for number in range(1, 100):
+        store = Store(delivered, before=fails_at(number))
+        try:
+            received.append(get(world, store, tmp_path / "got").received)
+            break
+        except StoreError:
+            assert_nothing_opens(world, tmp_path / "got")
+    assert number > 5
+    # What an earlier try had written was not asked for again.
+    assert received[0] < sum(stream.stored for stream in world.sealed.manifest.streams)
+    assert_opens(world, tmp_path / "got")
+
+
+def test_a_killed_transfer_opens_nothing_and_goes_on(world, tmp_path):
+    (tmp_path / "pem").write_bytes(world.publisher.public.to_pem())
+    dest, store = tmp_path / "got", tmp_path / "store"
+    script = Path(__file__).with_name("kill_transfer.py")
+    words = [sys.executable, script, world.bundle, store, dest, tmp_path / "pem", world.bundle_id]
+    with subprocess.Popen([str(w) for w in words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as nursery:
+
+        def run(act, number):
+            nursery.stdin.write(f"{act} {number}\n")
+            nursery.stdin.flush()
+            return nursery.stdout.readline().strip()
+
+        for number in (4, 12):
+            assert run("deliver", number) == "killed"
+            with pytest.raises(BundleIncomplete):
+                get(world, open_store(store), tmp_path / "other")
+        assert run("deliver", 1000) == "exit 0"
+        for act, number in (("fetch", 7), ("write", 1), ("write", 4)):
+            assert run(act, number) == "killed"
+            assert_nothing_opens(world, dest)
+        assert run("fetch", 1000) == "exit 0"
+        nursery.stdin.close()
+    assert_opens(world, dest)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """Mount a disk of two megabytes."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a disk")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "stanch-test", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk_opens_nothing_and_a_larger_one_goes_on(world, delivered, disk, tmp_path):
+    with pytest.raises(StoreError, match="cannot be written"):
+        get(world, delivered, disk / "got")
+    assert_nothing_opens(world, disk / "got")
+    with pytest.raises(StoreError):
+        deliver(world.bundle, open_store(disk / "store"), world.trusted)
+    with pytest.raises(BundleIncomplete):
+        get(world, open_store(disk / "store"), tmp_path / "got")
+    subprocess.run(["mount", "-o", "remount,size=32m", str(disk)], check=True)
+    fetched = get(world, delivered, disk / "got")
+    assert fetched.received < sum(stream.stored for stream in world.sealed.manifest.streams)
+    assert_opens(world, disk / "got")
+    deliver(world.bundle, open_store(disk / "store"), world.trusted)
+    assert_opens(world, get(world, open_store(disk / "store"), tmp_path / "got").path)
+
+
+def lie(part, change):
+    return lambda key, data: change(data) if key.endswith(part) else data
+
+
+def flip(data):
+    return bytes([data[0] ^ 1]) + data[1:] if data else data
+
+
+@pytest.mark.parametrize("change", [flip, lambda data: data[:-1], lambda data: data + b"x"], ids=["flip", "cut", "add"])
+def test_a_store_that_lies_costs_a_segment_and_nothing_of_it_is_kept(world, delivered, tmp_path, change):
+    parts = ["manifest.json", "manifest.sigstore.json", "recipients.json", "digests.bin", "00000.floe", "00003.floe"]
+    for number, part in enumerate(parts):
+        store, dest = Store(delivered, after=lie(part, change)), tmp_path / f"got{number}"
+        with pytest.raises((VerificationError, InvalidInput)):
+            get(world, store, dest, workers=1)
+        assert_nothing_opens(world, dest)
+        assert len([key for _, key in store.calls if key.endswith(part)]) <= (2 if part.endswith("floe") else 1)
+        for name, data in contents(dest.with_name(dest.name + ".partial")).items():
+            good = (world.bundle / name).read_bytes()
+            assert all(byte in (0, good[at]) for at, byte in enumerate(data) if byte != good[at])
+        get(world, delivered, dest)
+        assert contents(dest) == contents(world.bundle)
+
+
+def test_a_damaged_partial_is_mended_and_a_strange_file_in_it_refused(world, delivered, tmp_path):
+    store = Store(delivered, before=lambda _count, _name, key: fails_at(1)(1) if key.endswith("00003.floe") else None)
+    with pytest.raises(StoreError):
+        get(world, store, tmp_path / "got")
+    body = tmp_path / "got.partial" / "body"
+    (body / "00001.floe").write_bytes(os.urandom(5000))
+    (tmp_path / "got.partial" / "extra").write_bytes(b"x")
+    with pytest.raises(UnexpectedFile, match="extra"):
+        get(world, delivered, tmp_path / "got")
+    assert_nothing_opens(world, tmp_path / "got")
+    (tmp_path / "got.partial" / "extra").unlink()
+    assert get(world, delivered, tmp_path / "got").received == 0
+    assert_opens(world, tmp_path / "got")
+
+
+def test_a_link_in_the_partial_is_not_followed(world, delivered, tmp_path):
+    (tmp_path / "got.partial" / "body").mkdir(parents=True)
+    (tmp_path / "victim").write_bytes(b"mine")
+    (tmp_path / "got.partial" / "body" / "00001.floe").symlink_to(tmp_path / "victim")
+    with pytest.raises(StoreError):
+        get(world, delivered, tmp_path / "got")
+    assert (tmp_path / "victim").read_bytes() == b"mine"
+
+
+def test_two_fetches_to_one_place_do_not_meet(world, delivered, tmp_path):
+    def during(_count, _name, key):
+        if key.endswith("00001.floe"):
+            with pytest.raises(Conflict, match="another process"):
+                get(world, delivered, tmp_path / "got")
+
+    get(world, Store(delivered, before=during), tmp_path / "got")
+    with pytest.raises(Conflict, match="exists already"):
+        get(world, delivered, tmp_path / "got")
+
+
+def test_an_older_release_is_not_fetched_and_an_unfinished_one_not_remembered(world, blobs, tmp_path):
+    recipients = [identity.recipient for identity in world.identities]
+    newer = make_bundle(tmp_path / "2", world.publisher, recipients, number=2, sizes={"a": 5})
+    twin = make_bundle(tmp_path / "3", world.publisher, recipients, number=2, sizes={"a": 5})
+    for bundle in (world.bundle, newer.path, twin.path):
+        deliver(bundle, blobs, world.trusted)
+    memory = VolatileReleases()
+
+    def pull(bundle_id, name, store=blobs, **params):
+        remote = RemoteBundle(store, "file:here", bundle_id)
+        return fetch(remote, tmp_path / name, world.trusted, memory=memory, params=FetchParams(**params))
+
+    with pytest.raises(Rollback, match="release 3 or later"):
+        pull(newer.manifest.bundle_id, "a", min_release=3)
+    with pytest.raises(StoreError):
+        pull(newer.manifest.bundle_id, "a", Store(blobs, before=fails_at(6)))
+    pull(world.bundle_id, "old")
+    pull(newer.manifest.bundle_id, "a")
+    with pytest.raises(Rollback, match="older than release 2"):
+        pull(world.bundle_id, "b")
+    with pytest.raises(Equivocation):
+        pull(twin.manifest.bundle_id, "b")
+    assert not (tmp_path / "b.partial").exists()
+
+
+def test_another_bundle_in_its_place_is_refused(world, blobs, tmp_path):
+    other = make_bundle(tmp_path / "other", world.publisher, [world.identities[0].recipient], sizes={"a": 5})
+    deliver(other.path, blobs, world.trusted)
+    for info in list(blobs.list()):
+        blobs.put(info.key.replace(other.manifest.bundle_id, world.bundle_id), blobs.get(info.key), mode=REPLACE)
+    with pytest.raises(Tampered, match="another bundle"):
+        get(world, blobs, tmp_path / "got")
+
+
+def test_another_publisher_is_not_trusted(world, delivered, blobs, tmp_path):
+    strange = TrustedKeys((SigningKey.generate("p256").public,))
+    with pytest.raises(NoTrustedSignature):
+        fetch(world.remote(delivered), tmp_path / "got", strange, memory=VolatileReleases())
+    with pytest.raises(NoTrustedSignature):
+        deliver(world.bundle, blobs, strange)
+    assert list(blobs.list()) == []
+
+
+def test_a_damaged_bundle_is_not_sent(blobs, tmp_path):
+    mine = make_world(tmp_path / "mine")
+    path = mine.bundle / "body" / "00003.floe"
+    good = path.read_bytes()
+    path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    with pytest.raises(Tampered, match="stream 3"):
+        deliver(mine.bundle, blobs, mine.trusted)
+    assert list(blobs.list()) == []
+    path.write_bytes(good)
+
+    def damage(_count, name, key):  # after the whole bundle was verified
+        if name == "put" and key.endswith("00003.floe"):
+            path.write_bytes(flip(good))
+
+    with pytest.raises(Tampered, match="stream 3"):
+        deliver(mine.bundle, Store(blobs, before=damage), mine.trusted)
+    assert not [info for info in blobs.list() if "00003" in info.key or "manifest" in info.key]
+
+
+def test_recipients_alone_are_replaced_and_only_by_newer_ones(blobs, tmp_path):
+    mine = make_world(tmp_path / "mine")
+    deliver(mine.bundle, blobs, mine.trusted)
+    old = (mine.bundle / "recipients.json").read_bytes()
+    _, publisher = read_publisher(mine.bundle, mine.trusted)
+    rekey(mine.bundle, publisher, mine.identities[1], remove=[mine.identities[0].describe().key_id])
+    assert deliver(mine.bundle, blobs, mine.trusted).sent == 1
+    new = (mine.bundle / "recipients.json").read_bytes()
+    assert blobs.get(f"{mine.bundle_id}/recipients.json") == new != old
+    (mine.bundle / "recipients.json").write_bytes(old)
+    with pytest.raises(RemoteConflict, match=r"recipients\.json"):
+        deliver(mine.bundle, blobs, mine.trusted)
+    assert blobs.get(f"{mine.bundle_id}/recipients.json") == new
+
+
+def test_memory_does_not_grow_with_the_bundle(tmp_path):
+    mine = make_world(tmp_path / "mine", sizes={"weights.bin": 24 * MIB})
+    blobs = open_store(tmp_path / "store")
+    deliver(mine.bundle, blobs, mine.trusted)
+    tracemalloc.start()
+    get(mine, blobs, tmp_path / "got")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 14 * MIB
+    assert verify_sealed(tmp_path / "got", read_publisher(tmp_path / "got", mine.trusted)[1]).stored > 24 * MIB
+
+
+@pytest.mark.parametrize("uri", ["file:x", "nonsense", "s3://bucket", f"file:nowhere/{'A' * 64}", "a" * 64])
+def test_a_uri_that_names_no_bundle_is_refused(uri):
+    with pytest.raises(InvalidInput, match="URI of a delivered bundle"):
+        RemoteBundle.open(uri)
+
+
+def test_reading_makes_no_store(tmp_path):
+    with pytest.raises(NotFound):
+        RemoteBundle.open(f"file:{tmp_path}/nowhere/{'a' * 64}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_after_a_failure_no_new_work_begins():
+    begun = []
+
+    def work(number):
+        begun.append(number)
+        if number == 3:
+            raise StoreError("no")
+        return number
+
+    with pytest.raises(StoreError):
+        list(run_all(range(1000), work, 2))
+    assert len(begun) < 20
