@@ -115,6 +115,18 @@ def test_settings_that_name_another_profile_are_refused_and_kept(tmp_path):
         assert workspace.ledger.origin == "example.com/log"
 
 
+def test_settings_without_a_name_for_the_log_are_refused_with_a_proposal(tmp_path):
+    folder = tmp_path / "w"
+    folder.mkdir()
+    (folder / SETTINGS).write_text('[access]\nprofile = "solo"\n')
+    with pytest.raises(InvalidInput, match="expected a name for the log") as refused:
+        Workspace.init(folder)
+    assert [path.name for path in folder.iterdir()] == [SETTINGS]
+    proposal = refused.value.next_step.removeprefix("add: [ledger] ")
+    (folder / SETTINGS).write_text(f"[ledger]\n{proposal}\n")
+    Workspace.init(folder).close()
+
+
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InvalidInput, match="cannot be written"):
