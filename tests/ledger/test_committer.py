@@ -158,6 +158,35 @@ def test_closing_writes_what_is_queued(ground):
     assert sorted(future.result(0).index for future in futures) == list(range(50))
 
 
+def test_closing_waits_for_a_caller_that_writes(ground):
+    entered, gate = threading.Event(), threading.Event()
+    log = ground.create()
+
+    def slow(_connection):
+        entered.set()
+        gate.wait(10)
+
+    with ThreadPoolExecutor(2) as pool:
+        written = pool.submit(lambda: log.append(ground.entry(), within=slow))
+        assert entered.wait(10)
+        closed = pool.submit(log.close)
+        with pytest.raises(TimeoutError):
+            closed.result(0.3)
+        gate.set()
+        closed.result(10)
+        assert written.result(10).index == 0
+    assert log.reader().checkpoint().checkpoint.size == 1
+
+
+def test_who_waits_writes_until_the_own_entry_is_durable(ground, monkeypatch):
+    monkeypatch.setattr(committer_module, "_MAX_BATCH", 3)
+    monkeypatch.setattr(committer_module, "_PATIENCE", 3600)  # nobody else writes
+    with ground.create() as log, ThreadPoolExecutor(1) as pool:
+        futures = [log.append_nowait(ground.entry(number)) for number in range(8)]
+        assert pool.submit(futures[7].result).result(10).index == 7
+        assert all(future.done() for future in futures)
+
+
 def test_a_full_queue_refuses_after_two_seconds(ground, monkeypatch):
     monkeypatch.setattr(committer_module, "_MAX_QUEUE", 2)
     monkeypatch.setattr(committer_module, "_QUEUE_WAIT", 0.05)

@@ -122,7 +122,7 @@ class Committer:
             self.wake()
             return
         with self._turn:
-            if not future.done():
+            while not future.done():
                 self._write(self._drain())
 
     def wake(self) -> None:
@@ -140,6 +140,8 @@ class Committer:
             self._room.notify_all()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
+            with self._turn:
+                pass  # one of those who wait for an entry may still be writing
 
     def _wait_for_room(self, entry: PreparedEntry) -> None:
         self._is_woken = True
