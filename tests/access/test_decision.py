@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 
 import cedarpy
 import pytest
@@ -12,7 +13,6 @@ from hypothesis import strategies as st
 from stanch.access import (
     ROLES,
     WORKSPACE,
-    ActivePolicies,
     Context,
     Facts,
     Grant,
@@ -23,7 +23,7 @@ from stanch.access import (
     parse_policies,
 )
 from stanch.access.decision import _case, _context, evaluate
-from stanch.access.policy import _resource, policy_set
+from stanch.access.policy import ActionPolicies, _resource, default_text, split
 from stanch.errors import ApprovalsMissing, InvalidInput, NotPermitted, SeparationOfDuties
 from stanch.terms import ArtifactRef, Digest
 
@@ -176,29 +176,29 @@ def test_a_grant_for_one_resource_counts_there_only():
 
 def test_a_suspended_principal_is_refused_even_by_policies_that_forgot():
     policies = default_policies()
-    permit = policy_set([policies.policies["role-data_steward"]])
-    careless = ActivePolicies(
-        policies.digest, policies.policies, policies.actions, policies.schema, {"data:add": permit}
-    )
+    permit = split([policies.policies["role-data_steward"]], "data:add")
+    careless = dataclasses.replace(policies, by_action={"data:add": permit})
     assert decide(holder("data_steward"), "data:add", WORKSPACE, IDEAL, careless).allowed
     assert not decide(holder("data_steward", suspended=True), "data:add", WORKSPACE, IDEAL, careless).allowed
 
 
-def with_set(text):
+def with_set(text, *, lasting=True):
     """The default policies, but with any text in force for one action, as if validation had been passed by."""
-    policies = default_policies()
-    return ActivePolicies(
-        policies.digest, policies.policies, policies.actions, policies.schema, {"release:create": text}
-    )
+    sets = ActionPolicies(text, None) if lasting else ActionPolicies(NONE, text)
+    return dataclasses.replace(default_policies(), by_action={"release:create": sets})
 
 
-def test_a_forbid_that_fails_to_evaluate_does_not_allow():
+NONE = split([], "release:create").lasting
+
+
+@pytest.mark.parametrize("lasting", [True, False])
+def test_a_forbid_that_fails_to_evaluate_does_not_allow(lasting):
     """Cedar skips it and says Allow; the decision rule looks at the errors as well."""
     text = """
         permit (principal, action, resource);
         forbid (principal, action, resource) when { resource.gate.contains("x") };
     """
-    policies = with_set(PolicySet.from_str(text))
+    policies = with_set(PolicySet.from_str(text), lasting=lasting)
     result = evaluate(holder("release_manager"), "release:create", resource(), IDEAL, policies)
     assert result.decision == "Allow"  # what the library alone would do
     decision = decide(holder("release_manager"), "release:create", resource(), IDEAL, policies)
@@ -209,9 +209,11 @@ def test_a_forbid_that_fails_to_evaluate_does_not_allow():
     assert caught.value.why == "the policies could not be evaluated"
 
 
-def test_policies_that_do_not_parse_do_not_allow():
+@pytest.mark.parametrize("lasting", [True, False])
+def test_policies_that_do_not_parse_do_not_allow(lasting):
     """Cedar answers NoDecision and raises nothing."""
-    decision = decide(holder("release_manager"), "release:create", resource(), IDEAL, with_set("permit (nonsense"))
+    policies = with_set("permit (nonsense", lasting=lasting)
+    decision = decide(holder("release_manager"), "release:create", resource(), IDEAL, policies)
     assert not decision.allowed
     with pytest.raises(NotPermitted):
         decision.require()
@@ -261,10 +263,16 @@ def test_resources_of_artifacts():
 
 
 SHIPPED = default_policies()
-FULL = dataclasses.replace(
-    SHIPPED, by_action=dict.fromkeys(SHIPPED.actions, policy_set(list(SHIPPED.policies.values())))
-)
-"""The shipped policies, with all of them in the set of every action."""
+
+
+def in_one_set(policies):
+    parsed = {policy.id: policy.parsed for policy in policies.policies.values()}
+    return PolicySet.from_json_str(json.dumps({"staticPolicies": parsed, "templates": {}, "templateLinks": []}))
+
+
+WHOLE = in_one_set(SHIPPED)
+FULL = dataclasses.replace(SHIPPED, by_action=dict.fromkeys(SHIPPED.actions, ActionPolicies(NONE, WHOLE)))
+"""The shipped policies, with all of them in one set, asked in every situation."""
 
 
 def same(facts, action, target, context):
@@ -309,14 +317,42 @@ def test_the_answer_is_what_cedarpys_own_wrapper_says():
     for action, role, good in itertools.product(KINDS, sorted(ROLES), (False, True)):
         facts, target = holder(role, suspended=not good), resource(KINDS[action][0])
         case = _case(facts.principal, facts.grants, action, target, SHIPPED)
-        entities = cedarpy.Entities(case.entities)
-        theirs = cedarpy.is_authorized(
-            case.request | {"context": _context(IDEAL)}, case.policies, entities, case.schema
-        )
+        request = case.request | {"context": _context(IDEAL)}
+        theirs = cedarpy.is_authorized(request, WHOLE, cedarpy.Entities(case.entities), SHIPPED.schema)
         ours = evaluate(facts, action, target, IDEAL, SHIPPED)
         assert ours.decision == theirs.decision.value
         assert sorted(ours.diagnostics.reason) == sorted(theirs.diagnostics.reasons)
         assert list(ours.diagnostics.errors) == theirs.diagnostics.errors
+
+
+OWN = """
+@id("a") permit (principal, action == Stanch::Action::"release:create", resource) when { CONDITION };
+@id("b") forbid (principal, action == Stanch::Action::"release:create", resource) when { CONDITION };
+"""
+CONDITIONS = [
+    "true", "false", "context.mfa", "!context.involved", "resource.quarantined", "principal.clearance > 3",
+    "context.approvals > 1", 'context has mfa && resource.gate == "passed"',
+    "if context.team then resource.quarantined else principal.suspended",
+    'resource.gate == "context.mfa {\\"Var\\": \\"context\\"}"',
+]  # fmt: skip
+
+
+def test_ones_own_policies_decide_alike_in_two_sets_and_in_one():
+    """Each pair of conditions for a permit and a forbid beside the shipped set."""
+    head, tail = OWN.strip().splitlines()
+    for permit, forbid in itertools.product(CONDITIONS, repeat=2):
+        text = "\n".join([default_text(), head.replace("CONDITION", permit), tail.replace("CONDITION", forbid)])
+        policies = parse_policies(text)
+        sets = ActionPolicies(NONE, in_one_set(policies))
+        joined = dataclasses.replace(policies, by_action={"release:create": sets})
+        for flags in itertools.product((False, True), repeat=3):
+            context = Context(team=flags[0], mfa=flags[1], approvals=2 * flags[1])
+            target = ResourceFacts("Model", "x", 1, flags[2], "passed")
+            one, two = (
+                evaluate(holder("release_manager"), "release:create", target, context, which)
+                for which in (joined, policies)
+            )
+            assert (one.decision, sorted(one.diagnostics.reason)) == (two.decision, sorted(two.diagnostics.reason))
 
 
 def test_custom_policies_are_validated():

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, NoReturn, Self
 
-from cedarpy import PolicySet, Schema, _internal
+from cedarpy import PolicySet, Schema
+from cedarpy._internal import Entities, is_authorized_batch
 from msgspec import Struct
 from msgspec.json import Decoder
 
@@ -134,6 +135,24 @@ class Answer(Struct, frozen=True):
     decision: Literal["Allow", "Deny", "NoDecision"]
     diagnostics: Diagnostics
 
+    def join(self, other: "Answer") -> "Answer":
+        """Return what Cedar would answer about the policies of both: no answer, else a forbid, else a permit decides.
+
+        The answers are about one request. Deny with a reason is a forbid that holds, Deny without one means that no
+        permit holds.
+        """
+        both = (self, other)
+        undecided = [one for one in both if one.decision == "NoDecision"]
+        refusing = [one for one in both if one.decision == "Deny" and one.diagnostics.reason]
+        decisive = undecided or refusing or [one for one in both if one.decision == "Allow"]
+        return Answer(
+            decisive[0].decision if decisive else "Deny",
+            Diagnostics(
+                tuple([reason for one in decisive for reason in one.diagnostics.reason]),
+                self.diagnostics.errors + other.diagnostics.errors,
+            ),
+        )
+
 
 _ANSWER = Decoder(Answer)
 
@@ -159,36 +178,39 @@ def _evaluate(
     policies: ActivePolicies,
 ) -> Answer:
     case = _case(principal, grants, action, resource, policies)
+    if case.passing is None:
+        return case.lasting
     request = case.request | {"context": _context(context)}
+    return case.lasting.join(_ask(request, case.passing, case.entities))
+
+
+def _ask(request: dict[str, Any], policies: PolicySet, entities: Entities, schema: Schema | None = None) -> Answer:
     # cedarpy's own wrapper reads the same text into objects that cost a quarter of a decision. The answer is read by a
     # strict type, so that one of another shape raises, and a test compares the two.
-    (text,) = _internal.is_authorized_batch([request], case.policies, case.entities, case.schema, verbose=False)
+    (text,) = is_authorized_batch([request], policies, entities, schema, verbose=False)
     return _ANSWER.decode(text)
 
 
 class _Case(NamedTuple):
-    """A request but for its context, in the form that Cedar takes."""
+    """A request but for its context, in the form that Cedar takes, and what is decided about it already."""
 
     request: dict[str, Any]
-    policies: PolicySet
-    entities: _internal.Entities
-    schema: Schema
+    lasting: Answer
+    passing: PolicySet | None
+    entities: Entities
 
 
-# Pure functions too. Reading the entities takes as long as deciding about them, and they stay when the context changes.
-@lru_cache(1024)
 def _context(context: Context) -> str:
-    return json.dumps(
-        {
-            "mfa": context.mfa,
-            "team": context.team,
-            "involved": context.involved,
-            "break_glass": context.break_glass,
-            "approvals": context.approvals,
-        }
-    )
+    mfa, team, involved = _JSON[context.mfa], _JSON[context.team], _JSON[context.involved]
+    glass, approvals = _JSON[context.break_glass], context.approvals
+    return f'{{"mfa":{mfa},"team":{team},"involved":{involved},"break_glass":{glass},"approvals":{approvals:d}}}'
 
 
+_JSON = {False: "false", True: "true"}
+
+
+# A pure function too. Reading the entities, checking the request against the schema and asking the policies that do not
+# look at the situation takes longer than a decision, and all of it stays when the situation changes.
 @lru_cache(4096)
 def _case(
     principal: Principal, grants: tuple[Grant, ...], action: str, resource: ResourceFacts, policies: ActivePolicies
@@ -201,7 +223,7 @@ def _case(
         attributes["gate"] = resource.gate
     who, what = _uid(facts.uid), _uid(resource.uid)
     parents = [_uid(("Stanch::Role", role)) for role in sorted(facts.roles)]
-    entities = [
+    known = [
         {
             "uid": who,
             "attrs": {"suspended": principal.suspended, "clearance": principal.clearance},
@@ -209,12 +231,14 @@ def _case(
         },
         {"uid": what, "attrs": attributes, "parents": []},
     ]
-    return _Case(
-        {"principal": who, "action": _uid(("Stanch::Action", action)), "resource": what},
-        policies.set_for(action, facts.uid, resource.uid, facts.scoped_roles(resource)),
-        _internal.Entities.from_json_str(json.dumps(entities), policies.schema),
-        policies.schema,
-    )
+    request = {"principal": who, "action": _uid(("Stanch::Action", action)), "resource": what}
+    entities = Entities.from_json_str(json.dumps(known), policies.schema)
+    lasting, passing = policies.sets_for(action, facts.uid, resource.uid, facts.scoped_roles(resource))
+    # Any context does, the policies do not look at it. From here on the types of the request are known to be the
+    # schema's, and a context has no other types than :func:`_context` gives it.
+    some = request | {"context": _context(Context(team=True))}
+    answer = _ask(some, lasting, entities, policies.schema)
+    return _Case(request, answer, None if answer.decision == "NoDecision" else passing, entities)
 
 
 def _uid(entity: Uid) -> dict[str, str]:

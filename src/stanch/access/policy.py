@@ -1,4 +1,4 @@
-"""Policies: parsed and validated once, then one small set for each action."""
+"""Policies: parsed and validated once, then two small sets for each action."""
 
 import json
 import re
@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, Self
 
 from cedarpy import PolicySet, Schema, policies_to_json_str, validate_policies
 
@@ -33,6 +33,33 @@ class Policy:
         """Whether its condition looks at ``context.approvals``, which may change from one moment to the next."""
         return '"attr": "approvals"' in json.dumps(self.parsed["conditions"])
 
+    @property
+    def looks_at_context(self) -> bool:
+        """Whether its condition looks at the situation at all."""
+        return '{"Var": "context"}' in json.dumps(self.parsed["conditions"])
+
+
+class ActionPolicies(NamedTuple):
+    """The policies that can match one action, in two disjoint sets.
+
+    Attributes:
+        lasting: Those that look only at who asks and for what: their answer holds in every situation.
+        passing: Those that look at the situation too; None if there are none.
+    """
+
+    lasting: PolicySet
+    passing: PolicySet | None
+
+    def link(self, links: list[dict[str, Any]]) -> Self:
+        """Return the sets with those links that a template of theirs is there for."""
+        return type(self)(_link(self.lasting, links), self.passing and _link(self.passing, links))
+
+
+def _link(policies: PolicySet, links: list[dict[str, Any]]) -> PolicySet:
+    known = {template["id"] for template in policies.templates()}
+    wanted = [link for link in links if link["template_id"] in known]
+    return policies.with_linked_batch(wanted) if wanted else policies
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ActivePolicies:
@@ -43,7 +70,7 @@ class ActivePolicies:
         policies: The policies by their id.
         actions: All actions of the schema.
         schema: The parsed schema; given with every request.
-        by_action: For each action the set of those policies whose action scope can match it, and the templates
+        by_action: For each action those policies whose action scope can match it, and the templates
             ``scoped-<role>`` of the permits among them.
     """
 
@@ -51,7 +78,7 @@ class ActivePolicies:
     policies: Mapping[str, Policy]
     actions: frozenset[str]
     schema: Schema
-    by_action: Mapping[str, PolicySet]
+    by_action: Mapping[str, ActionPolicies]
 
     def matching(self, action: str) -> tuple[Policy, ...]:
         """Return the policies whose action scope can match an action."""
@@ -63,26 +90,23 @@ class ActivePolicies:
 
     def only(self, policy: Policy, action: str) -> "ActivePolicies":
         """Return one of these policies alone, for one action; a forbid stands beside a permit for everything."""
-        templates = _templates({policy.id: policy}, action)
-        alone = policy_set([policy], templates=templates)
+        alone = split([policy], action)
         if policy.effect == "forbid":
-            alone = alone.with_added_str(_PERMIT_ALL)
+            alone = alone._replace(lasting=alone.lasting.with_added_str(_PERMIT_ALL))
         return ActivePolicies(self.digest, {policy.id: policy}, self.actions, self.schema, {action: alone})
 
-    def set_for(self, action: str, principal: Uid, resource: Uid, scoped: frozenset[str]) -> PolicySet:
-        """Return the set that decides about a request; ``scoped`` are the roles granted for this one resource."""
-        return _linked(self, action, principal, resource, scoped) if scoped else self.by_action[action]
+    def sets_for(self, action: str, principal: Uid, resource: Uid, scoped: frozenset[str]) -> ActionPolicies:
+        """Return the sets that decide about a request; ``scoped`` are the roles granted for this one resource.
 
-
-def _linked(policies: ActivePolicies, action: str, principal: Uid, resource: Uid, scoped: frozenset[str]) -> PolicySet:
-    """Link the template ``scoped-<role>`` of each role for one principal and one resource."""
-    base = policies.by_action[action]
-    known = {template["id"] for template in base.templates()}
-    values = {"?principal": _uid(principal), "?resource": _uid(resource)}
-    wanted = [name for role in sorted(scoped) if (name := f"scoped-{role}") in known]
-    # The link's name is what a decision reports as its reason.
-    links = [{"template_id": name, "new_id": f"{name}-here", "values": values} for name in wanted]
-    return base.with_linked_batch(links) if links else base
+        For each of these roles the template ``scoped-<role>`` is linked to the principal and the resource.
+        """
+        values = {"?principal": _uid(principal), "?resource": _uid(resource)}
+        # The link's name is what a decision reports as its reason.
+        links = [
+            {"template_id": f"scoped-{role}", "new_id": f"scoped-{role}-here", "values": values}
+            for role in sorted(scoped)
+        ]
+        return self.by_action[action].link(links) if links else self.by_action[action]
 
 
 def _uid(entity: Uid) -> dict[str, str]:
@@ -122,23 +146,27 @@ def parse_policies(text: str, *, without: Collection[str] = ()) -> ActivePolicie
         _check_forbids(policies, frozenset(without))
     actions = _schema_actions()
     by_action = {
-        action: policy_set(
-            [policy for policy in policies.values() if action in policy.actions], templates=_templates(policies, action)
-        )
+        action: split([policy for policy in policies.values() if action in policy.actions], action)
         for action in actions
     }
     return ActivePolicies(Digest.sha256(text.encode()), policies, actions, schema, by_action)
 
 
-def policy_set(policies: list[Policy], *, templates: Mapping[str, dict[str, Any]] | None = None) -> PolicySet:
-    """Return the evaluable set of some policies, whose reasons are the policies' own ids."""
+def split(policies: list[Policy], action: str) -> ActionPolicies:
+    """Return the evaluable sets of some policies for one action; their reasons are the policies' own ids."""
+    lasting = [policy for policy in policies if not policy.looks_at_context]
+    passing = [policy for policy in policies if policy.looks_at_context]
+    return ActionPolicies(_evaluable(lasting, action), _evaluable(passing, action) if passing else None)
+
+
+def _evaluable(policies: list[Policy], action: str) -> PolicySet:
     parsed = {policy.id: policy.parsed for policy in policies}
     return PolicySet.from_json_str(
-        json.dumps({"staticPolicies": parsed, "templates": dict(templates or {}), "templateLinks": []})
+        json.dumps({"staticPolicies": parsed, "templates": _templates(policies, action), "templateLinks": []})
     )
 
 
-def _templates(policies: Mapping[str, Policy], action: str) -> dict[str, dict[str, Any]]:
+def _templates(policies: list[Policy], action: str) -> dict[str, dict[str, Any]]:
     """Return ``scoped-<role>`` for each permit ``role-<role>``: the same permit for one principal on one resource."""
     return {
         f"scoped-{policy.id.removeprefix('role-')}": policy.parsed
@@ -147,7 +175,7 @@ def _templates(policies: Mapping[str, Policy], action: str) -> dict[str, dict[st
             "principal": {"op": "==", "slot": "?principal"},
             "resource": {"op": "==", "slot": "?resource"},
         }
-        for policy in policies.values()
+        for policy in policies
         if policy.effect == "permit" and policy.id.startswith("role-") and action in policy.actions
     }
 
