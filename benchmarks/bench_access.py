@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import platform
+import random
 import statistics
 import tempfile
 import time
@@ -35,10 +36,17 @@ e = some(where (p.eft == allow)) && !some(where (p.eft == deny))
 [matchers]
 m = g(r.sub, p.sub) && r.obj == p.obj && r.act == p.act
 """
-WHO = Facts(
-    Principal(id="p_" + "a" * 26, kind="user", issuer="i", subject="s", display="d", clearance=5, suspended=False),
-    (Grant("g_1", "p_" + "a" * 26, "release_manager", "workspace", None, "p_b"),),
-)
+CONSUMERS = 0.95
+RELEASE = ["release:create", "release:approve", "release:export", "release:revoke"]
+
+
+def who(name: str, role: str) -> Facts:
+    """Return a principal with a role."""
+    principal = Principal(id=name, kind="user", issuer="i", subject=name, display="d", clearance=5, suspended=False)
+    return Facts(principal, (Grant(f"g_{name}", name, role, "workspace", None, "p_b"),))
+
+
+WHO = who("p_" + "a" * 26, "release_manager")
 SITUATION = Context(team=True, mfa=True, approvals=2)
 
 
@@ -89,6 +97,32 @@ def hundred_policies() -> ActivePolicies:
     return parse_policies("\n".join([default_text(), *more]))
 
 
+def traffic(policies: ActivePolicies) -> Callable[[], object]:
+    """Return decisions as a gateway and a team make them, from a cold start.
+
+    19 of 20 are of 200 consumers of three models each, whose situation never changes; the others are of 20 release
+    managers over 50 models, where the approvals grow. The first of them ask most often (Zipf, exponent 1).
+    """
+    draw = random.Random(1)  # noqa: S311 - a reproducible workload
+    people = [who(f"p_{number:026d}", "consumer") for number in range(200)]
+    managers = [who(f"p_m{number:025d}", "release_manager") for number in range(20)]
+    models = [ResourceFacts("Model", f"bot{number}@sha256:" + "9f" * 32, gate="passed") for number in range(50)]
+
+    def rank(count: int) -> int:
+        return draw.choices(range(count), [1 / (place + 1) for place in range(count)])[0]
+
+    asked: list[tuple[Facts, str, ResourceFacts, Context]] = []
+    for _ in range(ROUNDS * CALLS):
+        if draw.random() < CONSUMERS:
+            person = rank(200)
+            asked.append((people[person], "model:infer", models[(person + rank(3)) % 50], Context(team=True)))
+        else:
+            situation = Context(team=True, mfa=True, involved=draw.randrange(5) == 0, approvals=draw.randrange(4))
+            asked.append((managers[rank(20)], draw.choice(RELEASE), models[rank(50)], situation))
+    following = iter(asked)
+    return lambda: decide(*next(following), policies)
+
+
 def api_key() -> Callable[[], object]:
     """Return the check of an API key's text and MAC, without the row's look-up."""
     pepper, text = bytes(32), format_key(bytes(range(10)), bytes(range(32)))
@@ -116,6 +150,7 @@ def main() -> None:
         cases = {
             "casbin_6_policies": peer(Path(name), 6),
             "casbin_100_policies": peer(Path(name), 100),
+            "decision_shipped_set_in_traffic": traffic(default_policies()),
             "decision_shipped_set_repeated": repeated(default_policies()),
             "decision_shipped_set_new_situation": known(default_policies()),
             "decision_shipped_set_new_facts": fresh(default_policies()),
@@ -135,6 +170,7 @@ def main() -> None:
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "load": os.getloadavg()[0],
         "policies_that_can_match_release_create": len(default_policies().matching("release:create")),
+        "mean_in_traffic_from_a_cold_start": statistics.mean(found["decision_shipped_set_in_traffic"]),
         "microseconds_of_cpu": {label: summary(values) for label, values in found.items()},
         "ratios": {label: summary(values) for label, values in ratios.items()},
     }

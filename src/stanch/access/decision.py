@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, Literal, NamedTuple, NoReturn, Self
 
 from cedarpy import PolicySet, Schema
-from cedarpy._internal import Entities, is_authorized_batch
+from cedarpy._internal import Entities, is_authorized
 from msgspec import Struct
 from msgspec.json import Decoder
 
@@ -187,8 +187,7 @@ def _evaluate(
 def _ask(request: dict[str, Any], policies: PolicySet, entities: Entities, schema: Schema | None = None) -> Answer:
     # cedarpy's own wrapper reads the same text into objects that cost a quarter of a decision. The answer is read by a
     # strict type, so that one of another shape raises, and a test compares the two.
-    (text,) = is_authorized_batch([request], policies, entities, schema, verbose=False)
-    return _ANSWER.decode(text)
+    return _ANSWER.decode(is_authorized(request, policies, entities, schema, verbose=False))
 
 
 class _Case(NamedTuple):
