@@ -146,10 +146,9 @@ class Dictionary:
         except (InvalidInput, msgspec.ValidationError) as error:
             raise VerificationError(f"{what}: the header is malformed", why=str(error)[:200]) from error
         sound = 1 <= header.count <= _MAX_TERMS and len(digests) == _HASH * header.count and header.fold == FOLD
-        sound = (
-            sound and {*header.words} <= {*range(1, _MAX_WORDS + 1)} and {*header.lengths} <= {*range(1, _LONGEST + 1)}
-        )
-        if not (sound and header.words and header.lengths):
+        for numbers, most in ((header.words, _MAX_WORDS), (header.lengths, _LONGEST)):
+            sound = sound and bool(numbers) and min(numbers) >= 1 and max(numbers) <= most
+        if not sound:
             raise VerificationError(f"{what}: the header is malformed", why=f"expected terms folded by {FOLD}")
         split = frozenset(digests[at : at + _HASH] for at in range(0, len(digests), _HASH))
         return cls(header.label, frozenset(header.words), frozenset(header.lengths), split, key, severity)
