@@ -8,6 +8,7 @@ to one word, or inside a run of base64. A stream and a whole text go through the
 import base64
 import hashlib
 import hmac
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -166,7 +167,12 @@ class Dictionary:
         return any(self._holds(fold_text(part, "index").split()) for part in (text, *decoded))
 
     def _holds(self, words: list[bytes]) -> bool:
-        return any(any(self.ending(words[max(0, end - _MAX_WORDS) : end])) for end in range(1, len(words) + 1))
+        ends = [0, *itertools.accumulate(len(word) for word in words)]
+        for count in self.words:
+            for start, (low, high) in enumerate(zip(ends, ends[count:], strict=False)):
+                if high - low in self.lengths and self._matches(b"".join(words[start : start + count])):
+                    return True
+        return False
 
     def ending(self, words: list[bytes]) -> Iterator[int]:
         """Yield of how many words the terms consist that the last of these words ends."""
