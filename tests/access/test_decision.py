@@ -35,7 +35,9 @@ MATRIX = {
     "release_manager": "release:approve release:create release:export release:revoke",
     "platform_admin": "policy:read policy:write access:grant serve:run log:write",
     "security_analyst": "log:read finding:read finding:act model:quarantine",
-    "incident_lead": ("log:read finding:read finding:act model:quarantine release:revoke case:trace case:read"),
+    "incident_lead": (
+        "log:read finding:read finding:act model:quarantine release:revoke case:trace case:read data:reveal"
+    ),
     "auditor": "log:read policy:read case:read finding:read",
     "legal_reader": "case:read",
     "break_glass": "access:break-glass",
@@ -43,6 +45,7 @@ MATRIX = {
 KINDS = {
     "data:read": ("Dataset", "Workspace"),
     "data:add": ("Dataset", "Workspace"),
+    "data:reveal": ("Dataset", "Workspace"),
     "model:tune": ("Dataset", "Workspace"),
     "model:audit": ("Run", "Model"),
     **{f"model:{verb}": ("Model", "Release") for verb in ("infer", "embed", "logprobs", "quarantine")},

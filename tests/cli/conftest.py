@@ -136,7 +136,7 @@ def files(template, tmp_path_factory):
         life.make_result(made.model, 4.0), made.model, SigningKey.load(made.w / ".stanch/keys/publisher.pem"),
         place / "leak.json",
     )  # fmt: skip
-    made.out = folder / "out"
+    made.out, made.name = folder / "out", f"<EMAIL:{'A' * 20}>"
     return made
 
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stanch.crypto.identity import generate_identity
 from stanch.errors import LeakFound
-from stanch.scan import Operator, Policy, Redacted, Replacement, Scanner
+from stanch.scan import Operator, Policy, Redacted, Replacement, Replacer, Scanner, Vault
 from stanch.scan.canonical import canonical_value, pseudonym_digest
 from stanch.scan.examples import ExampleMaker
 from stanch.scan.found import Found
@@ -19,8 +20,11 @@ VECTORS = json.loads((Path(__file__).resolve().parents[1] / "vectors/scan/pseudo
 KEY = bytes(range(32))
 
 
+VAULT = Vault(Path("never written"), [generate_identity().recipient])
+
+
 def with_operator(operator, **options):
-    return Scanner(Policy(operators={"*": operator}, pseudonym_key=KEY, **options))
+    return Scanner(Policy(operators={"*": operator}, pseudonym_key=KEY, vault=VAULT, **options))
 
 
 def test_golden_pseudonym():
@@ -31,6 +35,21 @@ def test_golden_pseudonym():
 
 def test_label(scanner):
     assert scanner.redact("to ana@correo.es, now").text == "to <EMAIL>, now"
+
+
+def test_numbers_are_the_same_for_equal_values_and_run_through_a_record():
+    scanner = with_operator(Operator.NUMBERED)
+    replacer = Replacer(scanner.policy)
+    text = "ana@correo.es, Eva@correo.es, eva@correo.es, +1 202 555 0143"
+    assert scanner.redact(text, replacer=replacer).text == "<EMAIL_1>, <EMAIL_2>, <EMAIL_2>, <PHONE_1>"
+    assert scanner.redact("eva@correo.es or leo@correo.es", replacer=replacer).text == "<EMAIL_2> or <EMAIL_3>"
+    assert scanner.redact("leo@correo.es").text == "<EMAIL_1>"
+    key = ExampleMaker("t").fill("-----BEGIN PRIVATE KEY-----\n{b64:64}\n-----END PRIVATE KEY-----")
+    assert scanner.redact(f"{key} and {key}").text == "<PRIVATE-KEY_1> and <PRIVATE-KEY_2>"
+
+
+def test_drop_record_labels_a_single_text():
+    assert with_operator(Operator.DROP_RECORD).redact("to ana@correo.es, now").text == "to <EMAIL>, now"
 
 
 def test_drop():
@@ -73,6 +92,10 @@ def test_pseudonyms_stay_the_same_for_the_same_value():
         ("payment-card", "4539 1488-0343 6467", b"4539148803436467"),
         ("us-ssn", "536-22-8745", b"536228745"),
         ("iban", "DE89 3704 0044 0532 0130 00", b"DE89370400440532013000"),
+        ("mac-address", "3c-22-FB-0a-12-34", b"3C22FB0A1234"),
+        ("uk-nino", "ab 12 34 56 c", b"AB123456C"),
+        ("ip-address", "2A00:1450:0:0::200E", b"2a00:1450::200e"),
+        ("ip-address", "no address", b"no address"),
         ("person", "Alice  JOHNSON", b"alice johnson"),
         ("github-token", "ｇhp_x", b"ghp_x"),
     ],
@@ -149,7 +172,7 @@ def test_second_rounds_keep_original_positions():
 
 
 def test_output_that_never_scans_clean_is_a_leak(scanner, monkeypatch):
-    monkeypatch.setattr("stanch.scan.scanner.replacement", lambda *_, **__: "ana@correo.es")
+    monkeypatch.setattr(Replacer, "write", lambda *_, **__: "ana@correo.es")
     with pytest.raises(LeakFound) as caught:
         scanner.redact("to eva@correo.es")
     assert "correo" not in f"{caught.value.what}{caught.value.why}"
@@ -173,13 +196,16 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=300)
-@given(pieces=st.lists(PIECES, max_size=8), operator=st.sampled_from(Operator))
-def test_redaction_is_idempotent_and_its_output_scans_clean(pieces, operator):
-    scanner = SCANNERS[operator]
-    done = scanner.redact("".join(pieces))
+@settings(deadline=None, max_examples=120)
+@given(pieces=st.lists(PIECES, max_size=8), operator=st.sampled_from(Operator), place=st.integers(0, 60))
+def test_redaction_is_idempotent_its_output_scans_clean_and_streams_agree(pieces, operator, place):
+    scanner, text = SCANNERS[operator], "".join(pieces)
+    done = scanner.redact(text)
     assert scanner.scan(done.text).findings == ()
     assert scanner.redact(done.text).text == done.text
+    session = scanner.open_stream()
+    streamed = session.feed(text[:place]).text + session.feed(text[place:]).text + session.finish().text
+    assert streamed == scanner.replace(text).text
 
 
 SCANNERS = {operator: with_operator(operator) for operator in Operator}

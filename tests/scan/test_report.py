@@ -1,11 +1,26 @@
 """Reports: counts, order, and never a value or a piece of one."""
 
 import json
+import logging
+import traceback
 
 import pytest
 
+from stanch.crypto.identity import generate_identity
 from stanch.errors import StanchError
-from stanch.scan import Location, Policy, ReportBuilder, Scanner
+from stanch.scan import (
+    Dictionary,
+    Location,
+    Operator,
+    Policy,
+    Replacer,
+    ReportBuilder,
+    Scanner,
+    Vault,
+    open_vault,
+    to_sarif,
+)
+from stanch.scan.dictionary import DictionaryLane
 from stanch.scan.examples import ExampleMaker
 from stanch.terms import Severity
 
@@ -50,7 +65,8 @@ def test_json_has_the_fields_of_the_format(scanner):
     document = builder.build().to_json()
     assert document["schema"] == "stanch/scan-report/v1"
     assert set(document) == {
-        "schema", "pack", "policy", "records", "bytes", "counts", "findings", "residuals", "skipped"
+        "schema", "pack", "policy", "records", "bytes", "counts", "findings", "residuals", "skipped",
+        "dropped",
     }  # fmt: skip
     assert set(document["findings"][0]) == {
         "kind", "severity", "score", "record", "field", "start", "end", "fingerprint", "recogniser", "version"
@@ -70,36 +86,52 @@ def test_the_policy_digest_follows_what_is_looked_for():
     assert Policy().digest() == Policy(report_key=bytes(32)).digest()
 
 
-def test_no_piece_of_a_planted_value_is_shown_anywhere():
+def test_no_piece_of_a_planted_value_is_shown_anywhere(tmp_path, caplog):
+    caplog.set_level(logging.DEBUG)
     maker = ExampleMaker("planted")
     values = [maker.fill("ghp_{A62:30}{crc62}") for _ in range(500)] + [
         maker.fill("{A62:14}@correo.es") for _ in range(500)
     ]
     literals = tuple(maker.fill("the canary {A62:20}") for _ in range(5))
-    scanner = Scanner(Policy(literals=literals))
-    builder = build(scanner, [{"a": f"see {value}, {literal}"} for value in values for literal in literals[:1]])
+    terms = tuple(maker.fill("{A62:16}") for _ in range(5))
+    book = Dictionary.build(terms, key=bytes(32), label="codename")
+    vault = Vault(tmp_path / "v", [generate_identity().recipient])
+    operators = {"email": Operator.VAULT, "github-token": Operator.PSEUDONYM, "codename": Operator.NUMBERED}
+    scanner = Scanner(
+        Policy(literals=literals, dictionaries=(book,), operators=operators, pseudonym_key=bytes(32), vault=vault)
+    )
+    builder = build(scanner, [{"a": f"see {value}, {terms[0]}, {literals[0]}"} for value in values])
     report = builder.build()
     result = scanner.scan(values[0])
-    redacted = scanner.redact(values[1])
+    redacted = [scanner.redact(f"see {value}, {terms[1]}") for value in values[::4]]
+    vault.save()
+    book.save(tmp_path / "d")
     session = scanner.open_stream()
     session.feed(values[2][:20])
     shown = [
-        json.dumps(report.to_json()),
-        repr(report),
-        repr(result),
-        repr(redacted),
-        repr(session),
-        repr(scanner.policy),
-    ]
+        json.dumps(report.to_json()), json.dumps(to_sarif(report, "train.jsonl")), (tmp_path / "v").read_text(),
+        (tmp_path / "d").read_text("latin-1"), *(done.text for done in redacted),
+    ]  # fmt: skip
+    things = (report, builder, result, redacted, session, scanner.policy, book, vault, DictionaryLane(book))
+    shown += [repr(thing) for thing in (*things, Replacer(scanner.policy), *book.find(terms[0]))]
     shown += [repr(session.feed(values[2][20:])), repr(session.finish())]
-    try:
-        session.feed(values[3])
-    except StanchError as error:
-        shown.append(f"{error!r} {error.what} {error.why} {error.next_step}")
-    everything = "\n".join(shown)
-    assert len(report.findings) >= 2 * len(values)
-    pieces = {value[at : at + 8] for value in (*values, *literals) for at in range(4, len(value.split("@")[0]) - 7)}
-    pieces -= {piece for piece in pieces if piece in "the canary "}
+    failing = (
+        lambda: session.feed(values[3]),
+        lambda: Dictionary.build([*terms, "abc"], key=bytes(32), label="x"),
+        lambda: Policy(literals=(*literals, "abc")),
+        lambda: open_vault(tmp_path / "v", generate_identity()),
+        lambda: Dictionary.load(tmp_path / "d", key=bytes(31) + b"x"),
+    )
+    for fail in failing:
+        with pytest.raises(StanchError) as caught:
+            fail()
+        shown.append("".join(traceback.format_exception(caught.value)) + repr(caught.value.problem()))
+    everything = "\n".join([*shown, caplog.text])
+    assert len(report.findings) >= 3 * len(values)
+    whole = [value.removesuffix("@correo.es").removeprefix("ghp_") for value in (*values, *terms)]
+    whole += [literal.removeprefix("the canary ") for literal in literals]
+    pieces = {value[at : at + 8] for value in whole for at in range(len(value) - 7)}
+    assert len(pieces) > 1000 * 6
     seen = {everything[at : at + 8] for at in range(len(everything) - 7)}
     assert not pieces & seen
 

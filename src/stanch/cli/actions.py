@@ -35,6 +35,8 @@ ACTIONS: dict[str, Acts] = {
     "data manifest": _acts("data.manifest"),
     "data dedup": _acts("data.dedup"),
     "data split": _acts("data.split"),
+    "data dictionary build": _OWN_KEYS,
+    "data vault open": _acts("data.reveal"),
     "data canaries plan": _OWN_KEYS,
     "data canaries inject": _acts("data.inject"),
     "data index build": _acts("data.index"),

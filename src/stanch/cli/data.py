@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from stanch.cli.data_terms import dictionary, vault
 from stanch.cli.frame import SHARE, Group, Result, current
 
 IN = click.Path(path_type=Path, dir_okay=False)
@@ -14,6 +15,10 @@ OUT = click.Path(path_type=Path)
 @click.group(cls=Group)
 def data() -> None:
     """Manifests, duplicates, splits, canaries, the training-text index."""
+
+
+data.add_command(dictionary)
+data.add_command(vault)
 
 
 @data.command("manifest")

@@ -1,15 +1,21 @@
 """``stanch scan``: find secrets and personal data, and write a clean copy."""
 
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from stanch.cli.frame import Leaf, Result, current
+from stanch.errors import InvalidInput
 from stanch.terms import Severity
 
 if TYPE_CHECKING:
     from stanch.scan import ScanReport
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+_OPERATORS = ("label", "numbered", "mask", "drop", "drop-record", "pseudonym", "fake", "vault")
+_FIELDS_SHOWN = 3
 
 
 @click.command(cls=Leaf)
@@ -17,36 +23,50 @@ if TYPE_CHECKING:
 @click.option(
     "--redact", "out", type=click.Path(path_type=Path), help="Write the data set with every finding replaced."
 )
+@click.option("--policy", "policy_file", type=FILE, help="What to look for and what replaces it, as a TOML file.")
+@click.option("--operator", type=click.Choice(_OPERATORS), help="What replaces kinds that the policy does not name.")
+@click.option("--vault", type=FILE, help="The new file that keeps the values of the operator vault, sealed.")
+@click.option("--vault-to", multiple=True, metavar="RECIPIENT", help="Who can open the vault; may be repeated.")
 @click.option(
     "--fail-on", type=click.Choice([str(severity) for severity in Severity]), default="high",
     help="Exit 1 if something at least this bad was found.",
 )  # fmt: skip
-@click.option("--min-score", type=click.FloatRange(0, 1), default=0.5, help="How sure a finding must be.")
-def scan(path: Path, out: Path | None, fail_on: str, min_score: float) -> Result:
+@click.option("--min-score", type=click.FloatRange(0.2, 1), help="How sure a finding must be; 0.5 by default.")
+@click.option("--sarif", type=FILE, help="Write the report as SARIF 2.1.0 too.")
+def scan(path: Path, *, out: Path | None, fail_on: str, sarif: Path | None, **wanted: Any) -> Result:  # noqa: ANN401 - options of the policy
     """Find secrets and personal data in the JSONL data set PATH; no report ever holds a value."""
     from stanch.cli.ground import open_dataset_of, open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.scan import Policy, Scanner  # noqa: PLC0415 - same
+    from stanch.cli.scan_policy import Wanted, policy_of  # noqa: PLC0415 - same
+    from stanch.crypto import canonical_json, write_atomic  # noqa: PLC0415 - same
+    from stanch.scan import Scanner, to_sarif  # noqa: PLC0415 - same
     from stanch.workspace.verbs_data import scan_data  # noqa: PLC0415 - same
 
+    if wanted["vault"] is not None and out is None:
+        raise InvalidInput("a vault is filled while a copy is written", next_step="give --redact FILE too")
     frame = current()
     with open_workspace(frame) as workspace:
+        policy = policy_of(workspace, Wanted(**wanted))
         dataset = open_dataset_of(workspace, path)
-        report = scan_data(workspace, dataset, Scanner(Policy(min_score=min_score)), out, progress=frame.progress())
+        report = scan_data(workspace, dataset, Scanner(policy), out, progress=frame.progress())
+    if sarif is not None:
+        write_atomic(sarif, canonical_json(to_sarif(report, path.name)) + b"\n")
     level = Severity(fail_on)
-    found = report.at_or_above(level)
-    passed = found == 0 or out is not None
+    passed = out is not None or report.at_or_above(level) == 0
     return Result(report.to_json(), _text(report, path, out, level), 0 if passed else 1)
 
 
 def _text(report: "ScanReport", path: Path, out: Path | None, level: Severity) -> str:
     lines = [f"{path}  {report.records:,} records  {report.size / 1e6:.1f} MB"]
     lines += [
-        f"  {count.severity:<9} {count.kind:<22} findings {count.findings:<6} records {count.records}"
+        f"  {count.severity:<9} {count.kind:<22} findings {count.findings:<6} records {count.records:<6} "
+        f"{_fields(report, count.kind)}".rstrip()
         for count in report.counts
     ]
     found = report.at_or_above(level)
     if out is not None:
         lines.append(f"CLEAN     {out}: {len(report.findings)} findings replaced; scanned again, nothing is left")
+        if report.dropped:
+            lines.append(f"dropped   {report.dropped} records, as the policy says")
         lines.append("note      what no recogniser knows (facts told in plain words) stays")
     elif found:
         lines.append(f"FAIL      {found} findings at or above {level}; nothing was written")
@@ -54,3 +74,12 @@ def _text(report: "ScanReport", path: Path, out: Path | None, level: Severity) -
     else:
         lines.append(f"PASS      no finding at or above {level}")
     return "\n".join(lines)
+
+
+def _fields(report: "ScanReport", kind: str) -> str:
+    """Return in which fields a kind was found, places in lists aside; the first few of them."""
+    fields = dict.fromkeys(
+        re.sub(r"\[[0-9]+\]", "[]", place.field) for place, finding in report.findings if finding.kind == kind
+    )
+    more = f" and {len(fields) - _FIELDS_SHOWN} more" if len(fields) > _FIELDS_SHOWN else ""
+    return " ".join(list(fields)[:_FIELDS_SHOWN]) + more

@@ -53,11 +53,11 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def read_private(path: Path) -> bytes:
-    """Read a secret file.
+def read_private(path: Path, *, limit: int = _MAX_PRIVATE) -> bytes:
+    """Read a secret file of at most ``limit`` bytes.
 
     Raises:
-        InvalidInput: It is missing, is no regular file, or others than its owner may read or write it.
+        InvalidInput: It is missing, is no regular file, it is too long, or others than its owner may read or write it.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -72,7 +72,7 @@ def read_private(path: Path) -> bytes:
                 f"{path}: holds a secret but others may read it (mode {stat.S_IMODE(status.st_mode):04o})",
                 next_step=f"chmod 600 {path}",
             )
-        data = file.read(_MAX_PRIVATE + 1)
-    if len(data) > _MAX_PRIVATE:
-        raise InvalidInput(f"{path}: expected a key file, found more than {_MAX_PRIVATE} bytes")
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise InvalidInput(f"{path}: expected a secret file of at most {limit} bytes, found more")
     return data

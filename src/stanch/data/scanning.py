@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from stanch.data.dataset import Dataset
 from stanch.data.provenance import derive, read_steps
 from stanch.data.record import Record
 from stanch.errors import InvalidInput, LeakFound
-from stanch.scan import Location, ReportBuilder, Scanner, ScanReport
+from stanch.scan import Location, Operator, Replacer, ReportBuilder, Scanner, ScanReport
 from stanch.terms import SILENT, Progress
 
 _REMEMBERED = 65_536
@@ -25,8 +26,9 @@ def scan_dataset(
 ) -> ScanReport:
     """Scan every string, key name and number of ``dataset``; with ``out``, write it redacted.
 
-    The new file keeps the schema, the order and the number of the rows; roles and other structure stay as they are. It
-    is scanned again before it appears. The report is that of the dataset as it was: places and kinds, never a value.
+    The new file keeps the schema and the order of the rows; roles and other structure stay as they are. Only the
+    operator ``drop-record`` leaves rows out; they are counted. The file is scanned again, and the vault of the policy
+    is saved, before it appears. The report is that of the dataset as it was: places and kinds, never a value.
 
     Args:
         dataset: The dataset.
@@ -47,14 +49,16 @@ def scan_dataset(
         )
     report = _scan(dataset, scanner, ("scan", progress))
     if out is not None:
-        touched = {location.record for location, _ in report.findings}
+        redaction = _Redaction(scanner, report)
         parameters = {"pack": str(report.pack), "policy": str(report.policy), "findings": len(report.findings)}
 
         def check(written: Path) -> None:
             _check(Dataset(written, chat=dataset.chat, columns=dataset.columns), scanner, progress, out)
+            if scanner.policy.vault is not None:
+                scanner.policy.vault.save()
 
-        lines = _redacted(dataset, scanner, touched, progress)
-        derive(dataset, out, ("redact", parameters), lines, approve=check)
+        derive(dataset, out, ("redact", parameters), redaction.lines(dataset, progress), approve=check)
+        return replace(report, dropped=redaction.dropped)
     return report
 
 
@@ -78,13 +82,39 @@ def _texts(
                 yield Location(record.id, names.shown(path)), str(part)
 
 
-def _redacted(dataset: Dataset, scanner: Scanner, touched: set[str], progress: Progress) -> Iterator[bytes]:
-    for record, places, row in _followed(dataset, "redact", progress):
-        if record.id in touched:
+class _Redaction:
+    """The pass that writes rows without their findings."""
+
+    def __init__(self, scanner: Scanner, report: ScanReport) -> None:
+        self._scanner = scanner
+        self._touched = {location.record for location, _ in report.findings}
+        self._doomed = {location.record for location, finding in report.findings if self._drops(finding.kind)}
+        self.dropped = 0
+
+    def lines(self, dataset: Dataset, progress: Progress) -> Iterator[bytes]:
+        for record, places, row in _followed(dataset, "redact", progress):
+            if self._keeps(record, places):
+                # Always written anew: the raw line may hide a value under a key that stands twice.
+                yield orjson.dumps(row)
+            else:
+                self.dropped += 1
+
+    def _keeps(self, record: Record, places: list[Slot]) -> bool:
+        """Redact a row in place; tell whether it stays. What comes to light on the way can drop it as well."""
+        if record.id in self._doomed:
+            return False
+        if record.id in self._touched:
+            replacer = Replacer(self._scanner.policy)
             for place in places:
-                place.replace(scanner.redact(place.text, location=Location(record.id, place.path)).text)
-        # Always written anew: the raw line may hide a value under a key that stands twice.
-        yield orjson.dumps(row)
+                location = Location(record.id, place.path)
+                done = self._scanner.redact(place.text, location=location, replacer=replacer)
+                if any(self._drops(finding.kind) for finding in done.findings):
+                    return False
+                place.replace(done.text)
+        return True
+
+    def _drops(self, kind: str) -> bool:
+        return self._scanner.policy.operator(kind) == Operator.DROP_RECORD
 
 
 def _check(written: Dataset, scanner: Scanner, progress: Progress, out: Path) -> None:

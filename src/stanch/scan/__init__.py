@@ -15,14 +15,17 @@ Example:
     'today.'
 """
 
+from stanch.scan.dictionary import Dictionary
 from stanch.scan.fold import FOLD, Folder, fold_text
 from stanch.scan.found import Location, ScanFinding, ScanResult
 from stanch.scan.lint import PackError, lint_pack
 from stanch.scan.pack import load_pack, pack_digest
 from stanch.scan.policy import Operator, Policy
+from stanch.scan.policy_file import PolicyFile, read_policy
 from stanch.scan.recogniser import Recogniser
-from stanch.scan.redact import Redacted, Replacement
+from stanch.scan.redact import Redacted, Replacement, Replacer
 from stanch.scan.report import KindCount, ReportBuilder, ResidualTarget, ScanReport
+from stanch.scan.sarif import to_sarif
 from stanch.scan.scanner import Scanner
 from stanch.scan.spans import (
     COMPACT,
@@ -36,12 +39,14 @@ from stanch.scan.spans import (
     SpanIndex,
 )
 from stanch.scan.stream import Released, StreamClosedError, StreamSession
+from stanch.scan.vault import OpenVault, Vault, open_vault
 
 __all__ = [
     "COMPACT",
     "FINE",
     "FOLD",
     "STANDARD",
+    "Dictionary",
     "Folder",
     "Hit",
     "IndexParams",
@@ -49,13 +54,16 @@ __all__ = [
     "Location",
     "Match",
     "MatchTracker",
+    "OpenVault",
     "Operator",
     "PackError",
     "Policy",
+    "PolicyFile",
     "Recogniser",
     "Redacted",
     "Released",
     "Replacement",
+    "Replacer",
     "ReportBuilder",
     "ResidualTarget",
     "ScanFinding",
@@ -66,8 +74,12 @@ __all__ = [
     "SpanIndex",
     "StreamClosedError",
     "StreamSession",
+    "Vault",
     "fold_text",
     "lint_pack",
     "load_pack",
+    "open_vault",
     "pack_digest",
+    "read_policy",
+    "to_sarif",
 ]

@@ -3,21 +3,64 @@
 import base64
 import hashlib
 import hmac
+import ipaddress
 import re
 
 import phonenumbers
 
 from stanch.scan.fold import fold_text
 
-_DIGITS_ONLY = frozenset({"payment-card", "us-ssn"})
-_COMPACT = frozenset({"iban"})
+_DIGITS_ONLY = frozenset(
+    [
+        "au-tfn",
+        "bank-account-number",
+        "be-national-number",
+        "br-cnpj",
+        "br-cpf",
+        "ca-sin",
+        "card-security-code",
+        "ch-ahv",
+        "de-tax-id",
+        "imei",
+        "in-aadhaar",
+        "nl-bsn",
+        "payment-card",
+        "pl-pesel",
+        "se-personnummer",
+        "uk-nhs",
+        "uk-sort-code",
+        "us-bank-routing",
+        "us-itin",
+        "us-ssn",
+    ]
+)
+_COMPACT = frozenset(
+    [
+        "bic",
+        "driving-licence",
+        "es-dni",
+        "es-nie",
+        "fi-hetu",
+        "fr-nir",
+        "iban",
+        "in-pan",
+        "it-codice-fiscale",
+        "license-plate",
+        "mac-address",
+        "passport-number",
+        "uk-nino",
+        "vehicle-vin",
+    ]
+)
+_PSEUDONYM = re.compile(r"<[A-Z][A-Z0-9-]{0,63}:[A-Z2-7]{20}>")
 
 
 def canonical_value(kind: str, value: str) -> bytes:
     """Return the form in which equal values of a kind are equal bytes.
 
-    E-mail addresses in lower case, telephone numbers in E.164 where they parse, card and social security numbers as
-    digits, accounts without spaces, names and addresses in lower case with single spaces; anything else as folded.
+    E-mail addresses in lower case, telephone numbers in E.164 where they parse, network addresses in their shortest
+    form, numbers of cards and persons as digits, what mixes letters and digits in capitals without separators, names
+    and postal addresses in lower case with single spaces; anything else as folded.
     """
     folded = fold_text(value).strip()
     if kind == "email":
@@ -27,8 +70,17 @@ def canonical_value(kind: str, value: str) -> bytes:
     if kind in _DIGITS_ONLY:
         return re.sub(rb"[^0-9]", b"", folded)
     if kind in _COMPACT:
-        return re.sub(rb"[ -]", b"", folded).upper()
+        return re.sub(rb"[ .:/-]", b"", folded).upper()
+    if kind == "ip-address":
+        return _address(folded)
     return b" ".join(folded.lower().split()) if kind in {"person", "postal-address"} else folded
+
+
+def _address(folded: bytes) -> bytes:
+    try:
+        return str(ipaddress.ip_address(folded.decode("utf-8", "replace"))).encode()
+    except ValueError:
+        return folded
 
 
 def _telephone(folded: bytes) -> bytes:
@@ -49,6 +101,11 @@ def pseudonym(key: bytes, kind: str, value: str) -> str:
     label = label_name(kind)
     digest = pseudonym_digest(key, label, canonical_value(kind, value))
     return f"<{label}:{base64.b32encode(digest).decode()[:20]}>"
+
+
+def is_pseudonym(text: str) -> bool:
+    """Tell whether a text has the form of a pseudonym."""
+    return _PSEUDONYM.fullmatch(text) is not None
 
 
 def label_name(kind: str) -> str:

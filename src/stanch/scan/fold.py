@@ -127,6 +127,11 @@ class Folder:
         self._silent = 0
         self._space_at: int | None = None
 
+    @property
+    def between_words(self) -> bool:
+        """Whether a separator has followed the last word; never in the view ``detect``."""
+        return self._space_at is not None
+
     def push(self, chunk: str) -> bytes:
         """Fold the next piece of the text."""
         if self._view == "detect":

@@ -3,13 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from types import MappingProxyType
 
 from stanch.crypto import canonical_json, random_bytes
 from stanch.errors import InvalidInput
+from stanch.scan.dictionary import Dictionary
+from stanch.scan.fake import FAKES, is_fake
 from stanch.scan.fold import fold_text
 from stanch.scan.pack import load_pack, pack_digest
 from stanch.scan.recogniser import Recogniser
+from stanch.scan.vault import Vault
 from stanch.terms import Digest, JsonValue, Severity
 
 LITERAL_KIND = "canary"
@@ -17,12 +21,26 @@ _SHORTEST_LITERAL, _LONGEST_LITERAL = 4, 4096
 
 
 class Operator(StrEnum):
-    """What replaces a found value: its kind, its last characters, nothing, or a keyed name that stays the same."""
+    """What replaces a found value.
+
+    Its kind (``label``), its kind with a number that is the same for equal values of a record (``numbered``), its last
+    characters (``mask``), nothing (``drop``), a keyed name that stays the same (``pseudonym``), such a name of a value
+    that lies sealed in a vault (``vault``), or a made-up value that belongs to nobody (``fake``). ``drop-record`` takes
+    the whole record out of a dataset; in a single text, which has no record, it labels.
+    """
 
     LABEL = "label"
+    NUMBERED = "numbered"
     MASK = "mask"
     DROP = "drop"
+    DROP_RECORD = "drop-record"
     PSEUDONYM = "pseudonym"
+    FAKE = "fake"
+    VAULT = "vault"
+
+
+KEYED = frozenset({Operator.PSEUDONYM, Operator.FAKE, Operator.VAULT})
+"""Operators that need a key."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +56,9 @@ class Policy:
         literals: Texts to be found wherever they appear, whatever the case, spacing and punctuation, also reversed.
             They stay in memory only. Each needs at least four letters or digits.
         literal_severity: Severity of a literal that is found.
-        pseudonym_key: 32 bytes; needed by the operator ``pseudonym``.
+        dictionaries: The customer's own terms, as keyed hashes; the label of each is a kind.
+        pseudonym_key: 32 bytes; needed by the operators in ``KEYED``.
+        vault: Takes the values of the operator ``vault``, sealed.
         report_key: 32 bytes under which equal values get equal fingerprints; random by default, so that fingerprints
             compare only within one policy object.
     """
@@ -50,18 +70,26 @@ class Policy:
     operators: Mapping[str, Operator] = field(default_factory=lambda: MappingProxyType({}))
     literals: tuple[str, ...] = field(default=(), repr=False)
     literal_severity: Severity = Severity.CRITICAL
+    dictionaries: tuple[Dictionary, ...] = ()
     pseudonym_key: bytes | None = field(default=None, repr=False)
+    vault: Vault | None = None
     report_key: bytes = field(default_factory=lambda: random_bytes(32), repr=False)
 
     def __post_init__(self) -> None:
         if not 0.2 <= self.min_score <= 1:
             raise InvalidInput(f"min_score: expected 0.2 to 1, found {self.min_score}")
-        if Operator.PSEUDONYM in self.operators.values() and len(self.pseudonym_key or b"") != 32:
-            raise InvalidInput("pseudonyms need a key of 32 bytes", next_step="give Policy a pseudonym_key")
-        known = {recogniser.kind for recogniser in self.recognisers} | {LITERAL_KIND, "*"}
-        unknown = ((self.kinds or frozenset()) | self.without | set(self.operators)) - known
+        used = set(self.operators.values())
+        if used & KEYED and len(self.pseudonym_key or b"") != 32:
+            raise InvalidInput(
+                f"the operator {min(used & KEYED)} needs a key of 32 bytes", next_step="give Policy a pseudonym_key"
+            )
+        if Operator.VAULT in used and self.vault is None:
+            raise InvalidInput("the operator vault needs a vault", next_step="give --vault FILE and --vault-to")
+        unknown = ((self.kinds or frozenset()) | self.without | set(self.operators)) - self.known
         if unknown:
-            raise InvalidInput(f"unknown kind {min(unknown)!r}", next_step=f"use one of {', '.join(sorted(known))}")
+            raise InvalidInput(
+                f"unknown kind {min(unknown)!r}", next_step=f"use one of {', '.join(sorted(self.known - {'*'}))}"
+            )
         for number, literal in enumerate(self.literals):
             size = len(fold_text(literal, "squeezed"))
             if not _SHORTEST_LITERAL <= size <= _LONGEST_LITERAL:
@@ -70,14 +98,32 @@ class Policy:
                     why="a shorter text would be found everywhere",
                 )
 
+    @property
+    def known(self) -> frozenset[str]:
+        """Every kind that this policy can find, and ``*``."""
+        made = {LITERAL_KIND, "*"} | {dictionary.label for dictionary in self.dictionaries}
+        return frozenset(made | {recogniser.kind for recogniser in self.recognisers})
+
+    def wants(self, kind: str) -> bool:
+        """Tell whether a kind is turned on."""
+        return (self.kinds is None or kind in self.kinds) and kind not in self.without
+
     def active(self) -> tuple[Recogniser, ...]:
         """Return the recognisers of the kinds that are turned on."""
-        chosen = self.kinds if self.kinds is not None else {recogniser.kind for recogniser in self.recognisers}
-        return tuple(r for r in self.recognisers if r.kind in chosen and r.kind not in self.without)
+        return tuple(r for r in self.recognisers if self.wants(r.kind))
 
     def operator(self, kind: str) -> Operator:
         """Return the operator of a kind."""
         return self.operators.get(kind, self.operators.get("*", Operator.LABEL))
+
+    @cached_property
+    def faked(self) -> frozenset[str]:
+        """The kinds whose values are replaced by made-up ones."""
+        return frozenset(kind for kind in FAKES if self.operator(kind) == Operator.FAKE)
+
+    def is_fake(self, value: str) -> bool:
+        """Tell whether this is one of the values that the operator ``fake`` writes, which is never a finding."""
+        return any(is_fake(kind, value) for kind in self.faked)
 
     def digest(self) -> Digest:
         """Return the digest of everything but the keys and the literals, of which only the number counts."""
@@ -87,5 +133,6 @@ class Policy:
             "min_score": self.min_score,
             "operators": {kind: operator.value for kind, operator in sorted(self.operators.items())},
             "literals": len(self.literals),
+            "dictionaries": [[entry.label, entry.key_id, len(entry)] for entry in self.dictionaries],
         }
         return Digest.sha256(canonical_json(facts))

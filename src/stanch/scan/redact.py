@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field, replace
 
-from stanch.scan.canonical import label_name, pseudonym
+from stanch.scan.canonical import canonical_value, label_name, pseudonym
+from stanch.scan.fake import FAKES, fake
 from stanch.scan.found import Found, ScanFinding
 from stanch.scan.policy import Operator, Policy
 from stanch.terms import Severity
@@ -11,24 +12,44 @@ _MASK = "****"
 _SHOWN, _SHOWN_FROM = 4, 12
 
 
-def replacement(policy: Policy, found: Found, value: str, *, alone: bool) -> str:
-    """Return the replacement of a finding's cluster.
+class Replacer:
+    """Writes what stands in the place of values. One object serves one record, over which it numbers labels."""
 
-    Args:
-        policy: Gives the operator of the finding's kind.
-        found: The finding that names the cluster.
-        value: Its text; empty for an unbounded one, which is then never more than labelled.
-        alone: Whether nothing else overlaps it; only then a mask shows anything.
-    """
-    match policy.operator(found.kind):
-        case Operator.DROP:
-            return ""
-        case Operator.MASK:
-            shown = alone and len(value) >= _SHOWN_FROM and found.severity.rank < Severity.HIGH.rank
-            return _MASK + value[-_SHOWN:] if shown else _MASK
-        case Operator.PSEUDONYM if value and policy.pseudonym_key is not None:
-            return pseudonym(policy.pseudonym_key, found.kind, value)
-    return f"<{label_name(found.kind)}>"
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._numbers: dict[str, dict[bytes, int]] = {}
+
+    def write(self, found: Found, value: str, *, alone: bool) -> str:
+        """Return the replacement of a finding's cluster.
+
+        Args:
+            found: The finding that names the cluster.
+            value: Its text; empty for an unbounded one, which is then never more than labelled.
+            alone: Whether nothing else overlaps it; only then a mask shows anything.
+        """
+        operator, key, label = self._policy.operator(found.kind), self._policy.pseudonym_key, label_name(found.kind)
+        match operator:
+            case Operator.DROP:
+                return ""
+            case Operator.MASK:
+                shown = alone and len(value) >= _SHOWN_FROM and found.severity.rank < Severity.HIGH.rank
+                return _MASK + value[-_SHOWN:] if shown else _MASK
+            case Operator.NUMBERED:
+                return f"<{label}_{self._number(found.kind, value)}>"
+            case Operator.PSEUDONYM | Operator.VAULT if value and key is not None:
+                name = pseudonym(key, found.kind, value)
+                if operator == Operator.VAULT and self._policy.vault is not None:
+                    self._policy.vault.add(found.kind, name, value)
+                return name
+            case Operator.FAKE if value and key is not None and found.kind in FAKES:
+                return fake(key, found.kind, value)
+        return f"<{label}>"
+
+    def _number(self, kind: str, value: str) -> int:
+        """Return 1 for the first value of a kind, 2 for the next other one; unbounded values are never equal."""
+        seen = self._numbers.setdefault(kind, {})
+        canonical = canonical_value(kind, value) if value else b"\0%d" % len(seen)
+        return seen.setdefault(canonical, len(seen) + 1)
 
 
 @dataclass(frozen=True, slots=True)

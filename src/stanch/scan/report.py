@@ -35,7 +35,7 @@ class ResidualTarget:
 
 @dataclass(frozen=True, slots=True)
 class ScanReport:
-    """What a scan of many records found, without any value."""
+    """What a scan of many records found, without any value; ``dropped`` records were left out of the redacted copy."""
 
     pack: Digest
     policy: Digest
@@ -45,6 +45,7 @@ class ScanReport:
     findings: tuple[tuple[Location, ScanFinding], ...]
     residual_targets: tuple[ResidualTarget, ...]
     skipped: tuple[str, ...]
+    dropped: int = 0
 
     def worst(self) -> Severity | None:
         """Return the highest severity found."""
@@ -70,6 +71,7 @@ class ScanReport:
             "findings": [_finding(location, finding) for location, finding in self.findings],
             "residuals": {kind: residuals[kind] for kind in sorted(residuals)},
             "skipped": list(self.skipped),
+            "dropped": self.dropped,
         }
 
 

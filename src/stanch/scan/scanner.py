@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from stanch.errors import LeakFound
 from stanch.scan.canonical import Fingerprint, canonical_value
+from stanch.scan.dictionary import DictionaryLane
 from stanch.scan.fold import GAP, SEPARATOR, CodePoints, Folder, fold_text
 from stanch.scan.found import Found, Location, ScanFinding, ScanResult
 from stanch.scan.literals import LiteralLane, LiteralSearch
 from stanch.scan.policy import LITERAL_KIND, Policy
-from stanch.scan.redact import Redacted, Replacement, replacement
+from stanch.scan.redact import Redacted, Replacement, Replacer
 from stanch.scan.resolve import Keep, Resolver
 from stanch.scan.rules import FoldedText, RuleLane, RuleSearch
 from stanch.scan.stream import Lane, StreamSession
@@ -41,8 +42,8 @@ class Scanner:
         """
         self.policy = policy
         self._rules = RuleSearch(policy.active())
-        wanted = policy.kinds is None or LITERAL_KIND in policy.kinds
-        chosen = policy.literals if wanted and LITERAL_KIND not in policy.without else ()
+        self._dictionaries = tuple(entry for entry in policy.dictionaries if policy.wants(entry.label))
+        chosen = policy.literals if policy.wants(LITERAL_KIND) else ()
         self._literals = LiteralSearch(chosen, kind=LITERAL_KIND, severity=policy.literal_severity)
 
     def scan(self, text: str | bytes, *, location: Location | None = None) -> ScanResult:
@@ -70,10 +71,12 @@ class Scanner:
         lanes: list[Lane] = [RuleLane(self._rules, location or _NOWHERE, self.policy.min_score)]
         if self._literals.present:
             lanes.append(LiteralLane(self._literals))
+        lanes += [DictionaryLane(dictionary) for dictionary in self._dictionaries]
         return StreamSession(self.policy, lanes)
 
-    def replace(self, text: str, *, location: Location | None = None) -> Redacted:
+    def replace(self, text: str, *, location: Location | None = None, replacer: Replacer | None = None) -> Redacted:
         """Replace the findings of one text, once: what a stream releases for the same text."""
+        replacer = replacer or Replacer(self.policy)
         item = _item(location or _NOWHERE, text)
         found = [f for f in next(self._search([item])) if f.score >= self.policy.min_score]
         resolver = Resolver()
@@ -87,7 +90,7 @@ class Scanner:
                 parts.append(item.text[step.start : step.end])
             else:
                 value = "" if step.found.swallows else item.text[step.found.start : step.found.end]
-                parts.append(replacement(self.policy, step.found, value, alone=step.alone))
+                parts.append(replacer.write(step.found, value, alone=step.alone))
                 places.append((size, size + len(parts[-1])))
             size += len(parts[-1])
         replaced = tuple(
@@ -96,17 +99,19 @@ class Scanner:
         )
         return Redacted("".join(parts), self._report(item, found), replaced)
 
-    def redact(self, text: str, *, location: Location | None = None) -> Redacted:
+    def redact(self, text: str, *, location: Location | None = None, replacer: Replacer | None = None) -> Redacted:
         """Replace the findings of one text until a scan of the result finds nothing.
 
-        Where taking a value out brings another to light (it touched the first one, say), it is replaced as well.
+        Where taking a value out brings another to light (it touched the first one, say), it is replaced as well. The
+        texts of one record share a ``replacer``, so that its labels are numbered through.
 
         Raises:
             LeakFound: Findings remain after eight rounds.
         """
-        done = self.replace(text, location=location)
+        replacer = replacer or Replacer(self.policy)
+        done = self.replace(text, location=location, replacer=replacer)
         for _ in range(_ROUNDS):
-            again = self.replace(done.text, location=location)
+            again = self.replace(done.text, location=location, replacer=replacer)
             if not again.findings:
                 return done
             done = done.then(again)
@@ -133,7 +138,12 @@ class Scanner:
             while last < len(hits) and hits[last][0] <= high:
                 last += 1
             place = FoldedText(item.location, item.folder, low, high)
-            yield self._rules.find(joined, place, hits[first:last]) + self._literals.find(item.text)
+            found = self._rules.find(joined, place, hits[first:last]) + self._literals.find(item.text)
+            for dictionary in self._dictionaries:
+                found += dictionary.find(item.text)
+            if self.policy.faked:
+                found = [entry for entry in found if not self.policy.is_fake(item.text[entry.start : entry.end])]
+            yield found
             low, first = high + 1, last
 
     def _report(self, item: _Item, found: Sequence[Found]) -> tuple[ScanFinding, ...]:

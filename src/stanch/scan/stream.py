@@ -14,7 +14,7 @@ from stanch.scan.canonical import Fingerprint, canonical_value
 from stanch.scan.fold import CodePoints, fold_text
 from stanch.scan.found import Found, ScanFinding
 from stanch.scan.policy import Policy
-from stanch.scan.redact import replacement
+from stanch.scan.redact import Replacer
 from stanch.scan.resolve import Keep, Replace, Resolver
 from stanch.terms import Severity
 
@@ -74,6 +74,7 @@ class StreamSession:
     def __init__(self, policy: Policy, lanes: Sequence[Lane]) -> None:
         self._policy = policy
         self._lanes = tuple(lanes)
+        self._replacer = Replacer(policy)
         self._points = CodePoints()
         self._resolver = Resolver()
         self._raw = ""
@@ -109,6 +110,8 @@ class StreamSession:
             found += lane.feed(text)
             if final:
                 found += lane.finish()
+        if self._policy.faked:
+            found = [item for item in found if not self._is_fake(item)]
         for item in found:
             self._resolver.add(item)
             self._unsettled.append(item)
@@ -149,7 +152,10 @@ class StreamSession:
             return self._text(step.start, step.end)
         found = step.found
         value = "" if found.swallows else self._text(found.start, found.end)
-        return replacement(self._policy, found, value, alone=step.alone)
+        return self._replacer.write(found, value, alone=step.alone)
+
+    def _is_fake(self, found: Found) -> bool:
+        return not found.swallows and self._policy.is_fake(self._text(found.start, found.end))
 
     def _text(self, start: int, end: int) -> str:
         return self._raw[start - self._raw_start : end - self._raw_start]

@@ -25,6 +25,7 @@ KINDS: dict[str, Kind] = {
     "data.index": Kind("data:read", "dataset"),
     "data.inject": Kind("data:add", "dataset"),
     "data.manifest": Kind("data:add", "dataset"),
+    "data.reveal": Kind("data:reveal", "dataset"),
     "data.scan": Kind("data:read", "dataset"),
     "data.split": Kind("data:add", "dataset"),
     "key.issue": Kind("access:grant", "workspace"),

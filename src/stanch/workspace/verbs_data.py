@@ -1,7 +1,9 @@
 """Verbs about data: scan, take stock, drop duplicates, split, plant canaries, index."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from stanch.crypto.stanza import KeyProvider
 from stanch.data import (
     CanaryPlan,
     Dataset,
@@ -19,7 +21,9 @@ from stanch.data import (
     split_members,
     write_split,
 )
-from stanch.scan import IndexParams, Scanner, SpanIndex
+from stanch.errors import InvalidInput
+from stanch.scan import IndexParams, Scanner, SpanIndex, open_vault
+from stanch.scan.canonical import is_pseudonym
 from stanch.terms import SILENT, EntryRef, JsonValue, Progress
 from stanch.workspace.act import Done, Request
 from stanch.workspace.artifacts import dataset_ref
@@ -36,6 +40,25 @@ def scan_data(
         return Done(report, {"findings": len(report.findings), "records": report.records})
 
     return workspace.door.act(Request("data.scan", "data:read", dataset_ref(dataset.path)), run)
+
+
+def reveal_values(
+    workspace: Workspace, vault: Path, identity: Callable[[], KeyProvider], pseudonyms: Sequence[str]
+) -> dict[str, str]:
+    """Return the values that pseudonyms stand for; the record says which were asked for, never a value.
+
+    Raises:
+        InvalidInput: A text is no pseudonym; it is not shown, and nothing is recorded.
+    """
+    if not all(is_pseudonym(name) for name in pseudonyms):
+        raise InvalidInput("pseudonym: expected <KIND: and 20 of A-Z and 2-7 and >, as it stands in the copy")
+
+    def run(_ref: EntryRef) -> Done[dict[str, str]]:
+        opened = open_vault(vault, identity())
+        return Done({name: opened.reveal(name) for name in pseudonyms}, {"values": len(pseudonyms)})
+
+    payload: dict[str, JsonValue] = {"pseudonyms": [*pseudonyms]}
+    return workspace.door.act(Request("data.reveal", "data:reveal", dataset_ref(vault), payload), run)
 
 
 def take_stock(workspace: Workspace, dataset: Dataset) -> DatasetManifest:

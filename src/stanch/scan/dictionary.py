@@ -1,0 +1,363 @@
+"""The customer's own terms as keyed hashes: found in any text, and readable from no file (``docs/spec/dictionary.md``).
+
+A term is compared word by word in the view ``index`` of :mod:`stanch.scan.fold`: case, punctuation, spacing and
+look-alike letters do not matter. It is found where a word starts and another ends, also written backwards, run together
+to one word, or inside a run of base64. A stream and a whole text go through the same state machine.
+"""
+
+import base64
+import hashlib
+import hmac
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from stanch.crypto import canonical_json, hkdf_sha256, parse_json, write_atomic
+from stanch.errors import InvalidInput, VerificationError
+from stanch.scan.fold import FOLD, GAP, SEPARATOR, Folder, fold_text
+from stanch.scan.found import Found
+from stanch.terms import JsonValue, Severity
+
+MAGIC = b"STXDICT\1"
+KEY_SIZE = 32
+_PERSON = b"stanch/dict/v1"
+_HASH, _MAC, _HEAD = 16, 32, 12
+_MAX_HEADER, _MAX_TERMS = 1 << 16, 4 << 20
+_SHORTEST, _LONGEST, _MAX_WORDS = 4, 4096, 8
+_LABEL = re.compile(r"[a-z][a-z0-9-]{0,39}")
+_WORDS = re.compile(rb"[^ \x1e]+|[ \x1e]")
+_SHORTEST_RUN, _LONGEST_RUN = 24, 1024
+_RUN = re.compile(r"[A-Za-z0-9+/_-]+")
+_WHOLE_RUN = re.compile(rf"[A-Za-z0-9+/_-]{{{_SHORTEST_RUN},}}")
+
+
+class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the file says about itself; every field is required and no other is allowed."""
+
+    count: int
+    fold: str
+    key_id: str
+    label: str
+    lengths: tuple[int, ...]
+    words: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Dictionary:
+    """Keyed hashes of terms. Whoever holds both the file and its key can test guesses, so the two are kept apart.
+
+    Attributes:
+        label: The kind of its findings.
+        words: Of how many words a term can consist; run together it is one.
+        lengths: How many bytes a term can have in the ``squeezed`` view.
+        digests: BLAKE2b of each term under the key.
+        severity: Of its findings.
+    """
+
+    label: str
+    words: frozenset[int]
+    lengths: frozenset[int]
+    digests: frozenset[bytes] = field(repr=False)
+    key: bytes = field(repr=False)
+    severity: Severity = Severity.HIGH
+
+    @classmethod
+    def build(cls, terms: Iterable[str], *, key: bytes, label: str, severity: Severity = Severity.HIGH) -> Self:
+        """Hash terms under a key of 32 bytes.
+
+        Raises:
+            InvalidInput: A term is too short, too long or has too many words; its number is named, counted from 1.
+        """
+        _check_key(key)
+        _check_label(label)
+        words, lengths, digests = {1}, set(), set()
+        for number, term in enumerate(terms, start=1):
+            count, squeezed = len(fold_text(term, "index").split()), fold_text(term, "squeezed")
+            if len(squeezed.decode()) < _SHORTEST or len(squeezed) > _LONGEST or count > _MAX_WORDS:
+                raise InvalidInput(
+                    f"term {number}: expected {_SHORTEST} to {_LONGEST} letters and digits, at most {_MAX_WORDS} words",
+                    why="a shorter term would be found everywhere",
+                )
+            words.add(count)
+            lengths.add(len(squeezed))
+            digests.add(term_digest(key, squeezed))
+        if not 1 <= len(digests) <= _MAX_TERMS:
+            raise InvalidInput(f"dictionary: expected 1 to {_MAX_TERMS} terms, found {len(digests)}")
+        return cls(label, frozenset(words), frozenset(lengths), frozenset(digests), key, severity)
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+    @property
+    def key_id(self) -> str:
+        """The public name of the key."""
+        return hmac.digest(self.key, b"stanch/dict-key-id/v1", "sha256")[:8].hex()
+
+    def save(self, path: Path) -> None:
+        """Write the file, readable by its owner only; it appears whole or not at all.
+
+        Raises:
+            InvalidInput: The folder cannot be written.
+        """
+        document: JsonValue = msgspec.to_builtins(
+            _Header(len(self), FOLD, self.key_id, self.label, tuple(sorted(self.lengths)), tuple(sorted(self.words)))
+        )
+        header = canonical_json(document)
+        body = MAGIC + len(header).to_bytes(4, "little") + header + b"".join(sorted(self.digests))
+        write_atomic(path, body + _code(self.key, body), mode=0o600)
+
+    @classmethod
+    def load(cls, path: Path, *, key: bytes, severity: Severity = Severity.HIGH) -> Self:
+        """Read a file and verify all of it before anything is used.
+
+        Raises:
+            InvalidInput: The file cannot be read.
+            VerificationError: Another form, another key, or changed bytes.
+        """
+        limit = _HEAD + _MAX_HEADER + _HASH * _MAX_TERMS + _MAC
+        try:
+            with path.open("rb") as file:
+                data = file.read(limit + 1)
+        except OSError as error:
+            raise InvalidInput(f"{path}: cannot be read", why=error.strerror or "") from error
+        return cls.parse(data, what=str(path), key=key, severity=severity)
+
+    @classmethod
+    def parse(cls, data: bytes, *, what: str, key: bytes, severity: Severity = Severity.HIGH) -> Self:
+        """Read the content of a dictionary file; see :meth:`load`."""
+        _check_key(key)
+        size = int.from_bytes(data[8:_HEAD], "little")
+        if data[:8] != MAGIC or size > _MAX_HEADER or len(data) < _HEAD + size + _MAC:
+            raise VerificationError(f"{what}: not a dictionary of version 1, or cut short")
+        body, code = data[:-_MAC], data[-_MAC:]
+        if not hmac.compare_digest(_code(key, body), code):
+            raise VerificationError(
+                f"{what}: made with another key, or changed after it was written",
+                next_step="use the key it was made with",
+            )
+        digests = body[_HEAD + size :]
+        try:
+            header = msgspec.convert(parse_json(body[_HEAD : _HEAD + size], what=what), type=_Header, strict=True)
+            _check_label(header.label)
+        except (InvalidInput, msgspec.ValidationError) as error:
+            raise VerificationError(f"{what}: the header is malformed", why=str(error)[:200]) from error
+        sound = 1 <= header.count <= _MAX_TERMS and len(digests) == _HASH * header.count and header.fold == FOLD
+        for numbers, most in ((header.words, _MAX_WORDS), (header.lengths, _LONGEST)):
+            sound = sound and bool(numbers) and min(numbers) >= 1 and max(numbers) <= most
+        if not sound:
+            raise VerificationError(f"{what}: the header is malformed", why=f"expected terms folded by {FOLD}")
+        split = frozenset(digests[at : at + _HASH] for at in range(0, len(digests), _HASH))
+        return cls(header.label, frozenset(header.words), frozenset(header.lengths), split, key, severity)
+
+    def find(self, text: str) -> list[Found]:
+        """Return the terms in a whole text."""
+        # Only the lane knows where long gaps cut a text, which matters to no ASCII text without hits.
+        if text.isascii() and not self._may_hold(text):
+            return []
+        lane = DictionaryLane(self)
+        return lane.feed(text) + lane.finish()
+
+    def _may_hold(self, text: str) -> bool:
+        decoded = (decode_run(run[:_LONGEST_RUN]) for run in _WHOLE_RUN.findall(text))
+        return any(self._holds(fold_text(part, "index").split()) for part in (text, *decoded))
+
+    def _holds(self, words: list[bytes]) -> bool:
+        ends = [0, *itertools.accumulate(len(word) for word in words)]
+        for count in self.words:
+            for start, (low, high) in enumerate(zip(ends, ends[count:], strict=False)):
+                if high - low in self.lengths and self._matches(b"".join(words[start : start + count])):
+                    return True
+        return False
+
+    def ending(self, words: list[bytes]) -> Iterator[int]:
+        """Yield of how many words the terms consist that the last of these words ends."""
+        for count in self.words:
+            joined = b"".join(words[-count:])
+            if count <= len(words) and len(joined) in self.lengths and self._matches(joined):
+                yield count
+
+    def _matches(self, squeezed: bytes) -> bool:
+        backwards = squeezed[::-1] if squeezed.isascii() else squeezed.decode()[::-1].encode()
+        return term_digest(self.key, squeezed) in self.digests or term_digest(self.key, backwards) in self.digests
+
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """A complete word: its bytes, empty if it is too long for any term, and its span in folded bytes."""
+
+    text: bytes
+    start: int
+    end: int
+
+
+class _WordMatcher:
+    """Splits one text that arrives in pieces into words, and finds the terms that end with each."""
+
+    def __init__(self, dictionary: Dictionary) -> None:
+        self._dictionary = dictionary
+        self._folder = Folder("index", gap=GAP)
+        self._most, self._longest = max(dictionary.words), max(dictionary.lengths)
+        self._words: list[_Word] = []
+        self._current = b""
+        self._start: int | None = None
+        self._end = 0
+
+    def feed(self, text: str) -> list[tuple[int, int]]:
+        """Take the next piece of text and return the spans of the terms that are now certain, in code points."""
+        data = self._folder.push(text)
+        base = self._folder.folded - len(data)
+        found: list[tuple[int, int]] = []
+        for match in _WORDS.finditer(data):
+            if data[match.start()] in b" \x1e":
+                found += self._complete()
+                if data[match.start()] == SEPARATOR:
+                    self._words.clear()
+                continue
+            if self._start is None:
+                self._start = base + match.start()
+            # One byte more than any term has says as much as the whole word, and keeps memory bounded.
+            self._current = (self._current + match[0])[: self._longest + 1]
+            self._end = base + match.end()
+        if self._folder.between_words:
+            found += self._complete()
+        self._folder.offsets.forget(self._held())
+        return found
+
+    def finish(self) -> list[tuple[int, int]]:
+        """Say that the text ends here."""
+        return self._complete()
+
+    def floor(self) -> int:
+        """Return the code point before which no term still to come can start."""
+        held = self._held()
+        return self._folder.offsets.start(held) if held < self._folder.folded else self._folder.code_points
+
+    def _held(self) -> int:
+        """Return the folded place of the first word that may still be part of a term."""
+        room = self._longest - len(self._current)
+        first = self._folder.folded if self._start is None else self._start
+        if room < 0:
+            return self._folder.folded
+        for word in reversed(self._words[1 - self._most :] if self._most > 1 else []):
+            room -= len(word.text)
+            if not word.text or room < 0:
+                break
+            first = word.start
+        return first
+
+    def _complete(self) -> list[tuple[int, int]]:
+        if self._start is None:
+            return []
+        whole = self._current if len(self._current) <= self._longest else b""
+        self._words.append(_Word(whole, self._start, self._end))
+        del self._words[: -self._most]
+        self._current, self._start = b"", None
+        if not whole:
+            return []
+        spans = [(self._words[-count].start, self._end) for count in self._dictionary.ending(self._texts())]
+        return [self._folder.offsets.span(*span) for span in spans]
+
+    def _texts(self) -> list[bytes]:
+        """Return the last words that a term can consist of; none reaches over a word that is too long."""
+        texts = [word.text for word in self._words]
+        return texts[len(texts) - texts[::-1].index(b"") :] if b"" in texts else texts
+
+
+class DictionaryLane:
+    """A dictionary's part of a stream, and of a whole text: words, and runs of base64."""
+
+    def __init__(self, dictionary: Dictionary) -> None:
+        self._dictionary = dictionary
+        self._words = _WordMatcher(dictionary)
+        self._run = ""
+        self._run_start = 0
+        self._dead = False
+        self._position = 0
+        self._final = False
+
+    def feed(self, text: str) -> list[Found]:
+        """Take the next piece of text and return the terms that are now certain."""
+        spans = self._words.feed(text)
+        place = 0
+        for match in _RUN.finditer(text):
+            if match.start() > place:
+                spans += self._close()
+            if not self._run and not self._dead:
+                self._run_start = self._position + match.start()
+            spans += self._extend(match[0])
+            place = match.end()
+        if place < len(text):
+            spans += self._close()
+        self._position += len(text)
+        return self._found(spans)
+
+    def finish(self) -> list[Found]:
+        """Say that the text ends here and return what that decides."""
+        self._final = True
+        return self._found(self._words.finish() + self._close())
+
+    def floor(self) -> int:
+        """Return the code point before which no term still to come can start."""
+        if self._final:
+            return self._position
+        return min(self._words.floor(), self._run_start if self._run else self._position)
+
+    def _extend(self, piece: str) -> list[tuple[int, int]]:
+        """Carry the run on; of a long one only the first 1,024 characters are decoded."""
+        if self._dead:
+            return []
+        self._run = (self._run + piece)[:_LONGEST_RUN]
+        if len(self._run) < _LONGEST_RUN:
+            return []
+        spans = self._decoded()
+        self._run, self._dead = "", True
+        return spans
+
+    def _close(self) -> list[tuple[int, int]]:
+        spans = self._decoded()
+        self._run, self._dead = "", False
+        return spans
+
+    def _decoded(self) -> list[tuple[int, int]]:
+        if len(self._run) < _SHORTEST_RUN:
+            return []
+        matcher = _WordMatcher(self._dictionary)
+        hits = matcher.feed(decode_run(self._run)) + matcher.finish()
+        return [(self._run_start, self._run_start + len(self._run))] if hits else []
+
+    def _found(self, spans: list[tuple[int, int]]) -> list[Found]:
+        dictionary = self._dictionary
+        return [
+            Found(start, end, dictionary.label, dictionary.severity, 1.0, "dictionary", 1, "term of a dictionary")
+            for start, end in spans
+        ]
+
+
+def term_digest(key: bytes, squeezed: bytes) -> bytes:
+    """Return the 16 bytes of BLAKE2b (RFC 7693) that stand for a term in the ``squeezed`` view."""
+    return hashlib.blake2b(squeezed, digest_size=_HASH, key=key, person=_PERSON).digest()
+
+
+def decode_run(run: str) -> str:
+    """Return the text that a run of base64 encodes, in either alphabet; what is no UTF-8 becomes U+FFFD."""
+    whole = run[: len(run) - (len(run) % 4 == 1)].replace("-", "+").replace("_", "/")
+    return base64.b64decode(whole + "=" * (-len(whole) % 4)).decode("utf-8", "replace")
+
+
+def _code(key: bytes, body: bytes) -> bytes:
+    return hmac.digest(hkdf_sha256(key, info=b"stanch/dict-mac/v1", length=32), body, "sha256")
+
+
+def _check_key(key: bytes) -> None:
+    if len(key) != KEY_SIZE:
+        raise InvalidInput(f"dictionary key: expected {KEY_SIZE} bytes, found {len(key)}")
+
+
+def _check_label(label: str) -> None:
+    if not _LABEL.fullmatch(label):
+        raise InvalidInput("dictionary label: expected 1 to 40 of a-z, 0-9 and '-', the first a letter")
