@@ -1,20 +1,20 @@
 """``stanch seal``: encrypt a model or data set for named recipients. No workspace is needed."""
 
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from stanch.cli.frame import Group, Result, current
+from stanch.cli.seal_make import create
 from stanch.cli.seal_shred import doctor, shred
-from stanch.errors import InvalidInput
 
 if TYPE_CHECKING:
     from stanch.terms import JsonValue
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path)
+TRUST = "The publisher's public key, or a TOML file of trusted keys."
 
 
 @click.group(cls=Group)
@@ -22,47 +22,14 @@ def seal() -> None:
     """Encrypt a model or data set for named recipients."""
 
 
+seal.add_command(create)
 seal.add_command(doctor)
 seal.add_command(shred)
 
 
-@seal.command("create")
-@click.argument("folder", type=FOLDER)
-@click.option("--to", "recipients", multiple=True, required=True, metavar="RECIPIENT", help="May be repeated.")
-@click.option("--sign-key", type=FILE, required=True, help="The publisher's private signing key.")
-@click.option("--lineage", required=True, help="The line of releases, for example acme/support-bot.")
-@click.option("--number", type=click.IntRange(1), default=1, help="Release number; must rise in a lineage.")
-@click.option("--days", type=click.IntRange(1, 3650), help="When the grants end; without it never.")
-@click.option("--out", type=FOLDER, required=True, help="The new bundle.")
-def create(
-    folder: Path, *, recipients: tuple[str, ...], sign_key: Path, lineage: str, number: int, days: int | None, out: Path
-) -> Result:
-    """Seal the files of FOLDER for the recipients and sign the bundle."""
-    from stanch.cli.recipients import recipient_of  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.crypto import SigningKey  # noqa: PLC0415 - same
-    from stanch.seal import SealParams  # noqa: PLC0415 - same
-    from stanch.seal import seal as seal_files  # noqa: PLC0415 - same
-    from stanch.sign import sign_manifest  # noqa: PLC0415 - same
-    from stanch.weights import is_adapter  # noqa: PLC0415 - same
-
-    if not folder.is_dir():
-        raise InvalidInput(f"{folder}: expected a folder")
-    signer = SigningKey.load(sign_key)
-    params = SealParams(
-        kind="adapter" if is_adapter(folder) else "model" if (folder / "config.json").is_file() else "other",
-        lineage=lineage, release_number=number,
-        not_after=(datetime.now(UTC) + timedelta(days=days)).replace(microsecond=0) if days else None,
-        progress=current().progress(),
-    )  # fmt: skip
-    providers = [recipient_of(recipient) for recipient in recipients]
-    made = seal_files(folder, out, providers, params, lambda manifest: sign_manifest(manifest, signer).to_bytes())
-    text = f"sealed     {out}: {lineage} release {number} for {len(providers)} recipients; manifest {made.digest}"
-    return Result({"path": str(out), "manifest": str(made.digest), "recipients": len(providers)}, text)
-
-
 @seal.command("verify")
 @click.argument("bundle", type=FOLDER)
-@click.option("--trust", type=FILE, required=True, help="The publisher's public key.")
+@click.option("--trust", type=FILE, required=True, help=TRUST)
 def verify(bundle: Path, trust: Path) -> Result:
     """Compare every byte of BUNDLE with what the publisher signed; no private key is needed."""
     from stanch.cli.recipients import trust_of  # noqa: PLC0415 - keeps `stanch --help` light
@@ -72,7 +39,7 @@ def verify(bundle: Path, trust: Path) -> Result:
     manifest, publisher = read_publisher(bundle, trust_of(trust))
     verified = verify_sealed(bundle, publisher, progress=current().progress())
     text = (
-        f"ok         publisher {publisher.signer_key_ids[0]} · lineage {manifest.lineage} · "
+        f"ok         publisher {', '.join(publisher.signer_key_ids)} · lineage {manifest.lineage} · "
         f"release {manifest.release_number} · {len(manifest.streams)} streams · {verified.stored / 1e6:.1f} MB · "
         "every segment matches"
     )
@@ -101,7 +68,7 @@ def show(bundle: Path) -> Result:
 
 @seal.command("rekey")
 @click.argument("bundle", type=FOLDER)
-@click.option("--trust", type=FILE, required=True, help="The publisher's public key.")
+@click.option("--trust", type=FILE, required=True, help=TRUST)
 @click.option("--identity", type=FILE, required=True, help="A key that can open the bundle now.")
 @click.option("--add", multiple=True, metavar="RECIPIENT", help="Who can open it from now on; may be repeated.")
 @click.option("--remove", multiple=True, metavar="KEY_ID", help="Whose stanza goes; may be repeated.")
@@ -123,7 +90,7 @@ def rekey(bundle: Path, trust: Path, identity: Path, add: tuple[str, ...], remov
 
 @seal.command("unseal-unsafe")
 @click.argument("bundle", type=FOLDER)
-@click.option("--trust", type=FILE, required=True, help="The publisher's public key.")
+@click.option("--trust", type=FILE, required=True, help=TRUST)
 @click.option("--identity", type=FILE, required=True, help="A key that can open the bundle.")
 @click.option("--out", type=FOLDER, required=True, help="From then on nothing protects what lies here.")
 def unseal(bundle: Path, trust: Path, identity: Path, out: Path) -> Result:

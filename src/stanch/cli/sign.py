@@ -25,7 +25,7 @@ def sign() -> None:
 
 @sign.command("create")
 @click.argument("folder", metavar="DIR", type=FOLDER)
-@click.option("--key", type=FILE, required=True, help="The publisher's private signing key (P-256).")
+@click.option("--key", type=FILE, required=True, help="The private signing key (P-256, P-384 or P-521).")
 @click.option(
     "--hash", "algorithm", type=click.Choice(["blake3", "sha256", "blake2b"]), default="blake3",
     help="Of the files; the command line of model-signing reads sha256 alone.",

@@ -21,6 +21,7 @@ from stanch.weights import check_paths
 
 MODEL_SIGNATURE_TYPE = "https://model_signing/signature/v1.0"
 SIGNATURE_NAME = "model.sig"
+MODEL_KEYS = frozenset({"p256", "p384", "p521"})
 GIT_PATHS = (".git", ".gitattributes", ".github", ".gitignore")
 """What an honest signer may leave out beside the signature; a longer list could hide files that run."""
 
@@ -79,16 +80,16 @@ def sign_directory(path: Path, signer: SigningKey, *, hash: FileHashName = "blak
 
     Args:
         path: The directory.
-        signer: A P-256 key: other implementations read no other kind we have.
+        signer: A key of one of the three curves: other implementations read no other kind we have.
         hash: The hash of the files.
 
     Raises:
         InvalidInput: The directory is empty, holds links, special files or names that not every system can hold; or
             the key is of another kind.
     """
-    if signer.kind != "p256":
+    if signer.kind not in MODEL_KEYS:
         raise InvalidInput(
-            f"model signatures need a P-256 key, found {signer.kind}",
+            f"model signatures need a key of P-256, P-384 or P-521, found {signer.kind}",
             next_step="make one with: stanch key new --kind sign --out FILE",
         )
     serialization = Serialization("files", hash, None, (*GIT_PATHS, SIGNATURE_NAME))
