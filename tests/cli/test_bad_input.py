@@ -123,6 +123,8 @@ CASES = [
     ("seal verify {truncated} --trust {sign_pub_pem}", 1, ""),
     ("seal verify {sealed} --trust {other_pub_pem}", 1, ""),
     ("seal verify {sealed} --trust {missing}", 2, "missing"),
+    ("seal verify {sealed} --trust {sign_pub_pem} --identity {acme_key}", 2, "go together"),
+    ("seal verify {sealed} --trust {sign_pub_pem} --identity {acme_key} --signature-out {out}", 2, "bundle alone"),
     ("seal ls {missing}", 1, ""),
     ("seal ls {model}", 1, ""),
     ("seal rekey {sealed} --trust {other_pub_pem} --identity {acme_key} --add {recipient}", 1, ""),

@@ -23,6 +23,7 @@ from stanch.sign import (
     Subject,
     TrustedKeys,
     sign_directory,
+    sign_listing,
     sign_statement,
     verify_bundle,
     verify_directory,
@@ -118,6 +119,18 @@ def test_what_cannot_be_signed(model, tmp_path):
     (model / "CONFIG.json").write_bytes(b"")
     with pytest.raises(InvalidInput, match="letter case"):
         sign_directory(model, KEY)
+
+
+def test_files_are_signed_by_their_digests_as_in_a_directory(model):
+    digests = {name: hash_bytes("sha256", data) for name, data in FILES.items()}
+    left_out = {".git/objects/x": bytes(32), ".gitignore": bytes(32), SIGNATURE_NAME: bytes(32)}
+    bundle = sign_listing("bot", digests | left_out, KEY, hash="sha256")
+    assert bundle.payload == sign_directory(model, KEY, hash="sha256").payload
+    for nothing in ({}, left_out):
+        with pytest.raises(InvalidInput, match="found none"):
+            sign_listing("bot", nothing, KEY, hash="sha256")
+    with pytest.raises(InvalidInput):
+        sign_listing("bot", {"../x": bytes(32)}, KEY, hash="sha256")
 
 
 def test_git_paths_are_left_out_and_a_signers_longer_list_hides_nothing(model):

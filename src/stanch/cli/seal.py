@@ -8,8 +8,10 @@ import click
 from stanch.cli.frame import Group, Result, current
 from stanch.cli.seal_make import create
 from stanch.cli.seal_shred import doctor, shred
+from stanch.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from stanch.seal import OpenBundle
     from stanch.terms import JsonValue
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -30,12 +32,16 @@ seal.add_command(shred)
 @seal.command("verify")
 @click.argument("bundle", type=FOLDER)
 @click.option("--trust", type=FILE, required=True, help=TRUST)
-def verify(bundle: Path, trust: Path) -> Result:
+@click.option("--identity", type=FILE, help="With --signature-out: a key that can open the bundle.")
+@click.option("--signature-out", type=FILE, help="Write the publisher's signature over the plain files to this file.")
+def verify(bundle: Path, trust: Path, identity: Path | None, signature_out: Path | None) -> Result:
     """Compare every byte of BUNDLE with what the publisher signed; no private key is needed."""
     from stanch.cli.recipients import trust_of  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.release import read_publisher  # noqa: PLC0415 - same
     from stanch.seal import verify_sealed  # noqa: PLC0415 - same
 
+    if (identity is None) != (signature_out is None):
+        raise InvalidInput("--signature-out and --identity go together", why="the signature is sealed with the files")
     manifest, publisher = read_publisher(bundle, trust_of(trust))
     verified = verify_sealed(bundle, publisher, progress=current().progress())
     text = (
@@ -47,7 +53,29 @@ def verify(bundle: Path, trust: Path) -> Result:
         "publisher": publisher.signer_key_ids[0], "lineage": manifest.lineage,
         "release_number": manifest.release_number, "stored": verified.stored,
     }  # fmt: skip
+    if identity is not None and signature_out is not None:
+        with _open(bundle, trust, identity) as opened:
+            if opened.plaintext_signature is None:
+                raise InvalidInput(f"{bundle}: its publisher signed the sealed bundle alone, not the plain files")
+            _write_signature(opened, signature_out)
+        text += f"\nsignature  {signature_out}: over the plain files, for: stanch sign verify DIR --signature FILE"
+        data["signature"] = str(signature_out)
     return Result(data, text)
+
+
+def _open(bundle: Path, trust: Path, identity: Path) -> "OpenBundle":
+    from stanch.cli.recipients import identity_of, trust_of  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.release import open_copy  # noqa: PLC0415 - same
+    from stanch.seal import FileReleases  # noqa: PLC0415 - same
+
+    key, memory = identity_of(identity), FileReleases(identity.with_suffix(".releases"))
+    return open_copy(bundle, trust_of(trust), [key], memory=memory)
+
+
+def _write_signature(opened: "OpenBundle", target: Path) -> None:
+    from stanch.crypto import canonical_json, write_private  # noqa: PLC0415 - keeps `stanch --help` light
+
+    write_private(target, canonical_json(opened.plaintext_signature))  # it names every file
 
 
 @seal.command("ls")
@@ -94,12 +122,18 @@ def rekey(bundle: Path, trust: Path, identity: Path, add: tuple[str, ...], remov
 @click.option("--identity", type=FILE, required=True, help="A key that can open the bundle.")
 @click.option("--out", type=FOLDER, required=True, help="From then on nothing protects what lies here.")
 def unseal(bundle: Path, trust: Path, identity: Path, out: Path) -> Result:
-    """Write the plaintext of BUNDLE to a folder: it leaves all protection."""
-    from stanch.cli.recipients import identity_of, trust_of  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.release import open_copy  # noqa: PLC0415 - same
-    from stanch.seal import FileReleases  # noqa: PLC0415 - same
+    """Write the plaintext of BUNDLE to a folder: it leaves all protection.
 
-    key = identity_of(identity)
-    with open_copy(bundle, trust_of(trust), [key], memory=FileReleases(identity.with_suffix(".releases"))) as opened:
+    The publisher's signature over these files becomes model.sig among them.
+    """
+    from stanch.sign import SIGNATURE_NAME  # noqa: PLC0415 - keeps `stanch --help` light
+
+    with _open(bundle, trust, identity) as opened:
         opened.unseal_unsafe(out)
-    return Result({"path": str(out)}, f"unsealed   {out}: plaintext, unprotected")
+        signed = opened.plaintext_signature is not None and not (out / SIGNATURE_NAME).exists()
+        if signed:
+            _write_signature(opened, out / SIGNATURE_NAME)
+    text = f"unsealed   {out}: plaintext, unprotected"
+    if signed:
+        text += f"\nnext       stanch sign verify {out} --trust {trust}"
+    return Result({"path": str(out), "signed": signed}, text)

@@ -2,12 +2,19 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from stanch.cli.frame import Leaf, Result, current
 from stanch.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from stanch.crypto import SigningKey
+    from stanch.seal import FileDigest
+    from stanch.terms import JsonValue
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path)
@@ -41,7 +48,10 @@ def create(
     out: Path,
     **about: Any,  # noqa: ANN401 - the other options, by name
 ) -> Result:
-    """Seal the files of FOLDER for the recipients and sign the bundle."""
+    """Seal the files of FOLDER for the recipients and sign the bundle.
+
+    The files are signed too, as `stanch sign create` does: who opens the bundle gets that signature with them.
+    """
     from stanch.cli.recipients import recipient_of  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.crypto import SigningKey  # noqa: PLC0415 - same
     from stanch.seal import SealParams, seal  # noqa: PLC0415 - same
@@ -51,18 +61,43 @@ def create(
     if not folder.is_dir():
         raise InvalidInput(f"{folder}: expected a folder")
     signers = [SigningKey.load(path) for path in sign_keys]
+    sign_files = _file_signer(folder, signers)
     params = SealParams(
         kind="adapter" if is_adapter(folder) else "model" if (folder / "config.json").is_file() else "other",
         lineage=about["lineage"], release_number=about["number"], not_after=_end(days),
-        segment_hash=about["segment_hash"], progress=current().progress(),
+        segment_hash=about["segment_hash"], plaintext_sha256=sign_files is not None, progress=current().progress(),
     )  # fmt: skip
     providers = [recipient_of(recipient) for recipient in recipients]
-    made = seal(folder, out, providers, params, lambda manifest: sign_manifest(manifest, *signers).to_bytes())
+    made = seal(
+        folder, out, providers, params, lambda manifest: sign_manifest(manifest, *signers).to_bytes(), sign_files
+    )
     text = (
         f"sealed     {out}: {params.lineage} release {params.release_number} for {len(providers)} recipients; "
         f"manifest {made.digest}"
     )
-    return Result({"path": str(out), "manifest": str(made.digest), "recipients": len(providers)}, text)
+    data: dict[str, JsonValue] = {
+        "path": str(out), "manifest": str(made.digest), "recipients": len(providers),
+        "files_signed": sign_files is not None,
+    }  # fmt: skip
+    return Result(data, text)
+
+
+def _file_signer(folder: Path, signers: "Sequence[SigningKey]") -> "Callable[[Sequence[FileDigest]], JsonValue] | None":
+    """Return what signs the files themselves; nothing where no key can, or where their own signature lies there."""
+    from stanch.crypto import parse_json  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.sign import MODEL_KEYS, SIGNATURE_NAME, sign_listing  # noqa: PLC0415 - same
+
+    signer = next((key for key in signers if key.kind in MODEL_KEYS), None)
+    if signer is None or (folder / SIGNATURE_NAME).exists():
+        return None
+
+    def sign_files(files: "Sequence[FileDigest]") -> "JsonValue":
+        digests = {file.path: bytes.fromhex(file.sha256) for file in files if file.sha256 is not None}
+        # SHA-256: the command line of model-signing reads no other.
+        bundle = sign_listing(folder.resolve().name, digests, signer, hash="sha256")
+        return parse_json(bundle.to_bytes(), what=SIGNATURE_NAME)
+
+    return sign_files
 
 
 def _end(days: int | None) -> datetime | None:

@@ -24,7 +24,15 @@ A signature says *who*, not *true*: a trusted signer can sign a wrong statement.
 
 from stanch.sign.bundle import Bundle, sign_statement, verify_bundle
 from stanch.sign.content import IntakeFinding
-from stanch.sign.directory import SIGNATURE_NAME, DirectoryMismatch, VerifiedDirectory, sign_directory, verify_directory
+from stanch.sign.directory import (
+    MODEL_KEYS,
+    SIGNATURE_NAME,
+    DirectoryMismatch,
+    VerifiedDirectory,
+    sign_directory,
+    sign_listing,
+    verify_directory,
+)
 from stanch.sign.intake import STRICT, IntakePolicy, IntakeReport, inspect_model
 from stanch.sign.policy import HasSubject, NotOlderThan, Policy, PredicateType, Scope, TrustedKeys, all_of, any_of
 from stanch.sign.provenance import PROVENANCE_TYPE, PrivateTraining, TuningRun, state_provenance
@@ -33,6 +41,7 @@ from stanch.sign.statement import Statement, Subject, VerifiedStatement
 from stanch.sign.trust import read_trusted_keys
 
 __all__ = [
+    "MODEL_KEYS",
     "PROVENANCE_TYPE",
     "SIGNATURE_NAME",
     "STRICT",
@@ -58,6 +67,7 @@ __all__ = [
     "inspect_model",
     "read_trusted_keys",
     "sign_directory",
+    "sign_listing",
     "sign_manifest",
     "sign_statement",
     "state_provenance",
