@@ -7,6 +7,7 @@ import stanch.errors as errors_module
 from stanch.cli.commands import COMMANDS
 
 # Words in braces are files of the fixture; the number is the exit code; the text stands in the error.
+RESEAL = "--trust {sign_pub_pem} --sign-key {sign_pem} --out {out}"
 CASES = [
     ("init {text}", 2, "cannot be written|is a file"),
     ("init {w}", 2, "holds a workspace already"),
@@ -130,6 +131,12 @@ CASES = [
     ("seal rekey {sealed} --trust {other_pub_pem} --identity {acme_key} --add {recipient}", 1, ""),
     ("seal rekey {sealed} --trust {sign_pub_pem} --identity {other_key} --add {recipient}", 1, ""),
     ("seal rekey {sealed} --trust {sign_pub_pem} --identity {acme_key} --add nonsense", 2, ""),
+    (f"seal reseal {{missing}} {RESEAL} --identity {{acme_key}} --to {{recipient}}", 1, ""),
+    (f"seal reseal {{truncated}} {RESEAL} --identity {{acme_key}} --to {{recipient}}", 1, ""),
+    (f"seal reseal {{sealed}} {RESEAL} --identity {{other_key}} --to {{recipient}}", 1, ""),
+    (f"seal reseal {{sealed}} {RESEAL} --identity {{acme_key}} --to nonsense", 2, ""),
+    (f"seal reseal {{sealed}} {RESEAL} --identity {{acme_key}} --to {{recipient}} --sign-key {{missing}}", 2, ""),
+    (f"seal reseal {{sealed}} {RESEAL} --identity {{acme_key}} --to {{recipient}} --out {{base}}", 4, "exists already"),
     ("seal unseal-unsafe {truncated} --trust {sign_pub_pem} --identity {acme_key} --out {out}", 1, ""),
     ("seal unseal-unsafe {sealed} --trust {sign_pub_pem} --identity {other_key} --out {out}", 1, ""),
     ("sign", 2, "command is missing"),

@@ -104,3 +104,17 @@ def test_files_that_are_signed_already_keep_their_signature(stanch, made, tmp_pa
 def test_keys_that_model_signing_does_not_read_sign_the_bundle_alone(stanch, made):
     words = ("--to", made, "--lineage", "l", "--sign-key", "q.pem", "--out", "b")
     assert stanch("--json", "seal", "create", "model", *words).json["data"]["files_signed"] is False
+
+
+def test_a_bundle_is_sealed_anew_for_others(stanch, made, tmp_path):
+    other = stanch("--json", "key", "new", "--out", "other.json").json["data"]["recipient"]
+    create = ("--to", made, "--lineage", "l", "--number", "4", "--sign-key", "s.pem", "--out", "b")
+    assert stanch("seal", "create", "model", *create).code == 0
+    opened = ("--trust", "s.pub.pem", "--identity")
+    words = ("seal", "reseal", "b", *opened, "id.json", "--to", other, "--sign-key", "s.pem", "--out", "c")
+    shown = stanch("--json", *words)
+    assert (shown.code, shown.json["data"]["release_number"]) == (0, 5)
+    assert stanch("seal", "unseal-unsafe", "c", *opened, "id.json", "--out", "no").code == 1
+    assert stanch("seal", "unseal-unsafe", "c", *opened, "other.json", "--out", "clear").code == 0
+    assert stanch("sign", "verify", "clear", "--trust", "s.pub.pem").code == 0
+    assert (tmp_path / "clear/config.json").read_text() == "{}"

@@ -66,6 +66,7 @@ ACTIONS: dict[str, Acts] = {
     "seal verify": _FILES_ONLY,
     "seal ls": _FILES_ONLY,
     "seal rekey": _FILES_ONLY,
+    "seal reseal": _FILES_ONLY,
     "seal unseal-unsafe": _FILES_ONLY,
     "sign create": _FILES_ONLY,
     "sign verify": _FILES_ONLY,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stanch.cli.frame import Group, Result, current
-from stanch.cli.seal_make import create
+from stanch.cli.seal_make import create, reseal
 from stanch.cli.seal_shred import doctor, shred
 from stanch.errors import InvalidInput
 
@@ -26,6 +26,7 @@ def seal() -> None:
 
 seal.add_command(create)
 seal.add_command(doctor)
+seal.add_command(reseal)
 seal.add_command(shred)
 
 
@@ -111,7 +112,8 @@ def rekey(bundle: Path, trust: Path, identity: Path, add: tuple[str, ...], remov
     made = rekey_bundle(bundle, publisher, key, [recipient_of(recipient) for recipient in add], remove)
     text = (
         f"rekeyed    {bundle}: {len(made.stanzas)} recipients, epoch {made.epoch}\n"
-        "note       removing does not un-share: who could open it may have kept its content"
+        "note       removing does not un-share: who could open it may have kept its content\n"
+        f"next       for a new root key: stanch seal reseal {bundle}"
     )
     return Result({"recipients": len(made.stanzas), "epoch": made.epoch}, text)
 

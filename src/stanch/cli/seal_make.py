@@ -1,4 +1,4 @@
-"""``stanch seal create``: making bundles."""
+"""``stanch seal create | reseal``: making bundles."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -98,6 +98,49 @@ def _file_signer(folder: Path, signers: "Sequence[SigningKey]") -> "Callable[[Se
         return parse_json(bundle.to_bytes(), what=SIGNATURE_NAME)
 
     return sign_files
+
+
+@click.command("reseal", cls=Leaf)
+@click.argument("bundle", type=FOLDER)
+@click.option("--trust", type=FILE, required=True, help="The publisher's public key, or a TOML file of trusted keys.")
+@click.option("--identity", type=FILE, required=True, help="A key that can open the bundle.")
+@TO
+@SIGN_KEY
+@click.option("--days", type=click.IntRange(1, 3650), help="When the grants end; without it as in the old release.")
+@OUT
+def reseal(
+    bundle: Path, *, trust: Path, identity: Path, recipients: tuple[str, ...], sign_keys: tuple[Path, ...],
+    days: int | None, out: Path,
+) -> Result:  # fmt: skip
+    """Seal the content of BUNDLE anew as the next release; no plaintext touches a disk.
+
+    The root key is new and only the named recipients open it. Who could open BUNDLE still can.
+    """
+    from stanch.cli.recipients import identity_of, recipient_of, trust_of  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.crypto import SigningKey  # noqa: PLC0415 - same
+    from stanch.release import open_copy  # noqa: PLC0415 - same
+    from stanch.seal import FileReleases  # noqa: PLC0415 - same
+    from stanch.seal import reseal as seal_anew  # noqa: PLC0415 - same
+    from stanch.sign import sign_manifest  # noqa: PLC0415 - same
+
+    signers = [SigningKey.load(path) for path in sign_keys]
+    providers = [recipient_of(recipient) for recipient in recipients]
+    key, memory = identity_of(identity), FileReleases(identity.with_suffix(".releases"))
+    with open_copy(bundle, trust_of(trust), [key], memory=memory) as opened:
+        made = seal_anew(
+            opened, out, providers, lambda manifest: sign_manifest(manifest, *signers).to_bytes(),
+            not_after=_end(days), progress=current().progress(),
+        )  # fmt: skip
+    number = made.manifest.release_number
+    text = (
+        f"resealed   {out}: {made.manifest.lineage} release {number} for {len(providers)} recipients; "
+        f"manifest {made.digest}\n"
+        f"note       who could open release {number - 1} still can, and may have kept its content"
+    )
+    data: dict[str, JsonValue] = {
+        "path": str(out), "manifest": str(made.digest), "recipients": len(providers), "release_number": number,
+    }  # fmt: skip
+    return Result(data, text)
 
 
 def _end(days: int | None) -> datetime | None:

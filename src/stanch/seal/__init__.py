@@ -32,6 +32,7 @@ from stanch.seal.openers import Diagnosis, Opener, diagnose
 from stanch.seal.read import OpenBundle, OpenParams, SealedFile, open_bundle
 from stanch.seal.recipients import GrantExpired, Recipients
 from stanch.seal.rekey import add_redeemed, rekey
+from stanch.seal.reseal import reseal
 from stanch.seal.segments import Verify
 from stanch.seal.shred import DESTRUCTION_FORMAT, Destruction, ShreddingDefeated, shred
 from stanch.seal.source import DirectorySource, SourceChanged
@@ -77,6 +78,7 @@ __all__ = [
     "read_manifest",
     "read_signature",
     "rekey",
+    "reseal",
     "seal",
     "shred",
     "verify_sealed",
