@@ -15,7 +15,7 @@ What this package cannot do alone is vouch for a publisher: :func:`open_bundle` 
 Models load with :mod:`stanch.seal.load_torch`, which needs the extra ``train``.
 """
 
-from stanch.seal.folder import MANIFEST_NAME, SIGNATURE_NAME, read_manifest, read_signature
+from stanch.seal.folder import MANIFEST_NAME, SIGNATURE_NAME, BundlePlace, read_manifest, read_signature
 from stanch.seal.manifest import (
     NO_COMMITMENTS,
     BaseModel,
@@ -46,6 +46,7 @@ __all__ = [
     "SIGNATURE_NAME",
     "BaseModel",
     "BundleKind",
+    "BundlePlace",
     "Commitments",
     "Destruction",
     "Diagnosis",
