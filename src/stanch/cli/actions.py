@@ -72,6 +72,7 @@ ACTIONS: dict[str, Acts] = {
     "sign verify": _FILES_ONLY,
     "sign intake": _FILES_ONLY,
     "sign provenance": _FILES_ONLY,
+    "sign timestamp": _FILES_ONLY,
     "seal doctor": _FILES_ONLY,
     "seal shred": _FILES_ONLY,
     "access who": _OWN_RECORD,

@@ -38,6 +38,7 @@ from stanch.sign.policy import HasSubject, NotOlderThan, Policy, PredicateType, 
 from stanch.sign.provenance import PROVENANCE_TYPE, PrivateTraining, TuningRun, state_provenance
 from stanch.sign.sealed import sign_manifest, verify_manifest
 from stanch.sign.statement import Statement, Subject, VerifiedStatement
+from stanch.sign.timestamp import Timestamped, stamp_bundle
 from stanch.sign.trust import read_trusted_keys
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "Scope",
     "Statement",
     "Subject",
+    "Timestamped",
     "TrustedKeys",
     "TuningRun",
     "VerifiedDirectory",
@@ -70,6 +72,7 @@ __all__ = [
     "sign_listing",
     "sign_manifest",
     "sign_statement",
+    "stamp_bundle",
     "state_provenance",
     "verify_bundle",
     "verify_directory",

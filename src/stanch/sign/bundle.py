@@ -20,6 +20,7 @@ from stanch.terms import JsonValue
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 MAX_SIGNATURES = 8
+_MAX_TIMESTAMPS = 16
 
 
 def pre_authentication(payload: bytes) -> bytes:
@@ -37,19 +38,27 @@ class Bundle:
         signature: The signature over :func:`pre_authentication` of the payload.
         hint: Hex SHA-256 of the signer's PEM public key: which key to try, not a proof.
         further: The signatures of further signers over the same bytes.
+        timestamps: Answers of time-stamping authorities (RFC 3161) about the signatures.
     """
 
     payload: bytes
     signature: bytes
     hint: str
     further: tuple[bytes, ...] = ()
+    timestamps: tuple[bytes, ...] = ()
 
     def to_bytes(self) -> bytes:
         """Return the bundle as canonical JSON."""
+        material: dict[str, JsonValue] = {"publicKey": {"hint": self.hint}, "tlogEntries": []}
+        if self.timestamps:
+            stamps: list[JsonValue] = [
+                {"signedTimestamp": base64.b64encode(stamp).decode()} for stamp in self.timestamps
+            ]
+            material["timestampVerificationData"] = {"rfc3161Timestamps": stamps}
         return canonical_json(
             {
                 "mediaType": MEDIA_TYPE,
-                "verificationMaterial": {"publicKey": {"hint": self.hint}, "tlogEntries": []},
+                "verificationMaterial": material,
                 "dsseEnvelope": {
                     "payload": base64.b64encode(self.payload).decode(),
                     "payloadType": PAYLOAD_TYPE,
@@ -71,7 +80,7 @@ class Bundle:
         match parse_json(data, what=what):
             case {
                 "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
-                "verificationMaterial": {"publicKey": {"hint": str(hint)}, "tlogEntries": []},
+                "verificationMaterial": {"publicKey": {"hint": str(hint)}, "tlogEntries": [], **material},
                 "dsseEnvelope": {
                     "payload": str(payload),
                     "payloadType": "application/vnd.in-toto+json",
@@ -79,7 +88,8 @@ class Bundle:
                 },
             } if 1 <= len(signatures) <= MAX_SIGNATURES:
                 first, *further = (_read_signature(item, what) for item in signatures)
-                return cls(_decode(payload, what), first, hint, tuple(further))
+                stamps = _read_timestamps(material.get("timestampVerificationData"), what)
+                return cls(_decode(payload, what), first, hint, tuple(further), stamps)
         raise InvalidInput(f"{what}: expected a Sigstore bundle v0.3 with a DSSE signature by a public key")
 
 
@@ -88,6 +98,16 @@ def _read_signature(item: JsonValue, what: str) -> bytes:
         case {"sig": str(text)}:
             return _decode(text, what)
     raise InvalidInput(f"{what}: expected signatures with a field sig")
+
+
+def _read_timestamps(value: object, what: str) -> tuple[bytes, ...]:
+    match value:
+        case None:
+            return ()
+        case {"rfc3161Timestamps": [*items]} if len(items) <= _MAX_TIMESTAMPS:
+            stamps = [item.get("signedTimestamp") if isinstance(item, dict) else None for item in items]
+            return tuple(_decode(stamp if isinstance(stamp, str) else "!", what) for stamp in stamps)
+    raise InvalidInput(f"{what}: expected at most {_MAX_TIMESTAMPS} time-stamps of RFC 3161")
 
 
 def _decode(text: str, what: str) -> bytes:
@@ -131,7 +151,8 @@ def verify_bundle(bundle: Bundle, policy: Policy, *, beside: Sequence[Bundle] = 
     # The statement is parsed before the signature is known to hold; the strict reader is total, and nothing acts on it.
     statement = Statement.parse(bundle.payload)
     signatures = tuple(signature for item in (bundle, *beside) for signature in (item.signature, *item.further))
-    signers = policy.check(Evidence(statement, message, signatures))
+    timestamps = tuple(stamp for item in (bundle, *beside) for stamp in item.timestamps)
+    signers = policy.check(Evidence(statement, message, signatures, timestamps))
     if not signers:
         raise NoTrustedSignature(
             "no trusted signature", why="the policy names no key", next_step="name the publisher's key with --trust KEY"
