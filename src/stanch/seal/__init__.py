@@ -16,6 +16,7 @@ Models load with :mod:`stanch.seal.load_torch`, which needs the extra ``train``.
 """
 
 from stanch.seal.folder import MANIFEST_NAME, SIGNATURE_NAME, BundlePlace, read_manifest, read_signature
+from stanch.seal.host import HostCheck, examine_host
 from stanch.seal.manifest import (
     NO_COMMITMENTS,
     BaseModel,
@@ -54,6 +55,7 @@ __all__ = [
     "FileDigest",
     "FileReleases",
     "GrantExpired",
+    "HostCheck",
     "Manifest",
     "OpenBundle",
     "OpenParams",
@@ -74,6 +76,7 @@ __all__ = [
     "VolatileReleases",
     "add_redeemed",
     "diagnose",
+    "examine_host",
     "open_bundle",
     "parse_manifest",
     "read_manifest",
