@@ -91,6 +91,7 @@ def test_a_bundle_is_shredded_with_a_signed_record(stanch, sign, tmp_path, reque
     assert stanch(*create, "--out", "b").code == 0
     doctor = stanch("--json", "seal", "doctor", "b").json["data"]
     assert doctor["shreddable"]
+    assert [check["name"] for check in doctor["host"]] == ["huge-pages", "swap", "core-dumps"]
     assert [opener["type"] for opener in doctor["openers"]] == ["pkcs11-aes-gcm"]
     words = ["seal", "shred", "b", "--trust", "sign.pub.pem", "--key", file, "--out", "record.json"]
     unsaid = stanch(*words)

@@ -2,9 +2,13 @@
 
 import hmac
 import os
+import shutil
 import stat
+import subprocess
+from functools import partial
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, mldsa
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +27,7 @@ from stanch.crypto import (
     write_atomic,
     write_private,
 )
+from stanch.crypto.signing import KEY_ID
 from stanch.errors import InvalidInput, NoTrustedSignature
 
 
@@ -69,7 +74,10 @@ def test_hashes_by_name():
         Hasher("md5")
 
 
-@pytest.mark.parametrize("kind", ["p256", "ed25519"])
+KINDS = ["p256", "p384", "p521", "ed25519", "mldsa65"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_signature_holds_for_its_message_and_key_only(kind):
     key = SigningKey.generate(kind)
     signature = key.sign(b"message")
@@ -82,6 +90,58 @@ def test_a_signature_holds_for_its_message_and_key_only(kind):
             public.verify(wrong_signature, wrong_message)
     with pytest.raises(NoTrustedSignature):
         SigningKey.generate(kind).public.verify(signature, b"message")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_key_of_each_kind_lives_in_a_file_and_has_its_own_name(kind, tmp_path):
+    key = SigningKey.generate(kind)
+    key.save(tmp_path / "key.pem")
+    loaded = SigningKey.load(tmp_path / "key.pem")
+    assert (loaded.kind, loaded.public) == (kind, key.public)
+    assert KEY_ID.fullmatch(key.key_id)
+    assert key.key_id.startswith(f"{kind}:")
+    lengths = {"p256": 65, "p384": 97, "p521": 133, "ed25519": 32, "mldsa65": 1952}
+    assert len(key.public.raw) == lengths[kind]
+    key.public.verify(loaded.sign(b"message"), b"message")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_signature_of_one_kind_says_nothing_to_a_key_of_another(kind):
+    signature = SigningKey.generate(kind).sign(b"message")
+    for other in KINDS:
+        with pytest.raises(NoTrustedSignature):
+            SigningKey.generate(other).public.verify(signature, b"message")
+
+
+@pytest.mark.parametrize(("kind", "name"), [("p256", "sha256"), ("p384", "sha384"), ("p521", "sha512")])
+def test_openssl_agrees_on_the_hash_of_each_curve(kind, name, tmp_path):
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    key = SigningKey.generate(kind)
+    key.save(tmp_path / "key.pem")
+    (tmp_path / "public.pem").write_bytes(key.public.to_pem())
+    (tmp_path / "message").write_bytes(b"message")
+    (tmp_path / "ours").write_bytes(key.sign(b"message"))
+    run = partial(subprocess.run, cwd=tmp_path, check=True, capture_output=True)
+    run(["openssl", "dgst", f"-{name}", "-verify", "public.pem", "-signature", "ours", "message"])
+    run(["openssl", "dgst", f"-{name}", "-sign", "key.pem", "-out", "theirs", "message"])
+    key.public.verify((tmp_path / "theirs").read_bytes(), b"message")
+    run(["openssl", "dgst", "-sha1", "-sign", "key.pem", "-out", "other", "message"])
+    with pytest.raises(NoTrustedSignature):
+        key.public.verify((tmp_path / "other").read_bytes(), b"message")
+
+
+def test_ml_dsa_signs_the_message_itself_with_an_empty_context():
+    # FIPS 204, section 5.2: the context is part of what is signed. The seed is RFC 9881's example: 00 to 1f.
+    private = mldsa.MLDSA65PrivateKey.from_seed_bytes(bytes(range(32)))
+    key = SigningKey(private)
+    private.public_key().verify(key.sign(b"message"), b"message", b"")
+    with pytest.raises(NoTrustedSignature):
+        key.public.verify(private.sign(b"message", b"context"), b"message")
+    assert bytes(range(32)).hex() not in repr(key)
+    for other in (mldsa.MLDSA44PrivateKey.generate(), ec.generate_private_key(ec.SECP256K1())):
+        with pytest.raises(InvalidInput, match="expected a key of"):
+            SigningKey(other)
 
 
 def test_ed25519_matches_rfc_8032_test_1():

@@ -20,6 +20,11 @@ def clock():
     return NOW
 
 
+@pytest.fixture(name="clock", scope="session")
+def _clock():
+    return clock
+
+
 class Sealed(NamedTuple):
     """A bundle, what verifies it, who opens it, and what is in it."""
 

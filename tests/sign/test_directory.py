@@ -23,6 +23,7 @@ from stanch.sign import (
     Subject,
     TrustedKeys,
     sign_directory,
+    sign_listing,
     sign_statement,
     verify_bundle,
     verify_directory,
@@ -104,8 +105,9 @@ def test_a_special_file_is_never_opened(model):
 def test_a_stranger_and_a_key_of_another_kind_are_refused(model):
     with pytest.raises(NoTrustedSignature):
         verify_directory(model, sign_directory(model, OTHER), TRUSTED)
-    with pytest.raises(InvalidInput, match="P-256"):
-        sign_directory(model, SigningKey.from_seed(bytes(32)))
+    for other in (SigningKey.from_seed(bytes(32)), SigningKey.generate("mldsa65")):
+        with pytest.raises(InvalidInput, match="P-256"):
+            sign_directory(model, other)
 
 
 def test_what_cannot_be_signed(model, tmp_path):
@@ -117,6 +119,18 @@ def test_what_cannot_be_signed(model, tmp_path):
     (model / "CONFIG.json").write_bytes(b"")
     with pytest.raises(InvalidInput, match="letter case"):
         sign_directory(model, KEY)
+
+
+def test_files_are_signed_by_their_digests_as_in_a_directory(model):
+    digests = {name: hash_bytes("sha256", data) for name, data in FILES.items()}
+    left_out = {".git/objects/x": bytes(32), ".gitignore": bytes(32), SIGNATURE_NAME: bytes(32)}
+    bundle = sign_listing("bot", digests | left_out, KEY, hash="sha256")
+    assert bundle.payload == sign_directory(model, KEY, hash="sha256").payload
+    for nothing in ({}, left_out):
+        with pytest.raises(InvalidInput, match="found none"):
+            sign_listing("bot", nothing, KEY, hash="sha256")
+    with pytest.raises(InvalidInput):
+        sign_listing("bot", {"../x": bytes(32)}, KEY, hash="sha256")
 
 
 def test_git_paths_are_left_out_and_a_signers_longer_list_hides_nothing(model):
@@ -260,8 +274,8 @@ for job in json.load(sys.stdin):
         job["model"], job["out"])
 """
 VARIANTS = [
-    ("files", "sha256", {}), ("files", "blake2", {}), ("files", "blake3", {}),
-    ("shards", "sha256", {"shard_size": 1_000_000}), ("shards", "blake2", {"shard_size": 65_536}),
+    ("files", "sha256", {}, "p384"), ("files", "blake2", {}, "p521"), ("files", "blake3", {}, "p256"),
+    ("shards", "sha256", {"shard_size": 1_000_000}, "p256"), ("shards", "blake2", {"shard_size": 65_536}, "p256"),
 ]  # fmt: skip
 
 
@@ -275,8 +289,8 @@ def peer(*words, stdin=None):
 VERIFIER = """
 import sys
 from model_signing import verifying
-key, model, *signatures = sys.argv[1:]
-for signature in signatures:
+model, *pairs = sys.argv[1:]
+for key, signature in zip(pairs[::2], pairs[1::2], strict=True):
     verifying.Config().use_elliptic_key_verifier(public_key=key).verify(model, signature)
 """
 
@@ -287,7 +301,13 @@ def test_oms_interop_they_accept_what_we_sign_and_name_what_changed(model, tmp_p
     key.write_bytes(KEY.public.to_pem())
     signature.write_bytes(sign_directory(model, KEY, hash="sha256").to_bytes())
     blake3.write_bytes(sign_directory(model, KEY).to_bytes())
-    accepted = peer("-c", VERIFIER, str(key), str(model), str(signature), str(blake3))
+    pairs = [key, signature, key, blake3]
+    for kind in ("p384", "p521"):
+        other = SigningKey.generate(kind)
+        (tmp_path / f"{kind}.pem").write_bytes(other.public.to_pem())
+        (tmp_path / f"{kind}.sig").write_bytes(sign_directory(model, other).to_bytes())
+        pairs += [tmp_path / f"{kind}.pem", tmp_path / f"{kind}.sig"]
+    accepted = peer("-c", VERIFIER, str(model), *map(str, pairs))
     assert accepted.returncode == 0, accepted.stderr
     # Its command line compares with SHA-256 whatever the signature says; only its library reads that.
     words = ["-m", "model_signing", "verify", "key", str(model), "--signature", str(signature), "--public_key"]
@@ -302,23 +322,26 @@ def test_oms_interop_they_accept_what_we_sign_and_name_what_changed(model, tmp_p
 @pytest.mark.acceptance
 def test_oms_interop_we_accept_what_they_sign_and_name_what_changed(model, tmp_path):
     (model / "empty").unlink()  # shards list no empty file
-    KEY.save(tmp_path / "key.pem")
+    keys = {kind: SigningKey.generate(kind) for kind in ("p256", "p384", "p521")}
+    for kind, key in keys.items():
+        key.save(tmp_path / f"{kind}.pem")
+    trusted = TrustedKeys(tuple(key.public for key in keys.values()))
     jobs = [
-        {"method": method, "hash": name, "options": options, "key": str(tmp_path / "key.pem"), "model": str(model),
+        {"method": method, "hash": name, "options": options, "key": str(tmp_path / f"{kind}.pem"), "model": str(model),
          "out": str(tmp_path / f"{method}-{name}.sig")}
-        for method, name, options in VARIANTS
+        for method, name, options, kind in VARIANTS
     ]  # fmt: skip
     done = peer("-c", SIGNER, stdin=json.dumps(jobs))
     assert done.returncode == 0, done.stderr
     bundles = {job["out"]: Bundle.parse((tmp_path / job["out"]).read_bytes()) for job in jobs}
     for bundle in bundles.values():
-        assert verify_directory(model, bundle, TRUSTED).files == ("a.txt", "a/b.bin", "a/c/d", "config.json")
+        assert verify_directory(model, bundle, trusted).files == ("a.txt", "a/b.bin", "a/c/d", "config.json")
     data = FILES["a/b.bin"]
     for changed in (data[:-1], data + b"x", data[:-1] + b"\0", data[:1_000_000], b""):
         (model / "a/b.bin").write_bytes(changed)
         for bundle in bundles.values():
             with pytest.raises(DirectoryMismatch) as caught:
-                verify_directory(model, bundle, TRUSTED)
+                verify_directory(model, bundle, trusted)
             assert (caught.value.changed, caught.value.missing, caught.value.unlisted) == (("a/b.bin",), (), ())
 
 

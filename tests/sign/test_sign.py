@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -37,12 +38,43 @@ def test_what_is_signed_follows_the_dsse_specification():
     assert pre_authentication(b"{}") == b"DSSEv1 28 application/vnd.in-toto+json 2 {}"
 
 
-@pytest.mark.parametrize("signer", [KEY, OTHER], ids=["ed25519", "p256"])
+SIGNERS = [KEY, OTHER, *map(SigningKey.generate, ("p384", "p521", "mldsa65"))]
+
+
+@pytest.mark.parametrize("signer", SIGNERS, ids=lambda signer: signer.kind)
 def test_a_signed_statement_comes_back_verified(signer):
     bundle = Bundle.parse(sign_statement(STATEMENT, signer).to_bytes())
-    verified = verify_bundle(bundle, TrustedKeys((KEY.public, OTHER.public)))
+    verified = verify_bundle(bundle, TrustedKeys(tuple(key.public for key in SIGNERS)))
     assert verified.statement == STATEMENT
     assert verified.signer_key_ids == (signer.key_id,)
+
+
+def test_further_signers_sign_the_same_envelope_and_each_counts_once():
+    first, *others = SIGNERS
+    bundle = Bundle.parse(sign_statement(STATEMENT, first, *others).to_bytes())
+    assert len(bundle.further) == len(others)
+    everybody = tuple(key.public for key in SIGNERS)
+    verified = verify_bundle(bundle, TrustedKeys(everybody, threshold=len(SIGNERS)))
+    assert verified.signer_key_ids == tuple(sorted(key.key_id for key in SIGNERS))
+    for key in SIGNERS:
+        assert verify_bundle(bundle, TrustedKeys((key.public,))).signer_key_ids == (key.key_id,)
+    repeated = Bundle.parse(replace(bundle, further=(bundle.signature,) * 7).to_bytes())
+    with pytest.raises(NoTrustedSignature, match="expected 2, found 1"):
+        verify_bundle(repeated, TrustedKeys(everybody, threshold=2))
+    with pytest.raises(InvalidInput):
+        Bundle.parse(replace(bundle, further=(bundle.signature,) * 8).to_bytes())
+    with pytest.raises(InvalidInput, match="different signing keys"):
+        sign_statement(STATEMENT, first, OTHER, OTHER)
+
+
+def test_a_manifest_signed_before_and_after_quantum_computers_needs_both_keys():
+    classical, later = SIGNERS[1], SIGNERS[4]
+    both = TrustedKeys((classical.public, later.public), threshold=2)
+    bundle = sign_manifest(MANIFEST, classical, later)
+    assert verify_manifest(MANIFEST, bundle, both).signer_key_ids == (later.key_id, classical.key_id)
+    for signature in (bundle.signature, bundle.further[0]):
+        with pytest.raises(NoTrustedSignature, match="expected 2, found 1"):
+            verify_manifest(MANIFEST, replace(bundle, signature=signature, further=()), both)
 
 
 def test_every_flipped_byte_of_payload_and_signature_is_refused():
@@ -109,6 +141,7 @@ def test_a_statement_that_breaks_the_form_is_refused(change):
         {"verificationMaterial": {"certificate": {}}},
         {"dsseEnvelope": {"payload": "!", "payloadType": "application/vnd.in-toto+json", "signatures": [{"sig": ""}]}},
         {"dsseEnvelope": {"payload": "", "payloadType": "application/vnd.in-toto+json", "signatures": []}},
+        {"dsseEnvelope": {"payload": "", "payloadType": "application/vnd.in-toto+json", "signatures": [{"sig": 1}]}},
     ],
 )
 def test_a_bundle_that_breaks_the_form_is_refused(change):

@@ -71,6 +71,40 @@ def test_reading_does_not_probe(s3):
     assert list(open_blobs(f"s3://{bucket}").list(f"{prefix}/")) == []
 
 
+def test_a_range_costs_one_request(variables):
+    asked = []
+
+    class Ten(http.server.BaseHTTPRequestHandler):
+        """An object of ten bytes."""
+
+        def do_GET(self):
+            asked.append(self.headers["Range"])
+            start, _, end = (self.headers["Range"] or "bytes=0-9").removeprefix("bytes=").partition("-")
+            first, last = int(start), min(int(end or 9), 9)
+            status = 416 if first > 9 else 206 if self.headers["Range"] else 200
+            self.send_response(status)
+            self.send_header("Content-Length", "0" if status == 416 else str(last - first + 1))
+            self.send_header("Content-Range", f"bytes {first}-{last}/10")
+            self.send_header("Last-Modified", "Mon, 01 Jun 2026 00:00:00 GMT")
+            self.end_headers()
+            if status != 416:
+                self.wfile.write(b"0123456789"[first : last + 1])
+
+        def log_message(self, *_):
+            """Say nothing."""
+
+    with served(Ten) as endpoint:
+        variables.setenv("AWS_ENDPOINT_URL", endpoint)
+        blobs = open_blobs("s3://bucket/prefix")
+        assert blobs.get("k", start=2, length=3) == b"234"
+        assert blobs.get("k", start=7, length=100) == b"789"
+        assert blobs.get("k", start=4) == b"456789"
+        assert blobs.get("k", start=10, length=5) == b""
+        assert blobs.get("k", start=11) == b""
+        assert blobs.get("k") == b"0123456789"
+    assert asked == ["bytes=2-4", "bytes=7-106", "bytes=4-", "bytes=10-14", "bytes=11-", None]
+
+
 def test_wrong_credentials_are_a_store_error_that_shows_none(s3, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
     with pytest.raises(StoreError, match="failed") as caught:

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import resource
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
@@ -210,6 +211,8 @@ def _show_version(context: click.Context, _parameter: click.Parameter, value: bo
 
 def main() -> None:
     """Run the command line and exit."""
+    # A crash must not leave keys in a file; a library leaves that choice to its program.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     sys.exit(run(sys.argv[1:]))
 
 

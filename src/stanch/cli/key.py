@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from stanch.cli.frame import Group, Result, Stream, current
+from stanch.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from stanch.crypto import KeyKind
     from stanch.terms import JsonValue
 
 
@@ -23,6 +25,11 @@ def key() -> None:
     default="x25519",
     help="To open sealed copies (hybrid: also safe from quantum computers), or to sign.",
 )
+@click.option(
+    "--algorithm",
+    type=click.Choice(["p256", "p384", "p521", "ed25519", "mldsa65"]),
+    help="Of a key to sign, p256 by default; for whole models p256 to p521; mldsa65 is safe from quantum computers.",
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The new private file (mode 0600).")
 @click.option(
     "--new-passphrase-file",
@@ -30,14 +37,16 @@ def key() -> None:
     type=click.Path(path_type=Path),
     help="Lock the key with this passphrase.",
 )
-def new(kind: Literal["x25519", "hybrid", "sign"], out: Path, passphrase_file: Path | None) -> Result:
+def new(
+    kind: Literal["x25519", "hybrid", "sign"], algorithm: "KeyKind | None", out: Path, passphrase_file: Path | None
+) -> Result:
     """Make a key: an identity that opens sealed copies (x25519, hybrid), or a publisher's signing key (sign)."""
     from stanch.crypto import SigningKey, write_atomic  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.crypto.identity import generate_identity  # noqa: PLC0415 - same
     from stanch.crypto.passphrase import Passphrase  # noqa: PLC0415 - same
 
     if kind == "sign":
-        signer = SigningKey.generate("p256")
+        signer = SigningKey.generate(algorithm or "p256")
         signer.save(out)
         public = out.with_suffix(".pub.pem")
         write_atomic(public, signer.public.to_pem())
@@ -45,6 +54,8 @@ def new(kind: Literal["x25519", "hybrid", "sign"], out: Path, passphrase_file: P
         return Result(
             dict(data), f"signing key  {out} (keep it)\npublic key   {public} ({signer.key_id}; give it away)"
         )
+    if algorithm is not None:
+        raise InvalidInput("--algorithm is of keys that sign", next_step="say --kind sign, or leave it out")
     identity = generate_identity(kind)
     identity.save(out, passphrase=Passphrase.read(passphrase_file) if passphrase_file else None)
     recipient = str(identity.recipient)
@@ -60,7 +71,6 @@ def show(file: Path) -> Result:
     """Show what names a key as a recipient, or the id of a public signing key."""
     from stanch.cli.recipients import identity_of  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.crypto import VerifyKey  # noqa: PLC0415 - same
-    from stanch.errors import InvalidInput  # noqa: PLC0415 - same
 
     if not file.is_file():
         raise InvalidInput(f"{file}: no such file", next_step="make a key with: stanch key new --out FILE")

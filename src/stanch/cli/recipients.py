@@ -41,14 +41,14 @@ def identity_of(path: Path) -> "KeyProvider":
 
 
 def trust_of(path: Path) -> "TrustedKeys":
-    """Read a publisher's public key.
+    """Read a publisher's public key, or a TOML file of trusted keys.
 
     Raises:
-        InvalidInput: There is none in the file.
+        InvalidInput: There is neither in the file.
     """
-    from stanch.sign import TrustedKeys  # noqa: PLC0415 - not needed by the others
+    from stanch.sign import read_trusted_keys  # noqa: PLC0415 - not needed by the others
 
-    return TrustedKeys((public_key_of(path),))
+    return read_trusted_keys(path)
 
 
 def public_key_of(path: Path) -> "VerifyKey":

@@ -1,20 +1,22 @@
 """``stanch seal``: encrypt a model or data set for named recipients. No workspace is needed."""
 
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from stanch.cli.frame import Group, Result, current
+from stanch.cli.seal_make import create, reseal
 from stanch.cli.seal_shred import doctor, shred
 from stanch.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from stanch.seal import OpenBundle
     from stanch.terms import JsonValue
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path)
+TRUST = "The publisher's public key, or a TOML file of trusted keys."
 
 
 @click.group(cls=Group)
@@ -22,57 +24,29 @@ def seal() -> None:
     """Encrypt a model or data set for named recipients."""
 
 
+seal.add_command(create)
 seal.add_command(doctor)
+seal.add_command(reseal)
 seal.add_command(shred)
-
-
-@seal.command("create")
-@click.argument("folder", type=FOLDER)
-@click.option("--to", "recipients", multiple=True, required=True, metavar="RECIPIENT", help="May be repeated.")
-@click.option("--sign-key", type=FILE, required=True, help="The publisher's private signing key.")
-@click.option("--lineage", required=True, help="The line of releases, for example acme/support-bot.")
-@click.option("--number", type=click.IntRange(1), default=1, help="Release number; must rise in a lineage.")
-@click.option("--days", type=click.IntRange(1, 3650), help="When the grants end; without it never.")
-@click.option("--out", type=FOLDER, required=True, help="The new bundle.")
-def create(
-    folder: Path, *, recipients: tuple[str, ...], sign_key: Path, lineage: str, number: int, days: int | None, out: Path
-) -> Result:
-    """Seal the files of FOLDER for the recipients and sign the bundle."""
-    from stanch.cli.recipients import recipient_of  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.crypto import SigningKey  # noqa: PLC0415 - same
-    from stanch.seal import SealParams  # noqa: PLC0415 - same
-    from stanch.seal import seal as seal_files  # noqa: PLC0415 - same
-    from stanch.sign import sign_manifest  # noqa: PLC0415 - same
-    from stanch.weights import is_adapter  # noqa: PLC0415 - same
-
-    if not folder.is_dir():
-        raise InvalidInput(f"{folder}: expected a folder")
-    signer = SigningKey.load(sign_key)
-    params = SealParams(
-        kind="adapter" if is_adapter(folder) else "model" if (folder / "config.json").is_file() else "other",
-        lineage=lineage, release_number=number,
-        not_after=(datetime.now(UTC) + timedelta(days=days)).replace(microsecond=0) if days else None,
-        progress=current().progress(),
-    )  # fmt: skip
-    providers = [recipient_of(recipient) for recipient in recipients]
-    made = seal_files(folder, out, providers, params, lambda manifest: sign_manifest(manifest, signer).to_bytes())
-    text = f"sealed     {out}: {lineage} release {number} for {len(providers)} recipients; manifest {made.digest}"
-    return Result({"path": str(out), "manifest": str(made.digest), "recipients": len(providers)}, text)
 
 
 @seal.command("verify")
 @click.argument("bundle", type=FOLDER)
-@click.option("--trust", type=FILE, required=True, help="The publisher's public key.")
-def verify(bundle: Path, trust: Path) -> Result:
+@click.option("--trust", type=FILE, required=True, help=TRUST)
+@click.option("--identity", type=FILE, help="With --signature-out: a key that can open the bundle.")
+@click.option("--signature-out", type=FILE, help="Write the publisher's signature over the plain files to this file.")
+def verify(bundle: Path, trust: Path, identity: Path | None, signature_out: Path | None) -> Result:
     """Compare every byte of BUNDLE with what the publisher signed; no private key is needed."""
     from stanch.cli.recipients import trust_of  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.release import read_publisher  # noqa: PLC0415 - same
     from stanch.seal import verify_sealed  # noqa: PLC0415 - same
 
+    if (identity is None) != (signature_out is None):
+        raise InvalidInput("--signature-out and --identity go together", why="the signature is sealed with the files")
     manifest, publisher = read_publisher(bundle, trust_of(trust))
     verified = verify_sealed(bundle, publisher, progress=current().progress())
     text = (
-        f"ok         publisher {publisher.signer_key_ids[0]} · lineage {manifest.lineage} · "
+        f"ok         publisher {', '.join(publisher.signer_key_ids)} · lineage {manifest.lineage} · "
         f"release {manifest.release_number} · {len(manifest.streams)} streams · {verified.stored / 1e6:.1f} MB · "
         "every segment matches"
     )
@@ -80,7 +54,29 @@ def verify(bundle: Path, trust: Path) -> Result:
         "publisher": publisher.signer_key_ids[0], "lineage": manifest.lineage,
         "release_number": manifest.release_number, "stored": verified.stored,
     }  # fmt: skip
+    if identity is not None and signature_out is not None:
+        with _open(bundle, trust, identity) as opened:
+            if opened.plaintext_signature is None:
+                raise InvalidInput(f"{bundle}: its publisher signed the sealed bundle alone, not the plain files")
+            _write_signature(opened, signature_out)
+        text += f"\nsignature  {signature_out}: over the plain files, for: stanch sign verify DIR --signature FILE"
+        data["signature"] = str(signature_out)
     return Result(data, text)
+
+
+def _open(bundle: Path, trust: Path, identity: Path) -> "OpenBundle":
+    from stanch.cli.recipients import identity_of, trust_of  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.release import open_copy  # noqa: PLC0415 - same
+    from stanch.seal import FileReleases  # noqa: PLC0415 - same
+
+    key, memory = identity_of(identity), FileReleases(identity.with_suffix(".releases"))
+    return open_copy(bundle, trust_of(trust), [key], memory=memory)
+
+
+def _write_signature(opened: "OpenBundle", target: Path) -> None:
+    from stanch.crypto import canonical_json, write_private  # noqa: PLC0415 - keeps `stanch --help` light
+
+    write_private(target, canonical_json(opened.plaintext_signature))  # it names every file
 
 
 @seal.command("ls")
@@ -101,7 +97,7 @@ def show(bundle: Path) -> Result:
 
 @seal.command("rekey")
 @click.argument("bundle", type=FOLDER)
-@click.option("--trust", type=FILE, required=True, help="The publisher's public key.")
+@click.option("--trust", type=FILE, required=True, help=TRUST)
 @click.option("--identity", type=FILE, required=True, help="A key that can open the bundle now.")
 @click.option("--add", multiple=True, metavar="RECIPIENT", help="Who can open it from now on; may be repeated.")
 @click.option("--remove", multiple=True, metavar="KEY_ID", help="Whose stanza goes; may be repeated.")
@@ -116,23 +112,30 @@ def rekey(bundle: Path, trust: Path, identity: Path, add: tuple[str, ...], remov
     made = rekey_bundle(bundle, publisher, key, [recipient_of(recipient) for recipient in add], remove)
     text = (
         f"rekeyed    {bundle}: {len(made.stanzas)} recipients, epoch {made.epoch}\n"
-        "note       removing does not un-share: who could open it may have kept its content"
+        "note       removing does not un-share: who could open it may have kept its content\n"
+        f"next       for a new root key: stanch seal reseal {bundle}"
     )
     return Result({"recipients": len(made.stanzas), "epoch": made.epoch}, text)
 
 
 @seal.command("unseal-unsafe")
 @click.argument("bundle", type=FOLDER)
-@click.option("--trust", type=FILE, required=True, help="The publisher's public key.")
+@click.option("--trust", type=FILE, required=True, help=TRUST)
 @click.option("--identity", type=FILE, required=True, help="A key that can open the bundle.")
 @click.option("--out", type=FOLDER, required=True, help="From then on nothing protects what lies here.")
 def unseal(bundle: Path, trust: Path, identity: Path, out: Path) -> Result:
-    """Write the plaintext of BUNDLE to a folder: it leaves all protection."""
-    from stanch.cli.recipients import identity_of, trust_of  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.release import open_copy  # noqa: PLC0415 - same
-    from stanch.seal import FileReleases  # noqa: PLC0415 - same
+    """Write the plaintext of BUNDLE to a folder: it leaves all protection.
 
-    key = identity_of(identity)
-    with open_copy(bundle, trust_of(trust), [key], memory=FileReleases(identity.with_suffix(".releases"))) as opened:
+    The publisher's signature over these files becomes model.sig among them.
+    """
+    from stanch.sign import SIGNATURE_NAME  # noqa: PLC0415 - keeps `stanch --help` light
+
+    with _open(bundle, trust, identity) as opened:
         opened.unseal_unsafe(out)
-    return Result({"path": str(out)}, f"unsealed   {out}: plaintext, unprotected")
+        signed = opened.plaintext_signature is not None and not (out / SIGNATURE_NAME).exists()
+        if signed:
+            _write_signature(opened, out / SIGNATURE_NAME)
+    text = f"unsealed   {out}: plaintext, unprotected"
+    if signed:
+        text += f"\nnext       stanch sign verify {out} --trust {trust}"
+    return Result({"path": str(out), "signed": signed}, text)

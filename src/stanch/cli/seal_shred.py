@@ -23,10 +23,13 @@ DESTRUCTION_TYPE = "urn:stanch:destruction:v1"
 @click.command("doctor", cls=Leaf)
 @click.argument("bundle", type=FOLDER)
 def doctor(bundle: Path) -> Result:
-    """Say who can still open BUNDLE, and what defeats shredding it; no signature is checked and no service asked."""
-    from stanch.seal import diagnose  # noqa: PLC0415 - keeps `stanch --help` light
+    """Say who can still open BUNDLE, what defeats shredding it, and what of this host bears on opening it.
 
-    found = diagnose(bundle)
+    No signature is checked and no service asked.
+    """
+    from stanch.seal import diagnose, examine_host  # noqa: PLC0415 - keeps `stanch --help` light
+
+    found, host = diagnose(bundle), examine_host()
     lines = [
         f"{'ended' if opener.ended else 'opens':<10} {opener.key_id}: {opener.kept_by} ({opener.type})"
         for opener in found.openers
@@ -34,6 +37,10 @@ def doctor(bundle: Path) -> Result:
     if found.quorum is not None:
         lines.append(f"opens      when {found.quorum.m} of {found.quorum.n} approvers release it")
     lines += [f"against    {reason}" for reason in found.defeats]
+    for check in host:
+        lines.append(f"{'host' if check.fine else 'host: weak':<10} {check.found}")
+        if check.next_step:
+            lines.append(f"{'':<10} {check.next_step}")
     lines.append(
         f"next       stanch seal shred {bundle} --trust KEY --key FILE --out RECORD"
         if found.shreddable
@@ -49,6 +56,7 @@ def doctor(bundle: Path) -> Result:
     data: dict[str, JsonValue] = {
         "openers": openers, "quorum": found.quorum is not None, "changes": found.epoch,
         "shreddable": found.shreddable, "against": [*found.defeats],
+        "host": [{"name": check.name, "fine": check.fine, "next": check.next_step} for check in host],
     }  # fmt: skip
     return Result(data, "\n".join(lines))
 

@@ -10,12 +10,14 @@ from stanch.errors import InvalidInput, SignatureMissing
 
 if TYPE_CHECKING:
     from stanch.crypto import FileHashName
+    from stanch.crypto.timestamp import TimestampRoots
     from stanch.sign import Bundle
     from stanch.terms import JsonValue
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path)
 _MAX_SIGNATURE = 16 << 20
+_MAX_ROOTS = 1 << 20
 
 
 @click.group(cls=Group)
@@ -25,7 +27,7 @@ def sign() -> None:
 
 @sign.command("create")
 @click.argument("folder", metavar="DIR", type=FOLDER)
-@click.option("--key", type=FILE, required=True, help="The publisher's private signing key (P-256).")
+@click.option("--key", type=FILE, required=True, help="The private signing key (P-256, P-384 or P-521).")
 @click.option(
     "--hash", "algorithm", type=click.Choice(["blake3", "sha256", "blake2b"]), default="blake3",
     help="Of the files; the command line of model-signing reads sha256 alone.",
@@ -72,18 +74,28 @@ def _read_bundle(path: Path) -> "Bundle":
     "--signature", "signatures", type=FILE, multiple=True,
     help="Where the signature is, otherwise DIR/model.sig; repeat it for several signers.",
 )  # fmt: skip
-def verify(folder: Path, trust: Path, signatures: tuple[Path, ...]) -> Result:
+@click.option(
+    "--timestamp-roots", "roots", type=FILE,
+    help="Demand a time-stamp by an authority of these; keys count if they were trusted then.",
+)  # fmt: skip
+def verify(folder: Path, trust: Path, signatures: tuple[Path, ...], roots: Path | None) -> Result:
     """Compare every file of DIR with what a trusted key signed; name all that differ."""
-    from stanch.sign import SIGNATURE_NAME, read_trusted_keys, verify_directory  # noqa: PLC0415 - keeps --help light
+    from stanch.sign import (  # noqa: PLC0415 - keeps `stanch --help` light
+        SIGNATURE_NAME,
+        Timestamped,
+        read_trusted_keys,
+        verify_directory,
+    )
 
     if not folder.is_dir():
         raise InvalidInput(f"{folder}: expected a folder")
     trusted = read_trusted_keys(trust)
+    policy = trusted if roots is None else Timestamped(trusted, _read_roots(roots))
     inside = folder / SIGNATURE_NAME
     bundle, *beside = (_read_bundle(path) for path in signatures or (inside,))
     names = [path.name for path in signatures if path.parent.resolve() == folder.resolve()]
     verified = verify_directory(
-        folder, bundle, trusted, beside=beside, signature_name=names[0] if names else SIGNATURE_NAME
+        folder, bundle, policy, beside=beside, signature_name=names[0] if names else SIGNATURE_NAME
     )
     data: dict[str, JsonValue] = {
         "digest": str(verified.digest), "name": verified.name, "hash": verified.hash, "files": len(verified.files),
@@ -92,6 +104,37 @@ def verify(folder: Path, trust: Path, signatures: tuple[Path, ...]) -> Result:
     signers = ", ".join(verified.signer_key_ids)
     text = f"ok         publisher {signers} · {len(verified.files)} files, no others · {verified.digest}"
     return Result(data, text)
+
+
+def _read_roots(path: Path) -> "TimestampRoots":
+    from stanch.crypto.timestamp import TimestampRoots  # noqa: PLC0415 - keeps `stanch --help` light
+
+    if not path.is_file():
+        raise InvalidInput(
+            f"{path}: no such file", next_step="ask the time-stamping authority for its root certificate"
+        )
+    with path.open("rb") as stream:
+        return TimestampRoots.from_pem(stream.read(_MAX_ROOTS), what=str(path))
+
+
+@sign.command("timestamp")
+@click.argument("signature", metavar="SIGNATURE", type=FILE)
+@click.option("--tsa", "url", required=True, metavar="URL", help="The time-stamping authority; the only one asked.")
+@click.option("--roots", type=FILE, required=True, help="PEM certificates that the authority must descend from.")
+def timestamp(signature: Path, url: str, roots: Path) -> Result:
+    """Let an authority confirm when SIGNATURE existed (RFC 3161), and add its answer to the file.
+
+    The authority learns a hash of the signature and who asks, nothing of what was signed.
+    """
+    from stanch.crypto import write_atomic  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.sign import stamp_bundle  # noqa: PLC0415 - same
+
+    vouched = _read_roots(roots)
+    stamped = stamp_bundle(_read_bundle(signature), url, vouched)
+    moment = vouched.verify(stamped.timestamps[-1], (stamped.signature, *stamped.further)[-1])
+    write_atomic(signature, stamped.to_bytes())
+    text = f"timestamp  {signature}: signed not after {moment:%Y-%m-%d %H:%M:%S} UTC"
+    return Result({"signature": str(signature), "time": moment.isoformat()}, text)
 
 
 @sign.command("intake", cls=Stream)

@@ -1,26 +1,39 @@
-"""Signatures: ECDSA over P-256 with SHA-256 (RFC 6979 not assumed; random nonces) and Ed25519 (RFC 8032).
+"""Signatures: ECDSA over P-256, P-384 and P-521 (FIPS 186-5), Ed25519 (RFC 8032) and ML-DSA-65 (FIPS 204).
 
-The algorithm always follows from the trusted key, never from the message.
+ECDSA signs with SHA-256, SHA-384 and SHA-512 (RFC 6979 not assumed; random nonces), ML-DSA with an empty context. The
+algorithm always follows from the trusted key, never from the message.
 """
 
 import hashlib
 import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
 
 from stanch.crypto.files import read_private, write_private
 from stanch.crypto.frame import frame
 from stanch.errors import InvalidInput, NoTrustedSignature
 
-KeyKind = Literal["p256", "ed25519"]
+KeyKind = Literal["p256", "p384", "p521", "ed25519", "mldsa65"]
 KEY_ID = re.compile(r"[a-z0-9]{1,16}:[0-9a-f]{32}")
 
-_Private = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
-_Public = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
+_Private = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | mldsa.MLDSA65PrivateKey
+_Public = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | mldsa.MLDSA65PublicKey
+
+
+class _Curve(NamedTuple):
+    curve: ec.EllipticCurve
+    algorithm: ec.ECDSA
+
+
+_CURVES: dict[KeyKind, _Curve] = {
+    "p256": _Curve(ec.SECP256R1(), ec.ECDSA(hashes.SHA256())),
+    "p384": _Curve(ec.SECP384R1(), ec.ECDSA(hashes.SHA384())),
+    "p521": _Curve(ec.SECP521R1(), ec.ECDSA(hashes.SHA512())),
+}
 
 
 def key_id(kind: str, public: bytes) -> str:
@@ -32,9 +45,13 @@ def _kind(key: object, what: str) -> KeyKind:
     match key:
         case ed25519.Ed25519PrivateKey() | ed25519.Ed25519PublicKey():
             return "ed25519"
-        case ec.EllipticCurvePrivateKey() | ec.EllipticCurvePublicKey() if isinstance(key.curve, ec.SECP256R1):
-            return "p256"
-    raise InvalidInput(f"{what}: expected a P-256 or Ed25519 key")
+        case mldsa.MLDSA65PrivateKey() | mldsa.MLDSA65PublicKey():
+            return "mldsa65"
+        case ec.EllipticCurvePrivateKey() | ec.EllipticCurvePublicKey():
+            for kind, known in _CURVES.items():
+                if key.curve.name == known.curve.name:
+                    return kind
+    raise InvalidInput(f"{what}: expected a key of P-256, P-384, P-521, Ed25519 or ML-DSA-65")
 
 
 class VerifyKey:
@@ -71,10 +88,10 @@ class VerifyKey:
 
     @property
     def raw(self) -> bytes:
-        """Ed25519: the 32 raw bytes. P-256: the 65-byte uncompressed point."""
-        if isinstance(self._key, ed25519.Ed25519PublicKey):
-            return self._key.public_bytes_raw()
-        return self._key.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+        """Ed25519: the 32 raw bytes. ML-DSA-65: its 1,952. The curves: the uncompressed point, 65, 97 or 133 bytes."""
+        if isinstance(self._key, ec.EllipticCurvePublicKey):
+            return self._key.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+        return self._key.public_bytes_raw()
 
     @property
     def key_id(self) -> str:
@@ -92,10 +109,10 @@ class VerifyKey:
             NoTrustedSignature: It does not verify under this key.
         """
         try:
-            if isinstance(self._key, ed25519.Ed25519PublicKey):
-                self._key.verify(signature, message)
+            if isinstance(self._key, ec.EllipticCurvePublicKey):
+                self._key.verify(signature, message, _CURVES[self.kind].algorithm)
             else:
-                self._key.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+                self._key.verify(signature, message)
         except InvalidSignature as error:
             raise NoTrustedSignature(f"the signature by {self.key_id} does not verify") from error
 
@@ -119,9 +136,13 @@ class SigningKey:
     @classmethod
     def generate(cls, kind: KeyKind) -> Self:
         """Make a new key from the operating system's randomness."""
-        return cls(
-            ed25519.Ed25519PrivateKey.generate() if kind == "ed25519" else ec.generate_private_key(ec.SECP256R1())
-        )
+        match kind:
+            case "ed25519":
+                return cls(ed25519.Ed25519PrivateKey.generate())
+            case "mldsa65":
+                return cls(mldsa.MLDSA65PrivateKey.generate())
+            case _:
+                return cls(ec.generate_private_key(_CURVES[kind].curve))
 
     @classmethod
     def from_seed(cls, seed: bytes) -> Self:
@@ -170,10 +191,10 @@ class SigningKey:
         return self._key.private_bytes_raw()
 
     def sign(self, message: bytes) -> bytes:
-        """Return a signature: 64 bytes for Ed25519, DER for P-256."""
-        if isinstance(self._key, ed25519.Ed25519PrivateKey):
-            return self._key.sign(message)
-        return self._key.sign(message, ec.ECDSA(hashes.SHA256()))
+        """Return a signature: 64 bytes for Ed25519, 3,309 for ML-DSA-65, DER for the curves."""
+        if isinstance(self._key, ec.EllipticCurvePrivateKey):
+            return self._key.sign(message, _CURVES[self.kind].algorithm)
+        return self._key.sign(message)
 
     def __repr__(self) -> str:
         return f"SigningKey({self.key_id})"

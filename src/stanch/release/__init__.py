@@ -24,6 +24,7 @@ from stanch.release.deliver import DeliveryReport, RemoteConflict, deliver
 from stanch.release.fetch import FetchedBundle, FetchParams, fetch
 from stanch.release.fingerprint import Fingerprint, take_fingerprint
 from stanch.release.inventory import Inventory, Stray, leave_out, search
+from stanch.release.open_remote import open_remote
 from stanch.release.places import Listing
 from stanch.release.quorum import Approver, QuorumRecord, QuorumRequest, QuorumSplit, read_record
 from stanch.release.redemption import Redemption, approve, redeem, redeem_copy
@@ -61,6 +62,7 @@ __all__ = [
     "fetch",
     "leave_out",
     "open_copy",
+    "open_remote",
     "read_publisher",
     "read_record",
     "read_revocations",

@@ -15,7 +15,8 @@ What this package cannot do alone is vouch for a publisher: :func:`open_bundle` 
 Models load with :mod:`stanch.seal.load_torch`, which needs the extra ``train``.
 """
 
-from stanch.seal.folder import MANIFEST_NAME, SIGNATURE_NAME, read_manifest, read_signature
+from stanch.seal.folder import MANIFEST_NAME, SIGNATURE_NAME, BundlePlace, read_manifest, read_signature
+from stanch.seal.host import HostCheck, examine_host
 from stanch.seal.manifest import (
     NO_COMMITMENTS,
     BaseModel,
@@ -32,6 +33,7 @@ from stanch.seal.openers import Diagnosis, Opener, diagnose
 from stanch.seal.read import OpenBundle, OpenParams, SealedFile, open_bundle
 from stanch.seal.recipients import GrantExpired, Recipients
 from stanch.seal.rekey import add_redeemed, rekey
+from stanch.seal.reseal import reseal
 from stanch.seal.segments import Verify
 from stanch.seal.shred import DESTRUCTION_FORMAT, Destruction, ShreddingDefeated, shred
 from stanch.seal.source import DirectorySource, SourceChanged
@@ -45,6 +47,7 @@ __all__ = [
     "SIGNATURE_NAME",
     "BaseModel",
     "BundleKind",
+    "BundlePlace",
     "Commitments",
     "Destruction",
     "Diagnosis",
@@ -52,6 +55,7 @@ __all__ = [
     "FileDigest",
     "FileReleases",
     "GrantExpired",
+    "HostCheck",
     "Manifest",
     "OpenBundle",
     "OpenParams",
@@ -72,11 +76,13 @@ __all__ = [
     "VolatileReleases",
     "add_redeemed",
     "diagnose",
+    "examine_host",
     "open_bundle",
     "parse_manifest",
     "read_manifest",
     "read_signature",
     "rekey",
+    "reseal",
     "seal",
     "shred",
     "verify_sealed",

@@ -2,9 +2,11 @@
 
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Protocol, TypeAlias
 
 from stanch.crypto import sha256
 from stanch.errors import (
@@ -25,12 +27,31 @@ RECIPIENTS_NAME = "recipients.json"
 BODY_NAME = "body"
 PARTIAL_SUFFIX = ".partial"
 MAX_SIGNATURE = 4 << 20
+ReadInto: TypeAlias = Callable[[memoryview, int], None]
+"""Fills the memory with a stored stream's bytes from an offset on, or raises ``BundleIncomplete``."""
+
 _DOCUMENTS = frozenset({MANIFEST_NAME, SIGNATURE_NAME, DIGESTS_NAME, RECIPIENTS_NAME})
 
 
 def stream_name(stream: int) -> str:
     """Return the file name of a stream inside ``body``."""
     return f"{stream:05d}.floe"
+
+
+class BundlePlace(Protocol):
+    """Where a bundle lies. Whoever reads there compares every byte with what the publisher signed."""
+
+    def verified_manifest(self, publisher: VerifiedDigest, /) -> Manifest:
+        """Return the manifest, its bytes being those that the publisher signed."""
+        ...
+
+    def document(self, name: str, limit: int) -> bytes:
+        """Return the bytes of a document of at most ``limit`` bytes."""
+        ...
+
+    def stream(self, number: int, stored: int, /) -> AbstractContextManager[ReadInto]:
+        """Open a stream of ``stored`` bytes and yield what reads from it."""
+        ...
 
 
 class BundleFolder:
@@ -101,8 +122,8 @@ class BundleFolder:
         return data
 
     @contextmanager
-    def stream(self, number: int, stored: int) -> Iterator[int]:
-        """Open a stream file of exactly ``stored`` bytes and yield its descriptor.
+    def stream(self, number: int, stored: int, /) -> Iterator[ReadInto]:
+        """Open a stream file of exactly ``stored`` bytes and yield what reads from it.
 
         Raises:
             NonCanonicalStream: It has another length.
@@ -116,7 +137,7 @@ class BundleFolder:
                     why="the copy was cut off or extended",
                     next_step="fetch the bundle again",
                 )
-            yield handle
+            yield partial(_read_at, handle, number)
 
     @contextmanager
     def _open(self, name: str) -> Iterator[int]:
@@ -132,6 +153,19 @@ class BundleFolder:
             yield handle
         finally:
             os.close(handle)
+
+
+def _read_at(handle: int, stream: int, target: memoryview, offset: int) -> None:
+    while target:
+        count = os.preadv(handle, [target], offset)
+        if not count:
+            raise stream_ended(stream)
+        target, offset = target[count:], offset + count
+
+
+def stream_ended(stream: int) -> BundleIncomplete:
+    """Return the error for a stream that is shorter than its signed length."""
+    return BundleIncomplete(f"stream {stream} ended while it was read", next_step="fetch the bundle again")
 
 
 def check_entries(folder: Path, streams: int) -> None:

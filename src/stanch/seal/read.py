@@ -10,7 +10,7 @@ from typing import Literal, Self
 
 from stanch.crypto.stanza import KeyProvider
 from stanch.errors import InvalidInput, InvalidSafetensors, NotFound, Rollback
-from stanch.seal.folder import RECIPIENTS_NAME, BundleFolder
+from stanch.seal.folder import RECIPIENTS_NAME, BundleFolder, BundlePlace
 from stanch.seal.index import IndexFile, SealedIndex, parse_index
 from stanch.seal.keys import ReleaseRoot
 from stanch.seal.manifest import Manifest
@@ -45,7 +45,7 @@ _DEFAULTS = OpenParams()
 
 
 def open_bundle(
-    src: Path,
+    src: Path | BundlePlace,
     publisher: VerifiedDigest,
     identities: Sequence[KeyProvider],
     *,
@@ -55,13 +55,13 @@ def open_bundle(
 ) -> "OpenBundle":
     """Open a sealed bundle.
 
-    Checks, in this order: the manifest is the one the publisher signed; the directory holds its entries and nothing
+    Checks, in this order: the manifest is the one the publisher signed; a directory holds its entries and nothing
     else; the release is not older than one seen before; recipients belong to this manifest; the grant has not ended;
     the stanza opens to the signed root; the digests are the signed ones; the index is whole and consistent. Segments
     are checked when they are read.
 
     Args:
-        src: The bundle's directory.
+        src: The bundle's directory, or wherever else it lies.
         publisher: The manifest's digest as verified by ``sign``; there is no other way in.
         identities: Keys to try; the first that a valid stanza names is used.
         verify: ``aead_only_unsafe`` skips the signed segment digests.
@@ -76,8 +76,8 @@ def open_bundle(
     """
     if not publisher.signer_key_ids:
         raise InvalidInput("the verified digest names no signer", why="rollback memory is kept for each publisher key")
-    folder = BundleFolder(src)
-    manifest = folder.verified_manifest(publisher)
+    place = BundleFolder(src) if isinstance(src, Path) else src
+    manifest = place.verified_manifest(publisher)
     release = SeenRelease(manifest.release_number, publisher.sha256.hex())
     if release.number < params.min_release:
         raise Rollback(f"{manifest.lineage}: expected release {params.min_release} or later, found {release.number}")
@@ -88,10 +88,10 @@ def open_bundle(
         release,
         allow_older_unsafe=params.allow_older_unsafe,
     )
-    recipients = Recipients.parse(folder.document(RECIPIENTS_NAME, MAX_RECIPIENTS_FILE))
+    recipients = Recipients.parse(place.document(RECIPIENTS_NAME, MAX_RECIPIENTS_FILE))
     root = unwrap_root(recipients, manifest, publisher.sha256, identities, params.clock())
     try:
-        reader = SegmentReader(SignedStreams(folder, manifest), root, verify, params.threads)
+        reader = SegmentReader(SignedStreams(place, manifest), root, verify, params.threads)
         index = parse_index(bytes(reader.read([0], 0, manifest.streams[0].size)), manifest.streams)
     except BaseException:
         root.wipe()

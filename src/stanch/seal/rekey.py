@@ -26,8 +26,8 @@ def rekey(
 ) -> Recipients:
     """Wrap the root key of a bundle to more recipients and drop the stanzas of others.
 
-    Removing does not un-share: whoever could open the bundle may have kept its root key or its contents. Seal anew for
-    that.
+    Removing does not un-share: whoever could open the bundle may have kept its root key or its contents. A later
+    content is kept from them by :func:`stanch.seal.reseal` or a new sealing.
 
     Args:
         src: The bundle's directory.

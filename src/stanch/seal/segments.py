@@ -1,7 +1,6 @@
 """Reading segments: each is read into private memory, compared with its signed digest, and only then decrypted."""
 
 import mmap
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,10 +9,9 @@ from itertools import groupby, islice
 from typing import Literal, TypeAlias
 
 from stanch.crypto.floe import HEADER_SIZE, Floe, FloeDecryptor
-from stanch.errors import BundleIncomplete
 from stanch.seal.arena import Arena
 from stanch.seal.digests import SignedDigests, digests_size
-from stanch.seal.folder import DIGESTS_NAME, BundleFolder
+from stanch.seal.folder import DIGESTS_NAME, BundlePlace
 from stanch.seal.keys import ReleaseRoot, stream_aad
 from stanch.seal.layout import SEGMENT, Segment, cover
 from stanch.seal.manifest import Manifest
@@ -30,10 +28,10 @@ class SignedStreams:
         Tampered: The digests are not those that the manifest commits to.
     """
 
-    def __init__(self, folder: BundleFolder, manifest: Manifest) -> None:
-        self._folder = folder
+    def __init__(self, place: BundlePlace, manifest: Manifest) -> None:
+        self._place = place
         self.manifest = manifest
-        self.digests = SignedDigests(folder.document(DIGESTS_NAME, digests_size(manifest)), manifest)
+        self.digests = SignedDigests(place.document(DIGESTS_NAME, digests_size(manifest)), manifest)
 
     def read_header(self, stream: int) -> bytes:
         """Return the checked 74-byte header of a stream.
@@ -41,9 +39,9 @@ class SignedStreams:
         Raises:
             Tampered: It does not match the signed digest.
         """
-        with self._folder.stream(stream, self.manifest.streams[stream].stored) as handle:
+        with self._place.stream(stream, self.manifest.streams[stream].stored) as read:
             header = memoryview(bytearray(HEADER_SIZE))
-            _read_at(handle, header, 0, stream)
+            read(header, 0)
         self.digests.require(stream, 0, header)
         return bytes(header)
 
@@ -62,10 +60,10 @@ class SignedStreams:
             Tampered: A segment does not match its signed digest.
             NonCanonicalStream: The stored stream has another length.
         """
-        with self._folder.stream(stream, self.manifest.streams[stream].stored) as handle:
+        with self._place.stream(stream, self.manifest.streams[stream].stored) as read:
             for segment in segments:
                 data = buffer[: segment.length]
-                _read_at(handle, data, segment.offset, stream)
+                read(data, segment.offset)
                 if compare:
                     self.digests.require(stream, segment.position + 1, data)
                 yield segment, data
@@ -74,14 +72,6 @@ class SignedStreams:
 def segment_buffer() -> memoryview:
     """Return 1 MiB of page-aligned private memory."""
     return memoryview(mmap.mmap(-1, SEGMENT, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
-
-
-def _read_at(handle: int, target: memoryview, offset: int, stream: int) -> None:
-    while target:
-        count = os.preadv(handle, [target], offset)
-        if not count:
-            raise BundleIncomplete(f"stream {stream} ended while it was read", next_step="fetch the bundle again")
-        target, offset = target[count:], offset + count
 
 
 @dataclass(frozen=True, slots=True)

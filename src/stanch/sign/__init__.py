@@ -24,15 +24,25 @@ A signature says *who*, not *true*: a trusted signer can sign a wrong statement.
 
 from stanch.sign.bundle import Bundle, sign_statement, verify_bundle
 from stanch.sign.content import IntakeFinding
-from stanch.sign.directory import SIGNATURE_NAME, DirectoryMismatch, VerifiedDirectory, sign_directory, verify_directory
+from stanch.sign.directory import (
+    MODEL_KEYS,
+    SIGNATURE_NAME,
+    DirectoryMismatch,
+    VerifiedDirectory,
+    sign_directory,
+    sign_listing,
+    verify_directory,
+)
 from stanch.sign.intake import STRICT, IntakePolicy, IntakeReport, inspect_model
 from stanch.sign.policy import HasSubject, NotOlderThan, Policy, PredicateType, Scope, TrustedKeys, all_of, any_of
 from stanch.sign.provenance import PROVENANCE_TYPE, PrivateTraining, TuningRun, state_provenance
 from stanch.sign.sealed import sign_manifest, verify_manifest
 from stanch.sign.statement import Statement, Subject, VerifiedStatement
+from stanch.sign.timestamp import Timestamped, stamp_bundle
 from stanch.sign.trust import read_trusted_keys
 
 __all__ = [
+    "MODEL_KEYS",
     "PROVENANCE_TYPE",
     "SIGNATURE_NAME",
     "STRICT",
@@ -49,6 +59,7 @@ __all__ = [
     "Scope",
     "Statement",
     "Subject",
+    "Timestamped",
     "TrustedKeys",
     "TuningRun",
     "VerifiedDirectory",
@@ -58,8 +69,10 @@ __all__ = [
     "inspect_model",
     "read_trusted_keys",
     "sign_directory",
+    "sign_listing",
     "sign_manifest",
     "sign_statement",
+    "stamp_bundle",
     "state_provenance",
     "verify_bundle",
     "verify_directory",

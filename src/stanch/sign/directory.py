@@ -5,7 +5,7 @@ SHA-256 over all of them. We write ``files`` and read both. A reader enumerates 
 list does not name is an error, and so is a missing one. See ``docs/spec/model-signature.md``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from stanch.weights import check_paths
 
 MODEL_SIGNATURE_TYPE = "https://model_signing/signature/v1.0"
 SIGNATURE_NAME = "model.sig"
+MODEL_KEYS = frozenset({"p256", "p384", "p521"})
 GIT_PATHS = (".git", ".gitattributes", ".github", ".gitignore")
 """What an honest signer may leave out beside the signature; a longer list could hide files that run."""
 
@@ -79,20 +80,15 @@ def sign_directory(path: Path, signer: SigningKey, *, hash: FileHashName = "blak
 
     Args:
         path: The directory.
-        signer: A P-256 key: other implementations read no other kind we have.
+        signer: A key of one of the three curves: other implementations read no other kind we have.
         hash: The hash of the files.
 
     Raises:
         InvalidInput: The directory is empty, holds links, special files or names that not every system can hold; or
             the key is of another kind.
     """
-    if signer.kind != "p256":
-        raise InvalidInput(
-            f"model signatures need a P-256 key, found {signer.kind}",
-            next_step="make one with: stanch key new --kind sign --out FILE",
-        )
-    serialization = Serialization("files", hash, None, (*GIT_PATHS, SIGNATURE_NAME))
-    listing = list_files(path, serialization.ignore_paths)
+    _require_model_key(signer)  # before hours of hashing
+    listing = list_files(path, (*GIT_PATHS, SIGNATURE_NAME))
     if listing.others:
         raise InvalidInput(
             f"{path}: holds links or special files: {_join(listing.others)}",
@@ -102,15 +98,44 @@ def sign_directory(path: Path, signer: SigningKey, *, hash: FileHashName = "blak
     if not listing.files:
         raise InvalidInput(f"{path}: expected files to sign, found none")
     check_paths(listing.files)
-    digests = hash_pieces(path, [Piece(name) for name in listing.files], hash)
-    resources = tuple(
-        Resource(Piece(name), digest) for name, digest in zip(listing.files, digests, strict=True) if digest is not None
-    )
+    hashed = hash_pieces(path, [Piece(name) for name in listing.files], hash)
+    digests = {name: digest for name, digest in zip(listing.files, hashed, strict=True) if digest is not None}
+    return sign_listing(path.resolve().name, digests, signer, hash=hash)
+
+
+def sign_listing(name: str, digests: Mapping[str, bytes], signer: SigningKey, *, hash: FileHashName) -> Bundle:  # noqa: A002 - the word of the format
+    """Sign files by their digests as :func:`sign_directory` signs those of a directory; git's are left out again.
+
+    Args:
+        name: What to call the directory.
+        digests: The digest of each file by its relative path.
+        signer: As for :func:`sign_directory`.
+        hash: The hash that made the digests.
+
+    Raises:
+        InvalidInput: There is no file to sign, a name is not one, or the key is of another kind.
+    """
+    _require_model_key(signer)
+    serialization = Serialization("files", hash, None, (*GIT_PATHS, SIGNATURE_NAME))
+    ignored = frozenset(serialization.ignore_paths)
+    kept = sorted((path for path in digests if path.partition("/")[0] not in ignored), key=str.encode)
+    if not kept:
+        raise InvalidInput(f"{name}: expected files to sign, found none")
+    check_paths(kept)
+    resources = tuple(Resource(Piece(path), digests[path]) for path in kept)
     root = sha256(*(resource.digest for resource in resources))
-    subject = Subject(path.resolve().name, Digest("sha256", root))
+    subject = Subject(name, Digest("sha256", root))
     statement = Statement((subject,), MODEL_SIGNATURE_TYPE, write_resources(serialization, resources))
     # Read back: what is too large for a reader's limits is never given out.
-    return Bundle.parse(sign_statement(statement, signer).to_bytes(), what=f"signature of {path}")
+    return Bundle.parse(sign_statement(statement, signer).to_bytes(), what=f"signature of {name}")
+
+
+def _require_model_key(signer: SigningKey) -> None:
+    if signer.kind not in MODEL_KEYS:
+        raise InvalidInput(
+            f"model signatures need a key of P-256, P-384 or P-521, found {signer.kind}",
+            next_step="make one with: stanch key new --kind sign --out FILE",
+        )
 
 
 def verify_directory(

@@ -14,11 +14,12 @@ from stanch.terms import Digest, JsonValue
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a policy looks at: the statement, the signed bytes and the signatures over them."""
+    """What a policy looks at: the statement, the signed bytes, the signatures over them, and time-stamps of these."""
 
     statement: Statement
     message: bytes
     signatures: tuple[bytes, ...]
+    timestamps: tuple[bytes, ...] = ()
 
 
 class Policy(Protocol):
@@ -42,7 +43,8 @@ class Scope:
         predicate_types: The types of statements; None for all.
         lineages: Shell-style patterns of the predicate's ``lineage``; None for all, also for statements without one.
         not_before: The key is not trusted earlier.
-        not_after: Nor later. Both are compared with the time of the check: no statement proves when it was signed.
+        not_after: Nor later. Both are compared with the time of the check, unless a time-stamp proves another one
+            (:class:`stanch.sign.Timestamped`): the statement itself does not.
     """
 
     name: str

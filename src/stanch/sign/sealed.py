@@ -30,11 +30,11 @@ def _read(manifest: bytes) -> _Manifest:
     return _Manifest(Digest.sha256(manifest), {name: fields[name] for name in _FIELDS})
 
 
-def sign_manifest(manifest: bytes, signer: SigningKey) -> Bundle:
-    """Return the publisher's signature over the bytes of a bundle's ``manifest.json``."""
+def sign_manifest(manifest: bytes, signer: SigningKey, *others: SigningKey) -> Bundle:
+    """Return the publisher's signature over the bytes of a bundle's ``manifest.json``, with those of further keys."""
     read = _read(manifest)
     return sign_statement(
-        Statement((Subject("manifest.json", read.digest),), SEALED_BUNDLE_TYPE, read.predicate), signer
+        Statement((Subject("manifest.json", read.digest),), SEALED_BUNDLE_TYPE, read.predicate), signer, *others
     )
 
 

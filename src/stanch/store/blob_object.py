@@ -14,12 +14,14 @@ from stanch.store.blob import CREATE, BlobInfo, Buffer, Match, PutMode, check_ke
 from stanch.store.host import is_loopback
 
 if TYPE_CHECKING:
+    from obstore import GetOptions
     from obstore import PutMode as ObstoreMode
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,62}")
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _STATUS = re.compile(r"status code: (\d{3} [A-Za-z ]{1,40})")
+_BEHIND_THE_END = "416 "  # HTTP: range not satisfiable
 _PROBE = ".stanch-probe"  # no key of ours begins with a dot
 _PROBE_TEXT = b"stanch has put this here to see whether conditional writes are kept\n"
 
@@ -61,13 +63,20 @@ class ObjectBlobs:
         if start < 0 or (length is not None and length < 0):
             raise InvalidInput(f"blob {key}: expected a range that is not negative")
         check_key(key)
+        if length == 0:  # services refuse an empty range
+            self.head(key)
+            return b""
         with object_errors(key, self._name):
-            if start == 0 and length is None:
-                return bytes(obstore.get(self._store, key).bytes())
-            # Services refuse a range that is empty or begins behind the end.
-            left = max(self.head(key).size - start, 0)
-            wanted = left if length is None else min(length, left)
-            return bytes(obstore.get_range(self._store, key, start=start, length=wanted)) if wanted else b""
+            try:
+                if length is not None:
+                    return bytes(obstore.get_range(self._store, key, start=start, length=length))
+                options: GetOptions = {"range": {"offset": start}} if start else {}
+                return bytes(obstore.get(self._store, key, options=options).bytes())
+            except obstore.exceptions.GenericError as error:
+                status = _STATUS.search(str(error))
+                if status is None or not status[1].startswith(_BEHIND_THE_END):
+                    raise
+                return b""
 
     def head(self, key: str) -> BlobInfo:
         """See :meth:`stanch.store.blob.BlobStore.head`."""

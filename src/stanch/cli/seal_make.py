@@ -1,0 +1,147 @@
+"""``stanch seal create | reseal``: making bundles."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stanch.cli.frame import Leaf, Result, current
+from stanch.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from stanch.crypto import SigningKey
+    from stanch.seal import FileDigest
+    from stanch.terms import JsonValue
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path)
+SIGN_KEY = click.option(
+    "--sign-key", "sign_keys", type=FILE, multiple=True, required=True,
+    help="The publisher's private signing key; may be repeated, each key adds its signature.",
+)  # fmt: skip
+TO = click.option("--to", "recipients", multiple=True, required=True, metavar="RECIPIENT", help="May be repeated.")
+DAYS = click.option("--days", type=click.IntRange(1, 3650), help="When the grants end; without it never.")
+OUT = click.option("--out", type=FOLDER, required=True, help="The new bundle.")
+
+
+@click.command("create", cls=Leaf)
+@click.argument("folder", type=FOLDER)
+@TO
+@SIGN_KEY
+@click.option("--lineage", required=True, help="The line of releases, for example acme/support-bot.")
+@click.option("--number", type=click.IntRange(1), default=1, help="Release number; must rise in a lineage.")
+@DAYS
+@click.option(
+    "--segment-hash", type=click.Choice(["blake3", "sha256"]), default="blake3",
+    help="Of the encrypted segments; sha256 where only FIPS algorithms are allowed.",
+)  # fmt: skip
+@OUT
+def create(
+    folder: Path,
+    *,
+    recipients: tuple[str, ...],
+    sign_keys: tuple[Path, ...],
+    days: int | None,
+    out: Path,
+    **about: Any,  # noqa: ANN401 - the other options, by name
+) -> Result:
+    """Seal the files of FOLDER for the recipients and sign the bundle.
+
+    The files are signed too, as `stanch sign create` does: who opens the bundle gets that signature with them.
+    """
+    from stanch.cli.recipients import recipient_of  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.crypto import SigningKey  # noqa: PLC0415 - same
+    from stanch.seal import SealParams, seal  # noqa: PLC0415 - same
+    from stanch.sign import sign_manifest  # noqa: PLC0415 - same
+    from stanch.weights import is_adapter  # noqa: PLC0415 - same
+
+    if not folder.is_dir():
+        raise InvalidInput(f"{folder}: expected a folder")
+    signers = [SigningKey.load(path) for path in sign_keys]
+    sign_files = _file_signer(folder, signers)
+    params = SealParams(
+        kind="adapter" if is_adapter(folder) else "model" if (folder / "config.json").is_file() else "other",
+        lineage=about["lineage"], release_number=about["number"], not_after=_end(days),
+        segment_hash=about["segment_hash"], plaintext_sha256=sign_files is not None, progress=current().progress(),
+    )  # fmt: skip
+    providers = [recipient_of(recipient) for recipient in recipients]
+    made = seal(
+        folder, out, providers, params, lambda manifest: sign_manifest(manifest, *signers).to_bytes(), sign_files
+    )
+    text = (
+        f"sealed     {out}: {params.lineage} release {params.release_number} for {len(providers)} recipients; "
+        f"manifest {made.digest}"
+    )
+    data: dict[str, JsonValue] = {
+        "path": str(out), "manifest": str(made.digest), "recipients": len(providers),
+        "files_signed": sign_files is not None,
+    }  # fmt: skip
+    return Result(data, text)
+
+
+def _file_signer(folder: Path, signers: "Sequence[SigningKey]") -> "Callable[[Sequence[FileDigest]], JsonValue] | None":
+    """Return what signs the files themselves; nothing where no key can, or where their own signature lies there."""
+    from stanch.crypto import parse_json  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.sign import MODEL_KEYS, SIGNATURE_NAME, sign_listing  # noqa: PLC0415 - same
+
+    signer = next((key for key in signers if key.kind in MODEL_KEYS), None)
+    if signer is None or (folder / SIGNATURE_NAME).exists():
+        return None
+
+    def sign_files(files: "Sequence[FileDigest]") -> "JsonValue":
+        digests = {file.path: bytes.fromhex(file.sha256) for file in files if file.sha256 is not None}
+        # SHA-256: the command line of model-signing reads no other.
+        bundle = sign_listing(folder.resolve().name, digests, signer, hash="sha256")
+        return parse_json(bundle.to_bytes(), what=SIGNATURE_NAME)
+
+    return sign_files
+
+
+@click.command("reseal", cls=Leaf)
+@click.argument("bundle", type=FOLDER)
+@click.option("--trust", type=FILE, required=True, help="The publisher's public key, or a TOML file of trusted keys.")
+@click.option("--identity", type=FILE, required=True, help="A key that can open the bundle.")
+@TO
+@SIGN_KEY
+@click.option("--days", type=click.IntRange(1, 3650), help="When the grants end; without it as in the old release.")
+@OUT
+def reseal(
+    bundle: Path, *, trust: Path, identity: Path, recipients: tuple[str, ...], sign_keys: tuple[Path, ...],
+    days: int | None, out: Path,
+) -> Result:  # fmt: skip
+    """Seal the content of BUNDLE anew as the next release; no plaintext touches a disk.
+
+    The root key is new and only the named recipients open it. Who could open BUNDLE still can.
+    """
+    from stanch.cli.recipients import identity_of, recipient_of, trust_of  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.crypto import SigningKey  # noqa: PLC0415 - same
+    from stanch.release import open_copy  # noqa: PLC0415 - same
+    from stanch.seal import FileReleases  # noqa: PLC0415 - same
+    from stanch.seal import reseal as seal_anew  # noqa: PLC0415 - same
+    from stanch.sign import sign_manifest  # noqa: PLC0415 - same
+
+    signers = [SigningKey.load(path) for path in sign_keys]
+    providers = [recipient_of(recipient) for recipient in recipients]
+    key, memory = identity_of(identity), FileReleases(identity.with_suffix(".releases"))
+    with open_copy(bundle, trust_of(trust), [key], memory=memory) as opened:
+        made = seal_anew(
+            opened, out, providers, lambda manifest: sign_manifest(manifest, *signers).to_bytes(),
+            not_after=_end(days), progress=current().progress(),
+        )  # fmt: skip
+    number = made.manifest.release_number
+    text = (
+        f"resealed   {out}: {made.manifest.lineage} release {number} for {len(providers)} recipients; "
+        f"manifest {made.digest}\n"
+        f"note       who could open release {number - 1} still can, and may have kept its content"
+    )
+    data: dict[str, JsonValue] = {
+        "path": str(out), "manifest": str(made.digest), "recipients": len(providers), "release_number": number,
+    }  # fmt: skip
+    return Result(data, text)
+
+
+def _end(days: int | None) -> datetime | None:
+    return (datetime.now(UTC) + timedelta(days=days)).replace(microsecond=0) if days else None

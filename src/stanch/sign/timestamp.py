@@ -1,0 +1,86 @@
+"""Time-stamps of signatures: asked for when a user names an authority, and the policy that demands them."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from stanch.crypto.timestamp import MAX_TIMESTAMP, QUERY_TYPE, TimestampQuery, TimestampRoots
+from stanch.errors import ExternalError, NoTrustedSignature, PolicyViolation, VerificationError
+from stanch.sign.bundle import Bundle
+from stanch.sign.policy import Evidence, TrustedKeys
+from stanch.store.http import HttpRequest, exchange
+
+
+def stamp_bundle(bundle: Bundle, url: str, roots: TimestampRoots) -> Bundle:
+    """Return ``bundle`` with a time-stamp of each of its signatures, from the authority at ``url``.
+
+    The authority learns the SHA-256 of the signatures and who asks, nothing else.
+
+    Raises:
+        ExternalError: It did not answer.
+        NoTrustedSignature: Its answer is no time-stamp that ``roots`` vouch for.
+        MissingExtraError: rfc3161-client is not installed.
+    """
+    stamps = []
+    for signature in (bundle.signature, *bundle.further):
+        query = TimestampQuery.about(signature)
+        request = HttpRequest("POST", url, {"Content-Type": QUERY_TYPE}, query.data)
+        answer = exchange(request, timeout_seconds=30, max_bytes=MAX_TIMESTAMP)
+        if answer.status != 200:
+            raise ExternalError("the time-stamping authority refused", why=f"it answered with status {answer.status}")
+        roots.verify(answer.body, signature, query=query)
+        stamps.append(answer.body)
+    return replace(bundle, timestamps=(*bundle.timestamps, *stamps))
+
+
+@dataclass(frozen=True, slots=True)
+class Timestamped:
+    """``trusted`` must hold for signatures with a time-stamp alone, and for each as of the time that it says.
+
+    So what a key signed before its ``not_after`` stays valid afterwards. The keys stand in this policy, and not beside
+    it, so that a time-stamp of a stranger's signature over the same statement counts for nothing.
+
+    Attributes:
+        trusted: The keys.
+        roots: The roots of time-stamping authorities.
+    """
+
+    trusted: TrustedKeys
+    roots: TimestampRoots
+
+    def check(self, evidence: Evidence) -> frozenset[str]:
+        """Return the ids of the keys whose time-stamped signatures count."""
+        signers: frozenset[str] = frozenset()
+        failures: list[VerificationError] = []
+        for signature in evidence.signatures:
+            moment = self._moment(signature, evidence.timestamps)
+            if moment is None:
+                continue
+            try:
+                signers |= self._check_at(moment, replace(evidence, signatures=(signature,)))
+            except VerificationError as error:
+                failures.append(error)
+        if len(signers) >= self.trusted.threshold:
+            return signers
+        if failures and not signers:
+            raise failures[0]
+        if signers:
+            raise NoTrustedSignature(
+                f"too few time-stamped trusted signatures: expected {self.trusted.threshold}, found {len(signers)}"
+            )
+        raise PolicyViolation(
+            "no signature has a time-stamp of a trusted authority",
+            next_step="the publisher adds one: stanch sign timestamp SIGNATURE --tsa URL --roots FILE",
+        )
+
+    def _check_at(self, moment: datetime, evidence: Evidence) -> frozenset[str]:
+        return replace(self.trusted, threshold=1, clock=lambda: moment).check(evidence)
+
+    def _moment(self, signature: bytes, timestamps: tuple[bytes, ...]) -> datetime | None:
+        """Return the earliest time at which a trusted authority saw the signature."""
+        moments = []
+        for stamp in timestamps:
+            try:
+                moments.append(self.roots.verify(stamp, signature))
+            except NoTrustedSignature:
+                continue
+        return min(moments, default=None)

@@ -1,0 +1,302 @@
+"""Time-stamps (RFC 3161) by a real authority: openssl answers behind a server on this machine."""
+
+import contextlib
+import http.server
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stanch.cli.frame import run
+from stanch.crypto import SigningKey
+from stanch.crypto.timestamp import MAX_TIMESTAMP, TimestampQuery, TimestampRoots
+from stanch.errors import ExternalError, InvalidInput, MissingExtraError, NoTrustedSignature, PolicyViolation
+from stanch.sign import (
+    Bundle,
+    Scope,
+    Statement,
+    Subject,
+    Timestamped,
+    TrustedKeys,
+    sign_statement,
+    stamp_bundle,
+    verify_bundle,
+)
+from stanch.terms import Digest
+
+KEY, SECOND, STRANGER = (SigningKey.generate(kind) for kind in ("p256", "mldsa65", "ed25519"))
+STATEMENT = Statement((Subject("weights", Digest.sha256(b"weights")),), "urn:test:v1", {"ok": True})
+NOW = datetime.now(UTC)
+CONFIG = """
+[tsa]
+serial = {folder}/serial
+signer_cert = {folder}/tsa.pem
+signer_key = {folder}/tsa.key
+signer_digest = sha256
+default_policy = 1.2.3.4.1
+digests = sha256
+ess_cert_id_alg = sha256
+"""
+
+
+def certificate(name, key, issuer, issuer_key, *extensions, days=(-1, 30), serial=7):
+    def named(text):
+        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(named(name))
+        .issuer_name(named(issuer))
+        .public_key(key.public_key())
+        .serial_number(serial)
+        .not_valid_before(NOW + timedelta(days=days[0]))
+        .not_valid_after(NOW + timedelta(days=days[1]))
+    )
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical=critical)
+    return builder.sign(issuer_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def private_pem(key):
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+class Authority:
+    """A root, and a time-stamping authority below it whose answers openssl makes."""
+
+    def __init__(self, folder, *, days=(-1, 30)):
+        self.folder = folder
+        folder.mkdir()
+        self.days = days
+        self.root_key, self.key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+        constraints = (x509.BasicConstraints(ca=True, path_length=None), True)
+        self.root = certificate("root", self.root_key, "root", self.root_key, constraints, days=(-400, 30), serial=1)
+        (folder / "tsa.pem").write_bytes(self.leaf(ExtendedKeyUsageOID.TIME_STAMPING))
+        (folder / "tsa.key").write_bytes(private_pem(self.key))
+        (folder / "serial").write_text("01")
+        (folder / "tsa.conf").write_text(CONFIG.format(folder=folder))
+
+    def leaf(self, usage):
+        return certificate(
+            "tsa", self.key, "root", self.root_key, (x509.ExtendedKeyUsage([usage]), True), days=self.days
+        )  # fmt: skip
+
+    @property
+    def roots(self):
+        return TimestampRoots.from_pem(self.root, what="roots.pem")
+
+    def answer(self, query):
+        (self.folder / "query").write_bytes(query)
+        command = ["openssl", "ts", "-reply", "-config", "tsa.conf", "-section", "tsa", "-queryfile", "query", "-out",
+                   "reply"]  # fmt: skip
+        subprocess.run(command, cwd=self.folder, check=True, capture_output=True)
+        return (self.folder / "reply").read_bytes()
+
+    def stamp(self, bundle):
+        """Return the bundle with this authority's word on its first signature, unchecked."""
+        return replace(bundle, timestamps=(self.answer(TimestampQuery.about(bundle.signature).data),))
+
+
+@contextlib.contextmanager
+def served(answer, *, status=200):
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            query = self.rfile.read(int(self.headers["Content-Length"]))
+            right = self.headers["Content-Type"] == "application/timestamp-query"
+            body = answer(query) if right else b""
+            self.send_response(status if right else 415)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/tsa"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    if find_spec("rfc3161_client") is None or shutil.which("openssl") is None:
+        pytest.skip("rfc3161-client or openssl is not installed")
+    return Authority(tmp_path_factory.mktemp("tsa") / "a")
+
+
+@pytest.fixture(scope="module")
+def stamped(authority):
+    with served(authority.answer) as url:
+        return stamp_bundle(sign_statement(STATEMENT, KEY, SECOND), url, authority.roots)
+
+
+def test_an_authority_confirms_when_each_signature_existed(authority, stamped):
+    assert len(stamped.timestamps) == 2
+    again = Bundle.parse(stamped.to_bytes())
+    assert again == stamped
+    both = TrustedKeys((KEY.public, SECOND.public), threshold=2)
+    assert len(verify_bundle(again, Timestamped(both, authority.roots)).signer_key_ids) == 2
+    moment = authority.roots.verify(stamped.timestamps[0], stamped.signature)
+    assert abs(moment - datetime.now(UTC)) < timedelta(minutes=5)
+    verify_bundle(again, both)  # who asks for no time-stamp is not troubled by one
+
+
+def test_what_was_signed_in_time_outlives_the_keys_validity(authority, stamped):
+    def trusted(**scope):
+        clock = {"clock": lambda: NOW + timedelta(days=400)}
+        return TrustedKeys((KEY.public,), 1, {KEY.public: Scope(name="publisher", **scope)}, **clock)
+
+    outlived = trusted(not_after=NOW + timedelta(days=1))
+    with pytest.raises(PolicyViolation, match="may not sign"):
+        verify_bundle(stamped, outlived)
+    verify_bundle(stamped, Timestamped(outlived, authority.roots))
+    for scope in ({"not_after": NOW - timedelta(days=1)}, {"not_before": NOW + timedelta(days=1)}):
+        with pytest.raises(PolicyViolation, match="may not sign"):
+            verify_bundle(stamped, Timestamped(trusted(**scope), authority.roots))
+
+
+def test_no_time_stamp_or_one_of_something_else_is_refused(authority, stamped):
+    policy = Timestamped(TrustedKeys((KEY.public,)), authority.roots)
+    plain = sign_statement(STATEMENT, KEY)
+    for timestamps in ((), stamped.timestamps, (b"",), (b"\x30\x00",)):
+        with pytest.raises(PolicyViolation, match="no signature has a time-stamp"):
+            verify_bundle(replace(plain, timestamps=timestamps), policy)
+    # A stranger's time-stamped signature in the same envelope lends its time to nobody.
+    first = authority.stamp(sign_statement(STATEMENT, STRANGER))
+    mixed = replace(first, further=(plain.signature,))
+    assert verify_bundle(mixed, policy.trusted).signer_key_ids == (KEY.key_id,)
+    with pytest.raises(NoTrustedSignature):
+        verify_bundle(mixed, policy)
+    both = Timestamped(TrustedKeys((KEY.public, SECOND.public), threshold=2), authority.roots)
+    with pytest.raises(NoTrustedSignature, match="expected 2, found 1"):
+        verify_bundle(replace(stamped, timestamps=stamped.timestamps[:1]), both)
+
+
+def test_an_authority_that_may_not_stamp_is_refused(authority, tmp_path):
+    message = b"message"
+    query = TimestampQuery.about(message).data
+    expired = Authority(tmp_path / "b", days=(-300, -200))
+    with pytest.raises(NoTrustedSignature):
+        expired.roots.verify(expired.answer(query), message)
+
+    # openssl stamps with no certificate of another purpose: put one of the same key and number in place of the right.
+    def der(pem):
+        return x509.load_pem_x509_certificate(pem).public_bytes(serialization.Encoding.DER)
+
+    answer, right = authority.answer(query), der((authority.folder / "tsa.pem").read_bytes())
+    authority.roots.verify(answer, message)
+    wrong = b""
+    while len(wrong) != len(right):  # the length of a signature by ECDSA varies
+        wrong = der(authority.leaf(ExtendedKeyUsageOID.CLIENT_AUTH))
+    assert answer.count(right) == 1
+    with pytest.raises(NoTrustedSignature):
+        authority.roots.verify(answer.replace(right, wrong), message)
+
+
+def test_another_root_and_a_changed_answer_are_refused(authority, stamped, tmp_path):
+    other = Authority(tmp_path / "b")
+    with pytest.raises(NoTrustedSignature):
+        other.roots.verify(stamped.timestamps[0], stamped.signature)
+    with pytest.raises(NoTrustedSignature):
+        authority.roots.verify(stamped.timestamps[0], stamped.signature + b"x")
+    with pytest.raises(NoTrustedSignature, match="at most"):
+        authority.roots.verify(bytes(MAX_TIMESTAMP + 1), stamped.signature)
+    query = TimestampQuery.about(stamped.signature)
+    with pytest.raises(NoTrustedSignature):  # the answer to an earlier question
+        authority.roots.verify(stamped.timestamps[0], stamped.signature, query=query)
+
+
+def test_changed_bytes_of_an_answer_never_tell_another_time(authority, stamped):
+    stamp = stamped.timestamps[0]
+    moment = authority.roots.verify(stamp, stamped.signature)
+    for position in range(len(stamp)):
+        changed = stamp[:position] + bytes([stamp[position] ^ 1]) + stamp[position + 1 :]
+        with contextlib.suppress(NoTrustedSignature):
+            assert authority.roots.verify(changed, stamped.signature) == moment
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=80) | st.binary(max_size=40).map(lambda data: b"\x30" + bytes([len(data)]) + data))
+def test_any_bytes_are_refused(authority, data):  # one authority for all examples
+    with pytest.raises(NoTrustedSignature):
+        authority.roots.verify(data, b"message")
+
+
+def test_an_authority_that_refuses_or_answers_nonsense_changes_nothing(authority):
+    bundle = sign_statement(STATEMENT, KEY)
+    replayed = authority.answer(TimestampQuery.about(bundle.signature).data)
+    for answer, status, error in (
+        (authority.answer, 503, ExternalError),
+        (lambda _: b"nonsense", 200, NoTrustedSignature),
+        (lambda _: replayed, 200, NoTrustedSignature),
+    ):
+        with served(answer, status=status) as url, pytest.raises(error):
+            stamp_bundle(bundle, url, authority.roots)
+    with pytest.raises(InvalidInput, match="expected https"):
+        stamp_bundle(bundle, "http://192.0.2.1/tsa", authority.roots)
+
+
+def test_the_command_line_stamps_a_signature_and_demands_one(authority, tmp_path, capsys):
+    (tmp_path / "roots.pem").write_bytes(authority.root)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/config.json").write_text("{}")
+    KEY.save(tmp_path / "s.pem")
+    (tmp_path / "trust.toml").write_text(
+        f'[[keys]]\nname = "p"\nnot_after = {NOW + timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}\n'
+        f'pem = """{KEY.public.to_pem().decode()}"""\n'
+    )
+    model, roots = str(tmp_path / "model"), ["--timestamp-roots", str(tmp_path / "roots.pem")]
+    assert run(["sign", "create", model, "--key", str(tmp_path / "s.pem")]) == 0
+    verify = ["sign", "verify", model, "--trust", str(tmp_path / "trust.toml")]
+    assert (run(verify), run([*verify, *roots])) == (0, 1)
+    signature = ["sign", "timestamp", f"{model}/model.sig", "--roots", str(tmp_path / "roots.pem"), "--tsa"]
+    before = (tmp_path / "model/model.sig").read_bytes()
+    with served(authority.answer, status=500) as url:
+        assert run([*signature, url]) == 4
+    assert (tmp_path / "model/model.sig").read_bytes() == before
+    with served(authority.answer) as url:
+        assert run([*signature, url]) == 0
+    assert (run(verify), run([*verify, *roots])) == (0, 0)
+    assert f"signed not after {NOW:%Y-%m-%d}" in capsys.readouterr().out
+
+
+def test_roots_are_certificates_of_authorities(authority):
+    leaf = (authority.folder / "tsa.pem").read_bytes()
+    for pem in (b"", b"nonsense", leaf, authority.root + leaf):
+        with pytest.raises(InvalidInput, match=r"roots\.pem"):
+            TimestampRoots.from_pem(pem, what="roots.pem")
+    assert len(TimestampRoots.from_pem(authority.root * 2, what="roots.pem").certificates) == 2
+
+
+def test_without_the_optional_part_the_install_line_is_named(authority, stamped, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rfc3161_client", None)
+    with pytest.raises(MissingExtraError, match="timestamp"):
+        authority.roots.verify(stamped.timestamps[0], stamped.signature)
+    with pytest.raises(MissingExtraError, match="timestamp"):
+        TimestampQuery.about(b"x")
+
+
+@pytest.mark.parametrize(
+    "value", [[], {}, {"rfc3161Timestamps": [{}]}, {"rfc3161Timestamps": ["x"]},
+              {"rfc3161Timestamps": [{"signedTimestamp": "!"}]}, {"rfc3161Timestamps": [{"signedTimestamp": ""}] * 17}],
+)  # fmt: skip
+def test_time_stamps_that_break_the_form_are_refused(value):
+    fields = json.loads(sign_statement(STATEMENT, KEY).to_bytes())
+    fields["verificationMaterial"]["timestampVerificationData"] = value
+    with pytest.raises(InvalidInput):
+        Bundle.parse(json.dumps(fields).encode())
