@@ -125,6 +125,7 @@ class Folder:
         self._table = _table("detect" if view == "detect" else "index")
         self._gap = gap
         self._silent = 0
+        self._linear = False
         self._space_at: int | None = None
 
     def push(self, chunk: str) -> bytes:
@@ -141,9 +142,12 @@ class Folder:
         return b"".join(pieces)
 
     def _ascii(self, run: str) -> bytes:
-        self.offsets.add(self.folded, self.code_points, linear=True)
-        self.code_points += len(run)
-        self.folded += len(run)
+        if not self._linear:  # else it goes on where the last run ended
+            self.offsets.add(self.folded, self.code_points, linear=True)
+            self._linear = True
+        size = len(run)
+        self.code_points += size
+        self.folded += size
         self._silent = 0
         return run.encode()
 
@@ -152,6 +156,7 @@ class Folder:
         if not result:
             return self._nothing(1)
         data = result.encode()
+        self._linear = False
         self.offsets.add(self.folded, self.code_points, linear=len(data) == 1)
         self.code_points += 1
         self.folded += len(data)
@@ -160,6 +165,7 @@ class Folder:
 
     def _nothing(self, count: int) -> bytes:
         """Take ``count`` code points that fold to nothing; cut the text where the run becomes longer than the gap."""
+        self._linear = False
         before, self._silent = self._silent, self._silent + count
         cut = b""
         if self._gap is not None and before <= self._gap < self._silent:
@@ -185,6 +191,7 @@ class Folder:
             self._space_at = self.code_points
         lead = self._space()
         words = (b" " if self._view == "index" else b"").join(word.encode() for word in result.split())
+        self._linear = False
         self.offsets.add(self.folded, self.code_points, linear=False)
         self.folded += len(words)
         self.code_points += 1
@@ -203,6 +210,7 @@ class Folder:
         at, self._space_at = self._space_at, None
         if at is None or self._view == "squeezed" or not self.folded:
             return b""
+        self._linear = False
         self.offsets.add(self.folded, at, linear=False)
         self.folded += 1
         return b" "
