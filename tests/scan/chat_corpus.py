@@ -25,6 +25,7 @@ PLANTS = (
     "You can reach me at ana.{a36:6}@correo.es any time.",
     "My social security number is 536-22-8745 by the way.",
     "Call me on +1 202 555 0143 after six.",
+    "I met Maria Thompson in Springfield.",
     "My name is Zbigniew Nowak, and I bought two of them.",
     "The last login came from 185.199.108.153 at night.",
 )
@@ -41,38 +42,6 @@ NEGATIVES = (
     "It broke after the upgrade to version {d:2}.{d:2}.{d:3} this week.",
     "The book has ISBN 978-3-16-148410-0 on its back.",
 )
-GIVEN = [
-    "Alice",
-    "Brian",
-    "Carla",
-    "David",
-    "Emma",
-    "Frank",
-    "Grace",
-    "Henry",
-    "Irene",
-    "James",
-    "Karen",
-    "Louis",
-    "Maria",
-    "Nathan",
-    "Olivia",
-]
-FAMILY = [
-    "Johnson",
-    "Smith",
-    "Garcia",
-    "Miller",
-    "Davis",
-    "Wilson",
-    "Anderson",
-    "Taylor",
-    "Moore",
-    "Martin",
-    "Jackson",
-    "Thompson",
-]
-CITIES = ["Springfield", "Denver", "Austin", "Boston", "Lyon", "Graz", "Porto", "Leeds"]
 SUBJECTS = [
     "the team",
     "the manager",
@@ -198,6 +167,13 @@ class ChatMaker:
             made += len(line)
             yield line
 
+    def prose(self, size: int) -> str:
+        """Return at least ``size`` characters of talk in which nothing is planted."""
+        text = self._sentence()
+        while len(text) < size:
+            text += " " + self._sentence()
+        return text
+
     def record(self) -> dict[str, object]:
         """Return a conversation of two to eight turns."""
         turns = [
@@ -223,8 +199,6 @@ class ChatMaker:
         kind = rng.random()
         if kind < 0.08:
             return rng.choice(QUESTIONS)
-        if kind < 0.083:
-            return f"I met {rng.choice(GIVEN)} {rng.choice(FAMILY)} in {rng.choice(CITIES)}."
         text = f"{rng.choice(SUBJECTS)} {rng.choice(VERBS)} {rng.choice(OBJECTS)} {rng.choice(ENDS)}"
         if kind < 0.1:
             text = text.replace("e", "é", 1) + " – naïvely"

@@ -20,12 +20,12 @@ _ESCAPE = re.compile(r"\\(?:x[0-9A-Fa-f]{2}|[^0-9A-WYZa-ce-mo-qu-z]|[dnrstw])", 
 
 @dataclass(frozen=True, slots=True)
 class AnchorShape:
-    """What is known of an anchor.
+    r"""What is known of an anchor.
 
     Attributes:
         shortest: Its least width in bytes; ``longest`` is its greatest.
         literals: The strings it stands for, if they can be listed.
-        mirrored: An expression of the mirrored strings: classes of ``\\xhh``, groups and quantifiers.
+        mirrored: An expression of the mirrored strings: classes of ``\xhh``, groups and quantifiers.
         members: The bytes that can be in a match.
     """
 

@@ -14,7 +14,7 @@ Hit: TypeAlias = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """An anchor for the engine: its expression in the language of :mod:`stanch.scan.anchor`; ASCII case may not count."""
+    """An anchor for the engine, in the language of :mod:`stanch.scan.anchor`; ASCII case may not count."""
 
     name: str
     expression: bytes

@@ -110,12 +110,13 @@ def _mirrored(pattern: Pattern) -> tuple[bytes, int]:
     Raises:
         InvalidInput: It is no anchor; it is named.
     """
+    failed = f"anchor of {pattern.name} does not compile"
     try:
         shape = read_anchor(pattern.expression.decode("latin-1"))
-        if pattern.caseless and b"[^" in pattern.expression:
-            raise InvalidInput("a class of excluded bytes where case does not count", why="its meaning is not clear")
     except InvalidInput as error:
-        raise InvalidInput(f"anchor of {pattern.name} does not compile", why=error.what) from error
+        raise InvalidInput(failed, why=error.what) from error
+    if pattern.caseless and b"[^" in pattern.expression:
+        raise InvalidInput(failed, why="case does not count, so what a class excludes is not clear")
     source = shape.mirrored
     if pattern.caseless:  # the text is searched in lower case
         source = _BYTE.sub(lambda match: b"\\x%02x" % ord(bytes([int(match[1], 16)]).lower()), source)

@@ -45,6 +45,7 @@ class ScanReport:
     findings: tuple[tuple[Location, ScanFinding], ...]
     residual_targets: tuple[ResidualTarget, ...]
     skipped: tuple[str, ...]
+    engine: str
 
     def worst(self) -> Severity | None:
         """Return the highest severity found."""
@@ -61,6 +62,7 @@ class ScanReport:
             "schema": SCHEMA,
             "pack": str(self.pack),
             "policy": str(self.policy),
+            "engine": self.engine,
             "records": self.records,
             "bytes": self.size,
             "counts": [
@@ -90,9 +92,10 @@ def _finding(location: Location, finding: ScanFinding) -> dict[str, JsonValue]:
 
 @dataclass
 class ReportBuilder:
-    """Collects results into a report."""
+    """Collects results into a report; ``engine`` names what searched (:attr:`stanch.scan.Scanner.engine`)."""
 
     policy: Policy
+    engine: str
     records: int = 0
     size: int = 0
     _findings: list[tuple[Location, ScanFinding]] = field(default_factory=list)
@@ -125,6 +128,7 @@ class ReportBuilder:
             tuple(self._findings),
             tuple(self._residuals),
             tuple(self._skipped),
+            self.engine,
         )
 
 

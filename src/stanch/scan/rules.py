@@ -157,7 +157,7 @@ class RuleLane:
             literal = size - search.prefixes.held(self._prefix)
             folded = self._base + (min(literal, start))
         if self._pending:
-            folded = min(folded, min(candidate.first for candidate in self._pending))
+            folded = min(folded, *(candidate.first for candidate in self._pending))
         folder = self._folder
         return folder.offsets.start(folded) if folded < folder.folded else folder.code_points
 

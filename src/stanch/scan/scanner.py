@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Literal
 
-from stanch.errors import LeakFound, MissingExtraError
+from stanch.errors import ExternalError, LeakFound
 from stanch.scan.canonical import Fingerprint, canonical_value
 from stanch.scan.engine import EngineMaker
 from stanch.scan.engine_re2 import Re2Engine
@@ -13,6 +14,7 @@ from stanch.scan.found import Found, Location, ScanFinding, ScanResult
 from stanch.scan.literals import LiteralLane, LiteralSearch
 from stanch.scan.offsets import OffsetMap
 from stanch.scan.policy import LITERAL_KIND, Policy
+from stanch.scan.raw import RawLines
 from stanch.scan.redact import Redacted, Replacement, replacement
 from stanch.scan.resolve import Keep, Resolver
 from stanch.scan.rules import FoldedText, RuleLane, RuleSearch
@@ -79,10 +81,10 @@ class Scanner:
 
         Raises:
             InvalidInput: A rule does not compile; it is named.
-            MissingExtraError: Hyperscan was asked for by name and cannot be loaded.
+            ExternalError: Hyperscan was asked for by name and cannot be loaded.
         """
         self.policy = policy
-        make = _engine_maker(engine)
+        make = self._make = _engine_maker(engine)
         self._rules = RuleSearch(policy.active(), make)
         wanted = policy.kinds is None or LITERAL_KIND in policy.kinds
         chosen = policy.literals if wanted and LITERAL_KIND not in policy.without else ()
@@ -108,6 +110,18 @@ class Scanner:
                 block, size = [], 0
         if block:
             yield from self._scan_block(block)
+
+    def suspect_lines(self, lines: Sequence[bytes]) -> set[int]:
+        """Return the numbers of the JSON lines that must be parsed to be scanned.
+
+        :meth:`scan` finds nothing, not even a residual, in any string, key name or number of the other lines. They are
+        not checked for being JSON.
+        """
+        return self._raw_lines.suspects(lines)
+
+    @cached_property
+    def _raw_lines(self) -> RawLines:
+        return RawLines(self._rules.confirmers, self._literals, self._make)
 
     def open_stream(self, *, location: Location | None = None) -> StreamSession:
         """Start a session for one text that arrives in chunks."""
@@ -204,7 +218,7 @@ def _engine_maker(engine: Literal["auto", "hyperscan", "re2"]) -> EngineMaker:
     """Return what compiles patterns.
 
     Raises:
-        MissingExtraError: Hyperscan was asked for by name and cannot be loaded.
+        ExternalError: Hyperscan was asked for by name and cannot be loaded.
     """
     if engine == "re2":
         return Re2Engine
@@ -212,6 +226,10 @@ def _engine_maker(engine: Literal["auto", "hyperscan", "re2"]) -> EngineMaker:
         from stanch.scan.engine_hyperscan import HyperscanEngine  # noqa: PLC0415 - not there for every processor
     except ImportError as error:
         if engine == "hyperscan":
-            raise MissingExtraError("hyperscan") from error
+            raise ExternalError(
+                "the engine hyperscan cannot be loaded",
+                why=str(error),
+                next_step="leave the choice to stanch, or take re2",
+            ) from error
         return Re2Engine
     return HyperscanEngine
