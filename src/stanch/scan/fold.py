@@ -22,6 +22,7 @@ SEPARATOR = 0x1E
 GAP = 256
 """Code points in a row that may fold to nothing before a search cuts the text: a stream then holds a bounded amount."""
 
+_LONG_RUN = re.compile(rf"[^\x00-\x7f]{{{GAP + 1}}}")
 _NON_ASCII = re.compile(r"[^\x00-\x7f]")
 _DETECT_RUNS = re.compile(r"[\x00-\x1d\x1f-\x7f]+|[\x1e\x80-\U0010ffff]")
 _WORD_RUNS = re.compile(r"[0-9A-Za-z]+|[\x00-/:-@\[-`{-\x7f]+|[\x80-\U0010ffff]")
@@ -81,6 +82,12 @@ def fold_text(text: str, view: View = "detect") -> bytes:
         text = _NON_ASCII.sub(lambda match: table[ord(match[0])], text)
     words = text.encode().translate(_ASCII_TO_INDEX).split()
     return (b" " if view == "index" else b"").join(words)
+
+
+def may_have_gap(text: str) -> bool:
+    """Tell whether a :class:`Folder` might cut this text: whether a run outside ASCII is longer than ``GAP``."""
+    outside = len(text.encode("utf-8", "surrogatepass")) - len(text)  # at least one more byte for each of them
+    return outside > GAP and _LONG_RUN.search(text) is not None
 
 
 class CodePoints:

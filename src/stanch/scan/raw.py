@@ -14,16 +14,15 @@ from itertools import accumulate
 
 from stanch.scan.confirm import Confirmer
 from stanch.scan.engine import EngineMaker, Pattern
-from stanch.scan.fold import GAP, SEPARATOR, fold_text
+from stanch.scan.fold import SEPARATOR, fold_text, may_have_gap
 from stanch.scan.literals import LiteralSearch
 
 _ESCAPES = {rb"\"": b'"', rb"\/": b"/", rb"\b": b"\b", rb"\f": b"\f", rb"\n": b"\n", rb"\r": b"\r", rb"\t": b"\t"}
-_POINTS = re.compile(r"(?:\\u[0-9A-Fa-f]{4})+")
+_POINTS = re.compile(r"\\u[0-9A-Fa-f]{4}(?:\\u[0-9A-Fa-f]{4})*")
 _SYNTAX = re.compile(r'[\x00-\x1f"\\]')
 # Numbers are read as 64-bit integers or doubles: longer ones, exponents and small fractions are written anew.
 _DOUBTS = ("[0-9.]{17}", "[0-9][Ee][+-]?[0-9]", "0[.]0000")
 _ASSERTION = re.compile(r"\\[bBAz]|\^|\$")
-_LONG_RUN = re.compile(rf"[^\x00-\x7f]{{{GAP + 1}}}")
 _STRUCTURE = re.compile(rb'[",:\[\]{}]')
 _WORD = frozenset(bytes([byte]) for byte in range(256) if chr(byte).isalnum() or byte in b"_" or byte >= 0x80)
 
@@ -75,7 +74,7 @@ class RawLines:
         doubtful = doubtful or "\ufffd" in text
         named = _POINTS.sub(_points, text)
         # A code point by number that JSON would have to escape stays as it was written.
-        return fold_text(named), doubtful or "\\u" in named or _LONG_RUN.search(named) is not None
+        return fold_text(named), doubtful or "\\u" in named or may_have_gap(named)
 
     def _may_match(self, index: int, block: bytes, bounds: tuple[int, int], end: int) -> bool:
         """Tell whether an anchor that ends at ``end`` may stand for a value in a string of the line.

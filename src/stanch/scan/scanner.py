@@ -1,6 +1,5 @@
 """The scanner: whole texts and many texts; it opens the streams that give the same answers."""
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Literal
@@ -9,7 +8,7 @@ from stanch.errors import ExternalError, LeakFound
 from stanch.scan.canonical import Fingerprint, canonical_value
 from stanch.scan.engine import EngineMaker
 from stanch.scan.engine_re2 import Re2Engine
-from stanch.scan.fold import GAP, SEPARATOR, CodePoints, Folder, fold_text
+from stanch.scan.fold import GAP, SEPARATOR, CodePoints, Folder, fold_text, may_have_gap
 from stanch.scan.found import Found, Location, ScanFinding, ScanResult
 from stanch.scan.literals import LiteralLane, LiteralSearch
 from stanch.scan.offsets import OffsetMap
@@ -23,7 +22,6 @@ from stanch.scan.stream import Lane, StreamSession
 _BLOCK = 1 << 20
 _ROUNDS = 8
 _SEPARATOR = bytes([SEPARATOR])
-_LONG_RUN = re.compile(rf"[^\x00-\x7f]{{{GAP + 1}}}")
 _NOWHERE = Location()
 
 
@@ -51,8 +49,7 @@ class _Item:
             text = points.push(given) + points.finish()
             self.size = len(text.encode("utf-8", "surrogatepass"))
         self.given = text
-        # Only a long run of code points that fold to nothing leaves a mark, and each of them is outside ASCII.
-        self.folded = Folder("detect", gap=GAP).push(text) if _LONG_RUN.search(text) else fold_text(text)
+        self.folded = Folder("detect", gap=GAP).push(text) if may_have_gap(text) else fold_text(text)
 
     @property
     def text(self) -> str:
