@@ -1,8 +1,13 @@
 """Shared scanners: compiling one takes a while."""
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from stanch.scan import Operator, Policy, Scanner
+
+sys.path.insert(0, str(Path(__file__).parent))  # the test folders are no packages; hostile_text is their neighbour
 
 LITERALS = ("Project Nightjar 77", "the canary sings 4417-0093", "élan vital 9")
 

@@ -9,7 +9,8 @@ import threading
 import pytest
 
 from stanch.errors import InvalidInput
-from stanch.scan.engine_hyperscan import HyperscanEngine, Pattern, cache_dir
+from stanch.scan.engine import Pattern
+from stanch.scan.engine_hyperscan import HyperscanEngine, cache_dir
 
 PATTERNS = [
     Pattern("abc", b"abc", caseless=False),

@@ -26,7 +26,7 @@ from stanch.terms import Severity
 
 
 def build(scanner, records):
-    builder = ReportBuilder(scanner.policy)
+    builder = ReportBuilder(scanner.policy, scanner.engine)
     for number, fields in enumerate(records):
         builder.record()
         for name, text in fields.items():
@@ -65,7 +65,7 @@ def test_json_has_the_fields_of_the_format(scanner):
     document = builder.build().to_json()
     assert document["schema"] == "stanch/scan-report/v1"
     assert set(document) == {
-        "schema", "pack", "policy", "records", "bytes", "counts", "findings", "residuals", "skipped",
+        "schema", "pack", "policy", "engine", "records", "bytes", "counts", "findings", "residuals", "skipped",
         "dropped",
     }  # fmt: skip
     assert set(document["findings"][0]) == {

@@ -63,7 +63,7 @@ def scan_dataset(
 
 
 def _scan(dataset: Dataset, scanner: Scanner, stage: tuple[str, Progress]) -> ScanReport:
-    builder = ReportBuilder(scanner.policy)
+    builder = ReportBuilder(scanner.policy, scanner.engine)
     texts = _texts(dataset, _Names(scanner), builder, stage)
     for result in scanner.scan_many(texts):
         builder.add(result)

@@ -20,11 +20,20 @@ _ESCAPE = re.compile(r"\\(?:x[0-9A-Fa-f]{2}|[^0-9A-WYZa-ce-mo-qu-z]|[dnrstw])", 
 
 @dataclass(frozen=True, slots=True)
 class AnchorShape:
-    """What is known of an anchor: its widths in bytes, and the strings it stands for if they can be listed."""
+    r"""What is known of an anchor.
+
+    Attributes:
+        shortest: Its least width in bytes; ``longest`` is its greatest.
+        literals: The strings it stands for, if they can be listed.
+        mirrored: An expression of the mirrored strings: classes of ``\xhh``, groups and quantifiers.
+        members: The bytes that can be in a match.
+    """
 
     shortest: int
     longest: int
     literals: tuple[bytes, ...] | None
+    mirrored: bytes
+    members: frozenset[int]
 
 
 def parse_byte_set(text: str) -> bytes:
@@ -53,11 +62,21 @@ def parse_anchor(text: str) -> AnchorShape:
     Raises:
         InvalidInput: It uses something outside the language above, or is empty, or wider than 128 bytes.
     """
+    shape = read_anchor(text)
+    if shape.shortest == 0 or shape.longest > MAX_WIDTH:
+        raise InvalidInput(f"anchor {text!r}: expected a width of 1 to {MAX_WIDTH} bytes, found {shape.longest}")
+    return shape
+
+
+def read_anchor(text: str) -> AnchorShape:
+    """Read an anchor of any width and return its shape.
+
+    Raises:
+        InvalidInput: It uses something outside the language above.
+    """
     shape, rest = _alternatives(text, text)
     if rest:
         raise InvalidInput(f"anchor {text!r}: unexpected {rest[:1]!r}")
-    if shape.shortest == 0 or shape.longest > MAX_WIDTH:
-        raise InvalidInput(f"anchor {text!r}: expected a width of 1 to {MAX_WIDTH} bytes, found {shape.longest}")
     return shape
 
 
@@ -72,11 +91,17 @@ def _alternatives(text: str, whole: str) -> tuple[AnchorShape, str]:
     literals = None
     if all(shape.literals is not None for shape in shapes):
         literals = _limited(literal for shape in shapes for literal in shape.literals or ())
-    return AnchorShape(min(s.shortest for s in shapes), max(s.longest for s in shapes), literals), text
+    if len(shapes) == 1:
+        return shapes[0], text
+    mirrored = b"(?:" + b"|".join(shape.mirrored for shape in shapes) + b")"
+    members = frozenset[int]().union(*(shape.members for shape in shapes))
+    return AnchorShape(
+        min(s.shortest for s in shapes), max(s.longest for s in shapes), literals, mirrored, members
+    ), text
 
 
 def _sequence(text: str, whole: str) -> tuple[AnchorShape, str]:
-    shape = AnchorShape(0, 0, (b"",))
+    shape = AnchorShape(0, 0, (b"",), b"", frozenset())
     while text and text[0] not in "|)":
         atom, text = _atom(text, whole)
         match = _QUANTIFIER.match(text)
@@ -112,18 +137,20 @@ def _atom(text: str, whole: str) -> tuple[AnchorShape, str]:
             why="an anchor has a finite width and no assertions",
             next_step="use literals, classes, (?:a|b), ?, {m} and {m,n}",
         )
-    return AnchorShape(1, 1, (text[0].encode(),)), text[1:]
+    return _members(text[0].encode()), text[1:]
 
 
 def _members(members: bytes) -> AnchorShape:
-    return AnchorShape(1, 1, tuple(bytes([byte]) for byte in members) if len(members) <= 16 else None)
+    literals = tuple(bytes([byte]) for byte in members) if len(members) <= 16 else None
+    return AnchorShape(1, 1, literals, b"[" + b"".join(b"\\x%02x" % b for b in members) + b"]", frozenset(members))
 
 
 def _join(left: AnchorShape, right: AnchorShape) -> AnchorShape:
     literals = None
     if left.literals is not None and right.literals is not None:
         literals = _limited(a + b for a, b in itertools.product(left.literals, right.literals))
-    return AnchorShape(left.shortest + right.shortest, left.longest + right.longest, literals)
+    shortest, longest = left.shortest + right.shortest, left.longest + right.longest
+    return AnchorShape(shortest, longest, literals, right.mirrored + left.mirrored, left.members | right.members)
 
 
 def _repeat(atom: AnchorShape, low: int, high: int) -> AnchorShape:
@@ -131,7 +158,8 @@ def _repeat(atom: AnchorShape, low: int, high: int) -> AnchorShape:
     if atom.literals is not None and len(atom.literals) ** high <= _MAX_LITERALS:
         counts = (itertools.product(atom.literals, repeat=count) for count in range(low, high + 1))
         literals = _limited(b"".join(parts) for parts in itertools.chain.from_iterable(counts))
-    return AnchorShape(atom.shortest * low, atom.longest * high, literals)
+    mirrored = b"(?:%b){%d,%d}" % (atom.mirrored, low, high)
+    return AnchorShape(atom.shortest * low, atom.longest * high, literals, mirrored, atom.members)
 
 
 def _limited(literals: Iterable[bytes]) -> tuple[bytes, ...] | None:

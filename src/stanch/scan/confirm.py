@@ -22,6 +22,8 @@ RESIDUAL = 0.2
 """Candidates from this score up to the policy's least score are kept as residuals."""
 
 _ABSTAIN = Verdict(Outcome.ABSTAIN)
+_UNANCHORED = re2._Anchor.UNANCHORED  # noqa: SLF001 - see Confirmer
+_NO_MATCH = (-1, -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,9 @@ class Confirmer:
         self.recogniser = recogniser
         self.shape = parse_anchor(recogniser.anchor)
         self.history = recogniser.before + WIDTH + 1
-        self._expression = _compile(recogniser)
-        self._group = dict(self._expression.groupindex).get(b"v", 0)
+        expression = _compile(recogniser)
+        self._group = dict(expression.groupindex).get(b"v", 0)
+        self._match = expression._regexp.Match  # noqa: SLF001 - the wheel's own wrapper takes three times as long
         # No byte set holds the separator, so a window never crosses one.
         self._stop = re.compile(b"[^" + _escaped(recogniser.cont) + b"]" if recogniser.cont else bytes([SEPARATOR]))
         if recogniser.validator and recogniser.validator not in REGISTRY:
@@ -57,7 +60,8 @@ class Confirmer:
         self._validator = REGISTRY.get(recogniser.validator)
         hold = recogniser.hold
         self._run = hold if isinstance(hold, RunHold | CapitalsHold) else None
-        self._literals = sorted(self.shape.literals or (), key=len, reverse=True)
+        literals = {literal.lower() if recogniser.caseless else literal for literal in self.shape.literals or ()}
+        self._literals = sorted(literals, key=len, reverse=True)
         self._swallow = hold if isinstance(hold, SwallowHold) else None
         if self._swallow is not None:
             self._body = re.compile(b"[" + _escaped(self._swallow.members) + b"]*")
@@ -66,10 +70,11 @@ class Confirmer:
         """Return where a value announced by the anchor that ends at ``end`` can start at the earliest."""
         if self._run is not None:
             return max(low, end - self.recogniser.before, self._run.start(text, low, end - 1))
+        if self.shape.shortest == self.shape.longest:
+            return max(low, end - self.shape.longest)
         tail = bytes(text[max(low, end - self.shape.longest) : end])
         if self.recogniser.caseless:
             tail = tail.lower()
-            return end - next(len(literal) for literal in self._literals if tail.endswith(literal.lower()))
         return end - next(len(literal) for literal in self._literals if tail.endswith(literal))
 
     def close(self, text: bytes | bytearray, end: int, high: int) -> int | None:
@@ -82,16 +87,16 @@ class Confirmer:
             return stop.start()
         return limit - 1 if high >= limit else None
 
-    def locate(self, text: bytes | bytearray, low: int, end: int, close: int) -> tuple[int, int, int] | None:
+    def locate(self, text: bytes | bytearray, first: int, end: int, close: int) -> tuple[int, int, int] | None:
         """Return (end, value start, value end) of the leftmost-longest match that covers the anchor's last byte."""
-        first = self.first(text, low, end)
         window, position = bytes(text[first:close]), 0
-        while (match := self._expression.search(window, position)) is not None:
-            start, stop = match.span()
+        size = close - first
+        while (spans := self._match(_UNANCHORED, window, position, size))[0] != _NO_MATCH:
+            start, stop = spans[0]
             if start > end - 1 - first:
                 return None
             if stop >= end - first:
-                value = match.span(self._group)
+                value = spans[self._group] if spans[self._group] != _NO_MATCH else spans[0]
                 return first + stop, first + value[0], first + value[1]
             position = start + 1
         return None
@@ -113,6 +118,8 @@ class Confirmer:
         low, high = bounds
         rule = self.recogniser
         stop, start, end = located
+        if start > low and text[start - 1] in rule.left:
+            return None
         value = bytes(text[start:end])
         around = Surroundings.read(text, low, start, field)
         verdict = self._validator(value, around.left) if self._validator is not None else _ABSTAIN

@@ -13,6 +13,7 @@ _WORD = re.compile(r"[^\W_]+")
 _CUT = re.compile(r"\A[^\W_]+")
 _LABEL = re.compile(r"<[A-Z][A-Z0-9-]*(?:[:_][A-Za-z0-9]+)?>|\A[A-Z0-9-]*(?:[:_][A-Za-z0-9]+)?>")
 _KEY = re.compile(r"([A-Za-z0-9_.-]{1,64})[\"']?\s{0,3}(?:=>|:=|=|:)\s{0,3}[\"']?\Z")
+_KEY_SIGNS, _AFTER_KEY = frozenset("=:>"), " \t\n\r\f\v\"'"
 _JOINTS = re.compile(r"[_.\-\s]")
 
 _NONE = Context()
@@ -42,20 +43,28 @@ class Surroundings:
         """
         if context == _NONE:
             return 0.0, []
-        words = [word.casefold() for word in reversed(_WORD.findall(self.left))]
-        near = next((place for place, word in enumerate(words) if word in context.near), len(words))
-        never = next((place for place, word in enumerate(words) if word in context.never), len(words))
+        words = _WORD.findall(self.left.casefold())
+        words.reverse()
+        near, never = _first(words, context.near), _first(words, context.never)
         score = 0.0
         reasons: list[str] = []
         if near < len(words):
             score, reasons = score + _NEAR, [*reasons, "context word"]
-        key = _KEY.search(self.left)
+        # The expression is slow to fail, and it can only match where such a sign stands.
+        key = _KEY.search(self.left) if self.left.rstrip(_AFTER_KEY)[-1:] in _KEY_SIGNS else None
         names = {_plain(name) for name in (self.field.rpartition(".")[2], key[1] if key else "")}
         if names & context.fields:
             score, reasons = score + _FIELD, [*reasons, "field name"]
         if never < near or names & context.never:
             score, reasons = score + _NEVER, [*reasons, "contrary word"]
         return score, reasons
+
+
+def _first(words: list[str], wanted: frozenset[str]) -> int:
+    """Return the place of the first wanted word, or the number of words."""
+    if wanted.isdisjoint(words):
+        return len(words)
+    return next(place for place, word in enumerate(words) if word in wanted)
 
 
 def _is_word(text: bytes | bytearray, place: int) -> bool:

@@ -1,14 +1,13 @@
-"""The multi-pattern matcher: Hyperscan databases over all anchors, for blocks and for streams.
+"""The matcher of choice: Hyperscan databases over all anchors, for blocks and for streams.
 
-Nothing but ``(end, index)`` pairs crosses this border. Compiled databases are cached on disk, because compiling takes
-much longer than loading; only patterns are in them. Compiled objects do not survive ``fork``: a child makes its own.
+Compiled databases are cached on disk, because compiling takes much longer than loading; only patterns are in them.
+Compiled objects do not survive ``fork``: a child makes its own.
 """
 
 import hashlib
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,21 +15,10 @@ import hyperscan
 
 from stanch.crypto import frame, write_atomic
 from stanch.errors import InvalidInput, StanchError
+from stanch.scan.engine import Hit, Pattern
 
 _CACHE_VARIABLE = "STANCH_CACHE_DIR"
 _MODES = {"block": hyperscan.HS_MODE_BLOCK, "stream": hyperscan.HS_MODE_STREAM}
-
-Hit = tuple[int, int]
-"""(end offset of the anchor, index of its pattern)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pattern:
-    """An anchor for the engine: its expression or literal bytes, and whether case is ignored."""
-
-    name: str
-    expression: bytes
-    caseless: bool
 
 
 def cache_dir() -> Path:
@@ -44,16 +32,10 @@ def cache_dir() -> Path:
 class HyperscanEngine:
     """Finds where anchors end. Safe to use from several threads: each has its own databases and scratch space."""
 
+    name = "hyperscan"
+
     def __init__(self, patterns: Sequence[Pattern], *, cached: bool) -> None:
-        """Take the patterns.
-
-        Args:
-            patterns: The anchors; their place in the sequence is the index in a hit.
-            cached: Whether the compiled form may be kept on disk. Never for patterns that are themselves secret.
-
-        Raises:
-            InvalidInput: A pattern does not compile; it is named.
-        """
+        """Compile the patterns, or load them; see :class:`stanch.scan.engine.EngineMaker`."""
         self._patterns = tuple(patterns)
         self._cached = cached
         self._local = threading.local()

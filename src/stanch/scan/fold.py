@@ -22,6 +22,7 @@ SEPARATOR = 0x1E
 GAP = 256
 """Code points in a row that may fold to nothing before a search cuts the text: a stream then holds a bounded amount."""
 
+_LONG_RUN = re.compile(rf"[^\x00-\x7f]{{{GAP + 1}}}")
 _NON_ASCII = re.compile(r"[^\x00-\x7f]")
 _DETECT_RUNS = re.compile(r"[\x00-\x1d\x1f-\x7f]+|[\x1e\x80-\U0010ffff]")
 _WORD_RUNS = re.compile(r"[0-9A-Za-z]+|[\x00-/:-@\[-`{-\x7f]+|[\x80-\U0010ffff]")
@@ -83,6 +84,12 @@ def fold_text(text: str, view: View = "detect") -> bytes:
     return (b" " if view == "index" else b"").join(words)
 
 
+def may_have_gap(text: str) -> bool:
+    """Tell whether a :class:`Folder` might cut this text: whether a run outside ASCII is longer than ``GAP``."""
+    outside = len(text.encode("utf-8", "surrogatepass")) - len(text)  # at least one more byte for each of them
+    return outside > GAP and _LONG_RUN.search(text) is not None
+
+
 class CodePoints:
     """Joins surrogate pairs that a chunked UTF-16 source has cut in two."""
 
@@ -125,6 +132,7 @@ class Folder:
         self._table = _table("detect" if view == "detect" else "index")
         self._gap = gap
         self._silent = 0
+        self._linear = False
         self._space_at: int | None = None
 
     @property
@@ -146,9 +154,12 @@ class Folder:
         return b"".join(pieces)
 
     def _ascii(self, run: str) -> bytes:
-        self.offsets.add(self.folded, self.code_points, linear=True)
-        self.code_points += len(run)
-        self.folded += len(run)
+        if not self._linear:  # else it goes on where the last run ended
+            self.offsets.add(self.folded, self.code_points, linear=True)
+            self._linear = True
+        size = len(run)
+        self.code_points += size
+        self.folded += size
         self._silent = 0
         return run.encode()
 
@@ -157,6 +168,7 @@ class Folder:
         if not result:
             return self._nothing(1)
         data = result.encode()
+        self._linear = False
         self.offsets.add(self.folded, self.code_points, linear=len(data) == 1)
         self.code_points += 1
         self.folded += len(data)
@@ -165,6 +177,7 @@ class Folder:
 
     def _nothing(self, count: int) -> bytes:
         """Take ``count`` code points that fold to nothing; cut the text where the run becomes longer than the gap."""
+        self._linear = False
         before, self._silent = self._silent, self._silent + count
         cut = b""
         if self._gap is not None and before <= self._gap < self._silent:
@@ -190,6 +203,7 @@ class Folder:
             self._space_at = self.code_points
         lead = self._space()
         words = (b" " if self._view == "index" else b"").join(word.encode() for word in result.split())
+        self._linear = False
         self.offsets.add(self.folded, self.code_points, linear=False)
         self.folded += len(words)
         self.code_points += 1
@@ -208,6 +222,7 @@ class Folder:
         at, self._space_at = self._space_at, None
         if at is None or self._view == "squeezed" or not self.folded:
             return b""
+        self._linear = False
         self.offsets.add(self.folded, at, linear=False)
         self.folded += 1
         return b" "

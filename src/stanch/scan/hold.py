@@ -17,6 +17,7 @@ _SWALLOW = re.compile(r"swallow:(\[\^?\]?(?:\\.|[^\]\\])*\]):(.*)", re.DOTALL)
 _RUN = re.compile(r"run:(\[\^?\]?(?:\\.|[^\]\\])*\]):(\d{1,3})", re.DOTALL)
 _CAPITALS = re.compile(r"capitals:(\d{1,3})")
 _CAPITAL_ENDS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'.- "
+_LOWER = bytes(range(256)).lower()
 _CAPITALISED = re.compile(rb"[A-Z][A-Za-z'.\-]*(?: [A-Z][A-Za-z'.\-]*){0,2} ?\Z")
 
 
@@ -34,8 +35,8 @@ class RunHold:
 
     def start(self, text: bytes | bytearray, low: int, position: int) -> int:
         """Return where the held run before ``position`` starts; ``low`` is where the text starts."""
-        tail = text[max(low, position - self.longest) : position]
-        return position - len(tail) + len(tail.rstrip(self.members))
+        first = max(low, position - self.longest)
+        return first + len(text[first:position].rstrip(self.members))
 
     def may_end_with(self, byte: int) -> bool:
         """Tell whether anything is held of a text that ends with this byte."""
@@ -53,7 +54,7 @@ class CapitalsHold:
         first = max(low, position - self.longest)
         tail = text[first:position]
         word = tail[tail.rfind(b" ", 0, -1) + 1 :]
-        if word == word.lower():
+        if word.islower() or word == word.lower():
             return position
         match = _CAPITALISED.search(tail)
         return position if match is None else first + match.start()
@@ -95,6 +96,33 @@ def parse_hold(text: str) -> Hold:
     return rule
 
 
+class HoldsAfter:
+    """What several rules hold of a text that ends with a certain byte: as much as the one that holds most.
+
+    One of the runs, the leader, is measured first. The others matter only if the byte before its run is one of theirs,
+    or if it was as long as it may be: any run that began earlier would pass over that byte.
+    """
+
+    def __init__(self, holds: Iterable[RunHold | CapitalsHold], byte: int) -> None:
+        able = [hold for hold in dict.fromkeys(holds) if hold.may_end_with(byte)]
+        runs = sorted((hold for hold in able if isinstance(hold, RunHold)), key=lambda hold: len(hold.members))
+        self._leader = runs.pop() if runs else None
+        self._runs = runs
+        self._theirs = frozenset(member for run in runs for member in run.members)
+        self._capitals = [hold for hold in able if isinstance(hold, CapitalsHold)]
+
+    def start(self, text: bytes | bytearray, size: int) -> int:
+        """Return where the held part of the first ``size`` bytes of ``text`` starts."""
+        start = size
+        if (leader := self._leader) is not None:
+            start = leader.start(text, 0, size)
+            if self._runs and (size - start == leader.longest or (start and text[start - 1] in self._theirs)):
+                start = min(start, *(run.start(text, 0, size) for run in self._runs))
+        for hold in self._capitals:
+            start = min(start, hold.start(text, 0, size))
+        return start
+
+
 class LiteralPrefixes:
     """Finds the longest suffix of a growing text that is a proper prefix of one of many literals.
 
@@ -112,6 +140,7 @@ class LiteralPrefixes:
         self._fail = [0] * len(self._depth)
         self._held = [0] * len(self._depth)
         self._link()
+        self._rows: list[list[int] | None] = [None] * len(self._depth)
 
     def _insert(self, literal: bytes) -> None:
         state = 0
@@ -128,17 +157,23 @@ class LiteralPrefixes:
         for key, state in sorted(self._next.items(), key=lambda item: self._depth[item[1]]):
             parent, byte = key >> 8, key & 255
             if parent:
-                self._fail[state] = self.step(self._fail[parent], bytes([byte]))
+                self._fail[state] = self._follow(self._fail[parent], byte)
             self._held[state] = self._depth[state] if state in inner else self._held[self._fail[state]]
 
     def step(self, state: int, data: bytes) -> int:
         """Return the state after further bytes; 0 is the start."""
-        following, fail = self._next, self._fail
-        for byte in data.lower():
-            while (after := following.get(state << 8 | byte)) is None and state:
-                state = fail[state]
-            state = after or 0
+        rows = self._rows
+        for byte in data:
+            row = rows[state]
+            if row is None:
+                row = rows[state] = [self._follow(state, after) for after in _LOWER]
+            state = row[byte]
         return state
+
+    def _follow(self, state: int, byte: int) -> int:
+        while (after := self._next.get(state << 8 | byte)) is None and state:
+            state = self._fail[state]
+        return after or 0
 
     def held(self, state: int) -> int:
         """Return the length of the suffix to hold in a state."""

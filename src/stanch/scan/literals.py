@@ -1,9 +1,11 @@
 """Texts that are known beforehand, found in the ``squeezed`` view: case, spacing, punctuation and look-alikes aside."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import accumulate
 
-from stanch.scan.engine_hyperscan import Hit, HyperscanEngine, Pattern
-from stanch.scan.fold import GAP, Folder, fold_text
+from stanch.scan.engine import EngineMaker, Hit, Pattern
+from stanch.scan.fold import GAP, SEPARATOR, Folder, fold_text
 from stanch.scan.found import Found
 from stanch.scan.hold import LiteralPrefixes
 from stanch.terms import Severity
@@ -12,7 +14,7 @@ from stanch.terms import Severity
 class LiteralSearch:
     """All literals of a policy, forwards and reversed. Nothing of them is ever written to disk."""
 
-    def __init__(self, literals: Sequence[str], *, kind: str, severity: Severity) -> None:
+    def __init__(self, literals: Sequence[str], make: EngineMaker, *, kind: str, severity: Severity) -> None:
         squeezed = [fold_text(literal, "squeezed") for literal in literals]
         backwards = [literal.decode()[::-1].encode() for literal in squeezed]
         self._literals = tuple(dict.fromkeys(squeezed + backwards))
@@ -21,7 +23,7 @@ class LiteralSearch:
             Pattern(f"literal {number}", b"".join(b"\\x%02x" % byte for byte in literal), caseless=False)
             for number, literal in enumerate(self._literals)
         ]
-        self.engine = HyperscanEngine(patterns, cached=False)
+        self.engine = make(patterns, cached=False)
         self.prefixes = LiteralPrefixes(self._literals)
 
     @property
@@ -29,10 +31,14 @@ class LiteralSearch:
         """Whether there is anything to search for."""
         return bool(self._literals)
 
+    def suspects(self, texts: Sequence[str]) -> set[int]:
+        """Return the numbers of the texts that hold a literal, after one call of the engine for all of them."""
+        squeezed = [fold_text(text, "squeezed") for text in texts] if self._literals else []
+        ends = list(accumulate(len(text) + 1 for text in squeezed))
+        return {bisect_left(ends, end) for end, _ in self.engine.scan(bytes([SEPARATOR]).join(squeezed))}
+
     def find(self, text: str) -> list[Found]:
         """Return the literals in a whole text."""
-        if not self._literals or not self.engine.scan(fold_text(text, "squeezed")):
-            return []
         folder = Folder("squeezed", gap=GAP)
         return self.found(self.engine.scan(folder.push(text)), folder)
 

@@ -45,6 +45,7 @@ class ScanReport:
     findings: tuple[tuple[Location, ScanFinding], ...]
     residual_targets: tuple[ResidualTarget, ...]
     skipped: tuple[str, ...]
+    engine: str
     dropped: int = 0
 
     def worst(self) -> Severity | None:
@@ -62,6 +63,7 @@ class ScanReport:
             "schema": SCHEMA,
             "pack": str(self.pack),
             "policy": str(self.policy),
+            "engine": self.engine,
             "records": self.records,
             "bytes": self.size,
             "counts": [
@@ -92,9 +94,10 @@ def _finding(location: Location, finding: ScanFinding) -> dict[str, JsonValue]:
 
 @dataclass
 class ReportBuilder:
-    """Collects results into a report."""
+    """Collects results into a report; ``engine`` names what searched (:attr:`stanch.scan.Scanner.engine`)."""
 
     policy: Policy
+    engine: str
     records: int = 0
     size: int = 0
     _findings: list[tuple[Location, ScanFinding]] = field(default_factory=list)
@@ -127,6 +130,7 @@ class ReportBuilder:
             tuple(self._findings),
             tuple(self._residuals),
             tuple(self._skipped),
+            self.engine,
         )
 
 

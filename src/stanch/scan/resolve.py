@@ -49,6 +49,11 @@ class Resolver:
         self._waiting: list[Found] = []
         self._cluster: Cluster | None = None
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits and no cluster is open: text up to the floor may go as it is."""
+        return not self._waiting and self._cluster is None
+
     def add(self, found: Found) -> None:
         """Take a finding that starts at the last floor or later."""
         insort(self._waiting, found, key=lambda other: other.order)

@@ -1,14 +1,17 @@
 """All rules of a policy over folded text: the search of a whole text, and the rules' part of a stream."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 from stanch.scan.confirm import Confirmer, Match
-from stanch.scan.engine_hyperscan import Hit, HyperscanEngine, Pattern
+from stanch.scan.engine import EngineMaker, Hit, Pattern
 from stanch.scan.fold import GAP, Folder
 from stanch.scan.found import Found, Location
-from stanch.scan.hold import CapitalsHold, LiteralHold, LiteralPrefixes, RunHold, SwallowHold
+from stanch.scan.hold import CapitalsHold, HoldsAfter, LiteralHold, LiteralPrefixes, RunHold, SwallowHold
+from stanch.scan.offsets import OffsetMap
 from stanch.scan.recogniser import Recogniser
 
 _SLACK = 4096
@@ -17,45 +20,70 @@ _SLACK = 4096
 class RuleSearch:
     """Compiled recognisers: one engine over all anchors, one confirmer for each rule."""
 
-    def __init__(self, recognisers: Sequence[Recogniser]) -> None:
+    def __init__(self, recognisers: Sequence[Recogniser], make: EngineMaker) -> None:
         self.confirmers = tuple(Confirmer(recogniser) for recogniser in recognisers)
-        self.engine = HyperscanEngine(
-            [Pattern(rule.id, rule.anchor.encode(), rule.caseless) for rule in recognisers], cached=True
-        )
+        self.engine = make([Pattern(rule.id, rule.anchor.encode(), rule.caseless) for rule in recognisers], cached=True)
         literal = (c for c in self.confirmers if isinstance(c.recogniser.hold, LiteralHold | SwallowHold))
         self.prefixes = LiteralPrefixes(itertools.chain.from_iterable(c.shape.literals or () for c in literal))
-        holds = dict.fromkeys(r.hold for r in recognisers if isinstance(r.hold, RunHold | CapitalsHold))
-        self.holds_after = tuple(tuple(hold for hold in holds if hold.may_end_with(byte)) for byte in range(256))
+        holds = [r.hold for r in recognisers if isinstance(r.hold, RunHold | CapitalsHold)]
+        self.holds_after = tuple(HoldsAfter(holds, byte) for byte in range(256))
         self.history = max((confirmer.history for confirmer in self.confirmers), default=0)
 
     def find(self, block: bytes, text: "FoldedText", hits: Sequence[Hit]) -> list[Found]:
         """Return what the hits inside one text of a block stand for."""
         found = []
-        seen: dict[int, tuple[int, int, int]] = {}
+        places: dict[int, Place] = {}
         for end, index in hits:
             confirmer = self.confirmers[index]
-            close = confirmer.close(block, end, text.high)
-            located = confirmer.locate(block, text.low, end, text.high if close is None else close)
-            # Several anchors of one value, such as its successive digits, lead to the same place.
-            if located is None or seen.get(index) == located:
+            first, close = confirmer.first(block, text.low, end), confirmer.close(block, end, text.high)
+            window = (first, text.high if close is None else close)
+            last = places.get(index)
+            if last is not None and last.covers(window, end):
                 continue
-            seen[index] = located
-            match = confirmer.judge(block, (text.low, text.high), located, text.location.field)
+            located = confirmer.locate(block, first, end, window[1])
+            if located is None:
+                continue
+            places[index] = Place(window, located)
+            if last is not None and last.located == located:
+                continue
+            match = confirmer.judge(block, (text.low, text.high), located, text.field)
             if match is not None:
-                last = confirmer.extend(block, match.end, text.high, final=True)[0] if match.open else match.end
-                span = text.folder.offsets.span(match.start - text.low, last - text.low)
-                found.append(found_at(span, confirmer.recogniser, match))
+                stop = confirmer.extend(block, match.end, text.high, final=True)[0] if match.open else match.end
+                found.append(found_at(text.span(match.start, stop), confirmer.recogniser, match))
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class FoldedText:
-    """A text's place ``low`` to ``high`` in a block of folded bytes, with the way back to its code points."""
+class Place(NamedTuple):
+    """Where a rule's expression matched last: the window it was searched in, and the end and value of the match."""
 
-    location: Location
-    folder: Folder
+    window: tuple[int, int]
+    located: tuple[int, int, int]
+
+    def covers(self, window: tuple[int, int], end: int) -> bool:
+        """Tell whether a later anchor that ends at ``end`` leads to the same match.
+
+        In the same window the search passes over the same matches up to this one, which covers the later end as well.
+        """
+        return self.window == window and end <= self.located[0]
+
+
+@dataclass
+class FoldedText:
+    """A text's place ``low`` to ``high`` in a block of folded bytes; ``way_back`` makes the map to its code points."""
+
+    field: str
+    way_back: Callable[[], OffsetMap | None]
     low: int
     high: int
+
+    @cached_property
+    def _offsets(self) -> OffsetMap | None:
+        return self.way_back()
+
+    def span(self, start: int, end: int) -> tuple[int, int]:
+        """Return the code points of a span of the block."""
+        start, end = start - self.low, end - self.low
+        return (start, end) if self._offsets is None else self._offsets.span(start, end)
 
 
 def found_at(span: tuple[int, int], rule: Recogniser, match: Match) -> Found:
@@ -89,10 +117,11 @@ class RuleLane:
         self._folder = Folder("detect", gap=GAP)
         self._stream = search.engine.open_stream()
         self._text = bytearray()
+        self._most = search.history + 2 * _SLACK
         self._base = 0
         self._pending: list[_Candidate] = []
         self._runs: list[_Run] = []
-        self._seen: dict[str, tuple[int, int, int]] = {}
+        self._places: dict[str, Place] = {}
         self._prefix = 0
         self._final = False
 
@@ -105,8 +134,9 @@ class RuleLane:
             first = confirmer.first(self._text, 0, end - self._base)
             self._pending.append(_Candidate(confirmer, end, first + self._base))
         self._prefix = self._search.prefixes.step(self._prefix, data)
-        found = self._settle()
-        self._trim()
+        found = self._settle() if self._pending or self._runs else []
+        if len(self._text) > self._most:
+            self._trim()
         return found
 
     def finish(self) -> list[Found]:
@@ -120,21 +150,19 @@ class RuleLane:
 
         An unbounded finding that goes on needs no place here: its cluster stays open and nothing behind it is released.
         """
-        size = len(self._text)
-        folded = self._base + size
-        if size and not self._final:
-            folded -= self._search.prefixes.held(self._prefix)
-            for hold in self._search.holds_after[self._text[-1]]:
-                folded = min(folded, self._base + hold.start(self._text, 0, size))
-        for candidate in self._pending:
-            folded = min(folded, candidate.first)
+        folded = self._folder.folded
+        if self._text and not self._final:
+            size, search = len(self._text), self._search
+            start = search.holds_after[self._text[-1]].start(self._text, size)
+            literal = size - search.prefixes.held(self._prefix)
+            folded = self._base + (min(literal, start))
+        if self._pending:
+            folded = min(folded, *(candidate.first for candidate in self._pending))
         folder = self._folder
         return folder.offsets.start(folded) if folded < folder.folded else folder.code_points
 
     def _settle(self) -> list[Found]:
         """Decide the candidates whose windows have closed and carry the unbounded findings on."""
-        if not self._pending and not self._runs:
-            return []
         size, found, waiting = len(self._text), [], []
         for candidate in self._pending:
             confirmer, end = candidate.confirmer, candidate.end - self._base
@@ -142,13 +170,17 @@ class RuleLane:
             if close is None and not self._final:
                 waiting.append(candidate)
                 continue
-            located = confirmer.locate(self._text, 0, end, size if close is None else close)
+            close = size if close is None else close
+            window, last = (candidate.first, close + self._base), self._places.get(confirmer.recogniser.id)
+            if last is not None and last.covers(window, candidate.end):
+                continue
+            located = confirmer.locate(self._text, candidate.first - self._base, end, close)
             if located is None:
                 continue
-            place = (located[0] + self._base, located[1] + self._base, located[2] + self._base)
-            if self._seen.get(confirmer.recogniser.id) == place:
+            place = Place(window, (located[0] + self._base, located[1] + self._base, located[2] + self._base))
+            self._places[confirmer.recogniser.id] = place
+            if last is not None and last.located == place.located:
                 continue
-            self._seen[confirmer.recogniser.id] = place
             match = confirmer.judge(self._text, (0, size), located, self._location.field)
             if match is not None and match.score >= self._min_score:
                 found.append(self._found(confirmer, match))
@@ -179,8 +211,6 @@ class RuleLane:
     def _trim(self) -> None:
         """Forget folded text that no rule can look at any more."""
         size = len(self._text)
-        if size < self._search.history + 2 * _SLACK:
-            return
         oldest = min([c.first for c in self._pending] + [r.position for r in self._runs], default=self._base + size)
         cut = oldest - self._search.history - self._base
         if cut >= _SLACK:

@@ -1,15 +1,20 @@
 """The scanner: whole texts and many texts; it opens the streams that give the same answers."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
-from stanch.errors import LeakFound
+from stanch.errors import ExternalError, LeakFound
 from stanch.scan.canonical import Fingerprint, canonical_value
 from stanch.scan.dictionary import DictionaryLane
-from stanch.scan.fold import GAP, SEPARATOR, CodePoints, Folder, fold_text
+from stanch.scan.engine import EngineMaker
+from stanch.scan.engine_re2 import Re2Engine
+from stanch.scan.fold import GAP, SEPARATOR, CodePoints, Folder, fold_text, may_have_gap
 from stanch.scan.found import Found, Location, ScanFinding, ScanResult
 from stanch.scan.literals import LiteralLane, LiteralSearch
+from stanch.scan.offsets import OffsetMap
 from stanch.scan.policy import LITERAL_KIND, Policy
+from stanch.scan.raw import RawLines
 from stanch.scan.redact import Redacted, Replacement, Replacer
 from stanch.scan.resolve import Keep, Resolver
 from stanch.scan.rules import FoldedText, RuleLane, RuleSearch
@@ -17,54 +22,106 @@ from stanch.scan.stream import Lane, StreamSession
 
 _BLOCK = 1 << 20
 _ROUNDS = 8
+_SEPARATOR = bytes([SEPARATOR])
 _NOWHERE = Location()
 
 
-@dataclass(frozen=True, slots=True)
 class _Item:
-    """One of the texts of a block: its code points, their folded bytes, and the size it came with."""
+    """One of the texts of a block: what it was given as, its folded bytes, and its size in UTF-8.
 
-    location: Location
-    text: str
-    folder: Folder
-    folded: bytes
-    size: int
+    The way back from the folded bytes is only made when something was found.
+    """
+
+    __slots__ = ("folded", "given", "location", "size")
+
+    def __init__(self, location: Location, given: str | bytes) -> None:
+        self.location = location
+        self.given = given
+        if given.isascii():
+            self.size = len(given)
+            plain = given if isinstance(given, bytes) else given.encode()
+            self.folded = plain.replace(_SEPARATOR, b" ")
+            return
+        if isinstance(given, bytes):
+            self.size = len(given)
+            text = given.decode("utf-8", "surrogateescape")
+        else:
+            points = CodePoints()
+            text = points.push(given) + points.finish()
+            self.size = len(text.encode("utf-8", "surrogatepass"))
+        self.given = text
+        self.folded = Folder("detect", gap=GAP).push(text) if may_have_gap(text) else fold_text(text)
+
+    @property
+    def text(self) -> str:
+        """The text in code points."""
+        return self.given if isinstance(self.given, str) else self.given.decode("ascii")
+
+    def offsets(self) -> OffsetMap | None:
+        """Return the way from folded bytes to code points; None where they are the same."""
+        if self.given.isascii():
+            return None
+        folder = Folder("detect", gap=GAP)
+        folder.push(self.text)
+        return folder.offsets
 
 
 class Scanner:
-    """Finds and redacts what a policy names. One object serves many threads."""
+    """Finds and redacts what a policy names. One object serves many threads.
 
-    def __init__(self, policy: Policy) -> None:
+    Attributes:
+        policy: What it looks for and what replaces it.
+        engine: The library that searches: ``hyperscan``, or ``re2`` where that is not at hand. Both find the same.
+    """
+
+    def __init__(self, policy: Policy, *, engine: Literal["auto", "hyperscan", "re2"] = "auto") -> None:
         """Compile the policy's rules and literals.
 
         Raises:
             InvalidInput: A rule does not compile; it is named.
+            ExternalError: Hyperscan was asked for by name and cannot be loaded.
         """
         self.policy = policy
-        self._rules = RuleSearch(policy.active())
+        make = self._make = _engine_maker(engine)
+        self._rules = RuleSearch(policy.active(), make)
         self._dictionaries = tuple(entry for entry in policy.dictionaries if policy.wants(entry.label))
         chosen = policy.literals if policy.wants(LITERAL_KIND) else ()
-        self._literals = LiteralSearch(chosen, kind=LITERAL_KIND, severity=policy.literal_severity)
+        self._literals = LiteralSearch(chosen, make, kind=LITERAL_KIND, severity=policy.literal_severity)
+        self.engine = self._rules.engine.name
 
     def scan(self, text: str | bytes, *, location: Location | None = None) -> ScanResult:
         """Return the findings in one text, with positions in its code points.
 
         Bytes are read as UTF-8; a byte that is none counts as one code point.
         """
-        return next(self._scan_block([_item(location or _NOWHERE, text)]))
+        return next(self._scan_block([_Item(location or _NOWHERE, text)]))
 
     def scan_many(self, items: Iterable[tuple[Location, str | bytes]]) -> Iterator[ScanResult]:
         """Return the results of many texts in their order; texts are joined to blocks of 1 MiB for speed."""
         block: list[_Item] = []
         size = 0
         for location, text in items:
-            block.append(_item(location, text))
+            block.append(_Item(location, text))
             size += len(block[-1].folded) + 1
             if size >= _BLOCK:
                 yield from self._scan_block(block)
                 block, size = [], 0
         if block:
             yield from self._scan_block(block)
+
+    def suspect_lines(self, lines: Sequence[bytes]) -> set[int]:
+        """Return the numbers of the JSON lines that must be parsed to be scanned.
+
+        :meth:`scan` finds nothing, not even a residual, in any string, key name or number of the other lines. They are
+        not checked for being JSON.
+        """
+        if self._dictionaries:  # their terms are hashed, so no line can be searched for them before it is folded
+            return set(range(len(lines)))
+        return self._raw_lines.suspects(lines)
+
+    @cached_property
+    def _raw_lines(self) -> RawLines:
+        return RawLines(self._rules.confirmers, self._literals, self._make)
 
     def open_stream(self, *, location: Location | None = None) -> StreamSession:
         """Start a session for one text that arrives in chunks."""
@@ -77,7 +134,7 @@ class Scanner:
     def replace(self, text: str, *, location: Location | None = None, replacer: Replacer | None = None) -> Redacted:
         """Replace the findings of one text, once: what a stream releases for the same text."""
         replacer = replacer or Replacer(self.policy)
-        item = _item(location or _NOWHERE, text)
+        item = _Item(location or _NOWHERE, text)
         found = [f for f in next(self._search([item])) if f.score >= self.policy.min_score]
         resolver = Resolver()
         for entry in found:
@@ -123,22 +180,30 @@ class Scanner:
 
     def _scan_block(self, block: Sequence[_Item]) -> Iterator[ScanResult]:
         for item, found in zip(block, self._search(block), strict=True):
+            if not found:
+                yield ScanResult(item.location, (), (), item.size)
+                continue
             sure = [entry for entry in found if entry.score >= self.policy.min_score]
             unsure = [entry for entry in found if entry.score < self.policy.min_score]
             yield ScanResult(item.location, self._report(item, sure), self._report(item, unsure), item.size)
 
     def _search(self, block: Sequence[_Item]) -> Iterator[list[Found]]:
-        """Return what is in each text of a block, after one call of the engine for all of them."""
-        joined = bytes([SEPARATOR]).join(item.folded for item in block)
+        """Return what is in each text of a block, after one call of each engine for all of them."""
+        joined = _SEPARATOR.join([item.folded for item in block])
         hits = self._rules.engine.scan(joined)
+        suspects = self._literals.suspects([item.text for item in block]) if self._literals.present else ()
         low = first = 0
-        for item in block:
+        for number, item in enumerate(block):
             high = low + len(item.folded)
             last = first
             while last < len(hits) and hits[last][0] <= high:
                 last += 1
-            place = FoldedText(item.location, item.folder, low, high)
-            found = self._rules.find(joined, place, hits[first:last]) + self._literals.find(item.text)
+            found: list[Found] = []
+            if last > first:
+                place = FoldedText(item.location.field, item.offsets, low, high)
+                found += self._rules.find(joined, place, hits[first:last])
+            if number in suspects:
+                found += self._literals.find(item.text)
             for dictionary in self._dictionaries:
                 found += dictionary.find(item.text)
             if self.policy.faked:
@@ -157,12 +222,22 @@ class Scanner:
         return tuple(reports)
 
 
-def _item(location: Location, text: str | bytes) -> _Item:
-    if isinstance(text, bytes):
-        size, text = len(text), text.decode("utf-8", "surrogateescape")
-    else:
-        points = CodePoints()
-        text = points.push(text) + points.finish()
-        size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-    folder = Folder("detect", gap=GAP)
-    return _Item(location, text, folder, folder.push(text), size)
+def _engine_maker(engine: Literal["auto", "hyperscan", "re2"]) -> EngineMaker:
+    """Return what compiles patterns.
+
+    Raises:
+        ExternalError: Hyperscan was asked for by name and cannot be loaded.
+    """
+    if engine == "re2":
+        return Re2Engine
+    try:
+        from stanch.scan.engine_hyperscan import HyperscanEngine  # noqa: PLC0415 - not there for every processor
+    except ImportError as error:
+        if engine == "hyperscan":
+            raise ExternalError(
+                "the engine hyperscan cannot be loaded",
+                why=str(error),
+                next_step="leave the choice to stanch, or take re2",
+            ) from error
+        return Re2Engine
+    return HyperscanEngine

@@ -6,8 +6,8 @@ by the reach of the rules; an internal error raises and nothing more is released
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, TypeAlias
 
 from stanch.errors import StanchError
 from stanch.scan.canonical import Fingerprint, canonical_value
@@ -42,8 +42,7 @@ class StreamClosedError(StanchError):
     """A stream session was used after its end or after an error; nothing more is released."""
 
 
-@dataclass(frozen=True, slots=True)
-class Released:
+class Released(NamedTuple):
     """What a call has released: text free of findings, the findings decided by now, and the code points still held.
 
     Findings have absolute positions in the original text and come in the order in which they are decided.
@@ -53,10 +52,13 @@ class Released:
     However the text was cut into chunks, what stands before a finding's piece is the same.
     """
 
-    text: str = field(repr=False)
+    text: str
     findings: tuple[ScanFinding, ...]
     held_chars: int
-    pieces: tuple[Piece, ...] = field(default=(), repr=False)
+    pieces: tuple[Piece, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Released(text=<{len(self.text)} characters>, findings={self.findings!r}, held_chars={self.held_chars})"
 
 
 @dataclass(slots=True)
@@ -120,6 +122,9 @@ class StreamSession:
         if not final:
             for lane in self._lanes:
                 floor = min(floor, lane.floor())
+        if self._resolver.idle and not self._open:
+            self._usable = not final
+            return self._pass(floor)
         pieces = self._pieces(self._resolver.advance(floor))
         findings = self._report(floor) if self._open else ()
         kept = self._resolver.position - self._raw_start
@@ -128,6 +133,13 @@ class StreamSession:
             self._raw_start += kept
         self._usable = not final
         return Released("".join(text for text, _, _ in pieces), findings, len(self._raw), pieces)
+
+    def _pass(self, floor: int) -> Released:
+        """Release clean text up to the floor: what the steps below come to where nothing was found."""
+        kept = max(self._raw_start, floor) - self._raw_start
+        text, self._raw = self._raw[:kept], self._raw[kept:]
+        self._raw_start = self._resolver.position = self._raw_start + kept
+        return Released(text, (), len(self._raw), ((text, None, None),) if text else ())
 
     def _pieces(self, steps: Sequence[Keep | Replace]) -> tuple[Piece, ...]:
         """Write the steps; a covered finding's piece follows the replacement that covers it."""

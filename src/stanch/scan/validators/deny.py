@@ -15,12 +15,13 @@ _PLACEHOLDER = re.compile(
     rb"x{4,}|\*{3,}|\.{3,}|your[_-]|<[^>]*>|\$\{|\{\{|%[A-Z_]{2,}%|process\.env|os\.environ|getenv|\$[A-Z_]{3,}\Z",
     re.IGNORECASE,
 )
+_NO_SYMBOLS = bytes(byte for byte in range(256) if not chr(byte).isalnum())
 _WORD = re.compile(rb"example|dummy|changeme|placeholder|redacted|not-?a-?real|fake_?key|sample", re.IGNORECASE)
 
 
 def is_sequence(value: bytes) -> bool:
     """Tell whether the letters and digits are one ascending sequence, or nearly all the same character."""
-    symbols = bytes(byte for byte in value.lower() if chr(byte).isalnum())
+    symbols = value.lower().translate(None, _NO_SYMBOLS)
     if len(symbols) < 4:
         return False
     steps = {

@@ -1,0 +1,103 @@
+"""Which lines of JSON need not be parsed to know that a scan of them finds nothing.
+
+A string without escapes stands in its line as it is, so what an anchor matches in the string it matches in the line.
+What is left are escapes that stand for a byte of an anchor, which are undone first, and numbers that are written in
+another way than they are read. Every doubt makes a line suspect; what is in a suspect line is decided by a scan of its
+parsed strings.
+"""
+
+import json
+import re
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import accumulate
+
+from stanch.scan.confirm import Confirmer
+from stanch.scan.engine import EngineMaker, Pattern
+from stanch.scan.fold import SEPARATOR, fold_text, may_have_gap
+from stanch.scan.literals import LiteralSearch
+
+_ESCAPES = {rb"\"": b'"', rb"\/": b"/", rb"\b": b"\b", rb"\f": b"\f", rb"\n": b"\n", rb"\r": b"\r", rb"\t": b"\t"}
+_POINTS = re.compile(r"\\u[0-9A-Fa-f]{4}(?:\\u[0-9A-Fa-f]{4})*")
+_SYNTAX = re.compile(r'[\x00-\x1f"\\]')
+# Numbers are read as 64-bit integers or doubles: longer ones, exponents and small fractions are written anew.
+_DOUBTS = ("[0-9.]{17}", "[0-9][Ee][+-]?[0-9]", "0[.]0000")
+_ASSERTION = re.compile(r"\\[bBAz]|\^|\$")
+_STRUCTURE = re.compile(rb'[",:\[\]{}]')
+_WORD = frozenset(bytes([byte]) for byte in range(256) if chr(byte).isalnum() or byte in b"_" or byte >= 0x80)
+
+
+class RawLines:
+    """The rules of a policy, ready to look at lines of JSON; literals are those of the policy."""
+
+    def __init__(self, confirmers: Sequence[Confirmer], literals: LiteralSearch, make: EngineMaker) -> None:
+        rules = [confirmer.recogniser for confirmer in confirmers]
+        members = frozenset[int]().union(*(confirmer.shape.members for confirmer in confirmers))
+        self._escapes = [(written, made) for written, made in _ESCAPES.items() if ord(made) in members]
+        patterns = [Pattern(rule.id, rule.anchor.encode(), rule.caseless) for rule in rules]
+        for number, doubt in enumerate(_DOUBTS):
+            patterns.append(Pattern(f"doubt {number}", doubt.encode(), caseless=False))
+        self._engine = make(patterns, cached=True)
+        self._confirmers = tuple(confirmers)
+        # Where a window ends matters to an assertion, and a line's windows are wider than those of its strings.
+        self._plain = tuple(_ASSERTION.search(rule.confirm.replace("[^", "[")) is None for rule in rules)
+        self._literals = literals
+
+    def suspects(self, lines: Sequence[bytes]) -> set[int]:
+        """Return the numbers of the lines that must be parsed; a scan of the others finds nothing, no residual."""
+        read = [self._read(line) for line in lines]
+        found = {number for number, (_, doubtful) in enumerate(read) if doubtful}
+        if self._literals.present:
+            found |= {number for number, line in enumerate(lines) if b"\\" in line}
+            found |= self._literals.suspects([line.decode("utf-8", "replace") for line in lines])
+        ends = list(accumulate(len(folded) + 1 for folded, _ in read))
+        block = bytes([SEPARATOR]).join([folded for folded, _ in read])
+        for end, index in self._engine.scan(block):
+            number = bisect_left(ends, end)
+            if number not in found:
+                low = ends[number - 1] if number else 0
+                if self._may_match(index, block, (low, ends[number] - 1), end):
+                    found.add(number)
+        return found
+
+    def _read(self, line: bytes) -> tuple[bytes, bool]:
+        """Return a line folded and without the escapes that matter, and whether it must be parsed in any case."""
+        doubtful = False
+        if b"\\" in line:
+            # Behind an escaped backslash an escape may only seem to stand.
+            doubtful = b"\\\\" in line
+            for written, made in self._escapes:
+                line = line.replace(written, made)
+        if line.isascii() and b"\\u" not in line:
+            return line, doubtful
+        text = line.decode("utf-8", "replace")
+        doubtful = doubtful or "\ufffd" in text
+        named = _POINTS.sub(_points, text)
+        # A code point by number that JSON would have to escape stays as it was written.
+        return fold_text(named), doubtful or "\\u" in named or may_have_gap(named)
+
+    def _may_match(self, index: int, block: bytes, bounds: tuple[int, int], end: int) -> bool:
+        """Tell whether an anchor that ends at ``end`` may stand for a value in a string of the line.
+
+        The window in the string is part of the window in the line, so what matches there matches here. An escape in or
+        next to it could make it wider, and something that ends a string or a number could make it narrower.
+        """
+        if index >= len(self._confirmers) or not self._plain[index]:
+            return True
+        confirmer, (low, high) = self._confirmers[index], bounds
+        first, close = confirmer.first(block, low, end), confirmer.close(block, end, high)
+        close = high if close is None else close
+        if b"\\" in block[max(low, first - 2) : close + 1]:
+            return True
+        located = confirmer.locate(block, first, end, close)
+        if located is None:
+            return False
+        touching = block[located[1] - 1 : located[1]] if located[1] > low else b""
+        if touching in _WORD and touching[0] in confirmer.recogniser.left:
+            return _STRUCTURE.search(block, first, close) is not None
+        return True
+
+
+def _points(match: re.Match[str]) -> str:
+    made: str = json.loads(f'"{match[0]}"')
+    return match[0] if _SYNTAX.search(made) else made

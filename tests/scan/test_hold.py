@@ -1,0 +1,31 @@
+"""Hold rules: several together hold what the one that holds most does; prefixes of literals in any case."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stanch.scan import load_pack
+from stanch.scan.hold import CapitalsHold, HoldsAfter, LiteralPrefixes, RunHold, parse_hold
+
+SHIPPED = [rule.hold for rule in load_pack() if isinstance(rule.hold, RunHold | CapitalsHold)]
+MADE = [parse_hold(text) for text in ("run:[0-9]:2", "run:[ab]:3", "run:[ab ]:5", "run:[0-9a]:4", "capitals:9")]
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    holds=st.sampled_from([SHIPPED, MADE, MADE[:4], MADE[4:]]),
+    text=st.text(alphabet="ab01 :@AZ.-", min_size=1, max_size=90).map(str.encode),
+)
+def test_holds_together_hold_what_the_longest_does(holds, text):
+    size = len(text)
+    alone = [hold.start(text, 0, size) for hold in holds if hold.may_end_with(text[-1])]
+    assert HoldsAfter(holds, text[-1]).start(text, size) == min(alone, default=size)
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=st.text(alphabet="abABc", max_size=20).map(str.encode), cut=st.integers(0, 20))
+def test_the_longest_suffix_that_begins_a_literal_is_held(text, cut):
+    literals = [b"abab", b"BAC", b"aab", b"c"]
+    prefixes = LiteralPrefixes(literals)
+    proper = {literal.lower()[:size] for literal in literals for size in range(1, len(literal))}
+    expected = max((size for size in range(1, len(text) + 1) if text.lower()[-size:] in proper), default=0)
+    assert prefixes.held(prefixes.step(prefixes.step(0, text[:cut]), text[cut:])) == expected
