@@ -22,6 +22,8 @@ CASES = [
     ("scan {data} --redact {data}", 2, ""),
     ("scan {data} --fail-on nonsense", 2, "nonsense"),
     ("scan {data} --min-score 2", 2, "2"),
+    ("scan {data} --rules {missing}", 2, "cannot be read"),
+    ("scan {data} --rules {text}", 2, "not a gitleaks rule file"),
     ("data manifest {missing}", 2, "missing"),
     ("data manifest {unreadable}", 2, "unreadable.jsonl:2"),
     ("data dedup {empty} --out {out}", 2, "empty"),

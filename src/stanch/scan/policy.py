@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from stanch.crypto import canonical_json, random_bytes
 from stanch.errors import InvalidInput
+from stanch.scan.finder import Finder
 from stanch.scan.fold import fold_text
 from stanch.scan.pack import load_pack, pack_digest
 from stanch.scan.recogniser import Recogniser
@@ -31,6 +32,7 @@ class Policy:
 
     Attributes:
         recognisers: The rules; by default the shipped pack.
+        finders: Further searches over whole texts, such as a model; streams leave them out.
         kinds: The only kinds to look for; None means all.
         without: Kinds that are turned off.
         min_score: Least score of a finding, from 0.2 to 1; what scores from 0.2 up to it is a residual.
@@ -47,6 +49,7 @@ class Policy:
     kinds: frozenset[str] | None = None
     without: frozenset[str] = frozenset()
     min_score: float = 0.5
+    finders: tuple[Finder, ...] = ()
     operators: Mapping[str, Operator] = field(default_factory=lambda: MappingProxyType({}))
     literals: tuple[str, ...] = field(default=(), repr=False)
     literal_severity: Severity = Severity.CRITICAL
@@ -59,6 +62,7 @@ class Policy:
         if Operator.PSEUDONYM in self.operators.values() and len(self.pseudonym_key or b"") != 32:
             raise InvalidInput("pseudonyms need a key of 32 bytes", next_step="give Policy a pseudonym_key")
         known = {recogniser.kind for recogniser in self.recognisers} | {LITERAL_KIND, "*"}
+        known = known.union(*(finder.kinds for finder in self.finders))
         unknown = ((self.kinds or frozenset()) | self.without | set(self.operators)) - known
         if unknown:
             raise InvalidInput(f"unknown kind {min(unknown)!r}", next_step=f"use one of {', '.join(sorted(known))}")
@@ -72,8 +76,11 @@ class Policy:
 
     def active(self) -> tuple[Recogniser, ...]:
         """Return the recognisers of the kinds that are turned on."""
-        chosen = self.kinds if self.kinds is not None else {recogniser.kind for recogniser in self.recognisers}
-        return tuple(r for r in self.recognisers if r.kind in chosen and r.kind not in self.without)
+        return tuple(recogniser for recogniser in self.recognisers if self.wants(recogniser.kind))
+
+    def wants(self, kind: str) -> bool:
+        """Tell whether a kind is turned on."""
+        return (self.kinds is None or kind in self.kinds) and kind not in self.without
 
     def operator(self, kind: str) -> Operator:
         """Return the operator of a kind."""
@@ -88,4 +95,6 @@ class Policy:
             "operators": {kind: operator.value for kind, operator in sorted(self.operators.items())},
             "literals": len(self.literals),
         }
+        if self.finders:
+            facts["finders"] = [[finder.name, finder.facts()] for finder in self.finders]
         return Digest.sha256(canonical_json(facts))

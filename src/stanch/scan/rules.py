@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stanch.scan.confirm import Confirmer, Match
+from stanch.scan.confirm import Confirmer, Located, Match
 from stanch.scan.engine_hyperscan import Hit, HyperscanEngine, Pattern
 from stanch.scan.fold import GAP, Folder
 from stanch.scan.found import Found, Location
@@ -22,16 +22,18 @@ class RuleSearch:
         self.engine = HyperscanEngine(
             [Pattern(rule.id, rule.anchor.encode(), rule.caseless) for rule in recognisers], cached=True
         )
-        literal = (c for c in self.confirmers if isinstance(c.recogniser.hold, LiteralHold | SwallowHold))
+        streamed = [c for c in self.confirmers if not c.recogniser.whole_only]
+        literal = (c for c in streamed if isinstance(c.recogniser.hold, LiteralHold | SwallowHold))
         self.prefixes = LiteralPrefixes(itertools.chain.from_iterable(c.shape.literals or () for c in literal))
-        holds = dict.fromkeys(r.hold for r in recognisers if isinstance(r.hold, RunHold | CapitalsHold))
+        ranges = (c.recogniser.hold for c in streamed)
+        holds = dict.fromkeys(hold for hold in ranges if isinstance(hold, RunHold | CapitalsHold))
         self.holds_after = tuple(tuple(hold for hold in holds if hold.may_end_with(byte)) for byte in range(256))
-        self.history = max((confirmer.history for confirmer in self.confirmers), default=0)
+        self.history = max((confirmer.history for confirmer in streamed), default=0)
 
     def find(self, block: bytes, text: "FoldedText", hits: Sequence[Hit]) -> list[Found]:
         """Return what the hits inside one text of a block stand for."""
         found = []
-        seen: dict[int, tuple[int, int, int]] = {}
+        seen: dict[int, Located] = {}
         for end, index in hits:
             confirmer = self.confirmers[index]
             close = confirmer.close(block, end, text.high)
@@ -92,7 +94,7 @@ class RuleLane:
         self._base = 0
         self._pending: list[_Candidate] = []
         self._runs: list[_Run] = []
-        self._seen: dict[str, tuple[int, int, int]] = {}
+        self._seen: dict[str, Located] = {}
         self._prefix = 0
         self._final = False
 
@@ -102,6 +104,8 @@ class RuleLane:
         self._text += data
         for end, index in self._stream.feed(data):
             confirmer = self._search.confirmers[index]
+            if confirmer.recogniser.whole_only:
+                continue
             first = confirmer.first(self._text, 0, end - self._base)
             self._pending.append(_Candidate(confirmer, end, first + self._base))
         self._prefix = self._search.prefixes.step(self._prefix, data)
@@ -145,7 +149,7 @@ class RuleLane:
             located = confirmer.locate(self._text, 0, end, size if close is None else close)
             if located is None:
                 continue
-            place = (located[0] + self._base, located[1] + self._base, located[2] + self._base)
+            place = located.moved(self._base)
             if self._seen.get(confirmer.recogniser.id) == place:
                 continue
             self._seen[confirmer.recogniser.id] = place

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from stanch.errors import LeakFound
 from stanch.scan.canonical import Fingerprint, canonical_value
+from stanch.scan.confirm import RESIDUAL
+from stanch.scan.finder import search
 from stanch.scan.fold import GAP, SEPARATOR, CodePoints, Folder, fold_text
 from stanch.scan.found import Found, Location, ScanFinding, ScanResult
 from stanch.scan.literals import LiteralLane, LiteralSearch
@@ -133,8 +135,13 @@ class Scanner:
             while last < len(hits) and hits[last][0] <= high:
                 last += 1
             place = FoldedText(item.location, item.folder, low, high)
-            yield self._rules.find(joined, place, hits[first:last]) + self._literals.find(item.text)
+            yield self._rules.find(joined, place, hits[first:last]) + self._literals.find(item.text) + self._seen(item)
             low, first = high + 1, last
+
+    def _seen(self, item: _Item) -> list[Found]:
+        """Return what the finders see in a text."""
+        found = [entry for finder in self.policy.finders for entry in search(finder, item.text)]
+        return [entry for entry in found if self.policy.wants(entry.kind) and entry.score >= RESIDUAL]
 
     def _report(self, item: _Item, found: Sequence[Found]) -> tuple[ScanFinding, ...]:
         best = {entry.identity: entry for entry in sorted(found, key=lambda f: f.report_order, reverse=True)}
