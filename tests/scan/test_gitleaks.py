@@ -232,10 +232,10 @@ def test_streams_and_whole_texts_agree():
 
 
 KEYS = (
-    "rules", "id", "regex", "path", "entropy", "secretGroup", "keywords", "allowlists", "regexes", "stopwords", "extend",
+    st.sampled_from(["''", "'a'", "'wk_[a-z]{4}'", "'('", "1", "-1", "2.5", "true", "[]", "['a']", "{}"]),
 )  # fmt: skip
 TOML = st.recursive(
-    st.sampled_from(["''", "'a'", "'wk_[a-z]{4}'", "'('", "1", "-1", "2.5", "true", "[]", "['a']", "{}", "inf"]),
+    st.sampled_from(["''", "'a'", "'wk_[a-z]{4}'", "'('", "1", "-1", "2.5", "true", "[]", "['a']", "{}"]),
     lambda inner: st.lists(st.tuples(st.sampled_from(KEYS), inner), max_size=4).map(
         lambda pairs: "{" + ", ".join(f"{key} = {value}" for key, value in dict(pairs).items()) + "}"
     ) | st.lists(inner, max_size=3).map(lambda items: f"[{', '.join(items)}]"),
