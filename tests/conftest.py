@@ -10,6 +10,10 @@ sys.path.insert(0, str(Path(__file__).parent))  # the test folders are no packag
 
 import servers
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Several workers share the cores; torch reads this when it is first imported.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 NO_SKIP = os.environ.get("STANCH_NO_SKIP") == "1"
 
 

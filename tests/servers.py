@@ -362,12 +362,18 @@ def free_port() -> int:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on now, all different."""
+    """Return ports that nobody listens on now, all different, and none that another worker of this run may be given."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    ports: list[int] = []
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for listener in sockets:
+        while len(ports) < count:
+            listener = stack.enter_context(socket.socket())
             listener.bind(("127.0.0.1", 0))
-        return [listener.getsockname()[1] for listener in sockets]
+            port = listener.getsockname()[1]
+            if port // 2 % workers == worker:  # the kernel prefers ports of one parity
+                ports.append(port)
+    return ports
 
 
 def _as_ordinary_user(folder: Path) -> list[str]:

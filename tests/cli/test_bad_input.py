@@ -43,6 +43,8 @@ CASES = [
     ("data vault open {acme_key} --identity {acme_key} --pseudonym {name}", 2, "expected a vault"),
     ("data vault open {text} --identity {missing} --pseudonym {name}", 2, "missing"),
     ("data vault open {text} --identity {acme_key} --pseudonym secretvalue", 2, "expected <KIND:"),
+    ("scan {data} --rules {missing}", 2, "cannot be read"),
+    ("scan {data} --rules {text}", 2, "not a gitleaks rule file"),
     ("data manifest {missing}", 2, "missing"),
     ("data manifest {unreadable}", 2, "unreadable.jsonl:2"),
     ("data dedup {empty} --out {out}", 2, "empty"),

@@ -1,6 +1,7 @@
 """``stanch scan``: find secrets and personal data, and write a clean copy."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from stanch.terms import Severity
 
 if TYPE_CHECKING:
     from stanch.scan import ScanReport
+    from stanch.scan.adapters import ForeignRules
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 _OPERATORS = ("label", "numbered", "mask", "drop", "drop-record", "pseudonym", "fake", "vault")
@@ -33,26 +35,42 @@ _FIELDS_SHOWN = 3
 )  # fmt: skip
 @click.option("--min-score", type=click.FloatRange(0.2, 1), help="How sure a finding must be; 0.5 by default.")
 @click.option("--sarif", type=FILE, help="Write the report as SARIF 2.1.0 too.")
-def scan(path: Path, *, out: Path | None, fail_on: str, sarif: Path | None, **wanted: Any) -> Result:  # noqa: ANN401 - options of the policy
+@click.option("--rules", type=click.Path(path_type=Path), help="Also search by the rules of a gitleaks file (TOML).")
+def scan(
+    path: Path,
+    *,
+    out: Path | None,
+    fail_on: str,
+    sarif: Path | None,
+    rules: Path | None,
+    **wanted: Any,  # noqa: ANN401 - options of the policy
+) -> Result:
     """Find secrets and personal data in the JSONL data set PATH; no report ever holds a value."""
     from stanch.cli.ground import open_dataset_of, open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.cli.scan_policy import Wanted, policy_of  # noqa: PLC0415 - same
     from stanch.crypto import canonical_json, write_atomic  # noqa: PLC0415 - same
     from stanch.scan import Scanner, to_sarif  # noqa: PLC0415 - same
+    from stanch.scan.adapters import read_gitleaks  # noqa: PLC0415 - same
     from stanch.workspace.verbs_data import scan_data  # noqa: PLC0415 - same
 
     if wanted["vault"] is not None and out is None:
         raise InvalidInput("a vault is filled while a copy is written", next_step="give --redact FILE too")
     frame = current()
+    foreign = None if rules is None else read_gitleaks(rules, scanned=str(path))
     with open_workspace(frame) as workspace:
         policy = policy_of(workspace, Wanted(**wanted))
+        if foreign is not None:
+            policy = replace(policy, recognisers=policy.recognisers + foreign.recognisers)
         dataset = open_dataset_of(workspace, path)
         report = scan_data(workspace, dataset, Scanner(policy), out, progress=frame.progress())
     if sarif is not None:
         write_atomic(sarif, canonical_json(to_sarif(report, path.name)) + b"\n")
     level = Severity(fail_on)
     passed = out is not None or report.at_or_above(level) == 0
-    return Result(report.to_json(), _text(report, path, out, level), 0 if passed else 1)
+    facts, text = report.to_json(), _text(report, path, out, level)
+    if foreign is not None:
+        facts, text = facts | {"foreign": foreign.to_json()}, f"{text}\n{_foreign_text(foreign)}"
+    return Result(facts, text, 0 if passed else 1)
 
 
 def _text(report: "ScanReport", path: Path, out: Path | None, level: Severity) -> str:
@@ -83,3 +101,13 @@ def _fields(report: "ScanReport", kind: str) -> str:
     )
     more = f" and {len(fields) - _FIELDS_SHOWN} more" if len(fields) > _FIELDS_SHOWN else ""
     return " ".join(list(fields)[:_FIELDS_SHOWN]) + more
+
+
+def _foreign_text(foreign: "ForeignRules") -> str:
+    lines = [
+        f"rules     {len(foreign.recognisers)} of {foreign.origin}, unverified: nobody has tried them on examples here"
+    ]
+    if foreign.whole_only:
+        lines.append(f"          {len(foreign.whole_only)} search whole texts only: {', '.join(foreign.whole_only)}")
+    lines += [f"          not used: {name} ({reason})" for name, reason in foreign.skipped]
+    return "\n".join(lines)

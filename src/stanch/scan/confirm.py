@@ -5,11 +5,13 @@ Everything here is a function of the folded text alone, so that a stream and a w
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import re2
 
 from stanch.errors import InvalidInput
 from stanch.scan.anchor import parse_anchor
+from stanch.scan.check import Candidate
 from stanch.scan.context import WIDTH, Surroundings
 from stanch.scan.fold import SEPARATOR
 from stanch.scan.hold import CapitalsHold, RunHold, SwallowHold
@@ -24,6 +26,19 @@ RESIDUAL = 0.2
 _ABSTAIN = Verdict(Outcome.ABSTAIN)
 _UNANCHORED = re2._Anchor.UNANCHORED  # noqa: SLF001 - see Confirmer
 _NO_MATCH = (-1, -1)
+
+
+class Located(NamedTuple):
+    """Where an expression matches, ``first`` to ``stop``, and its value in there, ``start`` to ``end``."""
+
+    first: int
+    stop: int
+    start: int
+    end: int
+
+    def moved(self, by: int) -> "Located":
+        """Return the same place counted from another beginning."""
+        return Located(self.first + by, self.stop + by, self.start + by, self.end + by)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +66,10 @@ class Confirmer:
         self.shape = parse_anchor(recogniser.anchor)
         self.history = recogniser.before + WIDTH + 1
         expression = _compile(recogniser)
-        self._group = dict(expression.groupindex).get(b"v", 0)
         self._match = expression._regexp.Match  # noqa: SLF001 - the wheel's own wrapper takes three times as long
+        named = dict(expression.groupindex).get(b"v")
+        foreign = range(1, expression.groups + 1) if recogniser.check is not None else ()
+        self._groups = tuple(foreign) if named is None else (named,)
         # No byte set holds the separator, so a window never crosses one.
         self._stop = re.compile(b"[^" + _escaped(recogniser.cont) + b"]" if recogniser.cont else bytes([SEPARATOR]))
         if recogniser.validator and recogniser.validator not in REGISTRY:
@@ -87,23 +104,25 @@ class Confirmer:
             return stop.start()
         return limit - 1 if high >= limit else None
 
-    def locate(self, text: bytes | bytearray, first: int, end: int, close: int) -> tuple[int, int, int] | None:
-        """Return (end, value start, value end) of the leftmost-longest match that covers the anchor's last byte."""
-        window, position = bytes(text[first:close]), 0
-        size = close - first
-        while (spans := self._match(_UNANCHORED, window, position, size))[0] != _NO_MATCH:
+    def locate(self, text: bytes | bytearray, low: int, window: tuple[int, int], end: int) -> Located | None:
+        """Return the leftmost match in a window that covers the last byte of the anchor that ends at ``end``.
+
+        The bytes on both sides of the window are shown to the expression, for its assertions, but never matched.
+        """
+        first, close = window
+        base = max(low, first - 1)
+        shown, position = bytes(text[base : close + 1]), first - base
+        while (spans := self._match(_UNANCHORED, shown, position, close - base))[0] != _NO_MATCH:
             start, stop = spans[0]
-            if start > end - 1 - first:
+            if start > end - 1 - base:
                 return None
-            if stop >= end - first:
-                value = spans[self._group] if spans[self._group] != _NO_MATCH else spans[0]
-                return first + stop, first + value[0], first + value[1]
+            if stop >= end - base:
+                value = next((spans[group] for group in self._groups if spans[group][0] < spans[group][1]), spans[0])
+                return Located(start, stop, *value).moved(base)
             position = start + 1
         return None
 
-    def judge(
-        self, text: bytes | bytearray, bounds: tuple[int, int], located: tuple[int, int, int], field: str
-    ) -> Match | None:
+    def judge(self, text: bytes | bytearray, bounds: tuple[int, int], located: Located, field: str) -> Match | None:
         """Apply boundary bytes, deny list, validator and context to a confirmed value.
 
         Args:
@@ -117,12 +136,14 @@ class Confirmer:
         """
         low, high = bounds
         rule = self.recogniser
-        stop, start, end = located
+        first, stop, start, end = located
         if start > low and text[start - 1] in rule.left:
             return None
         value = bytes(text[start:end])
         around = Surroundings.read(text, low, start, field)
         verdict = self._validator(value, around.left) if self._validator is not None else _ABSTAIN
+        if rule.check is not None:
+            verdict = rule.check.judge(Candidate(text, low, high, first, stop, start, end, around.left))
         if verdict.outcome is Outcome.REJECT:
             return None
         if verdict.part is not None:
@@ -171,7 +192,7 @@ def _denied(rule: Recogniser, value: bytes, *, proven: bool) -> bool:
 def _compile(recogniser: Recogniser) -> "re2._Regexp":
     options = re2.Options()
     options.encoding = re2.Options.Encoding.LATIN1
-    options.longest_match = True
+    options.longest_match = recogniser.check is None
     options.log_errors = False
     try:
         return re2.compile(recogniser.confirm.encode("latin-1"), options)

@@ -11,7 +11,7 @@ WIDTH = 96
 
 _WORD = re.compile(r"[^\W_]+")
 _CUT = re.compile(r"\A[^\W_]+")
-_LABEL = re.compile(r"<[A-Z][A-Z0-9-]*(?:[:_][A-Za-z0-9]+)?>|\A[A-Z0-9-]*(?:[:_][A-Za-z0-9]+)?>")
+LABEL = re.compile(r"<[A-Z][A-Z0-9-]*(?:[:_][A-Za-z0-9]+)?>|\A[A-Z0-9-]*(?:[:_][A-Za-z0-9]+)?>")
 _KEY = re.compile(r"([A-Za-z0-9_.-]{1,64})[\"']?\s{0,3}(?:=>|:=|=|:)\s{0,3}[\"']?\Z")
 _KEY_SIGNS, _AFTER_KEY = frozenset("=:>"), " \t\n\r\f\v\"'"
 _JOINTS = re.compile(r"[_.\-\s]")
@@ -34,7 +34,7 @@ class Surroundings:
         left = bytes(text[first:start]).decode("utf-8", "ignore")
         if first > low and _is_word(text, first - 1):
             left = _CUT.sub("", left)
-        return cls(_LABEL.sub(" ", left) if ">" in left else left, field)
+        return cls(LABEL.sub(" ", left) if ">" in left else left, field)
 
     def weigh(self, context: Context) -> tuple[float, list[str]]:
         """Return what the context adds to a score, and the reasons in words.

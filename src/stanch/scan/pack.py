@@ -23,7 +23,7 @@ from stanch.terms import Digest, JsonValue, Severity
 FORMAT = "stanch-pack/1"
 SHIPPED = ("secrets.yaml", "private-keys.yaml", "personal.yaml")
 _MAX_BYTES, _MAX_RULES = 5 << 20, 5000
-_MAX_BEFORE, _MAX_AFTER = 512, 4096
+MAX_BEFORE, MAX_AFTER = 512, 4096
 
 
 class _SourceDocument(msgspec.Struct, forbid_unknown_fields=True):
@@ -157,8 +157,8 @@ def _recogniser(rule: _RuleDocument, name: str) -> Recogniser:
 def _check_limits(rule: Recogniser) -> None:
     """Refuse what would make the streaming guarantee false."""
     shape = parse_anchor(rule.anchor)
-    if not (shape.longest <= rule.before <= _MAX_BEFORE and 1 <= rule.after <= _MAX_AFTER):
-        raise InvalidInput(f"expected before from {shape.longest} to {_MAX_BEFORE} and after from 1 to {_MAX_AFTER}")
+    if not (shape.longest <= rule.before <= MAX_BEFORE and 1 <= rule.after <= MAX_AFTER):
+        raise InvalidInput(f"expected before from {shape.longest} to {MAX_BEFORE} and after from 1 to {MAX_AFTER}")
     if not 0 <= rule.score <= 1:
         raise InvalidInput(f"score: expected 0 to 1, found {rule.score}")
     if isinstance(rule.hold, LiteralHold | SwallowHold):
@@ -179,7 +179,8 @@ def pack_digest(rules: tuple[Recogniser, ...]) -> Digest:
 
 
 def _facts(rule: Recogniser) -> JsonValue:
-    return {
+    foreign: dict[str, JsonValue] = {} if rule.check is None else {"check": rule.check.facts()}
+    return foreign | {
         "id": f"{rule.id} {rule.kind} {rule.version} {rule.family}",
         "anchor": [rule.anchor, rule.caseless, rule.before, rule.after],
         "confirm": [rule.confirm, rule.validator],

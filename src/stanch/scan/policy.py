@@ -10,6 +10,7 @@ from stanch.crypto import canonical_json, random_bytes
 from stanch.errors import InvalidInput
 from stanch.scan.dictionary import Dictionary
 from stanch.scan.fake import FAKES, is_fake
+from stanch.scan.finder import Finder
 from stanch.scan.fold import fold_text
 from stanch.scan.pack import load_pack, pack_digest
 from stanch.scan.recogniser import Recogniser
@@ -49,6 +50,7 @@ class Policy:
 
     Attributes:
         recognisers: The rules; by default the shipped pack.
+        finders: Further searches over whole texts, such as a model; streams leave them out.
         kinds: The only kinds to look for; None means all.
         without: Kinds that are turned off.
         min_score: Least score of a finding, from 0.2 to 1; what scores from 0.2 up to it is a residual.
@@ -67,6 +69,7 @@ class Policy:
     kinds: frozenset[str] | None = None
     without: frozenset[str] = frozenset()
     min_score: float = 0.5
+    finders: tuple[Finder, ...] = ()
     operators: Mapping[str, Operator] = field(default_factory=lambda: MappingProxyType({}))
     literals: tuple[str, ...] = field(default=(), repr=False)
     literal_severity: Severity = Severity.CRITICAL
@@ -102,6 +105,7 @@ class Policy:
     def known(self) -> frozenset[str]:
         """Every kind that this policy can find, and ``*``."""
         made = {LITERAL_KIND, "*"} | {dictionary.label for dictionary in self.dictionaries}
+        made = made.union(*(finder.kinds for finder in self.finders))
         return frozenset(made | {recogniser.kind for recogniser in self.recognisers})
 
     def wants(self, kind: str) -> bool:
@@ -110,7 +114,7 @@ class Policy:
 
     def active(self) -> tuple[Recogniser, ...]:
         """Return the recognisers of the kinds that are turned on."""
-        return tuple(r for r in self.recognisers if self.wants(r.kind))
+        return tuple(recogniser for recogniser in self.recognisers if self.wants(recogniser.kind))
 
     def operator(self, kind: str) -> Operator:
         """Return the operator of a kind."""
@@ -135,4 +139,6 @@ class Policy:
             "literals": len(self.literals),
             "dictionaries": [[entry.label, entry.key_id, len(entry)] for entry in self.dictionaries],
         }
+        if self.finders:
+            facts["finders"] = [[finder.name, finder.facts()] for finder in self.finders]
         return Digest.sha256(canonical_json(facts))

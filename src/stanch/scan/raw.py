@@ -40,7 +40,9 @@ class RawLines:
         self._engine = make(patterns, cached=True)
         self._confirmers = tuple(confirmers)
         # Where a window ends matters to an assertion, and a line's windows are wider than those of its strings.
-        self._plain = tuple(_ASSERTION.search(rule.confirm.replace("[^", "[")) is None for rule in rules)
+        self._plain = tuple(
+            rule.check is None and _ASSERTION.search(rule.confirm.replace("[^", "[")) is None for rule in rules
+        )
         self._literals = literals
 
     def suspects(self, lines: Sequence[bytes]) -> set[int]:
@@ -89,10 +91,10 @@ class RawLines:
         close = high if close is None else close
         if b"\\" in block[max(low, first - 2) : close + 1]:
             return True
-        located = confirmer.locate(block, first, end, close)
+        located = confirmer.locate(block, low, (first, close), end)
         if located is None:
             return False
-        touching = block[located[1] - 1 : located[1]] if located[1] > low else b""
+        touching = block[located.start - 1 : located.start] if located.start > low else b""
         if touching in _WORD and touching[0] in confirmer.recogniser.left:
             return _STRUCTURE.search(block, first, close) is not None
         return True

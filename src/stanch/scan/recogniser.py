@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from stanch.scan.check import Check
 from stanch.scan.hold import Hold
 from stanch.terms import Severity
 
@@ -42,6 +43,9 @@ class Recogniser:
         hold: What a stream holds back for this rule.
         validator: Name in :data:`stanch.scan.validators.REGISTRY`, or empty.
         score: Base score from 0 to 1.
+        check: What a foreign rule asks beyond its shape. Such a rule is matched leftmost-first, as its authors expect,
+            and its value is the first group that holds something where no group is named ``v``.
+        whole_only: The rule has no bound, or asks about text that a stream may not have yet; streams leave it out.
     """
 
     id: str
@@ -64,3 +68,10 @@ class Recogniser:
     examples: tuple[str, ...]
     counterexamples: tuple[str, ...]
     source: Source
+    check: Check | None = None
+    whole_only: bool = False
+
+    @property
+    def verified(self) -> bool:
+        """Whether the rule comes with examples that its linter has tried."""
+        return bool(self.examples)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from stanch.scan.confirm import Confirmer, Match
+from stanch.scan.confirm import Confirmer, Located, Match
 from stanch.scan.engine import EngineMaker, Hit, Pattern
 from stanch.scan.fold import GAP, Folder
 from stanch.scan.found import Found, Location
@@ -23,11 +23,12 @@ class RuleSearch:
     def __init__(self, recognisers: Sequence[Recogniser], make: EngineMaker) -> None:
         self.confirmers = tuple(Confirmer(recogniser) for recogniser in recognisers)
         self.engine = make([Pattern(rule.id, rule.anchor.encode(), rule.caseless) for rule in recognisers], cached=True)
-        literal = (c for c in self.confirmers if isinstance(c.recogniser.hold, LiteralHold | SwallowHold))
+        streamed = [c for c in self.confirmers if not c.recogniser.whole_only]
+        literal = (c for c in streamed if isinstance(c.recogniser.hold, LiteralHold | SwallowHold))
         self.prefixes = LiteralPrefixes(itertools.chain.from_iterable(c.shape.literals or () for c in literal))
-        holds = [r.hold for r in recognisers if isinstance(r.hold, RunHold | CapitalsHold)]
+        holds = [c.recogniser.hold for c in streamed if isinstance(c.recogniser.hold, RunHold | CapitalsHold)]
         self.holds_after = tuple(HoldsAfter(holds, byte) for byte in range(256))
-        self.history = max((confirmer.history for confirmer in self.confirmers), default=0)
+        self.history = max((confirmer.history for confirmer in streamed), default=0)
 
     def find(self, block: bytes, text: "FoldedText", hits: Sequence[Hit]) -> list[Found]:
         """Return what the hits inside one text of a block stand for."""
@@ -40,7 +41,7 @@ class RuleSearch:
             last = places.get(index)
             if last is not None and last.covers(window, end):
                 continue
-            located = confirmer.locate(block, first, end, window[1])
+            located = confirmer.locate(block, text.low, window, end)
             if located is None:
                 continue
             places[index] = Place(window, located)
@@ -54,17 +55,17 @@ class RuleSearch:
 
 
 class Place(NamedTuple):
-    """Where a rule's expression matched last: the window it was searched in, and the end and value of the match."""
+    """Where a rule's expression matched last, and the window it was searched in."""
 
     window: tuple[int, int]
-    located: tuple[int, int, int]
+    located: Located
 
     def covers(self, window: tuple[int, int], end: int) -> bool:
         """Tell whether a later anchor that ends at ``end`` leads to the same match.
 
         In the same window the search passes over the same matches up to this one, which covers the later end as well.
         """
-        return self.window == window and end <= self.located[0]
+        return self.window == window and end <= self.located.stop
 
 
 @dataclass
@@ -131,6 +132,8 @@ class RuleLane:
         self._text += data
         for end, index in self._stream.feed(data):
             confirmer = self._search.confirmers[index]
+            if confirmer.recogniser.whole_only:
+                continue
             first = confirmer.first(self._text, 0, end - self._base)
             self._pending.append(_Candidate(confirmer, end, first + self._base))
         self._prefix = self._search.prefixes.step(self._prefix, data)
@@ -174,10 +177,10 @@ class RuleLane:
             window, last = (candidate.first, close + self._base), self._places.get(confirmer.recogniser.id)
             if last is not None and last.covers(window, candidate.end):
                 continue
-            located = confirmer.locate(self._text, candidate.first - self._base, end, close)
+            located = confirmer.locate(self._text, 0, (candidate.first - self._base, close), end)
             if located is None:
                 continue
-            place = Place(window, (located[0] + self._base, located[1] + self._base, located[2] + self._base))
+            place = Place(window, located.moved(self._base))
             self._places[confirmer.recogniser.id] = place
             if last is not None and last.located == place.located:
                 continue

@@ -6,9 +6,11 @@ from typing import Literal
 
 from stanch.errors import ExternalError, LeakFound
 from stanch.scan.canonical import Fingerprint, canonical_value
+from stanch.scan.confirm import RESIDUAL
 from stanch.scan.dictionary import DictionaryLane
 from stanch.scan.engine import EngineMaker
 from stanch.scan.engine_re2 import Re2Engine
+from stanch.scan.finder import search
 from stanch.scan.fold import GAP, SEPARATOR, CodePoints, Folder, fold_text, may_have_gap
 from stanch.scan.found import Found, Location, ScanFinding, ScanResult
 from stanch.scan.literals import LiteralLane, LiteralSearch
@@ -206,10 +208,17 @@ class Scanner:
                 found += self._literals.find(item.text)
             for dictionary in self._dictionaries:
                 found += dictionary.find(item.text)
+            if self.policy.finders:
+                found += self._seen(item)
             if self.policy.faked:
                 found = [entry for entry in found if not self.policy.is_fake(item.text[entry.start : entry.end])]
             yield found
             low, first = high + 1, last
+
+    def _seen(self, item: _Item) -> list[Found]:
+        """Return what the finders see in a text."""
+        found = [entry for finder in self.policy.finders for entry in search(finder, item.text)]
+        return [entry for entry in found if self.policy.wants(entry.kind) and entry.score >= RESIDUAL]
 
     def _report(self, item: _Item, found: Sequence[Found]) -> tuple[ScanFinding, ...]:
         best = {entry.identity: entry for entry in sorted(found, key=lambda f: f.report_order, reverse=True)}
