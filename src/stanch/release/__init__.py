@@ -26,6 +26,7 @@ from stanch.release.fingerprint import Fingerprint, take_fingerprint
 from stanch.release.inventory import Inventory, Stray, leave_out, search
 from stanch.release.places import Listing
 from stanch.release.quorum import Approver, QuorumRecord, QuorumRequest, QuorumSplit, read_record
+from stanch.release.quorum_files import QuorumFiles, quorum_folder
 from stanch.release.redemption import Redemption, approve, redeem, redeem_copy
 from stanch.release.remote import RemoteBundle
 from stanch.release.request import ReleaseRequest
@@ -42,6 +43,7 @@ __all__ = [
     "Fingerprint",
     "Inventory",
     "Listing",
+    "QuorumFiles",
     "QuorumRecord",
     "QuorumRequest",
     "QuorumSplit",
@@ -61,6 +63,7 @@ __all__ = [
     "fetch",
     "leave_out",
     "open_copy",
+    "quorum_folder",
     "read_publisher",
     "read_record",
     "read_revocations",
