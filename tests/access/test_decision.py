@@ -242,9 +242,9 @@ def test_require_returns_the_decision_or_the_right_error():
     assert good.reasons == ("role-release_manager",)
     assert good.policy == Digest.sha256(_resource("default.cedar").encode())
     cases = [
-        (holder("release_manager"), "release:create", {"mfa": True, "approvals": 1}, ApprovalsMissing),
+        (holder("release_manager"), "release:export", {"mfa": True, "approvals": 1}, ApprovalsMissing),
         (holder("release_manager"), "release:approve", {"mfa": True, "involved": True}, SeparationOfDuties),
-        (holder("release_manager"), "release:create", {"mfa": False, "approvals": 1}, NotPermitted),
+        (holder("release_manager"), "release:export", {"mfa": False, "approvals": 1}, NotPermitted),
         (holder(), "release:create", {"mfa": True, "approvals": 2}, NotPermitted),
     ]
     for facts, action, context, error in cases:

@@ -1,8 +1,13 @@
 """A copy opens when two people who took no part in making it released it, and not before, whatever else one holds."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import life
 import pytest
@@ -370,6 +375,45 @@ def test_one_person_suffices_in_profile_solo(team, tmp_path):
             load_record(workspace, "r1", "acme")
         deliver_copy(workspace, made.path, f"file:{tmp_path}/store", trusted)
         add_person(workspace, "new", ["auditor", "ml_engineer"])
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import life
+from stanch.workspace import Workspace, verbs_release
+
+folder, step = Path(sys.argv[1]), sys.argv[2]
+name = {"sealed": "create_copy", "kept": "_keep"}[step]
+original = getattr(verbs_release, name)
+
+def die(*given, **options):
+    original(*given, **options)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+setattr(verbs_release, name, die)
+with life.cheaply(), Workspace.open(folder, principal="rolf", unlock=lambda: life.passphrase("rolf")) as rolf:
+    out = folder.parent / "killed"
+    verbs_release.create_release(rolf, "r1", "acme", out, life.POLICY, approvers=life.APPROVERS)
+"""
+
+
+@pytest.mark.parametrize("step", ["sealed", "kept"])
+def test_a_killed_create_leaves_nothing_that_opens(team, tmp_path, step):
+    """Killed when the copy is whole, with its record and before there is one: tests/seal kills it at earlier steps."""
+    before = {path.name for path in (release_folder(team.log, "r1") / "copies").iterdir()}
+    where = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(life.__file__).parent), *sys.path])}
+    command = [sys.executable, "-c", KILLED, str(team.case.folder), step]
+    done = subprocess.run(command, env=where, check=False, timeout=120, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    killed = Team(team.case, team.log, tmp_path / "killed")
+    for identity in (team.acme, *team.case.material.identities.values()):
+        with pytest.raises(QuorumNotMet):
+            killed.read(identity)
+    with pytest.raises(ApprovalsMissing):
+        killed.deliver("rolf", tmp_path / "store")
+    kept = {path.name for path in (release_folder(team.log, "r1") / "copies").iterdir()}
+    assert len(kept - before) == (step == "kept")
 
 
 def test_a_copy_whose_place_is_taken_is_not_made(team, tmp_path):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from stanch.access import ApprovalStatement, sign_approval
-from stanch.crypto.recipient import parse_public
+from stanch.crypto.recipient import Recipient, parse_public
 from stanch.crypto.stanza import KeyProvider
 from stanch.errors import InvalidInput, PolicyViolation
 from stanch.release import QuorumRecord, approve, read_record
@@ -39,12 +39,13 @@ def register_key(workspace: Workspace, recipient: str) -> str:
         InvalidInput: It is no public key of stanch's own kinds.
     """
     key = parse_public(recipient)
-
-    def run(_ref: EntryRef) -> Done[str]:
-        return Done(key.key_id, {"key_id": key.key_id})
-
+    # The entry of the intent is the registration: it holds the key, and whoever acts has signed it.
     asked = Request("key.register", "release:approve", workspace_ref(workspace), {"recipient": str(key)})
-    return workspace.door.act(asked, run)
+    return workspace.door.act(asked, lambda _ref: _registered(key))
+
+
+def _registered(key: Recipient) -> Done[str]:
+    return Done(key.key_id, {"key_id": key.key_id})
 
 
 def load_record(workspace: Workspace, name: str, recipient: str) -> QuorumRecord:
