@@ -9,7 +9,7 @@ from stanch.audit import read_policy
 from stanch.cli.demo.before import base_model
 from stanch.cli.demo.scene import Scene
 from stanch.crypto.identity import Identity, generate_identity
-from stanch.errors import QuorumNotMet, StanchError, VerificationError
+from stanch.errors import NotPermitted, QuorumNotMet, StanchError, VerificationError
 from stanch.mark import embed
 from stanch.release import QuorumFiles, open_copy, quorum_folder, redeem_copy
 from stanch.seal import VolatileReleases
@@ -175,7 +175,7 @@ def _refusal(bundle: Path, trusted: TrustedKeys, identity: Path, *, read: bool =
         with open_copy(bundle, trusted, [Identity.load(identity)], memory=VolatileReleases()) as opened:
             for file in opened.files() if read else ():
                 opened.read(file.path)
-    except VerificationError as error:
+    except (VerificationError, NotPermitted) as error:
         return f"refused ({error.slug})"
     except StanchError as error:
         return f"failed ({error.slug})"
