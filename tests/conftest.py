@@ -1,6 +1,7 @@
 """What all tests share: no network, no shared caches, no hidden skip where every part is there, and real servers."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -36,6 +37,23 @@ def user_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STANCH_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         yield found
+
+
+@pytest.fixture
+def make_disk(tmp_path):
+    """Return a function that mounts a disk of so many megabytes and returns its folder."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a disk")
+    folder = tmp_path / "disk"
+
+    def make(megabytes):
+        folder.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "stanch-test", str(folder)], check=True)
+        return folder
+
+    yield make
+    if folder.is_mount():
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.fixture(scope="session")

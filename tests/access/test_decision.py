@@ -49,7 +49,8 @@ KINDS = {
     "model:tune": ("Dataset", "Workspace"),
     "model:audit": ("Run", "Model"),
     **{f"model:{verb}": ("Model", "Release") for verb in ("infer", "embed", "logprobs", "quarantine")},
-    **{f"release:{verb}": ("Model", "Release") for verb in ("approve", "create", "export", "revoke")},
+    **{f"release:{verb}": ("Model", "Release") for verb in ("create", "export", "revoke")},
+    "release:approve": ("Model", "Release", "Workspace"),
     **{f"case:{verb}": ("Case",) for verb in ("trace", "read")},
     **{f"policy:{verb}": ("Workspace",) for verb in ("read", "write")},
     **{f"access:{verb}": ("Workspace",) for verb in ("grant", "break-glass")},
@@ -115,8 +116,8 @@ CONDITIONS = [
     ),
     ("gate", ("release:create", "release:export"), {}, {"gate": ""}, {}),
     ("gate", ("release:create", "release:export"), {}, {"gate": "failed"}, {}),
-    ("two-people", ("release:create", "release:export", "policy:write"), {}, {}, {"approvals": 1}),
-    ("two-people", ("release:create", "release:export", "policy:write"), {}, {}, {"approvals": 0}),
+    ("two-people", ("release:export", "policy:write"), {}, {}, {"approvals": 1}),
+    ("two-people", ("release:export", "policy:write"), {}, {}, {"approvals": 0}),
     ("not-your-own", ("release:approve",), {}, {}, {"involved": True}),
     (
         "second-factor",
@@ -246,9 +247,9 @@ def test_require_returns_the_decision_or_the_right_error():
     assert good.reasons == ("role-release_manager",)
     assert good.policy == Digest.sha256(_resource("default.cedar").encode())
     cases = [
-        (holder("release_manager"), "release:create", {"mfa": True, "approvals": 1}, ApprovalsMissing),
+        (holder("release_manager"), "release:export", {"mfa": True, "approvals": 1}, ApprovalsMissing),
         (holder("release_manager"), "release:approve", {"mfa": True, "involved": True}, SeparationOfDuties),
-        (holder("release_manager"), "release:create", {"mfa": False, "approvals": 1}, NotPermitted),
+        (holder("release_manager"), "release:export", {"mfa": False, "approvals": 1}, NotPermitted),
         (holder(), "release:create", {"mfa": True, "approvals": 2}, NotPermitted),
     ]
     for facts, action, context, error in cases:

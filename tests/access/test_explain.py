@@ -33,9 +33,10 @@ def answers(explanation):
 
 def test_one_approval_is_missing():
     context = Context(team=True, mfa=True, approvals=1)
-    explanation = explain(holder("release_manager"), "release:create", MODEL, context, default_policies())
+    explanation = explain(holder("release_manager"), "release:export", MODEL, context, default_policies())
     assert answers(explanation) == {
         "role-release_manager": True,
+        "admin-no-data": False,
         "gate": False,
         "quarantined": False,
         "second-factor": False,

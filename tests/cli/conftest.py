@@ -127,6 +127,7 @@ def files(template, tmp_path_factory):
     made.truncated = Path(shutil.copytree(made.sealed, place / "truncated"))
     body = max((path for path in made.truncated.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
     body.write_bytes(body.read_bytes()[:-100])
+    made.owner = made.w / ".stanch/keys/people/owner.json"
     made.zeros, made.store = "0" * 64, place / "store"
     trusted = TrustedKeys((SigningKey.load(made.sign_pem).public,))
     made.store_uri = f"file:{made.store}/{deliver(made.sealed, FileBlobs(made.store), trusted).bundle_id}"

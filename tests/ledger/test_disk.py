@@ -1,6 +1,5 @@
 """A real disk that is full, and one that is read-only: nothing is acknowledged that is not there, nothing is lost."""
 
-import os
 import subprocess
 
 import pytest
@@ -12,15 +11,8 @@ MEGABYTE = 1 << 20
 
 
 @pytest.fixture
-def disk(tmp_path):
-    """Mount a disk of eight megabytes."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a disk")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "stanch-test", str(folder)], check=True)
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+def disk(make_disk):
+    return make_disk(8)
 
 
 def remount(disk, how):

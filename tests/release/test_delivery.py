@@ -190,15 +190,8 @@ def test_a_killed_transfer_opens_nothing_and_goes_on(world, tmp_path):
 
 
 @pytest.fixture
-def disk(tmp_path):
-    """Mount a disk of two megabytes."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a disk")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "stanch-test", str(folder)], check=True)
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+def disk(make_disk):
+    return make_disk(2)
 
 
 def test_a_full_disk_opens_nothing_and_a_larger_one_goes_on(world, delivered, disk, tmp_path):

@@ -29,20 +29,27 @@ from stanch.errors import (
 )
 from stanch.release import (
     Approver,
+    QuorumFiles,
     QuorumRecord,
     QuorumRequest,
     QuorumSplit,
     ReleaseRequest,
+    RemoteBundle,
+    Revoked,
+    RevokeOrder,
     approve,
     create_copy,
+    deliver,
+    fetch,
     open_copy,
     read_publisher,
     read_record,
     redeem,
     redeem_copy,
+    revoke,
 )
-from stanch.release.quorum import TO_RECIPIENT, WrappedShare, share_digest
-from stanch.release.redemption import APPROVAL_TYPE
+from stanch.release.quorum import MAX_RECORD, TO_RECIPIENT, WrappedShare, share_digest
+from stanch.release.redemption import APPROVAL_TYPE, MAX_APPROVAL
 from stanch.seal import (
     Commitments,
     GrantExpired,
@@ -57,6 +64,7 @@ from stanch.seal import (
 from stanch.seal.keys import ReleaseRoot
 from stanch.seal.recipients import wrap_root
 from stanch.sign import Statement, Subject, TrustedKeys, sign_manifest, sign_statement
+from stanch.store import REPLACE, FileBlobs
 from stanch.terms import Digest
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -627,3 +635,52 @@ def test_a_copy_that_the_request_does_not_ask_for_is_not_made(ordering, material
     with pytest.raises(error):
         create_copy(replace(order, recipient=split), tmp_path / "copy", now=life.in_days(0))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_copy_travels_with_its_own_record_and_the_approvals(make, tmp_path):
+    copy, other = make(), make("other", request=asked(request_id="77" * 16))
+    blobs = FileBlobs(tmp_path / "store")
+    for files, error in ((None, InvalidInput), (QuorumFiles(other.signed), PolicyViolation)):
+        with pytest.raises(error):
+            deliver(copy.path, blobs, TRUSTED, quorum=files)
+        assert list(blobs.list()) == []
+    sent = QuorumFiles(copy.signed, {1: copy.approval(RITA)})
+    remote = RemoteBundle(blobs, "file:here", deliver(copy.path, blobs, TRUSTED, quorum=sent).bundle_id)
+    later = QuorumFiles(copy.signed, {1: copy.approval(RITA), 3: copy.approval(RUTH)})
+    assert deliver(copy.path, blobs, TRUSTED, quorum=later).sent == 0
+    blobs.put(remote.key("quorum.json"), other.signed, mode=REPLACE)
+    with pytest.raises(PolicyViolation, match="another manifest"):
+        fetch(remote, tmp_path / "got", TRUSTED, memory=VolatileReleases())
+    blobs.put(remote.key("quorum.json"), bytes(MAX_RECORD + 1), mode=REPLACE)
+    with pytest.raises(InvalidInput, match="at most"):
+        fetch(remote, tmp_path / "got", TRUSTED, memory=VolatileReleases())
+    assert not (tmp_path / "got").exists()
+    assert not (tmp_path / "got.quorum").exists()
+    blobs.put(remote.key("quorum.json"), copy.signed, mode=REPLACE)
+    fetched = fetch(remote, tmp_path / "got", TRUSTED, memory=VolatileReleases())
+    files = QuorumFiles.read(fetched.quorum)
+    assert files == later
+    redeem_copy(fetched.path, TRUSTED, files.record, list(files.approvals.values()), ACME, now=NOW)
+    assert replace(copy, path=fetched.path).read() == FILES
+    (fetched.quorum / "approval-1.json").write_bytes(bytes(MAX_APPROVAL + 1))
+    with pytest.raises(InvalidInput, match="at most"):
+        QuorumFiles.read(fetched.quorum)
+
+
+def test_a_revoked_quorum_copy_is_neither_fetched_nor_delivered_again(copy, tmp_path):
+    blobs = FileBlobs(tmp_path / "store")
+    files = QuorumFiles(copy.signed, {1: copy.approval(RITA), 2: copy.approval(ROLF)})
+    remote = RemoteBundle(blobs, "file:here", deliver(copy.path, blobs, TRUSTED, quorum=files).bundle_id)
+    with pytest.raises(InvalidInput, match="not a recipient"):
+        revoke(remote, RevokeOrder(BOLT.recipient.key_id, "left", PUBLISHER, NOW), TRUSTED)
+    for _ in range(2):  # repeating it is safe
+        revoke(remote, RevokeOrder(ACME.recipient.key_id, "left", PUBLISHER, NOW), TRUSTED)
+    assert not [blob.key for blob in blobs.list() if "approval" in blob.key]
+    assert Recipients.parse(blobs.get(remote.key("recipients.json"))).stanzas == ()
+    with pytest.raises(Revoked):
+        deliver(copy.path, blobs, TRUSTED, quorum=files)
+    stanzas = (copy.path / "recipients.json").read_bytes()
+    blobs.put(remote.key("recipients.json"), stanzas, mode=REPLACE)  # somebody puts the stanza back
+    with pytest.raises(Revoked):
+        fetch(remote, tmp_path / "got", TRUSTED, memory=VolatileReleases())
+    assert not (tmp_path / "got").exists()

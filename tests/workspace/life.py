@@ -38,8 +38,9 @@ from stanch.weights import Tensor, directory_digest, write_safetensors
 from stanch.workspace import Workspace
 from stanch.workspace.opening import SETTINGS
 from stanch.workspace.verbs_access import add_person
+from stanch.workspace.verbs_approve import approve_release, load_record, register_key
 from stanch.workspace.verbs_model import pass_gate
-from stanch.workspace.verbs_release import Proposal, propose_release
+from stanch.workspace.verbs_release import Proposal, create_release, propose_release
 
 POLICY = GatePolicy.for_context("internal-api")
 MODULES, OUTPUTS, INPUTS, RANK = 8, 128, 64, 16
@@ -54,6 +55,8 @@ ROLES = {
     "ines": ("incident_lead",),
     "nina": (),
 }
+APPROVERS = ("rita", "rolf")
+"""Who registered a key that shares are wrapped to."""
 LOCKED = ("olga", "rita", "rolf")
 """Whose keys a passphrase locks; ruth releases without one."""
 
@@ -170,6 +173,7 @@ class Material:
     acme: Identity
     other: Identity
     result: AuditResult
+    identities: dict[str, Identity]
 
     def copy_model(self, folder):
         """Return a copy of the model that a test may change."""
@@ -196,7 +200,7 @@ def make_material(folder):
     model = make_adapter(folder / "adapter")
     return Material(
         folder, make_base(folder / "base"), model, make_data(folder / "train.jsonl"), generate_identity(),
-        generate_identity(), make_result(model),
+        generate_identity(), make_result(model), {name: generate_identity() for name in APPROVERS},
     )  # fmt: skip
 
 
@@ -235,12 +239,19 @@ class Servers(Files):
         return target
 
 
-def make_team(folder):
-    """Make a workspace with profile ``team`` and everybody of :data:`ROLES`."""
+def make_team(folder, identities):
+    """Make a workspace with profile ``team`` and everybody of :data:`ROLES`; approvers have registered their keys."""
     with Workspace.init(folder, profile="team", owner="olga", passphrase=passphrase()) as workspace:
         for name, roles in ROLES.items():
             add_person(workspace, name, roles, passphrase=passphrase(name) if name in LOCKED else None)
+        for name, identity in identities.items():
+            acting_in(workspace, name, register_key, str(identity.recipient))
     return folder
+
+
+def acting_in(workspace, name, act, *arguments):
+    """Let somebody do one act in an opened workspace."""
+    return act(workspace.acting_as(name, unlock=lambda: passphrase(name)), *arguments)
 
 
 @contextmanager
@@ -284,6 +295,16 @@ class Case:
     def acting(self, name):
         return acting(self.folder, name)
 
+    def create(self, workspace, out, *, name="r1", recipient="acme", approvers=APPROVERS):
+        """Make a recipient's copy as whoever acts."""
+        return create_release(workspace, name, recipient, out, POLICY, approvers=approvers)
+
+    def approve(self, workspace, *, name="r1", recipient="acme"):
+        """Approve what a copy's record asks for as whoever acts, with the own identity."""
+        request = load_record(workspace, name, recipient).request.digest
+        identity = self.material.identities.get(workspace.people.name, self.material.other)
+        return approve_release(workspace, name, recipient, identity, request=request)
+
     def proposal(self, name="r1", **changes):
         material = self.material
         settings = {
@@ -297,7 +318,7 @@ class Case:
 def make_proposed(folder, material, ground):
     """Make a team whose dana let the model through the gate and proposed release ``r1``."""
     ground.prepare(folder / "w")
-    case = Case(make_team(folder / "w"), material, folder / "leakcert.json")
+    case = Case(make_team(folder / "w", material.identities), material, folder / "leakcert.json")
     with case.acting("dana") as workspace:
         certify(material.result, material.model, workspace.keys.signer("publisher"), case.certificate)
         pass_gate(workspace, material.model, case.certificate, POLICY)

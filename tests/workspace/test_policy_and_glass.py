@@ -169,7 +169,7 @@ def test_a_grant_for_one_model_counts_there_only(team):
 
 def test_why_about_another_needs_permission_and_is_recorded(team):
     ada, nina = team("ada"), team("nina")
-    found = explain_access(ada, "release:create", MODEL, who="rita", request=Digest.sha256(b"request"))
+    found = explain_access(ada, "release:export", MODEL, who="rita", request=Digest.sha256(b"request"))
     facts = {answer.policy: (answer.holds, answer.fact) for answer in found.forbids}
     assert facts["two-people"] == (True, "approvals for this exact request: 0 of 2")
     assert found.permits[0].grant.granted_by == team("olga").people.session.principal

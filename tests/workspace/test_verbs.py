@@ -33,14 +33,18 @@ from stanch.errors import LedgerUnavailable, NotPermitted, OutcomeNotRecorded, S
 from stanch.ledger import EntryQuery, Ledger, LedgerReader
 from stanch.ledger.erasure import Selection
 from stanch.mark import embed
+from stanch.release import RemoteBundle, RevokeOrder
 from stanch.scan import STANDARD, Policy, Scanner
+from stanch.sign import TrustedKeys
 from stanch.store import Tables
 from stanch.terms import Digest
 from stanch.tune import TunedModel, TuneSpec
 from stanch.workspace import (
     Workspace,
     verbs_access,
+    verbs_approve,
     verbs_data,
+    verbs_deliver,
     verbs_glass,
     verbs_key,
     verbs_log,
@@ -92,6 +96,25 @@ def examine_it(workspace, scene):
     plan_it(workspace, scene)
     kept = scene.kept
     kept["traced"] = verbs_trace.examine_case(workspace, kept["case"], kept["plan"], kept["record"])
+
+
+def approve_share(workspace, scene):
+    request = verbs_approve.load_record(workspace, "r1", "bolt").request.digest
+    identity = scene.material.identities["rita"]
+    return verbs_approve.approve_release(workspace, "r1", "bolt", identity, request=request)
+
+
+def deliver_it(workspace, scene):
+    trusted = TrustedKeys(workspace.keys.publics("publisher"))
+    made = verbs_deliver.deliver_copy(workspace, scene.copy, f"file:{scene.folder.parent}/store", trusted)
+    scene.kept["uri"] = f"file:{scene.folder.parent}/store/{made.bundle_id}"
+
+
+def revoke_it(workspace, scene):
+    signer = workspace.keys.signer("publisher")
+    order = RevokeOrder(scene.material.other.recipient.key_id, "left", signer, workspace.now())
+    remote = RemoteBundle.open(scene.kept["uri"])
+    return verbs_deliver.revoke_copy(workspace, remote, order, TrustedKeys((signer.public,)))
 
 
 POLICIES = (
@@ -182,10 +205,17 @@ VERBS = [
          lambda w, c, _out: verbs_model.pass_gate(w, c.material.model, c.certificate, life.POLICY)),
     Verb(verbs_release.propose_release, "release.propose", "dana", (verbs_release.ReleaseState, "create"),
          lambda w, c, _out: verbs_release.propose_release(w, c.proposal("r2"))),
-    Verb(verbs_release.approve_release, "release.approve", "rita", (verbs_release, "sign_approval"),
-         lambda w, _c, _out: verbs_release.approve_release(w, "r1", "acme")),
     Verb(verbs_release.create_release, "release.create", "rolf", (verbs_release, "create_copy"),
-         lambda w, _c, out: verbs_release.create_release(w, "r1", "bolt", out / "copy", life.POLICY)),
+         lambda w, _c, out: verbs_release.create_release(
+             w, "r1", "bolt", out / "copy", life.POLICY, approvers=life.APPROVERS)),
+    Verb(verbs_approve.register_key, "key.register", "rita", (verbs_approve, "_registered"),
+         lambda w, c, _out: verbs_approve.register_key(w, str(c.material.acme.recipient))),
+    Verb(verbs_approve.approve_release, "release.approve", "rita", (verbs_approve, "sign_approval"),
+         lambda w, c, _out: approve_share(w, c)),
+    Verb(verbs_deliver.revoke_copy, "release.revoke", "rolf", (verbs_deliver, "revoke"),
+         lambda w, c, _out: revoke_it(w, c), before=deliver_it),
+    Verb(verbs_deliver.deliver_copy, "release.deliver", "rolf", (verbs_deliver, "deliver"),
+         lambda w, c, _out: deliver_it(w, c)),
     Verb(verbs_access.add_person, "access.add", "olga", (Keyring, "add_person"),
          lambda w, _c, _out: verbs_access.add_person(w, "new", ["auditor"])),
     Verb(verbs_access.grant_role, "access.grant", "olga", (People, "find"),
@@ -245,6 +275,7 @@ NOT_ACTS = {
     "overdue_reviews": "likewise, a part of it",
     "unused_grants": "likewise, a part of it",
     "find_commitment": "a question to the log inside another act",
+    "load_record": "reads the files of a copy that whoever may read the workspace's folder can read",
     "release_folder": "a name",
     "workspace_ref": "a name",
     "trace_suspect": "three acts in a row, each walked here",
@@ -287,14 +318,15 @@ def test_every_kind_of_act_is_declared_with_an_action_of_the_policies():
 
 @pytest.fixture(scope="module")
 def approved(proposed, ground, tmp_path_factory):
-    """The team with two approvals for bolt's copy, and the id of a grant."""
+    """The team with bolt's copy, which two approved, and the id of a grant."""
     folder = ground.copy(proposed.folder, tmp_path_factory.mktemp("approved") / "w")
-    for name in ("rita", "rolf"):
-        with life.acting(folder, name) as workspace:
-            verbs_release.approve_release(workspace, "r1", "bolt")
+    with life.acting(folder, "rolf") as workspace:
+        proposed.create(workspace, folder.parent / "copy", recipient="bolt")
+        for name in life.APPROVERS:
+            life.acting_in(workspace, name, lambda acting: proposed.approve(acting, recipient="bolt"))
     with life.acting(folder, "nina") as workspace:
         facts = workspace.people.directory.facts_of(workspace.people.find("ada"))
-    return SimpleNamespace(folder=folder, grant=facts.grants[0].id)
+    return SimpleNamespace(folder=folder, grant=facts.grants[0].id, copy=folder.parent / "copy")
 
 
 @pytest.fixture(scope="module")
@@ -317,7 +349,7 @@ def scene(approved, proposed, ground, stolen, tmp_path, monkeypatch):
     out.mkdir()
     return SimpleNamespace(
         folder=case.folder, material=case.material, certificate=case.certificate, acting=case.acting,
-        proposal=case.proposal, grant=approved.grant, out=out, stolen=stolen, kept={},
+        proposal=case.proposal, grant=approved.grant, out=out, stolen=stolen, copy=approved.copy, kept={},
     )  # fmt: skip
 
 

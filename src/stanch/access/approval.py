@@ -153,6 +153,11 @@ class Approvals:
             )
         return statement
 
+    def key_of(self, principal: str, key_id: str) -> VerifyKey | None:
+        """Return a key if it is now a valid local one of this principal, who is a person and not suspended."""
+        with self._tables.read() as connection:
+            return _approver_key(connection, principal, key_id, self._now())
+
     def count_approvals(self, request: Digest, *, requester: str, involved: Collection[str] = ()) -> int:
         """Return how many people approve exactly this request now; see :meth:`counted`."""
         return len(self.counted(request, requester=requester, involved=involved))

@@ -1,4 +1,4 @@
-"""``stanch access key``: API keys of services."""
+"""``stanch access key``: API keys of services, and the keys that approvers register."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=Group)
 def key() -> None:
-    """API keys of services."""
+    """API keys of services, and keys of approvers."""
 
 
 @key.command("issue")
@@ -89,6 +89,18 @@ def _state(record: "ApiKeyRecord", now_ms: int) -> str:
     if record.revoked_ms is not None:
         return "revoked"
     return "expired" if now_ms >= record.expires_ms else f"until {_date(record.expires_ms)}"
+
+
+@key.command("register")
+@click.argument("recipient")
+def register(recipient: str) -> Result:
+    """Register RECIPIENT (stanch1-…) as the key that shares of yours are wrapped to, so that you can be an approver."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_approve import register_key  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        key_id = register_key(workspace, recipient)
+    return Result({"key_id": key_id}, f"registered  {key_id}: shares of yours are wrapped to it from now on")
 
 
 @key.command("revoke")

@@ -1,4 +1,7 @@
-"""``stanch release deliver``, ``fetch`` and ``revoke``: bundles and stores. No workspace is needed."""
+"""``stanch release deliver``, ``fetch`` and ``revoke``: bundles and stores.
+
+No workspace is needed. Where there is one, delivering and revoking are its acts: authorised and recorded.
+"""
 
 import re
 from datetime import UTC, datetime
@@ -11,7 +14,7 @@ from stanch.cli.frame import Leaf, Result, current
 from stanch.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from stanch.release import RevocationList
+    from stanch.release import DeliveryReport, RevocationList
     from stanch.sign import TrustedKeys
     from stanch.terms import JsonValue
 
@@ -39,23 +42,45 @@ def read_revocation_list(path: Path | None, trusted: "TrustedKeys") -> "Revocati
 @click.command("deliver", cls=Leaf)
 @click.argument("bundle", type=FOLDER)
 @click.argument("uri")
-@click.option("--trust", type=FILE, required=True, help="The publisher's public key; the bundle is checked first.")
-def deliver(bundle: Path, uri: str, trust: Path) -> Result:
-    """Put BUNDLE into the store at URI (file:, s3:, gs:, az:), whole or not at all. Repeat it to go on."""
-    from stanch.cli.recipients import trust_of  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.release import deliver as deliver_bundle  # noqa: PLC0415 - same
-    from stanch.release import read_publisher  # noqa: PLC0415 - same
-    from stanch.store import open_blobs  # noqa: PLC0415 - same
+@click.option("--trust", type=FILE, help="The publisher's public key; by default the workspace's own.")
+def deliver(bundle: Path, uri: str, trust: Path | None) -> Result:
+    """Put BUNDLE into the store at URI (file:, s3:, gs:, az:), whole or not at all. Repeat it to go on.
 
-    trusted = trust_of(trust)
-    read_publisher(bundle, trusted)  # a `file:` store is made when it is opened; not for nothing
-    report = deliver_bundle(bundle, open_blobs(uri), trusted, progress=current().progress())
+    Inside a workspace this is an act of it, for copies that it made.
+    """
+    from stanch.cli.ground import open_workspace_if_any  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.cli.recipients import trust_of  # noqa: PLC0415 - same
+    from stanch.sign import TrustedKeys  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_deliver import deliver_copy  # noqa: PLC0415 - same
+
+    frame = current()
+    trusted = trust_of(trust) if trust is not None else None
+    workspace = open_workspace_if_any(frame)
+    if workspace is not None:
+        with workspace:
+            trusted = trusted or TrustedKeys(workspace.keys.publics("publisher"))
+            report = deliver_copy(workspace, bundle, uri, trusted, progress=frame.progress())
+    elif trusted is not None:
+        report = _deliver_alone(bundle, uri, trusted)
+    else:
+        raise InvalidInput("release deliver: expected --trust", why="there is no workspace whose key it could be")
     place = f"{uri.rstrip('/')}/{report.bundle_id}"
     text = (
         f"delivered  {place}: {report.sent} objects sent, {report.skipped} were there\n"
-        f"next       the recipient: stanch release fetch {place} --trust {trust.name} --out DIR"
+        f"next       the recipient: stanch release fetch {place} --trust {trust.name if trust else 'KEY'} --out DIR"
     )
     return Result({"uri": place, "sent": report.sent, "skipped": report.skipped}, text)
+
+
+def _deliver_alone(bundle: Path, uri: str, trusted: "TrustedKeys") -> "DeliveryReport":
+    from stanch.release import QuorumFiles, quorum_folder, read_publisher  # noqa: PLC0415 - as in the commands
+    from stanch.release import deliver as deliver_bundle  # noqa: PLC0415 - same
+    from stanch.store import open_blobs  # noqa: PLC0415 - same
+
+    # Read first: a `file:` store is made when it is opened; not for nothing.
+    manifest, _ = read_publisher(bundle, trusted)
+    quorum = QuorumFiles.read(quorum_folder(bundle)) if manifest.quorum is not None else None
+    return deliver_bundle(bundle, open_blobs(uri), trusted, quorum=quorum, progress=current().progress())
 
 
 @click.command("fetch", cls=Leaf)
@@ -86,11 +111,12 @@ def fetch(
     text = (
         f"fetched    {out}: {manifest.lineage} release {manifest.release_number}, every segment matches; "
         f"{fetched.received / 1e6:.1f} MB received\n"
-        f"next       stanch release open {out} --identity KEY --trust {trust.name}"
+        f"next       stanch release {'open' if fetched.quorum is None else 'redeem'} {out} --identity KEY "
+        f"--trust {trust.name}"
     )
     data: dict[str, JsonValue] = {
         "path": str(out), "lineage": manifest.lineage, "release_number": manifest.release_number,
-        "received": fetched.received,
+        "received": fetched.received, "quorum": str(fetched.quorum) if fetched.quorum is not None else None,
     }  # fmt: skip
     return Result(data, text)
 
@@ -98,23 +124,41 @@ def fetch(
 @click.command("revoke", cls=Leaf)
 @click.argument("uri")
 @click.argument("recipient")
-@click.option("--sign-key", type=FILE, required=True, help="The publisher's private signing key.")
+@click.option("--sign-key", type=FILE, help="The publisher's private signing key; by default the workspace's own.")
 @click.option("--reason", required=True, help="What the list says; everybody can read it.")
 @click.option("--trust", type=FILE, multiple=True, help="An older public key of the publisher; may be repeated.")
-def revoke(uri: str, recipient: str, sign_key: Path, reason: str, trust: tuple[Path, ...]) -> Result:
-    """Take the bundle at URI back from RECIPIENT (its text or key id): remove its stanza, sign the list."""
-    from stanch.cli.recipients import public_key_of  # noqa: PLC0415 - keeps `stanch --help` light
+def revoke(uri: str, recipient: str, *, sign_key: Path | None, reason: str, trust: tuple[Path, ...]) -> Result:
+    """Take the bundle at URI back from RECIPIENT (its text or key id): remove its stanza, sign the list.
+
+    Inside a workspace this is an act of it.
+    """
+    from stanch.cli.ground import open_workspace_if_any  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.cli.recipients import public_key_of  # noqa: PLC0415 - same
     from stanch.crypto import SigningKey  # noqa: PLC0415 - same
     from stanch.crypto.recipient import parse_recipient  # noqa: PLC0415 - same
     from stanch.release import RemoteBundle, RevokeOrder  # noqa: PLC0415 - same
     from stanch.release import revoke as revoke_recipient  # noqa: PLC0415 - same
     from stanch.sign import TrustedKeys  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_deliver import revoke_copy  # noqa: PLC0415 - same
 
-    signer = SigningKey.load(sign_key)
-    trusted = TrustedKeys((signer.public, *map(public_key_of, trust)))
+    signer = SigningKey.load(sign_key) if sign_key is not None else None
+    older = tuple(map(public_key_of, trust))
     named = recipient if _KEY_ID.fullmatch(recipient) else parse_recipient(recipient).describe().key_id
-    order = RevokeOrder(named or recipient, reason, signer, datetime.now(UTC))
-    made = revoke_recipient(RemoteBundle.open(uri), order, trusted)
+    remote, now = RemoteBundle.open(uri), datetime.now(UTC)
+    workspace = open_workspace_if_any(current())
+    if workspace is not None:
+        with workspace:
+            own = signer or workspace.keys.signer("publisher")
+            order = RevokeOrder(named or recipient, reason, own, now)
+            trusted = TrustedKeys(tuple({
+                key.key_id: key for key in (own.public, *older, *workspace.keys.publics("publisher"))
+            }.values()))  # fmt: skip
+            made = revoke_copy(workspace, remote, order, trusted)
+    elif signer is not None:
+        order = RevokeOrder(named or recipient, reason, signer, now)
+        made = revoke_recipient(remote, order, TrustedKeys((signer.public, *older)))
+    else:
+        raise InvalidInput("release revoke: expected --sign-key", why="there is no workspace whose key it could be")
     text = (
         f"revoked    {order.key_id}: it stands in revocations.json (number {made.number}), its stanza is gone\n"
         "note       revoking does not un-share: a copy fetched before still opens, and who opened it may have kept "

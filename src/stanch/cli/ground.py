@@ -5,6 +5,7 @@ from pathlib import Path
 from stanch.cli.frame import Frame
 from stanch.cli.secrets import ask_passphrase
 from stanch.data import Dataset, open_dataset
+from stanch.errors import NotFound
 from stanch.workspace import Keyring, Workspace
 from stanch.workspace.opening import KEYS, STATE, find_workspace
 
@@ -14,6 +15,16 @@ def open_workspace(frame: Frame) -> Workspace:
     return Workspace.open(
         frame.workspace, principal=frame.principal, unlock=lambda: ask_passphrase(frame.passphrase_file)
     )
+
+
+def open_workspace_if_any(frame: Frame) -> Workspace | None:
+    """Open the workspace that the global flags name, or the nearest one; None where none is named and none near."""
+    if frame.workspace is None:
+        try:
+            find_workspace(None)
+        except NotFound:
+            return None
+    return open_workspace(frame)
 
 
 def keyring_of(frame: Frame) -> Keyring:

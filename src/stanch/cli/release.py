@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stanch.cli.approval import approve, approve_offline, redeem
 from stanch.cli.delivery import deliver, fetch, read_revocation_list, revoke
 from stanch.cli.frame import Group, Result, current
 from stanch.errors import InvalidInput
@@ -22,7 +23,7 @@ def release() -> None:
     """Mark, seal and sign a copy for one recipient."""
 
 
-for _command in (deliver, fetch, revoke):
+for _command in (approve, approve_offline, redeem, deliver, fetch, revoke):
     release.add_command(_command)
 
 
@@ -58,7 +59,7 @@ def propose(
     lines = [
         f"proposed   release {name} for {len(requests)} recipients; marks committed as log entry {state.facts.entry}",
         *(f"request    {recipient:<20} {digest}" for recipient, digest in requests.items()),
-        f"next       stanch release approve {name} --to RECIPIENT --as PERSON",
+        f"next       stanch release create {name} --to RECIPIENT --out COPY",
     ]
     return Result({"name": name, "entry": state.facts.entry, "requests": dict(requests)}, "\n".join(lines))
 
@@ -79,42 +80,50 @@ def _recipient(text: str) -> tuple[str, str]:
     return name, key
 
 
-@release.command("approve")
-@click.argument("name")
-@click.option("--to", "recipients", multiple=True, required=True, metavar="NAME", help="May be repeated.")
-def approve(name: str, recipients: tuple[str, ...]) -> Result:
-    """Approve exactly the requests for these recipients' copies, signed with your own key."""
-    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.workspace.verbs_release import approve_release  # noqa: PLC0415 - same
-
-    with open_workspace(current()) as workspace:
-        counts = {recipient: approve_release(workspace, name, recipient) for recipient in recipients}
-    lines = [f"approved   {name} for {recipient}: {count} people so far" for recipient, count in counts.items()]
-    return Result({"name": name, "approvals": dict(counts)}, "\n".join(lines))
-
-
 @release.command("create")
 @click.argument("name")
 @click.option("--to", "recipient", required=True, metavar="NAME", help="Whose copy.")
+@click.option("--approver", "approvers", multiple=True, metavar="PERSON", help="In a team; may be repeated.")
 @click.option("--policy", "policy_file", type=FILE, help="A file with [gate]; otherwise the workspace's settings.")
 @click.option("--out", type=FOLDER, required=True, help="The sealed copy.")
-def create(name: str, recipient: str, policy_file: Path | None, out: Path) -> Result:
-    """Make one recipient's copy: gate, mark, seal and sign in one pass; no plaintext of it touches a disk."""
+def create(name: str, *, recipient: str, approvers: tuple[str, ...], policy_file: Path | None, out: Path) -> Result:
+    """Make one recipient's copy: gate, mark, seal and sign in one pass; no plaintext of it touches a disk.
+
+    In profile team the key is split among the approvers: nobody opens the copy before enough of them approved it.
+    """
     from stanch.audit import parse_policy, read_policy  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_approve import load_record  # noqa: PLC0415 - same
     from stanch.workspace.verbs_release import create_release  # noqa: PLC0415 - same
 
     frame = current()
     with open_workspace(frame) as workspace:
         policy = read_policy(policy_file) if policy_file else parse_policy(workspace.config.gate)
-        copy = create_release(workspace, name, recipient, out, policy, progress=frame.progress())
+        copy = create_release(
+            workspace, name, recipient, out, policy, approvers=approvers, progress=frame.progress()
+        )  # fmt: skip
         publisher = workspace.keys.public_path("publisher")
-    text = (
-        f"released   {copy.path} for {recipient}: {copy.size / 1e6:.1f} MB, manifest {copy.manifest}\n"
-        f"next       hand over {copy.path} and {publisher}; the recipient: stanch release open COPY --identity KEY "
-        f"--trust {publisher.name}"
-    )
-    return Result({"path": str(copy.path), "recipient": recipient, "manifest": str(copy.manifest)}, text)
+        quorum = load_record(workspace, name, recipient).request if copy.record is not None else None
+    data: dict[str, JsonValue] = {"path": str(copy.path), "recipient": recipient, "manifest": str(copy.manifest)}
+    lines = [f"released   {copy.path} for {recipient}: {copy.size / 1e6:.1f} MB, manifest {copy.manifest}"]
+    if quorum is None:
+        lines.append(
+            f"next       hand over {copy.path} and {publisher}; the recipient: stanch release open COPY --identity KEY "
+            f"--trust {publisher.name}"
+        )
+    else:
+        data |= {"request": str(quorum.digest), "needed": quorum.m}
+        data["approvers"] = [{"principal": one.principal, "key": one.recipient} for one in quorum.approvers]
+        lines += [
+            f"sealed     for nobody yet: {quorum.m} of {len(quorum.approvers)} approvers must release it",
+            *(
+                f"approver   {person} ({one.principal}) with key {one.recipient}"
+                for person, one in zip(approvers, quorum.approvers, strict=True)
+            ),
+            f"request    {quorum.digest}",
+            f"next       each approver compares: stanch release approve {name} --to {recipient} --identity KEY",
+        ]
+    return Result(data, "\n".join(lines))
 
 
 @release.command("open")

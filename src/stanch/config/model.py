@@ -10,6 +10,7 @@ Days = Annotated[int, msgspec.Meta(ge=1, le=180)]
 KeyDays = Annotated[int, msgspec.Meta(ge=1, le=366)]
 Minutes = Annotated[int, msgspec.Meta(ge=1, le=1440)]
 Seconds = Annotated[int, msgspec.Meta(ge=1, le=3600)]
+Approvals = Annotated[int, msgspec.Meta(ge=2, le=16)]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 SecretReference = Annotated[
     str, msgspec.Meta(pattern=r"^(file:[^\0]+|env:[A-Za-z_][A-Za-z0-9_]*|keyring:[a-z0-9._/-]+)\Z")
@@ -67,7 +68,7 @@ class LedgerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     highwater: str = ""
     witness_required_for: tuple[Text, ...] = (
         "release.create",
-        "release.export",
+        "release.deliver",
         "access.break-glass",
         "log.erase",
         "policy",
@@ -109,6 +110,7 @@ class AccessSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         key_days: How long an API key is valid.
         grant_days: How long a grant lasts.
         session_minutes: How long a login lasts.
+        release_approvals: How many approvers must release each copy in profile ``team``.
     """
 
     profile: Literal["solo", "team"] = "solo"
@@ -117,6 +119,7 @@ class AccessSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key_days: KeyDays = 90
     grant_days: Days = 30
     session_minutes: Minutes = 480
+    release_approvals: Approvals = 2
 
 
 class AlgorithmsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

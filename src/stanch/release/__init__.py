@@ -27,6 +27,7 @@ from stanch.release.inventory import Inventory, Stray, leave_out, search
 from stanch.release.open_remote import open_remote
 from stanch.release.places import Listing
 from stanch.release.quorum import Approver, QuorumRecord, QuorumRequest, QuorumSplit, read_record
+from stanch.release.quorum_files import QuorumFiles, quorum_folder
 from stanch.release.redemption import Redemption, approve, redeem, redeem_copy
 from stanch.release.remote import RemoteBundle
 from stanch.release.request import ReleaseRequest
@@ -43,6 +44,7 @@ __all__ = [
     "Fingerprint",
     "Inventory",
     "Listing",
+    "QuorumFiles",
     "QuorumRecord",
     "QuorumRequest",
     "QuorumSplit",
@@ -63,6 +65,7 @@ __all__ = [
     "leave_out",
     "open_copy",
     "open_remote",
+    "quorum_folder",
     "read_publisher",
     "read_record",
     "read_revocations",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from stanch.errors import Conflict, InvalidInput, NotFound
 from stanch.release.pool import run_all
+from stanch.release.quorum_files import QuorumFiles
 from stanch.release.remote import RemoteBundle, list_pieces, stream_path
 from stanch.release.revocations import read_revocations, refusal
 from stanch.seal import MANIFEST_NAME, SIGNATURE_NAME, Recipients, read_manifest, read_signature, verify_sealed
@@ -38,6 +39,7 @@ def deliver(
     blobs: BlobStore,
     trusted: TrustedKeys,
     *,
+    quorum: QuorumFiles | None = None,
     workers: int = WORKERS,
     progress: Progress = SILENT,
 ) -> DeliveryReport:
@@ -45,30 +47,38 @@ def deliver(
 
     The whole bundle is verified before anything is sent, and each segment once more as it is sent. No object is
     overwritten: one that is there must be the signed bytes, and is skipped, which is how an interrupted delivery goes
-    on. ``recipients.json`` alone is replaced, by one of a higher epoch. Each worker holds one stream in memory.
+    on. Two things are replaced: ``recipients.json`` by one of a higher epoch, and what goes beside a copy that opens by
+    quorum. Each worker holds one stream in memory.
 
     Args:
         bundle: The bundle's directory.
         blobs: The store.
         trusted: The publisher's keys.
+        quorum: Record and approvals of a copy that opens by quorum; they are put beside it.
         workers: Streams that are sent at once.
         progress: Told ``("verify" or "deliver", stored bytes done, total)``.
 
     Raises:
         VerificationError: The bundle is not what its publisher signed; nothing was sent.
+        InvalidInput: A copy that opens by quorum comes without its record, or another one with a record.
         Revoked: The bundle names a recipient that the store's list has revoked.
         RemoteConflict: The store holds other bytes.
         StoreError: The store failed; deliver again to go on.
     """
     manifest, signature = read_manifest(bundle), read_signature(bundle)
     publisher = verify_manifest(manifest.to_bytes(), Bundle.parse(signature, what=SIGNATURE_NAME), trusted)
+    if (quorum is None) != (manifest.quorum is None):
+        raise InvalidInput(f"{bundle}: exactly a copy that opens by quorum is delivered with a quorum record")
+    wanted = {quorum.verify(manifest, trusted).recipient_id} if quorum is not None else set()
     recipients = verify_sealed(bundle, publisher, progress=progress).recipients
     gone = read_revocations(blobs, trusted).revoked(manifest.bundle_id)
-    for stanza in recipients.stanzas:
-        if stanza.key_id in gone:
-            raise refusal(gone[stanza.key_id])
+    for key_id in (*wanted, *(stanza.key_id for stanza in recipients.stanzas)):
+        if key_id in gone:
+            raise refusal(gone[key_id])
     streams = SignedStreams(BundleFolder(bundle), manifest)
     sender = _Sender(RemoteBundle(blobs, "", manifest.bundle_id), streams)
+    if quorum is not None:
+        quorum.send(sender.remote)
     total, done = sum(stream.stored for stream in manifest.streams), 0
     for stream, sent in run_all(range(len(manifest.streams)), sender.send_stream, workers):
         sender.count(sent=sent)

@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +10,9 @@ from pathlib import Path
 from stanch.crypto import sync_folder
 from stanch.errors import Conflict, Rollback, StoreError, Tampered
 from stanch.release.pool import run_all
+from stanch.release.quorum_files import QuorumFiles, quorum_folder
 from stanch.release.remote import Piece, RemoteBundle, SignedManifest, list_pieces, stream_path
-from stanch.release.revocations import NO_REVOCATIONS, RevocationList, check_newest, read_revocations
+from stanch.release.revocations import NO_REVOCATIONS, RevocationList, check_newest, read_revocations, refusal
 from stanch.seal import MANIFEST_NAME, SIGNATURE_NAME, Manifest, Recipients, ReleaseMemory, SeenRelease
 from stanch.seal.digests import SignedDigests, digests_size
 from stanch.seal.folder import (
@@ -58,12 +59,14 @@ class FetchedBundle:
         manifest: Its manifest.
         publisher: The manifest's digest as verified.
         received: Bytes of streams that came from the store; the rest was there from an earlier try.
+        quorum: The folder beside it with record and approvals, if it opens by quorum; else None.
     """
 
     path: Path
     manifest: Manifest
     publisher: VerifiedDigest
     received: int
+    quorum: Path | None
 
 
 def fetch(
@@ -101,6 +104,7 @@ def fetch(
     listed = read_revocations(remote.blobs, trusted)
     check_newest(listed, remote.location, [key.key_id for key in trusted.keys], memory)
     recipients = params.revocations.remaining(listed.remaining(_read_recipients(remote, signed)))
+    beside = _fetch_quorum(remote, manifest, trusted, (listed, params.revocations))
     digests = SignedDigests(remote.document(DIGESTS_NAME, digests_size(manifest)), manifest)
     with _partial(dest) as partial:
         received = _fetch_streams(remote, partial, manifest, digests, params)
@@ -108,10 +112,27 @@ def fetch(
             DIGESTS_NAME: digests.data, RECIPIENTS_NAME: recipients.to_bytes(), SIGNATURE_NAME: signed.signature,
             MANIFEST_NAME: manifest.to_bytes(),
         }  # fmt: skip
+        if beside is not None:
+            beside.write(quorum_folder(dest))
         _finish(partial, dest, documents, len(manifest.streams))
     for key_id in signers:
         memory.remember(key_id, manifest.lineage, release)
-    return FetchedBundle(dest, manifest, signed.publisher, received)
+    folder = quorum_folder(dest) if beside is not None else None
+    return FetchedBundle(dest, manifest, signed.publisher, received, folder)
+
+
+def _fetch_quorum(
+    remote: RemoteBundle, manifest: Manifest, trusted: TrustedKeys, lists: Iterable[RevocationList]
+) -> QuorumFiles | None:
+    """Return what goes beside a copy that opens by quorum, whose recipient stands in its record alone."""
+    if manifest.quorum is None:
+        return None
+    files = QuorumFiles.receive(remote, manifest.quorum.n)
+    recipient = files.verify(manifest, trusted).recipient_id
+    for listed in lists:
+        if recipient in (gone := listed.revoked(manifest.bundle_id)):
+            raise refusal(gone[recipient])
+    return files
 
 
 def _check_policy(signed: SignedManifest, memory: ReleaseMemory, min_release: int) -> SeenRelease:

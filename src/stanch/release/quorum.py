@@ -26,7 +26,7 @@ from stanch.crypto.stanza import (
     decode_base64url,
     encode_base64url,
 )
-from stanch.errors import InvalidInput, PolicyViolation
+from stanch.errors import InvalidInput, NotPermitted, PolicyViolation
 from stanch.release.request import ReleaseRequest
 from stanch.seal import Manifest, Quorum
 from stanch.seal.manifest import Hex32
@@ -39,7 +39,7 @@ QUORUM_RECORD_TYPE = "urn:stanch:quorum-record:v1"
 TO_APPROVER = b"stanch/quorum/v1/share-to-approver"
 TO_RECIPIENT = b"stanch/quorum/v1/share-to-recipient"
 MAX_APPROVERS = 16
-_MAX_RECORD = 1 << 20
+MAX_RECORD = 1 << 20
 
 
 class Approver(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -100,6 +100,20 @@ class QuorumRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     def context(self) -> WrapContext:
         """Bundle, manifest and end of the grant."""
         return WrapContext(bytes.fromhex(self.bundle_id), bytes.fromhex(self.manifest_sha256), self.release.not_after)
+
+    def share_of(self, key_id: str) -> int:
+        """Return the number of the share that belongs to the approver who signs with a key.
+
+        Raises:
+            NotPermitted: It is the key of no approver.
+        """
+        keys = [approver.verify_key.key_id for approver in self.approvers]
+        if key_id not in keys:
+            raise NotPermitted(
+                f"{key_id[:80]} is the key of no approver of this request",
+                next_step="use the key that you registered as an approver",
+            )
+        return 1 + keys.index(key_id)
 
     def share_context(self, label: bytes, x: int) -> BoundContext:
         """Return what share ``x`` is bound to when it is wrapped for the purpose ``label``."""
@@ -176,6 +190,11 @@ class QuorumRecord:
         """What the publisher's signature is about: the manifest of the copy."""
         return Subject("manifest.json", Digest.parse(f"sha256:{self.request.manifest_sha256}"))
 
+    @property
+    def recipient_id(self) -> str:
+        """Id of the key that the copy is for."""
+        return parse_public(self.request.release.recipient_key).key_id
+
     def sign(self, signer: SigningKey) -> bytes:
         """Return the record as a file, signed with the publisher's key."""
         predicate = {
@@ -202,7 +221,7 @@ def read_record(data: bytes, trusted: TrustedKeys, *, what: str = "quorum record
         VerificationError: Not signed by a trusted key, or not a record.
         InvalidInput: It is malformed, or its request breaks a rule.
     """
-    parse_json(data, what=what, max_bytes=_MAX_RECORD)
+    parse_json(data, what=what, max_bytes=MAX_RECORD)
     verified = verify_bundle(Bundle.parse(data, what=what), all_of(trusted, PredicateType(QUORUM_RECORD_TYPE)))
     try:
         wire = msgspec.convert(verified.statement.predicate, _RecordWire)

@@ -20,7 +20,6 @@ from stanch.crypto.stanza import KeyProvider, Stanza
 from stanch.errors import (
     InvalidInput,
     NoIdentityMatched,
-    NotPermitted,
     PolicyViolation,
     QuorumNotMet,
     Tampered,
@@ -53,7 +52,7 @@ from stanch.terms import Digest
 
 APPROVAL_TYPE = "urn:stanch:share-approval:v1"
 _SUBJECT = "quorum-request"
-_MAX_APPROVAL = 1 << 16
+MAX_APPROVAL = 1 << 16
 
 
 class _ApprovalWire(msgspec.Struct, forbid_unknown_fields=True):
@@ -93,13 +92,7 @@ def approve(record: QuorumRecord, identity: KeyProvider, signer: SigningKey, *, 
     """
     request = record.request
     _check_time(request, now)
-    keys = [approver.verify_key.key_id for approver in request.approvers]
-    if signer.key_id not in keys:
-        raise NotPermitted(
-            f"{signer.key_id} is the key of no approver of this request",
-            next_step="use the key that you registered as an approver",
-        )
-    x = 1 + keys.index(signer.key_id)
+    x = request.share_of(signer.key_id)
     share = _unwrap(request, x, record.shares[x - 1].stanza, TO_APPROVER, identity)
     _check_share(record, share)
     recipient = parse_public(request.release.recipient_key)
@@ -182,8 +175,8 @@ def _check_time(request: QuorumRequest, now: datetime) -> None:
 def _read_approval(record: QuorumRecord, data: bytes, identity: KeyProvider) -> Share:
     """Return the share that one approval releases, once signature, request and share digest held."""
     request = record.request
-    if len(data) > _MAX_APPROVAL:
-        raise InvalidInput(f"expected at most {_MAX_APPROVAL} bytes, found {len(data)}")
+    if len(data) > MAX_APPROVAL:
+        raise InvalidInput(f"expected at most {MAX_APPROVAL} bytes, found {len(data)}")
     keys = tuple(approver.verify_key for approver in request.approvers)
     policy = all_of(TrustedKeys(keys), PredicateType(APPROVAL_TYPE), HasSubject(_SUBJECT, request.digest))
     verified = verify_bundle(Bundle.parse(data, what="approval"), policy)

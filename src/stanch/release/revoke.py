@@ -1,5 +1,6 @@
 """Taking a delivered bundle back from one recipient."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,6 +8,7 @@ from typing import TypeVar
 
 from stanch.crypto import SigningKey
 from stanch.errors import Conflict, InvalidInput, NotFound
+from stanch.release.quorum_files import QuorumFiles, approval_name
 from stanch.release.remote import RemoteBundle
 from stanch.release.revocations import REVOCATIONS_NAME, Revocation, RevocationList, read_revocations
 from stanch.seal import Recipients
@@ -33,6 +35,8 @@ class RevokeOrder:
 def revoke(remote: RemoteBundle, order: RevokeOrder, trusted: TrustedKeys) -> RevocationList:
     """Enter a recipient into the store's revocation list, then remove its stanza from the delivered bundle.
 
+    A copy that opens by quorum has one recipient, who stands in its record: all stanzas and approvals go.
+
     **Revoking does not un-share.** Whoever fetched the bundle still has it, and whoever opened it may have kept its
     content. Repeating it is safe and completes what a crash left half done.
 
@@ -50,6 +54,8 @@ def revoke(remote: RemoteBundle, order: RevokeOrder, trusted: TrustedKeys) -> Re
         Conflict: Somebody else kept changing the store.
     """
     manifest = remote.signed_manifest(trusted).manifest
+    beside = QuorumFiles.receive(remote, manifest.quorum.n) if manifest.quorum is not None else None
+    owner = beside.verify(manifest, trusted).recipient_id if beside is not None else ""
     entry = Revocation(manifest.bundle_id, order.key_id, order.reason, format_time(order.at))
 
     def enter() -> RevocationList:
@@ -57,7 +63,7 @@ def revoke(remote: RemoteBundle, order: RevokeOrder, trusted: TrustedKeys) -> Re
         found = read_revocations(remote.blobs, trusted)
         if order.key_id in found.revoked(manifest.bundle_id):
             return found
-        if order.key_id not in {stanza.key_id for stanza in _recipients(remote).stanzas}:
+        if order.key_id not in {owner, *(stanza.key_id for stanza in _recipients(remote).stanzas)}:
             raise InvalidInput(f"{order.key_id[:80]!r} is not a recipient of this bundle")
         new = RevocationList(found.number + 1, (*found.entries, entry))
         data = new.sign(order.signer)
@@ -68,7 +74,7 @@ def revoke(remote: RemoteBundle, order: RevokeOrder, trusted: TrustedKeys) -> Re
     def remove() -> None:
         mode = _mode(remote, remote.key(RECIPIENTS_NAME))
         old = _recipients(remote)
-        kept = tuple(stanza for stanza in old.stanzas if stanza.key_id != order.key_id)
+        kept = tuple(stanza for stanza in old.stanzas if order.key_id not in {owner, stanza.key_id})
         if kept != old.stanzas:
             new = Recipients(old.bundle_id, old.manifest_sha256, old.epoch + 1, kept)
             remote.blobs.put(remote.key(RECIPIENTS_NAME), new.to_bytes(), mode=mode)
@@ -76,6 +82,10 @@ def revoke(remote: RemoteBundle, order: RevokeOrder, trusted: TrustedKeys) -> Re
     # The list first: should the second step fail, those who ask are refused already.
     made = _again(enter)
     _again(remove)
+    if beside is not None:
+        for x in beside.approvals:
+            with contextlib.suppress(NotFound):  # somebody else took it away
+                remote.blobs.delete(remote.key(approval_name(x)))
     return made
 
 

@@ -1,25 +1,34 @@
-"""Verbs about a release: propose it, approve it, make the copies."""
+"""Verbs about a release: propose it, make the copies."""
 
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import Connection
-
-from stanch.access import ApprovalStatement, sign_approval
 from stanch.audit import GatePolicy
 from stanch.crypto import random_bytes
-from stanch.crypto.recipient import parse_recipient
+from stanch.crypto.recipient import parse_public, parse_recipient
+from stanch.crypto.stanza import KeyProvider
 from stanch.errors import InvalidInput
 from stanch.mark import MarkRoot, RecipientSlot, commit, plan_mark
-from stanch.release import CopyOrder, ReleasedCopy, ReleaseRequest, create_copy
+from stanch.release import (
+    CopyOrder,
+    QuorumFiles,
+    QuorumSplit,
+    ReleasedCopy,
+    ReleaseRequest,
+    create_copy,
+    quorum_folder,
+)
 from stanch.seal import BaseModel
 from stanch.sign import TrustedKeys
 from stanch.terms import SILENT, ArtifactRef, Digest, EntryRef, JsonValue, Progress
 from stanch.weights import directory_digest
-from stanch.workspace.act import ApprovalNeed, Done, Request
+from stanch.workspace.act import Done, Request
+from stanch.workspace.approvers import find_approver
+from stanch.workspace.copies import CopyFacts, KeptCopy
 from stanch.workspace.opening import Workspace
-from stanch.workspace.people import NEEDED
 from stanch.workspace.release_state import ReleaseFacts, ReleaseState, prove_commitment
 from stanch.workspace.verbs_model import read_certificate
 
@@ -67,13 +76,15 @@ def propose_release(workspace: Workspace, proposal: Proposal) -> ReleaseState:
     The commitment is in the log before the beacon exists, and the beacon before any copy can be made.
 
     Raises:
-        InvalidInput: The name is taken, the model cannot be marked, or a recipient is malformed.
+        InvalidInput: The name is taken, the model cannot be marked, or a recipient is malformed, or in profile ``team``
+            no public key of stanch's own kinds.
     """
     folder = release_folder(workspace, proposal.name)
     if folder.exists():
         raise InvalidInput(f"release {proposal.name} exists already", next_step="choose another name")
     for recipient in proposal.recipients.values():
-        parse_recipient(recipient)
+        # Shares are wrapped to the recipient by its approvers, who have its public key alone.
+        parse_public(recipient) if workspace.people.team else parse_recipient(recipient)
     plan = plan_mark(proposal.model, base=proposal.base)
     root = MarkRoot.generate()
     commitment = commit(plan, root, [RecipientSlot(name) for name in proposal.recipients])
@@ -115,66 +126,80 @@ def _requests(workspace: Workspace, proposal: Proposal, model: Digest) -> dict[s
     }  # fmt: skip
 
 
-def approve_release(workspace: Workspace, name: str, recipient: str) -> int:
-    """Sign an approval of exactly one request and return how many people have approved it.
-
-    Raises:
-        SeparationOfDuties: Whoever acts took part in making, auditing or proposing it.
-        InvalidInput: The request has expired.
-    """
-    state = ReleaseState.load(release_folder(workspace, name))
-    request, people = state.facts.request(recipient), workspace.people
-    now = workspace.now()
-    if now >= request.expires:
-        raise InvalidInput(f"the request expired at {request.not_after}", next_step="propose the release again")
-
-    def run(_ref: EntryRef) -> Done[int]:
-        statement = ApprovalStatement(
-            request=request.digest, approver=people.session.principal, origin=workspace.ledger.origin,
-            created_ms=int(now.timestamp() * 1000), expires_ms=int(request.expires.timestamp() * 1000),
-        )  # fmt: skip
-        people.approvals.record_approval(sign_approval(people.local.key, statement))
-        count = people.approvals.count_approvals(request.digest, requester=state.facts.requester)
-        return Done(count, {"request": str(request.digest), "approvals": count})
-
-    return workspace.door.act(Request("release.approve", "release:approve", model_of(state)), run)
-
-
 def create_release(
-    workspace: Workspace, name: str, recipient: str, dest: Path, policy: GatePolicy, *, progress: Progress = SILENT
-) -> ReleasedCopy:
+    workspace: Workspace, name: str, recipient: str, dest: Path, policy: GatePolicy, *,
+    approvers: Sequence[str] = (), progress: Progress = SILENT,
+) -> ReleasedCopy:  # fmt: skip
     """Make one recipient's copy: gate, mark, seal and sign in one pass.
 
+    In profile ``team`` its root key exists in shares alone, one for each of ``approvers``: whatever the database says,
+    nobody opens it before enough of them released theirs. The signed record lies beside it and in the workspace.
+
+    Args:
+        workspace: The workspace.
+        name: Name of the release.
+        recipient: The recipient's name in it.
+        dest: The new bundle.
+        policy: What the gate demands.
+        approvers: Whom to split the key among; in profile ``team`` only.
+        progress: Told what is done.
+
     Raises:
-        ApprovalsMissing: In profile ``team``, fewer than two people approved exactly this request.
-        NotPermitted: The gate was not passed, or the role is missing.
+        NotPermitted: The gate was not passed, the role is missing, or an approver may not approve.
         GateFailed: The certificate does not hold for the files as they are now.
-        InvalidInput: ``dest`` exists; no approval is used up.
+        InvalidInput: ``dest`` exists; too few approvers, or one is the proposer or the recipient, stands twice or has
+            no registered key; or approvers are named in profile ``solo``.
     """
-    if dest.exists():
-        raise InvalidInput(f"{dest}: exists already", next_step="choose another --out")
-    state = ReleaseState.load(release_folder(workspace, name))
-    request, people = state.facts.request(recipient), workspace.people
-    ref = model_of(state)
-    involved = people.involved(ref, workspace.ledger.reader())
-
-    def consume(connection: Connection, act: str) -> None:
-        people.approvals.consume(
-            connection, request.digest, act=act, requester=state.facts.requester, needed=NEEDED, involved=involved
+    for path in (dest, quorum_folder(dest)):
+        if path.exists():
+            raise InvalidInput(f"{path}: exists already", next_step="choose another --out")
+    needed = workspace.config.access.release_approvals if workspace.people.team else 0
+    if bool(approvers) and not needed:
+        raise InvalidInput("profile solo has no approvers", next_step="leave out --approver")
+    if len(approvers) < needed:
+        raise InvalidInput(
+            f"approvers: expected at least {needed}, found {len(approvers)}", next_step="name them with --approver"
         )
-
-    need = ApprovalNeed(request.digest, state.facts.requester, consume) if people.team else None
+    state = ReleaseState.load(release_folder(workspace, name))
+    request, ref = state.facts.request(recipient), model_of(state)
 
     def run(_ref: EntryRef) -> Done[ReleasedCopy]:
-        copy = create_copy(_order(workspace, state, request, policy), dest, now=workspace.now(), progress=progress)
+        provider: KeyProvider = parse_recipient(request.recipient_key)
+        if needed:
+            listed = [find_approver(workspace, approver, ref) for approver in approvers]
+            provider = QuorumSplit(request, listed, needed)
+        order = _order(workspace, state, request, policy, provider)
+        copy = create_copy(order, dest, now=workspace.now(), progress=progress)
+        try:
+            kept = _keep(workspace, state, copy)
+        except BaseException:
+            copy.destroy()
+            raise
+
+        def undo() -> None:
+            copy.destroy()
+            kept.destroy()
+            shutil.rmtree(quorum_folder(dest), ignore_errors=True)
+
         payload = {"request": str(request.digest), "manifest": str(copy.manifest)}
-        return Done(copy, payload, egress_bytes=copy.size, undo=copy.destroy)
+        return Done(copy, payload, egress_bytes=copy.size, undo=undo)
 
     payload = {"request": str(request.digest)}
-    return workspace.door.act(Request("release.create", "release:create", ref, payload, need), run)
+    return workspace.door.act(Request("release.create", "release:create", ref, payload), run)
 
 
-def _order(workspace: Workspace, state: ReleaseState, request: ReleaseRequest, policy: GatePolicy) -> CopyOrder:
+def _keep(workspace: Workspace, state: ReleaseState, copy: ReleasedCopy) -> KeptCopy:
+    if copy.record is not None:
+        QuorumFiles(copy.record).write(quorum_folder(copy.path))
+    facts = CopyFacts(
+        recipient=copy.recipient, manifest_sha256=copy.manifest.hex, created_ms=int(workspace.now().timestamp() * 1000)
+    )
+    return KeptCopy.create(state.folder, facts, copy.record)
+
+
+def _order(
+    workspace: Workspace, state: ReleaseState, request: ReleaseRequest, policy: GatePolicy, provider: KeyProvider
+) -> CopyOrder:
     certificate = Path(state.facts.certificate)
     trusted = TrustedKeys(workspace.keys.publics("publisher"))
     verified = read_certificate(certificate, trusted)
@@ -186,7 +211,7 @@ def _order(workspace: Workspace, state: ReleaseState, request: ReleaseRequest, p
     base = state.base
     return CopyOrder(
         original=state.model, certificate=verified, policy=policy, plan=plan,
-        key=state.copy_key(plan, request.recipient_name), recipient=parse_recipient(request.recipient_key),
+        key=state.copy_key(plan, request.recipient_name), recipient=provider,
         signer=workspace.keys.signer("publisher"),
         lineage=request.lineage, release_number=request.release_number, not_after=request.expires,
         base=BaseModel(base.name, directory_digest(base).root.hex) if base is not None else None,

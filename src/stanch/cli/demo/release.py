@@ -1,4 +1,4 @@
-"""Steps 6 and 7: three sealed copies, and what their recipients can and cannot do with them."""
+"""Steps 6 and 7: three sealed copies that two people release, and what recipients can and cannot do with them."""
 
 import shutil
 from datetime import timedelta
@@ -9,31 +9,28 @@ from stanch.audit import read_policy
 from stanch.cli.demo.before import base_model
 from stanch.cli.demo.scene import Scene
 from stanch.crypto.identity import Identity, generate_identity
-from stanch.errors import ApprovalsMissing, StanchError, VerificationError
+from stanch.errors import NotPermitted, QuorumNotMet, StanchError, VerificationError
 from stanch.mark import embed
-from stanch.release import open_copy
+from stanch.release import QuorumFiles, open_copy, quorum_folder, redeem_copy
 from stanch.seal import VolatileReleases
 from stanch.sign import TrustedKeys
 from stanch.workspace import Workspace
 from stanch.workspace.release_state import ReleaseState
+from stanch.workspace.verbs_approve import approve_release, load_record, register_key
 from stanch.workspace.verbs_model import CERTIFICATE_NAME
-from stanch.workspace.verbs_release import (
-    Proposal,
-    approve_release,
-    create_release,
-    propose_release,
-    release_folder,
-)
+from stanch.workspace.verbs_release import Proposal, create_release, propose_release, release_folder
 
 NAME = "support-bot"
 RECIPIENTS = ("acme", "globex", "initech")
+APPROVERS = ("mia", "noor")
 GRANT = timedelta(days=90)
 
 
 def release_copies(scene: Scene) -> dict[str, Any]:
-    """Step 6: propose, approve by two people, and make three copies."""
+    """Step 6: propose, make three copies, and let two people release them."""
     keys = _make_identities(scene)
     _forget_release(scene)
+    _register_approvers(scene)
     model, certificate = scene.folder / "private", scene.folder / "private.report" / CERTIFICATE_NAME
     targets = " ".join(f"--to {name}={str(key)[:18]}…" for name, key in keys.items())
     scene.command(
@@ -46,22 +43,63 @@ def release_copies(scene: Scene) -> dict[str, Any]:
         ))  # fmt: skip
     scene.say(f"      keys for {len(keys)} recipients and 1,024 decoys are committed as log entry {state.facts.entry}")
     policy = read_policy(scene.folder / "gate.toml")
-    refused = _try_alone(scene, policy)
-    for person in ("mia", "noor"):
-        scene.command(f"release approve {NAME} {' '.join(f'--to {name}' for name in RECIPIENTS)}", by=person)
-        with scene.workspace(person) as workspace:
-            counts = [approve_release(workspace, NAME, recipient) for recipient in RECIPIENTS]
-        scene.say(f"      {person} signed {len(counts)} approvals")
     sizes = {}
     for recipient in RECIPIENTS:
         out = scene.path(f"{recipient}.sealed")
-        scene.command(f"release create {NAME} --to {recipient} --policy gate.toml --out {out.name}", by="mia")
+        shutil.rmtree(quorum_folder(out), ignore_errors=True)
+        scene.command(
+            f"release create {NAME} --to {recipient} --approver mia --approver noor --policy gate.toml "
+            f"--out {out.name}",
+            by="mia",
+        )
         with scene.workspace("mia") as workspace:
-            sizes[recipient] = create_release(workspace, NAME, recipient, out, policy, progress=scene.progress).size
+            sizes[recipient] = create_release(
+                workspace, NAME, recipient, out, policy, approvers=APPROVERS, progress=scene.progress
+            ).size
+    scene.say("      each key is split between mia and noor: so far nobody can open a copy")
+    approvals: dict[str, list[bytes]] = {recipient: [] for recipient in RECIPIENTS}
+    refused = False
+    for person in APPROVERS:
+        for recipient in RECIPIENTS:
+            approvals[recipient].append(_approve(scene, person, recipient))
+        scene.say(f"      {person} released {len(approvals)} shares")
+        if person == APPROVERS[0]:
+            refused = _try_alone(scene, approvals[RECIPIENTS[0]])
+    for recipient in RECIPIENTS:
+        _redeem(scene, recipient, approvals[recipient])
     scene.verdict(
-        "three copies: each marked, sealed to its recipient's key, signed; none ever lay open on disk", good=True
-    )
+        "three copies: each marked, sealed, signed, and opened to its recipient by two people together; none ever lay "
+        "open on disk", good=refused,
+    )  # fmt: skip
     return {"refused_alone": refused, "sizes": sizes, "entry": state.facts.entry}
+
+
+def _register_approvers(scene: Scene) -> None:
+    """Give each approver a key to which shares are wrapped."""
+    folder = scene.path("approvers")
+    folder.mkdir(mode=0o700)
+    for person in APPROVERS:
+        identity = generate_identity()
+        identity.save(folder / f"{person}.json")
+        scene.command(f"access key register {str(identity.recipient)[:18]}…", by=person)
+        with scene.workspace(person) as workspace:
+            register_key(workspace, str(identity.recipient))
+
+
+def _approve(scene: Scene, person: str, recipient: str) -> bytes:
+    scene.command(f"release approve {NAME} --to {recipient} --identity approvers/{person}.json --request …", by=person)
+    identity = Identity.load(scene.folder / "approvers" / f"{person}.json")
+    with scene.workspace(person) as workspace:
+        request = load_record(workspace, NAME, recipient).request.digest
+        return approve_release(workspace, NAME, recipient, identity, request=request).approval
+
+
+def _redeem(scene: Scene, recipient: str, approvals: list[bytes]) -> None:
+    bundle = scene.folder / f"{recipient}.sealed"
+    with scene.workspace("dana") as workspace:
+        trusted, now = TrustedKeys((workspace.keys.public("publisher"),)), workspace.now()
+    identity = Identity.load(scene.folder / "recipients" / f"{recipient}.json")
+    redeem_copy(bundle, trusted, QuorumFiles.read(quorum_folder(bundle)).record, approvals, identity, now=now)
 
 
 def _make_identities(scene: Scene) -> dict[str, str]:
@@ -82,14 +120,13 @@ def _forget_release(scene: Scene) -> None:
         shutil.rmtree(release_folder(workspace, NAME), ignore_errors=True)
 
 
-def _try_alone(scene: Scene, policy: Any) -> bool:  # noqa: ANN401 - the gate's policy
-    """Let one person try without approvals; return whether she was refused."""
-    with scene.workspace("mia") as workspace:
-        try:
-            create_release(workspace, NAME, RECIPIENTS[0], scene.path(f"{RECIPIENTS[0]}.sealed"), policy)
-        except ApprovalsMissing as error:
-            scene.say(f"      mia alone: {error.what}; {error.why}")
-            return True
+def _try_alone(scene: Scene, approvals: list[bytes]) -> bool:
+    """Let a recipient try with one person's approval; return whether the copy stayed shut."""
+    try:
+        _redeem(scene, RECIPIENTS[0], approvals)
+    except QuorumNotMet as error:
+        scene.say(f"      {APPROVERS[0]} alone: {error.what}")
+        return True
     return False
 
 
@@ -138,7 +175,7 @@ def _refusal(bundle: Path, trusted: TrustedKeys, identity: Path, *, read: bool =
         with open_copy(bundle, trusted, [Identity.load(identity)], memory=VolatileReleases()) as opened:
             for file in opened.files() if read else ():
                 opened.read(file.path)
-    except VerificationError as error:
+    except (VerificationError, NotPermitted) as error:
         return f"refused ({error.slug})"
     except StanchError as error:
         return f"failed ({error.slug})"

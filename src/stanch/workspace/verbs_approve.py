@@ -1,0 +1,127 @@
+"""Verbs of approvers: register the key that shares are wrapped to, and release a share of a copy's key."""
+
+from dataclasses import dataclass
+
+from stanch.access import ApprovalStatement, sign_approval
+from stanch.crypto.recipient import Recipient, parse_public
+from stanch.crypto.stanza import KeyProvider
+from stanch.errors import InvalidInput, PolicyViolation
+from stanch.release import QuorumRecord, approve, read_record
+from stanch.sign import TrustedKeys
+from stanch.terms import Digest, EntryRef, JsonValue
+from stanch.workspace.act import Done, Request
+from stanch.workspace.copies import KeptCopy
+from stanch.workspace.opening import Workspace
+from stanch.workspace.release_state import ReleaseState
+from stanch.workspace.verbs_access import workspace_ref
+from stanch.workspace.verbs_release import model_of, release_folder
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """A share that was released.
+
+    Attributes:
+        count: How many people have approved exactly this request.
+        needed: How many must.
+        approval: The signed approval as a file, for the recipient.
+    """
+
+    count: int
+    needed: int
+    approval: bytes
+
+
+def register_key(workspace: Workspace, recipient: str) -> str:
+    """Register the public key that shares of whoever acts are wrapped to, and return its id. The newest one counts.
+
+    Raises:
+        InvalidInput: It is no public key of stanch's own kinds.
+    """
+    key = parse_public(recipient)
+    # The entry of the intent is the registration: it holds the key, and whoever acts has signed it.
+    asked = Request("key.register", "release:approve", workspace_ref(workspace), {"recipient": str(key)})
+    return workspace.door.act(asked, lambda _ref: _registered(key))
+
+
+def _registered(key: Recipient) -> Done[str]:
+    return Done(key.key_id, {"key_id": key.key_id})
+
+
+def load_record(workspace: Workspace, name: str, recipient: str) -> QuorumRecord:
+    """Return the record of the copy that was made last for a recipient, as the publisher signed it.
+
+    Raises:
+        NotFound: No copy was made yet.
+        InvalidInput: The copy opens without approvals.
+        VerificationError: The record is not the publisher's, or is about another request than the release's.
+    """
+    return _load(workspace, name, recipient)[2]
+
+
+def approve_release(
+    workspace: Workspace, name: str, recipient: str, identity: KeyProvider, *, request: Digest
+) -> Released:
+    """Release the share of whoever acts to the recipient, and sign an approval of exactly one request.
+
+    Args:
+        workspace: The workspace.
+        name: Name of the release.
+        recipient: The recipient's name in it.
+        identity: The key that the share is wrapped to.
+        request: Digest of the quorum's request, as it was shown to whoever acts.
+
+    Raises:
+        SeparationOfDuties: Whoever acts took part in making, auditing or proposing it.
+        NotPermitted: Whoever acts is no approver of this copy.
+        PolicyViolation: The copy's request is another one.
+        InvalidInput: The request has expired.
+        NoIdentityMatched: ``identity`` is another key than the one that was registered.
+    """
+    state, kept, record = _load(workspace, name, recipient)
+    people, now = workspace.people, workspace.now()
+    asked = record.request
+    if asked.digest != request:
+        raise PolicyViolation(
+            f"the request for {recipient}'s copy is another: expected {request}, found {asked.digest}",
+            next_step="look at it again: stanch release approve without --request shows it",
+        )
+    expires = asked.release.expires
+    if now >= expires:
+        raise InvalidInput(f"the request expired at {asked.release.not_after}", next_step="propose the release again")
+    ref = model_of(state)
+
+    def run(_ref: EntryRef) -> Done[Released]:
+        x, approval = asked.share_of(people.local.key.key_id), approve(record, identity, people.local.key, now=now)
+        statement = ApprovalStatement(
+            request=request, approver=people.session.principal, origin=workspace.ledger.origin,
+            created_ms=int(now.timestamp() * 1000), expires_ms=int(expires.timestamp() * 1000),
+        )  # fmt: skip
+        people.approvals.record_approval(sign_approval(people.local.key, statement))
+        kept.add_approval(x, approval)
+        involved = people.involved(ref, workspace.ledger.reader())
+        count = people.approvals.count_approvals(request, requester=state.facts.requester, involved=involved)
+        payload: dict[str, JsonValue] = {"request": str(request), "share": x, "approvals": count}
+        return Done(Released(count, asked.m, approval), payload, undo=lambda: kept.drop_approval(x))
+
+    return workspace.door.act(Request("release.approve", "release:approve", ref, {"request": str(request)}), run)
+
+
+def _load(workspace: Workspace, name: str, recipient: str) -> tuple[ReleaseState, KeptCopy, QuorumRecord]:
+    state = ReleaseState.load(release_folder(workspace, name))
+    wanted = state.facts.request(recipient)
+    kept = KeptCopy.newest(state.folder, recipient)
+    files = kept.quorum
+    if files is None:
+        raise InvalidInput(
+            f"{recipient}'s copy opens without approvals",
+            why="profile solo has no approvers",
+            next_step=f"deliver it: stanch release deliver COPY URI; it was made for {recipient} alone",
+        )
+    record = read_record(files.record, TrustedKeys(workspace.keys.publics("publisher")))
+    if record.request.release != wanted or record.request.manifest_sha256 != kept.facts.manifest_sha256:
+        raise PolicyViolation(
+            f"{kept.folder}: the record is about another request than the release's",
+            next_step="make the copy again: stanch release create",
+        )
+    return state, kept, record

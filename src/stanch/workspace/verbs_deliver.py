@@ -1,0 +1,93 @@
+"""Verbs about copies that leave: put one into a store, take one back."""
+
+from pathlib import Path
+
+from stanch.errors import ApprovalsMissing
+from stanch.release import (
+    DeliveryReport,
+    QuorumFiles,
+    RemoteBundle,
+    RevocationList,
+    RevokeOrder,
+    deliver,
+    read_publisher,
+    revoke,
+)
+from stanch.sign import TrustedKeys
+from stanch.store import open_blobs
+from stanch.terms import SILENT, ArtifactRef, Digest, EntryRef, Progress
+from stanch.workspace.act import ApprovalNeed, Done, Request
+from stanch.workspace.copies import KeptCopy
+from stanch.workspace.opening import Workspace
+from stanch.workspace.release_state import ReleaseState
+from stanch.workspace.verbs_release import model_of
+
+
+def deliver_copy(
+    workspace: Workspace, bundle: Path, uri: str, trusted: TrustedKeys, *, progress: Progress = SILENT
+) -> DeliveryReport:
+    """Put a copy into the store at ``uri``; one that opens by quorum together with its record and the approvals.
+
+    A bundle that the workspace did not make passed no gate here, and is refused.
+
+    Raises:
+        ApprovalsMissing: In profile ``team``, fewer people than the copy asks for have released it.
+        NotPermitted: The gate was not passed, or the role is missing.
+        VerificationError: The bundle is not what its publisher signed.
+        StoreError: The store failed; deliver again to go on.
+    """
+    manifest, publisher = read_publisher(bundle, trusted)
+    digest = Digest("sha256", publisher.sha256)
+    kept, ref = _find(workspace, manifest.lineage, digest)
+    files = kept.quorum if kept is not None else None
+    need = None
+    if kept is not None and files is not None:
+        request = files.verify(manifest, trusted).request
+        requester = ReleaseState.load(kept.release).facts.requester
+        # Counted and not used up: an interrupted delivery goes on, and they release this one copy, wherever it lies.
+        need = ApprovalNeed(request.digest, requester, lambda _connection, _act: None)
+
+    def run(_ref: EntryRef) -> Done[DeliveryReport]:
+        _require_approvals(files, manifest.quorum.m if manifest.quorum is not None else 0)
+        report = deliver(bundle, open_blobs(uri), trusted, quorum=files, progress=progress)
+        return Done(report, {"bundle": report.bundle_id, "sent": report.sent, "skipped": report.skipped})
+
+    asked = Request("release.deliver", "release:export", ref, {"manifest": str(digest)}, need)
+    return workspace.door.act(asked, run)
+
+
+def revoke_copy(workspace: Workspace, remote: RemoteBundle, order: RevokeOrder, trusted: TrustedKeys) -> RevocationList:
+    """Take a delivered copy back from a recipient, as far as that can be done.
+
+    Raises:
+        NotPermitted: The role is missing.
+        StanchError: As :func:`stanch.release.revoke`.
+    """
+    signed = remote.signed_manifest(trusted)
+    digest = Digest("sha256", signed.publisher.sha256)
+    ref = _find(workspace, signed.manifest.lineage, digest)[1]
+
+    def run(_ref: EntryRef) -> Done[RevocationList]:
+        made = revoke(remote, order, trusted)
+        return Done(made, {"number": made.number})
+
+    payload = {"bundle": remote.bundle_id, "key_id": order.key_id}
+    return workspace.door.act(Request("release.revoke", "release:revoke", ref, payload), run)
+
+
+def _find(workspace: Workspace, lineage: str, manifest: Digest) -> tuple[KeptCopy | None, ArtifactRef]:
+    """Return what is kept of a copy, and the model that it is of; what was not made here is named by its manifest."""
+    kept = KeptCopy.find(workspace.state / "releases", manifest)
+    if kept is None:
+        return None, ArtifactRef("model", lineage, manifest)
+    return kept, model_of(ReleaseState.load(kept.release))
+
+
+def _require_approvals(files: QuorumFiles | None, needed: int) -> None:
+    found = len(files.approvals) if files is not None else 0
+    if found < needed:
+        raise ApprovalsMissing(
+            f"approvals of this copy: expected {needed}, found {found}",
+            why="its recipient could not open it",
+            next_step="ask another approver: stanch release approve",
+        )

@@ -1,0 +1,84 @@
+"""A copy that two people release, as everybody types it: publisher, approvers, recipient."""
+
+import shutil
+
+import life
+import pytest
+
+from stanch.workspace import Workspace
+from stanch.workspace.verbs_log import verify_log
+
+
+@pytest.fixture
+def scene(tmp_path):
+    """A team's workspace with a proposed release, the approvers' files, and the recipient's."""
+    case = life.make_proposed(tmp_path / "team", life.make_material(tmp_path / "team" / "material"), life.Files())
+    for name in life.APPROVERS:
+        (tmp_path / f"{name}.txt").write_bytes(f"the passphrase of {name}".encode())
+        (tmp_path / f"{name}.txt").chmod(0o600)
+        case.material.identities[name].save(tmp_path / f"{name}.key")
+    case.material.acme.save(tmp_path / "acme.key")
+    shutil.copy(case.folder / ".stanch/keys/publisher.pub.pem", tmp_path / "pub.pem")
+    shutil.copy(case.folder / ".stanch/keys/people/rolf.json", tmp_path / "rolf.json")
+    (tmp_path / "gate.toml").write_text('[gate]\nrelease_context = "internal-api"\n')
+    return case
+
+
+def test_two_people_release_a_copy_and_its_recipient_opens_it(stanch, scene, tmp_path):
+    def act(name, *words):
+        return stanch("--workspace", scene.folder, "--as", name, "--passphrase-file", f"{name}.txt", *words)
+
+    made = act(
+        "rolf", "release", "create", "r1", "--to", "acme", "--approver", "rita", "--approver", "rolf", "--policy",
+        "gate.toml", "--out", "copy", "--json",
+    )  # fmt: skip
+    assert made.code == 0, made
+    request = made.json["data"]["request"]
+    open_ = ("release", "open", "got", "--identity", "acme.key", "--trust", "pub.pem")
+    redeem = ("release", "redeem", "got", "--identity", "acme.key", "--trust", "pub.pem")
+    approve = ("release", "approve", "r1", "--to", "acme", "--identity")
+    shown = act("rita", *approve, "rita.key")
+    assert shown.code == 2  # shown, and nothing approved
+    assert f"expected --request {request}" in shown.err
+    assert all(word in shown.err for word in (str(scene.material.acme.recipient), made.json["data"]["manifest"][7:]))
+    assert act("rita", *approve, "rita.key", "--request", "sha256:" + "0" * 64).code == 1
+    shown = act("rita", *approve, "rita.key", "--request", request)
+    assert "approved   r1 for acme: 1 of 2 people so far" in shown.out, shown
+    assert act("rita", "release", "deliver", "copy", "file:store").code == 3
+    offline = (
+        "--passphrase-file", "rolf.txt", "release", "approve-offline", "copy.quorum/quorum.json", "--trust", "pub.pem",
+        "--identity", "rolf.key", "--key", "rolf.json", "--out", "approval.json",
+    )  # fmt: skip
+    assert stanch(*offline).code == 2
+    assert stanch(*offline, "--request", "sha256:" + "0" * 64).code == 1
+    assert not (tmp_path / "approval.json").exists()
+    assert stanch(*offline, "--request", request).code == 0
+    shutil.copytree("copy", "got")  # the copy, its record and one approval came some way; the other by hand
+    shutil.copytree("copy.quorum", "got.quorum")
+    assert stanch(*redeem, "--approval", "approval.json").code == 3
+    assert stanch(*open_).code == 3
+    assert act("rolf", *approve, "rolf.key", "--request", request, "--out", "again.json").code == 0
+    assert stanch(*redeem, "--approval", "approval.json", "--approval", "again.json").code == 3  # both are rolf's
+    shutil.rmtree("got")
+    shutil.rmtree("got.quorum")
+    sent = act("rita", "release", "deliver", "copy", "file:store", "--json")
+    assert sent.code == 0, sent
+    uri = sent.json["data"]["uri"]
+    fetch = ("release", "fetch", uri, "--trust", "pub.pem", "--out")
+    fetched = stanch(*fetch, "got")
+    assert "release redeem got" in fetched.out, fetched
+    assert stanch(*open_).code == 3
+    redeemed = stanch(*redeem)
+    assert redeemed.code == 0, redeemed
+    assert stanch(*open_).code == 0
+    revoke = ("release", "revoke", uri, str(scene.material.acme.recipient), "--reason", "left")
+    assert act("rita", *revoke).code == 0
+    assert stanch(*fetch, "late").code == 3
+    assert not list((tmp_path / "store").rglob("approval-*"))
+    assert stanch(*revoke).code == 2  # without a workspace a key must be named
+    with Workspace.open(scene.folder, principal="nina") as workspace:
+        kinds = [(phase, kind) for phase, kind, _, _ in life.entries(workspace)]
+        assert verify_log(workspace).intents_open == ()
+    assert kinds.count(("denied", "release.deliver")) == 1
+    for kind in ("release.create", "release.approve", "release.deliver", "release.revoke"):
+        assert ("outcome", kind) in kinds
