@@ -59,10 +59,10 @@ def test_a_malformed_record_is_named_or_skipped(tmp_path, line, expected):
     with pytest.raises(InvalidInput, match=rf"^t\.csv:3: expected ({expected})"):
         list(open_dataset(path, skip_bad=False))
     dataset = open_dataset(path, skip_bad=True)
-    skipped = []
+    skipped = {}
     assert [record.fields[0].text for record, _, _ in dataset.entries(skipped=skipped)] == ["fine"]
     assert len(dataset) == len(skipped) == 1
-    assert skipped[0].startswith("t.csv:3: expected ")
+    assert skipped[3].startswith("t.csv:3: expected ")
 
 
 @pytest.mark.parametrize("head", [b"text,text\n", b"text,\n", b'te"xt\n', b"\xff\n", b"", b"text\n"])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from stanch.cli.frame import Frame
 from stanch.cli.secrets import ask_passphrase
+from stanch.crypto import hkdf_sha256
 from stanch.data import Dataset, open_dataset
 from stanch.workspace import Keyring, Workspace
 from stanch.workspace.opening import KEYS, STATE, find_workspace
@@ -21,9 +22,14 @@ def keyring_of(frame: Frame) -> Keyring:
     return Keyring(find_workspace(frame.workspace) / STATE / KEYS)
 
 
-def open_dataset_of(workspace: Workspace, path: Path) -> Dataset:
+def open_dataset_of(workspace: Workspace, path: Path, *, skip_bad: bool = False) -> Dataset:
     """Open a data set under the workspace's key, so that ids and digests of it are keyed."""
-    return open_dataset(path, key=workspace.keys.secret("dataset"))
+    return open_dataset(path, key=workspace.keys.secret("dataset"), skip_bad=skip_bad)
+
+
+def report_key_of(workspace: Workspace) -> bytes:
+    """Return the key under which equal values get equal fingerprints in all reports of the workspace."""
+    return hkdf_sha256(workspace.keys.secret("dataset"), info=b"stanch/scan-report/v1", length=32)
 
 
 def show_path(path: Path) -> str:

@@ -22,16 +22,28 @@ if TYPE_CHECKING:
     help="Exit 1 if something at least this bad was found.",
 )  # fmt: skip
 @click.option("--min-score", type=click.FloatRange(0, 1), default=0.5, help="How sure a finding must be.")
-def scan(path: Path, out: Path | None, fail_on: str, min_score: float) -> Result:
-    """Find secrets and personal data in the JSONL data set PATH; no report ever holds a value."""
-    from stanch.cli.ground import open_dataset_of, open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+@click.option("--skip-bad", is_flag=True, help="Leave out rows that cannot be read, and say which.")
+@click.option("--processes", type=click.IntRange(1, 256), default=1, help="Processes that share the work.")
+@click.option("--resume", type=click.Path(path_type=Path), help="Keep finished parts here, and go on from them.")
+def scan(
+    path: Path, out: Path | None, fail_on: str, min_score: float, *, skip_bad: bool, processes: int, resume: Path | None
+) -> Result:
+    """Find secrets and personal data in the data set PATH; no report ever holds a value."""
+    from stanch.cli.ground import (  # noqa: PLC0415 - keeps `stanch --help` light
+        open_dataset_of,
+        open_workspace,
+        report_key_of,
+    )
+    from stanch.data import Local, ScanPlan  # noqa: PLC0415 - same
     from stanch.scan import Policy, Scanner  # noqa: PLC0415 - same
     from stanch.workspace.verbs_data import scan_data  # noqa: PLC0415 - same
 
     frame = current()
     with open_workspace(frame) as workspace:
-        dataset = open_dataset_of(workspace, path)
-        report = scan_data(workspace, dataset, Scanner(Policy(min_score=min_score)), out, progress=frame.progress())
+        dataset = open_dataset_of(workspace, path, skip_bad=skip_bad)
+        scanner = Scanner(Policy(min_score=min_score, report_key=report_key_of(workspace)))
+        plan = ScanPlan(Local(processes), resume)
+        report = scan_data(workspace, dataset, scanner, out, plan=plan, progress=frame.progress())
     level = Severity(fail_on)
     found = report.at_or_above(level)
     passed = found == 0 or out is not None
@@ -40,6 +52,8 @@ def scan(path: Path, out: Path | None, fail_on: str, min_score: float) -> Result
 
 def _text(report: "ScanReport", path: Path, out: Path | None, level: Severity) -> str:
     lines = [f"{path}  {report.records:,} records  {report.size / 1e6:.1f} MB"]
+    if report.skipped:
+        lines.append(f"  skipped   {len(report.skipped)} rows that cannot be read; the first: {report.skipped[0]}")
     lines += [
         f"  {count.severity:<9} {count.kind:<22} findings {count.findings:<6} records {count.records}"
         for count in report.counts

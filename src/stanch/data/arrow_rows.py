@@ -75,16 +75,24 @@ def batch_of(lines: Iterable[bytes], schema: "pa.Schema", form: "pa.StructType")
         values = columns[field.name]
         if _has_floats(kind.type):
             values = [_unspell(value, kind.type) for value in values]
-        try:
-            arrays.append(arrow.array(values, kind.type).cast(field.type))
-        # The cause quotes the value.
-        except (arrow.ArrowInvalid, arrow.ArrowTypeError, UnicodeEncodeError):
+        array = _column(values, kind.type, field.type)
+        # Raised here and not where it failed: pyarrow's error quotes the value.
+        if array is None:
             raise InvalidInput(
                 f"a value does not fit its column of the type {str(field.type)[:80]}",
                 why="a redaction puts text into it",
                 next_step="write to a .jsonl file, which has no column types",
-            ) from None
+            )
+        arrays.append(array)
     return arrow.record_batch(arrays, schema=schema)
+
+
+def _column(values: list[Any], form: "pa.DataType", kind: "pa.DataType") -> "pa.Array | None":
+    arrow = load_arrow()
+    try:
+        return arrow.array(values, form).cast(kind)
+    except (arrow.ArrowInvalid, arrow.ArrowTypeError, UnicodeEncodeError):
+        return None
 
 
 def load_arrow() -> Any:  # noqa: ANN401 - a module of an optional part

@@ -1,14 +1,17 @@
 """A private dataset: rows that are read as a stream, as often as needed."""
 
 import base64
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from stanch.crypto import canonical_json, hkdf_sha256, hmac_sha256
-from stanch.data.chat import ChatForm, Slot, recognise_form, slots
+from stanch.data.chat import ChatForm, Slot, check_shape, recognise_form, slots
 from stanch.data.readers import Csv, JsonLines, Paragraphs
 from stanch.data.readers_arrow import open_table
 from stanch.data.record import Record, TextField
@@ -18,6 +21,7 @@ from stanch.terms import JsonValue
 
 KEY_SIZE = 32
 _SAMPLE = 100
+_UNSURE = re.compile(rb"[:,[]-?[0-9]+[.eE]|[0-9]{16}|[\xf0-\xf4]")
 
 Entry = tuple[Record, list[Slot], dict[str, Any]]
 
@@ -62,21 +66,43 @@ class Dataset:
     def __iter__(self) -> Iterator[Record]:
         return (record for record, _, _ in self.entries())
 
-    def entries(self, part: Range | None = None, *, skipped: list[str] | None = None) -> Iterator[Entry]:
+    def entries(self, part: Range | None = None, *, skipped: dict[int, str] | None = None) -> Iterator[Entry]:
         """Yield each record with its parsed row and the places of its strings in it, in the order of its fields.
 
         Args:
             part: The part to read; all by default. With a part, repeats of keyed ids are counted in it alone.
-            skipped: Takes a line for each row that was left out.
+            skipped: Takes a line for each row that was left out, by its number.
 
         Raises:
             InvalidInput: A row cannot be read or does not have the dataset's shape, or the file changed since it was
                 opened.
         """
-        names = _Names(self.key)
-        for index, (row, places, name) in enumerate(self._named(part, names, skipped)):
+        return self.entries_of(self.read(part, skipped=skipped), skipped=skipped)
+
+    def entries_of(
+        self, rows: Iterable[Row], *, clean: Container[int] = (), skipped: dict[int, str] | None = None
+    ) -> Iterator[Entry]:
+        """As :meth:`entries`, for rows that are read already; those numbered in ``clean`` come without their strings.
+
+        A clean row must be nested no deeper than 64.
+        """
+        for index, (row, places, name) in enumerate(self._named(rows, clean, skipped)):
             fields = tuple(TextField(place.path, place.role, place.text) for place in places)
             yield Record(name, index, self.path.name, fields, row.raw), places, row.values
+
+    def read(self, part: Range | None = None, *, skipped: dict[int, str] | None = None) -> Iterator[Row]:
+        """Yield the rows of a part, or all, before their shape is looked at.
+
+        Raises:
+            InvalidInput: A row cannot be read, or the file changed since it was opened.
+        """
+        self._check_unchanged()
+        for row in self.file.read(part):
+            if isinstance(row, BadRow):
+                self._refuse(row.number, _bad_row(self.path, row), skipped)
+            else:
+                yield row
+        self._check_unchanged()
 
     def __len__(self) -> int:
         return self._count
@@ -96,15 +122,16 @@ class Dataset:
         """Return what tells without the dataset key whether two holders have the same one; empty without a key."""
         return hmac_sha256(self.key, b"stanch/dataset-key/v1").hex() if self.key is not None else ""
 
-    def rows(self, part: Range | None = None) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
+    def rows(self) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
         """Yield line number, raw line and parsed row of each record.
 
         Raises:
             InvalidInput: A row cannot be read, or the file changed since it was opened.
         """
+        rows: Iterable[Row] = self.read()
         if self.skip_bad:
-            return ((row.number, row.raw, row.values) for row, _, _ in self._named(part, _Names(self.key), None))
-        return ((row.number, row.raw, row.values) for row in self._read(part, None))
+            rows = (row for row, _, _ in self._named(rows, (), None))
+        return ((row.number, row.raw, row.values) for row in rows)
 
     def canonical_rows(self) -> Iterator[bytes]:
         """Yield each row as canonical JSON (RFC 8785), the form that ids, salts and proofs are about.
@@ -114,33 +141,32 @@ class Dataset:
         """
         for line, _, row in self.rows():
             try:
-                yield canonical_json(row)
+                yield canonical_row(row)
             except InvalidInput as error:
                 raise self._misfit(line, error) from None
 
     def _named(
-        self, part: Range | None, names: "_Names", skipped: list[str] | None
+        self, rows: Iterable[Row], clean: Container[int], skipped: dict[int, str] | None
     ) -> Iterator[tuple[Row, list[Slot], str]]:
-        for row in self._read(part, skipped):
+        names = _Names(self.key)
+        for row in rows:
             try:
-                yield row, slots(row.values, self.chat, self.columns), names.of(row.number, row.values)
+                if row.number in clean:
+                    check_shape(row.values, self.chat, self.columns)
+                    places = []
+                else:
+                    places = slots(row.values, self.chat, self.columns)
+                named = row, places, names.of(row.number, row.values)
             except InvalidInput as error:
-                self._refuse(self._misfit(row.number, error), skipped)
-
-    def _read(self, part: Range | None, skipped: list[str] | None) -> Iterator[Row]:
-        self._check_unchanged()
-        for row in self.file.read(part):
-            if isinstance(row, BadRow):
-                self._refuse(_bad_row(self.path, row), skipped)
+                self._refuse(row.number, self._misfit(row.number, error), skipped)
             else:
-                yield row
-        self._check_unchanged()
+                yield named
 
-    def _refuse(self, error: InvalidInput, skipped: list[str] | None) -> None:
+    def _refuse(self, number: int, error: InvalidInput, skipped: dict[int, str] | None) -> None:
         if not self.skip_bad:
             raise error from None
         if skipped is not None:
-            skipped.append(f"{error.what} ({error.why})" if error.why else error.what)
+            skipped[number] = f"{error.what} ({error.why})" if error.why else error.what
 
     def _status(self) -> tuple[tuple[int, int, int], ...]:
         return tuple(_state(path) for path in self.file.files)
@@ -250,6 +276,22 @@ def _bad_row(path: Path, row: BadRow) -> InvalidInput:
     )
 
 
+def canonical_row(row: dict[str, JsonValue]) -> bytes:
+    """Return a row in canonical JSON (RFC 8785).
+
+    orjson with sorted keys writes the same where no float, no integer beyond 2^53 and no character beyond the basic
+    plane occurs; where one may occur, the slow way decides.
+
+    Raises:
+        InvalidInput: The row has no canonical form.
+    """
+    try:
+        quick = orjson.dumps(row, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:
+        return canonical_json(row)
+    return canonical_json(row) if _UNSURE.search(quick) else quick
+
+
 class _Names:
     """Gives each record its id: base32 of the first 20 bytes of HMAC(K_id, canonical row), repeats numbered from 2."""
 
@@ -260,6 +302,6 @@ class _Names:
     def of(self, line: int, row: dict[str, JsonValue]) -> str:
         if self._key is None:
             return f"r{line}"
-        name = base64.b32encode(hmac_sha256(self._key, canonical_json(row))[:20]).decode()
+        name = base64.b32encode(hmac_sha256(self._key, canonical_row(row))[:20]).decode()
         count = self._seen[name] = self._seen.get(name, 0) + 1
         return name if count == 1 else f"{name}-{count}"

@@ -15,6 +15,7 @@ from stanch.data.chat import ChatForm, Slot, fixed_parts
 from stanch.data.dataset import Dataset, Entry
 from stanch.data.record import Record
 from stanch.data.rows import Range
+from stanch.data.screen import Screen
 from stanch.errors import InvalidInput
 from stanch.scan import Location, ScanFinding, Scanner
 from stanch.scan.policy_bytes import PolicySecrets, policy_from_bytes, policy_to_bytes
@@ -47,7 +48,7 @@ class PartResult(msgspec.Struct, frozen=True, array_like=True):
 
     Attributes:
         records: Number of records.
-        size: Bytes of text scanned.
+        size: Bytes of the rows as JSON.
         names: With a dataset key, the 20 bytes of each record's id, one after the other; empty otherwise.
         texts: The texts in which something was found.
         skipped: A line for each row that was left out.
@@ -121,6 +122,7 @@ class PartScanner:
     def __init__(self, dataset: Dataset, scanner: Scanner, *, redact: bool) -> None:
         self._dataset, self._scanner, self._redact = dataset, scanner, redact
         self._names = _Names(scanner)
+        self._screen = Screen(scanner)
 
     @classmethod
     def open(cls, task: PartTask, secrets: PartSecrets) -> "PartScanner":
@@ -147,14 +149,14 @@ class PartScanner:
             InvalidInput: A row cannot be read.
             LeakFound: A redaction does not come to an end.
         """
-        skipped: list[str] = []
+        skipped: dict[int, str] = {}
         held: list[Entry] = []
         names: list[str] = []
         texts: list[PartText] = []
-        size = 0
+        rows = list(self._dataset.read(part, skipped=skipped))
 
         def entries() -> Iterator[Entry]:
-            for entry in self._dataset.entries(part, skipped=skipped):
+            for entry in self._dataset.entries_of(rows, clean=self._screen.clean(rows), skipped=skipped):
                 names.append(entry[0].id.partition("-")[0])
                 if self._redact:
                     held.append(entry)
@@ -162,18 +164,22 @@ class PartScanner:
 
         # A location is numbered while it is under way: ids are given in order, and only the caller knows the others.
         for result in self._scanner.scan_many(self._texts(entries())):
-            size += result.size
             if result.findings or result.residuals:
                 position = int(result.location.record)
                 found = PartText(position, names[position], result.location.field, result.findings, result.residuals)
                 texts.append(found)
-        rows = b"".join(self._redacted(held, {text.position for text in texts if text.findings}))
+        redacted = b"".join(self._redacted(held, {text.position for text in texts if text.findings}))
         keyed = self._dataset.key is not None
         digests = b"".join(map(base64.b32decode, names)) if keyed else b""
-        return PartResult(len(names), size, digests, tuple(texts), tuple(skipped), rows)
+        size = sum(len(row.raw) for row in rows)
+        return PartResult(
+            len(names), size, digests, tuple(texts), tuple(reason for _, reason in sorted(skipped.items())), redacted
+        )
 
     def _texts(self, entries: Iterable[Entry]) -> Iterator[tuple[Location, str]]:
-        for record, _, row in entries:
+        for record, places, row in entries:
+            if not places:
+                continue
             position = str(record.index)
             for text in record.fields:
                 yield Location(position, self._names.shown(text.path)), text.text

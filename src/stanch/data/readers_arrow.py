@@ -138,7 +138,9 @@ class Table:
     def _of_units(self, path: Path, positions: list[int]) -> Iterator["pa.RecordBatch"]:
         """Yield the batches of consecutive units of one file."""
         if self.format == "parquet":
-            yield from _parquet(path).iter_batches(batch_size=BATCH_ROWS, row_groups=positions)
+            # Group by group: pyarrow cannot join the dictionaries that nested columns have in two of them.
+            for position in positions:
+                yield from _parquet(path).iter_batches(batch_size=BATCH_ROWS, row_groups=[position])
             return
         with _source(path) as source:
             yield from islice(_each(_reader(path, source)), positions[0], positions[-1] + 1)
@@ -215,13 +217,14 @@ def _each(reader: Any) -> Iterator["pa.RecordBatch"]:  # noqa: ANN401 - pyarrow 
 @contextmanager
 def _usable(path: Path) -> Iterator[None]:
     """Turn what pyarrow makes of a damaged file into an error that names the file and quotes nothing of it."""
+    damaged = False
     try:
         with readable(path):
             yield
     except load_arrow().ArrowException:
-        raise InvalidInput(
-            f"cannot read {path}", why="it is damaged, or not of the format that its name says"
-        ) from None
+        damaged = True
+    if damaged:
+        raise InvalidInput(f"cannot read {path}", why="it is damaged, or not of the format that its name says")
 
 
 def _check_size(path: Path, size: int, packed: int) -> None:

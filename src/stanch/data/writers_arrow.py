@@ -16,7 +16,6 @@ def write_table(stream: BinaryIO, source: Table, kind: str) -> Iterator[Callable
         InvalidInput: A row does not fit the schema.
     """
     held: list[bytes] = []
-    # Not closed by a context of its own: after an error nothing more is to be written.
     writer = _open(stream, source, kind)
 
     def flush() -> None:
@@ -28,10 +27,13 @@ def write_table(stream: BinaryIO, source: Table, kind: str) -> Iterator[Callable
         if len(held) == BATCH_ROWS:
             flush()
 
-    yield write
-    if held:
-        flush()
-    writer.close()
+    try:
+        yield write
+        if held:
+            flush()
+    finally:
+        # Also after an error: pyarrow would do it later, on a stream that is closed by then.
+        writer.close()
 
 
 def _open(stream: BinaryIO, source: Table, kind: str) -> Any:  # noqa: ANN401 - pyarrow ships no types

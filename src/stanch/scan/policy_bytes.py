@@ -40,18 +40,24 @@ class PolicySecrets:
         return hmac_sha256(self.report_key, frame(*parts))
 
 
+def special_fields(policy: Policy) -> list[str]:
+    """Return the names of what the policy uses beside rules, kinds, scores, operators and literals."""
+    names = []
+    for entry in fields(policy):
+        default = entry.default if entry.default_factory is MISSING else entry.default_factory()
+        if entry.name not in _SECRET | _OPEN and getattr(policy, entry.name) != default:
+            names.append(entry.name)
+    return names
+
+
 def policy_to_bytes(policy: Policy) -> bytes:
     """Return everything of ``policy`` but its secrets.
 
     Raises:
         InvalidInput: The policy uses a part that has no such form; nothing is left out silently.
     """
-    for entry in fields(policy):
-        default = entry.default if entry.default_factory is MISSING else entry.default_factory()
-        if entry.name not in _SECRET | _OPEN and getattr(policy, entry.name) != default:
-            raise InvalidInput(
-                f"a policy with {entry.name} cannot be shared among processes", next_step="scan with one process"
-            )
+    for name in special_fields(policy):
+        raise InvalidInput(f"a policy with {name} cannot be shared among processes", next_step="scan with one process")
     facts: dict[str, Any] = {
         "recognisers": [_recogniser_to_json(recogniser) for recogniser in policy.recognisers],
         "kinds": None if policy.kinds is None else sorted(policy.kinds),

@@ -65,6 +65,13 @@ class Scanner:
         if block:
             yield from self._scan_block(block)
 
+    def anchors(self, block: bytes) -> list[int] | None:
+        """Return where in a block of folded bytes an anchor ends, sorted: where none does, nothing is found.
+
+        None: the policy looks for what no anchor announces.
+        """
+        return None if self._literals.present else [end for end, _ in self._rules.engine.scan(block)]
+
     def open_stream(self, *, location: Location | None = None) -> StreamSession:
         """Start a session for one text that arrives in chunks."""
         lanes: list[Lane] = [RuleLane(self._rules, location or _NOWHERE, self.policy.min_score)]
