@@ -61,7 +61,7 @@ def test_a_pass_killed_at_random_points_goes_on_and_loses_and_repeats_nothing(tm
     rng = random.Random(17)
     kept, size = tmp_path / ".clean.jsonl.pass", 0
     # Killed once the file has grown past a random point, so that each run does some work.
-    for target in sorted(rng.randrange(50_000, 600_000) for _ in range(3)):
+    for target in sorted(rng.randrange(50_000, 600_000) for _ in range(2)):
         process = subprocess.Popen([sys.executable, str(script), str(source), str(out), "1"], stdout=subprocess.PIPE)
         deadline = time.monotonic() + 60
         while process.poll() is None and time.monotonic() < deadline:
@@ -195,9 +195,9 @@ def test_a_policy_survives_the_way_and_a_wrong_key_does_not():
 
 
 PIECE = st.sampled_from(
-    "ana@works.io|ghp_|0123456789ABCDEFGHIJabcdefghij4Us3aw|4539578763621486|card|192.0.2.7|My name is Ana Diaz|"
-    '+49 30 901820|password=|Zx9!kQ27vbTT02mm|é|\u200b|\n|"|\\|.| |\x1e|\t'.split("|")
-)
+    ["ana@works.io", "ghp_", "0123456789ABCDEFGHIJabcdefghij4Us3aw", "4539578763621486", "card", "192.0.2.7", "\\", "é",
+     "I am Ana Diaz", "+49 30 901820", "password=", "Zx9!kQ27vbTT02mm", "\u200b", "\n", '"', ".", " ", "\x1e", "\t"]
+)  # fmt: skip
 SAID = st.lists(PIECE, max_size=6).map("".join)
 NUMBER = st.integers(-(10**17), 10**17) | st.floats(allow_nan=False, allow_infinity=False) | st.just(4539578763621486)
 
