@@ -180,7 +180,7 @@ def test_line_length_is_bounded(tmp_path, monkeypatch):
     path.write_text(fitting + "\n")
     assert len(list(open_dataset(path))) == 1
     path.write_text(fitting.replace("x", "xx", 1) + "\n")
-    with pytest.raises(InvalidInput, match=r"t\.jsonl:1: expected lines of at most 64 bytes"):
+    with pytest.raises(InvalidInput, match=r"t\.jsonl:1: expected a line of at most 64 MiB"):
         open_dataset(path)
 
 

@@ -32,9 +32,9 @@ def keyring_of(frame: Frame) -> Keyring:
     return Keyring(find_workspace(frame.workspace) / STATE / KEYS)
 
 
-def open_dataset_of(workspace: Workspace, path: Path) -> Dataset:
+def open_dataset_of(workspace: Workspace, path: Path, *, skip_bad: bool = False) -> Dataset:
     """Open a data set under the workspace's key, so that ids and digests of it are keyed."""
-    return open_dataset(path, key=workspace.keys.secret("dataset"))
+    return open_dataset(path, key=workspace.keys.secret("dataset"), skip_bad=skip_bad)
 
 
 def show_path(path: Path) -> str:

@@ -36,33 +36,31 @@ _FIELDS_SHOWN = 3
 @click.option("--min-score", type=click.FloatRange(0.2, 1), help="How sure a finding must be; 0.5 by default.")
 @click.option("--sarif", type=FILE, help="Write the report as SARIF 2.1.0 too.")
 @click.option("--rules", type=click.Path(path_type=Path), help="Also search by the rules of a gitleaks file (TOML).")
-def scan(
-    path: Path,
-    *,
-    out: Path | None,
-    fail_on: str,
-    sarif: Path | None,
-    rules: Path | None,
-    **wanted: Any,  # noqa: ANN401 - options of the policy
-) -> Result:
-    """Find secrets and personal data in the JSONL data set PATH; no report ever holds a value."""
+@click.option("--skip-bad", is_flag=True, help="Leave out rows that cannot be read, and say which.")
+@click.option("--processes", type=click.IntRange(1, 256), default=1, help="Processes that share the work.")
+@click.option("--resume", type=click.Path(path_type=Path), help="Keep finished parts here, and go on from them.")
+def scan(path: Path, *, out: Path | None, fail_on: str, sarif: Path | None, rules: Path | None, **more: Any) -> Result:  # noqa: ANN401 - options of the pass and of the policy
+    """Find secrets and personal data in the data set PATH; no report ever holds a value."""
     from stanch.cli.ground import open_dataset_of, open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.cli.scan_policy import Wanted, policy_of  # noqa: PLC0415 - same
     from stanch.crypto import canonical_json, write_atomic  # noqa: PLC0415 - same
+    from stanch.data import Local, ScanPlan  # noqa: PLC0415 - same
     from stanch.scan import Scanner, to_sarif  # noqa: PLC0415 - same
     from stanch.scan.adapters import read_gitleaks  # noqa: PLC0415 - same
     from stanch.workspace.verbs_data import scan_data  # noqa: PLC0415 - same
 
-    if wanted["vault"] is not None and out is None:
+    skip_bad, plan = more.pop("skip_bad"), ScanPlan(Local(more.pop("processes")), more.pop("resume"))
+    wanted = Wanted(**more)
+    if wanted.vault is not None and out is None:
         raise InvalidInput("a vault is filled while a copy is written", next_step="give --redact FILE too")
     frame = current()
     foreign = None if rules is None else read_gitleaks(rules, scanned=str(path))
     with open_workspace(frame) as workspace:
-        policy = policy_of(workspace, Wanted(**wanted))
+        policy = policy_of(workspace, wanted)
         if foreign is not None:
             policy = replace(policy, recognisers=policy.recognisers + foreign.recognisers)
-        dataset = open_dataset_of(workspace, path)
-        report = scan_data(workspace, dataset, Scanner(policy), out, progress=frame.progress())
+        dataset = open_dataset_of(workspace, path, skip_bad=skip_bad)
+        report = scan_data(workspace, dataset, Scanner(policy), out, plan=plan, progress=frame.progress())
     if sarif is not None:
         write_atomic(sarif, canonical_json(to_sarif(report, path.name)) + b"\n")
     level = Severity(fail_on)
@@ -75,6 +73,8 @@ def scan(
 
 def _text(report: "ScanReport", path: Path, out: Path | None, level: Severity) -> str:
     lines = [f"{path}  {report.records:,} records  {report.size / 1e6:.1f} MB"]
+    if report.skipped:
+        lines.append(f"  skipped   {len(report.skipped)} rows that cannot be read; the first: {report.skipped[0]}")
     lines += [
         f"  {count.severity:<9} {count.kind:<22} findings {count.findings:<6} records {count.records:<6} "
         f"{_fields(report, count.kind)}".rstrip()

@@ -14,6 +14,7 @@ this package quotes a row.
 from stanch.data.canaries import CanarySpec, plan_canaries
 from stanch.data.chat import ChatForm, ChatTurn, turns
 from stanch.data.dataset import Dataset, open_dataset
+from stanch.data.engines import Local
 from stanch.data.indexing import build_index
 from stanch.data.injection import InjectedDataset, check_injected, inject, inject_uncommitted
 from stanch.data.manifest import (
@@ -29,7 +30,7 @@ from stanch.data.neardup import DuplicateReport, drop_duplicates, find_near_dupl
 from stanch.data.plan import Canary, CanaryPlan, coins, seed_commitment
 from stanch.data.provenance import Step, read_steps
 from stanch.data.record import Record, TextField
-from stanch.data.scanning import scan_dataset
+from stanch.data.scanning import ScanPlan, scan_dataset
 from stanch.data.split import Split, split_members, write_split
 from stanch.data.tokens import ChatTokenizer, TokenRecord, tokenise, tokenise_canary
 from stanch.scan import ScanReport
@@ -45,9 +46,11 @@ __all__ = [
     "DatasetManifest",
     "DuplicateReport",
     "InjectedDataset",
+    "Local",
     "ProvenRecord",
     "Record",
     "RecordProof",
+    "ScanPlan",
     "ScanReport",
     "Split",
     "Step",

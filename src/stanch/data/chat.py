@@ -101,6 +101,15 @@ def slots(row: dict[str, Any], form: ChatForm, columns: tuple[str, ...] = ()) ->
     return spoken + [slot for slot in _strings(row, "", "", 0) if (id(slot.container), slot.key) not in seen]
 
 
+def check_shape(row: dict[str, Any], form: ChatForm, columns: tuple[str, ...] = ()) -> None:
+    """Check what :func:`slots` checks, but for the depth.
+
+    Raises:
+        InvalidInput: The row does not have the form.
+    """
+    _Shape(row, form, columns).read()
+
+
 def fixed_parts(value: Any, path: str = "") -> Iterator[tuple[str, str | float]]:  # noqa: ANN401 - walks any JSON value
     """Yield (path, part) for what a row shows beside its strings and cannot be rewritten: key names and numbers.
 

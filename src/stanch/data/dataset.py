@@ -1,7 +1,8 @@
-"""A private dataset: a file of rows that is read as a stream, as often as needed."""
+"""A private dataset: rows that are read as a stream, as often as needed."""
 
 import base64
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -10,36 +11,54 @@ from typing import Any
 import orjson
 
 from stanch.crypto import canonical_json, hkdf_sha256, hmac_sha256
-from stanch.data.chat import ChatForm, Slot, recognise_form, slots
-from stanch.data.lines import is_gzip, read_lines
+from stanch.data.chat import ChatForm, Slot, check_shape, recognise_form, slots
+from stanch.data.readers import Csv, JsonLines, Paragraphs
+from stanch.data.readers_arrow import open_table
 from stanch.data.record import Record, TextField
+from stanch.data.rows import BadRow, Range, Row, RowFile
 from stanch.errors import InvalidInput
 from stanch.terms import JsonValue
 
 KEY_SIZE = 32
 _SAMPLE = 100
+_UNSURE = re.compile(rb"[:,[]-?[0-9]+[.eE]|[0-9]{16}|[\xf0-\xf4]")
+
+Entry = tuple[Record, list[Slot], dict[str, Any]]
 
 
 class Dataset:
-    """Rows of one JSONL file, plain or ``.gz``; iterating yields a :class:`Record` a row and can be repeated.
+    """The rows of a file or folder; iterating yields a :class:`Record` a row and can be repeated.
 
     Attributes:
-        path: The file.
-        uri: The file, as text.
-        format: ``jsonl`` or ``jsonl.gz``.
+        path: The file or folder.
+        uri: The same, as text.
+        format: ``jsonl``, ``csv``, ``tsv`` or ``text``, each also with ``.gz``, ``parquet``, ``arrow``,
+            ``arrow-stream`` or ``saved-folder``.
         chat: The shape of the rows, as recognised or as given.
         columns: The text columns, when they were named instead of a shape.
         key: The dataset key, or None.
+        skip_bad: Whether a row that cannot be read is left out; otherwise it ends the reading with an error.
+        file: The reader.
     """
 
-    def __init__(self, path: Path, *, chat: ChatForm, columns: tuple[str, ...] = (), key: bytes | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        chat: ChatForm,
+        columns: tuple[str, ...] = (),
+        key: bytes | None = None,
+        skip_bad: bool = False,
+    ) -> None:
         self.path = path
         self.uri = str(path)
-        self.format = "jsonl.gz" if is_gzip(path) else "jsonl"
+        self.file = open_rows(path)
+        self.format = self.file.format
         self.chat = chat
         self.columns = columns
         self.key = key
-        self._state = _state(path)
+        self.skip_bad = skip_bad
+        self._state = self._status()
 
     def __repr__(self) -> str:
         return f"Dataset({self.uri!r}, format={self.format!r}, chat={self.chat.value!r})"
@@ -47,21 +66,43 @@ class Dataset:
     def __iter__(self) -> Iterator[Record]:
         return (record for record, _, _ in self.entries())
 
-    def entries(self) -> Iterator[tuple[Record, list[Slot], dict[str, Any]]]:
+    def entries(self, part: Range | None = None, *, skipped: dict[int, str] | None = None) -> Iterator[Entry]:
         """Yield each record with its parsed row and the places of its strings in it, in the order of its fields.
 
+        Args:
+            part: The part to read; all by default. With a part, repeats of keyed ids are counted in it alone.
+            skipped: Takes a line for each row that was left out, by its number.
+
         Raises:
-            InvalidInput: A row does not have the dataset's shape, or the file changed since it was opened.
+            InvalidInput: A row cannot be read or does not have the dataset's shape, or the file changed since it was
+                opened.
         """
-        names = _Names(self.key)
-        for index, (line, raw, row) in enumerate(self.rows()):
-            try:
-                places = slots(row, self.chat, self.columns)
-                name = names.of(line, row)
-            except InvalidInput as error:
-                raise self._misfit(line, error) from None
+        return self.entries_of(self.read(part, skipped=skipped), skipped=skipped)
+
+    def entries_of(
+        self, rows: Iterable[Row], *, clean: Container[int] = (), skipped: dict[int, str] | None = None
+    ) -> Iterator[Entry]:
+        """As :meth:`entries`, for rows that are read already; those numbered in ``clean`` come without their strings.
+
+        A clean row must be nested no deeper than 64.
+        """
+        for index, (row, places, name) in enumerate(self._named(rows, clean, skipped)):
             fields = tuple(TextField(place.path, place.role, place.text) for place in places)
-            yield Record(name, index, self.path.name, fields, raw), places, row
+            yield Record(name, index, self.path.name, fields, row.raw), places, row.values
+
+    def read(self, part: Range | None = None, *, skipped: dict[int, str] | None = None) -> Iterator[Row]:
+        """Yield the rows of a part, or all, before their shape is looked at.
+
+        Raises:
+            InvalidInput: A row cannot be read, or the file changed since it was opened.
+        """
+        self._check_unchanged()
+        for row in self.file.read(part):
+            if isinstance(row, BadRow):
+                self._refuse(row.number, _bad_row(self.path, row), skipped)
+            else:
+                yield row
+        self._check_unchanged()
 
     def __len__(self) -> int:
         return self._count
@@ -69,18 +110,28 @@ class Dataset:
     @cached_property
     def _count(self) -> int:
         self._check_unchanged()
-        return sum(1 for _ in read_lines(self.path))
+        # What is left out is known only after reading.
+        return sum(1 for _ in self.entries()) if self.skip_bad else self.file.count()
+
+    @property
+    def size(self) -> int:
+        """Size of the files in bytes."""
+        return sum(size for _, size, _ in self._state)
+
+    def key_check(self) -> str:
+        """Return what tells without the dataset key whether two holders have the same one; empty without a key."""
+        return hmac_sha256(self.key, b"stanch/dataset-key/v1").hex() if self.key is not None else ""
 
     def rows(self) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
         """Yield line number, raw line and parsed row of each record.
 
         Raises:
-            InvalidInput: A line is no JSON object, or the file changed since it was opened.
+            InvalidInput: A row cannot be read, or the file changed since it was opened.
         """
-        self._check_unchanged()
-        for line, raw in read_lines(self.path):
-            yield line, raw, _parse(self.path, line, raw)
-        self._check_unchanged()
+        rows: Iterable[Row] = self.read()
+        if self.skip_bad:
+            rows = (row for row, _, _ in self._named(rows, (), None))
+        return ((row.number, row.raw, row.values) for row in rows)
 
     def canonical_rows(self) -> Iterator[bytes]:
         """Yield each row as canonical JSON (RFC 8785), the form that ids, salts and proofs are about.
@@ -90,12 +141,38 @@ class Dataset:
         """
         for line, _, row in self.rows():
             try:
-                yield canonical_json(row)
+                yield canonical_row(row)
             except InvalidInput as error:
                 raise self._misfit(line, error) from None
 
+    def _named(
+        self, rows: Iterable[Row], clean: Container[int], skipped: dict[int, str] | None
+    ) -> Iterator[tuple[Row, list[Slot], str]]:
+        names = _Names(self.key)
+        for row in rows:
+            try:
+                if row.number in clean:
+                    check_shape(row.values, self.chat, self.columns)
+                    places = []
+                else:
+                    places = slots(row.values, self.chat, self.columns)
+                named = row, places, names.of(row.number, row.values)
+            except InvalidInput as error:
+                self._refuse(row.number, self._misfit(row.number, error), skipped)
+            else:
+                yield named
+
+    def _refuse(self, number: int, error: InvalidInput, skipped: dict[int, str] | None) -> None:
+        if not self.skip_bad:
+            raise error from None
+        if skipped is not None:
+            skipped[number] = f"{error.what} ({error.why})" if error.why else error.what
+
+    def _status(self) -> tuple[tuple[int, int, int], ...]:
+        return tuple(_state(path) for path in self.file.files)
+
     def _check_unchanged(self) -> None:
-        if _state(self.path) != self._state:
+        if self._status() != self._state:
             raise InvalidInput(
                 f"{self.uri}: the file changed while it was in use",
                 why="record ids and positions would no longer fit",
@@ -106,7 +183,7 @@ class Dataset:
         return InvalidInput(
             f"{self.path.name}:{line}: {error.what}",
             why=error.why or f"rows of this dataset are read as {self.chat.value!r}",
-            next_step=error.next_step or "repair or remove the row, or name another chat form",
+            next_step=error.next_step or "repair or remove the row, name another chat form, or skip bad rows",
         )
 
 
@@ -116,35 +193,64 @@ def open_dataset(
     key: bytes | None = None,
     fields: Sequence[str] | None = None,
     chat: str = "auto",
+    skip_bad: bool = False,
 ) -> Dataset:
-    """Open a JSONL file of conversations or texts.
+    """Open conversations or texts.
+
+    The name decides on the format: ``.csv``, ``.tsv``, ``.txt``, each also with ``.gz``; ``.parquet``; ``.arrow``,
+    ``.arrows``, ``.feather`` and ``.ipc``; a folder that Hugging Face ``save_to_disk`` wrote; any other name is JSONL,
+    plain or ``.gz``.
 
     Args:
-        uri: The file; a name that ends in ``.gz`` is read as gzip.
+        uri: The file or folder.
         key: The dataset key (32 bytes). With it a record's id is a keyed digest of its content; without it ``r<line>``.
         fields: Top-level columns that hold the text, for rows of no known shape.
         chat: ``messages``, ``sharegpt``, ``prompt``, ``instruction`` or ``text``; ``auto`` decides on the first 100
             records, and :attr:`Dataset.chat` says what it chose.
+        skip_bad: Leave out what cannot be read, instead of ending with an error. A scan reports what was left out.
 
     Raises:
-        InvalidInput: The file is missing or empty, a line is unreadable, or no shape fits. The message names file and
+        InvalidInput: The file is missing or empty, a row is unreadable, or no shape fits. The message names file and
             line and never quotes the content.
+        MissingExtraError: The format needs the extra ``arrow``.
     """
     path = Path(uri)
     if key is not None and len(key) != KEY_SIZE:
         raise InvalidInput(f"dataset key: expected {KEY_SIZE} bytes, found {len(key)}")
-    sample = [_parse(path, line, raw) for line, raw in islice(read_lines(path), _SAMPLE)]
+    sample: list[dict[str, Any]] = []
+    for row in islice(open_rows(path).read(), None if skip_bad else _SAMPLE):
+        if isinstance(row, Row):
+            sample.append(row.values)
+        elif not skip_bad:
+            raise _bad_row(path, row)
+        if len(sample) == _SAMPLE:
+            break
     if not sample:
         raise InvalidInput(f"{path}: the dataset is empty", next_step="give a file with one JSON object a line")
     if fields is not None:
         if chat != "auto" or not fields or len(set(fields)) != len(fields):
             raise InvalidInput("name either the chat form or the text columns, each column once")
-        return Dataset(path, chat=ChatForm.FIELDS, columns=tuple(fields), key=key)
+        return Dataset(path, chat=ChatForm.FIELDS, columns=tuple(fields), key=key, skip_bad=skip_bad)
     try:
         form = recognise_form(sample) if chat == "auto" else _named_form(chat)
     except InvalidInput as error:
         raise InvalidInput(f"{path}: {error.what}", why=error.why, next_step=error.next_step) from None
-    return Dataset(path, chat=form, key=key)
+    return Dataset(path, chat=form, key=key, skip_bad=skip_bad)
+
+
+def open_rows(path: Path) -> RowFile:
+    """Return the reader that the name of ``path`` asks for.
+
+    Raises:
+        InvalidInput: The file is not what its name says.
+        MissingExtraError: The format needs the extra ``arrow``.
+    """
+    plain = path.with_suffix("") if path.suffix == ".gz" else path
+    if plain.suffix in {".csv", ".tsv"}:
+        return Csv(path, separator="," if plain.suffix == ".csv" else "\t")
+    if plain.suffix == ".txt":
+        return Paragraphs(path)
+    return open_table(path) or JsonLines(path)
 
 
 def _named_form(name: str) -> ChatForm:
@@ -162,21 +268,28 @@ def _state(path: Path) -> tuple[int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _parse(path: Path, line: int, raw: bytes) -> dict[str, Any]:
-    row: Any = None
-    # orjson's error object holds the whole line: it must not become part of ours.
+def _bad_row(path: Path, row: BadRow) -> InvalidInput:
+    return InvalidInput(
+        f"{path.name}:{row.number}: expected {row.expected}",
+        why=row.why,
+        next_step="repair or remove it, or skip bad rows",
+    )
+
+
+def canonical_row(row: dict[str, JsonValue]) -> bytes:
+    """Return a row in canonical JSON (RFC 8785).
+
+    orjson with sorted keys writes the same where no float, no integer beyond 2^53 and no character beyond the basic
+    plane occurs; where one may occur, the slow way decides.
+
+    Raises:
+        InvalidInput: The row has no canonical form.
+    """
     try:
-        row = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        column = error.colno
-    else:
-        column = 0
-    if not isinstance(row, dict):
-        why = f"it is not JSON at column {column}" if column else "it is JSON of another type"
-        raise InvalidInput(
-            f"{path.name}:{line}: expected one JSON object", why=why, next_step="repair or remove the line"
-        )
-    return row
+        quick = orjson.dumps(row, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:
+        return canonical_json(row)
+    return canonical_json(row) if _UNSURE.search(quick) else quick
 
 
 class _Names:
@@ -189,6 +302,6 @@ class _Names:
     def of(self, line: int, row: dict[str, JsonValue]) -> str:
         if self._key is None:
             return f"r{line}"
-        name = base64.b32encode(hmac_sha256(self._key, canonical_json(row))[:20]).decode()
+        name = base64.b32encode(hmac_sha256(self._key, canonical_row(row))[:20]).decode()
         count = self._seen[name] = self._seen.get(name, 0) + 1
         return name if count == 1 else f"{name}-{count}"

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from stanch.crypto import sync_folder
+from stanch.data.rows import Range
 from stanch.errors import InvalidInput
 
 MAX_LINE = 64 << 20
 MAX_RATIO = 200
-_RATIO_SLACK = 1 << 20
+RATIO_SLACK = 1 << 20
+_CHUNK = 1 << 20
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -23,29 +25,90 @@ def is_gzip(path: Path) -> bool:
     return path.suffix == ".gz"
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def read_lines(path: Path, part: Range | None = None) -> Iterator[tuple[int, bytes | None]]:
     """Yield the non-blank lines of ``path`` with their numbers from 1, without line ends.
 
+    Args:
+        path: The file; a name that ends in ``.gz`` is read as gzip.
+        part: The bytes to read, cut at line ends; all by default.
+
+    Yields:
+        Number and line; None instead of a line that is longer than 64 MiB.
+
     Raises:
-        InvalidInput: The file cannot be read, a line is longer than 64 MiB, or gzip expands more than 200-fold.
+        InvalidInput: The file cannot be read, or gzip expands more than 200-fold.
+    """
+    for number, line in raw_lines(path, part):
+        if line is None:
+            yield number, None
+            continue
+        content = (line.removeprefix(_BOM) if number == 1 else line).strip()
+        if content:
+            yield number, content
+
+
+def raw_lines(path: Path, part: Range | None = None) -> Iterator[tuple[int, bytes | None]]:
+    """As :func:`read_lines`, with the blank lines, and each line as it stands in the file."""
+    return ((number, line) for number, line, _ in _sized_lines(path, part))
+
+
+def cut_lines(path: Path, size: int, *, ends: Callable[[bytes], bool] = lambda _line: True) -> Iterator[Range]:
+    """Cut a file into parts of about ``size`` bytes that end at line ends; of a gzip file, bytes once expanded.
+
+    Args:
+        path: The file.
+        size: Bytes a part has at least, the last one aside.
+        ends: Told each line in turn, says whether a part may end after it. A line that is too long is told as empty.
+
+    Raises:
+        InvalidInput: As :func:`read_lines`.
+    """
+    start = first = position = number = 0
+    for number, line, length in _sized_lines(path, None):
+        position += length
+        if ends(line or b"") and position - start >= size:
+            yield Range(start, position, first)
+            start, first = position, number
+    if start < position:
+        yield Range(start, position, first)
+
+
+def _sized_lines(path: Path, part: Range | None) -> Iterator[tuple[int, bytes | None, int]]:
+    first, start, stop = (part.first, part.start, part.stop) if part is not None else (0, 0, None)
+    with readable(path), ExitStack() as stack:
+        raw = stack.enter_context(path.open("rb"))
+        packed = raw if is_gzip(path) else None
+        stream = cast("BinaryIO", stack.enter_context(gzip.GzipFile(fileobj=raw))) if packed is not None else raw
+        stream.seek(start)
+        number, position = first, start
+        while (stop is None or position < stop) and (line := stream.readline(MAX_LINE + 1)):
+            number, length = number + 1, len(line)
+            complete = length <= MAX_LINE
+            _check_ratio(path, number, position + length, packed)
+            while not (complete or line.endswith(b"\n")) and (line := stream.readline(_CHUNK)):
+                length += len(line)
+                _check_ratio(path, number, position + length, packed)
+            position += length
+            yield number, line if complete else None, length
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn what goes wrong while ``path`` is read into an error that names it.
+
+    Raises:
+        InvalidInput: The file cannot be read.
     """
     try:
-        with ExitStack() as stack:
-            raw = stack.enter_context(path.open("rb"))
-            stream = stack.enter_context(gzip.GzipFile(fileobj=raw)) if is_gzip(path) else raw
-            number, total = 0, 0
-            while line := stream.readline(MAX_LINE + 1):
-                number, total = number + 1, total + len(line)
-                if len(line) > MAX_LINE:
-                    raise InvalidInput(f"{path.name}:{number}: expected lines of at most {MAX_LINE} bytes")
-                if stream is not raw and total > MAX_RATIO * raw.tell() + _RATIO_SLACK:
-                    raise InvalidInput(f"{path.name}:{number}: the file expands more than {MAX_RATIO}-fold")
-                line = (line.removeprefix(_BOM) if number == 1 else line).strip()
-                if line:
-                    yield number, line
+        yield
     except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not readable"
         raise InvalidInput(f"cannot read {path}", why=reason, next_step="check the path and the file") from error
+
+
+def _check_ratio(path: Path, number: int, total: int, packed: BinaryIO | None) -> None:
+    if packed is not None and total > MAX_RATIO * packed.tell() + RATIO_SLACK:
+        raise InvalidInput(f"{path.name}:{number}: the file expands more than {MAX_RATIO}-fold")
 
 
 @contextmanager

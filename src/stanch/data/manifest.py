@@ -43,12 +43,12 @@ class DatasetManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """What a dataset holds.
 
     Attributes:
-        name: Name of the file.
-        format: ``jsonl`` or ``jsonl.gz``.
+        name: Name of the file or folder.
+        format: As in :class:`stanch.data.Dataset`.
         chat: Shape of the rows.
         fields: The text columns, when they were named instead of a shape.
         count: Number of rows.
-        size: Size of the file in bytes.
+        size: Size of the files in bytes.
         root: Root of the tree over the rows, in hexadecimal.
         salt_commitment: SHA-256("stanch/salt-commitment/v1" ‖ 0 ‖ K_salt), in hexadecimal.
         parents: The datasets that this one was made from, oldest first.
@@ -172,7 +172,7 @@ def build_manifest(dataset: Dataset, *, key: bytes, now: Callable[[], datetime] 
         chat=dataset.chat.value,
         fields=dataset.columns,
         count=len(hashes),
-        size=dataset.path.stat().st_size,
+        size=dataset.size,
         root=merkle_root(hashes).hex(),
         salt_commitment=salts.commitment(),
         parents=tuple(_parent(step) for step in steps),

@@ -7,10 +7,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from stanch.crypto import canonical_json, parse_json, write_atomic
+from stanch.crypto import canonical_json, parse_json, sha256, write_atomic
 from stanch.data.dataset import Dataset
 from stanch.data.lines import atomic_lines
 from stanch.data.tree import dataset_root
+from stanch.data.writers import row_writer
 from stanch.errors import InvalidInput, Tampered
 
 Operation = Literal["redact", "deduplicate", "inject", "split"]
@@ -63,7 +64,7 @@ def read_steps(dataset: Dataset) -> tuple[Step, ...]:
         provenance = msgspec.convert(document, _Provenance)
     except msgspec.ValidationError:
         raise InvalidInput(f"{beside}: expected stanch/dataset-provenance/v1") from None
-    if provenance.sha256 != _file_digest(dataset.path):
+    if provenance.sha256 != file_digest(dataset.path):
         raise Tampered(
             f"{dataset.path}: is not the file that {beside.name} speaks of",
             why="one of the two was changed or replaced",
@@ -101,21 +102,24 @@ def derive(
         if approve is not None:
             approve(temporary)
         # The provenance goes first: a crash in between leaves it beside no file, or beside an old file that it refuses.
-        document = msgspec.to_builtins(_Provenance(_file_digest(temporary), steps))
+        document = msgspec.to_builtins(_Provenance(file_digest(temporary), steps))
         write_atomic(provenance_path(out), canonical_json(document), mode=0o600)
 
-    with atomic_lines(out, approve=finish) as writer:
+    with atomic_lines(out, approve=finish) as stream, row_writer(out, stream, dataset) as write:
         for line in lines:
-            writer.write(line + b"\n")
+            write(line)
     return Dataset(out, chat=dataset.chat, columns=dataset.columns, key=dataset.key)
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal; of a folder, that of the canonical map from its files to theirs."""
+    if path.is_dir():
+        return sha256(canonical_json({file.name: file_digest(file) for file in path.iterdir() if file.is_file()})).hex()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _name(dataset: Dataset) -> str:
     if dataset.key is None:
-        return f"sha256:{_file_digest(dataset.path)}"
+        return f"sha256:{file_digest(dataset.path)}"
     return f"sha256-rfc9162:{dataset_root(dataset, dataset.key)}"
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

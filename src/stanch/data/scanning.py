@@ -1,28 +1,46 @@
 """Scans a dataset for what must not be tuned on, and writes it without that."""
 
-import re
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import orjson
+import msgspec
 
-from stanch.data.chat import Slot, fixed_parts
 from stanch.data.dataset import Dataset
-from stanch.data.provenance import derive, read_steps
-from stanch.data.record import Record
-from stanch.errors import InvalidInput, LeakFound
-from stanch.scan import Location, Operator, Replacer, ReportBuilder, Scanner, ScanReport
-from stanch.terms import SILENT, Progress
+from stanch.data.engines import Engine, Local, Numbered
+from stanch.data.part_scan import PartJob, PartResult, names_of
+from stanch.data.pass_file import PassFile
+from stanch.data.provenance import derive, file_digest, read_steps
+from stanch.errors import InvalidInput, LeakFound, StanchError
+from stanch.scan import Location, ReportBuilder, Scanner, ScanReport, ScanResult
+from stanch.scan.policy_bytes import PolicySecrets
+from stanch.terms import SILENT, JsonValue, Progress
 
-_REMEMBERED = 65_536
-_PROGRESS_EVERY = 1_000
-_POSITION = re.compile(r"\[[0-9]+\]")
+_LOCAL = Local()
+
+
+@dataclass(frozen=True, slots=True)
+class ScanPlan:
+    """How a dataset is scanned; none of it changes the result.
+
+    Attributes:
+        engine: Who scans the parts.
+        resume: Where finished parts are kept until all are done. A pass over the same file under the same policy and
+            keys goes on from there. By default ``.<out>.pass`` beside a file that is written, and nowhere else.
+    """
+
+    engine: Engine = _LOCAL
+    resume: Path | None = None
 
 
 def scan_dataset(
-    dataset: Dataset, scanner: Scanner, *, out: Path | None = None, progress: Progress = SILENT
+    dataset: Dataset,
+    scanner: Scanner,
+    *,
+    out: Path | None = None,
+    plan: ScanPlan = ScanPlan(),
+    progress: Progress = SILENT,
 ) -> ScanReport:
     """Scan every string, key name and number of ``dataset``; with ``out``, write it redacted.
 
@@ -33,129 +51,172 @@ def scan_dataset(
     Args:
         dataset: The dataset.
         scanner: What to look for, and what replaces it.
-        out: The redacted file.
-        progress: Told the stages ``scan``, ``redact`` and ``check`` in records.
+        out: The redacted file; its ending says in which format.
+        plan: How to scan.
+        progress: Told the stages ``scan`` and ``check`` in records, part by part.
 
     Raises:
-        InvalidInput: A row cannot be read, the dataset holds canaries, or ``out`` cannot be written.
+        InvalidInput: A row cannot be read, the dataset holds canaries, ``out`` cannot be written, or ``plan.resume``
+            holds another pass.
         LeakFound: Findings would remain in ``out`` (in a key name or a number, which are not rewritten). Nothing is
             written then.
     """
-    if out is not None and any(step.operation == "inject" for step in read_steps(dataset)):
+    if out is None:
+        work = _Pass(dataset, scanner, plan, redact=False)
+        with work.kept(plan.resume) as kept:
+            report = work.report(work.results(kept, ("scan", progress)))
+    else:
+        report = _redact(dataset, scanner, out, plan, progress)
+    if plan.resume is not None:
+        plan.resume.unlink()
+    return report
+
+
+def _redact(dataset: Dataset, scanner: Scanner, out: Path, plan: ScanPlan, progress: Progress) -> ScanReport:
+    if any(step.operation == "inject" for step in read_steps(dataset)):
         raise InvalidInput(
             f"{dataset.uri}: holds canaries and is not redacted",
             why="a redacted canary would spoil the audit without a trace",
             next_step="redact first, then inject",
         )
-    report = _scan(dataset, scanner, ("scan", progress))
-    if out is not None:
-        redaction = _Redaction(scanner, report)
-        parameters = {"pack": str(report.pack), "policy": str(report.policy), "findings": len(report.findings)}
+    vault = scanner.policy.vault
+    if vault is not None and plan.resume is not None:
+        raise InvalidInput(
+            "a pass with a vault cannot be resumed",
+            why="the values of a part that is done would be missing from it",
+            next_step="leave out --resume",
+        )
+    work = _Pass(dataset, scanner, plan, redact=True)
+    own = out.with_name(f".{out.name}.pass") if plan.resume is None else None
 
-        def check(written: Path) -> None:
-            _check(Dataset(written, chat=dataset.chat, columns=dataset.columns), scanner, progress, out)
-            if scanner.policy.vault is not None:
-                scanner.policy.vault.save()
+    def check(written: Path) -> None:
+        copy = Dataset(written, chat=dataset.chat, columns=dataset.columns)
+        again = _Pass(copy, scanner, plan, redact=False)
+        _check(again.report(again.results(None, ("check", progress))), out)
+        if vault is not None:
+            vault.save()
 
-        derive(dataset, out, ("redact", parameters), redaction.lines(dataset, progress), approve=check)
-        return replace(report, dropped=redaction.dropped)
+    try:
+        if own is not None and (vault is not None or not work.continues(own)):
+            own.unlink(missing_ok=True)
+        with work.kept(plan.resume or own) as kept:
+            report = work.report(work.results(kept, ("scan", progress)))
+            rows = (row for result in work.stored(kept) for row in result.rows.splitlines())
+            derive(dataset, out, ("redact", _parameters(report)), rows, approve=check)
+    except StanchError:
+        if own is not None:
+            own.unlink(missing_ok=True)
+        raise
+    if own is not None:
+        own.unlink()
     return report
 
 
-def _scan(dataset: Dataset, scanner: Scanner, stage: tuple[str, Progress]) -> ScanReport:
-    builder = ReportBuilder(scanner.policy, scanner.engine)
-    texts = _texts(dataset, _Names(scanner), builder, stage)
-    for result in scanner.scan_many(texts):
-        builder.add(result)
-    return builder.build()
+def _parameters(report: ScanReport) -> dict[str, JsonValue]:
+    facts: dict[str, JsonValue] = {
+        "pack": str(report.pack),
+        "policy": str(report.policy),
+        "findings": len(report.findings),
+    }
+    return facts | ({"skipped": len(report.skipped)} if report.skipped else {})
 
 
-def _texts(
-    dataset: Dataset, names: "_Names", builder: ReportBuilder, stage: tuple[str, Progress]
-) -> Iterator[tuple[Location, str]]:
-    for record, _, row in _followed(dataset, *stage):
-        builder.record()
-        for field in record.fields:
-            yield Location(record.id, names.shown(field.path)), field.text
-        for path, part in fixed_parts(row):
-            if not (isinstance(part, str) and names.is_clean(part)):
-                yield Location(record.id, names.shown(path)), str(part)
+class _Pass:
+    """One pass of a policy over a dataset, part by part."""
 
+    def __init__(self, dataset: Dataset, scanner: Scanner, plan: ScanPlan, *, redact: bool) -> None:
+        self._dataset, self._scanner, self._engine = dataset, scanner, plan.engine
+        self._redact = redact
+        self._parts: Sequence[Numbered] = tuple(enumerate(dataset.file.parts()))
 
-class _Redaction:
-    """The pass that writes rows without their findings."""
+    def kept(self, path: Path | None) -> AbstractContextManager[PassFile | None]:
+        """Open the file of finished parts, if there is to be one."""
+        return (
+            nullcontext() if path is None else PassFile.open(path, self._about(), key=self._scanner.policy.report_key)
+        )
 
-    def __init__(self, scanner: Scanner, report: ScanReport) -> None:
-        self._scanner = scanner
-        self._touched = {location.record for location, _ in report.findings}
-        self._doomed = {location.record for location, finding in report.findings if self._drops(finding.kind)}
-        self.dropped = 0
-
-    def lines(self, dataset: Dataset, progress: Progress) -> Iterator[bytes]:
-        for record, places, row in _followed(dataset, "redact", progress):
-            if self._keeps(record, places):
-                # Always written anew: the raw line may hide a value under a key that stands twice.
-                yield orjson.dumps(row)
-            else:
-                self.dropped += 1
-
-    def _keeps(self, record: Record, places: list[Slot]) -> bool:
-        """Redact a row in place; tell whether it stays. What comes to light on the way can drop it as well."""
-        if record.id in self._doomed:
+    def continues(self, path: Path) -> bool:
+        """Say whether the file is one of this pass."""
+        try:
+            with self.kept(path):
+                return True
+        except InvalidInput:
             return False
-        if record.id in self._touched:
-            replacer = Replacer(self._scanner.policy)
-            for place in places:
-                location = Location(record.id, place.path)
-                done = self._scanner.redact(place.text, location=location, replacer=replacer)
-                if any(self._drops(finding.kind) for finding in done.findings):
-                    return False
-                place.replace(done.text)
-        return True
 
-    def _drops(self, kind: str) -> bool:
-        return self._scanner.policy.operator(kind) == Operator.DROP_RECORD
+    def results(self, kept: PassFile | None, stage: tuple[str, Progress]) -> Iterator[PartResult]:
+        """Yield the results of all parts in their order; what is kept already is not done again."""
+        name, progress = stage
+        total, done = len(self._dataset), 0
+        waiting: dict[int, bytes] = {}
+        todo = [entry for entry in self._parts if kept is None or entry[0] not in kept]
+        running = self._engine.run(PartJob(self._dataset, self._scanner, redact=self._redact), todo)
+        for number, _ in self._parts:
+            while number not in waiting and (kept is None or number not in kept):
+                finished, body = next(running)
+                if kept is None:
+                    waiting[finished] = body
+                else:
+                    kept.add(finished, body)
+            result = _decode(waiting.pop(number) if kept is None else kept.read(number))
+            done += result.records
+            yield result
+            progress(name, done, total)
+
+    def stored(self, kept: PassFile | None) -> Iterator[PartResult]:
+        """Yield the results of all parts, all of which are kept."""
+        return (_decode(kept.read(number)) for number, _ in self._parts) if kept is not None else iter(())
+
+    def report(self, results: Iterator[PartResult]) -> ScanReport:
+        """Join the results of the parts."""
+        builder = ReportBuilder(self._scanner.policy, self._scanner.engine)
+        seen: dict[bytes, int] = {}
+        dropped = 0
+        for result in results:
+            builder.record(result.records)
+            builder.size += result.size
+            dropped += result.dropped
+            for reason in result.skipped:
+                builder.skip(reason)
+            repeats = _repeats(result, seen)
+            for text in result.texts:
+                name = _numbered(text.record, repeats[text.position]) if repeats else text.record
+                builder.add(ScanResult(Location(name, text.field), text.findings, text.residuals, 0))
+        return replace(builder.build(), dropped=dropped)
+
+    def _about(self) -> dict[str, JsonValue]:
+        dataset, policy = self._dataset, self._scanner.policy
+        return {
+            "source": file_digest(dataset.path),
+            "parts": [[part.start, part.stop] for _, part in self._parts],
+            "task": [dataset.chat.value, list(dataset.columns), dataset.skip_bad, self._redact],
+            "policy": str(policy.digest()),
+            "secrets": PolicySecrets.of(policy).check_value().hex(),
+            "dataset_key": dataset.key_check(),
+        }
 
 
-def _check(written: Dataset, scanner: Scanner, progress: Progress, out: Path) -> None:
-    remaining = _scan(written, scanner, ("check", progress))
-    if remaining.findings:
-        kinds = ", ".join(count.kind for count in remaining.counts)
+def _decode(body: bytes) -> PartResult:
+    return msgspec.msgpack.decode(body, type=PartResult)
+
+
+def _repeats(result: PartResult, seen: dict[bytes, int]) -> list[int]:
+    """Return for each record with a keyed id how many records up to it have that id."""
+    repeats = []
+    for name in names_of(result):
+        seen[name] = seen.get(name, 0) + 1
+        repeats.append(seen[name])
+    return repeats
+
+
+def _numbered(name: str, count: int) -> str:
+    return name if count == 1 else f"{name}-{count}"
+
+
+def _check(report: ScanReport, out: Path) -> None:
+    if report.findings:
+        kinds = ", ".join(count.kind for count in report.counts)
         raise LeakFound(
-            f"{out}: {len(remaining.findings)} findings would remain ({kinds}); nothing was written",
+            f"{out}: {len(report.findings)} findings would remain ({kinds}); nothing was written",
             why="key names and numbers are reported and not rewritten",
             next_step="rename the keys, write the numbers as strings, or turn the kinds off",
         )
-
-
-def _followed(dataset: Dataset, stage: str, progress: Progress) -> Iterator[tuple[Record, list[Slot], dict[str, Any]]]:
-    total = len(dataset)
-    for entry in dataset.entries():
-        yield entry
-        done = entry[0].index + 1
-        if done % _PROGRESS_EVERY == 0 or done == total:
-            progress(stage, done, total)
-
-
-class _Names:
-    """Judges key names and paths, which repeat in every row, once each."""
-
-    def __init__(self, scanner: Scanner) -> None:
-        self._scanner = scanner
-        self._clean: set[str] = set()
-
-    def shown(self, path: str) -> str:
-        """Return a path for the report; keys that are findings themselves are replaced in it."""
-        return path if self.is_clean(_POSITION.sub("[]", path)) else self._scanner.redact(path).text
-
-    def is_clean(self, text: str) -> bool:
-        """Say whether nothing is found in a key name or path."""
-        if text in self._clean:
-            return True
-        result = self._scanner.scan(text)
-        if result.findings or result.residuals:
-            return False
-        if len(self._clean) >= _REMEMBERED:
-            self._clean.clear()
-        self._clean.add(text)
-        return True

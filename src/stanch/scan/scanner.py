@@ -117,7 +117,7 @@ class Scanner:
         :meth:`scan` finds nothing, not even a residual, in any string, key name or number of the other lines. They are
         not checked for being JSON.
         """
-        if self._dictionaries:  # their terms are hashed, so no line can be searched for them before it is folded
+        if self._dictionaries or self.policy.finders:  # no line shows by itself that these find nothing in its strings
             return set(range(len(lines)))
         return self._raw_lines.suspects(lines)
 

@@ -1,19 +1,18 @@
 """What the log calls things: data sets by the SHA-256 of their file, models by the digest of their folder."""
 
-import hashlib
 from pathlib import Path
 
+from stanch.data.provenance import file_digest
 from stanch.errors import InvalidInput
 from stanch.terms import ArtifactRef, Digest
 from stanch.weights import directory_digest
 
 
 def dataset_ref(path: Path) -> ArtifactRef:
-    """Return the reference of a data set file."""
-    if not path.is_file():
+    """Return the reference of a data set file, or of a folder that holds one."""
+    if not path.exists():
         raise InvalidInput(f"{path}: no such file")
-    with path.open("rb") as file:
-        return ArtifactRef("dataset", path.name, Digest("sha256", hashlib.file_digest(file, "sha256").digest()))
+    return ArtifactRef("dataset", path.name, Digest("sha256", bytes.fromhex(file_digest(path))))
 
 
 def model_ref(folder: Path) -> ArtifactRef:

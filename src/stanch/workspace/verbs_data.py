@@ -10,6 +10,7 @@ from stanch.data import (
     DatasetManifest,
     DuplicateReport,
     InjectedDataset,
+    ScanPlan,
     ScanReport,
     Split,
     build_index,
@@ -31,12 +32,18 @@ from stanch.workspace.opening import Workspace
 
 
 def scan_data(
-    workspace: Workspace, dataset: Dataset, scanner: Scanner, out: Path | None = None, *, progress: Progress = SILENT
+    workspace: Workspace,
+    dataset: Dataset,
+    scanner: Scanner,
+    out: Path | None = None,
+    *,
+    plan: ScanPlan = ScanPlan(),  # noqa: B008 - frozen
+    progress: Progress = SILENT,
 ) -> ScanReport:
     """Find secrets and personal data; write the redacted data set to ``out`` if given."""
 
     def run(_ref: EntryRef) -> Done[ScanReport]:
-        report = scan_dataset(dataset, scanner, out=out, progress=progress)
+        report = scan_dataset(dataset, scanner, out=out, plan=plan, progress=progress)
         return Done(report, {"findings": len(report.findings), "records": report.records})
 
     return workspace.door.act(Request("data.scan", "data:read", dataset_ref(dataset.path)), run)

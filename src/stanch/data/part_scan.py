@@ -1,0 +1,252 @@
+"""The scan of one part of a dataset: a pure function of rows and policy, the same in whatever process it runs."""
+
+import base64
+import hmac
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import orjson
+
+from stanch.data.chat import MAX_DEPTH, ChatForm, Slot, fixed_parts
+from stanch.data.dataset import Dataset, Entry
+from stanch.data.record import Record
+from stanch.data.rows import Range, Row
+from stanch.errors import InvalidInput
+from stanch.scan import Location, Operator, Replacer, ScanFinding, Scanner
+from stanch.scan.policy_bytes import PolicySecrets, policy_from_bytes, policy_to_bytes
+
+_REMEMBERED = 65_536
+_POSITION = re.compile(r"\[[0-9]+\]")
+_DIGEST = 20
+
+
+class PartText(msgspec.Struct, frozen=True, array_like=True):
+    """What was found in one text.
+
+    Attributes:
+        position: Position of its record in the part, from 0.
+        record: That record's id, without the number that tells equal ones apart.
+        field: The path of the text.
+        findings: The findings.
+        residuals: What was not sure enough.
+    """
+
+    position: int
+    record: str
+    field: str
+    findings: tuple[ScanFinding, ...]
+    residuals: tuple[ScanFinding, ...]
+
+
+class PartResult(msgspec.Struct, frozen=True, array_like=True):
+    """The scan of one part.
+
+    Attributes:
+        records: Number of records.
+        size: Bytes of the rows as JSON.
+        names: With a dataset key, the 20 bytes of each record's id, one after the other; empty otherwise.
+        texts: The texts in which something was found.
+        skipped: A line for each row that cannot be read.
+        rows: The redacted rows as JSON lines, if they were asked for.
+        dropped: How many rows the operator ``drop-record`` left out of them.
+    """
+
+    records: int
+    size: int
+    names: bytes
+    texts: tuple[PartText, ...]
+    skipped: tuple[str, ...]
+    rows: bytes
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartTask:
+    """What a process needs to scan parts: the dataset, the policy without its secrets, and whether to redact."""
+
+    path: str
+    chat: str
+    columns: tuple[str, ...]
+    skip_bad: bool
+    key_check: str
+    policy: bytes
+    redact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PartSecrets:
+    """What a process must hold to scan parts, and what never travels with a task."""
+
+    policy: PolicySecrets
+    dataset_key: bytes | None = field(default=None, repr=False)
+
+
+class PartJob:
+    """A dataset and a policy, for whoever scans the parts: here, or in another process."""
+
+    def __init__(self, dataset: Dataset, scanner: Scanner, *, redact: bool) -> None:
+        self._dataset, self._scanner, self._redact = dataset, scanner, redact
+
+    def here(self) -> "PartScanner":
+        """Return what scans parts in this process."""
+        return PartScanner(self._dataset, self._scanner, redact=self._redact)
+
+    def task(self) -> PartTask:
+        """Return what another process needs beside the secrets.
+
+        Raises:
+            InvalidInput: The policy cannot be shared among processes.
+        """
+        dataset = self._dataset
+        return PartTask(
+            str(dataset.path.resolve()),
+            dataset.chat.value,
+            dataset.columns,
+            dataset.skip_bad,
+            dataset.key_check(),
+            policy_to_bytes(self._scanner.policy),
+            self._redact,
+        )
+
+    def secrets(self) -> PartSecrets:
+        """Return what another process must hold."""
+        return PartSecrets(PolicySecrets.of(self._scanner.policy), self._dataset.key)
+
+
+class PartScanner:
+    """Scans parts of one dataset."""
+
+    def __init__(self, dataset: Dataset, scanner: Scanner, *, redact: bool) -> None:
+        self._dataset, self._scanner, self._redact = dataset, scanner, redact
+        self._names = _Names(scanner)
+
+    @classmethod
+    def open(cls, task: PartTask, secrets: PartSecrets) -> "PartScanner":
+        """Open the dataset and compile the policy of a task.
+
+        Raises:
+            InvalidInput: The dataset is not there, or the secrets are not those that the task was made under.
+        """
+        dataset = Dataset(
+            Path(task.path),
+            chat=ChatForm(task.chat),
+            columns=task.columns,
+            key=secrets.dataset_key if task.key_check else None,
+            skip_bad=task.skip_bad,
+        )
+        if not hmac.compare_digest(dataset.key_check(), task.key_check):
+            raise InvalidInput(f"{dataset.uri}: the dataset key here is not the one of the task")
+        return cls(dataset, Scanner(policy_from_bytes(task.policy, secrets.policy)), redact=task.redact)
+
+    def scan(self, part: Range) -> PartResult:
+        """Scan one part.
+
+        Raises:
+            InvalidInput: A row cannot be read.
+            LeakFound: A redaction does not come to an end.
+        """
+        skipped: dict[int, str] = {}
+        held: list[Entry] = []
+        names: list[str] = []
+        texts: list[PartText] = []
+        rows = list(self._dataset.read(part, skipped=skipped))
+
+        def entries() -> Iterator[Entry]:
+            for entry in self._dataset.entries_of(rows, clean=self.clean(rows), skipped=skipped):
+                names.append(entry[0].id.partition("-")[0])
+                if self._redact:
+                    held.append(entry)
+                yield entry
+
+        # A location is numbered while it is under way: ids are given in order, and only the caller knows the others.
+        for result in self._scanner.scan_many(self._texts(entries())):
+            if result.findings or result.residuals:
+                position = int(result.location.record)
+                found = PartText(position, names[position], result.location.field, result.findings, result.residuals)
+                texts.append(found)
+        redacted = list(self._redacted(held, texts))
+        keyed = self._dataset.key is not None
+        return PartResult(
+            records=len(names),
+            size=sum(len(row.raw) for row in rows),
+            names=b"".join(map(base64.b32decode, names)) if keyed else b"",
+            texts=tuple(texts),
+            skipped=tuple(reason for _, reason in sorted(skipped.items())),
+            rows=b"".join(redacted),
+            dropped=len(held) - len(redacted),
+        )
+
+    def clean(self, rows: Sequence[Row]) -> frozenset[int]:
+        """Return the numbers of the rows that show by their line that nothing is found in them."""
+        suspects = self._scanner.suspect_lines([row.raw for row in rows])
+        return frozenset(
+            row.number
+            for position, row in enumerate(rows)
+            if position not in suspects and row.raw.count(b"[") + row.raw.count(b"{") <= MAX_DEPTH
+        )
+
+    def _texts(self, entries: Iterable[Entry]) -> Iterator[tuple[Location, str]]:
+        for record, places, row in entries:
+            if not places:
+                continue
+            position = str(record.index)
+            for text in record.fields:
+                yield Location(position, self._names.shown(text.path)), text.text
+            for path, part in fixed_parts(row):
+                if not (isinstance(part, str) and self._names.is_clean(part)):
+                    yield Location(position, self._names.shown(path)), str(part)
+
+    def _redacted(self, held: Sequence[Entry], texts: Sequence[PartText]) -> Iterator[bytes]:
+        touched = {text.position for text in texts if text.findings}
+        doomed = {text.position for text in texts if any(self._drops(found.kind) for found in text.findings)}
+        for record, places, row in held:
+            if record.index in doomed or (record.index in touched and not self._redact_places(record, places)):
+                continue
+            # Always written anew: the raw line may hide a value under a key that stands twice.
+            yield orjson.dumps(row) + b"\n"
+
+    def _redact_places(self, record: Record, places: Sequence[Slot]) -> bool:
+        """Redact a row in place; tell whether it stays. What comes to light on the way can drop it as well."""
+        replacer = Replacer(self._scanner.policy)
+        for place in places:
+            location = Location(record.id, place.path)
+            done = self._scanner.redact(place.text, location=location, replacer=replacer)
+            if any(self._drops(finding.kind) for finding in done.findings):
+                return False
+            place.replace(done.text)
+        return True
+
+    def _drops(self, kind: str) -> bool:
+        return self._scanner.policy.operator(kind) == Operator.DROP_RECORD
+
+
+def names_of(result: PartResult) -> Iterator[bytes]:
+    """Yield the 20 bytes of each record's keyed id."""
+    return (result.names[start : start + _DIGEST] for start in range(0, len(result.names), _DIGEST))
+
+
+class _Names:
+    """Judges key names and paths, which repeat in every row, once each."""
+
+    def __init__(self, scanner: Scanner) -> None:
+        self._scanner = scanner
+        self._clean: set[str] = set()
+
+    def shown(self, path: str) -> str:
+        """Return a path for the report; keys that are findings themselves are replaced in it."""
+        return path if self.is_clean(_POSITION.sub("[]", path)) else self._scanner.redact(path).text
+
+    def is_clean(self, text: str) -> bool:
+        """Say whether nothing is found in a key name or path."""
+        if text in self._clean:
+            return True
+        result = self._scanner.scan(text)
+        if result.findings or result.residuals:
+            return False
+        if len(self._clean) >= _REMEMBERED:
+            self._clean.clear()
+        self._clean.add(text)
+        return True

@@ -1,0 +1,195 @@
+import csv
+import gzip
+import io
+import itertools
+import json
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stanch.data import Dataset, open_dataset, read_steps, scan_dataset, split_members, write_split
+from stanch.data import lines as line_files
+from stanch.data import readers as text_readers
+from stanch.data.dataset import open_rows
+from stanch.data.rows import BadRow, Row
+from stanch.errors import InvalidInput, StanchError
+from stanch.scan import Policy, Scanner
+
+FUZZ = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+CELL = st.text(st.characters(codec="utf-8", exclude_characters="\r"), max_size=12)
+MAIL = "ana.planted@nightjar-works.io"
+
+
+def values(path):
+    return [row.values for row in open_rows(path).read()]
+
+
+@FUZZ
+@given(rows=st.lists(st.tuples(CELL, CELL, CELL), min_size=1, max_size=8), separator=st.sampled_from(",\t"))
+def test_a_table_is_read_as_the_standard_library_reads_it(tmp_path, rows, separator):
+    stream = io.StringIO()
+    csv.writer(stream, delimiter=separator, lineterminator="\n").writerows([("text", "b", "c"), *rows])
+    path = tmp_path / ("t.csv" if separator == "," else "t.tsv")
+    path.write_text(stream.getvalue(), newline="")
+    assert [tuple(row.values()) for row in values(path)] == rows
+
+
+def test_rows_of_a_table_are_numbered_by_the_line_they_start_in(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_bytes(b'\xef\xbb\xbftext,n\r\n"a\nb",1\r\n\r\nc,2')
+    assert [(record.id, record.fields[0].text) for record in open_dataset(path)] == [("r2", "a\nb"), ("r5", "c")]
+    assert len(open_dataset(path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (b'a"b,1\n', "a closing quote"),
+        (b'"a"b,1\n', "a record as in RFC 4180"),
+        (b"a\n", "2 fields"),
+        (b"a,b,c\n", "2 fields"),
+        (b"\xff,1\n", "text in UTF-8"),
+        (b'"never closed,1\n', "a closing quote"),
+    ],
+)
+def test_a_malformed_record_is_named_or_skipped(tmp_path, line, expected):
+    path = tmp_path / "t.csv"
+    path.write_bytes(b"text,n\nfine,1\n" + line)
+    with pytest.raises(InvalidInput, match=rf"^t\.csv:3: expected ({expected})"):
+        list(open_dataset(path, skip_bad=False))
+    dataset = open_dataset(path, skip_bad=True)
+    skipped = {}
+    assert [record.fields[0].text for record, _, _ in dataset.entries(skipped=skipped)] == ["fine"]
+    assert len(dataset) == len(skipped) == 1
+    assert skipped[3].startswith("t.csv:3: expected ")
+
+
+@pytest.mark.parametrize("head", [b"text,text\n", b"text,\n", b'te"xt\n', b"\xff\n", b"", b"text\n"])
+def test_a_table_without_a_usable_head_is_refused(tmp_path, head):
+    path = tmp_path / "t.csv"
+    path.write_bytes(head)
+    with pytest.raises(InvalidInput):
+        open_dataset(path)
+
+
+def test_paragraphs_are_texts_and_keep_their_lines(tmp_path):
+    path = tmp_path / "t.txt"
+    path.write_bytes(b"\n\none\r\n  two\n \t\nthree")
+    dataset = open_dataset(path)
+    assert (dataset.format, dataset.chat, len(dataset)) == ("text", "text", 2)
+    assert [(record.id, record.fields[0].text) for record in dataset] == [("r3", "one\n  two"), ("r6", "three")]
+
+
+def test_a_long_line_is_skipped_without_being_held(tmp_path, monkeypatch):
+    monkeypatch.setattr(line_files, "MAX_LINE", 64)
+    monkeypatch.setattr(line_files, "_CHUNK", 16)
+    long = b'{"text": "' + b"x" * 500 + b'"}\n'
+    (tmp_path / "t.jsonl").write_bytes(b'{"text": "a"}\n' + long + b'{"text": "b"}\n')
+    (tmp_path / "t.csv").write_bytes(b"text\na\n" + b"x" * 500 + b'\n"' + b"y\n" * 40 + b"b\n")
+    (tmp_path / "t.txt").write_bytes(b"a\n\n" + b"x\n" * 99 + b"\n" + b"x" * 500 + b"\n\nb\n")
+    for name, bad in (("t.jsonl", 1), ("t.txt", 2)):
+        rows = list(open_rows(tmp_path / name).read())
+        assert [row.values["text"] for row in rows if isinstance(row, Row)] == ["a", "b"]
+        assert sum(isinstance(row, BadRow) for row in rows) == bad
+    assert [type(row) for row in open_rows(tmp_path / "t.csv").read()][:3] == [Row, BadRow, BadRow]
+
+
+@FUZZ
+@given(
+    data=st.binary(max_size=300)
+    | st.lists(st.sampled_from(list(b'{}[]":,\\u0dtexa\n\r\t\x00 \xff"')), max_size=80).map(bytes),
+    ending=st.sampled_from(["jsonl", "csv", "tsv", "txt", "jsonl.gz"]),
+    skip=st.booleans(),
+)
+def test_no_bytes_crash_a_reader_and_none_are_quoted(tmp_path, data, ending, skip):
+    path = tmp_path / f"fuzz.{ending}"
+    path.write_bytes(gzip.compress(data) if ending.endswith("gz") else data)
+    head = b'{"text": "fine"}\n' if ending == "jsonl" else b"text\nfine\n"
+    for content in (data, head + data):
+        path.write_bytes(gzip.compress(content) if ending.endswith("gz") else content)
+        try:
+            dataset = open_dataset(path, fields=["text"], skip_bad=skip)
+            assert len(list(dataset)) == len(dataset)
+        except StanchError as error:
+            assert path.name in str(error)  # noqa: PT017 - most inputs are refused, some are not
+
+
+@FUZZ
+@given(texts=st.lists(CELL.filter(lambda t: t.strip()), min_size=1, max_size=30), size=st.integers(1, 60))
+def test_the_parts_of_a_file_are_the_file(tmp_path, texts, size):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_readers, "PART_SIZE", size)
+        (tmp_path / "t.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+        stream = io.StringIO()
+        csv.writer(stream, lineterminator="\r\n").writerows([("text", "n"), *((text, "1") for text in texts)])
+        (tmp_path / "t.csv").write_text(stream.getvalue(), newline="")
+        for name in ("t.jsonl", "t.csv"):
+            rows = open_rows(tmp_path / name)
+            parts = list(rows.parts())
+            assert [row for part in parts for row in rows.read(part)] == list(rows.read())
+            assert parts[0].start == 0
+            assert all(one.stop == two.start for one, two in itertools.pairwise(parts))
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv.gz", "t.txt", "t.jsonl.gz"])
+def test_redaction_and_split_keep_the_format(tmp_path, name, key):
+    separator = "\t" if ".tsv" in name else ","
+    text = {
+        "csv": f'text,n\n"to {MAIL}, say",1\n' + "".join(f'"row {n}, ""x""\nlast",2\n' for n in range(40)),
+        "txt": f"to {MAIL}, say\n\n" + "".join(f"row {n}\nlast\n\n" for n in range(40)),
+        "jsonl": f'{{"text":"to {MAIL}, say"}}\n' + "".join(f'{{"text":"row {n}"}}\n' for n in range(40)),
+    }[name.split(".")[1].replace("tsv", "csv")]
+    if separator == "\t":
+        text = text.replace(",1", "\t1").replace(",2", "\t2").replace("text,n", "text\tn")
+    path, out = tmp_path / name, tmp_path / f"clean.{name}"
+    path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    dataset = open_dataset(path, key=key)
+    scan_dataset(dataset, Scanner(Policy()), out=out)
+    clean = open_dataset(out, key=key)
+    assert clean.format == dataset.format
+    expected = [row | {"text": row["text"].replace(MAIL, "<EMAIL>")} for row in values(path)]
+    assert values(out) == expected
+    sides = tmp_path / f"m.{name}", tmp_path / f"h.{name}"
+    members, held = write_split(clean, split_members(clean, key=key), members=sides[0], nonmembers=sides[1])
+    assert sorted(json.dumps(row) for side in sides for row in values(side)) == sorted(map(json.dumps, expected))
+    assert [step.operation for step in read_steps(held)] == ["redact", "split"]
+    assert members.format == dataset.format
+
+
+@pytest.mark.parametrize(
+    ("name", "out"), [("t.jsonl", "o.csv"), ("t.csv", "o.txt"), ("t.txt", "o.csv"), ("t.csv", "o.parquet")]
+)
+def test_rows_that_a_format_cannot_hold_are_refused(tmp_path, name, out):
+    (tmp_path / name).write_text('{"text":"a"}\n' if name == "t.jsonl" else "text\na\n")
+    with pytest.raises(InvalidInput, match="cannot be written as this file"):
+        scan_dataset(open_dataset(tmp_path / name), Scanner(Policy()), out=tmp_path / out)
+    assert {path.name for path in tmp_path.iterdir()} == {name}
+
+
+def test_any_format_can_become_lines(tmp_path):
+    (tmp_path / "t.csv").write_text("text,n\na,1\n")
+    scan_dataset(open_dataset(tmp_path / "t.csv"), Scanner(Policy()), out=tmp_path / "o.jsonl")
+    assert (tmp_path / "o.jsonl").read_bytes() == b'{"text":"a","n":"1"}\n'
+
+
+def test_a_binary_file_is_refused_or_all_skipped(tmp_path):
+    path = tmp_path / "photo.jsonl"
+    path.write_bytes(bytes(range(256)) * 40)
+    for skip in (False, True):
+        with pytest.raises(InvalidInput, match=r"photo\.jsonl"):
+            open_dataset(path, skip_bad=skip)
+
+
+def test_skipping_leaves_ids_and_says_what_was_left_out(tmp_path):
+    path = tmp_path / "t.jsonl"
+    deep = '{"text": "a", "x": ' + "[" * 80 + "]" * 80 + "}"
+    path.write_text('{"text": "a"}\nnonsense\n{"text": 3}\n' + deep + '\n{"text": "\\ud800"}\n{"text": "b"}\n')
+    dataset = open_dataset(path, skip_bad=True)
+    assert [record.id for record in dataset] == ["r1", "r6"]
+    report = scan_dataset(dataset, Scanner(Policy()), out=tmp_path / "clean.jsonl")
+    assert [line.split(": ")[0] for line in report.skipped] == [f"t.jsonl:{number}" for number in (2, 3, 4, 5)]
+    assert report.records == 2
+    assert (tmp_path / "clean.jsonl").read_text() == '{"text":"a"}\n{"text":"b"}\n'
+    (step,) = read_steps(Dataset(tmp_path / "clean.jsonl", chat=dataset.chat))
+    assert step.parameters["skipped"] == 4
