@@ -14,7 +14,7 @@ this package quotes a row.
 from stanch.data.canaries import CanarySpec, plan_canaries
 from stanch.data.chat import ChatForm, ChatTurn, turns
 from stanch.data.dataset import Dataset, open_dataset
-from stanch.data.indexing import build_index
+from stanch.data.indexing import build_index, open_sealed_index, seal_index
 from stanch.data.injection import InjectedDataset, check_injected, inject, inject_uncommitted
 from stanch.data.manifest import (
     DatasetManifest,
@@ -62,10 +62,12 @@ __all__ = [
     "inject",
     "inject_uncommitted",
     "open_dataset",
+    "open_sealed_index",
     "plan_canaries",
     "prove_record",
     "read_steps",
     "scan_dataset",
+    "seal_index",
     "seed_commitment",
     "split_members",
     "tokenise",
