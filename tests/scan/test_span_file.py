@@ -8,7 +8,6 @@ import stat
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

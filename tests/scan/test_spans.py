@@ -372,7 +372,9 @@ def test_the_tail_of_the_binomial(count, chance, hits):
     terms = (mpmath.binomial(count, j) * mpmath.mpf(chance) ** j * (1 - mpmath.mpf(chance)) ** (count - j)
              for j in range(hits, min(count, hits + 3000) + 1))  # fmt: skip
     exact = mpmath.fsum(terms)
-    assert log10_tail(count, chance, hits) == pytest.approx(float(mpmath.log10(exact)) if exact else -math.inf, abs=1e-6)
+    assert log10_tail(count, chance, hits) == pytest.approx(
+        float(mpmath.log10(exact)) if exact else -math.inf, abs=1e-6
+    )
 
 
 def test_evidence_grows_with_what_was_copied(library, index):

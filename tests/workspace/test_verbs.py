@@ -33,7 +33,7 @@ from stanch.errors import LedgerUnavailable, NotPermitted, OutcomeNotRecorded, S
 from stanch.ledger import EntryQuery, Ledger, LedgerReader
 from stanch.ledger.erasure import Selection
 from stanch.mark import embed
-from stanch.scan import STANDARD, Policy, Scanner
+from stanch.scan import STANDARD, Policy, Scanner, SpanIndex
 from stanch.store import Tables
 from stanch.terms import Digest
 from stanch.tune import TunedModel, TuneSpec
@@ -42,6 +42,7 @@ from stanch.workspace import (
     verbs_access,
     verbs_data,
     verbs_glass,
+    verbs_index,
     verbs_key,
     verbs_log,
     verbs_model,
@@ -76,6 +77,11 @@ def suspect(workspace, case):
     return verbs_trace.Suspect(
         path=case.stolen, case="c-1", description="found", received_from="a host", discovered=workspace.now()
     )
+
+
+def index_it(workspace, scene):
+    scene.kept["index"] = workspace.folder / "part.index"
+    verbs_data.index_data(workspace, dataset(scene), scene.kept["index"], STANDARD)
 
 
 def open_it(workspace, scene):
@@ -174,6 +180,12 @@ VERBS = [
          lambda w, c, out: verbs_data.plant_canaries(w, dataset(c), plan(c), out / "planted.jsonl")),
     Verb(verbs_data.index_data, "data.index", "dana", (verbs_data, "build_index"),
          lambda w, c, out: verbs_data.index_data(w, dataset(c), out / "text.index", STANDARD)),
+    Verb(verbs_data.find_repeats, "data.repeats", "dana", (verbs_data, "find_repeated_spans"),
+         lambda w, c, _out: verbs_data.find_repeats(w, dataset(c), 200)),
+    Verb(verbs_index.query_index, "data.query", "dana", (SpanIndex, "query"),
+         lambda w, c, _out: verbs_index.query_index(w, c.kept["index"], ["a text"]), before=index_it),
+    Verb(verbs_index.merge_indexes, "data.merge", "dana", (SpanIndex, "merge"),
+         lambda w, c, out: verbs_index.merge_indexes(w, [c.kept["index"]], out / "merged.index"), before=index_it),
     Verb(verbs_model.run_tuning, "tune.run", "dana", (verbs_model, "tune"),
          lambda w, c, _out: verbs_model.run_tuning(w, SPEC, dataset(c))),
     Verb(verbs_model.run_audit, "audit.run", "dana", (verbs_model, "audit"),

@@ -89,7 +89,7 @@ def require_same_base(
 def find_overlap(members: Sequence[Record], holdout: Sequence[Record]) -> tuple[set[str], set[str]]:
     """Return ids of members and of hold-out records that say nearly the same as one of the other side (Jaccard >= 0.8).
 
-    Compared are the shingles of :mod:`stanch.data.shingles`, exactly; records too short for one are compared as a whole.
+    Compared are the shingles of :mod:`stanch.data.shingles`, exactly; records too short for one, as a whole.
     """
     posting: dict[int, list[int]] = {}
     whole: dict[bytes, list[int]] = {}

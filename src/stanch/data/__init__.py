@@ -29,6 +29,7 @@ from stanch.data.neardup import DuplicateReport, drop_duplicates, find_near_dupl
 from stanch.data.plan import Canary, CanaryPlan, coins, seed_commitment
 from stanch.data.provenance import Step, read_steps
 from stanch.data.record import Record, TextField
+from stanch.data.repeats import RepeatedSpan, RepeatReport, find_repeated_spans
 from stanch.data.scanning import scan_dataset
 from stanch.data.split import Split, split_members, write_split
 from stanch.data.tokens import ChatTokenizer, TokenRecord, tokenise, tokenise_canary
@@ -48,6 +49,8 @@ __all__ = [
     "ProvenRecord",
     "Record",
     "RecordProof",
+    "RepeatReport",
+    "RepeatedSpan",
     "ScanReport",
     "Split",
     "Step",
@@ -59,6 +62,7 @@ __all__ = [
     "coins",
     "drop_duplicates",
     "find_near_duplicates",
+    "find_repeated_spans",
     "inject",
     "inject_uncommitted",
     "open_dataset",

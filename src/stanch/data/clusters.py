@@ -7,7 +7,7 @@ Numbers = npt.NDArray[np.int64]
 
 
 class Clusters:
-    """Clusters of the integers below ``count``; each starts alone. Memory: eight bytes each, and more for who joined."""
+    """Clusters of the integers below ``count``; each starts alone. Memory: eight bytes each, more for who joined."""
 
     def __init__(self, count: int) -> None:
         self._label = np.arange(count)

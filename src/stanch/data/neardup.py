@@ -73,8 +73,10 @@ def find_near_duplicates(dataset: Dataset, *, threshold: float = 0.8, num_perm: 
 
     Equal folded texts are exact duplicates. Others are compared by their sets of 5-word shingles of the folded text
     (records below 5 words: exact only). Candidates come from locality-sensitive hashing with bands of 4 rows: a pair at
-    similarity s is proposed with probability 1 − (1 − s^4)^(num_perm / 4), for 128 permutations and s = 0.8 all but
-    5e-8. Memory grows by about 150 bytes a record; hashes and sketches lie in files without a name. Source: Broder (1997); Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, section 3.4.
+    similarity s is proposed with probability 1 − (1 − s^4)^(num_perm / 4), for 128 values and s = 0.8 all but 5e-8.
+    Source: Broder (1997); Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, section 3.4.
+
+    Memory grows by about 150 bytes a record; hashes and sketches lie in files without a name.
 
     Raises:
         InvalidInput: The threshold is not in [0.5, 1], or ``num_perm`` no multiple of 4 in [16, 1024].

@@ -44,9 +44,9 @@ def jaccard(left: Hashes, right: Hashes) -> float:
 def flat_shingles(views: Sequence[bytes]) -> tuple[Hashes, Numbers]:
     """Return the hashes of all runs of 5 words of many folded texts, in their order, and how many each text has.
 
-    There is at least one text. A run's hash is a polynomial in the mixed hashes of its words, modulo 2^64: two different runs of ordinary text
-    collide with probability about 2^-64, far below anything that moves a similarity. Who chooses texts can make runs
-    that collide, and gains what a copy of the other text would give.
+    There is at least one text. A run's hash is a polynomial in the mixed hashes of its words, modulo 2^64: two
+    different runs of ordinary text collide with probability about 2^-64, far below anything that moves a similarity.
+    Who chooses texts can make runs that collide, and gains what a copy of the other text would give.
     """
     data = np.frombuffer(b"\n".join(views) + b"\n" + bytes(_LANE), np.uint8)
     # A folded text holds no control character, and spaces only between words: what is at most a space ends a word.

@@ -16,7 +16,7 @@ class Spill(Generic[Scalar]):
     The file has no name and is readable by its owner only; nothing is left when the last map of it is gone.
     """
 
-    def __init__(self, kind: type[Scalar], width: int = 0) -> None:
+    def __init__(self, kind: type[Scalar] | np.dtype[Scalar], width: int = 0) -> None:
         self._kind, self._width = kind, width
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed on leaving
 

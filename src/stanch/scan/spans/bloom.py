@@ -90,5 +90,5 @@ def _first_words(fingerprints: Words, blocks: int) -> npt.NDArray[np.int64]:
 
 
 def probe(words: memoryview, at: int, y1: int) -> bool:
-    """Look up with plain integers; ``words`` is the filter as 64-bit words, and the fingerprint's block is at ``at``."""
+    """Look up with plain integers; ``words`` holds the filter, and ``at`` is where the block begins."""
     return all(words[at + word] >> ((y1 >> 6 * word) & 63) & 1 for word in range(_WORDS))

@@ -10,8 +10,8 @@ import numpy as np
 class Evidence:
     """What an index says about a suspect text.
 
-    It bounds chance alone, not that the text was published elsewhere too. Boilerplate was left out of the index and gives
-    no hits.
+    It bounds chance alone, not that the text was published elsewhere too. Boilerplate was left out of the index and
+    gives no hits.
 
     Attributes:
         windows: Number of distinct windows in the text.

@@ -84,7 +84,9 @@ class SpanIndex:
         if params.boilerplate_after is not None:
             keys = keys[windows.texts_holding(keys) <= params.boilerplate_after]
         keys = keys[Windows(hasher, [fold_text(text, "index") for text in public]).texts_holding(keys) == 0]
-        blocks = layout.blocks_for(len(keys), params.bits) if layout is not None else block_count(len(keys), params.bits)
+        blocks = (
+            layout.blocks_for(len(keys), params.bits) if layout is not None else block_count(len(keys), params.bits)
+        )
         filter_ = BlockedBloom.build(finalise(rolling.finaliser, keys), blocks)
         after = params.boilerplate_after
         header = Header(
@@ -120,11 +122,11 @@ class SpanIndex:
                 why="fold, parameters, salt, size, key and dataset must be the same in all of them",
                 next_step="build the parts with one layout",
             )
-        first, key = parts[0].header, parts[0]._key
+        first, key = parts[0].header, parts[0]._key  # noqa: SLF001 - an index of this class
         headers = [part.header for part in parts]
         keys = sum(header.keys for header in headers)
         Layout(bytes.fromhex(first.salt), first.blocks).blocks_for(keys, first.bits)
-        filter_ = BlockedBloom.union([part._content.filter for part in parts])
+        filter_ = BlockedBloom.union([part._content.filter for part in parts])  # noqa: SLF001 - same
         boilerplate = first.boilerplate and Boilerplate(
             first.boilerplate.after, sum(header.boilerplate.left_out for header in headers if header.boilerplate)
         )
