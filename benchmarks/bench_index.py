@@ -35,7 +35,7 @@ def prose(rng: random.Random, chars: int) -> str:
 
 def recall(index: SpanIndex, texts: list[str], change: Callable[[random.Random, str], str], chars: int) -> float:
     """Return the share of changed copies of ``chars`` folded characters that are a match."""
-    rng, found = random.Random(chars), 0
+    rng, found = random.Random(chars), 0  # noqa: S311 - seeded text
     for _ in range(COPIES):
         folded = fold_text(rng.choice(texts), "index").decode()
         at = rng.randint(0, len(folded) - chars)
@@ -60,7 +60,7 @@ def one_word_in_ten(rng: random.Random, text: str) -> str:
 
 def false_matches(index: SpanIndex) -> dict[str, object]:
     """Count hits and matches in text that the index never saw."""
-    rng = random.Random(2)
+    rng = random.Random(2)  # noqa: S311 - seeded text
     hits = matches = chars = 0
     while chars < INDEPENDENT_CHARS:
         text = prose(rng, 100_000)
@@ -87,8 +87,8 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def timings(index: SpanIndex) -> dict[str, list[float]]:
-    """Return microseconds per streamed token of 4 to 5 characters, without and with folding, and per character in bulk."""
-    rng = random.Random(3)
+    """Return microseconds per token of 4 to 5 characters, without and with folding, and per character in bulk."""
+    rng = random.Random(3)  # noqa: S311 - seeded text
     text = prose(rng, 5 * TOKENS)
     tokens, at = [], 0
     for _ in range(TOKENS):
@@ -120,7 +120,7 @@ def timings(index: SpanIndex) -> dict[str, list[float]]:
 def main() -> None:
     """Measure and write."""
     load = os.getloadavg()[0]
-    rng = random.Random(1)
+    rng = random.Random(1)  # noqa: S311 - seeded text
     texts = [prose(rng, TEXT_CHARS) for _ in range(TEXTS)]
     size = sum(len(text.encode()) for text in texts)
     index: SpanIndex | None = None

@@ -34,9 +34,7 @@ def index() -> None:
     help="Index what more than five texts share as well: for short rows from templates, where that is most of the row.",
 )  # fmt: skip
 @click.option("--public", type=IN, help="A text that everybody has, such as a licence: its runs are left out.")
-@click.option(
-    "--for-chars", type=click.IntRange(min=1), help="Build one part of an index of so many characters."
-)
+@click.option("--for-chars", type=click.IntRange(min=1), help="Build one part of an index of so many characters.")
 @click.option("--like", type=IN, help="Build another part of the index that this file is one part of.")
 @click.option("--out", type=OUT, required=True, help="The index.")
 def build(

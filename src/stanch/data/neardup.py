@@ -6,7 +6,7 @@ cluster changes no other cluster: what ``tune`` needs for its units of privacy.
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,7 +18,6 @@ from stanch.crypto import canonical_json
 from stanch.data.clusters import Clusters
 from stanch.data.dataset import Dataset
 from stanch.data.provenance import derive, read_steps
-from stanch.data.record import Record
 from stanch.data.shingles import Hashes, Numbers, flat_shingles, folded_text, jaccard
 from stanch.data.sketches import ROWS_PER_BAND, Sketcher, Sketches, candidates
 from stanch.data.spill import Spill
@@ -83,7 +82,12 @@ def find_near_duplicates(dataset: Dataset, *, threshold: float = 0.8, num_perm: 
     """
     if not 0.5 <= threshold <= 1 or num_perm % ROWS_PER_BAND or not 16 <= num_perm <= 1024:
         raise InvalidInput("near-duplicates: expected a threshold from 0.5 to 1 and 16 to 1024 permutations, in fours")
-    read = _read(dataset, num_perm)
+    return cluster_texts(((record.id, folded_text(record)) for record in dataset), threshold, num_perm)
+
+
+def cluster_texts(texts: Iterable[tuple[str, bytes]], threshold: float, num_perm: int) -> DuplicateReport:
+    """Cluster folded texts, given with their ids, as :func:`find_near_duplicates` does."""
+    read = _read(texts, num_perm)
     clusters = Clusters(len(read.ids))
     _, first, same = np.unique(read.digests, return_index=True, return_inverse=True)
     for index in np.flatnonzero(first[same] != np.arange(len(read.ids))):
@@ -143,15 +147,15 @@ class _Read:
         return self.hashes[self.offsets[index] : self.offsets[index + 1]]
 
 
-def _read(dataset: Dataset, num_perm: int) -> _Read:
+def _read(texts: Iterable[tuple[str, bytes]], num_perm: int) -> _Read:
     ids: list[str] = []
     digests = bytearray()
     counts = [np.zeros(1, np.int64)]
     sketcher = Sketcher(num_perm)
     with Spill(np.uint64) as hashes, Spill(np.uint32, num_perm) as sketches:
-        for batch in _batches(dataset):
-            views = [folded_text(record) for record in batch]
-            ids += [record.id for record in batch]
+        for batch in _batches(texts):
+            views = [view for _, view in batch]
+            ids += [name for name, _ in batch]
             digests += b"".join(hashlib.blake2b(view, digest_size=_DIGEST).digest() for view in views)
             found, sizes = flat_shingles(views)
             hashes.append(found)
@@ -161,9 +165,9 @@ def _read(dataset: Dataset, num_perm: int) -> _Read:
         return _Read(ids, np.frombuffer(digests, f"V{_DIGEST}"), offsets, hashes.mapped(), sketches.mapped())
 
 
-def _batches(dataset: Dataset) -> Iterator[list[Record]]:
-    records = iter(dataset)
-    while batch := list(islice(records, _BATCH)):
+def _batches(texts: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
+    rest = iter(texts)
+    while batch := list(islice(rest, _BATCH)):
         yield batch
 
 

@@ -54,7 +54,11 @@ class Sketcher:
 
 
 def candidates(sketches: Sketches, members: Numbers) -> Iterator[Numbers]:
-    """Yield groups of two or more of the members, ascending, whose sketches agree in all values of a band of four."""
+    """Yield groups of two or more of the members, ascending, whose sketches agree in all values of a band of four.
+
+    A group of two comes once, however many bands it shares.
+    """
+    pairs = [np.empty((0, 2), np.int64)]
     for start in range(0, sketches.shape[1], ROWS_PER_BAND):
         band = (sketches[:, start : start + ROWS_PER_BAND][members] * _FACTORS).sum(axis=1, dtype=np.uint64)
         # Sorting number and band hash as one integer is several times faster than sorting numbers by hash. Hashes of
@@ -63,5 +67,9 @@ def candidates(sketches: Sketches, members: Numbers) -> Iterator[Numbers]:
         hashes = keys >> np.uint64(32)
         edges = np.flatnonzero(np.concatenate([[True], hashes[1:] != hashes[:-1], [True]]))
         sizes = np.diff(edges)
-        for low, size in zip(edges[:-1][sizes > 1], sizes[sizes > 1], strict=True):
-            yield (keys[low : low + size] & _LOW).astype(np.int64)
+        numbers = (keys & _LOW).astype(np.int64)
+        twos = edges[:-1][sizes == 2]
+        pairs.append(np.stack([numbers[twos], numbers[twos + 1]], axis=1))
+        for low, size in zip(edges[:-1][sizes > 2], sizes[sizes > 2], strict=True):
+            yield numbers[low : low + size]
+    yield from np.unique(np.concatenate(pairs), axis=0)

@@ -38,4 +38,5 @@ class Spill(Generic[Scalar]):
         shape = (-1, self._width) if self._width else (-1,)
         if self._file.tell() == 0:
             return np.empty((0, self._width) if self._width else 0, self._kind)
-        return np.memmap(self._file, self._kind, mode="r").reshape(shape)
+        # A plain array over the map: slices of a memmap object cost ten times as much.
+        return np.asarray(np.memmap(self._file, self._kind, mode="r").reshape(shape))
