@@ -29,7 +29,7 @@ from stanch.terms import ArtifactRef, Digest
 
 # Written from the design by hand; rows are roles, and what does not stand here is denied.
 MATRIX = {
-    "data_steward": "data:read data:add",
+    "data_steward": "data:read data:query data:add",
     "ml_engineer": "model:tune model:audit",
     "consumer": "model:infer model:embed",
     "release_manager": "release:approve release:create release:export release:revoke",
@@ -44,6 +44,7 @@ MATRIX = {
 }
 KINDS = {
     "data:read": ("Dataset", "Workspace"),
+    "data:query": ("Dataset", "Workspace"),
     "data:add": ("Dataset", "Workspace"),
     "data:reveal": ("Dataset", "Workspace"),
     "model:tune": ("Dataset", "Workspace"),

@@ -18,6 +18,7 @@ from stanch.cli.frame import run
 from stanch.crypto import SigningKey
 from stanch.crypto.passphrase import Passphrase
 from stanch.release import deliver
+from stanch.scan import SpanIndex
 from stanch.seal import SealParams, seal
 from stanch.sign import TrustedKeys, sign_manifest
 from stanch.store import FileBlobs
@@ -138,6 +139,9 @@ def files(template, tmp_path_factory):
         place / "leak.json",
     )  # fmt: skip
     made.out, made.name = folder / "out", f"<EMAIL:{'A' * 20}>"
+    made.index = place / "part.index"
+    with Workspace.open(made.w) as opened:
+        SpanIndex.build(["a text"], key=opened.keys.secret("index")).save(made.index)
     return made
 
 

@@ -13,7 +13,7 @@ from scipy import stats
 
 from stanch.data import CanarySpec, coins, find_near_duplicates, open_dataset, plan_canaries
 from stanch.data.canary_text import ANSWERS, FAMILY_NAMES, GIVEN_NAMES, MATTERS, OPENINGS, KeyedStream
-from stanch.data.neardup import fold_texts, jaccard, shingles
+from stanch.data.shingles import fold_texts, jaccard, shingles
 from stanch.errors import InvalidInput
 
 SEED = bytes(range(32))

@@ -6,7 +6,7 @@ import pytest
 
 from stanch.data import drop_duplicates, find_near_duplicates, inject_uncommitted, open_dataset, plan_canaries
 from stanch.data.canaries import CanarySpec
-from stanch.data.neardup import fold_texts, jaccard, shingles
+from stanch.data.shingles import fold_texts, jaccard, shingles
 from stanch.errors import InvalidInput
 
 

@@ -105,19 +105,19 @@ def six(rng, words, count, gap):
     return parts, "".join(part + "q" * gap for part in parts)
 
 
-def test_six_hits_in_512_cut_and_five_do_not(words):
+def test_five_hits_in_512_cut_and_four_do_not(words):
     rng = random.Random(7)
     parts, text = six(rng, words, 6, 30)
     index = with_windows(parts)
     out, run = play(SpanGate(index), [text])
-    assert out == text[: 5 * 62 + 31]
-    assert run == (0, 5 * 62 + 32)
-    five = text[: 5 * 62]
-    assert play(SpanGate(index), [five]) == (five, None)
-    # Window starts 103 apart: the sixth is 515 after the first, so never six of them within 512.
-    wide = "".join(part + "q" * 71 for part in parts)
+    assert out == text[: 4 * 62 + 31]
+    assert run == (0, 4 * 62 + 32)
+    four = text[: 4 * 62]
+    assert play(SpanGate(index), [four]) == (four, None)
+    # Window starts 128 apart: the fifth is 512 after the first, so never five of them within 512.
+    wide = "".join(part + "q" * 96 for part in parts)
     assert play(SpanGate(index), [wide]) == (wide, None)
-    near = "".join(part + "q" * 70 for part in parts)
+    near = "".join(part + "q" * 95 for part in parts)
     assert play(SpanGate(index), list(near))[1] is not None
 
 

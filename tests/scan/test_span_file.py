@@ -5,12 +5,15 @@ import hmac
 import json
 import stat
 
+import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stanch.crypto import canonical_json
 from stanch.errors import InvalidInput, VerificationError
-from stanch.scan import SpanIndex, fold_text
+from stanch.scan import Layout, SpanIndex, fold_text
 from stanch.scan.spans.index_file import MAGIC
 
 KEY = bytes(range(32))
@@ -75,8 +78,8 @@ def test_a_second_reader_gives_the_same_answers(path):
     data, index = path.read_bytes(), SpanIndex.open(path, KEY)
     text = fold_text(TEXT + " and then something else entirely was said about the weather", "index")
     starts = {hit.start for hit in index.cursor().push(text)}
-    for at in range(len(text) - 49):
-        assert second_reader(data, KEY, text[at : at + 50]) == (at in starts)
+    for at in range(len(text) - 31):
+        assert second_reader(data, KEY, text[at : at + 32]) == (at in starts)
 
 
 def test_every_flipped_byte_is_refused(path):
@@ -100,6 +103,33 @@ def test_more_at_the_end_is_refused(path):
     path.write_bytes(path.read_bytes() + bytes(64))
     with pytest.raises(VerificationError):
         SpanIndex.open(path, KEY)
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_no_other_bytes_are_an_index(data):
+    whole = SpanIndex.build([TEXT], key=KEY, layout=Layout(bytes(16), 3)).to_bytes()
+    other = bytearray(whole)
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, 600) | st.integers(0, len(whole) - 1))
+        other[at : at + data.draw(st.integers(0, 9))] = data.draw(st.binary(max_size=9))
+    anything = data.draw(st.sampled_from([bytes(other), whole[:13] + data.draw(st.binary(max_size=5000))]))
+    if anything != whole:
+        with pytest.raises(VerificationError):
+            SpanIndex.from_buffer(memoryview(anything), KEY)
+
+
+def test_an_empty_file_is_refused(path):
+    path.write_bytes(b"")
+    with pytest.raises(VerificationError, match="cut short"):
+        SpanIndex.open(path, KEY)
+
+
+def test_a_buffer_is_used_where_it_is(path):
+    data = memoryview(path.read_bytes())
+    index = SpanIndex.from_buffer(data, KEY)
+    assert np.shares_memory(index._content.filter.words, np.frombuffer(data, np.uint8))
+    assert index.to_bytes() == path.read_bytes()
 
 
 def test_another_key_is_refused(path):

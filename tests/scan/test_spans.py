@@ -2,17 +2,32 @@
 
 import importlib.util
 import json
+import math
 import random
 from pathlib import Path
 
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stanch.errors import InvalidInput
-from stanch.scan import COMPACT, FINE, STANDARD, Folder, Hit, IndexParams, MatchTracker, SpanIndex, fold_text
-from stanch.scan.spans.bloom import BlockedBloom, _places, block_count, finalise, probe
+from stanch.scan import (
+    COMPACT,
+    FINE,
+    STANDARD,
+    Evidence,
+    Folder,
+    Hit,
+    IndexParams,
+    Layout,
+    MatchTracker,
+    SpanIndex,
+    fold_text,
+)
+from stanch.scan.spans.bloom import BlockedBloom, block_count, finalise, probe
+from stanch.scan.spans.evidence import log10_tail
 from stanch.scan.spans.rolling import P, RollingKey, WindowHasher, multiply, window_hash
 from stanch.scan.spans.windows import Windows
 
@@ -31,10 +46,6 @@ def _load(name):
 made = _load("span_texts")
 
 
-def fixed_salt(count):
-    return bytes(range(count))
-
-
 @pytest.fixture(scope="module")
 def library():
     return made.texts(120, 160, seed=1)
@@ -42,7 +53,7 @@ def library():
 
 @pytest.fixture(scope="module")
 def index(library):
-    return SpanIndex.build(library, key=KEY, random=fixed_salt)
+    return SpanIndex.build(library, key=KEY, layout=Layout(bytes(range(16)), 300))
 
 
 def test_golden():
@@ -52,9 +63,9 @@ def test_golden():
     assert window_hash(key, window) == GOLDEN["hash"]
     finalised = finalise(key.finaliser, WindowHasher(key, GOLDEN["k"]).all(window))
     assert finalised.tobytes().hex() == GOLDEN["finalised"]
-    block, masks = _places(finalised, GOLDEN["blocks"])
-    assert block.tolist() == [GOLDEN["block"]]
-    assert [int(mask).bit_length() - 1 for mask in masks[0]] == GOLDEN["bits"]
+    words = BlockedBloom.build(finalised, GOLDEN["blocks"]).words
+    assert np.flatnonzero(words.any(axis=1)).tolist() == [GOLDEN["block"]]
+    assert words[GOLDEN["block"]].tolist() == [1 << bit for bit in GOLDEN["bits"]]
 
 
 @given(
@@ -107,18 +118,19 @@ def test_scalar_probe_agrees_with_the_filter():
     assert bloom.holds(inserted).all()
     rows = np.concatenate([inserted, others])
     flat = bloom.words.data.cast("B").cast("Q")
-    assert bloom.holds(rows).tolist() == [probe(flat, len(bloom.words), int(y0), int(y1)) for y0, y1 in rows]
+    at = [((int(y0) >> 32) * len(bloom.words) >> 32) * 8 for y0, _ in rows]
+    assert bloom.holds(rows).tolist() == [probe(flat, place, int(y1)) for place, (_, y1) in zip(at, rows, strict=True)]
 
 
 def test_false_hits_are_as_frequent_as_the_fill_says():
     # 3 sigma, two-sided: a false failure in 0.3 % of seeds; the seed is fixed.
     rng = np.random.default_rng(6)
-    bloom = BlockedBloom.build(rng.integers(0, 2**64, (40_000, 2), dtype=np.uint64), block_count(40_000, 20))
+    bloom = BlockedBloom.build(rng.integers(0, 2**64, (40_000, 2), dtype=np.uint64), block_count(40_000, STANDARD.bits))
     count = 3_000_000
     expected = bloom.random_hit()
     hits = sum(int(bloom.holds(rng.integers(0, 2**64, (100_000, 2), dtype=np.uint64)).sum()) for _ in range(30))
     assert abs(hits - count * expected) <= 3 * (count * expected * (1 - expected)) ** 0.5
-    assert 2.4e-4 < expected < 2.9e-4
+    assert 6.0e-4 < expected < 7.0e-4
 
 
 @pytest.mark.parametrize("params", [COMPACT, STANDARD, FINE], ids=["compact", "standard", "fine"])
@@ -132,7 +144,7 @@ def test_guaranteed_lengths_hold_at_every_offset(library, params):
 
 
 def test_the_end_of_a_text_is_covered(index, library):
-    tail = fold_text(library[0], "index")[-50:]
+    tail = fold_text(library[0], "index")[-32:]
     assert [hit for hit in index.cursor().push(tail) if hit.start == 0]
 
 
@@ -142,11 +154,11 @@ def test_cut_spans_match_and_independent_text_does_not(index, library):
         folded = fold_text(rng.choice(library), "index").decode()
         at = rng.randint(0, len(folded) - 100)
         (match,) = index.query(folded[at : at + 100])
-        assert match.folded_length >= 75
+        assert match.folded_length >= 57
         assert 0 <= match.start < match.end <= 100
     independent = "\n".join(made.texts(1, 180_000, seed=77))
     assert len(independent) >= 1_000_000
-    # By the filter's fill about 0.07 chains are expected.
+    # By the filter's fill about 0.4 chains are expected.
     assert len(index.query(independent)) <= 1
 
 
@@ -160,14 +172,15 @@ def test_case_and_punctuation_do_not_hide_a_copy(index, library):
     assert found >= 297
 
 
-def test_copies_survive_a_few_changed_words(index, library):
+def test_copies_survive_changed_words(index, library):
+    # One word in ten: 0.975 of copies; 300 of them give less than 0.94 with probability 3e-4. The seed is fixed.
     rng, found = random.Random(12), 0
     for _ in range(300):
         folded = fold_text(rng.choice(library), "index").decode()
         at = rng.randint(0, len(folded) - 380)
-        copy = [w if rng.random() > 0.02 else "changed" for w in folded[at : at + 380].split()]
+        copy = [made.words(1, rng)[0] if rng.random() < 0.1 else word for word in folded[at : at + 380].split()]
         found += bool(index.query(" ".join(copy)))
-    assert found >= 294
+    assert found >= 282
 
 
 def test_a_match_points_at_the_copy_in_the_query(index, library):
@@ -248,12 +261,12 @@ def test_one_hit_is_suspect_and_two_in_a_chain_match():
     assert tracker.undecided(190) == 124
 
 
-def test_six_hits_in_512_match():
+def test_five_hits_in_512_match():
     tracker = MatchTracker(25)
-    assert tracker.push(hits(0, 90, 180, 270, 360)) == []
-    assert tracker.push(hits(511)) == hits(0, 90, 180, 270, 360, 511)
+    assert tracker.push(hits(0, 90, 180, 270)) == []
+    assert tracker.push(hits(511)) == hits(0, 90, 180, 270, 511)
     tracker = MatchTracker(25)
-    assert tracker.push(hits(0, 90, 180, 270, 360, 512)) == []
+    assert tracker.push(hits(0, 90, 180, 270, 512)) == []
     assert tracker.push(hits(603)) == []
 
 
@@ -282,3 +295,96 @@ def test_windows_against_the_definition(texts, stride):
     keys = windows.sampled(stride)
     assert keys.tolist() == sorted(sampled)
     assert windows.texts_holding(keys).tolist() == [sum(key in hashes for hashes in each) for key in sorted(sampled)]
+
+
+def test_a_gigabyte_of_text_takes_85_megabytes_and_two_bytes_a_text():
+    rng = random.Random(21)
+    texts = ["".join(rng.choices("abcdefgh", k=size)) for size in [*range(40, 400), 5000]]
+    header = SpanIndex.build(texts, key=KEY).header
+    assert 64 * header.blocks <= 0.085 * sum(map(len, texts)) + 2 * len(texts) + 64
+    for params in (COMPACT, STANDARD, FINE, IndexParams(40, 1, 17)):
+        for size in range(params.k, 300):
+            windows = len({*range(0, size - params.k + 1, params.stride), size - params.k})
+            room = Layout.for_chars(1000 * size, params).blocks
+            assert room >= block_count(1000 * windows, params.bits)
+
+
+def test_parts_merge_to_the_index_of_the_whole(library):
+    params = IndexParams(50, 25, 17, None)
+    layout = Layout.for_chars(sum(map(len, library)), params)
+    parts = [SpanIndex.build(library[at::3], key=KEY, params=params, layout=layout) for at in range(3)]
+    whole = SpanIndex.build(library, key=KEY, params=params, layout=layout)
+    for order in (parts, parts[::-1], [SpanIndex.merge(parts[:2]), parts[2]]):
+        assert SpanIndex.merge(order).to_bytes() == whole.to_bytes()
+
+
+def test_parts_that_differ_are_not_merged(library):
+    layout = Layout(bytes(16), 1000)
+    one = SpanIndex.build(library[:9], key=KEY, layout=layout)
+    others = [
+        SpanIndex.build(library[:9], key=KEY),
+        SpanIndex.build(library[:9], key=bytes(32), layout=layout),
+        SpanIndex.build(library[:9], key=KEY, layout=Layout(bytes(16), 1001)),
+        SpanIndex.build(library[:9], key=KEY, layout=Layout(bytes([1] * 16), 1000)),
+        SpanIndex.build(library[:9], key=KEY, params=FINE, layout=layout),
+        SpanIndex.build(library[:9], key=KEY, dataset_root="ab", layout=layout),
+        SpanIndex.build(library[:9], key=KEY, params=IndexParams(50, 25, 17, 9), layout=layout),
+    ]
+    for other in others:
+        with pytest.raises(InvalidInput, match="cannot be merged"):
+            SpanIndex.merge([one, other])
+    with pytest.raises(InvalidInput, match="cannot be merged"):
+        SpanIndex.merge([])
+    assert SpanIndex.merge([one]).to_bytes() == one.to_bytes()
+
+
+def test_more_than_the_layout_has_room_for_is_refused(library):
+    blocks = SpanIndex.build(library[:9], key=KEY).header.blocks
+    layout = Layout(bytes(16), blocks)
+    part = SpanIndex.build(library[:9], key=KEY, layout=layout)
+    with pytest.raises(InvalidInput, match="more than the"):
+        SpanIndex.build(library[:10], key=KEY, layout=layout)
+    with pytest.raises(InvalidInput, match="more than the"):
+        SpanIndex.merge([part, part])
+    for wrong in ((b"short", 5), (bytes(16), 0), (bytes(16), 2**32)):
+        with pytest.raises(InvalidInput, match="expected a salt"):
+            Layout(*wrong)
+
+
+def test_what_everybody_has_is_left_out(library):
+    licence = library[100]
+    texts = [*library[:20], library[20][:60] + " " + licence]
+    assert SpanIndex.build(texts, key=KEY).query(licence)
+    index = SpanIndex.build(texts, key=KEY, public=["something else", "intro " + licence.upper()])
+    assert not index.query(licence)
+    assert index.query(texts[-1][:200])
+    assert index.header.boilerplate.left_out > 10
+
+
+@pytest.mark.parametrize(
+    ("count", "chance", "hits"),
+    [(1000, 6.5e-4, 1), (1000, 6.5e-4, 5), (1000, 6.5e-4, 40), (10**6, 6.5e-4, 600), (10**6, 6.5e-4, 700), (7, 0.5, 7),
+     (7, 0.5, 0), (7, 0.5, 8), (10**7, 1e-3, 9900), (50, 0.99, 50), (1000, 1e-3, 300)],
+)  # fmt: skip
+def test_the_tail_of_the_binomial(count, chance, hits):
+    # The terms, one by one, with sixty digits.
+    mpmath.mp.dps = 60
+    terms = (mpmath.binomial(count, j) * mpmath.mpf(chance) ** j * (1 - mpmath.mpf(chance)) ** (count - j)
+             for j in range(hits, min(count, hits + 3000) + 1))  # fmt: skip
+    exact = mpmath.fsum(terms)
+    assert log10_tail(count, chance, hits) == pytest.approx(
+        float(mpmath.log10(exact)) if exact else -math.inf, abs=1e-6
+    )
+
+
+def test_evidence_grows_with_what_was_copied(library, index):
+    stranger = index.evidence(" ".join(made.texts(1, 20_000, seed=99)))
+    assert stranger.windows > 100_000
+    assert stranger.log10_p > -4  # false failure 1e-4; the seed is fixed
+    text = made.texts(1, 100, seed=98)[0]
+    weights = [index.evidence(f"{text} {library[3][:size]}").log10_p for size in (0, 120, 400)]
+    assert weights[0] > -4
+    assert weights[2] < weights[1] < -4
+    # Windows count once: a copy that is repeated says no more than one.
+    assert index.evidence(f"{library[3]} " * 5).hits <= index.evidence(f"{library[3]} {library[3]}").hits
+    assert index.evidence("short") == Evidence(0, 0, 0.0)

@@ -34,7 +34,7 @@ from stanch.ledger import EntryQuery, Ledger, LedgerReader
 from stanch.ledger.erasure import Selection
 from stanch.mark import embed
 from stanch.release import RemoteBundle, RevokeOrder
-from stanch.scan import STANDARD, Policy, Scanner
+from stanch.scan import STANDARD, Policy, Scanner, SpanIndex
 from stanch.sign import TrustedKeys
 from stanch.store import Tables
 from stanch.terms import Digest
@@ -46,6 +46,7 @@ from stanch.workspace import (
     verbs_data,
     verbs_deliver,
     verbs_glass,
+    verbs_index,
     verbs_key,
     verbs_log,
     verbs_model,
@@ -80,6 +81,11 @@ def suspect(workspace, case):
     return verbs_trace.Suspect(
         path=case.stolen, case="c-1", description="found", received_from="a host", discovered=workspace.now()
     )
+
+
+def index_it(workspace, scene):
+    scene.kept["index"] = workspace.folder / "part.index"
+    verbs_data.index_data(workspace, dataset(scene), scene.kept["index"], STANDARD)
 
 
 def open_it(workspace, scene):
@@ -197,6 +203,12 @@ VERBS = [
          lambda w, c, out: verbs_data.plant_canaries(w, dataset(c), plan(c), out / "planted.jsonl")),
     Verb(verbs_data.index_data, "data.index", "dana", (verbs_data, "build_index"),
          lambda w, c, out: verbs_data.index_data(w, dataset(c), out / "text.index", STANDARD)),
+    Verb(verbs_data.find_repeats, "data.repeats", "dana", (verbs_data, "find_repeated_spans"),
+         lambda w, c, _out: verbs_data.find_repeats(w, dataset(c), 200)),
+    Verb(verbs_index.query_index, "data.query", "dana", (SpanIndex, "query"),
+         lambda w, c, _out: verbs_index.query_index(w, c.kept["index"], ["a text"]), before=index_it),
+    Verb(verbs_index.merge_indexes, "data.merge", "dana", (SpanIndex, "merge"),
+         lambda w, c, out: verbs_index.merge_indexes(w, [c.kept["index"]], out / "merged.index"), before=index_it),
     Verb(verbs_model.run_tuning, "tune.run", "dana", (verbs_model, "tune"),
          lambda w, c, _out: verbs_model.run_tuning(w, SPEC, dataset(c))),
     Verb(verbs_model.run_audit, "audit.run", "dana", (verbs_model, "audit"),

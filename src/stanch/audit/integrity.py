@@ -13,7 +13,7 @@ from stanch.audit.evidence import Reason
 from stanch.audit.features import AdapterOff, Scorer
 from stanch.audit.params import AuditParams, preregister
 from stanch.data import CanaryPlan, ChatTokenizer, Record, TokenRecord, check_injected
-from stanch.data.neardup import folded_text, jaccard, shingles
+from stanch.data.shingles import folded_text, jaccard, shingles
 from stanch.errors import InvalidInput
 from stanch.terms import CommitmentEvidence
 
@@ -89,7 +89,7 @@ def require_same_base(
 def find_overlap(members: Sequence[Record], holdout: Sequence[Record]) -> tuple[set[str], set[str]]:
     """Return ids of members and of hold-out records that say nearly the same as one of the other side (Jaccard >= 0.8).
 
-    Compared are the shingles of :mod:`stanch.data.neardup`, exactly; records too short for one are compared as a whole.
+    Compared are the shingles of :mod:`stanch.data.shingles`, exactly; records too short for one, as a whole.
     """
     posting: dict[int, list[int]] = {}
     whole: dict[bytes, list[int]] = {}

@@ -1,15 +1,16 @@
 """``stanch data``: manifests, duplicates, splits, canaries, the training-text index."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from stanch.cli.data_index import index
 from stanch.cli.data_terms import dictionary, vault
 from stanch.cli.frame import SHARE, Group, Result, current
 
 IN = click.Path(path_type=Path, dir_okay=False)
 OUT = click.Path(path_type=Path)
+_SHOWN = 20
 
 
 @click.group(cls=Group)
@@ -53,6 +54,29 @@ def dedup(path: Path, out: Path) -> Result:
         before, after = len(dataset), len(kept)
     text = f"kept      {after} of {before} records; {len(report.clusters)} clusters of near-duplicates  → {out}"
     return Result({"before": before, "after": after, "clusters": len(report.clusters)}, text)
+
+
+@data.command("repeats")
+@click.argument("path", type=IN)
+@click.option("--min-chars", type=click.IntRange(64, 4096), default=200, help="The shortest run that counts.")
+@click.option("--out", type=OUT, help="Write the whole report here: lengths, counts and record ids, no text.")
+def repeats(path: Path, min_chars: int, out: Path | None) -> Result:
+    """Find long runs of text that stand in more than one record, the riskiest first."""
+    from stanch.cli.ground import open_dataset_of, open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.crypto import write_atomic  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_data import find_repeats  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        report = find_repeats(workspace, open_dataset_of(workspace, path), min_chars)
+    if out is not None:
+        write_atomic(out, report.to_json(), mode=0o600)
+    lines = [f"repeats   {path}: {len(report.spans)} runs of {min_chars} or more characters in several records"]
+    lines += [
+        f"  {span.length} characters, {span.occurrences} times in {span.records} records, {span.bits:.0f} bits"
+        for span in report.spans[:_SHOWN]
+    ]
+    longest = max((span.length for span in report.spans), default=0)
+    return Result({"runs": len(report.spans), "longest": longest, "records": report.records}, "\n".join(lines))
 
 
 @data.command("split")
@@ -123,31 +147,4 @@ def inject(path: Path, plan_file: Path, out: Path) -> Result:
     return Result({"inserted": injected.inserted, "entry": index}, text)
 
 
-@data.group("index", cls=Group)
-def index() -> None:
-    """The keyed index of the training text."""
-
-
-@index.command("build")
-@click.argument("path", type=IN)
-@click.option(
-    "--window", type=click.Choice(["standard", "fine"]), default="standard",
-    help="Runs of 99 (standard) or 63 (fine) characters are surely cut.",
-)  # fmt: skip
-@click.option(
-    "--keep-boilerplate", is_flag=True,
-    help="Index what more than five texts share as well: for short rows from templates, where that is most of the row.",
-)  # fmt: skip
-@click.option("--out", type=OUT, required=True, help="The index.")
-def build(path: Path, window: str, *, keep_boilerplate: bool, out: Path) -> Result:
-    """Index the text of the data set PATH, so that the guard knows it again."""
-    from stanch.cli.ground import open_dataset_of, open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.scan import FINE, STANDARD  # noqa: PLC0415 - same
-    from stanch.workspace.verbs_data import index_data  # noqa: PLC0415 - same
-
-    params = FINE if window == "fine" else STANDARD
-    if keep_boilerplate:
-        params = replace(params, boilerplate_after=None)
-    with open_workspace(current()) as workspace:
-        made = index_data(workspace, open_dataset_of(workspace, path), out, params)
-    return Result({"keys": made.header.keys}, f"indexed   {path}: {made.header.keys} windows  → {out}")
+data.add_command(index)

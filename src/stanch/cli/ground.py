@@ -1,11 +1,14 @@
 """What most commands begin with: the workspace, opened as whoever acts."""
 
+import sys
+from contextlib import nullcontext
 from pathlib import Path
+from typing import BinaryIO
 
 from stanch.cli.frame import Frame
 from stanch.cli.secrets import ask_passphrase
 from stanch.data import Dataset, open_dataset
-from stanch.errors import NotFound
+from stanch.errors import InvalidInput, NotFound
 from stanch.workspace import Keyring, Workspace
 from stanch.workspace.opening import KEYS, STATE, find_workspace
 
@@ -35,6 +38,20 @@ def keyring_of(frame: Frame) -> Keyring:
 def open_dataset_of(workspace: Workspace, path: Path, *, skip_bad: bool = False) -> Dataset:
     """Open a data set under the workspace's key, so that ids and digests of it are keyed."""
     return open_dataset(path, key=workspace.keys.secret("dataset"), skip_bad=skip_bad)
+
+
+def open_input(source: str) -> BinaryIO | nullcontext[BinaryIO]:
+    """Open a file, or standard input for ``-``.
+
+    Raises:
+        InvalidInput: The file cannot be read.
+    """
+    if source == "-":
+        return nullcontext(sys.stdin.buffer)
+    try:
+        return Path(source).open("rb")
+    except OSError as error:
+        raise InvalidInput(f"{source}: cannot be read", why=error.strerror or "") from error
 
 
 def show_path(path: Path) -> str:

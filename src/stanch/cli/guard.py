@@ -1,9 +1,7 @@
 """``stanch guard``: filter what a model says."""
 
 import json
-import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -38,10 +36,11 @@ def check(source: str, index_file: Path | None, plan_file: Path | None, out: Pat
 
     FILE is read as JSONL if its first line that is not blank begins with a brace. No output holds a found value.
     """
-    from stanch.crypto import write_atomic  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.cli.ground import open_input  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.crypto import write_atomic  # noqa: PLC0415 - same
     from stanch.guard import check_text  # noqa: PLC0415 - same
 
-    with _open(source) as file:  # before the guard is built: a wrong name is told at once
+    with open_input(source) as file:  # before the guard is built: a wrong name is told at once
         built = _guard(current(), index_file, plan_file)
         judged, released = [], []
         for answer in _answers(file, source):
@@ -147,15 +146,6 @@ def _guard(frame: Frame, index_file: Path | None, plan_file: Path | None) -> "Gu
     with open_workspace(frame) as workspace:
         index = SpanIndex.open(index_file, workspace.keys.secret("index"))
     return Guard(GuardPolicy(index=index, canaries=secrets))
-
-
-def _open(source: str) -> "BinaryIO | nullcontext[BinaryIO]":
-    if source == "-":
-        return nullcontext(sys.stdin.buffer)
-    try:
-        return Path(source).open("rb")
-    except OSError as error:
-        raise InvalidInput(f"{source}: cannot be read", why=error.strerror or "") from error
 
 
 def _answers(file: BinaryIO, source: str) -> Iterator[_Answer]:

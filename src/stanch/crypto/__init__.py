@@ -27,7 +27,7 @@ from stanch.crypto.merkle import (
     verify_consistency,
     verify_inclusion,
 )
-from stanch.crypto.prf import RandomBytes, aes_ctr_into, aes_ecb_blocks, random_bytes
+from stanch.crypto.prf import RandomBytes, aes_ctr_into, aes_ecb_blocks, block_prf, random_bytes
 from stanch.crypto.signing import KeyKind, SigningKey, VerifyKey, key_id
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "VerifyKey",
     "aes_ctr_into",
     "aes_ecb_blocks",
+    "block_prf",
     "canonical_json",
     "consistency_path",
     "frame",

@@ -23,7 +23,15 @@ def aes_ctr_into(key: bytes, counter: bytes, out: bytearray | memoryview) -> Non
     Cipher(algorithms.AES256(key), modes.CTR(counter)).encryptor().update_into(view, view)
 
 
-def aes_ecb_blocks(key: bytes, blocks: bytes | bytearray | memoryview) -> bytes:
-    """Apply AES-256 under ``key`` to each 16-byte block: a keyed permutation of single blocks (FIPS 197)."""
+def block_prf(key: bytes) -> Callable[[bytes], bytes]:
+    """Return AES-256 under ``key`` as a function of whole 16-byte blocks: a keyed permutation of each (FIPS 197).
+
+    For many short calls: the key schedule is made once. Not to be shared between threads.
+    """
     # ECB is right here: the blocks are distinct counters or fingerprints, and a permutation is what is wanted.
-    return Cipher(algorithms.AES256(key), modes.ECB()).encryptor().update(bytes(blocks))  # noqa: S305 - see above
+    return Cipher(algorithms.AES256(key), modes.ECB()).encryptor().update  # noqa: S305 - see above
+
+
+def aes_ecb_blocks(key: bytes, blocks: bytes | bytearray | memoryview) -> bytes:
+    """Apply AES-256 under ``key`` to each 16-byte block: :func:`block_prf` for a single call."""
+    return block_prf(key)(bytes(blocks))

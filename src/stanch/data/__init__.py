@@ -15,7 +15,7 @@ from stanch.data.canaries import CanarySpec, plan_canaries
 from stanch.data.chat import ChatForm, ChatTurn, turns
 from stanch.data.dataset import Dataset, open_dataset
 from stanch.data.engines import Local
-from stanch.data.indexing import build_index
+from stanch.data.indexing import build_index, open_sealed_index, seal_index
 from stanch.data.injection import InjectedDataset, check_injected, inject, inject_uncommitted
 from stanch.data.manifest import (
     DatasetManifest,
@@ -30,6 +30,7 @@ from stanch.data.neardup import DuplicateReport, drop_duplicates, find_near_dupl
 from stanch.data.plan import Canary, CanaryPlan, coins, seed_commitment
 from stanch.data.provenance import Step, read_steps
 from stanch.data.record import Record, TextField
+from stanch.data.repeats import RepeatedSpan, RepeatReport, find_repeated_spans
 from stanch.data.scanning import ScanPlan, scan_dataset
 from stanch.data.split import Split, split_members, write_split
 from stanch.data.tokens import ChatTokenizer, TokenRecord, tokenise, tokenise_canary
@@ -50,6 +51,8 @@ __all__ = [
     "ProvenRecord",
     "Record",
     "RecordProof",
+    "RepeatReport",
+    "RepeatedSpan",
     "ScanPlan",
     "ScanReport",
     "Split",
@@ -62,13 +65,16 @@ __all__ = [
     "coins",
     "drop_duplicates",
     "find_near_duplicates",
+    "find_repeated_spans",
     "inject",
     "inject_uncommitted",
     "open_dataset",
+    "open_sealed_index",
     "plan_canaries",
     "prove_record",
     "read_steps",
     "scan_dataset",
+    "seal_index",
     "seed_commitment",
     "split_members",
     "tokenise",

@@ -9,8 +9,8 @@ from stanch.crypto import RandomBytes, hkdf_sha256, hmac_sha256, random_bytes
 from stanch.data.canary_text import SECRET, KeyedStream, as_text, compose
 from stanch.data.chat import ChatForm, ChatTurn, conversation_row
 from stanch.data.dataset import Dataset
-from stanch.data.neardup import fold_texts, shingles
 from stanch.data.plan import SEED_SIZE, Canary, CanaryPlan, coins
+from stanch.data.shingles import fold_texts, shingles
 from stanch.data.tree import dataset_root
 from stanch.errors import InvalidInput
 from stanch.terms import JsonValue

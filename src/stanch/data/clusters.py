@@ -3,40 +3,35 @@
 import numpy as np
 import numpy.typing as npt
 
+Numbers = npt.NDArray[np.int64]
+
 
 class Clusters:
-    """Clusters of the integers from 0; each starts alone."""
+    """Clusters of the integers below ``count``; each starts alone. Memory: eight bytes each, more for who joined."""
 
-    def __init__(self) -> None:
-        self._label: list[int] = []
+    def __init__(self, count: int) -> None:
+        self._label = np.arange(count)
         self._members: dict[int, list[int]] = {}
         self._lowest: dict[int, float] = {}
 
-    def add(self) -> None:
-        """Add the next integer as a cluster of its own."""
-        name = len(self._label)
-        self._label.append(name)
-        self._members[name] = [name]
-        self._lowest[name] = 1.0
-
-    def labels(self, indexes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def labels(self, indexes: Numbers) -> Numbers:
         """Return the label of the cluster of each index; equal labels, same cluster."""
-        return np.array([self._label[index] for index in indexes], np.int64)
+        return self._label[indexes]
 
     def join(self, left: int, right: int, similarity: float) -> None:
         """Make one cluster of those of ``left`` and ``right``."""
-        keep, drop = self._label[left], self._label[right]
+        keep, drop = int(self._label[left]), int(self._label[right])
         if keep == drop:
             return
-        if len(self._members[keep]) < len(self._members[drop]):
-            keep, drop = drop, keep
-        moved = self._members.pop(drop)
-        for index in moved:
-            self._label[index] = keep
-        self._members[keep] += moved
-        self._lowest[keep] = min(self._lowest[keep], self._lowest.pop(drop), similarity)
+        kept, moved = self._members.pop(keep, [keep]), self._members.pop(drop, [drop])
+        lowest = min(self._lowest.pop(keep, 1.0), self._lowest.pop(drop, 1.0), similarity)
+        if len(kept) < len(moved):
+            keep, kept, moved = drop, moved, kept
+        self._label[moved] = keep
+        kept += moved
+        self._members[keep], self._lowest[keep] = kept, lowest
 
     def found(self) -> list[tuple[list[int], float]]:
         """Return each cluster of two or more, ascending, with the lowest similarity by which two parts were joined."""
         clusters = [(sorted(members), self._lowest[name]) for name, members in self._members.items()]
-        return sorted((cluster for cluster in clusters if len(cluster[0]) > 1), key=lambda cluster: cluster[0][0])
+        return sorted(clusters, key=lambda cluster: cluster[0][0])

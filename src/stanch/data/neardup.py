@@ -5,8 +5,10 @@ cluster changes no other cluster: what ``tune`` needs for its units of privacy.
 """
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,21 +18,15 @@ from stanch.crypto import canonical_json
 from stanch.data.clusters import Clusters
 from stanch.data.dataset import Dataset
 from stanch.data.provenance import derive, read_steps
-from stanch.data.record import Record
+from stanch.data.shingles import Hashes, Numbers, flat_shingles, folded_text, jaccard
+from stanch.data.sketches import ROWS_PER_BAND, Sketcher, Sketches, candidates
+from stanch.data.spill import Spill
 from stanch.errors import InvalidInput
-from stanch.scan import fold_text
 from stanch.terms import JsonValue
 
-SHINGLE_WORDS = 5
-_SEED = 42
-_ROWS_PER_BAND = 4
-_ESTIMATE_MARGIN = 0.1
 _BATCH = 1024
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-_UNCOMPARED_ROLES = frozenset({"", "system", "developer", "tool_call"})
-
-Hashes = npt.NDArray[np.uint64]
-Sketches = npt.NDArray[np.uint32]
+_DIGEST = 16
+_SIGMAS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,38 +72,35 @@ def find_near_duplicates(dataset: Dataset, *, threshold: float = 0.8, num_perm: 
 
     Equal folded texts are exact duplicates. Others are compared by their sets of 5-word shingles of the folded text
     (records below 5 words: exact only). Candidates come from locality-sensitive hashing with bands of 4 rows: a pair at
-    similarity s is proposed with probability 1 − (1 − s^4)^(num_perm / 4), for 128 permutations and s = 0.8 all but
-    5e-8. Source: Broder (1997); Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, section 3.4.
+    similarity s is proposed with probability 1 − (1 − s^4)^(num_perm / 4), for 128 values and s = 0.8 all but 5e-8.
+    Source: Broder (1997); Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, section 3.4.
+
+    Memory grows by about 150 bytes a record; hashes and sketches lie in files without a name.
 
     Raises:
         InvalidInput: The threshold is not in [0.5, 1], or ``num_perm`` no multiple of 4 in [16, 1024].
     """
-    if not 0.5 <= threshold <= 1 or num_perm % _ROWS_PER_BAND or not 16 <= num_perm <= 1024:
+    if not 0.5 <= threshold <= 1 or num_perm % ROWS_PER_BAND or not 16 <= num_perm <= 1024:
         raise InvalidInput("near-duplicates: expected a threshold from 0.5 to 1 and 16 to 1024 permutations, in fours")
-    ids: list[str] = []
-    members: list[int] = []
-    hashes: list[Hashes] = []
-    first_of: dict[bytes, int] = {}
-    clusters = Clusters()
-    for index, record in enumerate(dataset):
-        ids.append(record.id)
-        clusters.add()
-        view = folded_text(record)
-        first = first_of.setdefault(hashlib.sha256(view).digest(), index)
-        if first != index:
-            clusters.join(first, index, 1.0)
-        elif (shingled := shingles(view)).size:
-            members.append(index)
-            hashes.append(shingled)
-    sketches = np.concatenate([np.empty((0, num_perm), np.uint32), *_sketches(hashes, num_perm)])
-    exact = len(ids) - len(first_of)
-    _join_similar(clusters, np.array(members), hashes, sketches, threshold)
+    return cluster_texts(((record.id, folded_text(record)) for record in dataset), threshold, num_perm)
+
+
+def cluster_texts(texts: Iterable[tuple[str, bytes]], threshold: float, num_perm: int) -> DuplicateReport:
+    """Cluster folded texts, given with their ids, as :func:`find_near_duplicates` does."""
+    read = _read(texts, num_perm)
+    clusters = Clusters(len(read.ids))
+    _, first, same = np.unique(read.digests, return_index=True, return_inverse=True)
+    for index in np.flatnonzero(first[same] != np.arange(len(read.ids))):
+        clusters.join(int(first[same[index]]), int(index), 1.0)
+    # Of equal records the first stands for all; records below a shingle are compared exactly only.
+    members = np.sort(first[np.diff(read.offsets)[first] > 0])
+    _join_similar(clusters, members, read, threshold)
     found = clusters.found()
     return DuplicateReport(
-        clusters=tuple(tuple(ids[index] for index in cluster) for cluster, _ in found),
+        clusters=tuple(tuple(read.ids[index] for index in cluster) for cluster, _ in found),
         similarities=tuple(similarity for _, similarity in found),
-        records=len(ids),
-        exact=exact,
+        records=len(read.ids),
+        exact=len(read.ids) - first.size,
         threshold=threshold,
         num_perm=num_perm,
     )
@@ -139,68 +132,64 @@ def drop_duplicates(dataset: Dataset, report: DuplicateReport, out: Path) -> Dat
     return derive(dataset, out, ("deduplicate", parameters), lines)
 
 
-def folded_text(record: Record) -> bytes:
-    """Return what is compared of a record: the folded text (``index`` view) of its turns but the system's."""
-    return fold_texts(field.text for field in record.fields if field.role not in _UNCOMPARED_ROLES)
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What one pass over the dataset leaves: ids and digests in memory, hashes and sketches on disk."""
+
+    ids: list[str]
+    digests: npt.NDArray[np.void]
+    offsets: Numbers
+    hashes: Hashes
+    sketches: Sketches
+
+    def of(self, index: int) -> Hashes:
+        """Return the shingles of a record, with repetitions."""
+        return self.hashes[self.offsets[index] : self.offsets[index + 1]]
 
 
-def fold_texts(texts: Iterable[str]) -> bytes:
-    """Return the ``index`` view of the texts, one after the other."""
-    return fold_text("\n".join(texts), "index")
+def _read(texts: Iterable[tuple[str, bytes]], num_perm: int) -> _Read:
+    ids: list[str] = []
+    digests = bytearray()
+    counts = [np.zeros(1, np.int64)]
+    sketcher = Sketcher(num_perm)
+    with Spill(np.uint64) as hashes, Spill(np.uint32, num_perm) as sketches:
+        for batch in _batches(texts):
+            views = [view for _, view in batch]
+            ids += [name for name, _ in batch]
+            digests += b"".join(hashlib.blake2b(view, digest_size=_DIGEST).digest() for view in views)
+            found, sizes = flat_shingles(views)
+            hashes.append(found)
+            sketches.append(sketcher.sketch(found, sizes))
+            counts.append(sizes)
+        offsets = np.cumsum(np.concatenate(counts))
+        return _Read(ids, np.frombuffer(digests, f"V{_DIGEST}"), offsets, hashes.mapped(), sketches.mapped())
 
 
-def shingles(view: bytes) -> Hashes:
-    """Return the sorted 64-bit hashes of all runs of 5 words of a folded text; empty below 5 words.
+def _batches(texts: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
+    rest = iter(texts)
+    while batch := list(islice(rest, _BATCH)):
+        yield batch
 
-    A run's hash is a polynomial in the hashes of its words, modulo 2^64: two different runs collide with probability
-    about 2^-64 each, far below anything that moves a similarity.
+
+def _join_similar(clusters: Clusters, members: Numbers, read: _Read, threshold: float) -> None:
+    sizes = np.diff(read.offsets)
+    for group in candidates(read.sketches, members):
+        for position, first in enumerate(group[:-1]):
+            others = group[position + 1 :]
+            # Two records of one cluster need no further edge: the cluster stays the same.
+            apart = others[clusters.labels(others) != clusters.labels(group[position : position + 1])]
+            if not apart.size:
+                continue
+            estimates = (read.sketches[apart] == read.sketches[first]).mean(axis=1)
+            for other in apart[estimates >= threshold - _margin(np.minimum(sizes[apart], sizes[first]), threshold)]:
+                similarity = jaccard(read.of(first), read.of(other))
+                if similarity >= threshold:
+                    clusters.join(int(first), int(other), similarity)
+
+
+def _margin(sizes: Numbers, threshold: float) -> npt.NDArray[np.float64]:
+    """Return how far below the threshold an estimate may lie: four standard deviations, for sets of such sizes.
+
+    At least half of min(elements, bins) bins count on their own; the bins that were empty repeat others.
     """
-    hashed = b"".join([hashlib.blake2b(word, digest_size=8).digest() for word in view.split(b" ")])
-    words = np.frombuffer(hashed, "<u8")
-    count = max(words.size - SHINGLE_WORDS + 1, 0)
-    runs = np.zeros(count, np.uint64)
-    for place in range(SHINGLE_WORDS):
-        runs = runs * _MULTIPLIER + words[place : place + count]
-    return np.unique(runs)
-
-
-def jaccard(left: Hashes, right: Hashes) -> float:
-    """Return the Jaccard similarity of two sets of shingles."""
-    common = np.intersect1d(left, right, assume_unique=True).size
-    return float(common / max(left.size + right.size - common, 1))
-
-
-def _sketches(hashes: list[Hashes], num_perm: int) -> Iterator[Sketches]:
-    from rensa import RMinHash  # noqa: PLC0415 - a compiled part that only this pass needs
-
-    for start in range(0, len(hashes), _BATCH):
-        batch = hashes[start : start + _BATCH]
-        offsets = np.cumsum([0, *(item.size for item in batch)], dtype=np.uint64)
-        matrix = RMinHash.digest_matrix_from_flat_token_hashes(np.concatenate(batch), offsets, num_perm, _SEED)
-        yield np.array(matrix.to_rows(), np.uint32)
-
-
-def _join_similar(
-    clusters: Clusters, members: npt.NDArray[np.int64], hashes: list[Hashes], sketches: Sketches, threshold: float
-) -> None:
-    for first, others in _candidates(sketches):
-        # Two records of one cluster need no further edge: the cluster stays the same.
-        apart = others[clusters.labels(members[others]) != clusters.labels(members[first : first + 1])]
-        estimates = (sketches[apart] == sketches[first]).mean(axis=1)
-        for other in apart[estimates >= threshold - _ESTIMATE_MARGIN]:
-            similarity = jaccard(hashes[first], hashes[other])
-            if similarity >= threshold:
-                clusters.join(int(members[first]), int(members[other]), similarity)
-
-
-def _candidates(sketches: Sketches) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
-    """Yield each row with the later rows that share one of its bands."""
-    for start in range(0, sketches.shape[1], _ROWS_PER_BAND):
-        band = np.ascontiguousarray(sketches[:, start : start + _ROWS_PER_BAND]).view(np.dtype((np.void, 16))).ravel()
-        order = np.argsort(band, kind="stable")
-        starts = np.flatnonzero(np.concatenate([[True], band[order][1:] != band[order][:-1]]))
-        sizes = np.diff(starts, append=order.size)
-        for low, size in zip(starts[sizes > 1], sizes[sizes > 1], strict=True):
-            bucket = order[low : low + size]
-            for position in range(bucket.size - 1):
-                yield int(bucket[position]), bucket[position + 1 :]
+    return _SIGMAS * math.sqrt(threshold * (1 - threshold)) / np.sqrt(np.minimum(sizes, 128) / 2)

@@ -8,7 +8,7 @@ HELD_LIMIT = 4096
 """Code points that are held at most; a text that would make it more is cut (fill between two hits folds to nothing)."""
 
 _SPACE = 0x20
-_REMEMBERED = 4096  # folded bytes whose way back to code points is kept: six hits and a window of the longest kind
+_REMEMBERED = 4096  # folded bytes whose way back to code points is kept: five hits and a window of the longest kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class _Pending:
 
 
 class SpanGate:
-    """Releases text until two windows of it, one stride apart, stand in the index (or six within 512 characters).
+    """Releases text until two windows of it, one stride apart, stand in the index (or five within 512 characters).
 
     From the code point that completes a first hit on, text is held; it is released if no second hit follows one stride
     later. With window k and stride s (folded characters): a copied run is surely hit from k + s − 1, surely cut from

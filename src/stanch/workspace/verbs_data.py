@@ -1,6 +1,6 @@
-"""Verbs about data: scan, take stock, drop duplicates, split, plant canaries, index."""
+"""Verbs about data: scan, take stock, drop duplicates, find repeats, split, plant canaries, index."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from stanch.crypto.stanza import KeyProvider
@@ -10,6 +10,7 @@ from stanch.data import (
     DatasetManifest,
     DuplicateReport,
     InjectedDataset,
+    RepeatReport,
     ScanPlan,
     ScanReport,
     Split,
@@ -17,13 +18,14 @@ from stanch.data import (
     build_manifest,
     drop_duplicates,
     find_near_duplicates,
+    find_repeated_spans,
     inject,
     scan_dataset,
     split_members,
     write_split,
 )
 from stanch.errors import InvalidInput
-from stanch.scan import IndexParams, Scanner, SpanIndex, open_vault
+from stanch.scan import IndexParams, Layout, Scanner, SpanIndex, open_vault
 from stanch.scan.canonical import is_pseudonym
 from stanch.terms import SILENT, EntryRef, JsonValue, Progress
 from stanch.workspace.act import Done, Request
@@ -89,6 +91,16 @@ def deduplicate(workspace: Workspace, dataset: Dataset, out: Path) -> tuple[Dupl
     return workspace.door.act(Request("data.dedup", "data:add", dataset_ref(dataset.path)), run)
 
 
+def find_repeats(workspace: Workspace, dataset: Dataset, min_chars: int) -> RepeatReport:
+    """Find the long runs of text that stand in more than one record."""
+
+    def run(_ref: EntryRef) -> Done[RepeatReport]:
+        report = find_repeated_spans(dataset, min_chars=min_chars)
+        return Done(report, {"spans": len(report.spans), "records": report.records})
+
+    return workspace.door.act(Request("data.repeats", "data:read", dataset_ref(dataset.path)), run)
+
+
 def split_data(workspace: Workspace, dataset: Dataset, holdout: float, members: Path, held_out: Path) -> Split:
     """Split members from records kept out; near-duplicates never straddle the split."""
 
@@ -112,11 +124,20 @@ def plant_canaries(workspace: Workspace, dataset: Dataset, plan: CanaryPlan, out
     return workspace.door.act(Request("data.inject", "data:add", dataset_ref(dataset.path), payload), run)
 
 
-def index_data(workspace: Workspace, dataset: Dataset, out: Path, params: IndexParams) -> SpanIndex:
-    """Build the keyed index of the training text, for the guard."""
+def index_data(
+    workspace: Workspace,
+    dataset: Dataset,
+    out: Path,
+    params: IndexParams,
+    *,
+    public: Iterable[str] = (),
+    layout: Layout | None = None,
+) -> SpanIndex:
+    """Build the keyed index of the training text, for the guard; with a layout, one part of it."""
 
     def run(_ref: EntryRef) -> Done[SpanIndex]:
-        index = build_index(dataset, key=workspace.keys.secret("index"), params=params)
+        key = workspace.keys.secret("index")
+        index = build_index(dataset, key=key, params=params, public=public, layout=layout)
         index.save(out)
         return Done(index, {"keys": index.header.keys})
 

@@ -10,7 +10,21 @@ Example:
 
 from stanch.scan.spans.cursor import Hit, SpanCursor
 from stanch.scan.spans.decision import Match, MatchTracker
+from stanch.scan.spans.evidence import Evidence
 from stanch.scan.spans.index import SpanIndex
+from stanch.scan.spans.layout import Layout
 from stanch.scan.spans.params import COMPACT, FINE, STANDARD, IndexParams
 
-__all__ = ["COMPACT", "FINE", "STANDARD", "Hit", "IndexParams", "Match", "MatchTracker", "SpanCursor", "SpanIndex"]
+__all__ = [
+    "COMPACT",
+    "FINE",
+    "STANDARD",
+    "Evidence",
+    "Hit",
+    "IndexParams",
+    "Layout",
+    "Match",
+    "MatchTracker",
+    "SpanCursor",
+    "SpanIndex",
+]

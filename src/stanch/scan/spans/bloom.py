@@ -1,6 +1,7 @@
 """A blocked Bloom filter: every key sets one bit in each of the eight words of one 64-byte block."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ Words = npt.NDArray[np.uint64]
 _WORDS = 8
 _SHIFTS = np.arange(0, 6 * _WORDS, 6, dtype=np.uint64)
 _MAX_BLOCKS = 2**32
+_BATCH = 1 << 20
 
 
 def finalise(key: bytes, hashes: Hashes) -> Words:
@@ -46,20 +48,31 @@ class BlockedBloom:
     def build(cls, fingerprints: Words, blocks: int) -> "BlockedBloom":
         """Make a filter that holds the finalised fingerprints (rows y0, y1)."""
         words = np.zeros((blocks, _WORDS), dtype="<u8")
-        block, masks = _places(fingerprints, blocks)
-        order = np.argsort(block, kind="stable")
-        for word in range(_WORDS):
-            np.bitwise_or.at(words[:, word], block[order], masks[order, word])
+        for start in range(0, len(fingerprints), _BATCH):
+            rows = fingerprints[start : start + _BATCH]
+            at = _first_words(rows, blocks)
+            for word in range(_WORDS):
+                bits = (rows[:, 1] >> _SHIFTS[word]) & np.uint64(63)
+                np.bitwise_or.at(words.reshape(-1), at + word, np.uint64(1) << bits)
+        return cls(words)
+
+    @classmethod
+    def union(cls, filters: "Sequence[BlockedBloom]") -> "BlockedBloom":
+        """Return the filter that holds what any of these holds; all have as many blocks."""
+        words = filters[0].words.copy()
+        for other in filters[1:]:
+            words |= other.words
         return cls(words)
 
     def holds(self, fingerprints: Words) -> npt.NDArray[np.bool_]:
         """Tell for each row (y0, y1) whether it may have been inserted; no false negatives."""
-        block, masks = _places(fingerprints, len(self.words))
+        flat = self.words.reshape(-1)
         alive = np.arange(len(fingerprints))
+        at, bits = _first_words(fingerprints, len(self.words)), fingerprints[:, 1]
         for word in range(_WORDS):
-            alive = alive[(self.words[block[alive], word] & masks[alive, word]) != 0]
-            if not len(alive):
-                break
+            # Most rows fall out at the first words: only the others are looked up further.
+            kept = (flat[at + word] >> ((bits >> _SHIFTS[word]) & np.uint64(63)) & np.uint64(1)) != 0
+            alive, at, bits = alive[kept], at[kept], bits[kept]
         found = np.zeros(len(fingerprints), dtype=np.bool_)
         found[alive] = True
         return found
@@ -70,18 +83,12 @@ class BlockedBloom:
         return float(ones.prod(axis=1).mean())
 
 
-def _places(fingerprints: Words, blocks: int) -> tuple[npt.NDArray[np.int64], Words]:
+def _first_words(fingerprints: Words, blocks: int) -> npt.NDArray[np.int64]:
+    """Return for each fingerprint where its block begins, in words."""
     high = fingerprints[:, 0] >> np.uint64(32)
-    block = ((high * np.uint64(blocks)) >> np.uint64(32)).astype(np.int64)
-    bits = (fingerprints[:, 1:2] >> _SHIFTS) & np.uint64(63)
-    return block, np.uint64(1) << bits
+    return ((high * np.uint64(blocks)) >> np.uint64(32)).astype(np.int64) * _WORDS
 
 
-def probe(words: memoryview, blocks: int, y0: int, y1: int) -> bool:
-    """Look one fingerprint up with plain integers; ``words`` is the filter as a flat view of 64-bit words."""
-    at = (((y0 >> 32) * blocks) >> 32) * _WORDS
-    for shift in range(0, 6 * _WORDS, 6):
-        if not words[at] >> ((y1 >> shift) & 63) & 1:
-            return False
-        at += 1
-    return True
+def probe(words: memoryview, at: int, y1: int) -> bool:
+    """Look up with plain integers; ``words`` holds the filter, and ``at`` is where the block begins."""
+    return all(words[at + word] >> ((y1 >> 6 * word) & 63) & 1 for word in range(_WORDS))

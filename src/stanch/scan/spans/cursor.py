@@ -1,14 +1,17 @@
 """Walking over folded text, window by window, and asking the index about each."""
 
 from dataclasses import dataclass
+from functools import cache
+from struct import Struct
 
 import numpy as np
 
-from stanch.crypto import aes_ecb_blocks
+from stanch.crypto import block_prf
 from stanch.scan.spans.bloom import BlockedBloom, finalise, probe
-from stanch.scan.spans.rolling import P, RollingKey, WindowHasher, window_hash
+from stanch.scan.spans.rolling import TILE, P, RollingKey, WindowHasher, window_hash
 
 _BULK = 256
+_HALVES = Struct("<4xII4x")  # of a finalised fingerprint: the upper half of y0 and the lower half of y1
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -28,53 +31,80 @@ class SpanCursor:
     def __init__(self, key: RollingKey, k: int, filter_: BlockedBloom) -> None:
         self._key, self._k, self._filter = key, k, filter_
         self._flat = np.ascontiguousarray(filter_.words).data.cast("B").cast("Q")
-        self._blocks = len(filter_.words)
+        self._count = len(filter_.words)
         self._hasher = WindowHasher(key, k)
+        self._permute = block_prf(key.finaliser)
         self._out = tuple(value * pow(key.base, k, P) % P for value in key.values)
-        self._tail = b""
-        self._hash: int | None = None
+        self._tail = b""  # the last k bytes, or all while there are fewer
+        self._hash = 0  # of the tail, once it has k bytes
         self.position = 0
 
     def push(self, folded: bytes) -> list[Hit]:
         """Take the next folded bytes and return the hits among the windows that end in them, by start."""
-        text = self._tail + folded
-        first = self.position - len(self._tail)
+        k, before, first = self._k, self._tail, self.position - self._k + 1
+        text = before + folded
         self.position += len(folded)
-        starts: list[int] = []
-        if len(text) >= self._k:
-            starts = self._bulk(text) if len(folded) >= _BULK else self._single(text)
-        # The next window starts one byte after the last one of this text.
-        self._tail = text[-(self._k - 1) :] if self._k > 1 else b""
-        return [Hit(first + start, first + start + self._k) for start in starts]
+        self._tail = text[-k:]
+        if len(folded) >= _BULK and len(text) >= k:
+            ends = self._bulk(text, len(before))
+        elif len(before) == k:
+            ends = self._single(folded, text)
+        elif len(text) >= k:
+            # The first window of all ends in this piece.
+            missing = k - len(before)
+            self._hash = window_hash(self._key, text[:k])
+            ends = [missing - 1] if self._held(self._permute(self._hash.to_bytes(16, "little"))) else []
+            ends += [missing + end for end in self._single(folded[missing:], text)]
+        else:
+            return []
+        return [Hit(first + end, first + end + k) for end in ends] if ends else []
 
-    def _bulk(self, text: bytes) -> list[int]:
-        hashes = self._hasher.all(text)
+    def _bulk(self, text: bytes, before: int) -> list[int]:
+        """Return the new bytes, counted from 0, at which windows end that are held."""
+        skip = 1 if before == self._k else 0
+        hashes = self._hasher.all(text)[skip:]
         self._hash = int(hashes[-1])
-        self._dropped = text[-self._k]
         found: list[int] = []
-        for start in range(0, len(hashes), 4096):
-            tile = self._filter.holds(finalise(self._key.finaliser, hashes[start : start + 4096]))
-            found += (np.flatnonzero(tile) + start).tolist()
+        for start in range(0, len(hashes), TILE):
+            tile = self._filter.holds(finalise(self._key.finaliser, hashes[start : start + TILE]))
+            found += (np.flatnonzero(tile) + (start + self._k - 1 + skip - before)).tolist()
         return found
 
-    def _single(self, text: bytes) -> list[int]:
-        key, k = self._key, self._k
-        value = self._hash
+    def _single(self, folded: bytes, text: bytes) -> list[int]:
+        """Do as :meth:`_bulk`; the byte that leaves the window when ``folded[i]`` comes in is ``text[i]``."""
+        if not folded:
+            return []
+        # Plain loops over local names: a comprehension costs half as much again.
+        values, out, base, value = self._key.values, self._out, self._key.base, self._hash
         hashes = []
-        for end in range(k, len(text) + 1):
-            if value is None:
-                value = window_hash(key, text[end - k : end])
-            else:
-                gone = text[end - k - 1] if end > k else self._dropped
-                value = (value * key.base + key.values[text[end - 1]] - self._out[gone]) % P
+        for new, gone in zip(folded, text, strict=False):
+            value = (value * base + values[new] - out[gone]) % P
             hashes.append(value)
         self._hash = value
-        self._dropped = text[-k]
-        finalised = memoryview(
-            aes_ecb_blocks(key.finaliser, b"".join(value.to_bytes(8, "little") + bytes(8) for value in hashes))
-        ).cast("Q")
-        return [
-            number
-            for number in range(len(hashes))
-            if probe(self._flat, self._blocks, finalised[2 * number], finalised[2 * number + 1])
-        ]
+        return self._held(self._permute(_blocks(len(hashes)).pack(*hashes)))
+
+    def _held(self, finalised: bytes) -> list[int]:
+        """Return the numbers of the finalised fingerprints that are held."""
+        flat, count, number = self._flat, self._count, -1
+        held = []
+        for high, low in _HALVES.iter_unpack(finalised):
+            number += 1
+            at = (high * count >> 32) << 3
+            # Five words, in place, sort out all but one window in a hundred; the call does the rest.
+            if (
+                flat[at] >> (low & 63) & 1
+                and flat[at + 1] >> (low >> 6 & 63) & 1
+                and flat[at + 2] >> (low >> 12 & 63) & 1
+                and flat[at + 3] >> (low >> 18 & 63) & 1
+                and flat[at + 4] >> (low >> 24 & 63) & 1
+            ):
+                y1 = int.from_bytes(finalised[16 * number + 8 : 16 * number + 16], "little")
+                if probe(flat, at, y1):
+                    held.append(number)
+        return held
+
+
+@cache
+def _blocks(count: int) -> Struct:
+    """Return the layout of so many blocks ``LE64(h) ‖ LE64(0)``."""
+    return Struct("<" + "Q8x" * count)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from stanch.scan.spans.cursor import Hit
 
-_CROWD, _CROWD_WIDTH = 6, 512
+_CROWD, _CROWD_WIDTH = 5, 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Match:
 class MatchTracker:
     """Decides which hits belong to a match; single hits are only suspect.
 
-    A hit counts if another lies exactly one stride before or after it, or if it is one of at least six hits whose
+    A hit counts if another lies exactly one stride before or after it, or if it is one of at least five hits whose
     windows start within 512 folded bytes.
     """
 

@@ -1,17 +1,31 @@
-"""The keyed index of training text: build, save, open, query."""
+"""The keyed index of training text: build, merge, save, open, query."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from stanch.crypto import RandomBytes, random_bytes
+import msgspec
+import numpy as np
+
+from stanch.crypto import random_bytes
 from stanch.errors import InvalidInput
 from stanch.scan.fold import FOLD, Folder, fold_text
 from stanch.scan.spans.bloom import BlockedBloom, block_count, finalise
 from stanch.scan.spans.cursor import Hit, SpanCursor
 from stanch.scan.spans.decision import Match, MatchTracker
-from stanch.scan.spans.index_file import Boilerplate, Header, IndexContent, key_id, read_index, write_index
+from stanch.scan.spans.evidence import Evidence, log10_tail
+from stanch.scan.spans.index_file import (
+    Boilerplate,
+    Header,
+    IndexContent,
+    index_bytes,
+    key_id,
+    parse_index,
+    read_index,
+    write_index,
+)
+from stanch.scan.spans.layout import Layout
 from stanch.scan.spans.params import STANDARD, IndexParams
-from stanch.scan.spans.rolling import RollingKey, WindowHasher
+from stanch.scan.spans.rolling import TILE, RollingKey, WindowHasher
 from stanch.scan.spans.windows import Windows
 
 _JOIN = 512
@@ -40,7 +54,8 @@ class SpanIndex:
         key: bytes,
         params: IndexParams = STANDARD,
         dataset_root: str = "",
-        random: RandomBytes = random_bytes,
+        public: Iterable[str] = (),
+        layout: Layout | None = None,
     ) -> "SpanIndex":
         """Index the texts, one for each field of a record.
 
@@ -51,29 +66,35 @@ class SpanIndex:
             key: 32 bytes, one key for each dataset and model.
             params: Window, stride, filter size, boilerplate.
             dataset_root: Merkle root of the dataset, for the header.
-            random: Source of the salt.
+            public: Texts that everybody has. Their windows are left out as boilerplate is.
+            layout: Salt and size, for parts that will be merged; None: a new salt, and the size that the windows need.
 
         Raises:
-            InvalidInput: The key has not 32 bytes, or there are too many windows.
+            InvalidInput: The key has not 32 bytes, there are too many windows, or more than the layout has room for.
         """
         _check_key(key)
-        salt = random(16)
+        salt = layout.salt if layout is not None else random_bytes(16)
         rolling = RollingKey.derive(key, salt)
+        hasher = WindowHasher(rolling, params.k)
         # Copies of a text count once: a row that was stored ten times is what a model recites first, not boilerplate.
         folded = list(dict.fromkeys(fold_text(text, "index") for text in texts))
-        windows = Windows(WindowHasher(rolling, params.k), folded)
+        windows = Windows(hasher, folded)
         keys = windows.sampled(params.stride)
         found = len(keys)
         if params.boilerplate_after is not None:
             keys = keys[windows.texts_holding(keys) <= params.boilerplate_after]
-        filter_ = BlockedBloom.build(finalise(rolling.finaliser, keys), block_count(len(keys), params.bits))
+        keys = keys[Windows(hasher, [fold_text(text, "index") for text in public]).texts_holding(keys) == 0]
+        blocks = (
+            layout.blocks_for(len(keys), params.bits) if layout is not None else block_count(len(keys), params.bits)
+        )
+        filter_ = BlockedBloom.build(finalise(rolling.finaliser, keys), blocks)
         after = params.boilerplate_after
         header = Header(
             fold=FOLD,
             k=params.k,
             stride=params.stride,
             bits=params.bits,
-            blocks=len(filter_.words),
+            blocks=blocks,
             keys=len(keys),
             records=len(folded),
             chars=sum(map(len, folded)),
@@ -82,6 +103,40 @@ class SpanIndex:
             dataset_root=dataset_root,
             fill_fp=filter_.random_hit(),
             boilerplate=None if after is None else Boilerplate(after, found - len(keys)),
+        )
+        return cls(IndexContent(header, filter_), key)
+
+    @classmethod
+    def merge(cls, parts: Sequence["SpanIndex"]) -> "SpanIndex":
+        """Return the index of the texts of all parts, which were built with one layout.
+
+        The filters are joined by OR. Windows, texts and characters are added, though parts may share some. What is
+        boilerplate was decided in each part: a window that is none in one of them is in the result.
+
+        Raises:
+            InvalidInput: There are no parts, or their headers differ in more than what they count.
+        """
+        if len({_identity(part.header) for part in parts}) != 1:
+            raise InvalidInput(
+                "span index: these indexes cannot be merged",
+                why="fold, parameters, salt, size, key and dataset must be the same in all of them",
+                next_step="build the parts with one layout",
+            )
+        first, key = parts[0].header, parts[0]._key  # noqa: SLF001 - an index of this class
+        headers = [part.header for part in parts]
+        keys = sum(header.keys for header in headers)
+        Layout(bytes.fromhex(first.salt), first.blocks).blocks_for(keys, first.bits)
+        filter_ = BlockedBloom.union([part._content.filter for part in parts])  # noqa: SLF001 - same
+        boilerplate = first.boilerplate and Boilerplate(
+            first.boilerplate.after, sum(header.boilerplate.left_out for header in headers if header.boilerplate)
+        )
+        header = msgspec.structs.replace(
+            first,
+            keys=keys,
+            records=sum(header.records for header in headers),
+            chars=sum(header.chars for header in headers),
+            fill_fp=filter_.random_hit(),
+            boilerplate=boilerplate,
         )
         return cls(IndexContent(header, filter_), key)
 
@@ -95,6 +150,21 @@ class SpanIndex:
         """
         _check_key(key)
         return cls(read_index(path, key), key)
+
+    @classmethod
+    def from_buffer(cls, data: memoryview, key: bytes, *, what: str = "span index") -> "SpanIndex":
+        """Verify the bytes of a file and use them where they are; ``what`` names them in errors.
+
+        Raises:
+            InvalidInput: The key has not 32 bytes.
+            VerificationError: As :meth:`open`.
+        """
+        _check_key(key)
+        return cls(parse_index(data, key, what=what), key)
+
+    def to_bytes(self) -> bytes:
+        """Return what :meth:`save` writes."""
+        return index_bytes(self._content, self._key)
 
     def save(self, path: Path) -> None:
         """Write the index; it belongs into a sealed bundle.
@@ -132,6 +202,19 @@ class SpanIndex:
             Match(*folder.offsets.span(group[0].start, group[-1].end), group[-1].end - group[0].start, len(group))
             for group in groups
         ]
+
+    def evidence(self, text: str) -> Evidence:
+        """Return how many distinct windows of a suspect text stand in the index, and how likely that is by chance."""
+        hashes = np.unique(WindowHasher(self._rolling, self.params.k).all(fold_text(text, "index")))
+        tiles = (hashes[start : start + TILE] for start in range(0, len(hashes), TILE))
+        hits = sum(int(self._content.filter.holds(finalise(self._rolling.finaliser, tile)).sum()) for tile in tiles)
+        return Evidence(len(hashes), hits, log10_tail(len(hashes), self.header.fill_fp, hits))
+
+
+def _identity(header: Header) -> Header:
+    """Return the header without what it counts."""
+    boilerplate = header.boilerplate and Boilerplate(header.boilerplate.after, 0)
+    return msgspec.structs.replace(header, keys=0, records=0, chars=0, fill_fp=0.0, boilerplate=boilerplate)
 
 
 def _check_key(key: bytes) -> None:

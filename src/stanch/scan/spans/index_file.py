@@ -70,11 +70,11 @@ def _mac_key(key: bytes, salt: bytes) -> bytes:
     return hkdf_sha256(key, info=b"stanch/index-mac/v1", length=32, salt=salt)
 
 
-def write_index(path: Path, content: IndexContent, key: bytes) -> None:
-    """Write the file, readable by its owner only; it appears whole or not at all.
+def index_bytes(content: IndexContent, key: bytes) -> bytes:
+    """Return the file as bytes.
 
     Raises:
-        InvalidInput: The header does not fit, or the folder cannot be written.
+        InvalidInput: The header does not fit.
     """
     document: JsonValue = msgspec.to_builtins(content.header)
     header = canonical_json(document)
@@ -82,8 +82,16 @@ def write_index(path: Path, content: IndexContent, key: bytes) -> None:
         raise InvalidInput(f"span index: the header has {len(header)} bytes, expected at most {_DATA - 12}")
     head = (MAGIC + len(header).to_bytes(4, "little") + header).ljust(_DATA, b"\0")
     body = head + np.ascontiguousarray(content.filter.words).tobytes()
-    mac = hmac.digest(_mac_key(key, bytes.fromhex(content.header.salt)), body, "sha256")
-    write_atomic(path, body + mac, mode=0o600)
+    return body + hmac.digest(_mac_key(key, bytes.fromhex(content.header.salt)), body, "sha256")
+
+
+def write_index(path: Path, content: IndexContent, key: bytes) -> None:
+    """Write the file, readable by its owner only; it appears whole or not at all.
+
+    Raises:
+        InvalidInput: The header does not fit, or the folder cannot be written.
+    """
+    write_atomic(path, index_bytes(content, key), mode=0o600)
 
 
 def read_index(path: Path, key: bytes) -> IndexContent:
@@ -91,43 +99,54 @@ def read_index(path: Path, key: bytes) -> IndexContent:
 
     Raises:
         InvalidInput: The file cannot be opened.
-        VerificationError: Wrong magic, version, length, key or content; unknown or missing header field.
+        VerificationError: As :func:`parse_index`.
     """
     try:
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size < _DATA + _BLOCK + _MAC:
-                raise VerificationError(f"{path}: not a span index, or cut short ({size} bytes)")
-            view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            # An empty file cannot be mapped; nothing is verified as it.
+            empty = os.fstat(file.fileno()).st_size == 0
+            view = memoryview(b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except OSError as error:
         raise InvalidInput(f"{path}: cannot be read", why=os.strerror(error.errno or 0)) from error
-    header = _header(path, bytes(view[:_DATA]))
+    return parse_index(view, key, what=str(path))
+
+
+def parse_index(view: memoryview, key: bytes, *, what: str) -> IndexContent:
+    """Verify all of a file's bytes before anything of them is used; the filter stays where the bytes are.
+
+    Raises:
+        VerificationError: Wrong magic, version, length, key or content; unknown or missing header field.
+    """
+    size = len(view)
+    if size < _DATA + _BLOCK + _MAC:
+        raise VerificationError(f"{what}: not a span index, or cut short ({size} bytes)")
+    header = _header(what, bytes(view[:_DATA]))
     if header.key_id != key_id(key):
         raise VerificationError(
-            f"{path}: made with another key ({header.key_id})", next_step="open it with its own key"
+            f"{what}: made with another key ({header.key_id})", next_step="open it with its own key"
         )
     if size != _DATA + _BLOCK * header.blocks + _MAC:
-        raise VerificationError(f"{path}: expected {_DATA + _BLOCK * header.blocks + _MAC} bytes, found {size}")
+        raise VerificationError(f"{what}: expected {_DATA + _BLOCK * header.blocks + _MAC} bytes, found {size}")
     mac = hmac.new(_mac_key(key, bytes.fromhex(header.salt)), view[:-_MAC], hashlib.sha256).digest()
     if not hmac.compare_digest(mac, view[-_MAC:]):
         raise VerificationError(
-            f"{path}: the file was changed after it was written", why="its authentication code differs"
+            f"{what}: the file was changed after it was written", why="its authentication code differs"
         )
     words = np.frombuffer(view[_DATA:-_MAC], dtype="<u8").reshape(-1, 8)
     return IndexContent(header, BlockedBloom(words))
 
 
-def _header(path: Path, head: bytes) -> Header:
+def _header(what: str, head: bytes) -> Header:
     """Read the header block; its content is only trusted once the code over the whole file is checked."""
     length = int.from_bytes(head[8:12], "little")
     if head[:8] != MAGIC or length > _DATA - 12 or head[12 + length :].strip(b"\0"):
-        raise VerificationError(f"{path}: not a span index of version 1")
+        raise VerificationError(f"{what}: not a span index of version 1")
     try:
-        parsed = parse_json(head[12 : 12 + length], what=f"{path}: header")
+        parsed = parse_json(head[12 : 12 + length], what=f"{what}: header")
         header = msgspec.convert(parsed, type=Header, strict=True)
         sound = len(bytes.fromhex(header.salt)) == 16 and 1 <= header.blocks < 2**32 and header.params.k == header.k
     except (InvalidInput, msgspec.ValidationError, ValueError) as error:
-        raise VerificationError(f"{path}: the header is malformed", why=str(error)[:200]) from error
+        raise VerificationError(f"{what}: the header is malformed", why=str(error)[:200]) from error
     if not sound or header.fold != FOLD or canonical_json(parsed) != head[12 : 12 + length]:
-        raise VerificationError(f"{path}: the header is not a canonical {FOLD} header")
+        raise VerificationError(f"{what}: the header is not a canonical {FOLD} header")
     return header

@@ -1,0 +1,131 @@
+"""``stanch data index``: build the keyed index of the training text, ask it, merge parts."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import click
+
+from stanch.cli.frame import Group, Result, current
+
+if TYPE_CHECKING:
+    from stanch.terms import JsonValue
+    from stanch.workspace.verbs_index import Answer
+
+IN = click.Path(path_type=Path, dir_okay=False)
+OUT = click.Path(path_type=Path)
+_MAX_LINE = 1 << 26
+
+
+@click.group(cls=Group)
+def index() -> None:
+    """The keyed index of the training text."""
+
+
+@index.command("build")
+@click.argument("path", type=IN)
+@click.option(
+    "--window", type=click.Choice(["standard", "fine"]), default="standard",
+    help="Runs of 81 (standard) or 63 (fine) characters are surely cut.",
+)  # fmt: skip
+@click.option(
+    "--keep-boilerplate", is_flag=True,
+    help="Index what more than five texts share as well: for short rows from templates, where that is most of the row.",
+)  # fmt: skip
+@click.option("--public", type=IN, help="A text that everybody has, such as a licence: its runs are left out.")
+@click.option("--for-chars", type=click.IntRange(min=1), help="Build one part of an index of so many characters.")
+@click.option("--like", type=IN, help="Build another part of the index that this file is one part of.")
+@click.option("--out", type=OUT, required=True, help="The index.")
+def build(
+    path: Path, window: str, *, keep_boilerplate: bool, public: Path | None, for_chars: int | None, like: Path | None,
+    out: Path,
+) -> Result:  # fmt: skip
+    """Index the text of the data set PATH, so that the guard knows it again."""
+    from stanch.cli.ground import open_dataset_of, open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.scan import FINE, STANDARD, Layout, SpanIndex  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_data import index_data  # noqa: PLC0415 - same
+
+    if for_chars is not None and like is not None:
+        raise click.UsageError("give --for-chars for the first part and --like for the others, not both")
+    params = FINE if window == "fine" else STANDARD
+    if keep_boilerplate:
+        params = replace(params, boilerplate_after=None)
+    layout = Layout.for_chars(for_chars, params) if for_chars is not None else None
+    with open_workspace(current()) as workspace:
+        if like is not None:
+            header = SpanIndex.open(like, workspace.keys.secret("index")).header
+            params, layout = header.params, Layout(bytes.fromhex(header.salt), header.blocks)
+        texts = [_read(public)] if public is not None else []
+        dataset = open_dataset_of(workspace, path)
+        made = index_data(workspace, dataset, out, params, public=texts, layout=layout)
+    return Result({"keys": made.header.keys}, f"indexed   {path}: {made.header.keys} windows  → {out}")
+
+
+@index.command("query")
+@click.argument("index_file", metavar="INDEX", type=IN)
+@click.argument("source", metavar="PATH|-")
+def query(index_file: Path, source: str) -> Result:
+    """Ask INDEX which lines of a file hold training text; each line is one text. Exit code 1: some do."""
+    from stanch.cli.ground import open_input, open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_index import query_index  # noqa: PLC0415 - same
+
+    with open_input(source) as file, open_workspace(current()) as workspace:
+        answers = query_index(workspace, index_file, _lines(file, source))
+    found = [(number, answer) for number, answer in enumerate(answers, 1) if answer.matches]
+    lines = [f"{source}  {len(answers)} texts, {len(found)} with training text"]
+    lines += [
+        f"  line {number:<6} {sum(match.folded_length for match in answer.matches)} characters, "
+        f"by chance 10^{answer.evidence.log10_p:.1f}"
+        for number, answer in found
+    ]
+    rows: list[JsonValue] = [_row(number, answer) for number, answer in found]
+    data: dict[str, JsonValue] = {"texts": len(answers), "matched": len(found), "lines": rows}
+    return Result(data, "\n".join(lines), exit_code=1 if found else 0)
+
+
+@index.command("merge")
+@click.argument("parts", metavar="PART...", nargs=-1, required=True, type=IN)
+@click.option("--out", type=OUT, required=True, help="The index of all their texts.")
+def merge(parts: tuple[Path, ...], out: Path) -> Result:
+    """Merge parts of one index, built with --for-chars and --like."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_index import merge_indexes  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        merged = merge_indexes(workspace, parts, out)
+    text = f"merged    {len(parts)} parts: {merged.header.keys} windows  → {out}"
+    return Result({"keys": merged.header.keys, "parts": len(parts)}, text)
+
+
+def _row(number: int, answer: "Answer") -> "dict[str, JsonValue]":
+    spans: list[JsonValue] = [
+        {"start": match.start, "end": match.end, "folded_length": match.folded_length, "hits": match.hits}
+        for match in answer.matches
+    ]
+    evidence = answer.evidence
+    return {
+        "line": number, "matches": spans, "windows": evidence.windows, "hits": evidence.hits,
+        "log10_p": evidence.log10_p,
+    }  # fmt: skip
+
+
+def _read(path: Path) -> str:
+    from stanch.errors import InvalidInput  # noqa: PLC0415 - keeps `stanch --help` light
+
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path}: cannot be read as UTF-8 text") from error
+
+
+def _lines(file: BinaryIO, source: str) -> Iterator[str]:
+    """Yield the lines; bytes that are no UTF-8 separate words."""
+    from stanch.errors import InvalidInput  # noqa: PLC0415 - keeps `stanch --help` light
+
+    number = 0
+    while line := file.readline(_MAX_LINE + 1):
+        number += 1
+        if len(line) > _MAX_LINE:
+            raise InvalidInput(f"{source}: line {number} has more than {_MAX_LINE} bytes")
+        yield line.decode(errors="replace")
