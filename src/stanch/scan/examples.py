@@ -6,6 +6,7 @@ see :data:`_ALPHABETS` for the other alphabets. The same seed gives the same exa
 
 import base64
 import hashlib
+import random
 import re
 from collections.abc import Callable, Iterator
 
@@ -135,10 +136,10 @@ class ExampleMaker:
 
     def _accepted(self, validator: str, shape: str) -> str:
         """Draw values of a shape until the validator accepts one."""
+        rng = random.Random(next(self._symbols))  # noqa: S311 - examples; the stream itself is too slow for many tries
         while True:
             value = "".join(
-                self._draw(_DIGITS, 1) if c == "#" else self._draw("ABCEGHJKLMNPRSTWXYZ", 1) if c == "@" else c
-                for c in shape
+                rng.choice(_DIGITS) if c == "#" else rng.choice("ABCEGHJKLMNPRSTWXYZ") if c == "@" else c for c in shape
             )
             if REGISTRY[validator](value.encode(), "").outcome is not Outcome.REJECT:
                 return value
