@@ -16,7 +16,7 @@ from stanch.scan.validators.entropy import entropy
 from stanch.scan.validators.names import Gazetteer, gazetteer, person_name
 
 VECTORS = json.loads((Path(__file__).resolve().parents[1] / "vectors/scan/crc62.json").read_text())
-PAIRS = 100
+PAIRS = 40
 
 
 def test_golden_checks():
@@ -118,7 +118,7 @@ def test_checksum_kinds_report_all_valid_and_no_broken_value(kind):
 def test_checks_agree_with_python_stdnum(validator, module, shape):
     oracle = pytest.importorskip(f"stdnum.{module}", reason="python-stdnum is not installed")
     rng = random.Random(11)
-    for _ in range(1500):
+    for _ in range(500):
         value = "".join(
             rng.choice("0123456789") if c == "#" else rng.choice("ABCDEFGHJKLMNPQRSTVWXYZ") if c == "@" else c
             for c in shape
