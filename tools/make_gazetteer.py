@@ -1,328 +1,115 @@
-"""Write ``src/stanch/scan/packs/names.bin`` from the names of Faker's ``en_US`` locale (MIT) and our own word list.
+"""Write ``src/stanch/scan/packs/names.bin``: names of people and ordinary words, as digests.
 
-Needs ``faker`` (extra ``demo``). Run with::
+Names come from the person providers of Faker's locales (MIT), and from the 1990 census lists of the United States
+(public domain) as the package ``names`` carries them, unpacked at CENSUS. Words come from the list below and from
+Faker's text providers. Needs ``faker`` (extra ``demo``). Run with::
 
-    python tools/make_gazetteer.py [OUT]
+    python tools/make_gazetteer.py CENSUS [OUT]
 """
 
+import importlib
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
-from faker.providers.person.en_US import Provider
-
+from stanch.scan import fold_text
 from stanch.scan.validators.names import MAGIC, name_digest
 
 TARGET = Path(__file__).resolve().parents[1] / "src/stanch/scan/packs/names.bin"
+LOCALES = (
+    "cs_CZ da_DK de_AT de_CH de_DE en_GB en_IN en_US es_AR es_CO es_ES es_MX fi_FI fr_CA fr_CH fr_FR hr_HR "
+    "hu_HU it_IT nl_BE nl_NL no_NO pl_PL pt_BR pt_PT ro_RO sk_SK sl_SI sv_SE tr_TR vi_VN"
+)
+WORD_LOCALES = ("en_US", "de_DE", "fr_FR", "it_IT", "nl_NL")
+FAMILY_NAMES = 40_000
+"""How many of the most frequent family names of the census are taken."""
 
 # Words that often stand capitalised and are no evidence for a name: openers, salutations, months, places, trades.
-WORDS = [
-    "a",
-    "about",
-    "account",
-    "actually",
-    "after",
-    "all",
-    "also",
-    "although",
-    "am",
-    "american",
-    "an",
-    "and",
-    "any",
-    "apr",
-    "april",
-    "are",
-    "as",
-    "ask",
-    "at",
-    "aug",
-    "august",
-    "australian",
-    "austrian",
-    "avenue",
-    "bank",
-    "be",
-    "because",
-    "before",
-    "best",
-    "bill",
-    "british",
-    "but",
-    "by",
-    "call",
-    "canadian",
-    "card",
-    "case",
-    "center",
-    "central",
-    "chat",
-    "city",
-    "client",
-    "company",
-    "contact",
-    "could",
-    "court",
-    "customer",
-    "data",
-    "day",
-    "dear",
-    "dec",
-    "december",
-    "department",
-    "did",
-    "do",
-    "does",
-    "drive",
-    "during",
-    "each",
-    "east",
-    "email",
-    "english",
-    "european",
-    "every",
-    "faq",
-    "feb",
-    "february",
-    "finance",
-    "first",
-    "for",
-    "france",
-    "french",
-    "friday",
-    "from",
-    "general",
-    "german",
-    "germany",
-    "good",
-    "great",
-    "group",
-    "has",
-    "have",
-    "he",
-    "hello",
-    "help",
-    "here",
-    "hey",
-    "hi",
-    "high",
-    "hill",
-    "his",
-    "hotline",
-    "how",
-    "however",
-    "i",
-    "if",
-    "in",
-    "india",
-    "indian",
-    "international",
-    "invoice",
-    "is",
-    "it",
-    "italian",
-    "italy",
-    "its",
-    "jan",
-    "january",
-    "jul",
-    "july",
-    "jun",
-    "june",
-    "just",
-    "kind",
-    "king",
-    "lake",
-    "last",
-    "late",
-    "lane",
-    "let",
-    "limited",
-    "london",
-    "madam",
-    "main",
-    "manager",
-    "mar",
-    "march",
-    "market",
-    "may",
-    "me",
-    "member",
-    "mexican",
-    "miss",
-    "monday",
-    "most",
-    "mr",
-    "mrs",
-    "ms",
-    "much",
-    "my",
-    "national",
-    "new",
-    "next",
-    "no",
-    "north",
-    "not",
-    "note",
-    "nov",
-    "november",
-    "now",
-    "number",
-    "oct",
-    "october",
-    "of",
-    "office",
-    "ok",
-    "okay",
-    "old",
-    "on",
-    "once",
-    "one",
-    "only",
-    "or",
-    "order",
-    "our",
-    "over",
-    "paris",
-    "park",
-    "payment",
-    "phone",
-    "place",
-    "platform",
-    "please",
-    "point",
-    "policy",
-    "portal",
-    "press",
-    "price",
-    "product",
-    "project",
-    "public",
-    "re",
-    "really",
-    "receipt",
-    "record",
-    "refund",
-    "regards",
-    "regarding",
-    "report",
-    "request",
-    "return",
-    "river",
-    "road",
-    "royal",
-    "sales",
-    "san",
-    "saturday",
-    "school",
-    "second",
-    "section",
-    "security",
-    "see",
-    "senior",
-    "sep",
-    "september",
-    "service",
-    "services",
-    "shipping",
-    "should",
-    "signed",
-    "since",
-    "sincerely",
-    "sir",
-    "sir",
-    "some",
-    "sorry",
-    "south",
-    "spanish",
-    "square",
-    "staff",
-    "state",
-    "station",
-    "still",
-    "street",
-    "sunday",
-    "support",
-    "sure",
-    "swiss",
-    "system",
-    "team",
-    "technical",
-    "thank",
-    "thanks",
-    "that",
-    "the",
-    "their",
-    "then",
-    "there",
-    "these",
-    "they",
-    "this",
-    "those",
-    "three",
-    "thursday",
-    "ticket",
-    "to",
-    "today",
-    "tomorrow",
-    "total",
-    "tuesday",
-    "turkish",
-    "two",
-    "under",
-    "union",
-    "united",
-    "university",
-    "until",
-    "update",
-    "upon",
-    "urgent",
-    "us",
-    "user",
-    "very",
-    "via",
-    "was",
-    "we",
-    "website",
-    "wednesday",
-    "week",
-    "welcome",
-    "well",
-    "west",
-    "what",
-    "when",
-    "where",
-    "which",
-    "while",
-    "who",
-    "why",
-    "will",
-    "wish",
-    "with",
-    "world",
-    "would",
-    "year",
-    "yes",
-    "yesterday",
-    "york",
-    "you",
-    "your",
-]
+WORDS = """
+a about account actually after all also although am american an and any apr april are as ask at aug august
+australian austrian avenue bank be because before best bill british but by call canadian card case center
+central chat city client company contact could court customer data day dear dec december department did do
+does drive during each east email english european every faq feb february finance first for france french
+friday from general german germany good great group has have he hello help here hey hi high hill his hotline
+how however i if in india indian international invoice is it italian italy its jan january jul july jun june
+just kind king lake last late lane let limited london madam main manager mar march market may me member
+mexican miss monday most mr mrs ms much my national new next no north not note nov november now number oct
+october of office ok okay old on once one only or order our over paris park payment phone place platform
+please point policy portal press price product project public re really receipt record refund regards
+regarding report request return river road royal sales san saturday school second section security see
+senior sep september service services shipping should signed since sincerely sir some sorry south spanish
+square staff state station still street sunday support sure swiss system team technical thank thanks that
+the their then there these they this those three thursday ticket to today tomorrow total tuesday turkish two
+under union united university until update upon urgent us user very via was we website wednesday week
+welcome well west what when where which while who why will wish with world would year yes yesterday york you
+your string str none null true false text char varchar optional value field list integer boolean object
+undefined unknown required default sample test testing valued colleague colleagues everyone folks sirs guest
+reader developer engineer director president minister chairman professor college institute hospital museum
+library church airport hotel restaurant bridge tower valley beach island mountain ocean coast forest garden
+house castle palace cathedral stadium theatre theater software hardware server database network python java
+javascript linux windows android google microsoft apple amazon facebook twitter github gitlab docker
+kubernetes oracle intel nvidia samsung sony internet api http json html xml sql error warning exception
+class function method module package version release build file folder directory path input output admin
+root northern southern eastern western upper lower inner outer grand saint mount fort port cape gulf bay
+spring summer autumn winter morning evening night weekend holiday christmas easter der die das und oder
+nicht ein eine mit von auf fuer den dem des ist sind war wir ihr sie er es im zum zur bei nach aus herr frau
+damen herren kunde kunden sehr geehrte le la les un une et ou est sont avec pour dans sur par au aux du
+clients madame monsieur bonjour merci el los las una unos con por para en del al son cliente clientes senor
+senora hola gracias il lo gli uno per nel della clienti signore signora ciao grazie de het een van op te
+voor met klant klanten heer mevrouw beste o os um uma com na dos senhor senhora ola obrigado i'm i'll i've
+it's that's we're you're don't can't
+islands republic kingdom emirates hong kong sierra leone mariana papua guinea verde rico lanka arabia faso zealand
+"""
 
 
-def digests(words: list[str]) -> list[bytes]:
+def folded(names: Iterable[str]) -> list[str]:
+    """Return the single words of names as the scanner sees them."""
+    return [word.decode() for name in names for word in fold_text(name).split() if len(word) > 1]
+
+
+def faker_names(locale: str) -> tuple[list[str], list[str]]:
+    """Return given and family names of a locale."""
+    provider = importlib.import_module(f"faker.providers.person.{locale}").Provider
+    given: list[str] = []
+    family: list[str] = []
+    for attribute in dir(provider):
+        if attribute.startswith("first_name"):
+            given += folded(getattr(provider, attribute)) if not callable(getattr(provider, attribute)) else []
+        elif attribute.startswith("last_name"):
+            family += folded(getattr(provider, attribute)) if not callable(getattr(provider, attribute)) else []
+    return given, family
+
+
+def census(path: Path, most: int) -> list[str]:
+    """Return the first column of a census list, most frequent names first."""
+    return [line.split()[0] for line in path.read_text().splitlines()[:most]]
+
+
+def digests(words: Iterable[str]) -> list[bytes]:
     """Return the sorted, distinct digests of the words."""
     return sorted({name_digest(word) for word in words})
 
 
 def main() -> None:
     """Write the gazetteer."""
-    lists = [digests(list(Provider.first_names)), digests(list(Provider.last_names)), digests(WORDS)]
-    out = Path(sys.argv[1]) if len(sys.argv) > 1 else TARGET
+    folder = Path(sys.argv[1])
+    out = Path(sys.argv[2]) if len(sys.argv) > 2 else TARGET
+    words = set(WORDS.split())
+    for locale in WORD_LOCALES:
+        words.update(importlib.import_module(f"faker.providers.lorem.{locale}").Provider.word_list)
+    given = census(folder / "dist.male.first", 1219) + census(folder / "dist.female.first", 4275)
+    family = census(folder / "dist.all.last", FAMILY_NAMES)
+    for locale in LOCALES.split():
+        more_given, more_family = faker_names(locale)
+        given += more_given
+        family += more_family
+    lists = [digests(given), digests(family), digests(folded(words))]
     out.write_bytes(
         MAGIC
         + b"".join(len(names).to_bytes(4, "big") for names in lists)
         + b"".join(d for names in lists for d in names)
     )
+    sys.stdout.write(f"{[len(names) for names in lists]}\n")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ recognisers:
 """
 
 # A secret of any kind may also be assigned to a secret-like name, and a password assigned is both.
-EXPECTED_TOGETHER = {"secret-assignment", "password"}
+EXPECTED_TOGETHER = {"secret-assignment", "password", "http-credentials"}
 
 
 def write(tmp_path, text):

@@ -123,11 +123,11 @@ def test_an_internal_error_releases_nothing_more(scanner, monkeypatch):
 def test_a_field_name_counts_in_streams_as_in_whole_texts(scanner):
     location = Location("r1", "customer.phone")
     session = scanner.open_stream(location=location)
-    steps = [session.feed("415-555-"), session.feed("0132 "), session.finish()]
+    steps = [session.feed("415555"), session.feed("0132 "), session.finish()]
     found = [finding for step in steps for finding in step.findings]
-    assert found == list(scanner.scan("415-555-0132 ", location=location).findings)
+    assert found == list(scanner.scan("4155550132 ", location=location).findings)
     assert [finding.kind for finding in found] == ["phone"]
-    assert not scanner.scan("415-555-0132 ").findings
+    assert not scanner.scan("4155550132 ").findings
 
 
 def test_released_shows_no_text(scanner):

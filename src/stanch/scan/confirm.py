@@ -77,8 +77,9 @@ class Confirmer:
         self._validator = REGISTRY.get(recogniser.validator)
         hold = recogniser.hold
         self._run = hold if isinstance(hold, RunHold | CapitalsHold) else None
-        literals = {literal.lower() if recogniser.caseless else literal for literal in self.shape.literals or ()}
-        self._literals = sorted(literals, key=len, reverse=True)
+        literals = (literal.lower() if recogniser.caseless else literal for literal in self.shape.literals or ())
+        self._literals = frozenset(literals)
+        self._lengths = sorted({len(literal) for literal in self._literals}, reverse=True)
         self._swallow = hold if isinstance(hold, SwallowHold) else None
         if self._swallow is not None:
             self._body = re.compile(b"[" + _escaped(self._swallow.members) + b"]*")
@@ -92,7 +93,7 @@ class Confirmer:
         tail = bytes(text[max(low, end - self.shape.longest) : end])
         if self.recogniser.caseless:
             tail = tail.lower()
-        return end - next(len(literal) for literal in self._literals if tail.endswith(literal))
+        return end - next(length for length in self._lengths if tail[-length:] in self._literals)
 
     def close(self, text: bytes | bytearray, end: int, high: int) -> int | None:
         """Return where the window of a candidate closes, or None while more text may still belong to it.

@@ -6,11 +6,13 @@ see :data:`_ALPHABETS` for the other alphabets. The same seed gives the same exa
 
 import base64
 import hashlib
+import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from stanch.errors import InvalidInput
-from stanch.scan.validators.checksum import IBAN_LENGTHS, crc32_base62, luhn, mod97
+from stanch.scan.validators import REGISTRY, Outcome
+from stanch.scan.validators.checksum import IBAN_LENGTHS, bech32_checksum, crc32_base62, luhn, mod97
 
 _SLOT = re.compile(r"(?<![${])\{([A-Za-z0-9]+)(?::([A-Za-z0-9]+))?(?::(\d{1,4}))?\}")
 _DIGITS, _UPPER = "0123456789", "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -19,12 +21,45 @@ _ALPHABETS = {
     "a36": _DIGITS + _UPPER.lower(),
     "A36": _DIGITS + _UPPER,
     "A26": _UPPER,
+    "a26": _UPPER.lower(),
     "hex": "0123456789abcdef",
     "d": _DIGITS,
     "b32": _UPPER + "234567",
     "b64": _DIGITS + _UPPER + _UPPER.lower() + "+/",
     "b64url": _DIGITS + _UPPER + _UPPER.lower() + "-_",
 }
+_VALID = {
+    "aadhaar": ("in-aadhaar", "2### #### ####"),
+    "aba": ("aba-routing", "0########"),
+    "ahv": ("ch-ahv", "756.####.####.##"),
+    "benn": ("be-national", "85.0#.2#-###.##"),
+    "bsn": ("nl-bsn", "#########"),
+    "cf": ("it-codice-fiscale", "@@@@@@##A##@###@"),
+    "cnpj": ("br-cnpj", "##.###.###/0001-##"),
+    "cpf": ("br-cpf", "###.###.###-##"),
+    "detax": ("de-tax-id", "## ### ### ###"),
+    "dni": ("es-dni", "########@"),
+    "hetu": ("fi-hetu", "1#0#7#-###@"),
+    "imei": ("imei", "35######-######-#"),
+    "inpan": ("mixed-code", "@@@P@####@"),
+    "nhs": ("uk-nhs", "### ### ####"),
+    "nie": ("es-dni", "X#######@"),
+    "nino": ("uk-nino", "@@######C"),
+    "nir": ("fr-nir", "1 8# 0# 75 ### ### ##"),
+    "pesel": ("pl-pesel", "8#0#2######"),
+    "pnr": ("se-personnummer", "8#0#2#-####"),
+    "sin": ("ca-sin", "### ### ###"),
+    "tfn": ("au-tfn", "### ### ###"),
+    "usitin": ("us-itin", "9##-7#-####"),
+    "vin": ("vin", "1@@@@#####@######"),
+}
+"""Generators whose values a validator must accept: its name, and a shape with # for a digit and @ for a letter."""
+
+_BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+_COINS = {"btc": ("00", 20), "wif": ("80", 32), "xprv": ("0488ade4", 74)}
+"""Version bytes and number of random bytes of base58check values."""
+
+_BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 
 
 class ExampleMaker:
@@ -55,17 +90,33 @@ class ExampleMaker:
         name, first, second = match[1], match[2], match[3]
         if name in _ALPHABETS and first is not None and first.isdigit():
             self._last = self._draw(_ALPHABETS[name], int(first))
-        elif name == "crc62":
-            self._last = crc32_base62(self._last.encode()).decode()
         elif name == "luhn" and first is not None:
             self._last = self._luhn(first, int(second or 16))
         elif name == "iban" and first in IBAN_LENGTHS:
             self._last = self._iban(str(first))
-        elif name == "jwt":
-            self._last = self._jwt()
+        elif first is None:
+            self._last = self._named(name)
         else:
             raise InvalidInput(f"unknown generator {match[0]!r} in an example")
         return self._last
+
+    def _named(self, name: str) -> str:
+        if name in _VALID:
+            return self._accepted(*_VALID[name])
+        if name in _COINS:
+            return self._base58check(*_COINS[name])
+        makers: dict[str, Callable[[], str]] = {
+            "age": lambda: self._bech32("age-secret-key-", "", 52).upper(),
+            "basic": lambda: self._base64(f"svc{self._draw(_DIGITS, 3)}:{self._draw(_ALPHABETS['A62'], 15)}"),
+            "bech32": lambda: self._bech32("bc", "q", 32),
+            "crc62": lambda: crc32_base62(self._last.encode()).decode(),
+            "discord": lambda: self._base64(f"8{self._draw(_DIGITS, 17)}"),
+            "jwt": self._jwt,
+            "pypi": lambda: self._base64("\x02\x01\x08pypi.org\x02$" + self._draw(_ALPHABETS["hex"], 10)),
+        }
+        if name not in makers:
+            raise InvalidInput(f"unknown generator {{{name}}} in an example")
+        return makers[name]()
 
     def _draw(self, alphabet: str, count: int) -> str:
         return "".join(alphabet[next(self._symbols) % len(alphabet)] for _ in range(count))
@@ -82,3 +133,31 @@ class ExampleMaker:
         header = base64.urlsafe_b64encode(b'{"alg":"HS256","typ":"JWT"}').rstrip(b"=").decode()
         claims = base64.urlsafe_b64encode(f'{{"sub":"{self._draw(_DIGITS, 10)}"}}'.encode()).rstrip(b"=").decode()
         return f"{header}.{claims}.{self._draw(_ALPHABETS['b64url'], 43)}"
+
+    def _accepted(self, validator: str, shape: str) -> str:
+        """Draw values of a shape until the validator accepts one."""
+        rng = random.Random(next(self._symbols))  # noqa: S311 - examples; the stream itself is too slow for many tries
+        while True:
+            value = "".join(
+                rng.choice(_DIGITS) if c == "#" else rng.choice("ABCEGHJKLMNPRSTWXYZ") if c == "@" else c for c in shape
+            )
+            if REGISTRY[validator](value.encode(), "").outcome is not Outcome.REJECT:
+                return value
+
+    def _base58check(self, prefix: str, size: int) -> str:
+        body = bytes.fromhex(prefix + self._draw(_ALPHABETS["hex"], 2 * size))
+        data = body + hashlib.sha256(hashlib.sha256(body).digest()).digest()[:4]
+        number, text = int.from_bytes(data, "big"), ""
+        while number:
+            number, digit = divmod(number, 58)
+            text = _BASE58[digit] + text
+        return "1" * (len(data) - len(data.lstrip(b"\0"))) + text
+
+    def _bech32(self, prefix: str, version: str, size: int) -> str:
+        body = f"{prefix}1{version}{self._draw(_BECH32, size)}"
+        rest = (bech32_checksum(body + "qqqqqq") or 0) ^ 1
+        return body + "".join(_BECH32[rest >> 5 * (5 - place) & 31] for place in range(6))
+
+    @staticmethod
+    def _base64(plain: str) -> str:
+        return base64.b64encode(plain.encode()).rstrip(b"=").decode()

@@ -16,9 +16,9 @@ from stanch.scan.anchor import parse_byte_set
 _SWALLOW = re.compile(r"swallow:(\[\^?\]?(?:\\.|[^\]\\])*\]):(.*)", re.DOTALL)
 _RUN = re.compile(r"run:(\[\^?\]?(?:\\.|[^\]\\])*\]):(\d{1,3})", re.DOTALL)
 _CAPITALS = re.compile(r"capitals:(\d{1,3})")
-_CAPITAL_ENDS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'.- "
 _LOWER = bytes(range(256)).lower()
-_CAPITALISED = re.compile(rb"[A-Z][A-Za-z'.\-]*(?: [A-Z][A-Za-z'.\-]*){0,2} ?\Z")
+_CAPITAL_ENDS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'.- " + bytes(range(0x80, 0x100))
+_CAPITALISED = re.compile(rb"[A-Z][A-Za-z'.\x80-\xff\-]*(?: [A-Z][A-Za-z'.\x80-\xff\-]*){0,2} ?\Z")
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,19 @@ from stanch.scan.recogniser import Context, Recogniser, Source
 from stanch.terms import Digest, JsonValue, Severity
 
 FORMAT = "stanch-pack/1"
-SHIPPED = ("secrets.yaml", "private-keys.yaml", "personal.yaml")
+SHIPPED = (
+    "secrets.yaml",
+    "secrets-cloud.yaml",
+    "secrets-code.yaml",
+    "secrets-models.yaml",
+    "secrets-business.yaml",
+    "secrets-generic.yaml",
+    "private-keys.yaml",
+    "personal.yaml",
+    "personal-contact.yaml",
+    "personal-finance.yaml",
+    "personal-ids.yaml",
+)
 _MAX_BYTES, _MAX_RULES = 5 << 20, 5000
 MAX_BEFORE, MAX_AFTER = 512, 4096
 

@@ -6,39 +6,68 @@ A rule of a pack names one of :data:`REGISTRY`. A validator may reject only by a
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from stanch.scan.validators import documents, entropy, national, personal, tokens
 from stanch.scan.validators.checksum import crc32_base62, luhn, mod97
-from stanch.scan.validators.entropy import assignment, cloud_secret, password
-from stanch.scan.validators.names import person_name
-from stanch.scan.validators.personal import (
-    birth_date,
-    customer_number,
-    email,
-    iban,
-    ip_address,
-    payment_card,
-    phone,
-    us_ssn,
-)
-from stanch.scan.validators.tokens import aws_account, aws_key_id, crc62_token, jwt
+from stanch.scan.validators.names import labelled_word, person_name
+from stanch.scan.validators.tokens import aws_account
 from stanch.scan.validators.verdict import Outcome, Validator, Verdict
 
 REGISTRY: Mapping[str, Validator] = MappingProxyType(
     {
-        "assignment": assignment,
-        "aws-key-id": aws_key_id,
-        "birth-date": birth_date,
-        "cloud-secret": cloud_secret,
-        "crc62-token": crc62_token,
-        "customer-number": customer_number,
-        "email": email,
-        "iban": iban,
-        "ip-address": ip_address,
-        "jwt": jwt,
-        "password": password,
-        "payment-card": payment_card,
+        "aba-routing": national.aba_routing,
+        "address-line": personal.address_line,
+        "age-secret-key": documents.age_secret_key,
+        "assignment": entropy.assignment,
+        "au-tfn": national.au_tfn,
+        "aws-key-id": tokens.aws_key_id,
+        "base58check": documents.base58check,
+        "basic-credentials": tokens.basic_credentials,
+        "be-national": national.be_national,
+        "bech32-address": documents.bech32_address,
+        "bic": documents.bic,
+        "birth-date": personal.birth_date,
+        "br-cnpj": national.br_cnpj,
+        "br-cpf": national.br_cpf,
+        "ca-sin": national.ca_sin,
+        "ch-ahv": national.ch_ahv,
+        "cloud-secret": entropy.cloud_secret,
+        "crc62-token": tokens.crc62_token,
+        "customer-number": personal.customer_number,
+        "de-tax-id": national.de_tax_id,
+        "discord-token": tokens.discord_token,
+        "email": personal.email,
+        "es-dni": national.es_dni,
+        "fi-hetu": national.fi_hetu,
+        "fr-nir": national.fr_nir,
+        "gitlab-token": tokens.gitlab_token,
+        "gps-position": personal.gps_position,
+        "gps-single": personal.gps_single,
+        "iban": personal.iban,
+        "imei": national.imei,
+        "in-aadhaar": national.in_aadhaar,
+        "ip-address": personal.ip_address,
+        "it-codice-fiscale": national.it_codice_fiscale,
+        "jwt": tokens.jwt,
+        "labelled-word": labelled_word,
+        "mac-address": personal.mac_address,
+        "mixed-code": personal.mixed_code,
+        "mrz": documents.mrz,
+        "nl-bsn": national.nl_bsn,
+        "password": entropy.password,
+        "payment-card": personal.payment_card,
         "person-name": person_name,
-        "phone": phone,
-        "us-ssn": us_ssn,
+        "phone": personal.phone,
+        "pl-pesel": national.pl_pesel,
+        "pypi-token": tokens.pypi_token,
+        "se-personnummer": national.se_personnummer,
+        "short-secret": entropy.short_secret,
+        "uk-nhs": national.uk_nhs,
+        "uk-nino": national.uk_nino,
+        "us-itin": national.us_itin,
+        "us-ssn": national.us_ssn,
+        "url-credentials": entropy.url_credentials,
+        "username": personal.username,
+        "vin": national.vin,
     }
 )
 

@@ -1,7 +1,9 @@
-"""Checksums: of payment cards, bank accounts and tokens."""
+"""Checksums: of payment cards, bank accounts, national numbers and tokens."""
 
 import zlib
+from collections.abc import Iterable
 
+_BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _BASE62 = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 IBAN_LENGTHS = {
@@ -39,3 +41,47 @@ def crc32_base62(body: bytes) -> bytes:
         value, digit = divmod(value, 62)
         check.append(_BASE62[digit])
     return bytes(reversed(check))
+
+
+def weighted(symbols: bytes, weights: Iterable[int]) -> int:
+    """Return the sum of ASCII digits, each times its weight."""
+    return sum((digit - 48) * weight for digit, weight in zip(symbols, weights, strict=True))
+
+
+def mod11_10(digits: bytes) -> bool:
+    """Tell whether the ASCII digits pass ISO/IEC 7064 MOD 11,10."""
+    product = 10
+    for digit in digits[:-1]:
+        product = ((product + digit - 48) % 10 or 10) * 2 % 11
+    return (product + digits[-1] - 48) % 10 == 1
+
+
+def verhoeff(digits: bytes) -> bool:
+    """Tell whether the ASCII digits pass the check of Verhoeff (1969): the dihedral group of order 10."""
+    state = 0
+    for place, digit in enumerate(reversed(digits)):
+        value = digit - 48
+        for _ in range(place % 8):
+            value = (1, 5, 7, 6, 2, 8, 3, 0, 9, 4)[value]
+        state = _dihedral(state, value)
+    return state == 0
+
+
+def _dihedral(left: int, right: int) -> int:
+    """Multiply in the dihedral group: 0 to 4 are rotations, 5 to 9 reflections."""
+    turned = (left + right if left < 5 else left - right) % 5
+    return turned if (left < 5) == (right < 5) else turned + 5
+
+
+def bech32_checksum(text: str) -> int | None:
+    """Return the constant to which a lower-case Bech32 text sums (BIP-173: 1, BIP-350: 0x2bc830a3), or None."""
+    prefix, found, data = text.rpartition("1")
+    values = [_BECH32.find(symbol) for symbol in data]
+    if not found or not prefix or len(data) < 6 or min(values) < 0:
+        return None
+    check = 1
+    for value in [*(ord(c) >> 5 for c in prefix), 0, *(ord(c) & 31 for c in prefix), *values]:
+        top, check = check >> 25, (check & 0x1FFFFFF) << 5 ^ value
+        for bit, term in enumerate((0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)):
+            check ^= term if top >> bit & 1 else 0
+    return check

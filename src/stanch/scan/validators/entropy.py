@@ -7,6 +7,21 @@ from stanch.scan.validators.verdict import ABSTAIN, REJECT, Outcome, Verdict
 
 _UUID = re.compile(rb"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
 _WORDS = re.compile(rb"[A-Za-z]?[a-z]+(?:[-_.:/ ][A-Za-z]?[a-z]+)*")
+_HEX = re.compile(rb"[0-9a-f]+|[0-9A-F]+")
+_CODE = re.compile(
+    rb"[({\[]|->|::|//|\\|^[A-Za-z_]+\.[A-Za-z_]+|^~?/[a-z]|^arn:|^(?:get|set|is|self|this)[._A-Z]"
+    rb"|[a-z]\.[a-z]+\.[a-z]"
+)
+_IDENTIFIER = re.compile(
+    rb"(?:pass|pwd|secret|token|key|val|arg|param|str|test|user|foo|bar|var|tmp|field|input|data|hash|ver|v|int|uint|sha|md"
+    rb"|utf|base|ascii|pw|p|s|x)[a-z]*[0-9]{0,3}|[a-z]+[0-9]?(?:_[a-z0-9]+)+|[A-Z]+[0-9]{0,2}(?:_[A-Z0-9]+)*|[0-9.,:/-]+"
+    rb"|[0-9]+[a-z]{1,3}"
+)
+_PASSWORD_WORD = re.compile(
+    rb"(?:my_?|db_?|the_?)?(?:pass(?:word|wd|phrase)?|pwd?|secret|token|key|port|xxx+|pass1234?|foo|bar|baz|tiger)[0-9]?"
+)
+_RESOURCE = re.compile(r"arn:[^\s\"']*\Z")
+_PIECE = re.compile(rb"[A-Z]?[a-z]+|[A-Z]+")
 _CLASSES = tuple(re.compile(pattern) for pattern in (rb"[a-z]", rb"[A-Z]", rb"[0-9]", rb"[^0-9A-Za-z]"))
 
 
@@ -20,17 +35,36 @@ def _classes(value: bytes) -> int:
     return sum(pattern.search(value) is not None for pattern in _CLASSES)
 
 
-def assignment(value: bytes, _left: str) -> Verdict:
+def _is_wordy(value: bytes) -> bool:
+    """Tell whether the value has no digit and long runs of small letters, as names in programs have."""
+    return not re.search(rb"[0-9]", value) and 3.5 * len(_PIECE.findall(value)) <= len(value)
+
+
+def assignment(value: bytes, left: str) -> Verdict:
     """Judge a value assigned to a secret-like name: long, mixed, near its greatest entropy, no words, no UUID."""
     if len(value) < 16 or _classes(value) < 2 or _UUID.fullmatch(value) or _WORDS.fullmatch(value):
         return REJECT
-    ratio = entropy(value) / math.log2(min(len(value), 64))
-    return ABSTAIN if ratio >= 0.75 else REJECT
+    if _RESOURCE.search(left):
+        return REJECT
+    hexadecimal = _HEX.fullmatch(value) is not None
+    if _CODE.search(value) or _is_wordy(value) or (hexadecimal and len(value) < 24):
+        return REJECT
+    alphabet = 16 if hexadecimal else 64
+    return ABSTAIN if entropy(value) / math.log2(min(len(value), alphabet)) >= 0.75 else REJECT
+
+
+def short_secret(value: bytes, _left: str) -> Verdict:
+    """Judge a short value assigned to a secret-like name: a digit and two more kinds of characters, no code."""
+    if len(value) < 6 or _classes(value) < 2 or not re.search(rb"[0-9]", value) or _UUID.fullmatch(value):
+        return REJECT
+    if _CODE.search(value) or _IDENTIFIER.fullmatch(value):
+        return REJECT
+    return Verdict(Outcome.ABSTAIN, bonus=0.1 if _classes(value) > 2 else 0.0)
 
 
 def password(value: bytes, _left: str) -> Verdict:
     """Judge a word that is called a password in prose: two character classes, one of them not lower-case letters."""
-    if len(value) < 6 or _classes(value) < 2 or _WORDS.fullmatch(value) or b"//" in value:
+    if len(value) < 6 or _classes(value) < 2 or _WORDS.fullmatch(value) or _CODE.search(value):
         return REJECT
     return Verdict(Outcome.ABSTAIN, bonus=0.2 if _classes(value) > 2 else 0.0)
 
@@ -38,3 +72,11 @@ def password(value: bytes, _left: str) -> Verdict:
 def cloud_secret(value: bytes, _left: str) -> Verdict:
     """Judge a 40-character cloud secret: at least 4.2 bits a byte."""
     return ABSTAIN if entropy(value) >= 4.2 else REJECT
+
+
+def url_credentials(value: bytes, _left: str) -> Verdict:
+    """Judge ``user:password`` in a URL: a user's own name, or a word for a password, is no password."""
+    user, _, secret = value.partition(b":")
+    lowered = secret.lower().strip(b"[]()$")
+    stands_for = lowered == user.lower() or _PASSWORD_WORD.fullmatch(lowered) or b"[" in user
+    return REJECT if stands_for else ABSTAIN

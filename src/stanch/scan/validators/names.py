@@ -7,7 +7,7 @@ from functools import cache
 from importlib import resources
 
 from stanch.errors import InvalidInput
-from stanch.scan.validators.verdict import REJECT, Outcome, Verdict
+from stanch.scan.validators.verdict import ABSTAIN, REJECT, Outcome, Verdict
 
 MAGIC = b"STXNAME\x01"
 PREFIX = 5
@@ -15,11 +15,16 @@ PREFIX = 5
 _INTRODUCTION = 32
 
 _INTRODUCED = re.compile(
-    r"(?:\b(?:name\s+is|i\s+am|i'm|dear|mr|mrs|ms|dr|herr|frau|mme|monsieur|signed|signed\s+by)\b|\bname[\"']?\s{0,2}[:=])[\s.,:\"']{0,4}\Z",
+    r"(?:\b(?:name\s+is|i\s+am|i'm|dear|mr|mrs|ms|miss|dr|prof|sir|herrn?|frau|lieber?|monsieur|madame|mme|mlle|chere?|senora?|"
+    r"sra?|don|estimad[oa]|querid[oa]|signora?|sig|car[oa]|gentile|meneer|mevrouw|dhr|mevr|beste|geachte|prezad[oa]|signed|"
+    r"signed\s+by|mein\s+name\s+ist|ich\s+bin|ich\s+hei\u00dfe|ich\s+heisse|je\s+m'appelle|je\s+suis|me\s+llamo|mi\s+nombre\s+es|"
+    r"soy|mi\s+chiamo|sono|mijn\s+naam\s+is|ik\s+heet|ik\s+ben|meu\s+nome\s+e|chamo-me|me\s+chamo)\b|\bname[\"']?\s{0,2}[:=])[\s.,:\"']{0,4}\Z",
     re.IGNORECASE,
 )
 _GREETED = re.compile(
-    r"\b(?:hi|hello|hey|regards|sincerely|thanks|cheers|wishes|this\s+is|customer|agent|contact|ask\s+for|speak\s+to)[\s.,:!]{1,4}\Z",
+    r"\b(?:hi|hello|hey|hallo|hola|ciao|ola|bonjour|regards|sincerely|thanks|cheers|wishes|gru(?:ss|\u00df)(?:en|e)?|gruessen|"
+    r"cordialement|salutations|saludos|saluti|groet(?:en)?|atenciosamente|cumprimentos|this\s+is|customer|client|patient|"
+    r"agent|contact|ask\s+for|speak\s+to|from|to|cc|by|and|with|for|user|employee|sender|recipient)[\s.,:!]{1,4}\Z",
     re.IGNORECASE,
 )
 
@@ -61,12 +66,12 @@ def gazetteer() -> Gazetteer:
 
 
 def person_name(value: bytes, left: str) -> Verdict:
-    """Judge up to three capitalised words: the verdict's bonus is the sum of the evidence.
+    """Judge some capitalised words: the verdict's bonus is the sum of the evidence.
 
     Leading words that are ordinary and no given names, and trailing ones that are no family names, are left out.
     """
     book = gazetteer()
-    words = value.decode("ascii", "ignore").split(" ")
+    words = value.decode("utf-8", "ignore").split(" ")
     digests = [name_digest(word.rstrip(".")) for word in words]
     first, last = 0, len(words)
     while first < last and digests[first] in book.words and digests[first] not in book.given:
@@ -75,15 +80,25 @@ def person_name(value: bytes, left: str) -> Verdict:
         last -= 1
     if first == last:
         return REJECT
-    evidence = 0.3 * (not book.given.isdisjoint(digests[first : max(first + 1, last - 1)]))
-    evidence += 0.25 * (not book.family.isdisjoint(digests[first + 1 : last]))
-    evidence += 0.1 * (last - first >= 2)
-    evidence -= 0.25 * (not book.words.isdisjoint(digests[first:last]))
+    chosen = digests[first:last]
+    ordinary = not book.words.isdisjoint(chosen)
+    given = not book.given.isdisjoint(chosen[: max(1, len(chosen) - 1)])
+    family = not book.family.isdisjoint(chosen[1:])
+    evidence = 0.3 * given + 0.25 * family + 0.1 * (len(chosen) >= 2) + 0.1 * (len(chosen) >= 2 and not ordinary)
+    evidence -= (0.15 if given and family else 0.25) * ordinary
     skipped = " ".join([*words[:first], ""])
     before = (left[-_INTRODUCTION:] + skipped)[-_INTRODUCTION:]
     if first == 0 and _INTRODUCED.search(before):
         evidence += 0.5
     elif _GREETED.search(before):
         evidence += 0.25
-    start = len(skipped)
-    return Verdict(Outcome.ABSTAIN, bonus=evidence, part=(start, start + len(" ".join(words[first:last]))))
+    start = len(skipped.encode())
+    return Verdict(Outcome.ABSTAIN, bonus=evidence, part=(start, start + len(" ".join(words[first:last]).encode())))
+
+
+def labelled_word(value: bytes, _left: str) -> Verdict:
+    """Judge what stands behind a label such as ``Last name:``: not an ordinary word, which would describe the field."""
+    book = gazetteer()
+    digests = [name_digest(word) for word in value.decode("utf-8", "ignore").split(" ")]
+    known = any(d in book.given or d in book.family for d in digests) or len(digests) > 1
+    return REJECT if digests[0] in book.words and not known else ABSTAIN

@@ -16,8 +16,22 @@ _GROUPED_CARD = re.compile(rb"[0-9]{4}([ -])[0-9]{4}\1[0-9]{4}\1[0-9]{1,7}|[0-9]
 _NO_PHONE = re.compile(
     rb"(?:[0-9]{1,3}\.){3}[0-9]{1,3}|[0-9]{1,2}([.-])[0-9]{1,2}\1[0-9]{2,4}|[0-9]{4}-[0-9]{2}-[0-9]{2}"
 )
+_ATTRIBUTE = re.compile(
+    rb"^(?:self|this|request|user|config|args|os|env|settings|data|params|options|props|session)[._]"
+    rb"|[._-](?:username|user|name|login|id)\Z",
+    re.IGNORECASE,
+)
+_ORDINARY_USERS = frozenset({b"user_name", b"user_id", b"username1", b"user1", b"user_login", b"log_in", b"sign_in"})
+_DECIMAL = re.compile(rb"\+[0-9]{1,3}\.[0-9]{4,}")
 _REGIONS = ("US", "GB", "DE", "FR", "ES", "IT", "NL", "PT")
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_MONTHS = {
+    name: month
+    for month, names in enumerate(
+        ("jan ene gen", "feb fev", "mar", "apr avr abr", "may mai mag mei maj", "jun juin giu", "jul juil lug",
+         "aug aou ago", "sep set", "oct okt ott out", "nov", "dec dez dic"), 1)
+    for name in names.split()
+}  # fmt: skip
+"""Months by the first letters of their names in seven languages."""
 
 
 def email(value: bytes, _left: str) -> Verdict:
@@ -49,6 +63,8 @@ def phone(value: bytes, _left: str) -> Verdict:
             except phonenumbers.NumberParseException:
                 continue
             if phonenumbers.is_possible_number(number):
+                if _DECIMAL.fullmatch(cut) and not phonenumbers.is_valid_number(number):
+                    return REJECT
                 valid = phonenumbers.is_valid_number(number)
                 return Verdict(Outcome.ABSTAIN, bonus=0.1 if valid and region is None else 0.0, part=(0, len(cut)))
     return REJECT
@@ -65,6 +81,8 @@ def _issuer(digits: bytes) -> bool:
         return size == 15
     if 300000 <= six < 306000 or six // 10000 in {36, 38, 39}:
         return 14 <= size <= 19
+    if six // 100 in {1800, 2131}:
+        return size == 15
     if 352800 <= six < 359000 or six // 10000 in {62, 65} or six // 100 == 6011 or 644000 <= six < 650000:
         return 16 <= size <= 19
     return (500000 <= six < 510000 or 560000 <= six < 590000 or 600000 <= six < 700000) and 12 <= size <= 19
@@ -91,22 +109,14 @@ def iban(value: bytes, _left: str) -> Verdict:
     return Verdict(MEDIUM.outcome, part=(0, end)) if mod97(compact) == 1 else REJECT
 
 
-def us_ssn(value: bytes, _left: str) -> Verdict:
-    """Judge a US social security number by the area, group and serial numbers that are never assigned."""
-    digits = re.sub(rb"[ -]", b"", value)
-    area, group, serial = digits[:3], digits[3:5], digits[5:]
-    never = area in {b"000", b"666"} or area >= b"900" or group == b"00" or serial == b"0000"
-    return REJECT if never else ABSTAIN
-
-
 def ip_address(value: bytes, _left: str) -> Verdict:
     """Judge an IP address: global ones only; four small numbers look like a version and count less."""
     try:
         address = ipaddress.ip_address(value.decode("ascii"))
     except ValueError:
         return REJECT
-    if not address.is_global:
-        return REJECT
+    if not address.is_global or (address.version == 6 and not 0x20 <= address.packed[0] <= 0x3F):
+        return REJECT  # 2000::/3 is all that IANA has given out
     small = address.version == 4 and all(byte < 32 for byte in address.packed)
     return Verdict(Outcome.ABSTAIN, bonus=-0.3) if small else ABSTAIN
 
@@ -114,7 +124,7 @@ def ip_address(value: bytes, _left: str) -> Verdict:
 def birth_date(value: bytes, _left: str) -> Verdict:
     """Judge a date by the calendar; numeric days and months are tried in both orders."""
     words = re.findall(r"[0-9]+|[a-z]+", value.decode("ascii", "ignore").lower())
-    named = [_MONTHS.index(word[:3]) + 1 for word in words if word[:3] in _MONTHS]
+    named = [found for word in words if (found := _MONTHS.get(word[:4]) or _MONTHS.get(word[:3]))]
     numbers = [int(word) for word in words if word.isdigit()]
     if named and len(numbers) == 2:
         options = [(numbers[1], named[0], numbers[0])]
@@ -136,6 +146,42 @@ def _is_past(year: int, month: int, day: int) -> bool:
     return 1900 <= date.year <= 2099
 
 
+def mac_address(value: bytes, _left: str) -> Verdict:
+    """Judge a hardware address: not all zeros, not broadcast, not a range for documentation (RFC 7042)."""
+    octets = bytes.fromhex(re.sub(rb"[:-]", b"", value).decode("ascii"))
+    return REJECT if octets in {bytes(6), b"\xff" * 6} or octets[:5] == b"\x00\x00\x5e\x00\x53" else ABSTAIN
+
+
+def gps_position(value: bytes, _left: str) -> Verdict:
+    """Judge a pair of latitude and longitude by their ranges."""
+    latitude, longitude = (float(part) for part in re.split(rb"[, ]+", value))
+    return ABSTAIN if abs(latitude) <= 90 and abs(longitude) <= 180 else REJECT
+
+
+def gps_single(value: bytes, _left: str) -> Verdict:
+    """Judge one coordinate by its range."""
+    return ABSTAIN if abs(float(value)) <= 180 else REJECT
+
+
 def customer_number(value: bytes, _left: str) -> Verdict:
     """Judge a customer or account number: at least four digits in it."""
     return ABSTAIN if sum(48 <= byte <= 57 for byte in value) >= 4 else REJECT
+
+
+def address_line(value: bytes, _left: str) -> Verdict:
+    """Judge what stands behind a label such as ``Address:``: a number of a house and a word of letters."""
+    return (
+        ABSTAIN if re.search(rb"(?<![0-9])[0-9]{1,5}(?![0-9])", value) and re.search(rb"[A-Za-z]{3}", value) else REJECT
+    )
+
+
+def mixed_code(value: bytes, _left: str) -> Verdict:
+    """Judge a short code such as a number plate: capital letters as well as digits."""
+    return ABSTAIN if re.search(rb"[A-Z]", value) and re.search(rb"[0-9]", value) else REJECT
+
+
+def username(value: bytes, _left: str) -> Verdict:
+    """Judge a name to log in with: a digit in it, or parts that no program would call an attribute."""
+    if _ATTRIBUTE.search(value) or value.lower() in _ORDINARY_USERS:
+        return REJECT
+    return ABSTAIN if re.search(rb"[0-9]", value) or re.search(rb"[a-z][._-][a-z]", value) else REJECT

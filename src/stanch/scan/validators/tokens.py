@@ -2,11 +2,14 @@
 
 import base64
 import json
+import re
 
 from stanch.scan.validators.checksum import crc32_base62
-from stanch.scan.validators.verdict import REJECT, STRONG, Outcome, Verdict
+from stanch.scan.validators.verdict import ABSTAIN, REJECT, STRONG, Outcome, Verdict
 
 _MAX_HEADER = 512
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+_USER_PASSWORD = re.compile(rb"[!-9;-~]{1,64}:[!-~]{3,256}")
 
 
 def crc62_token(value: bytes, _left: str) -> Verdict:
@@ -36,3 +39,37 @@ def jwt(value: bytes, _left: str) -> Verdict:
     except (ValueError, RecursionError):
         return REJECT
     return STRONG if isinstance(parsed, dict) and isinstance(parsed.get("alg"), str) else REJECT
+
+
+def _decoded(text: bytes) -> bytes | None:
+    """Return what a base64 or base64url text stands for, or None."""
+    try:
+        return base64.b64decode(text.translate(_URL_SAFE) + b"=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        return None
+
+
+def basic_credentials(value: bytes, _left: str) -> Verdict:
+    """Judge the credentials of HTTP Basic authentication: base64 of ``user:password`` (RFC 7617)."""
+    plain = _decoded(value)
+    return STRONG if plain is not None and _USER_PASSWORD.fullmatch(plain) else REJECT
+
+
+def pypi_token(value: bytes, _left: str) -> Verdict:
+    """Judge a token of the Python package index: a macaroon (version 2) whose location is the index."""
+    plain = _decoded(value.partition(b"-")[2][:44])
+    return STRONG if plain is not None and plain[:2] == b"\x02\x01" and b"pypi.org" in plain[:20] else REJECT
+
+
+def discord_token(value: bytes, _left: str) -> Verdict:
+    """Judge a Discord bot token: its first part is base64 of the bot's number."""
+    plain = _decoded(value.partition(b".")[0])
+    return STRONG if plain is not None and plain.isdigit() and 17 <= len(plain) <= 20 else REJECT
+
+
+def gitlab_token(value: bytes, _left: str) -> Verdict:
+    """Judge a GitLab token; a routable one gives its payload's length in base 36, and that must be right."""
+    payload, marker, check = value.partition(b"-")[2].rpartition(b".01.")
+    if not marker or len(check) != 9:
+        return ABSTAIN
+    return STRONG if int(check[:2], 36) == len(payload) else REJECT

@@ -1,0 +1,210 @@
+"""Check digits and letters of national numbers: tax, health and identity numbers of people.
+
+Each rule is the one that the issuing authority, or the law that creates the number, publishes.
+"""
+
+import datetime as dt
+import re
+
+from stanch.scan.validators.checksum import luhn, mod11_10, verhoeff, weighted
+from stanch.scan.validators.verdict import ABSTAIN, MEDIUM, REJECT, WEAK, Outcome, Verdict
+
+_DNI_LETTERS = b"TRWAGMYFPDXBNJZSQVHLCKE"
+_CF_ODD = dict(zip("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", (
+    1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 2, 4, 18, 20, 11, 3, 6, 8, 12, 14, 16, 10,
+    22, 25, 24, 23,
+), strict=True))  # fmt: skip
+_NINO_NEVER = frozenset({b"BG", b"GB", b"KN", b"NK", b"NT", b"TN", b"ZZ"})
+
+
+def _digits(value: bytes) -> bytes:
+    return re.sub(rb"[^0-9]", b"", value)
+
+
+def _symbols(value: bytes) -> bytes:
+    return re.sub(rb"[^0-9A-Z]", b"", value.upper())
+
+
+def _by_grouping(value: bytes) -> Verdict:
+    """Return the verdict on a number with two check digits: bare digits are more often something else."""
+    return WEAK if value.isdigit() else MEDIUM
+
+
+def _is_date(year: int, month: int, day: int) -> bool:
+    try:
+        dt.date(year, month, day)
+    except ValueError:
+        return False
+    return True
+
+
+def us_ssn(value: bytes, _left: str) -> Verdict:
+    """Judge a US social security number by the area, group and serial numbers that are never assigned."""
+    digits = _digits(value)
+    area, group, serial = digits[:3], digits[3:5], digits[5:]
+    never = area in {b"000", b"666"} or area >= b"900" or group == b"00" or serial == b"0000"
+    return REJECT if never else ABSTAIN
+
+
+def us_itin(value: bytes, _left: str) -> Verdict:
+    """Judge a US individual taxpayer number: 9xx and the groups 50-65, 70-88, 90-92, 94-99 (IRS)."""
+    digits = _digits(value)
+    group = int(digits[3:5])
+    assigned = 50 <= group <= 65 or 70 <= group <= 88 or 90 <= group <= 92 or group >= 94
+    return ABSTAIN if digits[:1] == b"9" and assigned else REJECT
+
+
+def uk_nino(value: bytes, _left: str) -> Verdict:
+    """Judge a UK national insurance number by its prefix letters (HMRC, NIM39110)."""
+    prefix = _symbols(value)[:2]
+    never = prefix[:1] in b"DFIQUV" or prefix[1:] in b"DFIQUVO" or prefix in _NINO_NEVER
+    return REJECT if never else ABSTAIN
+
+
+def uk_nhs(value: bytes, _left: str) -> Verdict:
+    """Judge an NHS number: modulus 11 with the weights 10 to 2 (NHS Data Dictionary)."""
+    digits = _digits(value)
+    check = 11 - weighted(digits[:9], range(10, 1, -1)) % 11
+    return WEAK if check % 11 == digits[9] - 48 else REJECT
+
+
+def de_tax_id(value: bytes, _left: str) -> Verdict:
+    """Judge a German tax identification number: MOD 11,10, and one digit twice or three times in the first ten."""
+    digits = _digits(value)
+    counts = sorted(map(digits[:10].count, set(digits[:10])))
+    shape = digits[:1] != b"0" and counts[-1] in {2, 3} and counts[:-1] == [1] * (len(counts) - 1)
+    return WEAK if shape and mod11_10(digits) else REJECT
+
+
+def fr_nir(value: bytes, _left: str) -> Verdict:
+    """Judge a French social security number: month, department letters and key (97 - number mod 97)."""
+    symbols = _symbols(value)
+    number = symbols[:13].replace(b"2A", b"19").replace(b"2B", b"18")
+    month = int(symbols[3:5])
+    if not number.isdigit() or not (1 <= month <= 12 or 20 <= month <= 42 or month >= 50):
+        return REJECT
+    return MEDIUM if 97 - int(number) % 97 == int(symbols[13:15]) else REJECT
+
+
+def es_dni(value: bytes, _left: str) -> Verdict:
+    """Judge a Spanish DNI or NIE: the letter is the number modulo 23 (Real Decreto 1553/2005)."""
+    symbols = _symbols(value)
+    number = symbols[:-1].translate(bytes.maketrans(b"XYZ", b"012"))
+    return MEDIUM if symbols[-1] == _DNI_LETTERS[int(number) % 23] else REJECT
+
+
+def it_codice_fiscale(value: bytes, _left: str) -> Verdict:
+    """Judge an Italian tax code by its check character (DM 23 December 1976)."""
+    code = value.decode("ascii").upper()
+    even = sum(int(c) if c.isdigit() else ord(c) - 65 for c in code[1:15:2])
+    total = even + sum(_CF_ODD[c] for c in code[0:15:2])
+    return MEDIUM if ord(code[15]) - 65 == total % 26 else REJECT
+
+
+def nl_bsn(value: bytes, _left: str) -> Verdict:
+    """Judge a Dutch citizen service number by the eleven-test."""
+    digits = _digits(value)
+    total = weighted(digits[:8], range(9, 1, -1)) - (digits[8] - 48)
+    return WEAK if total % 11 == 0 and int(digits) else REJECT
+
+
+def be_national(value: bytes, _left: str) -> Verdict:
+    """Judge a Belgian national register number: 97 - number mod 97, with a leading 2 for births from 2000 on."""
+    digits = _digits(value)
+    check = int(digits[9:])
+    passes = check in {97 - int(digits[:9]) % 97, 97 - int(b"2" + digits[:9]) % 97}
+    return _by_grouping(value) if passes and int(digits[2:4]) <= 12 and int(digits[4:6]) <= 31 else REJECT
+
+
+def br_cpf(value: bytes, _left: str) -> Verdict:
+    """Judge a Brazilian CPF by its two modulus-11 digits (Receita Federal)."""
+    digits = _digits(value)
+    for size in (9, 10):
+        check = weighted(digits[:size], range(size + 1, 1, -1)) * 10 % 11 % 10
+        if check != digits[size] - 48:
+            return REJECT
+    return REJECT if len(set(digits)) == 1 else _by_grouping(value)
+
+
+def br_cnpj(value: bytes, _left: str) -> Verdict:
+    """Judge a Brazilian CNPJ by its two modulus-11 digits (Receita Federal)."""
+    digits = _digits(value)
+    weights = (6, 5, 4, 3, 2, 9, 8, 7, 6, 5, 4, 3, 2)
+    for size in (12, 13):
+        rest = weighted(digits[:size], weights[13 - size :]) % 11
+        if (0 if rest < 2 else 11 - rest) != digits[size] - 48:
+            return REJECT
+    return _by_grouping(value)
+
+
+def ca_sin(value: bytes, _left: str) -> Verdict:
+    """Judge a Canadian social insurance number: Luhn, and no number starts with 0 or 8."""
+    digits = _digits(value)
+    return WEAK if digits[:1] not in b"08" and luhn(digits) else REJECT
+
+
+def au_tfn(value: bytes, _left: str) -> Verdict:
+    """Judge an Australian tax file number of nine digits: the weighted sum is a multiple of 11."""
+    return WEAK if weighted(_digits(value), (1, 4, 3, 7, 5, 8, 6, 9, 10)) % 11 == 0 else REJECT
+
+
+def in_aadhaar(value: bytes, _left: str) -> Verdict:
+    """Judge an Indian Aadhaar number: Verhoeff, and none starts with 0 or 1 (UIDAI)."""
+    digits = _digits(value)
+    return WEAK if digits[:1] not in b"01" and verhoeff(digits) else REJECT
+
+
+def pl_pesel(value: bytes, _left: str) -> Verdict:
+    """Judge a Polish PESEL: date of birth with the century in the month, and check digit."""
+    digits = _digits(value)
+    century, month = divmod(int(digits[2:4]), 20)
+    year = (1900, 2000, 2100, 2200, 1800)[century] + int(digits[:2])
+    check = -weighted(digits[:10], (1, 3, 7, 9, 1, 3, 7, 9, 1, 3)) % 10
+    return WEAK if check == digits[10] - 48 and _is_date(year, month, int(digits[4:6])) else REJECT
+
+
+def se_personnummer(value: bytes, _left: str) -> Verdict:
+    """Judge a Swedish personal number: date (coordination numbers add 60 to the day) and Luhn."""
+    digits = _digits(value)[-10:]
+    day = int(digits[4:6])
+    dated = any(_is_date(c + int(digits[:2]), int(digits[2:4]), day - 60 * (day > 60)) for c in (1900, 2000))
+    return _by_grouping(value) if dated and luhn(digits) else REJECT
+
+
+def fi_hetu(value: bytes, _left: str) -> Verdict:
+    """Judge a Finnish personal identity code by its check character: date and individual number modulo 31."""
+    code = value.upper()
+    dated = any(_is_date(c + int(code[4:6]), int(code[2:4]), int(code[:2])) for c in (1800, 1900, 2000))
+    passes = b"0123456789ABCDEFHJKLMNPRSTUVWXY"[int(code[:6] + code[7:10]) % 31] == code[10]
+    return MEDIUM if dated and passes else REJECT
+
+
+def ch_ahv(value: bytes, _left: str) -> Verdict:
+    """Judge a Swiss social security number: 756 and the EAN-13 check digit."""
+    digits = _digits(value)
+    check = -weighted(digits[:12], (1, 3) * 6) % 10
+    return _by_grouping(value) if check == digits[12] - 48 else REJECT
+
+
+def vin(value: bytes, _left: str) -> Verdict:
+    """Judge a vehicle identification number (ISO 3779); the check digit binds in North America (49 CFR 565)."""
+    symbols = value.upper()
+    values = bytes.maketrans(b"ABCDEFGHJKLMNPRSTUVWXYZ", b"12345678123457923456789")
+    total = weighted(symbols.translate(values), (8, 7, 6, 5, 4, 3, 2, 10, 0, 9, 8, 7, 6, 5, 4, 3, 2))
+    if symbols.isalpha() or symbols.isdigit():
+        return REJECT
+    if symbols[8] == b"0123456789X"[total % 11]:
+        return Verdict(Outcome.WEAK)
+    return REJECT if symbols[:1] in b"12345" else ABSTAIN
+
+
+def imei(value: bytes, _left: str) -> Verdict:
+    """Judge an IMEI: 15 digits that pass Luhn (3GPP TS 23.003, annex B)."""
+    return WEAK if luhn(_digits(value)) else REJECT
+
+
+def aba_routing(value: bytes, _left: str) -> Verdict:
+    """Judge a US bank routing number: weights 3, 7, 1, and a first pair that is assigned."""
+    pair = int(value[:2])
+    assigned = pair <= 12 or 21 <= pair <= 32 or 61 <= pair <= 72 or pair == 80
+    return WEAK if assigned and int(value) and weighted(value, (3, 7, 1) * 3) % 10 == 0 else REJECT
