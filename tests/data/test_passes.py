@@ -8,17 +8,17 @@ import time
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stanch.data.screen import Screen
 
 from stanch.crypto import canonical_json
 from stanch.data import open_dataset, scan_dataset
 from stanch.data import readers as text_readers
 from stanch.data.dataset import canonical_row
 from stanch.data.engines import Local
+from stanch.data.part_scan import PartScanner
 from stanch.data.pass_file import PassFile
 from stanch.data.scanning import ScanPlan
 from stanch.errors import InvalidInput
-from stanch.scan import Policy, Scanner
+from stanch.scan import Dictionary, Policy, Scanner
 from stanch.scan.policy_bytes import PolicySecrets, policy_from_bytes, policy_to_bytes
 
 KEY = bytes(range(32))
@@ -31,7 +31,7 @@ from pathlib import Path
 from stanch.data import open_dataset, readers, scan_dataset
 from stanch.data.engines import Local
 from stanch.data.scanning import ScanPlan
-from stanch.scan import Policy, Scanner
+from stanch.scan import Dictionary, Policy, Scanner
 if __name__ == "__main__":
     readers.PART_SIZE = 40_000
     source, out, processes = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
@@ -217,7 +217,7 @@ def test_the_quick_look_changes_no_result(tmp_path, full, rows, tight):
     path.write_text("".join(json.dumps(row, ensure_ascii=False, separators=separators) + "\n" for row in rows))
     quick = scan_dataset(open_dataset(path), full)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Screen, "clean", lambda _self, _rows: frozenset())
+        patch.setattr(PartScanner, "clean", lambda _self, _rows: frozenset())
         assert scan_dataset(open_dataset(path), full) == quick
 
 
@@ -229,9 +229,15 @@ def full():
 def test_the_quick_look_spares_most_of_a_clean_file(tmp_path):
     path = tmp_path / "t.jsonl"
     path.write_text(lines(1000, every=100))
-    rows = list(open_dataset(path).read())
-    assert Screen(Scanner(policy())).clean(rows) == frozenset(set(range(1, 1001)) - set(range(1, 1001, 100)))
-    assert Screen(Scanner(Policy(kinds=KINDS | {"canary"}, literals=("row seven",)))).clean(rows) == frozenset()
+    dataset = open_dataset(path)
+    rows = list(dataset.read())
+
+    def clean(policy):
+        return PartScanner(dataset, Scanner(policy), redact=False).clean(rows)
+
+    assert clean(policy()) == set(range(1, 1001)) - set(range(1, 1001, 100))
+    dictionary = Dictionary.build(["row seven"], key=bytes(32), label="codename")
+    assert clean(Policy(kinds=KINDS | {"codename"}, dictionaries=(dictionary,))) == frozenset()
 
 
 JSON = st.recursive(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from stanch.errors import InvalidInput
 from stanch.scan.anchor import parse_anchor, parse_byte_set
-from stanch.scan.hold import CapitalsHold, LiteralHold, LiteralPrefixes, RunHold, SwallowHold, parse_hold
+from stanch.scan.hold import CapitalsHold, HeadedHold, LiteralHold, LiteralPrefixes, RunHold, SwallowHold, parse_hold
 
 
 @pytest.mark.parametrize(
@@ -74,6 +74,7 @@ def test_byte_sets():
 def test_hold_rules():
     assert parse_hold("literal") == LiteralHold()
     assert parse_hold("run:[0-9:]:16") == RunHold(b"0123456789:", 16)
+    assert parse_hold("run:[0-9a ]:6:[0-9]") == HeadedHold(b"0123456789", b" 0123456789a", 6)
     assert parse_hold("capitals:64") == CapitalsHold(64)
     assert parse_hold("swallow:[ab]:-:-END") == SwallowHold(b"ab", b"-:-END")
     for wrong in ("", "run:[0-9]:0", "run:[0-9]", "capitals:", "swallow:ab:c", "word"):
@@ -84,6 +85,8 @@ def test_hold_rules():
 def test_run_and_capitals_hold_the_longest_suffix():
     assert RunHold(b"0123", 4).start(b"x123", 0, 4) == 1
     assert RunHold(b"0123", 2).start(b"x123", 0, 4) == 2
+    assert HeadedHold(b"01", b"01ab ", 5).start(b"xa b1a a", 0, 8) == 4
+    assert HeadedHold(b"01", b"01ab ", 3).start(b"xa b1a a", 0, 8) == 8
     assert CapitalsHold(64).start(b"met Alice Bo", 0, 12) == 4
     assert CapitalsHold(64).start(b"A Bc De Fg", 0, 10) == 2
     assert CapitalsHold(64).start(b"Alice ", 0, 6) == 0
@@ -93,7 +96,7 @@ def test_run_and_capitals_hold_the_longest_suffix():
 
 @given(text=st.text(alphabet="Aab. '-", max_size=40).map(str.encode), longest=st.integers(1, 12))
 def test_the_held_start_never_moves_back(text, longest):
-    for rule in (RunHold(b"Aab", longest), CapitalsHold(longest)):
+    for rule in (RunHold(b"Aab", longest), HeadedHold(b"A", b"Aab", longest), CapitalsHold(longest)):
         starts = [rule.start(text, 0, at) for at in range(len(text) + 1)]
         assert starts == sorted(starts)
         for at, start in enumerate(starts):

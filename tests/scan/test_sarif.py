@@ -65,7 +65,7 @@ LOG = closed(["version", "runs"], **{"$schema": STRING, "version": {"enum": ["2.
 @pytest.fixture(scope="module")
 def log():
     scanner = Scanner(Policy(report_key=bytes(32)))
-    builder = ReportBuilder(scanner.policy)
+    builder = ReportBuilder(scanner.policy, scanner.engine)
     for number, text in enumerate(["ana@correo.es", "card 4539148803436467, Ana@correo.es", "nothing"]):
         builder.record()
         builder.add(scanner.scan(text, location=Location(f"r{number}", "messages[0].content")))
@@ -106,5 +106,5 @@ def test_what_was_skipped_is_a_notification(log):
 
 
 def test_an_empty_report_has_no_rules_and_no_results():
-    run = to_sarif(ReportBuilder(Policy()).build(), "x")["runs"][0]
+    run = to_sarif(ReportBuilder(Policy(), "hyperscan").build(), "x")["runs"][0]
     assert (run["results"], run["tool"]["driver"]["rules"]) == ([], [])

@@ -14,7 +14,7 @@ from stanch.scan.anchor import parse_anchor
 from stanch.scan.check import Candidate
 from stanch.scan.context import WIDTH, Surroundings
 from stanch.scan.fold import SEPARATOR
-from stanch.scan.hold import CapitalsHold, RunHold, SwallowHold
+from stanch.scan.hold import SwallowHold, TrailingHold
 from stanch.scan.recogniser import Recogniser
 from stanch.scan.validators import REGISTRY, Outcome, Verdict
 from stanch.scan.validators.deny import has_example_word, is_placeholder, is_published, is_sequence
@@ -76,7 +76,7 @@ class Confirmer:
             raise InvalidInput(f"rule {recogniser.id}: unknown validator {recogniser.validator!r}")
         self._validator = REGISTRY.get(recogniser.validator)
         hold = recogniser.hold
-        self._run = hold if isinstance(hold, RunHold | CapitalsHold) else None
+        self._run = hold if isinstance(hold, TrailingHold) else None
         literals = (literal.lower() if recogniser.caseless else literal for literal in self.shape.literals or ())
         self._literals = frozenset(literals)
         self._lengths = sorted({len(literal) for literal in self._literals}, reverse=True)
@@ -93,7 +93,8 @@ class Confirmer:
         tail = bytes(text[max(low, end - self.shape.longest) : end])
         if self.recogniser.caseless:
             tail = tail.lower()
-        return end - next(length for length in self._lengths if tail[-length:] in self._literals)
+        fitting = (length for length in self._lengths if length <= len(tail))
+        return end - next(length for length in fitting if tail[-length:] in self._literals)
 
     def close(self, text: bytes | bytearray, end: int, high: int) -> int | None:
         """Return where the window of a candidate closes, or None while more text may still belong to it.

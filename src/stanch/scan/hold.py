@@ -14,7 +14,8 @@ from stanch.errors import InvalidInput
 from stanch.scan.anchor import parse_byte_set
 
 _SWALLOW = re.compile(r"swallow:(\[\^?\]?(?:\\.|[^\]\\])*\]):(.*)", re.DOTALL)
-_RUN = re.compile(r"run:(\[\^?\]?(?:\\.|[^\]\\])*\]):(\d{1,3})", re.DOTALL)
+_SET = r"(\[\^?\]?(?:\\.|[^\]\\])*\])"
+_RUN = re.compile(rf"run:{_SET}:(\d{{1,3}})(?::{_SET})?", re.DOTALL)
 _CAPITALS = re.compile(r"capitals:(\d{1,3})")
 _LOWER = bytes(range(256)).lower()
 _CAPITAL_ENDS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'.- " + bytes(range(0x80, 0x100))
@@ -37,6 +38,24 @@ class RunHold:
         """Return where the held run before ``position`` starts; ``low`` is where the text starts."""
         first = max(low, position - self.longest)
         return first + len(text[first:position].rstrip(self.members))
+
+    def may_end_with(self, byte: int) -> bool:
+        """Tell whether anything is held of a text that ends with this byte."""
+        return byte in self.members
+
+
+@dataclass(frozen=True, slots=True)
+class HeadedHold:
+    """As :class:`RunHold`, but only from the first byte of ``heads`` in the run on."""
+
+    heads: bytes
+    members: bytes
+    longest: int
+
+    def start(self, text: bytes | bytearray, low: int, position: int) -> int:
+        """Return where the held run before ``position`` starts."""
+        run = text[RunHold(self.members, self.longest).start(text, low, position) : position]
+        return position - len(run.lstrip(bytes(set(self.members) - set(self.heads))))
 
     def may_end_with(self, byte: int) -> bool:
         """Tell whether anything is held of a text that ends with this byte."""
@@ -72,19 +91,27 @@ class SwallowHold:
     close: bytes
 
 
-Hold: TypeAlias = LiteralHold | RunHold | CapitalsHold | SwallowHold
+TrailingHold: TypeAlias = RunHold | HeadedHold | CapitalsHold
+Hold: TypeAlias = LiteralHold | TrailingHold | SwallowHold
 
 
 def parse_hold(text: str) -> Hold:
-    """Read ``literal``, ``run:<byte set>:<max>``, ``capitals:<max>`` or ``swallow:<byte set>:<close literal>``.
+    """Read how much a rule holds back.
+
+    That is ``literal``, ``run:<byte set>:<max>``, ``run:<byte set>:<max>:<byte set of the first>``, ``capitals:<max>``
+    or ``swallow:<byte set>:<close literal>``.
 
     Raises:
-        InvalidInput: Another form, or a maximum of 0.
+        InvalidInput: Another form, a maximum of 0, or a first byte that is none of the run.
     """
     if text == "literal":
         return LiteralHold()
     if match := _RUN.fullmatch(text):
-        rule: RunHold | CapitalsHold = RunHold(parse_byte_set(match[1]), int(match[2]))
+        members, longest = parse_byte_set(match[1]), int(match[2])
+        heads = parse_byte_set(match[3]) if match[3] else None
+        rule: TrailingHold = RunHold(members, longest) if heads is None else HeadedHold(heads, members, longest)
+        if not set(heads or b"") <= set(members):
+            raise InvalidInput(f"hold rule {text!r}: a run cannot begin with a byte that is not in it")
     elif match := _CAPITALS.fullmatch(text):
         rule = CapitalsHold(int(match[1]))
     elif match := _SWALLOW.fullmatch(text):
@@ -103,13 +130,13 @@ class HoldsAfter:
     or if it was as long as it may be: any run that began earlier would pass over that byte.
     """
 
-    def __init__(self, holds: Iterable[RunHold | CapitalsHold], byte: int) -> None:
+    def __init__(self, holds: Iterable[TrailingHold], byte: int) -> None:
         able = [hold for hold in dict.fromkeys(holds) if hold.may_end_with(byte)]
         runs = sorted((hold for hold in able if isinstance(hold, RunHold)), key=lambda hold: len(hold.members))
         self._leader = runs.pop() if runs else None
         self._runs = runs
         self._theirs = frozenset(member for run in runs for member in run.members)
-        self._capitals = [hold for hold in able if isinstance(hold, CapitalsHold)]
+        self._others = [hold for hold in able if not isinstance(hold, RunHold)]
 
     def start(self, text: bytes | bytearray, size: int) -> int:
         """Return where the held part of the first ``size`` bytes of ``text`` starts."""
@@ -118,7 +145,7 @@ class HoldsAfter:
             start = leader.start(text, 0, size)
             if self._runs and (size - start == leader.longest or (start and text[start - 1] in self._theirs)):
                 start = min(start, *(run.start(text, 0, size) for run in self._runs))
-        for hold in self._capitals:
+        for hold in self._others:
             start = min(start, hold.start(text, 0, size))
         return start
 

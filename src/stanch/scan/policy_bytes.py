@@ -10,12 +10,12 @@ import orjson
 from stanch.crypto import canonical_json, hmac_sha256, parse_json
 from stanch.crypto.frame import frame
 from stanch.errors import InvalidInput
-from stanch.scan.hold import CapitalsHold, LiteralHold, RunHold, SwallowHold
+from stanch.scan.hold import CapitalsHold, HeadedHold, LiteralHold, RunHold, SwallowHold
 from stanch.scan.policy import Operator, Policy
 from stanch.scan.recogniser import Recogniser
 from stanch.terms import Severity
 
-_HOLDS = {kind.__name__: kind for kind in (CapitalsHold, LiteralHold, RunHold, SwallowHold)}
+_HOLDS = {kind.__name__: kind for kind in (CapitalsHold, HeadedHold, LiteralHold, RunHold, SwallowHold)}
 _SECRET = frozenset({"report_key", "pseudonym_key", "literals"})
 _OPEN = frozenset({"recognisers", "kinds", "without", "min_score", "operators", "literal_severity"})
 _MAX_SIZE = 64 << 20

@@ -10,7 +10,7 @@ from stanch.scan.confirm import Confirmer, Located, Match
 from stanch.scan.engine import EngineMaker, Hit, Pattern
 from stanch.scan.fold import GAP, Folder
 from stanch.scan.found import Found, Location
-from stanch.scan.hold import CapitalsHold, HoldsAfter, LiteralHold, LiteralPrefixes, RunHold, SwallowHold
+from stanch.scan.hold import HoldsAfter, LiteralHold, LiteralPrefixes, SwallowHold, TrailingHold
 from stanch.scan.offsets import OffsetMap
 from stanch.scan.recogniser import Recogniser
 
@@ -26,7 +26,7 @@ class RuleSearch:
         streamed = [c for c in self.confirmers if not c.recogniser.whole_only]
         literal = (c for c in streamed if isinstance(c.recogniser.hold, LiteralHold | SwallowHold))
         self.prefixes = LiteralPrefixes(itertools.chain.from_iterable(c.shape.literals or () for c in literal))
-        holds = [c.recogniser.hold for c in streamed if isinstance(c.recogniser.hold, RunHold | CapitalsHold)]
+        holds = [c.recogniser.hold for c in streamed if isinstance(c.recogniser.hold, TrailingHold)]
         self.holds_after = tuple(HoldsAfter(holds, byte) for byte in range(256))
         self.history = max((confirmer.history for confirmer in streamed), default=0)
 
