@@ -144,3 +144,15 @@ def test_the_entropy_of_a_byte_after_two_others():
     fair = _Trigrams()
     fair.add(bytes(random.Random(8).choices(b"ab", k=20_000)))
     assert fair.entropy() == pytest.approx(1, abs=0.01)
+
+
+def test_a_run_is_one_whatever_windows_its_occurrences_keep(write_rows, prose):
+    """Of short records most windows lie at an edge, where what stands around decides which is kept."""
+    rng = random.Random(6)
+    often = prose(rng, 60)
+    texts = [f"{prose(rng, 2)} {often} {prose(rng, 2)}" for _ in range(9)]
+    dataset = dataset_of(write_rows, texts)
+    for key in range(20):
+        report = find_repeated_spans(dataset, rng=lambda count, key=key: bytes([key]) * count)
+        assert [span.occurrences for span in report.spans].count(9) == 1
+        assert len({span.length for span in report.spans}) == len(report.spans)

@@ -116,7 +116,7 @@ def find_repeated_spans(dataset: Dataset, *, min_chars: int = 200, rng: RandomBy
     with Spill(np.uint8) as texts_file, Spill(PLACE) as places_file:
         _keep_repeated(dataset, min_chars, winnower, counts, texts_file, places_file)
         runs = Runs(texts_file.mapped(), winnower.window, min_chars)
-        found = list(runs.find(places_file.mapped()))
+        found = runs.find(places_file.mapped())
     spans = [_span(run, ids, bits_per_char) for run in found]
     spans.sort(key=lambda span: (-span.risk, -span.length, span.ids))
     return RepeatReport(tuple(spans), len(ids), min_chars, bits_per_char)

@@ -1,5 +1,6 @@
 """From places with the same fingerprint to the longest runs of bytes that they agree in."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -36,17 +37,28 @@ class Runs:
         # For each text that holds the first occurrence of a run: its first and last byte, and how often it stands.
         self._known: dict[int, list[tuple[int, int, int]]] = {}
 
-    def find(self, places: Place) -> Iterator[Run]:
-        """Yield the runs, each once; a sixteenth of the places is in memory at a time."""
+    def find(self, places: Place) -> list[Run]:
+        """Return the runs, each once; a sixteenth of the places is in memory at a time."""
+        # Winnowing may keep a window in some occurrences of a run and another one in the rest, and those may share a
+        # piece of the next word: the window that most of them kept tells how often the run stands.
+        best: dict[bytes, Run] = {}
+        for text, run in self._each(places):
+            known = best.get(text)
+            if known is None or known.occurrences < run.occurrences:
+                best[text] = run
+        return list(best.values())
+
+    def _each(self, places: Place) -> Iterator[tuple[bytes, Run]]:
         for part in range(_PARTS):
             own = places[places["print"] >> np.uint64(60) == part]
             own = own[np.argsort(own["print"], kind="stable")]
             edges = np.flatnonzero(np.diff(own["print"], prepend=~own["print"][:1], append=~own["print"][-1:]))
             for low, high in pairwise(edges):
-                if high - low > 1 and (run := self._run(own[low:high])) is not None:
-                    yield run
+                if high - low > 1 and (found := self._run(own[low:high])) is not None:
+                    yield found
 
-    def _run(self, group: Place) -> Run | None:
+    def _run(self, group: Place) -> tuple[bytes, Run] | None:
+        """Return a digest of the run's words, and the run."""
         group = group[self._agree(group["at"], self._window)]
         first, count = group[0], len(group)
         known = self._known.setdefault(int(first["low"]), [])
@@ -61,13 +73,13 @@ class Runs:
         records = tuple(np.unique(group["record"]).tolist())
         if stop - start < self._shortest or len(records) < 2:
             return None
-        shift = group["at"] - at
-        cut = _whole_words(
-            self._text[start:stop].tobytes(),
+        shift, text = group["at"] - at, self._text[start:stop].tobytes()
+        words = _whole_words(
+            text,
             opens=self._is_edge(start + shift, group["low"], start + shift - 1),
             closes=self._is_edge(stop + shift, group["high"], stop + shift),
         )
-        return Run(cut, count, records)
+        return hashlib.blake2b(words, digest_size=16).digest(), Run(len(words), count, records)
 
     def _agree(self, starts: Numbers, length: int) -> npt.NDArray[np.bool_]:
         """Tell which windows have the bytes of the first."""
@@ -98,8 +110,8 @@ class Runs:
         return bool((self._text[neighbours[inside]] == _SPACE).all())
 
 
-def _whole_words(run: bytes, *, opens: bool, closes: bool) -> int:
-    """Return the length of the run without a word that is cut at its start or end; all of it if there is one word."""
+def _whole_words(run: bytes, *, opens: bool, closes: bool) -> bytes:
+    """Return the run without a word that is cut at its start or end; all of it if there is one word."""
     start = 0 if opens else run.find(b" ") + 1
     stop = len(run) if closes else run.rfind(b" ")
-    return stop - start if start < stop else len(run)
+    return run[start:stop] if start < stop else run
