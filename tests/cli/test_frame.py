@@ -63,7 +63,7 @@ def test_the_root_help_imports_no_command():
 WORKING = [
     "status", "doctor", "config show", "config show access --origin", "key list",
     "scan {data}", "data manifest {data}", "audit scores {scores_csv} --coins",
-    "audit verify {report_json} --scores {scores_csv}", "release approve r1 --to acme", "key show {acme_key}",
+    "audit verify {report_json} --scores {scores_csv}", "key show {acme_key}",
     "key show {sign_pub_pem}", "seal ls {sealed}", "seal verify {sealed} --trust {sign_pub_pem}", "access who",
     "access why owner log:read", "log verify", "log show --limit 3", "log prove 0",
     "release open {sealed} --identity {acme_key} --trust {sign_pub_pem}",
@@ -178,4 +178,6 @@ def test_a_closed_pipe_is_silent(files):
 
 
 def test_the_group_of_data_commands_is_whole():
-    assert set(data.data.commands) == {"manifest", "dedup", "split", "canaries", "index"}
+    assert set(data.data.commands) == {
+        "manifest", "dedup", "repeats", "split", "canaries", "index", "dictionary", "vault"
+    }  # fmt: skip

@@ -28,13 +28,14 @@ from stanch.access import (
 )
 from stanch.access.policy import default_policies, default_text
 from stanch.audit import AuditInput, AuditParams
+from stanch.crypto.identity import generate_identity
 from stanch.data import CanarySpec, open_dataset, plan_canaries
 from stanch.errors import LedgerUnavailable, NotPermitted, OutcomeNotRecorded, StoreError
 from stanch.ledger import EntryQuery, Ledger, LedgerReader
 from stanch.ledger.erasure import Selection
 from stanch.mark import embed
 from stanch.release import RemoteBundle, RevokeOrder
-from stanch.scan import STANDARD, Policy, Scanner, SpanIndex
+from stanch.scan import STANDARD, Policy, Scanner, SpanIndex, Vault
 from stanch.sign import TrustedKeys
 from stanch.store import Tables
 from stanch.terms import Digest
@@ -60,6 +61,7 @@ from stanch.workspace.kinds import KINDS
 from stanch.workspace.people import People
 from stanch.workspace.release_state import ReleaseState
 
+NAME = f"<EMAIL:{'A' * 20}>"
 SPEC = TuneSpec.from_toml(b'[base]\npath = "base"\n')
 
 
@@ -86,6 +88,15 @@ def suspect(workspace, case):
 def index_it(workspace, scene):
     scene.kept["index"] = workspace.folder / "part.index"
     verbs_data.index_data(workspace, dataset(scene), scene.kept["index"], STANDARD)
+
+
+def fill_it(workspace, scene):
+    identity, path = generate_identity(), workspace.folder / "values.vault"
+    if not path.exists():
+        vault = Vault(path, [identity.recipient])
+        vault.add("email", NAME, "ana@works.io")
+        vault.save()
+        scene.kept |= {"vault": path, "identity": identity}
 
 
 def open_it(workspace, scene):
@@ -193,6 +204,9 @@ class Verb:
 VERBS = [
     Verb(verbs_data.scan_data, "data.scan", "dana", (verbs_data, "scan_dataset"),
          lambda w, c, out: verbs_data.scan_data(w, dataset(c), Scanner(Policy()), out / "clean.jsonl")),
+    Verb(verbs_data.reveal_values, "data.reveal", "ines", (verbs_data, "open_vault"),
+         lambda w, c, _out: verbs_data.reveal_values(w, c.kept["vault"], lambda: c.kept["identity"], [NAME]),
+         before=fill_it),
     Verb(verbs_data.take_stock, "data.manifest", "dana", (verbs_data, "build_manifest"),
          lambda w, c, _out: verbs_data.take_stock(w, open_dataset(c.material.data, key=w.keys.secret("dataset")))),
     Verb(verbs_data.deduplicate, "data.dedup", "dana", (verbs_data, "drop_duplicates"),
