@@ -11,6 +11,7 @@ says what the finished model guarantees, so that anybody can recompute its epsil
 What is imported here does not need torch.
 """
 
+from stanch.tune.checkpoint_sealed import CheckpointSeal
 from stanch.tune.demo import BatchLossSensitivity, show_batch_loss
 from stanch.tune.fetch import fetch_model
 from stanch.tune.journal import BudgetJournal, JournalHead
@@ -19,7 +20,7 @@ from stanch.tune.plan import ParameterShape, PrivacyParams, PrivacyPlan
 from stanch.tune.prepare import Preparation, prepare, trainable_shapes
 from stanch.tune.provenance import describe_run
 from stanch.tune.record import NULL, Recorder, TrainEvent
-from stanch.tune.run import TunedModel, run_folder, tune
+from stanch.tune.run import Keeping, TunedModel, run_folder, tune
 from stanch.tune.spec import (
     BaseSpec,
     DataSpec,
@@ -39,10 +40,12 @@ __all__ = [
     "BaseSpec",
     "BatchLossSensitivity",
     "BudgetJournal",
+    "CheckpointSeal",
     "ColumnUnit",
     "DataSpec",
     "ExtraSpec",
     "JournalHead",
+    "Keeping",
     "MethodSpec",
     "NoiseSource",
     "OutputSpec",
