@@ -106,14 +106,10 @@ class Nursery:
         self._process = process
         self._complaints = complaints
 
-    def start(self, **order: object) -> list[int]:
-        """Start what ``order`` says; returns the process ids."""
+    def run(self, **order: object) -> list[int]:
+        """Do what ``order`` says; returns the exit codes."""
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
-
-    def end(self) -> list[int]:
-        """Wait until all have ended; returns their exit codes."""
         return json.loads(self._process.stdout.readline())
 
     def complaints(self) -> str:

@@ -1,13 +1,15 @@
 """Forks processes that tune, alone or several together; its tests kill them. Forking spares each process its imports.
 
-For each line on its input, a JSON object with ``job``, ``ranks`` and the job's own keys, it forks, says the process
-ids, and says the exit codes when all have ended.
+For each line on its input, a JSON object with ``job``, ``ranks``, ``kill_after`` and the job's own keys, it forks, and
+says the exit codes when all have ended.
 """
 
 import hashlib
 import json
 import os
+import signal
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -95,6 +97,14 @@ def fork(order: dict, rank: int, world: int) -> int:
     os._exit(0)
 
 
+def end(child: int, kill_after: float | None) -> int:
+    """Wait for a process, or kill it after so many seconds; returns its exit code."""
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.kill(child, signal.SIGKILL)  # not waited for yet, so its number is still its own
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 def main(spec_toml: str, data: str) -> None:
     torch.set_num_threads(1)
     # What a run imports and what the accountant computes is there in every fork.
@@ -102,10 +112,9 @@ def main(spec_toml: str, data: str) -> None:
     say("ready")
     for line in sys.stdin:
         order = json.loads(line)
-        world = order.pop("ranks", 1)
+        world, kill_after = order.pop("ranks", 1), order.pop("kill_after", None)
         children = [fork(dict(order), rank, world) for rank in range(world)]
-        say(children)
-        say([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
+        say([end(child, kill_after) for child in children])
 
 
 if __name__ == "__main__":

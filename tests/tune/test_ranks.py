@@ -27,8 +27,7 @@ def data(tmp_path) -> Path:
 
 
 def together(nursery, **order: object) -> list[int]:
-    nursery.start(**order, ranks=WORLD, port=servers.free_port())
-    return nursery.end()
+    return nursery.run(**order, ranks=WORLD, port=servers.free_port())
 
 
 def vector(path: str) -> torch.Tensor:

@@ -43,17 +43,16 @@ def test_killed_at_any_moment_a_run_forgets_no_charge_and_repeats_no_noise(nurse
     data = write_chats(tmp_path / "chats.jsonl", 60)
     noted, rng = tmp_path / "noise", random.Random(int(os.environ.get("STANCH_SEED", "4")))
     killed = finished = lost = 0
-    longest = 1.0
+    longest = 2.0
     while killed < KILLS:
         output = tmp_path / f"out{finished}"
         watch = Watch(output.with_name(f"{output.name}.run"))
         while not output.exists():
+            wait = rng.uniform(0, longest) if killed < KILLS else None
             began = time.monotonic()
-            (child,) = nursery.start(job="run", spec_toml=spec_text(base, output), data=str(data), noted=str(noted))
-            if killed < KILLS:
-                time.sleep(rng.uniform(0, longest))
-                os.kill(child, signal.SIGKILL)
-            (code,) = nursery.end()
+            (code,) = nursery.run(
+                job="run", spec_toml=spec_text(base, output), data=str(data), noted=str(noted), kill_after=wait
+            )
             assert code in {0, -signal.SIGKILL}, nursery.complaints()
             longest = max(longest, time.monotonic() - began) if code == 0 else longest
             killed += code != 0

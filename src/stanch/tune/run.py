@@ -1,14 +1,12 @@
 """The verb of this package: tune a model on private records, and say what that reveals."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from stanch.data import Dataset
 from stanch.errors import MissingExtraError
 from stanch.terms import SILENT, Digest, Progress
-from stanch.tune.checkpoint_sealed import CheckpointSeal
-from stanch.tune.journal import JournalHead
+from stanch.tune.keeping import Keeping
 from stanch.tune.prepare import prepare
 from stanch.tune.record import NULL, Recorder
 from stanch.tune.refusals import RunExists
@@ -29,21 +27,6 @@ class TunedModel:
     path: Path
     digest: Digest
     statement: PrivacyStatement
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Keeping:
-    """How what a run leaves on its way is kept.
-
-    Attributes:
-        on_head: Told the journal's head at start, at each checkpoint and at the end, to keep it elsewhere.
-        anchor: A head that was kept elsewhere; resuming a journal without it is refused.
-        seal: For whom and by whom checkpoints are sealed; None writes plaintext.
-    """
-
-    on_head: Callable[[JournalHead], None] | None = None
-    anchor: JournalHead | None = None
-    seal: CheckpointSeal | None = None
 
 
 def run_folder(spec: TuneSpec) -> Path:

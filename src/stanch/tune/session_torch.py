@@ -24,6 +24,7 @@ from stanch.tune.checkpoint_torch import ADAPTER_NAME, CheckpointState, adapter_
 from stanch.tune.coverage_torch import check_saved
 from stanch.tune.gradient_torch import PlainGradient, PrivateGradient, StepGradient
 from stanch.tune.journal import BudgetJournal
+from stanch.tune.keeping import Keeping
 from stanch.tune.loop_torch import Loop
 from stanch.tune.model_torch import CausalModel, load_causal_model
 from stanch.tune.noise import AesGaussian
@@ -32,7 +33,6 @@ from stanch.tune.prepare import Preparation
 from stanch.tune.ranks_torch import NoNoise, Ranks
 from stanch.tune.record import Recorder, TrainEvent
 from stanch.tune.refusals import PlanChanged, UnsupportedParallelism
-from stanch.tune.run import Keeping
 from stanch.tune.sampler import StreamKeys, UnitSampler
 from stanch.tune.statement import EarlierRun, PrivacyStatement, RunFacts, state_no_privacy, state_privacy
 from stanch.tune.verify import PLAN_NAME, model_files, verify_run

@@ -218,6 +218,11 @@ def _compose(plan: PrivacyPlan, mechanism: Mechanism, facts: RunFacts) -> float 
     return accountant.compose_epsilon(runs, plan.delta, plan.discretization)
 
 
+def read_plan(plan: PrivacyPlan) -> str:
+    """Return in plain words what a plan would guarantee when all its steps are charged."""
+    return read_aloud(plan, accountant.attack_bounds(plan.mechanism), plan.excluded)
+
+
 def read_aloud(plan: PrivacyPlan, bounds: tuple[AttackBound, ...], excluded: tuple[str, ...]) -> str:
     """Return three sentences: what a unit is, what an attacker can reach, what is not covered."""
     unit = "one record" if plan.unit == "record" else f"everything with one value of {plan.unit.partition(':')[2]}"
