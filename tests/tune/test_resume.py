@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import sys
-import time
 from pathlib import Path
 
 from stanch.tune import PrivacyPlan, verify_run
@@ -15,6 +14,8 @@ from stanch.tune.journal import read_journal
 
 from .conftest import STEPS, spec_text, write_chats
 
+LONGEST = 1.5
+"""About as many seconds as a whole run takes."""
 KILLS = int(os.environ.get("STANCH_KILLS", "6"))
 
 
@@ -43,18 +44,15 @@ def test_killed_at_any_moment_a_run_forgets_no_charge_and_repeats_no_noise(nurse
     data = write_chats(tmp_path / "chats.jsonl", 60)
     noted, rng = tmp_path / "noise", random.Random(int(os.environ.get("STANCH_SEED", "4")))
     killed = finished = lost = 0
-    longest = 2.0
     while killed < KILLS:
         output = tmp_path / f"out{finished}"
         watch = Watch(output.with_name(f"{output.name}.run"))
         while not output.exists():
-            wait = rng.uniform(0, longest) if killed < KILLS else None
-            began = time.monotonic()
+            wait = rng.uniform(0, LONGEST) if killed < KILLS else None
             (code,) = nursery.run(
                 job="run", spec_toml=spec_text(base, output), data=str(data), noted=str(noted), kill_after=wait
             )
             assert code in {0, -signal.SIGKILL}, nursery.complaints()
-            longest = max(longest, time.monotonic() - began) if code == 0 else longest
             killed += code != 0
             if not output.exists():
                 watch.look()

@@ -28,6 +28,7 @@ _SEARCH_TOLERANCE = 1e-3
 
 _FARTHEST = 100.0
 """A larger epsilon by Rényi accounting says nothing, and takes much memory to compute more tightly."""
+_LEAST_NOISE = 0.01
 
 ATTACK_FPRS = (0.001, 0.01, 0.1)
 
@@ -169,8 +170,8 @@ def check_reach(mechanism: Mechanism, delta: float) -> None:
     Raises:
         PlanInfeasible: Epsilon is far beyond any that says something.
     """
-    # The negation also refuses what is not a number.
-    if not rdp_epsilon(mechanism, delta) <= _FARTHEST:
+    # The negation also refuses what is not a number; the smallest noise would overflow the accountant.
+    if not (mechanism.noise_multiplier > _LEAST_NOISE and rdp_epsilon(mechanism, delta) <= _FARTHEST):
         raise PlanInfeasible(
             f"epsilon is above {_FARTHEST:g}: noise multiplier {mechanism.noise_multiplier:g}, {mechanism.steps} steps",
             why="such a plan protects nobody",
