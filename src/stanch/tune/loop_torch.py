@@ -93,7 +93,7 @@ class Loop:
             process_step, updates, elapsed = process_step + 1, updates + 1, elapsed + 1
             if process_step % _CHECK_EVERY == 0:
                 check_coverage(self.model, optimizer)
-            if process_step % _COMPARE_EVERY == 0 or elapsed == self.steps:
+            if self.ranks.world > 1 and (process_step % _COMPARE_EVERY == 0 or elapsed == self.steps):
                 self.ranks.agree(sha256(adapter_bytes(self.model.adapter.parameters())), "set of weights")
             self._keep(optimizer, updates, elapsed)
             self.progress("tune", elapsed, self.steps)
