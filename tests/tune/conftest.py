@@ -2,6 +2,8 @@
 
 import json
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 KEY = bytes(range(32))
+STEPS = 30
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -85,3 +88,45 @@ def make_spec(base, tmp_path):
         return TuneSpec.from_toml("".join(f"[{name}]\n{text}\n" for name, text in lines.items()).encode())
 
     return build
+
+
+def spec_text(base: Path, output: Path, *, train: str = "") -> str:
+    """Return the text of a small private spec."""
+    return (
+        f'[base]\npath = "{base}"\n[method]\nrank = 2\nalpha = 4\nlayers = [1]\n[privacy]\nepsilon = 1.0\n'
+        f'[train]\nsteps = {STEPS}\nbatch = 4\ndtype = "float32"\ncheckpoint_every = 2\n{train}'
+        f'[output]\npath = "{output}"\n'
+    )
+
+
+class Nursery:
+    """Starts processes that tune, alone or several together."""
+
+    def __init__(self, process: subprocess.Popen[str], complaints: Path) -> None:
+        self._process = process
+        self._complaints = complaints
+
+    def run(self, **order: object) -> list[int]:
+        """Do what ``order`` says; returns the exit codes."""
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+    def complaints(self) -> str:
+        """Return what they wrote to their error output so far."""
+        return self._complaints.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def nursery(base, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("nursery")
+    complaints = folder / "stderr"
+    data = write_chats(folder / "chats.jsonl", 60)
+    words = [sys.executable, str(Path(__file__).with_name("nursery.py")), spec_text(base, folder / "out"), str(data)]
+    with (
+        complaints.open("w") as errors,
+        subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+    ):
+        assert json.loads(process.stdout.readline()) == "ready"
+        yield Nursery(process, complaints)
+        process.stdin.close()

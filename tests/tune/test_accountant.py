@@ -30,6 +30,18 @@ def test_epsilon_is_the_published_one(sigma, pld, rdp):
     assert accountant.rdp_epsilon(mechanism, DELTA) == pytest.approx(rdp, abs=1e-3)
 
 
+@pytest.mark.parametrize("sigma", [1.3823, 0.8367])
+def test_a_third_accountant_agrees(sigma):
+    """Opacus's accountant by privacy random variables (Gopi et al. 2021), independent of dp-accounting."""
+    opacus = pytest.importorskip("opacus.accountants", reason="opacus is not installed")
+    prv = opacus.PRVAccountant()
+    prv.history = [(sigma, RATE, STEPS)]
+    # Its answer is an upper bound that may be larger than the truth by its own tolerance.
+    error = 1e-3
+    found = prv.get_epsilon(DELTA, eps_error=error / 2, delta_error=DELTA / 1000)
+    assert accountant.spent_epsilon(Mechanism(RATE, sigma, STEPS), DELTA) == pytest.approx(found, abs=error)
+
+
 @pytest.mark.parametrize(("sigma", "charged", "epsilon"), GOLDEN["charges"])
 def test_epsilon_of_fewer_and_more_charges(sigma, charged, epsilon):
     assert accountant.spent_epsilon(Mechanism(RATE, sigma, charged), DELTA) == pytest.approx(epsilon, abs=1e-4)
@@ -80,6 +92,29 @@ def test_an_unreachable_target_is_refused(monkeypatch):
     monkeypatch.setattr(accountant, "_rdp_noise", unbracketed)
     with pytest.raises(PlanInfeasible, match="no noise multiplier"):
         accountant.calibrate(0.5, 3, 1e-5, 77.0)
+
+
+def test_calibration_is_quick_and_done_once():
+    import time  # noqa: PLC0415 - used here alone
+
+    accountant.calibrate.cache_clear()
+    times = []
+    for _ in range(2):
+        began = time.process_time()
+        accountant.calibrate(0.0256, 117, 1e-5, 2.0)
+        times.append(time.process_time() - began)
+    assert times[0] < 5
+    assert times[1] < 0.001
+
+
+@pytest.mark.parametrize("mechanism", [Mechanism(0.5, 0.01, 10), Mechanism(1.0, 0.3, 10**6), Mechanism(0.5, 1e-300, 1)])
+def test_what_protects_nobody_is_refused_before_it_is_computed(mechanism):
+    with pytest.raises(PlanInfeasible, match="above 100"):
+        accountant.check_reach(mechanism, 1e-5)
+
+
+def test_what_protects_is_in_reach():
+    accountant.check_reach(Mechanism(RATE, 0.58, STEPS), DELTA)
 
 
 def test_disagreeing_accountants_state_no_epsilon(monkeypatch):

@@ -231,3 +231,31 @@ def test_killed_at_any_moment_never_forgets_a_charge(tmp_path, plan):
         assert 0 <= reading.head.charged + bool(reading.torn) - applied <= kill + 1
         charged = reading.head.charged
     assert charged > 0
+
+
+@pytest.mark.parametrize("tail", [b"{", b'{"at":"2026', b"\x00\xff", b"x" * 3000])
+def test_whatever_a_crash_leaves_behind_the_last_line_is_charged_and_kept(path, plan, tail):
+    with BudgetJournal.create(path, plan) as journal:
+        journal.charge(0)
+    with path.open("ab") as file:
+        file.write(tail)
+    for again in (2, 2):
+        with BudgetJournal.open(path, plan) as journal:
+            assert journal.charged == again
+    assert path.with_name("budget.torn").read_bytes() == tail + b"\n"
+    assert [line.event for line in read_journal(path.read_bytes(), plan).lines] == [
+        "open", "charge", "torn", "resume", "resume",
+    ]  # fmt: skip
+
+
+def test_torn_lines_exhaust_the_budget_too(path, plan):
+    with BudgetJournal.create(path, plan) as journal:
+        for step in range(3):
+            journal.charge(step)
+    for charged in (4, 5):
+        with path.open("ab") as file:
+            file.write(b"{")
+        with BudgetJournal.open(path, plan) as journal:
+            assert journal.charged == charged
+            with pytest.raises(BudgetExhausted):
+                journal.charge(3)

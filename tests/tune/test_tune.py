@@ -19,6 +19,7 @@ from stanch.terms import Digest
 from stanch.tune import (
     NULL,
     JournalHead,
+    Keeping,
     PrivacyPlan,
     TuneSpec,
     VerifyExpectations,
@@ -67,7 +68,7 @@ def private_run(base, tmp_path_factory):
         f'[output]\npath = "{folder}/out"\n'.encode()
     )
     events, heads = Events(), []
-    tuned = tune(spec, dataset=chats, recorder=events, on_head=heads.append)
+    tuned = tune(spec, dataset=chats, recorder=events, keeping=Keeping(on_head=heads.append))
     return tuned, spec, events, heads
 
 
@@ -273,7 +274,7 @@ def test_training_without_privacy_learns(make_spec, chats):
         return made
 
     session._loop = keep
-    session.run(chats, resume=False)
+    session.run(chats, resume=False, keeping=Keeping())
     # Random frozen embeddings leave little to learn: 5.68 falls by about 0.1, far beyond its spread between batches.
     assert sum(losses[-5:]) / 5 < sum(losses[:5]) / 5 - 0.04
 
@@ -304,12 +305,12 @@ def crash_at(spec, chats, step, **given):
 def test_a_resumed_run_keeps_its_charges(make_spec, chats):
     spec, heads = make_spec(privacy=PRIVACY), []
     events = Events()
-    crash_at(spec, chats, 3, on_head=heads.append, recorder=events)
+    crash_at(spec, chats, 3, keeping=Keeping(on_head=heads.append), recorder=events)
     assert events.kinds[-1] == "train.failed"
     assert not Path(spec.output.path).exists()
     with pytest.raises(RunExists, match="unfinished"):
         tune(spec, dataset=chats)
-    tuned = tune(spec, dataset=chats, resume=True, anchor=heads[-1])
+    tuned = tune(spec, dataset=chats, resume=True, keeping=Keeping(anchor=heads[-1]))
     lines = read_journal(
         (tuned.path / "budget.jsonl").read_bytes(), PrivacyPlan.from_json((tuned.path / "plan.json").read_bytes())
     ).lines

@@ -87,6 +87,12 @@ def test_persons_in_the_data_demand_a_choice(tmp_path):
     assert len(form_units(ds, unit=RecordUnit(), duplicates=None).units) == 2
 
 
+def test_a_person_in_a_later_row_demands_a_choice_too(tmp_path):
+    mixed = [{"text": "no person here"}, {"text": "another", "Patient_ID": 7}]
+    with pytest.raises(UnitNotChosen, match="Patient_ID"):
+        form_units(open_dataset(write(tmp_path / "a.jsonl", mixed)), unit=None, duplicates=None)
+
+
 @pytest.mark.parametrize("value", [None, ["ann"], {"name": "ann"}])
 def test_a_record_without_its_unit_is_refused_by_number(tmp_path, value):
     ds = open_dataset(write(tmp_path / "a.jsonl", rows("ann", value)))

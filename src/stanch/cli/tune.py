@@ -1,7 +1,8 @@
 """``stanch tune``: fine-tune, with differential privacy or without."""
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -9,9 +10,11 @@ from stanch.cli.frame import Group, Result, current
 
 if TYPE_CHECKING:
     from stanch.terms import JsonValue
+    from stanch.tune import CheckpointSeal
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path)
+ABOVE_ZERO = click.FloatRange(0, min_open=True)
 
 
 @click.group(cls=Group)
@@ -19,19 +22,67 @@ def tune() -> None:
     """Fine-tune, with differential privacy or without."""
 
 
+@tune.command("plan")
+@click.argument("spec_file", metavar="SPEC.toml", type=FILE)
+@click.option("--unit", help="record, or column:NAME; instead of the spec's.")
+@click.option("--epsilon", type=ABOVE_ZERO, help="Instead of the spec's.")
+@click.option("--delta", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Instead of the spec's.")
+@click.option("--epochs", type=ABOVE_ZERO, help="Instead of the spec's.")
+@click.option("--batch", type=click.IntRange(1), help="Expected units in a step, instead of the spec's.")
+def plan(spec_file: Path, unit: str | None, **changes: float | None) -> Result:
+    """Show the privacy plan of SPEC.toml, and what it would mean; no weights are read."""
+    from stanch.cli.ground import open_dataset_of, open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.tune import TuneSpec, prepare, read_plan  # noqa: PLC0415 - same
+
+    spec = TuneSpec.load(spec_file).changed(
+        data={"unit": unit},
+        privacy={name: changes[name] for name in ("epsilon", "delta")},
+        train={name: changes[name] for name in ("epochs", "batch")},
+    )
+    with open_workspace(current()) as workspace:
+        prepared = prepare(spec, open_dataset_of(workspace, Path(spec.data.uri)))
+    found, units = prepared.plan, prepared.units
+    if found is None:
+        return Result({"guarantee": "none"}, "guarantee  none: the spec disables privacy")
+    records = sum(len(one.record_ids) for one in units.units)
+    formed = f"{found.unit}: {found.n_units:,} units from {records:,} records ({units.joined} groups of near-duplicates"
+    noise = f"sampling rate {found.mechanism.rate:.4g} · noise multiplier {found.noise_multiplier:g}"
+    lines = [
+        f"unit       {formed} joined); at most {found.max_records_per_unit} records of a unit in one step",
+        f"plan       epsilon {found.epsilon:g} at delta {found.delta:g} · {found.steps} steps · {noise}",
+        f"reading    {read_plan(found)}",
+        *(f"warning    {warning}" for warning in found.warnings),
+    ]
+    data: dict[str, JsonValue] = {
+        "guarantee": found.guarantee, "plan": found.to_fields(), "digest": found.digest.hex,
+    }  # fmt: skip
+    return Result({**data, "records": records, "warnings": list(found.warnings)}, "\n".join(lines))
+
+
 @tune.command("run")
 @click.argument("spec_file", metavar="SPEC.toml", type=FILE)
 @click.option("--resume", is_flag=True, help="Continue an unfinished run; steps that a crash lost stay charged.")
-def run(spec_file: Path, resume: bool) -> Result:  # noqa: FBT001 - a flag of the command line
-    """Fine-tune the model that SPEC.toml describes."""
+@click.option("--anchor", metavar="HEAD", help="A head of the budget journal that must be in it.")
+@click.option("--earlier", type=FOLDER, multiple=True, metavar="RUN", help="An earlier run on the same data; adds up.")
+@click.option("--checkpoint-to", multiple=True, metavar="RECIPIENT", help="Who can open checkpoints; may be repeated.")
+@click.option("--sign-key", type=FILE, help="The private key that signs sealed checkpoints.")
+@click.option("--identity", type=FILE, help="A key that opens sealed checkpoints, to resume.")
+def run(spec_file: Path, *, resume: bool, anchor: str | None, earlier: tuple[Path, ...], **sealing: Any) -> Result:  # noqa: ANN401 - read by _seal_of
+    """Fine-tune the model that SPEC.toml describes; under torchrun several processes share the steps."""
     from stanch.cli.ground import open_dataset_of, open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.tune import TuneSpec  # noqa: PLC0415 - same
+    from stanch.tune import JournalHead, Keeping, TuneSpec  # noqa: PLC0415 - same
+    from stanch.tune import tune as tune_model  # noqa: PLC0415 - same
     from stanch.workspace.verbs_model import run_tuning  # noqa: PLC0415 - same
 
-    frame, spec = current(), TuneSpec.load(spec_file)
+    frame, spec = current(), TuneSpec.load(spec_file).with_earlier(earlier)
+    keeping = Keeping(anchor=JournalHead.parse(anchor) if anchor else None, seal=_seal_of(**sealing))
     with open_workspace(frame) as workspace:
         dataset = open_dataset_of(workspace, Path(spec.data.uri))
-        tuned = run_tuning(workspace, spec, dataset, resume=resume, progress=frame.progress())
+        if os.environ.get("RANK", "0") == "0":
+            tuned = run_tuning(workspace, spec, dataset, resume=resume, keeping=keeping, progress=frame.progress())
+        else:
+            # Process 0 asks and records; the others wait for it before the first step.
+            tuned = tune_model(spec, dataset=dataset, resume=resume, keeping=keeping)
     statement = tuned.statement
     lines = [f"done       adapter → {tuned.path}"]
     if statement.epsilon is not None:
@@ -43,23 +94,60 @@ def run(spec_file: Path, resume: bool) -> Result:  # noqa: FBT001 - a flag of th
     return Result({**data, "epsilon": statement.epsilon}, "\n".join(lines))
 
 
+def _seal_of(checkpoint_to: tuple[str, ...], sign_key: Path | None, identity: Path | None) -> "CheckpointSeal | None":
+    """Return how checkpoints are sealed; None where no recipient is named."""
+    from stanch.cli.recipients import identity_of, recipient_of  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.crypto import SigningKey  # noqa: PLC0415 - same
+    from stanch.tune import CheckpointSeal  # noqa: PLC0415 - same
+    from stanch.tune.refusals import CheckpointNotSealable  # noqa: PLC0415 - same
+
+    if not checkpoint_to:
+        return None
+    if sign_key is None:
+        raise CheckpointNotSealable(
+            "sealed checkpoints need a key that signs them",
+            why="an unsigned bundle is never opened, so the run could not be resumed",
+            next_step="name it with --sign-key FILE",
+        )
+    recipients = tuple(recipient_of(text) for text in checkpoint_to)
+    identities = (identity_of(identity),) if identity is not None else ()
+    return CheckpointSeal(recipients, SigningKey.load(sign_key), identities)
+
+
 @tune.command("verify")
 @click.argument("folder", metavar="RUN", type=FOLDER)
-def verify(folder: Path) -> Result:
+@click.option("--model", type=FOLDER, help="Where the model's files are, if not in RUN.")
+@click.option("--dataset-root", metavar="HEX", help="Root of the data set's manifest, which must be the run's.")
+@click.option("--anchor", metavar="HEAD", help="A head of the budget journal that must be in it.")
+def verify(folder: Path, model: Path | None, dataset_root: str | None, anchor: str | None) -> Result:
     """Recompute a run's epsilon from its plan and journal; no model is loaded."""
-    from stanch.tune import verify_run  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.tune import JournalHead, VerifyExpectations, verify_run  # noqa: PLC0415 - keeps `stanch --help` light
 
-    verified = verify_run(folder)
-    statement = verified.statement
-    epsilon = statement.epsilon
+    expect = VerifyExpectations(
+        model=model, dataset_root=dataset_root, anchor=JournalHead.parse(anchor) if anchor else None
+    )
+    verified = verify_run(folder, expect=expect)
+    statement, epsilon, head = verified.statement, verified.statement.epsilon, verified.head
     lines = [
         f"verified   {folder}: guarantee {statement.guarantee}" + (f", epsilon {epsilon:.4g}" if epsilon else ""),
+        *([f"head       {head}"] if head is not None else []),
         *(f"note       {note}" for note in verified.notes),
     ]
     data: dict[str, JsonValue] = {
         "path": str(folder), "guarantee": statement.guarantee, "epsilon": epsilon, "notes": list(verified.notes),
+        "head": str(head) if head is not None else None,
     }  # fmt: skip
     return Result(data, "\n".join(lines))
+
+
+@tune.command("statement")
+@click.argument("folder", metavar="RUN", type=FOLDER)
+def statement(folder: Path) -> Result:
+    """Verify RUN and say in plain words what it guarantees; `stanch sign provenance` signs it."""
+    from stanch.tune import verify_run  # noqa: PLC0415 - keeps `stanch --help` light
+
+    stated = verify_run(folder).statement
+    return Result({"guarantee": stated.guarantee, **stated.fields}, stated.reading)
 
 
 @tune.command("fetch-model")

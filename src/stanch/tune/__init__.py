@@ -11,9 +11,11 @@ says what the finished model guarantees, so that anybody can recompute its epsil
 What is imported here does not need torch.
 """
 
+from stanch.tune.checkpoint_sealed import CheckpointSeal
 from stanch.tune.demo import BatchLossSensitivity, show_batch_loss
 from stanch.tune.fetch import fetch_model
 from stanch.tune.journal import BudgetJournal, JournalHead
+from stanch.tune.keeping import Keeping
 from stanch.tune.noise import NoiseSource
 from stanch.tune.plan import ParameterShape, PrivacyParams, PrivacyPlan
 from stanch.tune.prepare import Preparation, prepare, trainable_shapes
@@ -30,7 +32,7 @@ from stanch.tune.spec import (
     TrainSpec,
     TuneSpec,
 )
-from stanch.tune.statement import PrivacyStatement, RunFacts, state_no_privacy, state_privacy
+from stanch.tune.statement import PrivacyStatement, RunFacts, read_plan, state_no_privacy, state_privacy
 from stanch.tune.units import ColumnUnit, RecordUnit, Unit, UnitPolicy, UnitTable, form_units, parse_unit
 from stanch.tune.verify import VerifiedPrivacyRun, VerifyExpectations, verify_run
 
@@ -39,10 +41,12 @@ __all__ = [
     "BaseSpec",
     "BatchLossSensitivity",
     "BudgetJournal",
+    "CheckpointSeal",
     "ColumnUnit",
     "DataSpec",
     "ExtraSpec",
     "JournalHead",
+    "Keeping",
     "MethodSpec",
     "NoiseSource",
     "OutputSpec",
@@ -69,6 +73,7 @@ __all__ = [
     "form_units",
     "parse_unit",
     "prepare",
+    "read_plan",
     "run_folder",
     "show_batch_loss",
     "state_no_privacy",

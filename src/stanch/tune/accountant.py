@@ -26,6 +26,10 @@ COARSE = 1e-3
 
 _SEARCH_TOLERANCE = 1e-3
 
+_FARTHEST = 100.0
+"""A larger epsilon by Rényi accounting says nothing, and takes much memory to compute more tightly."""
+_LEAST_NOISE = 0.01
+
 ATTACK_FPRS = (0.001, 0.01, 0.1)
 
 
@@ -157,6 +161,20 @@ def check_accountants(mechanism: Mechanism, delta: float) -> None:
             f"epsilon {tight:.6g} by privacy loss distributions, but {loose:.6g} by Rényi accounting",
             why="the looser accountant must never state the smaller epsilon",
             next_step="reinstall dp-accounting; if it stays, report it with these numbers",
+        )
+
+
+def check_reach(mechanism: Mechanism, delta: float) -> None:
+    """Refuse what somebody else's files ask to compute where that would take forever and state nothing.
+
+    Raises:
+        PlanInfeasible: Epsilon is far beyond any that says something.
+    """
+    # The negation also refuses what is not a number; the smallest noise would overflow the accountant.
+    if not (mechanism.noise_multiplier > _LEAST_NOISE and rdp_epsilon(mechanism, delta) <= _FARTHEST):
+        raise PlanInfeasible(
+            f"epsilon is above {_FARTHEST:g}: noise multiplier {mechanism.noise_multiplier:g}, {mechanism.steps} steps",
+            why="such a plan protects nobody",
         )
 
 

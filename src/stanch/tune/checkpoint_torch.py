@@ -1,4 +1,7 @@
-"""Checkpoints without pickle: safetensors and JSON. No random state is stored: a resumed run draws new keys."""
+"""Checkpoints without pickle: safetensors and JSON, plain or sealed.
+
+No random state is stored: a resumed run draws new keys.
+"""
 
 import json
 import shutil
@@ -9,11 +12,14 @@ from typing import Any
 
 import msgspec
 import torch
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from stanch.crypto import canonical_json, parse_json, sync_folder, write_atomic
 from stanch.errors import InvalidInput
+from stanch.seal import MANIFEST_NAME
+from stanch.tune.checkpoint_sealed import CheckpointSeal, open_files, seal_files
 from stanch.tune.journal import JournalHead
 from stanch.tune.refusals import PlanChanged
 
@@ -21,6 +27,7 @@ SCHEMA = "urn:stanch:tune-checkpoint:v1"
 ADAPTER_NAME = "adapter_model.safetensors"
 _OPTIMIZER_NAME = "optimizer.safetensors"
 _STATE_NAME = "state.json"
+CHECKPOINT_FILES = (ADAPTER_NAME, _OPTIMIZER_NAME, _STATE_NAME)
 _PREFIX = "base_model.model."
 
 
@@ -42,20 +49,36 @@ class CheckpointState:
 
 
 def save_checkpoint(
-    folder: Path, state: CheckpointState, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+    folder: Path,
+    state: CheckpointState,
+    parameters: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    *,
+    seal: CheckpointSeal | None = None,
 ) -> Path:
-    """Write ``checkpoint-<elapsed>`` whole or not at all, then remove older ones. Returns its path."""
+    """Write ``checkpoint-<elapsed>`` whole or not at all, then remove older ones. Returns its path.
+
+    Args:
+        folder: Where checkpoints lie.
+        state: What is not a tensor.
+        parameters: What is trained.
+        optimizer: Of these parameters.
+        seal: For whom and by whom it is sealed; None writes plaintext.
+    """
     final = folder / f"checkpoint-{state.elapsed}"
     partial = folder / f"{final.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    write_atomic(partial / ADAPTER_NAME, adapter_bytes(parameters))
-    write_atomic(partial / _OPTIMIZER_NAME, save(_flatten(parameters, optimizer)))
-    write_atomic(partial / _STATE_NAME, canonical_json({"schema": SCHEMA, **asdict(state)}))
     if final.exists():
         shutil.rmtree(final)
-    partial.rename(final)
-    sync_folder(folder)
+    files = pack(state, parameters, optimizer)
+    if seal is not None:
+        seal_files(files, final, seal, lineage=f"tune/checkpoint/{state.run}", number=max(1, state.elapsed))
+    else:
+        partial.mkdir()
+        for name, data in files.items():
+            write_atomic(partial / name, data)
+        partial.rename(final)
+        sync_folder(folder)
     for older in list_checkpoints(folder)[:-1]:
         shutil.rmtree(older)
     return final
@@ -63,39 +86,100 @@ def save_checkpoint(
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Return the whole checkpoints in ``folder``, oldest first."""
-    found = [path for path in folder.glob("checkpoint-*") if path.suffix != ".partial"]
-    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+    found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
 
 
 def load_checkpoint(
-    path: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, *, run: str
+    path: Path,
+    parameters: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    *,
+    run: str,
+    seal: CheckpointSeal | None = None,
 ) -> CheckpointState:
     """Put a checkpoint's tensors into parameters and optimizer.
+
+    Args:
+        path: The checkpoint.
+        parameters: What is trained.
+        optimizer: Of these parameters.
+        run: Digest of everything that must not change between start and resume.
+        seal: How the checkpoint was sealed; a plain one is then refused, for anybody could have put it there.
 
     Raises:
         PlanChanged: It was made by a run with another plan, data set, unit table or adapter.
         InvalidInput: It is not a checkpoint of this release.
+        VerificationError: It is sealed, but not by this signer, for these identities, or as it was.
     """
-    value = parse_json((path / _STATE_NAME).read_bytes(), what=str(path / _STATE_NAME))
+    if seal is not None:
+        files = open_files(path, seal)
+    elif (path / MANIFEST_NAME).exists():
+        raise InvalidInput(
+            f"{path}: the checkpoint is sealed", next_step="resume with the recipients and keys that the run had"
+        )
+    else:
+        files = _read_files(path)
+    return unpack(files, parameters, optimizer, run=run, what=str(path))
+
+
+def _read_files(path: Path) -> dict[str, bytes]:
+    try:
+        return {name: (path / name).read_bytes() for name in CHECKPOINT_FILES}
+    except OSError as error:
+        raise InvalidInput(f"{path}: not a whole checkpoint", why=error.strerror or "") from error
+
+
+def pack(
+    state: CheckpointState, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+) -> dict[str, bytes]:
+    """Return the files of a checkpoint, by name."""
+    contents = (
+        adapter_bytes(parameters),
+        save(_flatten(parameters, optimizer)),
+        canonical_json({"schema": SCHEMA, **asdict(state)}),
+    )
+    return dict(zip(CHECKPOINT_FILES, contents, strict=True))
+
+
+def unpack(
+    files: Mapping[str, bytes],
+    parameters: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    *,
+    run: str,
+    what: str,
+) -> CheckpointState:
+    """Put the tensors of a checkpoint's files into parameters and optimizer; the inverse of :func:`pack`.
+
+    Raises:
+        PlanChanged: They belong to another run.
+        InvalidInput: They are not a checkpoint of this release.
+    """
+    if files.keys() != set(CHECKPOINT_FILES):
+        raise InvalidInput(f"{what}: expected the files {', '.join(CHECKPOINT_FILES)}")
+    adapter, slots, state_json = (files[name] for name in CHECKPOINT_FILES)
+    value = parse_json(state_json, what=f"{what}: {_STATE_NAME}")
     if not isinstance(value, dict) or value.pop("schema", None) != SCHEMA:
-        raise InvalidInput(f"{path}: expected a checkpoint {SCHEMA}")
+        raise InvalidInput(f"{what}: expected a checkpoint {SCHEMA}")
     try:
         state = msgspec.convert(value, CheckpointState)
-    except msgspec.ValidationError as error:
-        raise InvalidInput(f"{path / _STATE_NAME}: {error}") from error
+        tensors, optimised = load(adapter), load(slots)
+    except (msgspec.ValidationError, SafetensorError) as error:
+        raise InvalidInput(f"{what}: {error}") from error
     if state.run != run:
         raise PlanChanged(
-            f"{path}: the checkpoint belongs to another run",
+            f"{what}: the checkpoint belongs to another run",
             why="base model, data, units, adapter or settings differ",
             next_step="restore what was changed, or start a new run",
         )
-    tensors = load_file(path / ADAPTER_NAME)
-    if tensors.keys() != {_PREFIX + name for name in parameters}:
-        raise PlanChanged(f"{path}: the checkpoint holds other parameters")
+    expected = {_PREFIX + name: parameter.shape for name, parameter in parameters.items()}
+    if {name: tensor.shape for name, tensor in tensors.items()} != expected:
+        raise PlanChanged(f"{what}: the checkpoint holds other parameters")
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[_PREFIX + name])
-    _unflatten(load_file(path / _OPTIMIZER_NAME), parameters, optimizer)
+    _unflatten(optimised, parameters, optimizer)
     return state
 
 
@@ -140,6 +224,6 @@ def _unflatten(
 ) -> None:
     for key, value in tensors.items():
         name, _, slot = key.rpartition("/")
-        if name not in parameters:
+        if name not in parameters or value.shape not in {parameters[name].shape, torch.Size(())}:
             raise PlanChanged("the checkpoint's optimizer state is about other parameters")
         optimizer.state[parameters[name]][slot] = value

@@ -1,6 +1,6 @@
 """The gradient of one step, left in ``param.grad``: clipped and noised, or ordinary."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -9,7 +9,7 @@ import torch
 from stanch.data import TokenRecord
 from stanch.tune.chunks import cut_chunks
 from stanch.tune.engine_torch import UnitGradients
-from stanch.tune.grid import grid_exponent, noise_scale, quantise, release
+from stanch.tune.grid import Integers, grid_exponent, noise_scale, quantise, release
 from stanch.tune.model_torch import CausalModel
 from stanch.tune.noise import NoiseSource
 from stanch.tune.plan import PrivacyPlan
@@ -26,12 +26,29 @@ class StepGradient(Protocol):
 
 
 class PrivateGradient:
-    """(clipped sum on the grid + noise)/L; everything that the mechanism needs comes from the plan."""
+    """(clipped sum on the grid + noise)/L; everything that the mechanism needs comes from the plan.
 
-    def __init__(self, model: CausalModel, plan: PrivacyPlan, noise: NoiseSource, *, budget: int) -> None:
+    Args:
+        model: What is trained.
+        plan: Every constant.
+        noise: Of this process; of several, one alone adds noise.
+        budget: Tokens that go through the model at once.
+        add_up: Adds this process's integers to those of the others.
+    """
+
+    def __init__(
+        self,
+        model: CausalModel,
+        plan: PrivacyPlan,
+        noise: NoiseSource,
+        *,
+        budget: int,
+        add_up: Callable[[Integers], Integers] = lambda integers: integers,
+    ) -> None:
         self._model = model
         self._plan = plan
         self._noise = noise
+        self._add_up = add_up
         self._budget = budget
         self._parameters = model.adapter.parameters()
         self._gradients = UnitGradients(
@@ -58,7 +75,7 @@ class PrivateGradient:
         for index, (name, parameter) in enumerate(self._parameters.items()):
             integers = quantise(total[name].numpy().reshape(-1), exponent)
             integers += self._noise.integers(step, index, parameter.numel(), scale)
-            noisy = release(integers, exponent, self._plan.denominator)
+            noisy = release(self._add_up(integers), exponent, self._plan.denominator)
             parameter.grad = torch.from_numpy(np.ascontiguousarray(noisy)).view(parameter.shape).to(parameter.device)
 
 

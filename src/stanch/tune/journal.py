@@ -6,6 +6,7 @@ visible; a cut at the end is visible to whoever kept a later head (``anchor``).
 
 import fcntl
 import os
+import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ EVENTS = ("open", "charge", "resume", "torn", "close")
 CHARGING = frozenset({"charge", "torn"})
 _GENESIS = "0" * 64
 _FIELDS = {"at", "charged", "event", "n", "plan", "prev", "process", "step"}
+_HEAD_TEXT = re.compile(r"([0-9]{1,9}):([0-9a-f]{64}):([0-9]{1,9})")
 _MAX_LINE = 1024
 _MAX_FILE = 1 << 30
 
@@ -34,11 +36,32 @@ Clock: TypeAlias = Callable[[], datetime]
 
 @dataclass(frozen=True, slots=True)
 class JournalHead:
-    """What to keep of a journal elsewhere: its number of lines, its head hash (hex) and the steps charged."""
+    """What to keep of a journal elsewhere: its number of lines, its head hash (hex) and the steps charged.
+
+    As text: ``LINES:HASH:CHARGED``.
+    """
 
     lines: int
     hash: str
     charged: int
+
+    def __str__(self) -> str:
+        return f"{self.lines}:{self.hash}:{self.charged}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a head from its text.
+
+        Raises:
+            InvalidInput: It is none.
+        """
+        found = _HEAD_TEXT.fullmatch(text)
+        if found is None:
+            raise InvalidInput(
+                f"journal head: expected LINES:HASH:CHARGED, found {text[:100]!r}",
+                next_step="take what `stanch tune verify` shows",
+            )
+        return cls(int(found[1]), found[2], int(found[3]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +87,11 @@ class JournalLine:
         """The head after this line, in hexadecimal."""
         return sha256(frame(b"stanch/tune/v1/journal", self.to_bytes())).hex()
 
+    @property
+    def head(self) -> JournalHead:
+        """The journal's head after this line."""
+        return JournalHead(self.n + 1, self.hash, self.charged)
+
 
 @dataclass(frozen=True, slots=True)
 class JournalReading:
@@ -76,11 +104,11 @@ class JournalReading:
     def head(self) -> JournalHead:
         """The head after the last whole line."""
         last = self.lines[-1] if self.lines else None
-        return JournalHead(len(self.lines), last.hash if last else _GENESIS, last.charged if last else 0)
+        return last.head if last else JournalHead(0, _GENESIS, 0)
 
     def contains(self, head: JournalHead) -> bool:
         """Whether ``head`` was once this journal's head."""
-        return 0 < head.lines <= len(self.lines) and self.lines[head.lines - 1].hash == head.hash
+        return 0 < head.lines <= len(self.lines) and self.lines[head.lines - 1].head == head
 
 
 def read_journal(data: bytes, plan: PrivacyPlan) -> JournalReading:
@@ -141,7 +169,7 @@ class BudgetJournal:
         self._process = secrets.token_hex(16)
         self._handle = -1
         self._head = JournalHead(0, _GENESIS, 0)
-        self._hashes: list[str] = []
+        self._heads: list[JournalHead] = []
         self._on_head: Callable[[JournalHead], None] = _ignore
 
     @classmethod
@@ -197,7 +225,7 @@ class BudgetJournal:
             reading = read_journal(path.read_bytes(), plan)
             check_anchor(reading, anchor)
             journal._head = reading.head
-            journal._hashes = [line.hash for line in reading.lines]
+            journal._heads = [line.head for line in reading.lines]
             if reading.torn:
                 journal._cut(reading.torn)
             journal._start("resume", on_head)
@@ -218,7 +246,7 @@ class BudgetJournal:
 
     def contains(self, head: JournalHead) -> bool:
         """Whether ``head`` was once this journal's head."""
-        return 0 < head.lines <= len(self._hashes) and self._hashes[head.lines - 1] == head.hash
+        return 0 < head.lines <= len(self._heads) and self._heads[head.lines - 1] == head
 
     def charge(self, step: int) -> int:
         """Charge the step that follows ``step`` updates; durable when it returns. Returns all charges so far.
@@ -297,12 +325,12 @@ class BudgetJournal:
                 why=os.strerror(error.errno or 0),
                 next_step="make room or repair the disk, then resume; no step was taken",
             ) from error
-        self._head = JournalHead(line.n + 1, line.hash, charged)
-        self._hashes.append(line.hash)
+        self._head = line.head
+        self._heads.append(self._head)
 
 
 def check_anchor(reading: JournalReading, anchor: JournalHead | None) -> None:
-    """Raise :class:`BudgetRolledBack` unless ``anchor`` was once the journal's head."""
+    """Raise :class:`BudgetRolledBack` unless ``anchor``, if there is one, was once the journal's head."""
     if anchor is not None and not reading.contains(anchor):
         raise BudgetRolledBack(
             f"{NAME}: line {anchor.lines} is not the one that was seen before; it has {len(reading.lines)} lines",

@@ -10,18 +10,31 @@ from pathlib import Path
 
 import torch
 
+from stanch.crypto import sha256
 from stanch.data import TokenRecord
 from stanch.terms import SILENT, Progress
-from stanch.tune.checkpoint_torch import CheckpointState, list_checkpoints, load_checkpoint, save_checkpoint
+from stanch.tune.checkpoint_sealed import CheckpointSeal
+from stanch.tune.checkpoint_torch import (
+    CHECKPOINT_FILES,
+    CheckpointState,
+    adapter_bytes,
+    list_checkpoints,
+    load_checkpoint,
+    pack,
+    save_checkpoint,
+    unpack,
+)
 from stanch.tune.coverage_torch import check_coverage, check_movement
 from stanch.tune.gradient_torch import StepGradient
 from stanch.tune.journal import BudgetJournal
 from stanch.tune.model_torch import CausalModel
+from stanch.tune.ranks_torch import Ranks
 from stanch.tune.refusals import BudgetRolledBack
 from stanch.tune.sampler import UnitSampler
 from stanch.tune.spec import TrainSpec
 
 _CHECK_EVERY = 100
+_COMPARE_EVERY = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,11 +46,13 @@ class Loop:
         gradient: Fills ``param.grad``.
         sampler: Draws the units of a step.
         records: The tokens of each record, by id.
-        journal: Charges steps; None without privacy.
+        journal: Charges steps; None without privacy, and in processes that do not lead.
         train: Learning rate, schedule, checkpoints.
         steps: Planned steps.
         folder: Where checkpoints go.
         run: Digest of what must not change on resume.
+        seal: For whom and by whom checkpoints are sealed; None writes plaintext.
+        ranks: The processes that share the steps.
         progress: Told after each step.
         on_checkpoint: Told after each checkpoint.
     """
@@ -51,6 +66,8 @@ class Loop:
     steps: int
     folder: Path
     run: str
+    seal: CheckpointSeal | None = None
+    ranks: Ranks = field(default_factory=Ranks)
     progress: Progress = SILENT
     on_checkpoint: Callable[[CheckpointState], None]
 
@@ -61,18 +78,23 @@ class Loop:
             The number of updates in the model: fewer than steps where a crash lost some.
         """
         optimizer = make_optimizer(self.model, self.train)
-        updates, elapsed = self._restore(optimizer)
+        updates, elapsed = self._restore(optimizer) if self.ranks.leads else (0, 0)
+        if self.ranks.world > 1:
+            updates, elapsed = self._spread(optimizer, updates, elapsed)
         check_coverage(self.model, optimizer)
         process_step = 0
         while elapsed < self.steps:
-            units = self.sampler.draw(process_step)
+            units = self.ranks.own(self.sampler.draw(process_step))
             self.gradient.fill(process_step, [self._records_of(process_step, unit) for unit in units])
             if self.journal is not None:
                 self.journal.charge(updates)
+            self.ranks.wait()
             self._update(optimizer, elapsed, first=updates == 0)
             process_step, updates, elapsed = process_step + 1, updates + 1, elapsed + 1
             if process_step % _CHECK_EVERY == 0:
                 check_coverage(self.model, optimizer)
+            if self.ranks.world > 1 and (process_step % _COMPARE_EVERY == 0 or elapsed == self.steps):
+                self.ranks.agree(sha256(adapter_bytes(self.model.adapter.parameters())), "set of weights")
             self._keep(optimizer, updates, elapsed)
             self.progress("tune", elapsed, self.steps)
         return updates
@@ -96,7 +118,7 @@ class Loop:
         found = list_checkpoints(self.folder)
         if not found:
             return 0, charged
-        state = load_checkpoint(found[-1], self.model.adapter.parameters(), optimizer, run=self.run)
+        state = load_checkpoint(found[-1], self.model.adapter.parameters(), optimizer, run=self.run, seal=self.seal)
         if self.journal is not None:
             if state.head is None or not self.journal.contains(state.head):
                 raise BudgetRolledBack(
@@ -107,13 +129,21 @@ class Loop:
             return state.updates, charged
         return state.updates, state.elapsed
 
+    def _spread(self, optimizer: torch.optim.Optimizer, updates: int, elapsed: int) -> tuple[int, int]:
+        """Give every process the weights, optimizer state and counts of the one that leads."""
+        parameters = self.model.adapter.parameters()
+        packed = pack(CheckpointState(self.run, updates, elapsed, None), parameters, optimizer)
+        shared = {name: self.ranks.share(packed[name]) for name in CHECKPOINT_FILES}
+        state = unpack(shared, parameters, optimizer, run=self.run, what="process 0")
+        return state.updates, state.elapsed
+
     def _keep(self, optimizer: torch.optim.Optimizer, updates: int, elapsed: int) -> None:
         every = self.train.checkpoint_every
-        if not every or (elapsed % every and elapsed < self.steps):
+        if not self.ranks.leads or not every or (elapsed % every and elapsed < self.steps):
             return
         head = self.journal.head if self.journal is not None else None
         state = CheckpointState(self.run, updates, elapsed, head)
-        save_checkpoint(self.folder, state, self.model.adapter.parameters(), optimizer)
+        save_checkpoint(self.folder, state, self.model.adapter.parameters(), optimizer, seal=self.seal)
         if self.journal is not None:
             self.journal.announce()
         self.on_checkpoint(state)

@@ -1,6 +1,6 @@
 """The refusals of ``tune``: each is one error class, so that a caller can tell them apart by name."""
 
-from stanch.errors import Conflict, GateFailed, InvalidInput, Rollback, VerificationError
+from stanch.errors import Conflict, ExternalError, GateFailed, InvalidInput, Rollback, VerificationError
 
 
 class UnitColumnMissing(InvalidInput):
@@ -53,3 +53,19 @@ class BudgetRolledBack(Rollback):
 
 class AccountantDisagrees(VerificationError):
     """Two independent accountants contradict each other; no epsilon is stated."""
+
+
+class CheckpointNotSealable(InvalidInput):
+    """Sealed checkpoints were asked for without a key that signs them."""
+
+
+class UnsupportedParallelism(InvalidInput):
+    """The processes share the model in a way for which no test shows that clipping and noise are right."""
+
+
+class RanksDiverged(VerificationError):
+    """The processes of one run do not agree on the plan or the weights."""
+
+
+class RankLost(ExternalError):
+    """A process of the run is gone; the step was not taken."""

@@ -1,13 +1,12 @@
 """The verb of this package: tune a model on private records, and say what that reveals."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from stanch.data import Dataset
 from stanch.errors import MissingExtraError
 from stanch.terms import SILENT, Digest, Progress
-from stanch.tune.journal import JournalHead
+from stanch.tune.keeping import Keeping
 from stanch.tune.prepare import prepare
 from stanch.tune.record import NULL, Recorder
 from stanch.tune.refusals import RunExists
@@ -43,10 +42,11 @@ def tune(
     recorder: Recorder = NULL,
     progress: Progress = SILENT,
     resume: bool = False,
-    on_head: Callable[[JournalHead], None] | None = None,
-    anchor: JournalHead | None = None,
+    keeping: Keeping | None = None,
 ) -> TunedModel:
     """Fine-tune the base model of ``spec`` on ``dataset``, with differential privacy unless the spec disables it.
+
+    Under ``torchrun`` every process calls this, and they share the steps; process 0 alone records, charges and writes.
 
     Args:
         spec: What to tune and how.
@@ -54,22 +54,24 @@ def tune(
         recorder: Where events go, durably: ``train.begin`` before the first step, ``train.end`` or ``train.failed``.
         progress: Told of stages and steps.
         resume: Continue the unfinished run beside the output; steps that a crash lost stay charged.
-        on_head: Told the journal's head at start, at each checkpoint and at the end, to keep it elsewhere.
-        anchor: A head that was kept elsewhere; resuming a journal without it is refused.
+        keeping: How the journal's heads and the checkpoints are kept.
 
     Raises:
         MissingExtraError: torch, transformers or peft is not installed.
         RunExists: The output exists, or an unfinished run does and ``resume`` is false.
         InvalidInput: Spec, base model or data do not allow the run; see :mod:`stanch.tune.refusals`.
         VerificationError: A self-check failed, or the journal is not the one that was seen before.
+        RankLost: Another process of the run is gone.
     """
     try:
-        from stanch.tune import session_torch  # noqa: PLC0415 - optional part
+        from stanch.tune import ranks_torch, session_torch  # noqa: PLC0415 - optional part
     except ImportError as error:
         raise MissingExtraError("train") from error
-    _check_places(spec, resume=resume)
-    session = session_torch.Session(prepare(spec, dataset), run_folder(spec), recorder, progress)
-    path, statement = session.run(dataset, resume=resume, on_head=on_head, anchor=anchor)
+    with ranks_torch.Ranks.join() as ranks:
+        if ranks.leads:
+            _check_places(spec, resume=resume)
+        session = session_torch.Session(prepare(spec, dataset), run_folder(spec), recorder, progress, ranks=ranks)
+        path, statement = session.run(dataset, resume=resume, keeping=keeping or Keeping())
     return TunedModel(path, Digest.parse(statement.model_digest), statement)
 
 

@@ -3,7 +3,7 @@
 import math
 import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -15,21 +15,24 @@ from transformers import AutoTokenizer
 from stanch import __version__
 from stanch.crypto import RandomBytes, random_bytes, sync_folder, write_atomic
 from stanch.data import Dataset, TokenRecord, tokenise
-from stanch.errors import NotFound, StanchError
+from stanch.errors import InvalidInput, NotFound, StanchError
 from stanch.terms import JsonValue, Progress
 from stanch.tune import journal as journals
 from stanch.tune import statement as statements
+from stanch.tune.checkpoint_sealed import CheckpointSeal
 from stanch.tune.checkpoint_torch import ADAPTER_NAME, CheckpointState, adapter_bytes, adapter_config
 from stanch.tune.coverage_torch import check_saved
 from stanch.tune.gradient_torch import PlainGradient, PrivateGradient, StepGradient
-from stanch.tune.journal import BudgetJournal, JournalHead
+from stanch.tune.journal import BudgetJournal
+from stanch.tune.keeping import Keeping
 from stanch.tune.loop_torch import Loop
 from stanch.tune.model_torch import CausalModel, load_causal_model
 from stanch.tune.noise import AesGaussian
 from stanch.tune.plan import PrivacyPlan
 from stanch.tune.prepare import Preparation
+from stanch.tune.ranks_torch import NoNoise, Ranks
 from stanch.tune.record import Recorder, TrainEvent
-from stanch.tune.refusals import PlanChanged
+from stanch.tune.refusals import PlanChanged, UnsupportedParallelism
 from stanch.tune.sampler import StreamKeys, UnitSampler
 from stanch.tune.statement import EarlierRun, PrivacyStatement, RunFacts, state_no_privacy, state_privacy
 from stanch.tune.verify import PLAN_NAME, model_files, verify_run
@@ -52,6 +55,7 @@ class Session:
         recorder: Where events go.
         progress: Told of stages and steps.
         random: The source of keys and initial weights.
+        ranks: The processes that share the steps.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class Session:
         progress: Progress,
         *,
         random: RandomBytes = random_bytes,
+        ranks: Ranks | None = None,
     ) -> None:
         self._prepared = prepared
         self._spec = prepared.spec
@@ -69,30 +74,27 @@ class Session:
         self._recorder = recorder
         self._progress = progress
         self._random = random
+        self._ranks = ranks or Ranks()
         self._id = secrets.token_hex(16)
         self._base = Path(prepared.spec.base.path)
         self._anchored = False
 
-    def run(
-        self,
-        dataset: Dataset,
-        *,
-        resume: bool,
-        on_head: Callable[[JournalHead], None] | None = None,
-        anchor: JournalHead | None = None,
-    ) -> tuple[Path, PrivacyStatement]:
+    def run(self, dataset: Dataset, *, resume: bool, keeping: Keeping) -> tuple[Path, PrivacyStatement]:
         """Tune, check, and move the whole output into place. Returns its path and its statement."""
         records = self._tokenise(dataset)
-        self._anchored = on_head is not None
+        self._ranks.agree(self._prepared.digest.value, "plan")
+        if not self._ranks.leads:
+            return self._follow(records)
+        self._anchored = keeping.on_head is not None
         earlier = self._read_earlier()
         self._record("train.begin", {**self._prepared.facts, "versions": dict(_versions())})
         with ExitStack() as stack:
             try:
-                journal = self._open_journal(resume=resume, on_head=on_head, anchor=anchor)
+                journal = self._open_journal(resume=resume, keeping=keeping)
                 if journal is not None:
                     stack.enter_context(journal)
                 model = self._load(records)
-                updates = self._loop(model, records, journal).run_steps()
+                updates = self._loop(model, records, journal, keeping.seal).run_steps()
                 path, statement = self._finish(model, journal, updates, earlier)
             except BaseException as error:
                 # The failure itself matters more than a recorder that fails too.
@@ -101,7 +103,13 @@ class Session:
                 raise
         self._record("train.end", {"model_digest": statement.model_digest, "epsilon": statement.epsilon})
         shutil.rmtree(self._folder)
+        self._ranks.share(statement.to_json())
         return path, statement
+
+    def _follow(self, records: Mapping[str, TokenRecord]) -> tuple[Path, PrivacyStatement]:
+        """Share the steps of the process that leads, which charges and writes."""
+        self._loop(self._load(records), records, None, None).run_steps()
+        return Path(self._spec.output.path), PrivacyStatement.from_json(self._ranks.share(b""))
 
     def _record(self, kind: str, facts: Mapping[str, JsonValue]) -> None:
         at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -119,35 +127,40 @@ class Session:
         return records
 
     def _read_earlier(self) -> tuple[EarlierRun, ...]:
-        """Verify the earlier runs that the spec names; only private ones on the same dataset add up."""
+        """Verify the earlier runs that the spec names: private ones on the same dataset, whose loss adds up."""
         found = []
         for name in self._spec.privacy.earlier:
             run = verify_run(Path(name))
-            if run.plan is not None and run.head is not None and run.plan.dataset_root == self._root:
-                found.append(EarlierRun.of(run.plan, run.head.charged))
+            if run.plan is None or run.head is None or run.plan.dataset_root != self._root:
+                raise InvalidInput(
+                    f"{name}: not a private run on this dataset",
+                    why="only the privacy loss of private runs on the same dataset adds up to a bound",
+                    next_step="name the runs on this dataset alone",
+                )
+            found.append(EarlierRun.of(run.plan, run.head.charged))
         return tuple(found)
 
     @property
     def _root(self) -> str:
         return self._prepared.units.dataset_root
 
-    def _open_journal(
-        self, *, resume: bool, on_head: Callable[[JournalHead], None] | None, anchor: JournalHead | None
-    ) -> BudgetJournal | None:
+    def _open_journal(self, *, resume: bool, keeping: Keeping) -> BudgetJournal | None:
         """Create the run's folder, whole or not at all, or open the journal in it."""
         plan = self._prepared.plan
         if resume:
             if plan is None:
                 return None
             self._check_plan(plan)
-            return BudgetJournal.open(self._folder / journals.NAME, plan, anchor=anchor, on_head=on_head)
+            return BudgetJournal.open(
+                self._folder / journals.NAME, plan, anchor=keeping.anchor, on_head=keeping.on_head
+            )
         partial = self._folder.with_name(f"{self._folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         journal = None
         if plan is not None:
             write_atomic(partial / PLAN_NAME, plan.to_json())
-            journal = BudgetJournal.create(partial / journals.NAME, plan, on_head=on_head)
+            journal = BudgetJournal.create(partial / journals.NAME, plan, on_head=keeping.on_head)
         partial.rename(self._folder)
         sync_folder(self._folder.parent)
         return journal
@@ -175,13 +188,25 @@ class Session:
         model.adapter.initialise(torch.Generator().manual_seed(seed))
         return model
 
-    def _loop(self, model: CausalModel, records: Mapping[str, TokenRecord], journal: BudgetJournal | None) -> Loop:
-        prepared, keys = self._prepared, StreamKeys.fresh(self._random)
+    def _loop(
+        self,
+        model: CausalModel,
+        records: Mapping[str, TokenRecord],
+        journal: BudgetJournal | None,
+        seal: CheckpointSeal | None,
+    ) -> Loop:
+        prepared, ranks = self._prepared, self._ranks
+        keys = ranks.share_keys(StreamKeys.fresh(self._random))
         count, budget = len(prepared.units.units), self._spec.train.chunk_tokens
         gradient: StepGradient
         if prepared.plan is not None:
-            gradient = PrivateGradient(model, prepared.plan, AesGaussian(keys.noise), budget=budget)
+            noise = AesGaussian(keys.noise) if ranks.leads else NoNoise()
+            gradient = PrivateGradient(model, prepared.plan, noise, budget=budget, add_up=ranks.add_up)
             sampler = UnitSampler.of(prepared.plan, prepared.units, keys)
+        elif ranks.world > 1:
+            raise UnsupportedParallelism(
+                "several processes without privacy", next_step="run it in one process, or with privacy"
+            )
         else:
             gradient = PlainGradient(model, prepared.batch, budget=budget)
             sampler = UnitSampler(keys, min((prepared.batch << 64) // count, 2**64 - 1), count, 1, prepared.units)
@@ -195,6 +220,8 @@ class Session:
             steps=prepared.steps,
             folder=self._folder,
             run=prepared.digest.hex,
+            seal=seal,
+            ranks=ranks,
             progress=self._progress,
             on_checkpoint=self._report,
         )
@@ -225,6 +252,7 @@ class Session:
             updates=updates,
             dtype=str(dtype).removeprefix("torch."),
             device="cpu",
+            ranks=self._ranks.world,
             versions=_versions(),
             anchored=self._anchored,
             excluded=(_COUPLED,) if dtype == torch.bfloat16 and journal is not None else (),

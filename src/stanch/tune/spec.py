@@ -1,5 +1,6 @@
 """What to tune and how: ``SPEC.toml``, read strictly (an unknown key is refused)."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
@@ -153,6 +154,24 @@ class TuneSpec(Struct, frozen=True, forbid_unknown_fields=True):
             privacy=msgspec.structs.replace(self.privacy, earlier=tuple(str(folder / p) for p in self.privacy.earlier)),
             output=msgspec.structs.replace(self.output, path=str(folder / self.output.path)),
         )
+
+    def changed(self, **tables: Mapping[str, object]) -> Self:
+        """Return the spec with other values in the named tables; None leaves what was there.
+
+        Raises:
+            InvalidInput: A value is out of range.
+        """
+        values = msgspec.to_builtins(self)
+        for table, changes in tables.items():
+            values[table] |= {name: value for name, value in changes.items() if value is not None}
+        try:
+            return msgspec.convert(values, type(self))
+        except msgspec.ValidationError as error:
+            raise InvalidInput(f"spec: {error}") from error
+
+    def with_earlier(self, runs: Sequence[Path]) -> Self:
+        """Return the spec with further earlier runs on the same dataset."""
+        return self.changed(privacy={"earlier": [*self.privacy.earlier, *map(str, runs)]})
 
     @property
     def duplicates(self) -> str:

@@ -3,7 +3,9 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Self
+from typing import Annotated, Self
+
+from msgspec import Meta
 
 from stanch.crypto import canonical_json, frame, parse_json, sha256
 from stanch.errors import InvalidInput, Tampered
@@ -26,17 +28,16 @@ class EarlierRun:
 
     plan: str
     units_digest: str
-    rate: float
-    noise_multiplier: float
-    charged_steps: int
-    epsilon: float
+    rate: Annotated[float, Meta(gt=0, le=1)]
+    noise_multiplier: Annotated[float, Meta(gt=0)]
+    charged_steps: Annotated[int, Meta(ge=0)]
+    delta: Annotated[float, Meta(gt=0, lt=1)]
 
     @classmethod
     def of(cls, plan: PrivacyPlan, charged: int) -> Self:
         """Describe a run by its plan and its charges."""
         run = plan.mechanism_after(charged)
-        epsilon = plan.epsilon_after(charged)
-        return cls(plan.digest.hex, plan.units_digest, run.rate, run.noise_multiplier, charged, epsilon)
+        return cls(plan.digest.hex, plan.units_digest, run.rate, run.noise_multiplier, charged, plan.delta)
 
     @property
     def mechanism(self) -> Mechanism:
@@ -64,6 +65,7 @@ class RunFacts:
         updates: Updates in the model; fewer than charges where a crash lost some.
         dtype: Of the frozen weights and the matrix products.
         device: Where it ran.
+        ranks: How many processes shared the steps.
         versions: Of the packages that computed it.
         anchored: Whether heads of the journal were handed out.
         excluded: What else the guarantee does not cover.
@@ -77,6 +79,7 @@ class RunFacts:
     dtype: str
     device: str
     versions: Mapping[str, str]
+    ranks: int = 1
     anchored: bool = False
     excluded: tuple[str, ...] = ()
     earlier_runs: tuple[EarlierRun, ...] = ()
@@ -96,7 +99,7 @@ class RunFacts:
             "dtype": self.dtype,
             "files": self._listing(),
             "model_digest": str(self.model_digest),
-            "ranks": 1,
+            "ranks": self.ranks,
             "updates": self.updates,
             "versions": dict(self.versions),
         }
@@ -202,6 +205,7 @@ def state_no_privacy(facts: RunFacts) -> PrivacyStatement:
 def _earlier_fields(run: EarlierRun, plan: PrivacyPlan) -> JsonValue:
     return {
         **asdict(run),
+        "epsilon": accountant.spent_epsilon(run.mechanism, run.delta, plan.discretization),
         "composable": run.units_digest == plan.units_digest,
     }
 
@@ -212,6 +216,11 @@ def _compose(plan: PrivacyPlan, mechanism: Mechanism, facts: RunFacts) -> float 
         return None
     runs = (mechanism, *(run.mechanism for run in facts.earlier_runs))
     return accountant.compose_epsilon(runs, plan.delta, plan.discretization)
+
+
+def read_plan(plan: PrivacyPlan) -> str:
+    """Return in plain words what a plan would guarantee when all its steps are charged."""
+    return read_aloud(plan, accountant.attack_bounds(plan.mechanism), plan.excluded)
 
 
 def read_aloud(plan: PrivacyPlan, bounds: tuple[AttackBound, ...], excluded: tuple[str, ...]) -> str:

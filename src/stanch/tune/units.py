@@ -136,7 +136,7 @@ def form_units(ds: Dataset, *, unit: UnitPolicy | None, duplicates: DuplicateRep
     for record in ds:
         order.append(record.id)
         groups.add(record.id)
-        if unit is None and not names:
+        if unit is None:
             _check_persons(record)
         names[record.id] = record.id
         if isinstance(unit, ColumnUnit):

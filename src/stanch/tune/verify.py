@@ -10,7 +10,7 @@ from stanch.errors import InvalidInput, NotFound, Tampered, UnexpectedFile, Veri
 from stanch.terms import JsonValue, PrivacyBudget
 from stanch.tune import journal as journals
 from stanch.tune import statement as statements
-from stanch.tune.accountant import accountant_version
+from stanch.tune.accountant import accountant_version, check_reach
 from stanch.tune.journal import JournalHead, check_anchor, read_journal
 from stanch.tune.plan import PrivacyPlan
 from stanch.tune.statement import ModelFile, PrivacyStatement, RunFacts, state_no_privacy, state_privacy
@@ -71,6 +71,7 @@ def verify_run(run: Path, *, expect: VerifyExpectations | None = None) -> Verifi
     Raises:
         VerificationError: The first thing that does not agree, by name, with what was expected and found.
         NotFound: The folder holds no run.
+        PlanInfeasible: The plan protects nobody.
     """
     expect = expect or VerifyExpectations()
     statement = PrivacyStatement.from_json(_read(run, statements.NAME))
@@ -84,6 +85,9 @@ def verify_run(run: Path, *, expect: VerifyExpectations | None = None) -> Verifi
         _compare(statement, state_no_privacy(facts), _SAME_VERSION)
     else:
         plan, head = _check_journal(run, statement, expect.anchor)
+        check_reach(plan.mechanism_after(head.charged), plan.delta)
+        for earlier in facts.earlier_runs:
+            check_reach(earlier.mechanism, earlier.delta)
         same = plan.accountant_version == accountant_version()
         notes = (
             () if same else (f"computed with dp-accounting {plan.accountant_version}, checked with another version",)

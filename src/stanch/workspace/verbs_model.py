@@ -35,7 +35,7 @@ from stanch.sign import (
     verify_bundle,
 )
 from stanch.terms import SILENT, ArtifactRef, CommitmentEvidence, Digest, EntryRef, JsonValue, Progress
-from stanch.tune import TunedModel, TuneSpec, tune
+from stanch.tune import Keeping, TunedModel, TuneSpec, tune
 from stanch.weights import DirectoryDigest, directory_digest
 from stanch.workspace.act import Done, Request
 from stanch.workspace.artifacts import dataset_ref, model_ref
@@ -46,12 +46,18 @@ REPORT_NAME, SCORES_NAME, PAGE_NAME = "report.json", "scores.csv", "report.html"
 
 
 def run_tuning(
-    workspace: Workspace, spec: TuneSpec, dataset: Dataset, *, resume: bool = False, progress: Progress = SILENT
+    workspace: Workspace,
+    spec: TuneSpec,
+    dataset: Dataset,
+    *,
+    resume: bool = False,
+    keeping: Keeping | None = None,
+    progress: Progress = SILENT,
 ) -> TunedModel:
     """Fine-tune; the log holds the spec's privacy before the first step and the model's digest after the last."""
 
     def run(_ref: EntryRef) -> Done[TunedModel]:
-        tuned = tune(spec, dataset=dataset, progress=progress, resume=resume)
+        tuned = tune(spec, dataset=dataset, progress=progress, resume=resume, keeping=keeping)
         found = model_ref(tuned.path)
         statement = tuned.statement
         return Done(tuned, {
