@@ -129,7 +129,7 @@ def adapter_config(base: Path, rank: int, alpha: float, modules: list[str]) -> b
 def _flatten(parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return the optimizer's state as tensors ``<parameter name>/<slot>``."""
     return {
-        f"{name}/{slot}": value.detach().clone()
+        f"{name}/{slot}": torch.as_tensor(value).detach().clone()
         for name, parameter in parameters.items()
         for slot, value in optimizer.state[parameter].items()
     }

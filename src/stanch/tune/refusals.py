@@ -53,3 +53,11 @@ class BudgetRolledBack(Rollback):
 
 class AccountantDisagrees(VerificationError):
     """Two independent accountants contradict each other; no epsilon is stated."""
+
+
+class UnsafeArgument(InvalidInput):
+    """A trainer's argument would break the guarantee, or is not known to keep it."""
+
+
+class CanariesMissing(InvalidInput):
+    """The rows that are tuned on do not hold the canaries as planned."""
