@@ -91,7 +91,9 @@ def load_checkpoint(
         )
     tensors = load_file(path / ADAPTER_NAME)
     if tensors.keys() != {_PREFIX + name for name in parameters}:
-        raise PlanChanged(f"{path}: the checkpoint holds other parameters")
+        raise PlanChanged(
+            f"{path}: the checkpoint holds other parameters", next_step="resume with the adapter that it was made with"
+        )
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[_PREFIX + name])
@@ -141,5 +143,8 @@ def _unflatten(
     for key, value in tensors.items():
         name, _, slot = key.rpartition("/")
         if name not in parameters:
-            raise PlanChanged("the checkpoint's optimizer state is about other parameters")
+            raise PlanChanged(
+                "the checkpoint's optimizer state is about other parameters",
+                next_step="resume with the adapter that it was made with",
+            )
         optimizer.state[parameters[name]][slot] = value

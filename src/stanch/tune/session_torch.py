@@ -172,7 +172,10 @@ class Session:
         longest = max(len(record.ids) for record in records.values())
         model = load_causal_model(self._base, self._spec.method, dtype=dtype, longest=longest)
         if model.adapter.shapes() != self._prepared.trainable:
-            raise PlanChanged("the loaded model has other trainable parameters than the plan")
+            raise PlanChanged(
+                "the loaded model has other trainable parameters than the plan",
+                next_step="restore the base model, or start a new run",
+            )
         seed = int.from_bytes(self._random(8), "big") >> 1
         model.adapter.initialise(torch.Generator().manual_seed(seed))
         return model

@@ -363,7 +363,11 @@ class PrivateTrainer(Trainer):
         saved = list(load_file(self._run_dir / "adapter_model.safetensors").values())
         live = [value.detach().cpu() for value in self._hosted.adapter.parameters().values()]
         if len(saved) != len(live) or not all(any(torch.equal(one, other) for other in saved) for one in live):
-            raise SelfCheckFailed("the saved adapter does not hold the trained weights")
+            raise SelfCheckFailed(
+                "the saved adapter does not hold the trained weights",
+                why="PEFT wrote something else",
+                next_step="report this with the version of peft",
+            )
         journal.close(self._updates)
         halved = self.accelerator.mixed_precision == "bf16" or self.model.dtype == torch.bfloat16
         names = ("torch", "transformers", "peft", "accelerate", "dp-accounting")
