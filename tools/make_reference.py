@@ -167,8 +167,8 @@ def arguments() -> str:
     """Return the page of arguments of other people's trainers."""
     lines = [
         "# Arguments of the private trainers\n",
-        "What `PrivateTrainer` and `PrivateSFTTrainer` take of `TrainingArguments` and `SFTConfig`. Everything else must",
-        "keep its default: a field that is not named here is unknown to this release, and refused.\n",
+        "What `PrivateTrainer` and `PrivateSFTTrainer` take of `TrainingArguments` and `SFTConfig`. Everything else",
+        "must keep its default: a field that is not named here is unknown to this release, and refused.\n",
         f"Free: {_names(trainer.FREE)}.\n",
         f"With `eval_is_public=True` alone: {_names(trainer.EVALUATION)}.\n",
         "| field | values | because | instead |",

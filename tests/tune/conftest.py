@@ -3,6 +3,7 @@
 import json
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,6 +24,12 @@ KEY = bytes(range(32))
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def without_collection(monkeypatch):
+    """Accelerate collects all garbage at each start of a trainer, which takes longer than training here."""
+    monkeypatch.setattr("accelerate.utils.memory.gc", SimpleNamespace(collect=lambda: None))
 
 
 def write_base(path: Path) -> Path:

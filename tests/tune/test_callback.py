@@ -40,6 +40,9 @@ class Kept:
         return [event.kind for event in self.events]
 
 
+pytestmark = pytest.mark.usefixtures("without_collection")
+
+
 @pytest.fixture(scope="module")
 def tokenizer(base):
     return AutoTokenizer.from_pretrained(base)

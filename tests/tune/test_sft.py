@@ -31,16 +31,18 @@ from stanch.tune import (
 from stanch.tune.refusals import UnsafeArgument
 
 from .conftest import KEY
-from .test_trainer import Stop, is_pickle, make_model
+from .test_trainer import STEPS, Stop, is_pickle, make_model
 
-STEPS = 3
 CONFIG = {"r": 2, "lora_alpha": 4, "target_modules": ["q_proj", "down_proj"], "task_type": "CAUSAL_LM"}
+
+
+pytestmark = pytest.mark.usefixtures("without_collection")
 
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
     path = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
-    rows = [{"prompt": f"question {n:03} " * 2, "completion": f"answer {n * 7:04}"} for n in range(40)]
+    rows = [{"prompt": f"question {n:03} " * 2, "completion": f"answer {n * 7:04}"} for n in range(60)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return open_dataset(path, key=KEY)
 
@@ -56,7 +58,7 @@ def plan(units, base):
     with pytest.MonkeyPatch.context() as patch:
         # Searching the noise multiplier takes seconds, and is tested elsewhere.
         patch.setattr(accountant, "calibrate", lambda *_args: 1.0)
-        return PrivacyPlan.make(units, shapes, PrivacyParams(epsilon=8.0, steps=STEPS, expected_batch=6))
+        return PrivacyPlan.make(units, shapes, PrivacyParams(epsilon=8.0, steps=STEPS, expected_batch=8))
 
 
 @pytest.fixture
@@ -69,7 +71,7 @@ def make_trainer(base, pairs, units, plan, tmp_path, monkeypatch):
     def build(*, given=None, **arguments):
         settings = {
             "output_dir": str(tmp_path / "checkpoints"), "use_cpu": True, "bf16": False, "learning_rate": 1e-2,
-            "save_steps": 1, "logging_steps": 1, "disable_tqdm": True, **arguments,
+            "save_steps": 2, "logging_steps": 1, "disable_tqdm": True, **arguments,
         }  # fmt: skip
         more = {
             "plan": plan, "units": units, "run_dir": tmp_path / "run", "peft_config": LoraConfig(**CONFIG),
@@ -103,7 +105,7 @@ def test_a_run_with_checkpointing_is_stated_and_verified(make_trainer, tmp_path,
 
 def test_a_crashed_run_resumes(make_trainer, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        make_trainer(given={"callbacks": [Stop(2)]}, save_steps=1).train()
+        make_trainer(given={"callbacks": [Stop(3)]}).train()
     make_trainer().train(resume_from_checkpoint=True)
     assert verify_run(tmp_path / "run").head.charged == STEPS
 
@@ -117,7 +119,7 @@ def test_autocast_is_stated(make_trainer, tmp_path):
 
 
 def test_dropped_rows_and_packing_are_refused(make_trainer):
-    with pytest.raises(InvalidInput, match="40 records of units have no row"):
+    with pytest.raises(InvalidInput, match="60 records of units have no row"):
         make_trainer(max_length=8)
     with pytest.raises(UnsafeArgument, match="packing"):
         make_trainer(packing=True)

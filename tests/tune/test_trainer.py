@@ -56,6 +56,9 @@ def make_model(base: Path, **changes):
     return get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), LoraConfig(**settings))
 
 
+pytestmark = pytest.mark.usefixtures("without_collection")
+
+
 @pytest.fixture(scope="module")
 def tokenizer(base):
     return AutoTokenizer.from_pretrained(base)
