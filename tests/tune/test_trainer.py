@@ -284,6 +284,21 @@ def test_a_step_that_moves_nothing_is_caught(make_trainer, monkeypatch):
         make_trainer(optim="sgd").train()
 
 
+def test_a_saved_adapter_with_other_weights_is_caught(make_trainer, tmp_path, monkeypatch):
+    trainer = make_trainer()
+    save = trainer._save
+
+    def late(folder):
+        save(folder)
+        with torch.no_grad():
+            next(iter(trainer._hosted.adapter.parameters().values())).add_(1)
+
+    monkeypatch.setattr(trainer, "_save", late)
+    with pytest.raises(SelfCheckFailed, match="saved adapter"):
+        trainer.train()
+    assert not (tmp_path / "run" / "statement.json").exists()
+
+
 def test_no_step_beyond_the_plan(make_trainer):
     trainer = make_trainer()
     trainer.args.max_steps = STEPS + 1

@@ -25,7 +25,13 @@ from stanch.tune import journal as journals
 from stanch.tune import statement as statements
 from stanch.tune.arguments import SET, check_arguments, check_constructor, refuse_evaluation
 from stanch.tune.callback_torch import StanchCallback
-from stanch.tune.checkpoint_torch import CheckpointState, list_checkpoints, load_checkpoint, save_checkpoint
+from stanch.tune.checkpoint_torch import (
+    ADAPTER_NAME,
+    CheckpointState,
+    list_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+)
 from stanch.tune.coverage_torch import check_movement
 from stanch.tune.goldfish import Goldfish
 from stanch.tune.gradient_torch import PrivateGradient
@@ -360,9 +366,9 @@ class PrivateTrainer(Trainer):
     def _finish(self, journal: BudgetJournal) -> PrivacyStatement:
         """Write and check the adapter, close the journal, and state what the run guarantees."""
         self._save(str(self._run_dir))
-        saved = list(load_file(self._run_dir / "adapter_model.safetensors").values())
-        live = [value.detach().cpu() for value in self._hosted.adapter.parameters().values()]
-        if len(saved) != len(live) or not all(any(torch.equal(one, other) for other in saved) for one in live):
+        saved = load_file(self._run_dir / ADAPTER_NAME)
+        live = {f"base_model.model.{name}": value.cpu() for name, value in self._hosted.adapter.parameters().items()}
+        if saved.keys() != live.keys() or not all(torch.equal(saved[name], value) for name, value in live.items()):
             raise SelfCheckFailed(
                 "the saved adapter does not hold the trained weights",
                 why="PEFT wrote something else",
