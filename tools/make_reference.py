@@ -1,4 +1,4 @@
-"""Writes docs/reference: every command and flag, error, setting and kind of entry, from the code itself.
+"""Writes docs/reference: every command and flag, error, setting, kind of entry and trainer argument.
 
 A test compares what this writes with the files, so that the documents cannot drift. Run it after a change:
 
@@ -22,6 +22,7 @@ from stanch.cli.frame import Leaf, Root
 from stanch.config import Config
 from stanch.errors import StanchError
 from stanch.ledger.ocsf import class_of
+from stanch.tune import arguments as trainer
 from stanch.workspace.kinds import KINDS
 
 SOURCES = Path(stanch.__file__).parent
@@ -162,7 +163,44 @@ def entries() -> str:
     return HEAD + "\n".join([*lines, ""])
 
 
-PAGES = {"commands.md": commands, "errors.md": errors, "settings.md": settings, "entries.md": entries}
+def arguments() -> str:
+    """Return the page of arguments of other people's trainers."""
+    lines = [
+        "# Arguments of the private trainers\n",
+        "What `PrivateTrainer` and `PrivateSFTTrainer` take of `TrainingArguments` and `SFTConfig`. Everything else",
+        "must keep its default: a field that is not named here is unknown to this release, and refused.\n",
+        f"Free: {_names(trainer.FREE)}.\n",
+        f"With `eval_is_public=True` alone: {_names(trainer.EVALUATION)}.\n",
+        "| field | values | because | instead |",
+        "|---|---|---|---|",
+    ]
+    for name, choice in sorted(trainer.CHOICES.items()):
+        lines.append(f"| `{name}` | {_names(choice.values)} | {choice.why} | {choice.instead} |")
+    for name, rule in sorted(trainer.FORCED.items()):
+        value = f"set to `{trainer.SET[name]}`" if name in trainer.SET else "its default"
+        lines.append(f"| `{name}` | {value} | {rule.why} | {rule.instead} |")
+    lines += [
+        "\n## Arguments of the constructor\n",
+        f"Free: {_names(trainer.CONSTRUCTOR_FREE)}.\n",
+        f"With `eval_is_public=True` alone: {_names(trainer.CONSTRUCTOR_EVALUATION)}.\n",
+        "| refused | because | instead |",
+        "|---|---|---|",
+        *(f"| `{name}` | {rule.why} | {rule.instead} |" for name, rule in sorted(trainer.CONSTRUCTOR_FORCED.items())),
+    ]
+    return HEAD + "\n".join([*lines, ""])
+
+
+def _names(names: frozenset[str]) -> str:
+    return ", ".join(f"`{name}`" for name in sorted(names))
+
+
+PAGES = {
+    "commands.md": commands,
+    "errors.md": errors,
+    "settings.md": settings,
+    "entries.md": entries,
+    "arguments.md": arguments,
+}
 
 
 def main() -> None:

@@ -42,11 +42,19 @@ class TokenRecord:
         id: The record's id.
         ids: Token ids.
         span: The labelled (and scored) tokens are ``ids[a:b]``; a ≥ 1, since the first token is predicted by nothing.
+        skipped: Positions in the span that carry no label after all, in ascending order.
     """
 
     id: str
     ids: tuple[int, ...]
     span: tuple[int, int]
+    skipped: tuple[int, ...] = ()
+
+    @property
+    def labelled(self) -> tuple[int, ...]:
+        """The positions that are learned."""
+        left_out = frozenset(self.skipped)
+        return tuple(place for place in range(*self.span) if place not in left_out)
 
     def __repr__(self) -> str:
         return f"TokenRecord(id={self.id!r}, ids=<{len(self.ids)} tokens>, span={self.span})"

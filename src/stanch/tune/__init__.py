@@ -8,12 +8,18 @@ says what the finished model guarantees, so that anybody can recompute its epsil
     print(tuned.statement.reading)
     verified = verify_run(tuned.path)                                   # needs dp-accounting, no torch
 
-What is imported here does not need torch.
+People who keep their own trainer use :class:`PrivateTrainer` or :class:`PrivateSFTTrainer` in place of the trainer of
+transformers or TRL, or, without privacy, :class:`StanchCallback`. What is imported here does not need torch; these
+three load it when they are asked for.
 """
 
+from typing import Any
+
+from stanch.errors import MissingExtraError
 from stanch.tune.checkpoint_sealed import CheckpointSeal
 from stanch.tune.demo import BatchLossSensitivity, show_batch_loss
 from stanch.tune.fetch import fetch_model
+from stanch.tune.goldfish import Goldfish
 from stanch.tune.journal import BudgetJournal, JournalHead
 from stanch.tune.keeping import Keeping
 from stanch.tune.noise import NoiseSource
@@ -21,6 +27,7 @@ from stanch.tune.plan import ParameterShape, PrivacyParams, PrivacyPlan
 from stanch.tune.prepare import Preparation, prepare, trainable_shapes
 from stanch.tune.provenance import describe_run
 from stanch.tune.record import NULL, Recorder, TrainEvent
+from stanch.tune.rows import token_rows, training_rows
 from stanch.tune.run import TunedModel, run_folder, tune
 from stanch.tune.spec import (
     BaseSpec,
@@ -45,6 +52,7 @@ __all__ = [
     "ColumnUnit",
     "DataSpec",
     "ExtraSpec",
+    "Goldfish",
     "JournalHead",
     "Keeping",
     "MethodSpec",
@@ -56,9 +64,12 @@ __all__ = [
     "PrivacyPlan",
     "PrivacySpec",
     "PrivacyStatement",
+    "PrivateSFTTrainer",
+    "PrivateTrainer",
     "RecordUnit",
     "Recorder",
     "RunFacts",
+    "StanchCallback",
     "TrainEvent",
     "TrainSpec",
     "TuneSpec",
@@ -68,6 +79,7 @@ __all__ = [
     "UnitTable",
     "VerifiedPrivacyRun",
     "VerifyExpectations",
+    "adapter_shapes",
     "describe_run",
     "fetch_model",
     "form_units",
@@ -78,7 +90,34 @@ __all__ = [
     "show_batch_loss",
     "state_no_privacy",
     "state_privacy",
+    "token_rows",
     "trainable_shapes",
+    "training_rows",
     "tune",
     "verify_run",
 ]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - the module's protocol
+    """Load what needs torch when it is asked for."""
+    try:
+        match name:
+            case "PrivateTrainer":
+                from stanch.tune.trainer_torch import PrivateTrainer  # noqa: PLC0415 - optional part
+
+                return PrivateTrainer
+            case "PrivateSFTTrainer":
+                from stanch.tune.sft_torch import PrivateSFTTrainer  # noqa: PLC0415 - optional part
+
+                return PrivateSFTTrainer
+            case "StanchCallback":
+                from stanch.tune.callback_torch import StanchCallback  # noqa: PLC0415 - optional part
+
+                return StanchCallback
+            case "adapter_shapes":
+                from stanch.tune.hosted_torch import adapter_shapes  # noqa: PLC0415 - optional part
+
+                return adapter_shapes
+    except ImportError as error:
+        raise MissingExtraError("trl" if name == "PrivateSFTTrainer" else "train") from error
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -175,6 +175,7 @@ def check_reach(mechanism: Mechanism, delta: float) -> None:
         raise PlanInfeasible(
             f"epsilon is above {_FARTHEST:g}: noise multiplier {mechanism.noise_multiplier:g}, {mechanism.steps} steps",
             why="such a plan protects nobody",
+            next_step="treat the model as one that was tuned without privacy",
         )
 
 

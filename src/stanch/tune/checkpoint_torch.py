@@ -175,7 +175,9 @@ def unpack(
         )
     expected = {_PREFIX + name: parameter.shape for name, parameter in parameters.items()}
     if {name: tensor.shape for name, tensor in tensors.items()} != expected:
-        raise PlanChanged(f"{what}: the checkpoint holds other parameters")
+        raise PlanChanged(
+            f"{what}: the checkpoint holds other parameters", next_step="resume with the adapter that it was made with"
+        )
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[_PREFIX + name])
@@ -213,7 +215,7 @@ def adapter_config(base: Path, rank: int, alpha: float, modules: list[str]) -> b
 def _flatten(parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return the optimizer's state as tensors ``<parameter name>/<slot>``."""
     return {
-        f"{name}/{slot}": value.detach().clone()
+        f"{name}/{slot}": torch.as_tensor(value).detach().clone()
         for name, parameter in parameters.items()
         for slot, value in optimizer.state[parameter].items()
     }
@@ -224,6 +226,9 @@ def _unflatten(
 ) -> None:
     for key, value in tensors.items():
         name, _, slot = key.rpartition("/")
-        if name not in parameters or value.shape not in {parameters[name].shape, torch.Size(())}:
-            raise PlanChanged("the checkpoint's optimizer state is about other parameters")
+        if name not in parameters:
+            raise PlanChanged(
+                "the checkpoint's optimizer state is about other parameters",
+                next_step="resume with the adapter that it was made with",
+            )
         optimizer.state[parameters[name]][slot] = value

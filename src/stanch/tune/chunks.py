@@ -50,7 +50,7 @@ def cut_chunks(units: Sequence[Sequence[TokenRecord]], budget: int) -> Iterator[
 
 
 def _rows(records: Sequence[TokenRecord]) -> list[Row]:
-    return [Row(r, 1.0 / (max(1, r.span[1] - r.span[0]) * len(records))) for r in records]
+    return [Row(r, 1.0 / (max(1, len(r.labelled)) * len(records))) for r in records]
 
 
 def _longest(unit: Sequence[Row]) -> int:

@@ -56,7 +56,9 @@ def check_saved(model: CausalModel, folder: Path, base: Path) -> None:
     saved = load_file(folder / "adapter_model.safetensors")
     live = {f"base_model.model.{name}": value for name, value in model.adapter.parameters().items()}
     if saved.keys() != live.keys() or any(not torch.equal(saved[name], value) for name, value in live.items()):
-        raise SelfCheckFailed("the saved adapter does not hold the trained weights")
+        raise SelfCheckFailed(
+            "the saved adapter does not hold the trained weights", next_step="report this with the version of peft"
+        )
     dtype = model.head.weight.dtype
     with warnings.catch_warnings():
         # PEFT reads an attribute that transformers is about to rename.
@@ -71,4 +73,5 @@ def check_saved(model: CausalModel, folder: Path, base: Path) -> None:
         raise SelfCheckFailed(
             f"the reloaded adapter has loss {loss:.4f} on the public probe, the trained one {expected:.4f}",
             why="the saved adapter is not what was trained",
+            next_step="report this with the versions of peft and transformers",
         )

@@ -44,7 +44,9 @@ class UnitGradients:
     def expect(self, units: int, rows: int) -> None:
         """Announce a backward pass over ``rows`` rows, unit after unit, the same number for each of ``units`` units."""
         if self._collected and units != self._units:
-            raise BatchAxisLost("a chunk's passes must hold the same units")
+            raise BatchAxisLost(
+                "a chunk's passes must hold the same units", next_step="give each pass rows of the announced units"
+            )
         self._units, self._rows = units, rows
 
     def split_rows(self, x: Tensor, name: str) -> Tensor:

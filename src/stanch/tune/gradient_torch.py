@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from stanch.data import TokenRecord
-from stanch.tune.chunks import cut_chunks
+from stanch.tune.chunks import Row, cut_chunks
 from stanch.tune.engine_torch import UnitGradients
 from stanch.tune.grid import Integers, grid_exponent, noise_scale, quantise, release
 from stanch.tune.model_torch import CausalModel
@@ -15,6 +15,31 @@ from stanch.tune.noise import NoiseSource
 from stanch.tune.plan import PrivacyPlan
 
 Units = Sequence[Sequence[TokenRecord]]
+
+
+class Trainable(Protocol):
+    """What is trained of a model."""
+
+    def parameters(self) -> dict[str, torch.nn.Parameter]:
+        """Return the trainable parameters by name, sorted by name: the order of the plan."""
+        ...
+
+    def collect(self, gradients: UnitGradients | None) -> None:
+        """Collect per-unit gradients from now on, or return to ordinary autograd."""
+        ...
+
+
+class LossModel(Protocol):
+    """A model that gives the loss of rows."""
+
+    @property
+    def adapter(self) -> Trainable:
+        """What is trained of it."""
+        ...
+
+    def loss(self, rows: Sequence[Row]) -> torch.Tensor:
+        """Return the sum over the rows of weight times token losses."""
+        ...
 
 
 class StepGradient(Protocol):
@@ -38,7 +63,7 @@ class PrivateGradient:
 
     def __init__(
         self,
-        model: CausalModel,
+        model: LossModel,
         plan: PrivacyPlan,
         noise: NoiseSource,
         *,

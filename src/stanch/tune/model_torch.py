@@ -53,12 +53,9 @@ class CausalModel:
         for index, row in enumerate(rows):
             ids[index, : lengths[index]] = torch.tensor(row.record.ids)
         hidden = self._hidden(rows, ids)
-        starts = torch.arange(len(rows)) * width
-        spans = [
-            (int(s) + row.record.span[0], int(s) + row.record.span[1]) for s, row in zip(starts, rows, strict=True)
-        ]
-        places = torch.cat([torch.arange(first, last) for first, last in spans])
-        weights = torch.cat([torch.full((b - a,), row.weight) for row, (a, b) in zip(rows, spans, strict=True)])
+        labelled = [row.record.labelled for row in rows]
+        places = torch.tensor([index * width + place for index, own in enumerate(labelled) for place in own]).long()
+        weights = torch.tensor([row.weight for row, own in zip(rows, labelled, strict=True) for _ in own])
         # The hidden state before a token predicts it.
         before = hidden.reshape(-1, hidden.shape[-1]).index_select(0, places - 1)
         losses = token_losses(before, self.head, ids.reshape(-1)[places])

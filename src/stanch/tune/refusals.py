@@ -69,3 +69,11 @@ class RanksDiverged(VerificationError):
 
 class RankLost(ExternalError):
     """A process of the run is gone; the step was not taken."""
+
+
+class UnsafeArgument(InvalidInput):
+    """A trainer's argument would break the guarantee, or is not known to keep it."""
+
+
+class CanariesMissing(InvalidInput):
+    """The rows that are tuned on do not hold the canaries as planned."""

@@ -22,6 +22,7 @@ from stanch.tune import statement as statements
 from stanch.tune.checkpoint_sealed import CheckpointSeal
 from stanch.tune.checkpoint_torch import ADAPTER_NAME, CheckpointState, adapter_bytes, adapter_config
 from stanch.tune.coverage_torch import check_saved
+from stanch.tune.goldfish import Goldfish
 from stanch.tune.gradient_torch import PlainGradient, PrivateGradient, StepGradient
 from stanch.tune.journal import BudgetJournal
 from stanch.tune.keeping import Keeping
@@ -118,11 +119,12 @@ class Session:
     def _tokenise(self, dataset: Dataset) -> dict[str, TokenRecord]:
         tokenizer = AutoTokenizer.from_pretrained(self._base, local_files_only=True, trust_remote_code=False)
         data = self._spec.data
+        every = self._spec.extra.goldfish
+        goldfish = Goldfish.of(dataset.key, every) if every else None
         records = {}
         for done, record in enumerate(dataset):
-            records[record.id] = tokenise(
-                record, tokenizer, max_tokens=data.max_tokens, completion_only=data.completion_only
-            )
+            tokens = tokenise(record, tokenizer, max_tokens=data.max_tokens, completion_only=data.completion_only)
+            records[record.id] = tokens if goldfish is None else goldfish.apply(tokens)
             self._progress("tokenise", done + 1, None)
         return records
 
@@ -183,7 +185,10 @@ class Session:
         longest = max(len(record.ids) for record in records.values())
         model = load_causal_model(self._base, self._spec.method, dtype=dtype, longest=longest)
         if model.adapter.shapes() != self._prepared.trainable:
-            raise PlanChanged("the loaded model has other trainable parameters than the plan")
+            raise PlanChanged(
+                "the loaded model has other trainable parameters than the plan",
+                next_step="restore the base model, or start a new run",
+            )
         seed = int.from_bytes(self._random(8), "big") >> 1
         model.adapter.initialise(torch.Generator().manual_seed(seed))
         return model

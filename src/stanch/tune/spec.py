@@ -100,9 +100,13 @@ class TrainSpec(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ExtraSpec(Struct, frozen=True, forbid_unknown_fields=True):
-    """Near-duplicates: ``group`` into one unit (default with privacy), ``drop`` all but the first, or ``keep``."""
+    """Near-duplicates: ``group`` into one unit (default with privacy), ``drop`` all but the first, or ``keep``.
+
+    ``goldfish = k`` leaves out about one label in k, chosen by the dataset's key; 0 learns all.
+    """
 
     duplicates: Literal["group", "drop", "keep"] | None = None
+    goldfish: Annotated[int, Meta(ge=0, le=1024)] = 0
 
 
 class OutputSpec(Struct, frozen=True, forbid_unknown_fields=True):

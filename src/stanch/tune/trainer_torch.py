@@ -1,0 +1,442 @@
+"""``transformers.Trainer`` with differential privacy: the same mechanism as stanch's own loop, in somebody's script.
+
+A subclass, because a callback can change neither loss nor sampler nor denominator. Each step of the trainer is a
+logical step: draw units, clip, add noise (in memory only), charge (durable), and then let the optimizer step.
+"""
+
+import copy
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import Trainer, TrainerCallback
+from transformers.trainer import TRAINER_STATE_NAME
+
+from stanch import __version__
+from stanch.crypto import canonical_json, sync_folder, write_atomic
+from stanch.terms import Digest
+from stanch.tune import journal as journals
+from stanch.tune import statement as statements
+from stanch.tune.arguments import SET, check_arguments, check_constructor, refuse_evaluation
+from stanch.tune.callback_torch import StanchCallback
+from stanch.tune.checkpoint_torch import (
+    ADAPTER_NAME,
+    CheckpointState,
+    list_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+)
+from stanch.tune.coverage_torch import check_movement
+from stanch.tune.goldfish import Goldfish
+from stanch.tune.gradient_torch import PrivateGradient
+from stanch.tune.hosted_torch import HostedModel
+from stanch.tune.journal import BudgetJournal
+from stanch.tune.noise import AesGaussian
+from stanch.tune.plan import PrivacyPlan
+from stanch.tune.refusals import BudgetRolledBack, PlanChanged, RunExists, SelfCheckFailed, UnsafeArgument
+from stanch.tune.rows import read_rows
+from stanch.tune.sampler import StreamKeys, UnitSampler
+from stanch.tune.statement import PrivacyStatement, RunFacts, state_privacy
+from stanch.tune.units import UnitTable
+from stanch.tune.verify import PLAN_NAME, model_files
+
+_LOGGED = frozenset({"learning_rate", "grad_norm"})
+_CHECK_EVERY = 100
+_SETTINGS = (
+    "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "weight_decay", "optim", "adam_beta1",
+    "adam_beta2", "adam_epsilon",
+)  # fmt: skip
+_COUPLED = "rounding by which units of one chunk touch each other in bfloat16"
+
+
+class PrivateTrainer(Trainer):
+    """Trains the LoRA adapter of a PEFT model with differential privacy.
+
+    ``train_dataset`` holds a row a record: ``record_id``, ``input_ids`` and perhaps ``labels``
+    (:func:`stanch.tune.token_rows` makes them). ``per_device_train_batch_size`` is the number of longest rows that go
+    through the model at once: it changes memory, not results. After :meth:`train`, ``run_dir`` holds adapter, plan,
+    journal and statement, as ``stanch tune verify`` reads them.
+
+    Args:
+        model: A ``PeftModel`` over a causal language model.
+        args: The arguments; what could break the guarantee is refused.
+        plan: The privacy plan, made from ``units`` and :func:`stanch.tune.adapter_shapes`.
+        units: The units, formed from the records of ``train_dataset``.
+        run_dir: A new folder for the run.
+        eval_is_public: Whether whatever is evaluated is public data.
+        goldfish: Leaves out labels; None learns all.
+        given: Other arguments of the trainer.
+
+    Raises:
+        UnsafeArgument: An argument would break the guarantee, or is unknown.
+        UnsupportedModule: The model trains what has no exact per-unit gradient.
+        PlanChanged: The plan is for other units or parameters.
+        InvalidInput: Rows and units are not about the same records.
+    """
+
+    model: Any
+    args: Any
+    train_dataset: Any
+    optimizer: Any
+    _journal: BudgetJournal
+    _sampler: UnitSampler
+    _gradient: PrivateGradient
+    _process_step: int
+
+    def __init__(
+        self,
+        model: Any,  # noqa: ANN401 - transformers ships no types
+        args: Any,  # noqa: ANN401 - same
+        *,
+        plan: PrivacyPlan,
+        units: UnitTable,
+        run_dir: Path,
+        eval_is_public: bool = False,
+        goldfish: Goldfish | None = None,
+        **given: Any,  # noqa: ANN401 - same
+    ) -> None:
+        check_constructor(given, eval_is_public=eval_is_public)
+        check_arguments(args, eval_is_public=eval_is_public)
+        for callback in given.get("callbacks") or ():
+            _check_callback(callback)
+        if isinstance(model, str):
+            raise UnsafeArgument(
+                "model: a name is refused",
+                why="a model is loaded and checked by the caller",
+                next_step="load it without remote code",
+            )
+        self._plan = plan
+        self._units = units
+        self._run_dir = Path(run_dir)
+        self._eval_is_public = eval_is_public
+        self._check_places(Path(args.output_dir))
+        args = copy.copy(args)
+        for name, value in {**SET, "max_steps": plan.steps}.items():
+            if hasattr(args, name):
+                setattr(args, name, value)
+        super().__init__(model=model, args=args, **given)
+        self._check_accelerator()
+        self._hosted = HostedModel(self.model, self.accelerator.autocast)
+        self._check_plan()
+        records = read_rows(self.train_dataset, units)
+        self._records = records if goldfish is None else {name: goldfish.apply(one) for name, one in records.items()}
+        self._base_digest = self._hosted.base_digest()
+        self._updates = 0
+        self.statement: PrivacyStatement | None = None
+        if args.activation_checkpointing:
+            # Otherwise nothing below the first adapter asks for a gradient, and the layers are not run again.
+            self.model.enable_input_require_grads()
+        self.add_callback(_Watch(self))
+
+    def add_callback(self, callback: Any) -> None:  # noqa: ANN401 - transformers ships no types
+        """Add a callback; one that records a run without privacy is refused."""
+        _check_callback(callback)
+        super().add_callback(callback)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None) -> Any:  # type: ignore[override]  # noqa: ANN401, FBT001 - no trials: each is a run; as the parent's
+        """Train until every planned step is charged, and write the run's folder.
+
+        Args:
+            resume_from_checkpoint: Continue the run, from its last checkpoint (True) or a given one. Steps that a crash
+                lost stay charged.
+
+        Raises:
+            RunExists: A run or its checkpoints lie where this one would write, or there is none to resume.
+            PlanChanged: A run is resumed with another plan or other settings.
+            BudgetRolledBack: The journal is not the one that the checkpoint was made with.
+        """
+        resume = resume_from_checkpoint not in {None, False}
+        with ExitStack() as stack:
+            journal = stack.enter_context(self._open_journal(resume=resume))
+            stack.callback(self._hosted.adapter.collect, None)
+            self._journal = journal
+            self._updates = 0
+            # Fresh for each call and never stored: neither sample nor noise can repeat.
+            keys = StreamKeys.fresh()
+            self._sampler = UnitSampler.of(self._plan, self._units, keys)
+            longest = max(len(record.ids) for record in self._records.values())
+            budget = self.args.per_device_train_batch_size * longest
+            self._gradient = PrivateGradient(self._hosted, self._plan, AesGaussian(keys.noise), budget=budget)
+            self._process_step = 0
+            output = super().train(resume_from_checkpoint=self._find_checkpoint(resume_from_checkpoint))
+            self.statement = self._finish(journal)
+        return output
+
+    def get_train_dataloader(self) -> Any:  # noqa: ANN401 - no loader of torch: what the trainer uses of one
+        """Return the draws of units; no data set, shuffle or batch of the trainer takes part."""
+        return Draws(self._sampler, self._plan.steps)
+
+    def training_step(self, model: Any, inputs: dict[str, Tensor], num_items_in_batch: Any = None) -> Tensor:  # noqa: ANN401, ARG002 - transformers ships no types; the number of tokens is data
+        """Leave the noisy mean gradient of the drawn units in ``param.grad``, and charge the step. Returns zero."""
+        model.train()
+        if self._process_step % _CHECK_EVERY == 0:
+            self._hosted.check_optimizer(_bare(self.optimizer))
+        step, self._process_step = self._process_step, self._process_step + 1
+        units = [
+            [self._records[record_id] for record_id in self._sampler.records_of(step, unit)]
+            for unit in inputs["units"].tolist()
+        ]
+        self._gradient.fill(step, units)
+        self._journal.charge(self._updates)
+        self._updates += 1
+        return torch.zeros((), device=self.args.device)
+
+    def create_optimizer(self, model: Any = None) -> Any:  # noqa: ANN401 - transformers ships no types
+        """Make the optimizer, and check that it holds the very parameters whose gradients are collected."""
+        optimizer = super().create_optimizer(model)
+        self._hosted.check_optimizer(_bare(optimizer))
+        return optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:  # noqa: ANN401 - same
+        """Make the schedule and set it to the step of a resumed run: it depends on that number alone."""
+        scheduler: Any = super().create_scheduler(num_training_steps, optimizer)
+        done = self.state.global_step
+        if done:
+            rates = [base * scale(done) for base, scale in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)]
+            place = {"last_epoch": done, "_step_count": done + 1, "_last_lr": rates}
+            scheduler.load_state_dict({**scheduler.state_dict(), **place})
+            for group, rate in zip(scheduler.optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate
+        return scheduler
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:  # noqa: ARG002 - run time is a side channel
+        """Log the learning rate, the norm of the noisy gradient and epsilon; nothing else is known to be safe."""
+        kept = {name: value for name, value in logs.items() if self._may_log(name)}
+        if kept and self.is_in_train:
+            kept["epsilon"] = self._plan.epsilon_after(self._journal.charged, discretization=1e-3)
+        if kept:
+            # Not through other parents, which add their own figures.
+            Trainer.log(self, kept)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - transformers ships no types
+        """Evaluate on public data."""
+        self._need_public("evaluate")
+        return super().evaluate(*args, **kwargs)
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - same
+        """Predict on public data."""
+        self._need_public("predict")
+        return super().predict(*args, **kwargs)
+
+    def hyperparameter_search(self, *_args: Any, **_kwargs: Any) -> Any:  # noqa: ANN401 - same
+        """Refuse: each trial is a private run of its own."""
+        raise UnsafeArgument(
+            "hyperparameter_search: is refused",
+            why="each trial spends privacy of its own, and the choice among them too",
+            next_step="choose on public data, or plan each run and state the earlier ones",
+        )
+
+    def _may_log(self, name: str) -> bool:
+        return name in _LOGGED or (self._eval_is_public and name.startswith("eval_"))
+
+    def _need_public(self, name: str) -> None:
+        if not self._eval_is_public:
+            raise refuse_evaluation(name)
+
+    def _check_places(self, output: Path) -> None:
+        if output.resolve().is_relative_to(self._run_dir.resolve()):
+            raise UnsafeArgument(
+                f"output_dir: {output} lies in the run's folder",
+                why="whatever lies there counts as the model",
+                next_step="choose another output_dir",
+            )
+
+    def _check_accelerator(self) -> None:
+        # Set from the environment, past all arguments.
+        mixed = self.accelerator.mixed_precision
+        if mixed not in {"no", "bf16"} or self.accelerator.num_processes != 1:
+            raise UnsafeArgument(
+                f"accelerate: found {self.accelerator.num_processes} processes and mixed precision {mixed!r}",
+                why="one process computes the sum and adds the noise, and a loss scaler skips steps",
+                next_step="unset the ACCELERATE_* variables",
+            )
+
+    def _check_plan(self) -> None:
+        if self._plan.units_digest != self._units.digest.hex:
+            raise PlanChanged("the plan was made for other units", next_step="make a plan from these units")
+        if self._plan.trainable != self._hosted.adapter.shapes():
+            raise PlanChanged(
+                "the model trains other parameters than the plan says",
+                next_step="make the plan from adapter_shapes(model)",
+            )
+
+    @property
+    def _settings_digest(self) -> str:
+        """Digest of what must not change between start and resume."""
+        settings = {name: str(getattr(self.args, name)) for name in _SETTINGS}
+        return Digest.sha256(canonical_json({"plan": self._plan.digest.hex, **settings})).hex
+
+    def _open_journal(self, *, resume: bool) -> BudgetJournal:
+        """Make the run's folder, whole or not at all, or open the journal in it."""
+        folder, output = self._run_dir, Path(self.args.output_dir)
+        plan = folder / PLAN_NAME
+        if resume:
+            if not plan.is_file():
+                raise RunExists(f"{folder}: there is no run to resume", next_step="start the run without resume")
+            if plan.read_bytes() != self._plan.to_json():
+                raise PlanChanged(
+                    f"{folder}: the run has another plan",
+                    why="a plan is fixed before the first step",
+                    next_step="restore what was changed, or start a new run",
+                )
+            return BudgetJournal.open(folder / journals.NAME, self._plan)
+        if folder.exists() or list_checkpoints(output):
+            raise RunExists(
+                f"{folder if folder.exists() else output}: a run lies here",
+                why="its charged steps may have been seen",
+                next_step="resume it with train(resume_from_checkpoint=True), or choose other folders",
+            )
+        partial = folder.with_name(f"{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        write_atomic(partial / PLAN_NAME, self._plan.to_json())
+        journal = BudgetJournal.create(partial / journals.NAME, self._plan)
+        partial.rename(folder)
+        sync_folder(folder.parent)
+        return journal
+
+    def _find_checkpoint(self, wanted: str | bool | None) -> str | None:  # noqa: FBT001 - as the trainer's own argument
+        if wanted is None or wanted is False:
+            return None
+        if wanted is True:
+            found = list_checkpoints(Path(self.args.output_dir))
+            if not found:
+                return None
+            wanted = str(found[-1])
+        if not (Path(wanted) / TRAINER_STATE_NAME).exists():
+            # A crash after the checkpoint, before the trainer's view of it: that is rebuilt from the journal anyhow.
+            self.state.save_to_json(str(Path(wanted) / TRAINER_STATE_NAME))
+        return wanted
+
+    def _init_training_state(
+        self,
+        max_steps: int,
+        num_update_steps_per_epoch: int,
+        *others: Any,  # noqa: ANN401 - passed on
+    ) -> tuple[int, int]:
+        """Count charged steps as done, whatever the checkpoint says: lost ones stay charged."""
+        super()._init_training_state(max_steps, num_update_steps_per_epoch, *others)
+        self.state.global_step = self._journal.charged
+        return self.state.global_step // num_update_steps_per_epoch, 0
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ANN401, ARG002 - the adapter alone is saved
+        """Write adapter and tokenizer as safetensors and JSON; no arguments, which the trainer would pickle."""
+        folder = Path(output_dir or self.args.output_dir)
+        self.model.save_pretrained(folder, save_embedding_layers=False)
+        if self.processing_class is not None:
+            self.processing_class.save_pretrained(folder)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:  # noqa: ANN401, ARG002 - transformers ships no types; no trials
+        """Write a checkpoint without pickle and without random state."""
+        state = CheckpointState(self._settings_digest, self._updates, self.state.global_step, self._journal.head)
+        parameters = self._hosted.adapter.parameters()
+        folder = save_checkpoint(Path(self.args.output_dir), state, parameters, _bare(self.optimizer))
+        self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
+        self._journal.announce()
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Load weights and optimizer, and check that the journal knows the checkpoint."""
+        if checkpoint is None:
+            return
+        parameters = self._hosted.adapter.parameters()
+        state = load_checkpoint(Path(checkpoint), parameters, _bare(self.optimizer), run=self._settings_digest)
+        if state.head is None or not self._journal.contains(state.head):
+            raise BudgetRolledBack(
+                f"{Path(checkpoint).name}: the journal does not hold the line that this checkpoint was made at",
+                why="charges were removed or rewritten",
+                next_step="bring the journal back; otherwise start a new run",
+            )
+        self._updates = state.updates
+
+    def _load_from_checkpoint(self, *_args: Any, **_kwargs: Any) -> None:  # noqa: ANN401 - as the parent's
+        """Leave it to :meth:`_load_optimizer_and_scheduler`, which loads weights too."""
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Load no random state: none is stored."""
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        """Load no loss scaler: none is used."""
+
+    def _finish(self, journal: BudgetJournal) -> PrivacyStatement:
+        """Write and check the adapter, close the journal, and state what the run guarantees."""
+        self._save(str(self._run_dir))
+        saved = load_file(self._run_dir / ADAPTER_NAME)
+        live = {f"base_model.model.{name}": value.cpu() for name, value in self._hosted.adapter.parameters().items()}
+        if saved.keys() != live.keys() or not all(torch.equal(saved[name], value) for name, value in live.items()):
+            raise SelfCheckFailed(
+                "the saved adapter does not hold the trained weights",
+                why="PEFT wrote something else",
+                next_step="report this with the version of peft",
+            )
+        journal.close(self._updates)
+        halved = self.accelerator.mixed_precision == "bf16" or self.model.dtype == torch.bfloat16
+        names = ("torch", "transformers", "peft", "accelerate", "dp-accounting")
+        facts = RunFacts(
+            files=model_files(self._run_dir),
+            base_digest=str(self._base_digest),
+            dataset_root=self._units.dataset_root,
+            updates=self._updates,
+            dtype="bfloat16" if halved else str(self.model.dtype).removeprefix("torch."),
+            device=self.args.device.type,
+            versions={"stanch": __version__, **{name: version(name) for name in names}},
+            excluded=(_COUPLED,) if halved else (),
+        )
+        statement = state_privacy(self._plan, journal.head, facts)
+        write_atomic(self._run_dir / statements.NAME, statement.to_json())
+        return statement
+
+
+class Draws:
+    """The units of each step, as a trainer's data loader: an iterable with the length of the run."""
+
+    def __init__(self, sampler: UnitSampler, steps: int) -> None:
+        self._sampler = sampler
+        self._steps = steps
+        self._drawn = 0
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        for _ in range(self._steps):
+            step, self._drawn = self._drawn, self._drawn + 1
+            yield {"units": torch.tensor(self._sampler.draw(step), dtype=torch.long)}
+
+
+class _Watch(TrainerCallback):
+    """Checks that the first step with a learning rate moves the weights."""
+
+    def __init__(self, trainer: PrivateTrainer) -> None:
+        self._trainer = trainer
+        self._before: dict[str, Tensor] | None = None
+        self._moved = False
+
+    def on_pre_optimizer_step(self, *_args: Any, **_kwargs: Any) -> None:  # noqa: ANN401 - as the parent's
+        if not self._moved:
+            parameters = self._trainer._hosted.adapter.parameters()  # noqa: SLF001 - one file, one concept
+            self._before = {name: value.detach().clone() for name, value in parameters.items()}
+
+    def on_optimizer_step(self, *_args: Any, **_kwargs: Any) -> None:  # noqa: ANN401 - same
+        if self._before is not None and self._trainer._get_learning_rate() > 0:  # noqa: SLF001 - same
+            check_movement(self._before, self._trainer._hosted.adapter.parameters())  # noqa: SLF001 - same
+            self._before, self._moved = None, True
+
+
+def _bare(optimizer: Any) -> torch.optim.Optimizer:  # noqa: ANN401 - Accelerate's wrapper or the optimizer
+    found: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
+    return found
+
+
+def _check_callback(callback: Any) -> None:  # noqa: ANN401 - transformers ships no types
+    if callback is StanchCallback or isinstance(callback, StanchCallback):
+        raise UnsafeArgument(
+            "callbacks: StanchCallback is refused",
+            why="it records a run without a guarantee",
+            next_step="leave it out; journal and statement record this run",
+        )
