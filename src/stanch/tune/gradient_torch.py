@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from stanch.data import TokenRecord
-from stanch.tune.chunks import cut_chunks
+from stanch.tune.chunks import Chunk, cut_chunks
 from stanch.tune.engine_torch import UnitGradients
 from stanch.tune.grid import grid_exponent, noise_scale, quantise, release
 from stanch.tune.model_torch import CausalModel
@@ -40,15 +40,32 @@ class PrivateGradient:
         model.adapter.collect(self._gradients)
 
     def sum_clipped(self, units: Units) -> dict[str, torch.Tensor]:
-        """Return the sum of the units' clipped gradients by parameter, in float64, before any noise."""
-        gradients = self._gradients
-        gradients.reset()
-        for chunk in cut_chunks(units, self._budget):
-            for rows in chunk.passes:
-                gradients.expect(chunk.units, len(rows))
-                self._model.loss(rows).backward()  # type: ignore[no-untyped-call]  # torch types no backward
-            gradients.add_clipped()
-        return gradients.total
+        """Return the sum of the units' clipped gradients by parameter, in float64, before any noise.
+
+        Where memory runs out, the chunk's units run again in smaller chunks, here and from now on; the cut changes
+        neither the sample nor the sum.
+        """
+        self._gradients.reset()
+        waiting = [unit for unit in units if unit]
+        while waiting:
+            for chunk in cut_chunks(waiting, self._budget):
+                try:
+                    self._add_chunk(chunk)
+                except torch.OutOfMemoryError:
+                    self._gradients.drop()
+                    if max(len(rows) for rows in chunk.passes) == 1:
+                        raise
+                    self._budget = max(1, self._budget // 2)
+                    break
+                done = {row.record.id for rows in chunk.passes for row in rows}
+                waiting = [unit for unit in waiting if unit[0].id not in done]
+        return self._gradients.total
+
+    def _add_chunk(self, chunk: Chunk) -> None:
+        for rows in chunk.passes:
+            self._gradients.expect(chunk.units, len(rows))
+            self._model.loss(rows).backward()  # type: ignore[no-untyped-call]  # torch types no backward
+        self._gradients.add_clipped()
 
     def fill(self, step: int, units: Units) -> None:
         """Leave the noisy mean gradient in ``param.grad``."""
@@ -56,7 +73,7 @@ class PrivateGradient:
         scale = noise_scale(self._plan)
         total = self.sum_clipped(units)
         for index, (name, parameter) in enumerate(self._parameters.items()):
-            integers = quantise(total[name].numpy().reshape(-1), exponent)
+            integers = quantise(total[name].cpu().numpy().reshape(-1), exponent)
             integers += self._noise.integers(step, index, parameter.numel(), scale)
             noisy = release(integers, exponent, self._plan.denominator)
             parameter.grad = torch.from_numpy(np.ascontiguousarray(noisy)).view(parameter.shape).to(parameter.device)

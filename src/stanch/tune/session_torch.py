@@ -24,6 +24,7 @@ from stanch.tune.coverage_torch import check_saved
 from stanch.tune.gradient_torch import PlainGradient, PrivateGradient, StepGradient
 from stanch.tune.journal import BudgetJournal, JournalHead
 from stanch.tune.loop_torch import Loop
+from stanch.tune.lora_torch import Adapter
 from stanch.tune.model_torch import CausalModel, load_causal_model
 from stanch.tune.noise import AesGaussian
 from stanch.tune.plan import PrivacyPlan
@@ -217,7 +218,7 @@ class Session:
         partial.mkdir(parents=True)
         self._write_model(model, partial)
         check_saved(model, partial, self._base)
-        dtype = model.head.weight.dtype
+        dtype = model.precision
         facts = RunFacts(
             files=model_files(partial),
             base_digest=str(self._prepared.base_digest),
@@ -245,11 +246,15 @@ class Session:
         return output, statement
 
     def _write_model(self, model: CausalModel, folder: Path) -> None:
-        method = self._spec.method
-        names = [layer.name for layer in model.adapter.layers]
-        alpha = int(method.alpha) if math.floor(method.alpha) == method.alpha else method.alpha
-        write_atomic(folder / ADAPTER_NAME, adapter_bytes(model.adapter.parameters()))
-        write_atomic(folder / "adapter_config.json", adapter_config(self._base, method.rank, alpha, names))
+        if isinstance(model.adapter, Adapter):
+            method, layers = self._spec.method, model.adapter.layers
+            alpha = int(method.alpha) if math.floor(method.alpha) == method.alpha else method.alpha
+            names, transposed = [layer.name for layer in layers], any(layer.transposed for layer in layers)
+            config = adapter_config(self._base, method.rank, alpha, names, transposed=transposed)
+            write_atomic(folder / ADAPTER_NAME, adapter_bytes(model.adapter.parameters()))
+            write_atomic(folder / "adapter_config.json", config)
+        else:
+            model.model.save_pretrained(folder)
         for name in _TOKENIZER_FILES:
             if (self._base / name).is_file():
                 write_atomic(folder / name, (self._base / name).read_bytes())

@@ -32,10 +32,10 @@ class DataSpec(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MethodSpec(Struct, frozen=True, forbid_unknown_fields=True):
-    """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685) on the named linear layers.
+    """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685) on the named linear layers, or all weights.
 
     Attributes:
-        kind: ``lora``.
+        kind: ``lora``, or ``full``: all weights, for which the rest has no meaning.
         rank: Rank r of the factors.
         alpha: The product is scaled by alpha/rank.
         targets: ``all-linear`` (all but the head), or last parts of module names such as ``q_proj``.
@@ -43,7 +43,7 @@ class MethodSpec(Struct, frozen=True, forbid_unknown_fields=True):
             once per record, not in every step.
     """
 
-    kind: Literal["lora"] = "lora"
+    kind: Literal["lora", "full"] = "lora"
     rank: Annotated[int, Meta(gt=0, le=1024)] = 16
     alpha: Positive = 32
     targets: Literal["all-linear"] | tuple[str, ...] = ALL_LINEAR
