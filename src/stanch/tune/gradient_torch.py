@@ -12,6 +12,7 @@ from stanch.tune.engine_torch import UnitGradients
 from stanch.tune.grid import grid_exponent, noise_scale, quantise, release
 from stanch.tune.model_torch import CausalModel
 from stanch.tune.noise import NoiseSource
+from stanch.tune.physical_torch import choose_budget
 from stanch.tune.plan import PrivacyPlan
 
 Units = Sequence[Sequence[TokenRecord]]
@@ -38,6 +39,10 @@ class PrivateGradient:
             self._parameters, plan.max_grad_norm, "automatic" if plan.clipping == "automatic" else "flat"
         )
         model.adapter.collect(self._gradients)
+
+    def choose_chunks(self, longest: int) -> None:
+        """Let the device's memory decide how many tokens go through the model at once; ``longest`` is a record's."""
+        self._budget = choose_budget(self._model, self._gradients, longest)
 
     def sum_clipped(self, units: Units) -> dict[str, torch.Tensor]:
         """Return the sum of the units' clipped gradients by parameter, in float64, before any noise.

@@ -27,6 +27,7 @@ from stanch.tune.loop_torch import Loop
 from stanch.tune.lora_torch import Adapter
 from stanch.tune.model_torch import CausalModel, load_causal_model
 from stanch.tune.noise import AesGaussian
+from stanch.tune.physical_torch import CPU_TOKENS
 from stanch.tune.plan import PrivacyPlan
 from stanch.tune.prepare import Preparation
 from stanch.tune.record import Recorder, TrainEvent
@@ -170,6 +171,8 @@ class Session:
         dtype = _DTYPES.get(self._spec.train.dtype) or _DTYPES[native_float()]
         longest = max(len(record.ids) for record in records.values())
         model = load_causal_model(self._base, self._spec.method, dtype=dtype, longest=longest)
+        if self._spec.train.gradient_checkpointing:
+            model.checkpoint_layers()
         if model.adapter.shapes() != self._prepared.trainable:
             raise PlanChanged("the loaded model has other trainable parameters than the plan")
         seed = int.from_bytes(self._random(8), "big") >> 1
@@ -178,13 +181,15 @@ class Session:
 
     def _loop(self, model: CausalModel, records: Mapping[str, TokenRecord], journal: BudgetJournal | None) -> Loop:
         prepared, keys = self._prepared, StreamKeys.fresh(self._random)
-        count, budget = len(prepared.units.units), self._spec.train.chunk_tokens
+        count, chosen = len(prepared.units.units), self._spec.train.chunk_tokens
         gradient: StepGradient
         if prepared.plan is not None:
-            gradient = PrivateGradient(model, prepared.plan, AesGaussian(keys.noise), budget=budget)
+            gradient = PrivateGradient(model, prepared.plan, AesGaussian(keys.noise), budget=chosen or CPU_TOKENS)
+            if chosen is None:
+                gradient.choose_chunks(max(len(record.ids) for record in records.values()))
             sampler = UnitSampler.of(prepared.plan, prepared.units, keys)
         else:
-            gradient = PlainGradient(model, prepared.batch, budget=budget)
+            gradient = PlainGradient(model, prepared.batch, budget=chosen or CPU_TOKENS)
             sampler = UnitSampler(keys, min((prepared.batch << 64) // count, 2**64 - 1), count, 1, prepared.units)
         return Loop(
             model=model,

@@ -83,7 +83,9 @@ class TrainSpec(Struct, frozen=True, forbid_unknown_fields=True):
         schedule: ``linear`` to zero, or ``constant``.
         weight_decay: Of AdamW.
         dtype: Of the frozen base weights; ``auto`` is bfloat16 where the processor multiplies it natively.
-        chunk_tokens: Tokens (rows x padded length) that go through the model at once; changes memory, not results.
+        chunk_tokens: Tokens (rows x padded length) that go through the model at once; by default what memory allows.
+            Changes memory, not results.
+        gradient_checkpointing: Compute the layers' inner values twice instead of keeping them.
         checkpoint_every: Steps between checkpoints; 0 keeps none.
     """
 
@@ -94,7 +96,8 @@ class TrainSpec(Struct, frozen=True, forbid_unknown_fields=True):
     schedule: Literal["linear", "constant"] = "linear"
     weight_decay: Annotated[float, Meta(ge=0, le=1)] = 0.0
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
-    chunk_tokens: Count = 1024
+    chunk_tokens: Count | None = None
+    gradient_checkpointing: bool = False
     checkpoint_every: Annotated[int, Meta(ge=0)] = 50
 
 
