@@ -6,7 +6,7 @@ the figure is the process's CPU time, on a GPU the wall clock until the device i
 of its own that takes two steps. ``plain`` is transformers with PEFT and ordinary autograd, ``plain_own`` this package's
 loop without privacy, ``hooks`` and ``ghost`` are Opacus with its per-sample gradients and with ghost clipping; a
 variant that cannot run a case is named with its error. ``noise`` is the part of the private step that draws, adds and
-scales the noise: with one chunk in a step its share is the largest that it can be, so that of a step of 256 units stands
+scales the noise: with one chunk in a step its share is the largest that it can be; that of a step of 256 units stands
 beside it.
 Writes benchmarks/results/tune.json.
 
@@ -66,7 +66,7 @@ class Case:
     tokens: int
     variants: tuple[str, ...]
 
-    def load(self) -> Any:
+    def load(self) -> Any:  # noqa: ANN401 - transformers ships no types
         """Return a fresh copy of the base model."""
         if self.model == "smollm2":
             return load_base(SMOLLM2, dtype=torch.float32, attention="sdpa").to(DEVICE)

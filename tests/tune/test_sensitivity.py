@@ -64,9 +64,8 @@ def move(model, batch, gone, bound, *, budget=200) -> tuple[float, float]:
     plan = make_plan(model, max_grad_norm=bound)
     gradient = PrivateGradient(model, plan, AesGaussian(bytes(32)), budget=budget)
     exponent = grid_exponent(bound, plan.coordinates)
-    sums = []
-    for some in (batch, [[] if index == gone else unit for index, unit in enumerate(batch)]):
-        sums.append({name: part.clone() for name, part in gradient.sum_clipped(some).items()})
+    rest = [[] if index == gone else unit for index, unit in enumerate(batch)]
+    sums = [{name: part.clone() for name, part in gradient.sum_clipped(some).items()} for some in (batch, rest)]
     apart = {name: sums[0][name] - sums[1][name] for name in sums[0]}
     steps = {
         name: torch.from_numpy(quantise(sums[0][name].numpy(), exponent) - quantise(sums[1][name].numpy(), exponent))

@@ -66,7 +66,7 @@ def box_muller(words: Words) -> npt.NDArray[np.float64]:
     uniform = (words >> np.uint64(12)).astype(np.float64)
     uniform += 0.5
     uniform *= 2.0**-52
-    radius, angle = torch.from_numpy(uniform).split(half)
+    radius, angle = (torch.from_numpy(part) for part in (uniform[:half], uniform[half:]))
     radius.log_().mul_(-2.0).sqrt_()
     angle.mul_(2.0 * math.pi)
     values = torch.empty(2 * half, dtype=torch.float64)
