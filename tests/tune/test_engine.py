@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from torch.nn import functional
@@ -12,18 +12,14 @@ from torch.nn import functional
 from stanch.data import TokenRecord
 from stanch.tune.chunks import cut_chunks
 from stanch.tune.engine_torch import UnitGradients
-from stanch.tune.gradient_torch import PrivateGradient
-from stanch.tune.grid import grid_exponent, quantise
 from stanch.tune.model_torch import CausalModel
 from stanch.tune.models_torch import tiny_llama
-from stanch.tune.noise import AesGaussian
-from stanch.tune.plan import PrivacyPlan
 from stanch.tune.refusals import BatchAxisLost, UncoveredParameter
 from stanch.tune.spec import MethodSpec
 
-BOUND = 0.5
+from .engine_models import BOUND, VOCABULARY, distance, make_units, norm_of, summed
+
 METHOD = MethodSpec(rank=3, alpha=6)
-VOCABULARY = 300
 
 
 def make_model(*, method=METHOD, layers=2, dtype=torch.float32, seed=0) -> CausalModel:
@@ -34,32 +30,6 @@ def make_model(*, method=METHOD, layers=2, dtype=torch.float32, seed=0) -> Causa
         for layer in model.adapter.layers:
             layer.up.normal_(0, 0.1, generator=generator)
     return model
-
-
-def make_plan(model: CausalModel, **changes) -> PrivacyPlan:
-    """Return a plan that was not calibrated: these tests are about sums."""
-    plan = PrivacyPlan(
-        unit="record", unit_rule="each record", units_digest="00", dataset_root="00", n_units=60, expected_batch=8,
-        sampling_threshold=(8 << 64) // 60, neighboring_relation="ADD_OR_REMOVE_ONE", steps=4,
-        sampler="poisson-units/v1", max_records_per_unit=8, max_grad_norm=BOUND, clipping="flat",
-        loss="token-mean-per-record/v1", denominator=8, noise_multiplier=1.0, noise="aes256ctr-boxmuller-grid/v1",
-        draws=2, slack=2.0**-10, epsilon=8.0, delta=1e-3, accountant="pld/dp-accounting", accountant_version="0.6.0",
-        discretization=1e-4, method="lora", trainable=model.adapter.shapes(), excluded=(), guarantee="dp",
-    )  # fmt: skip
-    return replace(plan, **changes)
-
-
-def make_record(name: str, length: int, *, prompt: int = 1, seed: int = 0) -> TokenRecord:
-    generator = torch.Generator().manual_seed(hash((length, prompt, seed)) % 2**31)
-    ids = tuple(torch.randint(3, VOCABULARY, (length,), generator=generator).tolist())
-    return TokenRecord(name, ids, (min(prompt, length - 1), length))
-
-
-def make_units(*lengths) -> list[list[TokenRecord]]:
-    return [
-        [make_record(f"{u}.{r}", n, prompt=1 + n // 3, seed=10 * u + r) for r, n in enumerate(unit)]
-        for u, unit in enumerate(lengths)
-    ]
 
 
 class Oracle:
@@ -96,19 +66,6 @@ class Oracle:
             for name, part in gradient.items():
                 total[name] += factor * part
         return total
-
-
-def norm_of(parts) -> float:
-    return float(torch.stack([part.double().square().sum() for part in parts.values()]).sum().sqrt())
-
-
-def distance(one, other) -> float:
-    return norm_of({name: one[name].double() - other[name].double() for name in one}) / norm_of(other)
-
-
-def summed(model, units, *, budget=4096, **changes):
-    gradient = PrivateGradient(model, make_plan(model, **changes), AesGaussian(bytes(32)), budget=budget)
-    return {name: part.clone() for name, part in gradient.sum_clipped(units).items()}
 
 
 SHAPES = {
@@ -196,24 +153,6 @@ def test_bfloat16_is_near_float32():
 
 
 record_lengths = st.lists(st.lists(st.integers(2, 40), min_size=1, max_size=3), min_size=2, max_size=6)
-MODEL = make_model(layers=1)
-
-
-@settings(max_examples=60, deadline=None)
-@given(record_lengths, st.data())
-def test_emptying_any_unit_moves_the_sum_by_at_most_the_bound(lengths, data):
-    units = make_units(*lengths)
-    gone = data.draw(st.integers(0, len(units) - 1))
-    whole = summed(MODEL, units)
-    rest = summed(MODEL, [[] if index == gone else unit for index, unit in enumerate(units)])
-    move = {name: whole[name] - rest[name] for name in whole}
-    assert norm_of(move) <= BOUND * (1 + 1e-5)
-    exponent = grid_exponent(BOUND, make_plan(MODEL).coordinates)
-    steps = {
-        name: torch.from_numpy(quantise(whole[name].numpy(), exponent) - quantise(rest[name].numpy(), exponent))
-        for name in whole
-    }
-    assert norm_of(steps) * 2.0**exponent <= BOUND * (1 + 2.0**-10)
 
 
 def test_a_lost_batch_axis_is_seen():

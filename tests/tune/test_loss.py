@@ -10,7 +10,7 @@ from torch.nn import functional
 from stanch.data import TokenRecord
 from stanch.tune import show_batch_loss
 from stanch.tune.chunks import Row
-from stanch.tune.loss_torch import token_losses
+from stanch.tune.loss_torch import OutputLayer, token_losses
 from stanch.tune.model_torch import CausalModel
 from stanch.tune.models_torch import tiny_llama
 from stanch.tune.refusals import UnsupportedModule
@@ -25,7 +25,7 @@ def test_token_losses_are_cross_entropy_with_its_gradient(count, bias):
     hidden = torch.randn(count, 16, generator=generator, requires_grad=True)
     targets = torch.randint(0, 50, (count,), generator=generator)
     upstream = torch.randn(count, generator=generator)
-    losses = token_losses(hidden, head, targets)
+    losses = token_losses(hidden, OutputLayer(head), targets)
     (ours,) = torch.autograd.grad((losses * upstream).sum(), hidden)
     expected = functional.cross_entropy(head(hidden), targets, reduction="none")
     (theirs,) = torch.autograd.grad((expected * upstream).sum(), hidden)
@@ -91,6 +91,7 @@ def test_a_model_that_changes_its_logits_is_refused():
             super().__init__()
             self.inner = inner
             self.base_model = inner.base_model
+            self.config = inner.config
 
         def get_output_embeddings(self):
             return self.inner.get_output_embeddings()

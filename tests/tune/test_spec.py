@@ -49,7 +49,7 @@ def test_values_reach_the_plan():
         '[base]\npath = "m"\n[privacy]\nepsilon = 0',
         '[base]\npath = "m"\n[privacy]\nepsilon = inf',
         '[base]\npath = "m"\n[privacy]\ndelta = 1.0',
-        '[base]\npath = "m"\n[method]\nkind = "full"',
+        '[base]\npath = "m"\n[method]\nkind = "prefix"',
         '[base]\npath = "m"\n[method]\nlayers = "some"',
         '[base]\npath = "m"\n[method]\nlayers = [-1]',
         '[base]\npath = "m"\n[train]\ndtype = "float16"',

@@ -444,7 +444,7 @@ def test_the_run_digest_follows_what_matters(make_spec, chats):
         return prepare(make_spec(privacy="enabled = false", train=train), chats).digest
 
     first = digest("steps = 4")
-    assert first == digest("steps = 4\nchunk_tokens = 7\ncheckpoint_every = 1")
+    assert first == digest("steps = 4\nchunk_tokens = 7\ncheckpoint_every = 1\ngradient_checkpointing = true")
     assert first != digest("steps = 5")
     assert first != digest("steps = 4\nlearning_rate = 0.5")
 

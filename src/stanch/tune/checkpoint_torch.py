@@ -191,12 +191,15 @@ def adapter_bytes(parameters: Mapping[str, nn.Parameter]) -> bytes:
     return bytes(save(tensors, metadata={"format": "pt"}))
 
 
-def adapter_config(base: Path, rank: int, alpha: float, modules: list[str]) -> bytes:
-    """Return ``adapter_config.json`` as PEFT reads it; ``modules`` are the full names of the adapted layers."""
+def adapter_config(base: Path, rank: int, alpha: float, modules: list[str], *, transposed: bool = False) -> bytes:
+    """Return ``adapter_config.json`` as PEFT reads it.
+
+    ``modules`` are the full names of the adapted layers; ``transposed`` says that they are GPT-2's ``Conv1D``.
+    """
     config: dict[str, Any] = {
         "base_model_name_or_path": base.name,
         "bias": "none",
-        "fan_in_fan_out": False,
+        "fan_in_fan_out": transposed,
         "inference_mode": True,
         "init_lora_weights": True,
         "lora_alpha": alpha,

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from stanch.tune.lora_torch import Adapter
 from stanch.tune.model_torch import CausalModel, load_base
 from stanch.tune.refusals import SelfCheckFailed, UncoveredParameter
 
@@ -46,24 +47,13 @@ def check_movement(before: Mapping[str, Tensor], parameters: Mapping[str, nn.Par
 
 
 def check_saved(model: CausalModel, folder: Path, base: Path) -> None:
-    """Reload the saved adapter with PEFT on a fresh base, and compare weights and the loss on a public probe.
+    """Reload what was saved, an adapter with PEFT on a fresh base, and compare the loss on a public probe.
 
     Raises:
         SelfCheckFailed: The file holds other weights, or gives another loss, than what was trained.
     """
-    from peft import PeftModel  # noqa: PLC0415 - slow to import, needed once at the end
-
-    saved = load_file(folder / "adapter_model.safetensors")
-    live = {f"base_model.model.{name}": value for name, value in model.adapter.parameters().items()}
-    if saved.keys() != live.keys() or any(not torch.equal(saved[name], value) for name, value in live.items()):
-        raise SelfCheckFailed(
-            "the saved adapter does not hold the trained weights", next_step="report this with the version of peft"
-        )
-    dtype = model.head.weight.dtype
-    with warnings.catch_warnings():
-        # PEFT reads an attribute that transformers is about to rename.
-        warnings.simplefilter("ignore", FutureWarning)
-        reloaded = PeftModel.from_pretrained(load_base(base, dtype=dtype), folder).eval()
+    dtype = model.precision
+    reloaded = _reload_adapter(model, folder, base) if isinstance(model.adapter, Adapter) else _reload(model, folder)
     ids = model.probe()
     with torch.no_grad():
         logits = reloaded(input_ids=ids, use_cache=False).logits[0, :-1].float()
@@ -71,7 +61,34 @@ def check_saved(model: CausalModel, folder: Path, base: Path) -> None:
     expected = model.probe_loss()
     if not abs(loss - expected) <= _TOLERANCE[dtype] * max(1.0, abs(expected)):
         raise SelfCheckFailed(
-            f"the reloaded adapter has loss {loss:.4f} on the public probe, the trained one {expected:.4f}",
-            why="the saved adapter is not what was trained",
+            f"the reloaded model has loss {loss:.4f} on the public probe, the trained one {expected:.4f}",
+            why="the saved weights are not what was trained",
+            next_step="report this with the versions of peft and transformers",
+        )
+
+
+def _reload_adapter(model: CausalModel, folder: Path, base: Path) -> nn.Module:
+    from peft import PeftModel  # noqa: PLC0415 - slow to import, needed once at the end
+
+    saved = load_file(folder / "adapter_model.safetensors")
+    _check_weights(model, {name.removeprefix("base_model.model."): value for name, value in saved.items()})
+    with warnings.catch_warnings():
+        # PEFT reads an attribute that transformers is about to rename.
+        warnings.simplefilter("ignore", FutureWarning)
+        reloaded: nn.Module = PeftModel.from_pretrained(load_base(base, dtype=model.precision), folder)
+    return reloaded.eval()
+
+
+def _reload(model: CausalModel, folder: Path) -> nn.Module:
+    reloaded: nn.Module = load_base(folder, dtype=torch.float32).eval()
+    _check_weights(model, dict(reloaded.named_parameters()))
+    return reloaded
+
+
+def _check_weights(model: CausalModel, saved: Mapping[str, Tensor]) -> None:
+    live = model.adapter.parameters()
+    if saved.keys() != live.keys() or any(not torch.equal(saved[name], value) for name, value in live.items()):
+        raise SelfCheckFailed(
+            "the saved file does not hold the trained weights",
             next_step="report this with the versions of peft and transformers",
         )

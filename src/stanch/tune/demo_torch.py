@@ -7,6 +7,7 @@ import torch
 from stanch.data import TokenRecord
 from stanch.tune.chunks import Chunk, Row
 from stanch.tune.engine_torch import UnitGradients
+from stanch.tune.lora_torch import LoraLinear
 from stanch.tune.model_torch import CausalModel
 from stanch.tune.models_torch import tiny_llama
 from stanch.tune.spec import MethodSpec
@@ -63,6 +64,6 @@ def _demo_model() -> CausalModel:
     generator = torch.Generator().manual_seed(0)
     model.adapter.initialise(generator)
     with torch.no_grad():
-        for layer in model.adapter.layers:
+        for layer in [part for part in base.modules() if isinstance(part, LoraLinear)]:
             layer.up.normal_(0, 0.02, generator=generator)
     return model

@@ -4,16 +4,16 @@ The norm of a unit is computed from the very tensors that are summed, so that it
 whatever rounding went into it.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
+from stanch.tune.captures_torch import Captured
 from stanch.tune.plan import Clipping
 from stanch.tune.refusals import BatchAxisLost, UncoveredParameter
 
-_GUARD = 1 + 2.0**-17
-"""More than float32 rounding can take off a squared norm (a sum of non-negative terms)."""
 _AUTOMATIC_OFFSET = 0.01
 
 
@@ -27,19 +27,27 @@ class UnitGradients:
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], max_grad_norm: float, clipping: Clipping) -> None:
-        self._names = tuple(parameters)
+        self._parameters = dict(parameters)
         self._bound = max_grad_norm
         self._clipping = clipping
         self._units = 0
         self._rows = 0
-        self._collected: dict[str, Tensor] = {}
-        self.total = {name: torch.zeros(p.shape, dtype=torch.float64) for name, p in parameters.items()}
+        self._collected: defaultdict[str, Captured] = defaultdict(Captured)
+        self.total = {
+            name: torch.zeros(p.shape, dtype=torch.float64, device=p.device) for name, p in parameters.items()
+        }
 
     def reset(self) -> None:
         """Forget the total and whatever was collected."""
-        self._collected.clear()
+        self.drop()
         for total in self.total.values():
             total.zero_()
+        for parameter in self._parameters.values():
+            parameter.grad = None
+
+    def drop(self) -> None:
+        """Forget what was collected for the chunk that is under way."""
+        self._collected.clear()
 
     def expect(self, units: int, rows: int) -> None:
         """Announce a backward pass over ``rows`` rows, unit after unit, the same number for each of ``units`` units."""
@@ -49,6 +57,11 @@ class UnitGradients:
             )
         self._units, self._rows = units, rows
 
+    @property
+    def rows(self) -> int:
+        """How many rows the announced pass has."""
+        return self._rows
+
     def split_rows(self, x: Tensor, name: str) -> Tensor:
         """Return (rows, T, width) as (U, S, width): a unit's records end to end.
 
@@ -57,18 +70,36 @@ class UnitGradients:
         Raises:
             BatchAxisLost: The rows are not the ones that were announced.
         """
-        if x.dim() != 3 or x.shape[0] != self._rows or self._rows % self._units:
-            raise BatchAxisLost(
-                f"{name}: expected {self._rows} rows, found shape {tuple(x.shape)}",
-                why="gradients can only be told apart by unit while the batch axis is kept",
-                next_step="leave this module out of the targets",
-            )
-        return x.reshape(self._units, -1, x.shape[-1])
+        if x.dim() != 3:
+            raise _lost_axis(name, self._rows, x)
+        return self.split(x, name).flatten(1, 2)
+
+    def unflatten(self, x: Tensor) -> Tensor:
+        """Return (rows · T, width) as (rows, T, width)."""
+        return x.view(self._rows, -1, x.shape[-1])
+
+    def split(self, x: Tensor, name: str) -> Tensor:
+        """Return (rows, ...) as (U, records of a unit, ...).
+
+        Raises:
+            BatchAxisLost: The rows are not the ones that were announced.
+        """
+        if x.shape[0] != self._rows or self._rows % self._units:
+            raise _lost_axis(name, self._rows, x)
+        return x.reshape(self._units, self._rows // self._units, *x.shape[1:])
 
     def store(self, name: str, gradient: Tensor) -> None:
         """Take (U, *shape); a module used several times adds up before the norm is taken."""
-        earlier = self._collected.get(name)
-        self._collected[name] = gradient if earlier is None else earlier.float() + gradient.float()
+        self._collected[name].add_dense(gradient)
+
+    def store_pair(self, name: str, left: Tensor, right: Tensor) -> None:
+        """Take the gradient leftᵀ·right by its factors, (U, S, a) and (U, S, b)."""
+        # Saved tensors would hold the whole graph.
+        self._collected[name].add_pair(left.detach(), right.detach())
+
+    def store_rows(self, name: str, ids: Tensor, g: Tensor) -> None:
+        """Take a gradient whose row id_s is the sum of all g_s, (U, S) and (U, S, b)."""
+        self._collected[name].rows.append((ids, g))
 
     def add_clipped(self) -> None:
         """Clip every unit's gradient and add the sum to :attr:`total`.
@@ -76,28 +107,36 @@ class UnitGradients:
         A unit whose norm is not finite counts as zero; no step is ever skipped for it.
 
         Raises:
-            UncoveredParameter: A trainable parameter was not collected.
+            UncoveredParameter: A trainable parameter was not collected, or was used where nothing collects.
         """
-        if self._collected.keys() != set(self._names):
-            missing = sorted(set(self._names) - self._collected.keys())
+        self._check_collected()
+        for name, captured in self._collected.items():
+            captured.join(self._parameters[name].shape)
+        factors, finite = self._clip_factors()
+        for name, captured in self._collected.items():
+            captured.add_clipped(self.total[name], factors, finite)
+        self._collected.clear()
+
+    def _check_collected(self) -> None:
+        missing = sorted(self._parameters.keys() - self._collected.keys())
+        if missing:
             raise UncoveredParameter(
                 f"{len(missing)} trainable parameters have no gradient, among them {missing[:1]}",
                 why="the backward pass did not reach them",
                 next_step="leave unused modules out of the targets",
             )
-        factors, finite = self._clip_factors()
-        for name, gradient in self._collected.items():
-            kept = gradient.float().flatten(1)
-            if not finite.all():
-                # Zero times NaN is NaN: the values themselves must go.
-                kept = torch.where(finite[:, None], kept, torch.zeros(()))
-            self.total[name] += (factors @ kept).view(self.total[name].shape)
-        self._collected.clear()
+        # Autograd would leave a gradient here only for a use that went past the engine.
+        besides = sorted(name for name, parameter in self._parameters.items() if parameter.grad is not None)
+        if besides:
+            raise UncoveredParameter(
+                f"{len(besides)} trainable parameters are used outside their modules, among them {besides[:1]}",
+                why="such a gradient cannot be told apart by unit, and would go unclipped",
+                next_step="train this model with low-rank adapters on modules that are used by calling them",
+            )
 
     def _clip_factors(self) -> tuple[Tensor, Tensor]:
         """Return c_u in float32 and whether each norm is finite, both (U,)."""
-        squares = [_square_norms(gradient) for gradient in self._collected.values()]
-        norms = (torch.stack(squares).sum(0) * _GUARD).sqrt()
+        norms = torch.stack([captured.square_norms() for captured in self._collected.values()]).sum(0).sqrt()
         finite = torch.isfinite(norms)
         if self._clipping == "automatic":
             factors = self._bound / (norms + _AUTOMATIC_OFFSET)
@@ -106,7 +145,16 @@ class UnitGradients:
         return torch.where(finite, factors, torch.zeros_like(factors)).float(), finite
 
 
-def _square_norms(gradient: Tensor) -> Tensor:
-    """Return the squared norm of each unit, (U,) in float64: float32 within a row of the matrix, float64 beyond."""
-    rows: Tensor = torch.linalg.vector_norm(gradient, dim=-1, dtype=torch.float32)
-    return rows.double().square().flatten(1).sum(1)
+def is_flattened(model: nn.Module, name: str) -> bool:
+    """Whether the module ``name`` is known to get its rows end to end, in order: (rows · T, width)."""
+    parent, _, child = name.rpartition(".")
+    kind = type(model.get_submodule(parent)).__name__
+    return kind == "OPTDecoderLayer" and child in {"final_layer_norm", "fc1", "fc2"}
+
+
+def _lost_axis(name: str, rows: int, x: Tensor) -> BatchAxisLost:
+    return BatchAxisLost(
+        f"{name}: expected {rows} rows, found shape {tuple(x.shape)}",
+        why="gradients can only be told apart by unit while the batch axis is kept",
+        next_step="leave this module out of the targets",
+    )

@@ -7,11 +7,12 @@ import numpy as np
 import torch
 
 from stanch.data import TokenRecord
-from stanch.tune.chunks import Row, cut_chunks
+from stanch.tune.chunks import Chunk, Row, cut_chunks
 from stanch.tune.engine_torch import UnitGradients
 from stanch.tune.grid import Integers, grid_exponent, noise_scale, quantise, release
 from stanch.tune.model_torch import CausalModel
 from stanch.tune.noise import NoiseSource
+from stanch.tune.physical_torch import choose_budget
 from stanch.tune.plan import PrivacyPlan
 
 Units = Sequence[Sequence[TokenRecord]]
@@ -81,16 +82,42 @@ class PrivateGradient:
         )
         model.adapter.collect(self._gradients)
 
+    def choose_chunks(self, model: CausalModel, longest: int) -> None:
+        """Let the memory of the model's device decide how many tokens go through it at once.
+
+        Args:
+            model: The model of this gradient.
+            longest: Tokens of the longest record.
+        """
+        self._budget = choose_budget(model, self._gradients, longest)
+
     def sum_clipped(self, units: Units) -> dict[str, torch.Tensor]:
-        """Return the sum of the units' clipped gradients by parameter, in float64, before any noise."""
-        gradients = self._gradients
-        gradients.reset()
-        for chunk in cut_chunks(units, self._budget):
-            for rows in chunk.passes:
-                gradients.expect(chunk.units, len(rows))
-                self._model.loss(rows).backward()  # type: ignore[no-untyped-call]  # torch types no backward
-            gradients.add_clipped()
-        return gradients.total
+        """Return the sum of the units' clipped gradients by parameter, in float64, before any noise.
+
+        Where memory runs out, the chunk's units run again in smaller chunks, here and from now on; the cut changes
+        neither the sample nor the sum.
+        """
+        self._gradients.reset()
+        waiting = [unit for unit in units if unit]
+        while waiting:
+            for chunk in cut_chunks(waiting, self._budget):
+                try:
+                    self._add_chunk(chunk)
+                except torch.OutOfMemoryError:
+                    self._gradients.drop()
+                    if max(len(rows) for rows in chunk.passes) == 1:
+                        raise
+                    self._budget = max(1, self._budget // 2)
+                    break
+                done = {row.record.id for rows in chunk.passes for row in rows}
+                waiting = [unit for unit in waiting if unit[0].id not in done]
+        return self._gradients.total
+
+    def _add_chunk(self, chunk: Chunk) -> None:
+        for rows in chunk.passes:
+            self._gradients.expect(chunk.units, len(rows))
+            self._model.loss(rows).backward()  # type: ignore[no-untyped-call]  # torch types no backward
+        self._gradients.add_clipped()
 
     def fill(self, step: int, units: Units) -> None:
         """Leave the noisy mean gradient in ``param.grad``."""
@@ -98,7 +125,7 @@ class PrivateGradient:
         scale = noise_scale(self._plan)
         total = self.sum_clipped(units)
         for index, (name, parameter) in enumerate(self._parameters.items()):
-            integers = quantise(total[name].numpy().reshape(-1), exponent)
+            integers = quantise(total[name].cpu().numpy().reshape(-1), exponent)
             integers += self._noise.integers(step, index, parameter.numel(), scale)
             noisy = release(self._add_up(integers), exponent, self._plan.denominator)
             parameter.grad = torch.from_numpy(np.ascontiguousarray(noisy)).view(parameter.shape).to(parameter.device)

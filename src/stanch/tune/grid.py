@@ -27,9 +27,10 @@ def noise_scale(plan: PrivacyPlan) -> float:
 
 def quantise(values: npt.NDArray[np.float64], exponent: int) -> Integers:
     """Return rint(values/γ); scaling by a power of two is exact."""
-    return np.rint(np.ldexp(values, -exponent)).astype(np.int64)
+    scaled = values * 2.0**-exponent
+    return np.rint(scaled, out=scaled).astype(np.int64)
 
 
 def release(integers: Integers, exponent: int, denominator: int) -> npt.NDArray[np.float32]:
     """Return integers·γ/L as float32: the noisy mean gradient."""
-    return (np.ldexp(integers.astype(np.float64), exponent) / denominator).astype(np.float32)
+    return (integers * 2.0**exponent / denominator).astype(np.float32)

@@ -14,14 +14,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from stanch.errors import InvalidInput
-from stanch.tune.engine_torch import UnitGradients
+from stanch.tune.engine_torch import UnitGradients, is_flattened
 from stanch.tune.plan import ParameterShape
 from stanch.tune.refusals import UnsupportedModule
 from stanch.tune.spec import ALL_LINEAR, MethodSpec
 
-_LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
+_LAYER = re.compile(r"(?:^|\.)(?:layers|h)\.(\d+)\.")
 
 
 class _LowRank(torch.autograd.Function):
@@ -47,7 +48,8 @@ class _LowRank(torch.autograd.Function):
         if layer.gradients is None:
             rows = x.reshape(-1, x.shape[-1])
             return g_x, (g_low.t() @ rows).float(), (g.t() @ low).float().mul_(layer.scale), None
-        split = layer.gradients.split_rows(x, layer.name)
+        rows = layer.gradients.unflatten(x) if layer.flattened and x.dim() == 2 else x
+        split = layer.gradients.split_rows(rows, layer.name)
         units = len(split)
         g_units, low_units = g.view(units, -1, g.shape[-1]), low.view(units, -1, low.shape[-1])
         layer.gradients.store(
@@ -63,21 +65,26 @@ class LoraLinear(nn.Module):
     """A frozen linear layer with trainable low-rank factors ``down`` (r x in) and ``up`` (out x r), both float32.
 
     Attributes:
+        transposed: Whether the layer that it replaces stores its weight transposed, as GPT-2's ``Conv1D`` does.
+        flattened: Whether its rows come end to end.
         gradients: Where a private run collects per-unit gradients; None for ordinary autograd.
     """
 
     weight: Tensor
     bias: Tensor | None
 
-    def __init__(self, name: str, linear: nn.Linear, method: MethodSpec) -> None:
+    def __init__(self, name: str, linear: nn.Linear | Conv1D, method: MethodSpec) -> None:
         super().__init__()
         self.name = name
         self.scale = method.scale
-        self.weight = linear.weight
+        self.transposed = isinstance(linear, Conv1D)
+        self.weight = nn.Parameter(linear.weight.t(), requires_grad=False) if self.transposed else linear.weight
         self.bias = linear.bias
         device = linear.weight.device
-        self.down = nn.Parameter(torch.zeros(method.rank, linear.in_features, dtype=torch.float32, device=device))
-        self.up = nn.Parameter(torch.zeros(linear.out_features, method.rank, dtype=torch.float32, device=device))
+        out, width = self.weight.shape
+        self.down = nn.Parameter(torch.zeros(method.rank, width, dtype=torch.float32, device=device))
+        self.up = nn.Parameter(torch.zeros(out, method.rank, dtype=torch.float32, device=device))
+        self.flattened = False
         self.gradients: UnitGradients | None = None
 
     def initialise(self, generator: torch.Generator) -> None:
@@ -117,6 +124,9 @@ class Adapter:
         for layer in self.layers:
             layer.gradients = gradients
 
+    def site_of(self, module: nn.Module) -> None:
+        """Return None: no module is used without calling it."""
+
     def first_decoder_layer(self) -> int:
         """Return the number of the lowest decoder layer with an adapter; 0 where one stands outside the layers."""
         return min(number if (number := _layer_number(layer.name)) is not None else 0 for layer in self.layers)
@@ -135,6 +145,7 @@ def insert_adapter(model: nn.Module, head: nn.Module, method: MethodSpec) -> Ada
     layers = []
     for name, linear in targets:
         layer = LoraLinear(name, linear, method)
+        layer.flattened = is_flattened(model, name)
         parent, _, attribute = name.rpartition(".")
         setattr(model.get_submodule(parent), attribute, layer)
         layers.append(layer)
@@ -151,15 +162,13 @@ def _layer_number(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def _targets(model: nn.Module, head: nn.Module, method: MethodSpec) -> Iterator[tuple[str, nn.Linear]]:
+def _targets(model: nn.Module, head: nn.Module, method: MethodSpec) -> Iterator[tuple[str, nn.Linear | Conv1D]]:
     for name, module in model.named_modules():
         if module is head or (method.layers != "all" and _layer_number(name) not in method.layers):
             continue
-        if method.targets == ALL_LINEAR:
-            if isinstance(module, nn.Linear):
-                yield name, module
-        elif name.rpartition(".")[2] in method.targets:
-            if type(module) is not nn.Linear:
+        everything = method.targets == ALL_LINEAR
+        if isinstance(module, nn.Linear | Conv1D) if everything else name.rpartition(".")[2] in method.targets:
+            if not isinstance(module, nn.Linear | Conv1D) or type(module) not in {nn.Linear, Conv1D}:
                 raise UnsupportedModule(
                     f"{name}: {type(module).__name__} cannot be adapted",
                     why="only ordinary linear layers have an exact per-unit gradient here",
@@ -168,7 +177,7 @@ def _targets(model: nn.Module, head: nn.Module, method: MethodSpec) -> Iterator[
             yield name, module
 
 
-def _check_choice(targets: list[tuple[str, nn.Linear]], method: MethodSpec) -> None:
+def _check_choice(targets: list[tuple[str, nn.Linear | Conv1D]], method: MethodSpec) -> None:
     names = {name.rpartition(".")[2] for name, _ in targets}
     numbers = {_layer_number(name) for name, _ in targets}
     missing = [] if method.targets == ALL_LINEAR else sorted(set(method.targets) - names)

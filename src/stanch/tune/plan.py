@@ -152,7 +152,7 @@ class PrivacyPlan:
             accountant=accountant.ACCOUNTANT,
             accountant_version=accountant.accountant_version(),
             discretization=accountant.DISCRETIZATION,
-            method="lora",
+            method=_method_of(trainable),
             trainable=tuple(sorted(trainable)),
             excluded=(*_ALWAYS_EXCLUDED, *params.excluded),
             guarantee="dp",
@@ -297,6 +297,11 @@ def _check_numbers(count: int, batch: int, delta: float, params: PrivacyParams) 
         )
 
 
+def _method_of(trainable: Sequence[ParameterShape]) -> str:
+    """Return ``lora`` where only low-rank factors are trained, else ``full``."""
+    return "lora" if all(".lora_" in parameter.name for parameter in trainable) else "full"
+
+
 def _check_mechanism(plan: PrivacyPlan) -> None:
     """Refuse a plan whose fields contradict each other or name what this release does not run."""
     fixed = {
@@ -310,7 +315,7 @@ def _check_mechanism(plan: PrivacyPlan) -> None:
         "slack": SLACK,
         "accountant": accountant.ACCOUNTANT,
         "discretization": accountant.DISCRETIZATION,
-        "method": "lora",
+        "method": _method_of(plan.trainable),
         "trainable": tuple(sorted(plan.trainable)),
         "guarantee": "dp",
     }

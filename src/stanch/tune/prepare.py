@@ -17,6 +17,8 @@ from stanch.tune.spec import MethodSpec, TuneSpec
 from stanch.tune.units import RecordUnit, UnitTable, form_units, parse_unit
 
 _PLAIN_BATCH = 16
+_FREE = frozenset({"checkpoint_every", "chunk_tokens", "gradient_checkpointing"})
+"""Settings of ``[train]`` that change time and memory, not results."""
 _GROUPED = "thresholds by which near-duplicates were joined"
 
 
@@ -59,9 +61,7 @@ class Preparation:
         settings = msgspec.to_builtins(self.spec)
         kept: dict[str, JsonValue] = {name: settings[name] for name in ("method", "privacy", "extra")}
         kept["data"] = {name: settings["data"][name] for name in ("max_tokens", "completion_only")}
-        kept["train"] = {
-            name: value for name, value in settings["train"].items() if name not in {"chunk_tokens", "checkpoint_every"}
-        }
+        kept["train"] = {name: value for name, value in settings["train"].items() if name not in _FREE}
         kept["base"] = str(self.base_digest)
         kept["plan"] = self.plan.digest.hex if self.plan is not None else None
         kept["dataset_root"] = self.units.dataset_root

@@ -36,12 +36,13 @@ class StreamKeys:
         return cls(noise, sample, records)
 
 
-def stream_words(key: bytes, a: int, b: int, count: int) -> Words:
-    """Return the first ``count`` words of S(key, a, b)."""
-    out = bytearray(8 * count)
+def stream_words(key: bytes, a: int, b: int, count: int, *, start: int = 0) -> Words:
+    """Return ``count`` words of S(key, a, b) from word ``start`` on."""
+    block, skipped = divmod(start, 2)
+    out = bytearray(8 * (skipped + count))
     if count:
-        aes_ctr_into(key, a.to_bytes(4, "big") + b.to_bytes(4, "big") + bytes(8), out)
-    return np.frombuffer(out, dtype="<u8")
+        aes_ctr_into(key, a.to_bytes(4, "big") + b.to_bytes(4, "big") + block.to_bytes(8, "big"), out)
+    return np.frombuffer(out, dtype="<u8")[skipped:]
 
 
 @dataclass(frozen=True, slots=True)

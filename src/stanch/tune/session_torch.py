@@ -27,8 +27,10 @@ from stanch.tune.gradient_torch import PlainGradient, PrivateGradient, StepGradi
 from stanch.tune.journal import BudgetJournal
 from stanch.tune.keeping import Keeping
 from stanch.tune.loop_torch import Loop
+from stanch.tune.lora_torch import Adapter
 from stanch.tune.model_torch import CausalModel, load_causal_model
 from stanch.tune.noise import AesGaussian
+from stanch.tune.physical_torch import CPU_TOKENS
 from stanch.tune.plan import PrivacyPlan
 from stanch.tune.prepare import Preparation
 from stanch.tune.ranks_torch import NoNoise, Ranks
@@ -184,6 +186,8 @@ class Session:
         dtype = _DTYPES.get(self._spec.train.dtype) or _DTYPES[native_float()]
         longest = max(len(record.ids) for record in records.values())
         model = load_causal_model(self._base, self._spec.method, dtype=dtype, longest=longest)
+        if self._spec.train.gradient_checkpointing:
+            model.checkpoint_layers()
         if model.adapter.shapes() != self._prepared.trainable:
             raise PlanChanged(
                 "the loaded model has other trainable parameters than the plan",
@@ -202,18 +206,21 @@ class Session:
     ) -> Loop:
         prepared, ranks = self._prepared, self._ranks
         keys = ranks.share_keys(StreamKeys.fresh(self._random))
-        count, budget = len(prepared.units.units), self._spec.train.chunk_tokens
+        count, chosen = len(prepared.units.units), self._spec.train.chunk_tokens
         gradient: StepGradient
         if prepared.plan is not None:
             noise = AesGaussian(keys.noise) if ranks.leads else NoNoise()
+            budget = chosen or CPU_TOKENS
             gradient = PrivateGradient(model, prepared.plan, noise, budget=budget, add_up=ranks.add_up)
+            if chosen is None:
+                gradient.choose_chunks(model, max(len(record.ids) for record in records.values()))
             sampler = UnitSampler.of(prepared.plan, prepared.units, keys)
         elif ranks.world > 1:
             raise UnsupportedParallelism(
                 "several processes without privacy", next_step="run it in one process, or with privacy"
             )
         else:
-            gradient = PlainGradient(model, prepared.batch, budget=budget)
+            gradient = PlainGradient(model, prepared.batch, budget=chosen or CPU_TOKENS)
             sampler = UnitSampler(keys, min((prepared.batch << 64) // count, 2**64 - 1), count, 1, prepared.units)
         return Loop(
             model=model,
@@ -249,7 +256,7 @@ class Session:
         partial.mkdir(parents=True)
         self._write_model(model, partial)
         check_saved(model, partial, self._base)
-        dtype = model.head.weight.dtype
+        dtype = model.precision
         facts = RunFacts(
             files=model_files(partial),
             base_digest=str(self._prepared.base_digest),
@@ -278,11 +285,15 @@ class Session:
         return output, statement
 
     def _write_model(self, model: CausalModel, folder: Path) -> None:
-        method = self._spec.method
-        names = [layer.name for layer in model.adapter.layers]
-        alpha = int(method.alpha) if math.floor(method.alpha) == method.alpha else method.alpha
-        write_atomic(folder / ADAPTER_NAME, adapter_bytes(model.adapter.parameters()))
-        write_atomic(folder / "adapter_config.json", adapter_config(self._base, method.rank, alpha, names))
+        if isinstance(model.adapter, Adapter):
+            method, layers = self._spec.method, model.adapter.layers
+            alpha = int(method.alpha) if math.floor(method.alpha) == method.alpha else method.alpha
+            names, transposed = [layer.name for layer in layers], any(layer.transposed for layer in layers)
+            config = adapter_config(self._base, method.rank, alpha, names, transposed=transposed)
+            write_atomic(folder / ADAPTER_NAME, adapter_bytes(model.adapter.parameters()))
+            write_atomic(folder / "adapter_config.json", config)
+        else:
+            model.model.save_pretrained(folder)
         for name in _TOKENIZER_FILES:
             if (self._base / name).is_file():
                 write_atomic(folder / name, (self._base / name).read_bytes())

@@ -33,10 +33,10 @@ class DataSpec(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MethodSpec(Struct, frozen=True, forbid_unknown_fields=True):
-    """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685) on the named linear layers.
+    """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685) on the named linear layers, or all weights.
 
     Attributes:
-        kind: ``lora``.
+        kind: ``lora``, or ``full``: all weights, for which the rest has no meaning.
         rank: Rank r of the factors.
         alpha: The product is scaled by alpha/rank.
         targets: ``all-linear`` (all but the head), or last parts of module names such as ``q_proj``.
@@ -44,7 +44,7 @@ class MethodSpec(Struct, frozen=True, forbid_unknown_fields=True):
             once per record, not in every step.
     """
 
-    kind: Literal["lora"] = "lora"
+    kind: Literal["lora", "full"] = "lora"
     rank: Annotated[int, Meta(gt=0, le=1024)] = 16
     alpha: Positive = 32
     targets: Literal["all-linear"] | tuple[str, ...] = ALL_LINEAR
@@ -84,7 +84,9 @@ class TrainSpec(Struct, frozen=True, forbid_unknown_fields=True):
         schedule: ``linear`` to zero, or ``constant``.
         weight_decay: Of AdamW.
         dtype: Of the frozen base weights; ``auto`` is bfloat16 where the processor multiplies it natively.
-        chunk_tokens: Tokens (rows x padded length) that go through the model at once; changes memory, not results.
+        chunk_tokens: Tokens (rows x padded length) that go through the model at once; by default what memory allows.
+            Changes memory, not results.
+        gradient_checkpointing: Compute the layers' inner values twice instead of keeping them.
         checkpoint_every: Steps between checkpoints; 0 keeps none.
     """
 
@@ -95,7 +97,8 @@ class TrainSpec(Struct, frozen=True, forbid_unknown_fields=True):
     schedule: Literal["linear", "constant"] = "linear"
     weight_decay: Annotated[float, Meta(ge=0, le=1)] = 0.0
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
-    chunk_tokens: Count = 1024
+    chunk_tokens: Count | None = None
+    gradient_checkpointing: bool = False
     checkpoint_every: Annotated[int, Meta(ge=0)] = 50
 
 
