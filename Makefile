@@ -24,7 +24,7 @@ demo: $(DEMO)
 	$(BIN)/stanch demo $(ARGS)
 
 test: $(STAMP) $(BARE)/.ready $(OIDC)/node_modules/.package-lock.json
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check src tests benchmarks tools
