@@ -36,6 +36,8 @@ e = some(where (p.eft == allow)) && !some(where (p.eft == deny))
 [matchers]
 m = g(r.sub, p.sub) && r.obj == p.obj && r.act == p.act
 """
+ACTION = "release:export"
+"""What most policies of the shipped set can match."""
 CONSUMERS = 0.95
 RELEASE = ["release:create", "release:approve", "release:export", "release:revoke"]
 
@@ -64,8 +66,8 @@ def peer(folder: Path, policies: int) -> Callable[[], object]:
 def repeated(policies: ActivePolicies) -> Callable[[], object]:
     """Return a decision that was asked for before with the same facts, as a gateway asks; it is remembered."""
     model = ResourceFacts("Model", "support-bot@sha256:" + "9f" * 32, gate="passed")
-    decide(WHO, "release:create", model, SITUATION, policies).require()
-    return lambda: decide(WHO, "release:create", model, SITUATION, policies)
+    decide(WHO, ACTION, model, SITUATION, policies).require()
+    return lambda: decide(WHO, ACTION, model, SITUATION, policies)
 
 
 def known(policies: ActivePolicies) -> Callable[[], object]:
@@ -73,7 +75,7 @@ def known(policies: ActivePolicies) -> Callable[[], object]:
     model, numbers = ResourceFacts("Model", "support-bot@sha256:" + "9f" * 32, gate="passed"), count()
 
     def ask() -> object:
-        return decide(WHO, "release:create", model, Context(team=True, mfa=True, approvals=next(numbers)), policies)
+        return decide(WHO, ACTION, model, Context(team=True, mfa=True, approvals=next(numbers)), policies)
 
     return ask
 
@@ -84,15 +86,15 @@ def fresh(policies: ActivePolicies) -> Callable[[], object]:
 
     def ask() -> object:
         model = ResourceFacts("Model", f"bot{next(numbers)}@sha256:" + "9f" * 32, gate="passed")
-        return decide(WHO, "release:create", model, SITUATION, policies)
+        return decide(WHO, ACTION, model, SITUATION, policies)
 
     return ask
 
 
 def hundred_policies() -> ActivePolicies:
     """Return the shipped set and so many permits of one's own that 100 can match the action."""
-    shipped = len(default_policies().matching("release:create"))
-    head = 'permit (principal in Stanch::Role::"consumer", action == Stanch::Action::"release:create", resource)'
+    shipped = len(default_policies().matching(ACTION))
+    head = f'permit (principal in Stanch::Role::"consumer", action == Stanch::Action::"{ACTION}", resource)'
     more = [f'@id("own-{number}") {head} when {{ context.approvals > {number} }};' for number in range(100 - shipped)]
     return parse_policies("\n".join([default_text(), *more]))
 
@@ -169,7 +171,8 @@ def main() -> None:
     result = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "load": os.getloadavg()[0],
-        "policies_that_can_match_release_create": len(default_policies().matching("release:create")),
+        "action": ACTION,
+        "policies_that_can_match": len(default_policies().matching(ACTION)),
         "mean_in_traffic_from_a_cold_start": statistics.mean(found["decision_shipped_set_in_traffic"]),
         "microseconds_of_cpu": {label: summary(values) for label, values in found.items()},
         "ratios": {label: summary(values) for label, values in ratios.items()},
