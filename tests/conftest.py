@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # the test folders are no packages; servers is their neighbour
 
@@ -14,6 +15,10 @@ import servers
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Several workers share the cores; torch reads this when it is first imported.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# How long an example takes says something about the machine, not about the code.
+settings.register_profile("stanch", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("stanch")
 
 NO_SKIP = os.environ.get("STANCH_NO_SKIP") == "1"
 
