@@ -3,8 +3,8 @@
 Every loader runs in each round, from files in the page cache, and ends with all tensors in memory of their own; giving
 that memory back is not timed. `safetensors.load_file` alone is a lazy mapping, so each of its tensors is copied. The C
 library is told not to keep freed memory: a program loads a model once, into memory that it did not have before. The
-floor reads the plaintext file into huge pages, once unmeasured before each round, so that no loader pays for memory
-that a virtual machine's host has to find first; the order changes from round to round. Of pyrage and tink the
+floor reads the plaintext file into huge pages, also unmeasured before each loader, so that none pays for memory that a
+virtual machine's host has to find first; the order changes from round to round. Of pyrage and tink the
 decryption of the same bytes is timed, beside ours on one thread. AES and BLAKE3 of this machine stand beside the
 figures: without vectorised AES the cipher, and not the page faults, is the limit.
 Writes benchmarks/results/seal.json: for each figure the median, the range and all rounds; for the ratios of loading
@@ -18,6 +18,7 @@ import json
 import multiprocessing
 import os
 import platform
+import random
 import shutil
 import statistics
 import sys
@@ -312,9 +313,9 @@ def measure(folder: Path, figures: Figures) -> dict[str, dict[str, object]]:
 
 def load_all(folder: Path, number: int, took: dict[str, list[tuple[float, float]]], figures: Figures) -> None:
     """Run every loader once, and what limits ours on this machine."""
-    read_floor(folder)
-    names = [*LOADERS][number % len(LOADERS) :] + [*LOADERS][: number % len(LOADERS)]
+    names = random.Random(number).sample([*LOADERS], len(LOADERS))  # noqa: S311 - a reproducible order
     for name in names:
+        read_floor(folder)
         took[name].append(times(LOADERS[name], folder))
     figures["aes_gcm_gb_per_second"].append(aes_rate())
     figures["blake3_gb_per_second"].append(MEBIBYTE / seconds(hash_bytes, "blake3", BLOCK) / 1e9)
