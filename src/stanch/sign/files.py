@@ -10,7 +10,7 @@ from pathlib import Path
 from stanch.crypto import FileHashName, Hasher
 from stanch.errors import InvalidInput
 
-_BUFFER = 1 << 20
+_BUFFER, _LARGE = 1 << 20, 16 << 20
 _WORKERS = min(8, os.cpu_count() or 1)
 
 
@@ -90,12 +90,21 @@ def hash_pieces(root: Path, pieces: Sequence[Piece], algorithm: FileHashName) ->
     Raises:
         InvalidInput: A file cannot be read.
     """
+    # One thread a piece is quickest; where a single piece is large, the others would only watch.
+    alone = sum(_size(root, piece) >= _LARGE for piece in pieces) < 2
     with ThreadPoolExecutor(_WORKERS, thread_name_prefix="hash") as pool:
-        return list(pool.map(lambda piece: _hash_piece(root, piece, algorithm), pieces))
+        return list(pool.map(lambda piece: _hash_piece(root, piece, Hasher(algorithm, parallel=alone)), pieces))
 
 
-def _hash_piece(root: Path, piece: Piece, algorithm: FileHashName) -> bytes | None:
-    hasher = Hasher(algorithm, parallel=True)
+def _size(root: Path, piece: Piece) -> int:
+    """Return about how long a piece is; 0 where that cannot be told, which only costs time."""
+    try:
+        return (os.lstat(root / piece.path).st_size if piece.end is None else piece.end) - piece.start
+    except OSError:
+        return 0
+
+
+def _hash_piece(root: Path, piece: Piece, hasher: Hasher) -> bytes | None:
     with os.fdopen(open_regular(root, piece.path), "rb", buffering=0) as stream:
         left = (os.fstat(stream.fileno()).st_size if piece.end is None else piece.end) - piece.start
         buffer = memoryview(bytearray(max(1, min(_BUFFER, left))))
