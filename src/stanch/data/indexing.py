@@ -1,16 +1,13 @@
 """Fills the keyed span index from a dataset, and keeps it in sealed bundles."""
 
-import io
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 from stanch.crypto.stanza import KeyProvider
 from stanch.data.dataset import Dataset
 from stanch.data.tree import dataset_root
 from stanch.scan import STANDARD, IndexParams, Layout, SpanIndex
-from stanch.seal import OpenBundle, SealedBundle, SealParams, seal
+from stanch.seal import MemorySource, OpenBundle, SealedBundle, SealParams, seal
 
 INDEX_NAME = "train.spans"
 """Name of the index file in a sealed bundle."""
@@ -58,7 +55,7 @@ def seal_index(
         Conflict: ``dest`` or its ``.partial`` exists.
         StoreError: The destination cannot be written.
     """
-    return seal(_MemorySource((_MemoryFile(INDEX_NAME, index.to_bytes()),)), dest, recipients, params, finish)
+    return seal(MemorySource({INDEX_NAME: index.to_bytes()}), dest, recipients, params, finish)
 
 
 def open_sealed_index(bundle: OpenBundle, key: bytes) -> SpanIndex:
@@ -70,24 +67,3 @@ def open_sealed_index(bundle: OpenBundle, key: bytes) -> SpanIndex:
         VerificationError: It is not a span index, or made with another key.
     """
     return SpanIndex.from_buffer(bundle.read(INDEX_NAME), key, what=INDEX_NAME)
-
-
-@dataclass(frozen=True, slots=True)
-class _MemoryFile:
-    path: str
-    data: bytes = field(repr=False)
-
-    @property
-    def size(self) -> int:
-        return len(self.data)
-
-    def open(self) -> BinaryIO:
-        return io.BytesIO(self.data)
-
-
-@dataclass(frozen=True, slots=True)
-class _MemorySource:
-    listed: tuple[_MemoryFile, ...]
-
-    def files(self) -> Sequence[_MemoryFile]:
-        return self.listed

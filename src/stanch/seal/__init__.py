@@ -36,7 +36,7 @@ from stanch.seal.rekey import add_redeemed, rekey
 from stanch.seal.reseal import reseal
 from stanch.seal.segments import Verify
 from stanch.seal.shred import DESTRUCTION_FORMAT, Destruction, ShreddingDefeated, shred
-from stanch.seal.source import DirectorySource, SourceChanged
+from stanch.seal.source import DirectorySource, MemorySource, SourceChanged
 from stanch.seal.verify import VerifiedSealed, verify_sealed
 from stanch.seal.write import FileDigest, SealedBundle, SealParams, seal
 
@@ -57,6 +57,7 @@ __all__ = [
     "GrantExpired",
     "HostCheck",
     "Manifest",
+    "MemorySource",
     "OpenBundle",
     "OpenParams",
     "Opener",

@@ -1,8 +1,9 @@
-"""A directory as a source of files to seal, which notices when it changes meanwhile."""
+"""What can be sealed: a directory, which notices when it changes meanwhile, or files in memory."""
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -60,6 +61,34 @@ class DirectorySource:
         if now != self._files:
             changed = {file.path for file in set(now) ^ set(self._files)}
             raise source_changed(min(changed))
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryFile:
+    """A file that lies in memory alone."""
+
+    path: str
+    data: bytes = field(repr=False)
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return len(self.data)
+
+    def open(self) -> BinaryIO:
+        """Return a new reader."""
+        return BytesIO(self.data)
+
+
+class MemorySource:
+    """Files by name that lie in memory alone, so that nothing of them reaches a disk before it is sealed."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self._files = tuple(MemoryFile(name, data) for name, data in sorted(files.items()))
+
+    def files(self) -> Sequence[SourceFile]:
+        """Return the files, sorted by their paths."""
+        return self._files
 
 
 def _list_files(path: Path) -> tuple[DiskFile, ...]:

@@ -1,14 +1,12 @@
 """Sealed checkpoints: made in memory, encrypted to named recipients and signed, so that no plaintext reaches a disk."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 from stanch.crypto import SigningKey
 from stanch.crypto.stanza import KeyProvider
-from stanch.seal import SealParams, VolatileReleases, open_bundle, read_manifest, read_signature, seal
+from stanch.seal import MemorySource, SealParams, VolatileReleases, open_bundle, read_manifest, read_signature, seal
 from stanch.sign import Bundle, TrustedKeys, sign_manifest, verify_manifest
 
 
@@ -27,31 +25,10 @@ class CheckpointSeal:
     identities: tuple[KeyProvider, ...] = field(default=(), repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class _MemoryFile:
-    path: str
-    data: bytes = field(repr=False)
-
-    @property
-    def size(self) -> int:
-        return len(self.data)
-
-    def open(self) -> BinaryIO:
-        return BytesIO(self.data)
-
-
-class _MemorySource:
-    def __init__(self, files: Mapping[str, bytes]) -> None:
-        self._files = tuple(_MemoryFile(name, data) for name, data in sorted(files.items()))
-
-    def files(self) -> Sequence[_MemoryFile]:
-        return self._files
-
-
 def seal_files(files: Mapping[str, bytes], dest: Path, keys: CheckpointSeal, *, lineage: str, number: int) -> None:
     """Seal ``files`` (contents by name) into the new folder ``dest``, whole or not at all."""
     seal(
-        _MemorySource(files),
+        MemorySource(files),
         dest,
         keys.recipients,
         SealParams(kind="other", lineage=lineage, release_number=number, workers=1),
