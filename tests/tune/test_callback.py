@@ -137,12 +137,15 @@ def test_a_secret_without_labels_is_missing(planted, canaries, tokenizer):
 
 def test_packed_rows_are_read_as_one_stream(planted, canaries, tokenizer):
     tokens = [token for row in planted for token in row["input_ids"]]
-    lengths = (37, 50)
-    cuts = {}
-    for length in lengths:
-        parts = [tokens[n : n + length] for n in range(0, len(tokens), length)]
-        cuts[length] = check_planted(canaries, TokenStream.of((p, [True] * len(p)) for p in parts), tokenizer)
-    assert max(cuts.values()) > 0
+    secret = tokenise_canary(next(canary for canary in canaries.canaries if canary.member), tokenizer)
+    spot = [tuple(row["input_ids"]) for row in planted].index(secret.ids)
+    start = sum(len(row["input_ids"]) for row in planted[:spot])
+    middle = start + sum(secret.span) // 2
+    cut = {}
+    for place in (start, middle):
+        parts = (tokens[:place], tokens[place:])
+        cut[place] = check_planted(canaries, TokenStream.of((p, [True] * len(p)) for p in parts), tokenizer)
+    assert cut == {start: 0, middle: 1}
 
 
 @given(
