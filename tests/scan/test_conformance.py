@@ -13,6 +13,7 @@ from stanch.scan.engine import Pattern
 from stanch.scan.engine_hyperscan import HyperscanEngine
 from stanch.scan.engine_re2 import Re2Engine
 from stanch.scan.examples import ExampleMaker
+from stanch.scan.rules import anchor_pattern
 
 ENGINES = [HyperscanEngine, Re2Engine]
 PATTERNS = [
@@ -24,8 +25,12 @@ PATTERNS = [
     Pattern("caseless class", b"[k-z_]{2}\\.", caseless=True),
     Pattern("bytes", b"\\xc3[\\x80-\\xbf]", caseless=True),
     Pattern("long", b"(?:z[ -]?){20}", caseless=False),
+    Pattern("lead", b"[0-9]{2}", caseless=False, lead=b"019_-"),
+    Pattern("trail", b"[a-c]{1,2}", caseless=False, trail=b"abc0\xc3"),
+    Pattern("both", b"ye?", caseless=True, lead=b"kKxX ", trail=b"eE."),
+    Pattern("excluded", b"_[^a]", caseless=False, trail=b"0"),
 ]
-SHIPPED = [Pattern(rule.id, rule.anchor.encode(), rule.caseless) for rule in load_pack()]
+SHIPPED = [anchor_pattern(rule) for rule in load_pack()]
 TEXT = st.text(alphabet="abcABCxyzkKeY019_-. éÀ", max_size=60).map(str.encode)
 
 
@@ -34,13 +39,17 @@ def reference(patterns, data):
     import re  # noqa: PLC0415 - used here alone
 
     flags = {True: re.IGNORECASE | re.DOTALL, False: re.DOTALL}
-    compiled = [re.compile(p.expression, flags[p.caseless]) for p in patterns]
+    compiled = [(re.compile(p.expression, flags[p.caseless]), p.lead, p.trail) for p in patterns]
     ends = range(1, len(data) + 1)
     return [
         (end, index)
         for end in ends
-        for index, expression in enumerate(compiled)
-        if any(expression.fullmatch(data, start, end) for start in range(end))
+        for index, (expression, lead, trail) in enumerate(compiled)
+        if (end == len(data) or data[end] not in trail)
+        and any(
+            expression.fullmatch(data, start, end) and (start == 0 or data[start - 1] not in lead)
+            for start in range(end)
+        )
     ]
 
 
@@ -63,7 +72,7 @@ def test_a_stream_finds_what_a_block_holds(engine, data, seed):
         size = rng.randint(0, 9)
         hits += stream.feed(data[at : at + size])
         at += size
-    stream.close()
+    hits += stream.close()
     assert hits == engine.scan(data)
 
 

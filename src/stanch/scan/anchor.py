@@ -14,6 +14,7 @@ from stanch.errors import InvalidInput
 MAX_WIDTH = 128
 _MAX_LITERALS = 4096
 _CLASS = re.compile(r"\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
+_TOKEN = re.compile(rb"\\.|(\[\^)?(?(1)\]?(?:\\.|[^\]\\])*\]|\[\]?(?:\\.|[^\]\\])*\])", re.DOTALL)
 _QUANTIFIER = re.compile(r"\{(\d{1,3})(?:,(\d{1,3}))?\}|\?")
 _ESCAPE = re.compile(r"\\(?:x[0-9A-Fa-f]{2}|[^0-9A-WYZa-ce-mo-qu-z]|[dnrstw])", re.DOTALL)
 
@@ -54,6 +55,16 @@ def parse_byte_set(text: str) -> bytes:
     if not text.startswith("[^") and pattern.fullmatch(b"\x1e"):
         raise InvalidInput(f"byte set {text!r} holds the separator byte 0x1E")
     return members
+
+
+def outside(members: bytes) -> bytes:
+    """Return an expression of one byte that is none of these, in the syntax of both engines; empty for no bytes."""
+    return b"[^" + b"".join(b"\\x%02x" % byte for byte in members) + b"]" if members else b""
+
+
+def without_separator(expression: bytes) -> bytes:
+    """Return an anchor whose negated classes exclude the separator, as :func:`parse_byte_set` reads them."""
+    return _TOKEN.sub(lambda match: match[0].replace(b"[^", b"[^\\x1e", 1) if match[1] else match[0], expression)
 
 
 def parse_anchor(text: str) -> AnchorShape:

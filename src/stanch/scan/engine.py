@@ -1,7 +1,8 @@
 """The seam between the search and the library that runs it: anchors in, the places where they end out.
 
 Nothing else crosses it. Every engine reports the same hits: each end of each anchor, once, in order, and for a stream
-the same as for the whole text, however it is cut.
+the same as for the whole text, however it is cut. In a stream, an anchor that has a ``trail`` is reported with the byte
+right of it, or when the stream is closed.
 """
 
 from collections.abc import Sequence
@@ -14,22 +15,27 @@ Hit: TypeAlias = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """An anchor for the engine, in the language of :mod:`stanch.scan.anchor`; ASCII case may not count."""
+    """An anchor for the engine, in the language of :mod:`stanch.scan.anchor`; ASCII case may not count.
+
+    No byte of ``lead`` may stand left of it and none of ``trail`` right of it; both ends of a text are neither.
+    """
 
     name: str
     expression: bytes
     caseless: bool
+    lead: bytes = b""
+    trail: bytes = b""
 
 
 class EngineStream(Protocol):
     """One text that arrives in pieces; offsets count from its first byte. One caller at a time."""
 
     def feed(self, data: bytes) -> list[Hit]:
-        """Take the next bytes and return the hits that end in them, sorted by end."""
+        """Take the next bytes and return the hits that they decide, sorted by end."""
         ...
 
-    def close(self) -> None:
-        """Free what the stream holds; feeding ends here."""
+    def close(self) -> list[Hit]:
+        """End the text, return the hits that its end decides, and free what the stream holds."""
         ...
 
 

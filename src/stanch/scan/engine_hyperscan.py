@@ -15,6 +15,7 @@ import hyperscan
 
 from stanch.crypto import frame, write_atomic
 from stanch.errors import InvalidInput, StanchError
+from stanch.scan.anchor import outside, without_separator
 from stanch.scan.engine import Hit, Pattern
 
 _CACHE_VARIABLE = "STANCH_CACHE_DIR"
@@ -37,6 +38,8 @@ class HyperscanEngine:
     def __init__(self, patterns: Sequence[Pattern], *, cached: bool) -> None:
         """Compile the patterns, or load them; see :class:`stanch.scan.engine.EngineMaker`."""
         self._patterns = tuple(patterns)
+        # Each text is searched between two separators. A hit is reported by where it ends in the text alone.
+        self._shift = tuple(2 if pattern.trail else 1 for pattern in patterns)
         self._cached = cached
         self._local = threading.local()
         self._owner = os.getpid()
@@ -48,12 +51,16 @@ class HyperscanEngine:
         if database is None:
             return []
         hits: list[Hit] = []
-        database.scan(data, match_event_handler=lambda index, _start, end, _flags, _context: hits.append((end, index)))
+        shift = self._shift
+        database.scan(
+            b"\x1e" + data + b"\x1e",
+            match_event_handler=lambda index, _start, end, _flags, _context: hits.append((end - shift[index], index)),
+        )
         return sorted(set(hits))
 
     def open_stream(self) -> "HyperscanStream":
         """Start a stream."""
-        return HyperscanStream(self._database("stream"))
+        return HyperscanStream(self._database("stream"), self._shift)
 
     def _database(self, mode: str) -> "hyperscan.Database | None":
         """Return this thread's database, or None where there are no patterns."""
@@ -83,7 +90,7 @@ class HyperscanEngine:
         database = hyperscan.Database(mode=_MODES[mode])
         try:
             database.compile(
-                expressions=[pattern.expression for pattern in self._patterns],
+                expressions=[_bounded(pattern) for pattern in self._patterns],
                 ids=list(range(len(self._patterns))),
                 flags=[hyperscan.HS_FLAG_CASELESS if pattern.caseless else 0 for pattern in self._patterns],
             )
@@ -95,7 +102,7 @@ class HyperscanEngine:
         for pattern in self._patterns:
             try:
                 hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK).compile(
-                    expressions=[pattern.expression],
+                    expressions=[_bounded(pattern)],
                     ids=[0],
                     flags=[hyperscan.HS_FLAG_CASELESS if pattern.caseless else 0],
                 )
@@ -114,26 +121,27 @@ class HyperscanEngine:
             os.uname().machine.encode(),
         ]
         for pattern in self._patterns:
-            parts += [pattern.expression, b"i" if pattern.caseless else b""]
+            parts += [_bounded(pattern), b"i" if pattern.caseless else b""]
         return hashlib.sha256(frame(*parts)).hexdigest()
 
 
 class HyperscanStream:
     """One stream over the anchors; offsets count from its first byte. One caller at a time, in whatever thread."""
 
-    def __init__(self, database: "hyperscan.Database | None") -> None:
+    def __init__(self, database: "hyperscan.Database | None", shift: Sequence[int]) -> None:
         self._hits: list[Hit] = []
         self._stream: hyperscan.Stream | None = None
         if database is not None:
             # The binding keeps no reference to a stream's database, callback and scratch space: they are kept here.
             self._database = database
             self._scratch = hyperscan.Scratch(database)
-            self._collect = lambda index, _start, end, _flags, _context: self._hits.append((end, index))
+            self._collect = lambda index, _start, end, _flags, _context: self._hits.append((end - shift[index], index))
             self._stream = database.stream(match_event_handler=self._collect)
             self._stream.__enter__()
+            self._stream.scan(b"\x1e", scratch=self._scratch)
 
     def feed(self, data: bytes) -> list[Hit]:
-        """Take the next bytes and return the hits that end in them, sorted by end."""
+        """Take the next bytes and return the hits that they decide, sorted by end."""
         if self._stream is None or not data:
             return []
         self._stream.scan(data, scratch=self._scratch)
@@ -143,8 +151,13 @@ class HyperscanStream:
         self._hits.clear()
         return hits
 
-    def close(self) -> None:
-        """Free the stream's state; feeding ends here."""
+    def close(self) -> list[Hit]:
+        """End the text, return the hits that its end decides, and free the stream's state."""
+        hits = self.feed(b"\x1e")
+        self._free()
+        return hits
+
+    def _free(self) -> None:
         stream, self._stream = self._stream, None
         if stream is not None:
             # Without arguments: the binding misreads ``scratch`` here. It closes under the interpreter's lock, so that
@@ -153,7 +166,12 @@ class HyperscanStream:
 
     def __del__(self) -> None:
         # The binding frees the native state only when it is told to.
-        self.close()
+        self._free()
+
+
+def _bounded(pattern: Pattern) -> bytes:
+    """Return a pattern's expression with the byte on each side that it asks about."""
+    return b"%b(?:%b)%b" % (outside(pattern.lead), without_separator(pattern.expression), outside(pattern.trail))
 
 
 def _read_cache(path: Path) -> bytes | None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import re2
 
 from stanch.errors import InvalidInput
-from stanch.scan.anchor import read_anchor
+from stanch.scan.anchor import outside, read_anchor
 from stanch.scan.engine import Hit, Pattern
 
 _MEMORY = 256 << 20
@@ -31,10 +31,10 @@ class Re2Engine:
 
     def scan(self, data: bytes) -> list[Hit]:
         """Return all hits in one block, sorted by end."""
-        return self.ends(data, 0)
+        return [(end - 1, index) for end, index in self.ends(b"\x1e" + data + b"\x1e", 1)]
 
     def ends(self, data: bytes, old: int) -> list[Hit]:
-        """Return the hits that end behind the first ``old`` bytes, sorted by end."""
+        """Return the hits that the bytes behind the first ``old`` ones decide, sorted by end."""
         hits = [*self._sensitive.ends(data, old), *self._caseless.ends(data.lower(), old)]
         hits.sort()
         return hits
@@ -49,20 +49,20 @@ class Re2Stream:
 
     def __init__(self, engine: Re2Engine) -> None:
         self._engine = engine
-        self._tail = b""
-        self._base = 0
+        self._tail = b"\x1e"
+        self._base = -1
 
     def feed(self, data: bytes) -> list[Hit]:
-        """Take the next bytes and return the hits that end in them, sorted by end."""
+        """Take the next bytes and return the hits that they decide, sorted by end."""
         text, old = self._tail + data, len(self._tail)
         hits = [(end + self._base, index) for end, index in self._engine.ends(text, old)]
         cut = max(0, len(text) - max(0, self._engine.longest - 1))
         self._tail, self._base = text[cut:], self._base + cut
         return hits
 
-    def close(self) -> None:
-        """Forget the end of the text."""
-        self._tail = b""
+    def close(self) -> list[Hit]:
+        """End the text and return the hits that its end decides."""
+        return self.feed(b"\x1e")
 
 
 class _Mirror:
@@ -74,12 +74,12 @@ class _Mirror:
         options.log_errors = False
         options.max_mem = _MEMORY
         self.longest = 0
-        self._patterns: list[tuple[int, re2._Regexp]] = []
+        self._patterns: list[tuple[int, int, re2._Regexp]] = []
         self._set = re2.Set.SearchSet(options)
         for index, pattern in patterns:
             source, width = _mirrored(pattern)
             self.longest = max(self.longest, width)
-            self._patterns.append((index, re2.compile(source, options)))
+            self._patterns.append((index, int(pattern.trail != b""), re2.compile(source, options)))
             self._set.Add(source)
         # Matches every text: its absence shows that the set gave up, which RE2 does without an error.
         self._sentinel = len(self._patterns)
@@ -95,13 +95,13 @@ class _Mirror:
         for place in occurring if self._sentinel in occurring else range(self._sentinel):
             if place == self._sentinel:
                 continue
-            index, expression = self._patterns[place]
+            index, trail, expression = self._patterns[place]
             position = 0
             while (match := expression.search(backwards, position)) is not None:
                 position = match.start() + 1
                 if position > size - old:
                     break
-                yield size - position + 1, index
+                yield size - position + 1 - trail, index
 
 
 def _mirrored(pattern: Pattern) -> tuple[bytes, int]:
@@ -120,4 +120,4 @@ def _mirrored(pattern: Pattern) -> tuple[bytes, int]:
     source = shape.mirrored
     if pattern.caseless:  # the text is searched in lower case
         source = _BYTE.sub(lambda match: b"\\x%02x" % ord(bytes([int(match[1], 16)]).lower()), source)
-    return source, shape.longest
+    return b"%b(?:%b)%b" % (outside(pattern.trail), source, outside(pattern.lead)), shape.longest + 2

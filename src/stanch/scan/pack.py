@@ -65,6 +65,8 @@ class _RuleDocument(msgspec.Struct, forbid_unknown_fields=True):
     counterexamples: list[str]
     source: _SourceDocument
     caseless: bool = False
+    lead: str = ""
+    trail: str = ""
     left: str = ""
     right: str = ""
     cont: str = ""
@@ -141,6 +143,8 @@ def _recogniser(rule: _RuleDocument, name: str) -> Recogniser:
             family=rule.family,
             anchor=rule.anchor,
             caseless=rule.caseless,
+            lead=parse_byte_set(rule.lead),
+            trail=parse_byte_set(rule.trail),
             before=rule.before,
             after=rule.after,
             confirm=rule.confirm,
@@ -173,15 +177,21 @@ def _check_limits(rule: Recogniser) -> None:
         raise InvalidInput(f"expected before from {shape.longest} to {MAX_BEFORE} and after from 1 to {MAX_AFTER}")
     if not 0 <= rule.score <= 1:
         raise InvalidInput(f"score: expected 0 to 1, found {rule.score}")
+    touching = rule.lead + rule.trail
+    if rule.caseless and set(touching.lower()) | set(touching.upper()) != set(touching):
+        raise InvalidInput("lead and trail of a caseless anchor: expected letters in both cases or in none")
+    if rule.trail and not isinstance(rule.hold, RunHold):
+        raise InvalidInput("trail: only what is held as a run can wait for the byte behind the anchor")
     if isinstance(rule.hold, LiteralHold | SwallowHold):
         if shape.literals is None:
             raise InvalidInput("the anchor stands for too many strings to hold them as literals", next_step="use run:")
         if rule.before != shape.longest:
             raise InvalidInput(f"before: expected {shape.longest}, the longest literal, found {rule.before}")
-    elif isinstance(rule.hold, RunHold) and rule.before > rule.hold.longest + 1:
-        raise InvalidInput(
-            f"before: expected at most {rule.hold.longest + 1}, one more than is held, found {rule.before}"
-        )
+    elif isinstance(rule.hold, RunHold):
+        # A byte behind the anchor decides when the value's last byte has been held already.
+        most = rule.hold.longest + (0 if rule.trail else 1)
+        if rule.before > most:
+            raise InvalidInput(f"before: expected at most {most} for what is held, found {rule.before}")
 
 
 def pack_digest(rules: tuple[Recogniser, ...]) -> Digest:
@@ -194,7 +204,7 @@ def _facts(rule: Recogniser) -> JsonValue:
     foreign: dict[str, JsonValue] = {} if rule.check is None else {"check": rule.check.facts()}
     return foreign | {
         "id": f"{rule.id} {rule.kind} {rule.version} {rule.family}",
-        "anchor": [rule.anchor, rule.caseless, rule.before, rule.after],
+        "anchor": [rule.anchor, rule.caseless, rule.lead.hex(), rule.trail.hex(), rule.before, rule.after],
         "confirm": [rule.confirm, rule.validator],
         "sets": [rule.left.hex(), rule.right.hex(), rule.cont.hex()],
         "hold": repr(rule.hold),

@@ -16,6 +16,7 @@ from stanch.scan.confirm import Confirmer
 from stanch.scan.engine import EngineMaker, Pattern
 from stanch.scan.fold import SEPARATOR, fold_text, may_have_gap
 from stanch.scan.literals import LiteralSearch
+from stanch.scan.recogniser import Recogniser
 
 _ESCAPES = {rb"\"": b'"', rb"\/": b"/", rb"\b": b"\b", rb"\f": b"\f", rb"\n": b"\n", rb"\r": b"\r", rb"\t": b"\t"}
 _POINTS = re.compile(r"\\u[0-9A-Fa-f]{4}(?:\\u[0-9A-Fa-f]{4})*")
@@ -23,6 +24,7 @@ _SYNTAX = re.compile(r'[\x00-\x1f"\\]')
 # Numbers are read as 64-bit integers or doubles: longer ones, exponents and small fractions are written anew.
 _DOUBTS = ("[0-9.]{17}", "[0-9][Ee][+-]?[0-9]", "0[.]0000")
 _ASSERTION = re.compile(r"\\[bBAz]|\^|\$")
+_ENDS = frozenset(b'",:[]{} \t')
 _STRUCTURE = re.compile(rb'[",:\[\]{}]')
 _WORD = frozenset(bytes([byte]) for byte in range(256) if chr(byte).isalnum() or byte in b"_" or byte >= 0x80)
 
@@ -32,9 +34,10 @@ class RawLines:
 
     def __init__(self, confirmers: Sequence[Confirmer], literals: LiteralSearch, make: EngineMaker) -> None:
         rules = [confirmer.recogniser for confirmer in confirmers]
+        patterns = [_pattern(rule) for rule in rules]
         members = frozenset[int]().union(*(confirmer.shape.members for confirmer in confirmers))
-        self._escapes = [(written, made) for written, made in _ESCAPES.items() if ord(made) in members]
-        patterns = [Pattern(rule.id, rule.anchor.encode(), rule.caseless) for rule in rules]
+        bounded = any(pattern.lead or pattern.trail for pattern in patterns)
+        self._escapes = [(written, made) for written, made in _ESCAPES.items() if bounded or ord(made) in members]
         for number, doubt in enumerate(_DOUBTS):
             patterns.append(Pattern(f"doubt {number}", doubt.encode(), caseless=False))
         self._engine = make(patterns, cached=True)
@@ -98,6 +101,12 @@ class RawLines:
         if touching in _WORD and touching[0] in confirmer.recogniser.left:
             return _STRUCTURE.search(block, first, close) is not None
         return True
+
+
+def _pattern(rule: Recogniser) -> Pattern:
+    """Return what a rule looks for in a line, where a string or a number ends at a byte of JSON's own."""
+    lead, trail = (b"" if set(edge) & _ENDS else edge for edge in (rule.lead, rule.trail))
+    return Pattern(rule.id, rule.anchor.encode(), rule.caseless, lead, trail)
 
 
 def _points(match: re.Match[str]) -> str:

@@ -35,6 +35,8 @@ class Recogniser:
     Attributes:
         id: Unique name of the rule; ``kind`` is what users see.
         anchor: Byte regular expression of finite width that every value contains; necessary, not sufficient.
+        lead: Bytes that must not touch the anchor on its left; ``trail`` likewise on its right. They keep the matcher
+            from reporting what the boundary would refuse later. For a caseless anchor, letters stand there in both cases.
         before: A value announced by an anchor that ends at ``e`` starts at ``e - before`` or later.
         after: Nothing at ``e + after`` or later is looked at; the byte right of the value counts.
         confirm: RE2 expression; its group ``v`` is the value if present, else the whole match.
@@ -54,6 +56,8 @@ class Recogniser:
     family: str
     anchor: str
     caseless: bool
+    lead: bytes = b""
+    trail: bytes = b""
     before: int
     after: int
     confirm: str

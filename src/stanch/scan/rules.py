@@ -17,12 +17,17 @@ from stanch.scan.recogniser import Recogniser
 _SLACK = 4096
 
 
+def anchor_pattern(rule: Recogniser) -> Pattern:
+    """Return what the engine looks for on behalf of a rule."""
+    return Pattern(rule.id, rule.anchor.encode(), rule.caseless, rule.lead, rule.trail)
+
+
 class RuleSearch:
     """Compiled recognisers: one engine over all anchors, one confirmer for each rule."""
 
     def __init__(self, recognisers: Sequence[Recogniser], make: EngineMaker) -> None:
         self.confirmers = tuple(Confirmer(recogniser) for recogniser in recognisers)
-        self.engine = make([Pattern(rule.id, rule.anchor.encode(), rule.caseless) for rule in recognisers], cached=True)
+        self.engine = make([anchor_pattern(rule) for rule in recognisers], cached=True)
         streamed = [c for c in self.confirmers if not c.recogniser.whole_only]
         literal = (c for c in streamed if isinstance(c.recogniser.hold, LiteralHold | SwallowHold))
         self.prefixes = LiteralPrefixes(itertools.chain.from_iterable(c.shape.literals or () for c in literal))
@@ -130,12 +135,7 @@ class RuleLane:
         """Take the next piece of text and return the findings that are now certain."""
         data = self._folder.push(text)
         self._text += data
-        for end, index in self._stream.feed(data):
-            confirmer = self._search.confirmers[index]
-            if confirmer.recogniser.whole_only:
-                continue
-            first = confirmer.first(self._text, 0, end - self._base)
-            self._pending.append(_Candidate(confirmer, end, first + self._base))
+        self._add(self._stream.feed(data))
         self._prefix = self._search.prefixes.step(self._prefix, data)
         found = self._settle() if self._pending or self._runs else []
         if len(self._text) > self._most:
@@ -145,8 +145,17 @@ class RuleLane:
     def finish(self) -> list[Found]:
         """Say that the text ends here and return what that decides."""
         self._final = True
-        self._stream.close()
+        self._add(self._stream.close())
         return self._settle()
+
+    def _add(self, hits: Sequence[Hit]) -> None:
+        """Remember what anchors announce."""
+        for end, index in hits:
+            confirmer = self._search.confirmers[index]
+            if confirmer.recogniser.whole_only:
+                continue
+            first = confirmer.first(self._text, 0, end - self._base)
+            self._pending.append(_Candidate(confirmer, end, first + self._base))
 
     def floor(self) -> int:
         """Return the code point before which no finding still to come can start.
