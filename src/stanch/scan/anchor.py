@@ -27,14 +27,12 @@ class AnchorShape:
         shortest: Its least width in bytes; ``longest`` is its greatest.
         literals: The strings it stands for, if they can be listed.
         mirrored: An expression of the mirrored strings: classes of ``\xhh``, groups and quantifiers.
-        members: The bytes that can be in a match.
     """
 
     shortest: int
     longest: int
     literals: tuple[bytes, ...] | None
     mirrored: bytes
-    members: frozenset[int]
 
 
 def parse_byte_set(text: str) -> bytes:
@@ -105,14 +103,11 @@ def _alternatives(text: str, whole: str) -> tuple[AnchorShape, str]:
     if len(shapes) == 1:
         return shapes[0], text
     mirrored = b"(?:" + b"|".join(shape.mirrored for shape in shapes) + b")"
-    members = frozenset[int]().union(*(shape.members for shape in shapes))
-    return AnchorShape(
-        min(s.shortest for s in shapes), max(s.longest for s in shapes), literals, mirrored, members
-    ), text
+    return AnchorShape(min(s.shortest for s in shapes), max(s.longest for s in shapes), literals, mirrored), text
 
 
 def _sequence(text: str, whole: str) -> tuple[AnchorShape, str]:
-    shape = AnchorShape(0, 0, (b"",), b"", frozenset())
+    shape = AnchorShape(0, 0, (b"",), b"")
     while text and text[0] not in "|)":
         atom, text = _atom(text, whole)
         match = _QUANTIFIER.match(text)
@@ -153,7 +148,7 @@ def _atom(text: str, whole: str) -> tuple[AnchorShape, str]:
 
 def _members(members: bytes) -> AnchorShape:
     literals = tuple(bytes([byte]) for byte in members) if len(members) <= 16 else None
-    return AnchorShape(1, 1, literals, b"[" + b"".join(b"\\x%02x" % b for b in members) + b"]", frozenset(members))
+    return AnchorShape(1, 1, literals, b"[" + b"".join(b"\\x%02x" % b for b in members) + b"]")
 
 
 def _join(left: AnchorShape, right: AnchorShape) -> AnchorShape:
@@ -161,7 +156,7 @@ def _join(left: AnchorShape, right: AnchorShape) -> AnchorShape:
     if left.literals is not None and right.literals is not None:
         literals = _limited(a + b for a, b in itertools.product(left.literals, right.literals))
     shortest, longest = left.shortest + right.shortest, left.longest + right.longest
-    return AnchorShape(shortest, longest, literals, right.mirrored + left.mirrored, left.members | right.members)
+    return AnchorShape(shortest, longest, literals, right.mirrored + left.mirrored)
 
 
 def _repeat(atom: AnchorShape, low: int, high: int) -> AnchorShape:
@@ -170,7 +165,7 @@ def _repeat(atom: AnchorShape, low: int, high: int) -> AnchorShape:
         counts = (itertools.product(atom.literals, repeat=count) for count in range(low, high + 1))
         literals = _limited(b"".join(parts) for parts in itertools.chain.from_iterable(counts))
     mirrored = b"(?:%b){%d,%d}" % (atom.mirrored, low, high)
-    return AnchorShape(atom.shortest * low, atom.longest * high, literals, mirrored, atom.members)
+    return AnchorShape(atom.shortest * low, atom.longest * high, literals, mirrored)
 
 
 def _limited(literals: Iterable[bytes]) -> tuple[bytes, ...] | None:

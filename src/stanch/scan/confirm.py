@@ -143,6 +143,8 @@ class Confirmer:
             return None
         value = bytes(text[start:end])
         around = Surroundings.read(text, low, start, field)
+        if rule.context.required and around.weigh(rule.context)[0] <= 0:  # before the validator, which may be slow
+            return None
         verdict = self._validator(value, around.left) if self._validator is not None else _ABSTAIN
         if rule.check is not None:
             verdict = rule.check.judge(Candidate(text, low, high, first, stop, start, end, around.left))

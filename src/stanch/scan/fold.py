@@ -11,6 +11,8 @@ from functools import cache
 from importlib import resources
 from typing import Literal, TypeAlias
 
+import numpy as np
+
 from stanch.scan.offsets import OffsetMap
 
 View: TypeAlias = Literal["detect", "index", "squeezed"]
@@ -22,7 +24,6 @@ SEPARATOR = 0x1E
 GAP = 256
 """Code points in a row that may fold to nothing before a search cuts the text: a stream then holds a bounded amount."""
 
-_LONG_RUN = re.compile(rf"[^\x00-\x7f]{{{GAP + 1}}}")
 _NON_ASCII = re.compile(r"[^\x00-\x7f]")
 _DETECT_RUNS = re.compile(r"[\x00-\x1d\x1f-\x7f]+|[\x1e\x80-\U0010ffff]")
 _WORD_RUNS = re.compile(r"[0-9A-Za-z]+|[\x00-/:-@\[-`{-\x7f]+|[\x80-\U0010ffff]")
@@ -85,9 +86,12 @@ def fold_text(text: str, view: View = "detect") -> bytes:
 
 
 def may_have_gap(text: str) -> bool:
-    """Tell whether a :class:`Folder` might cut this text: whether a run outside ASCII is longer than ``GAP``."""
-    outside = len(text.encode("utf-8", "surrogatepass")) - len(text)  # at least one more byte for each of them
-    return outside > GAP and _LONG_RUN.search(text) is not None
+    """Tell whether a :class:`Folder` might cut this text: it has more than ``GAP`` bytes in a row outside ASCII."""
+    data = text.encode("utf-8", "surrogatepass")
+    if len(data) - len(text) <= GAP:  # at least one more byte for each code point outside
+        return False
+    places = np.flatnonzero(np.frombuffer(data, np.uint8) >= 0x80)
+    return bool((places[GAP:] - places[:-GAP] == GAP).any())
 
 
 class CodePoints:

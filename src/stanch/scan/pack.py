@@ -48,6 +48,7 @@ class _ContextDocument(msgspec.Struct, forbid_unknown_fields=True):
     near: list[str] = []
     never: list[str] = []
     fields: list[str] = []
+    required: bool = False
 
 
 class _RuleDocument(msgspec.Struct, forbid_unknown_fields=True):
@@ -157,6 +158,7 @@ def _recogniser(rule: _RuleDocument, name: str) -> Recogniser:
                 near=frozenset(word.casefold() for word in rule.context.near),
                 never=frozenset(word.casefold() for word in rule.context.never),
                 fields=frozenset(word.casefold() for word in rule.context.fields),
+                required=rule.context.required,
             ),
             score=rule.score,
             severity=rule.severity,
@@ -201,6 +203,7 @@ def pack_digest(rules: tuple[Recogniser, ...]) -> Digest:
 
 
 def _facts(rule: Recogniser) -> JsonValue:
+    context = rule.context
     foreign: dict[str, JsonValue] = {} if rule.check is None else {"check": rule.check.facts()}
     return foreign | {
         "id": f"{rule.id} {rule.kind} {rule.version} {rule.family}",
@@ -209,5 +212,6 @@ def _facts(rule: Recogniser) -> JsonValue:
         "sets": [rule.left.hex(), rule.right.hex(), rule.cont.hex()],
         "hold": repr(rule.hold),
         "score": [rule.score, rule.severity.value],
-        "context": [[*sorted(words)] for words in (rule.context.near, rule.context.never, rule.context.fields)],
+        "context": [[*sorted(words)] for words in (context.near, context.never, context.fields)],
+        "required": context.required,
     }

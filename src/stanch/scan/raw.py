@@ -1,16 +1,15 @@
 """Which lines of JSON need not be parsed to know that a scan of them finds nothing.
 
 A string without escapes stands in its line as it is, so what an anchor matches in the string it matches in the line.
-What is left are escapes that stand for a byte of an anchor, which are undone first, and numbers that are written in
-another way than they are read. Every doubt makes a line suspect; what is in a suspect line is decided by a scan of its
-parsed strings.
+What is left are escapes, which are undone first, and numbers that are written in another way than they are read. Every
+doubt makes a line suspect; what is in a suspect line is decided by a scan of its parsed strings.
 """
 
 import json
 import re
 from bisect import bisect_left
 from collections.abc import Sequence
-from itertools import accumulate
+from typing import AnyStr
 
 from stanch.scan.confirm import Confirmer
 from stanch.scan.engine import EngineMaker, Pattern
@@ -19,11 +18,15 @@ from stanch.scan.literals import LiteralSearch
 from stanch.scan.recogniser import Recogniser
 
 _ESCAPES = {rb"\"": b'"', rb"\/": b"/", rb"\b": b"\b", rb"\f": b"\f", rb"\n": b"\n", rb"\r": b"\r", rb"\t": b"\t"}
+_ESCAPE = re.compile(rb"\\[\"/bfnrt]")
 _POINTS = re.compile(r"\\u[0-9A-Fa-f]{4}(?:\\u[0-9A-Fa-f]{4})*")
 _SYNTAX = re.compile(r'[\x00-\x1f"\\]')
 # Numbers are read as 64-bit integers or doubles: longer ones, exponents and small fractions are written anew.
 _DOUBTS = ("[0-9.]{17}", "[0-9][Ee][+-]?[0-9]", "0[.]0000")
-_ASSERTION = re.compile(r"\\[bBAz]|\^|\$")
+_ASSERTION = re.compile(r"\\[Az]|\^|\$")
+# Stands between lines while they are folded, which leaves it as it is.
+_GAP = b"\x1d"
+_SEPARATOR, _CONTROLS = re.compile(b"\x1e"), re.compile(b"[\x1d\x1e]")
 _ENDS = frozenset(b'",:[]{} \t')
 _STRUCTURE = re.compile(rb'[",:\[\]{}]')
 _WORD = frozenset(bytes([byte]) for byte in range(256) if chr(byte).isalnum() or byte in b"_" or byte >= 0x80)
@@ -35,51 +38,51 @@ class RawLines:
     def __init__(self, confirmers: Sequence[Confirmer], literals: LiteralSearch, make: EngineMaker) -> None:
         rules = [confirmer.recogniser for confirmer in confirmers]
         patterns = [_pattern(rule) for rule in rules]
-        members = frozenset[int]().union(*(confirmer.shape.members for confirmer in confirmers))
-        bounded = any(pattern.lead or pattern.trail for pattern in patterns)
-        self._escapes = [(written, made) for written, made in _ESCAPES.items() if bounded or ord(made) in members]
         for number, doubt in enumerate(_DOUBTS):
             patterns.append(Pattern(f"doubt {number}", doubt.encode(), caseless=False))
         self._engine = make(patterns, cached=True)
         self._confirmers = tuple(confirmers)
-        # Where a window ends matters to an assertion, and a line's windows are wider than those of its strings.
-        self._plain = tuple(
-            rule.check is None and _ASSERTION.search(rule.confirm.replace("[^", "[")) is None for rule in rules
-        )
+        # A string ends where its text does; the line has a quotation mark there, which is no part of a word either.
+        self._plain = tuple(_ASSERTION.search(rule.confirm.replace("[^", "[")) is None for rule in rules)
         self._literals = literals
 
     def suspects(self, lines: Sequence[bytes]) -> set[int]:
         """Return the numbers of the lines that must be parsed; a scan of the others finds nothing, no residual."""
-        read = [self._read(line) for line in lines]
-        found = {number for number, (_, doubtful) in enumerate(read) if doubtful}
+        block, found = self._read(lines)
         if self._literals.present:
             found |= {number for number, line in enumerate(lines) if b"\\" in line}
             found |= self._literals.suspects([line.decode("utf-8", "replace") for line in lines])
-        ends = list(accumulate(len(folded) + 1 for folded, _ in read))
-        block = bytes([SEPARATOR]).join([folded for folded, _ in read])
+        ends = [place.start() for place in _SEPARATOR.finditer(block)]
+        ends.append(len(block))
         for end, index in self._engine.scan(block):
             number = bisect_left(ends, end)
             if number not in found:
-                low = ends[number - 1] if number else 0
-                if self._may_match(index, block, (low, ends[number] - 1), end):
+                low = ends[number - 1] + 1 if number else 0
+                if self._may_match(index, block, (low, ends[number]), end):
                     found.add(number)
         return found
 
-    def _read(self, line: bytes) -> tuple[bytes, bool]:
-        """Return a line folded and without the escapes that matter, and whether it must be parsed in any case."""
-        doubtful = False
-        if b"\\" in line:
+    def _read(self, lines: Sequence[bytes]) -> tuple[bytes, set[int]]:
+        """Return the lines, folded, joined and without escapes, and those to be parsed in any case."""
+        block = _GAP.join(lines)
+        doubtful = set[int]()
+        if block.count(_GAP) >= len(lines) or bytes([SEPARATOR]) in block:  # JSON has no such bytes
+            doubtful |= {number for number, line in enumerate(lines) if _CONTROLS.search(line)}
+            block = _GAP.join([_CONTROLS.sub(b" ", line) for line in lines])
+        if b"\\" in block:
             # Behind an escaped backslash an escape may only seem to stand.
-            doubtful = b"\\\\" in line
-            for written, made in self._escapes:
-                line = line.replace(written, made)
-        if line.isascii() and b"\\u" not in line:
-            return line, doubtful
-        text = line.decode("utf-8", "replace")
-        doubtful = doubtful or "\ufffd" in text
-        named = _POINTS.sub(_points, text)
-        # A code point by number that JSON would have to escape stays as it was written.
-        return fold_text(named), doubtful or "\\u" in named or may_have_gap(named)
+            doubtful |= _holding(block, b"\\\\", _GAP)
+            block = _ESCAPE.sub(lambda match: _ESCAPES[match[0]], block)
+        if not block.isascii() or b"\\u" in block:
+            text = block.decode("utf-8", "replace")
+            doubtful |= _holding(text, "\ufffd", _GAP.decode())
+            text = _POINTS.sub(_points, text)
+            # A code point by number that JSON would have to escape stays as it was written.
+            doubtful |= _holding(text, "\\u", _GAP.decode())
+            if may_have_gap(text):
+                doubtful |= {number for number, line in enumerate(text.split(_GAP.decode())) if may_have_gap(line)}
+            block = fold_text(text)
+        return block.replace(_GAP, bytes([SEPARATOR])), doubtful
 
     def _may_match(self, index: int, block: bytes, bounds: tuple[int, int], end: int) -> bool:
         """Tell whether an anchor that ends at ``end`` may stand for a value in a string of the line.
@@ -107,6 +110,17 @@ def _pattern(rule: Recogniser) -> Pattern:
     """Return what a rule looks for in a line, where a string or a number ends at a byte of JSON's own."""
     lead, trail = (b"" if set(edge) & _ENDS else edge for edge in (rule.lead, rule.trail))
     return Pattern(rule.id, rule.anchor.encode(), rule.caseless, lead, trail)
+
+
+def _holding(block: AnyStr, part: AnyStr, gap: AnyStr) -> set[int]:
+    """Return the numbers of the lines that hold a part."""
+    numbers, number, last = set[int](), 0, 0
+    place = block.find(part)
+    while place >= 0:
+        number += block.count(gap, last, place)
+        numbers.add(number)
+        last, place = place, block.find(part, place + 1)
+    return numbers
 
 
 def _points(match: re.Match[str]) -> str:

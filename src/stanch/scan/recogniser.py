@@ -11,12 +11,14 @@ from stanch.terms import Severity
 class Context:
     """Whole words that raise (``near``) or lower (``never``) the score when they stand left of a value.
 
-    ``fields`` names JSON keys and record fields that raise it; case, ``_`` and ``-`` do not matter there.
+    ``fields`` names JSON keys and record fields that raise it; case, ``_`` and ``-`` do not matter there. A value with
+    ``required`` context is nothing at all where the context does not raise its score.
     """
 
     near: frozenset[str] = frozenset()
     never: frozenset[str] = frozenset()
     fields: frozenset[str] = frozenset()
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,8 @@ class Recogniser:
     Attributes:
         id: Unique name of the rule; ``kind`` is what users see.
         anchor: Byte regular expression of finite width that every value contains; necessary, not sufficient.
-        lead: Bytes that must not touch the anchor on its left; ``trail`` likewise on its right. They keep the matcher
-            from reporting what the boundary would refuse later. For a caseless anchor, letters stand there in both cases.
+        lead: Bytes that must not touch the anchor on its left; ``trail`` likewise on its right. With them the matcher
+            passes over what a boundary would refuse later. Letters of a caseless anchor stand there in both cases.
         before: A value announced by an anchor that ends at ``e`` starts at ``e - before`` or later.
         after: Nothing at ``e + after`` or later is looked at; the byte right of the value counts.
         confirm: RE2 expression; its group ``v`` is the value if present, else the whole match.

@@ -1,20 +1,20 @@
 """The scanner: whole texts and many texts; it opens the streams that give the same answers."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property, partial
 from typing import Literal
 
 from stanch.errors import ExternalError, LeakFound
+from stanch.scan.block import TextBlock
 from stanch.scan.canonical import Fingerprint, canonical_value
 from stanch.scan.confirm import RESIDUAL
 from stanch.scan.dictionary import DictionaryLane
 from stanch.scan.engine import EngineMaker
 from stanch.scan.engine_re2 import Re2Engine
 from stanch.scan.finder import search
-from stanch.scan.fold import GAP, SEPARATOR, CodePoints, Folder, fold_text, may_have_gap
+from stanch.scan.fold import fold_text
 from stanch.scan.found import Found, Location, ScanFinding, ScanResult
 from stanch.scan.literals import LiteralLane, LiteralSearch
-from stanch.scan.offsets import OffsetMap
 from stanch.scan.policy import LITERAL_KIND, Policy
 from stanch.scan.raw import RawLines
 from stanch.scan.redact import Redacted, Replacement, Replacer
@@ -24,48 +24,7 @@ from stanch.scan.stream import Lane, StreamSession
 
 _BLOCK = 1 << 20
 _ROUNDS = 8
-_SEPARATOR = bytes([SEPARATOR])
 _NOWHERE = Location()
-
-
-class _Item:
-    """One of the texts of a block: what it was given as, its folded bytes, and its size in UTF-8.
-
-    The way back from the folded bytes is only made when something was found.
-    """
-
-    __slots__ = ("folded", "given", "location", "size")
-
-    def __init__(self, location: Location, given: str | bytes) -> None:
-        self.location = location
-        self.given = given
-        if given.isascii():
-            self.size = len(given)
-            plain = given if isinstance(given, bytes) else given.encode()
-            self.folded = plain.replace(_SEPARATOR, b" ")
-            return
-        if isinstance(given, bytes):
-            self.size = len(given)
-            text = given.decode("utf-8", "surrogateescape")
-        else:
-            points = CodePoints()
-            text = points.push(given) + points.finish()
-            self.size = len(text.encode("utf-8", "surrogatepass"))
-        self.given = text
-        self.folded = Folder("detect", gap=GAP).push(text) if may_have_gap(text) else fold_text(text)
-
-    @property
-    def text(self) -> str:
-        """The text in code points."""
-        return self.given if isinstance(self.given, str) else self.given.decode("ascii")
-
-    def offsets(self) -> OffsetMap | None:
-        """Return the way from folded bytes to code points; None where they are the same."""
-        if self.given.isascii():
-            return None
-        folder = Folder("detect", gap=GAP)
-        folder.push(self.text)
-        return folder.offsets
 
 
 class Scanner:
@@ -96,20 +55,25 @@ class Scanner:
 
         Bytes are read as UTF-8; a byte that is none counts as one code point.
         """
-        return next(self._scan_block([_Item(location or _NOWHERE, text)]))
+        return next(self.scan_many([(location or _NOWHERE, text)]))
 
     def scan_many(self, items: Iterable[tuple[Location, str | bytes]]) -> Iterator[ScanResult]:
         """Return the results of many texts in their order; texts are joined to blocks of 1 MiB for speed."""
-        block: list[_Item] = []
-        size = 0
-        for location, text in items:
-            block.append(_Item(location, text))
-            size += len(block[-1].folded) + 1
-            if size >= _BLOCK:
-                yield from self._scan_block(block)
-                block, size = [], 0
-        if block:
-            yield from self._scan_block(block)
+        for block in _blocks(items):
+            locations, texts = [location for location, _ in block], TextBlock([text for _, text in block])
+            found = dict(self._results(texts, locations.__getitem__))
+            for number, location in enumerate(locations):
+                yield found.get(number) or ScanResult(location, (), (), texts.size(number))
+
+    def scan_block(
+        self, texts: Sequence[str | bytes], locate: Callable[[int], Location]
+    ) -> Iterator[tuple[int, ScanResult]]:
+        """Yield the number and the result of each text in which something is found, be it a residual.
+
+        All texts are searched at once, so they should not be much more than 1 MiB together. ``locate`` is asked for the
+        location of those texts alone that must be looked at.
+        """
+        return self._results(TextBlock(texts), locate)
 
     def suspect_lines(self, lines: Sequence[bytes]) -> set[int]:
         """Return the numbers of the JSON lines that must be parsed to be scanned.
@@ -136,19 +100,25 @@ class Scanner:
     def replace(self, text: str, *, location: Location | None = None, replacer: Replacer | None = None) -> Redacted:
         """Replace the findings of one text, once: what a stream releases for the same text."""
         replacer = replacer or Replacer(self.policy)
-        item = _Item(location or _NOWHERE, text)
-        found = [f for f in next(self._search([item])) if f.score >= self.policy.min_score]
+        block = TextBlock([text])
+        text = block.text(0)
+        found = [
+            entry
+            for _, entries in self._search(block, lambda _: location or _NOWHERE)
+            for entry in entries
+            if entry.score >= self.policy.min_score
+        ]
         resolver = Resolver()
         for entry in found:
             resolver.add(entry)
         parts: list[str] = []
         places: list[tuple[int, int]] = []
         size = 0
-        for step in resolver.advance(len(item.text)):
+        for step in resolver.advance(len(text)):
             if isinstance(step, Keep):
-                parts.append(item.text[step.start : step.end])
+                parts.append(text[step.start : step.end])
             else:
-                value = "" if step.found.swallows else item.text[step.found.start : step.found.end]
+                value = "" if step.found.swallows else text[step.found.start : step.found.end]
                 parts.append(replacer.write(step.found, value, alone=step.alone))
                 places.append((size, size + len(parts[-1])))
             size += len(parts[-1])
@@ -156,7 +126,7 @@ class Scanner:
             Replacement(cluster.label.kind, cluster.label.start, cluster.end, *place)
             for cluster, place in zip(resolver.closed, places, strict=True)
         )
-        return Redacted("".join(parts), self._report(item, found), replaced)
+        return Redacted("".join(parts), self._report(text, found), replaced)
 
     def redact(self, text: str, *, location: Location | None = None, replacer: Replacer | None = None) -> Redacted:
         """Replace the findings of one text until a scan of the result finds nothing.
@@ -180,55 +150,63 @@ class Scanner:
             next_step="use the operator label for that kind",
         )
 
-    def _scan_block(self, block: Sequence[_Item]) -> Iterator[ScanResult]:
-        for item, found in zip(block, self._search(block), strict=True):
-            if not found:
-                yield ScanResult(item.location, (), (), item.size)
-                continue
-            sure = [entry for entry in found if entry.score >= self.policy.min_score]
-            unsure = [entry for entry in found if entry.score < self.policy.min_score]
-            yield ScanResult(item.location, self._report(item, sure), self._report(item, unsure), item.size)
+    def _results(self, block: TextBlock, locate: Callable[[int], Location]) -> Iterator[tuple[int, ScanResult]]:
+        for number, entries in self._search(block, locate):
+            text = block.text(number)
+            sure = self._report(text, [entry for entry in entries if entry.score >= self.policy.min_score])
+            unsure = self._report(text, [entry for entry in entries if entry.score < self.policy.min_score])
+            yield number, ScanResult(locate(number), sure, unsure, block.size(number))
 
-    def _search(self, block: Sequence[_Item]) -> Iterator[list[Found]]:
-        """Return what is in each text of a block, after one call of each engine for all of them."""
-        joined = _SEPARATOR.join([item.folded for item in block])
-        hits = self._rules.engine.scan(joined)
-        suspects = self._literals.suspects([item.text for item in block]) if self._literals.present else ()
-        low = first = 0
-        for number, item in enumerate(block):
-            high = low + len(item.folded)
-            last = first
-            while last < len(hits) and hits[last][0] <= high:
-                last += 1
+    def _search(self, block: TextBlock, locate: Callable[[int], Location]) -> Iterator[tuple[int, list[Found]]]:
+        """Yield what is in each text of a block that holds anything, after one call of each engine for all of them."""
+        hits = dict(block.split(self._rules.engine.scan(block.folded)))
+        texts = range(len(block))
+        literal = self._literals.suspects([block.text(n) for n in texts]) if self._literals.present else frozenset()
+        for number in texts if self._dictionaries or self.policy.finders else sorted({*hits, *literal}):
             found: list[Found] = []
-            if last > first:
-                place = FoldedText(item.location.field, item.offsets, low, high)
-                found += self._rules.find(joined, place, hits[first:last])
-            if number in suspects:
-                found += self._literals.find(item.text)
+            if number in hits:
+                place = FoldedText(locate(number).field, partial(block.offsets, number), *block.bounds(number))
+                found += self._rules.find(block.folded, place, hits[number])
+            text = block.text(number)
+            if number in literal:
+                found += self._literals.find(text)
             for dictionary in self._dictionaries:
-                found += dictionary.find(item.text)
+                found += dictionary.find(text)
             if self.policy.finders:
-                found += self._seen(item)
+                found += self._seen(text)
             if self.policy.faked:
-                found = [entry for entry in found if not self.policy.is_fake(item.text[entry.start : entry.end])]
-            yield found
-            low, first = high + 1, last
+                found = [entry for entry in found if not self.policy.is_fake(text[entry.start : entry.end])]
+            if found:
+                yield number, found
 
-    def _seen(self, item: _Item) -> list[Found]:
+    def _seen(self, text: str) -> list[Found]:
         """Return what the finders see in a text."""
-        found = [entry for finder in self.policy.finders for entry in search(finder, item.text)]
+        found = [entry for finder in self.policy.finders for entry in search(finder, text)]
         return [entry for entry in found if self.policy.wants(entry.kind) and entry.score >= RESIDUAL]
 
-    def _report(self, item: _Item, found: Sequence[Found]) -> tuple[ScanFinding, ...]:
+    def _report(self, text: str, found: Sequence[Found]) -> tuple[ScanFinding, ...]:
         best = {entry.identity: entry for entry in sorted(found, key=lambda f: f.report_order, reverse=True)}
         reports = []
         for entry in sorted(best.values(), key=lambda f: f.report_order):
-            value = item.text[entry.start : entry.end]
+            value = text[entry.start : entry.end]
             mark = Fingerprint(self.policy.report_key, entry.kind)
             mark.update(fold_text(value) if entry.swallows else canonical_value(entry.kind, value))
             reports.append(entry.report(mark.hex()))
         return tuple(reports)
+
+
+def _blocks(items: Iterable[tuple[Location, str | bytes]]) -> Iterator[list[tuple[Location, str | bytes]]]:
+    """Group items to blocks of about 1 MiB."""
+    block: list[tuple[Location, str | bytes]] = []
+    size = 0
+    for item in items:
+        block.append(item)
+        size += len(item[1])
+        if size >= _BLOCK:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
 
 
 def _engine_maker(engine: Literal["auto", "hyperscan", "re2"]) -> EngineMaker:
