@@ -1,4 +1,4 @@
-"""Snapshots in the cache of the Hugging Face hub: ``models--NAME/snapshots/REVISION/FILE`` links to ``../../blobs/HASH``.
+"""Snapshots in the cache of the Hugging Face hub: ``models--NAME/snapshots/REVISION`` links to ``../../blobs/HASH``.
 
 Everywhere else a link is refused, since what it points to can lie anywhere. Here the link says which blob of the same
 repository the file is, and nothing else is followed. Layout: huggingface_hub, "Understand caching".
