@@ -1,5 +1,6 @@
 """The commands of a delivery, as a publisher and a recipient type them."""
 
+import json
 import shutil
 
 
@@ -19,9 +20,22 @@ def test_a_bundle_goes_to_a_store_and_comes_back_until_it_is_revoked(stanch, fil
     assert stanch(*words, "more", "--json").json["data"]["release_number"] == 1
     open_ = ("release", "open", "got", "--identity", "acme.key", "--trust", "sign.pub.pem")
     assert stanch(*open_).code == 0
+    # Opened where it lies: every file, and nothing of it on this disk.
+    here = sorted(tmp_path.rglob("*"))
+    remote = ("release", "open", uri, *open_[3:])
+    assert stanch("--json", *remote).json["data"] == stanch("--json", *open_).json["data"]
+    assert sorted(tmp_path.rglob("*")) == here
+    stream = max(path for path in (tmp_path / "store").rglob("*.floe") if path.stat().st_size > 74 + 32)
+    whole = stream.read_bytes()
+    stream.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    refused = stanch("--json", *remote)
+    assert (refused.code, refused.json["error"]["slug"]) == (1, "tampered")
+    stream.write_bytes(whole)
     shown = stanch("release", "revoke", uri, files.recipient, "--sign-key", files.sign_pem, "--reason", "left")
     assert shown.code == 0, shown
     assert "revoking does not un-share" in shown.out
+    refused = stanch(*remote)
+    assert (refused.code, "was revoked at" in refused.err) == (3, True)
     assert stanch(*words, "late").code == 3
     assert not (tmp_path / "late.partial").exists()
     assert stanch(*open_).code == 0
@@ -29,3 +43,31 @@ def test_a_bundle_goes_to_a_store_and_comes_back_until_it_is_revoked(stanch, fil
     assert refused.code == 3
     assert "was revoked at" in refused.err
     assert (tmp_path / "sign.pub.releases").is_file()
+
+
+def test_a_revocation_list_needs_as_many_signers_as_its_readers_demand(stanch, tmp_path):
+    for name in ("s", "q", "x"):
+        assert stanch("key", "new", "--kind", "sign", "--out", f"{name}.pem").code == 0
+    keys = "".join(f'[[keys]]\nname = "{n}"\npem = """{(tmp_path / f"{n}.pub.pem").read_text()}"""\n' for n in "sq")
+    (tmp_path / "both.toml").write_text(f"threshold = 2\n{keys}")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/config.json").write_text("{}")
+    to = stanch("--json", "key", "new", "--out", "id.json").json["data"]["recipient"]
+    words = ("--to", to, "--sign-key", "s.pem", "--sign-key", "q.pem", "--lineage", "l", "--out", "b")
+    assert stanch("seal", "create", "model", *words).code == 0
+    uri = stanch("--json", "release", "deliver", "b", "file:store", "--trust", "both.toml").json["data"]["uri"]
+    revoke = ("release", "revoke", uri, to, "--reason", "left")
+    for signers in (("s.pem",), ("s.pem", "x.pem")):
+        chosen = [word for signer in signers for word in ("--sign-key", signer)]
+        refused = stanch("--json", *revoke, *chosen, "--trust", "both.toml")
+        assert (refused.code, refused.json["error"]["slug"]) == (1, "no-trusted-signature")
+    assert not (tmp_path / "store/revocations.json").exists()
+    open_ = ("release", "open", uri, "--identity", "id.json", "--trust", "both.toml")
+    assert stanch(*open_).code == 0
+    assert stanch(*revoke, "--sign-key", "s.pem", "--sign-key", "q.pem", "--trust", "both.toml").code == 0
+    assert stanch(*open_).code == 3
+    listed = json.loads((tmp_path / "store/revocations.json").read_text())
+    listed["dsseEnvelope"]["signatures"].pop()
+    (tmp_path / "store/revocations.json").write_text(json.dumps(listed))
+    refused = stanch("release", "fetch", uri, "--trust", "both.toml", "--out", "got")
+    assert (refused.code, "expected 2, found 1" in refused.err) == (1, True)

@@ -12,7 +12,7 @@ import pytest
 
 from stanch.audit import GatePolicy
 from stanch.audit.gate import GateBreached, GateInconclusive
-from stanch.crypto import SigningKey
+from stanch.crypto import SigningKey, canonical_json
 from stanch.errors import (
     Conflict,
     GateFailed,
@@ -27,7 +27,7 @@ from stanch.errors import (
 from stanch.mark import MarkedSource
 from stanch.release import create_copy, open_copy, read_publisher
 from stanch.seal import OpenParams, VolatileReleases, open_bundle
-from stanch.sign import TrustedKeys
+from stanch.sign import Bundle, DirectoryMismatch, TrustedKeys, verify_directory
 from stanch.weights import directory_digest
 
 NOW = life.in_days(0)
@@ -87,6 +87,28 @@ def test_the_manifest_binds_certificate_marks_base_and_grant(made, ordering):
     assert manifest.commitments.mark == order.mark_commitment.hex()
     assert manifest.base_model == order.base
     assert made.size == sum(path.stat().st_size for path in made.path.rglob("*") if path.is_file())
+
+
+def test_the_copy_carries_the_signature_over_its_own_marked_files(made, ordering, material, tmp_path):
+    with open_(made.path, ordering, material.acme) as opened:
+        signature = Bundle.parse(canonical_json(opened.plaintext_signature))
+        opened.unseal_unsafe(tmp_path / "clear")
+    verified = verify_directory(tmp_path / "clear", signature, ordering.trusted)
+    assert (verified.hash, verified.name) == ("sha256", material.model.name)
+    assert set(verified.files) == set(life.contents(material.model))
+    # The original is not what was signed: its weights lack the mark.
+    with pytest.raises(DirectoryMismatch) as caught:
+        verify_directory(material.model, signature, ordering.trusted)
+    assert caught.value.changed == ("adapter_model.safetensors",)
+    names = [name.encode() for name in verified.files]
+    assert not any(name in path.read_bytes() for path in made.path.rglob("*") if path.is_file() for name in names)
+
+
+def test_a_key_that_model_signing_does_not_read_signs_the_copy_alone(ordering, tmp_path):
+    signer = SigningKey.generate("ed25519")
+    copy = create_copy(ordering.order(signer=signer), tmp_path / "c", now=NOW)
+    with open_copy(copy.path, TrustedKeys((signer.public,)), [ordering.material.acme], memory=VolatileReleases()) as it:
+        assert it.plaintext_signature is None
 
 
 def test_another_identity_does_not_open_it(made, ordering, material):

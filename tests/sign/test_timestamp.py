@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from stanch.cli.frame import run
 from stanch.crypto import SigningKey
+from stanch.crypto.identity import generate_identity
 from stanch.crypto.timestamp import MAX_TIMESTAMP, TimestampQuery, TimestampRoots
 from stanch.errors import ExternalError, InvalidInput, MissingExtraError, NoTrustedSignature, PolicyViolation
 from stanch.sign import (
@@ -300,3 +301,69 @@ def test_time_stamps_that_break_the_form_are_refused(value):
     fields["verificationMaterial"]["timestampVerificationData"] = value
     with pytest.raises(InvalidInput):
         Bundle.parse(json.dumps(fields).encode())
+
+
+def test_a_sealed_bundle_says_when_it_was_signed_and_outlives_its_publishers_key(
+    authority, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "roots.pem").write_bytes(authority.root)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/config.json").write_text("{}")
+    KEY.save(tmp_path / "s.pem")
+    (tmp_path / "s.pub.pem").write_bytes(KEY.public.to_pem())
+    (tmp_path / "past.toml").write_text(
+        f'[[keys]]\nname = "p"\nnot_after = {NOW - timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}\n'
+        f'pem = """{KEY.public.to_pem().decode()}"""\n'
+    )
+    identity = generate_identity()
+    identity.save(tmp_path / "id.json")
+    create = ["seal", "create", "model", "--to", str(identity.recipient), "--sign-key", "s.pem", "--lineage", "l"]
+    stamped = [*create, "--out", "b", "--tsa-roots", "roots.pem", "--tsa"]
+    with served(authority.answer, status=500) as url:
+        assert run([*stamped, url]) == 4
+    assert not list(tmp_path.glob("b*"))  # no bundle without the time-stamp that was asked for
+    with served(authority.answer) as url:
+        assert run([*stamped, url]) == 0
+    assert run([*create, "--number", "2", "--out", "plain"]) == 0
+    roots, trust = ["--timestamp-roots", "roots.pem"], ["--trust", "s.pub.pem"]
+    capsys.readouterr()
+    assert run(["--json", "seal", "verify", "b", *trust, *roots]) == 0
+    moment = datetime.fromisoformat(json.loads(capsys.readouterr().out)["data"]["signed_at"])
+    assert abs(moment - datetime.now(UTC)) < timedelta(minutes=5)
+    opened = ["--identity", "id.json"]
+    assert run(["release", "deliver", "b", "file:store", *trust]) == 0
+    assert run(["release", "deliver", "plain", "file:store", *trust]) == 0
+    uris = {name: f"file:store/{json.loads((tmp_path / name / 'manifest.json').read_bytes())['bundle_id']}"
+            for name in ("b", "plain")}  # fmt: skip
+    for name, code in (("b", 0), ("plain", 1)):
+        commands = [
+            ["seal", "verify", name], ["seal", "unseal-unsafe", name, *opened, "--out", f"{name}.clear"],
+            ["release", "open", name, *opened], ["release", "open", uris[name], *opened],
+            ["release", "fetch", uris[name], "--out", f"{name}.got", "--memory", "m"],
+        ]  # fmt: skip
+        for command in commands:
+            assert run([*command, *trust, *roots]) == code, command
+    # What the key signs after its end counts for nothing, with a time-stamp too.
+    assert run(["seal", "verify", "b", "--trust", "past.toml", *roots]) == 1
+    # A bundle that was sealed without one gets it later.
+    with served(authority.answer) as url:
+        assert run(["sign", "timestamp", "plain/manifest.sigstore.json", "--roots", "roots.pem", "--tsa", url]) == 0
+    assert run(["seal", "verify", "plain", *trust, *roots]) == 0
+
+
+def test_the_time_is_when_enough_keys_had_signed(authority, stamped, monkeypatch):
+    times = {stamp: NOW + timedelta(hours=hour) for hour, stamp in enumerate(stamped.timestamps)}
+    by_signature = dict(zip((stamped.signature, *stamped.further), stamped.timestamps, strict=True))
+
+    def verify(_, stamp, signature):
+        if by_signature[signature] != stamp:
+            raise NoTrustedSignature("of another signature")
+        return times[stamp]
+
+    monkeypatch.setattr(TimestampRoots, "verify", verify)
+    for threshold in (1, 2):
+        both = Timestamped(TrustedKeys((KEY.public, SECOND.public), threshold), authority.roots)
+        assert both.signed_at(stamped) == NOW + timedelta(hours=threshold - 1)
+    with pytest.raises(NoTrustedSignature, match="expected 2, found 1"):
+        both.signed_at(replace(stamped, timestamps=stamped.timestamps[:1]))

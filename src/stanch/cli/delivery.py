@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING
 import click
 
 from stanch.cli.frame import Leaf, Result, current
+from stanch.cli.recipients import TIMESTAMP_ROOTS, roots_of, trust_of
 from stanch.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stanch.crypto import VerifyKey
     from stanch.release import DeliveryReport, RevocationList
     from stanch.sign import TrustedKeys
     from stanch.terms import JsonValue
@@ -49,7 +53,6 @@ def deliver(bundle: Path, uri: str, trust: Path | None) -> Result:
     Inside a workspace this is an act of it, for copies that it made.
     """
     from stanch.cli.ground import open_workspace_if_any  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.cli.recipients import trust_of  # noqa: PLC0415 - same
     from stanch.sign import TrustedKeys  # noqa: PLC0415 - same
     from stanch.workspace.verbs_deliver import deliver_copy  # noqa: PLC0415 - same
 
@@ -90,12 +93,13 @@ def _deliver_alone(bundle: Path, uri: str, trusted: "TrustedKeys") -> "DeliveryR
 @click.option("--min-release", type=click.IntRange(1), default=1, help="Least release number accepted.")
 @click.option("--revocations", type=FILE, help="A revocation list that came another way.")
 @click.option("--memory", type=FILE, help="Where the highest release seen is remembered; default beside the key.")
+@TIMESTAMP_ROOTS
 def fetch(
-    uri: str, *, trust: Path, out: Path, min_release: int, revocations: Path | None, memory: Path | None
-) -> Result:
+    uri: str, *, trust: Path, out: Path, min_release: int, revocations: Path | None, memory: Path | None,
+    timestamp_roots: Path | None,
+) -> Result:  # fmt: skip
     """Get the bundle at URI; each piece is checked against the publisher's signature before it is kept."""
-    from stanch.cli.recipients import trust_of  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.release import FetchParams, RemoteBundle  # noqa: PLC0415 - same
+    from stanch.release import FetchParams, RemoteBundle  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.release import fetch as fetch_bundle  # noqa: PLC0415 - same
     from stanch.seal import FileReleases  # noqa: PLC0415 - same
 
@@ -103,6 +107,7 @@ def fetch(
     params = FetchParams(
         min_release=min_release,
         revocations=read_revocation_list(revocations, trusted),
+        timestamp_roots=roots_of(timestamp_roots) if timestamp_roots is not None else None,
         progress=current().progress(),
     )
     seen = FileReleases(memory or trust.with_suffix(".releases"))
@@ -124,39 +129,45 @@ def fetch(
 @click.command("revoke", cls=Leaf)
 @click.argument("uri")
 @click.argument("recipient")
-@click.option("--sign-key", type=FILE, help="The publisher's private signing key; by default the workspace's own.")
+@click.option(
+    "--sign-key", "sign_keys", type=FILE, multiple=True,
+    help="The publisher's private signing key; by default the workspace's own. May be repeated: each key signs.",
+)  # fmt: skip
 @click.option("--reason", required=True, help="What the list says; everybody can read it.")
-@click.option("--trust", type=FILE, multiple=True, help="An older public key of the publisher; may be repeated.")
-def revoke(uri: str, recipient: str, *, sign_key: Path | None, reason: str, trust: tuple[Path, ...]) -> Result:
+@click.option(
+    "--trust", type=FILE, multiple=True,
+    help="An older public key of the publisher; or the TOML file of those who read, if they demand several signatures.",
+)  # fmt: skip
+def revoke(
+    uri: str, recipient: str, *, sign_keys: tuple[Path, ...], reason: str, trust: tuple[Path, ...]
+) -> Result:  # fmt: skip
     """Take the bundle at URI back from RECIPIENT (its text or key id): remove its stanza, sign the list.
 
     Inside a workspace this is an act of it.
     """
     from stanch.cli.ground import open_workspace_if_any  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.cli.recipients import public_key_of  # noqa: PLC0415 - same
     from stanch.crypto import SigningKey  # noqa: PLC0415 - same
     from stanch.crypto.recipient import parse_recipient  # noqa: PLC0415 - same
     from stanch.release import RemoteBundle, RevokeOrder  # noqa: PLC0415 - same
     from stanch.release import revoke as revoke_recipient  # noqa: PLC0415 - same
-    from stanch.sign import TrustedKeys  # noqa: PLC0415 - same
     from stanch.workspace.verbs_deliver import revoke_copy  # noqa: PLC0415 - same
 
-    signer = SigningKey.load(sign_key) if sign_key is not None else None
-    older = tuple(map(public_key_of, trust))
+    signers = [SigningKey.load(path) for path in sign_keys]
+    named_keys = [trust_of(path) for path in trust]
     named = recipient if _KEY_ID.fullmatch(recipient) else parse_recipient(recipient).describe().key_id
     remote, now = RemoteBundle.open(uri), datetime.now(UTC)
     workspace = open_workspace_if_any(current())
     if workspace is not None:
         with workspace:
-            own = signer or workspace.keys.signer("publisher")
-            order = RevokeOrder(named or recipient, reason, own, now)
-            trusted = TrustedKeys(tuple({
-                key.key_id: key for key in (own.public, *older, *workspace.keys.publics("publisher"))
-            }.values()))  # fmt: skip
+            first, *others = signers or [workspace.keys.signer("publisher")]
+            order = RevokeOrder(named or recipient, reason, first, now, tuple(others))
+            own = [key.public for key in (first, *others)]
+            trusted = _join_trust([*own, *workspace.keys.publics("publisher")], named_keys)
             made = revoke_copy(workspace, remote, order, trusted)
-    elif signer is not None:
-        order = RevokeOrder(named or recipient, reason, signer, now)
-        made = revoke_recipient(remote, order, TrustedKeys((signer.public, *older)))
+    elif signers:
+        first, *others = signers
+        order = RevokeOrder(named or recipient, reason, first, now, tuple(others))
+        made = revoke_recipient(remote, order, _join_trust([key.public for key in signers], named_keys))
     else:
         raise InvalidInput("release revoke: expected --sign-key", why="there is no workspace whose key it could be")
     text = (
@@ -165,3 +176,16 @@ def revoke(uri: str, recipient: str, *, sign_key: Path | None, reason: str, trus
         "its content"
     )
     return Result({"key_id": order.key_id, "number": made.number, "entries": len(made.entries)}, text)
+
+
+def _join_trust(own: "Sequence[VerifyKey]", named: "Sequence[TrustedKeys]") -> "TrustedKeys":
+    """Return whom to believe at a store: the own keys and the named; where several must sign, the named alone.
+
+    Then the list is refused here as readers would refuse it, who do not know of the own keys.
+    """
+    from stanch.sign import TrustedKeys  # noqa: PLC0415 - as in the commands
+
+    threshold = max((trusted.threshold for trusted in named), default=1)
+    keys = [*(own if threshold == 1 else ()), *(key for trusted in named for key in trusted.keys)]
+    scopes = {key: scope for trusted in named for key, scope in trusted.scopes.items()}
+    return TrustedKeys(tuple({key.key_id: key for key in keys}.values()), threshold, scopes)

@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING
 import click
 
 from stanch.cli.frame import current
-from stanch.crypto.identity import load_identity
-from stanch.crypto.passphrase import Passphrase
-from stanch.crypto.recipient import parse_recipient
 from stanch.errors import InvalidInput, NotAuthenticated
 
 if TYPE_CHECKING:
-    from stanch.crypto import VerifyKey
+    from stanch.crypto.passphrase import Passphrase
     from stanch.crypto.stanza import KeyProvider
-    from stanch.sign import TrustedKeys
+    from stanch.crypto.timestamp import TimestampRoots
+    from stanch.sign import Timestamped, TrustedKeys
+
+_MAX_ROOTS = 1 << 20
+TIMESTAMP_ROOTS = click.option(
+    "--timestamp-roots", type=click.Path(path_type=Path, dir_okay=False),
+    help="Demand a time-stamp by an authority of these; keys count if they were trusted then.",
+)  # fmt: skip
 
 
 def recipient_of(text: str) -> "KeyProvider":
@@ -25,6 +29,8 @@ def recipient_of(text: str) -> "KeyProvider":
         InvalidInput: No recipient of any kind.
         NotAuthenticated: A passphrase is wanted and nobody is there to give one.
     """
+    from stanch.crypto.recipient import parse_recipient  # noqa: PLC0415 - keeps `stanch --help` light
+
     return parse_recipient(text, passphrase=_new_passphrase)
 
 
@@ -35,6 +41,7 @@ def identity_of(path: Path) -> "KeyProvider":
         InvalidInput: The file holds no such key.
     """
     from stanch.cli.secrets import ask_passphrase  # noqa: PLC0415 - what unlocks is needed by locked files only
+    from stanch.crypto.identity import load_identity  # noqa: PLC0415 - keeps `stanch --help` light
 
     frame = current()
     return load_identity(path, passphrase=lambda: ask_passphrase(frame.passphrase_file))
@@ -51,20 +58,37 @@ def trust_of(path: Path) -> "TrustedKeys":
     return read_trusted_keys(path)
 
 
-def public_key_of(path: Path) -> "VerifyKey":
-    """Read a public signing key.
+def roots_of(path: Path) -> "TimestampRoots":
+    """Read the PEM certificates that time-stamping authorities must descend from.
 
     Raises:
-        InvalidInput: There is none in the file.
+        InvalidInput: There are none in the file.
     """
-    from stanch.crypto import VerifyKey  # noqa: PLC0415 - not needed by the others
+    from stanch.crypto.timestamp import TimestampRoots  # noqa: PLC0415 - not needed by the others
 
     if not path.is_file():
-        raise InvalidInput(f"{path}: no such file", next_step="ask the publisher for the public signing key")
-    return VerifyKey.from_pem(path.read_bytes(), what=str(path))
+        raise InvalidInput(
+            f"{path}: no such file", next_step="ask the time-stamping authority for its root certificate"
+        )
+    with path.open("rb") as stream:
+        return TimestampRoots.from_pem(stream.read(_MAX_ROOTS), what=str(path))
 
 
-def _new_passphrase() -> Passphrase:
+def publisher_of(trust: Path, roots: Path | None) -> "TrustedKeys | Timestamped":
+    """Read what a bundle's signature must satisfy: trusted keys and, where roots are named, a time-stamp.
+
+    Raises:
+        InvalidInput: There is neither in the files.
+    """
+    from stanch.sign import Timestamped  # noqa: PLC0415 - not needed by the others
+
+    trusted = trust_of(trust)
+    return trusted if roots is None else Timestamped(trusted, roots_of(roots))
+
+
+def _new_passphrase() -> "Passphrase":
+    from stanch.crypto.passphrase import Passphrase  # noqa: PLC0415 - keeps `stanch --help` light
+
     if not sys.stdin.isatty():
         raise NotAuthenticated(
             "passphrase: nobody is there to choose one", next_step="name a private file that holds it: passphrase:FILE"

@@ -1,5 +1,6 @@
 """``stanch release``: mark, seal and sign a copy for one recipient."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ import click
 from stanch.cli.approval import approve, approve_offline, redeem
 from stanch.cli.delivery import deliver, fetch, read_revocation_list, revoke
 from stanch.cli.frame import Group, Result, current
+from stanch.cli.recipients import TIMESTAMP_ROOTS, identity_of, publisher_of, trust_of
 from stanch.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path)
+_URI = re.compile(r"[a-z][a-z0-9+.-]+:")
 
 
 @click.group(cls=Group)
@@ -127,25 +130,38 @@ def create(name: str, *, recipient: str, approvers: tuple[str, ...], policy_file
 
 
 @release.command("open")
-@click.argument("bundle", type=FOLDER)
+@click.argument("bundle", metavar="BUNDLE|URI")
 @click.option("--identity", type=FILE, required=True, help="Your private key.")
 @click.option("--trust", type=FILE, required=True, help="The publisher's public key.")
 @click.option("--memory", type=FILE, help="Where the highest release seen is remembered; default beside the identity.")
 @click.option("--revocations", type=FILE, help="The publisher's revocation list; what it names does not open.")
-def open_(bundle: Path, identity: Path, trust: Path, memory: Path | None, revocations: Path | None) -> Result:
-    """Open a copy as its recipient: check signature, release number and every segment. Nothing is written in plain."""
-    from stanch.cli.recipients import identity_of, trust_of  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.release import open_copy  # noqa: PLC0415 - same
+@TIMESTAMP_ROOTS
+def open_(
+    bundle: str, *, identity: Path, trust: Path, memory: Path | None, revocations: Path | None,
+    timestamp_roots: Path | None,
+) -> Result:  # fmt: skip
+    """Open a copy as its recipient: check signature, release number and every segment. Nothing is written in plain.
+
+    A delivered bundle (file:, s3:, gs:, az:, https:) is read where it lies, by ranges, and not even its encrypted
+    bytes are written here; its store's revocation list holds.
+    """
+    from stanch.release import RemoteBundle, open_copy, open_remote  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.seal import FileReleases  # noqa: PLC0415 - same
 
-    trusted, key = trust_of(trust), identity_of(identity)
-    listed = read_revocation_list(revocations, trusted)
+    key, policy = identity_of(identity), publisher_of(trust, timestamp_roots)
+    listed = read_revocation_list(revocations, trust_of(trust))
     seen = FileReleases(memory or identity.with_suffix(".releases"))
-    with open_copy(bundle, trusted, [key], memory=seen, revocations=listed) as opened:
+    remote = RemoteBundle.open(bundle) if _URI.match(bundle) else None
+    with (
+        open_copy(Path(bundle), policy, [key], memory=seen, revocations=listed)
+        if remote is None
+        else open_remote(remote, policy, [key], memory=seen, revocations=listed)
+    ) as opened:
         files: list[JsonValue] = []
         lines = []
         for file in opened.files():
-            opened.read(file.path)
+            for _ in opened.pieces(file.path):
+                pass  # each piece is checked as it is made, and then forgotten
             files.append({"path": file.path, "size": file.size})
             lines.append(f"  {file.size:>12,}  {file.path}")
         manifest = opened.manifest

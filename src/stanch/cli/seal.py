@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 import click
 
 from stanch.cli.frame import Group, Result, current
+from stanch.cli.recipients import TIMESTAMP_ROOTS, identity_of, publisher_of, recipient_of, trust_of
 from stanch.cli.seal_make import create, reseal
 from stanch.cli.seal_shred import doctor, shred
 from stanch.errors import InvalidInput
 
 if TYPE_CHECKING:
     from stanch.seal import OpenBundle
+    from stanch.sign import Timestamped, TrustedKeys
     from stanch.terms import JsonValue
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -35,15 +37,18 @@ seal.add_command(shred)
 @click.option("--trust", type=FILE, required=True, help=TRUST)
 @click.option("--identity", type=FILE, help="With --signature-out: a key that can open the bundle.")
 @click.option("--signature-out", type=FILE, help="Write the publisher's signature over the plain files to this file.")
-def verify(bundle: Path, trust: Path, identity: Path | None, signature_out: Path | None) -> Result:
+@TIMESTAMP_ROOTS
+def verify(
+    bundle: Path, *, trust: Path, identity: Path | None, signature_out: Path | None, timestamp_roots: Path | None
+) -> Result:
     """Compare every byte of BUNDLE with what the publisher signed; no private key is needed."""
-    from stanch.cli.recipients import trust_of  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.release import read_publisher  # noqa: PLC0415 - same
+    from stanch.release import read_publisher  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.seal import verify_sealed  # noqa: PLC0415 - same
 
     if (identity is None) != (signature_out is None):
         raise InvalidInput("--signature-out and --identity go together", why="the signature is sealed with the files")
-    manifest, publisher = read_publisher(bundle, trust_of(trust))
+    policy = publisher_of(trust, timestamp_roots)
+    manifest, publisher = read_publisher(bundle, policy)
     verified = verify_sealed(bundle, publisher, progress=current().progress())
     text = (
         f"ok         publisher {', '.join(publisher.signer_key_ids)} · lineage {manifest.lineage} · "
@@ -54,8 +59,11 @@ def verify(bundle: Path, trust: Path, identity: Path | None, signature_out: Path
         "publisher": publisher.signer_key_ids[0], "lineage": manifest.lineage,
         "release_number": manifest.release_number, "stored": verified.stored,
     }  # fmt: skip
+    if publisher.signed_at is not None:
+        text += f"\ntime       signed not after {publisher.signed_at:%Y-%m-%d %H:%M:%S} UTC"
+        data["signed_at"] = publisher.signed_at.isoformat()
     if identity is not None and signature_out is not None:
-        with _open(bundle, trust, identity) as opened:
+        with _open(bundle, policy, identity) as opened:
             if opened.plaintext_signature is None:
                 raise InvalidInput(f"{bundle}: its publisher signed the sealed bundle alone, not the plain files")
             _write_signature(opened, signature_out)
@@ -64,13 +72,12 @@ def verify(bundle: Path, trust: Path, identity: Path | None, signature_out: Path
     return Result(data, text)
 
 
-def _open(bundle: Path, trust: Path, identity: Path) -> "OpenBundle":
-    from stanch.cli.recipients import identity_of, trust_of  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.release import open_copy  # noqa: PLC0415 - same
+def _open(bundle: Path, policy: "TrustedKeys | Timestamped", identity: Path) -> "OpenBundle":
+    from stanch.release import open_copy  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.seal import FileReleases  # noqa: PLC0415 - same
 
     key, memory = identity_of(identity), FileReleases(identity.with_suffix(".releases"))
-    return open_copy(bundle, trust_of(trust), [key], memory=memory)
+    return open_copy(bundle, policy, [key], memory=memory)
 
 
 def _write_signature(opened: "OpenBundle", target: Path) -> None:
@@ -103,8 +110,7 @@ def show(bundle: Path) -> Result:
 @click.option("--remove", multiple=True, metavar="KEY_ID", help="Whose stanza goes; may be repeated.")
 def rekey(bundle: Path, trust: Path, identity: Path, add: tuple[str, ...], remove: tuple[str, ...]) -> Result:
     """Add and remove recipients; the encrypted files are not touched."""
-    from stanch.cli.recipients import identity_of, recipient_of, trust_of  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.release import read_publisher  # noqa: PLC0415 - same
+    from stanch.release import read_publisher  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.seal import rekey as rekey_bundle  # noqa: PLC0415 - same
 
     _, publisher = read_publisher(bundle, trust_of(trust))
@@ -123,14 +129,15 @@ def rekey(bundle: Path, trust: Path, identity: Path, add: tuple[str, ...], remov
 @click.option("--trust", type=FILE, required=True, help=TRUST)
 @click.option("--identity", type=FILE, required=True, help="A key that can open the bundle.")
 @click.option("--out", type=FOLDER, required=True, help="From then on nothing protects what lies here.")
-def unseal(bundle: Path, trust: Path, identity: Path, out: Path) -> Result:
+@TIMESTAMP_ROOTS
+def unseal(bundle: Path, *, trust: Path, identity: Path, out: Path, timestamp_roots: Path | None) -> Result:
     """Write the plaintext of BUNDLE to a folder: it leaves all protection.
 
     The publisher's signature over these files becomes model.sig among them.
     """
     from stanch.sign import SIGNATURE_NAME  # noqa: PLC0415 - keeps `stanch --help` light
 
-    with _open(bundle, trust, identity) as opened:
+    with _open(bundle, publisher_of(trust, timestamp_roots), identity) as opened:
         opened.unseal_unsafe(out)
         signed = opened.plaintext_signature is not None and not (out / SIGNATURE_NAME).exists()
         if signed:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from stanch.crypto import SigningKey
-    from stanch.seal import FileDigest
+    from stanch.seal import BundleKind
     from stanch.terms import JsonValue
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -24,6 +24,10 @@ SIGN_KEY = click.option(
 )  # fmt: skip
 TO = click.option("--to", "recipients", multiple=True, required=True, metavar="RECIPIENT", help="May be repeated.")
 DAYS = click.option("--days", type=click.IntRange(1, 3650), help="When the grants end; without it never.")
+TSA = click.option("--tsa", "tsa", metavar="URL", help="A time-stamping authority that confirms when this was signed.")
+TSA_ROOTS = click.option(
+    "--tsa-roots", type=FILE, help="With --tsa: PEM certificates that the authority must descend from."
+)  # fmt: skip
 OUT = click.option("--out", type=FOLDER, required=True, help="The new bundle.")
 
 
@@ -38,6 +42,8 @@ OUT = click.option("--out", type=FOLDER, required=True, help="The new bundle.")
     "--segment-hash", type=click.Choice(["blake3", "sha256"]), default="blake3",
     help="Of the encrypted segments; sha256 where only FIPS algorithms are allowed.",
 )  # fmt: skip
+@TSA
+@TSA_ROOTS
 @OUT
 def create(
     folder: Path,
@@ -54,23 +60,21 @@ def create(
     """
     from stanch.cli.recipients import recipient_of  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.crypto import SigningKey  # noqa: PLC0415 - same
+    from stanch.release.plain_signature import plain_signer  # noqa: PLC0415 - same
     from stanch.seal import SealParams, seal  # noqa: PLC0415 - same
-    from stanch.sign import sign_manifest  # noqa: PLC0415 - same
-    from stanch.weights import is_adapter  # noqa: PLC0415 - same
 
     if not folder.is_dir():
         raise InvalidInput(f"{folder}: expected a folder")
     signers = [SigningKey.load(path) for path in sign_keys]
-    sign_files = _file_signer(folder, signers)
+    finish = _finisher(signers, about["tsa"], about["tsa_roots"])
+    sign_files = plain_signer(folder, signers)
     params = SealParams(
-        kind="adapter" if is_adapter(folder) else "model" if (folder / "config.json").is_file() else "other",
+        kind=_kind_of(folder),
         lineage=about["lineage"], release_number=about["number"], not_after=_end(days),
         segment_hash=about["segment_hash"], plaintext_sha256=sign_files is not None, progress=current().progress(),
     )  # fmt: skip
     providers = [recipient_of(recipient) for recipient in recipients]
-    made = seal(
-        folder, out, providers, params, lambda manifest: sign_manifest(manifest, *signers).to_bytes(), sign_files
-    )
+    made = seal(folder, out, providers, params, finish, sign_files)
     text = (
         f"sealed     {out}: {params.lineage} release {params.release_number} for {len(providers)} recipients; "
         f"manifest {made.digest}"
@@ -82,22 +86,31 @@ def create(
     return Result(data, text)
 
 
-def _file_signer(folder: Path, signers: "Sequence[SigningKey]") -> "Callable[[Sequence[FileDigest]], JsonValue] | None":
-    """Return what signs the files themselves; nothing where no key can, or where their own signature lies there."""
-    from stanch.crypto import parse_json  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.sign import MODEL_KEYS, SIGNATURE_NAME, sign_listing  # noqa: PLC0415 - same
+def _kind_of(folder: Path) -> "BundleKind":
+    from stanch.weights import is_adapter  # noqa: PLC0415 - keeps `stanch --help` light
 
-    signer = next((key for key in signers if key.kind in MODEL_KEYS), None)
-    if signer is None or (folder / SIGNATURE_NAME).exists():
-        return None
+    if is_adapter(folder):
+        return "adapter"
+    named = any((folder / name).is_file() for name in ("config.json", "model_index.json"))
+    return "model" if named or any(any(folder.rglob(f"*.{kind}")) for kind in ("safetensors", "gguf")) else "other"
 
-    def sign_files(files: "Sequence[FileDigest]") -> "JsonValue":
-        digests = {file.path: bytes.fromhex(file.sha256) for file in files if file.sha256 is not None}
-        # SHA-256: the command line of model-signing reads no other.
-        bundle = sign_listing(folder.resolve().name, digests, signer, hash="sha256")
-        return parse_json(bundle.to_bytes(), what=SIGNATURE_NAME)
 
-    return sign_files
+def _finisher(signers: "Sequence[SigningKey]", tsa: str | None, roots: Path | None) -> "Callable[[bytes], bytes]":
+    """Return what signs a manifest and, where an authority is named, has each signature time-stamped."""
+    from stanch.cli.recipients import roots_of  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.sign import sign_manifest, stamp_bundle  # noqa: PLC0415 - same
+
+    if (tsa is None) != (roots is None):
+        raise InvalidInput("--tsa and --tsa-roots go together", why="an answer that nobody vouches for proves nothing")
+    vouched = roots_of(roots) if roots is not None else None
+
+    def finish(manifest: bytes) -> bytes:
+        signature = sign_manifest(manifest, *signers)
+        if tsa is not None and vouched is not None:
+            signature = stamp_bundle(signature, tsa, vouched)
+        return signature.to_bytes()
+
+    return finish
 
 
 @click.command("reseal", cls=Leaf)
@@ -107,10 +120,12 @@ def _file_signer(folder: Path, signers: "Sequence[SigningKey]") -> "Callable[[Se
 @TO
 @SIGN_KEY
 @click.option("--days", type=click.IntRange(1, 3650), help="When the grants end; without it as in the old release.")
+@TSA
+@TSA_ROOTS
 @OUT
 def reseal(
     bundle: Path, *, trust: Path, identity: Path, recipients: tuple[str, ...], sign_keys: tuple[Path, ...],
-    days: int | None, out: Path,
+    out: Path, **about: Any,  # noqa: ANN401 - the other options, by name
 ) -> Result:  # fmt: skip
     """Seal the content of BUNDLE anew as the next release; no plaintext touches a disk.
 
@@ -121,16 +136,12 @@ def reseal(
     from stanch.release import open_copy  # noqa: PLC0415 - same
     from stanch.seal import FileReleases  # noqa: PLC0415 - same
     from stanch.seal import reseal as seal_anew  # noqa: PLC0415 - same
-    from stanch.sign import sign_manifest  # noqa: PLC0415 - same
 
-    signers = [SigningKey.load(path) for path in sign_keys]
+    finish = _finisher([SigningKey.load(path) for path in sign_keys], about["tsa"], about["tsa_roots"])
     providers = [recipient_of(recipient) for recipient in recipients]
     key, memory = identity_of(identity), FileReleases(identity.with_suffix(".releases"))
     with open_copy(bundle, trust_of(trust), [key], memory=memory) as opened:
-        made = seal_anew(
-            opened, out, providers, lambda manifest: sign_manifest(manifest, *signers).to_bytes(),
-            not_after=_end(days), progress=current().progress(),
-        )  # fmt: skip
+        made = seal_anew(opened, out, providers, finish, not_after=_end(about["days"]), progress=current().progress())
     number = made.manifest.release_number
     text = (
         f"resealed   {out}: {made.manifest.lineage} release {number} for {len(providers)} recipients; "

@@ -1,23 +1,23 @@
 """``stanch sign``: sign and verify models, and inspect them before use. No workspace is needed."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from stanch.cli.frame import Group, Result, Stream
+from stanch.cli.recipients import TIMESTAMP_ROOTS, publisher_of, roots_of
 from stanch.errors import InvalidInput, SignatureMissing
 
 if TYPE_CHECKING:
     from stanch.crypto import FileHashName
-    from stanch.crypto.timestamp import TimestampRoots
     from stanch.sign import Bundle
     from stanch.terms import JsonValue
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path)
 _MAX_SIGNATURE = 16 << 20
-_MAX_ROOTS = 1 << 20
 
 
 @click.group(cls=Group)
@@ -74,23 +74,14 @@ def _read_bundle(path: Path) -> "Bundle":
     "--signature", "signatures", type=FILE, multiple=True,
     help="Where the signature is, otherwise DIR/model.sig; repeat it for several signers.",
 )  # fmt: skip
-@click.option(
-    "--timestamp-roots", "roots", type=FILE,
-    help="Demand a time-stamp by an authority of these; keys count if they were trusted then.",
-)  # fmt: skip
-def verify(folder: Path, trust: Path, signatures: tuple[Path, ...], roots: Path | None) -> Result:
+@TIMESTAMP_ROOTS
+def verify(folder: Path, trust: Path, signatures: tuple[Path, ...], timestamp_roots: Path | None) -> Result:
     """Compare every file of DIR with what a trusted key signed; name all that differ."""
-    from stanch.sign import (  # noqa: PLC0415 - keeps `stanch --help` light
-        SIGNATURE_NAME,
-        Timestamped,
-        read_trusted_keys,
-        verify_directory,
-    )
+    from stanch.sign import SIGNATURE_NAME, verify_directory  # noqa: PLC0415 - keeps `stanch --help` light
 
     if not folder.is_dir():
         raise InvalidInput(f"{folder}: expected a folder")
-    trusted = read_trusted_keys(trust)
-    policy = trusted if roots is None else Timestamped(trusted, _read_roots(roots))
+    policy = publisher_of(trust, timestamp_roots)
     inside = folder / SIGNATURE_NAME
     bundle, *beside = (_read_bundle(path) for path in signatures or (inside,))
     names = [path.name for path in signatures if path.parent.resolve() == folder.resolve()]
@@ -106,17 +97,6 @@ def verify(folder: Path, trust: Path, signatures: tuple[Path, ...], roots: Path 
     return Result(data, text)
 
 
-def _read_roots(path: Path) -> "TimestampRoots":
-    from stanch.crypto.timestamp import TimestampRoots  # noqa: PLC0415 - keeps `stanch --help` light
-
-    if not path.is_file():
-        raise InvalidInput(
-            f"{path}: no such file", next_step="ask the time-stamping authority for its root certificate"
-        )
-    with path.open("rb") as stream:
-        return TimestampRoots.from_pem(stream.read(_MAX_ROOTS), what=str(path))
-
-
 @sign.command("timestamp")
 @click.argument("signature", metavar="SIGNATURE", type=FILE)
 @click.option("--tsa", "url", required=True, metavar="URL", help="The time-stamping authority; the only one asked.")
@@ -129,7 +109,7 @@ def timestamp(signature: Path, url: str, roots: Path) -> Result:
     from stanch.crypto import write_atomic  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.sign import stamp_bundle  # noqa: PLC0415 - same
 
-    vouched = _read_roots(roots)
+    vouched = roots_of(roots)
     stamped = stamp_bundle(_read_bundle(signature), url, vouched)
     moment = vouched.verify(stamped.timestamps[-1], (stamped.signature, *stamped.further)[-1])
     write_atomic(signature, stamped.to_bytes())
@@ -145,7 +125,13 @@ def intake(folder: Path) -> Result:
 
     report = inspect_model(folder, IntakePolicy.REPORT)
     rows: tuple[dict[str, JsonValue], ...] = tuple(
-        {"path": found.path, "kind": found.kind, "reason": found.reason, "convert": found.convert}
+        {
+            # A name that is no text is shown, and could not be written as JSON.
+            "path": os.fsencode(found.path).decode(errors="backslashreplace"),
+            "kind": found.kind,
+            "reason": found.reason,
+            "convert": found.convert,
+        }
         for found in report.findings
     )
     lines = [

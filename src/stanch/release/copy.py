@@ -11,6 +11,7 @@ from stanch.crypto import SigningKey
 from stanch.crypto.stanza import KeyProvider
 from stanch.errors import InvalidInput
 from stanch.mark import CopyKey, MarkedSource, MarkPlan
+from stanch.release.plain_signature import plain_signer
 from stanch.release.quorum import QuorumSplit
 from stanch.release.revocations import NO_REVOCATIONS, RevocationList, refusal
 from stanch.seal import (
@@ -26,7 +27,7 @@ from stanch.seal import (
     read_signature,
     seal,
 )
-from stanch.sign import Bundle, TrustedKeys, VerifiedStatement, sign_manifest, verify_manifest
+from stanch.sign import Bundle, Timestamped, TrustedKeys, VerifiedStatement, sign_manifest, verify_manifest
 from stanch.terms import SILENT, Digest, Progress, VerifiedDigest
 from stanch.weights import directory_digest
 
@@ -90,7 +91,7 @@ class ReleasedCopy:
 
 
 def create_copy(order: CopyOrder, dest: Path, *, now: datetime, progress: Progress = SILENT) -> ReleasedCopy:
-    """Gate, mark, seal and sign one copy into the new folder ``dest``.
+    """Gate, mark, seal and sign one copy into the new folder ``dest``, its marked plain files too.
 
     Raises:
         GateFailed: The certificate or the policy refuses these very files.
@@ -114,6 +115,7 @@ def create_copy(order: CopyOrder, dest: Path, *, now: datetime, progress: Progre
     wanted = (str(found.root), order.key.recipient)
     if split is not None and (split.release.model, split.release.recipient_name) != wanted:
         raise InvalidInput("the quorum's request asks for another copy than the order")
+    sign_files = plain_signer(order.original, [order.signer])
     params = SealParams(
         kind=order.plan.kind if order.plan.kind == "adapter" else "model",
         lineage=order.lineage,
@@ -124,6 +126,7 @@ def create_copy(order: CopyOrder, dest: Path, *, now: datetime, progress: Progre
             dataset=None, recipe=None, certificate=order.certificate_digest.hex, mark=order.mark_commitment.hex()
         ),
         quorum=split.quorum if split is not None else None,
+        plaintext_sha256=sign_files is not None,
         progress=progress,
     )
     source = MarkedSource(order.original, order.plan, order.key)
@@ -133,17 +136,17 @@ def create_copy(order: CopyOrder, dest: Path, *, now: datetime, progress: Progre
             split.record.request.check_manifest(parse_manifest(manifest))
         return sign_manifest(manifest, order.signer).to_bytes()
 
-    sealed = seal(source, dest, [order.recipient], params, finish)
+    sealed = seal(source, dest, [order.recipient], params, finish, sign_files)
     size = sum(path.stat().st_size for path in dest.rglob("*") if path.is_file())
     record = split.record.sign(order.signer) if split is not None else None
     return ReleasedCopy(dest, sealed.digest, order.key.recipient, size, record)
 
 
-def read_publisher(bundle: Path, trusted: TrustedKeys) -> tuple[Manifest, VerifiedDigest]:
+def read_publisher(bundle: Path, trusted: TrustedKeys | Timestamped) -> tuple[Manifest, VerifiedDigest]:
     """Return a bundle's manifest once a trusted publisher's signature over it held.
 
     Raises:
-        VerificationError: Not sealed, not signed, or not by a trusted key.
+        VerificationError: Not sealed, not signed, not by a trusted key, or not with the time-stamp that is demanded.
     """
     manifest = read_manifest(bundle)  # canonical: its bytes are those of the file
     signature = Bundle.parse(read_signature(bundle), what="manifest.sigstore.json")
@@ -152,7 +155,7 @@ def read_publisher(bundle: Path, trusted: TrustedKeys) -> tuple[Manifest, Verifi
 
 def open_copy(
     bundle: Path,
-    trusted: TrustedKeys,
+    trusted: TrustedKeys | Timestamped,
     identities: Sequence[KeyProvider],
     *,
     memory: ReleaseMemory,

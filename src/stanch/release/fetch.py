@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stanch.crypto import sync_folder
+from stanch.crypto.timestamp import TimestampRoots
 from stanch.errors import Conflict, Rollback, StoreError, Tampered
 from stanch.release.pool import run_all
 from stanch.release.quorum_files import QuorumFiles, quorum_folder
@@ -24,7 +25,7 @@ from stanch.seal.folder import (
 )
 from stanch.seal.memory import check_release
 from stanch.seal.recipients import MAX_RECIPIENTS_FILE
-from stanch.sign import TrustedKeys
+from stanch.sign import Timestamped, TrustedKeys
 from stanch.terms import SILENT, Progress, VerifiedDigest
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -38,12 +39,14 @@ class FetchParams:
         min_release: Least release number accepted, which pins the first contact.
         revocations: A list that came another way; the store's own is read in any case.
         workers: Requests under way at once; each holds one segment in memory.
+        timestamp_roots: If given, the manifest's signatures need a time-stamp of an authority that descends from these.
         progress: Told ``("fetch", stored bytes done, total)``.
     """
 
     min_release: int = 1
     revocations: RevocationList = NO_REVOCATIONS
     workers: int = 8
+    timestamp_roots: TimestampRoots | None = None
     progress: Progress = SILENT
 
 
@@ -98,7 +101,8 @@ def fetch(
     """
     if dest.exists() or dest.is_symlink():
         raise Conflict(f"{dest}: exists already", next_step="choose another --out")
-    signed = remote.signed_manifest(trusted)
+    roots = params.timestamp_roots
+    signed = remote.signed_manifest(trusted if roots is None else Timestamped(trusted, roots))
     manifest, signers = signed.manifest, signed.publisher.signer_key_ids
     release = _check_policy(signed, memory, params.min_release)
     listed = read_revocations(remote.blobs, trusted)

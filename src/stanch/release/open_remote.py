@@ -10,13 +10,13 @@ from stanch.release.remote import RemoteBundle, stream_path
 from stanch.release.revocations import NO_REVOCATIONS, RevocationList, check_newest, read_revocations, refusal
 from stanch.seal import Manifest, OpenBundle, OpenParams, ReleaseMemory, open_bundle
 from stanch.seal.folder import ReadInto, stream_ended
-from stanch.sign import TrustedKeys
+from stanch.sign import Timestamped, TrustedKeys
 from stanch.terms import VerifiedDigest
 
 
 def open_remote(
     remote: RemoteBundle,
-    trusted: TrustedKeys,
+    trusted: TrustedKeys | Timestamped,
     identities: Sequence[KeyProvider],
     *,
     memory: ReleaseMemory,
@@ -30,7 +30,7 @@ def open_remote(
 
     Args:
         remote: The delivered bundle.
-        trusted: The publisher's keys.
+        trusted: The publisher's keys; time-stamps are demanded of the manifest's signatures alone.
         identities: Keys to try.
         memory: Where releases and revocation lists are remembered.
         revocations: A list that came another way; the store's own is read in any case.
@@ -43,8 +43,9 @@ def open_remote(
         StoreError: The store failed; so may each later read.
     """
     signed = remote.signed_manifest(trusted)
-    listed = read_revocations(remote.blobs, trusted)
-    check_newest(listed, remote.location, [key.key_id for key in trusted.keys], memory)
+    keys = trusted.trusted if isinstance(trusted, Timestamped) else trusted
+    listed = read_revocations(remote.blobs, keys)
+    check_newest(listed, remote.location, [key.key_id for key in keys.keys], memory)
     gone = listed.revoked(remote.bundle_id) | revocations.revoked(remote.bundle_id)
     usable = [identity for identity in identities if identity.describe().key_id not in gone]
     if identities and not usable:

@@ -13,7 +13,7 @@ from stanch.seal.digests import SignedDigests
 from stanch.seal.folder import BODY_NAME, MAX_SIGNATURE, stream_name
 from stanch.seal.layout import Segment, list_segments
 from stanch.seal.manifest import MAX_MANIFEST
-from stanch.sign import Bundle, TrustedKeys, verify_manifest
+from stanch.sign import Bundle, Timestamped, TrustedKeys, verify_manifest
 from stanch.store import BlobStore, open_blobs
 from stanch.terms import VerifiedDigest
 
@@ -96,7 +96,7 @@ class RemoteBundle:
                 next_step="ask the publisher to deliver it: stanch release deliver BUNDLE URI",
             ) from error
 
-    def signed_manifest(self, trusted: TrustedKeys) -> SignedManifest:
+    def signed_manifest(self, trusted: TrustedKeys | Timestamped) -> SignedManifest:
         """Return the manifest once a trusted publisher's signature over it held.
 
         Raises:

@@ -67,11 +67,11 @@ class RevocationList:
     number: int
     entries: tuple[Revocation, ...]
 
-    def sign(self, signer: SigningKey) -> bytes:
-        """Return the list as a signed file."""
+    def sign(self, signer: SigningKey, *others: SigningKey) -> bytes:
+        """Return the list as a file signed by one key or by several."""
         predicate = msgspec.to_builtins(_Predicate(self.number, self.entries))
         subject = Subject(_SUBJECT, Digest.sha256(canonical_json(predicate)))
-        return sign_statement(Statement((subject,), REVOCATIONS_TYPE, predicate), signer).to_bytes()
+        return sign_statement(Statement((subject,), REVOCATIONS_TYPE, predicate), signer, *others).to_bytes()
 
     @classmethod
     def verify(cls, data: bytes, trusted: TrustedKeys) -> Self:

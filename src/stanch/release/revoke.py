@@ -24,12 +24,21 @@ _Done = TypeVar("_Done")
 
 @dataclass(frozen=True, slots=True)
 class RevokeOrder:
-    """Whose access is revoked, the reason that the list will give, the publisher's key that signs it, and the time."""
+    """Whose access is revoked.
+
+    Attributes:
+        key_id: Whose.
+        reason: What the list will say.
+        signer: The publisher's key that signs the list.
+        at: Since when.
+        others: Further keys that sign it, where readers demand several.
+    """
 
     key_id: str
     reason: str
     signer: SigningKey
     at: datetime
+    others: tuple[SigningKey, ...] = ()
 
 
 def revoke(remote: RemoteBundle, order: RevokeOrder, trusted: TrustedKeys) -> RevocationList:
@@ -43,14 +52,14 @@ def revoke(remote: RemoteBundle, order: RevokeOrder, trusted: TrustedKeys) -> Re
     Args:
         remote: The delivered bundle.
         order: Whom and why.
-        trusted: The publisher's keys, old ones too; they check what lies in the store.
+        trusted: The publisher's keys, old ones too, and how many must have signed; they check what lies in the store.
 
     Returns:
         The list as it now stands.
 
     Raises:
         InvalidInput: The key id is not a recipient of the bundle.
-        VerificationError: What lies in the store is not the publisher's, or the signing key is not among ``trusted``.
+        VerificationError: What lies in the store is not the publisher's, or ``trusted`` does not accept who signs.
         Conflict: Somebody else kept changing the store.
     """
     manifest = remote.signed_manifest(trusted).manifest
@@ -66,7 +75,7 @@ def revoke(remote: RemoteBundle, order: RevokeOrder, trusted: TrustedKeys) -> Re
         if order.key_id not in {owner, *(stanza.key_id for stanza in _recipients(remote).stanzas)}:
             raise InvalidInput(f"{order.key_id[:80]!r} is not a recipient of this bundle")
         new = RevocationList(found.number + 1, (*found.entries, entry))
-        data = new.sign(order.signer)
+        data = new.sign(order.signer, *order.others)
         RevocationList.verify(data, trusted)  # or the next reader would refuse the whole list
         remote.blobs.put(REVOCATIONS_NAME, data, mode=mode)
         return new

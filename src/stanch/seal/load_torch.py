@@ -25,6 +25,8 @@ _DTYPES: Mapping[str, torch.dtype] = {
     "I8": torch.int8,
     "F8_E5M2": torch.float8_e5m2,
     "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E4M3FNUZ": torch.float8_e4m3fnuz,
+    "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
     "F8_E8M0": torch.float8_e8m0fnu,
     "I16": torch.int16,
     "U16": torch.uint16,
@@ -250,7 +252,11 @@ def _state(bundle: OpenBundle, files: list[str]) -> dict[str, torch.Tensor]:
 
 def _tensors(header: Header, memory: memoryview) -> Iterator[tuple[str, torch.Tensor]]:
     for info in header.tensors:
-        dtype = _DTYPES[info.dtype]
+        dtype = _DTYPES.get(info.dtype)
+        if dtype is None:
+            raise InvalidInput(
+                f"tensor {info.name[:200]!r}: elements of type {info.dtype} are not loaded from a bundle"
+            )
         if not info.count:
             yield info.name, torch.empty(info.shape, dtype=dtype)
             continue

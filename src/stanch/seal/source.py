@@ -36,12 +36,15 @@ class DiskFile:
     inode: int
 
     def open(self) -> BinaryIO:
-        """Return a new reader; a link put in the file's place is refused by the system."""
+        """Return a new reader; a link put in the place of the file or blob is refused by the system."""
         return os.fdopen(os.open(self.location, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb", buffering=0)
 
 
 class DirectorySource:
-    """The regular files below a directory; links and special files are refused."""
+    """The regular files below a directory; links and special files are refused.
+
+    In a snapshot of the Hugging Face cache the links to its own blobs stand for these.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -93,7 +96,7 @@ class MemorySource:
 
 def _list_files(path: Path) -> tuple[DiskFile, ...]:
     files = []
-    for name, location in walk_files(path):
+    for name, location in walk_files(path, hub=True):
         status = location.lstat()
         files.append(DiskFile(name, status.st_size, location, status.st_mtime_ns, status.st_ino))
     return tuple(files)

@@ -1,11 +1,12 @@
 """Read-only tensors over decrypted memory."""
 
 from collections.abc import Mapping
+from math import prod
 from types import MappingProxyType
 
 import numpy as np
 
-from stanch.weights import ELEMENT_TYPES, Header, Tensor, TensorInfo
+from stanch.weights import Header, Tensor, TensorInfo
 
 
 def view_tensor(info: TensorInfo, memory: memoryview, start: int = 0) -> Tensor:
@@ -17,12 +18,12 @@ def view_tensor(info: TensorInfo, memory: memoryview, start: int = 0) -> Tensor:
         start: Which byte of the data section ``memory`` begins with.
     """
     raw = (
-        np.frombuffer(memory.toreadonly(), ELEMENT_TYPES[info.dtype], count=info.count, offset=info.start - start)
+        np.frombuffer(memory.toreadonly(), info.raw_type, count=prod(info.raw_shape), offset=info.start - start)
         if info.count
-        else np.empty(0, ELEMENT_TYPES[info.dtype])
+        else np.empty(0, info.raw_type)
     )
     raw.flags.writeable = False
-    return Tensor(info.name, info.dtype, raw.reshape(info.shape))
+    return Tensor(info.name, info.dtype, raw.reshape(info.raw_shape))
 
 
 def view_tensors(header: Header, memory: memoryview) -> Mapping[str, Tensor]:

@@ -130,7 +130,7 @@ def seal(
     """
     check_recipients(recipients, params.quorum)
     listing = DirectorySource(source) if isinstance(source, Path) else source
-    plan = [_plan(file) for file in sorted(listing.files(), key=lambda file: file.path.encode())]
+    plan = [_plan(file) for file in sorted(listing.files(), key=lambda file: os.fsencode(file.path))]
     _check_plan(plan, params)
     root = ReleaseRoot(params.rng(ROOT_SIZE), params.rng(BUNDLE_ID_SIZE))
     try:

@@ -131,6 +131,22 @@ def sign_statement(statement: Statement, signer: SigningKey, *others: SigningKey
     return Bundle(payload, first, hashlib.sha256(signer.public.to_pem()).hexdigest(), tuple(further))
 
 
+def gather_evidence(bundle: Bundle, beside: Sequence[Bundle] = ()) -> Evidence:
+    """Return what a policy looks at; nothing of it is verified yet.
+
+    Raises:
+        PolicyViolation: A bundle beside it is over another payload.
+        InvalidInput: The payload is not a statement.
+    """
+    if any(other.payload != bundle.payload for other in beside):
+        raise PolicyViolation("the signatures are about different statements", why="a threshold needs one payload")
+    # The statement is parsed before the signature is known to hold; the strict reader is total, and nothing acts on it.
+    statement = Statement.parse(bundle.payload)
+    signatures = tuple(signature for item in (bundle, *beside) for signature in (item.signature, *item.further))
+    timestamps = tuple(stamp for item in (bundle, *beside) for stamp in item.timestamps)
+    return Evidence(statement, pre_authentication(bundle.payload), signatures, timestamps)
+
+
 def verify_bundle(bundle: Bundle, policy: Policy, *, beside: Sequence[Bundle] = ()) -> VerifiedStatement:
     """Check ``bundle`` against ``policy``, which must contain :class:`stanch.sign.TrustedKeys`.
 
@@ -145,16 +161,10 @@ def verify_bundle(bundle: Bundle, policy: Policy, *, beside: Sequence[Bundle] = 
             bundle beside it is over another payload.
         InvalidInput: The payload is not a statement.
     """
-    if any(other.payload != bundle.payload for other in beside):
-        raise PolicyViolation("the signatures are about different statements", why="a threshold needs one payload")
-    message = pre_authentication(bundle.payload)
-    # The statement is parsed before the signature is known to hold; the strict reader is total, and nothing acts on it.
-    statement = Statement.parse(bundle.payload)
-    signatures = tuple(signature for item in (bundle, *beside) for signature in (item.signature, *item.further))
-    timestamps = tuple(stamp for item in (bundle, *beside) for stamp in item.timestamps)
-    signers = policy.check(Evidence(statement, message, signatures, timestamps))
+    evidence = gather_evidence(bundle, beside)
+    signers = policy.check(evidence)
     if not signers:
         raise NoTrustedSignature(
             "no trusted signature", why="the policy names no key", next_step="name the publisher's key with --trust KEY"
         )
-    return VerifiedStatement(statement, tuple(sorted(signers)))
+    return VerifiedStatement(evidence.statement, tuple(sorted(signers)))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from stanch.crypto import FileHashName, Hasher
 from stanch.errors import InvalidInput
+from stanch.weights import find_blob
 
 _BUFFER, _LARGE = 1 << 20, 16 << 20
 _WORKERS = min(8, os.cpu_count() or 1)
@@ -19,7 +20,7 @@ class Listing:
     """What lies below a directory, as relative paths with ``/``, sorted by their UTF-8 bytes.
 
     Attributes:
-        files: Regular files.
+        files: Regular files, also those that are blobs of a snapshot in the Hugging Face cache.
         others: Links and special files; none of them is ever followed or opened.
     """
 
@@ -52,28 +53,37 @@ def list_files(root: Path, ignored: Iterable[str]) -> Listing:
             with os.scandir(root / folder) as entries:
                 for entry in entries:
                     name = f"{folder}{entry.name}"
-                    if entry.is_symlink():
+                    linked = entry.is_symlink()
+                    if linked and _blob(root, name) is None:
                         others.append(name)
                     elif name in skipped:
                         continue
                     elif entry.is_dir(follow_symlinks=False):
                         folders.append(f"{name}/")
                     else:
-                        (files if entry.is_file(follow_symlinks=False) else others).append(name)
+                        (files if linked or entry.is_file(follow_symlinks=False) else others).append(name)
     except OSError as error:
         raise InvalidInput(f"{root}: expected a directory that can be read", why=error.strerror or "") from error
     return Listing(tuple(sorted(files, key=os.fsencode)), tuple(sorted(others, key=os.fsencode)))
 
 
+def _blob(root: Path, name: str) -> Path | None:
+    """Return the blob that is the file, where ``root`` is a snapshot in the Hugging Face cache."""
+    blob = find_blob(root, root / name)
+    return blob if blob is not None and blob.is_file() and not blob.is_symlink() else None
+
+
 def open_regular(root: Path, name: str) -> int:
     """Return a descriptor of the regular file ``name`` below ``root``; a link put in its place is refused.
+
+    The links of a snapshot in the Hugging Face cache to its own blobs stand for these.
 
     Raises:
         InvalidInput: It cannot be opened, or is no regular file any more.
     """
     try:
         # O_NONBLOCK: a pipe put in the file's place must not stop us.
-        handle = os.open(root / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        handle = os.open(_blob(root, name) or root / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise InvalidInput(f"{name!r}: cannot be read", why=error.strerror or "") from error
     if not stat.S_ISREG(os.fstat(handle).st_mode):
@@ -99,7 +109,7 @@ def hash_pieces(root: Path, pieces: Sequence[Piece], algorithm: FileHashName) ->
 def _size(root: Path, piece: Piece) -> int:
     """Return about how long a piece is; 0 where that cannot be told, which only costs time."""
     try:
-        return (os.lstat(root / piece.path).st_size if piece.end is None else piece.end) - piece.start
+        return ((root / piece.path).stat().st_size if piece.end is None else piece.end) - piece.start
     except OSError:
         return 0
 

@@ -11,6 +11,7 @@ from stanch.errors import InvalidInput, PolicyViolation
 from stanch.sign.bundle import Bundle, sign_statement, verify_bundle
 from stanch.sign.policy import HasSubject, PredicateType, TrustedKeys, all_of
 from stanch.sign.statement import Statement, Subject
+from stanch.sign.timestamp import Timestamped
 from stanch.terms import Digest, JsonValue, VerifiedDigest
 
 SEALED_BUNDLE_TYPE = "urn:stanch:sealed-bundle:v1"
@@ -38,8 +39,8 @@ def sign_manifest(manifest: bytes, signer: SigningKey, *others: SigningKey) -> B
     )
 
 
-def verify_manifest(manifest: bytes, bundle: Bundle, trusted: TrustedKeys) -> VerifiedDigest:
-    """Check the publisher's signature over ``manifest.json``.
+def verify_manifest(manifest: bytes, bundle: Bundle, trusted: TrustedKeys | Timestamped) -> VerifiedDigest:
+    """Check the publisher's signature over ``manifest.json``; where time-stamps are demanded, say when it was made.
 
     Raises:
         NoTrustedSignature: No trusted key signed.
@@ -50,4 +51,5 @@ def verify_manifest(manifest: bytes, bundle: Bundle, trusted: TrustedKeys) -> Ve
     verified = verify_bundle(bundle, policy)
     if verified.statement.predicate != read.predicate:
         raise PolicyViolation("the signature names another line of releases or number than the manifest")
-    return VerifiedDigest(read.digest.value, verified.signer_key_ids, None)
+    moment = trusted.signed_at(bundle) if isinstance(trusted, Timestamped) else None
+    return VerifiedDigest(read.digest.value, verified.signer_key_ids, moment)

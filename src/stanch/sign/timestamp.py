@@ -5,7 +5,7 @@ from datetime import datetime
 
 from stanch.crypto.timestamp import MAX_TIMESTAMP, QUERY_TYPE, TimestampQuery, TimestampRoots
 from stanch.errors import ExternalError, NoTrustedSignature, PolicyViolation, VerificationError
-from stanch.sign.bundle import Bundle
+from stanch.sign.bundle import Bundle, gather_evidence
 from stanch.sign.policy import Evidence, TrustedKeys
 from stanch.store.http import HttpRequest, exchange
 
@@ -49,23 +49,38 @@ class Timestamped:
 
     def check(self, evidence: Evidence) -> frozenset[str]:
         """Return the ids of the keys whose time-stamped signatures count."""
-        signers: frozenset[str] = frozenset()
+        return frozenset(self._moments(evidence))
+
+    def signed_at(self, bundle: Bundle) -> datetime:
+        """Return when as many keys as the threshold demands had signed, at the latest.
+
+        Raises:
+            VerificationError: As :meth:`check`.
+        """
+        moments = sorted(self._moments(gather_evidence(bundle)).values())
+        return moments[self.trusted.threshold - 1]
+
+    def _moments(self, evidence: Evidence) -> dict[str, datetime]:
+        """Return for each key whose signature counts the earliest time at which an authority saw one."""
+        found: dict[str, datetime] = {}
         failures: list[VerificationError] = []
         for signature in evidence.signatures:
             moment = self._moment(signature, evidence.timestamps)
             if moment is None:
                 continue
             try:
-                signers |= self._check_at(moment, replace(evidence, signatures=(signature,)))
+                signers = self._check_at(moment, replace(evidence, signatures=(signature,)))
             except VerificationError as error:
                 failures.append(error)
-        if len(signers) >= self.trusted.threshold:
-            return signers
-        if failures and not signers:
+                continue
+            found |= {key_id: min(moment, found.get(key_id, moment)) for key_id in signers}
+        if len(found) >= self.trusted.threshold:
+            return found
+        if failures and not found:
             raise failures[0]
-        if signers:
+        if found:
             raise NoTrustedSignature(
-                f"too few time-stamped trusted signatures: expected {self.trusted.threshold}, found {len(signers)}"
+                f"too few time-stamped trusted signatures: expected {self.trusted.threshold}, found {len(found)}"
             )
         raise PolicyViolation(
             "no signature has a time-stamp of a trusted authority",

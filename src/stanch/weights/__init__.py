@@ -18,6 +18,7 @@ from stanch.weights.floats import FLOAT_TYPES, bf16_to_float32, float32_to_bf16,
 from stanch.weights.header import (
     ELEMENT_TYPES,
     MAX_HEADER_BYTES,
+    PACKED_BITS,
     Header,
     TensorInfo,
     build_head,
@@ -26,6 +27,7 @@ from stanch.weights.header import (
     read_head,
     read_header,
 )
+from stanch.weights.hub import find_blob
 from stanch.weights.json_file import read_json_object
 from stanch.weights.model import INDEX_NAME, open_model, weight_files
 from stanch.weights.paths import check_paths
@@ -36,6 +38,7 @@ __all__ = [
     "FLOAT_TYPES",
     "INDEX_NAME",
     "MAX_HEADER_BYTES",
+    "PACKED_BITS",
     "Adapter",
     "DirectoryDigest",
     "Header",
@@ -47,6 +50,7 @@ __all__ = [
     "check_paths",
     "directory_digest",
     "element_size",
+    "find_blob",
     "float32_to_bf16",
     "from_float32",
     "is_adapter",

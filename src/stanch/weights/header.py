@@ -31,6 +31,8 @@ ELEMENT_TYPES: Mapping[str, npt.DTypeLike] = MappingProxyType(
         "I8": "i1",
         "F8_E5M2": "u1",
         "F8_E4M3": "u1",
+        "F8_E4M3FNUZ": "u1",
+        "F8_E5M2FNUZ": "u1",
         "F8_E8M0": "u1",
         "I16": "<i2",
         "U16": "<u2",
@@ -47,6 +49,9 @@ ELEMENT_TYPES: Mapping[str, npt.DTypeLike] = MappingProxyType(
 )
 """Element types and the numpy type of their raw view; what numpy lacks (bf16, fp8) is seen as unsigned integers."""
 
+PACKED_BITS: Mapping[str, int] = MappingProxyType({"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6})
+"""Element types that share bytes, and their bits; their raw view is their bytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
@@ -62,6 +67,16 @@ class TensorInfo:
     def count(self) -> int:
         """Number of elements; 1 for a scalar."""
         return math.prod(self.shape)
+
+    @property
+    def raw_type(self) -> npt.DTypeLike:
+        """The numpy type of the raw view."""
+        return "u1" if self.dtype in PACKED_BITS else ELEMENT_TYPES[self.dtype]
+
+    @property
+    def raw_shape(self) -> tuple[int, ...]:
+        """The shape of the raw view: the tensor's own, or one row of bytes where elements share bytes."""
+        return (self.end - self.start,) if self.dtype in PACKED_BITS else self.shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +162,12 @@ def _tensor(name: str, value: JsonValue, what: str) -> TensorInfo:
     if not isinstance(value, dict) or value.keys() != {"dtype", "shape", "data_offsets"}:
         raise InvalidSafetensors(f"{what}: tensor {name!r} must have dtype, shape and data_offsets, and nothing else")
     dtype, shape, offsets = value["dtype"], _naturals(value["shape"]), _naturals(value["data_offsets"])
-    if not isinstance(dtype, str) or dtype not in ELEMENT_TYPES:
+    if not isinstance(dtype, str) or (dtype not in ELEMENT_TYPES and dtype not in PACKED_BITS):
         raise InvalidSafetensors(f"{what}: tensor {name!r} has an unknown element type")
     if shape is None or offsets is None or len(offsets) != 2:
         raise InvalidSafetensors(f"{what}: tensor {name!r}: shape and offsets must be non-negative integers")
     start, end = offsets
-    if end - start != math.prod(shape) * element_size(dtype):
+    if 8 * (end - start) != math.prod(shape) * (PACKED_BITS.get(dtype) or 8 * element_size(dtype)):
         raise InvalidSafetensors(f"{what}: tensor {name!r} has {end - start} bytes, which is not its shape's size")
     return TensorInfo(name, dtype, shape, start, end)
 
@@ -165,6 +180,12 @@ def read_head(stream: BinaryIO, size: int, *, what: str) -> Header:
     """
     prefix = stream.read(8)
     length = int.from_bytes(prefix, "little")
+    if prefix == b"version ":
+        raise InvalidSafetensors(
+            f"{what}: a pointer of Git LFS, and not the weights themselves",
+            why="the repository was cloned without its large files",
+            next_step="fetch them with: git lfs pull",
+        )
     if len(prefix) < 8 or length > min(MAX_HEADER_BYTES, size - 8):
         raise InvalidSafetensors(f"{what}: not a safetensors file: its header length is out of range")
     header = parse_header(prefix + stream.read(length), what=what)
@@ -196,6 +217,8 @@ def build_head(
     document: dict[str, JsonValue] = {"__metadata__": dict(metadata)} if metadata else {}
     start = 0
     for name, dtype, shape in tensors:
+        if dtype not in ELEMENT_TYPES:
+            raise InvalidSafetensors(f"cannot write safetensors: tensor {name!r} has elements of type {dtype[:20]!r}")
         if name in document or name == "__metadata__":
             raise InvalidInput(f"cannot write safetensors: the name {name!r} stands twice or is reserved")
         end = start + math.prod(shape) * element_size(dtype)

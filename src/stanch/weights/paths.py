@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from stanch.errors import InvalidInput
 
 _MAX_PATH = 1024
-_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ud800-\udfff]")
+"""Surrogates stand for bytes of a name that are no UTF-8."""
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 

@@ -1,5 +1,6 @@
 """Tensors of safetensors files as memory-mapped, read-only views, and an ordered writer."""
 
+import math
 import mmap
 import os
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ class Tensor:
     """A named tensor with its safetensors element type and its raw elements, shaped.
 
     ``raw`` of a tensor that was opened from a file is a read-only view of the mapping, which it keeps alive; bf16 is
-    seen as ``uint16`` and fp8 as ``uint8``.
+    seen as ``uint16`` and fp8 as ``uint8``; of types whose elements share bytes (F4, F6) it is one row of bytes.
     """
 
     name: str
@@ -28,7 +29,7 @@ class Tensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The tensor's shape."""
+        """The shape of ``raw``."""
         return self.raw.shape
 
     def to_float32(self) -> npt.NDArray[np.float32]:
@@ -55,8 +56,8 @@ def open_tensors(path: Path) -> dict[str, Tensor]:
             info.name,
             info.dtype,
             np.frombuffer(
-                mapping, ELEMENT_TYPES[info.dtype], count=info.count, offset=header.data_offset + info.start
-            ).reshape(info.shape),
+                mapping, info.raw_type, count=math.prod(info.raw_shape), offset=header.data_offset + info.start
+            ).reshape(info.raw_shape),
         )
         for info in header.tensors
     }
