@@ -33,6 +33,7 @@ from stanch.tune import (
 )
 from stanch.tune import arguments as allowed
 from stanch.tune.chunks import Row
+from stanch.tune.coverage_torch import check_coverage
 from stanch.tune.gradient_torch import PrivateGradient
 from stanch.tune.hosted_torch import HostedModel
 from stanch.tune.journal import read_journal
@@ -202,6 +203,7 @@ def test_without_noise_and_clipping_an_update_is_the_ordinary_one(make_trainer, 
         seen.append((len(some), {name: (parameters[name].grad.clone(), sums[name]) for name in sums}))
 
     monkeypatch.setattr(PrivateGradient, "fill", watched)
+    monkeypatch.setattr("stanch.tune.coverage_torch.check_noise", lambda _gradient: None)
     trainer.train()
     assert len(seen) == STEPS
     for _, pairs in seen:
@@ -275,7 +277,7 @@ def test_an_optimizer_over_other_tensors_is_caught(make_trainer):
         trainer.train()
     other = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     with pytest.raises(UncoveredParameter):
-        trainer._hosted.check_optimizer(other)
+        check_coverage(trainer._hosted, other)
 
 
 def test_a_step_that_moves_nothing_is_caught(make_trainer, monkeypatch):
@@ -294,7 +296,7 @@ def test_a_saved_adapter_with_other_weights_is_caught(make_trainer, tmp_path, mo
             next(iter(trainer._hosted.adapter.parameters().values())).add_(1)
 
     monkeypatch.setattr(trainer, "_save", late)
-    with pytest.raises(SelfCheckFailed, match="saved adapter"):
+    with pytest.raises(SelfCheckFailed, match="saved files"):
         trainer.train()
     assert not (tmp_path / "run" / "statement.json").exists()
 
@@ -485,8 +487,16 @@ def test_adapters_without_an_exact_gradient_are_refused(base, changes, error, wo
 
 def test_models_that_mix_rows_are_refused(base):
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    with pytest.raises(UnsupportedModule, match="PEFT model"):
+    with pytest.raises(InvalidInput, match="no trainable"):
+        adapter_shapes(model.requires_grad_(requires_grad=False))
+    model.add_adapter(LoraConfig(target_modules=["q_proj"]))
+    with pytest.raises(UnsupportedModule, match="add_adapter"):
         adapter_shapes(model)
+    two = make_model(base)
+    two.add_adapter("other", LoraConfig(target_modules=["q_proj"]))
+    two.base_model.set_adapter(["default", "other"])
+    with pytest.raises(UnsupportedModule, match="one active adapter, found 2"):
+        adapter_shapes(two)
     with pytest.raises(InvalidInput, match="float32"):
         adapter_shapes(make_model(base).to(torch.bfloat16))
     frozen = make_model(base).requires_grad_(requires_grad=False)

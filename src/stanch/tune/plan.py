@@ -22,6 +22,7 @@ SCHEMA = "urn:stanch:privacy-plan:v1"
 NOISE_DRAWS = 2
 SLACK = 2.0**-10
 MIN_UNITS = 20
+PRIVATE_METRICS = "private training metrics, which were logged"
 _SMALL_NOISE = 0.3
 _ALWAYS_EXCLUDED = ("base model's pre-training", "tokenizer", "choice of hyper-parameters", "number of units")
 
@@ -56,6 +57,7 @@ class PrivacyParams:
         max_records_per_unit: Records of a unit used in one step.
         units_public: A public number of units, at least the number found; the difference takes part as empty units.
         allow_small_noise_unsafe: Accept a noise multiplier below 0.3.
+        log_private_metrics_unsafe: Let a trainer log the loss, which the guarantee then does not cover.
         excluded: What else the guarantee does not cover, beside what it never covers.
     """
 
@@ -69,6 +71,7 @@ class PrivacyParams:
     max_records_per_unit: int = 8
     units_public: int | None = None
     allow_small_noise_unsafe: bool = False
+    log_private_metrics_unsafe: bool = False
     excluded: tuple[str, ...] = ()
 
 
@@ -154,7 +157,11 @@ class PrivacyPlan:
             discretization=accountant.DISCRETIZATION,
             method=_method_of(trainable),
             trainable=tuple(sorted(trainable)),
-            excluded=(*_ALWAYS_EXCLUDED, *params.excluded),
+            excluded=(
+                *_ALWAYS_EXCLUDED,
+                *((PRIVATE_METRICS,) if params.log_private_metrics_unsafe else ()),
+                *params.excluded,
+            ),
             guarantee="dp",
         )
 
