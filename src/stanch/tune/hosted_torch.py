@@ -171,7 +171,9 @@ class HostedModel:
         Raises:
             SelfCheckFailed: It holds others.
         """
-        saved = {name: value for path in sorted(folder.glob("*.safetensors")) for name, value in load_file(path).items()}
+        saved = {
+            name: value for path in sorted(folder.glob("*.safetensors")) for name, value in load_file(path).items()
+        }
         if isinstance(self.adapter, FullWeights):
             # A weight that several modules share is written under one of its names.
             named = list(self.model.named_parameters(remove_duplicate=False))

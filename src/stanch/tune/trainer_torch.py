@@ -33,7 +33,7 @@ from stanch.tune.hosted_torch import HostedModel
 from stanch.tune.journal import BudgetJournal
 from stanch.tune.keeping import Keeping
 from stanch.tune.noise import AesGaussian
-from stanch.tune.plan import PRIVATE_METRICS, PrivacyPlan
+from stanch.tune.plan import DP, PRIVATE_METRICS, PrivacyPlan
 from stanch.tune.record import NULL, Recorder, RunRecord
 from stanch.tune.refusals import BudgetRolledBack, PlanChanged, RunExists, UnsafeArgument
 from stanch.tune.rows import read_rows
@@ -92,7 +92,7 @@ class PrivateTrainer(Trainer):
     _process_step: int
     _checkpoint: Path | None
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by keyword, beside those of the trainer that it replaces
         self,
         model: Any,  # noqa: ANN401 - transformers ships no types
         args: Any,  # noqa: ANN401 - same
@@ -279,6 +279,12 @@ class PrivateTrainer(Trainer):
             )
 
     def _check_plan(self) -> None:
+        if self._plan.guarantee != DP:
+            raise UnsafeArgument(
+                f"plan: guarantee {self._plan.guarantee!r} is refused",
+                why="this trainer takes its keys from the operating system alone",
+                next_step="make the plan without insecure_reproducible; `stanch tune run` can repeat a run",
+            )
         if self._plan.units_digest != self._units.digest.hex:
             raise PlanChanged("the plan was made for other units", next_step="make a plan from these units")
         if self._plan.trainable != self._hosted.adapter.shapes():
@@ -291,7 +297,9 @@ class PrivateTrainer(Trainer):
     def _settings_digest(self) -> str:
         """Digest of what must not change between start and resume."""
         settings = {name: str(getattr(self.args, name)) for name in _SETTINGS}
-        return Digest.sha256(canonical_json({"plan": self._plan.digest.hex, "base": str(self._base_digest), **settings})).hex
+        return Digest.sha256(
+            canonical_json({"plan": self._plan.digest.hex, "base": str(self._base_digest), **settings})
+        ).hex
 
     def _open_journal(self, *, resume: bool) -> BudgetJournal:
         """Make the run's folder, whole or not at all, or open the journal in it."""
@@ -336,12 +344,11 @@ class PrivateTrainer(Trainer):
                 return None
             wanted = str(found[-1])
         self._checkpoint = view = Path(wanted)
-        if self._keeping.seal is not None:
-            # A sealed checkpoint holds no file beside its own.
+        if not (view / TRAINER_STATE_NAME).exists():
+            # It is sealed, or a crash came before the trainer's view of it: that is rebuilt from the journal anyhow.
             view = Path(self.args.output_dir) / _RESUMED
             view.mkdir(exist_ok=True)
-        if not (view / TRAINER_STATE_NAME).exists():
-            # A crash after the checkpoint, before the trainer's view of it: that is rebuilt from the journal anyhow.
+            self.state.train_batch_size = self.args.train_batch_size
             self.state.save_to_json(str(view / TRAINER_STATE_NAME))
         return str(view)
 
