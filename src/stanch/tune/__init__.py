@@ -29,6 +29,7 @@ from stanch.tune.provenance import describe_run
 from stanch.tune.record import NULL, Recorder, TrainEvent
 from stanch.tune.rows import token_rows, training_rows
 from stanch.tune.run import TunedModel, run_folder, tune
+from stanch.tune.scale_ray import tune_on_ray
 from stanch.tune.spec import (
     BaseSpec,
     DataSpec,
@@ -94,6 +95,7 @@ __all__ = [
     "trainable_shapes",
     "training_rows",
     "tune",
+    "tune_on_ray",
     "verify_run",
 ]
 

@@ -71,7 +71,7 @@ def tune(
         raise MissingExtraError("train") from error
     with ranks_torch.Ranks.join() as ranks:
         if ranks.leads:
-            _check_places(spec, resume=resume)
+            check_places(spec, resume=resume)
         seed = spec.privacy.insecure_reproducible
         random = random_bytes if seed is None else seeded_bytes(seed)
         session = session_torch.Session(
@@ -81,7 +81,8 @@ def tune(
     return TunedModel(path, Digest.parse(statement.model_digest), statement)
 
 
-def _check_places(spec: TuneSpec, *, resume: bool) -> None:
+def check_places(spec: TuneSpec, *, resume: bool) -> None:
+    """Raise :class:`RunExists` where the output, or a run that is not to be resumed, is in the way."""
     output, unfinished = Path(spec.output.path), run_folder(spec)
     if output.exists():
         raise RunExists(f"{output}: exists already", next_step="choose another output folder")
