@@ -20,7 +20,7 @@ from stanch.tune.checkpoint_sealed import CheckpointSeal
 from stanch.tune.demo import BatchLossSensitivity, show_batch_loss
 from stanch.tune.fetch import fetch_model
 from stanch.tune.goldfish import Goldfish
-from stanch.tune.journal import BudgetJournal, JournalHead
+from stanch.tune.journal import BudgetJournal, JournalHead, journal_name
 from stanch.tune.keeping import Keeping
 from stanch.tune.noise import NoiseSource
 from stanch.tune.plan import ParameterShape, PrivacyParams, PrivacyPlan
@@ -84,6 +84,7 @@ __all__ = [
     "describe_run",
     "fetch_model",
     "form_units",
+    "journal_name",
     "parse_unit",
     "prepare",
     "read_plan",
