@@ -120,11 +120,6 @@ def test_what_gives_no_guarantee_is_refused(params, error):
         PrivacyPlan.make(table(60), SHAPES, params)
 
 
-def test_too_few_units_are_refused():
-    with pytest.raises(PlanInfeasible, match="at least 20 units, found 19"):
-        PrivacyPlan.make(table(19), SHAPES, PrivacyParams())
-
-
 def test_a_public_seed_and_logged_losses_stand_in_the_plan(monkeypatch):
     monkeypatch.setattr(accountant, "calibrate", lambda *_args: 1.0)
     params = PrivacyParams(insecure_reproducible=True, log_private_metrics_unsafe=True)

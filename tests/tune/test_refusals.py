@@ -19,7 +19,7 @@ REFUSED = {
     "epsilon that is not finite": 'test_plan.py: (PrivacyParams(epsilon=float("inf")), InvalidInput)',
     "noise below 0.3": "test_plan.py: PlanInfeasible",
     "a batch above half of the units": "test_plan.py: (PrivacyParams(expected_batch=31), PlanInfeasible)",
-    "fewer than 20 units": "test_plan.py: test_too_few_units_are_refused",
+    "fewer than 20 units": "test_plan.py: test_too_few_units",
     "a public number below the units found": "test_plan.py: units_public",
     "accountants that disagree": "test_accountant.py: AccountantDisagrees",
     "duplicates dropped with privacy": "test_refusals.py: refused with privacy",
