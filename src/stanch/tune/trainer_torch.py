@@ -176,9 +176,8 @@ class PrivateTrainer(Trainer):
             self._process_step = 0
             output = super().train(resume_from_checkpoint=self._find_checkpoint(resume_from_checkpoint))
             self.statement = self._finish(journal)
-            self._events.record(
-                "train.end", {"model_digest": self.statement.model_digest, "epsilon": self.statement.epsilon}
-            )
+            stated = self.statement
+            self._events.record("train.end", {"model_digest": stated.model_digest, "epsilon": stated.epsilon})
         return output
 
     def get_train_dataloader(self) -> Any:  # noqa: ANN401 - no loader of torch: what the trainer uses of one
@@ -314,10 +313,8 @@ class PrivateTrainer(Trainer):
                     why="a plan is fixed before the first step",
                     next_step="restore what was changed, or start a new run",
                 )
-            keeping = self._keeping
-            return BudgetJournal.open(
-                folder / journals.NAME, self._plan, anchor=keeping.anchor, on_head=keeping.on_head
-            )
+            kept = self._keeping
+            return BudgetJournal.open(folder / journals.NAME, self._plan, anchor=kept.anchor, on_head=kept.on_head)
         if folder.exists() or list_checkpoints(output):
             raise RunExists(
                 f"{folder if folder.exists() else output}: a run lies here",
