@@ -77,6 +77,8 @@ CASES = [
     ("tune plan {missing}", 2, "missing"),
     ("tune plan {text} --epsilon 0", 2, "0"),
     ("tune statement {missing}", 2, "missing"),
+    ("tune run {missing} --insecure-reproducible -1", 2, "-1"),
+    ("tune verify {missing} --allow-void", 2, "missing"),
     ("tune verify {missing} --anchor 1:2:3", 2, "journal head"),
     ("tune verify {missing}", 2, "missing"),
     ("tune verify {no_model}", 2, "no-model"),

@@ -120,6 +120,18 @@ def test_what_gives_no_guarantee_is_refused(params, error):
         PrivacyPlan.make(table(60), SHAPES, params)
 
 
+def test_a_public_seed_and_logged_losses_stand_in_the_plan(monkeypatch):
+    monkeypatch.setattr(accountant, "calibrate", lambda *_args: 1.0)
+    params = PrivacyParams(insecure_reproducible=True, log_private_metrics_unsafe=True)
+    plan = PrivacyPlan.make(table(60), SHAPES, params)
+    assert plan.guarantee == "void: public seed"
+    assert "private training metrics, which were logged" in plan.excluded
+    assert PrivacyPlan.from_json(plan.to_json()) == plan
+    assert "public seed" in plan.warnings[0]
+    with pytest.raises(InvalidInput, match="guarantee"):
+        PrivacyPlan.from_json(plan.to_json().replace(b"void: public seed", b"void: secret seed"))
+
+
 def test_small_noise_only_by_an_option_that_says_so(monkeypatch):
     monkeypatch.setattr(accountant, "calibrate", lambda *_: 0.29)
     with pytest.raises(PlanInfeasible, match=r"0\.29"):

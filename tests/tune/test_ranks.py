@@ -1,4 +1,4 @@
-"""Two processes that share a run: the sum is that of one, the noise is added once, and who dies stops the step."""
+"""Processes that share a run: the sum is that of one, the noise is added once, and who dies stops the step."""
 
 import math
 from pathlib import Path
@@ -26,32 +26,49 @@ def data(tmp_path) -> Path:
     return write_chats(tmp_path / "chats.jsonl", 60)
 
 
-def together(nursery, **order: object) -> list[int]:
-    return nursery.run(**order, ranks=WORLD, port=servers.free_port())
+def together(nursery, *, world: int = WORLD, **order: object) -> list[int]:
+    return nursery.run(**order, ranks=world, port=servers.free_port())
 
 
 def vector(path: str) -> torch.Tensor:
     return torch.cat([part.double().flatten() for _, part in sorted(load_file(path).items())])
 
 
-def test_two_processes_add_up_to_the_sum_of_one_and_add_noise_once(nursery, base, data, tmp_path):
+@pytest.mark.parametrize("world", [2, 4])
+def test_processes_add_up_to_the_sum_of_one_and_add_noise_once(nursery, base, data, tmp_path, world):
     spec = spec_text(base, tmp_path / "out")
     order = {"spec_toml": spec, "data": str(data)}
-    assert together(nursery, job="gradients", **order, out=str(tmp_path / "two")) == [0, 0], nursery.complaints()
+    codes = together(nursery, world=world, job="gradients", **order, out=str(tmp_path / "all"))
+    assert codes == [0] * world, nursery.complaints()
     gradients(**order, out=str(tmp_path / "one"))
     plan = prepare(TuneSpec.from_toml(spec.encode()), open_dataset(data, key=KEY)).plan
     step = 2.0 ** grid_exponent(plan.max_grad_norm, plan.coordinates) / plan.denominator
     alone = vector(f"{tmp_path}/one.sum.0")
     for name in ("sum", "noise"):
-        assert torch.equal(vector(f"{tmp_path}/two.{name}.0"), vector(f"{tmp_path}/two.{name}.1"))
+        assert all(
+            torch.equal(vector(f"{tmp_path}/all.{name}.0"), vector(f"{tmp_path}/all.{name}.{rank}"))
+            for rank in range(world)
+        )
     assert alone.abs().max() > 100 * step
     # Each process rounds its own part; the release is in float32.
-    assert (alone - vector(f"{tmp_path}/two.sum.0")).abs().max() <= WORLD * step + 1e-9
-    noise = vector(f"{tmp_path}/two.noise.0")
+    assert (alone - vector(f"{tmp_path}/all.sum.0")).abs().max() <= world * step + 1e-9
+    noise = vector(f"{tmp_path}/all.noise.0")
     assert torch.equal(noise, vector(f"{tmp_path}/one.noise.0"))
     # Five standard deviations of a sample variance: a false alarm in two million.
     variance = float(noise.square().mean()) / (noise_scale(plan) * step) ** 2
     assert variance == pytest.approx(1, abs=5 * math.sqrt(2 / len(noise)))
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_processes_agree_on_the_noise_that_they_check(nursery, base, data, tmp_path, world):
+    """Each sees one part of the sum and the noise of all; a step without noise stops all of them uncharged."""
+    out = tmp_path / "out"
+    order = {"spec_toml": spec_text(base, out), "data": str(data), "silent": True}
+    assert together(nursery, world=world, job="run", **order) == [1] * world
+    assert nursery.complaints().count("SelfCheckFailed: the noise has 0 times") >= world
+    spec = TuneSpec.from_toml(spec_text(base, out).encode())
+    plan = prepare(spec, open_dataset(data, key=KEY)).plan
+    assert read_journal((tmp_path / "out.run" / "budget.jsonl").read_bytes(), plan).head.charged == 0
 
 
 def test_a_shared_run_is_a_run(nursery, base, data, tmp_path):

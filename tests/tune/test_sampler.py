@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import binom, chi2
 
-from stanch.tune.sampler import StreamKeys, UnitSampler, stream_words
+from stanch.tune.sampler import StreamKeys, UnitSampler, seeded_bytes, stream_words
 from stanch.tune.units import Unit, UnitTable
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "vectors/tune/streams.json").read_text())
@@ -78,3 +78,11 @@ def test_few_records_are_all_taken_and_an_empty_unit_gives_none():
     drawn = sampler(3, 0, records=4, cap=4)
     assert drawn.records_of(5, 2) == drawn.table.units[2].record_ids
     assert drawn.records_of(5, 3) == ()
+
+
+def test_a_seed_gives_the_same_keys_again_and_another_seed_others():
+    one, same, other = (StreamKeys.fresh(seeded_bytes(seed)) for seed in (7, 7, 8))
+    assert one == same
+    assert not {one.noise, one.sample, one.records} & {other.noise, other.sample, other.records}
+    source = seeded_bytes(7)
+    assert source(32) != source(32)

@@ -11,20 +11,25 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, EarlyStoppingCallback, TrainerCallback, TrainingArguments
 from trl import SFTConfig
 
+from stanch.crypto import SigningKey
+from stanch.crypto.identity import generate_identity
 from stanch.data import TokenRecord
-from stanch.errors import InvalidInput
+from stanch.errors import InvalidInput, StoreError
 from stanch.tune import (
     NULL,
+    CheckpointSeal,
     Goldfish,
+    Keeping,
     PrivacyParams,
     PrivacyPlan,
     PrivateTrainer,
     RecordUnit,
     StanchCallback,
+    VerifyExpectations,
     accountant,
     adapter_shapes,
     form_units,
@@ -33,6 +38,7 @@ from stanch.tune import (
 )
 from stanch.tune import arguments as allowed
 from stanch.tune.chunks import Row
+from stanch.tune.coverage_torch import check_coverage
 from stanch.tune.gradient_torch import PrivateGradient
 from stanch.tune.hosted_torch import HostedModel
 from stanch.tune.journal import read_journal
@@ -46,6 +52,8 @@ from stanch.tune.refusals import (
     UnsafeArgument,
     UnsupportedModule,
 )
+
+from .engine_models import make_net
 
 STEPS = 4
 
@@ -151,13 +159,31 @@ def test_a_run_is_stated_and_verified(make_trainer, tmp_path, plan, tokenizer, c
     assert all(p.grad is not None for p in trainer.model.parameters() if p.requires_grad)
 
 
-@pytest.mark.parametrize("checkpointing", [None, {"use_reentrant": False}, {"use_reentrant": True}])
-def test_the_clipped_sum_is_that_of_one_record_at_a_time(base, rows, plan, checkpointing):
+def make_whole(base: Path):
+    """Return the base model itself, all of whose weights are trained; head and embedding are tied."""
+    return AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+
+
+def make_noisy_adapter(base: Path):
     model = make_model(base, init_lora_weights="gaussian")
     with torch.no_grad():
         for name, value in model.named_parameters():
             if "lora_B" in name:
                 value.normal_(0, 0.05)
+    return model
+
+
+PARTS = {
+    "adapter": make_noisy_adapter,
+    "all weights, tied": make_whole,
+    "all weights, learned positions": lambda _base: make_net("gpt2"),
+}
+
+
+@pytest.mark.parametrize("checkpointing", [None, {"use_reentrant": False}, {"use_reentrant": True}])
+@pytest.mark.parametrize("part", PARTS)
+def test_the_clipped_sum_is_that_of_one_record_at_a_time(base, rows, plan, checkpointing, part):
+    model = PARTS[part](base)
     hosted = HostedModel(model, nullcontext)
     records = [
         TokenRecord("r", tuple(row["input_ids"]), (len(row["input_ids"]) - 9, len(row["input_ids"]))) for row in rows
@@ -177,10 +203,14 @@ def test_the_clipped_sum_is_that_of_one_record_at_a_time(base, rows, plan, check
             for name, grad in grads.items():
                 expected[name] += grad.double() * min(1.0, plan.max_grad_norm / norm)
     if checkpointing is not None:
+        # Dropout would give other numbers in training mode.
         model.train()
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
         model.gradient_checkpointing_enable(checkpointing)
         model.enable_input_require_grads()
-    gradient = PrivateGradient(hosted, plan, None, budget=100)
+    gradient = PrivateGradient(hosted, replace(plan, trainable=hosted.adapter.shapes()), None, budget=100)
     found = gradient.sum_clipped(units)
     error = sum(float((found[name] - expected[name]).square().sum()) for name in expected) ** 0.5
     assert error <= 1e-5 * sum(float(value.square().sum()) for value in expected.values()) ** 0.5
@@ -202,6 +232,7 @@ def test_without_noise_and_clipping_an_update_is_the_ordinary_one(make_trainer, 
         seen.append((len(some), {name: (parameters[name].grad.clone(), sums[name]) for name in sums}))
 
     monkeypatch.setattr(PrivateGradient, "fill", watched)
+    monkeypatch.setattr("stanch.tune.coverage_torch.check_noise", lambda _gradient: None)
     trainer.train()
     assert len(seen) == STEPS
     for _, pairs in seen:
@@ -247,6 +278,14 @@ def test_a_crash_before_the_first_checkpoint_resumes_too(make_trainer, tmp_path)
     assert verify_run(tmp_path / "run").statement.fields["updates"] == STEPS - 1
 
 
+def test_a_crash_between_checkpoint_and_trainer_state_resumes(make_trainer, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(given={"callbacks": [Stop(3)]}).train()
+    (tmp_path / "checkpoints" / "checkpoint-2" / "trainer_state.json").unlink()
+    make_trainer().train(resume_from_checkpoint=True)
+    assert verify_run(tmp_path / "run").statement.fields["updates"] == STEPS - 1
+
+
 def test_a_checkpoint_without_its_journal_is_refused(make_trainer, tmp_path, plan):
     with pytest.raises(RunExists, match="no run to resume"):
         make_trainer().train(resume_from_checkpoint=True)
@@ -275,7 +314,7 @@ def test_an_optimizer_over_other_tensors_is_caught(make_trainer):
         trainer.train()
     other = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     with pytest.raises(UncoveredParameter):
-        trainer._hosted.check_optimizer(other)
+        check_coverage(trainer._hosted, other)
 
 
 def test_a_step_that_moves_nothing_is_caught(make_trainer, monkeypatch):
@@ -294,7 +333,7 @@ def test_a_saved_adapter_with_other_weights_is_caught(make_trainer, tmp_path, mo
             next(iter(trainer._hosted.adapter.parameters().values())).add_(1)
 
     monkeypatch.setattr(trainer, "_save", late)
-    with pytest.raises(SelfCheckFailed, match="saved adapter"):
+    with pytest.raises(SelfCheckFailed, match="saved files"):
         trainer.train()
     assert not (tmp_path / "run" / "statement.json").exists()
 
@@ -312,6 +351,173 @@ def test_goldfish_leaves_out_labels(make_trainer):
     fish = make_trainer(given={"goldfish": Goldfish(bytes(32))})._records
     assert {name: record.ids for name, record in plain.items()} == {name: record.ids for name, record in fish.items()}
     assert sum(len(record.labelled) for record in fish.values()) < sum(len(r.labelled) for r in plain.values())
+
+
+# All weights.
+
+
+@pytest.fixture
+def whole_plan(units, base):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(accountant, "calibrate", lambda *_args: 1.0)
+        shapes = adapter_shapes(make_whole(base))
+        return PrivacyPlan.make(units, shapes, PrivacyParams(epsilon=8.0, steps=STEPS, expected_batch=8))
+
+
+def test_all_weights_are_trained_stated_and_resumed(make_trainer, tmp_path, whole_plan, base, tokenizer):
+    assert whole_plan.method == "full"
+    given = {"plan": whole_plan, "processing_class": tokenizer}
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(model=make_whole(base), given={**given, "callbacks": [Stop(3)]}).train()
+    trainer = make_trainer(model=make_whole(base), given=given)
+    trainer.train(resume_from_checkpoint=True)
+    verified = verify_run(tmp_path / "run")
+    assert (verified.head.charged, verified.statement.fields["updates"]) == (STEPS, STEPS - 1)
+    assert verified.plan.method == "full"
+    # The folder is a model: every weight moved, and it loads to what was trained.
+    before, after = dict(make_whole(base).named_parameters()), dict(make_whole(tmp_path / "run").named_parameters())
+    assert all(not torch.equal(before[name], after[name]) for name in before)
+    assert all(torch.equal(after[name], value) for name, value in trainer._hosted.adapter.parameters().items())
+    assert not [path.name for path in tmp_path.rglob("*") if path.is_file() and is_pickle(path)]
+
+
+def test_weights_that_ask_for_no_gradient_stay(make_trainer, tmp_path, base, units):
+    def partly():
+        model = make_whole(base).requires_grad_(requires_grad=False)
+        model.model.layers[1].requires_grad_(requires_grad=True)
+        return model
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(accountant, "calibrate", lambda *_args: 1.0)
+        params = PrivacyParams(epsilon=8.0, steps=STEPS, expected_batch=8)
+        plan = PrivacyPlan.make(units, adapter_shapes(partly()), params)
+    make_trainer(model=partly(), given={"plan": plan}).train()
+    verify_run(tmp_path / "run")
+    before, after = (dict(make_whole(path).named_parameters()) for path in (base, tmp_path / "run"))
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {name for name in before if name.startswith("model.layers.1.")}
+
+
+def test_a_saved_model_that_lacks_a_weight_is_caught(base, tmp_path):
+    hosted = HostedModel(make_whole(base), nullcontext)
+    hosted.save(tmp_path)
+    hosted.check_saved(tmp_path)
+    saved = load_file(tmp_path / "model.safetensors")
+    name = next(name for name in saved if "q_proj" in name)
+    for bad in ({**saved, name: saved[name] + 1}, {key: value for key, value in saved.items() if key != name}):
+        save_file(bad, tmp_path / "model.safetensors")
+        with pytest.raises(SelfCheckFailed, match="saved files"):
+            hosted.check_saved(tmp_path)
+
+
+# What a run leaves elsewhere.
+
+
+class Events:
+    """A recorder that fails at one kind of event."""
+
+    def __init__(self, fails_at: str = ""):
+        self.seen = []
+        self._fails_at = fails_at
+
+    def record(self, event):
+        if event.kind == self._fails_at:
+            raise StoreError("no room")
+        self.seen.append(event)
+
+    @property
+    def kinds(self):
+        return [event.kind for event in self.seen]
+
+
+def test_heads_and_events_are_handed_out(make_trainer, tmp_path):
+    heads, events = [], Events()
+    keeping = Keeping(on_head=heads.append)
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(given={"keeping": keeping, "recorder": events, "callbacks": [Stop(3)]}).train()
+    logged = ["train.progress"]
+    assert events.kinds == ["train.begin", *logged * 2, "checkpoint.saved", "train.failed"]
+    assert [head.charged for head in heads] == [0, 2]
+    keeping = Keeping(on_head=heads.append, anchor=heads[-1])
+    make_trainer(given={"keeping": keeping, "recorder": events}).train(resume_from_checkpoint=True)
+    assert events.kinds[5:] == ["train.begin", "train.progress", "checkpoint.saved", "train.end"]
+    assert [head.charged for head in heads] == [0, 2, 3, 4, 4]
+    verified = verify_run(tmp_path / "run", expect=VerifyExpectations(anchor=heads[1]))
+    assert verified.head == heads[-1]
+    assert verified.statement.fields["anchored"]
+    assert events.seen[-1].facts["model_digest"] == verified.statement.model_digest
+    assert not [event for event in events.seen if "loss" in str(event.facts)]
+
+
+def test_a_journal_without_its_anchor_is_refused(make_trainer, tmp_path):
+    heads = []
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(given={"keeping": Keeping(on_head=heads.append), "callbacks": [Stop(3)]}).train()
+    journal = tmp_path / "run" / "budget.jsonl"
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:2]))
+    with pytest.raises(BudgetRolledBack, match="not the one that was seen"):
+        make_trainer(given={"keeping": Keeping(anchor=heads[-1])}).train(resume_from_checkpoint=True)
+
+
+def test_what_cannot_be_recorded_does_not_start(make_trainer, tmp_path):
+    with pytest.raises(StoreError):
+        make_trainer(given={"recorder": Events("train.begin")}).train()
+    assert not (tmp_path / "run").exists()
+
+
+def test_sealed_checkpoints_hold_no_plaintext_and_resume(make_trainer, tmp_path):
+    identity = generate_identity()
+    seal = CheckpointSeal((identity.recipient,), SigningKey.generate("ed25519"), (identity,))
+    given = {"keeping": Keeping(seal=seal)}
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(given={**given, "callbacks": [Stop(3)]}).train()
+    checkpoints = tmp_path / "checkpoints"
+    assert not [path for path in checkpoints.rglob("*") if path.is_file() and b"lora_A" in path.read_bytes()]
+    with pytest.raises(InvalidInput, match="is sealed"):
+        make_trainer().train(resume_from_checkpoint=True)
+    make_trainer(given=given).train(resume_from_checkpoint=True)
+    assert verify_run(tmp_path / "run").statement.fields["updates"] == STEPS - 1
+
+
+def test_private_metrics_are_logged_where_the_plan_says_so(make_trainer, tmp_path, units, shapes):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(accountant, "calibrate", lambda *_args: 1.0)
+        params = PrivacyParams(epsilon=8.0, steps=STEPS, expected_batch=8, log_private_metrics_unsafe=True)
+        plan = PrivacyPlan.make(units, shapes, params)
+    trainer = make_trainer(given={"plan": plan})
+    trainer.train()
+    losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
+    # A random model of 300 tokens.
+    assert len(losses) == STEPS
+    assert all(4 < loss < 8 for loss in losses)
+    statement = verify_run(tmp_path / "run").statement
+    assert "private training metrics, which were logged" in statement.fields["excluded"]
+    assert "private training metrics" in statement.reading
+
+
+# What is caught in a run.
+
+
+def test_noise_that_is_not_the_plans_is_caught_before_it_is_charged(make_trainer, tmp_path, plan, monkeypatch):
+    monkeypatch.setattr("stanch.tune.noise.AesGaussian.integers", lambda *args: np.zeros(args[3], np.int64))
+    with pytest.raises(SelfCheckFailed, match="the noise has 0 times the variance"):
+        make_trainer().train()
+    journal = read_journal((tmp_path / "run" / "budget.jsonl").read_bytes(), plan)
+    assert journal.head.charged == 0
+
+
+def test_a_gradient_of_stale_parameters_is_caught(make_trainer):
+    class Thief(TrainerCallback):
+        """Puts another tensor in the place of a trained one after the first step."""
+
+        def on_step_end(self, _args, _state, _control, model=None, **_kwargs):
+            layer = next(part for name, part in model.named_modules() if name.endswith("lora_A.default"))
+            layer.weight = torch.nn.Parameter(layer.weight.detach().clone())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stanch.tune.coverage_torch._CHECK_EVERY", 1)
+        with pytest.raises(UncoveredParameter, match="trainable"):
+            make_trainer(given={"callbacks": [Thief()]}).train()
 
 
 # What is refused.
@@ -449,6 +655,8 @@ def test_other_places_callbacks_and_plans_are_refused(make_trainer, tmp_path, pl
         make_trainer().add_callback(StanchCallback(None, NULL))
     with pytest.raises(UnsafeArgument, match="a name"):
         make_trainer(model="some/model")
+    with pytest.raises(UnsafeArgument, match="void: public seed"):
+        make_trainer(given={"plan": replace(plan, guarantee="void: public seed")})
     with pytest.raises(PlanChanged, match="other units"):
         make_trainer(given={"plan": replace(plan, units_digest="00")})
     with pytest.raises(PlanChanged, match="other parameters"):
@@ -485,8 +693,16 @@ def test_adapters_without_an_exact_gradient_are_refused(base, changes, error, wo
 
 def test_models_that_mix_rows_are_refused(base):
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    with pytest.raises(UnsupportedModule, match="PEFT model"):
+    with pytest.raises(InvalidInput, match="no trainable"):
+        adapter_shapes(model.requires_grad_(requires_grad=False))
+    model.add_adapter(LoraConfig(target_modules=["q_proj"]))
+    with pytest.raises(UnsupportedModule, match="add_adapter"):
         adapter_shapes(model)
+    two = make_model(base)
+    two.add_adapter("other", LoraConfig(target_modules=["q_proj"]))
+    two.base_model.set_adapter(["default", "other"])
+    with pytest.raises(UnsupportedModule, match="one active adapter, found 2"):
+        adapter_shapes(two)
     with pytest.raises(InvalidInput, match="float32"):
         adapter_shapes(make_model(base).to(torch.bfloat16))
     frozen = make_model(base).requires_grad_(requires_grad=False)

@@ -31,7 +31,7 @@ from stanch.tune import (
     verify_run,
 )
 from stanch.tune.journal import read_journal
-from stanch.tune.refusals import BudgetRolledBack, PlanChanged, RunExists, UnsupportedModule
+from stanch.tune.refusals import BudgetRolledBack, GuaranteeVoid, PlanChanged, RunExists, UnsupportedModule
 from stanch.tune.session_torch import Session
 from stanch.tune.statement import PrivacyStatement
 
@@ -235,6 +235,27 @@ def test_files_that_are_missing_or_too_many(run, tmp_path):
         verify_run(run)
     with pytest.raises(NotFound):
         verify_run(tmp_path / "nowhere")
+
+
+def test_a_public_seed_repeats_a_run_and_voids_its_guarantee(make_spec, chats, tmp_path):
+    spec = make_spec(privacy="epsilon = 1.0\ninsecure_reproducible = 7")
+    first = tune(spec, dataset=chats)
+    other = tune(spec.changed(output={"path": str(tmp_path / "again")}), dataset=chats)
+    assert first.digest == other.digest
+    assert first.statement.guarantee == "void: public seed"
+    assert first.statement.epsilon is None
+    assert "Nothing bounds" in first.statement.reading
+    with pytest.raises(GuaranteeVoid, match="public seed") as caught:
+        verify_run(first.path)
+    assert (caught.value.exit_code, caught.value.next_step != "") == (1, True)
+    verified = verify_run(first.path, expect=VerifyExpectations(allow_void=True))
+    assert verified.budget is None
+    assert "nothing is protected" in verified.notes[-1]
+    assert verified.plan.warnings[0].endswith("nothing is protected")
+    assert describe_run(verified).privacy is None
+    # Nor can it stand among the earlier runs of one with a guarantee.
+    with pytest.raises(GuaranteeVoid):
+        tune(make_spec(output=f'path = "{tmp_path}/next"', privacy=PRIVACY).with_earlier([first.path]), dataset=chats)
 
 
 def test_without_privacy_nothing_is_guaranteed(make_spec, chats, run):

@@ -39,7 +39,7 @@ from stanch.scan import STANDARD, Policy, Scanner, SpanIndex, Vault
 from stanch.sign import TrustedKeys
 from stanch.store import Tables
 from stanch.terms import Digest
-from stanch.tune import TunedModel, TuneSpec
+from stanch.tune import JournalHead, TunedModel, TuneSpec
 from stanch.workspace import (
     Workspace,
     verbs_access,
@@ -54,6 +54,7 @@ from stanch.workspace import (
     verbs_policy,
     verbs_release,
     verbs_trace,
+    verbs_tune,
 )
 from stanch.workspace.artifacts import model_ref
 from stanch.workspace.keyring import Keyring
@@ -225,6 +226,8 @@ VERBS = [
          lambda w, c, out: verbs_index.merge_indexes(w, [c.kept["index"]], out / "merged.index"), before=index_it),
     Verb(verbs_model.run_tuning, "tune.run", "dana", (verbs_model, "tune"),
          lambda w, c, _out: verbs_model.run_tuning(w, SPEC, dataset(c))),
+    Verb(verbs_tune.keep_head, "tune.anchor", "dana", (verbs_tune, "_hand_on"),
+         lambda w, c, _out: verbs_tune.keep_head(w, c.material.data, "ab" * 32, JournalHead(1, "ab" * 32, 0))),
     Verb(verbs_model.run_audit, "audit.run", "dana", (verbs_model, "audit"),
          lambda w, c, out: verbs_model.run_audit(w, order(c, out))),
     Verb(verbs_model.pass_gate, "audit.gate", "dana", (verbs_model, "gate"),
@@ -301,6 +304,7 @@ NOT_ACTS = {
     "overdue_reviews": "likewise, a part of it",
     "unused_grants": "likewise, a part of it",
     "find_commitment": "a question to the log inside another act",
+    "keep_heads": "what keeps the heads of a run, each by an act",
     "load_record": "reads the files of a copy that whoever may read the workspace's folder can read",
     "release_folder": "a name",
     "workspace_ref": "a name",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path)
+REPRODUCIBLE = "Take all keys from a public seed, so that a run can be repeated; this voids the guarantee."
 ABOVE_ZERO = click.FloatRange(0, min_open=True)
 
 
@@ -67,7 +68,16 @@ def plan(spec_file: Path, unit: str | None, **changes: float | None) -> Result:
 @click.option("--checkpoint-to", multiple=True, metavar="RECIPIENT", help="Who can open checkpoints; may be repeated.")
 @click.option("--sign-key", type=FILE, help="The private key that signs sealed checkpoints.")
 @click.option("--identity", type=FILE, help="A key that opens sealed checkpoints, to resume.")
-def run(spec_file: Path, *, resume: bool, anchor: str | None, earlier: tuple[Path, ...], **sealing: Any) -> Result:  # noqa: ANN401 - read by _seal_of
+@click.option("--insecure-reproducible", type=click.IntRange(0, 2**63 - 1), metavar="SEED", help=REPRODUCIBLE)
+def run(
+    spec_file: Path,
+    *,
+    resume: bool,
+    anchor: str | None,
+    earlier: tuple[Path, ...],
+    insecure_reproducible: int | None,
+    **sealing: Any,  # noqa: ANN401 - read by _seal_of
+) -> Result:
     """Fine-tune the model that SPEC.toml describes; under torchrun several processes share the steps."""
     from stanch.cli.ground import open_dataset_of, open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.tune import JournalHead, Keeping, TuneSpec  # noqa: PLC0415 - same
@@ -75,6 +85,7 @@ def run(spec_file: Path, *, resume: bool, anchor: str | None, earlier: tuple[Pat
     from stanch.workspace.verbs_model import run_tuning  # noqa: PLC0415 - same
 
     frame, spec = current(), TuneSpec.load(spec_file).with_earlier(earlier)
+    spec = spec.changed(privacy={"insecure_reproducible": insecure_reproducible})
     keeping = Keeping(anchor=JournalHead.parse(anchor) if anchor else None, seal=_seal_of(**sealing))
     with open_workspace(frame) as workspace:
         dataset = open_dataset_of(workspace, Path(spec.data.uri))
@@ -88,7 +99,7 @@ def run(spec_file: Path, *, resume: bool, anchor: str | None, earlier: tuple[Pat
     if statement.epsilon is not None:
         lines += [f"epsilon    {statement.epsilon:.4g}", f"reading    {statement.reading}"]
     else:
-        lines += ["guarantee  none: this run used no differential privacy"]
+        lines += [f"guarantee  {statement.guarantee}", f"reading    {statement.reading}"]
     lines.append(f"next       stanch tune verify {tuned.path}")
     data = {"path": str(tuned.path), "model": str(tuned.digest), "guarantee": statement.guarantee}
     return Result({**data, "epsilon": statement.epsilon}, "\n".join(lines))
@@ -119,12 +130,18 @@ def _seal_of(checkpoint_to: tuple[str, ...], sign_key: Path | None, identity: Pa
 @click.option("--model", type=FOLDER, help="Where the model's files are, if not in RUN.")
 @click.option("--dataset-root", metavar="HEX", help="Root of the data set's manifest, which must be the run's.")
 @click.option("--anchor", metavar="HEAD", help="A head of the budget journal that must be in it.")
-def verify(folder: Path, model: Path | None, dataset_root: str | None, anchor: str | None) -> Result:
+@click.option("--allow-void", is_flag=True, help="Accept a run with keys from a public seed; it guarantees nothing.")
+def verify(
+    folder: Path, *, model: Path | None, dataset_root: str | None, anchor: str | None, allow_void: bool
+) -> Result:
     """Recompute a run's epsilon from its plan and journal; no model is loaded."""
     from stanch.tune import JournalHead, VerifyExpectations, verify_run  # noqa: PLC0415 - keeps `stanch --help` light
 
     expect = VerifyExpectations(
-        model=model, dataset_root=dataset_root, anchor=JournalHead.parse(anchor) if anchor else None
+        model=model,
+        dataset_root=dataset_root,
+        anchor=JournalHead.parse(anchor) if anchor else None,
+        allow_void=allow_void,
     )
     verified = verify_run(folder, expect=expect)
     statement, epsilon, head = verified.statement, verified.statement.epsilon, verified.head

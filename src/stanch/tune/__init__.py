@@ -20,7 +20,7 @@ from stanch.tune.checkpoint_sealed import CheckpointSeal
 from stanch.tune.demo import BatchLossSensitivity, show_batch_loss
 from stanch.tune.fetch import fetch_model
 from stanch.tune.goldfish import Goldfish
-from stanch.tune.journal import BudgetJournal, JournalHead
+from stanch.tune.journal import BudgetJournal, JournalHead, journal_name
 from stanch.tune.keeping import Keeping
 from stanch.tune.noise import NoiseSource
 from stanch.tune.plan import ParameterShape, PrivacyParams, PrivacyPlan
@@ -29,6 +29,7 @@ from stanch.tune.provenance import describe_run
 from stanch.tune.record import NULL, Recorder, TrainEvent
 from stanch.tune.rows import token_rows, training_rows
 from stanch.tune.run import TunedModel, run_folder, tune
+from stanch.tune.scale_ray import tune_on_ray
 from stanch.tune.spec import (
     BaseSpec,
     DataSpec,
@@ -83,6 +84,7 @@ __all__ = [
     "describe_run",
     "fetch_model",
     "form_units",
+    "journal_name",
     "parse_unit",
     "prepare",
     "read_plan",
@@ -94,6 +96,7 @@ __all__ = [
     "trainable_shapes",
     "training_rows",
     "tune",
+    "tune_on_ray",
     "verify_run",
 ]
 

@@ -1,39 +1,102 @@
 """Checks that what is captured, trained, optimised and saved are the same objects."""
 
+import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from stanch.tune.gradient_torch import PrivateGradient, StepGradient, Trainable
 from stanch.tune.lora_torch import Adapter
 from stanch.tune.model_torch import CausalModel, load_base
+from stanch.tune.plan import SLACK
 from stanch.tune.refusals import SelfCheckFailed, UncoveredParameter
 
+_CHECK_EVERY = 100
+_FALSE_ALARM = 7.0
+"""Standard deviations of a normal law: a false alarm in 4·10¹¹ checks."""
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
 """Relative difference of the probe loss between our layers and PEFT's: their casts differ in bfloat16."""
 
 
-def check_coverage(model: CausalModel, optimizer: torch.optim.Optimizer) -> None:
-    """Compare trainable, adapted and optimised parameters by identity.
+class Tuned(Protocol):
+    """A model and what is trained of it."""
 
-    An optimizer that holds other tensors than the model trains nothing, silently.
+    @property
+    def model(self) -> nn.Module:
+        """The whole model."""
+        ...
+
+    @property
+    def adapter(self) -> Trainable:
+        """What is trained of it."""
+        ...
+
+
+def check_step(step: int, model: Tuned, optimizer: torch.optim.Optimizer, gradient: StepGradient) -> None:
+    """Check the first and every 100th step of a process after its gradient is there, and before it is charged.
+
+    Several processes check together, or none does.
 
     Raises:
-        UncoveredParameter: The three sets are not the same objects.
+        UncoveredParameter: As :func:`check_coverage`.
+        SelfCheckFailed: As :func:`check_noise`.
     """
-    adapted = {id(parameter) for parameter in model.adapter.parameters().values()}
-    trainable = {id(parameter) for parameter in model.model.parameters() if parameter.requires_grad}
-    optimised = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    for name, found in (("trainable", trainable), ("optimised", optimised)):
-        if found != adapted:
+    if step % _CHECK_EVERY == 0:
+        check_coverage(model, optimizer, gradient)
+        if isinstance(gradient, PrivateGradient):
+            check_noise(gradient)
+
+
+def check_coverage(model: Tuned, optimizer: torch.optim.Optimizer, gradient: StepGradient | None = None) -> None:
+    """Compare adapted, trainable, optimised and collected parameters by identity.
+
+    An optimizer, or a gradient, that holds other tensors than the model trains nothing, silently.
+
+    Raises:
+        UncoveredParameter: The sets are not the same objects.
+    """
+    adapted = _identities(model.adapter.parameters().values())
+    found = {
+        "trainable": _identities(one for one in model.model.parameters() if one.requires_grad),
+        "optimised": _identities(one for group in optimizer.param_groups for one in group["params"]),
+    }
+    if gradient is not None:
+        found["collected"] = _identities(gradient.parameters.values())
+    for name, others in found.items():
+        if others != adapted:
             raise UncoveredParameter(
-                f"{len(found ^ adapted)} parameters are either adapted or {name}, but not both",
+                f"{len(others ^ adapted)} parameters are either adapted or {name}, but not both",
                 why="their gradients would be without protection, or without effect",
-                next_step="make the optimizer after the adapter, and train nothing else",
+                next_step="do not freeze, thaw or replace weights once the optimizer or the trainer is made",
             )
+
+
+def check_noise(gradient: PrivateGradient) -> None:
+    """Compare what the last release holds beside the clipped sum with the plan's noise, by its variance.
+
+    Raises:
+        SelfCheckFailed: There is none, too little, or too much of it.
+    """
+    count = gradient.plan.coordinates
+    # The cube root of a chi-square share is nearly normal (Wilson and Hilferty 1931).
+    spread = 2 / (9 * count)
+    found = gradient.noise_variance()
+    away = (math.cbrt(found / (1 + SLACK) ** 2) - (1 - spread)) / math.sqrt(spread)
+    if not abs(away) <= _FALSE_ALARM:
+        raise SelfCheckFailed(
+            f"the noise has {found:.3g} times the variance of the plan",
+            why="the release would not have the stated epsilon, or would be of no use",
+            next_step="nothing was charged or released; reinstall stanch, and report this if it comes again",
+        )
+
+
+def _identities(parameters: Iterable[Tensor]) -> set[int]:
+    return {id(parameter) for parameter in parameters}
 
 
 def check_movement(before: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter]) -> None:

@@ -1,6 +1,6 @@
 """The gradient of one step, left in ``param.grad``: clipped and noised, or ordinary."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -46,6 +46,11 @@ class LossModel(Protocol):
 class StepGradient(Protocol):
     """Fills ``param.grad`` for one logical step."""
 
+    @property
+    def parameters(self) -> Mapping[str, torch.nn.Parameter]:
+        """The parameters whose gradients it leaves."""
+        ...
+
     def fill(self, step: int, units: Units) -> None:
         """Leave the gradient of these units (the records of each) in ``param.grad``; no units are a step too."""
         ...
@@ -60,6 +65,10 @@ class PrivateGradient:
         noise: Of this process; of several, one alone adds noise.
         budget: Tokens that go through the model at once.
         add_up: Adds this process's integers to those of the others.
+
+    Attributes:
+        plan: Every constant.
+        parameters: The parameters whose gradients it leaves.
     """
 
     def __init__(
@@ -72,15 +81,22 @@ class PrivateGradient:
         add_up: Callable[[Integers], Integers] = lambda integers: integers,
     ) -> None:
         self._model = model
-        self._plan = plan
+        self.plan = plan
         self._noise = noise
         self._add_up = add_up
         self._budget = budget
-        self._parameters = model.adapter.parameters()
+        self.parameters = model.adapter.parameters()
         self._gradients = UnitGradients(
-            self._parameters, plan.max_grad_norm, "automatic" if plan.clipping == "automatic" else "flat"
+            self.parameters, plan.max_grad_norm, "automatic" if plan.clipping == "automatic" else "flat"
         )
+        self._loss: torch.Tensor | float = 0.0
+        self._with_loss = 0
         model.adapter.collect(self._gradients)
+
+    @property
+    def mean_loss(self) -> float:
+        """Mean loss of the units of the last step, 0 without any; a figure about private data."""
+        return float(self._loss) / max(1, self._with_loss)
 
     def choose_chunks(self, model: CausalModel, longest: int) -> None:
         """Let the memory of the model's device decide how many tokens go through it at once.
@@ -98,6 +114,7 @@ class PrivateGradient:
         neither the sample nor the sum.
         """
         self._gradients.reset()
+        self._loss, self._with_loss = 0.0, 0
         waiting = [unit for unit in units if unit]
         while waiting:
             for chunk in cut_chunks(waiting, self._budget):
@@ -114,21 +131,41 @@ class PrivateGradient:
         return self._gradients.total
 
     def _add_chunk(self, chunk: Chunk) -> None:
+        losses = []
         for rows in chunk.passes:
             self._gradients.expect(chunk.units, len(rows))
-            self._model.loss(rows).backward()  # type: ignore[no-untyped-call]  # torch types no backward
+            loss = self._model.loss(rows)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch types no backward
+            losses.append(loss.detach())
         self._gradients.add_clipped()
+        self._loss, self._with_loss = self._loss + torch.stack(losses).sum(), self._with_loss + chunk.units
 
     def fill(self, step: int, units: Units) -> None:
         """Leave the noisy mean gradient in ``param.grad``."""
-        exponent = grid_exponent(self._plan.max_grad_norm, self._plan.coordinates)
-        scale = noise_scale(self._plan)
+        exponent = grid_exponent(self.plan.max_grad_norm, self.plan.coordinates)
+        scale = noise_scale(self.plan)
         total = self.sum_clipped(units)
-        for index, (name, parameter) in enumerate(self._parameters.items()):
+        for index, (name, parameter) in enumerate(self.parameters.items()):
             integers = quantise(total[name].cpu().numpy().reshape(-1), exponent)
             integers += self._noise.integers(step, index, parameter.numel(), scale)
-            noisy = release(self._add_up(integers), exponent, self._plan.denominator)
+            noisy = release(self._add_up(integers), exponent, self.plan.denominator)
             parameter.grad = torch.from_numpy(np.ascontiguousarray(noisy)).view(parameter.shape).to(parameter.device)
+
+    def noise_variance(self) -> float:
+        """Return the variance of what the last release holds beside the clipped sum, in that of the plan.
+
+        Of several processes, all must call it.
+        """
+        exponent = grid_exponent(self.plan.max_grad_norm, self.plan.coordinates)
+        squares = 0.0
+        for name, parameter in self.parameters.items():
+            if parameter.grad is None:
+                continue
+            steps = self._add_up(quantise(self._gradients.total[name].cpu().numpy().reshape(-1), exponent))
+            noisy = parameter.grad.cpu().numpy().reshape(-1).astype(np.float64) * self.plan.denominator
+            noise = noisy - np.ldexp(steps.astype(np.float64), exponent)
+            squares += float(noise @ noise)
+        return squares / (self.plan.coordinates * (self.plan.noise_multiplier * self.plan.max_grad_norm) ** 2)
 
 
 class PlainGradient:
@@ -144,6 +181,11 @@ class PlainGradient:
         self._budget = budget
         self.mean_loss = float("nan")
         model.adapter.collect(None)
+
+    @property
+    def parameters(self) -> Mapping[str, torch.nn.Parameter]:
+        """The parameters whose gradients it leaves."""
+        return self._model.adapter.parameters()
 
     def fill(self, step: int, units: Units) -> None:  # noqa: ARG002 - the step matters to noise alone
         """Leave the mean gradient in ``param.grad``."""

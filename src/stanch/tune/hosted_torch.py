@@ -1,20 +1,23 @@
-"""Somebody else's model with PEFT adapters, given per-unit gradients and the loss of a record."""
+"""Somebody else's model, of which a PEFT adapter or the weights are trained: per-unit gradients, a record's loss."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from stanch.crypto import frame, sha256
 from stanch.errors import InvalidInput
 from stanch.terms import Digest
+from stanch.tune.bookkeeping_torch import FullWeights
 from stanch.tune.chunks import Row
 from stanch.tune.engine_torch import UnitGradients
 from stanch.tune.plan import ParameterShape
-from stanch.tune.refusals import UncoveredParameter, UnsafeArgument, UnsupportedModule
+from stanch.tune.refusals import SelfCheckFailed, UnsafeArgument, UnsupportedModule
 
 _PREFIX = "base_model.model."
 _INITIAL = (True, "gaussian", "orthogonal")
@@ -101,10 +104,10 @@ def _forward(layer: nn.Linear, name: str, gradients: UnitGradients) -> Callable[
 
 
 class HostedModel:
-    """A causal language model with one trainable PEFT adapter, as a trainer holds it.
+    """A causal language model as a trainer holds it: with one trainable PEFT adapter, or trained itself.
 
     Args:
-        model: The ``PeftModel``.
+        model: The ``PeftModel``, or a model of transformers whose weights are trained where they ask for a gradient.
         autocast: Opened around each forward pass.
 
     Attributes:
@@ -118,8 +121,11 @@ class HostedModel:
     def __init__(self, model: Any, autocast: Callable[[], AbstractContextManager[Any]]) -> None:  # noqa: ANN401 - transformers ships no types
         self.model = model
         self._autocast = autocast
-        self.adapter = TrainableLinears(model, adapter_name=_check_adapter(model))
+        self.adapter = _find_trainable(model)
         _check_base(model)
+        # Models with learned positions give all rows one and the same; each row needs its own to be told apart.
+        embeddings = [part for part in model.modules() if isinstance(part, nn.Embedding)]
+        self._own_positions = isinstance(self.adapter, FullWeights) and len(embeddings) > 1
         self._check_rows()
 
     def loss(self, rows: Sequence[Row]) -> Tensor:
@@ -141,35 +147,53 @@ class HostedModel:
         total: Tensor = (F.cross_entropy(scores, targets, reduction="none") * weights.to(scores.device)).sum()
         return total
 
-    def check_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
-        """Compare adapted, trainable and optimised parameters by identity.
-
-        Raises:
-            UncoveredParameter: They are not the same objects: something would be trained without protection, or not.
-        """
-        adapted = {id(parameter) for parameter in self.adapter.parameters().values()}
-        trainable = {id(parameter) for parameter in self.model.parameters() if parameter.requires_grad}
-        optimised = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-        for name, found in (("trainable", trainable), ("optimised", optimised)):
-            if found != adapted:
-                raise UncoveredParameter(
-                    f"{len(found ^ adapted)} parameters are either adapted or {name}, but not both",
-                    why="their gradients would be without protection, or without effect",
-                    next_step="do not freeze, thaw or replace weights after the trainer was made",
-                )
-
     def base_digest(self) -> Digest:
-        """Return SHA-256 over the framed names, types, shapes and bytes of the frozen weights, sorted by name."""
-        parts = [b"stanch/tune/v1/frozen"]
+        """Return SHA-256 over the framed names, types, shapes and bytes of the frozen weights, sorted by name.
+
+        Of all weights, as they are now, where none is an adapter.
+        """
+        whole = isinstance(self.adapter, FullWeights)
+        parts = [b"stanch/tune/v1/base" if whole else b"stanch/tune/v1/frozen"]
         for name, value in sorted(self.model.named_parameters()):
-            if not value.requires_grad:
+            if whole or not value.requires_grad:
                 raw = value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
                 parts += [name.encode(), str(value.dtype).encode(), str(tuple(value.shape)).encode(), sha256(raw)]
         return Digest.sha256(frame(*parts))
 
+    def save(self, folder: Path) -> None:
+        """Write the adapter in PEFT's format, or the whole model, as safetensors and JSON."""
+        whole = isinstance(self.adapter, FullWeights)
+        self.model.save_pretrained(folder, **({} if whole else {"save_embedding_layers": False}))
+
+    def check_saved(self, folder: Path) -> None:
+        """Compare the trained weights with what lies in ``folder``.
+
+        Raises:
+            SelfCheckFailed: It holds others.
+        """
+        saved = {
+            name: value for path in sorted(folder.glob("*.safetensors")) for name, value in load_file(path).items()
+        }
+        if isinstance(self.adapter, FullWeights):
+            # A weight that several modules share is written under one of its names.
+            named = list(self.model.named_parameters(remove_duplicate=False))
+        else:
+            named = [(f"{_PREFIX}{name}", value) for name, value in self.adapter.parameters().items()]
+        found = {name: value for name, value in named if name in saved and value.requires_grad}
+        missing = _count(value for _, value in named if value.requires_grad) - _count(found.values())
+        if missing or not all(torch.equal(saved[name], value.detach().cpu()) for name, value in found.items()):
+            raise SelfCheckFailed(
+                "the saved files do not hold the trained weights",
+                why="PEFT or transformers wrote something else",
+                next_step="report this with the versions of peft and transformers",
+            )
+
     def _logits(self, ids: Tensor) -> Tensor:
+        ids = ids.to(self.model.device)
+        positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids) if self._own_positions else None
+        given = {} if positions is None else {"position_ids": positions}
         with self._autocast():
-            logits: Tensor = self.model(input_ids=ids.to(self.model.device), use_cache=False).logits
+            logits: Tensor = self.model(input_ids=ids, use_cache=False, **given).logits
         return logits
 
     def _check_rows(self) -> None:
@@ -193,12 +217,33 @@ class HostedModel:
 
 
 def adapter_shapes(model: Any) -> tuple[ParameterShape, ...]:  # noqa: ANN401 - transformers ships no types
-    """Return what a PEFT model trains, for :meth:`stanch.tune.PrivacyPlan.make`.
+    """Return what a model trains, for :meth:`stanch.tune.PrivacyPlan.make`: a PEFT model its adapter, others all.
 
     Raises:
         InvalidInput: As :class:`HostedModel`.
     """
-    return TrainableLinears(model, adapter_name=_check_adapter(model)).shapes()
+    return _find_trainable(model).shapes()
+
+
+def _find_trainable(model: Any) -> TrainableLinears | FullWeights:  # noqa: ANN401 - transformers ships no types
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise UnsupportedModule(
+            f"{type(model).__name__}: its adapter was added by add_adapter",
+            why="only a PeftModel names and saves its adapter as the plan does",
+            next_step="wrap the model with peft.get_peft_model and a LoraConfig",
+        )
+    if hasattr(model, "peft_config"):
+        return TrainableLinears(model, adapter_name=_check_adapter(model))
+    weights = FullWeights(model)
+    if not weights.parameters():
+        raise InvalidInput(
+            "the model has no trainable parameters", next_step="thaw its weights, or add a LoRA adapter with PEFT"
+        )
+    return weights
+
+
+def _count(parameters: Iterable[Tensor]) -> int:
+    return len({id(parameter) for parameter in parameters})
 
 
 def _differ(one: Tensor, other: Tensor) -> bool:
@@ -211,12 +256,12 @@ def _plan_name(name: str, adapter_name: str) -> str:
 
 
 def _check_adapter(model: Any) -> str:  # noqa: ANN401 - transformers ships no types
-    active = list(getattr(model, "active_adapters", ())) if hasattr(model, "peft_config") else []
+    active = list(getattr(model, "active_adapters", ()))
     if len(active) != 1:
         raise UnsupportedModule(
-            f"{type(model).__name__}: expected a PEFT model with one active adapter, found {len(active)}",
-            why="the trainers train low-rank adapters; full tuning is done by stanch's own loop",
-            next_step="wrap the model with peft.get_peft_model and a LoraConfig",
+            f"{type(model).__name__}: expected one active adapter, found {len(active)}",
+            why="what an adapter does to another one's gradient is not tested",
+            next_step="activate one adapter with set_adapter, or train the model without adapters",
         )
     config = model.peft_config[active[0]]
     initial = getattr(config, "init_lora_weights", "?")

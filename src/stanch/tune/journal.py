@@ -85,7 +85,7 @@ class JournalLine:
     @property
     def hash(self) -> str:
         """The head after this line, in hexadecimal."""
-        return sha256(frame(b"stanch/tune/v1/journal", self.to_bytes())).hex()
+        return _hash(self.to_bytes())
 
     @property
     def head(self) -> JournalHead:
@@ -329,6 +329,16 @@ class BudgetJournal:
         self._heads.append(self._head)
 
 
+def journal_name(folder: Path) -> str | None:
+    """Return the hash of the first line of the journal in ``folder``, by which others know it; None without one."""
+    try:
+        with (folder / NAME).open("rb") as file:
+            line = file.readline(_MAX_LINE)
+    except FileNotFoundError:
+        return None
+    return _hash(line.removesuffix(b"\n"))
+
+
 def check_anchor(reading: JournalReading, anchor: JournalHead | None) -> None:
     """Raise :class:`BudgetRolledBack` unless ``anchor``, if there is one, was once the journal's head."""
     if anchor is not None and not reading.contains(anchor):
@@ -337,6 +347,10 @@ def check_anchor(reading: JournalReading, anchor: JournalHead | None) -> None:
             why="charges were removed or rewritten",
             next_step="bring the journal back; otherwise start a new run",
         )
+
+
+def _hash(line: bytes) -> str:
+    return sha256(frame(b"stanch/tune/v1/journal", line)).hex()
 
 
 def _write_all(handle: int, data: bytes) -> None:

@@ -24,7 +24,7 @@ from stanch.tune.checkpoint_torch import (
     save_checkpoint,
     unpack,
 )
-from stanch.tune.coverage_torch import check_coverage, check_movement
+from stanch.tune.coverage_torch import check_coverage, check_movement, check_step
 from stanch.tune.gradient_torch import StepGradient
 from stanch.tune.journal import BudgetJournal
 from stanch.tune.model_torch import CausalModel
@@ -33,7 +33,6 @@ from stanch.tune.refusals import BudgetRolledBack
 from stanch.tune.sampler import UnitSampler
 from stanch.tune.spec import TrainSpec
 
-_CHECK_EVERY = 100
 _COMPARE_EVERY = 50
 
 
@@ -86,13 +85,12 @@ class Loop:
         while elapsed < self.steps:
             units = self.ranks.own(self.sampler.draw(process_step))
             self.gradient.fill(process_step, [self._records_of(process_step, unit) for unit in units])
+            check_step(process_step, self.model, optimizer, self.gradient)
             if self.journal is not None:
                 self.journal.charge(updates)
             self.ranks.wait()
             self._update(optimizer, elapsed, first=updates == 0)
             process_step, updates, elapsed = process_step + 1, updates + 1, elapsed + 1
-            if process_step % _CHECK_EVERY == 0:
-                check_coverage(self.model, optimizer)
             if self.ranks.world > 1 and (process_step % _COMPARE_EVERY == 0 or elapsed == self.steps):
                 self.ranks.agree(sha256(adapter_bytes(self.model.adapter.parameters())), "set of weights")
             self._keep(optimizer, updates, elapsed)

@@ -22,6 +22,9 @@ SCHEMA = "urn:stanch:privacy-plan:v1"
 NOISE_DRAWS = 2
 SLACK = 2.0**-10
 MIN_UNITS = 20
+DP = "dp"
+VOID = "void: public seed"
+PRIVATE_METRICS = "private training metrics, which were logged"
 _SMALL_NOISE = 0.3
 _ALWAYS_EXCLUDED = ("base model's pre-training", "tokenizer", "choice of hyper-parameters", "number of units")
 
@@ -56,6 +59,8 @@ class PrivacyParams:
         max_records_per_unit: Records of a unit used in one step.
         units_public: A public number of units, at least the number found; the difference takes part as empty units.
         allow_small_noise_unsafe: Accept a noise multiplier below 0.3.
+        log_private_metrics_unsafe: Let a trainer log the loss, which the guarantee then does not cover.
+        insecure_reproducible: The keys will come from a public seed, which voids the guarantee.
         excluded: What else the guarantee does not cover, beside what it never covers.
     """
 
@@ -69,6 +74,8 @@ class PrivacyParams:
     max_records_per_unit: int = 8
     units_public: int | None = None
     allow_small_noise_unsafe: bool = False
+    log_private_metrics_unsafe: bool = False
+    insecure_reproducible: bool = False
     excluded: tuple[str, ...] = ()
 
 
@@ -154,8 +161,12 @@ class PrivacyPlan:
             discretization=accountant.DISCRETIZATION,
             method=_method_of(trainable),
             trainable=tuple(sorted(trainable)),
-            excluded=(*_ALWAYS_EXCLUDED, *params.excluded),
-            guarantee="dp",
+            excluded=(
+                *_ALWAYS_EXCLUDED,
+                *((PRIVATE_METRICS,) if params.log_private_metrics_unsafe else ()),
+                *params.excluded,
+            ),
+            guarantee=VOID if params.insecure_reproducible else DP,
         )
 
     @property
@@ -177,6 +188,8 @@ class PrivacyPlan:
     def warnings(self) -> tuple[str, ...]:
         """What a user should know before starting."""
         found = []
+        if self.guarantee == VOID:
+            found.append("the keys come from a public seed: nothing is protected")
         if self.epsilon > 8:
             found.append(f"epsilon {self.epsilon:g} is above 8: the guarantee says little")
         if self.n_units < 1000:
@@ -317,7 +330,7 @@ def _check_mechanism(plan: PrivacyPlan) -> None:
         "discretization": accountant.DISCRETIZATION,
         "method": _method_of(plan.trainable),
         "trainable": tuple(sorted(plan.trainable)),
-        "guarantee": "dp",
+        "guarantee": VOID if plan.guarantee == VOID else DP,
     }
     for name, expected in fixed.items():
         if getattr(plan, name) != expected:

@@ -1,9 +1,13 @@
 """What a run tells the outside: events for a log that must be durable."""
 
+import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Protocol
 
+from stanch.errors import StanchError
 from stanch.terms import JsonValue
 
 
@@ -40,3 +44,25 @@ class NullRecorder:
 
 
 NULL: Recorder = NullRecorder()
+
+
+class RunRecord:
+    """The events of one run, under one random id.
+
+    Args:
+        recorder: Where they go.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._id = secrets.token_hex(16)
+
+    def record(self, kind: str, facts: Mapping[str, JsonValue]) -> None:
+        """Make an event durable, or raise."""
+        at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self._recorder.record(TrainEvent(kind, self._id, at, facts))
+
+    def record_failure(self, error: BaseException) -> None:
+        """Record that the run failed; the failure itself matters more than a recorder that fails too."""
+        with suppress(StanchError):
+            self.record("train.failed", {"error": type(error).__name__})

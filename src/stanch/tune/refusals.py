@@ -35,6 +35,10 @@ class SelfCheckFailed(VerificationError):
     """The trained adapter is not what was trained: it did not move, or its file does not give the same loss."""
 
 
+class GuaranteeVoid(VerificationError):
+    """The run's sample and noise came from a public seed, so it guarantees nothing."""
+
+
 class BatchAxisLost(InvalidInput):
     """A module flattened or reordered the batch axis, so gradients cannot be told apart by unit."""
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from stanch.crypto import random_bytes
 from stanch.data import Dataset
 from stanch.errors import MissingExtraError
 from stanch.terms import SILENT, Digest, Progress
@@ -10,6 +11,7 @@ from stanch.tune.keeping import Keeping
 from stanch.tune.prepare import prepare
 from stanch.tune.record import NULL, Recorder
 from stanch.tune.refusals import RunExists
+from stanch.tune.sampler import seeded_bytes
 from stanch.tune.spec import TuneSpec
 from stanch.tune.statement import PrivacyStatement
 
@@ -69,13 +71,18 @@ def tune(
         raise MissingExtraError("train") from error
     with ranks_torch.Ranks.join() as ranks:
         if ranks.leads:
-            _check_places(spec, resume=resume)
-        session = session_torch.Session(prepare(spec, dataset), run_folder(spec), recorder, progress, ranks=ranks)
+            check_places(spec, resume=resume)
+        seed = spec.privacy.insecure_reproducible
+        random = random_bytes if seed is None else seeded_bytes(seed)
+        session = session_torch.Session(
+            prepare(spec, dataset), run_folder(spec), recorder, progress, random=random, ranks=ranks
+        )
         path, statement = session.run(dataset, resume=resume, keeping=keeping or Keeping())
     return TunedModel(path, Digest.parse(statement.model_digest), statement)
 
 
-def _check_places(spec: TuneSpec, *, resume: bool) -> None:
+def check_places(spec: TuneSpec, *, resume: bool) -> None:
+    """Raise :class:`RunExists` where the output, or a run that is not to be resumed, is in the way."""
     output, unfinished = Path(spec.output.path), run_folder(spec)
     if output.exists():
         raise RunExists(f"{output}: exists already", next_step="choose another output folder")

@@ -5,6 +5,7 @@ little-endian 64-bit words; ``a`` is the step of this process, from 0. The root 
 every start of a process and is never stored, so neither sample nor noise can repeat after a crash.
 """
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -34,6 +35,16 @@ class StreamKeys:
             hkdf_sha256(root, info=b"stanch/tune/v1/" + name, length=32) for name in (b"noise", b"sample", b"records")
         )
         return cls(noise, sample, records)
+
+
+def seeded_bytes(seed: int) -> RandomBytes:
+    """Return a source whose bytes follow from ``seed`` and the number of calls: whoever knows it knows all keys.
+
+    Whatever is made of them protects nobody; the plan's guarantee is void.
+    """
+    key = hkdf_sha256(seed.to_bytes(8, "big"), info=b"stanch/tune/v1/seed", length=32)
+    calls = itertools.count()
+    return lambda size: hkdf_sha256(key, info=next(calls).to_bytes(8, "big"), length=size)
 
 
 def stream_words(key: bytes, a: int, b: int, count: int, *, start: int = 0) -> Words:

@@ -1,11 +1,9 @@
 """One run from preparation to output folder."""
 
 import math
-import secrets
 import shutil
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
-from datetime import UTC, datetime
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from transformers import AutoTokenizer
 from stanch import __version__
 from stanch.crypto import RandomBytes, random_bytes, sync_folder, write_atomic
 from stanch.data import Dataset, TokenRecord, tokenise
-from stanch.errors import InvalidInput, NotFound, StanchError
+from stanch.errors import InvalidInput, NotFound
 from stanch.terms import JsonValue, Progress
 from stanch.tune import journal as journals
 from stanch.tune import statement as statements
@@ -34,7 +32,7 @@ from stanch.tune.physical_torch import CPU_TOKENS
 from stanch.tune.plan import PrivacyPlan
 from stanch.tune.prepare import Preparation
 from stanch.tune.ranks_torch import NoNoise, Ranks
-from stanch.tune.record import Recorder, TrainEvent
+from stanch.tune.record import Recorder, RunRecord
 from stanch.tune.refusals import PlanChanged, UnsupportedParallelism
 from stanch.tune.sampler import StreamKeys, UnitSampler
 from stanch.tune.statement import EarlierRun, PrivacyStatement, RunFacts, state_no_privacy, state_privacy
@@ -74,11 +72,10 @@ class Session:
         self._prepared = prepared
         self._spec = prepared.spec
         self._folder = folder
-        self._recorder = recorder
+        self._events = RunRecord(recorder)
         self._progress = progress
         self._random = random
         self._ranks = ranks or Ranks()
-        self._id = secrets.token_hex(16)
         self._base = Path(prepared.spec.base.path)
         self._anchored = False
 
@@ -90,7 +87,7 @@ class Session:
             return self._follow(records)
         self._anchored = keeping.on_head is not None
         earlier = self._read_earlier()
-        self._record("train.begin", {**self._prepared.facts, "versions": dict(_versions())})
+        self._events.record("train.begin", {**self._prepared.facts, "versions": dict(_versions())})
         with ExitStack() as stack:
             try:
                 journal = self._open_journal(resume=resume, keeping=keeping)
@@ -100,11 +97,9 @@ class Session:
                 updates = self._loop(model, records, journal, keeping.seal).run_steps()
                 path, statement = self._finish(model, journal, updates, earlier)
             except BaseException as error:
-                # The failure itself matters more than a recorder that fails too.
-                with suppress(StanchError):
-                    self._record("train.failed", {"error": type(error).__name__})
+                self._events.record_failure(error)
                 raise
-        self._record("train.end", {"model_digest": statement.model_digest, "epsilon": statement.epsilon})
+        self._events.record("train.end", {"model_digest": statement.model_digest, "epsilon": statement.epsilon})
         shutil.rmtree(self._folder)
         self._ranks.share(statement.to_json())
         return path, statement
@@ -113,10 +108,6 @@ class Session:
         """Share the steps of the process that leads, which charges and writes."""
         self._loop(self._load(records), records, None, None).run_steps()
         return Path(self._spec.output.path), PrivacyStatement.from_json(self._ranks.share(b""))
-
-    def _record(self, kind: str, facts: Mapping[str, JsonValue]) -> None:
-        at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        self._recorder.record(TrainEvent(kind, self._id, at, facts))
 
     def _tokenise(self, dataset: Dataset) -> dict[str, TokenRecord]:
         tokenizer = AutoTokenizer.from_pretrained(self._base, local_files_only=True, trust_remote_code=False)
@@ -244,7 +235,7 @@ class Session:
         if plan is not None and state.head is not None:
             facts["charged"] = state.head.charged
             facts["epsilon"] = plan.epsilon_after(state.head.charged, discretization=1e-3)
-        self._record("checkpoint.saved", facts)
+        self._events.record("checkpoint.saved", facts)
 
     def _finish(
         self, model: CausalModel, journal: BudgetJournal | None, updates: int, earlier: tuple[EarlierRun, ...]

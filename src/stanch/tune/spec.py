@@ -60,6 +60,8 @@ class PrivacySpec(Struct, frozen=True, forbid_unknown_fields=True):
     """Differential privacy; ``enabled = false`` trains with the same loop and states no guarantee.
 
     ``earlier`` names the output folders of earlier private runs on the same dataset: their privacy loss adds up.
+    ``insecure_reproducible`` is a seed from which sample, noise and initial weights follow: two runs are the same, and
+    the guarantee is void.
     """
 
     enabled: bool = True
@@ -70,6 +72,7 @@ class PrivacySpec(Struct, frozen=True, forbid_unknown_fields=True):
     max_records_per_unit: Count = 8
     units_public: Count | None = None
     allow_small_noise_unsafe: bool = False
+    insecure_reproducible: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
     earlier: tuple[str, ...] = ()
 
 
@@ -199,4 +202,5 @@ class TuneSpec(Struct, frozen=True, forbid_unknown_fields=True):
             max_records_per_unit=privacy.max_records_per_unit,
             units_public=privacy.units_public,
             allow_small_noise_unsafe=privacy.allow_small_noise_unsafe,
+            insecure_reproducible=privacy.insecure_reproducible is not None,
         )

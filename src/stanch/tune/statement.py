@@ -13,7 +13,7 @@ from stanch.terms import Digest, JsonValue
 from stanch.tune import accountant
 from stanch.tune.accountant import AttackBound, Mechanism
 from stanch.tune.journal import JournalHead
-from stanch.tune.plan import PrivacyPlan
+from stanch.tune.plan import DP, VOID, PrivacyPlan
 
 SCHEMA = "urn:stanch:privacy-statement:v1"
 NAME = "statement.json"
@@ -113,7 +113,7 @@ class PrivacyStatement:
     """A statement: its fields as JSON values, and the ones that programs ask for.
 
     Attributes:
-        guarantee: ``dp`` or ``none``.
+        guarantee: ``dp``, ``none``, or ``void: public seed``.
         fields: All fields but schema and checksum.
     """
 
@@ -124,7 +124,7 @@ class PrivacyStatement:
     def epsilon(self) -> float | None:
         """Epsilon of the charged steps; None without a guarantee."""
         value = self.fields.get("epsilon")
-        return float(value) if isinstance(value, (int, float)) else None
+        return float(value) if self.guarantee == DP and isinstance(value, (int, float)) else None
 
     @property
     def reading(self) -> str:
@@ -225,6 +225,12 @@ def read_plan(plan: PrivacyPlan) -> str:
 
 def read_aloud(plan: PrivacyPlan, bounds: tuple[AttackBound, ...], excluded: tuple[str, ...]) -> str:
     """Return three sentences: what a unit is, what an attacker can reach, what is not covered."""
+    if plan.guarantee == VOID:
+        return (
+            "This run took its noise from a public seed: whoever knows the seed can take the noise away. Nothing "
+            "bounds what the model reveals about a record it was tuned on. It shows that a run can be repeated; do not "
+            "release it."
+        )
     unit = "one record" if plan.unit == "record" else f"everything with one value of {plan.unit.partition(':')[2]}"
     share = next(bound.tpr_max for bound in bounds if bound.fpr == 0.01)
     # Rounded up: a bound that is rounded down is no bound.

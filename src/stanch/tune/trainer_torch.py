@@ -5,41 +5,37 @@ logical step: draw units, clip, add noise (in memory only), charge (durable), an
 """
 
 import copy
+import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import Trainer, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 
 from stanch import __version__
 from stanch.crypto import canonical_json, sync_folder, write_atomic
-from stanch.terms import Digest
+from stanch.terms import Digest, JsonValue
 from stanch.tune import journal as journals
 from stanch.tune import statement as statements
 from stanch.tune.arguments import SET, check_arguments, check_constructor, refuse_evaluation
 from stanch.tune.callback_torch import StanchCallback
-from stanch.tune.checkpoint_torch import (
-    ADAPTER_NAME,
-    CheckpointState,
-    list_checkpoints,
-    load_checkpoint,
-    save_checkpoint,
-)
-from stanch.tune.coverage_torch import check_movement
+from stanch.tune.checkpoint_torch import CheckpointState, list_checkpoints, load_checkpoint, save_checkpoint
+from stanch.tune.coverage_torch import check_coverage, check_movement, check_step
 from stanch.tune.goldfish import Goldfish
 from stanch.tune.gradient_torch import PrivateGradient
 from stanch.tune.hosted_torch import HostedModel
 from stanch.tune.journal import BudgetJournal
+from stanch.tune.keeping import Keeping
 from stanch.tune.noise import AesGaussian
-from stanch.tune.plan import PrivacyPlan
-from stanch.tune.refusals import BudgetRolledBack, PlanChanged, RunExists, SelfCheckFailed, UnsafeArgument
+from stanch.tune.plan import DP, PRIVATE_METRICS, PrivacyPlan
+from stanch.tune.record import NULL, Recorder, RunRecord
+from stanch.tune.refusals import BudgetRolledBack, PlanChanged, RunExists, UnsafeArgument
 from stanch.tune.rows import read_rows
 from stanch.tune.sampler import StreamKeys, UnitSampler
 from stanch.tune.statement import PrivacyStatement, RunFacts, state_privacy
@@ -47,7 +43,8 @@ from stanch.tune.units import UnitTable
 from stanch.tune.verify import PLAN_NAME, model_files
 
 _LOGGED = frozenset({"learning_rate", "grad_norm"})
-_CHECK_EVERY = 100
+_RESUMED = "resumed"
+_LOSSES = frozenset({"loss", "train_loss"})
 _SETTINGS = (
     "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "weight_decay", "optim", "adam_beta1",
     "adam_beta2", "adam_epsilon",
@@ -56,19 +53,24 @@ _COUPLED = "rounding by which units of one chunk touch each other in bfloat16"
 
 
 class PrivateTrainer(Trainer):
-    """Trains the LoRA adapter of a PEFT model with differential privacy.
+    """Trains the LoRA adapter of a PEFT model, or the weights of a model without adapters, with differential privacy.
 
     ``train_dataset`` holds a row a record: ``record_id``, ``input_ids`` and perhaps ``labels``
     (:func:`stanch.tune.token_rows` makes them). ``per_device_train_batch_size`` is the number of longest rows that go
     through the model at once: it changes memory, not results. After :meth:`train`, ``run_dir`` holds adapter, plan,
-    journal and statement, as ``stanch tune verify`` reads them.
+    journal and statement, as ``stanch tune verify`` reads them. The loss is logged only where the plan was made with
+    ``log_private_metrics_unsafe``.
 
     Args:
-        model: A ``PeftModel`` over a causal language model.
+        model: A ``PeftModel`` over a causal language model, or such a model itself: then each of its weights that asks
+            for a gradient is trained.
         args: The arguments; what could break the guarantee is refused.
         plan: The privacy plan, made from ``units`` and :func:`stanch.tune.adapter_shapes`.
         units: The units, formed from the records of ``train_dataset``.
         run_dir: A new folder for the run.
+        keeping: How the journal's heads and the checkpoints are kept.
+        recorder: Where events go, durably: ``train.begin`` before the first step, ``train.progress`` with what is
+            logged, ``checkpoint.saved``, and ``train.end`` or ``train.failed``.
         eval_is_public: Whether whatever is evaluated is public data.
         goldfish: Leaves out labels; None learns all.
         given: Other arguments of the trainer.
@@ -88,8 +90,9 @@ class PrivateTrainer(Trainer):
     _sampler: UnitSampler
     _gradient: PrivateGradient
     _process_step: int
+    _checkpoint: Path | None
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by keyword, beside those of the trainer that it replaces
         self,
         model: Any,  # noqa: ANN401 - transformers ships no types
         args: Any,  # noqa: ANN401 - same
@@ -97,6 +100,8 @@ class PrivateTrainer(Trainer):
         plan: PrivacyPlan,
         units: UnitTable,
         run_dir: Path,
+        keeping: Keeping | None = None,
+        recorder: Recorder = NULL,
         eval_is_public: bool = False,
         goldfish: Goldfish | None = None,
         **given: Any,  # noqa: ANN401 - same
@@ -114,7 +119,10 @@ class PrivateTrainer(Trainer):
         self._plan = plan
         self._units = units
         self._run_dir = Path(run_dir)
+        self._keeping = keeping or Keeping()
+        self._events = RunRecord(recorder)
         self._eval_is_public = eval_is_public
+        self._logged = _LOGGED | (_LOSSES if PRIVATE_METRICS in plan.excluded else frozenset())
         self._check_places(Path(args.output_dir))
         args = copy.copy(args)
         for name, value in {**SET, "max_steps": plan.steps}.items():
@@ -153,6 +161,8 @@ class PrivateTrainer(Trainer):
         """
         resume = resume_from_checkpoint not in {None, False}
         with ExitStack() as stack:
+            self._events.record("train.begin", self._facts)
+            stack.push(self._note_failure)
             journal = stack.enter_context(self._open_journal(resume=resume))
             stack.callback(self._hosted.adapter.collect, None)
             self._journal = journal
@@ -166,6 +176,8 @@ class PrivateTrainer(Trainer):
             self._process_step = 0
             output = super().train(resume_from_checkpoint=self._find_checkpoint(resume_from_checkpoint))
             self.statement = self._finish(journal)
+            stated = self.statement
+            self._events.record("train.end", {"model_digest": stated.model_digest, "epsilon": stated.epsilon})
         return output
 
     def get_train_dataloader(self) -> Any:  # noqa: ANN401 - no loader of torch: what the trainer uses of one
@@ -173,24 +185,27 @@ class PrivateTrainer(Trainer):
         return Draws(self._sampler, self._plan.steps)
 
     def training_step(self, model: Any, inputs: dict[str, Tensor], num_items_in_batch: Any = None) -> Tensor:  # noqa: ANN401, ARG002 - transformers ships no types; the number of tokens is data
-        """Leave the noisy mean gradient of the drawn units in ``param.grad``, and charge the step. Returns zero."""
+        """Leave the noisy mean gradient of the drawn units in ``param.grad``, and charge the step.
+
+        Returns zero, or their mean loss where the plan says that private metrics are logged.
+        """
         model.train()
-        if self._process_step % _CHECK_EVERY == 0:
-            self._hosted.check_optimizer(_bare(self.optimizer))
         step, self._process_step = self._process_step, self._process_step + 1
         units = [
             [self._records[record_id] for record_id in self._sampler.records_of(step, unit)]
             for unit in inputs["units"].tolist()
         ]
         self._gradient.fill(step, units)
+        check_step(step, self._hosted, _bare(self.optimizer), self._gradient)
         self._journal.charge(self._updates)
         self._updates += 1
-        return torch.zeros((), device=self.args.device)
+        loss = self._gradient.mean_loss if self._logged & _LOSSES else 0.0
+        return torch.tensor(loss, device=self.args.device)
 
     def create_optimizer(self, model: Any = None) -> Any:  # noqa: ANN401 - transformers ships no types
         """Make the optimizer, and check that it holds the very parameters whose gradients are collected."""
         optimizer = super().create_optimizer(model)
-        self._hosted.check_optimizer(_bare(optimizer))
+        check_coverage(self._hosted, _bare(optimizer))
         return optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:  # noqa: ANN401 - same
@@ -206,13 +221,18 @@ class PrivateTrainer(Trainer):
         return scheduler
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:  # noqa: ARG002 - run time is a side channel
-        """Log the learning rate, the norm of the noisy gradient and epsilon; nothing else is known to be safe."""
+        """Log the learning rate, the norm of the noisy gradient and epsilon; nothing else is known to be safe.
+
+        The loss too, where the plan says so.
+        """
         kept = {name: value for name, value in logs.items() if self._may_log(name)}
         if kept and self.is_in_train:
             kept["epsilon"] = self._plan.epsilon_after(self._journal.charged, discretization=1e-3)
         if kept:
             # Not through other parents, which add their own figures.
             Trainer.log(self, kept)
+            figures = {name: value if math.isfinite(value) else None for name, value in kept.items()}
+            self._events.record("train.progress", {**figures, "step": self.state.global_step})
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - transformers ships no types
         """Evaluate on public data."""
@@ -233,7 +253,7 @@ class PrivateTrainer(Trainer):
         )
 
     def _may_log(self, name: str) -> bool:
-        return name in _LOGGED or (self._eval_is_public and name.startswith("eval_"))
+        return name in self._logged or (self._eval_is_public and name.startswith("eval_"))
 
     def _need_public(self, name: str) -> None:
         if not self._eval_is_public:
@@ -258,6 +278,12 @@ class PrivateTrainer(Trainer):
             )
 
     def _check_plan(self) -> None:
+        if self._plan.guarantee != DP:
+            raise UnsafeArgument(
+                f"plan: guarantee {self._plan.guarantee!r} is refused",
+                why="this trainer takes its keys from the operating system alone",
+                next_step="make the plan without insecure_reproducible; `stanch tune run` can repeat a run",
+            )
         if self._plan.units_digest != self._units.digest.hex:
             raise PlanChanged("the plan was made for other units", next_step="make a plan from these units")
         if self._plan.trainable != self._hosted.adapter.shapes():
@@ -270,7 +296,9 @@ class PrivateTrainer(Trainer):
     def _settings_digest(self) -> str:
         """Digest of what must not change between start and resume."""
         settings = {name: str(getattr(self.args, name)) for name in _SETTINGS}
-        return Digest.sha256(canonical_json({"plan": self._plan.digest.hex, **settings})).hex
+        return Digest.sha256(
+            canonical_json({"plan": self._plan.digest.hex, "base": str(self._base_digest), **settings})
+        ).hex
 
     def _open_journal(self, *, resume: bool) -> BudgetJournal:
         """Make the run's folder, whole or not at all, or open the journal in it."""
@@ -285,7 +313,8 @@ class PrivateTrainer(Trainer):
                     why="a plan is fixed before the first step",
                     next_step="restore what was changed, or start a new run",
                 )
-            return BudgetJournal.open(folder / journals.NAME, self._plan)
+            kept = self._keeping
+            return BudgetJournal.open(folder / journals.NAME, self._plan, anchor=kept.anchor, on_head=kept.on_head)
         if folder.exists() or list_checkpoints(output):
             raise RunExists(
                 f"{folder if folder.exists() else output}: a run lies here",
@@ -296,12 +325,14 @@ class PrivateTrainer(Trainer):
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         write_atomic(partial / PLAN_NAME, self._plan.to_json())
-        journal = BudgetJournal.create(partial / journals.NAME, self._plan)
+        journal = BudgetJournal.create(partial / journals.NAME, self._plan, on_head=self._keeping.on_head)
         partial.rename(folder)
         sync_folder(folder.parent)
         return journal
 
     def _find_checkpoint(self, wanted: str | bool | None) -> str | None:  # noqa: FBT001 - as the trainer's own argument
+        """Return where the trainer finds its own view of the run, and remember the checkpoint itself."""
+        self._checkpoint = None
         if wanted is None or wanted is False:
             return None
         if wanted is True:
@@ -309,10 +340,14 @@ class PrivateTrainer(Trainer):
             if not found:
                 return None
             wanted = str(found[-1])
-        if not (Path(wanted) / TRAINER_STATE_NAME).exists():
-            # A crash after the checkpoint, before the trainer's view of it: that is rebuilt from the journal anyhow.
-            self.state.save_to_json(str(Path(wanted) / TRAINER_STATE_NAME))
-        return wanted
+        self._checkpoint = view = Path(wanted)
+        if not (view / TRAINER_STATE_NAME).exists():
+            # It is sealed, or a crash came before the trainer's view of it: that is rebuilt from the journal anyhow.
+            view = Path(self.args.output_dir) / _RESUMED
+            view.mkdir(exist_ok=True)
+            self.state.train_batch_size = self.args.train_batch_size
+            self.state.save_to_json(str(view / TRAINER_STATE_NAME))
+        return str(view)
 
     def _init_training_state(
         self,
@@ -325,30 +360,36 @@ class PrivateTrainer(Trainer):
         self.state.global_step = self._journal.charged
         return self.state.global_step // num_update_steps_per_epoch, 0
 
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ANN401, ARG002 - the adapter alone is saved
-        """Write adapter and tokenizer as safetensors and JSON; no arguments, which the trainer would pickle."""
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ANN401, ARG002 - what is trained is saved
+        """Write model and tokenizer as safetensors and JSON; no arguments, which the trainer would pickle."""
         folder = Path(output_dir or self.args.output_dir)
-        self.model.save_pretrained(folder, save_embedding_layers=False)
+        self._hosted.save(folder)
         if self.processing_class is not None:
             self.processing_class.save_pretrained(folder)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:  # noqa: ANN401, ARG002 - transformers ships no types; no trials
         """Write a checkpoint without pickle and without random state."""
         state = CheckpointState(self._settings_digest, self._updates, self.state.global_step, self._journal.head)
-        parameters = self._hosted.adapter.parameters()
-        folder = save_checkpoint(Path(self.args.output_dir), state, parameters, _bare(self.optimizer))
-        self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
+        parameters, seal = self._hosted.adapter.parameters(), self._keeping.seal
+        folder = save_checkpoint(Path(self.args.output_dir), state, parameters, _bare(self.optimizer), seal=seal)
+        if seal is None:
+            self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
         self._journal.announce()
+        epsilon = self._plan.epsilon_after(self._journal.charged, discretization=1e-3)
+        counts = {"updates": self._updates, "elapsed": state.elapsed, "charged": self._journal.charged}
+        self._events.record("checkpoint.saved", {**counts, "epsilon": epsilon})
 
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:  # noqa: ARG002 - where the trainer's own view lies
         """Load weights and optimizer, and check that the journal knows the checkpoint."""
-        if checkpoint is None:
+        found = self._checkpoint
+        if found is None:
             return
         parameters = self._hosted.adapter.parameters()
-        state = load_checkpoint(Path(checkpoint), parameters, _bare(self.optimizer), run=self._settings_digest)
+        run, seal = self._settings_digest, self._keeping.seal
+        state = load_checkpoint(found, parameters, _bare(self.optimizer), run=run, seal=seal)
         if state.head is None or not self._journal.contains(state.head):
             raise BudgetRolledBack(
-                f"{Path(checkpoint).name}: the journal does not hold the line that this checkpoint was made at",
+                f"{found.name}: the journal does not hold the line that this checkpoint was made at",
                 why="charges were removed or rewritten",
                 next_step="bring the journal back; otherwise start a new run",
             )
@@ -363,20 +404,30 @@ class PrivateTrainer(Trainer):
     def _load_scaler(self, checkpoint: str | None) -> None:
         """Load no loss scaler: none is used."""
 
+    @property
+    def _facts(self) -> Mapping[str, JsonValue]:
+        """What a log may know of the run before it begins."""
+        return {
+            "base_digest": str(self._base_digest),
+            "dataset_root": self._units.dataset_root,
+            "plan_digest": self._plan.digest.hex,
+            "guarantee": self._plan.guarantee,
+            "run_digest": self._settings_digest,
+            "steps": self._plan.steps,
+            "units": len(self._units.units),
+            "versions": dict(_versions()),
+        }
+
+    def _note_failure(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:  # noqa: ANN401 - as ExitStack calls it
+        if error is not None:
+            self._events.record_failure(error)
+
     def _finish(self, journal: BudgetJournal) -> PrivacyStatement:
-        """Write and check the adapter, close the journal, and state what the run guarantees."""
+        """Write and check the model, close the journal, and state what the run guarantees."""
         self._save(str(self._run_dir))
-        saved = load_file(self._run_dir / ADAPTER_NAME)
-        live = {f"base_model.model.{name}": value.cpu() for name, value in self._hosted.adapter.parameters().items()}
-        if saved.keys() != live.keys() or not all(torch.equal(saved[name], value) for name, value in live.items()):
-            raise SelfCheckFailed(
-                "the saved adapter does not hold the trained weights",
-                why="PEFT wrote something else",
-                next_step="report this with the version of peft",
-            )
+        self._hosted.check_saved(self._run_dir)
         journal.close(self._updates)
         halved = self.accelerator.mixed_precision == "bf16" or self.model.dtype == torch.bfloat16
-        names = ("torch", "transformers", "peft", "accelerate", "dp-accounting")
         facts = RunFacts(
             files=model_files(self._run_dir),
             base_digest=str(self._base_digest),
@@ -384,7 +435,8 @@ class PrivateTrainer(Trainer):
             updates=self._updates,
             dtype="bfloat16" if halved else str(self.model.dtype).removeprefix("torch."),
             device=self.args.device.type,
-            versions={"stanch": __version__, **{name: version(name) for name in names}},
+            versions=_versions(),
+            anchored=self._keeping.on_head is not None,
             excluded=(_COUPLED,) if halved else (),
         )
         statement = state_privacy(self._plan, journal.head, facts)
@@ -426,6 +478,11 @@ class _Watch(TrainerCallback):
         if self._before is not None and self._trainer._get_learning_rate() > 0:  # noqa: SLF001 - same
             check_movement(self._before, self._trainer._hosted.adapter.parameters())  # noqa: SLF001 - same
             self._before, self._moved = None, True
+
+
+def _versions() -> Mapping[str, str]:
+    names = ("torch", "transformers", "peft", "accelerate", "dp-accounting")
+    return {"stanch": __version__, **{name: version(name) for name in names}}
 
 
 def _bare(optimizer: Any) -> torch.optim.Optimizer:  # noqa: ANN401 - Accelerate's wrapper or the optimizer

@@ -12,7 +12,8 @@ from stanch.tune import journal as journals
 from stanch.tune import statement as statements
 from stanch.tune.accountant import accountant_version, check_reach
 from stanch.tune.journal import JournalHead, check_anchor, read_journal
-from stanch.tune.plan import PrivacyPlan
+from stanch.tune.plan import VOID, PrivacyPlan
+from stanch.tune.refusals import GuaranteeVoid
 from stanch.tune.statement import ModelFile, PrivacyStatement, RunFacts, state_no_privacy, state_privacy
 from stanch.weights import directory_digest
 
@@ -32,11 +33,13 @@ class VerifyExpectations:
         model: Folder with the model's files, when it is not the run's folder.
         dataset_root: Root of the dataset's manifest (hex).
         anchor: A head of the journal that was kept elsewhere, such as in the ledger.
+        allow_void: Accept a run whose keys came from a public seed; it guarantees nothing.
     """
 
     model: Path | None = None
     dataset_root: str | None = None
     anchor: JournalHead | None = None
+    allow_void: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,8 @@ class VerifiedPrivacyRun:
 
     @property
     def budget(self) -> PrivacyBudget | None:
-        """The guarantee; None for a run without privacy."""
-        if self.plan is None or self.head is None:
+        """The guarantee; None for a run without privacy, or with keys from a public seed."""
+        if self.plan is None or self.head is None or self.plan.guarantee == VOID:
             return None
         return self.plan.budget_after(self.head.charged)
 
@@ -72,6 +75,7 @@ def verify_run(run: Path, *, expect: VerifyExpectations | None = None) -> Verifi
         VerificationError: The first thing that does not agree, by name, with what was expected and found.
         NotFound: The folder holds no run.
         PlanInfeasible: The plan protects nobody.
+        GuaranteeVoid: All agrees, but the keys came from a public seed.
     """
     expect = expect or VerifyExpectations()
     statement = PrivacyStatement.from_json(_read(run, statements.NAME))
@@ -96,6 +100,14 @@ def verify_run(run: Path, *, expect: VerifyExpectations | None = None) -> Verifi
     if expect.dataset_root is not None and expect.dataset_root != facts.dataset_root:
         raise Tampered(f"dataset root: expected {expect.dataset_root}, found {facts.dataset_root}")
     _check_files(expect.model or run, facts)
+    if plan is not None and plan.guarantee == VOID:
+        if not expect.allow_void:
+            raise GuaranteeVoid(
+                f"{run}: guarantee {plan.guarantee}",
+                why="whoever knows the seed can take the noise away, so that nothing is protected",
+                next_step="tune without --insecure-reproducible, or accept it with --allow-void",
+            )
+        notes = (*notes, f"guarantee {plan.guarantee}: nothing is protected")
     return VerifiedPrivacyRun(run, statement, plan, head, notes)
 
 

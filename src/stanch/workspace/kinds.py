@@ -53,6 +53,7 @@ KINDS: dict[str, Kind] = {
     "trace.open": Kind("case:trace", "case"),
     "trace.pack": Kind("case:trace", "case"),
     "trace.plan": Kind("case:trace", "case"),
+    "tune.anchor": Kind("model:tune", "dataset"),
     "tune.run": Kind("model:tune", "dataset"),
 }
 

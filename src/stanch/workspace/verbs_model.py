@@ -35,11 +35,12 @@ from stanch.sign import (
     verify_bundle,
 )
 from stanch.terms import SILENT, ArtifactRef, CommitmentEvidence, Digest, EntryRef, JsonValue, Progress
-from stanch.tune import Keeping, TunedModel, TuneSpec, tune
+from stanch.tune import Keeping, TunedModel, TuneSpec, run_folder, tune
 from stanch.weights import DirectoryDigest, directory_digest
 from stanch.workspace.act import Done, Request
 from stanch.workspace.artifacts import dataset_ref, model_ref
 from stanch.workspace.opening import Workspace
+from stanch.workspace.verbs_tune import keep_heads
 
 CERTIFICATE_NAME = "leakcert.json"
 REPORT_NAME, SCORES_NAME, PAGE_NAME = "report.json", "scores.csv", "report.html"
@@ -54,10 +55,14 @@ def run_tuning(
     keeping: Keeping | None = None,
     progress: Progress = SILENT,
 ) -> TunedModel:
-    """Fine-tune; the log holds the spec's privacy before the first step and the model's digest after the last."""
+    """Fine-tune; the log holds the spec's privacy before the first step and the model's digest after the last.
+
+    In between it keeps the heads of the budget journal, and a resumed run must hold the last of them.
+    """
 
     def run(_ref: EntryRef) -> Done[TunedModel]:
-        tuned = tune(spec, dataset=dataset, progress=progress, resume=resume, keeping=keeping)
+        kept = keep_heads(workspace, dataset.path, run_folder(spec), keeping)
+        tuned = tune(spec, dataset=dataset, progress=progress, resume=resume, keeping=kept)
         found = model_ref(tuned.path)
         statement = tuned.statement
         return Done(tuned, {
