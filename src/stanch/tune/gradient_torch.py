@@ -3,13 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-import numpy as np
 import torch
 
 from stanch.data import TokenRecord
 from stanch.tune.chunks import Chunk, Row, cut_chunks
 from stanch.tune.engine_torch import UnitGradients
-from stanch.tune.grid import Integers, grid_exponent, noise_scale, quantise, release
+from stanch.tune.grid import Integers, add_quantised, grid_exponent, noise_scale, release
 from stanch.tune.model_torch import CausalModel
 from stanch.tune.noise import NoiseSource
 from stanch.tune.physical_torch import choose_budget
@@ -92,7 +91,7 @@ class PrivateGradient:
         self._budget = choose_budget(model, self._gradients, longest)
 
     def sum_clipped(self, units: Units) -> dict[str, torch.Tensor]:
-        """Return the sum of the units' clipped gradients by parameter, in float64, before any noise.
+        """Return the sum of the units' clipped gradients by parameter, before any noise.
 
         Where memory runs out, the chunk's units run again in smaller chunks, here and from now on; the cut changes
         neither the sample nor the sum.
@@ -125,10 +124,11 @@ class PrivateGradient:
         scale = noise_scale(self._plan)
         total = self.sum_clipped(units)
         for index, (name, parameter) in enumerate(self._parameters.items()):
-            integers = quantise(total[name].cpu().numpy().reshape(-1), exponent)
-            integers += self._noise.integers(step, index, parameter.numel(), scale)
+            integers = self._noise.integers(step, index, parameter.numel(), scale)
+            # What is released takes the place of the sum, which is not needed any more.
+            add_quantised(integers, total.pop(name).cpu().numpy().reshape(-1), exponent)
             noisy = release(self._add_up(integers), exponent, self._plan.denominator)
-            parameter.grad = torch.from_numpy(np.ascontiguousarray(noisy)).view(parameter.shape).to(parameter.device)
+            parameter.grad = torch.from_numpy(noisy).view(parameter.shape).to(parameter.device)
 
 
 class PlainGradient:
