@@ -78,7 +78,8 @@ class Captured:
         for left, right in self.pairs:
             a, b = _without(left.float(), bad), _without(right.float(), bad)
             # The narrower side takes the factors: it is copied for it.
-            a, b = (a * factors[:, None, None], b) if left.shape[-1] < right.shape[-1] else (a, b * factors[:, None, None])
+            scale = factors[:, None, None]
+            a, b = (a * scale, b) if a.shape[-1] < b.shape[-1] else (a, b * scale)
             total = a.flatten(0, 1).t() @ b.flatten(0, 1)
         for ids, g in self.rows:
             scaled = _without(g.float(), bad) * factors[:, None, None]

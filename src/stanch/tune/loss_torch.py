@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 
 _LEAST_ROWS, _LOGITS = 128, 1 << 21
-"""Positions whose logits are formed at once: at least so many, and so many logits (8 MB) that they stay in the cache."""
+"""Positions whose logits are formed at once: at least so many, and so many logits (8 MB) as stay in the cache."""
 
 Collect = Callable[[Tensor, Tensor], None]
 

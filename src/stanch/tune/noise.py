@@ -8,13 +8,16 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from stanch.crypto import aes_ctr_into
 from stanch.tune.grid import Integers
 from stanch.tune.plan import NOISE_DRAWS
-from stanch.tune.sampler import Words, stream_words
+from stanch.tune.sampler import Words
 
 Normals = npt.NDArray[np.float64]
 
-_BLOCK = 1 << 14
+_LOW_BITS = np.uint64(12)
+_ONE = np.float64(1.0).view(np.uint64)
+_BLOCK = 1 << 15
 """Values made at once: what is between words and normal values stays in the cache."""
 
 
@@ -53,39 +56,59 @@ class AesGaussian:
         self._fill(step, parameter, out, lambda values: values)
         return out
 
-    def _fill(
-        self, step: int, parameter: int, out: Integers | Normals, finish: Callable[[Normals], Normals]
-    ) -> None:
-        import torch  # noqa: PLC0415 - noise is drawn where a model is trained; the plan is read without torch
-
+    def _fill(self, step: int, parameter: int, out: Integers | Normals, finish: Callable[[Normals], Normals]) -> None:
         half = math.ceil(len(out) / 2)
-
-        def fill(start: int) -> None:
-            size = min(_BLOCK, half - start)
-            values = finish(self._normals(step, parameter, half, start, size))
-            out[start : start + size] = values[:size]
-            sines = out[half + start : half + start + size]
-            sines[:] = values[size : size + len(sines)]
-
         starts = range(0, half, _BLOCK)
-        workers = min(torch.get_num_threads(), len(starts))
+
+        def fill(some: range) -> None:
+            block = _Block(self._key, step, parameter, half)
+            for start in some:
+                size = min(_BLOCK, half - start)
+                values = finish(block.normals(start, size))
+                out[start : start + size] = values[:size]
+                sines = out[half + start : half + start + size]
+                sines[:] = values[size : size + len(sines)]
+
+        workers = min(_threads(), len(starts))
         if workers < 2:
-            for start in starts:
-                fill(start)
+            fill(starts)
             return
         # Blocks are too small for the threads of torch's own functions.
         with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(fill, starts))
+            list(pool.map(fill, (starts[first::workers] for first in range(workers))))
 
-    def _normals(self, step: int, parameter: int, half: int, start: int, size: int) -> Normals:
-        """Return ``size`` cosines from the one at ``start`` on, then their sines."""
-        total = np.zeros(2 * size)
+
+class _Block:
+    """Makes values in blocks, in the same memory again and again: new memory takes as long as the values."""
+
+    def __init__(self, key: bytes, step: int, parameter: int, half: int) -> None:
+        self._key = key
+        self._counter = step.to_bytes(4, "big") + parameter.to_bytes(4, "big")
+        self._half = half
+        size = min(_BLOCK, half)
+        # One word more on either side, as AES gives two at a time.
+        self._words = np.empty(size + 2, dtype="<u8")
+        self._total, self._values, self._uniform = (np.empty(2 * size) for _ in range(3))
+
+    def normals(self, start: int, size: int) -> Normals:
+        """Return ``size`` cosines from the one at ``start`` on, then their sines; the next call overwrites them."""
+        total, values, uniform = (part[: 2 * size] for part in (self._total, self._values, self._uniform))
+        total[:] = 0
         for draw in range(NOISE_DRAWS):
-            first = 2 * half * draw + start
-            words = [stream_words(self._key, step, parameter, size, start=n) for n in (first, first + half)]
-            total += box_muller(np.concatenate(words))
+            first = 2 * self._half * draw + start
+            self._draw(first, uniform[:size])
+            self._draw(first + self._half, uniform[size:])
+            _box_muller_into(uniform, values)
+            total += values
         total /= math.sqrt(NOISE_DRAWS)
         return total
+
+    def _draw(self, start: int, uniform: Normals) -> None:
+        """Put the uniform values from word ``start`` on into ``uniform``."""
+        block, skipped = divmod(start, 2)
+        words = self._words[: skipped + len(uniform)]
+        aes_ctr_into(self._key, self._counter + block.to_bytes(8, "big"), words.data)
+        _uniform_into(words[skipped:], uniform)
 
 
 def box_muller(words: Words) -> Normals:
@@ -93,20 +116,39 @@ def box_muller(words: Words) -> Normals:
 
     u = ((w >> 12) + 1/2)·2^-52 is exact in float64 and is never 0 or 1.
     """
+    uniform, values = np.empty(len(words)), np.empty(len(words))
+    _uniform_into(words.copy(), uniform)
+    _box_muller_into(uniform, values)
+    return values
+
+
+def _uniform_into(words: Words, uniform: Normals) -> None:
+    """Put u into ``uniform``; ``words`` are overwritten.
+
+    The upper 52 bits of a word are made the fraction of a float in [1, 2), which is quicker than to convert them.
+    """
+    np.right_shift(words, _LOW_BITS, out=words)
+    np.bitwise_or(words, _ONE, out=words)
+    np.subtract(words.view("<f8"), 1 - 2.0**-53, out=uniform)
+
+
+def _box_muller_into(uniform: Normals, values: Normals) -> None:
+    """Turn u into ``values``; ``uniform`` is overwritten."""
     # numpy's functions of float64 take two to three times as long on processors without AVX-512, its square root half.
     import torch  # noqa: PLC0415 - noise is drawn where a model is trained; the plan is read without torch
 
-    half = len(words) // 2
-    uniform = (words >> np.uint64(12)).astype(np.float64)
-    uniform += 0.5
+    half = len(uniform) // 2
     radius, angle = uniform[:half], uniform[half:]
-    radius *= 2.0**-52
     torch.from_numpy(radius).log_()
     radius *= -2.0
     np.sqrt(radius, out=radius)
-    angle *= 2.0 * math.pi * 2.0**-52
-    values = np.empty(2 * half)
+    angle *= 2.0 * math.pi
     for function, part in ((torch.cos, values[:half]), (torch.sin, values[half:])):
         function(torch.from_numpy(angle), out=torch.from_numpy(part))
-        part *= radius
-    return values
+    values.reshape(2, half)[:] *= radius
+
+
+def _threads() -> int:
+    import torch  # noqa: PLC0415 - as above
+
+    return torch.get_num_threads()
