@@ -2,12 +2,13 @@
 
 Each variant takes one optimizer step on the same batch (each record its own unit, all tokens labelled) with its own
 copy of the same model, in an order that changes from round to round; ratios are of steps of the same round. On a CPU
-the figure is the process's CPU time, on a GPU the wall clock until the device is idle. Peak memory is that of a process
-of its own that takes two steps. ``plain`` is transformers with PEFT and ordinary autograd, ``plain_own`` this package's
-loop without privacy, ``hooks`` and ``ghost`` are Opacus with its per-sample gradients and with ghost clipping; a
-variant that cannot run a case is named with its error. ``noise`` is the part of the private step that draws, adds and
-scales the noise: with one chunk in a step its share is the largest that it can be; that of a step of 256 units stands
-beside it.
+the figure is the process's CPU time, on a GPU the time between two events of the device. Peak memory is that of a
+process of its own that takes two steps. A case with several passes takes its batch through the model in parts, as
+everybody must whose logical batch is larger than memory. ``plain`` is transformers with PEFT and ordinary autograd,
+``plain_own`` this package's loop without privacy, ``hooks`` and ``ghost`` are Opacus with its per-sample gradients and
+with ghost clipping; a variant that cannot run a case is named with its error. ``noise`` is the part of the private step
+that draws, adds and scales the noise: with one pass in a step its share is the largest that it can be; that of a step
+of 256 units, the plan's least by default, stands beside it.
 Writes benchmarks/results/tune.json.
 
 Usage: bench_tune.py [ROUNDS] [CASE ...]
@@ -38,7 +39,7 @@ from torch.nn import functional
 
 from stanch.data import TokenRecord
 from stanch.tune.gradient_torch import PlainGradient, PrivateGradient
-from stanch.tune.grid import grid_exponent, noise_scale, quantise, release
+from stanch.tune.grid import add_quantised, grid_exponent, noise_scale, release
 from stanch.tune.lora_torch import LoraLinear
 from stanch.tune.model_torch import CausalModel, load_base
 from stanch.tune.models_torch import tiny_llama
@@ -58,13 +59,14 @@ Step = Callable[[], object]
 
 @dataclass(frozen=True)
 class Case:
-    """A model, what is trained of it, and a batch."""
+    """A model, what is trained of it, and a batch: ``passes`` times so many records of so many tokens."""
 
     model: str
     method: MethodSpec
     records: int
     tokens: int
     variants: tuple[str, ...]
+    passes: int = 1
 
     def load(self) -> Any:  # noqa: ANN401 - transformers ships no types
         """Return a fresh copy of the base model."""
@@ -75,17 +77,24 @@ class Case:
     def ids(self) -> Tensor:
         """Return the batch."""
         generator = torch.Generator().manual_seed(1)
-        return torch.randint(3, 4096, (self.records, self.tokens), generator=generator)
+        return torch.randint(3, 4096, (self.passes * self.records, self.tokens), generator=generator)
+
+    def parts(self) -> tuple[Tensor, ...]:
+        """Return the batch in passes, on the device."""
+        return self.ids().to(DEVICE).split(self.records)
 
 
 LORA, FULL = MethodSpec(rank=8, alpha=16), MethodSpec(kind="full")
 BOTH = ("plain", "plain_own", "private", "hooks", "ghost", "noise")
+WITHOUT_GHOST = ("plain", "plain_own", "private", "hooks", "noise")
 CASES = {
     "small lora 8x128": Case("small", LORA, 8, 128, BOTH),
     "small lora 16x256": Case("small", LORA, 16, 256, BOTH),
     "small full tied 8x128": Case("small", FULL, 8, 128, BOTH),
+    "small full tied 8 times 8x128": Case("small", FULL, 8, 128, WITHOUT_GHOST, passes=8),
     "smollm2 lora 8x128": Case("smollm2", LORA, 8, 128, BOTH),
     "smollm2 full tied 4x128": Case("smollm2", FULL, 4, 128, ("plain", "private", "hooks", "noise")),
+    "smollm2 full tied 8 times 4x128": Case("smollm2", FULL, 4, 128, ("plain", "private", "noise"), passes=8),
 }
 
 
@@ -108,16 +117,16 @@ def own_step(case: Case, variant: str) -> Step:
     units = [[TokenRecord(str(n), tuple(row), (1, case.tokens))] for n, row in enumerate(case.ids().tolist())]
     budget = case.records * case.tokens
     if variant == "plain_own":
-        plain = PlainGradient(model, case.records, budget=budget)
-        return optimised(model.adapter.parameters(), lambda: plain.fill(0, units))
+        plain = PlainGradient(model, len(units), budget=budget)
+        return optimised(model.adapter.parameters(), lambda: plain.fill(1, units))
     table = UnitTable("record", "each record", "00", tuple(Unit(f"{n:04}", (f"r{n}",)) for n in range(UNITS)))
-    params = PrivacyParams(steps=100, expected_batch=case.records, max_grad_norm=BOUND)
+    params = PrivacyParams(steps=100, expected_batch=len(units), max_grad_norm=BOUND)
     plan = PrivacyPlan.make(table, model.adapter.shapes(), params)
     source = AesGaussian(bytes(32))
     if variant == "noise":
         return lambda: add_noise(plan, source)
     private = PrivateGradient(model, plan, source, budget=budget)
-    return optimised(model.adapter.parameters(), lambda: private.fill(0, units))
+    return optimised(model.adapter.parameters(), lambda: private.fill(1, units))
 
 
 def add_noise(plan: PrivacyPlan, source: AesGaussian) -> None:
@@ -125,8 +134,8 @@ def add_noise(plan: PrivacyPlan, source: AesGaussian) -> None:
     exponent, scale = grid_exponent(plan.max_grad_norm, plan.coordinates), noise_scale(plan)
     for index, parameter in enumerate(plan.trainable):
         count = int(np.prod(parameter.shape))
-        integers = quantise(np.zeros(count), exponent)
-        integers += source.integers(0, index, count, scale)
+        integers = source.integers(0, index, count, scale)
+        add_quantised(integers, np.zeros(count, dtype=np.float32), exponent)
         release(integers, exponent, plan.denominator)
 
 
@@ -157,12 +166,13 @@ def plain_step(case: Case) -> Step:
     """Return a step by ordinary autograd."""
     model = peer_model(case)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=RATE, fused=True)
-    ids = case.ids().to(DEVICE)
+    parts = case.parts()
 
     def step() -> None:
         optimizer.zero_grad()
-        logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
-        functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten()).backward()
+        for ids in parts:
+            logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
+            (functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten()) / len(parts)).backward()
         optimizer.step()
 
     return step
@@ -171,10 +181,10 @@ def plain_step(case: Case) -> Step:
 def opacus_step(case: Case, *, ghost: bool) -> Step:
     """Return a step of Opacus: per-sample gradients by hooks, or norms by ghost clipping and a second backward."""
     inner = peer_model(case).train()
-    ids = case.ids().to(DEVICE)
-    positions = torch.arange(case.tokens, device=DEVICE).expand_as(ids)
+    parts = case.parts()
+    positions = torch.arange(case.tokens, device=DEVICE).expand_as(parts[0])
     inner_optimizer = torch.optim.AdamW([p for p in inner.parameters() if p.requires_grad], lr=RATE, fused=True)
-    noise = {"noise_multiplier": 1.0, "max_grad_norm": BOUND, "expected_batch_size": case.records}
+    noise = {"noise_multiplier": 1.0, "max_grad_norm": BOUND, "expected_batch_size": case.records * len(parts)}
     criterion = nn.CrossEntropyLoss(reduction="mean")
     model: Any
     if ghost:
@@ -185,26 +195,31 @@ def opacus_step(case: Case, *, ghost: bool) -> Step:
         model, optimizer = GradSampleModule(inner), DPOptimizer(inner_optimizer, **noise)
 
     def step() -> None:
-        optimizer.zero_grad()
-        logits = model(input_ids=ids, position_ids=positions, use_cache=False).logits[:, :-1]
-        flat, targets = logits.flatten(0, 1), ids[:, 1:].flatten()
-        (loss(flat, targets, shape=logits.shape) if ghost else criterion(flat, targets)).backward()
-        optimizer.step()
+        for number, ids in enumerate(parts, 1):
+            optimizer.zero_grad()
+            logits = model(input_ids=ids, position_ids=positions, use_cache=False).logits[:, :-1]
+            flat, targets = logits.flatten(0, 1), ids[:, 1:].flatten()
+            (loss(flat, targets, shape=logits.shape) if ghost else criterion(flat, targets)).backward()
+            # All but the last only add to the clipped sum.
+            optimizer.signal_skip_step(do_skip=number < len(parts))
+            optimizer.step()
 
     return step
 
 
 def seconds(step: Step) -> float:
-    """Time one step: CPU time, or on a GPU the wall clock until it is idle."""
+    """Time one step: CPU time, or on a GPU what passes between two of its events."""
     if DEVICE.type == "cpu":
         start = time.process_time()
         step()
         return time.process_time() - start
+    first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()
-    start = time.perf_counter()
+    first.record()
     step()
+    last.record()
     torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return first.elapsed_time(last) / 1000
 
 
 def peak_mebibytes(name: str, variant: str) -> float:
@@ -253,9 +268,9 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
     own = found["private"]
     ratios = {f"private_over_{v}": [a / b for a, b in zip(own, found[v], strict=True)] for v in found if v != "private"}
     shares = ratios["noise_share"] = [1 / ratio for ratio in ratios.pop("private_over_noise")]
-    # The plan's own batch goes through in chunks of this size, with noise once.
-    chunks = max(1, 256 // case.records)
-    ratios["noise_share_of_256"] = [share / (share + chunks * (1 - share)) for share in shares]
+    # A larger batch takes more passes of this size, with noise once.
+    more = 256 / (case.records * case.passes)
+    ratios["noise_share_of_256"] = [share / (share + more * (1 - share)) for share in shares]
     return {
         "seconds": {variant: summary(values) for variant, values in found.items()},
         "ratios": {label: summary(values) for label, values in ratios.items()},

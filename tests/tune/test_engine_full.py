@@ -14,7 +14,7 @@ from torch.nn import functional
 from stanch.errors import InvalidInput
 from stanch.tune import tune, verify_run
 from stanch.tune.bookkeeping_torch import FullWeights
-from stanch.tune.captures_torch import Captured
+from stanch.tune.captures_torch import Captured, Grams
 from stanch.tune.engine_torch import UnitGradients
 from stanch.tune.gradient_torch import PlainGradient, PrivateGradient
 from stanch.tune.model_torch import CausalModel
@@ -88,12 +88,11 @@ def test_tied_weights_are_the_published_ones():
     h = torch.tensor([[[1.0, 2], [0, 1], [-1, 1]]])
     gl = torch.tensor([[[0.5, 0, -0.5], [1, -1, 0], [0, 2, -2]]])
     rows, pair = (torch.tensor([[0, 2, 0]]), ge), (gl, h)
-    assert float(Captured(rows=[rows]).square_norms()) == pytest.approx(21, rel=2e-5)
-    assert float(Captured(pairs=[pair]).square_norms()) == pytest.approx(20.5, rel=5e-5)
+    assert float(Captured(rows=[rows]).square_norms(Grams())) == pytest.approx(21, rel=2e-5)
+    assert float(Captured(pairs=[pair]).square_norms(Grams())) == pytest.approx(20.5, rel=5e-5)
     tied = Captured(pairs=[pair], rows=[rows])
-    assert 29.5 < float(tied.square_norms()) < 29.5 * (1 + 1e-4)
-    total = torch.zeros(3, 2, dtype=torch.float64)
-    tied.add_clipped(total, torch.ones(1), torch.ones(1, dtype=torch.bool))
+    assert 29.5 < float(tied.square_norms(Grams())) < 29.5 * (1 + 1e-4)
+    total = tied.clipped_sum(torch.ones(1), None, torch.Size([3, 2]))
     assert total.tolist() == [[4.5, 1], [-2, 1], [1.5, -1]]
     both = Captured(dense=torch.zeros(1, 3, 2), pairs=[pair], rows=[rows])
     both.join(torch.Size([3, 2]))
@@ -110,13 +109,13 @@ def test_every_form_has_the_norm_and_the_sum_of_the_dense_one(seed, units, place
     dense = torch.bmm(left.transpose(1, 2), right) * (1 + repeated)
     dense = dense.scatter_add(1, ids[..., None].expand_as(g), g).double()
     found.join(torch.Size([7, 5]))
-    norms = found.square_norms()
+    norms = found.square_norms(Grams())
     size = left.square().sum() * right.square().sum() * 4 + g.square().sum() * places
     assert (norms - dense.square().sum((1, 2))).min() >= -1e-9 * size
     assert (norms - dense.square().sum((1, 2))).max() <= 1e-3 * size
-    factors, total = torch.rand(units, generator=generator), torch.zeros(7, 5, dtype=torch.float64)
-    found.add_clipped(total, factors, torch.ones(units, dtype=torch.bool))
-    assert torch.allclose(total, (factors[:, None, None] * dense).sum(0), atol=1e-4)
+    factors = torch.rand(units, generator=generator)
+    total = found.clipped_sum(factors, None, torch.Size([7, 5]))
+    assert torch.allclose(total.double(), (factors[:, None, None] * dense).sum(0), atol=1e-4)
 
 
 def test_a_missing_cross_term_is_caught(monkeypatch):
@@ -165,7 +164,7 @@ def test_summed_parts_of_a_repeated_module_are_caught(monkeypatch):
             monkeypatch.setattr(Captured, "add_dense", apart)
         captured.add_dense(torch.ones(1, 2, 2))
         captured.add_dense(torch.ones(1, 2, 2))
-    assert float(found.square_norms()) < float(true.square_norms()) * 0.6
+    assert float(found.square_norms(Grams())) < float(true.square_norms(Grams())) * 0.6
 
 
 def test_a_silently_frozen_norm_is_caught(monkeypatch):

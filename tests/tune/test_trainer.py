@@ -226,9 +226,9 @@ def test_without_noise_and_clipping_an_update_is_the_ordinary_one(make_trainer, 
         self._noise = type(
             "NoNoise", (), {"integers": staticmethod(lambda _s, _p, count, _c: np.zeros(count, np.int64))}
         )
+        sums = {name: value.double() for name, value in self.sum_clipped(some).items()}
         fill(self, step, some)
         parameters = self._model.adapter.parameters()
-        sums = {name: value.clone() for name, value in self._gradients.total.items()}
         seen.append((len(some), {name: (parameters[name].grad.clone(), sums[name]) for name in sums}))
 
     monkeypatch.setattr(PrivateGradient, "fill", watched)
@@ -515,7 +515,7 @@ def test_a_gradient_of_stale_parameters_is_caught(make_trainer):
             layer.weight = torch.nn.Parameter(layer.weight.detach().clone())
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stanch.tune.coverage_torch._CHECK_EVERY", 1)
+        patch.setattr("stanch.tune.gradient_torch._CHECK_EVERY", 1)
         with pytest.raises(UncoveredParameter, match="trainable"):
             make_trainer(given={"callbacks": [Thief()]}).train()
 

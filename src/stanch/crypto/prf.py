@@ -19,8 +19,7 @@ def aes_ctr_into(key: bytes, counter: bytes, out: bytearray | memoryview) -> Non
     Source: NIST SP 800-38A, section 6.5. The same (key, counter) always gives the same bytes.
     """
     view = memoryview(out).cast("B")
-    view[:] = bytes(len(view))
-    Cipher(algorithms.AES256(key), modes.CTR(counter)).encryptor().update_into(view, view)
+    Cipher(algorithms.AES256(key), modes.CTR(counter)).encryptor().update_into(bytes(len(view)), view)
 
 
 def block_prf(key: bytes) -> Callable[[bytes], bytes]:

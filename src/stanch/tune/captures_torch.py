@@ -13,6 +13,8 @@ from torch import Tensor
 
 _GUARD = 2.0**-17
 """More than float32 rounding can take off a squared norm, as a share of the sum of its terms' absolute values."""
+_BLOCKS, _LEAST_BLOCK = 4, 32
+"""Rows of blocks that inner products are cut into, and the least places of one: smaller products are slow."""
 
 
 @dataclass(slots=True)
@@ -53,14 +55,14 @@ class Captured:
         self.pairs = [_joined(self.pairs)] if self.pairs else []
         self.rows = [_joined(self.rows)] if self.rows else []
 
-    def square_norms(self) -> Tensor:
+    def square_norms(self, grams: "Grams") -> Tensor:
         """Return each unit's squared norm, (U,) in float64, never too small; call :meth:`join` first."""
         found = []
         for part in [] if self.dense is None else [self.dense]:
             lengths = torch.linalg.vector_norm(part, dim=-1, dtype=torch.float32)
             squares = lengths.double().square().reshape(len(part), -1).sum(1)
             found.append((squares, squares))
-        found += [_ghost_norms(left.float(), right.float()) for left, right in self.pairs]
+        found += [_ghost_norms(*grams.of(left, right)) for left, right in self.pairs]
         found += [_row_norms(ids, g) for ids, g in self.rows]
         found += [
             _cross_terms(ids, g.float(), left, right.float()) for ids, g in self.rows for left, right in self.pairs
@@ -68,17 +70,47 @@ class Captured:
         # The parts of a tied weight can cancel each other; the guard is taken from what they were before.
         return torch.stack([value + _GUARD * size for value, size in found]).sum(0).clamp(min=0)
 
-    def add_clipped(self, total: Tensor, factors: Tensor, finite: Tensor) -> None:
-        """Add Σ c_u·g_u to ``total`` (float64), without the units that are not ``finite``."""
+    def clipped_sum(self, factors: Tensor, bad: Tensor | None, shape: torch.Size) -> Tensor:
+        """Return Σ c_u·g_u in float32, without the units that are ``bad``; call :meth:`join` first."""
+        total = None
         if self.dense is not None:
-            kept = _without(self.dense.float().flatten(1), finite)
-            total += (factors @ kept).view(total.shape)
+            total = (factors @ _without(self.dense.float().flatten(1), bad)).view(shape)
         for left, right in self.pairs:
-            scaled = _without(right.float(), finite) * factors[:, None, None]
-            total += _without(left.float(), finite).flatten(0, 1).t() @ scaled.flatten(0, 1)
+            a, b = _without(left.float(), bad), _without(right.float(), bad)
+            # The narrower side takes the factors: it is copied for it.
+            scale = factors[:, None, None]
+            a, b = (a * scale, b) if a.shape[-1] < b.shape[-1] else (a, b * scale)
+            total = a.flatten(0, 1).t() @ b.flatten(0, 1)
         for ids, g in self.rows:
-            scaled = _without(g.float(), finite) * factors[:, None, None]
-            total.index_add_(0, ids.flatten(), scaled.flatten(0, 1).double())
+            scaled = _without(g.float(), bad) * factors[:, None, None]
+            total = torch.zeros(shape, device=g.device) if total is None else total
+            total.index_add_(0, ids.flatten(), scaled.flatten(0, 1))
+        return torch.zeros(shape, device=factors.device) if total is None else total
+
+
+class Grams:
+    """Inner products of all places of a unit, (U, S, S), for the two factors of a pair.
+
+    They are symmetric, so only the blocks on and below the diagonal are formed. Layers that read the same input follow
+    each other, and its products are formed once.
+    """
+
+    def __init__(self) -> None:
+        self._last: list[tuple[Tensor, list[Tensor]]] = []
+
+    def of(self, left: Tensor, right: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the rows of blocks of both: the last block of each row is on the diagonal."""
+        self._last = [(part, self._find(part)) for part in (left, right)]
+        return self._last[0][1], self._last[1][1]
+
+    def _find(self, part: Tensor) -> list[Tensor]:
+        for known, blocks in self._last:
+            if known.data_ptr() == part.data_ptr() and known.shape == part.shape and known.stride() == part.stride():
+                return blocks
+        part = part.float()
+        size = max(_LEAST_BLOCK, -(-part.shape[1] // _BLOCKS))
+        starts = range(0, part.shape[1], size)
+        return [torch.bmm(part[:, at : at + size], part[:, : at + size].transpose(1, 2)) for at in starts]
 
 
 def _joined(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -88,11 +120,9 @@ def _joined(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     return torch.cat([one for one, _ in parts], 1), torch.cat([other for _, other in parts], 1)
 
 
-def _without(values: Tensor, finite: Tensor) -> Tensor:
-    """Set the units that are not finite to zero: zero times NaN is NaN, so the values themselves must go."""
-    if finite.all():
-        return values
-    return torch.where(finite.view(-1, *[1] * (values.dim() - 1)), values, torch.zeros((), device=values.device))
+def _without(values: Tensor, bad: Tensor | None) -> Tensor:
+    """Set the units that are bad to zero: zero times NaN is NaN, so the values themselves must go."""
+    return values if bad is None else values.masked_fill(bad.view(-1, *[1] * (values.dim() - 1)), 0)
 
 
 def _scatter(ids: Tensor, g: Tensor, shape: torch.Size) -> Tensor:
@@ -101,10 +131,25 @@ def _scatter(ids: Tensor, g: Tensor, shape: torch.Size) -> Tensor:
     return dense.scatter_add_(1, ids[..., None].expand_as(g), g.float())
 
 
-def _ghost_norms(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+def _ghost_norms(left: list[Tensor], right: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Return ‖leftᵀ·right‖² = Σ (left_s·left_t)(right_s·right_t) and the sum of the terms' absolute values."""
-    terms = torch.bmm(left, left.transpose(1, 2)).mul_(torch.bmm(right, right.transpose(1, 2)))
-    return terms.sum((1, 2), dtype=torch.float64), terms.abs_().sum((1, 2), dtype=torch.float64)
+    found = []
+    for one, other in zip(left, right, strict=True):
+        terms = one * other
+        # Blocks beside the diagonal stand for their mirror images too.
+        terms[:, :, : terms.shape[2] - terms.shape[1]] *= 2
+        found.append(_add_up(terms))
+    values, sizes = zip(*found, strict=True)
+    return torch.stack(values).sum(0), torch.stack(sizes).sum(0)
+
+
+def _add_up(terms: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the sum of each unit's terms and of their absolute values, which are left in ``terms``.
+
+    Rows are added pairwise in float32, which rounds by far less than the guard, and their sums in float64.
+    """
+    value = terms.sum(2).sum(1, dtype=torch.float64)
+    return value, terms.abs_().sum(2).sum(1, dtype=torch.float64)
 
 
 def _row_norms(ids: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,4 +170,4 @@ def _cross_terms(ids: Tensor, g: Tensor, left: Tensor, right: Tensor) -> tuple[T
     """
     at_ids = left.gather(2, ids[:, None, :].expand(-1, left.shape[1], -1)).float()
     terms = torch.bmm(right, g.transpose(1, 2)).mul_(at_ids).mul_(2)
-    return terms.sum((1, 2), dtype=torch.float64), terms.abs_().sum((1, 2), dtype=torch.float64)
+    return _add_up(terms)

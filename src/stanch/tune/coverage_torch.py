@@ -10,13 +10,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from stanch.tune.gradient_torch import PrivateGradient, StepGradient, Trainable
+from stanch.tune.gradient_torch import PrivateGradient, StepGradient, Trainable, is_checked
 from stanch.tune.lora_torch import Adapter
 from stanch.tune.model_torch import CausalModel, load_base
 from stanch.tune.plan import SLACK
 from stanch.tune.refusals import SelfCheckFailed, UncoveredParameter
 
-_CHECK_EVERY = 100
 _FALSE_ALARM = 7.0
 """Standard deviations of a normal law: a false alarm in 4·10¹¹ checks."""
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
@@ -46,7 +45,7 @@ def check_step(step: int, model: Tuned, optimizer: torch.optim.Optimizer, gradie
         UncoveredParameter: As :func:`check_coverage`.
         SelfCheckFailed: As :func:`check_noise`.
     """
-    if step % _CHECK_EVERY == 0:
+    if is_checked(step):
         check_coverage(model, optimizer, gradient)
         if isinstance(gradient, PrivateGradient):
             check_noise(gradient)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from stanch.tune.captures_torch import Captured
+from stanch.tune.captures_torch import Captured, Grams
 from stanch.tune.plan import Clipping
 from stanch.tune.refusals import BatchAxisLost, UncoveredParameter
 
@@ -33,15 +33,23 @@ class UnitGradients:
         self._units = 0
         self._rows = 0
         self._collected: defaultdict[str, Captured] = defaultdict(Captured)
-        self.total = {
-            name: torch.zeros(p.shape, dtype=torch.float64, device=p.device) for name, p in parameters.items()
-        }
+        self._total: dict[str, Tensor] = {}
+
+    @property
+    def total(self) -> dict[str, Tensor]:
+        """The clipped sum of the chunks so far, by name: of one chunk in float32, of several in float64.
+
+        Whoever takes a sum out of it frees its memory.
+        """
+        for name, p in self._parameters.items():
+            if name not in self._total:
+                self._total[name] = torch.zeros(p.shape, device=p.device)
+        return self._total
 
     def reset(self) -> None:
         """Forget the total and whatever was collected."""
         self.drop()
-        for total in self.total.values():
-            total.zero_()
+        self._total = {}
         for parameter in self._parameters.values():
             parameter.grad = None
 
@@ -112,10 +120,13 @@ class UnitGradients:
         self._check_collected()
         for name, captured in self._collected.items():
             captured.join(self._parameters[name].shape)
-        factors, finite = self._clip_factors()
-        for name, captured in self._collected.items():
-            captured.add_clipped(self.total[name], factors, finite)
-        self._collected.clear()
+        factors, bad = self._clip_factors()
+        for name in list(self._collected):
+            # Each is let go before the next sum is formed.
+            part = self._collected.pop(name).clipped_sum(factors, bad, self._parameters[name].shape)
+            before = self._total.get(name)
+            # Float64 from the second chunk on, so that their order does not matter.
+            self._total[name] = part if before is None else before.double().add_(part)
 
     def _check_collected(self) -> None:
         missing = sorted(self._parameters.keys() - self._collected.keys())
@@ -134,15 +145,16 @@ class UnitGradients:
                 next_step="train this model with low-rank adapters on modules that are used by calling them",
             )
 
-    def _clip_factors(self) -> tuple[Tensor, Tensor]:
-        """Return c_u in float32 and whether each norm is finite, both (U,)."""
-        norms = torch.stack([captured.square_norms() for captured in self._collected.values()]).sum(0).sqrt()
-        finite = torch.isfinite(norms)
+    def _clip_factors(self) -> tuple[Tensor, Tensor | None]:
+        """Return c_u in float32, and which norms are not finite, (U,) each; None where all are."""
+        grams = Grams()
+        norms = torch.stack([captured.square_norms(grams) for captured in self._collected.values()]).sum(0).sqrt()
+        bad = ~torch.isfinite(norms)
         if self._clipping == "automatic":
             factors = self._bound / (norms + _AUTOMATIC_OFFSET)
         else:
             factors = (self._bound / norms).clamp(max=1.0)
-        return torch.where(finite, factors, torch.zeros_like(factors)).float(), finite
+        return factors.masked_fill(bad, 0).float(), bad if bad.any() else None
 
 
 def is_flattened(model: nn.Module, name: str) -> bool:

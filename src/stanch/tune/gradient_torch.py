@@ -9,7 +9,7 @@ import torch
 from stanch.data import TokenRecord
 from stanch.tune.chunks import Chunk, Row, cut_chunks
 from stanch.tune.engine_torch import UnitGradients
-from stanch.tune.grid import Integers, grid_exponent, noise_scale, quantise, release
+from stanch.tune.grid import Integers, add_quantised, grid_exponent, noise_scale, quantise, release
 from stanch.tune.model_torch import CausalModel
 from stanch.tune.noise import NoiseSource
 from stanch.tune.physical_torch import choose_budget
@@ -41,6 +41,14 @@ class LossModel(Protocol):
     def loss(self, rows: Sequence[Row]) -> torch.Tensor:
         """Return the sum over the rows of weight times token losses."""
         ...
+
+
+_CHECK_EVERY = 100
+
+
+def is_checked(step: int) -> bool:
+    """Tell whether a step of a process is one of those whose release is checked: the first, and every 100th."""
+    return step % _CHECK_EVERY == 0
 
 
 class StepGradient(Protocol):
@@ -89,6 +97,7 @@ class PrivateGradient:
         self._gradients = UnitGradients(
             self.parameters, plan.max_grad_norm, "automatic" if plan.clipping == "automatic" else "flat"
         )
+        self._sums: dict[str, torch.Tensor] = {}
         self._loss: torch.Tensor | float = 0.0
         self._with_loss = 0
         model.adapter.collect(self._gradients)
@@ -108,7 +117,7 @@ class PrivateGradient:
         self._budget = choose_budget(model, self._gradients, longest)
 
     def sum_clipped(self, units: Units) -> dict[str, torch.Tensor]:
-        """Return the sum of the units' clipped gradients by parameter, in float64, before any noise.
+        """Return the sum of the units' clipped gradients by parameter, before any noise.
 
         Where memory runs out, the chunk's units run again in smaller chunks, here and from now on; the cut changes
         neither the sample nor the sum.
@@ -145,23 +154,28 @@ class PrivateGradient:
         exponent = grid_exponent(self.plan.max_grad_norm, self.plan.coordinates)
         scale = noise_scale(self.plan)
         total = self.sum_clipped(units)
+        self._sums.clear()
         for index, (name, parameter) in enumerate(self.parameters.items()):
-            integers = quantise(total[name].cpu().numpy().reshape(-1), exponent)
-            integers += self._noise.integers(step, index, parameter.numel(), scale)
+            integers = self._noise.integers(step, index, parameter.numel(), scale)
+            # What is released takes the place of the sum, which only a check still needs.
+            part = total.pop(name)
+            if is_checked(step):
+                self._sums[name] = part
+            add_quantised(integers, part.cpu().numpy().reshape(-1), exponent)
             noisy = release(self._add_up(integers), exponent, self.plan.denominator)
-            parameter.grad = torch.from_numpy(np.ascontiguousarray(noisy)).view(parameter.shape).to(parameter.device)
+            parameter.grad = torch.from_numpy(noisy).view(parameter.shape).to(parameter.device)
 
     def noise_variance(self) -> float:
         """Return the variance of what the last release holds beside the clipped sum, in that of the plan.
 
-        Of several processes, all must call it.
+        Of several processes, all must call it, and after a step for which :func:`is_checked`.
         """
         exponent = grid_exponent(self.plan.max_grad_norm, self.plan.coordinates)
         squares = 0.0
         for name, parameter in self.parameters.items():
             if parameter.grad is None:
                 continue
-            steps = self._add_up(quantise(self._gradients.total[name].cpu().numpy().reshape(-1), exponent))
+            steps = self._add_up(quantise(self._sums[name].cpu().numpy().reshape(-1), exponent))
             noisy = parameter.grad.cpu().numpy().reshape(-1).astype(np.float64) * self.plan.denominator
             noise = noisy - np.ldexp(steps.astype(np.float64), exponent)
             squares += float(noise @ noise)

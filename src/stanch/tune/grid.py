@@ -5,6 +5,7 @@ most γ√P/2 ≤ 2^-13·C to its sensitivity; the slack of 2^-10 on the noise c
 """
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,9 @@ import numpy.typing as npt
 from stanch.tune.plan import PrivacyPlan
 
 Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+
+_BLOCK = 1 << 14
 
 
 def grid_exponent(max_grad_norm: float, coordinates: int) -> int:
@@ -25,12 +29,26 @@ def noise_scale(plan: PrivacyPlan) -> float:
     return plan.noise_multiplier * plan.max_grad_norm * (1 + plan.slack) / gamma
 
 
-def quantise(values: npt.NDArray[np.float64], exponent: int) -> Integers:
+def quantise(values: Floats, exponent: int) -> Integers:
     """Return rint(values/γ); scaling by a power of two is exact."""
     scaled = values * 2.0**-exponent
     return np.rint(scaled, out=scaled).astype(np.int64)
 
 
+def add_quantised(integers: Integers, values: Floats, exponent: int) -> None:
+    """Add rint(values/γ) to ``integers``, both with one axis, without a second array of that size."""
+    for part in _blocks(len(integers)):
+        integers[part] += quantise(values[part], exponent)
+
+
 def release(integers: Integers, exponent: int, denominator: int) -> npt.NDArray[np.float32]:
-    """Return integers·γ/L as float32: the noisy mean gradient."""
-    return (integers * 2.0**exponent / denominator).astype(np.float32)
+    """Return integers·γ/L as float32, of one axis: the noisy mean gradient."""
+    released = np.empty(len(integers), dtype=np.float32)
+    for part in _blocks(len(integers)):
+        released[part] = integers[part] * 2.0**exponent / denominator
+    return released
+
+
+def _blocks(count: int) -> Iterator[slice]:
+    """Yield slices of what stays in the cache."""
+    return (slice(start, start + _BLOCK) for start in range(0, count, _BLOCK))

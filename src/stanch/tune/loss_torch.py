@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 
-_ROWS = 128
-"""Positions whose logits exist at once: 128 x 49,152 float32 values are 25 MB, which stays in the last-level cache."""
+_LEAST_ROWS, _LOGITS = 128, 1 << 21
+"""Positions whose logits are formed at once: at least so many, and so many logits (8 MB) as stay in the cache."""
 
 Collect = Callable[[Tensor, Tensor], None]
 
@@ -62,23 +62,25 @@ class _HeadCrossEntropy(torch.autograd.Function):
         trained = any(ctx.needs_input_grad[1:3])
         gradient = torch.empty_like(hidden) if wanted else hidden
         upper = hidden.new_empty(len(targets), len(weight)) if trained else None
-        for start in range(0, len(targets), _ROWS):
-            rows = slice(start, start + _ROWS)
+        size = max(_LEAST_ROWS, _LOGITS // len(weight))
+        for start in range(0, len(targets), size):
+            rows = slice(start, start + size)
             chosen = targets[rows, None]
-            scores = F.linear(hidden[rows], weight, bias)
+            scores = F.linear(hidden[rows], weight, bias).float()
             slope = None
             if cap is not None:
-                bent = torch.tanh(scores.float() / cap)
+                bent = torch.tanh(scores / cap)
                 scores, slope = bent * cap, 1 - bent * bent
-            scores = F.log_softmax(scores, dim=-1, dtype=torch.float32)
-            losses[rows] = -scores.gather(1, chosen)[:, 0]
+            top, at = scores.max(-1, keepdim=True)
+            # One exponential of each logit gives the loss and its gradient; the largest share is never 0.
+            shares = torch.softmax(scores, dim=-1)
+            losses[rows] = (top - scores.gather(1, chosen) - shares.gather(1, at).log())[:, 0]
             if wanted or trained:
-                scores.exp_()
-                scores.scatter_add_(1, chosen, torch.full_like(chosen, -1, dtype=torch.float32))
-                scores = (scores if slope is None else scores.mul_(slope)).to(hidden.dtype)
-                gradient[rows] = scores @ weight
+                shares.scatter_add_(1, chosen, torch.full_like(chosen, -1, dtype=torch.float32))
+                shares = (shares if slope is None else shares.mul_(slope)).to(hidden.dtype)
+                gradient[rows] = shares @ weight
                 if upper is not None:
-                    upper[rows] = scores
+                    upper[rows] = shares
         ctx.save_for_backward(gradient, hidden, upper)
         ctx.collect = collect
         return losses
@@ -90,8 +92,12 @@ class _HeadCrossEntropy(torch.autograd.Function):
         g_hidden = (gradient * scale).to(ctx.dtype) if ctx.needs_input_grad[0] else None
         g_weight = g_bias = None
         if upper is not None:
-            # Used here alone: scaled in place, so that logits are held once.
-            upper.mul_(scale)
+            # The factor of a position goes to its hidden state, the smaller side of every product with it; a bias has
+            # no such side. Used here alone: scaled in place, so that logits are held once.
+            if ctx.needs_input_grad[2]:
+                upper.mul_(scale)
+            else:
+                hidden = hidden * scale
             if ctx.collect is not None:
                 ctx.collect(hidden, upper)
             else:
