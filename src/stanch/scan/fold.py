@@ -144,7 +144,12 @@ class Folder:
         """Fold the next piece of the text."""
         if self._view == "detect":
             if chunk.isascii() and "\x1e" not in chunk:
-                return self._ascii(chunk) if chunk else b""
+                if not self._linear:
+                    return self._ascii(chunk) if chunk else b""
+                size = len(chunk)
+                self.code_points += size
+                self.folded += size
+                return chunk.encode()
             pieces = [
                 self._ascii(run) if run.isascii() and run != "\x1e" else self._point(self._table[ord(run)])
                 for run in _DETECT_RUNS.findall(chunk)

@@ -6,8 +6,9 @@ begin inside the suffix that was held just before its anchor ended, no prefix of
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 from stanch.errors import InvalidInput
@@ -18,8 +19,10 @@ _SET = r"(\[\^?\]?(?:\\.|[^\]\\])*\])"
 _RUN = re.compile(rf"run:{_SET}:(\d{{1,3}})(?::{_SET})?", re.DOTALL)
 _CAPITALS = re.compile(r"capitals:(\d{1,3})")
 _LOWER = bytes(range(256)).lower()
+_UPPER = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _CAPITAL_ENDS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'.- " + bytes(range(0x80, 0x100))
-_CAPITALISED = re.compile(rb"[A-Z][A-Za-z'.\x80-\xff\-]*(?: [A-Z][A-Za-z'.\x80-\xff\-]*){0,2} ?\Z")
+_CAPITALS_ON = rb"[A-Za-z'.\x80-\xff\-]*+(?: [A-Z][A-Za-z'.\x80-\xff\-]*+){0,2}+ ?"
+_CAPITALISED = re.compile(b"[A-Z]" + _CAPITALS_ON + rb"\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,16 @@ class RunHold:
 
     members: bytes
     longest: int
+
+    @property
+    def heads(self) -> bytes:
+        """The bytes that what is held can begin with."""
+        return self.members
+
+    @property
+    def rest(self) -> bytes:
+        """An expression of what is held, without the first byte."""
+        return byte_class(self.members) + b"{0,%d}+" % (self.longest - 1)
 
     def start(self, text: bytes | bytearray, low: int, position: int) -> int:
         """Return where the held run before ``position`` starts; ``low`` is where the text starts."""
@@ -52,6 +65,11 @@ class HeadedHold:
     members: bytes
     longest: int
 
+    @property
+    def rest(self) -> bytes:
+        """An expression of what is held, without the first byte."""
+        return byte_class(self.members) + b"{0,%d}+" % (self.longest - 1)
+
     def start(self, text: bytes | bytearray, low: int, position: int) -> int:
         """Return where the held run before ``position`` starts."""
         run = text[RunHold(self.members, self.longest).start(text, low, position) : position]
@@ -67,6 +85,16 @@ class CapitalsHold:
     """Hold up to three trailing capitalised words, at most ``longest`` bytes of them."""
 
     longest: int
+
+    @property
+    def heads(self) -> bytes:
+        """The bytes that what is held can begin with."""
+        return _UPPER
+
+    @property
+    def rest(self) -> bytes:
+        """An expression of what is held, without the first byte."""
+        return b"(?!.{%d})" % self.longest + _CAPITALS_ON
 
     def start(self, text: bytes | bytearray, low: int, position: int) -> int:
         """Return where the held words before ``position`` start."""
@@ -126,28 +154,36 @@ def parse_hold(text: str) -> Hold:
 class HoldsAfter:
     """What several rules hold of a text that ends with a certain byte: as much as the one that holds most.
 
-    One of the runs, the leader, is measured first. The others matter only if the byte before its run is one of theirs,
-    or if it was as long as it may be: any run that began earlier would pass over that byte.
+    The run over most bytes, the leader, is measured first. The rules that may hold more are one expression, and what
+    they hold begins with one of few bytes. A run within the leader that may be longer only makes the leader longer: a
+    little more than needed is held, never less.
     """
 
     def __init__(self, holds: Iterable[TrailingHold], byte: int) -> None:
         able = [hold for hold in dict.fromkeys(holds) if hold.may_end_with(byte)]
-        runs = sorted((hold for hold in able if isinstance(hold, RunHold)), key=lambda hold: len(hold.members))
-        self._leader = runs.pop() if runs else None
-        self._runs = runs
-        self._theirs = frozenset(member for run in runs for member in run.members)
-        self._others = [hold for hold in able if not isinstance(hold, RunHold)]
+        runs = [hold for hold in able if isinstance(hold, RunHold)]
+        self._members = max((run.members for run in runs), key=len, default=b"")
+        within = [run for run in runs if set(run.members) <= set(self._members)]
+        self._longest = max((run.longest for run in within), default=0)
+        self._others = [hold for hold in able if hold not in within]
+        self._reach = max((hold.longest for hold in able), default=0)
 
-    def start(self, text: bytes | bytearray, size: int) -> int:
-        """Return where the held part of the first ``size`` bytes of ``text`` starts."""
-        start = size
-        if (leader := self._leader) is not None:
-            start = leader.start(text, 0, size)
-            if self._runs and (size - start == leader.longest or (start and text[start - 1] in self._theirs)):
-                start = min(start, *(run.start(text, 0, size) for run in self._runs))
-        for hold in self._others:
-            start = min(start, hold.start(text, 0, size))
-        return start
+    def start(self, text: bytes | bytearray, low: int, size: int) -> int:
+        """Return where the held part of the first ``size`` bytes of ``text`` starts.
+
+        ``low`` is the place where the held part of fewer bytes of it started, or 0.
+        """
+        low = max(low, size - self._reach)
+        start = max(low, size - self._longest)
+        start += len(text[start:size].rstrip(self._members))
+        match = self._search(text, low, size) if self._others else None
+        return start if match is None else min(start, match.start())
+
+    @cached_property
+    def _search(self) -> Callable[[bytes | bytearray, int, int], "re.Match[bytes] | None"]:
+        heads = byte_class(b"".join(hold.heads for hold in self._others))
+        parts = (b"(?<=" + byte_class(hold.heads) + b")" + hold.rest for hold in self._others)
+        return re.compile(heads + b"(?:" + b"|".join(parts) + rb")\Z", re.DOTALL).search
 
 
 class LiteralPrefixes:
@@ -167,7 +203,7 @@ class LiteralPrefixes:
         self._fail = [0] * len(self._depth)
         self._held = [0] * len(self._depth)
         self._link()
-        self._rows: list[list[int] | None] = [None] * len(self._depth)
+        self._rows: list[list[int]] = [[]] * len(self._depth)  # filled on first use
 
     def _insert(self, literal: bytes) -> None:
         state = 0
@@ -191,10 +227,11 @@ class LiteralPrefixes:
         """Return the state after further bytes; 0 is the start."""
         rows = self._rows
         for byte in data:
-            row = rows[state]
-            if row is None:
+            try:
+                state = rows[state][byte]
+            except IndexError:
                 row = rows[state] = [self._follow(state, after) for after in _LOWER]
-            state = row[byte]
+                state = row[byte]
         return state
 
     def _follow(self, state: int, byte: int) -> int:
@@ -205,3 +242,8 @@ class LiteralPrefixes:
     def held(self, state: int) -> int:
         """Return the length of the suffix to hold in a state."""
         return self._held[state]
+
+
+def byte_class(members: bytes) -> bytes:
+    """Return an expression that matches one of the bytes."""
+    return b"[" + b"".join(b"\\x%02x" % byte for byte in members) + b"]"

@@ -124,6 +124,7 @@ class RuleLane:
         self._runs: list[_Run] = []
         self._places: dict[str, Place] = {}
         self._prefix = 0
+        self._held = 0  # where the part starts that the hold rules hold; never moves back
         self._final = False
 
     def feed(self, text: str) -> list[Found]:
@@ -155,10 +156,9 @@ class RuleLane:
         """
         folded = self._folder.folded
         if self._text and not self._final:
-            size, search = len(self._text), self._search
-            start = search.holds_after[self._text[-1]].start(self._text, size)
-            literal = size - search.prefixes.held(self._prefix)
-            folded = self._base + (min(literal, start))
+            size, search, base = len(self._text), self._search, self._base
+            start = search.holds_after[self._text[-1]].start(self._text, max(0, self._held - base), size)
+            folded = self._held = base + min(start, size - search.prefixes.held(self._prefix))
         if self._pending:
             folded = min(folded, *(candidate.first for candidate in self._pending))
         folder = self._folder
