@@ -23,7 +23,7 @@ def test_holds_together_hold_what_the_longest_does(holds, text):
     low = 0
     for size in range(1, len(text) + 1):
         able, more = ([hold for hold in some if hold.may_end_with(text[size - 1])] for some in (holds, longer))
-        start = HoldsAfter(holds, text[size - 1]).start(text, low, size)
+        start = HoldsAfter(holds, text[size - 1]).start(text[:size], low)
         exact = min((hold.start(text, 0, size) for hold in able), default=size)
         assert min([exact, *(hold.start(text, 0, size) for hold in more)]) <= start <= exact
         low = start

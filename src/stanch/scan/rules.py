@@ -156,9 +156,10 @@ class RuleLane:
         """
         folded = self._folder.folded
         if self._text and not self._final:
-            size, search, base = len(self._text), self._search, self._base
-            start = search.holds_after[self._text[-1]].start(self._text, max(0, self._held - base), size)
-            folded = self._held = base + min(start, size - search.prefixes.held(self._prefix))
+            text, search = self._text, self._search
+            start = search.holds_after[text[-1]].start(text, self._held)
+            self._held = min(start, len(text) - search.prefixes.held(self._prefix))
+            folded = self._base + self._held
         if self._pending:
             folded = min(folded, *(candidate.first for candidate in self._pending))
         folder = self._folder
@@ -219,4 +220,5 @@ class RuleLane:
         if cut >= _SLACK:
             del self._text[:cut]
             self._base += cut
+            self._held = max(0, self._held - cut)
             self._folder.offsets.forget(self._base)
