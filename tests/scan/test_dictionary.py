@@ -1,6 +1,7 @@
 """Customer dictionaries: the golden, what matches, streams as whole texts, and a file that is verified."""
 
 import base64
+import copy
 import json
 import random
 from pathlib import Path
@@ -223,3 +224,27 @@ def test_whoever_holds_the_key_cannot_write_nonsense_either(tmp_path):
         body = whole[:8] + len(text).to_bytes(4, "little") + text + whole[12 + size : -32]
         with pytest.raises(VerificationError):
             Dictionary.parse(body + _code(KEY, body), what="d", key=KEY)
+
+
+@pytest.mark.parametrize("gap", ["\u00ad" * 300, "\u200b" * 300, " " * 300, "\u200b" * 200 + " " + "\u200b" * 200])
+def test_a_long_gap_cuts_a_whole_text_as_it_cuts_a_stream(gap):
+    for text in (f"xx{gap}orion", f"Project{gap}Nightjar", f"élan{gap}vital 9"):
+        for whole in (text, f"so {base64.b64encode(text.encode()).decode()} on"):
+            lane = DictionaryLane(BOOK)
+            found = lane.feed(whole) + lane.finish()
+            assert spans(whole) == sorted((item.start, item.end) for item in found)
+
+
+def test_what_was_no_term_before_is_looked_up_only_once(monkeypatch):
+    book = Dictionary.build(["orion", "Project Nightjar"], key=KEY, label="codename")
+    looked, digest = [], Dictionary._digest
+    monkeypatch.setattr(Dictionary, "_digest", lambda self, word: looked.append(word) or digest(self, word))
+    for text in (
+        "a house and a mouse",
+        "the house of Orion",
+        "HOUSE, mouse and orion",
+        "Project Nightjar in the house",
+    ):
+        assert len(book.find(text)) == ("rion" in text) + ("Nightjar" in text)
+    assert looked.count(b"house") == looked.count(b"mouse") == 1
+    assert set(copy.copy(book).__dict__) == {"label", "words", "lengths", "digests", "key", "severity"}

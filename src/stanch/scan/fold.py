@@ -26,7 +26,9 @@ GAP = 256
 
 _NON_ASCII = re.compile(r"[^\x00-\x7f]")
 _DETECT_RUNS = re.compile(r"[\x00-\x1d\x1f-\x7f]+|[\x1e\x80-\U0010ffff]")
-_WORD_RUNS = re.compile(r"[0-9A-Za-z]+|[\x00-/:-@\[-`{-\x7f]+|[\x80-\U0010ffff]")
+_BETWEEN = r"[\x00-/:-@\[-`{-\x7f]"
+_WORD_RUNS = re.compile(rf"[0-9A-Za-z]+|{_BETWEEN}+|[\x80-\U0010ffff]")
+_PHRASES = re.compile(rf"[0-9A-Za-z]++(?:{_BETWEEN}[0-9A-Za-z]++)*+|{_BETWEEN}+|[\x80-\U0010ffff]")
 _ASCII_TO_INDEX = bytes(
     byte
     if byte >= 0x80 or (chr(byte).isalnum() and not chr(byte).isupper())
@@ -134,6 +136,8 @@ class Folder:
         self.folded = 0
         self._view = view
         self._table = _table("detect" if view == "detect" else "index")
+        # In ``index`` a character between two words becomes one space, so that words go on as one linear piece.
+        self._runs = _PHRASES if view == "index" else _WORD_RUNS
         self._gap = gap
         self._silent = 0
         self._linear = False
@@ -148,13 +152,18 @@ class Folder:
         """Fold the next piece of the text."""
         if self._view == "detect":
             if chunk.isascii() and "\x1e" not in chunk:
-                return self._ascii(chunk) if chunk else b""
+                if not self._linear:
+                    return self._ascii(chunk) if chunk else b""
+                size = len(chunk)
+                self.code_points += size
+                self.folded += size
+                return chunk.encode()
             pieces = [
                 self._ascii(run) if run.isascii() and run != "\x1e" else self._point(self._table[ord(run)])
                 for run in _DETECT_RUNS.findall(chunk)
             ]
         else:
-            pieces = [self._word_run(run) for run in _WORD_RUNS.findall(chunk)]
+            pieces = [self._word_run(run) for run in self._runs.findall(chunk)]
         return b"".join(pieces)
 
     def _ascii(self, run: str) -> bytes:
@@ -197,9 +206,10 @@ class Folder:
             if result and " " not in result:
                 return self._space() + self._point(result)
             return self._mixed_point(result) if result.strip() else self._between(1, space=bool(result))
-        if run.isalnum():
-            return self._space() + self._ascii(run.lower())
-        return self._between(len(run), space=True)
+        if not run[0].isalnum():
+            return self._between(len(run), space=True)
+        lead = self._space() if self._space_at is not None else b""
+        return lead + self._ascii(run).translate(_ASCII_TO_INDEX)
 
     def _mixed_point(self, result: str) -> bytes:
         """Take one code point that folds to words and separators, such as a parenthesised letter."""
@@ -226,7 +236,7 @@ class Folder:
         at, self._space_at = self._space_at, None
         if at is None or self._view == "squeezed" or not self.folded:
             return b""
-        self._linear = False
-        self.offsets.add(self.folded, at, linear=False)
+        self.offsets.add(self.folded, at, linear=True)
+        self._linear = at + 1 == self.code_points
         self.folded += 1
         return b" "

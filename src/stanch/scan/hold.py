@@ -6,8 +6,9 @@ begin inside the suffix that was held just before its anchor ended, no prefix of
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import TypeAlias
 
 from stanch.errors import InvalidInput
@@ -17,9 +18,11 @@ _SWALLOW = re.compile(r"swallow:(\[\^?\]?(?:\\.|[^\]\\])*\]):(.*)", re.DOTALL)
 _SET = r"(\[\^?\]?(?:\\.|[^\]\\])*\])"
 _RUN = re.compile(rf"run:{_SET}:(\d{{1,3}})(?::{_SET})?", re.DOTALL)
 _CAPITALS = re.compile(r"capitals:(\d{1,3})")
-_LOWER = bytes(range(256)).lower()
+_UPPER_CASE = bytes(range(256)).upper()
+_UPPER = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _CAPITAL_ENDS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'.- " + bytes(range(0x80, 0x100))
-_CAPITALISED = re.compile(rb"[A-Z][A-Za-z'.\x80-\xff\-]*(?: [A-Z][A-Za-z'.\x80-\xff\-]*){0,2} ?\Z")
+_CAPITALS_ON = rb"[A-Za-z'.\x80-\xff\-]*+(?: [A-Z][A-Za-z'.\x80-\xff\-]*+){0,2}+ ?"
+_CAPITALISED = re.compile(b"[A-Z]" + _CAPITALS_ON + rb"\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,16 @@ class RunHold:
 
     members: bytes
     longest: int
+
+    @property
+    def heads(self) -> bytes:
+        """The bytes that what is held can begin with."""
+        return self.members
+
+    @property
+    def rest(self) -> bytes:
+        """An expression of what is held, without the first byte."""
+        return byte_class(self.members) + b"{0,%d}+" % (self.longest - 1)
 
     def start(self, text: bytes | bytearray, low: int, position: int) -> int:
         """Return where the held run before ``position`` starts; ``low`` is where the text starts."""
@@ -52,6 +65,11 @@ class HeadedHold:
     members: bytes
     longest: int
 
+    @property
+    def rest(self) -> bytes:
+        """An expression of what is held, without the first byte."""
+        return byte_class(self.members) + b"{0,%d}+" % (self.longest - 1)
+
     def start(self, text: bytes | bytearray, low: int, position: int) -> int:
         """Return where the held run before ``position`` starts."""
         run = text[RunHold(self.members, self.longest).start(text, low, position) : position]
@@ -67,6 +85,16 @@ class CapitalsHold:
     """Hold up to three trailing capitalised words, at most ``longest`` bytes of them."""
 
     longest: int
+
+    @property
+    def heads(self) -> bytes:
+        """The bytes that what is held can begin with."""
+        return _UPPER
+
+    @property
+    def rest(self) -> bytes:
+        """An expression of what is held, without the first byte."""
+        return b"(?!.{%d})" % self.longest + _CAPITALS_ON
 
     def start(self, text: bytes | bytearray, low: int, position: int) -> int:
         """Return where the held words before ``position`` start."""
@@ -126,28 +154,41 @@ def parse_hold(text: str) -> Hold:
 class HoldsAfter:
     """What several rules hold of a text that ends with a certain byte: as much as the one that holds most.
 
-    One of the runs, the leader, is measured first. The others matter only if the byte before its run is one of theirs,
-    or if it was as long as it may be: any run that began earlier would pass over that byte.
+    The run over most bytes, the leader, is measured first. The rules that may hold more are one expression, and what
+    they hold begins with one of few bytes. A run within the leader that may be longer only makes the leader longer: a
+    little more than needed is held, never less.
     """
 
     def __init__(self, holds: Iterable[TrailingHold], byte: int) -> None:
         able = [hold for hold in dict.fromkeys(holds) if hold.may_end_with(byte)]
-        runs = sorted((hold for hold in able if isinstance(hold, RunHold)), key=lambda hold: len(hold.members))
-        self._leader = runs.pop() if runs else None
-        self._runs = runs
-        self._theirs = frozenset(member for run in runs for member in run.members)
-        self._others = [hold for hold in able if not isinstance(hold, RunHold)]
+        runs = [hold for hold in able if isinstance(hold, RunHold)]
+        self._members = max((run.members for run in runs), key=len, default=b"")
+        within = [run for run in runs if set(run.members) <= set(self._members)]
+        self._longest = max((run.longest for run in within), default=0)
+        self._others = tuple(hold for hold in able if hold not in within)
+        self._reach = max((hold.longest for hold in able), default=0)
 
-    def start(self, text: bytes | bytearray, size: int) -> int:
-        """Return where the held part of the first ``size`` bytes of ``text`` starts."""
-        start = size
-        if (leader := self._leader) is not None:
-            start = leader.start(text, 0, size)
-            if self._runs and (size - start == leader.longest or (start and text[start - 1] in self._theirs)):
-                start = min(start, *(run.start(text, 0, size) for run in self._runs))
-        for hold in self._others:
-            start = min(start, hold.start(text, 0, size))
+    def start(self, text: bytes | bytearray, low: int) -> int:
+        """Return where the held part of ``text`` starts; ``low`` is where it started in less of the text, or 0."""
+        start, size = low, len(text)
+        if size - low > self._longest:
+            start, low = size - self._longest, max(low, size - self._reach)
+        start += len(text[start:].rstrip(self._members))
+        if self._others and (match := self._search(text, low)) is not None:
+            return min(start, match.start())
         return start
+
+    @cached_property
+    def _search(self) -> Callable[[bytes | bytearray, int], "re.Match[bytes] | None"]:
+        return _begun(self._others)
+
+
+@cache
+def _begun(holds: tuple[TrailingHold, ...]) -> Callable[[bytes | bytearray, int], "re.Match[bytes] | None"]:
+    """Return the search for the longest end of a text that one of the rules holds."""
+    heads = byte_class(b"".join(hold.heads for hold in holds))
+    parts = (b"(?<=" + byte_class(hold.heads) + b")" + hold.rest for hold in holds)
+    return re.compile(heads + b"(?:" + b"|".join(parts) + rb")\Z", re.DOTALL).search
 
 
 class LiteralPrefixes:
@@ -160,48 +201,66 @@ class LiteralPrefixes:
     def __init__(self, literals: Iterable[bytes]) -> None:
         lowered = sorted({literal.lower() for literal in literals})
         self.longest = max((len(literal) for literal in lowered), default=1) - 1
-        self._next: dict[int, int] = {}
-        self._depth = [0]
+        self._next: list[dict[int, int]] = [{}]
         for literal in lowered:
             self._insert(literal)
-        self._fail = [0] * len(self._depth)
-        self._held = [0] * len(self._depth)
+        self._fail = [0] * len(self._next)
+        self._held = [0] * len(self._next)
         self._link()
-        self._rows: list[list[int] | None] = [None] * len(self._depth)
+        self._rows: list[list[int]] = [[]] * len(self._next)  # filled on first use
 
     def _insert(self, literal: bytes) -> None:
         state = 0
         for byte in literal:
-            key = state << 8 | byte
-            if key not in self._next:
-                self._next[key] = len(self._depth)
-                self._depth.append(self._depth[state] + 1)
-            state = self._next[key]
+            if byte not in self._next[state]:
+                self._next[state][byte] = len(self._next)
+                self._next.append({})
+            state = self._next[state][byte]
 
     def _link(self) -> None:
         """Set each state's fall-back and what it holds, nearest states to the root first."""
-        inner = {key >> 8 for key in self._next}
-        for key, state in sorted(self._next.items(), key=lambda item: self._depth[item[1]]):
-            parent, byte = key >> 8, key & 255
-            if parent:
-                self._fail[state] = self._follow(self._fail[parent], byte)
-            self._held[state] = self._depth[state] if state in inner else self._held[self._fail[state]]
+        depth, level = 0, [0]
+        while level:
+            depth += 1
+            above, level = level, []
+            for parent in above:
+                for byte, state in self._next[parent].items():
+                    if parent:
+                        self._fail[state] = self._follow(self._fail[parent], byte)
+                    self._held[state] = depth if self._next[state] else self._held[self._fail[state]]
+                    level.append(state)
 
     def step(self, state: int, data: bytes) -> int:
         """Return the state after further bytes; 0 is the start."""
         rows = self._rows
         for byte in data:
-            row = rows[state]
-            if row is None:
-                row = rows[state] = [self._follow(state, after) for after in _LOWER]
-            state = row[byte]
+            try:
+                state = rows[state][byte]
+            except IndexError:
+                state = self._row(state)[byte]
         return state
 
+    def _row(self, state: int) -> list[int]:
+        """Return the states that follow one."""
+        row = self._rows[state]
+        if not row:
+            row = self._rows[state] = self._row(self._fail[state]).copy() if state else [0] * 256
+            for byte, after in self._next[state].items():
+                row[byte] = row[_UPPER_CASE[byte]] = after
+        return row
+
     def _follow(self, state: int, byte: int) -> int:
-        while (after := self._next.get(state << 8 | byte)) is None and state:
+        while (after := self._next[state].get(byte)) is None and state:
             state = self._fail[state]
         return after or 0
 
     def held(self, state: int) -> int:
         """Return the length of the suffix to hold in a state."""
         return self._held[state]
+
+
+def byte_class(members: bytes) -> bytes:
+    """Return an expression that matches one of the bytes."""
+    starts = [byte for byte in sorted(set(members)) if byte - 1 not in members]
+    ends = [byte for byte in sorted(set(members)) if byte + 1 not in members]
+    return b"[" + b"".join(b"\\x%02x-\\x%02x" % span for span in zip(starts, ends, strict=True)) + b"]"

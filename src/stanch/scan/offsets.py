@@ -29,6 +29,8 @@ class OffsetMap:
 
     def start(self, position: int) -> int:
         """Return where the original unit starts that made the derived unit at ``position``."""
+        if self._linear and self._linear[-1] and position >= self._derived[-1]:
+            return self._original[-1] + position - self._derived[-1]  # most questions are about the end
         piece = bisect_right(self._derived, position) - 1
         if piece < 0:
             return position

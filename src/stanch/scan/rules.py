@@ -129,6 +129,7 @@ class RuleLane:
         self._runs: list[_Run] = []
         self._places: dict[str, Place] = {}
         self._prefix = 0
+        self._held = 0  # where the part starts that the hold rules hold; never moves back
         self._final = False
 
     def feed(self, text: str) -> list[Found]:
@@ -164,10 +165,10 @@ class RuleLane:
         """
         folded = self._folder.folded
         if self._text and not self._final:
-            size, search = len(self._text), self._search
-            start = search.holds_after[self._text[-1]].start(self._text, size)
-            literal = size - search.prefixes.held(self._prefix)
-            folded = self._base + (min(literal, start))
+            text, search = self._text, self._search
+            start = search.holds_after[text[-1]].start(text, self._held)
+            self._held = min(start, len(text) - search.prefixes.held(self._prefix))
+            folded = self._base + self._held
         if self._pending:
             folded = min(folded, *(candidate.first for candidate in self._pending))
         folder = self._folder
@@ -228,4 +229,5 @@ class RuleLane:
         if cut >= _SLACK:
             del self._text[:cut]
             self._base += cut
+            self._held = max(0, self._held - cut)
             self._folder.offsets.forget(self._base)

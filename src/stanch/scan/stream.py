@@ -7,7 +7,9 @@ by the reach of the rules; an internal error raises and nothing more is released
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
+
+import msgspec
 
 from stanch.errors import StanchError
 from stanch.scan.canonical import Fingerprint, canonical_value
@@ -42,7 +44,7 @@ class StreamClosedError(StanchError):
     """A stream session was used after its end or after an error; nothing more is released."""
 
 
-class Released(NamedTuple):
+class Released(msgspec.Struct, frozen=True):
     """What a call has released: text free of findings, the findings decided by now, and the code points still held.
 
     Findings have absolute positions in the original text and come in the order in which they are decided.
@@ -83,6 +85,7 @@ class StreamSession:
         self._raw_start = 0
         self._open: list[_Open] = []
         self._unsettled: list[Found] = []  # neither labelled nor covered yet
+        self._idle = True  # nothing is found that is not yet replaced and reported
         self._usable = True
 
     def feed(self, chunk: str) -> Released:
@@ -107,39 +110,46 @@ class StreamSession:
         # Unusable until this step has gone well: an error in between leaves nothing to be released.
         self._usable = False
         self._raw += text
-        found: list[Found] = []
+        floor = self._raw_start + len(self._raw)
         for lane in self._lanes:
-            found += lane.feed(text)
+            if found := lane.feed(text):
+                self._take(found)
             if final:
-                found += lane.finish()
-        if self._policy.faked:
-            found = [item for item in found if not self._is_fake(item)]
+                self._take(lane.finish())
+            elif (start := lane.floor()) < floor:
+                floor = start
+        released = self._pass(floor) if self._idle else self._replace(floor)
+        self._usable = not final
+        return released
+
+    def _take(self, found: Sequence[Found]) -> None:
         for item in found:
+            if self._policy.faked and self._is_fake(item):
+                continue
             self._resolver.add(item)
             self._unsettled.append(item)
             self._open.append(_Open(item, Fingerprint(self._policy.report_key, item.kind), item.start))
-        floor = self._raw_start + len(self._raw)
-        if not final:
-            for lane in self._lanes:
-                floor = min(floor, lane.floor())
-        if self._resolver.idle and not self._open:
-            self._usable = not final
-            return self._pass(floor)
+            self._idle = False
+
+    def _pass(self, floor: int) -> Released:
+        """Release clean text up to the floor: what :meth:`_replace` comes to where nothing was found."""
+        raw, kept = self._raw, floor - self._raw_start
+        if kept <= 0:
+            return Released("", (), len(raw))
+        text = raw[:kept]
+        self._raw = raw = raw[kept:]
+        self._raw_start = self._resolver.position = floor
+        return Released(text, (), len(raw), ((text, None, None),))
+
+    def _replace(self, floor: int) -> Released:
+        """Release text up to the floor with the findings replaced, as far as they are known whole."""
         pieces = self._pieces(self._resolver.advance(floor))
         findings = self._report(floor) if self._open else ()
         kept = self._resolver.position - self._raw_start
-        if kept:
-            self._raw = self._raw[kept:]
-            self._raw_start += kept
-        self._usable = not final
+        self._raw = self._raw[kept:]
+        self._raw_start += kept
+        self._idle = self._resolver.idle and not self._open
         return Released("".join(text for text, _, _ in pieces), findings, len(self._raw), pieces)
-
-    def _pass(self, floor: int) -> Released:
-        """Release clean text up to the floor: what the steps below come to where nothing was found."""
-        kept = max(self._raw_start, floor) - self._raw_start
-        text, self._raw = self._raw[:kept], self._raw[kept:]
-        self._raw_start = self._resolver.position = self._raw_start + kept
-        return Released(text, (), len(self._raw), ((text, None, None),) if text else ())
 
     def _pieces(self, steps: Sequence[Keep | Replace]) -> tuple[Piece, ...]:
         """Write the steps; a covered finding's piece follows the replacement that covers it."""

@@ -31,6 +31,7 @@ class SpanCursor:
     def __init__(self, key: RollingKey, k: int, filter_: BlockedBloom) -> None:
         self._key, self._k, self._filter = key, k, filter_
         self._flat = np.ascontiguousarray(filter_.words).data.cast("B").cast("Q")
+        self._firsts = tuple(self._flat[word::8] for word in range(5))  # the first word of every block, the second …
         self._count = len(filter_.words)
         self._hasher = WindowHasher(key, k)
         self._permute = block_prf(key.finaliser)
@@ -41,8 +42,11 @@ class SpanCursor:
 
     def push(self, folded: bytes) -> list[Hit]:
         """Take the next folded bytes and return the hits among the windows that end in them, by start."""
-        k, before, first = self._k, self._tail, self.position - self._k + 1
+        if not folded:
+            return []
+        k, before = self._k, self._tail
         text = before + folded
+        first = self.position - k + 1
         self.position += len(folded)
         self._tail = text[-k:]
         if len(folded) >= _BULK and len(text) >= k:
@@ -72,12 +76,10 @@ class SpanCursor:
 
     def _single(self, folded: bytes, text: bytes) -> list[int]:
         """Do as :meth:`_bulk`; the byte that leaves the window when ``folded[i]`` comes in is ``text[i]``."""
-        if not folded:
-            return []
         # Plain loops over local names: a comprehension costs half as much again.
         values, out, base, value = self._key.values, self._out, self._key.base, self._hash
         hashes = []
-        for new, gone in zip(folded, text, strict=False):
+        for new, gone in zip(folded, text):  # noqa: B905 - the text goes on; to say so costs more than a window's step
             value = (value * base + values[new] - out[gone]) % P
             hashes.append(value)
         self._hash = value
@@ -85,21 +87,22 @@ class SpanCursor:
 
     def _held(self, finalised: bytes) -> list[int]:
         """Return the numbers of the finalised fingerprints that are held."""
-        flat, count, number = self._flat, self._count, -1
+        first, second, third, fourth, fifth = self._firsts
+        count, number = self._count, -1
         held = []
         for high, low in _HALVES.iter_unpack(finalised):
             number += 1
-            at = (high * count >> 32) << 3
+            block = high * count >> 32
             # Five words, in place, sort out all but one window in a hundred; the call does the rest.
             if (
-                flat[at] >> (low & 63) & 1
-                and flat[at + 1] >> (low >> 6 & 63) & 1
-                and flat[at + 2] >> (low >> 12 & 63) & 1
-                and flat[at + 3] >> (low >> 18 & 63) & 1
-                and flat[at + 4] >> (low >> 24 & 63) & 1
+                first[block] >> (low & 63) & 1
+                and second[block] >> (low >> 6 & 63) & 1
+                and third[block] >> (low >> 12 & 63) & 1
+                and fourth[block] >> (low >> 18 & 63) & 1
+                and fifth[block] >> (low >> 24 & 63) & 1
             ):
                 y1 = int.from_bytes(finalised[16 * number + 8 : 16 * number + 16], "little")
-                if probe(flat, at, y1):
+                if probe(self._flat, block * 8, y1):
                     held.append(number)
         return held
 
