@@ -5,8 +5,8 @@ import pytest
 from stanch.errors import InvalidInput
 from stanch.scan import PackError, Policy, Scanner, lint_pack, load_pack, pack_digest
 from stanch.scan.examples import ExampleMaker
-from stanch.scan.lint import lint_rules
-from stanch.scan.pack import parse_pack
+from stanch.scan.lint import lint_rules, try_rule
+from stanch.scan.pack import parse_pack, read_pack
 from stanch.terms import Severity
 
 RULE = """
@@ -89,7 +89,7 @@ def test_malformed_packs_are_refused(tmp_path, old, new, message):
         load_pack(path)
     assert message in caught.value.what
     assert str(path) in caught.value.what
-    assert lint_pack(path)[0].rule == ""
+    assert lint_pack(path)[0].rule in {"", "widget"}
 
 
 def test_two_rules_of_one_id_are_refused():
@@ -100,6 +100,30 @@ def test_two_rules_of_one_id_are_refused():
 def test_a_large_pack_is_refused_before_it_is_read():
     with pytest.raises(InvalidInput, match="at most"):
         parse_pack(b" " * (5 << 20) + b" ", name="large")
+
+
+def test_the_linter_names_every_malformed_rule_and_says_what_to_do(tmp_path):
+    rules = RULE.split("recognisers:\n")[1]
+    second = rules.replace("id: widget", "id: second").replace("anchor: 'wk_'", "anchor: 'wk_+'")
+    third = rules.replace("id: widget", "id: third").replace("wk_", "wl_").replace("hold: 'x'", "")
+    fourth = rules.replace("id: widget", "id: fourth").replace("cont: '[0-9a-z]'", "hold: 'forever'")
+    path = write(tmp_path, RULE.replace("score: 0.7", "score: 1.5") + second + third + fourth)
+    errors = lint_pack(path)
+    assert [error.rule for error in errors] == ["widget", "second", "fourth"]
+    assert "run:" in errors[2].next_step
+    rules, malformed = read_pack(path)
+    assert ([rule.id for rule in rules], [rule for rule, _ in malformed]) == (["third"], ["widget", "second", "fourth"])
+
+
+@pytest.mark.parametrize("engine", ["hyperscan", "re2"])
+def test_a_trial_counts_examples_with_each_engine(tmp_path, engine):
+    if engine == "hyperscan":
+        pytest.importorskip("hyperscan", reason="hyperscan is not installed")
+    (rule,) = load_pack(write(tmp_path, RULE.replace("'xwk_{a36:12}'", "'wk_{a36:12}'")))
+    trial = try_rule(rule, engine=engine)
+    assert (trial.examples, trial.counterexamples) == (3, 3)
+    assert [error.message for error in trial.errors] == ["counter-example 2 is found"]
+    assert trial.errors[0].next_step
 
 
 def test_a_missing_pack_is_named(tmp_path):
