@@ -46,7 +46,7 @@ def _is_wordy(value: bytes) -> bool:
 
 
 def _is_identifier(value: bytes, left: str) -> bool:
-    """Tell whether a value without quotes is a name in a program: joined words, few digits (``Sam3Tracker.make_one``)."""
+    """Tell whether a value without quotes is a name in a program: joined words, few digits (``Sam3Tracker.make``)."""
     if left.endswith(_QUOTES) or not _NAME.fullmatch(value) or not _JOINT.search(value):
         return False
     pieces = _PIECE.findall(value)
