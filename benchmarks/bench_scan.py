@@ -28,9 +28,9 @@ import betterleaks
 import kingfisher_sdk
 import orjson
 from presidio_analyzer import RecognizerRegistry
-from stanch.scan.adapters.kingfisher import read_kingfisher
 
 from stanch.scan import Location, Policy, Recogniser, Scanner, load_pack
+from stanch.scan.adapters.kingfisher import read_kingfisher
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "scan"))
 from chat_corpus import ChatMaker

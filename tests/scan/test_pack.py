@@ -1,14 +1,18 @@
 """Rule packs: the shipped one keeps its promises; malformed and hostile ones are refused by name."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from stanch.errors import InvalidInput
 from stanch.scan import PackError, Policy, Scanner, lint_pack, load_pack, pack_digest
 from stanch.scan.examples import ExampleMaker
-from stanch.scan.lint import lint_rules
-from stanch.scan.pack import parse_pack
+from stanch.scan.lint import lint_rules, try_rule
+from stanch.scan.pack import _RuleDocument, parse_pack, read_pack
 from stanch.terms import Severity
 
+SPECIFICATION = Path(__file__).parents[2] / "docs/spec/recogniser-pack.md"
 RULE = """
 format: stanch-pack/1
 name: mine
@@ -89,7 +93,7 @@ def test_malformed_packs_are_refused(tmp_path, old, new, message):
         load_pack(path)
     assert message in caught.value.what
     assert str(path) in caught.value.what
-    assert lint_pack(path)[0].rule == ""
+    assert lint_pack(path)[0].rule in {"", "widget"}
 
 
 def test_two_rules_of_one_id_are_refused():
@@ -100,6 +104,53 @@ def test_two_rules_of_one_id_are_refused():
 def test_a_large_pack_is_refused_before_it_is_read():
     with pytest.raises(InvalidInput, match="at most"):
         parse_pack(b" " * (5 << 20) + b" ", name="large")
+
+
+def test_the_example_of_the_specification_is_a_pack_and_its_table_names_every_field(tmp_path):
+    text = SPECIFICATION.read_text()
+    path = tmp_path / "pack.yaml"
+    path.write_text(re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1])
+    assert lint_pack(path) == []
+    rules = load_pack(path)
+    value = ExampleMaker("x").fill("wk_test_{A62:24}")
+    assert Scanner(Policy(recognisers=rules)).redact(f"see {value}!").text == "see <WIDGET-KEY>!"
+    table = text.partition("| field | type | meaning |")[2].partition("\n\n")[0]
+    named = {name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert named == set(_RuleDocument.__struct_fields__)
+
+
+def test_every_generator_of_the_specification_is_known():
+    section = SPECIFICATION.read_text().partition("## 6. Generators")[2].partition("## 7.")[0]
+    for name in re.findall(r"\{(\w+)\}", section):
+        if name != "word":
+            assert ExampleMaker(name).fill(f"{{A62:30}}{{{name}}}")
+    drawn = re.search(r"draws N signs: (.*?)\. ", section, re.DOTALL)[1]
+    for name in re.findall(r"\b[AabHhd]\w*\b(?=[` ])", " ".join(re.findall(r"`([^`]+)`", drawn)) + " "):
+        assert len(ExampleMaker(name).fill(f"{{{name}:7}}")) == 7
+
+
+def test_the_linter_names_every_malformed_rule_and_says_what_to_do(tmp_path):
+    rules = RULE.split("recognisers:\n")[1]
+    second = rules.replace("id: widget", "id: second").replace("anchor: 'wk_'", "anchor: 'wk_+'")
+    third = rules.replace("id: widget", "id: third").replace("wk_", "wl_").replace("hold: 'x'", "")
+    fourth = rules.replace("id: widget", "id: fourth").replace("cont: '[0-9a-z]'", "hold: 'forever'")
+    path = write(tmp_path, RULE.replace("score: 0.7", "score: 1.5") + second + third + fourth)
+    errors = lint_pack(path)
+    assert [error.rule for error in errors] == ["widget", "second", "fourth"]
+    assert "run:" in errors[2].next_step
+    rules, malformed = read_pack(path)
+    assert ([rule.id for rule in rules], [rule for rule, _ in malformed]) == (["third"], ["widget", "second", "fourth"])
+
+
+@pytest.mark.parametrize("engine", ["hyperscan", "re2"])
+def test_a_trial_counts_examples_with_each_engine(tmp_path, engine):
+    if engine == "hyperscan":
+        pytest.importorskip("hyperscan", reason="hyperscan is not installed")
+    (rule,) = load_pack(write(tmp_path, RULE.replace("'xwk_{a36:12}'", "'wk_{a36:12}'")))
+    trial = try_rule(rule, engine=engine)
+    assert (trial.examples, trial.counterexamples) == (3, 3)
+    assert [error.message for error in trial.errors] == ["counter-example 2 is found"]
+    assert trial.errors[0].next_step
 
 
 def test_a_missing_pack_is_named(tmp_path):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from stanch.errors import InvalidInput
 from stanch.scan.validators import REGISTRY, Outcome
 from stanch.scan.validators.checksum import IBAN_LENGTHS, bech32_checksum, crc32_base62, luhn, mod97
+from stanch.scan.validators.mnemonic import has_checksum, word_numbers
 
 _SLOT = re.compile(r"(?<![${])\{([A-Za-z0-9]+)(?::([A-Za-z0-9]+))?(?::(\d{1,4}))?\}")
 _DIGITS, _UPPER = "0123456789", "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -21,6 +22,7 @@ _ALPHABETS = {
     "a36": _DIGITS + _UPPER.lower(),
     "A36": _DIGITS + _UPPER,
     "A26": _UPPER,
+    "a32": _UPPER.lower() + "234567",
     "a26": _UPPER.lower(),
     "hex": "0123456789abcdef",
     "d": _DIGITS,
@@ -107,8 +109,10 @@ class ExampleMaker:
             return self._base58check(*_COINS[name])
         makers: dict[str, Callable[[], str]] = {
             "age": lambda: self._bech32("age-secret-key-", "", 52).upper(),
+            "agepq": lambda: self._bech32("age-secret-key-pq-", "", 52).upper(),
             "basic": lambda: self._base64(f"svc{self._draw(_DIGITS, 3)}:{self._draw(_ALPHABETS['A62'], 15)}"),
             "bech32": lambda: self._bech32("bc", "q", 32),
+            "bip39": self._phrase,
             "crc62": lambda: crc32_base62(self._last.encode()).decode(),
             "discord": lambda: self._base64(f"8{self._draw(_DIGITS, 17)}"),
             "jwt": self._jwt,
@@ -157,6 +161,12 @@ class ExampleMaker:
         body = f"{prefix}1{version}{self._draw(_BECH32, size)}"
         rest = (bech32_checksum(body + "qqqqqq") or 0) ^ 1
         return body + "".join(_BECH32[rest >> 5 * (5 - place) & 31] for place in range(6))
+
+    def _phrase(self) -> str:
+        words = list(word_numbers())
+        body = [next(self._symbols) % len(words) for _ in range(11)]
+        last = next(number for number in range(len(words)) if has_checksum([*body, number]))
+        return " ".join(words[number].decode() for number in [*body, last])
 
     @staticmethod
     def _base64(plain: str) -> str:

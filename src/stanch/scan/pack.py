@@ -104,11 +104,7 @@ def load_pack(path: Path | None = None) -> tuple[Recogniser, ...]:
         InvalidInput: Not a pack of this format, or a rule in it is malformed; the rule is named.
     """
     if path is not None:
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise InvalidInput(f"{path}: cannot be read", why=error.strerror or "") from error
-        return parse_pack(data, name=str(path))
+        return parse_pack(_read(path), name=str(path))
     folder = resources.files("stanch.scan").joinpath("packs")
     return tuple(rule for name in SHIPPED for rule in parse_pack(folder.joinpath(name).read_bytes(), name=name))
 
@@ -119,8 +115,32 @@ def parse_pack(data: bytes, *, name: str) -> tuple[Recogniser, ...]:
     Raises:
         InvalidInput: As :func:`load_pack`.
     """
+    rules, malformed = _parse(data, name)
+    if malformed:
+        raise malformed[0][1]
+    return rules
+
+
+def read_pack(path: Path) -> tuple[tuple[Recogniser, ...], list[tuple[str, InvalidInput]]]:
+    """Read a pack; return the rules that are well formed, and the id and error of each that is not.
+
+    Raises:
+        InvalidInput: Not a pack of this format.
+    """
+    return _parse(_read(path), str(path))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be read", why=error.strerror or "") from error
+
+
+def _parse(data: bytes, name: str) -> tuple[tuple[Recogniser, ...], list[tuple[str, InvalidInput]]]:
     if len(data) > _MAX_BYTES:
-        raise InvalidInput(f"{name}: a pack has at most {_MAX_BYTES} bytes, found {len(data)}")
+        raise InvalidInput(f"{name}: a pack has at most {_MAX_BYTES} bytes")
     try:
         document = msgspec.convert(yaml.load(data, Loader=_StrictLoader), type=_PackDocument)  # noqa: S506 - a safe loader, made stricter
     except (yaml.YAMLError, msgspec.ValidationError, RecursionError, ValueError) as error:
@@ -129,10 +149,16 @@ def parse_pack(data: bytes, *, name: str) -> tuple[Recogniser, ...]:
         raise InvalidInput(f"{name}: expected format {FORMAT}, found {document.format[:40]!r}")
     if len(document.recognisers) > _MAX_RULES:
         raise InvalidInput(f"{name}: a pack has at most {_MAX_RULES} rules")
-    rules = tuple(_recogniser(rule, name) for rule in document.recognisers)
-    if len({rule.id for rule in rules}) != len(rules):
+    if len({rule.id for rule in document.recognisers}) != len(document.recognisers):
         raise InvalidInput(f"{name}: two rules have the same id")
-    return rules
+    rules: list[Recogniser] = []
+    malformed: list[tuple[str, InvalidInput]] = []
+    for rule in document.recognisers:
+        try:
+            rules.append(_recogniser(rule, name))
+        except InvalidInput as error:
+            malformed.append((rule.id, error))
+    return tuple(rules), malformed
 
 
 def _recogniser(rule: _RuleDocument, name: str) -> Recogniser:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from stanch.scan.validators import documents, entropy, national, personal, tokens
 from stanch.scan.validators.checksum import crc32_base62, luhn, mod97
+from stanch.scan.validators.mnemonic import recovery_phrase
 from stanch.scan.validators.names import labelled_word, person_name
 from stanch.scan.validators.tokens import aws_account
 from stanch.scan.validators.verdict import Outcome, Validator, Verdict
@@ -58,7 +59,9 @@ REGISTRY: Mapping[str, Validator] = MappingProxyType(
         "person-name": person_name,
         "phone": personal.phone,
         "pl-pesel": national.pl_pesel,
+        "putty-key": tokens.putty_key,
         "pypi-token": tokens.pypi_token,
+        "recovery-phrase": recovery_phrase,
         "se-personnummer": national.se_personnummer,
         "short-secret": entropy.short_secret,
         "uk-nhs": national.uk_nhs,

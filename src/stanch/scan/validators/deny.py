@@ -12,7 +12,7 @@ _PUBLISHED = frozenset(
     }
 )
 _PLACEHOLDER = re.compile(
-    rb"x{4,}|\*{3,}|\.{3,}|your[_-]|<[^>]*>|\$\{|\{\{|%[A-Z_]{2,}%|process\.env|os\.environ|getenv|\$[A-Z_]{3,}\Z",
+    rb"x{4,}|\*{3,}|\.{3,}|your[_-]|<[^>]*>|\$\{|\{\{|\A\{[a-z_][a-z0-9_.]*\}|%[A-Z_]{2,}%|process\.env|os\.environ|getenv|\$[A-Z_]{3,}\Z",
     re.IGNORECASE,
 )
 _NO_SYMBOLS = bytes(byte for byte in range(256) if not chr(byte).isalnum())

@@ -20,6 +20,11 @@ _IDENTIFIER = re.compile(
 _PASSWORD_WORD = re.compile(
     rb"(?:my_?|db_?|the_?)?(?:pass(?:word|wd|phrase)?|pwd?|secret|token|key|port|xxx+|pass1234?|foo|bar|baz|tiger)[0-9]?"
 )
+_NAME = re.compile(rb"[A-Za-z_$][A-Za-z0-9_$]*(?:\.[A-Za-z_$][A-Za-z0-9_$]*)*")
+_JOINT = re.compile(rb"[._]|[a-z0-9][A-Z]")
+_DIGITS = re.compile(rb"[0-9]+")
+_PARAMETERS = re.compile(r"\b(?:def|fn|func|function)\s+\w+\s*\([^)]*\Z")
+_QUOTES = ('"', "'", "`")
 _RESOURCE = re.compile(r"arn:[^\s\"']*\Z")
 _PIECE = re.compile(rb"[A-Z]?[a-z]+|[A-Z]+")
 _CLASSES = tuple(re.compile(pattern) for pattern in (rb"[a-z]", rb"[A-Z]", rb"[0-9]", rb"[^0-9A-Za-z]"))
@@ -40,6 +45,14 @@ def _is_wordy(value: bytes) -> bool:
     return not re.search(rb"[0-9]", value) and 3.5 * len(_PIECE.findall(value)) <= len(value)
 
 
+def _is_identifier(value: bytes, left: str) -> bool:
+    """Tell whether a value without quotes is a name in a program: joined words, few digits (``Sam3Tracker.make``)."""
+    if left.endswith(_QUOTES) or not _NAME.fullmatch(value) or not _JOINT.search(value):
+        return False
+    pieces = _PIECE.findall(value)
+    return len(_DIGITS.findall(value)) <= 2 and sum(map(len, pieces)) >= 3 * len(pieces) > 0
+
+
 def assignment(value: bytes, left: str) -> Verdict:
     """Judge a value assigned to a secret-like name: long, mixed, near its greatest entropy, no words, no UUID."""
     if len(value) < 16 or _classes(value) < 2 or _UUID.fullmatch(value) or _WORDS.fullmatch(value):
@@ -47,7 +60,7 @@ def assignment(value: bytes, left: str) -> Verdict:
     if _RESOURCE.search(left):
         return REJECT
     hexadecimal = _HEX.fullmatch(value) is not None
-    if _CODE.search(value) or _is_wordy(value) or (hexadecimal and len(value) < 24):
+    if _CODE.search(value) or _is_wordy(value) or _is_identifier(value, left) or (hexadecimal and len(value) < 24):
         return REJECT
     alphabet = 16 if hexadecimal else 64
     return ABSTAIN if entropy(value) / math.log2(min(len(value), alphabet)) >= 0.75 else REJECT
@@ -62,8 +75,13 @@ def short_secret(value: bytes, _left: str) -> Verdict:
     return Verdict(Outcome.ABSTAIN, bonus=0.1 if _classes(value) > 2 else 0.0)
 
 
-def password(value: bytes, _left: str) -> Verdict:
-    """Judge a word that is called a password in prose: two character classes, one of them not lower-case letters."""
+def password(value: bytes, left: str) -> Verdict:
+    """Judge a word that is called a password in prose: two character classes, one of them not lower-case letters.
+
+    In a list of parameters the word is a type.
+    """
+    if _PARAMETERS.search(left) and _is_identifier(value, left):
+        return REJECT
     if len(value) < 6 or _classes(value) < 2 or _WORDS.fullmatch(value) or _CODE.search(value):
         return REJECT
     return Verdict(Outcome.ABSTAIN, bonus=0.2 if _classes(value) > 2 else 0.0)

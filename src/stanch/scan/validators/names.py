@@ -21,6 +21,9 @@ _INTRODUCED = re.compile(
     r"soy|mi\s+chiamo|sono|mijn\s+naam\s+is|ik\s+heet|ik\s+ben|meu\s+nome\s+e|chamo-me|me\s+chamo)\b|\bname[\"']?\s{0,2}[:=])[\s.,:\"']{0,4}\Z",
     re.IGNORECASE,
 )
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9._+-]{1,63})@[A-Za-z0-9-]{1,63}\.[A-Za-z]")
+_JOINTS = re.compile(r"[._+-]|[0-9]+")
+_ADDRESSES, _SHORTEST = 8, 3
 _GREETED = re.compile(
     r"\b(?:hi|hello|hey|hallo|hola|ciao|ola|bonjour|regards|sincerely|thanks|cheers|wishes|gru(?:ss|\u00df)(?:en|e)?|gruessen|"
     r"cordialement|salutations|saludos|saluti|groet(?:en)?|atenciosamente|cumprimentos|this\s+is|customer|client|patient|"
@@ -92,8 +95,23 @@ def person_name(value: bytes, left: str) -> Verdict:
         evidence += 0.5
     elif _GREETED.search(before):
         evidence += 0.25
+    if "@" in left and _in_address([word.strip("'.-").lower() for word in words[first:last]], left):
+        evidence += 0.4
     start = len(skipped.encode())
     return Verdict(Outcome.ABSTAIN, bonus=evidence, part=(start, start + len(" ".join(words[first:last]).encode())))
+
+
+def _in_address(names: list[str], left: str) -> bool:
+    """Tell whether one of the last e-mail addresses to the left is made of the names, or of one and an initial."""
+    given, family = names[0], names[-1]
+    joined = {given + family, family + given, given[:1] + family, family + given[:1], given + family[:1]}
+    for address in _ADDRESS.findall(left)[-_ADDRESSES:]:
+        parts = [part for part in _JOINTS.split(address.lower()) if part]
+        if {given, family} <= set(parts) and len(given) >= _SHORTEST:
+            return True
+        if len(names) > 1 and "".join(parts) in joined:
+            return True
+    return False
 
 
 def labelled_word(value: bytes, _left: str) -> Verdict:

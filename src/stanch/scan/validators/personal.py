@@ -12,6 +12,9 @@ from stanch.terms import Severity
 
 _RESERVED = re.compile(rb"(?:[@.]example\.(?:com|net|org)|\.(?:test|example|invalid|localhost))\Z", re.IGNORECASE)
 _NOT_A_DOMAIN = frozenset({b"png", b"jpg", b"jpeg", b"gif", b"svg", b"webp", b"css", b"js", b"json", b"html"})
+_ROW = re.compile(r"\b(?:[0-9A-Fa-f]{4} )+\Z")
+_ROW_ABOVE = re.compile(r"\b(?:[0-9A-Fa-f]{4} ){4,}[0-9A-Fa-f]{4}\r?\n\Z")
+_HALF_HEX = re.compile(r"[0-9][A-Fa-f]|[A-Fa-f][0-9]")
 _GROUPED_CARD = re.compile(rb"[0-9]{4}([ -])[0-9]{4}\1[0-9]{4}\1[0-9]{1,7}|[0-9]{4}([ -])[0-9]{6}\2[0-9]{4,5}")
 _NO_PHONE = re.compile(
     rb"(?:[0-9]{1,3}\.){3}[0-9]{1,3}|[0-9]{1,2}([.-])[0-9]{1,2}\1[0-9]{2,4}|[0-9]{4}-[0-9]{2}-[0-9]{2}"
@@ -88,8 +91,24 @@ def _issuer(digits: bytes) -> bool:
     return (500000 <= six < 510000 or 560000 <= six < 590000 or 600000 <= six < 700000) and 12 <= size <= 19
 
 
-def payment_card(value: bytes, _left: str) -> Verdict:
-    """Judge a payment card number: issuer range, length and Luhn; a security code may stand behind it."""
+def _in_table(left: str) -> bool:
+    """Tell whether groups of four digits go on a row that is none of whole card numbers, or begin the next row."""
+    if _ROW_ABOVE.search(left):
+        return True
+    row = _ROW.search(left)
+    if row is None:
+        return False
+    groups = len(row[0]) // 5
+    return _HALF_HEX.search(row[0]) is not None or (groups > 1 and groups % 4 > 0)
+
+
+def payment_card(value: bytes, left: str) -> Verdict:
+    """Judge a payment card number: issuer range, length and Luhn; a security code may stand behind it.
+
+    Four groups out of a table of such groups are no card number.
+    """
+    if b" " in value and _in_table(left):
+        return REJECT
     for cut in _cuts(value, 1):
         digits = re.sub(rb"[ -]", b"", cut)
         if len(digits) >= 12 and _issuer(digits) and luhn(digits):

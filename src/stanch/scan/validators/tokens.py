@@ -6,6 +6,7 @@ import re
 
 from stanch.scan.validators.checksum import crc32_base62
 from stanch.scan.validators.verdict import ABSTAIN, REJECT, STRONG, Outcome, Verdict
+from stanch.terms import Severity
 
 _MAX_HEADER = 512
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
@@ -73,3 +74,8 @@ def gitlab_token(value: bytes, _left: str) -> Verdict:
     if not marker or len(check) != 9:
         return ABSTAIN
     return STRONG if int(check[:2], 36) == len(payload) else REJECT
+
+
+def putty_key(_value: bytes, left: str) -> Verdict:
+    """Note that a PuTTY key is encrypted: the salt of its passphrase stands right before it (PPK format, version 3)."""
+    return Verdict(Outcome.ABSTAIN, severity=Severity.HIGH) if "Argon2-Salt: " in left else ABSTAIN
