@@ -7,6 +7,7 @@ from typing import Literal
 from stanch.errors import ExternalError, LeakFound
 from stanch.scan.canonical import Fingerprint, canonical_value
 from stanch.scan.confirm import RESIDUAL
+from stanch.scan.decode import DecodedLane, decoded_views
 from stanch.scan.dictionary import DictionaryLane
 from stanch.scan.engine import EngineMaker
 from stanch.scan.engine_re2 import Re2Engine
@@ -117,7 +118,8 @@ class Scanner:
         :meth:`scan` finds nothing, not even a residual, in any string, key name or number of the other lines. They are
         not checked for being JSON.
         """
-        if self._dictionaries or self.policy.finders:  # no line shows by itself that these find nothing in its strings
+        # No line shows by itself that these find nothing in its strings.
+        if self._dictionaries or self.policy.finders or self.policy.decode_depth:
             return set(range(len(lines)))
         return self._raw_lines.suspects(lines)
 
@@ -131,6 +133,8 @@ class Scanner:
         if self._literals.present:
             lanes.append(LiteralLane(self._literals))
         lanes += [DictionaryLane(dictionary) for dictionary in self._dictionaries]
+        if self.policy.decode_depth and (self._literals.present or self._dictionaries):
+            lanes.append(DecodedLane(self._literals, self._dictionaries))
         return StreamSession(self.policy, lanes)
 
     def replace(self, text: str, *, location: Location | None = None, replacer: Replacer | None = None) -> Redacted:
@@ -148,7 +152,8 @@ class Scanner:
             if isinstance(step, Keep):
                 parts.append(item.text[step.start : step.end])
             else:
-                value = "" if step.found.swallows else item.text[step.found.start : step.found.end]
+                hidden = step.found.swallows or step.found.decoded
+                value = "" if hidden else item.text[step.found.start : step.found.end]
                 parts.append(replacer.write(step.found, value, alone=step.alone))
                 places.append((size, size + len(parts[-1])))
             size += len(parts[-1])
@@ -190,7 +195,20 @@ class Scanner:
             yield ScanResult(item.location, self._report(item, sure), self._report(item, unsure), item.size)
 
     def _search(self, block: Sequence[_Item]) -> Iterator[list[Found]]:
-        """Return what is in each text of a block, after one call of each engine for all of them."""
+        """Return what is in each text of a block, as it stands there and, where the policy says so, decoded."""
+        if not self.policy.decode_depth:
+            yield from self._search_plain(block)
+            return
+        views = [(number, view) for number, item in enumerate(block) for view in decoded_views(item.text)]
+        hidden: list[list[Found]] = [[] for _ in block]
+        inner = [_Item(block[number].location, view.text) for number, view in views]
+        for (number, view), found in zip(views, self._search_plain(inner), strict=True):
+            hidden[number] += [entry for entry in map(view.encloses, found) if entry is not None]
+        for found, more in zip(self._search_plain(block), hidden, strict=True):
+            yield found + more
+
+    def _search_plain(self, block: Sequence[_Item]) -> Iterator[list[Found]]:
+        """Return what stands in each text of a block, after one call of each engine for all of them."""
         joined = _SEPARATOR.join([item.folded for item in block])
         hits = self._rules.engine.scan(joined)
         suspects = self._literals.suspects([item.text for item in block]) if self._literals.present else ()
