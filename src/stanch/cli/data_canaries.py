@@ -138,5 +138,9 @@ def inject(path: Path, plan_file: Path, out: Path) -> Result:
         injected = plant_canaries(workspace, open_dataset_of(workspace, path), drawn, out)
     injected.plan.save(plan_file)
     index = injected.committed.index if injected.committed else -1
-    text = f"planted   {injected.inserted} of {len(drawn.canaries)} canaries; committed as log entry {index}  → {out}"
+    members = sum(canary.member for canary in drawn.canaries)
+    rows = f"{members} of {len(drawn.canaries)} canaries"
+    if injected.inserted != members:
+        rows += f" in {injected.inserted} rows"
+    text = f"planted   {rows}; committed as log entry {index}  → {out}"
     return Result({"inserted": injected.inserted, "entry": index}, text)
