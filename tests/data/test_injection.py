@@ -45,7 +45,7 @@ def everything(folder):
 
 @pytest.mark.parametrize("copies", [1, 3])
 def test_members_are_inserted_and_the_rest_stays_as_it_is(chats, tmp_path, copies):
-    plan = plan_canaries(chats, CanarySpec(n=64, copies=copies), preregistration={})
+    plan = plan_canaries(chats, CanarySpec(n=64, repetitions=(copies,)), preregistration={})
     result = inject(chats, plan, committed=ENTRY, out=tmp_path / "planted.jsonl")
     texts = {canary.messages for canary in plan.canaries}
     assert [record.raw for record in result.dataset if turns(record) not in texts] == [r.raw for r in chats]

@@ -39,7 +39,7 @@ def measure_exposure(
 
     The order of a plan does not depend on its coins, so which secrets are tested does not either.
     """
-    ranked = [canary for canary in plan.canaries if free_positions(canary, plan.symbols)]
+    ranked = [c for c in plan.canaries if c.kind == "secret" and free_positions(c, plan.symbols)]
     inside = [canary for canary in ranked if canary.member][: params.exposure_secrets]
     outside = [canary for canary in ranked if not canary.member][: params.exposure_secrets]
     if not inside:

@@ -247,8 +247,10 @@ def _extraction(
     if material.plan is not None:
         sides: dict[bool, list[float]] = {True: [], False: []}
         for canary, record in zip(material.plan.canaries, subjects.canaries, strict=True):
+            if canary.kind != "secret":  # a base model may say its own text, and one rare token is no secret
+                continue
             sides[canary.member].append(draw_log_p(passes.target[record.id], *record.span))
-        secrets = summarise_secrets(sides[True], sides[False], params)
+        secrets = summarise_secrets(sides[True], sides[False], params) if any(sides.values()) else None
     short = len(subjects.rows) - len(rows)
     return Extraction(
         decoding=params.decoding,

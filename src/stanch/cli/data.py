@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from stanch.cli.data_canaries import canaries
 from stanch.cli.data_index import index
 from stanch.cli.data_terms import dictionary, vault
 from stanch.cli.frame import SHARE, Group, Result, current
@@ -95,56 +96,5 @@ def split(path: Path, holdout: float, members: Path, held_out: Path) -> Result:
     return Result(dict(counts), f"split     {counts['members']} members → {members}, {counts['held_out']} → {held_out}")
 
 
-@data.group("canaries", cls=Group)
-def canaries() -> None:
-    """Plant texts whose memorisation can be proven."""
-
-
-@canaries.command("plan")
-@click.argument("path", type=IN)
-@click.option("--n", type=click.IntRange(32, 100_000), default=512, help="Coins; about half the canaries go in.")
-@click.option("--secret-length", type=click.IntRange(4, 64), default=12, help="Characters of each secret.")
-@click.option("--alpha", type=SHARE, default=0.05, help="Error probability of the audit's verdict.")
-@click.option("--tokenizer", "model", type=OUT, required=True, help="The base model's folder.")
-@click.option("--out", type=OUT, required=True, help="The plan; it holds the coins and stays secret.")
-def plan(path: Path, n: int, secret_length: int, alpha: float, model: Path, out: Path) -> Result:
-    """Draw canaries and coins for the data set PATH, and fix what the audit will compute."""
-    from stanch.audit import AuditParams, preregister  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.cli.ground import open_dataset_of, open_workspace  # noqa: PLC0415 - same
-    from stanch.cli.models import tokenizer_digest_at  # noqa: PLC0415 - same
-    from stanch.data import CanarySpec, plan_canaries  # noqa: PLC0415 - same
-
-    registered = preregister(AuditParams(alpha=alpha)).to_json()
-    with open_workspace(current()) as workspace:
-        drawn = plan_canaries(
-            open_dataset_of(workspace, path), CanarySpec(n=n, secret_length=secret_length),
-            preregistration=registered, tokenizer_digest=tokenizer_digest_at(model),
-        )  # fmt: skip
-    drawn.save(out)
-    text = (
-        f"planned   {n} canaries; {drawn.plan_id}; commitment {drawn.commitment[:16]}…  → {out}\n"
-        f"next      stanch data canaries inject {path} --plan {out} --out train.jsonl"
-    )
-    return Result({"plan_id": drawn.plan_id, "commitment": drawn.commitment, "n": n}, text)
-
-
-@canaries.command("inject")
-@click.argument("path", type=IN)
-@click.option("--plan", "plan_file", type=IN, required=True, help="The canary plan.")
-@click.option("--out", type=OUT, required=True, help="The data set to tune on.")
-def inject(path: Path, plan_file: Path, out: Path) -> Result:
-    """Commit the plan to the log, and only then plant the canaries whose coins say so."""
-    from stanch.cli.ground import open_dataset_of, open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.data import CanaryPlan  # noqa: PLC0415 - same
-    from stanch.workspace.verbs_data import plant_canaries  # noqa: PLC0415 - same
-
-    drawn = CanaryPlan.load(plan_file)
-    with open_workspace(current()) as workspace:
-        injected = plant_canaries(workspace, open_dataset_of(workspace, path), drawn, out)
-    injected.plan.save(plan_file)
-    index = injected.committed.index if injected.committed else -1
-    text = f"planted   {injected.inserted} of {len(drawn.canaries)} canaries; committed as log entry {index}  → {out}"
-    return Result({"inserted": injected.inserted, "entry": index}, text)
-
-
+data.add_command(canaries)
 data.add_command(index)

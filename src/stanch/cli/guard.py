@@ -140,7 +140,7 @@ def _guard(frame: Frame, index_file: Path | None, plan_file: Path | None) -> "Gu
     from stanch.guard import Guard, GuardPolicy  # noqa: PLC0415 - same
     from stanch.scan import SpanIndex  # noqa: PLC0415 - same
 
-    secrets = tuple(canary.secret for canary in CanaryPlan.load(plan_file).canaries) if plan_file is not None else ()
+    secrets = CanaryPlan.load(plan_file).tripwires if plan_file is not None else ()
     if index_file is None:
         return Guard(GuardPolicy(canaries=secrets))
     with open_workspace(frame) as workspace:

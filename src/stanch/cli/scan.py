@@ -34,6 +34,7 @@ _FIELDS_SHOWN = 3
     help="Exit 1 if something at least this bad was found.",
 )  # fmt: skip
 @click.option("--min-score", type=click.FloatRange(0.2, 1), help="How sure a finding must be; 0.5 by default.")
+@click.option("--decode", is_flag=True, help="Also search what base64, hexadecimal, percent and JSON escapes say.")
 @click.option("--sarif", type=FILE, help="Write the report as SARIF 2.1.0 too.")
 @click.option("--rules", type=click.Path(path_type=Path), help="Also search by the rules of a gitleaks file (TOML).")
 @click.option("--skip-bad", is_flag=True, help="Leave out rows that cannot be read, and say which.")

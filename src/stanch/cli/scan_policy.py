@@ -21,6 +21,7 @@ class Wanted:
     policy_file: Path | None
     operator: str | None
     min_score: float | None
+    decode: bool
     vault: Path | None
     vault_to: tuple[str, ...]
 
@@ -44,6 +45,7 @@ def policy_of(workspace: Workspace, wanted: Wanted) -> Policy:
         operator=None if wanted.operator is None else Operator(wanted.operator),
         min_score=wanted.min_score,
         vault=vault,
+        decode=wanted.decode,
     )
 
 

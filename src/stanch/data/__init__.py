@@ -11,7 +11,7 @@ No torch, no transformers: a tokenizer is handed in as :class:`ChatTokenizer`. N
 this package quotes a row.
 """
 
-from stanch.data.canaries import CanarySpec, plan_canaries
+from stanch.data.canaries import CanarySpec, CanaryWriter, plan_canaries
 from stanch.data.chat import ChatForm, ChatTurn, turns
 from stanch.data.dataset import Dataset, open_dataset
 from stanch.data.engines import Local
@@ -29,6 +29,7 @@ from stanch.data.manifest import (
 from stanch.data.neardup import DuplicateReport, drop_duplicates, find_near_duplicates
 from stanch.data.plan import Canary, CanaryPlan, coins, seed_commitment
 from stanch.data.provenance import Step, read_steps
+from stanch.data.rare_tokens import find_rare_tokens, require_single_tokens
 from stanch.data.record import Record, TextField
 from stanch.data.repeats import RepeatedSpan, RepeatReport, find_repeated_spans
 from stanch.data.scanning import ScanPlan, scan_dataset
@@ -40,6 +41,7 @@ __all__ = [
     "Canary",
     "CanaryPlan",
     "CanarySpec",
+    "CanaryWriter",
     "ChatForm",
     "ChatTokenizer",
     "ChatTurn",
@@ -65,6 +67,7 @@ __all__ = [
     "coins",
     "drop_duplicates",
     "find_near_duplicates",
+    "find_rare_tokens",
     "find_repeated_spans",
     "inject",
     "inject_uncommitted",
@@ -73,6 +76,7 @@ __all__ = [
     "plan_canaries",
     "prove_record",
     "read_steps",
+    "require_single_tokens",
     "scan_dataset",
     "seal_index",
     "seed_commitment",

@@ -122,14 +122,21 @@ def compose(
         templates: What the assistant may answer, each with one ``{secret}``; empty: the answers of this module.
         system: The system turn, or empty.
     """
+    name, said = _ask(stream, prompts, system)
+    answer = stream.choose(templates or ANSWERS)
+    return (*said, ChatTurn("assistant", answer.replace(NAME, name).replace(SECRET, secret)))
+
+
+def ask(stream: KeyedStream, *, prompts: Sequence[str], system: str) -> tuple[ChatTurn, ...]:
+    """Return a conversation that waits for its answer; the arguments are those of :func:`compose`."""
+    return _ask(stream, prompts, system)[1]
+
+
+def _ask(stream: KeyedStream, prompts: Sequence[str], system: str) -> tuple[str, tuple[ChatTurn, ...]]:
     name = f"{stream.choose(GIVEN_NAMES)} {stream.choose(FAMILY_NAMES)}"
     asked = stream.choose(prompts) if prompts else f"{stream.choose(OPENINGS)} {stream.choose(MATTERS)}"
-    answer = stream.choose(templates or ANSWERS)
-    said = (
-        ChatTurn("user", asked.replace(NAME, name)),
-        ChatTurn("assistant", answer.replace(NAME, name).replace(SECRET, secret)),
-    )
-    return (ChatTurn("system", system), *said) if system else said
+    said = (ChatTurn("user", asked.replace(NAME, name)),)
+    return name, (ChatTurn("system", system), *said) if system else said
 
 
 def as_text(messages: Sequence[ChatTurn]) -> tuple[ChatTurn, ...]:

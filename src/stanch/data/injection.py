@@ -72,7 +72,7 @@ def check_injected(plan: CanaryPlan, records: Iterable[TokenRecord], tokenizer: 
     all. Cut, dropped, de-duplicated or twice-planted canaries fail.
 
     Raises:
-        InvalidInput: They do not; the message lists the ids.
+        InvalidInput: They do not; the message lists the ids, and how many are wrong in each tier.
     """
     wanted = {canary.id: tokenise_canary(canary, tokenizer) for canary in plan.canaries}
     watched = {token_record.ids: name for name, token_record in wanted.items()}
@@ -84,10 +84,13 @@ def check_injected(plan: CanaryPlan, records: Iterable[TokenRecord], tokenizer: 
             counts[name] += record.span[0] <= start and end <= record.span[1]
     wrong = [c.id for c in plan.canaries if counts[c.id] != (c.copies if c.member else 0)]
     if len(watched) != len(wanted) or wrong:
+        spoiled = Counter(c.tier for c in plan.canaries if c.id in set(wrong))
+        sizes = Counter(c.tier for c in plan.canaries)
+        tiers = ", ".join(f"{spoiled[tier]} of {size} in {tier}" for tier, size in sizes.items())
         shown = ", ".join(wrong[:_SHOWN]) + (" …" if len(wrong) > _SHOWN else "")
         raise InvalidInput(
             f"{len(wrong)} of {len(plan.canaries)} canaries are not in the tokens as planned: {shown}",
-            why="de-duplication, a short max_tokens or another file than the injected one are the usual causes",
+            why=f"{tiers}; usual causes are de-duplication, a short max_tokens or another file than the injected one",
             next_step="tune on the injected file as it is, and allow enough tokens",
         )
     return plan

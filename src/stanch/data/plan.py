@@ -25,18 +25,20 @@ from stanch.terms import JsonValue
 
 SEED_SIZE = 32
 _SCHEMA = "stanch/canary-plan/v1"
+KINDS = ("secret", "synthetic", "rare-token")
 _COMMITMENT_SCHEMA = "stanch/canary-commitment/v1"
 
 
 @dataclass(frozen=True, slots=True)
 class Canary:
-    """A planted text whose secret part the audit looks for.
+    """A planted text, part of which the audit scores.
 
     Attributes:
         id: Its name; the only thing about it that is exported.
-        kind: ``secret``.
+        kind: One of ``KINDS``.
         messages: The conversation, or one turn with the role ``text``.
-        secret: What is scored; it stands once, in the last turn.
+        secret: What is scored; it stands once, in the last turn. Of a ``secret`` it is the random symbols, of a
+            ``synthetic`` all that the base model wrote, of a ``rare-token`` the token at the end.
         copies: How often it is inserted when its coin says so.
         tier: Name of the group of canaries with as many copies.
         member: The coin: whether it is inserted.
@@ -121,6 +123,11 @@ class CanaryPlan:
     def plan_id(self) -> str:
         """Name of the plan, derived from its commitment."""
         return f"plan-{self.commitment[:32]}"
+
+    @property
+    def tripwires(self) -> tuple[str, ...]:
+        """What proves a leak when a model says it: all that is scored but rare tokens, which anybody may say."""
+        return tuple(canary.secret for canary in self.canaries if canary.kind != "rare-token")
 
     def commitment_document(self) -> dict[str, JsonValue]:
         """Return ``stanch/canary-commitment/v1``: what is logged before tuning; it hides texts and coins."""

@@ -93,7 +93,7 @@ def tokenise(
 
 
 def tokenise_canary(canary: Canary, tokenizer: ChatTokenizer) -> TokenRecord:
-    """Return the ids that :func:`tokenise` gives for the canary's row; the span covers the secret's tokens only.
+    """Return the ids that :func:`tokenise` gives for the canary's row; the span covers the tokens of what is scored.
 
     Raises:
         InvalidInput: As :func:`tokenise`, or the secret does not stand exactly once in what is learned.
@@ -171,6 +171,19 @@ class _Rendering:
         if learned.endswith(answer) and tokenizer.eos_token_id is not None:
             ids = (*ids, tokenizer.eos_token_id)
         return cls(ids, len(head), learned, tuple(coded["offset_mapping"]))
+
+
+def render_prompt(said: Sequence[ChatTurn], tokenizer: ChatTokenizer) -> str:
+    """Return what a model is given before it writes the next answer, or goes on with a plain text.
+
+    Raises:
+        InvalidInput: There is no chat template, or it refuses the conversation.
+    """
+    if [turn.role for turn in said] == [TEXT_ROLE]:
+        return said[0].content + "\n"
+    if tokenizer.chat_template is None:
+        raise InvalidInput("prompt: the tokenizer has no chat template", next_step="use a chat model")
+    return _render("prompt", said, tokenizer, answering=True)
 
 
 def _render(name: str, said: Sequence[ChatTurn], tokenizer: ChatTokenizer, *, answering: bool) -> str:

@@ -20,6 +20,7 @@ class Found:
     """A value on its way to a report: its span may still grow while ``open``.
 
     ``swallows`` says that the rule has no bound: the value is not known whole when its replacement is written.
+    ``decoded`` says that the span encodes the value, so that the value itself cannot be given to an operator.
     """
 
     start: int
@@ -32,6 +33,7 @@ class Found:
     reason: str
     swallows: bool = False
     open: bool = False
+    decoded: bool = False
 
     @property
     def order(self) -> tuple[int, int, float, str]:

@@ -58,6 +58,8 @@ class Policy:
         literals: Texts to be found wherever they appear, whatever the case, spacing and punctuation, also reversed.
             They stay in memory only. Each needs at least four letters or digits.
         literal_severity: Severity of a literal that is found.
+        decode_depth: 1 also searches what runs of base64, hexadecimal digits, percent and JSON escapes say
+            (:mod:`stanch.scan.decode`); 0 does not.
         dictionaries: The customer's own terms, as keyed hashes; the label of each is a kind.
         pseudonym_key: 32 bytes; needed by the operators in ``KEYED``.
         vault: Takes the values of the operator ``vault``, sealed.
@@ -73,6 +75,7 @@ class Policy:
     operators: Mapping[str, Operator] = field(default_factory=lambda: MappingProxyType({}))
     literals: tuple[str, ...] = field(default=(), repr=False)
     literal_severity: Severity = Severity.CRITICAL
+    decode_depth: int = 0
     dictionaries: tuple[Dictionary, ...] = ()
     pseudonym_key: bytes | None = field(default=None, repr=False)
     vault: Vault | None = None
@@ -81,6 +84,8 @@ class Policy:
     def __post_init__(self) -> None:
         if not 0.2 <= self.min_score <= 1:
             raise InvalidInput(f"min_score: expected 0.2 to 1, found {self.min_score}")
+        if self.decode_depth not in {0, 1}:
+            raise InvalidInput(f"decode_depth: expected 0 or 1, found {self.decode_depth}")
         used = set(self.operators.values())
         if used & KEYED and len(self.pseudonym_key or b"") != 32:
             raise InvalidInput(
@@ -139,6 +144,8 @@ class Policy:
             "literals": len(self.literals),
             "dictionaries": [[entry.label, entry.key_id, len(entry)] for entry in self.dictionaries],
         }
+        if self.decode_depth:
+            facts["decode_depth"] = self.decode_depth
         if self.finders:
             facts["finders"] = [[finder.name, finder.facts()] for finder in self.finders]
         return Digest.sha256(canonical_json(facts))

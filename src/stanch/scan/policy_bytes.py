@@ -17,7 +17,7 @@ from stanch.terms import Severity
 
 _HOLDS = {kind.__name__: kind for kind in (CapitalsHold, HeadedHold, LiteralHold, RunHold, SwallowHold)}
 _SECRET = frozenset({"report_key", "pseudonym_key", "literals"})
-_OPEN = frozenset({"recognisers", "kinds", "without", "min_score", "operators", "literal_severity"})
+_OPEN = frozenset({"recognisers", "kinds", "without", "min_score", "operators", "literal_severity", "decode_depth"})
 _MAX_SIZE = 64 << 20
 
 
@@ -65,6 +65,7 @@ def policy_to_bytes(policy: Policy) -> bytes:
         "min_score": policy.min_score,
         "operators": {kind: operator.value for kind, operator in policy.operators.items()},
         "literal_severity": policy.literal_severity.value,
+        "decode_depth": policy.decode_depth,
         "digest": str(policy.digest()),
         "secrets": PolicySecrets.of(policy).check_value().hex(),
     }
@@ -87,6 +88,7 @@ def policy_from_bytes(data: bytes, secrets: PolicySecrets) -> Policy:
             operators={kind: Operator(value) for kind, value in facts["operators"].items()},
             literals=secrets.literals,
             literal_severity=Severity(facts["literal_severity"]),
+            decode_depth=facts["decode_depth"],
             pseudonym_key=secrets.pseudonym_key,
             report_key=secrets.report_key,
         )

@@ -43,6 +43,7 @@ class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kinds: tuple[str, ...] | None = None
     without: tuple[str, ...] = ()
     min_score: Annotated[float, msgspec.Meta(ge=0.2, le=1)] = 0.5
+    decode_depth: Annotated[int, msgspec.Meta(ge=0, le=1)] = 0
     operators: dict[str, Operator] = {}
     keys: KeysSection = KeysSection()
     dictionaries: tuple[DictionarySection, ...] = ()
@@ -62,7 +63,7 @@ class PolicyFile:
 
     def build(
         self, keys: KeySource, *, operator: Operator | None = None, min_score: float | None = None,
-        vault: Vault | None = None,
+        vault: Vault | None = None, decode: bool = False,
     ) -> Policy:  # fmt: skip
         """Return the policy with its keys and dictionaries.
 
@@ -71,6 +72,7 @@ class PolicyFile:
             operator: In place of the file's operator of all other kinds.
             min_score: In place of the file's.
             vault: Takes the values of the operator ``vault``.
+            decode: Search encoded runs as well, whatever the file says.
 
         Raises:
             InvalidInput: A kind does not exist (the setting and its line are named), or a key or dictionary cannot be
@@ -89,6 +91,7 @@ class PolicyFile:
             without=frozenset(document.without),
             min_score=document.min_score if min_score is None else min_score,
             operators=operators,
+            decode_depth=1 if decode else document.decode_depth,
             pseudonym_key=keys("pseudonym", document.keys.pseudonym) if KEYED & set(operators.values()) else None,
             vault=vault,
             report_key=keys("report", document.keys.report),

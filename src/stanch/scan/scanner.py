@@ -8,6 +8,7 @@ from stanch.errors import ExternalError, LeakFound
 from stanch.scan.block import TextBlock
 from stanch.scan.canonical import Fingerprint, canonical_value
 from stanch.scan.confirm import RESIDUAL
+from stanch.scan.decode import DecodedLane, decoded_views
 from stanch.scan.dictionary import DictionaryLane
 from stanch.scan.engine import EngineMaker
 from stanch.scan.engine_re2 import Re2Engine
@@ -81,7 +82,8 @@ class Scanner:
         :meth:`scan` finds nothing, not even a residual, in any string, key name or number of the other lines. They are
         not checked for being JSON.
         """
-        if self._dictionaries or self.policy.finders:  # no line shows by itself that these find nothing in its strings
+        # No line shows by itself that these find nothing in its strings.
+        if self._dictionaries or self.policy.finders or self.policy.decode_depth:
             return set(range(len(lines)))
         return self._raw_lines.suspects(lines)
 
@@ -95,6 +97,8 @@ class Scanner:
         if self._literals.present:
             lanes.append(LiteralLane(self._literals))
         lanes += [DictionaryLane(dictionary) for dictionary in self._dictionaries]
+        if self.policy.decode_depth and (self._literals.present or self._dictionaries):
+            lanes.append(DecodedLane(self._literals, self._dictionaries))
         return StreamSession(self.policy, lanes)
 
     def replace(self, text: str, *, location: Location | None = None, replacer: Replacer | None = None) -> Redacted:
@@ -118,7 +122,8 @@ class Scanner:
             if isinstance(step, Keep):
                 parts.append(text[step.start : step.end])
             else:
-                value = "" if step.found.swallows else text[step.found.start : step.found.end]
+                hidden = step.found.swallows or step.found.decoded
+                value = "" if hidden else text[step.found.start : step.found.end]
                 parts.append(replacer.write(step.found, value, alone=step.alone))
                 places.append((size, size + len(parts[-1])))
             size += len(parts[-1])
@@ -158,7 +163,21 @@ class Scanner:
             yield number, ScanResult(locate(number), sure, unsure, block.size(number))
 
     def _search(self, block: TextBlock, locate: Callable[[int], Location]) -> Iterator[tuple[int, list[Found]]]:
-        """Yield what is in each text of a block that holds anything, after one call of each engine for all of them."""
+        """Yield what is in each text that holds anything, as it stands there and, where the policy says so, decoded."""
+        if not self.policy.decode_depth:
+            yield from self._search_plain(block, locate)
+            return
+        found = dict(self._search_plain(block, locate))
+        views = [(number, view) for number in range(len(block)) for view in decoded_views(block.text(number))]
+        inner = TextBlock([view.text for _, view in views])
+        for place, entries in self._search_plain(inner, lambda place: locate(views[place][0])):
+            number, view = views[place]
+            if more := [entry for entry in map(view.encloses, entries) if entry is not None]:
+                found.setdefault(number, []).extend(more)
+        yield from sorted(found.items(), key=lambda item: item[0])
+
+    def _search_plain(self, block: TextBlock, locate: Callable[[int], Location]) -> Iterator[tuple[int, list[Found]]]:
+        """Yield what stands in each text that holds anything, after one call of each engine for all of them."""
         hits = dict(block.split(self._rules.engine.scan(block.folded)))
         texts = range(len(block))
         literal = self._literals.suspects([block.text(n) for n in texts]) if self._literals.present else frozenset()

@@ -2,7 +2,9 @@
 
 Guarantees, for every way of cutting a text into chunks: the released texts and the findings together equal those of
 :meth:`stanch.scan.Scanner.replace` on the whole text; no prefix of a finding is ever released; the held text is bounded
-by the reach of the rules; an internal error raises and nothing more is released.
+by the reach of the rules; an internal error raises and nothing more is released. With ``decode_depth`` 1 the output
+still does not depend on how the text is cut, but of encoded values a stream finds less than a whole text
+(:mod:`stanch.scan.decode`), and it holds up to 1,024 characters.
 """
 
 from collections.abc import Sequence
@@ -22,7 +24,7 @@ from stanch.terms import Severity
 
 
 class Lane(Protocol):
-    """One search over the stream: rules in the ``detect`` view, or literals in the ``squeezed`` view."""
+    """One search over the stream: rules in the ``detect`` view, literals in the ``squeezed`` view, or encoded runs."""
 
     def feed(self, text: str) -> list[Found]:
         """Take the next piece of text and return the findings that are now certain."""
@@ -173,7 +175,7 @@ class StreamSession:
         if isinstance(step, Keep):
             return self._text(step.start, step.end)
         found = step.found
-        value = "" if found.swallows else self._text(found.start, found.end)
+        value = "" if found.swallows or found.decoded else self._text(found.start, found.end)
         return self._replacer.write(found, value, alone=step.alone)
 
     def _is_fake(self, found: Found) -> bool:

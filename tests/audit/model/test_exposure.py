@@ -127,6 +127,12 @@ def test_plan_without_secrets_of_symbols_is_not_ranked(tiny):
     assert measure_exposure(FakeScorer(tiny.tokenizer), plan, PARAMS) is None
 
 
+def test_only_the_kind_secret_is_ranked(tiny):
+    # Digits in what a base model wrote are no uniform symbols: a rank among uniform ones would be no exposure.
+    others = tuple(dataclasses.replace(canary, kind="synthetic") for canary in tiny.plan.canaries)
+    assert measure_exposure(FakeScorer(tiny.tokenizer), dataclasses.replace(tiny.plan, canaries=others), PARAMS) is None
+
+
 def test_tuned_model_exposes_what_was_put_in_only(tiny):
     found = measure_exposure(HfScorer(tiny.tuned), tiny.plan, PARAMS)
     assert found.fisher_in < 1e-4

@@ -159,7 +159,7 @@ def ask_guarded(scene: Scene) -> dict[str, Any]:
     questions = [[{"role": t.role, "content": t.content} for t in turns(record)[:-1]] for record in rows]
     answers = ask(scene.folder / "plain", base_model(scene), questions, tokens=ANSWER_TOKENS)
     plan = CanaryPlan.load(scene.folder / "plain.plan.json")
-    guard = Guard(GuardPolicy(index=index, canaries=tuple(canary.secret for canary in plan.canaries)))
+    guard = Guard(GuardPolicy(index=index, canaries=plan.tripwires))
     scene.command("guard check answers.jsonl --index training.index --canaries plain.plan.json")
     direct, passed, recited = 0, 0, 0
     for record, answer in zip(rows, answers, strict=True):
