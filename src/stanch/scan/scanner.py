@@ -1,7 +1,9 @@
 """The scanner: whole texts and many texts; it opens the streams that give the same answers."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property, partial
+from itertools import groupby
 from typing import Literal
 
 from stanch.errors import ExternalError, LeakFound
@@ -121,6 +123,33 @@ class Scanner:
             return set(range(len(lines)))
         return self._raw_lines.suspects(lines)
 
+    @property
+    def by_rules_alone(self) -> bool:
+        """Whether the policy has rules only: no literals, dictionaries or finders."""
+        return not (self._dictionaries or self.policy.finders or self._literals.present)
+
+    def scan_folded(
+        self, block: bytes, ends: Sequence[int], where: Callable[[int], Location], text: Callable[[int], str]
+    ) -> Iterator[tuple[int, ScanResult]]:
+        """Yield what :meth:`scan` returns for those texts of a block in which something is found, with their numbers.
+
+        Only for a policy that is :attr:`by_rules_alone`.
+
+        Args:
+            block: Texts folded in the view ``detect``, with the byte ``SEPARATOR`` between two.
+            ends: Where each of them ends.
+            where: Returns a text's location by its number; only asked where an anchor was found.
+            text: Returns a text by its number; only asked where something was found.
+        """
+        for number, hits in groupby(self._rules.engine.scan(block), lambda hit: bisect_left(ends, hit[0])):
+            location = where(number)
+            way_back = partial(_offsets_of, location, text, number)
+            place = FoldedText(location.field, way_back, ends[number - 1] + 1 if number else 0, ends[number])
+            if found := self._rules.find(block, place, list(hits)):
+                item = _Item(location, text(number))
+                if found := self._real(item, found):
+                    yield number, self._result(item, found)
+
     @cached_property
     def _raw_lines(self) -> RawLines:
         return RawLines(self._rules.confirmers, self._literals, self._make)
@@ -182,12 +211,12 @@ class Scanner:
 
     def _scan_block(self, block: Sequence[_Item]) -> Iterator[ScanResult]:
         for item, found in zip(block, self._search(block), strict=True):
-            if not found:
-                yield ScanResult(item.location, (), (), item.size)
-                continue
-            sure = [entry for entry in found if entry.score >= self.policy.min_score]
-            unsure = [entry for entry in found if entry.score < self.policy.min_score]
-            yield ScanResult(item.location, self._report(item, sure), self._report(item, unsure), item.size)
+            yield self._result(item, found) if found else ScanResult(item.location, (), (), item.size)
+
+    def _result(self, item: _Item, found: Sequence[Found]) -> ScanResult:
+        sure = [entry for entry in found if entry.score >= self.policy.min_score]
+        unsure = [entry for entry in found if entry.score < self.policy.min_score]
+        return ScanResult(item.location, self._report(item, sure), self._report(item, unsure), item.size)
 
     def _search(self, block: Sequence[_Item]) -> Iterator[list[Found]]:
         """Return what is in each text of a block, after one call of each engine for all of them."""
@@ -210,10 +239,14 @@ class Scanner:
                 found += dictionary.find(item.text)
             if self.policy.finders:
                 found += self._seen(item)
-            if self.policy.faked:
-                found = [entry for entry in found if not self.policy.is_fake(item.text[entry.start : entry.end])]
-            yield found
+            yield self._real(item, found)
             low, first = high + 1, last
+
+    def _real(self, item: _Item, found: list[Found]) -> list[Found]:
+        """Leave out the fakes that an earlier redaction put in the place of values."""
+        if not self.policy.faked:
+            return found
+        return [entry for entry in found if not self.policy.is_fake(item.text[entry.start : entry.end])]
 
     def _seen(self, item: _Item) -> list[Found]:
         """Return what the finders see in a text."""
@@ -229,6 +262,10 @@ class Scanner:
             mark.update(fold_text(value) if entry.swallows else canonical_value(entry.kind, value))
             reports.append(entry.report(mark.hex()))
         return tuple(reports)
+
+
+def _offsets_of(location: Location, text: Callable[[int], str], number: int) -> OffsetMap | None:
+    return _Item(location, text(number)).offsets()
 
 
 def _engine_maker(engine: Literal["auto", "hyperscan", "re2"]) -> EngineMaker:
