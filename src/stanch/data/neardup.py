@@ -182,6 +182,8 @@ def _join_pairs(clusters: Clusters, firsts: Numbers, others: Numbers, read: _Rea
         # Two records of one cluster need no further edge: the cluster stays the same.
         apart = clusters.labels(first) != clusters.labels(other)
         first, other = first[apart], other[apart]
+        if not first.size:
+            continue
         estimates = np.count_nonzero(read.sketches[first] == read.sketches[other], axis=1) / read.sketches.shape[1]
         smaller = np.minimum(read.sizes[first], read.sizes[other])
         likely = estimates >= threshold - _margin(smaller, threshold)
