@@ -3,10 +3,14 @@ import random
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stanch.data import drop_duplicates, find_near_duplicates, inject_uncommitted, open_dataset, plan_canaries
+from stanch.data import shingles as shingles_module
 from stanch.data.canaries import CanarySpec
-from stanch.data.shingles import fold_texts, jaccard, shingles
+from stanch.data.shingles import fold_texts, jaccard, jaccard_of_pairs, shingles
+from stanch.data.sketches import candidates
 from stanch.errors import InvalidInput
 
 
@@ -37,6 +41,37 @@ def test_jaccard_is_that_of_word_runs(prose):
         other = edited(rng, text, prose, changes)
         measured = jaccard(shingles(fold_texts([text])), shingles(fold_texts([other])))
         assert measured == pytest.approx(true_jaccard(text, other))
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 6)), min_size=1, max_size=8),
+    st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=30),
+    st.integers(1, 20),
+)
+@settings(max_examples=200, deadline=None)
+def test_many_similarities_at_once_are_those_of_each_pair(sets, pairs, compared):
+    elements = np.random.default_rng(1).integers(0, 2**64, 7, dtype=np.uint64)
+    hashes = [elements[np.array(one, np.int64)] for one in sets]
+    chosen = np.array([(one % len(sets), other % len(sets)) for one, other in pairs], np.int64).reshape(-1, 2)
+    offsets = np.cumsum([0, *map(len, sets)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shingles_module, "_COMPARED", compared)
+        found = jaccard_of_pairs(np.concatenate(hashes), offsets, chosen[:, 0], chosen[:, 1])
+    assert found.tolist() == [jaccard(hashes[one], hashes[other]) for one, other in chosen]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=12))
+@settings(max_examples=100, deadline=None)
+def test_candidates_are_the_groups_that_share_a_band(bands):
+    sketches = np.repeat(np.array(bands, np.uint32).reshape(-1, 2), 4, axis=1)
+    members = np.arange(len(bands))[1:]
+    expected = set()
+    for side in (0, 1):
+        for value in range(3):
+            expected.add(tuple(n for n in members.tolist() if bands[n][side] == value))
+    found = [tuple(group) for table in candidates(sketches, members) for group in table.tolist()]
+    assert set(found) == {group for group in expected if len(group) > 1}
+    assert len([group for group in found if len(group) == 2]) == len({group for group in expected if len(group) == 2})
 
 
 def test_exact_duplicates_fold_case_layout_and_look_alikes(write_rows):

@@ -5,9 +5,11 @@ Times and decimals are texts, bytes are UTF-8, and a float that JSON has no numb
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 
 from stanch.errors import InvalidInput, MissingExtraError
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 _SPELLED = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _MAX_NESTING = 64
+_SHORT_CONTROLS = b"\b\f\n\r\t"
+_MARKED = b'"\\'
 
 
 def json_schema(schema: "pa.Schema", *, name: str) -> "pa.StructType":
@@ -54,6 +58,77 @@ def json_rows(batch: "pa.RecordBatch", form: "pa.StructType") -> list[dict[str, 
         columns.append([_spell(value) for value in values] if _has_floats(field.type) else values)
     names = [field.name for field in form]
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def json_batch(batch: "pa.RecordBatch", form: "pa.StructType") -> "pa.RecordBatch":
+    """Return a batch with its columns in the types of the JSON form.
+
+    Raises:
+        pyarrow.ArrowInvalid: Bytes of a binary column are not UTF-8.
+    """
+    arrow = load_arrow()
+    columns = [column.cast(field.type) for column, field in zip(batch.columns, form, strict=True)]
+    return arrow.record_batch(columns, schema=arrow.schema(list(form)))
+
+
+def json_size(batch: "pa.RecordBatch") -> int:
+    """Return how many bytes the rows of a batch in its JSON form have as JSON."""
+    return _struct_size(batch.num_rows, batch.schema.names, batch.columns)
+
+
+def _struct_size(count: int, names: list[str], columns: list["pa.Array"]) -> int:
+    keys = sum(len(orjson.dumps(name)) + 1 for name in names)
+    return count * (2 + keys + max(len(names) - 1, 0)) + sum(_array_size(column) for column in columns)
+
+
+def _array_size(array: "pa.Array") -> int:
+    types = load_arrow().types
+    kind, nulls = array.type, int(array.null_count)
+    if types.is_floating(kind):
+        return len(orjson.dumps([_spell(value) for value in array.to_pylist()])) - 2 - max(len(array) - 1, 0)
+    if nulls:
+        array = array.drop_null()
+    size = nulls * len(b"null")
+    if types.is_boolean(kind):
+        return size + len(array) * len(b"false") - int(array.true_count)
+    if types.is_struct(kind):
+        inner = [array.field(position) for position in range(kind.num_fields)]
+        return size + _struct_size(len(array), [field.name for field in kind], inner)
+    if types.is_large_list(kind):
+        values = array.flatten()
+        filled = int(np.count_nonzero(np.diff(array.offsets.to_numpy())))
+        return size + 2 * len(array) + len(values) - filled + _array_size(values)
+    if types.is_null(kind) or not len(array):
+        return size
+    if types.is_large_string(kind):
+        return size + 2 * len(array) + _escaped_size(_bytes_of(array))
+    return size + len(_bytes_of(array.cast(load_arrow().large_string())))
+
+
+def _bytes_of(texts: "pa.LargeStringArray") -> npt.NDArray[np.uint8]:
+    """Return the bytes of texts of which none is null, one after the other, without a copy."""
+    _, offsets, values = texts.buffers()
+    start, *_, stop = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1][[0, -1]]
+    return np.frombuffer(values, np.uint8)[start:stop] if stop > start else np.empty(0, np.uint8)
+
+
+def _escaped_size(text: npt.NDArray[np.uint8]) -> int:
+    """Return how many bytes text has in a JSON string."""
+    control = int(np.count_nonzero(text < ord(" ")))
+    short = sum(int(np.count_nonzero(text == byte)) for byte in _SHORT_CONTROLS) if control else 0
+    marked = sum(int(np.count_nonzero(text == byte)) for byte in _MARKED)
+    return text.size + marked + short + (control - short) * (len(rb"\u0000") - 1)
+
+
+def key_names(form: "pa.DataType") -> Iterator[str]:
+    """Yield the key names that rows of this form have, at any depth."""
+    types = load_arrow().types
+    if types.is_struct(form):
+        for field in form:
+            yield field.name
+            yield from key_names(field.type)
+    elif types.is_large_list(form):
+        yield from key_names(form.value_type)
 
 
 def batch_of(lines: Iterable[bytes], schema: "pa.Schema", form: "pa.StructType") -> "pa.RecordBatch":

@@ -14,6 +14,8 @@ TEXT_ROLE = "text"
 TOOL_CALL_ROLE = "tool_call"
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 _SHAREGPT_ROLES = {"human": "user", "gpt": "assistant", "observation": "tool"} | {role: role for role in _ROLES}
+KNOWN_ROLES = {"role": tuple(sorted(_ROLES)), "from": tuple(sorted(_SHAREGPT_ROLES))}
+"""The names of roles that a turn may have, by the key that holds them."""
 _TOOL_CALL_KEYS = frozenset({"tool_calls", "function_call"})
 
 

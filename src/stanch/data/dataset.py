@@ -13,7 +13,7 @@ import orjson
 from stanch.crypto import canonical_json, hkdf_sha256, hmac_sha256
 from stanch.data.chat import ChatForm, Slot, check_shape, recognise_form, slots
 from stanch.data.readers import Csv, JsonLines, Paragraphs
-from stanch.data.readers_arrow import open_table
+from stanch.data.readers_arrow import Choice, Table, open_table
 from stanch.data.record import Record, TextField
 from stanch.data.rows import BadRow, Range, Row, RowFile
 from stanch.errors import InvalidInput
@@ -90,14 +90,17 @@ class Dataset:
             fields = tuple(TextField(place.path, place.role, place.text) for place in places)
             yield Record(name, index, self.path.name, fields, row.raw), places, row.values
 
-    def read(self, part: Range | None = None, *, skipped: dict[int, str] | None = None) -> Iterator[Row]:
-        """Yield the rows of a part, or all, before their shape is looked at.
+    def read(
+        self, part: Range | None = None, *, skipped: dict[int, str] | None = None, choose: Choice | None = None
+    ) -> Iterator[Row]:
+        """Yield the rows of a part, or all, before their shape is looked at; of a table, those that ``choose`` chooses.
 
         Raises:
             InvalidInput: A row cannot be read, or the file changed since it was opened.
         """
         self._check_unchanged()
-        for row in self.file.read(part):
+        chosen = self.file.read(part, choose=choose) if isinstance(self.file, Table) else self.file.read(part)
+        for row in chosen:
             if isinstance(row, BadRow):
                 self._refuse(row.number, _bad_row(self.path, row), skipped)
             else:

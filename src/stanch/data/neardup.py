@@ -18,7 +18,7 @@ from stanch.crypto import canonical_json
 from stanch.data.clusters import Clusters
 from stanch.data.dataset import Dataset
 from stanch.data.provenance import derive, read_steps
-from stanch.data.shingles import Hashes, Numbers, flat_shingles, folded_text, jaccard
+from stanch.data.shingles import MOST_PAIRS, Hashes, Numbers, flat_shingles, folded_text, jaccard_of_pairs
 from stanch.data.sketches import ROWS_PER_BAND, Sketcher, Sketches, candidates
 from stanch.data.spill import Spill
 from stanch.errors import InvalidInput
@@ -93,7 +93,7 @@ def cluster_texts(texts: Iterable[tuple[str, bytes]], threshold: float, num_perm
     for index in np.flatnonzero(first[same] != np.arange(len(read.ids))):
         clusters.join(int(first[same[index]]), int(index), 1.0)
     # Of equal records the first stands for all; records below a shingle are compared exactly only.
-    members = np.sort(first[np.diff(read.offsets)[first] > 0])
+    members = np.sort(first[read.sizes[first] > 0])
     _join_similar(clusters, members, read, threshold)
     found = clusters.found()
     return DuplicateReport(
@@ -138,13 +138,10 @@ class _Read:
 
     ids: list[str]
     digests: npt.NDArray[np.void]
+    sizes: Numbers
     offsets: Numbers
     hashes: Hashes
     sketches: Sketches
-
-    def of(self, index: int) -> Hashes:
-        """Return the shingles of a record, with repetitions."""
-        return self.hashes[self.offsets[index] : self.offsets[index + 1]]
 
 
 def _read(texts: Iterable[tuple[str, bytes]], num_perm: int) -> _Read:
@@ -157,12 +154,13 @@ def _read(texts: Iterable[tuple[str, bytes]], num_perm: int) -> _Read:
             views = [view for _, view in batch]
             ids += [name for name, _ in batch]
             digests += b"".join(hashlib.blake2b(view, digest_size=_DIGEST).digest() for view in views)
-            found, sizes = flat_shingles(views)
-            hashes.append(found)
-            sketches.append(sketcher.sketch(found, sizes))
+            runs, sizes = flat_shingles(views)
+            hashes.append(runs)
+            sketches.append(sketcher.sketch(runs, sizes))
             counts.append(sizes)
-        offsets = np.cumsum(np.concatenate(counts))
-        return _Read(ids, np.frombuffer(digests, f"V{_DIGEST}"), offsets, hashes.mapped(), sketches.mapped())
+        all_sizes = np.concatenate(counts)
+        found = np.frombuffer(digests, f"V{_DIGEST}")
+        return _Read(ids, found, all_sizes[1:], np.cumsum(all_sizes), hashes.mapped(), sketches.mapped())
 
 
 def _batches(texts: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
@@ -172,19 +170,27 @@ def _batches(texts: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, byt
 
 
 def _join_similar(clusters: Clusters, members: Numbers, read: _Read, threshold: float) -> None:
-    sizes = np.diff(read.offsets)
-    for group in candidates(read.sketches, members):
-        for position, first in enumerate(group[:-1]):
-            others = group[position + 1 :]
-            # Two records of one cluster need no further edge: the cluster stays the same.
-            apart = others[clusters.labels(others) != clusters.labels(group[position : position + 1])]
-            if not apart.size:
-                continue
-            estimates = (read.sketches[apart] == read.sketches[first]).mean(axis=1)
-            for other in apart[estimates >= threshold - _margin(np.minimum(sizes[apart], sizes[first]), threshold)]:
-                similarity = jaccard(read.of(first), read.of(other))
-                if similarity >= threshold:
-                    clusters.join(int(first), int(other), similarity)
+    for table in candidates(read.sketches, members):
+        for place in range(table.shape[1] - 1):
+            later = table[:, place + 1 :]
+            _join_pairs(clusters, np.repeat(table[:, place], later.shape[1]), later.ravel(), read, threshold)
+
+
+def _join_pairs(clusters: Clusters, firsts: Numbers, others: Numbers, read: _Read, threshold: float) -> None:
+    for low in range(0, firsts.size, MOST_PAIRS):
+        first, other = firsts[low : low + MOST_PAIRS], others[low : low + MOST_PAIRS]
+        # Two records of one cluster need no further edge: the cluster stays the same.
+        apart = clusters.labels(first) != clusters.labels(other)
+        first, other = first[apart], other[apart]
+        if not first.size:
+            continue
+        estimates = np.count_nonzero(read.sketches[first] == read.sketches[other], axis=1) / read.sketches.shape[1]
+        smaller = np.minimum(read.sizes[first], read.sizes[other])
+        likely = estimates >= threshold - _margin(smaller, threshold)
+        first, other = first[likely], other[likely]
+        similarities = jaccard_of_pairs(read.hashes, read.offsets, first, other)
+        for pair in np.flatnonzero(similarities >= threshold):
+            clusters.join(int(first[pair]), int(other[pair]), float(similarities[pair]))
 
 
 def _margin(sizes: Numbers, threshold: float) -> npt.NDArray[np.float64]:

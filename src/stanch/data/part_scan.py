@@ -3,19 +3,22 @@
 import base64
 import hmac
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 import orjson
 
+from stanch.data.arrow_rows import key_names
+from stanch.data.arrow_scan import SuspectRows
 from stanch.data.chat import MAX_DEPTH, ChatForm, Slot, fixed_parts
 from stanch.data.dataset import Dataset, Entry
+from stanch.data.readers_arrow import Table
 from stanch.data.record import Record
 from stanch.data.rows import Range, Row
 from stanch.errors import InvalidInput
-from stanch.scan import Location, Operator, Replacer, ScanFinding, Scanner
+from stanch.scan import Location, Operator, Replacer, ScanFinding, Scanner, ScanResult
 from stanch.scan.policy_bytes import PolicySecrets, policy_from_bytes, policy_to_bytes
 
 _REMEMBERED = 65_536
@@ -27,7 +30,8 @@ class PartText(msgspec.Struct, frozen=True, array_like=True):
     """What was found in one text.
 
     Attributes:
-        position: Position of its record in the part, from 0.
+        position: Position of its record in the part, from 0. Rows of a table that were scanned by its columns, and in
+            which nothing was found, do not count.
         record: That record's id, without the number that tells equal ones apart.
         field: The path of the text.
         findings: The findings.
@@ -152,14 +156,21 @@ class PartScanner:
         held: list[Entry] = []
         names: list[str] = []
         texts: list[PartText] = []
-        rows = list(self._dataset.read(part, skipped=skipped))
+        quick = self._quick()
+        rows = list(self._dataset.read(part, skipped=skipped, choose=quick.choose if quick is not None else None))
+        scanned = quick.results if quick is not None else {}
+        clean = self.clean(rows) if quick is None else ()
 
         def entries() -> Iterator[Entry]:
-            for entry in self._dataset.entries_of(rows, clean=self.clean(rows), skipped=skipped):
+            for entry in self._dataset.entries_of(rows, clean=clean, skipped=skipped):
                 names.append(entry[0].id.partition("-")[0])
                 if self._redact:
                     held.append(entry)
-                yield entry
+                known = scanned.get(int(entry[0].id[1:])) if scanned else None
+                if known is None:
+                    yield entry
+                else:
+                    texts.extend(self._known(entry, known))
 
         # A location is numbered while it is under way: ids are given in order, and only the caller knows the others.
         for result in self._scanner.scan_many(self._texts(entries())):
@@ -167,17 +178,32 @@ class PartScanner:
                 position = int(result.location.record)
                 found = PartText(position, names[position], result.location.field, result.findings, result.residuals)
                 texts.append(found)
+        texts.sort(key=lambda text: text.position)
         redacted = list(self._redacted(held, texts))
         keyed = self._dataset.key is not None
         return PartResult(
-            records=len(names),
-            size=sum(len(row.raw) for row in rows),
+            records=len(names) + (quick.records if quick is not None else 0),
+            size=sum(len(row.raw) for row in rows) + (quick.size if quick is not None else 0),
             names=b"".join(map(base64.b32decode, names)) if keyed else b"",
             texts=tuple(texts),
             skipped=tuple(reason for _, reason in sorted(skipped.items())),
             rows=b"".join(redacted),
             dropped=len(held) - len(redacted),
         )
+
+    def _quick(self) -> SuspectRows | None:
+        """Return what chooses the rows of a table that must be read one by one; None if all must be."""
+        dataset, table = self._dataset, self._dataset.file
+        if self._redact or dataset.key is not None or not isinstance(table, Table):
+            return None  # a row is written, or named by its content
+        deep = str(table.form).count("<") > MAX_DEPTH
+        if deep or not self._scanner.by_rules_alone or not all(map(self._is_plain, key_names(table.form))):
+            return None
+        return SuspectRows(self._scanner, dataset.chat, dataset.columns, self._names.shown)
+
+    def _is_plain(self, name: str) -> bool:
+        """Say whether nothing is found in a key name, and paths with it name one place."""
+        return not set(name) & set(".[]") and self._names.is_clean(name)
 
     def clean(self, rows: Sequence[Row]) -> frozenset[int]:
         """Return the numbers of the rows that show by their line that nothing is found in them."""
@@ -198,6 +224,16 @@ class PartScanner:
             for path, part in fixed_parts(row):
                 if not (isinstance(part, str) and self._names.is_clean(part)):
                     yield Location(position, self._names.shown(path)), str(part)
+
+    def _known(self, entry: Entry, results: Mapping[str, ScanResult]) -> Iterator[PartText]:
+        """Yield what was found in a row of a table, in the order of :meth:`_texts`."""
+        record, _, row = entry
+        paths = [text.path for text in record.fields]
+        paths += [path for path, part in fixed_parts(row) if not isinstance(part, str)]
+        for path in paths:
+            if path in results:
+                result = results[path]
+                yield PartText(record.index, record.id, result.location.field, result.findings, result.residuals)
 
     def _redacted(self, held: Sequence[Entry], texts: Sequence[PartText]) -> Iterator[bytes]:
         touched = {text.position for text in texts if text.findings}

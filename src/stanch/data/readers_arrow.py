@@ -4,17 +4,19 @@ Needs the extra ``arrow``. A batch is checked whole before a byte of it is used:
 offsets.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 
 from stanch.crypto import parse_json
-from stanch.data.arrow_rows import json_rows, json_schema, load_arrow
+from stanch.data.arrow_rows import json_batch, json_rows, json_schema, load_arrow
 from stanch.data.lines import MAX_RATIO, RATIO_SLACK, readable
 from stanch.data.rows import PART_SIZE, BadRow, Range, Row
 from stanch.errors import InvalidInput
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BATCH_ROWS = 1024
+Choice: TypeAlias = Callable[[int, Any], npt.NDArray[np.int64]]
 _FILE_MAGIC = b"ARROW1\x00\x00"
 _ENDINGS = {".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow", ".arrows": "arrow-stream"}
 _STATE = "state.json"
@@ -70,10 +73,19 @@ class Table:
         if start < len(self._units):
             yield Range(start, len(self._units), first)
 
-    def read(self, part: Range | None = None) -> Iterator[Row | BadRow]:
-        """Yield the rows of a part, or all."""
+    def read(self, part: Range | None = None, *, choose: Choice | None = None) -> Iterator[Row | BadRow]:
+        """Yield the rows of a part, or all; with ``choose``, those at the positions it returns of each batch.
+
+        It is given the number of a batch's first row and the batch in its JSON form; of a batch that has none because
+        of one of its rows, all rows are yielded.
+        """
         for first, batch in self.batches(part):
-            yield from self._rows(first, batch)
+            formed = self._formed(batch) if choose is not None else None
+            if choose is None or formed is None:
+                yield from self._rows(range(first + 1, first + 1 + batch.num_rows), batch)
+            else:
+                chosen = choose(first + 1, formed)
+                yield from self._rows((chosen + first + 1).tolist(), formed.take(load_arrow().array(chosen)))
 
     def batches(self, part: Range | None = None) -> Iterator[tuple[int, "pa.RecordBatch"]]:
         """Yield the batches of a part, or all, of at most 1,024 rows, each with the number of rows before it."""
@@ -90,19 +102,25 @@ class Table:
         """Return the number of rows, from the files' own heads."""
         return sum(unit.rows for unit in self._units)
 
-    def _rows(self, first: int, batch: "pa.RecordBatch") -> Iterator[Row | BadRow]:
+    def _formed(self, batch: "pa.RecordBatch") -> "pa.RecordBatch | None":
+        try:
+            return json_batch(batch, self.form)
+        except load_arrow().ArrowInvalid:
+            return None
+
+    def _rows(self, numbers: Sequence[int], batch: "pa.RecordBatch") -> Iterator[Row | BadRow]:
         try:
             rows = json_rows(batch, self.form)
         except load_arrow().ArrowInvalid:
             if batch.num_rows == 1:
-                yield BadRow(first + 1, "columns of bytes that hold text in UTF-8")
+                yield BadRow(numbers[0], "columns of bytes that hold text in UTF-8")
                 return
             half = batch.num_rows // 2
-            yield from self._rows(first, batch.slice(0, half))
-            yield from self._rows(first + half, batch.slice(half))
+            yield from self._rows(numbers[:half], batch.slice(0, half))
+            yield from self._rows(numbers[half:], batch.slice(half))
             return
-        for position, values in enumerate(rows):
-            yield Row(first + position + 1, orjson.dumps(values), values)
+        for number, values in zip(numbers, rows, strict=True):
+            yield Row(number, orjson.dumps(values), values)
 
     @cached_property
     def _units(self) -> tuple[_Unit, ...]:

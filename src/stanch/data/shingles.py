@@ -15,6 +15,9 @@ _MULTIPLIER_SQUARED = np.uint64(0x9E3779B97F4A7C15**2 % 2**64)
 _MIXER = np.uint64(0xBF58476D1CE4E5B9)
 _SHIFT = np.uint64(32)
 _LANE = 8
+_PLACE_BITS = 12
+_COMPARED = 1 << 20
+MOST_PAIRS = 1 << _PLACE_BITS
 
 Hashes = npt.NDArray[np.uint64]
 Numbers = npt.NDArray[np.int64]
@@ -39,6 +42,47 @@ def jaccard(left: Hashes, right: Hashes) -> float:
     """Return the Jaccard similarity of two sets of shingles; elements may be repeated."""
     one, other = set(left.tolist()), set(right.tolist())
     return len(one & other) / max(len(one | other), 1)
+
+
+def jaccard_of_pairs(hashes: Hashes, offsets: Numbers, lefts: Numbers, rights: Numbers) -> npt.NDArray[np.float64]:
+    """Return the Jaccard similarity of each pair of sets: at most 4,096 pairs, of set ``lefts[i]`` and ``rights[i]``.
+
+    Set n is ``hashes[offsets[n] : offsets[n + 1]]``; elements may be repeated. Compared are the upper 51 bits of each
+    hash: below them stands which set of the pair it is in, and above them the pair, so that one sort does for all. Two
+    different elements are taken for one with probability 2^-51.
+    """
+    similarities = np.zeros(lefts.size)
+    ends = np.cumsum(_sizes(offsets, lefts) + _sizes(offsets, rights))
+    low = 0
+    while low < lefts.size:
+        # As many pairs as have few elements together, or one.
+        high = max(low + 1, int(np.searchsorted(ends, (ends[low - 1] if low else 0) + _COMPARED, "right")))
+        keys = np.sort(
+            np.concatenate([_keys(hashes, offsets, side[low:high], bit) for bit, side in enumerate((lefts, rights))])
+        )
+        either = _distinct(keys & ~np.uint64(1), high - low)
+        similarities[low:high] = (_distinct(keys, high - low) - either) / np.maximum(either, 1)
+        low = high
+    return similarities
+
+
+def _sizes(offsets: Numbers, sets: Numbers) -> Numbers:
+    return offsets[sets + 1] - offsets[sets]
+
+
+def _keys(hashes: Hashes, offsets: Numbers, sets: Numbers, bit: int) -> Hashes:
+    """Return for each element of the sets: the place of its set (12 bits), its hash (51 bits), and the bit."""
+    sizes = _sizes(offsets, sets)
+    at = np.arange(sizes.sum()) + np.repeat(offsets[sets] - np.cumsum(sizes) + sizes, sizes)
+    places = np.repeat(np.arange(sets.size, dtype=np.uint64) << np.uint64(64 - _PLACE_BITS), sizes)
+    keys: Hashes = places | hashes[at] >> np.uint64(_PLACE_BITS) & ~np.uint64(1) | np.uint64(bit)
+    return keys
+
+
+def _distinct(keys: Hashes, count: int) -> Numbers:
+    """Return how many distinct ones of the sorted keys belong to each of ``count`` pairs."""
+    new = np.diff(keys, prepend=~keys[:1]) != 0
+    return np.bincount((keys[new] >> np.uint64(64 - _PLACE_BITS)).astype(np.int64), minlength=count)
 
 
 def flat_shingles(views: Sequence[bytes]) -> tuple[Hashes, Numbers]:

@@ -5,7 +5,7 @@ from functools import cached_property, partial
 from typing import Literal
 
 from stanch.errors import ExternalError, LeakFound
-from stanch.scan.block import TextBlock
+from stanch.scan.block import FoldedBlock, TextBlock
 from stanch.scan.canonical import Fingerprint, canonical_value
 from stanch.scan.confirm import RESIDUAL
 from stanch.scan.decode import DecodedLane, decoded_views
@@ -87,6 +87,26 @@ class Scanner:
             return set(range(len(lines)))
         return self._raw_lines.suspects(lines)
 
+    @property
+    def by_rules_alone(self) -> bool:
+        """Whether the policy has rules only: no literals, dictionaries, finders or decoded views."""
+        return not (self._dictionaries or self.policy.finders or self._literals.present or self.policy.decode_depth)
+
+    def scan_folded(
+        self, folded: bytes, ends: Sequence[int], locate: Callable[[int], Location], text: Callable[[int], str]
+    ) -> Iterator[tuple[int, ScanResult]]:
+        """Yield what :meth:`scan_block` yields, for texts that are folded and joined already.
+
+        Only for a policy that is :attr:`by_rules_alone`.
+
+        Args:
+            folded: Texts folded in the view ``detect``, with the byte ``SEPARATOR`` between two.
+            ends: Where each of them ends.
+            locate: Returns a text's location by its number; only asked where an anchor was found.
+            text: Returns a text by its number; only asked where something was found.
+        """
+        return self._results(FoldedBlock(folded, ends, text), locate)
+
     @cached_property
     def _raw_lines(self) -> RawLines:
         return RawLines(self._rules.confirmers, self._literals, self._make)
@@ -155,14 +175,14 @@ class Scanner:
             next_step="use the operator label for that kind",
         )
 
-    def _results(self, block: TextBlock, locate: Callable[[int], Location]) -> Iterator[tuple[int, ScanResult]]:
+    def _results(self, block: FoldedBlock, locate: Callable[[int], Location]) -> Iterator[tuple[int, ScanResult]]:
         for number, entries in self._search(block, locate):
             text = block.text(number)
             sure = self._report(text, [entry for entry in entries if entry.score >= self.policy.min_score])
             unsure = self._report(text, [entry for entry in entries if entry.score < self.policy.min_score])
             yield number, ScanResult(locate(number), sure, unsure, block.size(number))
 
-    def _search(self, block: TextBlock, locate: Callable[[int], Location]) -> Iterator[tuple[int, list[Found]]]:
+    def _search(self, block: FoldedBlock, locate: Callable[[int], Location]) -> Iterator[tuple[int, list[Found]]]:
         """Yield what is in each text that holds anything, as it stands there and, where the policy says so, decoded."""
         if not self.policy.decode_depth:
             yield from self._search_plain(block, locate)
@@ -176,7 +196,7 @@ class Scanner:
                 found.setdefault(number, []).extend(more)
         yield from sorted(found.items(), key=lambda item: item[0])
 
-    def _search_plain(self, block: TextBlock, locate: Callable[[int], Location]) -> Iterator[tuple[int, list[Found]]]:
+    def _search_plain(self, block: FoldedBlock, locate: Callable[[int], Location]) -> Iterator[tuple[int, list[Found]]]:
         """Yield what stands in each text that holds anything, after one call of each engine for all of them."""
         hits = dict(block.split(self._rules.engine.scan(block.folded)))
         texts = range(len(block))
@@ -186,14 +206,14 @@ class Scanner:
             if number in hits:
                 place = FoldedText(locate(number).field, partial(block.offsets, number), *block.bounds(number))
                 found += self._rules.find(block.folded, place, hits[number])
-            text = block.text(number)
             if number in literal:
-                found += self._literals.find(text)
+                found += self._literals.find(block.text(number))
             for dictionary in self._dictionaries:
-                found += dictionary.find(text)
+                found += dictionary.find(block.text(number))
             if self.policy.finders:
-                found += self._seen(text)
-            if self.policy.faked:
+                found += self._seen(block.text(number))
+            if found and self.policy.faked:
+                text = block.text(number)
                 found = [entry for entry in found if not self.policy.is_fake(text[entry.start : entry.end])]
             if found:
                 yield number, found
