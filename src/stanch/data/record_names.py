@@ -11,7 +11,9 @@ from stanch.data.record import Record
 NAME_SIZE = 20
 """Bytes of a keyed id without its number."""
 
-_LINE = 8
+LINE_SIZE = 8
+"""Bytes of the number that is the id of a record without a key."""
+
 _BLOCK = 1 << 16
 
 Bytes = npt.NDArray[np.uint8]
@@ -20,7 +22,7 @@ Bytes = npt.NDArray[np.uint8]
 def name_bytes(record: Record, *, keyed: bool) -> bytes:
     """Return the id of a record without what tells repeats apart: 20 bytes with a dataset key, otherwise 8."""
     name = record.id.partition("-")[0]
-    return base64.b32decode(name) if keyed else int(name[1:]).to_bytes(_LINE, "little")
+    return base64.b32decode(name) if keyed else int(name[1:]).to_bytes(LINE_SIZE, "little")
 
 
 def shown_names(names: Bytes, wanted: Collection[int]) -> dict[int, str]:
@@ -30,7 +32,7 @@ def shown_names(names: Bytes, wanted: Collection[int]) -> dict[int, str]:
         names: What :func:`name_bytes` returned of every record, one row each.
         wanted: Positions of records.
     """
-    if names.shape[1] == _LINE:
+    if names.shape[1] == LINE_SIZE:
         return {place: f"r{int.from_bytes(names[place].tobytes(), 'little')}" for place in wanted}
     counts = dict.fromkeys((names[place].tobytes() for place in wanted), 0)
     shown = {}
