@@ -67,6 +67,10 @@ class Local:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+LOCAL = Local()
+"""This process alone."""
+
+
 def in_order(results: Iterable[tuple[int, bytes]], parts: Sequence[Numbered]) -> Iterator[bytes]:
     """Yield the results in the order of the parts; those that came too early wait in memory."""
     waiting: dict[int, bytes] = {}

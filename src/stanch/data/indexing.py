@@ -10,15 +10,13 @@ import numpy as np
 from stanch.crypto import random_bytes
 from stanch.crypto.stanza import KeyProvider
 from stanch.data.dataset import Dataset
-from stanch.data.engines import Engine, Local, in_order
+from stanch.data.engines import LOCAL, Engine, in_order
 from stanch.data.part_windows import DIGEST, Counting, PartCounts, PartWindows, WindowJob
 from stanch.data.tree import RootBuilder
 from stanch.scan import STANDARD, IndexParams, Layout, SpanIndex
 from stanch.scan.spans.building import Gathered, IndexKey
 from stanch.scan.spans.layout import SALT_SIZE
 from stanch.seal import MemorySource, OpenBundle, SealedBundle, SealParams, seal
-
-_LOCAL = Local()
 
 INDEX_NAME = "train.spans"
 """Name of the index file in a sealed bundle."""
@@ -31,7 +29,7 @@ def build_index(
     params: IndexParams = STANDARD,
     public: Iterable[str] = (),
     layout: Layout | None = None,
-    engine: Engine = _LOCAL,
+    engine: Engine = LOCAL,
 ) -> SpanIndex:
     """Index every string of every row, each on its own, so that no window runs over a border.
 

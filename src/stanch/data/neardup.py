@@ -17,7 +17,7 @@ import numpy.typing as npt
 from stanch.crypto import canonical_json
 from stanch.data.clusters import Clusters
 from stanch.data.dataset import Dataset
-from stanch.data.engines import Engine, Local, in_order
+from stanch.data.engines import LOCAL, Engine, in_order
 from stanch.data.part_sketch import DIGEST, PartSketches, SketchJob, sketch_batch
 from stanch.data.provenance import derive, read_steps
 from stanch.data.record_names import LINE_SIZE, NAME_SIZE, shown_names
@@ -29,8 +29,6 @@ from stanch.terms import JsonValue
 
 _BATCH = 1024
 _SIGMAS = 4
-_LOCAL = Local()
-
 Columns = tuple[bytes, bytes, bytes, bytes]
 
 
@@ -73,7 +71,7 @@ class DuplicateReport:
 
 
 def find_near_duplicates(
-    dataset: Dataset, *, threshold: float = 0.8, num_perm: int = 128, engine: Engine = _LOCAL
+    dataset: Dataset, *, threshold: float = 0.8, num_perm: int = 128, engine: Engine = LOCAL
 ) -> DuplicateReport:
     """Cluster the records that say the same in what is spoken or written; system turns and other columns do not count.
 

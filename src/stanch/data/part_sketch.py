@@ -96,4 +96,5 @@ def sketch_batch(sketcher: Sketcher, views: Sequence[bytes]) -> tuple[bytes, byt
     digests = b"".join(hashlib.blake2b(view, digest_size=DIGEST).digest() for view in views)
     hashes, counts = flat_shingles(views)
     sketches = sketcher.sketch(hashes, counts)
-    return digests, *(np.ascontiguousarray(column).tobytes() for column in (counts, hashes, sketches))
+    sizes, found, made = (np.ascontiguousarray(column).tobytes() for column in (counts, hashes, sketches))
+    return digests, sizes, found, made

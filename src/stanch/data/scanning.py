@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from stanch.data.dataset import Dataset
-from stanch.data.engines import Engine, Local
+from stanch.data.engines import LOCAL, Engine
 from stanch.data.part_scan import PartJob, PartResult, PartText
 from stanch.data.pass_file import PassFile
 from stanch.data.provenance import derive, file_digest, read_steps
@@ -22,8 +22,6 @@ from stanch.scan import Location, ReportBuilder, Scanner, ScanReport, ScanResult
 from stanch.scan.policy_bytes import PolicySecrets
 from stanch.terms import SILENT, JsonValue, Progress
 
-_LOCAL = Local()
-
 
 @dataclass(frozen=True, slots=True)
 class ScanPlan:
@@ -35,7 +33,7 @@ class ScanPlan:
             keys goes on from there. By default ``.<out>.pass`` beside a file that is written, and nowhere else.
     """
 
-    engine: Engine = _LOCAL
+    engine: Engine = LOCAL
     resume: Path | None = None
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from stanch.crypto import random_bytes
 from stanch.errors import InvalidInput
 from stanch.scan.fold import FOLD, Folder, fold_text
-from stanch.scan.spans.building import KEY_SIZE, Gathered, IndexKey
 from stanch.scan.spans.bloom import BlockedBloom, block_count, finalise
+from stanch.scan.spans.building import KEY_SIZE, Gathered, IndexKey
 from stanch.scan.spans.cursor import Hit, SpanCursor
 from stanch.scan.spans.decision import Match, MatchTracker
 from stanch.scan.spans.evidence import Evidence, log10_tail

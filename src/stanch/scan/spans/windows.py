@@ -1,6 +1,7 @@
 """The windows of many texts: which are indexed, and in how many texts each of them stands."""
 
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ from stanch.scan.spans.rolling import Hashes, RollingKey, WindowHasher
 _BATCH = 1 << 20
 
 Numbers = npt.NDArray[np.int64]
+Number = TypeVar("Number", np.int64, np.uint64)
 
 
 class Windows:
@@ -71,10 +73,17 @@ class Windows:
 def distinct_windows(windows: Words) -> Words:
     """Return windows sorted by their first half, each once."""
     windows = windows[np.argsort(windows[:, 0], kind="stable")]
-    return windows[np.concatenate([[True], windows[1:, 0] != windows[:-1, 0]])[: len(windows)]]
+    return windows[_is_new(windows[:, 0])]
 
 
-def _distinct(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+def _distinct(values: npt.NDArray[Number]) -> npt.NDArray[Number]:
     """Return the values sorted, each once. As :func:`numpy.unique`, which hashes and is many times slower here."""
     values = np.sort(values)
-    return values[np.concatenate([[True], values[1:] != values[:-1]])[: len(values)]]
+    return values[_is_new(values)]
+
+
+def _is_new(values: npt.NDArray[Number]) -> npt.NDArray[np.bool_]:
+    """Tell of sorted values which differ from the one before."""
+    new = np.ones(len(values), dtype=np.bool_)
+    new[1:] = values[1:] != values[:-1]
+    return new
