@@ -6,6 +6,7 @@ must have the same path on every machine. What a part gives (redacted rows, hash
 through Ray's object store, which may write it to the disks of the cluster.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ class Ray:
             fn_constructor_args=(job.task(), self.fetch),
             batch_size=1,
             batch_format="pyarrow",
-            concurrency=min(self.workers, len(items)),
+            compute=data.ActorPoolStrategy(size=min(self.workers, len(items))),
         )
         for row in _rows(done):
             if row["error"]:
@@ -117,8 +118,9 @@ def _connect(address: str) -> Any:  # noqa: ANN401 - Ray ships no types
             raise ExternalError(
                 "cannot reach the Ray cluster", why=type(error).__name__, next_step="check its address and that it runs"
             ) from None
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    # Standard error belongs to the command; Ray keeps its own log files.
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     return ray.data
 
 
