@@ -1,4 +1,4 @@
-"""Two processes against one, interleaved, in wall time; and the most memory that each pass takes of small and large inputs.
+"""Two processes against one, interleaved, in wall time; and the most memory of passes over small and large inputs.
 
 Each run is a child process of its own that opens a generated file of chats (`tests/scan/chat_corpus.py`), makes one
 pass over it, and says how long that took, what share of it this process alone worked, and how much memory it had at
@@ -9,8 +9,8 @@ shows less than there is.
 Memory: the same passes, with one process, over files of which the larger is the smaller one many times over with other
 numbers in it, and in which equally many rows hold a finding. The report of a scan grows by what was found, so both have
 the same findings. `growth` is the larger peak over the smaller.
-Writes benchmarks/results/scale.json. STANCH_BENCH_MB sets the size of the file for time, STANCH_BENCH_MEMORY_MB the sizes
-for memory.
+Writes benchmarks/results/scale.json. STANCH_BENCH_MB sets the size of the file for time, STANCH_BENCH_MEMORY_MB the
+sizes for memory.
 """
 
 import json
