@@ -288,13 +288,19 @@ def test_repr_tells_sizes_only(index):
 @settings(max_examples=40, deadline=None)
 @given(texts=st.lists(st.text(alphabet="ab ", max_size=90).map(str.encode), max_size=12), stride=st.integers(1, 32))
 def test_windows_against_the_definition(texts, stride):
-    hasher = WindowHasher(RollingKey.derive(KEY, bytes(16)), 32)
-    windows = Windows(hasher, texts)
+    rolling = RollingKey.derive(KEY, bytes(16))
+    hasher, windows = WindowHasher(rolling, 32), Windows(rolling, 32, texts)
     each = [hasher.all(text).tolist() for text in texts]
     sampled = {hashes[at] for hashes in each for at in range(len(hashes)) if at % stride == 0 or at == len(hashes) - 1}
-    keys = windows.sampled(stride)
-    assert keys.tolist() == sorted(sampled)
-    assert windows.texts_holding(keys).tolist() == [sum(key in hashes for hashes in each) for key in sorted(sampled)]
+    halves = finalise(rolling.finaliser, np.array(sorted(sampled), dtype=np.uint64)).tolist()
+    count = {
+        half: sum(key in hashes for hashes in each) for key, (half, _) in zip(sorted(sampled), halves, strict=True)
+    }
+    rows = windows.sampled(stride)
+    assert rows.tolist() == sorted(halves)
+    numbers, counts = windows.held(np.append(rows[:, 0], np.uint64(2**64 - 1)))
+    assert counts.tolist() == [count[half] for half in rows[numbers, 0].tolist()]
+    assert numbers.tolist() == list(range(len(rows)))
 
 
 def test_a_gigabyte_of_text_takes_85_megabytes_and_two_bytes_a_text():

@@ -1,12 +1,14 @@
 """``stanch data``: manifests, duplicates, splits, canaries, the training-text index."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from stanch.cli.data_canaries import canaries
 from stanch.cli.data_index import index
 from stanch.cli.data_terms import dictionary, vault
+from stanch.cli.engines import engine_of, shared
 from stanch.cli.frame import SHARE, Group, Result, current
 
 IN = click.Path(path_type=Path, dir_okay=False)
@@ -44,14 +46,18 @@ def manifest(path: Path, out: Path | None) -> Result:
 @data.command("dedup")
 @click.argument("path", type=IN)
 @click.option("--out", type=OUT, required=True, help="The data set without near-duplicates.")
-def dedup(path: Path, out: Path) -> Result:
+@shared
+def dedup(path: Path, out: Path, **sharing: Any) -> Result:  # noqa: ANN401 - the options of `shared`
     """Keep the first of each cluster of near-duplicate records."""
     from stanch.cli.ground import open_dataset_of, open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.cli.key_places import key_places  # noqa: PLC0415 - same
     from stanch.workspace.verbs_data import deduplicate  # noqa: PLC0415 - same
 
-    with open_workspace(current()) as workspace:
+    frame = current()
+    doer = engine_of(key_places(frame), **sharing)
+    with open_workspace(frame) as workspace:
         dataset = open_dataset_of(workspace, path)
-        report, kept = deduplicate(workspace, dataset, out)
+        report, kept = deduplicate(workspace, dataset, out, engine=doer)
         before, after = len(dataset), len(kept)
     text = f"kept      {after} of {before} records; {len(report.clusters)} clusters of near-duplicates  → {out}"
     return Result({"before": before, "after": after, "clusters": len(report.clusters)}, text)

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from stanch.cli.engines import engine_of, shared
 from stanch.cli.frame import Group, Result, current
 
 if TYPE_CHECKING:
@@ -37,12 +38,14 @@ def index() -> None:
 @click.option("--for-chars", type=click.IntRange(min=1), help="Build one part of an index of so many characters.")
 @click.option("--like", type=IN, help="Build another part of the index that this file is one part of.")
 @click.option("--out", type=OUT, required=True, help="The index.")
+@shared
 def build(
     path: Path, window: str, *, keep_boilerplate: bool, public: Path | None, for_chars: int | None, like: Path | None,
-    out: Path,
+    out: Path, **sharing: Any,  # noqa: ANN401 - the options of `shared`
 ) -> Result:  # fmt: skip
     """Index the text of the data set PATH, so that the guard knows it again."""
     from stanch.cli.ground import open_dataset_of, open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.cli.key_places import key_places  # noqa: PLC0415 - same
     from stanch.scan import FINE, STANDARD, Layout, SpanIndex  # noqa: PLC0415 - same
     from stanch.workspace.verbs_data import index_data  # noqa: PLC0415 - same
 
@@ -52,13 +55,15 @@ def build(
     if keep_boilerplate:
         params = replace(params, boilerplate_after=None)
     layout = Layout.for_chars(for_chars, params) if for_chars is not None else None
-    with open_workspace(current()) as workspace:
+    frame = current()
+    doer = engine_of(key_places(frame, index=True), **sharing)
+    with open_workspace(frame) as workspace:
         if like is not None:
             header = SpanIndex.open(like, workspace.keys.secret("index")).header
             params, layout = header.params, Layout(bytes.fromhex(header.salt), header.blocks)
         texts = [_read(public)] if public is not None else []
         dataset = open_dataset_of(workspace, path)
-        made = index_data(workspace, dataset, out, params, public=texts, layout=layout)
+        made = index_data(workspace, dataset, out, params, public=texts, layout=layout, engine=doer)
     return Result({"keys": made.header.keys}, f"indexed   {path}: {made.header.keys} windows  → {out}")
 
 

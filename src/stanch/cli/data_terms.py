@@ -24,7 +24,7 @@ def dictionary() -> None:
 def build(terms: Path, label: str, key: Path | None, out: Path) -> Result:
     """Hash the terms in TERMS, one a line, under a key: the file holds no term."""
     from stanch.cli.ground import keyring_of  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.cli.scan_policy import read_key, secret_of  # noqa: PLC0415 - same
+    from stanch.cli.key_places import read_key, secret_of  # noqa: PLC0415 - same
     from stanch.scan import Dictionary  # noqa: PLC0415 - same
 
     if out.exists():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stanch.cli.engines import engine_of, shared
 from stanch.cli.frame import Leaf, Result, current
 from stanch.errors import InvalidInput
 from stanch.terms import Severity
@@ -38,19 +39,21 @@ _FIELDS_SHOWN = 3
 @click.option("--sarif", type=FILE, help="Write the report as SARIF 2.1.0 too.")
 @click.option("--rules", type=click.Path(path_type=Path), help="Also search by the rules of a gitleaks file (TOML).")
 @click.option("--skip-bad", is_flag=True, help="Leave out rows that cannot be read, and say which.")
-@click.option("--processes", type=click.IntRange(1, 256), default=1, help="Processes that share the work.")
+@shared
 @click.option("--resume", type=click.Path(path_type=Path), help="Keep finished parts here, and go on from them.")
 def scan(path: Path, *, out: Path | None, fail_on: str, sarif: Path | None, rules: Path | None, **more: Any) -> Result:  # noqa: ANN401 - options of the pass and of the policy
     """Find secrets and personal data in the data set PATH; no report ever holds a value."""
     from stanch.cli.ground import open_dataset_of, open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.cli.scan_policy import Wanted, policy_of  # noqa: PLC0415 - same
+    from stanch.cli.key_places import key_places  # noqa: PLC0415 - same
+    from stanch.cli.scan_policy import Wanted, keys_of, policy_of  # noqa: PLC0415 - same
     from stanch.crypto import canonical_json, write_atomic  # noqa: PLC0415 - same
-    from stanch.data import Local, ScanPlan  # noqa: PLC0415 - same
+    from stanch.data import ScanPlan  # noqa: PLC0415 - same
     from stanch.scan import Scanner, to_sarif  # noqa: PLC0415 - same
     from stanch.scan.adapters import read_gitleaks  # noqa: PLC0415 - same
     from stanch.workspace.verbs_data import scan_data  # noqa: PLC0415 - same
 
-    skip_bad, plan = more.pop("skip_bad"), ScanPlan(Local(more.pop("processes")), more.pop("resume"))
+    sharing = {name: more.pop(name) for name in ("engine", "processes")}
+    skip_bad, resume = more.pop("skip_bad"), more.pop("resume")
     wanted = Wanted(**more)
     if wanted.vault is not None and out is None:
         raise InvalidInput("a vault is filled while a copy is written", next_step="give --redact FILE too")
@@ -61,6 +64,7 @@ def scan(path: Path, *, out: Path | None, fail_on: str, sarif: Path | None, rule
         if foreign is not None:
             policy = replace(policy, recognisers=policy.recognisers + foreign.recognisers)
         dataset = open_dataset_of(workspace, path, skip_bad=skip_bad)
+        plan = ScanPlan(engine_of(keys_of(key_places(frame), wanted, policy), **sharing), resume)
         report = scan_data(workspace, dataset, Scanner(policy), out, plan=plan, progress=frame.progress())
     if sarif is not None:
         write_atomic(sarif, canonical_json(to_sarif(report, path.name)) + b"\n")

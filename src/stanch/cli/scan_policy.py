@@ -1,16 +1,15 @@
 """The policy of a scan, with its keys: from files that only their owner can read, or from the workspace's keyring."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from stanch.cli.key_places import KeyPlaces, secret_of
 from stanch.cli.recipients import recipient_of
-from stanch.crypto import hkdf_sha256, read_private
 from stanch.errors import InvalidInput
 from stanch.scan import Operator, Policy, Vault, read_policy
-from stanch.scan.policy_file import parse_policy
-from stanch.workspace import Keyring, Workspace
+from stanch.scan.policy_file import PolicyFile, parse_policy
+from stanch.workspace import Workspace
 
-KEY_SIZE = 32
 _PLAIN = b'format = "stanch/scan-policy/v1"'
 
 
@@ -32,8 +31,7 @@ def policy_of(workspace: Workspace, wanted: Wanted) -> Policy:
     Raises:
         InvalidInput: The file, a key or a recipient is wrong, or a vault has no recipient.
     """
-    path = wanted.policy_file
-    written = parse_policy(Path("policy"), _PLAIN) if path is None else read_policy(path)
+    path, written = wanted.policy_file, _written(wanted)
     vault = None
     if wanted.vault is not None or wanted.vault_to:
         if wanted.vault is None or not wanted.vault_to:
@@ -49,28 +47,16 @@ def policy_of(workspace: Workspace, wanted: Wanted) -> Policy:
     )
 
 
-def secret_of(keyring: Keyring, purpose: str, reference: str | None, folder: Path) -> bytes:
-    """Return the key that a reference names; without one, the key of that purpose derived from the data set key.
-
-    Raises:
-        InvalidInput: There is none, others may read it, or it has not 32 bytes.
-    """
-    if reference is None:
-        return hkdf_sha256(keyring.secret("dataset"), info=f"stanch/scan-{purpose}-key/v1".encode(), length=KEY_SIZE)
-    scheme, _, name = reference.partition(":")
-    return keyring.secret(name) if scheme == "keyring" else read_key(folder / name)
+def keys_of(places: KeyPlaces, wanted: Wanted, policy: Policy) -> KeyPlaces:
+    """Return where workers find the keys of ``policy``, which was built as ``wanted``."""
+    keys = _written(wanted).document.keys
+    purposes: tuple[tuple[str, str | None], ...] = (("report", keys.report),)
+    if policy.pseudonym_key is not None:
+        purposes += (("pseudonym", keys.pseudonym),)
+    folder = Path() if wanted.policy_file is None else wanted.policy_file.parent
+    return replace(places, policy=purposes, folder=str(folder.resolve()))
 
 
-def read_key(path: Path) -> bytes:
-    """Read a key of 32 bytes from a private file.
-
-    Raises:
-        InvalidInput: It is missing, others may read it, or it has another length.
-    """
-    key = read_private(path)
-    if len(key) != KEY_SIZE:
-        raise InvalidInput(
-            f"{path}: expected a key of {KEY_SIZE} bytes, found {len(key)}",
-            next_step=f"make one with: (umask 077; head -c {KEY_SIZE} /dev/urandom > {path})",
-        )
-    return key
+def _written(wanted: Wanted) -> PolicyFile:
+    path = wanted.policy_file
+    return parse_policy(Path("policy"), _PLAIN) if path is None else read_policy(path)

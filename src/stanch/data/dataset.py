@@ -1,7 +1,6 @@
 """A private dataset: rows that are read as a stream, as often as needed."""
 
 import base64
-import re
 from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import re2
 
 from stanch.crypto import canonical_json, hkdf_sha256, hmac_sha256
 from stanch.data.chat import ChatForm, Slot, check_shape, recognise_form, slots
@@ -21,7 +21,9 @@ from stanch.terms import JsonValue
 
 KEY_SIZE = 32
 _SAMPLE = 100
-_UNSURE = re.compile(rb"[:,[]-?[0-9]+[.eE]|[0-9]{16}|[\xf0-\xf4]")
+_BYTES = re2.Options()
+_BYTES.encoding = re2.Options.Encoding.LATIN1
+_UNSURE = re2.compile(rb"[:,[]-?[0-9]+[.eE]|[0-9]{16}|[\xf0-\xf4]", _BYTES)
 
 Entry = tuple[Record, list[Slot], dict[str, Any]]
 

@@ -1,4 +1,4 @@
-"""Who scans the parts of a dataset: this process, or several on this machine."""
+"""Who does the parts of a pass over a dataset: this process, or several on this machine."""
 
 import multiprocessing
 import multiprocessing.connection
@@ -11,20 +11,15 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
-import msgspec
-
-from stanch.data.part_scan import PartJob, PartScanner, PartSecrets, PartTask
-from stanch.data.rows import Range
+from stanch.data.stage import Job, Numbered, StageSecrets, Task, Work
 from stanch.errors import ExternalError
-
-Numbered = tuple[int, Range]
 
 
 class Engine(Protocol):
-    """Runs :meth:`PartScanner.scan` over parts; the results do not depend on which engine does."""
+    """Runs a stage over parts; the results do not depend on which engine does."""
 
-    def run(self, job: PartJob, parts: Sequence[Numbered]) -> Iterator[tuple[int, bytes]]:
-        """Yield the number of each part with its :class:`PartResult` in MessagePack, as they get done."""
+    def run(self, job: Job, parts: Sequence[Numbered]) -> Iterator[tuple[int, bytes]]:
+        """Yield the number of each part with what the work made of it, as they get done; each part once."""
         ...
 
 
@@ -34,18 +29,18 @@ class Local:
 
     processes: int = 1
 
-    def run(self, job: PartJob, parts: Sequence[Numbered]) -> Iterator[tuple[int, bytes]]:
+    def run(self, job: Job, parts: Sequence[Numbered]) -> Iterator[tuple[int, bytes]]:
         """See :class:`Engine`.
 
         Raises:
             ExternalError: A process was ended from outside.
         """
         if self.processes == 1 or len(parts) < 2:
-            scanner = job.here()
-            return ((number, msgspec.msgpack.encode(scanner.scan(part))) for number, part in parts)
+            work = job.here()
+            return ((part[0], work(part)) for part in parts)
         return self._pooled(job, parts)
 
-    def _pooled(self, job: PartJob, parts: Sequence[Numbered]) -> Iterator[tuple[int, bytes]]:
+    def _pooled(self, job: Job, parts: Sequence[Numbered]) -> Iterator[tuple[int, bytes]]:
         # Not forked: a fork copies the locks of threads that it does not copy. The secrets go through the pipe of the
         # child, never through its arguments or environment.
         context = multiprocessing.get_context("spawn")
@@ -64,7 +59,7 @@ class Local:
                 yield from (future.result() for future in done)
         except BrokenProcessPool:
             raise ExternalError(
-                "a process of the scan was ended from outside",
+                "a process of the pass was ended from outside",
                 why="most often for want of memory",
                 next_step="run the same command again: finished parts are kept; or use fewer processes",
             ) from None
@@ -72,12 +67,27 @@ class Local:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-_scanner: list[PartScanner] = []
+LOCAL = Local()
+"""This process alone."""
 
 
-def _begin(task: PartTask, secrets: PartSecrets) -> None:
+def in_order(results: Iterable[tuple[int, bytes]], parts: Sequence[Numbered]) -> Iterator[bytes]:
+    """Yield the results in the order of the parts; those that came too early wait in memory."""
+    waiting: dict[int, bytes] = {}
+    rest = iter(results)
+    for number, _ in parts:
+        while number not in waiting:
+            finished, body = next(rest)
+            waiting[finished] = body
+        yield waiting.pop(number)
+
+
+_work: list[Work] = []
+
+
+def _begin(task: Task, secrets: StageSecrets) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _scanner[:] = [PartScanner.open(task, secrets)]
+    _work[:] = [task.open(secrets)]
 
 
 def _end_with_parent() -> None:
@@ -88,9 +98,9 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _scan(number: int, part: Range) -> tuple[int, bytes]:
-    return number, msgspec.msgpack.encode(_scanner[0].scan(part))
+def _do(part: Numbered) -> tuple[int, bytes]:
+    return part[0], _work[0](part)
 
 
 def _submit(pool: ProcessPoolExecutor, parts: Iterable[Numbered]) -> set[Future[tuple[int, bytes]]]:
-    return {pool.submit(_scan, number, part) for number, part in parts}
+    return {pool.submit(_do, part) for part in parts}

@@ -4,29 +4,32 @@ An edge between two records depends on those two alone, with no bucket cap and n
 cluster changes no other cluster: what ``tune`` needs for its units of privacy.
 """
 
-import hashlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from stanch.crypto import canonical_json
 from stanch.data.clusters import Clusters
 from stanch.data.dataset import Dataset
+from stanch.data.engines import LOCAL, Engine, in_order
+from stanch.data.part_sketch import DIGEST, PartSketches, SketchJob, sketch_batch
 from stanch.data.provenance import derive, read_steps
-from stanch.data.shingles import MOST_PAIRS, Hashes, Numbers, flat_shingles, folded_text, jaccard_of_pairs
+from stanch.data.record_names import LINE_SIZE, NAME_SIZE, shown_names
+from stanch.data.shingles import MOST_PAIRS, Hashes, Numbers, jaccard_of_pairs
 from stanch.data.sketches import ROWS_PER_BAND, Sketcher, Sketches, candidates
 from stanch.data.spill import Spill
 from stanch.errors import InvalidInput
 from stanch.terms import JsonValue
 
 _BATCH = 1024
-_DIGEST = 16
 _SIGMAS = 4
+Columns = tuple[bytes, bytes, bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,9 @@ class DuplicateReport:
         )
 
 
-def find_near_duplicates(dataset: Dataset, *, threshold: float = 0.8, num_perm: int = 128) -> DuplicateReport:
+def find_near_duplicates(
+    dataset: Dataset, *, threshold: float = 0.8, num_perm: int = 128, engine: Engine = LOCAL
+) -> DuplicateReport:
     """Cluster the records that say the same in what is spoken or written; system turns and other columns do not count.
 
     Equal folded texts are exact duplicates. Others are compared by their sets of 5-word shingles of the folded text
@@ -75,32 +80,60 @@ def find_near_duplicates(dataset: Dataset, *, threshold: float = 0.8, num_perm: 
     similarity s is proposed with probability 1 − (1 − s^4)^(num_perm / 4), for 128 values and s = 0.8 all but 5e-8.
     Source: Broder (1997); Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, section 3.4.
 
-    Memory grows by about 150 bytes a record; hashes and sketches lie in files without a name.
+    Memory grows by about 100 bytes a record; ids, hashes and sketches lie in files without a name. The engine reads the
+    dataset and makes the sketches, part by part; this process compares them.
 
     Raises:
         InvalidInput: The threshold is not in [0.5, 1], or ``num_perm`` no multiple of 4 in [16, 1024].
     """
     if not 0.5 <= threshold <= 1 or num_perm % ROWS_PER_BAND or not 16 <= num_perm <= 1024:
         raise InvalidInput("near-duplicates: expected a threshold from 0.5 to 1 and 16 to 1024 permutations, in fours")
-    return cluster_texts(((record.id, folded_text(record)) for record in dataset), threshold, num_perm)
+    with Spill(np.uint8, NAME_SIZE if dataset.key is not None else LINE_SIZE) as spill:
+
+        def columns() -> Iterator[Columns]:
+            parts = tuple(enumerate(dataset.file.parts()))
+            for body in in_order(engine.run(SketchJob(dataset, num_perm), parts), parts):
+                part = msgspec.msgpack.decode(body, type=PartSketches)
+                spill.append(np.frombuffer(part.names, np.uint8))
+                yield part.digests, part.counts, part.hashes, part.sketches
+
+        read = _read(columns(), num_perm)
+        names = spill.mapped()
+    return _cluster(read, threshold, num_perm, lambda wanted: shown_names(names, wanted))
 
 
 def cluster_texts(texts: Iterable[tuple[str, bytes]], threshold: float, num_perm: int) -> DuplicateReport:
     """Cluster folded texts, given with their ids, as :func:`find_near_duplicates` does."""
-    read = _read(texts, num_perm)
-    clusters = Clusters(len(read.ids))
+    ids: list[str] = []
+    sketcher = Sketcher(num_perm)
+
+    def columns() -> Iterator[Columns]:
+        rest = iter(texts)
+        while batch := list(islice(rest, _BATCH)):
+            ids.extend(name for name, _ in batch)
+            yield sketch_batch(sketcher, [view for _, view in batch])
+
+    read = _read(columns(), num_perm)
+    return _cluster(read, threshold, num_perm, lambda wanted: {index: ids[index] for index in wanted})
+
+
+def _cluster(
+    read: "_Read", threshold: float, num_perm: int, names: Callable[[Collection[int]], dict[int, str]]
+) -> DuplicateReport:
+    clusters = Clusters(len(read.digests))
     _, first, same = np.unique(read.digests, return_index=True, return_inverse=True)
-    for index in np.flatnonzero(first[same] != np.arange(len(read.ids))):
+    for index in np.flatnonzero(first[same] != np.arange(len(read.digests))):
         clusters.join(int(first[same[index]]), int(index), 1.0)
     # Of equal records the first stands for all; records below a shingle are compared exactly only.
     members = np.sort(first[read.sizes[first] > 0])
     _join_similar(clusters, members, read, threshold)
     found = clusters.found()
+    ids = names({index for cluster, _ in found for index in cluster})
     return DuplicateReport(
-        clusters=tuple(tuple(read.ids[index] for index in cluster) for cluster, _ in found),
+        clusters=tuple(tuple(ids[index] for index in cluster) for cluster, _ in found),
         similarities=tuple(similarity for _, similarity in found),
-        records=len(read.ids),
-        exact=len(read.ids) - first.size,
+        records=len(read.digests),
+        exact=len(read.digests) - first.size,
         threshold=threshold,
         num_perm=num_perm,
     )
@@ -134,9 +167,8 @@ def drop_duplicates(dataset: Dataset, report: DuplicateReport, out: Path) -> Dat
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """What one pass over the dataset leaves: ids and digests in memory, hashes and sketches on disk."""
+    """What one pass over the dataset leaves: digests in memory, hashes and sketches on disk."""
 
-    ids: list[str]
     digests: npt.NDArray[np.void]
     sizes: Numbers
     offsets: Numbers
@@ -144,29 +176,19 @@ class _Read:
     sketches: Sketches
 
 
-def _read(texts: Iterable[tuple[str, bytes]], num_perm: int) -> _Read:
-    ids: list[str] = []
-    digests = bytearray()
-    counts = [np.zeros(1, np.int64)]
-    sketcher = Sketcher(num_perm)
-    with Spill(np.uint64) as hashes, Spill(np.uint32, num_perm) as sketches:
-        for batch in _batches(texts):
-            views = [view for _, view in batch]
-            ids += [name for name, _ in batch]
-            digests += b"".join(hashlib.blake2b(view, digest_size=_DIGEST).digest() for view in views)
-            runs, sizes = flat_shingles(views)
-            hashes.append(runs)
-            sketches.append(sketcher.sketch(runs, sizes))
-            counts.append(sizes)
-        all_sizes = np.concatenate(counts)
-        found = np.frombuffer(digests, f"V{_DIGEST}")
-        return _Read(ids, found, all_sizes[1:], np.cumsum(all_sizes), hashes.mapped(), sketches.mapped())
-
-
-def _batches(texts: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
-    rest = iter(texts)
-    while batch := list(islice(rest, _BATCH)):
-        yield batch
+def _read(columns: Iterable[Columns], num_perm: int) -> _Read:
+    kept = bytearray()
+    sizes = [np.zeros(1, np.int64)]
+    with Spill(np.uint64) as spilled, Spill(np.uint32, num_perm) as sketched:
+        for digests, counts, hashes, sketches in columns:
+            kept += digests
+            sizes.append(np.frombuffer(counts, np.int64))
+            spilled.append(np.frombuffer(hashes, np.uint64))
+            sketched.append(np.frombuffer(sketches, np.uint32))
+        counted = np.concatenate(sizes)
+        return _Read(
+            np.frombuffer(kept, f"V{DIGEST}"), counted[1:], np.cumsum(counted), spilled.mapped(), sketched.mapped()
+        )
 
 
 def _join_similar(clusters: Clusters, members: Numbers, read: _Read, threshold: float) -> None:

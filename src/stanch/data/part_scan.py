@@ -1,29 +1,28 @@
 """The scan of one part of a dataset: a pure function of rows and policy, the same in whatever process it runs."""
 
 import base64
-import hmac
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 import msgspec
 import orjson
 
 from stanch.data.arrow_rows import key_names
 from stanch.data.arrow_scan import SuspectRows
-from stanch.data.chat import MAX_DEPTH, ChatForm, Slot, fixed_parts
-from stanch.data.dataset import Dataset, Entry
+from stanch.data.chat import MAX_DEPTH, Slot, fixed_parts
+from stanch.data.dataset import Dataset, Entry, canonical_row
 from stanch.data.readers_arrow import Table
 from stanch.data.record import Record
 from stanch.data.rows import Range, Row
+from stanch.data.stage import Numbered, SharedDataset, StageSecrets
 from stanch.errors import InvalidInput
 from stanch.scan import Location, Operator, Replacer, ScanFinding, Scanner, ScanResult
 from stanch.scan.policy_bytes import PolicySecrets, policy_from_bytes, policy_to_bytes
 
 _REMEMBERED = 65_536
 _POSITION = re.compile(r"\[[0-9]+\]")
-_DIGEST = 20
 
 
 class PartText(msgspec.Struct, frozen=True, array_like=True):
@@ -55,6 +54,7 @@ class PartResult(msgspec.Struct, frozen=True, array_like=True):
         texts: The texts in which something was found.
         skipped: A line for each row that cannot be read.
         rows: The redacted rows as JSON lines, if they were asked for.
+        leaves: Then, with a dataset key, the SHA-256 of each record's canonical row, one after the other.
         dropped: How many rows the operator ``drop-record`` left out of them.
     """
 
@@ -64,32 +64,28 @@ class PartResult(msgspec.Struct, frozen=True, array_like=True):
     texts: tuple[PartText, ...]
     skipped: tuple[str, ...]
     rows: bytes
+    leaves: bytes
     dropped: int
 
 
 @dataclass(frozen=True, slots=True)
 class PartTask:
-    """What a process needs to scan parts: the dataset, the policy without its secrets, and whether to redact."""
+    """See :class:`stanch.data.stage.Task`: the dataset, the policy without its secrets, and whether to redact."""
 
-    path: str
-    chat: str
-    columns: tuple[str, ...]
-    skip_bad: bool
-    key_check: str
+    dataset: SharedDataset
     policy: bytes
     redact: bool
 
-
-@dataclass(frozen=True, slots=True)
-class PartSecrets:
-    """What a process must hold to scan parts, and what never travels with a task."""
-
-    policy: PolicySecrets
-    dataset_key: bytes | None = field(default=None, repr=False)
+    def open(self, secrets: StageSecrets) -> "PartScanner":
+        """Open the dataset and compile the policy."""
+        if secrets.policy is None:
+            raise InvalidInput("a scan needs the keys of its policy in every process")
+        dataset = self.dataset.open(secrets.dataset_key)
+        return PartScanner(dataset, Scanner(policy_from_bytes(self.policy, secrets.policy)), redact=self.redact)
 
 
 class PartJob:
-    """A dataset and a policy, for whoever scans the parts: here, or in another process."""
+    """See :class:`stanch.data.stage.Job`: a dataset and a policy."""
 
     def __init__(self, dataset: Dataset, scanner: Scanner, *, redact: bool) -> None:
         self._dataset, self._scanner, self._redact = dataset, scanner, redact
@@ -104,20 +100,11 @@ class PartJob:
         Raises:
             InvalidInput: The policy cannot be shared among processes.
         """
-        dataset = self._dataset
-        return PartTask(
-            str(dataset.path.resolve()),
-            dataset.chat.value,
-            dataset.columns,
-            dataset.skip_bad,
-            dataset.key_check(),
-            policy_to_bytes(self._scanner.policy),
-            self._redact,
-        )
+        return PartTask(SharedDataset.of(self._dataset), policy_to_bytes(self._scanner.policy), self._redact)
 
-    def secrets(self) -> PartSecrets:
+    def secrets(self) -> StageSecrets:
         """Return what another process must hold."""
-        return PartSecrets(PolicySecrets.of(self._scanner.policy), self._dataset.key)
+        return StageSecrets(PolicySecrets.of(self._scanner.policy), self._dataset.key)
 
 
 class PartScanner:
@@ -127,23 +114,9 @@ class PartScanner:
         self._dataset, self._scanner, self._redact = dataset, scanner, redact
         self._names = _Names(scanner)
 
-    @classmethod
-    def open(cls, task: PartTask, secrets: PartSecrets) -> "PartScanner":
-        """Open the dataset and compile the policy of a task.
-
-        Raises:
-            InvalidInput: The dataset is not there, or the secrets are not those that the task was made under.
-        """
-        dataset = Dataset(
-            Path(task.path),
-            chat=ChatForm(task.chat),
-            columns=task.columns,
-            key=secrets.dataset_key if task.key_check else None,
-            skip_bad=task.skip_bad,
-        )
-        if not hmac.compare_digest(dataset.key_check(), task.key_check):
-            raise InvalidInput(f"{dataset.uri}: the dataset key here is not the one of the task")
-        return cls(dataset, Scanner(policy_from_bytes(task.policy, secrets.policy)), redact=task.redact)
+    def __call__(self, numbered: Numbered) -> bytes:
+        """Return the :class:`PartResult` of a part in MessagePack."""
+        return msgspec.msgpack.encode(self.scan(numbered[1]))
 
     def scan(self, part: Range) -> PartResult:
         """Scan one part.
@@ -154,6 +127,8 @@ class PartScanner:
         """
         skipped: dict[int, str] = {}
         held: list[Entry] = []
+        leaves: list[bytes] = []
+        keyed = self._dataset.key is not None
         names: list[str] = []
         texts: list[PartText] = []
         quick = self._quick()
@@ -166,6 +141,8 @@ class PartScanner:
                 names.append(entry[0].id.partition("-")[0])
                 if self._redact:
                     held.append(entry)
+                    if keyed:
+                        leaves.append(hashlib.sha256(canonical_row(entry[2])).digest())
                 known = scanned.get(int(entry[0].id[1:])) if scanned else None
                 if known is None:
                     yield entry
@@ -180,7 +157,6 @@ class PartScanner:
                 texts.append(found)
         texts.sort(key=lambda text: text.position)
         redacted = list(self._redacted(held, texts))
-        keyed = self._dataset.key is not None
         return PartResult(
             records=len(names) + (quick.records if quick is not None else 0),
             size=sum(len(row.raw) for row in rows) + (quick.size if quick is not None else 0),
@@ -188,6 +164,7 @@ class PartScanner:
             texts=tuple(texts),
             skipped=tuple(reason for _, reason in sorted(skipped.items())),
             rows=b"".join(redacted),
+            leaves=b"".join(leaves),
             dropped=len(held) - len(redacted),
         )
 
@@ -257,11 +234,6 @@ class PartScanner:
 
     def _drops(self, kind: str) -> bool:
         return self._scanner.policy.operator(kind) == Operator.DROP_RECORD
-
-
-def names_of(result: PartResult) -> Iterator[bytes]:
-    """Yield the 20 bytes of each record's keyed id."""
-    return (result.names[start : start + _DIGEST] for start in range(0, len(result.names), _DIGEST))
 
 
 class _Names:

@@ -14,7 +14,7 @@ from stanch.crypto import canonical_json, hkdf_sha256, hmac_sha256, sync_folder
 from stanch.errors import InvalidInput
 from stanch.terms import JsonValue
 
-_MAGIC = b"stanch/pass/v1\n"
+_MAGIC = b"stanch/pass/v2\n"
 _MAC = 32
 _HEAD = 16
 
@@ -42,7 +42,7 @@ class PassFile:
         Raises:
             InvalidInput: The file belongs to another pass, or cannot be written.
         """
-        key = hkdf_sha256(key, info=b"stanch/pass/v1", length=32)
+        key = hkdf_sha256(key, info=b"stanch/pass/v2", length=32)
         header = _MAGIC + hmac_sha256(key, canonical_json(about))
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

@@ -80,6 +80,7 @@ def derive(
     lines: Iterable[bytes],
     *,
     approve: Callable[[Path], None] | None = None,
+    parent: str | None = None,
 ) -> Dataset:
     """Write ``lines`` as a new dataset with its provenance; nothing appears under ``out`` if anything fails.
 
@@ -89,6 +90,7 @@ def derive(
         step: The operation and its parameters.
         lines: The rows.
         approve: A last check of the complete file under a temporary name; what it raises keeps the file from appearing.
+        parent: The salted root of the dataset, if it is known; otherwise it is computed.
 
     Raises:
         InvalidInput: ``out`` is the dataset itself, or cannot be written.
@@ -96,7 +98,7 @@ def derive(
     if out.exists() and out.samefile(dataset.path):
         raise InvalidInput(f"{out}: would replace the dataset it is made from", next_step="choose another file name")
     operation, parameters = step
-    steps = (*read_steps(dataset), Step(operation, _name(dataset), parameters))
+    steps = (*read_steps(dataset), Step(operation, _name(dataset, parent), parameters))
 
     def finish(temporary: Path) -> None:
         if approve is not None:
@@ -119,7 +121,7 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _name(dataset: Dataset) -> str:
+def _name(dataset: Dataset, root: str | None) -> str:
     if dataset.key is None:
         return f"sha256:{file_digest(dataset.path)}"
-    return f"sha256-rfc9162:{dataset_root(dataset, dataset.key)}"
+    return f"sha256-rfc9162:{root or dataset_root(dataset, dataset.key)}"

@@ -6,18 +6,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from stanch.data.dataset import Dataset
-from stanch.data.engines import Engine, Local, Numbered
-from stanch.data.part_scan import PartJob, PartResult, names_of
+from stanch.data.engines import LOCAL, Engine
+from stanch.data.part_scan import PartJob, PartResult, PartText
 from stanch.data.pass_file import PassFile
 from stanch.data.provenance import derive, file_digest, read_steps
+from stanch.data.record_names import NAME_SIZE, shown_names
+from stanch.data.spill import Spill
+from stanch.data.stage import Numbered
+from stanch.data.tree import RootBuilder
 from stanch.errors import InvalidInput, LeakFound, StanchError
 from stanch.scan import Location, ReportBuilder, Scanner, ScanReport, ScanResult
 from stanch.scan.policy_bytes import PolicySecrets
 from stanch.terms import SILENT, JsonValue, Progress
-
-_LOCAL = Local()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,7 @@ class ScanPlan:
             keys goes on from there. By default ``.<out>.pass`` beside a file that is written, and nowhere else.
     """
 
-    engine: Engine = _LOCAL
+    engine: Engine = LOCAL
     resume: Path | None = None
 
 
@@ -100,9 +103,11 @@ def _redact(dataset: Dataset, scanner: Scanner, out: Path, plan: ScanPlan, progr
         if own is not None and (vault is not None or not work.continues(own)):
             own.unlink(missing_ok=True)
         with work.kept(plan.resume or own) as kept:
-            report = work.report(work.results(kept, ("scan", progress)))
+            root = None if dataset.key is None else RootBuilder(dataset.key)
+            report = work.report(work.results(kept, ("scan", progress)), root)
             rows = (row for result in work.stored(kept) for row in result.rows.splitlines())
-            derive(dataset, out, ("redact", _parameters(report)), rows, approve=check)
+            parent = None if root is None else root.root()
+            derive(dataset, out, ("redact", _parameters(report)), rows, approve=check, parent=parent)
     except StanchError:
         if own is not None:
             own.unlink(missing_ok=True)
@@ -166,21 +171,28 @@ class _Pass:
         """Yield the results of all parts, all of which are kept."""
         return (_decode(kept.read(number)) for number, _ in self._parts) if kept is not None else iter(())
 
-    def report(self, results: Iterator[PartResult]) -> ScanReport:
-        """Join the results of the parts."""
+    def report(self, results: Iterator[PartResult], root: RootBuilder | None = None) -> ScanReport:
+        """Join the results of the parts; ``root`` takes the digests of their rows."""
         builder = ReportBuilder(self._scanner.policy, self._scanner.engine)
-        seen: dict[bytes, int] = {}
-        dropped = 0
-        for result in results:
-            builder.record(result.records)
-            builder.size += result.size
-            dropped += result.dropped
-            for reason in result.skipped:
-                builder.skip(reason)
-            repeats = _repeats(result, seen)
-            for text in result.texts:
-                name = _numbered(text.record, repeats[text.position]) if repeats else text.record
-                builder.add(ScanResult(Location(name, text.field), text.findings, text.residuals, 0))
+        found: list[tuple[int, PartText]] = []
+        first = dropped = 0
+        with Spill(np.uint8, NAME_SIZE) as spill:
+            for result in results:
+                builder.record(result.records)
+                builder.size += result.size
+                dropped += result.dropped
+                for reason in result.skipped:
+                    builder.skip(reason)
+                found += ((first + text.position, text) for text in result.texts)
+                first += result.records
+                spill.append(np.frombuffer(result.names, np.uint8))
+                if root is not None:
+                    root.add(result.leaves)
+            keyed = self._dataset.key is not None
+            names = shown_names(spill.mapped(), {place for place, _ in found}) if keyed else {}
+        for place, text in found:
+            location = Location(names.get(place, text.record), text.field)
+            builder.add(ScanResult(location, text.findings, text.residuals, 0))
         return replace(builder.build(), dropped=dropped)
 
     def _about(self) -> dict[str, JsonValue]:
@@ -197,19 +209,6 @@ class _Pass:
 
 def _decode(body: bytes) -> PartResult:
     return msgspec.msgpack.decode(body, type=PartResult)
-
-
-def _repeats(result: PartResult, seen: dict[bytes, int]) -> list[int]:
-    """Return for each record with a keyed id how many records up to it have that id."""
-    repeats = []
-    for name in names_of(result):
-        seen[name] = seen.get(name, 0) + 1
-        repeats.append(seen[name])
-    return repeats
-
-
-def _numbered(name: str, count: int) -> str:
-    return name if count == 1 else f"{name}-{count}"
 
 
 def _check(report: ScanReport, out: Path) -> None:

@@ -7,6 +7,7 @@ from stanch.crypto import Frontier, hkdf_sha256, hmac_sha256, leaf_hash
 from stanch.data.dataset import Dataset
 
 _SALT_SIZE = 16
+_DIGEST = 32
 
 
 class Salts:
@@ -27,6 +28,25 @@ class Salts:
 def row_leaf(salt: bytes, canonical_row: bytes) -> bytes:
     """Return the leaf hash (RFC 9162) of ``salt ‖ SHA-256(canonical row)``."""
     return leaf_hash(salt + hashlib.sha256(canonical_row).digest())
+
+
+class RootBuilder:
+    """Builds the root from the SHA-256 of each canonical row, part by part in their order; constant memory."""
+
+    def __init__(self, key: bytes) -> None:
+        self._salts, self._frontier = Salts(key), Frontier()
+
+    def add(self, digests: bytes) -> None:
+        """Take the digests of the next rows, 32 bytes each, one after the other."""
+        first = self._frontier.size
+        self._frontier = self._frontier.append(
+            leaf_hash(self._salts.of(first + start // _DIGEST) + digests[start : start + _DIGEST])
+            for start in range(0, len(digests), _DIGEST)
+        )
+
+    def root(self) -> str:
+        """Return the root of the rows so far, as :func:`dataset_root` does of all."""
+        return self._frontier.root().hex()
 
 
 def leaves(dataset: Dataset, salts: Salts) -> Iterator[bytes]:

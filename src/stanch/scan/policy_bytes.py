@@ -44,8 +44,10 @@ def special_fields(policy: Policy) -> list[str]:
     """Return the names of what the policy uses beside rules, kinds, scores, operators and literals."""
     names = []
     for entry in fields(policy):
+        if entry.name in _SECRET | _OPEN:
+            continue  # the default of the rules is costly: it reads the pack
         default = entry.default if entry.default_factory is MISSING else entry.default_factory()
-        if entry.name not in _SECRET | _OPEN and getattr(policy, entry.name) != default:
+        if getattr(policy, entry.name) != default:
             names.append(entry.name)
     return names
 

@@ -24,6 +24,7 @@ from stanch.data import (
     split_members,
     write_split,
 )
+from stanch.data.engines import LOCAL, Engine
 from stanch.errors import InvalidInput
 from stanch.scan import IndexParams, Layout, Scanner, SpanIndex, open_vault
 from stanch.scan.canonical import is_pseudonym
@@ -80,11 +81,13 @@ def take_stock(workspace: Workspace, dataset: Dataset) -> DatasetManifest:
     return workspace.door.act(Request("data.manifest", "data:add", dataset_ref(dataset.path)), run)
 
 
-def deduplicate(workspace: Workspace, dataset: Dataset, out: Path) -> tuple[DuplicateReport, Dataset]:
+def deduplicate(
+    workspace: Workspace, dataset: Dataset, out: Path, *, engine: Engine = LOCAL
+) -> tuple[DuplicateReport, Dataset]:
     """Keep the first record of each cluster of near-duplicates."""
 
     def run(_ref: EntryRef) -> Done[tuple[DuplicateReport, Dataset]]:
-        report = find_near_duplicates(dataset)
+        report = find_near_duplicates(dataset, engine=engine)
         kept = drop_duplicates(dataset, report, out)
         return Done((report, kept), {"clusters": len(report.clusters), "kept": len(kept)})
 
@@ -132,12 +135,13 @@ def index_data(
     *,
     public: Iterable[str] = (),
     layout: Layout | None = None,
+    engine: Engine = LOCAL,
 ) -> SpanIndex:
     """Build the keyed index of the training text, for the guard; with a layout, one part of it."""
 
     def run(_ref: EntryRef) -> Done[SpanIndex]:
         key = workspace.keys.secret("index")
-        index = build_index(dataset, key=key, params=params, public=public, layout=layout)
+        index = build_index(dataset, key=key, params=params, public=public, layout=layout, engine=engine)
         index.save(out)
         return Done(index, {"keys": index.header.keys})
 

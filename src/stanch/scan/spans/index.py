@@ -10,6 +10,7 @@ from stanch.crypto import random_bytes
 from stanch.errors import InvalidInput
 from stanch.scan.fold import FOLD, Folder, fold_text
 from stanch.scan.spans.bloom import BlockedBloom, block_count, finalise
+from stanch.scan.spans.building import KEY_SIZE, Gathered, IndexKey
 from stanch.scan.spans.cursor import Hit, SpanCursor
 from stanch.scan.spans.decision import Match, MatchTracker
 from stanch.scan.spans.evidence import Evidence, log10_tail
@@ -23,10 +24,9 @@ from stanch.scan.spans.index_file import (
     read_index,
     write_index,
 )
-from stanch.scan.spans.layout import Layout
+from stanch.scan.spans.layout import SALT_SIZE, Layout
 from stanch.scan.spans.params import STANDARD, IndexParams
 from stanch.scan.spans.rolling import TILE, RollingKey, WindowHasher
-from stanch.scan.spans.windows import Windows
 
 _JOIN = 512
 
@@ -72,39 +72,50 @@ class SpanIndex:
         Raises:
             InvalidInput: The key has not 32 bytes, there are too many windows, or more than the layout has room for.
         """
-        _check_key(key)
-        salt = layout.salt if layout is not None else random_bytes(16)
-        rolling = RollingKey.derive(key, salt)
-        hasher = WindowHasher(rolling, params.k)
+        secret = IndexKey(key, random_bytes(SALT_SIZE) if layout is None else layout.salt, params)
         # Copies of a text count once: a row that was stored ten times is what a model recites first, not boilerplate.
         folded = list(dict.fromkeys(fold_text(text, "index") for text in texts))
-        windows = Windows(hasher, folded)
-        keys = windows.sampled(params.stride)
-        found = len(keys)
+        gathered = Gathered.of([secret.sampled(folded)], records=len(folded), chars=sum(map(len, folded)))
         if params.boilerplate_after is not None:
-            keys = keys[windows.texts_holding(keys) <= params.boilerplate_after]
-        keys = keys[Windows(hasher, [fold_text(text, "index") for text in public]).texts_holding(keys) == 0]
-        blocks = (
-            layout.blocks_for(len(keys), params.bits) if layout is not None else block_count(len(keys), params.bits)
-        )
-        filter_ = BlockedBloom.build(finalise(rolling.finaliser, keys), blocks)
-        after = params.boilerplate_after
+            gathered.count(*secret.windows(folded).held(gathered.keys))
+        return cls.assemble(secret, gathered, dataset_root=dataset_root, public=public, layout=layout)
+
+    @classmethod
+    def assemble(
+        cls,
+        secret: IndexKey,
+        gathered: Gathered,
+        *,
+        dataset_root: str = "",
+        public: Iterable[str] = (),
+        layout: Layout | None = None,
+    ) -> "SpanIndex":
+        """Return the index of the windows that were gathered; arguments as of :meth:`build`.
+
+        Raises:
+            InvalidInput: There are too many windows, or more than the layout has room for.
+        """
+        params, after = secret.params, secret.params.boilerplate_after
+        windows = gathered.kept(after, secret.windows([fold_text(text, "index") for text in public]))
+        keys = len(windows)
+        blocks = layout.blocks_for(keys, params.bits) if layout is not None else block_count(keys, params.bits)
+        filter_ = BlockedBloom.build(windows, blocks)
         header = Header(
             fold=FOLD,
             k=params.k,
             stride=params.stride,
             bits=params.bits,
             blocks=blocks,
-            keys=len(keys),
-            records=len(folded),
-            chars=sum(map(len, folded)),
-            salt=salt.hex(),
-            key_id=key_id(key),
+            keys=keys,
+            records=gathered.records,
+            chars=gathered.chars,
+            salt=secret.salt.hex(),
+            key_id=key_id(secret.key),
             dataset_root=dataset_root,
             fill_fp=filter_.random_hit(),
-            boilerplate=None if after is None else Boilerplate(after, found - len(keys)),
+            boilerplate=None if after is None else Boilerplate(after, len(gathered.windows) - keys),
         )
-        return cls(IndexContent(header, filter_), key)
+        return cls(IndexContent(header, filter_), secret.key)
 
     @classmethod
     def merge(cls, parts: Sequence["SpanIndex"]) -> "SpanIndex":
@@ -218,5 +229,5 @@ def _identity(header: Header) -> Header:
 
 
 def _check_key(key: bytes) -> None:
-    if len(key) != 32:
-        raise InvalidInput(f"span index: the key has {len(key)} bytes, expected 32")
+    if len(key) != KEY_SIZE:
+        raise InvalidInput(f"span index: the key has {len(key)} bytes, expected {KEY_SIZE}")
