@@ -13,15 +13,10 @@ from scipy import stats
 
 from stanch.data import CanarySpec, coins, find_near_duplicates, open_dataset, plan_canaries
 from stanch.data.canary_text import ANSWERS, FAMILY_NAMES, GIVEN_NAMES, MATTERS, OPENINGS, KeyedStream
-from stanch.data.shingles import fold_texts, shingles
+from stanch.data.shingles import fold_texts, jaccard, shingles
 from stanch.errors import InvalidInput
 
 SEED = bytes(range(32))
-
-
-def jaccard(left, right):
-    one, other = set(left.tolist()), set(right.tolist())
-    return len(one & other) / max(len(one | other), 1)
 
 
 def fixed(count):

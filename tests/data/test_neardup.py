@@ -9,14 +9,9 @@ from hypothesis import strategies as st
 from stanch.data import drop_duplicates, find_near_duplicates, inject_uncommitted, open_dataset, plan_canaries
 from stanch.data import shingles as shingles_module
 from stanch.data.canaries import CanarySpec
-from stanch.data.shingles import fold_texts, jaccard_of_pairs, shingles
+from stanch.data.shingles import fold_texts, jaccard, jaccard_of_pairs, shingles
 from stanch.data.sketches import candidates
 from stanch.errors import InvalidInput
-
-
-def jaccard(left, right):
-    one, other = set(left.tolist()), set(right.tolist())
-    return len(one & other) / max(len(one | other), 1)
 
 
 def texts_dataset(write_rows, texts, name="train.jsonl"):

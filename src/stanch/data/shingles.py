@@ -38,6 +38,12 @@ def shingles(view: bytes) -> Hashes:
     return np.unique(flat_shingles([view])[0])
 
 
+def jaccard(left: Hashes, right: Hashes) -> float:
+    """Return the Jaccard similarity of two sets of shingles; elements may be repeated."""
+    one, other = set(left.tolist()), set(right.tolist())
+    return len(one & other) / max(len(one | other), 1)
+
+
 def jaccard_of_pairs(hashes: Hashes, offsets: Numbers, lefts: Numbers, rights: Numbers) -> npt.NDArray[np.float64]:
     """Return the Jaccard similarity of each pair of sets: at most 4,096 pairs, of set ``lefts[i]`` and ``rights[i]``.
 
