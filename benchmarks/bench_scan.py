@@ -51,13 +51,24 @@ class Contender:
     share: float = 1.0
 
 
-def messages(lines: Lines, first: int = 0) -> list[tuple[Location, str]]:
-    """Read the texts of lines."""
+def messages(lines: Lines) -> list[tuple[int, int, str]]:
+    """Read the texts of lines, each with the number of its line and its place in there."""
     return [
-        (Location(f"r{first + number}", f"messages[{place}].content"), message["content"])
+        (number, place, message["content"])
         for number, line in enumerate(lines)
         for place, message in enumerate(orjson.loads(line)["messages"])
     ]
+
+
+def scan(scanner: Scanner, lines: Lines) -> list[int]:
+    """Return the number of findings in each message that has any."""
+    found = messages(lines)
+
+    def locate(number: int) -> Location:
+        line, place, _ = found[number]
+        return Location(f"r{line}", f"messages[{place}].content")
+
+    return [len(result.findings) for _, result in scanner.scan_block([text for _, _, text in found], locate)]
 
 
 def blocks(lines: Lines) -> list[list[bytes]]:
@@ -75,20 +86,15 @@ def blocks(lines: Lines) -> list[list[bytes]]:
 
 def parsed(scanner: Scanner) -> Callable[[Lines], object]:
     """Scan every message of every line."""
-    return lambda lines: [len(r.findings) for block in blocks(lines) for r in scanner.scan_many(messages(block))]
+    return lambda lines: [scan(scanner, block) for block in blocks(lines)]
 
 
 def raw(scanner: Scanner) -> Callable[[Lines], object]:
     """Scan the messages of suspect lines."""
 
-    def scan(lines: Lines) -> object:
-        found = []
-        for block in blocks(lines):
-            suspects = [block[number] for number in sorted(scanner.suspect_lines(block))]
-            found += [len(result.findings) for result in scanner.scan_many(messages(suspects))]
-        return found
-
-    return scan
+    return lambda lines: [
+        scan(scanner, [block[number] for number in sorted(scanner.suspect_lines(block))]) for block in blocks(lines)
+    ]
 
 
 def enough_rules(rules: kingfisher_sdk.Rules) -> tuple[Recogniser, ...]:
@@ -104,7 +110,7 @@ def presidio() -> Callable[[Lines], object]:
     chosen = [one for one in registry.recognizers if hasattr(one, "patterns")]
 
     def scan(lines: Lines) -> object:
-        texts = [text for _, text in messages(lines)]
+        texts = [text for _, _, text in messages(lines)]
         return [len(one.analyze(text, one.supported_entities, None) or ()) for text in texts for one in chosen]
 
     return scan

@@ -65,8 +65,8 @@ def test_every_match_is_within_what_is_said(text):
 @pytest.mark.parametrize(
     ("text", "literals", "before", "after"),
     [
-        ("wk_[0-9a-z]{12}", (b"wk_",), 0, 12),
-        ("[0-9a-f]{32}-us[0-9]{1,2}", (b"-us",), 32, 2),
+        ("wkt_[0-9a-z]{12}", (b"wkt_",), 0, 12),
+        ("[0-9a-f]{32}-eu-[0-9]{1,2}", (b"-eu-",), 32, 2),
         ("(?:ghp|gho)_[A-Z]{3}", (b"ghp_", b"gho_"), 0, 3),
         (r"\bAKIA\b[A-Z]?", (b"AKIA",), 0, 1),
         (r"(?:foo[0-9]|bar)baz", (b"foo", b"bar"), 0, 4),
@@ -80,7 +80,9 @@ def test_the_anchor_is_what_no_match_can_do_without(text, literals, before, afte
     assert (factor.literals, factor.before, factor.after) == (literals, before, after)
 
 
-@pytest.mark.parametrize("text", [r"[0-9]{16}", r"[a-z]{32,1000}", r"(?i)[a-z]\d[a-z]"])
+@pytest.mark.parametrize(
+    "text", [r"[0-9]{16}", r"[a-z]{32,1000}", r"(?i)[a-z]\d[a-z]", r"pat[0-9a-z]{14}", r"s\.[a-z0-9]{24}"]
+)
 def test_without_a_literal_the_anchor_is_made_of_classes(text):
     factor = Expression(text).whole.best()
     assert not factor.literals

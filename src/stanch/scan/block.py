@@ -4,8 +4,10 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, groupby
 
+import numpy as np
+
 from stanch.scan.engine import Hit
-from stanch.scan.fold import GAP, SEPARATOR, CodePoints, Folder, fold_text, may_have_gap
+from stanch.scan.fold import GAP, SEPARATOR, CodePoints, Folder, fold_text, fold_utf8, has_long_run, may_have_gap
 from stanch.scan.offsets import OffsetMap
 
 _SEPARATOR = bytes([SEPARATOR])
@@ -55,16 +57,9 @@ class TextBlock(FoldedBlock):
     def __init__(self, given: Sequence[str | bytes]) -> None:
         """Fold and join texts; bytes are read as UTF-8, and a byte that is none counts as one code point."""
         self._given = given
-        self._texts: dict[int, str] = {}  # of those that are not strings of ASCII
-        parts = [
-            text.encode() if isinstance(text, str) and text.isascii() else self._fold(number, text)
-            for number, text in enumerate(given)
-        ]
-        folded = _SEPARATOR.join(parts)
-        if folded.count(SEPARATOR) >= len(parts):
-            parts = [part.replace(_SEPARATOR, b" ") for part in parts]
-            folded = _SEPARATOR.join(parts)
-        super().__init__(folded, list(accumulate(map(len, parts), lambda end, size: end + 1 + size)), self._text)
+        self._texts: dict[int, str] = {}  # where they are not the given strings
+        folded, ends = _fold_together(given) or self._fold_each()
+        super().__init__(folded, ends, self._text)
 
     def size(self, number: int) -> int:
         """Return how many bytes a text has in UTF-8; of bytes, how many were given."""
@@ -75,13 +70,30 @@ class TextBlock(FoldedBlock):
         text = self._texts.get(number, self._given[number])
         return text if isinstance(text, str) else text.decode("ascii")
 
+    def _fold_each(self) -> tuple[bytes, list[int]]:
+        parts = [self._fold(number, text) for number, text in enumerate(self._given)]
+        return _SEPARATOR.join(parts), list(accumulate(map(len, parts), lambda end, size: end + 1 + size))
+
     def _fold(self, number: int, given: str | bytes) -> bytes:
         if isinstance(given, bytes):
             if given.isascii():
-                return given
+                return given.replace(_SEPARATOR, b" ")
             text = given.decode("utf-8", "surrogateescape")
         else:
             points = CodePoints()
             text = points.push(given) + points.finish()
         self._texts[number] = text
         return Folder("detect", gap=GAP).push(text) if may_have_gap(text) else fold_text(text)
+
+
+def _fold_together(given: Sequence[str | bytes]) -> tuple[bytes, list[int]] | None:
+    """Return texts folded and joined, and where each ends, if all are strings that need no look of their own."""
+    try:
+        data = "\x1e".join(given).encode()  # type: ignore[arg-type]  # bytes among them are a TypeError
+    except (TypeError, UnicodeEncodeError):
+        return None
+    if has_long_run(data):
+        return None
+    folded = fold_utf8(data)
+    ends = np.flatnonzero(np.frombuffer(folded, np.uint8) == SEPARATOR).tolist()
+    return (folded, [*ends, len(folded)]) if len(ends) == len(given) - 1 else None

@@ -24,7 +24,6 @@ SEPARATOR = 0x1E
 GAP = 256
 """Code points in a row that may fold to nothing before a search cuts the text: a stream then holds a bounded amount."""
 
-_NON_ASCII = re.compile(r"[^\x00-\x7f]")
 _DETECT_RUNS = re.compile(r"[\x00-\x1d\x1f-\x7f]+|[\x1e\x80-\U0010ffff]")
 _BETWEEN = r"[\x00-/:-@\[-`{-\x7f]"
 _WORD_RUNS = re.compile(rf"[0-9A-Za-z]+|{_BETWEEN}+|[\x80-\U0010ffff]")
@@ -73,17 +72,41 @@ def _table(view: Literal["detect", "index"]) -> _Table:
     return _Table(view)
 
 
+class _Encoded(dict[bytes, bytes]):
+    """The same for code points and results in UTF-8."""
+
+    def __init__(self, view: Literal["detect", "index"]) -> None:
+        super().__init__()
+        self._table = _table(view)
+
+    def __missing__(self, character: bytes) -> bytes:
+        result = self[character] = self._table[ord(character.decode("utf-8", "surrogatepass"))].encode()
+        return result
+
+
+@cache
+def _encoded(view: Literal["detect", "index"]) -> _Encoded:
+    return _Encoded(view)
+
+
+def fold_utf8(data: bytes, view: Literal["detect", "index"] = "detect") -> bytes:
+    """Return text in UTF-8 with each code point outside ASCII as a view has it; ASCII stays as it is."""
+    if data.isascii():
+        return data
+    table, done = _encoded(view), 0
+    parts: list[bytes] = []
+    for start in np.flatnonzero(np.frombuffer(data, np.uint8) >= 0xC0).tolist():
+        end = start + (2 if data[start] < 0xE0 else 3 if data[start] < 0xF0 else 4)
+        parts += (data[done:start], table[data[start:end]])
+        done = end
+    return b"".join([*parts, data[done:]])
+
+
 def fold_text(text: str, view: View = "detect") -> bytes:
     """Return a view of a whole text, without the way back; equal to what a :class:`Folder` gives for it."""
     if view == "detect":
-        if text.isascii():
-            return text.replace("\x1e", " ").encode()
-        table = _table("detect")
-        return _NON_ASCII.sub(lambda match: table[ord(match[0])], text.replace("\x1e", " ")).encode()
-    if not text.isascii():
-        table = _table("index")
-        text = _NON_ASCII.sub(lambda match: table[ord(match[0])], text)
-    words = text.encode().translate(_ASCII_TO_INDEX).split()
+        return fold_utf8(text.replace("\x1e", " ").encode("utf-8", "surrogatepass"))
+    words = fold_utf8(text.encode("utf-8", "surrogatepass"), "index").translate(_ASCII_TO_INDEX).split()
     return (b" " if view == "index" else b"").join(words)
 
 
@@ -92,6 +115,11 @@ def may_have_gap(text: str) -> bool:
     data = text.encode("utf-8", "surrogatepass")
     if len(data) - len(text) <= GAP:  # at least one more byte for each code point outside
         return False
+    return has_long_run(data)
+
+
+def has_long_run(data: bytes) -> bool:
+    """Tell whether more than ``GAP`` bytes in a row are outside ASCII."""
     places = np.flatnonzero(np.frombuffer(data, np.uint8) >= 0x80)
     return bool((places[GAP:] - places[:-GAP] == GAP).any())
 

@@ -9,21 +9,21 @@ import json
 import re
 from bisect import bisect_left
 from collections.abc import Sequence
-from typing import AnyStr
 
 from stanch.scan.confirm import Confirmer
 from stanch.scan.engine import EngineMaker, Pattern
-from stanch.scan.fold import SEPARATOR, fold_text, may_have_gap
+from stanch.scan.fold import SEPARATOR, fold_utf8, has_long_run
 from stanch.scan.literals import LiteralSearch
 from stanch.scan.recogniser import Recogniser
 
 _ESCAPES = {rb"\"": b'"', rb"\/": b"/", rb"\b": b"\b", rb"\f": b"\f", rb"\n": b"\n", rb"\r": b"\r", rb"\t": b"\t"}
 _ESCAPE = re.compile(rb"\\[\"/bfnrt]")
-_POINTS = re.compile(r"\\u[0-9A-Fa-f]{4}(?:\\u[0-9A-Fa-f]{4})*")
-_SYNTAX = re.compile(r'[\x00-\x1f"\\]')
+_POINTS = re.compile(rb"\\u[0-9A-Fa-f]{4}(?:\\u[0-9A-Fa-f]{4})*")
+_SYNTAX = re.compile(r'[\x00-\x1f"\\\ud800-\udfff]')
 # Numbers are read as 64-bit integers or doubles: longer ones, exponents and small fractions are written anew.
 _DOUBTS = ("[0-9.]{17}", "[0-9][Ee][+-]?[0-9]", "0[.]0000")
 _ASSERTION = re.compile(r"\\[Az]|\^|\$")
+_REMEMBERED = 65_536
 # Stands between lines while they are folded, which leaves it as it is.
 _GAP = b"\x1d"
 _SEPARATOR, _CONTROLS = re.compile(b"\x1e"), re.compile(b"[\x1d\x1e]")
@@ -71,18 +71,18 @@ class RawLines:
             block = _GAP.join([_CONTROLS.sub(b" ", line) for line in lines])
         if b"\\" in block:
             # Behind an escaped backslash an escape may only seem to stand.
-            doubtful |= _holding(block, b"\\\\", _GAP)
+            doubtful |= _holding(block, b"\\\\")
             block = _ESCAPE.sub(lambda match: _ESCAPES[match[0]], block)
-        if not block.isascii() or b"\\u" in block:
-            text = block.decode("utf-8", "replace")
-            doubtful |= _holding(text, "\ufffd", _GAP.decode())
-            text = _POINTS.sub(_points, text)
-            # A code point by number that JSON would have to escape stays as it was written.
-            doubtful |= _holding(text, "\\u", _GAP.decode())
-            if may_have_gap(text):
-                doubtful |= {number for number, line in enumerate(text.split(_GAP.decode())) if may_have_gap(line)}
-            block = fold_text(text)
-        return block.replace(_GAP, bytes([SEPARATOR])), doubtful
+        if b"\\u" in block:
+            block = _POINTS.sub(lambda match: _WRITTEN[match[0]], block)
+            # A code point by number that JSON would have to escape, or half a pair, stays as it was written.
+            doubtful |= _holding(block, b"\\u")
+        if not _is_utf8(block):
+            doubtful |= {number for number, line in enumerate(lines) if not _is_utf8(line)}
+            block = block.decode("utf-8", "replace").encode()
+        if has_long_run(block):
+            doubtful |= {number for number, line in enumerate(block.split(_GAP)) if has_long_run(line)}
+        return fold_utf8(block).replace(_GAP, bytes([SEPARATOR])), doubtful
 
     def _may_match(self, index: int, block: bytes, bounds: tuple[int, int], end: int) -> bool:
         """Tell whether an anchor that ends at ``end`` may stand for a value in a string of the line.
@@ -112,17 +112,34 @@ def _pattern(rule: Recogniser) -> Pattern:
     return Pattern(rule.id, rule.anchor.encode(), rule.caseless, lead, trail)
 
 
-def _holding(block: AnyStr, part: AnyStr, gap: AnyStr) -> set[int]:
+def _holding(block: bytes, part: bytes) -> set[int]:
     """Return the numbers of the lines that hold a part."""
     numbers, number, last = set[int](), 0, 0
     place = block.find(part)
     while place >= 0:
-        number += block.count(gap, last, place)
+        number += block.count(_GAP, last, place)
         numbers.add(number)
         last, place = place, block.find(part, place + 1)
     return numbers
 
 
-def _points(match: re.Match[str]) -> str:
-    made: str = json.loads(f'"{match[0]}"')
-    return match[0] if _SYNTAX.search(made) else made
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+class _Written(dict[bytes, bytes]):
+    """What code points by number stand for, in UTF-8."""
+
+    def __missing__(self, written: bytes) -> bytes:
+        made: str = json.loads(b'"%b"' % written)
+        result = written if _SYNTAX.search(made) else made.encode()
+        if len(self) < _REMEMBERED:
+            self[written] = result
+        return result
+
+
+_WRITTEN = _Written()

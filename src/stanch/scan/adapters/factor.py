@@ -19,7 +19,7 @@ ENDLESS = 1 << 40
 
 EVERY_BYTE = (1 << 256) - 1 & ~(1 << 0x1E)  # the separator is in no text
 _MOST_LITERALS, _MOST_ALTERNATIVES, _KEPT = 64, 256, 6
-_LEAST_LITERAL, _GOOD_LITERAL = 2, 6
+_LEAST_LITERAL, _RARE_LITERAL, _GOOD_LITERAL, _RARE_RUN = 2, 4, 6, 12
 
 
 class Side(NamedTuple):
@@ -58,10 +58,14 @@ class Factor:
         )
 
     @property
-    def quality(self) -> tuple[bool, int, bool, bool, int]:
-        """Sorts factors: literals first, then long ones, those that begin a match or have a bounded left, few ones."""
+    def quality(self) -> tuple[int, int, bool, bool, int]:
+        """Sorts factors: literals before runs of classes, but those that stand in ordinary words behind long runs.
+
+        Of one rank, long ones come first, then those that begin a match, have a bounded left, or are few.
+        """
         length = min(self.shortest, _GOOD_LITERAL if self.literals else MAX_WIDTH)
-        return bool(self.literals), length, self.before == 0, self.before < ENDLESS, -len(self.literals)
+        rank = 2 * (length >= _RARE_LITERAL) if self.literals else 2 * (length >= _RARE_RUN) - 1
+        return rank, length, self.before == 0, self.before < ENDLESS, -len(self.literals)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """Values that look like findings and are none: published examples, sequences and placeholders."""
 
-import itertools
 import re
 
 _PUBLISHED = frozenset(
@@ -15,6 +14,7 @@ _PLACEHOLDER = re.compile(
     rb"x{4,}|\*{3,}|\.{3,}|your[_-]|<[^>]*>|\$\{|\{\{|\A\{[a-z_][a-z0-9_.]*\}|%[A-Z_]{2,}%|process\.env|os\.environ|getenv|\$[A-Z_]{3,}\Z",
     re.IGNORECASE,
 )
+_AROUND = (ord("9"), ord("0"))
 _NO_SYMBOLS = bytes(byte for byte in range(256) if not chr(byte).isalnum())
 _WORD = re.compile(rb"example|dummy|changeme|placeholder|redacted|not-?a-?real|fake_?key|sample", re.IGNORECASE)
 
@@ -24,13 +24,13 @@ def is_sequence(value: bytes) -> bool:
     symbols = value.lower().translate(None, _NO_SYMBOLS)
     if len(symbols) < 4:
         return False
-    steps = {
-        (after - before) % 10 if chr(before).isdigit() else after - before
-        for before, after in itertools.pairwise(symbols)
-    }
-    if steps == {0} or (steps == {1} and len(symbols) >= 6):
+    if len(set(symbols)) == 1 or (len(symbols) >= 6 and all(map(_follows, symbols, symbols[1:]))):
         return True
     return len(symbols) >= 10 and max(map(symbols.count, set(symbols))) >= 0.6 * len(symbols)
+
+
+def _follows(before: int, after: int) -> bool:
+    return after - before == 1 or (before, after) == _AROUND
 
 
 def is_published(value: bytes) -> bool:
