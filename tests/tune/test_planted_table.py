@@ -20,6 +20,7 @@ import torch
 from scipy.stats import chi2
 
 from stanch.data import TokenRecord
+from stanch.tune.captures_torch import Grams
 from stanch.tune.chunks import Row
 from stanch.tune.coverage_torch import check_coverage, check_noise
 from stanch.tune.gradient_torch import PrivateGradient
@@ -87,9 +88,10 @@ def plant_clipping_per_batch(monkeypatch) -> None:
     """Clip the mean of the batch, and multiply by its size: what one optimizer's clipping would do."""
 
     def per_batch(self):
-        norms = torch.stack([captured.square_norms() for captured in self._collected.values()]).sum(0).sqrt()
+        grams = Grams()
+        norms = torch.stack([captured.square_norms(grams) for captured in self._collected.values()]).sum(0).sqrt()
         factor = (self._bound * len(norms) / norms.sum()).clamp(max=1.0)
-        return factor.expand_as(norms).float(), torch.isfinite(norms)
+        return factor.expand_as(norms).float(), None
 
     monkeypatch.setattr("stanch.tune.engine_torch.UnitGradients._clip_factors", per_batch)
 
