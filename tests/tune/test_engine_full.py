@@ -100,6 +100,16 @@ def test_tied_weights_are_the_published_ones():
     assert both.dense[0].tolist() == total.tolist()
 
 
+@pytest.mark.parametrize("places", [31, 32, 33, 64, 127, 150, 400])
+def test_norms_of_long_rows_are_those_of_the_products(places):
+    generator = torch.Generator().manual_seed(places)
+    left, right = torch.randn(3, places, 6, generator=generator), torch.randn(3, places, 4, generator=generator)
+    true = torch.bmm(left.transpose(1, 2).double(), right.double()).square().sum((1, 2))
+    found = Captured(pairs=[(left, right)]).square_norms(Grams())
+    assert torch.allclose(found, true, rtol=1e-3)
+    assert (found >= true * (1 - 1e-6)).all()
+
+
 @given(st.integers(0, 2**31), st.integers(1, 4), st.integers(1, 12), st.booleans())
 def test_every_form_has_the_norm_and_the_sum_of_the_dense_one(seed, units, places, repeated):
     generator = torch.Generator().manual_seed(seed)

@@ -30,6 +30,17 @@ def test_two_draws_are_the_published_ones(step, parameter, values):
     assert AesGaussian(KEY).normals(step, parameter, 4) == pytest.approx(values, abs=1e-8)
 
 
+@pytest.mark.parametrize(
+    ("block", "threads", "count"), [(64, 1, 1001), (64, 3, 1000), (63, 2, 999), (1 << 15, 3, 200_001)]
+)
+def test_neither_blocks_nor_threads_change_the_noise(monkeypatch, block, threads, count):
+    monkeypatch.setattr("stanch.tune.noise._BLOCK", 1 << 20)
+    expected = AesGaussian(KEY).normals(5, 2, count).tolist()
+    monkeypatch.setattr("stanch.tune.noise._BLOCK", block)
+    monkeypatch.setattr("stanch.tune.noise._threads", lambda: threads)
+    assert AesGaussian(KEY).normals(5, 2, count).tolist() == expected
+
+
 def test_integers_are_the_published_ones():
     case = GOLDEN["integers"]
     exponent = grid_exponent(case["max_grad_norm"], case["coordinates"])
