@@ -1,5 +1,8 @@
 """``stanch audit``: does the model leak what it was tuned on? The gate."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +12,11 @@ from stanch.cli.frame import SHARE, Group, Result, current
 from stanch.terms import Verdict
 
 if TYPE_CHECKING:
-    from stanch.audit import GateDecision, Report
+    from stanch.audit import GateDecision, GatePolicy, ReleaseContext, Report
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path)
+CONTEXT = click.Choice(["internal-api", "partner", "public-api", "open-weights"])
 EXIT_LEAK, EXIT_INCONCLUSIVE = 1, 5
 
 
@@ -114,23 +118,72 @@ def describe(report: "Report", folder: Path, model: Path) -> str:
 @click.argument("model", type=FOLDER)
 @click.option("--cert", "certificate", type=FILE, required=True, help="The leak certificate.")
 @click.option("--policy", "policy_file", type=FILE, help="A file with [gate]; otherwise the workspace's settings.")
+@click.option("--release-context", "context", type=CONTEXT, help="Who will hold the model; chooses the limits.")
+@click.option("--trust", type=FILE, help="Outside a workspace: the auditor's public key. Nothing is recorded.")
 @click.option(
     "--format", "form", type=click.Choice(["text", "sarif", "junit", "markdown"]), default="text", help="For CI."
 )
-def gate(model: Path, certificate: Path, policy_file: Path | None, form: str) -> Result:
-    """Decide whether MODEL, as its files are now, may be released."""
-    from stanch.audit import parse_policy, read_policy  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.audit.gate import GateBreached, GateInconclusive  # noqa: PLC0415 - same
-    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - same
-    from stanch.workspace.verbs_model import pass_gate  # noqa: PLC0415 - same
+@click.option("--out", type=FOLDER, help="Also write gate.sarif, gate.xml (JUnit) and gate.md into this folder.")
+def gate(model: Path, *, form: str, out: Path | None, **options: Any) -> Result:  # noqa: ANN401 - the options above, by name
+    """Decide whether MODEL, as its files are now, may be released.
 
-    with open_workspace(current()) as workspace:
-        policy = read_policy(policy_file) if policy_file else parse_policy(workspace.config.gate)
-        try:
-            decision, code = pass_gate(workspace, model, certificate, policy).decision, 0
-        except (GateBreached, GateInconclusive) as error:
-            decision, code = error.decision, error.exit_code
+    In a workspace the answer is recorded, and a release needs it. With --trust it is an answer alone, for build servers.
+    """
+    from stanch.audit.gate import GateBreached, GateInconclusive  # noqa: PLC0415 - keeps `stanch --help` light
+
+    try:
+        decision, code = _ask_gate(_GateOrder(model, **options)), 0
+    except (GateBreached, GateInconclusive) as error:
+        decision, code = error.decision, error.exit_code
+    if out is not None:
+        _write_faces(decision, out)
     return Result(_decision_data(decision), _render(decision, form), code)
+
+
+@dataclass(frozen=True)
+class _GateOrder:
+    """What the command line asks the gate."""
+
+    model: Path
+    certificate: Path
+    policy_file: Path | None
+    context: "ReleaseContext | None"
+    trust: Path | None
+
+    def policy(self, section: Mapping[str, Any]) -> "GatePolicy":
+        """Return the policy of the file, or else of the section."""
+        from stanch.audit import parse_policy, read_policy  # noqa: PLC0415 - keeps `stanch --help` light
+
+        if self.policy_file is not None:
+            return read_policy(self.policy_file, context=self.context)
+        return parse_policy(section, context=self.context)
+
+
+def _ask_gate(order: _GateOrder) -> "GateDecision":
+    if order.trust is None:
+        from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+        from stanch.workspace.verbs_model import pass_gate  # noqa: PLC0415 - same
+
+        with open_workspace(current()) as workspace:
+            policy = order.policy(workspace.config.gate)
+            return pass_gate(workspace, order.model, order.certificate, policy).decision
+    from stanch.audit.certificate_file import read_certificate  # noqa: PLC0415 - same
+    from stanch.audit.gate import gate as decide  # noqa: PLC0415 - same
+    from stanch.cli.recipients import trust_of  # noqa: PLC0415 - same
+    from stanch.weights import directory_digest  # noqa: PLC0415 - same
+
+    # Whoever chooses the keys that are trusted can certify anything: such an answer opens nothing in a workspace.
+    verified = read_certificate(order.certificate, trust_of(order.trust))
+    return decide(verified, directory_digest(order.model), order.policy({}), now=datetime.now(UTC)).decision
+
+
+def _write_faces(decision: "GateDecision", folder: Path) -> None:
+    """Write what build servers read."""
+    from stanch.crypto import write_atomic  # noqa: PLC0415 - keeps `stanch --help` light
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, form in (("gate.sarif", "sarif"), ("gate.xml", "junit"), ("gate.md", "markdown")):
+        write_atomic(folder / name, _render(decision, form).encode())
 
 
 def _decision_data(decision: "GateDecision") -> dict[str, Any]:
