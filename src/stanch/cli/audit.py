@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stanch.cli.frame import SHARE, Group, Result, current
+from stanch.errors import InvalidInput
 from stanch.terms import Verdict
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ def audit() -> None:
     help="The leak that must be seen.",
 )
 @click.option("--min-power", type=SHARE, default=0.8, help="How probably it must be seen.")
+@click.option(
+    "--show-rows", is_flag=True, help="Also rows.html: the rows that come out, masked if you may not read them."
+)
 @click.option("--out", type=FOLDER, required=True, help="Folder for report, scores, page and certificate.")
 def run(model: Path, **options: Any) -> Result:  # noqa: ANN401 - the options above, by name
     """Audit MODEL and write a signed leak certificate."""
@@ -50,9 +54,13 @@ def run(model: Path, **options: Any) -> Result:  # noqa: ANN401 - the options ab
     from stanch.cli.auditing import gather_material  # noqa: PLC0415 - same
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - same
     from stanch.cli.models import load_base, load_scorer  # noqa: PLC0415 - same
+    from stanch.workspace.artifacts import dataset_ref  # noqa: PLC0415 - same
     from stanch.workspace.verbs_model import AuditOrder, run_audit  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_rows import write_rows  # noqa: PLC0415 - same
 
     frame = current()
+    if options["show_rows"] and options["train"] is None:
+        raise InvalidInput("--show-rows: expected --data as well", why="the rows' text stands in the data set alone")
     params = AuditParams(
         alpha=options["alpha"],
         rows=options["rows"],
@@ -69,6 +77,9 @@ def run(model: Path, **options: Any) -> Result:  # noqa: ANN401 - the options ab
             model, lambda: load_scorer(model, base), lambda: load_base(model, base), material, params, options["out"]
         )
         audited = run_audit(workspace, order, progress=frame.progress())
+        if options["show_rows"]:
+            rows = audited.folder / "rows.html"
+            write_rows(workspace, dataset_ref(options["train"]), audited.result, material.members, rows)
     report = audited.result.report
     return Result(report.to_json(), describe(report, audited.folder, model), exit_code(report.verdict))
 
@@ -127,7 +138,7 @@ def describe(report: "Report", folder: Path, model: Path) -> str:
 def gate(model: Path, *, form: str, out: Path | None, **options: Any) -> Result:  # noqa: ANN401 - the options above, by name
     """Decide whether MODEL, as its files are now, may be released.
 
-    In a workspace the answer is recorded, and a release needs it. With --trust it is an answer alone, for build servers.
+    In a workspace the answer is recorded, and a release needs it. With --trust it is an answer alone, recorded nowhere.
     """
     from stanch.audit.gate import GateBreached, GateInconclusive  # noqa: PLC0415 - keeps `stanch --help` light
 
@@ -227,7 +238,6 @@ def scores(path: Path, coins: bool) -> Result:  # noqa: FBT001 - a flag of the c
 def verify(report_file: Path, scores_file: Path | None) -> Result:
     """Check that a report agrees with itself and, with --scores, with its scores."""
     from stanch.audit import Report, check_report, read_table, recompute  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.errors import InvalidInput  # noqa: PLC0415 - same
 
     if not report_file.is_file():
         raise InvalidInput(f"{report_file}: no such file")
