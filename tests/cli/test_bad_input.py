@@ -102,6 +102,7 @@ CASES = [
     ("audit run {model} --plan {missing} --out {out}", 2, "missing"),
     ("audit run {model} --plan {text} --out {out}", 2, ""),
     ("audit run {model} --data {empty} --out {out}", 2, "empty"),
+    ("audit run {model} --show-rows --out {out}", 2, "expected --data as well"),
     ("audit run {model} --holdout {unreadable} --out {out}", 2, "unreadable.jsonl:2"),
     ("audit gate {model} --cert {missing}", 2, "missing"),
     ("audit gate {model} --cert {text}", 2, "text.json"),

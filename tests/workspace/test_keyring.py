@@ -5,6 +5,7 @@ import stat
 import life
 import pytest
 
+from stanch.audit.certificate_file import read_certificate
 from stanch.config import algorithms
 from stanch.crypto import SigningKey
 from stanch.errors import InvalidInput, NotFound, NotPermitted, StoreError, VerificationError
@@ -15,7 +16,7 @@ from stanch.workspace.health import State, examine
 from stanch.workspace.keyring import SECRETS, SIGNERS, Keyring
 from stanch.workspace.verbs_key import ROTATED, rotate_key
 from stanch.workspace.verbs_log import Comparison, prove_entry, verify_log
-from stanch.workspace.verbs_model import pass_gate, read_certificate
+from stanch.workspace.verbs_model import pass_gate
 
 
 @pytest.fixture

@@ -53,10 +53,11 @@ from stanch.workspace import (
     verbs_model,
     verbs_policy,
     verbs_release,
+    verbs_rows,
     verbs_trace,
     verbs_tune,
 )
-from stanch.workspace.artifacts import model_ref
+from stanch.workspace.artifacts import dataset_ref, model_ref
 from stanch.workspace.keyring import Keyring
 from stanch.workspace.kinds import KINDS
 from stanch.workspace.people import People
@@ -232,6 +233,9 @@ VERBS = [
          lambda w, c, out: verbs_model.run_audit(w, order(c, out))),
     Verb(verbs_model.pass_gate, "audit.gate", "dana", (verbs_model, "gate"),
          lambda w, c, _out: verbs_model.pass_gate(w, c.material.model, c.certificate, life.POLICY)),
+    Verb(verbs_rows.show_rows, "audit.rows", "dana", (verbs_rows, "render_rows"),
+         lambda w, c, out: verbs_rows.show_rows(
+             w, dataset_ref(c.material.data), c.material.result, tuple(dataset(c)), out / "rows.html")),
     Verb(verbs_release.propose_release, "release.propose", "dana", (verbs_release.ReleaseState, "create"),
          lambda w, c, _out: verbs_release.propose_release(w, c.proposal("r2"))),
     Verb(verbs_release.create_release, "release.create", "rolf", (verbs_release, "create_copy"),

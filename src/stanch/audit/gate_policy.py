@@ -10,7 +10,7 @@ import msgspec
 
 from stanch.errors import InvalidInput, UnknownSetting
 
-ReleaseContext = Literal["internal-api", "partner", "open-weights"]
+ReleaseContext = Literal["internal-api", "partner", "public-api", "open-weights"]
 RequiredMode = Literal["any-but-bare", "planned"]
 
 _MAX_BYTES = 1 << 20
@@ -91,6 +91,14 @@ _DEFAULTS: Final[Mapping[ReleaseContext, dict[str, Any]]] = MappingProxyType(
             **_COMMON,
             "max_extraction_rate": 0.001,
             "max_epsilon_lower_bound": 1.0,
+            "max_auc": 0.60,
+            "require_mode": "planned",
+            "require_witnessed_commitment": True,
+        },
+        "public-api": {  # anybody asks, as often as they like, but nobody holds the weights
+            **_COMMON,
+            "max_extraction_rate": 0.001,
+            "max_epsilon_lower_bound": 0.75,
             "max_auc": 0.60,
             "require_mode": "planned",
             "require_witnessed_commitment": True,

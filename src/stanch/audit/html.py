@@ -168,6 +168,8 @@ def _findings(report: Report) -> list[tuple[str, str]]:
         bound = report.epsilon
         name = "Epsilon lower bound" if bound.formal else "Distinguishability scale (no epsilon: coins not proven)"
         rows.append((name, f"≥ {bound.lower:.2f}; the most that {bound.m} coins could show is {bound.ceiling:.2f}"))
+        if bound.formal:
+            rows.append(("In plain words", _in_words(bound.per_record)))
     if report.power is not None:
         power = report.power
         seen = f"would have seen an attack of AUC {power.auc:.2f} with probability {power.probability.estimate:.2f}"
@@ -192,6 +194,17 @@ def _findings(report: Report) -> list[tuple[str, str]]:
         shift = report.shift.blind_auc
         rows.append(("Shift gate", f"a test blind to the model reaches AUC {_interval(shift)}"))
     return rows or [("Nothing", "no test could be run")]
+
+
+def _in_words(epsilon: float) -> str:
+    """Return what an epsilon lower bound of one record means for a guesser."""
+    if epsilon == 0:
+        return "nothing shows that a guesser does better than the toss of a coin; that is no promise of privacy"
+    right = 1 / (1 + math.exp(-epsilon))
+    return (
+        "whether a record was tuned on can be guessed: a limit on guessing that this model keeps lies at "
+        f"{right:.0%} right or higher, where the toss of a coin is right half of the time"
+    )
 
 
 def _membership_charts(report: Report, table: ScoreTable) -> str:

@@ -1,18 +1,23 @@
 """``stanch audit``: does the model leak what it was tuned on? The gate."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from stanch.cli.frame import SHARE, Group, Result, current
+from stanch.errors import InvalidInput
 from stanch.terms import Verdict
 
 if TYPE_CHECKING:
-    from stanch.audit import GateDecision, Report
+    from stanch.audit import GateDecision, GatePolicy, ReleaseContext, Report
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path)
+CONTEXT = click.Choice(["internal-api", "partner", "public-api", "open-weights"])
 EXIT_LEAK, EXIT_INCONCLUSIVE = 1, 5
 
 
@@ -39,6 +44,9 @@ def audit() -> None:
     help="The leak that must be seen.",
 )
 @click.option("--min-power", type=SHARE, default=0.8, help="How probably it must be seen.")
+@click.option(
+    "--show-rows", is_flag=True, help="Also rows.html: the rows that come out, masked if you may not read them."
+)
 @click.option("--out", type=FOLDER, required=True, help="Folder for report, scores, page and certificate.")
 def run(model: Path, **options: Any) -> Result:  # noqa: ANN401 - the options above, by name
     """Audit MODEL and write a signed leak certificate."""
@@ -46,9 +54,13 @@ def run(model: Path, **options: Any) -> Result:  # noqa: ANN401 - the options ab
     from stanch.cli.auditing import gather_material  # noqa: PLC0415 - same
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - same
     from stanch.cli.models import load_base, load_scorer  # noqa: PLC0415 - same
+    from stanch.workspace.artifacts import dataset_ref  # noqa: PLC0415 - same
     from stanch.workspace.verbs_model import AuditOrder, run_audit  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_rows import write_rows  # noqa: PLC0415 - same
 
     frame = current()
+    if options["show_rows"] and options["train"] is None:
+        raise InvalidInput("--show-rows: expected --data as well", why="the rows' text stands in the data set alone")
     params = AuditParams(
         alpha=options["alpha"],
         rows=options["rows"],
@@ -65,6 +77,9 @@ def run(model: Path, **options: Any) -> Result:  # noqa: ANN401 - the options ab
             model, lambda: load_scorer(model, base), lambda: load_base(model, base), material, params, options["out"]
         )
         audited = run_audit(workspace, order, progress=frame.progress())
+        if options["show_rows"]:
+            rows = audited.folder / "rows.html"
+            write_rows(workspace, dataset_ref(options["train"]), audited.result, material.members, rows)
     report = audited.result.report
     return Result(report.to_json(), describe(report, audited.folder, model), exit_code(report.verdict))
 
@@ -114,23 +129,72 @@ def describe(report: "Report", folder: Path, model: Path) -> str:
 @click.argument("model", type=FOLDER)
 @click.option("--cert", "certificate", type=FILE, required=True, help="The leak certificate.")
 @click.option("--policy", "policy_file", type=FILE, help="A file with [gate]; otherwise the workspace's settings.")
+@click.option("--release-context", "context", type=CONTEXT, help="Who will hold the model; chooses the limits.")
+@click.option("--trust", type=FILE, help="Outside a workspace: the auditor's public key. Nothing is recorded.")
 @click.option(
     "--format", "form", type=click.Choice(["text", "sarif", "junit", "markdown"]), default="text", help="For CI."
 )
-def gate(model: Path, certificate: Path, policy_file: Path | None, form: str) -> Result:
-    """Decide whether MODEL, as its files are now, may be released."""
-    from stanch.audit import parse_policy, read_policy  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.audit.gate import GateBreached, GateInconclusive  # noqa: PLC0415 - same
-    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - same
-    from stanch.workspace.verbs_model import pass_gate  # noqa: PLC0415 - same
+@click.option("--out", type=FOLDER, help="Also write gate.sarif, gate.xml (JUnit) and gate.md into this folder.")
+def gate(model: Path, *, form: str, out: Path | None, **options: Any) -> Result:  # noqa: ANN401 - the options above, by name
+    """Decide whether MODEL, as its files are now, may be released.
 
-    with open_workspace(current()) as workspace:
-        policy = read_policy(policy_file) if policy_file else parse_policy(workspace.config.gate)
-        try:
-            decision, code = pass_gate(workspace, model, certificate, policy).decision, 0
-        except (GateBreached, GateInconclusive) as error:
-            decision, code = error.decision, error.exit_code
+    In a workspace the answer is recorded, and a release needs it. With --trust it is an answer alone, recorded nowhere.
+    """
+    from stanch.audit.gate import GateBreached, GateInconclusive  # noqa: PLC0415 - keeps `stanch --help` light
+
+    try:
+        decision, code = _ask_gate(_GateOrder(model, **options)), 0
+    except (GateBreached, GateInconclusive) as error:
+        decision, code = error.decision, error.exit_code
+    if out is not None:
+        _write_faces(decision, out)
     return Result(_decision_data(decision), _render(decision, form), code)
+
+
+@dataclass(frozen=True)
+class _GateOrder:
+    """What the command line asks the gate."""
+
+    model: Path
+    certificate: Path
+    policy_file: Path | None
+    context: "ReleaseContext | None"
+    trust: Path | None
+
+    def policy(self, section: Mapping[str, Any]) -> "GatePolicy":
+        """Return the policy of the file, or else of the section."""
+        from stanch.audit import parse_policy, read_policy  # noqa: PLC0415 - keeps `stanch --help` light
+
+        if self.policy_file is not None:
+            return read_policy(self.policy_file, context=self.context)
+        return parse_policy(section, context=self.context)
+
+
+def _ask_gate(order: _GateOrder) -> "GateDecision":
+    if order.trust is None:
+        from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+        from stanch.workspace.verbs_model import pass_gate  # noqa: PLC0415 - same
+
+        with open_workspace(current()) as workspace:
+            policy = order.policy(workspace.config.gate)
+            return pass_gate(workspace, order.model, order.certificate, policy).decision
+    from stanch.audit.certificate_file import read_certificate  # noqa: PLC0415 - same
+    from stanch.audit.gate import gate as decide  # noqa: PLC0415 - same
+    from stanch.cli.recipients import trust_of  # noqa: PLC0415 - same
+    from stanch.weights import directory_digest  # noqa: PLC0415 - same
+
+    # Whoever chooses the keys that are trusted can certify anything: such an answer opens nothing in a workspace.
+    verified = read_certificate(order.certificate, trust_of(order.trust))
+    return decide(verified, directory_digest(order.model), order.policy({}), now=datetime.now(UTC)).decision
+
+
+def _write_faces(decision: "GateDecision", folder: Path) -> None:
+    """Write what build servers read."""
+    from stanch.crypto import write_atomic  # noqa: PLC0415 - keeps `stanch --help` light
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, form in (("gate.sarif", "sarif"), ("gate.xml", "junit"), ("gate.md", "markdown")):
+        write_atomic(folder / name, _render(decision, form).encode())
 
 
 def _decision_data(decision: "GateDecision") -> dict[str, Any]:
@@ -174,7 +238,6 @@ def scores(path: Path, coins: bool) -> Result:  # noqa: FBT001 - a flag of the c
 def verify(report_file: Path, scores_file: Path | None) -> Result:
     """Check that a report agrees with itself and, with --scores, with its scores."""
     from stanch.audit import Report, check_report, read_table, recompute  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.errors import InvalidInput  # noqa: PLC0415 - same
 
     if not report_file.is_file():
         raise InvalidInput(f"{report_file}: no such file")

@@ -20,6 +20,7 @@ KINDS: dict[str, Kind] = {
     "access.review": Kind("log:read", "workspace"),
     "access.revoke": Kind("access:grant", "workspace"),
     "audit.gate": Kind("model:audit", "model"),
+    "audit.rows": Kind("data:read", "dataset"),
     "audit.run": Kind("model:audit", "model"),
     "data.dedup": Kind("data:add", "dataset"),
     "data.index": Kind("data:read", "dataset"),

@@ -20,19 +20,15 @@ from stanch.audit import (
     predicate,
     render_html,
 )
+from stanch.audit.certificate_file import read_certificate
 from stanch.crypto import sync_folder, write_atomic
 from stanch.data import CanaryPlan, Dataset
 from stanch.errors import GateFailed, Inconclusive, InvalidInput
 from stanch.ledger import EntryQuery, decode_entry
 from stanch.sign import (
-    Bundle,
-    PredicateType,
     Statement,
     TrustedKeys,
-    VerifiedStatement,
-    all_of,
     sign_statement,
-    verify_bundle,
 )
 from stanch.terms import SILENT, ArtifactRef, CommitmentEvidence, Digest, EntryRef, JsonValue, Progress
 from stanch.tune import Keeping, TunedModel, TuneSpec, run_folder, tune
@@ -162,19 +158,6 @@ def _certify(workspace: Workspace, result: AuditResult, found: DirectoryDigest, 
     certificate = predicate(result.report, ref, now=workspace.now())
     statement = Statement(model_subjects(found), LEAKCERT_TYPE, certificate.to_predicate())
     return sign_statement(statement, workspace.keys.signer("publisher")).to_bytes()
-
-
-def read_certificate(path: Path, trusted: TrustedKeys) -> VerifiedStatement:
-    """Read a leak certificate and check who signed it.
-
-    Raises:
-        InvalidInput: There is no such file, or it is no certificate.
-        VerificationError: No trusted key signed it.
-    """
-    if not path.is_file():
-        raise InvalidInput(f"{path}: no such file", next_step="audit first: stanch audit run MODEL --out REPORT")
-    bundle = Bundle.parse(path.read_bytes(), what=str(path))
-    return verify_bundle(bundle, all_of(trusted, PredicateType(LEAKCERT_TYPE)))
 
 
 def pass_gate(workspace: Workspace, model: Path, certificate: Path, policy: GatePolicy) -> GatePassed:

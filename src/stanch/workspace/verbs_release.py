@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from stanch.audit import GatePolicy
+from stanch.audit.certificate_file import read_certificate
 from stanch.crypto import random_bytes
 from stanch.crypto.recipient import parse_public, parse_recipient
 from stanch.crypto.stanza import KeyProvider
@@ -30,7 +31,6 @@ from stanch.workspace.approvers import find_approver
 from stanch.workspace.copies import CopyFacts, KeptCopy
 from stanch.workspace.opening import Workspace
 from stanch.workspace.release_state import ReleaseFacts, ReleaseState, prove_commitment
-from stanch.workspace.verbs_model import read_certificate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

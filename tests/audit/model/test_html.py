@@ -1,7 +1,9 @@
 """The HTML report and its charts: well formed, closed to scripts, escaped, described."""
 
+import math
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -127,6 +129,15 @@ def test_values_cannot_break_out_of_the_page(report, table):
     page = render_html(report, table)
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+
+
+def test_page_says_epsilon_in_plain_words(report, table):
+    bound = replace(report.epsilon, lower=math.log(9), per_record=math.log(9))
+    assert "at 90% right or higher" in render_html(replace(report, epsilon=bound), table)
+    none = replace(report.epsilon, lower=0.0, per_record=0.0)
+    assert "the toss of a coin; that is no promise" in render_html(replace(report, epsilon=none), table)
+    scale = replace(report, epsilon=replace(report.epsilon, formal=False))
+    assert "In plain words" not in render_html(scale, table)
 
 
 def test_page_shows_all_four_charts_each_with_its_numbers(report, table):

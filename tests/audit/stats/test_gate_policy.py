@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from stanch.audit.gate_policy import GatePolicy, parse_policy, read_policy
@@ -6,6 +8,7 @@ from stanch.errors import InvalidInput, UnknownSetting
 TABLE = {
     "internal-api": (0.01, 0, 1.0, 0.65, 0.60, 0.80, "any-but-bare", False),
     "partner": (0.001, 0, 1.0, 0.60, 0.60, 0.80, "planned", True),
+    "public-api": (0.001, 0, 0.75, 0.60, 0.60, 0.80, "planned", True),
     "open-weights": (0.001, 0, 0.5, 0.60, 0.60, 0.80, "planned", True),
 }
 KEYS = (
@@ -30,6 +33,11 @@ def test_defaults_of_each_context(context):
 
 def test_default_context_is_the_strictest():
     assert parse_policy({}) == GatePolicy.for_context("open-weights")
+    policies = [GatePolicy.for_context(context) for context in TABLE]
+    for looser, stricter in itertools.pairwise(policies):
+        for key in ("max_extraction_rate", "max_extractable_secrets", "max_epsilon_lower_bound", "max_auc"):
+            assert getattr(looser, key) >= getattr(stricter, key)
+        assert looser.require_witnessed_commitment <= stricter.require_witnessed_commitment
 
 
 def test_every_key_can_be_set():
