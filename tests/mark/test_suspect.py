@@ -151,8 +151,8 @@ def change_of(index, **parts):
         change_of(1, raw=lambda raw: raw[:-1]),
         change_of(2, raw=lambda raw: raw[:-1]),
         change_of(3, raw=lambda raw: raw[:-1]),
-        change_of(3, raw=lambda raw: np.frombuffer(b'{"shape":[1e9],"blocksize":64}', np.uint8)),
-        change_of(3, raw=lambda raw: np.frombuffer(b'{"shape":[4,64],"blocksize":0}', np.uint8)),
+        change_of(3, raw=lambda _: np.frombuffer(b'{"shape":[1e9],"blocksize":64}', np.uint8)),
+        change_of(3, raw=lambda _: np.frombuffer(b'{"shape":[4,64],"blocksize":0}', np.uint8)),
         change_of(3, name="elsewhere"),
         change_of(2, dtype="U8", raw=lambda raw: raw.astype(np.uint8)),
     ],
@@ -265,7 +265,7 @@ def test_changed_gguf_heads_open_or_are_refused(full, tmp_path, places):
         pass
 
 
-def test_a_missing_gguf_package_is_named(full, tmp_path, monkeypatch):
+def test_a_missing_gguf_package_is_named(tmp_path, monkeypatch):
     path = tmp_path / "m.gguf"
     path.write_bytes(b"GGUF" + bytes(100))
     monkeypatch.setitem(sys.modules, "gguf", None)

@@ -17,6 +17,7 @@ Plain functions: no ledger, no users, no clock. What a finding proves is *this c
 person*. The formats are in ``docs/spec/mark.md``.
 """
 
+from stanch.mark.alignment import align
 from stanch.mark.bounds import log10_bound, threshold
 from stanch.mark.commitment import (
     Commitment,
@@ -69,6 +70,7 @@ __all__ = [
     "Suspect",
     "Variant",
     "VariantResult",
+    "align",
     "colluders",
     "commit",
     "copy_key",

@@ -11,6 +11,7 @@ from scipy.special import ndtr, ndtri
 
 from stanch.errors import InvalidInput
 from stanch.mark.adapter import compare_adapters
+from stanch.mark.alignment import align
 from stanch.mark.bounds import decided, log10_bound, threshold
 from stanch.mark.features import FeatureSet, Variant, compare_weights
 from stanch.mark.keys import MarkKeys
@@ -23,7 +24,7 @@ _MAX_ROUNDS = 4
 _STRATA = (1 << 16, 1 << 20, 1 << 24)
 _IDLE = -2.0  # a stage that drops fewer than one innocent in fifty costs more than it saves
 _VARIANTS: Mapping[Kind, tuple[Variant, ...]] = {
-    "full": (Variant.PLAIN, Variant.PROJECTED, Variant.SPECTRAL, Variant.TANGENT),
+    "full": (Variant.PLAIN, Variant.PROJECTED, Variant.SPECTRAL, Variant.TANGENT, Variant.ALIGNED),
     "adapter": (Variant.PLAIN, Variant.PROJECTED, Variant.SPECTRAL, Variant.ADAPTER),
 }
 _SHORTLIST = 64  # innocents that a quick screening lets pass, about
@@ -296,6 +297,8 @@ def extract(originals: Originals, suspect: Suspect, variant: Variant, *, alpha: 
     compare = compare_adapters if invariant else compare_weights
     if suspect.adapter is None:
         suspect = match_renamed(suspect, originals.references)
+    if variant is Variant.ALIGNED:
+        suspect = align(originals, suspect)
     return compare(originals, suspect, variant, alpha=alpha, threads=threads)
 
 

@@ -35,7 +35,8 @@ class Variant(StrEnum):
 
     ``plain`` compares weight by weight; ``projected`` also removes what the original, the base and row means explain
     (scaling, merging with the base); ``spectral`` also mutes low-rank drift (later tuning); ``tangent`` reads a mark
-    out of a full model whose change from the base was cut to a low rank; ``adapter`` reads an adapter's mark out of the
+    out of a full model whose change from the base was cut to a low rank; ``aligned`` undoes permutations, rotations and
+    scales that leave a model as it is, then works as ``spectral``; ``adapter`` reads an adapter's mark out of the
     change of the merged weights, whatever was done to the factors.
     """
 
@@ -43,6 +44,7 @@ class Variant(StrEnum):
     PROJECTED = "projected"
     SPECTRAL = "spectral"
     TANGENT = "tangent"
+    ALIGNED = "aligned"
     ADAPTER = "adapter"
 
 
@@ -270,6 +272,7 @@ _MAKERS = {
     Variant.PLAIN: _plain,
     Variant.PROJECTED: _projected,
     Variant.SPECTRAL: _spectral,
+    Variant.ALIGNED: _spectral,
     Variant.TANGENT: _tangent,
 }
 
@@ -277,7 +280,7 @@ _MAKERS = {
 def compare_weights(
     originals: Originals, suspect: Suspect, variant: Variant, *, alpha: float, threads: int = 1
 ) -> FeatureSet:
-    """Make the features of ``plain``, ``projected``, ``spectral`` or ``tangent``: tensors against the original's."""
+    """Make the features of a variant that compares tensors; for ``aligned``, of a suspect that is aligned already."""
     layout = originals.layout
     values = scratch(layout.extent)
     make = _MAKERS[variant]

@@ -165,9 +165,7 @@ def _bounded(value: object, most: int) -> int:
     return value
 
 
-def _tensor_bytes(
-    data: mmap.mmap, shape: tuple[int, ...], kind: int, start: int
-) -> npt.NDArray[np.uint8] | None:
+def _tensor_bytes(data: mmap.mmap, shape: tuple[int, ...], kind: int, start: int) -> npt.NDArray[np.uint8] | None:
     """Return the stored bytes, one line a row, or None where the type cannot be read."""
     import gguf  # noqa: PLC0415 - an optional part, checked by the caller
 

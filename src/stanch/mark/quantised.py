@@ -78,9 +78,12 @@ def _int8(name: str, tensor: Tensor, tensors: Mapping[str, Tensor]) -> Weight | 
         scale = _floats(tensors, f"{stem}.{suffix}")
         if scale is not None and scale.size in {1, rows}:
             scales = np.broadcast_to(scale * np.float32(unit), (rows,))
-            raw = tensor.raw.reshape(rows, -1)
-            return Weight(tensor.shape, lambda chosen: raw[chosen].astype(np.float32) * scales[chosen, np.newaxis])
+            return Weight(tensor.shape, partial(_int8_rows, tensor.raw.reshape(rows, -1), scales))
     return None
+
+
+def _int8_rows(raw: Numbers, scales: Floats, rows: Rows) -> Floats:
+    return raw[rows].astype(np.float32) * scales[rows, np.newaxis]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +104,10 @@ class _State:
         except InvalidInput:
             return None
         match document:
-            case {"shape": list(sizes), "blocksize": int(blocksize)}:
+            case {"shape": list(sizes), "blocksize": int(blocksize), **more}:
                 shape = tuple(size for size in sizes if isinstance(size, int) and 0 < size < _MOST)
-                nested = document.get("nested_blocksize", 256)
-                offset = document.get("nested_offset", 0.0)
+                nested = more.get("nested_blocksize", 256)
+                offset = more.get("nested_offset", 0.0)
             case _:
                 return None
         sound = len(shape) == len(sizes) and _positive(blocksize) and _positive(nested)
@@ -118,11 +121,11 @@ def _positive(value: JsonValue) -> bool:
 
 
 def _four_bit(name: str, tensor: Tensor, tensors: Mapping[str, Tensor]) -> Weight | None:
-    """bitsandbytes NF4 and FP4: two values a byte, the first in the high half, times the largest magnitude a block."""
+    """Bitsandbytes NF4 and FP4: two values a byte, the first in the high half, times the largest magnitude a block."""
     found = next((tensors[key] for key in (f"{name}{_STATE}nf4", f"{name}{_STATE}fp4") if key in tensors), None)
     state = None if found is None else _State.of(found)
     code, scales = _floats(tensors, f"{name}.quant_map"), tensors.get(f"{name}.absmax")
-    if state is None or code is None or code.size != 16 or scales is None:  # noqa: PLR2004 - four bits
+    if state is None or code is None or code.size != 16 or scales is None:
         return None
     count = int(np.prod(state.shape, dtype=object))
     blocks = -(-count // state.blocksize)
@@ -147,7 +150,7 @@ def _nested(name: str, scales: Tensor, tensors: Mapping[str, Tensor], state: _St
     code = _floats(tensors, f"{name}.nested_quant_map")
     largest = _floats(tensors, f"{name}.nested_absmax")
     raw = scales.raw.reshape(-1)
-    if scales.dtype != "U8" or code is None or largest is None or code.size != 256:  # noqa: PLR2004 - eight bits
+    if scales.dtype != "U8" or code is None or largest is None or code.size != 256:
         return None
     if largest.size != -(-raw.size // state.nested_blocksize):
         return None
@@ -159,7 +162,7 @@ def _nested(name: str, scales: Tensor, tensors: Mapping[str, Tensor], state: _St
 def _gptq(stem: str, tensors: Mapping[str, Tensor], zero_point: int) -> Weight | None:
     """GPTQ: integers of 4 or 8 bits packed along the inputs, a scale and a zero point a group of inputs and output."""
     parts = [tensors.get(stem + name) for name in ("qweight", "qzeros", "scales")]
-    if any(part is None or len(part.shape) != 2 for part in parts):  # noqa: PLR2004 - matrices
+    if any(part is None or len(part.shape) != 2 for part in parts):
         return None
     packed, zeros, scales = (part for part in parts if part is not None)
     groups, outputs = scales.shape

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from stanch.errors import InvalidInput
-from stanch.mark.layout import Kind, Layout, make_layout
 from stanch.mark.gguf import is_gguf, open_gguf
+from stanch.mark.layout import Kind, Layout, make_layout
 from stanch.mark.quantised import read_weights
 from stanch.mark.weight import Weight
 from stanch.terms import JsonValue
