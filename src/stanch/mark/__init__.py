@@ -40,6 +40,7 @@ from stanch.mark.detection import (
 from stanch.mark.features import FeatureSet, Variant
 from stanch.mark.keys import CopyKey, MarkKeys, MarkRoot, RecipientSlot
 from stanch.mark.layout import Kind, Layout, LayoutEntry
+from stanch.mark.lineage import LineageReport, examine_lineage
 from stanch.mark.plan import MarkPlan, plan_mark
 from stanch.mark.scoring import score
 from stanch.mark.source import MarkedCopy, MarkedSource, embed
@@ -57,6 +58,7 @@ __all__ = [
     "LayoutEntry",
     "Leaf",
     "LeafOpening",
+    "LineageReport",
     "MarkKeys",
     "MarkParams",
     "MarkPlan",
@@ -76,6 +78,7 @@ __all__ = [
     "copy_key",
     "detect",
     "embed",
+    "examine_lineage",
     "expected_score",
     "extract",
     "log10_bound",

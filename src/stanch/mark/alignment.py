@@ -34,14 +34,17 @@ def align(originals: Originals, suspect: Suspect) -> Suspect:
 
     Of an unknown family, of an adapter, or where the token embeddings do not match, nothing is returned.
     """
+    aligner = open_aligner(originals, suspect)
+    return Suspect({} if aligner is None or aligner.turn is None else aligner.weights())
+
+
+def open_aligner(originals: Originals, suspect: Suspect) -> "Aligner | None":
+    """Return what aligns the suspect, or None where the family is unknown or one of the two is an adapter."""
     config = originals.original / "config.json"
     known = find_family(originals.tensors, read_json_object(config) if config.is_file() else {})
     if known is None or suspect.adapter is not None or originals.kind != "full":
-        return Suspect({})
-    own = {plain_name(name): tensor for name, tensor in originals.tensors.items()}
-    aligner = _Aligner(known, own, suspect)
-    turn = aligner.turn
-    return Suspect({} if turn is None else aligner.weights())
+        return None
+    return Aligner(known, {plain_name(name): tensor for name, tensor in originals.tensors.items()}, suspect)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,15 @@ class _Turn:
 
 
 @dataclass
-class _Aligner:
+class Aligner:
+    """Original and suspect of one family, compared part by part.
+
+    Attributes:
+        family: The original's family.
+        own: The original's tensors by plain name.
+        suspect: The suspect.
+    """
+
     family: Family
     own: Mapping[str, Tensor]
     suspect: Suspect
@@ -203,7 +214,7 @@ def _names(layer: LayerPlaces) -> list[str]:
     return list(dict.fromkeys(place.name for place in places if place is not None))
 
 
-def align_layer(model: _Aligner, layer: LayerPlaces) -> dict[str, Floats]:
+def align_layer(model: Aligner, layer: LayerPlaces) -> dict[str, Floats]:
     """Return a layer's tensors in the original's coordinates, by plain name, in their stored form."""
     parts: dict[Place, Floats] = {}
     for work in (_align_feed, _align_attention):
@@ -219,7 +230,7 @@ def align_layer(model: _Aligner, layer: LayerPlaces) -> dict[str, Floats]:
     return tensors
 
 
-def _align_feed(model: _Aligner, layer: LayerPlaces) -> dict[Place, Floats]:
+def _align_feed(model: Aligner, layer: LayerPlaces) -> dict[Place, Floats]:
     up, down = model.reading(layer.up, layer.feed_gain), model.writing(layer.down)
     gate = None if layer.gate is None else model.reading(layer.gate, layer.feed_gain)
     if up is None or down is None or (gate is None) != (layer.gate is None):
@@ -234,7 +245,7 @@ def _align_feed(model: _Aligner, layer: LayerPlaces) -> dict[Place, Floats]:
     }
 
 
-def _align_attention(model: _Aligner, layer: LayerPlaces) -> dict[Place, Floats]:
+def _align_attention(model: Aligner, layer: LayerPlaces) -> dict[Place, Floats]:
     gain = layer.attention_gain
     readings = [model.reading(place, gain) for place in (layer.query, layer.key, layer.value)]
     pairs = [pair for pair in (*readings, model.writing(layer.out)) if pair is not None]
