@@ -1,8 +1,8 @@
 """Lineage without a mark: does a suspect descend from the original, and how sure is that?
 
 *Order test.* Each feed-forward unit of the original is matched with one of the suspect's; ``a`` counts units at the
-same place. If the suspect was trained independently, the order of its units is exchangeable, ``a`` has the law of the fixed
-points of a random permutation, and the p-value is exact (Zhu et al., Independence Tests for Language Models, 2025).
+same place. If the suspect was trained independently, the order of its units is exchangeable, ``a`` has the law of the
+fixed points of a random permutation, and the bound on p is exact (Zhu et al., Independence Tests for Language Models).
 Whoever re-orders the units blinds it.
 
 *Match test.* The two halves of a unit (what it reads by, and what it writes or multiplies with) are matched on their
@@ -14,6 +14,7 @@ other models of the family, the controls.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -221,8 +222,8 @@ def count_agreements(aligner: Aligner, rng: np.random.Generator) -> tuple[Agreem
     """Return the counts of the order test and of the match test."""
     order = match = units = layers = 0
     for first, second in _halves(aligner):
-        one, two = (_matched(half, rng) for half in (first, second))
-        whole = _matched(lambda first=first, second=second: first() + second(), rng)
+        one, two = (_matched(half(), rng) for half in (first, second))
+        whole = _matched(first() + second(), rng)
         order += int(np.count_nonzero(whole == np.arange(len(whole))))
         match += int(np.count_nonzero((one == two) & (one >= 0)))
         units += len(whole)
@@ -241,11 +242,12 @@ def _halves(aligner: Aligner) -> Iterator[tuple[Callable[[], Floats], Callable[[
         # A gated unit's second half may be scaled by anything, its sign too.
         second = _without_outliers(up) if gate is not None else Pair(down.suspect.T, down.original.T)
         if len(first.suspect) == len(second.suspect):
-            signless = gate is not None
-            yield (
-                lambda first=first: cosines(first),
-                lambda second=second, signless=signless: np.abs(cosines(second)) if signless else cosines(second),
-            )
+            yield partial(cosines, first), partial(_similarity, second, signless=gate is not None)
+
+
+def _similarity(pair: Pair, *, signless: bool) -> Floats:
+    found = cosines(pair)
+    return np.abs(found, out=found) if signless else found
 
 
 def _without_outliers(pair: Pair) -> Pair:
@@ -257,16 +259,15 @@ def _without_outliers(pair: Pair) -> Pair:
     return Pair(pair.suspect[:, kept], pair.original[:, kept])
 
 
-def _matched(similarity: Callable[[], Floats], rng: np.random.Generator) -> Numbers:
+def _matched(similarity: Floats, rng: np.random.Generator) -> Numbers:
     """Return the suspect's unit for each of the original's, −1 for none.
 
     The suspect's units are shuffled first. A search breaks ties by place; unshuffled, a suspect of equal units would
     agree everywhere, and the order test would not be exact.
     """
-    found = similarity()
-    shuffle = rng.permutation(found.shape[1])
-    own, other = assign(found[:, shuffle])
-    units = np.full(len(found), -1)
+    shuffle = rng.permutation(similarity.shape[1])
+    own, other = assign(similarity[:, shuffle])
+    units = np.full(len(similarity), -1)
     units[own] = shuffle[other]
     return units
 

@@ -14,7 +14,6 @@ import numpy.typing as npt
 from stanch.crypto import parse_json
 from stanch.errors import InvalidInput
 from stanch.mark.weight import Floats, Rows, Weight
-from stanch.terms import JsonValue
 from stanch.weights import Tensor
 
 _FLOATS = ("F32", "F16", "BF16", "F64")
@@ -116,7 +115,7 @@ class _State:
         return cls(shape, blocksize, int(str(nested)), float(offset))
 
 
-def _positive(value: JsonValue) -> bool:
+def _positive(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value < _MOST
 
 
