@@ -160,12 +160,12 @@ def bert(generator):
 
 def scramble_bert(weights, generator):
     weights = {f"bert.{name}": value.astype(np.float64) for name, value in weights.items()}
-    order, signs = generator.permutation(WIDTH), generator.choice([-1, 1], WIDTH)
+    order, sign = generator.permutation(WIDTH), -1  # LayerNorm's mean allows a common sign only
     for name in list(weights):
         if name.endswith(("attention.output.dense.weight", ".output.dense.weight")):
-            weights[name] = weights[name][order] * signs[:, None]
+            weights[name] = weights[name][order] * sign
         else:
-            weights[name] = weights[name][:, order] * signs
+            weights[name] = weights[name][:, order] * sign
     for number in range(LAYERS):
         stem = f"bert.encoder.layer.{number}"
         names = [f"{stem}.{name}.weight" for name in BERT]

@@ -77,7 +77,7 @@ class Aligner:
     family: Family
     own: Mapping[str, Tensor]
     suspect: Suspect
-    _done: "OrderedDict[int, Mapping[str, Floats]]" = field(default_factory=OrderedDict)
+    _done: "OrderedDict[tuple[int, str], Mapping[str, Floats]]" = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     # --- reading
@@ -196,7 +196,7 @@ class Aligner:
     def _layer(self, number: int, name: str = "", place: Place | None = None, gain: str = "") -> Mapping[str, Floats]:
         """Return one layer's (or embedding's) aligned tensors, the last few of which are kept."""
         with self._lock:
-            key = hash((number, name))
+            key = (number, name)
             if key not in self._done:
                 if place is None:
                     made = align_layer(self, self.family.layers[number])
@@ -206,6 +206,7 @@ class Aligner:
                 self._done[key] = made
                 while len(self._done) > _KEPT_LAYERS:
                     self._done.popitem(last=False)
+            self._done.move_to_end(key)
             return self._done[key]
 
 

@@ -13,7 +13,7 @@ class Stream(StrEnum):
     """What may happen to the residual stream without changing the model.
 
     ``rotated``: any rotation (RMSNorm before each part). ``rotated-centred``: rotations that leave the all-ones vector
-    alone (LayerNorm before each part). ``permuted``: permutations and signs (LayerNorm after each part).
+    alone (LayerNorm before each part). ``permuted``: permutations and a common sign (LayerNorm after each part).
     """
 
     ROTATED = "rotated"
