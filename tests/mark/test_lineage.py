@@ -89,6 +89,14 @@ def test_equal_units_do_not_agree_by_place(world, tmp_path):
         assert found.verdict == "unrelated"
 
 
+def test_columns_without_a_gain_are_left_out(world, tmp_path):
+    weights = values_of(world[2])
+    weights["model.layers.0.post_attention_layernorm.weight"][[3, 7]] = 0
+    original = write(tmp_path / "original", weights, CONFIG)
+    found = examine_lineage(original, original, rng=rng())
+    assert found.order.share == found.match.share == 1
+
+
 @pytest.mark.parametrize("family", ["gpt2", "bert"])
 def test_other_families(tmp_path, family):
     make, scramble, config = FAMILIES[family]

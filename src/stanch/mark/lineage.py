@@ -254,8 +254,11 @@ def _without_outliers(pair: Pair) -> Pair:
     """Return both without input columns whose rms is over six times the median: few of them would decide all."""
     kept = np.ones(pair.original.shape[1], np.bool_)
     for values in pair:
-        rms = np.sqrt(np.nanmean(np.square(values, dtype=np.float64), axis=0))
-        kept &= rms <= _OUTLYING * np.nanmedian(rms)
+        rms = np.sqrt(np.square(values, dtype=np.float64).mean(axis=0))
+        masked = np.isnan(rms)
+        kept &= ~masked
+        if not masked.all():
+            kept &= rms <= _OUTLYING * np.median(rms[~masked])
     return Pair(pair.suspect[:, kept], pair.original[:, kept])
 
 
