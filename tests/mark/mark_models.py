@@ -151,9 +151,9 @@ class Release:
     def embed(self, recipient: str, out: Path, **options) -> MarkedCopy:
         return embed(self.original, out, self.plan, self.key(recipient), **options)
 
-    def detect(self, suspect: Path, **options):
+    def detect(self, suspect: Path, *, variants=None, **options):
         default = ScorePlan.default(self.plan.kind, n=10_000)
-        plan = replace(default, decoy_coordinates=1 << 15)
+        plan = replace(default, decoy_coordinates=1 << 15, variants=variants or default.variants)
         return detect(Originals(self.original, self.base), suspect, self.keys, plan, threads=1, **options)
 
     def accused(self, suspect: Path):

@@ -17,6 +17,7 @@ Plain functions: no ledger, no users, no clock. What a finding proves is *this c
 person*. The formats are in ``docs/spec/mark.md``.
 """
 
+from stanch.mark.alignment import align
 from stanch.mark.bounds import log10_bound, threshold
 from stanch.mark.commitment import (
     Commitment,
@@ -39,6 +40,7 @@ from stanch.mark.detection import (
 from stanch.mark.features import FeatureSet, Variant
 from stanch.mark.keys import CopyKey, MarkKeys, MarkRoot, RecipientSlot
 from stanch.mark.layout import Kind, Layout, LayoutEntry
+from stanch.mark.lineage import LineageReport, examine_lineage
 from stanch.mark.plan import MarkPlan, plan_mark
 from stanch.mark.scoring import score
 from stanch.mark.source import MarkedCopy, MarkedSource, embed
@@ -56,6 +58,7 @@ __all__ = [
     "LayoutEntry",
     "Leaf",
     "LeafOpening",
+    "LineageReport",
     "MarkKeys",
     "MarkParams",
     "MarkPlan",
@@ -69,11 +72,13 @@ __all__ = [
     "Suspect",
     "Variant",
     "VariantResult",
+    "align",
     "colluders",
     "commit",
     "copy_key",
     "detect",
     "embed",
+    "examine_lineage",
     "expected_score",
     "extract",
     "log10_bound",

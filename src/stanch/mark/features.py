@@ -21,6 +21,7 @@ from stanch.mark.suspect import Originals, Suspect
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 T = TypeVar("T")
+Store = Callable[[RowBlock, Floats], None]
 
 LARGEST = np.float32(1e12)
 """Weights of a suspect beyond this, infinity and NaN are taken as absent, so that sums stay inside float32."""
@@ -33,13 +34,17 @@ class Variant(StrEnum):
     """How features are made. Each variant counts as one analysis a round.
 
     ``plain`` compares weight by weight; ``projected`` also removes what the original, the base and row means explain
-    (scaling, merging with the base); ``spectral`` also mutes low-rank drift (later tuning); ``adapter`` reads an
-    adapter's mark out of the change of the merged weights, whatever was done to the factors.
+    (scaling, merging with the base); ``spectral`` also mutes low-rank drift (later tuning); ``tangent`` reads a mark
+    out of a full model whose change from the base was cut to a low rank; ``aligned`` undoes permutations, rotations and
+    scales that leave a model as it is, then works as ``spectral``; ``adapter`` reads an adapter's mark out of the
+    change of the merged weights, whatever was done to the factors.
     """
 
     PLAIN = "plain"
     PROJECTED = "projected"
     SPECTRAL = "spectral"
+    TANGENT = "tangent"
+    ALIGNED = "aligned"
     ADAPTER = "adapter"
 
 
@@ -160,10 +165,11 @@ def _standardised(residual: Floats, deviations: Floats) -> Floats:
     return np.clip(scaled, -_CLIP, _CLIP, out=scaled)
 
 
-def _plain(comparison: _Comparison, store: Callable[[RowBlock, Floats], None]) -> None:
+def _plain(comparison: _Comparison, store: Store) -> bool:
     for block in row_blocks(comparison.entry):
         rows = comparison.read(block)
         store(block, _matched_filter(rows, rows.residual, comparison.alpha))
+    return True
 
 
 def _matched_filter(rows: _Rows, residual: Floats, alpha: float) -> Floats:
@@ -192,14 +198,15 @@ def _projected_residual(rows: _Rows, coefficients: Doubles) -> Floats:
     return residual
 
 
-def _projected(comparison: _Comparison, store: Callable[[RowBlock, Floats], None]) -> None:
+def _projected(comparison: _Comparison, store: Store) -> bool:
     coefficients = _fit(comparison)
     for block in row_blocks(comparison.entry):
         rows = comparison.read(block)
         store(block, _matched_filter(rows, _projected_residual(rows, coefficients), comparison.alpha))
+    return True
 
 
-def _spectral(comparison: _Comparison, store: Callable[[RowBlock, Floats], None]) -> None:
+def _spectral(comparison: _Comparison, store: Store) -> bool:
     """Whiten the standardised residual Q by its own covariance: ``(QQᵀ/n + λI)⁻¹ Q``, n = the longer side.
 
     Without a decomposition this scales each singular value σ to σ/(σ²/n + λ): drift of few directions is muted. λ is
@@ -219,15 +226,61 @@ def _spectral(comparison: _Comparison, store: Callable[[RowBlock, Floats], None]
         filtering = np.linalg.inv(gram + level * np.eye(len(gram))).astype(np.float32)
         q = filtering @ q if wide else q @ filtering
     store(comparison.whole(), q * (scales / deviations)[:, np.newaxis])
+    return True
 
 
-_MAKERS = {Variant.PLAIN: _plain, Variant.PROJECTED: _projected, Variant.SPECTRAL: _spectral}
+def _significant_rank(change: Floats) -> int:
+    """Return how many singular values stand out of rounding noise: 0 unless they are few.
+
+    The threshold is Gavish and Donoho's for noise of unknown size (2014, section III-E), and a thousandth of the
+    largest where there is no noise.
+    """
+    values = np.linalg.svd(change, compute_uv=False)
+    beta = min(change.shape) / max(change.shape)
+    edge = (0.56 * beta**3 - 0.95 * beta**2 + 1.82 * beta + 1.43) * float(np.median(values))
+    rank = int(np.count_nonzero(values > max(edge, 1e-3 * float(values[0]))))
+    return rank if rank <= min(change.shape) // 4 else 0
+
+
+def _tangent(comparison: _Comparison, store: Store) -> bool:
+    """Compare with the original cut to the suspect's rank, in the directions that a cut leaves of a mark.
+
+    To first order a mark M changes ``trunc(D₀)`` by ``UUᵀM + MVVᵀ − UUᵀMVVᵀ``, with U, V the leading singular vectors
+    of the original's own change D₀ from the base.
+    """
+    rows = comparison.read(comparison.whole())
+    if not rows.known:
+        return False
+    base = np.where(rows.kept, rows.known[0], np.float32(0))
+    rank = _significant_rank(rows.suspect - base)
+    if rank == 0:
+        return False
+    own = np.where(rows.kept, rows.original, np.float32(0)) - base
+    u, values, vt = np.linalg.svd(own, full_matrices=False)
+    u, values, vt = u[:, :rank], values[:rank], vt[:rank]
+    residual = rows.suspect - base - (u * values) @ vt
+    left = u @ (u.T @ residual)
+    shown = left + ((residual - left) @ vt.T) @ vt
+    scales = row_scales(rows.original)
+    own_mark = (comparison.alpha / 2) ** 2 * float(np.square(scales, dtype=np.float64).mean())
+    noise = np.float32(max(float(np.square(residual, dtype=np.float64).mean()), own_mark))
+    store(comparison.whole(), np.where(rows.kept, shown, np.float32(0)) * (scales / noise)[:, np.newaxis])
+    return True
+
+
+_MAKERS = {
+    Variant.PLAIN: _plain,
+    Variant.PROJECTED: _projected,
+    Variant.SPECTRAL: _spectral,
+    Variant.ALIGNED: _spectral,
+    Variant.TANGENT: _tangent,
+}
 
 
 def compare_weights(
     originals: Originals, suspect: Suspect, variant: Variant, *, alpha: float, threads: int = 1
 ) -> FeatureSet:
-    """Make the features of ``plain``, ``projected`` or ``spectral``: the suspect's tensors against the original's."""
+    """Make the features of a variant that compares tensors; for ``aligned``, of a suspect that is aligned already."""
     layout = originals.layout
     values = scratch(layout.extent)
     make = _MAKERS[variant]
@@ -237,9 +290,7 @@ def compare_weights(
 
     def work(entry: LayoutEntry) -> bool:
         comparison = _Comparison.of(entry, originals, suspect, alpha)
-        if comparison is not None:
-            make(comparison, store)
-        return comparison is not None
+        return comparison is not None and make(comparison, store)
 
     found = run_each(work, layout.entries, threads)
     unmatched = tuple(entry.name for entry, hit in zip(layout.entries, found, strict=True) if not hit)

@@ -20,6 +20,10 @@ BLOCK = 1 << 16
 """Coordinates whose products are summed in float32; the sums of blocks are added in float64, in order."""
 
 
+_DRAWS = 1 << 20
+_DRAWS_A_BLOCK = 4
+
+
 def score(features: FeatureSet, streams: Sequence[bytes], *, threads: int = 1) -> Doubles:
     """Return ``z = Σ f x / √Σ f²`` for each stream; 0 where the suspect shows nothing.
 
@@ -58,14 +62,18 @@ def draw_stratum(key: bytes, extent: int, coordinates: int) -> Stratum:
     """Draw about ``coordinates`` of the ``extent`` coordinates, or all where there are no more.
 
     Each group of 8 is drawn on its own: when the next four bytes of AES-256-CTR under ``key``, little-endian, are below
-    ``2^32 · coordinates / extent``.
+    ``2^32 · coordinates / extent``. A smaller stratum of the same key is part of a larger one.
     """
     groups = extent // GROUP
     if coordinates >= extent:
         return Stratum(np.arange(groups))
-    draws = np.empty(groups, "<u4")
-    aes_ctr_into(key, bytes(16), draws.data)
-    return Stratum(np.flatnonzero(draws < np.uint32(coordinates / extent * 2**32)))
+    limit = np.uint32(coordinates / extent * 2**32)
+    chosen = []
+    for start in range(0, groups, _DRAWS):
+        draws = np.empty(min(_DRAWS, groups - start), "<u4")
+        aes_ctr_into(key, (start // _DRAWS_A_BLOCK).to_bytes(16, "big"), draws.data)
+        chosen.append(start + np.flatnonzero(draws < limit))
+    return Stratum(np.concatenate(chosen))
 
 
 def score_on(features: FeatureSet, streams: Sequence[bytes], stratum: Stratum, *, threads: int = 1) -> Doubles:

@@ -1,11 +1,11 @@
 """What detection reads: the suspect file or directory, and the originals it is compared with.
 
-Suspects are hostile input. Only safetensors is read; a tensor that is missing, of another shape, or of a type that is
-not understood is *unmatched* and takes no part.
+Suspects are hostile input. Safetensors and GGUF are read, pickles never; a tensor that is missing, of another shape, or
+of a type that is not understood is *unmatched* and takes no part.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,13 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 from stanch.errors import InvalidInput
+from stanch.mark.gguf import is_gguf, open_gguf
 from stanch.mark.layout import Kind, Layout, make_layout
-from stanch.weights import Adapter, LowRank, Tensor, is_adapter, open_adapter, open_model
+from stanch.mark.quantised import read_weights
+from stanch.mark.weight import Weight
+from stanch.terms import JsonValue
+from stanch.weights import Adapter, LowRank, Tensor, is_adapter, open_adapter, open_model, read_json_object
 
 _PREFIXES = ("base_model.model.", "model.", "transformer.", "bert.")
-_FLOATS = ("F32", "F16", "BF16", "F64")
-# 8-bit integers are understood where a scale a row stands beside them, and the value is integer × scale × unit.
-_INT8_SCALES = {"weight_scale": 1.0, "SCB": 1.0 / 127.0}
+_SAMPLE_ROWS = 16
+_LEAST_COSINE = 0.5
+_LARGEST = np.float32(1e12)
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,17 @@ class Originals:
         return make_layout(self.tensors.values(), self.kind)
 
     @cached_property
+    def references(self) -> Mapping[str, Weight]:
+        """What a suspect's tensors are recognised by: the full original's marked weights, or the adapted base's."""
+        if self.kind == "full":
+            own = read_weights(self.tensors)
+            return {entry.name: own[entry.name] for entry in self.layout.entries}
+        names = [f"{module}.weight" for module in self.adapter.modules]
+        weights = {} if self.base_weights is None else self.base_weights.weights
+        own_names = {} if self.base_weights is None else {name: self.base_weights.own_name(name) for name in names}
+        return {name: weights[own] for name, own in own_names.items() if own is not None}
+
+    @cached_property
     def base_weights(self) -> "Suspect | None":
         """The base model, read with the same tolerance for names as a suspect."""
         return None if self.base is None else open_suspect(self.base)
@@ -73,16 +88,22 @@ class Suspect:
     """An opened suspect.
 
     Attributes:
-        tensors: Its tensors by their own names.
+        weights: What can be read as float32, by its own names.
         adapter: The adapter, if it is one.
+        rename: Gives the suspect's own name of a name of the original, where its format has other names.
+        config: The model's ``config.json``; empty where there is none.
+        found: Own names of weights that were recognised by their content, by the original's plain name.
     """
 
-    tensors: Mapping[str, Tensor]
-    adapter: Adapter | None
+    weights: Mapping[str, Weight]
+    adapter: Adapter | None = None
+    rename: Callable[[str], str | None] | None = None
+    config: Mapping[str, JsonValue] = field(default_factory=dict)
+    found: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
-    def _by_plain_name(self) -> Mapping[str, Tensor]:
-        return {plain_name(name): tensor for name, tensor in self.tensors.items()}
+    def _by_plain_name(self) -> Mapping[str, str]:
+        return {plain_name(name): name for name in self.weights}
 
     @cached_property
     def _modules(self) -> Mapping[str, LowRank]:
@@ -93,6 +114,20 @@ class Suspect:
         """Return the adapted module that the original calls ``name``, if the suspect is an adapter that has it."""
         return self._modules.get(plain_name(name))
 
+    def own_name(self, name: str) -> str | None:
+        """Return what the suspect calls the tensor that the original calls ``name``; None where it has none."""
+        plain = plain_name(name)
+        own = self.found.get(plain)
+        if own is None:
+            own = self._by_plain_name.get(plain) if self.rename is None else self.rename(plain)
+        return own if own in self.weights else None
+
+    def weight(self, name: str, shape: tuple[int, ...]) -> Weight | None:
+        """Return the weight that the original calls ``name``, or None where there is none of its shape."""
+        own = self.own_name(name)
+        found = None if own is None else self.weights[own]
+        return found if found is not None and found.shape == shape else None
+
     def rows(self, name: str, shape: tuple[int, ...], rows: slice = slice(None)) -> npt.NDArray[np.float32] | None:
         """Return some rows of a tensor as float32, or None where it does not match.
 
@@ -101,34 +136,71 @@ class Suspect:
             shape: Its shape there; the result has the form ``[shape[0], rest]``.
             rows: Which rows.
         """
-        tensor = self._by_plain_name.get(plain_name(name))
-        if tensor is None or tensor.shape != shape:
-            return None
-        raw = tensor.raw.reshape(shape[0], -1)[rows]
-        if tensor.dtype in _FLOATS:
-            return Tensor(name, tensor.dtype, raw).to_float32()
-        scale = self._row_scale(plain_name(name), shape[0]) if tensor.dtype == "I8" else None
-        return None if scale is None else raw.astype(np.float32) * scale[rows, np.newaxis]
-
-    def _row_scale(self, name: str, rows: int) -> npt.NDArray[np.float32] | None:
-        stem = name.rpartition(".")[0]
-        for suffix, unit in _INT8_SCALES.items():
-            found = self._by_plain_name.get(f"{stem}.{suffix}")
-            if found is not None and found.dtype in _FLOATS and found.raw.size in {1, rows}:
-                return np.broadcast_to(found.to_float32().reshape(-1) * np.float32(unit), (rows,))
-        return None
+        found = self.weight(name, shape)
+        return None if found is None else found.read(rows)
 
 
 def open_suspect(path: Path) -> Suspect:
-    """Open a suspect: a PEFT adapter directory, a model directory, or one safetensors file.
+    """Open a suspect: a PEFT adapter directory, a model directory, one safetensors file, or a GGUF file.
 
     Raises:
-        InvalidInput: Nothing that can be read is there.
+        InvalidInput: Nothing that can be read is there, or a GGUF file is broken.
         InvalidSafetensors: A file breaks a rule of the format.
+        MissingExtraError: A GGUF file, and the extra ``gguf`` is missing.
     """
     if not path.exists():
         raise InvalidInput(f"{path}: there is no such file or directory")
     if is_adapter(path):
         adapter = open_adapter(path)
-        return Suspect(adapter.tensors, adapter)
-    return Suspect(open_model(path), None)
+        return Suspect(read_weights(adapter.tensors), adapter)
+    lone = sorted(path.glob("*.gguf")) if path.is_dir() else [path]
+    if len(lone) == 1 and is_gguf(lone[0]):
+        opened = open_gguf(lone[0])
+        return Suspect(opened.weights, rename=opened.rename)
+    tensors = open_model(path)
+    config = path / "config.json"
+    read = read_json_object(config) if config.is_file() else {}
+    match read.get("quantization_config"):
+        case {"checkpoint_format": "gptq_v2"}:
+            zero_point = 0
+        case _:
+            zero_point = 1
+    return Suspect(read_weights(tensors, zero_point=zero_point), config=read)
+
+
+def match_renamed(suspect: Suspect, references: Mapping[str, Weight]) -> Suspect:
+    """Recognise tensors whose names mean nothing by what they hold: same shape, and a cosine of one half or more.
+
+    Args:
+        suspect: The suspect.
+        references: The original's or the base's weights by name.
+    """
+    missing = {name: weight for name, weight in references.items() if suspect.own_name(name) is None}
+    taken = {suspect.own_name(name) for name in references}
+    free = [name for name in suspect.weights if name not in taken]
+    if not missing or not free:
+        return suspect
+    samples = {name: _sample(suspect.weights[name]) for name in free}
+    found = dict(suspect.found)
+    for name, weight in missing.items():
+        own = _sample(weight)
+        cosines = {
+            other: float(own @ sample)
+            for other, sample in samples.items()
+            if own is not None and sample is not None and suspect.weights[other].shape == weight.shape
+        }
+        best = max(cosines, key=cosines.__getitem__, default=None)
+        if best is not None and cosines[best] >= _LEAST_COSINE:
+            found[plain_name(name)] = best
+            del samples[best]
+    return replace(suspect, found=found)
+
+
+def _sample(weight: Weight) -> npt.NDArray[np.float32] | None:
+    """Return some rows as one vector of length 1, or None where they hold nothing finite."""
+    values = weight.read(np.linspace(0, weight.shape[0] - 1, min(_SAMPLE_ROWS, weight.shape[0])).astype(np.int64))
+    if values is None:
+        return None
+    flat = np.where(np.abs(values) < _LARGEST, values, np.float32(0)).reshape(-1)
+    length = np.linalg.norm(flat)
+    return flat / length if length > 0 else None

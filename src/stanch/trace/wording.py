@@ -6,6 +6,8 @@ VARIANTS = {
     Variant.PLAIN: "compares weight by weight",
     Variant.PROJECTED: "also removes what scaling, merging with the base, and shifts of whole rows explain",
     Variant.SPECTRAL: "also mutes what later tuning changes",
+    Variant.TANGENT: "reads the mark out of a change from the base that was cut to a low rank",
+    Variant.ALIGNED: "also undoes permutations, rotations and scales that leave a model as it is",
     Variant.ADAPTER: "reads the mark out of the change of the merged weights, whatever was done to the factors",
 }
 

@@ -1,0 +1,262 @@
+"""Re-alignment: undo changes that leave a model as it is but move its weights, from original and suspect alone.
+
+Undone are a rotation (or a signed permutation) of the residual stream, the norms' gains, the order and scale of
+feed-forward units, the order of heads, and the freedom between values and outputs, and between queries and keys.
+Nothing here knows a key, so the error bound is what it was. What cannot be undone is absent, hence unmatched.
+"""
+
+import contextlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from stanch.mark.families import Family, LayerPlaces, Place, Stream, find_family
+from stanch.mark.suspect import Originals, Suspect, plain_name
+from stanch.mark.units import Heads, Pair, align_feed, align_heads, assign, cosines, improves
+from stanch.mark.weight import Floats, Rows, Weight
+from stanch.weights import Tensor, read_json_object
+
+_LARGEST = np.float32(1e12)
+_LEAST_GAIN = 1e-3
+_KEPT_LAYERS = 4
+_BLOCK = 1 << 13
+
+Numbers = npt.NDArray[np.int64]
+
+
+def align(originals: Originals, suspect: Suspect) -> Suspect:
+    """Return the suspect's weights in the original's names, shapes and coordinates; layers are aligned when read.
+
+    Of an unknown family, of an adapter, or where the token embeddings do not match, nothing is returned.
+    """
+    aligner = open_aligner(originals, suspect)
+    return Suspect({} if aligner is None or aligner.turn is None else aligner.weights())
+
+
+def open_aligner(originals: Originals, suspect: Suspect) -> "Aligner | None":
+    """Return what aligns the suspect, or None where the family is unknown or one of the two is an adapter."""
+    config = originals.original / "config.json"
+    known = find_family(originals.tensors, read_json_object(config) if config.is_file() else {})
+    if known is None or suspect.adapter is not None or originals.kind != "full":
+        return None
+    return Aligner(known, {plain_name(name): tensor for name, tensor in originals.tensors.items()}, suspect)
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """The map from the suspect's residual stream to the original's: columns ``order``, times a matrix or signs."""
+
+    matrix: Floats | None = None
+    order: Numbers | None = None
+    signs: Floats | None = None
+
+    def apply(self, values: Floats) -> Floats:
+        """Map vectors of the stream, one a row."""
+        if self.matrix is not None:
+            return values @ self.matrix
+        if self.order is not None and self.signs is not None:
+            return values[:, self.order] * self.signs
+        return values
+
+
+@dataclass
+class Aligner:
+    """Original and suspect of one family, compared part by part.
+
+    Attributes:
+        family: The original's family.
+        own: The original's tensors by plain name.
+        suspect: The suspect.
+    """
+
+    family: Family
+    own: Mapping[str, Tensor]
+    suspect: Suspect
+    _done: "OrderedDict[tuple[int, str], Mapping[str, Floats]]" = field(default_factory=OrderedDict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    # --- reading
+
+    def original(self, name: str) -> Floats | None:
+        """Return a tensor of the original."""
+        found = self.own.get(name)
+        return None if found is None else found.to_float32()
+
+    def found(self, name: str) -> Floats | None:
+        """Return a tensor of the suspect of any shape, what is not finite as 0."""
+        own = self.suspect.own_name(name)
+        weight = None if own is None else self.suspect.weights[own]
+        values = None if weight is None else weight.whole()
+        if weight is None or values is None:
+            return None
+        return np.where(np.abs(values) < _LARGEST, values, np.float32(0)).reshape(weight.shape)
+
+    def gain(self, name: str, width: int, *, of_suspect: bool) -> Floats:
+        """Return a norm's gain; ones where there is none."""
+        values = self.found(name) if of_suspect else self.original(name)
+        return values.ravel() if values is not None and values.size == width else np.ones(width, np.float32)
+
+    def matrix(self, place: Place, *, of_suspect: bool) -> Floats | None:
+        """Return a matrix, outputs × inputs."""
+        values = self.found(place.name) if of_suspect else self.original(place.name)
+        if values is None or values.ndim != 2:
+            return None
+        turned = values.T if place.transposed else values
+        if len(turned) % place.parts:
+            return None
+        return np.ascontiguousarray(turned.reshape(place.parts, -1, turned.shape[1])[place.part])
+
+    # --- the stream
+
+    @cached_property
+    def turn(self) -> _Turn | None:
+        """The map of the stream, from the token embeddings; None where they do not match."""
+        name = self.family.embeddings[0]
+        one, two = self.found(name), self.original(name)
+        if one is None or two is None or one.ndim != 2 or one.shape[1] != two.shape[1]:
+            return None
+        common = min(len(one), len(two))
+        one, two = one[:common], two[:common]
+        if self.family.stream is Stream.PERMUTED:
+            found = cosines(Pair(one.T, two.T))
+            own, other = assign(np.abs(found))
+            return _Turn(order=other, signs=np.where(found[own, other] < 0, np.float32(-1), np.float32(1)))
+        width = one.shape[1]
+        moments = np.zeros((width, width))
+        for start in range(0, common, _BLOCK):
+            parts = [values[start : start + _BLOCK] for values in (one, two)]
+            if self.family.stream is Stream.CENTRED:
+                parts = [part - part.mean(axis=1, keepdims=True) for part in parts]
+            moments += parts[0].T @ parts[1]
+        if self.family.stream is Stream.CENTRED:
+            moments += np.abs(moments).sum() / width
+        u, _, vt = np.linalg.svd(moments)
+        matrix = (u @ vt).astype(np.float32)
+        return _Turn(matrix) if improves(one @ matrix, one, two) else _Turn()
+
+    def to_original(self, values: Floats) -> Floats:
+        """Map vectors of the stream, one a row."""
+        return values if self.turn is None else self.turn.apply(values)
+
+    def reading(self, place: Place, gain: str) -> Pair | None:
+        """Return a matrix that reads the stream, of suspect and original: the suspect's mapped, with equal gains."""
+        one, two = (self.matrix(place, of_suspect=who) for who in (True, False))
+        if one is None or two is None or one.shape[1] != two.shape[1]:
+            return None
+        width = one.shape[1]
+        theirs, ours = (self.gain(gain, width, of_suspect=who) for who in (True, False))
+        usable = np.abs(ours) > _LEAST_GAIN * np.median(np.abs(ours))
+        back = np.where(usable, 1 / np.where(usable, ours, np.float32(1)), np.float32(np.nan))
+        return Pair(self.to_original(one * theirs) * back, two)
+
+    def writing(self, place: Place) -> Pair | None:
+        """Return a matrix that writes into the stream, of suspect and original."""
+        one, two = (self.matrix(place, of_suspect=who) for who in (True, False))
+        if one is None or two is None or len(one) != len(two):
+            return None
+        return Pair(np.ascontiguousarray(self.to_original(np.ascontiguousarray(one.T)).T), two)
+
+    # --- results
+
+    def weights(self) -> dict[str, Weight]:
+        """Return a weight for every tensor of the family that the original has."""
+        weights = {}
+        for number, layer in enumerate(self.family.layers):
+            for name in _names(layer):
+                tensor = self.own.get(name)
+                if tensor is not None and self.suspect.own_name(name) is not None:
+                    weights[name] = Weight(tensor.shape, self._reader(number, name))
+        for name in (*self.family.embeddings, self.family.head):
+            tensor = self.own.get(name)
+            if tensor is not None and self.suspect.own_name(name) is not None:
+                weights[name] = Weight(tensor.shape, self._embedding_reader(name))
+        return weights
+
+    def _reader(self, number: int, name: str) -> Callable[[Rows], Floats | None]:
+        def read(rows: Rows) -> Floats | None:
+            found = self._layer(number).get(name)
+            return None if found is None else found[rows]
+
+        return read
+
+    def _embedding_reader(self, name: str) -> Callable[[Rows], Floats | None]:
+        place, gain = Place(name), self.family.head_gain if name == self.family.head else ""
+
+        def read(rows: Rows) -> Floats | None:
+            whole = self._layer(-1, name, place, gain).get(name)
+            return None if whole is None else whole[rows]
+
+        return read
+
+    def _layer(self, number: int, name: str = "", place: Place | None = None, gain: str = "") -> Mapping[str, Floats]:
+        """Return one layer's (or embedding's) aligned tensors, the last few of which are kept."""
+        with self._lock:
+            key = (number, name)
+            if key not in self._done:
+                if place is None:
+                    made = align_layer(self, self.family.layers[number])
+                else:
+                    pair = self.reading(place, gain)
+                    made = {} if pair is None or pair[0].shape != pair[1].shape else {name: pair[0]}
+                self._done[key] = made
+                while len(self._done) > _KEPT_LAYERS:
+                    self._done.popitem(last=False)
+            self._done.move_to_end(key)
+            return self._done[key]
+
+
+def _names(layer: LayerPlaces) -> list[str]:
+    places = (layer.query, layer.key, layer.value, layer.out, layer.up, layer.down, layer.gate)
+    return list(dict.fromkeys(place.name for place in places if place is not None))
+
+
+def align_layer(model: Aligner, layer: LayerPlaces) -> dict[str, Floats]:
+    """Return a layer's tensors in the original's coordinates, by plain name, in their stored form."""
+    parts: dict[Place, Floats] = {}
+    for work in (_align_feed, _align_attention):
+        # A part whose factorisation fails is unmatched.
+        with contextlib.suppress(np.linalg.LinAlgError):
+            parts |= work(model, layer)
+    tensors = {}
+    for name in _names(layer):
+        places = sorted((place for place in parts if place.name == name), key=lambda place: place.part)
+        if places and len(places) == places[0].parts:
+            whole = np.concatenate([parts[place] for place in places])
+            tensors[name] = np.ascontiguousarray(whole.T) if places[0].transposed else whole
+    return tensors
+
+
+def _align_feed(model: Aligner, layer: LayerPlaces) -> dict[Place, Floats]:
+    up, down = model.reading(layer.up, layer.feed_gain), model.writing(layer.down)
+    gate = None if layer.gate is None else model.reading(layer.gate, layer.feed_gain)
+    if up is None or down is None or (gate is None) != (layer.gate is None):
+        return {}
+    units = len(up.suspect)
+    if down.suspect.shape[1] != units or (gate is not None and len(gate.suspect) != units):
+        return {}
+    found = align_feed(up, down, gate)
+    places = (layer.up, layer.down, layer.gate)
+    return {
+        place: values for place, values in zip(places, found, strict=True) if place is not None and values is not None
+    }
+
+
+def _align_attention(model: Aligner, layer: LayerPlaces) -> dict[Place, Floats]:
+    gain = layer.attention_gain
+    readings = [model.reading(place, gain) for place in (layer.query, layer.key, layer.value)]
+    pairs = [pair for pair in (*readings, model.writing(layer.out)) if pair is not None]
+    places = (layer.query, layer.key, layer.value, layer.out)
+    if len(pairs) != len(places) or any(pair.suspect.shape != pair.original.shape for pair in pairs):
+        return {}
+    heads = Heads(*pairs)
+    count, groups = model.family.heads, model.family.groups
+    rows, grouped = len(heads.query.original), len(heads.key.original)
+    # Without a sound number of heads, the heads stay as they are.
+    if not count or count % groups or rows % count or grouped != rows // count * groups or (rows // count) % 2:
+        return {place: pair.suspect for place, pair in zip(places, pairs, strict=True)}
+    return dict(zip(places, align_heads(heads, count, groups, rotary=model.family.rotary), strict=True))

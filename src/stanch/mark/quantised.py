@@ -1,0 +1,196 @@
+"""Weights of safetensors files as float32: floats, and the integer forms that common quantisers write.
+
+A form is recognised by the tensors that stand beside the integers, never by a file's claims about itself alone. What
+does not fit together exactly is no weight: its tensor is unmatched.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from stanch.crypto import parse_json
+from stanch.errors import InvalidInput
+from stanch.mark.weight import Floats, Rows, Weight
+from stanch.weights import Tensor
+
+_FLOATS = ("F32", "F16", "BF16", "F64")
+# 8-bit integers are understood where a scale a row stands beside them, and the value is integer × scale × unit.
+_INT8_SCALES = {"weight_scale": 1.0, "SCB": 1.0 / 127.0}
+_STATE = ".quant_state.bitsandbytes__"
+_STATE_BYTES = 4096
+_MOST = 1 << 40
+_SHIFTS = {4: np.arange(0, 32, 4, dtype=np.uint32), 8: np.arange(0, 32, 8, dtype=np.uint32)}
+
+Numbers = npt.NDArray[np.generic]
+
+
+def read_weights(tensors: Mapping[str, Tensor], *, zero_point: int = 1) -> dict[str, Weight]:
+    """Return every tensor that can be read as float32, by its own name (GPTQ: ``….weight`` for ``….qweight``).
+
+    Args:
+        tensors: Of a suspect.
+        zero_point: What GPTQ's packed zero points lack: 1, or 0 in files of the format ``gptq_v2``.
+    """
+    weights = {}
+    for name, tensor in tensors.items():
+        found = _read(name, tensor, tensors)
+        if found is not None:
+            weights[name] = found
+        elif name.endswith(".qweight"):
+            stem = name.removesuffix("qweight")
+            packed = _gptq(stem, tensors, zero_point)
+            if packed is not None:
+                weights[f"{stem}weight"] = packed
+    return weights
+
+
+def _read(name: str, tensor: Tensor, tensors: Mapping[str, Tensor]) -> Weight | None:
+    if not tensor.shape or not tensor.raw.size:
+        return None
+    if tensor.dtype in _FLOATS:
+        return Weight(tensor.shape, partial(_float_rows, tensor))
+    if tensor.dtype == "I8":
+        return _int8(name, tensor, tensors)
+    if tensor.dtype == "U8":
+        return _four_bit(name, tensor, tensors)
+    return None
+
+
+def _float_rows(tensor: Tensor, rows: Rows) -> Floats:
+    raw = tensor.raw.reshape(tensor.shape[0], -1)[rows]
+    return Tensor(tensor.name, tensor.dtype, raw).to_float32()
+
+
+def _floats(tensors: Mapping[str, Tensor], name: str) -> Floats | None:
+    """Return a float tensor flat, or None where there is no such one."""
+    found = tensors.get(name)
+    return found.to_float32().reshape(-1) if found is not None and found.dtype in _FLOATS else None
+
+
+def _int8(name: str, tensor: Tensor, tensors: Mapping[str, Tensor]) -> Weight | None:
+    """8-bit integers with one scale a row or one in all (bitsandbytes' SCB, compressed-tensors' weight_scale)."""
+    rows, stem = tensor.shape[0], name.rpartition(".")[0]
+    for suffix, unit in _INT8_SCALES.items():
+        scale = _floats(tensors, f"{stem}.{suffix}")
+        if scale is not None and scale.size in {1, rows}:
+            scales = np.broadcast_to(scale * np.float32(unit), (rows,))
+            return Weight(tensor.shape, partial(_int8_rows, tensor.raw.reshape(rows, -1), scales))
+    return None
+
+
+def _int8_rows(raw: Numbers, scales: Floats, rows: Rows) -> Floats:
+    return raw[rows].astype(np.float32) * scales[rows, np.newaxis]
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What bitsandbytes writes beside 4-bit values."""
+
+    shape: tuple[int, ...]
+    blocksize: int
+    nested_blocksize: int
+    nested_offset: float
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> "_State | None":
+        if tensor.dtype != "U8" or not 0 < tensor.raw.size <= _STATE_BYTES:
+            return None
+        try:
+            document = parse_json(tensor.raw.astype(np.uint8).tobytes(), what="quant_state")
+        except InvalidInput:
+            return None
+        match document:
+            case {"shape": list(sizes), "blocksize": int(blocksize), **more}:
+                shape = tuple(size for size in sizes if isinstance(size, int) and 0 < size < _MOST)
+                nested = more.get("nested_blocksize", 256)
+                offset = more.get("nested_offset", 0.0)
+            case _:
+                return None
+        sound = len(shape) == len(sizes) and _positive(blocksize) and _positive(nested)
+        if not shape or not sound or not isinstance(offset, int | float):
+            return None
+        return cls(shape, blocksize, int(str(nested)), float(offset))
+
+
+def _positive(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < _MOST
+
+
+def _four_bit(name: str, tensor: Tensor, tensors: Mapping[str, Tensor]) -> Weight | None:
+    """Bitsandbytes NF4 and FP4: two values a byte, the first in the high half, times the largest magnitude a block."""
+    found = next((tensors[key] for key in (f"{name}{_STATE}nf4", f"{name}{_STATE}fp4") if key in tensors), None)
+    state = None if found is None else _State.of(found)
+    code, scales = _floats(tensors, f"{name}.quant_map"), tensors.get(f"{name}.absmax")
+    if state is None or code is None or code.size != 16 or scales is None:
+        return None
+    count = int(np.prod(state.shape, dtype=object))
+    blocks = -(-count // state.blocksize)
+    packed = tensor.raw.reshape(-1)
+    largest = scales.to_float32().reshape(-1) if scales.dtype in _FLOATS else _nested(name, scales, tensors, state)
+    if largest is None or largest.size != blocks or packed.size != -(-count // 2):
+        return None
+    columns = count // state.shape[0]
+
+    def read(rows: Rows) -> Floats:
+        places = np.arange(state.shape[0])[rows, np.newaxis] * columns + np.arange(columns)
+        pairs = packed[places >> 1].astype(np.uint8)
+        values = code[np.where(places & 1, pairs & 15, pairs >> 4)]
+        result: Floats = values * largest[places // state.blocksize]
+        return result
+
+    return Weight(state.shape, read)
+
+
+def _nested(name: str, scales: Tensor, tensors: Mapping[str, Tensor], state: _State) -> Floats | None:
+    """Return block scales that were themselves quantised to 8 bits."""
+    code = _floats(tensors, f"{name}.nested_quant_map")
+    largest = _floats(tensors, f"{name}.nested_absmax")
+    raw = scales.raw.reshape(-1)
+    if scales.dtype != "U8" or code is None or largest is None or code.size != 256:
+        return None
+    if largest.size != -(-raw.size // state.nested_blocksize):
+        return None
+    factor = np.repeat(largest, state.nested_blocksize)[: raw.size] if largest.size > 1 else largest
+    result: Floats = code[raw.astype(np.uint8)] * factor + np.float32(state.nested_offset)
+    return result
+
+
+def _gptq(stem: str, tensors: Mapping[str, Tensor], zero_point: int) -> Weight | None:
+    """GPTQ: integers of 4 or 8 bits packed along the inputs, a scale and a zero point a group of inputs and output."""
+    parts = [tensors.get(stem + name) for name in ("qweight", "qzeros", "scales")]
+    if any(part is None or len(part.shape) != 2 for part in parts):
+        return None
+    packed, zeros, scales = (part for part in parts if part is not None)
+    groups, outputs = scales.shape
+    if packed.dtype != "I32" or zeros.dtype != "I32" or scales.dtype not in _FLOATS or zeros.shape[0] != groups:
+        return None
+    each = outputs // zeros.shape[1] if zeros.shape[1] else 0
+    if each not in {4, 8} or zeros.shape[1] * each != outputs or packed.shape[1] != outputs or not groups:
+        return None
+    bits, inputs = 32 // each, packed.shape[0] * each
+    index = tensors.get(f"{stem}g_idx")
+    group = np.arange(inputs) // -(-inputs // groups) if index is None else index.raw.reshape(-1).astype(np.int64)
+    if group.size != inputs or group.min() < 0 or group.max() >= groups:
+        return None
+    offsets = _unpacked(zeros.raw, bits, axis=1) + np.float32(zero_point)
+    factors = scales.to_float32()
+
+    def read(rows: Rows) -> Floats:
+        values = _unpacked(packed.raw[:, rows], bits, axis=0)
+        values -= offsets[group][:, rows]
+        values *= factors[group][:, rows]
+        return np.ascontiguousarray(values.T)
+
+    return Weight((outputs, inputs), read)
+
+
+def _unpacked(words: Numbers, bits: int, *, axis: int) -> Floats:
+    """Return the values packed into 32-bit words, lowest bits first, along ``axis``."""
+    wide = np.expand_dims(np.ascontiguousarray(words, np.int32).view(np.uint32), axis + 1)
+    shifts = _SHIFTS[bits].reshape((1, -1, 1) if axis == 0 else (1, 1, -1))
+    values = (wide >> shifts) & np.uint32((1 << bits) - 1)
+    shape = (-1, words.shape[1]) if axis == 0 else (words.shape[0], -1)
+    return values.reshape(shape).astype(np.float32)

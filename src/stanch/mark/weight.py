@@ -1,0 +1,59 @@
+"""A suspect's weight: a matrix whose rows are made float32 when they are read, however they are stored."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Rows = slice | npt.NDArray[np.int64]
+"""Row numbers, as numpy indexes with them."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Weight:
+    """A tensor of a suspect.
+
+    Attributes:
+        shape: Its shape; read, it has the form ``[shape[0], rest]``.
+        read: Returns the given rows, or None where they are of a kind that is not understood.
+    """
+
+    shape: tuple[int, ...]
+    read: Callable[[Rows], Floats | None]
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
+    def whole(self) -> Floats | None:
+        """Return all rows."""
+        return self.read(slice(None))
+
+    def ordered(self, order: npt.NDArray[np.int64]) -> "Weight":
+        """Return the weight whose row i is this one's row ``order[i]``."""
+        return replace(self, read=lambda rows: self.read(order[rows]))
+
+    def transposed(self) -> "Weight":
+        """Return the transpose of a matrix."""
+
+        def read(rows: Rows) -> Floats | None:
+            whole = _whole(self)
+            return None if whole is None else np.ascontiguousarray(whole.T[rows])
+
+        return Weight(self.shape[::-1], read)
+
+    @classmethod
+    def of(cls, values: Floats) -> "Weight":
+        """Return a weight that is at hand as float32."""
+        return cls(values.shape, lambda rows: values.reshape(len(values), -1)[rows])
+
+
+@lru_cache(maxsize=4)
+def _whole(weight: Weight) -> Floats | None:
+    # Rows of a transpose are asked for block by block; each block would else read the whole matrix again.
+    return weight.whole()

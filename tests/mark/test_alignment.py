@@ -1,0 +1,91 @@
+"""Re-alignment: a scrambled copy is the same model with other weights, and is put back."""
+
+import numpy as np
+import pytest
+from family_models import CONFIG, FAMILIES, GROUPS, draw, llama, values_of, write
+from mark_models import make_release
+
+from stanch.mark import Originals, Variant, align, open_suspect
+from stanch.mark.families import find_family
+from stanch.mark.units import Pair, align_feed, assign
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_symmetry_is_undone(tmp_path, family):
+    make, scramble, config = FAMILIES[family]
+    generator = np.random.default_rng(1)
+    weights = make(generator)
+    original = write(tmp_path / "original", weights, config)
+    suspect = open_suspect(write(tmp_path / "m", scramble(weights, generator), {}))
+    found = align(Originals(original), suspect)
+    for name, truth in weights.items():
+        if truth.ndim == 2:
+            assert np.abs(suspect.rows(name, truth.shape) - truth).max() > 0.05, name
+            np.testing.assert_allclose(found.rows(name, truth.shape), truth, atol=1e-4, err_msg=name)
+            assert np.array_equal(found.rows(name, truth.shape, slice(3, 9)), found.rows(name, truth.shape)[3:9])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_scrambled_copy_names_its_recipient(tmp_path, family):
+    make, scramble, config = FAMILIES[family]
+    generator = np.random.default_rng(2)
+    release = make_release(tmp_path, write(tmp_path / "original", make(generator), config), None)
+    suspect = write(tmp_path / "m", scramble(values_of(release.copy("r3")), generator), {})
+    found = release.detect(suspect)
+    (score,) = found.accused
+    assert (score.recipient, score.variant) == ("r3", Variant.ALIGNED)
+    # The fits take up part of the mark: what is left is at least half.
+    assert score.best > 0.5 * np.sqrt(found.coordinates)
+    assert max(z for variant, z in score.z.items() if variant is not Variant.ALIGNED) < 6
+    assert found.decoys_plausible
+    clean = write(tmp_path / "clean", scramble(values_of(release.original), generator), {})
+    assert release.accused(clean) == []
+
+
+def test_an_untouched_or_rounded_copy_loses_nothing(tmp_path):
+    generator = np.random.default_rng(3)
+    original = write(tmp_path / "original", llama(generator), CONFIG)
+    marked = {name: value + 0.01 * draw(generator, *value.shape) if value.ndim == 2 else value
+              for name, value in values_of(original).items()}  # fmt: skip
+    found = align(Originals(original), open_suspect(write(tmp_path / "m", marked, CONFIG)))
+    for name, value in marked.items():
+        if value.ndim == 2:
+            np.testing.assert_allclose(found.rows(name, value.shape), value, atol=1e-6)
+
+
+def test_units_that_were_removed_are_masked_and_those_added_are_dropped():
+    generator = np.random.default_rng(4)
+    up, gate, down = draw(generator, 20, 32), draw(generator, 20, 32), draw(generator, 32, 20)
+    order = generator.permutation(20)[:15]
+    extra = [draw(generator, 3, 32, scale=1e-3) for _ in range(2)]
+    new_up, new_down, new_gate = align_feed(
+        Pair(np.concatenate([up[order], extra[0]]), up),
+        Pair(np.concatenate([down[:, order], draw(generator, 32, 3, scale=1e-3)], axis=1), down),
+        Pair(np.concatenate([gate[order], extra[1]]), gate),
+    )
+    here = np.isin(np.arange(20), order)
+    np.testing.assert_allclose(new_up[here], up[here], atol=1e-6)
+    np.testing.assert_allclose(new_down[:, here], down[:, here], atol=1e-6)
+    np.testing.assert_allclose(new_gate[here], gate[here], atol=1e-6)
+
+
+def test_assignment_is_the_best_one():
+    # Both prefer column 0: the greedy choice is no assignment, and the search finds the best.
+    assert assign(np.array([[5.0, 4.0], [5.0, 1.0]]))[1].tolist() == [1, 0]
+    assert assign(np.array([[5.0, 4.0], [1.0, 5.0]]))[1].tolist() == [0, 1]
+
+
+def test_what_is_no_known_family_is_unmatched(full, lora, tmp_path):
+    assert find_family(["a.weight", "b.weight"], {}) is None
+    assert align(Originals(lora.original, lora.base), open_suspect(lora.base)).weights == {}
+    other = write(tmp_path / "m", {"x": np.ones((64, 64), np.float32)}, {})
+    assert align(Originals(full.original), open_suspect(other)).weights == {}
+
+
+@pytest.mark.parametrize("heads", [None, 0, -1, 3, 7, True, "8", 10**9])
+def test_an_impossible_number_of_heads_moves_no_head(tmp_path, heads):
+    weights = llama(np.random.default_rng(5))
+    original = write(tmp_path / "original", weights, {"num_attention_heads": heads, "num_key_value_heads": GROUPS})
+    found = align(Originals(original), open_suspect(original))
+    name = "model.layers.0.self_attn.q_proj.weight"
+    np.testing.assert_allclose(found.rows(name, weights[name].shape), weights[name], atol=1e-6)

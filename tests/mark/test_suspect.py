@@ -1,0 +1,274 @@
+"""Suspects as they come: shards, other names, GGUF, and what quantisers write."""
+
+import json
+import struct
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from mark_models import LAYERS, NF4, merge, weight_names, write_model
+
+from stanch.errors import InvalidInput, MissingExtraError
+from stanch.mark import Variant, open_suspect
+from stanch.mark.quantised import read_weights
+from stanch.weights import Tensor, open_model, write_safetensors
+
+HEADS = 4
+
+
+def u8(name, values):
+    return Tensor(name, "U8", np.asarray(values, np.uint8))
+
+
+def i32(name, values):
+    return Tensor(name, "I32", np.asarray(values, np.int32))
+
+
+def f32(name, values):
+    return Tensor.from_float32(name, np.asarray(values, np.float32))
+
+
+def accused(release, suspect):
+    variants = (Variant.PLAIN,) if release.plan.kind == "full" else (Variant.ADAPTER,)
+    found = release.detect(suspect, variants=variants)
+    assert found.decoys_plausible
+    return [score.recipient for score in found.accused], found.matched
+
+
+def test_shards_are_one_model(full, tmp_path):
+    tensors = list(open_model(full.copy("r3")).values())
+    names = {}
+    for number, part in enumerate((tensors[::2], tensors[1::2])):
+        write_safetensors(tmp_path / f"part-{number}.safetensors", part)
+        names |= {tensor.name: f"part-{number}.safetensors" for tensor in part}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    assert accused(full, tmp_path) == (["r3"], 1)
+
+
+def test_meaningless_names_are_seen_through(full, lora, tmp_path):
+    for number, (release, source) in enumerate(
+        ((full, full.copy("r3")), (lora, merge(tmp_path / "merged", lora.base, lora.copy("r3"))))
+    ):
+        tensors = [Tensor(f"t{n}", tensor.dtype, tensor.raw) for n, tensor in enumerate(open_model(source).values())]
+        suspect = write_model(tmp_path / f"m{number}", {tensor.name: tensor for tensor in tensors[::-1]})
+        assert accused(release, suspect) == (["r3"], 1)
+
+
+def test_a_name_that_fits_is_preferred_and_strangers_are_not_recognised(full, tmp_path):
+    original = open_model(full.original)
+    name = weight_names()[0][0]
+    tensors = dict(open_model(full.copy("r3")))
+    shape = tensors.pop(name).shape
+    noise = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    tensors["other"] = f32("other", noise)
+    tensors["clean"] = Tensor("clean", original[name].dtype, original[name].raw[:-1])
+    found = full.detect(write_model(tmp_path / "m", tensors))
+    assert found.unmatched == (name,)
+
+
+# --- what quantisers write
+
+
+def four_bit(name, values, *, nested):
+    """Return the tensors that bitsandbytes writes for one matrix in NF4."""
+    blocks = values.reshape(-1, 64)
+    scale = np.abs(blocks).max(axis=1)
+    codes = np.searchsorted((NF4[1:] + NF4[:-1]) / 2, blocks / scale[:, None]).reshape(-1).astype(np.uint8)
+    state = {"quant_type": "nf4", "blocksize": 64, "dtype": "bfloat16", "shape": list(values.shape)}
+    tensors = [u8(name, ((codes[::2] << 4) | codes[1::2])[:, None]), f32(f"{name}.quant_map", NF4)]
+    if nested:
+        code = np.linspace(-1, 1, 256)
+        offset = float(scale.mean())
+        centred = np.pad(scale - offset, (0, -len(scale) % 256)).reshape(-1, 256)
+        largest = np.abs(centred).max(axis=1)
+        index = np.rint((centred / largest[:, None] + 1) * 127.5).reshape(-1)[: len(scale)]
+        tensors += [u8(f"{name}.absmax", index), f32(f"{name}.nested_absmax", largest)]
+        tensors.append(f32(f"{name}.nested_quant_map", code))
+        state |= {"nested_blocksize": 256, "nested_offset": offset, "nested_dtype": "float32"}
+    else:
+        tensors.append(f32(f"{name}.absmax", scale))
+    data = np.frombuffer(json.dumps(state).encode(), np.uint8)
+    return [*tensors, u8(f"{name}.quant_state.bitsandbytes__nf4", data)]
+
+
+def gptq(name, values, *, version=1, order=None):
+    """Return the tensors that GPTQ writes for one matrix in 4 bits, groups of 64 inputs."""
+    stem, (outputs, inputs) = name.removesuffix("weight"), values.shape
+    group = np.arange(inputs) // 64 if order is None else order
+    low = np.stack([values[:, group == g].min(axis=1) for g in range(group.max() + 1)])
+    high = np.stack([values[:, group == g].max(axis=1) for g in range(group.max() + 1)])
+    scales = (high - low) / 15
+    zeros = np.clip(np.rint(-low / scales), 1, 15)
+    codes = np.clip(np.rint(values.T / scales[group] + zeros[group]), 0, 15).astype(np.uint32)
+    stored = (zeros - (version == 1)).astype(np.uint32)
+    shifts = np.arange(0, 32, 4, dtype=np.uint32)
+    packed = (codes.reshape(inputs // 8, 8, outputs) << shifts[None, :, None]).sum(axis=1, dtype=np.uint32)
+    points = (stored.reshape(len(stored), outputs // 8, 8) << shifts).sum(axis=2, dtype=np.uint32)
+    return [
+        i32(f"{stem}qweight", packed.view(np.int32)),
+        i32(f"{stem}qzeros", points.view(np.int32)),
+        Tensor.from_float32(f"{stem}scales", scales.astype(np.float32), "F16"),
+        i32(f"{stem}g_idx", group),
+    ]
+
+
+@pytest.mark.parametrize("form", ["nf4", "nf4-nested", "gptq", "gptq-order", "gptq-v2"])
+def test_four_bit_files_are_read(full, tmp_path, form):
+    tensors = dict(open_model(full.copy("r3")))
+    order = np.random.default_rng(5)
+    for name, (_, inputs) in weight_names():
+        values = tensors.pop(name).to_float32()
+        if form.startswith("nf4"):
+            made = four_bit(name, values, nested=form == "nf4-nested")
+        else:
+            shuffled = order.permutation(np.arange(inputs) // 64) if form == "gptq-order" else None
+            made = gptq(name, values, version=2 if form == "gptq-v2" else 1, order=shuffled)
+        tensors |= {tensor.name: tensor for tensor in made}
+    suspect = write_model(tmp_path / "m", tensors)
+    version = "gptq_v2" if form == "gptq-v2" else "gptq"
+    (suspect / "config.json").write_text(json.dumps({"quantization_config": {"checkpoint_format": version}}))
+    name, shape = weight_names()[1]
+    close = open_suspect(suspect).rows(name, shape, slice(3, 20))
+    truth = open_model(full.copy("r3"))[name].to_float32()[3:20]
+    assert np.sqrt(np.mean((close - truth) ** 2) / np.mean(truth**2)) < 0.13
+    assert accused(full, suspect) == (["r3"], 1)
+
+
+def change_of(index, **parts):
+    def change(tensors):
+        tensor = tensors[index]
+        tensors[index] = Tensor(parts.get("name", tensor.name), parts.get("dtype", tensor.dtype),
+                                parts.get("raw", lambda raw: raw)(tensor.raw))  # fmt: skip
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        change_of(0, raw=lambda raw: raw[:-1]),
+        change_of(1, raw=lambda raw: raw[:-1]),
+        change_of(2, raw=lambda raw: raw[:-1]),
+        change_of(3, raw=lambda raw: raw[:-1]),
+        change_of(3, raw=lambda _: np.frombuffer(b'{"shape":[1e9],"blocksize":64}', np.uint8)),
+        change_of(3, raw=lambda _: np.frombuffer(b'{"shape":[4,64],"blocksize":0}', np.uint8)),
+        change_of(3, name="elsewhere"),
+        change_of(2, dtype="U8", raw=lambda raw: raw.astype(np.uint8)),
+    ],
+)
+def test_four_bit_parts_that_do_not_fit_are_no_weight(change):
+    values = np.random.default_rng(2).normal(size=(4, 64)).astype(np.float32)
+    tensors = four_bit("a.weight", values, nested=False)
+    assert read_weights({t.name: t for t in tensors})["a.weight"].shape == (4, 64)
+    change(tensors)
+    found = read_weights({t.name: t for t in tensors})
+    assert found.get("a.weight") is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        change_of(0, raw=lambda raw: raw[:-1]),
+        change_of(1, raw=lambda raw: raw[:, :-1]),
+        change_of(2, raw=lambda raw: raw[:, :-1]),
+        change_of(3, raw=lambda raw: raw + 7),
+        change_of(3, raw=lambda raw: raw[:-1]),
+        change_of(0, dtype="U32", raw=lambda raw: raw.view(np.uint32)),
+    ],
+)
+def test_gptq_parts_that_do_not_fit_are_no_weight(change):
+    tensors = gptq("a.weight", np.random.default_rng(2).normal(size=(32, 128)).astype(np.float32))
+    assert read_weights({t.name: t for t in tensors})["a.weight"].shape == (32, 128)
+    change(tensors)
+    assert "a.weight" not in read_weights({t.name: t for t in tensors})
+
+
+# --- GGUF
+
+
+def write_gguf(path, source, kind="Q8_0", arch="llama"):
+    gguf = pytest.importorskip("gguf", reason="gguf is not installed")
+    writer = gguf.GGUFWriter(path, arch)
+    writer.add_block_count(LAYERS)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(HEADS)
+    writer.add_array("tokenizer.ggml.tokens", ["a", "b", "c"])
+    writer.add_array("scores", [0.5, 1.5])
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, LAYERS)
+    type_ = gguf.GGMLQuantizationType[kind]
+    for name, tensor in open_model(source).items():
+        values = tensor.to_float32()
+        if name.endswith("q_proj.weight"):
+            values = values.reshape(HEADS, 2, -1, values.shape[1]).swapaxes(1, 2).reshape(values.shape)
+        stored = gguf.GGMLQuantizationType.F32 if values.ndim == 1 else type_
+        data = gguf.quants.quantize(np.ascontiguousarray(values), stored)
+        writer.add_tensor(names.get_name(name, (".weight",)), data, raw_dtype=stored)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+@pytest.mark.parametrize("kind", ["BF16", "Q8_0", "Q4_0"])
+def test_gguf_is_read(full, tmp_path, kind):
+    path = write_gguf(tmp_path / "m.gguf", full.copy("r3"), kind)
+    assert accused(full, path) == (["r3"], 1)
+    assert open_suspect(tmp_path).weights.keys() == open_suspect(path).weights.keys()
+
+
+def test_gguf_reads_as_the_package_does(full, tmp_path):
+    gguf = pytest.importorskip("gguf", reason="gguf is not installed")
+    path = write_gguf(tmp_path / "m.gguf", full.copy("r3"))
+    theirs = {tensor.name: gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+              for tensor in gguf.GGUFReader(path).tensors}  # fmt: skip
+    ours = open_suspect(path).weights
+    assert ours.keys() == theirs.keys()
+    for name, values in theirs.items():
+        if not name.endswith("attn_q.weight"):
+            assert np.array_equal(ours[name].whole().reshape(values.shape), values)
+
+
+def test_a_broken_gguf_file_is_refused(full, tmp_path):
+    data = write_gguf(tmp_path / "m.gguf", full.copy("r3")).read_bytes()
+    path = tmp_path / "broken.gguf"
+    deep = b"\x09\x00\x00\x00" + struct.pack("<Q", 1 << 60)
+    for made in (
+        data[:-1000],
+        data[:100],
+        data[:4] + struct.pack("<I", 1) + data[8:],
+        data[:8] + struct.pack("<Q", 1 << 40) + data[16:],
+        data[:16] + struct.pack("<Q", 1 << 40) + data[24:],
+        data.replace(b"llama", b"lemma"),
+        data[:8] + struct.pack("<QQQ", 0, 1, 1) + b"a" + b"\x09\x00\x00\x00" + deep,
+        data[:8] + struct.pack("<QQQ", 0, 1, 1) + b"a" + b"\x09\x00\x00\x00" + b"\x00" * 4 + struct.pack("<Q", 1 << 60),
+    ):
+        path.write_bytes(made)
+        with pytest.raises(InvalidInput):
+            open_suspect(path)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(places=st.lists(st.tuples(st.integers(0, 1800), st.integers(0, 255)), min_size=1, max_size=6))
+def test_changed_gguf_heads_open_or_are_refused(full, tmp_path, places):
+    source = tmp_path / "m.gguf"
+    data = bytearray((source if source.exists() else write_gguf(source, full.copy("r3"))).read_bytes())
+    for place, value in places:
+        data[place] = value
+    path = tmp_path / "changed.gguf"
+    path.write_bytes(data)
+    try:
+        for weight in open_suspect(path).weights.values():
+            weight.read(slice(0, 1))
+    except InvalidInput:
+        pass
+
+
+def test_a_missing_gguf_package_is_named(tmp_path, monkeypatch):
+    path = tmp_path / "m.gguf"
+    path.write_bytes(b"GGUF" + bytes(100))
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    with pytest.raises(MissingExtraError, match="gguf"):
+        open_suspect(path)
