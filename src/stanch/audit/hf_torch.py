@@ -34,18 +34,20 @@ from stanch.audit.features import (
 from stanch.audit.loading_torch import (
     DType,
     HfModel,
+    default_device,
     load_adapter,
     load_model,
     load_tokenizer,
     resolve,
     why_not_switchable,
+    widen,
 )
 from stanch.audit.params import Decoding
 from stanch.audit.reductions_torch import reduce_logits
 from stanch.audit.trunk_torch import FrozenTrunk
 from stanch.data import ChatTokenizer, TokenRecord
 from stanch.errors import ExternalError, InvalidInput
-from stanch.weights import DirectoryDigest, directory_digest, native_float
+from stanch.weights import DirectoryDigest, directory_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +93,10 @@ class HfScorer:
         paths = [None if path is None else Path(path).absolute() for path in (adapter, base)]
         body, delta = resolve(Path(model_dir), *paths)
         self._places: ModelPlaces | None = ModelPlaces(Path(model_dir).absolute(), paths[0], paths[1], dtype, device)
-        device = device or _default_device()
+        device = device or default_device()
         model = load_model(body, dtype)
-        if dtype == "auto" and device == "cpu" and model.dtype not in (torch.float32, getattr(torch, native_float())):
-            model = model.float()
+        if dtype == "auto":
+            model = widen(model, device)
         if delta is not None:
             model = load_adapter(model, delta)
         tokenizer_dir = delta if delta is not None and (delta / "tokenizer.json").is_file() else body
@@ -253,8 +255,16 @@ class HfScorer:
         An end token ends the text. Prompts of like length share a batch.
         """
         ends = self._tokenizer.eos_token_id
-        settings = transformers.GenerationConfig(
-            max_new_tokens=length, do_sample=False, eos_token_id=ends, pad_token_id=ends if ends is not None else 0
+        # All of it is said: what a model's own generation_config.json adds (penalties, sampling) must not count.
+        make: HfModel = transformers.GenerationConfig
+        settings = make(
+            max_new_tokens=length,
+            do_sample=False,
+            num_beams=1,
+            repetition_penalty=1.0,
+            no_repeat_ngram_size=0,
+            eos_token_id=ends,
+            pad_token_id=ends if ends is not None else 0,
         )
         for numbers in _alike(prompts, length):
             width = max(len(prompts[number]) for number in numbers)
@@ -380,10 +390,6 @@ def _alike(prompts: Sequence[Sequence[int]], length: int) -> Iterator[list[int]]
         batch.append(number)
     if batch:
         yield batch
-
-
-def _default_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _is_out_of_memory(error: Exception) -> bool:

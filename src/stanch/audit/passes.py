@@ -83,21 +83,22 @@ def run_pass(
     keep = passing.keep if scorer.identity.model else None
     waiting: dict[int, tuple[TokenRecord, ...]] = {}
     for number, shard in enumerate(cut_shards(records, passing.shard_records)):
-        finished = None if keep is None else [_read(keep, kind, shard) for kind in kinds]
-        if finished is None or None in finished:
+        finished = [] if keep is None else [_read(keep, kind, shard) for kind in kinds]
+        kept = [features for features in finished if features is not None]
+        if len(kept) < len(kinds):
             waiting[number] = shard
             continue
-        for features_of, features in zip(found, finished, strict=True):
-            features_of.update((f.record_id, f) for f in features or ())
+        for by_id, features in zip(found, kept, strict=True):
+            by_id.update((one.record_id, one) for one in features)
         progress(stage, len(found[0]), len(records))
     open_shards = {number: len(shard) for number, shard in waiting.items()}
     for number, one in passing.engine.run(scorer, tuple(waiting.items()), modes, decoding):
-        for features_of, features in zip(found, one, strict=True):
-            features_of[features.record_id] = features
+        for by_id, features_of_one in zip(found, one, strict=True):
+            by_id[features_of_one.record_id] = features_of_one
         open_shards[number] -= 1
         if keep is not None and not open_shards[number]:
-            for kind, features_of in zip(kinds, found, strict=True):
-                _write(keep, kind, waiting[number], features_of)
+            for kind, by_id in zip(kinds, found, strict=True):
+                _write(keep, kind, waiting[number], by_id)
         progress(stage, len(found[0]), len(records))
     return found
 

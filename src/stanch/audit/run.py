@@ -67,6 +67,10 @@ _LIMITS = (
     "A small epsilon lower bound does not certify privacy: only differential privacy gives an upper bound.",
 )
 _NO_BASE = "Without the base model only suffix_loss/1 was tested, and rows that come out may be known to everybody."
+_BLACK_BOX = (
+    "The model was asked over a network: what it is made of was not seen; min_k_pp/1 and exact ranks of secrets were not "
+    "run."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,8 @@ def audit(
         found.reconstruction = _reconstruction(target, base, material, subjects, params, progress=progress)
     if base is None:
         found.limits.append(_NO_BASE)
+    if not target.white_box:
+        found.limits.append(_BLACK_BOX)
     if material.members and not rows:
         found.note(Problem(Reason.TOO_FEW_ROWS, "no row is long enough to be tested for extraction"))
     if material.plan is not None:
@@ -271,12 +277,12 @@ def _extraction(
     rows, control = sides.rows, sides.control
     secrets = None
     if material.plan is not None:
-        sides: dict[bool, list[float]] = {True: [], False: []}
+        by_coin: dict[bool, list[float]] = {True: [], False: []}
         for canary, record in zip(material.plan.canaries, subjects.canaries, strict=True):
             if canary.kind != "secret":  # a base model may say its own text, and one rare token is no secret
                 continue
-            sides[canary.member].append(draw_log_p(passes.target[record.id], *record.span))
-        secrets = summarise_secrets(sides[True], sides[False], params) if any(sides.values()) else None
+            by_coin[canary.member].append(draw_log_p(passes.target[record.id], *record.span))
+        secrets = summarise_secrets(by_coin[True], by_coin[False], params) if any(by_coin.values()) else None
     short = len(subjects.rows) - len(rows)
     return Extraction(
         decoding=params.decoding,

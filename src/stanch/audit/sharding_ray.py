@@ -93,7 +93,7 @@ class ShardWorker:
         try:
             self._scorer = places.load()
             if self._scorer.identity != expected:
-                raise InvalidInput(  # noqa: TRY301 - reported as any other error of loading is
+                raise InvalidInput(
                     "a worker has another model, or other versions of its libraries",
                     why="features of two models cannot be compared",
                     next_step="give every machine the same files and the same packages",

@@ -117,9 +117,7 @@ def gather(scorer: Scorer, material: AuditInput, params: AuditParams) -> Subject
     key = sampling_key("" if plan is None else plan.plan_id)
     rows, census = sample_rows(tested, limit=params.rows, key=key)
     ordinary = {record.id for record in tested}
-    copies = {
-        MEMBER + name: size for name, size in count_copies(material.members).items() if MEMBER + name in ordinary
-    }
+    copies = {MEMBER + name: size for name, size in count_copies(material.members).items() if MEMBER + name in ordinary}
     drawn = {record.id for record in rows}
     left = [record for record in tested if record.id not in drawn and much_repeated(copies.get(record.id, 1))]
     repeated, _ = sample_rows(left, limit=params.rows, key=key)
