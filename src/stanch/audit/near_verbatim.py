@@ -35,7 +35,7 @@ def measure_near_verbatim(
         nonlocal done
         found = [False] * len(probes)
         prompts = [probe.record.ids[: probe.start] for probe in probes]
-        longest = max((probe.end - probe.start for probe in probes), default=0)
+        longest = max((probe.end - probe.start for probe in probes), default=1)
         for number, said in scorer.complete(prompts, longest, adapter=adapter):
             probe = probes[number]
             wanted = probe.record.ids[probe.start : probe.end]

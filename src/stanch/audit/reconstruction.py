@@ -11,6 +11,7 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -72,8 +73,7 @@ def measure_reconstruction(
     Candidates are values of rows that were never tuned on, as far as there are such, and else the value with other
     letters and digits; none is a value of the training set.
     """
-    scanner = Scanner(Policy())
-    inside, outside = find_values(sides.members, scanner), find_values(sides.holdout, scanner)
+    inside, outside = find_values(sides.members), find_values(sides.holdout)
     taught = frozenset(found.value for found in inside)
     spare = [found for found in outside if found.value not in taught]
     results: list[tuple[str, bool, bool]] = []
@@ -92,7 +92,7 @@ def measure_reconstruction(
     return _summarise(results)
 
 
-def find_values(records: Sequence[Record], scanner: Scanner) -> list[PersonalValue]:
+def find_values(records: Sequence[Record]) -> list[PersonalValue]:
     """Return the values that the scanner finds in what each record teaches, and that stand there once."""
     found = []
     for record in records:
@@ -102,7 +102,7 @@ def find_values(records: Sequence[Record], scanner: Scanner) -> list[PersonalVal
         if not said:
             continue
         text = said[-1].content
-        for finding in scanner.scan(text).findings:
+        for finding in _scanner().scan(text).findings:
             value = text[finding.start : finding.end]
             if text.count(value) == 1:
                 found.append(PersonalValue(record.id, finding.kind, tuple(said), value))
@@ -138,6 +138,12 @@ def difference_interval(found: Reconstruction) -> tuple[float, float] | None:
         difference - math.hypot(one - low, control_high - other),
         difference + math.hypot(high - one, other - control_low),
     )
+
+
+@cache
+def _scanner() -> Scanner:
+    """Return the scanner of the shipped rules; to compile them takes seconds."""
+    return Scanner(Policy())
 
 
 def _choose(values: Sequence[PersonalValue], limit: int, key: bytes) -> list[PersonalValue]:

@@ -68,8 +68,8 @@ _LIMITS = (
 )
 _NO_BASE = "Without the base model only suffix_loss/1 was tested, and rows that come out may be known to everybody."
 _BLACK_BOX = (
-    "The model was asked over a network: what it is made of was not seen; min_k_pp/1 and exact ranks of secrets were not "
-    "run."
+    "The model was asked over a network: what it is made of was not seen; min_k_pp/1 and exact ranks of secrets were "
+    "not run."
 )
 
 

@@ -165,9 +165,9 @@ def put(value):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda answer: {"choices": []},
+        lambda answer: answer | {"choices": []},
         lambda answer: {"choices": answer["choices"] * 2},
-        lambda answer: [],
+        list,
         lambda answer: drop(answer, "index"),
         lambda answer: drop(answer, "logprobs"),
         lambda answer: drop(answer, "logprobs", "top_logprobs"),

@@ -134,7 +134,8 @@ def ray_home():
 
 
 @pytest.mark.filterwarnings("ignore")  # Ray's own, many and changing
-def test_two_workers_of_ray_give_the_verdict_and_bounds_of_one_process(tiny, scorer, ray_home, monkeypatch):
+@pytest.mark.usefixtures("ray_home")
+def test_two_workers_of_ray_give_the_verdict_and_bounds_of_one_process(tiny, scorer, monkeypatch):
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     params = AuditParams(exposure_candidates=19, exposure_secrets=2, reconstruction_values=0)
     evidence = CommitmentEvidence(tiny.plan.commitment, 3, 9)
@@ -164,5 +165,5 @@ def test_a_worker_with_another_model_refuses(tiny, scorer, records):
     assert bodies == []
     assert why[:2] == ["InvalidInput", "a worker has another model, or other versions of its libraries"]
     loaded = HfScorer.from_loaded(scorer._model, tiny.tokenizer)
-    with pytest.raises(InvalidInput, match="opened from memory"):
+    with pytest.raises(InvalidInput, match="cannot be loaded by other processes"):
         put(loaded, records, Passing(RayPass()))

@@ -24,7 +24,6 @@ from stanch.audit.run import AuditInput, audit
 from stanch.audit.sections import Reconstruction
 from stanch.data import TokenRecord, tokenise
 from stanch.errors import InvalidInput
-from stanch.scan import Policy, Scanner
 from stanch.terms import SILENT
 
 PARAMS = AuditParams(reconstruction_values=6, exposure_candidates=19, exposure_secrets=1)
@@ -65,9 +64,9 @@ def test_values_learned_by_heart_are_guessed_and_others_are_not(tiny, people):
     low, high = difference_interval(found)
     assert 0 < low < (found.k - found.control_k) / 6 < high
     (untuned,) = measure_reconstruction(
-        base, base, ProbeSides(inside, outside, 1024), PARAMS, key=b"k" * 32, progress=SILENT
+        base, base, ProbeSides(inside[:2], (), 1024), PARAMS, key=b"k" * 32, progress=SILENT
     )
-    assert (untuned.k, untuned.n) == (0, 6)
+    assert (untuned.k, untuned.n) == (0, 2)
 
 
 def test_an_audit_reports_it_and_no_value_is_written(tiny, people):
@@ -78,8 +77,7 @@ def test_an_audit_reports_it_and_no_value_is_written(tiny, people):
     assert (found.control_n, difference_interval(found)) == (0, None)
     assert any(row.run for row in result.report.coverage if row.attack == "reconstruction of personal data")
     written = result.report.to_bytes().decode() + repr(result)
-    scanner = Scanner(Policy())
-    values = find_values(inside, scanner)
+    values = find_values(inside)
     assert {value.kind for value in values} == {"phone"}
     assert not any(value.value in written or value.value in repr(value) for value in values)
 
@@ -87,7 +85,7 @@ def test_an_audit_reports_it_and_no_value_is_written(tiny, people):
 def test_values_that_stand_twice_or_are_cut_off_are_left_out(kit, people, tiny):
     scorer, inside, _ = people
     twice = kit.chat_record("t", 0, "Who?", "Call +49 30 12345678 or again +49 30 12345678 today.")
-    assert find_values([twice], Scanner(Policy())) == []
+    assert find_values([twice]) == []
     sides = ProbeSides(inside[:1], (), 8)
     assert measure_reconstruction(scorer, HfScorer(tiny.base), sides, PARAMS, key=b"k" * 32, progress=SILENT) == ()
 
