@@ -1,7 +1,7 @@
 """The model side of an audit on SmolLM2-135M with a LoRA adapter: the whole pass, one pass per attack, a bare forward.
 
-``audit`` is the feature pass of 512 canaries and 3,000 rows through target and base (extraction included: it is read off
-the same features), beside its limit of ten minutes on two cores. ``one_pass`` sets the time of seven results (the six
+``audit`` is the feature pass of 512 canaries and 3,000 rows through target and base (extraction is read off the same
+features), beside its limit of ten minutes on two cores. ``one_pass`` sets the time of seven results (the six
 scores and extraction) from one pass beside seven separate attacks as they are usually written: a forward of the
 target for each record alone, and one of the base where the attack compares with it. ``overhead`` sets the feature pass
 beside a bare batched forward of the same batches (transformers, no reductions), which computes logits for the scored

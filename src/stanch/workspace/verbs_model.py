@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from stanch.audit import (
@@ -110,8 +110,8 @@ def _payload(entry: bytes) -> dict[str, object]:
 class AuditOrder:
     """What is audited: the model's folder, how it is scored, its base, the material, the parameters, and where to.
 
-    Finished parts of the feature pass lie beside ``out`` until the audit is complete, so that an interrupted one goes on
-    where it was; with ``keep_features`` they stay. ``engine`` does the parts.
+    Finished parts of the feature pass lie beside ``out`` until the audit is complete, so that an interrupted one is
+    taken up where it was; with ``keep_features`` they stay. ``engine`` does the parts.
     """
 
     model: Path
@@ -120,7 +120,7 @@ class AuditOrder:
     material: AuditInput
     params: AuditParams
     out: Path
-    engine: PassEngine = LocalPass()
+    engine: PassEngine = field(default_factory=LocalPass)
     keep_features: bool = False
 
     @property
