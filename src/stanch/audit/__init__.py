@@ -38,6 +38,7 @@ from stanch.audit.leakcert import LEAKCERT_TYPE, LeakCert, model_subjects, predi
 from stanch.audit.multiplicity import benjamini_hochberg, conformal_p_values
 from stanch.audit.one_run import dp_claim_p_value, one_run_p_value
 from stanch.audit.params import ATTACK_PACK, AuditParams, PreRegistration, preregister
+from stanch.audit.passes import LocalPass, PassEngine, Passing
 from stanch.audit.power import scan_power
 from stanch.audit.rates import Suppressed, auc, clopper_pearson, permutation_p_value, tnr_at_fnr, tpr_at_fpr
 from stanch.audit.report import Report, conclude
@@ -63,7 +64,10 @@ __all__ = [
     "GatePassed",
     "GatePolicy",
     "LeakCert",
+    "LocalPass",
     "Outcome",
+    "PassEngine",
+    "Passing",
     "PreRegistration",
     "Reason",
     "ReleaseContext",

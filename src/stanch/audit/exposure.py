@@ -138,7 +138,7 @@ def _expose(scorer: Scorer, canary: Canary, plan: CanaryPlan, params: AuditParam
     rank = 1 + sum(total >= log_p - _TIE for total in totals.values())
     count = params.exposure_candidates + 1
     exact = None
-    if table is not None and search_bound(log_p, len(canary.secret)) <= params.tree_budget:
+    if table is not None and scorer.white_box and search_bound(log_p, len(canary.secret)) <= params.tree_budget:
         exact = _search(scorer, table, records[0])
     return SecretExposure(
         id=canary.id,

@@ -95,6 +95,11 @@ class Scorer(Protocol):
         ...
 
     @property
+    def white_box(self) -> bool:
+        """Whether the whole distribution is at hand: means and spreads over the vocabulary, and continuations."""
+        ...
+
+    @property
     def token_budget(self) -> int:
         """How many padded tokens one of its batches may hold."""
         ...
@@ -113,6 +118,12 @@ class Scorer(Protocol):
 
     def continuations(self, prefix: Sequence[int]) -> Continue:
         """Return a function from strings [n, d] and tokens [s] to the log-probability [n, s] of each token next."""
+        ...
+
+    def complete(
+        self, prompts: Sequence[Sequence[int]], length: int, *, adapter: Adapter = "on"
+    ) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """Yield the number of each prompt and the likeliest ``length`` tokens after it, one by one (greedy)."""
         ...
 
     def require_adapter_off(self) -> None:

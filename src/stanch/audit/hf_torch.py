@@ -7,7 +7,7 @@ import contextlib
 import copy
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -17,6 +17,7 @@ import torch
 import transformers
 
 from stanch.audit.features import (
+    MAX_BATCH_TOKENS,
     Adapter,
     Continue,
     Features,
@@ -33,18 +34,35 @@ from stanch.audit.features import (
 from stanch.audit.loading_torch import (
     DType,
     HfModel,
+    default_device,
     load_adapter,
     load_model,
     load_tokenizer,
     resolve,
     why_not_switchable,
+    widen,
 )
 from stanch.audit.params import Decoding
 from stanch.audit.reductions_torch import reduce_logits
 from stanch.audit.trunk_torch import FrozenTrunk
 from stanch.data import ChatTokenizer, TokenRecord
 from stanch.errors import ExternalError, InvalidInput
-from stanch.weights import directory_digest, native_float
+from stanch.weights import DirectoryDigest, directory_digest
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPlaces:
+    """Where a scorer's model lies, and how it is loaded."""
+
+    model_dir: Path
+    adapter: Path | None
+    base: Path | None
+    dtype: DType
+    device: str | None
+
+    def load(self) -> "HfScorer":
+        """Load it."""
+        return HfScorer(self.model_dir, self.adapter, self.base, dtype=self.dtype, device=self.device)
 
 
 class HfScorer:
@@ -72,25 +90,44 @@ class HfScorer:
         dtype: DType = "auto",
         device: str | None = None,
     ) -> None:
-        paths = (None if path is None else Path(path) for path in (adapter, base))
+        paths = [None if path is None else Path(path).absolute() for path in (adapter, base)]
         body, delta = resolve(Path(model_dir), *paths)
-        device = device or _default_device()
+        self._places: ModelPlaces | None = ModelPlaces(Path(model_dir).absolute(), paths[0], paths[1], dtype, device)
+        device = device or default_device()
         model = load_model(body, dtype)
-        if dtype == "auto" and device == "cpu" and model.dtype not in (torch.float32, getattr(torch, native_float())):
-            model = model.float()
+        if dtype == "auto":
+            model = widen(model, device)
         if delta is not None:
             model = load_adapter(model, delta)
         tokenizer_dir = delta if delta is not None and (delta / "tokenizer.json").is_file() else body
-        self._attach(model.to(device), load_tokenizer(tokenizer_dir), body, delta)
+        changed = None if delta is None else directory_digest(delta)
+        self._attach(model.to(device), load_tokenizer(tokenizer_dir), directory_digest(body), changed)
 
     @classmethod
-    def from_loaded(cls, model: HfModel, tokenizer: HfModel) -> Self:
-        """Score a model that is already in memory, for example one opened from a sealed bundle."""
+    def from_loaded(
+        cls,
+        model: HfModel,
+        tokenizer: HfModel,
+        *,
+        body: DirectoryDigest | None = None,
+        delta: DirectoryDigest | None = None,
+    ) -> Self:
+        """Score a model that is already in memory, for example one opened from a sealed bundle.
+
+        Args:
+            model: The model, or an adapter over it.
+            tokenizer: The tokenizer it was tuned with.
+            body: Digest of the directory that the whole model came from, if it is known.
+            delta: The same of the adapter.
+        """
         scorer = cls.__new__(cls)
-        scorer._attach(model, tokenizer, None, None)  # noqa: SLF001 - a second constructor of this very class
+        scorer._places = None  # noqa: SLF001 - a second constructor of this very class
+        scorer._attach(model, tokenizer, body, delta)  # noqa: SLF001 - same
         return scorer
 
-    def _attach(self, model: HfModel, tokenizer: HfModel, body: Path | None, delta: Path | None) -> None:
+    def _attach(
+        self, model: HfModel, tokenizer: HfModel, body: DirectoryDigest | None, delta: DirectoryDigest | None
+    ) -> None:
         plain: HfModel = model.get_base_model() if isinstance(model, peft.PeftModel) else model
         embedded, known = plain.get_input_embeddings().num_embeddings, tokenizer.backend_tokenizer.get_vocab_size()
         if known > embedded:
@@ -104,13 +141,12 @@ class HfScorer:
         self._vocabulary = int(embedded)
         self._trunk = FrozenTrunk(model)
         self._selects = "logits_to_keep" in inspect.signature(plain.forward).parameters
-        whole = None if body is None else directory_digest(body)
-        tuned = whole if delta is None else directory_digest(delta)
+        tuned = delta if isinstance(model, peft.PeftModel) else body
         self._identity = ScorerIdentity(
             model="" if tuned is None else tuned.root.hex,
             files=() if tuned is None else tuned.files,
-            adapter="" if delta is None or tuned is None else tuned.root.hex,
-            base="" if delta is None or whole is None else whole.root.hex,
+            adapter="" if delta is None else delta.root.hex,
+            base="" if delta is None or body is None else body.root.hex,
             tokenizer=tokenizer_digest(tokenizer),
             dtype=str(plain.dtype).removeprefix("torch."),
             engine=f"torch {torch.__version__}, transformers {transformers.__version__}, peft {peft.__version__}",
@@ -125,6 +161,16 @@ class HfScorer:
     def identity(self) -> ScorerIdentity:
         """Digests of the directories that were loaded."""
         return self._identity
+
+    @property
+    def places(self) -> ModelPlaces | None:
+        """Where the model lies; None if it was opened from memory."""
+        return self._places
+
+    @property
+    def white_box(self) -> bool:
+        """The whole distribution over the vocabulary is at hand."""
+        return True
 
     @property
     def has_adapter(self) -> bool:
@@ -200,6 +246,41 @@ class HfScorer:
             return np.asarray(found.double().cpu().numpy())
 
         return proceed
+
+    def complete(
+        self, prompts: Sequence[Sequence[int]], length: int, *, adapter: Adapter = "on"
+    ) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """Yield the number of each prompt and the likeliest ``length`` tokens after it, one by one (greedy).
+
+        An end token ends the text. Prompts of like length share a batch.
+        """
+        ends = self._tokenizer.eos_token_id
+        # All of it is said: what a model's own generation_config.json adds (penalties, sampling) must not count.
+        make: HfModel = transformers.GenerationConfig
+        settings = make(
+            max_new_tokens=length,
+            do_sample=False,
+            num_beams=1,
+            repetition_penalty=1.0,
+            no_repeat_ngram_size=0,
+            eos_token_id=ends,
+            pad_token_id=ends if ends is not None else 0,
+        )
+        for numbers in _alike(prompts, length):
+            width = max(len(prompts[number]) for number in numbers)
+            ids = torch.zeros(len(numbers), width, dtype=torch.long)
+            attention = torch.zeros(len(numbers), width, dtype=torch.long)
+            for row, number in enumerate(numbers):
+                ids[row, width - len(prompts[number]) :] = torch.tensor(prompts[number])
+                attention[row, width - len(prompts[number]) :] = 1
+            device = self._model.device
+            with self._mode(adapter):
+                out = self._model.generate(
+                    input_ids=ids.to(device), attention_mask=attention.to(device), generation_config=settings
+                )
+            for number, said in zip(numbers, out[:, width:].tolist(), strict=True):
+                kept = said[: said.index(ends) + 1] if ends in said else said
+                yield number, tuple(kept)
 
     def require_adapter_off(self) -> None:
         """Make sure that the model without its adapter is the base model.
@@ -299,8 +380,16 @@ def _expand(cache: HfModel, rows: int) -> HfModel:
     return copied
 
 
-def _default_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _alike(prompts: Sequence[Sequence[int]], length: int) -> Iterator[list[int]]:
+    """Yield the numbers of prompts that make a batch: sorted by length, within the most tokens of a batch."""
+    batch: list[int] = []
+    for number in sorted(range(len(prompts)), key=lambda n: len(prompts[n])):
+        if batch and (len(batch) + 1) * (len(prompts[number]) + length) > MAX_BATCH_TOKENS:
+            yield batch
+            batch = []
+        batch.append(number)
+    if batch:
+        yield batch
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -11,6 +11,7 @@ from peft.utils import ModulesToSaveWrapper
 
 from stanch.crypto import parse_json
 from stanch.errors import InvalidInput, UnsafeArtifact
+from stanch.weights import native_float
 
 HfModel: TypeAlias = Any
 """A transformers or PEFT object; those packages ship no types."""
@@ -56,6 +57,18 @@ def load_model(path: Path, dtype: DType) -> HfModel:
         )
     except (OSError, ValueError, KeyError) as error:
         raise _not_loadable(path, "a causal language model") from error
+
+
+def default_device() -> str:
+    """Return the torch device of models whose place nobody chose: a GPU if there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def widen(model: HfModel, device: str) -> HfModel:
+    """Return the model in float32 where it will run on a processor that does not multiply its own type natively."""
+    if device == "cpu" and model.dtype not in (torch.float32, getattr(torch, native_float())):
+        return model.float()
+    return model
 
 
 def load_adapter(model: HfModel, path: Path) -> HfModel:

@@ -63,6 +63,9 @@ class AuditParams:
         tree_budget: A secret is ranked exactly if that surely takes no more node-forwards than this; else by sample.
         exposure_candidates: Uniform candidates per secret behind the exposure p-value.
         exposure_secrets: How many secrets put in, and how many held back, are ranked; the first of the plan.
+        reconstruction_values: How many personal values of rows, and of hold-out rows, are guessed among 100 candidates;
+            0: none.
+        near_verbatim: Whether rows are also counted that come out nearly word for word.
     """
 
     alpha: float = DEFAULT_ALPHA
@@ -78,6 +81,8 @@ class AuditParams:
     tree_budget: int = 6000
     exposure_candidates: int = 999
     exposure_secrets: int = 16
+    reconstruction_values: int = 32
+    near_verbatim: bool = False
 
     def __post_init__(self) -> None:
         if not self.scores or len(set(self.scores)) != len(self.scores) or not set(self.scores) <= set(TESTED_SCORES):
@@ -97,6 +102,8 @@ class AuditParams:
         for name in ("sample_budget", "rows", "tree_budget", "exposure_candidates", "exposure_secrets"):
             if getattr(self, name) < 1:
                 raise InvalidInput(f"{name}: expected at least 1, found {getattr(self, name)}")
+        if self.reconstruction_values < 0:
+            raise InvalidInput(f"reconstruction_values: expected at least 0, found {self.reconstruction_values}")
 
     @property
     def splits(self) -> int:

@@ -19,6 +19,7 @@ from stanch.audit.extraction import (
     extraction_curve,
     list_extracted,
     probe_of,
+    sampling_key,
     summarise_rows,
     summarise_secrets,
 )
@@ -31,8 +32,12 @@ from stanch.audit.membership import (
     planned_membership,
     tie_seed_of,
 )
+from stanch.audit.near_verbatim import measure_near_verbatim
 from stanch.audit.one_run import least_claim_p_value
 from stanch.audit.params import ATTACK_PACK, MIN_COINS, AuditParams, preregister
+from stanch.audit.passes import Passing
+from stanch.audit.reconstruction import ProbeSides, measure_reconstruction
+from stanch.audit.repeated import summarise_repeated
 from stanch.audit.report import Report, conclude
 from stanch.audit.score_table import ScoreTable
 from stanch.audit.scores import NEEDS_BASE
@@ -45,6 +50,7 @@ from stanch.audit.sections import (
     ModelSummary,
     PlanSummary,
     PlanTier,
+    Reconstruction,
     Shift,
     Tool,
 )
@@ -61,6 +67,10 @@ _LIMITS = (
     "A small epsilon lower bound does not certify privacy: only differential privacy gives an upper bound.",
 )
 _NO_BASE = "Without the base model only suffix_loss/1 was tested, and rows that come out may be known to everybody."
+_BLACK_BOX = (
+    "The model was asked over a network: what it is made of was not seen; min_k_pp/1 and exact ranks of secrets were "
+    "not run."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +101,7 @@ def audit(
     base: Scorer | AdapterOff | None,
     material: AuditInput,
     params: AuditParams | None = None,
+    passing: Passing | None = None,
     progress: Progress = SILENT,
     clock: Callable[[], datetime] = utc_now,
 ) -> AuditResult:
@@ -102,6 +113,7 @@ def audit(
             not at hand (then only ``suffix_loss/1`` is tested).
         material: Canary plan, training rows, hold-out records; what is given decides the mode.
         params: The parameters; with a plan they must be those it registered.
+        passing: Who does the feature passes, and where finished parts are kept; by default this process, nowhere.
         progress: Told after each record and secret.
         clock: Time of the report.
 
@@ -112,12 +124,22 @@ def audit(
     _check_material(material)
     subjects = gather(target, material, params)
     require_same_base(target, base, subjects.scored, params)
-    passes = run_passes(target, base, subjects, params, progress)
-    rows, control = _draw(subjects.rows, passes), _draw(subjects.holdout, passes)
+    passes = run_passes(target, base, subjects, params, passing=passing or Passing(), progress=progress)
+    sides = _Sides(*(_draw(records, passes) for records in (subjects.rows, subjects.holdout, subjects.repeated)))
+    rows, control = sides.rows, sides.control
     found = _Findings(tabulate(subjects, passes, material.plan))
-    found.extraction = _extraction(material, subjects, passes, (rows, control), params)
+    found.extraction = _extraction(material, subjects, passes, sides, params)
+    if params.near_verbatim:
+        near = measure_near_verbatim(
+            target, base, [row.probe for row in rows], [row.probe for row in control], progress=progress
+        )
+        found.extraction = dataclasses.replace(found.extraction, near_verbatim=near)
+    if base is not None and params.reconstruction_values:
+        found.reconstruction = _reconstruction(target, base, material, subjects, params, progress=progress)
     if base is None:
         found.limits.append(_NO_BASE)
+    if not target.white_box:
+        found.limits.append(_BLACK_BOX)
     if material.members and not rows:
         found.note(Problem(Reason.TOO_FEW_ROWS, "no row is long enough to be tested for extraction"))
     if material.plan is not None:
@@ -131,10 +153,19 @@ def audit(
         found.membership = holdout_membership(found.table, params.scores, params)
     found.dp = _dp(material, params, found)
     report = conclude(_report(target, base, material, subjects, params, found=found, now=clock()))
-    listed = list_extracted(rows, params, controlled=bool(control))
+    listed = list_extracted((*rows, *sides.repeated), params, controlled=bool(control))
     extracted = tuple(dataclasses.replace(row, record_id=table_id(row.record_id)) for row in listed)
     flagged = () if found.membership is None else found.membership.flagged or ()
     return AuditResult(report, found.table, extracted, flagged)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sides:
+    """What was drawn: rows of the sample, rows never tuned on, and rows outside the sample that are much repeated."""
+
+    rows: tuple[Drawn, ...]
+    control: tuple[Drawn, ...]
+    repeated: tuple[Drawn, ...]
 
 
 @dataclass(slots=True)
@@ -145,6 +176,7 @@ class _Findings:
     extraction: Extraction | None = None
     membership: MembershipResult | None = None
     exposure: Exposure | None = None
+    reconstruction: tuple[Reconstruction, ...] = ()
     shift: Shift | None = None
     dp: DpCheck | None = None
     reasons: list[Reason] = field(default_factory=list)
@@ -239,18 +271,18 @@ def _extraction(
     material: AuditInput,
     subjects: Subjects,
     passes: Passes,
-    drawn: tuple[tuple[Drawn, ...], tuple[Drawn, ...]],
+    sides: _Sides,
     params: AuditParams,
 ) -> Extraction:
-    rows, control = drawn
+    rows, control = sides.rows, sides.control
     secrets = None
     if material.plan is not None:
-        sides: dict[bool, list[float]] = {True: [], False: []}
+        by_coin: dict[bool, list[float]] = {True: [], False: []}
         for canary, record in zip(material.plan.canaries, subjects.canaries, strict=True):
             if canary.kind != "secret":  # a base model may say its own text, and one rare token is no secret
                 continue
-            sides[canary.member].append(draw_log_p(passes.target[record.id], *record.span))
-        secrets = summarise_secrets(sides[True], sides[False], params) if any(sides.values()) else None
+            by_coin[canary.member].append(draw_log_p(passes.target[record.id], *record.span))
+        secrets = summarise_secrets(by_coin[True], by_coin[False], params) if any(by_coin.values()) else None
     short = len(subjects.rows) - len(rows)
     return Extraction(
         decoding=params.decoding,
@@ -258,8 +290,25 @@ def _extraction(
         p=params.sample_probability,
         rows=summarise_rows(rows, control, params, too_short=short, census=subjects.census) if rows else None,
         secrets=secrets,
+        tiers=summarise_repeated((*rows, *sides.repeated), subjects.copies, params, controlled=bool(control)),
         curve=extraction_curve(rows, control, params),
     )
+
+
+def _reconstruction(
+    target: Scorer,
+    base: Scorer | AdapterOff,
+    material: AuditInput,
+    subjects: Subjects,
+    params: AuditParams,
+    *,
+    progress: Progress,
+) -> tuple[Reconstruction, ...]:
+    tested = {table_id(record.id) for record in subjects.rows}
+    members = [record for record in material.members if record.id in tested]
+    plan_id = "" if material.plan is None else material.plan.plan_id
+    sides = ProbeSides(members, material.holdout, material.max_tokens)
+    return measure_reconstruction(target, base, sides, params, key=sampling_key(plan_id), progress=progress)
 
 
 def _dp(material: AuditInput, params: AuditParams, found: _Findings) -> DpCheck | None:
@@ -323,8 +372,9 @@ def _report(
         dp=found.dp,
         exposure=found.exposure,
         extraction=found.extraction,
+        reconstruction=found.reconstruction,
         shift=found.shift,
-        coverage=list_coverage(membership.membership, found.exposure, found.extraction),
+        coverage=list_coverage(membership.membership, found.exposure, found.extraction, found.reconstruction),
         reasons=tuple(dict.fromkeys((*found.reasons, *membership.reasons))),
         limits=tuple(dict.fromkeys(found.limits)),
         scores_digest=str(found.table.digest),
@@ -361,7 +411,7 @@ def _summarise_plan(plan: CanaryPlan, material: AuditInput, params: AuditParams)
 
 
 def _summarise_pass(target: Scorer, subjects: Subjects) -> FeaturePass:
-    scored = subjects.scored
+    scored = subjects.passed
     batches = sum(1 for _ in plan_batches(scored, target.token_budget))
     tokens = sum(record.span[1] - record.span[0] for record in scored)
     return FeaturePass(target.identity.dtype, batches, tokens)

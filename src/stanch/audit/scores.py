@@ -90,6 +90,8 @@ SCORES: Final[Mapping[str, Callable[[Observation], float]]] = MappingProxyType(
     }
 )
 NEEDS_BASE: Final = frozenset({"ratio/1", "ez/1", "wbc/1"})
+NEEDS_DISTRIBUTION: Final = frozenset({"min_k_pp/1"})
+"""Scores that a black box does not give: it leaves mean and spread over the vocabulary out (not a number)."""
 
 
 def compressed_size(text: str) -> int:
@@ -103,7 +105,10 @@ def score(seen: Observation) -> dict[str, float]:
     Raises:
         InvalidInput: A score is not finite; the record is named by its id.
     """
-    names = [name for name in SCORES if seen.base is not None or name not in NEEDS_BASE]
+    lacking = (NEEDS_BASE if seen.base is None else frozenset()) | (
+        NEEDS_DISTRIBUTION if np.isnan(seen.target.mu).all() else frozenset()
+    )
+    names = [name for name in SCORES if name not in lacking]
     scores = {name: SCORES[name](seen) for name in names}
     for name, value in scores.items():
         if not math.isfinite(value):

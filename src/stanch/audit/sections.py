@@ -231,6 +231,19 @@ class RepeatedTier:
 
 
 @dataclass(frozen=True, slots=True)
+class NearVerbatim:
+    """Rows that come out nearly word for word by the likeliest tokens; the fields are those of ``RowExtraction``."""
+
+    k: int
+    n: int
+    base: int | None
+    attributable: int
+    upper: float
+    control_k: int
+    control_n: int
+
+
+@dataclass(frozen=True, slots=True)
 class CurvePoint:
     """Share of rows that can be drawn out with a number of samples: target, base, rows never tuned on."""
 
@@ -251,6 +264,7 @@ class Extraction:
     secrets: SecretExtraction | None
     tiers: tuple[RepeatedTier, ...] = ()
     curve: tuple[CurvePoint, ...] = ()
+    near_verbatim: NearVerbatim | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,15 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from stanch.audit.extraction import sample_rows, sampling_key
 from stanch.audit.features import AdapterOff, Features, Scorer
 from stanch.audit.params import ROWS_TIER, AuditParams, Mode
+from stanch.audit.passes import Passing, run_pass
+from stanch.audit.repeated import count_copies, much_repeated
 from stanch.audit.score_table import ScoreTable
 from stanch.audit.scores import Observation, compressed_size, score
 from stanch.audit.sections import ModelSummary
@@ -65,6 +67,8 @@ class Subjects:
         rows: The rows that are tested: all that are no canary, or a sample of them.
         holdout: The hold-out records.
         census: Whether ``rows`` are all rows.
+        repeated: Rows outside that sample that stand in the data set four times or more: tested apart.
+        copies: How many rows say nearly the same as each row, itself included; those that no other equals are left out.
         texts: The scored text of each of these records, for its compressed size.
     """
 
@@ -74,11 +78,18 @@ class Subjects:
     holdout: tuple[TokenRecord, ...]
     census: bool
     texts: Mapping[str, str]
+    repeated: tuple[TokenRecord, ...] = ()
+    copies: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def scored(self) -> tuple[TokenRecord, ...]:
-        """All records that go through the models."""
+        """The records of the score table."""
         return (*self.canaries, *self.rows, *self.holdout)
+
+    @property
+    def passed(self) -> tuple[TokenRecord, ...]:
+        """All records that go through the models."""
+        return (*self.scored, *self.repeated)
 
     def __repr__(self) -> str:
         sizes = f"canaries={len(self.canaries)}, rows={len(self.rows)}, holdout={len(self.holdout)}"
@@ -102,8 +113,14 @@ def gather(scorer: Scorer, material: AuditInput, params: AuditParams) -> Subject
     )
     canaries = () if plan is None else tuple(tokenise_canary(canary, tokenizer) for canary in plan.canaries)
     planted = {record.ids for record in canaries}
-    rows = [_named(MEMBER, record) for record in trained if record.ids not in planted]
-    rows, census = sample_rows(rows, limit=params.rows, key=sampling_key("" if plan is None else plan.plan_id))
+    tested = [_named(MEMBER, record) for record in trained if record.ids not in planted]
+    key = sampling_key("" if plan is None else plan.plan_id)
+    rows, census = sample_rows(tested, limit=params.rows, key=key)
+    ordinary = {record.id for record in tested}
+    copies = {MEMBER + name: size for name, size in count_copies(material.members).items() if MEMBER + name in ordinary}
+    drawn = {record.id for record in rows}
+    left = [record for record in tested if record.id not in drawn and much_repeated(copies.get(record.id, 1))]
+    repeated, _ = sample_rows(left, limit=params.rows, key=key)
     held = tuple(
         _named(
             HOLDOUT,
@@ -116,18 +133,28 @@ def gather(scorer: Scorer, material: AuditInput, params: AuditParams) -> Subject
     if plan is not None:
         texts |= {CANARY + canary.id: canary.secret for canary in plan.canaries}
     named = tuple(_named(CANARY, record) for record in canaries)
-    return Subjects(trained, named, tuple(rows), held, census, texts)
+    return Subjects(trained, named, tuple(rows), held, census, texts, tuple(repeated), copies)
 
 
 def run_passes(
-    target: Scorer, base: Scorer | AdapterOff | None, subjects: Subjects, params: AuditParams, progress: Progress
+    target: Scorer,
+    base: Scorer | AdapterOff | None,
+    subjects: Subjects,
+    params: AuditParams,
+    *,
+    passing: Passing,
+    progress: Progress,
 ) -> Passes:
-    """Put every scored record once through the target and once through the base."""
-    scored = subjects.scored
+    """Put every record once through the target and once through the base."""
+    records, decoding = subjects.passed, params.decoding
     if isinstance(base, AdapterOff):
-        return _paired_pass(target, scored, params, progress)
-    found = _pass("target", target, scored, params, progress)
-    return Passes(found, None if base is None else _pass("base", base, scored, params, progress))
+        stage = "target and base"
+        return Passes(*run_pass(stage, target, records, ("on", "off"), decoding, passing=passing, progress=progress))
+    (found,) = run_pass("target", target, records, ("on",), decoding, passing=passing, progress=progress)
+    if base is None:
+        return Passes(found, None)
+    (without,) = run_pass("base", base, records, ("on",), decoding, passing=passing, progress=progress)
+    return Passes(found, without)
 
 
 def tabulate(
@@ -166,25 +193,6 @@ def tabulate(
 def table_id(name: str) -> str:
     """Return the id that stands in the score table: hold-out records keep a prefix, since their ids may repeat."""
     return f"holdout/{name.removeprefix(HOLDOUT)}" if name.startswith(HOLDOUT) else name[len(MEMBER) :]
-
-
-def _pass(
-    stage: str, scorer: Scorer, records: Sequence[TokenRecord], params: AuditParams, progress: Progress
-) -> dict[str, Features]:
-    found: dict[str, Features] = {}
-    for features in scorer.features(records, decoding=params.decoding):
-        found[features.record_id] = features
-        progress(stage, len(found), len(records))
-    return found
-
-
-def _paired_pass(scorer: Scorer, records: Sequence[TokenRecord], params: AuditParams, progress: Progress) -> Passes:
-    found: dict[str, Features] = {}
-    without: dict[str, Features] = {}
-    for on, off in scorer.paired_features(records, decoding=params.decoding):
-        found[on.record_id], without[off.record_id] = on, off
-        progress("target and base", len(found), len(records))
-    return Passes(found, without)
 
 
 def _named(prefix: str, record: TokenRecord) -> TokenRecord:

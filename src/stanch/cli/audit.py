@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stanch.cli.engines import shared
 from stanch.cli.frame import SHARE, Group, Result, current
 from stanch.errors import InvalidInput
 from stanch.terms import Verdict
@@ -36,6 +37,8 @@ def audit() -> None:
 @click.option("--secrets", type=click.IntRange(1), default=16, help="Canary secrets whose exposure is measured.")
 @click.option("--candidates", type=click.IntRange(19), default=999, help="Candidates behind each secret's exposure.")
 @click.option("--tree-budget", type=click.IntRange(1), default=6000, help="Most model calls in each secret's search.")
+@click.option("--values", type=click.IntRange(0), default=32, help="Personal values that are guessed; 0: none.")
+@click.option("--near-verbatim", is_flag=True, help="Count rows as well that come out nearly word for word.")
 @click.option("--alpha", type=SHARE, default=0.05, help="Error probability of the verdict, as the plan registered it.")
 @click.option(
     "--detectable-auc",
@@ -47,13 +50,15 @@ def audit() -> None:
 @click.option(
     "--show-rows", is_flag=True, help="Also rows.html: the rows that come out, masked if you may not read them."
 )
+@click.option("--keep-features", is_flag=True, help="Keep the tokens' losses beside --out: private, as the data are.")
 @click.option("--out", type=FOLDER, required=True, help="Folder for report, scores, page and certificate.")
+@shared
 def run(model: Path, **options: Any) -> Result:  # noqa: ANN401 - the options above, by name
-    """Audit MODEL and write a signed leak certificate."""
+    """Audit MODEL and write a signed leak certificate. If it is interrupted, give the same command again."""
     from stanch.audit import AuditParams  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.cli.auditing import gather_material  # noqa: PLC0415 - same
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - same
-    from stanch.cli.models import load_base, load_scorer  # noqa: PLC0415 - same
+    from stanch.cli.models import load_base, load_scorer, pass_engine  # noqa: PLC0415 - same
     from stanch.workspace.artifacts import dataset_ref  # noqa: PLC0415 - same
     from stanch.workspace.verbs_model import AuditOrder, run_audit  # noqa: PLC0415 - same
     from stanch.workspace.verbs_rows import write_rows  # noqa: PLC0415 - same
@@ -67,6 +72,8 @@ def run(model: Path, **options: Any) -> Result:  # noqa: ANN401 - the options ab
         exposure_secrets=options["secrets"],
         exposure_candidates=options["candidates"],
         tree_budget=options["tree_budget"],
+        reconstruction_values=options["values"],
+        near_verbatim=options["near_verbatim"],
         detectable_auc=options["detectable_auc"],
         min_power=options["min_power"],
     )
@@ -74,8 +81,9 @@ def run(model: Path, **options: Any) -> Result:  # noqa: ANN401 - the options ab
         material = gather_material(workspace, model, options["plan_file"], options["train"], options["holdout"])
         base = options["base"]
         order = AuditOrder(
-            model, lambda: load_scorer(model, base), lambda: load_base(model, base), material, params, options["out"]
-        )
+            model, lambda: load_scorer(model, base), lambda: load_base(model, base), material, params, options["out"],
+            pass_engine(options["engine"], options["processes"]), options["keep_features"],
+        )  # fmt: skip
         audited = run_audit(workspace, order, progress=frame.progress())
         if options["show_rows"]:
             rows = audited.folder / "rows.html"
@@ -118,6 +126,14 @@ def describe(report: "Report", folder: Path, model: Path) -> str:
             f"  rows         {r.attributable} of {r.n} come out and are not known to the base; "
             f"upper bound {r.upper:.2%} (95 %)"
         )
+    if report.extraction is not None and report.extraction.near_verbatim is not None:
+        n = report.extraction.near_verbatim
+        lines.append(f"  near         {n.attributable} of {n.n} come out nearly word for word and not of the base")
+    lines += [
+        f"  personal     {found.kind}: {found.k} of {found.n} values guessed first of 100; "
+        f"{found.control_k} of {found.control_n} never tuned on"
+        for found in report.reconstruction
+    ]
     if report.dp is not None:
         p_value = "not comparable" if report.dp.p_value is None else f"p {report.dp.p_value:.2g}"
         lines.append(f"  dp claim     epsilon {report.dp.claim.epsilon:.4g}: {p_value}")

@@ -40,7 +40,15 @@ def engine_of(keys: "KeyPlaces", *, engine: str, processes: int) -> "Engine":
 
     if engine == LOCAL:
         return Local(processes)
+    return Ray(partial(fetch_secrets, keys), processes, ray_address(engine))
+
+
+def ray_address(engine: str) -> str:
+    """Return the address of the cluster that ``--engine`` names.
+
+    Raises:
+        InvalidInput: There is no such engine.
+    """
     if engine != RAY and not engine.startswith("ray://"):
         raise InvalidInput(f"engine: there is no {engine[:80]!r}", next_step="use local, ray or ray://HOST:PORT")
-    address = os.environ.get("RAY_ADDRESS", "local") if engine == RAY else engine
-    return Ray(partial(fetch_secrets, keys), processes, address)
+    return os.environ.get("RAY_ADDRESS", "local") if engine == RAY else engine

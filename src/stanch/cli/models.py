@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from stanch.audit import AdapterOff, Scorer
+from stanch.audit import AdapterOff, LocalPass, PassEngine, Scorer
 from stanch.audit.features import tokenizer_digest
+from stanch.cli.engines import LOCAL, ray_address
 from stanch.data import CanaryWriter
-from stanch.errors import MissingExtraError
+from stanch.errors import InvalidInput, MissingExtraError
 from stanch.weights import is_adapter
 
 
@@ -48,3 +49,33 @@ def load_base(model: Path, base: Path | None) -> Scorer | AdapterOff | None:
     if is_adapter(model):
         return AdapterOff()
     return load_scorer(base, None) if base is not None else None
+
+
+def pass_engine(engine: str, processes: int) -> PassEngine:
+    """Return who does the feature pass, as the options of :func:`stanch.cli.engines.shared` name it.
+
+    Raises:
+        InvalidInput: There is no such engine, or several processes were asked for without one: the model's own threads
+            use this machine already.
+    """
+    if engine == LOCAL:
+        if processes > 1:
+            raise InvalidInput(
+                f"--processes {processes}: expected an engine",
+                why="the model's threads use all of this machine already",
+                next_step="leave it out, or share the work with --engine ray",
+            )
+        return LocalPass()
+    address = ray_address(engine)
+    try:
+        from stanch.audit.sharding_ray import RayPass  # noqa: PLC0415 - optional part
+    except ImportError as error:
+        raise MissingExtraError("train") from error
+    return RayPass(processes, address, gpus=gpus_per_worker())
+
+
+def gpus_per_worker() -> int:
+    """Return 1 where this machine has a graphics processor, so that each worker gets one of its own."""
+    import torch  # noqa: PLC0415 - optional part
+
+    return int(torch.cuda.is_available())

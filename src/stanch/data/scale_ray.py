@@ -46,7 +46,7 @@ class Ray:
             InvalidInput: A worker cannot open the dataset, or holds other secrets.
             ExternalError: The cluster cannot be reached, or failed.
         """
-        data = _connect(self.address)
+        data = connect(self.address)
         if not parts:
             return
         items = [
@@ -59,7 +59,7 @@ class Ray:
             batch_format="pyarrow",
             compute=data.ActorPoolStrategy(size=min(self.workers, len(items))),
         )
-        for row in _rows(done):
+        for row in rows_of(done, next_step="run the same command again: finished parts of a redaction are kept"):
             if row["error"]:
                 what, why, next_step = row["why"]
                 raise _KNOWN.get(row["error"], ExternalError)(what, why=why, next_step=next_step)
@@ -100,7 +100,13 @@ class PartWorker:
         return number, b"", type(error).__name__, (error.what, error.why, error.next_step)
 
 
-def _connect(address: str) -> Any:  # noqa: ANN401 - Ray ships no types
+def connect(address: str) -> Any:  # noqa: ANN401 - Ray ships no types
+    """Connect this process to a cluster and return Ray Data; usage statistics stay off unless the user sets them.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        ExternalError: The cluster cannot be reached.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray  # noqa: PLC0415 - an optional part
@@ -124,7 +130,12 @@ def _connect(address: str) -> Any:  # noqa: ANN401 - Ray ships no types
     return ray.data
 
 
-def _rows(done: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - Ray ships no types
+def rows_of(done: Any, *, next_step: str) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - Ray ships no types
+    """Yield the rows of a Ray dataset as they get done.
+
+    Raises:
+        ExternalError: A worker or the cluster ended.
+    """
     from ray.exceptions import RayError  # noqa: PLC0415 - an optional part
 
     try:
@@ -133,5 +144,5 @@ def _rows(done: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - Ray ships no
         raise ExternalError(
             f"Ray failed: {type(error).__name__}",
             why="a worker or the cluster ended",
-            next_step="run the same command again: finished parts of a redaction are kept",
+            next_step=next_step,
         ) from None

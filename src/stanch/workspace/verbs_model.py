@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from stanch.audit import (
@@ -13,6 +13,9 @@ from stanch.audit import (
     AuditResult,
     GatePassed,
     GatePolicy,
+    LocalPass,
+    PassEngine,
+    Passing,
     Scorer,
     audit,
     gate,
@@ -101,7 +104,11 @@ def _payload(entry: bytes) -> dict[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class AuditOrder:
-    """What is audited: the model's folder, how it is scored, its base, the material, the parameters, and where to."""
+    """What is audited: the model's folder, how it is scored, its base, the material, the parameters, and where to.
+
+    Finished parts of the feature pass lie beside ``out`` until the audit is complete, so that an interrupted one is
+    taken up where it was; with ``keep_features`` they stay. ``engine`` does the parts.
+    """
 
     model: Path
     target: Callable[[], Scorer]
@@ -109,6 +116,13 @@ class AuditOrder:
     material: AuditInput
     params: AuditParams
     out: Path
+    engine: PassEngine = field(default_factory=LocalPass)
+    keep_features: bool = False
+
+    @property
+    def features(self) -> Path:
+        """Where finished parts of the feature pass lie: per-token losses, for the owner alone."""
+        return self.out.with_name(self.out.name + ".features")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +147,7 @@ def run_audit(workspace: Workspace, order: AuditOrder, *, progress: Progress = S
     def run(_ref: EntryRef) -> Done[Audited]:
         result = audit(
             order.target(), base=order.base(), material=order.material, params=order.params, progress=progress,
-            clock=workspace.now,
+            passing=Passing(order.engine, order.features), clock=workspace.now,
         )  # fmt: skip
         signed = _certify(workspace, result, found, ref)
         partial = order.out.with_name(order.out.name + ".partial")
@@ -144,6 +158,8 @@ def run_audit(workspace: Workspace, order: AuditOrder, *, progress: Progress = S
         write_atomic(partial / PAGE_NAME, render_html(result.report, result.table).encode(), mode=0o600)
         write_atomic(partial / CERTIFICATE_NAME, signed)
         partial.rename(order.out)
+        if not order.keep_features:
+            shutil.rmtree(order.features, ignore_errors=True)
         sync_folder(order.out.parent)
         certificate = Digest.sha256(signed)
         payload = {

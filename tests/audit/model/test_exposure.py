@@ -32,6 +32,8 @@ PARAMS = AuditParams(exposure_candidates=49, exposure_secrets=6, tree_budget=1)
 class FakeScorer:
     """Gives each record a log-probability drawn from its tokens; chosen secrets get the highest."""
 
+    white_box = False  # it knows no continuations
+
     def __init__(self, tokenizer, known=()):
         self.tokenizer = tokenizer
         self.known = {tokenise_canary(c, tokenizer).ids[: tokenise_canary(c, tokenizer).span[1]] for c in known}

@@ -1,0 +1,173 @@
+"""The model side of an audit on SmolLM2-135M with a LoRA adapter: the whole pass, one pass per attack, a bare forward.
+
+``audit`` is the feature pass of 512 canaries and 3,000 rows through target and base (extraction is read off the same
+features), beside its limit of ten minutes on two cores. ``one_pass`` sets the time of seven results (the six
+scores and extraction) from one pass beside seven separate attacks as they are usually written: a forward of the
+target for each record alone, and one of the base where the attack compares with it. ``overhead`` sets the feature pass
+beside a bare batched forward of the same batches (transformers, no reductions), which computes logits for the scored
+tokens alone as the pass does. Parts alternate within a round, so that what else the machine does hits both.
+Writes benchmarks/results/audit-model.json.
+
+Usage: bench_audit.py [ROUNDS] [ROWS]
+"""
+
+import json
+import os
+import platform
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+import transformers
+
+from stanch.audit.extraction import draw, probe_of, summarise_rows
+from stanch.audit.features import Features, plan_batches, shared_prefix_length
+from stanch.audit.hf_torch import HfScorer
+from stanch.audit.params import AuditParams
+from stanch.audit.passes import Passing, run_pass
+from stanch.audit.scores import NEEDS_BASE, SCORES, Observation
+from stanch.cli.progress import Bar
+from stanch.data import TokenRecord
+
+OUT = Path(__file__).parent / "results" / "audit-model.json"
+SMOLLM2 = Path.home() / ".cache/stanch/SmolLM2-135M-Instruct"
+COINS, ROWS, ROUNDS, FEW = 512, 3000, 3, 48
+LIMIT_SECONDS = 600
+PARAMS = AuditParams()
+
+
+def load() -> HfScorer:
+    """Return the model with a LoRA adapter on every linear layer, as tuning makes it by default."""
+    torch.manual_seed(0)
+    base: Any = transformers.AutoModelForCausalLM.from_pretrained(SMOLLM2, dtype=torch.float32)
+    config = peft.LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", init_lora_weights=False)
+    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(SMOLLM2)
+    return HfScorer.from_loaded(peft.get_peft_model(base, config), tokenizer)
+
+
+def draw_records(rows: int, vocabulary: int) -> list[TokenRecord]:
+    """Return chats of random words after one system turn: canaries of 40 tokens, rows of 60 to 180."""
+    draws = random.Random(0)  # noqa: S311 - a workload, no secret
+    system = tuple(draws.randrange(20, vocabulary) for _ in range(30))
+    sizes = [40] * COINS + [draws.randrange(60, 181) for _ in range(rows)]
+    records = []
+    for number, size in enumerate(sizes):
+        ids = system + tuple(draws.randrange(20, vocabulary) for _ in range(size - 30))
+        records.append(TokenRecord(str(number), ids, (max(31, size // 2), size)))
+    return records
+
+
+def whole(scorer: HfScorer, records: list[TokenRecord], bar: Bar) -> float:
+    """Return the seconds of the feature pass of all records through target and base, with scores and extraction."""
+    began = time.perf_counter()
+    on, off = run_pass(
+        "target and base", scorer, records, ("on", "off"), PARAMS.decoding, passing=Passing(), progress=bar
+    )
+    results(on, off, records)
+    return time.perf_counter() - began
+
+
+def results(on: dict[str, Features], off: dict[str, Features], records: list[TokenRecord]) -> None:
+    """Compute six scores and the extraction of each record."""
+    for record in records:
+        seen = Observation(on[record.id], off[record.id], 100)
+        for score in SCORES.values():
+            score(seen)
+    probes = [probe for probe in map(probe_of, records) if probe is not None]
+    summarise_rows(draw(probes, on, off), (), PARAMS, too_short=0, census=True)
+
+
+def one_pass(scorer: HfScorer, records: list[TokenRecord]) -> None:
+    """Do seven attacks from one pass."""
+    pairs = list(scorer.paired_features(records, decoding=PARAMS.decoding))
+    results({one.record_id: one for one, _ in pairs}, {one.record_id: one for _, one in pairs}, records)
+
+
+def pass_per_attack(scorer: HfScorer, records: list[TokenRecord]) -> None:
+    """Do seven attacks, each with forwards of its own and one record at a time."""
+    for name, score in SCORES.items():
+        for record in records:
+            base = alone(scorer, record, "off") if name in NEEDS_BASE else None
+            score(Observation(alone(scorer, record, "on"), base, 100))
+    for record in records:
+        alone(scorer, record, "on")
+        alone(scorer, record, "off")
+
+
+def alone(scorer: HfScorer, record: TokenRecord, adapter: Any) -> Features:  # noqa: ANN401 - "on" or "off"
+    """Return one record's features from a forward of its own."""
+    (found,) = scorer.features([record], decoding=PARAMS.decoding, adapter=adapter)
+    return found
+
+
+def bare(scorer: HfScorer, records: list[TokenRecord]) -> None:
+    """Put the pass's batches through the model and drop the logits."""
+    model: Any = scorer._model  # noqa: SLF001 - the very model, without what the scorer does around it
+    for batch in plan_batches(records, scorer.token_budget):
+        width = max(len(record.ids) for record in batch)
+        ids = torch.zeros(len(batch), width, dtype=torch.long)
+        mask, wanted = torch.zeros_like(ids), torch.zeros(len(batch), width, dtype=torch.bool)
+        for row, record in enumerate(batch):
+            ids[row, : len(record.ids)] = torch.tensor(record.ids)
+            mask[row, : len(record.ids)] = 1
+            wanted[row, record.span[0] - 1 : record.span[1] - 1] = True
+        with torch.inference_mode():
+            model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=wanted)
+
+
+def feature_pass(scorer: HfScorer, records: list[TokenRecord]) -> None:
+    """Put the records through the model with the adapter on, with all figures."""
+    for _ in scorer.features(records, decoding=PARAMS.decoding):
+        pass
+
+
+def ratios(rounds: int, one: Callable[[], None], other: Callable[[], None]) -> dict[str, Any]:
+    """Return how many times as long ``other`` takes as ``one``, in interleaved rounds whose order alternates."""
+    seconds: dict[str, list[float]] = {"one": [], "other": []}
+    for number in range(rounds):
+        parts = [("one", one), ("other", other)]
+        for name, part in parts if number % 2 else parts[::-1]:
+            began = time.perf_counter()
+            part()
+            seconds[name].append(time.perf_counter() - began)
+    each = [b / a for a, b in zip(seconds["one"], seconds["other"], strict=True)]
+    return {
+        "seconds": {name: [round(value, 3) for value in values] for name, values in seconds.items()},
+        "ratio": {"median": statistics.median(each), "min": min(each), "max": max(each)},
+    }
+
+
+def main() -> None:
+    """Run the parts and write the figures."""
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
+    rows = int(sys.argv[2]) if len(sys.argv) > 2 else ROWS
+    scorer = load()
+    records = draw_records(rows, 49_000)
+    few = records[COINS : COINS + FEW]
+    # The bare forward has no shared prefix to use: here the records have none either.
+    unlike = [TokenRecord(r.id, (100 + n, *r.ids[1:]), r.span) for n, r in enumerate(few)]
+    if shared_prefix_length(unlike):
+        raise AssertionError
+    feature_pass(scorer, few)
+    figures: dict[str, Any] = {
+        "machine": {"cpus": os.cpu_count(), "threads": torch.get_num_threads(), "platform": platform.platform()},
+        "workload": {"coins": COINS, "rows": rows, "tokens": sum(len(r.ids) for r in records), "few": len(few)},
+        "one_pass": ratios(rounds, lambda: one_pass(scorer, few), lambda: pass_per_attack(scorer, few)),
+        "overhead": ratios(rounds, lambda: bare(scorer, unlike), lambda: feature_pass(scorer, unlike)),
+    }
+    bar = Bar(sys.stderr, plain=not sys.stderr.isatty())
+    seconds = whole(scorer, records, bar)
+    bar.close()
+    figures["audit"] = {"seconds": round(seconds, 1), "limit": LIMIT_SECONDS, "within": seconds <= LIMIT_SECONDS}
+    OUT.write_text(json.dumps(figures, indent=1) + "\n")
+    sys.stdout.write(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""Personal data that the model guesses: the true value of a row against 99 others of its kind in the same place.
+
+After Lukas et al., "Analyzing Leakage of Personally Identifiable Information in Language Models" (S&P 2023). Candidates
+are ranked by how much likelier the tuning made them, together with the 16 tokens that follow. A model that learned
+nothing guesses one in a hundred only if nothing else tells the true value from the others (a checksum does, or that it
+fits what stands around it); so the same is done with rows that were never tuned on, and only the difference counts.
+"""
+
+import dataclasses
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+import numpy as np
+from scipy import stats
+
+from stanch.audit.features import AdapterOff, Features, Scorer
+from stanch.audit.params import AuditParams
+from stanch.audit.sections import Reconstruction
+from stanch.crypto import hmac_sha256
+from stanch.data import Canary, ChatTurn, Record, TokenRecord, tokenise_canary, turns
+from stanch.errors import InvalidInput
+from stanch.scan import Policy, Scanner
+from stanch.terms import Progress
+
+CANDIDATES: Final = 100
+POOLED: Final = "pooled"
+"""Kind of the values whose own kind has fewer than 30."""
+
+_FEWEST = 30
+_FOLLOWING = 16
+_TRIES = 20
+_DIGITS = "0123456789"
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+@dataclass(frozen=True, slots=True)
+class PersonalValue:
+    """A value that the scanner found in what a row teaches: its kind, the row's id and turns, and the value itself."""
+
+    record_id: str
+    kind: str
+    said: tuple[ChatTurn, ...]
+    value: str
+
+    def __repr__(self) -> str:
+        return f"PersonalValue(record_id={self.record_id!r}, kind={self.kind!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeSides:
+    """The rows that were tuned on and are tested, the rows that were not, and the longest row in tokens."""
+
+    members: Sequence[Record]
+    holdout: Sequence[Record]
+    max_tokens: int
+
+
+def measure_reconstruction(
+    target: Scorer,
+    base: Scorer | AdapterOff,
+    sides: ProbeSides,
+    params: AuditParams,
+    *,
+    key: bytes,
+    progress: Progress,
+) -> tuple[Reconstruction, ...]:
+    """Guess up to ``reconstruction_values`` values of either side; the key decides which, and their candidates.
+
+    Candidates are values of rows that were never tuned on, as far as there are such, and else the value with other
+    letters and digits; none is a value of the training set.
+    """
+    inside, outside = find_values(sides.members), find_values(sides.holdout)
+    taught = frozenset(found.value for found in inside)
+    spare = [found for found in outside if found.value not in taught]
+    results: list[tuple[str, bool, bool]] = []
+    chosen = [
+        (found, member)
+        for values, member in ((inside, True), (spare, False))
+        for found in _choose(values, params.reconstruction_values, key)
+    ]
+    for number, (found, member) in enumerate(chosen, 1):
+        pool = sorted({other.value for other in spare if other.kind == found.kind} - {found.value})
+        records = _candidate_records(found, target, pool, taught, key=key, max_tokens=sides.max_tokens)
+        if records is not None:
+            gains = _gains(target, base, records, params)
+            results.append((found.kind, member, gains[0] > max(gains[1:])))
+        progress("personal data", number, len(chosen))
+    return _summarise(results)
+
+
+def find_values(records: Sequence[Record]) -> list[PersonalValue]:
+    """Return the values that the scanner finds in what each record teaches, and that stand there once."""
+    found = []
+    for record in records:
+        said = list(turns(record))
+        while said and said[-1].role not in ("assistant", "text"):
+            said.pop()
+        if not said:
+            continue
+        text = said[-1].content
+        for finding in _scanner().scan(text).findings:
+            value = text[finding.start : finding.end]
+            if text.count(value) == 1:
+                found.append(PersonalValue(record.id, finding.kind, tuple(said), value))
+    return found
+
+
+def redraw(value: str, draws: random.Random) -> str:
+    """Return ``value`` with each digit and each ASCII letter drawn anew; case and everything else stay."""
+    drawn = []
+    for character in value:
+        if character in _DIGITS:
+            drawn.append(draws.choice(_DIGITS))
+        elif character.lower() in _LETTERS:
+            letter = draws.choice(_LETTERS)
+            drawn.append(letter.upper() if character.isupper() else letter)
+        else:
+            drawn.append(character)
+    return "".join(drawn)
+
+
+def difference_interval(found: Reconstruction) -> tuple[float, float] | None:
+    """Return 95 % bounds of the rate of the members minus that of the control; None without control.
+
+    Source: Newcombe, "Interval estimation for the difference between independent proportions" (1998), method 10.
+    """
+    if not found.n or not found.control_n:
+        return None
+    one, other = found.k / found.n, found.control_k / found.control_n
+    low, high = _wilson(found.k, found.n)
+    control_low, control_high = _wilson(found.control_k, found.control_n)
+    difference = one - other
+    return (
+        difference - math.hypot(one - low, control_high - other),
+        difference + math.hypot(high - one, other - control_low),
+    )
+
+
+@cache
+def _scanner() -> Scanner:
+    """Return the scanner of the shipped rules; to compile them takes seconds."""
+    return Scanner(Policy())
+
+
+def _choose(values: Sequence[PersonalValue], limit: int, key: bytes) -> list[PersonalValue]:
+    def place(found: PersonalValue) -> bytes:
+        return hmac_sha256(key, f"{found.record_id}\0{found.kind}\0{found.value}".encode())
+
+    return sorted(values, key=place)[:limit]
+
+
+def _candidate_records(
+    found: PersonalValue, scorer: Scorer, pool: Sequence[str], taught: frozenset[str], *, key: bytes, max_tokens: int
+) -> list[TokenRecord] | None:
+    """Return the row with the true value and with 99 others in its place; None where there are not so many."""
+    seed = hmac_sha256(key, f"candidates\0{found.record_id}\0{found.value}".encode())
+    draws = random.Random(seed)  # noqa: S311 - a test that can be repeated, no secret
+    try:
+        true = _record("0", found, found.value, scorer)
+    except InvalidInput:
+        return None
+    if len(true.ids) > max_tokens:
+        return None
+    records, seen = [true], {found.value}
+    for value in _offers(found.value, pool, draws):
+        if value in seen or value in taught:
+            continue
+        seen.add(value)
+        try:
+            records.append(_record(str(len(records)), found, value, scorer))
+        except InvalidInput:  # it stands in the text already
+            continue
+        if len(records) == CANDIDATES:
+            return records
+    return None
+
+
+def _offers(value: str, pool: Sequence[str], draws: random.Random) -> Iterator[str]:
+    yield from draws.sample(pool, len(pool))
+    for _ in range(_TRIES * CANDIDATES):
+        yield redraw(value, draws)
+
+
+def _record(name: str, found: PersonalValue, value: str, scorer: Scorer) -> TokenRecord:
+    """Return the row with ``value`` in the place of the true one, cut 16 tokens after it; these are scored as well."""
+    last = dataclasses.replace(found.said[-1], content=found.said[-1].content.replace(found.value, value, 1))
+    whole = Canary(name, "secret", (*found.said[:-1], last), value, 1, "1", member=False)
+    record = tokenise_canary(whole, scorer.tokenizer)
+    start, end = record.span
+    end = min(end + _FOLLOWING, len(record.ids))
+    return TokenRecord(name, record.ids[:end], (start, end))
+
+
+def _gains(
+    target: Scorer, base: Scorer | AdapterOff, records: Sequence[TokenRecord], params: AuditParams
+) -> list[float]:
+    """Return for each record by how much the tuning raised its log-probability."""
+    if isinstance(base, AdapterOff):
+        pairs = list(target.paired_features(records, decoding=params.decoding))
+    else:
+        plain = {found.record_id: found for found in base.features(records, decoding=params.decoding)}
+        tuned = target.features(records, decoding=params.decoding)
+        pairs = [(found, plain[found.record_id]) for found in tuned]
+    gains = {on.record_id: _total(on) - _total(off) for on, off in pairs}
+    return [gains[record.id] for record in records]
+
+
+def _total(features: Features) -> float:
+    return float(features.lp.sum(dtype=np.float64))
+
+
+def _summarise(results: Sequence[tuple[str, bool, bool]]) -> tuple[Reconstruction, ...]:
+    counts: dict[str, int] = {}
+    for kind, member, _ in results:
+        counts[kind] = counts.get(kind, 0) + member
+    named = [(kind if counts[kind] >= _FEWEST else POOLED, member, first) for kind, member, first in results]
+    return tuple(
+        Reconstruction(
+            kind=kind,
+            k=sum(first for name, member, first in named if name == kind and member),
+            n=sum(name == kind and member for name, member, _ in named),
+            control_k=sum(first for name, member, first in named if name == kind and not member),
+            control_n=sum(name == kind and not member for name, member, _ in named),
+        )
+        for kind in sorted({kind for kind, _, _ in named})
+    )
+
+
+def _wilson(k: int, n: int) -> tuple[float, float]:
+    found = stats.binomtest(k, n).proportion_ci(confidence_level=0.95, method="wilson")
+    return float(found.low), float(found.high)
