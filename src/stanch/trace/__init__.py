@@ -7,7 +7,7 @@ packed so that an opposing expert re-computes it with Python and numpy::
     plan = fix_plan(case, release, epsilon=PER_CASE, budget=ErrorBudget(spent=earlier))
     # plan.digest goes into the log as payload.plan; its entry comes back
     examination = examine(case, VerifiedCasePlan(plan, entry), release, actor="p_…", at=now)
-    decision = decide(case, examination)                        # Accused | NothingFound | Inconclusive
+    decision = decide(case, examination, KeyHistory(committed))  # Accused | NothingFound | Inconclusive
     pack(case, decision, examination, release, proofs, case_key, out)
     verify_pack(out, key=case_key.public, vkey=log.verifier.vkey)
 
@@ -25,15 +25,25 @@ from stanch.trace.decision import (
     CaseVerdict,
     Decision,
     Inconclusive,
+    KeyHistory,
     NothingFound,
     Reason,
     decide,
     decision_to_json,
     error_sentence,
 )
-from stanch.trace.evidence import EvidencePack, LedgerProofs, PackInvalid, VerifiedPack, pack, verify_pack
+from stanch.trace.evidence import (
+    EvidencePack,
+    LedgerProofs,
+    PackInvalid,
+    VerifiedPack,
+    pack,
+    recompute_features,
+    verify_pack,
+)
 from stanch.trace.examination import Examination, examine, load_examination
 from stanch.trace.plan import CasePlan, PlanMismatch, ReleaseRecord, VerifiedCasePlan, fix_plan
+from stanch.trace.receipt import Receipt, sign_receipt, verify_receipt
 
 __all__ = [
     "LIFETIME",
@@ -52,11 +62,13 @@ __all__ = [
     "Examination",
     "Inconclusive",
     "Intake",
+    "KeyHistory",
     "LedgerProofs",
     "NothingFound",
     "PackInvalid",
     "PlanMismatch",
     "Reason",
+    "Receipt",
     "ReleaseRecord",
     "VerifiedCasePlan",
     "VerifiedPack",
@@ -70,5 +82,8 @@ __all__ = [
     "open_case",
     "pack",
     "read_custody",
+    "recompute_features",
+    "sign_receipt",
     "verify_pack",
+    "verify_receipt",
 ]
