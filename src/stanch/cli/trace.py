@@ -126,3 +126,29 @@ def verify(path: Path, *, key_file: Path, vkey: str, suspect: Path | None, origi
         steps += recompute_features(path, suspect=suspect, original=original)
     data: dict[str, JsonValue] = {"path": str(path), "accused": dict(found.accused), "steps": list(steps)}
     return Result(data, "\n".join([*steps, f"verified   {path}: every step holds"]))
+
+
+DAY = click.DateTime(["%Y-%m-%d"])
+
+
+@trace.command("transparency")
+@click.option("--since", type=DAY, required=True, help="First day (UTC), for example 2027-01-01.")
+@click.option("--until", type=DAY, required=True, help="The day after the last (UTC).")
+@click.option("--out", type=FILE, required=True, help="The report, a new HTML file.")
+@click.option("--band", is_flag=True, help="Show counts from 1 to 4 as a band, without their entries.")
+def transparency(*, since: datetime, until: datetime, out: Path, band: bool) -> Result:
+    """Report what the log holds of a period, in counts, without a name; the log is verified first."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.trace import Period, render_transparency  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_trace import count_period  # noqa: PLC0415 - same
+
+    if out.exists():
+        raise InvalidInput(f"{out}: exists already and is not replaced", next_step="choose another file name")
+    period = Period(since.replace(tzinfo=UTC), until.replace(tzinfo=UTC))
+    with open_workspace(current()) as workspace:
+        report = count_period(workspace, period).to_json(banded=band)
+    try:
+        out.write_text(render_transparency(report), encoding="utf-8")
+    except OSError as error:
+        raise InvalidInput(f"{out}: cannot be written", why=error.strerror or "") from error
+    return Result(report | {"path": str(out)}, f"report     {out}")

@@ -44,6 +44,7 @@ from stanch.trace.evidence import (
 from stanch.trace.examination import Examination, examine, load_examination
 from stanch.trace.plan import CasePlan, PlanMismatch, ReleaseRecord, VerifiedCasePlan, fix_plan
 from stanch.trace.receipt import Receipt, sign_receipt, verify_receipt
+from stanch.trace.transparency import Period, Transparency, render_transparency, report_transparency
 
 __all__ = [
     "LIFETIME",
@@ -66,10 +67,12 @@ __all__ = [
     "LedgerProofs",
     "NothingFound",
     "PackInvalid",
+    "Period",
     "PlanMismatch",
     "Reason",
     "Receipt",
     "ReleaseRecord",
+    "Transparency",
     "VerifiedCasePlan",
     "VerifiedPack",
     "decide",
@@ -83,6 +86,8 @@ __all__ = [
     "pack",
     "read_custody",
     "recompute_features",
+    "render_transparency",
+    "report_transparency",
     "sign_receipt",
     "verify_pack",
     "verify_receipt",

@@ -22,7 +22,9 @@ from stanch.trace import (
     Intake,
     KeyHistory,
     LedgerProofs,
+    Period,
     ReleaseRecord,
+    Transparency,
     VerifiedCasePlan,
     decide,
     examine,
@@ -30,10 +32,13 @@ from stanch.trace import (
     load_examination,
     open_case,
     pack,
+    report_transparency,
 )
 from stanch.workspace.act import Done, Request
 from stanch.workspace.opening import Workspace
 from stanch.workspace.release_state import ENTRY, PROOF, ReleaseState
+from stanch.workspace.verbs_access import workspace_ref
+from stanch.workspace.verbs_log import verify_log
 from stanch.workspace.verbs_release import release_folder
 
 CASE_RELEASE = "release.txt"
@@ -202,3 +207,19 @@ def pack_evidence(workspace: Workspace, traced: Traced, out: Path) -> EvidencePa
     opened = [item.leaf for item in traced.decision.recipients] if isinstance(traced.decision, Accused) else []
     payload: dict[str, JsonValue] = {"batch_root": plan.release.batch_root, "opened": list(opened)}
     return workspace.door.act(Request("trace.pack", "case:trace", case_ref(traced.case), payload), run)
+
+
+def count_period(workspace: Workspace, period: Period) -> Transparency:
+    """Count what the log holds of a period; the look is recorded, and the log is verified first.
+
+    Raises:
+        VerificationError: The log does not verify.
+    """
+
+    def run(_ref: EntryRef) -> Done[Transparency]:
+        workspace.ledger.publish()
+        verify_log(workspace)
+        report = report_transparency(workspace.ledger.reader(), period)
+        return Done(report, {"entries": report.size})
+
+    return workspace.door.act(Request("log.read", "log:read", workspace_ref(workspace)), run)
