@@ -342,5 +342,5 @@ def test_a_key_that_was_opened_before_accuses_nobody(world, stolen):
     before = decide(stolen.case, stolen.examination, replace(HISTORY, disclosed={leaf: NOW - timedelta(days=1)}))
     assert isinstance(before, Inconclusive)
     assert before.reason is Reason.KEY_DISCLOSED
-    for harmless in ({leaf: NOW + timedelta(seconds=1)}, {leaf + 1: NOW - timedelta(days=1)}):
+    for harmless in ({leaf: NOW}, {leaf: NOW + timedelta(seconds=1)}, {leaf + 1: NOW - timedelta(days=1)}):
         assert decide(stolen.case, stolen.examination, replace(HISTORY, disclosed=harmless)) == stolen.decision

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stanch.cli.frame import Group, Result, current
+from stanch.cli.trace_text import text, text_root
 from stanch.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -21,6 +22,10 @@ EXITS = {"accused": 1, "nothing": 0, "inconclusive": 5}
 @click.group(cls=Group)
 def trace() -> None:
     """From a copy that surfaced back to its recipient."""
+
+
+trace.add_command(text)
+trace.add_command(text_root)
 
 
 @trace.command("run")

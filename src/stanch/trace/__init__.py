@@ -44,6 +44,9 @@ from stanch.trace.evidence import (
 from stanch.trace.examination import Examination, examine, load_examination
 from stanch.trace.plan import CasePlan, PlanMismatch, ReleaseRecord, VerifiedCasePlan, fix_plan
 from stanch.trace.receipt import Receipt, sign_receipt, verify_receipt
+from stanch.trace.text_detection import TenantScore, TextDetection, detect_text
+from stanch.trace.text_keys import TextRoot
+from stanch.trace.text_scores import TextScores
 from stanch.trace.transparency import Period, Transparency, render_transparency, report_transparency
 
 __all__ = [
@@ -72,11 +75,16 @@ __all__ = [
     "Reason",
     "Receipt",
     "ReleaseRecord",
+    "TenantScore",
+    "TextDetection",
+    "TextRoot",
+    "TextScores",
     "Transparency",
     "VerifiedCasePlan",
     "VerifiedPack",
     "decide",
     "decision_to_json",
+    "detect_text",
     "error_sentence",
     "examine",
     "extend_custody",

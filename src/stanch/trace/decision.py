@@ -151,7 +151,8 @@ def _accuse(
     reached: tuple[Accusation, ...], next_z: float, acquired: str, history: KeyHistory
 ) -> Accused | Inconclusive:
     """Accuse those who reached τ, but for keys that were disclosed before the suspect was in custody."""
-    early = {leaf for leaf, moment in history.disclosed.items() if utc(moment) <= acquired}
+    # Within one second the order is not known; a case's own pack must not undo it.
+    early = {leaf for leaf, moment in history.disclosed.items() if utc(moment) < acquired}
     disclosed = tuple(item.recipient for item in reached if item.leaf in early)
     left = tuple(item for item in reached if item.leaf not in early)
     if not left:

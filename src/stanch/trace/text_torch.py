@@ -1,5 +1,6 @@
 """The hook for generation: transformers' SynthID text watermark under a tenant's keys."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,6 +28,10 @@ class TextMark(SynthIDTextWatermarkingConfig):  # type: ignore[misc] - transform
     def to_dict(self) -> dict[str, Any]:
         """Return the settings without the keys: generation configurations are logged and saved beside models."""
         return {name: value for name, value in vars(self).items() if name != "keys"}
+
+    def to_json_string(self) -> str:
+        """Return :meth:`to_dict` as JSON."""
+        return json.dumps(self.to_dict(), indent=2) + "\n"
 
     def __repr__(self) -> str:
         return f"TextMark(ngram_len={self.ngram_len}, depth={len(self.keys)})"
