@@ -115,8 +115,8 @@ def run_decoys(count: int) -> list[dict[str, object]]:
         }  # fmt: skip
         holds = all(max(tail["above"], tail["below"]) <= tail["bound"] for tail in tails.values())
         found.append({
-            "residual": name, "decoys": count, "mean": float(z.mean()), "sd": float(z.std()),
-            "highest": float(z.max()), "tails": tails, "holds": holds,
+            "residual": name, "decoys": count, "mean": round(float(z.mean()), 4), "sd": round(float(z.std()), 4),
+            "highest": round(float(z.max()), 4), "tails": tails, "holds": holds,
         })  # fmt: skip
     return found
 

@@ -12,16 +12,20 @@ from stanch.trace.text_keys import DEPTH
 from stanch.trace.text_scores import HISTORY, NGRAM, TABLE_SIZE, sampling_table
 
 
-class TextMark(SynthIDTextWatermarkingConfig):  # type: ignore[misc] - transformers ships no types
+class TextMark(SynthIDTextWatermarkingConfig):
     """What ``model.generate(…, watermarking_config=…)`` takes. It shows no key when printed or saved.
 
     transformers draws the table of bits on the model's device, and a GPU draws another one than a CPU, so that a text
     made on one could not be recognised on the other. Here the table is the published one everywhere.
     """
 
-    def construct_processor(self, vocab_size: int, device: Any) -> Any:  # noqa: ANN401 - transformers is untyped
+    def construct_processor(  # type: ignore[override]  # as its own parent, which ignores the base class's signature
+        self,
+        vocab_size: int,
+        device: Any,  # noqa: ANN401 - a torch device or its name
+    ) -> Any:  # noqa: ANN401 - transformers is untyped
         """Return the processor that generation applies last."""
-        processor = super().construct_processor(vocab_size, device)
+        processor: Any = super().construct_processor(vocab_size, device)
         processor.sampling_table = torch.tensor(sampling_table(), dtype=torch.long, device=device)
         return processor
 

@@ -141,9 +141,9 @@ def plain_name(name: str) -> str:
 def row_scales(weights: Floats) -> Floats:
     """Return each row's rms, rounded to bfloat16, to nearest even."""
     bits = np.sqrt(np.square(weights, dtype=np.float64).mean(axis=1)).astype(np.float32).view(np.uint32)
-    return ((bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) & np.uint32(0xFFFF0000)).view(
-        np.float32
-    )
+    kept = (bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) & np.uint32(0xFFFF0000)
+    scales: Floats = kept.view(np.float32)
+    return scales
 
 
 def centred(values: Floats, kept: npt.NDArray[np.bool_]) -> Floats:
