@@ -5,7 +5,7 @@ import sys
 import zipfile
 
 import pytest
-from trace_world import CASE_KEY, LATER, PRINCIPAL, make_adapter, rewrite
+from trace_world import CASE_KEY, HISTORY, LATER, PRINCIPAL, make_adapter, rewrite
 
 from stanch.crypto import SigningKey
 from stanch.errors import CustodyBroken, InvalidInput, NotFound
@@ -68,7 +68,7 @@ def test_the_pack_verifies_in_another_process_with_numpy_alone(evidence, world, 
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
     names = [line.split()[0] for line in run.stdout.splitlines()]
-    assert names == ["pack", "log", "commitment", "plan", "custody", "score", "decoys", "verified"]
+    assert names == ["pack", "log", "commitment", "plan", "custody", "receipts", "score", "decoys", "verified"]
     assert "globex" in run.stdout
 
 
@@ -124,7 +124,7 @@ def test_the_result_states_its_bound(stolen):
 def test_an_examination_is_read_back_as_it_was(stolen):
     case = Case.load(stolen.case.folder)
     assert load_examination(case) == stolen.examination
-    assert decide(case, load_examination(case)) == stolen.decision
+    assert decide(case, load_examination(case), HISTORY) == stolen.decision
 
 
 def test_a_case_that_was_not_examined_says_so(world, tmp_path):

@@ -8,11 +8,10 @@ import zipfile
 import numpy as np
 import pytest
 from trace_world import CASE_KEY, LOG_KEY, ORIGIN
+from trace_world import sign_files as sign
 
 from stanch.crypto import SigningKey, canonical_json
 from stanch.ledger import NoteSigner
-from stanch.sign import Statement, Subject, sign_statement
-from stanch.terms import Digest
 from stanch.trace import PackInvalid, verify_pack
 from stanch.trace.verifier import verify
 
@@ -40,22 +39,21 @@ def step_of(world, tmp_path):
     return check
 
 
-def sign(files, key=CASE_KEY):
-    """Make the manifest of these files anew and sign it, as a dishonest owner of the case key could."""
-    files = {name: data for name, data in files.items() if not name.startswith("manifest.")}
-    listing = [
-        {"path": name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()
-    ]
-    manifest = canonical_json({"format": verify.FORMAT, "files": listing})
-    statement = Statement((Subject("manifest.json", Digest.sha256(manifest)),), verify.PREDICATE, {})
-    return files | {"manifest.json": manifest, "manifest.dsse.json": sign_statement(statement, key).to_bytes()}
-
-
 def edit(files, name, change):
     """Change a JSON file in place, and sign the pack again."""
     value = json.loads(files[name])
     change(value)
     return sign(files | {name: canonical_json(value)})
+
+
+def log_anew(world, plan):
+    """Log a plan that suits, as the log's owner can, and return the files that show it."""
+    _, entry, proof = world.log.append("trace.plan", {"plan": hashlib.sha256(plan).hexdigest()})
+    path = world.prove_plan(entry, proof).consistency
+    return {
+        "plan.json": plan, "ledger/plan.json": entry, "ledger/plan.tlog-proof": proof,
+        "ledger/consistency.json": canonical_json([node.hex() for node in path]),
+    }  # fmt: skip
 
 
 def test_the_helper_itself_makes_valid_packs(files, world, tmp_path):
@@ -188,13 +186,9 @@ def test_a_plan_logged_before_the_keys_or_about_another_case_is_refused(world, f
     )  # fmt: skip
     for change in wrong:
         data = canonical_json(plan | change)
-        _, entry, proof = world.log.append("trace.plan", {"plan": hashlib.sha256(data).hexdigest()})
-        forged = {"plan.json": data, "ledger/plan.json": entry, "ledger/plan.tlog-proof": proof}
-        assert step_of(sign(files | forged)) == "plan", change
+        assert step_of(sign(files | log_anew(world, data))) == "plan", change
     data = canonical_json(plan | {"custody": "00" * 32})
-    _, entry, proof = world.log.append("trace.plan", {"plan": hashlib.sha256(data).hexdigest()})
-    forged = {"plan.json": data, "ledger/plan.json": entry, "ledger/plan.tlog-proof": proof}
-    assert step_of(sign(files | forged)) == "custody"
+    assert step_of(sign(files | log_anew(world, data))) == "custody"
 
 
 def test_custody_that_was_changed_is_refused(files, step_of):

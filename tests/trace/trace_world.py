@@ -8,16 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from stanch.crypto import SigningKey, VerifyKey
-from stanch.ledger import Act, Ledger, LedgerParams, intent, noted
+from stanch.crypto import SigningKey, VerifyKey, canonical_json
+from stanch.ledger import Act, Ledger, LedgerParams, TlogProof, intent, noted
 from stanch.mark import MarkRoot, RecipientSlot, commit, embed, mark_keys, plan_mark
+from stanch.sign import Statement, Subject, sign_statement
 from stanch.store import FileBlobs, open_tables
-from stanch.terms import EntryRef
+from stanch.terms import Digest, EntryRef
 from stanch.trace import (
     Case,
     ErrorBudget,
     Examination,
     Intake,
+    KeyHistory,
     LedgerProofs,
     ReleaseRecord,
     VerifiedCasePlan,
@@ -27,12 +29,14 @@ from stanch.trace import (
     open_case,
     pack,
 )
+from stanch.trace.verifier import verify
 from stanch.weights import Tensor, open_adapter, write_safetensors
 
 ORIGIN = "example.com/trace/log"
 PRINCIPAL = "p_aaaqeayeaudaocajbifqydiob4"
 NOW = datetime(2027, 3, 4, 5, 6, 7, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
+HISTORY = KeyHistory(NOW)
 RECIPIENTS = ("acme", "globex", "initech", "umbrella é")
 DECOYS = 96
 ROOT = MarkRoot(bytes(range(32)))
@@ -96,6 +100,11 @@ class Log:
         reader = self.ledger.reader()
         return ref, reader.entry(ref.index), reader.prove(ref.index)
 
+    def consistency(self, old: bytes, new: bytes) -> tuple[bytes, ...]:
+        """Return the path between the checkpoints of two proofs."""
+        sizes = (int(TlogProof.parse(proof).checkpoint.split(b"\n")[1]) for proof in (old, new))
+        return tuple(self.ledger.reader().prove_consistency(*sizes))
+
     @property
     def vkey(self) -> str:
         return self.ledger.verifier.vkey
@@ -111,7 +120,7 @@ class Examined:
 
     @property
     def decision(self):
-        return decide(self.case, self.examination)
+        return decide(self.case, self.examination, HISTORY)
 
 
 @dataclass
@@ -155,7 +164,11 @@ class World:
 
     def log_plan(self, plan) -> tuple[VerifiedCasePlan, LedgerProofs]:
         ref, entry, proof = self.log.append("trace.plan", {"plan": plan.digest.hex})
-        return VerifiedCasePlan(plan, ref), LedgerProofs(*self.logged, entry, proof, self.log.vkey)
+        return VerifiedCasePlan(plan, ref), self.prove_plan(entry, proof)
+
+    def prove_plan(self, entry: bytes, proof: bytes) -> LedgerProofs:
+        path = self.log.consistency(self.logged[1], proof)
+        return LedgerProofs(*self.logged, entry, proof, path, self.log.vkey)
 
     def examine(self, suspect: Path, *, release: ReleaseRecord | None = None, **options) -> Examined:
         release = release or self.release
@@ -176,3 +189,14 @@ def public_key(folder: Path, key: VerifyKey = CASE_KEY.public) -> Path:
     path = folder / "case-key.pem"
     path.write_bytes(key.to_pem())
     return path
+
+
+def sign_files(files, key=CASE_KEY):
+    """Make the manifest of these files anew and sign it, as a dishonest owner of the case key could."""
+    files = {name: data for name, data in files.items() if not name.startswith("manifest.")}
+    listing = [
+        {"path": name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()
+    ]
+    manifest = canonical_json({"format": verify.FORMAT, "files": listing})
+    statement = Statement((Subject("manifest.json", Digest.sha256(manifest)),), verify.PREDICATE, {})
+    return files | {"manifest.json": manifest, "manifest.dsse.json": sign_statement(statement, key).to_bytes()}

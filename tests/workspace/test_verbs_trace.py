@@ -1,11 +1,15 @@
 """The verbs of a case: each is refused to nobody, recorded, and does nothing when the log takes no entries."""
 
+import time
+from datetime import timedelta
+
 import life
 import pytest
 
 from stanch.errors import LedgerUnavailable, NotPermitted
 from stanch.ledger import Ledger
 from stanch.mark import embed
+from stanch.trace import Inconclusive, Period, Reason
 from stanch.workspace import verbs_trace
 from stanch.workspace.release_state import ReleaseState
 from stanch.workspace.verbs_release import release_folder
@@ -41,6 +45,23 @@ def test_a_case_is_a_row_of_recorded_acts_and_names_the_copy(case, stolen, tmp_p
         ]
         assert verbs_trace.load_case(workspace, "c-1").decision == traced.decision
         assert traced.case.custody().lines[-1].action == "exported"
+
+
+def test_a_key_that_a_pack_opened_accuses_nobody_in_a_later_case(case, stolen, tmp_path):
+    with case.acting("ines") as workspace:
+        first = verbs_trace.trace_suspect(workspace, suspect(workspace, stolen), "r1")
+        verbs_trace.pack_evidence(workspace, first, tmp_path / "evidence.zip")
+        leaf = first.decision.recipients[0].leaf
+        opened = verbs_trace.key_history(workspace, "r1").disclosed[leaf]
+        while workspace.now() < opened + timedelta(seconds=1):
+            time.sleep(0.05)
+        second = verbs_trace.trace_suspect(workspace, suspect(workspace, stolen, "c-2"), "r1")
+        assert isinstance(second.decision, Inconclusive)
+        assert second.decision.reason is Reason.KEY_DISCLOSED
+        assert verbs_trace.load_case(workspace, "c-1").decision == first.decision
+        period = Period(opened - timedelta(days=1), opened + timedelta(days=1))
+        counted = verbs_trace.count_period(workspace, period).entries
+        assert [len(counted[name]) for name in ("case.accused", "case.inconclusive", "case.packed")] == [1, 1, 1]
 
 
 def test_the_plan_is_in_the_log_before_any_score_and_spends_the_budget(case, stolen):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stanch.cli.frame import Group, Result, current
+from stanch.cli.trace_text import text, text_root
 from stanch.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -14,12 +15,17 @@ if TYPE_CHECKING:
     from stanch.workspace.verbs_trace import Traced
 
 FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path)
 EXITS = {"accused": 1, "nothing": 0, "inconclusive": 5}
 
 
 @click.group(cls=Group)
 def trace() -> None:
     """From a copy that surfaced back to its recipient."""
+
+
+trace.add_command(text)
+trace.add_command(text_root)
 
 
 @trace.command("run")
@@ -72,6 +78,7 @@ def describe_trace(traced: "Traced") -> str:
             f"accused        {who.recipient:<20} z {who.z:.1f}   log10 p <= {who.log10_p:.0f}   by {who.variant}"
             for who in decision.recipients
         ]
+        lines += [f"not accused    {name:<20} its key had been disclosed before" for name in decision.disclosed]
         lines.append(f"not accused    highest z {decision.next_z:.2f}")
         names = ", ".join(who.recipient for who in decision.recipients)
         lines.append(f"this says: the suspect was made from the copy sealed to {names}. It does not say who did it.")
@@ -103,13 +110,50 @@ def pack(case_id: str, out: Path) -> Result:
 @click.argument("path", type=FILE)
 @click.option("--key", "key_file", type=FILE, required=True, help="The case key's public half.")
 @click.option("--log", "vkey", required=True, help="The log's key.")
-def verify(path: Path, key_file: Path, vkey: str) -> Result:
+@click.option("--suspect", type=FOLDER, help="With --original: the suspect's files; its features are computed again.")
+@click.option("--original", type=FOLDER, help="With --suspect: the unmarked original.")
+def verify(path: Path, *, key_file: Path, vkey: str, suspect: Path | None, original: Path | None) -> Result:
     """Re-check an evidence pack; no workspace is needed."""
     from stanch.crypto import VerifyKey  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.trace import verify_pack  # noqa: PLC0415 - same
+    from stanch.trace import recompute_features, verify_pack  # noqa: PLC0415 - same
 
     for file in (path, key_file):
         if not file.is_file():
             raise InvalidInput(f"{file}: no such file")
-    verify_pack(path, key=VerifyKey.from_pem(key_file.read_bytes(), what=str(key_file)), vkey=vkey)
-    return Result({"path": str(path)}, f"verified   {path}: every step holds")
+    if (suspect is None) != (original is None):
+        raise InvalidInput("--suspect and --original go together", why="features come from their difference")
+    found = verify_pack(path, key=VerifyKey.from_pem(key_file.read_bytes(), what=str(key_file)), vkey=vkey)
+    steps = list(found.steps)
+    if suspect is not None and original is not None:
+        for folder in (suspect, original):
+            if not folder.is_dir():
+                raise InvalidInput(f"{folder}: no such folder")
+        steps += recompute_features(path, suspect=suspect, original=original)
+    data: dict[str, JsonValue] = {"path": str(path), "accused": dict(found.accused), "steps": list(steps)}
+    return Result(data, "\n".join([*steps, f"verified   {path}: every step holds"]))
+
+
+DAY = click.DateTime(["%Y-%m-%d"])
+
+
+@trace.command("transparency")
+@click.option("--since", type=DAY, required=True, help="First day (UTC), for example 2027-01-01.")
+@click.option("--until", type=DAY, required=True, help="The day after the last (UTC).")
+@click.option("--out", type=FILE, required=True, help="The report, a new HTML file.")
+@click.option("--band", is_flag=True, help="Show counts from 1 to 4 as a band, without their entries.")
+def transparency(*, since: datetime, until: datetime, out: Path, band: bool) -> Result:
+    """Report what the log holds of a period, in counts, without a name; the log is verified first."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.trace import Period, render_transparency  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_trace import count_period  # noqa: PLC0415 - same
+
+    if out.exists():
+        raise InvalidInput(f"{out}: exists already and is not replaced", next_step="choose another file name")
+    period = Period(since.replace(tzinfo=UTC), until.replace(tzinfo=UTC))
+    with open_workspace(current()) as workspace:
+        report = count_period(workspace, period).to_json(banded=band)
+    try:
+        out.write_text(render_transparency(report), encoding="utf-8")
+    except OSError as error:
+        raise InvalidInput(f"{out}: cannot be written", why=error.strerror or "") from error
+    return Result(report | {"path": str(out)}, f"report     {out}")

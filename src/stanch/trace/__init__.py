@@ -7,7 +7,7 @@ packed so that an opposing expert re-computes it with Python and numpy::
     plan = fix_plan(case, release, epsilon=PER_CASE, budget=ErrorBudget(spent=earlier))
     # plan.digest goes into the log as payload.plan; its entry comes back
     examination = examine(case, VerifiedCasePlan(plan, entry), release, actor="p_…", at=now)
-    decision = decide(case, examination)                        # Accused | NothingFound | Inconclusive
+    decision = decide(case, examination, KeyHistory(committed))  # Accused | NothingFound | Inconclusive
     pack(case, decision, examination, release, proofs, case_key, out)
     verify_pack(out, key=case_key.public, vkey=log.verifier.vkey)
 
@@ -25,15 +25,29 @@ from stanch.trace.decision import (
     CaseVerdict,
     Decision,
     Inconclusive,
+    KeyHistory,
     NothingFound,
     Reason,
     decide,
     decision_to_json,
     error_sentence,
 )
-from stanch.trace.evidence import EvidencePack, LedgerProofs, PackInvalid, VerifiedPack, pack, verify_pack
+from stanch.trace.evidence import (
+    EvidencePack,
+    LedgerProofs,
+    PackInvalid,
+    VerifiedPack,
+    pack,
+    recompute_features,
+    verify_pack,
+)
 from stanch.trace.examination import Examination, examine, load_examination
 from stanch.trace.plan import CasePlan, PlanMismatch, ReleaseRecord, VerifiedCasePlan, fix_plan
+from stanch.trace.receipt import Receipt, sign_receipt, verify_receipt
+from stanch.trace.text_detection import TenantScore, TextDetection, detect_text
+from stanch.trace.text_keys import TextRoot
+from stanch.trace.text_scores import TextScores
+from stanch.trace.transparency import Period, Transparency, render_transparency, report_transparency
 
 __all__ = [
     "LIFETIME",
@@ -52,16 +66,25 @@ __all__ = [
     "Examination",
     "Inconclusive",
     "Intake",
+    "KeyHistory",
     "LedgerProofs",
     "NothingFound",
     "PackInvalid",
+    "Period",
     "PlanMismatch",
     "Reason",
+    "Receipt",
     "ReleaseRecord",
+    "TenantScore",
+    "TextDetection",
+    "TextRoot",
+    "TextScores",
+    "Transparency",
     "VerifiedCasePlan",
     "VerifiedPack",
     "decide",
     "decision_to_json",
+    "detect_text",
     "error_sentence",
     "examine",
     "extend_custody",
@@ -70,5 +93,10 @@ __all__ = [
     "open_case",
     "pack",
     "read_custody",
+    "recompute_features",
+    "render_transparency",
+    "report_transparency",
+    "sign_receipt",
     "verify_pack",
+    "verify_receipt",
 ]

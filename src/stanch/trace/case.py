@@ -63,12 +63,14 @@ class Case:
         id: Its name.
         suspect: Digest over all files of the suspect.
         files: SHA-256 (hex) of each file of the suspect, by its name.
+        discovered: When it was found, ``YYYY-MM-DDTHH:MM:SSZ``.
     """
 
     folder: Path
     id: str
     suspect: Digest
     files: dict[str, str]
+    discovered: str
 
     @property
     def suspect_folder(self) -> Path:
@@ -143,7 +145,7 @@ class Case:
             file = msgspec.convert(parse_json(path.read_bytes(), what=str(path)), _CaseFile)
         except msgspec.ValidationError as error:
             raise InvalidInput(f"{path}: not a case file", why=str(error)) from error
-        case = cls(folder, file.case, Digest.parse(file.suspect), file.suspect_files)
+        case = cls(folder, file.case, Digest.parse(file.suspect), file.suspect_files, file.discovered)
         case.custody()
         case.check_suspect()
         return case
@@ -168,7 +170,7 @@ def open_case(folder: Path, suspect: Path, intake: Intake, *, opened: datetime) 
     shutil.rmtree(partial, ignore_errors=True)
     (partial / "suspect").mkdir(parents=True, mode=0o700)
     digests = {name: _copy(path, partial / "suspect" / name) for name, path in sorted(sources.items())}
-    case = Case(partial, intake.case_id, directory_digest(partial / "suspect").root, digests)
+    case = Case(partial, intake.case_id, directory_digest(partial / "suspect").root, digests, utc(intake.discovered))
     fields: dict[str, JsonValue] = {
         "schema": SCHEMA,
         "case": intake.case_id,

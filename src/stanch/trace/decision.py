@@ -1,6 +1,8 @@
 """The decision of a case: whom the scores accuse, or what they allow to be said."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -9,6 +11,7 @@ from stanch.mark import Detection, RecipientScore, Variant, colluders
 from stanch.mark.strength import TREATMENTS
 from stanch.terms import JsonValue
 from stanch.trace.case import Case
+from stanch.trace.custody import utc
 from stanch.trace.examination import Examination
 from stanch.trace.plan import CasePlan
 
@@ -32,6 +35,21 @@ class Reason(StrEnum):
     TOO_LITTLE_MATCHED = "less than a quarter of the marked weights could be compared"
     DECOYS_IMPLAUSIBLE = "keys that were never issued do not score like noise"
     CUSTODY_BROKEN = "the chain of custody or the suspect was changed"
+    KEYS_TOO_LATE = "the suspect was found before the keys were committed to"
+    KEY_DISCLOSED = "the keys of all who were found had been disclosed before the suspect was taken into custody"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyHistory:
+    """What the log says about a batch of keys.
+
+    Attributes:
+        committed: When the batch was committed to.
+        disclosed: When each leaf was first opened to anybody; its holder can add or remove that mark from then on.
+    """
+
+    committed: datetime
+    disclosed: Mapping[int, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +71,17 @@ class Accusation:
 
 @dataclass(frozen=True, slots=True)
 class Accused:
-    """Every recipient whose score reached τ; ``next_z`` is the highest score of the others."""
+    """Every recipient whose score reached τ.
+
+    Attributes:
+        recipients: Those accused.
+        next_z: The highest score of those that did not reach τ.
+        disclosed: Recipients whose score reached τ and who are not accused: their keys had been disclosed before.
+    """
 
     recipients: tuple[Accusation, ...]
     next_z: float
+    disclosed: tuple[str, ...] = ()
     verdict = CaseVerdict.ACCUSED
 
 
@@ -96,24 +121,43 @@ def error_sentence(plan: CasePlan) -> str:
     )
 
 
-def decide(case: Case, examination: Examination) -> Decision:
+def decide(case: Case, examination: Examination, history: KeyHistory) -> Decision:
     """Decide a case from its examination; chain and suspect are checked again.
 
-    Guarantee: that of :func:`error_sentence`.
+    Guarantee: that of :func:`error_sentence`. A suspect older than the keys accuses nobody, and neither does a key that
+    had been opened to somebody before the suspect was taken into custody.
     """
     try:
-        case.custody()
+        acquired = case.custody().lines[0].at
+        discovered = case.discovered
         case.check_suspect()
     except CustodyBroken as error:
         return Inconclusive(Reason.CUSTODY_BROKEN, error.what)
+    # The times are of one form, so that they compare as text.
+    committed = utc(history.committed)
+    if discovered < committed or acquired < committed:
+        return Inconclusive(Reason.KEYS_TOO_LATE, f"found {discovered}, keys committed to {committed}")
     found = examination.detection
     if found.matched < LEAST_MATCHED:
         return Inconclusive(Reason.TOO_LITTLE_MATCHED, f"{found.matched:.1%} of {found.coordinates:,} coordinates")
     if not found.decoys_plausible:
         return Inconclusive(Reason.DECOYS_IMPLAUSIBLE, "the statistic did not behave as it must; no score is relied on")
     if found.accused:
-        return Accused(tuple(Accusation.of(score) for score in found.accused), found.next_z)
+        return _accuse(tuple(Accusation.of(score) for score in found.accused), found.next_z, acquired, history)
     return NothingFound(_power(examination), found.next_z, _is_original(found))
+
+
+def _accuse(
+    reached: tuple[Accusation, ...], next_z: float, acquired: str, history: KeyHistory
+) -> Accused | Inconclusive:
+    """Accuse those who reached τ, but for keys that were disclosed before the suspect was in custody."""
+    # Within one second the order is not known; a case's own pack must not undo it.
+    early = {leaf for leaf, moment in history.disclosed.items() if utc(moment) < acquired}
+    disclosed = tuple(item.recipient for item in reached if item.leaf in early)
+    left = tuple(item for item in reached if item.leaf not in early)
+    if not left:
+        return Inconclusive(Reason.KEY_DISCLOSED, ", ".join(disclosed))
+    return Accused(left, next_z, disclosed)
 
 
 def _is_original(found: Detection) -> bool:
@@ -144,6 +188,8 @@ def decision_to_json(decision: Decision, examination: Examination) -> dict[str, 
     found, plan = examination.detection, examination.plan.plan
     accused = decision.recipients if isinstance(decision, Accused) else ()
     said: dict[str, JsonValue] = {}
+    if isinstance(decision, Accused) and decision.disclosed:
+        said = {"disclosed": list(decision.disclosed)}
     if isinstance(decision, NothingFound):
         said = {"power": decision.power, "unmarked_original": decision.unmarked_original}
     if isinstance(decision, Inconclusive):

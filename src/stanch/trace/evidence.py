@@ -6,15 +6,16 @@ The format is in ``docs/spec/evidence-pack.md``; ``verifier/verify.py`` travels 
 import hashlib
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
 from stanch.crypto import SigningKey, VerifyKey, canonical_json, sync_folder
-from stanch.errors import InvalidInput, VerificationError
+from stanch.errors import Inconclusive, InvalidInput, VerificationError
 from stanch.mark import Detection, Variant, log10_bound
 from stanch.mark.bounds import decided
 from stanch.sign import Statement, Subject, sign_statement
@@ -25,7 +26,7 @@ from stanch.trace.examination import Examination
 from stanch.trace.plan import CasePlan, ReleaseRecord
 from stanch.trace.report import ReportFacts, render_report
 from stanch.trace.stratum import ShownScores, show_scores
-from stanch.trace.verifier import verify
+from stanch.trace.verifier import recompute, verify
 
 FORMAT = verify.FORMAT
 PREDICATE = verify.PREDICATE
@@ -46,12 +47,16 @@ class PackInvalid(VerificationError):
 
 @dataclass(frozen=True, slots=True)
 class LedgerProofs:
-    """The log entries that a pack rests on, each with its tlog-proof, and the log's public key."""
+    """The log entries that a pack rests on, each with its tlog-proof, and the log's public key.
+
+    ``consistency`` is the RFC 9162 path from the checkpoint in ``commitment_proof`` to the one in ``plan_proof``.
+    """
 
     commitment_entry: bytes
     commitment_proof: bytes
     plan_entry: bytes
     plan_proof: bytes
+    consistency: tuple[bytes, ...]
     vkey: str
 
 
@@ -133,28 +138,53 @@ def pack(  # noqa: PLR0917 - the seven things that a pack is made of, in the ord
     return _write_verified(out, files, signer.public, proofs.vkey)
 
 
-def verify_pack(path: Path, *, key: VerifyKey, vkey: str) -> VerifiedPack:
+def verify_pack(
+    path: Path, *, key: VerifyKey, vkey: str, recipients: Mapping[str, VerifyKey] = MappingProxyType({})
+) -> VerifiedPack:
     """Run every step of the stand-alone verifier over a pack.
 
     Args:
         path: The zip file.
         key: Public half of the case key, from a source other than the pack.
         vkey: The log's public key, ``name+hash+base64``.
+        recipients: Public keys of recipients whose receipts must be in the pack and hold.
 
     Raises:
         PackInvalid: A step does not hold; the first is named.
     """
     steps: list[str] = []
     try:
-        plan, accused = verify.verify(path, key.to_pem().decode(), vkey, steps.append)
+        keys = {name: public.to_pem().decode() for name, public in recipients.items()}
+        plan, accused = verify.verify(path, key.to_pem().decode(), vkey, steps.append, keys)
     except verify.Failed as error:
         raise PackInvalid(path, error.step, str(error)) from error
+    try:
+        parsed = CasePlan.parse(canonical_json(plan))
+    except InvalidInput as error:
+        raise PackInvalid(path, "plan", error.what) from error
     return VerifiedPack(
         path=path,
-        plan=CasePlan.parse(canonical_json(plan)),
+        plan=parsed,
         accused=tuple(accused.items()),
         steps=tuple(steps),
     )
+
+
+def recompute_features(path: Path, *, suspect: Path, original: Path, base: Path | None = None) -> tuple[str, ...]:
+    """Compute the features of a verified pack again from suspect and original; return what was found, in words.
+
+    Raises:
+        PackInvalid: Suspect or original are others than the pack's, or the features are not what they give.
+        Inconclusive: The pack shows a variant that the stand-alone program does not compute.
+    """
+    steps: list[str] = []
+    try:
+        recompute.recompute(path, suspect, original, steps.append, base)
+    except recompute.Failed as error:
+        raise PackInvalid(path, "features", str(error)) from error
+    except recompute.OtherVariant as error:
+        raise Inconclusive(f"{path}: its features are not computed again", why=str(error)) from error
+    return tuple(steps)
 
 
 def _gather(
@@ -162,7 +192,7 @@ def _gather(
 ) -> dict[str, bytes]:
     """Return every file of the pack but the manifest and its signature."""
     plan = examination.plan.plan
-    variant = _best_variant(examination.detection, plan.variants)
+    variant = _best_variant(examination.detection, decision, plan.variants)
     shown = show_scores(release, case.suspect_folder, plan, decision.recipients, variant)
     scores = _scores_json(decision, examination, shown)
     leaves = b"".join(release.commitment.hashes)
@@ -178,19 +208,28 @@ def _gather(
         "ledger/commitment.tlog-proof": proofs.commitment_proof,
         "ledger/plan.json": proofs.plan_entry,
         "ledger/plan.tlog-proof": proofs.plan_proof,
+        "ledger/consistency.json": canonical_json([node.hex() for node in proofs.consistency]),
         "scores/scores.json": canonical_json(scores),
         "features/coordinates.u64le": shown.coordinates.astype("<u8").tobytes(),
         "features/values.f32le": shown.values.astype("<f4").tobytes(),
         "report.html": render_report(facts).encode(),
         "verifier/verify.py": program.joinpath("verify.py").read_bytes(),
+        "verifier/recompute.py": program.joinpath("recompute.py").read_bytes(),
         "verifier/README.txt": program.joinpath("README.txt").read_bytes(),
         "verifier/gaussian.bin": resources.files("stanch.mark").joinpath("gaussian.bin").read_bytes(),
+        **{
+            f"receipts/{item.leaf}.dsse.json": release.receipts[item.recipient]
+            for item in decision.recipients
+            if item.recipient in release.receipts
+        },
     }
 
 
-def _best_variant(found: Detection, variants: Sequence[Variant]) -> Variant:
+def _best_variant(found: Detection, decision: Accused, variants: Sequence[Variant]) -> Variant:
     """Return the variant in which the weakest of the accused scores highest."""
-    return max(variants, key=lambda variant: min(score.z[variant] for score in found.accused))
+    names = {item.recipient for item in decision.recipients}
+    scores = [score for score in found.accused if score.recipient in names]
+    return max(variants, key=lambda variant: min(score.z[variant] for score in scores))
 
 
 def _batch_json(decision: Accused, release: ReleaseRecord) -> JsonValue:

@@ -1,6 +1,7 @@
 """The plan of a case: what will be analysed, and at what risk, fixed and logged before the first score."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Self
 
@@ -33,6 +34,7 @@ class ReleaseRecord:
         beacon: SHA-256 of the checkpoint note in the commitment's tlog-proof.
         checkpoint_size: Size of that checkpoint.
         entry_index: Index of the log entry that commits to the batch.
+        receipts: What recipients signed when they got their copies, by name; see :mod:`stanch.trace.receipt`.
     """
 
     name: str
@@ -44,6 +46,7 @@ class ReleaseRecord:
     beacon: bytes
     checkpoint_size: int
     entry_index: int
+    receipts: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def originals(self) -> Originals:

@@ -34,7 +34,8 @@ ASSUMPTIONS = {
     "The keys were secret and random.": "The log holds a digest of all keys: ledger/commitment.json. {decoys} keys "
     "that were fixed with them and never issued are opened in the pack; they score like noise.",
     "The keys were fixed before the suspect existed.": "ledger/commitment.tlog-proof places their digest as entry "
-    "{entry} of the log; the directions also depend on the checkpoint in that proof, which did not exist before.",
+    "{entry} of the log, made before the suspect was found; the directions also depend on the checkpoint in that "
+    "proof, which did not exist before.",
     "The analyses were fixed before the first score.": "ledger/plan.tlog-proof places the plan's digest as entry "
     "{plan} of the log, after the keys.",
     "The suspect is what was received.": "custody.jsonl is a chain of digests; the plan pins its head at planning.",
@@ -47,9 +48,10 @@ ALTERNATIVES = {
     "Somebody at the owner made or leaked that copy.": "The owner can make any recipient's copy again. Who used the "
     "release's secret, and who fetched sealed copies, stands in the owner's log.",
     "The recipient's key had been disclosed before.": "Whoever held an earlier evidence pack about this recipient "
-    "could add the mark to any model. The log shows whether packs were written before.",
+    "could add the mark to any model. The log shows when packs were written; nobody is accused whose key had been "
+    "opened before the suspect was taken into custody.",
     "The owner made up the features in this pack.": "They depend on no key: whoever has the suspect and the original "
-    "can compute them again and compare them with features/values.f32le.",
+    "can compute them again: verifier/recompute.py.",
 }
 
 NOT_SHOWN = (

@@ -1,14 +1,17 @@
 """Verbs about a suspect: take it into custody, plan in the log, examine, decide, pack the evidence."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from stanch.errors import InvalidInput
 from stanch.ledger import EntryQuery, decode_entry
-from stanch.terms import SILENT, ArtifactRef, Digest, EntryRef, Progress
+from stanch.terms import SILENT, ArtifactRef, Digest, EntryRef, JsonValue, Progress
 from stanch.trace import (
     PER_CASE,
+    Accused,
     Act,
     Case,
     CasePlan,
@@ -17,8 +20,11 @@ from stanch.trace import (
     EvidencePack,
     Examination,
     Intake,
+    KeyHistory,
     LedgerProofs,
+    Period,
     ReleaseRecord,
+    Transparency,
     VerifiedCasePlan,
     decide,
     examine,
@@ -26,10 +32,13 @@ from stanch.trace import (
     load_examination,
     open_case,
     pack,
+    report_transparency,
 )
 from stanch.workspace.act import Done, Request
 from stanch.workspace.opening import Workspace
 from stanch.workspace.release_state import ENTRY, PROOF, ReleaseState
+from stanch.workspace.verbs_access import workspace_ref
+from stanch.workspace.verbs_log import verify_log
 from stanch.workspace.verbs_release import release_folder
 
 CASE_RELEASE = "release.txt"
@@ -123,18 +132,39 @@ def examine_case(
 
     def run(_ref: EntryRef) -> Done[Traced]:
         examination = examine(case, plan, record, actor=_actor(workspace), at=workspace.now(), progress=progress)
-        decision = decide(case, examination)
+        decision = decide(case, examination, key_history(workspace, record.name))
         return Done(Traced(case, examination, decision), {"verdict": str(decision.verdict)})
 
     return workspace.door.act(Request("trace.examine", "case:trace", case_ref(case)), run)
 
 
+def _intents(workspace: Workspace, kind: str) -> Iterator[tuple[datetime, dict[str, Any]]]:
+    """Yield the time and the payload of every act of one kind that began."""
+    reader = workspace.ledger.reader()
+    for ref in reader.query(EntryQuery(kind=kind, phase="intent")):
+        entry = decode_entry(reader.entry(ref.index))
+        yield _moment(entry), entry["unmapped"]["stanch"]["payload"]
+
+
+def _moment(entry: dict[str, Any]) -> datetime:
+    return datetime.fromtimestamp(entry["time"] / 1000, UTC)
+
+
 def _spent(workspace: Workspace) -> tuple[str, ...]:
     """Return the error probability of every plan in the log."""
-    reader = workspace.ledger.reader()
-    query = EntryQuery(kind="trace.plan", phase="intent", limit=1_000_000)
-    entries = (decode_entry(reader.entry(ref.index)) for ref in reader.query(query))
-    return tuple(str(entry["unmapped"]["stanch"]["payload"]["epsilon"]) for entry in entries)
+    return tuple(str(payload["epsilon"]) for _, payload in _intents(workspace, "trace.plan"))
+
+
+def key_history(workspace: Workspace, release: str) -> KeyHistory:
+    """Return when a release's keys were committed to, and when a pack was first to open each of its leaves."""
+    entry = decode_entry((release_folder(workspace, release) / ENTRY).read_bytes())
+    root = entry["unmapped"]["stanch"]["payload"]["batch_root"]
+    disclosed: dict[int, datetime] = {}
+    for moment, payload in _intents(workspace, "trace.pack"):
+        if payload.get("batch_root") == root:
+            for leaf in payload["opened"]:
+                disclosed.setdefault(leaf, moment)
+    return KeyHistory(_moment(entry), disclosed)
 
 
 def load_case(workspace: Workspace, name: str) -> Traced:
@@ -148,7 +178,8 @@ def load_case(workspace: Workspace, name: str) -> Traced:
         raise InvalidInput(f"there is no case {name[:64]!r}", next_step="stanch trace run SUSPECT --release NAME")
     case = Case.load(folder)
     examination = load_examination(case)
-    return Traced(case, examination, decide(case, examination))
+    history = key_history(workspace, examination.plan.plan.release.name)
+    return Traced(case, examination, decide(case, examination, history))
 
 
 def pack_evidence(workspace: Workspace, traced: Traced, out: Path) -> EvidencePack:
@@ -159,9 +190,12 @@ def pack_evidence(workspace: Workspace, traced: Traced, out: Path) -> EvidencePa
     def run(_ref: EntryRef) -> Done[EvidencePack]:
         workspace.ledger.publish()
         reader, index = workspace.ledger.reader(), traced.examination.plan.entry.index
+        size = reader.checkpoint().checkpoint.size
         proofs = LedgerProofs(
             commitment_entry=(state.folder / ENTRY).read_bytes(), commitment_proof=(state.folder / PROOF).read_bytes(),
-            plan_entry=reader.entry(index), plan_proof=reader.prove(index), vkey=workspace.ledger.verifier.vkey,
+            plan_entry=reader.entry(index), plan_proof=reader.prove(index, size),
+            consistency=tuple(reader.prove_consistency(state.facts.checkpoint, size)),
+            vkey=workspace.ledger.verifier.vkey,
         )  # fmt: skip
         made = pack(
             traced.case, traced.decision, traced.examination, release_record(state), proofs,
@@ -170,4 +204,22 @@ def pack_evidence(workspace: Workspace, traced: Traced, out: Path) -> EvidencePa
         traced.case.extend(Act(_actor(workspace), "exported", workspace.now(), f"evidence pack {made.digest}"))
         return Done(made, {"pack": str(made.digest)}, undo=lambda: out.unlink(missing_ok=True))
 
-    return workspace.door.act(Request("trace.pack", "case:trace", case_ref(traced.case)), run)
+    opened = [item.leaf for item in traced.decision.recipients] if isinstance(traced.decision, Accused) else []
+    payload: dict[str, JsonValue] = {"batch_root": plan.release.batch_root, "opened": list(opened)}
+    return workspace.door.act(Request("trace.pack", "case:trace", case_ref(traced.case), payload), run)
+
+
+def count_period(workspace: Workspace, period: Period) -> Transparency:
+    """Count what the log holds of a period; the look is recorded, and the log is verified first.
+
+    Raises:
+        VerificationError: The log does not verify.
+    """
+
+    def run(_ref: EntryRef) -> Done[Transparency]:
+        workspace.ledger.publish()
+        verify_log(workspace)
+        report = report_transparency(workspace.ledger.reader(), period)
+        return Done(report, {"entries": report.size})
+
+    return workspace.door.act(Request("log.read", "log:read", workspace_ref(workspace)), run)

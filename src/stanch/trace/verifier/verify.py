@@ -8,15 +8,19 @@ Steps, one line each; the first that fails is named and ends the run with exit c
 1. pack        the case key signed the manifest, every file is as it says, and nothing is missing or extra
 2. log         the commitment's entry is in the log under a checkpoint that the log's key signed
 3. commitment  the opened leaves are in the committed batch, and the batch's root is what the entry says
-4. plan        the plan was in the log after the commitment, is about this case and batch, and counts every recipient
-5. custody     the chain of custody has no gap, fork or edit, holds the suspect, and continues the one planned on
-6. score       each accused key's score, computed anew, reaches the threshold of the plan, and equals the stated one
-7. decoys      keys that were committed to but never issued score like noise
+4. plan        the plan was in the same log after the commitment, is about this case and batch, and counts every
+               recipient
+5. custody     the chain of custody has no gap, fork or edit, holds the suspect, begins after the keys were committed
+               to, and continues the one planned on
+6. receipts    what accused recipients signed when they got their copies is about their leaves, with --recipient
+7. score       each accused key's score, computed anew, reaches the threshold of the plan, and equals the stated one
+8. decoys      keys that were committed to but never issued score like noise
 
 Sources: RFC 8032 (Ed25519), FIPS 197 (AES-256), RFC 9162 section 2.1 (Merkle trees), C2SP signed-note and tlog-proof,
 DSSE v1. What a valid pack shows: the features in it come from the copy made for the accused recipient, except with the
-stated probability over the secret keys. That they are the suspect's is what the case key's owner says; whoever has
-suspect and original can compute them again, as they depend on no key. It does not show who leaked the copy.
+stated probability over the secret keys. That they are the suspect's is what the case key's owner says; they depend on
+no key, and recompute.py beside this file computes them again from suspect and original. A valid pack does not show who
+leaked the copy.
 """
 
 import argparse
@@ -30,16 +34,19 @@ import sys
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 FORMAT = "urn:stanch:evidence-pack:v1"
 PREDICATE = "urn:stanch:trace:v1"
+RECEIPT = "urn:stanch:predicate:mark-receipt:v1"
 TABLE_SHA256 = "51174eb2037d40fbf4de90a0f453edab5c8affeab9ea2f5d5d1ad28f9885d7c1"
 MAX_FILES, MAX_BYTES, MIN_DECOYS, DECOY_GROUPS, Z_TOLERANCE = 512, 1 << 31, 64, 1 << 12, 1e-3
 
@@ -223,6 +230,22 @@ def inclusion_root(leaf: bytes, index: int, size: int, path: Sequence[bytes]) ->
     return node_hash(path[-1], inclusion_root(leaf, index - split, size - split, path[:-1]))
 
 
+def consistency_roots(old: int, size: int, path: Sequence[bytes], known: bytes | None) -> tuple[bytes, bytes]:
+    """Return the roots of the old and the new tree to which a consistency proof leads (RFC 9162, 2.1.4)."""
+    need(0 < old <= size, "consistency proof: sizes out of order")
+    if old == size:
+        need(len(path) == (known is None), "consistency proof: wrong number of hashes")
+        root = path[0] if known is None else known
+        return root, root
+    need(path, "consistency proof: too few hashes")
+    split = 1 << (size - 1).bit_length() - 1
+    if old <= split:
+        before, after = consistency_roots(old, split, path[:-1], known)
+        return before, node_hash(after, path[-1])
+    before, after = consistency_roots(old - split, size - split, path[:-1], None)
+    return node_hash(path[-1], before), node_hash(path[-1], after)
+
+
 def container(files: Pack) -> Iterator[bytes]:
     """Yield the one zip file (stored, in order of names, dated 1980, mode 0600) that holds these files and no other."""
     listing, offset = b"", 0
@@ -254,8 +277,19 @@ def read_checkpoint(note: bytes, vkey: str) -> tuple[int, bytes]:
     raise Failed("the log's key did not sign the checkpoint")
 
 
-def check_logged(pack: Pack, stem: str, vkey: str) -> tuple[int, Json, bytes]:
-    """Check that ``ledger/<stem>.json`` is in the log; return (its index, its payload, the checkpoint's bytes)."""
+class Logged(NamedTuple):
+    """An entry that is in the log: its number, time and payload, and the checkpoint under which it was shown."""
+
+    number: int
+    seconds: int
+    payload: Json
+    note: bytes
+    size: int
+    root: bytes
+
+
+def check_logged(pack: Pack, stem: str, vkey: str) -> Logged:
+    """Check that ``ledger/<stem>.json`` is in the log."""
     entry = pack[f"ledger/{stem}.json"]
     head, _, note = pack[f"ledger/{stem}.tlog-proof"].partition(b"\n\n")
     lines = head.decode().splitlines()
@@ -264,8 +298,16 @@ def check_logged(pack: Pack, stem: str, vkey: str) -> tuple[int, Json, bytes]:
     size, root = read_checkpoint(note, vkey)
     leaf, path = hashlib.sha256(b"\x00" + entry).digest(), [base64.b64decode(line, validate=True) for line in lines[2:]]
     need(inclusion_root(leaf, index, size, path) == root, f"{stem}: the entry is not in the log")
-    fields: Json = json.loads(entry)["unmapped"]["stanch"]["payload"]
-    return index, fields, note
+    fields = json.loads(entry)
+    return Logged(index, fields["time"] // 1000, fields["unmapped"]["stanch"]["payload"], note, size, root)
+
+
+def check_order(pack: Pack, commitment: Logged, plan: Logged) -> None:
+    """Check that the plan stands after the commitment in one log, not in another that the same key signed."""
+    need(plan.number > commitment.number, "the plan was logged before the commitment")
+    path = [bytes.fromhex(value) for value in json.loads(pack["ledger/consistency.json"])]
+    roots = consistency_roots(commitment.size, plan.size, path, commitment.root)
+    need(roots == (commitment.root, plan.root), "the commitment's checkpoint is of another log than the plan's")
 
 
 # --- the steps --------------------------------------------------------------------------------------------------------
@@ -290,28 +332,34 @@ def open_pack(path: Path, key: str) -> Pack:
     return files
 
 
-def check_signature(manifest: bytes, bundle: Json, key: str) -> None:
-    """Check the case key's DSSE signature and that its statement names this manifest."""
+def read_statement(bundle: Json, key: str, what: str) -> Json:
+    """Return the in-toto Statement of a bundle whose DSSE signature holds under an Ed25519 key in PEM."""
     der = base64.b64decode("".join(line for line in key.splitlines() if not line.startswith("-")))
-    need(len(der) == 44 and der[:12] == bytes.fromhex("302a300506032b6570032100"), "--key is no Ed25519 public key")
+    need(len(der) == 44 and der[:12] == bytes.fromhex("302a300506032b6570032100"), f"{what} is no Ed25519 public key")
     envelope = bundle["dsseEnvelope"]
     payload, kind = base64.b64decode(envelope["payload"]), envelope["payloadType"].encode()
     signed = b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
     signature = base64.b64decode(envelope["signatures"][0]["sig"])
-    need(ed25519_holds(der[12:], signed, signature), "the case key did not sign the manifest")
-    statement = json.loads(payload)
+    need(ed25519_holds(der[12:], signed, signature), f"{what} did not sign this")
+    statement: Json = json.loads(payload)
+    return statement
+
+
+def check_signature(manifest: bytes, bundle: Json, key: str) -> None:
+    """Check the case key's DSSE signature and that its statement names this manifest."""
+    statement = read_statement(bundle, key, "the case key")
     need(statement["predicateType"] == PREDICATE, "the signature is of another kind")
     subject = {"name": "manifest.json", "digest": {"sha256": hashlib.sha256(manifest).hexdigest()}}
     need(statement["subject"] == [subject], "the signature is about another manifest")
 
 
-def check_commitment(pack: Pack, payload: Json) -> Json:
+def check_commitment(pack: Pack, logged: Logged) -> Json:
     """Step 3: the opened leaves hash to their places, and the places to the root in the entry."""
     commitment: Json = json.loads(pack["commitment/batch.json"])
     raw = pack["commitment/leaves.bin"]
     need(raw and len(raw) % 32 == 0, "commitment/leaves.bin is not a list of hashes")
     leaves = [raw[i : i + 32] for i in range(0, len(raw), 32)]
-    need(tree_root(leaves).hex() == payload["batch_root"], "the leaves do not lead to the committed root")
+    need(tree_root(leaves).hex() == logged.payload["batch_root"], "the leaves do not lead to the committed root")
     layout, original = bytes.fromhex(commitment["layout_digest"]), bytes.fromhex(commitment["original"])
     alpha = struct.pack(">d", float.fromhex(commitment["alpha"]))
     need(commitment["accused"], "nobody is accused")
@@ -328,7 +376,7 @@ def check_commitment(pack: Pack, payload: Json) -> Json:
     need(all(item["recipient"].startswith("decoy:") for item in commitment["decoys"]), "a recipient poses as a decoy")
     # What is not opened as a decoy may have been issued, but for the one leaf of the ownership mark.
     commitment["issued"] = len(leaves) - len(commitment["decoys"]) - 1
-    commitment["batch_root"] = payload["batch_root"]
+    commitment |= {"batch_root": logged.payload["batch_root"], "entry": logged.number}
     return commitment
 
 
@@ -339,7 +387,8 @@ def check_plan(pack: Pack, payload: Json, commitment: Json) -> Json:
     need(plan["case_digest"] == hashlib.sha256(pack["case.json"]).hexdigest(), "it is about another case")
     case, release = json.loads(pack["case.json"]), plan["release"]
     need(plan["case"] == case["case"] and plan["suspect"] == case["suspect"], "it is about another suspect")
-    need(release["batch_root"] == commitment["batch_root"], "it is about another batch of keys")
+    committed = commitment["batch_root"], commitment["batch"], commitment["entry"]
+    need((release["batch_root"], release["batch"], release["entry"]) == committed, "it is about another batch of keys")
     need(release["original"] == "sha256:" + commitment["original"], "it is about another original")
     need(plan["n"] >= commitment["issued"], "it counts fewer recipients than the batch can hold")
     need(plan["rounds"] >= 1 and plan["analyses"] >= len(plan["variants"]) * plan["rounds"] >= 1, "it miscounts")
@@ -349,14 +398,21 @@ def check_plan(pack: Pack, payload: Json, commitment: Json) -> Json:
     return plan
 
 
-def check_custody(pack: Pack, plan: Json) -> None:
-    """Step 5: each line names the digest of the line before, and every line holds the suspect."""
+def seconds(text: str) -> int:
+    """Read ``YYYY-MM-DDTHH:MM:SSZ`` as seconds since 1970."""
+    return int(datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp())
+
+
+def check_custody(pack: Pack, plan: Json, committed: int) -> None:
+    """Step 5: each line names the digest of the line before, every line holds the suspect, and the keys came first."""
     case = json.loads(pack["case.json"])
+    need(seconds(case["discovered"]) >= committed, "the suspect was found before its keys were committed to")
     previous = hashlib.sha256(case["case"].encode()).hexdigest()
     heads, acts = [], []
     for number, line in enumerate(pack["custody.jsonl"].splitlines()):
         fields = json.loads(line)
         need(fields["n"] == number and fields["previous"] == previous, f"line {number} does not follow")
+        need(seconds(fields["at"]) >= committed, f"line {number} is older than the keys")
         previous = hashlib.sha256(line).hexdigest()
         items = sorted(fields["items"], key=lambda item: item["name"].encode())
         files = [{"name": item["name"], "sha256": item["sha256"], "size": item["bytes"]} for item in items]
@@ -370,6 +426,27 @@ def check_custody(pack: Pack, plan: Json) -> None:
     need(acts[:1] == ["acquired"], "the chain does not begin with taking the suspect into custody")
     need(plan["custody"] in heads, "the chain is not the one that the plan was made on")
     need("examined" in acts[heads.index(plan["custody"]) + 1 :], "the suspect was not examined after the plan was made")
+
+
+def check_receipts(pack: Pack, batch: Json, keys: Mapping[str, str]) -> str:
+    """Step 6: each receipt is of an accused; those whose recipient's key is known hold and name its leaf."""
+    accused = {f"receipts/{item['leaf']}.dsse.json": item for item in batch["accused"]}
+    found = {name for name in pack if name.startswith("receipts/")}
+    need(found <= accused.keys(), "a receipt is of nobody accused")
+    held = []
+    for name in sorted(found):
+        leaf, who = accused[name]["leaf"], accused[name]["recipient"]
+        if who not in keys:
+            continue
+        statement = read_statement(json.loads(pack[name]), keys[who], f"{who}'s key")
+        need(statement["predicateType"] == RECEIPT, f"{who}: the signature is of another kind")
+        told = statement["predicate"]
+        about = told["batch_root"], told["leaf_index"], told["recipient"]
+        need(about == (batch["batch_root"], leaf, who), f"{who}: the receipt is of another copy")
+        held.append(f"{who} got its copy {told['received_at']}")
+    missing = keys.keys() - {item["recipient"] for name, item in accused.items() if name in found}
+    need(not missing, f"the pack holds no receipt of {', '.join(sorted(missing))}")
+    return "; ".join(held) or f"{len(found)} in the pack; none checked, as no --recipient was given"
 
 
 def key_streams(items: Sequence[Json], beacon: bytes, layout: bytes) -> list[bytes]:
@@ -447,28 +524,36 @@ def check_decoys(pack: Pack, streams: Sequence[bytes], tau: float) -> tuple[int,
     return count, mean, deviation, highest
 
 
-def verify(path: Path, key: str, vkey: str, say: Callable[[str], None] = print) -> tuple[Json, dict[str, float]]:
+def verify(
+    path: Path,
+    key: str,
+    vkey: str,
+    say: Callable[[str], None] = print,
+    recipients: Mapping[str, str] = MappingProxyType({}),
+) -> tuple[Json, dict[str, float]]:
     """Return the plan of the pack at ``path`` and each accused's z, or raise :class:`Failed` at the first bad step."""
     with step("pack"):
         pack = open_pack(path, key)
     say(f"pack        ok  {len(pack)} files, signed by the case key")
     with step("log"):
-        index, payload, note = check_logged(pack, "commitment", vkey)
-        say(f"log         ok  the commitment is entry {index}")
+        committed = check_logged(pack, "commitment", vkey)
+        say(f"log         ok  the commitment is entry {committed.number}")
     with step("commitment"):
-        batch = check_commitment(pack, payload)
+        batch = check_commitment(pack, committed)
         names = [item["recipient"] for item in batch["accused"]]
         say(f"commitment  ok  {len(names)} accused and {len(batch['decoys'])} decoys are in the committed batch")
     with step("plan"):
-        plan_index, payload, _ = check_logged(pack, "plan", vkey)
-        need(plan_index > index, "the plan was logged before the commitment")
-        plan = check_plan(pack, payload, batch)
+        logged = check_logged(pack, "plan", vkey)
+        check_order(pack, committed, logged)
+        plan = check_plan(pack, logged.payload, batch)
         counted = f"n {plan['n']}, analyses {plan['analyses']}, epsilon {plan['epsilon']}"
-        say(f"plan        ok  entry {plan_index}: {counted}, threshold {plan['threshold']:.4f}")
+        say(f"plan        ok  entry {logged.number}: {counted}, threshold {plan['threshold']:.4f}")
     with step("custody"):
-        check_custody(pack, plan)
-        say("custody     ok  unbroken, and it holds the suspect")
-    beacon, layout = hashlib.sha256(note).digest(), bytes.fromhex(batch["layout_digest"])
+        check_custody(pack, plan, committed.seconds)
+        say("custody     ok  unbroken, holds the suspect, and began after the keys were committed to")
+    with step("receipts"):
+        say(f"receipts    ok  {check_receipts(pack, batch, recipients)}")
+    beacon, layout = hashlib.sha256(committed.note).digest(), bytes.fromhex(batch["layout_digest"])
     with step("score"):
         scores = check_scores(pack, key_streams(batch["accused"], beacon, layout), names, plan)
         for name, z in zip(names, scores, strict=True):
@@ -487,9 +572,13 @@ def main() -> int:
     parser.add_argument("pack", type=Path)
     parser.add_argument("--key", type=Path, required=True, help="the case key's public half, PEM")
     parser.add_argument("--log", required=True, help="the log's vkey: name+hash+base64")
+    parser.add_argument(
+        "--recipient", nargs=2, action="append", default=[], metavar=("NAME", "PEM"), help="a recipient's public key"
+    )
     options = parser.parse_args()
+    keys = {name: Path(file).read_text() for name, file in options.recipient}
     try:
-        verify(options.pack, options.key.read_text(), options.log)
+        verify(options.pack, options.key.read_text(), options.log, recipients=keys)
     except Failed as error:
         print(f"FAILED      {error.step}: {error}")
         return 1

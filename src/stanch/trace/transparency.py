@@ -1,0 +1,214 @@
+"""The transparency report: what the log holds of a period, in counts, without a name.
+
+Every statement is counted from entries of the log and carries their numbers, so that whoever may read the log can look
+them up. Nothing else enters the report.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from html import escape
+from itertools import pairwise
+from typing import Any
+
+from stanch.audit.html import grid, page
+from stanch.errors import InvalidInput
+from stanch.ledger import EntryQuery, LedgerReader, decode_entry
+from stanch.terms import JsonValue
+from stanch.trace.budget import LIFETIME, ErrorBudget
+from stanch.trace.custody import utc
+
+SCHEMA = "urn:stanch:transparency:v1"
+BAND = 5
+"""Counts from 1 to one less are shown as a band where that is asked for: they could point at somebody."""
+
+STATEMENTS = {
+    "model.audits": "audits of models for leaks were run",
+    "gate.passed": "checks at the gate were passed",
+    "gate.refused": "checks at the gate ended without a pass",
+    "release.proposed": "releases were proposed, each with a commitment to its recipients' keys",
+    "release.made": "copies were marked, sealed and signed",
+    "release.delivered": "deliveries of keys to recipients were made",
+    "release.revoked": "releases to recipients were revoked",
+    "case.opened": "suspects were taken into custody",
+    "case.accused": "examinations ended with an accusation",
+    "case.nothing": "examinations found nothing",
+    "case.inconclusive": "examinations were inconclusive",
+    "case.packed": "evidence packs were written; each opens the keys of those accused",
+    "access.denied": "acts were refused for want of permission",
+    "access.emergency": "emergency rights were taken",
+    "act.failed": "permitted acts failed",
+    "log.erased": "erasures of personal data from the log were made",
+}
+
+_DONE = {
+    "audit.run": "model.audits",
+    "release.propose": "release.proposed",
+    "release.create": "release.made",
+    "release.deliver": "release.delivered",
+    "release.revoke": "release.revoked",
+    "trace.open": "case.opened",
+    "trace.pack": "case.packed",
+    "access.break-glass": "access.emergency",
+    "log.erase": "log.erased",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A half-open period of time: from ``since`` until just before ``until``."""
+
+    since: datetime
+    until: datetime
+
+    def __post_init__(self) -> None:
+        if utc(self.since) >= utc(self.until):
+            raise InvalidInput("transparency report: the period ends before it begins")
+
+
+@dataclass(frozen=True, slots=True)
+class Transparency:
+    """What the log holds of a period.
+
+    Attributes:
+        log: The log's name.
+        size: Entries under the checkpoint that the report rests on.
+        root: Root hash (hex) in that checkpoint.
+        period: Which entries were counted.
+        entries: Numbers of the entries behind each statement of :data:`STATEMENTS`.
+        epsilon: Error probabilities of false accusation spent by all plans until the period's end, and in it.
+    """
+
+    log: str
+    size: int
+    root: str
+    period: Period
+    entries: dict[str, tuple[int, ...]]
+    epsilon: tuple[ErrorBudget, ErrorBudget]
+
+    def to_json(self, *, banded: bool = False) -> dict[str, JsonValue]:
+        """Return the report for machines; where counts are banded, small ones come without their entries."""
+        before, within = self.epsilon
+        return {
+            "schema": SCHEMA,
+            "log": self.log,
+            "checkpoint": {"size": self.size, "root": self.root},
+            "since": utc(self.period.since),
+            "until": utc(self.period.until),
+            "statements": [
+                {"id": name, "text": text, **_count(self.entries[name], banded=banded)}
+                for name, text in STATEMENTS.items()
+            ],
+            "error_budget": {
+                "total": before.total,
+                "spent_in_period": _decimal(within),
+                "spent": _decimal(before),
+                "left": f"{before.left:.6g}",
+            },
+        }
+
+
+def report_transparency(reader: LedgerReader, period: Period, *, budget: str = LIFETIME) -> Transparency:
+    """Count the published entries of a period.
+
+    The log must have been verified before (``stanch log verify``): here its entries are read, not re-hashed.
+
+    Args:
+        reader: The log.
+        period: Which entries count.
+        budget: The lifetime bound on false accusations.
+
+    Raises:
+        InvalidInput: An entry is malformed.
+        NotFound: No checkpoint was published.
+    """
+    checkpoint = reader.checkpoint().checkpoint
+    found: dict[str, list[int]] = defaultdict(list)
+    for index, entry in _entries(
+        reader, checkpoint.size, EntryQuery(since_ms=_ms(period.since), until_ms=_ms(period.until))
+    ):
+        statement = _statement(entry)
+        if statement is not None:
+            found[statement].append(index)
+    spent, within = [], []
+    query = EntryQuery(kind="trace.plan", phase="intent", until_ms=_ms(period.until))
+    for _, entry in _entries(reader, checkpoint.size, query):
+        epsilon = str(entry["unmapped"]["stanch"]["payload"]["epsilon"])
+        spent.append(epsilon)
+        within += [epsilon] if entry["time"] >= _ms(period.since) else []
+    return Transparency(
+        log=reader.origin,
+        size=checkpoint.size,
+        root=checkpoint.root.hex(),
+        period=period,
+        entries={name: tuple(sorted(found[name])) for name in STATEMENTS},
+        epsilon=(ErrorBudget(budget, tuple(spent)), ErrorBudget(budget, tuple(within))),
+    )
+
+
+def _entries(reader: LedgerReader, size: int, query: EntryQuery) -> Iterable[tuple[int, dict[str, Any]]]:
+    for ref in reader.query(query):
+        if ref.index < size:
+            yield ref.index, decode_entry(reader.entry(ref.index))
+
+
+def _ms(moment: datetime) -> int:
+    return int(moment.astimezone(UTC).timestamp() * 1000)
+
+
+def _statement(entry: dict[str, Any]) -> str | None:
+    """Return which statement an entry counts for; each counts for one at most."""
+    ours = entry["unmapped"]["stanch"]
+    kind, phase, payload = ours.get("kind", ""), ours["phase"], ours.get("payload", {})
+    if phase == "denied":
+        return "access.denied"
+    if phase != "outcome":
+        return None
+    if kind == "audit.gate":
+        return "gate.passed" if ours["result"] == "done" else "gate.refused"
+    if ours["result"] != "done":
+        return "act.failed"
+    if kind == "trace.examine":
+        return f"case.{payload['verdict']}"
+    return _DONE.get(kind)
+
+
+def _count(entries: Sequence[int], *, banded: bool) -> dict[str, JsonValue]:
+    if banded and 0 < len(entries) < BAND:
+        return {"count": f"1 to {BAND - 1}", "entries": []}
+    return {"count": len(entries), "entries": list(entries)}
+
+
+def _decimal(budget: ErrorBudget) -> str:
+    """Return what was spent as counts of each probability, exactly: ``12 × 1e-9``; ``0`` for nothing."""
+    counts = Counter(budget.spent)
+    return " + ".join(f"{count} × {epsilon}" for epsilon, count in sorted(counts.items())) or "0"
+
+
+def render_transparency(report: dict[str, JsonValue]) -> str:
+    """Return the page of a report's JSON (:meth:`Transparency.to_json`). The same report gives the same bytes."""
+    told: Any = report
+    rows = [(item["count"], item["text"], _ranges(item["entries"])) for item in told["statements"]]
+    budget = told["error_budget"]
+    body = (
+        f'<header><h1>Transparency report</h1><p class="mute">{escape(told["since"])} to {escape(told["until"])}, '
+        f"log {escape(told['log'])}</p></header>"
+        f"<section><h2>What was recorded</h2>{grid(('Count', '', 'Entries'), rows)}</section>"
+        "<section><h2>Risk of a false accusation</h2>"
+        f"<p>Over the organisation's whole life it is at most {escape(budget['total'])}. Plans of this period spent "
+        f"{escape(budget['spent_in_period'])}; all plans until its end spent {escape(budget['spent'])}; "
+        f"{escape(budget['left'])} is left.</p></section>"
+        "<section><h2>How to check this</h2>"
+        f"<p>The counts are of the first {told['checkpoint']['size']} entries of the log, with root hash "
+        f"<code>{escape(told['checkpoint']['root'])}</code>. What was never recorded is not counted.</p>"
+        "<p><code>stanch log verify</code> recomputes that root from the entries.</p></section>"
+    )
+    return page("Transparency report", body)
+
+
+def _ranges(entries: Sequence[int]) -> str:
+    """Return numbers with neighbours joined: ``3, 7–9``."""
+    starts = [b for a, b in pairwise([-2, *entries]) if a + 1 != b]
+    ends = [a for a, b in pairwise([*entries, -2]) if a + 1 != b]
+    return ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in zip(starts, ends, strict=True)) or "–"
