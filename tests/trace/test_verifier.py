@@ -17,7 +17,7 @@ from stanch.crypto import (
     merkle_root,
 )
 from stanch.mark.signature import gaussian_table, signature_values
-from stanch.trace.verifier import verify
+from stanch.trace.verifier import primitives, verify
 
 VECTORS = json.loads((Path(__file__).parent.parent / "vectors" / "trace" / "primitives.json").read_text())
 PRIME_ORDER = 2**252 + 27742317777372353535851937790883648493
@@ -50,23 +50,23 @@ def test_ed25519_agrees_with_stanch(seed, message, bit):
 
 
 def test_points_outside_the_field_or_the_curve_are_none():
-    assert verify.decode_point((2**255 - 19).to_bytes(32, "little")) is None
-    assert verify.decode_point((2**255 - 1).to_bytes(32, "little")) is None
-    assert verify.decode_point((1 | 1 << 255).to_bytes(32, "little")) is None
-    assert verify.decode_point((2).to_bytes(32, "little")) is None
+    assert primitives.decode_point((2**255 - 19).to_bytes(32, "little")) is None
+    assert primitives.decode_point((2**255 - 1).to_bytes(32, "little")) is None
+    assert primitives.decode_point((1 | 1 << 255).to_bytes(32, "little")) is None
+    assert primitives.decode_point((2).to_bytes(32, "little")) is None
 
 
 @pytest.mark.parametrize("vector", VECTORS["aes256"], ids=lambda v: v["source"])
 def test_aes_follows_its_standard(vector):
     block = np.frombuffer(bytes.fromhex(vector["plaintext"]), np.uint8).reshape(1, 16)
-    assert verify.encrypt_blocks(bytes.fromhex(vector["key"]), block).tobytes().hex() == vector["ciphertext"]
+    assert primitives.encrypt_blocks(bytes.fromhex(vector["key"]), block).tobytes().hex() == vector["ciphertext"]
 
 
 @given(bytes32, st.binary(min_size=16, max_size=96))
 def test_aes_agrees_with_stanch(key, data):
     data = data[: len(data) // 16 * 16]
     blocks = np.frombuffer(data, np.uint8).reshape(-1, 16)
-    assert verify.encrypt_blocks(key, blocks).tobytes() == aes_ecb_blocks(key, data)
+    assert primitives.encrypt_blocks(key, blocks).tobytes() == aes_ecb_blocks(key, data)
 
 
 @given(bytes32, st.integers(0, 2**40), st.integers(1, 60))

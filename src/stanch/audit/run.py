@@ -130,16 +130,12 @@ def audit(
     found = _Findings(tabulate(subjects, passes, material.plan))
     found.extraction = _extraction(material, subjects, passes, sides, params)
     if params.near_verbatim:
-        near = measure_near_verbatim(
-            target, base, [row.probe for row in rows], [row.probe for row in control], progress=progress
-        )
+        probes = [row.probe for row in rows], [row.probe for row in control]
+        near = measure_near_verbatim(target, base, *probes, progress=progress)
         found.extraction = dataclasses.replace(found.extraction, near_verbatim=near)
     if base is not None and params.reconstruction_values:
         found.reconstruction = _reconstruction(target, base, material, subjects, params, progress=progress)
-    if base is None:
-        found.limits.append(_NO_BASE)
-    if not target.white_box:
-        found.limits.append(_BLACK_BOX)
+    found.limits += [_NO_BASE] * (base is None) + [_BLACK_BOX] * (not target.white_box)
     if material.members and not rows:
         found.note(Problem(Reason.TOO_FEW_ROWS, "no row is long enough to be tested for extraction"))
     if material.plan is not None:

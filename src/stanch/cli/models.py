@@ -68,7 +68,7 @@ def pass_engine(engine: str, processes: int) -> PassEngine:
         return LocalPass()
     address = ray_address(engine)
     try:
-        from stanch.audit.sharding_ray import RayPass  # noqa: PLC0415 - optional part
+        from stanch.audit.sharding_torch import RayPass  # noqa: PLC0415 - optional part
     except ImportError as error:
         raise MissingExtraError("train") from error
     return RayPass(processes, address, gpus=gpus_per_worker())

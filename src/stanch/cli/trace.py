@@ -100,9 +100,7 @@ def pack(case_id: str, out: Path) -> Result:
     with open_workspace(current()) as workspace:
         pack_evidence(workspace, load_case(workspace, case_id), out)
         key, vkey = workspace.keys.public_path("case"), workspace.ledger.verifier.vkey
-    text = (
-        f"packed     {out}\nnext       unzip verifier/verify.py, then: python verify.py {out} --key {key} --log {vkey}"
-    )
+    text = f"packed     {out}\nnext       unzip its folder verifier, then: python verifier/verify.py {out} --key {key} --log {vkey}"
     return Result({"path": str(out), "vkey": vkey, "key": str(key)}, text)
 
 

@@ -214,6 +214,7 @@ def _gather(
         "features/values.f32le": shown.values.astype("<f4").tobytes(),
         "report.html": render_report(facts).encode(),
         "verifier/verify.py": program.joinpath("verify.py").read_bytes(),
+        "verifier/primitives.py": program.joinpath("primitives.py").read_bytes(),
         "verifier/recompute.py": program.joinpath("recompute.py").read_bytes(),
         "verifier/README.txt": program.joinpath("README.txt").read_bytes(),
         "verifier/gaussian.bin": resources.files("stanch.mark").joinpath("gaussian.bin").read_bytes(),

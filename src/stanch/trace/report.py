@@ -175,6 +175,6 @@ def _repeat(facts: ReportFacts) -> str:
     versions = f"stanch {__version__}; plan {facts.examination.plan.plan.digest}."
     return (
         _paragraphs([REPEAT])
-        + "<p><code>python verify.py PACK.zip --key CASE_KEY.pem --log VKEY</code></p>"
+        + "<p><code>python verifier/verify.py PACK.zip --key CASE_KEY.pem --log VKEY</code></p>"
         + _paragraphs([versions])
     )

@@ -13,7 +13,7 @@ from stanch.audit.hf_torch import HfScorer
 from stanch.audit.params import AuditParams, Decoding
 from stanch.audit.passes import LocalPass, Passing, run_pass
 from stanch.audit.run import AuditInput, audit
-from stanch.audit.sharding_ray import RayPass, ShardWorker
+from stanch.audit.sharding_torch import RayPass, ShardWorker
 from stanch.data import tokenise
 from stanch.errors import InvalidInput
 from stanch.terms import SILENT, CommitmentEvidence

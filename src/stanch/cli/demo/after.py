@@ -184,8 +184,9 @@ def write_report(scene: Scene) -> dict[str, Any]:
     with scene.workspace("ines") as workspace:
         key, vkey = workspace.keys.public_path("case"), workspace.ledger.verifier.vkey
     with zipfile.ZipFile(scene.folder / "evidence.zip") as archive:
-        verifier = scene.path("verify.py")
-        write_atomic(verifier, archive.read("verifier/verify.py"))
+        for name in ("primitives.py", "verify.py"):
+            verifier = scene.path(name)
+            write_atomic(verifier, archive.read(f"verifier/{name}"))
     scene.say("      $ python verify.py evidence.zip --key CASE_KEY --log LOG_KEY", fg="cyan")
     command = [
         sys.executable,

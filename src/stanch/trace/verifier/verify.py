@@ -1,5 +1,5 @@
 # ruff: noqa: T201 - it is a program whose output is its answer
-"""Re-check an evidence pack with Python and numpy alone; no part of stanch is used.
+"""Re-check an evidence pack with Python and numpy alone; no part of stanch is used. It needs primitives.py beside it.
 
     python verify.py PACK.zip --key CASE_KEY.pem --log VKEY
 
@@ -44,6 +44,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+if __package__:
+    from stanch.trace.verifier.primitives import ed25519_holds, signature_values
+else:  # both files were taken out of a pack
+    sys.path.insert(0, str(Path(__file__).parent))
+    from primitives import ed25519_holds, signature_values  # type: ignore[import-not-found,no-redef]  # beside this file
+
 FORMAT = "urn:stanch:evidence-pack:v1"
 PREDICATE = "urn:stanch:trace:v1"
 RECEIPT = "urn:stanch:predicate:mark-receipt:v1"
@@ -52,8 +58,6 @@ MAX_FILES, MAX_BYTES, MIN_DECOYS, DECOY_GROUPS, Z_TOLERANCE = 512, 1 << 31, 64, 
 
 Json = dict[str, Any]
 Pack = dict[str, bytes]
-Point = tuple[int, int, int, int]
-Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Coordinates = npt.NDArray[np.uint64]
@@ -80,122 +84,6 @@ def step(name: str) -> Iterator[None]:
         failed = error if isinstance(error, Failed) else Failed(f"malformed: {type(error).__name__}: {error}")
         failed.step = name
         raise failed from error.__cause__
-
-
-# --- Ed25519, RFC 8032 section 5.1: verification only, so no secret is handled and timing does not matter -------------
-
-P = 2**255 - 19
-L = 2**252 + 27742317777372353535851937790883648493
-D = -121665 * pow(121666, P - 2, P) % P
-SQRT_M1 = pow(2, (P - 1) // 4, P)
-
-
-def decode_point(data: bytes) -> Point | None:
-    """Read a compressed point into extended coordinates (RFC 8032, 5.1.3), or None."""
-    value = int.from_bytes(data, "little")
-    y, sign = value & ((1 << 255) - 1), value >> 255
-    square = (y * y - 1) * pow(D * y * y + 1, P - 2, P) % P
-    x = pow(square, (P + 3) // 8, P)
-    if (x * x - square) % P:
-        x = x * SQRT_M1 % P
-    if y >= P or (x * x - square) % P or (x == 0 and sign):
-        return None
-    x = P - x if x & 1 != sign else x
-    return x, y, 1, x * y % P
-
-
-def add(a: Point, b: Point) -> Point:
-    """Add two points in extended coordinates (RFC 8032, 5.1.4)."""
-    e = (a[1] - a[0]) * (b[1] - b[0]) % P
-    f = (a[1] + a[0]) * (b[1] + b[0]) % P
-    g = 2 * a[3] * b[3] * D % P
-    h = 2 * a[2] * b[2] % P
-    e, f, g, h = f - e, h - g, h + g, f + e
-    return (e * f % P, g * h % P, f * g % P, e * h % P)
-
-
-def multiply(scalar: int, point: Point) -> Point:
-    """Multiply a point by a scalar."""
-    result: Point = (0, 1, 1, 0)
-    while scalar:
-        if scalar & 1:
-            result = add(result, point)
-        point, scalar = add(point, point), scalar >> 1
-    return result
-
-
-BASE = decode_point((4 * pow(5, P - 2, P) % P).to_bytes(32, "little"))
-
-
-def ed25519_holds(public: bytes, message: bytes, signature: bytes) -> bool:
-    """Tell whether ``signature`` over ``message`` holds under the 32-byte key ``public``."""
-    if (len(public), len(signature)) != (32, 64):
-        return False
-    a, r, s = decode_point(public), decode_point(signature[:32]), int.from_bytes(signature[32:], "little")
-    if a is None or r is None or BASE is None or s >= L:
-        return False
-    h = int.from_bytes(hashlib.sha512(signature[:32] + public + message).digest(), "little") % L
-    left, right = multiply(s, BASE), add(r, multiply(h, a))
-    return not ((left[0] * right[2] - right[0] * left[2]) % P or (left[1] * right[2] - right[1] * left[2]) % P)
-
-
-# --- AES-256 in counter mode, FIPS 197 --------------------------------------------------------------------------------
-def make_sbox() -> Bytes:
-    """Return the S-box of FIPS 197 section 5.1.1: inverses in GF(2^8), by powers of 3, then the affine map."""
-    powers, box = [1], [0x63] * 256
-    for _ in range(254):
-        powers.append(powers[-1] ^ (powers[-1] << 1) ^ (0x11B if powers[-1] & 0x80 else 0))
-    for power, inverse in zip(powers, (1, *reversed(powers[1:])), strict=True):
-        turned = inverse * 0x101
-        box[power] = (inverse ^ turned >> 4 ^ turned >> 5 ^ turned >> 6 ^ turned >> 7) & 0xFF ^ 0x63
-    return np.array(box, dtype=np.uint8)
-
-
-SBOX = make_sbox()
-DOUBLE = np.array([((n << 1) ^ (0x1B if n & 0x80 else 0)) & 0xFF for n in SBOX.tolist()], dtype=np.uint8)
-# SubBytes and MixColumns at once: the four bytes that a byte in row r of a column adds to the new column.
-MIXED = [np.roll(np.stack([DOUBLE, SBOX, SBOX, DOUBLE ^ SBOX], 1), r, 1).copy().view("<u4")[:, 0] for r in range(4)]
-
-
-def expand_key(key: bytes) -> Bytes:
-    """Return the 15 round keys of AES-256 (FIPS 197, 5.2) as an array [15, 16]."""
-    words = list(np.frombuffer(key, dtype=np.uint8).reshape(8, 4))
-    for i in range(8, 60):
-        word = words[i - 1]
-        if i % 8 == 0:
-            word = SBOX[np.roll(word, -1)] ^ np.array([1 << i // 8 - 1, 0, 0, 0], dtype=np.uint8)
-        elif i % 8 == 4:
-            word = SBOX[word]
-        words.append(words[i - 8] ^ word)
-    return np.array(words).reshape(15, 16)
-
-
-def encrypt_blocks(key: bytes, blocks: Bytes) -> Bytes:
-    """Encrypt an array [n, 16] of blocks; the state is kept as four columns of n words."""
-    keys = expand_key(key)
-    state = np.ascontiguousarray((blocks ^ keys[0]).view("<u4").T)
-    for words in keys[1:14].view("<u4"):
-        rows = state.view(np.uint8).reshape(4, -1, 4)
-        state = np.empty_like(state)
-        for column in range(4):
-            a, b, c, d = (MIXED[row][rows[(column + row) % 4, :, row]] for row in range(4))
-            state[column] = a ^ b ^ c ^ d ^ words[column]
-    rows = SBOX[state.view(np.uint8)].reshape(4, -1, 4)
-    out: Bytes = np.stack([rows[(n // 4 + n) % 4, :, n % 4] for n in range(16)], 1) ^ keys[14]
-    return out
-
-
-def signature_values(stream: bytes, coordinates: Coordinates, table: Floats) -> Floats:
-    """Return the values of the key ``stream`` at global ``coordinates``: T[u16 at byte 2j of the AES-CTR stream]."""
-    values = np.empty(len(coordinates), dtype=np.float32)
-    for start in range(0, len(coordinates), 1 << 18):
-        part = coordinates[start : start + (1 << 18)]
-        counters, where = np.unique(part >> np.uint64(3), return_inverse=True)
-        blocks = np.zeros((len(counters), 16), dtype=np.uint8)
-        blocks[:, 8:] = counters.astype(">u8").view(np.uint8).reshape(-1, 8)
-        words = np.ascontiguousarray(encrypt_blocks(stream, blocks)).view("<u2")
-        values[start : start + len(part)] = table[words[where, (part & np.uint64(7)).astype(np.int64)]]
-    return values
 
 
 # --- encodings --------------------------------------------------------------------------------------------------------
