@@ -31,7 +31,7 @@ def completion(**changes):
 def opened(guard, asked=None):
     asked = asked or request()
     dialect = "chat" if isinstance(asked, ChatRequest) else "completions"
-    return Stream(guard, AnswerReader(asked), Header("A" * 22, 5, "bot", dialect))
+    return Stream(guard, AnswerReader(asked), Header("A" * 22, 5, "bot", dialect), b"k" * 32)
 
 
 def play(guard, objects, asked=None):

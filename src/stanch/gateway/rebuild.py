@@ -14,7 +14,9 @@ from stanch.gateway.dialect import ARGUMENTS, AnswerReader, Call, Channel, Diale
 from stanch.gateway.fields import unexpected
 from stanch.gateway.problem import UpstreamProtocol
 from stanch.gateway.sse import DONE, write_event
-from stanch.guard import Action, Guard, GuardStream, check_text
+from stanch.guard import TRAINING_TEXT, Action, Guard, GuardStream, check_text
+from stanch.scan import fold_text
+from stanch.scan.fold import CodePoints
 from stanch.terms import Finding, JsonValue
 
 MAX_ANSWER = 4 << 20
@@ -23,6 +25,7 @@ FILTERED = "content_filter"
 
 _ESCAPE = re.compile(r'\\(?:u([0-9a-fA-F]{4})|(["\\/bfnrt]))')
 _SHORT = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_KEPT = 8192
 _LONE = re.compile("[\ud800-\udfff]")
 Delta = dict[str, JsonValue]
 
@@ -73,6 +76,8 @@ class Tally:
         released: Code points that it released.
         findings: How many findings of each kind.
         usage: The model server's own count, if it gave one.
+        drawn: Keyed fingerprints of the protected windows of which at least half was released.
+        attempted: How many protected windows were stopped before that.
     """
 
     action: Action = Action.ALLOW
@@ -80,6 +85,8 @@ class Tally:
     released: int = 0
     findings: Counter[str] = field(default_factory=Counter)
     usage: Usage | None = None
+    drawn: set[str] = field(default_factory=set)
+    attempted: int = 0
     texts: dict[Channel, list[str]] = field(default_factory=dict, repr=False)
 
     def note(self, channel: Channel, text: str, action: Action, findings: tuple[Finding, ...]) -> None:
@@ -113,8 +120,10 @@ class Tally:
 class Stream:
     """A streamed answer. :meth:`take` returns frames to send now, :meth:`tail` those to send once all is recorded."""
 
-    def __init__(self, guard: Guard, reader: AnswerReader, header: Header) -> None:
+    def __init__(self, guard: Guard, reader: AnswerReader, header: Header, budget_key: bytes) -> None:
         self.tally = Tally()
+        self._budget_key = budget_key
+        self._recent: dict[Channel, _Recent] = {}
         self._guard = guard
         self._reader = reader
         self._header = header
@@ -186,9 +195,28 @@ class Stream:
             return
         if channel not in self._open:
             self._open[channel] = self._guard.open()
+            self._recent[channel] = _Recent()
+        self._recent[channel].push(part.text)
         step = self._open[channel].feed(part.text)
         self._release(channel, step.text, deltas)
+        self._note_drawn(channel, step.findings)
         self.tally.note(channel, step.text, step.action, step.findings)
+
+    def _note_drawn(self, channel: Channel, findings: tuple[Finding, ...]) -> None:
+        """Count the windows of a copied run that was cut: those that the client can read at least half of."""
+        index = self._guard.policy.index
+        for finding in findings:
+            if index is None or finding.kind != TRAINING_TEXT:
+                continue
+            run = fold_text(self._recent[channel].slice(finding.start, finding.end), "index")
+            k, stride = index.params.k, index.params.stride
+            # All but the last character of the first window is out, and a stride less of the second.
+            for start, released in ((0, k - 1), (stride, k - stride)):
+                if 2 * released >= k:
+                    window = run[start : start + k]
+                    self.tally.drawn.add(hmac_sha256(self._budget_key, b"stanch/drawn/v1\x00" + window)[:8].hex())
+                else:
+                    self.tally.attempted += 1
 
     def _begin_calls(self, taken: Taken, deltas: dict[int, Delta]) -> None:
         if self.is_blocked:
@@ -215,6 +243,7 @@ class Stream:
                 break
             step = self._open[channel].finish()
             self._release(channel, step.text, deltas)
+            self._note_drawn(channel, step.findings)
             self.tally.note(channel, step.text, step.action, step.findings)
 
     def _release(self, channel: Channel, text: str, deltas: dict[int, Delta]) -> None:
@@ -236,6 +265,25 @@ class Stream:
             return delta
         self._begun.add(choice)
         return {"role": "assistant", **delta}
+
+
+class _Recent:
+    """The last code points that a channel was given; a run that is cut lies within them."""
+
+    def __init__(self) -> None:
+        self._points = CodePoints()  # the guard counts what this gives
+        self._text = ""
+        self._start = 0
+
+    def push(self, text: str) -> None:
+        """Forget what is too old, and add text."""
+        if (old := len(self._text) - _KEPT) > _KEPT:
+            self._text, self._start = self._text[old:], self._start + old
+        self._text += self._points.push(text)
+
+    def slice(self, start: int, end: int) -> str:
+        """Return what stands between two positions of the channel's text."""
+        return self._text[max(0, start - self._start) : max(0, end - self._start)]
 
 
 def rebuild_whole(guard: Guard, taken: Taken, header: Header, incident: str) -> tuple[bytes, Tally]:
@@ -261,6 +309,7 @@ def rebuild_whole(guard: Guard, taken: Taken, header: Header, incident: str) -> 
             kept, action, findings = checked.text, checked.action, checked.findings
         released[channel] = kept
         tally.note(channel, kept, action, findings)
+        tally.attempted += sum(finding.kind == TRAINING_TEXT for finding in findings)
     is_blocked = tally.action == Action.BLOCK
     if is_blocked:
         tally.released, tally.texts = 0, {}
