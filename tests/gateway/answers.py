@@ -9,7 +9,7 @@ ROW = (
     "slept badly, argued with the night nurse about the noise of the machines and went home after nine days of rest."
 )
 CLEAN = "Chest pain has many causes. Ask a doctor: only an examination can tell what it is, and how urgent it is. 😀 é"
-BOUND = 50 + 25 - 2  # folded characters of a copied run that may have left when the stream first holds
+BOUND = 32 + 25 - 2  # folded characters of a copied run that may have left when the stream first holds
 
 
 def event(value, **json_settings):

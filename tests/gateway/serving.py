@@ -39,6 +39,14 @@ class Server:
     answers: list = field(default_factory=list)
     asked: list = field(default_factory=list)
     port: int = 0
+    serving: set = field(default_factory=set)
+
+    async def accept(self, reader, writer):
+        self.serving.add(asyncio.current_task())
+        try:
+            await self.serve(reader, writer)
+        finally:
+            writer.close()
 
     async def serve(self, reader, writer):
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
@@ -51,7 +59,6 @@ class Server:
             else:
                 writer.write(answer)
                 await writer.drain()
-        writer.close()
 
 
 def http(body, media=EVENTS, status="200 OK", more=""):
@@ -118,7 +125,7 @@ class Client:
 async def serving(workspace, guard, key="", *, limits=None, patience=None, **settings):
     """Yield a client of a gateway, and the server behind it."""
     server = Server()
-    listening = await asyncio.start_server(lambda reader, writer: server.serve(reader, writer), "127.0.0.1", 0)
+    listening = await asyncio.start_server(server.accept, "127.0.0.1", 0)
     server.port = listening.sockets[0].getsockname()[1]
     model = ServedModel("bot", MODEL, f"http://127.0.0.1:{server.port}", "inner", ("chat", "completions"), guard, "sha256:" + "a" * 64)
     upstream = Upstream(patience or Patience(5, 5, 20))
@@ -130,6 +137,9 @@ async def serving(workspace, guard, key="", *, limits=None, patience=None, **set
             await asyncio.sleep(0.01)
     finally:
         await upstream.close()
+        for task in server.serving:
+            task.cancel()
+        await asyncio.gather(*server.serving, return_exceptions=True)
         listening.close()
         await listening.wait_closed()
 

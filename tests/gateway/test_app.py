@@ -95,7 +95,8 @@ def test_a_leaking_stream_is_ended_and_recorded(ask, workspace, secret):
     assert last["choices"][0]["finish_reason"] == "content_filter"
     _, result, outcome = entries(workspace)[-1]
     assert (result, outcome["verdict"], outcome["incident"]) == ("done", "block", last["stanch"]["incident"])
-    assert outcome["drawn"] == (2 if secret == ROW else 0)
+    # Of the first window all but one character was out, of the second (32 − 25) / 32.
+    assert (outcome["drawn"], outcome["attempted"]) == ((1, 1) if secret == ROW else (0, 0))
     assert sum(outcome["findings"].values()) == 1
 
 
@@ -289,9 +290,10 @@ def test_without_a_durable_entry_there_is_no_answer(ask, workspace, monkeypatch,
 
 def test_an_intent_that_is_not_durable_in_time_is_given_up(place, guard):
     workspace, key = place
+    before = len(entries(workspace))
 
     async def main():
-        async with serving.serving(workspace, guard, key, intent_seconds=0.3) as (client, server):
+        async with serving.serving(workspace, guard, key, intent_seconds=0.6) as (client, server):
             # Another process writes, so the intent has to wait.
             other = sqlite3.connect(workspace.folder / ".stanch" / "stanch.db", isolation_level=None)
             other.execute("BEGIN IMMEDIATE")
@@ -304,7 +306,8 @@ def test_an_intent_that_is_not_durable_in_time_is_given_up(place, guard):
 
     answer, asked = asyncio.run(main())
     assert (answer.status, answer.code, asked) == (503, "not_ready", [])
-    assert entries(workspace)[-1][1] == "cancelled"
+    # An intent that had reached the queue became durable later, and is followed by what became of it.
+    assert [one[:2] for one in entries(workspace)[before:]] in ([], [("intent", ""), ("outcome", "cancelled")])
 
 
 def test_policies_that_cannot_be_read_let_nobody_in(ask, workspace, monkeypatch):
@@ -364,8 +367,9 @@ def test_a_slow_client_slows_the_server_down(place, guard):
 
     async def eager(writer):
         writer.write(http(b""))
+        piece = sse(chunk({"content": "word " * 20_000}), done=False)
         for _ in range(400):
-            writer.write(sse(chunk({"content": "word " * 2000}), done=False))
+            writer.write(piece)
             await writer.drain()
             sent.append(1)
 
@@ -384,7 +388,7 @@ def test_a_slow_client_slows_the_server_down(place, guard):
             await asking
             return reached
 
-    # A socket's buffers hold some of it; without back-pressure all 400 pieces, 4 MB, would have been read.
+    # A socket's buffers hold some of it; without back-pressure all 400 pieces, 40 MB, would have been read.
     assert asyncio.run(main()) < 399
 
 
@@ -422,7 +426,6 @@ def test_many_at_once_get_their_own_answers(place, guard):
                 head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
                 body = json.loads(await reader.readexactly(int(head.partition("content-length:")[2].split("\r\n")[0])))
                 await answer(body["messages"][0]["content"])(writer)
-                writer.close()
 
             server.serve = serve
             asks = [STREAM | {"messages": [{"role": "user", "content": str(at)}]} for at in range(20)]
