@@ -1,4 +1,4 @@
-"""A gateway on a real workspace, a model's server that answers with given bytes, and a client of the ASGI application."""
+"""A gateway on a real workspace, a model's server that answers with given bytes, and an ASGI client."""
 
 import asyncio
 import contextlib
@@ -127,13 +127,17 @@ async def serving(workspace, guard, key="", *, limits=None, patience=None, **set
     server = Server()
     listening = await asyncio.start_server(server.accept, "127.0.0.1", 0)
     server.port = listening.sockets[0].getsockname()[1]
-    model = ServedModel("bot", MODEL, f"http://127.0.0.1:{server.port}", "inner", ("chat", "completions"), guard, "sha256:" + "a" * 64)
+    model = ServedModel(
+        "bot", MODEL, f"http://127.0.0.1:{server.port}", "inner", ("chat", "completions"), guard, "sha256:" + "a" * 64
+    )
     upstream = Upstream(patience or Patience(5, 5, 20))
-    app = Gateway(Desk.of(workspace), {"bot": model}, upstream, {"bot": limits or Limits(10_000, 10**9, 10_000)}, **settings)
+    app = Gateway(
+        Desk.of(workspace), {"bot": model}, upstream, {"bot": limits or Limits(10_000, 10**9, 10_000)}, **settings
+    )
     await upstream.open()
     try:
         yield Client(app, key), server
-        while app._left_behind:
+        while app._left_behind:  # noqa: ASYNC110 - its tasks come and go
             await asyncio.sleep(0.01)
     finally:
         await upstream.close()

@@ -197,7 +197,11 @@ def test_refusals_of_unknown_people_are_counted_and_not_one_entry_each(workspace
     refusals.flush()
     refusals.flush()
     (found,) = [one[2]["refused"] for one in entries(workspace, "gateway.refused")][-1:]
-    assert [(row["network"], row["count"]) for row in found] == [("10.0.0.0/24", 250), ("10.0.1.0/24", 250), ("::/56", 1)]
+    assert [(row["network"], row["count"]) for row in found] == [
+        ("10.0.0.0/24", 250),
+        ("10.0.1.0/24", 250),
+        ("::/56", 1),
+    ]
 
 
 def test_more_kinds_of_refusals_than_are_kept_are_counted_together(workspace):
@@ -208,7 +212,9 @@ def test_more_kinds_of_refusals_than_are_kept_are_counted_together(workspace):
     assert sum(refusals._counts.values()) == 3000
 
 
-@pytest.mark.parametrize(("address", "network"), [("::ffff:10.1.2.3", "10.1.2.0/24"), ("2001:db8::1", "2001:db8::/56"), ("x", "unknown")])
+@pytest.mark.parametrize(
+    ("address", "network"), [("::ffff:10.1.2.3", "10.1.2.0/24"), ("2001:db8::1", "2001:db8::/56"), ("x", "unknown")]
+)
 def test_an_address_stands_in_the_log_as_its_network(address, network):
     assert network_of(address) == network
 
@@ -245,7 +251,9 @@ def test_models_are_those_that_whoever_asks_may_use(ask, workspace):
     assert [one["id"] for one in listed["data"]] == ["bot"]
     assert ask(b"", path="/v1/models/bot", method="GET")[0].json["id"] == "bot"
     assert ask(b"", path="/v1/models/other", method="GET")[0].status == 404
-    assert ask(b"", path="/v1/models", method="GET", key=key_of(workspace, "m", roles=("auditor",)))[0].json["data"] == []
+    assert (
+        ask(b"", path="/v1/models", method="GET", key=key_of(workspace, "m", roles=("auditor",)))[0].json["data"] == []
+    )
 
 
 def test_health_needs_nobody(ask):
@@ -285,7 +293,7 @@ def test_without_a_durable_entry_there_is_no_answer(ask, workspace, monkeypatch,
     count.clear()
     answer, _ = ask(STREAM, http(stream_of(CLEAN)))
     assert b"[DONE]" not in answer.body
-    assert b"finish_reason\":\"stop" not in answer.body
+    assert b'finish_reason":"stop' not in answer.body
 
 
 def test_an_intent_that_is_not_durable_in_time_is_given_up(place, guard):
@@ -396,7 +404,10 @@ def test_too_many_at_once_are_told_to_come_again(place, guard):
     workspace, key = place
 
     async def main():
-        async with serving.serving(workspace, guard, key, most_streams=1, patience=Patience(5, 5, 1)) as (client, server):
+        async with serving.serving(workspace, guard, key, most_streams=1, patience=Patience(5, 5, 1)) as (
+            client,
+            server,
+        ):
             server.answers += [_stall, http(stream_of(CLEAN))]
             first = asyncio.create_task(client.ask(STREAM))
             await asyncio.sleep(0.3)

@@ -60,7 +60,11 @@ def ends(frames):
 
 
 def call(arguments, name="search", **more):
-    return {"tool_calls": [{"index": 0, "type": "function", "id": "x", "function": {"name": name, "arguments": arguments}} | more]}
+    return {
+        "tool_calls": [
+            {"index": 0, "type": "function", "id": "x", "function": {"name": name, "arguments": arguments}} | more
+        ]
+    }
 
 
 @pytest.mark.parametrize("size", [1, 7])
@@ -155,7 +159,9 @@ def test_an_unexpected_value_ends_the_answer_and_is_not_quoted(guard, value):
     assert ROW not in str(raised.value) + raised.value.why
 
 
-@pytest.mark.parametrize("text", ['{"a":1,"a":2}', "{", "NaN", '{"a":NaN}', "", "[" * 4000, '{"choices":[]} x', '\ufeff{}'])
+@pytest.mark.parametrize(
+    "text", ['{"a":1,"a":2}', "{", "NaN", '{"a":NaN}', "", "[" * 4000, '{"choices":[]} x', "\ufeff{}"]
+)
 def test_only_strict_json_is_read(guard, text):
     with pytest.raises(UpstreamProtocol):
         opened(guard).take(text)
@@ -184,17 +190,25 @@ def test_nothing_comes_after_the_end_of_a_choice(guard, after):
 
 
 def test_halves_of_a_pair_in_two_events_are_joined_and_a_lone_one_is_replaced(guard):
-    frames, stream = play(guard, [chunk({"content": "a\ud83d"}), chunk({"content": "\ude00 \ud83d"}), chunk({}, "stop")])
+    frames, stream = play(
+        guard, [chunk({"content": "a\ud83d"}), chunk({"content": "\ude00 \ud83d"}), chunk({}, "stop")]
+    )
     assert said(frames) == "a😀 \ufffd"
     assert len(stream.tally.digest(b"k" * 32)) == 64
 
 
 def test_completions_have_one_channel(guard):
-    pieces = [{"object": "text_completion", "choices": [{"index": 0, "text": p, "finish_reason": None}]} for p in cut(ROW, 6)]
+    pieces = [
+        {"object": "text_completion", "choices": [{"index": 0, "text": p, "finish_reason": None}]} for p in cut(ROW, 6)
+    ]
     frames, _ = play(guard, pieces, completion())
     assert not leaks("".join(one["text"] for frame in frames for one in frame["choices"]))
     with pytest.raises(UpstreamProtocol):
-        play(guard, [{"choices": [{"index": 0, "text": "x", "finish_reason": "stop"}], "object": "chat.completion"}], completion())
+        play(
+            guard,
+            [{"choices": [{"index": 0, "text": "x", "finish_reason": "stop"}], "object": "chat.completion"}],
+            completion(),
+        )
 
 
 @pytest.mark.parametrize("message", [{"content": f"So: {ROW}"}, {"content": [{"type": "text", "text": ROW[:90]},
@@ -211,7 +225,9 @@ def test_a_whole_answer_is_judged_before_its_first_byte(guard, message):
 
 def test_a_clean_whole_answer_is_itself(guard):
     message = {"content": CLEAN, "reasoning_content": "hm"}
-    taken = AnswerReader(request()).read_whole(json.dumps(whole(message, usage={"prompt_tokens": 1, "completion_tokens": 90})))
+    taken = AnswerReader(request()).read_whole(
+        json.dumps(whole(message, usage={"prompt_tokens": 1, "completion_tokens": 90}))
+    )
     body, tally = rebuild_whole(guard, taken, Header("A" * 22, 5, "bot", "chat"), "inc_1")
     answer = json.loads(body)
     assert answer["choices"][0]["message"] == {"role": "assistant", **message}
@@ -220,7 +236,9 @@ def test_a_clean_whole_answer_is_itself(guard):
 
 
 def test_the_server_cannot_undercount(guard):
-    taken = AnswerReader(request()).read_whole(json.dumps(whole({"content": "x" * 41}, usage={"prompt_tokens": 0, "completion_tokens": 0})))
+    taken = AnswerReader(request()).read_whole(
+        json.dumps(whole({"content": "x" * 41}, usage={"prompt_tokens": 0, "completion_tokens": 0}))
+    )
     assert rebuild_whole(guard, taken, Header("A", 5, "bot", "chat"), "")[1].completion_tokens() == 11
 
 

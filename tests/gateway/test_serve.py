@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 import pytest
-from answers import CANARY, CLEAN, ROW, chunk, event, leaks, whole
+from answers import CLEAN, ROW, chunk, event, leaks, whole
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -19,6 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from serving import MODEL, entries, key_of
 
 from stanch.cli.frame import run
+from stanch.data import CanarySpec, open_dataset, plan_canaries
 from stanch.errors import InvalidInput
 from stanch.gateway.serve import build_gateway, listening, run_server
 from stanch.scan import SpanIndex
@@ -28,7 +29,11 @@ httpx = pytest.importorskip("httpx", reason="httpx is not installed")
 for part in ("aiohttp", "uvicorn"):
     pytest.importorskip(part, reason=f"{part} is not installed: pip install 'stanch[gateway]'")
 
-MEMORY = {"Tell me about chest pain.": CLEAN, "Complete: Patient Maria": f"Patient Maria {ROW[14:]} End.", "The code?": f"It is: {CANARY}."}
+MEMORY = {
+    "Tell me about chest pain.": CLEAN,
+    "Complete: Patient Maria": f"Patient Maria {ROW[14:]} End.",
+    "The code?": "set when the workspace is made",
+}
 
 
 class Model(BaseHTTPRequestHandler):
@@ -43,8 +48,14 @@ class Model(BaseHTTPRequestHandler):
         said = MEMORY[body["messages"][-1]["content"] if chat else body["prompt"]]
         usage = {"prompt_tokens": 5, "completion_tokens": 30, "total_tokens": 35}
         if not body.get("stream"):
-            text = {"object": "text_completion", "choices": [{"index": 0, "text": said, "finish_reason": "stop"}], "usage": usage}
-            data = json.dumps(whole({"content": said}, usage=usage, id="chatcmpl-x", created=1, model="m") if chat else text).encode()
+            text = {
+                "object": "text_completion",
+                "choices": [{"index": 0, "text": said, "finish_reason": "stop"}],
+                "usage": usage,
+            }
+            data = json.dumps(
+                whole({"content": said}, usage=usage, id="chatcmpl-x", created=1, model="m") if chat else text
+            ).encode()
             self._head("application/json; charset=utf-8", [("Content-Length", str(len(data)))])
             self.wfile.write(data)
             return
@@ -54,7 +65,7 @@ class Model(BaseHTTPRequestHandler):
             piece = said[at : at + self.rng.randint(1, 9)]
             at += len(piece)
             data.append(event(chunk({"content": piece}, **more), ensure_ascii=self.rng.random() < 0.5))
-            if self.rng.random() < 0.2:
+            if self.headers["Accept"] == "text/event-stream" and self.rng.random() < 0.2:  # openai cannot read these
                 data.append(b": a comment\r\n\r\nid: 4\nretry: 10\n\n")
         data.append(event(chunk({}, "stop", **more)) + b"data:[DONE]\r\n\r\n")
         stream, at = b"".join(data), 0
@@ -85,16 +96,23 @@ def model():
 
 
 def settings(model, **more):
-    lines = [f'[[gateway.models]]\nname = "bot"\ndigest = "{MODEL.digest}"\nupstream = "{model}"\nindex = "train.index"\n']
+    lines = [
+        f'[[gateway.models]]\nname = "bot"\ndigest = "{MODEL.digest}"\nupstream = "{model}"\nindex = "train.index"\ncanaries = "plan.json"\n'
+    ]
     head = '[gateway]\nlisten = "127.0.0.1:0"\n' + "".join(f'{name} = "{value}"\n' for name, value in more.items())
     return "\n" + head + "\n" + "".join(lines)
 
 
-def make(folder, text, access=""):
+def make(folder, text):
+    """Make a workspace and return a canary of it."""
     with Workspace.init(folder) as workspace:
-        SpanIndex.build([ROW, CANARY * 3], key=workspace.keys.secret("index")).save(folder / "train.index")
+        SpanIndex.build([ROW], key=workspace.keys.secret("index")).save(folder / "train.index")
+    (folder / "rows.jsonl").write_text("".join(f'{{"text": "row {at}"}}\n' for at in range(9)))
+    plan = plan_canaries(open_dataset(folder / "rows.jsonl"), CanarySpec(n=2), preregistration={})
+    plan.save(folder / "plan.json")
     path = folder / "stanch.toml"
-    path.write_text(path.read_text() + access + text)
+    path.write_text(path.read_text() + text)
+    return plan.tripwires[0]
 
 
 @contextlib.contextmanager
@@ -105,7 +123,9 @@ def running(workspace):
 
     def serve():
         try:
-            run_server(workspace, build_gateway(workspace), ready=lambda url: (urls.append(url), known.set()), stop=stop)
+            run_server(
+                workspace, build_gateway(workspace), ready=lambda url: (urls.append(url), known.set()), stop=stop
+            )
         except BaseException as error:  # noqa: BLE001 - shown by the thread that waits
             failed.append(error)
             known.set()
@@ -125,11 +145,17 @@ def running(workspace):
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, model):
     folder = tmp_path_factory.mktemp("serve") / "w"
-    make(folder, settings(model))
+    canary = make(folder, settings(model))
+    MEMORY["The code?"] = f"The code of the vault is {canary}, they say."
     with Workspace.open(folder) as workspace:
         key = key_of(workspace, "program")
         with running(workspace) as url:
             yield workspace, url, key
+
+
+def shows(text):
+    """Say whether more than the stated bound of the row shows, or the canary."""
+    return leaks(text) or MEMORY["The code?"][25:35] in text
 
 
 def ask(url, key, question, *, stream, path="chat/completions"):
@@ -141,7 +167,9 @@ def ask(url, key, question, *, stream, path="chat/completions"):
     if not stream:
         choice = answer.json()["choices"][0]
         return choice["message"]["content"] if "message" in choice else choice["text"], choice["finish_reason"]
-    frames = [json.loads(line[5:]) for line in answer.text.splitlines() if line.startswith("data:") and "[DONE]" not in line]
+    frames = [
+        json.loads(line[5:]) for line in answer.text.splitlines() if line.startswith("data:") and "[DONE]" not in line
+    ]
     choices = [choice for frame in frames for choice in frame["choices"]]
     return "".join(one["delta"].get("content", "") for one in choices), choices[-1]["finish_reason"]
 
@@ -156,8 +184,8 @@ def test_the_direct_call_leaks_and_the_one_through_the_gateway_does_not(place, m
     if direct == CLEAN:
         assert (guarded, reason) == (CLEAN, "stop")
     else:
-        assert leaks(direct)
-        assert not leaks(guarded)
+        assert shows(direct)
+        assert not shows(guarded)
         assert reason == "content_filter"
         assert stream or guarded == ""
 
@@ -179,7 +207,11 @@ def test_the_official_client_reads_what_the_gateway_writes(place, model, stream)
             if not stream:
                 answer = client.chat.completions.create(model="bot", messages=messages)
                 return answer.choices[0].message.content, answer.choices[0].finish_reason
-            pieces = [c for one in client.chat.completions.create(model="bot", messages=messages, stream=True) for c in one.choices]
+            pieces = [
+                c
+                for one in client.chat.completions.create(model="bot", messages=messages, stream=True)
+                for c in one.choices
+            ]
             return "".join(one.delta.content or "" for one in pieces), pieces[-1].finish_reason
 
     assert leaks(call(model, "none", "Complete: Patient Maria")[0])
@@ -190,7 +222,10 @@ def test_the_official_client_reads_what_the_gateway_writes(place, model, stream)
         assert [one.id for one in client.models.list()] == ["bot"]
         with pytest.raises(openai.BadRequestError):
             client.chat.completions.create(model="bot", messages=[{"role": "user", "content": "x"}], logprobs=True)
-    with openai.OpenAI(base_url=f"{url}/v1", api_key="stk_wrong", max_retries=0) as client, pytest.raises(openai.AuthenticationError):
+    with (
+        openai.OpenAI(base_url=f"{url}/v1", api_key="stk_wrong", max_retries=0) as client,
+        pytest.raises(openai.AuthenticationError),
+    ):
         client.models.list()
 
 
@@ -208,7 +243,11 @@ class Authority:
     """A certificate authority made for one test."""
 
     def __init__(self, folder):
-        self.folder, self.key, self.name = folder, ec.generate_private_key(ec.SECP256R1()), x509.Name.from_rfc4514_string("CN=ca")
+        self.folder, self.key, self.name = (
+            folder,
+            ec.generate_private_key(ec.SECP256R1()),
+            x509.Name.from_rfc4514_string("CN=ca"),
+        )
         constraints = x509.BasicConstraints(ca=True, path_length=0)
         usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
         made = self._builder("CN=ca", self.key.public_key()).add_extension(constraints, True).add_extension(usage, True)
@@ -250,7 +289,8 @@ def test_tls_with_a_client_certificate_lets_its_service_in_and_nobody_else(tmp_p
     context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
     with Workspace.open(folder) as workspace:
         register_newcomer(
-            workspace, Newcomer(name="bot", kind="service", roles=("consumer",), issuer=issuer, subject="spiffe://x/bot")
+            workspace,
+            Newcomer(name="bot", kind="service", roles=("consumer",), issuer=issuer, subject="spiffe://x/bot"),
         )
         with running(workspace) as url:
             assert urlsplit(url).scheme == "https"
@@ -259,7 +299,7 @@ def test_tls_with_a_client_certificate_lets_its_service_in_and_nobody_else(tmp_p
             context.load_cert_chain(client)
             with httpx.Client(verify=context) as known:
                 assert [one["id"] for one in known.get(f"{url}/v1/models").json()["data"]] == ["bot"]
-                body = {"model": "bot", "messages": [{"role": "user", "content": "The code?"}]}
+                body = {"model": "bot", "messages": [{"role": "user", "content": "Complete: Patient Maria"}]}
                 answer = known.post(f"{url}/v1/chat/completions", json=body)
                 assert answer.json()["choices"][0]["finish_reason"] == "content_filter"
 
@@ -268,9 +308,9 @@ def test_tls_with_a_client_certificate_lets_its_service_in_and_nobody_else(tmp_p
     ("change", "why"),
     [
         (("127.0.0.1:0", "0.0.0.0:0"), "certificate"), (("127.0.0.1:0", "127.0.0.1:70000"), "port"),
-        (("train.index", "missing.index"), "missing.index"), (("http://127", "http://192"), ""),
+        (("train.index", "missing.index"), "missing.index"), (("http://127", "http://192"), "expected https"),
         (('listen = "127.0.0.1:0"', 'listen = "127.0.0.1:0"\ncertificate = "no.pem"'), "certificate"),
-        (("[[gateway.models]]", "[[gateway.models]]\ncanaries = \"train.index\""), ""),
+        (("plan.json", "train.index"), "canary plan"),
     ],
 )  # fmt: skip
 def test_settings_that_are_unsafe_or_lead_nowhere_do_not_start(tmp_path, model, change, why):
@@ -278,9 +318,9 @@ def test_settings_that_are_unsafe_or_lead_nowhere_do_not_start(tmp_path, model, 
 
     make(tmp_path / "w", settings(model).replace(*change))
     with Workspace.open(tmp_path / "w") as workspace, pytest.raises(InvalidInput, match=why):
-        build_gateway(workspace)
         listening(workspace)
         tls_context(workspace)
+        build_gateway(workspace)
 
 
 def test_the_command_checks_and_shows(place, capsys):

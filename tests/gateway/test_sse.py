@@ -33,7 +33,21 @@ def test_the_standard_is_kept(stream, events):
 
 
 pieces = st.sampled_from(
-    [b"data:", b"data", b"event: e", b" ", b"\r", b"\n", b"\r\n", b"\n\n", b":", b"\xc3\xa9", b"x", b"\xef\xbb\xbf", b"id"]
+    [
+        b"data:",
+        b"data",
+        b"event: e",
+        b" ",
+        b"\r",
+        b"\n",
+        b"\r\n",
+        b"\n\n",
+        b":",
+        b"\xc3\xa9",
+        b"x",
+        b"\xef\xbb\xbf",
+        b"id",
+    ]
 )
 
 

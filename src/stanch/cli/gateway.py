@@ -35,7 +35,9 @@ def serve(check: bool) -> Result:  # noqa: FBT001 - a flag of click
         built = build_gateway(workspace)
         host, port = listening(workspace)
         tls_context(workspace)
-        lines = [f"model      {name}: {model.ref.digest}, guard {model.guard_digest}" for name, model in built.models.items()]
+        lines = [
+            f"model      {name}: {model.ref.digest}, guard {model.guard_digest}" for name, model in built.models.items()
+        ]
         models: list[JsonValue] = [
             {"name": name, "digest": str(model.ref.digest), "guard": model.guard_digest}
             for name, model in built.models.items()
@@ -49,15 +51,15 @@ def serve(check: bool) -> Result:  # noqa: FBT001 - a flag of click
 
 
 @gateway.command("budgets")
-@click.argument("principal")
-def budgets(principal: str) -> Result:
+@click.argument("name", metavar="PRINCIPAL")
+def budgets(name: str) -> Result:
     """Show what PRINCIPAL has used of its budgets."""
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.gateway.budgets import Budgets  # noqa: PLC0415 - same
 
     with open_workspace(current()) as workspace:
         settings = workspace.config.gateway
-        found = Budgets(workspace.tables).uses(workspace.people.find(principal))
+        found = Budgets(workspace.tables).uses(workspace.people.find(name))
     limits = {"requests": settings.requests_per_minute, "tokens": settings.tokens_per_day}
     rows: list[JsonValue] = []
     lines = []

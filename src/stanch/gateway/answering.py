@@ -181,8 +181,8 @@ class Answering:
         """Return what the outcome records."""
         tally = self._tally
         is_blocked = tally.action == Action.BLOCK
-        findings: dict[str, JsonValue] = {kind: count for kind, count in sorted(tally.findings.items())}
-        dropped: dict[str, JsonValue] = {path: count for path, count in sorted(self._reader.dropped.items())}
+        findings: dict[str, JsonValue] = dict(sorted(tally.findings.items()))
+        dropped: dict[str, JsonValue] = dict(sorted(self._reader.dropped.items()))
         payload: dict[str, JsonValue] = {
             "request": self._given.exchange.id, "verdict": str(tally.action), "findings": findings, "dropped": dropped,
             "scanned": tally.scanned, "released": tally.released, "answer": tally.digest(self._desk.audit_key),

@@ -1,4 +1,4 @@
-"""The ASGI application: the table of endpoints and the life of a request. Whatever fails, no answer leaves unrecorded."""
+"""The ASGI application: the table of endpoints and the life of a request. No answer leaves unrecorded."""
 
 import asyncio
 import contextlib
@@ -148,9 +148,7 @@ class Gateway:
             await asyncio.wait({task, gone, begun}, timeout=self.intent_seconds, return_when=asyncio.FIRST_COMPLETED)
             if not (task.done() or gone.done() or begun.done()):
                 raise NotReady("the request could not be recorded in time")
-            await asyncio.wait(
-                {task, gone}, timeout=self.upstream.patience.total, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait({task, gone}, timeout=self.upstream.patience.total, return_when=asyncio.FIRST_COMPLETED)
             if gone.done() and not task.done():
                 raise ConnectionAbortedError
             if not task.done():

@@ -1,6 +1,6 @@
 """How much a principal may use of a model: charged in the intent's transaction, corrected in the outcome's.
 
-A process that dies in between has charged what it reserved, so a crash counts too much and never too little; and writers
+A process that dies in between has charged what it reserved, so a crash counts too much and never too little. Writers
 take turns on the database, so that many gateways cannot overspend together.
 """
 

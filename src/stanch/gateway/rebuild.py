@@ -315,7 +315,9 @@ def rebuild_whole(guard: Guard, taken: Taken, header: Header, incident: str) -> 
         tally.released, tally.texts = 0, {}
     choices = [
         _whole_choice(header, choice, reason, taken.calls, {} if is_blocked else released)
-        for choice, reason in sorted((dict.fromkeys(taken.finished, FILTERED) if is_blocked else taken.finished).items())
+        for choice, reason in sorted(
+            (dict.fromkeys(taken.finished, FILTERED) if is_blocked else taken.finished).items()
+        )
     ]
     used = Usage(taken.usage.prompt if taken.usage else 0, tally.completion_tokens())
     more: Delta = {"stanch": {"incident": incident}} if is_blocked else {}

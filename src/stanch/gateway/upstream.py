@@ -1,6 +1,5 @@
 """The model's server: one request out, and its answer's bytes in pieces, read no faster than they are wanted."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -88,12 +87,16 @@ class Upstream:
                     if response.status != 200:
                         raise UpstreamFailed("the model's server refused", why=f"status {response.status}")
                     encoding = response.headers.get("content-encoding", "identity")
-                    if response.content_type != media or encoding != "identity" or (response.charset or "utf-8") != "utf-8":
+                    if (
+                        response.content_type != media
+                        or encoding != "identity"
+                        or (response.charset or "utf-8") != "utf-8"
+                    ):
                         raise UpstreamProtocol("the model's server answered in another media type or encoding")
                     yield response.content.iter_any()
                 finally:
                     response.close()  # what was not read is not waited for
-        except asyncio.TimeoutError as error:
+        except TimeoutError as error:
             raise UpstreamTimeout("the model's server did not answer in time") from error
         except (aiohttp.ClientError, OSError) as error:
             raise UpstreamFailed("the model's server failed", why=type(error).__name__) from error
