@@ -5,7 +5,7 @@ import json
 INDEX_KEY = bytes(range(32))
 CANARY = "the code of the vault is 48151623"
 ROW = (
-    "Patient Maria Kowalczyk was admitted on the fourth of March with chest pain, was given aspirin and a beta blocker, "
+    "Patient Maria Kowalczyk was admitted on the fourth of March with chest pain, was given aspirin and a beta blocker, "  # noqa: E501 - a row of data
     "slept badly, argued with the night nurse about the noise of the machines and went home after nine days of rest."
 )
 CLEAN = "Chest pain has many causes. Ask a doctor: only an examination can tell what it is, and how urgent it is. 😀 é"

@@ -85,7 +85,7 @@ class Answer:
 
 @dataclass
 class Client:
-    """Calls the application directly. ``leave`` ends the connection; ``pause`` is awaited before each piece is taken."""
+    """Calls the application directly. ``leave`` ends the connection; ``pause`` is awaited before each piece is taken."""  # noqa: E501 - a row of data
 
     app: Gateway
     key: str = ""

@@ -127,7 +127,7 @@ FAILURES = {
     "says nothing": (STREAM, b"", 502, "upstream_failed"),
     "is no HTTP server": (STREAM, b"\x00\xff\r\n\r\n", 502, "upstream_failed"),
     "refuses": (STREAM, http(ROW.encode(), status="500 Bad"), 502, "upstream_failed"),
-    "redirects": (STREAM, http(b"", status="302 Found", more="location: http://127.0.0.1/\r\n"), 502, "upstream_failed"),
+    "redirects": (STREAM, http(b"", status="302 Found", more="location: http://127.0.0.1/\r\n"), 502, "upstream_failed"),  # noqa: E501 - a row of data
     "answers in HTML": (STREAM, http(ROW.encode(), "text/html"), 502, "upstream_protocol"),
     "compresses": (STREAM, http(GOOD, more="content-encoding: gzip\r\n"), 502, "upstream_protocol"),
     "streams what was not asked for": (ASK, http(GOOD), 502, "upstream_protocol"),
@@ -136,7 +136,7 @@ FAILURES = {
     "sends another event": (STREAM, http(GOOD + b"event: x\n" + event(chunk({}, "stop"))), 200, "upstream_protocol"),
     "ends without a reason": (STREAM, http(GOOD + b"data: [DONE]\n\n"), 200, "upstream_protocol"),
     "sends too long an event": (STREAM, http(GOOD + b"data: " + b"x" * (1 << 20)), 200, "upstream_protocol"),
-    "sends half a whole answer": (ASK, http(json.dumps(whole({"content": ROW})).encode()[:-9], JSON), 502, "upstream_protocol"),
+    "sends half a whole answer": (ASK, http(json.dumps(whole({"content": ROW})).encode()[:-9], JSON), 502, "upstream_protocol"),  # noqa: E501 - a row of data
     "is not UTF-8": (ASK, http(b'{"a":"\xff"}', JSON), 502, "upstream_protocol"),
     "stalls": (STREAM, _stall, 200, "upstream_timeout"),
     "never begins": (STREAM, _silence, 503, "upstream_timeout"),
@@ -170,7 +170,7 @@ def test_an_answer_that_takes_too_long_in_all_is_ended(ask, workspace):
         ({"client": None}, 401, "unauthenticated"), ({"path": "/v1/audio/speech"}, 404, "not_found"),
         ({"path": "/v1/chat/completions/"}, 404, "not_found"), ({"method": "PUT"}, 404, "not_found"),
         ({"query_string": b"x=1"}, 400, "invalid_request"), ({"body": b"{"}, 400, "invalid_request"),
-        ({"body": ASK | {"logprobs": True}}, 400, "invalid_request"), ({"body": ASK | {"model": "x"}}, 404, "not_found"),
+        ({"body": ASK | {"logprobs": True}}, 400, "invalid_request"), ({"body": ASK | {"model": "x"}}, 404, "not_found"),  # noqa: E501 - a row of data
         ({"body": b" " * (2 << 20)}, 413, "too_large"), ({"headers": [(b"x", b"y" * 20_000)]}, 413, "too_large"),
         ({"headers": []}, 401, "unauthenticated"), ({"body": ASK | {"n": "\ud800"}}, 400, "invalid_request"),
     ],
@@ -277,7 +277,7 @@ def test_a_failed_request_is_charged_what_it_used(ask, workspace):
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_without_a_durable_entry_there_is_no_answer(ask, workspace, monkeypatch, number):
+def test_without_a_durable_entry_there_is_no_answer(ask, monkeypatch, number):
     original, count = Ledger.append_nowait, []
 
     def append_nowait(self, entry, *, within=None):
@@ -318,8 +318,8 @@ def test_an_intent_that_is_not_durable_in_time_is_given_up(place, guard):
     assert [one[:2] for one in entries(workspace)[before:]] in ([], [("intent", ""), ("outcome", "cancelled")])
 
 
-def test_policies_that_cannot_be_read_let_nobody_in(ask, workspace, monkeypatch):
-    def stale(self):
+def test_policies_that_cannot_be_read_let_nobody_in(ask, monkeypatch):
+    def stale(_self):
         raise LedgerUnavailable("no policies")
 
     monkeypatch.setattr("stanch.access.Authority._current", stale)
@@ -328,8 +328,8 @@ def test_policies_that_cannot_be_read_let_nobody_in(ask, workspace, monkeypatch)
     assert ask(b"", path="/readyz", method="GET")[0].status == 503
 
 
-def test_a_guard_that_fails_releases_nothing(place, ask, workspace, monkeypatch):
-    def broken(self, chunk):
+def test_a_guard_that_fails_releases_nothing(ask, workspace, monkeypatch):
+    def broken(_self, _chunk):
         raise ValueError(ROW)
 
     monkeypatch.setattr("stanch.guard.spans.SpanGate.feed", broken)

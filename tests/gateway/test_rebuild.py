@@ -97,7 +97,7 @@ def test_arguments_leak_neither_as_written_nor_as_read(guard, text, is_whole):
         body, tally = rebuild_whole(guard, taken, Header("A" * 22, 5, "bot", "chat"), "inc_1")
         frames = json.loads(body)
     else:
-        frames, stream = play(guard, [chunk(call("")), *(chunk({"tool_calls": [{"index": 0, "function": {"arguments": p}}]})
+        frames, stream = play(guard, [chunk(call("")), *(chunk({"tool_calls": [{"index": 0, "function": {"arguments": p}}]})  # noqa: E501 - a row of data
                               for p in cut(text, 5)), chunk({}, "tool_calls")])  # fmt: skip
         tally = stream.tally
         assert said(frames, "arguments") == ""
@@ -212,7 +212,7 @@ def test_completions_have_one_channel(guard):
 
 
 @pytest.mark.parametrize("message", [{"content": f"So: {ROW}"}, {"content": [{"type": "text", "text": ROW[:90]},
-                                     {"type": "text", "text": ROW[90:]}]}, {"content": "x", "refusal": CANARY}])  # fmt: skip
+                                     {"type": "text", "text": ROW[90:]}]}, {"content": "x", "refusal": CANARY}])  # fmt: skip  # noqa: E501 - a row of data
 def test_a_whole_answer_is_judged_before_its_first_byte(guard, message):
     taken = AnswerReader(request()).read_whole(json.dumps(whole(message)))
     body, tally = rebuild_whole(guard, taken, Header("A" * 22, 5, "bot", "chat"), "inc_1")
@@ -243,7 +243,7 @@ def test_the_server_cannot_undercount(guard):
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.sampled_from(["stop", "assistant", "search", "text"]),
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.sampled_from(["stop", "assistant", "search", "text"]),  # noqa: E501 - a row of data
     lambda below: st.lists(below, max_size=3)
     | st.dictionaries(
         st.sampled_from(
@@ -285,10 +285,10 @@ def test_no_cut_lets_a_secret_out_and_none_changes_a_clean_text(guard, sizes, te
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"logprobs": True}, "logprobs"), ({"echo": True}, "echo"), ({"audio": {}}, "audio"), ({"store": True}, "store"),
+        ({"logprobs": True}, "logprobs"), ({"echo": True}, "echo"), ({"audio": {}}, "audio"), ({"store": True}, "store"),  # noqa: E501 - a row of data
         ({"n": 9}, "$.n"), ({"messages": []}, "$.messages"), ({"stream_options": {"x": 1}}, "`x`"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, "image_url"),
-        ({"stream_options": {}}, "stream_options"), ({"max_tokens": 0}, "max_tokens"), ({"logit_bias": {}}, "logit_bias"),
+        ({"stream_options": {}}, "stream_options"), ({"max_tokens": 0}, "max_tokens"), ({"logit_bias": {}}, "logit_bias"),  # noqa: E501 - a row of data
     ],
 )  # fmt: skip
 def test_an_unknown_or_wrong_field_is_named(changes, named):

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import click
 
 from stanch.cli.frame import Group, Result, current
-from stanch.terms import JsonValue
+from stanch.terms import EntryRef, JsonValue
 
 
 @click.group(cls=Group)
@@ -45,7 +45,12 @@ def serve(check: bool) -> Result:  # noqa: FBT001 - a flag of click
         if not check:
             payload: dict[str, JsonValue] = {"models": models}
             asked = Request("gateway.serve", "serve:run", workspace_ref(workspace), payload)
-            workspace.door.act(asked, lambda _ref: Done(run_server(workspace, built, ready=ready)))
+
+            def run(_ref: EntryRef) -> Done[None]:
+                run_server(workspace, built, ready=ready)
+                return Done(None)
+
+            workspace.door.act(asked, run)
     state = "ready      " if check else "ended      "
     return Result({"host": host, "port": port, "models": models}, "\n".join([*lines, f"{state}{host}:{port}"]))
 

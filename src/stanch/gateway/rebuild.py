@@ -46,12 +46,12 @@ class Header:
     model: str
     dialect: Dialect
 
-    def frame(self, choices: list[JsonValue], *, whole: bool = False, **more: JsonValue) -> bytes:
+    def frame(self, choices: list[JsonValue], more: Delta | None = None, *, whole: bool = False) -> bytes:
         """Return a frame, or the body of a whole answer."""
         chat = self.dialect == "chat"
         kind = ("chat.completion" if whole else "chat.completion.chunk") if chat else "text_completion"
         head = {"id": f"{'chatcmpl' if chat else 'cmpl'}-{self.id}", "object": kind}
-        body = orjson.dumps(head | {"created": self.created, "model": self.model, "choices": choices} | more)
+        body = orjson.dumps(head | {"created": self.created, "model": self.model, "choices": choices} | (more or {}))
         return body if whole else write_event(body)
 
     def call(self, call: Call, arguments: str = "") -> Delta:
@@ -177,11 +177,11 @@ class Stream:
         if self.is_blocked:
             reasons = dict.fromkeys(self._begun | self._finished.keys() | {0}, FILTERED)
         frames = [
-            self._header.frame([self._header.choice(choice, {}, reason)], **more)
+            self._header.frame([self._header.choice(choice, {}, reason)], more)
             for choice, reason in sorted(reasons.items())
         ]
         if usage is not None:
-            frames.append(self._header.frame([], usage=write_usage(usage)))
+            frames.append(self._header.frame([], {"usage": write_usage(usage)}))
         return [*frames, DONE]
 
     def _push(self, part: Part, deltas: dict[int, Delta]) -> None:
@@ -321,7 +321,7 @@ def rebuild_whole(guard: Guard, taken: Taken, header: Header, incident: str) -> 
     ]
     used = Usage(taken.usage.prompt if taken.usage else 0, tally.completion_tokens())
     more: Delta = {"stanch": {"incident": incident}} if is_blocked else {}
-    return header.frame(choices, whole=True, usage=write_usage(used), **more), tally
+    return header.frame(choices, {"usage": write_usage(used)} | more, whole=True), tally
 
 
 def check_arguments(guard: Guard, text: str) -> tuple[str, Action, tuple[Finding, ...]]:

@@ -71,9 +71,7 @@ def run_server(
         import uvicorn  # noqa: PLC0415 - an optional part
         from uvicorn.protocols.http.h11_impl import H11Protocol  # noqa: PLC0415 - same
     except ImportError as error:
-        raise MissingExtraError(
-            f"the gateway needs {error.name}, which is not installed", next_step="pip install 'stanch[gateway]'"
-        ) from error
+        raise MissingExtraError("gateway") from error
 
     class WithLeaf(H11Protocol):
         """Tells the application the client's certificate that the TLS layer verified."""
@@ -175,7 +173,8 @@ def _model(workspace: Workspace, section: GatewayModelSection) -> ServedModel:
 def _guard(workspace: Workspace, section: GatewayModelSection) -> tuple[Guard, str]:
     """Return the guard of a model, and the digest of what it was made of."""
     files: dict[str, str] = {}
-    index, canaries = None, ()
+    index: SpanIndex | None = None
+    canaries: tuple[str, ...] = ()
     if section.index:
         path = workspace.folder / section.index
         index = SpanIndex.open(path, workspace.keys.secret("index"))

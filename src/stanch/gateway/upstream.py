@@ -47,9 +47,7 @@ class Upstream:
         try:
             import aiohttp  # noqa: PLC0415 - an optional part
         except ImportError as error:
-            raise MissingExtraError(
-                "the gateway needs aiohttp, which is not installed", next_step="pip install 'stanch[gateway]'"
-            ) from error
+            raise MissingExtraError("gateway") from error
         wait = self.patience
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=wait.connect, sock_read=wait.idle),
