@@ -321,7 +321,7 @@ def rebuild_whole(guard: Guard, taken: Taken, header: Header, incident: str) -> 
     ]
     used = Usage(taken.usage.prompt if taken.usage else 0, tally.completion_tokens())
     more: Delta = {"stanch": {"incident": incident}} if is_blocked else {}
-    return header.frame(choices, {"usage": write_usage(used)} | more, whole=True), tally
+    return header.frame(choices, {"usage": write_usage(used), **more}, whole=True), tally
 
 
 def check_arguments(guard: Guard, text: str) -> tuple[str, Action, tuple[Finding, ...]]:
