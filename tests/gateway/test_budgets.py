@@ -3,7 +3,7 @@
 import pytest
 
 from stanch.gateway.budgets import DAY_MS, MINUTE_MS, Budgets, Charge, Limits, default_protected_windows
-from stanch.gateway.problem import BudgetExhausted
+from stanch.gateway.problem import QuotaExhausted
 from stanch.store import open_tables
 
 LIMITS = Limits(requests_per_minute=3, tokens_per_day=100, protected_windows=2)
@@ -35,7 +35,7 @@ def test_requests_are_counted_by_the_minute_for_each_principal_and_model(budgets
     for _ in range(3):
         reserve(budgets, charge(1))
     for refused in (charge(1), charge(1, NOON + MINUTE_MS - 1)):
-        with pytest.raises(BudgetExhausted):
+        with pytest.raises(QuotaExhausted):
             reserve(budgets, refused)
     reserve(budgets, charge(1, NOON + MINUTE_MS))
     reserve(budgets, charge(1, who="p_b"))
@@ -44,17 +44,17 @@ def test_requests_are_counted_by_the_minute_for_each_principal_and_model(budgets
 
 def test_tokens_are_reserved_whole_and_settled_to_what_was_used(budgets):
     first = reserve(budgets, charge(100))
-    with pytest.raises(BudgetExhausted):
+    with pytest.raises(QuotaExhausted):
         reserve(budgets, charge(1))
     budgets.settle_alone(first, 40)
     reserve(budgets, charge(60))
-    with pytest.raises(BudgetExhausted):
+    with pytest.raises(QuotaExhausted):
         reserve(budgets, charge(1))
 
 
 def test_a_refusal_charges_nothing(budgets):
     before = used(budgets)
-    with pytest.raises(BudgetExhausted):
+    with pytest.raises(QuotaExhausted):
         reserve(budgets, charge(101))
     assert used(budgets) == before
 
@@ -76,7 +76,7 @@ def test_protected_windows_are_a_set_that_only_grows(budgets):
     later = reserve(budgets, charge(at=NOON + 400 * DAY_MS))
     budgets.settle_alone(later, 1, ["bb"])
     assert used(budgets)["m", "protected-windows", 0] == 2
-    with pytest.raises(BudgetExhausted):
+    with pytest.raises(QuotaExhausted):
         reserve(budgets, charge(at=NOON + 800 * DAY_MS))
 
 

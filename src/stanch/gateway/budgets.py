@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
-from stanch.gateway.problem import BudgetExhausted
+from stanch.gateway.problem import QuotaExhausted
 from stanch.store import Tables
 from stanch.store.schema.gateway import budget_drawn, budget_use
 
@@ -75,7 +75,7 @@ class Budgets:
         """Charge one request and its tokens.
 
         Raises:
-            BudgetExhausted: One of the budgets does not have that much left; nothing was charged.
+            QuotaExhausted: One of the budgets does not have that much left; nothing was charged.
         """
         if self._drawn(connection, charge) >= limits.protected_windows:
             raise _exhausted(DRAWN)
@@ -161,5 +161,5 @@ def _row(charge: Charge, budget: str, start: int) -> ColumnElement[bool]:
     )
 
 
-def _exhausted(budget: str) -> BudgetExhausted:
-    return BudgetExhausted(f"the budget of {budget} is used up", next_step="stanch gateway budgets PRINCIPAL")
+def _exhausted(budget: str) -> QuotaExhausted:
+    return QuotaExhausted(f"the budget of {budget} is used up", next_step="stanch gateway budgets PRINCIPAL")

@@ -30,7 +30,7 @@ class UpstreamTimeout(UpstreamFailed):
     http_status = 503
 
 
-class BudgetExhausted(NotPermitted):
+class QuotaExhausted(NotPermitted):
     """A budget of the principal is used up."""
 
     http_status = 429
@@ -56,7 +56,7 @@ _CODES: tuple[tuple[type[StanchError], str, str], ...] = (
     (UpstreamProtocol, "upstream_protocol", "The model's server sent something that cannot be checked."),
     (UpstreamTimeout, "upstream_timeout", "The model's server did not answer in time."),
     (UpstreamFailed, "upstream_failed", "The model's server failed."),
-    (BudgetExhausted, "budget_exhausted", "A budget is used up."),
+    (QuotaExhausted, "budget_exhausted", "A budget is used up."),
     (NotAuthenticated, "unauthenticated", "Who asks could not be established."),
     (NotPermitted, "not_permitted", "This is not permitted."),
     (RequestTooLarge, "too_large", "The request is too large."),
