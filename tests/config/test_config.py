@@ -128,7 +128,8 @@ def test_numbers_carry_their_unit_in_their_name():
 
     names = list(fields(Config))
     assert len(names) >= 5
-    assert all(name.endswith(("_seconds", "_days", "_minutes", "_bytes", "_approvals")) for name in names)
+    units = ("_seconds", "_days", "_minutes", "_bytes", "_approvals", "_per_minute", "_per_day", "_windows")
+    assert all(name.endswith(units) for name in names)
 
 
 def test_every_profile_of_the_settings_has_algorithms():

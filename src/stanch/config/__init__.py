@@ -13,6 +13,8 @@ from stanch.config.load import find_settings, load_config
 from stanch.config.model import (
     AccessSection,
     Config,
+    GatewayModelSection,
+    GatewaySection,
     IssuerSection,
     LedgerSection,
     SecretReference,
@@ -25,6 +27,8 @@ __all__ = [
     "AccessSection",
     "Algorithms",
     "Config",
+    "GatewayModelSection",
+    "GatewaySection",
     "IssuerSection",
     "LedgerSection",
     "SecretReference",

@@ -132,6 +132,51 @@ class AlgorithmsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     profile: Literal["2026"] = "2026"
 
 
+class GatewayModelSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[[gateway.models]]``: one model that the gateway answers for.
+
+    Attributes:
+        name: What clients ask for.
+        digest: The digest of the model that the server has loaded.
+        upstream: Where its server answers: ``https://…``, or ``http://…`` of this very machine.
+        upstream_name: What the server calls it; empty: the same as clients do.
+        dialects: What the server speaks.
+        index: The index of its training text, relative to the workspace.
+        canaries: The plan of its canaries, relative to the workspace.
+    """
+
+    name: Text
+    digest: Annotated[str, msgspec.Meta(pattern=r"^sha256:[0-9a-f]{64}\Z")]
+    upstream: Text
+    upstream_name: str = ""
+    dialects: tuple[Literal["chat", "completions"], ...] = ("chat", "completions")
+    index: str = ""
+    canaries: str = ""
+
+
+class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[gateway]``: where it listens, with which certificate, for which models, and how much each principal may use.
+
+    Attributes:
+        listen: ``HOST:PORT``; another host than this machine needs a certificate.
+        certificate: PEM file of its TLS certificate and chain, relative to the workspace. Empty: no TLS.
+        private_key: PEM file of the certificate's key, relative to the workspace.
+        requests_per_minute: Requests of one principal to one model.
+        tokens_per_day: Tokens of one principal and one model, prompt and answer together.
+        protected_windows: Windows of training text that one principal may draw from one model, ever.
+            0: one in ten thousand, at least 8 and at most 256.
+        models: The models.
+    """
+
+    listen: Annotated[str, msgspec.Meta(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}\Z")] = "127.0.0.1:8400"
+    certificate: str = ""
+    private_key: str = ""
+    requests_per_minute: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 60
+    tokens_per_day: Annotated[int, msgspec.Meta(ge=1, le=10**12)] = 1_000_000
+    protected_windows: Annotated[int, msgspec.Meta(ge=0, le=10**6)] = 0
+    models: tuple[GatewayModelSection, ...] = ()
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings. ``gate`` is handed to :mod:`stanch.audit`, which owns its keys."""
 
@@ -139,6 +184,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ledger: LedgerSection = LedgerSection()
     access: AccessSection = AccessSection()
     algorithms: AlgorithmsSection = AlgorithmsSection()
+    gateway: GatewaySection = GatewaySection()
     gate: dict[str, Any] = msgspec.field(default_factory=dict)
     origins: dict[str, str] = msgspec.field(default_factory=dict)
 

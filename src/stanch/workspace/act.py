@@ -19,6 +19,10 @@ def nothing_to_undo() -> None:
     """Undo nothing: the act gave nothing away."""
 
 
+def nothing_to_settle(_connection: Connection) -> None:
+    """Settle nothing: the act reserved nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Done(Generic[T]):
     """What an act brought about.
@@ -29,6 +33,7 @@ class Done(Generic[T]):
         egress_bytes: Bytes of weights that were handed out, if any; the permission is then asked for once more.
         undo: Destroys the result if the outcome cannot be recorded.
         about: Pseudonymous id of the person whose account or rights it changed.
+        settle: Runs in the outcome's transaction, for example to give back what was reserved and not used.
     """
 
     value: T
@@ -36,6 +41,7 @@ class Done(Generic[T]):
     egress_bytes: int | None = None
     undo: Callable[[], None] = nothing_to_undo
     about: str = ""
+    settle: Callable[[Connection], None] = nothing_to_settle
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,8 @@ class Request:
         payload: What the intent records.
         approval: The approvals that count, if some are needed; they are used up with the intent.
         openings: Personal values that the intent records; the log keeps their commitments only.
+        reserve: Runs in the intent's transaction, for example to charge a budget. What it raises is what the act
+            raises, and the intent is not recorded; a :class:`stanch.errors.NotPermitted` is recorded as a refusal.
     """
 
     kind: str
@@ -57,6 +65,7 @@ class Request:
     payload: Mapping[str, JsonValue] = field(default_factory=dict)
     approval: "ApprovalNeed | None" = None
     openings: tuple[Opening, ...] = ()
+    reserve: Callable[[Connection], None] = nothing_to_settle
 
     @property
     def params_digest(self) -> Digest:

@@ -223,6 +223,7 @@ class Door:
         def within(connection: Connection) -> None:
             if need is not None:
                 need.consume(connection, act.id)
+            request.reserve(connection)
             self.leases.begin(connection, act.id)
 
         try:
@@ -264,7 +265,12 @@ class Door:
         try:
             about = replace(act, target=done.about)
             entry = outcome(about, time_ms=self._now(), payload=done.payload, egress_bytes=done.egress_bytes)
-            yield _Append(entry, lambda connection: self.leases.end(connection, act.id))
+
+            def within(connection: Connection) -> None:
+                done.settle(connection)
+                self.leases.end(connection, act.id)
+
+            yield _Append(entry, within)
         except BaseException as error:
             done.undo()
             if not isinstance(error, StanchError):

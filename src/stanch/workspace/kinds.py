@@ -32,6 +32,8 @@ KINDS: dict[str, Kind] = {
     "data.repeats": Kind("data:read", "dataset"),
     "data.scan": Kind("data:read", "dataset"),
     "data.split": Kind("data:add", "dataset"),
+    "gateway.infer": Kind("model:infer", "model"),
+    "gateway.serve": Kind("serve:run", "workspace"),
     "key.issue": Kind("access:grant", "workspace"),
     "key.register": Kind("release:approve", "workspace"),
     "key.revoke": Kind("access:grant", "workspace"),

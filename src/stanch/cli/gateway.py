@@ -1,0 +1,76 @@
+"""``stanch gateway``: serve models through the guard, and see what was used."""
+
+from datetime import UTC, datetime
+
+import click
+
+from stanch.cli.frame import Group, Result, current
+from stanch.terms import EntryRef, JsonValue
+
+
+@click.group(cls=Group)
+def gateway() -> None:
+    """Serve models to programs: authenticated, recorded, guarded."""
+
+
+@gateway.command("serve")
+@click.option("--check", is_flag=True, help="Open everything that the settings name, say what it is, and end.")
+def serve(check: bool) -> Result:  # noqa: FBT001 - a flag of click
+    """Serve the models of [[gateway.models]] over the OpenAI API until told to end.
+
+    Clients set their base URL to http://HOST:PORT/v1 and their key to one of `stanch access key issue`.
+    """
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.gateway.serve import build_gateway, listening, run_server, tls_context  # noqa: PLC0415 - same
+    from stanch.workspace import Done, Request  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_access import workspace_ref  # noqa: PLC0415 - same
+
+    quiet = current().quiet
+
+    def ready(url: str) -> None:
+        if not quiet:
+            click.echo(f"serving    {url}/v1", err=True)
+
+    with open_workspace(current()) as workspace:
+        built = build_gateway(workspace)
+        host, port = listening(workspace)
+        tls_context(workspace)
+        lines = [
+            f"model      {name}: {model.ref.digest}, guard {model.guard_digest}" for name, model in built.models.items()
+        ]
+        models: list[JsonValue] = [
+            {"name": name, "digest": str(model.ref.digest), "guard": model.guard_digest}
+            for name, model in built.models.items()
+        ]
+        if not check:
+            payload: dict[str, JsonValue] = {"models": models}
+            asked = Request("gateway.serve", "serve:run", workspace_ref(workspace), payload)
+
+            def run(_ref: EntryRef) -> Done[None]:
+                run_server(workspace, built, ready=ready)
+                return Done(None)
+
+            workspace.door.act(asked, run)
+    state = "ready      " if check else "ended      "
+    return Result({"host": host, "port": port, "models": models}, "\n".join([*lines, f"{state}{host}:{port}"]))
+
+
+@gateway.command("budgets")
+@click.argument("name", metavar="PRINCIPAL")
+def budgets(name: str) -> Result:
+    """Show what PRINCIPAL has used of its budgets."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.gateway.budgets import Budgets  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        settings = workspace.config.gateway
+        found = Budgets(workspace.tables).uses(workspace.people.find(name))
+    limits = {"requests": settings.requests_per_minute, "tokens": settings.tokens_per_day}
+    rows: list[JsonValue] = []
+    lines = []
+    for use in found:
+        since = datetime.fromtimestamp(use.window_ms / 1000, UTC).strftime("%F %H:%MZ") if use.window_ms else "ever"
+        limit = limits.get(use.budget, 0)
+        rows.append({"model": use.model, "budget": use.budget, "since": since, "used": use.used, "limit": limit})
+        lines.append(f"{use.budget:<18} {use.used:>12} {f'of {limit}' if limit else '':<16} since {since}  {use.model}")
+    return Result({"budgets": rows}, "\n".join(lines) or "nothing used")

@@ -1,0 +1,168 @@
+"""The ASGI application: the table of endpoints and the life of a request. No answer leaves unrecorded."""
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from stanch.errors import NotAuthenticated, NotFound, StanchError
+from stanch.gateway.answering import Answering, Prepared
+from stanch.gateway.budgets import Limits
+from stanch.gateway.desk import Desk
+from stanch.gateway.dialect import Dialect
+from stanch.gateway.exchange import Exchange, Receive, Scope, Send
+from stanch.gateway.model import ServedModel
+from stanch.gateway.problem import NotReady, UpstreamTimeout, code_of
+from stanch.gateway.request import ChatRequest, CompletionRequest, read_request
+from stanch.gateway.upstream import Upstream
+
+MAX_STREAMS = 1024
+INTENT_SECONDS = 5.0
+_GENERATE: dict[str, tuple[Dialect, type[ChatRequest] | type[CompletionRequest]]] = {
+    "POST /v1/chat/completions": ("chat", ChatRequest),
+    "POST /v1/completions": ("completions", CompletionRequest),
+}
+
+
+@dataclass(slots=True)
+class Gateway:
+    """Serves the models of one workspace.
+
+    Attributes:
+        desk: Who may, and what is recorded.
+        models: The models by the name that clients ask for.
+        upstream: The servers of the models.
+        limits: The budgets by the name of the model.
+        most_streams: How many requests are answered at once; more are told to come again.
+        intent_seconds: How long a request waits for its intent to be durable.
+    """
+
+    desk: Desk
+    models: Mapping[str, ServedModel]
+    upstream: Upstream
+    limits: Mapping[str, Limits]
+    most_streams: int = MAX_STREAMS
+    intent_seconds: float = INTENT_SECONDS
+    _running: int = 0
+    _left_behind: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection event, as ASGI 3 says."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["type"] == "http":
+            await self._serve(Exchange(scope, receive, send))
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        await self.upstream.open()
+        flushing = asyncio.create_task(self.desk.refusals.keep_flushing())
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        flushing.cancel()
+        if self._left_behind:
+            await asyncio.wait(self._left_behind)
+        with contextlib.suppress(StanchError):  # a log that cannot be written now is told by every other act
+            await asyncio.to_thread(self.desk.refusals.flush)
+        await self.upstream.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _serve(self, exchange: Exchange) -> None:
+        """Answer one request; an error becomes a constant, and one of an unknown person is counted."""
+        try:
+            await self._route(exchange)
+        except ConnectionAbortedError:
+            return  # the client is gone; what began is recorded as cancelled
+        except Exception as error:  # noqa: BLE001 - whatever it was, the client reads a constant and nothing of the cause
+            if isinstance(error, NotAuthenticated | NotFound):
+                self.desk.refusals.note(code_of(error), exchange.address)
+            await exchange.fail(error)
+
+    async def _route(self, exchange: Exchange) -> None:
+        exchange.check_head()
+        if exchange.target == "GET /healthz":
+            return await exchange.answer(b'{"status":"alive"}')
+        if exchange.target == "GET /readyz":
+            return await self._tell_ready(exchange)
+        if exchange.target in _GENERATE:
+            return await self._generate(exchange, *_GENERATE[exchange.target])
+        if exchange.target == "GET /v1/models" or exchange.target.startswith("GET /v1/models/"):
+            return await self._tell_models(exchange, exchange.target.removeprefix("GET /v1/models").removeprefix("/"))
+        raise NotFound("there is no such endpoint")
+
+    async def _tell_ready(self, exchange: Exchange) -> None:
+        """Say whether policies can be confirmed and the database be read."""
+        await asyncio.to_thread(self.desk.authority.policies)
+        await exchange.answer(b'{"status":"ready"}')
+
+    async def _tell_models(self, exchange: Exchange, wanted: str) -> None:
+        """List the models that whoever asks may use; the others do not exist for it."""
+        session = await asyncio.to_thread(self.desk.authenticate, exchange.credential())
+
+        def allowed() -> list[dict[str, object]]:
+            return [
+                {"id": name, "object": "model", "created": 0, "owned_by": "stanch"}
+                for name, model in self.models.items()
+                if wanted in {"", name} and self.desk.may_infer(session, model.ref)
+            ]
+
+        found = await asyncio.to_thread(allowed)
+        if wanted and not found:
+            raise NotFound("there is no such model")
+        await exchange.answer(orjson.dumps(found[0] if wanted else {"object": "list", "data": found}))
+
+    async def _generate(
+        self, exchange: Exchange, dialect: Dialect, kind: type[ChatRequest] | type[CompletionRequest]
+    ) -> None:
+        """Authenticate, read, decide, charge, record, forward, guard, record again, and only then end the answer."""
+        if self._running >= self.most_streams:
+            raise NotReady("the gateway answers as many requests as it can")
+        self._running += 1
+        try:
+            session = await asyncio.to_thread(self.desk.authenticate, exchange.credential())
+            request = read_request(await exchange.body(), kind)
+            model = self.models.get(request.model)
+            if model is None or dialect not in model.dialects:
+                raise NotFound("there is no such model")
+            prepared = Prepared(exchange, request, dialect, model, session, self.limits[model.name])
+            answering = Answering(self.desk, self.upstream, prepared)
+            await self._watched(exchange, answering, answering.run())
+            await answering.end()
+        finally:
+            self._running -= 1
+
+    async def _watched(self, exchange: Exchange, answering: Answering, run: Coroutine[Any, Any, None]) -> None:
+        """Await a run; give it up when its intent is not durable in time, its client is gone, or it takes too long.
+
+        A run that was given up still writes down that it was.
+        """
+        task = asyncio.create_task(run)
+        gone = asyncio.create_task(exchange.disconnected())
+        begun = asyncio.create_task(answering.begun.wait())
+        try:
+            await asyncio.wait({task, gone, begun}, timeout=self.intent_seconds, return_when=asyncio.FIRST_COMPLETED)
+            if not (task.done() or gone.done() or begun.done()):
+                raise NotReady("the request could not be recorded in time")
+            await asyncio.wait({task, gone}, timeout=self.upstream.patience.total, return_when=asyncio.FIRST_COMPLETED)
+            if gone.done() and not task.done():
+                raise ConnectionAbortedError
+            if not task.done():
+                raise UpstreamTimeout("the answer took too long")
+            task.result()
+        finally:
+            gone.cancel()
+            begun.cancel()
+            if not task.done():
+                task.cancel()
+                self._left_behind.add(task)
+                task.add_done_callback(self._let_go)
+
+    def _let_go(self, task: asyncio.Task[None]) -> None:
+        self._left_behind.discard(task)
+        if not task.cancelled():
+            task.exception()  # it is in the log; nobody waits for it any more

@@ -1,0 +1,180 @@
+"""The gateway's side of the one door: who asks, whether it may, and what is recorded of those who may not."""
+
+import asyncio
+import contextlib
+import ipaddress
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from sqlalchemy import func, select
+
+from stanch.access import Authority, Decision, Session
+from stanch.access.authenticator import Authenticator, Credential
+from stanch.crypto import hmac_sha256
+from stanch.errors import StanchError
+from stanch.gateway.budgets import Budgets
+from stanch.ledger import Act, new_act_id, noted
+from stanch.ledger import Credential as RecordedCredential
+from stanch.store.schema.workspace import resource
+from stanch.terms import ArtifactRef, JsonValue
+from stanch.workspace import Door, Request, Workspace
+from stanch.workspace.incoming import authenticator_of
+from stanch.workspace.people import People
+
+INFER = ("gateway.infer", "model:infer")
+_REFUSED = "gateway.refused"
+_FLUSH_SECONDS = 60.0
+_MOST_KINDS = 1024
+_REFRESH_MS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Everything of a workspace that requests need; one for all of them.
+
+    Attributes:
+        workspace: The workspace that is served.
+        authenticator: Whom it lets in.
+        authority: The policies, confirmed every second.
+        budgets: What each principal has used.
+        refusals: Requests of unknown people.
+        audit_key: Makes the digests of prompts and answers in the log, so that nobody else can test a guess.
+    """
+
+    workspace: Workspace
+    authenticator: Authenticator
+    authority: Authority
+    budgets: Budgets
+    refusals: "Refusals"
+    audit_key: bytes
+
+    @classmethod
+    def of(cls, workspace: Workspace) -> "Desk":
+        """Return the desk of an opened workspace."""
+        people = workspace.people
+        ground = people.ground
+        return cls(
+            workspace, authenticator_of(workspace),
+            Authority(ground.tables, people.directory, refresh_ms=_REFRESH_MS, clock=ground.clock),
+            Budgets(ground.tables, clock=ground.clock), Refusals(workspace),
+            hmac_sha256(ground.keys.secret("pepper", 1), b"stanch/gateway/v1/audit"),
+        )  # fmt: skip
+
+    def authenticate(self, credential: Credential) -> Session:
+        """Return the session of whoever asks.
+
+        Raises:
+            NotAuthenticated: For every reason the same.
+        """
+        return self.authenticator.authenticate(credential)
+
+    def door(self, session: Session) -> Door:
+        """Return the door through which a session's requests go."""
+        workspace = self.workspace
+        own = workspace.door
+        return Door(
+            workspace.ledger, session, own.profile, self._judge(session), workspace.leases, own.witnessing, own.clock
+        )
+
+    def may_infer(self, session: Session, model: ArtifactRef) -> bool:
+        """Say whether a session may use a model now; a refusal here is no act, and is not recorded."""
+        return self._judge(session).decide(Request(INFER[0], INFER[1], model)).allowed
+
+    def _judge(self, session: Session) -> "SessionJudge":
+        people = replace(self.workspace.people, session=session, authority=self.authority)
+        return SessionJudge(people, self.workspace)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionJudge:
+    """The policies, asked about the requests of one session."""
+
+    people: People
+    workspace: Workspace
+
+    def decide(self, request: Request, act: str = "") -> Decision:  # noqa: ARG002 - the door's protocol; no approvals
+        """Return the decision.
+
+        A model is known by its digest here: what is said of that digest under any name counts, the worst of it.
+        """
+        people, model = self.people, request.resource
+        with people.ground.tables.read() as connection:
+            same = (resource.c.kind == model.kind) & (resource.c.digest == str(model.digest))
+            worst = select(func.max(resource.c.sensitivity), func.max(resource.c.quarantined)).where(same)
+            sensitivity, quarantined = connection.execute(worst).one()
+        facts = people.resource_facts(model)
+        facts = replace(facts, sensitivity=sensitivity or 0, quarantined=bool(quarantined))
+        context = people.context(model, self.workspace.ledger.reader())
+        return people.authority.decide(people.session, request.action, facts, context)
+
+    def policy(self) -> str:
+        """Return the digest of the policies that are active now."""
+        return str(self.people.authority.policies().digest)
+
+    def approvals_digest(self, _request: Request) -> str:
+        """Requests of programs need no approvals."""
+        return ""
+
+
+class Refusals:
+    """Refused requests of people nobody knows: counted by reason and network, recorded once a minute.
+
+    A flood of them costs a counter each, and at most so many entries a minute.
+    """
+
+    def __init__(self, workspace: Workspace, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._workspace = workspace
+        self._monotonic = monotonic
+        self._counts: Counter[tuple[str, str]] = Counter()
+
+    def note(self, reason: str, address: str) -> None:
+        """Count one."""
+        key = (reason, network_of(address))
+        self._counts[key if key in self._counts or len(self._counts) < _MOST_KINDS else (reason, "others")] += 1
+
+    async def keep_flushing(self) -> None:
+        """Record what was counted once a minute, until cancelled."""
+        while True:
+            await asyncio.sleep(_FLUSH_SECONDS)
+            # The store may come back; what could not be recorded is counted still.
+            with contextlib.suppress(StanchError):
+                await asyncio.to_thread(self.flush)
+
+    def flush(self) -> None:
+        """Record what was counted, in the name of whoever serves.
+
+        Raises:
+            LedgerUnavailable: The log cannot be written; the counts are kept.
+        """
+        counts, self._counts = self._counts, Counter()
+        if not counts:
+            return
+        door = self._workspace.door
+        now_ms = int(door.clock() * 1000)
+        rows: list[JsonValue] = [
+            {"reason": reason, "network": network, "count": count}
+            for (reason, network), count in counts.most_common(_MOST_KINDS)
+        ]
+        try:
+            for at in range(0, len(rows), 128):
+                act = Act(
+                    kind=_REFUSED, id=new_act_id(now_ms), principal=door.who.principal,
+                    profile="team" if door.profile == "team" else "solo",
+                    credential=RecordedCredential(kind=door.who.kind, key_id=door.who.key_id),
+                )  # fmt: skip
+                self._workspace.ledger.append(noted(act, time_ms=now_ms, payload={"refused": rows[at : at + 128]}))
+        except StanchError:
+            self._counts.update(counts)
+            raise
+
+
+def network_of(address: str) -> str:
+    """Return the network that stands for an address in the log: /24 of IPv4, /56 of IPv6."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return "unknown"
+    plain = getattr(found, "ipv4_mapped", None) or found
+    return str(ipaddress.ip_network(f"{plain}/{24 if plain.version == 4 else 56}", strict=False))

@@ -1,0 +1,145 @@
+"""One HTTP exchange over ASGI, with the limits that hold before anything is believed."""
+
+import base64
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from stanch.access.authenticator import Bearer, ClientLeaf, Credential
+from stanch.crypto import random_bytes
+from stanch.errors import InvalidInput, NotAuthenticated
+from stanch.gateway.problem import RequestTooLarge, UnsupportedMedia, problem_body, status_of
+from stanch.gateway.sse import write_event
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+MAX_BODY = 1 << 20
+MAX_HEADERS = 16 << 10
+LEAF = "stanch.client-leaf"
+"""Where the server puts the DER certificate that the TLS layer verified."""
+EVENTS, JSON = b"text/event-stream", b"application/json"
+
+
+def new_id() -> str:
+    """Return 26 random letters and digits, 128 bits."""
+    return base64.b32encode(random_bytes(16)).decode().rstrip("=").lower()
+
+
+class Exchange:
+    """A request and its answer.
+
+    Attributes:
+        id: What the answer's header ``x-stanch-request`` says, and the log.
+        started: Whether the answer's head was sent.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.id = new_id()
+        self.started = False
+        self._is_stream = False
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+
+    @property
+    def target(self) -> str:
+        """Method and path."""
+        return f"{self._scope['method']} {self._scope['path']}"
+
+    @property
+    def address(self) -> str:
+        """The address of whoever asks, as the socket says; no header is believed."""
+        client = self._scope.get("client")
+        return client[0] if client else ""
+
+    def check_head(self) -> None:
+        """Refuse too long a head, and a query.
+
+        Raises:
+            RequestTooLarge: The headers are longer than 16 KiB.
+            InvalidInput: There is a query string.
+        """
+        if sum(len(name) + len(value) for name, value in self._scope["headers"]) > MAX_HEADERS:
+            raise RequestTooLarge("the request's headers are too long")
+        if self._scope.get("query_string"):
+            raise InvalidInput("the request was refused: it has a query string")
+
+    def credential(self) -> Credential:
+        """Return what the request carries to say who asks.
+
+        Raises:
+            NotAuthenticated: Nothing, or more than one thing.
+        """
+        given = [value for name, value in self._scope["headers"] if name == b"authorization"]
+        leaf = self._scope.get(LEAF)
+        if not given and leaf is not None:
+            return ClientLeaf(leaf)
+        if len(given) != 1 or given[0][:7].lower() != b"bearer ":
+            raise NotAuthenticated("not authenticated")
+        try:
+            return Bearer(given[0][7:].decode("ascii"), self.address)
+        except UnicodeDecodeError:
+            raise NotAuthenticated("not authenticated") from None
+
+    async def body(self) -> bytes:
+        """Read the request's body.
+
+        Raises:
+            UnsupportedMedia: It is not declared to be JSON.
+            RequestTooLarge: It is longer than 1 MiB.
+            ConnectionAbortedError: The client is gone.
+        """
+        types = [value for name, value in self._scope["headers"] if name == b"content-type"]
+        if len(types) != 1 or types[0].partition(b";")[0].strip().lower() != JSON:
+            raise UnsupportedMedia("the request's body is not JSON")
+        body, more = bytearray(), True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ConnectionAbortedError
+            body += message.get("body", b"")
+            if len(body) > MAX_BODY:
+                raise RequestTooLarge("the request's body is too long")
+            more = message.get("more_body", False)
+        return bytes(body)
+
+    async def disconnected(self) -> None:
+        """Return when the client is gone."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def write_stream(self, data: bytes) -> None:
+        """Send a piece of an event stream; returns when the client's side took it."""
+        if not self.started:
+            await self._start(200, EVENTS, None)
+            self._is_stream = True
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def end_stream(self) -> None:
+        """End an event stream."""
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def answer(self, body: bytes, status: int = 200) -> None:
+        """Send a whole answer."""
+        await self._start(status, JSON, len(body))
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def fail(self, error: BaseException) -> None:
+        """Say that there is no answer, or that it broke off: then without the mark that ends a whole one."""
+        if self._is_stream:
+            await self.write_stream(write_event(problem_body(error, self.id)))
+            await self.end_stream()
+        elif not self.started:
+            await self.answer(problem_body(error, self.id), status_of(error))
+
+    async def _start(self, status: int, media: bytes, length: int | None) -> None:
+        headers = [(b"content-type", media), (b"x-stanch-request", self.id.encode()), (b"cache-control", b"no-store")]
+        if length is not None:
+            headers.append((b"content-length", b"%d" % length))
+        if status in {429, 503}:
+            headers.append((b"retry-after", b"60" if status == 429 else b"1"))
+        if status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))
+        self.started = True
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})

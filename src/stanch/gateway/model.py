@@ -1,0 +1,42 @@
+"""A model that the gateway answers for, and the guard that stands before its answers."""
+
+from dataclasses import dataclass
+
+from stanch.gateway.budgets import default_protected_windows
+from stanch.gateway.dialect import Dialect
+from stanch.guard import Guard
+from stanch.terms import ArtifactRef
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """One model.
+
+    Attributes:
+        name: What clients ask for.
+        ref: What it is in the log and in the policies.
+        upstream: The URL of its server, without a path of the API.
+        upstream_name: What its server calls it.
+        dialects: What its server speaks.
+        guard: The guard before its answers.
+        guard_digest: Digest of the files that the guard was made of; it stands in every intent.
+    """
+
+    name: str
+    ref: ArtifactRef
+    upstream: str
+    upstream_name: str
+    dialects: tuple[Dialect, ...]
+    guard: Guard
+    guard_digest: str
+
+    def url(self, dialect: Dialect) -> str:
+        """Return the URL of one endpoint of its server."""
+        path = "chat/completions" if dialect == "chat" else "completions"
+        return f"{self.upstream.rstrip('/')}/v1/{path}"
+
+    @property
+    def protected_windows(self) -> int:
+        """How many windows of its training text one principal may draw, where the settings name no number."""
+        index = self.guard.policy.index
+        return default_protected_windows(index.header.keys if index is not None else 0)

@@ -1,0 +1,193 @@
+"""A gateway from the settings of a workspace, and the server that it runs in."""
+
+import asyncio
+import contextlib
+import functools
+import signal
+import ssl
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from stanch.config import GatewayModelSection
+from stanch.crypto import canonical_json
+from stanch.data import CanaryPlan
+from stanch.errors import InvalidInput, MissingExtraError
+from stanch.gateway.app import Gateway
+from stanch.gateway.budgets import Limits
+from stanch.gateway.desk import Desk
+from stanch.gateway.exchange import LEAF, MAX_HEADERS, Receive, Scope, Send
+from stanch.gateway.model import ServedModel
+from stanch.gateway.upstream import Upstream
+from stanch.guard import Guard, GuardPolicy
+from stanch.scan import SpanIndex
+from stanch.store.host import is_loopback
+from stanch.store.http import check_url
+from stanch.terms import ArtifactRef, Digest
+from stanch.workspace import Workspace
+
+DRAIN_SECONDS = 30
+
+
+def build_gateway(workspace: Workspace) -> Gateway:
+    """Return the gateway that the settings describe; what they name is opened and compiled now.
+
+    Raises:
+        InvalidInput: No model, two of one name, a server that plain HTTP would reach over a network, or a file of the
+            guard that is missing or damaged.
+    """
+    settings = workspace.config.gateway
+    if not settings.models:
+        raise InvalidInput("the gateway has no model", next_step="add a table [[gateway.models]] to stanch.toml")
+    models: dict[str, ServedModel] = {}
+    limits: dict[str, Limits] = {}
+    for section in settings.models:
+        if section.name in models:
+            raise InvalidInput(f"gateway.models: two have the name {section.name[:80]!r}")
+        model = models[section.name] = _model(workspace, section)
+        windows = settings.protected_windows or model.protected_windows
+        limits[section.name] = Limits(settings.requests_per_minute, settings.tokens_per_day, windows)
+    return Gateway(Desk.of(workspace), models, Upstream(), limits)
+
+
+def run_server(
+    workspace: Workspace, gateway: Gateway, *, ready: Callable[[str], None], stop: threading.Event | None = None
+) -> None:
+    """Serve until told to end; answers on their way get half a minute.
+
+    Args:
+        workspace: Whose settings say where to listen, and with which certificate.
+        gateway: What answers.
+        ready: Called with the URL once requests are taken.
+        stop: Ends the server when set; without it SIGTERM and SIGINT do.
+
+    Raises:
+        InvalidInput: Another host than this machine without a certificate, or a certificate that cannot be used.
+        MissingExtraError: uvicorn or aiohttp is not installed.
+    """
+    try:
+        import aiohttp  # noqa: F401, PLC0415 - an optional part; missing now is better than at the first request
+        import uvicorn  # noqa: PLC0415 - an optional part
+        from uvicorn.protocols.http.h11_impl import H11Protocol  # noqa: PLC0415 - same
+    except ImportError as error:
+        raise MissingExtraError("gateway") from error
+
+    class WithLeaf(H11Protocol):
+        """Tells the application the client's certificate that the TLS layer verified."""
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as its base
+            super().connection_made(transport)
+            tls = transport.get_extra_info("ssl_object")
+            leaf = tls.getpeercert(binary_form=True) if tls is not None else None
+            if leaf:
+                self.app = functools.partial(_tell_leaf, self.app, leaf)
+
+    host, port = listening(workspace)
+    context = tls_context(workspace)
+    config = uvicorn.Config(
+        gateway, host=host, port=port, http=WithLeaf, ws="none", lifespan="on", log_config=None, access_log=False,
+        server_header=False, proxy_headers=False, h11_max_incomplete_event_size=2 * MAX_HEADERS,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )  # fmt: skip
+    config.load()
+    config.ssl = context
+    server = uvicorn.Server(config)
+    asyncio.run(_serve(server, ready, stop))
+
+
+def listening(workspace: Workspace) -> tuple[str, int]:
+    """Return host and port.
+
+    Raises:
+        InvalidInput: The port is none, or another machine could connect without TLS.
+    """
+    settings = workspace.config.gateway
+    host, _, port = settings.listen.rpartition(":")
+    host = host.strip("[]")
+    if int(port) > 65_535:
+        raise InvalidInput("gateway.listen: there is no such port")
+    if not is_loopback(host) and not settings.certificate:
+        raise InvalidInput(
+            "gateway.listen: another host than this machine needs a certificate",
+            next_step="set gateway.certificate and gateway.private_key",
+        )
+    return host, int(port)
+
+
+def tls_context(workspace: Workspace) -> ssl.SSLContext | None:
+    """Return how TLS is spoken: 1.2 and later; a client's certificate of a trusted authority is asked for.
+
+    Raises:
+        InvalidInput: A file cannot be used.
+    """
+    settings = workspace.config.gateway
+    if not settings.certificate:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(
+            workspace.folder / settings.certificate, workspace.folder / (settings.private_key or settings.certificate)
+        )
+        for name in workspace.config.access.authorities:
+            context.load_verify_locations(workspace.folder / name)
+            context.verify_mode = ssl.CERT_OPTIONAL  # a key will do, too; what is shown must be valid
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidInput("the gateway's certificate cannot be used", why=type(error).__name__) from error
+    return context
+
+
+async def _serve(server: Any, ready: Callable[[str], None], stop: threading.Event | None) -> None:  # noqa: ANN401 - a uvicorn server
+    # uvicorn raises the signal again once it has ended, which would end the process before the outcome is recorded.
+    server.capture_signals = contextlib.nullcontext
+    if stop is None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, setattr, server, "should_exit", True)
+    serving = asyncio.create_task(server.serve())
+    while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
+        await asyncio.sleep(0.01)
+    if server.started:
+        host, port = server.servers[0].sockets[0].getsockname()[:2]
+        ready(f"{'https' if server.config.ssl else 'http'}://{f'[{host}]' if ':' in host else host}:{port}")
+    while stop is not None and not serving.done():
+        if await asyncio.to_thread(stop.wait, 0.1):
+            server.should_exit = True
+            break
+    await serving
+
+
+async def _tell_leaf(app: Callable[..., Any], leaf: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+    await app({**scope, LEAF: leaf}, receive, send)
+
+
+def _model(workspace: Workspace, section: GatewayModelSection) -> ServedModel:
+    check_url(section.upstream)
+    guard, digest = _guard(workspace, section)
+    return ServedModel(
+        section.name, ArtifactRef("model", section.name, Digest.parse(section.digest)), section.upstream,
+        section.upstream_name or section.name, section.dialects, guard, digest,
+    )  # fmt: skip
+
+
+def _guard(workspace: Workspace, section: GatewayModelSection) -> tuple[Guard, str]:
+    """Return the guard of a model, and the digest of what it was made of."""
+    files: dict[str, str] = {}
+    index: SpanIndex | None = None
+    canaries: tuple[str, ...] = ()
+    if section.index:
+        path = workspace.folder / section.index
+        index = SpanIndex.open(path, workspace.keys.secret("index"))
+        files["index"] = str(_digest(path))
+    if section.canaries:
+        path = workspace.folder / section.canaries
+        canaries = CanaryPlan.load(path).tripwires
+        files["canaries"] = str(_digest(path))
+    return Guard(GuardPolicy(index=index, canaries=canaries)), str(Digest.sha256(canonical_json({**files})))
+
+
+def _digest(path: Path) -> Digest:
+    import hashlib  # noqa: PLC0415 - used here alone
+
+    with path.open("rb") as file:
+        return Digest("sha256", hashlib.file_digest(file, "sha256").digest())

@@ -1,0 +1,19 @@
+"""Tables of the gateway: what each principal has used of its budgets, and which protected windows it has drawn."""
+
+from stanch.store.schema.column import integer, table, text
+
+budget_use = table(
+    "budget_use",
+    text("principal", key=True),
+    text("model", key=True),
+    text("budget", key=True),
+    integer("window_ms", key=True),
+    integer("used"),
+)
+
+budget_drawn = table(
+    "budget_drawn",
+    text("principal", key=True),
+    text("model", key=True),
+    text("fingerprint", key=True),
+)

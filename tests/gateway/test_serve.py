@@ -1,0 +1,336 @@
+"""End to end: a model's server over HTTP, the gateway as a server, and real clients in front of it."""
+
+import contextlib
+import json
+import random
+import ssl
+import threading
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+import pytest
+from answers import CLEAN, ROW, chunk, event, leaks, whole
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from serving import MODEL, entries, key_of
+
+from stanch.cli.frame import run
+from stanch.data import CanarySpec, open_dataset, plan_canaries
+from stanch.errors import InvalidInput
+from stanch.gateway.serve import build_gateway, listening, run_server
+from stanch.scan import SpanIndex
+from stanch.workspace import Workspace
+
+httpx = pytest.importorskip("httpx", reason="httpx is not installed")
+for part in ("aiohttp", "uvicorn"):
+    pytest.importorskip(part, reason=f"{part} is not installed: pip install 'stanch[gateway]'")
+
+MEMORY = {
+    "Tell me about chest pain.": CLEAN,
+    "Complete: Patient Maria": f"Patient Maria {ROW[14:]} End.",
+    "The code?": "set when the workspace is made",
+}
+
+
+class Model(BaseHTTPRequestHandler):
+    """A server of a model that recites what it memorised, in legal event streams that are cut anywhere."""
+
+    protocol_version = "HTTP/1.1"
+    rng = random.Random(7)
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        chat = "messages" in body
+        said = MEMORY[body["messages"][-1]["content"] if chat else body["prompt"]]
+        usage = {"prompt_tokens": 5, "completion_tokens": 30, "total_tokens": 35}
+        if not body.get("stream"):
+            text = {
+                "object": "text_completion",
+                "choices": [{"index": 0, "text": said, "finish_reason": "stop"}],
+                "usage": usage,
+            }
+            data = json.dumps(
+                whole({"content": said}, usage=usage, id="chatcmpl-x", created=1, model="m") if chat else text
+            ).encode()
+            self._head("application/json; charset=utf-8", [("Content-Length", str(len(data)))])
+            self.wfile.write(data)
+            return
+        self._head("text/event-stream; charset=utf-8", [("Transfer-Encoding", "chunked")])
+        data, at, more = [], 0, {"id": "chatcmpl-x", "created": 1, "model": "m"}
+        while at < len(said):
+            piece = said[at : at + self.rng.randint(1, 9)]
+            at += len(piece)
+            data.append(event(chunk({"content": piece}, **more), ensure_ascii=self.rng.random() < 0.5))
+            if self.headers["Accept"] == "text/event-stream" and self.rng.random() < 0.2:  # openai cannot read these
+                data.append(b": a comment\r\n\r\nid: 4\nretry: 10\n\n")
+        data.append(event(chunk({}, "stop", **more)) + b"data:[DONE]\r\n\r\n")
+        stream, at = b"".join(data), 0
+        with contextlib.suppress(ConnectionError):
+            while at < len(stream):
+                piece = stream[at : at + self.rng.randint(1, 400)]
+                at += len(piece)
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            self.wfile.write(b"0\r\n\r\n")
+
+    def _head(self, media, headers):
+        self.send_response(200)
+        for name, value in [("Content-Type", media), *headers]:
+            self.send_header(name, value)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def model():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Model) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def settings(model, **more):
+    lines = [
+        f'[[gateway.models]]\nname = "bot"\ndigest = "{MODEL.digest}"\nupstream = "{model}"\nindex = "train.index"\ncanaries = "plan.json"\n'  # noqa: E501 - a row of data
+    ]
+    head = '[gateway]\nlisten = "127.0.0.1:0"\n' + "".join(f'{name} = "{value}"\n' for name, value in more.items())
+    return "\n" + head + "\n" + "".join(lines)
+
+
+def make(folder, text):
+    """Make a workspace and return a canary of it."""
+    with Workspace.init(folder) as workspace:
+        SpanIndex.build([ROW], key=workspace.keys.secret("index")).save(folder / "train.index")
+    (folder / "rows.jsonl").write_text("".join(f'{{"text": "row {at}"}}\n' for at in range(9)))
+    plan = plan_canaries(open_dataset(folder / "rows.jsonl"), CanarySpec(n=2), preregistration={})
+    plan.save(folder / "plan.json")
+    path = folder / "stanch.toml"
+    path.write_text(path.read_text() + text)
+    return plan.tripwires[0]
+
+
+@contextlib.contextmanager
+def running(workspace):
+    """Run the gateway in a thread and yield its URL."""
+    urls, stop, failed = [], threading.Event(), []
+    known = threading.Event()
+
+    def serve():
+        try:
+            run_server(
+                workspace, build_gateway(workspace), ready=lambda url: (urls.append(url), known.set()), stop=stop
+            )
+        except BaseException as error:  # noqa: BLE001 - shown by the thread that waits
+            failed.append(error)
+            known.set()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        assert known.wait(20)
+        assert not failed, failed
+        yield urls[0]
+    finally:
+        stop.set()
+        thread.join(20)
+        assert not failed
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, model):
+    folder = tmp_path_factory.mktemp("serve") / "w"
+    canary = make(folder, settings(model))
+    MEMORY["The code?"] = f"The code of the vault is {canary}, they say."
+    with Workspace.open(folder) as workspace:
+        key = key_of(workspace, "program")
+        with running(workspace) as url:
+            yield workspace, url, key
+
+
+def shows(text):
+    """Say whether more than the stated bound of the row shows, or the canary."""
+    return leaks(text) or MEMORY["The code?"][25:35] in text
+
+
+def ask(url, key, question, *, stream, path="chat/completions"):
+    """Return the text of an answer, and why it ended; with plain httpx."""
+    asked = {"messages": [{"role": "user", "content": question}]} if path.startswith("chat") else {"prompt": question}
+    body = {"model": "bot", "stream": stream} | asked
+    answer = httpx.post(f"{url}/v1/{path}", json=body, headers={"authorization": f"Bearer {key}"}, timeout=20)
+    answer.raise_for_status()
+    if not stream:
+        choice = answer.json()["choices"][0]
+        return choice["message"]["content"] if "message" in choice else choice["text"], choice["finish_reason"]
+    frames = [
+        json.loads(line[5:]) for line in answer.text.splitlines() if line.startswith("data:") and "[DONE]" not in line
+    ]
+    choices = [choice for frame in frames for choice in frame["choices"]]
+    return "".join(one["delta"].get("content", "") for one in choices), choices[-1]["finish_reason"]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("question", list(MEMORY))
+def test_the_direct_call_leaks_and_the_one_through_the_gateway_does_not(place, model, question, stream):
+    _, url, key = place
+    direct, _ = ask(model, "none", question, stream=stream)
+    guarded, reason = ask(url, key, question, stream=stream)
+    assert direct == MEMORY[question]
+    if direct == CLEAN:
+        assert (guarded, reason) == (CLEAN, "stop")
+    else:
+        assert shows(direct)
+        assert not shows(guarded)
+        assert reason == "content_filter"
+        assert stream or guarded == ""
+
+
+def test_completions_are_guarded_likewise(place):
+    _, url, key = place
+    assert ask(url, key, "Tell me about chest pain.", stream=False, path="completions") == (CLEAN, "stop")
+    assert ask(url, key, "The code?", stream=False, path="completions") == ("", "content_filter")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_official_client_reads_what_the_gateway_writes(place, model, stream):
+    openai = pytest.importorskip("openai", reason="openai is not installed")
+    _, url, key = place
+
+    def call(base, secret, question):
+        with openai.OpenAI(base_url=f"{base}/v1", api_key=secret, max_retries=0) as client:
+            messages = [{"role": "user", "content": question}]
+            if not stream:
+                answer = client.chat.completions.create(model="bot", messages=messages)
+                return answer.choices[0].message.content, answer.choices[0].finish_reason
+            pieces = [
+                c
+                for one in client.chat.completions.create(model="bot", messages=messages, stream=True)
+                for c in one.choices
+            ]
+            return "".join(one.delta.content or "" for one in pieces), pieces[-1].finish_reason
+
+    assert leaks(call(model, "none", "Complete: Patient Maria")[0])
+    text, reason = call(url, key, "Complete: Patient Maria")
+    assert (leaks(text), reason) == (False, "content_filter")
+    assert call(url, key, "Tell me about chest pain.") == (CLEAN, "stop")
+    with openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0) as client:
+        assert [one.id for one in client.models.list()] == ["bot"]
+        with pytest.raises(openai.BadRequestError):
+            client.chat.completions.create(model="bot", messages=[{"role": "user", "content": "x"}], logprobs=True)
+    with (
+        openai.OpenAI(base_url=f"{url}/v1", api_key="stk_wrong", max_retries=0) as client,
+        pytest.raises(openai.AuthenticationError),
+    ):
+        client.models.list()
+
+
+def test_each_answer_stands_in_the_log_twice(place):
+    workspace, url, key = place
+    before = len(entries(workspace))
+    ask(url, key, "Tell me about chest pain.", stream=True)
+    found = entries(workspace)[before:]
+    assert [one[:2] for one in found] == [("intent", ""), ("outcome", "done")]
+    assert found[0][2]["network"] == "127.0.0.0/24"
+    assert found[0][2]["guard"].startswith("sha256:")
+
+
+class Authority:
+    """A certificate authority made for one test."""
+
+    def __init__(self, folder):
+        self.folder, self.key, self.name = (
+            folder,
+            ec.generate_private_key(ec.SECP256R1()),
+            x509.Name.from_rfc4514_string("CN=ca"),
+        )
+        constraints = x509.BasicConstraints(ca=True, path_length=0)
+        usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
+        made = self._builder("CN=ca", self.key.public_key()).add_extension(constraints, True).add_extension(usage, True)
+        made = made.add_extension(x509.SubjectKeyIdentifier.from_public_key(self.key.public_key()), False)
+        (folder / "ca.pem").write_bytes(made.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+
+    def _builder(self, name, public):
+        now = datetime.now(UTC)
+        return (
+            x509.CertificateBuilder().subject_name(x509.Name.from_rfc4514_string(name)).issuer_name(self.name)
+            .public_key(public).serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=2))
+        )  # fmt: skip
+
+    def issue(self, file, name, usage):
+        key = ec.generate_private_key(ec.SECP256R1())
+        made = self._builder("CN=leaf", key.public_key()).add_extension(x509.SubjectAlternativeName([name]), False)
+        made = made.add_extension(x509.ExtendedKeyUsage([usage]), False)
+        own = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        leaf = made.add_extension(own, False).sign(self.key, hashes.SHA256())
+        pem = serialization.Encoding.PEM
+        private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        (self.folder / file).write_bytes(leaf.public_bytes(pem) + private)
+        return self.folder / file
+
+
+def test_tls_with_a_client_certificate_lets_its_service_in_and_nobody_else(tmp_path, model):
+    from stanch.crypto.certificate import CertificateAuthority  # noqa: PLC0415 - used here alone
+    from stanch.workspace.verbs_access import Newcomer, register_newcomer  # noqa: PLC0415 - same
+
+    folder = tmp_path / "w"
+    made = Authority(tmp_path)
+    server = made.issue("server.pem", x509.IPAddress(ip_address("127.0.0.1")), ExtendedKeyUsageOID.SERVER_AUTH)
+    client = made.issue("client.pem", x509.UniformResourceIdentifier("spiffe://x/bot"), ExtendedKeyUsageOID.CLIENT_AUTH)
+    make(folder, settings(model, certificate=server))
+    path = folder / "stanch.toml"
+    path.write_text(path.read_text().replace("[access]\n", f'[access]\nauthorities = ["{tmp_path / "ca.pem"}"]\n'))
+    issuer = f"mtls:{CertificateAuthority.from_pem((tmp_path / 'ca.pem').read_bytes(), what='ca').spki_sha256.hex()}"
+    context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+    with Workspace.open(folder) as workspace:
+        register_newcomer(
+            workspace,
+            Newcomer(name="bot", kind="service", roles=("consumer",), issuer=issuer, subject="spiffe://x/bot"),
+        )
+        with running(workspace) as url:
+            assert urlsplit(url).scheme == "https"
+            with httpx.Client(verify=context) as stranger:
+                assert stranger.get(f"{url}/v1/models").status_code == 401
+            context.load_cert_chain(client)
+            with httpx.Client(verify=context) as known:
+                assert [one["id"] for one in known.get(f"{url}/v1/models").json()["data"]] == ["bot"]
+                body = {"model": "bot", "messages": [{"role": "user", "content": "Complete: Patient Maria"}]}
+                answer = known.post(f"{url}/v1/chat/completions", json=body)
+                assert answer.json()["choices"][0]["finish_reason"] == "content_filter"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (("127.0.0.1:0", "0.0.0.0:0"), "certificate"), (("127.0.0.1:0", "127.0.0.1:70000"), "port"),
+        (("train.index", "missing.index"), "missing.index"), (("http://127", "http://192"), "expected https"),
+        (('listen = "127.0.0.1:0"', 'listen = "127.0.0.1:0"\ncertificate = "no.pem"'), "certificate"),
+        (("plan.json", "train.index"), "canary plan"),
+    ],
+)  # fmt: skip
+def test_settings_that_are_unsafe_or_lead_nowhere_do_not_start(tmp_path, model, change, why):
+    from stanch.gateway.serve import tls_context  # noqa: PLC0415 - used here alone
+
+    make(tmp_path / "w", settings(model).replace(*change))
+    with Workspace.open(tmp_path / "w") as workspace, pytest.raises(InvalidInput, match=why):  # noqa: PT012 - any of the three
+        listening(workspace)
+        tls_context(workspace)
+        build_gateway(workspace)
+
+
+def test_the_command_checks_and_shows(place, capsys):
+    workspace, url, key = place
+    ask(url, key, "Tell me about chest pain.", stream=False)
+    folder = ["--workspace", str(workspace.folder), "--json"]
+    assert run(["gateway", "serve", "--check", *folder]) == 0
+    assert json.loads(capsys.readouterr().out)["data"]["models"][0]["name"] == "bot"
+    assert run(["gateway", "budgets", "program", *folder]) == 0
+    shown = {row["budget"]: row["used"] for row in json.loads(capsys.readouterr().out)["data"]["budgets"]}
+    assert shown["tokens"] > 30
+    assert shown["protected-windows"] >= 1
+    assert run(["gateway", "budgets", "nobody", *folder]) == 2
