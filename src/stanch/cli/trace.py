@@ -100,7 +100,8 @@ def pack(case_id: str, out: Path) -> Result:
     with open_workspace(current()) as workspace:
         pack_evidence(workspace, load_case(workspace, case_id), out)
         key, vkey = workspace.keys.public_path("case"), workspace.ledger.verifier.vkey
-    text = f"packed     {out}\nnext       unzip its folder verifier, then: python verifier/verify.py {out} --key {key} --log {vkey}"
+    command = f"python verifier/verify.py {out} --key {key} --log {vkey}"
+    text = f"packed     {out}\nnext       unzip its folder verifier, then: {command}"
     return Result({"path": str(out), "vkey": vkey, "key": str(key)}, text)
 
 

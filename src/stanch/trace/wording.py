@@ -61,8 +61,8 @@ NOT_SHOWN = (
 )
 
 REPEAT = (
-    "Take the folder verifier out of the pack, or from a source of your own, and run verify.py with Python 3.11 or later and "
-    "numpy: it checks signature, log, keys, plan, custody and scores, and names the first step that does not hold. The "
-    "case key and the log's key must come from elsewhere than this pack. Whoever is entrusted with the release's keys "
-    "can repeat the whole examination with stanch."
+    "Take the folder verifier out of the pack, or from a source of your own, and run verify.py with Python 3.11 or "
+    "later and numpy: it checks signature, log, keys, plan, custody and scores, and names the first step that does not "
+    "hold. The case key and the log's key must come from elsewhere than this pack. Whoever is entrusted with the "
+    "release's keys can repeat the whole examination with stanch."
 )
