@@ -6,7 +6,7 @@ begin inside the suffix that was held just before its anchor ended, no prefix of
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TypeAlias
@@ -20,6 +20,7 @@ _RUN = re.compile(rf"run:{_SET}:(\d{{1,3}})(?::{_SET})?", re.DOTALL)
 _CAPITALS = re.compile(r"capitals:(\d{1,3})")
 _UPPER_CASE = bytes(range(256)).upper()
 _UPPER = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_LETTERS = frozenset(_UPPER + _UPPER.lower())
 _CAPITAL_ENDS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'.- " + bytes(range(0x80, 0x100))
 _CAPITALS_ON = rb"[A-Za-z'.\x80-\xff\-]*+(?: [A-Z][A-Za-z'.\x80-\xff\-]*+){0,2}+ ?"
 _CAPITALISED = re.compile(b"[A-Z]" + _CAPITALS_ON + rb"\Z")
@@ -154,26 +155,27 @@ def parse_hold(text: str) -> Hold:
 class HoldsAfter:
     """What several rules hold of a text that ends with a certain byte: as much as the one that holds most.
 
-    The run over most bytes, the leader, is measured first. The rules that may hold more are one expression, and what
-    they hold begins with one of few bytes. A run within the leader that may be longer only makes the leader longer: a
-    little more than needed is held, never less.
+    Most runs are of two sorts: without the space, or of spaces, digits and signs. Those of one sort count as one run,
+    of all their bytes and as long as the longest: a little more than needed is held, never less. The other rules are
+    one expression, and what they hold begins with one of few bytes.
     """
 
     def __init__(self, holds: Iterable[TrailingHold], byte: int) -> None:
         able = [hold for hold in dict.fromkeys(holds) if hold.may_end_with(byte)]
         runs = [hold for hold in able if isinstance(hold, RunHold)]
-        self._members = max((run.members for run in runs), key=len, default=b"")
-        within = [run for run in runs if set(run.members) <= set(self._members)]
-        self._longest = max((run.longest for run in within), default=0)
-        self._others = tuple(hold for hold in able if hold not in within)
+        words = [run for run in runs if b" " not in run.members]
+        numbers = [run for run in runs if b" " in run.members and not _LETTERS & set(run.members)]
+        self._joint = tuple(_joint(sort) for sort in (words, numbers) if sort)
+        self._others = tuple(hold for hold in able if hold not in (*words, *numbers))
         self._reach = max((hold.longest for hold in able), default=0)
 
     def start(self, text: bytes | bytearray, low: int) -> int:
         """Return where the held part of ``text`` starts; ``low`` is where it started in less of the text, or 0."""
-        start, size = low, len(text)
-        if size - low > self._longest:
-            start, low = size - self._longest, max(low, size - self._reach)
-        start += len(text[start:].rstrip(self._members))
+        start = size = len(text)
+        low = max(low, size - self._reach)
+        for members, longest in self._joint:
+            first = max(low, size - longest)
+            start = min(start, first + len(text[first:].rstrip(members)))
         if self._others and (match := self._search(text, low)) is not None:
             return min(start, match.start())
         return start
@@ -181,6 +183,11 @@ class HoldsAfter:
     @cached_property
     def _search(self) -> Callable[[bytes | bytearray, int], "re.Match[bytes] | None"]:
         return _begun(self._others)
+
+
+def _joint(runs: Sequence[RunHold]) -> tuple[bytes, int]:
+    """Return the bytes that any of the runs may have, and the greatest length."""
+    return bytes({member for run in runs for member in run.members}), max(run.longest for run in runs)
 
 
 @cache

@@ -136,7 +136,8 @@ class RuleLane:
         """Take the next piece of text and return the findings that are now certain."""
         data = self._folder.push(text)
         self._text += data
-        self._add(self._stream.feed(data))
+        if hits := self._stream.feed(data):
+            self._add(hits)
         self._prefix = self._search.prefixes.step(self._prefix, data)
         found = self._settle() if self._pending or self._runs else []
         if len(self._text) > self._most:
