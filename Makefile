@@ -31,7 +31,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check src tests benchmarks tools
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not slow and not acceptance and not realweights" $(ARGS)
+	$(BIN)/python -m pytest -m "not nightly and not slow and not acceptance and not realweights" $(ARGS)
 
 docs: $(STAMP)
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html

@@ -39,7 +39,7 @@ def cluster():
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.usefixtures("cluster")
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_workers_share_a_run(base, tmp_path):
     data = str(write_chats(tmp_path / "chats.jsonl", 60))
     spec = TuneSpec.from_toml(spec_text(base, tmp_path / "out").encode())

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -39,6 +40,7 @@ from stanch.scan import STANDARD, Policy, Scanner, SpanIndex, Vault
 from stanch.sign import TrustedKeys
 from stanch.store import Tables
 from stanch.terms import Digest
+from stanch.trace import Period
 from stanch.tune import JournalHead, TunedModel, TuneSpec
 from stanch.workspace import (
     Workspace,
@@ -54,6 +56,7 @@ from stanch.workspace import (
     verbs_policy,
     verbs_release,
     verbs_rows,
+    verbs_serve,
     verbs_trace,
     verbs_tune,
 )
@@ -287,6 +290,10 @@ VERBS = [
          lambda w, _c, _out: verbs_log.erase_personal(w, Selection(w.people.find("nina")), "gdpr-17-1-b")),
     Verb(verbs_log.prove_entry, "log.read", "ada", (LedgerReader, "prove"),
          lambda w, _c, _out: verbs_log.prove_entry(w, 0)),
+    Verb(verbs_trace.count_period, "log.read", "ada", (verbs_trace, "report_transparency"),
+         lambda w, _c, _out: verbs_trace.count_period(w, Period(w.now() - timedelta(days=1), w.now()))),
+    Verb(verbs_serve.serve_models, "gateway.serve", "olga", (verbs_serve, "_finish"),
+         lambda w, _c, _out: verbs_serve.serve_models(w, [], lambda: None)),
     Verb(verbs_key.rotate_key, "key.rotate", "olga", (Keyring, "add_secret"),
          lambda w, _c, _out: verbs_key.rotate_key(w, "pepper")),
     Verb(verbs_trace.take_suspect, "trace.open", "ines", (verbs_trace, "open_case"),
@@ -307,6 +314,8 @@ NOT_ACTS = {
     "find_due": "a list of what is due, from what whoever may read the workspace's folder can read",
     "overdue_reviews": "likewise, a part of it",
     "unused_grants": "likewise, a part of it",
+    "write_rows": "show_rows, walked here, or a page without the rows where that is refused",
+    "key_history": "a question to the log inside another act",
     "find_commitment": "a question to the log inside another act",
     "keep_heads": "what keeps the heads of a run, each by an act",
     "load_record": "reads the files of a copy that whoever may read the workspace's folder can read",
@@ -316,6 +325,7 @@ NOT_ACTS = {
     "load_case": "reads the files of a case that whoever may read the workspace's folder can read",
 }
 WITHOUT_WORKSPACE = {"log.recover": "a log that was rolled back opens no workspace; tests/cli/test_log.py recovers one"}
+BY_THE_GATEWAY = {"gateway.infer": "asked for each request; tests/gateway walks it"}
 
 
 def verb_modules():
@@ -345,8 +355,9 @@ def requests_in(module):
 
 def test_every_kind_of_act_is_declared_with_an_action_of_the_policies():
     asked = {pair for module in verb_modules() for pair in requests_in(module)}
+    asked |= {(name, KINDS[name].action) for name in BY_THE_GATEWAY}
     assert asked == {(name, kind.action) for name, kind in KINDS.items()}
-    assert {verb.kind for verb in VERBS} | set(WITHOUT_WORKSPACE) == set(KINDS)
+    assert {verb.kind for verb in VERBS} | set(WITHOUT_WORKSPACE) | set(BY_THE_GATEWAY) == set(KINDS)
     assert {kind.action for kind in KINDS.values()} <= default_policies().actions
 
 

@@ -49,7 +49,7 @@ ACTIONS: dict[str, Acts] = {
     "tune statement": _FILES_ONLY,
     "tune fetch-model": _FILES_ONLY,
     "tune demo-batch-loss": _FILES_ONLY,
-    "audit run": _acts("audit.run"),
+    "audit run": _acts("audit.run", "audit.rows"),
     "audit gate": _acts("audit.gate"),
     "audit scores": _FILES_ONLY,
     "audit verify": _FILES_ONLY,

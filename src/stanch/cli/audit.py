@@ -1,6 +1,6 @@
 """``stanch audit``: does the model leak what it was tuned on? The gate."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -157,9 +157,10 @@ def gate(model: Path, *, form: str, out: Path | None, **options: Any) -> Result:
     In a workspace the answer is recorded, and a release needs it. With --trust it is an answer alone, recorded nowhere.
     """
     from stanch.audit.gate import GateBreached, GateInconclusive  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_model import pass_gate  # noqa: PLC0415 - same
 
     try:
-        decision, code = _ask_gate(_GateOrder(model, **options)), 0
+        decision, code = _ask_gate(_GateOrder(model, **options), pass_gate), 0
     except (GateBreached, GateInconclusive) as error:
         decision, code = error.decision, error.exit_code
     if out is not None:
@@ -186,14 +187,14 @@ class _GateOrder:
         return parse_policy(section, context=self.context)
 
 
-def _ask_gate(order: _GateOrder) -> "GateDecision":
+def _ask_gate(order: _GateOrder, pass_gate: Callable[..., Any]) -> "GateDecision":
     if order.trust is None:
         from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
-        from stanch.workspace.verbs_model import pass_gate  # noqa: PLC0415 - same
 
         with open_workspace(current()) as workspace:
             policy = order.policy(workspace.config.gate)
-            return pass_gate(workspace, order.model, order.certificate, policy).decision
+            decided: GateDecision = pass_gate(workspace, order.model, order.certificate, policy).decision
+            return decided
     from stanch.audit.certificate_file import read_certificate  # noqa: PLC0415 - same
     from stanch.audit.gate import gate as decide  # noqa: PLC0415 - same
     from stanch.cli.recipients import trust_of  # noqa: PLC0415 - same

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import click
 
 from stanch.cli.frame import Group, Result, current
-from stanch.terms import EntryRef, JsonValue
+from stanch.terms import JsonValue
 
 
 @click.group(cls=Group)
@@ -22,8 +22,7 @@ def serve(check: bool) -> Result:  # noqa: FBT001 - a flag of click
     """
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.gateway.serve import build_gateway, listening, run_server, tls_context  # noqa: PLC0415 - same
-    from stanch.workspace import Done, Request  # noqa: PLC0415 - same
-    from stanch.workspace.verbs_access import workspace_ref  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_serve import serve_models  # noqa: PLC0415 - same
 
     quiet = current().quiet
 
@@ -43,14 +42,7 @@ def serve(check: bool) -> Result:  # noqa: FBT001 - a flag of click
             for name, model in built.models.items()
         ]
         if not check:
-            payload: dict[str, JsonValue] = {"models": models}
-            asked = Request("gateway.serve", "serve:run", workspace_ref(workspace), payload)
-
-            def run(_ref: EntryRef) -> Done[None]:
-                run_server(workspace, built, ready=ready)
-                return Done(None)
-
-            workspace.door.act(asked, run)
+            serve_models(workspace, models, lambda: run_server(workspace, built, ready=ready))
     state = "ready      " if check else "ended      "
     return Result({"host": host, "port": port, "models": models}, "\n".join([*lines, f"{state}{host}:{port}"]))
 
