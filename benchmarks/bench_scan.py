@@ -6,8 +6,8 @@ secrets alone, in blocks of whole lines; ours reads the lines, scans every messa
 ones get less of the part, which is noted. Time is processor time of all threads; megabytes are those of the lines.
 
 Ours: `all` has the shipped rules, and as many of kingfisher's own as bring them to 250; `shipped` has the shipped ones;
-`secrets` those for secrets alone, as the peers have; `raw` is `all` with only suspect lines parsed; `re2` is `shipped`
-without Hyperscan.
+`secrets` those for secrets alone, as the peers have, filled up likewise; `raw` is `all` with only suspect lines parsed;
+`re2` is `shipped` without Hyperscan.
 Writes benchmarks/results/scan.json: for each figure the median, the range and all rounds. STANCH_BENCH_MB sets the size
 of the corpus.
 """
@@ -97,9 +97,8 @@ def raw(scanner: Scanner) -> Callable[[Lines], object]:
     ]
 
 
-def enough_rules(rules: kingfisher_sdk.Rules) -> tuple[Recogniser, ...]:
-    """Return the shipped rules, filled up with foreign ones to the least number."""
-    shipped = load_pack()
+def enough_rules(shipped: tuple[Recogniser, ...], rules: kingfisher_sdk.Rules) -> tuple[Recogniser, ...]:
+    """Return shipped rules, filled up with foreign ones to the least number."""
     return shipped + read_kingfisher(rules).recognisers[: max(0, LEAST_RULES - len(shipped))]
 
 
@@ -120,9 +119,9 @@ def contenders() -> tuple[dict[str, Contender], dict[str, int]]:
     """Return everyone by name, and how many rules they have."""
     kingfisher = kingfisher_sdk.Scanner(kingfisher_sdk.Rules())
     shipped = load_pack()
-    secrets = frozenset(rule.kind for rule in shipped if rule.family == "secret")
-    everything = Scanner(Policy(recognisers=enough_rules(kingfisher.rules)))
-    policies = {"shipped": Policy(), "secrets": Policy(kinds=secrets)}
+    secrets = tuple(rule for rule in shipped if rule.family == "secret")
+    everything = Scanner(Policy(recognisers=enough_rules(shipped, kingfisher.rules)))
+    policies = {"shipped": Policy(), "secrets": Policy(recognisers=enough_rules(secrets, kingfisher.rules))}
     everyone = {name: Contender(parsed(Scanner(policy))) for name, policy in policies.items()}
     everyone |= {
         "all": Contender(parsed(everything)),
