@@ -1,10 +1,13 @@
 """Hold rules: several together hold what the one that holds most does; prefixes of literals in any case."""
 
+import re
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stanch.scan import load_pack
-from stanch.scan.hold import CapitalsHold, HoldsAfter, LiteralPrefixes, RunHold, parse_hold
+from stanch.scan.hold import CapitalsHold, HoldsAfter, LiteralPrefixes, RunHold, byte_class, parse_hold
 
 SHIPPED = [rule.hold for rule in load_pack() if isinstance(rule.hold, RunHold | CapitalsHold)]
 MADE = [parse_hold(text) for text in ("run:[0-9]:2", "run:[ab]:3", "run:[ab ]:5", "run:[0-9a]:4", "capitals:9")]
@@ -37,3 +40,9 @@ def test_the_longest_suffix_that_begins_a_literal_is_held(text, cut):
     proper = {literal.lower()[:size] for literal in literals for size in range(1, len(literal))}
     expected = max((size for size in range(1, len(text) + 1) if text.lower()[-size:] in proper), default=0)
     assert prefixes.held(prefixes.step(prefixes.step(0, text[:cut]), text[cut:])) == expected
+
+
+@pytest.mark.parametrize("members", [bytes(range(256)), b"\x00", b"\xff", b"ace", bytes([0, 1, 254, 255])])
+def test_a_class_matches_its_bytes_alone(members):
+    expression = re.compile(byte_class(members), re.DOTALL)
+    assert {byte for byte in range(256) if expression.fullmatch(bytes([byte]))} == set(members)

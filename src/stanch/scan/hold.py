@@ -268,6 +268,7 @@ class LiteralPrefixes:
 
 def byte_class(members: bytes) -> bytes:
     """Return an expression that matches one of the bytes."""
-    starts = [byte for byte in sorted(set(members)) if byte - 1 not in members]
-    ends = [byte for byte in sorted(set(members)) if byte + 1 not in members]
+    found = set(members)
+    starts = [byte for byte in sorted(found) if byte - 1 not in found]
+    ends = [byte for byte in sorted(found) if byte + 1 not in found]
     return b"[" + b"".join(b"\\x%02x-\\x%02x" % span for span in zip(starts, ends, strict=True)) + b"]"
