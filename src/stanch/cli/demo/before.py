@@ -145,7 +145,7 @@ def _audit(scene: Scene, name: str) -> tuple[Audited, dict[str, Any]]:
     base, model, out = base_model(scene), scene.folder / name, scene.path(f"{name}.report")
     scene.command(
         f"audit run {name} --base BASE --plan {name}.plan.json --data {name}.train.jsonl --holdout held-out.jsonl "
-        f"--secrets {EXPOSURE_SECRETS} --candidates {EXPOSURE_CANDIDATES} --tree-budget {TREE_BUDGET} "
+        f"--secrets {EXPOSURE_SECRETS} --candidates {EXPOSURE_CANDIDATES} --tree-budget {TREE_BUDGET} --values 0 "
         f"--alpha {ALPHA} --detectable-auc {DETECTABLE_AUC} --min-power {MIN_POWER} --out {out.name}"
     )
     with scene.workspace("dana") as workspace:
