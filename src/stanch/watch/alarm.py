@@ -26,8 +26,8 @@ class Containment(StrEnum):
 class Alarm:
     """One crossing of one detector's threshold, without any text of a prompt or an answer.
 
-    `at` and `window_start` are Unix seconds taken from the entries, never from the wall clock, so that a replay gives the
-    same alarm. `entries` are indexes in the ledger: the evidence.
+    `at` and `window_start` are Unix seconds taken from the entries, never from the wall clock, so that a replay gives
+    the same alarm. `entries` are indexes in the ledger: the evidence.
     """
 
     detector: str
