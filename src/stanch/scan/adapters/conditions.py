@@ -96,7 +96,7 @@ class Conditions:
 
 def found_in(expressions: tuple[str, ...], subject: bytes) -> bool:
     """Tell whether one of the expressions is found in the subject."""
-    return any(_compiled(expression).search(subject) is not None for expression in expressions)
+    return bool(expressions) and _union(expressions).search(subject) is not None
 
 
 def checksum_verdict(value: bytes) -> Verdict:
@@ -114,5 +114,7 @@ def _checksums() -> tuple[tuple[Callable[[bytes], object], Validator], ...]:
 
 
 @lru_cache(maxsize=4096)
-def _compiled(expression: str) -> "re2._Regexp":
-    return compile_foreign(expression)
+def _union(expressions: tuple[str, ...]) -> "re2._Regexp":
+    for expression in expressions:  # each must stand alone: two broken ones may be one that is not
+        compile_foreign(expression)
+    return compile_foreign("|".join(f"(?:{expression})" for expression in expressions))

@@ -26,7 +26,8 @@ def is_sequence(value: bytes) -> bool:
         return False
     if len(set(symbols)) == 1 or (len(symbols) >= 6 and all(map(_follows, symbols, symbols[1:]))):
         return True
-    return len(symbols) >= 10 and max(map(symbols.count, set(symbols))) >= 0.6 * len(symbols)
+    # What fills more than half of the places stands in the middle when they are sorted.
+    return len(symbols) >= 10 and symbols.count(sorted(symbols)[len(symbols) // 2]) >= 0.6 * len(symbols)
 
 
 def _follows(before: int, after: int) -> bool:
