@@ -1,4 +1,4 @@
-"""Writes docs/reference: every command and flag, error, setting, kind of entry and trainer argument.
+"""Writes docs/reference and the threat model: every command and flag, error, setting, kind of entry, threat.
 
 A test compares what this writes with the files, so that the documents cannot drift. Run it after a change:
 
@@ -19,6 +19,7 @@ import stanch
 from stanch.cli.actions import ACTIONS
 from stanch.cli.commands import COMMANDS
 from stanch.cli.frame import Leaf, Root
+from stanch.cli.threat_table import FRAMEWORKS, NOT_DEFENDED, RAND_LEVEL, THREATS
 from stanch.config import Config
 from stanch.errors import StanchError
 from stanch.ledger.ocsf import class_of
@@ -26,7 +27,7 @@ from stanch.tune import arguments as trainer
 from stanch.workspace.kinds import KINDS
 
 SOURCES = Path(stanch.__file__).parent
-OUT = Path(__file__).parents[1] / "docs" / "reference"
+OUT = Path(__file__).parents[1] / "docs"
 HEAD = "<!-- Written by tools/make_reference.py; a test compares. -->\n\n"
 
 
@@ -190,23 +191,44 @@ def arguments() -> str:
     return HEAD + "\n".join([*lines, ""])
 
 
+def threat_model() -> str:
+    """Return the page of threats."""
+    lines = [
+        "# Threat model\n",
+        "The **assets** are the training records, the weights of a tuned model (which hold some of those records),",
+        "the keys, and the record of who did what. The **boundaries** are the workspace folder (its files and keys",
+        "belong to one operating-system user), a sealed bundle (may lie anywhere, also with an enemy), and the answers",
+        "of a served model. `stanch threats` prints what stands here; `stanch doctor` says what is on, off or weak.\n",
+    ]
+    for threat in THREATS:
+        lines += [f"## {threat.name}\n", f"{threat.who[0].upper()}{threat.who[1:]} {threat.tries}.\n"]
+        lines += ["| what stops or shows it | switched on by | proved by |", "|---|---|---|"]
+        lines += [f"| {c.what} | `{c.switch_on}` | `{c.prove}` |" for c in threat.controls]
+        lines += [f"\n**Ends:** {threat.ends}.\n", f"**Maps to:** {', '.join(threat.maps)}.\n"]
+    lines += ["## Not defended\n", "; ".join(NOT_DEFENDED) + ".\n"]
+    lines += ["## The lists that are mapped\n", "| identifier | names |", "|---|---|"]
+    lines += [f"| {name} | {meaning} |" for name, meaning in FRAMEWORKS.items()]
+    return HEAD + "\n".join([*lines, f"\n{RAND_LEVEL}", ""])
+
+
 def _names(names: frozenset[str]) -> str:
     return ", ".join(f"`{name}`" for name in sorted(names))
 
 
 PAGES = {
-    "commands.md": commands,
-    "errors.md": errors,
-    "settings.md": settings,
-    "entries.md": entries,
-    "arguments.md": arguments,
+    "reference/commands.md": commands,
+    "reference/errors.md": errors,
+    "reference/settings.md": settings,
+    "reference/entries.md": entries,
+    "reference/arguments.md": arguments,
+    "explain/threat-model.md": threat_model,
 }
 
 
 def main() -> None:
     """Write all pages."""
-    OUT.mkdir(exist_ok=True)
     for name, page in PAGES.items():
+        (OUT / name).parent.mkdir(exist_ok=True)
         (OUT / name).write_text(page())
         print(f"wrote {OUT / name}")
 

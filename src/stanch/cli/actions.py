@@ -30,6 +30,7 @@ ACTIONS: dict[str, Acts] = {
     "migrate": Acts(why_none="changes the form of the tables and nothing in them; whoever owns the file may"),
     "status": _OWN_RECORD,
     "doctor": _OWN_RECORD,
+    "threats": Acts(why_none="reads nothing but its own table"),
     "config show": _OWN_RECORD,
     "scan": _acts("data.scan"),
     "data manifest": _acts("data.manifest"),

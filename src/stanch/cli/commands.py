@@ -16,6 +16,7 @@ COMMANDS: dict[str, Entry] = {
     "init": Entry("stanch.cli.init", "Make a workspace: keys, log, settings", "Start here"),
     "status": Entry("stanch.cli.init", "Say what the workspace holds and whether its log is whole", "Start here"),
     "doctor": Entry("stanch.cli.doctor", "Check environment, settings, keys, database and log", "Start here"),
+    "threats": Entry("stanch.cli.threats", "What is defended, what proves it, and where it ends", "Start here"),
     "scan": Entry("stanch.cli.scan", "Find secrets and personal data; redact them", "A model's life"),
     "data": Entry(
         "stanch.cli.data", "Manifests, duplicates, splits, canaries, the training-text index", "A model's life"
