@@ -220,7 +220,7 @@ def test_the_official_client_reads_what_the_gateway_writes(place, model, stream)
     assert call(url, key, "Tell me about chest pain.") == (CLEAN, "stop")
     with openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0) as client:
         assert [one.id for one in client.models.list()] == ["bot"]
-        with pytest.raises(openai.BadRequestError):
+        with pytest.raises(openai.PermissionDeniedError):
             client.chat.completions.create(model="bot", messages=[{"role": "user", "content": "x"}], logprobs=True)
     with (
         openai.OpenAI(base_url=f"{url}/v1", api_key="stk_wrong", max_retries=0) as client,

@@ -71,7 +71,10 @@ class Exchange:
         Raises:
             NotAuthenticated: Nothing, or more than one thing.
         """
-        given = [value for name, value in self._scope["headers"] if name == b"authorization"]
+        headers = self._scope["headers"]
+        # Clients of the Anthropic API say their key in a header of its own.
+        given = [b"bearer " + value for name, value in headers if name == b"x-api-key"]
+        given += [value for name, value in headers if name == b"authorization"]
         leaf = self._scope.get(LEAF)
         if not given and leaf is not None:
             return ClientLeaf(leaf)
