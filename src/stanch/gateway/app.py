@@ -14,12 +14,16 @@ from stanch.gateway.answering import Act, Answering, Prepared, Speech
 from stanch.gateway.budgets import Limits
 from stanch.gateway.desk import Desk
 from stanch.gateway.dialect import Dialect
+from stanch.gateway.dialect_messages import MessagesReader, MessagesWriter
 from stanch.gateway.dialect_openai import ChatWriter, CompletionsWriter, OpenAiReader
+from stanch.gateway.dialect_responses import ResponsesReader, ResponsesWriter
 from stanch.gateway.embedding import Embedding
 from stanch.gateway.exchange import Exchange, Receive, Scope, Send
 from stanch.gateway.model import ServedModel
 from stanch.gateway.problem import NotReady, UpstreamTimeout, code_of
 from stanch.gateway.request import ChatRequest, CompletionRequest, EmbeddingsRequest, read_request
+from stanch.gateway.request_messages import MessagesRequest
+from stanch.gateway.request_responses import ResponsesRequest
 from stanch.gateway.upstream import Upstream
 
 MAX_STREAMS = 1024
@@ -43,6 +47,8 @@ ENDPOINTS = {
         "completions", CompletionRequest, Speech(functools.partial(OpenAiReader, is_chat=False), CompletionsWriter)
     ),
     "POST /v1/embeddings": Endpoint("embeddings", EmbeddingsRequest),
+    "POST /v1/messages": Endpoint("messages", MessagesRequest, Speech(MessagesReader, MessagesWriter)),
+    "POST /v1/responses": Endpoint("responses", ResponsesRequest, Speech(ResponsesReader, ResponsesWriter)),
 }
 
 
@@ -146,6 +152,7 @@ class Gateway:
             model = self.models.get(request.model)
             if model is None or endpoint.dialect not in model.dialects:
                 raise NotFound("there is no such model")
+            exchange.is_typed = endpoint.dialect == "messages"
             prepared = Prepared(exchange, request, endpoint.dialect, model, session, self.limits[model.name])
             act: Act[Any] = (
                 Embedding(self.desk, self.upstream, prepared)

@@ -76,14 +76,9 @@ class Desk:
         workspace = self.workspace
         own = workspace.door
         return Door(
-            workspace.ledger,
-            session,
-            own.profile,
-            self._judge(session, also),
-            workspace.leases,
-            own.witnessing,
+            workspace.ledger, session, own.profile, self._judge(session, also), workspace.leases, own.witnessing,
             own.clock,
-        )
+        )  # fmt: skip
 
     def may_infer(self, session: Session, model: ArtifactRef) -> bool:
         """Say whether a session may use a model now; a refusal here is no act, and is not recorded."""

@@ -169,7 +169,7 @@ class ChatWriter:
         """Return the body of a whole answer."""
         finished = dict.fromkeys(ending.finished, FILTERED) if ending.incident else ending.finished
         choices = [self._whole_choice(made, index, why) for index, why in sorted(finished.items())]
-        more = {"usage": _written(ending.usage)} | _incident(ending)
+        more: Json = {"usage": _written(ending.usage), **_incident(ending)}
         return orjson.dumps(self._head("chat.completion", choices) | more)
 
     def _whole_choice(self, made: Made, index: int, why: str) -> JsonValue:
@@ -287,7 +287,9 @@ def _listed(made: Made, choice: int) -> JsonValue:
     listed: list[JsonValue] = [
         {
             "token": entry.token, "logprob": entry.logprob, "bytes": None,
-            "top_logprobs": [{"token": token, "logprob": number, "bytes": None} for token, number in entry.alternatives],
+            "top_logprobs": [
+                {"token": token, "logprob": number, "bytes": None} for token, number in entry.alternatives
+            ],
         }
         for entry in entries
     ]  # fmt: skip

@@ -191,8 +191,11 @@ class Stream:
 
     def _finish(self, choice: int, reason: str, made: Made) -> None:
         """Flush the channels of a choice."""
-        if self._finished.setdefault(choice, reason) != reason:
-            raise unexpected("$ after the end of its choice")
+        if (known := self._finished.get(choice)) is not None:
+            if known != reason:
+                raise unexpected("$ after the end of its choice")
+            return
+        self._finished[choice] = reason
         for channel in [known for known in self._arguments if known.choice == choice]:
             text = "".join(self._arguments.pop(channel))
             if not self.is_blocked:
