@@ -110,7 +110,7 @@ def _messages(channel, pieces, end):
         "model": "u",
         "content": [],
         "usage": {"input_tokens": 9},
-    }  # noqa: E501 - a row of data
+    }
     return [
         {"type": "message_start", "message": message}, {"type": "ping"},
         {"type": "content_block_start", "index": 0, "content_block": block},

@@ -188,7 +188,7 @@ def test_pieces_belong_to_what_was_opened_and_is_open(guard, dialect):
 
 
 @pytest.mark.parametrize("dialect", NEWER)
-def test_an_event_whose_name_is_not_its_type_is_refused(guard, dialect):
+def test_an_event_whose_name_is_not_its_type_is_refused(dialect):
     reader, _ = parts(dialect, asked(dialect))
     with pytest.raises(UpstreamProtocol):
         reader.read_event(Event("ping", json.dumps(SAY[dialect]("arguments", [], "")[0])))
@@ -216,7 +216,7 @@ def test_an_answer_that_breaks_off_has_no_end(guard, dialect):
             guard,
             dialect,
             [one for one in events if one["type"] not in {"content_block_stop", "response.output_item.done"}],
-        )  # noqa: E501 - a row of data
+        )
 
 
 json_values = st.recursive(

@@ -244,7 +244,7 @@ class CompletionsWriter:
             self._choice(index, made.texts.get(Channel(index, TEXT), ""), why, _columns(made, index))
             for index, why in sorted(finished.items())
         ]
-        return self._body(choices, {"usage": _written(ending.usage)} | _incident(ending))
+        return self._body(choices, {"usage": _written(ending.usage), **_incident(ending)})
 
     @staticmethod
     def _choice(index: int, text: str, why: str | None, logprobs: JsonValue = None) -> JsonValue:

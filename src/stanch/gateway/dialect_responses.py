@@ -287,12 +287,12 @@ class ResponsesWriter:
             call = f"call_{self._header.id}{opened.choice:x}"
             text = item.texts.get(Channel(opened.choice, ARGUMENTS), "")
             return head | {"call_id": call, "name": opened.name, "arguments": text}
-        lists: dict[str, list[JsonValue]] = (
-            {"content": []} if opened.kind == MESSAGE else {"summary": [], "content": []}
-        )
+        lists: dict[str, list[JsonValue]] = {"content": [], "summary": []}
         for channel, text in item.texts.items():
             lists[PARTS[channel.field].holder].append(_part(channel, text))
-        return head | ({"role": "assistant"} if opened.kind == MESSAGE else {}) | {**lists}
+        if opened.kind == MESSAGE:
+            return head | {"role": "assistant", "content": lists["content"]}
+        return head | {**lists}
 
     def _id(self, opened: Opened) -> str:
         prefix = {MESSAGE: "msg", REASONING: "rs", CALL: "fc"}[opened.kind]
