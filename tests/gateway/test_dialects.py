@@ -232,7 +232,7 @@ json_values = st.recursive(
 TYPES = sorted({one["type"] for name in NEWER for channel in ("arguments",) for one in SAY[name](channel, ["x"], "")})
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.sampled_from(NEWER), st.lists(st.tuples(st.sampled_from(TYPES), json_values), max_size=4), json_values)
 def test_any_json_is_taken_or_refused_with_the_one_error(guard, dialect, events, value):
     for run in (

@@ -97,7 +97,7 @@ def test_what_is_not_listed_is_dropped_and_counted():
     assert ROW not in write_vectors(vectors, request(), tokens).decode()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.floats(width=32), min_size=3, max_size=3), st.booleans())
 def test_any_three_numbers_are_taken_bit_by_bit_or_refused(values, is_packed):
     given = answer(packed(values), TWO) if is_packed else answer(values, TWO)

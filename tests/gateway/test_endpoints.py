@@ -5,20 +5,19 @@ import json
 
 import pytest
 import serving
-from answers import ROW
+from answers import ROW, cut, leaks
+from saying import ASKED, SAY, said_whole
 from serving import entries, http, key_of
 
 from stanch.gateway.budgets import Limits
-from stanch.workspace import Workspace
 
 JSON = "application/json"
 MANY = 10**9
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    with Workspace.init(tmp_path_factory.mktemp("endpoints") / "w") as workspace:
-        yield workspace, key_of(workspace, "program")
+def place(ground):
+    return ground, key_of(ground, "program")
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +79,29 @@ def test_embeddings_need_their_own_permission(ask, place):
     answer, asked = ask("embeddings", {"model": "bot", "input": "x"}, key=key)
     assert (answer.status, asked) == (403, [])
     assert entries(place[0], "gateway.embed")[-1][0] == "denied"
+
+
+def test_a_key_may_come_in_the_header_of_the_anthropic_api_and_two_are_refused(ask, place):
+    media, key = (b"content-type", b"application/json"), place[1].encode()
+    body = {"model": "bot", "input": "x"}
+    own, usual = (b"x-api-key", key), (b"authorization", b"Bearer " + key)
+    assert ask("embeddings", body, embedded([1, 2, 3, 4]), headers=[media, own])[0].status == 200
+    for wrong in ([own, usual], [own, own], [(b"x-api-key", b"Bearer " + key)], [(b"x-api-key", b"")]):
+        assert ask("embeddings", body, headers=[media, *wrong])[0].status == 401
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("dialect", ["responses", "messages"])
+def test_the_newer_dialects_are_recorded_like_the_others(ask, place, dialect, stream):
+    channel = "output_text" if dialect == "responses" else "text"
+    events = SAY[dialect](channel, cut(f"Well. {ROW} So.", 9), "")
+    stream_of = b"".join(
+        b"event: %b\ndata: %b\n\n" % (one["type"].encode(), json.dumps(one).encode()) for one in events
+    )
+    whole = json.dumps(said_whole(dialect, channel, ROW)).encode()
+    answer, _ = ask(dialect, ASKED[dialect] | {"stream": stream}, http(stream_of) if stream else http(whole, JSON))
+    assert not leaks(answer.body.decode())
+    (_, _, intent), (_, result, outcome) = entries(place[0])[-2:]
+    assert (intent["dialect"], intent["stream"]) == (dialect, stream)
+    assert (result, outcome["verdict"], outcome["drawn"]) == ("done", "block", int(stream))
+    assert outcome["incident"] in answer.body.decode()

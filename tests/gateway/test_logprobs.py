@@ -12,13 +12,10 @@ from hypothesis import strategies as st
 from saying import asked, play, rebuilt
 from serving import entries, http, key_of
 
-from stanch.access.policy import default_text
 from stanch.gateway.budgets import Limits
 from stanch.gateway.dialect import Entry
 from stanch.gateway.logprobs import LEVELS, LogprobGate, bits_of
 from stanch.guard import Action
-from stanch.workspace import Workspace
-from stanch.workspace.verbs_policy import activate_policies
 
 ASK = {"model": "bot", "messages": [{"role": "user", "content": "hello"}], "logprobs": True}
 
@@ -152,30 +149,20 @@ def test_the_gate_gives_numbers_of_few_levels_and_tokens_of_the_released_text(gu
     assert LEVELS == 2001
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    with Workspace.init(tmp_path_factory.mktemp("logprobs") / "w") as workspace:
-        activate_policies(workspace, OURS)
-        yield workspace
-
-
-OURS = default_text() + (
-    '@id("ours") permit (principal in Stanch::Role::"consumer", action == Stanch::Action::"model:logprobs", resource);'
-)
 GRANTED = ("model:infer", "model:logprobs")
 
 
-def test_they_need_a_grant_and_a_budget_and_are_charged(place, guard):
+def test_they_need_a_grant_and_a_budget_and_are_charged(ground, guard):
     """10 tokens are reserved at 10.967 bits each; the answer has two."""
     answer = whole({"content": "Hello you"})
     answer["choices"][0]["logprobs"] = listed(["Hello", " you"])
-    plain = key_of(place, "plain")
-    granted = key_of(place, "granted", actions=GRANTED)
+    plain = key_of(ground, "plain")
+    granted = key_of(ground, "granted", actions=GRANTED)
     tuner = Limits(10, 10**9, 10, 10, bits_per_day=131, bits_ever=131)
 
     def run(key, body, limits, reply=answer):
         async def main():
-            async with serving.serving(place, guard, key, limits=limits) as (client, server):
+            async with serving.serving(ground, guard, key, limits=limits) as (client, server):
                 server.answers.append(http(json.dumps(reply).encode(), "application/json"))
                 return await client.ask(body), server.asked
 
@@ -184,24 +171,24 @@ def test_they_need_a_grant_and_a_budget_and_are_charged(place, guard):
     body = ASK | {"max_tokens": 10}
     refused, sent = run(plain, body, tuner)
     assert (refused.status, refused.code, sent) == (403, "not_permitted", [])
-    assert entries(place)[-1][0] == "denied"
+    assert entries(ground)[-1][0] == "denied"
     assert run(granted, body, Limits(10, 10**9, 10, 10))[0].code == "budget_exhausted"
     first, sent = run(granted, body, tuner)
     assert [one["token"] for one in first.json["choices"][0]["logprobs"]["content"]] == ["Hello", " you"]
     assert sent[0]["logprobs"] is True
-    assert (entries(place)[-2][2]["reserved_bits"], entries(place)[-1][2]["logprob_bits"]) == (110, 22)
+    assert (entries(ground)[-2][2]["reserved_bits"], entries(ground)[-1][2]["logprob_bits"]) == (110, 22)
     assert run(granted, body, tuner)[0].code == "budget_exhausted"  # 22 are used, and 110 more are wanted
     assert run(granted, body | {"max_tokens": 9}, tuner)[0].status == 200
 
 
-def test_they_are_streamed_through_the_whole_gateway(place, guard):
-    key = key_of(place, "streams", actions=GRANTED)
+def test_they_are_streamed_through_the_whole_gateway(ground, guard):
+    key = key_of(ground, "streams", actions=GRANTED)
 
     async def main():
         limits = Limits(10, 10**9, 10, 10, 10**6, 10**6)
-        async with serving.serving(place, guard, key, limits=limits) as (client, server):
+        async with serving.serving(ground, guard, key, limits=limits) as (client, server):
             server.answers.append(http(sse(*spoken(["Hello ", "you"]))))
             return await client.ask(ASK | {"stream": True})
 
     assert asyncio.run(main()).body.count(b'"token":') == 2
-    assert entries(place)[-1][2]["logprob_bits"] == 22
+    assert entries(ground)[-1][2]["logprob_bits"] == 22

@@ -232,7 +232,7 @@ class ResponsesWriter:
             if item.status == "in_progress":
                 frames += self._finish(item, "incomplete")
         status, _, why = _end(ending).partition(":")
-        body: Json = {"response": self._response(status, why, ending.usage)} | _incident(ending)
+        body: Json = {"response": self._response(status, why, ending.usage), **_incident(ending)}
         return [*frames, self._event(f"response.{status}", body)]
 
     def whole(self, made: Made, ending: Ending) -> bytes:
