@@ -19,12 +19,13 @@ from stanch.workspace.verbs_access import Newcomer, issue_key, register_newcomer
 
 MODEL = ArtifactRef("model", "bot", Digest.sha256(b"the model"))
 EVENTS = "text/event-stream"
+DIALECTS = ("chat", "completions", "embeddings", "responses", "messages")
 
 
-def key_of(workspace, name, *, roles=("consumer",), model=MODEL):
+def key_of(workspace, name, *, roles=("consumer",), model=MODEL, actions=("model:infer", "model:embed")):
     """Register a service and return the text of a key for it."""
     bot = register_newcomer(workspace, Newcomer(name=name, kind="service", roles=roles))
-    order = ApiKeyOrder(principal=bot, models=(str(model.digest),), networks=("127.0.0.0/8",))
+    order = ApiKeyOrder(principal=bot, models=(str(model.digest),), networks=("127.0.0.0/8",), actions=actions)
     return issue_key(workspace, order)[1].text
 
 
@@ -128,11 +129,15 @@ async def serving(workspace, guard, key="", *, limits=None, patience=None, **set
     listening = await asyncio.start_server(server.accept, "127.0.0.1", 0)
     server.port = listening.sockets[0].getsockname()[1]
     model = ServedModel(
-        "bot", MODEL, f"http://127.0.0.1:{server.port}", "inner", ("chat", "completions"), guard, "sha256:" + "a" * 64
+        "bot", MODEL, f"http://127.0.0.1:{server.port}", "inner", DIALECTS, guard, "sha256:" + "a" * 64, 4, 131_072
     )
     upstream = Upstream(patience or Patience(5, 5, 20))
     app = Gateway(
-        Desk.of(workspace), {"bot": model}, upstream, {"bot": limits or Limits(10_000, 10**9, 10_000)}, **settings
+        Desk.of(workspace),
+        {"bot": model},
+        upstream,
+        {"bot": limits or Limits(10_000, 10**9, 10_000, 10_000)},
+        **settings,
     )
     await upstream.open()
     try:

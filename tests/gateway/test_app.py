@@ -170,7 +170,7 @@ def test_an_answer_that_takes_too_long_in_all_is_ended(ask, workspace):
         ({"client": None}, 401, "unauthenticated"), ({"path": "/v1/audio/speech"}, 404, "not_found"),
         ({"path": "/v1/chat/completions/"}, 404, "not_found"), ({"method": "PUT"}, 404, "not_found"),
         ({"query_string": b"x=1"}, 400, "invalid_request"), ({"body": b"{"}, 400, "invalid_request"),
-        ({"body": ASK | {"logprobs": True}}, 400, "invalid_request"), ({"body": ASK | {"model": "x"}}, 404, "not_found"),  # noqa: E501 - a row of data
+        ({"body": ASK | {"echo": True}}, 400, "invalid_request"), ({"body": ASK | {"model": "x"}}, 404, "not_found"),
         ({"body": b" " * (2 << 20)}, 413, "too_large"), ({"headers": [(b"x", b"y" * 20_000)]}, 413, "too_large"),
         ({"headers": []}, 401, "unauthenticated"), ({"body": ASK | {"n": "\ud800"}}, 400, "invalid_request"),
     ],

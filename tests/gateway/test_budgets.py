@@ -80,6 +80,32 @@ def test_protected_windows_are_a_set_that_only_grows(budgets):
         reserve(budgets, charge(at=NOON + 800 * DAY_MS))
 
 
+def test_vectors_are_counted_by_the_day_and_bits_ever_too(budgets):
+    limits = Limits(99, 10**9, 2, vectors_per_day=5, bits_per_day=100, bits_ever=150)
+
+    def take(at, **amounts):
+        one = Charge("p_a", "m", 1, at, **amounts)
+        with budgets._tables.write() as connection:
+            budgets.reserve(connection, one, limits)
+        return one
+
+    failed = take(NOON, vectors=5)
+    with pytest.raises(QuotaExhausted):
+        take(NOON, vectors=1)
+    budgets.settle_alone(failed, 1)
+    take(NOON, vectors=5)
+    take(NOON + DAY_MS, vectors=5)
+    first = take(NOON, bits=100)
+    budgets.settle_alone(first, 1, bits=90)
+    for at, bits in ((NOON, 11), (NOON + DAY_MS, 61), (NOON + DAY_MS, 101)):
+        with pytest.raises(QuotaExhausted):
+            take(at, bits=bits)
+    take(NOON + DAY_MS, bits=60)
+    with pytest.raises(QuotaExhausted):
+        take(NOON + 400 * DAY_MS, bits=1)
+    assert used(budgets)["m", "logprob-bits-ever", 0] == 150
+
+
 @pytest.mark.parametrize(("keys", "cap"), [(1, 8), (80_000, 8), (80_001, 9), (1_000_000, 100), (10**9, 256)])
 def test_the_default_cap(keys, cap):
     assert default_protected_windows(keys) == cap

@@ -9,15 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stanch.errors import InvalidInput
-from stanch.gateway.dialect import AnswerReader
+from stanch.gateway.dialect import Header, Usage
+from stanch.gateway.dialect_openai import ChatWriter, CompletionsWriter, OpenAiReader
 from stanch.gateway.problem import UpstreamFailed, UpstreamProtocol
-from stanch.gateway.rebuild import Header, Stream, rebuild_whole
+from stanch.gateway.rebuild import Stream, rebuild_whole
 from stanch.gateway.request import ChatRequest, CompletionRequest, forwarded, read_request
-from stanch.gateway.sse import EventParser
+from stanch.gateway.sse import Event, EventParser
 from stanch.guard import Action
 
 TOOLS = [{"type": "function", "function": {"name": "search"}}]
 ASKED = {"model": "bot", "messages": [{"role": "user", "content": "hello"}], "tools": TOOLS, "n": 2}
+
+HEADER = Header("A" * 22, 5, "bot")
 
 
 def request(**changes):
@@ -30,8 +33,19 @@ def completion(**changes):
 
 def opened(guard, asked=None):
     asked = asked or request()
-    dialect = "chat" if isinstance(asked, ChatRequest) else "completions"
-    return Stream(guard, AnswerReader(asked), Header("A" * 22, 5, "bot", dialect), b"k" * 32)
+    is_chat = isinstance(asked, ChatRequest)
+    writer = (ChatWriter if is_chat else CompletionsWriter)(HEADER, asked)
+    return Stream(guard, OpenAiReader(asked, is_chat=is_chat), writer, b"k" * 32)
+
+
+def rebuilt(guard, answer, asked=None):
+    """Return the gateway's whole answer as an object, and the tally."""
+    asked = asked or request()
+    is_chat = isinstance(asked, ChatRequest)
+    taken = OpenAiReader(asked, is_chat=is_chat).read_whole(json.dumps(answer))
+    writer = (ChatWriter if is_chat else CompletionsWriter)(HEADER, asked)
+    body, tally = rebuild_whole(guard, taken, writer, "inc_1", 0)
+    return json.loads(body), tally
 
 
 def play(guard, objects, asked=None):
@@ -39,11 +53,11 @@ def play(guard, objects, asked=None):
     stream = opened(guard, asked)
     frames = []
     for one in objects:
-        frames += stream.take(json.dumps(one))
+        frames += stream.take(Event("", json.dumps(one)))
         if stream.is_blocked:
             break
-    stream.close()
-    events = EventParser().feed(b"".join([*frames, *stream.tail("inc_1", None)]))
+    frames += stream.take(Event("", "[DONE]"))
+    events = EventParser().feed(b"".join([*frames, *stream.tail("inc_1", Usage(0, 0))]))
     assert events.pop().data == "[DONE]"
     return [json.loads(one.data) for one in events], stream
 
@@ -93,9 +107,7 @@ def test_no_field_leaks_and_the_answer_ends(guard, name, secret, size):
 @pytest.mark.parametrize("is_whole", [True, False])
 def test_arguments_leak_neither_as_written_nor_as_read(guard, text, is_whole):
     if is_whole:
-        taken = AnswerReader(request()).read_whole(json.dumps(whole(call(text), "tool_calls")))
-        body, tally = rebuild_whole(guard, taken, Header("A" * 22, 5, "bot", "chat"), "inc_1")
-        frames = json.loads(body)
+        frames, tally = rebuilt(guard, whole(call(text), "tool_calls"))
     else:
         frames, stream = play(guard, [chunk(call("")), *(chunk({"tool_calls": [{"index": 0, "function": {"arguments": p}}]})  # noqa: E501 - a row of data
                               for p in cut(text, 5)), chunk({}, "tool_calls")])  # fmt: skip
@@ -155,7 +167,7 @@ def test_nothing_of_the_server_passes_that_is_not_listed(guard):
 )  # fmt: skip
 def test_an_unexpected_value_ends_the_answer_and_is_not_quoted(guard, value):
     with pytest.raises(UpstreamProtocol) as raised:
-        opened(guard).take(json.dumps(value))
+        opened(guard).take(Event("", json.dumps(value)))
     assert ROW not in str(raised.value) + raised.value.why
 
 
@@ -164,12 +176,12 @@ def test_an_unexpected_value_ends_the_answer_and_is_not_quoted(guard, value):
 )
 def test_only_strict_json_is_read(guard, text):
     with pytest.raises(UpstreamProtocol):
-        opened(guard).take(text)
+        opened(guard).take(Event("", text))
 
 
 def test_an_error_of_the_server_is_a_failure(guard):
     with pytest.raises(UpstreamFailed) as raised:
-        opened(guard).take(json.dumps({"error": {"message": ROW}}))
+        opened(guard).take(Event("", json.dumps({"error": {"message": ROW}})))
     assert ROW not in repr(raised.value)
 
 
@@ -214,9 +226,7 @@ def test_completions_have_one_channel(guard):
 @pytest.mark.parametrize("message", [{"content": f"So: {ROW}"}, {"content": [{"type": "text", "text": ROW[:90]},
                                      {"type": "text", "text": ROW[90:]}]}, {"content": "x", "refusal": CANARY}])  # fmt: skip  # noqa: E501 - a row of data
 def test_a_whole_answer_is_judged_before_its_first_byte(guard, message):
-    taken = AnswerReader(request()).read_whole(json.dumps(whole(message)))
-    body, tally = rebuild_whole(guard, taken, Header("A" * 22, 5, "bot", "chat"), "inc_1")
-    answer = json.loads(body)
+    answer, tally = rebuilt(guard, whole(message))
     assert answer["choices"] == [{"index": 0, "message": {"role": "assistant", "content": ""}, "logprobs": None,
                                   "finish_reason": "content_filter"}]  # fmt: skip
     assert tally.released == 0
@@ -225,21 +235,15 @@ def test_a_whole_answer_is_judged_before_its_first_byte(guard, message):
 
 def test_a_clean_whole_answer_is_itself(guard):
     message = {"content": CLEAN, "reasoning_content": "hm"}
-    taken = AnswerReader(request()).read_whole(
-        json.dumps(whole(message, usage={"prompt_tokens": 1, "completion_tokens": 90}))
-    )
-    body, tally = rebuild_whole(guard, taken, Header("A" * 22, 5, "bot", "chat"), "inc_1")
-    answer = json.loads(body)
+    answer, tally = rebuilt(guard, whole(message, usage={"prompt_tokens": 1, "completion_tokens": 90}))
     assert answer["choices"][0]["message"] == {"role": "assistant", **message}
     assert answer["usage"] == {"prompt_tokens": 1, "completion_tokens": 90, "total_tokens": 91}
     assert tally.completion_tokens() == 90
 
 
 def test_the_server_cannot_undercount(guard):
-    taken = AnswerReader(request()).read_whole(
-        json.dumps(whole({"content": "x" * 41}, usage={"prompt_tokens": 0, "completion_tokens": 0}))
-    )
-    assert rebuild_whole(guard, taken, Header("A", 5, "bot", "chat"), "")[1].completion_tokens() == 11
+    answer = whole({"content": "x" * 41}, usage={"prompt_tokens": 0, "completion_tokens": 0})
+    assert rebuilt(guard, answer)[1].completion_tokens() == 11
 
 
 json_values = st.recursive(
@@ -259,15 +263,16 @@ json_values = st.recursive(
 @settings(max_examples=150, deadline=None)
 @given(json_values, st.booleans())
 def test_any_json_is_taken_or_refused_with_the_one_error(guard, value, is_whole):
-    reader = AnswerReader(request())
+    reader = OpenAiReader(request(logprobs=True), is_chat=True)
+    text = json.dumps(value)
     try:
-        taken = (reader.read_whole if is_whole else reader.read_event)(json.dumps(value))
+        taken = reader.read_whole(text) if is_whole else reader.read_event(Event("", text))
     except (UpstreamProtocol, UpstreamFailed):
         return
     if is_whole and taken.finished:
         for part in taken.parts:
             taken.finished.setdefault(part.channel.choice, "stop")
-        json.loads(rebuild_whole(guard, taken, Header("A", 5, "bot", "chat"), "")[0])
+        json.loads(rebuild_whole(guard, taken, ChatWriter(HEADER, request()), "", 0)[0])
 
 
 @settings(max_examples=40, deadline=None)
@@ -285,7 +290,7 @@ def test_no_cut_lets_a_secret_out_and_none_changes_a_clean_text(guard, sizes, te
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"logprobs": True}, "logprobs"), ({"echo": True}, "echo"), ({"audio": {}}, "audio"), ({"store": True}, "store"),  # noqa: E501 - a row of data
+        ({"top_logprobs": 1}, "top_logprobs"), ({"logprobs": True, "top_logprobs": 6}, "top_logprobs"), ({"echo": True}, "echo"), ({"audio": {}}, "audio"), ({"store": True}, "store"),  # noqa: E501 - a row of data
         ({"n": 9}, "$.n"), ({"messages": []}, "$.messages"), ({"stream_options": {"x": 1}}, "`x`"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, "image_url"),
         ({"stream_options": {}}, "stream_options"), ({"max_tokens": 0}, "max_tokens"), ({"logit_bias": {}}, "logit_bias"),  # noqa: E501 - a row of data

@@ -220,7 +220,7 @@ def test_the_official_client_reads_what_the_gateway_writes(place, model, stream)
     assert call(url, key, "Tell me about chest pain.") == (CLEAN, "stop")
     with openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0) as client:
         assert [one.id for one in client.models.list()] == ["bot"]
-        with pytest.raises(openai.BadRequestError):
+        with pytest.raises(openai.PermissionDeniedError):
             client.chat.completions.create(model="bot", messages=[{"role": "user", "content": "x"}], logprobs=True)
     with (
         openai.OpenAI(base_url=f"{url}/v1", api_key="stk_wrong", max_retries=0) as client,
@@ -311,6 +311,7 @@ def test_tls_with_a_client_certificate_lets_its_service_in_and_nobody_else(tmp_p
         (("train.index", "missing.index"), "missing.index"), (("http://127", "http://192"), "expected https"),
         (('listen = "127.0.0.1:0"', 'listen = "127.0.0.1:0"\ncertificate = "no.pem"'), "certificate"),
         (("plan.json", "train.index"), "canary plan"),
+        (('index = "train.index"', 'dialects = ["embeddings"]'), "dimensions"),
     ],
 )  # fmt: skip
 def test_settings_that_are_unsafe_or_lead_nowhere_do_not_start(tmp_path, model, change, why):

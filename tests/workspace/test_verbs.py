@@ -325,7 +325,10 @@ NOT_ACTS = {
     "load_case": "reads the files of a case that whoever may read the workspace's folder can read",
 }
 WITHOUT_WORKSPACE = {"log.recover": "a log that was rolled back opens no workspace; tests/cli/test_log.py recovers one"}
-BY_THE_GATEWAY = {"gateway.infer": "asked for each request; tests/gateway walks it"}
+BY_THE_GATEWAY = {
+    "gateway.embed": "asked for each request; tests/gateway walks it",
+    "gateway.infer": "asked for each request; tests/gateway walks it",
+}
 
 
 def verb_modules():

@@ -65,7 +65,7 @@ ACTIONS: dict[str, Acts] = {
     "release revoke": _acts("release.revoke"),
     "inventory": _FILES_ONLY,
     "guard check": _OWN_KEYS,
-    "gateway serve": _acts("gateway.serve", "gateway.infer"),
+    "gateway serve": _acts("gateway.serve", "gateway.embed", "gateway.infer"),
     "gateway budgets": _OWN_RECORD,
     "trace run": _acts("trace.open", "trace.plan", "trace.examine"),
     "trace pack": _acts("trace.pack"),

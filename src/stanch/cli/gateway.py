@@ -57,7 +57,11 @@ def budgets(name: str) -> Result:
     with open_workspace(current()) as workspace:
         settings = workspace.config.gateway
         found = Budgets(workspace.tables).uses(workspace.people.find(name))
-    limits = {"requests": settings.requests_per_minute, "tokens": settings.tokens_per_day}
+    limits = {
+        "requests": settings.requests_per_minute, "tokens": settings.tokens_per_day,
+        "vectors": settings.vectors_per_day, "logprob-bits": settings.logprob_bits_per_day,
+        "logprob-bits-ever": settings.logprob_bits,
+    }  # fmt: skip
     rows: list[JsonValue] = []
     lines = []
     for use in found:

@@ -143,15 +143,22 @@ class GatewayModelSection(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
         dialects: What the server speaks.
         index: The index of its training text, relative to the workspace.
         canaries: The plan of its canaries, relative to the workspace.
+        dimensions: How many numbers an embedding of its has; the dialect ``embeddings`` needs it.
+        vocabulary: How many tokens it knows; log-probabilities are charged by it.
     """
 
     name: Text
     digest: Annotated[str, msgspec.Meta(pattern=r"^sha256:[0-9a-f]{64}\Z")]
     upstream: Text
     upstream_name: str = ""
-    dialects: tuple[Literal["chat", "completions"], ...] = ("chat", "completions")
+    dialects: tuple[Literal["chat", "completions", "embeddings", "responses", "messages"], ...] = (
+        "chat",
+        "completions",
+    )
     index: str = ""
     canaries: str = ""
+    dimensions: Annotated[int, msgspec.Meta(ge=0, le=16_384)] = 0
+    vocabulary: Annotated[int, msgspec.Meta(ge=2, le=2**24)] = 131_072
 
 
 class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -165,6 +172,9 @@ class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         tokens_per_day: Tokens of one principal and one model, prompt and answer together.
         protected_windows: Windows of training text that one principal may draw from one model, ever.
             0: one in ten thousand, at least 8 and at most 256.
+        vectors_per_day: Embeddings that one principal may get from one model; they cannot be guarded.
+        logprob_bits_per_day: Information in log-probabilities that one principal may get from one model, in bits.
+        logprob_bits: The same, ever. 0 here or there: no log-probabilities.
         models: The models.
     """
 
@@ -174,6 +184,9 @@ class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     requests_per_minute: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 60
     tokens_per_day: Annotated[int, msgspec.Meta(ge=1, le=10**12)] = 1_000_000
     protected_windows: Annotated[int, msgspec.Meta(ge=0, le=10**6)] = 0
+    vectors_per_day: Annotated[int, msgspec.Meta(ge=0, le=10**9)] = 10_000
+    logprob_bits_per_day: Annotated[int, msgspec.Meta(ge=0, le=10**12)] = 0
+    logprob_bits: Annotated[int, msgspec.Meta(ge=0, le=10**12)] = 0
     models: tuple[GatewayModelSection, ...] = ()
 
 

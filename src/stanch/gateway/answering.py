@@ -1,11 +1,14 @@
-"""One request from its charge to its outcome: what is recorded, forwarded, guarded and settled."""
+"""One request from its charge to its outcome: what is recorded, forwarded, settled. The guarded kind is below."""
 
 import asyncio
 import contextlib
+import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, TypedDict, TypeVar
 
 from sqlalchemy import Connection
 
@@ -13,13 +16,14 @@ from stanch.access import Session
 from stanch.crypto import hmac_sha256
 from stanch.errors import StoreError
 from stanch.gateway.budgets import Charge, Limits
-from stanch.gateway.desk import INFER, Desk, network_of
-from stanch.gateway.dialect import AnswerReader, Dialect, Usage
+from stanch.gateway.desk import INFER, LOGPROBS, Desk, network_of
+from stanch.gateway.dialect import Dialect, Header, Reader, Usage, Writer
 from stanch.gateway.exchange import Exchange, new_id
+from stanch.gateway.logprobs import bits_of
 from stanch.gateway.model import ServedModel
-from stanch.gateway.problem import UpstreamFailed, UpstreamProtocol
-from stanch.gateway.rebuild import Header, Stream, Tally, rebuild_whole
-from stanch.gateway.request import GenerateRequest, forwarded, prompt_bytes
+from stanch.gateway.problem import UpstreamFailed
+from stanch.gateway.rebuild import Stream, Tally, rebuild_whole
+from stanch.gateway.request import EmbeddingsRequest, GenerateRequest, forwarded, prompt_bytes
 from stanch.gateway.sse import KEEP_ALIVE, EventParser
 from stanch.gateway.upstream import Upstream, read_whole
 from stanch.guard import Action
@@ -27,49 +31,58 @@ from stanch.terms import EntryRef, JsonValue
 from stanch.workspace import Done, Request
 
 KEEP_ALIVE_SECONDS = 15.0
+R = TypeVar("R", bound=GenerateRequest | EmbeddingsRequest)
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(Generic[R]):
     """A request that was understood: who asks which model for what, and what it may use."""
 
     exchange: Exchange
-    request: GenerateRequest = field(repr=False)
+    request: R = field(repr=False)
     dialect: Dialect
     model: ServedModel
     session: Session
     limits: Limits
 
 
-class Answering:
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """How a dialect of text is read and written."""
+
+    reader: Callable[[Any], Reader]
+    writer: Callable[[Header, Any], Writer]
+
+
+class Used(TypedDict, total=False):
+    """What a request used of its budgets besides requests; the arguments of :meth:`Budgets.settle`."""
+
+    used_tokens: int
+    drawn: set[str]
+    vectors: int
+    bits: int
+
+
+class Act(ABC, Generic[R]):
     """Answers one request. :meth:`run` ends when the outcome is durable; :meth:`end` then says that it is the end.
 
     Attributes:
         begun: Set when the intent is durable.
     """
 
-    def __init__(self, desk: Desk, upstream: Upstream, prepared: Prepared) -> None:
+    kind: ClassVar[tuple[str, str]]
+    """The kind of act, and its action in the policies."""
+
+    def __init__(self, desk: Desk, upstream: Upstream, prepared: Prepared[R]) -> None:
         self.begun = asyncio.Event()
         self._desk = desk
         self._upstream = upstream
         self._given = prepared
-        self._reader = AnswerReader(prepared.request)
-        self._incident = f"inc_{new_id()}"
-        self._header = Header(
-            prepared.exchange.id, int(desk.workspace.door.clock()), prepared.request.model, prepared.dialect
-        )
-        self._stream: Stream | None = None
-        self._tally = Tally()
-        self._whole = b""
         self._since = time.monotonic()
-        self._first_ms = -1
-        budgets = desk.budgets
-        self._charge = Charge(
-            prepared.session.principal, str(prepared.model.ref.digest), self._reserved(), budgets.now_ms()
-        )
+        self._charge = self._charged(str(prepared.model.ref.digest), desk.budgets.now_ms())
 
     async def run(self) -> None:
-        """Do the act: decide, charge and record, forward and guard, settle and record.
+        """Do the act: decide, charge and record, forward and check, settle and record.
 
         Raises:
             NotPermitted: Refused, or a budget is used up; the refusal is in the log.
@@ -79,28 +92,41 @@ class Answering:
             UpstreamProtocol: It sent what cannot be checked; likewise.
             GuardError: The guard failed; likewise.
         """
-        request = Request(*INFER, self._given.model.ref, self._intent(), reserve=self._reserve)
-        await self._desk.door(self._given.session).act_async(request, self._act)
+        request = Request(*self.kind, self._given.model.ref, self._intent(), reserve=self._reserve)
+        await self._desk.door(self._given.session, also=self._also()).act_async(request, self._act)
 
+    @abstractmethod
     async def end(self) -> None:
         """Send what says that the answer is whole."""
-        exchange = self._given.exchange
-        if self._stream is None:
-            return await exchange.answer(self._whole)
-        usage = Usage(self._prompt_tokens(), self._tally.completion_tokens())
-        for frame in self._stream.tail(self._incident, usage if self._given.request.with_usage else None):
-            await exchange.write_stream(frame)
-        return await exchange.end_stream()
+
+    @abstractmethod
+    async def _answer(self) -> None:
+        """Forward the request and check the answer."""
+
+    @abstractmethod
+    def _charged(self, model: str, now_ms: int) -> Charge:
+        """Return what is reserved."""
+
+    @abstractmethod
+    def _used(self) -> Used:
+        """Return what was used so far."""
+
+    @abstractmethod
+    def _outcome(self) -> dict[str, JsonValue]:
+        """Return what the outcome records: digests and counts, never text."""
+
+    def _also(self) -> tuple[str, ...]:
+        """Return the further actions that the request needs."""
+        return ()
 
     async def _act(self, _ref: EntryRef) -> Done[None]:
         self.begun.set()
         try:
-            await (self._play_stream() if self._given.request.stream else self._fetch_whole())
+            await self._answer()
         except BaseException:
             # What a failed request used is settled on its own: its outcome is the failure that the door records.
-            settling = asyncio.to_thread(
-                self._desk.budgets.settle_alone, self._charge, self._used_tokens(), self._tally.drawn
-            )
+            used = self._used()
+            settling = asyncio.to_thread(lambda: self._desk.budgets.settle_alone(self._charge, **used))
             with contextlib.suppress(StoreError):  # else the whole reservation stays charged
                 await asyncio.shield(settling)
             raise
@@ -110,40 +136,101 @@ class Answering:
         self._desk.budgets.reserve(connection, self._charge, self._given.limits)
 
     def _settle(self, connection: Connection) -> None:
-        self._desk.budgets.settle(connection, self._charge, self._used_tokens(), self._tally.drawn)
+        self._desk.budgets.settle(connection, self._charge, **self._used())
+
+    def _asked(self, media: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        given = self._given
+        body = forwarded(given.request, given.model.upstream_name)
+        return self._upstream.ask(given.model.url(given.dialect), body, media=media)
+
+    def _intent(self) -> dict[str, JsonValue]:
+        """Return what the intent records: digests and counts, never text."""
+        given = self._given
+        prompt = hmac_sha256(
+            self._desk.audit_key, b"stanch/prompt/v1\x00" + forwarded(given.request, given.request.model)
+        )
+        reserved = {"reserved_tokens": self._charge.tokens}
+        reserved |= {"reserved_vectors": self._charge.vectors} if self._charge.vectors else {}
+        reserved |= {"reserved_bits": self._charge.bits} if self._charge.bits else {}
+        return {
+            "request": given.exchange.id, "dialect": given.dialect, "guard": given.model.guard_digest,
+            "prompt": prompt.hex(), "prompt_bytes": prompt_bytes(given.request),
+            "network": network_of(given.exchange.address), "digest_source": "asserted", "watermark": "none", **reserved,
+        }  # fmt: skip
+
+    def _prompt_size(self) -> int:
+        """Return an estimate of the prompt's tokens."""
+        return -(-prompt_bytes(self._given.request) // 4)
+
+    def _elapsed_ms(self) -> int:
+        return int((time.monotonic() - self._since) * 1000)
+
+
+class Answering(Act[GenerateRequest]):
+    """Answers a request for text, through the guard."""
+
+    kind = INFER
+
+    def __init__(self, desk: Desk, upstream: Upstream, prepared: Prepared[GenerateRequest], speech: Speech) -> None:
+        super().__init__(desk, upstream, prepared)
+        exchange, request = prepared.exchange, prepared.request
+        self._reader = speech.reader(request)
+        self._writer = speech.writer(Header(exchange.id, int(desk.workspace.door.clock()), request.model), request)
+        self._incident = f"inc_{new_id()}"
+        self._stream: Stream | None = None
+        self._tally = Tally()
+        self._whole = b""
+        self._first_ms = -1
+
+    async def end(self) -> None:
+        """Send what says that the answer is whole."""
+        exchange = self._given.exchange
+        if self._stream is None:
+            return await exchange.answer(self._whole)
+        for frame in self._stream.tail(self._incident, Usage(self._prompt_tokens(), self._tally.completion_tokens())):
+            await exchange.write_stream(frame)
+        return await exchange.end_stream()
+
+    async def _answer(self) -> None:
+        await (self._play_stream() if self._given.request.stream else self._fetch_whole())
+
+    def _also(self) -> tuple[str, ...]:
+        return () if self._given.request.alternatives is None else (LOGPROBS,)
+
+    def _charged(self, model: str, now_ms: int) -> Charge:
+        request = self._given.request
+        most = request.choices * request.most_tokens
+        return Charge(
+            self._given.session.principal, model, most + self._prompt_size(), now_ms, bits=self._bits(most)
+        )  # fmt: skip
+
+    def _used(self) -> Used:
+        tally = self._tally
+        tokens = self._prompt_tokens() + tally.completion_tokens()
+        return {"used_tokens": tokens, "drawn": tally.drawn, "bits": self._bits(tally.entries)}
 
     async def _play_stream(self) -> None:
         given = self._given
-        self._stream = stream = Stream(given.model.guard, self._reader, self._header, self._desk.audit_key)
+        self._stream = stream = Stream(given.model.guard, self._reader, self._writer, self._desk.audit_key)
         self._tally = stream.tally
         parser = EventParser()
         async with self._asked("text/event-stream") as raw, contextlib.aclosing(self._patiently(raw)) as pieces:
             async for piece in pieces:
                 for event in parser.feed(piece):
-                    if event.name not in {"", "message"}:
-                        raise UpstreamProtocol("the model's server sent an event of another kind")
-                    if event.data == "[DONE]":
-                        return stream.close()
-                    for frame in stream.take(event.data):
+                    for frame in stream.take(event):
                         await self._write(frame)
-                    if stream.is_blocked:
-                        return None
+                    if stream.is_ended or stream.is_blocked:
+                        return
         raise UpstreamFailed("the model's server broke off its answer")
 
     async def _fetch_whole(self) -> None:
         async with self._asked("application/json") as pieces:
             text = await read_whole(pieces)
         taken = self._reader.read_whole(text)
-        given = self._given
         # A long answer takes as long as a stream of it; the others are not kept waiting.
         self._whole, self._tally = await asyncio.to_thread(
-            rebuild_whole, given.model.guard, taken, self._header, self._incident
+            rebuild_whole, self._given.model.guard, taken, self._writer, self._incident, self._prompt_size()
         )
-
-    def _asked(self, media: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        given = self._given
-        body = forwarded(given.request, given.model.upstream_name)
-        return self._upstream.ask(given.model.url(given.dialect), body, media=media)
 
     async def _patiently(self, pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         """Yield the pieces; while none comes, tell the client now and then that the connection lives."""
@@ -165,20 +252,9 @@ class Answering:
         await self._given.exchange.write_stream(frame)
 
     def _intent(self) -> dict[str, JsonValue]:
-        """Return what the intent records: digests and counts, never text."""
-        given = self._given
-        prompt = hmac_sha256(
-            self._desk.audit_key, b"stanch/prompt/v1\x00" + forwarded(given.request, given.request.model)
-        )
-        return {
-            "request": given.exchange.id, "dialect": given.dialect, "stream": given.request.stream,
-            "guard": given.model.guard_digest, "reserved_tokens": self._charge.tokens, "prompt": prompt.hex(),
-            "prompt_bytes": prompt_bytes(given.request), "network": network_of(given.exchange.address),
-            "digest_source": "asserted", "watermark": "none",
-        }  # fmt: skip
+        return super()._intent() | {"stream": self._given.request.stream}
 
     def _outcome(self) -> dict[str, JsonValue]:
-        """Return what the outcome records."""
         tally = self._tally
         is_blocked = tally.action == Action.BLOCK
         findings: dict[str, JsonValue] = dict(sorted(tally.findings.items()))
@@ -190,18 +266,15 @@ class Answering:
             "drawn": len(tally.drawn), "attempted": tally.attempted,
             "first_ms": self._first_ms, "total_ms": self._elapsed_ms(),
         }  # fmt: skip
+        if self._given.request.alternatives is not None:
+            payload["logprob_bits"] = self._bits(tally.entries)
         return payload | ({"incident": self._incident} if is_blocked else {})
-
-    def _reserved(self) -> int:
-        request = self._given.request
-        return request.n * request.most_tokens + -(-prompt_bytes(request) // 4)
 
     def _prompt_tokens(self) -> int:
         usage = self._tally.usage
-        return usage.prompt if usage is not None else -(-prompt_bytes(self._given.request) // 4)
+        return usage.prompt if usage is not None else self._prompt_size()
 
-    def _used_tokens(self) -> int:
-        return self._prompt_tokens() + self._tally.completion_tokens()
-
-    def _elapsed_ms(self) -> int:
-        return int((time.monotonic() - self._since) * 1000)
+    def _bits(self, tokens: int) -> int:
+        """Return the information in the log-probabilities of so many tokens."""
+        alternatives = self._given.request.alternatives
+        return 0 if alternatives is None else math.ceil(tokens * bits_of(alternatives, self._given.model.vocabulary))

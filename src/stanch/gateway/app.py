@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,21 +10,45 @@ from typing import Any
 import orjson
 
 from stanch.errors import NotAuthenticated, NotFound, StanchError
-from stanch.gateway.answering import Answering, Prepared
+from stanch.gateway.answering import Act, Answering, Prepared, Speech
 from stanch.gateway.budgets import Limits
 from stanch.gateway.desk import Desk
 from stanch.gateway.dialect import Dialect
+from stanch.gateway.dialect_messages import MessagesReader, MessagesWriter
+from stanch.gateway.dialect_openai import ChatWriter, CompletionsWriter, OpenAiReader
+from stanch.gateway.dialect_responses import ResponsesReader, ResponsesWriter
+from stanch.gateway.embedding import Embedding
 from stanch.gateway.exchange import Exchange, Receive, Scope, Send
 from stanch.gateway.model import ServedModel
 from stanch.gateway.problem import NotReady, UpstreamTimeout, code_of
-from stanch.gateway.request import ChatRequest, CompletionRequest, read_request
+from stanch.gateway.request import ChatRequest, CompletionRequest, EmbeddingsRequest, read_request
+from stanch.gateway.request_messages import MessagesRequest
+from stanch.gateway.request_responses import ResponsesRequest
 from stanch.gateway.upstream import Upstream
 
 MAX_STREAMS = 1024
 INTENT_SECONDS = 5.0
-_GENERATE: dict[str, tuple[Dialect, type[ChatRequest] | type[CompletionRequest]]] = {
-    "POST /v1/chat/completions": ("chat", ChatRequest),
-    "POST /v1/completions": ("completions", CompletionRequest),
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What is asked for under one path: its dialect, its requests, and how text is read and written (None: vectors)."""
+
+    dialect: Dialect
+    request: type[Any]
+    speech: Speech | None = None
+
+
+ENDPOINTS = {
+    "POST /v1/chat/completions": Endpoint(
+        "chat", ChatRequest, Speech(functools.partial(OpenAiReader, is_chat=True), ChatWriter)
+    ),
+    "POST /v1/completions": Endpoint(
+        "completions", CompletionRequest, Speech(functools.partial(OpenAiReader, is_chat=False), CompletionsWriter)
+    ),
+    "POST /v1/embeddings": Endpoint("embeddings", EmbeddingsRequest),
+    "POST /v1/messages": Endpoint("messages", MessagesRequest, Speech(MessagesReader, MessagesWriter)),
+    "POST /v1/responses": Endpoint("responses", ResponsesRequest, Speech(ResponsesReader, ResponsesWriter)),
 }
 
 
@@ -89,8 +114,8 @@ class Gateway:
             return await exchange.answer(b'{"status":"alive"}')
         if exchange.target == "GET /readyz":
             return await self._tell_ready(exchange)
-        if exchange.target in _GENERATE:
-            return await self._generate(exchange, *_GENERATE[exchange.target])
+        if exchange.target in ENDPOINTS:
+            return await self._infer(exchange, ENDPOINTS[exchange.target])
         if exchange.target == "GET /v1/models" or exchange.target.startswith("GET /v1/models/"):
             return await self._tell_models(exchange, exchange.target.removeprefix("GET /v1/models").removeprefix("/"))
         raise NotFound("there is no such endpoint")
@@ -116,34 +141,37 @@ class Gateway:
             raise NotFound("there is no such model")
         await exchange.answer(orjson.dumps(found[0] if wanted else {"object": "list", "data": found}))
 
-    async def _generate(
-        self, exchange: Exchange, dialect: Dialect, kind: type[ChatRequest] | type[CompletionRequest]
-    ) -> None:
+    async def _infer(self, exchange: Exchange, endpoint: Endpoint) -> None:
         """Authenticate, read, decide, charge, record, forward, guard, record again, and only then end the answer."""
         if self._running >= self.most_streams:
             raise NotReady("the gateway answers as many requests as it can")
         self._running += 1
         try:
             session = await asyncio.to_thread(self.desk.authenticate, exchange.credential())
-            request = read_request(await exchange.body(), kind)
+            request = read_request(await exchange.body(), endpoint.request)
             model = self.models.get(request.model)
-            if model is None or dialect not in model.dialects:
+            if model is None or endpoint.dialect not in model.dialects:
                 raise NotFound("there is no such model")
-            prepared = Prepared(exchange, request, dialect, model, session, self.limits[model.name])
-            answering = Answering(self.desk, self.upstream, prepared)
-            await self._watched(exchange, answering, answering.run())
-            await answering.end()
+            exchange.is_typed = endpoint.dialect == "messages"
+            prepared = Prepared(exchange, request, endpoint.dialect, model, session, self.limits[model.name])
+            act: Act[Any] = (
+                Embedding(self.desk, self.upstream, prepared)
+                if endpoint.speech is None
+                else Answering(self.desk, self.upstream, prepared, endpoint.speech)
+            )
+            await self._watched(exchange, act, act.run())
+            await act.end()
         finally:
             self._running -= 1
 
-    async def _watched(self, exchange: Exchange, answering: Answering, run: Coroutine[Any, Any, None]) -> None:
+    async def _watched(self, exchange: Exchange, act: Act[Any], run: Coroutine[Any, Any, None]) -> None:
         """Await a run; give it up when its intent is not durable in time, its client is gone, or it takes too long.
 
         A run that was given up still writes down that it was.
         """
         task = asyncio.create_task(run)
         gone = asyncio.create_task(exchange.disconnected())
-        begun = asyncio.create_task(answering.begun.wait())
+        begun = asyncio.create_task(act.begun.wait())
         try:
             await asyncio.wait({task, gone, begun}, timeout=self.intent_seconds, return_when=asyncio.FIRST_COMPLETED)
             if not (task.done() or gone.done() or begun.done()):

@@ -14,8 +14,9 @@ from stanch.gateway.problem import QuotaExhausted
 from stanch.store import Tables
 from stanch.store.schema.gateway import budget_drawn, budget_use
 
-MINUTE_MS, DAY_MS = 60_000, 86_400_000
+MINUTE_MS, DAY_MS, EVER_MS = 60_000, 86_400_000, 1 << 62
 REQUESTS, TOKENS, DRAWN = "requests", "tokens", "protected-windows"
+VECTORS, BITS, BITS_EVER = "vectors", "logprob-bits", "logprob-bits-ever"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +27,17 @@ class Limits:
         requests_per_minute: Requests.
         tokens_per_day: Tokens of prompts and answers.
         protected_windows: Distinct windows of training text, ever.
+        vectors_per_day: Embeddings.
+        bits_per_day: Information in log-probabilities.
+        bits_ever: The same, ever.
     """
 
     requests_per_minute: int = 60
     tokens_per_day: int = 1_000_000
     protected_windows: int = 8
+    vectors_per_day: int = 10_000
+    bits_per_day: int = 0
+    bits_ever: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +49,16 @@ class Charge:
         model: Digest of the model.
         tokens: How many tokens were reserved.
         at_ms: When; it says which windows of time were charged.
+        vectors: How many embeddings were reserved.
+        bits: How much information in log-probabilities was.
     """
 
     principal: str
     model: str
     tokens: int
     at_ms: int
+    vectors: int = 0
+    bits: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,22 +92,38 @@ class Budgets:
             raise _exhausted(DRAWN)
         self._add(connection, charge, _Window(REQUESTS, MINUTE_MS), 1, limits.requests_per_minute)
         self._add(connection, charge, _Window(TOKENS, DAY_MS), charge.tokens, limits.tokens_per_day)
+        if charge.vectors:
+            self._add(connection, charge, _Window(VECTORS, DAY_MS), charge.vectors, limits.vectors_per_day)
+        if charge.bits:
+            self._add(connection, charge, _Window(BITS, DAY_MS), charge.bits, limits.bits_per_day)
+            self._add(connection, charge, _Window(BITS_EVER, EVER_MS), charge.bits, limits.bits_ever)
 
-    def settle(self, connection: Connection, charge: Charge, used_tokens: int, drawn: Iterable[str] = ()) -> None:
+    def settle(
+        self, connection: Connection, charge: Charge, used_tokens: int, drawn: Iterable[str] = (), *,
+        vectors: int = 0, bits: int = 0,
+    ) -> None:  # fmt: skip
         """Correct the charge to what was used, and remember which protected windows were drawn."""
-        row = _row(charge, TOKENS, _start(charge.at_ms, DAY_MS))
-        change = used_tokens - charge.tokens
-        connection.execute(update(budget_use).where(row).values(used=budget_use.c.used + change))
+        for budget, size_ms, change in (
+            (TOKENS, DAY_MS, used_tokens - charge.tokens),
+            (VECTORS, DAY_MS, vectors - charge.vectors),
+            (BITS, DAY_MS, bits - charge.bits),
+            (BITS_EVER, EVER_MS, bits - charge.bits),
+        ):
+            if change:
+                row = _row(charge, budget, _start(charge.at_ms, size_ms))
+                connection.execute(update(budget_use).where(row).values(used=budget_use.c.used + change))
         for fingerprint in drawn:
             key = {"principal": charge.principal, "model": charge.model, "fingerprint": fingerprint}
             known = select(budget_drawn).filter_by(**key)
             if connection.execute(known).one_or_none() is None:
                 connection.execute(insert(budget_drawn).values(**key))
 
-    def settle_alone(self, charge: Charge, used_tokens: int, drawn: Iterable[str] = ()) -> None:
+    def settle_alone(
+        self, charge: Charge, used_tokens: int, drawn: Iterable[str] = (), *, vectors: int = 0, bits: int = 0
+    ) -> None:
         """As :meth:`settle`, in a transaction of its own: for requests that failed."""
         with self._tables.write() as connection:
-            self.settle(connection, charge, used_tokens, drawn)
+            self.settle(connection, charge, used_tokens, drawn, vectors=vectors, bits=bits)
 
     def uses(self, principal: str) -> tuple[Use, ...]:
         """Return what a principal has used in the windows of time that are kept."""

@@ -23,7 +23,8 @@ from stanch.workspace import Door, Request, Workspace
 from stanch.workspace.incoming import authenticator_of
 from stanch.workspace.people import People
 
-INFER = ("gateway.infer", "model:infer")
+INFER, EMBED = ("gateway.infer", "model:infer"), ("gateway.embed", "model:embed")
+LOGPROBS = "model:logprobs"
 _REFUSED = "gateway.refused"
 _FLUSH_SECONDS = 60.0
 _MOST_KINDS = 1024
@@ -70,21 +71,22 @@ class Desk:
         """
         return self.authenticator.authenticate(credential)
 
-    def door(self, session: Session) -> Door:
-        """Return the door through which a session's requests go."""
+    def door(self, session: Session, *, also: tuple[str, ...] = ()) -> Door:
+        """Return the door through which a session's requests go; each needs the actions ``also`` besides its own."""
         workspace = self.workspace
         own = workspace.door
         return Door(
-            workspace.ledger, session, own.profile, self._judge(session), workspace.leases, own.witnessing, own.clock
-        )
+            workspace.ledger, session, own.profile, self._judge(session, also), workspace.leases, own.witnessing,
+            own.clock,
+        )  # fmt: skip
 
     def may_infer(self, session: Session, model: ArtifactRef) -> bool:
         """Say whether a session may use a model now; a refusal here is no act, and is not recorded."""
         return self._judge(session).decide(Request(INFER[0], INFER[1], model)).allowed
 
-    def _judge(self, session: Session) -> "SessionJudge":
+    def _judge(self, session: Session, also: tuple[str, ...] = ()) -> "SessionJudge":
         people = replace(self.workspace.people, session=session, authority=self.authority)
-        return SessionJudge(people, self.workspace)
+        return SessionJudge(people, self.workspace, also)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,7 @@ class SessionJudge:
 
     people: People
     workspace: Workspace
+    also: tuple[str, ...] = ()
 
     def decide(self, request: Request, act: str = "") -> Decision:  # noqa: ARG002 - the door's protocol; no approvals
         """Return the decision.
@@ -107,6 +110,9 @@ class SessionJudge:
         facts = people.resource_facts(model)
         facts = replace(facts, sensitivity=sensitivity or 0, quarantined=bool(quarantined))
         context = people.context(model, self.workspace.ledger.reader())
+        for action in self.also:
+            if not (decision := people.authority.decide(people.session, action, facts, context)).allowed:
+                return decision
         return people.authority.decide(people.session, request.action, facts, context)
 
     def policy(self) -> str:

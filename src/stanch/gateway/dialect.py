@@ -1,30 +1,30 @@
-"""The two text dialects of the OpenAI API: what is taken out of a model server's answer. This is the allow-list.
+"""What the dialects of the model APIs have in common: what is taken out of an answer, and what is written of it.
 
-Every string of an answer is here a channel's text (:class:`Part`), a member of a closed set, or the name of a tool of
-the request. Ids, times and the model's name are the gateway's own; everything else is dropped and counted.
+A reader takes an upstream answer apart. This is the allow-list: every string of it is a channel's text (:class:`Part`),
+a member of a closed set, or the name of a tool of the request; everything else is dropped and counted. A writer makes
+the gateway's own frames of what the guard released.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
-from stanch.gateway.fields import Fields, read_fields, unexpected
-from stanch.gateway.problem import UpstreamFailed
-from stanch.gateway.request import ChatRequest, GenerateRequest
+from stanch.gateway.sse import Event
 
-Dialect = Literal["chat", "completions"]
+Dialect = Literal["chat", "completions", "embeddings", "responses", "messages"]
 ARGUMENTS = "arguments"
 """The channel of a tool call's arguments, which are JSON text."""
 
-_FINISHES = frozenset({"stop", "length", "tool_calls", "function_call", "content_filter"})
-_ROLES = frozenset({"assistant"})
-_TEXTS = ("reasoning_content", "reasoning", "refusal")
-_MAX_CALLS = 128
-
 
 class Channel(NamedTuple):
-    """One string that the client would put together: a field of a choice, or the arguments of one of its calls."""
+    """One string that the client would put together.
+
+    Attributes:
+        choice: Which choice (chat, completions), output item (responses) or content block (messages).
+        field: The field in it.
+        call: Which tool call of the choice, or which part of the item.
+    """
 
     choice: int
     field: str
@@ -38,12 +38,22 @@ class Part(NamedTuple):
     text: str = ""
 
 
-class Call(NamedTuple):
-    """A tool call that begins."""
+class Opened(NamedTuple):
+    """Something that begins: a tool call of a choice, an output item, a content block."""
 
     choice: int
     call: int
-    name: str
+    kind: str
+    name: str = ""
+
+
+class Entry(NamedTuple):
+    """A token with its log-probability and those of its alternatives; ``at`` is where it stands in its channel."""
+
+    token: str
+    logprob: float
+    alternatives: tuple[tuple[str, float], ...] = ()
+    at: int = 0
 
 
 class Usage(NamedTuple):
@@ -55,97 +65,107 @@ class Usage(NamedTuple):
 
 @dataclass(slots=True)
 class Taken:
-    """What was taken out of one event, or out of a whole answer."""
+    """What was taken out of one event, or out of a whole answer.
 
+    Attributes:
+        opened: What begins.
+        parts: Text, in order.
+        entries: Log-probabilities of the text of a channel.
+        finished: Which choices end, and why.
+        usage: The server's count.
+        end: Why the answer as a whole ended, in dialects that say so.
+        is_last: Whether this is the mark that ends an answer.
+    """
+
+    opened: list[Opened] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list, repr=False)
-    calls: list[Call] = field(default_factory=list)
+    entries: dict[Channel, list[Entry]] = field(default_factory=dict, repr=False)
     finished: dict[int, str] = field(default_factory=dict)
     usage: Usage | None = None
+    end: str = ""
+    is_last: bool = False
 
 
-class AnswerReader:
+@dataclass(slots=True)
+class Made:
+    """What may be written: what begins, what was released, and which choices end."""
+
+    opened: list[Opened] = field(default_factory=list)
+    texts: dict[Channel, str] = field(default_factory=dict, repr=False)
+    entries: dict[Channel, list[Entry]] = field(default_factory=dict, repr=False)
+    ended: list[int] = field(default_factory=list)
+
+    def of(self, choice: int) -> dict[Channel, str]:
+        """Return the released texts of one choice."""
+        return {channel: text for channel, text in self.texts.items() if channel.choice == choice}
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an answer ends.
+
+    Attributes:
+        finished: Why each choice ended.
+        end: Why the answer as a whole did.
+        usage: What is charged.
+        incident: Set if the answer was blocked: what to ask about.
+    """
+
+    finished: Mapping[int, str]
+    end: str
+    usage: Usage
+    incident: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the gateway writes into each frame of an answer.
+
+    Attributes:
+        id: Random letters and digits; ids of the answer and of its parts are made of them.
+        created: Seconds since 1970.
+        model: The name that the client asked for.
+    """
+
+    id: str
+    created: int
+    model: str
+
+
+class Reader(Protocol):
     """Reads the answer to one request.
 
     Attributes:
         dropped: How many fields were left out, by the place they stood in.
     """
 
-    def __init__(self, request: GenerateRequest) -> None:
-        self._request = request
-        self._is_chat = isinstance(request, ChatRequest)
-        self._called: dict[tuple[int, int], str] = {}
-        self.dropped: Counter[str] = Counter()
+    dropped: Counter[str]
 
-    def read_event(self, data: str) -> Taken:
-        """Read the data of one event.
+    def read_event(self, event: Event) -> Taken:
+        """Read one event.
 
         Raises:
             UpstreamProtocol: It is not what the dialect allows.
             UpstreamFailed: The server says that it failed.
         """
-        kinds = frozenset({"chat.completion.chunk" if self._is_chat else "text_completion"})
-        return self._read(data, kinds, holder="delta")
+        ...
 
     def read_whole(self, data: str) -> Taken:
         """Read a whole answer; see :meth:`read_event`."""
-        return self._read(data, frozenset({"chat.completion" if self._is_chat else "text_completion"}), "message")
-
-    def _read(self, data: str, kinds: frozenset[str], holder: str) -> Taken:
-        fields, taken = read_fields(data, self.dropped), Taken()
-        if fields.has("error"):
-            raise UpstreamFailed("the model's server answered with an error")
-        fields.closed("object", kinds)
-        fields.skip("id", "created", "model", "system_fingerprint")
-        for choice in fields.objects("choices", most=self._request.n):
-            self._read_choice(choice, holder, taken)
-        if (usage := fields.object("usage")) is not None:
-            taken.usage = _usage(usage)
-        fields.close()
-        return taken
-
-    def _read_choice(self, choice: Fields, holder: str, taken: Taken) -> None:
-        index = choice.count("index", below=self._request.n) or 0
-        if self._is_chat:
-            if (message := choice.object(holder)) is not None:
-                taken.parts += self._read_message(index, message, taken)
-        elif (text := choice.text("text")) is not None:
-            taken.parts.append(Part(Channel(index, "text"), text))
-        if (finish := choice.closed("finish_reason", _FINISHES)) is not None:
-            taken.finished[index] = finish
-        choice.close()
-
-    def _read_message(self, index: int, message: Fields, taken: Taken) -> Iterator[Part]:
-        message.closed("role", _ROLES)
-        for name in _TEXTS:
-            if (text := message.text(name)) is not None:
-                yield Part(Channel(index, name), text)
-        if (text := message.text_or_parts("content")) is not None:
-            yield Part(Channel(index, "content"), text)
-        for position, call in enumerate(message.objects("tool_calls", most=_MAX_CALLS)):
-            yield from self._read_call(index, position, call, taken)
-        message.close()
-
-    def _read_call(self, index: int, position: int, call: Fields, taken: Taken) -> Iterator[Part]:
-        number = call.count("index", below=_MAX_CALLS)
-        number = position if number is None else number
-        call.closed("type", frozenset({"function"}))
-        call.skip("id")
-        if (function := call.object("function")) is not None:
-            if (name := function.closed("name", self._request.tool_names)) is not None:
-                if self._called.setdefault((index, number), name) != name:
-                    raise unexpected("$.choices.tool_calls.function.name")
-                if not any(known[:2] == (index, number) for known in taken.calls):
-                    taken.calls.append(Call(index, number, name))
-            if (text := function.text("arguments")) is not None:
-                if (index, number) not in self._called:
-                    raise unexpected("$.choices.tool_calls.function.name")
-                yield Part(Channel(index, ARGUMENTS, number), text)
-            function.close()
-        call.close()
+        ...
 
 
-def _usage(usage: Fields) -> Usage:
-    prompt, completion = usage.count("prompt_tokens"), usage.count("completion_tokens")
-    usage.count("total_tokens")
-    usage.close()
-    return Usage(prompt or 0, completion or 0)
+class Writer(Protocol):
+    """Writes the answer to one request."""
+
+    def frames(self, made: Made) -> list[bytes]:
+        """Return frames of a stream; none that says nothing."""
+        ...
+
+    def tail(self, ending: Ending) -> list[bytes]:
+        """Return the frames that end a stream."""
+        ...
+
+    def whole(self, made: Made, ending: Ending) -> bytes:
+        """Return the body of a whole answer."""
+        ...

@@ -32,11 +32,13 @@ class Exchange:
     Attributes:
         id: What the answer's header ``x-stanch-request`` says, and the log.
         started: Whether the answer's head was sent.
+        is_typed: Whether the events of the stream have types, so that one that says of a failure needs one.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.id = new_id()
         self.started = False
+        self.is_typed = False
         self._is_stream = False
         self._scope = scope
         self._receive = receive
@@ -71,7 +73,10 @@ class Exchange:
         Raises:
             NotAuthenticated: Nothing, or more than one thing.
         """
-        given = [value for name, value in self._scope["headers"] if name == b"authorization"]
+        headers = self._scope["headers"]
+        # Clients of the Anthropic API say their key in a header of its own.
+        given = [b"bearer " + value for name, value in headers if name == b"x-api-key"]
+        given += [value for name, value in headers if name == b"authorization"]
         leaf = self._scope.get(LEAF)
         if not given and leaf is not None:
             return ClientLeaf(leaf)
@@ -128,7 +133,10 @@ class Exchange:
     async def fail(self, error: BaseException) -> None:
         """Say that there is no answer, or that it broke off: then without the mark that ends a whole one."""
         if self._is_stream:
-            await self.write_stream(write_event(problem_body(error, self.id)))
+            body = problem_body(error, self.id)
+            if self.is_typed:
+                body = b'{"type":"error",' + body.removeprefix(b"{")
+            await self.write_stream(write_event(body, "error" if self.is_typed else ""))
             await self.end_stream()
         elif not self.started:
             await self.answer(problem_body(error, self.id), status_of(error))

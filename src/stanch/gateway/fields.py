@@ -1,5 +1,6 @@
 """Strict reading of a model server's JSON: each leaf is taken by name and type, and what nobody takes is dropped."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 
@@ -54,6 +55,35 @@ class Fields:
             raise unexpected(f"{self._path}.{name}")
         return value
 
+    def number(self, name: str) -> float | None:
+        """Take a finite number."""
+        return _number(self._left.pop(name, None), f"{self._path}.{name}")
+
+    def texts(self, name: str, *, most: int) -> list[str]:
+        """Take a list of strings; a missing one is empty."""
+        values = self._list(name, most)
+        if not all(isinstance(value, str) for value in values):
+            raise unexpected(f"{self._path}.{name}")
+        return [str(value) for value in values]
+
+    def numbers(self, name: str, *, most: int) -> list[float | None]:
+        """Take a list of finite numbers and nulls; a missing one is empty."""
+        return [_number(value, f"{self._path}.{name}") for value in self._list(name, most)]
+
+    def tables(self, name: str, *, most: int) -> list[dict[str, float]]:
+        """Take a list of objects that give numbers to strings; a missing one and a null are empty."""
+        tables = []
+        for value in self._list(name, most):
+            if not isinstance(value, dict | None):
+                raise unexpected(f"{self._path}.{name}")
+            numbers = {key: _number(item, f"{self._path}.{name}") for key, item in (value or {}).items()}
+            tables.append({key: number for key, number in numbers.items() if number is not None})
+        return tables
+
+    def value(self, name: str) -> JsonValue:
+        """Take whatever is there, for a caller that checks it."""
+        return self._left.pop(name, None)
+
     def object(self, name: str) -> "Fields | None":
         """Take an object."""
         value = self._left.pop(name, None)
@@ -61,10 +91,7 @@ class Fields:
 
     def objects(self, name: str, *, most: int) -> Iterator["Fields"]:
         """Take a list of objects; a missing one is empty."""
-        value = self._left.pop(name, [])
-        if not isinstance(value, list) or len(value) > most:
-            raise unexpected(f"{self._path}.{name}")
-        return (Fields(item, f"{self._path}.{name}", self._dropped) for item in value)
+        return (Fields(item, f"{self._path}.{name}", self._dropped) for item in self._list(name, most))
 
     def text_or_parts(self, name: str) -> str | None:
         """Take a string, or the strings of a list of text parts, joined."""
@@ -77,6 +104,12 @@ class Fields:
             part.close()
             texts.append(text)
         return "".join(texts)
+
+    def _list(self, name: str, most: int) -> list[JsonValue]:
+        value = self._left.pop(name, [])
+        if not isinstance(value, list) or len(value) > most:
+            raise unexpected(f"{self._path}.{name}")
+        return value
 
     def close(self) -> None:
         """Count what nobody took."""
@@ -95,6 +128,14 @@ def read_fields(text: str, dropped: Counter[str]) -> Fields:
     except (InvalidInput, UnicodeEncodeError):
         raise UpstreamProtocol("the model's server sent something that is not strict JSON") from None
     return Fields(value, "$", dropped)
+
+
+def _number(value: JsonValue, path: str) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise unexpected(path)
+    return float(value)
 
 
 def unexpected(path: str) -> UpstreamProtocol:

@@ -20,6 +20,8 @@ class ServedModel:
         dialects: What its server speaks.
         guard: The guard before its answers.
         guard_digest: Digest of the files that the guard was made of; it stands in every intent.
+        dimensions: How many numbers an embedding of its has.
+        vocabulary: How many tokens it knows.
     """
 
     name: str
@@ -29,11 +31,12 @@ class ServedModel:
     dialects: tuple[Dialect, ...]
     guard: Guard
     guard_digest: str
+    dimensions: int = 0
+    vocabulary: int = 131_072
 
     def url(self, dialect: Dialect) -> str:
         """Return the URL of one endpoint of its server."""
-        path = "chat/completions" if dialect == "chat" else "completions"
-        return f"{self.upstream.rstrip('/')}/v1/{path}"
+        return f"{self.upstream.rstrip('/')}/v1/{'chat/completions' if dialect == 'chat' else dialect}"
 
     @property
     def protected_windows(self) -> int:

@@ -1,69 +1,34 @@
 """From what was taken out of an upstream answer to the gateway's own frames: each channel through a guard of its own.
 
-Sans-IO. What a frame holds is written here, a member of a closed set, or was released by the guard.
+Sans-IO, and the same for every dialect. What a frame holds is written by the gateway, a member of a closed set, or was
+released by the guard.
 """
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import orjson
 
 from stanch.crypto import hmac_sha256
-from stanch.gateway.dialect import ARGUMENTS, AnswerReader, Call, Channel, Dialect, Part, Taken, Usage
+from stanch.gateway.dialect import ARGUMENTS, Channel, Ending, Made, Part, Reader, Taken, Usage, Writer
 from stanch.gateway.fields import unexpected
+from stanch.gateway.logprobs import LogprobGate
 from stanch.gateway.problem import UpstreamProtocol
-from stanch.gateway.sse import DONE, write_event
-from stanch.guard import TRAINING_TEXT, Action, Guard, GuardStream, check_text
+from stanch.gateway.sse import Event
+from stanch.guard import TRAINING_TEXT, Action, Guard, GuardStream, Step, check_text
 from stanch.scan import fold_text
 from stanch.scan.fold import CodePoints
-from stanch.terms import Finding, JsonValue
+from stanch.terms import Finding
 
 MAX_ANSWER = 4 << 20
 """Code points of all channels of one answer together."""
-FILTERED = "content_filter"
 
 _ESCAPE = re.compile(r'\\(?:u([0-9a-fA-F]{4})|(["\\/bfnrt]))')
 _SHORT = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _KEPT = 8192
 _LONE = re.compile("[\ud800-\udfff]")
-Delta = dict[str, JsonValue]
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """What the gateway writes into each frame of an answer.
-
-    Attributes:
-        id: Random letters and digits; ids of the answer and of its calls are made of them.
-        created: Seconds since 1970.
-        model: The name that the client asked for.
-        dialect: How frames look.
-    """
-
-    id: str
-    created: int
-    model: str
-    dialect: Dialect
-
-    def frame(self, choices: list[JsonValue], more: Delta | None = None, *, whole: bool = False) -> bytes:
-        """Return a frame, or the body of a whole answer."""
-        chat = self.dialect == "chat"
-        kind = ("chat.completion" if whole else "chat.completion.chunk") if chat else "text_completion"
-        head = {"id": f"{'chatcmpl' if chat else 'cmpl'}-{self.id}", "object": kind}
-        body = orjson.dumps(head | {"created": self.created, "model": self.model, "choices": choices} | (more or {}))
-        return body if whole else write_event(body)
-
-    def call(self, call: Call, arguments: str = "") -> Delta:
-        """Return a tool call; its name is one of the request's."""
-        function: Delta = {"name": call.name, "arguments": arguments}
-        return {"index": call.call, "id": f"call_{self.id}{call.choice:x}{call.call:x}", "type": "function",
-                "function": function}  # fmt: skip
-
-    def choice(self, index: int, delta: Delta, finish: str | None = None) -> JsonValue:
-        """Return a choice of a streamed frame."""
-        content = {"delta": delta} if self.dialect == "chat" else {"text": delta.get("text", "")}
-        return {"index": index, **content, "logprobs": None, "finish_reason": finish}
 
 
 @dataclass(slots=True)
@@ -78,6 +43,7 @@ class Tally:
         usage: The model server's own count, if it gave one.
         drawn: Keyed fingerprints of the protected windows of which at least half was released.
         attempted: How many protected windows were stopped before that.
+        entries: How many tokens' log-probabilities were released.
     """
 
     action: Action = Action.ALLOW
@@ -87,6 +53,7 @@ class Tally:
     usage: Usage | None = None
     drawn: set[str] = field(default_factory=set)
     attempted: int = 0
+    entries: int = 0
     texts: dict[Channel, list[str]] = field(default_factory=dict, repr=False)
 
     def note(self, channel: Channel, text: str, action: Action, findings: tuple[Finding, ...]) -> None:
@@ -118,73 +85,70 @@ class Tally:
 
 
 class Stream:
-    """A streamed answer. :meth:`take` returns frames to send now, :meth:`tail` those to send once all is recorded."""
+    """A streamed answer. :meth:`take` returns frames to send now, :meth:`tail` those to send once all is recorded.
 
-    def __init__(self, guard: Guard, reader: AnswerReader, header: Header, budget_key: bytes) -> None:
+    Attributes:
+        tally: What became of it so far.
+        is_ended: Whether the server ended it in due form.
+    """
+
+    def __init__(self, guard: Guard, reader: Reader, writer: Writer, budget_key: bytes) -> None:
         self.tally = Tally()
+        self.is_ended = False
         self._budget_key = budget_key
         self._recent: dict[Channel, _Recent] = {}
         self._guard = guard
         self._reader = reader
-        self._header = header
+        self._writer = writer
         self._open: dict[Channel, GuardStream] = {}
+        self._gates: dict[Channel, LogprobGate] = {}
         self._arguments: dict[Channel, list[str]] = {}
         self._finished: dict[int, str] = {}
         self._begun: set[int] = set()
+        self._end = ""
 
     @property
     def is_blocked(self) -> bool:
         """Whether the answer was ended: nothing more of it is ever released."""
         return self.tally.action == Action.BLOCK
 
-    def take(self, data: str) -> list[bytes]:
-        """Take the data of one upstream event; at most one frame for each choice comes out, and none that is empty.
+    def take(self, event: Event) -> list[bytes]:
+        """Take an upstream event; a frame that says nothing does not come out.
 
         Raises:
             UpstreamProtocol: The event is not allowed here.
             GuardError: The guard failed.
         """
-        taken = self._reader.read_event(data)
+        taken = self._reader.read_event(event)
         self.tally.usage = taken.usage or self.tally.usage
-        deltas: dict[int, Delta] = {}
+        begun = {opened.choice for opened in taken.opened} | {part.channel.choice for part in taken.parts}
+        if begun & self._finished.keys():
+            raise unexpected("$ after the end of its choice")
+        self._begun |= begun
+        made = Made(opened=[] if self.is_blocked else taken.opened)
+        for channel, entries in taken.entries.items():
+            text = "".join(part.text for part in taken.parts if part.channel == channel)
+            self._gates.setdefault(channel, LogprobGate(self._guard)).push(text, entries)
         for part in taken.parts:
-            if part.channel.choice in self._finished:
-                raise unexpected("$.choices after finish_reason")
-            self._push(part, deltas)
-        self._begin_calls(taken, deltas)
+            self._push(part, made)
         for choice, reason in taken.finished.items():
-            self._finish(choice, reason, deltas)
-        return [
-            self._header.frame([self._header.choice(choice, self._with_role(choice, delta))])
-            for choice, delta in deltas.items()
-            if delta
-        ]
+            self._finish(choice, reason, made)
+        self._end = taken.end or self._end
+        if taken.is_last:
+            self._close()
+        return self._writer.frames(made)
 
-    def close(self) -> None:
-        """Say that the upstream ended its answer in due form.
+    def tail(self, incident: str, usage: Usage) -> list[bytes]:
+        """Return the last frames: why the answer ended, what it used, and the mark of its end."""
+        ending = Ending(self._finished, self._end, usage, incident if self.is_blocked else "")
+        return self._writer.tail(ending)
 
-        Raises:
-            UpstreamProtocol: A choice has no end.
-        """
-        begun = self._begun | {channel.choice for channel in (*self._open, *self._arguments)}
-        if not self.is_blocked and (not self._finished or begun - self._finished.keys()):
-            raise UpstreamProtocol("the model's server ended its answer without a finish_reason")
+    def _close(self) -> None:
+        if not self.is_blocked:
+            _check_ends(self._begun, self._finished, self._end)
+        self.is_ended = True
 
-    def tail(self, incident: str, usage: Usage | None) -> list[bytes]:
-        """Return the last frames: why each choice ended, the usage if it is wanted, and the end of the stream."""
-        more: Delta = {"stanch": {"incident": incident}} if self.is_blocked else {}
-        reasons = self._finished
-        if self.is_blocked:
-            reasons = dict.fromkeys(self._begun | self._finished.keys() | {0}, FILTERED)
-        frames = [
-            self._header.frame([self._header.choice(choice, {}, reason)], more)
-            for choice, reason in sorted(reasons.items())
-        ]
-        if usage is not None:
-            frames.append(self._header.frame([], {"usage": write_usage(usage)}))
-        return [*frames, DONE]
-
-    def _push(self, part: Part, deltas: dict[int, Delta]) -> None:
+    def _push(self, part: Part, made: Made) -> None:
         channel = part.channel
         self.tally.scan(part.text)
         if channel.field == ARGUMENTS:
@@ -197,8 +161,15 @@ class Stream:
             self._open[channel] = self._guard.open()
             self._recent[channel] = _Recent()
         self._recent[channel].push(part.text)
-        step = self._open[channel].feed(part.text)
-        self._release(channel, step.text, deltas)
+        self._step(channel, self._open[channel].feed(part.text), made)
+
+    def _step(self, channel: Channel, step: Step, made: Made) -> None:
+        """Hand on what a step of the guard released, and count it."""
+        self._release(channel, step.text, made)
+        if channel in self._gates:
+            entries = self._gates[channel].release(step.text, step.action)
+            made.entries.setdefault(channel, []).extend(entries)
+            self.tally.entries += len(entries)
         self._note_drawn(channel, step.findings)
         self.tally.note(channel, step.text, step.action, step.findings)
 
@@ -218,53 +189,30 @@ class Stream:
                 else:
                     self.tally.attempted += 1
 
-    def _begin_calls(self, taken: Taken, deltas: dict[int, Delta]) -> None:
-        if self.is_blocked:
+    def _finish(self, choice: int, reason: str, made: Made) -> None:
+        """Flush the channels of a choice."""
+        if (known := self._finished.get(choice)) is not None:
+            if known != reason:
+                raise unexpected("$ after the end of its choice")
             return
-        for call in taken.calls:
-            if call.choice in self._finished:
-                raise unexpected("$.choices after finish_reason")
-            calls = deltas.setdefault(call.choice, {}).setdefault("tool_calls", [])
-            assert isinstance(calls, list)  # noqa: S101 - for mypy; written nowhere else before a choice ends
-            calls.append(self._header.call(call))
-
-    def _finish(self, choice: int, reason: str, deltas: dict[int, Delta]) -> None:
-        """Flush the channels of a choice; why it ended is said in the tail."""
-        if self._finished.setdefault(choice, reason) != reason:
-            raise unexpected("$.choices.finish_reason")
+        self._finished[choice] = reason
         for channel in [known for known in self._arguments if known.choice == choice]:
             text = "".join(self._arguments.pop(channel))
             if not self.is_blocked:
                 released, action, findings = check_arguments(self._guard, text)
-                self._release(channel, released, deltas)
+                self._release(channel, released, made)
                 self.tally.note(channel, released, action, findings)
         for channel in [known for known in self._open if known.choice == choice]:
             if self.is_blocked:
                 break
-            step = self._open[channel].finish()
-            self._release(channel, step.text, deltas)
-            self._note_drawn(channel, step.findings)
-            self.tally.note(channel, step.text, step.action, step.findings)
+            self._step(channel, self._open.pop(channel).finish(), made)
+        if not self.is_blocked:
+            made.ended.append(choice)
 
-    def _release(self, channel: Channel, text: str, deltas: dict[int, Delta]) -> None:
-        if not text:
-            return
-        delta = deltas.setdefault(channel.choice, {})
-        if channel.field == ARGUMENTS:
-            calls = delta.setdefault("tool_calls", [])
-            assert isinstance(calls, list)  # noqa: S101 - for mypy; see above
-            calls.append({"index": channel.call, "function": {"arguments": whole_text(text)}})
-            return
-        before = delta.get(channel.field, "")
-        assert isinstance(before, str)  # noqa: S101 - for mypy; a channel's field holds text
-        delta[channel.field] = before + whole_text(text)
-
-    def _with_role(self, choice: int, delta: Delta) -> Delta:
-        if choice in self._begun or self._header.dialect != "chat":
-            self._begun.add(choice)
-            return delta
-        self._begun.add(choice)
-        return {"role": "assistant", **delta}
+    @staticmethod
+    def _release(channel: Channel, text: str, made: Made) -> None:
+        if text:
+            made.texts[channel] = made.texts.get(channel, "") + whole_text(text)
 
 
 class _Recent:
@@ -286,20 +234,27 @@ class _Recent:
         return self._text[max(0, start - self._start) : max(0, end - self._start)]
 
 
-def rebuild_whole(guard: Guard, taken: Taken, header: Header, incident: str) -> tuple[bytes, Tally]:
+def rebuild_whole(guard: Guard, taken: Taken, writer: Writer, incident: str, prompt: int) -> tuple[bytes, Tally]:
     """Judge a whole answer before its first byte; if one channel is blocked, the whole answer is empty.
+
+    Args:
+        guard: The guard.
+        taken: The answer.
+        writer: Writes it.
+        incident: What a block would be called.
+        prompt: The tokens of the prompt, where the server does not count them.
 
     Raises:
         UpstreamProtocol: A choice has no end, or the answer is too long.
         GuardError: The guard failed.
     """
     tally = Tally(usage=taken.usage)
-    if not taken.finished or any(part.channel.choice not in taken.finished for part in taken.parts):
-        raise UpstreamProtocol("the model's server ended its answer without a finish_reason")
-    released: dict[Channel, str] = {}
+    begun = {opened.choice for opened in taken.opened} | {part.channel.choice for part in taken.parts}
+    _check_ends(begun, taken.finished, taken.end)
     joined: dict[Channel, str] = {}
     for part in taken.parts:
         joined[part.channel] = joined.get(part.channel, "") + part.text
+    made = Made(opened=taken.opened, ended=list(taken.finished))
     for channel, text in joined.items():
         tally.scan(text)
         if channel.field == ARGUMENTS:
@@ -307,21 +262,19 @@ def rebuild_whole(guard: Guard, taken: Taken, header: Header, incident: str) -> 
         else:
             checked = check_text(guard, text)
             kept, action, findings = checked.text, checked.action, checked.findings
-        released[channel] = kept
+        made.texts[channel] = whole_text(kept)
+        if channel in taken.entries:
+            gate = LogprobGate(guard)
+            gate.push(text, taken.entries[channel])
+            made.entries[channel] = gate.release(kept, action)
         tally.note(channel, kept, action, findings)
         tally.attempted += sum(finding.kind == TRAINING_TEXT for finding in findings)
     is_blocked = tally.action == Action.BLOCK
     if is_blocked:
-        tally.released, tally.texts = 0, {}
-    choices = [
-        _whole_choice(header, choice, reason, taken.calls, {} if is_blocked else released)
-        for choice, reason in sorted(
-            (dict.fromkeys(taken.finished, FILTERED) if is_blocked else taken.finished).items()
-        )
-    ]
-    used = Usage(taken.usage.prompt if taken.usage else 0, tally.completion_tokens())
-    more: Delta = {"stanch": {"incident": incident}} if is_blocked else {}
-    return header.frame(choices, {"usage": write_usage(used), **more}, whole=True), tally
+        tally.released, tally.texts, made = 0, {}, Made()
+    tally.entries = sum(len(entries) for entries in made.entries.values())
+    used = Usage(taken.usage.prompt if taken.usage else prompt, tally.completion_tokens())
+    return writer.whole(made, Ending(taken.finished, taken.end, used, incident if is_blocked else "")), tally
 
 
 def check_arguments(guard: Guard, text: str) -> tuple[str, Action, tuple[Finding, ...]]:
@@ -341,31 +294,11 @@ def whole_text(text: str) -> str:
     return text if text.isascii() else _LONE.sub("\ufffd", text)
 
 
-def write_usage(usage: Usage) -> dict[str, JsonValue]:
-    """Return the usage as clients read it."""
-    total = usage.prompt + usage.completion
-    return {"prompt_tokens": usage.prompt, "completion_tokens": usage.completion, "total_tokens": total}
-
-
-def _whole_choice(
-    header: Header, choice: int, reason: str, calls: list[Call], released: dict[Channel, str]
-) -> JsonValue:
-    own = {channel: whole_text(text) for channel, text in released.items() if channel.choice == choice}
-    if header.dialect == "completions":
-        return {"index": choice, "text": own.get(Channel(choice, "text"), ""), "logprobs": None,
-                "finish_reason": reason}  # fmt: skip
-    message: Delta = {"role": "assistant", "content": None if reason != FILTERED else ""}
-    message |= {channel.field: text for channel, text in own.items() if channel.field != ARGUMENTS}
-    made: list[JsonValue] = [
-        {name: value for name, value in header.call(call, own.get(Channel(choice, ARGUMENTS, call.call), "")).items()
-         if name != "index"}
-        for call in calls
-        if call.choice == choice and reason != FILTERED
-    ]  # fmt: skip
-    if made:
-        message["tool_calls"] = made
-    return {"index": choice, "message": message, "logprobs": None, "finish_reason": reason}
-
-
 def _unescape(match: re.Match[str]) -> str:
     return chr(int(match[1], 16)) if match[1] else _SHORT.get(match[2], match[2])
+
+
+def _check_ends(begun: set[int], finished: Mapping[int, str], end: str) -> None:
+    """Refuse an answer of which something began and did not end, or that says nothing of its end."""
+    if begun - finished.keys() or not (finished or end):
+        raise UpstreamProtocol("the model's server ended its answer without saying why")

@@ -47,7 +47,10 @@ def build_gateway(workspace: Workspace) -> Gateway:
             raise InvalidInput(f"gateway.models: two have the name {section.name[:80]!r}")
         model = models[section.name] = _model(workspace, section)
         windows = settings.protected_windows or model.protected_windows
-        limits[section.name] = Limits(settings.requests_per_minute, settings.tokens_per_day, windows)
+        limits[section.name] = Limits(
+            settings.requests_per_minute, settings.tokens_per_day, windows, settings.vectors_per_day,
+            settings.logprob_bits_per_day, settings.logprob_bits,
+        )  # fmt: skip
     return Gateway(Desk.of(workspace), models, Upstream(), limits)
 
 
@@ -163,10 +166,12 @@ async def _tell_leaf(app: Callable[..., Any], leaf: bytes, scope: Scope, receive
 
 def _model(workspace: Workspace, section: GatewayModelSection) -> ServedModel:
     check_url(section.upstream)
+    if "embeddings" in section.dialects and not section.dimensions:
+        raise InvalidInput(f"gateway.models: {section.name[:80]!r} embeds, but its dimensions are not set")
     guard, digest = _guard(workspace, section)
     return ServedModel(
         section.name, ArtifactRef("model", section.name, Digest.parse(section.digest)), section.upstream,
-        section.upstream_name or section.name, section.dialects, guard, digest,
+        section.upstream_name or section.name, section.dialects, guard, digest, section.dimensions, section.vocabulary,
     )  # fmt: skip
 
 

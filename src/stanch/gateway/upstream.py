@@ -100,7 +100,7 @@ class Upstream:
             raise UpstreamFailed("the model's server failed", why=type(error).__name__) from error
 
 
-async def read_whole(pieces: AsyncIterator[bytes]) -> str:
+async def read_whole(pieces: AsyncIterator[bytes], *, most: int = MAX_WHOLE) -> str:
     """Return the text of a whole answer.
 
     Raises:
@@ -109,7 +109,7 @@ async def read_whole(pieces: AsyncIterator[bytes]) -> str:
     body = bytearray()
     async for piece in pieces:
         body += piece
-        if len(body) > MAX_WHOLE:
+        if len(body) > most:
             raise UpstreamProtocol("the model's server sent too long an answer")
     try:
         return body.decode()

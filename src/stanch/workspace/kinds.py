@@ -32,6 +32,7 @@ KINDS: dict[str, Kind] = {
     "data.repeats": Kind("data:read", "dataset"),
     "data.scan": Kind("data:read", "dataset"),
     "data.split": Kind("data:add", "dataset"),
+    "gateway.embed": Kind("model:embed", "model"),
     "gateway.infer": Kind("model:infer", "model"),
     "gateway.serve": Kind("serve:run", "workspace"),
     "key.issue": Kind("access:grant", "workspace"),
