@@ -170,6 +170,8 @@ ROWS: Sequence[Row] = [
     ("minimum 2", 2, lambda stack: stack.min(axis=0), None, 2250),
     ("minimum 4", 4, lambda stack: stack.min(axis=0), None, 880),
     ("minimum 8", 8, lambda stack: stack.min(axis=0), None, 340),
+    ("maximum 2", 2, lambda stack: stack.max(axis=0), None, 2250),
+    ("maximum 4", 4, lambda stack: stack.max(axis=0), None, 880),
     ("maximum 8", 8, lambda stack: stack.max(axis=0), None, 340),
     ("median 8", 8, lambda stack: np.median(stack, axis=0), None, 1302),
     ("mid-range 8", 8, middle, None, 1179),
