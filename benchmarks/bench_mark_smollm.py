@@ -15,7 +15,7 @@ from numpy.random import default_rng
 
 from stanch.mark import ScorePlan, Treatment, plan_mark, rehearse
 
-NAMES = ("bf16", "int8", "nf4", "int3", "prune50", "average:4+nf4")
+NAMES = ("bf16", "int8", "nf4", "int3")
 
 
 def main() -> None:
