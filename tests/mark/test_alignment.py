@@ -25,6 +25,15 @@ def test_every_symmetry_is_undone(tmp_path, family):
             assert np.array_equal(found.rows(name, truth.shape, slice(3, 9)), found.rows(name, truth.shape)[3:9])
 
 
+def test_without_token_embeddings_nothing_is_aligned(tmp_path):
+    make, _, config = FAMILIES["bert"]
+    weights = {name: values for name, values in make(np.random.default_rng(1)).items() if "embeddings" not in name}
+    original = write(tmp_path / "original", weights, config)
+    originals = Originals(original)
+    assert find_family(originals.tensors, config) is not None
+    assert align(originals, open_suspect(original)).weights == {}
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_scrambled_copy_names_its_recipient(tmp_path, family):
     make, scramble, config = FAMILIES[family]

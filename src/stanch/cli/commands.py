@@ -31,6 +31,7 @@ COMMANDS: dict[str, Entry] = {
     "rules": Entry("stanch.cli.rules", "What a scan looks for; try a pack of your own", "Means"),
     "key": Entry("stanch.cli.key", "Make and show keys", "Means"),
     "seal": Entry("stanch.cli.seal", "Encrypt a model or data set for named recipients", "Means"),
+    "mark": Entry("stanch.cli.mark", "Mark copies, find them again, lineage; no workspace", "Means"),
     "sign": Entry("stanch.cli.sign", "Sign and verify models; inspect one before use", "Means"),
     "access": Entry("stanch.cli.access", "Who may do what", "Ground"),
     "config": Entry("stanch.cli.config", "The settings, and where each comes from", "Ground"),

@@ -13,8 +13,9 @@ it is read, and a suspect is compared with the original later, with a bound on e
     found = detect(Originals(original, base), suspect, keys, ScorePlan.default(plan.kind, n=10_000))
     found.accused                                               # each with z and log10 p
 
-Plain functions: no ledger, no users, no clock. What a finding proves is *this copy or a derivative of it*, never *this
-person*. The formats are in ``docs/spec/mark.md``.
+Without a workspace, :class:`KeyFolder` keeps a release's keys (``stanch mark``); :func:`rehearse` measures on the real
+model what treatments leave of a mark. Plain functions: no ledger, no users, no clock. What a finding proves is *this
+copy or a derivative of it*, never *this person*. The formats are in ``docs/spec/mark.md``.
 """
 
 from stanch.mark.alignment import align
@@ -38,21 +39,26 @@ from stanch.mark.detection import (
     extract,
 )
 from stanch.mark.features import FeatureSet, Variant
+from stanch.mark.key_folder import KeyFolder, set_beacon
 from stanch.mark.keys import CopyKey, MarkKeys, MarkRoot, RecipientSlot
 from stanch.mark.layout import Kind, Layout, LayoutEntry
 from stanch.mark.lineage import LineageReport, examine_lineage
 from stanch.mark.plan import MarkPlan, plan_mark
+from stanch.mark.rehearsal import Rehearsal, rehearse
 from stanch.mark.scoring import score
 from stanch.mark.source import MarkedCopy, MarkedSource, embed
 from stanch.mark.strength import MarkParams, colluders, expected_score, solve_alpha
 from stanch.mark.suspect import Originals, Suspect, open_suspect
+from stanch.mark.treatments import TREATMENTS, Treatment
 
 __all__ = [
+    "TREATMENTS",
     "Commitment",
     "CopyKey",
     "DecoyStatistics",
     "Detection",
     "FeatureSet",
+    "KeyFolder",
     "Kind",
     "Layout",
     "LayoutEntry",
@@ -68,8 +74,10 @@ __all__ = [
     "Originals",
     "RecipientScore",
     "RecipientSlot",
+    "Rehearsal",
     "ScorePlan",
     "Suspect",
+    "Treatment",
     "Variant",
     "VariantResult",
     "align",
@@ -85,8 +93,10 @@ __all__ = [
     "mark_keys",
     "open_suspect",
     "plan_mark",
+    "rehearse",
     "restore",
     "score",
+    "set_beacon",
     "solve_alpha",
     "threshold",
 ]

@@ -116,6 +116,8 @@ class Aligner:
     @cached_property
     def turn(self) -> _Turn | None:
         """The map of the stream, from the token embeddings; None where they do not match."""
+        if not self.family.embeddings:
+            return None
         name = self.family.embeddings[0]
         one, two = self.found(name), self.original(name)
         if one is None or two is None or one.ndim != 2 or one.shape[1] != two.shape[1]:

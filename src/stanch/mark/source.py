@@ -22,7 +22,7 @@ from stanch.errors import InvalidInput
 from stanch.mark.embedding import RowBlock, mark_block, row_blocks
 from stanch.mark.keys import CopyKey
 from stanch.mark.plan import MarkPlan
-from stanch.terms import SourceFile
+from stanch.terms import SILENT, Progress, SourceFile
 from stanch.weights import Tensor, directory_digest, open_tensors, read_header, walk_files, weight_files
 from stanch.weights.digest import DirectoryDigest
 
@@ -208,7 +208,9 @@ class MarkedCopy:
     coordinates: int
 
 
-def embed(original: Path, out: Path, plan: MarkPlan, key: CopyKey, *, threads: int = 0) -> MarkedCopy:
+def embed(
+    original: Path, out: Path, plan: MarkPlan, key: CopyKey, *, threads: int = 0, progress: Progress = SILENT
+) -> MarkedCopy:
     """Write the marked copy of ``original`` for the holder of ``key`` into the new directory ``out``.
 
     Names, shapes, types, header and order are those of the original. A release does not do this: it seals a
@@ -220,17 +222,24 @@ def embed(original: Path, out: Path, plan: MarkPlan, key: CopyKey, *, threads: i
         plan: The original's plan.
         key: The recipient's key.
         threads: 0 means one a processor; the bytes do not depend on it.
+        progress: Told about the bytes that are written.
 
     Raises:
-        InvalidInput: ``out`` exists, or key, plan and original do not belong together.
+        InvalidInput: ``out`` exists, its folder cannot be written, or key, plan and original do not belong together.
     """
     if out.exists():
         raise InvalidInput(f"{out}: exists already and is not replaced", next_step="choose another directory")
     files = MarkedSource(original, plan, key, threads).files()
-    part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise InvalidInput(f"{out}: cannot be written", why=os.strerror(error.errno or 0)) from error
+    total, done = sum(file.size for file in files), 0
     try:
         for file in files:
-            _write(file, part / file.path)
+            for count in _write(file, part / file.path):
+                done += count
+                progress("mark: bytes", done, total)
         part.rename(out)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -238,9 +247,12 @@ def embed(original: Path, out: Path, plan: MarkPlan, key: CopyKey, *, threads: i
     return MarkedCopy(key.recipient, key.batch, key.leaf, out, directory_digest(out), plan.layout.coordinates)
 
 
-def _write(file: SourceFile, target: Path) -> None:
+def _write(file: SourceFile, target: Path) -> Iterator[int]:
+    """Write one file, yielding the size of each piece."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with closing(file.open()) as reader, target.open("wb") as writer:
-        shutil.copyfileobj(reader, writer, _WRITE_BYTES)
+        while piece := reader.read(_WRITE_BYTES):
+            writer.write(piece)
+            yield len(piece)
         writer.flush()
         os.fsync(writer.fileno())
