@@ -94,7 +94,7 @@ def test_after_a_day_it_is_dead_and_the_others_are_told(tables):
     done = deliver_due(tables, [sink, other], GIVE_UP_MS + MOST_MS)
     assert len(done.dead) == 1
     assert deliver_due(tables, [sink, other], GIVE_UP_MS + MOST_MS).sent == 1
-    (_, facts), = other.taken
+    ((_, facts),) = other.taken
     assert (facts["detector"], facts["severity"], facts["signal"]) == ("delivery", "high", alert_of(tables, "D1").id)
     with tables.read() as connection:
         assert count_outbox(connection)[("main", "dead")] == 1

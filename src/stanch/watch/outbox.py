@@ -131,7 +131,9 @@ def deliver_due(tables: Tables, sinks: Iterable[Sink], at_ms: int, *, rng: Rando
 
 def count_outbox(connection: Connection) -> dict[tuple[str, str], int]:
     """Return how many deliveries there are by sink and state."""
-    rows = connection.execute(select(outbox.c.sink, outbox.c.state, func.count()).group_by(outbox.c.sink, outbox.c.state))
+    rows = connection.execute(
+        select(outbox.c.sink, outbox.c.state, func.count()).group_by(outbox.c.sink, outbox.c.state)
+    )
     return {(sink, state): count for sink, state, count in rows}
 
 
@@ -195,5 +197,3 @@ def _tell_dead(connection: Connection, alert: str, others: list[Sink], at_ms: in
     )  # fmt: skip
     raised = record_alarm(connection, alarm, at_ms)
     post(connection, raised.alert, "raised", others, at_ms)
-
-
