@@ -54,8 +54,14 @@ def test_an_incident_is_closed_only_with_a_notice_or_a_reason_for_none():
         close_incident(incident())
     assert close_incident(waive_notice(incident(), "encrypted")).state is IncidentState.CLOSED
     closed = close_incident(notify(incident(), NOW, NOW))
-    for step in (close_incident, lambda one: extend(one, entries=[1]), lambda one: notify(one, NOW, NOW),
-                 lambda one: contain(one, Containment.REVOKE_KEY, "k", 1), lambda one: waive_notice(one, "x")):  # fmt: skip
+    steps = (
+        close_incident,
+        lambda one: extend(one, entries=[1]),
+        lambda one: notify(one, NOW, NOW),
+        lambda one: contain(one, Containment.REVOKE_KEY, "k", 1),
+        lambda one: waive_notice(one, "x"),
+    )
+    for step in steps:
         with pytest.raises(InvalidInput, match="closed"):
             step(closed)
 

@@ -141,9 +141,13 @@ def test_what_is_kept_quiet_is_not_delivered(tables):
 
 
 def test_a_transaction_that_fails_leaves_neither_alert_nor_delivery(tables):
-    with pytest.raises(RuntimeError), tables.write() as connection:
-        raise_alarm(connection, ALARM, [Memory()], 0)
-        raise RuntimeError
+    def killed():
+        with tables.write() as connection:
+            raise_alarm(connection, ALARM, [Memory()], 0)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        killed()
     with tables.read() as connection:
         assert (list_alerts(connection), count_outbox(connection)) == ((), {})
 
