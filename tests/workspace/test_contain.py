@@ -244,7 +244,9 @@ def test_reminders_come_once_each_and_end_with_the_notice(workspace, clock):
 
 def test_an_export_proves_every_entry_of_the_timeline(workspace, tmp_path):
     incident = incident_of(workspace)
-    contain_incident(workspace, incident.id, ContainOrder(action=Containment.QUARANTINE_MODEL, target=str(MODEL.digest)))
+    contain_incident(
+        workspace, incident.id, ContainOrder(action=Containment.QUARANTINE_MODEL, target=str(MODEL.digest))
+    )
     end_incident(workspace, incident.id, "<b>nobody's data</b>")
     assert find_incidents(workspace) == (show_incident(workspace, incident.id),)
     export_incident(workspace, incident.id, tmp_path / "out")

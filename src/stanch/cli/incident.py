@@ -64,7 +64,7 @@ def show(incident_id: str) -> Result:
 @click.option("--requests", type=click.IntRange(0), default=0, help="For lower_budget: requests a minute.")
 @click.option("--tokens", type=click.IntRange(0), default=0, help="For lower_budget: tokens a day.")
 @click.option("--recipient", default="", help="For withdraw_release: the key id of whom it is taken back from.")
-def contain(  # noqa: PLR0913 - the flags of the command
+def contain(
     incident_id: str, action: str, target: str, *, model: str, requests: int, tokens: int, recipient: str
 ) -> Result:
     """Do ACTION to TARGET and note it in INCIDENT; each action asks for its own permission.

@@ -9,7 +9,11 @@ from stanch.cli.frame import Leaf, Result, current
 from stanch.terms import JsonValue
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stanch.watch.alert import Alert
+    from stanch.workspace import Workspace
+    from stanch.workspace.verbs_alerts import Change
 
 TIME = click.DateTime(["%Y-%m-%dT%H:%MZ", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d"])
 
@@ -53,14 +57,18 @@ def show(alert: str) -> Result:
 @click.argument("alert")
 def acknowledge(alert: str) -> Result:
     """Take ALERT on: nobody else is told of it any more."""
-    return _move(alert, "acknowledged")
+    from stanch.workspace.verbs_alerts import move_alert  # noqa: PLC0415 - keeps `stanch --help` light
+
+    return _move(move_alert, alert, "acknowledged")
 
 
 @click.command("investigate", cls=Leaf)
 @click.argument("alert")
 def investigate(alert: str) -> Result:
     """Say that ALERT is being looked into."""
-    return _move(alert, "investigating")
+    from stanch.workspace.verbs_alerts import move_alert  # noqa: PLC0415 - keeps `stanch --help` light
+
+    return _move(move_alert, alert, "investigating")
 
 
 @click.command("close", cls=Leaf)
@@ -71,7 +79,9 @@ def investigate(alert: str) -> Result:
 )  # fmt: skip
 def close(alert: str, conclusion: str) -> Result:
     """Close ALERT and say what it was."""
-    return _move(alert, "closed", conclusion=conclusion)
+    from stanch.workspace.verbs_alerts import move_alert  # noqa: PLC0415 - keeps `stanch --help` light
+
+    return _move(move_alert, alert, "closed", conclusion=conclusion)
 
 
 @click.command("reopen", cls=Leaf)
@@ -79,7 +89,9 @@ def close(alert: str, conclusion: str) -> Result:
 @click.option("--reason", required=True, help="Why. The log holds a commitment to it only.")
 def reopen(alert: str, reason: str) -> Result:
     """Open ALERT again that was closed or suppressed."""
-    return _move(alert, "open", reason=reason)
+    from stanch.workspace.verbs_alerts import move_alert  # noqa: PLC0415 - keeps `stanch --help` light
+
+    return _move(move_alert, alert, "open", reason=reason)
 
 
 @click.command("suppress", cls=Leaf)
@@ -121,14 +133,17 @@ def deliver() -> Result:
 COMMANDS = (alerts, show, acknowledge, investigate, close, reopen, suppress, deliver)
 
 
-def _move(key: str, state: str, *, conclusion: str | None = None, reason: str = "") -> Result:
+def _move(
+    move: "Callable[[Workspace, str, Change], Alert]", key: str, state: str, *, conclusion: str | None = None,
+    reason: str = "",
+) -> Result:  # fmt: skip
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.watch.alert import AlertState, Conclusion  # noqa: PLC0415 - same
-    from stanch.workspace.verbs_alerts import Change, move_alert  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_alerts import Change  # noqa: PLC0415 - same
 
     change = Change(AlertState(state), Conclusion(conclusion) if conclusion else None, reason)
     with open_workspace(current()) as workspace:
-        moved = move_alert(workspace, key, change)
+        moved = move(workspace, key, change)
     return Result(_data(moved), _line(moved))
 
 

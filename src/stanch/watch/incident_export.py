@@ -87,10 +87,7 @@ def export_json(incident: Incident, records: Sequence[Record], origin: str) -> b
 
 def export_html(incident: Incident, records: Sequence[Record], origin: str) -> bytes:
     """Return the page: no script, no style of others, and every value escaped."""
-    facts = "\n".join(
-        f"<li>{html.escape(one.text)} {_links(one.entries)}</li>"
-        for one in state_facts(incident)
-    )
+    facts = "\n".join(f"<li>{html.escape(one.text)} {_links(one.entries)}</li>" for one in state_facts(incident))
     rows = "\n".join(
         f'<tr id="e{one.index}"><td>{one.index}</td><td>{_moment(one.time_ms)}</td><td>{html.escape(one.kind)} '
         f"{html.escape(one.phase)}</td><td>{html.escape(one.principal)}</td><td><code>{html.escape(one.leaf)}</code>"
@@ -100,7 +97,7 @@ def export_html(incident: Incident, records: Sequence[Record], origin: str) -> b
     title = f"Incident {html.escape(incident.id)}"
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'\"></head>\n"
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'"></head>\n'
         f"<body><h1>{title}</h1>\n<p>Log {html.escape(origin)}; state {incident.state}.</p>\n<ul>\n{facts}\n</ul>\n"
         "<table><thead><tr><th>entry</th><th>time</th><th>act</th><th>principal</th><th>leaf hash</th>"
         f"<th>inclusion</th></tr></thead>\n<tbody>\n{rows}\n</tbody></table></body></html>\n"

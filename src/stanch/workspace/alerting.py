@@ -60,7 +60,9 @@ def _describe(workspace: Workspace) -> Callable[[Notice], dict[str, JsonValue]]:
 def attested(workspace: Workspace, index: int) -> Attested:
     """Return where the log holds an entry, and the hash of its bytes."""
     ledger = workspace.ledger
-    return Attested(index, sha256(ledger.reader().entry(index)).hex(), ledger.origin, ledger.verifier.vkey.split("+")[1])
+    return Attested(
+        index, sha256(ledger.reader().entry(index)).hex(), ledger.origin, ledger.verifier.vkey.split("+")[1]
+    )
 
 
 def _secret(workspace: Workspace, section: SinkSection, environ: Mapping[str, str]) -> SecretStr | None:

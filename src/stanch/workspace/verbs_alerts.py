@@ -68,14 +68,12 @@ def raise_alarms(
     """
     sinks, at_ms = sinks_of(workspace), _now(workspace)
 
+    def settle(raised: list[Alert], connection: Connection) -> None:
+        raised.extend(raise_alarm(connection, alarm, sinks, at_ms) for alarm in alarms)
+        within(connection)
+
     def run(_ref: EntryRef) -> Done[list[Alert]]:
-        raised: list[Alert] = []
-
-        def settle(connection: Connection) -> None:
-            raised.extend(raise_alarm(connection, alarm, sinks, at_ms) for alarm in alarms)
-            within(connection)
-
-        return Done(raised, settle=settle)
+        return _raising(settle)
 
     rows: list[JsonValue] = [
         {"detector": alarm.detector, "signal": alarm.signal, "severity": alarm.severity.value,
@@ -83,9 +81,7 @@ def raise_alarms(
         for alarm in alarms[:64]
     ]  # fmt: skip
     payload: dict[str, JsonValue] = {"alarms": rows, "count": len(alarms)}
-    return tuple(
-        workspace.door.act(Request("watch.alert.raise", "serve:run", workspace_ref(workspace), payload), run)
-    )
+    return tuple(workspace.door.act(Request("watch.alert.raise", "serve:run", workspace_ref(workspace), payload), run))
 
 
 def find_alerts(workspace: Workspace, state: AlertState | None = None) -> tuple[Alert, ...]:
@@ -174,6 +170,12 @@ def deliver_alerts(workspace: Workspace) -> tuple[int, Pass]:
         return Done((escalated, done), payload)
 
     return workspace.door.act(Request("watch.deliver", "serve:run", workspace_ref(workspace)), run)
+
+
+def _raising(settle: Callable[[list[Alert], Connection], None]) -> Done[list[Alert]]:
+    """Return an act whose outcome, alerts and deliveries are one transaction; its value is known after it."""
+    raised: list[Alert] = []
+    return Done(raised, settle=lambda connection: settle(raised, connection))
 
 
 def _step(before: Alert, change: Change, by: str, at_ms: int) -> Step:

@@ -5,9 +5,8 @@ Every one asks for its own permission: whoever may note a finding may not theref
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
-from sqlalchemy import delete, insert
+from sqlalchemy import Connection, delete, insert
 
 from stanch.errors import InvalidInput
 from stanch.ledger import EntryQuery
@@ -108,23 +107,29 @@ def _limit(principal: str, model: str, requests: int, tokens: int) -> Done[None]
     new = insert(table).values(
         principal=principal, model=model, requests_per_minute=requests, tokens_per_day=tokens
     )  # fmt: skip
-    return Done(None, settle=lambda connection: (connection.execute(old), connection.execute(new), None)[2])
+
+    def settle(connection: Connection) -> None:
+        connection.execute(old)
+        connection.execute(new)
+
+    return Done(None, settle=settle)
 
 
 def _act_of(workspace: Workspace, order: ContainOrder) -> Callable[[], object]:
     """Return the act that an order asks for, with everything that it names checked."""
     if order.action is Containment.REVOKE_KEY:
-        return partial(revoke_key, workspace, order.target)
+        return lambda: revoke_key(workspace, order.target)
     if order.action is Containment.QUARANTINE_MODEL:
-        return partial(quarantine_model, workspace, ArtifactRef("model", "quarantined", Digest.parse(order.target)))
+        model = ArtifactRef("model", "quarantined", Digest.parse(order.target))
+        return lambda: quarantine_model(workspace, model)
     if order.action is Containment.LOWER_BUDGET:
-        return partial(
-            lower_budget, workspace, order.target, Digest.parse(order.model), requests=order.requests_per_minute,
-            tokens=order.tokens_per_day,
-        )  # fmt: skip
+        digest = Digest.parse(order.model)
+        requests, tokens = order.requests_per_minute, order.tokens_per_day
+        return lambda: lower_budget(workspace, order.target, digest, requests=requests, tokens=tokens)
     if not order.recipient:
         raise InvalidInput("withdraw_release: expected whom the copy is taken back from", next_step="--recipient KEYID")
     signer = workspace.keys.signer("publisher")
     take_back = RevokeOrder(order.recipient, "incident", signer, workspace.now())
     trusted = TrustedKeys(workspace.keys.publics("publisher"))
-    return partial(revoke_copy, workspace, RemoteBundle.open(order.target), take_back, trusted)
+    remote = RemoteBundle.open(order.target)
+    return lambda: revoke_copy(workspace, remote, take_back, trusted)
