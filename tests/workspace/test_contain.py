@@ -16,6 +16,7 @@ from stanch.gateway.budgets import Budgets, Charge, Limits
 from stanch.gateway.desk import INFER, Desk
 from stanch.gateway.problem import QuotaExhausted
 from stanch.ledger import TrustPolicy, verify_proof
+from stanch.sign import TrustedKeys
 from stanch.store.schema.alerts import alert as alert_rows
 from stanch.terms import ArtifactRef, Digest
 from stanch.watch import Alarm, Containment, Severity
@@ -34,6 +35,7 @@ from stanch.workspace.verbs_alerts import (
     suppress_alerts,
 )
 from stanch.workspace.verbs_contain import ContainOrder, contain_incident
+from stanch.workspace.verbs_deliver import deliver_copy
 from stanch.workspace.verbs_incident import (
     end_incident,
     export_incident,
@@ -222,6 +224,30 @@ def test_a_revoked_key_lets_nobody_in_and_a_lowered_budget_holds(workspace, bot)
 
 def session_of(desk, secret):
     return desk.authenticate(Bearer(secret, "127.0.0.1"))
+
+
+def test_the_incident_lead_takes_a_copy_back_and_may_not_revoke_a_key(case, tmp_path):
+    copy, store = tmp_path / "copy", f"file:{tmp_path}/store"
+    with life.acting(case.folder, "rolf") as workspace:
+        case.create(workspace, copy, recipient="bolt")
+        for name in life.APPROVERS:
+            life.acting_in(workspace, name, lambda acting: case.approve(acting, recipient="bolt"))
+        made = deliver_copy(workspace, copy, store, TrustedKeys(workspace.keys.publics("publisher")))
+    order = ContainOrder(
+        action=Containment.WITHDRAW_RELEASE, target=f"{store}/{made.bundle_id}",
+        recipient=case.material.other.recipient.key_id,
+    )  # fmt: skip
+    with life.acting(case.folder, "ines") as workspace:
+        incident = open_incident(workspace, 5)
+        with pytest.raises(InvalidInput, match="taken back from"):
+            contain_incident(workspace, incident.id, replace(order, recipient=""))
+        after = contain_incident(workspace, incident.id, order)
+        with pytest.raises(NotPermitted):
+            contain_incident(workspace, incident.id, ContainOrder(action=Containment.REVOKE_KEY, target="k"))
+        assert show_incident(workspace, incident.id) == after
+        assert acts(workspace, after.contained[0].entry)[0] == ("outcome", "release.revoke")
+    (revocations,) = (tmp_path / "store").rglob("revocations.json")
+    assert order.recipient in revocations.read_text()
 
 
 def test_reminders_come_once_each_and_end_with_the_notice(workspace, clock):

@@ -74,7 +74,7 @@ def investigate(alert: str) -> Result:
 @click.command("close", cls=Leaf)
 @click.argument("alert")
 @click.option(
-    "--as", "conclusion", type=click.Choice(["true", "false", "benign"]), required=True,
+    "--verdict", "conclusion", type=click.Choice(["true", "false", "benign"]), required=True,
     help="What it was: a leak or attack, a false alarm, or something real that is allowed.",
 )  # fmt: skip
 def close(alert: str, conclusion: str) -> Result:

@@ -7,10 +7,11 @@ Each returns only once the other side took the notice. A secret (a token, a URL 
 import os
 import socket
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 from stanch.crypto import canonical_json
@@ -26,12 +27,8 @@ _FACILITY = 13  # log audit, RFC 5424 section 6.2.1
 _SYSLOG_PORT = 6514  # RFC 5425 section 4.1
 
 
-class Describe(Protocol):
-    """Turns a notice into an event of another format."""
-
-    def __call__(self, notice: Notice) -> dict[str, JsonValue]:
-        """Return the event."""
-        ...
+Describe = Callable[[Notice], dict[str, JsonValue]]
+"""Turns a notice into an event of another format."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The sinks of a workspace, as its settings say; their secrets are read here and never shown."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from stanch.config import SinkSection
 from stanch.crypto import read_private, sha256
@@ -9,7 +9,7 @@ from stanch.errors import InvalidInput
 from stanch.terms import JsonValue, SecretStr
 from stanch.watch.ocsf import Attested, alert_event
 from stanch.watch.outbox import Notice, Sink
-from stanch.watch.sinks import AlertmanagerSink, AppriseSink, FileSink, SyslogSink, WebhookSink
+from stanch.watch.sinks import AlertmanagerSink, AppriseSink, Describe, FileSink, SyslogSink, WebhookSink
 from stanch.workspace.opening import Workspace
 
 
@@ -46,7 +46,7 @@ def _sink(workspace: Workspace, section: SinkSection, environ: Mapping[str, str]
     return SyslogSink(name, tier, url, workspace.folder / section.authority if section.authority else None)
 
 
-def _describe(workspace: Workspace) -> Callable[[Notice], dict[str, JsonValue]]:
+def _describe(workspace: Workspace) -> Describe:
     """Return what turns a notice into an OCSF event with the ledger's attestation of its evidence."""
 
     def describe(notice: Notice) -> dict[str, JsonValue]:

@@ -81,7 +81,9 @@ def raise_alarms(
         for alarm in alarms[:64]
     ]  # fmt: skip
     payload: dict[str, JsonValue] = {"alarms": rows, "count": len(alarms)}
-    return tuple(workspace.door.act(Request("watch.alert.raise", "serve:run", workspace_ref(workspace), payload), run))
+    request = Request("watch.alert.raise", "serve:run", workspace_ref(workspace), payload)
+    raised: list[Alert] = workspace.door.act(request, run)
+    return tuple(raised)
 
 
 def find_alerts(workspace: Workspace, state: AlertState | None = None) -> tuple[Alert, ...]:

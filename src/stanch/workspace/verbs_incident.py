@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -120,7 +121,8 @@ def end_incident(workspace: Workspace, key: str, no_notice: str = "") -> Inciden
 
 def remind_incidents(workspace: Workspace) -> tuple[Alert, ...]:
     """Raise an alert for every reminder that is due at 24, 48 and 66 hours, each once."""
-    at_ms, raised = _now(workspace), []
+    at_ms = _now(workspace)
+    raised: list[Alert] = []
     with workspace.tables.read() as connection:
         known = list_incidents(connection)
     for incident in known:
@@ -135,7 +137,7 @@ def remind_incidents(workspace: Workspace) -> tuple[Alert, ...]:
         after = replace(incident, reminded=incident.reminded + len(due))
         raised += raise_alarms(
             workspace, [alarm],
-            within=lambda connection, before=incident, after=after: save_incident(connection, before, after),  # type: ignore[misc]  # bound now
+            within=partial(save_incident, before=incident, after=after),
         )  # fmt: skip
     return tuple(raised)
 
