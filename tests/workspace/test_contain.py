@@ -16,6 +16,7 @@ from stanch.gateway.budgets import Budgets, Charge, Limits
 from stanch.gateway.desk import INFER, Desk
 from stanch.gateway.problem import QuotaExhausted
 from stanch.ledger import TrustPolicy, verify_proof
+from stanch.release import RevocationList
 from stanch.sign import TrustedKeys
 from stanch.store.schema.alerts import alert as alert_rows
 from stanch.terms import ArtifactRef, Digest
@@ -232,7 +233,8 @@ def test_the_incident_lead_takes_a_copy_back_and_may_not_revoke_a_key(case, tmp_
         case.create(workspace, copy, recipient="bolt")
         for name in life.APPROVERS:
             life.acting_in(workspace, name, lambda acting: case.approve(acting, recipient="bolt"))
-        made = deliver_copy(workspace, copy, store, TrustedKeys(workspace.keys.publics("publisher")))
+        trusted = TrustedKeys(workspace.keys.publics("publisher"))
+        made = deliver_copy(workspace, copy, store, trusted)
     order = ContainOrder(
         action=Containment.WITHDRAW_RELEASE, target=f"{store}/{made.bundle_id}",
         recipient=case.material.other.recipient.key_id,
@@ -247,7 +249,8 @@ def test_the_incident_lead_takes_a_copy_back_and_may_not_revoke_a_key(case, tmp_
         assert show_incident(workspace, incident.id) == after
         assert acts(workspace, after.contained[0].entry)[0] == ("outcome", "release.revoke")
     (revocations,) = (tmp_path / "store").rglob("revocations.json")
-    assert order.recipient in revocations.read_text()
+    (entry,) = RevocationList.verify(revocations.read_bytes(), trusted).entries
+    assert (entry.bundle_id, entry.key_id) == (made.bundle_id, order.recipient)
 
 
 def test_reminders_come_once_each_and_end_with_the_notice(workspace, clock):
