@@ -42,13 +42,19 @@ from stanch.store import Tables
 from stanch.terms import Digest
 from stanch.trace import Period
 from stanch.tune import JournalHead, TunedModel, TuneSpec
+from stanch.watch import Alarm, Severity
+from stanch.watch.alert import AlertState
+from stanch.watch.incident import waive_notice
 from stanch.workspace import (
     Workspace,
     verbs_access,
+    verbs_alerts,
     verbs_approve,
+    verbs_contain,
     verbs_data,
     verbs_deliver,
     verbs_glass,
+    verbs_incident,
     verbs_index,
     verbs_key,
     verbs_log,
@@ -190,6 +196,24 @@ def break_it(workspace, scene):
     scene.kept["glass"] = glasses.open_glass(rita, act="a", reason_commitment="c", minutes=15).id
 
 
+ALARM = Alarm("D2", "requests", "p_a", None, 0, 0, Severity.LOW, 2.0, 1.0, (0,))
+
+
+def raise_it(workspace, scene):
+    admin = workspace.acting_as("olga", unlock=lambda: life.passphrase("olga"))
+    scene.kept["alert"] = verbs_alerts.raise_alarms(admin, [ALARM])[0].id
+
+
+def open_incident_it(workspace, scene):
+    raise_it(workspace, scene)
+    scene.kept["incident"] = verbs_incident.open_incident(workspace, 5, [scene.kept["alert"]]).id
+
+
+def quiet(workspace):
+    until = int(workspace.door.clock() * 1000) + 86_400_000
+    return verbs_alerts.Quiet(detector="D2", principal=None, model=None, until_ms=until, reason="a test")
+
+
 @dataclass(frozen=True)
 class Verb:
     """A verb: who may, how it is called, what it is called in the log, and the stage that must not run unrecorded."""
@@ -296,6 +320,36 @@ VERBS = [
          lambda w, _c, _out: verbs_serve.serve_models(w, [], lambda: None)),
     Verb(verbs_key.rotate_key, "key.rotate", "olga", (Keyring, "add_secret"),
          lambda w, _c, _out: verbs_key.rotate_key(w, "pepper")),
+    Verb(verbs_alerts.raise_alarms, "watch.alert.raise", "olga", (verbs_alerts, "_raising"),
+         lambda w, _c, _out: verbs_alerts.raise_alarms(w, [ALARM])),
+    Verb(verbs_alerts.find_alerts, "watch.alert.read", "ada", (verbs_alerts, "list_alerts"),
+         lambda w, _c, _out: verbs_alerts.find_alerts(w)),
+    Verb(verbs_alerts.show_alert, "watch.alert.read", "ines", (verbs_alerts, "load_alert"),
+         lambda w, c, _out: verbs_alerts.show_alert(w, c.kept["alert"]), before=raise_it),
+    Verb(verbs_alerts.move_alert, "watch.alert.state", "ines", (verbs_alerts, "_step"),
+         lambda w, c, _out: verbs_alerts.move_alert(
+             w, c.kept["alert"], verbs_alerts.Change(AlertState.ACKNOWLEDGED)), before=raise_it),
+    Verb(verbs_alerts.suppress_alerts, "watch.alert.suppress", "ines", (verbs_alerts, "_keep"),
+         lambda w, _c, _out: verbs_alerts.suppress_alerts(w, quiet(w))),
+    Verb(verbs_alerts.deliver_alerts, "watch.deliver", "olga", (verbs_alerts, "deliver_due"),
+         lambda w, _c, _out: verbs_alerts.deliver_alerts(w)),
+    Verb(verbs_incident.open_incident, "watch.incident.open", "ines", (verbs_incident, "_gather"),
+         lambda w, _c, _out: verbs_incident.open_incident(w, 5)),
+    Verb(verbs_incident.find_incidents, "watch.incident.read", "ada", (verbs_incident, "list_incidents"),
+         lambda w, _c, _out: verbs_incident.find_incidents(w)),
+    Verb(verbs_incident.show_incident, "watch.incident.read", "ines", (verbs_incident, "load_incident"),
+         lambda w, c, _out: verbs_incident.show_incident(w, c.kept["incident"]), before=open_incident_it),
+    Verb(verbs_incident.update_incident, "watch.incident.update", "ines", (verbs_incident, "load_incident"),
+         lambda w, c, _out: verbs_incident.update_incident(
+             w, c.kept["incident"], "waive", lambda one, _entry: waive_notice(one, "encrypted"), reason="encrypted"),
+         before=open_incident_it),
+    Verb(verbs_incident.export_incident, "watch.incident.export", "ines", (verbs_incident, "export_json"),
+         lambda w, c, out: verbs_incident.export_incident(w, c.kept["incident"], out / "incident"),
+         before=open_incident_it),
+    Verb(verbs_contain.quarantine_model, "model.quarantine", "ines", (People, "quarantine"),
+         lambda w, c, _out: verbs_contain.quarantine_model(w, model_ref(c.material.model))),
+    Verb(verbs_contain.lower_budget, "gateway.limit", "ines", (verbs_contain, "_limit"),
+         lambda w, _c, _out: verbs_contain.lower_budget(w, "nina", Digest.sha256(b"m"), requests=1, tokens=1)),
     Verb(verbs_trace.take_suspect, "trace.open", "ines", (verbs_trace, "open_case"),
          lambda w, c, _out: verbs_trace.take_suspect(w, suspect(w, c))),
     Verb(verbs_trace.plan_case, "trace.plan", "ines", (verbs_trace, "VerifiedCasePlan"),
@@ -314,6 +368,10 @@ NOT_ACTS = {
     "find_due": "a list of what is due, from what whoever may read the workspace's folder can read",
     "overdue_reviews": "likewise, a part of it",
     "unused_grants": "likewise, a part of it",
+    "notify_incident": "update_incident, walked here, with one change",
+    "end_incident": "likewise, with another",
+    "remind_incidents": "raise_alarms, walked here, for each clock that ran",
+    "contain_incident": "an act of containment and update_incident, each walked here",
     "write_rows": "show_rows, walked here, or a page without the rows where that is refused",
     "key_history": "a question to the log inside another act",
     "find_commitment": "a question to the log inside another act",

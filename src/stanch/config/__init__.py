@@ -18,6 +18,7 @@ from stanch.config.model import (
     IssuerSection,
     LedgerSection,
     SecretReference,
+    SinkSection,
     WitnessSection,
     WorkspaceSection,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "IssuerSection",
     "LedgerSection",
     "SecretReference",
+    "SinkSection",
     "WitnessSection",
     "WorkspaceSection",
     "algorithms",

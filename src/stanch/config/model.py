@@ -190,6 +190,36 @@ class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: tuple[GatewayModelSection, ...] = ()
 
 
+class SinkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[[alerts.sinks]]``: one place that alerts are delivered to.
+
+    Attributes:
+        name: Its name.
+        kind: ``webhook``, ``alertmanager``, ``apprise`` (e-mail, chat), ``syslog``, ``ocsf-file`` or ``ocsf-http``.
+        url: Where to; a file for ``ocsf-file``, relative to the workspace. Empty for ``apprise``.
+        secret: Where its bearer token lies; for ``apprise`` where its whole URL lies.
+        authority: PEM file of the authority of a ``syslog`` collector, relative to the workspace.
+        tier: Tier 1 is told at once, the next ones when nobody takes an urgent alert on.
+    """
+
+    name: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z")]
+    kind: Literal["webhook", "alertmanager", "apprise", "syslog", "ocsf-file", "ocsf-http"]
+    url: str = ""
+    secret: SecretReference | None = None
+    authority: str = ""
+    tier: Annotated[int, msgspec.Meta(ge=1, le=9)] = 1
+
+
+class AlertsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[alerts]``: where alerts are delivered to.
+
+    Attributes:
+        sinks: The places.
+    """
+
+    sinks: tuple[SinkSection, ...] = ()
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings. ``gate`` is handed to :mod:`stanch.audit`, which owns its keys."""
 
@@ -198,6 +228,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     access: AccessSection = AccessSection()
     algorithms: AlgorithmsSection = AlgorithmsSection()
     gateway: GatewaySection = GatewaySection()
+    alerts: AlertsSection = AlertsSection()
     gate: dict[str, Any] = msgspec.field(default_factory=dict)
     origins: dict[str, str] = msgspec.field(default_factory=dict)
 

@@ -6,13 +6,13 @@ take turns on the database, so that many gateways cannot overspend together.
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
 from stanch.gateway.problem import QuotaExhausted
 from stanch.store import Tables
-from stanch.store.schema.gateway import budget_drawn, budget_use
+from stanch.store.schema.gateway import budget_drawn, budget_lowered, budget_use
 
 MINUTE_MS, DAY_MS, EVER_MS = 60_000, 86_400_000, 1 << 62
 REQUESTS, TOKENS, DRAWN = "requests", "tokens", "protected-windows"
@@ -88,6 +88,7 @@ class Budgets:
         Raises:
             QuotaExhausted: One of the budgets does not have that much left; nothing was charged.
         """
+        limits = _lowered(connection, charge, limits)
         if self._drawn(connection, charge) >= limits.protected_windows:
             raise _exhausted(DRAWN)
         self._add(connection, charge, _Window(REQUESTS, MINUTE_MS), 1, limits.requests_per_minute)
@@ -172,6 +173,19 @@ class _Window:
 def default_protected_windows(keys: int) -> int:
     """Return the default cap on distinct windows drawn: ``max(8, min(256, ⌈keys / 10,000⌉))``."""
     return max(8, min(256, -(-keys // 10_000)))
+
+
+def _lowered(connection: Connection, charge: Charge, limits: Limits) -> Limits:
+    """Return the limits as an act of containment lowered them; it never raises one."""
+    mine = (budget_lowered.c.principal == charge.principal) & (budget_lowered.c.model == charge.model)
+    row = connection.execute(select(budget_lowered).where(mine)).one_or_none()
+    if row is None:
+        return limits
+    return replace(
+        limits,
+        requests_per_minute=min(limits.requests_per_minute, row.requests_per_minute),
+        tokens_per_day=min(limits.tokens_per_day, row.tokens_per_day),
+    )
 
 
 def _start(at_ms: int, size_ms: int) -> int:

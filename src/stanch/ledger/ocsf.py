@@ -35,7 +35,12 @@ _ACTIVITIES: dict[int, frozenset[int]] = {
     INCIDENT_FINDING: frozenset({1, 2, 3, OTHER_ACTIVITY}),
     DATA_SECURITY_FINDING: frozenset({1, 2, 3, OTHER_ACTIVITY}),
 }
-_FINDINGS = {"finding": DATA_SECURITY_FINDING, "alarm": DETECTION_FINDING, "incident": INCIDENT_FINDING}
+_FINDINGS = {
+    "finding": DATA_SECURITY_FINDING,
+    "alarm": DETECTION_FINDING,
+    "alert": DETECTION_FINDING,
+    "incident": INCIDENT_FINDING,
+}
 _FINDING_VERBS = {"open": 1, "create": 1, "update": 2, "close": 3}
 _VERBS = {
     **dict.fromkeys(("create", "add", "init", "new", "register", "plan"), 1),

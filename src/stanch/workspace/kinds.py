@@ -34,6 +34,7 @@ KINDS: dict[str, Kind] = {
     "data.split": Kind("data:add", "dataset"),
     "gateway.embed": Kind("model:embed", "model"),
     "gateway.infer": Kind("model:infer", "model"),
+    "gateway.limit": Kind("finding:act", "workspace"),
     "gateway.serve": Kind("serve:run", "workspace"),
     "key.issue": Kind("access:grant", "workspace"),
     "key.register": Kind("release:approve", "workspace"),
@@ -44,6 +45,7 @@ KINDS: dict[str, Kind] = {
     "log.export": Kind("log:read", "workspace"),
     "log.read": Kind("log:read", "workspace"),
     "log.recover": Kind("log:write", "workspace"),
+    "model.quarantine": Kind("model:quarantine", "model"),
     "policy.approve": Kind("access:grant", "workspace"),
     "policy.read": Kind("policy:read", "workspace"),
     "policy.rollback": Kind("policy:write", "workspace"),
@@ -59,6 +61,15 @@ KINDS: dict[str, Kind] = {
     "trace.plan": Kind("case:trace", "case"),
     "tune.anchor": Kind("model:tune", "dataset"),
     "tune.run": Kind("model:tune", "dataset"),
+    "watch.alert.raise": Kind("serve:run", "workspace"),
+    "watch.alert.read": Kind("finding:read", "workspace"),
+    "watch.alert.state": Kind("finding:act", "workspace"),
+    "watch.alert.suppress": Kind("finding:act", "workspace"),
+    "watch.deliver": Kind("serve:run", "workspace"),
+    "watch.incident.export": Kind("finding:read", "workspace"),
+    "watch.incident.open": Kind("finding:act", "workspace"),
+    "watch.incident.read": Kind("finding:read", "workspace"),
+    "watch.incident.update": Kind("finding:act", "workspace"),
 }
 
 

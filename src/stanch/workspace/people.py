@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
-from sqlalchemy import ColumnElement, insert, select, update
+from sqlalchemy import ColumnElement, func, insert, select, update
 
 from stanch.access import (
     WORKSPACE,
@@ -178,18 +178,29 @@ class People:
             return WORKSPACE
         with self.ground.tables.read() as connection:
             row = connection.execute(select(rows.resource).where(_same(resource))).one_or_none()
+            table = rows.resource.c
+            # Quarantine follows the bytes: a model does not leave it under another name.
+            digest = (table.kind == resource.kind) & (table.digest == str(resource.digest))
+            quarantined = bool(connection.execute(select(func.max(table.quarantined)).where(digest)).scalar())
         if row is None:
-            return ResourceFacts.of(resource)
-        return ResourceFacts.of(resource, sensitivity=row.sensitivity, quarantined=bool(row.quarantined), gate=row.gate)
+            return ResourceFacts.of(resource, quarantined=quarantined)
+        return ResourceFacts.of(resource, sensitivity=row.sensitivity, quarantined=quarantined, gate=row.gate)
 
     def set_gate(self, resource: ArtifactRef, gate: Literal["passed", "failed"]) -> None:
         """Remember what the gate said of an artifact."""
+        self._remember(resource, {"gate": gate})
+
+    def quarantine(self, resource: ArtifactRef) -> None:
+        """Let nobody release or use an artifact from now on."""
+        self._remember(resource, {"quarantined": 1})
+
+    def _remember(self, resource: ArtifactRef, facts: dict[str, str | int]) -> None:
         with self.ground.tables.write() as connection:
-            changed = connection.execute(update(rows.resource).where(_same(resource)).values(gate=gate)).rowcount
+            changed = connection.execute(update(rows.resource).where(_same(resource)).values(**facts)).rowcount
             if not changed:
+                fresh = {"sensitivity": 0, "quarantined": 0, "gate": "", "legal_hold": 0, "made_by": ""}
                 connection.execute(insert(rows.resource).values(
-                    kind=resource.kind, name=resource.name, digest=str(resource.digest), sensitivity=0, quarantined=0,
-                    gate=gate, legal_hold=0, made_by="",
+                    kind=resource.kind, name=resource.name, digest=str(resource.digest), **(fresh | facts)
                 ))  # fmt: skip
             advance_facts(connection)
 

@@ -1,4 +1,4 @@
-"""Tables of the gateway: what each principal has used of its budgets, and which protected windows it has drawn."""
+"""Tables of the gateway: what each principal has used of its budgets, what it drew, and whose budgets are lowered."""
 
 from stanch.store.schema.column import integer, table, text
 
@@ -16,4 +16,13 @@ budget_drawn = table(
     text("principal", key=True),
     text("model", key=True),
     text("fingerprint", key=True),
+)
+
+# Lower than the settings say, for one principal and model: an act of containment.
+budget_lowered = table(
+    "budget_lowered",
+    text("principal", key=True),
+    text("model", key=True),
+    integer("requests_per_minute"),
+    integer("tokens_per_day"),
 )

@@ -1,0 +1,136 @@
+"""``stanch incident``: alerts that belong together, with a clock of 72 hours."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from stanch.cli.frame import Group, Result, current
+from stanch.cli.watch_alerts import TIME, to_ms, to_text
+
+if TYPE_CHECKING:
+    from stanch.watch.incident import Incident
+
+
+@click.group(cls=Group)
+def incident() -> None:
+    """Incidents: open, contain, notify, export."""
+
+
+@incident.command("open")
+@click.option("--discovered-at", type=TIME, required=True, help="When it was discovered (UTC): the clock starts then.")
+@click.option("--alert", "alerts", multiple=True, help="An alert that belongs to it; repeatable.")
+def open_(discovered_at: datetime, alerts: tuple[str, ...]) -> Result:
+    """Open an incident."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_incident import open_incident  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        made = open_incident(workspace, to_ms(discovered_at), alerts)
+    return _result(made)
+
+
+@incident.command("list")
+def list_() -> Result:
+    """List incidents, the newest first."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_incident import find_incidents  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        found = find_incidents(workspace)
+    return Result({"incidents": [one.summary() for one in found]}, "\n".join(map(_line, found)) or "no incidents")
+
+
+@incident.command("show")
+@click.argument("incident_id", metavar="INCIDENT")
+def show(incident_id: str) -> Result:
+    """Show INCIDENT: its clock, its alerts, what was done."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_incident import show_incident  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        found = show_incident(workspace, incident_id)
+    return _result(found)
+
+
+@incident.command("contain")
+@click.argument("incident_id", metavar="INCIDENT")
+@click.argument(
+    "action", type=click.Choice(["revoke_key", "quarantine_model", "lower_budget", "withdraw_release"])
+)  # fmt: skip
+@click.argument("target")
+@click.option("--model", default="", help="For lower_budget: the model's sha256:HEX.")
+@click.option("--requests", type=click.IntRange(0), default=0, help="For lower_budget: requests a minute.")
+@click.option("--tokens", type=click.IntRange(0), default=0, help="For lower_budget: tokens a day.")
+@click.option("--recipient", default="", help="For withdraw_release: the key id of whom it is taken back from.")
+def contain(
+    incident_id: str, action: str, target: str, *, model: str, requests: int, tokens: int, recipient: str
+) -> Result:
+    """Do ACTION to TARGET and note it in INCIDENT; each action asks for its own permission.
+
+    TARGET is an API key's id, a model's sha256:HEX, a principal, or the URI of a delivered copy.
+    """
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.watch import Containment  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_contain import ContainOrder, contain_incident  # noqa: PLC0415 - same
+
+    order = ContainOrder(
+        action=Containment(action), target=target, model=model, requests_per_minute=requests, tokens_per_day=tokens,
+        recipient=recipient,
+    )  # fmt: skip
+    with open_workspace(current()) as workspace:
+        done = contain_incident(workspace, incident_id, order)
+    return _result(done)
+
+
+@incident.command("notify")
+@click.argument("incident_id", metavar="INCIDENT")
+@click.option("--at", type=TIME, required=True, help="When the authority was told (UTC).")
+def notify(incident_id: str, at: datetime) -> Result:
+    """Note that the authority was told of INCIDENT; its clock stops."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_incident import notify_incident  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        done = notify_incident(workspace, incident_id, to_ms(at))
+    return _result(done)
+
+
+@incident.command("close")
+@click.argument("incident_id", metavar="INCIDENT")
+@click.option("--no-notice", default="", help="Why nobody was told. The log holds a commitment to it only.")
+def close(incident_id: str, no_notice: str) -> Result:
+    """Close INCIDENT, whose authority was told or which has a reason for that nobody was."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_incident import end_incident  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        done = end_incident(workspace, incident_id, no_notice)
+    return _result(done)
+
+
+@incident.command("export")
+@click.argument("incident_id", metavar="INCIDENT")
+@click.argument("out", type=click.Path(path_type=Path))
+def export(incident_id: str, out: Path) -> Result:
+    """Write INCIDENT into the new folder OUT: JSON, a page, and the inclusion proof of each entry."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_incident import export_incident  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        done = export_incident(workspace, incident_id, out)
+    text = f"exported   {done.id} with {len(done.entries)} entries to {out}"
+    return Result({**done.summary(), "out": str(out)}, text)
+
+
+def _line(found: "Incident") -> str:
+    clock = f"told by {to_text(found.deadline_ms)}" if found.ticking else "clock stopped"
+    return f"{found.id}  {found.state:<9}  discovered {to_text(found.discovered_ms)}, {clock}"
+
+
+def _result(found: "Incident") -> Result:
+    lines = [_line(found), *(f"alert      {alert}" for alert in found.alerts)]
+    lines += [f"contained  {one.action} {one.target} (entry {one.entry})" for one in found.contained]
+    lines.append(f"entries    {', '.join(map(str, found.entries))}")
+    return Result(found.summary(), "\n".join(lines))

@@ -1,0 +1,107 @@
+"""The book of alerts: rows of alerts and suppressions. Every function runs inside a transaction of the caller's.
+
+So an alert, its deliveries, and whatever led to it (a detector's state, an entry of the ledger) are durable together.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from stanch.errors import Conflict, NotFound
+from stanch.store.schema.alerts import alert as alerts
+from stanch.store.schema.alerts import suppression as suppressions
+from stanch.watch.alarm import Alarm, Containment, Severity
+from stanch.watch.alert import Alert, AlertState, Conclusion, alert_id, raise_alert, repeat_alert
+from stanch.watch.suppress import Suppression
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """What an alarm did: the alert as it is now, and whether it is a new one."""
+
+    alert: Alert
+    is_new: bool
+
+
+def record_alarm(connection: Connection, alarm: Alarm, at_ms: int) -> Raised:
+    """Make the alert of an alarm, or raise the count of the one that stands for it already."""
+    known = _find(connection, alert_id(alarm))
+    if known is not None:
+        again = repeat_alert(known, alarm)
+        save_alert(connection, known, again)
+        return Raised(again, is_new=False)
+    quiet = any(one.covers(alarm, at_ms) for one in list_suppressions(connection, at_ms))
+    made = raise_alert(alarm, at_ms=at_ms, suppressed=quiet)
+    connection.execute(insert(alerts).values(**_row(made)))
+    return Raised(made, is_new=True)
+
+
+def load_alert(connection: Connection, key: str) -> Alert:
+    """Return an alert.
+
+    Raises:
+        NotFound: There is none.
+    """
+    found = _find(connection, key)
+    if found is None:
+        raise NotFound(f"there is no alert {key[:40]!r}", next_step="stanch watch alerts")
+    return found
+
+
+def list_alerts(connection: Connection, state: AlertState | None = None, *, limit: int = 1000) -> tuple[Alert, ...]:
+    """Return alerts, the newest first."""
+    query = select(alerts).order_by(alerts.c.raised_ms.desc(), alerts.c.id).limit(limit)
+    if state is not None:
+        query = query.where(alerts.c.state == state.value)
+    return tuple(_alert(row) for row in connection.execute(query))
+
+
+def save_alert(connection: Connection, before: Alert, after: Alert) -> None:
+    """Replace an alert by what it is after a step.
+
+    Raises:
+        Conflict: It is no longer what the step was taken from; nothing was changed.
+    """
+    same = (alerts.c.id == before.id) & (alerts.c.state == before.state.value) & (alerts.c.count == before.count)
+    if not connection.execute(update(alerts).where(same).values(**_row(after))).rowcount:
+        raise Conflict(f"alert {before.id}: changed meanwhile", next_step="look at it again")
+
+
+def add_suppression(connection: Connection, made: Suppression) -> None:
+    """Keep a suppression that :func:`stanch.watch.suppress.check_suppression` let pass."""
+    connection.execute(insert(suppressions).values(**asdict(made)))
+
+
+def list_suppressions(connection: Connection, at_ms: int) -> tuple[Suppression, ...]:
+    """Return the suppressions that hold at a time, those that end first at the head."""
+    query = select(suppressions).where(suppressions.c.expires_ms > at_ms).order_by(suppressions.c.expires_ms)
+    return tuple(Suppression(**row._mapping) for row in connection.execute(query))  # noqa: SLF001 - SQLAlchemy's name
+
+
+def _find(connection: Connection, key: str) -> Alert | None:
+    row = connection.execute(select(alerts).where(alerts.c.id == key)).one_or_none()
+    return None if row is None else _alert(row)
+
+
+def _row(alert: Alert) -> dict[str, Any]:
+    """Return an alert's columns; floats as text that reads back as the same float on both databases."""
+    return asdict(alert) | {
+        "severity": alert.severity.value,
+        "statistic": repr(float(alert.statistic)),
+        "threshold": repr(float(alert.threshold)),
+        "entries": json.dumps(alert.entries),
+        "containment": alert.containment.value if alert.containment else None,
+        "state": alert.state.value,
+        "conclusion": alert.conclusion.value if alert.conclusion else None,
+    }
+
+
+def _alert(row: Any) -> Alert:  # noqa: ANN401 - a row of SQLAlchemy
+    return Alert(**dict(row._mapping) | {  # noqa: SLF001 - SQLAlchemy's name
+        "severity": Severity(row.severity), "statistic": float(row.statistic), "threshold": float(row.threshold),
+        "entries": tuple(json.loads(row.entries)),
+        "containment": Containment(row.containment) if row.containment else None,
+        "state": AlertState(row.state), "conclusion": Conclusion(row.conclusion) if row.conclusion else None,
+    })  # fmt: skip

@@ -1,0 +1,194 @@
+"""An incident: alerts that belong together, a clock of 72 hours, and a timeline of entries by reference.
+
+The clock starts when the leak was discovered, which a person states, and not when it was typed in; both are recorded.
+States are ``open → contained → notified → closed``; steps may be skipped, and none goes back.
+"""
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+import msgspec
+from msgspec.structs import replace
+
+from stanch.crypto import RandomBytes, random_bytes
+from stanch.errors import InvalidInput
+from stanch.terms import JsonValue
+from stanch.watch.alarm import Containment
+from stanch.watch.alert import check_reason
+
+HOUR_MS = 3_600_000
+DEADLINE_MS = 72 * HOUR_MS
+"""GDPR Art. 33(1): without undue delay and, where feasible, not later than 72 hours after having become aware."""
+REMINDER_HOURS = (24, 48, 66)
+
+
+class IncidentState(StrEnum):
+    """Where an incident stands."""
+
+    OPEN = "open"
+    CONTAINED = "contained"
+    NOTIFIED = "notified"
+    CLOSED = "closed"
+
+
+_ORDER = list(IncidentState)
+
+
+class Contained(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One act of containment: what was done, to what, and the entry that permitted and recorded it."""
+
+    action: Containment
+    target: str
+    entry: int
+
+
+class Incident(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An incident as it is now.
+
+    Attributes:
+        id: ``i_`` and 26 characters.
+        discovered_ms: When it was discovered, as somebody stated.
+        opened_ms: When that was typed in.
+        opened_by: By whom.
+        state: Where it stands.
+        alerts: Ids of its alerts.
+        principals: Whom they are about.
+        artifacts: Digests of the models that they are about.
+        entries: The timeline: indexes of entries in the ledger.
+        contained: What was done to contain it.
+        notified_ms: When the authority was told.
+        no_notice: Why nobody was told, in a person's own words.
+        reminded: How many reminders were sent.
+    """
+
+    schema: str = "urn:stanch:incident:v1"
+    id: str
+    discovered_ms: int
+    opened_ms: int
+    opened_by: str
+    state: IncidentState = IncidentState.OPEN
+    alerts: tuple[str, ...] = ()
+    principals: tuple[str, ...] = ()
+    artifacts: tuple[str, ...] = ()
+    entries: tuple[int, ...] = ()
+    contained: tuple[Contained, ...] = ()
+    notified_ms: int | None = None
+    no_notice: str = ""
+    reminded: int = 0
+
+    @property
+    def deadline_ms(self) -> int:
+        """When the authority must have been told."""
+        return self.discovered_ms + DEADLINE_MS
+
+    @property
+    def ticking(self) -> bool:
+        """Whether the clock runs: nobody was told, and no reason for that is given."""
+        return self.notified_ms is None and not self.no_notice
+
+    def summary(self) -> dict[str, JsonValue]:
+        """Return what others may be told: ids, times and counts, and no words of a person."""
+        return {
+            "schema": self.schema, "incident": self.id, "state": self.state.value,
+            "discovered_ms": self.discovered_ms, "opened_ms": self.opened_ms, "deadline_ms": self.deadline_ms,
+            "notified_ms": self.notified_ms, "alerts": list(self.alerts), "principals": list(self.principals),
+            "artifacts": list(self.artifacts), "entries": list(self.entries),
+            "contained": [
+                {"action": one.action.value, "target": one.target, "entry": one.entry} for one in self.contained
+            ],
+        }  # fmt: skip
+
+
+def new_incident(discovered_ms: int, *, by: str, at_ms: int, rng: RandomBytes = random_bytes) -> Incident:
+    """Return a new incident.
+
+    Raises:
+        InvalidInput: It would have been discovered in the future.
+    """
+    if not 0 <= discovered_ms <= at_ms:
+        raise InvalidInput("incident: it cannot have been discovered in the future")
+    return Incident(id=f"i_{rng(16).hex()}", discovered_ms=discovered_ms, opened_ms=at_ms, opened_by=by)
+
+
+def extend(
+    incident: Incident,
+    *,
+    alerts: Iterable[str] = (),
+    principals: Iterable[str] = (),
+    artifacts: Iterable[str] = (),
+    entries: Iterable[int] = (),
+) -> Incident:
+    """Return the incident with more that belongs to it; what it holds already stays single.
+
+    Raises:
+        InvalidInput: It is closed.
+    """
+    _check_open(incident)
+    return replace(
+        incident,
+        alerts=tuple(dict.fromkeys((*incident.alerts, *alerts))),
+        principals=tuple(dict.fromkeys((*incident.principals, *principals))),
+        artifacts=tuple(dict.fromkeys((*incident.artifacts, *artifacts))),
+        entries=tuple(sorted({*incident.entries, *entries})),
+    )
+
+
+def contain(incident: Incident, action: Containment, target: str, entry: int) -> Incident:
+    """Return the incident after an act of containment, which entry ``entry`` recorded."""
+    _check_open(incident)
+    state = max(incident.state, IncidentState.CONTAINED, key=_ORDER.index)
+    done = (*incident.contained, Contained(action=action, target=target, entry=entry))
+    return replace(extend(incident, entries=(entry,)), state=state, contained=done)
+
+
+def notify(incident: Incident, notified_ms: int, at_ms: int) -> Incident:
+    """Return the incident after the authority was told at a stated time; the clock stops.
+
+    Raises:
+        InvalidInput: It was told already, or the time lies before the discovery or in the future.
+    """
+    _check_ticking(incident)
+    if not incident.discovered_ms <= notified_ms <= at_ms:
+        raise InvalidInput("incident: the notice lies before the discovery or in the future")
+    return replace(incident, state=IncidentState.NOTIFIED, notified_ms=notified_ms)
+
+
+def waive_notice(incident: Incident, reason: str) -> Incident:
+    """Return the incident with the reason for which nobody is told (GDPR Art. 33(1), (5)); the clock stops."""
+    _check_ticking(incident)
+    return replace(incident, no_notice=check_reason(reason))
+
+
+def close_incident(incident: Incident) -> Incident:
+    """Return the closed incident.
+
+    Raises:
+        InvalidInput: It is closed, or nobody was told and no reason is given.
+    """
+    _check_open(incident)
+    if incident.ticking:
+        raise InvalidInput(
+            f"incident {incident.id}: nobody was notified",
+            why="an incident is closed with a notice or with the reason for none",
+            next_step="stanch incident notify, or: stanch incident close --no-notice REASON",
+        )
+    return replace(incident, state=IncidentState.CLOSED)
+
+
+def reminders_due(incident: Incident, at_ms: int) -> tuple[int, ...]:
+    """Return the hours of the reminders that are due and were not sent; none once the clock stopped."""
+    if not incident.ticking or incident.state is IncidentState.CLOSED:
+        return ()
+    passed = (at_ms - incident.discovered_ms) // HOUR_MS
+    return tuple(hours for hours in REMINDER_HOURS[incident.reminded :] if hours <= passed)
+
+
+def _check_open(incident: Incident) -> None:
+    if incident.state is IncidentState.CLOSED:
+        raise InvalidInput(f"incident {incident.id}: is closed", next_step="open another one")
+
+
+def _check_ticking(incident: Incident) -> None:
+    _check_open(incident)
+    if not incident.ticking:
+        raise InvalidInput(f"incident {incident.id}: its notice is settled already")

@@ -1,0 +1,199 @@
+"""The outbox: what is still to be delivered, written with the alert and kept until a sink took it or it is dead.
+
+At least once: a sink may take a delivery twice when the answer to the first was lost, and knows it by its key. A sink
+that is down is asked again after 5 seconds, then each time twice as long, at most an hour, for 24 hours.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from stanch.crypto import canonical_json, parse_json, random_bytes, sha256
+from stanch.crypto.prf import RandomBytes
+from stanch.errors import StanchError
+from stanch.store import Tables
+from stanch.store.schema.alerts import outbox
+from stanch.terms import JsonValue
+from stanch.watch.alarm import Alarm, Severity
+from stanch.watch.alert import Alert, AlertState
+from stanch.watch.book import list_alerts, record_alarm, save_alert
+from stanch.watch.escalation import escalate, tier_of
+from stanch.watch.suppress import DELIVERY
+
+FIRST_MS, MOST_MS, GIVE_UP_MS = 5_000, 3_600_000, 86_400_000
+SPREAD_PERCENT = 20
+MOST_AT_ONCE, MOST_OPEN = 256, 100_000
+OutboxState = Literal["waiting", "sent", "dead"]
+
+
+class Sink(Protocol):
+    """Where alerts are delivered to."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the settings."""
+        ...
+
+    @property
+    def tier(self) -> int:
+        """Tier 1 is told at once, the next ones when nobody takes an alert on."""
+        ...
+
+    def deliver(self, notice: "Notice") -> None:
+        """Hand a notice over; return only once the other side took it.
+
+        Raises:
+            StanchError: It did not; no message carries a secret.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What a sink is told: its key, by which a receiver knows a repeat, and the facts; ids, kinds and counts only."""
+
+    key: str
+    facts: Mapping[str, JsonValue]
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What one pass over the outbox did."""
+
+    sent: int
+    retried: int
+    dead: tuple[str, ...]
+
+
+def raise_alarm(connection: Connection, alarm: Alarm, sinks: Iterable[Sink], at_ms: int) -> Alert:
+    """Record an alarm and, for a new alert that is not kept quiet, its deliveries to the first tier, in one."""
+    raised = record_alarm(connection, alarm, at_ms)
+    if raised.is_new and raised.alert.waiting:
+        post(connection, raised.alert, "raised", _told(sinks, 0), at_ms)
+    return raised.alert
+
+
+def post(connection: Connection, alert: Alert, event: str, sinks: Iterable[Sink], at_ms: int) -> None:
+    """Write one delivery for each sink; what was written before under the same key stays as it is."""
+    for sink in sinks:
+        key = delivery_key(alert.id, event, sink.name)
+        if connection.execute(select(outbox.c.key).where(outbox.c.key == key)).one_or_none() is not None:
+            continue
+        connection.execute(insert(outbox).values(
+            key=key, alert=alert.id, sink=sink.name, payload=canonical_json(describe(alert, event)), attempts=0,
+            created_ms=at_ms, next_ms=at_ms, state="waiting", problem="",
+        ))  # fmt: skip
+
+
+def escalate_due(connection: Connection, sinks: Iterable[Sink], at_ms: int) -> int:
+    """Hand on every urgent alert that waited too long; return how many."""
+    known, count = tuple(sinks), 0
+    for alert in list_alerts(connection, AlertState.OPEN, limit=MOST_OPEN):
+        after = escalate(alert, at_ms)
+        if after is not None:
+            save_alert(connection, alert, after)
+            post(connection, after, f"escalated-{after.escalations}", _told(known, after.escalations), at_ms)
+            count += 1
+    return count
+
+
+def deliver_due(tables: Tables, sinks: Iterable[Sink], at_ms: int, *, rng: RandomBytes = random_bytes) -> Pass:
+    """Deliver what is due, once each; what fails waits longer, and after 24 hours it is dead and an alert itself.
+
+    No transaction is open while a sink is asked, so a slow one holds nobody up.
+    """
+    known = {sink.name: sink for sink in sinks}
+    with tables.read() as connection:
+        due = (outbox.c.state == "waiting") & (outbox.c.next_ms <= at_ms)
+        rows = connection.execute(select(outbox).where(due).order_by(outbox.c.next_ms).limit(MOST_AT_ONCE)).all()
+    sent, retried, dead = 0, 0, []
+    for row in rows:
+        problem = _attempt(known.get(row.sink), Notice(row.key, _facts(row.payload)))
+        state: OutboxState = "sent"
+        if problem:
+            state = "dead" if at_ms - row.created_ms >= GIVE_UP_MS else "waiting"
+        next_ms = at_ms + retry_after(row.attempts, rng=rng)
+        with tables.write() as connection:
+            connection.execute(
+                update(outbox).where(outbox.c.key == row.key, outbox.c.state == "waiting")
+                .values(state=state, attempts=row.attempts + 1, next_ms=next_ms, problem=problem)
+            )  # fmt: skip
+            if state == "dead":
+                others = [sink for sink in known.values() if sink.name != row.sink]
+                _tell_dead(connection, row.alert, others, at_ms)
+                dead.append(row.key)
+        sent += state == "sent"
+        retried += state == "waiting"
+    return Pass(sent, retried, tuple(dead))
+
+
+def count_outbox(connection: Connection) -> dict[tuple[str, str], int]:
+    """Return how many deliveries there are by sink and state."""
+    rows = connection.execute(
+        select(outbox.c.sink, outbox.c.state, func.count()).group_by(outbox.c.sink, outbox.c.state)
+    )
+    return {(sink, state): count for sink, state, count in rows}
+
+
+def delivery_key(alert: str, event: str, sink: str) -> str:
+    """Return the key of a delivery: the first 16 bytes of SHA-256 over canonical JSON of the three, in hex."""
+    return sha256(canonical_json([alert, event, sink]))[:16].hex()
+
+
+def retry_after(attempts: int, *, rng: RandomBytes = random_bytes) -> int:
+    """Return how long to wait after so many failures before: ``min(5 s · 2^n, 1 h) ± 20 %``, in milliseconds.
+
+    The spread keeps many deliveries from meeting a sink that has just come back all at once.
+    """
+    wait = min(FIRST_MS << min(attempts, 20), MOST_MS)
+    spread = wait * SPREAD_PERCENT // 100
+    return wait - spread + int.from_bytes(rng(8), "big") % (2 * spread + 1)
+
+
+def describe(alert: Alert, event: str) -> dict[str, JsonValue]:
+    """Return what sinks are told of an alert."""
+    return {
+        "schema": "urn:stanch:alert:v1", "event": event, "alert": alert.id, "detector": alert.detector,
+        "signal": alert.signal, "severity": alert.severity.value, "state": alert.state.value,
+        "principal": alert.principal, "model": alert.model, "window_start": alert.window_start, "count": alert.count,
+        "first_at": alert.first_at, "last_at": alert.last_at, "raised_ms": alert.raised_ms,
+        "entries": list(alert.entries[:16]),
+        "containment": alert.containment.value if alert.containment is not None else None,
+    }  # fmt: skip
+
+
+def _attempt(sink: Sink | None, notice: Notice) -> str:
+    """Deliver, and return what went wrong in words without a secret; empty: nothing."""
+    if sink is None:
+        return "the settings no longer name this sink"
+    try:
+        sink.deliver(notice)
+    except StanchError as error:
+        return error.what[:200]
+    except Exception as error:  # noqa: BLE001 - one sink's bug must not keep the others from being told
+        return type(error).__name__
+    return ""
+
+
+def _facts(payload: bytes) -> Mapping[str, JsonValue]:
+    found = parse_json(payload, what="outbox")
+    return found if isinstance(found, dict) else {}
+
+
+def _told(sinks: Iterable[Sink], escalations: int) -> list[Sink]:
+    known = tuple(sinks)
+    tier = tier_of(escalations, [sink.tier for sink in known])
+    return [sink for sink in known if sink.tier == tier]
+
+
+def _tell_dead(connection: Connection, alert: str, others: list[Sink], at_ms: int) -> None:
+    """Raise the alert that a delivery failed for good, on every other sink."""
+    now = at_ms // 1000
+    alarm = Alarm(
+        detector=DELIVERY, signal=alert, principal=None, model=None, window_start=now - now % 3600, at=now,
+        severity=Severity.HIGH, statistic=1.0, threshold=1.0, entries=(),
+    )  # fmt: skip
+    raised = record_alarm(connection, alarm, at_ms)
+    post(connection, raised.alert, "raised", others, at_ms)

@@ -1,0 +1,159 @@
+"""The outbox: nothing lost and nothing doubled by key, whatever a sink does; and when it gives up, others are told."""
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stanch.errors import ExternalError
+from stanch.store import open_tables
+from stanch.watch import Alarm, Severity
+from stanch.watch.alert import AlertState, advance
+from stanch.watch.book import add_suppression, list_alerts, save_alert
+from stanch.watch.outbox import (
+    GIVE_UP_MS,
+    MOST_MS,
+    Pass,
+    count_outbox,
+    deliver_due,
+    delivery_key,
+    escalate_due,
+    raise_alarm,
+    retry_after,
+)
+from stanch.watch.suppress import DAY_MS, Suppression
+
+ALARM = Alarm("D1", "canary", "p_a", "m", 0, 5, Severity.CRITICAL, 1.0, 1.0, (1,))
+MINUTE = 60_000
+
+
+@dataclass
+class Memory:
+    """A sink that remembers; ``fails`` says how the next deliveries end."""
+
+    name: str = "main"
+    tier: int = 1
+    fails: list = field(default_factory=list)
+    taken: list = field(default_factory=list)
+
+    def deliver(self, notice):
+        fate = self.fails.pop(0) if self.fails else None
+        if fate != "lost":
+            self.taken.append((notice.key, notice.facts))
+        if fate is not None:
+            raise ExternalError("sink main: no answer") if fate != "bug" else RuntimeError("hunter2")
+
+    @property
+    def keys(self):
+        return [key for key, _ in self.taken]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def tables(request, tmp_path):
+    uri = "sqlite:a.db" if request.param == "sqlite" else request.getfixturevalue("postgresql").database()
+    opened = open_tables(uri, base=tmp_path, create=True)
+    yield opened
+    opened.close()
+
+
+def told(tables, alarm, sinks, at_ms=0):
+    with tables.write() as connection:
+        return raise_alarm(connection, alarm, sinks, at_ms)
+
+
+def test_a_sink_that_is_down_and_comes_back_gets_everything_once(tables):
+    sink = Memory(fails=["lost"] * 6 + ["bug", "lost"])
+    alarms = [replace(ALARM, window_start=number) for number in range(4)]
+    for alarm in [*alarms, *alarms]:
+        told(tables, alarm, [sink])
+    now, passes = 0, []
+    while not passes or passes[-1].sent + passes[-1].retried:
+        passes.append(deliver_due(tables, [sink], now))
+        now += 3 * 5000
+    assert sum(one.sent for one in passes) == 4
+    assert len(set(sink.keys)) == 4
+    with tables.read() as connection:
+        assert count_outbox(connection) == {("main", "sent"): 4}
+        assert [alert.count for alert in list_alerts(connection)] == [2] * 4
+
+
+def test_an_answer_that_is_lost_repeats_under_the_same_key(tables):
+    sink = Memory(fails=["answer"])
+    alert = told(tables, ALARM, [sink])
+    assert deliver_due(tables, [sink], 0) == Pass(0, 1, ())
+    assert deliver_due(tables, [sink], 1000) == Pass(0, 0, ())
+    assert deliver_due(tables, [sink], 6000) == Pass(1, 0, ())
+    assert sink.keys == [delivery_key(alert.id, "raised", "main")] * 2
+
+
+def test_after_a_day_it_is_dead_and_the_others_are_told(tables):
+    sink, other = Memory(fails=["lost"] * 99), Memory("other")
+    told(tables, ALARM, [sink])
+    assert deliver_due(tables, [sink, other], GIVE_UP_MS - 1) == Pass(0, 1, ())
+    done = deliver_due(tables, [sink, other], GIVE_UP_MS + MOST_MS)
+    assert len(done.dead) == 1
+    assert deliver_due(tables, [sink, other], GIVE_UP_MS + MOST_MS).sent == 1
+    ((_, facts),) = other.taken
+    assert (facts["detector"], facts["severity"], facts["signal"]) == ("delivery", "high", alert_of(tables, "D1").id)
+    with tables.read() as connection:
+        assert count_outbox(connection)[("main", "dead")] == 1
+
+
+def alert_of(tables, detector):
+    with tables.read() as connection:
+        return next(alert for alert in list_alerts(connection) if alert.detector == detector)
+
+
+def test_a_sink_that_the_settings_no_longer_name_is_not_forgotten_silently(tables):
+    told(tables, ALARM, [Memory("gone")])
+    assert deliver_due(tables, [], 0) == Pass(0, 1, ())
+    assert len(deliver_due(tables, [Memory()], GIVE_UP_MS).dead) == 1
+
+
+def test_who_is_told_first_and_who_when_nobody_comes(tables):
+    first, second = Memory("first"), Memory("second", tier=2)
+    alert = told(tables, ALARM, [first, second])
+    deliver_due(tables, [first, second], 0)
+    assert (len(first.taken), len(second.taken)) == (1, 0)
+    for minute, handed in ((14, 0), (15, 1), (16, 0), (75, 1)):
+        with tables.write() as connection:
+            assert escalate_due(connection, [first, second], minute * MINUTE) == handed
+        deliver_due(tables, [first, second], minute * MINUTE)
+    assert [facts["event"] for _, facts in second.taken] == ["escalated-1", "escalated-2"]
+    with tables.write() as connection:
+        now = alert_of(tables, "D1")
+        save_alert(connection, now, advance(now, AlertState.ACKNOWLEDGED, by="p_x", at_ms=1).alert)
+    with tables.write() as connection:
+        assert escalate_due(connection, [first, second], 10**9) == 0
+    assert (len(first.taken), alert.escalations) == (1, 0)
+
+
+def test_what_is_kept_quiet_is_not_delivered(tables):
+    quiet = Suppression(
+        id="s", detector="D2", principal=None, model=None, owner="o", reason="r", created_ms=0, expires_ms=DAY_MS
+    )
+    with tables.write() as connection:
+        add_suppression(connection, quiet)
+    assert told(tables, replace(ALARM, detector="D2", severity=Severity.LOW), [Memory()]).state == "suppressed"
+    with tables.read() as connection:
+        assert count_outbox(connection) == {}
+
+
+def test_a_transaction_that_fails_leaves_neither_alert_nor_delivery(tables):
+    def killed():
+        with tables.write() as connection:
+            raise_alarm(connection, ALARM, [Memory()], 0)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        killed()
+    with tables.read() as connection:
+        assert (list_alerts(connection), count_outbox(connection)) == ((), {})
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 10**6), st.binary(min_size=8, max_size=8))
+def test_the_wait_doubles_up_to_an_hour_give_or_take_a_fifth(attempts, random):
+    wait = min(5000 * 2 ** min(attempts, 30), MOST_MS)
+    assert 0.8 * wait <= retry_after(attempts, rng=lambda _: random) <= 1.2 * wait
