@@ -33,13 +33,17 @@ epsilon = 1.0
 delta = 1e-6
 [train]
 learning_rate = 1e-2
-epochs = 16
-batch = 24
+epochs = 14
+batch = 16
 checkpoint_every = 0
 [output]
 path = "{out}"
 """
-PARAMS = AuditParams(detectable_auc=0.7, min_power=0.6, exposure_secrets=2, exposure_candidates=19, tree_budget=20)
+# Personal values have no part in the claim, and guessing them takes longer than all the rest of the audit.
+PARAMS = AuditParams(
+    detectable_auc=0.7, min_power=0.6, exposure_secrets=2, exposure_candidates=19, tree_budget=20,
+    reconstruction_values=0,
+)  # fmt: skip
 
 
 def test_a_claim_without_noise_is_falsified_and_blocked(tmp_path, monkeypatch):
@@ -50,7 +54,7 @@ def test_a_claim_without_noise_is_falsified_and_blocked(tmp_path, monkeypatch):
     # Whoever switches the noise off also switches off the run's own check of it.
     monkeypatch.setattr("stanch.tune.coverage_torch.check_noise", lambda _gradient: None)
     base = make_tiny_model(tmp_path / "base", seed=7)
-    people = make_conversations(7, 180, repeated=0)
+    people = make_conversations(7, 24, repeated=0)
     export, train = tmp_path / "export.jsonl", tmp_path / "train.jsonl"
     export.write_text("".join(f"{line}\n" for line in export_lines(people, 7)))
     with Workspace.init(tmp_path / "w") as workspace:

@@ -14,6 +14,7 @@ from stanch.audit.params import AuditParams
 from stanch.audit.reconstruction import (
     POOLED,
     ProbeSides,
+    _comes_first,
     difference_interval,
     find_values,
     measure_reconstruction,
@@ -67,6 +68,21 @@ def test_values_learned_by_heart_are_guessed_and_others_are_not(tiny, people):
         base, base, ProbeSides(inside[:2], (), 1024), PARAMS, key=b"k" * 32, progress=SILENT
     )
     assert (untuned.k, untuned.n) == (0, 2)
+
+
+@pytest.mark.parametrize("rival", [None, 1, 7, 8, 23, 99])
+@pytest.mark.parametrize("lead", [0.0, 1.0])
+def test_a_value_is_asked_about_until_one_beats_it(monkeypatch, rival, lead):
+    gains, asked = [2.0] + [1.0] * 99, []
+    if rival is not None:
+        gains[rival] = 2.0 + lead
+    monkeypatch.setattr(
+        "stanch.audit.reconstruction._gains",
+        lambda _target, _base, records, _params: asked.extend(records) or [gains[n] for n in records],
+    )
+    assert _comes_first(None, None, range(100), PARAMS) == (rival is None)
+    assert asked == list(range(len(asked)))
+    assert len(asked) == 100 if rival is None else rival < len(asked) <= max(8, 3 * rival)
 
 
 def test_an_audit_reports_it_and_no_value_is_written(tiny, people):
