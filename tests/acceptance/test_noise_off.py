@@ -5,7 +5,7 @@ import pytest
 
 from stanch.audit import AuditParams, parse_policy, preregister
 from stanch.audit.gate import GateBreached
-from stanch.cli.auditing import gather_material
+from stanch.cli.auditing import gather_material, tuned_at
 from stanch.cli.demo.records import SYSTEM, export_lines, make_conversations
 from stanch.cli.demo.tiny_torch import make_tiny_model
 from stanch.cli.models import load_base, load_scorer, tokenizer_digest_at
@@ -69,7 +69,7 @@ def test_a_claim_without_noise_is_falsified_and_blocked(tmp_path, monkeypatch):
         spec = TuneSpec.from_toml(SPEC.format(base=base, data=train, out=out).encode())
         tuned = run_tuning(workspace, spec, open_dataset(train, key=workspace.keys.secret("dataset")))
         assert tuned.statement.epsilon <= 1.0, "the statement cannot know that the noise was off"
-        material = gather_material(workspace, out, tmp_path / "plan.json", train, None)
+        material = gather_material(workspace, tuned_at(out), tmp_path / "plan.json", train, None)
         order = AuditOrder(
             out, lambda: load_scorer(out, base), lambda: load_base(out, base), material, PARAMS, tmp_path / "report"
         )

@@ -21,6 +21,7 @@ from stanch.audit.features import (
     Features,
     Float32Array,
     HfTokenizer,
+    Identified,
     ScorerIdentity,
     check_scorable,
     plan_batches,
@@ -28,7 +29,7 @@ from stanch.audit.features import (
 )
 from stanch.audit.params import Decoding
 from stanch.crypto import canonical_json, parse_json
-from stanch.data import ChatTokenizer, TokenRecord
+from stanch.data import TokenRecord
 from stanch.errors import ExternalError, InvalidInput
 from stanch.store.http import HttpRequest, check_url, exchange
 from stanch.terms import JsonValue
@@ -63,7 +64,7 @@ class Endpoint:
             raise InvalidInput(f"top_logprobs: expected at least 1, found {self.top_logprobs}")
 
 
-class EndpointScorer:
+class EndpointScorer(Identified):
     """A served model, with the tokenizer that it was tuned with.
 
     Args:
@@ -76,20 +77,10 @@ class EndpointScorer:
         self, endpoint: Endpoint, tokenizer: HfTokenizer, *, pause: Callable[[float], None] = time.sleep
     ) -> None:
         self._endpoint = endpoint
-        self._tokenizer: ChatTokenizer = tokenizer
+        self._tokenizer = tokenizer
         self._vocabulary = int(tokenizer.backend_tokenizer.get_vocab_size())
         self._pause = pause
         self._identity = ScorerIdentity("", (), "", "", tokenizer_digest(tokenizer), "unknown", "endpoint")
-
-    @property
-    def tokenizer(self) -> ChatTokenizer:
-        """The tokenizer the model was tuned with."""
-        return self._tokenizer
-
-    @property
-    def identity(self) -> ScorerIdentity:
-        """No digest of a model: it cannot be seen."""
-        return self._identity
 
     @property
     def has_adapter(self) -> bool:

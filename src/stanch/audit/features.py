@@ -131,6 +131,23 @@ class Scorer(Protocol):
         ...
 
 
+class Identified:
+    """What every scorer carries: its tokenizer, and which model it is."""
+
+    _tokenizer: ChatTokenizer
+    _identity: ScorerIdentity
+
+    @property
+    def tokenizer(self) -> ChatTokenizer:
+        """The tokenizer the model was tuned with."""
+        return self._tokenizer
+
+    @property
+    def identity(self) -> ScorerIdentity:
+        """Digests of what was loaded; empty where that cannot be seen."""
+        return self._identity
+
+
 @dataclass(frozen=True, slots=True)
 class AdapterOff:
     """The base model is the target with its adapter switched off."""

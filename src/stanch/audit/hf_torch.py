@@ -22,6 +22,7 @@ from stanch.audit.features import (
     Continue,
     Features,
     FloatArray,
+    Identified,
     ScorerIdentity,
     TokenArray,
     check_scorable,
@@ -45,7 +46,7 @@ from stanch.audit.loading_torch import (
 from stanch.audit.params import Decoding
 from stanch.audit.reductions_torch import reduce_logits
 from stanch.audit.trunk_torch import FrozenTrunk
-from stanch.data import ChatTokenizer, TokenRecord
+from stanch.data import TokenRecord
 from stanch.errors import ExternalError, InvalidInput
 from stanch.weights import DirectoryDigest, directory_digest
 
@@ -65,7 +66,7 @@ class ModelPlaces:
         return HfScorer(self.model_dir, self.adapter, self.base, dtype=self.dtype, device=self.device)
 
 
-class HfScorer:
+class HfScorer(Identified):
     """A causal language model, whole or as a PEFT LoRA adapter over its base.
 
     Args:
@@ -137,7 +138,7 @@ class HfScorer:
                 next_step="give the directory of the base model the adapter was tuned on",
             )
         self._model = model.eval()
-        self._tokenizer: ChatTokenizer = tokenizer
+        self._tokenizer = tokenizer
         self._vocabulary = int(embedded)
         self._trunk = FrozenTrunk(model)
         self._selects = "logits_to_keep" in inspect.signature(plain.forward).parameters
@@ -151,16 +152,6 @@ class HfScorer:
             dtype=str(plain.dtype).removeprefix("torch."),
             engine=f"torch {torch.__version__}, transformers {transformers.__version__}, peft {peft.__version__}",
         )
-
-    @property
-    def tokenizer(self) -> ChatTokenizer:
-        """The tokenizer the model was tuned with."""
-        return self._tokenizer
-
-    @property
-    def identity(self) -> ScorerIdentity:
-        """Digests of the directories that were loaded."""
-        return self._identity
 
     @property
     def places(self) -> ModelPlaces | None:

@@ -28,9 +28,10 @@ from stanch.audit.evidence import Reason
 from stanch.audit.features import BoolArray, FloatArray
 from stanch.audit.membership import rank_within_kinds
 from stanch.audit.rates import Suppressed, tpr_at_fpr
+from stanch.audit.reconstruction import CANDIDATES, difference_interval
 from stanch.audit.report import Report
 from stanch.audit.score_table import ScoreTable
-from stanch.audit.sections import Exposure, Extraction, RateAt
+from stanch.audit.sections import Exposure, Extraction, RateAt, Reconstruction
 from stanch.audit.verdict import CURES, MEANING
 from stanch.terms import Interval, Verdict
 
@@ -179,21 +180,44 @@ def _findings(report: Report) -> list[tuple[str, str]]:
         rows.append(("Privacy claim", f"ε = {report.dp.claim.epsilon:g}, δ = {report.dp.claim.delta:g}: {p}"))
     if report.exposure is not None:
         rows.append(("Exposure", f"p = {report.exposure.fisher_in:.2g} over the secrets that were put in"))
-    extraction = report.extraction
-    if extraction is not None and extraction.secrets is not None:
+    if report.extraction is not None:
+        rows += _came_out(report.extraction)
+    rows += [(f"Personal data ({found.kind})", _guessed(found)) for found in report.reconstruction]
+    if report.shift is not None:
+        shift = report.shift.blind_auc
+        rows.append(("Shift gate", f"a test blind to the model reaches AUC {_interval(shift)}"))
+    return rows or [("Nothing", "no test could be run")]
+
+
+def _came_out(extraction: Extraction) -> list[tuple[str, str]]:
+    rows = []
+    if extraction.secrets is not None:
         secrets = extraction.secrets
         said = f"{secrets.k_in} of {secrets.n_in} put in come out within {extraction.n_budget:,} samples"
         rows.append(("Secrets", f"{said}; {secrets.k_out} of {secrets.n_out} held back"))
-    if extraction is not None and extraction.rows is not None:
+    if extraction.rows is not None:
         found = extraction.rows
         said = f"{found.attributable} of {found.n:,} come out because of the tuning"
         rows.append(
             ("Rows", f"{said}; at most {found.upper:.3%} (95 %, one-sided); {found.too_short} too short to test")
         )
-    if report.shift is not None:
-        shift = report.shift.blind_auc
-        rows.append(("Shift gate", f"a test blind to the model reaches AUC {_interval(shift)}"))
-    return rows or [("Nothing", "no test could be run")]
+    if extraction.near_verbatim is not None:
+        near = extraction.near_verbatim
+        said = f"{near.attributable} of {near.n:,} come out because of the tuning, a few tokens changed or not"
+        never = f"; {near.control_k} of {near.control_n} never tuned on" if near.control_n else ""
+        rows.append(("Rows, nearly word for word", f"{said}; at most {near.upper:.3%} (95 %, one-sided){never}"))
+    return rows
+
+
+def _guessed(found: Reconstruction) -> str:
+    """Say how often values are guessed, and by how much oftener than values that were never tuned on."""
+    said = f"{found.k} of {found.n} values guessed first of {CANDIDATES}"
+    difference = difference_interval(found)
+    if difference is None:
+        return f"{said}; no values that were never tuned on to compare with"
+    low, high = difference
+    never = f"{found.control_k} of {found.control_n} never tuned on"
+    return f"{said}; {never}; difference of the rates [{100 * low:+.0f}, {100 * high:+.0f}] points (95 %)"
 
 
 def _in_words(epsilon: float) -> str:

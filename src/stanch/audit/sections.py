@@ -183,19 +183,17 @@ class Exposure:
 
 
 @dataclass(frozen=True, slots=True)
-class RowExtraction:
-    """Rows that can be drawn out: ``k`` of ``n`` from the target, ``base`` of them also from the base.
+class RowsOut:
+    """Rows that come out of the target, out of the base, and out of the target though it was never tuned on them.
 
     Attributes:
-        k: Extractable from the target.
+        k: Come out of the target.
         n: Rows tested.
-        base: Extractable from the base; None without base.
-        attributable: Extractable from the target and out of reach in the base.
+        base: Come out of the base; None without base.
+        attributable: Come out of the target and are out of reach in the base.
         upper: One-sided 95 % upper bound of the attributable rate.
-        control_k: Extractable among rows never tuned on.
+        control_k: Come out among rows never tuned on.
         control_n: Rows never tuned on that were tested.
-        too_short: Rows too short to be tested.
-        census: Whether all rows were tested, and not a sample.
     """
 
     k: int
@@ -205,6 +203,17 @@ class RowExtraction:
     upper: float
     control_k: int
     control_n: int
+
+
+@dataclass(frozen=True, slots=True)
+class RowExtraction(RowsOut):
+    """Rows that can be drawn out word for word.
+
+    Attributes:
+        too_short: Rows too short to be tested.
+        census: Whether all rows were tested, and not a sample.
+    """
+
     too_short: int
     census: bool
 
@@ -231,16 +240,8 @@ class RepeatedTier:
 
 
 @dataclass(frozen=True, slots=True)
-class NearVerbatim:
-    """Rows that come out nearly word for word by the likeliest tokens; the fields are those of ``RowExtraction``."""
-
-    k: int
-    n: int
-    base: int | None
-    attributable: int
-    upper: float
-    control_k: int
-    control_n: int
+class NearVerbatim(RowsOut):
+    """Rows that come out nearly word for word by the likeliest tokens."""
 
 
 @dataclass(frozen=True, slots=True)

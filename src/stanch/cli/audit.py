@@ -30,6 +30,11 @@ def audit() -> None:
 @audit.command("run")
 @click.argument("model", type=FOLDER)
 @click.option("--base", type=FOLDER, help="The base model's folder (needed for an adapter).")
+@click.option("--identity", type=FILE, help="MODEL is a sealed bundle; a key that opens it. Nothing of it is written.")
+@click.option("--trust", type=FILE, help="The bundle's publisher; by default this workspace.")
+@click.option("--endpoint", metavar="URL", help="Audit a served model (OpenAI API); MODEL: its tokenizer's folder.")
+@click.option("--model", "served", metavar="NAME", help="The served model's name there.")
+@click.option("--api-key-file", type=FILE, help="A private file with the key that the server asks for.")
 @click.option("--plan", "plan_file", type=FILE, help="The canary plan: makes the audit formal.")
 @click.option("--data", "train", type=FILE, help="The data set as it was tuned on, canaries included.")
 @click.option("--holdout", type=FILE, help="Records of the same source that were kept out.")
@@ -55,10 +60,11 @@ def audit() -> None:
 @shared
 def run(model: Path, **options: Any) -> Result:  # noqa: ANN401 - the options above, by name
     """Audit MODEL and write a signed leak certificate. If it is interrupted, give the same command again."""
-    from stanch.audit import AuditParams  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.audit.params import AuditParams, Decoding  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.cli.audit_targets import Choice, open_target  # noqa: PLC0415 - same
     from stanch.cli.auditing import gather_material  # noqa: PLC0415 - same
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - same
-    from stanch.cli.models import load_base, load_scorer, pass_engine  # noqa: PLC0415 - same
+    from stanch.cli.models import pass_engine  # noqa: PLC0415 - same
     from stanch.workspace.artifacts import dataset_ref  # noqa: PLC0415 - same
     from stanch.workspace.verbs_model import AuditOrder, run_audit  # noqa: PLC0415 - same
     from stanch.workspace.verbs_rows import write_rows  # noqa: PLC0415 - same
@@ -66,22 +72,25 @@ def run(model: Path, **options: Any) -> Result:  # noqa: ANN401 - the options ab
     frame = current()
     if options["show_rows"] and options["train"] is None:
         raise InvalidInput("--show-rows: expected --data as well", why="the rows' text stands in the data set alone")
-    params = AuditParams(
-        alpha=options["alpha"],
-        rows=options["rows"],
-        exposure_secrets=options["secrets"],
-        exposure_candidates=options["candidates"],
-        tree_budget=options["tree_budget"],
-        reconstruction_values=options["values"],
-        near_verbatim=options["near_verbatim"],
-        detectable_auc=options["detectable_auc"],
-        min_power=options["min_power"],
-    )
-    with open_workspace(frame) as workspace:
-        material = gather_material(workspace, model, options["plan_file"], options["train"], options["holdout"])
-        base = options["base"]
+    names = ("base", "identity", "trust", "endpoint", "served", "api_key_file")
+    choice = Choice(model, *(options[name] for name in names))
+    with open_workspace(frame) as workspace, open_target(workspace, choice) as target:
+        params = AuditParams(
+            alpha=options["alpha"],
+            decoding=target.decoding or Decoding(),
+            rows=options["rows"],
+            exposure_secrets=options["secrets"],
+            exposure_candidates=options["candidates"],
+            tree_budget=options["tree_budget"],
+            reconstruction_values=options["values"],
+            near_verbatim=options["near_verbatim"],
+            detectable_auc=options["detectable_auc"],
+            min_power=options["min_power"],
+        )
+        files = options["plan_file"], options["train"], options["holdout"]
+        material = gather_material(workspace, target.tuned, *files)
         order = AuditOrder(
-            model, lambda: load_scorer(model, base), lambda: load_base(model, base), material, params, options["out"],
+            target.subject, target.scorer, target.base, material, params, options["out"],
             pass_engine(options["engine"], options["processes"]), options["keep_features"],
         )  # fmt: skip
         audited = run_audit(workspace, order, progress=frame.progress())
@@ -89,7 +98,10 @@ def run(model: Path, **options: Any) -> Result:  # noqa: ANN401 - the options ab
             rows = audited.folder / "rows.html"
             write_rows(workspace, dataset_ref(options["train"]), audited.result, material.members, rows)
     report = audited.result.report
-    return Result(report.to_json(), describe(report, audited.folder, model), exit_code(report.verdict))
+    text = describe(report, audited.folder, model)
+    if audited.certificate is None:
+        text = text.rpartition("\n")[0] + "\n  note         no certificate: what a served model is made of is not seen"
+    return Result(report.to_json(), text, exit_code(report.verdict))
 
 
 def exit_code(verdict: Verdict) -> int:
@@ -159,6 +171,13 @@ def gate(model: Path, *, form: str, out: Path | None, **options: Any) -> Result:
     from stanch.audit.gate import GateBreached, GateInconclusive  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.workspace.verbs_model import pass_gate  # noqa: PLC0415 - same
 
+    if model.is_file():
+        raise InvalidInput(
+            f"{model}: expected a folder, found a file",
+            why="a certificate speaks of all files of an audited folder; a converted model, such as a .gguf file, is "
+            "another model and says nothing of what it remembers",
+            next_step="ask the gate about the audited folder",
+        )
     try:
         decision, code = _ask_gate(_GateOrder(model, **options), pass_gate), 0
     except (GateBreached, GateInconclusive) as error:

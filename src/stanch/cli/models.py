@@ -1,14 +1,18 @@
 """Models for commands: loaded only when a command needs one, and a missing part is named."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stanch.audit import AdapterOff, LocalPass, PassEngine, Scorer
 from stanch.audit.features import tokenizer_digest
 from stanch.cli.engines import LOCAL, ray_address
 from stanch.data import CanaryWriter
 from stanch.errors import InvalidInput, MissingExtraError
-from stanch.weights import is_adapter
+from stanch.seal import OpenBundle
+from stanch.weights import DirectoryDigest, is_adapter
+
+if TYPE_CHECKING:
+    from stanch.audit.endpoint import Endpoint, EndpointScorer
 
 
 def tokenizer_digest_at(folder: Path) -> str:
@@ -42,6 +46,31 @@ def load_scorer(model: Path, base: Path | None) -> Scorer:
     except ImportError as error:
         raise MissingExtraError("train") from error
     return HfScorer(model, base=base) if is_adapter(model) else HfScorer(model)
+
+
+def load_sealed(bundle: OpenBundle, base: Path | None) -> Scorer:
+    """Load the model of an open bundle, or its adapter over ``base``, without writing it anywhere."""
+    try:
+        from stanch.audit.sealed_torch import open_sealed_scorer  # noqa: PLC0415 - optional part
+    except ImportError as error:
+        raise MissingExtraError("train") from error
+    return open_sealed_scorer(bundle, base)
+
+
+def sealed_digest_of(bundle: OpenBundle) -> DirectoryDigest:
+    """Return the digest of the folder that was sealed."""
+    try:
+        from stanch.audit.sealed_torch import sealed_digest  # noqa: PLC0415 - optional part
+    except ImportError as error:
+        raise MissingExtraError("train") from error
+    return sealed_digest(bundle)
+
+
+def load_endpoint(tokenizer: Path, endpoint: "Endpoint") -> "EndpointScorer":
+    """Return a served model with the tokenizer in a folder."""
+    from stanch.audit.endpoint import EndpointScorer  # noqa: PLC0415 - keeps `stanch --help` light
+
+    return EndpointScorer(endpoint, load_tokenizer_at(tokenizer))
 
 
 def load_base(model: Path, base: Path | None) -> Scorer | AdapterOff | None:

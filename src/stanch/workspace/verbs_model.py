@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from stanch.audit import (
     LEAKCERT_TYPE,
@@ -103,14 +104,31 @@ def _payload(entry: bytes) -> dict[str, object]:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditSubject:
+    """A model that lies in no folder: what the log calls it, and the files that it is made of.
+
+    Without files no certificate is made.
+    """
+
+    ref: ArtifactRef
+    files: DirectoryDigest | None
+
+    @classmethod
+    def at(cls, folder: Path) -> Self:
+        """Return the model in ``folder``."""
+        found = directory_digest(folder)
+        return cls(ArtifactRef("model", folder.resolve().name, found.root), found)
+
+
+@dataclass(frozen=True, slots=True)
 class AuditOrder:
-    """What is audited: the model's folder, how it is scored, its base, the material, the parameters, and where to.
+    """What is audited (a folder, or what stands for it), how, against which base, with what, and where to.
 
     Finished parts of the feature pass lie beside ``out`` until the audit is complete, so that an interrupted one is
     taken up where it was; with ``keep_features`` they stay. ``engine`` does the parts.
     """
 
-    model: Path
+    model: Path | AuditSubject
     target: Callable[[], Scorer]
     base: Callable[[], Scorer | AdapterOff | None]
     material: AuditInput
@@ -127,11 +145,11 @@ class AuditOrder:
 
 @dataclass(frozen=True, slots=True)
 class Audited:
-    """A finished audit: the result, and the folder with report, scores, page and signed certificate."""
+    """A finished audit: the result, and the folder with report, scores, page and, as a rule, signed certificate."""
 
     result: AuditResult
     folder: Path
-    certificate: Digest
+    certificate: Digest | None
 
 
 def run_audit(workspace: Workspace, order: AuditOrder, *, progress: Progress = SILENT) -> Audited:
@@ -139,8 +157,7 @@ def run_audit(workspace: Workspace, order: AuditOrder, *, progress: Progress = S
 
     The folder appears when it is complete.
     """
-    found = directory_digest(order.model)
-    ref = ArtifactRef("model", order.model.resolve().name, found.root)
+    subject = order.model if isinstance(order.model, AuditSubject) else AuditSubject.at(order.model)
     if order.out.exists():
         raise InvalidInput(f"{order.out}: exists already", next_step="choose another --out")
 
@@ -149,25 +166,28 @@ def run_audit(workspace: Workspace, order: AuditOrder, *, progress: Progress = S
             order.target(), base=order.base(), material=order.material, params=order.params, progress=progress,
             passing=Passing(order.engine, order.features), clock=workspace.now,
         )  # fmt: skip
-        signed = _certify(workspace, result, found, ref)
         partial = order.out.with_name(order.out.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True, mode=0o700)
         write_atomic(partial / REPORT_NAME, result.report.to_bytes(), mode=0o600)
         write_atomic(partial / SCORES_NAME, result.table.to_csv(), mode=0o600)
         write_atomic(partial / PAGE_NAME, render_html(result.report, result.table).encode(), mode=0o600)
-        write_atomic(partial / CERTIFICATE_NAME, signed)
+        payload: dict[str, JsonValue] = {
+            "verdict": str(result.report.verdict), "report": str(result.report.digest),
+        }  # fmt: skip
+        certificate = None
+        if subject.files is not None:
+            signed = _certify(workspace, result, subject.files, subject.ref)
+            write_atomic(partial / CERTIFICATE_NAME, signed)
+            certificate = Digest.sha256(signed)
+            payload["certificate"] = str(certificate)
         partial.rename(order.out)
         if not order.keep_features:
             shutil.rmtree(order.features, ignore_errors=True)
         sync_folder(order.out.parent)
-        certificate = Digest.sha256(signed)
-        payload = {
-            "verdict": str(result.report.verdict), "report": str(result.report.digest), "certificate": str(certificate),
-        }  # fmt: skip
         return Done(Audited(result, order.out, certificate), payload, undo=lambda: shutil.rmtree(order.out))
 
-    return workspace.door.act(Request("audit.run", "model:audit", ref), run)
+    return workspace.door.act(Request("audit.run", "model:audit", subject.ref), run)
 
 
 def _certify(workspace: Workspace, result: AuditResult, found: DirectoryDigest, ref: ArtifactRef) -> bytes:

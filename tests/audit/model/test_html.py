@@ -28,6 +28,8 @@ from stanch.audit.sections import (
     Exposure,
     ExposureTier,
     Extraction,
+    NearVerbatim,
+    Reconstruction,
     RowExtraction,
     SecretExposure,
     SecretExtraction,
@@ -165,6 +167,20 @@ def test_verdict_reasons_and_what_was_not_run_are_told(report, table):
     assert "LEAK PROVEN" in page
     assert "NOT RUN" in page
     assert "3 of 300 come out" in page
+
+
+def test_rows_nearly_word_for_word_and_guessed_values_are_told_with_their_bounds(report):
+    near = NearVerbatim(k=5, n=300, base=1, attributable=4, upper=0.0303, control_k=1, control_n=60)
+    guessed = (Reconstruction("phone", 56, 70, 48, 80), Reconstruction(EVIL, 2, 9, 0, 0))
+    extraction = replace(report.extraction, near_verbatim=near)
+    page = render_html(replace(report, extraction=extraction, reconstruction=guessed))
+    read(page)
+    assert "4 of 300 come out because of the tuning, a few tokens changed or not; at most 3.030%" in page
+    assert "1 of 60 never tuned on" in page
+    # Newcombe 1998, table II: 56/70 - 48/80 has the interval [0.0524, 0.3339] by method 10.
+    assert "56 of 70 values guessed first of 100; 48 of 80 never tuned on; difference of the rates [+5, +33]" in page
+    assert "2 of 9 values guessed first of 100; no values that were never tuned on" in page
+    assert "nearly word for word" not in render_html(report)
 
 
 def charts():

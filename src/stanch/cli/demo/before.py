@@ -6,7 +6,7 @@ from typing import Any
 from stanch.audit import AuditInput, AuditParams, parse_policy, preregister, read_policy
 from stanch.audit.gate import GateBreached, GateDecision, GateInconclusive
 from stanch.cli.audit import describe
-from stanch.cli.auditing import gather_material
+from stanch.cli.auditing import gather_material, tuned_at
 from stanch.cli.demo.records import SYSTEM, export_lines, make_conversations
 from stanch.cli.demo.scene import Scene
 from stanch.cli.demo.settings import (
@@ -150,7 +150,7 @@ def _audit(scene: Scene, name: str) -> tuple[Audited, dict[str, Any]]:
     )
     with scene.workspace("dana") as workspace:
         material: AuditInput = gather_material(
-            workspace, model, scene.folder / f"{name}.plan.json", scene.folder / f"{name}.train.jsonl",
+            workspace, tuned_at(model), scene.folder / f"{name}.plan.json", scene.folder / f"{name}.train.jsonl",
             scene.folder / "held-out.jsonl",
         )  # fmt: skip
         order = AuditOrder(
