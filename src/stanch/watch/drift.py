@@ -5,6 +5,7 @@ statistic of the null "the mean is μ0", whatever the distribution; the alarm is
 signs.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
@@ -55,7 +56,8 @@ class DriftBank(Bank):
         reach = a["high"] - a["low"]
         scaled = np.clip((x - a["low"]) / np.where(reach > 0, reach, 1.0), 0.0, 1.0)
         moved = np.minimum((1 + a["bets"]) * bet_factors(scaled, a["mean"]), MOST)
-        a["since"][a["bets"].mean(axis=0) < 1] = hour
+        # It hardly ever falls below 1; half the evidence for an alarm is a better sign of where the drift began.
+        a["since"][a["bets"].mean(axis=0) < math.sqrt(self._threshold)] = hour
         np.copyto(a["bets"], moved, where=~np.isnan(moved))
         statistic = a["bets"].mean(axis=0)
         crossings = []

@@ -1,8 +1,8 @@
 """D3: what a principal never did before: a new network, key, model, hour of day. One judgement a day over everybody.
 
 Each principal's day has a score; conformal e-values compare the day's scores with those of the last 30 days, and e-BH
-reports principals at a false discovery rate of at most α if days are exchangeable (Wang and Ramdas 2022, "False discovery
-rate control with e-values"; Bashari, Epstein, Romano, Sesia 2023).
+reports principals at a false discovery rate of at most α if days are exchangeable (Wang and Ramdas 2022, "False
+discovery rate control with e-values"; Bashari, Epstein, Romano, Sesia 2023).
 """
 
 import math

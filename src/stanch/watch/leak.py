@@ -1,7 +1,7 @@
 """D1 and D5: what left or nearly left: canaries, secrets and runs of training text; shares of the protected windows.
 
 D1 is exact: the guard found it. D5 has two parts: a cap on what a principal may draw, which is no statistic, and the
-rate of lone index hits, of which chance gives exactly ``fill_fp`` a character: a Poisson mixture e-SR whose null is known.
+rate of lone index hits, of which chance gives a known number a character: a Poisson mixture e-SR with nothing fitted.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,8 +1,8 @@
 """D4: what a principal asks is distributed otherwise than before, as when a model is copied by its answers.
 
-The gateway sends the mean of random Fourier features of 200 prompts (:class:`stanch.watch.events.Window`). The statistic
-is its squared distance from the mean of the principal's last ten quiet windows; the threshold is a conformal quantile of
-the same statistic of other principals' windows (Vovk, Gammerman, Shafer 2005).
+The gateway sends the mean of random Fourier features of 200 prompts (:class:`stanch.watch.events.Window`). The
+statistic is its squared distance from the mean of the principal's last ten quiet windows; the threshold is a conformal
+quantile of the same statistic of other principals' windows (Vovk, Gammerman, Shafer 2005).
 """
 
 import math
