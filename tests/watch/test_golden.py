@@ -72,10 +72,13 @@ def test_a_profile_known_beforehand_gives_the_fit_of_the_flat_series():
 def test_profile_of_the_week_has_mean_one_and_stays_within_its_bounds():
     weeks = np.zeros((672, 2))
     weeks[::24, 0] = 1000.0
-    profile = hour_of_week_profile(weeks)
+    profile = hour_of_week_profile(weeks, 1000)
     assert profile.mean(axis=0) == pytest.approx([1, 1])
     assert float(profile[0, 0] / profile[1, 0]) == pytest.approx(50)
     assert (profile[:, 1] == 1).all()
+    # Of a few principals, or of one week, less is believed.
+    alone = hour_of_week_profile(np.where(np.arange(672)[:, None] < 168, weeks, np.nan), 1)
+    assert 1 < float(alone[0, 0] / alone[1, 0]) < 5
 
 
 def test_e_values_and_e_bh():
@@ -101,6 +104,8 @@ def test_surprise_of_a_new_value():
     assert day_score(seen, today) == (pytest.approx(np.log2(1001 / 0.5)), "network")
     assert day_score(seen, {"network": {"a": 3.0}}) == (0.0, "")
     assert day_score({"network": {"a": 10.0}}, today) == (0.0, "")
+    both = day_score(seen | {"hours": {"day": 500.0}}, today | {"hours": {"night": 1.0}})
+    assert both == (pytest.approx(np.log2(1001 / 0.5) + np.log2(501 / 0.5)), "network")
 
 
 @pytest.mark.parametrize(("x", "ratio"), [(0, 0.0168773), (3, 0.139268), (10, 98.4377), (15, 136498)])

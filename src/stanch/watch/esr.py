@@ -18,14 +18,14 @@ from stanch.watch.events import Event, Intent, Outcome
 TILTS = (1.5, 2.0, 3.0, 5.0, 10.0)
 THRESHOLD = 1e5
 WINDOW, LAG, FEWEST = 168, 24, 120
-WEEK, PROFILE_WEEKS = 168, 4
+WEEK, PROFILE_WEEKS, PRIOR_WEEKS = 168, 4, 3
 MOST = 1e300
 _LOG_MOST = 690.0
 _LARGEST_COUNT = float(2**24)  # exact in the float32 that history is kept in
 
 SIGNALS = ("requests", "tokens/1000", "refusals", "budget hits", "log-probability bits/1000", "acts", "MiB read")
 PROMISE = FalseAlarm(
-    Measure.RUN_LENGTH, THRESHOLD, "hours of one signal of one principal", f"{FEWEST} hours of the principal's past"
+    Measure.RUN_LENGTH, THRESHOLD, "hours of one signal of one principal", f"{FEWEST} hours of the principal, a week of all"
 )
 
 
@@ -56,12 +56,21 @@ def fit(history: Floats, profile: Floats | float = 1.0) -> tuple[Floats, Floats,
     return m, k, hours
 
 
-def hour_of_week_profile(pooled: Floats) -> Floats:
-    """Return the factor of each hour of the week, mean 1 and within 0.1 to 5, from whole weeks of pooled counts."""
-    weekly = pooled.reshape(-1, WEEK, pooled.shape[-1]).mean(axis=0)
+def hour_of_week_profile(pooled: Floats, principals: int) -> Floats:
+    """Return the factor of each hour of the week, mean 1 and within 0.1 to 5.
+
+    Args:
+        pooled: Counts of all principals together in one to four weeks, (hours, signals); NaN where not yet known. Every
+            hour of the week is known once.
+        principals: How many they are of. The factors of few are drawn to 1, or they would fit the noise.
+    """
+    weeks = pooled.reshape(-1, WEEK, pooled.shape[-1])
+    known = (~np.isnan(weeks)).sum(axis=0)
+    weekly = np.nan_to_num(weeks).sum(axis=0) / known
     mean = weekly.mean(axis=0)
     factors = np.where(mean > 0, weekly / np.where(mean > 0, mean, 1.0), 1.0)
-    factors = np.clip(factors, 0.1, 5.0)
+    evidence = known * principals
+    factors = np.clip((factors * evidence + PRIOR_WEEKS) / (evidence + PRIOR_WEEKS), 0.1, 5.0)
     scaled: Floats = factors / factors.mean(axis=0)
     return scaled
 
@@ -110,13 +119,17 @@ class RateBank(Bank):
     def _fit(self, hour: int) -> None:
         """Fit to the hours that end LAG before now; who has too few keeps the fit it had."""
         a = self.arrays
-        if not np.isnan(a["pooled"]).any():
-            # The ring is whole weeks long: its places are hours of the week.
-            a["profile"][:] = hour_of_week_profile(a["pooled"])
+        # The ring is whole weeks long: its places are hours of the week.
+        if np.isnan(a["pooled"].reshape(-1, WEEK, self.signals)).all(axis=0).any():
+            return  # working hours would look like a rise
+        a["profile"][:] = hour_of_week_profile(a["pooled"], a["m"].shape[0])
         hours = np.arange(hour + 1 - LAG - WINDOW, hour + 1 - LAG)
         history = a["history"][hours % len(a["history"])].astype(np.float64)
         profile = np.broadcast_to(a["profile"][hours % WEEK][:, None, :], history.shape)
         m, k, counted = fit(history, profile)
+        # A profile of few principals errs: the mean is raised by two standard errors of a factor of it.
+        weeks = (~np.isnan(a["pooled"])).sum(axis=0) / WEEK
+        m *= 1 + 2 * np.sqrt((1 / k + 1 / m) / (weeks * len(m) + PRIOR_WEEKS))
         enough = counted >= FEWEST
         a["m"][enough], a["k"][enough] = m[enough], k[enough]
 

@@ -16,10 +16,10 @@ from stanch.ledger.entry import read_event
 FEATURES = 256
 """Length of the mean feature vector of a window of prompts."""
 
-INFER, WINDOW = "gateway.infer", "gateway.window"
+INFER, WINDOW, ALERT_STATE = "gateway.infer", "gateway.window", "watch.alert.state"
 _Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 _Text = Annotated[str, Meta(max_length=512)]
-_Payload = TypeVar("_Payload", "Intent", "Outcome", "Window")
+_Payload = TypeVar("_Payload", "Intent", "Outcome", "Window", "Closing")
 
 
 class Probe(Struct, frozen=True):
@@ -94,6 +94,14 @@ class Window(Struct, frozen=True):
         return found
 
 
+class Closing(Struct, frozen=True):
+    """A step of an alert: the alert's id, its new state, and what it was found to be once it is closed."""
+
+    alert: _Text = ""
+    to: _Text = ""
+    conclusion: _Text = msgspec.field(default="", name="as")
+
+
 class Event(Struct, frozen=True, kw_only=True):
     """One entry as detectors see it.
 
@@ -104,7 +112,7 @@ class Event(Struct, frozen=True, kw_only=True):
         model: Digest of the first model it is about; empty if it is about none.
         subjects: Digests of all artifacts it is about.
         egress: Bytes of weights that were handed out.
-        detail: The payload of a request to a model, or of a window; None in other entries.
+        detail: The payload of a request to a model, of a window, or of a step of an alert; None in other entries.
     """
 
     index: int
@@ -116,7 +124,7 @@ class Event(Struct, frozen=True, kw_only=True):
     model: str = ""
     subjects: tuple[str, ...] = ()
     egress: int = 0
-    detail: Intent | Outcome | Window | None = None
+    detail: Intent | Outcome | Window | Closing | None = None
 
     @property
     def is_infer(self) -> bool:
@@ -137,12 +145,14 @@ def read_entry(index: int, data: bytes) -> Event:
     ours = found.unmapped.stanch
     kind = ours.kind or ""
     payload = ours.payload or {}
-    detail: Intent | Outcome | Window | None = None
+    detail: Intent | Outcome | Window | Closing | None = None
     if kind == INFER and ours.phase != "note":
         is_intent = ours.phase == "intent"
         detail = _convert(index, payload, Intent) if is_intent else _convert(index, payload, Outcome)
     elif kind == WINDOW:
         detail = _convert(index, payload, Window)
+    elif kind == ALERT_STATE and ours.phase in {"outcome", "note"}:
+        detail = _convert(index, payload, Closing)
     return Event(
         index=index, time=found.time // 1000, kind=kind, phase=ours.phase, principal=found.actor.user.uid,
         key="" if ours.credential is UNSET else ours.credential.key_id,

@@ -13,10 +13,12 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from stanch.crypto import canonical_json, sha256
+from stanch.terms import JsonValue
 from stanch.watch.alarm import Alarm, Severity
 from stanch.watch.counts import HOUR, Floats
 from stanch.watch.detector import FalseAlarm, Measure
-from stanch.watch.events import Event, Intent
+from stanch.watch.events import Closing, Event, Intent
 
 DAY = 24 * HOUR
 ALPHA = 0.05
@@ -38,16 +40,20 @@ def surprise(count: float, total: float, distinct: int) -> float:
 
 
 def day_score(seen: Mapping[str, Mapping[str, float]], today: Mapping[str, Mapping[str, float]]) -> tuple[float, str]:
-    """Return the highest surprise among a day's values and its attribute; below 6 bits it is 0."""
-    best, which = 0.0, ""
+    """Return a day's surprise and the attribute that has the largest part of it.
+
+    Of each attribute the most surprising value counts, and nothing below 6 bits. The attributes are added up: one novelty
+    a day is what people do, a new network at a new hour is not.
+    """
+    score, best, which = 0.0, 0.0, ""
     for attribute, values in today.items():
         past = seen.get(attribute, {})
         total = sum(past.values())
-        for value in values:
-            bits = surprise(past.get(value, 0.0), total, len(past))
-            if bits > best:
-                best, which = bits, attribute
-    return (best, which) if best >= LEAST_BITS else (0.0, "")
+        bits = max(surprise(past.get(value, 0.0), total, len(past)) for value in values)
+        if bits >= LEAST_BITS:
+            score += bits
+            best, which = max((best, which), (bits, attribute))
+    return score, which
 
 
 def e_values(calibration: Floats, test: Floats, alpha: float) -> tuple[float, Floats]:
@@ -80,28 +86,34 @@ class DayBook:
     Attributes:
         seen: Values of each principal. All counts fade by a thirtieth a day, so that the score of a new value does not
             grow with the age of the principal: days stay comparable.
-        scores: The scores of each of the last days.
+        scores: The last days, and the score of each principal on them.
         born: Day each principal was first seen; who is younger than the calibration is long is not judged yet.
     """
 
     def __init__(self) -> None:
         self.seen: dict[str, Values] = {}
         self.born: dict[str, int] = {}
-        self.scores: list[list[float]] = []
+        self.scores: list[tuple[int, dict[str, float]]] = []
+
+    def confirm(self, day: int, who: str) -> None:
+        """Take a day that was found to be an attack out of the calibration, or it would hide the next one."""
+        for known, scores in self.scores:
+            if known == day:
+                scores.pop(who, None)
 
     def close(self, day: int, today: Mapping[str, Values], alpha: float = ALPHA) -> list[tuple[str, str, float, float]]:
         """Judge a day: (principal, attribute, score, threshold) of each that is reported; then learn the day."""
         judged = [who for who in today if self.born.setdefault(who, day) + CALIBRATION_DAYS <= day]
         found = {who: day_score(self.seen[who], today[who]) for who in judged}
         reported: list[tuple[str, str, float, float]] = []
-        calibration = np.array([score for scores in self.scores for score in scores])
+        calibration = np.array([score for _, scores in self.scores for score in scores.values()])
         if judged and len(self.scores) == CALIBRATION_DAYS:
             threshold, values = e_values(calibration, np.array([found[who][0] for who in judged]), alpha)
             for at in e_bh(values, alpha):
                 who = judged[at]
                 reported.append((who, found[who][1], found[who][0], threshold))
         if judged:
-            self.scores = [*self.scores, [found[who][0] for who in judged]][-CALIBRATION_DAYS:]
+            self.scores = [*self.scores, (day, {who: found[who][0] for who in judged})][-CALIBRATION_DAYS:]
         self._learn(today)
         return reported
 
@@ -141,7 +153,8 @@ class _Saved(Struct):
     evidence: dict[str, list[int]] = {}
     seen: dict[str, Values] = {}
     born: dict[str, int] = {}
-    scores: list[list[float]] = []
+    scores: list[tuple[int, dict[str, float]]] = []
+    alerts: dict[str, tuple[int, str]] = {}
 
 
 _DECODER = msgspec.msgpack.Decoder(_Saved)
@@ -170,6 +183,8 @@ class FirstSeenDetector:
             if day > saved.day:
                 alarms += self._close(saved, book)
                 saved.day = day
+            if isinstance(event.detail, Closing) and event.detail.conclusion == "true" and event.detail.alert in saved.alerts:
+                book.confirm(*saved.alerts[event.detail.alert])
             for attribute, value in values_of(event):
                 values = saved.today.setdefault(event.principal, {}).setdefault(attribute, {})
                 known = value if value in values or len(values) < _MOST_VALUES else _OTHERS
@@ -191,7 +206,16 @@ class FirstSeenDetector:
             for who, attribute, score, threshold in reported
         ]  # fmt: skip
         saved.today, saved.evidence = {}, {}
+        oldest = saved.day - CALIBRATION_DAYS
+        saved.alerts = {key: found for key, found in saved.alerts.items() if found[0] >= oldest}
+        saved.alerts |= {alert_key(alarm): (saved.day, alarm.principal or "") for alarm in alarms}
         return alarms
+
+
+def alert_key(alarm: Alarm) -> str:
+    """Return the id of the alert that an alarm becomes: half of SHA-256 over what it is about, in hex."""
+    about: list[JsonValue] = [alarm.detector, alarm.principal, alarm.model, alarm.window_start]
+    return sha256(canonical_json(about))[:16].hex()
 
 
 def fewest_scores(principals: int, alpha: float = ALPHA) -> int:

@@ -38,12 +38,15 @@ class WindowBook:
         means: (principals, 10, 256), the oldest first; NaN where there is none yet.
         statistics: Of the last windows of all, the oldest first.
         owners: Whose they are.
+        beyond: 1 where they were beyond the threshold. Of each principal one such is kept: without any, the calibration
+            would lose its tail and the threshold sink from turn to turn; with all, one attacker would hide the next.
     """
 
     def __init__(self, *, alpha: float = ALPHA) -> None:
         self.means = np.full((0, REFERENCE, FEATURES), np.nan, "<f4")
         self.statistics = np.zeros(0)
         self.owners = np.zeros(0, "<i8")
+        self.beyond = np.zeros(0, "<i8")
         self._alpha = alpha
 
     def grow(self, rows: int) -> None:
@@ -51,19 +54,25 @@ class WindowBook:
         new = np.full((rows - len(self.means), REFERENCE, FEATURES), np.nan, "<f4")
         self.means = np.concatenate([self.means, new])
 
-    def judge(self, row: int, mean: Floats) -> tuple[float, float]:
-        """Return statistic and threshold of a window and keep it if it is quiet; (NaN, inf) without ten before it."""
+    def measure(self, row: int, mean: Floats) -> tuple[float, float]:
+        """Return statistic and threshold of a window; (NaN, inf) for whoever has not ten before it."""
         past = self.means[row]
-        statistic, threshold = math.nan, math.inf
-        if not np.isnan(past[0, 0]):
-            statistic = float(((mean - past.mean(axis=0, dtype=np.float64)) ** 2).sum())
-            threshold = conformal_threshold(self.statistics[self.owners != row], self._alpha)
+        if np.isnan(past[0, 0]):
+            return math.nan, math.inf
+        statistic = float(((mean - past.mean(axis=0, dtype=np.float64)) ** 2).sum())
+        return statistic, conformal_threshold(self.statistics[self.owners != row], self._alpha)
+
+    def judge(self, row: int, mean: Floats) -> tuple[float, float]:
+        """Measure a window, then learn it: as a reference only if it is quiet."""
+        statistic, threshold = self.measure(row, mean)
+        is_beyond = statistic > threshold
         if not math.isnan(statistic):
-            # Also what is beyond the threshold: a calibration without its own tail would sink from turn to turn.
-            self.statistics = np.append(self.statistics, statistic)[-KEPT:]
-            self.owners = np.append(self.owners, row)[-KEPT:]
-        if not statistic > threshold:
-            self.means[row] = np.concatenate([past[1:], mean[None].astype("<f4")])
+            stays = slice(None) if not is_beyond else (self.owners != row) | (self.beyond == 0)
+            self.statistics = np.append(self.statistics[stays], statistic)[-KEPT:]
+            self.owners = np.append(self.owners[stays], row)[-KEPT:]
+            self.beyond = np.append(self.beyond[stays], int(is_beyond))[-KEPT:]
+        if not is_beyond:
+            self.means[row] = np.concatenate([self.means[row, 1:], mean[None].astype("<f4")])
         return statistic, threshold
 
 
@@ -72,6 +81,7 @@ class _Saved(Struct):
     means: SavedArray
     statistics: SavedArray
     owners: SavedArray
+    beyond: SavedArray
 
 
 _DECODER = msgspec.msgpack.Decoder(_Saved)
@@ -108,7 +118,7 @@ class ExtractionDetector:
                     window_start=event.time // HOUR * HOUR, at=event.time, severity=Severity.MEDIUM,
                     statistic=statistic, threshold=threshold, entries=(event.index,),
                 ))  # fmt: skip
-        arrays = [SavedArray.of(array) for array in (book.means, book.statistics, book.owners)]
+        arrays = [SavedArray.of(array) for array in (book.means, book.statistics, book.owners, book.beyond)]
         return msgspec.msgpack.encode(_Saved(keys, *arrays)), alarms
 
     def _load(self, state: bytes) -> tuple[list[str], WindowBook]:
@@ -117,5 +127,5 @@ class ExtractionDetector:
             return [], book
         saved = _DECODER.decode(state)
         book.means, book.statistics = saved.means.load(), saved.statistics.load()
-        book.owners = saved.owners.load()
+        book.owners, book.beyond = saved.owners.load(), saved.beyond.load()
         return saved.keys, book
