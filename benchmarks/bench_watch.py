@@ -53,9 +53,7 @@ def entries(count: int) -> list[tuple[int, bytes]]:
     found: list[bytes] = []
     for number in range(count // 2):
         who, ms = names[generator.integers(1000)], 1_767_225_600_000 + number * 72_000_000 // count
-        act = Act(
-            kind="gateway.infer", id=f"01900000-0000-7000-8000-{number:012x}", principal=who, subject=(model,)
-        )
+        act = Act(kind="gateway.infer", id=f"01900000-0000-7000-8000-{number:012x}", principal=who, subject=(model,))
         asked = {"dialect": "chat", "network": "10.0.0.0/24", "probe": {"quotes": False}}
         done = {"verdict": "allow", "released": 400, "prompt_tokens": 90, "completion_tokens": 100, "folded_chars": 390}
         found += [intent(act, time_ms=ms, payload=asked).encode("example.com/log")]

@@ -28,7 +28,8 @@ def test_the_intervals_are_exact(alarms, exposure):
 
 
 @pytest.mark.parametrize(
-    ("alarms", "exposure", "verdict"), [(0, 300, "too small"), (0, 400, "holds"), (10, 400, "broken"), (8, 100, "broken")]
+    ("alarms", "exposure", "verdict"),
+    [(0, 300, "too small"), (0, 400, "holds"), (10, 400, "broken"), (8, 100, "broken")],
 )
 def test_the_verdict(alarms, exposure, verdict):
     assert judge("D", RUN, alarms, exposure).verdict == verdict
@@ -54,10 +55,11 @@ def test_the_promise_holds_on_quiet_traffic(name, spec):
 
 
 def test_a_detector_that_breaks_its_promise_is_told_from_one_that_keeps_it(monkeypatch):
-    monkeypatch.setattr("stanch.watch.esr.TILTS", (1.5, 2.0, 3.0, 5.0, 10.0, 1.0, 0.5))  # no longer a rise alone
-    monkeypatch.setattr("stanch.watch.esr.FEWEST", 24)
-    monkeypatch.setattr("stanch.watch.esr.fit", lambda history, _profile: (
-        np.full(history.shape[1:], 12.0), np.full(history.shape[1:], 50.0), np.full(history.shape[1:], 168)))  # fmt: skip
+    def too_low(history, _profile):
+        mean = np.full(history.shape[1:], 12.0)
+        return mean, mean + 38, mean + 156
+
+    monkeypatch.setattr("stanch.watch.esr.fit", too_low)
     assert simulate("D2", SimulationSpec(50, 500, threshold=1e3), seed=3).verdict == "broken"
 
 

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,14 +23,18 @@ _EXITS = {"holds": 0, "broken": 1, "too small": 5}
 @click.option("--principals", type=click.IntRange(1, 100_000), help="How many; otherwise what the detector needs.")
 @click.option("--hours", type=click.IntRange(1, 100_000), help="How long; otherwise what the detector needs.")
 @click.option("--seasonal", is_flag=True, help="Traffic follows working hours and weekdays (D2 and D6).")
-@click.option("--shift", type=click.FloatRange(1, 100, min_open=True), default=2.0, show_default=True, help="An attack's factor.")
+@click.option(
+    "--shift", type=click.FloatRange(1, 100, min_open=True), default=2.0, show_default=True, help="An attack's factor."
+)
 @click.option("--threshold", type=click.FloatRange(10, 1e6), help="Of e-SR statistics, in place of 100,000.")
 @click.option("--scenario", type=click.Choice(["insider30d"]), help="Play six insiders among all others instead.")
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Write the scenario's picture (SVG).")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=1, show_default=True, help="The same seed, the same result.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=1, show_default=True, help="The same seed, the same result."
+)
 def simulate(
-    detector: str, principals: int | None, hours: int | None, seasonal: bool, shift: float, threshold: float | None,  # noqa: FBT001 - a flag of click
-    scenario: str | None, plot: Path | None, seed: int,
+    detector: str, principals: int | None, hours: int | None, scenario: str | None, plot: Path | None, seed: int,
+    **traffic: Any,  # noqa: ANN401 - shift, seasonal and threshold, as click has checked them
 ) -> Result:  # fmt: skip
     """Compare what a detector promises with what it does on synthetic traffic.
 
@@ -44,7 +48,7 @@ def simulate(
     if plot:
         raise InvalidInput("--plot: only a scenario has a picture", next_step="add: --scenario insider30d")
     usual = SIZES[detector]
-    spec = SimulationSpec(principals or usual[0], hours or usual[1], shift, seasonal, threshold)
+    spec = SimulationSpec(principals or usual[0], hours or usual[1], **traffic)
     found = run(detector, spec, seed=seed, progress=current().progress())
     return Result(found.to_json(), _table(found, spec.principals, spec.hours), _EXITS[found.verdict])
 
@@ -124,8 +128,8 @@ def _table(found: "Outcome", principals: int, hours: int) -> str:
     lines = [
         f"{found.detector}  {found.measure}, {principals} principals, {hours} hours",
         f"promised   at most {found.promised:.3g} false alarms a unit ({found.unit})",
-        f"observed   {found.observed:.3g}, 95 % interval {found.lower:.3g} to {found.upper:.3g}"
-        f" ({found.alarms:.4g} in {found.exposure:.0f})",
+        f"observed   {found.observed:.3g}, 95 % interval {found.lower:.3g} to {found.upper:.3g}",
+        f"           {found.alarms:.4g} in {found.exposure:.0f}",
     ]
     for name, power in (("power      ", found.power), ("z-score    ", found.z_power)):
         lines += [f"{name}{_power(power)}"] if power else []

@@ -25,7 +25,10 @@ _LARGEST_COUNT = float(2**24)  # exact in the float32 that history is kept in
 
 SIGNALS = ("requests", "tokens/1000", "refusals", "budget hits", "log-probability bits/1000", "acts", "MiB read")
 PROMISE = FalseAlarm(
-    Measure.RUN_LENGTH, THRESHOLD, "hours of one signal of one principal", f"{FEWEST} hours of the principal, a week of all"
+    Measure.RUN_LENGTH,
+    THRESHOLD,
+    "hours of one signal of one principal",
+    f"{FEWEST} hours of the principal, a week of all",
 )
 
 

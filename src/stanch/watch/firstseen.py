@@ -42,8 +42,8 @@ def surprise(count: float, total: float, distinct: int) -> float:
 def day_score(seen: Mapping[str, Mapping[str, float]], today: Mapping[str, Mapping[str, float]]) -> tuple[float, str]:
     """Return a day's surprise and the attribute that has the largest part of it.
 
-    Of each attribute the most surprising value counts, and nothing below 6 bits. The attributes are added up: one novelty
-    a day is what people do, a new network at a new hour is not.
+    Of each attribute the most surprising value counts, and nothing below 6 bits. The attributes are added up: one
+    novelty a day is what people do, a new network at a new hour is not.
     """
     score, best, which = 0.0, 0.0, ""
     for attribute, values in today.items():
@@ -183,7 +183,11 @@ class FirstSeenDetector:
             if day > saved.day:
                 alarms += self._close(saved, book)
                 saved.day = day
-            if isinstance(event.detail, Closing) and event.detail.conclusion == "true" and event.detail.alert in saved.alerts:
+            if (
+                isinstance(event.detail, Closing)
+                and event.detail.conclusion == "true"
+                and event.detail.alert in saved.alerts
+            ):
                 book.confirm(*saved.alerts[event.detail.alert])
             for attribute, value in values_of(event):
                 values = saved.today.setdefault(event.principal, {}).setdefault(attribute, {})

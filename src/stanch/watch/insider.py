@@ -117,7 +117,7 @@ def _rates(generator: Generator, principals: int, hours: int) -> Floats:
 
 def _new_values(generator: Generator, principals: int, progress: Progress) -> Floats:
     habits, book = synth.Habits(generator, principals), DayBook()
-    # The book needs a month of each principal and then a month of scores: the calibration is full when the attack begins.
+    # A month of each principal, then a month of scores: the calibration is full when the attack begins.
     alarms = []
     for day in range(QUIET_DAYS + ATTACK_DAYS):
         today = habits.day()

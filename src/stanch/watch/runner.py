@@ -47,9 +47,7 @@ class Progress:
     state_bytes: int
 
 
-def run(
-    reader: LedgerReader, tables: Tables, detectors: Sequence[Detector], *, deliver: Deliver, wait: Wait
-) -> None:
+def run(reader: LedgerReader, tables: Tables, detectors: Sequence[Detector], *, deliver: Deliver, wait: Wait) -> None:
     """Follow the log until ``wait`` says to end; of several hosts, one works while the others wait.
 
     Raises:
@@ -133,9 +131,7 @@ def _batches(
         yield events, behind
 
 
-def _take(
-    tables: Tables, origin: str, events: list[Event], detectors: Sequence[Detector], deliver: Deliver
-) -> int:
+def _take(tables: Tables, origin: str, events: list[Event], detectors: Sequence[Detector], deliver: Deliver) -> int:
     """Let detectors take entries, then save all that comes of it at once.
 
     They are pure, so the database is not held while they work: what was saved meanwhile by another host is seen.
@@ -151,10 +147,12 @@ def _take(
         places = _places(connection, origin)
         if any(places.get(name, 0) != start for name, _, _ in steps):
             return 0
-        for name, is_new, state in steps:
-            changes = {"next_idx": after} | ({} if state is None else {"state": state})
+        for name, is_new, changed in steps:
+            changes = {"next_idx": after} | ({} if changed is None else {"state": changed})
             mine = (watch_state.c.origin == origin) & (watch_state.c.detector == name)
-            change = insert(watch_state).values(origin=origin, detector=name) if is_new else update(watch_state).where(mine)
+            change = (
+                insert(watch_state).values(origin=origin, detector=name) if is_new else update(watch_state).where(mine)
+            )
             connection.execute(change.values(**changes))
         _save(connection, origin, raised)
         if raised:

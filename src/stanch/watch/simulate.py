@@ -1,7 +1,7 @@
 """Promised against observed: detectors on seeded traffic in which nothing is wrong, and in which something is.
 
-The traffic goes hour by hour through the very banks that the detectors use. Beside the rate detector stands a z-score of
-the same baseline, at the threshold that gives it as many false alarms.
+The traffic goes hour by hour through the very banks that the detectors use. Beside the rate detector stands a z-score
+of the same baseline, at the threshold that gives it as many false alarms.
 """
 
 import math
@@ -138,7 +138,9 @@ def judge(
         lower = float(special.betaincinv(alarms, units - alarms + 1, _TAIL)) if alarms else 0.0
         upper = float(special.betaincinv(alarms + 1, units - alarms, 1 - _TAIL)) if alarms < units else 1.0
     too_small = _NONE_UPPER / units > most
-    verdict: Literal["holds", "broken", "too small"] = "broken" if lower > most else "too small" if too_small else "holds"
+    verdict: Literal["holds", "broken", "too small"] = (
+        "broken" if lower > most else "too small" if too_small else "holds"
+    )
     return Outcome(
         name, promise.measure.value, promise.unit, most, float(exposure), float(alarms), alarms / units, lower, upper,
         verdict, *powers,
@@ -249,7 +251,9 @@ def _windows(
             alarms += statistic > threshold
         progress("quiet windows", day, spec.hours // 24)
     tried = min(spec.principals, 500)
-    found = [statistic > threshold for statistic, threshold in (book.measure(r, topics.stranger()) for r in range(tried))]
+    found = [
+        statistic > threshold for statistic, threshold in (book.measure(r, topics.stranger()) for r in range(tried))
+    ]
     power = Power(sum(found) / tried, 24.0 if any(found) else math.nan)
     return judge(name, promise, alarms, judged, powers=(power, None))
 

@@ -1,6 +1,5 @@
 """Synthetic traffic: what principals do when nothing is wrong. Seeded, and made for whole matrices at once."""
 
-
 import numpy as np
 
 from stanch.watch.counts import Floats
@@ -115,5 +114,3 @@ class Topics:
         """Return the window of somebody who asks about everything alike, as to copy the model."""
         found: Floats = self.windows(np.full((1, TOPICS), 1 / TOPICS))[0]
         return found
-
-
