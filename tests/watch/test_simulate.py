@@ -39,10 +39,10 @@ def test_the_verdict(alarms, exposure, verdict):
     ("name", "spec"),
     [
         ("D1", SimulationSpec(1500, 720)),
-        ("D2", SimulationSpec(150, 1000, threshold=1e3)),
+        ("D2", SimulationSpec(60, 600, threshold=1e3)),
         ("D2", SimulationSpec(150, 1000, threshold=1e4, seasonal=True)),
-        ("D5", SimulationSpec(150, 1000, threshold=1e3)),
-        ("D6", SimulationSpec(150, 1000, threshold=1e3)),
+        ("D5", SimulationSpec(60, 500, threshold=1e3)),
+        ("D6", SimulationSpec(60, 500, threshold=1e3)),
         ("D7", SimulationSpec(60, 1000, threshold=1e3)),
         ("D4", SimulationSpec(300, 720)),
     ],
@@ -68,9 +68,9 @@ def test_days_are_too_few_for_false_discoveries():
 
 
 def test_the_same_seed_gives_the_same_result():
-    spec = SimulationSpec(40, 400, threshold=1e3)
-    assert simulate("D2", spec, seed=5) == simulate("D2", spec, seed=5)
-    assert simulate("D2", spec, seed=5) != simulate("D2", spec, seed=6)
+    spec = SimulationSpec(60, 300, threshold=1e3)
+    assert simulate("D5", spec, seed=5) == simulate("D5", spec, seed=5)
+    assert simulate("D5", spec, seed=5) != simulate("D5", spec, seed=6)
 
 
 @pytest.mark.parametrize("spec", [(0, 10, 2.0), (10, 0, 2.0), (10, 10, 1.0), (100_000, 100_000, 2.0)])
@@ -94,7 +94,7 @@ def test_z_scores_have_the_baseline_of_the_rate_detector():
 
 
 def test_every_insider_is_found():
-    found = play_insiders(60, seed=2)
+    found = play_insiders(50, seed=2)
     assert [trace.name for trace in found.traces] == list(TRACES)
     seen = {trace.name: trace for trace in found.traces}
     assert seen["bulk copy"].detector == "D2"
