@@ -27,7 +27,7 @@ COMMANDS: dict[str, Entry] = {
     "inventory": Entry("stanch.cli.inventory", "Find stray plaintext copies of protected weights", "A model's life"),
     "guard": Entry("stanch.cli.guard", "Filter what a model says", "A model's life"),
     "gateway": Entry("stanch.cli.gateway", "Serve models to programs: recorded, guarded", "A model's life"),
-    "watch": Entry("stanch.cli.watch", "Alerts: see them, take them on, deliver them", "A model's life"),
+    "watch": Entry("stanch.cli.watch", "Alerts, and the detectors that raise them", "A model's life"),
     "incident": Entry("stanch.cli.incident", "Alerts that belong together, with a clock of 72 hours", "A model's life"),
     "trace": Entry("stanch.cli.trace", "From a copy that surfaced back to its recipient", "A model's life"),
     "rules": Entry("stanch.cli.rules", "What a scan looks for; try a pack of your own", "Means"),

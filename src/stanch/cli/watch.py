@@ -1,15 +1,15 @@
-"""``stanch watch``: what the detectors saw, and what people did about it."""
+"""``stanch watch``: what the detectors promise and saw, and what people did about it."""
 
 import click
 
+from stanch.cli import watch_alerts, watch_simulate
 from stanch.cli.frame import Group
-from stanch.cli.watch_alerts import COMMANDS
 
 
 @click.group(cls=Group)
 def watch() -> None:
-    """Alerts: see them, take them on, close them, deliver them."""
+    """Alerts, and the detectors that raise them."""
 
 
-for _command in COMMANDS:
+for _command in (*watch_alerts.COMMANDS, *watch_simulate.COMMANDS):
     watch.add_command(_command)

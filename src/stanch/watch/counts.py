@@ -1,0 +1,184 @@
+"""Counts by the hour: what entries add to the hour that is open, and the arrays a detector keeps for every key."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, TypeAlias
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from msgspec import Struct
+
+from stanch.watch.alarm import Alarm, Containment, Severity
+from stanch.watch.detector import FalseAlarm
+from stanch.watch.events import Event
+
+HOUR = 3600
+Floats: TypeAlias = npt.NDArray[np.float64]
+Added: TypeAlias = tuple[str, int, float]
+"""What an entry adds: the key (a principal or a model), the column, the amount."""
+
+_MOST_EVIDENCE = 32
+_LONGEST_GAP = 28 * 24
+
+
+class SavedArray(Struct, frozen=True, array_like=True):
+    """An array in a saved state."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes
+
+    @classmethod
+    def of(cls, array: npt.NDArray[np.generic]) -> "SavedArray":
+        """Save an array."""
+        return cls(array.dtype.str, array.shape, array.tobytes())
+
+    def load(self) -> npt.NDArray[np.float64]:
+        """Return the array, writable."""
+        return np.frombuffer(self.data, self.dtype).reshape(self.shape).copy()
+
+
+class Field(NamedTuple):
+    """One array of a bank: leading axes, value of a new key, type, and whether it has an axis of keys."""
+
+    lead: tuple[int, ...] = ()
+    fill: float = 0.0
+    dtype: str = "<f8"
+    by_key: bool = True
+
+
+class Crossing(NamedTuple):
+    """A statistic that reached its threshold: whose, of which signal, how high, and since which hour it grew."""
+
+    row: int
+    signal: int
+    statistic: float
+    since: int
+
+
+class Bank:
+    """Arrays of shape (…, keys, signals) that one hour after the other goes into."""
+
+    fields: ClassVar[Mapping[str, Field]]
+
+    def __init__(self, signals: int) -> None:
+        self.signals = signals
+        self.arrays = {name: self._new(field, 0) for name, field in self.fields.items()}
+
+    def grow(self, rows: int) -> None:
+        """Make place for ``rows`` keys."""
+        for name, field in self.fields.items():
+            missing = rows - self.arrays[name].shape[-2] if field.by_key else 0
+            if missing > 0:
+                self.arrays[name] = np.concatenate([self.arrays[name], self._new(field, missing)], axis=-2)
+
+    def close(self, hour: int, amounts: Floats) -> list[Crossing]:
+        """Take what an hour held, (keys, columns), and say which statistics reached their thresholds."""
+        raise NotImplementedError
+
+    def _new(self, field: Field, rows: int) -> Floats:
+        shape = (*field.lead, rows, self.signals) if field.by_key else (*field.lead, self.signals)
+        return np.full(shape, field.fill, field.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a detector that counts by the hour reads entries and words its alarms.
+
+    Attributes:
+        columns: How many amounts a key has an hour.
+        read: What an entry adds.
+        of_model: Whether keys are models; otherwise they are principals.
+    """
+
+    columns: int
+    read: Callable[[Event], Iterable[Added]]
+    severity: Severity
+    containment: Containment | None = None
+    of_model: bool = False
+
+
+class _Saved(Struct):
+    hour: int = -1
+    keys: list[str] = []
+    open: dict[str, list[float]] = {}
+    evidence: dict[str, list[int]] = {}
+    arrays: dict[str, SavedArray] = {}
+
+
+_DECODER = msgspec.msgpack.Decoder(_Saved)
+_ENCODER = msgspec.msgpack.Encoder()
+
+
+class HourlyDetector:
+    """A detector whose statistic moves once an hour: when the first entry of a later hour is read."""
+
+    def __init__(
+        self,
+        name: str,
+        signals: tuple[str, ...],
+        promise: FalseAlarm,
+        reading: Reading,
+        make: Callable[[int], Bank],
+    ) -> None:
+        self.name = name
+        self.signals = signals
+        self.promise = promise
+        self._reading = reading
+        self._make = make
+
+    def step(self, state: bytes, entries: Sequence[Event]) -> tuple[bytes, list[Alarm]]:
+        """Take entries in the order of the log; see :class:`stanch.watch.detector.Detector`."""
+        if not entries:
+            return state, []
+        saved = _DECODER.decode(state) if state else _Saved()
+        bank = self._make(len(self.signals))
+        bank.arrays |= {name: array.load() for name, array in saved.arrays.items()}
+        alarms: list[Alarm] = []
+        for event in entries:
+            hour = event.time // HOUR
+            if hour > saved.hour:
+                alarms += self._close(saved, bank, hour)
+            for key, column, amount in self._reading.read(event):
+                if key not in saved.open:
+                    saved.open[key] = [0.0] * self._reading.columns
+                saved.open[key][column] += amount
+                evidence = saved.evidence.setdefault(key, [])
+                if len(evidence) < _MOST_EVIDENCE and event.index not in evidence[-1:]:
+                    evidence.append(event.index)
+        saved.arrays = {name: SavedArray.of(array) for name, array in bank.arrays.items()}
+        return _ENCODER.encode(saved), alarms
+
+    def _close(self, saved: _Saved, bank: Bank, hour: int) -> list[Alarm]:
+        """Close the open hour and the empty ones after it; of a long silence, as many as anything is kept of."""
+        alarms: list[Alarm] = []
+        if saved.hour >= 0:
+            known = {key: row for row, key in enumerate(saved.keys)}
+            fresh = [key for key in saved.open if key not in known]
+            known |= {key: len(known) + i for i, key in enumerate(fresh)}
+            saved.keys += fresh
+            bank.grow(len(saved.keys))
+            amounts = np.zeros((len(saved.keys), self._reading.columns))
+            for key, found in saved.open.items():
+                amounts[known[key]] = found
+            alarms += self._alarms(saved, bank.close(saved.hour, amounts), saved.hour)
+            saved.open, saved.evidence = {}, {}
+            for silent in range(max(saved.hour + 1, hour - _LONGEST_GAP), hour):
+                alarms += self._alarms(saved, bank.close(silent, np.zeros_like(amounts)), silent)
+        saved.hour = hour
+        return alarms
+
+    def _alarms(self, saved: _Saved, crossings: list[Crossing], hour: int) -> list[Alarm]:
+        reading = self._reading
+        return [
+            Alarm(
+                detector=self.name, signal=self.signals[found.signal],
+                principal=None if reading.of_model else saved.keys[found.row],
+                model=saved.keys[found.row] if reading.of_model else None,
+                window_start=found.since * HOUR, at=(hour + 1) * HOUR, severity=reading.severity,
+                statistic=found.statistic, threshold=self.promise.value,
+                entries=tuple(saved.evidence.get(saved.keys[found.row], ())), containment=reading.containment,
+            )
+            for found in crossings
+        ]  # fmt: skip

@@ -1,0 +1,102 @@
+"""D7: what a model says drifts: longer or shorter answers, more or fewer of them filtered.
+
+Hourly means x in [0, 1] with the mean μ0 of the past. For each λ, ``M_t = (1 + M_{t−1})·(1 + λ·(x_t − μ0))`` is an e-SR
+statistic of the null "the mean is μ0", whatever the distribution; the alarm is at a mean of ``A`` over eight λ of both
+signs.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from stanch.watch.alarm import Severity
+from stanch.watch.counts import Added, Bank, Crossing, Field, Floats, HourlyDetector, Reading
+from stanch.watch.detector import FalseAlarm, Measure
+from stanch.watch.esr import FEWEST, LAG, MOST, THRESHOLD
+from stanch.watch.events import Event, Outcome
+
+BETS = (0.1, 0.2, 0.4, 0.8, -0.1, -0.2, -0.4, -0.8)
+PAST = 28 * 24
+SIGNALS = ("length", "filtered share")
+
+
+def bet_factors(x: Floats, mean: Floats) -> Floats:
+    """Return the eight factors ``1 + λ(x − μ0)``, on a leading axis; each has mean 1 if x has the mean μ0."""
+    bets = np.array(BETS).reshape(-1, *(1,) * x.ndim)
+    factors: Floats = 1 + bets / np.maximum(mean, 1 - mean) * (x - mean)
+    return factors
+
+
+class DriftBank(Bank):
+    """The eight statistics of every model and signal, the scale and mean, and the hourly means they come from."""
+
+    fields: ClassVar[Mapping[str, Field]] = {
+        "low": Field(fill=np.nan), "high": Field(fill=np.nan), "mean": Field(fill=np.nan),
+        "bets": Field((len(BETS),)), "since": Field(), "history": Field((PAST + LAG,), np.nan, "<f4"),
+    }  # fmt: skip
+
+    def __init__(self, signals: int, *, threshold: float = THRESHOLD) -> None:
+        super().__init__(signals)
+        self._threshold = threshold
+
+    def close(self, hour: int, amounts: Floats) -> list[Crossing]:
+        """Take the answers of an hour and, of each signal, their sum; hours without answers are skipped."""
+        a, answers = self.arrays, amounts[:, :1]
+        x = np.where(answers > 0, amounts[:, 1:] / np.maximum(answers, 1), np.nan)
+        a["history"][hour % len(a["history"])] = x
+        crossings = self._judge(hour, x)
+        if (hour + 1) % 24 == 0:
+            self._fit(hour)
+        return crossings
+
+    def _judge(self, hour: int, x: Floats) -> list[Crossing]:
+        a = self.arrays
+        reach = a["high"] - a["low"]
+        scaled = np.clip((x - a["low"]) / np.where(reach > 0, reach, 1.0), 0.0, 1.0)
+        moved = np.minimum((1 + a["bets"]) * bet_factors(scaled, a["mean"]), MOST)
+        # It hardly ever falls below 1; half the evidence for an alarm is a better sign of where the drift began.
+        a["since"][a["bets"].mean(axis=0) < math.sqrt(self._threshold)] = hour
+        np.copyto(a["bets"], moved, where=~np.isnan(moved))
+        statistic = a["bets"].mean(axis=0)
+        crossings = []
+        for row, signal in np.argwhere(statistic >= self._threshold):
+            since = int(a["since"][row, signal])
+            crossings.append(Crossing(int(row), int(signal), float(statistic[row, signal]), since))
+            a["bets"][:, row, signal] = 0.0
+            kept = len(a["history"])
+            for inside in range(max(since, hour - kept + 1), hour + 1):
+                a["history"][inside % kept, row, signal] = np.nan
+        return crossings
+
+    def _fit(self, hour: int) -> None:
+        """Take scale and mean from the hours that end LAG before now; what has too few keeps what it had."""
+        a = self.arrays
+        hours = np.arange(hour + 1 - LAG - PAST, hour + 1 - LAG)
+        history = a["history"][hours % len(a["history"])].astype(np.float64)
+        there = ~np.isnan(history)
+        enough = there.sum(axis=0) >= FEWEST
+        low = np.where(there, history, np.inf).min(axis=0)
+        high = np.where(there, history, -np.inf).max(axis=0)
+        reach = np.where(high > low, high - low, 1.0)
+        mean = np.where(there, (history - low) / reach, 0.0).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
+        for name, found in (("low", low), ("high", high), ("mean", mean)):
+            a[name][enough] = found[enough]
+
+
+def read_drift(event: Event) -> Iterable[Added]:
+    """Yield what an answer adds to its model's hour: one answer, its length, whether it was filtered."""
+    if isinstance(event.detail, Outcome) and event.phase == "outcome" and event.model and not event.detail.error:
+        yield event.model, 0, 1.0
+        yield event.model, 1, float(event.detail.released)
+        yield event.model, 2, float(event.detail.verdict in {"redact", "block"})
+
+
+def drift_detector() -> HourlyDetector:
+    """Return D7."""
+    promise = FalseAlarm(
+        Measure.RUN_LENGTH, THRESHOLD, "hours of one signal of one model", f"{FEWEST} hours with answers of the model"
+    )
+    reading = Reading(1 + len(SIGNALS), read_drift, Severity.LOW, of_model=True)
+    return HourlyDetector("D7", SIGNALS, promise, reading, DriftBank)

@@ -1,0 +1,178 @@
+"""Typed reading of ledger entries: what the detectors see of them, and nothing else."""
+
+import base64
+import binascii
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, TypeAlias, TypeVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from msgspec import UNSET, Meta, Struct
+
+from stanch.errors import InvalidInput
+from stanch.ledger.entry import read_event
+
+FEATURES = 256
+"""Length of the mean feature vector of a window of prompts."""
+
+INFER, WINDOW, ALERT_STATE = "gateway.infer", "gateway.window", "watch.alert.state"
+_Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+_Text = Annotated[str, Meta(max_length=512)]
+_Payload = TypeVar("_Payload", "Intent", "Outcome", "Window", "Closing")
+
+
+class Probe(Struct, frozen=True):
+    """Which suspicious forms a prompt has: it quotes the corpus, repeats one word, or nearly equals earlier ones."""
+
+    quotes: bool | _Count = False
+    repeats: bool | _Count = False
+    near_equal: bool | _Count = False
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the prompt has any of them."""
+        return bool(self.quotes or self.repeats or self.near_equal)
+
+
+class Intent(Struct, frozen=True):
+    """What the intent of a request to a model records."""
+
+    dialect: _Text = ""
+    network: _Text = ""
+    adapters: tuple[_Text, ...] = ()
+    probe: Probe = Probe()
+
+
+class Outcome(Struct, frozen=True):
+    """What the outcome of a request to a model records.
+
+    Attributes:
+        findings: How many findings of each kind.
+        released: Characters that the client received.
+        drawn: Protected windows that left with this answer.
+        lone: Index hits that no other hit follows, in ``folded_chars`` characters of folded text.
+        error: Slug of the error that ended it.
+    """
+
+    verdict: _Text = ""
+    findings: dict[_Text, _Count] = {}
+    released: _Count = 0
+    prompt_tokens: _Count = 0
+    completion_tokens: _Count = 0
+    logprob_bits: _Count = 0
+    drawn: _Count = 0
+    attempted: _Count = 0
+    lone: _Count = 0
+    folded_chars: _Count = 0
+    error: _Text = ""
+
+
+class Window(Struct, frozen=True):
+    """The mean feature vector of ``count`` prompts of one principal: base64 of 256 little-endian float32."""
+
+    principal: _Text
+    model: _Text
+    count: _Count
+    mean: Annotated[str, Meta(max_length=4 * -(-4 * FEATURES // 3))]
+
+    def vector(self) -> npt.NDArray[np.float64]:
+        """Return the mean.
+
+        Raises:
+            InvalidInput: It is not base64 of 256 finite numbers.
+        """
+        try:
+            data = base64.b64decode(self.mean, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise InvalidInput("gateway.window: its mean is not base64") from error
+        if len(data) != 4 * FEATURES:
+            raise InvalidInput(f"gateway.window: expected {FEATURES} numbers, found {len(data)} bytes")
+        found = np.frombuffer(data, "<f4").astype(np.float64)
+        if not np.isfinite(found).all():
+            raise InvalidInput("gateway.window: its mean holds a number that is not finite")
+        return found
+
+
+class Closing(Struct, frozen=True):
+    """A step of an alert: the alert's id, its new state, and what it was found to be once it is closed."""
+
+    alert: _Text = ""
+    to: _Text = ""
+    conclusion: _Text = msgspec.field(default="", name="as")
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """One entry as detectors see it.
+
+    Attributes:
+        index: Its place in the log.
+        time: Seconds UTC.
+        key: Id of the credential that was used; empty if none is recorded.
+        model: Digest of the first model it is about; empty if it is about none.
+        subjects: Digests of all artifacts it is about.
+        egress: Bytes of weights that were handed out.
+        detail: The payload of a request to a model, of a window, or of a step of an alert; None in other entries.
+    """
+
+    index: int
+    time: int
+    kind: str
+    phase: str
+    principal: str
+    key: str = ""
+    model: str = ""
+    subjects: tuple[str, ...] = ()
+    egress: int = 0
+    detail: Intent | Outcome | Window | Closing | None = None
+
+    @property
+    def is_infer(self) -> bool:
+        """Whether it is about a request to a model."""
+        return self.kind == INFER
+
+
+Tail: TypeAlias = Iterable[tuple[int, bytes]]
+
+
+def read_entry(index: int, data: bytes) -> Event:
+    """Read one entry.
+
+    Raises:
+        InvalidInput: It is no entry, or the part that detectors read has not the form that the gateway writes.
+    """
+    found = read_event(data)
+    ours = found.unmapped.stanch
+    kind = ours.kind or ""
+    payload = ours.payload or {}
+    detail: Intent | Outcome | Window | Closing | None = None
+    if kind == INFER and ours.phase != "note":
+        is_intent = ours.phase == "intent"
+        detail = _convert(index, payload, Intent) if is_intent else _convert(index, payload, Outcome)
+    elif kind == WINDOW:
+        detail = _convert(index, payload, Window)
+    elif kind == ALERT_STATE and ours.phase in {"outcome", "note"}:
+        detail = _convert(index, payload, Closing)
+    return Event(
+        index=index, time=found.time // 1000, kind=kind, phase=ours.phase, principal=found.actor.user.uid,
+        key="" if ours.credential is UNSET else ours.credential.key_id,
+        model=next((subject.digest for subject in ours.subject if subject.kind == "model"), ""),
+        subjects=tuple(subject.digest for subject in ours.subject),
+        egress=0 if ours.egress_bytes is UNSET else ours.egress_bytes,
+        detail=detail,
+    )  # fmt: skip
+
+
+def read_entries(tail: Tail) -> Iterator[Event]:
+    """Read entries as :meth:`stanch.ledger.LedgerReader.tail` yields them."""
+    return (read_entry(index, data) for index, data in tail)
+
+
+def _convert(index: int, payload: Mapping[str, Any], kind: type[_Payload]) -> _Payload:
+    try:
+        return msgspec.convert(payload, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(
+            f"entry {index}: its payload is not as the gateway writes it", why=str(error)[:200],
+            next_step="another release wrote it: run the watch of that release",
+        ) from error  # fmt: skip

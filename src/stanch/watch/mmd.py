@@ -1,0 +1,131 @@
+"""D4: what a principal asks is distributed otherwise than before, as when a model is copied by its answers.
+
+The gateway sends the mean of random Fourier features of 200 prompts (:class:`stanch.watch.events.Window`). The
+statistic is its squared distance from the mean of the principal's last ten quiet windows; the threshold is a conformal
+quantile of the same statistic of other principals' windows (Vovk, Gammerman, Shafer 2005).
+"""
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from stanch.watch.alarm import Alarm, Severity
+from stanch.watch.counts import HOUR, Floats, SavedArray
+from stanch.watch.detector import FalseAlarm, Measure
+from stanch.watch.events import FEATURES, Event, Window
+
+ALPHA = 0.001
+FEWEST = math.ceil(1 / ALPHA) - 1
+REFERENCE = 10
+SHORTEST = 100
+KEPT = 8192
+"""So many statistics are kept for the threshold, the newest."""
+
+
+def conformal_threshold(calibration: Floats, alpha: float) -> float:
+    """Return the ⌈(n+1)(1−α)⌉-th smallest; infinite while n is too small for any."""
+    place = math.ceil((len(calibration) + 1) * (1 - alpha))
+    return float(np.partition(calibration, place - 1)[place - 1]) if 0 < place <= len(calibration) else math.inf
+
+
+class WindowBook:
+    """The last quiet windows of every principal, and the statistics that calibrate the threshold.
+
+    Attributes:
+        means: (principals, 10, 256), the oldest first; NaN where there is none yet.
+        statistics: Of the last windows of all, the oldest first.
+        owners: Whose they are.
+        beyond: 1 where they were beyond the threshold. Of each principal one such is kept: without any, the calibration
+            would lose its tail and the threshold sink from turn to turn; with all, one attacker would hide the next.
+    """
+
+    def __init__(self, *, alpha: float = ALPHA) -> None:
+        self.means = np.full((0, REFERENCE, FEATURES), np.nan, "<f4")
+        self.statistics = np.zeros(0)
+        self.owners = np.zeros(0, "<i8")
+        self.beyond = np.zeros(0, "<i8")
+        self._alpha = alpha
+
+    def grow(self, rows: int) -> None:
+        """Make place for ``rows`` principals."""
+        new = np.full((rows - len(self.means), REFERENCE, FEATURES), np.nan, "<f4")
+        self.means = np.concatenate([self.means, new])
+
+    def measure(self, row: int, mean: Floats) -> tuple[float, float]:
+        """Return statistic and threshold of a window; (NaN, inf) for whoever has not ten before it."""
+        past = self.means[row]
+        if np.isnan(past[0, 0]):
+            return math.nan, math.inf
+        statistic = float(((mean - past.mean(axis=0, dtype=np.float64)) ** 2).sum())
+        return statistic, conformal_threshold(self.statistics[self.owners != row], self._alpha)
+
+    def judge(self, row: int, mean: Floats) -> tuple[float, float]:
+        """Measure a window, then learn it: as a reference only if it is quiet."""
+        statistic, threshold = self.measure(row, mean)
+        is_beyond = statistic > threshold
+        if not math.isnan(statistic):
+            stays = slice(None) if not is_beyond else (self.owners != row) | (self.beyond == 0)
+            self.statistics = np.append(self.statistics[stays], statistic)[-KEPT:]
+            self.owners = np.append(self.owners[stays], row)[-KEPT:]
+            self.beyond = np.append(self.beyond[stays], int(is_beyond))[-KEPT:]
+        if not is_beyond:
+            self.means[row] = np.concatenate([self.means[row, 1:], mean[None].astype("<f4")])
+        return statistic, threshold
+
+
+class _Saved(Struct):
+    keys: list[str]
+    means: SavedArray
+    statistics: SavedArray
+    owners: SavedArray
+    beyond: SavedArray
+
+
+_DECODER = msgspec.msgpack.Decoder(_Saved)
+
+
+class ExtractionDetector:
+    """D4. A principal without ten quiet windows is not judged, and nobody is before 999 of others were."""
+
+    name = "D4"
+    signals = ("query distribution",)
+    promise = FalseAlarm(
+        Measure.RATE, ALPHA, "window of 200 prompts", f"{REFERENCE} windows of the principal, {FEWEST} of others"
+    )
+
+    def step(self, state: bytes, entries: Sequence[Event]) -> tuple[bytes, list[Alarm]]:
+        """Take entries in the order of the log; see :class:`stanch.watch.detector.Detector`."""
+        windows = [(event, event.detail) for event in entries if isinstance(event.detail, Window)]
+        windows = [(event, window) for event, window in windows if window.count >= SHORTEST]
+        if not windows:
+            return state, []
+        keys, book = self._load(state)
+        known = {key: row for row, key in enumerate(keys)}
+        alarms = []
+        for event, window in windows:
+            key = f"{window.principal} {window.model}"
+            if key not in known:
+                known[key] = len(keys)
+                keys.append(key)
+                book.grow(len(keys))
+            statistic, threshold = book.judge(known[key], window.vector())
+            if statistic > threshold:
+                alarms.append(Alarm(
+                    detector=self.name, signal=self.signals[0], principal=window.principal, model=window.model,
+                    window_start=event.time // HOUR * HOUR, at=event.time, severity=Severity.MEDIUM,
+                    statistic=statistic, threshold=threshold, entries=(event.index,),
+                ))  # fmt: skip
+        arrays = [SavedArray.of(array) for array in (book.means, book.statistics, book.owners, book.beyond)]
+        return msgspec.msgpack.encode(_Saved(keys, *arrays)), alarms
+
+    def _load(self, state: bytes) -> tuple[list[str], WindowBook]:
+        book = WindowBook()
+        if not state:
+            return [], book
+        saved = _DECODER.decode(state)
+        book.means, book.statistics = saved.means.load(), saved.statistics.load()
+        book.owners, book.beyond = saved.owners.load(), saved.beyond.load()
+        return saved.keys, book
