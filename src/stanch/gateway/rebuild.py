@@ -14,7 +14,7 @@ from stanch.gateway.dialect import ARGUMENTS, AnswerReader, Call, Channel, Diale
 from stanch.gateway.fields import unexpected
 from stanch.gateway.problem import UpstreamProtocol
 from stanch.gateway.sse import DONE, write_event
-from stanch.guard import TRAINING_TEXT, Action, Guard, GuardStream, check_text
+from stanch.guard import ENCODED_TRAINING_TEXT, TRAINING_TEXT, Action, Guard, GuardStream, check_text
 from stanch.scan import fold_text
 from stanch.scan.fold import CodePoints
 from stanch.terms import Finding, JsonValue
@@ -26,6 +26,7 @@ FILTERED = "content_filter"
 _ESCAPE = re.compile(r'\\(?:u([0-9a-fA-F]{4})|(["\\/bfnrt]))')
 _SHORT = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _KEPT = 8192
+_TRAINING = frozenset({TRAINING_TEXT, ENCODED_TRAINING_TEXT})
 _LONE = re.compile("[\ud800-\udfff]")
 Delta = dict[str, JsonValue]
 
@@ -206,6 +207,7 @@ class Stream:
         """Count the windows of a copied run that was cut: those that the client can read at least half of."""
         index = self._guard.policy.index
         for finding in findings:
+            self.tally.attempted += finding.kind == ENCODED_TRAINING_TEXT  # nothing of an encoded run is out
             if index is None or finding.kind != TRAINING_TEXT:
                 continue
             run = fold_text(self._recent[channel].slice(finding.start, finding.end), "index")
@@ -309,7 +311,7 @@ def rebuild_whole(guard: Guard, taken: Taken, header: Header, incident: str) -> 
             kept, action, findings = checked.text, checked.action, checked.findings
         released[channel] = kept
         tally.note(channel, kept, action, findings)
-        tally.attempted += sum(finding.kind == TRAINING_TEXT for finding in findings)
+        tally.attempted += sum(finding.kind in _TRAINING for finding in findings)
     is_blocked = tally.action == Action.BLOCK
     if is_blocked:
         tally.released, tally.texts = 0, {}
