@@ -13,8 +13,9 @@ Example:
     >>> stream.feed("1623, as you know.").action
     <Action.BLOCK: 'block'>
 
-What it does not stop: paraphrase and translation of training text, a secret spelled over several answers, and
-other encodings than those of :mod:`stanch.guard.decode`. Of a copied passage at most ``k + stride - 2`` folded characters have left when the stream first holds.
+What it does not stop: paraphrase and translation of training text, a secret spelled over several answers, and other
+encodings than those of :mod:`stanch.guard.decode`. Of a copied passage at most ``k + stride - 2`` folded characters
+have left when the stream first holds.
 :func:`stanch.guard.generate_torch.guarded_generate` puts a guard around a transformers model.
 """
 
