@@ -64,6 +64,7 @@ ACTIONS: dict[str, Acts] = {
     "release revoke": _acts("release.revoke"),
     "inventory": _FILES_ONLY,
     "guard check": _OWN_KEYS,
+    "guard conformance": _FILES_ONLY,
     "gateway serve": _acts("gateway.serve", "gateway.infer"),
     "gateway budgets": _OWN_RECORD,
     "trace run": _acts("trace.open", "trace.plan", "trace.examine"),

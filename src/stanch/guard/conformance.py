@@ -28,6 +28,7 @@ CLEAN = "Chest pain has many causes. Ask a doctor: only an examination can tell 
 _MAX_ANSWER = 8 << 20
 _PATIENCE = 60
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{16,}={0,2}")
+_BETWEEN = re.compile(r"[\W_]+")
 _PLAIN = str.maketrans("аеорсхі", "aeopcxi")
 
 
@@ -107,7 +108,7 @@ def run_matrix(
     upstream: LeakingServer,
     made: Sequence[Cell],
     *,
-    progress: Callable[[], None] = lambda: None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Report:
     """Ask the target for cells of the matrix and judge what comes out.
 
@@ -135,7 +136,7 @@ def run_matrix(
             malformed.append(cell)
         shows = holds(answer, cell.phrase)
         outcomes.append((cell, "held" if not shows else "leak" if cell.is_claimed else "unclaimed leak"))
-        progress()
+        progress(len(outcomes), len(asked))
     return Report(tuple(outcomes), changed, tuple(malformed), tuple(sorted(dialects.keys() - set(offered))))
 
 
@@ -246,7 +247,7 @@ def holds(answer: Answer, phrase: Phrase) -> bool:
 def squeeze(text: str) -> str:
     """Return the letters and digits of a text without what tells disguises apart."""
     folded = unicodedata.normalize("NFKC", text).casefold().translate(_PLAIN)
-    return "".join(letter for letter in folded if letter.isalnum())
+    return _BETWEEN.sub("", folded)
 
 
 def _inner(text: str) -> list[str]:

@@ -148,7 +148,7 @@ def _completion_stream(said: Said) -> bytes:
     return b"".join(map(_event, frames)) + b"data: [DONE]\n\n"
 
 
-_PARTS = {
+_PARTS: dict[str, tuple[str, Json, str]] = {
     "output_text": ("content_part", {"type": "output_text", "text": "", "annotations": []}, "text"),
     "refusal": ("content_part", {"type": "refusal", "refusal": ""}, "refusal"),
     "reasoning_text": ("content_part", {"type": "reasoning_text", "text": ""}, "text"),
