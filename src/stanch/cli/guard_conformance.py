@@ -42,12 +42,12 @@ def conformance(
     from stanch.guard.leaking import LeakingServer  # noqa: PLC0415 - same
     from stanch.guard.matrix import ROWS, cells  # noqa: PLC0415 - same
 
-    phrases = _phrases(rows, canaries)
-    if not phrases:
-        raise InvalidInput("there is nothing to look for", next_step="give --rows FILE, --canaries FILE, or both")
     host, _, port = listen.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65_535:
         raise InvalidInput("--upstream-listen: expected HOST:PORT")
+    phrases = _phrases(rows, canaries)
+    if not phrases:
+        raise InvalidInput("there is nothing to look for", next_step="give --rows FILE, --canaries FILE, or both")
     made = list(cells(ROWS, phrases))
     bar = current().progress()
     with LeakingServer(host.strip("[]"), int(port)) as server:

@@ -138,6 +138,12 @@ class Stream:
         """Whether the answer was ended: nothing more of it is ever released."""
         return self.tally.action == Action.BLOCK
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every choice that began has ended in due form."""
+        begun = self._begun | {channel.choice for channel in (*self._open, *self._arguments)}
+        return bool(self._finished) and not begun - self._finished.keys()
+
     def take(self, data: str) -> list[bytes]:
         """Take the data of one upstream event; at most one frame for each choice comes out, and none that is empty.
 
@@ -167,8 +173,7 @@ class Stream:
         Raises:
             UpstreamProtocol: A choice has no end.
         """
-        begun = self._begun | {channel.choice for channel in (*self._open, *self._arguments)}
-        if not self.is_blocked and (not self._finished or begun - self._finished.keys()):
+        if not self.is_blocked and not self.is_whole:
             raise UpstreamProtocol("the model's server ended its answer without a finish_reason")
 
     def tail(self, incident: str, usage: Usage | None) -> list[bytes]:
