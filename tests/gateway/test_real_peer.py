@@ -82,7 +82,7 @@ def peer(tmp_path_factory):
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(list(map(str, words)), env=os.environ | offline, stdout=log, stderr=log)
     try:
-        for _ in range(1200):
+        for _ in range(2400):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 break
             assert process.poll() is None, (folder / "log").read_text()[-2000:]
