@@ -13,6 +13,7 @@ CHUNK is how many characters a frame of a stream holds, 7 by default. Prints one
 import contextlib
 import json
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -110,7 +111,9 @@ def litellm(folder: Path, program: str, port: int) -> Iterator[Target]:
         "blocked_words": [{"keyword": text, "action": "BLOCK"} for text in (*pieces, CANARY)],
     }  # fmt: skip
     model = {"model": "openai/bot", "api_base": f"http://127.0.0.1:{port}/v1", "api_key": "none"}
+    key = f"sk-{secrets.token_hex(32)}"  # it does not start with a weak one
     config = {
+        "general_settings": {"master_key": key},
         "model_list": [{"model_name": "bot", "litellm_params": model}],
         "guardrails": [{"guardrail_name": "words", "litellm_params": guardrail}],
         "litellm_settings": {"num_retries": 0, "telemetry": False, "drop_params": True},
@@ -133,7 +136,7 @@ def litellm(folder: Path, program: str, port: int) -> Iterator[Target]:
             if process.poll() is not None:
                 raise SystemExit((folder / "litellm.log").read_text()[-2000:])
             time.sleep(0.5)
-        yield Target(f"http://127.0.0.1:{at}", "bot")
+        yield Target(f"http://127.0.0.1:{at}", "bot", key)
     finally:
         process.terminate()
         process.wait(30)
