@@ -456,3 +456,11 @@ def test_a_guard_without_an_index_still_looks_for_canaries(place):
             return await client.ask(STREAM)
 
     assert not leaks(text(asyncio.run(main())))
+
+
+def test_a_stream_without_its_last_line_is_whole_if_every_choice_said_why_it_ended(ask, workspace):
+    """As transformers serve ends it."""
+    answer, _ = ask(STREAM, http(sse(chunk({"content": "All is well."}), chunk({}, "stop"), done=False)))
+    assert answer.is_ended
+    assert answer.body.endswith(b"data: [DONE]\n\n")
+    assert entries(workspace)[-1][:2] == ("outcome", "done")

@@ -65,6 +65,7 @@ ACTIONS: dict[str, Acts] = {
     "release revoke": _acts("release.revoke"),
     "inventory": _FILES_ONLY,
     "guard check": _OWN_KEYS,
+    "guard conformance": _FILES_ONLY,
     "gateway serve": _acts("gateway.serve", "gateway.embed", "gateway.infer"),
     "gateway budgets": _OWN_RECORD,
     "watch alerts": _acts("watch.alert.read"),

@@ -1,27 +1,28 @@
 """``stanch guard``: filter what a model says."""
 
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import click
 
+from stanch.cli.answers import read_answers
 from stanch.cli.frame import Frame, Group, Result, current
-from stanch.errors import InvalidInput
+from stanch.cli.guard_conformance import conformance
 from stanch.terms import Finding, JsonValue
 
 if TYPE_CHECKING:
     from stanch.guard import Checked, Guard
 
 IN = click.Path(path_type=Path, dir_okay=False)
-_MAX_LINE = 16 << 20
 
 
 @click.group(cls=Group)
 def guard() -> None:
     """Filter what a model says."""
+
+
+guard.add_command(conformance)
 
 
 @guard.command("check")
@@ -43,7 +44,7 @@ def check(source: str, index_file: Path | None, plan_file: Path | None, out: Pat
     with open_input(source) as file:  # before the guard is built: a wrong name is told at once
         built = _guard(current(), index_file, plan_file)
         judged, released = [], []
-        for answer in _answers(file, source):
+        for answer in read_answers(file, source):
             checked = check_text(built, answer.text)
             judged.append(_Judged(answer.line, checked))
             released.append(answer.written(checked.text))
@@ -51,21 +52,6 @@ def check(source: str, index_file: Path | None, plan_file: Path | None, out: Pat
         write_atomic(out, b"".join(released))
     report = _Report(source, judged, looked_for_training_text=index_file is not None)
     return Result(report.to_json(), report.text(out), 1 if report.count("block") else 0)
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """An answer and the line it stands in."""
-
-    line: int
-    text: str
-    is_json: bool
-
-    def written(self, released: str) -> bytes:
-        """Return a line of the file's form that holds what was released of the answer."""
-        # In JSON, the escape that stands for a lone surrogate is just what the error handler writes.
-        line = json.dumps({"text": released}, ensure_ascii=False) if self.is_json else released
-        return line.encode(errors="backslashreplace") + b"\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,36 +132,3 @@ def _guard(frame: Frame, index_file: Path | None, plan_file: Path | None) -> "Gu
     with open_workspace(frame) as workspace:
         index = SpanIndex.open(index_file, workspace.keys.secret("index"))
     return Guard(GuardPolicy(index=index, canaries=secrets))
-
-
-def _answers(file: BinaryIO, source: str) -> Iterator[_Answer]:
-    """Yield the answers of the lines that are not blank."""
-    is_json: bool | None = None
-    number = 0
-    while line := file.readline(_MAX_LINE + 1):
-        number += 1
-        if len(line) > _MAX_LINE:
-            raise InvalidInput(f"{source}: line {number} has more than {_MAX_LINE} bytes")
-        if not line.strip():
-            continue
-        if is_json is None:
-            is_json = line.lstrip().startswith(b"{")
-        what = f"{source}: line {number}"
-        yield _Answer(number, _json_text(line, what) if is_json else _plain_text(line, what), is_json)
-
-
-def _json_text(line: bytes, what: str) -> str:
-    from stanch.crypto import parse_json  # noqa: PLC0415 - keeps `stanch --help` light
-
-    row = parse_json(line, what=what)
-    text = row.get("text") if isinstance(row, dict) else None
-    if not isinstance(text, str):
-        raise InvalidInput(f'{what}: expected an object with a string "text"')
-    return text
-
-
-def _plain_text(line: bytes, what: str) -> str:
-    try:
-        return line.removesuffix(b"\n").removesuffix(b"\r").decode()
-    except UnicodeDecodeError:
-        raise InvalidInput(f"{what}: not UTF-8") from None

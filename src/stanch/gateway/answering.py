@@ -221,7 +221,8 @@ class Answering(Act[GenerateRequest]):
                         await self._write(frame)
                     if stream.is_ended or stream.is_blocked:
                         return
-        raise UpstreamFailed("the model's server broke off its answer")
+        if not stream.is_whole:
+            raise UpstreamFailed("the model's server broke off its answer")
 
     async def _fetch_whole(self) -> None:
         async with self._asked("application/json") as pieces:

@@ -8,7 +8,7 @@ the gateway's own frames of what the guard released.
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import ClassVar, Literal, NamedTuple, Protocol
 
 from stanch.gateway.sse import Event
 
@@ -137,9 +137,12 @@ class Reader(Protocol):
 
     Attributes:
         dropped: How many fields were left out, by the place they stood in.
+        ends_with_choices: Whether a stream is whole when every choice said why it ended: some servers
+            (``transformers serve``) leave out the mark after it.
     """
 
     dropped: Counter[str]
+    ends_with_choices: ClassVar[bool]
 
     def read_event(self, event: Event) -> Taken:
         """Read one event.

@@ -1,6 +1,7 @@
 """The dialect of the Anthropic API: messages of blocks. Signatures of reasoning are left out: they cannot be read."""
 
 from collections import Counter
+from typing import ClassVar
 
 import orjson
 
@@ -38,6 +39,8 @@ TYPES = frozenset({STARTED, OPENED, PIECE, CLOSED, CHANGED, STOPPED, "ping", "er
 
 class MessagesReader:
     """Reads messages; see :class:`stanch.gateway.dialect.Reader`."""
+
+    ends_with_choices: ClassVar = False
 
     def __init__(self, request: MessagesRequest) -> None:
         self._request = request

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import ClassVar
 
 import orjson
 
@@ -25,6 +26,8 @@ Json = dict[str, JsonValue]
 
 class OpenAiReader:
     """Reads chat completions, or completions; see :class:`stanch.gateway.dialect.Reader`."""
+
+    ends_with_choices: ClassVar = True
 
     def __init__(self, request: GenerateRequest, *, is_chat: bool) -> None:
         self._request = request

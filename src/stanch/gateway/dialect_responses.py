@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import msgspec
 import orjson
@@ -69,6 +70,8 @@ TYPES = frozenset(DELTAS) | SNAPSHOTS | LASTS | FAILURES | {ITEM_ADDED, ITEM_DON
 
 class ResponsesReader:
     """Reads responses; see :class:`stanch.gateway.dialect.Reader`."""
+
+    ends_with_choices: ClassVar = False
 
     def __init__(self, request: ResponsesRequest) -> None:
         self._request = request

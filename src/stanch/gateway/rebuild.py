@@ -17,7 +17,7 @@ from stanch.gateway.fields import unexpected
 from stanch.gateway.logprobs import LogprobGate
 from stanch.gateway.problem import UpstreamProtocol
 from stanch.gateway.sse import Event
-from stanch.guard import TRAINING_TEXT, Action, Guard, GuardStream, Step, check_text
+from stanch.guard import ENCODED_TRAINING_TEXT, TRAINING_TEXT, Action, Guard, GuardStream, Step, check_text
 from stanch.scan import fold_text
 from stanch.scan.fold import CodePoints
 from stanch.terms import Finding
@@ -28,6 +28,7 @@ MAX_ANSWER = 4 << 20
 _ESCAPE = re.compile(r'\\(?:u([0-9a-fA-F]{4})|(["\\/bfnrt]))')
 _SHORT = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _KEPT = 8192
+_TRAINING = frozenset({TRAINING_TEXT, ENCODED_TRAINING_TEXT})
 _LONE = re.compile("[\ud800-\udfff]")
 
 
@@ -112,6 +113,12 @@ class Stream:
         """Whether the answer was ended: nothing more of it is ever released."""
         return self.tally.action == Action.BLOCK
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the answer ended in due form, be it without the dialect's last mark where servers leave that out."""
+        ended = self._reader.ends_with_choices and bool(self._finished) and not self._begun - self._finished.keys()
+        return self.is_ended or ended
+
     def take(self, event: Event) -> list[bytes]:
         """Take an upstream event; a frame that says nothing does not come out.
 
@@ -177,6 +184,7 @@ class Stream:
         """Count the windows of a copied run that was cut: those that the client can read at least half of."""
         index = self._guard.policy.index
         for finding in findings:
+            self.tally.attempted += finding.kind == ENCODED_TRAINING_TEXT  # nothing of an encoded run is out
             if index is None or finding.kind != TRAINING_TEXT:
                 continue
             run = fold_text(self._recent[channel].slice(finding.start, finding.end), "index")
@@ -268,7 +276,7 @@ def rebuild_whole(guard: Guard, taken: Taken, writer: Writer, incident: str, pro
             gate.push(text, taken.entries[channel])
             made.entries[channel] = gate.release(kept, action)
         tally.note(channel, kept, action, findings)
-        tally.attempted += sum(finding.kind == TRAINING_TEXT for finding in findings)
+        tally.attempted += sum(finding.kind in _TRAINING for finding in findings)
     is_blocked = tally.action == Action.BLOCK
     if is_blocked:
         tally.released, tally.texts, made = 0, {}, Made()

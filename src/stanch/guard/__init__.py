@@ -13,18 +13,21 @@ Example:
     >>> stream.feed("1623, as you know.").action
     <Action.BLOCK: 'block'>
 
-What it does not stop: paraphrase and translation of training text, a secret spelled over several answers, and
-encodings. Of a copied passage at most ``k + stride - 2`` folded characters have left when the stream first holds.
+What it does not stop: paraphrase and translation of training text, a secret spelled over several answers, and other
+encodings than those of :mod:`stanch.guard.decode`. Of a copied passage at most ``k + stride - 2`` folded characters
+have left when the stream first holds.
 :func:`stanch.guard.generate_torch.guarded_generate` puts a guard around a transformers model.
 """
 
 from stanch.guard.check import Checked, check_text
-from stanch.guard.policy import CANARY, TRAINING_TEXT, Action, GuardPolicy
+from stanch.guard.policy import CANARY, ENCODED_TEXT, ENCODED_TRAINING_TEXT, TRAINING_TEXT, Action, GuardPolicy
 from stanch.guard.spans import SpanGate
 from stanch.guard.stream import Guard, GuardError, GuardStream, Step
 
 __all__ = [
     "CANARY",
+    "ENCODED_TEXT",
+    "ENCODED_TRAINING_TEXT",
     "TRAINING_TEXT",
     "Action",
     "Checked",

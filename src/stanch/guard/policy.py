@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
-from stanch.scan import Policy, Scanner, SpanIndex
+from stanch.scan import Dictionary, Policy, Scanner, SpanIndex
 from stanch.scan.policy import LITERAL_KIND
 from stanch.terms import Severity
 
@@ -27,19 +27,24 @@ class Action(StrEnum):
 
 
 TRAINING_TEXT = "training-text"
+ENCODED_TRAINING_TEXT = "training-text-encoded"
+ENCODED_TEXT = "encoded-text"
 CANARY = LITERAL_KIND
+_ALWAYS_BLOCK = frozenset({TRAINING_TEXT, ENCODED_TRAINING_TEXT, ENCODED_TEXT, CANARY})
 
 
 @dataclass(frozen=True)
 class GuardPolicy:
     """The guard's settings.
 
-    A canary and a run of training text always block: there is no way to say otherwise.
+    A canary, a run of training text and an encoded text that is too long to be read always block: there is no way to
+    say otherwise.
 
     Attributes:
         index: The keyed index of the training text, or None.
         canaries: Texts whose appearance proves a leak; found whatever the case, spacing or width, and reversed. Each
             needs at least four letters or digits.
+        dictionaries: The customer's own terms, as keyed hashes.
         block_from: Findings of this severity and above end the answer; less severe ones are redacted.
 
     Raises:
@@ -48,18 +53,26 @@ class GuardPolicy:
 
     index: SpanIndex | None = None
     canaries: tuple[str, ...] = field(default=(), repr=False)
+    dictionaries: tuple[Dictionary, ...] = ()
     block_from: Severity = Severity.HIGH
 
     def __post_init__(self) -> None:
-        _ = self.scanner  # compiled now: a policy that cannot be kept is refused before the first answer
+        _ = self.scanner, self.known  # compiled now: a policy that cannot be kept is refused before the first answer
 
     @cached_property
     def scanner(self) -> Scanner:
-        """The compiled scanner of canaries and of the shipped recognisers."""
-        return Scanner(Policy(literals=self.canaries))
+        """The compiled scanner of canaries, dictionaries and of the shipped recognisers."""
+        return Scanner(Policy(literals=self.canaries, dictionaries=self.dictionaries))
+
+    @cached_property
+    def known(self) -> Scanner | None:
+        """The compiled scanner of canaries and dictionaries alone; None if there are none."""
+        if not self.canaries and not self.dictionaries:
+            return None
+        return Scanner(Policy(recognisers=(), literals=self.canaries, dictionaries=self.dictionaries))
 
     def action(self, kind: str, severity: Severity) -> Action:
         """Return what happens to a finding."""
-        if kind in {CANARY, TRAINING_TEXT} or severity.rank >= self.block_from.rank:
+        if kind in _ALWAYS_BLOCK or severity.rank >= self.block_from.rank:
             return Action.BLOCK
         return Action.REDACT

@@ -1,9 +1,10 @@
-"""One string of an answer through both stages; any failure inside ends it and releases nothing more."""
+"""One string of an answer through the stages; any failure inside ends it and releases nothing more."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from stanch.errors import StanchError
+from stanch.guard.decode import DecodedGate
 from stanch.guard.policy import TRAINING_TEXT, Action, GuardPolicy
 from stanch.guard.spans import Gated, SpanGate
 from stanch.scan.fold import CodePoints
@@ -38,12 +39,15 @@ class GuardStream:
     """The guard over one string that arrives in chunks. Sans-IO, and owned by one caller at a time.
 
     For every way of cutting the string, the texts of all steps together and the last action are the same. No text of a
-    finding leaves, nor the beginning of one, but for the head of a copied run that :class:`SpanGate` states.
+    finding leaves, nor the beginning of one, but for the head of a copied run that :class:`SpanGate` states; of an
+    encoded finding nothing leaves.
     """
 
     def __init__(self, policy: GuardPolicy) -> None:
         self._policy = policy
         self._points = CodePoints()
+        looks_for_texts = policy.index is not None or policy.known is not None
+        self._decoded = DecodedGate(policy) if looks_for_texts else None
         self._gate = SpanGate(policy.index) if policy.index is not None else None
         self._session = policy.scanner.open_stream()
         self._action = Action.ALLOW
@@ -82,23 +86,35 @@ class GuardStream:
         raise GuardError("the guard failed; the answer was ended", why=f"{failure} inside")
 
     def _step(self, chunk: str, *, final: bool) -> Step:
-        gated = self._gated(self._points.push(chunk) + (self._points.finish() if final else ""), final=final)
+        passed = self._passed(self._points.push(chunk) + (self._points.finish() if final else ""), final=final)
+        cut = self._decoded.found if self._decoded is not None else None
+        ended = final and cut is None
+        gated = self._gated(passed, final=ended)
         released = self._session.feed(gated.text)
         pieces, found, held = released.pieces, released.findings, released.held_chars
-        if final and gated.run is None:
+        if ended and gated.run is None:
             rest = self._session.finish()
             pieces, found, held = pieces + rest.pieces, found + rest.findings, 0
         text = self._take(pieces)
         findings = [self._public(item) for item in found]
         if gated.run is not None:
+            cut = Finding(TRAINING_TEXT, Severity.CRITICAL, *gated.run, "")
+        if cut is not None:
             # What the session still holds is dropped: it may be the beginning of a finding that the cut has hidden.
             self._action = Action.BLOCK
-            findings.append(self._public(Finding(TRAINING_TEXT, Severity.CRITICAL, *gated.run, "")))
-        if self._action == Action.BLOCK:
-            held = 0
-        elif self._gate is not None:
-            held += self._gate.held_chars
-        return Step(text, self._action, tuple(findings), held)
+            findings.append(replace(cut, reason=f"action: {Action.BLOCK}"))
+        return Step(text, self._action, tuple(findings), 0 if self._action == Action.BLOCK else self._held(held))
+
+    def _held(self, by_session: int) -> int:
+        if self._decoded is not None:
+            by_session += self._decoded.held_chars
+        return by_session + self._gate.held_chars if self._gate is not None else by_session
+
+    def _passed(self, text: str, *, final: bool) -> str:
+        if self._decoded is None:
+            return text
+        passed = self._decoded.feed(text)
+        return passed + self._decoded.finish() if final else passed
 
     def _gated(self, text: str, *, final: bool) -> Gated:
         if self._gate is None:

@@ -1,0 +1,71 @@
+"""Texts cut in every way that chance finds: the same comes out as of the whole, and never the beginning of a secret.
+
+STANCH_SPLITS says how many cuts are tried; each night 1,000,000 are.
+"""
+
+import base64
+import itertools
+import os
+import random
+
+import pytest
+
+from stanch.guard import Action, Guard
+from stanch.scan import FINE
+
+SPLITS = int(os.environ.get("STANCH_SPLITS", "5000"))
+EACH = 100
+MAIL = "ana.diaz@example.org"
+TOKEN = "AKIAIOSFODNN7EXAMPLQ"
+
+
+@pytest.fixture(scope="module")
+def guard(policy):
+    return Guard(policy)
+
+
+def play(guard, chunks):
+    """Return what came out, and the verdict; a chunk after the block gets nothing."""
+    stream = guard.open()
+    out, action = [], Action.ALLOW
+    for chunk in chunks:
+        step = stream.feed(chunk)
+        out.append(step.text)
+        if (action := step.action) == Action.BLOCK:
+            return "".join(out), action
+    step = stream.finish()
+    return "".join([*out, step.text]), step.action
+
+
+def secret(rng, library, canary):
+    """Return something that must not come out, and how much of its head may."""
+    row = rng.choice(library)
+    copied = row[(at := rng.randrange(40)) : at + FINE.k + 2 * FINE.stride + rng.randrange(20)]
+    code = base64.b64encode(canary.encode()).decode()
+    return rng.choice([
+        (copied, FINE.k + 2 * FINE.stride),
+        (canary, 0), (canary.upper(), 0), (canary[::-1], 0), (" ".join(canary), 0), (code, 0), (MAIL, 0), (TOKEN, 0),
+    ])  # fmt: skip
+
+
+def test_every_split_gives_what_the_whole_gives(guard, library, words, canary):
+    rng = random.Random(41)
+    done = verdicts = 0
+    while done < SPLITS:
+        before, (text, head), after = (
+            words(rng, rng.randint(1, 3)) + " ",
+            secret(rng, library, canary),
+            " " + words(rng, 1),
+        )
+        said = before + text + after
+        whole = play(guard, [said])
+        shown = whole[0].removeprefix(before)
+        assert whole[1] != Action.ALLOW
+        assert not shown.startswith(text[: head + 1])
+        verdicts += whole[1] == Action.BLOCK
+        for _ in range(min(EACH, SPLITS - done)):
+            cuts = sorted(rng.choices(range(1, len(said)), k=rng.choice((1, 1, 1, 2, 3))))
+            assert play(guard, [said[a:b] for a, b in itertools.pairwise([0, *cuts, len(said)])]) == whole
+            done += 1
+    assert done == SPLITS
+    assert verdicts > 0
