@@ -288,6 +288,8 @@ CASES = [
     ("inventory s3:// --model {model}", 2, "bucket"),
     ("guard", 2, "command is missing"),
     ("gateway serve --check", 2, "has no model"),
+    ("console token --as nobody", 3, "no local key"),
+    ("console serve --as nobody", 3, "no local key"),
     ("gateway serve --nonsense", 2, "nonsense"),
     ("gateway budgets nobody", 2, "0 principals"),
     ("gateway budgets", 2, "PRINCIPAL"),

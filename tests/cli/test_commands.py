@@ -39,7 +39,7 @@ def leaves():
 
 LEAVES = leaves()
 EACH = pytest.mark.parametrize("name", LEAVES)
-ASKED_BY_THE_GATEWAY = {"gateway serve": {"gateway.infer"}}
+ASKED_BY_THE_GATEWAY = {"gateway serve": {"gateway.infer"}, "console serve": {"release.read"}}
 
 
 @EACH

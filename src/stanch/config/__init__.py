@@ -13,6 +13,7 @@ from stanch.config.load import find_settings, load_config
 from stanch.config.model import (
     AccessSection,
     Config,
+    ConsoleSection,
     GatewayModelSection,
     GatewaySection,
     IssuerSection,
@@ -27,6 +28,7 @@ __all__ = [
     "AccessSection",
     "Algorithms",
     "Config",
+    "ConsoleSection",
     "GatewayModelSection",
     "GatewaySection",
     "IssuerSection",

@@ -3,7 +3,7 @@
 Column tags: ``column.info["personal"]`` is true where the value may name or describe a person. Erasure reads the tags.
 """
 
-from stanch.store.schema import access, gateway, ledger, workspace
+from stanch.store.schema import access, console, gateway, ledger, workspace
 from stanch.store.schema.column import METADATA, REVISION, schema_revision
 
-__all__ = ["METADATA", "REVISION", "access", "gateway", "ledger", "schema_revision", "workspace"]
+__all__ = ["METADATA", "REVISION", "access", "console", "gateway", "ledger", "schema_revision", "workspace"]
