@@ -332,6 +332,7 @@ NOT_ACTS = {
     "bootstrap_of": "a part of the workspace",
     "console_secret": "a part of the workspace",
     "require_no_administrator": "a question inside another act",
+    "refuse": "a refusal that comes before any verb; tests/console walks it",
     "note_sign_in": "an entry of its own: whoever signs in is nobody before it",
     "trace_suspect": "three acts in a row, each walked here",
     "load_case": "reads the files of a case that whoever may read the workspace's folder can read",

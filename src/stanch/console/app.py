@@ -20,13 +20,14 @@ from stanch.access.sessions import STEP_UP_MS
 from stanch.console.csrf import FIELD, require_own_page
 from stanch.console.desk import Call, Desk
 from stanch.console.login import read_body, read_form, session_cookie
+from stanch.console.openapi import describe
 from stanch.console.render import Link, Shell, render
 from stanch.console.replies import Replies
 from stanch.console.route import API, Route, check_routes
 from stanch.console.routes import MENU, ROUTES
 from stanch.errors import InvalidInput, NotAuthenticated, NotFound, NotPermitted, StanchError, bug
 from stanch.workspace import Workspace
-from stanch.workspace.verbs_console import look
+from stanch.workspace.verbs_console import look, refuse
 
 _HTML, _PROBLEM = "text/html; charset=utf-8", "application/problem+json"
 _SAID = {
@@ -55,6 +56,7 @@ def build_app(workspace: Workspace, *, address: str) -> "Console":
     paths += [
         Path(API + route.path, serving.program(route), methods=[route.method]) for route in ROUTES if route.for_programs
     ]
+    paths.append(Path(f"{API}/openapi.json", serving.document(), methods=["GET"]))
     app = Starlette(routes=paths, exception_handlers={404: _absent, 405: _absent})
     app.router.redirect_slashes = False
     return Console(app, serving)
@@ -112,11 +114,7 @@ class _Serving:
 
         async def answer(request: Request) -> Response:
             try:
-                kind, _, text = request.headers.get("authorization", "").partition(" ")
-                if kind.lower() != "bearer" or not text:
-                    raise not_authenticated()
-                peer = request.client.host if request.client is not None else ""
-                session = await asyncio.to_thread(self.desk.authenticator.authenticate, Bearer(text, peer))
+                session = await asyncio.to_thread(self.desk.authenticator.authenticate, _bearer(request))
                 call = Call(self.desk, session, self.desk.acting(session), request.path_params)
                 if route.method == "GET":
                     return _json(await asyncio.to_thread(_handle, route, call, _query(request)))
@@ -129,6 +127,15 @@ class _Serving:
 
         return answer
 
+    def document(self) -> Callable[[Request], Awaitable[Response]]:
+        """Return what answers programs that ask what there is; what the API is like is no secret."""
+        body = msgspec.json.encode(describe(ROUTES))
+
+        async def answer(_request: Request) -> Response:
+            return Response(body, media_type="application/json")
+
+        return answer
+
     def _once(self, route: Route, call: Call, fields: Mapping[str, Any], key: str) -> Response:
         """Do what a program asks for; the same key again gives the same answer and does nothing."""
         if not key:
@@ -137,7 +144,10 @@ class _Serving:
         asked = msgspec.json.encode([dict(call.path), fields], order="deterministic")
         with self._replies.once(name, asked) as reply:
             if reply.body is None:
-                reply.give(msgspec.json.encode(_handle(route, call, fields)))
+                result = _handle(route, call, fields)
+                kept = msgspec.structs.replace(result, **{route.secret: ""}) if route.secret else result
+                reply.give(msgspec.json.encode(kept))
+                return _json(result)
             return Response(reply.body, 200, media_type="application/json")
 
     async def _form(self, route: Route, request: Request, session: Session) -> dict[str, str]:
@@ -164,13 +174,18 @@ class _Serving:
 
 
 def _handle(route: Route, call: Call, fields: Mapping[str, Any]) -> Any:  # noqa: ANN401 - what the route answers
-    """Let the handler answer; a look is an act, and what changes something is an act of its verb."""
+    """Let the handler answer; a look is an act, and what changes something is an act of its verb.
+
+    Whoever could not do it in any situation is refused before anything that was sent is looked at.
+    """
+    if route.method == "POST" and not any(call.could(action) for action in route.actions):
+        refuse(call.workspace, route.actions[0], {"page": route.name})
     try:
         asked = msgspec.convert(dict(fields), route.asks, strict=False)
     except msgspec.ValidationError as error:
         raise InvalidInput("the request is malformed", why=str(error)[:200]) from error
     if route.method == "POST" or not route.actions:
-        return route.handler(call, asked)
+        return route.handler(call, asked)  # its verb asks
     action = next((action for action in route.actions if call.may(action)), route.actions[0])
     return look(call.workspace, action, {"page": route.name}, lambda: route.handler(call, asked))
 
@@ -193,7 +208,7 @@ def _query(request: Request) -> dict[str, str]:
     pairs = request.query_params.multi_items()
     if len(dict(pairs)) != len(pairs):
         raise InvalidInput("a parameter stands there twice")
-    return {name: value for name, value in pairs if value and name not in {"done", "theme"}}
+    return {name: value for name, value in pairs if value and name != "done"}
 
 
 def _json_fields(data: bytes, request: Request) -> dict[str, Any]:
@@ -205,6 +220,13 @@ def _json_fields(data: bytes, request: Request) -> dict[str, Any]:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidInput("the body is no JSON object") from error
     return fields
+
+
+def _bearer(request: Request) -> Bearer:
+    kind, _, text = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() != "bearer" or not text:
+        raise not_authenticated()
+    return Bearer(text, request.client.host if request.client is not None else "")
 
 
 def _json(value: Any) -> Response:  # noqa: ANN401 - what a route answers
@@ -257,6 +279,7 @@ class Console:
         return self.serving.desk
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, as ASGI 3 says."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -288,7 +311,8 @@ def _headers(desk: Desk) -> list[tuple[bytes, bytes]]:
     headers = {
         "Content-Security-Policy": policy,
         "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
+        # With no-referrer browsers send `Origin: null` with our own forms, which must be told from those of others.
+        "Referrer-Policy": "same-origin",
         "Cross-Origin-Opener-Policy": "same-origin",
         "Cross-Origin-Resource-Policy": "same-origin",
         "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=()",

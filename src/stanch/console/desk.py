@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from stanch.access import Authority, Decision, Session
+from stanch.access import WORKSPACE, Authority, Decision, Session
 from stanch.access.authenticator import Authenticator
 from stanch.access.bootstrap import Bootstrap
 from stanch.access.oidc import CodeFlow
@@ -12,7 +12,7 @@ from stanch.console.attempts import Attempts
 from stanch.console.csrf import Csrf
 from stanch.workspace import Door, Request, Workspace
 from stanch.workspace.incoming import authenticator_of, code_flows
-from stanch.workspace.people import PolicyJudge
+from stanch.workspace.people import NEEDED, PolicyJudge
 from stanch.workspace.verbs_access import workspace_ref
 from stanch.workspace.verbs_console import bootstrap_of, console_secret
 
@@ -108,6 +108,12 @@ class Call:
     def may(self, action: str) -> bool:
         """Say whether whoever asks may do ``action`` in the workspace."""
         return self.decide(action).allowed
+
+    def could(self, action: str) -> bool:
+        """Say whether a role permits ``action`` in the workspace: with a second factor and two approvals."""
+        people = self.workspace.people
+        context = people.context_of(self.session.principal, mfa=True, involved=False, approvals=NEEDED)
+        return people.authority.decide(self.session, action, WORKSPACE, context).allowed
 
     def names(self) -> dict[str, str]:
         """Return what each principal is shown as; an erased one by its id."""

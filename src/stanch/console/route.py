@@ -35,6 +35,7 @@ class Route:
         template: File of its page; a ``POST`` without one leads to ``then``.
         then: Where a browser goes after a ``POST``; fields of path and answer may stand in it.
         dangerous: Needs a sign-in of the last ten minutes.
+        secret: Field of the answer that is shown once and kept nowhere.
         how: A page, an image, a stream of events, or open to people who are not signed in.
     """
 
@@ -50,6 +51,7 @@ class Route:
     template: str = ""
     then: str = ""
     dangerous: bool = False
+    secret: str = ""
     how: How = "page"
 
     @property

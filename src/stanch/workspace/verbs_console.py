@@ -1,19 +1,27 @@
 """Verbs of the console: serve it, let its first administrator in, look at a page, sign in."""
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from stanch.access import Session
 from stanch.access.bootstrap import Bootstrap, BootstrapToken
 from stanch.crypto import hmac_sha256
 from stanch.errors import NotPermitted
-from stanch.ledger import Act, Credential, new_act_id, noted
+from stanch.ledger import Act, Credential, denied, new_act_id, noted
 from stanch.terms import EntryRef, JsonValue
 from stanch.workspace.act import Done, Request
 from stanch.workspace.opening import Workspace
 from stanch.workspace.verbs_access import workspace_ref
 
 T = TypeVar("T")
+_REFUSED = {
+    "access:grant": "access.grant",
+    "log:read": "log.read",
+    "policy:read": "policy.read",
+    "policy:write": "policy.write",
+    "release:approve": "release.approve",
+}
+"""As which kind of act a refusal is recorded that comes before any verb."""
 
 
 def serve_console(workspace: Workspace, serve: Callable[[], None]) -> None:
@@ -97,6 +105,18 @@ def _read(read: Callable[[], T]) -> Done[T]:
     return Done(read())
 
 
+def refuse(workspace: Workspace, action: str, what: Mapping[str, JsonValue]) -> NoReturn:
+    """Record that whoever acts holds no role for ``action``, and refuse.
+
+    Raises:
+        NotPermitted: Always.
+    """
+    now_ms = int(workspace.door.clock() * 1000)
+    act = _act(workspace, workspace.people.session, _REFUSED[action])
+    workspace.ledger.append(denied(act, time_ms=now_ms, payload=what))
+    raise NotPermitted(f"you may not {action} here", why="no role that you hold permits it")
+
+
 def note_sign_in(workspace: Workspace, session: Session, *, ended: bool = False) -> None:
     """Record that a browser session was opened, or ended.
 
@@ -104,9 +124,13 @@ def note_sign_in(workspace: Workspace, session: Session, *, ended: bool = False)
         LedgerUnavailable: It could not be recorded; the session must not be used.
     """
     now_ms = int(workspace.door.clock() * 1000)
-    act = Act(
-        kind="access.logout" if ended else "access.login", id=new_act_id(now_ms), principal=session.principal,
+    act = _act(workspace, session, "access.logout" if ended else "access.login")
+    workspace.ledger.append(noted(act, time_ms=now_ms))
+
+
+def _act(workspace: Workspace, session: Session, kind: str) -> Act:
+    return Act(
+        kind=kind, id=new_act_id(int(workspace.door.clock() * 1000)), principal=session.principal,
         profile="team" if workspace.door.profile == "team" else "solo",
         credential=Credential(kind=session.kind, key_id=session.key_id),
     )  # fmt: skip
-    workspace.ledger.append(noted(act, time_ms=now_ms))

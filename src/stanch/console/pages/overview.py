@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 from sqlalchemy import func, select
 
-from stanch.console.counts import count_days
+from stanch.console.charts import tell_activity
+from stanch.console.counts import Day, count_days
 from stanch.console.desk import Call
 from stanch.console.route import Nothing
 from stanch.errors import StanchError
@@ -39,7 +40,8 @@ class Activity(Struct, frozen=True):
     acts: int
     refused: int
     failed: int
-    days: int
+    told: str
+    days: tuple[Day, ...]
 
 
 class Models(Struct, frozen=True):
@@ -52,7 +54,7 @@ class Models(Struct, frozen=True):
 
 
 class Duties(Struct, frozen=True):
-    """What somebody has to do: reviews of emergency rights, reviews that are overdue, strangers who tried to sign in."""
+    """How many are registered, and what somebody has to do: reviews of emergency rights, and those overdue."""
 
     reviews: int
     overdue: int
@@ -122,7 +124,7 @@ def _activity(call: Call) -> Activity:
     days = count_days(call, _SHOWN_DAYS)
     return Activity(
         sum(day.done + day.failed + day.refused for day in days), sum(day.refused for day in days),
-        sum(day.failed for day in days), _SHOWN_DAYS,
+        sum(day.failed for day in days), tell_activity(days), days,
     )  # fmt: skip
 
 

@@ -77,3 +77,16 @@ relativeTimes();
 setInterval(relativeTimes, 30000);
 filterTables();
 confirmations();
+
+function live() {
+  const size = document.getElementById("log-size");
+  if (!size || !window.EventSource) return;
+  const events = new EventSource("/live");
+  events.addEventListener("entry", (event) => {
+    const told = JSON.parse(event.data);
+    size.textContent = Number(told.size).toLocaleString("en");
+  });
+  window.addEventListener("pagehide", () => events.close());
+}
+
+live();
