@@ -39,7 +39,9 @@ def leaves():
 
 LEAVES = leaves()
 EACH = pytest.mark.parametrize("name", LEAVES)
-ASKED_BY_THE_GATEWAY = {"gateway serve": {"gateway.infer"}, "console serve": {"release.read"}}
+ASKED_BY_THE_GATEWAY = {"gateway serve": {"gateway.infer"}, "console serve": {"release.read"}, "serve": {
+    "gateway.serve", "gateway.infer", "console.serve", "release.read",
+}}  # fmt: skip
 
 
 @EACH

@@ -5,7 +5,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from seating import ADDRESS, post
+from starlette.testclient import TestClient
 
+from stanch.console.app import build_app
 from stanch.errors import NotPermitted
 from stanch.ledger import decode_entry
 from stanch.workspace.verbs_access import Newcomer, register_newcomer
@@ -97,7 +99,7 @@ def test_signing_out_ends_the_session(seat):
     assert post(client, "/logout").status_code == 303
     assert client.get("/").status_code == 303
     other = seat.client()
-    other.cookies.set("stanch", client.cookies["stanch"] if "stanch" in client.cookies else "")
+    other.cookies.set("stanch", client.cookies.get("stanch", ""))
     assert other.get("/").status_code == 303
 
 
@@ -152,11 +154,7 @@ def test_every_answer_has_the_headers(seated, path):
 
 
 def test_under_tls_the_cookie_is_bound_to_the_host(seat):
-    from stanch.console.app import build_app
-
     seat.app = build_app(seat.workspace, address="https://stanch.example")
-    from starlette.testclient import TestClient
-
     client = TestClient(seat.app, base_url="https://stanch.example", follow_redirects=False, client=("127.0.0.1", 5))
     token = make_token(seat.workspace)
     answer = client.post("/login/link", data={"token": token.text}, headers={"Origin": "https://stanch.example"})

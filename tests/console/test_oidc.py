@@ -128,8 +128,8 @@ def test_somebody_unknown_is_refused_and_a_code_is_good_once(there, provider):
 
 def test_a_page_may_send_its_form_to_the_issuer(seat, provider, monkeypatch):
     section = type("Section", (), {
-        "issuer": provider, "client_id": "console", "client_secret": "env:THE_SECRET", "kind": "rfc9068", "audience": "",
-        "algorithms": ("RS256",), "claims": {}, "mfa_acr": (),
+        "issuer": provider, "client_id": "console", "client_secret": "env:THE_SECRET", "kind": "rfc9068",
+        "audience": "", "algorithms": ("RS256",), "claims": {}, "mfa_acr": (),
     })()  # fmt: skip
     monkeypatch.setenv("THE_SECRET", "x")
     monkeypatch.setattr(type(seat.workspace.config.access), "issuers", (section,))

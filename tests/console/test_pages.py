@@ -74,7 +74,9 @@ class Watched:
 
     def __init__(self, context, url):
         self.page, self.url, self.trouble = context.new_page(), url, []
-        self.page.on("console", lambda message: message.type in {"error", "warning"} and self.trouble.append(message.text))
+        self.page.on(
+            "console", lambda message: message.type in {"error", "warning"} and self.trouble.append(message.text)
+        )
         self.page.on("pageerror", lambda error: self.trouble.append(str(error)))
         self.page.on("request", self._request)
 
@@ -165,5 +167,3 @@ def test_the_script_switches_colours_and_follows_the_log(served, browser):
     page.wait_for_function("was => document.getElementById('log-size').textContent !== was", arg=shown, timeout=8000)
     context.close()
     assert watched.trouble == []
-
-

@@ -11,6 +11,7 @@ from stanch.console.route import API, Route, check_routes
 from stanch.console.routes import MENU, OPEN, PAGES, ROUTES
 from stanch.errors import StanchError
 from stanch.ledger import EntryQuery, decode_entry
+from stanch.workspace.release_state import ReleaseState
 
 PEOPLE = ("nina", *(name for name in life.ROLES if name != "nina"), "olga")
 GETS = [route for route in PAGES if route.method == "GET" and route.how == "page"]
@@ -31,8 +32,6 @@ def places(seated):
     with seated.case.acting("ada") as workspace:
         people = workspace.people
         ada = people.directory.facts_of(people.find("ada"))
-        from stanch.workspace.release_state import ReleaseState
-
         state = ReleaseState.load(workspace.state / "releases" / "r1")
     return {
         "digest": state.facts.digest, "name": "r1", "id": ada.principal.id, "grant": ada.grants[0].id, "key": "nokey",
@@ -109,7 +108,7 @@ def test_a_form_needs_the_token_of_its_own_route(seated, places, route):
 
 
 @pytest.mark.parametrize("route", [route for route in POSTS if route.dangerous], ids=lambda route: route.name)
-def test_a_dangerous_act_needs_a_fresh_sign_in(seated, places, route, monkeypatch):
+def test_a_dangerous_act_needs_a_fresh_sign_in(seated, places, route):
     client = seated.browser("olga", mfa=False)
     now = seated.workspace.door.clock()
     with seated.workspace.tables.write() as connection:

@@ -66,6 +66,7 @@ ACTIONS: dict[str, Acts] = {
     "guard check": _OWN_KEYS,
     "gateway serve": _acts("gateway.serve", "gateway.infer"),
     "gateway budgets": _OWN_RECORD,
+    "serve": _acts("gateway.serve", "gateway.infer", "console.serve", "release.read"),
     "console serve": _acts("console.serve", "release.read"),
     "console token": _acts("console.token"),
     "trace run": _acts("trace.open", "trace.plan", "trace.examine"),

@@ -26,6 +26,7 @@ COMMANDS: dict[str, Entry] = {
     "inventory": Entry("stanch.cli.inventory", "Find stray plaintext copies of protected weights", "A model's life"),
     "guard": Entry("stanch.cli.guard", "Filter what a model says", "A model's life"),
     "gateway": Entry("stanch.cli.gateway", "Serve models to programs: recorded, guarded", "A model's life"),
+    "serve": Entry("stanch.cli.serve", "Gateway and console, each a process, watched", "A model's life"),
     "console": Entry("stanch.cli.console", "See and steer a workspace with a browser", "A model's life"),
     "trace": Entry("stanch.cli.trace", "From a copy that surfaced back to its recipient", "A model's life"),
     "rules": Entry("stanch.cli.rules", "What a scan looks for; try a pack of your own", "Means"),

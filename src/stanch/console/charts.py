@@ -102,14 +102,18 @@ def _activity(days: tuple[Day, ...], theme: str) -> dict[str, Any]:
     import altair  # noqa: PLC0415 - an optional part, loaded before
 
     rows = [
-        {"day": f"{datetime.fromtimestamp(day.start_ms / 1000, UTC):%Y-%m-%d}", "state": state, "acts": getattr(day, state)}
+        {
+            "day": f"{datetime.fromtimestamp(day.start_ms / 1000, UTC):%Y-%m-%d}",
+            "state": state,
+            "acts": getattr(day, state),
+        }
         for day in days
         for state in ("done", "failed", "refused")
     ]
     colours, ink, grid = _COLOURS[theme], _INK[theme], _GRID[theme]
     text = {"labelColor": ink, "titleColor": ink, "labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal"}
     made = (
-        altair.Chart(altair.Data(values=rows), width=640, height=170, background="transparent")
+        altair.Chart(altair.Data(values=rows), width=900, height=170, background="transparent")
         .mark_bar(cornerRadiusTopLeft=2, cornerRadiusTopRight=2)
         .encode(
             x=altair.X("day:O", title=None, axis=altair.Axis(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from sqlalchemy import delete, insert, select, update
 
 from stanch.crypto import frame, sha256
-from stanch.errors import Conflict, InvalidInput
+from stanch.errors import InvalidInput
 from stanch.store import Tables
 from stanch.store.schema import console as schema
 from stanch.terms import Digest
@@ -50,7 +50,7 @@ class Replies:
         """Yield the answer of a request, or an empty one that the block fills; an error is no answer.
 
         Raises:
-            Conflict: The key was used for another request, or its first request is still running.
+            InvalidInput: The key was used for another request, or its first request is still running.
         """
         table, now_ms, digest = schema.console_reply, int(self._clock() * 1000), str(Digest.sha256(request))
         with self._tables.write() as connection:
@@ -60,9 +60,9 @@ class Replies:
                 connection.execute(insert(table).values(key=name, request=digest, status=0, created_ms=now_ms))
         if row is not None:
             if row.request != digest:
-                raise Conflict("Idempotency-Key: was used for another request", next_step="choose a new key")
+                raise InvalidInput("Idempotency-Key: was used for another request", next_step="choose a new key")
             if row.body is None:
-                raise Conflict("Idempotency-Key: its first request has not ended", next_step="try again later")
+                raise InvalidInput("Idempotency-Key: its first request has not ended", next_step="try again later")
             yield Reply(row.body)
             return
         mine = table.c.key == name

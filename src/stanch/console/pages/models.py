@@ -131,7 +131,7 @@ def _known(call: Call) -> list[ModelRow]:
     for digest in [*released, *served]:
         if digest not in found:
             name = names.get(digest) or served[digest][0]
-            found[digest] = ModelRow(name, digest, "", False, 0, len(released[digest]), tuple(served[digest]))  # noqa: FBT003 - the field's name stands above
+            found[digest] = ModelRow(name, digest, "", False, 0, len(released[digest]), tuple(served[digest]))
     return list(found.values())
 
 

@@ -140,13 +140,9 @@ def list_principals(call: Call, asked: Paged) -> PrincipalList:
     rows = [_row(directory.facts_of(one.id)) for one in directory.principals()]
     shown, after = take(rows, lambda row: row.id, asked)
     with call.workspace.tables.read() as connection:
-        strangers = [
-            Stranger(one.issuer, one.subject, one.attempts, one.last_ms) for one in read_strangers(connection)
-        ]
+        strangers = [Stranger(one.issuer, one.subject, one.attempts, one.last_ms) for one in read_strangers(connection)]
     issuers = tuple(section.issuer for section in call.workspace.config.access.issuers)
-    return PrincipalList(
-        shown, tuple(strangers), tuple(sorted(ROLES)), issuers, after, call.may("access:grant")
-    )
+    return PrincipalList(shown, tuple(strangers), tuple(sorted(ROLES)), issuers, after, call.may("access:grant"))
 
 
 def show_principal(call: Call, _asked: Nothing) -> PrincipalView:

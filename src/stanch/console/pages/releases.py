@@ -183,9 +183,7 @@ def _copy(call: Call, state: ReleaseState, recipient: str) -> CopyState:
             trouble = error.what
         else:
             involved = people.involved(model_of(state), call.workspace.ledger.reader())
-            counted = people.approvals.count_approvals(
-                asked.digest, requester=state.facts.requester, involved=involved
-            )
+            counted = people.approvals.count_approvals(asked.digest, requester=state.facts.requester, involved=involved)
             names, given = call.names(), set(newest.quorum.approvals)
             votes = tuple(
                 Vote(approver.principal, names.get(approver.principal, approver.principal), x in given)
