@@ -21,7 +21,8 @@ def child(code, name="part"):
 def test_a_child_that_dies_is_started_again_and_ended_at_the_end(tmp_path):
     mark, stop = tmp_path / "mark", threading.Event()
     again = child(
-        f"import os,time; f=open({str(mark)!r},'a'); f.write('x'); f.close(); os.stat({str(mark)!r}).st_size<2 and os._exit(9); time.sleep(60)"
+        f"import os,time; f=open({str(mark)!r},'a'); f.write('x'); f.close();"
+        f"os.stat({str(mark)!r}).st_size<2 and os._exit(9); time.sleep(60)"
     )
     lasting = child("import time; time.sleep(60)")
     threading.Thread(target=lambda: (wait_for(lambda: mark.exists() and mark.stat().st_size == 2), stop.set())).start()
@@ -62,7 +63,7 @@ def test_a_child_that_does_not_end_is_killed(monkeypatch, tmp_path):
     assert deaf.process.poll() == -signal.SIGKILL
 
 
-def test_the_console_is_served_and_its_end_is_recorded(stanch, files, tmp_path):
+def test_the_console_is_served_and_its_end_is_recorded(stanch, files):
     settings = files.w / "stanch.toml"
     settings.write_text(f'{settings.read_text()}\n[console]\nlisten = "127.0.0.1:48402"\n')
     words = [sys.executable, "-m", "stanch", "--workspace", str(files.w), "serve", "--console-only"]

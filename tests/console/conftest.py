@@ -9,10 +9,10 @@ import pytest
 for _folder in (Path(__file__).parents[1] / "workspace", Path(__file__).parent):
     sys.path.insert(0, str(_folder))  # the test folders are no packages; life and seating are neighbours
 
-import life
-from seating import ADDRESS, Seat
+import life  # noqa: E402 - found by the lines above
+from seating import ADDRESS, Seat  # noqa: E402 - same
 
-from stanch.console.app import build_app
+from stanch.console.app import build_app  # noqa: E402 - same
 
 
 @pytest.fixture(scope="session", autouse=True)

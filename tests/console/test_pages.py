@@ -1,4 +1,4 @@
-"""The pages in a real browser: light and dark, narrow and wide, without a script, and clean for assistive technology."""
+"""The pages in a real browser: light and dark, narrow and wide, without a script, and clean for axe."""
 
 import shutil
 import socket
@@ -101,7 +101,7 @@ def paths(workspace, bot):
 
 
 @pytest.fixture(scope="module")
-def shots(request, tmp_path_factory):
+def shots(tmp_path_factory):
     return tmp_path_factory.mktemp("shots")
 
 

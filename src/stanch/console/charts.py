@@ -99,7 +99,7 @@ def tell_activity(days: tuple[Day, ...]) -> str:
 
 
 def _activity(days: tuple[Day, ...], theme: str) -> dict[str, Any]:
-    import altair  # noqa: PLC0415 - an optional part, loaded before
+    import altair as alt  # noqa: PLC0415 - an optional part, loaded before
 
     rows = [
         {
@@ -111,20 +111,28 @@ def _activity(days: tuple[Day, ...], theme: str) -> dict[str, Any]:
         for state in ("done", "failed", "refused")
     ]
     colours, ink, grid = _COLOURS[theme], _INK[theme], _GRID[theme]
-    text = {"labelColor": ink, "titleColor": ink, "labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal"}
+    text: dict[str, Any] = {
+        "labelColor": ink,
+        "titleColor": ink,
+        "labelFontSize": 11,
+        "titleFontSize": 11,
+        "titleFontWeight": "normal",
+    }
+    data = alt.Data(values=rows)  # type: ignore[no-untyped-call]  # altair leaves it without types
     made = (
-        altair.Chart(altair.Data(values=rows), width=900, height=170, background="transparent")
+        alt.Chart(data, width=900, height=170, background="transparent")
         .mark_bar(cornerRadiusTopLeft=2, cornerRadiusTopRight=2)
         .encode(
-            x=altair.X("day:O", title=None, axis=altair.Axis(
-                labelAngle=0, labelOverlap=True, ticks=False, domainColor=grid, labelExpr="slice(datum.label, 5)", **text
+            x=alt.X("day:O", title=None, axis=alt.Axis(
+                labelAngle=0, labelOverlap=True, ticks=False, domainColor=grid, labelExpr="slice(datum.label, 5)",
+                **text
             )),
-            y=altair.Y("acts:Q", title="acts", axis=altair.Axis(
+            y=alt.Y("acts:Q", title="acts", axis=alt.Axis(
                 tickMinStep=1, tickCount=4, domain=False, ticks=False, gridColor=grid, **text
             )),
-            color=altair.Color(
-                "state:N", title=None, scale=altair.Scale(domain=[*colours], range=[*colours.values()]),
-                legend=altair.Legend(orient="top", labelColor=ink, labelFontSize=12),
+            color=alt.Color(
+                "state:N", title=None, scale=alt.Scale(domain=[*colours], range=[*colours.values()]),
+                legend=alt.Legend(orient="top", labelColor=ink, labelFontSize=12),
             ),
         )
         .configure_view(stroke=None)
@@ -137,7 +145,7 @@ def _activity(days: tuple[Day, ...], theme: str) -> dict[str, Any]:
 def _load() -> None:
     """Load what renders, which takes longer than any chart."""
     try:
-        import altair  # noqa: F401, PLC0415 - an optional part
+        import altair as _  # noqa: F401, ICN001, PLC0415 - an optional part, loaded alone
         import vl_convert  # noqa: F401, PLC0415 - an optional part
     except ImportError as error:
         raise MissingExtraError("console") from error

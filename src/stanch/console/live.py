@@ -80,7 +80,7 @@ def _still_may(call: Call) -> bool:
 
 
 def _news(call: Call, seen: int) -> list[tuple[int, bytes]]:
-    """Return the events of the entries after one, at most the newest 200: older figures would be overwritten at once."""
+    """Return the events of the entries after one, at most the newest 200: older figures would be gone at once."""
     reader = call.workspace.ledger.reader()
     size = reader.size()
     if size <= seen + 1:

@@ -58,7 +58,7 @@ class Found(Struct, frozen=True):
 
 
 class EntryView(Struct, frozen=True):
-    """One entry: its row, its bytes, its inclusion proof under the latest checkpoint, and the other entries of its act."""
+    """One entry: its row, its text, its inclusion proof under the latest checkpoint, the other entries of its act."""
 
     row: Row
     text: str

@@ -19,7 +19,7 @@ class Paged(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def take(rows: Sequence[T], key: Callable[[T], str], asked: Paged) -> tuple[tuple[T, ...], str]:
-    """Return the rows after the cursor in the order of their keys, and the cursor of the next part; empty at the end."""
+    """Return the rows after the cursor, by their keys, and the cursor of the next part; empty at the end."""
     ordered = sorted((row for row in rows if key(row) > asked.after), key=key)
     shown = ordered[: asked.limit]
     return tuple(shown), key(shown[-1]) if len(ordered) > len(shown) else ""

@@ -153,7 +153,7 @@ def show_principal(call: Call, _asked: Nothing) -> PrincipalView:
     """
     people, identity = call.workspace.people, call.path["id"]
     facts, names = people.directory.facts_of(identity), call.names()
-    keys = tuple(_key(record) for record in people.api_keys.keys() if record.principal == identity)
+    keys = tuple(_key(record) for record in people.api_keys.keys() if record.principal == identity)  # noqa: SIM118 - a method, no mapping
     history: tuple[Row, ...] = ()
     if call.may("log:read"):
         history = rows_of(call, EntryQuery(principal=identity, newest_first=True, limit=_HISTORY))

@@ -175,7 +175,8 @@ def _copy(call: Call, state: ReleaseState, recipient: str) -> CopyState:
     kept = [copy for copy in KeptCopy.all_of(state.folder) if copy.facts.recipient == recipient]
     newest = max(kept, key=lambda copy: copy.facts.created_ms, default=None)
     made_ms, manifest = (newest.facts.created_ms, newest.facts.manifest_sha256) if newest is not None else (0, "")
-    digest, needed, counted, votes, trouble = str(request.digest), 0, 0, (), ""
+    votes: tuple[Vote, ...] = ()
+    digest, needed, counted, trouble = str(request.digest), 0, 0, ""
     if newest is not None and newest.quorum is not None:
         try:
             asked = load_record(call.workspace, state.facts.name, recipient).request
