@@ -39,7 +39,11 @@ def leaves():
 
 LEAVES = leaves()
 EACH = pytest.mark.parametrize("name", LEAVES)
-ASKED_BY_THE_GATEWAY = {"gateway serve": {"gateway.embed", "gateway.infer"}}
+ASKED_BY_THE_GATEWAY = {
+    "gateway serve": {"gateway.embed", "gateway.infer"},
+    "console serve": {"release.read"},
+    "serve": {"gateway.serve", "gateway.embed", "gateway.infer", "console.serve", "release.read"},
+}
 
 
 @EACH

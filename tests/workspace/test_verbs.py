@@ -27,6 +27,7 @@ from stanch.access import (
     PolicyVersions,
     sign_approval,
 )
+from stanch.access.bootstrap import Bootstrap
 from stanch.access.policy import default_policies, default_text
 from stanch.audit import AuditInput, AuditParams
 from stanch.crypto.identity import generate_identity
@@ -51,6 +52,7 @@ from stanch.workspace import (
     verbs_alerts,
     verbs_approve,
     verbs_contain,
+    verbs_console,
     verbs_data,
     verbs_deliver,
     verbs_glass,
@@ -316,6 +318,12 @@ VERBS = [
          lambda w, _c, _out: verbs_log.prove_entry(w, 0)),
     Verb(verbs_trace.count_period, "log.read", "ada", (verbs_trace, "report_transparency"),
          lambda w, _c, _out: verbs_trace.count_period(w, Period(w.now() - timedelta(days=1), w.now()))),
+    Verb(verbs_console.serve_console, "console.serve", "olga", (verbs_console, "_finish"),
+         lambda w, _c, _out: verbs_console.serve_console(w, lambda: None)),
+    Verb(verbs_console.make_token, "console.token", "olga", (Bootstrap, "issue"),
+         lambda w, _c, _out: verbs_console.make_token(w)),
+    Verb(verbs_console.look, "release.read", "rita", (verbs_console, "_read"),
+         lambda w, _c, _out: verbs_console.look(w, "release:approve", {"page": "releases"}, lambda: None)),
     Verb(verbs_serve.serve_models, "gateway.serve", "olga", (verbs_serve, "_finish"),
          lambda w, _c, _out: verbs_serve.serve_models(w, [], lambda: None)),
     Verb(verbs_key.rotate_key, "key.rotate", "olga", (Keyring, "add_secret"),
@@ -379,6 +387,11 @@ NOT_ACTS = {
     "load_record": "reads the files of a copy that whoever may read the workspace's folder can read",
     "release_folder": "a name",
     "workspace_ref": "a name",
+    "bootstrap_of": "a part of the workspace",
+    "console_secret": "a part of the workspace",
+    "require_no_administrator": "a question inside another act",
+    "refuse": "a refusal that comes before any verb; tests/console walks it",
+    "note_sign_in": "an entry of its own: whoever signs in is nobody before it",
     "trace_suspect": "three acts in a row, each walked here",
     "load_case": "reads the files of a case that whoever may read the workspace's folder can read",
 }

@@ -18,6 +18,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select, update
 
 from stanch.access.directory import not_authenticated
+from stanch.access.facts import WORKSPACE_SCOPE
 from stanch.access.revision import advance_facts
 from stanch.access.session import Session
 from stanch.crypto import RandomBytes, frame, hmac_sha256, random_bytes
@@ -51,7 +52,7 @@ class ApiKeyOrder:
 
     Attributes:
         principal: The service that it belongs to.
-        models: Digests ``sha256:…`` of the models; at least one.
+        models: Digests ``sha256:…`` of the models, or ``workspace`` for acts that concern no single artifact.
         networks: CIDR networks that it may be used from; at least one.
         actions: Cedar actions.
         days: 1 to 366.
@@ -213,7 +214,8 @@ def _check(order: ApiKeyOrder) -> None:
         if not 1 <= len(values) <= _MOST or len(set(values)) != len(values):
             raise InvalidInput(f"API key: expected 1 to {_MOST} different {what}s, found {len(values)}")
     for model in order.models:
-        Digest.parse(model)
+        if model != WORKSPACE_SCOPE:
+            Digest.parse(model)
     for network in order.networks:
         try:
             ipaddress.ip_network(network)

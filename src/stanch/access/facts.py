@@ -50,7 +50,7 @@ class Bounds:
 
     Attributes:
         actions: The only actions that it is good for.
-        models: Digests of the only models that it is good for.
+        models: Digests of the only models that it is good for; ``workspace`` stands for the workspace itself.
     """
 
     actions: frozenset[str]
@@ -58,7 +58,7 @@ class Bounds:
 
     def cover(self, action: str, resource: "ResourceFacts") -> bool:
         """Say whether an act lies within the bounds."""
-        return action in self.actions and resource.digest in self.models
+        return action in self.actions and (resource.digest or resource.id) in self.models
 
 
 @dataclass(frozen=True, slots=True)

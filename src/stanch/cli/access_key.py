@@ -21,7 +21,11 @@ def key() -> None:
 @key.command("issue")
 @click.argument("name", metavar="SERVICE")
 @click.option(
-    "--model", "models", multiple=True, required=True, help="sha256:HEX of a model it is good for; repeatable."
+    "--model",
+    "models",
+    multiple=True,
+    required=True,
+    help="sha256:HEX of a model it is good for, or workspace for the console; repeatable.",
 )
 @click.option(
     "--network", "networks", multiple=True, required=True, help="A network (CIDR) it may be used from; repeatable."

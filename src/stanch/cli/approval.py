@@ -10,6 +10,7 @@ from stanch.cli.frame import Leaf, Result, current
 from stanch.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from stanch.crypto import SigningKey
     from stanch.release import QuorumRequest
     from stanch.terms import Digest, JsonValue
 
@@ -71,8 +72,11 @@ def approve(name: str, *, recipient: str, identity: Path, request: str | None, o
 @click.option("--identity", type=FILE, required=True, help="The private half of the key that you registered.")
 @click.option("--key", type=FILE, required=True, help="Your own signing key: a file of the workspace's people.")
 @click.option("--request", metavar="DIGEST", help=_REQUEST)
+@click.option("--origin", help="The workspace's log: then OUT is for the console, where the approval is handed in.")
 @click.option("--out", type=FILE, required=True, help="The new approval, for the recipient.")
-def approve_offline(record: Path, *, trust: Path, identity: Path, key: Path, request: str | None, out: Path) -> Result:
+def approve_offline(
+    record: Path, *, trust: Path, identity: Path, key: Path, request: str | None, origin: str | None, out: Path
+) -> Result:
     """Release your share by the file RECORD (quorum.json) alone, where the workspace is out of reach."""
     from stanch.cli.recipients import identity_of, trust_of  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.cli.secrets import ask_passphrase  # noqa: PLC0415 - same
@@ -88,9 +92,37 @@ def approve_offline(record: Path, *, trust: Path, identity: Path, key: Path, req
         raise PolicyViolation(f"{record}: another request: expected {digest}, found {signed.request.digest}")
     local = load_local_key(key, passphrase=lambda: ask_passphrase(current().passphrase_file))
     made = approve_share(signed, identity_of(identity), local.key, now=datetime.now(UTC))
+    if origin is not None:
+        _write(out, _for_console(signed.request, local.key, made, origin))
+        text = f"approved   {digest}\nnext       hand {out} in on the release's page of the console"
+        return Result({"request": str(digest), "path": str(out)}, text)
     _write(out, made)
     text = f"approved   {digest}\nnext       give {out} to {signed.request.release.recipient_name}"
     return Result({"request": str(digest), "path": str(out)}, text)
+
+
+def _for_console(request: "QuorumRequest", key: "SigningKey", share: bytes, origin: str) -> bytes:
+    """Return an approval with the statement that counts it, as the console takes it."""
+    import base64  # noqa: PLC0415 - of this command alone
+    import time  # noqa: PLC0415 - same
+
+    from stanch.access import ApprovalStatement, sign_approval  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.crypto import canonical_json  # noqa: PLC0415 - same
+
+    statement = ApprovalStatement(
+        request=request.digest, approver=request.approvers[request.share_of(key.key_id) - 1].principal, origin=origin,
+        created_ms=int(time.time() * 1000), expires_ms=int(request.release.expires.timestamp() * 1000),
+    )  # fmt: skip
+    signed = sign_approval(key, statement)
+    return canonical_json(
+        {
+            "type": "urn:stanch:handed-approval:v1",
+            "share": base64.b64encode(share).decode(),
+            "statement": base64.b64encode(signed.statement).decode(),
+            "key_id": signed.key_id,
+            "signature": base64.b64encode(signed.signature).decode(),
+        }
+    )
 
 
 @click.command("redeem", cls=Leaf)

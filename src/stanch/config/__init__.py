@@ -13,6 +13,7 @@ from stanch.config.load import find_settings, load_config
 from stanch.config.model import (
     AccessSection,
     Config,
+    ConsoleSection,
     GatewayModelSection,
     GatewaySection,
     IssuerSection,
@@ -28,6 +29,7 @@ __all__ = [
     "AccessSection",
     "Algorithms",
     "Config",
+    "ConsoleSection",
     "GatewayModelSection",
     "GatewaySection",
     "IssuerSection",

@@ -220,6 +220,22 @@ class AlertsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sinks: tuple[SinkSection, ...] = ()
 
 
+class ConsoleSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[console]``: where the web pages and the control API listen, and under which address people reach them.
+
+    Attributes:
+        listen: ``HOST:PORT``; another host than this machine needs a certificate.
+        url: What a browser's address line begins with, ``https://HOST``. Empty: made from ``listen``.
+        certificate: PEM file of its TLS certificate and chain, relative to the workspace. Empty: no TLS.
+        private_key: PEM file of the certificate's key, relative to the workspace.
+    """
+
+    listen: Annotated[str, msgspec.Meta(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}\Z")] = "127.0.0.1:8402"
+    url: Annotated[str, msgspec.Meta(pattern=r"^(https?://[A-Za-z0-9.\[\]:-]+)?\Z")] = ""
+    certificate: str = ""
+    private_key: str = ""
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings. ``gate`` is handed to :mod:`stanch.audit`, which owns its keys."""
 
@@ -229,6 +245,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     algorithms: AlgorithmsSection = AlgorithmsSection()
     gateway: GatewaySection = GatewaySection()
     alerts: AlertsSection = AlertsSection()
+    console: ConsoleSection = ConsoleSection()
     gate: dict[str, Any] = msgspec.field(default_factory=dict)
     origins: dict[str, str] = msgspec.field(default_factory=dict)
 

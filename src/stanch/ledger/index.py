@@ -19,6 +19,7 @@ class EntryQuery:
     """Which entries are wanted; what is None does not restrict. Times are milliseconds UTC, half open.
 
     Attributes:
+        before: Only entries with a lower index.
         limit: At most so many entries; None for all.
         newest_first: Order of the answer; the order of the log otherwise.
     """
@@ -30,6 +31,7 @@ class EntryQuery:
     subject: Digest | None = None
     since_ms: int | None = None
     until_ms: int | None = None
+    before: int | None = None
     limit: int | None = None
     newest_first: bool = False
 
@@ -117,6 +119,7 @@ def query_index(tables: Tables, origin: str, query: EntryQuery) -> Iterator[Entr
         "i.principal = ?": query.principal,
         "i.time_ms >= ?": query.since_ms,
         "i.time_ms < ?": query.until_ms,
+        "i.idx < ?": query.before,
         "i.idx IN (SELECT idx FROM ledger_subject WHERE origin = i.origin AND digest = ?)": (
             None if query.subject is None else str(query.subject)
         ),

@@ -28,7 +28,7 @@ from stanch.release.open_remote import open_remote
 from stanch.release.places import Listing
 from stanch.release.quorum import Approver, QuorumRecord, QuorumRequest, QuorumSplit, read_record
 from stanch.release.quorum_files import QuorumFiles, quorum_folder
-from stanch.release.redemption import Redemption, approve, redeem, redeem_copy
+from stanch.release.redemption import Redemption, approve, check_approval, redeem, redeem_copy
 from stanch.release.remote import RemoteBundle
 from stanch.release.request import ReleaseRequest
 from stanch.release.revocations import NO_REVOCATIONS, Revocation, RevocationList, Revoked, read_revocations
@@ -59,6 +59,7 @@ __all__ = [
     "Revoked",
     "Stray",
     "approve",
+    "check_approval",
     "create_copy",
     "deliver",
     "fetch",

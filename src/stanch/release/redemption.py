@@ -172,8 +172,27 @@ def _check_time(request: QuorumRequest, now: datetime) -> None:
         raise GrantExpired(f"the request ended at {request.release.not_after}", next_step="propose the release again")
 
 
+def check_approval(record: QuorumRecord, data: bytes) -> int:
+    """Return the number of the share that an approval releases, once its approver's signature and the request held.
+
+    Whether the share itself is right only its recipient can see.
+
+    Raises:
+        VerificationError: It is not signed by the approver whose share it is, or is of another request.
+        InvalidInput: It is malformed.
+    """
+    return _open_approval(record, data).x
+
+
 def _read_approval(record: QuorumRecord, data: bytes, identity: KeyProvider) -> Share:
     """Return the share that one approval releases, once signature, request and share digest held."""
+    wire = _open_approval(record, data)
+    share = _unwrap(record.request, wire.x, Stanza.from_json({**wire.stanza}), TO_RECIPIENT, identity)
+    _check_share(record, share)
+    return share
+
+
+def _open_approval(record: QuorumRecord, data: bytes) -> _ApprovalWire:
     request = record.request
     if len(data) > MAX_APPROVAL:
         raise InvalidInput(f"expected at most {MAX_APPROVAL} bytes, found {len(data)}")
@@ -186,9 +205,7 @@ def _read_approval(record: QuorumRecord, data: bytes, identity: KeyProvider) -> 
         raise InvalidInput("not an approval of a share", why=str(error)) from error
     if wire.x > len(keys) or verified.signer_key_ids != (keys[wire.x - 1].key_id,):
         raise PolicyViolation("signed by another approver than the one whose share it is")
-    share = _unwrap(request, wire.x, Stanza.from_json({**wire.stanza}), TO_RECIPIENT, identity)
-    _check_share(record, share)
-    return share
+    return wire
 
 
 def _unwrap(request: QuorumRequest, x: int, stanza: Stanza, label: bytes, identity: KeyProvider) -> Share:

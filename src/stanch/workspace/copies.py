@@ -64,7 +64,7 @@ class KeptCopy:
         Raises:
             NotFound: None was made yet.
         """
-        found = [copy for copy in cls._all(release) if copy.facts.recipient == recipient]
+        found = [copy for copy in cls.all_of(release) if copy.facts.recipient == recipient]
         if not found:
             raise NotFound(
                 f"release {release.name}: no copy for {recipient[:64]!r} was made yet",
@@ -76,13 +76,14 @@ class KeptCopy:
     def find(cls, releases: Path, manifest: Digest) -> Self | None:
         """Return the copy with a manifest, if one of the releases below ``releases`` made it."""
         for release in sorted(releases.glob("*")):
-            for copy in cls._all(release):
+            for copy in cls.all_of(release):
                 if copy.folder.name == manifest.hex:
                     return copy
         return None
 
     @classmethod
-    def _all(cls, release: Path) -> Iterator[Self]:
+    def all_of(cls, release: Path) -> Iterator[Self]:
+        """Yield every copy that is kept of a release, by the digests of their manifests."""
         for folder in sorted((release / _COPIES).glob("*")):
             if _NAME.fullmatch(folder.name):
                 yield cls(folder, _read_facts(folder / _FACTS))

@@ -1,13 +1,18 @@
 """The credentials that a workspace accepts from outside: its settings, turned into what checks them."""
 
+import os
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 from stanch.access.authenticator import Authenticator
-from stanch.access.issuer import Fetch, Issuer, Providers
+from stanch.access.issuer import Client, Fetch, Issuer, Providers
 from stanch.access.mtls import Certificates
+from stanch.access.oidc import CodeFlow
 from stanch.access.token import Tokens
 from stanch.config import IssuerSection
+from stanch.crypto import read_private
 from stanch.crypto.certificate import CertificateAuthority
 from stanch.errors import InvalidInput
 from stanch.store import HttpRequest, exchange
@@ -43,6 +48,33 @@ def authenticator_of(workspace: Workspace, fetch: Fetch = fetch_web) -> Authenti
         api_keys=people.api_keys,
         tokens=Tokens(issuers, Providers(fetch, clock=clock), clock=clock) if issuers else None,
         certificates=Certificates(authorities, clock=clock) if authorities else None,
+    )
+
+
+def code_flows(workspace: Workspace, redirect_uri: str, fetch: Fetch = fetch_web) -> dict[str, CodeFlow]:
+    """Return the way in for people with a browser, by the URL of each issuer at which the workspace is a client.
+
+    Raises:
+        InvalidInput: An issuer is not set up safely, or our secret at it cannot be read.
+    """
+    clock, flows = workspace.people.ground.clock, {}
+    for section in workspace.config.access.issuers:
+        if section.client_id:
+            secret = _secret(section.client_secret, workspace.folder) if section.client_secret else ""
+            client = Client(id=section.client_id, secret=secret, redirect_uri=redirect_uri)
+            issuer = replace(_issuer(section, workspace.ledger.origin), client=client)
+            flows[issuer.url] = CodeFlow(issuer, Providers(fetch, clock=clock), fetch, clock=clock)
+    return flows
+
+
+def _secret(reference: str, folder: Path) -> str:
+    kind, _, name = reference.partition(":")
+    if kind == "file":
+        return read_private(folder / name).decode().strip()
+    if kind == "env" and os.environ.get(name):
+        return os.environ[name]
+    raise InvalidInput(
+        f"client_secret: nothing lies at {reference[:80]!r}", next_step="use file:PATH (mode 0600) or env:NAME"
     )
 
 

@@ -100,6 +100,11 @@ class ReleaseState:
             raise InvalidInput(f"{folder / FACTS}: not a release", why=str(error)) from error
         return cls(folder, facts)
 
+    @classmethod
+    def load_all(cls, folder: Path) -> list[Self]:
+        """Read every release below the folder of releases, by name."""
+        return [cls.load(path.parent) for path in sorted(folder.glob(f"*/{FACTS}")) if path.parent.suffix != ".partial"]
+
     def mark_plan(self) -> MarkPlan:
         """Return the plan of the marks, made anew from the original.
 

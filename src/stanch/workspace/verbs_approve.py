@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from stanch.access import ApprovalStatement, sign_approval
+from stanch.access import Approval, ApprovalStatement, sign_approval
 from stanch.crypto.recipient import Recipient, parse_public
 from stanch.crypto.stanza import KeyProvider
-from stanch.errors import InvalidInput, PolicyViolation
-from stanch.release import QuorumRecord, approve, read_record
+from stanch.errors import InvalidInput, NotPermitted, PolicyViolation
+from stanch.release import QuorumRecord, approve, check_approval, read_record
 from stanch.sign import TrustedKeys
 from stanch.terms import Digest, EntryRef, JsonValue
 from stanch.workspace.act import Done, Request
@@ -105,6 +105,46 @@ def approve_release(
         return Done(Released(count, asked.m, approval), payload, undo=lambda: kept.drop_approval(x))
 
     return workspace.door.act(Request("release.approve", "release:approve", ref, {"request": str(request)}), run)
+
+
+def take_approval(workspace: Workspace, name: str, recipient: str, share: bytes, signed: Approval) -> Released:
+    """Keep an approval that whoever acts has signed elsewhere, with keys that are not here.
+
+    Args:
+        workspace: The workspace.
+        name: Name of the release.
+        recipient: The recipient's name in it.
+        share: The signed approval that releases the share.
+        signed: The signed statement that approves exactly the same request.
+
+    Raises:
+        NotPermitted: Whoever acts did not sign both, or may not approve.
+        VerificationError: A signature does not hold, or the request is another one.
+        InvalidInput: A part is malformed, of another workspace or expired.
+    """
+    state, kept, record = _load(workspace, name, recipient)
+    people, asked, ref = workspace.people, record.request, model_of(state)
+
+    def run(_ref: EntryRef) -> Done[Released]:
+        x = check_approval(record, share)
+        statement = ApprovalStatement.parse(signed.statement)
+        approver = asked.approvers[x - 1]
+        if statement.request != asked.digest:
+            raise PolicyViolation(
+                f"approval: expected one of {asked.digest}, found {statement.request}",
+                next_step="show the request again, and approve that one",
+            )
+        if {statement.approver, approver.principal} != {people.session.principal}:
+            raise NotPermitted("approval: is another person's", next_step="its approver hands it in")
+        people.approvals.record_approval(signed)
+        kept.add_approval(x, share)
+        involved = people.involved(ref, workspace.ledger.reader())
+        count = people.approvals.count_approvals(asked.digest, requester=state.facts.requester, involved=involved)
+        payload: dict[str, JsonValue] = {"request": str(asked.digest), "share": x, "approvals": count}
+        return Done(Released(count, asked.m, share), payload, undo=lambda: kept.drop_approval(x))
+
+    payload: dict[str, JsonValue] = {"request": str(asked.digest)}
+    return workspace.door.act(Request("release.approve", "release:approve", ref, payload), run)
 
 
 def _load(workspace: Workspace, name: str, recipient: str) -> tuple[ReleaseState, KeptCopy, QuorumRecord]:

@@ -3,7 +3,9 @@
 Column tags: ``column.info["personal"]`` is true where the value may name or describe a person. Erasure reads the tags.
 """
 
-from stanch.store.schema import access, alerts, gateway, ledger, watch, workspace
+from stanch.store.schema import access, alerts, console, gateway, ledger, watch, workspace
 from stanch.store.schema.column import METADATA, REVISION, schema_revision
 
-__all__ = ["METADATA", "REVISION", "access", "alerts", "gateway", "ledger", "schema_revision", "watch", "workspace"]
+__all__ = [
+    "METADATA", "REVISION", "access", "alerts", "console", "gateway", "ledger", "schema_revision", "watch", "workspace",
+]  # fmt: skip

@@ -1,0 +1,155 @@
+"""``stanch serve``: gateway and console of a workspace, each a process of its own, under one that watches them."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import FrameType
+
+import click
+
+from stanch.cli.frame import Frame, Leaf, Result, current
+from stanch.errors import InvalidInput, StanchError
+
+DRAIN_SECONDS = 35.0
+MOST_DEATHS, WITHIN_SECONDS = 5, 60.0
+_FIRST_WAIT, _LONGEST_WAIT = 0.25, 8.0
+_POLL = 0.1
+_OWN_FAULT = frozenset({2, 3, 4})
+"""Exit codes that starting again does not help: settings, permission, a missing part."""
+
+
+@click.command("serve", cls=Leaf)
+@click.option("--gateway-only", is_flag=True, help="Start the gateway alone.")
+@click.option("--console-only", is_flag=True, help="Start the console alone.")
+@click.option("--check", is_flag=True, help="Open everything that the settings name, say what it is, and end.")
+def serve(*, gateway_only: bool, console_only: bool, check: bool) -> Result:
+    """Serve the workspace until told to end: models over the gateway, pages and control API over the console.
+
+    Each part is a process of its own. One that dies is started again; five deaths in a minute end all.
+    """
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.console.serve import address_of  # noqa: PLC0415 - same
+
+    if gateway_only and console_only:
+        raise InvalidInput("serve: --gateway-only and --console-only exclude each other")
+    with open_workspace(current()) as workspace:
+        models = bool(workspace.config.gateway.models)
+        parts = [name for name, left_out in (("gateway", console_only), ("console", gateway_only)) if not left_out]
+        if not models and not gateway_only:
+            parts = [name for name in parts if name != "gateway"]
+        places = {"console": address_of(workspace), "gateway": workspace.config.gateway.listen}
+        if check:
+            from stanch.console.app import build_app  # noqa: PLC0415 - same
+            from stanch.gateway.serve import build_gateway  # noqa: PLC0415 - same
+
+            if "gateway" in parts:
+                build_gateway(workspace)
+            if "console" in parts:
+                build_app(workspace, address=places["console"])
+    lines = [f"{name:<10} {places[name]}" for name in parts]
+    if "gateway" not in parts and not console_only:
+        lines.append("gateway    not started: [[gateway.models]] names no model")
+    if check:
+        return Result({"parts": [*parts], "ready": True}, "\n".join([*lines, "ready      nothing was started"]))
+    code = _supervise([Child(name, command_of(current(), name)) for name in parts])
+    return Result({"parts": [*parts], "ready": False}, "\n".join([*lines, "ended"]), code)
+
+
+def command_of(frame: Frame, part: str) -> list[str]:
+    """Return the command of one part, with the global flags of this one."""
+    words = [sys.executable, "-m", "stanch"]
+    for flag, value in (
+        ("--workspace", frame.workspace), ("--as", frame.principal), ("--passphrase-file", frame.passphrase_file)
+    ):  # fmt: skip
+        words += [flag, str(value)] if value is not None else []
+    return [*words, part, "serve", *(["--quiet"] if frame.quiet else [])]
+
+
+@dataclass(slots=True)
+class Child:
+    """One part: its name, how it is started, its process, and when it died."""
+
+    name: str
+    command: Sequence[str]
+    process: "subprocess.Popen[bytes] | None" = None
+    deaths: list[float] = field(default_factory=list)
+    again: float = 0.0
+
+    def start(self) -> None:
+        """Start the process; it reads nothing from the terminal."""
+        self.process = subprocess.Popen(list(self.command), stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603 - our own command
+
+
+def _supervise(children: Sequence[Child]) -> int:
+    """Watch until SIGTERM or SIGINT."""
+    stop = threading.Event()
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    return supervise(children, stop)
+
+
+def supervise(children: Sequence[Child], stop: threading.Event, *, clock: Callable[[], float] = time.monotonic) -> int:
+    """Keep children alive until told to stop; return 0, or why it was given up.
+
+    A child that ends because of its settings ends all with its exit code. After five deaths of one child in a minute
+    all are ended, with 70.
+
+    Raises:
+        StanchError: A child died too often.
+    """
+    try:
+        for child in children:
+            child.start()
+        while not stop.wait(_POLL):
+            for child in children:
+                code = _look_after(child, clock())
+                if code is not None:
+                    return code
+        return 0
+    finally:
+        _end(children)
+
+
+def _look_after(child: Child, now: float) -> int | None:
+    """Start a dead child again when it is time; return an exit code if all must end."""
+    if child.process is None:
+        if now >= child.again:
+            child.start()
+        return None
+    code = child.process.poll()
+    if code is None:
+        return None
+    child.process = None
+    if code in _OWN_FAULT:
+        return code
+    child.deaths = [*(death for death in child.deaths if now - death < WITHIN_SECONDS), now]
+    if len(child.deaths) >= MOST_DEATHS:
+        raise StanchError(
+            f"{child.name} died {MOST_DEATHS} times in a minute; everything was stopped",
+            why=f"its last exit code was {code}",
+            next_step=f"see what it says: stanch {child.name} serve",
+        )
+    child.again = now + min(_FIRST_WAIT * 2 ** (len(child.deaths) - 1), _LONGEST_WAIT)
+    return None
+
+
+def _end(children: Sequence[Child]) -> None:
+    """Tell all to end, wait until their answers on their way are out, and kill what is left."""
+    running = [child.process for child in children if child.process is not None]
+    for process in running:
+        process.terminate()
+    until = time.monotonic() + DRAIN_SECONDS
+    for process in running:
+        try:
+            process.wait(max(0.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -1,0 +1,175 @@
+"""Models: the gate, the certificate, the copies that left, and the line of releases."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta, Struct
+from sqlalchemy import select
+
+from stanch.audit.certificate_file import read_certificate
+from stanch.audit.leakcert import LeakCert
+from stanch.audit.verdict import MEANING
+from stanch.console.desk import Call
+from stanch.console.pages.log import Row, rows_of
+from stanch.console.pages.paging import Paged, take
+from stanch.console.pages.releases import CopyState, copies_of, load_releases
+from stanch.console.route import Nothing
+from stanch.errors import NotFound, StanchError
+from stanch.ledger import EntryQuery
+from stanch.sign import TrustedKeys
+from stanch.store.schema.workspace import resource
+from stanch.terms import Digest
+from stanch.workspace.release_state import ReleaseState
+
+DigestText = Annotated[str, Meta(pattern=r"^(sha256|blake3):[0-9a-f]{64}\Z")]
+_HISTORY = 25
+
+
+class ModelRow(Struct, frozen=True):
+    """A model: name, digest, what the gate said, whether it is in quarantine, and how many releases there are of it."""
+
+    name: str
+    digest: str
+    gate: str
+    quarantined: bool
+    sensitivity: int
+    releases: int
+    served_as: tuple[str, ...]
+
+
+class ModelList(Struct, frozen=True):
+    """Models, and where the next part of the list begins."""
+
+    models: tuple[ModelRow, ...]
+    next: str
+
+
+class Certificate(Struct, frozen=True):
+    """A leak certificate, verified under the publisher's keys: its verdict, what that means, and its figures."""
+
+    verdict: str
+    meaning: str
+    mode: str
+    issued: str
+    expires: str
+    reasons: tuple[str, ...]
+    rows_out: int
+    rows_tried: int
+    rows_upper: float
+    epsilon_lower: float
+    membership_auc: float
+    trouble: str
+
+
+class ReleaseLine(Struct, frozen=True):
+    """One release of the model: its name, line and number, the entry that commits to its marks, and its copies."""
+
+    name: str
+    lineage: str
+    number: int
+    entry: int
+    checkpoint: int
+    base: str
+    recipients: int
+    copies: tuple[CopyState, ...]
+
+
+class ModelView(Struct, frozen=True):
+    """All that the workspace knows of one model."""
+
+    model: ModelRow
+    certificate: Certificate | None
+    lines: tuple[ReleaseLine, ...]
+    history: tuple[Row, ...]
+    infer: tuple[str, ...]
+    export: tuple[str, ...]
+
+
+def list_models(call: Call, asked: Paged) -> ModelList:
+    """Show the models that the workspace knows: judged, released or served."""
+    shown, after = take(_known(call), lambda row: f"{row.name}@{row.digest}", asked)
+    return ModelList(shown, after)
+
+
+def show_model(call: Call, _asked: Nothing) -> ModelView:
+    """Show one model by its digest.
+
+    Raises:
+        NotFound: The workspace knows none of that digest.
+    """
+    found = [row for row in _known(call) if row.digest == call.path["digest"]]
+    if not found:
+        raise NotFound("there is no such model", next_step="stanch audit run MODEL")
+    row = found[0]
+    states = [state for state in load_releases(call) if state.facts.digest == row.digest]
+    query = EntryQuery(subject=Digest.parse(row.digest), newest_first=True, limit=_HISTORY)
+    return ModelView(
+        row, _certificate(call, states), tuple(_line(call, state) for state in states), rows_of(call, query),
+        _grantees(call, "consumer", row), _grantees(call, "release_manager", row),
+    )  # fmt: skip
+
+
+def _known(call: Call) -> list[ModelRow]:
+    served: dict[str, list[str]] = defaultdict(list)
+    for section in call.workspace.config.gateway.models:
+        served[section.digest].append(section.name)
+    released: dict[str, list[str]] = defaultdict(list)
+    names: dict[str, str] = {}
+    for state in load_releases(call):
+        released[state.facts.digest].append(state.facts.name)
+        names[state.facts.digest] = state.model.name
+    with call.workspace.tables.read() as connection:
+        rows = connection.execute(select(resource).where(resource.c.kind == "model")).all()
+    found = {
+        row.digest: ModelRow(
+            row.name, row.digest, row.gate, bool(row.quarantined), row.sensitivity, len(released[row.digest]),
+            tuple(served[row.digest]),
+        )
+        for row in rows
+    }  # fmt: skip
+    for digest in [*released, *served]:
+        if digest not in found:
+            name = names.get(digest) or served[digest][0]
+            found[digest] = ModelRow(name, digest, "", False, 0, len(released[digest]), tuple(served[digest]))
+    return list(found.values())
+
+
+def _certificate(call: Call, states: list[ReleaseState]) -> Certificate | None:
+    """Return the certificate that the newest release of a model rests on."""
+    if not states:
+        return None
+    newest = max(states, key=lambda state: state.facts.entry)
+    trusted = TrustedKeys(call.workspace.keys.publics("publisher"))
+    try:
+        cert = LeakCert.parse(read_certificate(Path(newest.facts.certificate), trusted).statement.predicate)
+    except StanchError as error:
+        return Certificate("", "", "", "", "", (), 0, 0, 0, 0, 0, error.what)
+    rows = cert.extraction
+    return Certificate(
+        cert.verdict, MEANING[cert.verdict], cert.mode, cert.issued, cert.expires,
+        tuple(reason.value for reason in cert.reasons), rows.attributable if rows else 0, rows.n if rows else 0,
+        rows.upper if rows else 0, cert.epsilon.lower if cert.epsilon else 0,
+        cert.membership.auc.estimate if cert.membership else 0, "",
+    )  # fmt: skip
+
+
+def _line(call: Call, state: ReleaseState) -> ReleaseLine:
+    facts = state.facts
+    first = next(iter(facts.requests.values()))
+    base = state.base.name if state.base is not None else ""
+    return ReleaseLine(
+        facts.name, first.lineage, first.release_number, facts.entry, facts.checkpoint, base, len(facts.requests),
+        copies_of(call, state),
+    )  # fmt: skip
+
+
+def _grantees(call: Call, role: str, row: ModelRow) -> tuple[str, ...]:
+    """Return who holds a role in the workspace or on this very model."""
+    directory = call.workspace.people.directory
+    scopes = {"workspace", f"Model:{row.name}@{row.digest}"}
+    return tuple(sorted(
+        principal.display or principal.id
+        for principal in directory.principals()
+        if any(grant.role == role and grant.scope in scopes for grant in directory.facts_of(principal.id).grants)
+    ))  # fmt: skip

@@ -1,0 +1,155 @@
+"""The first page: how the log, the models and the people stand. Each section names what it takes to see it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from msgspec import Struct
+from sqlalchemy import func, select
+
+from stanch.console.charts import tell_activity
+from stanch.console.counts import Day, count_days
+from stanch.console.desk import Call
+from stanch.console.route import Nothing
+from stanch.errors import StanchError
+from stanch.ledger import EntryQuery
+from stanch.store.schema.workspace import resource
+from stanch.terms import JsonValue
+from stanch.workspace.verbs_console import look
+from stanch.workspace.verbs_glass import overdue_reviews
+
+DAY_MS = 86_400_000
+_SHOWN_DAYS = 28
+
+
+class LogHealth(Struct, frozen=True):
+    """How the log stands: its name, entries, how far it is published and since when, who watches it."""
+
+    origin: str
+    entries: int
+    published: int
+    published_ms: int
+    witnesses: int
+    anchors: int
+    running: int
+    abandoned: int
+
+
+class Activity(Struct, frozen=True):
+    """Acts of the last weeks: how many there were, and how many of them were refused or failed."""
+
+    acts: int
+    refused: int
+    failed: int
+    told: str
+    days: tuple[Day, ...]
+
+
+class Models(Struct, frozen=True):
+    """The models and what the gate said of them."""
+
+    passed: int
+    failed: int
+    unjudged: int
+    quarantined: int
+
+
+class Duties(Struct, frozen=True):
+    """How many are registered, and what somebody has to do: reviews of emergency rights, and those overdue."""
+
+    reviews: int
+    overdue: int
+    principals: int
+
+
+class Part(Struct, frozen=True):
+    """One section: its name, and what it holds."""
+
+    name: str
+    holds: Any
+
+
+class Overview(Struct, frozen=True):
+    """The sections that whoever asks may see."""
+
+    parts: tuple[Part, ...]
+
+
+class Section(NamedTuple):
+    """A section of the overview: its name (and the name of its template), the Cedar action, and what reads it."""
+
+    name: str
+    action: str
+    read: Callable[[Call], Struct]
+
+
+def show_overview(call: Call, _asked: Nothing) -> Overview:
+    """Show every section that whoever asks may see; each look is recorded as what its action permits."""
+    parts = []
+    for section in SECTIONS:
+        if call.may(section.action):
+            what: dict[str, JsonValue] = {"page": f"overview.{section.name}"}
+            read = section.read
+            held = look(call.workspace, section.action, what, lambda read=read: read(call))  # type: ignore[misc]  # bound now
+            parts.append(Part(section.name, held))
+    return Overview(tuple(parts))
+
+
+def _log(call: Call) -> LogHealth:
+    workspace = call.workspace
+    reader, leases = workspace.ledger.reader(), workspace.leases
+    published, when = 0, 0
+    try:
+        signed = reader.checkpoint()
+    except StanchError:
+        published = 0  # nothing was published yet, or it does not verify; `verify now` says which
+    else:
+        published = signed.checkpoint.size
+        newest = reader.query(EntryQuery(limit=1, newest_first=True))
+        when = next((_time_of(call, ref.index) for ref in newest), 0)
+    return LogHealth(
+        reader.origin, reader.size(), published, when, len(workspace.ledger.witnesses),
+        len(workspace.config.ledger.anchors), len(leases.running()), len(leases.expired()),
+    )  # fmt: skip
+
+
+def _time_of(call: Call, index: int) -> int:
+    with call.workspace.tables.read() as connection:
+        found = connection.exec_driver_sql(
+            "SELECT time_ms FROM ledger_index WHERE origin = ? AND idx = ?", (call.workspace.ledger.origin, index)
+        ).scalar()
+    return int(found or 0)
+
+
+def _activity(call: Call) -> Activity:
+    days = count_days(call, _SHOWN_DAYS)
+    return Activity(
+        sum(day.done + day.failed + day.refused for day in days), sum(day.refused for day in days),
+        sum(day.failed for day in days), tell_activity(days), days,
+    )  # fmt: skip
+
+
+def _models(call: Call) -> Models:
+    table = resource
+    with call.workspace.tables.read() as connection:
+        rows = connection.execute(
+            select(table.c.gate, table.c.quarantined, func.count())
+            .where(table.c.kind == "model")
+            .group_by(table.c.gate, table.c.quarantined)
+        ).all()
+    counts = {name: sum(count for gate, _, count in rows if gate == name) for name in ("passed", "failed", "")}
+    return Models(counts["passed"], counts["failed"], counts[""], sum(count for _, held, count in rows if held))
+
+
+def _duties(call: Call) -> Duties:
+    people = call.workspace.people
+    overdue = overdue_reviews(call.workspace)
+    return Duties(len(people.glasses.unreviewed()), len(overdue), len(people.directory.principals()))
+
+
+SECTIONS: tuple[Section, ...] = (
+    Section("log", "log:read", _log),
+    Section("activity", "log:read", _activity),
+    Section("models", "log:read", _models),
+    Section("duties", "policy:read", _duties),
+)
+"""The sections, in their order; template ``sections/<name>.html`` shows each."""

@@ -1,0 +1,208 @@
+"""Releases and recipients: what was proposed, which copies were made, and who approved each."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from stanch.access import Approval
+from stanch.console.desk import Call
+from stanch.console.pages.paging import Paged, take
+from stanch.console.route import Nothing
+from stanch.crypto import parse_json
+from stanch.errors import InvalidInput, StanchError
+from stanch.workspace.copies import KeptCopy
+from stanch.workspace.release_state import ReleaseState
+from stanch.workspace.verbs_approve import load_record, take_approval
+from stanch.workspace.verbs_release import model_of, release_folder
+
+
+class Vote(Struct, frozen=True):
+    """An approver of a copy, and whether the share was released."""
+
+    principal: str
+    name: str
+    given: bool
+
+
+class CopyState(Struct, frozen=True):
+    """A copy for one recipient: its request, its manifest once it was made, and who approved it."""
+
+    release: str
+    recipient: str
+    key: str
+    not_after: str
+    made_ms: int
+    manifest: str
+    request: str
+    needed: int
+    counted: int
+    votes: tuple[Vote, ...]
+    trouble: str
+    mine: bool
+
+
+class ReleaseRow(Struct, frozen=True):
+    """A release: its model, line and number, who proposed it, and how far its copies are."""
+
+    name: str
+    model: str
+    digest: str
+    lineage: str
+    number: int
+    proposer: str
+    recipients: int
+    made: int
+    approved: int
+
+
+class ReleaseList(Struct, frozen=True):
+    """Releases, and where the next part of the list begins."""
+
+    releases: tuple[ReleaseRow, ...]
+    next: str
+
+
+class ReleaseView(Struct, frozen=True):
+    """One release with its copies, and the name of the log that statements name."""
+
+    release: ReleaseRow
+    entry: int
+    checkpoint: int
+    copies: tuple[CopyState, ...]
+    origin: str
+
+
+class RecipientRow(Struct, frozen=True):
+    """Somebody who gets copies, by the key that they are sealed to."""
+
+    name: str
+    key: str
+    copies: tuple[CopyState, ...]
+
+
+class RecipientList(Struct, frozen=True):
+    """Recipients, and where the next part of the list begins."""
+
+    recipients: tuple[RecipientRow, ...]
+    next: str
+
+
+class HandIn(Struct, frozen=True, forbid_unknown_fields=True):
+    """An approval that its approver signed elsewhere, as ``approve-offline --origin`` wrote it."""
+
+    recipient: Annotated[str, Meta(max_length=256)]
+    approval: Annotated[str, Meta(max_length=1 << 18)]
+
+
+class HandedIn(Struct, frozen=True):
+    """How many people approve the copy now, and how many must."""
+
+    approvals: int
+    needed: int
+
+
+class _Handed(Struct, frozen=True, forbid_unknown_fields=True):
+    type: Annotated[str, Meta(pattern=r"^urn:stanch:handed-approval:v1\Z")]
+    share: bytes
+    statement: bytes
+    key_id: str
+    signature: bytes
+
+
+def list_releases(call: Call, asked: Paged) -> ReleaseList:
+    """Show all releases."""
+    shown, after = take([_row(call, state) for state in load_releases(call)], lambda row: row.name, asked)
+    return ReleaseList(shown, after)
+
+
+def show_release(call: Call, _asked: Nothing) -> ReleaseView:
+    """Show one release by its name.
+
+    Raises:
+        NotFound: There is none.
+        InvalidInput: It is no name.
+    """
+    state = ReleaseState.load(release_folder(call.workspace, call.path["name"]))
+    facts = state.facts
+    return ReleaseView(
+        _row(call, state), facts.entry, facts.checkpoint, copies_of(call, state), call.workspace.ledger.origin
+    )
+
+
+def list_recipients(call: Call, asked: Paged) -> RecipientList:
+    """Show who gets copies; two names with one key are two recipients."""
+    found: dict[tuple[str, str], list[CopyState]] = {}
+    for state in load_releases(call):
+        for copy in copies_of(call, state):
+            found.setdefault((copy.recipient, copy.key), []).append(copy)
+    rows = [RecipientRow(name, key, tuple(copies)) for (name, key), copies in found.items()]
+    shown, after = take(rows, lambda row: f"{row.name} {row.key}", asked)
+    return RecipientList(shown, after)
+
+
+def hand_in(call: Call, asked: HandIn) -> HandedIn:
+    """Take an approval of a copy. The approver signed it with keys that no server ever holds.
+
+    Raises:
+        NotPermitted: Whoever hands it in is not who signed it, or may not approve.
+        InvalidInput: It is malformed, or of another request.
+    """
+    from msgspec import ValidationError, convert  # noqa: PLC0415 - used here alone
+
+    try:
+        handed = convert(parse_json(asked.approval.encode(), what="approval"), _Handed)
+    except (ValidationError, UnicodeEncodeError) as error:
+        raise InvalidInput(
+            "approval: expected the file that `stanch release approve-offline --origin` wrote", why=str(error)[:200]
+        ) from error
+    signed = Approval(handed.statement, handed.key_id, handed.signature)
+    made = take_approval(call.workspace, call.path["name"], asked.recipient, handed.share, signed)
+    return HandedIn(made.count, made.needed)
+
+
+def load_releases(call: Call) -> list[ReleaseState]:
+    """Return every release of the workspace."""
+    return ReleaseState.load_all(call.workspace.state / "releases")
+
+
+def copies_of(call: Call, state: ReleaseState) -> tuple[CopyState, ...]:
+    """Return how each copy of a release stands."""
+    return tuple(_copy(call, state, recipient) for recipient in sorted(state.facts.requests))
+
+
+def _copy(call: Call, state: ReleaseState, recipient: str) -> CopyState:
+    request, people = state.facts.requests[recipient], call.workspace.people
+    kept = [copy for copy in KeptCopy.all_of(state.folder) if copy.facts.recipient == recipient]
+    newest = max(kept, key=lambda copy: copy.facts.created_ms, default=None)
+    made_ms, manifest = (newest.facts.created_ms, newest.facts.manifest_sha256) if newest is not None else (0, "")
+    votes: tuple[Vote, ...] = ()
+    digest, needed, counted, trouble = str(request.digest), 0, 0, ""
+    if newest is not None and newest.quorum is not None:
+        try:
+            asked = load_record(call.workspace, state.facts.name, recipient).request
+        except StanchError as error:
+            trouble = error.what
+        else:
+            involved = people.involved(model_of(state), call.workspace.ledger.reader())
+            counted = people.approvals.count_approvals(asked.digest, requester=state.facts.requester, involved=involved)
+            names, given = call.names(), set(newest.quorum.approvals)
+            votes = tuple(
+                Vote(approver.principal, names.get(approver.principal, approver.principal), x in given)
+                for x, approver in enumerate(asked.approvers, 1)
+            )
+            digest, needed = str(asked.digest), asked.m
+    mine = any(vote.principal == call.session.principal and not vote.given for vote in votes)
+    return CopyState(
+        state.facts.name, recipient, request.recipient_key, request.not_after, made_ms, manifest, digest, needed,
+        counted, votes, trouble, mine,
+    )  # fmt: skip
+
+
+def _row(call: Call, state: ReleaseState) -> ReleaseRow:
+    facts, copies = state.facts, copies_of(call, state)
+    first = next(iter(facts.requests.values()))
+    return ReleaseRow(
+        facts.name, state.model.name, facts.digest, first.lineage, first.release_number,
+        call.names().get(facts.requester, facts.requester), len(copies), sum(copy.made_ms > 0 for copy in copies),
+        sum(0 < copy.needed <= copy.counted for copy in copies),
+    )  # fmt: skip

@@ -1,0 +1,138 @@
+"""Signing in with a real OpenID provider (npm oidc-provider), on loopback."""
+
+import html
+import http.client
+import os
+import re
+import shutil
+import socket
+import subprocess
+from dataclasses import replace
+from http.cookies import SimpleCookie
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
+
+import pytest
+from seating import ADDRESS
+
+from stanch.access.issuer import Client, Issuer, Providers
+from stanch.access.oidc import CodeFlow
+from stanch.console.app import build_app
+from stanch.workspace.incoming import fetch_web
+from stanch.workspace.verbs_access import Newcomer, register_newcomer
+
+HERE = Path(__file__).parents[1] / "access" / "oidc"
+CALLBACK = f"{ADDRESS}/callback"
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("node") is None or not (HERE / "node_modules").is_dir(),
+    reason="npm's oidc-provider is not installed (`make test` does it where npm is)",
+)
+
+
+@pytest.fixture(scope="module")
+def provider():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        ["node", str(HERE / "server.mjs"), str(port), CALLBACK, "urn:x"], stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, text=True, env=os.environ | {"NODE_ENV": "test"},
+    )  # fmt: skip
+    try:
+        assert process.stdout.readline().strip() == "ready"
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(10)
+        process.stdout.close()
+
+
+def sign_in_there(url, name):
+    """Do at the provider what a person does; return the address to which the browser is sent back."""
+    cookies, form = {}, None
+    for _ in range(20):
+        parts = urlsplit(url)
+        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=20)
+        headers = {"Cookie": "; ".join(f"{key}={value}" for key, value in cookies.items())}
+        if form is not None:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+        body = urlencode(form) if form is not None else None
+        connection.request("POST" if body else "GET", f"{parts.path}?{parts.query}", body, headers)
+        answer = connection.getresponse()
+        page = answer.read().decode()
+        connection.close()
+        for line in answer.headers.get_all("Set-Cookie") or ():
+            cookies |= {key: morsel.value for key, morsel in SimpleCookie(line).items()}
+        if answer.status in {302, 303}:
+            url, form = answer.headers["Location"], None
+            if url.startswith(CALLBACK):
+                return url
+        else:
+            url = html.unescape(re.search(r'<form[^>]*action="([^"]+)"', page)[1])
+            form = dict(re.findall(r'<input[^>]*type="hidden"[^>]*name="([^"]+)"[^>]*value="([^"]*)"', page))
+            form |= {"login": name, "password": "anything"}
+        if "://" not in url:
+            url = f"{parts.scheme}://{parts.netloc}{url}"
+    raise AssertionError("too many pages")
+
+
+@pytest.fixture
+def there(seat, provider):
+    """The seat with that provider as a way in, and anna registered."""
+    seat.app = build_app(seat.workspace, address=ADDRESS)
+    client = Client(id="console", secret="a secret of the tests", redirect_uri=CALLBACK)
+    issuer = Issuer(url=provider, kind="rfc9068", audience="urn:x", client=client)
+    flow = CodeFlow(issuer, Providers(fetch_web), fetch_web)
+    seat.app.serving.desk = replace(seat.app.desk, flows={provider: flow})
+    register_newcomer(seat.workspace, Newcomer(name="Anna", kind="user", issuer=provider, subject="anna"))
+    return seat
+
+
+def begin(client, provider):
+    answer = client.post("/login", data={"issuer": provider}, headers={"Origin": ADDRESS})
+    assert answer.status_code == 303
+    return answer.headers["location"]
+
+
+def come_back(client, url):
+    return client.get(url.removeprefix(ADDRESS))
+
+
+def test_a_person_signs_in_at_the_issuer(there, provider):
+    client = there.client()
+    url = begin(client, provider)
+    assert "code_challenge_method=S256" in url
+    answer = come_back(client, sign_in_there(url, "anna"))
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    assert "Anna" in client.get("/").text
+
+
+def test_another_browser_cannot_bring_the_code_back(there, provider):
+    """Otherwise somebody could sign a victim's browser in as himself (login forgery)."""
+    back = sign_in_there(begin(there.client(), provider), "anna")
+    assert come_back(there.client(), back).status_code == 401
+    third = there.client()
+    begin(third, provider)
+    assert come_back(third, back).status_code == 401
+
+
+def test_somebody_unknown_is_refused_and_a_code_is_good_once(there, provider):
+    client = there.client()
+    assert come_back(client, sign_in_there(begin(client, provider), "eve")).status_code == 401
+    other = there.client()
+    back = sign_in_there(begin(other, provider), "anna")
+    assert come_back(other, back).status_code == 303
+    assert come_back(other, back).status_code == 401
+
+
+def test_a_page_may_send_its_form_to_the_issuer(seat, provider, monkeypatch):
+    section = type("Section", (), {
+        "issuer": provider, "client_id": "console", "client_secret": "env:THE_SECRET", "kind": "rfc9068",
+        "audience": "", "algorithms": ("RS256",), "claims": {}, "mfa_acr": (),
+    })()  # fmt: skip
+    monkeypatch.setenv("THE_SECRET", "x")
+    monkeypatch.setattr(type(seat.workspace.config.access), "issuers", (section,))
+    seat.app = build_app(seat.workspace, address=ADDRESS)
+    policy = seat.client().get("/login").headers["content-security-policy"]
+    assert f"form-action 'self' {provider};" in policy

@@ -1,0 +1,169 @@
+"""The pages in a real browser: light and dark, narrow and wide, without a script, and clean for axe."""
+
+import shutil
+import socket
+import threading
+from dataclasses import replace
+
+import life
+import pytest
+
+from stanch.access import ApiKeyOrder, Session
+from stanch.console.desk import Desk
+from stanch.console.serve import run_console
+from stanch.workspace.verbs_access import Newcomer, grant_role, issue_key, register_newcomer
+from stanch.workspace.verbs_console import make_token
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which(CHROMIUM) is None, reason="chromium is not installed"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def served(proposed, tmp_path_factory):
+    """A console that a browser reaches, and a cookie of ada, who sees nearly everything."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        case = replace(proposed, folder=life.Files().copy(proposed.folder, tmp_path_factory.mktemp("pages") / "w"))
+        settings = case.folder / "stanch.toml"
+        settings.write_text(f'{settings.read_text()}\n[console]\nlisten = "127.0.0.1:{port}"\n')
+        with life.cheaply(), case.acting("olga") as workspace:
+            ready, stop = threading.Event(), threading.Event()
+            thread = threading.Thread(
+                target=run_console, args=(workspace,),
+                kwargs={"ready": lambda _: ready.set(), "stop": stop, "listener": listener},
+            )  # fmt: skip
+            thread.start()
+            try:
+                assert ready.wait(20)
+                bot = register_newcomer(workspace, Newcomer(name="bot", kind="service"))
+                issue_key(workspace, ApiKeyOrder(principal=bot, models=("workspace",), networks=("10.0.0.0/8",)))
+                yield workspace, f"http://127.0.0.1:{port}", bot
+            finally:
+                stop.set()
+                thread.join(20)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+def signed_in(workspace, url, name):
+    """Return the cookie of somebody's session."""
+    now_ms = int(workspace.door.clock() * 1000)
+    proven = Session(workspace.people.find(name), "x", mfa=True, started_ms=now_ms, expires_ms=now_ms + 60_000)
+    return {"name": "stanch", "value": Desk.of(workspace, url).sessions.open_session(proven).cookie, "url": url}
+
+
+class Watched:
+    """A page whose console, requests and policy violations are kept."""
+
+    def __init__(self, context, url):
+        self.page, self.url, self.trouble = context.new_page(), url, []
+        self.page.on(
+            "console", lambda message: message.type in {"error", "warning"} and self.trouble.append(message.text)
+        )
+        self.page.on("pageerror", lambda error: self.trouble.append(str(error)))
+        self.page.on("request", self._request)
+
+    def _request(self, request):
+        if not request.url.startswith(self.url):
+            self.trouble.append(f"asked {request.url}")
+
+    def go(self, path):
+        answer = self.page.goto(self.url + path, wait_until="load")
+        assert answer.status == 200, (path, answer.status)
+        return self.page
+
+
+def paths(workspace, bot):
+    digest = next(iter((workspace.state / "releases").glob("*/release.json"))).read_text()
+    model = digest.partition('"digest":"')[2][:71]
+    return [
+        "/", "/models", f"/models/{model}", "/releases", "/releases/r1", "/recipients", "/principals",
+        f"/principals/{bot}", "/access?action=log:read", f"/access/who?action=release:export&resource=model:x@{model}",
+        "/policies", "/log", "/log/0", "/budgets", "/transparency", "/settings",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def shots(tmp_path_factory):
+    return tmp_path_factory.mktemp("shots")
+
+
+LOOKS = [("light", 1440), ("dark", 360)]
+
+
+@pytest.mark.parametrize(("scheme", "width"), LOOKS)
+def test_every_page_is_clean_in_a_browser(served, browser, shots, scheme, width):
+    """No error, no policy violation, no request elsewhere, nothing wider than the window, no serious finding of axe."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    workspace, url, bot = served
+    context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900})
+    context.add_cookies([signed_in(workspace, url, "ada")])
+    watched = Watched(context, url)
+    for path in paths(workspace, bot):
+        page = watched.go(path)
+        wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0, (path, wide)
+        found = axe.run(page).response["violations"]
+        grave = [(one["id"], [node["html"][:200] for node in one["nodes"]][:3]) for one in found]
+        assert not grave, (path, grave)
+        if path == "/":
+            assert page.evaluate("document.querySelector('figure img').naturalWidth") > 0
+        name = path.strip("/").partition("?")[0].replace("/", "-")[:24] or "overview"
+        page.screenshot(path=str(shots / f"{scheme}-{name}.png"), full_page=True)
+    context.close()
+    assert watched.trouble == []
+
+
+def test_pages_work_without_a_script(served, browser):
+    """Sign in with a link, grant a role, check a change, and sign out: forms alone."""
+    workspace, url, bot = served
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{url}/login?token={make_token(workspace).text}")
+    page.click("text=Sign in >> nth=-1")
+    assert page.locator("h1").inner_text() == "Overview"
+    page.goto(f"{url}/principals/{bot}")
+    page.select_option("#role", "consumer")
+    page.click("button:text-is('Grant')")
+    assert page.locator(".said").inner_text() == "The role was granted."
+    assert workspace.people.directory.facts_of(bot).roles == {"consumer"}
+    page.goto(f"{url}/policies")
+    page.click("button:text-is('Check')")
+    assert "nothing" in page.locator("dl").first.inner_text()
+    page.click("text=Sign out")
+    assert page.locator("h1").inner_text() == "Sign in"
+    context.close()
+
+
+def test_the_script_switches_colours_and_follows_the_log(served, browser):
+    workspace, url, _ = served
+    context = browser.new_context(color_scheme="light")
+    context.add_cookies([signed_in(workspace, url, "ada")])
+    watched = Watched(context, url)
+    page = watched.go("/")
+    before = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.click("#theme")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
+    assert "theme=dark" in page.locator("figure img").get_attribute("src")
+    shown = page.locator("#log-size").inner_text()
+    grant_role(workspace, "nina", "consumer", 3)
+    page.wait_for_function("was => document.getElementById('log-size').textContent !== was", arg=shown, timeout=8000)
+    context.close()
+    assert watched.trouble == []
