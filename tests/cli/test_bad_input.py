@@ -291,6 +291,8 @@ CASES = [
     ("gateway serve --nonsense", 2, "nonsense"),
     ("gateway budgets nobody", 2, "0 principals"),
     ("gateway budgets", 2, "PRINCIPAL"),
+    ("gateway reset-budget nobody --budget tokens --reason x", 2, "no such model"),
+    ("gateway reset-budget nobody --budget none --reason x", 2, "none"),
     ("guard check {missing}", 2, "missing"),
     ("guard check {unreadable}", 2, "line 2"),
     ("guard check {data} --index {missing}", 2, "missing"),

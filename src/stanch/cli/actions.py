@@ -66,6 +66,7 @@ ACTIONS: dict[str, Acts] = {
     "guard check": _OWN_KEYS,
     "gateway serve": _acts("gateway.serve", "gateway.infer"),
     "gateway budgets": _OWN_RECORD,
+    "gateway reset-budget": _acts("gateway.reset"),
     "trace run": _acts("trace.open", "trace.plan", "trace.examine"),
     "trace pack": _acts("trace.pack"),
     "trace text": _FILES_ONLY,

@@ -132,6 +132,9 @@ class AlgorithmsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     profile: Literal["2026"] = "2026"
 
 
+BudgetLimit = Annotated[int, msgspec.Meta(ge=1, le=10**12)] | None
+
+
 class GatewayModelSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[[gateway.models]]``: one model that the gateway answers for.
 
@@ -165,6 +168,10 @@ class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         tokens_per_day: Tokens of one principal and one model, prompt and answer together.
         protected_windows: Windows of training text that one principal may draw from one model, ever.
             0: one in ten thousand, at least 8 and at most 256.
+        requests_per_day: Requests of one principal to one model. Without it there is no such limit; the same below.
+        requests_in_total: Requests, until somebody resets them.
+        tokens_per_minute: Tokens, prompt and answer together.
+        tokens_in_total: Tokens, until somebody resets them.
         models: The models.
     """
 
@@ -174,6 +181,10 @@ class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     requests_per_minute: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 60
     tokens_per_day: Annotated[int, msgspec.Meta(ge=1, le=10**12)] = 1_000_000
     protected_windows: Annotated[int, msgspec.Meta(ge=0, le=10**6)] = 0
+    requests_per_day: BudgetLimit = None
+    requests_in_total: BudgetLimit = None
+    tokens_per_minute: BudgetLimit = None
+    tokens_in_total: BudgetLimit = None
     models: tuple[GatewayModelSection, ...] = ()
 
 

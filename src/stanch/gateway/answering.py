@@ -12,8 +12,8 @@ from sqlalchemy import Connection
 from stanch.access import Session
 from stanch.crypto import hmac_sha256
 from stanch.errors import StoreError
-from stanch.gateway.budgets import Charge, Limits
-from stanch.gateway.desk import INFER, Desk, network_of
+from stanch.gateway.budgets import Amounts, Charge, Grown, Limits
+from stanch.gateway.desk import INFER, Desk, network_of, note
 from stanch.gateway.dialect import AnswerReader, Dialect, Usage
 from stanch.gateway.exchange import Exchange, new_id
 from stanch.gateway.model import ServedModel
@@ -27,6 +27,7 @@ from stanch.terms import EntryRef, JsonValue
 from stanch.workspace import Done, Request
 
 KEEP_ALIVE_SECONDS = 15.0
+DRAWN_KIND = "gateway.drawn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class Answering:
         self._charge = Charge(
             prepared.session.principal, str(prepared.model.ref.digest), self._reserved(), budgets.now_ms()
         )
+        self._grown = Grown()
 
     async def run(self) -> None:
         """Do the act: decide, charge and record, forward and guard, settle and record.
@@ -79,8 +81,13 @@ class Answering:
             UpstreamProtocol: It sent what cannot be checked; likewise.
             GuardError: The guard failed; likewise.
         """
-        request = Request(*INFER, self._given.model.ref, self._intent(), reserve=self._reserve)
-        await self._desk.door(self._given.session).act_async(request, self._act)
+        given = self._given
+        request = Request(*INFER, given.model.ref, self._intent(), reserve=self._reserve, spent=self._spent)
+        try:
+            await self._desk.door(given.session).act_async(request, self._act)
+        finally:
+            with contextlib.suppress(StoreError):  # what was drawn is durable; the next request at the limit is refused
+                await self._tell_drawn()
 
     async def end(self) -> None:
         """Send what says that the answer is whole."""
@@ -92,25 +99,31 @@ class Answering:
             await exchange.write_stream(frame)
         return await exchange.end_stream()
 
+    async def _tell_drawn(self) -> None:
+        """Record that the principal's protected windows reached 50, 80 or 100 percent of their limit just now."""
+        given, grown = self._given, self._grown
+        limit = given.limits.protected_windows
+        if percent := grown.crossed(limit):
+            payload: dict[str, JsonValue] = {
+                "principal": self._charge.principal, "percent": percent, "used": grown.after, "limit": limit
+            }  # fmt: skip
+            telling = asyncio.to_thread(note, self._desk.workspace, DRAWN_KIND, payload, given.model.ref)
+            await asyncio.shield(telling)
+
     async def _act(self, _ref: EntryRef) -> Done[None]:
         self.begun.set()
-        try:
-            await (self._play_stream() if self._given.request.stream else self._fetch_whole())
-        except BaseException:
-            # What a failed request used is settled on its own: its outcome is the failure that the door records.
-            settling = asyncio.to_thread(
-                self._desk.budgets.settle_alone, self._charge, self._used_tokens(), self._tally.drawn
-            )
-            with contextlib.suppress(StoreError):  # else the whole reservation stays charged
-                await asyncio.shield(settling)
-            raise
+        await (self._play_stream() if self._given.request.stream else self._fetch_whole())
+        return self._spent()
+
+    def _spent(self) -> Done[None]:
+        """Return what the request brought about so far, also when it failed."""
         return Done(None, self._outcome(), settle=self._settle)
 
     def _reserve(self, connection: Connection) -> None:
-        self._desk.budgets.reserve(connection, self._charge, self._given.limits)
+        self._charge = self._desk.budgets.reserve(connection, self._charge, self._given.limits)
 
     def _settle(self, connection: Connection) -> None:
-        self._desk.budgets.settle(connection, self._charge, self._used_tokens(), self._tally.drawn)
+        self._grown = self._desk.budgets.settle(connection, self._charge, self._used(), self._tally.drawn)
 
     async def _play_stream(self) -> None:
         given = self._given
@@ -172,7 +185,8 @@ class Answering:
         )
         return {
             "request": given.exchange.id, "dialect": given.dialect, "stream": given.request.stream,
-            "guard": given.model.guard_digest, "reserved_tokens": self._charge.tokens, "prompt": prompt.hex(),
+            "guard": given.model.guard_digest, "reserved": {**self._charge.amounts.record()},
+            "charged_ms": self._charge.at_ms, "prompt": prompt.hex(),
             "prompt_bytes": prompt_bytes(given.request), "network": network_of(given.exchange.address),
             "digest_source": "asserted", "watermark": "none",
         }  # fmt: skip
@@ -187,21 +201,22 @@ class Answering:
             "request": self._given.exchange.id, "verdict": str(tally.action), "findings": findings, "dropped": dropped,
             "scanned": tally.scanned, "released": tally.released, "answer": tally.digest(self._desk.audit_key),
             "prompt_tokens": self._prompt_tokens(), "completion_tokens": tally.completion_tokens(),
+            "used": {**self._used().record()},
             "drawn": len(tally.drawn), "attempted": tally.attempted,
             "first_ms": self._first_ms, "total_ms": self._elapsed_ms(),
         }  # fmt: skip
         return payload | ({"incident": self._incident} if is_blocked else {})
 
-    def _reserved(self) -> int:
+    def _reserved(self) -> Amounts:
         request = self._given.request
-        return request.n * request.most_tokens + -(-prompt_bytes(request) // 4)
+        return Amounts(tokens=request.n * request.most_tokens + -(-prompt_bytes(request) // 4))
 
     def _prompt_tokens(self) -> int:
         usage = self._tally.usage
         return usage.prompt if usage is not None else -(-prompt_bytes(self._given.request) // 4)
 
-    def _used_tokens(self) -> int:
-        return self._prompt_tokens() + self._tally.completion_tokens()
+    def _used(self) -> Amounts:
+        return Amounts(tokens=self._prompt_tokens() + self._tally.completion_tokens())
 
     def _elapsed_ms(self) -> int:
         return int((time.monotonic() - self._since) * 1000)

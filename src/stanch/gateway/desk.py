@@ -5,7 +5,7 @@ import contextlib
 import ipaddress
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from sqlalchemy import func, select
@@ -151,23 +151,32 @@ class Refusals:
         counts, self._counts = self._counts, Counter()
         if not counts:
             return
-        door = self._workspace.door
-        now_ms = int(door.clock() * 1000)
         rows: list[JsonValue] = [
             {"reason": reason, "network": network, "count": count}
             for (reason, network), count in counts.most_common(_MOST_KINDS)
         ]
         try:
             for at in range(0, len(rows), 128):
-                act = Act(
-                    kind=_REFUSED, id=new_act_id(now_ms), principal=door.who.principal,
-                    profile="team" if door.profile == "team" else "solo",
-                    credential=RecordedCredential(kind=door.who.kind, key_id=door.who.key_id),
-                )  # fmt: skip
-                self._workspace.ledger.append(noted(act, time_ms=now_ms, payload={"refused": rows[at : at + 128]}))
+                note(self._workspace, _REFUSED, {"refused": rows[at : at + 128]})
         except StanchError:
             self._counts.update(counts)
             raise
+
+
+def note(workspace: Workspace, kind: str, payload: Mapping[str, JsonValue], *subject: ArtifactRef) -> None:
+    """Record something that happened, in the name of whoever serves.
+
+    Raises:
+        LedgerUnavailable: The log cannot be written.
+    """
+    door = workspace.door
+    now_ms = int(door.clock() * 1000)
+    act = Act(
+        kind=kind, id=new_act_id(now_ms), principal=door.who.principal, subject=subject,
+        profile="team" if door.profile == "team" else "solo",
+        credential=RecordedCredential(kind=door.who.kind, key_id=door.who.key_id),
+    )  # fmt: skip
+    workspace.ledger.append(noted(act, time_ms=now_ms, payload=payload))
 
 
 def network_of(address: str) -> str:

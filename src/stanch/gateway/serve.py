@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stanch.config import GatewayModelSection
+from stanch.config import GatewayModelSection, GatewaySection
 from stanch.crypto import canonical_json
 from stanch.data import CanaryPlan
 from stanch.errors import InvalidInput, MissingExtraError
@@ -19,6 +19,7 @@ from stanch.gateway.budgets import Limits
 from stanch.gateway.desk import Desk
 from stanch.gateway.exchange import LEAF, MAX_HEADERS, Receive, Scope, Send
 from stanch.gateway.model import ServedModel
+from stanch.gateway.rederive import rederive
 from stanch.gateway.upstream import Upstream
 from stanch.guard import Guard, GuardPolicy
 from stanch.scan import SpanIndex
@@ -31,7 +32,7 @@ DRAIN_SECONDS = 30
 
 
 def build_gateway(workspace: Workspace) -> Gateway:
-    """Return the gateway that the settings describe; what they name is opened and compiled now.
+    """Return the gateway that the settings describe; what they name is opened and compiled, budgets derived anew.
 
     Raises:
         InvalidInput: No model, two of one name, a server that plain HTTP would reach over a network, or a file of the
@@ -46,9 +47,20 @@ def build_gateway(workspace: Workspace) -> Gateway:
         if section.name in models:
             raise InvalidInput(f"gateway.models: two have the name {section.name[:80]!r}")
         model = models[section.name] = _model(workspace, section)
-        windows = settings.protected_windows or model.protected_windows
-        limits[section.name] = Limits(settings.requests_per_minute, settings.tokens_per_day, windows)
-    return Gateway(Desk.of(workspace), models, Upstream(), limits)
+        limits[section.name] = limits_of(settings, model.protected_windows)
+    desk = Desk.of(workspace)
+    by_digest = {str(model.ref.digest): limits[name] for name, model in models.items()}
+    rederive(desk.budgets, workspace.ledger.reader(), by_digest)
+    return Gateway(desk, models, Upstream(), limits)
+
+
+def limits_of(settings: GatewaySection, protected_windows: int) -> Limits:
+    """Return what each principal may use of a model."""
+    return Limits(
+        settings.requests_per_minute, settings.tokens_per_day, settings.protected_windows or protected_windows,
+        requests_per_day=settings.requests_per_day, requests_in_total=settings.requests_in_total,
+        tokens_per_minute=settings.tokens_per_minute, tokens_in_total=settings.tokens_in_total,
+    )  # fmt: skip
 
 
 def run_server(

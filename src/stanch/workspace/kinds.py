@@ -33,6 +33,7 @@ KINDS: dict[str, Kind] = {
     "data.scan": Kind("data:read", "dataset"),
     "data.split": Kind("data:add", "dataset"),
     "gateway.infer": Kind("model:infer", "model"),
+    "gateway.reset": Kind("access:grant", "workspace"),
     "gateway.serve": Kind("serve:run", "workspace"),
     "key.issue": Kind("access:grant", "workspace"),
     "key.register": Kind("release:approve", "workspace"),
@@ -59,6 +60,12 @@ KINDS: dict[str, Kind] = {
     "tune.anchor": Kind("model:tune", "dataset"),
     "tune.run": Kind("model:tune", "dataset"),
 }
+
+NOTES: dict[str, str] = {
+    "gateway.drawn": "A principal's protected windows reached 50, 80 or 100 percent of their limit: principal, percent, used, limit.",  # noqa: E501 - a row of a table
+    "gateway.refused": "Refused requests of unknown people: rows of reason, network, count.",
+}
+"""What is recorded of something that happened at once: one entry of phase ``note``, and the fields of its payload."""
 
 
 def covers(name: str, kind: str) -> bool:

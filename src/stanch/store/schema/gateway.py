@@ -1,4 +1,4 @@
-"""Tables of the gateway: what each principal has used of its budgets, and which protected windows it has drawn."""
+"""Tables of the gateway: what each principal has used of its budgets and drawn of protected text, and the resets."""
 
 from stanch.store.schema.column import integer, table, text
 
@@ -16,4 +16,12 @@ budget_drawn = table(
     text("principal", key=True),
     text("model", key=True),
     text("fingerprint", key=True),
+)
+
+budget_reset = table(
+    "budget_reset",
+    text("principal", key=True),
+    text("model", key=True),
+    text("budget", key=True),
+    integer("count"),
 )
