@@ -23,7 +23,7 @@ from stanch.config import Config
 from stanch.errors import StanchError
 from stanch.ledger.ocsf import class_of
 from stanch.tune import arguments as trainer
-from stanch.workspace.kinds import KINDS, NOTES
+from stanch.workspace.kinds import KINDS, NOTES, PAYLOADS
 
 SOURCES = Path(stanch.__file__).parent
 OUT = Path(__file__).parents[1] / "docs" / "reference"
@@ -165,6 +165,10 @@ def entries() -> str:
         "| kind | what it says, and the fields of its payload |",
         "|---|---|",
         *(f"| `{name}` | {meaning} |" for name, meaning in sorted(NOTES.items())),
+        "\nPayloads that other parts read:\n",
+        "| entry | fields of its payload |",
+        "|---|---|",
+        *(f"| `{name}` | {meaning} |" for name, meaning in sorted(PAYLOADS.items())),
     ]
     return HEAD + "\n".join([*lines, ""])
 

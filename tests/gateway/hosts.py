@@ -32,7 +32,9 @@ def run(folder, told, opening):
     """Serve a workspace until killed; runs in a process of its own."""
     serve._guard = lambda _workspace, _section: (GUARD, "sha256:" + "a" * 64)
     with Workspace.open(folder, **opening()) as workspace:
-        serve.run_server(workspace, serve.build_gateway(workspace), ready=told.send)
+        gateway = serve.build_gateway(workspace)
+        gateway.intent_seconds = 60.0  # these tests are about counts, on however slow a machine
+        serve.run_server(workspace, gateway, ready=told.send)
 
 
 def as_owner():
@@ -113,7 +115,9 @@ class Seen:
     statuses: list = field(default_factory=list)
 
     async def ask(self, session, url, key):
-        async with session.post(f"{url}/v1/chat/completions", json=ASK, headers={"authorization": f"Bearer {key}"}) as got:
+        async with session.post(
+            f"{url}/v1/chat/completions", json=ASK, headers={"authorization": f"Bearer {key}"}
+        ) as got:
             self.statuses.append(got.status)
             name = got.headers["x-stanch-request"]
             if got.status == 200:

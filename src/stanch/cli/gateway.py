@@ -55,7 +55,7 @@ def serve(check: bool) -> Result:  # noqa: FBT001 - a flag of click
 def budgets(name: str) -> Result:
     """Show what PRINCIPAL has used of its budgets."""
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.gateway.budgets import DRAWN, Budgets  # noqa: PLC0415 - same
+    from stanch.gateway.budgets import Budgets  # noqa: PLC0415 - same
     from stanch.gateway.serve import limits_of  # noqa: PLC0415 - same
 
     with open_workspace(current()) as workspace:

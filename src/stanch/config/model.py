@@ -162,6 +162,7 @@ class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         listen: ``HOST:PORT``; another host than this machine needs a certificate.
+        metrics_listen: ``HOST:PORT`` of this machine where `/metrics` is read. Empty: nowhere.
         certificate: PEM file of its TLS certificate and chain, relative to the workspace. Empty: no TLS.
         private_key: PEM file of the certificate's key, relative to the workspace.
         requests_per_minute: Requests of one principal to one model.
@@ -176,6 +177,7 @@ class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     listen: Annotated[str, msgspec.Meta(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}\Z")] = "127.0.0.1:8400"
+    metrics_listen: Annotated[str, msgspec.Meta(pattern=r"^((\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5})?\Z")] = ""
     certificate: str = ""
     private_key: str = ""
     requests_per_minute: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 60

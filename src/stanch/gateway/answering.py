@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from sqlalchemy import Connection
 
@@ -17,7 +18,8 @@ from stanch.gateway.desk import INFER, Desk, network_of, note
 from stanch.gateway.dialect import AnswerReader, Dialect, Usage
 from stanch.gateway.exchange import Exchange, new_id
 from stanch.gateway.model import ServedModel
-from stanch.gateway.problem import UpstreamFailed, UpstreamProtocol
+from stanch.gateway.probe import texts_of
+from stanch.gateway.problem import QuotaExhausted, UpstreamFailed, UpstreamProtocol
 from stanch.gateway.rebuild import Header, Stream, Tally, rebuild_whole
 from stanch.gateway.request import GenerateRequest, forwarded, prompt_bytes
 from stanch.gateway.sse import KEEP_ALIVE, EventParser
@@ -28,6 +30,8 @@ from stanch.workspace import Done, Request
 
 KEEP_ALIVE_SECONDS = 15.0
 DRAWN_KIND = "gateway.drawn"
+_LONG = 4096
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,8 @@ class Answering:
         self._whole = b""
         self._since = time.monotonic()
         self._first_ms = -1
+        self._guard_seconds = 0.0
+        self._texts = texts_of(prepared.request)
         budgets = desk.budgets
         self._charge = Charge(
             prepared.session.principal, str(prepared.model.ref.digest), self._reserved(), budgets.now_ms()
@@ -82,10 +88,15 @@ class Answering:
             GuardError: The guard failed; likewise.
         """
         given = self._given
-        request = Request(*INFER, given.model.ref, self._intent(), reserve=self._reserve, spent=self._spent)
+        probe = await _elsewhere_if_long(self._texts, self._probe)
+        request = Request(*INFER, given.model.ref, self._intent(probe), reserve=self._reserve, spent=self._spent)
         try:
             await self._desk.door(given.session).act_async(request, self._act)
+        except QuotaExhausted as error:
+            self._desk.metrics.refusals.labels(error.budget).inc()
+            raise
         finally:
+            self._measure()
             with contextlib.suppress(StoreError):  # what was drawn is durable; the next request at the limit is refused
                 await self._tell_drawn()
 
@@ -112,8 +123,31 @@ class Answering:
 
     async def _act(self, _ref: EntryRef) -> Done[None]:
         self.begun.set()
+        self._desk.metrics.commit.observe(time.monotonic() - self._since)
+        await _elsewhere_if_long(self._texts, self._sum_up)
         await (self._play_stream() if self._given.request.stream else self._fetch_whole())
         return self._spent()
+
+    def _probe(self) -> dict[str, JsonValue]:
+        given = self._given
+        return self._desk.probes.judge(given.session.principal, self._texts, given.model.guard.policy.index)
+
+    def _sum_up(self) -> None:
+        self._desk.windows.add(self._charge.principal, self._charge.model, "\n".join(self._texts[-1:]))
+
+    def _measure(self) -> None:
+        """Tell the figures of an answer that was begun."""
+        metrics, tally = self._desk.metrics, self._tally
+        if not self.begun.is_set():
+            return
+        if self._first_ms >= 0:
+            metrics.ttft.observe(self._first_ms / 1000)
+        metrics.guard.observe(self._guard_seconds)
+        metrics.held.observe(tally.held)
+        for kind, count in (tally.findings or {"none": 1}).items():
+            metrics.verdicts.labels(str(tally.action), kind).inc(count)
+        if dropped := self._reader.dropped.total():
+            metrics.dropped.labels(self._given.dialect).inc(dropped)
 
     def _spent(self) -> Done[None]:
         """Return what the request brought about so far, also when it failed."""
@@ -137,7 +171,10 @@ class Answering:
                         raise UpstreamProtocol("the model's server sent an event of another kind")
                     if event.data == "[DONE]":
                         return stream.close()
-                    for frame in stream.take(event.data):
+                    began = time.perf_counter()
+                    frames = stream.take(event.data)
+                    self._guard_seconds += time.perf_counter() - began
+                    for frame in frames:
                         await self._write(frame)
                     if stream.is_blocked:
                         return None
@@ -149,9 +186,11 @@ class Answering:
         taken = self._reader.read_whole(text)
         given = self._given
         # A long answer takes as long as a stream of it; the others are not kept waiting.
+        began = time.perf_counter()
         self._whole, self._tally = await asyncio.to_thread(
             rebuild_whole, given.model.guard, taken, self._header, self._incident
         )
+        self._guard_seconds = time.perf_counter() - began
 
     def _asked(self, media: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         given = self._given
@@ -177,7 +216,7 @@ class Answering:
             self._first_ms = self._elapsed_ms()
         await self._given.exchange.write_stream(frame)
 
-    def _intent(self) -> dict[str, JsonValue]:
+    def _intent(self, probe: dict[str, JsonValue]) -> dict[str, JsonValue]:
         """Return what the intent records: digests and counts, never text."""
         given = self._given
         prompt = hmac_sha256(
@@ -188,12 +227,14 @@ class Answering:
             "guard": given.model.guard_digest, "reserved": {**self._charge.amounts.record()},
             "charged_ms": self._charge.at_ms, "prompt": prompt.hex(),
             "prompt_bytes": prompt_bytes(given.request), "network": network_of(given.exchange.address),
-            "digest_source": "asserted", "watermark": "none",
+            "digest_source": "asserted", "watermark": "none", "probe": probe,
         }  # fmt: skip
 
     def _outcome(self) -> dict[str, JsonValue]:
         """Return what the outcome records."""
         tally = self._tally
+        if self._stream is not None:
+            self._stream.count()
         is_blocked = tally.action == Action.BLOCK
         findings: dict[str, JsonValue] = dict(sorted(tally.findings.items()))
         dropped: dict[str, JsonValue] = dict(sorted(self._reader.dropped.items()))
@@ -202,7 +243,8 @@ class Answering:
             "scanned": tally.scanned, "released": tally.released, "answer": tally.digest(self._desk.audit_key),
             "prompt_tokens": self._prompt_tokens(), "completion_tokens": tally.completion_tokens(),
             "used": {**self._used().record()},
-            "drawn": len(tally.drawn), "attempted": tally.attempted,
+            "drawn": len(tally.drawn), "attempted": tally.attempted, "lone": tally.lone,
+            "folded_chars": tally.folded_chars,
             "first_ms": self._first_ms, "total_ms": self._elapsed_ms(),
         }  # fmt: skip
         return payload | ({"incident": self._incident} if is_blocked else {})
@@ -220,3 +262,8 @@ class Answering:
 
     def _elapsed_ms(self) -> int:
         return int((time.monotonic() - self._since) * 1000)
+
+
+async def _elsewhere_if_long(texts: list[str], work: Callable[[], T]) -> T:
+    """Do work on texts here, or in another thread if the texts are so long that other requests would notice."""
+    return work() if sum(map(len, texts)) <= _LONG else await asyncio.to_thread(work)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from stanch.gateway.budgets import Limits
 from stanch.gateway.desk import Desk
 from stanch.gateway.dialect import Dialect
 from stanch.gateway.exchange import Exchange, Receive, Scope, Send
+from stanch.gateway.metrics import ENDPOINT_OTHERS
 from stanch.gateway.model import ServedModel
 from stanch.gateway.problem import NotReady, UpstreamTimeout, code_of
 from stanch.gateway.request import ChatRequest, CompletionRequest, read_request
@@ -21,6 +23,9 @@ from stanch.gateway.upstream import Upstream
 
 MAX_STREAMS = 1024
 INTENT_SECONDS = 5.0
+READY_SECONDS = 1.0
+"""For how long a good answer about readiness holds; anybody may ask."""
+_OTHERS = ("GET /healthz", "GET /readyz", "GET /v1/models")
 _GENERATE: dict[str, tuple[Dialect, type[ChatRequest] | type[CompletionRequest]]] = {
     "POST /v1/chat/completions": ("chat", ChatRequest),
     "POST /v1/completions": ("completions", CompletionRequest),
@@ -47,6 +52,7 @@ class Gateway:
     most_streams: int = MAX_STREAMS
     intent_seconds: float = INTENT_SECONDS
     _running: int = 0
+    _ready_at: float = -READY_SECONDS
     _left_behind: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,14 +67,14 @@ class Gateway:
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
         await self.upstream.open()
-        flushing = asyncio.create_task(self.desk.refusals.keep_flushing())
+        flushing = asyncio.create_task(self.desk.keep_flushing())
         await send({"type": "lifespan.startup.complete"})
         await receive()
         flushing.cancel()
         if self._left_behind:
             await asyncio.wait(self._left_behind)
         with contextlib.suppress(StanchError):  # a log that cannot be written now is told by every other act
-            await asyncio.to_thread(self.desk.refusals.flush)
+            await asyncio.to_thread(self.desk.flush, is_last=True)
         await self.upstream.close()
         await send({"type": "lifespan.shutdown.complete"})
 
@@ -82,6 +88,9 @@ class Gateway:
             if isinstance(error, NotAuthenticated | NotFound):
                 self.desk.refusals.note(code_of(error), exchange.address)
             await exchange.fail(error)
+        finally:
+            known = exchange.target in {*_GENERATE, *_OTHERS}
+            self.desk.metrics.requests.labels(exchange.target if known else ENDPOINT_OTHERS, exchange.status).inc()
 
     async def _route(self, exchange: Exchange) -> None:
         exchange.check_head()
@@ -96,8 +105,12 @@ class Gateway:
         raise NotFound("there is no such endpoint")
 
     async def _tell_ready(self, exchange: Exchange) -> None:
-        """Say whether policies can be confirmed and the database be read."""
-        await asyncio.to_thread(self.desk.authority.policies)
+        """Say whether policies can be confirmed, the log be written, and the models' servers be reached."""
+        if time.monotonic() - self._ready_at > READY_SECONDS:
+            await asyncio.to_thread(self.desk.authority.policies)
+            await asyncio.to_thread(self.desk.check_writable)
+            await asyncio.gather(*(self.upstream.probe(url) for url in {one.upstream for one in self.models.values()}))
+            self._ready_at = time.monotonic()
         await exchange.answer(b'{"status":"ready"}')
 
     async def _tell_models(self, exchange: Exchange, wanted: str) -> None:
@@ -123,6 +136,7 @@ class Gateway:
         if self._running >= self.most_streams:
             raise NotReady("the gateway answers as many requests as it can")
         self._running += 1
+        self.desk.metrics.active.inc()
         try:
             session = await asyncio.to_thread(self.desk.authenticate, exchange.credential())
             request = read_request(await exchange.body(), kind)
@@ -135,6 +149,7 @@ class Gateway:
             await answering.end()
         finally:
             self._running -= 1
+            self.desk.metrics.active.dec()
 
     async def _watched(self, exchange: Exchange, answering: Answering, run: Coroutine[Any, Any, None]) -> None:
         """Await a run; give it up when its intent is not durable in time, its client is gone, or it takes too long.

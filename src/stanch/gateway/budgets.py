@@ -13,8 +13,8 @@ from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, 
 
 from stanch.gateway.problem import QuotaExhausted
 from stanch.store import Tables
-from stanch.workspace.verbs_serve import BudgetReset
 from stanch.store.schema.gateway import budget_drawn, budget_reset, budget_use
+from stanch.workspace.verbs_serve import BudgetReset
 
 MINUTE_MS, DAY_MS = 60_000, 86_400_000
 WINDOWS = {"minute": MINUTE_MS, "day": DAY_MS, "total": 0}
@@ -145,7 +145,7 @@ class Budgets:
             QuotaExhausted: One of the budgets does not have that much left; the caller's transaction is to be undone.
         """
         if self._drawn(connection, charge) >= limits.protected_windows:
-            raise _exhausted(DRAWN)
+            raise QuotaExhausted(DRAWN)
         for row, start, amount in rows(charge.amounts, charge.at_ms):
             limit = limits.of(row)
             if amount and limit is not None:
@@ -236,7 +236,7 @@ class Budgets:
         mine = (budget_drawn.c.principal == charge.principal) & (budget_drawn.c.model == charge.model)
         return connection.execute(select(func.count()).select_from(budget_drawn).where(mine)).scalar_one()
 
-    def _add(self, connection: Connection, charge: Charge, name: str, start: int, amount: int, limit: int) -> None:  # noqa: PLR0913, PLR0917 - a row's key, and what is added to it
+    def _add(self, connection: Connection, charge: Charge, name: str, start: int, amount: int, limit: int) -> None:
         row = _row(charge.principal, charge.model, name, start)
         within = budget_use.c.used + amount <= limit
         added = update(budget_use).where(row & within).values(used=budget_use.c.used + amount)
@@ -244,7 +244,7 @@ class Budgets:
             return
         known = connection.execute(select(budget_use.c.used).where(row)).scalar()
         if known is not None or amount > limit:
-            raise _exhausted(name)
+            raise QuotaExhausted(name)
         # The window before stays: another host's clock may be in it still, and its requests may not be settled.
         mine = (budget_use.c.principal == charge.principal) & (budget_use.c.model == charge.model)
         size = WINDOWS[name.partition("/")[2]]
@@ -281,13 +281,4 @@ def _resets(connection: Connection, principal: str, model: str) -> frozenset[tup
 
 def _row(principal: str, model: str, name: str, start: int) -> ColumnElement[bool]:
     table = budget_use.c
-    return (
-        (table.principal == principal)
-        & (table.model == model)
-        & (table.budget == name)
-        & (table.window_ms == start)
-    )
-
-
-def _exhausted(budget: str) -> QuotaExhausted:
-    return QuotaExhausted(f"the budget of {budget} is used up", next_step="stanch gateway budgets PRINCIPAL")
+    return (table.principal == principal) & (table.model == model) & (table.budget == name) & (table.window_ms == start)

@@ -32,11 +32,13 @@ class Exchange:
     Attributes:
         id: What the answer's header ``x-stanch-request`` says, and the log.
         started: Whether the answer's head was sent.
+        status: How it ended: the status, ``broken`` for a stream that ended in a failure, ``gone`` without an answer.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.id = new_id()
         self.started = False
+        self.status = "gone"
         self._is_stream = False
         self._scope = scope
         self._receive = receive
@@ -128,6 +130,7 @@ class Exchange:
     async def fail(self, error: BaseException) -> None:
         """Say that there is no answer, or that it broke off: then without the mark that ends a whole one."""
         if self._is_stream:
+            self.status = "broken"
             await self.write_stream(write_event(problem_body(error, self.id)))
             await self.end_stream()
         elif not self.started:
@@ -141,5 +144,5 @@ class Exchange:
             headers.append((b"retry-after", b"60" if status == 429 else b"1"))
         if status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
-        self.started = True
+        self.started, self.status = True, str(status)
         await self._send({"type": "http.response.start", "status": status, "headers": headers})

@@ -93,6 +93,8 @@ def rederive(budgets: Budgets, reader: LedgerReader, limits: Mapping[str, Limits
         for _, data in reader.tail(at):
             book.read(data)
         kept = {
-            key: amount for key, amount in book.used.items() if key[1] in limits and limits[key[1]].of(key[2]) is not None
+            key: amount
+            for key, amount in book.used.items()
+            if key[1] in limits and limits[key[1]].of(key[2]) is not None
         }
         return budgets.restore(connection, kept, today, ever=ever)

@@ -19,6 +19,7 @@ from stanch.gateway.budgets import Limits
 from stanch.gateway.desk import Desk
 from stanch.gateway.exchange import LEAF, MAX_HEADERS, Receive, Scope, Send
 from stanch.gateway.model import ServedModel
+from stanch.gateway.monitor import host_and_port, monitor_server
 from stanch.gateway.rederive import rederive
 from stanch.gateway.upstream import Upstream
 from stanch.guard import Guard, GuardPolicy
@@ -104,8 +105,7 @@ def run_server(
     )  # fmt: skip
     config.load()
     config.ssl = context
-    server = uvicorn.Server(config)
-    asyncio.run(_serve(server, ready, stop))
+    asyncio.run(_serve(uvicorn.Server(config), monitor_server(workspace, gateway.desk.metrics), ready, stop))
 
 
 def listening(workspace: Workspace) -> tuple[str, int]:
@@ -115,16 +115,13 @@ def listening(workspace: Workspace) -> tuple[str, int]:
         InvalidInput: The port is none, or another machine could connect without TLS.
     """
     settings = workspace.config.gateway
-    host, _, port = settings.listen.rpartition(":")
-    host = host.strip("[]")
-    if int(port) > 65_535:
-        raise InvalidInput("gateway.listen: there is no such port")
+    host, port = host_and_port(settings.listen, "gateway.listen")
     if not is_loopback(host) and not settings.certificate:
         raise InvalidInput(
             "gateway.listen: another host than this machine needs a certificate",
             next_step="set gateway.certificate and gateway.private_key",
         )
-    return host, int(port)
+    return host, port
 
 
 def tls_context(workspace: Workspace) -> ssl.SSLContext | None:
@@ -150,13 +147,19 @@ def tls_context(workspace: Workspace) -> ssl.SSLContext | None:
     return context
 
 
-async def _serve(server: Any, ready: Callable[[str], None], stop: threading.Event | None) -> None:  # noqa: ANN401 - a uvicorn server
+async def _serve(
+    server: Any,  # noqa: ANN401 - a uvicorn server
+    monitor: Any,  # noqa: ANN401 - same, or None
+    ready: Callable[[str], None],
+    stop: threading.Event | None,
+) -> None:
     # uvicorn raises the signal again once it has ended, which would end the process before the outcome is recorded.
     server.capture_signals = contextlib.nullcontext
     if stop is None:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, setattr, server, "should_exit", True)
     serving = asyncio.create_task(server.serve())
+    watched = asyncio.create_task(monitor.serve()) if monitor is not None else None
     while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.01)
     if server.started:
@@ -167,6 +170,9 @@ async def _serve(server: Any, ready: Callable[[str], None], stop: threading.Even
             server.should_exit = True
             break
     await serving
+    if watched is not None:
+        monitor.should_exit = True
+        await watched
 
 
 async def _tell_leaf(app: Callable[..., Any], leaf: bytes, scope: Scope, receive: Receive, send: Send) -> None:
