@@ -8,6 +8,8 @@ from answers import CLEAN, ROW
 
 from stanch.gateway.probe import HOUR, Probes, repeats, texts_of
 from stanch.gateway.request import ChatRequest, CompletionRequest, read_request
+from stanch.gateway.request_messages import MessagesRequest
+from stanch.gateway.request_responses import ResponsesRequest
 from stanch.gateway.window import COSINES, LONGEST_SECONDS, Features, Windows
 
 KEY = bytes(32)
@@ -27,7 +29,18 @@ def test_all_texts_that_the_model_reads_are_judged_and_nothing_else():
         b'"content":[{"type":"text","text":"two"},{"type":"text","text":"three"}]}]}'
     )
     assert texts_of(read_request(body, ChatRequest)) == ["one", "two", "three"]
-    assert texts_of(read_request(b'{"model":"bot","prompt":"one"}', CompletionRequest)) == ["one"]
+    completion = b'{"model":"bot","prompt":"two","suffix":"one"}'
+    assert texts_of(read_request(completion, CompletionRequest)) == ["one", "two"]
+    messages = (
+        b'{"model":"bot","max_tokens":9,"system":"one","messages":[{"role":"assistant","content":[{"type":"thinking",'
+        b'"thinking":"two"}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"t","content":"three"}]}]}'
+    )
+    assert texts_of(read_request(messages, MessagesRequest)) == ["one", "two", "three"]
+    responses = (
+        b'{"model":"bot","instructions":"one","input":[{"type":"function_call_output","call_id":"c","output":"two"},'
+        b'{"role":"user","content":"three"}],"text":{"verbosity":"low"}}'
+    )
+    assert texts_of(read_request(responses, ResponsesRequest)) == ["one", "two", "three"]
 
 
 @pytest.mark.parametrize(

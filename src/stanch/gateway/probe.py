@@ -10,18 +10,21 @@ from typing import Any
 import msgspec
 
 from stanch.crypto import hmac_sha256
+from stanch.gateway.request import GenerateRequest
 from stanch.scan import SpanIndex, fold_text
 from stanch.terms import JsonValue
 
 LAST_WORDS, FEWEST_WORDS = 200, 20
 PREFIX, NEAR_EQUAL, HOUR = 200, 5, 3600.0
 _MOST_PREFIXES = 100_000
-_TEXTS = frozenset({"content", "text", "prompt", "input", "instructions", "system", "suffix"})
+_TEXTS = frozenset({"content", "text", "prompt", "input", "output", "thinking", "instructions", "system", "suffix"})
+_CONVERSATIONS = frozenset({"messages", "input", "prompt"})
 
 
-def texts_of(request: msgspec.Struct) -> list[str]:
-    """Return the texts of a request that the model reads, in their order."""
-    return list(_walk(msgspec.to_builtins(request)))
+def texts_of(request: GenerateRequest) -> list[str]:
+    """Return the texts of a request that the model reads; the last one is the last of the conversation."""
+    fields = msgspec.to_builtins(request)
+    return list(_walk({name: fields[name] for name in sorted(fields, key=_CONVERSATIONS.__contains__)}))
 
 
 def _walk(value: Any, *, named: bool = False) -> Iterator[str]:  # noqa: ANN401 - JSON of any shape
