@@ -24,7 +24,7 @@ from stanch.config import Config
 from stanch.errors import StanchError
 from stanch.ledger.ocsf import class_of
 from stanch.tune import arguments as trainer
-from stanch.workspace.kinds import KINDS
+from stanch.workspace.kinds import KINDS, NOTES, PAYLOADS
 
 SOURCES = Path(stanch.__file__).parent
 OUT = Path(__file__).parents[1] / "docs"
@@ -161,6 +161,16 @@ def entries() -> str:
     for name, kind in sorted(KINDS.items()):
         class_uid, activity = class_of(name)
         lines.append(f"| `{name}` | `{kind.action}` | {kind.on} | {class_uid} | {activity} |")
+    lines += [
+        "\nWhat happens at once leaves one entry of phase `note`:\n",
+        "| kind | what it says, and the fields of its payload |",
+        "|---|---|",
+        *(f"| `{name}` | {meaning} |" for name, meaning in sorted(NOTES.items())),
+        "\nPayloads that other parts read:\n",
+        "| entry | fields of its payload |",
+        "|---|---|",
+        *(f"| `{name}` | {meaning} |" for name, meaning in sorted(PAYLOADS.items())),
+    ]
     return HEAD + "\n".join([*lines, ""])
 
 

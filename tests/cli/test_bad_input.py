@@ -329,6 +329,8 @@ CASES = [
     ("gateway serve --nonsense", 2, "nonsense"),
     ("gateway budgets nobody", 2, "0 principals"),
     ("gateway budgets", 2, "PRINCIPAL"),
+    ("gateway reset-budget nobody --budget tokens --reason x", 2, "no such model"),
+    ("gateway reset-budget nobody --budget none --reason x", 2, "none"),
     ("guard conformance", 2, "--target"),
     ("guard conformance --target http://127.0.0.1:9 --model m", 2, "nothing to look for"),
     ("guard conformance --target http://127.0.0.1:9 --model m --rows {missing}", 2, "missing"),

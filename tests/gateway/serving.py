@@ -52,6 +52,9 @@ class Server:
     async def serve(self, reader, writer):
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+            if head.startswith("get /health "):
+                writer.write(http(b"", status="200 OK"))
+                return
             length = int(head.partition("content-length:")[2].split("\r\n")[0])
             self.asked.append(json.loads(await reader.readexactly(length)))
             answer = self.answers.pop(0) if self.answers else http(sse())

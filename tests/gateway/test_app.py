@@ -87,16 +87,17 @@ def test_a_clean_whole_answer_comes_out(ask):
     assert answer.headers["content-type"] == JSON
 
 
-@pytest.mark.parametrize("secret", [ROW, CANARY])
-def test_a_leaking_stream_is_ended_and_recorded(ask, workspace, secret):
+@pytest.mark.parametrize(("secret", "counts"), [(ROW, (0, 2)), (ROW[70:], (1, 1)), (CANARY, (0, 0))])
+def test_a_leaking_stream_is_ended_and_recorded(ask, workspace, secret, counts):
     answer, _ = ask(STREAM, http(stream_of(f"Well: {secret} and on it goes.")))
     assert not leaks(text(answer))
     last = frames(answer)[-1]
     assert last["choices"][0]["finish_reason"] == "content_filter"
     _, result, outcome = entries(workspace)[-1]
     assert (result, outcome["verdict"], outcome["incident"]) == ("done", "block", last["stanch"]["incident"])
-    # Of the first window all but one character was out, of the second (32 − 25) / 32.
-    assert (outcome["drawn"], outcome["attempted"]) == ((1, 1) if secret == ROW else (0, 0))
+    # Of the first window all but one character was out, of the second (32 − 25) / 32; the name at the beginning of the
+    # whole row was held by the second stage, so nothing of that was out.
+    assert (outcome["drawn"], outcome["attempted"]) == counts
     assert sum(outcome["findings"].values()) == 1
 
 

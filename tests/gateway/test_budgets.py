@@ -2,7 +2,18 @@
 
 import pytest
 
-from stanch.gateway.budgets import DAY_MS, MINUTE_MS, Budgets, Charge, Limits, default_protected_windows
+from stanch.cli.gateway import _BUDGETS
+from stanch.gateway.budgets import (
+    BUDGETS,
+    DAY_MS,
+    MINUTE_MS,
+    Amounts,
+    Budgets,
+    Charge,
+    Grown,
+    Limits,
+    default_protected_windows,
+)
 from stanch.gateway.problem import QuotaExhausted
 from stanch.store import open_tables
 
@@ -18,13 +29,17 @@ def budgets(tmp_path):
 
 
 def charge(tokens=10, at=NOON, who="p_a", model="m"):
-    return Charge(who, model, tokens, at)
+    return Charge(who, model, Amounts(tokens=tokens), at)
 
 
-def reserve(budgets, one):
-    with budgets._tables.write() as connection:
-        budgets.reserve(connection, one, LIMITS)
-    return one
+def reserve(budgets, one, limits=LIMITS):
+    with budgets.tables.write() as connection:
+        return budgets.reserve(connection, one, limits)
+
+
+def settle(budgets, one, tokens, drawn=()):
+    with budgets.tables.write() as connection:
+        return budgets.settle(connection, one, Amounts(tokens=tokens), drawn)
 
 
 def used(budgets, who="p_a"):
@@ -46,7 +61,7 @@ def test_tokens_are_reserved_whole_and_settled_to_what_was_used(budgets):
     first = reserve(budgets, charge(100))
     with pytest.raises(QuotaExhausted):
         reserve(budgets, charge(1))
-    budgets.settle_alone(first, 40)
+    settle(budgets, first, 40)
     reserve(budgets, charge(60))
     with pytest.raises(QuotaExhausted):
         reserve(budgets, charge(1))
@@ -62,50 +77,127 @@ def test_a_refusal_charges_nothing(budgets):
 def test_what_is_settled_late_is_settled_in_its_own_day(budgets):
     late = reserve(budgets, charge(90, NOON))
     reserve(budgets, charge(50, NOON + DAY_MS))
-    budgets.settle_alone(late, 5)
-    assert used(budgets)["m", "tokens", NOON - DAY_MS // 2] == 5
-    assert used(budgets)["m", "tokens", NOON + DAY_MS // 2] == 50
+    settle(budgets, late, 5)
+    assert used(budgets)["m", "tokens/day", NOON - DAY_MS // 2] == 5
+    assert used(budgets)["m", "tokens/day", NOON + DAY_MS // 2] == 50
     reserve(budgets, charge(1, NOON + 3 * DAY_MS))
-    assert ("m", "tokens", NOON - DAY_MS // 2) not in used(budgets)
+    assert ("m", "tokens/day", NOON - DAY_MS // 2) not in used(budgets)
 
 
 def test_protected_windows_are_a_set_that_only_grows(budgets):
     one = reserve(budgets, charge())
-    budgets.settle_alone(one, 1, ["aa"])
-    budgets.settle_alone(one, 1, ["aa"])
+    settle(budgets, one, 1, ["aa"])
+    settle(budgets, one, 1, ["aa"])
     later = reserve(budgets, charge(at=NOON + 400 * DAY_MS))
-    budgets.settle_alone(later, 1, ["bb"])
+    settle(budgets, later, 1, ["bb"])
     assert used(budgets)["m", "protected-windows", 0] == 2
     with pytest.raises(QuotaExhausted):
         reserve(budgets, charge(at=NOON + 800 * DAY_MS))
 
 
 def test_vectors_are_counted_by_the_day_and_bits_ever_too(budgets):
-    limits = Limits(99, 10**9, 2, vectors_per_day=5, bits_per_day=100, bits_ever=150)
+    limits = Limits(99, 10**9, 2, vectors_per_day=5, bits_per_day=100, bits_in_total=150)
 
     def take(at, **amounts):
-        one = Charge("p_a", "m", 1, at, **amounts)
-        with budgets._tables.write() as connection:
-            budgets.reserve(connection, one, limits)
-        return one
+        return reserve(budgets, Charge("p_a", "m", Amounts(**amounts), at), limits)
+
+    def give_back(one, **amounts):
+        with budgets.tables.write() as connection:
+            budgets.settle(connection, one, Amounts(**amounts))
 
     failed = take(NOON, vectors=5)
     with pytest.raises(QuotaExhausted):
         take(NOON, vectors=1)
-    budgets.settle_alone(failed, 1)
+    give_back(failed)
     take(NOON, vectors=5)
     take(NOON + DAY_MS, vectors=5)
     first = take(NOON, bits=100)
-    budgets.settle_alone(first, 1, bits=90)
+    give_back(first, bits=90)
     for at, bits in ((NOON, 11), (NOON + DAY_MS, 61), (NOON + DAY_MS, 101)):
         with pytest.raises(QuotaExhausted):
             take(at, bits=bits)
     take(NOON + DAY_MS, bits=60)
     with pytest.raises(QuotaExhausted):
         take(NOON + 400 * DAY_MS, bits=1)
-    assert used(budgets)["m", "logprob-bits-ever", 0] == 150
+    assert used(budgets)["m", "bits/total", 0] == 150
 
 
 @pytest.mark.parametrize(("keys", "cap"), [(1, 8), (80_000, 8), (80_001, 9), (1_000_000, 100), (10**9, 256)])
 def test_the_default_cap(keys, cap):
     assert default_protected_windows(keys) == cap
+
+
+@pytest.mark.parametrize("budget", ["requests", "tokens", "vectors", "bits"])
+@pytest.mark.parametrize(("window", "later"), [("per_minute", MINUTE_MS), ("per_day", DAY_MS), ("in_total", None)])
+def test_every_amount_has_a_limit_in_every_window(budgets, budget, window, later):
+    none = {"requests_per_minute": None, "tokens_per_day": None, "bits_per_day": None, "bits_in_total": None}
+    limits = Limits(**(none | {f"{budget}_{window}": 10}))
+
+    def ask(amount, at=NOON):
+        return reserve(budgets, Charge("p_a", "m", Amounts(**({"requests": 0} | {budget: amount})), at), limits)
+
+    ask(4)
+    ask(6)
+    for at in (NOON, NOON + 99 * DAY_MS if later is None else NOON + min(later, DAY_MS // 2) - 1):
+        with pytest.raises(QuotaExhausted):
+            ask(1, at)
+    if later is not None:
+        ask(10, NOON + later)
+
+
+def test_no_bits_of_log_probabilities_are_given_unless_somebody_says_so(budgets):
+    with pytest.raises(QuotaExhausted):
+        reserve(budgets, Charge("p_a", "m", Amounts(bits=1), NOON), Limits())
+
+
+def test_a_minute_that_begins_a_day_is_counted_apart_from_the_day(budgets):
+    limits = Limits(5, None, 9, requests_per_day=7)
+    midnight = NOON - DAY_MS // 2
+    for at in (midnight,) * 5 + (midnight + MINUTE_MS,) * 2:
+        reserve(budgets, charge(at=at), limits)
+    with pytest.raises(QuotaExhausted):
+        reserve(budgets, charge(at=midnight + MINUTE_MS), limits)
+
+
+class Order:
+    def __init__(self, budget):
+        self.principal, self.models, self.budget, self.reason = "p_a", ("m",), budget, "why"
+
+
+def reset(budgets, budget):
+    with budgets.tables.write() as connection:
+        budgets.reset(connection, Order(budget))
+
+
+def test_a_reset_budget_is_empty_and_requests_on_their_way_give_nothing_back(budgets):
+    before = reserve(budgets, charge(80))
+    reset(budgets, "tokens")
+    assert ("m", "tokens/day", NOON - DAY_MS // 2) not in used(budgets)
+    assert used(budgets)["m", "requests/minute", NOON] == 1
+    later = reserve(budgets, charge(90))
+    settle(budgets, before, 1)
+    assert used(budgets)["m", "tokens/day", NOON - DAY_MS // 2] == 90
+    settle(budgets, later, 20)
+    assert used(budgets)["m", "tokens/day", NOON - DAY_MS // 2] == 20
+    reset(budgets, "tokens")
+    settle(budgets, reserve(budgets, charge(90)), 30)
+    assert used(budgets)["m", "tokens/day", NOON - DAY_MS // 2] == 30
+
+
+def test_a_reset_of_the_protected_windows_forgets_them(budgets):
+    one = reserve(budgets, charge())
+    assert settle(budgets, one, 1, ["aa", "bb"]) == Grown(0, 2)
+    reset(budgets, "protected-windows")
+    assert settle(budgets, one, 1, ["aa", "aa"]) == Grown(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("grown", "crossed"),
+    [((0, 3), 0), ((3, 4), 50), ((4, 4), 0), ((4, 7), 80), ((0, 7), 80), ((7, 8), 100), ((8, 9), 0)],
+)
+def test_half_four_fifths_and_all_of_the_cap_are_told_once(grown, crossed):
+    assert Grown(*grown).crossed(8) == crossed
+
+
+def test_the_command_knows_the_budgets():
+    assert _BUDGETS == BUDGETS

@@ -50,7 +50,7 @@ def test_embeddings_are_given_recorded_and_charged(ask, place):
         assert [one["embedding"] for one in answer.json["data"]] == [[1, 2, 3, 4], [0, 0, 0, 1]]
         assert asked == [body | {"model": "inner"}]
     (_, _, intent), (_, result, outcome) = entries(workspace, "gateway.embed")[-2:]
-    assert (intent["dialect"], intent["reserved_vectors"]) == ("embeddings", 2)
+    assert (intent["dialect"], intent["reserved"]["vectors"]) == ("embeddings", 2)
     assert (result, outcome["vectors"], outcome["prompt_tokens"]) == ("done", 2, 3)
     assert ROW[:20] not in json.dumps([intent, outcome])
     answer, asked = ask("embeddings", body, key=key, limits=limits)
@@ -94,7 +94,7 @@ def test_a_key_may_come_in_the_header_of_the_anthropic_api_and_two_are_refused(a
 @pytest.mark.parametrize("dialect", ["responses", "messages"])
 def test_the_newer_dialects_are_recorded_like_the_others(ask, place, dialect, stream):
     channel = "output_text" if dialect == "responses" else "text"
-    events = SAY[dialect](channel, cut(f"Well. {ROW} So.", 9), "")
+    events = SAY[dialect](channel, cut(f"Well. {ROW[70:]} So.", 9), "")
     stream_of = b"".join(
         b"event: %b\ndata: %b\n\n" % (one["type"].encode(), json.dumps(one).encode()) for one in events
     )

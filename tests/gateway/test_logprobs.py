@@ -158,7 +158,7 @@ def test_they_need_a_grant_and_a_budget_and_are_charged(ground, guard):
     answer["choices"][0]["logprobs"] = listed(["Hello", " you"])
     plain = key_of(ground, "plain")
     granted = key_of(ground, "granted", actions=GRANTED)
-    tuner = Limits(10, 10**9, 10, 10, bits_per_day=131, bits_ever=131)
+    tuner = Limits(10, 10**9, 10, 10, bits_per_day=131, bits_in_total=131)
 
     def run(key, body, limits, reply=answer):
         async def main():
@@ -176,7 +176,7 @@ def test_they_need_a_grant_and_a_budget_and_are_charged(ground, guard):
     first, sent = run(granted, body, tuner)
     assert [one["token"] for one in first.json["choices"][0]["logprobs"]["content"]] == ["Hello", " you"]
     assert sent[0]["logprobs"] is True
-    assert (entries(ground)[-2][2]["reserved_bits"], entries(ground)[-1][2]["logprob_bits"]) == (110, 22)
+    assert (entries(ground)[-2][2]["reserved"]["bits"], entries(ground)[-1][2]["logprob_bits"]) == (110, 22)
     assert run(granted, body, tuner)[0].code == "budget_exhausted"  # 22 are used, and 110 more are wanted
     assert run(granted, body | {"max_tokens": 9}, tuner)[0].status == 200
 

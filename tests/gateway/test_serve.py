@@ -332,6 +332,9 @@ def test_the_command_checks_and_shows(place, capsys):
     assert json.loads(capsys.readouterr().out)["data"]["models"][0]["name"] == "bot"
     assert run(["gateway", "budgets", "program", *folder]) == 0
     shown = {row["budget"]: row["used"] for row in json.loads(capsys.readouterr().out)["data"]["budgets"]}
-    assert shown["tokens"] > 30
-    assert shown["protected-windows"] >= 1
+    assert shown["tokens/day"] > 30
+    assert run(["gateway", "reset-budget", "program", "--budget", "tokens", "--reason", "a mistake", *folder]) == 0
+    assert json.loads(capsys.readouterr().out)["data"]["models"] == [str(MODEL.digest)]
+    assert run(["gateway", "budgets", "program", *folder]) == 0
+    assert "tokens/day" not in {row["budget"] for row in json.loads(capsys.readouterr().out)["data"]["budgets"]}
     assert run(["gateway", "budgets", "nobody", *folder]) == 2

@@ -12,7 +12,7 @@ import pytest
 from stanch.access import ApiKeyOrder
 from stanch.access.authenticator import Bearer
 from stanch.errors import InvalidInput, NotAuthenticated, NotFound, NotPermitted, OutcomeNotRecorded
-from stanch.gateway.budgets import Budgets, Charge, Limits
+from stanch.gateway.budgets import Amounts, Budgets, Charge, Limits
 from stanch.gateway.desk import INFER, Desk
 from stanch.gateway.problem import QuotaExhausted
 from stanch.ledger import TrustPolicy, verify_proof
@@ -202,7 +202,7 @@ def test_a_revoked_key_lets_nobody_in_and_a_lowered_budget_holds(workspace, bot)
     desk = Desk.of(workspace)
     assert session_of(desk, secret)
     budgets, limits = Budgets(workspace.tables), Limits()
-    charge = Charge(principal, str(MODEL.digest), 10, int(workspace.door.clock() * 1000))
+    charge = Charge(principal, str(MODEL.digest), Amounts(tokens=10), int(workspace.door.clock() * 1000))
     incident = incident_of(workspace)
     with workspace.tables.write() as connection:
         budgets.reserve(connection, charge, limits)

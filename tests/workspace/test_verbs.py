@@ -326,6 +326,9 @@ VERBS = [
          lambda w, _c, _out: verbs_console.look(w, "release:approve", {"page": "releases"}, lambda: None)),
     Verb(verbs_serve.serve_models, "gateway.serve", "olga", (verbs_serve, "_finish"),
          lambda w, _c, _out: verbs_serve.serve_models(w, [], lambda: None)),
+    Verb(verbs_serve.reset_budget, "gateway.reset", "olga", (verbs_serve, "_resetting"),
+         lambda w, _c, _out: verbs_serve.reset_budget(
+             w, verbs_serve.BudgetReset(w.people.find("nina"), (), "tokens", "why"), lambda _connection, _order: None)),
     Verb(verbs_key.rotate_key, "key.rotate", "olga", (Keyring, "add_secret"),
          lambda w, _c, _out: verbs_key.rotate_key(w, "pepper")),
     Verb(verbs_alerts.raise_alarms, "watch.alert.raise", "olga", (verbs_alerts, "_raising"),

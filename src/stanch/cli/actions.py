@@ -68,6 +68,7 @@ ACTIONS: dict[str, Acts] = {
     "guard conformance": _FILES_ONLY,
     "gateway serve": _acts("gateway.serve", "gateway.embed", "gateway.infer"),
     "gateway budgets": _OWN_RECORD,
+    "gateway reset-budget": _acts("gateway.reset"),
     "watch alerts": _acts("watch.alert.read"),
     "watch show": _acts("watch.alert.read"),
     "watch ack": _acts("watch.alert.state"),

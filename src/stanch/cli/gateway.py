@@ -5,7 +5,10 @@ from datetime import UTC, datetime
 import click
 
 from stanch.cli.frame import Group, Result, current
+from stanch.errors import NotFound
 from stanch.terms import JsonValue
+
+_BUDGETS = ("requests", "tokens", "vectors", "bits", "protected-windows")  # a test compares them with the gateway's
 
 
 @click.group(cls=Group)
@@ -53,20 +56,37 @@ def budgets(name: str) -> Result:
     """Show what PRINCIPAL has used of its budgets."""
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.gateway.budgets import Budgets  # noqa: PLC0415 - same
+    from stanch.gateway.serve import limits_of  # noqa: PLC0415 - same
 
     with open_workspace(current()) as workspace:
-        settings = workspace.config.gateway
+        limits = limits_of(workspace.config.gateway, 0)
         found = Budgets(workspace.tables).uses(workspace.people.find(name))
-    limits = {
-        "requests": settings.requests_per_minute, "tokens": settings.tokens_per_day,
-        "vectors": settings.vectors_per_day, "logprob-bits": settings.logprob_bits_per_day,
-        "logprob-bits-ever": settings.logprob_bits,
-    }  # fmt: skip
     rows: list[JsonValue] = []
     lines = []
     for use in found:
         since = datetime.fromtimestamp(use.window_ms / 1000, UTC).strftime("%F %H:%MZ") if use.window_ms else "ever"
-        limit = limits.get(use.budget, 0)
+        limit = limits.of(use.budget) or 0  # of protected windows without a setting: the index says it
         rows.append({"model": use.model, "budget": use.budget, "since": since, "used": use.used, "limit": limit})
         lines.append(f"{use.budget:<18} {use.used:>12} {f'of {limit}' if limit else '':<16} since {since}  {use.model}")
     return Result({"budgets": rows}, "\n".join(lines) or "nothing used")
+
+
+@gateway.command("reset-budget")
+@click.argument("name", metavar="PRINCIPAL")
+@click.option("--budget", required=True, type=click.Choice(_BUDGETS), help="Which one; its windows of time together.")
+@click.option("--model", "model", help="The name of one model; without it all models of the settings.")
+@click.option("--reason", required=True, help="Why; it stands in the log.")
+def reset(name: str, budget: str, model: str | None, reason: str) -> Result:
+    """Set what PRINCIPAL has used of a budget to nothing; requests on their way give nothing back to it."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.gateway.budgets import Budgets  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_serve import BudgetReset, reset_budget  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        sections = [one for one in workspace.config.gateway.models if model in {None, one.name}]
+        if not sections:
+            raise NotFound("the settings name no such model", next_step="see [[gateway.models]] in stanch.toml")
+        models = tuple(sorted({one.digest for one in sections}))
+        order = BudgetReset(workspace.people.find(name), models, budget, reason)
+        reset_budget(workspace, order, Budgets(workspace.tables).reset)
+    return Result({"principal": order.principal, "models": [*models], "budget": budget}, f"reset      {budget}: {name}")

@@ -132,6 +132,9 @@ class AlgorithmsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     profile: Literal["2026"] = "2026"
 
 
+BudgetLimit = Annotated[int, msgspec.Meta(ge=1, le=10**12)] | None
+
+
 class GatewayModelSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[[gateway.models]]``: one model that the gateway answers for.
 
@@ -166,6 +169,7 @@ class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         listen: ``HOST:PORT``; another host than this machine needs a certificate.
+        metrics_listen: ``HOST:PORT`` of this machine where `/metrics` is read. Empty: nowhere.
         certificate: PEM file of its TLS certificate and chain, relative to the workspace. Empty: no TLS.
         private_key: PEM file of the certificate's key, relative to the workspace.
         requests_per_minute: Requests of one principal to one model.
@@ -174,11 +178,19 @@ class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             0: one in ten thousand, at least 8 and at most 256.
         vectors_per_day: Embeddings that one principal may get from one model; they cannot be guarded.
         logprob_bits_per_day: Information in log-probabilities that one principal may get from one model, in bits.
-        logprob_bits: The same, ever. 0 here or there: no log-probabilities.
+        logprob_bits_in_total: The same, until somebody resets it. 0 here or there: no log-probabilities.
+        requests_per_day: Requests of one principal to one model. Without it there is no such limit; the same below.
+        requests_in_total: Requests, until somebody resets them.
+        tokens_per_minute: Tokens, prompt and answer together.
+        tokens_in_total: Tokens, until somebody resets them.
+        vectors_per_minute: Embeddings.
+        vectors_in_total: Embeddings, until somebody resets them.
+        logprob_bits_per_minute: Information in log-probabilities, in bits.
         models: The models.
     """
 
     listen: Annotated[str, msgspec.Meta(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}\Z")] = "127.0.0.1:8400"
+    metrics_listen: Annotated[str, msgspec.Meta(pattern=r"^((\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5})?\Z")] = ""
     certificate: str = ""
     private_key: str = ""
     requests_per_minute: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 60
@@ -186,7 +198,14 @@ class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     protected_windows: Annotated[int, msgspec.Meta(ge=0, le=10**6)] = 0
     vectors_per_day: Annotated[int, msgspec.Meta(ge=0, le=10**9)] = 10_000
     logprob_bits_per_day: Annotated[int, msgspec.Meta(ge=0, le=10**12)] = 0
-    logprob_bits: Annotated[int, msgspec.Meta(ge=0, le=10**12)] = 0
+    logprob_bits_in_total: Annotated[int, msgspec.Meta(ge=0, le=10**12)] = 0
+    requests_per_day: BudgetLimit = None
+    requests_in_total: BudgetLimit = None
+    tokens_per_minute: BudgetLimit = None
+    tokens_in_total: BudgetLimit = None
+    vectors_per_minute: BudgetLimit = None
+    vectors_in_total: BudgetLimit = None
+    logprob_bits_per_minute: BudgetLimit = None
     models: tuple[GatewayModelSection, ...] = ()
 
 

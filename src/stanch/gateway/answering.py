@@ -1,49 +1,31 @@
-"""One request from its charge to its outcome: what is recorded, forwarded, settled. The guarded kind is below."""
+"""Requests for text: streamed or whole, and through the guard."""
 
 import asyncio
 import contextlib
 import math
 import time
-from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, TypedDict, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection
-
-from stanch.access import Session
-from stanch.crypto import hmac_sha256
-from stanch.errors import StoreError
-from stanch.gateway.budgets import Charge, Limits
-from stanch.gateway.desk import INFER, LOGPROBS, Desk, network_of
-from stanch.gateway.dialect import Dialect, Header, Reader, Usage, Writer
-from stanch.gateway.exchange import Exchange, new_id
+from stanch.gateway.act import Act, Prepared
+from stanch.gateway.budgets import Amounts
+from stanch.gateway.desk import INFER, LOGPROBS, Desk
+from stanch.gateway.dialect import Header, Reader, Usage, Writer
+from stanch.gateway.exchange import new_id
 from stanch.gateway.logprobs import bits_of
-from stanch.gateway.model import ServedModel
+from stanch.gateway.probe import texts_of
 from stanch.gateway.problem import UpstreamFailed
 from stanch.gateway.rebuild import Stream, Tally, rebuild_whole
-from stanch.gateway.request import EmbeddingsRequest, GenerateRequest, forwarded, prompt_bytes
-from stanch.gateway.sse import KEEP_ALIVE, EventParser
+from stanch.gateway.request import GenerateRequest
+from stanch.gateway.sse import KEEP_ALIVE, Event, EventParser
 from stanch.gateway.upstream import Upstream, read_whole
 from stanch.guard import Action
-from stanch.terms import EntryRef, JsonValue
-from stanch.workspace import Done, Request
+from stanch.terms import JsonValue
 
 KEEP_ALIVE_SECONDS = 15.0
-R = TypeVar("R", bound=GenerateRequest | EmbeddingsRequest)
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared(Generic[R]):
-    """A request that was understood: who asks which model for what, and what it may use."""
-
-    exchange: Exchange
-    request: R = field(repr=False)
-    dialect: Dialect
-    model: ServedModel
-    session: Session
-    limits: Limits
+_LONG = 4096
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,118 +34,6 @@ class Speech:
 
     reader: Callable[[Any], Reader]
     writer: Callable[[Header, Any], Writer]
-
-
-class Used(TypedDict, total=False):
-    """What a request used of its budgets besides requests; the arguments of :meth:`Budgets.settle`."""
-
-    used_tokens: int
-    drawn: set[str]
-    vectors: int
-    bits: int
-
-
-class Act(ABC, Generic[R]):
-    """Answers one request. :meth:`run` ends when the outcome is durable; :meth:`end` then says that it is the end.
-
-    Attributes:
-        begun: Set when the intent is durable.
-    """
-
-    kind: ClassVar[tuple[str, str]]
-    """The kind of act, and its action in the policies."""
-
-    def __init__(self, desk: Desk, upstream: Upstream, prepared: Prepared[R]) -> None:
-        self.begun = asyncio.Event()
-        self._desk = desk
-        self._upstream = upstream
-        self._given = prepared
-        self._since = time.monotonic()
-        self._charge = self._charged(str(prepared.model.ref.digest), desk.budgets.now_ms())
-
-    async def run(self) -> None:
-        """Do the act: decide, charge and record, forward and check, settle and record.
-
-        Raises:
-            NotPermitted: Refused, or a budget is used up; the refusal is in the log.
-            LedgerUnavailable: The intent could not be made durable; nothing was forwarded.
-            OutcomeNotRecorded: The outcome could not be recorded; the answer has no end.
-            UpstreamFailed: The model's server failed; the outcome says so.
-            UpstreamProtocol: It sent what cannot be checked; likewise.
-            GuardError: The guard failed; likewise.
-        """
-        request = Request(*self.kind, self._given.model.ref, self._intent(), reserve=self._reserve)
-        await self._desk.door(self._given.session, also=self._also()).act_async(request, self._act)
-
-    @abstractmethod
-    async def end(self) -> None:
-        """Send what says that the answer is whole."""
-
-    @abstractmethod
-    async def _answer(self) -> None:
-        """Forward the request and check the answer."""
-
-    @abstractmethod
-    def _charged(self, model: str, now_ms: int) -> Charge:
-        """Return what is reserved."""
-
-    @abstractmethod
-    def _used(self) -> Used:
-        """Return what was used so far."""
-
-    @abstractmethod
-    def _outcome(self) -> dict[str, JsonValue]:
-        """Return what the outcome records: digests and counts, never text."""
-
-    def _also(self) -> tuple[str, ...]:
-        """Return the further actions that the request needs."""
-        return ()
-
-    async def _act(self, _ref: EntryRef) -> Done[None]:
-        self.begun.set()
-        try:
-            await self._answer()
-        except BaseException:
-            # What a failed request used is settled on its own: its outcome is the failure that the door records.
-            used = self._used()
-            settling = asyncio.to_thread(lambda: self._desk.budgets.settle_alone(self._charge, **used))
-            with contextlib.suppress(StoreError):  # else the whole reservation stays charged
-                await asyncio.shield(settling)
-            raise
-        return Done(None, self._outcome(), settle=self._settle)
-
-    def _reserve(self, connection: Connection) -> None:
-        self._desk.budgets.reserve(connection, self._charge, self._given.limits)
-
-    def _settle(self, connection: Connection) -> None:
-        self._desk.budgets.settle(connection, self._charge, **self._used())
-
-    def _asked(self, media: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        given = self._given
-        body = forwarded(given.request, given.model.upstream_name)
-        return self._upstream.ask(given.model.url(given.dialect), body, media=media)
-
-    def _intent(self) -> dict[str, JsonValue]:
-        """Return what the intent records: digests and counts, never text."""
-        given = self._given
-        prompt = hmac_sha256(
-            self._desk.audit_key, b"stanch/prompt/v1\x00" + forwarded(given.request, given.request.model)
-        )
-        reserved = {"reserved_tokens": self._charge.tokens}
-        reserved |= {"reserved_vectors": self._charge.vectors} if self._charge.vectors else {}
-        reserved |= {"reserved_bits": self._charge.bits} if self._charge.bits else {}
-        return {
-            "request": given.exchange.id, "dialect": given.dialect, "guard": given.model.guard_digest,
-            "prompt": prompt.hex(), "prompt_bytes": prompt_bytes(given.request),
-            "network": network_of(given.exchange.address), "digest_source": "asserted", "watermark": "none", **reserved,
-        }  # fmt: skip
-
-    def _prompt_size(self) -> int:
-        """Return an estimate of the prompt's tokens."""
-        return -(-prompt_bytes(self._given.request) // 4)
-
-    def _elapsed_ms(self) -> int:
-        return int((time.monotonic() - self._since) * 1000)
 
 
 class Answering(Act[GenerateRequest]):
@@ -175,12 +45,15 @@ class Answering(Act[GenerateRequest]):
         super().__init__(desk, upstream, prepared)
         exchange, request = prepared.exchange, prepared.request
         self._reader = speech.reader(request)
+        self._dropped = self._reader.dropped
         self._writer = speech.writer(Header(exchange.id, int(desk.workspace.door.clock()), request.model), request)
         self._incident = f"inc_{new_id()}"
+        self._texts = texts_of(request)
         self._stream: Stream | None = None
         self._tally = Tally()
         self._whole = b""
         self._first_ms = -1
+        self._guard_seconds = 0.0
 
     async def end(self) -> None:
         """Send what says that the answer is whole."""
@@ -192,22 +65,30 @@ class Answering(Act[GenerateRequest]):
         return await exchange.end_stream()
 
     async def _answer(self) -> None:
+        await _elsewhere_if_long(self._texts, self._sum_up)
         await (self._play_stream() if self._given.request.stream else self._fetch_whole())
 
     def _also(self) -> tuple[str, ...]:
         return () if self._given.request.alternatives is None else (LOGPROBS,)
 
-    def _charged(self, model: str, now_ms: int) -> Charge:
+    def _reserved(self) -> Amounts:
         request = self._given.request
         most = request.choices * request.most_tokens
-        return Charge(
-            self._given.session.principal, model, most + self._prompt_size(), now_ms, bits=self._bits(most)
-        )  # fmt: skip
+        return Amounts(tokens=most + self._prompt_size(), bits=self._bits(most))
 
-    def _used(self) -> Used:
+    def _used(self) -> Amounts:
         tally = self._tally
-        tokens = self._prompt_tokens() + tally.completion_tokens()
-        return {"used_tokens": tokens, "drawn": tally.drawn, "bits": self._bits(tally.entries)}
+        return Amounts(tokens=self._prompt_tokens() + tally.completion_tokens(), bits=self._bits(tally.entries))
+
+    def _drawn(self) -> Iterable[str]:
+        return self._tally.drawn
+
+    def _probe(self) -> dict[str, JsonValue]:
+        given = self._given
+        return self._desk.probes.judge(given.session.principal, self._texts, given.model.guard.policy.index)
+
+    def _sum_up(self) -> None:
+        self._desk.windows.add(self._charge.principal, self._charge.model, "\n".join(self._texts[-1:]))
 
     async def _play_stream(self) -> None:
         given = self._given
@@ -217,21 +98,29 @@ class Answering(Act[GenerateRequest]):
         async with self._asked("text/event-stream") as raw, contextlib.aclosing(self._patiently(raw)) as pieces:
             async for piece in pieces:
                 for event in parser.feed(piece):
-                    for frame in stream.take(event):
+                    for frame in self._take(stream, event):
                         await self._write(frame)
                     if stream.is_ended or stream.is_blocked:
                         return
         if not stream.is_whole:
             raise UpstreamFailed("the model's server broke off its answer")
 
+    def _take(self, stream: Stream, event: Event) -> list[bytes]:
+        began = time.perf_counter()
+        frames = stream.take(event)
+        self._guard_seconds += time.perf_counter() - began
+        return frames
+
     async def _fetch_whole(self) -> None:
         async with self._asked("application/json") as pieces:
             text = await read_whole(pieces)
         taken = self._reader.read_whole(text)
         # A long answer takes as long as a stream of it; the others are not kept waiting.
+        began = time.perf_counter()
         self._whole, self._tally = await asyncio.to_thread(
             rebuild_whole, self._given.model.guard, taken, self._writer, self._incident, self._prompt_size()
         )
+        self._guard_seconds = time.perf_counter() - began
 
     async def _patiently(self, pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         """Yield the pieces; while none comes, tell the client now and then that the connection lives."""
@@ -252,24 +141,34 @@ class Answering(Act[GenerateRequest]):
             self._first_ms = self._elapsed_ms()
         await self._given.exchange.write_stream(frame)
 
-    def _intent(self) -> dict[str, JsonValue]:
-        return super()._intent() | {"stream": self._given.request.stream}
+    def _measure(self) -> None:
+        super()._measure()
+        metrics, tally = self._desk.metrics, self._tally
+        if self._first_ms >= 0:
+            metrics.ttft.observe(self._first_ms / 1000)
+        metrics.guard.observe(self._guard_seconds)
+        metrics.held.observe(tally.held)
+        for kind, count in (tally.findings or {"none": 1}).items():
+            metrics.verdicts.labels(str(tally.action), kind).inc(count)
+
+    async def _intent(self) -> dict[str, JsonValue]:
+        probe = await _elsewhere_if_long(self._texts, self._probe)
+        return await super()._intent() | {"stream": self._given.request.stream, "probe": probe}
 
     def _outcome(self) -> dict[str, JsonValue]:
         tally = self._tally
-        is_blocked = tally.action == Action.BLOCK
+        if self._stream is not None:
+            self._stream.count()
         findings: dict[str, JsonValue] = dict(sorted(tally.findings.items()))
-        dropped: dict[str, JsonValue] = dict(sorted(self._reader.dropped.items()))
-        payload: dict[str, JsonValue] = {
-            "request": self._given.exchange.id, "verdict": str(tally.action), "findings": findings, "dropped": dropped,
-            "scanned": tally.scanned, "released": tally.released, "answer": tally.digest(self._desk.audit_key),
-            "prompt_tokens": self._prompt_tokens(), "completion_tokens": tally.completion_tokens(),
-            "drawn": len(tally.drawn), "attempted": tally.attempted,
-            "first_ms": self._first_ms, "total_ms": self._elapsed_ms(),
+        payload = super()._outcome() | {
+            "verdict": str(tally.action), "findings": findings, "scanned": tally.scanned, "released": tally.released,
+            "answer": tally.digest(self._desk.audit_key), "prompt_tokens": self._prompt_tokens(),
+            "completion_tokens": tally.completion_tokens(), "drawn": len(tally.drawn), "attempted": tally.attempted,
+            "lone": tally.lone, "folded_chars": tally.folded_chars, "first_ms": self._first_ms,
         }  # fmt: skip
         if self._given.request.alternatives is not None:
             payload["logprob_bits"] = self._bits(tally.entries)
-        return payload | ({"incident": self._incident} if is_blocked else {})
+        return payload | ({"incident": self._incident} if tally.action == Action.BLOCK else {})
 
     def _prompt_tokens(self) -> int:
         usage = self._tally.usage
@@ -279,3 +178,8 @@ class Answering(Act[GenerateRequest]):
         """Return the information in the log-probabilities of so many tokens."""
         alternatives = self._given.request.alternatives
         return 0 if alternatives is None else math.ceil(tokens * bits_of(alternatives, self._given.model.vocabulary))
+
+
+async def _elsewhere_if_long(texts: list[str], work: Callable[[], T]) -> T:
+    """Do work on texts here, or in another thread if the texts are so long that other requests would notice."""
+    return work() if sum(map(len, texts)) <= _LONG else await asyncio.to_thread(work)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import time
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import orjson
 
 from stanch.errors import NotAuthenticated, NotFound, StanchError
-from stanch.gateway.answering import Act, Answering, Prepared, Speech
+from stanch.gateway.act import Act, Prepared
+from stanch.gateway.answering import Answering, Speech
 from stanch.gateway.budgets import Limits
 from stanch.gateway.desk import Desk
 from stanch.gateway.dialect import Dialect
@@ -19,6 +21,7 @@ from stanch.gateway.dialect_openai import ChatWriter, CompletionsWriter, OpenAiR
 from stanch.gateway.dialect_responses import ResponsesReader, ResponsesWriter
 from stanch.gateway.embedding import Embedding
 from stanch.gateway.exchange import Exchange, Receive, Scope, Send
+from stanch.gateway.metrics import ENDPOINT_OTHERS
 from stanch.gateway.model import ServedModel
 from stanch.gateway.problem import NotReady, UpstreamTimeout, code_of
 from stanch.gateway.request import ChatRequest, CompletionRequest, EmbeddingsRequest, read_request
@@ -28,6 +31,8 @@ from stanch.gateway.upstream import Upstream
 
 MAX_STREAMS = 1024
 INTENT_SECONDS = 5.0
+READY_SECONDS = 1.0
+"""For how long a good answer about readiness holds; anybody may ask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,7 @@ ENDPOINTS = {
     "POST /v1/messages": Endpoint("messages", MessagesRequest, Speech(MessagesReader, MessagesWriter)),
     "POST /v1/responses": Endpoint("responses", ResponsesRequest, Speech(ResponsesReader, ResponsesWriter)),
 }
+_OTHERS = ("GET /healthz", "GET /readyz", "GET /v1/models")
 
 
 @dataclass(slots=True)
@@ -72,6 +78,7 @@ class Gateway:
     most_streams: int = MAX_STREAMS
     intent_seconds: float = INTENT_SECONDS
     _running: int = 0
+    _ready_at: float = -READY_SECONDS
     _left_behind: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -86,14 +93,14 @@ class Gateway:
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
         await self.upstream.open()
-        flushing = asyncio.create_task(self.desk.refusals.keep_flushing())
+        flushing = asyncio.create_task(self.desk.keep_flushing())
         await send({"type": "lifespan.startup.complete"})
         await receive()
         flushing.cancel()
         if self._left_behind:
             await asyncio.wait(self._left_behind)
         with contextlib.suppress(StanchError):  # a log that cannot be written now is told by every other act
-            await asyncio.to_thread(self.desk.refusals.flush)
+            await asyncio.to_thread(self.desk.flush, is_last=True)
         await self.upstream.close()
         await send({"type": "lifespan.shutdown.complete"})
 
@@ -107,6 +114,9 @@ class Gateway:
             if isinstance(error, NotAuthenticated | NotFound):
                 self.desk.refusals.note(code_of(error), exchange.address)
             await exchange.fail(error)
+        finally:
+            known = exchange.target in {*ENDPOINTS, *_OTHERS}
+            self.desk.metrics.requests.labels(exchange.target if known else ENDPOINT_OTHERS, exchange.status).inc()
 
     async def _route(self, exchange: Exchange) -> None:
         exchange.check_head()
@@ -121,8 +131,12 @@ class Gateway:
         raise NotFound("there is no such endpoint")
 
     async def _tell_ready(self, exchange: Exchange) -> None:
-        """Say whether policies can be confirmed and the database be read."""
-        await asyncio.to_thread(self.desk.authority.policies)
+        """Say whether policies can be confirmed, the log be written, and the models' servers be reached."""
+        if time.monotonic() - self._ready_at > READY_SECONDS:
+            await asyncio.to_thread(self.desk.authority.policies)
+            await asyncio.to_thread(self.desk.check_writable)
+            await asyncio.gather(*(self.upstream.probe(url) for url in {one.upstream for one in self.models.values()}))
+            self._ready_at = time.monotonic()
         await exchange.answer(b'{"status":"ready"}')
 
     async def _tell_models(self, exchange: Exchange, wanted: str) -> None:
@@ -146,6 +160,7 @@ class Gateway:
         if self._running >= self.most_streams:
             raise NotReady("the gateway answers as many requests as it can")
         self._running += 1
+        self.desk.metrics.active.inc()
         try:
             session = await asyncio.to_thread(self.desk.authenticate, exchange.credential())
             request = read_request(await exchange.body(), endpoint.request)
@@ -163,6 +178,7 @@ class Gateway:
             await act.end()
         finally:
             self._running -= 1
+            self.desk.metrics.active.dec()
 
     async def _watched(self, exchange: Exchange, act: Act[Any], run: Coroutine[Any, Any, None]) -> None:
         """Await a run; give it up when its intent is not durable in time, its client is gone, or it takes too long.

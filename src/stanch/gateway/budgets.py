@@ -5,39 +5,85 @@ take turns on the database, so that many gateways cannot overspend together.
 """
 
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Literal, NamedTuple, get_args
 
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
 from stanch.gateway.problem import QuotaExhausted
 from stanch.store import Tables
-from stanch.store.schema.gateway import budget_drawn, budget_lowered, budget_use
+from stanch.store.schema.gateway import budget_drawn, budget_lowered, budget_reset, budget_use
+from stanch.workspace.verbs_serve import BudgetReset
 
-MINUTE_MS, DAY_MS, EVER_MS = 60_000, 86_400_000, 1 << 62
-REQUESTS, TOKENS, DRAWN = "requests", "tokens", "protected-windows"
-VECTORS, BITS, BITS_EVER = "vectors", "logprob-bits", "logprob-bits-ever"
+MINUTE_MS, DAY_MS = 60_000, 86_400_000
+WINDOWS = {"minute": MINUTE_MS, "day": DAY_MS, "total": 0}
+"""Lengths of the windows of time in which use is counted anew; 0 never ends."""
+Budget = Literal["requests", "tokens", "vectors", "bits", "protected-windows"]
+BUDGETS: tuple[Budget, ...] = get_args(Budget)
+DRAWN: Budget = "protected-windows"
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one principal may use of one model.
+    """What one principal may use of one model; None is no limit.
 
     Attributes:
         requests_per_minute: Requests.
         tokens_per_day: Tokens of prompts and answers.
-        protected_windows: Distinct windows of training text, ever.
+        protected_windows: Distinct windows of training text, until somebody resets them.
         vectors_per_day: Embeddings.
         bits_per_day: Information in log-probabilities.
-        bits_ever: The same, ever.
+        bits_in_total: The same, until somebody resets it; so are the other totals.
+        requests_per_day: Requests.
+        requests_in_total: Requests.
+        tokens_per_minute: Tokens of prompts and answers.
+        tokens_in_total: Tokens of prompts and answers.
+        vectors_per_minute: Embeddings.
+        vectors_in_total: Embeddings.
+        bits_per_minute: Information in log-probabilities.
     """
 
-    requests_per_minute: int = 60
-    tokens_per_day: int = 1_000_000
+    requests_per_minute: int | None = 60
+    tokens_per_day: int | None = 1_000_000
     protected_windows: int = 8
-    vectors_per_day: int = 10_000
-    bits_per_day: int = 0
-    bits_ever: int = 0
+    vectors_per_day: int | None = 10_000
+    bits_per_day: int | None = 0
+    bits_in_total: int | None = 0
+    requests_per_day: int | None = None
+    requests_in_total: int | None = None
+    tokens_per_minute: int | None = None
+    tokens_in_total: int | None = None
+    vectors_per_minute: int | None = None
+    vectors_in_total: int | None = None
+    bits_per_minute: int | None = None
+
+    def of(self, row: str) -> int | None:
+        """Return the limit of what a row counts, such as ``tokens/day``."""
+        if row == DRAWN:
+            return self.protected_windows
+        budget, _, window = row.partition("/")
+        limit: int | None = getattr(self, f"{budget}_{'in' if window == 'total' else 'per'}_{window}", None)
+        return limit
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """What a request reserves, or what it used."""
+
+    requests: int = 1
+    tokens: int = 0
+    vectors: int = 0
+    bits: int = 0
+
+    def record(self) -> dict[str, int]:
+        """Return what stands in the log: the amounts that are not 0."""
+        return {name: amount for name, amount in asdict(self).items() if amount}
+
+    @classmethod
+    def recorded(cls, record: Mapping[str, int]) -> "Amounts":
+        """Return the amounts of a record of the log."""
+        return cls(**({"requests": 0} | dict(record)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +93,16 @@ class Charge:
     Attributes:
         principal: Who asks.
         model: Digest of the model.
-        tokens: How many tokens were reserved.
+        amounts: How much was reserved.
         at_ms: When; it says which windows of time were charged.
-        vectors: How many embeddings were reserved.
-        bits: How much information in log-probabilities was.
+        resets: How often each budget had been reset by then.
     """
 
     principal: str
     model: str
-    tokens: int
+    amounts: Amounts
     at_ms: int
-    vectors: int = 0
-    bits: int = 0
+    resets: frozenset[tuple[str, int]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,103 +115,147 @@ class Use:
     used: int
 
 
+class Grown(NamedTuple):
+    """How many protected windows a principal had drawn before a request, and has now."""
+
+    before: int = 0
+    after: int = 0
+
+    def crossed(self, limit: int) -> int:
+        """Return the highest of 50, 80 and 100 percent of the limit that was reached just now, or 0."""
+        reached = [percent for percent in (50, 80, 100) if self.before * 100 < percent * limit <= self.after * 100]
+        return max(reached, default=0)
+
+
 class Budgets:
     """The budgets of one workspace. Methods that take a connection run inside a transaction of the caller's."""
 
     def __init__(self, tables: Tables, *, clock: Callable[[], float] = time.time) -> None:
-        self._tables = tables
+        self.tables = tables
         self._clock = clock
 
     def now_ms(self) -> int:
         """Return the present time."""
         return int(self._clock() * 1000)
 
-    def reserve(self, connection: Connection, charge: Charge, limits: Limits) -> None:
-        """Charge one request and its tokens.
+    def reserve(self, connection: Connection, charge: Charge, limits: Limits) -> Charge:
+        """Charge what a request may use at most; return the charge as it has to be settled.
 
         Raises:
-            QuotaExhausted: One of the budgets does not have that much left; nothing was charged.
+            QuotaExhausted: One of the budgets does not have that much left; the caller's transaction is to be undone.
         """
         limits = _lowered(connection, charge, limits)
         if self._drawn(connection, charge) >= limits.protected_windows:
-            raise _exhausted(DRAWN)
-        self._add(connection, charge, _Window(REQUESTS, MINUTE_MS), 1, limits.requests_per_minute)
-        self._add(connection, charge, _Window(TOKENS, DAY_MS), charge.tokens, limits.tokens_per_day)
-        if charge.vectors:
-            self._add(connection, charge, _Window(VECTORS, DAY_MS), charge.vectors, limits.vectors_per_day)
-        if charge.bits:
-            self._add(connection, charge, _Window(BITS, DAY_MS), charge.bits, limits.bits_per_day)
-            self._add(connection, charge, _Window(BITS_EVER, EVER_MS), charge.bits, limits.bits_ever)
+            raise QuotaExhausted(DRAWN)
+        for row, start, amount in rows(charge.amounts, charge.at_ms):
+            limit = limits.of(row)
+            if amount and limit is not None:
+                self._add(connection, charge, row, start, amount, limit)
+        return replace(charge, resets=_resets(connection, charge.principal, charge.model))
 
-    def settle(
-        self, connection: Connection, charge: Charge, used_tokens: int, drawn: Iterable[str] = (), *,
-        vectors: int = 0, bits: int = 0,
-    ) -> None:  # fmt: skip
-        """Correct the charge to what was used, and remember which protected windows were drawn."""
-        for budget, size_ms, change in (
-            (TOKENS, DAY_MS, used_tokens - charge.tokens),
-            (VECTORS, DAY_MS, vectors - charge.vectors),
-            (BITS, DAY_MS, bits - charge.bits),
-            (BITS_EVER, EVER_MS, bits - charge.bits),
-        ):
-            if change:
-                row = _row(charge, budget, _start(charge.at_ms, size_ms))
-                connection.execute(update(budget_use).where(row).values(used=budget_use.c.used + change))
-        for fingerprint in drawn:
+    def settle(self, connection: Connection, charge: Charge, used: Amounts, drawn: Iterable[str] = ()) -> Grown:
+        """Correct the charge to what was used, and remember which protected windows were drawn.
+
+        A budget that was reset meanwhile keeps what was used since.
+        """
+        same = {name for name, _ in charge.resets ^ _resets(connection, charge.principal, charge.model)}
+        reserved = dict(_by_row(charge.amounts, charge.at_ms))
+        for row, start, amount in rows(used, charge.at_ms):
+            change = amount - reserved[row]
+            if change and row.partition("/")[0] not in same:
+                where = _row(charge.principal, charge.model, row, start)
+                connection.execute(update(budget_use).where(where).values(used=budget_use.c.used + change))
+        fresh = set(drawn)
+        if not fresh:
+            return Grown()
+        before = self._drawn(connection, charge)
+        for fingerprint in fresh:
             key = {"principal": charge.principal, "model": charge.model, "fingerprint": fingerprint}
-            known = select(budget_drawn).filter_by(**key)
-            if connection.execute(known).one_or_none() is None:
+            if connection.execute(select(budget_drawn).filter_by(**key)).one_or_none() is None:
                 connection.execute(insert(budget_drawn).values(**key))
+        return Grown(before, self._drawn(connection, charge))
 
-    def settle_alone(
-        self, charge: Charge, used_tokens: int, drawn: Iterable[str] = (), *, vectors: int = 0, bits: int = 0
-    ) -> None:
-        """As :meth:`settle`, in a transaction of its own: for requests that failed."""
-        with self._tables.write() as connection:
-            self.settle(connection, charge, used_tokens, drawn, vectors=vectors, bits=bits)
+    def reset(self, connection: Connection, order: BudgetReset) -> None:
+        """Set what a principal has used of one budget to nothing; requests on their way give nothing back to it."""
+        principal, budget = order.principal, order.budget
+        for model in order.models:
+            if budget == DRAWN:
+                mine = (budget_drawn.c.principal == principal) & (budget_drawn.c.model == model)
+                connection.execute(delete(budget_drawn).where(mine))
+                continue
+            names = [f"{budget}/{window}" for window in WINDOWS]
+            mine = (budget_use.c.principal == principal) & (budget_use.c.model == model)
+            connection.execute(delete(budget_use).where(mine & budget_use.c.budget.in_(names)))
+            key = {"principal": principal, "model": model, "budget": budget}
+            counted = update(budget_reset).filter_by(**key).values(count=budget_reset.c.count + 1)
+            if not connection.execute(counted).rowcount:
+                connection.execute(insert(budget_reset).values(**key, count=1))
+
+    def restore(
+        self, connection: Connection, used: Mapping[tuple[str, str, str, int], int], since_ms: int, *, ever: bool
+    ) -> int:
+        """Make the rows say what the log says, and return how many of them did not.
+
+        Args:
+            connection: The caller's transaction.
+            used: By principal, model, row and beginning of the window.
+            since_ms: Windows that begin earlier are left alone.
+            ever: Whether ``used`` was counted over the whole log, so that windows that never end are restored, too.
+        """
+        began = budget_use.c.window_ms
+        known = {
+            (row.principal, row.model, row.budget, row.window_ms): row.used
+            for row in connection.execute(
+                select(budget_use).where((began >= since_ms) | (began == 0) if ever else began >= since_ms)
+            )
+        }
+        wanted = {
+            key: amount for key, amount in used.items() if amount and (key[3] >= since_ms or (ever and not key[3]))
+        }
+        changed = {key for key in known.keys() | wanted.keys() if known.get(key, 0) != wanted.get(key, 0)}
+        for key in changed:
+            principal, model, name, start = key
+            connection.execute(delete(budget_use).where(_row(*key)))
+            if key in wanted:
+                values = {"principal": principal, "model": model, "budget": name, "window_ms": start}
+                connection.execute(insert(budget_use).values(**values, used=wanted[key]))
+        return len(changed)
 
     def uses(self, principal: str) -> tuple[Use, ...]:
         """Return what a principal has used in the windows of time that are kept."""
-        with self._tables.read() as connection:
-            rows = connection.execute(select(budget_use).where(budget_use.c.principal == principal)).all()
+        with self.tables.read() as connection:
+            found = connection.execute(select(budget_use).where(budget_use.c.principal == principal)).all()
             drawn = connection.execute(
                 select(budget_drawn.c.model, func.count())
                 .where(budget_drawn.c.principal == principal)
                 .group_by(budget_drawn.c.model)
             ).all()
-        timed = [Use(row.model, row.budget, row.window_ms, row.used) for row in rows]
+        timed = [Use(row.model, row.budget, row.window_ms, row.used) for row in found]
         return tuple(sorted([*timed, *(Use(model, DRAWN, 0, count) for model, count in drawn)], key=repr))
 
     def _drawn(self, connection: Connection, charge: Charge) -> int:
         mine = (budget_drawn.c.principal == charge.principal) & (budget_drawn.c.model == charge.model)
         return connection.execute(select(func.count()).select_from(budget_drawn).where(mine)).scalar_one()
 
-    def _add(self, connection: Connection, charge: Charge, window: "_Window", amount: int, limit: int) -> None:
-        start = _start(charge.at_ms, window.size_ms)
-        row = _row(charge, window.budget, start)
-        used = connection.execute(select(budget_use.c.used).where(row)).scalar()
-        if (used or 0) + amount > limit:
-            raise _exhausted(window.budget)
-        if used is not None:
-            connection.execute(update(budget_use).where(row).values(used=used + amount))
+    def _add(self, connection: Connection, charge: Charge, name: str, start: int, amount: int, limit: int) -> None:
+        row = _row(charge.principal, charge.model, name, start)
+        within = budget_use.c.used + amount <= limit
+        added = update(budget_use).where(row & within).values(used=budget_use.c.used + amount)
+        if connection.execute(added).rowcount:
             return
+        known = connection.execute(select(budget_use.c.used).where(row)).scalar()
+        if known is not None or amount > limit:
+            raise QuotaExhausted(name)
         # The window before stays: another host's clock may be in it still, and its requests may not be settled.
         mine = (budget_use.c.principal == charge.principal) & (budget_use.c.model == charge.model)
-        old = (budget_use.c.budget == window.budget) & (budget_use.c.window_ms < start - window.size_ms)
+        size = WINDOWS[name.partition("/")[2]]
+        old = (budget_use.c.budget == name) & (budget_use.c.window_ms < start - size)
         connection.execute(delete(budget_use).where(mine & old))
         connection.execute(
             insert(budget_use).values(
-                principal=charge.principal, model=charge.model, budget=window.budget, window_ms=start, used=amount
+                principal=charge.principal, model=charge.model, budget=name, window_ms=start, used=amount
             )
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Window:
-    """A budget that is counted anew in each window of time."""
-
-    budget: str
-    size_ms: int
 
 
 def default_protected_windows(keys: int) -> int:
@@ -183,24 +271,32 @@ def _lowered(connection: Connection, charge: Charge, limits: Limits) -> Limits:
         return limits
     return replace(
         limits,
-        requests_per_minute=min(limits.requests_per_minute, row.requests_per_minute),
-        tokens_per_day=min(limits.tokens_per_day, row.tokens_per_day),
+        requests_per_minute=_lower(limits.requests_per_minute, row.requests_per_minute),
+        tokens_per_day=_lower(limits.tokens_per_day, row.tokens_per_day),
     )
 
 
-def _start(at_ms: int, size_ms: int) -> int:
-    return at_ms - at_ms % size_ms
+def _lower(limit: int | None, lowered: int) -> int:
+    return lowered if limit is None else min(limit, lowered)
 
 
-def _row(charge: Charge, budget: str, start: int) -> ColumnElement[bool]:
+def rows(amounts: Amounts, at_ms: int) -> Iterator[tuple[str, int, int]]:
+    """Yield name, beginning of the window and amount for every row that amounts at one time belong to."""
+    for budget, amount in asdict(amounts).items():
+        for window, size in WINDOWS.items():
+            yield f"{budget}/{window}", at_ms - at_ms % size if size else 0, amount
+
+
+def _by_row(amounts: Amounts, at_ms: int) -> Iterator[tuple[str, int]]:
+    return ((row, amount) for row, _, amount in rows(amounts, at_ms))
+
+
+def _resets(connection: Connection, principal: str, model: str) -> frozenset[tuple[str, int]]:
+    table = budget_reset.c
+    found = select(table.budget, table.count).where((table.principal == principal) & (table.model == model))
+    return frozenset((budget, count) for budget, count in connection.execute(found))
+
+
+def _row(principal: str, model: str, name: str, start: int) -> ColumnElement[bool]:
     table = budget_use.c
-    return (
-        (table.principal == charge.principal)
-        & (table.model == charge.model)
-        & (table.budget == budget)
-        & (table.window_ms == start)
-    )
-
-
-def _exhausted(budget: str) -> QuotaExhausted:
-    return QuotaExhausted(f"the budget of {budget} is used up", next_step="stanch gateway budgets PRINCIPAL")
+    return (table.principal == principal) & (table.model == model) & (table.budget == name) & (table.window_ms == start)

@@ -5,7 +5,7 @@ import contextlib
 import ipaddress
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from sqlalchemy import func, select
@@ -15,6 +15,9 @@ from stanch.access.authenticator import Authenticator, Credential
 from stanch.crypto import hmac_sha256
 from stanch.errors import StanchError
 from stanch.gateway.budgets import Budgets
+from stanch.gateway.metrics import Metrics
+from stanch.gateway.probe import Probes
+from stanch.gateway.window import Features, Windows
 from stanch.ledger import Act, new_act_id, noted
 from stanch.ledger import Credential as RecordedCredential
 from stanch.store.schema.workspace import resource
@@ -25,7 +28,7 @@ from stanch.workspace.people import People
 
 INFER, EMBED = ("gateway.infer", "model:infer"), ("gateway.embed", "model:embed")
 LOGPROBS = "model:logprobs"
-_REFUSED = "gateway.refused"
+_REFUSED, _WINDOW = "gateway.refused", "gateway.window"
 _FLUSH_SECONDS = 60.0
 _MOST_KINDS = 1024
 _REFRESH_MS = 1000
@@ -42,6 +45,9 @@ class Desk:
         budgets: What each principal has used.
         refusals: Requests of unknown people.
         audit_key: Makes the digests of prompts and answers in the log, so that nobody else can test a guess.
+        metrics: What a monitoring system may read.
+        probes: Flags prompts that look like attempts to draw training text.
+        windows: Sums up prompts, so that the log can show that somebody asks in another way than before.
     """
 
     workspace: Workspace
@@ -50,17 +56,25 @@ class Desk:
     budgets: Budgets
     refusals: "Refusals"
     audit_key: bytes
+    metrics: Metrics
+    probes: Probes
+    windows: Windows
 
     @classmethod
     def of(cls, workspace: Workspace) -> "Desk":
         """Return the desk of an opened workspace."""
         people = workspace.people
         ground = people.ground
+        pepper = ground.keys.secret("pepper", 1)
+        metrics = Metrics()
+        metrics.watch_queue(lambda: workspace.ledger.waiting)
         return cls(
             workspace, authenticator_of(workspace),
             Authority(ground.tables, people.directory, refresh_ms=_REFRESH_MS, clock=ground.clock),
             Budgets(ground.tables, clock=ground.clock), Refusals(workspace),
-            hmac_sha256(ground.keys.secret("pepper", 1), b"stanch/gateway/v1/audit"),
+            hmac_sha256(pepper, b"stanch/gateway/v1/audit"), metrics,
+            Probes(hmac_sha256(pepper, b"stanch/gateway/v1/probe")),
+            Windows(Features(hmac_sha256(pepper, b"stanch/gateway/v1/window")), ground.clock),
         )  # fmt: skip
 
     def authenticate(self, credential: Credential) -> Session:
@@ -79,6 +93,38 @@ class Desk:
             workspace.ledger, session, own.profile, self._judge(session, also), workspace.leases, own.witnessing,
             own.clock,
         )  # fmt: skip
+
+    async def keep_flushing(self) -> None:
+        """Record once a minute what was counted and summed up, until cancelled."""
+        while True:
+            await asyncio.sleep(_FLUSH_SECONDS)
+            # The store may come back; what could not be recorded is kept.
+            with contextlib.suppress(StanchError):
+                await asyncio.to_thread(self.flush)
+
+    def flush(self, *, is_last: bool = False) -> None:
+        """Record the refusals that were counted, and the windows that are full or old.
+
+        Raises:
+            LedgerUnavailable: The log cannot be written; what was not recorded is kept.
+        """
+        told = self.windows.take(all_of_them=is_last)
+        try:
+            while told:
+                note(self.workspace, _WINDOW, told[-1])
+                told.pop()
+        finally:
+            self.windows.put_back(told)
+        self.refusals.flush()
+
+    def check_writable(self) -> None:
+        """Return if the log's database takes a change now.
+
+        Raises:
+            StoreError: It does not.
+        """
+        with self.workspace.tables.write():
+            pass
 
     def may_infer(self, session: Session, model: ArtifactRef) -> bool:
         """Say whether a session may use a model now; a refusal here is no act, and is not recorded."""
@@ -140,14 +186,6 @@ class Refusals:
         key = (reason, network_of(address))
         self._counts[key if key in self._counts or len(self._counts) < _MOST_KINDS else (reason, "others")] += 1
 
-    async def keep_flushing(self) -> None:
-        """Record what was counted once a minute, until cancelled."""
-        while True:
-            await asyncio.sleep(_FLUSH_SECONDS)
-            # The store may come back; what could not be recorded is counted still.
-            with contextlib.suppress(StanchError):
-                await asyncio.to_thread(self.flush)
-
     def flush(self) -> None:
         """Record what was counted, in the name of whoever serves.
 
@@ -157,23 +195,32 @@ class Refusals:
         counts, self._counts = self._counts, Counter()
         if not counts:
             return
-        door = self._workspace.door
-        now_ms = int(door.clock() * 1000)
         rows: list[JsonValue] = [
             {"reason": reason, "network": network, "count": count}
             for (reason, network), count in counts.most_common(_MOST_KINDS)
         ]
         try:
             for at in range(0, len(rows), 128):
-                act = Act(
-                    kind=_REFUSED, id=new_act_id(now_ms), principal=door.who.principal,
-                    profile="team" if door.profile == "team" else "solo",
-                    credential=RecordedCredential(kind=door.who.kind, key_id=door.who.key_id),
-                )  # fmt: skip
-                self._workspace.ledger.append(noted(act, time_ms=now_ms, payload={"refused": rows[at : at + 128]}))
+                note(self._workspace, _REFUSED, {"refused": rows[at : at + 128]})
         except StanchError:
             self._counts.update(counts)
             raise
+
+
+def note(workspace: Workspace, kind: str, payload: Mapping[str, JsonValue], *subject: ArtifactRef) -> None:
+    """Record something that happened, in the name of whoever serves.
+
+    Raises:
+        LedgerUnavailable: The log cannot be written.
+    """
+    door = workspace.door
+    now_ms = int(door.clock() * 1000)
+    act = Act(
+        kind=kind, id=new_act_id(now_ms), principal=door.who.principal, subject=subject,
+        profile="team" if door.profile == "team" else "solo",
+        credential=RecordedCredential(kind=door.who.kind, key_id=door.who.key_id),
+    )  # fmt: skip
+    workspace.ledger.append(noted(act, time_ms=now_ms, payload=payload))
 
 
 def network_of(address: str) -> str:

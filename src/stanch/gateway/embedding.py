@@ -10,8 +10,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from stanch.gateway.answering import Act, Prepared, Used
-from stanch.gateway.budgets import Charge
+from stanch.gateway.act import Act, Prepared
+from stanch.gateway.budgets import Amounts
 from stanch.gateway.desk import EMBED, Desk
 from stanch.gateway.fields import read_fields, unexpected
 from stanch.gateway.problem import UpstreamFailed
@@ -32,7 +32,6 @@ class Embedding(Act[EmbeddingsRequest]):
 
     def __init__(self, desk: Desk, upstream: Upstream, prepared: Prepared[EmbeddingsRequest]) -> None:
         super().__init__(desk, upstream, prepared)
-        self._dropped: Counter[str] = Counter()
         self._body = b""
         self._tokens = 0
         self._vectors = 0
@@ -50,17 +49,14 @@ class Embedding(Act[EmbeddingsRequest]):
         self._tokens, self._vectors = tokens, len(vectors)
         self._body = await asyncio.to_thread(write_vectors, vectors, request, self._tokens)
 
-    def _charged(self, model: str, now_ms: int) -> Charge:
-        vectors = self._given.request.vectors
-        return Charge(self._given.session.principal, model, self._prompt_size(), now_ms, vectors=vectors)
+    def _reserved(self) -> Amounts:
+        return Amounts(tokens=self._prompt_size(), vectors=self._given.request.vectors)
 
-    def _used(self) -> Used:
-        return {"used_tokens": max(self._tokens, self._prompt_size()), "vectors": self._vectors}
+    def _used(self) -> Amounts:
+        return Amounts(tokens=max(self._tokens, self._prompt_size()), vectors=self._vectors)
 
     def _outcome(self) -> dict[str, JsonValue]:
-        dropped: dict[str, JsonValue] = dict(sorted(self._dropped.items()))
-        return {"request": self._given.exchange.id, "vectors": self._vectors, "prompt_tokens": self._tokens,
-                "dropped": dropped, "total_ms": self._elapsed_ms()}  # fmt: skip
+        return super()._outcome() | {"vectors": self._vectors, "prompt_tokens": self._tokens}
 
 
 def read_vectors(text: str, shape: tuple[int, int], dropped: Counter[str]) -> tuple[Vectors, int]:

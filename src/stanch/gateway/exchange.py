@@ -33,12 +33,14 @@ class Exchange:
         id: What the answer's header ``x-stanch-request`` says, and the log.
         started: Whether the answer's head was sent.
         is_typed: Whether the events of the stream have types, so that one that says of a failure needs one.
+        status: How it ended: the status, ``broken`` for a stream that ended in a failure, ``gone`` without an answer.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.id = new_id()
         self.started = False
         self.is_typed = False
+        self.status = "gone"
         self._is_stream = False
         self._scope = scope
         self._receive = receive
@@ -133,6 +135,7 @@ class Exchange:
     async def fail(self, error: BaseException) -> None:
         """Say that there is no answer, or that it broke off: then without the mark that ends a whole one."""
         if self._is_stream:
+            self.status = "broken"
             body = problem_body(error, self.id)
             if self.is_typed:
                 body = b'{"type":"error",' + body.removeprefix(b"{")
@@ -149,5 +152,5 @@ class Exchange:
             headers.append((b"retry-after", b"60" if status == 429 else b"1"))
         if status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
-        self.started = True
+        self.started, self.status = True, str(status)
         await self._send({"type": "http.response.start", "status": status, "headers": headers})

@@ -63,7 +63,9 @@ class LogprobGate:
             token = self._tail[entry.at - self._tail_at : self._end(entry) - self._tail_at]
             if token == entry.token:
                 ready.append(self._cleaned(entry, token))
-        kept = self._waiting[0].at if self._waiting else self._tail_at + len(self._tail)
+        released = self._tail_at + len(self._tail)
+        # Before the token that waits there may be text without an entry, of which the rest is still to come.
+        kept = min(self._waiting[0].at, released) if self._waiting else released
         self._tail, self._tail_at = self._tail[max(0, kept - self._tail_at) :], max(kept, self._tail_at)
         return ready
 

@@ -35,6 +35,10 @@ class QuotaExhausted(NotPermitted):
 
     http_status = 429
 
+    def __init__(self, budget: str) -> None:
+        super().__init__(f"the budget of {budget} is used up", next_step="stanch gateway budgets PRINCIPAL")
+        self.budget = budget
+
 
 class NotReady(StoreError):
     """The gateway cannot record or decide now, or serves too many requests already."""

@@ -45,6 +45,9 @@ class Tally:
         drawn: Keyed fingerprints of the protected windows of which at least half was released.
         attempted: How many protected windows were stopped before that.
         entries: How many tokens' log-probabilities were released.
+        folded_chars: Folded characters that were compared with the index of training text.
+        lone: Windows of it that stood alone among them.
+        held: The most code points that one channel held back.
     """
 
     action: Action = Action.ALLOW
@@ -55,6 +58,9 @@ class Tally:
     drawn: set[str] = field(default_factory=set)
     attempted: int = 0
     entries: int = 0
+    folded_chars: int = 0
+    lone: int = 0
+    held: int = 0
     texts: dict[Channel, list[str]] = field(default_factory=dict, repr=False)
 
     def note(self, channel: Channel, text: str, action: Action, findings: tuple[Finding, ...]) -> None:
@@ -64,6 +70,11 @@ class Tally:
         self.released += len(text)
         if text:
             self.texts.setdefault(channel, []).append(whole_text(text))
+
+    def note_counts(self, counts: tuple[int, int]) -> None:
+        """Count what the guard of one channel compared."""
+        self.folded_chars += counts[0]
+        self.lone += counts[1]
 
     def scan(self, text: str) -> None:
         """Count what one step is given.
@@ -150,6 +161,11 @@ class Stream:
         ending = Ending(self._finished, self._end, usage, incident if self.is_blocked else "")
         return self._writer.tail(ending)
 
+    def count(self) -> None:
+        """Add what the channels' guards compared to the tally; belongs to the end, however it came."""
+        while self._open:
+            self.tally.note_counts(self._open.popitem()[1].counts)
+
     def _close(self) -> None:
         if not self.is_blocked:
             _check_ends(self._begun, self._finished, self._end)
@@ -173,12 +189,14 @@ class Stream:
     def _step(self, channel: Channel, step: Step, made: Made) -> None:
         """Hand on what a step of the guard released, and count it."""
         self._release(channel, step.text, made)
+        self._recent[channel].released += len(step.text)
         if channel in self._gates:
             entries = self._gates[channel].release(step.text, step.action)
             made.entries.setdefault(channel, []).extend(entries)
             self.tally.entries += len(entries)
         self._note_drawn(channel, step.findings)
         self.tally.note(channel, step.text, step.action, step.findings)
+        self.tally.held = max(self.tally.held, step.held_chars)
 
     def _note_drawn(self, channel: Channel, findings: tuple[Finding, ...]) -> None:
         """Count the windows of a copied run that was cut: those that the client can read at least half of."""
@@ -189,9 +207,11 @@ class Stream:
                 continue
             run = fold_text(self._recent[channel].slice(finding.start, finding.end), "index")
             k, stride = index.params.k, index.params.stride
-            # All but the last character of the first window is out, and a stride less of the second.
+            # All but the last character of the first window has left the first stage, and a stride less of the second;
+            # the second stage may hold more of them back.
+            out = self._recent[channel].released - finding.start
             for start, released in ((0, k - 1), (stride, k - stride)):
-                if 2 * released >= k:
+                if 2 * min(released, out - start) >= k:
                     window = run[start : start + k]
                     self.tally.drawn.add(hmac_sha256(self._budget_key, b"stanch/drawn/v1\x00" + window)[:8].hex())
                 else:
@@ -213,7 +233,7 @@ class Stream:
         for channel in [known for known in self._open if known.choice == choice]:
             if self.is_blocked:
                 break
-            self._step(channel, self._open.pop(channel).finish(), made)
+            self._step(channel, self._open[channel].finish(), made)
         if not self.is_blocked:
             made.ended.append(choice)
 
@@ -224,12 +244,17 @@ class Stream:
 
 
 class _Recent:
-    """The last code points that a channel was given; a run that is cut lies within them."""
+    """The last code points that a channel was given; a run that is cut lies within them.
+
+    Attributes:
+        released: How many code points of the channel have left, labels of redacted findings counted as they read.
+    """
 
     def __init__(self) -> None:
         self._points = CodePoints()  # the guard counts what this gives
         self._text = ""
         self._start = 0
+        self.released = 0
 
     def push(self, text: str) -> None:
         """Forget what is too old, and add text."""
@@ -269,6 +294,7 @@ def rebuild_whole(guard: Guard, taken: Taken, writer: Writer, incident: str, pro
             kept, action, findings = check_arguments(guard, text)
         else:
             checked = check_text(guard, text)
+            tally.note_counts(checked.counts)
             kept, action, findings = checked.text, checked.action, checked.findings
         made.texts[channel] = whole_text(kept)
         if channel in taken.entries:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stanch.config import GatewayModelSection
+from stanch.config import GatewayModelSection, GatewaySection
 from stanch.crypto import canonical_json
 from stanch.data import CanaryPlan
 from stanch.errors import InvalidInput, MissingExtraError
@@ -19,6 +19,8 @@ from stanch.gateway.budgets import Limits
 from stanch.gateway.desk import Desk
 from stanch.gateway.exchange import LEAF, MAX_HEADERS, Receive, Scope, Send
 from stanch.gateway.model import ServedModel
+from stanch.gateway.monitor import host_and_port, monitor_server
+from stanch.gateway.rederive import rederive
 from stanch.gateway.upstream import Upstream
 from stanch.guard import Guard, GuardPolicy
 from stanch.scan import SpanIndex
@@ -31,7 +33,7 @@ DRAIN_SECONDS = 30
 
 
 def build_gateway(workspace: Workspace) -> Gateway:
-    """Return the gateway that the settings describe; what they name is opened and compiled now.
+    """Return the gateway that the settings describe; what they name is opened and compiled, budgets derived anew.
 
     Raises:
         InvalidInput: No model, two of one name, a server that plain HTTP would reach over a network, or a file of the
@@ -46,12 +48,23 @@ def build_gateway(workspace: Workspace) -> Gateway:
         if section.name in models:
             raise InvalidInput(f"gateway.models: two have the name {section.name[:80]!r}")
         model = models[section.name] = _model(workspace, section)
-        windows = settings.protected_windows or model.protected_windows
-        limits[section.name] = Limits(
-            settings.requests_per_minute, settings.tokens_per_day, windows, settings.vectors_per_day,
-            settings.logprob_bits_per_day, settings.logprob_bits,
-        )  # fmt: skip
-    return Gateway(Desk.of(workspace), models, Upstream(), limits)
+        limits[section.name] = limits_of(settings, model.protected_windows)
+    desk = Desk.of(workspace)
+    by_digest = {str(model.ref.digest): limits[name] for name, model in models.items()}
+    rederive(desk.budgets, workspace.ledger.reader(), by_digest)
+    return Gateway(desk, models, Upstream(), limits)
+
+
+def limits_of(settings: GatewaySection, protected_windows: int) -> Limits:
+    """Return what each principal may use of a model."""
+    return Limits(
+        settings.requests_per_minute, settings.tokens_per_day, settings.protected_windows or protected_windows,
+        settings.vectors_per_day, settings.logprob_bits_per_day, settings.logprob_bits_in_total,
+        requests_per_day=settings.requests_per_day, requests_in_total=settings.requests_in_total,
+        tokens_per_minute=settings.tokens_per_minute, tokens_in_total=settings.tokens_in_total,
+        vectors_per_minute=settings.vectors_per_minute, vectors_in_total=settings.vectors_in_total,
+        bits_per_minute=settings.logprob_bits_per_minute,
+    )  # fmt: skip
 
 
 def run_server(
@@ -95,8 +108,7 @@ def run_server(
     )  # fmt: skip
     config.load()
     config.ssl = context
-    server = uvicorn.Server(config)
-    asyncio.run(_serve(server, ready, stop))
+    asyncio.run(_serve(uvicorn.Server(config), monitor_server(workspace, gateway.desk.metrics), ready, stop))
 
 
 def listening(workspace: Workspace) -> tuple[str, int]:
@@ -106,16 +118,13 @@ def listening(workspace: Workspace) -> tuple[str, int]:
         InvalidInput: The port is none, or another machine could connect without TLS.
     """
     settings = workspace.config.gateway
-    host, _, port = settings.listen.rpartition(":")
-    host = host.strip("[]")
-    if int(port) > 65_535:
-        raise InvalidInput("gateway.listen: there is no such port")
+    host, port = host_and_port(settings.listen, "gateway.listen")
     if not is_loopback(host) and not settings.certificate:
         raise InvalidInput(
             "gateway.listen: another host than this machine needs a certificate",
             next_step="set gateway.certificate and gateway.private_key",
         )
-    return host, int(port)
+    return host, port
 
 
 def tls_context(workspace: Workspace) -> ssl.SSLContext | None:
@@ -141,13 +150,19 @@ def tls_context(workspace: Workspace) -> ssl.SSLContext | None:
     return context
 
 
-async def _serve(server: Any, ready: Callable[[str], None], stop: threading.Event | None) -> None:  # noqa: ANN401 - a uvicorn server
+async def _serve(
+    server: Any,  # noqa: ANN401 - a uvicorn server
+    monitor: Any,  # noqa: ANN401 - same, or None
+    ready: Callable[[str], None],
+    stop: threading.Event | None,
+) -> None:
     # uvicorn raises the signal again once it has ended, which would end the process before the outcome is recorded.
     server.capture_signals = contextlib.nullcontext
     if stop is None:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, setattr, server, "should_exit", True)
     serving = asyncio.create_task(server.serve())
+    watched = asyncio.create_task(monitor.serve()) if monitor is not None else None
     while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.01)
     if server.started:
@@ -158,6 +173,9 @@ async def _serve(server: Any, ready: Callable[[str], None], stop: threading.Even
             server.should_exit = True
             break
     await serving
+    if watched is not None:
+        monitor.should_exit = True
+        await watched
 
 
 async def _tell_leaf(app: Callable[..., Any], leaf: bytes, scope: Scope, receive: Receive, send: Send) -> None:

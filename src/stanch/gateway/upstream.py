@@ -63,6 +63,23 @@ class Upstream:
         if self._session is not None:
             await self._session.close()
 
+    async def probe(self, url: str) -> None:
+        """Return if a server says that it is well, or has nothing to say about it.
+
+        Raises:
+            UpstreamFailed: It cannot be reached, or says that it is not well.
+        """
+        import aiohttp  # noqa: PLC0415 - see open
+
+        assert self._session is not None  # noqa: S101 - the server opens it before it serves
+        try:
+            async with self._session.get(f"{url.rstrip('/')}/health", allow_redirects=False) as response:
+                status = response.status
+        except (aiohttp.ClientError, OSError) as error:
+            raise UpstreamFailed("the model's server cannot be reached", why=type(error).__name__) from error
+        if status >= 500:
+            raise UpstreamFailed("the model's server is not ready", why=f"status {status}")
+
     @contextlib.asynccontextmanager
     async def ask(self, url: str, body: bytes, *, media: str) -> AsyncIterator[AsyncIterator[bytes]]:
         """Send a request, and yield the pieces of an answer of the media type ``media``.

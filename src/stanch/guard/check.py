@@ -17,11 +17,13 @@ class Checked:
         text: What may go out; empty if the answer is blocked, since whole answers are judged before the first byte.
         action: The verdict; the one that a stream over the same text would end with.
         findings: Kinds and places, never values; a run of training text has its whole length.
+        counts: As :attr:`stanch.guard.GuardStream.counts`.
     """
 
     text: str = field(repr=False)
     action: Action
     findings: tuple[Finding, ...]
+    counts: tuple[int, int] = (0, 0)
 
 
 def check_text(guard: Guard, text: str) -> Checked:
@@ -38,7 +40,7 @@ def check_text(guard: Guard, text: str) -> Checked:
     if index is not None and any(finding.kind == TRAINING_TEXT for finding in findings):
         findings = _with_whole_runs(findings, index, text)
     released = "" if last.action == Action.BLOCK else first.text + last.text
-    return Checked(released, last.action, findings)
+    return Checked(released, last.action, findings, stream.counts)
 
 
 def _with_whole_runs(findings: tuple[Finding, ...], index: SpanIndex, text: str) -> tuple[Finding, ...]:

@@ -42,6 +42,9 @@ class SpanGate:
 
     Each hit is judged as of the code point that completed it, and so is every release before it: chunk borders leave no
     trace. A folded space is completed by the character after it, which is when it is known to stand between words.
+
+    Attributes:
+        lone_hits: How many windows stood in the index without a second one a stride later.
     """
 
     def __init__(self, index: SpanIndex) -> None:
@@ -54,6 +57,12 @@ class SpanGate:
         self._raw = ""
         self._raw_start = 0
         self._run: tuple[int, int] | None = None
+        self.lone_hits = 0
+
+    @property
+    def folded_chars(self) -> int:
+        """Folded characters that were looked at."""
+        return self._cursor.position
 
     @property
     def held_chars(self) -> int:
@@ -81,7 +90,10 @@ class SpanGate:
 
     def finish(self) -> Gated:
         """Say that the text ends: what is held was no run, and passes."""
-        return Gated("", self._run) if self._run is not None else Gated(self._release(self._folder.code_points))
+        if self._run is not None:
+            return Gated("", self._run)
+        self.lone_hits += len(self._pending)
+        return Gated(self._release(self._folder.code_points))
 
     def _completed_at(self, folded_end: int) -> int:
         """Return the code point with whose arrival the folded text reached ``folded_end``."""
@@ -99,6 +111,7 @@ class SpanGate:
             if followed > position:
                 break
             del self._pending[0]
+            self.lone_hits += 1
         return True
 
     def _release(self, until: int) -> str:

@@ -53,6 +53,11 @@ class GuardStream:
         self._action = Action.ALLOW
         self._alive = True
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Folded characters that were compared with the index, and windows of it that stood alone among them."""
+        return (self._gate.folded_chars, self._gate.lone_hits) if self._gate is not None else (0, 0)
+
     def feed(self, chunk: str) -> Step:
         """Take the next chunk and return what may go out.
 

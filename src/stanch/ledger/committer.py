@@ -116,6 +116,11 @@ class Committer:
                     self._changed.notify_all()
         return item
 
+    @property
+    def waiting(self) -> int:
+        """How many entries are queued."""
+        return len(self._queue)
+
     def help_out(self, future: Future[EntryRef], *, can_wait: bool) -> None:
         """Write what is queued in this thread, or see to it that the other one does, unless ``future`` was written."""
         if not can_wait or threading.current_thread() is threading.main_thread():

@@ -261,6 +261,11 @@ class Ledger:
         self.anchors.keep(signed)
         return signed
 
+    @property
+    def waiting(self) -> int:
+        """How many entries of this process wait to be written."""
+        return self._committer.waiting
+
     def reader(self) -> LedgerReader:
         """Return the reading side."""
         return LedgerReader(self._tables, self._blobs, verifiers=self.verifiers)

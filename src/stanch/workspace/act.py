@@ -44,6 +44,11 @@ class Done(Generic[T]):
     settle: Callable[[Connection], None] = nothing_to_settle
 
 
+def nothing_spent() -> Done[None]:
+    """A failure brought nothing about."""
+    return Done(None)
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What somebody wants to do.
@@ -57,6 +62,7 @@ class Request:
         openings: Personal values that the intent records; the log keeps their commitments only.
         reserve: Runs in the intent's transaction, for example to charge a budget. What it raises is what the act
             raises, and the intent is not recorded; a :class:`stanch.errors.NotPermitted` is recorded as a refusal.
+        spent: Asked when the act failed: what its outcome records besides the failure, and settles.
     """
 
     kind: str
@@ -66,6 +72,7 @@ class Request:
     approval: "ApprovalNeed | None" = None
     openings: tuple[Opening, ...] = ()
     reserve: Callable[[Connection], None] = nothing_to_settle
+    spent: Callable[[], Done[None]] = nothing_spent
 
     @property
     def params_digest(self) -> Digest:

@@ -185,9 +185,9 @@ class Door:
         except GeneratorExit:
             raise  # nobody drives any more: nothing can be recorded here
         except BaseException as error:
-            yield from self._record_failure(act, error)
+            yield from self._record_failure(act, error, request)
             raise
-        yield from self._finish(act, done)
+        yield from self._finish(request, act, done)
         return done.value
 
     def _authorise(self, request: Request) -> _Steps[tuple[Act, _Permit]]:
@@ -237,7 +237,7 @@ class Door:
         except BaseException as error:
             # An interruption says nothing about the entry. It is first in the queue: if it became durable there is a
             # lease, and the outcome that follows it says `cancelled`; if not, that outcome is refused.
-            yield from self._record_failure(act, error)
+            yield from self._record_failure(act, error, request)
             raise
         return ref
 
@@ -260,7 +260,7 @@ class Door:
             done.undo()
             raise
 
-    def _finish(self, act: Act, done: Done[T]) -> _Steps[None]:
+    def _finish(self, request: Request, act: Act, done: Done[T]) -> _Steps[None]:
         """Record the outcome; without it the result is destroyed."""
         try:
             about = replace(act, target=done.about)
@@ -280,7 +280,7 @@ class Door:
                 why=error.why or error.what,
                 next_step=error.next_step or "free space or repair the database, then: stanch log verify",
             )
-            yield from self._record_failure(act, withheld)
+            yield from self._record_failure(act, withheld, request)
             raise withheld from error
 
     def _record_refusal(self, act: Act) -> _Steps[None]:
@@ -291,13 +291,19 @@ class Door:
                 f"{act.kind}: refused", why=f"and the refusal could not be recorded: {error.what}"
             ) from error
 
-    def _record_failure(self, act: Act, error: BaseException) -> _Steps[None]:
+    def _record_failure(self, act: Act, error: BaseException, request: Request) -> _Steps[None]:
         """Record how the act failed; a log that cannot take it leaves the open intent as the evidence."""
         result: Literal["failed", "cancelled"] = "failed" if isinstance(error, Exception) else "cancelled"
         slug = error.slug if isinstance(error, StanchError) else type(error).__name__
-        entry = outcome(act, time_ms=self._now(), result=result, payload={"error": slug})
+        spent = request.spent()
+        entry = outcome(act, time_ms=self._now(), result=result, payload={**spent.payload, "error": slug})
+
+        def within(connection: Connection) -> None:
+            self.leases.end(connection, act.id)
+            spent.settle(connection)
+
         try:
-            yield _Append(entry, lambda connection: self.leases.end(connection, act.id))
+            yield _Append(entry, within)
         except StoreError as second:
             error.add_note(f"the failure could not be recorded either: {second.what}")
 

@@ -37,6 +37,7 @@ KINDS: dict[str, Kind] = {
     "gateway.embed": Kind("model:embed", "model"),
     "gateway.infer": Kind("model:infer", "model"),
     "gateway.limit": Kind("finding:act", "workspace"),
+    "gateway.reset": Kind("access:grant", "workspace"),
     "gateway.serve": Kind("serve:run", "workspace"),
     "key.issue": Kind("access:grant", "workspace"),
     "key.register": Kind("release:approve", "workspace"),
@@ -74,6 +75,23 @@ KINDS: dict[str, Kind] = {
     "watch.incident.read": Kind("finding:read", "workspace"),
     "watch.incident.update": Kind("finding:act", "workspace"),
 }
+
+NOTES: dict[str, str] = {
+    "gateway.drawn": "A principal's protected windows reached 50, 80 or 100 percent of their limit: principal, percent, used, limit.",  # noqa: E501 - a row of a table
+    "gateway.window": "The mean of 100 to 200 prompts of one principal to one model as random cosines: principal, model (its digest), count, mean (base64 of 256 little-endian float32).",  # noqa: E501 - a row of a table
+    "gateway.refused": "Refused requests of unknown people: rows of reason, network, count.",
+}
+"""What is recorded of something that happened at once: one entry of phase ``note``, and the fields of its payload."""
+
+
+PAYLOADS: dict[str, str] = {
+    "gateway.infer intent": "request, dialect, stream, guard, reserved (amounts by budget), charged_ms, prompt (keyed digest), prompt_bytes, network, digest_source, watermark, probe (quotes, repeats, near_equal: truth values).",  # noqa: E501 - a row of a table
+    "gateway.infer outcome": "request, verdict, findings (counts by kind), dropped (counts by path), scanned, released, answer (keyed digest), prompt_tokens, completion_tokens, used (amounts by budget), drawn and attempted (protected windows), lone (windows that stood alone), folded_chars, logprob_bits (if they were asked for), first_ms, total_ms; incident of a blocked answer; error of a failed one.",  # noqa: E501 - a row of a table
+    "gateway.embed intent": "request, dialect, guard, reserved (amounts by budget), charged_ms, prompt (keyed digest), prompt_bytes, network, digest_source, watermark.",  # noqa: E501 - a row of a table
+    "gateway.embed outcome": "request, dropped (counts by path), vectors, prompt_tokens, used (amounts by budget), total_ms; error of a failed one.",  # noqa: E501 - a row of a table
+    "gateway.reset outcome": "principal, models (digests), budget, reason.",
+}
+"""The fields of the payloads that other parts read: the log's watchers, and whoever derives budgets anew."""
 
 
 def covers(name: str, kind: str) -> bool:

@@ -1,6 +1,9 @@
-"""The verb of serving: a run of the gateway is one act, and each request in it another, which the gateway asks for."""
+"""The verbs of serving: a run of the gateway is one act, each request in it another; so is the reset of a budget."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
 
 from stanch.terms import EntryRef, JsonValue
 from stanch.workspace.act import Done, Request
@@ -15,6 +18,41 @@ def serve_models(workspace: Workspace, models: Sequence[JsonValue], serve: Calla
         return _finish(serve)
 
     workspace.door.act(Request("gateway.serve", "serve:run", workspace_ref(workspace), {"models": [*models]}), run)
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetReset:
+    """Which budget of whom is set to nothing used, and why.
+
+    Attributes:
+        principal: Pseudonymous id.
+        models: Digests of the models.
+        budget: The budget's name.
+        reason: Why; it stands in the log.
+    """
+
+    principal: str
+    models: tuple[str, ...]
+    budget: str
+    reason: str
+
+
+def reset_budget(workspace: Workspace, order: BudgetReset, reset: Callable[[Connection, BudgetReset], None]) -> None:
+    """Do ``reset`` in the transaction of its outcome, so that whoever counts the log's entries finds the same."""
+    about: dict[str, JsonValue] = {
+        "principal": order.principal, "models": [*order.models], "budget": order.budget, "reason": order.reason
+    }  # fmt: skip
+
+    def run(_ref: EntryRef) -> Done[None]:
+        return _resetting(order, about, reset)
+
+    workspace.door.act(Request("gateway.reset", "access:grant", workspace_ref(workspace), about), run)
+
+
+def _resetting(
+    order: BudgetReset, about: dict[str, JsonValue], reset: Callable[[Connection, BudgetReset], None]
+) -> Done[None]:
+    return Done(None, about, settle=lambda connection: reset(connection, order), about=order.principal)
 
 
 def _finish(serve: Callable[[], None]) -> Done[None]:

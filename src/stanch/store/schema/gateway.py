@@ -1,4 +1,4 @@
-"""Tables of the gateway: what each principal has used of its budgets, what it drew, and whose budgets are lowered."""
+"""Tables of the gateway: what each principal has used of its budgets and drew, which were reset, which are lowered."""
 
 from stanch.store.schema.column import integer, table, text
 
@@ -25,4 +25,12 @@ budget_lowered = table(
     text("model", key=True),
     integer("requests_per_minute"),
     integer("tokens_per_day"),
+)
+
+budget_reset = table(
+    "budget_reset",
+    text("principal", key=True),
+    text("model", key=True),
+    text("budget", key=True),
+    integer("count"),
 )

@@ -1,0 +1,178 @@
+"""One request from its charge to its outcome: what is recorded, forwarded, settled, whatever is asked for."""
+
+import asyncio
+import contextlib
+import time
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import ClassVar, Generic, TypeVar
+
+from sqlalchemy import Connection
+
+from stanch.access import Session
+from stanch.crypto import hmac_sha256
+from stanch.errors import StoreError
+from stanch.gateway.budgets import Amounts, Charge, Grown, Limits
+from stanch.gateway.desk import Desk, network_of, note
+from stanch.gateway.dialect import Dialect
+from stanch.gateway.exchange import Exchange
+from stanch.gateway.model import ServedModel
+from stanch.gateway.problem import QuotaExhausted
+from stanch.gateway.request import EmbeddingsRequest, GenerateRequest, forwarded, prompt_bytes
+from stanch.gateway.upstream import Upstream
+from stanch.terms import EntryRef, JsonValue
+from stanch.workspace import Done, Request
+
+DRAWN_KIND = "gateway.drawn"
+R = TypeVar("R", bound=GenerateRequest | EmbeddingsRequest)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared(Generic[R]):
+    """A request that was understood: who asks which model for what, and what it may use."""
+
+    exchange: Exchange
+    request: R = field(repr=False)
+    dialect: Dialect
+    model: ServedModel
+    session: Session
+    limits: Limits
+
+
+class Act(ABC, Generic[R]):
+    """Answers one request. :meth:`run` ends when the outcome is durable; :meth:`end` then says that it is the end.
+
+    Attributes:
+        begun: Set when the intent is durable.
+    """
+
+    kind: ClassVar[tuple[str, str]]
+    """The kind of act, and its action in the policies."""
+
+    def __init__(self, desk: Desk, upstream: Upstream, prepared: Prepared[R]) -> None:
+        self.begun = asyncio.Event()
+        self._desk = desk
+        self._upstream = upstream
+        self._given = prepared
+        self._since = time.monotonic()
+        self._dropped: Counter[str] = Counter()
+        self._grown = Grown()
+        self._charge = Charge(
+            prepared.session.principal, str(prepared.model.ref.digest), self._reserved(), desk.budgets.now_ms()
+        )
+
+    async def run(self) -> None:
+        """Do the act: decide, charge and record, forward and check, settle and record.
+
+        Raises:
+            NotPermitted: Refused, or a budget is used up; the refusal is in the log.
+            LedgerUnavailable: The intent could not be made durable; nothing was forwarded.
+            OutcomeNotRecorded: The outcome could not be recorded; the answer has no end.
+            UpstreamFailed: The model's server failed; the outcome says so.
+            UpstreamProtocol: It sent what cannot be checked; likewise.
+            GuardError: The guard failed; likewise.
+        """
+        given = self._given
+        intent = await self._intent()
+        request = Request(*self.kind, given.model.ref, intent, reserve=self._reserve, spent=self._spent)
+        try:
+            await self._desk.door(given.session, also=self._also()).act_async(request, self._act)
+        except QuotaExhausted as error:
+            self._desk.metrics.refusals.labels(error.budget).inc()
+            raise
+        finally:
+            if self.begun.is_set():
+                self._measure()
+            with contextlib.suppress(StoreError):  # what was drawn is durable; the next request at the limit is refused
+                await self._tell_drawn()
+
+    @abstractmethod
+    async def end(self) -> None:
+        """Send what says that the answer is whole."""
+
+    @abstractmethod
+    async def _answer(self) -> None:
+        """Forward the request and check the answer."""
+
+    @abstractmethod
+    def _reserved(self) -> Amounts:
+        """Return what the answer may use at most."""
+
+    @abstractmethod
+    def _used(self) -> Amounts:
+        """Return what was used so far."""
+
+    def _drawn(self) -> Iterable[str]:
+        """Return keyed fingerprints of the protected windows that were drawn so far."""
+        return ()
+
+    def _also(self) -> tuple[str, ...]:
+        """Return the further actions that the request needs."""
+        return ()
+
+    async def _intent(self) -> dict[str, JsonValue]:
+        """Return what the intent records: digests and counts, never text."""
+        given = self._given
+        prompt = hmac_sha256(
+            self._desk.audit_key, b"stanch/prompt/v1\x00" + forwarded(given.request, given.request.model)
+        )
+        return {
+            "request": given.exchange.id, "dialect": given.dialect, "guard": given.model.guard_digest,
+            "reserved": {**self._charge.amounts.record()}, "charged_ms": self._charge.at_ms,
+            "prompt": prompt.hex(), "prompt_bytes": prompt_bytes(given.request),
+            "network": network_of(given.exchange.address), "digest_source": "asserted", "watermark": "none",
+        }  # fmt: skip
+
+    def _outcome(self) -> dict[str, JsonValue]:
+        """Return what the outcome records: digests and counts, never text."""
+        return {
+            "request": self._given.exchange.id, "dropped": {**dict(sorted(self._dropped.items()))},
+            "used": {**self._used().record()}, "total_ms": self._elapsed_ms(),
+        }  # fmt: skip
+
+    def _measure(self) -> None:
+        """Tell the figures of an answer that was begun."""
+        if dropped := self._dropped.total():
+            self._desk.metrics.dropped.labels(self._given.dialect).inc(dropped)
+
+    async def _tell_drawn(self) -> None:
+        """Record that the principal's protected windows reached 50, 80 or 100 percent of their limit just now."""
+        given, grown = self._given, self._grown
+        limit = given.limits.protected_windows
+        if percent := grown.crossed(limit):
+            payload: dict[str, JsonValue] = {
+                "principal": self._charge.principal, "percent": percent, "used": grown.after, "limit": limit
+            }  # fmt: skip
+            telling = asyncio.to_thread(note, self._desk.workspace, DRAWN_KIND, payload, given.model.ref)
+            await asyncio.shield(telling)
+
+    async def _act(self, _ref: EntryRef) -> Done[None]:
+        self.begun.set()
+        self._desk.metrics.commit.observe(time.monotonic() - self._since)
+        await self._answer()
+        return self._spent()
+
+    def _spent(self) -> Done[None]:
+        """Return what the request brought about so far, also when it failed."""
+        return Done(None, self._outcome(), settle=self._settle)
+
+    def _reserve(self, connection: Connection) -> None:
+        self._charge = self._desk.budgets.reserve(connection, self._charge, self._given.limits)
+
+    def _settle(self, connection: Connection) -> None:
+        self._grown = self._desk.budgets.settle(connection, self._charge, self._used(), self._drawn())
+
+    def _asked(self, media: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        given = self._given
+        body = forwarded(given.request, given.model.upstream_name)
+        return self._upstream.ask(given.model.url(given.dialect), body, media=media)
+
+    def _prompt_size(self) -> int:
+        """Return an estimate of the prompt's tokens."""
+        return -(-prompt_bytes(self._given.request) // 4)
+
+    def _elapsed_ms(self) -> int:
+        return int((time.monotonic() - self._since) * 1000)

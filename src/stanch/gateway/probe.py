@@ -1,0 +1,88 @@
+"""Flags on prompts that look as if somebody tried what the model remembers; they are recorded and refuse nothing."""
+
+import threading
+import time
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from stanch.crypto import hmac_sha256
+from stanch.gateway.request import GenerateRequest
+from stanch.scan import SpanIndex, fold_text
+from stanch.terms import JsonValue
+
+LAST_WORDS, FEWEST_WORDS = 200, 20
+PREFIX, NEAR_EQUAL, HOUR = 200, 5, 3600.0
+_MOST_PREFIXES = 100_000
+_TEXTS = frozenset({"content", "text", "prompt", "input", "output", "thinking", "instructions", "system", "suffix"})
+_CONVERSATIONS = frozenset({"messages", "input", "prompt"})
+
+
+def texts_of(request: GenerateRequest) -> list[str]:
+    """Return the texts of a request that the model reads; the last one is the last of the conversation."""
+    fields = msgspec.to_builtins(request)
+    return list(_walk({name: fields[name] for name in sorted(fields, key=_CONVERSATIONS.__contains__)}))
+
+
+def _walk(value: Any, *, named: bool = False) -> Iterator[str]:  # noqa: ANN401 - JSON of any shape
+    if isinstance(value, str):
+        if named:
+            yield value
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _walk(item, named=name in _TEXTS)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _walk(item, named=named)
+
+
+def repeats(text: str) -> bool:
+    """Say whether one word makes up half of the last 200 words; fewer than 20 say nothing."""
+    words = fold_text(text, "index").split()[-LAST_WORDS:]
+    return len(words) >= FEWEST_WORDS and 2 * Counter(words).most_common(1)[0][1] >= len(words)
+
+
+@dataclass(slots=True)
+class Probes:
+    """Judges prompts; remembers for an hour which ones began alike, by keyed digests of their beginnings.
+
+    Attributes:
+        key: Makes those digests.
+        monotonic: Seconds.
+    """
+
+    key: bytes = field(repr=False)
+    monotonic: Callable[[], float] = time.monotonic
+    _seen: OrderedDict[bytes, deque[float]] = field(default_factory=OrderedDict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def judge(self, principal: str, texts: list[str], index: SpanIndex | None) -> dict[str, JsonValue]:
+        """Return the flags of one prompt.
+
+        Args:
+            principal: Who asks.
+            texts: All texts of the prompt; the last one is the question.
+            index: The index of training text, or None.
+        """
+        question = texts[-1] if texts else ""
+        return {
+            "quotes": index is not None and any(index.query(text) for text in texts),
+            "repeats": repeats(question),
+            "near_equal": self._near_equal(principal, question),
+        }
+
+    def _near_equal(self, principal: str, question: str) -> bool:
+        """Count a question; say whether it is the fifth within an hour that begins alike."""
+        prefix = fold_text(question[: 8 * PREFIX], "index")[:PREFIX]
+        digest = hmac_sha256(self.key, principal.encode() + b"\x00" + prefix)[:16]
+        now = self.monotonic()
+        with self._lock:
+            times = self._seen.setdefault(digest, deque(maxlen=NEAR_EQUAL))
+            self._seen.move_to_end(digest)
+            times.append(now)
+            while len(self._seen) > _MOST_PREFIXES or now - next(iter(self._seen.values()))[-1] > HOUR:
+                self._seen.popitem(last=False)
+            return len(times) == NEAR_EQUAL and now - times[0] <= HOUR
