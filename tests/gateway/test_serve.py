@@ -3,8 +3,10 @@
 import contextlib
 import json
 import random
+import socket
 import ssl
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
@@ -188,6 +190,17 @@ def test_the_direct_call_leaks_and_the_one_through_the_gateway_does_not(place, m
         assert not shows(guarded)
         assert reason == "content_filter"
         assert stream or guarded == ""
+
+
+def test_a_head_that_does_not_end_ends_the_connection(place):
+    host, _, port = place[1].removeprefix("http://").partition(":")
+    sent = 0
+    with socket.create_connection((host, int(port)), 10) as client, contextlib.suppress(ConnectionError):
+        client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\n")
+        while sent < 8 << 20:
+            sent += client.send(b"x-more: " + b"y" * 4096 + b"\r\n")
+            time.sleep(0.0005)
+    assert sent < 4 << 20  # what the sockets hold, and one read beyond the limit
 
 
 def test_completions_are_guarded_likewise(place):

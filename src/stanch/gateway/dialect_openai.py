@@ -9,6 +9,7 @@ import orjson
 from stanch.gateway.dialect import ARGUMENTS, Channel, Ending, Entry, Header, Made, Opened, Part, Taken, Usage
 from stanch.gateway.fields import Fields, read_fields, unexpected
 from stanch.gateway.problem import UpstreamFailed, UpstreamProtocol
+from stanch.gateway.repeated import RepeatedEvent
 from stanch.gateway.request import GenerateRequest
 from stanch.gateway.sse import DONE, Event, write_event
 from stanch.terms import JsonValue
@@ -33,6 +34,7 @@ class OpenAiReader:
         self._request = request
         self._is_chat = is_chat
         self._called: dict[tuple[int, int], str] = {}
+        self._repeated = RepeatedEvent()
         self.dropped: Counter[str] = Counter()
 
     def read_event(self, event: Event) -> Taken:
@@ -41,8 +43,14 @@ class OpenAiReader:
             raise UpstreamProtocol("the model's server sent an event of another kind")
         if event.data == "[DONE]":
             return Taken(is_last=True)
+        if (part := self._repeated.read(event.data)) is not None:
+            return Taken(parts=[part])
+        dropped = self.dropped.total()
         kinds = frozenset({"chat.completion.chunk" if self._is_chat else "text_completion"})
-        return self._read(event.data, kinds, holder="delta")
+        taken = self._read(event.data, kinds, holder="delta")
+        if len(taken.parts) == 1 and taken == Taken(parts=taken.parts) and self.dropped.total() == dropped:
+            self._repeated.learn(event.data, taken.parts[0])
+        return taken
 
     def read_whole(self, data: str) -> Taken:
         """Read a whole answer."""
@@ -137,9 +145,14 @@ class ChatWriter:
         self._header = header
         self._request = request
         self._begun: set[int] = set()
+        self._around: dict[Channel, tuple[bytes, bytes]] = {}
 
     def frames(self, made: Made) -> list[bytes]:
         """Return at most one frame for each choice."""
+        if len(made.texts) == 1 and not made.opened and not made.entries:
+            ((channel, text),) = made.texts.items()
+            if channel.field != ARGUMENTS and channel.choice in self._begun:
+                return [self._text_frame(channel, text)]
         deltas: dict[int, Json] = {}
         calls: dict[int, list[JsonValue]] = {}
         for opened in made.opened:
@@ -199,6 +212,14 @@ class ChatWriter:
             return delta
         self._begun.add(choice)
         return {"role": "assistant", **delta}
+
+    def _text_frame(self, channel: Channel, text: str) -> bytes:
+        """Return the frame of one text; what stands around it is the same each time."""
+        if channel not in self._around:
+            frame, _, after = self._frame([self._choice(channel.choice, {channel.field: ""}, None)]).partition(b'""')
+            self._around[channel] = (frame, after)
+        before, after = self._around[channel]
+        return before + orjson.dumps(text) + after
 
     @staticmethod
     def _choice(index: int, delta: Json, why: str | None, logprobs: JsonValue = None) -> JsonValue:

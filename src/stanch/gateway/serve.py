@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import functools
 import signal
 import ssl
 import threading
@@ -16,8 +15,8 @@ from stanch.data import CanaryPlan
 from stanch.errors import InvalidInput, MissingExtraError
 from stanch.gateway.app import Gateway
 from stanch.gateway.budgets import Limits
+from stanch.gateway.connection import connection_class
 from stanch.gateway.desk import Desk
-from stanch.gateway.exchange import LEAF, MAX_HEADERS, Receive, Scope, Send
 from stanch.gateway.model import ServedModel
 from stanch.gateway.monitor import host_and_port, monitor_server
 from stanch.gateway.rederive import rederive
@@ -85,30 +84,18 @@ def run_server(
     try:
         import aiohttp  # noqa: F401, PLC0415 - an optional part; missing now is better than at the first request
         import uvicorn  # noqa: PLC0415 - an optional part
-        from uvicorn.protocols.http.h11_impl import H11Protocol  # noqa: PLC0415 - same
+        import uvloop  # noqa: PLC0415 - same
     except ImportError as error:
         raise MissingExtraError("gateway") from error
-
-    class WithLeaf(H11Protocol):
-        """Tells the application the client's certificate that the TLS layer verified."""
-
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as its base
-            super().connection_made(transport)
-            tls = transport.get_extra_info("ssl_object")
-            leaf = tls.getpeercert(binary_form=True) if tls is not None else None
-            if leaf:
-                self.app = functools.partial(_tell_leaf, self.app, leaf)
-
     host, port = listening(workspace)
     context = tls_context(workspace)
     config = uvicorn.Config(
-        gateway, host=host, port=port, http=WithLeaf, ws="none", lifespan="on", log_config=None, access_log=False,
-        server_header=False, proxy_headers=False, h11_max_incomplete_event_size=2 * MAX_HEADERS,
-        timeout_graceful_shutdown=DRAIN_SECONDS,
+        gateway, host=host, port=port, http=connection_class(), ws="none", lifespan="on", log_config=None,
+        access_log=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=DRAIN_SECONDS,
     )  # fmt: skip
     config.load()
     config.ssl = context
-    asyncio.run(_serve(uvicorn.Server(config), monitor_server(workspace, gateway.desk.metrics), ready, stop))
+    uvloop.run(_serve(uvicorn.Server(config), monitor_server(workspace, gateway.desk.metrics), ready, stop))
 
 
 def listening(workspace: Workspace) -> tuple[str, int]:
@@ -176,10 +163,6 @@ async def _serve(
     if watched is not None:
         monitor.should_exit = True
         await watched
-
-
-async def _tell_leaf(app: Callable[..., Any], leaf: bytes, scope: Scope, receive: Receive, send: Send) -> None:
-    await app({**scope, LEAF: leaf}, receive, send)
 
 
 def _model(workspace: Workspace, section: GatewayModelSection) -> ServedModel:

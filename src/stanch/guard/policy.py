@@ -19,11 +19,14 @@ class Action(StrEnum):
     @property
     def rank(self) -> int:
         """0 for ``allow`` to 2 for ``block``."""
-        return list(Action).index(self)
+        return _RANKS[self]
 
     def worst(self, other: "Action") -> "Action":
         """Return the worse of two."""
-        return max(self, other, key=lambda one: one.rank)
+        return self if self is other or self.rank > other.rank else other
+
+
+_RANKS = {action: rank for rank, action in enumerate(Action)}
 
 
 TRAINING_TEXT = "training-text"

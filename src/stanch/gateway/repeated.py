@@ -1,0 +1,37 @@
+"""Events that differ from one read before in a single text alone: most of a stream is such."""
+
+import re
+
+from stanch.gateway.dialect import Part
+
+_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_PLAIN = re.compile(r'[^"\\\x00-\x1f]*')
+
+
+class RepeatedEvent:
+    """Reads the text out of an event that is otherwise, letter for letter, one that was read strictly before.
+
+    A JSON text in which one string is replaced by another, that needs no escapes, reads as before but for that string.
+    """
+
+    def __init__(self) -> None:
+        self._part: Part | None = None
+        self._before = self._after = ""
+
+    def learn(self, data: str, part: Part) -> None:
+        """Remember an event of which strict reading took this text, in its channel's field, and nothing else."""
+        key = f'"{part.channel.field}"'
+        self._part = None
+        for place in _STRING.finditer(data):
+            if place[1] == part.text and data[: place.start()].rstrip(" :").endswith(key):
+                self._part, self._before, self._after = part, data[: place.start() + 1], data[place.end() - 1 :]
+                return
+
+    def read(self, data: str) -> Part | None:
+        """Return the text of an event that is such, else None."""
+        if self._part is None or not data.startswith(self._before):
+            return None
+        start, end = len(self._before), len(data) - len(self._after)
+        if start > end or not data.endswith(self._after) or _PLAIN.fullmatch(data, start, end) is None:
+            return None
+        return Part(self._part.channel, data[start:end])

@@ -1,0 +1,68 @@
+"""Events of one shape: what is read the short way is what strict reading takes, or it is read strictly."""
+
+import json
+from types import SimpleNamespace
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from stanch.gateway.dialect import Channel, Part
+from stanch.gateway.dialect_openai import OpenAiReader
+from stanch.gateway.problem import UpstreamProtocol
+from stanch.gateway.repeated import RepeatedEvent
+from stanch.gateway.sse import Event
+
+REQUEST = SimpleNamespace(choices=1, alternatives=None, tool_names=frozenset())
+TEXTS = st.text(max_size=8) | st.sampled_from(["content", "x", '"', "\\", '","content":"', "delta", "\u2028", "\x7f"])
+
+
+def frame(text, *, field="content", **more):
+    choice = {"index": 0, "delta": {field: text}, "finish_reason": None}
+    head = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    return json.dumps(head | {"choices": [choice]} | more, ensure_ascii=False)
+
+
+def read(reader, data):
+    """Return what a reader takes, or that it refuses."""
+    try:
+        return reader.read_event(Event("", data))
+    except UpstreamProtocol as error:
+        return str(error)
+
+
+@given(st.lists(TEXTS | st.tuples(TEXTS, TEXTS), min_size=2, max_size=6), st.sampled_from(["content", "refusal"]))
+@example(["a", ("b", "c"), "d"], "content")
+def test_a_reader_with_a_memory_takes_what_one_without_takes(texts, field):
+    remembering = OpenAiReader(REQUEST, is_chat=True)
+    for text in texts:
+        data = frame(text, field=field) if isinstance(text, str) else frame(text[0], field=field, id=text[1])
+        assert read(remembering, data) == read(OpenAiReader(REQUEST, is_chat=True), data)
+
+
+@given(st.text(alphabet='"\\{}[]:, \nab0', max_size=30))
+def test_bytes_put_in_the_place_of_a_text_are_never_believed(raw):
+    """What is not a plain string would change the shape of the event: it is read strictly, and mostly refused."""
+    remembering = OpenAiReader(REQUEST, is_chat=True)
+    known = frame("known")
+    read(remembering, known)
+    forged = known.replace("known", raw)
+    assert read(remembering, forged) == read(OpenAiReader(REQUEST, is_chat=True), forged)
+
+
+def test_the_short_way_is_taken_and_learned_anew():
+    repeated = RepeatedEvent()
+    assert repeated.read(frame("a")) is None
+    repeated.learn(frame("a"), Part(Channel(0, "content"), "a"))
+    assert repeated.read(frame("the next")) == Part(Channel(0, "content"), "the next")
+    assert repeated.read(frame('say "x"')) is None
+    assert repeated.read(frame("b", usage=None)) is None
+    assert repeated.read(frame("a")[:-1]) is None
+    repeated.learn(frame("content", id="content"), Part(Channel(0, "content"), "content"))
+    assert repeated.read(frame("z", id="content")) == Part(Channel(0, "content"), "z")
+
+
+def test_what_was_read_with_something_left_out_is_not_remembered():
+    reader = OpenAiReader(REQUEST, is_chat=True)
+    for number in range(3):
+        read(reader, frame("a", padding="p"))
+        assert reader.dropped.total() == number + 1
