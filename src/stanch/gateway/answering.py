@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -53,6 +53,7 @@ class Answering(Act[GenerateRequest]):
         self._tally = Tally()
         self._whole = b""
         self._first_ms = -1
+        self._written = time.monotonic()
         self._guard_seconds = 0.0
 
     async def end(self) -> None:
@@ -95,21 +96,28 @@ class Answering(Act[GenerateRequest]):
         self._stream = stream = Stream(given.model.guard, self._reader, self._writer, self._desk.audit_key)
         self._tally = stream.tally
         parser = EventParser()
-        async with self._asked("text/event-stream") as raw, contextlib.aclosing(self._patiently(raw)) as pieces:
+        async with self._asked("text/event-stream") as pieces, self._kept_alive():
             async for piece in pieces:
-                for event in parser.feed(piece):
-                    for frame in self._take(stream, event):
-                        await self._write(frame)
-                    if stream.is_ended or stream.is_blocked:
-                        return
+                await self._pass_on(stream, parser.feed(piece))
+                if stream.is_ended or stream.is_blocked:
+                    return
         if not stream.is_whole:
             raise UpstreamFailed("the model's server broke off its answer")
 
-    def _take(self, stream: Stream, event: Event) -> list[bytes]:
-        began = time.perf_counter()
-        frames = stream.take(event)
-        self._guard_seconds += time.perf_counter() - began
-        return frames
+    async def _pass_on(self, stream: Stream, events: list[Event]) -> None:
+        """Send what the events give, at once; where one is not allowed, what those before it gave."""
+        began, frames = time.perf_counter(), list[bytes]()
+        try:
+            for event in events:
+                frames += stream.take(event)
+                if stream.is_ended or stream.is_blocked:
+                    break
+        finally:
+            self._guard_seconds += time.perf_counter() - began
+            if frames:
+                self._first_ms = self._elapsed_ms() if self._first_ms < 0 else self._first_ms
+                self._written = time.monotonic()
+                await self._given.exchange.write_stream(b"".join(frames))
 
     async def _fetch_whole(self) -> None:
         async with self._asked("application/json") as pieces:
@@ -122,24 +130,23 @@ class Answering(Act[GenerateRequest]):
         )
         self._guard_seconds = time.perf_counter() - began
 
-    async def _patiently(self, pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-        """Yield the pieces; while none comes, tell the client now and then that the connection lives."""
-        while True:
-            waiting = asyncio.ensure_future(anext(pieces, None))
-            try:
-                while not (await asyncio.wait({waiting}, timeout=KEEP_ALIVE_SECONDS))[0]:
-                    await self._given.exchange.write_stream(KEEP_ALIVE)
-                piece = waiting.result()
-            finally:
-                waiting.cancel()
-            if piece is None:
-                return
-            yield piece
+    @contextlib.asynccontextmanager
+    async def _kept_alive(self) -> AsyncIterator[None]:
+        """While nothing is sent, tell the client now and then that the connection lives."""
+        keeping = asyncio.create_task(self._keep_alive())
+        try:
+            yield
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)  # a client that is gone is noticed elsewhere
 
-    async def _write(self, frame: bytes) -> None:
-        if self._first_ms < 0:
-            self._first_ms = self._elapsed_ms()
-        await self._given.exchange.write_stream(frame)
+    async def _keep_alive(self) -> None:
+        while True:
+            left = self._written + KEEP_ALIVE_SECONDS - time.monotonic()
+            if left <= 0:
+                self._written, left = time.monotonic(), KEEP_ALIVE_SECONDS
+                await self._given.exchange.write_stream(KEEP_ALIVE)
+            await asyncio.sleep(left)
 
     def _measure(self) -> None:
         super()._measure()

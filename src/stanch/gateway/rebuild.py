@@ -66,7 +66,8 @@ class Tally:
     def note(self, channel: Channel, text: str, action: Action, findings: tuple[Finding, ...]) -> None:
         """Count what one step released."""
         self.action = self.action.worst(action)
-        self.findings.update(finding.kind for finding in findings)
+        if findings:
+            self.findings.update(finding.kind for finding in findings)
         self.released += len(text)
         if text:
             self.texts.setdefault(channel, []).append(whole_text(text))
