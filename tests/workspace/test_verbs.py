@@ -326,6 +326,8 @@ VERBS = [
          lambda w, _c, _out: verbs_console.look(w, "release:approve", {"page": "releases"}, lambda: None)),
     Verb(verbs_serve.serve_models, "gateway.serve", "olga", (verbs_serve, "_finish"),
          lambda w, _c, _out: verbs_serve.serve_models(w, [], lambda: None)),
+    Verb(verbs_serve.serve_watch, "watch.serve", "olga", (verbs_serve, "_finish"),
+         lambda w, _c, _out: verbs_serve.serve_watch(w, [], lambda: None)),
     Verb(verbs_key.rotate_key, "key.rotate", "olga", (Keyring, "add_secret"),
          lambda w, _c, _out: verbs_key.rotate_key(w, "pepper")),
     Verb(verbs_alerts.raise_alarms, "watch.alert.raise", "olga", (verbs_alerts, "_raising"),
