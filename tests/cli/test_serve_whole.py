@@ -152,7 +152,10 @@ def served(stanch, tmp_path, model):
         process = subprocess.Popen([sys.executable, "-m", "stanch", "serve"], stderr=stderr, stdout=subprocess.PIPE)
     try:
         until(lambda: (tmp_path / "stderr").read_text().count("\n") >= 3, 60)
-        yield SimpleNamespace(tour=tour, process=process, folder=tmp_path, url=f"http://127.0.0.1:{gateway}/v1")
+        yield SimpleNamespace(
+            tour=tour, process=process, folder=tmp_path, url=f"http://127.0.0.1:{gateway}/v1",
+            console=f"http://127.0.0.1:{console}/login",
+        )  # fmt: skip
     finally:
         process.terminate()
         process.communicate(timeout=40)
@@ -177,7 +180,7 @@ def test_a_leak_from_the_request_to_the_incident_and_the_end(served, capsys):
     exec(compile(tour.put(blocks("python")[0]), "serve.md", "exec"), {})  # noqa: S102 - the document's own example
     assert capsys.readouterr().out == "content_filter\n"
     until(lambda: seen(served) == 1, 5)
-    until(lambda: (folder / "alerts.jsonl").exists(), 10)
+    until((folder / "alerts.jsonl").exists, 10)
     (alert,) = tour.next("watch alerts")["alerts"]
     assert (alert["detector"], alert["signal"], alert["severity"]) == ("D1", "canary", "critical")
 
@@ -188,6 +191,7 @@ def test_a_leak_from_the_request_to_the_incident_and_the_end(served, capsys):
     until(lambda: seen(served) == 2, 20)
     assert child(served.process.pid, "watch") not in {0, killed}
 
+    assert httpx.get(served.console).status_code == 200
     tour.values |= {"ALERT": alert["alert"], "TIME": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ")}
     assert tour.next("watch ack")["state"] == "acknowledged"
     tour.values["INCIDENT"] = tour.next("incident open")["incident"]

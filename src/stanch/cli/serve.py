@@ -57,9 +57,10 @@ def serve(*, gateway_only: bool, watch_only: bool, console_only: bool, check: bo
 
 def _gateway(workspace: "Workspace", *, thorough: bool) -> str:
     """Return where the gateway listens; what would be unsafe is refused."""
+    _require("gateway", "uvicorn", "aiohttp")
+
     from stanch.gateway.serve import build_gateway, listening, tls_context  # noqa: PLC0415 - as above
 
-    _require("gateway", "uvicorn", "aiohttp")
     listening(workspace)
     tls_context(workspace)
     if thorough:
@@ -79,9 +80,10 @@ def _watch(workspace: "Workspace", *, thorough: bool) -> str:
 
 def _console(workspace: "Workspace", *, thorough: bool) -> str:
     """Return the console's address; what would be unsafe is refused."""
+    _require("console", "uvicorn", "starlette", "jinja2")
+
     from stanch.console.serve import address_of, tls_context  # noqa: PLC0415 - as above
 
-    _require("console", "uvicorn", "starlette", "jinja2")
     address = address_of(workspace)
     tls_context(workspace)
     if thorough:
