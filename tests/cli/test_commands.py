@@ -42,7 +42,17 @@ EACH = pytest.mark.parametrize("name", LEAVES)
 ASKED_BY_THE_GATEWAY = {
     "gateway serve": {"gateway.embed", "gateway.infer"},
     "console serve": {"release.read"},
-    "serve": {"gateway.serve", "gateway.embed", "gateway.infer", "console.serve", "release.read"},
+    "watch serve": {"watch.alert.raise", "watch.deliver"},
+    "serve": {
+        "gateway.serve",
+        "gateway.embed",
+        "gateway.infer",
+        "watch.serve",
+        "watch.alert.raise",
+        "watch.deliver",
+        "console.serve",
+        "release.read",
+    },
 }
 
 

@@ -1,11 +1,11 @@
 """The process that watches gateway and console: it starts what dies again, gives up in time, and ends all."""
 
+import importlib.util
+import json
 import signal
-import subprocess
 import sys
 import threading
 import time
-import urllib.request
 
 import pytest
 
@@ -63,20 +63,67 @@ def test_a_child_that_does_not_end_is_killed(monkeypatch, tmp_path):
     assert deaf.process.poll() == -signal.SIGKILL
 
 
-def test_the_console_is_served_and_its_end_is_recorded(stanch, files):
-    settings = files.w / "stanch.toml"
-    settings.write_text(f'{settings.read_text()}\n[console]\nlisten = "127.0.0.1:48402"\n')
-    words = [sys.executable, "-m", "stanch", "--workspace", str(files.w), "serve", "--console-only"]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stderr.readline() == "serving    http://127.0.0.1:48402/\n"
-        with urllib.request.urlopen("http://127.0.0.1:48402/login", timeout=10) as answer:
-            assert answer.status == 200
-    finally:
-        process.terminate()
-        out, _ = process.communicate(timeout=30)
-    assert process.returncode == 0
-    assert out.endswith("ended\n")
-    shown = stanch("--workspace", files.w, "log", "show", "--kind", "console.serve", "--json")
-    told = [entry["event"]["unmapped"]["stanch"].get("result") for entry in shown.json["data"]["entries"]]
-    assert "done" in told
+@pytest.fixture
+def place(stanch, tmp_path):
+    """A workspace, and what adds to its settings."""
+    assert stanch("init", tmp_path / "w").code == 0
+    settings = tmp_path / "w/stanch.toml"
+    start = settings.read_text()
+
+    def serve_with(text, *words):
+        settings.write_text(f"{start}\n{text}")
+        return stanch("--workspace", tmp_path / "w", "serve", *words, "--json")
+
+    return serve_with
+
+
+@pytest.fixture
+def signals():
+    """Give back the handlers that a run of ``stanch serve`` in this process sets."""
+    known = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in known.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals")
+def test_the_command_ends_with_70_when_a_part_dies_too_often(place, monkeypatch):
+    monkeypatch.setattr(serve, "_FIRST_WAIT", 0.0)
+    monkeypatch.setattr(serve, "command_of", lambda *_: [sys.executable, "-S", "-c", "raise SystemExit(1)"])
+    shown = place("", "--watch-only")
+    assert (shown.code, "watch died 5 times in a minute" in shown.json["error"]["what"]) == (70, True)
+
+
+MODEL = f'[[gateway.models]]\nname = "bot"\ndigest = "sha256:{"0" * 64}"\nupstream = "http://127.0.0.1:1"\n'
+SINK = '[[alerts.sinks]]\nname = "a"\nkind = "webhook"\nurl = "https://x/"\nsecret = "file:missing"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (f'[gateway]\nlisten = "0.0.0.0:8400"\n{MODEL}', "gateway.listen"),
+        ('[console]\nlisten = "[::]:8402"\n', "console.listen"),
+        (f'[gateway]\ncertificate = "no.pem"\n{MODEL}', "certificate"),
+        (SINK, "missing"),
+        (MODEL.replace("127.0.0.1", "192.0.2.1"), "expected https"),
+    ],
+)
+def test_what_is_unsafe_or_wrong_starts_nothing(place, monkeypatch, text, says):
+    monkeypatch.setattr(Child, "start", lambda _: pytest.fail("a part was started"))
+    shown = place(text, "--check")
+    assert (shown.code, says in json.dumps(shown.json["error"])) == (2, True)
+    if "https" not in says:  # the guards and the models' servers are opened by --check and by the gateway itself
+        assert place(text).code == 2
+
+
+@pytest.mark.parametrize(("module", "extra"), [("aiohttp", "gateway"), ("starlette", "console")])
+def test_a_part_that_is_not_installed_is_named(place, monkeypatch, module, extra):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == module else found(name))
+    shown = place(MODEL, f"--{extra}-only", "--check")
+    assert (shown.code, f"stanch[{extra}]" in json.dumps(shown.json["error"])) == (4, True)
+
+
+def test_the_check_says_what_would_be_started(place):
+    shown = place("", "--check")
+    assert shown.json["data"] == {"parts": ["watch", "console"], "ready": True}

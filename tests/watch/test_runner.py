@@ -35,8 +35,19 @@ class World:
         for future in [self.log.append_nowait(entry) for entry in entries]:
             future.result(30)
 
-    def catch_up(self, detectors, deliver=lambda _connection, _alarms: None):
-        return runner.catch_up(self.reader, self.tables, detectors, deliver=deliver)
+    def catch_up(self, detectors, deliver=lambda _alarms: None):
+        return runner.catch_up(self.reader, self.tables, detectors, deliver=within(self.tables, deliver))
+
+
+def within(tables, deliver):
+    """Return a receiver whose transaction holds nothing but what the runner saves."""
+
+    def take(alarms, save):
+        with tables.write() as connection:
+            save(connection)
+            deliver(alarms)
+
+    return take
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -100,7 +111,7 @@ def test_a_receiver_that_fails_undoes_the_batch_and_gets_it_again(world, monkeyp
     world.append(traffic(30))
     delivered, failures = [], itertools.count()
 
-    def deliver(_connection, alarms):
+    def deliver(alarms):
         if next(failures) % 2 == 0:
             raise RuntimeError("no place to put it")
         delivered.extend(alarms)
@@ -166,7 +177,7 @@ def watch_and_die(folder, vkey, calls):
         maybe_die()
 
     runner._save = dying_save
-    runner.catch_up(reader, tables, [Dying(), *DETECTORS[1:]], deliver=lambda *_: maybe_die())
+    runner.catch_up(reader, tables, [Dying(), *DETECTORS[1:]], deliver=within(tables, lambda _: maybe_die()))
     os._exit(0)
 
 
@@ -187,8 +198,21 @@ def test_the_run_follows_the_log_until_it_is_told_to_end(world):
             return False
         return True
 
-    runner.run(
-        world.reader, world.tables, DETECTORS[:1], deliver=lambda _connection, alarms: got.extend(alarms), wait=wait
-    )
+    runner.run(world.reader, world.tables, DETECTORS[:1], deliver=within(world.tables, got.extend), wait=wait)
     assert len(got) == 2
     assert not stop.is_set()
+
+
+def test_what_another_run_has_read_meanwhile_is_not_delivered_twice(world):
+    world.append(traffic(10))
+    got = []
+
+    def late(alarms):
+        got.extend(alarms)
+
+    def first_the_other(alarms, save):
+        world.catch_up(DETECTORS[:1], late)
+        within(world.tables, late)(alarms, save)
+
+    assert runner.catch_up(world.reader, world.tables, DETECTORS[:1], deliver=first_the_other) == 0
+    assert len(got) == len(runner.alarms_of(world.tables, ORIGIN)) == 2

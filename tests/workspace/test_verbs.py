@@ -329,6 +329,8 @@ VERBS = [
     Verb(verbs_serve.reset_budget, "gateway.reset", "olga", (verbs_serve, "_resetting"),
          lambda w, _c, _out: verbs_serve.reset_budget(
              w, verbs_serve.BudgetReset(w.people.find("nina"), (), "tokens", "why"), lambda _connection, _order: None)),
+    Verb(verbs_serve.serve_watch, "watch.serve", "olga", (verbs_serve, "_finish"),
+         lambda w, _c, _out: verbs_serve.serve_watch(w, [], lambda: None)),
     Verb(verbs_key.rotate_key, "key.rotate", "olga", (Keyring, "add_secret"),
          lambda w, _c, _out: verbs_key.rotate_key(w, "pepper")),
     Verb(verbs_alerts.raise_alarms, "watch.alert.raise", "olga", (verbs_alerts, "_raising"),

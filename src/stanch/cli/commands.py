@@ -29,7 +29,7 @@ COMMANDS: dict[str, Entry] = {
     "gateway": Entry("stanch.cli.gateway", "Serve models to programs: recorded, guarded", "A model's life"),
     "watch": Entry("stanch.cli.watch", "Alerts, and the detectors that raise them", "A model's life"),
     "incident": Entry("stanch.cli.incident", "Alerts that belong together, with a clock of 72 hours", "A model's life"),
-    "serve": Entry("stanch.cli.serve", "Gateway and console, each a process, watched", "A model's life"),
+    "serve": Entry("stanch.cli.serve", "Gateway, watch and console, each a process", "A model's life"),
     "console": Entry("stanch.cli.console", "See and steer a workspace with a browser", "A model's life"),
     "trace": Entry("stanch.cli.trace", "From a copy that surfaced back to its recipient", "A model's life"),
     "rules": Entry("stanch.cli.rules", "What a scan looks for; try a pack of your own", "Means"),

@@ -1,5 +1,6 @@
-"""``stanch serve``: gateway and console of a workspace, each a process of its own, under one that watches them."""
+"""``stanch serve``: gateway, watch and console, each a process of its own, under one that keeps them alive."""
 
+import importlib.util
 import signal
 import subprocess
 import sys
@@ -8,11 +9,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
 from stanch.cli.frame import Frame, Leaf, Result, current
-from stanch.errors import InvalidInput, StanchError
+from stanch.errors import InvalidInput, MissingExtraError, StanchError
+
+if TYPE_CHECKING:
+    from stanch.workspace import Workspace
 
 DRAIN_SECONDS = 35.0
 MOST_DEATHS, WITHIN_SECONDS = 5, 60.0
@@ -24,39 +29,78 @@ _OWN_FAULT = frozenset({2, 3, 4})
 
 @click.command("serve", cls=Leaf)
 @click.option("--gateway-only", is_flag=True, help="Start the gateway alone.")
+@click.option("--watch-only", is_flag=True, help="Start the watch alone.")
 @click.option("--console-only", is_flag=True, help="Start the console alone.")
 @click.option("--check", is_flag=True, help="Open everything that the settings name, say what it is, and end.")
-def serve(*, gateway_only: bool, console_only: bool, check: bool) -> Result:
-    """Serve the workspace until told to end: models over the gateway, pages and control API over the console.
+def serve(*, gateway_only: bool, watch_only: bool, console_only: bool, check: bool) -> Result:
+    """Serve the workspace until told to end: models over the gateway, detectors over the log, pages over the console.
 
     Each part is a process of its own. One that dies is started again; five deaths in a minute end all.
     """
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.console.serve import address_of  # noqa: PLC0415 - same
 
-    if gateway_only and console_only:
-        raise InvalidInput("serve: --gateway-only and --console-only exclude each other")
+    asked = [name for name, only in zip(PARTS, (gateway_only, watch_only, console_only), strict=True) if only]
+    if len(asked) > 1:
+        raise InvalidInput("serve: --gateway-only, --watch-only and --console-only exclude each other")
+    lines = []
     with open_workspace(current()) as workspace:
-        models = bool(workspace.config.gateway.models)
-        parts = [name for name, left_out in (("gateway", console_only), ("console", gateway_only)) if not left_out]
-        if not models and not gateway_only:
-            parts = [name for name in parts if name != "gateway"]
-        places = {"console": address_of(workspace), "gateway": workspace.config.gateway.listen}
-        if check:
-            from stanch.console.app import build_app  # noqa: PLC0415 - same
-            from stanch.gateway.serve import build_gateway  # noqa: PLC0415 - same
-
-            if "gateway" in parts:
-                build_gateway(workspace)
-            if "console" in parts:
-                build_app(workspace, address=places["console"])
-    lines = [f"{name:<10} {places[name]}" for name in parts]
-    if "gateway" not in parts and not console_only:
-        lines.append("gateway    not started: [[gateway.models]] names no model")
+        parts = asked or list(PARTS)
+        if not workspace.config.gateway.models and not asked:
+            parts.remove("gateway")
+            lines.append("gateway    not started: [[gateway.models]] names no model")
+        lines += [f"{name:<10} {_EXAMINE[name](workspace, thorough=check)}" for name in parts]
     if check:
         return Result({"parts": [*parts], "ready": True}, "\n".join([*lines, "ready      nothing was started"]))
     code = _supervise([Child(name, command_of(current(), name)) for name in parts])
     return Result({"parts": [*parts], "ready": False}, "\n".join([*lines, "ended"]), code)
+
+
+def _gateway(workspace: "Workspace", *, thorough: bool) -> str:
+    """Return where the gateway listens; what would be unsafe is refused."""
+    _require("gateway", "uvicorn", "aiohttp")
+
+    from stanch.gateway.serve import build_gateway, listening, tls_context  # noqa: PLC0415 - as above
+
+    listening(workspace)
+    tls_context(workspace)
+    if thorough:
+        build_gateway(workspace)
+    return workspace.config.gateway.listen
+
+
+def _watch(workspace: "Workspace", *, thorough: bool) -> str:
+    """Return whom the watch tells; every sink is made, so that a secret that is missing shows now."""
+    from stanch.workspace.alerting import sinks_of  # noqa: PLC0415 - as above
+
+    sinks = sinks_of(workspace)
+    if thorough and any(sink.kind == "apprise" for sink in workspace.config.alerts.sinks):
+        _require("watch", "apprise")
+    return f"tells {', '.join(sink.name for sink in sinks) or 'nobody: [[alerts.sinks]] names no sink'}"
+
+
+def _console(workspace: "Workspace", *, thorough: bool) -> str:
+    """Return the console's address; what would be unsafe is refused."""
+    _require("console", "uvicorn", "starlette", "jinja2")
+
+    from stanch.console.serve import address_of, tls_context  # noqa: PLC0415 - as above
+
+    address = address_of(workspace)
+    tls_context(workspace)
+    if thorough:
+        from stanch.console.app import build_app  # noqa: PLC0415 - as above
+
+        build_app(workspace, address=address)
+    return address
+
+
+PARTS = ("gateway", "watch", "console")
+_EXAMINE = {"gateway": _gateway, "watch": _watch, "console": _console}
+
+
+def _require(extra: str, *modules: str) -> None:
+    """Refuse now what would end a part at once."""
+    if any(importlib.util.find_spec(module) is None for module in modules):
+        raise MissingExtraError(extra)
 
 
 def command_of(frame: Frame, part: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 import click
 
-from stanch.cli import watch_alerts, watch_simulate
+from stanch.cli import watch_alerts, watch_serve, watch_simulate
 from stanch.cli.frame import Group
 
 
@@ -11,5 +11,5 @@ def watch() -> None:
     """Alerts, and the detectors that raise them."""
 
 
-for _command in (*watch_alerts.COMMANDS, *watch_simulate.COMMANDS):
+for _command in (*watch_alerts.COMMANDS, *watch_simulate.COMMANDS, *watch_serve.COMMANDS):
     watch.add_command(_command)

@@ -19,7 +19,7 @@ from stanch.terms import JsonValue
 from stanch.watch.alarm import Alarm, Severity
 from stanch.watch.alert import Alert, AlertState
 from stanch.watch.book import list_alerts, record_alarm, save_alert
-from stanch.watch.escalation import escalate, tier_of
+from stanch.watch.escalation import escalate, escalation_due, tier_of
 from stanch.watch.suppress import DELIVERY
 
 FIRST_MS, MOST_MS, GIVE_UP_MS = 5_000, 3_600_000, 86_400_000
@@ -127,6 +127,15 @@ def deliver_due(tables: Tables, sinks: Iterable[Sink], at_ms: int, *, rng: Rando
         sent += state == "sent"
         retried += state == "waiting"
     return Pass(sent, retried, tuple(dead))
+
+
+def anything_due(connection: Connection, at_ms: int) -> bool:
+    """Say whether :func:`escalate_due` or :func:`deliver_due` would find something to do."""
+    waiting = (outbox.c.state == "waiting") & (outbox.c.next_ms <= at_ms)
+    if connection.execute(select(outbox.c.key).where(waiting).limit(1)).one_or_none() is not None:
+        return True
+    due = map(escalation_due, list_alerts(connection, AlertState.OPEN, limit=MOST_OPEN))
+    return any(when is not None and when <= at_ms for when in due)
 
 
 def count_outbox(connection: Connection) -> dict[tuple[str, str], int]:

@@ -1,7 +1,8 @@
 """Runs detectors over a log from where each of them stopped.
 
 What a detector remembers, its place in the log and its alarms are written in one transaction, together with whatever
-the receiver of the alarms writes: a kill at any moment repeats nothing and loses nothing.
+the receiver of the alarms writes: a kill at any moment repeats nothing and loses nothing. So that the receiver's record
+of an act can be a part of it, the transaction is the receiver's.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 import msgspec
 from sqlalchemy import Connection, func, insert, select, update
 
-from stanch.errors import InvalidInput
+from stanch.errors import Conflict, InvalidInput
 from stanch.ledger import LedgerReader
 from stanch.store import Tables
 from stanch.store.schema.watch import watch_alarm, watch_state
@@ -19,11 +20,14 @@ from stanch.watch.detector import Detector
 from stanch.watch.events import Event, read_entries
 
 BATCH = 2048
-PAUSE_SECONDS = 2.0
+PAUSE_SECONDS = 1.0
 _LEASE = "watch"
 
-Deliver = Callable[[Connection, Sequence[Alarm]], None]
-"""Takes new alarms inside the transaction that saves them; raising undoes all of it, and they come again."""
+Save = Callable[[Connection], None]
+"""Writes what detectors remember, where they are and what they raised; raises ``Conflict`` if another run did so."""
+
+Deliver = Callable[[Sequence[Alarm], Save], None]
+"""Takes new alarms, and saves in the transaction in which it writes them; raising undoes all, and they come again."""
 
 Wait = Callable[[float], bool]
 """Waits so many seconds; returns true when the run is to end (``threading.Event.wait``)."""
@@ -143,10 +147,11 @@ def _take(tables: Tables, origin: str, events: list[Event], detectors: Sequence[
         state, alarms = detector.step(before or b"", events)
         steps.append((detector.name, before is None, None if state == before else state))
         raised += alarms
-    with tables.write() as connection:
+
+    def save(connection: Connection) -> None:
         places = _places(connection, origin)
         if any(places.get(name, 0) != start for name, _, _ in steps):
-            return 0
+            raise Conflict(f"watch: another run has read entry {start} meanwhile")
         for name, is_new, changed in steps:
             changes = {"next_idx": after} | ({} if changed is None else {"state": changed})
             mine = (watch_state.c.origin == origin) & (watch_state.c.detector == name)
@@ -155,8 +160,15 @@ def _take(tables: Tables, origin: str, events: list[Event], detectors: Sequence[
             )
             connection.execute(change.values(**changes))
         _save(connection, origin, raised)
+
+    try:
         if raised:
-            deliver(connection, raised)
+            deliver(raised, save)
+        else:
+            with tables.write() as connection:
+                save(connection)
+    except Conflict:
+        return 0
     return len(raised)
 
 

@@ -27,7 +27,7 @@ EXTRAS = {
     "train": "torch", "dp": "dp_accounting", "gguf": "gguf", "demo": "faker", "gateway": "uvicorn", "aws": "boto3",
     "postgres": "psycopg", "s3": "obstore", "age": "pyrage", "pkcs11": "pkcs11", "arrow": "pyarrow",
     "ids": "stdnum", "rules": "kingfisher_sdk", "ner": "spacy", "presidio": "presidio_analyzer", "ray": "ray",
-    "timestamp": "rfc3161_client", "trl": "trl",
+    "timestamp": "rfc3161_client", "trl": "trl", "console": "starlette", "watch": "apprise",
 }  # fmt: skip
 """A module of each optional part, by which one sees whether it is installed."""
 _PACKAGES = ("cryptography", "sqlalchemy", "cedarpy", "click", "msgspec", "numpy")

@@ -74,6 +74,7 @@ KINDS: dict[str, Kind] = {
     "watch.incident.open": Kind("finding:act", "workspace"),
     "watch.incident.read": Kind("finding:read", "workspace"),
     "watch.incident.update": Kind("finding:act", "workspace"),
+    "watch.serve": Kind("serve:run", "workspace"),
 }
 
 NOTES: dict[str, str] = {

@@ -1,4 +1,4 @@
-"""The verbs of serving: a run of the gateway is one act, each request in it another; so is the reset of a budget."""
+"""The verbs of serving: a run of the gateway or of the watch is an act, each request in it another; resets of budgets."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +18,16 @@ def serve_models(workspace: Workspace, models: Sequence[JsonValue], serve: Calla
         return _finish(serve)
 
     workspace.door.act(Request("gateway.serve", "serve:run", workspace_ref(workspace), {"models": [*models]}), run)
+
+
+def serve_watch(workspace: Workspace, detectors: Sequence[str], serve: Callable[[], None]) -> None:
+    """Watch until told to end; ``detectors`` says in the log which ones looked."""
+
+    def run(_ref: EntryRef) -> Done[None]:
+        return _finish(serve)
+
+    payload: dict[str, JsonValue] = {"detectors": [*detectors]}
+    workspace.door.act(Request("watch.serve", "serve:run", workspace_ref(workspace), payload), run)
 
 
 @dataclass(frozen=True, slots=True)

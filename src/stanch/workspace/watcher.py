@@ -1,0 +1,112 @@
+"""The watch of a workspace: detectors over its log, alarms into the book of alerts, and what becomes due by the clock.
+
+Two loops, so that a sink that is slow to answer keeps no detector from the log. Of several hosts on one database one
+does each round while the others wait: a lease of the database says which.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+
+from stanch.errors import Conflict, OutcomeNotRecorded, StoreError
+from stanch.watch import Alarm, Detector, runner
+from stanch.watch.outbox import anything_due
+from stanch.workspace.alerting import sinks_of
+from stanch.workspace.opening import Workspace
+from stanch.workspace.verbs_alerts import deliver_alerts, raise_alarms
+from stanch.workspace.verbs_incident import remind_incidents
+
+CLOCK_SECONDS = 2.0
+"""How often it is asked whether something is due; each time is two short reads."""
+AGAIN_SECONDS = 5.0
+"""How long a loop waits after the database failed."""
+_LEASE = "watch clock"
+
+
+@dataclass(slots=True)
+class Watcher:
+    """Watches until told to end.
+
+    Attributes:
+        workspace: The workspace, with whoever watches acting.
+        detectors: Who looks at the log.
+        renew: Logs in again: a login lasts for hours, the watch for months.
+        stop: Ends it when set.
+        tell: Told what went wrong and is tried again.
+    """
+
+    workspace: Workspace
+    detectors: Sequence[Detector]
+    renew: Callable[[], Workspace]
+    stop: threading.Event
+    tell: Callable[[str], None]
+    _since: float = field(default=0.0, init=False)
+    _renewing: threading.Lock = field(default_factory=threading.Lock, init=False)
+
+    def run(self) -> None:
+        """Watch until told to end; what fails for another reason than the database ends it.
+
+        Raises:
+            InvalidInput: A sink is not as it must be, or an entry is of another release.
+            NotPermitted: Whoever watches may not, or no longer.
+        """
+        sinks_of(self.workspace)
+        self._since = self.workspace.door.clock()
+        with ThreadPoolExecutor(2) as pool:
+            loops = [pool.submit(self._lasting, work) for work in (self._follow, self._keep_time)]
+            wait(loops, return_when=FIRST_COMPLETED)
+            self.stop.set()
+        for loop in loops:
+            loop.result()
+
+    def _lasting(self, loop: Callable[[], None]) -> None:
+        """Run a loop, and again after the database failed: it may come back, and nothing is lost meanwhile."""
+        while not self.stop.is_set():
+            try:
+                loop()
+            except StoreError as error:
+                self.tell(f"{error.what}; trying again")
+                self.stop.wait(AGAIN_SECONDS)
+
+    def _follow(self) -> None:
+        reader = self.workspace.ledger.reader()
+        runner.run(reader, self.workspace.tables, self.detectors, deliver=self.deliver, wait=self.stop.wait)
+
+    def deliver(self, alarms: Sequence[Alarm], save: runner.Save) -> None:
+        """Make alerts of alarms; they, their deliveries, the record and what detectors remember are one transaction.
+
+        Raises:
+            Conflict: Another run has read these entries meanwhile; nothing was changed.
+        """
+        try:
+            raise_alarms(self._acting(), alarms, within=save)
+        except OutcomeNotRecorded as error:
+            if isinstance(error.__cause__, Conflict):
+                raise error.__cause__ from error
+            raise
+
+    def _keep_time(self) -> None:
+        while True:
+            with self.workspace.tables.lease(_LEASE) as held:
+                if held:
+                    self.tend()
+            if self.stop.wait(CLOCK_SECONDS):
+                return
+
+    def tend(self) -> None:
+        """Remind of incidents, hand on what waited too long, deliver; where nothing is due, nothing is recorded."""
+        workspace = self._acting()
+        remind_incidents(workspace)
+        with workspace.tables.read() as connection:
+            due = anything_due(connection, int(workspace.door.clock() * 1000))
+        if due:
+            deliver_alerts(workspace)
+
+    def _acting(self) -> Workspace:
+        """Return the workspace with a login that is at most half as old as it may become."""
+        with self._renewing:
+            now = self.workspace.door.clock()
+            if now - self._since >= self.workspace.people.ground.session_minutes * 30:
+                self.workspace, self._since = self.renew(), now
+            return self.workspace
