@@ -149,9 +149,9 @@ def test_every_page_is_clean_in_a_browser(served, browser, name):
     watched = Watched(context, url)
     for path in watched_paths(workspace) if name == "ines" else paths(workspace, bot):
         page = watched.go(path)
-        check_page(axe, page, path)
         if path == "/":
             assert page.evaluate("document.querySelector('figure img').naturalWidth") > 0
+        check_page(axe, page, path)
     context.close()
     assert watched.trouble == []
 
