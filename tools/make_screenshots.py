@@ -1,6 +1,6 @@
 """Take the pictures of the console that the guide shows: every page of a seeded workspace, light and dark.
 
-Run it after a change of a page: ``python tools/make_screenshots.py``. It needs chromium, and uses the scene of the tests.
+Run it after a change of a page: ``python tools/make_screenshots.py``. It needs chromium; the scene is of the tests.
 """
 
 import argparse
@@ -10,9 +10,8 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).parents[1]
 for _folder in (ROOT / "tests", ROOT / "tests" / "workspace", ROOT / "tests" / "console"):
@@ -25,13 +24,24 @@ from stanch.access import ApiKeyOrder, Session  # noqa: E402 - same
 from stanch.console.desk import Desk  # noqa: E402 - same
 from stanch.console.serve import run_console  # noqa: E402 - same
 from stanch.watch.alert import AlertState  # noqa: E402 - same
+from stanch.watch.simulate import SimulationSpec, simulate  # noqa: E402 - same
+from stanch.workspace import Workspace  # noqa: E402 - same
 from stanch.workspace.verbs_access import Newcomer, issue_key, register_newcomer  # noqa: E402 - same
-from stanch.workspace.verbs_alerts import find_alerts  # noqa: E402 - same
+from stanch.workspace.verbs_alerts import find_alerts, keep_simulation  # noqa: E402 - same
 from stanch.workspace.verbs_incident import find_incidents  # noqa: E402 - same
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 PICTURES = ROOT / "docs" / "pictures" / "console"
 CHROMIUM = "/usr/bin/chromium"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--force-color-profile=srgb"]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--force-color-profile=srgb",
+]
 WIDTH, HEIGHT, TALLEST = 1080, 700, 800
 MOST_BYTES = 150_000
 
@@ -44,23 +54,26 @@ def main() -> None:
 
     chromium = arguments.parse_args().chromium
     PICTURES.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, _served(Path(folder)) as (workspace, url, pages):
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-            for scheme in ("light", "dark"):
-                context = browser.new_context(color_scheme=scheme, viewport={"width": WIDTH, "height": HEIGHT})
-                page = context.new_page()
-                for name, (person, path) in pages.items():
-                    context.clear_cookies()
-                    if person:
-                        context.add_cookies([_cookie(workspace, url, person)])
-                    page.goto(url + path, wait_until="load")
-                    _take(page, PICTURES / f"{name}-{scheme}.png")
-                context.close()
-            browser.close()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _served(Path(folder)) as (workspace, url, pages),
+        sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        for scheme in ("light", "dark"):
+            context = browser.new_context(color_scheme=scheme, viewport={"width": WIDTH, "height": HEIGHT})
+            page = context.new_page()
+            for name, (person, path) in pages.items():
+                context.clear_cookies()
+                if person:
+                    context.add_cookies([_cookie(workspace, url, person)])
+                page.goto(url + path, wait_until="load")
+                _take(page, PICTURES / f"{name}-{scheme}.png")
+            context.close()
+        browser.close()
 
 
-def _take(page: Any, path: Path) -> None:
+def _take(page: "Page", path: Path) -> None:
     """Take one picture of a page, of its upper part if it is long."""
     height = min(TALLEST, page.evaluate("document.documentElement.scrollHeight"))
     page.screenshot(path=str(path), full_page=True, clip={"x": 0, "y": 0, "width": WIDTH, "height": height})
@@ -71,7 +84,7 @@ def _take(page: Any, path: Path) -> None:
 
 
 @contextmanager
-def _served(folder: Path) -> Iterator[tuple[Any, str, dict[str, tuple[str, str]]]]:
+def _served(folder: Path) -> Iterator[tuple[Workspace, str, dict[str, tuple[str, str]]]]:
     """Serve a team with a release that one of two approved, with alerts and an incident; yield its pages by name."""
     with socket.socket() as listener, life.cheaply():
         listener.bind(("127.0.0.1", 0))
@@ -102,12 +115,14 @@ def _scene(folder: Path, address: str) -> life.Case:
     with case.acting("rita") as workspace:
         case.approve(workspace, recipient="bolt")
     watch_something(case)
+    with case.acting("ines") as lead:
+        keep_simulation(lead, simulate("D5", SimulationSpec(1500, 240), seed=1).to_json())
     settings = case.folder / "stanch.toml"
     settings.write_text(f'{settings.read_text()}\n[console]\nlisten = "{address}"\n')
-    return replace(case)
+    return case
 
 
-def _pages(workspace: Any) -> dict[str, tuple[str, str]]:
+def _pages(workspace: Workspace) -> dict[str, tuple[str, str]]:
     """Return who looks at which page."""
     bot = register_newcomer(workspace, Newcomer(name="support-bot", kind="service"))
     issue_key(workspace, ApiKeyOrder(principal=bot, models=("workspace",), networks=("10.0.0.0/8",)))
@@ -128,7 +143,7 @@ def _pages(workspace: Any) -> dict[str, tuple[str, str]]:
     }  # fmt: skip
 
 
-def _cookie(workspace: Any, url: str, name: str) -> dict[str, str]:
+def _cookie(workspace: Workspace, url: str, name: str) -> dict[str, str]:
     now_ms = int(workspace.door.clock() * 1000)
     proven = Session(workspace.people.find(name), "x", mfa=True, started_ms=now_ms, expires_ms=now_ms + 60_000)
     return {"name": "stanch", "value": Desk.of(workspace, url).sessions.open_session(proven).cookie, "url": url}

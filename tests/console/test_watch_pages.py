@@ -16,7 +16,8 @@ from stanch.console.route import API
 from stanch.ledger import LedgerProofVerifier
 from stanch.watch import Severity
 from stanch.watch.alert import AlertState
-from stanch.workspace.verbs_alerts import find_alerts, raise_alarms
+from stanch.watch.simulate import SimulationSpec, simulate
+from stanch.workspace.verbs_alerts import find_alerts, keep_simulation, raise_alarms
 from stanch.workspace.verbs_incident import find_incidents
 
 STEPS, VERDICT, AGAIN = (f"/alerts/{{id}}/{word}" for word in ("steps", "verdict", "reopening"))
@@ -150,6 +151,22 @@ def test_detectors_show_their_promises_and_what_was_seen(seated):
     program = with_key(seated, key_of(seated, actions=("finding:read",), name="counter"))
     rows = {one["name"]: one for one in program.get(f"{API}/detectors").json()["detectors"]}
     assert (rows["D3"]["alerts"], rows["D3"]["false"], rows["D2"]["waiting"]) == (1, 1, 2)
+
+
+def test_the_last_simulation_that_was_kept_is_shown(seat):
+    for seed in (1, 2):
+        found = simulate("D5", SimulationSpec(20, 48), seed=seed)
+        keep_simulation(seat.workspace.acting_as("ines"), found.to_json())
+    row = next(one for one in detectors_of(seat) if one["name"] == "D5")["simulated"]
+    assert (row["verdict"], row["observed"]) == (found.verdict, found.to_json()["observed"])
+    page = seat.browser("ada").get("/detectors").text
+    assert f'href="/log/{row["entry"]}"' in page
+    assert "stanch watch simulate --detector D1 --keep" in page
+
+
+def detectors_of(seat):
+    program = with_key(seat, key_of(seat, actions=("finding:read",), name="reader"))
+    return program.get(f"{API}/detectors").json()["detectors"]
 
 
 def test_the_overview_counts_alerts_and_clocks(seated):

@@ -1,5 +1,7 @@
 """Detectors: what each promises about false alarms, and what people and simulations saw of it."""
 
+import json
+
 from msgspec import Struct
 
 from stanch.console.desk import Call
@@ -103,7 +105,7 @@ def _simulations(call: Call) -> dict[str, Simulated]:
     reader, found = call.workspace.ledger.reader(), dict[str, Simulated]()
     for ref in reader.query(EntryQuery(kind="watch.simulate", phase="outcome", newest_first=True, limit=100)):
         entry = decode_entry(reader.entry(ref.index))
-        told = entry["unmapped"]["stanch"]["payload"]
+        told = json.loads(entry["unmapped"]["stanch"]["payload"]["result"])
         power = told["power"] or {}
         found.setdefault(told["detector"], Simulated(
             ref.index, entry["time"], told["promised"], told["observed"], told["lower"], told["upper"],

@@ -39,7 +39,7 @@ function startTheme() {
 function relativeTimes() {
   const words = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
   const units = [["day", 86400], ["hour", 3600], ["minute", 60]];
-  for (const time of document.querySelectorAll("time[datetime]")) {
+  for (const time of document.querySelectorAll("time[datetime]:not(.fixed)")) {
     const seconds = (Date.parse(time.dateTime) - Date.now()) / 1000;
     if (!Number.isFinite(seconds) || Math.abs(seconds) > 30 * 86400) continue;
     const unit = units.find(([, size]) => Math.abs(seconds) >= size);
