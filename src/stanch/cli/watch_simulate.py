@@ -54,7 +54,11 @@ def simulate(
     spec = SimulationSpec(principals or usual[0], hours or usual[1], **traffic)
     found = run(detector, spec, seed=seed, progress=current().progress())
     if keep:
-        _keep(found)
+        from stanch.cli.ground import open_workspace  # noqa: PLC0415 - most simulations open no workspace
+        from stanch.workspace.verbs_alerts import keep_simulation  # noqa: PLC0415 - same
+
+        with open_workspace(current()) as workspace:
+            keep_simulation(workspace, found.to_json())
     return Result(found.to_json(), _table(found, spec.principals, spec.hours), _EXITS[found.verdict])
 
 
@@ -103,14 +107,6 @@ def status() -> Result:
         for p in found
     ]
     return Result({"entries": size, "detectors": rows}, "\n".join(lines))
-
-
-def _keep(found: "Outcome") -> None:
-    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.workspace.verbs_alerts import keep_simulation  # noqa: PLC0415 - same
-
-    with open_workspace(current()) as workspace:
-        keep_simulation(workspace, found.to_json())
 
 
 def _scenario(principals: int, seed: int, plot: Path | None) -> Result:

@@ -187,7 +187,7 @@ def keep_simulation(workspace: Workspace, result: Mapping[str, JsonValue]) -> No
 
 
 def _told(result: Mapping[str, JsonValue]) -> Done[None]:
-    return Done(None, {"detector": result["detector"], "result": canonical_json(result).decode()})
+    return Done(None, {"detector": result["detector"], "result": canonical_json({**result}).decode()})
 
 
 def _raising(settle: Callable[[list[Alert], Connection], None]) -> Done[list[Alert]]:
