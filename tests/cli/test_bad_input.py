@@ -56,6 +56,8 @@ CASES = [
     ("watch simulate --principals 100000 --hours 1000", 2, "at most 20,000,000"),
     ("watch simulate --plot {out}", 2, "only a scenario"),
     ("watch simulate --scenario insider30d --principals 3", 2, "50 to 20,000"),
+    ("watch simulate --scenario insider30d --keep", 2, "no single detector"),
+    ("watch simulate --detector D1 --principals 1 --hours 1 --keep --as nobody", 3, "no local key"),
     ("watch detectors nonsense", 2, "nonsense"),
     ("watch status --as nobody", 3, "no local key"),
     ("data dictionary build {missing} --out {out}", 2, "missing"),

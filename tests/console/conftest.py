@@ -10,7 +10,7 @@ for _folder in (Path(__file__).parents[1] / "workspace", Path(__file__).parent):
     sys.path.insert(0, str(_folder))  # the test folders are no packages; life and seating are neighbours
 
 import life  # noqa: E402 - found by the lines above
-from seating import ADDRESS, Seat  # noqa: E402 - same
+from seating import ADDRESS, Seat, watch_something  # noqa: E402 - same
 
 from stanch.console.app import build_app  # noqa: E402 - same
 
@@ -34,6 +34,7 @@ def proposed(tmp_path_factory, material):
         case = life.make_proposed(tmp_path_factory.mktemp("proposed"), material, life.Files())
         with case.acting("rolf") as workspace:
             case.create(workspace, case.folder.parent / "copy", recipient="bolt")
+        watch_something(case)
     return case
 
 

@@ -6,7 +6,12 @@ import life
 from starlette.testclient import TestClient
 
 from stanch.access import Session
+from stanch.watch import Alarm, Containment, Severity
+from stanch.watch.alert import AlertState, Conclusion
 from stanch.workspace import Workspace
+from stanch.workspace.release_state import ReleaseState
+from stanch.workspace.verbs_alerts import Change, Quiet, move_alert, raise_alarms, suppress_alerts
+from stanch.workspace.verbs_incident import open_incident
 
 ADDRESS = "http://127.0.0.1:8402"
 
@@ -43,3 +48,37 @@ def post(client, path, *, route=None, **fields):
     token = client.desk.csrf.token(client.session.key_id, f"POST {route or path}")
     headers = {"Origin": ADDRESS, "Sec-Fetch-Site": "same-origin"}
     return client.post(path, data={"_token": token, **fields}, headers=headers)
+
+
+def alarm(number, **changes):
+    """Return one of many different alarms."""
+    made = {
+        "detector": "D2", "signal": "requests", "principal": None, "model": None,
+        "window_start": 1_700_000_000 + 3600 * number, "at": 1_700_003_000 + 3600 * number,
+        "severity": Severity.MEDIUM, "statistic": 123456.0, "threshold": 100000.0, "entries": (1, 2),
+        "containment": None,
+    }  # fmt: skip
+    return Alarm(**made | changes)
+
+
+def watch_something(case):
+    """Raise alarms as the watch does; ines takes steps, keeps one kind quiet, and opens an incident."""
+    with case.acting("olga") as workspace:
+        dana = workspace.people.find("dana")
+        model = ReleaseState.load(workspace.state / "releases" / "r1").facts.digest
+        canary = alarm(
+            1, detector="D1", signal="canary", principal=dana, model=model, severity=Severity.CRITICAL, statistic=1.0,
+            threshold=1.0, containment=Containment.QUARANTINE_MODEL,
+        )  # fmt: skip
+        raised = raise_alarms(workspace, [
+            canary, alarm(2, principal=dana), alarm(3, detector="D3", signal="network", severity=Severity.LOW),
+            alarm(4, detector="D5", signal="lone index hits", model=model, severity=Severity.HIGH), alarm(5),
+        ])  # fmt: skip
+        lead = workspace.acting_as("ines")
+        now_ms = int(lead.door.clock() * 1000)
+        move_alert(lead, raised[0].id, Change(AlertState.INVESTIGATING))
+        move_alert(lead, raised[2].id, Change(AlertState.CLOSED, Conclusion.FALSE))
+        suppress_alerts(lead, Quiet(
+            detector="D3", principal="nina", model=None, until_ms=now_ms + 30 * 86_400_000, reason="a planned move",
+        ))  # fmt: skip
+        open_incident(lead, now_ms - 50 * 3_600_000, [raised[0].id])

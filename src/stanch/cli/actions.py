@@ -86,7 +86,7 @@ ACTIONS: dict[str, Acts] = {
     "incident notify": _acts("watch.incident.update"),
     "incident close": _acts("watch.incident.update"),
     "incident export": _acts("watch.incident.export"),
-    "watch simulate": Acts(why_none="plays synthetic traffic; no workspace is opened"),
+    "watch simulate": _acts("watch.simulate"),
     "watch detectors": Acts(why_none="says what every installation has; no workspace is opened"),
     "watch status": _OWN_RECORD,
     "watch serve": _acts("watch.serve", "watch.alert.raise", "watch.deliver"),

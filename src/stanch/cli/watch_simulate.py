@@ -28,13 +28,14 @@ _EXITS = {"holds": 0, "broken": 1, "too small": 5}
 )
 @click.option("--threshold", type=click.FloatRange(10, 1e6), help="Of e-SR statistics, in place of 100,000.")
 @click.option("--scenario", type=click.Choice(["insider30d"]), help="Play six insiders among all others instead.")
+@click.option("--keep", is_flag=True, help="Keep the result in the workspace's log; the console shows it.")
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Write the scenario's picture (SVG).")
 @click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), default=1, show_default=True, help="The same seed, the same result."
 )
 def simulate(
-    detector: str, principals: int | None, hours: int | None, scenario: str | None, plot: Path | None, seed: int,
-    **traffic: Any,  # noqa: ANN401 - shift, seasonal and threshold, as click has checked them
+    detector: str, principals: int | None, hours: int | None, scenario: str | None, plot: Path | None, seed: int, *,
+    keep: bool, **traffic: Any,  # noqa: ANN401 - shift, seasonal and threshold, as click has checked them
 ) -> Result:  # fmt: skip
     """Compare what a detector promises with what it does on synthetic traffic.
 
@@ -43,6 +44,8 @@ def simulate(
     from stanch.watch.simulate import SIZES, SimulationSpec  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.watch.simulate import simulate as run  # noqa: PLC0415 - same
 
+    if scenario and keep:
+        raise InvalidInput("--keep: a scenario is of no single detector", next_step="leave --keep out")
     if scenario:
         return _scenario(principals or 1000, seed, plot)
     if plot:
@@ -50,6 +53,12 @@ def simulate(
     usual = SIZES[detector]
     spec = SimulationSpec(principals or usual[0], hours or usual[1], **traffic)
     found = run(detector, spec, seed=seed, progress=current().progress())
+    if keep:
+        from stanch.cli.ground import open_workspace  # noqa: PLC0415 - most simulations open no workspace
+        from stanch.workspace.verbs_alerts import keep_simulation  # noqa: PLC0415 - same
+
+        with open_workspace(current()) as workspace:
+            keep_simulation(workspace, found.to_json())
     return Result(found.to_json(), _table(found, spec.principals, spec.hours), _EXITS[found.verdict])
 
 

@@ -1,8 +1,10 @@
 """The application: from the table of routes to answers, for browsers and for programs."""
 
 import asyncio
+import io
 import re
-from collections.abc import Awaitable, Callable, Mapping
+import zipfile
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -21,6 +23,7 @@ from stanch.console.csrf import FIELD, require_own_page
 from stanch.console.desk import Call, Desk
 from stanch.console.login import read_body, read_form, session_cookie
 from stanch.console.openapi import describe
+from stanch.console.pages.incidents import File
 from stanch.console.render import Link, Shell, render
 from stanch.console.replies import Replies
 from stanch.console.route import API, Route, check_routes
@@ -33,6 +36,9 @@ _HTML, _PROBLEM = "text/html; charset=utf-8", "application/problem+json"
 _SAID = {
     "granted": "The role was granted.", "revoked": "It was revoked.", "registered": "The principal was registered.",
     "activated": "The policies are in force.", "approved": "The approval was taken.",
+    "moved": "The alert took the step.", "suppressed": "It is kept quiet; it is recorded all the same.",
+    "opened": "The incident is open; its clock runs.", "contained": "It was done, and the timeline says so.",
+    "notified": "The notice is noted; the clock stopped.", "closed": "The incident is closed.",
 }  # fmt: skip
 
 
@@ -193,10 +199,23 @@ def _handle(route: Route, call: Call, fields: Mapping[str, Any]) -> Any:  # noqa
 def _answer(route: Route, shell: Shell, call: Call, result: Any) -> Response:  # noqa: ANN401 - what the route answers
     if route.how == "image":
         return Response(result, media_type="image/svg+xml")
+    if route.packed:
+        return _pack(result.name, result.files)
     if not route.template:
-        known = {name: quote(str(value), safe="") for name, value in call.path.items()}
+        told = {"made": getattr(result, "id", "")}
+        known = {name: quote(str(value), safe="") for name, value in {**told, **call.path}.items()}
         return RedirectResponse(route.then.format(**known), 303)
     return Response(render(route.template, shell, result), media_type=_HTML)
+
+
+def _pack(name: str, files: Iterable[File]) -> Response:
+    """Return files as one ZIP file; the same files give the same bytes."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in files:
+            archive.writestr(zipfile.ZipInfo(f"{name}/{file.path}"), file.text)
+    headers = {"Content-Disposition": f'attachment; filename="{name}.zip"'}
+    return Response(packed.getvalue(), 200, headers, "application/zip")
 
 
 def _fresh(call: Call) -> bool:

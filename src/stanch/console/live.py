@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from stanch.console.desk import Call
+from stanch.console.pages.alerts import count_waiting
 from stanch.errors import InvalidInput, NotPermitted, StanchError
 from stanch.ledger import EntryQuery
 from stanch.workspace.verbs_console import look
@@ -20,6 +21,7 @@ COMMENT_SECONDS = 15.0
 RECHECK_SECONDS = 60.0
 MOST_STREAMS = 5
 _MOST_BEHIND = 200
+_WATCHED = ("watch.alert.raise", "watch.alert.state", "watch.incident.")
 _OPEN: Counter[str] = Counter()
 
 
@@ -87,11 +89,17 @@ def _news(call: Call, seen: int) -> list[tuple[int, bytes]]:
         return []
     rows: list[tuple[int, bytes]] = []
     query = EntryQuery(newest_first=True, limit=min(_MOST_BEHIND, size - seen - 1))
+    found = list(reader.query(query))  # brings the index up to date, from which the states are read
     states: dict[int, Any] = _states(call, seen)
-    for ref in reader.query(query):
+    for ref in found:
         if ref.index > seen:
             data = msgspec.json.encode({"index": ref.index, "size": size, **states.get(ref.index, {})})
             rows.append((ref.index, b"id: %d\nevent: entry\ndata: %s\n\n" % (ref.index, data)))
+    changed = any(str(state["kind"]).startswith(_WATCHED) for state in states.values())
+    if changed and call.may("finding:read"):
+        # It bears no index: a browser that comes back asks from the last entry that it saw, and is told again.
+        told = msgspec.json.encode({"open": sum(count_waiting(call).values())})
+        rows.append((seen, b"event: alerts\ndata: %s\n\n" % told))
     return rows[::-1]
 
 

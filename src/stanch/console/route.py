@@ -36,6 +36,7 @@ class Route:
         then: Where a browser goes after a ``POST``; fields of path and answer may stand in it.
         dangerous: Needs a sign-in of the last ten minutes.
         secret: Field of the answer that is shown once and kept nowhere.
+        packed: Whether a browser gets the files of the answer as one ZIP file.
         how: A page, an image, a stream of events, or open to people who are not signed in.
     """
 
@@ -52,6 +53,7 @@ class Route:
     then: str = ""
     dangerous: bool = False
     secret: str = ""
+    packed: bool = False
     how: How = "page"
 
     @property

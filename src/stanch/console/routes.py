@@ -2,8 +2,11 @@
 
 from stanch.console import charts, live, login, static_files
 from stanch.console.pages import (
+    alerts,
     budgets,
+    detectors,
     explorer,
+    incidents,
     log,
     models,
     overview,
@@ -20,7 +23,8 @@ _SIGN_IN = "whoever signs in is nobody yet"
 _FILES = "the files of the pages are public"
 _LOG, _POLICY = ("log:read",), ("policy:read",)
 _RELEASE = ("log:read", "release:approve")
-_ONE = "/principals/{id}"
+_FINDING, _ACT = ("finding:read",), ("finding:act",)
+_ONE, _ALERT, _INCIDENT = "/principals/{id}", "/alerts/{id}", "/incidents/{id}"
 
 OPEN: tuple[Route, ...] = (
     Route(name="login", method="GET", path="/login", handler=login.show_login, why_none=_SIGN_IN, how="open"),
@@ -46,7 +50,68 @@ OPEN: tuple[Route, ...] = (
     ),
 )  # fmt: skip
 
+WATCH: tuple[Route, ...] = (
+    Route(
+        name="alerts", method="GET", path="/alerts", handler=alerts.list_alerts, actions=_FINDING,
+        asks=alerts.AlertQuery, answers=alerts.AlertList, title="Alerts", template="alerts.html",
+    ),
+    Route(
+        name="alert", method="GET", path=_ALERT, handler=alerts.show_alert, actions=_FINDING,
+        answers=alerts.AlertView, title="Alert", template="alert.html",
+    ),
+    Route(
+        name="alert.move", method="POST", path=f"{_ALERT}/steps", handler=alerts.move, actions=_ACT,
+        asks=alerts.Move, answers=alerts.AlertRow, then=f"{_ALERT}?done=moved",
+    ),
+    Route(
+        name="alert.close", method="POST", path=f"{_ALERT}/verdict", handler=alerts.close, actions=_ACT,
+        asks=alerts.Verdict, answers=alerts.AlertRow, dangerous=True, then=f"{_ALERT}?done=moved",
+    ),
+    Route(
+        name="alert.reopen", method="POST", path=f"{_ALERT}/reopening", handler=alerts.reopen, actions=_ACT,
+        asks=alerts.Reopening, answers=alerts.AlertRow, then=f"{_ALERT}?done=moved",
+    ),
+    Route(
+        name="alerts.suppress", method="POST", path="/suppressions", handler=alerts.suppress, actions=_ACT,
+        asks=alerts.Silence, answers=alerts.Silenced, dangerous=True, then="/alerts?done=suppressed",
+    ),
+    Route(
+        name="incidents", method="GET", path="/incidents", handler=incidents.list_incidents, actions=_FINDING,
+        asks=Paged, answers=incidents.IncidentList, title="Incidents", template="incidents.html",
+    ),
+    Route(
+        name="incidents.open", method="POST", path="/incidents", handler=incidents.open_one, actions=_ACT,
+        asks=incidents.Opening, answers=incidents.IncidentRow, then="/incidents/{made}?done=opened",
+    ),
+    Route(
+        name="incident", method="GET", path=_INCIDENT, handler=incidents.show_incident, actions=_FINDING,
+        answers=incidents.IncidentView, title="Incident", template="incident.html",
+    ),
+    Route(
+        name="incident.contain", method="POST", path=f"{_INCIDENT}/containment", handler=incidents.contain,
+        actions=_ACT, asks=incidents.Order, answers=incidents.IncidentRow, dangerous=True,
+        then=f"{_INCIDENT}?done=contained",
+    ),
+    Route(
+        name="incident.notify", method="POST", path=f"{_INCIDENT}/notice", handler=incidents.notify, actions=_ACT,
+        asks=incidents.Notice, answers=incidents.IncidentRow, dangerous=True, then=f"{_INCIDENT}?done=notified",
+    ),
+    Route(
+        name="incident.close", method="POST", path=f"{_INCIDENT}/end", handler=incidents.close, actions=_ACT,
+        asks=incidents.Closing, answers=incidents.IncidentRow, dangerous=True, then=f"{_INCIDENT}?done=closed",
+    ),
+    Route(
+        name="incident.export", method="POST", path=f"{_INCIDENT}/export", handler=incidents.export,
+        actions=_FINDING, answers=incidents.Export, packed=True,
+    ),
+    Route(
+        name="detectors", method="GET", path="/detectors", handler=detectors.show_detectors, actions=_FINDING,
+        answers=detectors.DetectorList, title="Detectors", template="detectors.html",
+    ),
+)  # fmt: skip
+
 PAGES: tuple[Route, ...] = (
+    *WATCH,
     Route(
         name="overview", method="GET", path="/", handler=overview.show_overview, answers=overview.Overview,
         why_none="each of its sections asks for its own action", title="Overview", template="overview.html",
@@ -168,6 +233,9 @@ ROUTES: tuple[Route, ...] = (*OPEN, *PAGES)
 
 MENU: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("/", "Overview", ()),
+    ("/alerts", "Alerts", _FINDING),
+    ("/incidents", "Incidents", _FINDING),
+    ("/detectors", "Detectors", _FINDING),
     ("/models", "Models", _RELEASE),
     ("/releases", "Releases", _RELEASE),
     ("/recipients", "Recipients", _RELEASE),

@@ -75,6 +75,7 @@ KINDS: dict[str, Kind] = {
     "watch.incident.read": Kind("finding:read", "workspace"),
     "watch.incident.update": Kind("finding:act", "workspace"),
     "watch.serve": Kind("serve:run", "workspace"),
+    "watch.simulate": Kind("finding:act", "workspace"),
 }
 
 NOTES: dict[str, str] = {

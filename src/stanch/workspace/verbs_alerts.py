@@ -1,12 +1,12 @@
 """Verbs about alerts: raise, list, take a step, keep quiet, deliver."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from stanch.crypto import random_bytes
+from stanch.crypto import canonical_json, random_bytes
 from stanch.errors import InvalidInput
 from stanch.ledger import Opening
 from stanch.terms import EntryRef, JsonValue
@@ -172,6 +172,22 @@ def deliver_alerts(workspace: Workspace) -> tuple[int, Pass]:
         return Done((escalated, done), payload)
 
     return workspace.door.act(Request("watch.deliver", "serve:run", workspace_ref(workspace)), run)
+
+
+def keep_simulation(workspace: Workspace, result: Mapping[str, JsonValue]) -> None:
+    """Keep what a simulation of a detector found, beside what it promises; the log is where it is kept.
+
+    Its figures are one text of canonical JSON there: entries hold no floats.
+    """
+
+    def run(_ref: EntryRef) -> Done[None]:
+        return _told(result)
+
+    workspace.door.act(Request("watch.simulate", "finding:act", workspace_ref(workspace)), run)
+
+
+def _told(result: Mapping[str, JsonValue]) -> Done[None]:
+    return Done(None, {"detector": result["detector"], "result": canonical_json({**result}).decode()})
 
 
 def _raising(settle: Callable[[list[Alert], Connection], None]) -> Done[list[Alert]]:

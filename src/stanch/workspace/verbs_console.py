@@ -16,6 +16,8 @@ from stanch.workspace.verbs_access import workspace_ref
 T = TypeVar("T")
 _REFUSED = {
     "access:grant": "access.grant",
+    "finding:act": "watch.alert.state",
+    "finding:read": "watch.alert.read",
     "log:read": "log.read",
     "policy:read": "policy.read",
     "policy:write": "policy.write",
@@ -85,7 +87,7 @@ def look(workspace: Workspace, action: str, what: Mapping[str, JsonValue], read:
 
     Args:
         workspace: The workspace.
-        action: ``log:read``, ``policy:read`` or ``release:approve``.
+        action: ``finding:read``, ``log:read``, ``policy:read`` or ``release:approve``.
         what: What the record says of it: the page, never what was typed.
         read: Reads it.
 
@@ -94,6 +96,7 @@ def look(workspace: Workspace, action: str, what: Mapping[str, JsonValue], read:
     """
     ref = workspace_ref(workspace)
     asked = {
+        "finding:read": Request("watch.alert.read", "finding:read", ref, what),
         "log:read": Request("log.read", "log:read", ref, what),
         "policy:read": Request("policy.read", "policy:read", ref, what),
         "release:approve": Request("release.read", "release:approve", ref, what),

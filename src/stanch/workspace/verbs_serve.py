@@ -1,4 +1,4 @@
-"""The verbs of serving: a run of the gateway or of the watch is an act, each request in it another; resets of budgets."""
+"""The verbs of serving: a run of the gateway or of the watch is an act, and each request in it another."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,6 +1,7 @@
 """The log: search, one entry with its inclusion proof, and the whole of it verified now."""
 
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -140,8 +141,13 @@ def verify_now(call: Call, _asked: Nothing) -> Verified:
 
 def rows_of(call: Call, query: EntryQuery) -> tuple[Row, ...]:
     """Return what lists show of the entries of a query."""
+    return rows_at(call, (ref.index for ref in call.workspace.ledger.reader().query(query)))
+
+
+def rows_at(call: Call, indexes: Iterable[int]) -> tuple[Row, ...]:
+    """Return what lists show of the entries with these indexes."""
     reader, names = call.workspace.ledger.reader(), call.names()
-    return tuple(_row(names, ref.index, decode_entry(reader.entry(ref.index))) for ref in reader.query(query))
+    return tuple(_row(names, index, decode_entry(reader.entry(index))) for index in indexes)
 
 
 def _row(names: dict[str, str], index: int, event: dict[str, Any]) -> Row:

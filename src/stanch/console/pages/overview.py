@@ -9,11 +9,16 @@ from sqlalchemy import func, select
 from stanch.console.charts import tell_activity
 from stanch.console.counts import Day, count_days
 from stanch.console.desk import Call
+from stanch.console.pages.alerts import count_alerts, count_waiting
+from stanch.console.pages.incidents import clock_of
 from stanch.console.route import Nothing
 from stanch.errors import StanchError
 from stanch.ledger import EntryQuery
 from stanch.store.schema.workspace import resource
 from stanch.terms import JsonValue
+from stanch.watch.alert import AlertState
+from stanch.watch.incident import IncidentState
+from stanch.watch.incident_book import list_incidents
 from stanch.workspace.verbs_console import look
 from stanch.workspace.verbs_glass import overdue_reviews
 
@@ -61,6 +66,28 @@ class Duties(Struct, frozen=True):
     principals: int
 
 
+class Waiting(Struct, frozen=True):
+    """Alerts that nobody took on yet, by severity, and those that somebody looks into."""
+
+    open: int
+    critical: int
+    high: int
+    medium: int
+    low: int
+    taken: int
+
+
+class Clocks(Struct, frozen=True):
+    """Incidents that are not closed, those whose clock of 72 hours runs, and the one that ends first."""
+
+    open: int
+    ticking: int
+    late: int
+    first: str
+    hours_left: int
+    deadline_ms: int
+
+
 class Part(Struct, frozen=True):
     """One section: its name, and what it holds."""
 
@@ -92,6 +119,22 @@ def show_overview(call: Call, _asked: Nothing) -> Overview:
             held = look(call.workspace, section.action, what, lambda read=read: read(call))  # type: ignore[misc]  # bound now
             parts.append(Part(section.name, held))
     return Overview(tuple(parts))
+
+
+def _alerts(call: Call) -> Waiting:
+    counts = count_waiting(call)
+    taken = sum(count_alerts(call, state) for state in (AlertState.ACKNOWLEDGED, AlertState.INVESTIGATING))
+    return Waiting(sum(counts.values()), taken=taken, **counts)
+
+
+def _clocks(call: Call) -> Clocks:
+    with call.workspace.tables.read() as connection:
+        rows = [clock_of(call, one) for one in list_incidents(connection) if one.state is not IncidentState.CLOSED]
+    ticking = sorted((row for row in rows if row.ticking), key=lambda row: row.deadline_ms)
+    late = sum(row.deadline_ms < call.now_ms for row in ticking)
+    if not ticking:
+        return Clocks(len(rows), 0, 0, "", 0, 0)
+    return Clocks(len(rows), len(ticking), late, ticking[0].id, ticking[0].hours_left, ticking[0].deadline_ms)
 
 
 def _log(call: Call) -> LogHealth:
@@ -147,6 +190,8 @@ def _duties(call: Call) -> Duties:
 
 
 SECTIONS: tuple[Section, ...] = (
+    Section("alerts", "finding:read", _alerts),
+    Section("clocks", "finding:read", _clocks),
     Section("log", "log:read", _log),
     Section("activity", "log:read", _activity),
     Section("models", "log:read", _models),

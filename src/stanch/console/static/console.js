@@ -39,7 +39,7 @@ function startTheme() {
 function relativeTimes() {
   const words = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
   const units = [["day", 86400], ["hour", 3600], ["minute", 60]];
-  for (const time of document.querySelectorAll("time[datetime]")) {
+  for (const time of document.querySelectorAll("time[datetime]:not(.fixed)")) {
     const seconds = (Date.parse(time.dateTime) - Date.now()) / 1000;
     if (!Number.isFinite(seconds) || Math.abs(seconds) > 30 * 86400) continue;
     const unit = units.find(([, size]) => Math.abs(seconds) >= size);
@@ -79,12 +79,15 @@ filterTables();
 confirmations();
 
 function live() {
-  const size = document.getElementById("log-size");
-  if (!size || !window.EventSource) return;
+  const size = document.getElementById("log-size"), open = document.getElementById("alerts-open");
+  if (!(size || open) || !window.EventSource) return;
   const events = new EventSource("/live");
-  events.addEventListener("entry", (event) => {
-    const told = JSON.parse(event.data);
-    size.textContent = Number(told.size).toLocaleString("en");
+  const show = (place, count) => { if (place) place.textContent = Number(count).toLocaleString("en"); };
+  events.addEventListener("entry", (event) => show(size, JSON.parse(event.data).size));
+  events.addEventListener("alerts", (event) => {
+    show(open, JSON.parse(event.data).open);
+    const news = document.getElementById("alerts-news");
+    if (news) news.hidden = false;
   });
   window.addEventListener("pagehide", () => events.close());
 }

@@ -1,0 +1,153 @@
+"""Take the pictures of the console that the guide shows: every page of a seeded workspace, light and dark.
+
+Run it after a change of a page: ``python tools/make_screenshots.py``. It needs chromium; the scene is of the tests.
+"""
+
+import argparse
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+ROOT = Path(__file__).parents[1]
+for _folder in (ROOT / "tests", ROOT / "tests" / "workspace", ROOT / "tests" / "console"):
+    sys.path.insert(0, str(_folder))  # the scene of the tests: a team, its release, its alerts
+
+import life  # noqa: E402 - found by the lines above
+from seating import watch_something  # noqa: E402 - same
+
+from stanch.access import ApiKeyOrder, Session  # noqa: E402 - same
+from stanch.console.desk import Desk  # noqa: E402 - same
+from stanch.console.serve import run_console  # noqa: E402 - same
+from stanch.watch.alert import AlertState  # noqa: E402 - same
+from stanch.watch.simulate import SimulationSpec, simulate  # noqa: E402 - same
+from stanch.workspace import Workspace  # noqa: E402 - same
+from stanch.workspace.verbs_access import Newcomer, issue_key, register_newcomer  # noqa: E402 - same
+from stanch.workspace.verbs_alerts import find_alerts, keep_simulation  # noqa: E402 - same
+from stanch.workspace.verbs_incident import find_incidents  # noqa: E402 - same
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+PICTURES = ROOT / "docs" / "pictures" / "console"
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--force-color-profile=srgb",
+]
+WIDTH, HEIGHT, TALLEST = 1080, 700, 800
+MOST_BYTES = 150_000
+
+
+def main() -> None:
+    """Take every picture, and refuse one that is too large."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--chromium", default=CHROMIUM)
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - only where pictures are taken
+
+    chromium = arguments.parse_args().chromium
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _served(Path(folder)) as (workspace, url, pages),
+        sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        for scheme in ("light", "dark"):
+            context = browser.new_context(color_scheme=scheme, viewport={"width": WIDTH, "height": HEIGHT})
+            page = context.new_page()
+            for name, (person, path) in pages.items():
+                context.clear_cookies()
+                if person:
+                    context.add_cookies([_cookie(workspace, url, person)])
+                page.goto(url + path, wait_until="load")
+                _take(page, PICTURES / f"{name}-{scheme}.png")
+            context.close()
+        browser.close()
+
+
+def _take(page: "Page", path: Path) -> None:
+    """Take one picture of a page, of its upper part if it is long."""
+    height = min(TALLEST, page.evaluate("document.documentElement.scrollHeight"))
+    page.screenshot(path=str(path), full_page=True, clip={"x": 0, "y": 0, "width": WIDTH, "height": height})
+    size = path.stat().st_size
+    if size > MOST_BYTES:
+        raise SystemExit(f"{path}: {size:,} bytes are more than {MOST_BYTES:,}")
+    sys.stdout.write(f"{path.relative_to(ROOT)}  {size:,} bytes\n")
+
+
+@contextmanager
+def _served(folder: Path) -> Iterator[tuple[Workspace, str, dict[str, tuple[str, str]]]]:
+    """Serve a team with a release that one of two approved, with alerts and an incident; yield its pages by name."""
+    with socket.socket() as listener, life.cheaply():
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        case = _scene(folder, address)
+        with case.acting("olga") as workspace:
+            ready, stop = threading.Event(), threading.Event()
+            server = threading.Thread(
+                target=run_console, args=(workspace,),
+                kwargs={"ready": lambda _: ready.set(), "stop": stop, "listener": listener},
+            )  # fmt: skip
+            server.start()
+            try:
+                if not ready.wait(60):
+                    raise SystemExit("the console did not start")
+                yield workspace, f"http://{address}", _pages(workspace)
+            finally:
+                stop.set()
+                server.join(20)
+
+
+def _scene(folder: Path, address: str) -> life.Case:
+    (folder / "scene").mkdir()
+    case = life.make_proposed(folder / "scene", life.make_material(folder / "material"), life.Files())
+    with case.acting("rolf") as workspace:
+        case.create(workspace, folder / "copy", recipient="bolt")
+    with case.acting("rita") as workspace:
+        case.approve(workspace, recipient="bolt")
+    watch_something(case)
+    with case.acting("ines") as lead:
+        keep_simulation(lead, simulate("D5", SimulationSpec(1500, 240), seed=1).to_json())
+    settings = case.folder / "stanch.toml"
+    settings.write_text(f'{settings.read_text()}\n[console]\nlisten = "{address}"\n')
+    return case
+
+
+def _pages(workspace: Workspace) -> dict[str, tuple[str, str]]:
+    """Return who looks at which page."""
+    bot = register_newcomer(workspace, Newcomer(name="support-bot", kind="service"))
+    issue_key(workspace, ApiKeyOrder(principal=bot, models=("workspace",), networks=("10.0.0.0/8",)))
+    lead = workspace.acting_as("ines")
+    alert = next(one for one in find_alerts(lead, AlertState.INVESTIGATING))
+    model, (incident,) = alert.model, find_incidents(lead)
+    return {
+        "login": ("", "/login"), "overview": ("ada", "/"), "alerts": ("ines", "/alerts"),
+        "alert": ("ines", f"/alerts/{alert.id}"), "incidents": ("ines", "/incidents"),
+        "incident": ("ines", f"/incidents/{incident.id}"), "detectors": ("ines", "/detectors"),
+        "models": ("ada", "/models"), "model": ("ada", f"/models/{model}"), "releases": ("ada", "/releases"),
+        "release": ("rolf", "/releases/r1"), "recipients": ("ada", "/recipients"), "principals": ("ada", "/principals"),
+        "principal": ("olga", f"/principals/{bot}"),
+        "access-why": ("ada", "/access?who=dana&action=release:export"),
+        "access-who": ("ada", f"/access/who?action=release:export&resource=model:x@{model}"),
+        "policies": ("olga", "/policies"), "log": ("ada", "/log"), "entry": ("ada", "/log/0"),
+        "budgets": ("ada", "/budgets"), "transparency": ("ada", "/transparency"), "settings": ("ada", "/settings"),
+    }  # fmt: skip
+
+
+def _cookie(workspace: Workspace, url: str, name: str) -> dict[str, str]:
+    now_ms = int(workspace.door.clock() * 1000)
+    proven = Session(workspace.people.find(name), "x", mfa=True, started_ms=now_ms, expires_ms=now_ms + 60_000)
+    return {"name": "stanch", "value": Desk.of(workspace, url).sessions.open_session(proven).cookie, "url": url}
+
+
+if __name__ == "__main__":
+    main()
