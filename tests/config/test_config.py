@@ -128,7 +128,18 @@ def test_numbers_carry_their_unit_in_their_name():
 
     names = list(fields(Config))
     assert len(names) >= 5
-    units = ("_seconds", "_days", "_minutes", "_bytes", "_approvals", "_per_minute", "_per_day", "_windows", "_bits")
+    units = (
+        "_seconds",
+        "_days",
+        "_minutes",
+        "_bytes",
+        "_approvals",
+        "_per_minute",
+        "_per_day",
+        "_in_total",
+        "_windows",
+        "_bits",
+    )
     assert all(name.endswith(units) for name in names)
 
 

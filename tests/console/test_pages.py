@@ -144,7 +144,9 @@ def test_every_page_is_clean_in_a_browser(served, browser, name):
     """
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     workspace, url, bot = served
-    context = browser.new_context(color_scheme="light", viewport={"width": 360, "height": 900})
+    context = browser.new_context(
+        color_scheme="light", viewport={"width": 360, "height": 900}, reduced_motion="reduce"
+    )  # else a colour is measured while it fades
     context.add_cookies([signed_in(workspace, url, name)])
     watched = Watched(context, url)
     for path in watched_paths(workspace) if name == "ines" else paths(workspace, bot):

@@ -7,7 +7,7 @@ import itertools
 import pkgutil
 import threading
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from types import SimpleNamespace
@@ -37,6 +37,7 @@ from stanch.ledger import EntryQuery, Ledger, LedgerReader
 from stanch.ledger.erasure import Selection
 from stanch.mark import embed
 from stanch.release import RemoteBundle, RevokeOrder
+from stanch.release.redemption import approve
 from stanch.scan import STANDARD, Policy, Scanner, SpanIndex, Vault
 from stanch.sign import TrustedKeys
 from stanch.store import Tables
@@ -132,6 +133,20 @@ def approve_share(workspace, scene):
     request = verbs_approve.load_record(workspace, "r1", "bolt").request.digest
     identity = scene.material.identities["rita"]
     return verbs_approve.approve_release(workspace, "r1", "bolt", identity, request=request)
+
+
+def hand_in_share(workspace, scene):
+    """Hand in an approval that was made elsewhere; whoever is no approver has none to hand in."""
+    record = verbs_approve.load_record(workspace, "r1", "bolt")
+    people, now, share = workspace.people, workspace.now(), b""
+    with suppress(NotPermitted):
+        record.request.share_of(people.local.key.key_id)
+        share = approve(record, scene.material.identities["rita"], people.local.key, now=now)
+    statement = ApprovalStatement(
+        request=record.request.digest, approver=people.session.principal, origin=workspace.ledger.origin,
+        created_ms=int(now.timestamp() * 1000), expires_ms=int(record.request.release.expires.timestamp() * 1000),
+    )  # fmt: skip
+    return verbs_approve.take_approval(workspace, "r1", "bolt", share, sign_approval(people.local.key, statement))
 
 
 def deliver_it(workspace, scene):
@@ -274,6 +289,8 @@ VERBS = [
          lambda w, c, _out: verbs_approve.register_key(w, str(c.material.acme.recipient))),
     Verb(verbs_approve.approve_release, "release.approve", "rita", (verbs_approve, "sign_approval"),
          lambda w, c, _out: approve_share(w, c)),
+    Verb(verbs_approve.take_approval, "release.approve", "rita", (verbs_approve, "check_approval"),
+         lambda w, c, _out: hand_in_share(w, c)),
     Verb(verbs_deliver.revoke_copy, "release.revoke", "rolf", (verbs_deliver, "revoke"),
          lambda w, c, _out: revoke_it(w, c), before=deliver_it),
     Verb(verbs_deliver.deliver_copy, "release.deliver", "rolf", (verbs_deliver, "deliver"),

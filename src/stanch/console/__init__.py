@@ -4,10 +4,6 @@ One table (:data:`stanch.console.routes.ROUTES`) names for each address the hand
 it. The same handlers answer people with pages and programs with JSON. Every page works without a script.
 
 Example:
+    >>> from stanch.console.app import build_app                                         # doctest: +SKIP
     >>> app = build_app(workspace, address="http://127.0.0.1:8402")                       # doctest: +SKIP
 """
-
-from stanch.console.app import build_app
-from stanch.console.routes import ROUTES
-
-__all__ = ["ROUTES", "build_app"]
