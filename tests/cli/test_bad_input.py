@@ -15,6 +15,7 @@ CASES = [
     ("init {out} --owner-passphrase-file {missing}", 2, "cannot be read"),
     ("status --as nobody", 3, "no local key"),
     ("doctor nonsense", 2, "nonsense"),
+    ("threats nonsense", 2, "nonsense"),
     ("config show nonsense", 2, "no setting nonsense"),
     ("scan {missing}", 2, "missing"),
     ("scan {empty}", 2, "empty"),

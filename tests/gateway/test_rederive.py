@@ -9,6 +9,7 @@ import pytest
 from serving import MODEL, key_of
 from sqlalchemy import update
 
+from stanch.crypto import passphrase
 from stanch.gateway.budgets import Amounts, Budgets, Charge, Limits
 from stanch.gateway.desk import EMBED, INFER
 from stanch.gateway.rederive import Book, rederive
@@ -45,14 +46,14 @@ def begin():
 
 
 @pytest.mark.slow
-def test_three_gateways_on_one_postgresql_never_overspend_together(tmp_path, postgresql, begin):
+def test_three_gateways_on_one_postgresql_never_overspend_together(tmp_path, postgresql, begin, monkeypatch):
     folder = tmp_path / "w"
     folder.mkdir()
     (folder / "stanch.toml").write_text(
         f'[workspace]\ntables = "{postgresql.database()}"\n\n[ledger]\norigin = "example.com/shared"\n\n'
         '[access]\nprofile = "team"\n'
     )
-    hosts.as_olga()  # Argon2id takes little in this process, too
+    monkeypatch.setattr("stanch.crypto.passphrase._COSTS", passphrase._COSTS)  # put back what as_olga changes here
     with Workspace.init(folder, profile="team", owner="olga", passphrase=hosts.as_olga()["unlock"]()) as workspace:
         key = key_of(workspace, "program")
 

@@ -15,7 +15,7 @@ from stanch.terms import Severity
 EMAIL = "ana.diaz@example.org"
 TOKEN = "AKIAIOSFODNN7EXAMPLQ"
 PRIVATE_KEY = f"-----BEGIN RSA PRIVATE KEY-----\n{'MIIEvQIBADANBgkq' * 3}\n-----END RSA PRIVATE KEY-----"
-SPLITS = 50
+SPLITS = 25
 
 
 def play(guard, chunks):

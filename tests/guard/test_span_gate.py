@@ -13,7 +13,7 @@ from stanch.scan import IndexParams, SpanIndex, fold_text
 
 BOUNDS = {"fine": (32, 16, 47, 63, 46), "standard": (50, 25, 74, 99, 73)}
 KEY = bytes(range(32))
-SPLITS = 120
+SPLITS = 60
 
 
 def play(gate, chunks):

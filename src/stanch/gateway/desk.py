@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import func, select
 
-from stanch.access import Authority, Decision, Session
+from stanch.access import Authority, Context, Decision, ResourceFacts, Session
 from stanch.access.authenticator import Authenticator, Credential
 from stanch.crypto import hmac_sha256
 from stanch.errors import StanchError
@@ -18,10 +18,10 @@ from stanch.gateway.budgets import Budgets
 from stanch.gateway.metrics import Metrics
 from stanch.gateway.probe import Probes
 from stanch.gateway.window import Features, Windows
-from stanch.ledger import Act, new_act_id, noted
+from stanch.ledger import Act, LedgerReader, new_act_id, noted
 from stanch.ledger import Credential as RecordedCredential
 from stanch.store.schema.workspace import resource
-from stanch.terms import ArtifactRef, JsonValue
+from stanch.terms import ArtifactRef, Digest, JsonValue
 from stanch.workspace import Door, Request, Workspace
 from stanch.workspace.incoming import authenticator_of
 from stanch.workspace.people import People
@@ -32,6 +32,7 @@ _REFUSED, _WINDOW = "gateway.refused", "gateway.window"
 _FLUSH_SECONDS = 60.0
 _MOST_KINDS = 1024
 _REFRESH_MS = 1000
+_KNOWN_SECONDS, _MOST_KNOWN = 0.5, 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class Desk:
         metrics: What a monitoring system may read.
         probes: Flags prompts that look like attempts to draw training text.
         windows: Sums up prompts, so that the log can show that somebody asks in another way than before.
+        known: What was just read for the policies.
     """
 
     workspace: Workspace
@@ -59,6 +61,7 @@ class Desk:
     metrics: Metrics
     probes: Probes
     windows: Windows
+    known: "Known"
 
     @classmethod
     def of(cls, workspace: Workspace) -> "Desk":
@@ -74,7 +77,7 @@ class Desk:
             Budgets(ground.tables, clock=ground.clock), Refusals(workspace),
             hmac_sha256(pepper, b"stanch/gateway/v1/audit"), metrics,
             Probes(hmac_sha256(pepper, b"stanch/gateway/v1/probe")),
-            Windows(Features(hmac_sha256(pepper, b"stanch/gateway/v1/window")), ground.clock),
+            Windows(Features(hmac_sha256(pepper, b"stanch/gateway/v1/window")), ground.clock), Known(),
         )  # fmt: skip
 
     def authenticate(self, credential: Credential) -> Session:
@@ -132,7 +135,34 @@ class Desk:
 
     def _judge(self, session: Session, also: tuple[str, ...] = ()) -> "SessionJudge":
         people = replace(self.workspace.people, session=session, authority=self.authority)
-        return SessionJudge(people, self.workspace, also)
+        return SessionJudge(people, self.workspace, self.known, also)
+
+
+class Known:
+    """What the policies are told of a model and of whoever asks, read at most twice a second for the same two.
+
+    A change is seen by requests half a second later at the latest, one of the policies a second later.
+    """
+
+    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._kept: dict[tuple[Digest, str, bool], tuple[float, ResourceFacts, Context]] = {}
+
+    def of(self, people: People, model: ArtifactRef, reader: LedgerReader) -> tuple[ResourceFacts, Context]:
+        """Return the facts of a model, the worst that is said of its digest under any name, and the situation."""
+        key, now = (model.digest, people.session.principal, people.session.mfa), self._monotonic()
+        if (kept := self._kept.get(key)) is not None and now < kept[0]:
+            return kept[1:]
+        with people.ground.tables.read() as connection:
+            same = (resource.c.kind == model.kind) & (resource.c.digest == str(model.digest))
+            worst = select(func.max(resource.c.sensitivity), func.max(resource.c.quarantined)).where(same)
+            sensitivity, quarantined = connection.execute(worst).one()
+        facts = replace(people.resource_facts(model), sensitivity=sensitivity or 0, quarantined=bool(quarantined))
+        context = people.context(model, reader)
+        if len(self._kept) >= _MOST_KNOWN:
+            self._kept.clear()
+        self._kept[key] = (now + _KNOWN_SECONDS, facts, context)
+        return facts, context
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,21 +171,13 @@ class SessionJudge:
 
     people: People
     workspace: Workspace
+    known: Known
     also: tuple[str, ...] = ()
 
     def decide(self, request: Request, act: str = "") -> Decision:  # noqa: ARG002 - the door's protocol; no approvals
-        """Return the decision.
-
-        A model is known by its digest here: what is said of that digest under any name counts, the worst of it.
-        """
-        people, model = self.people, request.resource
-        with people.ground.tables.read() as connection:
-            same = (resource.c.kind == model.kind) & (resource.c.digest == str(model.digest))
-            worst = select(func.max(resource.c.sensitivity), func.max(resource.c.quarantined)).where(same)
-            sensitivity, quarantined = connection.execute(worst).one()
-        facts = people.resource_facts(model)
-        facts = replace(facts, sensitivity=sensitivity or 0, quarantined=bool(quarantined))
-        context = people.context(model, self.workspace.ledger.reader())
+        """Return the decision."""
+        people = self.people
+        facts, context = self.known.of(people, request.resource, self.workspace.ledger.reader())
         for action in self.also:
             if not (decision := people.authority.decide(people.session, action, facts, context)).allowed:
                 return decision

@@ -133,6 +133,7 @@ def ray_home():
     ray.shutdown()
 
 
+@pytest.mark.nightly  # a cluster takes half a minute; tests/data/test_scale_ray.py has one in every run
 @pytest.mark.filterwarnings("ignore")  # Ray's own, many and changing
 @pytest.mark.usefixtures("ray_home")
 def test_two_workers_of_ray_give_the_verdict_and_bounds_of_one_process(tiny, scorer, monkeypatch):
