@@ -1,5 +1,6 @@
 """Fixtures: the console of a team whose release is proposed, and browsers and programs that ask it."""
 
+import contextlib
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,12 @@ from stanch.console.app import build_app  # noqa: E402 - same
 def _no_user_settings(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("no-settings")))
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cheaply():
+    with life.cheaply():
         yield
 
 
@@ -51,7 +58,9 @@ def seat(proposed, tmp_path):
 
 def _seat(proposed, folder):
     case = replace(proposed, folder=life.Files().copy(proposed.folder, folder))
-    with life.cheaply(), case.acting("olga") as workspace:
+    with contextlib.ExitStack() as stack:
+        with life.cheaply():  # not while others' tests run: a console may stay for the whole session
+            workspace = stack.enter_context(case.acting("olga"))
         made = Seat(workspace, case, build_app(workspace, address=ADDRESS))
         yield made
         for client in made.clients:
