@@ -14,54 +14,6 @@ Example:
     >>> decide(facts, "data:add", WORKSPACE, Context(team=False), default_policies()).require()  # doctest: +SKIP
 """
 
-from stanch.access.apikey import ApiKeyOrder, ApiKeyRecord, ApiKeys
-from stanch.access.approval import Approval, Approvals, ApprovalStatement, sign_approval
-from stanch.access.authority import Authority
-from stanch.access.decision import Decision, decide
-from stanch.access.directory import Directory
-from stanch.access.explain import Explanation, PolicyAnswer, explain
-from stanch.access.facts import WORKSPACE, WORKSPACE_SCOPE, Context, Facts, Grant, ResourceFacts
-from stanch.access.glass import Glass, Glasses
-from stanch.access.policy import ActivePolicies, Policy, default_policies, parse_policies
-from stanch.access.principal import Principal, new_principal_id
-from stanch.access.roles import ROLES
-from stanch.access.session import LocalLogin, Session, sign_session
-from stanch.access.versions import PolicyChange, PolicyVersion, PolicyVersions
+import lazy_loader
 
-__all__ = [
-    "ROLES",
-    "WORKSPACE",
-    "WORKSPACE_SCOPE",
-    "ActivePolicies",
-    "ApiKeyOrder",
-    "ApiKeyRecord",
-    "ApiKeys",
-    "Approval",
-    "ApprovalStatement",
-    "Approvals",
-    "Authority",
-    "Context",
-    "Decision",
-    "Directory",
-    "Explanation",
-    "Facts",
-    "Glass",
-    "Glasses",
-    "Grant",
-    "LocalLogin",
-    "Policy",
-    "PolicyAnswer",
-    "PolicyChange",
-    "PolicyVersion",
-    "PolicyVersions",
-    "Principal",
-    "ResourceFacts",
-    "Session",
-    "decide",
-    "default_policies",
-    "explain",
-    "new_principal_id",
-    "parse_policies",
-    "sign_approval",
-    "sign_session",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from stanch.audit.features import Scorer
 from stanch.audit.params import AuditParams
@@ -70,7 +70,7 @@ def space_bits(canary: Canary, symbols: str) -> float:
 
 def fisher(p_values: Sequence[float]) -> float:
     """Return Fisher's combined p-value: ``-2 sum ln p`` against chi-square with 2n degrees of freedom."""
-    return float(stats.chi2.sf(-2 * math.fsum(map(math.log, p_values)), 2 * len(p_values)))
+    return float(scipy.stats.chi2.sf(-2 * math.fsum(map(math.log, p_values)), 2 * len(p_values)))
 
 
 def draw_candidates(canary: Canary, plan: CanaryPlan, count: int) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from stanch.audit.evidence import Reason
 from stanch.audit.features import AdapterOff, Scorer
@@ -131,7 +131,7 @@ def _check_tokenizer(plan: CanaryPlan, scorer: Scorer) -> Problem | None:
 
 def _check_coins(plan: CanaryPlan) -> Problem | None:
     inside, count = sum(canary.member for canary in plan.canaries), len(plan.canaries)
-    p = float(stats.binomtest(inside, count).pvalue)
+    p = float(scipy.stats.binomtest(inside, count).pvalue)
     if p >= COIN_P:
         return None
     return Problem(Reason.BROKEN_CANARY_PATH, f"{inside} of {count} coins say in: fair coins do not (p = {p:.1e})")

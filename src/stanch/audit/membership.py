@@ -6,7 +6,7 @@ from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy
 
 from stanch.audit.evidence import Reason
 from stanch.audit.multiplicity import benjamini_hochberg, conformal_p_values, holm
@@ -55,7 +55,7 @@ def rank_within_kinds(values: FloatArray, kinds: tuple[str, ...]) -> FloatArray:
     labels = np.asarray(kinds)
     for kind in np.unique(labels):
         mask = labels == kind
-        ranks[mask] = (stats.rankdata(values[mask]) - 0.5) / mask.sum()
+        ranks[mask] = (scipy.stats.rankdata(values[mask]) - 0.5) / mask.sum()
     return ranks
 
 

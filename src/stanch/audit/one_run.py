@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy
 
 from stanch.audit.params import MIN_COINS, Order
 from stanch.audit.scan_test import checked_scores, guess_correctness, shuffled
@@ -43,11 +43,11 @@ def one_run_p_value(m: int, guesses: int, correct: int, epsilon: float, delta: f
     if not (0 <= epsilon < math.inf and 0 <= delta <= 1):
         raise InvalidInput(f"one-run test: expected epsilon >= 0 and 0 <= delta <= 1, found {epsilon}, {delta}")
     q = 1 / (1 + math.exp(-epsilon))
-    beta = float(stats.binom.sf(correct - 1, guesses, q))
+    beta = float(scipy.stats.binom.sf(correct - 1, guesses, q))
     if delta == 0 or correct == 0:
         return min(1.0, beta)
     steps = np.arange(1, correct + 1)
-    gain = float(((stats.binom.sf(correct - steps - 1, guesses, q) - beta) / steps).max())
+    gain = float(((scipy.stats.binom.sf(correct - steps - 1, guesses, q) - beta) / steps).max())
     return min(1.0, beta + 2 * m * delta * gain)
 
 

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
+import scipy
 
 from stanch.audit.params import MIN_COINS, ORDERS, Order
 from stanch.audit.rates import clopper_pearson
@@ -49,12 +49,12 @@ def scan_power(
     grid = guess_grid(m)
     law = ScanLaw.of(tuple(grid.tolist()))
     critical = critical_value(law, alpha / splits)
-    shift = math.sqrt(2) * float(special.ndtri(auc))
+    shift = math.sqrt(2) * float(scipy.special.ndtri(auc))
     generator = np.random.PCG64(seed)
     right = np.empty((sims, len(orders), law.size), dtype=np.int64)
     for row in right:
         coins = generator.random_raw(m) >> np.uint64(63) == 1
-        scores = special.ndtri(_uniform(generator, m)) + shift * coins
+        scores = scipy.special.ndtri(_uniform(generator, m)) + shift * coins
         for column, order in enumerate(orders):
             row[column] = np.cumsum(guess_correctness(scores, coins, order))[grid - 1]
     seen = int((law.statistics(right, 0.0) <= critical).any(axis=1).sum())

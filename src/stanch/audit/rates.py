@@ -6,7 +6,7 @@ from typing import Final, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
+import scipy
 
 from stanch.audit.scan_test import checked_scores
 from stanch.errors import InvalidInput
@@ -45,8 +45,8 @@ def clopper_pearson(k: int, n: int, *, confidence: float = 0.95, side: Side = "t
     if not 0 <= k <= n or not 0 < confidence < 1:
         raise InvalidInput(f"Clopper-Pearson: expected 0 <= k <= n and a confidence in (0, 1), found {k} of {n}")
     tail = (1 - confidence) / (2 if side == "two" else 1)
-    lower = float(special.betaincinv(k, n - k + 1, tail)) if k > 0 and side != "upper" else 0.0
-    upper = float(special.betainccinv(k + 1, n - k, tail)) if k < n and side != "lower" else 1.0
+    lower = float(scipy.special.betaincinv(k, n - k + 1, tail)) if k > 0 and side != "upper" else 0.0
+    upper = float(scipy.special.betainccinv(k + 1, n - k, tail)) if k < n and side != "lower" else 1.0
     return Interval(k / n if n else 0.0, lower, upper, confidence, f"clopper-pearson/{side}")
 
 
@@ -66,7 +66,7 @@ def auc(scores: npt.ArrayLike, member: npt.ArrayLike, *, confidence: float = 0.9
     if variance == 0:
         pairs = min(inside.size, outside.size)
         return _pairing_interval(estimate, pairs, confidence)
-    half = float(special.ndtri((1 + confidence) / 2)) * math.sqrt(variance)
+    half = float(scipy.special.ndtri((1 + confidence) / 2)) * math.sqrt(variance)
     return Interval(estimate, max(0.0, estimate - half), min(1.0, estimate + half), confidence, "delong")
 
 
@@ -128,12 +128,12 @@ def threshold_ranks(n: int, rate: float, tail: float) -> tuple[int, int] | None:
 
     With probability 1 - ``tail`` each, the first lies at or above the true threshold and the second at or below it.
     """
-    counts = np.arange(1, min(n, int(stats.binom.isf(tail / 2, n, rate))) + 2)
-    at_least = stats.binom.sf(counts - 1, n, rate) >= 1 - tail
+    counts = np.arange(1, min(n, int(scipy.stats.binom.isf(tail / 2, n, rate))) + 2)
+    at_least = scipy.stats.binom.sf(counts - 1, n, rate) >= 1 - tail
     if not at_least[0]:
         return None
     strict = int(counts[at_least][-1])
-    loose = int(counts[stats.binom.cdf(counts - 1, n, rate) >= 1 - tail][0])
+    loose = int(counts[scipy.stats.binom.cdf(counts - 1, n, rate) >= 1 - tail][0])
     return strict, loose
 
 
@@ -156,7 +156,7 @@ def permutation_p_value(scores: npt.ArrayLike, member: npt.ArrayLike, *, seed: i
     """
     values, is_member = checked_scores(scores, member)
     # Twice the midrank is an integer, so sums are exact and equal statistics compare equal.
-    doubled = (2 * stats.rankdata(values)).astype(np.int64)
+    doubled = (2 * scipy.stats.rankdata(values)).astype(np.int64)
     inside = int(is_member.sum())
     observed = int(doubled[is_member].sum())
     count = max(_FEWEST_PERMUTATIONS, min(PERMUTATIONS, _PERMUTATION_WORK // values.size))

@@ -15,7 +15,7 @@ from functools import cache
 from typing import Final
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from stanch.audit.features import AdapterOff, Features, Scorer
 from stanch.audit.params import AuditParams
@@ -250,5 +250,5 @@ def _summarise(results: Sequence[tuple[str, bool, bool]]) -> tuple[Reconstructio
 
 
 def _wilson(k: int, n: int) -> tuple[float, float]:
-    found = stats.binomtest(k, n).proportion_ci(confidence_level=0.95, method="wilson")
+    found = scipy.stats.binomtest(k, n).proportion_ci(confidence_level=0.95, method="wilson")
     return float(found.low), float(found.high)

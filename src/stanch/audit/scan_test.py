@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
+import scipy
 
 from stanch.audit.params import MIN_COINS, ORDERS, Order
 from stanch.errors import InvalidInput
@@ -280,7 +280,9 @@ class _BinomialRows:
         self._wrong = size - self._right
         self._possible = self._wrong >= 0
         wrong = np.where(self._possible, self._wrong, 0.0)
-        self._log_choose = special.gammaln(size + 1) - special.gammaln(self._right + 1) - special.gammaln(wrong + 1)
+        self._log_choose = (
+            scipy.special.gammaln(size + 1) - scipy.special.gammaln(self._right + 1) - scipy.special.gammaln(wrong + 1)
+        )
 
     def _table(self, epsilon: float) -> FloatArray:
         log_right = -math.log1p(math.exp(-epsilon))

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg, sparse
+import scipy
 
 from stanch.audit.features import BoolArray, FloatArray
 from stanch.audit.rates import auc
@@ -47,7 +47,9 @@ def measure_shift(texts: Sequence[str], member: BoolArray, base_loss: FloatArray
     lengths = np.log([len(texts[i].encode()) + 1 for i in chosen])
     losses = None if base_loss is None else base_loss[chosen]
     numbers = [_standardised(column) for column in (lengths, losses) if column is not None]
-    columns = sparse.hstack([_text_columns([texts[i] for i in chosen]), sparse.csr_array(np.stack(numbers, axis=1))])
+    columns = scipy.sparse.hstack(
+        [_text_columns([texts[i] for i in chosen]), scipy.sparse.csr_array(np.stack(numbers, axis=1))]
+    )
     scores = _out_of_fold(columns.tocsr(), member, _folds(member, generator))
     return Shift(
         blind_auc=auc(scores, member),
@@ -91,7 +93,7 @@ def _folds(member: BoolArray, generator: np.random.PCG64) -> npt.NDArray[np.int6
     return folds
 
 
-def _out_of_fold(columns: sparse.csr_array, member: BoolArray, folds: npt.NDArray[np.int64]) -> FloatArray:
+def _out_of_fold(columns: "scipy.sparse.csr_array", member: BoolArray, folds: npt.NDArray[np.int64]) -> FloatArray:
     """Return scores of a dual ridge regression, for each record from the folds it is not in, centred per fold."""
     kernel = (columns @ columns.T).toarray()
     scores = np.empty(member.size)
@@ -99,23 +101,23 @@ def _out_of_fold(columns: sparse.csr_array, member: BoolArray, folds: npt.NDArra
         test, train = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
         target = member[train].astype(np.float64)
         inner = kernel[np.ix_(train, train)] + _RIDGE * np.eye(train.size)
-        weights = linalg.solve(inner, target - target.mean(), assume_a="pos")
+        weights = scipy.linalg.solve(inner, target - target.mean(), assume_a="pos")
         raw = kernel[np.ix_(test, train)] @ weights
         scores[test] = raw - raw.mean()
     return scores
 
 
-def _text_columns(texts: Sequence[str]) -> sparse.csr_array:
+def _text_columns(texts: Sequence[str]) -> "scipy.sparse.csr_array":
     """Return hashed character 3-5-grams and words: tf-idf, rows of length 1."""
     rows = [_hashes(text.lower()) for text in texts]
     indices = np.concatenate(rows)
     pointers = np.concatenate(([0], np.cumsum([row.size for row in rows])))
-    counts = sparse.csr_array((np.ones(indices.size), indices, pointers), shape=(len(texts), 1 << _COLUMN_BITS))
+    counts = scipy.sparse.csr_array((np.ones(indices.size), indices, pointers), shape=(len(texts), 1 << _COLUMN_BITS))
     counts.sum_duplicates()
     present = np.bincount(counts.indices, minlength=1 << _COLUMN_BITS)
     counts.data *= np.log((1 + len(texts)) / (1 + present[counts.indices])) + 1
     norms = np.sqrt(counts.multiply(counts).sum(axis=1))
-    return sparse.csr_array(sparse.diags_array(1 / np.maximum(norms, 1e-12)) @ counts)
+    return scipy.sparse.csr_array(scipy.sparse.diags_array(1 / np.maximum(norms, 1e-12)) @ counts)
 
 
 def _hashes(text: str) -> npt.NDArray[np.int64]:

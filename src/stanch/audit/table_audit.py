@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from scipy import stats
+import scipy
 
 import stanch
 from stanch.audit.codec import first_difference, to_json
@@ -75,7 +75,7 @@ def audit_scores(table: ScoreTable, *, coins: bool, alpha: float = 0.05, now: da
 
 def _check_coins(table: ScoreTable) -> list[str]:
     inside, count = int(table.member.sum()), len(table)
-    p = float(stats.binomtest(inside, count).pvalue)
+    p = float(scipy.stats.binomtest(inside, count).pvalue)
     if p < COIN_P:
         raise InvalidInput(
             f"the members were not chosen by fair coins: {inside} of {count} are members (p = {p:.1e})",

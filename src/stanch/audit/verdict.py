@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from scipy import stats
+import scipy
 
 from stanch.audit.evidence import Demonstration, DemonstrationKind, Evidence, Family, FamilyName, Reason
 from stanch.audit.multiplicity import holm
@@ -127,7 +127,7 @@ def is_shown(item: Demonstration) -> bool:
     if item.k_control == 0:
         return True
     table = [[item.k, item.n - item.k], [item.k_control, item.n_control - item.k_control]]
-    return float(stats.fisher_exact(table, alternative="greater").pvalue) <= CONTROL_P
+    return float(scipy.stats.fisher_exact(table, alternative="greater").pvalue) <= CONTROL_P
 
 
 def _judge_families(evidence: Evidence) -> tuple[FamilyOutcome, ...]:

@@ -4,13 +4,16 @@ A :class:`Guard` opens one :class:`GuardStream` for each string that a client wo
 model says it and comes out as far as nothing in it can still become a finding: clean prose is delayed by a word.
 
 Example:
+    >>> from stanch.guard import Guard, GuardPolicy
     >>> guard = Guard(GuardPolicy(canaries=("the code of the vault is 48151623",)))
     >>> stream = guard.open()
     >>> stream.feed("Write to ana@example.org. ").text
     'Write to <EMAIL>'
     >>> stream.feed("And the code of the vault is 4815").text
     '. And '
-    >>> stream.feed("1623, as you know.").action
+    >>> [finding.kind for finding in stream.feed("1623, as you know.").findings]
+    ['canary']
+    >>> stream.finish().action
     <Action.BLOCK: 'block'>
 
 What it does not stop: paraphrase and translation of training text, a secret spelled over several answers, and other
@@ -19,23 +22,6 @@ have left when the stream first holds.
 :func:`stanch.guard.generate_torch.guarded_generate` puts a guard around a transformers model.
 """
 
-from stanch.guard.check import Checked, check_text
-from stanch.guard.policy import CANARY, ENCODED_TEXT, ENCODED_TRAINING_TEXT, TRAINING_TEXT, Action, GuardPolicy
-from stanch.guard.spans import SpanGate
-from stanch.guard.stream import Guard, GuardError, GuardStream, Step
+import lazy_loader
 
-__all__ = [
-    "CANARY",
-    "ENCODED_TEXT",
-    "ENCODED_TRAINING_TEXT",
-    "TRAINING_TEXT",
-    "Action",
-    "Checked",
-    "Guard",
-    "GuardError",
-    "GuardPolicy",
-    "GuardStream",
-    "SpanGate",
-    "Step",
-    "check_text",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

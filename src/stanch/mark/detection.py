@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from scipy.special import ndtr, ndtri
+import scipy
 
 from stanch.errors import InvalidInput
 from stanch.mark.adapter import compare_adapters
@@ -85,13 +85,15 @@ class ScorePlan:
         for size in _STRATA:
             if size < coordinates:
                 deep = (self.threshold + _MARGIN) * math.sqrt(size / coordinates) - _MARGIN
-                quick = float(ndtri(1 - _SHORTLIST / self.n)) if self.n > 2 * _SHORTLIST else -math.inf
+                quick = float(scipy.special.ndtri(1 - _SHORTLIST / self.n)) if self.n > 2 * _SHORTLIST else -math.inf
                 stages.append((size, deep if self.effort == "deep" else quick))
         return tuple((size, least) for size, least in stages if least > _IDLE)
 
     def power(self, z: float, coordinates: int) -> float:
         """Return a lower bound on the chance that a recipient whose score in full is ``z`` passes every stage."""
-        lost = sum(1 - float(ndtr(z * math.sqrt(m / coordinates) - t)) for m, t in self.screening(coordinates))
+        lost = sum(
+            1 - float(scipy.special.ndtr(z * math.sqrt(m / coordinates) - t)) for m, t in self.screening(coordinates)
+        )
         return max(0.0, 1 - lost)
 
     @classmethod

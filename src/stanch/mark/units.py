@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
+import scipy
 
 Floats = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
@@ -45,7 +45,7 @@ def assign(similarity: Floats) -> tuple[Numbers, Numbers]:
     # Where every row's best is another column, no assignment can be better: it is found without a search.
     if len(np.unique(best)) == len(best):
         return np.arange(len(best)), best
-    rows, columns = linear_sum_assignment(similarity, maximize=True)
+    rows, columns = scipy.optimize.linear_sum_assignment(similarity, maximize=True)
     return rows, columns
 
 

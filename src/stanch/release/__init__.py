@@ -19,60 +19,6 @@ and :func:`redeem` joins enough of them::
     redeem_copy(bundle, trusted, signed, approvals, identity, now=now)                  # the recipient
 """
 
-from stanch.release.copy import CopyOrder, ReleasedCopy, create_copy, open_copy, read_publisher
-from stanch.release.deliver import DeliveryReport, RemoteConflict, deliver
-from stanch.release.fetch import FetchedBundle, FetchParams, fetch
-from stanch.release.fingerprint import Fingerprint, take_fingerprint
-from stanch.release.inventory import Inventory, Stray, leave_out, search
-from stanch.release.open_remote import open_remote
-from stanch.release.places import Listing
-from stanch.release.quorum import Approver, QuorumRecord, QuorumRequest, QuorumSplit, read_record
-from stanch.release.quorum_files import QuorumFiles, quorum_folder
-from stanch.release.redemption import Redemption, approve, check_approval, redeem, redeem_copy
-from stanch.release.remote import RemoteBundle
-from stanch.release.request import ReleaseRequest
-from stanch.release.revocations import NO_REVOCATIONS, Revocation, RevocationList, Revoked, read_revocations
-from stanch.release.revoke import RevokeOrder, revoke
+import lazy_loader
 
-__all__ = [
-    "NO_REVOCATIONS",
-    "Approver",
-    "CopyOrder",
-    "DeliveryReport",
-    "FetchParams",
-    "FetchedBundle",
-    "Fingerprint",
-    "Inventory",
-    "Listing",
-    "QuorumFiles",
-    "QuorumRecord",
-    "QuorumRequest",
-    "QuorumSplit",
-    "Redemption",
-    "ReleaseRequest",
-    "ReleasedCopy",
-    "RemoteBundle",
-    "RemoteConflict",
-    "Revocation",
-    "RevocationList",
-    "RevokeOrder",
-    "Revoked",
-    "Stray",
-    "approve",
-    "check_approval",
-    "create_copy",
-    "deliver",
-    "fetch",
-    "leave_out",
-    "open_copy",
-    "open_remote",
-    "quorum_folder",
-    "read_publisher",
-    "read_record",
-    "read_revocations",
-    "redeem",
-    "redeem_copy",
-    "revoke",
-    "search",
-    "take_fingerprint",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -6,6 +6,8 @@ inside a Sigstore bundle; :func:`verify_bundle` returns a :class:`VerifiedStatem
 Example:
     >>> from stanch.crypto import SigningKey
     >>> from stanch.terms import Digest
+    >>> from stanch.sign import PredicateType, Statement, Subject, TrustedKeys
+    >>> from stanch.sign import all_of, sign_statement, verify_bundle
     >>> key = SigningKey.generate("p256")
     >>> statement = Statement((Subject("weights", Digest.sha256(b"...")),), "https://example.com/note/v1", {"ok": True})
     >>> bundle = sign_statement(statement, key)
@@ -22,59 +24,6 @@ Directories are signed as OpenSSF model signing does, and a model from outside i
 A signature says *who*, not *true*: a trusted signer can sign a wrong statement.
 """
 
-from stanch.sign.bundle import Bundle, sign_statement, verify_bundle
-from stanch.sign.content import IntakeFinding
-from stanch.sign.directory import (
-    MODEL_KEYS,
-    SIGNATURE_NAME,
-    DirectoryMismatch,
-    VerifiedDirectory,
-    sign_directory,
-    sign_listing,
-    verify_directory,
-)
-from stanch.sign.intake import STRICT, IntakePolicy, IntakeReport, inspect_model
-from stanch.sign.policy import HasSubject, NotOlderThan, Policy, PredicateType, Scope, TrustedKeys, all_of, any_of
-from stanch.sign.provenance import PROVENANCE_TYPE, PrivateTraining, TuningRun, state_provenance
-from stanch.sign.sealed import sign_manifest, verify_manifest
-from stanch.sign.statement import Statement, Subject, VerifiedStatement
-from stanch.sign.timestamp import Timestamped, stamp_bundle
-from stanch.sign.trust import read_trusted_keys
+import lazy_loader
 
-__all__ = [
-    "MODEL_KEYS",
-    "PROVENANCE_TYPE",
-    "SIGNATURE_NAME",
-    "STRICT",
-    "Bundle",
-    "DirectoryMismatch",
-    "HasSubject",
-    "IntakeFinding",
-    "IntakePolicy",
-    "IntakeReport",
-    "NotOlderThan",
-    "Policy",
-    "PredicateType",
-    "PrivateTraining",
-    "Scope",
-    "Statement",
-    "Subject",
-    "Timestamped",
-    "TrustedKeys",
-    "TuningRun",
-    "VerifiedDirectory",
-    "VerifiedStatement",
-    "all_of",
-    "any_of",
-    "inspect_model",
-    "read_trusted_keys",
-    "sign_directory",
-    "sign_listing",
-    "sign_manifest",
-    "sign_statement",
-    "stamp_bundle",
-    "state_provenance",
-    "verify_bundle",
-    "verify_directory",
-    "verify_manifest",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -15,30 +15,6 @@ Example:
     ...     connection.exec_driver_sql("SELECT 1")
 """
 
-from stanch.store.blob import CREATE, REPLACE, BlobInfo, BlobStore, Match, PutMode, check_key
-from stanch.store.blob_file import FileBlobs
-from stanch.store.bucket import Bucket
-from stanch.store.http import HttpRequest, HttpResponse, exchange
-from stanch.store.migrate import Migration, migrate
-from stanch.store.tables import Tables
-from stanch.store.uri import open_blobs, open_tables
+import lazy_loader
 
-__all__ = [
-    "CREATE",
-    "REPLACE",
-    "BlobInfo",
-    "BlobStore",
-    "Bucket",
-    "FileBlobs",
-    "HttpRequest",
-    "HttpResponse",
-    "Match",
-    "Migration",
-    "PutMode",
-    "Tables",
-    "check_key",
-    "exchange",
-    "migrate",
-    "open_blobs",
-    "open_tables",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -8,22 +8,6 @@ Example:
     >>> run(reader, reader.tables, detectors(), deliver=alerts.take, wait=stop.wait)          # doctest: +SKIP
 """
 
-from stanch.watch.alarm import Alarm, Containment, Severity
-from stanch.watch.detector import Detector, FalseAlarm, Measure
+import lazy_loader
 
-__all__ = ["Alarm", "Containment", "Detector", "FalseAlarm", "Measure", "Severity", "detectors"]
-
-
-def detectors() -> tuple[Detector, ...]:
-    """Return all detectors, D1 to D7."""
-    from stanch.watch.drift import drift_detector  # noqa: PLC0415 - whoever only names an alarm needs no numpy
-    from stanch.watch.esr import rate_detector  # noqa: PLC0415 - same
-    from stanch.watch.firstseen import FirstSeenDetector  # noqa: PLC0415 - same
-    from stanch.watch.leak import FindingDetector, LeakCapDetector, lone_hit_detector  # noqa: PLC0415 - same
-    from stanch.watch.mmd import ExtractionDetector  # noqa: PLC0415 - same
-    from stanch.watch.probe import probe_detector  # noqa: PLC0415 - same
-
-    return (
-        FindingDetector(), rate_detector(), FirstSeenDetector(), ExtractionDetector(), LeakCapDetector(),
-        lone_hit_detector(), probe_detector(), drift_detector(),
-    )  # fmt: skip
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

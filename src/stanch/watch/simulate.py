@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import special
+import scipy
 
 from stanch.errors import InvalidInput
 from stanch.terms import SILENT, JsonValue, Progress
@@ -132,11 +132,11 @@ def judge(
     most = promise.most if most is None else most
     units = max(exposure, 1)
     if promise.measure is Measure.RUN_LENGTH:
-        lower = float(special.gammaincinv(alarms, _TAIL)) / units if alarms else 0.0
-        upper = float(special.gammaincinv(alarms + 1, 1 - _TAIL)) / units
+        lower = float(scipy.special.gammaincinv(alarms, _TAIL)) / units if alarms else 0.0
+        upper = float(scipy.special.gammaincinv(alarms + 1, 1 - _TAIL)) / units
     else:
-        lower = float(special.betaincinv(alarms, units - alarms + 1, _TAIL)) if alarms else 0.0
-        upper = float(special.betaincinv(alarms + 1, units - alarms, 1 - _TAIL)) if alarms < units else 1.0
+        lower = float(scipy.special.betaincinv(alarms, units - alarms + 1, _TAIL)) if alarms else 0.0
+        upper = float(scipy.special.betaincinv(alarms + 1, units - alarms, 1 - _TAIL)) if alarms < units else 1.0
     too_small = _NONE_UPPER / units > most
     verdict: Literal["holds", "broken", "too small"] = (
         "broken" if lower > most else "too small" if too_small else "holds"

@@ -8,10 +8,6 @@ Example:
     ...     report = scan_data(workspace, dataset, scanner)
 """
 
-from stanch.workspace.act import Done, Request
-from stanch.workspace.door import Door
-from stanch.workspace.keyring import Keyring
-from stanch.workspace.opening import Workspace, find_workspace
-from stanch.workspace.people import People
+import lazy_loader
 
-__all__ = ["Done", "Door", "Keyring", "People", "Request", "Workspace", "find_workspace"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

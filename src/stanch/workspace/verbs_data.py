@@ -12,7 +12,6 @@ from stanch.data import (
     InjectedDataset,
     RepeatReport,
     ScanPlan,
-    ScanReport,
     Split,
     build_index,
     build_manifest,
@@ -26,7 +25,7 @@ from stanch.data import (
 )
 from stanch.data.engines import LOCAL, Engine
 from stanch.errors import InvalidInput
-from stanch.scan import IndexParams, Layout, Scanner, SpanIndex, open_vault
+from stanch.scan import IndexParams, Layout, Scanner, ScanReport, SpanIndex, open_vault
 from stanch.scan.canonical import is_pseudonym
 from stanch.terms import SILENT, EntryRef, JsonValue, Progress
 from stanch.workspace.act import Done, Request

@@ -1,0 +1,20 @@
+from .check import Checked, check_text
+from .policy import CANARY, ENCODED_TEXT, ENCODED_TRAINING_TEXT, TRAINING_TEXT, Action, GuardPolicy
+from .spans import SpanGate
+from .stream import Guard, GuardError, GuardStream, Step
+
+__all__ = [
+    "CANARY",
+    "ENCODED_TEXT",
+    "ENCODED_TRAINING_TEXT",
+    "TRAINING_TEXT",
+    "Action",
+    "Checked",
+    "Guard",
+    "GuardError",
+    "GuardPolicy",
+    "GuardStream",
+    "SpanGate",
+    "Step",
+    "check_text",
+]

@@ -1,0 +1,84 @@
+from .budget import LIFETIME, PER_CASE, ErrorBudget, ErrorBudgetExhausted
+from .case import Case, Intake, open_case
+from .custody import Act, Custody, extend_custody, read_custody
+from .decision import (
+    Accusation,
+    Accused,
+    CaseVerdict,
+    Decision,
+    Inconclusive,
+    KeyHistory,
+    NothingFound,
+    Reason,
+    decide,
+    decision_to_json,
+    error_sentence,
+)
+from .evidence import (
+    EvidencePack,
+    LedgerProofs,
+    PackInvalid,
+    VerifiedPack,
+    pack,
+    recompute_features,
+    verify_pack,
+)
+from .examination import Examination, examine, load_examination
+from .plan import CasePlan, PlanMismatch, ReleaseRecord, VerifiedCasePlan, fix_plan
+from .receipt import Receipt, sign_receipt, verify_receipt
+from .text_detection import TenantScore, TextDetection, detect_text
+from .text_keys import TextRoot
+from .text_scores import TextScores
+from .transparency import Period, Transparency, render_transparency, report_transparency
+
+__all__ = [
+    "LIFETIME",
+    "PER_CASE",
+    "Accusation",
+    "Accused",
+    "Act",
+    "Case",
+    "CasePlan",
+    "CaseVerdict",
+    "Custody",
+    "Decision",
+    "ErrorBudget",
+    "ErrorBudgetExhausted",
+    "EvidencePack",
+    "Examination",
+    "Inconclusive",
+    "Intake",
+    "KeyHistory",
+    "LedgerProofs",
+    "NothingFound",
+    "PackInvalid",
+    "Period",
+    "PlanMismatch",
+    "Reason",
+    "Receipt",
+    "ReleaseRecord",
+    "TenantScore",
+    "TextDetection",
+    "TextRoot",
+    "TextScores",
+    "Transparency",
+    "VerifiedCasePlan",
+    "VerifiedPack",
+    "decide",
+    "decision_to_json",
+    "detect_text",
+    "error_sentence",
+    "examine",
+    "extend_custody",
+    "fix_plan",
+    "load_examination",
+    "open_case",
+    "pack",
+    "read_custody",
+    "recompute_features",
+    "render_transparency",
+    "report_transparency",
+    "sign_receipt",
+    "verify_pack",
+    "verify_receipt",
+]

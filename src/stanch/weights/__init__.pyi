@@ -1,0 +1,56 @@
+from .adapter import Adapter, LowRank, is_adapter, open_adapter
+from .arithmetic import native_float
+from .digest import DirectoryDigest, directory_digest, walk_files
+from .floats import FLOAT_TYPES, bf16_to_float32, float32_to_bf16, from_float32, to_float32
+from .header import (
+    ELEMENT_TYPES,
+    MAX_HEADER_BYTES,
+    PACKED_BITS,
+    Header,
+    TensorInfo,
+    build_head,
+    element_size,
+    parse_header,
+    read_head,
+    read_header,
+)
+from .hub import find_blob
+from .json_file import read_json_object
+from .model import INDEX_NAME, open_model, weight_files
+from .paths import check_paths
+from .tensors import Tensor, open_tensors, write_safetensors
+
+__all__ = [
+    "ELEMENT_TYPES",
+    "FLOAT_TYPES",
+    "INDEX_NAME",
+    "MAX_HEADER_BYTES",
+    "PACKED_BITS",
+    "Adapter",
+    "DirectoryDigest",
+    "Header",
+    "LowRank",
+    "Tensor",
+    "TensorInfo",
+    "bf16_to_float32",
+    "build_head",
+    "check_paths",
+    "directory_digest",
+    "element_size",
+    "find_blob",
+    "float32_to_bf16",
+    "from_float32",
+    "is_adapter",
+    "native_float",
+    "open_adapter",
+    "open_model",
+    "open_tensors",
+    "parse_header",
+    "read_head",
+    "read_header",
+    "read_json_object",
+    "to_float32",
+    "walk_files",
+    "weight_files",
+    "write_safetensors",
+]
