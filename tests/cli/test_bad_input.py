@@ -297,6 +297,7 @@ CASES = [
     ("release propose {model} --name x --cert {cert_json} --to acme=passphrase:", 2, "no recipient here"),
     ("access add new --role nonsense", 2, "nonsense"),
     ("access add ../new", 2, "not a key name"),
+    ("access add new --signs", 2, "--signs is for a person"),
     ("access add owner", 2, "exists already"),
     ("access grant nobody auditor", 2, "0 principals"),
     ("access grant owner nonsense", 2, "nonsense"),

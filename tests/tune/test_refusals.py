@@ -124,6 +124,7 @@ def test_the_guide_shows_names_that_exist():
 def test_a_missing_package_names_its_extra(monkeypatch, name, missing, extra):
     for module in [one for one in sys.modules if one.startswith("stanch.tune.") and one.endswith("_torch")]:
         monkeypatch.delitem(sys.modules, module)
+    monkeypatch.delitem(vars(stanch.tune), name, raising=False)  # an earlier test may have loaded it
     monkeypatch.setitem(sys.modules, missing, None)
     if missing == "trl":
         monkeypatch.setitem(sys.modules, "trl.trainer.sft_trainer", None)

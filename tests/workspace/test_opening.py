@@ -9,7 +9,7 @@ import life
 import pytest
 
 from stanch.crypto.localkey import LocalKey
-from stanch.errors import InvalidInput, LogRolledBack, NotAuthenticated, NotFound, SeparationOfDuties
+from stanch.errors import Conflict, InvalidInput, LogRolledBack, NotAuthenticated, NotFound, SeparationOfDuties
 from stanch.workspace import Workspace, find_workspace
 from stanch.workspace.opening import SETTINGS, STATE
 from stanch.workspace.verbs_access import add_person
@@ -184,3 +184,18 @@ def test_key_names_never_leave_the_folder(case):
             with pytest.raises(InvalidInput, match="not a key name"):
                 workspace.keys.signer(name)
         assert isinstance(workspace.keys.person("nina"), LocalKey)
+
+
+def test_one_person_with_a_key_and_a_name_at_an_issuer(case):
+    vouched = ("https://id.example", "rosa")
+    with case.acting("olga") as workspace:
+        rosa = add_person(workspace, "rosa", ["release_manager"], clearance=2, vouched=vouched)
+        facts = workspace.people.directory.facts_of(rosa)
+        assert (facts.principal.issuer, facts.principal.subject, facts.principal.clearance) == (*vouched, 2)
+        with pytest.raises(Conflict, match="registered already"):
+            add_person(workspace, "other", [], vouched=vouched)
+        assert "other" not in workspace.keys.people(), "nobody is left with a key that nobody owns"
+        with pytest.raises(InvalidInput, match="an issuer and a subject"):
+            add_person(workspace, "other", [], vouched=("", "x"))
+    with case.acting("rosa") as workspace:
+        assert workspace.people.session.principal == rosa

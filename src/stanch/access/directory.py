@@ -91,15 +91,34 @@ class Directory:
         self._challenges: dict[bytes, int] = {}
         self._lock = threading.Lock()
 
-    def register(self, key: VerifyKey, *, display: str, kind: PrincipalKind = "user", clearance: int = 0) -> Principal:
+    def register(
+        self,
+        key: VerifyKey,
+        *,
+        display: str,
+        kind: PrincipalKind = "user",
+        clearance: int = 0,
+        name: tuple[str, str] | None = None,
+    ) -> Principal:
         """Register a person or service with its local Ed25519 key. It holds no role yet.
 
+        Args:
+            key: What its signatures verify with.
+            display: What it is shown as.
+            kind: ``user`` or ``service``.
+            clearance: Highest sensitivity of a model that it may use.
+            name: Issuer and subject, for somebody who also signs in at an issuer; then both ways lead to one principal.
+
         Raises:
-            InvalidInput: The key is of another kind.
-            Conflict: The key is registered already.
+            InvalidInput: The key is of another kind, or issuer or subject is empty or too long.
+            Conflict: The key or the subject is registered already.
         """
+        if name is not None:
+            _check_name(*name)
         with self._tables.write() as connection:
-            return self._register(connection, key, display=display, kind=kind, clearance=clearance)
+            if name is not None:
+                strangers.forget(connection, *name)
+            return self._register(connection, key, display=display, kind=kind, clearance=clearance, name=name)
 
     def register_subject(
         self, issuer: str, subject: str, *, display: str, kind: PrincipalKind = "user", clearance: int = 0
@@ -110,11 +129,24 @@ class Directory:
             InvalidInput: Issuer or subject is empty or too long.
             Conflict: The subject is registered already.
         """
-        if not issuer or not subject or max(len(issuer), len(subject)) > MAX_NAME:
-            raise InvalidInput(f"principal: expected an issuer and a subject of 1 to {MAX_NAME} characters")
+        _check_name(issuer, subject)
         with self._tables.write() as connection:
             strangers.forget(connection, issuer, subject)
             return self._insert(connection, (issuer, subject), display=display, kind=kind, clearance=clearance)
+
+    def require_unknown(self, issuer: str, subject: str) -> None:
+        """Refuse a subject that cannot be registered.
+
+        Raises:
+            InvalidInput: Issuer or subject is empty or too long.
+            Conflict: The subject is registered already.
+        """
+        _check_name(issuer, subject)
+        table = schema.principal
+        known = select(table.c.id).where(table.c.issuer == issuer, table.c.subject == subject)
+        with self._tables.read() as connection:
+            if connection.execute(known).first():
+                raise Conflict("principal: this subject of the issuer is registered already")
 
     def register_first(self, key: VerifyKey, *, display: str, team: bool) -> Principal:
         """Register the first person of a workspace, who holds all roles (solo) or ``platform_admin`` (team).
@@ -288,11 +320,18 @@ class Directory:
             advance_facts(connection)
 
     def _register(
-        self, connection: Connection, key: VerifyKey, *, display: str, kind: PrincipalKind, clearance: int
+        self,
+        connection: Connection,
+        key: VerifyKey,
+        *,
+        display: str,
+        kind: PrincipalKind,
+        clearance: int,
+        name: tuple[str, str] | None = None,
     ) -> Principal:
         if key.kind != "ed25519":
             raise InvalidInput(f"local key: expected Ed25519, found {key.kind}")
-        name = (f"local:{self.origin}", key.key_id)
+        name = name or (f"local:{self.origin}", key.key_id)
         principal = self._insert(connection, name, display=display, kind=kind, clearance=clearance)
         connection.execute(
             insert(schema.credential).values(
@@ -336,6 +375,11 @@ class Directory:
 
     def _now(self) -> int:
         return int(self._clock() * 1000)
+
+
+def _check_name(issuer: str, subject: str) -> None:
+    if not issuer or not subject or max(len(issuer), len(subject)) > MAX_NAME:
+        raise InvalidInput(f"principal: expected an issuer and a subject of 1 to {MAX_NAME} characters")
 
 
 def _principal(row: Row[Any]) -> Principal:

@@ -89,16 +89,19 @@ def _grant_data(grant: "Grant") -> JsonValue:
 @access.command("add")
 @click.argument("name")
 @click.option("--role", "roles", multiple=True, help="A role to grant; may be repeated.")
-@click.option("--service", is_flag=True, help="A service without a local key: it acts with API keys.")
+@click.option("--service", "kind", flag_value="service", help="A service without a local key: it acts with API keys.")
 @click.option("--issuer", default="", help="Who vouches for it: a URL of [[access.issuers]], or mtls:<hex>.")
 @click.option("--subject", default="", help="Its name at that issuer.")
+@click.option(
+    "--signs", "kind", flag_value="signer", help="With --issuer: make a local key as well; whoever approves needs one."
+)
 @click.option("--clearance", type=click.IntRange(0, 100), default=0, help="Highest sensitivity it may use.")
 @click.option("--new-passphrase-file", type=click.Path(), help="Lock the new person's key with this passphrase.")
 def add(
     name: str,
     roles: tuple[str, ...],
     *,
-    service: bool,
+    kind: str | None,
     issuer: str,
     subject: str,
     clearance: int,
@@ -111,16 +114,22 @@ def add(
 
     if bool(issuer) != bool(subject):
         raise InvalidInput("access add: --issuer and --subject belong together")
+    signs = kind == "signer"
+    if signs and not issuer:
+        raise InvalidInput("access add: --signs is for a person with --issuer", next_step="leave it out")
     passphrase = Passphrase.read(Path(new_passphrase_file)) if new_passphrase_file else None
     with open_workspace(current()) as workspace:
-        if service or issuer:
+        if kind == "service" or (issuer and not signs):
             newcomer = Newcomer(
-                name=name, kind="service" if service else "user", issuer=issuer, subject=subject, roles=roles,
+                name=name, kind="service" if kind == "service" else "user", issuer=issuer, subject=subject, roles=roles,
                 clearance=clearance,
             )  # fmt: skip
             principal = register_newcomer(workspace, newcomer)
         else:
-            principal = add_person(workspace, name, roles, passphrase=passphrase)
+            principal = add_person(
+                workspace, name, roles, passphrase=passphrase, clearance=clearance,
+                vouched=(issuer, subject) if signs else None,
+            )  # fmt: skip
     return Result({"name": name, "principal": principal, "roles": list(roles)}, f"added  {name} ({principal})")
 
 

@@ -43,18 +43,39 @@ def workspace_ref(workspace: Workspace) -> ArtifactRef:
     return ArtifactRef("workspace", "workspace", Digest.sha256(workspace.ledger.origin.encode()))
 
 
-def add_person(workspace: Workspace, name: str, roles: Sequence[str], *, passphrase: Passphrase | None = None) -> str:
+def add_person(
+    workspace: Workspace,
+    name: str,
+    roles: Sequence[str],
+    *,
+    passphrase: Passphrase | None = None,
+    clearance: int = 0,
+    vouched: tuple[str, str] | None = None,
+) -> str:
     """Register a person with a new local key, grant the roles, and return the pseudonymous id.
+
+    Args:
+        workspace: The workspace.
+        name: What the person is called here.
+        roles: Roles to grant.
+        passphrase: Locks the key.
+        clearance: Highest sensitivity of a model that the person may use.
+        vouched: Issuer and subject, if the person also signs in there: both ways lead to one principal, who signs
+            approvals with the key and hands them in at the console.
 
     Raises:
         InvalidInput: The name is taken or malformed, or there is no such role. Nobody is registered then.
         SeparationOfDuties: In profile ``team``, one person may not hold these roles together. Likewise.
+        Conflict: The subject is registered already.
     """
 
     def run(_ref: EntryRef) -> Done[str]:
         _check_roles(workspace, roles)
+        directory = workspace.people.directory
+        if vouched is not None:
+            directory.require_unknown(*vouched)  # before a key file is written that nobody would own
         key = workspace.keys.add_person(name, passphrase=passphrase)
-        principal = workspace.people.directory.register(key.public, display=name).id
+        principal = directory.register(key.public, display=name, clearance=clearance, name=vouched).id
         for role in roles:
             _grant(workspace, principal, role, workspace.config.access.grant_days)
         return Done(principal, {"principal": principal, "roles": list(roles)}, about=principal)

@@ -16,7 +16,7 @@ const provider = new Provider(issuer, {
       grant_types: ['client_credentials'], token_endpoint_auth_method: 'client_secret_post',
     },
   ],
-  claims: { openid: ['sub'] },
+  claims: { openid: ['sub', 'amr'] },
   pkce: { required: () => true },
   features: {
     devInteractions: { enabled: true },
@@ -28,5 +28,12 @@ const provider = new Provider(issuer, {
   },
   cookies: { keys: ['only for tests'] },
 });
+
+// Whoever signs in has used a second factor if MFA is set.
+const finished = provider.interactionFinished.bind(provider);
+provider.interactionFinished = (request, response, result, options) => {
+  if (process.env.MFA && result.login) result.login.amr = ['pwd', 'mfa'];
+  return finished(request, response, result, options);
+};
 
 provider.listen(Number(port), '127.0.0.1', () => console.log('ready'));
