@@ -18,7 +18,7 @@ export HF_HUB_OFFLINE := 1
 export TRANSFORMERS_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test check docs bench clean
+.PHONY: demo test check docs bench dist clean
 
 demo: $(DEMO)
 	$(BIN)/stanch demo $(ARGS)
@@ -39,6 +39,10 @@ docs: $(STAMP)
 bench: $(STAMP)
 	$(PIP) --editable '.[bench]'
 	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+# What is published: built from the last commit and signed, with the publisher's key: make dist KEY=publisher.pem
+dist: $(STAMP)
+	$(BIN)/python tools/build_dist.py dist --key $(KEY)
 
 clean:
 	rm -rf $(VENV) $(BARE) $(OIDC)/node_modules docs/_build

@@ -15,7 +15,9 @@ from transcripts import blocks, matches, read_steps, run_step  # noqa: E402 - be
 from stanch.cli.commands import COMMANDS  # noqa: E402 - after the path is set
 
 TRANSCRIPTS = sorted((HERE / "transcripts").glob("*.txt"))
-DOCUMENTS = [path for path in sorted((ROOT / "docs").glob("*.md")) if blocks(path)]
+# serve.md has a test of its own, tests/cli/test_serve_whole.py: its commands need a model that is served.
+PAGES = [path for folder in ("docs", "docs/guides") for path in sorted((ROOT / folder).glob("*.md"))]
+DOCUMENTS = [path for path in PAGES if path.name != "serve.md" and blocks(path)]
 
 
 def environment(folder):

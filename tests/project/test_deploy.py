@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from stanch.cli.init import init
 from stanch.cli.serve import serve
 from stanch.config import load_config
 
@@ -64,6 +65,16 @@ def test_every_command_exists_with_its_flags():
         assert unknown(words) == []
     assert unknown(["serve", "--gateway"]) == ["--gateway"]
     assert ("ENTRYPOINT", '["stanch"]') in image()
+
+
+def test_the_way_to_the_first_workspace_is_a_command_that_exists():
+    (words,) = re.findall(r"compose run --rm (\S+) (init .*)", (DEPLOY / "compose.yaml").read_text())
+    assert words[0] in ours()
+    flags = {flag: parameter for parameter in init.params for flag in parameter.opts}
+    given = shlex.split(words[1])[1:]
+    assert [word for word in given if word.startswith("-") and word not in flags] == []
+    assert given[given.index("--profile") + 1] in flags["--profile"].type.choices
+    assert given[given.index("--owner-passphrase-file") + 1] == "/run/secrets/passphrase"
 
 
 def test_every_setting_is_one(tmp_path):
