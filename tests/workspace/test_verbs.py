@@ -43,6 +43,7 @@ from stanch.sign import TrustedKeys
 from stanch.store import Tables
 from stanch.terms import Digest
 from stanch.trace import Period
+from stanch.trace.incident_report import Audience
 from stanch.tune import JournalHead, TunedModel, TuneSpec
 from stanch.watch import Alarm, Severity
 from stanch.watch.alert import AlertState
@@ -58,6 +59,7 @@ from stanch.workspace import (
     verbs_deliver,
     verbs_glass,
     verbs_incident,
+    verbs_incident_report,
     verbs_index,
     verbs_key,
     verbs_log,
@@ -379,6 +381,10 @@ VERBS = [
          before=open_incident_it),
     Verb(verbs_incident.export_incident, "watch.incident.export", "ines", (verbs_incident, "export_json"),
          lambda w, c, out: verbs_incident.export_incident(w, c.kept["incident"], out / "incident"),
+         before=open_incident_it),
+    Verb(verbs_incident_report.write_report, "watch.incident.report", "ines", (verbs_incident_report, "_evidence"),
+         lambda w, c, out: verbs_incident_report.write_report(
+             w, c.kept["incident"], Audience.CUSTOMER, out / "report"),
          before=open_incident_it),
     Verb(verbs_contain.quarantine_model, "model.quarantine", "ines", (People, "quarantine"),
          lambda w, c, _out: verbs_contain.quarantine_model(w, model_ref(c.material.model))),

@@ -86,6 +86,7 @@ ACTIONS: dict[str, Acts] = {
     "incident notify": _acts("watch.incident.update"),
     "incident close": _acts("watch.incident.update"),
     "incident export": _acts("watch.incident.export"),
+    "incident report": _acts("watch.incident.report"),
     "watch simulate": _acts("watch.simulate"),
     "watch detectors": Acts(why_none="says what every installation has; no workspace is opened"),
     "watch status": _OWN_RECORD,

@@ -73,6 +73,7 @@ KINDS: dict[str, Kind] = {
     "watch.incident.export": Kind("finding:read", "workspace"),
     "watch.incident.open": Kind("finding:act", "workspace"),
     "watch.incident.read": Kind("finding:read", "workspace"),
+    "watch.incident.report": Kind("finding:read", "workspace"),
     "watch.incident.update": Kind("finding:act", "workspace"),
     "watch.serve": Kind("serve:run", "workspace"),
     "watch.simulate": Kind("finding:act", "workspace"),

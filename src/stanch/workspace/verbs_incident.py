@@ -1,14 +1,16 @@
 """Verbs about incidents: open, look, note what was done, remind, export."""
 
+import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from msgspec.structs import replace
 
 from stanch.crypto import leaf_hash
-from stanch.errors import InvalidInput
+from stanch.errors import InvalidInput, NotFound
 from stanch.ledger import LedgerReader, Opening, decode_entry
 from stanch.terms import EntryRef, JsonValue
 from stanch.watch import Alarm, Severity
@@ -32,6 +34,7 @@ from stanch.workspace.verbs_access import workspace_ref
 from stanch.workspace.verbs_alerts import raise_alarms
 
 NO_NOTICE = "watch.incident.no_notice"
+_ID = re.compile(r"i_[0-9a-f]{32}")
 
 
 def open_incident(workspace: Workspace, discovered_ms: int, alerts: Iterable[str] = ()) -> Incident:
@@ -79,7 +82,13 @@ def show_incident(workspace: Workspace, key: str) -> Incident:
 
 
 def update_incident(
-    workspace: Workspace, key: str, what: str, change: Callable[[Incident, int], Incident], *, reason: str = ""
+    workspace: Workspace,
+    key: str,
+    what: str,
+    change: Callable[[Incident, int], Incident],
+    *,
+    reason: str = "",
+    stated: Mapping[str, JsonValue] = MappingProxyType({}),
 ) -> Incident:
     """Change an incident; the entry of this act joins its timeline.
 
@@ -89,6 +98,7 @@ def update_incident(
         what: What the change is called in the log.
         change: Given the incident and the index of this act's intent, returns what the incident then is.
         reason: A person's words; the log holds a commitment to them.
+        stated: What else the intent says of the change.
     """
     openings = (Opening.make(NO_NOTICE, reason),) if reason else ()
 
@@ -99,7 +109,7 @@ def update_incident(
         payload: dict[str, JsonValue] = {"incident": after.id, "change": what, "state": after.state.value}
         return Done(after, payload, settle=lambda connection: save_incident(connection, before, after))
 
-    payload: dict[str, JsonValue] = {"change": what}
+    payload: dict[str, JsonValue] = {"incident": checked_id(key), "change": what, **stated}
     request = Request("watch.incident.update", "finding:act", workspace_ref(workspace), payload, None, openings)
     return workspace.door.act(request, run)
 
@@ -107,7 +117,8 @@ def update_incident(
 def notify_incident(workspace: Workspace, key: str, notified_ms: int) -> Incident:
     """Note that the authority was told at a stated time."""
     at_ms = _now(workspace)
-    return update_incident(workspace, key, "notify", lambda one, _entry: notify(one, notified_ms, at_ms))
+    stated = {"notified_ms": notified_ms}
+    return update_incident(workspace, key, "notify", lambda one, _entry: notify(one, notified_ms, at_ms), stated=stated)
 
 
 def end_incident(workspace: Workspace, key: str, no_notice: str = "") -> Incident:
@@ -156,7 +167,7 @@ def export_incident(workspace: Workspace, key: str, folder: Path) -> Incident:
         incident = _load(workspace, key)
         workspace.ledger.publish()
         reader = workspace.ledger.reader()
-        records = [_record(reader, index) for index in incident.entries]
+        records = [record_at(reader, index) for index in incident.entries]
         try:
             _write(folder, incident, records, workspace.ledger.origin)
         except BaseException as error:
@@ -180,18 +191,31 @@ def _gather(made: Incident, alerts: Iterable[Alert], entry: int) -> Incident:
     return extend(made, entries=[entry])
 
 
+def checked_id(key: str) -> str:
+    """Return an incident's id, which then may stand in the log.
+
+    Raises:
+        NotFound: It is none.
+    """
+    if not _ID.fullmatch(key):
+        raise NotFound(f"there is no incident {key[:40]!r}", next_step="stanch incident list")
+    return key
+
+
 def _load(workspace: Workspace, key: str) -> Incident:
     with workspace.tables.read() as connection:
         return load_incident(connection, key)
 
 
-def _record(reader: LedgerReader, index: int) -> Record:
+def record_at(reader: LedgerReader, index: int) -> Record:
+    """Return an entry by reference, with what it says."""
     data = reader.entry(index)
     entry = decode_entry(data)
     ours = entry["unmapped"]["stanch"]
     return Record(
         index, ours["kind"], ours["phase"], entry["time"], entry["actor"]["user"]["uid"], leaf_hash(data).hex(),
-        reader.prove(index).decode(),
+        reader.prove(index).decode(), tuple(str(one["digest"]) for one in ours.get("subject", ())),
+        ours.get("result", ""), ours.get("payload", {}),
     )  # fmt: skip
 
 
