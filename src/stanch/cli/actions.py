@@ -90,7 +90,7 @@ ACTIONS: dict[str, Acts] = {
     "watch simulate": _acts("watch.simulate"),
     "watch detectors": Acts(why_none="says what every installation has; no workspace is opened"),
     "watch status": _OWN_RECORD,
-    "watch serve": _acts("watch.serve", "watch.alert.raise", "watch.deliver"),
+    "watch serve": _acts("watch.serve", "watch.alert.raise", "watch.deliver", "watch.check", "audit.run"),
     "serve": _acts(
         "gateway.serve",
         "gateway.embed",
@@ -98,6 +98,8 @@ ACTIONS: dict[str, Acts] = {
         "watch.serve",
         "watch.alert.raise",
         "watch.deliver",
+        "watch.check",
+        "audit.run",
         "console.serve",
         "release.read",
     ),

@@ -105,12 +105,7 @@ def _require(extra: str, *modules: str) -> None:
 
 def command_of(frame: Frame, part: str) -> list[str]:
     """Return the command of one part, with the global flags of this one."""
-    words = [sys.executable, "-m", "stanch"]
-    for flag, value in (
-        ("--workspace", frame.workspace), ("--as", frame.principal), ("--passphrase-file", frame.passphrase_file)
-    ):  # fmt: skip
-        words += [flag, str(value)] if value is not None else []
-    return [*words, part, "serve", *(["--quiet"] if frame.quiet else [])]
+    return [sys.executable, "-m", "stanch", *frame.flags(), part, "serve", *(["--quiet"] if frame.quiet else [])]
 
 
 @dataclass(slots=True)

@@ -69,7 +69,7 @@ def said(text: str, entries: Sequence[int]) -> tuple[Sentence, ...]:
 
 def opening_of(incident: Incident, records: Sequence[Record]) -> tuple[int, ...]:
     """Return the entry that says when the incident was discovered and which alerts belong to it."""
-    stated = {"incident": incident.id, "discovered_ms": incident.discovered_ms}
+    stated: dict[str, JsonValue] = {"incident": incident.id, "discovered_ms": incident.discovered_ms}
     return _intents("watch.incident.open", stated, records)
 
 
@@ -77,7 +77,9 @@ def notice_of(incident: Incident, records: Sequence[Record]) -> tuple[int, ...]:
     """Return the entry that says when the authority was told."""
     if incident.notified_ms is None:
         return ()
-    stated = {"incident": incident.id, "change": "notify", "notified_ms": incident.notified_ms}
+    stated: dict[str, JsonValue] = {
+        "incident": incident.id, "change": "notify", "notified_ms": incident.notified_ms
+    }  # fmt: skip
     return _intents("watch.incident.update", stated, records)
 
 

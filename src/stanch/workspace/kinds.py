@@ -69,6 +69,7 @@ KINDS: dict[str, Kind] = {
     "watch.alert.read": Kind("finding:read", "workspace"),
     "watch.alert.state": Kind("finding:act", "workspace"),
     "watch.alert.suppress": Kind("finding:act", "workspace"),
+    "watch.check": Kind("serve:run", "workspace"),
     "watch.deliver": Kind("serve:run", "workspace"),
     "watch.incident.export": Kind("finding:read", "workspace"),
     "watch.incident.open": Kind("finding:act", "workspace"),
