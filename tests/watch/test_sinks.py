@@ -1,6 +1,8 @@
 """Sinks, each against a small server of its own: what arrives, and what happens while it is down."""
 
 import contextlib
+import email
+import email.policy
 import json
 import re
 import socket
@@ -114,6 +116,61 @@ def test_apprise_posts_what_a_person_reads():
     with pytest.raises(InvalidInput) as caught:
         AppriseSink("chat", 1, SecretStr("nonsense-SECRET")).deliver(NOTICE)
     assert "SECRET" not in caught.value.what
+
+
+def smtp(server, said, *, refuse=False):
+    """Take one mail over SMTP (RFC 5321) on the next connection; ``said`` gets each line of the client."""
+    connection, _ = server.accept()
+    with connection, connection.makefile("rwb") as stream:
+
+        def answer(text):
+            stream.write(text + b"\r\n")
+            stream.flush()
+
+        answer(b"220 here")
+        while line := stream.readline():
+            said.append(line[:4].upper() + line[4:].rstrip(b"\r\n"))  # verbs are of any case
+            match line[:4].upper():
+                case b"EHLO" | b"HELO":
+                    answer(b"250 here")
+                case b"DATA":
+                    answer(b"354 go on")
+                    while (text := stream.readline()) not in {b".\r\n", b""}:
+                        said.append(text.rstrip(b"\r\n"))
+                    answer(b"250 taken")
+                case b"QUIT":
+                    answer(b"221 bye")
+                    return
+                case b"RCPT" if refuse:
+                    answer(b"550 nobody here")
+                case _:
+                    answer(b"250 fine")
+
+
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # apprise's own import
+@pytest.mark.parametrize("refuse", [False, True])
+def test_a_mail_arrives_over_smtp_and_one_that_is_refused_is_not_taken(refuse):
+    pytest.importorskip("apprise", reason="apprise is not installed: pip install 'stanch[watch]'")
+    said: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(20)
+        taking = threading.Thread(target=smtp, args=(server, said), kwargs={"refuse": refuse})
+        taking.start()
+        port = server.getsockname()[1]
+        where = f"mailto://127.0.0.1:{port}?mode=insecure&from=watch@here.example&to=lead@here.example&format=text"
+        sink = AppriseSink("mail", 1, SecretStr(where))
+        if refuse:
+            with pytest.raises(ExternalError, match="not taken"):
+                sink.deliver(NOTICE)
+        else:
+            sink.deliver(NOTICE)
+        taking.join()
+    assert b"MAIL FROM:<watch@here.example>" in [line.split(b" size=")[0] for line in said]
+    assert b"RCPT TO:<lead@here.example>" in said
+    if not refuse:
+        mail = email.message_from_bytes(b"\r\n".join(said[said.index(b"DATA") + 1 :]), policy=email.policy.default)
+        assert mail["Subject"] == "stanch: critical D1 canary"
+        assert f"key {NOTICE.key}" in mail.get_body(("plain",)).get_content()
 
 
 def test_down_then_back_nothing_is_lost_and_nothing_doubled(tmp_path):

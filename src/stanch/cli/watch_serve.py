@@ -79,7 +79,7 @@ def _auditing(
 
 def audit_command(workspace: "Workspace", frame: Frame, section: "RepeatedAuditSection") -> list[str]:
     """Return the command of one audit; its report goes into a new folder of the workspace's state."""
-    words = [sys.executable, "-m", "stanch", *frame.flags(), "--quiet", "audit", "run"]
+    words = [sys.executable, "-m", "stanch.cli.attended", *frame.flags(), "--quiet", "audit", "run"]
     words += [str(workspace.folder / section.model), "--endpoint", section.endpoint, "--model", section.served]
     files = {
         "--plan": section.plan, "--data": section.data, "--holdout": section.holdout,
@@ -96,7 +96,7 @@ def audit_again(command: Sequence[str], seconds: float, stop: threading.Event) -
     """Run an audit to its end, for so long at most, or until the watch is told to end."""
     from stanch.workspace.schedule import CheckState, Found  # noqa: PLC0415 - keeps `stanch --help` light
 
-    with subprocess.Popen(list(command), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:  # noqa: S603 - our own command
+    with subprocess.Popen(list(command), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:  # noqa: S603 - our own command
         waited = 0.0
         while process.poll() is None and waited < seconds and not stop.wait(_POLL):
             waited += _POLL
