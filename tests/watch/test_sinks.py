@@ -22,8 +22,9 @@ from stanch.store import open_tables
 from stanch.terms import SecretStr
 from stanch.watch import Alarm, Severity
 from stanch.watch.alert import raise_alert
+from stanch.watch.incident import new_incident
 from stanch.watch.ocsf import alert_event
-from stanch.watch.outbox import Notice, count_outbox, deliver_due, describe, raise_alarm
+from stanch.watch.outbox import Notice, count_outbox, deliver_due, describe, describe_incident, raise_alarm
 from stanch.watch.sinks import AlertmanagerSink, AppriseSink, FileSink, SyslogSink, WebhookSink, syslog_message
 
 ALARM = Alarm("D1", "canary", "p_a", "sha256:aa", 0, 5, Severity.CRITICAL, 1.0, 1.0, (1, 2))
@@ -116,6 +117,21 @@ def test_apprise_posts_what_a_person_reads():
     with pytest.raises(InvalidInput) as caught:
         AppriseSink("chat", 1, SecretStr("nonsense-SECRET")).deliver(NOTICE)
     assert "SECRET" not in caught.value.what
+
+
+def test_every_sink_words_an_incident_as_it_words_an_alert():
+    incident = new_incident(5, by="p_x", at_ms=9)
+    notice = Notice("ab" * 16, describe_incident(incident, "opened", 1_700_000_000_000))
+    assert f'alert="{incident.id}"'.encode() in syslog_message(notice, "h")
+    with http() as (port, found):
+        AlertmanagerSink("m", 1, f"http://127.0.0.1:{port}").deliver(notice)
+        WebhookSink("w", 1, f"http://127.0.0.1:{port}/").deliver(notice)
+    labels = json.loads(found[0][2])[0]["labels"]
+    assert labels == {
+        "alertname": "stanch-incident", "alert": incident.id, "detector": "incident", "signal": "open",
+        "severity": "critical",
+    }  # fmt: skip
+    assert json.loads(found[1][2])["deadline_ms"] == incident.deadline_ms
 
 
 def smtp(server, said, *, refuse=False):

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from msgspec.structs import replace
+from sqlalchemy import Connection
 
 from stanch.crypto import leaf_hash
 from stanch.errors import InvalidInput, NotFound
@@ -28,7 +29,9 @@ from stanch.watch.incident import (
 )
 from stanch.watch.incident_book import add_incident, list_incidents, load_incident, save_incident
 from stanch.watch.incident_export import Record, export_html, export_json
+from stanch.watch.outbox import post_incident
 from stanch.workspace.act import Done, Request
+from stanch.workspace.alerting import sinks_of
 from stanch.workspace.opening import Workspace
 from stanch.workspace.verbs_access import workspace_ref
 from stanch.workspace.verbs_alerts import raise_alarms
@@ -45,14 +48,19 @@ def open_incident(workspace: Workspace, discovered_ms: int, alerts: Iterable[str
         NotFound: There is no such alert.
     """
     by, at_ms, chosen = workspace.people.session.principal, _now(workspace), tuple(alerts)
-    made = new_incident(discovered_ms, by=by, at_ms=at_ms)
+    made, sinks = new_incident(discovered_ms, by=by, at_ms=at_ms), sinks_of(workspace)
 
     def run(ref: EntryRef) -> Done[Incident]:
         with workspace.tables.read() as connection:
             found = [load_alert(connection, key) for key in chosen]
         whole = _gather(made, found, ref.index)
         payload: dict[str, JsonValue] = {"incident": whole.id, "entries": len(whole.entries)}
-        return Done(whole, payload, settle=lambda connection: add_incident(connection, whole))
+
+        def settle(connection: Connection) -> None:
+            add_incident(connection, whole)
+            post_incident(connection, whole, "opened", sinks, at_ms)
+
+        return Done(whole, payload, settle=settle)
 
     payload: dict[str, JsonValue] = {"incident": made.id, "discovered_ms": discovered_ms, "alerts": [*chosen]}
     return workspace.door.act(Request("watch.incident.open", "finding:act", workspace_ref(workspace), payload), run)
@@ -100,14 +108,19 @@ def update_incident(
         reason: A person's words; the log holds a commitment to them.
         stated: What else the intent says of the change.
     """
-    openings = (Opening.make(NO_NOTICE, reason),) if reason else ()
+    openings, sinks = (Opening.make(NO_NOTICE, reason),) if reason else (), sinks_of(workspace)
 
     def run(ref: EntryRef) -> Done[Incident]:
         before = _load(workspace, key)
         after = change(before, ref.index)
         after = replace(after, entries=tuple(sorted({*after.entries, ref.index})))
         payload: dict[str, JsonValue] = {"incident": after.id, "change": what, "state": after.state.value}
-        return Done(after, payload, settle=lambda connection: save_incident(connection, before, after))
+
+        def settle(connection: Connection) -> None:
+            save_incident(connection, before, after)
+            post_incident(connection, after, f"{what}-{ref.index}", sinks, _now(workspace))
+
+        return Done(after, payload, settle=settle)
 
     payload: dict[str, JsonValue] = {"incident": checked_id(key), "change": what, **stated}
     request = Request("watch.incident.update", "finding:act", workspace_ref(workspace), payload, None, openings)
