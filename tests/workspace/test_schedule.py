@@ -13,7 +13,8 @@ from stanch.errors import ExternalError
 from stanch.ledger import decode_entry
 from stanch.watch.book import list_alerts
 from stanch.workspace import Workspace
-from stanch.workspace.schedule import Check, CheckState, Found, last_done, verify_check
+from stanch.workspace.schedule import Check, last_done, verify_check
+from stanch.workspace.verbs_check import CheckState, Found
 from stanch.workspace.watcher import Watcher
 
 HOUR = 3600.0

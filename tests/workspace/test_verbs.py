@@ -53,6 +53,7 @@ from stanch.workspace import (
     verbs_access,
     verbs_alerts,
     verbs_approve,
+    verbs_check,
     verbs_console,
     verbs_contain,
     verbs_data,
@@ -369,6 +370,9 @@ VERBS = [
          lambda w, _c, _out: verbs_console.look(w, "finding:read", {"page": "alerts"}, lambda: None)),
     Verb(verbs_alerts.deliver_alerts, "watch.deliver", "olga", (verbs_alerts, "deliver_due"),
          lambda w, _c, _out: verbs_alerts.deliver_alerts(w)),
+    Verb(verbs_check.record_check, "watch.check", "olga", (verbs_check, "_checked"),
+         lambda w, _c, _out: verbs_check.record_check(
+             w, "a check", lambda: verbs_check.Found(verbs_check.CheckState.GOOD))),
     Verb(verbs_incident.open_incident, "watch.incident.open", "ines", (verbs_incident, "_gather"),
          lambda w, _c, _out: verbs_incident.open_incident(w, 5)),
     Verb(verbs_incident.find_incidents, "watch.incident.read", "ada", (verbs_incident, "list_incidents"),

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from stanch.config.model import RepeatedAuditSection
     from stanch.workspace import Workspace
-    from stanch.workspace.schedule import Check, Found
+    from stanch.workspace.schedule import Check
+    from stanch.workspace.verbs_check import Found
 
 _END_SECONDS, _POLL = 30.0, 0.2
 _VERDICTS = {0: "no leak", 1: "a leak", 5: "too little to tell"}
@@ -94,7 +95,7 @@ def audit_command(workspace: "Workspace", frame: Frame, section: "RepeatedAuditS
 
 def audit_again(command: Sequence[str], seconds: float, stop: threading.Event) -> "Found":
     """Run an audit to its end, for so long at most, or until the watch is told to end."""
-    from stanch.workspace.schedule import CheckState, Found  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_check import CheckState, Found  # noqa: PLC0415 - keeps `stanch --help` light
 
     with subprocess.Popen(list(command), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:  # noqa: S603 - our own command
         waited = 0.0

@@ -6,15 +6,11 @@ once. One that finds something, fails, or was not done for twice its time is an 
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
-from stanch.errors import StanchError
 from stanch.ledger import EntryQuery, decode_entry
-from stanch.terms import EntryRef, JsonValue
 from stanch.watch import Alarm, Severity
-from stanch.workspace.act import Done, Request
 from stanch.workspace.opening import Workspace
-from stanch.workspace.verbs_access import workspace_ref
+from stanch.workspace.verbs_check import CheckState, Found, record_check
 from stanch.workspace.verbs_log import verify_log
 
 KIND = "watch.check"
@@ -22,22 +18,6 @@ DETECTOR = "check"
 _HOUR = 3600
 _LATE = 2
 """A check is late after so many times its time."""
-
-
-class CheckState(StrEnum):
-    """How a check ended; ``stopped``: with the watch, so that it is due again."""
-
-    GOOD = "good"
-    BAD = "bad"
-    STOPPED = "stopped"
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """How a check ended, and what it found, in a few words of ours."""
-
-    state: CheckState
-    what: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +58,7 @@ def due_checks(workspace: Workspace, checks: Sequence[Check]) -> Iterator[Check]
 
 def do_check(workspace: Workspace, check: Check) -> Alarm | None:
     """Do a check as an act, which is recorded; return an alarm if it found something or failed."""
-
-    def run(_ref: EntryRef) -> Done[Found]:
-        try:
-            found = check.run()
-        except StanchError as error:
-            found = Found(CheckState.BAD, error.what)
-        payload: dict[str, JsonValue] = {"check": check.name, "state": found.state.value, "found": found.what[:200]}
-        return Done(found, payload)
-
-    found = workspace.door.act(Request(KIND, "serve:run", workspace_ref(workspace), {"check": check.name}), run)
+    found = record_check(workspace, check.name, check.run)
     last = last_done(workspace, check)
     if found.state is not CheckState.BAD or last is None:
         return None
