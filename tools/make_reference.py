@@ -19,11 +19,12 @@ import stanch
 from stanch.cli.actions import ACTIONS
 from stanch.cli.commands import COMMANDS
 from stanch.cli.frame import Leaf, Root
-from stanch.cli.threat_table import FRAMEWORKS, NOT_DEFENDED, RAND_LEVEL, THREATS
+from stanch.cli.threat_table import NOT_DEFENDED, RAND_LEVEL, THREATS
 from stanch.config import Config
 from stanch.errors import StanchError
 from stanch.ledger.ocsf import class_of
 from stanch.tune import arguments as trainer
+from stanch.watch.frameworks import FRAMEWORKS
 from stanch.workspace.kinds import KINDS, NOTES, PAYLOADS
 
 SOURCES = Path(stanch.__file__).parent

@@ -3,9 +3,11 @@
 import importlib.util
 import json
 import signal
+import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -61,6 +63,47 @@ def test_a_child_that_does_not_end_is_killed(monkeypatch, tmp_path):
     threading.Thread(target=lambda: (wait_for(mark.exists), stop.set())).start()
     assert supervise([deaf], stop) == 0
     assert deaf.process.poll() == -signal.SIGKILL
+
+
+DEAF = """
+import os, signal, threading, time
+from stanch.cli.attended import end_with_input
+{before}
+threading.Thread(target=end_with_input, kwargs={{"seconds": 0.2}}, daemon=True).start()
+open({mark!r}, "w").write(str(os.getpid()))
+time.sleep(60)
+"""
+PARENT = """
+import sys, threading
+from stanch.cli.serve import Child, supervise
+supervise([Child(str(n), [sys.executable, "-c", code]) for n, code in enumerate(sys.argv[1:])], threading.Event())
+"""
+
+
+def test_parts_end_with_a_parent_that_is_killed_also_one_that_is_deaf(tmp_path):
+    marks = [tmp_path / "heeds", tmp_path / "deaf"]
+    befores = ("", "signal.signal(signal.SIGTERM, signal.SIG_IGN)")
+    codes = [DEAF.format(mark=str(mark), before=before) for mark, before in zip(marks, befores, strict=True)]
+    with subprocess.Popen([sys.executable, "-c", PARENT, *codes]) as parent:
+        wait_for(lambda: all(mark.exists() and mark.read_text() for mark in marks))
+        parts = [int(mark.read_text()) for mark in marks]
+        assert all(is_running(part) for part in parts)
+        parent.kill()
+    wait_for(lambda: not any(is_running(part) for part in parts))
+    assert not any(is_running(part) for part in parts)
+
+
+def is_running(process):
+    """Whether a process is there and no corpse that nobody has collected yet."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def test_a_part_of_stanch_is_started_attended():
+    assert serve.command_of(serve.Frame(), "watch")[1:] == ["-m", "stanch.cli.attended", "watch", "serve"]
 
 
 @pytest.fixture

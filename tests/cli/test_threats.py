@@ -5,12 +5,13 @@ import re
 import pytest
 
 from stanch.cli.actions import ACTIONS  # every command stands there: test_commands
-from stanch.cli.threat_table import FRAMEWORKS, NOT_DEFENDED, THREATS
+from stanch.cli.threat_table import NOT_DEFENDED, THREATS
+from stanch.watch.frameworks import FRAMEWORKS, SIGNS
 
 CONTROLS = [(threat.name, control) for threat in THREATS for control in threat.controls]
 SHAPES = (
-    r"AML\.T0\d{3}(\.00\d)?", r"LLM(0[1-9]|10):2026", r"EDPB 28/2024 55\((i|ii|iii|iv|v)\)", r"GDPR \d+",
-    r"RAND [a-z ]+",
+    r"AML\.T0\d{3}(\.00\d)?", r"LLM(0[1-9]|10):2026", r"NISTAML\.0\d{1,2}",
+    r"EDPB 28/2024 55\((i|ii|iii|iv|v)\)", r"GDPR \d+", r"RAND [a-z ]+",
 )  # fmt: skip
 
 
@@ -22,6 +23,7 @@ def test_a_control_is_switched_on_and_proved_by_commands_that_exist(threat, cont
 
 def test_identifiers_have_the_shape_of_their_list_and_each_is_used():
     used = {name for threat in THREATS for name in threat.maps}
+    assert {name for sign in SIGNS.values() for name in sign.maps} <= used
     assert used == set(FRAMEWORKS)
     assert [name for name in FRAMEWORKS if not any(re.fullmatch(shape, name) for shape in SHAPES)] == []
 

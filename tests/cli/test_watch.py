@@ -6,10 +6,11 @@ import pytest
 
 from stanch.cli import watch_plot
 from stanch.cli.watch_simulate import _EXITS
+from stanch.terms import ArtifactRef, Digest
 from stanch.watch import runner
 from stanch.watch.insider import Scenario, Trace
 from stanch.watch.leak import FindingDetector
-from stanch.workspace import Workspace
+from stanch.workspace import Done, Request, Workspace
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,24 @@ def test_the_picture_says_what_the_scenario_found():
     assert "bulk copy: D2, 3 h" in words
     assert "slow drip: not found" in words
     assert "1 of 2 insiders" in picture
+
+
+def test_a_replay_says_what_a_watch_would_have_said_and_changes_nothing(stanch, files):
+    with Workspace.open(files.w) as workspace:
+        model = ArtifactRef("model", "bot", Digest.sha256(b"bot"))
+        done = {"verdict": "block", "findings": {"canary": 1}}
+        workspace.door.act(Request("gateway.infer", "model:infer", model), lambda _ref: Done(None, done))
+        size = workspace.ledger.reader().size()
+        before = runner.progress(workspace.tables, workspace.ledger.origin, [FindingDetector()])
+    told = stanch("--workspace", files.w, "watch", "simulate", "--replay", "--json").json["data"]
+    assert told["entries"] == size
+    assert [(one["detector"], one["signal"], one["entries"]) for one in told["alarms"]] == [
+        ("D1", "canary", [size - 1])
+    ]  # fmt: skip
+    assert "nobody was told" in stanch("--workspace", files.w, "watch", "simulate", "--replay").out
+    with Workspace.open(files.w) as workspace:
+        assert workspace.ledger.reader().size() == size
+        assert runner.progress(workspace.tables, workspace.ledger.origin, [FindingDetector()]) == before
 
 
 def test_status_says_how_far_each_detector_has_read(stanch, files):

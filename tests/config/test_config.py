@@ -139,6 +139,7 @@ def test_numbers_carry_their_unit_in_their_name():
         "_in_total",
         "_windows",
         "_bits",
+        "_hours",
     )
     assert all(name.endswith(units) for name in names)
 

@@ -32,6 +32,7 @@ FORMS = {
     "incidents.open": {"discovered": "2026-01-01"},
     "incident.contain": {"action": "quarantine_model", "target": "sha256:" + "0" * 64},
     "incident.notify": {"at": "2026-01-01"},
+    "incident.report": {"audience": "customer"},
 }
 
 

@@ -141,6 +141,14 @@ def test_an_export_is_checked_against_the_log(seat):
     program = with_key(seat, key_of(seat, actions=("finding:read",)))
     files = program.post(f"{API}/incidents/{incident.id}/export", json={}).json()["files"]
     assert {f"{incident.id}/{one['path']}" for one in files} == set(archive.namelist())
+    asked = {"route": "/incidents/{id}/reports", "audience": "authority"}
+    report = post(client, f"/incidents/{incident.id}/reports", **asked)
+    packed = zipfile.ZipFile(io.BytesIO(report.content))
+    told = json.loads(packed.read(f"{incident.id}-authority/report.json"))
+    assert {"report.html", "report.json", *(f"proofs/{row['index']}.tlog-proof" for row in told["records"])} == {
+        name.partition("/")[2] for name in packed.namelist()
+    }
+    assert post(client, f"/incidents/{incident.id}/reports", **asked | {"audience": "all"}).status_code == 400
 
 
 def test_detectors_show_their_promises_and_what_was_seen(seated):

@@ -14,8 +14,8 @@ from stanch.crypto import canonical_json
 from stanch.watch import Alarm, Severity
 from stanch.watch.alert import AlertState, raise_alert
 from stanch.watch.incident import IncidentState, extend, new_incident
-from stanch.watch.ocsf import Attested, alert_event, incident_event
-from stanch.watch.outbox import Notice, describe
+from stanch.watch.ocsf import Attested, alert_event, incident_event, notice_event
+from stanch.watch.outbox import Notice, describe, describe_incident
 
 jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs/spec/ocsf-profile.json").read_text())
@@ -50,6 +50,9 @@ def test_every_event_of_an_incident_keeps_to_the_schema(state, alerts):
     event = incident_event(structs.replace(made, state=state), 10, ATTESTED)
     check(event)
     assert len(event["finding_info_list"]) == max(1, len(alerts))
+    told = notice_event(Notice("ab" * 16, describe_incident(structs.replace(made, state=state), "opened", 10)))
+    check(told)
+    assert told["type_uid"] == event["type_uid"]
 
 
 @pytest.mark.parametrize(

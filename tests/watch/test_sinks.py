@@ -1,6 +1,8 @@
 """Sinks, each against a small server of its own: what arrives, and what happens while it is down."""
 
 import contextlib
+import email
+import email.policy
 import json
 import re
 import socket
@@ -20,8 +22,9 @@ from stanch.store import open_tables
 from stanch.terms import SecretStr
 from stanch.watch import Alarm, Severity
 from stanch.watch.alert import raise_alert
+from stanch.watch.incident import new_incident
 from stanch.watch.ocsf import alert_event
-from stanch.watch.outbox import Notice, count_outbox, deliver_due, describe, raise_alarm
+from stanch.watch.outbox import Notice, count_outbox, deliver_due, describe, describe_incident, raise_alarm
 from stanch.watch.sinks import AlertmanagerSink, AppriseSink, FileSink, SyslogSink, WebhookSink, syslog_message
 
 ALARM = Alarm("D1", "canary", "p_a", "sha256:aa", 0, 5, Severity.CRITICAL, 1.0, 1.0, (1, 2))
@@ -114,6 +117,76 @@ def test_apprise_posts_what_a_person_reads():
     with pytest.raises(InvalidInput) as caught:
         AppriseSink("chat", 1, SecretStr("nonsense-SECRET")).deliver(NOTICE)
     assert "SECRET" not in caught.value.what
+
+
+def test_every_sink_words_an_incident_as_it_words_an_alert():
+    incident = new_incident(5, by="p_x", at_ms=9)
+    notice = Notice("ab" * 16, describe_incident(incident, "opened", 1_700_000_000_000))
+    assert f'alert="{incident.id}"'.encode() in syslog_message(notice, "h")
+    with http() as (port, found):
+        AlertmanagerSink("m", 1, f"http://127.0.0.1:{port}").deliver(notice)
+        WebhookSink("w", 1, f"http://127.0.0.1:{port}/").deliver(notice)
+    labels = json.loads(found[0][2])[0]["labels"]
+    assert labels == {
+        "alertname": "stanch-incident", "alert": incident.id, "detector": "incident", "signal": "open",
+        "severity": "critical",
+    }  # fmt: skip
+    assert json.loads(found[1][2])["deadline_ms"] == incident.deadline_ms
+
+
+def smtp(server, said, *, refuse=False):
+    """Take one mail over SMTP (RFC 5321) on the next connection; ``said`` gets each line of the client."""
+    connection, _ = server.accept()
+    with connection, connection.makefile("rwb") as stream:
+
+        def answer(text):
+            stream.write(text + b"\r\n")
+            stream.flush()
+
+        answer(b"220 here")
+        while line := stream.readline():
+            said.append(line[:4].upper() + line[4:].rstrip(b"\r\n"))  # verbs are of any case
+            match line[:4].upper():
+                case b"EHLO" | b"HELO":
+                    answer(b"250 here")
+                case b"DATA":
+                    answer(b"354 go on")
+                    while (text := stream.readline()) not in {b".\r\n", b""}:
+                        said.append(text.rstrip(b"\r\n"))
+                    answer(b"250 taken")
+                case b"QUIT":
+                    answer(b"221 bye")
+                    return
+                case b"RCPT" if refuse:
+                    answer(b"550 nobody here")
+                case _:
+                    answer(b"250 fine")
+
+
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # apprise's own import
+@pytest.mark.parametrize("refuse", [False, True])
+def test_a_mail_arrives_over_smtp_and_one_that_is_refused_is_not_taken(refuse):
+    pytest.importorskip("apprise", reason="apprise is not installed: pip install 'stanch[watch]'")
+    said: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(20)
+        taking = threading.Thread(target=smtp, args=(server, said), kwargs={"refuse": refuse})
+        taking.start()
+        port = server.getsockname()[1]
+        where = f"mailto://127.0.0.1:{port}?mode=insecure&from=watch@here.example&to=lead@here.example&format=text"
+        sink = AppriseSink("mail", 1, SecretStr(where))
+        if refuse:
+            with pytest.raises(ExternalError, match="not taken"):
+                sink.deliver(NOTICE)
+        else:
+            sink.deliver(NOTICE)
+        taking.join()
+    assert b"MAIL FROM:<watch@here.example>" in [line.split(b" size=")[0] for line in said]
+    assert b"RCPT TO:<lead@here.example>" in said
+    if not refuse:
+        mail = email.message_from_bytes(b"\r\n".join(said[said.index(b"DATA") + 1 :]), policy=email.policy.default)
+        assert mail["Subject"] == "stanch: critical D1 canary"
+        assert f"key {NOTICE.key}" in mail.get_body(("plain",)).get_content()
 
 
 def test_down_then_back_nothing_is_lost_and_nothing_doubled(tmp_path):

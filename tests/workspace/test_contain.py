@@ -182,6 +182,22 @@ def test_an_alert_reaches_the_sink_with_the_attestation_of_its_evidence(workspac
     ]
 
 
+def test_an_incident_that_is_opened_or_changed_reaches_the_sink_with_its_entries(workspace):
+    incident = open_incident(workspace, int(workspace.door.clock() * 1000) - HOUR_MS)
+    end_incident(workspace, incident.id, "kept by us")
+    assert deliver_alerts(workspace)[1].sent == 2
+    text = (workspace.folder / "events.jsonl").read_text()
+    assert "kept by us" not in text
+    opened, closed = sorted(map(json.loads, text.splitlines()), key=lambda event: event["activity_id"])
+    assert [event["type_uid"] for event in (opened, closed)] == [200501, 200503]
+    assert {event["unmapped"]["stanch"]["incident"] for event in (opened, closed)} == {incident.id}
+    assert opened["metadata"]["uid"] != closed["metadata"]["uid"]
+    reader = workspace.ledger.reader()
+    for one in closed["attestation_list"]:
+        assert one["fingerprint"]["value"] == hashlib.sha256(reader.entry(int(one["uid"]))).hexdigest()
+    assert len(closed["attestation_list"]) == 2
+
+
 def test_a_quarantined_model_answers_nobody_within_a_second(workspace, bot):
     desk = Desk.of(workspace)
     session = session_of(desk, bot[2])

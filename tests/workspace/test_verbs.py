@@ -43,6 +43,7 @@ from stanch.sign import TrustedKeys
 from stanch.store import Tables
 from stanch.terms import Digest
 from stanch.trace import Period
+from stanch.trace.incident_report import Audience
 from stanch.tune import JournalHead, TunedModel, TuneSpec
 from stanch.watch import Alarm, Severity
 from stanch.watch.alert import AlertState
@@ -52,12 +53,14 @@ from stanch.workspace import (
     verbs_access,
     verbs_alerts,
     verbs_approve,
+    verbs_check,
     verbs_console,
     verbs_contain,
     verbs_data,
     verbs_deliver,
     verbs_glass,
     verbs_incident,
+    verbs_incident_report,
     verbs_index,
     verbs_key,
     verbs_log,
@@ -367,6 +370,9 @@ VERBS = [
          lambda w, _c, _out: verbs_console.look(w, "finding:read", {"page": "alerts"}, lambda: None)),
     Verb(verbs_alerts.deliver_alerts, "watch.deliver", "olga", (verbs_alerts, "deliver_due"),
          lambda w, _c, _out: verbs_alerts.deliver_alerts(w)),
+    Verb(verbs_check.record_check, "watch.check", "olga", (verbs_check, "_checked"),
+         lambda w, _c, _out: verbs_check.record_check(
+             w, "a check", lambda: verbs_check.Found(verbs_check.CheckState.GOOD))),
     Verb(verbs_incident.open_incident, "watch.incident.open", "ines", (verbs_incident, "_gather"),
          lambda w, _c, _out: verbs_incident.open_incident(w, 5)),
     Verb(verbs_incident.find_incidents, "watch.incident.read", "ada", (verbs_incident, "list_incidents"),
@@ -379,6 +385,10 @@ VERBS = [
          before=open_incident_it),
     Verb(verbs_incident.export_incident, "watch.incident.export", "ines", (verbs_incident, "export_json"),
          lambda w, c, out: verbs_incident.export_incident(w, c.kept["incident"], out / "incident"),
+         before=open_incident_it),
+    Verb(verbs_incident_report.write_report, "watch.incident.report", "ines", (verbs_incident_report, "_evidence"),
+         lambda w, c, out: verbs_incident_report.write_report(
+             w, c.kept["incident"], Audience.CUSTOMER, out / "report"),
          before=open_incident_it),
     Verb(verbs_contain.quarantine_model, "model.quarantine", "ines", (People, "quarantine"),
          lambda w, c, _out: verbs_contain.quarantine_model(w, model_ref(c.material.model))),

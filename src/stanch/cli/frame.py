@@ -64,6 +64,15 @@ class Frame:
     command: str = ""
     bar: Bar | None = None
 
+    def flags(self) -> list[str]:
+        """Return the flags that say which workspace and who, for a process of the same."""
+        words: list[str] = []
+        for flag, value in (
+            ("--workspace", self.workspace), ("--as", self.principal), ("--passphrase-file", self.passphrase_file)
+        ):  # fmt: skip
+            words += [flag, str(value)] if value is not None else []
+        return words
+
     def progress(self) -> Bar:
         """Return the progress display of this invocation; silent without a terminal unless asked for."""
         if self.bar is None:

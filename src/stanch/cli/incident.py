@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=Group)
 def incident() -> None:
-    """Incidents: open, contain, notify, export."""
+    """Incidents: open, contain, notify, report, export."""
 
 
 @incident.command("open")
@@ -122,6 +122,32 @@ def export(incident_id: str, out: Path) -> Result:
         done = export_incident(workspace, incident_id, out)
     text = f"exported   {done.id} with {len(done.entries)} entries to {out}"
     return Result({**done.summary(), "out": str(out)}, text)
+
+
+@incident.command("report")
+@click.argument("incident_id", metavar="INCIDENT")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--for", "audience", type=click.Choice(["authority", "customer"]), required=True, help="Who reads the report."
+)
+def report(incident_id: str, out: Path, audience: str) -> Result:
+    """Write a report of INCIDENT into the new folder OUT: JSON, a page, and the inclusion proofs.
+
+    Every sentence names the entries of the log that show it. What no entry shows is not said; a question that stays
+    without an answer says that it is unknown.
+    """
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.trace.incident_report import Audience  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_incident_report import write_report  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        done = write_report(workspace, incident_id, Audience(audience), out)
+    count = len(done.answers)
+    text = (
+        f"written    {count - len(done.unknown)} of {count} questions answered from {len(done.records)} entries: {out}"
+    )
+    unknown = f"unknown    {', '.join(done.unknown)}"
+    return Result({**done.to_json(), "unknown": [*done.unknown], "out": str(out)}, f"{text}\n{unknown}")
 
 
 def _line(found: "Incident") -> str:

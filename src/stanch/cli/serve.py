@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stanch.cli.attended import DRAIN_SECONDS
 from stanch.cli.frame import Frame, Leaf, Result, current
 from stanch.errors import InvalidInput, MissingExtraError, StanchError
 
 if TYPE_CHECKING:
     from stanch.workspace import Workspace
 
-DRAIN_SECONDS = 35.0
 MOST_DEATHS, WITHIN_SECONDS = 5, 60.0
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 8.0
 _POLL = 0.1
@@ -105,12 +105,15 @@ def _require(extra: str, *modules: str) -> None:
 
 def command_of(frame: Frame, part: str) -> list[str]:
     """Return the command of one part, with the global flags of this one."""
-    words = [sys.executable, "-m", "stanch"]
-    for flag, value in (
-        ("--workspace", frame.workspace), ("--as", frame.principal), ("--passphrase-file", frame.passphrase_file)
-    ):  # fmt: skip
-        words += [flag, str(value)] if value is not None else []
-    return [*words, part, "serve", *(["--quiet"] if frame.quiet else [])]
+    return [
+        sys.executable,
+        "-m",
+        "stanch.cli.attended",
+        *frame.flags(),
+        part,
+        "serve",
+        *(["--quiet"] if frame.quiet else []),
+    ]
 
 
 @dataclass(slots=True)
@@ -124,8 +127,14 @@ class Child:
     again: float = 0.0
 
     def start(self) -> None:
-        """Start the process; it reads nothing from the terminal."""
-        self.process = subprocess.Popen(list(self.command), stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603 - our own command
+        """Start the process. Its standard input ends when this process does, however that ends."""
+        self.process = subprocess.Popen(list(self.command), stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603 - our own command
+
+    def forget(self) -> None:
+        """Let go of a process that has ended."""
+        if self.process is not None and self.process.stdin is not None:
+            self.process.stdin.close()
+        self.process = None
 
 
 def _supervise(children: Sequence[Child]) -> int:
@@ -171,7 +180,7 @@ def _look_after(child: Child, now: float) -> int | None:
     code = child.process.poll()
     if code is None:
         return None
-    child.process = None
+    child.forget()
     if code in _OWN_FAULT:
         return code
     child.deaths = [*(death for death in child.deaths if now - death < WITHIN_SECONDS), now]
@@ -197,3 +206,5 @@ def _end(children: Sequence[Child]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        if process.stdin is not None:
+            process.stdin.close()

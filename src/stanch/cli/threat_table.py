@@ -16,35 +16,6 @@ NOT_DEFENDED = (
 )
 """What no control here stops."""
 
-FRAMEWORKS = {
-    "AML.T0010.003": "MITRE ATLAS: AI Supply Chain Compromise: Model",
-    "AML.T0018": "MITRE ATLAS: Manipulate AI Model",
-    "AML.T0024": "MITRE ATLAS: Exfiltration via AI Inference API",
-    "AML.T0024.000": "MITRE ATLAS: Infer Training Data Membership",
-    "AML.T0024.001": "MITRE ATLAS: Invert AI Model",
-    "AML.T0024.002": "MITRE ATLAS: Extract AI Model",
-    "AML.T0025": "MITRE ATLAS: Exfiltration via Cyber Means",
-    "AML.T0035": "MITRE ATLAS: AI Artifact Collection",
-    "AML.T0044": "MITRE ATLAS: Full AI Model Access",
-    "AML.T0057": "MITRE ATLAS: LLM Data Leakage",
-    "LLM02:2026": "OWASP Top 10 for LLM applications: Sensitive Information Disclosure",
-    "LLM03:2026": "OWASP Top 10 for LLM applications: Supply Chain",
-    "LLM04:2026": "OWASP Top 10 for LLM applications: Data and Model Poisoning",
-    "LLM10:2026": "OWASP Top 10 for LLM applications: Unbounded Consumption",
-    "EDPB 28/2024 55(i)": "EDPB Opinion 28/2024, paragraph 55: attribute and membership inference",
-    "EDPB 28/2024 55(ii)": "EDPB Opinion 28/2024, paragraph 55: exfiltration",
-    "EDPB 28/2024 55(iii)": "EDPB Opinion 28/2024, paragraph 55: regurgitation of training data",
-    "EDPB 28/2024 55(iv)": "EDPB Opinion 28/2024, paragraph 55: model inversion",
-    "EDPB 28/2024 55(v)": "EDPB Opinion 28/2024, paragraph 55: reconstruction",
-    "GDPR 33": "GDPR Article 33: a breach is told to the authority within 72 hours",
-    "RAND central copies": "RAND RR-A2849-1: few, controlled and monitored systems hold the weights",
-    "RAND few people": "RAND RR-A2849-1: fewer people have access to the weights",
-    "RAND hard interfaces": "RAND RR-A2849-1: interfaces are hardened against taking weights out",
-    "RAND insiders": "RAND RR-A2849-1: a programme against insiders",
-    "RAND defence in depth": "RAND RR-A2849-1: several layers, so that one failure is not the end",
-}
-"""Identifiers of other people's lists, with what each names. Published lists are theirs; the words here are ours."""
-
 RAND_LEVEL = (
     "With everything switched on, the measures for copies on disk and on the way are of the kind that RAND asks for up "
     "to its level SL3. Levels SL4 and SL5 ask for what no program adds: hardware that keeps weights confidential while "
@@ -63,7 +34,7 @@ class Control:
 
 @dataclass(frozen=True, slots=True)
 class Threat:
-    """Who tries what, what there is against it, and where that ends; ``maps`` are keys of :data:`FRAMEWORKS`."""
+    """Who tries what, what there is against it, and where that ends; ``maps`` are keys of ``FRAMEWORKS``."""
 
     name: str
     who: str
@@ -83,7 +54,7 @@ THREATS = (
             Control("answers are filtered while they stream", "stanch gateway serve", "stanch guard check"),
         ),
         "paraphrase and translation pass the guard; an audit never proves the absence of a leak",
-        ("AML.T0057", "LLM02:2026", "EDPB 28/2024 55(iii)"),
+        ("AML.T0057", "LLM02:2026", "NISTAML.038", "EDPB 28/2024 55(iii)"),
     ),
     Threat(
         "infer", "a user of the model", "learns whether a record was in the training data, or what stood in it",
@@ -93,8 +64,8 @@ THREATS = (
         ),
         "an audit of few canaries sees only large breaks; attributes and inversion are not tested, which it says",
         (
-            "AML.T0024", "AML.T0024.000", "AML.T0024.001", "EDPB 28/2024 55(i)", "EDPB 28/2024 55(iv)",
-            "EDPB 28/2024 55(v)",
+            "AML.T0024", "AML.T0024.000", "AML.T0024.001", "NISTAML.032", "NISTAML.033", "EDPB 28/2024 55(i)",
+            "EDPB 28/2024 55(iv)", "EDPB 28/2024 55(v)",
         ),
     ),
     Threat(
@@ -104,7 +75,7 @@ THREATS = (
                     "stanch gateway budgets"),
         ),
         "slow extraction within the budget; many principals each below theirs",
-        ("AML.T0024.002", "LLM10:2026", "RAND hard interfaces"),
+        ("AML.T0024.002", "LLM06:2026", "NISTAML.031", "RAND hard interfaces"),
     ),
     Threat(
         "steal", "a thief of a file, a disk or a bucket", "reads the weights",
@@ -133,13 +104,13 @@ THREATS = (
             Control("a certificate is bound to every file", "stanch audit run", "stanch audit gate"),
         ),
         "whoever trusts another key trusts another publisher",
-        ("AML.T0018", "LLM03:2026", "LLM04:2026"),
+        ("AML.T0018", "LLM04:2026", "LLM05:2026"),
     ),
     Threat(
         "bring in", "whoever sends us a model", "code that runs when it is loaded",
         (Control("pickles and remote code are refused", "stanch sign intake", "stanch sign intake"),),
         "bugs in the numeric libraries that everybody rests on; what the base model was taught",
-        ("AML.T0010.003", "LLM03:2026"),
+        ("AML.T0010.003", "LLM04:2026"),
     ),
     Threat(
         "release alone", "an insider", "lets a model out without a second person",

@@ -1,17 +1,34 @@
 """``stanch watch serve``: the detectors, until told to end."""
 
 import signal
+import subprocess
+import sys
 import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
-from stanch.cli.frame import Leaf, Result, current
+from stanch.cli.frame import Frame, Leaf, Result, current
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stanch.config.model import RepeatedAuditSection
+    from stanch.workspace import Workspace
+    from stanch.workspace.schedule import Check
+    from stanch.workspace.verbs_check import Found
+
+_END_SECONDS, _POLL = 30.0, 0.2
+_VERDICTS = {0: "no leak", 1: "a leak", 5: "too little to tell"}
 
 
 @click.command("serve", cls=Leaf)
 def serve() -> Result:
     """Watch the log until told to end: raise alerts, tell the sinks, hand on what nobody takes, remind of incidents.
 
+    It also verifies the log and audits served models again, as [watch] in the settings says, and raises an alert where
+    that finds something, fails or is late.
     Of several hosts on one database one does each round while the others wait.
     """
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
@@ -33,11 +50,69 @@ def serve() -> Result:
         watcher = Watcher(
             workspace, detectors(),
             lambda: workspace.acting_as(name, unlock=lambda: ask_passphrase(frame.passphrase_file)), stop, tell,
+            checks_of(workspace, frame, stop),
         )  # fmt: skip
         names = [detector.name for detector in watcher.detectors]
         tell(workspace.ledger.origin)
         serve_watch(workspace, names, watcher.run)
     return Result({"detectors": [*names]}, f"ended      {', '.join(names)}")
+
+
+def checks_of(workspace: "Workspace", frame: Frame, stop: threading.Event) -> "tuple[Check, ...]":
+    """Return what the settings ask for: the log verified, and each model audited by a process of its own."""
+    from stanch.workspace.schedule import Check, verify_check  # noqa: PLC0415 - keeps `stanch --help` light
+
+    audits = [
+        Check(f"audit of {one.name}", one.every_hours, _auditing(workspace, frame, one, stop))
+        for one in workspace.config.watch.audits
+    ]
+    return (verify_check(workspace), *audits)
+
+
+def _auditing(
+    workspace: "Workspace", frame: Frame, section: "RepeatedAuditSection", stop: threading.Event
+) -> "Callable[[], Found]":
+    def run() -> "Found":
+        return audit_again(audit_command(workspace, frame, section), section.every_hours * 3600.0, stop)
+
+    return run
+
+
+def audit_command(workspace: "Workspace", frame: Frame, section: "RepeatedAuditSection") -> list[str]:
+    """Return the command of one audit; its report goes into a new folder of the workspace's state."""
+    words = [sys.executable, "-m", "stanch.cli.attended", *frame.flags(), "--quiet", "audit", "run"]
+    words += [str(workspace.folder / section.model), "--endpoint", section.endpoint, "--model", section.served]
+    files = {
+        "--plan": section.plan, "--data": section.data, "--holdout": section.holdout,
+        "--api-key-file": section.api_key_file,
+    }  # fmt: skip
+    for flag, place in files.items():
+        words += [flag, str(workspace.folder / place)] if place else []
+    out = workspace.state / "audits" / f"{section.name}-{workspace.now():%Y%m%dT%H%M%SZ}"
+    out.parent.mkdir(mode=0o700, exist_ok=True)
+    return [*words, "--out", str(out)]
+
+
+def audit_again(command: Sequence[str], seconds: float, stop: threading.Event) -> "Found":
+    """Run an audit to its end, for so long at most, or until the watch is told to end."""
+    from stanch.workspace.verbs_check import CheckState, Found  # noqa: PLC0415 - keeps `stanch --help` light
+
+    with subprocess.Popen(list(command), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:  # noqa: S603 - our own command
+        waited = 0.0
+        while process.poll() is None and waited < seconds and not stop.wait(_POLL):
+            waited += _POLL
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            if stop.is_set():
+                return Found(CheckState.STOPPED)
+            return Found(CheckState.BAD, "it did not come to an end")
+    code = process.returncode
+    state = CheckState.GOOD if code == 0 else CheckState.BAD
+    return Found(state, _VERDICTS.get(code, f"it ended with exit code {code}"))
 
 
 COMMANDS = (serve,)

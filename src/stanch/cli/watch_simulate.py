@@ -28,6 +28,7 @@ _EXITS = {"holds": 0, "broken": 1, "too small": 5}
 )
 @click.option("--threshold", type=click.FloatRange(10, 1e6), help="Of e-SR statistics, in place of 100,000.")
 @click.option("--scenario", type=click.Choice(["insider30d"]), help="Play six insiders among all others instead.")
+@click.option("--replay", is_flag=True, help="Say instead what all detectors would have said of the workspace's log.")
 @click.option("--keep", is_flag=True, help="Keep the result in the workspace's log; the console shows it.")
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Write the scenario's picture (SVG).")
 @click.option(
@@ -35,7 +36,7 @@ _EXITS = {"holds": 0, "broken": 1, "too small": 5}
 )
 def simulate(
     detector: str, principals: int | None, hours: int | None, scenario: str | None, plot: Path | None, seed: int, *,
-    keep: bool, **traffic: Any,  # noqa: ANN401 - shift, seasonal and threshold, as click has checked them
+    keep: bool, **traffic: Any,  # noqa: ANN401 - shift, seasonal, threshold and replay, as click has checked them
 ) -> Result:  # fmt: skip
     """Compare what a detector promises with what it does on synthetic traffic.
 
@@ -44,6 +45,8 @@ def simulate(
     from stanch.watch.simulate import SIZES, SimulationSpec  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.watch.simulate import simulate as run  # noqa: PLC0415 - same
 
+    if traffic.pop("replay"):
+        return _replay()
     if scenario and keep:
         raise InvalidInput("--keep: a scenario is of no single detector", next_step="leave --keep out")
     if scenario:
@@ -60,6 +63,29 @@ def simulate(
         with open_workspace(current()) as workspace:
             keep_simulation(workspace, found.to_json())
     return Result(found.to_json(), _table(found, spec.principals, spec.hours), _EXITS[found.verdict])
+
+
+def _replay() -> Result:
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.watch import detectors as all_detectors  # noqa: PLC0415 - same
+    from stanch.watch.replay import replay  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        entries, alarms = replay(workspace.ledger.reader(), all_detectors())
+    rows: list[JsonValue] = [
+        {
+            "detector": one.detector, "signal": one.signal, "at": one.at, "severity": one.severity.value,
+            "principal": one.principal, "model": one.model, "entries": list(one.entries),
+        }
+        for one in alarms
+    ]  # fmt: skip
+    lines = [f"replayed   {entries} entries, {len(alarms)} alarms; nothing was saved and nobody was told"]
+    lines += [
+        f"  {datetime.fromtimestamp(one.at, UTC):%Y-%m-%d %H:%MZ}  {one.detector:<7}{one.severity:<9}{one.signal}  "
+        f"{one.principal or one.model or ''}"
+        for one in alarms
+    ]
+    return Result({"entries": entries, "alarms": rows}, "\n".join(lines))
 
 
 @click.command("detectors", cls=Leaf)

@@ -239,6 +239,48 @@ class AlertsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sinks: tuple[SinkSection, ...] = ()
 
 
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z")]
+Hours = Annotated[int, msgspec.Meta(ge=1, le=8784)]
+
+
+class RepeatedAuditSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[[watch.audits]]``: one served model that the watch audits again and again.
+
+    Attributes:
+        name: Its name in alerts.
+        endpoint: Where the model is served (OpenAI API).
+        served: The model's name there.
+        model: Folder of its tokenizer, relative to the workspace; so are the other files.
+        plan: The plan of its canaries.
+        data: The data set as it was tuned on.
+        holdout: Records of the same source that were kept out.
+        api_key_file: A private file with the key that the server asks for.
+        every_hours: How often.
+    """
+
+    name: Name
+    endpoint: Text
+    served: Text
+    model: Text
+    plan: str = ""
+    data: str = ""
+    holdout: str = ""
+    api_key_file: str = ""
+    every_hours: Hours = 168
+
+
+class WatchSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[watch]``: what the watch does again and again.
+
+    Attributes:
+        verify_hours: How often the log is recomputed and compared with all that its anchors and witnesses kept.
+        audits: Served models that are audited again.
+    """
+
+    verify_hours: Hours = 24
+    audits: tuple[RepeatedAuditSection, ...] = ()
+
+
 class ConsoleSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[console]``: where the web pages and the control API listen, and under which address people reach them.
 
@@ -264,6 +306,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     algorithms: AlgorithmsSection = AlgorithmsSection()
     gateway: GatewaySection = GatewaySection()
     alerts: AlertsSection = AlertsSection()
+    watch: WatchSection = WatchSection()
     console: ConsoleSection = ConsoleSection()
     gate: dict[str, Any] = msgspec.field(default_factory=dict)
     origins: dict[str, str] = msgspec.field(default_factory=dict)

@@ -105,6 +105,10 @@ WATCH: tuple[Route, ...] = (
         actions=_FINDING, answers=incidents.Export, packed=True,
     ),
     Route(
+        name="incident.report", method="POST", path=f"{_INCIDENT}/reports", handler=incidents.report,
+        actions=_FINDING, asks=incidents.Reader, answers=incidents.Export, packed=True,
+    ),
+    Route(
         name="detectors", method="GET", path="/detectors", handler=detectors.show_detectors, actions=_FINDING,
         answers=detectors.DetectorList, title="Detectors", template="detectors.html",
     ),

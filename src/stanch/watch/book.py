@@ -27,7 +27,7 @@ class Raised:
 
 def record_alarm(connection: Connection, alarm: Alarm, at_ms: int) -> Raised:
     """Make the alert of an alarm, or raise the count of the one that stands for it already."""
-    known = _find(connection, alert_id(alarm))
+    known = find_alert(connection, alert_id(alarm))
     if known is not None:
         again = repeat_alert(known, alarm)
         save_alert(connection, known, again)
@@ -44,7 +44,7 @@ def load_alert(connection: Connection, key: str) -> Alert:
     Raises:
         NotFound: There is none.
     """
-    found = _find(connection, key)
+    found = find_alert(connection, key)
     if found is None:
         raise NotFound(f"there is no alert {key[:40]!r}", next_step="stanch watch alerts")
     return found
@@ -80,7 +80,8 @@ def list_suppressions(connection: Connection, at_ms: int) -> tuple[Suppression, 
     return tuple(Suppression(**row._mapping) for row in connection.execute(query))  # noqa: SLF001 - SQLAlchemy's name
 
 
-def _find(connection: Connection, key: str) -> Alert | None:
+def find_alert(connection: Connection, key: str) -> Alert | None:
+    """Return an alert, if there is one of this id."""
     row = connection.execute(select(alerts).where(alerts.c.id == key)).one_or_none()
     return None if row is None else _alert(row)
 

@@ -10,8 +10,9 @@ import numpy.typing as npt
 from msgspec import Struct
 
 from stanch.watch.alarm import Alarm, Containment, Severity
+from stanch.watch.alert import alert_id
 from stanch.watch.detector import FalseAlarm
-from stanch.watch.events import Event
+from stanch.watch.events import Closing, Event
 
 HOUR = 3600
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -77,6 +78,12 @@ class Bank:
         """Take what an hour held, (keys, columns), and say which statistics reached their thresholds."""
         raise NotImplementedError
 
+    def learn(self, at: Crossing, hour: int, now: int) -> None:
+        """Take the hours of an alarm, which ended with ``hour``, for what is usual: a person said that it was benign.
+
+        A statistic that keeps no hours of an alarm learns nothing.
+        """
+
     def _new(self, field: Field, rows: int) -> Floats:
         shape = (*field.lead, rows, self.signals) if field.by_key else (*field.lead, self.signals)
         return np.full(shape, field.fill, field.dtype)
@@ -105,6 +112,7 @@ class _Saved(Struct):
     open: dict[str, list[float]] = {}
     evidence: dict[str, list[int]] = {}
     arrays: dict[str, SavedArray] = {}
+    alerts: dict[str, tuple[int, int, int, int]] = {}
 
 
 _DECODER = msgspec.msgpack.Decoder(_Saved)
@@ -140,6 +148,8 @@ class HourlyDetector:
             hour = event.time // HOUR
             if hour > saved.hour:
                 alarms += self._close(saved, bank, hour)
+            if isinstance(event.detail, Closing) and event.detail.conclusion == "benign":
+                self._learn(saved, bank, event.detail.alert)
             for key, column, amount in self._reading.read(event):
                 if key not in saved.open:
                     saved.open[key] = [0.0] * self._reading.columns
@@ -167,11 +177,19 @@ class HourlyDetector:
             for silent in range(max(saved.hour + 1, hour - _LONGEST_GAP), hour):
                 alarms += self._alarms(saved, bank.close(silent, np.zeros_like(amounts)), silent)
         saved.hour = hour
+        saved.alerts = {key: found for key, found in saved.alerts.items() if hour - found[-1] < _LONGEST_GAP}
         return alarms
+
+    def _learn(self, saved: _Saved, bank: Bank, alert: str) -> None:
+        """Let the bank learn the hours of an alert of ours, once."""
+        row, signal, since, hour = saved.alerts.pop(alert, (-1, 0, 0, 0))
+        if row >= 0:
+            bank.grow(len(saved.keys))
+            bank.learn(Crossing(row, signal, 0.0, since), hour, saved.hour)
 
     def _alarms(self, saved: _Saved, crossings: list[Crossing], hour: int) -> list[Alarm]:
         reading = self._reading
-        return [
+        alarms = [
             Alarm(
                 detector=self.name, signal=self.signals[found.signal],
                 principal=None if reading.of_model else saved.keys[found.row],
@@ -182,3 +200,6 @@ class HourlyDetector:
             )
             for found in crossings
         ]  # fmt: skip
+        for found, alarm in zip(crossings, alarms, strict=True):
+            saved.alerts[alert_id(alarm)] = (found.row, found.signal, found.since, hour)
+        return alarms

@@ -20,6 +20,8 @@ THRESHOLD = 1e5
 WINDOW, LAG, FEWEST = 168, 24, 120
 WEEK, PROFILE_WEEKS, PRIOR_WEEKS = 168, 4, 3
 MOST = 1e300
+LEARN_FACTOR = 2.0
+"""Of an hour that a person calls benign, at most so many times the usual count is learnt."""
 _LOG_MOST = 690.0
 _LARGEST_COUNT = float(2**24)  # exact in the float32 that history is kept in
 
@@ -84,6 +86,7 @@ class RateBank(Bank):
     fields: ClassVar[Mapping[str, Field]] = {
         "m": Field(fill=np.nan), "k": Field(fill=np.nan), "statistic": Field(), "since": Field(),
         "history": Field((WINDOW + LAG,), np.nan, "<f4"),
+        "held": Field((WINDOW + LAG,), np.nan, "<f4"), "learned": Field(fill=-np.inf),
         "pooled": Field((PROFILE_WEEKS * WEEK,), np.nan, by_key=False),
         "profile": Field((WEEK,), 1.0, by_key=False),
     }  # fmt: skip
@@ -97,6 +100,7 @@ class RateBank(Bank):
         a = self.arrays
         x = np.minimum(np.floor(amounts), _LARGEST_COUNT)
         a["history"][hour % len(a["history"])] = x
+        a["held"][hour % len(a["held"])] = np.nan
         a["pooled"][hour % len(a["pooled"])] = x.sum(axis=0)
         crossings = list(self._judge(hour, x))
         if (hour + 1) % 24 == 0:
@@ -117,7 +121,27 @@ class RateBank(Bank):
             # Hours inside an alarm are no model of what is usual.
             kept = len(a["history"])
             for inside in range(max(since, hour - kept + 1), hour + 1):
+                usual = a["m"][row, signal] * a["profile"][inside % WEEK, signal]
+                counted = a["history"][inside % kept, row, signal]
+                a["held"][inside % kept, row, signal] = min(counted, LEARN_FACTOR * usual)
                 a["history"][inside % kept, row, signal] = np.nan
+
+    def learn(self, at: Crossing, hour: int, now: int) -> None:
+        """Put back the hours of an alarm that was benign, each as at most twice what was usual then.
+
+        Once in 168 hours for a signal of a principal: whoever raises alarms and has them closed moves the mean by less
+        than a factor of two in the time that a fit looks back.
+        """
+        a = self.arrays
+        kept, row, signal = len(a["history"]), at.row, at.signal
+        if now - at.since >= kept or now - a["learned"][row, signal] < WINDOW:
+            return
+        a["learned"][row, signal] = now
+        for inside in range(at.since, hour + 1):
+            value = a["held"][inside % kept, row, signal]
+            if not np.isnan(value):
+                a["history"][inside % kept, row, signal] = value
+                a["held"][inside % kept, row, signal] = np.nan
 
     def _fit(self, hour: int) -> None:
         """Fit to the hours that end LAG before now; who has too few keeps the fit it had."""

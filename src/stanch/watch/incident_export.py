@@ -5,11 +5,12 @@ of the log can check that nothing was added, removed or moved; its content stays
 """
 
 import html
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from stanch.crypto import canonical_json
+from stanch.errors import InvalidInput
 from stanch.terms import JsonValue
 from stanch.watch.incident import Incident
 
@@ -28,6 +29,9 @@ class Record:
         principal: Pseudonymous id of who acted.
         leaf: Its leaf hash in the log (RFC 9162), in hex.
         proof: Its inclusion proof (C2SP tlog-proof).
+        subjects: Digests of what it is about.
+        result: How the act ended, in an outcome.
+        payload: What it says; sentences are read from it, and it does not leave itself.
     """
 
     index: int
@@ -37,39 +41,76 @@ class Record:
     principal: str
     leaf: str
     proof: str
+    subjects: tuple[str, ...] = ()
+    result: str = ""
+    payload: Mapping[str, JsonValue] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """One statement, and the indexes of the entries that show it."""
+    """One statement, and the indexes of the entries that show it; without an entry there is no sentence.
+
+    Raises:
+        InvalidInput: It names no entry.
+    """
 
     text: str
     entries: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        if not self.entries:
+            raise InvalidInput(f"incident: no entry shows: {self.text}")
 
-def state_facts(incident: Incident) -> tuple[Sentence, ...]:
-    """Return what is known of an incident, sentence by sentence."""
-    opened = incident.entries[:1] if not incident.contained else ()
-    evidence = incident.entries
-    lines = [
-        Sentence(
-            f"The incident was discovered at {_moment(incident.discovered_ms)}, as stated at "
-            f"{_moment(incident.opened_ms)} by {incident.opened_by}.",
-            opened or evidence,
+
+def said(text: str, entries: Sequence[int]) -> tuple[Sentence, ...]:
+    """Return the sentence, or none where no entry shows it."""
+    return (Sentence(text, tuple(entries)),) if entries else ()
+
+
+def opening_of(incident: Incident, records: Sequence[Record]) -> tuple[int, ...]:
+    """Return the entry that says when the incident was discovered and which alerts belong to it."""
+    stated: dict[str, JsonValue] = {"incident": incident.id, "discovered_ms": incident.discovered_ms}
+    return _intents("watch.incident.open", stated, records)
+
+
+def notice_of(incident: Incident, records: Sequence[Record]) -> tuple[int, ...]:
+    """Return the entry that says when the authority was told."""
+    if incident.notified_ms is None:
+        return ()
+    stated: dict[str, JsonValue] = {
+        "incident": incident.id, "change": "notify", "notified_ms": incident.notified_ms
+    }  # fmt: skip
+    return _intents("watch.incident.update", stated, records)
+
+
+def waiver_of(incident: Incident, records: Sequence[Record]) -> tuple[int, ...]:
+    """Return the entry that holds a commitment to the reason for which nobody was told."""
+    if not incident.no_notice:
+        return ()
+    return _intents("watch.incident.update", {"incident": incident.id, "change": "close"}, records)
+
+
+def state_facts(incident: Incident, records: Sequence[Record]) -> tuple[Sentence, ...]:
+    """Return what the records show of an incident, sentence by sentence."""
+    opened = opening_of(incident, records)
+    held = {record.index for record in records}
+    return (
+        *said(
+            f"The incident was discovered at {moment(incident.discovered_ms)}, as stated at "
+            f"{moment(incident.opened_ms)} by {incident.opened_by}.", opened,
         ),
-        Sentence(f"The authority must be told by {_moment(incident.deadline_ms)} (GDPR Art. 33(1)).", evidence),
-        Sentence(
+        *said(f"The authority must be told by {moment(incident.deadline_ms)} (GDPR Art. 33(1)).", opened),
+        *said(
             f"It concerns {len(incident.alerts)} alerts, {len(incident.principals)} principals and "
-            f"{len(incident.artifacts)} models.",
-            evidence,
+            f"{len(incident.artifacts)} models.", opened,
         ),
-    ]
-    lines += [Sentence(f"Contained by {one.action}: {one.target}.", (one.entry,)) for one in incident.contained]
-    if incident.notified_ms is not None:
-        lines.append(Sentence(f"The authority was told at {_moment(incident.notified_ms)}.", evidence[-1:]))
-    if incident.no_notice:
-        lines.append(Sentence(f"No notice was given: {incident.no_notice}", evidence[-1:]))
-    return tuple(lines)
+        *(
+            sentence for one in incident.contained if one.entry in held
+            for sentence in said(f"Contained by {one.action}: {one.target}.", (one.entry,))
+        ),
+        *said(f"The authority was told at {moment(incident.notified_ms or 0)}.", notice_of(incident, records)),
+        *said(f"No notice was given: {incident.no_notice}", waiver_of(incident, records)),
+    )  # fmt: skip
 
 
 def export_json(incident: Incident, records: Sequence[Record], origin: str) -> bytes:
@@ -79,7 +120,9 @@ def export_json(incident: Incident, records: Sequence[Record], origin: str) -> b
          "principal": one.principal, "leaf": one.leaf, "proof": one.proof}
         for one in records
     ]  # fmt: skip
-    facts: list[JsonValue] = [{"text": one.text, "entries": list(one.entries)} for one in state_facts(incident)]
+    facts: list[JsonValue] = [
+        {"text": one.text, "entries": list(one.entries)} for one in state_facts(incident, records)
+    ]
     return canonical_json({
         "schema": SCHEMA, "log": origin, "incident": incident.summary(), "facts": facts, "timeline": rows,
     })  # fmt: skip
@@ -87,9 +130,11 @@ def export_json(incident: Incident, records: Sequence[Record], origin: str) -> b
 
 def export_html(incident: Incident, records: Sequence[Record], origin: str) -> bytes:
     """Return the page: no script, no style of others, and every value escaped."""
-    facts = "\n".join(f"<li>{html.escape(one.text)} {_links(one.entries)}</li>" for one in state_facts(incident))
+    facts = "\n".join(
+        f"<li>{html.escape(one.text)} {_links(one.entries)}</li>" for one in state_facts(incident, records)
+    )
     rows = "\n".join(
-        f'<tr id="e{one.index}"><td>{one.index}</td><td>{_moment(one.time_ms)}</td><td>{html.escape(one.kind)} '
+        f'<tr id="e{one.index}"><td>{one.index}</td><td>{moment(one.time_ms)}</td><td>{html.escape(one.kind)} '
         f"{html.escape(one.phase)}</td><td>{html.escape(one.principal)}</td><td><code>{html.escape(one.leaf)}</code>"
         f'</td><td><a href="proofs/{one.index}.tlog-proof">proof</a></td></tr>'
         for one in records
@@ -104,9 +149,18 @@ def export_html(incident: Incident, records: Sequence[Record], origin: str) -> b
     ).encode()
 
 
+def _intents(kind: str, stated: Mapping[str, JsonValue], records: Sequence[Record]) -> tuple[int, ...]:
+    """Return the intents of a kind whose payload says all of ``stated``."""
+    return tuple(
+        one.index for one in records
+        if one.kind == kind and one.phase == "intent" and stated.items() <= {**one.payload}.items()
+    )  # fmt: skip
+
+
 def _links(entries: tuple[int, ...]) -> str:
     return " ".join(f'<a href="#e{index}">[{index}]</a>' for index in entries)
 
 
-def _moment(time_ms: int) -> str:
+def moment(time_ms: int) -> str:
+    """Return a time in UTC, to the second."""
     return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

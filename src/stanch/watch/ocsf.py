@@ -17,6 +17,7 @@ from stanch.watch.alert import AlertState
 from stanch.watch.incident import Incident, IncidentState
 from stanch.watch.outbox import Notice
 
+INCIDENT_SCHEMA: Final = "urn:stanch:incident:v1"
 SEVERITY_IDS: Final = {Severity.LOW: 2, Severity.MEDIUM: 3, Severity.HIGH: 4, Severity.CRITICAL: 5}
 _CREATE, _UPDATE, _CLOSE = 1, 2, 3
 _NEW, _IN_PROGRESS, _SUPPRESSED, _RESOLVED = 1, 2, 3, 4
@@ -74,15 +75,31 @@ def alert_event(notice: Notice, attested: tuple[Attested, ...] = ()) -> dict[str
 
 def incident_event(incident: Incident, at_ms: int, attested: tuple[Attested, ...] = ()) -> dict[str, JsonValue]:
     """Return an incident as an Incident Finding."""
+    return _incident(incident.summary(), at_ms, f"{incident.id}-{incident.state}", attested)
+
+
+def notice_event(notice: Notice, attested: tuple[Attested, ...] = ()) -> dict[str, JsonValue]:
+    """Return a notice as what it is about: an incident, or else an alert."""
+    if notice.facts["schema"] != INCIDENT_SCHEMA:
+        return alert_event(notice, attested)
+    facts = {**notice.facts, "key": notice.key}
+    return _incident(facts, _int(facts["raised_ms"]), notice.key, attested)
+
+
+def _incident(
+    facts: Mapping[str, JsonValue], at_ms: int, uid: str, attested: tuple[Attested, ...]
+) -> dict[str, JsonValue]:
+    state, alerts = IncidentState(str(facts["state"])), facts["alerts"]
     states = {IncidentState.OPEN: 1, IncidentState.CONTAINED: 2, IncidentState.NOTIFIED: 2, IncidentState.CLOSED: 5}
-    activity = {IncidentState.OPEN: _CREATE, IncidentState.CLOSED: _CLOSE}.get(incident.state, _UPDATE)
+    activity = {IncidentState.OPEN: _CREATE, IncidentState.CLOSED: _CLOSE}.get(state, _UPDATE)
     severity = SEVERITY_IDS[Severity.CRITICAL]
-    event = _event(INCIDENT_FINDING, activity, severity, at_ms, f"{incident.id}-{incident.state}", attested)
-    infos: list[JsonValue] = [{"uid": alert, "title": "alert"} for alert in incident.alerts]
+    event = _event(INCIDENT_FINDING, activity, severity, at_ms, uid, attested)
+    named = alerts if isinstance(alerts, list) else []
+    infos: list[JsonValue] = [{"uid": alert, "title": "alert"} for alert in named]
     event |= {
-        "status_id": states[incident.state],
-        "finding_info_list": infos or [{"uid": incident.id, "title": "incident"}],
-        "unmapped": {"stanch": incident.summary()},
+        "status_id": states[state],
+        "finding_info_list": infos or [{"uid": facts["incident"], "title": "incident"}],
+        "unmapped": {"stanch": {**facts}},
     }
     return event
 

@@ -20,6 +20,7 @@ from stanch.watch.alarm import Alarm, Severity
 from stanch.watch.alert import Alert, AlertState
 from stanch.watch.book import list_alerts, record_alarm, save_alert
 from stanch.watch.escalation import escalate, escalation_due, tier_of
+from stanch.watch.incident import Incident
 from stanch.watch.suppress import DELIVERY
 
 FIRST_MS, MOST_MS, GIVE_UP_MS = 5_000, 3_600_000, 86_400_000
@@ -77,13 +78,26 @@ def raise_alarm(connection: Connection, alarm: Alarm, sinks: Iterable[Sink], at_
 
 def post(connection: Connection, alert: Alert, event: str, sinks: Iterable[Sink], at_ms: int) -> None:
     """Write one delivery for each sink; what was written before under the same key stays as it is."""
+    _post(connection, alert.id, describe(alert, event), sinks, at_ms)
+
+
+def post_incident(
+    connection: Connection, incident: Incident, event: str, sinks: Iterable[Sink], at_ms: int
+) -> None:  # fmt: skip
+    """Write one delivery for each sink of the first tier: an incident was opened or has changed."""
+    _post(connection, incident.id, describe_incident(incident, event, at_ms), _told(sinks, 0), at_ms)
+
+
+def _post(
+    connection: Connection, about: str, facts: dict[str, JsonValue], sinks: Iterable[Sink], at_ms: int
+) -> None:  # fmt: skip
     for sink in sinks:
-        key = delivery_key(alert.id, event, sink.name)
+        key = delivery_key(about, str(facts["event"]), sink.name)
         if connection.execute(select(outbox.c.key).where(outbox.c.key == key)).one_or_none() is not None:
             continue
         connection.execute(insert(outbox).values(
-            key=key, alert=alert.id, sink=sink.name, payload=canonical_json(describe(alert, event)), attempts=0,
-            created_ms=at_ms, next_ms=at_ms, state="waiting", problem="",
+            key=key, alert=about, sink=sink.name, payload=canonical_json(facts), attempts=0, created_ms=at_ms,
+            next_ms=at_ms, state="waiting", problem="",
         ))  # fmt: skip
 
 
@@ -159,6 +173,16 @@ def retry_after(attempts: int, *, rng: RandomBytes = random_bytes) -> int:
     wait = min(FIRST_MS << min(attempts, 20), MOST_MS)
     spread = wait * SPREAD_PERCENT // 100
     return wait - spread + int.from_bytes(rng(8), "big") % (2 * spread + 1)
+
+
+def describe_incident(incident: Incident, event: str, at_ms: int) -> dict[str, JsonValue]:
+    """Return what sinks are told of an incident: its summary, in the words that they also use of an alert."""
+    return {
+        **incident.summary(), "event": event, "alert": incident.id, "detector": "incident",
+        "signal": incident.state.value, "severity": Severity.CRITICAL.value, "principal": None, "model": None,
+        "count": 1, "first_at": incident.discovered_ms // 1000, "last_at": at_ms // 1000, "raised_ms": at_ms,
+        "entries": list(incident.entries[-16:]),
+    }  # fmt: skip
 
 
 def describe(alert: Alert, event: str) -> dict[str, JsonValue]:

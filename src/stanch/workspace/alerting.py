@@ -7,7 +7,7 @@ from stanch.config import SinkSection
 from stanch.crypto import read_private, sha256
 from stanch.errors import InvalidInput
 from stanch.terms import JsonValue, SecretStr
-from stanch.watch.ocsf import Attested, alert_event
+from stanch.watch.ocsf import Attested, notice_event
 from stanch.watch.outbox import Notice, Sink
 from stanch.watch.sinks import AlertmanagerSink, AppriseSink, Describe, FileSink, SyslogSink, WebhookSink
 from stanch.workspace.opening import Workspace
@@ -52,7 +52,7 @@ def _describe(workspace: Workspace) -> Describe:
     def describe(notice: Notice) -> dict[str, JsonValue]:
         entries = notice.facts["entries"]
         found = entries if isinstance(entries, list) else []
-        return alert_event(notice, tuple(attested(workspace, index) for index in found if isinstance(index, int)))
+        return notice_event(notice, tuple(attested(workspace, index) for index in found if isinstance(index, int)))
 
     return describe
 

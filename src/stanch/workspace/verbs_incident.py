@@ -1,14 +1,17 @@
 """Verbs about incidents: open, look, note what was done, remind, export."""
 
+import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from msgspec.structs import replace
+from sqlalchemy import Connection
 
 from stanch.crypto import leaf_hash
-from stanch.errors import InvalidInput
+from stanch.errors import InvalidInput, NotFound
 from stanch.ledger import LedgerReader, Opening, decode_entry
 from stanch.terms import EntryRef, JsonValue
 from stanch.watch import Alarm, Severity
@@ -26,12 +29,15 @@ from stanch.watch.incident import (
 )
 from stanch.watch.incident_book import add_incident, list_incidents, load_incident, save_incident
 from stanch.watch.incident_export import Record, export_html, export_json
+from stanch.watch.outbox import post_incident
 from stanch.workspace.act import Done, Request
+from stanch.workspace.alerting import sinks_of
 from stanch.workspace.opening import Workspace
 from stanch.workspace.verbs_access import workspace_ref
 from stanch.workspace.verbs_alerts import raise_alarms
 
 NO_NOTICE = "watch.incident.no_notice"
+_ID = re.compile(r"i_[0-9a-f]{32}")
 
 
 def open_incident(workspace: Workspace, discovered_ms: int, alerts: Iterable[str] = ()) -> Incident:
@@ -42,14 +48,19 @@ def open_incident(workspace: Workspace, discovered_ms: int, alerts: Iterable[str
         NotFound: There is no such alert.
     """
     by, at_ms, chosen = workspace.people.session.principal, _now(workspace), tuple(alerts)
-    made = new_incident(discovered_ms, by=by, at_ms=at_ms)
+    made, sinks = new_incident(discovered_ms, by=by, at_ms=at_ms), sinks_of(workspace)
 
     def run(ref: EntryRef) -> Done[Incident]:
         with workspace.tables.read() as connection:
             found = [load_alert(connection, key) for key in chosen]
         whole = _gather(made, found, ref.index)
         payload: dict[str, JsonValue] = {"incident": whole.id, "entries": len(whole.entries)}
-        return Done(whole, payload, settle=lambda connection: add_incident(connection, whole))
+
+        def settle(connection: Connection) -> None:
+            add_incident(connection, whole)
+            post_incident(connection, whole, "opened", sinks, at_ms)
+
+        return Done(whole, payload, settle=settle)
 
     payload: dict[str, JsonValue] = {"incident": made.id, "discovered_ms": discovered_ms, "alerts": [*chosen]}
     return workspace.door.act(Request("watch.incident.open", "finding:act", workspace_ref(workspace), payload), run)
@@ -79,7 +90,13 @@ def show_incident(workspace: Workspace, key: str) -> Incident:
 
 
 def update_incident(
-    workspace: Workspace, key: str, what: str, change: Callable[[Incident, int], Incident], *, reason: str = ""
+    workspace: Workspace,
+    key: str,
+    what: str,
+    change: Callable[[Incident, int], Incident],
+    *,
+    reason: str = "",
+    stated: Mapping[str, JsonValue] = MappingProxyType({}),
 ) -> Incident:
     """Change an incident; the entry of this act joins its timeline.
 
@@ -89,17 +106,23 @@ def update_incident(
         what: What the change is called in the log.
         change: Given the incident and the index of this act's intent, returns what the incident then is.
         reason: A person's words; the log holds a commitment to them.
+        stated: What else the intent says of the change.
     """
-    openings = (Opening.make(NO_NOTICE, reason),) if reason else ()
+    openings, sinks = (Opening.make(NO_NOTICE, reason),) if reason else (), sinks_of(workspace)
 
     def run(ref: EntryRef) -> Done[Incident]:
         before = _load(workspace, key)
         after = change(before, ref.index)
         after = replace(after, entries=tuple(sorted({*after.entries, ref.index})))
         payload: dict[str, JsonValue] = {"incident": after.id, "change": what, "state": after.state.value}
-        return Done(after, payload, settle=lambda connection: save_incident(connection, before, after))
 
-    payload: dict[str, JsonValue] = {"change": what}
+        def settle(connection: Connection) -> None:
+            save_incident(connection, before, after)
+            post_incident(connection, after, f"{what}-{ref.index}", sinks, _now(workspace))
+
+        return Done(after, payload, settle=settle)
+
+    payload: dict[str, JsonValue] = {"incident": checked_id(key), "change": what, **stated}
     request = Request("watch.incident.update", "finding:act", workspace_ref(workspace), payload, None, openings)
     return workspace.door.act(request, run)
 
@@ -107,7 +130,8 @@ def update_incident(
 def notify_incident(workspace: Workspace, key: str, notified_ms: int) -> Incident:
     """Note that the authority was told at a stated time."""
     at_ms = _now(workspace)
-    return update_incident(workspace, key, "notify", lambda one, _entry: notify(one, notified_ms, at_ms))
+    stated = {"notified_ms": notified_ms}
+    return update_incident(workspace, key, "notify", lambda one, _entry: notify(one, notified_ms, at_ms), stated=stated)
 
 
 def end_incident(workspace: Workspace, key: str, no_notice: str = "") -> Incident:
@@ -156,7 +180,7 @@ def export_incident(workspace: Workspace, key: str, folder: Path) -> Incident:
         incident = _load(workspace, key)
         workspace.ledger.publish()
         reader = workspace.ledger.reader()
-        records = [_record(reader, index) for index in incident.entries]
+        records = [record_at(reader, index) for index in incident.entries]
         try:
             _write(folder, incident, records, workspace.ledger.origin)
         except BaseException as error:
@@ -180,18 +204,31 @@ def _gather(made: Incident, alerts: Iterable[Alert], entry: int) -> Incident:
     return extend(made, entries=[entry])
 
 
+def checked_id(key: str) -> str:
+    """Return an incident's id, which then may stand in the log.
+
+    Raises:
+        NotFound: It is none.
+    """
+    if not _ID.fullmatch(key):
+        raise NotFound(f"there is no incident {key[:40]!r}", next_step="stanch incident list")
+    return key
+
+
 def _load(workspace: Workspace, key: str) -> Incident:
     with workspace.tables.read() as connection:
         return load_incident(connection, key)
 
 
-def _record(reader: LedgerReader, index: int) -> Record:
+def record_at(reader: LedgerReader, index: int) -> Record:
+    """Return an entry by reference, with what it says."""
     data = reader.entry(index)
     entry = decode_entry(data)
     ours = entry["unmapped"]["stanch"]
     return Record(
         index, ours["kind"], ours["phase"], entry["time"], entry["actor"]["user"]["uid"], leaf_hash(data).hex(),
-        reader.prove(index).decode(),
+        reader.prove(index).decode(), tuple(str(one["digest"]) for one in ours.get("subject", ())),
+        ours.get("result", ""), ours.get("payload", {}),
     )  # fmt: skip
 
 

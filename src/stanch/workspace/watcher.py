@@ -1,7 +1,7 @@
 """The watch of a workspace: detectors over its log, alarms into the book of alerts, and what becomes due by the clock.
 
-Two loops, so that a sink that is slow to answer keeps no detector from the log. Of several hosts on one database one
-does each round while the others wait: a lease of the database says which.
+Three loops, so that neither a sink that is slow to answer nor a long check keeps a detector from the log. Of several
+hosts on one database one does each round while the others wait: a lease of the database says which.
 """
 
 import threading
@@ -11,9 +11,12 @@ from dataclasses import dataclass, field
 
 from stanch.errors import Conflict, OutcomeNotRecorded, StoreError
 from stanch.watch import Alarm, Detector, runner
+from stanch.watch.alert import alert_id
+from stanch.watch.book import find_alert
 from stanch.watch.outbox import anything_due
 from stanch.workspace.alerting import sinks_of
 from stanch.workspace.opening import Workspace
+from stanch.workspace.schedule import Check, do_check, due_checks, late_checks
 from stanch.workspace.verbs_alerts import deliver_alerts, raise_alarms
 from stanch.workspace.verbs_incident import remind_incidents
 
@@ -21,7 +24,9 @@ CLOCK_SECONDS = 2.0
 """How often it is asked whether something is due; each time is two short reads."""
 AGAIN_SECONDS = 5.0
 """How long a loop waits after the database failed."""
-_LEASE = "watch clock"
+LOOK_SECONDS = 60.0
+"""How often it is asked whether a check is due or late."""
+_LEASE, _CHECKS = "watch clock", "watch checks"
 
 
 @dataclass(slots=True)
@@ -34,6 +39,7 @@ class Watcher:
         renew: Logs in again: a login lasts for hours, the watch for months.
         stop: Ends it when set.
         tell: Told what went wrong and is tried again.
+        checks: What is done again and again.
     """
 
     workspace: Workspace
@@ -41,7 +47,10 @@ class Watcher:
     renew: Callable[[], Workspace]
     stop: threading.Event
     tell: Callable[[str], None]
+    checks: Sequence[Check] = ()
     _since: float = field(default=0.0, init=False)
+    _look: float = field(default=0.0, init=False)
+    _started: float = field(default=0.0, init=False)
     _renewing: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def run(self) -> None:
@@ -52,9 +61,9 @@ class Watcher:
             NotPermitted: Whoever watches may not, or no longer.
         """
         sinks_of(self.workspace)
-        self._since = self.workspace.door.clock()
-        with ThreadPoolExecutor(2) as pool:
-            loops = [pool.submit(self._lasting, work) for work in (self._follow, self._keep_time)]
+        self._since = self._started = self.workspace.door.clock()
+        with ThreadPoolExecutor(3) as pool:
+            loops = [pool.submit(self._lasting, work) for work in (self._follow, self._keep_time, self._keep_checking)]
             wait(loops, return_when=FIRST_COMPLETED)
             self.stop.set()
         for loop in loops:
@@ -98,10 +107,40 @@ class Watcher:
         """Remind of incidents, hand on what waited too long, deliver; where nothing is due, nothing is recorded."""
         workspace = self._acting()
         remind_incidents(workspace)
+        self._tell_late(workspace)
         with workspace.tables.read() as connection:
             due = anything_due(connection, int(workspace.door.clock() * 1000))
         if due:
             deliver_alerts(workspace)
+
+    def _keep_checking(self) -> None:
+        while True:
+            with self.workspace.tables.lease(_CHECKS) as held:
+                if held:
+                    self.check()
+            if self.stop.wait(LOOK_SECONDS):
+                return
+
+    def check(self) -> None:
+        """Do every check that is due; one that finds something is an alert."""
+        for check in due_checks(self._acting(), self.checks):
+            if self.stop.is_set():
+                return
+            alarm = do_check(self._acting(), check)
+            if alarm is not None:
+                raise_alarms(self._acting(), [alarm])
+
+    def _tell_late(self, workspace: Workspace) -> None:
+        """Raise an alert for each check that is late, also for one that does not come to an end."""
+        now = workspace.door.clock()
+        if now < self._look:
+            return
+        self._look = now + LOOK_SECONDS
+        for alarm in late_checks(workspace, self.checks, self._started):
+            with workspace.tables.read() as connection:
+                known = find_alert(connection, alert_id(alarm))
+            if known is None:
+                raise_alarms(workspace, [alarm])
 
     def _acting(self) -> Workspace:
         """Return the workspace with a login that is at most half as old as it may become."""

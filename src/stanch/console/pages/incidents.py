@@ -1,6 +1,7 @@
 """Incidents: the clock of 72 hours, the timeline, what was done, and the file that leaves."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +13,7 @@ from stanch.console.pages.log import Row, rows_at
 from stanch.console.pages.paging import Paged
 from stanch.console.route import Nothing
 from stanch.errors import NotFound
+from stanch.trace.incident_report import Audience
 from stanch.watch import Containment
 from stanch.watch.book import load_alert
 from stanch.watch.incident import HOUR_MS, Incident, IncidentState
@@ -19,6 +21,7 @@ from stanch.watch.incident_book import list_incidents as list_all
 from stanch.watch.incident_book import load_incident
 from stanch.workspace.verbs_contain import ContainOrder, contain_incident
 from stanch.workspace.verbs_incident import end_incident, export_incident, notify_incident, open_incident
+from stanch.workspace.verbs_incident_report import write_report
 
 Word = Annotated[str, Meta(max_length=200)]
 _Count = Annotated[int, Meta(ge=0, le=2**53)]
@@ -101,6 +104,12 @@ class Closing(Struct, frozen=True, forbid_unknown_fields=True):
     no_notice: Annotated[str, Meta(max_length=2000)] = ""
 
 
+class Reader(Struct, frozen=True, forbid_unknown_fields=True):
+    """Who reads a report."""
+
+    audience: Literal["authority", "customer"]
+
+
 class File(Struct, frozen=True):
     """One file of an export."""
 
@@ -109,7 +118,7 @@ class File(Struct, frozen=True):
 
 
 class Export(Struct, frozen=True):
-    """What leaves of an incident: facts and timeline as JSON and as a page, and the inclusion proof of each entry."""
+    """What leaves of an incident: JSON, a page, and the inclusion proof of each entry that they name."""
 
     name: str
     files: tuple[File, ...]
@@ -172,12 +181,23 @@ def close(call: Call, asked: Closing) -> IncidentRow:
 def export(call: Call, _asked: Nothing) -> Export:
     """Export an incident: facts, timeline, and the proof that each entry of it is in the log."""
     key = _key(call)
+    return _written(key, lambda out: export_incident(call.workspace, key, out))
+
+
+def report(call: Call, asked: Reader) -> Export:
+    """Write a report for an authority or a customer; each sentence names the entries that show it."""
+    key, audience = _key(call), Audience(asked.audience)
+    return _written(f"{key}-{audience}", lambda out: write_report(call.workspace, key, audience, out))
+
+
+def _written(name: str, write: Callable[[Path], object]) -> Export:
+    """Return the files that ``write`` puts into a new folder."""
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "incident"
-        export_incident(call.workspace, key, out)
+        out = Path(folder) / "out"
+        write(out)
         paths = sorted(path for path in out.rglob("*") if path.is_file())
         files = tuple(File(path.relative_to(out).as_posix(), path.read_text()) for path in paths)
-    return Export(key, files)
+    return Export(name, files)
 
 
 def clock_of(call: Call, incident: Incident) -> IncidentRow:
