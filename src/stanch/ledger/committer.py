@@ -13,6 +13,7 @@ from concurrent.futures import Future
 
 from msgspec import Struct
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from stanch.crypto import Frontier, leaf_hash
 from stanch.errors import ClockWentBack, CommitUnknown, LedgerUnavailable, StanchError, StoreError, Tampered
@@ -293,7 +294,7 @@ def _admit(connection: Connection, item: _Queued, updated_ms: int) -> bool:
         if is_begun:
             # If even this fails, the whole batch does: nothing of a refused entry may be committed.
             run(connection, "ROLLBACK TO SAVEPOINT entry")
-        item.set_exception(error)
+        item.set_exception(_unavailable(error) if isinstance(error, SQLAlchemyError) else error)
         return False
     return True
 
