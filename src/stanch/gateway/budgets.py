@@ -6,7 +6,7 @@ take turns on the database, so that many gateways cannot overspend together.
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, get_args
 
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
@@ -95,7 +95,11 @@ class Amounts:
 
     def record(self) -> dict[str, int]:
         """Return what stands in the log: the amounts that are not 0."""
-        return {name: amount for name, amount in asdict(self).items() if amount}
+        return {budget: amount for budget, amount in self.by_budget().items() if amount}
+
+    def by_budget(self) -> dict[str, int]:
+        """Return all amounts."""
+        return {"requests": self.requests, "tokens": self.tokens, "vectors": self.vectors, "bits": self.bits}
 
     @classmethod
     def recorded(cls, record: Mapping[str, int]) -> "Amounts":
@@ -184,8 +188,8 @@ class Budgets:
         who = (charge.principal, charge.model)
         resets = run(connection, "SELECT budget, count FROM budget_reset WHERE principal = ? AND model = ?", who)
         same = {name for name, _ in charge.resets ^ frozenset(resets)}
-        reserved, at_ms = asdict(charge.amounts), charge.at_ms
-        for budget, amount in asdict(used).items():
+        reserved, at_ms = charge.amounts.by_budget(), charge.at_ms
+        for budget, amount in used.by_budget().items():
             change = amount - reserved[budget]
             if change and budget not in same:
                 windows = [part for window in WINDOWS for part in (f"{budget}/{window}", _start(window, at_ms))]
@@ -329,7 +333,7 @@ def _add(connection: Connection, charge: Charge, known: _Known, charged: list[tu
 
 def rows(amounts: Amounts, at_ms: int) -> Iterator[tuple[str, int, int]]:
     """Yield name, beginning of the window and amount for every row that amounts at one time belong to."""
-    for budget, amount in asdict(amounts).items():
+    for budget, amount in amounts.by_budget().items():
         for window in WINDOWS:
             yield f"{budget}/{window}", _start(window, at_ms), amount
 
