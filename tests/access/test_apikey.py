@@ -190,3 +190,32 @@ def test_keys_are_listed(keys, bot):
     record, _ = issue(keys, bot, days=2)
     first, _ = issue(keys, bot, days=1)
     assert keys.keys() == (first, record)
+
+
+def test_a_key_that_was_seen_just_now_is_recognised_and_no_other(people, bot):
+    now = [0.0]
+    keys = ApiKeys(people.tables, PEPPERS, clock=people.clock, monotonic=lambda: now[0])
+    record, secret = issue(keys, bot)
+    text, inside = secret.text, "10.1.2.3"
+    forged, other = format_key(base64.b32decode(record.id.upper()), b"z" * 32), format_key(b"x" * 10, b"y" * 32)
+    for key in (text, other, forged):
+        assert keys.recognise(key, address=inside) is None
+    session = keys.authenticate(text, address=inside)
+    assert keys.recognise(text, address=inside) == session
+    for key, address in ((forged, inside), (other, inside), (text, "11.1.1.1")):
+        assert keys.recognise(key, address=address) is None
+    with pytest.raises(NotAuthenticated):
+        keys.recognise("stk_nothing", address=inside)
+    now[0] = 0.5
+    assert keys.recognise(text, address=inside) is None
+    keys.authenticate(text, address=inside)
+    keys.forget()
+    assert keys.recognise(text, address=inside) is None
+
+
+def test_a_key_that_was_seen_just_now_still_expires(people, bot):
+    keys = ApiKeys(people.tables, PEPPERS, clock=people.clock, monotonic=lambda: 0.0)
+    text = issue(keys, bot, days=1)[1].text
+    keys.authenticate(text, address="10.1.2.3")
+    people.clock.seconds += DAY
+    assert keys.recognise(text, address="10.1.2.3") is None

@@ -5,6 +5,7 @@ A key is good for named models, from named networks, for named actions, until a 
 """
 
 import base64
+import functools
 import hmac
 import ipaddress
 import json
@@ -22,7 +23,7 @@ from stanch.access.facts import WORKSPACE_SCOPE
 from stanch.access.revision import advance_facts
 from stanch.access.session import Session
 from stanch.crypto import RandomBytes, frame, hmac_sha256, random_bytes
-from stanch.errors import InvalidInput, NotFound
+from stanch.errors import InvalidInput, NotAuthenticated, NotFound
 from stanch.store import Tables
 from stanch.store.schema import access as schema
 from stanch.terms import Digest
@@ -37,6 +38,7 @@ _DIGITS = str.maketrans("abcdefghijklmnopqrstuvwxyz234567", "0123456789abcdefghi
 _MOST = 64  # models, networks or actions of one key
 _NOBODY = (b"\x00" * 32, b"\x00" * 32)
 _SESSION_MS = 60_000
+_SEEN_SECONDS, _MOST_SEEN = 0.5, 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,15 @@ class ApiKeyRecord:
     issued_by: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The row of a key."""
+
+    pepper: int
+    mac: bytes = field(repr=False)
+    record: ApiKeyRecord
+
+
 def format_key(key_id: bytes, secret: bytes) -> str:
     """Return the text of a key from its 10-byte id and its 32-byte secret."""
     body = f"stk_{_base32(key_id)}_{_base32(secret)}"
@@ -115,6 +126,7 @@ class ApiKeys:
         peppers: Secrets of 32 bytes by their version; the highest one is used for new keys.
         clock: Seconds since 1970.
         rng: Source of randomness.
+        monotonic: Seconds, for how long a key is remembered.
     """
 
     def __init__(
@@ -124,8 +136,11 @@ class ApiKeys:
         *,
         clock: Callable[[], float] = time.time,
         rng: RandomBytes = random_bytes,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._tables = tables
+        self._monotonic = monotonic
+        self._seen: dict[str, tuple[float, _Kept]] = {}
         self._peppers = dict(peppers)
         self._clock = clock
         self._rng = rng
@@ -170,14 +185,44 @@ class ApiKeys:
             NotAuthenticated: For every reason the same; an unknown id costs as much as a known one.
         """
         name, secret = parse_key(text)
-        table, now_ms = schema.api_key, self._now()
+        table, seen = schema.api_key, self._monotonic()
         with self._tables.read() as connection:
             row = connection.execute(select(table).where(table.c.id == name)).one_or_none()
-        pepper, mac = _NOBODY if row is None else (self._peppers.get(row.pepper, _NOBODY[0]), row.mac)
-        known = row is not None and row.pepper in self._peppers
-        if not hmac.compare_digest(key_mac(pepper, name, secret), mac) or not known or row is None:
+        kept = None if row is None else _Kept(row.pepper, row.mac, _record(row))
+        session = self._open(kept, name, secret, address)
+        if kept is not None:
+            if len(self._seen) >= _MOST_SEEN:
+                self._seen.clear()
+            self._seen[name] = (seen, kept)
+        return session
+
+    def recognise(self, text: str, *, address: str) -> Session | None:
+        """Open a session as :meth:`authenticate` does, from what that read of the key in the last half a second.
+
+        The key may have been revoked since: before anything is done, the caller sees to it that no fact has changed.
+        None: ask :meth:`authenticate`.
+
+        Raises:
+            NotAuthenticated: The text is no key.
+        """
+        name, secret = parse_key(text)
+        seen, kept = self._seen.get(name, (0.0, None))
+        try:  # one that is not remembered costs as much
+            session = self._open(kept, name, secret, address)
+        except NotAuthenticated:
+            return None
+        return session if self._monotonic() - seen < _SEEN_SECONDS else None
+
+    def forget(self) -> None:
+        """Read every key again."""
+        self._seen.clear()
+
+    def _open(self, kept: "_Kept | None", name: str, secret: bytes, address: str) -> Session:
+        pepper, mac = _NOBODY if kept is None else (self._peppers.get(kept.pepper, _NOBODY[0]), kept.mac)
+        known = kept is not None and kept.pepper in self._peppers
+        if not hmac.compare_digest(key_mac(pepper, name, secret), mac) or not known or kept is None:
             raise not_authenticated()
-        record = _record(row)
+        record, now_ms = kept.record, self._now()
         if record.revoked_ms is not None or not record.not_before_ms <= now_ms < record.expires_ms:
             raise not_authenticated()
         if not _within(address, record.networks):
@@ -244,7 +289,10 @@ def _within(address: str, networks: tuple[str, ...]) -> bool:
         return False
     # An IPv4 client of a dual-stack socket arrives as ::ffff:a.b.c.d.
     plain = getattr(found, "ipv4_mapped", None) or found
-    return any(plain in ipaddress.ip_network(network) for network in networks)
+    return any(plain in _network(network) for network in networks)
+
+
+_network = functools.lru_cache(1024)(ipaddress.ip_network)
 
 
 def _record(row: Row[Any]) -> ApiKeyRecord:

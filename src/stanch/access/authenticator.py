@@ -43,6 +43,12 @@ class Authenticator:
     tokens: Tokens | None = None
     certificates: Certificates | None = None
 
+    def recognise(self, credential: Credential) -> Session | None:
+        """Return the session of an API key that was authenticated just now; see :meth:`ApiKeys.recognise`."""
+        if isinstance(credential, Bearer) and credential.text.startswith("stk_") and self.api_keys is not None:
+            return self.api_keys.recognise(credential.text, address=credential.address)
+        return None
+
     def authenticate(self, credential: Credential) -> Session:
         """Return the session that a credential opens.
 

@@ -53,6 +53,15 @@ class Authority:
         """
         return self._current()[1]
 
+    def revision(self) -> Revision:
+        """Return where facts and policies stood when they were last confirmed; errors as :meth:`policies`."""
+        return self._current()[0]
+
+    def refresh(self) -> None:
+        """Confirm the policies now; errors as :meth:`policies`."""
+        with self._lock:
+            self._confirmed = self._confirm(self._confirmed, self._now())
+
     def decide(self, session: Session, action: str, resource: ResourceFacts, context: Context) -> Decision:
         """Decide about one request of an authenticated principal.
 

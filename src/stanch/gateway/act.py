@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Generic, TypeVar
 
 from sqlalchemy import Connection
@@ -22,6 +22,7 @@ from stanch.gateway.exchange import Exchange
 from stanch.gateway.model import ServedModel
 from stanch.gateway.problem import QuotaExhausted
 from stanch.gateway.request import EmbeddingsRequest, GenerateRequest, forwarded, prompt_bytes
+from stanch.gateway.standing import Stale
 from stanch.gateway.upstream import Upstream
 from stanch.terms import EntryRef, JsonValue
 from stanch.workspace import Done, Request
@@ -77,9 +78,17 @@ class Act(ABC, Generic[R]):
         """
         given = self._given
         intent = await self._intent()
-        request = Request(*self.kind, given.model.ref, intent, reserve=self._reserve, spent=self._spent)
         try:
-            await self._desk.door(given.session, also=self._also()).act_async(request, self._act)
+            for again in (True, True, False):
+                try:
+                    await self._attempt(intent)
+                    break
+                except Stale:  # before anything was recorded
+                    if not again:
+                        raise
+                    await asyncio.to_thread(self._desk.forget)
+                    session = await asyncio.to_thread(self._desk.authenticate, given.exchange.credential())
+                    given = self._given = replace(given, session=session)
         except QuotaExhausted as error:
             self._desk.metrics.refusals.labels(error.budget).inc()
             raise
@@ -88,6 +97,17 @@ class Act(ABC, Generic[R]):
                 self._measure()
             with contextlib.suppress(StoreError):  # what was drawn is durable; the next request at the limit is refused
                 await self._tell_drawn()
+
+    async def _attempt(self, intent: dict[str, JsonValue]) -> None:
+        given, desk = self._given, self._desk
+        judge = desk.judge(given.session, given.model.ref, (*self._also(), self.kind[1]))
+
+        def reserve(connection: Connection) -> None:
+            judge.confirm(connection)
+            self._charge = desk.budgets.reserve(connection, self._charge, given.limits)
+
+        request = Request(*self.kind, given.model.ref, intent, reserve=reserve, spent=self._spent)
+        await desk.door(given.session, judge).act_async(request, self._act)
 
     @abstractmethod
     async def end(self) -> None:
@@ -158,9 +178,6 @@ class Act(ABC, Generic[R]):
     def _spent(self) -> Done[None]:
         """Return what the request brought about so far, also when it failed."""
         return Done(None, self._outcome(), settle=self._settle)
-
-    def _reserve(self, connection: Connection) -> None:
-        self._charge = self._desk.budgets.reserve(connection, self._charge, self._given.limits)
 
     def _settle(self, connection: Connection) -> None:
         self._grown = self._desk.budgets.settle(connection, self._charge, self._used(), self._drawn())

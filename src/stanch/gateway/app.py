@@ -162,7 +162,10 @@ class Gateway:
         self._running += 1
         self.desk.metrics.active.inc()
         try:
-            session = await asyncio.to_thread(self.desk.authenticate, exchange.credential())
+            credential = exchange.credential()
+            session = self.desk.recognise(credential)
+            if session is None:
+                session = await asyncio.to_thread(self.desk.authenticate, credential)
             request = read_request(await exchange.body(), endpoint.request)
             model = self.models.get(request.model)
             if model is None or endpoint.dialect not in model.dialects:

@@ -6,14 +6,15 @@ take turns on the database, so that many gateways cannot overspend together.
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, get_args
 
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
 from stanch.gateway.problem import QuotaExhausted
 from stanch.store import Tables
-from stanch.store.schema.gateway import budget_drawn, budget_lowered, budget_reset, budget_use
+from stanch.store.schema.gateway import budget_drawn, budget_reset, budget_use
+from stanch.store.statement import run
 from stanch.workspace.verbs_serve import BudgetReset
 
 MINUTE_MS, DAY_MS = 60_000, 86_400_000
@@ -22,6 +23,22 @@ WINDOWS = {"minute": MINUTE_MS, "day": DAY_MS, "total": 0}
 Budget = Literal["requests", "tokens", "vectors", "bits", "protected-windows"]
 BUDGETS: tuple[Budget, ...] = get_args(Budget)
 DRAWN: Budget = "protected-windows"
+_KNOWN = (
+    "SELECT 'used', budget, window_ms, used FROM budget_use WHERE principal = ? AND model = ? UNION ALL "
+    "SELECT 'reset', budget, 0, count FROM budget_reset WHERE principal = ? AND model = ? UNION ALL "
+    "SELECT 'lowered', '', requests_per_minute, tokens_per_day FROM budget_lowered WHERE principal = ? AND model = ?"
+    " UNION ALL SELECT 'drawn', '', 0, count(*) FROM budget_drawn WHERE principal = ? AND model = ?"
+)
+_CHARGE = (
+    "INSERT INTO budget_use (principal, model, budget, window_ms, used) VALUES {} "
+    "ON CONFLICT (principal, model, budget, window_ms) DO UPDATE SET used = budget_use.used + excluded.used"
+)
+_FORGET = "DELETE FROM budget_use WHERE principal = ? AND model = ? AND budget = ? AND window_ms < ?"
+_SETTLE = (
+    "UPDATE budget_use SET used = used + ? WHERE principal = ? AND model = ?"
+    " AND ((budget = ? AND window_ms = ?) OR (budget = ? AND window_ms = ?) OR (budget = ? AND window_ms = ?))"
+)
+_DRAW = "INSERT INTO budget_drawn (principal, model, fingerprint) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +95,11 @@ class Amounts:
 
     def record(self) -> dict[str, int]:
         """Return what stands in the log: the amounts that are not 0."""
-        return {name: amount for name, amount in asdict(self).items() if amount}
+        return {budget: amount for budget, amount in self.by_budget().items() if amount}
+
+    def by_budget(self) -> dict[str, int]:
+        """Return all amounts."""
+        return {"requests": self.requests, "tokens": self.tokens, "vectors": self.vectors, "bits": self.bits}
 
     @classmethod
     def recorded(cls, record: Mapping[str, int]) -> "Amounts":
@@ -144,35 +165,41 @@ class Budgets:
         Raises:
             QuotaExhausted: One of the budgets does not have that much left; the caller's transaction is to be undone.
         """
-        limits = _lowered(connection, charge, limits)
-        if self._drawn(connection, charge) >= limits.protected_windows:
+        known = _Known.read(connection, charge.principal, charge.model)
+        limits = known.lower(limits)
+        if known.drawn >= limits.protected_windows:
             raise QuotaExhausted(DRAWN)
+        charged: list[tuple[str, int, int]] = []
         for row, start, amount in rows(charge.amounts, charge.at_ms):
             limit = limits.of(row)
             if amount and limit is not None:
-                self._add(connection, charge, row, start, amount, limit)
-        return replace(charge, resets=_resets(connection, charge.principal, charge.model))
+                # Nobody else writes before this transaction ends, so what was read still holds when it is charged.
+                if known.used.get((row, start), 0) + amount > limit:
+                    raise QuotaExhausted(row)
+                charged.append((row, start, amount))
+        _add(connection, charge, known, charged)
+        return replace(charge, resets=known.resets)
 
     def settle(self, connection: Connection, charge: Charge, used: Amounts, drawn: Iterable[str] = ()) -> Grown:
         """Correct the charge to what was used, and remember which protected windows were drawn.
 
         A budget that was reset meanwhile keeps what was used since.
         """
-        same = {name for name, _ in charge.resets ^ _resets(connection, charge.principal, charge.model)}
-        reserved = dict(_by_row(charge.amounts, charge.at_ms))
-        for row, start, amount in rows(used, charge.at_ms):
-            change = amount - reserved[row]
-            if change and row.partition("/")[0] not in same:
-                where = _row(charge.principal, charge.model, row, start)
-                connection.execute(update(budget_use).where(where).values(used=budget_use.c.used + change))
+        who = (charge.principal, charge.model)
+        resets = run(connection, "SELECT budget, count FROM budget_reset WHERE principal = ? AND model = ?", who)
+        same = {name for name, _ in charge.resets ^ frozenset(resets)}
+        reserved, at_ms = charge.amounts.by_budget(), charge.at_ms
+        for budget, amount in used.by_budget().items():
+            change = amount - reserved[budget]
+            if change and budget not in same:
+                windows = [part for window in WINDOWS for part in (f"{budget}/{window}", _start(window, at_ms))]
+                run(connection, _SETTLE, (change, *who, *windows))
         fresh = set(drawn)
         if not fresh:
             return Grown()
         before = self._drawn(connection, charge)
         for fingerprint in fresh:
-            key = {"principal": charge.principal, "model": charge.model, "fingerprint": fingerprint}
-            if connection.execute(select(budget_drawn).filter_by(**key)).one_or_none() is None:
-                connection.execute(insert(budget_drawn).values(**key))
+            run(connection, _DRAW, (*who, fingerprint))
         return Grown(before, self._drawn(connection, charge))
 
     def reset(self, connection: Connection, order: BudgetReset) -> None:
@@ -234,28 +261,9 @@ class Budgets:
         return tuple(sorted([*timed, *(Use(model, DRAWN, 0, count) for model, count in drawn)], key=repr))
 
     def _drawn(self, connection: Connection, charge: Charge) -> int:
-        mine = (budget_drawn.c.principal == charge.principal) & (budget_drawn.c.model == charge.model)
-        return connection.execute(select(func.count()).select_from(budget_drawn).where(mine)).scalar_one()
-
-    def _add(self, connection: Connection, charge: Charge, name: str, start: int, amount: int, limit: int) -> None:
-        row = _row(charge.principal, charge.model, name, start)
-        within = budget_use.c.used + amount <= limit
-        added = update(budget_use).where(row & within).values(used=budget_use.c.used + amount)
-        if connection.execute(added).rowcount:
-            return
-        known = connection.execute(select(budget_use.c.used).where(row)).scalar()
-        if known is not None or amount > limit:
-            raise QuotaExhausted(name)
-        # The window before stays: another host's clock may be in it still, and its requests may not be settled.
-        mine = (budget_use.c.principal == charge.principal) & (budget_use.c.model == charge.model)
-        size = WINDOWS[name.partition("/")[2]]
-        old = (budget_use.c.budget == name) & (budget_use.c.window_ms < start - size)
-        connection.execute(delete(budget_use).where(mine & old))
-        connection.execute(
-            insert(budget_use).values(
-                principal=charge.principal, model=charge.model, budget=name, window_ms=start, used=amount
-            )
-        )
+        who = (charge.principal, charge.model)
+        count: int = run(connection, "SELECT count(*) FROM budget_drawn WHERE principal = ? AND model = ?", who)[0][0]
+        return count
 
 
 def default_protected_windows(keys: int) -> int:
@@ -263,38 +271,76 @@ def default_protected_windows(keys: int) -> int:
     return max(8, min(256, -(-keys // 10_000)))
 
 
-def _lowered(connection: Connection, charge: Charge, limits: Limits) -> Limits:
-    """Return the limits as an act of containment lowered them; it never raises one."""
-    mine = (budget_lowered.c.principal == charge.principal) & (budget_lowered.c.model == charge.model)
-    row = connection.execute(select(budget_lowered).where(mine)).one_or_none()
-    if row is None:
-        return limits
-    return replace(
-        limits,
-        requests_per_minute=_lower(limits.requests_per_minute, row.requests_per_minute),
-        tokens_per_day=_lower(limits.tokens_per_day, row.tokens_per_day),
-    )
+class _Known(NamedTuple):
+    """What the tables say of one principal and model, read at once: every request needs all of it.
+
+    Attributes:
+        used: By row and beginning of the window.
+        drawn: How many protected windows it drew.
+        resets: How often each budget was reset.
+        lowered: Requests a minute and tokens a day, as an act of containment lowered them.
+    """
+
+    used: dict[tuple[str, int], int]
+    drawn: int
+    resets: frozenset[tuple[str, int]]
+    lowered: tuple[int, int] | None
+
+    @classmethod
+    def read(cls, connection: Connection, principal: str, model: str) -> "_Known":
+        used: dict[tuple[str, int], int] = {}
+        resets, drawn, lowered = set[tuple[str, int]](), 0, None
+        for kind, budget, first, second in run(connection, _KNOWN, (principal, model) * 4):
+            match kind:
+                case "used":
+                    used[budget, first] = second
+                case "reset":
+                    resets.add((budget, second))
+                case "lowered":
+                    lowered = (first, second)
+                case "drawn":
+                    drawn = second
+        return cls(used, drawn, frozenset(resets), lowered)
+
+    def lower(self, limits: Limits) -> Limits:
+        """Return the limits as an act of containment lowered them; it never raises one."""
+        if self.lowered is None:
+            return limits
+        return replace(
+            limits,
+            requests_per_minute=_lower(limits.requests_per_minute, self.lowered[0]),
+            tokens_per_day=_lower(limits.tokens_per_day, self.lowered[1]),
+        )
 
 
 def _lower(limit: int | None, lowered: int) -> int:
     return lowered if limit is None else min(limit, lowered)
 
 
+def _add(connection: Connection, charge: Charge, known: _Known, charged: list[tuple[str, int, int]]) -> None:
+    """Charge amounts by row and beginning of the window, and forget the windows that ended long ago."""
+    if not charged:
+        return
+    who = (charge.principal, charge.model)
+    values = [part for row in charged for part in (*who, *row)]
+    run(connection, _CHARGE.format(", ".join(["(?, ?, ?, ?, ?)"] * len(charged))), values)
+    for name, start, _ in charged:
+        # The window before stays: another host's clock may be in it still, and its requests may not be settled.
+        oldest = start - WINDOWS[name.partition("/")[2]]
+        if (name, start) not in known.used and any(row == name and began < oldest for row, began in known.used):
+            run(connection, _FORGET, (*who, name, oldest))
+
+
 def rows(amounts: Amounts, at_ms: int) -> Iterator[tuple[str, int, int]]:
     """Yield name, beginning of the window and amount for every row that amounts at one time belong to."""
-    for budget, amount in asdict(amounts).items():
-        for window, size in WINDOWS.items():
-            yield f"{budget}/{window}", at_ms - at_ms % size if size else 0, amount
+    for budget, amount in amounts.by_budget().items():
+        for window in WINDOWS:
+            yield f"{budget}/{window}", _start(window, at_ms), amount
 
 
-def _by_row(amounts: Amounts, at_ms: int) -> Iterator[tuple[str, int]]:
-    return ((row, amount) for row, _, amount in rows(amounts, at_ms))
-
-
-def _resets(connection: Connection, principal: str, model: str) -> frozenset[tuple[str, int]]:
-    table = budget_reset.c
-    found = select(table.budget, table.count).where((table.principal == principal) & (table.model == model))
-    return frozenset((budget, count) for budget, count in connection.execute(found))
+def _start(window: str, at_ms: int) -> int:
+    size = WINDOWS[window]
+    return at_ms - at_ms % size if size else 0
 
 
 def _row(principal: str, model: str, name: str, start: int) -> ColumnElement[bool]:

@@ -6,25 +6,22 @@ import ipaddress
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from sqlalchemy import func, select
-
-from stanch.access import Authority, Context, Decision, ResourceFacts, Session
+from stanch.access import Authority, Session
 from stanch.access.authenticator import Authenticator, Credential
 from stanch.crypto import hmac_sha256
 from stanch.errors import StanchError
 from stanch.gateway.budgets import Budgets
 from stanch.gateway.metrics import Metrics
 from stanch.gateway.probe import Probes
+from stanch.gateway.standing import Known, SessionJudge, judge_of
 from stanch.gateway.window import Features, Windows
-from stanch.ledger import Act, LedgerReader, new_act_id, noted
+from stanch.ledger import Act, new_act_id, noted
 from stanch.ledger import Credential as RecordedCredential
-from stanch.store.schema.workspace import resource
-from stanch.terms import ArtifactRef, Digest, JsonValue
+from stanch.terms import ArtifactRef, JsonValue
 from stanch.workspace import Door, Request, Workspace
 from stanch.workspace.incoming import authenticator_of
-from stanch.workspace.people import People
 
 INFER, EMBED = ("gateway.infer", "model:infer"), ("gateway.embed", "model:embed")
 LOGPROBS = "model:logprobs"
@@ -32,7 +29,6 @@ _REFUSED, _WINDOW = "gateway.refused", "gateway.window"
 _FLUSH_SECONDS = 60.0
 _MOST_KINDS = 1024
 _REFRESH_MS = 1000
-_KNOWN_SECONDS, _MOST_KNOWN = 0.5, 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +57,7 @@ class Desk:
     metrics: Metrics
     probes: Probes
     windows: Windows
-    known: "Known"
+    known: Known
 
     @classmethod
     def of(cls, workspace: Workspace) -> "Desk":
@@ -88,13 +84,41 @@ class Desk:
         """
         return self.authenticator.authenticate(credential)
 
-    def door(self, session: Session, *, also: tuple[str, ...] = ()) -> Door:
-        """Return the door through which a session's requests go; each needs the actions ``also`` besides its own."""
+    def recognise(self, credential: Credential) -> Session | None:
+        """Return the session of whoever asks, if its key was seen just now; else :meth:`authenticate` has to be asked.
+
+        It does not wait for the database; the intent's transaction confirms it.
+
+        Raises:
+            NotAuthenticated: For every reason the same.
+        """
+        return self.authenticator.recognise(credential)
+
+    def forget(self) -> None:
+        """Read afresh what is remembered of policies, keys and rights.
+
+        Raises:
+            StoreError: They could never be read.
+            NotPermitted: They could not be confirmed for a minute.
+        """
+        self.known.forget()
+        if self.authenticator.api_keys is not None:
+            self.authenticator.api_keys.forget()
+        self.authority.refresh()
+
+    def judge(self, session: Session, model: ArtifactRef, actions: tuple[str, ...]) -> SessionJudge:
+        """Return who says whether a session may do all of ``actions`` with a model."""
+        judge = judge_of(session, self.workspace, self.authority, self.known, *actions)
+        judge.recall(model)
+        return judge
+
+    def door(self, session: Session, judge: SessionJudge) -> Door:
+        """Return the door through which a request of a session goes."""
         workspace = self.workspace
         own = workspace.door
         return Door(
-            workspace.ledger, session, own.profile, self._judge(session, also), workspace.leases, own.witnessing,
-            own.clock,
+            workspace.ledger, session, own.profile, judge, workspace.leases, own.witnessing, own.clock,
+            is_quick=judge.is_quick,
         )  # fmt: skip
 
     async def keep_flushing(self) -> None:
@@ -131,65 +155,8 @@ class Desk:
 
     def may_infer(self, session: Session, model: ArtifactRef) -> bool:
         """Say whether a session may use a model now; a refusal here is no act, and is not recorded."""
-        return self._judge(session).decide(Request(INFER[0], INFER[1], model)).allowed
-
-    def _judge(self, session: Session, also: tuple[str, ...] = ()) -> "SessionJudge":
-        people = replace(self.workspace.people, session=session, authority=self.authority)
-        return SessionJudge(people, self.workspace, self.known, also)
-
-
-class Known:
-    """What the policies are told of a model and of whoever asks, read at most twice a second for the same two.
-
-    A change is seen by requests half a second later at the latest, one of the policies a second later.
-    """
-
-    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._monotonic = monotonic
-        self._kept: dict[tuple[Digest, str, bool], tuple[float, ResourceFacts, Context]] = {}
-
-    def of(self, people: People, model: ArtifactRef, reader: LedgerReader) -> tuple[ResourceFacts, Context]:
-        """Return the facts of a model, the worst that is said of its digest under any name, and the situation."""
-        key, now = (model.digest, people.session.principal, people.session.mfa), self._monotonic()
-        if (kept := self._kept.get(key)) is not None and now < kept[0]:
-            return kept[1:]
-        with people.ground.tables.read() as connection:
-            same = (resource.c.kind == model.kind) & (resource.c.digest == str(model.digest))
-            worst = select(func.max(resource.c.sensitivity), func.max(resource.c.quarantined)).where(same)
-            sensitivity, quarantined = connection.execute(worst).one()
-        facts = replace(people.resource_facts(model), sensitivity=sensitivity or 0, quarantined=bool(quarantined))
-        context = people.context(model, reader)
-        if len(self._kept) >= _MOST_KNOWN:
-            self._kept.clear()
-        self._kept[key] = (now + _KNOWN_SECONDS, facts, context)
-        return facts, context
-
-
-@dataclass(frozen=True, slots=True)
-class SessionJudge:
-    """The policies, asked about the requests of one session."""
-
-    people: People
-    workspace: Workspace
-    known: Known
-    also: tuple[str, ...] = ()
-
-    def decide(self, request: Request, act: str = "") -> Decision:  # noqa: ARG002 - the door's protocol; no approvals
-        """Return the decision."""
-        people = self.people
-        facts, context = self.known.of(people, request.resource, self.workspace.ledger.reader())
-        for action in self.also:
-            if not (decision := people.authority.decide(people.session, action, facts, context)).allowed:
-                return decision
-        return people.authority.decide(people.session, request.action, facts, context)
-
-    def policy(self) -> str:
-        """Return the digest of the policies that are active now."""
-        return str(self.people.authority.policies().digest)
-
-    def approvals_digest(self, _request: Request) -> str:
-        """Requests of programs need no approvals."""
-        return ""
+        judge = judge_of(session, self.workspace, self.authority, self.known, INFER[1])
+        return judge.decide(Request(INFER[0], INFER[1], model)).allowed
 
 
 class Refusals:

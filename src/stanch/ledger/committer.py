@@ -13,12 +13,14 @@ from concurrent.futures import Future
 
 from msgspec import Struct
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from stanch.crypto import Frontier, leaf_hash
 from stanch.errors import ClockWentBack, CommitUnknown, LedgerUnavailable, StanchError, StoreError, Tampered
 from stanch.ledger.commitment import Opening
 from stanch.store import Tables
 from stanch.store.schema import ledger as schema
+from stanch.store.statement import run
 from stanch.terms import EntryRef
 
 _MAX_BATCH = 4096
@@ -213,7 +215,8 @@ class Committer:
                 if batch:
                     self._insert(connection, size, batch)
                     frontier = frontier.append(item.leaf for item in batch)
-                    connection.exec_driver_sql(
+                    run(
+                        connection,
                         "UPDATE ledger_log SET size = ?, frontier = ?, updated_ms = ? WHERE origin = ?",
                         (frontier.size, frontier.to_bytes(), batch[-1].entry.time_ms, self._origin),
                     )
@@ -227,9 +230,10 @@ class Committer:
         # Beside the write lock the row itself is locked where a dialect can: whatever writes, no index is given twice.
         lock = self._tables.row_lock
         query = f"SELECT size, frontier, updated_ms FROM ledger_log WHERE origin = ?{lock}"  # noqa: S608 - own words
-        row = connection.exec_driver_sql(query, (self._origin,)).one_or_none()
-        if row is None:
+        found = run(connection, query, (self._origin,))
+        if not found:
             raise Tampered(f"log {self._origin}: its row is gone from the database")
+        row = found[0]
         return row[0], Frontier.parse(row[0], row[1]), row[2]
 
     def _is_durable(self, first: int, batch: list[_Queued]) -> bool:
@@ -278,13 +282,19 @@ class Committer:
 
 def _admit(connection: Connection, item: _Queued, updated_ms: int) -> bool:
     """Run what belongs into the entry's transaction; on a refusal its future fails and the batch goes on."""
+    within, is_begun = item.entry.within, False
     try:
         _check_clock(item.entry.time_ms, updated_ms)
-        if item.entry.within is not None:
-            with connection.begin_nested():
-                item.entry.within(connection)
+        if within is not None:
+            run(connection, "SAVEPOINT entry")
+            is_begun = True
+            within(connection)
+            run(connection, "RELEASE SAVEPOINT entry")
     except Exception as error:  # noqa: BLE001 - handed to the caller that waits for this entry
-        item.set_exception(error)
+        if is_begun:
+            # If even this fails, the whole batch does: nothing of a refused entry may be committed.
+            run(connection, "ROLLBACK TO SAVEPOINT entry")
+        item.set_exception(_unavailable(error) if isinstance(error, SQLAlchemyError) else error)
         return False
     return True
 

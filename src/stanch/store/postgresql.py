@@ -1,7 +1,6 @@
 """PostgreSQL that keeps what a commit promises, reached over a connection that nobody can stand in."""
 
 import contextlib
-import functools
 import hashlib
 import os
 import re
@@ -18,6 +17,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyErro
 
 from stanch.errors import InvalidInput, MissingExtraError, StoreUnsafe
 from stanch.store.host import is_loopback
+from stanch.store.statement import run, with_driver_marks
 from stanch.store.tables import Tables, column_names
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def _writer(address: Address) -> Engine:
     # One writer at a time, on whatever host it runs: each statement after this one sees all that was committed before.
     @event.listens_for(engine, "begin")
     def _take_turns(connection: Connection) -> None:
-        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(?)", (_WRITE_LOCK,))
+        run(connection, "SELECT pg_advisory_xact_lock(?)", (_WRITE_LOCK,))
 
     return engine
 
@@ -186,12 +186,7 @@ def _translate(
 ) -> tuple[str, object]:
     """Let hand-written statements mark their parameters with ``?``, as on SQLite; compiled ones pass unchanged."""
     compiled = getattr(context, "compiled", None) is not None
-    return statement if compiled else _with_driver_marks(statement), parameters
-
-
-@functools.lru_cache(maxsize=256)
-def _with_driver_marks(statement: str) -> str:
-    return statement.replace("%", "%%").replace("?", "%s")
+    return statement if compiled else with_driver_marks(statement), parameters
 
 
 def _connect(address: Address) -> "psycopg.Connection[Any]":

@@ -4,13 +4,14 @@ import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from stanch.crypto import sync_folder
 from stanch.errors import NotFound, StoreError, StoreUnsafe
+from stanch.store.statement import run
 from stanch.store.tables import Tables
 
 _OLDEST = (3, 37, 0)  # STRICT tables
@@ -95,7 +96,7 @@ def _create_file(path: Path) -> None:
         raise StoreError(f"{path}: the database cannot be made", why=os.strerror(error.errno or 0)) from error
 
 
-def _engine(path: Path, *, begin: str, read_only: bool) -> Engine:
+def _engine(path: Path, *, begin: LiteralString, read_only: bool) -> Engine:
     def connect() -> sqlite3.Connection:
         return _connect(path, read_only=read_only)
 
@@ -109,7 +110,7 @@ def _engine(path: Path, *, begin: str, read_only: bool) -> Engine:
     # The driver's own transaction handling is off (isolation_level None), so that BEGIN is exactly this text.
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+        run(connection, begin)
 
     return engine
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from stanch.errors import CommitUnknown, Conflict, StoreError
+from stanch.store.statement import run
 
 Dialect = Literal["sqlite", "postgresql"]
 _MOST_ROWS = 128
@@ -89,7 +90,7 @@ class Tables:
             # Only names of the schema enter the statement; every value is a parameter.
             many = ", ".join([marks] * count)
             statement = f"INSERT INTO {table.name} ({column_names(table)}) VALUES {many}"  # noqa: S608 - as said above
-            connection.exec_driver_sql(statement, tuple(itertools.chain.from_iterable(rows[start : start + count])))
+            run(connection, statement, tuple(itertools.chain.from_iterable(rows[start : start + count])))
             start += count
 
     def scrub(self) -> None:

@@ -64,6 +64,7 @@ class _Ask:
     """Call something that may wait for a database or for witnesses."""
 
     question: Callable[[], Any]
+    is_quick: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,11 @@ class _Permit:
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """Runs acts for one session on one log."""
+    """Runs acts for one session on one log.
+
+    Attributes:
+        is_quick: Whether the judge answers without waiting for anything, so that an event loop may ask it.
+    """
 
     ledger: Ledger
     who: Who
@@ -96,6 +101,7 @@ class Door:
     witnessing: Witnessing | None = None
     clock: Clock = time.time
     sign: Callable[[Entry], Entry] = lambda entry: entry
+    is_quick: bool = False
 
     def act(self, request: Request, run: Callable[[EntryRef], Done[T]]) -> T:
         """Do ``run`` if it is permitted and recorded.
@@ -168,6 +174,8 @@ class Door:
         if cancelled is not None:
             raise cancelled
         if isinstance(step, _Ask):
+            if step.is_quick:
+                return step.question(), None
             return await asyncio.to_thread(step.question), None
         return await run(step.ref), None
 
@@ -202,7 +210,7 @@ class Door:
         )
         at = self.clock()
         try:
-            decision: Decision = yield _Ask(lambda: self.judge.decide(request))
+            decision: Decision = yield _Ask(lambda: self.judge.decide(request), self.is_quick)
         except NotPermitted:  # the session has ended
             yield from self._record_refusal(act)
             raise
@@ -214,7 +222,7 @@ class Door:
 
     def _begin(self, request: Request, act: Act) -> _Steps[EntryRef]:
         """Record the intent; its transaction uses the approvals up and writes the lease."""
-        approvals: str = yield _Ask(lambda: self.judge.approvals_digest(request))
+        approvals: str = yield _Ask(lambda: self.judge.approvals_digest(request), self.is_quick)
         payload: dict[str, JsonValue] = {**request.payload, "params_digest": str(request.params_digest)}
         if approvals:
             payload["approvals_digest"] = approvals
@@ -248,7 +256,7 @@ class Door:
     def _confirm(self, request: Request, act: Act, permit: _Permit, *, seconds: float) -> _Steps[None]:
         """Decide again if the decision is older than so many seconds, or if the policies changed since."""
         old = self.clock() - permit.at >= seconds
-        if old or (yield _Ask(self.judge.policy)) != str(permit.decision.policy):
+        if old or (yield _Ask(self.judge.policy, self.is_quick)) != str(permit.decision.policy):
             again: Decision = yield _Ask(lambda: self.judge.decide(request, act.id))
             again.require()
 

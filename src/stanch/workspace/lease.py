@@ -10,11 +10,12 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from stanch.errors import Conflict, StoreError
 from stanch.store import Tables
 from stanch.store.schema.workspace import act_lease
+from stanch.store.statement import run
 
 LEASE_SECONDS = 120.0
 RENEW_SECONDS = 30.0
@@ -34,9 +35,8 @@ class Leases:
 
     def begin(self, connection: Connection, act: str) -> None:
         """Write the lease of an act, in the transaction of its intent."""
-        connection.execute(
-            insert(act_lease).values(act=act, host=socket.gethostname(), pid=os.getpid(), until_ms=self._until())
-        )
+        values = (act, socket.gethostname(), os.getpid(), self._until())
+        run(connection, "INSERT INTO act_lease (act, host, pid, until_ms) VALUES (?, ?, ?, ?)", values)
 
     def end(self, connection: Connection, act: str) -> None:
         """Delete the lease of an act, in the transaction of its outcome.
@@ -44,7 +44,7 @@ class Leases:
         Raises:
             Conflict: There is none: the act never began, or somebody recorded it as abandoned meanwhile.
         """
-        if not connection.execute(delete(act_lease).where(act_lease.c.act == act)).rowcount:
+        if not run(connection, "DELETE FROM act_lease WHERE act = ? RETURNING act", (act,)):
             raise Conflict(f"act {act}: holds no lease", why="it never began, or was recorded as abandoned meanwhile")
 
     def take(self, connection: Connection, act: str) -> None:
