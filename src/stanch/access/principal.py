@@ -2,7 +2,9 @@
 
 import base64
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
+
+from sqlalchemy import Row
 
 from stanch.crypto import RandomBytes, random_bytes
 
@@ -35,3 +37,11 @@ class Principal:
     display: str | None = field(repr=False)
     clearance: int
     suspended: bool
+
+
+def principal_of(row: Row[Any]) -> Principal:
+    """Return the principal that a row of the table is."""
+    return Principal(
+        id=row.id, kind=row.kind, issuer=row.issuer, subject=row.subject, display=row.display, clearance=row.clearance,
+        suspended=bool(row.suspended),
+    )  # fmt: skip
