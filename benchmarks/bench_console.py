@@ -32,10 +32,9 @@ from pathlib import Path
 
 import httpx
 
-TESTS = Path(__file__).parents[1] / "tests"
-sys.path.insert(0, str(TESTS))  # the workspace is made as the tests make theirs
-sys.path.insert(0, str(TESTS / "workspace"))
-sys.path.insert(0, str(TESTS / "console"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # the workspace is made as the tests make theirs
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "workspace"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "console"))
 
 import crowd
 import life
@@ -47,7 +46,7 @@ from stanch.console.app import Console, build_app
 from stanch.console.route import API, Route
 from stanch.console.routes import PAGES
 from stanch.watch import detectors
-from stanch.watch.runner import catch_up, progress
+from stanch.watch.runner import progress, run
 from stanch.workspace import Workspace
 from stanch.workspace.verbs_access import Newcomer, add_person, issue_key, register_newcomer
 from stanch.workspace.verbs_approve import register_key
@@ -142,9 +141,12 @@ def take_in(case: life.Case, names: list[str], count: int, since_ms: int, until_
         writer.start()
         ready.wait()
         began, cpu = time.perf_counter(), time.process_time()
-        while progress(workspace.tables, reader.origin, known)[0].next_index < end:
-            catch_up(reader, workspace.tables, known, deliver=watcher.deliver)
-            time.sleep(0.01)
+
+        def wait(_seconds: float) -> bool:
+            time.sleep(0.1)
+            return progress(workspace.tables, reader.origin, known)[0].next_index >= end
+
+        run(reader, workspace.tables, known, deliver=watcher.deliver, wait=wait)
         seconds, watched = time.perf_counter() - began, time.process_time() - cpu
         written = results.get()
         writer.join()

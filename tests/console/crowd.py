@@ -34,7 +34,7 @@ def add_crowd(tables, names, now_ms):
     """Register principals, each with a role, every tenth a service with a key, and what they used today."""
     day, minute, model = now_ms - now_ms % DAY_MS, now_ms - now_ms % 60_000, str(MODELS[0].digest)
     people = [
-        (name, "service" if at % 10 == 0 else "user", "https://login.example", f"s{at}", f"person {at}", 0, 0, now_ms)
+        (name, "service" if at % 10 == 0 else "user", "https://login.example", f"s{name}", f"person {at}", 0, 0, now_ms)
         for at, name in enumerate(names)
     ]
     held = [
@@ -56,11 +56,11 @@ def add_crowd(tables, names, now_ms):
             tables.insert(connection, table, rows)
 
 
-def make_history(names, count, since_ms, until_ms, seed=2):
-    """Yield so many entries: seven of ten acts are requests to models, one of fifty is refused, one of forty fails."""
+def make_history(names, count, since_ms, until_ms, *, requests=0.7, seed=2):
+    """Yield so many entries: a share of requests to models; of the other acts some are refused and some fail."""
     generator = np.random.default_rng(seed)
     for number in range(count // 2):
-        yield from _act(generator, names, since_ms + (until_ms - since_ms) * 2 * number // count)
+        yield from _act(generator, names, requests, since_ms + (until_ms - since_ms) * 2 * number // count)
 
 
 def append(ledger, entries):
@@ -74,22 +74,22 @@ def append(ledger, entries):
         waiting.popleft().result()
 
 
-def _act(generator, names, time_ms):
-    kind = "gateway.infer" if generator.random() < 0.7 else OTHERS[generator.integers(len(OTHERS))]
+def _act(generator, names, requests, time_ms):
+    kind = "gateway.infer" if generator.random() < requests else OTHERS[generator.integers(len(OTHERS))]
     about = {"gateway.infer": MODELS, "tune.run": MODELS, "audit.run": MODELS, "data.scan": DATA}.get(kind, ())
     subject = (about[generator.integers(len(about))],) if about else ()
     act = Act(
         kind=kind, id=new_act_id(time_ms), principal=names[generator.integers(len(names))], subject=subject,
         credential=Credential(kind="api-key", key_id=f"k{generator.integers(500)}"), decision=("role-consumer",),
     )  # fmt: skip
-    fate = generator.random()
-    if fate < 0.02:
+    fate = 1 if kind == "gateway.infer" else generator.random()
+    if fate < 0.06:
         return [denied(act, time_ms=time_ms)] * 2
     asked, told = {}, {}
     if kind == "gateway.infer":
         asked = {"dialect": "chat", "network": f"10.0.{generator.integers(4)}.0/24", "probe": {"quotes": False}}
         told = {"verdict": "allow", "released": 400, "prompt_tokens": 90, "completion_tokens": 100, "folded_chars": 390}
-    result = "failed" if fate < 0.045 else "done"
+    result = "failed" if fate < 0.14 else "done"
     return [
         intent(act, time_ms=time_ms, payload=asked), outcome(act, time_ms=time_ms + 900, result=result, payload=told)
     ]  # fmt: skip

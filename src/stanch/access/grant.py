@@ -32,8 +32,9 @@ def in_force(now_ms: int) -> ColumnElement[bool]:
 
 
 def grant_of(row: Row[Any]) -> Grant:
-    """Return the grant that a row of the table is."""
-    return Grant(row.id, row.principal, row.role, row.scope, row.expires_ms, row.granted_by, row.not_before_ms)
+    """Return the grant that a whole row of the table is; unpacked, for a row's names cost as much as reading it."""
+    key, principal, role, scope, not_before_ms, expires_ms, _revoked_ms, granted_by, _reason = row
+    return Grant(key, principal, role, scope, expires_ms, granted_by, not_before_ms)
 
 
 def ordered(grants: Iterable[Grant]) -> tuple[Grant, ...]:

@@ -40,8 +40,9 @@ class Principal:
 
 
 def principal_of(row: Row[Any]) -> Principal:
-    """Return the principal that a row of the table is."""
+    """Return the principal that a whole row of the table is."""
+    key, kind, issuer, subject, display, clearance, suspended, _created_ms = row
     return Principal(
-        id=row.id, kind=row.kind, issuer=row.issuer, subject=row.subject, display=row.display, clearance=row.clearance,
-        suspended=bool(row.suspended),
+        id=key, kind=kind, issuer=issuer, subject=subject, display=display, clearance=clearance,
+        suspended=bool(suspended),
     )  # fmt: skip

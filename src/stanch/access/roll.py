@@ -49,8 +49,9 @@ def facts_after(connection: Connection, now_ms: int, *, after: str = "", limit: 
     grant, held = schema.grant, defaultdict[str, list[Grant]](list)
     theirs = (grant.c.principal >= rows[0].id) & (grant.c.principal <= rows[-1].id)
     for row in connection.execute(select(grant).where(theirs, in_force(now_ms))):
-        held[row.principal].append(grant_of(row))
-    return tuple(Facts(principal_of(row), ordered(held[row.id])) for row in rows)
+        one = grant_of(row)
+        held[one.principal].append(one)
+    return tuple(Facts(one, ordered(held[one.id])) for one in map(principal_of, rows))
 
 
 def holders(
