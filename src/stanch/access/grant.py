@@ -33,7 +33,7 @@ def in_force(now_ms: int) -> ColumnElement[bool]:
 
 def grant_of(row: Row[Any]) -> Grant:
     """Return the grant that a whole row of the table is; unpacked, for a row's names cost as much as reading it."""
-    key, principal, role, scope, not_before_ms, expires_ms, _revoked_ms, granted_by, _reason = row
+    key, principal, role, scope, not_before_ms, expires_ms, _revoked_ms, granted_by, _reason = tuple(row)
     return Grant(key, principal, role, scope, expires_ms, granted_by, not_before_ms)
 
 

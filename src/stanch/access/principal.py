@@ -41,7 +41,7 @@ class Principal:
 
 def principal_of(row: Row[Any]) -> Principal:
     """Return the principal that a whole row of the table is."""
-    key, kind, issuer, subject, display, clearance, suspended, _created_ms = row
+    key, kind, issuer, subject, display, clearance, suspended, _created_ms = tuple(row)
     return Principal(
         id=key, kind=kind, issuer=issuer, subject=subject, display=display, clearance=clearance,
         suspended=bool(suspended),
