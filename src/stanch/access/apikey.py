@@ -243,11 +243,14 @@ class ApiKeys:
                 raise NotFound(f"API key {key_id[:40]}: does not exist or was revoked already")
             advance_facts(connection)
 
-    def keys(self) -> tuple[ApiKeyRecord, ...]:
-        """Return what is kept of every key, in the order of their expiry."""
+    def keys(self, principal: str | None = None) -> tuple[ApiKeyRecord, ...]:
+        """Return what is kept of every key, or of those of one principal, in the order of their expiry."""
         table = schema.api_key
+        query = select(table).order_by(table.c.expires_ms, table.c.id)
+        if principal is not None:
+            query = query.where(table.c.principal == principal)
         with self._tables.read() as connection:
-            rows = connection.execute(select(table).order_by(table.c.expires_ms, table.c.id)).all()
+            rows = connection.execute(query).all()
         return tuple(_record(row) for row in rows)
 
     def _now(self) -> int:

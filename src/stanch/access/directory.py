@@ -4,9 +4,8 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from stanch.access import strangers
 from stanch.access.credential import local_key_owner, require_valid
@@ -20,7 +19,7 @@ from stanch.access.grant import (
     new_grant_id,
     revoke_grant,
 )
-from stanch.access.principal import Principal, PrincipalKind, new_principal_id
+from stanch.access.principal import Principal, PrincipalKind, new_principal_id, principal_of
 from stanch.access.revision import advance_facts
 from stanch.access.roles import ROLES
 from stanch.access.session import LEEWAY_MS, CredentialKind, LocalLogin, Session, session_message
@@ -258,7 +257,7 @@ class Directory:
         """Return everybody who is registered, in the order of their ids."""
         with self._tables.read() as connection:
             rows = connection.execute(select(schema.principal).order_by(schema.principal.c.id)).all()
-        return tuple(_principal(row) for row in rows)
+        return tuple(principal_of(row) for row in rows)
 
     def grant(
         self,
@@ -371,7 +370,7 @@ class Directory:
         row = connection.execute(select(schema.principal).where(schema.principal.c.id == principal)).one_or_none()
         if row is None:
             raise NotFound(f"principal {principal[:40]}: is not registered")
-        return Facts(_principal(row), grants_in_force(connection, principal, now_ms), bounds)
+        return Facts(principal_of(row), grants_in_force(connection, principal, now_ms), bounds)
 
     def _now(self) -> int:
         return int(self._clock() * 1000)
@@ -380,15 +379,3 @@ class Directory:
 def _check_name(issuer: str, subject: str) -> None:
     if not issuer or not subject or max(len(issuer), len(subject)) > MAX_NAME:
         raise InvalidInput(f"principal: expected an issuer and a subject of 1 to {MAX_NAME} characters")
-
-
-def _principal(row: Row[Any]) -> Principal:
-    return Principal(
-        id=row.id,
-        kind=cast("PrincipalKind", row.kind),
-        issuer=row.issuer,
-        subject=row.subject,
-        display=row.display,
-        clearance=row.clearance,
-        suspended=bool(row.suspended),
-    )

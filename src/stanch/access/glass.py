@@ -114,6 +114,14 @@ class Glasses:
             ).all()
         return _glass(rows[0]) if rows else None
 
+    def open_now(self) -> dict[str, str]:
+        """Return by principal the id of the emergency rights that are open now."""
+        table, now_ms = schema.glass.c, self._now()
+        alive = (table.from_ms <= now_ms) & (table.until_ms > now_ms)
+        with self._tables.read() as connection:
+            rows = connection.execute(select(table.principal, table.id).where(alive).order_by(table.until_ms))
+            return {principal: key for principal, key in rows}  # noqa: C416 - rows are no pairs of str to mypy
+
     def unreviewed(self) -> tuple[Glass, ...]:
         """Return what nobody has reviewed yet, the most urgent first."""
         table = schema.glass

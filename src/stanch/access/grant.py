@@ -1,8 +1,10 @@
 """Grants: which roles a principal holds, where, until when, and who gave them."""
 
 import base64
+from collections.abc import Iterable
+from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
 
 from stanch.access.facts import Grant
 from stanch.access.roles import check_role, check_separation
@@ -18,20 +20,26 @@ DAY_MS = 86_400_000
 def grants_in_force(connection: Connection, principal: str, now_ms: int) -> tuple[Grant, ...]:
     """Return the grants that count now; an expired or revoked one is simply not among them."""
     table = schema.grant
-    rows = connection.execute(
-        select(table).where(
-            table.c.principal == principal,
-            table.c.not_before_ms <= now_ms,
-            (table.c.expires_ms.is_(None)) | (table.c.expires_ms > now_ms),
-            table.c.revoked_ms.is_(None),
-        )
-    )
-    return tuple(
-        sorted(
-            (Grant(r.id, r.principal, r.role, r.scope, r.expires_ms, r.granted_by, r.not_before_ms) for r in rows),
-            key=lambda grant: (grant.role, grant.scope, grant.id),
-        )
-    )
+    rows = connection.execute(select(table).where(table.c.principal == principal, in_force(now_ms)))
+    return ordered(map(grant_of, rows))
+
+
+def in_force(now_ms: int) -> ColumnElement[bool]:
+    """Return the condition on the table of grants that one counts now."""
+    table = schema.grant.c
+    alive = (table.expires_ms.is_(None)) | (table.expires_ms > now_ms)
+    return (table.not_before_ms <= now_ms) & alive & table.revoked_ms.is_(None)
+
+
+def grant_of(row: Row[Any]) -> Grant:
+    """Return the grant that a whole row of the table is; unpacked, for a row's names cost as much as reading it."""
+    key, principal, role, scope, not_before_ms, expires_ms, _revoked_ms, granted_by, _reason = tuple(row)
+    return Grant(key, principal, role, scope, expires_ms, granted_by, not_before_ms)
+
+
+def ordered(grants: Iterable[Grant]) -> tuple[Grant, ...]:
+    """Return grants as facts hold them: by role, scope and id."""
+    return tuple(sorted(grants, key=lambda grant: (grant.role, grant.scope, grant.id)))
 
 
 def check_grant(connection: Connection, wanted: Grant, *, team: bool, now_ms: int) -> None:

@@ -2,7 +2,9 @@
 
 import base64
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
+
+from sqlalchemy import Row
 
 from stanch.crypto import RandomBytes, random_bytes
 
@@ -35,3 +37,12 @@ class Principal:
     display: str | None = field(repr=False)
     clearance: int
     suspended: bool
+
+
+def principal_of(row: Row[Any]) -> Principal:
+    """Return the principal that a whole row of the table is."""
+    key, kind, issuer, subject, display, clearance, suspended, _created_ms = tuple(row)
+    return Principal(
+        id=key, kind=kind, issuer=issuer, subject=subject, display=display, clearance=clearance,
+        suspended=bool(suspended),
+    )  # fmt: skip

@@ -5,9 +5,10 @@ therefore decided under both sets, with the facts of now, in two situations: the
 no part in making it) and the plainest one (nothing of that). A difference in either is reported.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 
+from stanch.access.alike import Likeness
 from stanch.access.decision import decide
 from stanch.access.facts import WORKSPACE, Context, Facts, ResourceFacts
 from stanch.access.policy import ActivePolicies
@@ -72,18 +73,32 @@ def simulate(
     facts_of: Callable[[str], Facts | None],
     team: bool,
 ) -> Simulation:
-    """Decide past requests under two sets; those of principals who are gone are left out."""
-    different = sorted(set(requests), key=lambda past: (past.principal, past.action, past.resource.scope))
+    """Decide past requests under two sets; those of principals who are gone are left out.
+
+    Requests that neither set can tell apart are decided once.
+    """
+    likeness, known = Likeness(before, after), dict[Hashable, list[tuple[str, bool]]]()
     found, count = [], 0
-    for past in different:
+    for past in set(requests):
         facts = facts_of(past.principal)
         if facts is None:
             continue
         count += 1
-        for name, context in situations(team=team).items():
-            old, new = (decide(facts, past.action, past.resource, context, each).allowed for each in (before, after))
-            if old != new:
-                found.append(Difference(past, name, old, new))
+        alike = past.action, likeness.of(facts, past.resource)
+        if alike not in known:
+            known[alike] = [
+                (name, new)
+                for name, context in situations(team=team).items()
+                for old, new in [
+                    [decide(facts, past.action, past.resource, context, each).allowed for each in (before, after)]
+                ]
+                if old != new
+            ]
+        found += [Difference(past, name, not new, new) for name, new in known[alike]]
+    order = ("best", "plain")
+    found.sort(key=lambda one: (
+        one.request.principal, one.request.action, one.request.resource.scope, order.index(one.situation)
+    ))  # fmt: skip
     return Simulation(count, tuple(found))
 
 
@@ -94,7 +109,9 @@ def require_a_way_back(people: Iterable[Facts], after: ActivePolicies, *, team: 
         InvalidInput: They would lock everybody out.
     """
     best = situations(team=team)["best"]
-    if not any(decide(facts, "policy:write", WORKSPACE, best, after).allowed for facts in people):
+    likeness = Likeness(after)
+    different = {likeness.of(facts, WORKSPACE): facts for facts in people}
+    if not any(decide(facts, "policy:write", WORKSPACE, best, after).allowed for facts in different.values()):
         raise InvalidInput(
             "policies: under them nobody could change the policies again",
             why="no registered principal is permitted policy:write, even with a second factor and two approvals",

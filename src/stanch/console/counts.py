@@ -1,11 +1,9 @@
-"""What the log holds by day, counted in its index."""
+"""What the log holds by day, today last."""
 
 from msgspec import Struct
 
 from stanch.console.desk import Call
-from stanch.ledger.index import update_index
-
-DAY_MS = 86_400_000
+from stanch.console.tally import DAY_MS
 
 
 class Day(Struct, frozen=True):
@@ -19,19 +17,7 @@ class Day(Struct, frozen=True):
 
 def count_days(call: Call, days: int) -> tuple[Day, ...]:
     """Return the last days, today last; a day without an act counts nothing."""
-    workspace = call.workspace
     today = call.now_ms - call.now_ms % DAY_MS
     first = today - (days - 1) * DAY_MS
-    update_index(workspace.tables, workspace.ledger.origin)
-    with workspace.tables.read() as connection:
-        rows = connection.exec_driver_sql(
-            "SELECT time_ms - time_ms % 86400000 AS day, phase, status, count(*) FROM ledger_index"
-            " WHERE origin = ? AND time_ms >= ? AND phase IN ('outcome', 'denied') GROUP BY day, phase, status",
-            (workspace.ledger.origin, first),
-        ).all()
-    found: dict[int, dict[str, int]] = {}
-    for day, phase, status, count in rows:
-        what = "refused" if phase == "denied" else "done" if status == 1 else "failed"
-        counts = found.setdefault(int(day), {})
-        counts[what] = counts.get(what, 0) + int(count)
+    found = call.desk.days.upto_now(call.workspace.tables, call.workspace.ledger.origin)
     return tuple(Day(start, **found.get(start, {})) for start in range(first, today + DAY_MS, DAY_MS))

@@ -1,15 +1,17 @@
 """Everything of a workspace that requests need, and the workspace as one browser or program sees it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from stanch.access import WORKSPACE, Authority, Decision, Session
 from stanch.access.authenticator import Authenticator
 from stanch.access.bootstrap import Bootstrap
 from stanch.access.oidc import CodeFlow
+from stanch.access.roll import names_of
 from stanch.access.sessions import Sessions
 from stanch.console.attempts import Attempts
 from stanch.console.csrf import Csrf
+from stanch.console.tally import DayCounts
 from stanch.workspace import Door, Request, Workspace
 from stanch.workspace.incoming import authenticator_of, code_flows
 from stanch.workspace.people import NEEDED, PolicyJudge
@@ -34,6 +36,7 @@ class Desk:
         bootstrap: One-time links.
         csrf: Tokens of forms.
         authority: The policies, confirmed every second.
+        days: How many acts there were by day.
     """
 
     workspace: Workspace
@@ -45,6 +48,7 @@ class Desk:
     bootstrap: Bootstrap
     csrf: Csrf
     authority: Authority
+    days: DayCounts = field(default_factory=DayCounts)
 
     @classmethod
     def of(cls, workspace: Workspace, address: str) -> "Desk":
@@ -115,9 +119,10 @@ class Call:
         context = people.context_of(self.session.principal, mfa=True, involved=False, approvals=NEEDED)
         return people.authority.decide(self.session, action, WORKSPACE, context).allowed
 
-    def names(self) -> dict[str, str]:
-        """Return what each principal is shown as; an erased one by its id."""
-        return {one.id: one.display or one.id for one in self.workspace.people.directory.principals()}
+    def names(self, principals: Iterable[str]) -> dict[str, str]:
+        """Return what each of these principals is shown as; an erased one by its id."""
+        with self.workspace.tables.read() as connection:
+            return names_of(connection, principals)
 
     @property
     def now_ms(self) -> int:

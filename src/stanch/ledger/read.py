@@ -1,6 +1,6 @@
 """The reading side of a log: entries, queries, checkpoints and proofs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,13 +9,13 @@ from sqlalchemy import select
 from stanch.errors import InvalidInput, NotFound
 from stanch.ledger.checkpoint import SignedCheckpoint, open_checkpoint
 from stanch.ledger.hashes import TileHashes
-from stanch.ledger.index import EntryQuery, query_index
+from stanch.ledger.index import EntryQuery, EntryState, query_index, query_states
 from stanch.ledger.note import NoteVerifier
 from stanch.ledger.proof import prove_consistency, prove_inclusion
 from stanch.ledger.tiles import CHECKPOINT_KEY
 from stanch.ledger.tlogproof import TlogProof
 from stanch.store import BlobStore, Tables, open_blobs, open_tables
-from stanch.store.schema.ledger import ledger_cosignature
+from stanch.store.schema.ledger import ledger_cosignature, ledger_entry
 from stanch.terms import EntryRef
 
 _PAGE = 256
@@ -76,6 +76,22 @@ class LedgerReader:
                 return data
         raise NotFound(f"log {self.origin}: has no entry {index}")
 
+    def entries(self, indexes: Iterable[int]) -> dict[int, bytes]:
+        """Return the bytes of several entries by their indexes, in the order that was asked for.
+
+        Raises:
+            NotFound: The log is not that long.
+        """
+        wanted, found = list(dict.fromkeys(indexes)), dict[int, bytes]()
+        table = ledger_entry.c
+        for start in range(0, len(wanted), _PAGE):
+            some = (table.origin == self.origin) & table.idx.in_(wanted[start : start + _PAGE])
+            with self.tables.read() as connection:
+                found |= {row.idx: row.data for row in connection.execute(select(table.idx, table.data).where(some))}
+        if missing := [index for index in wanted if index not in found]:
+            raise NotFound(f"log {self.origin}: has no entry {missing[0]}")
+        return {index: found[index] for index in wanted}
+
     def tail(self, start: int = 0, limit: int | None = None) -> Iterator[tuple[int, bytes]]:
         """Yield (index, bytes) from ``start`` on, at most ``limit`` of them, a page at a time."""
         while limit is None or limit > 0:
@@ -94,6 +110,10 @@ class LedgerReader:
     def query(self, query: EntryQuery) -> Iterator[EntryRef]:
         """Yield references to the entries that a query asks for; see :class:`stanch.ledger.index.EntryQuery`."""
         return query_index(self.tables, self.origin, query)
+
+    def states(self, query: EntryQuery) -> Iterator[EntryState]:
+        """Yield how the entries stand that a query asks for, from the index alone."""
+        return query_states(self.tables, self.origin, query)
 
     def checkpoint(self, size: int | None = None) -> SignedCheckpoint:
         """Return the published checkpoint, or the stored one of exactly ``size`` entries, with its cosignatures.

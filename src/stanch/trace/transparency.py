@@ -6,7 +6,7 @@ them up. Nothing else enters the report.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from html import escape
 from itertools import pairwise
@@ -15,6 +15,7 @@ from typing import Any
 from stanch.audit.html import grid, page
 from stanch.errors import InvalidInput
 from stanch.ledger import EntryQuery, LedgerReader, decode_entry
+from stanch.ledger.index import EntryState
 from stanch.terms import JsonValue
 from stanch.trace.budget import LIFETIME, ErrorBudget
 from stanch.trace.custody import utc
@@ -42,6 +43,8 @@ STATEMENTS = {
     "log.erased": "erasures of personal data from the log were made",
 }
 
+GATE, EXAMINE = "audit.gate", "trace.examine"
+DONE, FAILED, ABANDONED = 1, 2, 99
 _DONE = {
     "audit.run": "model.audits",
     "release.propose": "release.proposed",
@@ -125,12 +128,16 @@ def report_transparency(reader: LedgerReader, period: Period, *, budget: str = L
     """
     checkpoint = reader.checkpoint().checkpoint
     found: dict[str, list[int]] = defaultdict(list)
-    for index, entry in _entries(
-        reader, checkpoint.size, EntryQuery(since_ms=_ms(period.since), until_ms=_ms(period.until))
-    ):
-        statement = _statement(entry)
-        if statement is not None:
-            found[statement].append(index)
+    examined = []
+    for state in _counted(reader, period):
+        if state.index >= checkpoint.size:
+            continue
+        if state.kind == EXAMINE and state.phase == "outcome" and state.status == DONE:
+            examined.append(state.index)
+        elif (statement := _statement(state)) is not None:
+            found[statement].append(state.index)
+    for index, data in reader.entries(examined).items():
+        found[f"case.{decode_entry(data)['unmapped']['stanch']['payload']['verdict']}"].append(index)
     spent, within = [], []
     query = EntryQuery(kind="trace.plan", phase="intent", until_ms=_ms(period.until))
     for _, entry in _entries(reader, checkpoint.size, query):
@@ -147,31 +154,39 @@ def report_transparency(reader: LedgerReader, period: Period, *, budget: str = L
     )
 
 
+def _counted(reader: LedgerReader, period: Period) -> Iterable[EntryState]:
+    """Return every entry of a period that could count, once: what was refused or failed, and outcomes of some kinds.
+
+    All others are passed over by the indexes of the database: most of a log are requests to models that were answered.
+    """
+    within = EntryQuery(since_ms=_ms(period.since), until_ms=_ms(period.until))
+    queries = [replace(within, phase="denied")]
+    queries += [replace(within, phase="outcome", status=status) for status in (FAILED, ABANDONED)]
+    for query in queries:
+        yield from reader.states(query)
+    # Not by their state, too: a database could then choose the index of states, and read all that was done.
+    for kind in (GATE, EXAMINE, *_DONE):
+        states = reader.states(replace(within, kind=kind))
+        yield from (state for state in states if state.phase == "outcome" and state.status == DONE)
+
+
 def _entries(reader: LedgerReader, size: int, query: EntryQuery) -> Iterable[tuple[int, dict[str, Any]]]:
-    for ref in reader.query(query):
-        if ref.index < size:
-            yield ref.index, decode_entry(reader.entry(ref.index))
+    indexes = [ref.index for ref in reader.query(query) if ref.index < size]
+    for index, data in reader.entries(indexes).items():
+        yield index, decode_entry(data)
 
 
 def _ms(moment: datetime) -> int:
     return int(moment.astimezone(UTC).timestamp() * 1000)
 
 
-def _statement(entry: dict[str, Any]) -> str | None:
+def _statement(state: EntryState) -> str | None:
     """Return which statement an entry counts for; each counts for one at most."""
-    ours = entry["unmapped"]["stanch"]
-    kind, phase, payload = ours.get("kind", ""), ours["phase"], ours.get("payload", {})
-    if phase == "denied":
+    if state.phase == "denied":
         return "access.denied"
-    if phase != "outcome":
-        return None
-    if kind == "audit.gate":
-        return "gate.passed" if ours["result"] == "done" else "gate.refused"
-    if ours["result"] != "done":
-        return "act.failed"
-    if kind == "trace.examine":
-        return f"case.{payload['verdict']}"
-    return _DONE.get(kind)
+    if state.kind == GATE:
+        return "gate.passed" if state.status == DONE else "gate.refused"
+    return _DONE.get(state.kind) if state.status == DONE else "act.failed"
 
 
 def _count(entries: Sequence[int], *, banded: bool) -> dict[str, JsonValue]:

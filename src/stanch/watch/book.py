@@ -4,10 +4,11 @@ So an alert, its deliveries, and whatever led to it (a detector's state, an entr
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from stanch.errors import Conflict, NotFound
 from stanch.store.schema.alerts import alert as alerts
@@ -46,16 +47,54 @@ def load_alert(connection: Connection, key: str) -> Alert:
     """
     found = find_alert(connection, key)
     if found is None:
-        raise NotFound(f"there is no alert {key[:40]!r}", next_step="stanch watch alerts")
+        raise _no_alert(key)
     return found
 
 
-def list_alerts(connection: Connection, state: AlertState | None = None, *, limit: int = 1000) -> tuple[Alert, ...]:
-    """Return alerts, the newest first."""
+def load_alerts(connection: Connection, keys: Sequence[str]) -> tuple[Alert, ...]:
+    """Return several alerts in the order that was asked for.
+
+    Raises:
+        NotFound: There is none of one of these ids.
+    """
+    found = {row.id: _alert(row) for row in connection.execute(select(alerts).where(alerts.c.id.in_(keys)))}
+    if missing := [key for key in keys if key not in found]:
+        raise _no_alert(missing[0])
+    return tuple(found[key] for key in keys)
+
+
+def list_alerts(
+    connection: Connection, state: AlertState | None = None, *, after: str = "", limit: int = 1000
+) -> tuple[Alert, ...]:
+    """Return alerts, the newest first; those that follow the alert ``after``, and none if that one is not there."""
     query = select(alerts).order_by(alerts.c.raised_ms.desc(), alerts.c.id).limit(limit)
     if state is not None:
         query = query.where(alerts.c.state == state.value)
+    if after:
+        raised_ms = select(alerts.c.raised_ms).where(alerts.c.id == after).scalar_subquery()
+        same = (alerts.c.raised_ms == raised_ms) & (alerts.c.id > after)
+        query = query.where((alerts.c.raised_ms < raised_ms) | same)
     return tuple(_alert(row) for row in connection.execute(query))
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many alerts of one detector stand alike: their state, and what closed ones were found to be."""
+
+    detector: str
+    state: AlertState
+    conclusion: Conclusion | None
+    alerts: int
+
+
+def count_alerts(connection: Connection) -> tuple[Count, ...]:
+    """Return how many alerts there are, by detector, state and conclusion."""
+    alike = (alerts.c.detector, alerts.c.state, alerts.c.conclusion)
+    rows = connection.execute(select(*alike, func.count()).group_by(*alike))
+    return tuple(
+        Count(name, AlertState(state), Conclusion(conclusion) if conclusion else None, int(count))
+        for name, state, conclusion, count in rows
+    )
 
 
 def save_alert(connection: Connection, before: Alert, after: Alert) -> None:
@@ -84,6 +123,10 @@ def find_alert(connection: Connection, key: str) -> Alert | None:
     """Return an alert, if there is one of this id."""
     row = connection.execute(select(alerts).where(alerts.c.id == key)).one_or_none()
     return None if row is None else _alert(row)
+
+
+def _no_alert(key: str) -> NotFound:
+    return NotFound(f"there is no alert {key[:40]!r}", next_step="stanch watch alerts")
 
 
 def _row(alert: Alert) -> dict[str, Any]:

@@ -25,10 +25,12 @@ from stanch.access import (
 )
 from stanch.access.approval import approvals_digest
 from stanch.access.revision import advance_facts
+from stanch.access.roll import ids_called
 from stanch.crypto.localkey import LocalKey
 from stanch.crypto.passphrase import Passphrase
 from stanch.errors import InvalidInput, NotAuthenticated
-from stanch.ledger import EntryQuery, Ledger, LedgerReader, decode_entry, sign_act
+from stanch.ledger import EntryQuery, Ledger, LedgerReader, sign_act
+from stanch.ledger.entry import read_event
 from stanch.store import Tables
 from stanch.store.schema import workspace as rows
 from stanch.terms import ArtifactRef
@@ -165,12 +167,12 @@ class People:
         """Return who made, audited or proposed this very artifact: the log knows. Approving is not taking part."""
         if resource.kind == "workspace":
             return frozenset()
-        entries = (
-            decode_entry(reader.entry(ref.index))
+        indexes = [
+            ref.index
             for kind in _TAKING_PART
             for ref in reader.query(EntryQuery(subject=resource.digest, kind=kind, phase="outcome"))
-        )
-        return frozenset(str(entry["actor"]["user"]["uid"]) for entry in entries)
+        ]
+        return frozenset(read_event(data).actor.user.uid for data in reader.entries(indexes).values())
 
     def resource_facts(self, resource: ArtifactRef) -> ResourceFacts:
         """Return what policies know of an artifact."""
@@ -210,7 +212,8 @@ class People:
         Raises:
             InvalidInput: There is none, or more than one.
         """
-        found = [principal.id for principal in self.directory.principals() if name in {principal.display, principal.id}]
+        with self.ground.tables.read() as connection:
+            found = ids_called(connection, name)
         if len(found) != 1:
             raise InvalidInput(f"{len(found)} principals are called {name[:64]!r}", next_step="stanch access who")
         return found[0]

@@ -1,7 +1,6 @@
 """Verbs about the policies: show, check, approve a change, put it in force, and take it back."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -15,9 +14,11 @@ from stanch.access import (
     parse_policies,
     sign_approval,
 )
+from stanch.access.roll import facts_after
 from stanch.access.simulate import PastRequest, Simulation, require_a_way_back, simulate
 from stanch.errors import NotPermitted
-from stanch.ledger import EntryQuery, decode_entry
+from stanch.ledger import EntryQuery
+from stanch.ledger.entry import read_event
 from stanch.terms import ArtifactRef, Digest, EntryRef, JsonValue
 from stanch.workspace.act import ApprovalNeed, Done, Request
 from stanch.workspace.kinds import KINDS
@@ -160,7 +161,8 @@ def _change(workspace: Workspace, text: str, without: tuple[str, ...]) -> Policy
 def _check(workspace: Workspace, text: str, without: tuple[str, ...]) -> CheckedChange:
     people, change = workspace.people, _change(workspace, text, without)
     before, after = change.after.parse(), parse_policies(text, without=without)
-    everybody = {principal.id: people.directory.facts_of(principal.id) for principal in people.directory.principals()}
+    with workspace.tables.read() as connection:
+        everybody = {facts.principal.id: facts for facts in facts_after(connection, _now_ms(workspace))}
     require_a_way_back(everybody.values(), after, team=people.team)
     requester = people.session.principal
     return CheckedChange(
@@ -181,19 +183,26 @@ def _changed(before: ActivePolicies, after: ActivePolicies) -> tuple[str, ...]:
 def _past_requests(workspace: Workspace) -> set[PastRequest]:
     """Return who asked for what in the last week, whether it was permitted or not."""
     reader = workspace.ledger.reader()
-    since_ms = int(workspace.now().timestamp() * 1000) - SIMULATED_DAYS * DAY_MS
-    found = set()
-    for phase in ("intent", "denied"):
-        for ref in reader.query(EntryQuery(phase=phase, since_ms=since_ms)):
-            event = decode_entry(reader.entry(ref.index))
-            kind = KINDS.get(event["unmapped"]["stanch"].get("kind", ""))
-            if kind is not None:
-                principal = str(event["actor"]["user"]["uid"])
-                found |= {PastRequest(principal, kind.action, facts) for facts in _resources(workspace, event)}
-    return found
+    since_ms = _now_ms(workspace) - SIMULATED_DAYS * DAY_MS
+    indexes = [
+        state.index
+        for phase in ("intent", "denied")
+        for state in reader.states(EntryQuery(phase=phase, since_ms=since_ms))
+        if state.kind in KINDS
+    ]
+    asked = set()
+    for data in reader.entries(indexes).values():
+        event = read_event(data)
+        ours, who = event.unmapped.stanch, event.actor.user.uid
+        action = KINDS[ours.kind or ""].action
+        asked |= {(who, action, one.kind, one.name, one.digest) for one in ours.subject}
+    facts = {about: _facts(workspace, *about) for about in {(kind, name, digest) for _, _, kind, name, digest in asked}}
+    return {PastRequest(who, action, facts[kind, name, digest]) for who, action, kind, name, digest in asked}
 
 
-def _resources(workspace: Workspace, event: dict[str, Any]) -> list[ResourceFacts]:
-    subjects = event["unmapped"]["stanch"].get("subject", ())
-    refs = [ArtifactRef(one["kind"], one["name"], Digest.parse(one["digest"])) for one in subjects]
-    return [workspace.people.resource_facts(ref) for ref in refs]
+def _facts(workspace: Workspace, kind: str, name: str, digest: str) -> ResourceFacts:
+    return workspace.people.resource_facts(ArtifactRef(kind, name, Digest.parse(digest)))
+
+
+def _now_ms(workspace: Workspace) -> int:
+    return int(workspace.now().timestamp() * 1000)

@@ -1,6 +1,7 @@
 """Alerts: what the detectors raised, what people do about each, and what is kept quiet."""
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
@@ -12,9 +13,10 @@ from stanch.console.pages.log import Row, rows_at
 from stanch.console.pages.paging import Cursor, Limit
 from stanch.console.route import Nothing
 from stanch.errors import InvalidInput, NotFound
-from stanch.ledger import EntryQuery, decode_entry
+from stanch.ledger import EntryQuery
+from stanch.ledger.entry import read_event
 from stanch.store.schema.alerts import alert
-from stanch.watch import Severity
+from stanch.watch import Severity, detectors
 from stanch.watch.alert import MAX_REASON, Alert, AlertState, Conclusion
 from stanch.watch.book import list_alerts as list_all
 from stanch.watch.book import list_suppressions, load_alert
@@ -23,7 +25,6 @@ from stanch.workspace.verbs_alerts import Change, Quiet, move_alert, suppress_al
 
 Reason = Annotated[str, Meta(min_length=1, max_length=MAX_REASON)]
 Time = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2})?Z?)?\Z")]
-_MOST = 10_000
 _SHOWN_ENTRIES = 32
 _LOOKED_THROUGH = 500
 _KEY = re.compile(r"[0-9a-f]{32}")
@@ -136,15 +137,13 @@ def list_alerts(call: Call, asked: AlertQuery) -> AlertList:
     """Show alerts, the newest first, and what is kept quiet."""
     state = AlertState(asked.state) if asked.state else None
     with call.workspace.tables.read() as connection:
-        found = list_all(connection, state, limit=_MOST)
+        found = list_all(connection, state, after=asked.after, limit=asked.limit + 1)
         quiet = list_suppressions(connection, call.now_ms)
-    ids = [one.id for one in found]
-    start = ids.index(asked.after) + 1 if asked.after in ids else len(ids) if asked.after else 0
-    shown = found[start : start + asked.limit]
-    names = call.names()
+    shown = found[: asked.limit]
+    names = call.names(who for one in quiet for who in (one.principal, one.owner) if who)
     return AlertList(
-        tuple(row_of(names, one) for one in shown),
-        shown[-1].id if len(found) > start + len(shown) else "",
+        rows_of(call, shown),
+        shown[-1].id if len(found) > len(shown) else "",
         asked,
         count_alerts(call, AlertState.OPEN),
         tuple(
@@ -154,7 +153,7 @@ def list_alerts(call: Call, asked: AlertQuery) -> AlertList:
             )
             for one in quiet
         ),
-        tuple(sorted({one.detector for one in found})),
+        tuple(detector.name for detector in detectors()),
         call.could("finding:act"),
     )  # fmt: skip
 
@@ -172,7 +171,7 @@ def show_alert(call: Call, _asked: Nothing) -> AlertView:
         found = load_alert(connection, key)
         incidents = tuple(one.id for one in list_incidents(connection) if key in one.alerts)
     return AlertView(
-        row_of(call.names(), found), found.statistic, found.threshold, found.window_start * 1000,
+        row_of(call, found), found.statistic, found.threshold, found.window_start * 1000,
         found.first_at * 1000, found.last_at * 1000, found.changed_ms, found.escalations,
         found.containment.value if found.containment else "", len(found.entries),
         rows_at(call, found.entries[:_SHOWN_ENTRIES]), _steps(call, key), incidents,
@@ -205,13 +204,22 @@ def suppress(call: Call, asked: Silence) -> Silenced:
     return Silenced(made.id, made.expires_ms)
 
 
-def row_of(names: dict[str, str], one: Alert) -> AlertRow:
+def row_of(call: Call, one: Alert) -> AlertRow:
     """Return what lists show of an alert."""
-    return AlertRow(
-        one.id, one.detector, one.signal, one.severity.value, one.state.value,
-        one.conclusion.value if one.conclusion else "", one.principal or "",
-        names.get(one.principal or "", one.principal or ""), one.model or "", one.count, one.raised_ms,
-        names.get(one.owner, one.owner),
+    return rows_of(call, [one])[0]
+
+
+def rows_of(call: Call, alerts: Sequence[Alert]) -> tuple[AlertRow, ...]:
+    """Return what lists show of alerts."""
+    names = call.names(who for one in alerts for who in (one.principal, one.owner) if who)
+    return tuple(
+        AlertRow(
+            one.id, one.detector, one.signal, one.severity.value, one.state.value,
+            one.conclusion.value if one.conclusion else "", one.principal or "",
+            names.get(one.principal or "", one.principal or ""), one.model or "", one.count, one.raised_ms,
+            names.get(one.owner, one.owner),
+        )
+        for one in alerts
     )  # fmt: skip
 
 
@@ -245,15 +253,16 @@ def count_alerts(call: Call, state: AlertState) -> int:
 def _moved(call: Call, change: Change) -> AlertRow:
     if not _KEY.fullmatch(call.path["id"]):
         raise NotFound("there is no such alert")
-    return row_of(call.names(), move_alert(call.workspace, call.path["id"], change))
+    return row_of(call, move_alert(call.workspace, call.path["id"], change))
 
 
 def _steps(call: Call, key: str) -> tuple[Row, ...]:
     """Return the entries that record the newest steps of this alert, among the last 500 of all."""
     reader = call.workspace.ledger.reader()
     query = EntryQuery(kind="watch.alert.state", phase="outcome", newest_first=True, limit=_LOOKED_THROUGH)
-    payloads = ((ref.index, decode_entry(reader.entry(ref.index))["unmapped"]["stanch"]) for ref in reader.query(query))
-    return rows_at(call, [index for index, ours in payloads if (ours.get("payload") or {}).get("alert") == key])
+    newest = reader.entries(ref.index for ref in reader.query(query))
+    payloads = ((index, read_event(data).unmapped.stanch.payload or {}) for index, data in newest.items())
+    return rows_at(call, [index for index, payload in payloads if payload.get("alert") == key])
 
 
 def _possible(one: Alert) -> tuple[str, ...]:

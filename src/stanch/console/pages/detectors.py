@@ -8,12 +8,11 @@ from stanch.console.desk import Call
 from stanch.console.route import Nothing
 from stanch.ledger import EntryQuery, decode_entry
 from stanch.watch import Measure, detectors
-from stanch.watch.alert import Conclusion
-from stanch.watch.book import list_alerts
+from stanch.watch.alert import AlertState, Conclusion
+from stanch.watch.book import count_alerts
 from stanch.watch.detector import FalseAlarm
 from stanch.watch.runner import progress
 
-_MOST_ALERTS = 100_000
 _THRESHOLDS = {
     "D1": "each finding that the guard reports",
     "D4": "the 99.9 % quantile of other principals' quiet windows",
@@ -66,16 +65,17 @@ def show_detectors(call: Call, _asked: Nothing) -> DetectorList:
     reader = workspace.ledger.reader()
     size, places = reader.size(), {one.detector: one for one in progress(workspace.tables, reader.origin, known)}
     with workspace.tables.read() as connection:
-        alerts = list_alerts(connection, limit=_MOST_ALERTS)
+        counts = count_alerts(connection)
     kept, rows = _simulations(call), []
     for detector in known:
-        mine = [one for one in alerts if one.detector == detector.name]
-        judged = {end: sum(one.conclusion is end for one in mine) for end in Conclusion}
+        mine = [one for one in counts if one.detector == detector.name]
+        waiting = sum(one.alerts for one in mine if one.state is AlertState.OPEN)
+        judged = {end: sum(one.alerts for one in mine if one.conclusion is end) for end in Conclusion}
         place = places[detector.name]
         rows.append(DetectorRow(
             detector.name, detector.signals, _threshold(detector.name, detector.promise), _promise(detector.promise),
-            detector.promise.needs, size - place.next_index, place.alarms, (place.last_at or 0) * 1000, len(mine),
-            sum(one.waiting for one in mine), judged[Conclusion.TRUE], judged[Conclusion.FALSE],
+            detector.promise.needs, size - place.next_index, place.alarms, (place.last_at or 0) * 1000,
+            sum(one.alerts for one in mine), waiting, judged[Conclusion.TRUE], judged[Conclusion.FALSE],
             judged[Conclusion.BENIGN], kept.get(detector.name),
         ))  # fmt: skip
     return DetectorList(tuple(rows), size)
@@ -103,12 +103,13 @@ def _promise(promise: FalseAlarm) -> str:
 def _simulations(call: Call) -> dict[str, Simulated]:
     """Return the newest kept simulation of each detector."""
     reader, found = call.workspace.ledger.reader(), dict[str, Simulated]()
-    for ref in reader.query(EntryQuery(kind="watch.simulate", phase="outcome", newest_first=True, limit=100)):
-        entry = decode_entry(reader.entry(ref.index))
+    query = EntryQuery(kind="watch.simulate", phase="outcome", newest_first=True, limit=100)
+    for index, data in reader.entries(ref.index for ref in reader.query(query)).items():
+        entry = decode_entry(data)
         told = json.loads(entry["unmapped"]["stanch"]["payload"]["result"])
         power = told["power"] or {}
         found.setdefault(told["detector"], Simulated(
-            ref.index, entry["time"], told["promised"], told["observed"], told["lower"], told["upper"],
+            index, entry["time"], told["promised"], told["observed"], told["lower"], told["upper"],
             told["verdict"], power.get("found", 0.0),
         ))  # fmt: skip
     return found

@@ -1,14 +1,19 @@
 """The access explorer: why somebody may or may not do something, and who can."""
 
+from collections.abc import Hashable
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from stanch.access import Explanation, default_policies, explain
+from stanch.access import ActivePolicies, Context, Explanation, Facts, ResourceFacts, default_policies, explain
+from stanch.access.alike import Likeness
+from stanch.access.roll import facts_after, first_names
 from stanch.console.desk import Call
 from stanch.console.pages.log import Word
+from stanch.console.pages.paging import MOST, Cursor, Limit, Paged, take
 from stanch.errors import InvalidInput
 from stanch.terms import ArtifactRef, Digest
+from stanch.workspace.people import NEEDED
 from stanch.workspace.verbs_access import explain_access, workspace_ref
 
 _KINDS = frozenset({"model", "dataset", "release", "run", "case"})
@@ -25,10 +30,12 @@ class Why(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Who(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which action, and on what."""
+    """Which action, and on what; at most ``limit`` of those who can, those after ``after``."""
 
     action: Action = ""
     resource: Resource = "workspace"
+    after: Cursor = ""
+    limit: Limit = MOST
 
 
 class Answer(Struct, frozen=True):
@@ -72,13 +79,21 @@ class Able(Struct, frozen=True):
 
 
 class WhoView(Struct, frozen=True):
-    """The question, and everybody whom a role permits it; those whom a condition stops stand apart."""
+    """The question, and whom a role permits it; those whom a condition stops stand apart.
+
+    Attributes:
+        others: How many are permitted it by no role.
+        count: How many can, in all parts of the list.
+        next: Where the next part begins.
+    """
 
     asked: Who
     able: tuple[Able, ...]
     stopped: tuple[Able, ...]
     others: int
     actions: tuple[str, ...]
+    count: int
+    next: str
 
 
 def explain_why(call: Call, asked: Why) -> WhyView:
@@ -88,14 +103,17 @@ def explain_why(call: Call, asked: Why) -> WhyView:
         InvalidInput: No such principal, action or resource.
         NotPermitted: Asking about another needs ``policy:read``.
     """
-    names, answer = call.names(), None
+    answer = None
     if asked.action:
         ref = _resource(call, asked.resource)
         me = call.session.principal
-        who = None if not asked.who or asked.who in {me, names.get(me)} else asked.who
+        who = None if not asked.who or asked.who in {me, call.names([me]).get(me)} else asked.who
         found = explain_access(call.workspace, asked.action, ref, who=who)
-        answer = _because(found, names)
-    people = tuple(sorted(names.values())) if call.may("policy:read") else ()
+        answer = _because(call, found)
+    people: tuple[str, ...] = ()
+    if call.may("policy:read"):
+        with call.workspace.tables.read() as connection:
+            people = first_names(connection, MOST)
     return WhyView(asked, answer, _actions(), people)
 
 
@@ -105,30 +123,50 @@ def find_who(call: Call, asked: Who) -> WhoView:
     Raises:
         InvalidInput: No such action or resource.
     """
-    able, stopped, others = [], [], 0
-    people = call.workspace.people
-    principals = people.directory.principals() if asked.action else ()
-    ref = _resource(call, asked.resource)
-    policies = people.authority.policies()
-    for principal in principals:
-        context = people.context_of(principal.id, mfa=True, involved=False, approvals=2)
-        found = explain(
-            people.directory.facts_of(principal.id), asked.action, people.resource_facts(ref), context, policies
-        )
-        through = tuple(answer.policy for answer in found.permits if answer.holds)
-        forbids = tuple(answer.policy for answer in found.forbids if answer.holds)
-        name = principal.display or principal.id
-        row = Able(principal.id, name, principal.kind, found.decision.allowed, through, forbids)
-        if found.decision.allowed:
-            able.append(row)
-        elif through:
-            stopped.append(row)
-        else:
-            others += 1
-    return WhoView(asked, tuple(able), tuple(stopped), others, _actions())
+    ref, people = _resource(call, asked.resource), call.workspace.people
+    everybody: tuple[Facts, ...] = ()
+    if asked.action:
+        with call.workspace.tables.read() as connection:
+            everybody = facts_after(connection, call.now_ms)
+    ask = _Asker(people.authority.policies(), asked.action, people.resource_facts(ref), team=people.team)
+    glasses, rows, others = people.glasses.open_now(), list[Able](), 0
+    for facts in everybody:
+        row = ask.row(facts, glasses.get(facts.principal.id, ""))
+        rows += [row] if row is not None else []
+        others += row is None
+    shown, after = take(rows, lambda row: row.principal, Paged(asked.after, asked.limit))
+    return WhoView(
+        asked, tuple(row for row in shown if row.allowed), tuple(row for row in shown if not row.allowed), others,
+        _actions(), sum(row.allowed for row in rows), after,
+    )  # fmt: skip
 
 
-def _because(found: Explanation, names: dict[str, str]) -> Because:
+class _Asker:
+    """Asks who can, once for all whom the policies cannot tell apart."""
+
+    def __init__(self, policies: ActivePolicies, action: str, resource: ResourceFacts, *, team: bool) -> None:
+        self._policies, self._action, self._resource, self._team = policies, action, resource, team
+        self._likeness = Likeness(policies)
+        self._known: dict[Hashable, tuple[bool, tuple[str, ...], tuple[str, ...]]] = {}
+
+    def row(self, facts: Facts, glass: str) -> Able | None:
+        """Return what is shown of somebody whom a policy permits it; None for others."""
+        alike = bool(glass), self._likeness.of(facts, self._resource)
+        if alike not in self._known:
+            context = Context(mfa=True, team=self._team, glass=glass, approvals=NEEDED)
+            found = explain(facts, self._action, self._resource, context, self._policies)
+            through, forbids = (
+                tuple(answer.policy for answer in answers if answer.holds) for answers in (found.permits, found.forbids)
+            )
+            self._known[alike] = found.decision.allowed, through, forbids
+        allowed, through, forbids = self._known[alike]
+        one = facts.principal
+        shown = allowed or through
+        return Able(one.id, one.display or one.id, one.kind, allowed, through, forbids) if shown else None
+
+
+def _because(call: Call, found: Explanation) -> Because:
+    names = call.names(one.grant.granted_by for one in found.permits if one.grant is not None)
     answers = [
         Answer(
             one.policy, one.effect, one.holds, "cannot be asked" if one.failed else one.fact,

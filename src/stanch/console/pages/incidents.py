@@ -1,21 +1,21 @@
 """Incidents: the clock of 72 hours, the timeline, what was done, and the file that leaves."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
 from stanch.console.desk import Call
-from stanch.console.pages.alerts import AlertRow, Time, row_of, time_of
+from stanch.console.pages.alerts import AlertRow, Time, rows_of, time_of
 from stanch.console.pages.log import Row, rows_at
 from stanch.console.pages.paging import Paged
 from stanch.console.route import Nothing
 from stanch.errors import NotFound
 from stanch.trace.incident_report import Audience
 from stanch.watch import Containment
-from stanch.watch.book import load_alert
+from stanch.watch.book import load_alerts
 from stanch.watch.incident import HOUR_MS, Incident, IncidentState
 from stanch.watch.incident_book import list_incidents as list_all
 from stanch.watch.incident_book import load_incident
@@ -132,7 +132,7 @@ def list_incidents(call: Call, asked: Paged) -> IncidentList:
     start = ids.index(asked.after) + 1 if asked.after in ids else len(ids) if asked.after else 0
     shown = found[start : start + asked.limit]
     after = shown[-1].id if len(found) > start + len(shown) else ""
-    return IncidentList(tuple(clock_of(call, one) for one in shown), after, call.could("finding:act"))
+    return IncidentList(clocks_of(call, shown), after, call.could("finding:act"))
 
 
 def show_incident(call: Call, _asked: Nothing) -> IncidentView:
@@ -141,10 +141,10 @@ def show_incident(call: Call, _asked: Nothing) -> IncidentView:
     Raises:
         NotFound: There is none.
     """
-    names = call.names()
     with call.workspace.tables.read() as connection:
         found = load_incident(connection, _key(call))
-        alerts = tuple(row_of(names, load_alert(connection, key)) for key in found.alerts)
+        about = load_alerts(connection, found.alerts)
+    alerts = rows_of(call, about)
     return IncidentView(
         clock_of(call, found), alerts, found.principals, found.artifacts,
         tuple(Done(one.action.value, one.target, one.entry) for one in found.contained), found.notified_ms or 0,
@@ -202,11 +202,19 @@ def _written(name: str, write: Callable[[Path], object]) -> Export:
 
 def clock_of(call: Call, incident: Incident) -> IncidentRow:
     """Return how an incident stands now."""
-    return IncidentRow(
-        incident.id, incident.state.value, incident.discovered_ms, incident.opened_ms,
-        call.names().get(incident.opened_by, incident.opened_by), incident.deadline_ms,
-        incident.ticking and incident.state is not IncidentState.CLOSED,
-        (incident.deadline_ms - call.now_ms) // HOUR_MS, len(incident.alerts), len(incident.contained),
+    return clocks_of(call, [incident])[0]
+
+
+def clocks_of(call: Call, incidents: Sequence[Incident]) -> tuple[IncidentRow, ...]:
+    """Return how incidents stand now."""
+    names = call.names(one.opened_by for one in incidents)
+    return tuple(
+        IncidentRow(
+            one.id, one.state.value, one.discovered_ms, one.opened_ms, names.get(one.opened_by, one.opened_by),
+            one.deadline_ms, one.ticking and one.state is not IncidentState.CLOSED,
+            (one.deadline_ms - call.now_ms) // HOUR_MS, len(one.alerts), len(one.contained),
+        )
+        for one in incidents
     )  # fmt: skip
 
 

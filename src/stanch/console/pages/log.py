@@ -7,9 +7,11 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from stanch.access.roll import ids_called
 from stanch.console.desk import Call
 from stanch.console.pages.paging import Limit
 from stanch.console.route import Nothing
+from stanch.crypto import leaf_hash
 from stanch.errors import InvalidInput, NotFound, StanchError
 from stanch.ledger import EntryQuery, LedgerProofVerifier, decode_entry
 from stanch.ledger.read import LedgerReader
@@ -18,6 +20,7 @@ from stanch.workspace.kinds import KINDS
 from stanch.workspace.verbs_console import look
 from stanch.workspace.verbs_log import verify_log
 
+_SHOWN_OF_ACT = 50
 Word = Annotated[str, Meta(max_length=200)]
 
 
@@ -93,7 +96,8 @@ def search_log(call: Call, asked: Search) -> Found:
     """
     principal = ""
     if asked.principal:
-        principal = next((key for key, name in call.names().items() if asked.principal in {key, name}), asked.principal)
+        with call.workspace.tables.read() as connection:
+            principal = next(iter(ids_called(connection, asked.principal)), asked.principal)
     query = EntryQuery(
         act=asked.act or None, kind=asked.kind or None, phase=asked.phase or None, principal=principal or None,
         subject=Digest.parse(asked.subject) if asked.subject else None, since_ms=_day(asked.since),
@@ -115,12 +119,13 @@ def show_entry(call: Call, _asked: Nothing) -> EntryView:
         raise NotFound("there is no such entry")
     index, reader = int(text), call.workspace.ledger.reader()
     data = reader.entry(index)
-    row, act = _row(call.names(), index, decode_entry(data)), decode_entry(data)["metadata"]["correlation_uid"]
+    event = decode_entry(data)
+    row, act = _rows(call, {index: event})[0], event["metadata"]["correlation_uid"]
     proof, checkpoint, trouble = _prove(call, reader, index, data)
-    others = tuple(other for other in rows_of(call, EntryQuery(act=act)) if other.index != index)
+    act_of = reader.query(EntryQuery(act=act, limit=_SHOWN_OF_ACT))
+    others = rows_at(call, [ref.index for ref in act_of if ref.index != index])
     pretty = json.dumps(json.loads(data), indent=2, ensure_ascii=True, sort_keys=True)
-    leaf = next((ref.leaf_hash for ref in reader.query(EntryQuery(act=act)) if ref.index == index), b"")
-    return EntryView(row, pretty, leaf.hex(), proof, checkpoint, trouble, act, others)
+    return EntryView(row, pretty, leaf_hash(data).hex(), proof, checkpoint, trouble, act, others)
 
 
 def verify_now(call: Call, _asked: Nothing) -> Verified:
@@ -146,8 +151,13 @@ def rows_of(call: Call, query: EntryQuery) -> tuple[Row, ...]:
 
 def rows_at(call: Call, indexes: Iterable[int]) -> tuple[Row, ...]:
     """Return what lists show of the entries with these indexes."""
-    reader, names = call.workspace.ledger.reader(), call.names()
-    return tuple(_row(names, index, decode_entry(reader.entry(index))) for index in indexes)
+    found = call.workspace.ledger.reader().entries(indexes)
+    return _rows(call, {index: decode_entry(data) for index, data in found.items()})
+
+
+def _rows(call: Call, events: dict[int, dict[str, Any]]) -> tuple[Row, ...]:
+    names = call.names(str(event["actor"]["user"]["uid"]) for event in events.values())
+    return tuple(_row(names, index, event) for index, event in events.items())
 
 
 def _row(names: dict[str, str], index: int, event: dict[str, Any]) -> Row:

@@ -7,6 +7,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 from sqlalchemy import select
 
+from stanch.access.roll import holders
 from stanch.audit.certificate_file import read_certificate
 from stanch.audit.leakcert import LeakCert
 from stanch.audit.verdict import MEANING
@@ -23,7 +24,7 @@ from stanch.terms import Digest
 from stanch.workspace.release_state import ReleaseState
 
 DigestText = Annotated[str, Meta(pattern=r"^(sha256|blake3):[0-9a-f]{64}\Z")]
-_HISTORY = 25
+_HISTORY, _SHOWN_HOLDERS = 25, 50
 
 
 class ModelRow(Struct, frozen=True):
@@ -165,11 +166,8 @@ def _line(call: Call, state: ReleaseState) -> ReleaseLine:
 
 
 def _grantees(call: Call, role: str, row: ModelRow) -> tuple[str, ...]:
-    """Return who holds a role in the workspace or on this very model."""
-    directory = call.workspace.people.directory
-    scopes = {"workspace", f"Model:{row.name}@{row.digest}"}
-    return tuple(sorted(
-        principal.display or principal.id
-        for principal in directory.principals()
-        if any(grant.role == role and grant.scope in scopes for grant in directory.facts_of(principal.id).grants)
-    ))  # fmt: skip
+    """Return who holds a role in the workspace or on this very model: the first names, and how many more."""
+    scopes = ("workspace", f"Model:{row.name}@{row.digest}")
+    with call.workspace.tables.read() as connection:
+        names, count = holders(connection, role, scopes, call.now_ms, limit=_SHOWN_HOLDERS)
+    return (*names, f"and {count - len(names):,} more") if count > len(names) else names

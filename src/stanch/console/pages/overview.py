@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 from sqlalchemy import func, select
 
+from stanch.access.roll import count_principals
 from stanch.console.charts import tell_activity
 from stanch.console.counts import Day, count_days
 from stanch.console.desk import Call
 from stanch.console.pages.alerts import count_alerts, count_waiting
-from stanch.console.pages.incidents import clock_of
+from stanch.console.pages.incidents import clocks_of
 from stanch.console.route import Nothing
 from stanch.errors import StanchError
 from stanch.ledger import EntryQuery
@@ -129,7 +130,8 @@ def _alerts(call: Call) -> Waiting:
 
 def _clocks(call: Call) -> Clocks:
     with call.workspace.tables.read() as connection:
-        rows = [clock_of(call, one) for one in list_incidents(connection) if one.state is not IncidentState.CLOSED]
+        running = [one for one in list_incidents(connection) if one.state is not IncidentState.CLOSED]
+    rows = clocks_of(call, running)
     ticking = sorted((row for row in rows if row.ticking), key=lambda row: row.deadline_ms)
     late = sum(row.deadline_ms < call.now_ms for row in ticking)
     if not ticking:
@@ -186,7 +188,9 @@ def _models(call: Call) -> Models:
 def _duties(call: Call) -> Duties:
     people = call.workspace.people
     overdue = overdue_reviews(call.workspace)
-    return Duties(len(people.glasses.unreviewed()), len(overdue), len(people.directory.principals()))
+    with call.workspace.tables.read() as connection:
+        principals = count_principals(connection)
+    return Duties(len(people.glasses.unreviewed()), len(overdue), principals)
 
 
 SECTIONS: tuple[Section, ...] = (

@@ -84,9 +84,10 @@ class Activated(Struct, frozen=True):
 
 def show(call: Call, _asked: Nothing) -> PoliciesView:
     """Show the policies in force and their history."""
-    versions, names = PolicyVersions(call.workspace.tables), call.names()
-    active = versions.active()
-    history = tuple(_version(one, names) for one in reversed(versions.history()))
+    versions = PolicyVersions(call.workspace.tables)
+    active, known = versions.active(), versions.history()
+    names = call.names(one.activated_by for one in (active, *known))
+    history = tuple(_version(one, names) for one in reversed(known))
     return PoliciesView(_version(active, names), active.text, history, call.may("policy:write"))
 
 
@@ -125,7 +126,8 @@ def _version(one: PolicyVersion, names: dict[str, str]) -> VersionRow:
 
 
 def _view(call: Call, checked: CheckedChange, asked: Change) -> CheckedView:
-    names, simulation = call.names(), checked.simulation
+    simulation = checked.simulation
+    names = call.names(one.request.principal for one in simulation.differences[:_SHOWN])
     before = checked.change.after.text.splitlines()
     marks = {"+": "add", "-": "remove", " ": "same"}
     lines = [

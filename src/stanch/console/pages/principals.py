@@ -5,11 +5,12 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from stanch.access import ROLES, ApiKeyOrder, ApiKeyRecord, Facts, Grant
+from stanch.access.roll import facts_after
 from stanch.access.strangers import read as read_strangers
 from stanch.console.desk import Call
 from stanch.console.pages.budgets import Used, uses_of
 from stanch.console.pages.log import Row, Word, rows_of
-from stanch.console.pages.paging import Paged, take
+from stanch.console.pages.paging import Paged
 from stanch.console.route import Nothing
 from stanch.errors import InvalidInput, NotFound
 from stanch.ledger import EntryQuery
@@ -136,11 +137,11 @@ class Issued(Struct, frozen=True):
 
 def list_principals(call: Call, asked: Paged) -> PrincipalList:
     """Show everybody who is registered, and who tried to sign in without being so."""
-    directory = call.workspace.people.directory
-    rows = [_row(directory.facts_of(one.id)) for one in directory.principals()]
-    shown, after = take(rows, lambda row: row.id, asked)
     with call.workspace.tables.read() as connection:
+        found = facts_after(connection, call.now_ms, after=asked.after, limit=asked.limit + 1)
         strangers = [Stranger(one.issuer, one.subject, one.attempts, one.last_ms) for one in read_strangers(connection)]
+    shown = tuple(_row(facts) for facts in found[: asked.limit])
+    after = shown[-1].id if len(found) > asked.limit else ""
     issuers = tuple(section.issuer for section in call.workspace.config.access.issuers)
     return PrincipalList(shown, tuple(strangers), tuple(sorted(ROLES)), issuers, after, call.may("access:grant"))
 
@@ -152,8 +153,9 @@ def show_principal(call: Call, _asked: Nothing) -> PrincipalView:
         NotFound: Nobody of that id is registered.
     """
     people, identity = call.workspace.people, call.path["id"]
-    facts, names = people.directory.facts_of(identity), call.names()
-    keys = tuple(_key(record) for record in people.api_keys.keys() if record.principal == identity)  # noqa: SIM118 - a method, no mapping
+    facts = people.directory.facts_of(identity)
+    names = call.names(grant.granted_by for grant in facts.grants)
+    keys = tuple(_key(record) for record in people.api_keys.keys(identity))
     history: tuple[Row, ...] = ()
     if call.may("log:read"):
         history = rows_of(call, EntryQuery(principal=identity, newest_first=True, limit=_HISTORY))
@@ -214,7 +216,7 @@ def issue(call: Call, asked: ToIssue) -> Issued:
         days=asked.days,
     )  # fmt: skip
     record, secret = issue_key(call.workspace, order)
-    name = call.names().get(record.principal, record.principal)
+    name = call.names([record.principal]).get(record.principal, record.principal)
     return Issued(record.id, secret.text, record.principal, name, record.expires_ms)
 
 
@@ -224,7 +226,7 @@ def end_key(call: Call, _asked: Nothing) -> Nothing:
     Raises:
         NotFound: There is none, or it is another principal's.
     """
-    keys = {record.id for record in call.workspace.people.api_keys.keys() if record.principal == call.path["id"]}  # noqa: SIM118 - a method, no mapping
+    keys = {record.id for record in call.workspace.people.api_keys.keys(call.path["id"])}
     if call.path["key"] not in keys:
         raise NotFound("there is no such key")
     revoke_key(call.workspace, call.path["key"])

@@ -185,7 +185,7 @@ def _copy(call: Call, state: ReleaseState, recipient: str) -> CopyState:
         else:
             involved = people.involved(model_of(state), call.workspace.ledger.reader())
             counted = people.approvals.count_approvals(asked.digest, requester=state.facts.requester, involved=involved)
-            names, given = call.names(), set(newest.quorum.approvals)
+            names, given = call.names(one.principal for one in asked.approvers), set(newest.quorum.approvals)
             votes = tuple(
                 Vote(approver.principal, names.get(approver.principal, approver.principal), x in given)
                 for x, approver in enumerate(asked.approvers, 1)
@@ -203,6 +203,7 @@ def _row(call: Call, state: ReleaseState) -> ReleaseRow:
     first = next(iter(facts.requests.values()))
     return ReleaseRow(
         facts.name, state.model.name, facts.digest, first.lineage, first.release_number,
-        call.names().get(facts.requester, facts.requester), len(copies), sum(copy.made_ms > 0 for copy in copies),
+        call.names([facts.requester]).get(facts.requester, facts.requester), len(copies),
+        sum(copy.made_ms > 0 for copy in copies),
         sum(0 < copy.needed <= copy.counted for copy in copies),
     )  # fmt: skip

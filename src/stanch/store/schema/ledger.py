@@ -72,6 +72,12 @@ ledger_index = table(
 Index("ledger_index_act", ledger_index.c.origin, ledger_index.c.act)
 Index("ledger_index_principal", ledger_index.c.origin, ledger_index.c.principal, ledger_index.c.time_ms)
 Index("ledger_index_kind", ledger_index.c.origin, ledger_index.c.kind, ledger_index.c.time_ms)
+# The newest of one kind, principal or phase are read from the end, without sorting what there is of it.
+Index("ledger_index_newest_of_kind", ledger_index.c.origin, ledger_index.c.kind, ledger_index.c.idx)
+Index("ledger_index_newest_of_principal", ledger_index.c.origin, ledger_index.c.principal, ledger_index.c.idx)
+Index("ledger_index_newest_of_phase", ledger_index.c.origin, ledger_index.c.phase, ledger_index.c.idx)
+# What was refused or failed in a period is rare, and counted often.
+Index("ledger_index_state", ledger_index.c.origin, ledger_index.c.phase, ledger_index.c.status, ledger_index.c.time_ms)
 
 ledger_subject = table(
     "ledger_subject",

@@ -1,0 +1,32 @@
+"""Which principals a set of policies cannot tell apart: what is decided of one of them is decided of all.
+
+A decision rests on the principal's kind, clearance and suspension, on its roles in the workspace and for the very
+resource, and on the resource's kind and attributes (:mod:`stanch.access.decision`). The name of a principal or of a
+resource enters only where a policy spells it out.
+"""
+
+import json
+import re
+from collections.abc import Hashable
+
+from stanch.access.facts import Facts, ResourceFacts
+from stanch.access.policy import ActivePolicies
+
+_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
+
+
+class Likeness:
+    """Sorts requests into those that one or several sets of policies must decide alike."""
+
+    def __init__(self, *policies: ActivePolicies) -> None:
+        texts = [json.dumps(policy.parsed) for each in policies for policy in each.policies.values()]
+        self._spelled = frozenset(json.loads(f'"{found}"') for text in texts for found in _STRING.findall(text))
+
+    def of(self, facts: Facts, resource: ResourceFacts) -> Hashable:
+        """Return what a decision about this principal and this resource can depend on, the situation apart."""
+        one = facts.principal
+        return (
+            one.kind, one.suspended, one.clearance, facts.roles, facts.scoped_roles(resource), facts.bounds,
+            one.id if one.id in self._spelled else "", resource.kind, resource.sensitivity, resource.quarantined,
+            resource.gate, resource.id if resource.id in self._spelled else "",
+        )  # fmt: skip

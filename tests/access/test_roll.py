@@ -1,0 +1,85 @@
+"""The roll equals what is read of each principal alone; and principals that policies cannot tell apart."""
+
+import dataclasses
+
+import pytest
+
+from stanch.access import WORKSPACE, Context, ResourceFacts, decide, default_policies, parse_policies
+from stanch.access.alike import Likeness
+from stanch.access.policy import default_text
+from stanch.access.roll import count_principals, facts_after, first_names, holders, ids_called, names_of
+from stanch.terms import ArtifactRef, Digest
+
+MODEL = ResourceFacts.of(ArtifactRef("model", "m", Digest.sha256(b"m")))
+BEST = Context(team=True, mfa=True, approvals=2)
+
+
+@pytest.fixture
+def crowd(people):
+    """Anna audits, ben and bot use models, cleo uses one model."""
+    ids = {name: people.add(name) for name in ("anna", "ben", "cleo")} | {"bot": people.add("bot", kind="service")}
+    for name, role, scope in (
+        ("anna", "auditor", "workspace"), ("ben", "consumer", "workspace"), ("bot", "consumer", "workspace"),
+        ("cleo", "consumer", MODEL.scope),
+    ):  # fmt: skip
+        people.directory.grant(ids[name], role, granted_by=ids["anna"], team=False, scope=scope)
+    return ids
+
+
+@pytest.mark.usefixtures("crowd")
+def test_the_roll_in_parts_equals_each_alone(people):
+    directory, now_ms = people.directory, now_of(people)
+    alone = [directory.facts_of(one.id) for one in directory.principals()]
+    with people.tables.read() as connection:
+        assert list(facts_after(connection, now_ms)) == alone
+        parts, after = [], ""
+        while part := facts_after(connection, now_ms, after=after, limit=3):
+            parts += part
+            after = part[-1].principal.id
+        assert parts == alone
+        assert count_principals(connection) == len(alone)
+
+
+def test_names_and_holders(people, crowd):
+    with people.tables.read() as connection:
+        assert names_of(connection, [crowd["anna"], crowd["ben"], "p_nobody"]) == {
+            crowd["anna"]: "anna", crowd["ben"]: "ben",
+        }  # fmt: skip
+        assert ids_called(connection, "ben") == ids_called(connection, crowd["ben"]) == (crowd["ben"],)
+        assert ids_called(connection, "nobody") == ()
+        assert first_names(connection, 2) == ("anna", "ben")
+        now_ms = now_of(people)
+        assert holders(connection, "consumer", ("workspace",), now_ms, limit=1) == (("ben",), 2)
+        assert holders(connection, "consumer", ("workspace", MODEL.scope), now_ms, limit=9)[1] == 3
+
+
+def now_of(people):
+    return int(people.clock() * 1000)
+
+
+def test_those_who_are_alike_are_decided_alike(people, crowd):
+    policies = default_policies()
+    facts = {name: people.directory.facts_of(key) for name, key in crowd.items()}
+    likeness = Likeness(policies)
+    for resource, actions in ((MODEL, ("model:infer", "release:export")), (WORKSPACE, ("log:read", "policy:write"))):
+        decided = {}
+        for one in facts.values():
+            answers = [decide(one, action, resource, BEST, policies).allowed for action in actions]
+            assert decided.setdefault(likeness.of(one, resource), answers) == answers
+        assert len(decided) >= 3
+    ben = facts["ben"]
+    twin = dataclasses.replace(ben, principal=dataclasses.replace(ben.principal, id="p_" + "a" * 26, display="x"))
+    assert likeness.of(ben, MODEL) == likeness.of(twin, MODEL)
+
+
+def test_whom_a_policy_names_is_told_apart(people, crowd):
+    ben = people.directory.facts_of(crowd["ben"])
+    twin = dataclasses.replace(ben, principal=dataclasses.replace(ben.principal, id="p_" + "a" * 26))
+    named = f'@id("not-ben")\nforbid(principal == Stanch::User::"{crowd["ben"]}", action, resource);\n'
+    policies = parse_policies(default_text() + named)
+    allowed = [
+        decide(one, "model:infer", dataclasses.replace(MODEL, gate="passed"), BEST, policies).allowed
+        for one in (ben, twin)
+    ]
+    assert allowed == [False, True]
+    assert Likeness(policies).of(ben, MODEL) != Likeness(policies).of(twin, MODEL)
