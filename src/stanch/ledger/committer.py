@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from stanch.crypto import Frontier, leaf_hash
 from stanch.errors import ClockWentBack, CommitUnknown, LedgerUnavailable, StanchError, StoreError, Tampered
 from stanch.ledger.commitment import Opening
+from stanch.ledger.proof import stored_frontier
 from stanch.store import Tables
 from stanch.store.schema import ledger as schema
 from stanch.terms import EntryRef
@@ -230,7 +231,7 @@ class Committer:
         row = connection.exec_driver_sql(query, (self._origin,)).one_or_none()
         if row is None:
             raise Tampered(f"log {self._origin}: its row is gone from the database")
-        return row[0], Frontier.parse(row[0], row[1]), row[2]
+        return row[0], stored_frontier(row[0], row[1]), row[2]
 
     def _is_durable(self, first: int, batch: list[_Queued]) -> bool:
         """Read back whether a batch whose COMMIT was not answered is in the log from index ``first`` on.
