@@ -11,7 +11,8 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+sys.path.insert(0, str(Path(__file__).parent))  # the test folders are no packages; scene is their neighbour
+sys.path.insert(0, str(Path(__file__).parents[1]))  # and servers is life's
 
 import scene
 

@@ -194,7 +194,7 @@ def create_release(
 def _require_proposed(workspace: Workspace, state: ReleaseState, request: ReleaseRequest) -> None:
     """Refuse a request that the release's entry in the log does not name: its file alone proves nothing."""
     entry = decode_entry(workspace.ledger.reader().entry(state.facts.entry))["unmapped"]["stanch"]
-    if entry["kind"] != "release.propose" or str(request.digest) not in entry["payload"]["requests"]:
+    if entry["kind"] != "release.propose" or str(request.digest) not in entry["payload"].get("requests", ()):
         raise PolicyViolation(
             f"release {state.facts.name}: what stands in its file for {request.recipient_name} was never proposed",
             why=f"log entry {state.facts.entry} names other requests than {request.digest}",
