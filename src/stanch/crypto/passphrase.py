@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from stanch.crypto.files import read_private
-from stanch.crypto.floe import decryption_failed
 from stanch.crypto.prf import RandomBytes, random_bytes
 from stanch.crypto.signing import key_id
 from stanch.crypto.stanza import (
@@ -29,7 +28,7 @@ from stanch.crypto.stanza import (
     decode_base64url,
     encode_base64url,
 )
-from stanch.errors import InvalidInput
+from stanch.errors import DecryptionFailed, InvalidInput
 from stanch.terms import SecretStr
 
 PASSPHRASE_STANZA = "passphrase"  # noqa: S105 - the name of a stanza type
@@ -111,11 +110,11 @@ class Passphrase:
         costs, values = _checked(fields, size)
         key, check = self._stretch(values["salt"], costs)
         if not hmac.compare_digest(check, values["check"]):
-            raise decryption_failed()
+            raise _not_unlocked()
         try:
             return AESGCM(key).decrypt(values["nonce"], values["ct"], aad)
         except InvalidTag:
-            raise decryption_failed() from None
+            raise _not_unlocked() from None
 
     def _lock(self, secret: bytes, salt: bytes, aad: bytes) -> dict[str, str | int]:
         costs = {name: least for name, (least, _) in _COSTS.items()}
@@ -130,6 +129,15 @@ class Passphrase:
         with _ONE_AT_A_TIME:
             output = argon.derive(self._secret.reveal().encode())
         return output[:32], output[32:]
+
+
+def _not_unlocked() -> DecryptionFailed:
+    """Return the one error of every failure after a passphrase came into use."""
+    return DecryptionFailed(
+        "this passphrase does not unlock it",
+        why="it is another passphrase, or what it locks was changed",
+        next_step="try again; if the passphrase is right, restore the file",
+    )
 
 
 def _checked(fields: Mapping[str, str | int], size: int) -> tuple[dict[str, int], dict[str, bytes]]:

@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from stanch.crypto import Frontier, leaf_hash
 from stanch.errors import ClockWentBack, CommitUnknown, LedgerUnavailable, StanchError, StoreError, Tampered
 from stanch.ledger.commitment import Opening
+from stanch.ledger.proof import stored_frontier
 from stanch.store import Tables
 from stanch.store.schema import ledger as schema
 from stanch.store.statement import run
@@ -233,8 +234,8 @@ class Committer:
         found = run(connection, query, (self._origin,))
         if not found:
             raise Tampered(f"log {self._origin}: its row is gone from the database")
-        row = found[0]
-        return row[0], Frontier.parse(row[0], row[1]), row[2]
+        size, frontier, updated_ms = found[0]
+        return size, stored_frontier(size, frontier), updated_ms
 
     def _is_durable(self, first: int, batch: list[_Queued]) -> bool:
         """Read back whether a batch whose COMMIT was not answered is in the log from index ``first`` on.

@@ -76,7 +76,7 @@ def _write(blobs: BlobStore, key: str, data: bytes) -> None:
             raise TileConflict(
                 f"{key}: exists with other bytes",
                 why="either the tile was changed, or these rows are of another history",
-                next_step="stop all writers; stanch log fsck names the first difference",
+                next_step="stop all writers; stanch log verify names the first difference",
             ) from error
 
 

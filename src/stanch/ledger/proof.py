@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from stanch.crypto import Frontier
 from stanch.errors import InvalidInput
+from stanch.ledger.damage import LogDamaged
 
 Subtree = Callable[[int, int], bytes]
 
@@ -15,6 +16,19 @@ Subtree = Callable[[int, int], bytes]
 def frontier_at(size: int, subtree: Subtree) -> Frontier:
     """Return the frontier of the tree over the first ``size`` leaves."""
     return Frontier(size, tuple(_perfect(0, size, subtree)))
+
+
+def stored_frontier(size: int, data: bytes) -> Frontier:
+    """Return the frontier that stands in the log's row.
+
+    Raises:
+        LogDamaged: It is none of that size: somebody else changed the row.
+    """
+    try:
+        return Frontier.parse(size, data)
+    except InvalidInput as error:
+        found = f"{len(data)} bytes"
+        raise LogDamaged("frontier", None, expected=f"the hashes of {size} entries", found=found) from error
 
 
 def range_root(low: int, high: int, subtree: Subtree) -> bytes:

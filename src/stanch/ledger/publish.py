@@ -18,7 +18,7 @@ from stanch.ledger.checkpoint import Checkpoint, SignedCheckpoint, open_checkpoi
 from stanch.ledger.hashes import TileHashes
 from stanch.ledger.integrate import integrate
 from stanch.ledger.keys import LogKeys
-from stanch.ledger.proof import frontier_at
+from stanch.ledger.proof import frontier_at, stored_frontier
 from stanch.ledger.tiles import CHECKPOINT_KEY, PREFIX
 from stanch.ledger.witness_client import WitnessClient
 from stanch.store import CREATE, BlobStore, Match, Tables
@@ -130,7 +130,7 @@ class Publisher:
     def _conflict(self, size: int) -> TileConflict:
         return TileConflict(
             f"log {self.keys.origin}: the tiles of {size} entries do not lead to the root they must",
-            next_step="stop all writers; stanch log fsck names the first difference",
+            next_step="stop all writers; stanch log verify names the first difference",
         )
 
     def _rows(self, start: int, end: int) -> Iterator[tuple[bytes, bytes]]:
@@ -152,7 +152,7 @@ class Publisher:
         ).one_or_none()
         if row is None:
             raise _rolled_back("its row is gone from the database")
-        return Frontier.parse(*row)
+        return stored_frontier(*row)
 
     def _stored_notes(self, connection: Connection) -> list[tuple[int, bytes]]:
         """Return the notes that are not marked as published and the largest one that is, smallest first."""
@@ -272,5 +272,5 @@ def _rolled_back(why: str) -> LogRolledBack:
     return LogRolledBack(
         "log: its rows are not what this log has signed before",
         why=why,
-        next_step="stop all writers and restore the newest database; stanch log fsck names the first difference",
+        next_step="stop all writers and restore the newest database, or: stanch log recover",
     )

@@ -131,7 +131,8 @@ class Tables:
             raise Conflict(f"{self.name}: the change was refused", why=self._reason(error)) from error
         except SQLAlchemyError as error:
             what = f"{self.name}: the database failed; nothing was changed"
-            raise StoreError(what, why=self._reason(error)) from error
+            next_step = "see that its disk is not full and that the database runs, then repeat"
+            raise StoreError(what, why=self._reason(error), next_step=next_step) from error
 
     def _reason(self, error: SQLAlchemyError) -> str:
         """Return the driver's own text: SQLAlchemy's would show the parameters, which may be personal."""

@@ -231,8 +231,14 @@ class PolicyJudge:
         return self.people.decide(request, self.reader, act=act)
 
     def policy(self) -> str:
-        """Return the digest of the policies that are active now."""
-        return str(self.people.authority.policies().digest)
+        """Return the digest of the policies that are active now; none while they are no valid set.
+
+        Whoever finds another digest than before decides again, so a broken set permits nothing but its own rollback.
+        """
+        try:
+            return str(self.people.authority.policies().digest)
+        except InvalidInput:
+            return ""
 
     def approvals_digest(self, request: Request) -> str:
         """Return the digest of the signed statements that count for a request; empty if it needs none."""

@@ -11,7 +11,8 @@ from stanch.audit.certificate_file import read_certificate
 from stanch.crypto import random_bytes
 from stanch.crypto.recipient import parse_public, parse_recipient
 from stanch.crypto.stanza import KeyProvider
-from stanch.errors import InvalidInput
+from stanch.errors import InvalidInput, PolicyViolation
+from stanch.ledger import decode_entry
 from stanch.mark import MarkRoot, RecipientSlot, commit, plan_mark
 from stanch.release import (
     CopyOrder,
@@ -149,6 +150,7 @@ def create_release(
         GateFailed: The certificate does not hold for the files as they are now.
         InvalidInput: ``dest`` exists; too few approvers, or one is the proposer or the recipient, stands twice or has
             no registered key; or approvers are named in profile ``solo``.
+        PolicyViolation: The request is not one that the log says was proposed: the release's file was changed.
     """
     for path in (dest, quorum_folder(dest)):
         if path.exists():
@@ -164,6 +166,7 @@ def create_release(
     request, ref = state.facts.request(recipient), model_of(state)
 
     def run(_ref: EntryRef) -> Done[ReleasedCopy]:
+        _require_proposed(workspace, state, request)
         provider: KeyProvider = parse_recipient(request.recipient_key)
         if needed:
             listed = [find_approver(workspace, approver, ref) for approver in approvers]
@@ -186,6 +189,17 @@ def create_release(
 
     payload = {"request": str(request.digest)}
     return workspace.door.act(Request("release.create", "release:create", ref, payload), run)
+
+
+def _require_proposed(workspace: Workspace, state: ReleaseState, request: ReleaseRequest) -> None:
+    """Refuse a request that the release's entry in the log does not name: its file alone proves nothing."""
+    entry = decode_entry(workspace.ledger.reader().entry(state.facts.entry))["unmapped"]["stanch"]
+    if entry["kind"] != "release.propose" or str(request.digest) not in entry["payload"].get("requests", ()):
+        raise PolicyViolation(
+            f"release {state.facts.name}: what stands in its file for {request.recipient_name} was never proposed",
+            why=f"log entry {state.facts.entry} names other requests than {request.digest}",
+            next_step="find out who changed the workspace's files, and propose the release again",
+        )
 
 
 def _keep(workspace: Workspace, state: ReleaseState, copy: ReleasedCopy) -> KeptCopy:
