@@ -44,12 +44,12 @@ class SpanCursor:
         """Take the next folded bytes and return the hits among the windows that end in them, by start."""
         if not folded:
             return []
-        k, before = self._k, self._tail
+        k, before, size = self._k, self._tail, len(folded)
         text = before + folded
         first = self.position - k + 1
-        self.position += len(folded)
+        self.position += size
         self._tail = text[-k:]
-        if len(folded) >= _BULK and len(text) >= k:
+        if size >= _BULK and len(text) >= k:
             ends = self._bulk(text, len(before))
         elif len(before) == k:
             ends = self._single(folded, text)
