@@ -111,7 +111,9 @@ class GuardStream:
 
     def _gated(self, chunk: str, *, final: bool) -> tuple[str, Finding | None, int]:
         """Return what passes before the session, what cut the text there, and the code points held there."""
-        text, held, cut, run = self._points.push(chunk), 0, None, None
+        text, held = self._points.push(chunk), 0
+        cut: Finding | None = None
+        run: tuple[int, int] | None = None
         if final:
             text += self._points.finish()
         if (decoded := self._decoded) is not None:

@@ -140,7 +140,7 @@ class _Rows(dict[str, tuple[bytes, int, int] | None]):
 
     def __missing__(self, chunk: str) -> tuple[bytes, int, int] | None:
         match = self._row.fullmatch(chunk)
-        row = match and (match[2].encode().translate(_ASCII_TO_INDEX), len(match[1]), len(match[3]))
+        row = None if match is None else (match[2].encode().translate(_ASCII_TO_INDEX), len(match[1]), len(match[3]))
         if len(self) >= _REMEMBERED:
             self.clear()
         self[chunk] = row

@@ -180,7 +180,7 @@ def _binary(operator: str, left: _Node, right: _Node) -> _Node:
 
     def compared(candidate: Candidate) -> bool | None:
         first, second = left(candidate), right(candidate)
-        return None if first is None or second is None or compare is None else compare(first, second)
+        return None if first is None or second is None or compare is None else bool(compare(first, second))
 
     return compared if decisive is None else joined
 
