@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stanch.scan import Folder, fold_text
-from stanch.scan.fold import CodePoints
+from stanch.scan.fold import GAP, CodePoints
 from stanch.scan.offsets import OffsetMap
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,6 +41,23 @@ def test_folding_does_not_depend_on_chunks(text, view, data):
         at += size
     assert folded == fold_text(text, view)
     assert (folder.folded, folder.code_points) == (len(folded), len(text))
+
+
+@given(
+    text=st.one_of(TEXTS, st.text("aB9 ,\u200bé", max_size=60)),
+    view=st.sampled_from(VIEWS),
+    gap=st.sampled_from([None, 1, 3, GAP]),
+    data=st.data(),
+)
+def test_tokens_fold_to_the_bytes_and_places_of_single_characters(text, view, gap, data):
+    single, tokens, at = Folder(view, gap=gap), Folder(view, gap=gap), 0
+    while at < len(text):
+        token = text[at : at + data.draw(st.integers(1, 9))]
+        at += len(token)
+        assert tokens.push(token) == b"".join(map(single.push, token))
+        assert (tokens.folded, tokens.code_points) == (single.folded, single.code_points)
+        assert tokens.between_words == single.between_words
+    assert [*map(tokens.offsets.start, range(tokens.folded))] == [*map(single.offsets.start, range(single.folded))]
 
 
 @given(text=TEXTS, view=st.sampled_from(VIEWS), form=st.sampled_from(["NFC", "NFD", "NFKC", "NFKD"]))

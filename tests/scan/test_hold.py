@@ -7,10 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stanch.scan import load_pack
-from stanch.scan.hold import CapitalsHold, HoldsAfter, LiteralPrefixes, RunHold, byte_class, parse_hold
+from stanch.scan.hold import CapitalsHold, HeldEnds, HoldsAfter, LiteralPrefixes, RunHold, byte_class, parse_hold
 
 SHIPPED = [rule.hold for rule in load_pack() if isinstance(rule.hold, RunHold | CapitalsHold)]
 MADE = [parse_hold(text) for text in ("run:[0-9]:2", "run:[ab]:3", "run:[ab ]:5", "run:[0-9a]:4", "capitals:9")]
+LITERALS = [b"ab: @", b"01-", b"-----AB", b"a a"]
+ENDS, PREFIXES = HeldEnds([*SHIPPED, *MADE], LITERALS), LiteralPrefixes(LITERALS)
+AFTER = [HoldsAfter([*SHIPPED, *MADE], byte) for byte in range(256)]
 
 
 @settings(max_examples=400, deadline=None)
@@ -40,6 +43,20 @@ def test_the_longest_suffix_that_begins_a_literal_is_held(text, cut):
     proper = {literal.lower()[:size] for literal in literals for size in range(1, len(literal))}
     expected = max((size for size in range(1, len(text) + 1) if text.lower()[-size:] in proper), default=0)
     assert prefixes.held(prefixes.step(prefixes.step(0, text[:cut]), text[cut:])) == expected
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=st.text(alphabet="ab01 :@AZ.-", max_size=90).map(str.encode), data=st.data())
+def test_what_is_held_is_known_from_what_was_held_and_what_came(text, data):
+    held, low, state, at = b"", 0, 0, 0
+    while at < len(text):
+        new = text[at : at + data.draw(st.integers(1, 12))]
+        at += len(new)
+        end = held + new
+        held = end[len(end) - ENDS[end] :]
+        state = PREFIXES.step(state, new)
+        low = min(AFTER[text[at - 1]].start(text[:at], low), at - PREFIXES.held(state))
+        assert held == text[low:at]
 
 
 @pytest.mark.parametrize("members", [bytes(range(256)), b"\x00", b"\xff", b"ace", bytes([0, 1, 254, 255])])

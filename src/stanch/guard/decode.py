@@ -23,6 +23,21 @@ _BASE64, _HEX, _PERCENT = ENCODINGS[:3]
 _PHASES = {_BASE64.name: 4, _HEX.name: 2, _PERCENT.name: 1}
 _MEMBERS = "".join(re.findall(_PERCENT.run, "".join(map(chr, range(128)))))
 
+_SHORT, _REMEMBERED = 24, 1 << 15
+
+
+class _Ends(dict[str, int]):
+    """Where the last character of a short text ends that is in no run; 0 if there is none. In memory only."""
+
+    def __missing__(self, text: str) -> int:
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        end = self[text] = len(text.rstrip(_MEMBERS))
+        return end
+
+
+_ENDS = _Ends()
+
 
 class DecodedGate:
     """Holds a run of encoding characters until it has ended and hides nothing.
@@ -46,11 +61,15 @@ class DecodedGate:
         """Take the next piece of the text and return what passes; after a finding nothing does."""
         if self.found is not None:
             return ""
-        held = self._held + text
         # Each piece is looked at once: one without other characters only makes the run longer.
-        done = len(held.rstrip(_MEMBERS)) if text.lstrip(_MEMBERS) else 0
-        if len(held) >= SHORTEST_RUN and (done >= SHORTEST_RUN or len(held) - done > LONGEST_RUN):
+        end = _ENDS[text] if len(text) <= _SHORT else len(text.rstrip(_MEMBERS))
+        before, held = len(self._held), self._held + text
+        done, size = before + end if end else 0, before + len(text)
+        if size >= SHORTEST_RUN and (done >= SHORTEST_RUN or size - done > LONGEST_RUN):
             return self._search(held, done)
+        if not done:
+            self._held = held
+            return ""
         self._held = held[done:]
         self._start += done
         return held[:done]

@@ -1,6 +1,9 @@
 """Stage 1: runs of training text. What comes out never depends on how the text was cut into chunks."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
 
 from stanch.scan import Folder, Hit, MatchTracker, SpanIndex
 
@@ -11,8 +14,7 @@ _SPACE = 0x20
 _REMEMBERED = 4096  # folded bytes whose way back to code points is kept: five hits and a window of the longest kind
 
 
-@dataclass(frozen=True, slots=True)
-class Gated:
+class Gated(msgspec.Struct, frozen=True):
     """What stage 1 lets pass.
 
     Attributes:
@@ -20,8 +22,11 @@ class Gated:
         run: Where the text was cut, the code points of the windows that gave the reason; None while it is not cut.
     """
 
-    text: str = field(repr=False)
+    text: str
     run: tuple[int, int] | None = None
+
+    def __repr__(self) -> str:
+        return f"Gated(text=<{len(self.text)} characters>, run={self.run!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,7 @@ class SpanGate:
         self._folded = b""  # of the last chunk
         self._raw = ""
         self._raw_start = 0
+        self._full = 2 * _REMEMBERED  # folded bytes at which the way back is shortened
         self._run: tuple[int, int] | None = None
         self.lone_hits = 0
 
@@ -73,9 +79,21 @@ class SpanGate:
         """Take the next chunk; after a cut nothing passes any more."""
         if self._run is not None:
             return Gated("", self._run)
+        if self._cursor.position >= self._full:
+            self._full = self._cursor.position + _REMEMBERED
+            self._folder.offsets.forget(self._cursor.position - _REMEMBERED)
+        self._folded = folded = self._folder.push(chunk)
+        hits = self._cursor.push(folded) if folded else ()
+        if not hits and not self._pending:
+            # Nothing is held, and nothing needs to be.
+            self._raw_start = self._folder.code_points
+            return Gated(chunk)
+        return self._judge(chunk, hits)
+
+    def _judge(self, chunk: str, hits: Sequence[Hit]) -> Gated:
+        """Hold what follows a hit, and cut at a second one."""
         self._raw += chunk
-        self._folded = self._folder.push(chunk)
-        for hit in self._cursor.push(self._folded):
+        for hit in hits:
             at = self._completed_at(hit.end)
             if not self._let_go(hit.end - 1, at):
                 return self._stop(self._pending[0].hit, self._pending[0].hit)
@@ -85,7 +103,6 @@ class SpanGate:
         end = self._folder.code_points
         if not self._let_go(self._cursor.position, end):
             return self._stop(self._pending[0].hit, self._pending[0].hit)
-        self._folder.offsets.forget(self._cursor.position - _REMEMBERED)
         return Gated(self._release(self._pending[0].held_from if self._pending else end))
 
     def finish(self) -> Gated:

@@ -1,12 +1,13 @@
 """One string of an answer through the stages; any failure inside ends it and releases nothing more."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+
+import msgspec
 
 from stanch.errors import StanchError
 from stanch.guard.decode import DecodedGate
 from stanch.guard.policy import TRAINING_TEXT, Action, GuardPolicy
-from stanch.guard.spans import Gated, SpanGate
+from stanch.guard.spans import SpanGate
 from stanch.scan.fold import CodePoints
 from stanch.scan.stream import Piece
 from stanch.terms import Finding, Severity
@@ -18,8 +19,7 @@ class GuardError(StanchError):
     http_status = 502
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True):
     """What a call released.
 
     Attributes:
@@ -29,10 +29,14 @@ class Step:
         held_chars: Code points that are held.
     """
 
-    text: str = field(repr=False)
+    text: str
     action: Action
     findings: tuple[Finding, ...]
     held_chars: int
+
+    def __repr__(self) -> str:
+        shown = f"text=<{len(self.text)} characters>, action={self.action!r}"
+        return f"Step({shown}, findings={self.findings!r}, held_chars={self.held_chars})"
 
 
 class GuardStream:
@@ -77,7 +81,7 @@ class GuardStream:
     def _guarded(self, chunk: str, *, final: bool) -> Step:
         if not self._alive:
             raise GuardError("the guard's stream has ended", next_step="open a new stream for each answer")
-        if self._action == Action.BLOCK:
+        if self._action is Action.BLOCK:
             return Step("", Action.BLOCK, (), 0)
         self._alive = False  # until this call has gone well: an error in between leaves nothing to be released
         try:
@@ -85,65 +89,69 @@ class GuardStream:
         except Exception as error:  # noqa: BLE001 - fails closed, whatever it was
             failure = type(error).__name__
         else:
-            self._alive = not final or step.action == Action.BLOCK
+            self._alive = not final or step.action is Action.BLOCK
             return step
         # Raised out here and without the cause, which might quote the text.
         raise GuardError("the guard failed; the answer was ended", why=f"{failure} inside")
 
     def _step(self, chunk: str, *, final: bool) -> Step:
-        passed = self._passed(self._points.push(chunk) + (self._points.finish() if final else ""), final=final)
-        cut = self._decoded.found if self._decoded is not None else None
-        ended = final and cut is None
-        gated = self._gated(passed, final=ended)
-        released = self._session.feed(gated.text)
-        pieces, found, held = released.pieces, released.findings, released.held_chars
-        if ended and gated.run is None:
-            rest = self._session.finish()
-            pieces, found, held = pieces + rest.pieces, found + rest.findings, 0
-        text = self._take(pieces)
-        findings = [self._public(item) for item in found]
-        if gated.run is not None:
-            cut = Finding(TRAINING_TEXT, Severity.CRITICAL, *gated.run, "")
+        text, cut, held = self._gated(chunk, final=final)
+        released = self._session.feed(text)
+        pieces, found, held = released.pieces, released.findings, held + released.held_chars
+        if final and cut is None:
+            last = self._session.finish()
+            pieces, found, held = pieces + last.pieces, found + last.findings, 0
+        passed = self._take(pieces) if pieces else ""
         if cut is not None:
             # What the session still holds is dropped: it may be the beginning of a finding that the cut has hidden.
             self._action = Action.BLOCK
-            findings.append(replace(cut, reason=f"action: {Action.BLOCK}"))
-        return Step(text, self._action, tuple(findings), 0 if self._action == Action.BLOCK else self._held(held))
+        if self._action is Action.BLOCK:
+            held = 0
+        return Step(passed, self._action, self._public(found, cut) if found or cut is not None else (), held)
 
-    def _held(self, by_session: int) -> int:
-        if self._decoded is not None:
-            by_session += self._decoded.held_chars
-        return by_session + self._gate.held_chars if self._gate is not None else by_session
-
-    def _passed(self, text: str, *, final: bool) -> str:
-        if self._decoded is None:
-            return text
-        passed = self._decoded.feed(text)
-        return passed + self._decoded.finish() if final else passed
-
-    def _gated(self, text: str, *, final: bool) -> Gated:
-        if self._gate is None:
-            return Gated(text)
-        first = self._gate.feed(text)
-        if not final:
-            return first
-        last = self._gate.finish()
-        return Gated(first.text + last.text, last.run)
+    def _gated(self, chunk: str, *, final: bool) -> tuple[str, Finding | None, int]:
+        """Return what passes before the session, what cut the text there, and the code points held there."""
+        text, held = self._points.push(chunk), 0
+        cut: Finding | None = None
+        run: tuple[int, int] | None = None
+        if final:
+            text += self._points.finish()
+        if (decoded := self._decoded) is not None:
+            text = decoded.feed(text)
+            if final:
+                text += decoded.finish()
+            held, cut = decoded.held_chars, decoded.found
+        if (gate := self._gate) is not None:
+            if text:
+                gated = gate.feed(text)
+                text, run = gated.text, gated.run
+            if final and cut is None:
+                rest = gate.finish()
+                text, run = text + rest.text, rest.run
+            held += gate.held_chars
+            if run is not None:
+                cut = Finding(TRAINING_TEXT, Severity.CRITICAL, *run, "")
+        return text, cut, held
 
     def _take(self, pieces: Sequence[Piece]) -> str:
         """Return the text of the pieces up to the first finding that blocks."""
+        if len(pieces) == 1 and pieces[0][1] is None:
+            return pieces[0][0]
         out: list[str] = []
         for text, kind, severity in pieces:
             if kind is not None and severity is not None:
                 self._action = self._action.worst(self._policy.action(kind, severity))
-                if self._action == Action.BLOCK:
+                if self._action is Action.BLOCK:
                     break
             out.append(text)
         return "".join(out)
 
-    def _public(self, item: Finding) -> Finding:
-        action = self._policy.action(item.kind, item.severity)
-        return Finding(item.kind, item.severity, item.start, item.end, f"action: {action}")
+    def _public(self, found: Sequence[Finding], cut: Finding | None) -> tuple[Finding, ...]:
+        """Return what was found without values or why, and what cut the text."""
+        actions = [(item, self._policy.action(item.kind, item.severity)) for item in found]
+        if cut is not None:
+            actions.append((cut, Action.BLOCK))
+        return tuple(Finding(item.kind, item.severity, item.start, item.end, f"action: {act}") for item, act in actions)
 
 
 class Guard:

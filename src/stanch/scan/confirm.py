@@ -4,7 +4,6 @@ Everything here is a function of the folded text alone, so that a stream and a w
 """
 
 import re
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import re2
@@ -15,7 +14,7 @@ from stanch.scan.check import Candidate
 from stanch.scan.context import WIDTH, Surroundings
 from stanch.scan.fold import SEPARATOR
 from stanch.scan.hold import SwallowHold, TrailingHold
-from stanch.scan.recogniser import Recogniser
+from stanch.scan.recogniser import Context, Recogniser
 from stanch.scan.validators import REGISTRY, Outcome, Verdict
 from stanch.scan.validators.deny import has_example_word, is_placeholder, is_published, is_sequence
 from stanch.terms import Severity
@@ -41,8 +40,7 @@ class Located(NamedTuple):
         return Located(self.first + by, self.stop + by, self.start + by, self.end + by)
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """A confirmed value in folded bytes: half-open span, score, severity and why. ``open`` says that it may go on."""
 
     start: int
@@ -75,6 +73,7 @@ class Confirmer:
         if recogniser.validator and recogniser.validator not in REGISTRY:
             raise InvalidInput(f"rule {recogniser.id}: unknown validator {recogniser.validator!r}")
         self._validator = REGISTRY.get(recogniser.validator)
+        self._weighs = recogniser.context != Context()
         hold = recogniser.hold
         self._run = hold if isinstance(hold, TrailingHold) else None
         literals = (literal.lower() if recogniser.caseless else literal for literal in self.shape.literals or ())
@@ -157,7 +156,7 @@ class Confirmer:
             around = Surroundings.read(text, low, start, field) if skipped else around
         if (start > low and text[start - 1] in rule.left) or (end < high and text[end] in rule.right):
             return None
-        added, reasons = around.weigh(rule.context)
+        added, reasons = around.weigh(rule.context) if self._weighs else (0.0, [])
         score = round(min(1.0, max(0.0, max(rule.score, verdict.outcome.value) + verdict.bonus + added)), 4)
         if score < RESIDUAL or _denied(rule, value, proven=verdict.outcome is Outcome.STRONG):
             return None

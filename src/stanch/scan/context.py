@@ -1,7 +1,7 @@
 """Words around a value: whole words only, and never those of a replacement label."""
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from stanch.scan.fold import SEPARATOR
 from stanch.scan.recogniser import Context
@@ -20,8 +20,7 @@ _NONE = Context()
 _NEAR, _FIELD, _NEVER = 0.35, 0.25, -0.45
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(NamedTuple):
     """What stands left of a value inside the same text, and the name of the record field it is in."""
 
     left: str

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import msgspec
 
@@ -33,9 +33,11 @@ _MAX_HEADER, _MAX_TERMS = 1 << 16, 4 << 20
 _SHORTEST, _LONGEST, _MAX_WORDS = 4, 4096, 8
 _LABEL = re.compile(r"[a-z][a-z0-9-]{0,39}")
 _WORDS = re.compile(rb"[^ \x1e]+|[ \x1e]")
-_REMEMBERED = 1 << 15
+_BETWEEN, _CUT = frozenset([b" ", bytes([SEPARATOR])]), bytes([SEPARATOR])
+_REMEMBERED, _SLACK = 1 << 15, 4096
 _SHORTEST_RUN, _LONGEST_RUN = 24, 1024
 _RUN = re.compile(r"[A-Za-z0-9+/_-]+")
+_LAST_RUN = re.compile(r"[A-Za-z0-9+/_-]+\Z")
 _WHOLE_RUN = re.compile(rf"[A-Za-z0-9+/_-]{{{_SHORTEST_RUN},}}")
 
 
@@ -217,8 +219,7 @@ class Dictionary:
         return keyed.digest()
 
 
-@dataclass(frozen=True, slots=True)
-class _Word:
+class _Word(NamedTuple):
     """A complete word: its bytes, empty if it is too long for any term, and its span in folded bytes."""
 
     text: bytes
@@ -237,26 +238,33 @@ class _WordMatcher:
         self._current = b""
         self._start: int | None = None
         self._end = 0
+        self._held = 0  # folded place of the first word that may still be part of a term
+        self._full = _SLACK  # folded bytes at which the way back is shortened
 
     def feed(self, text: str) -> list[tuple[int, int]]:
         """Take the next piece of text and return the spans of the terms that are now certain, in code points."""
         data = self._folder.push(text)
-        base = self._folder.folded - len(data)
+        place = self._folder.folded - len(data)
         found: list[tuple[int, int]] = []
-        for match in _WORDS.finditer(data):
-            if data[match.start()] in b" \x1e":
+        for part in _WORDS.findall(data):
+            if part in _BETWEEN:
                 found += self._complete()
-                if data[match.start()] == SEPARATOR:
+                if part == _CUT:
                     self._words.clear()
+                place += 1
                 continue
             if self._start is None:
-                self._start = base + match.start()
+                self._start = place
+            place += len(part)
             # One byte more than any term has says as much as the whole word, and keeps memory bounded.
-            self._current = (self._current + match[0])[: self._longest + 1]
-            self._end = base + match.end()
-        if self._folder.between_words:
+            self._current = (self._current + part)[: self._longest + 1]
+            self._end = place
+        if self._start is not None and self._folder.between_words:
             found += self._complete()
-        self._folder.offsets.forget(self._held())
+        self._held = self._first()
+        if self._folder.folded >= self._full:
+            self._full = self._folder.folded + _SLACK
+            self._folder.offsets.forget(self._held)
         return found
 
     def finish(self) -> list[tuple[int, int]]:
@@ -265,10 +273,10 @@ class _WordMatcher:
 
     def floor(self) -> int:
         """Return the code point before which no term still to come can start."""
-        held = self._held()
-        return self._folder.offsets.start(held) if held < self._folder.folded else self._folder.code_points
+        folder = self._folder
+        return folder.offsets.start(self._held) if self._held < folder.folded else folder.code_points
 
-    def _held(self) -> int:
+    def _first(self) -> int:
         """Return the folded place of the first word that may still be part of a term."""
         room = self._longest - len(self._current)
         first = self._folder.folded if self._start is None else self._start
@@ -299,6 +307,20 @@ class _WordMatcher:
         return texts[len(texts) - texts[::-1].index(b"") :] if b"" in texts else texts
 
 
+class _Edges(dict[str, tuple[int, int]]):
+    """How many characters of base64 a short text begins and ends with. Remembered in memory only."""
+
+    def __missing__(self, text: str) -> tuple[int, int]:
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        first, last = _RUN.match(text), _LAST_RUN.search(text)
+        edges = self[text] = (first.end() if first else 0, len(last[0]) if last else 0)
+        return edges
+
+
+_EDGES = _Edges()
+
+
 class DictionaryLane:
     """A dictionary's part of a stream, and of a whole text: words, and runs of base64."""
 
@@ -314,6 +336,15 @@ class DictionaryLane:
     def feed(self, text: str) -> list[Found]:
         """Take the next piece of text and return the terms that are now certain."""
         spans = self._words.feed(text)
+        size = len(text)
+        if size < _SHORTEST_RUN:
+            before, after = _EDGES[text]
+            if before < size and len(self._run) + before < _SHORTEST_RUN:
+                # No run that ends here is long enough to be decoded.
+                self._run, self._dead = text[size - after :], False
+                self._position += size
+                self._run_start = self._position - after
+                return self._found(spans) if spans else []
         place = 0
         for match in _RUN.finditer(text):
             if match.start() > place:

@@ -28,6 +28,9 @@ _DETECT_RUNS = re.compile(r"[\x00-\x1d\x1f-\x7f]+|[\x1e\x80-\U0010ffff]")
 _BETWEEN = r"[\x00-/:-@\[-`{-\x7f]"
 _WORD_RUNS = re.compile(rf"[0-9A-Za-z]+|{_BETWEEN}+|[\x80-\U0010ffff]")
 _PHRASES = re.compile(rf"[0-9A-Za-z]++(?:{_BETWEEN}[0-9A-Za-z]++)*+|{_BETWEEN}+|[\x80-\U0010ffff]")
+_ROW = re.compile(rf"({_BETWEEN}*+)([0-9A-Za-z]++(?:{_BETWEEN}[0-9A-Za-z]++)*+)({_BETWEEN}*+)")
+_WORD = re.compile(rf"({_BETWEEN}*+)([0-9A-Za-z]++)({_BETWEEN}*+)")
+_SHORT, _REMEMBERED = 24, 1 << 15
 _ASCII_TO_INDEX = bytes(
     byte
     if byte >= 0x80 or (chr(byte).isalnum() and not chr(byte).isupper())
@@ -124,6 +127,29 @@ def has_long_run(data: bytes) -> bool:
     return bool((places[GAP:] - places[:-GAP] == GAP).any())
 
 
+class _Rows(dict[str, tuple[bytes, int, int] | None]):
+    """What short ASCII chunks are folded to, and how many separators stand before and after the words; else None.
+
+    In ``index`` a chunk may hold a row of words with one character between two, in ``squeezed`` only one word. Tokens
+    come again and again: they are remembered, in memory only.
+    """
+
+    def __init__(self, row: re.Pattern[str]) -> None:
+        super().__init__()
+        self._row = row
+
+    def __missing__(self, chunk: str) -> tuple[bytes, int, int] | None:
+        match = self._row.fullmatch(chunk)
+        row = None if match is None else (match[2].encode().translate(_ASCII_TO_INDEX), len(match[1]), len(match[3]))
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        self[chunk] = row
+        return row
+
+
+_ROWS, _SINGLE_WORDS = _Rows(_ROW), _Rows(_WORD)
+
+
 class CodePoints:
     """Joins surrogate pairs that a chunked UTF-16 source has cut in two."""
 
@@ -166,7 +192,9 @@ class Folder:
         self._table = _table("detect" if view == "detect" else "index")
         # In ``index`` a character between two words becomes one space, so that words go on as one linear piece.
         self._runs = _PHRASES if view == "index" else _WORD_RUNS
+        self._rows = _ROWS if view == "index" else _SINGLE_WORDS
         self._gap = gap
+        self._room = GAP if gap is None else gap
         self._silent = 0
         self._linear = False
         self._space_at: int | None = None
@@ -191,8 +219,32 @@ class Folder:
                 for run in _DETECT_RUNS.findall(chunk)
             ]
         else:
+            size = len(chunk)
+            if size <= _SHORT and self.folded and (row := self._rows[chunk]) and self._silent + size <= self._room:
+                return self._words(*row, size)
             pieces = [self._word_run(run) for run in self._runs.findall(chunk)]
         return b"".join(pieces)
+
+    def _words(self, words: bytes, before: int, after: int, size: int) -> bytes:
+        """Take ASCII words after other text, with the separators around them: as :meth:`_word_run` for each run."""
+        at, first = self._space_at, self.code_points + before
+        if before and at is None:
+            at = self.code_points
+        if at is not None and self._view == "index":
+            # One separator after what is linear, and the word after it, go on where that ended.
+            if not self._linear or before != 1:
+                self.offsets.add(self.folded, at, linear=True)
+                if at + 1 != first:
+                    self.offsets.add(self.folded + 1, first, linear=True)
+            words = b" " + words
+        elif before or not self._linear:
+            self.offsets.add(self.folded, first, linear=True)
+        self.folded += len(words)
+        self.code_points += size
+        self._silent = after
+        self._linear = not after
+        self._space_at = self.code_points - after if after else None
+        return words
 
     def _ascii(self, run: str) -> bytes:
         if not self._linear:  # else it goes on where the last run ended

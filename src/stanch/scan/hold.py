@@ -18,6 +18,7 @@ _SWALLOW = re.compile(r"swallow:(\[\^?\]?(?:\\.|[^\]\\])*\]):(.*)", re.DOTALL)
 _SET = r"(\[\^?\]?(?:\\.|[^\]\\])*\])"
 _RUN = re.compile(rf"run:{_SET}:(\d{{1,3}})(?::{_SET})?", re.DOTALL)
 _CAPITALS = re.compile(r"capitals:(\d{1,3})")
+_SHORT_END, _REMEMBERED = 24, 1 << 15
 _UPPER_CASE = bytes(range(256)).upper()
 _UPPER = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LETTERS = frozenset(_UPPER + _UPPER.lower())
@@ -264,6 +265,29 @@ class LiteralPrefixes:
     def held(self, state: int) -> int:
         """Return the length of the suffix to hold in a state."""
         return self._held[state]
+
+
+class HeldEnds(dict[bytes, int]):
+    """How many bytes of a text's end are held, by its end: what was held before, and what has come since.
+
+    Nothing else counts: a rule holds only bytes that it held before or that are new, and so it is with the beginning of
+    a literal. The same words come again and again: short ends are remembered, in memory only.
+    """
+
+    def __init__(self, trailing: Sequence[TrailingHold], literals: Iterable[bytes]) -> None:
+        super().__init__()
+        self._prefixes = LiteralPrefixes(literals)
+        self._after = tuple(HoldsAfter(trailing, byte) for byte in range(256))
+
+    def __missing__(self, end: bytes) -> int:
+        size, prefixes = len(end), self._prefixes
+        literal = prefixes.held(prefixes.step(0, end[max(0, size - prefixes.longest) :]))
+        held = max(literal, size - self._after[end[-1]].start(end, 0))
+        if size <= _SHORT_END:
+            if len(self) >= _REMEMBERED:
+                self.clear()
+            self[end] = held
+        return held
 
 
 def byte_class(members: bytes) -> bytes:

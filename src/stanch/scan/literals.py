@@ -10,6 +10,8 @@ from stanch.scan.found import Found
 from stanch.scan.hold import LiteralPrefixes
 from stanch.terms import Severity
 
+_SLACK = 4096
+
 
 class LiteralSearch:
     """All literals of a policy, forwards and reversed. Nothing of them is ever written to disk."""
@@ -66,15 +68,21 @@ class LiteralLane:
         self._folder = Folder("squeezed", gap=GAP)
         self._stream = search.engine.open_stream()
         self._prefix = 0
+        self._full = _SLACK  # folded bytes at which the way back is shortened
         self._final = False
 
     def feed(self, text: str) -> list[Found]:
         """Take the next piece of text and return the literals that end in it."""
-        data = self._folder.push(text)
+        folder, search = self._folder, self._search
+        data = folder.push(text)
+        if not data:
+            return []
         hits = self._stream.feed(data)
-        self._prefix = self._search.prefixes.step(self._prefix, data)
-        found = self._search.found(hits, self._folder)
-        self._folder.offsets.forget(self._folder.folded - self._search.prefixes.longest - 1)
+        self._prefix = search.prefixes.step(self._prefix, data)
+        found = search.found(hits, folder) if hits else []
+        if folder.folded >= self._full:
+            self._full = folder.folded + _SLACK
+            folder.offsets.forget(folder.folded - search.prefixes.longest - 1)
         return found
 
     def finish(self) -> list[Found]:

@@ -3,14 +3,13 @@
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 from stanch.scan.confirm import Confirmer, Located, Match
 from stanch.scan.engine import EngineMaker, Hit, Pattern
 from stanch.scan.fold import GAP, Folder
 from stanch.scan.found import Found, Location
-from stanch.scan.hold import HoldsAfter, LiteralHold, LiteralPrefixes, SwallowHold, TrailingHold
+from stanch.scan.hold import HeldEnds, LiteralHold, SwallowHold, TrailingHold
 from stanch.scan.offsets import OffsetMap
 from stanch.scan.recogniser import Recogniser
 
@@ -30,14 +29,14 @@ class RuleSearch:
         self.engine = make([anchor_pattern(rule) for rule in recognisers], cached=True)
         streamed = [c for c in self.confirmers if not c.recogniser.whole_only]
         literal = (c for c in streamed if isinstance(c.recogniser.hold, LiteralHold | SwallowHold))
-        self.prefixes = LiteralPrefixes(itertools.chain.from_iterable(c.shape.literals or () for c in literal))
-        holds = [c.recogniser.hold for c in streamed if isinstance(c.recogniser.hold, TrailingHold)]
-        self.holds_after = tuple(HoldsAfter(holds, byte) for byte in range(256))
+        trailing = [c.recogniser.hold for c in streamed if isinstance(c.recogniser.hold, TrailingHold)]
+        self.held_ends = HeldEnds(trailing, itertools.chain.from_iterable(c.shape.literals or () for c in literal))
         self.history = max((confirmer.history for confirmer in streamed), default=0)
 
     def find(self, block: bytes, text: "FoldedText", hits: Sequence[Hit]) -> list[Found]:
         """Return what the hits inside one text of a block stand for."""
-        found = []
+        found: list[Found] = []
+        offsets: OffsetMap | None = None
         places: dict[int, Place] = {}
         for end, index in hits:
             confirmer = self.confirmers[index]
@@ -55,7 +54,10 @@ class RuleSearch:
             match = confirmer.judge(block, (text.low, text.high), located, text.field)
             if match is not None:
                 stop = confirmer.extend(block, match.end, text.high, final=True)[0] if match.open else match.end
-                found.append(found_at(text.span(match.start, stop), confirmer.recogniser, match))
+                if not found:
+                    offsets = text.way_back()
+                span = (match.start - text.low, stop - text.low)
+                found.append(found_at(span if offsets is None else offsets.span(*span), confirmer.recogniser, match))
         return found
 
 
@@ -73,23 +75,13 @@ class Place(NamedTuple):
         return self.window == window and end <= self.located.stop
 
 
-@dataclass
-class FoldedText:
+class FoldedText(NamedTuple):
     """A text's place ``low`` to ``high`` in a block of folded bytes; ``way_back`` makes the map to its code points."""
 
     field: str
     way_back: Callable[[], OffsetMap | None]
     low: int
     high: int
-
-    @cached_property
-    def _offsets(self) -> OffsetMap | None:
-        return self.way_back()
-
-    def span(self, start: int, end: int) -> tuple[int, int]:
-        """Return the code points of a span of the block."""
-        start, end = start - self.low, end - self.low
-        return (start, end) if self._offsets is None else self._offsets.span(start, end)
 
 
 def found_at(span: tuple[int, int], rule: Recogniser, match: Match) -> Found:
@@ -128,17 +120,19 @@ class RuleLane:
         self._pending: list[_Candidate] = []
         self._runs: list[_Run] = []
         self._places: dict[str, Place] = {}
-        self._prefix = 0
-        self._held = 0  # where the part starts that the hold rules hold; never moves back
+        self._held = b""  # the end that the hold rules hold; its start never moves back
         self._final = False
 
     def feed(self, text: str) -> list[Found]:
         """Take the next piece of text and return the findings that are now certain."""
         data = self._folder.push(text)
+        if not data:
+            return []
         self._text += data
         if hits := self._stream.feed(data):
             self._add(hits)
-        self._prefix = self._search.prefixes.step(self._prefix, data)
+        end = self._held + data
+        self._held = end[len(end) - self._search.held_ends[end] :]
         found = self._settle() if self._pending or self._runs else []
         if len(self._text) > self._most:
             self._trim()
@@ -164,15 +158,10 @@ class RuleLane:
 
         An unbounded finding that goes on needs no place here: its cluster stays open and nothing behind it is released.
         """
-        folded = self._folder.folded
-        if self._text and not self._final:
-            text, search = self._text, self._search
-            start = search.holds_after[text[-1]].start(text, self._held)
-            self._held = min(start, len(text) - search.prefixes.held(self._prefix))
-            folded = self._base + self._held
+        folder = self._folder
+        folded = folder.folded if self._final else folder.folded - len(self._held)
         if self._pending:
             folded = min(folded, *(candidate.first for candidate in self._pending))
-        folder = self._folder
         return folder.offsets.start(folded) if folded < folder.folded else folder.code_points
 
     def _settle(self) -> list[Found]:
@@ -230,5 +219,4 @@ class RuleLane:
         if cut >= _SLACK:
             del self._text[:cut]
             self._base += cut
-            self._held = max(0, self._held - cut)
             self._folder.offsets.forget(self._base)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from stanch.errors import ExternalError, LeakFound
 from stanch.scan.block import FoldedBlock, TextBlock
-from stanch.scan.canonical import Fingerprint, canonical_value
+from stanch.scan.canonical import canonical_value, fingerprint
 from stanch.scan.confirm import RESIDUAL
 from stanch.scan.decode import DecodedLane, decoded_views
 from stanch.scan.dictionary import DictionaryLane
@@ -224,13 +224,14 @@ class Scanner:
         return [entry for entry in found if self.policy.wants(entry.kind) and entry.score >= RESIDUAL]
 
     def _report(self, text: str, found: Sequence[Found]) -> tuple[ScanFinding, ...]:
-        best = {entry.identity: entry for entry in sorted(found, key=lambda f: f.report_order, reverse=True)}
-        reports = []
-        for entry in sorted(best.values(), key=lambda f: f.report_order):
+        if len(found) > 1:
+            best = {entry.identity: entry for entry in sorted(found, key=lambda f: f.report_order, reverse=True)}
+            found = sorted(best.values(), key=lambda f: f.report_order)
+        key, reports = self.policy.report_key, []
+        for entry in found:
             value = text[entry.start : entry.end]
-            mark = Fingerprint(self.policy.report_key, entry.kind)
-            mark.update(fold_text(value) if entry.swallows else canonical_value(entry.kind, value))
-            reports.append(entry.report(mark.hex()))
+            canonical = fold_text(value) if entry.swallows else canonical_value(entry.kind, value)
+            reports.append(entry.report(fingerprint(key, entry.kind, canonical)))
         return tuple(reports)
 
 

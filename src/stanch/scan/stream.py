@@ -96,7 +96,10 @@ class StreamSession:
         Raises:
             StreamClosedError: The session has ended or failed before.
         """
-        return self._step(self._points.push(chunk), final=False)
+        text = self._points.push(chunk)
+        if not text and self._idle and self._usable:
+            return Released("", (), len(self._raw))
+        return self._step(text, final=False)
 
     def finish(self) -> Released:
         """Say that the text ends here and release the rest.
@@ -111,16 +114,25 @@ class StreamSession:
             raise StreamClosedError("the stream session has ended", next_step="open a new session for each text")
         # Unusable until this step has gone well: an error in between leaves nothing to be released.
         self._usable = False
-        self._raw += text
-        floor = self._raw_start + len(self._raw)
+        self._raw = raw = self._raw + text
+        start = self._raw_start
+        floor = size = start + len(raw)
         for lane in self._lanes:
             if found := lane.feed(text):
                 self._take(found)
             if final:
                 self._take(lane.finish())
-            elif (start := lane.floor()) < floor:
-                floor = start
-        released = self._pass(floor) if self._idle else self._replace(floor)
+            elif (low := lane.floor()) < floor:
+                floor = low
+        if not self._idle:
+            released = self._replace(floor)
+        elif floor <= start:
+            released = Released("", (), len(raw))
+        else:
+            # Nothing was found: this is what the replacing comes to.
+            passed, self._raw = (raw, "") if floor == size else (raw[: floor - start], raw[floor - start :])
+            self._raw_start = self._resolver.position = floor
+            released = Released(passed, (), size - floor, ((passed, None, None),))
         self._usable = not final
         return released
 
@@ -132,16 +144,6 @@ class StreamSession:
             self._unsettled.append(item)
             self._open.append(_Open(item, Fingerprint(self._policy.report_key, item.kind), item.start))
             self._idle = False
-
-    def _pass(self, floor: int) -> Released:
-        """Release clean text up to the floor: what :meth:`_replace` comes to where nothing was found."""
-        raw, kept = self._raw, floor - self._raw_start
-        if kept <= 0:
-            return Released("", (), len(raw))
-        text = raw[:kept]
-        self._raw = raw = raw[kept:]
-        self._raw_start = self._resolver.position = floor
-        return Released(text, (), len(raw), ((text, None, None),))
 
     def _replace(self, floor: int) -> Released:
         """Release text up to the floor with the findings replaced, as far as they are known whole."""

@@ -5,8 +5,10 @@ they can be here; a part that cannot drops nothing.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import ge, gt, le, lt
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 ORIGIN = "kingfisher"
 _MAX_RULES = 5000
 _Value: TypeAlias = bool | float | None
+_Node: TypeAlias = Callable[[Candidate], _Value]
+_Subject: TypeAlias = Callable[[Candidate], bytes]
 _DEEPEST = 60
 
 
@@ -115,7 +119,7 @@ class FilterCheck:
         """Reject what the filter drops; what is left is judged by our own checksums."""
         if self.entropy and entropy(candidate.value) < self.entropy:
             return REJECT
-        if _Evaluation(candidate).of(_parsed(self.filter)) is True:
+        if _compiled(self.filter)(candidate) is True:
             return REJECT
         return checksum_verdict(candidate.value)
 
@@ -125,69 +129,104 @@ class FilterCheck:
 
 
 @lru_cache(maxsize=_MAX_RULES)
-def _parsed(text: str) -> object:
-    return json.loads(text)
+def _compiled(text: str) -> _Node:
+    """Return what evaluates a tree for one candidate in the logic of three values; None says that it is not known."""
+    return _compile(json.loads(text), 0)
 
 
-class _Evaluation:
-    """Evaluates a tree for one candidate in the logic of three values; None stands for what is not known."""
+def _compile(node: object, depth: int) -> _Node:
+    if depth > _DEEPEST:
+        return _unknown
+    match node:
+        case {"kind": "bool", "value": bool() as value}:
+            return _always(value)
+        case {"kind": "float", "value": str() as value}:
+            return _always(float(value))
+        case {"kind": "unary", "operator": "!", "node": inner}:
+            return _negation(_compile(inner, depth + 1))
+        case {"kind": "binary", "operator": str() as operator, "left": left, "right": right}:
+            return _binary(operator, _compile(left, depth + 1), _compile(right, depth + 1))
+        case {"kind": "call", "callee": {"value": str() as name}, "arguments": [subject, *rest]}:
+            return _call(name, _subject(subject), rest)
+    return _unknown
 
-    def __init__(self, candidate: Candidate) -> None:
-        self._candidate = candidate
 
-    def of(self, node: object, depth: int = 0) -> _Value:
-        """Return the value of a node."""
-        if depth > _DEEPEST:
+def _unknown(_candidate: Candidate) -> _Value:
+    return None
+
+
+def _always(value: _Value) -> _Node:
+    return lambda _candidate: value
+
+
+def _negation(inner: _Node) -> _Node:
+    def negation(candidate: Candidate) -> bool | None:
+        value = inner(candidate)
+        return None if value is None else not value
+
+    return negation
+
+
+def _binary(operator: str, left: _Node, right: _Node) -> _Node:
+    decisive = {"||": True, "&&": False}.get(operator)
+
+    def joined(candidate: Candidate) -> bool | None:
+        first, second = left(candidate), right(candidate)
+        if decisive in {first, second}:
+            return decisive
+        return None if first is None or second is None else not decisive
+
+    compare = {"<": lt, "<=": le, ">": gt, ">=": ge}.get(operator)
+
+    def compared(candidate: Candidate) -> bool | None:
+        first, second = left(candidate), right(candidate)
+        return None if first is None or second is None or compare is None else bool(compare(first, second))
+
+    return compared if decisive is None else joined
+
+
+def _call(name: str, subject: _Subject | None, rest: list[object]) -> _Node:
+    if subject is None:
+        return _unknown
+    if name == "entropy":
+        return lambda candidate: entropy(value) if (value := subject(candidate)) else 0.0
+    match rest:
+        case [{"kind": "array", "nodes": list() as nodes}] if name in {"matchesAny", "containsAny"}:
+            texts = tuple(str(node["value"]) for node in nodes if node.get("kind") == "string")
+            return _contains(texts, subject) if name == "containsAny" else _matches(texts, subject)
+    return _unknown
+
+
+def _contains(texts: tuple[str, ...], subject: _Subject) -> _Node:
+    lowered = [text.lower().encode() for text in texts]
+
+    def contains(candidate: Candidate) -> bool:
+        value = subject(candidate).lower()
+        return any(text in value for text in lowered)
+
+    return contains
+
+
+def _matches(texts: tuple[str, ...], subject: _Subject) -> _Node:
+    def matches(candidate: Candidate) -> bool | None:
+        try:
+            return found_in(texts, subject(candidate))
+        except InvalidInput:
             return None
-        match node:
-            case {"kind": "bool", "value": bool() as value}:
-                return value
-            case {"kind": "float", "value": str() as value}:
-                return float(value)
-            case {"kind": "unary", "operator": "!", "node": inner}:
-                negated = self.of(inner, depth + 1)
-                return None if negated is None else not negated
-            case {"kind": "binary", "operator": str() as operator, "left": left, "right": right}:
-                return self._binary(operator, self.of(left, depth + 1), self.of(right, depth + 1))
-            case {"kind": "call", "callee": {"value": str() as name}, "arguments": [subject, *rest]}:
-                return self._call(name, self._subject(subject), rest)
-        return None
 
-    @staticmethod
-    def _binary(operator: str, left: _Value, right: _Value) -> bool | None:
-        decisive = {"||": True, "&&": False}.get(operator)
-        if decisive is not None:
-            if decisive in {left, right}:
-                return decisive
-            return None if left is None or right is None else not decisive
-        if left is None or right is None:
-            return None
-        order = {"<": left < right, "<=": left <= right, ">": left > right, ">=": left >= right}
-        return order.get(operator)
+    return matches
 
-    def _call(self, name: str, subject: bytes | None, rest: list[object]) -> _Value:
-        if subject is None:
-            return None
-        if name == "entropy":
-            return entropy(subject) if subject else 0.0
-        match rest:
-            case [{"kind": "array", "nodes": list() as nodes}] if name in {"matchesAny", "containsAny"}:
-                texts = tuple(str(node["value"]) for node in nodes if node.get("kind") == "string")
-                if name == "containsAny":
-                    lowered = subject.lower()
-                    return any(text.lower().encode() in lowered for text in texts)
-                try:
-                    return found_in(texts, subject)
-                except InvalidInput:
-                    return None
-        return None
 
-    def _subject(self, node: object) -> bytes | None:
-        """Return what ``finding.secret``, ``finding.match`` or ``finding.line`` stands for."""
-        match node:
-            case {"kind": "member", "node": {"value": "finding"}, "property": {"value": str() as name}}:
-                candidate = self._candidate
-                if name == "line":
-                    return candidate.line(REACH)
-                return {"secret": candidate.value, "match": candidate.match}.get(name)
-        return None
+def _subject(node: object) -> _Subject | None:
+    """Return what ``finding.secret``, ``finding.match`` or ``finding.line`` stands for."""
+    match node:
+        case {"kind": "member", "node": {"value": "finding"}, "property": {"value": str() as name}}:
+            return _SUBJECTS.get(name)
+    return None
+
+
+_SUBJECTS: dict[str, _Subject] = {
+    "secret": lambda candidate: candidate.value,
+    "match": lambda candidate: candidate.match,
+    "line": lambda candidate: candidate.line(REACH),
+}

@@ -44,21 +44,20 @@ class SpanCursor:
         """Take the next folded bytes and return the hits among the windows that end in them, by start."""
         if not folded:
             return []
-        k, before = self._k, self._tail
+        k, before, size = self._k, self._tail, len(folded)
         text = before + folded
         first = self.position - k + 1
-        self.position += len(folded)
+        self.position += size
         self._tail = text[-k:]
-        if len(folded) >= _BULK and len(text) >= k:
+        if size >= _BULK and len(text) >= k:
             ends = self._bulk(text, len(before))
         elif len(before) == k:
             ends = self._single(folded, text)
         elif len(text) >= k:
-            # The first window of all ends in this piece.
-            missing = k - len(before)
+            # The first window of all ends in this piece: it follows one that began a byte earlier.
+            text, done = b"\0" + text, k - len(before) - 1
             self._hash = window_hash(self._key, text[:k])
-            ends = [missing - 1] if self._held(self._permute(self._hash.to_bytes(16, "little"))) else []
-            ends += [missing + end for end in self._single(folded[missing:], text)]
+            ends = [done + end for end in self._single(folded[done:], text)]
         else:
             return []
         return [Hit(first + end, first + end + k) for end in ends] if ends else []
@@ -76,17 +75,14 @@ class SpanCursor:
 
     def _single(self, folded: bytes, text: bytes) -> list[int]:
         """Do as :meth:`_bulk`; the byte that leaves the window when ``folded[i]`` comes in is ``text[i]``."""
-        # Plain loops over local names: a comprehension costs half as much again.
+        # Plain loops over local names in one function: a comprehension costs half as much again.
         values, out, base, value = self._key.values, self._out, self._key.base, self._hash
         hashes = []
         for new, gone in zip(folded, text):  # noqa: B905 - the text goes on; to say so costs more than a window's step
             value = (value * base + values[new] - out[gone]) % P
             hashes.append(value)
         self._hash = value
-        return self._held(self._permute(_blocks(len(hashes)).pack(*hashes)))
-
-    def _held(self, finalised: bytes) -> list[int]:
-        """Return the numbers of the finalised fingerprints that are held."""
+        finalised = self._permute(_blocks(len(hashes)).pack(*hashes))
         first, second, third, fourth, fifth = self._firsts
         count, number = self._count, -1
         held = []

@@ -24,10 +24,14 @@ def is_sequence(value: bytes) -> bool:
     symbols = value.lower().translate(None, _NO_SYMBOLS)
     if len(symbols) < 4:
         return False
-    if len(set(symbols)) == 1 or (len(symbols) >= 6 and all(map(_follows, symbols, symbols[1:]))):
+    kinds = len(set(symbols))
+    if kinds == 1 or (len(symbols) >= 6 and all(map(_follows, symbols, symbols[1:]))):
         return True
     # What fills more than half of the places stands in the middle when they are sorted.
-    return len(symbols) >= 10 and symbols.count(sorted(symbols)[len(symbols) // 2]) >= 0.6 * len(symbols)
+    # Where it does, few others have room.
+    if len(symbols) < 10 or 5 * (kinds - 1) > 2 * len(symbols):
+        return False
+    return symbols.count(sorted(symbols)[len(symbols) // 2]) >= 0.6 * len(symbols)
 
 
 def _follows(before: int, after: int) -> bool:
