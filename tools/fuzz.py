@@ -115,6 +115,7 @@ def _count(count: int, names: list[str]) -> int:
         forged = sum("forged" in text for text, _ in tally.faults)
         found[name] = {
             "kind": target.kind,
+            "mutations": count,
             "refused": tally.outcomes["refused"],
             "accepted_plain": tally.outcomes["accepted"],
             "accepted_same_content": tally.outcomes["same"],
@@ -124,13 +125,16 @@ def _count(count: int, names: list[str]) -> int:
             "slowest_below_ms": next((size for size in SIZES if tally.slowest * 1000 < size), 10_000),
         }
         faults += len(tally.faults)
+        _write_counts(found, list(TARGETS))
         print(name, json.dumps(found[name]), [text for text, _ in tally.faults[:3]] or "", flush=True)
-    before = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"mutations": count, "targets": {}}
-    if before["mutations"] == count:  # others than the named targets keep their counts
-        found = before["targets"] | found
-    ordered = {name: found[name] for name in TARGETS if name in found}
-    RESULTS.write_text(json.dumps({"mutations": count, "targets": ordered}, indent=1) + "\n")
     return bool(faults)
+
+
+def _write_counts(found: dict[str, dict[str, object]], names: list[str]) -> None:
+    """Write the counts; targets that were not fed now keep theirs."""
+    before = json.loads(RESULTS.read_text())["targets"] if RESULTS.exists() else {}
+    found = before | found
+    RESULTS.write_text(json.dumps({"targets": {name: found[name] for name in names if name in found}}, indent=1) + "\n")
 
 
 def _write_table() -> None:

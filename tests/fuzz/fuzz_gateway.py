@@ -136,7 +136,7 @@ def _asked(name: str, kind: type, body: dict[str, object]) -> Target:
         return again
 
     return Target(
-        name=f"ask-{name}", parser="stanch.gateway.request.read_request", reads=f"a client's request: {name}", kind="plain",
+        name=f"ask-{name}", parser="stanch.gateway.request.read_request", reads=f"a request: {name}", kind="plain",
         run=run, refuses=REFUSED, make=lambda: [_bytes(body)],
     )  # fmt: skip
 

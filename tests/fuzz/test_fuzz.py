@@ -117,11 +117,11 @@ def test_the_documentation_lists_every_target():
 
 def test_the_published_counts_are_of_these_targets_and_without_a_fault():
     found = json.loads((ROOT / "benchmarks" / "results" / "fuzz.json").read_text())
-    assert found["mutations"] >= LONG
     assert found["targets"].keys() == TARGETS.keys()
     for name, counts in found["targets"].items():
+        assert counts["mutations"] >= SHORT
         assert counts["accepted_forged"] == counts["crashes"] == 0
-        assert counts["refused"] + counts["accepted_plain"] + counts["accepted_same_content"] == found["mutations"]
+        assert counts["refused"] + counts["accepted_plain"] + counts["accepted_same_content"] == counts["mutations"]
         assert bool(counts["accepted_same_content"]) <= (TARGETS[name].kind == "authentic")
 
 

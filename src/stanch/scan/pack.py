@@ -86,7 +86,7 @@ class _StrictLoader(yaml.SafeLoader):
     """The safe loader without anchors, aliases, tags and repeated keys; every key is a text."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:  # noqa: ANN401 - the loader's own signature
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs give it no type
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
             raise yaml.YAMLError("anchors and aliases are not allowed")
         if getattr(event, "tag", None) is not None:
