@@ -219,14 +219,14 @@ def _keys(answer: Mapping[str, Any]) -> dict[str, Key]:
         raise ExternalError(f"the key set: expected a list of at most {_MAX_KEYS} keys")
     found: dict[str, Key] = {}
     for one in listed:
-        if not isinstance(one, dict) or one.get("kty") not in {"RSA", "EC", "OKP"} or one.get("use", "sig") != "sig":
+        if not isinstance(one, dict) or one.get("kty") not in ("RSA", "EC", "OKP") or one.get("use", "sig") != "sig":
             continue
         kid = one.get("kid")
         if not isinstance(kid, str) or not kid or kid in found or "d" in one or _weak(one):
             continue
         try:
             key = import_key({name: value for name, value in one.items() if isinstance(value, str)})
-        except (JoseError, ValueError, TypeError):
+        except (JoseError, ValueError, TypeError, KeyError):  # joserfc looks curves up by name
             continue
         found[kid] = key
     return found

@@ -223,15 +223,20 @@ class EndpointScorer(Identified):
         body: dict[str, JsonValue] = {"model": self._endpoint.model, "prompt": [list(ids) for ids in prompts], **wanted}
         tokens = sum(map(len, prompts)) + len(prompts)
         limit = (1 << 20) + tokens * (self._endpoint.top_logprobs + 2) * _BYTES_PER_LOGPROB
-        answer = parse_json(self._exchange(canonical_json(body), limit), what="answer of the endpoint", max_bytes=limit)
+        answer = parse_json(
+            self._exchange(canonical_json(body), limit),
+            what="answer of the endpoint",
+            max_bytes=limit,
+            allow_halves=True,
+        )
         choices = answer.get("choices") if isinstance(answer, dict) else None
         if not isinstance(choices, list):
             raise self._unusable("there are no choices in it")
         found: dict[Any, dict[str, JsonValue]] = {}
         for choice in choices:
-            if isinstance(choice, dict):
-                found[choice.get("index")] = choice
-        if len(choices) != len(prompts) or sorted(found, key=str) != sorted(range(len(prompts)), key=str):
+            if isinstance(choice, dict) and type(choice.get("index")) is int:
+                found[choice["index"]] = choice
+        if len(choices) != len(prompts) or found.keys() != set(range(len(prompts))):
             raise self._unusable("there is not one choice for each prompt")
         return [found[number] for number in range(len(prompts))]
 

@@ -1,6 +1,5 @@
 """The gate's policy: section ``[gate]`` of ``stanch.toml``. Every value is a choice of policy, not a measurement."""
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -8,6 +7,7 @@ from typing import Any, Final, Literal, Self, get_args
 
 import msgspec
 
+from stanch.config.toml import load_toml
 from stanch.errors import InvalidInput, UnknownSetting
 
 ReleaseContext = Literal["internal-api", "partner", "public-api", "open-weights"]
@@ -151,8 +151,9 @@ def read_policy(path: Path, *, context: ReleaseContext | None = None) -> GatePol
         InvalidInput: The file cannot be read, is not TOML, or has no such table.
     """
     try:
-        data = path.read_bytes()
-        table = tomllib.loads(data[: _MAX_BYTES + 1].decode()) if len(data) <= _MAX_BYTES else {}
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+        table = load_toml(data.decode()) if len(data) <= _MAX_BYTES else {}
     except OSError as error:
         raise InvalidInput(f"{path.name}: cannot be read", why=error.strerror or "") from error
     except ValueError as error:

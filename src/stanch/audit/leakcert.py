@@ -358,7 +358,7 @@ def _numbers_as_text(value: JsonValue) -> JsonValue:
     if isinstance(value, list):
         return [_numbers_as_text(item) for item in value]
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return canonical_json(value).decode() if math.isfinite(value) else "not finite"
+        return canonical_json(value).decode() if isinstance(value, int) or math.isfinite(value) else "not finite"
     return value
 
 

@@ -144,7 +144,8 @@ def parse_table(stream: TextIO, *, what: str) -> ScoreTable:
         header = next(reader, [])
         if len(set(header)) != len(header):
             raise InvalidInput(f"{what} line 1: expected each column once")
-        read = _read_long if "score" in header else _read_wide
+        wide = tuple(header[: len(WIDE_COLUMNS)]) == WIDE_COLUMNS or "score" not in header
+        read = _read_wide if wide else _read_long
         table = read(_Rows(reader, tuple(header), what))
     except csv.Error as error:
         raise InvalidInput(f"{what} line {reader.line_num}: not valid CSV", why=str(error)) from error

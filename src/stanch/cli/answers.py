@@ -44,7 +44,7 @@ def read_answers(file: BinaryIO, source: str) -> Iterator[Answer]:
 def _json_text(line: bytes, what: str) -> str:
     from stanch.crypto import parse_json  # noqa: PLC0415 - keeps `stanch --help` light
 
-    row = parse_json(line, what=what)
+    row = parse_json(line, what=what, allow_halves=True)
     text = row.get("text") if isinstance(row, dict) else None
     if not isinstance(text, str):
         raise InvalidInput(f'{what}: expected an object with a string "text"')

@@ -3,7 +3,6 @@
 import os
 import re
 import stat
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import msgspec
 
 from stanch.config.model import Config
 from stanch.config.origin import statement_lines
+from stanch.config.toml import load_toml
 from stanch.errors import InvalidInput, UnknownSetting
 
 SETTINGS = "stanch.toml"
@@ -57,7 +57,7 @@ def load_config(
         if path is not None and path.exists():
             text = _read(path)
             places = {setting: f"{path}:{line}" for setting, line in statement_lines(text).items()}
-            _merge(values, origins, tomllib.loads(text), places)
+            _merge(values, origins, load_toml(text), places)
     for name in sorted(environ):
         section, separator, key = name.removeprefix(_PREFIX).lower().partition("__")
         if name.startswith(_PREFIX) and separator:
@@ -67,12 +67,14 @@ def load_config(
         return msgspec.convert(values | {"origins": origins}, Config)
     except msgspec.ValidationError as error:
         raise _explain(error, origins) from error
+    except UnicodeEncodeError as error:
+        raise InvalidInput("the environment: a setting is not UTF-8") from error
 
 
 def _value(text: str) -> Any:  # noqa: ANN401 - any TOML value
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return load_toml(f"value = {text}")["value"]
+    except ValueError:
         return text
 
 
@@ -87,8 +89,8 @@ def _read(path: Path) -> str:
         raise InvalidInput(f"{path}: expected at most {_MAX_BYTES} bytes, found {len(data)}")
     try:
         text = data.decode()
-        tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are both ValueErrors
+        load_toml(text)
+    except ValueError as error:
         raise InvalidInput(f"{path}: not valid TOML", why=str(error)) from error
     return text
 
@@ -99,12 +101,12 @@ def _merge(
     for section, entries in layer.items():
         if section not in _SECTIONS or not isinstance(entries, dict):
             raise UnknownSetting(
-                f"{places[section]}: there is no section [{section[:80]}]",
+                f"{places.get(section, 'the settings')}: there is no section [{section[:80]}]",
                 next_step=f"sections are: {', '.join(sorted(_SECTIONS))}",
             )
         for key, value in entries.items():
             values.setdefault(section, {})[key] = value
-            origins[f"{section}.{key}"] = places[f"{section}.{key}"]
+            origins[f"{section}.{key}"] = places.get(f"{section}.{key}", "the settings")
 
 
 def _explain(error: msgspec.ValidationError, origins: Mapping[str, str]) -> InvalidInput:

@@ -1,13 +1,17 @@
 """On which line of a TOML file each setting stands; the parser of the standard library does not say."""
 
-import tomllib
 from typing import Any
+
+from stanch.config.toml import load_toml
+
+_LONGEST = 200
 
 
 def statement_lines(text: str) -> dict[str, int]:
     """Return the line, counted from 1, where each section and each ``section.key`` of a valid TOML text is first set.
 
     A statement ends where it parses together with its table header: so long strings and lists need no parser of ours.
+    The lines behind one of more than 200 lines are guessed, and what stands there may be missing.
     """
     found: dict[str, int] = {}
     header, statement, start = "", "", 1
@@ -17,6 +21,8 @@ def statement_lines(text: str) -> dict[str, int]:
         statement += line + "\n"
         parsed = _parse(header + statement)
         if parsed is None:
+            if number - start >= _LONGEST:  # each line parses the statement again
+                statement = ""
             continue
         if statement.lstrip().startswith("["):
             header = statement
@@ -30,6 +36,6 @@ def statement_lines(text: str) -> dict[str, int]:
 
 def _parse(text: str) -> dict[str, Any] | None:
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
+        return load_toml(text)
+    except ValueError:
         return None

@@ -5,6 +5,7 @@ Numbers: integers within ±(2^53 − 1), and finite floats in the ECMAScript for
 
 import json
 import math
+import re
 import sys
 from typing import Any, NoReturn
 
@@ -13,6 +14,7 @@ from stanch.terms import JsonValue
 
 _MAX_INTEGER = 2**53 - 1
 _MAX_DEPTH = 64
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def canonical_json(value: JsonValue) -> bytes:
@@ -99,13 +101,15 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def parse_json(data: bytes, *, what: str, max_bytes: int = 16 << 20) -> JsonValue:
-    """Read JSON from outside, strictly: UTF-8, no duplicate keys, no NaN or Infinity, bounded size and depth.
+def parse_json(data: bytes, *, what: str, max_bytes: int = 16 << 20, allow_halves: bool = False) -> JsonValue:
+    """Read JSON from outside, strictly: Unicode, no duplicate keys, finite numbers, bounded size and depth.
 
     Args:
         data: The bytes.
         what: How to call them in an error message, usually the file's name.
         max_bytes: Largest accepted size.
+        allow_halves: Whether an escape may write half a surrogate pair, which no UTF-8 can say: models do, and streams
+            cut pairs in two.
 
     Raises:
         InvalidInput: The bytes are not such JSON. The message never quotes them.
@@ -116,7 +120,9 @@ def parse_json(data: bytes, *, what: str, max_bytes: int = 16 << 20) -> JsonValu
         value: JsonValue = json.loads(
             data.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_int=_integer
         )
-        _check_depth(value, what)
+        _check_values(value, what)
+        if not allow_halves and _SURROGATE.search(data):
+            json.dumps(value, ensure_ascii=False).encode()
     except RecursionError as error:
         raise InvalidInput(f"{what}: JSON is nested too deeply") from error
     except ValueError as error:
@@ -129,12 +135,16 @@ def _reason(error: ValueError) -> str:
     """Return why parsing failed, without any of the parsed bytes."""
     if isinstance(error, json.JSONDecodeError):
         return error.msg
+    if isinstance(error, UnicodeEncodeError):
+        return "a text holds half a surrogate pair"
     return "not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
 
 
-def _check_depth(value: JsonValue, what: str, depth: int = 0) -> None:
+def _check_values(value: JsonValue, what: str, depth: int = 0) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidInput(f"{what}: a number of JSON is too large")
     if depth > _MAX_DEPTH:
         raise InvalidInput(f"{what}: JSON is nested deeper than {_MAX_DEPTH}")
     children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     for child in children:
-        _check_depth(child, what, depth + 1)
+        _check_values(child, what, depth + 1)

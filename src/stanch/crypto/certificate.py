@@ -14,6 +14,10 @@ from stanch.errors import InvalidInput, NoTrustedSignature
 
 _E = TypeVar("_E", bound=x509.ExtensionType)
 
+_UNREADABLE = (
+    ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)  # fmt: skip
 _MAX_DER = 65_536
 _MOST_NAMES = 64
 
@@ -61,7 +65,8 @@ class CertificateAuthority:
         try:
             certificate = x509.load_pem_x509_certificate(pem)
             constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
-        except (ValueError, x509.InvalidVersion, x509.ExtensionNotFound) as error:
+            certificate.public_key()  # read lazily, and needed to name the authority
+        except (*_UNREADABLE, x509.ExtensionNotFound) as error:
             raise InvalidInput(f"{what}: expected the certificate of an authority in PEM") from error
         if not constraints.ca:
             raise InvalidInput(f"{what}: is not an authority's certificate")
@@ -93,7 +98,7 @@ def _load(der: bytes) -> x509.Certificate:
         raise InvalidInput(f"certificate: expected at most {_MAX_DER} bytes, found {len(der)}")
     try:
         return x509.load_der_x509_certificate(der)
-    except (ValueError, TypeError, x509.InvalidVersion) as error:
+    except _UNREADABLE as error:
         raise InvalidInput("certificate: expected X.509 in DER") from error
 
 
@@ -103,7 +108,7 @@ def _read(certificate: x509.Certificate, der: bytes) -> ClientCertificate:
         names = _extension(extensions, x509.SubjectAlternativeName)
         usage = _extension(extensions, x509.ExtendedKeyUsage)
         constraints = _extension(extensions, x509.BasicConstraints)
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except _UNREADABLE as error:
         raise InvalidInput("certificate: its extensions cannot be read") from error
     uris = tuple(names.get_values_for_type(x509.UniformResourceIdentifier)) if names is not None else ()
     dns = tuple(names.get_values_for_type(x509.DNSName)) if names is not None else ()

@@ -72,7 +72,7 @@ def read_private(path: Path, *, limit: int = _MAX_PRIVATE) -> bytes:
                 f"{path}: holds a secret but others may read it (mode {stat.S_IMODE(status.st_mode):04o})",
                 next_step=f"chmod 600 {path}",
             )
-        data = file.read(limit + 1)
+        data = file.read(min(limit, status.st_size) + 1)  # a read of many bytes reserves as many
     if len(data) > limit:
         raise InvalidInput(f"{path}: expected a secret file of at most {limit} bytes, found more")
     return data

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
 
@@ -70,7 +70,7 @@ class VerifyKey:
         """
         try:
             key = serialization.load_pem_public_key(pem.encode() if isinstance(pem, str) else pem)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, UnsupportedAlgorithm, InternalError) as error:
             raise InvalidInput(
                 f"{what}: expected a public key in PEM (BEGIN PUBLIC KEY)",
                 next_step="make one with: stanch key new --kind sign --out FILE",
@@ -158,7 +158,7 @@ class SigningKey:
         """
         try:
             key = serialization.load_pem_private_key(read_private(path), password=None)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, UnsupportedAlgorithm, InternalError) as error:
             raise InvalidInput(
                 f"{path}: expected an unencrypted private signing key in PEM (BEGIN PRIVATE KEY)",
                 next_step="make one with: stanch key new --kind sign --out FILE",

@@ -67,7 +67,7 @@ class TimestampRoots:
             authorities = [
                 certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca for certificate in found
             ]
-        except (ValueError, x509.InvalidVersion, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
+        except (*_UNREADABLE, x509.ExtensionNotFound) as error:
             raise InvalidInput(f"{what}: expected certificates of time-stamping authorities in PEM") from error
         if not all(authorities) or len(found) > _MOST_ROOTS:
             raise InvalidInput(f"{what}: expected at most {_MOST_ROOTS} certificates, each of an authority")

@@ -242,7 +242,7 @@ def _json_value(text: str) -> JsonValue:
     if not text:
         return {}
     try:
-        return parse_json(text.encode(), what="input")
+        return parse_json(text.encode(), what="input", allow_halves=True)
     except InvalidInput:
         raise GuardError("what is left of a tool's input is not JSON") from None
 

@@ -124,7 +124,7 @@ def read_fields(text: str, dropped: Counter[str]) -> Fields:
         UpstreamProtocol: It is no such JSON object.
     """
     try:
-        value = parse_json(text.encode(), what="answer")
+        value = parse_json(text.encode(), what="answer", allow_halves=True)
     except (InvalidInput, UnicodeEncodeError):
         raise UpstreamProtocol("the model's server sent something that is not strict JSON") from None
     return Fields(value, "$", dropped)

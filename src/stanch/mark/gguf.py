@@ -6,6 +6,7 @@ for any amount of memory. Here the head is bounded before anything is read: vers
 
 import math
 import mmap
+import os
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -121,6 +122,8 @@ def open_gguf(path: Path) -> GgufModel:
     except ImportError as error:
         raise MissingExtraError("gguf") from error
     with path.open("rb") as stream:
+        if not os.fstat(stream.fileno()).st_size:
+            raise _broken("it is empty")
         head = _Head(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
     if head.take(4) != MAGIC or head.number("<I") not in {2, 3}:
         raise _broken("expected version 2 or 3, little-endian")

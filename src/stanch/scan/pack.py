@@ -83,14 +83,21 @@ class _PackDocument(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """The safe loader without aliases and without repeated keys."""
+    """The safe loader without anchors, aliases, tags and repeated keys; every key is a text."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:  # noqa: ANN401 - the loader's own signature
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases are not allowed")
+        event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs give it no type
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
+            raise yaml.YAMLError("anchors and aliases are not allowed")
+        if getattr(event, "tag", None) is not None:
+            raise yaml.YAMLError("tags are not allowed")
+        if isinstance(event, yaml.ScalarEvent):
+            event.value.encode()  # an escape can write what is no Unicode
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:  # noqa: ANN401, FBT001, FBT002 - ditto
+        if not all(isinstance(key, yaml.ScalarNode) for key, _ in node.value):
+            raise yaml.YAMLError("a key is no text")
         keys = [key.value for key, _ in node.value]
         if len(set(keys)) != len(keys):
             raise yaml.YAMLError("a key is given twice")

@@ -3,7 +3,6 @@
 import os
 import re
 import stat
-import tomllib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from stanch.config.origin import statement_lines
+from stanch.config.toml import load_toml
 from stanch.errors import InvalidInput
 from stanch.scan.dictionary import Dictionary
 from stanch.scan.policy import KEYED, Operator, Policy
@@ -139,8 +139,8 @@ def parse_policy(path: Path, data: bytes) -> PolicyFile:
     """
     try:
         text = data.decode()
-        values = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are both ValueErrors
+        values = load_toml(text)
+    except ValueError as error:
         raise InvalidInput(f"{path}: not valid TOML", why=str(error)[:200]) from None
     operators = values.get("operators")
     for kind, name in operators.items() if isinstance(operators, dict) else ():

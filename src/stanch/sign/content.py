@@ -5,6 +5,7 @@ import json
 import os
 import re
 import tarfile
+import tokenize
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -144,7 +145,7 @@ def _check_numpy(head: bytes) -> _Fault:
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         unsafe = version not in {(1, 0), (2, 0)} or read(stream)[2].hasobject
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError):
         unsafe = True
     if unsafe:
         return "numpy-object", "is a NumPy file of objects (a pickle) or a damaged one", "save an array of numbers"
@@ -182,7 +183,7 @@ def _check_json(stream: BinaryIO, head: bytes, suffix: str) -> _Fault:
     if suffix not in {".json", ".jsonl"} and head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] not in {b"{", b"["}:
         return None
     stream.seek(0)
-    data = stream.read(_MAX_JSON + 1)
+    data = stream.read(min(_MAX_JSON, os.fstat(stream.fileno()).st_size) + 1)  # a read reserves what it asks for
     found: set[str] = set()
 
     def note(pairs: list[tuple[str, Any]]) -> None:

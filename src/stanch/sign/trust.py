@@ -9,6 +9,7 @@ from typing import Annotated
 
 import msgspec
 
+from stanch.config.toml import load_toml
 from stanch.crypto import VerifyKey
 from stanch.errors import InvalidInput
 from stanch.sign.policy import Scope, TrustedKeys
@@ -53,8 +54,8 @@ def read_trusted_keys(path: Path) -> TrustedKeys:
     if data.lstrip().startswith(_PEM):
         return TrustedKeys((VerifyKey.from_pem(data, what=str(path)),))
     try:
-        file = msgspec.toml.decode(data, type=_TrustFile, strict=True)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        file = msgspec.convert(load_toml(data.decode()), _TrustFile)
+    except ValueError as error:  # a ValidationError is one
         raise InvalidInput(
             f"{path}: expected a public key in PEM, or a TOML file of trusted keys", why=str(error)
         ) from error

@@ -84,7 +84,7 @@ def read_custody(path: Path, case_id: str) -> Custody:
     if len(data) > _MAX_BYTES or (data and not data.endswith(b"\n")):
         raise CustodyBroken(f"{path}: the chain is cut off or too large")
     heads, lines = [genesis(case_id)], []
-    for number, raw in enumerate(data.splitlines()):
+    for number, raw in enumerate(data.split(b"\n")[:-1]):
         try:
             fields = parse_json(raw, what=f"{path} line {number}")
             line = msgspec.convert(fields, Line)

@@ -7,8 +7,11 @@ from typing import Annotated, Final, Literal, Self
 import msgspec
 from msgspec import Meta, Struct
 
+from stanch.config.toml import load_toml
 from stanch.errors import InvalidInput
 from stanch.tune.plan import PrivacyParams
+
+_MAX_BYTES = 1 << 16
 
 Positive = Annotated[float, Meta(gt=0, le=1e9)]
 Count = Annotated[int, Meta(gt=0, le=2**31)]
@@ -139,9 +142,11 @@ class TuneSpec(Struct, frozen=True, forbid_unknown_fields=True):
         Raises:
             InvalidInput: Not TOML, an unknown key, or a value out of range; the message names the key.
         """
+        if len(data) > _MAX_BYTES:
+            raise InvalidInput(f"{what}: expected at most {_MAX_BYTES} bytes, found {len(data)}")
         try:
-            return msgspec.toml.decode(data, type=cls, strict=True)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return msgspec.convert(load_toml(data.decode()), cls)
+        except ValueError as error:  # a ValidationError is one
             raise InvalidInput(
                 f"{what}: {error}", next_step="correct the key; docs/spec/privacy-plan.md lists all of them"
             ) from error

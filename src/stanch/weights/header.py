@@ -49,6 +49,8 @@ ELEMENT_TYPES: Mapping[str, npt.DTypeLike] = MappingProxyType(
 )
 """Element types and the numpy type of their raw view; what numpy lacks (bf16, fp8) is seen as unsigned integers."""
 
+_MAX_DIMENSIONS = 64  # of a numpy array; the size of a shape without a bound takes hours to compute
+
 PACKED_BITS: Mapping[str, int] = MappingProxyType({"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6})
 """Element types that share bytes, and their bits; their raw view is their bytes."""
 
@@ -164,8 +166,10 @@ def _tensor(name: str, value: JsonValue, what: str) -> TensorInfo:
     dtype, shape, offsets = value["dtype"], _naturals(value["shape"]), _naturals(value["data_offsets"])
     if not isinstance(dtype, str) or (dtype not in ELEMENT_TYPES and dtype not in PACKED_BITS):
         raise InvalidSafetensors(f"{what}: tensor {name!r} has an unknown element type")
-    if shape is None or offsets is None or len(offsets) != 2:
-        raise InvalidSafetensors(f"{what}: tensor {name!r}: shape and offsets must be non-negative integers")
+    if shape is None or offsets is None or len(offsets) != 2 or len(shape) > _MAX_DIMENSIONS:
+        raise InvalidSafetensors(
+            f"{what}: tensor {name!r}: shape and offsets must be short lists of non-negative integers"
+        )
     start, end = offsets
     if 8 * (end - start) != math.prod(shape) * (PACKED_BITS.get(dtype) or 8 * element_size(dtype)):
         raise InvalidSafetensors(f"{what}: tensor {name!r} has {end - start} bytes, which is not its shape's size")

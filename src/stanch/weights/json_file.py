@@ -1,5 +1,6 @@
 """Reading a JSON file that may be hostile."""
 
+import os
 from pathlib import Path
 
 from stanch.crypto.canonical import parse_json
@@ -17,7 +18,8 @@ def read_json_object(path: Path) -> dict[str, JsonValue]:
     """
     try:
         with path.open("rb") as stream:
-            data = stream.read(_MAX_BYTES + 1)
+            # A read of many bytes reserves as many, however short the file is.
+            data = stream.read(min(_MAX_BYTES, os.fstat(stream.fileno()).st_size) + 1)
     except OSError as error:
         raise InvalidInput(f"{path.name}: cannot be read", why=error.strerror or "") from error
     document = parse_json(data, what=path.name, max_bytes=_MAX_BYTES)

@@ -48,7 +48,7 @@ class AgeRecipient:
         age = _pyrage()
         try:
             self._recipient = age.x25519.Recipient.from_str(text)
-        except age.RecipientError as error:
+        except (age.RecipientError, UnicodeEncodeError) as error:
             raise InvalidInput(
                 f"recipient: expected age1…, found {text[:16]!r}",
                 why="a character is wrong or missing, or it is of another kind than X25519",
@@ -95,7 +95,7 @@ class AgeIdentity:
         age = _pyrage()
         try:
             self._identity = age.x25519.Identity.from_str(secret)
-        except age.IdentityError:
+        except (age.IdentityError, UnicodeEncodeError):
             raise InvalidInput(f"age identity: expected {SECRET_PREFIX}…", why="a character is wrong") from None
         self.recipient = AgeRecipient(str(self._identity.to_public()))
 

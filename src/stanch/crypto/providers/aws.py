@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from botocore.exceptions import ClientError
 
 AWS_STANZA = "aws-kms"
-_ARN = re.compile(r"arn:aws(?:-[a-z]+)*:kms:([a-z0-9-]{1,40}):[0-9]{12}:key/[A-Za-z0-9-]{1,64}")
+_ARN = re.compile(r"arn:aws(?:-[a-z]+)*:kms:([a-z](?:[a-z0-9-]{0,38}[a-z0-9])?):[0-9]{12}:key/[A-Za-z0-9-]{1,64}")
 _MAX_CIPHERTEXT = 6144
 _WAITING_DAYS = 7
 _TIMEOUTS = {"connect_timeout": 5, "read_timeout": 10, "retries": {"total_max_attempts": 2}}

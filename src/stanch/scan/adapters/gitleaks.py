@@ -4,13 +4,13 @@ What a rule asks of file names is decided when the file is read, for the one fil
 that a file extends are refused rather than fetched.
 """
 
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from stanch.config.toml import load_toml
 from stanch.errors import InvalidInput
 from stanch.scan.adapters.conditions import Allowance, Conditions, Target, found_in
 from stanch.scan.adapters.expression import Expression, compile_foreign
@@ -119,8 +119,8 @@ def _document(data: bytes, name: str) -> _Document:
     if len(data) > _MAX_BYTES:
         raise InvalidInput(f"{name}: a rule file has at most {_MAX_BYTES} bytes, found {len(data)}")
     try:
-        document = msgspec.convert(_lowered(tomllib.loads(data.decode())), type=_Document)
-    except (ValueError, RecursionError) as error:
+        document = msgspec.convert(_lowered(load_toml(data.decode())), type=_Document)
+    except ValueError as error:  # a ValidationError is one
         raise InvalidInput(f"{name}: not a gitleaks rule file", why=" ".join(str(error).split())[:300]) from error
     extend = document.extend
     if extend.usedefault or extend.path or extend.url:
