@@ -9,7 +9,15 @@ import life
 import pytest
 
 from stanch.crypto.localkey import LocalKey
-from stanch.errors import Conflict, InvalidInput, LogRolledBack, NotAuthenticated, NotFound, SeparationOfDuties
+from stanch.errors import (
+    Conflict,
+    DecryptionFailed,
+    InvalidInput,
+    LogRolledBack,
+    NotAuthenticated,
+    NotFound,
+    SeparationOfDuties,
+)
 from stanch.workspace import Workspace, find_workspace
 from stanch.workspace.opening import SETTINGS, STATE
 from stanch.workspace.verbs_access import add_person
@@ -199,3 +207,9 @@ def test_one_person_with_a_key_and_a_name_at_an_issuer(case):
             add_person(workspace, "other", [], vouched=("", "x"))
     with case.acting("rosa") as workspace:
         assert workspace.people.session.principal == rosa
+
+
+def test_whoever_is_not_let_in_leaves_nothing_open(case):
+    with pytest.raises(DecryptionFailed):
+        Workspace.open(case.folder, principal="olga", unlock=lambda: life.passphrase("somebody else"))
+    assert list((case.folder / STATE).glob("stanch.db-*")) == [], "SQLite deletes them when the last connection ends"

@@ -4,7 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -123,18 +123,22 @@ class Workspace:
         config = load_config(found / SETTINGS, environ=environ, user_file=user_config_file())
         _check_profile(config)
         keys = Keyring(found / STATE / KEYS)
-        tables = open_tables(config.workspace.tables, base=found)
-        blobs = open_blobs(config.workspace.blobs, base=found)
-        ledger = Ledger.open(
-            tables, blobs, origin=config.ledger.origin, keys=keys.signers("log"),
-            params=ledger_params(config, found, STATE, log_verifiers(config, keys)), clock=clock,
-        )  # fmt: skip
-        access = config.access
-        ground = Ground(tables, keys, ledger.origin, access.profile, clock, access.session_minutes)
-        people, leases = People.login(ground, principal, unlock=unlock), Leases(tables, clock)
-        record_abandoned(ledger, leases, clock)
-        door = people.door(ledger, leases, witnessing(config, ledger))
-        return cls(found, config, keys, tables, blobs, ledger, leases, people, door)
+        with ExitStack() as opened:
+            tables = opened.enter_context(closing(open_tables(config.workspace.tables, base=found)))
+            blobs = open_blobs(config.workspace.blobs, base=found)
+            ledger = Ledger.open(
+                tables, blobs, origin=config.ledger.origin, keys=keys.signers("log"),
+                params=ledger_params(config, found, STATE, log_verifiers(config, keys)), clock=clock,
+            )  # fmt: skip
+            opened.enter_context(closing(ledger))
+            access = config.access
+            ground = Ground(tables, keys, ledger.origin, access.profile, clock, access.session_minutes)
+            people, leases = People.login(ground, principal, unlock=unlock), Leases(tables, clock)
+            record_abandoned(ledger, leases, clock)
+            door = people.door(ledger, leases, witnessing(config, ledger))
+            workspace = cls(found, config, keys, tables, blobs, ledger, leases, people, door)
+            opened.pop_all()  # from here on close() does it
+        return workspace
 
     def acting_as(self, principal: str, *, unlock: Unlock | None = None) -> "Workspace":
         """Return the same workspace with another principal of its keyring acting."""
