@@ -42,12 +42,14 @@ EACH = pytest.mark.parametrize("name", LEAVES)
 ASKED_BY_THE_GATEWAY = {
     "gateway serve": {"gateway.embed", "gateway.infer"},
     "console serve": {"release.read"},
-    "watch serve": {"watch.alert.raise", "watch.deliver"},
+    "watch serve": {"audit.run", "watch.alert.raise", "watch.check", "watch.deliver"},
     "serve": {
         "gateway.serve",
         "gateway.embed",
         "gateway.infer",
         "watch.serve",
+        "audit.run",
+        "watch.check",
         "watch.alert.raise",
         "watch.deliver",
         "console.serve",

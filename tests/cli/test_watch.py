@@ -37,20 +37,21 @@ def test_the_picture_says_what_the_scenario_found():
     assert "1 of 2 insiders" in picture
 
 
-def test_a_replay_says_what_a_watch_would_have_said_and_changes_nothing(stanch, files):
-    with Workspace.open(files.w) as workspace:
+def test_a_replay_says_what_a_watch_would_have_said_and_changes_nothing(stanch, tmp_path):
+    place = tmp_path / "w"
+    with Workspace.init(place) as workspace:
         model = ArtifactRef("model", "bot", Digest.sha256(b"bot"))
         done = {"verdict": "block", "findings": {"canary": 1}}
         workspace.door.act(Request("gateway.infer", "model:infer", model), lambda _ref: Done(None, done))
         size = workspace.ledger.reader().size()
         before = runner.progress(workspace.tables, workspace.ledger.origin, [FindingDetector()])
-    told = stanch("--workspace", files.w, "watch", "simulate", "--replay", "--json").json["data"]
+    told = stanch("--workspace", place, "watch", "simulate", "--replay", "--json").json["data"]
     assert told["entries"] == size
     assert [(one["detector"], one["signal"], one["entries"]) for one in told["alarms"]] == [
         ("D1", "canary", [size - 1])
     ]  # fmt: skip
-    assert "nobody was told" in stanch("--workspace", files.w, "watch", "simulate", "--replay").out
-    with Workspace.open(files.w) as workspace:
+    assert "nobody was told" in stanch("--workspace", place, "watch", "simulate", "--replay").out
+    with Workspace.open(place) as workspace:
         assert workspace.ledger.reader().size() == size
         assert runner.progress(workspace.tables, workspace.ledger.origin, [FindingDetector()]) == before
 

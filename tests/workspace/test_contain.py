@@ -208,8 +208,9 @@ def test_a_quarantined_model_answers_nobody_within_a_second(workspace, bot):
     assert after.state is IncidentState.CONTAINED
     time.sleep(0.6)  # what was read of a model is believed for half a second
     assert not desk.may_infer(session, MODEL)
+    judge = desk.judge(session, MODEL, INFER[1:])
     with pytest.raises(NotPermitted):
-        desk.door(session).act(Request(INFER[0], INFER[1], MODEL), lambda _ref: pytest.fail("it ran"))
+        desk.door(session, judge).act(Request(INFER[0], INFER[1], MODEL), lambda _ref: pytest.fail("it ran"))
     # Under another name the bytes are the same.
     assert workspace.people.resource_facts(ArtifactRef("model", "other", MODEL.digest)).quarantined
 

@@ -6,6 +6,7 @@ quantifiers ``?``, ``{m}`` and ``{m,n}``. A byte set is written as a class such 
 
 import itertools
 import re
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -46,8 +47,10 @@ def parse_byte_set(text: str) -> bytes:
     if _CLASS.fullmatch(text) is None:
         raise InvalidInput(f"not a byte set: {text!r}", next_step="write a class such as [0-9A-Za-z_]")
     try:
-        pattern = re.compile(text.encode("latin-1"))
-    except (re.error, UnicodeEncodeError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # what Python may read as an operation on sets one day means two things
+            pattern = re.compile(text.encode("latin-1"))
+    except (re.error, UnicodeEncodeError, FutureWarning) as error:
         raise InvalidInput(f"not a byte set: {text!r}", why=str(error)) from error
     members = bytes(byte for byte in range(256) if byte != 0x1E and pattern.fullmatch(bytes([byte])))
     if not text.startswith("[^") and pattern.fullmatch(b"\x1e"):

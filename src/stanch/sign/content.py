@@ -6,6 +6,7 @@ import os
 import re
 import tarfile
 import tokenize
+import warnings
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -144,8 +145,10 @@ def _check_numpy(head: bytes) -> _Fault:
     try:
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        unsafe = version not in {(1, 0), (2, 0)} or read(stream)[2].hasobject
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # a header that has to be repaired first is a damaged one
+            unsafe = version not in {(1, 0), (2, 0)} or read(stream)[2].hasobject
+    except (UserWarning, ValueError, TypeError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError):
         unsafe = True
     if unsafe:
         return "numpy-object", "is a NumPy file of objects (a pickle) or a damaged one", "save an array of numbers"

@@ -155,13 +155,7 @@ def create_release(
     for path in (dest, quorum_folder(dest)):
         if path.exists():
             raise InvalidInput(f"{path}: exists already", next_step="choose another --out")
-    needed = workspace.config.access.release_approvals if workspace.people.team else 0
-    if bool(approvers) and not needed:
-        raise InvalidInput("profile solo has no approvers", next_step="leave out --approver")
-    if len(approvers) < needed:
-        raise InvalidInput(
-            f"approvers: expected at least {needed}, found {len(approvers)}", next_step="name them with --approver"
-        )
+    needed = _needed(workspace, approvers)
     state = ReleaseState.load(release_folder(workspace, name))
     request, ref = state.facts.request(recipient), model_of(state)
 
@@ -189,6 +183,18 @@ def create_release(
 
     payload = {"request": str(request.digest)}
     return workspace.door.act(Request("release.create", "release:create", ref, payload), run)
+
+
+def _needed(workspace: Workspace, approvers: Sequence[str]) -> int:
+    """Return how many approvals a copy needs; refuse a number of approvers that does not suit the profile."""
+    needed = workspace.config.access.release_approvals if workspace.people.team else 0
+    if bool(approvers) and not needed:
+        raise InvalidInput("profile solo has no approvers", next_step="leave out --approver")
+    if len(approvers) < needed:
+        raise InvalidInput(
+            f"approvers: expected at least {needed}, found {len(approvers)}", next_step="name them with --approver"
+        )
+    return needed
 
 
 def _require_proposed(workspace: Workspace, state: ReleaseState, request: ReleaseRequest) -> None:
