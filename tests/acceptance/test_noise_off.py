@@ -29,7 +29,7 @@ unit = "record"
 rank = 16
 alpha = 32
 [privacy]
-epsilon = 1.0
+epsilon = 0.5
 delta = 1e-6
 [train]
 learning_rate = 1e-2
@@ -60,7 +60,7 @@ def test_a_claim_without_noise_is_falsified_and_blocked(tmp_path, monkeypatch):
     with Workspace.init(tmp_path / "w") as workspace:
         dataset = open_dataset(export, key=workspace.keys.secret("dataset"))
         plan = plan_canaries(
-            dataset, CanarySpec(n=128, secret_length=8, system=SYSTEM), preregistration=preregister(PARAMS).to_json(),
+            dataset, CanarySpec(n=64, secret_length=8, system=SYSTEM), preregistration=preregister(PARAMS).to_json(),
             tokenizer_digest=tokenizer_digest_at(base),
         )  # fmt: skip
         injected = plant_canaries(workspace, dataset, plan, train)
@@ -68,7 +68,7 @@ def test_a_claim_without_noise_is_falsified_and_blocked(tmp_path, monkeypatch):
         out = tmp_path / "private"
         spec = TuneSpec.from_toml(SPEC.format(base=base, data=train, out=out).encode())
         tuned = run_tuning(workspace, spec, open_dataset(train, key=workspace.keys.secret("dataset")))
-        assert tuned.statement.epsilon <= 1.0, "the statement cannot know that the noise was off"
+        assert tuned.statement.epsilon <= 0.5, "the statement cannot know that the noise was off"
         material = gather_material(workspace, tuned_at(out), tmp_path / "plan.json", train, None)
         order = AuditOrder(
             out, lambda: load_scorer(out, base), lambda: load_base(out, base), material, PARAMS, tmp_path / "report"

@@ -23,7 +23,9 @@ DOCUMENTS = [path for path in PAGES if path.name != "serve.md" and blocks(path)]
 def environment(folder):
     home = folder / "home"
     home.mkdir()
-    return os.environ | {"HOME": str(home), "XDG_CONFIG_HOME": str(home), "COLUMNS": "120", "OMP_NUM_THREADS": "2"}
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")  # compiled rules are made once
+    own = {"HOME": str(home), "XDG_CONFIG_HOME": str(home), "XDG_CACHE_HOME": cache}
+    return os.environ | own | {"COLUMNS": "120", "OMP_NUM_THREADS": "2"}
 
 
 @pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: path.stem)

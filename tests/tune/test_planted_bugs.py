@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -304,8 +303,8 @@ tune(spec, dataset=dataset, progress=progress, resume=sys.argv[3] == "resume")
 
 
 @pytest.mark.slow
-def test_a_run_killed_again_and_again_ends_with_a_true_statement(base, tmp_path):
-    """Kill -9 at two moments; charges never fall, at most one step is lost in each, the output verifies."""
+def test_a_killed_run_ends_with_a_true_statement(base, tmp_path):
+    """Kill -9; at most one step is lost, and the output verifies. test_resume kills at many moments."""
     chats = write_chats(tmp_path / "chats.jsonl", 60)
     spec = tmp_path / "spec.toml"
     spec.write_text(
@@ -313,14 +312,12 @@ def test_a_run_killed_again_and_again_ends_with_a_true_statement(base, tmp_path)
         f'batch = 8\ndtype = "float32"\ncheckpoint_every = 1\n[output]\npath = "{tmp_path}/out"\n'
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    charged = 0
-    for attempt, stop in enumerate(("tune 3", "tune 6", None)):
+    for attempt, stop in enumerate(("tune 4", None)):
         command = [sys.executable, "-c", RUN, str(spec), str(chats), "resume" if attempt else "start"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
         assert process.stdout is not None
         for line in process.stdout:
             if line.strip() == stop:
-                time.sleep(0.002 * attempt)
                 process.send_signal(signal.SIGKILL)
                 break
         process.wait()
@@ -329,11 +326,10 @@ def test_a_run_killed_again_and_again_ends_with_a_true_statement(base, tmp_path)
             folder = tmp_path / "out.run"
             plan = PrivacyPlan.from_json((folder / "plan.json").read_bytes())
             head = read_journal((folder / "budget.jsonl").read_bytes(), plan).head
-            assert head.charged >= max(charged, int(stop.split()[1]))
-            charged = head.charged
+            assert head.charged >= int(stop.split()[1])
     verified = verify_run(tmp_path / "out")
     assert verified.head is not None
     assert verified.head.charged == 12
-    assert 12 - 2 <= verified.statement.fields["updates"] <= 12
+    assert 12 - 1 <= verified.statement.fields["updates"] <= 12
     assert verified.plan is not None
     assert verified.plan.dataset_root == verified.statement.fields["dataset_root"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from watching import START, request, window
 
 from stanch.watch import Containment, Measure, Severity, detectors
-from stanch.watch.counts import HOUR
+from stanch.watch.counts import HOUR, SavedArray
 from stanch.watch.drift import drift_detector
 from stanch.watch.esr import rate_detector
 from stanch.watch.events import FEATURES, Event
@@ -208,3 +208,25 @@ def test_every_detector_says_what_it_promises():
         assert detector.promise.needs
         assert (detector.promise.value > 0) or detector.promise.measure is Measure.EXACT
     assert rate_detector().promise.most == 1e-5
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros((3, 400), "<f4"), np.full((2, 2), np.nan), np.arange(5.0), np.empty((0, 7))]
+)
+def test_an_array_comes_back_from_a_saved_state(array):
+    saved = SavedArray.of(array)
+    assert len(saved.data) <= array.nbytes
+    found = saved.load()
+    assert (found.dtype, found.shape, found.tobytes()) == (array.dtype, array.shape, array.tobytes())
+    assert found.flags.owndata, "whoever loads it makes it longer in place"
+
+
+@given(count=st.integers(0, 40), fill=st.floats(0, 2))
+def test_plain_and_compressed_bytes_are_told_apart(count, fill):
+    array = np.random.default_rng(count).integers(0, 3, count) * fill
+    assert SavedArray.of(array).load().tobytes() == array.tobytes()
+
+
+def test_a_state_of_an_earlier_release_holds_plain_bytes():
+    array = np.zeros((3, 400), "<f4")
+    assert (SavedArray(array.dtype.str, array.shape, array.tobytes()).load() == array).all()

@@ -1,5 +1,7 @@
 """Counts by the hour: what entries add to the hour that is open, and the arrays a detector keeps for every key."""
 
+import math
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, TypeAlias
@@ -24,7 +26,7 @@ _LONGEST_GAP = 28 * 24
 
 
 class SavedArray(Struct, frozen=True, array_like=True):
-    """An array in a saved state."""
+    """An array in a saved state, compressed where that makes it shorter: most hours of most keys are empty."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -33,11 +35,15 @@ class SavedArray(Struct, frozen=True, array_like=True):
     @classmethod
     def of(cls, array: npt.NDArray[np.generic]) -> "SavedArray":
         """Save an array."""
-        return cls(array.dtype.str, array.shape, array.tobytes())
+        data = array.tobytes()
+        packed = zlib.compress(data, 1)
+        return cls(array.dtype.str, array.shape, min(data, packed, key=len))  # equally long ones are plain
 
     def load(self) -> npt.NDArray[np.float64]:
         """Return the array, writable."""
-        return np.frombuffer(self.data, self.dtype).reshape(self.shape).copy()
+        size = math.prod(self.shape) * np.dtype(self.dtype).itemsize
+        data = self.data if len(self.data) == size else zlib.decompressobj().decompress(self.data, size)
+        return np.frombuffer(data, self.dtype).reshape(self.shape).copy()
 
 
 class Field(NamedTuple):
@@ -66,13 +72,18 @@ class Bank:
     def __init__(self, signals: int) -> None:
         self.signals = signals
         self.arrays = {name: self._new(field, 0) for name, field in self.fields.items()}
+        self._roomy: dict[str, Floats] = {}
 
     def grow(self, rows: int) -> None:
-        """Make place for ``rows`` keys."""
+        """Make place for ``rows`` keys, and for a quarter more behind it: new keys come a few at a time."""
         for name, field in self.fields.items():
-            missing = rows - self.arrays[name].shape[-2] if field.by_key else 0
-            if missing > 0:
-                self.arrays[name] = np.concatenate([self.arrays[name], self._new(field, missing)], axis=-2)
+            held, roomy = self.arrays[name], self._roomy.get(name)
+            if not field.by_key or rows <= held.shape[-2]:
+                continue
+            if roomy is None or held.base is not roomy or roomy.shape[-2] < rows:
+                self._roomy[name] = roomy = self._new(field, rows + rows // 4)
+                roomy[..., : held.shape[-2], :] = held
+            self.arrays[name] = roomy[..., :rows, :]
 
     def close(self, hour: int, amounts: Floats) -> list[Crossing]:
         """Take what an hour held, (keys, columns), and say which statistics reached their thresholds."""
@@ -143,11 +154,12 @@ class HourlyDetector:
         saved = _DECODER.decode(state) if state else _Saved()
         bank = self._make(len(self.signals))
         bank.arrays |= {name: array.load() for name, array in saved.arrays.items()}
+        known = {key: row for row, key in enumerate(saved.keys)}
         alarms: list[Alarm] = []
         for event in entries:
             hour = event.time // HOUR
             if hour > saved.hour:
-                alarms += self._close(saved, bank, hour)
+                alarms += self._close(saved, bank, known, hour)
             if isinstance(event.detail, Closing) and event.detail.conclusion == "benign":
                 self._learn(saved, bank, event.detail.alert)
             for key, column, amount in self._reading.read(event):
@@ -160,14 +172,16 @@ class HourlyDetector:
         saved.arrays = {name: SavedArray.of(array) for name, array in bank.arrays.items()}
         return _ENCODER.encode(saved), alarms
 
-    def _close(self, saved: _Saved, bank: Bank, hour: int) -> list[Alarm]:
-        """Close the open hour and the empty ones after it; of a long silence, as many as anything is kept of."""
+    def _close(self, saved: _Saved, bank: Bank, known: dict[str, int], hour: int) -> list[Alarm]:
+        """Close the open hour and the empty ones after it; of a long silence, as many as anything is kept of.
+
+        ``known`` has the row of each key.
+        """
         alarms: list[Alarm] = []
         if saved.hour >= 0:
-            known = {key: row for row, key in enumerate(saved.keys)}
-            fresh = [key for key in saved.open if key not in known]
-            known |= {key: len(known) + i for i, key in enumerate(fresh)}
-            saved.keys += fresh
+            for key in saved.open:
+                if known.setdefault(key, len(saved.keys)) == len(saved.keys):
+                    saved.keys.append(key)
             bank.grow(len(saved.keys))
             amounts = np.zeros((len(saved.keys), self._reading.columns))
             for key, found in saved.open.items():

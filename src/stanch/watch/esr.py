@@ -23,6 +23,7 @@ MOST = 1e300
 LEARN_FACTOR = 2.0
 """Of an hour that a person calls benign, at most so many times the usual count is learnt."""
 _LOG_MOST = 690.0
+_FITTED_AT_ONCE = 256  # keys whose hours fit into a processor's cache
 _LARGEST_COUNT = float(2**24)  # exact in the float32 that history is kept in
 
 SIGNALS = ("requests", "tokens/1000", "refusals", "budget hits", "log-probability bits/1000", "acts", "MiB read")
@@ -111,9 +112,9 @@ class RateBank(Bank):
         a = self.arrays
         m, statistic = a["m"] * a["profile"][hour % WEEK], a["statistic"]
         a["since"][statistic < 1] = hour
-        ratio = likelihood_ratio(x, m, a["k"])
-        # What has no fit yet stays at 0.
-        statistic[:] = np.nan_to_num(np.minimum((1 + statistic) * ratio, MOST), nan=0.0)
+        fitted = ~np.isnan(m)  # what has no fit yet stays at 0
+        ratio = likelihood_ratio(x[fitted], m[fitted], a["k"][fitted])
+        statistic[fitted] = np.minimum((1 + statistic[fitted]) * ratio, MOST)
         for row, signal in np.argwhere(statistic >= self._threshold):
             since = int(a["since"][row, signal])
             yield Crossing(int(row), int(signal), float(statistic[row, signal]), since)
@@ -151,14 +152,16 @@ class RateBank(Bank):
             return  # working hours would look like a rise
         a["profile"][:] = hour_of_week_profile(a["pooled"], a["m"].shape[0])
         hours = np.arange(hour + 1 - LAG - WINDOW, hour + 1 - LAG)
-        history = a["history"][hours % len(a["history"])].astype(np.float64)
-        profile = np.broadcast_to(a["profile"][hours % WEEK][:, None, :], history.shape)
-        m, k, counted = fit(history, profile)
+        profile = a["profile"][hours % WEEK][:, None, :]
         # A profile of few principals errs: the mean is raised by two standard errors of a factor of it.
-        weeks = (~np.isnan(a["pooled"])).sum(axis=0) / WEEK
-        m *= 1 + 2 * np.sqrt((1 / k + 1 / m) / (weeks * len(m) + PRIOR_WEEKS))
-        enough = counted >= FEWEST
-        a["m"][enough], a["k"][enough] = m[enough], k[enough]
+        weeks, rows = (~np.isnan(a["pooled"])).sum(axis=0) / WEEK, a["m"].shape[0]
+        for start in range(0, rows, _FITTED_AT_ONCE):
+            part = slice(start, start + _FITTED_AT_ONCE)
+            history = a["history"][hours % len(a["history"]), part].astype(np.float64)
+            m, k, counted = fit(history, np.broadcast_to(profile, history.shape))
+            m *= 1 + 2 * np.sqrt((1 / k + 1 / m) / (weeks * rows + PRIOR_WEEKS))
+            enough = counted >= FEWEST
+            a["m"][part][enough], a["k"][part][enough] = m[enough], k[enough]
 
 
 def read_rates(event: Event) -> Iterable[Added]:

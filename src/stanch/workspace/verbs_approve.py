@@ -6,7 +6,7 @@ from stanch.access import Approval, ApprovalStatement, sign_approval
 from stanch.crypto.recipient import Recipient, parse_public
 from stanch.crypto.stanza import KeyProvider
 from stanch.errors import InvalidInput, NotPermitted, PolicyViolation
-from stanch.release import QuorumRecord, approve, check_approval, read_record
+from stanch.release import QuorumFiles, QuorumRecord, approve, check_approval, read_record
 from stanch.sign import TrustedKeys
 from stanch.terms import Digest, EntryRef, JsonValue
 from stanch.workspace.act import Done, Request
@@ -147,21 +147,32 @@ def take_approval(workspace: Workspace, name: str, recipient: str, share: bytes,
     return workspace.door.act(Request("release.approve", "release:approve", ref, payload), run)
 
 
-def _load(workspace: Workspace, name: str, recipient: str) -> tuple[ReleaseState, KeptCopy, QuorumRecord]:
-    state = ReleaseState.load(release_folder(workspace, name))
-    wanted = state.facts.request(recipient)
-    kept = KeptCopy.newest(state.folder, recipient)
-    files = kept.quorum
+def read_kept(state: ReleaseState, kept: KeptCopy, files: QuorumFiles | None, trusted: TrustedKeys) -> QuorumRecord:
+    """Return the record of a kept copy, as the publisher signed it.
+
+    Raises:
+        InvalidInput: The copy opens without approvals.
+        VerificationError: The record is not the publisher's, or is about another request than the release's.
+    """
+    recipient = kept.facts.recipient
     if files is None:
         raise InvalidInput(
             f"{recipient}'s copy opens without approvals",
             why="profile solo has no approvers",
             next_step=f"deliver it: stanch release deliver COPY URI; it was made for {recipient} alone",
         )
-    record = read_record(files.record, TrustedKeys(workspace.keys.publics("publisher")))
-    if record.request.release != wanted or record.request.manifest_sha256 != kept.facts.manifest_sha256:
+    record = read_record(files.record, trusted)
+    asked, wanted = record.request, state.facts.request(recipient)
+    if asked.release != wanted or asked.manifest_sha256 != kept.facts.manifest_sha256:
         raise PolicyViolation(
             f"{kept.folder}: the record is about another request than the release's",
             next_step="make the copy again: stanch release create",
         )
-    return state, kept, record
+    return record
+
+
+def _load(workspace: Workspace, name: str, recipient: str) -> tuple[ReleaseState, KeptCopy, QuorumRecord]:
+    state = ReleaseState.load(release_folder(workspace, name))
+    state.facts.request(recipient)  # refuses whom it was not proposed for
+    kept = KeptCopy.newest(state.folder, recipient)
+    return state, kept, read_kept(state, kept, kept.quorum, TrustedKeys(workspace.keys.publics("publisher")))

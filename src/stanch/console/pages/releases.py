@@ -1,5 +1,6 @@
 """Releases and recipients: what was proposed, which copies were made, and who approved each."""
 
+from functools import cached_property
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -10,9 +11,10 @@ from stanch.console.pages.paging import Paged, take
 from stanch.console.route import Nothing
 from stanch.crypto import parse_json
 from stanch.errors import InvalidInput, StanchError
+from stanch.sign import TrustedKeys
 from stanch.workspace.copies import KeptCopy
 from stanch.workspace.release_state import ReleaseState
-from stanch.workspace.verbs_approve import load_record, take_approval
+from stanch.workspace.verbs_approve import read_kept, take_approval
 from stanch.workspace.verbs_release import model_of, release_folder
 
 
@@ -111,8 +113,8 @@ class _Handed(Struct, frozen=True, forbid_unknown_fields=True):
 
 def list_releases(call: Call, asked: Paged) -> ReleaseList:
     """Show all releases."""
-    shown, after = take([_row(call, state) for state in load_releases(call)], lambda row: row.name, asked)
-    return ReleaseList(shown, after)
+    shown, after = take(load_releases(call), lambda state: state.facts.name, asked)
+    return ReleaseList(tuple(_row(call, state) for state in shown), after)
 
 
 def show_release(call: Call, _asked: Nothing) -> ReleaseView:
@@ -167,35 +169,57 @@ def load_releases(call: Call) -> list[ReleaseState]:
 
 def copies_of(call: Call, state: ReleaseState) -> tuple[CopyState, ...]:
     """Return how each copy of a release stands."""
-    return tuple(_copy(call, state, recipient) for recipient in sorted(state.facts.requests))
+    newest: dict[str, KeptCopy] = {}
+    for kept in KeptCopy.all_of(state.folder):
+        other = newest.get(kept.facts.recipient)
+        if other is None or other.facts.created_ms < kept.facts.created_ms:
+            newest[kept.facts.recipient] = kept
+    look = _Look(call, state)
+    return tuple(look.copy(recipient, newest.get(recipient)) for recipient in sorted(state.facts.requests))
 
 
-def _copy(call: Call, state: ReleaseState, recipient: str) -> CopyState:
-    request, people = state.facts.requests[recipient], call.workspace.people
-    kept = [copy for copy in KeptCopy.all_of(state.folder) if copy.facts.recipient == recipient]
-    newest = max(kept, key=lambda copy: copy.facts.created_ms, default=None)
-    made_ms, manifest = (newest.facts.created_ms, newest.facts.manifest_sha256) if newest is not None else (0, "")
-    votes: tuple[Vote, ...] = ()
-    digest, needed, counted, trouble = str(request.digest), 0, 0, ""
-    if newest is not None and newest.quorum is not None:
-        try:
-            asked = load_record(call.workspace, state.facts.name, recipient).request
-        except StanchError as error:
-            trouble = error.what
-        else:
-            involved = people.involved(model_of(state), call.workspace.ledger.reader())
-            counted = people.approvals.count_approvals(asked.digest, requester=state.facts.requester, involved=involved)
-            names, given = call.names(one.principal for one in asked.approvers), set(newest.quorum.approvals)
-            votes = tuple(
-                Vote(approver.principal, names.get(approver.principal, approver.principal), x in given)
-                for x, approver in enumerate(asked.approvers, 1)
-            )
-            digest, needed = str(asked.digest), asked.m
-    mine = any(vote.principal == call.session.principal and not vote.given for vote in votes)
-    return CopyState(
-        state.facts.name, recipient, request.recipient_key, request.not_after, made_ms, manifest, digest, needed,
-        counted, votes, trouble, mine,
-    )  # fmt: skip
+class _Look:
+    """A look at the copies of one release; what they have in common is read once."""
+
+    def __init__(self, call: Call, state: ReleaseState) -> None:
+        self._call = call
+        self._state = state
+
+    @cached_property
+    def _trusted(self) -> TrustedKeys:
+        return TrustedKeys(self._call.workspace.keys.publics("publisher"))
+
+    @cached_property
+    def _involved(self) -> frozenset[str]:
+        workspace = self._call.workspace
+        return workspace.people.involved(model_of(self._state), workspace.ledger.reader())
+
+    def copy(self, recipient: str, kept: KeptCopy | None) -> CopyState:
+        """Return how the copy of one recipient stands; it may not be made yet."""
+        facts, call = self._state.facts, self._call
+        request, files = facts.requests[recipient], kept.quorum if kept is not None else None
+        made_ms, manifest = (kept.facts.created_ms, kept.facts.manifest_sha256) if kept is not None else (0, "")
+        votes: tuple[Vote, ...] = ()
+        digest, needed, counted, trouble = str(request.digest), 0, 0, ""
+        if kept is not None and files is not None:
+            try:
+                asked = read_kept(self._state, kept, files, self._trusted).request
+            except StanchError as error:
+                trouble = error.what
+            else:
+                approvals = call.workspace.people.approvals
+                counted = approvals.count_approvals(asked.digest, requester=facts.requester, involved=self._involved)
+                names = call.names(one.principal for one in asked.approvers)
+                votes = tuple(
+                    Vote(approver.principal, names.get(approver.principal, approver.principal), x in files.approvals)
+                    for x, approver in enumerate(asked.approvers, 1)
+                )
+                digest, needed = str(asked.digest), asked.m
+        mine = any(vote.principal == call.session.principal and not vote.given for vote in votes)
+        return CopyState(
+            facts.name, recipient, request.recipient_key, request.not_after, made_ms, manifest, digest, needed,
+            counted, votes, trouble, mine,
+        )  # fmt: skip
 
 
 def _row(call: Call, state: ReleaseState) -> ReleaseRow:
