@@ -77,13 +77,15 @@ class Bank:
     def grow(self, rows: int) -> None:
         """Make place for ``rows`` keys, and for a quarter more behind it: new keys come a few at a time."""
         for name, field in self.fields.items():
-            held, roomy = self.arrays[name], self._roomy.get(name)
+            held = self.arrays[name]
             if not field.by_key or rows <= held.shape[-2]:
                 continue
-            if roomy is None or held.base is not roomy or roomy.shape[-2] < rows:
-                self._roomy[name] = roomy = self._new(field, rows + rows // 4)
-                roomy[..., : held.shape[-2], :] = held
-            self.arrays[name] = roomy[..., :rows, :]
+            room = self._roomy.get(name, held)
+            if held.base is not room or room.shape[-2] < rows:
+                room = self._new(field, rows + rows // 4)
+                room[..., : held.shape[-2], :] = held
+                self._roomy[name] = room
+            self.arrays[name] = room[..., :rows, :]
 
     def close(self, hour: int, amounts: Floats) -> list[Crossing]:
         """Take what an hour held, (keys, columns), and say which statistics reached their thresholds."""
