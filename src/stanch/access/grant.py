@@ -39,7 +39,8 @@ def grant_of(row: Row[Any]) -> Grant:
 
 def ordered(grants: Iterable[Grant]) -> tuple[Grant, ...]:
     """Return grants as facts hold them: by role, scope and id."""
-    return tuple(sorted(grants, key=lambda grant: (grant.role, grant.scope, grant.id)))
+    found = tuple(grants)
+    return found if len(found) < 2 else tuple(sorted(found, key=lambda grant: (grant.role, grant.scope, grant.id)))
 
 
 def check_grant(connection: Connection, wanted: Grant, *, team: bool, now_ms: int) -> None:

@@ -208,7 +208,11 @@ class _Look:
                 trouble = error.what
             else:
                 approvals = call.workspace.people.approvals
-                counted = approvals.count_approvals(asked.digest, requester=facts.requester, involved=self._involved)
+                # Who took part is asked of the log, which takes longer: only where there is anything to count.
+                if approvals.count_approvals(asked.digest, requester=facts.requester):
+                    counted = approvals.count_approvals(
+                        asked.digest, requester=facts.requester, involved=self._involved
+                    )
                 names = call.names(one.principal for one in asked.approvers)
                 votes = tuple(
                     Vote(approver.principal, names.get(approver.principal, approver.principal), x in files.approvals)
