@@ -1,10 +1,10 @@
 """Grants: which roles a principal holds, where, until when, and who gave them."""
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
+from sqlalchemy import ColumnElement, Connection, insert, select, update
 
 from stanch.access.facts import Grant
 from stanch.access.roles import check_role, check_separation
@@ -31,9 +31,9 @@ def in_force(now_ms: int) -> ColumnElement[bool]:
     return (table.not_before_ms <= now_ms) & alive & table.revoked_ms.is_(None)
 
 
-def grant_of(row: Row[Any]) -> Grant:
+def grant_of(row: Sequence[Any]) -> Grant:
     """Return the grant that a whole row of the table is; unpacked, for a row's names cost as much as reading it."""
-    key, principal, role, scope, not_before_ms, expires_ms, _revoked_ms, granted_by, _reason = tuple(row)
+    key, principal, role, scope, not_before_ms, expires_ms, _revoked_ms, granted_by, _reason = row
     return Grant(key, principal, role, scope, expires_ms, granted_by, not_before_ms)
 
 

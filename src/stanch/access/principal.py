@@ -1,10 +1,9 @@
 """Who acts: people and services, by a random id that says nothing about them."""
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
-
-from sqlalchemy import Row
 
 from stanch.crypto import RandomBytes, random_bytes
 
@@ -39,9 +38,9 @@ class Principal:
     suspended: bool
 
 
-def principal_of(row: Row[Any]) -> Principal:
+def principal_of(row: Sequence[Any]) -> Principal:
     """Return the principal that a whole row of the table is."""
-    key, kind, issuer, subject, display, clearance, suspended, _created_ms = tuple(row)
+    key, kind, issuer, subject, display, clearance, suspended, _created_ms = row
     return Principal(
         id=key, kind=kind, issuer=issuer, subject=subject, display=display, clearance=clearance,
         suspended=bool(suspended),

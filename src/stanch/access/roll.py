@@ -9,8 +9,19 @@ from stanch.access.facts import Facts, Grant
 from stanch.access.grant import grant_of, in_force, ordered
 from stanch.access.principal import principal_of
 from stanch.store.schema import access as schema
+from stanch.store.statement import run
 
 _PIECE = 500
+_PEOPLE = (
+    "SELECT id, kind, issuer, subject, display, clearance, suspended, created_ms FROM principal WHERE id > ?"
+    " ORDER BY id LIMIT ?"
+)
+_GRANTS = (
+    "SELECT id, principal, role, scope, not_before_ms, expires_ms, revoked_ms, granted_by, reason_commitment"
+    " FROM grant_ WHERE principal BETWEEN ? AND ?"
+    " AND not_before_ms <= ? AND (expires_ms IS NULL OR expires_ms > ?) AND revoked_ms IS NULL"
+)
+_NO_LIMIT = 2**62
 
 
 def names_of(connection: Connection, principals: Iterable[str]) -> dict[str, str]:
@@ -42,13 +53,11 @@ def count_principals(connection: Connection) -> int:
 
 def facts_after(connection: Connection, now_ms: int, *, after: str = "", limit: int | None = None) -> tuple[Facts, ...]:
     """Return the facts of those whose ids follow ``after``, in the order of their ids; all of them without a limit."""
-    table = schema.principal
-    rows = connection.execute(select(table).where(table.c.id > after).order_by(table.c.id).limit(limit)).all()
+    rows = run(connection, _PEOPLE, (after, _NO_LIMIT if limit is None else limit))
     if not rows:
         return ()
-    grant, held = schema.grant, defaultdict[str, list[Grant]](list)
-    theirs = (grant.c.principal >= rows[0].id) & (grant.c.principal <= rows[-1].id)
-    for row in connection.execute(select(grant).where(theirs, in_force(now_ms))):
+    held = defaultdict[str, list[Grant]](list)
+    for row in run(connection, _GRANTS, (rows[0][0], rows[-1][0], now_ms, now_ms)):
         one = grant_of(row)
         held[one.principal].append(one)
     return tuple(Facts(one, ordered(held[one.id])) for one in map(principal_of, rows))
