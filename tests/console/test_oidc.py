@@ -1,5 +1,6 @@
 """Signing in with a real OpenID provider (npm oidc-provider), on loopback."""
 
+import contextlib
 import html
 import http.client
 import os
@@ -30,14 +31,14 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def provider():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+@contextlib.contextmanager
+def running_provider(callback, **environment):
+    """Run the provider for a console whose callback that is; yield its address."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     process = subprocess.Popen(
-        ["node", str(HERE / "server.mjs"), str(port), CALLBACK, "urn:x"], stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, text=True, env=os.environ | {"NODE_ENV": "test"},
+        ["node", str(HERE / "server.mjs"), str(port), callback, "urn:x"], stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, text=True, env=os.environ | {"NODE_ENV": "test"} | environment,
     )  # fmt: skip
     try:
         assert process.stdout.readline().strip() == "ready"
@@ -46,6 +47,12 @@ def provider():
         process.terminate()
         process.wait(10)
         process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def provider():
+    with running_provider(CALLBACK) as address:
+        yield address
 
 
 def sign_in_there(url, name):

@@ -6,10 +6,8 @@ at the provider; approvals are signed elsewhere with the person's own key and ha
 
 import io
 import json
-import os
 import shutil
 import socket
-import subprocess
 import threading
 import time
 import zipfile
@@ -21,8 +19,8 @@ from pathlib import Path
 
 import life
 import pytest
-from test_oidc import HERE
 from test_oidc import pytestmark as needs_provider
+from test_oidc import running_provider
 from test_pages import CHROMIUM, FLAGS, Watched
 
 from stanch.access import ApiKeyOrder
@@ -90,23 +88,6 @@ def running(work, *arguments, **options):
 
 
 @contextmanager
-def issuer(callback):
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        ["node", str(HERE / "server.mjs"), str(port), callback, "urn:x"], stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, text=True, env=os.environ | {"NODE_ENV": "test", "MFA": "1"},
-    )  # fmt: skip
-    try:
-        assert process.stdout.readline().strip() == "ready"
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(10)
-        process.stdout.close()
-
-
-@contextmanager
 def gateway(workspace, model):
     with ThreadingHTTPServer(("127.0.0.1", 0), Model) as upstream:
         upstream.daemon_threads = True
@@ -140,7 +121,7 @@ class Town:
     def __init__(self, case, stack):
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        self.issuer = stack.enter_context(issuer(f"{self.url}/callback"))
+        self.issuer = stack.enter_context(running_provider(f"{self.url}/callback", MFA="1"))
         settings = case.folder / "stanch.toml"
         settings.write_text(
             f'{settings.read_text()}\n[console]\nlisten = "{self.url[7:]}"\n[gateway]\nlisten = "127.0.0.1:0"\n'
