@@ -16,6 +16,9 @@ from stanch.terms import Digest
 
 _ACTION = re.compile(r'"([a-z]+:[a-z-]+)"')
 _MAX_POLICIES = 1 << 20
+_DEEPEST, _LONGEST = 50, 2000
+_NESTING = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*|[()\[\]{};.+*-]|&&|\|\||\bif\b', re.DOTALL)
+_OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
 _PERMIT_ALL = '@id("permit-all") permit (principal, action, resource);'
 
 
@@ -145,10 +148,13 @@ def parse_policies(text: str, *, without: Collection[str] = ()) -> ActivePolicie
     if text != default_text():
         _check_forbids(policies, frozenset(without))
     actions = _schema_actions()
-    by_action = {
-        action: split([policy for policy in policies.values() if action in policy.actions], action)
-        for action in actions
-    }
+    try:
+        by_action = {
+            action: split([policy for policy in policies.values() if action in policy.actions], action)
+            for action in actions
+        }
+    except (ValueError, RecursionError) as error:
+        raise _too_deep() from error
     return ActivePolicies(Digest.sha256(text.encode()), policies, actions, schema, by_action)
 
 
@@ -183,9 +189,12 @@ def _templates(policies: list[Policy], action: str) -> dict[str, dict[str, Any]]
 def _validate(text: str) -> tuple[dict[str, Policy], Schema]:
     if len(text) > _MAX_POLICIES:
         raise InvalidInput(f"policies: expected at most {_MAX_POLICIES} characters, found {len(text)}")
+    _check_nesting(text)
     schema = Schema.from_str(_resource("schema.cedarschema"))
     try:
         parsed = json.loads(policies_to_json_str(text))
+    except RecursionError as error:
+        raise _too_deep() from error
     except ValueError as error:
         raise InvalidInput("policies: do not parse as Cedar", why=str(error)[:300]) from error
     result = validate_policies(text, schema)
@@ -205,6 +214,23 @@ def _validate(text: str) -> tuple[dict[str, Policy], Schema]:
             )
         policies[name] = Policy(name, one["effect"], _scope_actions(one["action"]), one)
     return policies, schema
+
+
+def _check_nesting(text: str) -> None:
+    """Refuse a text whose depth would overflow the stack of Cedar's parser, which ends the whole process."""
+    depth = length = 0
+    for word in _NESTING.findall(text):
+        depth += (word in _OPENING) - (word in _CLOSING)
+        length = 0 if word == ";" else length + 1
+        if depth > _DEEPEST or length > _LONGEST:
+            raise _too_deep()
+
+
+def _too_deep() -> InvalidInput:
+    return InvalidInput(
+        f"policies: nested too deeply; expected at most {_DEEPEST} brackets in one another, 100 operators in a row",
+        next_step="write a list: principal in [a, b], or split the policy",
+    )
 
 
 def missing_forbids(text: str) -> tuple[str, ...]:
