@@ -302,8 +302,8 @@ def main() -> None:
         for label, value in {**found["seconds"], **found["ratios"]}.items():
             print(f"  {label:<28} {value['median']:8.3g} [{value['low']:.3g}, {value['high']:.3g}]")
         print("  MiB", {variant: round(value) for variant, value in found["peak_mebibytes"].items()}, flush=True)
-    OUT.parent.mkdir(exist_ok=True)
-    OUT.write_text(json.dumps(result, indent=1) + "\n")
+        # After each case: the large ones take long, and a run that is cut off keeps what it found.
+        OUT.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
