@@ -29,8 +29,8 @@ def row_scales(weights: Floats) -> Floats:
 
     The coarse grid makes the result independent of the order of summation.
     """
-    mean = np.square(weights, dtype=np.float64).mean(axis=1)
-    fine = np.sqrt(mean).astype(np.float32)
+    wide = weights.astype(np.float64)
+    fine = np.sqrt(np.vecdot(wide, wide) / weights.shape[1]).astype(np.float32)
     return to_float32(from_float32(fine, "BF16"), "BF16")
 
 

@@ -49,7 +49,8 @@ def signature_values(stream: bytes, start: int, count: int) -> Values:
     lead = start % GROUP
     indexes = np.empty(lead + count, "<u2")
     aes_ctr_into(stream, (start // GROUP).to_bytes(16, "big"), indexes.data)
-    return gaussian_table().take(indexes[lead:], mode="clip")
+    # Every 16-bit index is in the table; of the modes that need no second array, "wrap" is the faster one.
+    return gaussian_table().take(indexes[lead:], mode="wrap")
 
 
 def counter_blocks(groups: npt.NDArray[np.int64]) -> bytes:
@@ -61,4 +62,4 @@ def counter_blocks(groups: npt.NDArray[np.int64]) -> bytes:
 
 def scattered_values(stream: bytes, blocks: bytes) -> Values:
     """Return the values of the groups that :func:`counter_blocks` was given: 8 for each, in order."""
-    return gaussian_table().take(np.frombuffer(aes_ecb_blocks(stream, blocks), "<u2"), mode="clip")
+    return gaussian_table().take(np.frombuffer(aes_ecb_blocks(stream, blocks), "<u2"), mode="wrap")
