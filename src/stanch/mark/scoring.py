@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stanch.crypto import aes_ctr_into
+from stanch.mark.buffers import Buffers
 from stanch.mark.features import FeatureSet
 from stanch.mark.signature import GROUP, counter_blocks, scattered_values, signature_values
 
@@ -20,11 +21,12 @@ Doubles = npt.NDArray[np.float64]
 BLOCK = 1 << 16
 """Coordinates whose products are summed in float32; the sums of blocks are added in float64, in order."""
 
-# Coordinates and streams of one task: to hand a single block to a thread costs a third of scoring it.
+# Coordinates and streams of one task: handing single blocks to a thread costs a good part of what scoring them does.
 _TASK = 1 << 20
 _STREAMS_A_TASK = 16
 _DRAWS = 1 << 20
 _DRAWS_A_BLOCK = 4
+_buffers = Buffers()
 
 
 def score(features: FeatureSet, streams: Sequence[bytes], *, threads: int = 1) -> Doubles:
@@ -39,7 +41,8 @@ def score(features: FeatureSet, streams: Sequence[bytes], *, threads: int = 1) -
         power = float(np.dot(block, block))
         if power == 0:
             return np.zeros(len(streams)), 0.0
-        products = [np.dot(block, signature_values(stream, start, len(block))) for stream in streams]
+        values = _buffers.get("values", np.float32, len(block))
+        products = [np.dot(block, signature_values(stream, start, len(block), values)) for stream in streams]
         return np.array(products, np.float64), power
 
     def work_on(first: int) -> list[tuple[Doubles, float]]:
