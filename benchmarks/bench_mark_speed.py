@@ -1,22 +1,21 @@
 """Marking and detection: speed a core beside their limits on the machine, and memory.
 
-``speed``: GB of bfloat16 weights a second of processor time, one thread, interleaved rounds. ``embed`` makes a whole
+Speed is GB of bfloat16 weights a second of processor time, one thread, in interleaved rounds. ``embed`` makes a whole
 copy, with the recipient's and the ownership values; ``detect`` scores one recipient on every coordinate. Beside them:
 memcpy; a plain numpy program with numpy's Philox; and the two steps no mark can do without, the AES key stream and
-the look-up of its values, from which the limits are: of ``embed`` two of each a weight and nothing else, of ``detect``
-one. And the screening of 10,000 recipients. ``memory``: anonymous memory above what the process had, while a copy is
-made and features are extracted.
+the look-up of its values. They give the limits: of ``embed`` two of each a weight and nothing else, of ``detect`` one.
+Then the screening of 10,000 recipients. Memory is anonymous memory above what the process had, while a copy is made
+and features are extracted.
 
-    python benchmarks/bench_mark_speed.py [speed] [memory]
+    python benchmarks/bench_mark_speed.py
 
-Writes benchmarks/results/mark-speed.json and mark-memory.json.
+Writes benchmarks/results/mark-speed.json.
 """
 
 import json
 import os
 import platform
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -192,12 +191,10 @@ def memory() -> dict[str, object]:
 
 
 def main() -> None:
-    """Run the parts that are named, or both."""
-    parts: dict[str, Callable[[], dict[str, object]]] = {"speed": speed, "memory": memory}
-    for name in sys.argv[1:] or list(parts):
-        result = parts[name]()
-        (RESULTS / f"mark-{name}.json").write_text(json.dumps(result, indent=1) + "\n")
-        print(json.dumps(result, indent=1))
+    """Measure both."""
+    result = speed() | memory()
+    (RESULTS / "mark-speed.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

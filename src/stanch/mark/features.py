@@ -245,8 +245,8 @@ def _tangent(comparison: _Comparison, store: Store) -> bool:
     """Compare in the directions that a cut to the suspect's rank leaves of a mark.
 
     The cut ``X`` of ``C``, the copy's change from the base, keeps leading singular vectors of it: ``UᵀC = UᵀX`` and
-    ``CV = XV``, exactly. ``C`` being the original's own change and a mark, ``UUᵀR + RVVᵀ − UUᵀRVVᵀ`` of ``R`` = suspect −
-    original is the same of the mark alone, however much of the original's change was cut away.
+    ``CV = XV``, exactly. ``C`` being the original's own change and a mark, ``UUᵀR + RVVᵀ − UUᵀRVVᵀ`` of the residual
+    ``R`` is the same of the mark alone, however much of the original's change was cut away.
     """
     rows = comparison.read(comparison.whole())
     if not rows.known:
