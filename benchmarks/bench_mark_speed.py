@@ -12,6 +12,7 @@ and features are extracted.
 Writes benchmarks/results/mark-speed.json.
 """
 
+import ctypes
 import json
 import os
 import platform
@@ -151,6 +152,7 @@ def anonymous() -> int:
 
 def peak(action: Callable[[], object]) -> float:
     """Return the most anonymous memory in MB that the action needs above what there was."""
+    ctypes.CDLL(None).malloc_trim(0)  # Else what was freed before is filled again unseen (glibc).
     before, most, done = anonymous(), [0], threading.Event()
 
     def watch() -> None:
