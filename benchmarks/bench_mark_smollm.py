@@ -15,7 +15,10 @@ from numpy.random import default_rng
 
 from stanch.mark import ScorePlan, Treatment, plan_mark, rehearse
 
-NAMES = ("bf16", "int8", "nf4", "int3")
+NAMES = (
+    "bf16", "int8", "nf4", "int3", "prune50", "prune80", "prune50+nf4",
+    "average:2", "average:4", "average:8", "average:8+int8", "average:2+nf4", "average:4+nf4", "average:8+nf4",
+)  # fmt: skip
 
 
 def main() -> None:

@@ -81,3 +81,9 @@ def test_random_access_equals_contiguous(start, count):
     groups = np.arange(group, group + 10)[::-3]
     expected = np.concatenate([signature_values(KEY, 8 * int(g), 8) for g in groups])
     assert np.array_equal(scattered_values(KEY, counter_blocks(groups)), expected)
+
+
+def test_values_may_be_written_to_a_given_array():
+    out = np.empty(1001, np.float32)
+    assert signature_values(KEY, 13, 1001, out) is out
+    assert np.array_equal(out, signature_values(KEY, 8, 1006)[5:])

@@ -24,6 +24,7 @@ def exact(bits: int, exponent_bits: int, mantissa_bits: int) -> Fraction:
 def test_every_bf16_value_is_read_exactly_and_survives_the_round_trip():
     wide = bf16_to_float32(FINITE)
     assert np.array_equal(float32_to_bf16(wide), FINITE)
+    assert np.array_equal(bf16_to_float32(FINITE, np.full(FINITE.shape, 7, np.float32)), wide)
     assert all(Fraction(float(wide[i])) == exact(int(FINITE[i]), 8, 7) for i in range(0, len(FINITE), 7))
 
 
@@ -33,7 +34,10 @@ def test_rounding_equals_the_exact_oracle_around_every_bf16_value():
     for step, rounds_up in ((0x0000, 0), (0x0001, 0), (0x7FFF, 0), (0x8000, None), (0x8001, 1), (0xFFFF, 1)):
         bits = (low.astype(np.uint32) << 16) | np.uint32(step)
         expected = low + (low & 1 if rounds_up is None else np.uint16(rounds_up))
-        assert np.array_equal(float32_to_bf16(bits.view(np.float32)), expected)
+        values = bits.view(np.float32)
+        assert np.array_equal(float32_to_bf16(values), expected)
+        assert np.array_equal(float32_to_bf16(values, np.full(bits.shape, 7, np.uint32)), expected)
+        assert np.array_equal(values.view(np.uint32), bits)
 
 
 def test_the_oracle_for_the_middle_is_right():

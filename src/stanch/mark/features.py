@@ -229,42 +229,38 @@ def _spectral(comparison: _Comparison, store: Store) -> bool:
     return True
 
 
-def _significant_rank(change: Floats) -> int:
+def _significant_rank(values: Floats, shape: tuple[int, ...]) -> int:
     """Return how many singular values stand out of rounding noise: 0 unless they are few.
 
     The threshold is Gavish and Donoho's for noise of unknown size (2014, section III-E), and a thousandth of the
     largest where there is no noise.
     """
-    values = np.linalg.svd(change, compute_uv=False)
-    beta = min(change.shape) / max(change.shape)
+    beta = min(shape) / max(shape)
     edge = (0.56 * beta**3 - 0.95 * beta**2 + 1.82 * beta + 1.43) * float(np.median(values))
     rank = int(np.count_nonzero(values > max(edge, 1e-3 * float(values[0]))))
-    return rank if rank <= min(change.shape) // 4 else 0
+    return rank if rank <= min(shape) // 4 else 0
 
 
 def _tangent(comparison: _Comparison, store: Store) -> bool:
-    """Compare with the original cut to the suspect's rank, in the directions that a cut leaves of a mark.
+    """Compare in the directions that a cut to the suspect's rank leaves of a mark.
 
-    To first order a mark M changes ``trunc(D₀)`` by ``UUᵀM + MVVᵀ − UUᵀMVVᵀ``, with U, V the leading singular vectors
-    of the original's own change D₀ from the base.
+    The cut ``X`` of ``C``, the copy's change from the base, keeps leading singular vectors of it: ``UᵀC = UᵀX`` and
+    ``CV = XV``, exactly. ``C`` being the original's own change and a mark, ``UUᵀR + RVVᵀ − UUᵀRVVᵀ`` of the residual
+    ``R`` is the same of the mark alone, however much of the original's change was cut away.
     """
     rows = comparison.read(comparison.whole())
     if not rows.known:
         return False
-    base = np.where(rows.kept, rows.known[0], np.float32(0))
-    rank = _significant_rank(rows.suspect - base)
+    change = rows.suspect - np.where(rows.kept, rows.known[0], np.float32(0))
+    u, values, vt = np.linalg.svd(change, full_matrices=False)
+    rank = _significant_rank(values, change.shape)
     if rank == 0:
         return False
-    own = np.where(rows.kept, rows.original, np.float32(0)) - base
-    u, values, vt = np.linalg.svd(own, full_matrices=False)
-    u, values, vt = u[:, :rank], values[:rank], vt[:rank]
-    residual = rows.suspect - base - (u * values) @ vt
+    u, vt = u[:, :rank], vt[:rank]
+    residual = rows.residual
     left = u @ (u.T @ residual)
     shown = left + ((residual - left) @ vt.T) @ vt
-    scales = row_scales(rows.original)
-    own_mark = (comparison.alpha / 2) ** 2 * float(np.square(scales, dtype=np.float64).mean())
-    noise = np.float32(max(float(np.square(residual, dtype=np.float64).mean()), own_mark))
-    store(comparison.whole(), np.where(rows.kept, shown, np.float32(0)) * (scales / noise)[:, np.newaxis])
+    store(comparison.whole(), _matched_filter(rows, np.where(rows.kept, shown, np.float32(0)), comparison.alpha))
     return True
 
 

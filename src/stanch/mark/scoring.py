@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 
 from stanch.crypto import aes_ctr_into
+from stanch.mark.buffers import Buffers
 from stanch.mark.features import FeatureSet
 from stanch.mark.signature import GROUP, counter_blocks, scattered_values, signature_values
 
@@ -19,9 +21,12 @@ Doubles = npt.NDArray[np.float64]
 BLOCK = 1 << 16
 """Coordinates whose products are summed in float32; the sums of blocks are added in float64, in order."""
 
-
+# Coordinates and streams of one task: handing single blocks to a thread costs a good part of what scoring them does.
+_TASK = 1 << 20
+_STREAMS_A_TASK = 16
 _DRAWS = 1 << 20
 _DRAWS_A_BLOCK = 4
+_buffers = Buffers()
 
 
 def score(features: FeatureSet, streams: Sequence[bytes], *, threads: int = 1) -> Doubles:
@@ -29,18 +34,22 @@ def score(features: FeatureSet, streams: Sequence[bytes], *, threads: int = 1) -
 
     The result does not depend on ``threads``.
     """
-    starts = range(0, len(features.values), BLOCK)
+    extent = len(features.values)
 
     def work(start: int) -> tuple[Doubles, float]:
         block = features.values[start : start + BLOCK]
         power = float(np.dot(block, block))
         if power == 0:
             return np.zeros(len(streams)), 0.0
-        products = [np.dot(block, signature_values(stream, start, len(block))) for stream in streams]
+        values = _buffers.get("values", np.float32, len(block))
+        products = [np.dot(block, signature_values(stream, start, len(block), values)) for stream in streams]
         return np.array(products, np.float64), power
 
+    def work_on(first: int) -> list[tuple[Doubles, float]]:
+        return [work(start) for start in range(first, min(first + _TASK, extent), BLOCK)]
+
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        parts = list(pool.map(work, starts))
+        parts = list(chain.from_iterable(pool.map(work_on, range(0, extent, _TASK))))
     power = math.fsum(part[1] for part in parts)
     total: Doubles = np.sum([part[0] for part in parts], axis=0)
     return total / math.sqrt(power) if power > 0 else np.zeros(len(streams))
@@ -79,6 +88,7 @@ def draw_stratum(key: bytes, extent: int, coordinates: int) -> Stratum:
 def score_on(features: FeatureSet, streams: Sequence[bytes], stratum: Stratum, *, threads: int = 1) -> Doubles:
     """Return the z of each stream over a stratum only."""
     step = BLOCK // GROUP
+    tasks = [streams[first : first + _STREAMS_A_TASK] for first in range(0, len(streams), _STREAMS_A_TASK)]
     shown = features.values.reshape(-1, GROUP)
     totals, power = np.zeros(len(streams)), 0.0
     with ThreadPoolExecutor(max(1, threads)) as pool:
@@ -87,13 +97,12 @@ def score_on(features: FeatureSet, streams: Sequence[bytes], stratum: Stratum, *
             block = shown[groups].ravel()
             blocks = counter_blocks(groups)
             power += float(np.dot(block, block))
-            work = partial(_correlate, block, blocks)
-            totals += list(pool.map(work, streams))
+            totals += list(chain.from_iterable(pool.map(partial(_correlate, block, blocks), tasks)))
     return totals / math.sqrt(power) if power > 0 else totals
 
 
-def _correlate(block: Floats, blocks: bytes, stream: bytes) -> float:
-    return float(np.dot(block, scattered_values(stream, blocks)))
+def _correlate(block: Floats, blocks: bytes, streams: Sequence[bytes]) -> list[float]:
+    return [float(np.dot(block, scattered_values(stream, blocks))) for stream in streams]
 
 
 def cancel(features: FeatureSet, streams: Sequence[bytes]) -> None:

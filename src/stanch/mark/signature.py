@@ -13,11 +13,14 @@ import numpy.typing as npt
 
 from stanch.crypto import aes_ctr_into, aes_ecb_blocks, sha256
 from stanch.errors import StanchError
+from stanch.mark.buffers import Buffers
 
 Values = npt.NDArray[np.float32]
 
 GROUP = 8
 """Coordinates that share one AES block."""
+
+_buffers = Buffers()
 
 _UPPER_HALF = bytes.fromhex("51174eb2037d40fbf4de90a0f453edab5c8affeab9ea2f5d5d1ad28f9885d7c1")
 
@@ -38,18 +41,22 @@ def gaussian_table() -> Values:
     return table
 
 
-def signature_values(stream: bytes, start: int, count: int) -> Values:
+def signature_values(stream: bytes, start: int, count: int, out: Values | None = None) -> Values:
     """Return the values at the coordinates ``start … start + count − 1``.
 
     Args:
         stream: The 32-byte stream key.
         start: First coordinate, any non-negative integer.
-        count: How many. Blocks of up to 2^18 keep key stream and table in the processor's cache.
+        count: How many.
+        out: Where to write them; by default a new array.
     """
     lead = start % GROUP
-    indexes = np.empty(lead + count, "<u2")
-    aes_ctr_into(stream, (start // GROUP).to_bytes(16, "big"), indexes.data)
-    return gaussian_table().take(indexes[lead:], mode="clip")
+    drawn = _buffers.get("drawn", np.uint16, lead + count)
+    aes_ctr_into(stream, (start // GROUP).to_bytes(16, "big"), drawn.data)
+    indexes = _buffers.get("indexes", np.intp, count)
+    indexes[:] = drawn[lead:].view("<u2")
+    # Every 16-bit index is in the table; of the modes that need no second array, "wrap" is the faster one.
+    return gaussian_table().take(indexes, out=out, mode="wrap")
 
 
 def counter_blocks(groups: npt.NDArray[np.int64]) -> bytes:
@@ -61,4 +68,4 @@ def counter_blocks(groups: npt.NDArray[np.int64]) -> bytes:
 
 def scattered_values(stream: bytes, blocks: bytes) -> Values:
     """Return the values of the groups that :func:`counter_blocks` was given: 8 for each, in order."""
-    return gaussian_table().take(np.frombuffer(aes_ecb_blocks(stream, blocks), "<u2"), mode="clip")
+    return gaussian_table().take(np.frombuffer(aes_ecb_blocks(stream, blocks), "<u2"), mode="wrap")

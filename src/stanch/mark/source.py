@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _PASS_BYTES = 1 << 20
+# Longer reads than this bypass the buffer: a larger one would have most chunks copied twice.
+_BUFFER_BYTES = 1 << 16
 _WRITE_BYTES = 1 << 20
 
 Chunk = bytes | npt.NDArray[np.generic]
@@ -116,7 +118,7 @@ class MarkedFile:
     def open(self) -> BinaryIO:
         """Return a reader that makes the marked bytes as it goes (forward only)."""
         reader = ChunkReader(in_order(self._tasks(), self.threads))
-        return cast("BinaryIO", io.BufferedReader(reader, _PASS_BYTES))
+        return cast("BinaryIO", io.BufferedReader(reader, _BUFFER_BYTES))
 
     def _tasks(self) -> Iterator[Callable[[], Chunk]]:
         """Yield one task a chunk, in the file's order."""

@@ -13,17 +13,21 @@ _HALF = np.uint32(16)
 _ONE = np.uint32(1)
 
 
-def bf16_to_float32(raw: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
-    """Return the exact float32 values of bfloat16 bit patterns."""
-    wide = raw.astype(np.uint32)
+def bf16_to_float32(raw: npt.NDArray[np.uint16], out: npt.NDArray[np.float32] | None = None) -> npt.NDArray[np.float32]:
+    """Return the exact float32 values of bfloat16 bit patterns, in ``out`` if it is given."""
+    values = np.empty(raw.shape, np.float32) if out is None else out
+    wide = values.view(np.uint32)
+    wide[...] = raw
     wide <<= _HALF
-    return wide.view(np.float32)
+    return values
 
 
-def float32_to_bf16(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
+def float32_to_bf16(
+    values: npt.NDArray[np.float32], scratch: npt.NDArray[np.uint32] | None = None
+) -> npt.NDArray[np.uint16]:
     """Round to bfloat16, to nearest and ties to even. NaN is not supported: callers refuse it before."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    odd = bits >> _HALF
+    odd = np.right_shift(bits, _HALF, out=scratch)
     odd &= _ONE
     odd += bits
     odd += _BIAS
@@ -31,31 +35,43 @@ def float32_to_bf16(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
     return odd.astype(np.uint16)
 
 
-def to_float32(raw: npt.NDArray[np.generic], dtype: str) -> npt.NDArray[np.float32]:
-    """Return stored elements as a new float32 array.
+def to_float32(
+    raw: npt.NDArray[np.generic], dtype: str, out: npt.NDArray[np.float32] | None = None
+) -> npt.NDArray[np.float32]:
+    """Return stored elements as float32.
 
     Args:
         raw: The raw view, as :class:`stanch.weights.Tensor` holds it.
         dtype: Its safetensors type: F32, F16, BF16 or F64 (which is rounded).
+        out: Where to write them, of the same shape and C-contiguous; by default a new array.
 
     Raises:
         InvalidInput: Another type.
     """
     if dtype == "BF16":
-        return bf16_to_float32(np.asarray(raw, np.uint16))
+        return bf16_to_float32(np.asarray(raw, np.uint16), out)
     if dtype in {"F32", "F16", "F64"}:
-        return raw.astype(np.float32)
+        values = np.empty(raw.shape, np.float32) if out is None else out
+        values[...] = raw
+        return values
     raise InvalidInput(f"expected a float tensor (F32, F16, BF16 or F64), found {dtype}")
 
 
-def from_float32(values: npt.NDArray[np.float32], dtype: str) -> npt.NDArray[np.generic]:
-    """Round float32 values to a stored type (to nearest, ties to even) and return the raw elements.
+def from_float32(
+    values: npt.NDArray[np.float32], dtype: str, scratch: npt.NDArray[np.uint32] | None = None
+) -> npt.NDArray[np.generic]:
+    """Round float32 values to a stored type (to nearest, ties to even) and return the raw elements, a new array.
+
+    Args:
+        values: What to round.
+        dtype: One of :data:`FLOAT_TYPES`.
+        scratch: Room of the values' shape that may be overwritten; by default new room.
 
     Raises:
         InvalidInput: A type outside :data:`FLOAT_TYPES`.
     """
     if dtype == "BF16":
-        return float32_to_bf16(values)
+        return float32_to_bf16(values, scratch)
     if dtype == "F16":
         with np.errstate(over="ignore"):
             return values.astype(np.float16)
