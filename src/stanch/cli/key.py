@@ -108,8 +108,9 @@ def rotate(name: str) -> Result:
 
     with open_workspace(current()) as workspace:
         version, vkey = rotate_key(workspace, name), workspace.ledger.verifier.vkey
-    data: dict[str, JsonValue] = {"name": name, "version": version}
-    text = f"rotated    {name}: version {version} is used from now on"
+        file = workspace.keys.private_path(name)
+    data: dict[str, JsonValue] = {"name": name, "version": version, "file": str(file)}
+    text = f"rotated    {name}: version {version} is used from now on\nfile       {file} (keep it)"
     if name == "log":
         data["vkey"] = vkey
         text += f"\nlog key    {vkey}\nnext       give it to witnesses, auditors and trust policies within 30 days"

@@ -206,7 +206,7 @@ class _Check:
             raise LogDamaged(name, None, expected=f"log {self.reader.origin}", found=f"log {checkpoint.origin}")
         if checkpoint.size > self.size:
             raise LogRolledBack(
-                f"log: expected {checkpoint.size} entries as {name} says, found {self.size}",
+                f"log: was rolled back: expected {checkpoint.size} entries as {name} says, found {self.size}",
                 why=f"entries {self.size} to {checkpoint.size - 1} were cut off",
                 next_step="restore the newest database, or: stanch log recover",
             )

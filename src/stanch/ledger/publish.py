@@ -270,7 +270,7 @@ class Publisher:
 
 def _rolled_back(why: str) -> LogRolledBack:
     return LogRolledBack(
-        "log: its rows are not what this log has signed before",
+        "log: was rolled back: its rows are not what this log has signed before",
         why=why,
         next_step="stop all writers and restore the newest database, or: stanch log recover",
     )

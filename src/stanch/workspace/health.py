@@ -16,11 +16,12 @@ from stanch.access.glass import Glasses
 from stanch.config import Config, load_config
 from stanch.config.load import SETTINGS, user_config_file
 from stanch.errors import StanchError
-from stanch.ledger import Ledger
+from stanch.ledger import Ledger, LedgerReader
 from stanch.store import Tables, open_blobs, open_tables
 from stanch.workspace.keyring import SIGNERS, Keyring
 from stanch.workspace.lease import Leases
 from stanch.workspace.opening import KEYS, STATE, log_verifiers
+from stanch.workspace.rights import compare_rights
 from stanch.workspace.watching import ledger_params
 
 EXTRAS = {
@@ -152,9 +153,17 @@ def _log(folder: Path, config: Config, keys: Keyring, tables: Tables, clock: Cal
     reader = ledger.reader()
     size, published = reader.size(), reader.checkpoint().checkpoint.size
     yield Check("log", State.OK, f"{reader.origin}: {size} entries, {published} in the published checkpoint")
+    yield from _rights(tables, reader)
     if params.highwater.parent.stat().st_dev == folder.stat().st_dev:
         what = "its high-water file lies on the workspace's own disk, and is restored with it from an old backup"
         yield Check("log", State.WARNING, what, "set [ledger] highwater to a file on another disk")
+
+
+def _rights(tables: Tables, reader: LedgerReader) -> Iterator[Check]:
+    """Hold principals, keys, grants and policies in the database against the entries that made them."""
+    next_step = "look the entry up: stanch log show; undo what no act did, and find out who writes to the database"
+    found = [Check("rights", State.FAILED, what, next_step) for what in compare_rights(tables, reader)]
+    yield from found or [Check("rights", State.OK, "the database holds what the log says of people and policies")]
 
 
 def _acts(leases: Leases) -> Check:

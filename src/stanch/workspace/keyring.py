@@ -79,6 +79,10 @@ class Keyring:
         """Return the file of a public half, to be handed to others."""
         return self._path(name, ".pub.pem", self._chosen(name, version))
 
+    def private_path(self, name: str) -> Path:
+        """Return the file of the newest version of a signing key or secret; never handed to others."""
+        return self._path(name, ".pem" if name in SIGNERS else ".key", self._chosen(name, None))
+
     def add_signer(self, name: str, kind: KeyKind) -> int:
         """Make the next version of a signing key and return its number.
 

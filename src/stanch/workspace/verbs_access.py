@@ -76,9 +76,11 @@ def add_person(
             directory.require_unknown(*vouched)  # before a key file is written that nobody would own
         key = workspace.keys.add_person(name, passphrase=passphrase)
         principal = directory.register(key.public, display=name, clearance=clearance, name=vouched).id
-        for role in roles:
-            _grant(workspace, principal, role, workspace.config.access.grant_days)
-        return Done(principal, {"principal": principal, "roles": list(roles)}, about=principal)
+        payload: dict[str, JsonValue] = {
+            "principal": principal, "kind": "user", "clearance": clearance, "key": key.public.key_id,
+            "grants": _grant_all(workspace, principal, roles),
+        }  # fmt: skip
+        return Done(principal, payload, about=principal)
 
     return workspace.door.act(Request("access.add", "access:grant", workspace_ref(workspace)), run)
 
@@ -99,9 +101,11 @@ def register_newcomer(workspace: Workspace, newcomer: Newcomer) -> str:
             issuer, newcomer.subject or newcomer.name, display=newcomer.name, kind=newcomer.kind,
             clearance=newcomer.clearance,
         ).id  # fmt: skip
-        for role in newcomer.roles:
-            _grant(workspace, principal, role, workspace.config.access.grant_days)
-        return Done(principal, {"principal": principal, "roles": list(newcomer.roles)}, about=principal)
+        payload: dict[str, JsonValue] = {
+            "principal": principal, "kind": newcomer.kind, "clearance": newcomer.clearance,
+            "grants": _grant_all(workspace, principal, newcomer.roles),
+        }  # fmt: skip
+        return Done(principal, payload, about=principal)
 
     return workspace.door.act(Request("access.register", "access:grant", workspace_ref(workspace)), run)
 
@@ -112,7 +116,7 @@ def grant_role(workspace: Workspace, name: str, role: str, days: int, *, on: Art
 
     def run(_ref: EntryRef) -> Done[Grant]:
         made = _grant(workspace, workspace.people.find(name), role, days, scope=scope)
-        return Done(made, {"grant": made.id, "role": role, "to": made.principal}, about=made.principal)
+        return Done(made, {**_recorded(made), "to": made.principal}, about=made.principal)
 
     return workspace.door.act(Request("access.grant", "access:grant", workspace_ref(workspace)), run)
 
@@ -220,3 +224,13 @@ def _grant(workspace: Workspace, principal: str, role: str, days: int, *, scope:
     return people.directory.grant(
         principal, role, granted_by=people.session.principal, team=people.team, scope=scope, days=days
     )
+
+
+def _grant_all(workspace: Workspace, principal: str, roles: Sequence[str]) -> list[JsonValue]:
+    days = workspace.config.access.grant_days
+    return [_recorded(_grant(workspace, principal, role, days)) for role in roles]
+
+
+def _recorded(grant: Grant) -> dict[str, JsonValue]:
+    """Return what the log says of a grant; ``doctor`` holds the database against it."""
+    return {"grant": grant.id, "role": grant.role, "scope": grant.scope, "expires_ms": grant.expires_ms}
