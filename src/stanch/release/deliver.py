@@ -96,10 +96,7 @@ def deliver(
         done += manifest.streams[stream].stored
         progress("deliver", done, total)
     sender.send_document(DIGESTS_NAME, streams.digests.data)
-    if with_key or quorum is not None:
-        sender.send_recipients(recipients)
-    else:
-        sender.withhold_recipients(recipients)
+    sender.send_recipients(recipients) if with_key or quorum else sender.withhold_recipients(recipients)
     sender.send_document(SIGNATURE_NAME, signature)
     sender.send_document(MANIFEST_NAME, manifest.to_bytes())
     return DeliveryReport(manifest.bundle_id, sender.sent, sender.skipped, with_key)
