@@ -151,7 +151,7 @@ def release(name, to, release="r1"):
     for approver in life.APPROVERS:
         words = f"release approve {release} --to {name} --identity {approver}.key --request {request}"
         done(team(approver, f"{words} --out {approver}-for-{name}.json"))
-    sent = done(team("rita", f"release deliver {name}.sealed file:store --json")).data
+    sent = done(team("rita", f"release deliver {name}.sealed file:store --before-receipt --json")).data
     facts = {"uri": sent["uri"], "request": request, "to": to}
     Path(f"{name}.json").write_text(json.dumps(facts))
 

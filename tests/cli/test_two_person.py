@@ -63,10 +63,12 @@ def test_two_people_release_a_copy_and_its_recipient_opens_it(stanch, scene, tmp
     shutil.rmtree("got.quorum")
     sent = act("rita", "release", "deliver", "copy", "file:store", "--json")
     assert sent.code == 0, sent
-    uri = sent.json["data"]["uri"]
+    uri, leaf = sent.json["data"]["uri"], sent.json["data"]["receipt"]["leaf"]
     fetch = ("release", "fetch", uri, "--trust", "pub.pem", "--out")
     fetched = stanch(*fetch, "got")
     assert "release redeem got" in fetched.out, fetched
+    assert stanch(*redeem).code == 3  # the approvals wait for the receipt
+    sign_for_it(stanch, act, uri, leaf)
     assert stanch(*open_).code == 3
     redeemed = stanch(*redeem)
     assert redeemed.code == 0, redeemed
@@ -80,5 +82,28 @@ def test_two_people_release_a_copy_and_its_recipient_opens_it(stanch, scene, tmp
         kinds = [(phase, kind) for phase, kind, _, _ in life.entries(workspace)]
         assert verify_log(workspace).intents_open == ()
     assert kinds.count(("denied", "release.deliver")) == 1
-    for kind in ("release.create", "release.approve", "release.deliver", "release.revoke"):
+    for kind in ("release.create", "release.approve", "release.deliver", "release.receive", "release.revoke"):
         assert ("outcome", kind) in kinds
+
+
+def sign_for_it(stanch, act, uri, leaf):
+    """Let acme sign for the bundle that it fetched to ``got``, rita take that in, and the approvals follow."""
+    for name in ("acme-sign.pem", "bolt-sign.pem"):
+        assert stanch("key", "new", "--kind", "sign", "--algorithm", "ed25519", "--out", name).code == 0
+    get_key = ("release", "fetch-key", uri, "got", "--trust", "pub.pem")
+    assert stanch(*get_key).code == 2
+    sign = ("release", "receive", "got", "--sign-key", "acme-sign.pem", "--trust", "pub.pem", "--name")
+    for file, who, number in (("bolt", "bolt", leaf), ("leaf", "acme", leaf + 1), ("receipt", "acme", leaf)):
+        assert stanch(*sign, who, "--leaf", number, "--out", f"{file}.json").code == 0
+    take = ("release", "receipt", "r1", "--to", "acme", "--trust")
+    for file, key, said in (("bolt", "acme", "recipient: expected"), ("leaf", "acme", "leaf_index: expected"),
+                            ("receipt", "bolt", "no trusted")):  # fmt: skip
+        refused = act("rita", *take, f"{key}-sign.pub.pem", f"{file}.json")
+        assert (refused.code, said in refused.err) == (1, True), refused
+    unsent = act("rita", "release", "deliver", "copy", "file:store", "--json").json["data"]
+    assert (unsent["key"], stanch(*get_key).code) == (False, 2)
+    assert act("rita", *take, "acme-sign.pub.pem", "receipt.json").code == 0
+    again = act("rita", *take, "acme-sign.pub.pem", "receipt.json")
+    assert (again.code, "holds its receipt already" in again.err) == (4, True), again
+    assert act("rita", "release", "deliver", "copy", "file:store", "--json").json["data"]["key"]
+    assert stanch(*get_key).code == 0

@@ -7,6 +7,7 @@ import sys
 import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -22,9 +23,11 @@ from stanch.errors import (
     Conflict,
     Equivocation,
     InvalidInput,
+    NoIdentityMatched,
     NotFound,
     NoTrustedSignature,
     NotSealed,
+    PolicyViolation,
     Rollback,
     StoreError,
     Tampered,
@@ -35,10 +38,14 @@ from stanch.release import (
     FetchParams,
     RemoteBundle,
     RemoteConflict,
+    Revoked,
+    RevokeOrder,
     deliver,
     fetch,
+    fetch_key,
     open_copy,
     read_publisher,
+    revoke,
 )
 from stanch.release.pool import run_all
 from stanch.seal import VolatileReleases, rekey, verify_sealed
@@ -382,3 +389,39 @@ def test_after_a_failure_no_new_work_begins():
     with pytest.raises(StoreError):
         list(run_all(range(1000), work, 2))
     assert len(begun) < 20
+
+
+def test_a_bundle_whose_key_waits_opens_for_nobody_and_is_completed_later(world, blobs, tmp_path):
+    remote, memory, identity = world.remote(blobs), VolatileReleases(), world.identities[0]
+    assert not deliver(world.bundle, blobs, world.trusted, with_key=False).has_key
+    got = fetch(remote, tmp_path / "got", world.trusted, memory=memory).path
+    publisher = read_publisher(got, world.trusted)[1]
+    verify_sealed(got, publisher)  # whole, so that its recipient can sign for it
+    with pytest.raises(NoIdentityMatched):
+        open_copy(got, world.trusted, [identity], memory=VolatileReleases())
+    with pytest.raises(NotFound, match="not in the store yet"):
+        fetch_key(remote, got, world.trusted, memory=memory)
+    again = deliver(world.bundle, blobs, world.trusted)
+    assert (again.sent, again.has_key) == (1, True)
+    assert deliver(world.bundle, blobs, world.trusted, with_key=False).sent == 0  # a key that is there stays
+    assert fetch_key(remote, got, world.trusted, memory=memory) is None
+    with open_copy(got, world.trusted, [identity], memory=VolatileReleases()) as opened:
+        assert bytes(opened.read("config.json")) == (world.bundle.parent / "source/config.json").read_bytes()
+
+
+def test_a_key_is_of_one_bundle_and_can_be_taken_back_while_it_waits(world, blobs, tmp_path):
+    memory = VolatileReleases()
+    deliver(world.bundle, blobs, world.trusted, with_key=False)
+    got = fetch(world.remote(blobs), tmp_path / "got", world.trusted, memory=memory).path
+    recipients = [identity.recipient for identity in world.identities]
+    other = make_bundle(tmp_path / "other", world.publisher, recipients)
+    deliver(other.path, blobs, world.trusted)
+    theirs = RemoteBundle(blobs, "file:here", other.manifest.bundle_id)
+    with pytest.raises(PolicyViolation, match="is another bundle"):
+        fetch_key(theirs, got, world.trusted, memory=memory)
+    order = RevokeOrder(recipients[0].key_id, "left", world.publisher, datetime.now(UTC))
+    revoke(world.remote(blobs), order, world.trusted)
+    with pytest.raises(Revoked):
+        deliver(world.bundle, blobs, world.trusted)
+    with pytest.raises(Revoked):
+        fetch_key(world.remote(blobs), got, world.trusted, memory=memory)

@@ -252,7 +252,7 @@ def test_the_incident_lead_takes_a_copy_back_and_may_not_revoke_a_key(case, tmp_
         for name in life.APPROVERS:
             life.acting_in(workspace, name, lambda acting: case.approve(acting, recipient="bolt"))
         trusted = TrustedKeys(workspace.keys.publics("publisher"))
-        made = deliver_copy(workspace, copy, store, trusted)
+        made = deliver_copy(workspace, copy, store, trusted, before_receipt=True)
     order = ContainOrder(
         action=Containment.WITHDRAW_RELEASE, target=f"{store}/{made.bundle_id}",
         recipient=case.material.other.recipient.key_id,

@@ -21,6 +21,7 @@ from stanch.access import (
 from stanch.access.bootstrap import Bootstrap
 from stanch.access.policy import default_text
 from stanch.audit import AuditInput, AuditParams
+from stanch.crypto import SigningKey
 from stanch.crypto.identity import generate_identity
 from stanch.data import CanarySpec, open_dataset, plan_canaries
 from stanch.errors import NotPermitted
@@ -31,7 +32,7 @@ from stanch.release.redemption import approve
 from stanch.scan import STANDARD, Policy, Scanner, SpanIndex, Vault
 from stanch.sign import TrustedKeys
 from stanch.terms import Digest
-from stanch.trace import Period
+from stanch.trace import Period, sign_receipt
 from stanch.trace.incident_report import Audience
 from stanch.tune import JournalHead, TuneSpec
 from stanch.watch import Alarm, Severity
@@ -55,6 +56,7 @@ from stanch.workspace import (
     verbs_log,
     verbs_model,
     verbs_policy,
+    verbs_receipt,
     verbs_release,
     verbs_rows,
     verbs_serve,
@@ -62,6 +64,7 @@ from stanch.workspace import (
     verbs_tune,
 )
 from stanch.workspace.artifacts import dataset_ref, model_ref
+from stanch.workspace.copies import KeptCopy
 from stanch.workspace.keyring import Keyring
 from stanch.workspace.people import People
 from stanch.workspace.release_state import ReleaseState
@@ -151,6 +154,14 @@ def revoke_it(workspace, scene):
     order = RevokeOrder(scene.material.other.recipient.key_id, "left", signer, workspace.now())
     remote = RemoteBundle.open(scene.kept["uri"])
     return verbs_deliver.revoke_copy(workspace, remote, order, TrustedKeys((signer.public,)))
+
+
+def take_receipt(workspace):
+    key = SigningKey.generate("ed25519")
+    kept = KeptCopy.newest(verbs_release.release_folder(workspace, "r1"), "bolt")
+    expected = verbs_receipt.expect_receipt(workspace, Digest.parse(f"sha256:{kept.facts.manifest_sha256}"))
+    signed = sign_receipt(expected, key, received=workspace.now())
+    return verbs_receipt.receive(workspace, "r1", "bolt", signed, key.public)
 
 
 POLICIES = (
@@ -284,6 +295,8 @@ VERBS = [
          lambda w, c, _out: hand_in_share(w, c)),
     Verb(verbs_deliver.revoke_copy, "release.revoke", "rolf", (verbs_deliver, "revoke"),
          lambda w, c, _out: revoke_it(w, c), before=deliver_it),
+    Verb(verbs_receipt.receive, "release.receive", "rolf", (verbs_receipt, "verify_receipt"),
+         lambda w, _c, _out: take_receipt(w)),
     Verb(verbs_deliver.deliver_copy, "release.deliver", "rolf", (verbs_deliver, "deliver"),
          lambda w, c, _out: deliver_it(w, c)),
     Verb(verbs_access.add_person, "access.add", "olga", (Keyring, "add_person"),

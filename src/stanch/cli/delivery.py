@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from stanch.release import DeliveryReport, RevocationList
     from stanch.sign import TrustedKeys
     from stanch.terms import JsonValue
+    from stanch.trace import Receipt
+    from stanch.workspace import Workspace
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path)
@@ -47,22 +49,26 @@ def read_revocation_list(path: Path | None, trusted: "TrustedKeys") -> "Revocati
 @click.argument("bundle", type=FOLDER)
 @click.argument("uri")
 @click.option("--trust", type=FILE, help="The publisher's public key; by default the workspace's own.")
-def deliver(bundle: Path, uri: str, trust: Path | None) -> Result:
+@click.option("--before-receipt", is_flag=True, help="Send the key though no receipt is there; the log says so.")
+def deliver(bundle: Path, uri: str, *, trust: Path | None, before_receipt: bool) -> Result:
     """Put BUNDLE into the store at URI (file:, s3:, gs:, az:), whole or not at all. Repeat it to go on.
 
-    Inside a workspace this is an act of it, for copies that it made.
+    Inside a workspace this is an act of it, for copies that it made; what opens one waits for its recipient's receipt.
     """
     from stanch.cli.ground import open_workspace_if_any  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.sign import TrustedKeys  # noqa: PLC0415 - same
     from stanch.workspace.verbs_deliver import deliver_copy  # noqa: PLC0415 - same
 
     frame = current()
-    trusted = trust_of(trust) if trust is not None else None
+    trusted, awaited = trust_of(trust) if trust is not None else None, None
     workspace = open_workspace_if_any(frame)
     if workspace is not None:
         with workspace:
             trusted = trusted or TrustedKeys(workspace.keys.publics("publisher"))
-            report = deliver_copy(workspace, bundle, uri, trusted, progress=frame.progress())
+            report = deliver_copy(
+                workspace, bundle, uri, trusted, before_receipt=before_receipt, progress=frame.progress()
+            )
+            awaited = None if report.has_key else _awaited(workspace, bundle)
     elif trusted is not None:
         report = _deliver_alone(bundle, uri, trusted)
     else:
@@ -72,7 +78,27 @@ def deliver(bundle: Path, uri: str, trust: Path | None) -> Result:
         f"delivered  {place}: {report.sent} objects sent, {report.skipped} were there\n"
         f"next       the recipient: stanch release fetch {place} --trust {trust.name if trust else 'KEY'} --out DIR"
     )
-    return Result({"uri": place, "sent": report.sent, "skipped": report.skipped}, text)
+    data: dict[str, JsonValue] = {
+        "uri": place, "sent": report.sent, "skipped": report.skipped, "key": report.has_key,
+    }  # fmt: skip
+    if awaited is not None:
+        data["receipt"] = {"recipient": awaited.recipient, "leaf": awaited.leaf}
+        text += (
+            f"\nwaits      its key goes out once {awaited.recipient} has signed for it: stanch release receive DIR "
+            f"--name {awaited.recipient} --leaf {awaited.leaf} --sign-key KEY --trust {trust.name if trust else 'KEY'} "
+            "--out receipt.json\n"
+            f"then       stanch release receipt RELEASE receipt.json --to {awaited.recipient} --trust THEIR-KEY, and "
+            "deliver again"
+        )
+    return Result(data, text)
+
+
+def _awaited(workspace: "Workspace", bundle: Path) -> "Receipt | None":
+    from stanch.seal import read_manifest  # noqa: PLC0415 - as in the commands
+    from stanch.terms import Digest  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_receipt import expect_receipt  # noqa: PLC0415 - same
+
+    return expect_receipt(workspace, Digest.sha256(read_manifest(bundle).to_bytes()))
 
 
 def _deliver_alone(bundle: Path, uri: str, trusted: "TrustedKeys") -> "DeliveryReport":

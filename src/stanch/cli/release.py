@@ -10,6 +10,7 @@ import click
 from stanch.cli.approval import approve, approve_offline, redeem
 from stanch.cli.delivery import deliver, fetch, read_revocation_list, revoke
 from stanch.cli.frame import Group, Result, current
+from stanch.cli.receipt import get_key, receipt, receive
 from stanch.cli.recipients import TIMESTAMP_ROOTS, identity_of, publisher_of, trust_of
 from stanch.errors import InvalidInput
 
@@ -26,7 +27,7 @@ def release() -> None:
     """Mark, seal and sign a copy for one recipient."""
 
 
-for _command in (approve, approve_offline, redeem, deliver, fetch, revoke):
+for _command in (approve, approve_offline, redeem, deliver, fetch, receive, receipt, get_key, revoke):
     release.add_command(_command)
 
 

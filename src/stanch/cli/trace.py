@@ -109,19 +109,28 @@ def pack(case_id: str, out: Path) -> Result:
 @click.argument("path", type=FILE)
 @click.option("--key", "key_file", type=FILE, required=True, help="The case key's public half.")
 @click.option("--log", "vkey", required=True, help="The log's key.")
+@click.option(
+    "--recipient", "recipients", multiple=True, metavar="NAME=KEY",
+    help="A recipient's public key: its receipt must be in the pack and hold. May be repeated.",
+)  # fmt: skip
 @click.option("--suspect", type=FOLDER, help="With --original: the suspect's files; its features are computed again.")
 @click.option("--original", type=FOLDER, help="With --suspect: the unmarked original.")
-def verify(path: Path, *, key_file: Path, vkey: str, suspect: Path | None, original: Path | None) -> Result:
+def verify(
+    path: Path, *, key_file: Path, vkey: str, recipients: tuple[str, ...], suspect: Path | None, original: Path | None
+) -> Result:  # fmt: skip
     """Re-check an evidence pack; no workspace is needed."""
     from stanch.crypto import VerifyKey  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.trace import recompute_features, verify_pack  # noqa: PLC0415 - same
 
-    for file in (path, key_file):
+    pairs = {name: Path(file) for name, _, file in (text.partition("=") for text in recipients)}
+    for file in (path, key_file, *pairs.values()):
         if not file.is_file():
             raise InvalidInput(f"{file}: no such file")
     if (suspect is None) != (original is None):
         raise InvalidInput("--suspect and --original go together", why="features come from their difference")
-    found = verify_pack(path, key=VerifyKey.from_pem(key_file.read_bytes(), what=str(key_file)), vkey=vkey)
+    key = VerifyKey.from_pem(key_file.read_bytes(), what=str(key_file))
+    known = {name: VerifyKey.from_pem(file.read_bytes(), what=str(file)) for name, file in pairs.items()}
+    found = verify_pack(path, key=key, vkey=vkey, recipients=known)
     steps = list(found.steps)
     if suspect is not None and original is not None:
         for folder in (suspect, original):

@@ -1,6 +1,7 @@
 from .copy import CopyOrder, ReleasedCopy, create_copy, open_copy, read_publisher
 from .deliver import DeliveryReport, RemoteConflict, deliver
 from .fetch import FetchedBundle, FetchParams, fetch
+from .fetch_key import fetch_key
 from .fingerprint import Fingerprint, take_fingerprint
 from .inventory import Inventory, Stray, leave_out, search
 from .open_remote import open_remote
@@ -42,6 +43,7 @@ __all__ = [
     "create_copy",
     "deliver",
     "fetch",
+    "fetch_key",
     "leave_out",
     "open_copy",
     "open_remote",

@@ -27,11 +27,19 @@ class RemoteConflict(Conflict):
 
 @dataclass(frozen=True, slots=True)
 class DeliveryReport:
-    """What was delivered: the bundle's id, and how many objects were sent and how many were there already."""
+    """What was delivered.
+
+    Attributes:
+        bundle_id: The bundle's id.
+        sent: Objects that were sent.
+        skipped: Objects that were there already.
+        has_key: Whether what opens the bundle was among them.
+    """
 
     bundle_id: str
     sent: int
     skipped: int
+    has_key: bool
 
 
 def deliver(
@@ -40,6 +48,7 @@ def deliver(
     trusted: TrustedKeys,
     *,
     quorum: QuorumFiles | None = None,
+    with_key: bool = True,
     workers: int = WORKERS,
     progress: Progress = SILENT,
 ) -> DeliveryReport:
@@ -55,6 +64,8 @@ def deliver(
         blobs: The store.
         trusted: The publisher's keys.
         quorum: Record and approvals of a copy that opens by quorum; they are put beside it.
+        with_key: Otherwise everything but what opens the bundle is put: no approval, and ``recipients.json`` without
+            a stanza. Deliver again with it to complete the bundle.
         workers: Streams that are sent at once.
         progress: Told ``("verify" or "deliver", stored bytes done, total)``.
 
@@ -78,17 +89,17 @@ def deliver(
     streams = SignedStreams(BundleFolder(bundle), manifest)
     sender = _Sender(RemoteBundle(blobs, "", manifest.bundle_id), streams)
     if quorum is not None:
-        quorum.send(sender.remote)
+        (quorum if with_key else QuorumFiles(quorum.record)).send(sender.remote)
     total, done = sum(stream.stored for stream in manifest.streams), 0
     for stream, sent in run_all(range(len(manifest.streams)), sender.send_stream, workers):
         sender.count(sent=sent)
         done += manifest.streams[stream].stored
         progress("deliver", done, total)
     sender.send_document(DIGESTS_NAME, streams.digests.data)
-    sender.send_recipients(recipients)
+    sender.send_recipients(recipients) if with_key or quorum else sender.withhold_recipients(recipients)
     sender.send_document(SIGNATURE_NAME, signature)
     sender.send_document(MANIFEST_NAME, manifest.to_bytes())
-    return DeliveryReport(manifest.bundle_id, sender.sent, sender.skipped)
+    return DeliveryReport(manifest.bundle_id, sender.sent, sender.skipped, with_key)
 
 
 @dataclass(slots=True)
@@ -151,10 +162,24 @@ class _Sender:
             if theirs == ours.to_bytes():
                 self.count(sent=False)
                 return
-            if _epoch(theirs) >= ours.epoch:
+            if theirs != _withheld(ours) and _epoch(theirs) >= ours.epoch:
                 raise _conflict(key) from None
             self.remote.blobs.put(key, ours.to_bytes(), mode=Match(etag))
         self.count(sent=True)
+
+    def withhold_recipients(self, ours: Recipients) -> None:
+        """Put ``recipients.json`` without a stanza, unless there is one already."""
+        try:
+            self.remote.blobs.put(self.remote.key(RECIPIENTS_NAME), _withheld(ours), mode=CREATE)
+        except Conflict:
+            self.count(sent=False)
+        else:
+            self.count(sent=True)
+
+
+def _withheld(recipients: Recipients) -> bytes:
+    """Return what stands for recipients whose key is not delivered yet; it gives way to the real ones."""
+    return Recipients(recipients.bundle_id, recipients.manifest_sha256, 0, ()).to_bytes()
 
 
 def _epoch(data: bytes) -> int:

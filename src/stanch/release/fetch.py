@@ -107,8 +107,8 @@ def fetch(
     release = _check_policy(signed, memory, params.min_release)
     listed = read_revocations(remote.blobs, trusted)
     check_newest(listed, remote.location, [key.key_id for key in trusted.keys], memory)
-    recipients = params.revocations.remaining(listed.remaining(_read_recipients(remote, signed)))
-    beside = _fetch_quorum(remote, manifest, trusted, (listed, params.revocations))
+    recipients = params.revocations.remaining(listed.remaining(read_recipients(remote, signed)))
+    beside = read_beside(remote, manifest, trusted, (listed, params.revocations))
     digests = SignedDigests(remote.document(DIGESTS_NAME, digests_size(manifest)), manifest)
     with _partial(dest) as partial:
         received = _fetch_streams(remote, partial, manifest, digests, params)
@@ -125,7 +125,7 @@ def fetch(
     return FetchedBundle(dest, manifest, signed.publisher, received, folder)
 
 
-def _fetch_quorum(
+def read_beside(
     remote: RemoteBundle, manifest: Manifest, trusted: TrustedKeys, lists: Iterable[RevocationList]
 ) -> QuorumFiles | None:
     """Return what goes beside a copy that opens by quorum, whose recipient stands in its record alone."""
@@ -148,7 +148,8 @@ def _check_policy(signed: SignedManifest, memory: ReleaseMemory, min_release: in
     return release
 
 
-def _read_recipients(remote: RemoteBundle, signed: SignedManifest) -> Recipients:
+def read_recipients(remote: RemoteBundle, signed: SignedManifest) -> Recipients:
+    """Return who a delivered bundle names, if the document belongs to that bundle."""
     recipients = Recipients.parse(remote.document(RECIPIENTS_NAME, MAX_RECIPIENTS_FILE))
     expected = (signed.manifest.bundle_id, signed.publisher.sha256.hex())
     if (recipients.bundle_id, recipients.manifest_sha256) != expected:

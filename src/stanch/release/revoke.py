@@ -72,7 +72,9 @@ def revoke(remote: RemoteBundle, order: RevokeOrder, trusted: TrustedKeys) -> Re
         found = read_revocations(remote.blobs, trusted)
         if order.key_id in found.revoked(manifest.bundle_id):
             return found
-        if order.key_id not in {owner, *(stanza.key_id for stanza in _recipients(remote).stanzas)}:
+        there = _recipients(remote)
+        waits = there.epoch == 0 and not there.stanzas  # its key was not delivered yet, so that it names nobody
+        if not waits and order.key_id not in {owner, *(stanza.key_id for stanza in there.stanzas)}:
             raise InvalidInput(f"{order.key_id[:80]!r} is not a recipient of this bundle")
         new = RevocationList(found.number + 1, (*found.entries, entry))
         data = new.sign(order.signer, *order.others)

@@ -9,7 +9,16 @@ from datetime import datetime
 
 from stanch.crypto import SigningKey, VerifyKey
 from stanch.errors import InvalidInput, VerificationError
-from stanch.sign import Bundle, PredicateType, Statement, Subject, TrustedKeys, all_of, sign_statement, verify_bundle
+from stanch.sign import (
+    Bundle,
+    PredicateType,
+    Statement,
+    Subject,
+    TrustedKeys,
+    all_of,
+    sign_statement,
+    verify_bundle,
+)
 from stanch.terms import Digest
 from stanch.trace.custody import utc
 from stanch.trace.verifier.verify import RECEIPT
@@ -57,13 +66,14 @@ def sign_receipt(receipt: Receipt, signer: SigningKey, *, received: datetime) ->
 
 
 def verify_receipt(data: bytes, key: VerifyKey, expected: Receipt) -> str:
-    """Return when the copy was received, if ``key`` signed the receipt of exactly this copy.
+    """Return when the copy was received (``YYYY-MM-DDTHH:MM:SSZ``), if ``key`` signed for exactly this copy.
 
     Raises:
-        VerificationError: Another key signed it, or it is of another copy.
+        VerificationError: Another key signed it, or it is of another copy; what differs is named.
+        InvalidInput: It is malformed.
     """
     policy = all_of(TrustedKeys((key,)), PredicateType(RECEIPT))
-    statement = verify_bundle(Bundle.parse(data), policy).statement
+    statement = verify_bundle(Bundle.parse(data, what="receipt"), policy).statement
     predicate = statement.predicate
     about = {
         "batch_root": expected.batch_root,
@@ -72,9 +82,22 @@ def verify_receipt(data: bytes, key: VerifyKey, expected: Receipt) -> str:
         "recipient": expected.recipient,
     }
     received = predicate.get("received_at")
-    if predicate != about | {"received_at": received} or not isinstance(received, str):
-        raise VerificationError(
-            f"receipt of {expected.recipient}: it is of another copy",
-            next_step="ask the recipient to sign for the bundle that was delivered",
-        )
+    if predicate.keys() != {*about, "received_at"} or not isinstance(received, str) or not _is_time(received):
+        raise InvalidInput("receipt: expected the five fields of a mark receipt, with received_at in UTC")
+    for name, value in about.items():
+        if predicate[name] != value:
+            raise VerificationError(
+                f"receipt of {expected.recipient}: it is of another copy",
+                why=f"{name}: expected {value}, found {str(predicate[name])[:100]}",
+                next_step="ask the recipient to sign for the bundle that was delivered",
+            )
+    if statement.subjects != (Subject("bundle", expected.bundle),):
+        raise VerificationError(f"receipt of {expected.recipient}: its subject is another bundle than it names")
     return received
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return utc(datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z")) == text
+    except ValueError:
+        return False

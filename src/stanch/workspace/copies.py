@@ -17,7 +17,7 @@ from stanch.release.quorum_files import RECORD_NAME, approval_name
 from stanch.terms import Digest
 
 COPY_FORMAT: Literal["stanch/copy/v1"] = "stanch/copy/v1"
-_FACTS, _COPIES = "copy.json", "copies"
+_FACTS, _COPIES, _RECEIPT = "copy.json", "copies", "receipt.json"
 _NAME = re.compile(r"[0-9a-f]{64}")
 
 
@@ -105,6 +105,20 @@ class KeptCopy:
     def drop_approval(self, x: int) -> None:
         """Forget the approval that releases share ``x``."""
         (self.folder / approval_name(x)).unlink(missing_ok=True)
+
+    @property
+    def receipt(self) -> bytes | None:
+        """What its recipient signed when it arrived, if that is here; the log says whether it counts."""
+        path = self.folder / _RECEIPT
+        return path.read_bytes() if path.is_file() else None
+
+    def add_receipt(self, receipt: bytes) -> None:
+        """Keep what its recipient signed."""
+        write_atomic(self.folder / _RECEIPT, receipt)
+
+    def drop_receipt(self) -> None:
+        """Forget what its recipient signed."""
+        (self.folder / _RECEIPT).unlink(missing_ok=True)
 
     def destroy(self) -> None:
         """Forget the copy; without its record nobody can open it."""

@@ -58,6 +58,7 @@ KINDS: dict[str, Kind] = {
     "release.deliver": Kind("release:export", "model"),
     "release.propose": Kind("model:audit", "model"),
     "release.read": Kind("release:approve", "workspace"),
+    "release.receive": Kind("release:create", "model"),
     "release.revoke": Kind("release:revoke", "model"),
     "trace.examine": Kind("case:trace", "case"),
     "trace.open": Kind("case:trace", "case"),

@@ -14,7 +14,7 @@ from stanch.access.directory import BOOTSTRAP
 from stanch.access.facts import WORKSPACE_SCOPE
 from stanch.access.roles import ROLES
 from stanch.crypto import VerifyKey
-from stanch.errors import InvalidInput
+from stanch.errors import Inconclusive, InvalidInput
 from stanch.ledger import LedgerReader, decode_entry
 from stanch.store import Tables
 from stanch.store.schema import access as schema
@@ -47,6 +47,7 @@ def compare_rights(tables: Tables, reader: LedgerReader) -> Iterator[str]:
     act says nothing of rights yet.
 
     Raises:
+        Inconclusive: Entries of an older release do not say what they gave.
         StoreError: The database failed.
     """
     # The rows first: what becomes durable meanwhile is then in the log as well.
@@ -141,6 +142,12 @@ def _record_owner(side: _Side, index: int, owner: str, key: str) -> None:
 
 
 def _record(side: _Side, index: int, kind: str, payload: Mapping[str, Any], by: str) -> None:
+    if (kind in _MADE_BY and "grants" not in payload) or (kind == _GRANTED_BY and "scope" not in payload):
+        raise Inconclusive(
+            f"entry {index}: {kind} does not say what it gave",
+            why="an older release wrote it",
+            next_step="compare by hand: stanch access who, beside stanch log query",
+        )
     if kind in _MADE_BY:
         made = payload["principal"]
         facts = {"kind": payload["kind"], "clearance": payload["clearance"], "suspended": False}

@@ -15,20 +15,23 @@ from stanch.release import (
 )
 from stanch.sign import TrustedKeys
 from stanch.store import open_blobs
-from stanch.terms import SILENT, ArtifactRef, Digest, EntryRef, Progress
+from stanch.terms import SILENT, ArtifactRef, Digest, EntryRef, JsonValue, Progress
 from stanch.workspace.act import ApprovalNeed, Done, Request
 from stanch.workspace.copies import KeptCopy
 from stanch.workspace.opening import Workspace
 from stanch.workspace.release_state import ReleaseState
+from stanch.workspace.verbs_receipt import find_receipt
 from stanch.workspace.verbs_release import model_of
 
 
 def deliver_copy(
-    workspace: Workspace, bundle: Path, uri: str, trusted: TrustedKeys, *, progress: Progress = SILENT
-) -> DeliveryReport:
+    workspace: Workspace, bundle: Path, uri: str, trusted: TrustedKeys, *, before_receipt: bool = False,
+    progress: Progress = SILENT,
+) -> DeliveryReport:  # fmt: skip
     """Put a copy into the store at ``uri``; one that opens by quorum together with its record and the approvals.
 
-    A bundle that the workspace did not make passed no gate here, and is refused.
+    What opens it is left out until the log holds the recipient's receipt, unless ``before_receipt`` is set: then the
+    log says so. A bundle that the workspace did not make passed no gate here, and is refused.
 
     Raises:
         ApprovalsMissing: In profile ``team``, fewer people than the copy asks for have released it.
@@ -49,10 +52,15 @@ def deliver_copy(
 
     def run(_ref: EntryRef) -> Done[DeliveryReport]:
         _require_approvals(files, manifest.quorum.m if manifest.quorum is not None else 0)
-        report = deliver(bundle, open_blobs(uri), trusted, quorum=files, progress=progress)
-        return Done(report, {"bundle": report.bundle_id, "sent": report.sent, "skipped": report.skipped})
+        with_key = before_receipt or find_receipt(workspace, digest) is not None
+        report = deliver(bundle, open_blobs(uri), trusted, quorum=files, with_key=with_key, progress=progress)
+        sent: dict[str, JsonValue] = {
+            "bundle": report.bundle_id, "sent": report.sent, "skipped": report.skipped, "key": report.has_key,
+        }  # fmt: skip
+        return Done(report, sent)
 
-    asked = Request("release.deliver", "release:export", ref, {"manifest": str(digest)}, need)
+    payload: dict[str, JsonValue] = {"manifest": str(digest), "before_receipt": before_receipt}
+    asked = Request("release.deliver", "release:export", ref, payload, need)
     return workspace.door.act(asked, run)
 
 

@@ -1,7 +1,7 @@
 """Verbs about a suspect: take it into custody, plan in the log, examine, decide, pack the evidence."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from stanch.workspace.opening import Workspace
 from stanch.workspace.release_state import ENTRY, PROOF, ReleaseState
 from stanch.workspace.verbs_access import workspace_ref
 from stanch.workspace.verbs_log import verify_log
+from stanch.workspace.verbs_receipt import receipts_of
 from stanch.workspace.verbs_release import release_folder
 
 CASE_RELEASE = "release.txt"
@@ -197,8 +198,9 @@ def pack_evidence(workspace: Workspace, traced: Traced, out: Path) -> EvidencePa
             consistency=tuple(reader.prove_consistency(state.facts.checkpoint, size)),
             vkey=workspace.ledger.verifier.vkey,
         )  # fmt: skip
+        record = replace(release_record(state), receipts=receipts_of(workspace, state))
         made = pack(
-            traced.case, traced.decision, traced.examination, release_record(state), proofs,
+            traced.case, traced.decision, traced.examination, record, proofs,
             workspace.keys.signer("case"), out,
         )  # fmt: skip
         traced.case.extend(Act(_actor(workspace), "exported", workspace.now(), f"evidence pack {made.digest}"))

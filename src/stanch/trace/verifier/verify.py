@@ -331,6 +331,8 @@ def check_receipts(pack: Pack, batch: Json, keys: Mapping[str, str]) -> str:
         told = statement["predicate"]
         about = told["batch_root"], told["leaf_index"], told["recipient"]
         need(about == (batch["batch_root"], leaf, who), f"{who}: the receipt is of another copy")
+        subject = {"name": "bundle", "digest": {"sha256": told["bundle_digest"].removeprefix("sha256:")}}
+        need(statement["subject"] == [subject], f"{who}: the signature is about another bundle")
         held.append(f"{who} got its copy {told['received_at']}")
     missing = keys.keys() - {item["recipient"] for name, item in accused.items() if name in found}
     need(not missing, f"the pack holds no receipt of {', '.join(sorted(missing))}")

@@ -1,0 +1,138 @@
+"""What a recipient signs decides when the key of its copy goes out, and travels in the evidence."""
+
+import base64
+import json
+from dataclasses import replace
+from datetime import timedelta
+
+import life
+import pytest
+
+from stanch.crypto import SigningKey
+from stanch.errors import Conflict, InvalidInput, NotFound, PolicyViolation, Tampered, VerificationError
+from stanch.mark import embed
+from stanch.sign import TrustedKeys
+from stanch.terms import Digest
+from stanch.trace import PackInvalid, sign_receipt, verify_pack
+from stanch.workspace import verbs_trace
+from stanch.workspace.copies import KeptCopy
+from stanch.workspace.release_state import ReleaseState
+from stanch.workspace.verbs_deliver import deliver_copy
+from stanch.workspace.verbs_receipt import expect_receipt, find_receipt, receipts_of, receive
+from stanch.workspace.verbs_release import release_folder
+
+KEY = SigningKey.generate("ed25519")
+
+
+@pytest.fixture
+def made(case, tmp_path):
+    """A workspace whose rolf made acme's copy, which both approved, and what acme must sign."""
+    with case.acting("rolf") as rolf:
+        copy = case.create(rolf, tmp_path / "copy")
+        for name in life.APPROVERS:
+            life.acting_in(rolf, name, lambda acting: case.approve(acting, recipient="acme"))
+        yield rolf, copy, expect_receipt(rolf, copy.manifest)
+
+
+def signed(workspace, expected, *, later=0, key=KEY, **changes):
+    return sign_receipt(replace(expected, **changes), key, received=workspace.now() + timedelta(seconds=later))
+
+
+def deliver(workspace, copy, store, **options):
+    trusted = TrustedKeys(workspace.keys.publics("publisher"))
+    return deliver_copy(workspace, copy.path, f"file:{store}", trusted, **options)
+
+
+def test_the_key_goes_out_once_the_log_holds_the_receipt(made, tmp_path):
+    workspace, copy, expected = made
+    assert not deliver(workspace, copy, tmp_path / "store").has_key
+    assert list((tmp_path / "store").rglob("quorum.json"))
+    assert not list((tmp_path / "store").rglob("approval-*"))
+    kept = KeptCopy.newest(release_folder(workspace, "r1"), "acme")
+    kept.add_receipt(signed(workspace, expected))  # a file that nobody took in counts nothing
+    assert not deliver(workspace, copy, tmp_path / "store").has_key
+    received = receive(workspace, "r1", "acme", signed(workspace, expected), KEY.public)
+    assert find_receipt(workspace, copy.manifest) == received
+    assert deliver(workspace, copy, tmp_path / "store").has_key
+    assert len(list((tmp_path / "store").rglob("approval-*"))) == 2
+    with pytest.raises(Conflict, match="holds its receipt already"):
+        receive(workspace, "r1", "acme", signed(workspace, expected), KEY.public)
+
+
+def test_who_does_not_wait_is_in_the_log(made, tmp_path):
+    workspace, copy, _ = made
+    start = workspace.ledger.reader().size()
+    assert deliver(workspace, copy, tmp_path / "store", before_receipt=True).has_key
+    entry = json.loads(workspace.ledger.reader().entry(start))
+    assert entry["unmapped"]["stanch"]["payload"]["before_receipt"] is True
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "said"),
+    [
+        ({"recipient": "bolt"}, VerificationError, "recipient: expected acme, found bolt"),
+        ({"leaf": 0}, VerificationError, "leaf_index: expected"),
+        ({"batch_root": "ab" * 32}, VerificationError, "batch_root: expected"),  # another release's
+        ({"bundle": Digest.sha256(b"another")}, VerificationError, ""),
+        ({"key": SigningKey.generate("ed25519")}, VerificationError, ""),
+        ({"later": 3600}, PolicyViolation, "cannot have arrived"),
+        ({"later": -3600}, PolicyViolation, "cannot have arrived"),
+    ],
+)
+def test_a_receipt_of_anything_else_is_refused_and_sends_no_key(made, change, error, said):
+    workspace, copy, expected = made
+    if change == {"leaf": 0} and expected.leaf == 0:
+        change = {"leaf": 1}
+    with pytest.raises(error) as refused:
+        receive(workspace, "r1", "acme", signed(workspace, expected, **change), KEY.public)
+    assert said in f"{refused.value.what} {refused.value.why}"
+    assert find_receipt(workspace, copy.manifest) is None
+    assert KeptCopy.newest(release_folder(workspace, "r1"), "acme").receipt is None
+
+
+def test_changed_bytes_and_names_that_are_nobodys_are_refused(made):
+    workspace, _, expected = made
+    data = signed(workspace, expected)
+    envelope = json.loads(data)["dsseEnvelope"]
+    for part in (envelope["payload"], envelope["signatures"][0]["sig"]):
+        raw = base64.b64decode(part)
+        for at in range(0, len(raw), 29):
+            changed = base64.b64encode(raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :])
+            with pytest.raises((VerificationError, InvalidInput)):
+                receive(workspace, "r1", "acme", data.replace(part.encode(), changed), KEY.public)
+    for name, recipient, error in (("r9", "acme", NotFound), ("r1", "zoe", InvalidInput), ("r1", "bolt", NotFound)):
+        with pytest.raises(error):
+            receive(workspace, name, recipient, data, KEY.public)
+
+
+def test_the_receipt_of_an_earlier_copy_is_not_one_of_the_next(case, made, tmp_path):
+    workspace, _, expected = made
+    old = signed(workspace, expected)
+    receive(workspace, "r1", "acme", old, KEY.public)
+    case.create(workspace, tmp_path / "next")
+    with pytest.raises(VerificationError):
+        receive(workspace, "r1", "acme", old, KEY.public)
+
+
+def test_evidence_carries_the_receipt_that_was_taken_in_and_no_other(case, made, tmp_path):
+    workspace, _, expected = made
+    data = signed(workspace, expected)
+    receive(workspace, "r1", "acme", data, KEY.public)
+    state = ReleaseState.load(release_folder(workspace, "r1"))
+    assert receipts_of(workspace, state) == {"acme": data}
+    plan = state.mark_plan()
+    stolen = embed(state.model, tmp_path / "stolen", plan, state.copy_key(plan, "acme")).path
+    with case.acting("ines") as ines:
+        suspect = verbs_trace.Suspect(
+            path=stolen, case="c-1", description="found", received_from="a host", discovered=ines.now()
+        )
+        traced = verbs_trace.trace_suspect(ines, suspect, "r1")
+        out = verbs_trace.pack_evidence(ines, traced, tmp_path / "evidence.zip").path
+        known = {"key": ines.keys.publics("case")[0], "vkey": ines.ledger.verifier.vkey}
+        assert "acme got its copy" in " ".join(verify_pack(out, **known, recipients={"acme": KEY.public}).steps)
+        other = SigningKey.generate("ed25519").public
+        with pytest.raises(PackInvalid, match="receipts"):
+            verify_pack(out, **known, recipients={"acme": other})
+        KeptCopy.newest(state.folder, "acme").add_receipt(signed(ines, expected, leaf=expected.leaf + 1))
+        with pytest.raises(Tampered, match="not the one that was taken in"):
+            receipts_of(ines, state)
