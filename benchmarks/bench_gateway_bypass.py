@@ -7,7 +7,7 @@ Run with::
 STANCH_LITELLM is the program of an environment with ``litellm[proxy]`` 1.106.2; without it only ours is asked. Both
 stand before the same leaking server and look for the same row and the same canary: ours in an index and in a list of
 canaries, theirs as blocked words, the row in pieces of five words. Places that one of them does not offer are named.
-CHUNK is how many characters a frame of a stream holds, 7 by default. Prints one JSON object.
+CHUNK is how many characters a frame of a stream holds, 7 by default. Writes benchmarks/results/gateway-bypass.json.
 """
 
 import contextlib
@@ -39,6 +39,7 @@ from stanch.terms import ArtifactRef, Digest, JsonValue
 from stanch.workspace import Workspace
 from stanch.workspace.verbs_access import Newcomer, issue_key, register_newcomer
 
+OUT = Path(__file__).parent / "results" / "gateway-bypass.json"
 CANARY = "the code of the vault is 48151623"
 ROW = (
     "Patient Maria Kowalczyk was admitted on the fourth of March with chest pain, was given aspirin and a beta "
@@ -59,7 +60,7 @@ def main() -> None:
         if program := os.environ.get("STANCH_LITELLM"):
             with LeakingServer("127.0.0.1", 0) as server, litellm(Path(folder), program, server.port) as target:
                 found["litellm"] = judged(target, server, made)
-    sys.stdout.write(json.dumps(found, indent=1) + "\n")
+    OUT.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def judged(target: Target, server: LeakingServer, made: list[Cell]) -> JsonValue:

@@ -148,6 +148,8 @@ class GatewayModelSection(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
         canaries: The plan of its canaries, relative to the workspace.
         dimensions: How many numbers an embedding of its has; the dialect ``embeddings`` needs it.
         vocabulary: How many tokens it knows; log-probabilities are charged by it.
+        require_certificate: File of the leak certificate without which nothing is answered, relative to the workspace:
+            one of this digest, not expired, signed by the workspace. Empty: none is required.
     """
 
     name: Text
@@ -162,6 +164,7 @@ class GatewayModelSection(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     canaries: str = ""
     dimensions: Annotated[int, msgspec.Meta(ge=0, le=16_384)] = 0
     vocabulary: Annotated[int, msgspec.Meta(ge=2, le=2**24)] = 131_072
+    require_certificate: str = ""
 
 
 class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -104,6 +104,8 @@ class Act(ABC, Generic[R]):
 
         def reserve(connection: Connection) -> None:
             judge.confirm(connection)
+            if given.model.certificate is not None:
+                given.model.certificate.check(desk.workspace.now())
             self._charge = desk.budgets.reserve(connection, self._charge, given.limits)
 
         request = Request(*self.kind, given.model.ref, intent, reserve=reserve, spent=self._spent)

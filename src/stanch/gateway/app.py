@@ -131,10 +131,13 @@ class Gateway:
         raise NotFound("there is no such endpoint")
 
     async def _tell_ready(self, exchange: Exchange) -> None:
-        """Say whether policies can be confirmed, the log be written, and the models' servers be reached."""
+        """Say whether policies are confirmed, the log is writable, certificates hold, and models' servers answer."""
         if time.monotonic() - self._ready_at > READY_SECONDS:
             await asyncio.to_thread(self.desk.authority.policies)
             await asyncio.to_thread(self.desk.check_writable)
+            for model in self.models.values():
+                if model.certificate is not None:
+                    await asyncio.to_thread(model.certificate.check, self.desk.workspace.now())
             await asyncio.gather(*(self.upstream.probe(url) for url in {one.upstream for one in self.models.values()}))
             self._ready_at = time.monotonic()
         await exchange.answer(b'{"status":"ready"}')

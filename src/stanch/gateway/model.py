@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from stanch.gateway.budgets import default_protected_windows
+from stanch.gateway.certified import RequiredCertificate
 from stanch.gateway.dialect import Dialect
 from stanch.guard import Guard
 from stanch.terms import ArtifactRef
@@ -22,6 +23,7 @@ class ServedModel:
         guard_digest: Digest of the files that the guard was made of; it stands in every intent.
         dimensions: How many numbers an embedding of its has.
         vocabulary: How many tokens it knows.
+        certificate: The leak certificate without which nothing is answered.
     """
 
     name: str
@@ -33,6 +35,7 @@ class ServedModel:
     guard_digest: str
     dimensions: int = 0
     vocabulary: int = 131_072
+    certificate: RequiredCertificate | None = None
 
     def url(self, dialect: Dialect) -> str:
         """Return the URL of one endpoint of its server."""
