@@ -1,4 +1,4 @@
-"""What a text says with its JSON escapes read: nothing of a secret leaves, chunk borders leave no trace, code passes."""
+"""What a text says with its JSON escapes read: no secret leaves, chunk borders leave no trace, code passes."""
 
 import itertools
 import json

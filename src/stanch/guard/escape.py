@@ -1,6 +1,6 @@
-"""Before the stages: what a text says once its JSON escapes are read. Chunk borders leave no trace.
+r"""Before the stages: what a text says once its JSON escapes are read. Chunk borders leave no trace.
 
-A client that asked for JSON decodes it, so a protected text can be written ``\\u0074he``, with ``\\/`` or in surrogate
+A client that asked for JSON decodes it, so a protected text can be written ``\u0074he``, with ``\/`` or in surrogate
 pairs. From the first backslash on, the text goes through all stages a second time, decoded; a text without one costs a
 look. What blocks there ends the answer, and so does what would only be replaced, if an escape lies in it: in the text
 as it is written nobody would find it.

@@ -53,8 +53,8 @@ class Released(msgspec.Struct, frozen=True):
     Findings have absolute positions in the original text and come in the order in which they are decided.
 
     ``pieces`` is the released text in order: kept stretches ``(text, None, None, start)``, replacements with kind and
-    severity of the finding that labels them, and ``("", kind, severity, start)`` for each finding that an earlier replacement covers.
-    However the text was cut into chunks, what stands before a finding's piece is the same.
+    severity of the finding that labels them, and ``("", kind, severity, start)`` for each finding that an earlier
+    replacement covers. However the text was cut into chunks, what stands before a finding's piece is the same.
     """
 
     text: str
