@@ -81,7 +81,7 @@ class EscapedGate:
         self._held += text
         passed = reading.step(self._decode(self._undecoded + text, final=final), final=final)
         until = reading.settled
-        stop = passed.cut and (passed.cut.start, passed.cut.end, passed.cut.kind, passed.cut.severity)
+        stop = None if (cut := passed.cut) is None else (cut.start, cut.end, cut.kind, cut.severity)
         if hidden := self._hidden(passed):
             stop, until = hidden, min(until, hidden[0])
         if stop is None:
