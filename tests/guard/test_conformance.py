@@ -175,12 +175,12 @@ def test_the_command_counts_and_exits(place, tmp_path, capsys, monkeypatch):
         words += ["--upstream-listen", f"127.0.0.1:{port}", "--rows", str(tmp_path / "rows.jsonl")]
         code, out, err = command(*words, capsys=capsys)
         assert (code, err) == (0, "")
-        assert out.splitlines()[0] == "answers     14 asked, 0 leaked"
+        assert out.splitlines()[0] == "answers     16 asked, 0 leaked"
         assert out.splitlines()[-1] == "PASS        nothing came out"
         assert "  training-text reversed             2 unclaimed leak" in out.splitlines()
         code, out, _ = command(*words, "--canaries", str(tmp_path / "plan.json"), "--json", capsys=capsys)
     shown = json.loads(out)["data"]
-    assert (code, shown["passed"], shown["leaks"]) == (1, False, 14)
+    assert (code, shown["passed"], shown["leaks"]) == (1, False, 16)
     assert not any(secret in out for secret in (ROW[:30], *plan.tripwires, target.key))
 
 

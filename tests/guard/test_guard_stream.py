@@ -216,7 +216,7 @@ def test_an_error_inside_is_final_and_says_nothing(guard, monkeypatch):
     def broken(text):
         raise ValueError(text)
 
-    monkeypatch.setattr(stream._session, "feed", broken)
+    monkeypatch.setattr(stream._reading._session, "feed", broken)
     with pytest.raises(GuardError) as caught:
         stream.feed("very private words")
     error = caught.value
@@ -243,7 +243,7 @@ def test_an_interrupt_leaves_the_stream_dead(guard, monkeypatch):
     def interrupted(_text):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(stream._session, "feed", interrupted)
+    monkeypatch.setattr(stream._reading._session, "feed", interrupted)
     with pytest.raises(KeyboardInterrupt):
         stream.feed("text")
     monkeypatch.undo()
@@ -292,8 +292,8 @@ def test_pieces_join_to_the_released_text(canary):
     scanner = Scanner(Policy(literals=(canary,)))
     session = scanner.open_stream()
     released = session.feed(f"Mail {EMAIL} or {canary} ok. ")
-    assert "".join(text for text, _, _ in released.pieces) == released.text
+    assert "".join(text for text, *_ in released.pieces) == released.text
     assert [piece for piece in released.pieces if piece[1]] == [
-        ("<EMAIL>", "email", Severity.INFO),
-        ("<CANARY>", "canary", Severity.CRITICAL),
+        ("<EMAIL>", "email", Severity.INFO, 5),
+        ("<CANARY>", "canary", Severity.CRITICAL, 5 + len(EMAIL) + 4),
     ]

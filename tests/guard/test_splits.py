@@ -13,7 +13,7 @@ import pytest
 from stanch.guard import Action, Guard
 from stanch.scan import FINE
 
-SPLITS = int(os.environ.get("STANCH_SPLITS", "5000"))
+SPLITS = int(os.environ.get("STANCH_SPLITS", "20000"))
 EACH = 100
 MAIL = "ana.diaz@example.org"
 TOKEN = "AKIAIOSFODNN7EXAMPLQ"
@@ -45,6 +45,7 @@ def secret(rng, library, canary):
     return rng.choice([
         (copied, FINE.k + 2 * FINE.stride),
         (canary, 0), (canary.upper(), 0), (canary[::-1], 0), (" ".join(canary), 0), (code, 0), (MAIL, 0), (TOKEN, 0),
+        ("".join(f"\\u{ord(letter):04x}" for letter in canary), 0),
     ])  # fmt: skip
 
 

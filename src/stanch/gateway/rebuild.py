@@ -25,8 +25,6 @@ from stanch.terms import Finding
 MAX_ANSWER = 4 << 20
 """Code points of all channels of one answer together."""
 
-_ESCAPE = re.compile(r'\\(?:u([0-9a-fA-F]{4})|(["\\/bfnrt]))')
-_SHORT = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _KEPT = 8192
 _TRAINING = frozenset({TRAINING_TEXT, ENCODED_TRAINING_TEXT})
 _LONE = re.compile("[\ud800-\udfff]")
@@ -176,7 +174,7 @@ class Stream:
         channel = part.channel
         self.tally.scan(part.text)
         if channel.field == ARGUMENTS:
-            # Held whole: escapes can spell a value that only shows once they are decoded.
+            # Held whole: half a call is of no use to a client, and one that is ended must not run.
             self._arguments.setdefault(channel, []).append(part.text)
             return
         if self.is_blocked:
@@ -228,9 +226,9 @@ class Stream:
         for channel in [known for known in self._arguments if known.choice == choice]:
             text = "".join(self._arguments.pop(channel))
             if not self.is_blocked:
-                released, action, findings = check_arguments(self._guard, text)
-                self._release(channel, released, made)
-                self.tally.note(channel, released, action, findings)
+                checked = check_text(self._guard, text)
+                self._release(channel, checked.text, made)
+                self.tally.note(channel, checked.text, checked.action, checked.findings)
         for channel in [known for known in self._open if known.choice == choice]:
             if self.is_blocked:
                 break
@@ -291,12 +289,10 @@ def rebuild_whole(guard: Guard, taken: Taken, writer: Writer, incident: str, pro
     made = Made(opened=taken.opened, ended=list(taken.finished))
     for channel, text in joined.items():
         tally.scan(text)
-        if channel.field == ARGUMENTS:
-            kept, action, findings = check_arguments(guard, text)
-        else:
-            checked = check_text(guard, text)
+        checked = check_text(guard, text)
+        kept, action, findings = checked.text, checked.action, checked.findings
+        if channel.field != ARGUMENTS:
             tally.note_counts(checked.counts)
-            kept, action, findings = checked.text, checked.action, checked.findings
         made.texts[channel] = whole_text(kept)
         if channel in taken.entries:
             gate = LogprobGate(guard)
@@ -312,25 +308,9 @@ def rebuild_whole(guard: Guard, taken: Taken, writer: Writer, incident: str, pro
     return writer.whole(made, Ending(taken.finished, taken.end, used, incident if is_blocked else "")), tally
 
 
-def check_arguments(guard: Guard, text: str) -> tuple[str, Action, tuple[Finding, ...]]:
-    """Judge JSON text as it is written and as its strings read; what only shows decoded ends the answer."""
-    written = check_text(guard, text)
-    decoded = _ESCAPE.sub(_unescape, text)
-    if decoded == text or written.action == Action.BLOCK:
-        return written.text, written.action, written.findings
-    read = check_text(guard, decoded)
-    if read.action == Action.ALLOW:
-        return written.text, written.action, written.findings
-    return "", Action.BLOCK, read.findings
-
-
 def whole_text(text: str) -> str:
     """Return text that UTF-8 can write: half a surrogate pair, which JSON can say, becomes U+FFFD."""
     return text if text.isascii() else _LONE.sub("\ufffd", text)
-
-
-def _unescape(match: re.Match[str]) -> str:
-    return chr(int(match[1], 16)) if match[1] else _SHORT.get(match[2], match[2])
 
 
 def _check_ends(begun: set[int], finished: Mapping[int, str], end: str) -> None:

@@ -1,7 +1,7 @@
 """Proof from outside that a gateway lets nothing out: play the server behind it, and read what its clients get.
 
 The reader of the answers shares no code with the guard. It undoes the disguises of the matrix in its own way: Unicode
-compatibility forms, look-alikes, invisible characters, case, spacing, base64 and order.
+compatibility forms, look-alikes, invisible characters, case, spacing, base64, JSON escapes and order.
 """
 
 import base64
@@ -28,6 +28,7 @@ CLEAN = "Chest pain has many causes. Ask a doctor: only an examination can tell 
 _MAX_ANSWER = 8 << 20
 _PATIENCE = 60
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{16,}={0,2}")
+_FOUR_DIGITS = re.compile(r"\\u([0-9a-fA-F]{4})")
 _BETWEEN = re.compile(r"[\W_]+")
 _PLAIN = str.maketrans("аеорсхі", "aeopcxi")
 
@@ -239,6 +240,7 @@ def holds(answer: Answer, phrase: Phrase) -> bool:
         raise InvalidInput(f"a phrase of kind {phrase.kind}: more than {phrase.most} letters and digits are needed")
     windows = {wanted[at : at + size] for at in range(len(wanted) - size + 1)}
     texts = [answer.raw, *answer.strings]
+    texts += [_FOUR_DIGITS.sub(lambda match: chr(int(match[1], 16)), text) for text in texts if "\\u" in text]
     texts += [decoded for text in texts for run in _BASE64.findall(text) if (decoded := _decoded(run))]
     seen = [squeeze(text) for text in texts]
     return any(window in one for one in (*seen, *(text[::-1] for text in seen)) for window in windows)

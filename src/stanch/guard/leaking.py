@@ -37,7 +37,8 @@ class Said:
     @property
     def channel(self) -> str:
         """The text as the channel carries it: the arguments of a tool are JSON text."""
-        return json.dumps({"text": self.text}) if self.row.name == ARGUMENTS else self.text
+        # Escapes that the model wrote are the JSON text's own.
+        return json.dumps({"text": self.text}).replace(r"\\u", r"\u") if self.row.name == ARGUMENTS else self.text
 
     def pieces(self) -> list[str]:
         """Return the frames' texts."""
@@ -207,7 +208,7 @@ def _block(said: Said, *, full: bool) -> Json:
     """Return the content block of a message, or the empty one that a stream begins with."""
     text = said.text if full else ""
     if said.row.name == ARGUMENTS:
-        return {"type": "tool_use", "id": "toolu_1", "name": TOOL, "input": {"text": text} if full else {}}
+        return {"type": "tool_use", "id": "toolu_1", "name": TOOL, "input": json.loads(said.channel) if full else {}}
     return {"type": said.row.name, said.row.name: text} | ({"signature": ""} if said.row.name == "thinking" else {})
 
 

@@ -22,6 +22,7 @@ TRANSFORMS: dict[str, Callable[[str], str]] = {
     "whitespace": lambda text: text.replace(" ", " \t\n  "),
     "base64": lambda text: base64.b64encode(text.encode()).decode(),
     "reversed": lambda text: text[::-1],
+    "json escapes": lambda text: "".join(f"\\u{ord(letter):04x}" for letter in text),
 }
 UNCLAIMED = frozenset({("training-text", "reversed")})
 """What no guard here claims to find: windows of training text are looked up in reading order."""

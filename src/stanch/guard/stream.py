@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import msgspec
 
 from stanch.errors import StanchError
-from stanch.guard.decode import DecodedGate
-from stanch.guard.policy import TRAINING_TEXT, Action, GuardPolicy
-from stanch.guard.spans import SpanGate
+from stanch.guard.escape import EscapedGate
+from stanch.guard.policy import Action, GuardPolicy
+from stanch.guard.reading import Reading
 from stanch.scan.fold import CodePoints
 from stanch.scan.stream import Piece
-from stanch.terms import Finding, Severity
+from stanch.terms import Finding
 
 
 class GuardError(StanchError):
@@ -50,17 +50,15 @@ class GuardStream:
     def __init__(self, policy: GuardPolicy) -> None:
         self._policy = policy
         self._points = CodePoints()
-        looks_for_texts = policy.index is not None or policy.known is not None
-        self._decoded = DecodedGate(policy) if looks_for_texts else None
-        self._gate = SpanGate(policy.index) if policy.index is not None else None
-        self._session = policy.scanner.open_stream()
+        self._escaped = EscapedGate(policy)
+        self._reading = Reading(policy)
         self._action = Action.ALLOW
         self._alive = True
 
     @property
     def counts(self) -> tuple[int, int]:
         """Folded characters that were compared with the index, and windows of it that stood alone among them."""
-        return (self._gate.folded_chars, self._gate.lone_hits) if self._gate is not None else (0, 0)
+        return self._reading.counts
 
     def feed(self, chunk: str) -> Step:
         """Take the next chunk and return what may go out.
@@ -95,50 +93,28 @@ class GuardStream:
         raise GuardError("the guard failed; the answer was ended", why=f"{failure} inside")
 
     def _step(self, chunk: str, *, final: bool) -> Step:
-        text, cut, held = self._gated(chunk, final=final)
-        released = self._session.feed(text)
-        pieces, found, held = released.pieces, released.findings, held + released.held_chars
-        if final and cut is None:
-            last = self._session.finish()
-            pieces, found, held = pieces + last.pieces, found + last.findings, 0
-        passed = self._take(pieces) if pieces else ""
+        text = self._points.push(chunk)
+        if final:
+            text += self._points.finish()
+        escaped = self._escaped
+        text = escaped.feed(text, final=final)
+        passed = self._reading.step(text, final=final and escaped.found is None)
+        cut, held = passed.cut or escaped.found, passed.held + escaped.held_chars
+        released = self._take(passed.pieces) if passed.pieces else ""
         if cut is not None:
             # What the session still holds is dropped: it may be the beginning of a finding that the cut has hidden.
             self._action = Action.BLOCK
         if self._action is Action.BLOCK:
             held = 0
-        return Step(passed, self._action, self._public(found, cut) if found or cut is not None else (), held)
-
-    def _gated(self, chunk: str, *, final: bool) -> tuple[str, Finding | None, int]:
-        """Return what passes before the session, what cut the text there, and the code points held there."""
-        text, held = self._points.push(chunk), 0
-        cut: Finding | None = None
-        run: tuple[int, int] | None = None
-        if final:
-            text += self._points.finish()
-        if (decoded := self._decoded) is not None:
-            text = decoded.feed(text)
-            if final:
-                text += decoded.finish()
-            held, cut = decoded.held_chars, decoded.found
-        if (gate := self._gate) is not None:
-            if text:
-                gated = gate.feed(text)
-                text, run = gated.text, gated.run
-            if final and cut is None:
-                rest = gate.finish()
-                text, run = text + rest.text, rest.run
-            held += gate.held_chars
-            if run is not None:
-                cut = Finding(TRAINING_TEXT, Severity.CRITICAL, *run, "")
-        return text, cut, held
+        found = self._public(passed.findings, cut) if passed.findings or cut is not None else ()
+        return Step(released, self._action, found, held)
 
     def _take(self, pieces: Sequence[Piece]) -> str:
         """Return the text of the pieces up to the first finding that blocks."""
         if len(pieces) == 1 and pieces[0][1] is None:
             return pieces[0][0]
         out: list[str] = []
-        for text, kind, severity in pieces:
+        for text, kind, severity, _ in pieces:
             if kind is not None and severity is not None:
                 self._action = self._action.worst(self._policy.action(kind, severity))
                 if self._action is Action.BLOCK:

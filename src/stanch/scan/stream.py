@@ -9,6 +9,7 @@ still does not depend on how the text is cut, but of encoded values a stream fin
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Protocol, TypeAlias
 
 import msgspec
@@ -39,7 +40,7 @@ class Lane(Protocol):
         ...
 
 
-Piece: TypeAlias = tuple[str, str | None, Severity | None]
+Piece: TypeAlias = tuple[str, str | None, Severity | None, int]
 
 
 class StreamClosedError(StanchError):
@@ -51,9 +52,9 @@ class Released(msgspec.Struct, frozen=True):
 
     Findings have absolute positions in the original text and come in the order in which they are decided.
 
-    ``pieces`` is the released text in order: kept stretches ``(text, None, None)``, replacements with kind and severity
-    of the finding that labels them, and ``("", kind, severity)`` for each finding that an earlier replacement covers.
-    However the text was cut into chunks, what stands before a finding's piece is the same.
+    ``pieces`` is the released text in order: kept stretches ``(text, None, None, start)``, replacements with kind and
+    severity of the finding that labels them, and ``("", kind, severity, start)`` for each finding that an earlier
+    replacement covers. However the text was cut into chunks, what stands before a finding's piece is the same.
     """
 
     text: str
@@ -132,7 +133,7 @@ class StreamSession:
             # Nothing was found: this is what the replacing comes to.
             passed, self._raw = (raw, "") if floor == size else (raw[: floor - start], raw[floor - start :])
             self._raw_start = self._resolver.position = floor
-            released = Released(passed, (), size - floor, ((passed, None, None),))
+            released = Released(passed, (), size - floor, ((passed, None, None, start),))
         self._usable = not final
         return released
 
@@ -153,25 +154,25 @@ class StreamSession:
         self._raw = self._raw[kept:]
         self._raw_start += kept
         self._idle = self._resolver.idle and not self._open
-        return Released("".join(text for text, _, _ in pieces), findings, len(self._raw), pieces)
+        return Released("".join(text for text, _, _, _ in pieces), findings, len(self._raw), pieces)
 
     def _pieces(self, steps: Sequence[Keep | Replace]) -> tuple[Piece, ...]:
         """Write the steps; a covered finding's piece follows the replacement that covers it."""
-        placed: list[tuple[int, Piece]] = []
+        placed: list[Piece] = []
         labels: set[int] = set()
         for step in steps:
             if isinstance(step, Keep):
-                placed.append((step.start, (self._write(step), None, None)))
+                placed.append((self._write(step), None, None, step.start))
             else:
-                placed.append((step.found.start, (self._write(step), step.found.kind, step.found.severity)))
+                placed.append((self._write(step), step.found.kind, step.found.severity, step.found.start))
                 labels.add(id(step.found))
         if self._unsettled:
             passed = [item for item in self._unsettled if item.start < self._resolver.position]
             self._unsettled = [item for item in self._unsettled if item.start >= self._resolver.position]
-            placed += [(item.start, ("", item.kind, item.severity)) for item in passed if id(item) not in labels]
-            placed.sort(key=lambda entry: entry[0])  # stable: a replacement stays before what starts with it
+            placed += [("", item.kind, item.severity, item.start) for item in passed if id(item) not in labels]
+            placed.sort(key=itemgetter(3))  # stable: a replacement stays before what starts with it
         self._resolver.closed.clear()
-        return tuple(piece for _, piece in placed)
+        return tuple(placed)
 
     def _write(self, step: Keep | Replace) -> str:
         if isinstance(step, Keep):

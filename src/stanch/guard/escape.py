@@ -1,0 +1,148 @@
+r"""Before the stages: what a text says once its JSON escapes are read. Chunk borders leave no trace.
+
+A client that asked for JSON decodes it, so a protected text can be written ``\u0074he``, with ``\/`` or in surrogate
+pairs. From the first backslash on, the text goes through all stages a second time, decoded; a text without one costs a
+look. What blocks there ends the answer, and so does what would only be replaced, if an escape lies in it: in the text
+as it is written nobody would find it.
+
+Not claimed: an escape in an escape, and escapes of other languages than JSON.
+"""
+
+import re
+from bisect import bisect_left
+
+from stanch.guard.policy import ENCODED_TRAINING_TEXT, TRAINING_TEXT, Action, GuardPolicy
+from stanch.guard.reading import Passed, Reading
+from stanch.terms import Finding, Severity
+
+REPLAYED = 4096
+"""Code points before the first backslash that are read again; a finding that reaches further back shows unescaped."""
+
+_HIGH, _LOW = r"u[dD][89abAB][0-9a-fA-F]{2}", r"u[dD][c-fC-F][0-9a-fA-F]{2}"
+_LOW_BEGUN = r"\\(?:u(?:[dD](?:[c-fC-F][0-9a-fA-F]?)?)?)?"
+_WHOLE = rf'\\(?:{_HIGH}\\{_LOW}|u[0-9a-fA-F]{{4}}|["\\/bfnrt])'
+_ESCAPE = re.compile(_WHOLE)
+_BEGUN = re.compile(rf"(?P<begun>\\(?:{_HIGH}(?:{_LOW_BEGUN})?|u[0-9a-fA-F]{{0,3}})?\Z)|{_WHOLE}")
+_SHORT = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+
+
+class EscapedGate:
+    """Holds text until what it says with its escapes read is judged.
+
+    Attributes:
+        found: What ended the text, with its place as it is written; None while the text goes on.
+    """
+
+    def __init__(self, policy: GuardPolicy) -> None:
+        self.found: Finding | None = None
+        self._policy = policy
+        self._before: list[str] = []  # the end of what came before the first backslash
+        self._reading: Reading | None = None
+        self._first = 0  # where the first backslash stands
+        self._base = 0  # where the decoded text begins
+        self._decoded = 0  # code points of it so far
+        self._lows: list[int] = []  # where each escape stands in it, as one code point
+        self._ends: list[int] = []  # where each ends as it is written
+        self._undecoded = ""  # the beginning of an escape
+        self._known: dict[tuple[str, int], int] = {}  # where a finding ends, which is told before it is replaced
+        self._held = ""
+        self._passed = 0
+
+    @property
+    def held_chars(self) -> int:
+        """Code points that are held now."""
+        return len(self._held)
+
+    def feed(self, text: str, *, final: bool = False) -> str:
+        """Take the next piece of the text, or the last one, and return what passes; after a finding nothing does."""
+        if self.found is not None:
+            return ""
+        if self._reading is not None:
+            return self._judge(self._reading, text, final=final)
+        plain, mark, rest = text.partition("\\")
+        self._before.append(plain)
+        self._passed += len(plain)
+        if not mark:
+            if len(self._before) > REPLAYED:
+                self._before = ["".join(self._before)[-REPLAYED:]]
+            return plain
+        self._reading = self._begin()
+        return plain + self._judge(self._reading, mark + rest, final=final)
+
+    def _begin(self) -> Reading:
+        """Read what came before the first backslash once more: the stages have judged it, and it has passed."""
+        before, self._before = "".join(self._before)[-REPLAYED:], []
+        self._first, self._base, self._decoded = self._passed, self._passed - len(before), len(before)
+        reading = Reading(self._policy)
+        reading.step(before)
+        return reading
+
+    def _judge(self, reading: Reading, text: str, *, final: bool) -> str:
+        self._held += text
+        passed = reading.step(self._decode(self._undecoded + text, final=final), final=final)
+        until = reading.settled
+        stop = None if (cut := passed.cut) is None else (cut.start, cut.end, cut.kind, cut.severity)
+        if hidden := self._hidden(passed):
+            stop, until = hidden, min(until, hidden[0])
+        if stop is None:
+            return self._pass(self._written(until))
+        start, end, kind, severity = stop
+        if kind == TRAINING_TEXT and self._has_escape(start, end):
+            kind = ENCODED_TRAINING_TEXT
+        self.found = Finding(kind, severity, self._written(start), self._written(end), "")
+        # What stood before the first backslash has passed, or would have, had the text been cut there.
+        released = self._pass(max(self._written(until), self._first))
+        self._held = ""
+        return released
+
+    def _hidden(self, passed: Passed) -> tuple[int, int, str, Severity] | None:
+        """Return the first finding that ends the answer, or that is not there as the text is written."""
+        for one in passed.findings:
+            known = self._known.get((one.kind, one.start), one.end)
+            self._known[one.kind, one.start] = max(known, one.end)
+        for _, kind, severity, start in passed.pieces:
+            if kind is None or severity is None:
+                continue
+            end = self._known.get((kind, start))
+            if self._policy.action(kind, severity) is Action.BLOCK or end is None or self._has_escape(start, end):
+                return start, end or start, kind, severity
+        return None
+
+    def _has_escape(self, start: int, end: int) -> bool:
+        at = bisect_left(self._lows, start)
+        return at < len(self._lows) and self._lows[at] < end
+
+    def _pass(self, until: int) -> str:
+        count = max(until - self._passed, 0)
+        text, self._held = self._held[:count], self._held[count:]
+        self._passed += len(text)
+        return text
+
+    def _written(self, decoded: int) -> int:
+        """Return where a place of the decoded text stands in the text as it is written."""
+        at = bisect_left(self._lows, decoded)
+        return self._ends[at - 1] + decoded - self._lows[at - 1] - 1 if at else self._base + decoded
+
+    def _decode(self, text: str, *, final: bool) -> str:
+        """Return what a text says; the beginning of an escape at its end waits for the rest."""
+        written, parts, done = self._passed + len(self._held) - len(text), list[str](), 0
+        self._undecoded = ""
+        for match in (_ESCAPE if final else _BEGUN).finditer(text):
+            start = match.start()
+            if match.lastgroup == "begun":
+                text, self._undecoded = text[:start], text[start:]
+                break
+            self._lows.append(self._decoded + start - done)
+            self._ends.append(written + match.end())
+            parts += [text[done:start], _said(match[0])]
+            self._decoded += start - done + 1
+            done = match.end()
+        self._decoded += len(text) - done
+        return "".join([*parts, text[done:]])
+
+
+def _said(escape: str) -> str:
+    """Return the character of an escape; half a surrogate pair becomes U+FFFD."""
+    if escape[1] != "u":
+        return _SHORT.get(escape[1], escape[1])
+    return bytes.fromhex(escape.replace("\\u", "")).decode("utf-16-be", "replace")

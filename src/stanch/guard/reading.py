@@ -1,0 +1,85 @@
+"""The stages over one reading of a text: encoded runs, training text, then canaries, terms, secrets, personal data."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from stanch.guard.decode import DecodedGate
+from stanch.guard.policy import TRAINING_TEXT, GuardPolicy
+from stanch.guard.spans import SpanGate
+from stanch.scan.stream import Piece
+from stanch.terms import Finding, Severity
+
+
+class Passed(msgspec.Struct, frozen=True):
+    """What one step let pass.
+
+    Attributes:
+        pieces: The text, as :attr:`stanch.scan.stream.Released.pieces`.
+        findings: What the scanner decided in this step.
+        cut: What ended the text before the scanner.
+        held: Code points that are held.
+    """
+
+    pieces: Sequence[Piece]
+    findings: Sequence[Finding]
+    cut: Finding | None
+    held: int
+
+    def __repr__(self) -> str:
+        return f"Passed(pieces=<{len(self.pieces)}>, findings={self.findings!r}, cut={self.cut!r}, held={self.held})"
+
+
+class Reading:
+    """One text through the stages, in whole code points. What passes never depends on how it was cut.
+
+    Attributes:
+        settled: Code points, from the start of the text, that have left the last stage.
+    """
+
+    def __init__(self, policy: GuardPolicy) -> None:
+        looks_for_texts = policy.index is not None or policy.known is not None
+        self._decoded = DecodedGate(policy) if looks_for_texts else None
+        self._gate = SpanGate(policy.index) if policy.index is not None else None
+        self._session = policy.scanner.open_stream()
+        self._scanned = 0
+        self.settled = 0
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Folded characters that were compared with the index, and windows of it that stood alone among them."""
+        return (self._gate.folded_chars, self._gate.lone_hits) if self._gate is not None else (0, 0)
+
+    def step(self, text: str, *, final: bool = False) -> Passed:
+        """Take the next piece of the text, or the last one; after a cut there must be no other step."""
+        text, cut, held = self._gated(text, final=final)
+        released = self._session.feed(text)
+        pieces, found, waiting = released.pieces, released.findings, released.held_chars
+        if final and cut is None:
+            last = self._session.finish()
+            pieces, found, waiting = pieces + last.pieces, found + last.findings, 0
+        self._scanned += len(text)
+        self.settled = self._scanned - waiting
+        return Passed(pieces, found, cut, held + waiting)
+
+    def _gated(self, text: str, *, final: bool) -> tuple[str, Finding | None, int]:
+        """Return what passes before the session, what cut the text there, and the code points held there."""
+        held = 0
+        cut: Finding | None = None
+        run: tuple[int, int] | None = None
+        if (decoded := self._decoded) is not None:
+            text = decoded.feed(text)
+            if final:
+                text += decoded.finish()
+            held, cut = decoded.held_chars, decoded.found
+        if (gate := self._gate) is not None:
+            if text:
+                gated = gate.feed(text)
+                text, run = gated.text, gated.run
+            if final and cut is None:
+                rest = gate.finish()
+                text, run = text + rest.text, rest.run
+            held += gate.held_chars
+            if run is not None:
+                cut = Finding(TRAINING_TEXT, Severity.CRITICAL, *run, "")
+        return text, cut, held

@@ -1,0 +1,111 @@
+"""What a text says with its JSON escapes read: no secret leaves, chunk borders leave no trace, code passes."""
+
+import itertools
+import json
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stanch.guard import ENCODED_TRAINING_TEXT, TRAINING_TEXT, Action, Guard, check_text
+
+EMAIL = "ana.diaz@example.org"
+
+
+def units(text):
+    """Escape every letter, those beyond the first plane in surrogate pairs."""
+    data = text.encode("utf-16-be")
+    return "".join(f"\\u{data[at : at + 2].hex()}" for at in range(0, len(data), 2))
+
+
+def one_letter(text):
+    return text[:9] + units(text[9:10]) + text[10:]
+
+
+def words_quoted(text):
+    return text.replace(" ", '\\"\\n\\/')
+
+
+def mathematical(text):
+    return units("".join(chr(0x1D41A + ord(c) - 97) if "a" <= c <= "z" else c for c in text))
+
+
+ESCAPES = {
+    "all": units,
+    "HEX": lambda text: units(text).upper().replace("\\U", "\\u"),
+    "every other": lambda text: "".join(units(c) if at % 2 else c for at, c in enumerate(text)),
+    "one letter": one_letter,
+    "between words": words_quoted,
+    "surrogate pairs": mathematical,
+}
+
+
+@pytest.fixture(scope="module")
+def guard(policy):
+    return Guard(policy)
+
+
+def play(guard, chunks):
+    stream = guard.open()
+    steps = [stream.feed(chunk) for chunk in chunks]
+    steps.append(stream.finish())
+    return "".join(step.text for step in steps), steps[-1].action
+
+
+@pytest.mark.parametrize("escape", ESCAPES)
+@pytest.mark.parametrize("what", ["training text", "canary", "reversed canary"])
+@pytest.mark.parametrize("before", ['{"text":"', "It is so. " * 600 + "It reads: "])
+def test_nothing_of_an_escaped_secret_leaves(guard, library, canary, escape, what, before):
+    secret = {"training text": library[2][7:127], "canary": canary, "reversed canary": canary[::-1]}[what]
+    text = f'{before}{ESCAPES[escape](secret)}"}} and more'
+    most = 0 if "canary" in what else len(ESCAPES[escape](secret[:56]))
+    for chunks in ([text], list(text), [text[at : at + 7] for at in range(0, len(text), 7)]):
+        out, action = play(guard, chunks)
+        assert action == Action.BLOCK
+        assert text.startswith(out)
+        assert len(out) <= len(before) + most
+    assert check_text(guard, text).text == ""
+
+
+def test_a_run_is_called_encoded_only_if_an_escape_lies_in_it(guard, library):
+    run = library[2][7:127]
+    for text, kind in ((f"\\n{run}", TRAINING_TEXT), (one_letter(run), ENCODED_TRAINING_TEXT)):
+        stream = guard.open()
+        found = [one for piece in text for one in stream.feed(piece).findings]
+        assert [one.kind for one in found] == [kind]
+        assert text[found[0].start : found[0].end] in text
+
+
+@pytest.mark.parametrize(
+    ("text", "out", "action"),
+    [
+        (f'{{"to":"{EMAIL}\\n"}}', '{"to":"<EMAIL>\\n"}', Action.REDACT),
+        (f"\\n {EMAIL} and {units('x')}", f"\\n <EMAIL> and {units('x')}", Action.REDACT),
+        ("\\u0041na.diaz@example.org", "", Action.BLOCK),
+        ('C:\\temp\\new "\\\\" \\d+ \\', 'C:\\temp\\new "\\\\" \\d+ \\', Action.ALLOW),
+        ("\\ud83d\\ude00 \\ud83d \\ude00 \\ud83d\\u0041 \\u12", "\\ud83d\\ude00 \\ud83d \\ude00 \\ud83d\\u0041 \\u12",
+         Action.ALLOW),
+    ],
+)  # fmt: skip
+def test_what_is_written_plainly_is_labelled_and_the_rest_passes(guard, text, out, action):
+    for chunks in ([text], list(text)):
+        assert play(guard, chunks) == (out, action)
+
+
+@settings(max_examples=300, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_chunks_leave_no_trace(guard, library, canary, words, seed):
+    rng = random.Random(seed)
+    secrets = (canary, library[rng.randrange(12)][: rng.randint(20, 130)], words(rng, 5), EMAIL, "ana 😀 \ud83d")
+    parts = []
+    for _ in range(rng.randint(1, 4)):
+        said = ESCAPES[rng.choice(list(ESCAPES))](rng.choice(secrets[:4]))
+        whole = rng.choice((said, said[rng.randrange(9) :], said[: rng.randrange(len(said))], json.dumps(secrets[4])))
+        parts += [rng.choice((words(rng, 2), EMAIL, "\\", '"')), whole]
+    text = rng.choice((" ", "", '\\"', "\n")).join(parts)
+    whole = play(guard, [text])
+    for count in (1, 3, 9):
+        cuts = sorted(rng.randrange(len(text) + 1) for _ in range(count))
+        assert play(guard, [text[a:b] for a, b in itertools.pairwise([0, *cuts, len(text)])]) == whole
+    assert play(guard, list(text)) == whole
