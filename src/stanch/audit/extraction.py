@@ -30,6 +30,7 @@ CONTROL_FACTOR: Final = 100
 
 CURVE_SAMPLES: Final = tuple(round(10 ** (i / 4)) for i in range(25))
 _TINY_LOG_P = -30.0
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +76,12 @@ def log_samples_needed(log_p: float, probability: float) -> float:
 
 def is_extractable(log_p: float, params: AuditParams, *, factor: int = 1) -> bool:
     """Say whether a text comes within ``factor`` times the sample budget."""
-    log_n = log_samples_needed(log_p, params.sample_probability)
-    return log_n <= math.log(params.sample_budget * factor) + 1e-12
+    return is_drawn_within(log_p, math.log(params.sample_budget * factor), params)
+
+
+def is_drawn_within(log_p: float, log_budget: float, params: AuditParams) -> bool:
+    """Say whether a text comes within ``exp(log_budget)`` samples with the probability that is asked for."""
+    return log_samples_needed(log_p, params.sample_probability) <= log_budget + _ROUNDING
 
 
 def probe_of(record: TokenRecord) -> Probe | None:
@@ -93,7 +98,10 @@ def probe_of(record: TokenRecord) -> Probe | None:
 
 
 def draw_log_p(features: Features, start: int, end: int) -> float:
-    """Return the log-probability of drawing tokens ``[start, end)`` in one sample under the audited decoding."""
+    """Return the log-probability of drawing tokens ``[start, end)`` in one sample under the audited decoding.
+
+    Features that end sooner give an upper bound of it.
+    """
     return float(features.lq[start - features.start : end - features.start].sum(dtype=np.float64))
 
 
@@ -118,7 +126,10 @@ def sampling_key(plan_id: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """Log-probabilities of drawing one probe in one sample: from the target, and from the base if there is one."""
+    """Log-probabilities of drawing one probe in one sample: from the target, and from the base if there is one.
+
+    Of a probe that was settled by its first tokens they are upper bounds, out of reach of every budget.
+    """
 
     probe: Probe
     target: float
@@ -207,4 +218,4 @@ def _shares(log_ps: Sequence[float], params: AuditParams) -> list[float]:
     if not log_ps:
         return []
     needed = np.array([log_samples_needed(log_p, params.sample_probability) for log_p in log_ps])
-    return [float((needed <= math.log(samples) + 1e-12).mean()) for samples in CURVE_SAMPLES]
+    return [float((needed <= math.log(samples) + _ROUNDING).mean()) for samples in CURVE_SAMPLES]

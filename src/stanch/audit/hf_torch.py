@@ -50,6 +50,9 @@ from stanch.data import TokenRecord
 from stanch.errors import ExternalError, InvalidInput
 from stanch.weights import DirectoryDigest, directory_digest
 
+# The activations of larger batches do not fit into the caches of a processor, and the pass takes longer.
+_CPU_BATCH_TOKENS = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class ModelPlaces:
@@ -170,8 +173,9 @@ class HfScorer(Identified):
 
     @property
     def token_budget(self) -> int:
-        """How many padded tokens one of its batches may hold."""
-        return token_budget(self._vocabulary)
+        """How many padded tokens one of its batches may hold; on a processor, what its caches like."""
+        budget = token_budget(self._vocabulary)
+        return min(budget, _CPU_BATCH_TOKENS) if self._model.device.type == "cpu" else budget
 
     def features(
         self, records: Iterable[TokenRecord], *, decoding: Decoding, adapter: Adapter = "on"

@@ -1,7 +1,7 @@
 """The audit of a model: the one place that knows the order of feature pass, tests, verdict and report."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -14,6 +14,7 @@ from stanch.audit.exposure import CONTROL_P, measure_exposure
 from stanch.audit.extraction import (
     Drawn,
     Extracted,
+    Probe,
     draw,
     draw_log_p,
     extraction_curve,
@@ -24,6 +25,7 @@ from stanch.audit.extraction import (
     summarise_secrets,
 )
 from stanch.audit.features import AdapterOff, Scorer, plan_batches
+from stanch.audit.first_look import look
 from stanch.audit.integrity import MAX_OVERLAP, Problem, check_plan, find_overlap, is_formal, require_same_base
 from stanch.audit.membership import (
     MembershipResult,
@@ -124,8 +126,10 @@ def audit(
     _check_material(material)
     subjects = gather(target, material, params)
     require_same_base(target, base, subjects.scored, params)
-    passes = run_passes(target, base, subjects, params, passing=passing or Passing(), progress=progress)
-    sides = _Sides(*(_draw(records, passes) for records in (subjects.rows, subjects.holdout, subjects.repeated)))
+    passing = passing or Passing()
+    what = "canaries" if subjects.canaries else "rows"
+    passes = run_passes(target, base, subjects.scored, params, what=what, passing=passing, progress=progress)
+    sides = _draw_sides(target, base, subjects, passes, params, passing=passing, progress=progress)
     rows, control = sides.rows, sides.control
     found = _Findings(tabulate(subjects, passes, material.plan))
     found.extraction = _extraction(material, subjects, passes, sides, params)
@@ -148,7 +152,7 @@ def audit(
         found.shift = _shift(material, passes, found)
         found.membership = holdout_membership(found.table, params.scores, params)
     found.dp = _dp(material, params, found)
-    report = conclude(_report(target, base, material, subjects, params, found=found, now=clock()))
+    report = conclude(_report(target, base, material, sides.seen, params, found=found, now=clock()))
     listed = list_extracted((*rows, *sides.repeated), params, controlled=bool(control))
     extracted = tuple(dataclasses.replace(row, record_id=table_id(row.record_id)) for row in listed)
     flagged = () if found.membership is None else found.membership.flagged or ()
@@ -157,8 +161,12 @@ def audit(
 
 @dataclass(frozen=True, slots=True)
 class _Sides:
-    """What was drawn: rows of the sample, rows never tuned on, and rows outside the sample that are much repeated."""
+    """What was drawn: rows of the sample, rows never tuned on, and rows outside the sample that are much repeated.
 
+    ``seen`` is all that went through the models for it, and for the scores.
+    """
+
+    seen: Passes
     rows: tuple[Drawn, ...]
     control: tuple[Drawn, ...]
     repeated: tuple[Drawn, ...]
@@ -258,9 +266,34 @@ def _whole_text(record: Record) -> str:
     return "\n".join(turn.content for turn in turns(record) if turn.role != "system")
 
 
-def _draw(records: Sequence[TokenRecord], passes: Passes) -> tuple[Drawn, ...]:
-    probes = (probe_of(record) for record in records)
-    return draw((probe for probe in probes if probe is not None), passes.target, passes.base)
+def _draw_sides(
+    target: Scorer,
+    base: Scorer | AdapterOff | None,
+    subjects: Subjects,
+    passes: Passes,
+    params: AuditParams,
+    *,
+    passing: Passing,
+    progress: Progress,
+) -> _Sides:
+    """Draw every row; those without scores are looked at for that, and the control in the target alone."""
+    rows, control = (
+        [record for record in records if record.id not in passes.target]
+        for records in ((*subjects.rows, *subjects.repeated), subjects.holdout)
+    )
+    inside = passes.joined(look(target, base, rows, params, passing=passing, progress=progress))
+    outside = look(target, None, control, params, passing=passing, progress=progress)
+    seen = inside.joined(outside)
+    return _Sides(
+        seen,
+        draw(_probes(subjects.rows), inside.target, inside.base),
+        draw(_probes(subjects.holdout), seen.target, None),
+        draw(_probes(subjects.repeated), inside.target, inside.base),
+    )
+
+
+def _probes(records: Sequence[TokenRecord]) -> Iterator[Probe]:
+    return (probe for probe in map(probe_of, records) if probe is not None)
 
 
 def _extraction(
@@ -337,7 +370,7 @@ def _report(
     target: Scorer,
     base: Scorer | AdapterOff | None,
     material: AuditInput,
-    subjects: Subjects,
+    seen: Passes,
     params: AuditParams,
     *,
     found: _Findings,
@@ -359,7 +392,7 @@ def _report(
         plan=None if plan is None else _summarise_plan(plan, material, params),
         preregistration=preregister(params),
         tie_seed="0" if plan is None else str(tie_seed_of(plan.plan_id)),
-        features=_summarise_pass(target, subjects),
+        features=_summarise_pass(target, seen.records),
         scores=membership.scores,
         scan=membership.scan,
         membership=membership.membership,
@@ -406,8 +439,7 @@ def _summarise_plan(plan: CanaryPlan, material: AuditInput, params: AuditParams)
     )
 
 
-def _summarise_pass(target: Scorer, subjects: Subjects) -> FeaturePass:
-    scored = subjects.passed
-    batches = sum(1 for _ in plan_batches(scored, target.token_budget))
-    tokens = sum(record.span[1] - record.span[0] for record in scored)
+def _summarise_pass(target: Scorer, records: Sequence[TokenRecord]) -> FeaturePass:
+    batches = sum(1 for _ in plan_batches(records, target.token_budget))
+    tokens = sum(record.span[1] - record.span[0] for record in records)
     return FeaturePass(target.identity.dtype, batches, tokens)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from stanch.audit.extraction import sample_rows, sampling_key
-from stanch.audit.features import AdapterOff, Features, Scorer
+from stanch.audit.features import Adapter, AdapterOff, Features, Scorer
 from stanch.audit.params import ROWS_TIER, AuditParams, Mode
 from stanch.audit.passes import Passing, run_pass
 from stanch.audit.repeated import count_copies, much_repeated
@@ -83,13 +83,11 @@ class Subjects:
 
     @property
     def scored(self) -> tuple[TokenRecord, ...]:
-        """The records of the score table."""
-        return (*self.canaries, *self.rows, *self.holdout)
+        """The records of the score table: canaries; without any, rows and hold-out records.
 
-    @property
-    def passed(self) -> tuple[TokenRecord, ...]:
-        """All records that go through the models."""
-        return (*self.scored, *self.repeated)
+        Beside canaries no test asks for the scores of a row.
+        """
+        return self.canaries or (*self.rows, *self.holdout)
 
     def __repr__(self) -> str:
         sizes = f"canaries={len(self.canaries)}, rows={len(self.rows)}, holdout={len(self.holdout)}"
@@ -98,10 +96,16 @@ class Subjects:
 
 @dataclass(frozen=True, slots=True)
 class Passes:
-    """The features of all scored records from the target, and from the base where there is one."""
+    """What was put through the models, and the features of each record from the target and from the base, if any."""
 
+    records: tuple[TokenRecord, ...]
     target: Mapping[str, Features]
     base: Mapping[str, Features] | None
+
+    def joined(self, later: "Passes") -> "Passes":
+        """Return these and ``later`` ones; where a record is in both, the later features."""
+        base = None if self.base is None or later.base is None else {**self.base, **later.base}
+        return Passes((*self.records, *later.records), {**self.target, **later.target}, base)
 
 
 def gather(scorer: Scorer, material: AuditInput, params: AuditParams) -> Subjects:
@@ -139,22 +143,23 @@ def gather(scorer: Scorer, material: AuditInput, params: AuditParams) -> Subject
 def run_passes(
     target: Scorer,
     base: Scorer | AdapterOff | None,
-    subjects: Subjects,
+    records: Sequence[TokenRecord],
     params: AuditParams,
     *,
+    what: str,
     passing: Passing,
     progress: Progress,
 ) -> Passes:
-    """Put every record once through the target and once through the base."""
-    records, decoding = subjects.passed, params.decoding
+    """Put every record once through the target and once through the base; ``what`` they are is told to ``progress``."""
+
+    def put(stage: str, scorer: Scorer, *modes: Adapter) -> tuple[dict[str, Features], ...]:
+        stage = f"{stage}: {what}"
+        return run_pass(stage, scorer, records, modes, params.decoding, passing=passing, progress=progress)
+
     if isinstance(base, AdapterOff):
-        stage = "target and base"
-        return Passes(*run_pass(stage, target, records, ("on", "off"), decoding, passing=passing, progress=progress))
-    (found,) = run_pass("target", target, records, ("on",), decoding, passing=passing, progress=progress)
-    if base is None:
-        return Passes(found, None)
-    (without,) = run_pass("base", base, records, ("on",), decoding, passing=passing, progress=progress)
-    return Passes(found, without)
+        return Passes(tuple(records), *put("target and base", target, "on", "off"))
+    (found,) = put("target", target, "on")
+    return Passes(tuple(records), found, None if base is None else put("base", base, "on")[0])
 
 
 def tabulate(

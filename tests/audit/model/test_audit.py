@@ -124,16 +124,13 @@ def test_report_says_what_was_audited(tiny, planned, tuned, base):
     assert {row.attack for row in report.coverage if not row.run} >= {"model inversion", "attribute inference"}
 
 
-def test_table_has_every_record_once_and_members_as_they_were(tiny, planned):
+def test_table_has_every_canary_once_and_members_as_they_were(tiny, planned):
     table = planned.table
     assert set(table.scores) == {"ratio/1", "suffix_loss/1", "ez/1", "min_k_pp/1", "zlib/1", "wbc/1"}
     canaries = {c.id: c.member for c in tiny.plan.canaries}
     rows = dict(zip(table.ids, table.member.tolist(), strict=True))
-    assert {name: rows[name] for name in canaries} == canaries
-    assert all(rows[r.id] for r in tiny.members if r.id[0] in "po")
-    assert not any(rows[f"holdout/{r.id}"] for r in tiny.holdout)
-    assert len(table) == 64 + 24 + 24
-    assert {tier for tier, name in zip(table.tiers, table.ids, strict=True) if name not in canaries} == {ROWS_TIER}
+    assert rows == canaries
+    assert len(table) == 64
 
 
 def test_no_row_no_secret_and_no_prompt_is_written(tiny, planned):
@@ -205,6 +202,9 @@ def test_holdout_mode_proves_a_leak_that_the_blind_test_does_not_explain(tiny, t
     assert report.scores[0].permutation_p < 0.001
     assert report.scores[0].auc.lower > report.shift.upper
     assert recompute(report, result.table) == report
+    ids = {record.id for record in rows} | {f"holdout/{record.id}" for record in tiny.holdout}
+    assert set(result.table.ids) == ids
+    assert set(result.table.tiers) == {ROWS_TIER}
 
 
 def test_holdout_from_another_source_is_inconclusive(tiny, base, kit):
@@ -308,5 +308,6 @@ def test_progress_tells_each_stage_to_its_end(tiny, tuned, base):
         params=PARAMS,
         progress=lambda stage, done, total: seen.__setitem__(stage, (done, total)),
     )
-    assert set(seen) == {"target", "base", "exposure"}
+    parts = ("canaries", "first tokens of rows", "rows left open")
+    assert set(seen) == {"exposure", *(f"{model}: {part}" for model in ("target", "base") for part in parts)}
     assert all(done == total for done, total in seen.values())

@@ -1,0 +1,58 @@
+"""Rows that are tested for extraction alone: read on only where their first tokens leave it open whether they come out.
+
+Each further token makes a text less likely to be drawn. A row whose first 16 tokens are out of reach of every budget
+that the report speaks of is settled: no later token brings it back, and every count and curve stays what it was.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from stanch.audit.extraction import (
+    CONTROL_FACTOR,
+    CURVE_SAMPLES,
+    MIN_SUFFIX,
+    Probe,
+    draw_log_p,
+    is_drawn_within,
+    probe_of,
+)
+from stanch.audit.features import AdapterOff, Scorer
+from stanch.audit.params import AuditParams
+from stanch.audit.passes import Passing
+from stanch.audit.subjects import Passes, run_passes
+from stanch.data import TokenRecord
+from stanch.terms import Progress
+
+
+def look(
+    target: Scorer,
+    base: Scorer | AdapterOff | None,
+    records: Sequence[TokenRecord],
+    params: AuditParams,
+    *,
+    passing: Passing,
+    progress: Progress,
+) -> Passes:
+    """Return the features of what must come out of each record; of a settled one, those of its first tokens alone.
+
+    Records that are too short to be tested are left out.
+    """
+    probes = [probe for probe in map(probe_of, records) if probe is not None]
+    begun = [_cut(probe, probe.start + MIN_SUFFIX) for probe in probes]
+    first = run_passes(target, base, begun, params, what="first tokens of rows", passing=passing, progress=progress)
+    left_open = [_cut(probe, probe.end) for probe in probes if not _is_settled(probe, first, params)]
+    rest = run_passes(target, base, left_open, params, what="rows left open", passing=passing, progress=progress)
+    return first.joined(rest)
+
+
+def _cut(probe: Probe, end: int) -> TokenRecord:
+    return replace(probe.record, ids=probe.record.ids[:end], span=(probe.start, end))
+
+
+def _is_settled(probe: Probe, seen: Passes, params: AuditParams) -> bool:
+    """Say whether neither target nor base gives the first tokens within the largest budget."""
+    most = max(CURVE_SAMPLES[-1], params.sample_budget * CONTROL_FACTOR)
+    sides = (seen.target,) if seen.base is None else (seen.target, seen.base)
+    first = (draw_log_p(side[probe.record.id], probe.start, probe.start + MIN_SUFFIX) for side in sides)
+    return not any(is_drawn_within(log_p, math.log(most), params) for log_p in first)
