@@ -74,7 +74,7 @@ def test_a_certificate_that_is_broken_while_the_gateway_runs_ends_the_answers(pl
             return await client.ask(ASK), await client.ask(b"", "/readyz", method="GET"), server.asked
 
     answer, ready, reached = asyncio.run(main())
-    assert (answer.status, answer.code, ready.status, reached) == (403, "not_permitted", 403, [])
+    assert (answer.status, answer.code, ready.status, reached) == (403, "not_permitted", 503, [])
     assert entries(workspace)[-1][0] == "denied"
     assert str(path) not in answer.body.decode()
     with pytest.raises(NotCertified) as caught:

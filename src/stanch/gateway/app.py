@@ -14,6 +14,7 @@ from stanch.errors import NotAuthenticated, NotFound, StanchError
 from stanch.gateway.act import Act, Prepared
 from stanch.gateway.answering import Answering, Speech
 from stanch.gateway.budgets import Limits
+from stanch.gateway.certified import NotCertified
 from stanch.gateway.desk import Desk
 from stanch.gateway.dialect import Dialect
 from stanch.gateway.dialect_messages import MessagesReader, MessagesWriter
@@ -135,12 +136,19 @@ class Gateway:
         if time.monotonic() - self._ready_at > READY_SECONDS:
             await asyncio.to_thread(self.desk.authority.policies)
             await asyncio.to_thread(self.desk.check_writable)
-            for model in self.models.values():
-                if model.certificate is not None:
-                    await asyncio.to_thread(model.certificate.check, self.desk.workspace.now())
+            await asyncio.to_thread(self._check_certificates)
             await asyncio.gather(*(self.upstream.probe(url) for url in {one.upstream for one in self.models.values()}))
             self._ready_at = time.monotonic()
         await exchange.answer(b'{"status":"ready"}')
+
+    def _check_certificates(self) -> None:
+        for model in self.models.values():
+            if model.certificate is not None:
+                try:
+                    model.certificate.check(self.desk.workspace.now())
+                except NotCertified as lacking:
+                    # Whoever balances load takes a server out for a 503; a 403 would be about who asks.
+                    raise NotReady(lacking.what, why=lacking.why, next_step=lacking.next_step) from lacking
 
     async def _tell_models(self, exchange: Exchange, wanted: str) -> None:
         """List the models that whoever asks may use; the others do not exist for it."""
