@@ -100,7 +100,11 @@ def test_an_incident_from_its_discovery_to_its_end(seat):
     opened = post(client, "/incidents", discovered=f"{seat.workspace.now():%Y-%m-%dT00:00}", alert=key)
     path = opened.headers["location"].partition("?")[0]
     assert re.fullmatch(r"/incidents/i_[0-9a-f]{32}", path)
-    assert "hours left" in client.get(path).text
+    shown = client.get(path).text
+    assert "hours left" in shown
+    # An incident lead may not revoke a key: the page does not offer it, and says who may.
+    assert re.findall(r'<option value="([a-z_]+)">', shown) == ["quarantine_model", "lower_budget"]
+    assert "stanch access key revoke" in shown
     act = {"route": "/incidents/{id}/containment", "action": "quarantine_model"}
     assert post(client, f"{path}/containment", target="sha256:x", **act).status_code == 400
     assert post(client, f"{path}/containment", target=model, **act).status_code == 303

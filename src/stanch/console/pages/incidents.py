@@ -26,6 +26,8 @@ from stanch.workspace.verbs_incident_report import write_report
 Word = Annotated[str, Meta(max_length=200)]
 _Count = Annotated[int, Meta(ge=0, le=2**53)]
 _SHOWN_ENTRIES = 200
+_NEEDED = {"quarantine_model": "finding:act", "revoke_key": "access:grant", "lower_budget": "finding:act"}
+"""What each act of containment needs in the workspace; whether a model may be quarantined is decided with the model."""
 
 
 class IncidentRow(Struct, frozen=True):
@@ -60,7 +62,10 @@ class Done(Struct, frozen=True):
 
 
 class IncidentView(Struct, frozen=True):
-    """One incident: its clock, its alerts, whom and what it is about, what was done, and its timeline."""
+    """One incident: its clock, its alerts, whom and what it is about, what was done, its timeline.
+
+    ``acts`` are the acts of containment that whoever asks may do; a closed incident has none.
+    """
 
     incident: IncidentRow
     alerts: tuple[AlertRow, ...]
@@ -73,6 +78,7 @@ class IncidentView(Struct, frozen=True):
     timeline: tuple[Row, ...]
     reminded: int
     may_act: bool
+    acts: tuple[str, ...]
 
 
 class Opening(Struct, frozen=True, forbid_unknown_fields=True):
@@ -144,12 +150,12 @@ def show_incident(call: Call, _asked: Nothing) -> IncidentView:
     with call.workspace.tables.read() as connection:
         found = load_incident(connection, _key(call))
         about = load_alerts(connection, found.alerts)
-    alerts = rows_of(call, about)
+    alerts, may_act = rows_of(call, about), found.state is not IncidentState.CLOSED and call.could("finding:act")
+    acts = tuple(act for act, needed in _NEEDED.items() if call.could(needed)) if may_act else ()
     return IncidentView(
         clock_of(call, found), alerts, found.principals, found.artifacts,
         tuple(Done(one.action.value, one.target, one.entry) for one in found.contained), found.notified_ms or 0,
-        found.no_notice, len(found.entries), rows_at(call, found.entries[-_SHOWN_ENTRIES:]), found.reminded,
-        found.state is not IncidentState.CLOSED and call.could("finding:act"),
+        found.no_notice, len(found.entries), rows_at(call, found.entries[-_SHOWN_ENTRIES:]), found.reminded, may_act, acts,
     )  # fmt: skip
 
 
