@@ -155,7 +155,8 @@ def show_incident(call: Call, _asked: Nothing) -> IncidentView:
     return IncidentView(
         clock_of(call, found), alerts, found.principals, found.artifacts,
         tuple(Done(one.action.value, one.target, one.entry) for one in found.contained), found.notified_ms or 0,
-        found.no_notice, len(found.entries), rows_at(call, found.entries[-_SHOWN_ENTRIES:]), found.reminded, may_act, acts,
+        found.no_notice, len(found.entries), rows_at(call, found.entries[-_SHOWN_ENTRIES:]), found.reminded,
+        may_act, acts,
     )  # fmt: skip
 
 
