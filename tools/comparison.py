@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
-SPREADS = (("low", "high"), ("lower", "upper"))
+SPREADS = (("low", "high"), ("lower", "upper"), ("min", "max"))
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,10 @@ def table(part: Part) -> str:
         return "\n".join([*lines, ""])
     results = json.loads(path.read_text())
     where = results.get("machine")
+    if isinstance(where, dict):
+        where = f"{where['cpus']} cores, {where['platform']}"
     source = f"`python benchmarks/{part.script}` → `benchmarks/results/{part.file}`"
-    lines += [source + (f"; {where}." if isinstance(where, str) else "; seeded, the same on every machine."), ""]
+    lines += [source + (f"; {where}." if isinstance(where, str) else "; seeded, no time enters it."), ""]
     lines += ["| what | peer | found | goal | |", "|---|---|--:|--:|---|"]
     for row in part.rows:
         value, text = measure(row, results)
