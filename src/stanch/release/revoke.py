@@ -44,7 +44,8 @@ class RevokeOrder:
 def revoke(remote: RemoteBundle, order: RevokeOrder, trusted: TrustedKeys) -> RevocationList:
     """Enter a recipient into the store's revocation list, then remove its stanza from the delivered bundle.
 
-    A copy that opens by quorum has one recipient, who stands in its record: all stanzas and approvals go.
+    A copy that opens by quorum has one recipient, who stands in its record: all stanzas and approvals go. Of another
+    copy whose key was not delivered yet the store names nobody, and ``key_id`` is entered as it is given.
 
     **Revoking does not un-share.** Whoever fetched the bundle still has it, and whoever opened it may have kept its
     content. Repeating it is safe and completes what a crash left half done.

@@ -9,16 +9,7 @@ from datetime import datetime
 
 from stanch.crypto import SigningKey, VerifyKey
 from stanch.errors import InvalidInput, VerificationError
-from stanch.sign import (
-    Bundle,
-    PredicateType,
-    Statement,
-    Subject,
-    TrustedKeys,
-    all_of,
-    sign_statement,
-    verify_bundle,
-)
+from stanch.sign import Bundle, PredicateType, Statement, Subject, TrustedKeys, all_of, sign_statement, verify_bundle
 from stanch.terms import Digest
 from stanch.trace.custody import utc
 from stanch.trace.verifier.verify import RECEIPT
