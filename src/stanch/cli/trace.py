@@ -122,7 +122,7 @@ def verify(
     from stanch.crypto import VerifyKey  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.trace import recompute_features, verify_pack  # noqa: PLC0415 - same
 
-    pairs = {name: Path(file) for name, _, file in (text.partition("=") for text in recipients)}
+    pairs = _key_files(recipients)
     for file in (path, key_file, *pairs.values()):
         if not file.is_file():
             raise InvalidInput(f"{file}: no such file")
@@ -139,6 +139,16 @@ def verify(
         steps += recompute_features(path, suspect=suspect, original=original)
     data: dict[str, JsonValue] = {"path": str(path), "accused": dict(found.accused), "steps": list(steps)}
     return Result(data, "\n".join([*steps, f"verified   {path}: every step holds"]))
+
+
+def _key_files(recipients: tuple[str, ...]) -> dict[str, Path]:
+    pairs: dict[str, Path] = {}
+    for given in recipients:
+        name, _, file = given.partition("=")
+        if not name or not file or name in pairs:
+            raise InvalidInput(f"--recipient {given[:80]}: expected NAME=KEY, each name once")
+        pairs[name] = Path(file)
+    return pairs
 
 
 DAY = click.DateTime(["%Y-%m-%d"])
