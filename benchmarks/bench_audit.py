@@ -42,7 +42,7 @@ from stanch.terms import SILENT, Progress
 
 OUT = Path(__file__).parent / "results" / "audit-model.json"
 SMOLLM2 = Path.home() / ".cache/stanch/SmolLM2-135M-Instruct"
-COINS, ROWS, ROUNDS, FEW = 512, 3000, 3, 48
+COINS, ROWS, ROUNDS, FEW = 512, 3000, 3, 24
 LIMIT_SECONDS = 600
 PARAMS = AuditParams()
 
@@ -186,15 +186,15 @@ def main() -> None:
     if shared_prefix_length(unlike):
         raise AssertionError
     feature_pass(scorer, few)
+    bar = Bar(sys.stderr, plain=not sys.stderr.isatty())
     figures: dict[str, Any] = {
         "machine": {"cpus": os.cpu_count(), "threads": torch.get_num_threads(), "platform": platform.platform()},
         "workload": {"coins": COINS, "rows": rows, "tokens": sum(len(r.ids) for r in records), "few": len(few)},
+        "audit": planned(scorer, records, bar),
         "one_pass": ratios(rounds, lambda: one_pass(scorer, few), lambda: pass_per_attack(scorer, few)),
         "first_look": ratios(rounds, lambda: first_look(scorer, few), lambda: whole(scorer, few)),
         "overhead": ratios(rounds, lambda: bare(scorer, unlike), lambda: feature_pass(scorer, unlike)),
     }
-    bar = Bar(sys.stderr, plain=not sys.stderr.isatty())
-    figures["audit"] = planned(scorer, records, bar)
     bar.close()
     OUT.write_text(json.dumps(figures, indent=1) + "\n")
     sys.stdout.write(json.dumps(figures, indent=1) + "\n")

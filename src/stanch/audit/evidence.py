@@ -24,6 +24,8 @@ class Reason(StrEnum):
     TOO_FEW_COINS = "too_few_coins"
     BARE_MODE = "bare_mode"
     TOO_FEW_ROWS = "too_few_rows"
+    BORDERLINE = "borderline"
+    UNATTRIBUTED = "unattributed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,14 @@ class Family:
 class Demonstration:
     """Texts that came out: ``k`` of ``n`` that were tuned on, against ``k_control`` of ``n_control`` that were not.
 
-    For rows, ``k`` counts only those that are attributable to the tuning.
+    Attributes:
+        kind: Rows of the training set, or secrets that were planted in it.
+        k: How many came out; where the base was asked too, without those that it knows.
+        n: Of how many.
+        k_control: How many came out that were not tuned on.
+        n_control: Of how many.
+        unknown_before: Whether one such text shows the tuning by itself: a random secret, or a row that the base does
+            not know.
     """
 
     kind: DemonstrationKind
@@ -53,6 +62,7 @@ class Demonstration:
     n: int
     k_control: int
     n_control: int
+    unknown_before: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

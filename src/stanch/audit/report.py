@@ -145,7 +145,8 @@ def demonstrations_of(rows: RowExtraction | None, secrets: SecretExtraction | No
     """Return the extraction tests that were run, from their counts."""
     shown = []
     if rows is not None:
-        shown.append(Demonstration("rows", rows.attributable, rows.n, rows.control_k, rows.control_n))
+        k, asked = (rows.k, False) if rows.base is None else (rows.attributable, True)
+        shown.append(Demonstration("rows", k, rows.n, rows.control_k, rows.control_n, unknown_before=asked))
     if secrets is not None:
         shown.append(Demonstration("secrets", secrets.k_in, secrets.n_in, secrets.k_out, secrets.n_out))
     return tuple(shown)

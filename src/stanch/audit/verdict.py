@@ -15,7 +15,7 @@ DP_CLAIM_ERROR: Final = 0.01
 """Probability that a true differential-privacy claim is called false."""
 
 CONTROL_P: Final = 0.01
-"""Fisher's exact p below which texts come out more often than controls do."""
+"""Fisher's exact p up to which texts come out more often than controls do."""
 
 _BREAKS_COINS: Final = frozenset(
     {
@@ -46,6 +46,8 @@ CURES: Final[Mapping[Reason, str]] = MappingProxyType(
         Reason.TOO_FEW_COINS: "plan at least 32 canaries; 512 is the default",
         Reason.BARE_MODE: "add a hold-out of the same source, or plan canaries before tuning",
         Reason.TOO_FEW_ROWS: "let the extraction test finish, or give it more rows",
+        Reason.BORDERLINE: "one test is significant alone, not beside the others: audit with more coins",
+        Reason.UNATTRIBUTED: "texts come out, and nothing shows that the tuning is why: give the base, or more controls",
     }
 )
 
@@ -84,8 +86,9 @@ def decide(evidence: Evidence) -> Decision:
     """Return the verdict: the first rule that applies of falsified claim, proven leak, reasons, no leak.
 
     Error rates: a true privacy claim is called false with probability at most 1 %; without any leak a family is
-    significant with probability at most ``evidence.alpha``. A demonstration has no error rate: texts that come out have
-    come out.
+    significant with probability at most ``evidence.alpha``. A demonstration has no error rate where the texts were
+    unknown before: what comes out has come out. Texts that are only held against controls err with probability at most
+    ``CONTROL_P``.
     """
     reasons = set(evidence.reasons)
     if evidence.mode == "bare":
@@ -94,7 +97,12 @@ def decide(evidence: Evidence) -> Decision:
     if any(family.adjusted_p <= evidence.alpha and not family.significant for family in families):
         # Members differ from the hold-out, but no more than their texts alone tell: shift or leak, nobody knows.
         reasons.add(Reason.DISTRIBUTION_SHIFT)
+    if any(family.valid and family.p <= evidence.alpha < family.adjusted_p for family in families):
+        # The power and the epsilon bound are those of one test at the whole of alpha: "no leak" must not contradict them.
+        reasons.add(Reason.BORDERLINE)
     demonstrated = tuple(item.kind for item in evidence.demonstrations if is_shown(item))
+    if any(item.k and not is_shown(item) for item in evidence.demonstrations):
+        reasons.add(Reason.UNATTRIBUTED)
     return Decision(
         verdict=_first_rule(evidence, reasons, families, demonstrated),
         reasons=tuple(reason for reason in Reason if reason in reasons),
@@ -121,10 +129,14 @@ def _first_rule(
 
 
 def is_shown(item: Demonstration) -> bool:
-    """Return whether texts came out, and more often than controls did (Fisher's exact test, one-sided)."""
+    """Return whether texts came out because of the tuning.
+
+    One is enough where it was unknown before and no control came out; else they must come out more often than controls
+    do (Fisher's exact test, one-sided).
+    """
     if item.k < 1:
         return False
-    if item.k_control == 0:
+    if item.unknown_before and item.k_control == 0:
         return True
     table = [[item.k, item.n - item.k], [item.k_control, item.n_control - item.k_control]]
     return float(scipy.stats.fisher_exact(table, alternative="greater").pvalue) <= CONTROL_P

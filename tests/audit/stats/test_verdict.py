@@ -60,8 +60,20 @@ def test_two_families_pay_for_each_other():
     alone = decide(evidence(membership=0.03))
     assert alone.verdict is Verdict.LEAK_PROVEN
     both = decide(evidence(membership=0.03, exposure=0.04))
-    assert both.verdict is Verdict.NO_LEAK_DETECTED
     assert [family.adjusted_p for family in both.families] == [0.06, 0.06]
+    assert not any(family.significant for family in both.families)
+
+
+@pytest.mark.parametrize("exposure", [0.04, 0.5])
+def test_no_leak_is_never_said_beside_a_test_that_is_significant_alone(exposure):
+    """Power and epsilon are stated at the whole of alpha, which Holm halves between two families."""
+    item = evidence(membership=0.03, exposure=exposure)
+    found = decide(item)
+    assert (found.verdict, found.reasons) == (Verdict.INCONCLUSIVE, (Reason.BORDERLINE,))
+    again = decide(dataclasses.replace(item, reasons=frozenset(found.reasons)))
+    assert (again.verdict, again.reasons) == (found.verdict, found.reasons)
+    assert decide(evidence(membership=0.051, exposure=0.9)).verdict is Verdict.NO_LEAK_DETECTED
+    assert decide(evidence(membership=0.02, exposure=0.04)).reasons == ()
 
 
 def test_an_invalid_family_costs_nothing_and_proves_nothing():
@@ -112,6 +124,23 @@ def test_an_audit_that_tested_nothing_is_inconclusive():
 )
 def test_demonstration_against_control(k, n, k_control, n_control, shown):
     assert is_shown(Demonstration("secrets", k, n, k_control, n_control)) is shown
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "k_control", "n_control", "shown"),
+    [(1, 3000, 0, 10, False), (3000, 3000, 0, 0, False), (1, 100, 0, 100, False), (7, 100, 0, 100, True)],
+)
+def test_without_a_base_rows_must_come_out_more_often_than_controls(k, n, k_control, n_control, shown):
+    item = Demonstration("rows", k, n, k_control, n_control, unknown_before=False)
+    assert is_shown(item) is shown
+    found = decide(evidence(membership=0.5, demonstrations=(item,)))
+    expected = (Verdict.LEAK_PROVEN, ()) if shown else (Verdict.INCONCLUSIVE, (Reason.UNATTRIBUTED,))
+    assert (found.verdict, found.reasons) == expected
+
+
+def test_secrets_that_come_out_no_more_often_than_those_held_back_are_not_called_no_leak():
+    found = decide(evidence(membership=0.5, demonstrations=(Demonstration("secrets", 2, 100, 2, 100),)))
+    assert (found.verdict, found.reasons) == (Verdict.INCONCLUSIVE, (Reason.UNATTRIBUTED,))
 
 
 def test_falsified_claim_at_exactly_one_percent():
