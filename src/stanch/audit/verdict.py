@@ -47,7 +47,7 @@ CURES: Final[Mapping[Reason, str]] = MappingProxyType(
         Reason.BARE_MODE: "add a hold-out of the same source, or plan canaries before tuning",
         Reason.TOO_FEW_ROWS: "let the extraction test finish, or give it more rows",
         Reason.BORDERLINE: "one test is significant alone, not beside the others: audit with more coins",
-        Reason.UNATTRIBUTED: "texts come out, and nothing shows that the tuning is why: give the base, or more controls",
+        Reason.UNATTRIBUTED: "texts come out, nothing shows that the tuning is why: give the base, or more controls",
     }
 )
 
@@ -98,7 +98,7 @@ def decide(evidence: Evidence) -> Decision:
         # Members differ from the hold-out, but no more than their texts alone tell: shift or leak, nobody knows.
         reasons.add(Reason.DISTRIBUTION_SHIFT)
     if any(family.valid and family.p <= evidence.alpha < family.adjusted_p for family in families):
-        # The power and the epsilon bound are those of one test at the whole of alpha: "no leak" must not contradict them.
+        # Power and epsilon bound are those of one test at the whole of alpha: "no leak" must not contradict them.
         reasons.add(Reason.BORDERLINE)
     demonstrated = tuple(item.kind for item in evidence.demonstrations if is_shown(item))
     if any(item.k and not is_shown(item) for item in evidence.demonstrations):
