@@ -1,5 +1,6 @@
 """What all tests share: no network, no shared caches, no hidden skip where every part is there, and real servers."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -20,7 +21,16 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 settings.register_profile("stanch", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("stanch")
 
+# What the tests import stays for good: a collector that walks it all again and again takes a tenth of the run.
+gc.set_threshold(50_000, 10, 10)
+
 NO_SKIP = os.environ.get("STANCH_NO_SKIP") == "1"
+
+
+def pytest_collection_finish():
+    """Take what is there by now out of the collector's sight."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(hookwrapper=True)
