@@ -109,7 +109,7 @@ def scores(on: Mapping[str, Features], off: Mapping[str, Features], records: lis
 def extraction(on: Mapping[str, Features], off: Mapping[str, Features], records: list[TokenRecord]) -> None:
     """Compute the extraction of the records."""
     probes = [probe for probe in map(probe_of, records) if probe is not None]
-    summarise_rows(draw(probes, on, off), (), PARAMS, too_short=0, census=True)
+    summarise_rows(draw(probes, on, off, PARAMS), (), PARAMS, too_short=0, census=True)
 
 
 def one_pass(scorer: HfScorer, records: list[TokenRecord]) -> None:

@@ -84,6 +84,11 @@ def is_drawn_within(log_p: float, log_budget: float, params: AuditParams) -> boo
     return log_samples_needed(log_p, params.sample_probability) <= log_budget + _ROUNDING
 
 
+def largest_budget(params: AuditParams) -> int:
+    """Return the most samples that any figure of a report speaks of."""
+    return max(CURVE_SAMPLES[-1], params.sample_budget * CONTROL_FACTOR)
+
+
 def probe_of(record: TokenRecord) -> Probe | None:
     """Return what must come out of a row, or None if the row is too short to count.
 
@@ -128,7 +133,8 @@ def sampling_key(plan_id: str) -> bytes:
 class Drawn:
     """Log-probabilities of drawing one probe in one sample: from the target, and from the base if there is one.
 
-    Of a probe that was settled by its first tokens they are upper bounds, out of reach of every budget.
+    What the target does not give within the largest budget is not asked of the base: minus infinity stands there, and
+    for the target of a probe that was settled by its first tokens an upper bound.
     """
 
     probe: Probe
@@ -146,17 +152,20 @@ class Drawn:
 
 
 def draw(
-    probes: Iterable[Probe], target: Mapping[str, Features], base: Mapping[str, Features] | None
+    probes: Iterable[Probe],
+    target: Mapping[str, Features],
+    base: Mapping[str, Features] | None,
+    params: AuditParams,
 ) -> tuple[Drawn, ...]:
     """Look up each probe's log-probability in the features of target and base."""
-    return tuple(
-        Drawn(
-            probe,
-            draw_log_p(target[probe.record.id], probe.start, probe.end),
-            None if base is None else draw_log_p(base[probe.record.id], probe.start, probe.end),
-        )
-        for probe in probes
-    )
+    found = []
+    for probe in probes:
+        log_p, before = draw_log_p(target[probe.record.id], probe.start, probe.end), None
+        if base is not None:
+            is_asked = is_drawn_within(log_p, math.log(largest_budget(params)), params)
+            before = draw_log_p(base[probe.record.id], probe.start, probe.end) if is_asked else -math.inf
+        found.append(Drawn(probe, log_p, before))
+    return tuple(found)
 
 
 def summarise_rows(

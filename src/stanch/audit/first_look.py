@@ -1,7 +1,8 @@
 """Rows that are tested for extraction alone: read on only where their first tokens leave it open whether they come out.
 
-Each further token makes a text less likely to be drawn. A row whose first 16 tokens are out of reach of every budget
-that the report speaks of is settled: no later token brings it back, and every count and curve stays what it was.
+Each further token makes a text less likely to be drawn. A row whose first 16 tokens the target does not give within any
+budget that the report speaks of is settled: no later token brings it back, and the base is not asked for it. Every
+count and curve stays what it was.
 """
 
 import math
@@ -9,12 +10,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from stanch.audit.extraction import (
-    CONTROL_FACTOR,
-    CURVE_SAMPLES,
     MIN_SUFFIX,
     Probe,
     draw_log_p,
     is_drawn_within,
+    largest_budget,
     probe_of,
 )
 from stanch.audit.features import AdapterOff, Scorer
@@ -34,16 +34,16 @@ def look(
     passing: Passing,
     progress: Progress,
 ) -> Passes:
-    """Return the features of what must come out of each record; of a settled one, those of its first tokens alone.
+    """Return the features of what must come out of each record; of a settled one, the target's of its first tokens.
 
     Records that are too short to be tested are left out.
     """
     probes = [probe for probe in map(probe_of, records) if probe is not None]
     begun = [_cut(probe, probe.start + MIN_SUFFIX) for probe in probes]
-    first = run_passes(target, base, begun, params, what="first tokens of rows", passing=passing, progress=progress)
+    first = run_passes(target, None, begun, params, what="first tokens of rows", passing=passing, progress=progress)
     left_open = [_cut(probe, probe.end) for probe in probes if not _is_settled(probe, first, params)]
     rest = run_passes(target, base, left_open, params, what="rows left open", passing=passing, progress=progress)
-    return first.joined(rest)
+    return Passes((*first.records, *rest.records), {**first.target, **rest.target}, rest.base)
 
 
 def _cut(probe: Probe, end: int) -> TokenRecord:
@@ -51,8 +51,6 @@ def _cut(probe: Probe, end: int) -> TokenRecord:
 
 
 def _is_settled(probe: Probe, seen: Passes, params: AuditParams) -> bool:
-    """Say whether neither target nor base gives the first tokens within the largest budget."""
-    most = max(CURVE_SAMPLES[-1], params.sample_budget * CONTROL_FACTOR)
-    sides = (seen.target,) if seen.base is None else (seen.target, seen.base)
-    first = (draw_log_p(side[probe.record.id], probe.start, probe.start + MIN_SUFFIX) for side in sides)
-    return not any(is_drawn_within(log_p, math.log(most), params) for log_p in first)
+    """Say whether the target does not give the first tokens within the largest budget."""
+    log_p = draw_log_p(seen.target[probe.record.id], probe.start, probe.start + MIN_SUFFIX)
+    return not is_drawn_within(log_p, math.log(largest_budget(params)), params)

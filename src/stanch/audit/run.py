@@ -286,9 +286,9 @@ def _draw_sides(
     seen = inside.joined(outside)
     return _Sides(
         seen,
-        draw(_probes(subjects.rows), inside.target, inside.base),
-        draw(_probes(subjects.holdout), seen.target, None),
-        draw(_probes(subjects.repeated), inside.target, inside.base),
+        draw(_probes(subjects.rows), inside.target, inside.base, params),
+        draw(_probes(subjects.holdout), seen.target, None, params),
+        draw(_probes(subjects.repeated), inside.target, inside.base, params),
     )
 
 

@@ -189,7 +189,7 @@ class RowsOut:
     Attributes:
         k: Come out of the target.
         n: Rows tested.
-        base: Come out of the base; None without base.
+        base: Come out of the base, of those in reach of the target; None without base.
         attributable: Come out of the target and are out of reach in the base.
         upper: One-sided 95 % upper bound of the attributable rate.
         control_k: Come out among rows never tuned on.

@@ -27,7 +27,7 @@ def records(tiny):
 
 
 def examined(passes, records, params):
-    rows = draw([probe for probe in map(probe_of, records) if probe is not None], passes.target, passes.base)
+    rows = draw([probe for probe in map(probe_of, records) if probe is not None], passes.target, passes.base, params)
     listed = list_extracted(rows, params, controlled=False)
     return (
         summarise_rows(rows, (), params, too_short=0, census=True),
@@ -66,15 +66,17 @@ def test_only_rows_that_are_left_open_are_read_on(models, records):
         probe = probe_of(by_id[record.id])
         assert record.span == (probe.start, probe.end)
         assert looked.target[record.id].lp.size == looked.base[record.id].lp.size == probe.end - probe.start
+    assert set(looked.base) == {record.id for record in again}
 
 
-def test_a_row_that_the_base_alone_gives_is_read_on(models, records):
+def test_what_the_target_does_not_give_is_not_asked_of_the_base(models, records):
     target, base = models
     (row,) = (record for record in records if record.id == "p0")
-    turned = look(base, target, [row], PARAMS, passing=Passing(), progress=SILENT)
-    assert len(turned.records) == 2
-    found, *_ = examined(turned, [row], PARAMS)
-    assert (found.k, found.base, found.attributable) == (0, 1, 0)
+    for way in (look, lambda *args, **more: run_passes(*args, what="rows", **more)):
+        seen = way(base, target, [row], PARAMS, passing=Passing(), progress=SILENT)
+        found, curve, listed, _ = examined(seen, [row], PARAMS)
+        assert (found.k, found.base, found.attributable, listed) == (0, 0, 0, [])
+        assert {point.base for point in curve} == {0.0}
 
 
 def test_rows_that_are_too_short_are_left_out(models):
