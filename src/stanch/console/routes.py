@@ -175,6 +175,14 @@ PAGES: tuple[Route, ...] = (
         actions=("access:grant",), answers=Nothing, dangerous=True, then=f"{_ONE}?done=revoked",
     ),
     Route(
+        name="principal.suspend", method="POST", path=f"{_ONE}/suspension", handler=principals.suspend,
+        actions=("access:grant",), answers=Nothing, dangerous=True, then=f"{_ONE}?done=suspended",
+    ),
+    Route(
+        name="principal.resume", method="POST", path=f"{_ONE}/resumption", handler=principals.resume,
+        actions=("access:grant",), answers=Nothing, dangerous=True, then=f"{_ONE}?done=resumed",
+    ),
+    Route(
         name="principal.issue", method="POST", path=f"{_ONE}/keys", handler=principals.issue,
         actions=("access:grant",), asks=principals.ToIssue, answers=principals.Issued, title="New key",
         template="issued.html", dangerous=True,

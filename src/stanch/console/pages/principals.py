@@ -14,7 +14,16 @@ from stanch.console.pages.paging import Paged
 from stanch.console.route import Nothing
 from stanch.errors import InvalidInput, NotFound
 from stanch.ledger import EntryQuery
-from stanch.workspace.verbs_access import Newcomer, grant_role, issue_key, register_newcomer, revoke_grant, revoke_key
+from stanch.workspace.verbs_access import (
+    Newcomer,
+    grant_role,
+    issue_key,
+    register_newcomer,
+    resume_principal,
+    revoke_grant,
+    revoke_key,
+    suspend_principal,
+)
 
 _HISTORY = 25
 Days = Annotated[int, Meta(ge=1, le=366)]
@@ -84,6 +93,7 @@ class PrincipalView(Struct, frozen=True):
     roles: tuple[str, ...]
     models: tuple[str, ...]
     may_grant: bool
+    may_suspend: bool
 
 
 class ToRegister(Struct, frozen=True, forbid_unknown_fields=True):
@@ -160,9 +170,10 @@ def show_principal(call: Call, _asked: Nothing) -> PrincipalView:
     if call.may("log:read"):
         history = rows_of(call, EntryQuery(principal=identity, newest_first=True, limit=_HISTORY))
     models = tuple(section.digest for section in call.workspace.config.gateway.models)
+    may = call.may("access:grant")
     return PrincipalView(
         _row(facts), tuple(_grant(grant, names) for grant in facts.grants), keys, uses_of(call, identity), history,
-        tuple(sorted(ROLES)), models, call.may("access:grant"),
+        tuple(sorted(ROLES)), models, may, may and identity != call.session.principal,
     )  # fmt: skip
 
 
@@ -202,6 +213,26 @@ def revoke(call: Call, _asked: Nothing) -> Nothing:
     if call.path["grant"] not in {one.id for one in facts.grants}:
         raise NotFound("there is no such grant")
     revoke_grant(call.workspace, call.path["grant"])
+    return Nothing()
+
+
+def suspend(call: Call, _asked: Nothing) -> Nothing:
+    """Let the principal do nothing from now on.
+
+    Raises:
+        InvalidInput: There is no such principal, or it is whoever asks.
+    """
+    suspend_principal(call.workspace, call.path["id"])
+    return Nothing()
+
+
+def resume(call: Call, _asked: Nothing) -> Nothing:
+    """Lift its suspension.
+
+    Raises:
+        InvalidInput: There is no such principal, or it is not suspended.
+    """
+    resume_principal(call.workspace, call.path["id"])
     return Nothing()
 
 
