@@ -9,6 +9,7 @@ import pytest
 from seating import post
 from sqlalchemy import update
 
+from stanch.access import ApiKeyOrder
 from stanch.access.policy import default_text
 from stanch.cli.approval import _for_console
 from stanch.console import live
@@ -18,7 +19,13 @@ from stanch.errors import NotPermitted
 from stanch.release import approve
 from stanch.store.schema import access
 from stanch.store.schema import workspace as rows
-from stanch.workspace.verbs_access import Newcomer, register_newcomer
+from stanch.workspace.verbs_access import (
+    Newcomer,
+    issue_key,
+    register_newcomer,
+    resume_principal,
+    suspend_principal,
+)
 from stanch.workspace.verbs_approve import load_record
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{7*7}}"
@@ -90,6 +97,50 @@ def test_a_key_is_shown_once_and_can_be_revoked(seat):
     ended = post(client, f"/principals/{bot}/keys/{key}/revoke", route="/principals/{id}/keys/{key}/revoke")
     assert ended.is_redirect
     assert "revoked" in client.get(f"/principals/{bot}").text
+
+
+def suspension(client, principal, what="suspension"):
+    return post(client, f"/principals/{principal}/{what}", route=f"/principals/{{id}}/{what}")
+
+
+def test_a_suspended_person_is_out_at_once_and_signs_in_anew_after_a_resume(seat):
+    olga, ada, who = seat.browser("olga"), seat.browser("ada"), seat.workspace.people.find("ada")
+    page = f"/principals/{who}"
+    assert ada.get("/log").status_code == 200
+    assert suspension(olga, who, "resumption").status_code == 400  # she is not suspended
+    assert suspension(olga, who).headers["location"] == f"{page}?done=suspended"
+    assert all(told in olga.get(page).text for told in (">suspended<", ">Resume<"))
+    assert ada.get("/log").headers["location"].startswith("/login")
+    assert suspension(olga, who, "resumption").headers["location"] == f"{page}?done=resumed"
+    assert ">Suspend<" in olga.get(page).text
+    assert ada.get("/log").headers["location"].startswith("/login")  # a session that has ended stays so
+    assert seat.browser("ada").get("/log").status_code == 200
+    told = [json.loads(data) for _, data in seat.workspace.ledger.reader().tail()]
+    acts = [entry for entry in told if entry["unmapped"]["stanch"].get("kind") in {"access.suspend", "access.resume"}]
+    assert [entry["unmapped"]["stanch"]["kind"] for entry in acts if entry.get("user", {}).get("uid") == who] == [
+        "access.suspend", "access.resume",
+    ]  # fmt: skip
+    assert {entry["actor"]["user"]["uid"] for entry in acts} == {olga.session.principal}
+
+
+def test_nobody_suspends_themselves(seated):
+    olga = seated.browser("olga")
+    assert ">Suspend<" not in olga.get(f"/principals/{olga.session.principal}").text
+    assert suspension(olga, olga.session.principal).status_code == 400
+    assert olga.get("/principals").status_code == 200
+
+
+def test_a_suspended_service_is_refused_with_its_key_until_it_is_resumed(seat):
+    workspace, client = seat.workspace, seat.client()
+    bot = register_newcomer(workspace, Newcomer(name="bot", kind="service", roles=("auditor",)))
+    order = ApiKeyOrder(principal=bot, models=("workspace",), networks=("127.0.0.0/8",), actions=("log:read",))
+    client.headers["Authorization"] = f"Bearer {issue_key(workspace, order)[1].text}"
+    assert client.get("/api/v1/log").status_code == 200
+    suspend_principal(workspace, bot)
+    answers = [client.get(f"/api/v1{path}").status_code for path in ("/log", "/", "/access", "/access?action=log:read")]
+    assert answers == [401] * 4
+    resume_principal(workspace, bot)
+    assert client.get("/api/v1/log").status_code == 200
 
 
 def test_policies_are_checked_and_need_two_others(seat):
@@ -179,6 +230,19 @@ def test_a_stream_needs_the_right_to_read_the_log_now_and_later(seat, monkeypatc
         answer = await live.stream(call, Asked())
         call.desk.sessions.end_all(call.session.principal)
         return [part async for part in answer.body_iterator]
+
+    assert asyncio.run(asyncio.wait_for(follow(), 20))[0] == b": welcome\n\n"
+
+
+def test_the_stream_of_somebody_suspended_ends_at_once(seat, monkeypatch):
+    monkeypatch.setattr(live, "POLL_SECONDS", 0.01)
+    call = call_of(seat, "ada")
+
+    async def follow():
+        answer = await live.stream(call, Asked())
+        parts = [await anext(answer.body_iterator)]
+        suspend_principal(seat.workspace, "ada")
+        return parts + [part async for part in answer.body_iterator]
 
     assert asyncio.run(asyncio.wait_for(follow(), 20))[0] == b": welcome\n\n"
 

@@ -135,7 +135,7 @@ def test_a_dangerous_act_needs_a_fresh_sign_in(seated, places, route):
             "UPDATE session_ SET auth_ms = ? WHERE credential = ?", (int(now * 1000) - 601_000, client.session.key_id)
         )
     answer = post(client, at(route, places), route=route.path, **FORMS.get(route.name, {}))
-    assert (answer.status_code, answer.headers["location"]) == (303, "/login?step_up=1")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/login?next=%2F&step_up=1")
 
 
 def test_a_look_and_a_refusal_are_recorded(seat):

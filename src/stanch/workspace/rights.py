@@ -25,7 +25,9 @@ _GRANTED_BY = "access.grant"
 _REVOKED_BY = "access.revoke"
 _SUSPENDED_BY = {"access.suspend": True, "access.resume": False}
 _POLICY_BY = ("policy.write", "policy.rollback")
-_WANTED = tuple(f'"kind":"{kind}"'.encode() for kind in (*_MADE_BY, *_SUSPENDED_BY, _GRANTED_BY, _REVOKED_BY, *_POLICY_BY))
+_WANTED = tuple(
+    f'"kind":"{kind}"'.encode() for kind in (*_MADE_BY, *_SUSPENDED_BY, _GRANTED_BY, _REVOKED_BY, *_POLICY_BY)
+)
 
 _Facts = dict[str, Any]
 _Rows = dict[str, _Facts]
