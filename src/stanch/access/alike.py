@@ -22,11 +22,15 @@ class Likeness:
         texts = [json.dumps(policy.parsed) for each in policies for policy in each.policies.values()]
         self._spelled = frozenset(json.loads(f'"{found}"') for text in texts for found in _STRING.findall(text))
 
+    def spelled(self, name: str) -> str:
+        """Return a name that a policy spells out; nothing for all others."""
+        return name if name in self._spelled else ""
+
     def of(self, facts: Facts, resource: ResourceFacts) -> Hashable:
         """Return what a decision about this principal and this resource can depend on, the situation apart."""
         one = facts.principal
         return (
             one.kind, one.suspended, one.clearance, facts.roles, facts.scoped_roles(resource), facts.bounds,
-            one.id if one.id in self._spelled else "", resource.kind, resource.sensitivity, resource.quarantined,
-            resource.gate, resource.id if resource.id in self._spelled else "",
+            self.spelled(one.id), resource.kind, resource.sensitivity, resource.quarantined,
+            resource.gate, self.spelled(resource.id),
         )  # fmt: skip
