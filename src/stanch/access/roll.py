@@ -88,8 +88,9 @@ def read_crowd(connection: Connection, now_ms: int, likeness: Likeness) -> Crowd
     for principal, role, scope in run(connection, _HELD, (now_ms, now_ms)):
         held[principal] = (*held.get(principal, ()), (role, scope))
     numbers, first, group_of = dict[Hashable, int](), list[str](), dict[str, int]()
-    for key, *attributes in run(connection, _EVERYBODY):
-        number = numbers.setdefault((*attributes, held.get(key, ()), likeness.spelled(key)), len(first))
+    for key, kind, clearance, suspended in run(connection, _EVERYBODY):
+        alike = kind, clearance, suspended, held.get(key, ()), likeness.spelled(key)
+        number = numbers.setdefault(alike, len(first))
         if number == len(first):
             first.append(key)
         group_of[key] = number

@@ -18,31 +18,31 @@ _DAY_MS = 86_400_000
 _STATES = (("intent", 99), ("denied", 2))
 
 
-class _User(Struct):
+class _User(Struct, gc=False):
     uid: str
 
 
-class _Actor(Struct):
+class _Actor(Struct, gc=False):
     user: _User
 
 
-class _Ours(Struct):
-    subject: Raw
+class _Ours(Struct, gc=False):
     kind: str = ""
+    subject: Raw = Raw(b"[]")
 
 
-class _Unmapped(Struct):
+class _Unmapped(Struct, gc=False):
     stanch: _Ours
 
 
-class _Told(Struct):
+class _Told(Struct, gc=False):
     """What is read of an entry here; the whole of it takes ten times as long."""
 
     actor: _Actor
     unmapped: _Unmapped
 
 
-class _Subject(Struct):
+class _Subject(Struct, gc=False):
     kind: str
     name: str
     digest: str
