@@ -8,6 +8,7 @@ resource enters only where a policy spells it out.
 import json
 import re
 from collections.abc import Hashable
+from functools import lru_cache
 
 from stanch.access.facts import Facts, ResourceFacts
 from stanch.access.policy import ActivePolicies
@@ -15,12 +16,18 @@ from stanch.access.policy import ActivePolicies
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 
+@lru_cache(16)
+def _spelled(policies: ActivePolicies) -> frozenset[str]:
+    """Return every string that a set of policies holds."""
+    texts = [json.dumps(policy.parsed) for policy in policies.policies.values()]
+    return frozenset(json.loads(f'"{found}"') for text in texts for found in _STRING.findall(text))
+
+
 class Likeness:
     """Sorts requests into those that one or several sets of policies must decide alike."""
 
     def __init__(self, *policies: ActivePolicies) -> None:
-        texts = [json.dumps(policy.parsed) for each in policies for policy in each.policies.values()]
-        self._spelled = frozenset(json.loads(f'"{found}"') for text in texts for found in _STRING.findall(text))
+        self._spelled = frozenset[str]().union(*map(_spelled, policies))
 
     def spelled(self, name: str) -> str:
         """Return a name that a policy spells out; nothing for all others."""

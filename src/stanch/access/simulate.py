@@ -78,9 +78,11 @@ def simulate(asked: Asked, before: ActivePolicies, after: ActivePolicies, crowd:
             if alike not in known:
                 known[alike] = _changes(facts, action, resource, before, after, team=team)
             changed += [(some, action, resource.scope, situation, new) for situation, new in known[alike]]
-    every = (Difference(one, *what) for some, *what in changed for one in some)
     opened, closed = (sum(len(some) for some, *_, new in changed if new is way) for way in (True, False))
-    return Simulation(count, opened, closed, tuple(heapq.nsmallest(SHOWN, every)))
+    # The first differences are of the first principals; of all others none is made.
+    first = set(heapq.nsmallest(SHOWN, {one for some, *_ in changed for one in some}))
+    shown = sorted(Difference(one, *what) for some, *what in changed for one in first.intersection(some))
+    return Simulation(count, opened, closed, tuple(shown[:SHOWN]))
 
 
 def _changes(
