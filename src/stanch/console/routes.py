@@ -166,6 +166,10 @@ PAGES: tuple[Route, ...] = (
         answers=principals.PrincipalView, title="Principal", template="principal.html",
     ),
     Route(
+        name="chart.rate", method="GET", path=f"{_ONE}/rate.svg", handler=charts.draw_rate, actions=_LOG,
+        asks=charts.Theme, title="Chart", how="image",
+    ),
+    Route(
         name="principal.grant", method="POST", path=f"{_ONE}/grants", handler=principals.grant,
         actions=("access:grant",), asks=principals.ToGrant, answers=principals.Granted, dangerous=True,
         then=f"{_ONE}?done=granted",

@@ -11,6 +11,7 @@ from stanch.console.desk import Call
 from stanch.console.pages.budgets import Used, uses_of
 from stanch.console.pages.log import Row, Word, rows_of
 from stanch.console.pages.paging import Paged
+from stanch.console.rate import Rate, read_rate
 from stanch.console.route import Nothing
 from stanch.errors import InvalidInput, NotFound
 from stanch.ledger import EntryQuery
@@ -83,12 +84,13 @@ class PrincipalList(Struct, frozen=True):
 
 
 class PrincipalView(Struct, frozen=True):
-    """One principal: grants, keys, what was used of each budget, and its latest acts."""
+    """One principal: grants, keys, what was used of each budget, its requests beside what is usual, its latest acts."""
 
     principal: PrincipalRow
     grants: tuple[GrantRow, ...]
     keys: tuple[KeyRow, ...]
     used: tuple[Used, ...]
+    rate: Rate | None
     history: tuple[Row, ...]
     roles: tuple[str, ...]
     models: tuple[str, ...]
@@ -167,13 +169,15 @@ def show_principal(call: Call, _asked: Nothing) -> PrincipalView:
     names = call.names(grant.granted_by for grant in facts.grants)
     keys = tuple(_key(record) for record in people.api_keys.keys(identity))
     history: tuple[Row, ...] = ()
+    rate: Rate | None = None
     if call.may("log:read"):
+        rate = read_rate(call, identity)
         history = rows_of(call, EntryQuery(principal=identity, newest_first=True, limit=_HISTORY))
     models = tuple(section.digest for section in call.workspace.config.gateway.models)
     may = call.may("access:grant")
     return PrincipalView(
-        _row(facts), tuple(_grant(grant, names) for grant in facts.grants), keys, uses_of(call, identity), history,
-        tuple(sorted(ROLES)), models, may, may and identity != call.session.principal,
+        _row(facts), tuple(_grant(grant, names) for grant in facts.grants), keys, uses_of(call, identity), rate,
+        history, tuple(sorted(ROLES)), models, may, may and identity != call.session.principal,
     )  # fmt: skip
 
 
