@@ -15,10 +15,14 @@ from stanch.cli.approval import _for_console
 from stanch.console import live
 from stanch.console.desk import Call
 from stanch.console.pages.settings import _hidden
+from stanch.crypto import SigningKey
 from stanch.errors import NotPermitted
 from stanch.release import approve
 from stanch.store.schema import access
 from stanch.store.schema import workspace as rows
+from stanch.terms import Digest
+from stanch.trace import sign_receipt
+from stanch.workspace.copies import KeptCopy
 from stanch.workspace.verbs_access import (
     Newcomer,
     issue_key,
@@ -27,6 +31,8 @@ from stanch.workspace.verbs_access import (
     suspend_principal,
 )
 from stanch.workspace.verbs_approve import load_record
+from stanch.workspace.verbs_receipt import expect_receipt, receive
+from stanch.workspace.verbs_release import release_folder
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{7*7}}"
 
@@ -47,11 +53,13 @@ def hand_in(client, approval, recipient="bolt"):
 def test_two_people_approve_a_copy(seat):
     rita, rolf = seat.browser("rita"), seat.browser("rolf")
     assert "Your approval of bolt" in rita.get("/releases/r1").text
+    assert "No copy waits for you" not in rita.get("/approvals").text
     mine = signed_elsewhere(seat, "rita")
     assert hand_in(rolf, mine).status_code == 404  # rita's own hand must bring it; said as if it were not there
     assert hand_in(rita, mine).headers["location"] == "/releases/r1?done=approved"
     assert "1 of 2 approvals" in rita.get("/releases/r1").text
     assert "Your approval of bolt" not in rita.get("/releases/r1").text
+    assert [told in rita.get("/approvals").text for told in ("No copy waits for you", "For others to")] == [True, True]
     changed = json.loads(signed_elsewhere(seat, "rolf"))
     forged = changed | {"signature": json.loads(mine)["signature"]}
     assert hand_in(rolf, json.dumps(forged)).headers["location"].startswith("/login")
@@ -59,9 +67,37 @@ def test_two_people_approve_a_copy(seat):
     assert hand_in(rolf, json.dumps(changed)).status_code == 303
     page = rolf.get("/releases/r1").text
     assert ">released<" in page
+    assert ">bolt<" not in rolf.get("/approvals").text
     record = load_record(seat.workspace, "r1", "bolt").request
     requester = seat.workspace.people.find("dana")
     assert seat.workspace.people.approvals.count_approvals(record.digest, requester=requester) == 2
+
+
+def test_a_release_says_what_was_signed_for_and_what_waits(seat):
+    workspace, rita = seat.workspace, seat.browser("rita")
+    page = rita.get("/releases/r1").text
+    assert ">waits<" in page
+    assert "stanch release receipt r1 RECEIPT --to bolt" in page
+    kept = KeptCopy.newest(release_folder(workspace, "r1"), "bolt")
+    expected = expect_receipt(workspace, Digest.parse(f"sha256:{kept.facts.manifest_sha256}"))
+    key, rolf = SigningKey.generate("ed25519"), workspace.acting_as("rolf", unlock=lambda: life.passphrase("rolf"))
+    signed = sign_receipt(expected, key, received=rolf.now())
+    kept.add_receipt(signed)  # a file that nobody took in counts nothing
+    assert ">waits<" in rita.get("/releases/r1").text
+    at = receive(rolf, "r1", "bolt", signed, key.public).at
+    page = rita.get("/releases/r1").text
+    entry = re.search(rf'<a href="/log/(\d+)">signed for</a> <time class="fixed" datetime="{at}">', page)[1]
+    assert b"release.receive" in workspace.ledger.reader().entry(int(entry))
+    assert ">waits<" not in page
+    assert '<td class="number">1</td></tr>' in rita.get("/releases").text
+
+
+def test_emergency_rights_wait_for_their_review(seat):
+    glasses, ines = seat.workspace.people.glasses, seat.workspace.people.find("ines")
+    glass = glasses.open_glass(ines, act="a", reason_commitment="c", minutes=15)
+    page = seat.browser("ada").get("/approvals").text
+    assert f"<code>{glass.id}</code>" in page
+    assert glass.id not in seat.browser("rita").get("/approvals").text  # who does not read the log
 
 
 @pytest.mark.parametrize("approval", ["", "x", "{}", "[]", '{"type":"urn:stanch:handed-approval:v1"}', "{" * 5000])

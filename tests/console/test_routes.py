@@ -99,7 +99,8 @@ def test_what_changes_something_is_refused_to_others(seated, places, name):
         assert answer.status_code in {403, 404}, (route.name, answer.status_code, answer.text[-400:])
     with seated.workspace.tables.read() as connection:
         ended = connection.exec_driver_sql("SELECT count(*) FROM grant_ WHERE revoked_ms IS NOT NULL").scalar()
-    assert ended == 0
+        suspended = connection.exec_driver_sql("SELECT count(*) FROM principal WHERE suspended = 1").scalar()
+    assert (ended, suspended) == (0, 0)
     assert ledger.size() > 0
 
 

@@ -3,6 +3,7 @@
 from stanch.console import charts, live, login, static_files
 from stanch.console.pages import (
     alerts,
+    approvals,
     budgets,
     detectors,
     explorer,
@@ -149,6 +150,10 @@ PAGES: tuple[Route, ...] = (
         then="/releases/{name}?done=approved",
     ),
     Route(
+        name="approvals", method="GET", path="/approvals", handler=approvals.show_waiting, actions=_RELEASE,
+        answers=approvals.Waiting, title="Approvals", template="approvals.html",
+    ),
+    Route(
         name="recipients", method="GET", path="/recipients", handler=releases.list_recipients, actions=_RELEASE,
         asks=Paged, answers=releases.RecipientList, title="Recipients", template="recipients.html",
     ),
@@ -255,6 +260,7 @@ MENU: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("/models", "Models", _RELEASE),
     ("/releases", "Releases", _RELEASE),
     ("/recipients", "Recipients", _RELEASE),
+    ("/approvals", "Approvals", _RELEASE),
     ("/principals", "Principals", _POLICY),
     ("/access", "Access explorer", ()),
     ("/policies", "Policies", _POLICY),

@@ -76,11 +76,22 @@ class ReleaseLine(Struct, frozen=True):
     copies: tuple[CopyState, ...]
 
 
+class Served(Struct, frozen=True):
+    """How the gateway answers for the model: under which name, and by which files it is guarded; empty: by none."""
+
+    name: str
+    dialects: tuple[str, ...]
+    index: str
+    canaries: str
+    certificate: str
+
+
 class ModelView(Struct, frozen=True):
     """All that the workspace knows of one model."""
 
     model: ModelRow
     certificate: Certificate | None
+    served: tuple[Served, ...]
     lines: tuple[ReleaseLine, ...]
     history: tuple[Row, ...]
     infer: tuple[str, ...]
@@ -107,7 +118,8 @@ def show_model(call: Call, _asked: Nothing) -> ModelView:
     query = EntryQuery(subject=Digest.parse(row.digest), newest_first=True, limit=_HISTORY)
     look = Look(call)
     return ModelView(
-        row, _certificate(call, states), tuple(_line(look, state) for state in states), rows_of(call, query),
+        row, _certificate(call, states), _served(call, row.digest), tuple(_line(look, state) for state in states),
+        rows_of(call, query),
         _grantees(call, "consumer", row), _grantees(call, "release_manager", row),
     )  # fmt: skip
 
@@ -154,6 +166,14 @@ def _certificate(call: Call, states: list[ReleaseState]) -> Certificate | None:
         rows.upper if rows else 0, cert.epsilon.lower if cert.epsilon else 0,
         cert.membership.auc.estimate if cert.membership else 0, "",
     )  # fmt: skip
+
+
+def _served(call: Call, digest: str) -> tuple[Served, ...]:
+    return tuple(
+        Served(one.name, one.dialects, one.index, one.canaries, one.require_certificate)
+        for one in call.workspace.config.gateway.models
+        if one.digest == digest
+    )
 
 
 def _line(look: Look, state: ReleaseState) -> ReleaseLine:
