@@ -421,6 +421,7 @@ NOT_ACTS = {
     "notify_incident": "update_incident, walked here, with one change",
     "end_incident": "likewise, with another",
     "remind_incidents": "raise_alarms, walked here, for each clock that ran",
+    "tell_glasses": "raise_alarms, walked here, for each use of emergency rights",
     "contain_incident": "an act of containment and update_incident, each walked here",
     "write_rows": "show_rows, walked here, or a page without the rows where that is refused",
     "key_history": "a question to the log inside another act",
