@@ -105,7 +105,7 @@ class Watcher:
                 return
 
     def tend(self) -> None:
-        """Tell of emergency rights and incidents, hand on what waited, deliver; where nothing is due, record nothing."""
+        """Tell of emergencies and incidents, hand on what waited, deliver; where nothing is due, record nothing."""
         workspace = self._acting()
         tell_glasses(workspace)
         remind_incidents(workspace)
