@@ -81,7 +81,11 @@ def simulate(asked: Asked, before: ActivePolicies, after: ActivePolicies, crowd:
     opened, closed = (sum(len(some) for some, *_, new in changed if new is way) for way in (True, False))
     # The first differences are of the first principals; of all others none is made.
     first = set(heapq.nsmallest(SHOWN, {one for some, *_ in changed for one in some}))
-    shown = sorted(Difference(one, *what) for some, *what in changed for one in first.intersection(some))
+    shown = sorted(
+        Difference(one, action, scope, situation, new)
+        for some, action, scope, situation, new in changed
+        for one in first.intersection(some)
+    )
     return Simulation(count, opened, closed, tuple(shown[:SHOWN]))
 
 
