@@ -42,7 +42,7 @@ class _Told(Struct, gc=False):
     unmapped: _Unmapped
 
 
-class _Subject(Struct, gc=False):
+class _Subject(Struct, frozen=True, gc=False):
     kind: str
     name: str
     digest: str
@@ -65,13 +65,17 @@ def past_requests(people: People, reader: LedgerReader, now_ms: int) -> dict[tup
             ours = told.unmapped.stanch
             if ours.kind in KINDS:
                 asked[KINDS[ours.kind].action, bytes(ours.subject)].add(told.actor.user.uid)
-        found = defaultdict[tuple[str, ResourceFacts], set[str]](set)
-        for (action, subject), principals in asked.items():
-            for one in _SUBJECTS.decode(subject):
-                facts = people.resource_facts(ArtifactRef(one.kind, one.name, Digest.parse(one.digest)))
-                found[action, facts] |= principals
+        subjects = {subject: _SUBJECTS.decode(subject) for _, subject in asked}
     except msgspec.DecodeError as error:
         raise InvalidInput("log: an entry of the last week is malformed", next_step="stanch log verify") from error
+    facts = {
+        one: people.resource_facts(ArtifactRef(one.kind, one.name, Digest.parse(one.digest)))
+        for one in {one for some in subjects.values() for one in some}
+    }
+    found = defaultdict[tuple[str, ResourceFacts], set[str]](set)
+    for (action, subject), principals in asked.items():
+        for one in subjects[subject]:
+            found[action, facts[one]] |= principals
     return found
 
 

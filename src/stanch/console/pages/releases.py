@@ -124,7 +124,7 @@ def list_releases(call: Call, asked: Paged) -> ReleaseList:
     """Show all releases."""
     shown, after = take(load_releases(call), lambda state: state.facts.name, asked)
     look = Look(call)
-    return ReleaseList(tuple(_row(call, state, look.copies(state)) for state in shown), after)
+    return ReleaseList(tuple(_row(look, state, look.copies(state)) for state in shown), after)
 
 
 def show_release(call: Call, _asked: Nothing) -> ReleaseView:
@@ -135,8 +135,9 @@ def show_release(call: Call, _asked: Nothing) -> ReleaseView:
         InvalidInput: It is no name.
     """
     state = ReleaseState.load(release_folder(call.workspace, call.path["name"]))
-    facts, copies = state.facts, Look(call).copies(state)
-    return ReleaseView(_row(call, state, copies), facts.entry, facts.checkpoint, copies, call.workspace.ledger.origin)
+    facts, look = state.facts, Look(call)
+    copies = look.copies(state)
+    return ReleaseView(_row(look, state, copies), facts.entry, facts.checkpoint, copies, call.workspace.ledger.origin)
 
 
 def list_recipients(call: Call, asked: Paged) -> RecipientList:
@@ -181,6 +182,13 @@ class Look:
 
     def __init__(self, call: Call) -> None:
         self._call = call
+        self._names: dict[str, str] = {}
+
+    def name(self, principal: str) -> str:
+        """Return what a principal is shown as."""
+        if principal not in self._names:
+            self._names[principal] = self._call.names([principal]).get(principal, principal)
+        return self._names[principal]
 
     @cached_property
     def _trusted(self) -> TrustedKeys:
@@ -217,9 +225,8 @@ class Look:
                 if approvals.count_approvals(asked.digest, requester=facts.requester):
                     involved = call.workspace.people.involved(model_of(state), call.workspace.ledger.reader())
                     counted = approvals.count_approvals(asked.digest, requester=facts.requester, involved=involved)
-                names = call.names(one.principal for one in asked.approvers)
                 votes = tuple(
-                    Vote(approver.principal, names.get(approver.principal, approver.principal), x in files.approvals)
+                    Vote(approver.principal, self.name(approver.principal), x in files.approvals)
                     for x, approver in enumerate(asked.approvers, 1)
                 )
                 digest, needed = str(asked.digest), asked.m
@@ -230,12 +237,12 @@ class Look:
         )  # fmt: skip
 
 
-def _row(call: Call, state: ReleaseState, copies: tuple[CopyState, ...]) -> ReleaseRow:
+def _row(look: Look, state: ReleaseState, copies: tuple[CopyState, ...]) -> ReleaseRow:
     facts = state.facts
     first = next(iter(facts.requests.values()))
     return ReleaseRow(
         facts.name, state.model.name, facts.digest, first.lineage, first.release_number,
-        call.names([facts.requester]).get(facts.requester, facts.requester), len(copies),
+        look.name(facts.requester), len(copies),
         sum(copy.made_ms > 0 for copy in copies),
         sum(0 < copy.needed <= copy.counted for copy in copies), sum(bool(copy.received_at) for copy in copies),
     )  # fmt: skip
