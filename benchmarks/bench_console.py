@@ -76,6 +76,8 @@ FORMS = {
     "alerts.suppress": {"detector": "D2", "principal": "person 78", "until": None, "reason": "a load test"},
 }
 """Forms that are sent, too, by those who may."""
+NOBODY = '\n@id("nobody") forbid (principal, action == Stanch::Action::"model:infer", resource);\n'
+"""A change under which each request to a model of the week comes out otherwise."""
 WHOLE_LOG = {"log.verify": "recomputes the whole log: its time grows with it"}
 """Routes without a limit, and why."""
 
@@ -235,7 +237,7 @@ async def ask_all(visitor: Visitor, busy: Busy, figures: dict[str, list[tuple[fl
 def fill(form: dict[str, str | None], workspace: Workspace) -> dict[str, str]:
     """Return the fields of a form with what depends on the workspace."""
     late = {
-        "text": lambda: PolicyVersions(workspace.tables).active().text,
+        "text": lambda: PolicyVersions(workspace.tables).active().text + NOBODY,
         "until": lambda: time.strftime("%Y-%m-%dT%H:%M", time.gmtime(time.time() + 7 * 86_400)),
     }
     return {name: late[name]() if value is None else value for name, value in form.items()}

@@ -7,7 +7,16 @@ import pytest
 from stanch.access import WORKSPACE, Context, ResourceFacts, decide, default_policies, parse_policies
 from stanch.access.alike import Likeness
 from stanch.access.policy import default_text
-from stanch.access.roll import count_principals, facts_after, first_names, holders, ids_called, names_of
+from stanch.access.roll import (
+    count_principals,
+    facts_after,
+    facts_of,
+    first_names,
+    holders,
+    ids_called,
+    names_of,
+    read_crowd,
+)
 from stanch.terms import ArtifactRef, Digest
 
 MODEL = ResourceFacts.of(ArtifactRef("model", "m", Digest.sha256(b"m")))
@@ -31,7 +40,7 @@ def test_the_roll_in_parts_equals_each_alone(people):
     directory, now_ms = people.directory, now_of(people)
     alone = [directory.facts_of(one.id) for one in directory.principals()]
     with people.tables.read() as connection:
-        assert list(facts_after(connection, now_ms)) == alone
+        assert list(facts_of(connection, [one.principal.id for one in alone[::-1]] + ["p_nobody"], now_ms)) == alone
         parts, after = [], ""
         while part := facts_after(connection, now_ms, after=after, limit=3):
             parts += part
@@ -70,6 +79,36 @@ def test_those_who_are_alike_are_decided_alike(people, crowd):
     ben = facts["ben"]
     twin = dataclasses.replace(ben, principal=dataclasses.replace(ben.principal, id="p_" + "a" * 26, display="x"))
     assert likeness.of(ben, MODEL) == likeness.of(twin, MODEL)
+
+
+def test_a_group_of_the_crowd_is_decided_alike_on_every_resource(people, crowd):
+    twin, late = people.add("dora"), people.add("eve", clearance=2)
+    people.directory.grant(twin, "auditor", granted_by=crowd["anna"], team=False)
+    people.directory.grant(late, "consumer", granted_by=crowd["anna"], team=False, days=1)
+    people.clock.seconds += 2 * 86_400
+    ended = people.add("fay", clearance=2)
+    policies, now_ms = default_policies(), now_of(people)
+    with people.tables.read() as connection:
+        read = read_crowd(connection, now_ms, Likeness(policies))
+    assert list(read.group_of) == sorted([*crowd.values(), twin, late, ended])
+    groups = [{"anna", twin}, {"ben"}, {"bot"}, {"cleo"}, {late, ended}]
+    wanted = {frozenset(crowd.get(one, one) for one in group) for group in groups}
+    found = {}
+    for key, group in read.group_of.items():
+        found.setdefault(group, set()).add(key)
+        mine, its = people.directory.facts_of(key), read.groups[group]
+        for resource, action in ((MODEL, "model:infer"), (WORKSPACE, "log:read")):
+            assert Likeness(policies).of(mine, resource) == Likeness(policies).of(its, resource)
+            assert decide(mine, action, resource, BEST, policies).allowed is (
+                decide(its, action, resource, BEST, policies).allowed
+            )
+    assert {frozenset(group) for group in found.values()} == wanted
+    people.directory.suspend(twin)
+    named = parse_policies(
+        f'{default_text()}@id("x")\nforbid(principal == Stanch::User::"{late}", action, resource);\n'
+    )
+    with people.tables.read() as connection:
+        assert len(read_crowd(connection, now_ms, Likeness(named)).groups) == len(groups) + 2
 
 
 def test_whom_a_policy_names_is_told_apart(people, crowd):

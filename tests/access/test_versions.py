@@ -5,10 +5,12 @@ import dataclasses
 import pytest
 
 from stanch.access import WORKSPACE, Authority, Context, PolicyChange, PolicyVersions, ResourceFacts, parse_policies
+from stanch.access.alike import Likeness
 from stanch.access.cache import DecisionCache, Question
 from stanch.access.policy import default_text, missing_forbids
 from stanch.access.revision import Revision, read_revision
-from stanch.access.simulate import PastRequest, require_a_way_back, simulate
+from stanch.access.roll import read_crowd
+from stanch.access.simulate import Simulation, require_a_way_back, simulate
 from stanch.errors import Conflict, InvalidInput, NotAuthenticated, NotFound, NotPermitted, StoreError
 
 EXTRA = '@id("ours") permit (principal, action == Stanch::Action::"model:logprobs", resource);'
@@ -173,13 +175,19 @@ def test_every_change_of_facts_is_counted(people):
 
 
 def test_a_change_is_simulated_in_two_situations(people):
-    anna = people.directory.facts_of(people.add("anna"))
+    anna, ben = sorted([people.add("anna"), people.add("ben")])
     before, after = parse_policies(default_text()), parse_policies(OURS)
-    past = [PastRequest(anna.principal.id, "model:logprobs", MODEL), PastRequest("p_gone", "log:read", WORKSPACE)]
-    found = simulate(past * 2, before, after, facts_of={anna.principal.id: anna}.get, team=True)
-    assert (found.requests, found.newly_allowed, found.newly_denied) == (1, 2, 0)
-    back = simulate(past, after, before, facts_of={anna.principal.id: anna}.get, team=True)
-    assert (back.newly_allowed, back.newly_denied) == (0, 2)
+    with people.tables.read() as connection:
+        crowd = read_crowd(connection, int(people.clock() * 1000), Likeness(before, after))
+    past = {("model:logprobs", MODEL): {anna, ben}, ("log:read", WORKSPACE): {"p_gone"}}
+    found = simulate(past, before, after, crowd, team=True)
+    assert (found.requests, found.newly_allowed, found.newly_denied) == (2, 4, 0)
+    assert [(one.principal, one.situation, one.after) for one in found.differences] == [
+        (anna, "best", True), (anna, "plain", True), (ben, "best", True), (ben, "plain", True),
+    ]  # fmt: skip
+    back = simulate(past, after, before, crowd, team=True)
+    assert (back.newly_allowed, back.newly_denied) == (0, 4)
+    assert simulate(past, before, before, crowd, team=True) == Simulation(2, 0, 0, ())
 
 
 def test_policies_that_lock_everybody_out_are_refused(people):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-for _folder in (Path(__file__).parents[1] / "workspace", Path(__file__).parent):
-    sys.path.insert(0, str(_folder))  # the test folders are no packages; life and seating are neighbours
+for _folder in (*(Path(__file__).parents[1] / name for name in ("workspace", "watch")), Path(__file__).parent):
+    sys.path.insert(0, str(_folder))  # the test folders are no packages; life, watching and seating are neighbours
 
 import life  # noqa: E402 - found by the lines above
 from seating import ADDRESS, Seat, watch_something  # noqa: E402 - same

@@ -9,17 +9,30 @@ import pytest
 from seating import post
 from sqlalchemy import update
 
+from stanch.access import ApiKeyOrder
 from stanch.access.policy import default_text
 from stanch.cli.approval import _for_console
 from stanch.console import live
 from stanch.console.desk import Call
 from stanch.console.pages.settings import _hidden
+from stanch.crypto import SigningKey
 from stanch.errors import NotPermitted
 from stanch.release import approve
 from stanch.store.schema import access
 from stanch.store.schema import workspace as rows
-from stanch.workspace.verbs_access import Newcomer, register_newcomer
+from stanch.terms import Digest
+from stanch.trace import sign_receipt
+from stanch.workspace.copies import KeptCopy
+from stanch.workspace.verbs_access import (
+    Newcomer,
+    issue_key,
+    register_newcomer,
+    resume_principal,
+    suspend_principal,
+)
 from stanch.workspace.verbs_approve import load_record
+from stanch.workspace.verbs_receipt import expect_receipt, receive
+from stanch.workspace.verbs_release import release_folder
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{7*7}}"
 
@@ -40,11 +53,13 @@ def hand_in(client, approval, recipient="bolt"):
 def test_two_people_approve_a_copy(seat):
     rita, rolf = seat.browser("rita"), seat.browser("rolf")
     assert "Your approval of bolt" in rita.get("/releases/r1").text
+    assert "No copy waits for you" not in rita.get("/approvals").text
     mine = signed_elsewhere(seat, "rita")
     assert hand_in(rolf, mine).status_code == 404  # rita's own hand must bring it; said as if it were not there
     assert hand_in(rita, mine).headers["location"] == "/releases/r1?done=approved"
     assert "1 of 2 approvals" in rita.get("/releases/r1").text
     assert "Your approval of bolt" not in rita.get("/releases/r1").text
+    assert [told in rita.get("/approvals").text for told in ("No copy waits for you", "For others to")] == [True, True]
     changed = json.loads(signed_elsewhere(seat, "rolf"))
     forged = changed | {"signature": json.loads(mine)["signature"]}
     assert hand_in(rolf, json.dumps(forged)).headers["location"].startswith("/login")
@@ -52,9 +67,37 @@ def test_two_people_approve_a_copy(seat):
     assert hand_in(rolf, json.dumps(changed)).status_code == 303
     page = rolf.get("/releases/r1").text
     assert ">released<" in page
+    assert ">bolt<" not in rolf.get("/approvals").text
     record = load_record(seat.workspace, "r1", "bolt").request
     requester = seat.workspace.people.find("dana")
     assert seat.workspace.people.approvals.count_approvals(record.digest, requester=requester) == 2
+
+
+def test_a_release_says_what_was_signed_for_and_what_waits(seat):
+    workspace, rita = seat.workspace, seat.browser("rita")
+    page = rita.get("/releases/r1").text
+    assert ">waits<" in page
+    assert "stanch release receipt r1 RECEIPT --to bolt" in page
+    kept = KeptCopy.newest(release_folder(workspace, "r1"), "bolt")
+    expected = expect_receipt(workspace, Digest.parse(f"sha256:{kept.facts.manifest_sha256}"))
+    key, rolf = SigningKey.generate("ed25519"), workspace.acting_as("rolf", unlock=lambda: life.passphrase("rolf"))
+    signed = sign_receipt(expected, key, received=rolf.now())
+    kept.add_receipt(signed)  # a file that nobody took in counts nothing
+    assert ">waits<" in rita.get("/releases/r1").text
+    at = receive(rolf, "r1", "bolt", signed, key.public).at
+    page = rita.get("/releases/r1").text
+    entry = re.search(rf'<a href="/log/(\d+)">signed for</a> <time class="fixed" datetime="{at}">', page)[1]
+    assert b"release.receive" in workspace.ledger.reader().entry(int(entry))
+    assert ">waits<" not in page
+    assert '<td class="number">1</td></tr>' in rita.get("/releases").text
+
+
+def test_emergency_rights_wait_for_their_review(seat):
+    glasses, ines = seat.workspace.people.glasses, seat.workspace.people.find("ines")
+    glass = glasses.open_glass(ines, act="a", reason_commitment="c", minutes=15)
+    page = seat.browser("ada").get("/approvals").text
+    assert f"<code>{glass.id}</code>" in page
+    assert glass.id not in seat.browser("rita").get("/approvals").text  # who does not read the log
 
 
 @pytest.mark.parametrize("approval", ["", "x", "{}", "[]", '{"type":"urn:stanch:handed-approval:v1"}', "{" * 5000])
@@ -90,6 +133,50 @@ def test_a_key_is_shown_once_and_can_be_revoked(seat):
     ended = post(client, f"/principals/{bot}/keys/{key}/revoke", route="/principals/{id}/keys/{key}/revoke")
     assert ended.is_redirect
     assert "revoked" in client.get(f"/principals/{bot}").text
+
+
+def suspension(client, principal, what="suspension"):
+    return post(client, f"/principals/{principal}/{what}", route=f"/principals/{{id}}/{what}")
+
+
+def test_a_suspended_person_is_out_at_once_and_signs_in_anew_after_a_resume(seat):
+    olga, ada, who = seat.browser("olga"), seat.browser("ada"), seat.workspace.people.find("ada")
+    page = f"/principals/{who}"
+    assert ada.get("/log").status_code == 200
+    assert suspension(olga, who, "resumption").status_code == 400  # she is not suspended
+    assert suspension(olga, who).headers["location"] == f"{page}?done=suspended"
+    assert all(told in olga.get(page).text for told in (">suspended<", ">Resume<"))
+    assert ada.get("/log").headers["location"].startswith("/login")
+    assert suspension(olga, who, "resumption").headers["location"] == f"{page}?done=resumed"
+    assert ">Suspend<" in olga.get(page).text
+    assert ada.get("/log").headers["location"].startswith("/login")  # a session that has ended stays so
+    assert seat.browser("ada").get("/log").status_code == 200
+    told = [json.loads(data) for _, data in seat.workspace.ledger.reader().tail()]
+    acts = [entry for entry in told if entry["unmapped"]["stanch"].get("kind") in {"access.suspend", "access.resume"}]
+    assert [entry["unmapped"]["stanch"]["kind"] for entry in acts if entry.get("user", {}).get("uid") == who] == [
+        "access.suspend", "access.resume",
+    ]  # fmt: skip
+    assert {entry["actor"]["user"]["uid"] for entry in acts} == {olga.session.principal}
+
+
+def test_nobody_suspends_themselves(seated):
+    olga = seated.browser("olga")
+    assert ">Suspend<" not in olga.get(f"/principals/{olga.session.principal}").text
+    assert suspension(olga, olga.session.principal).status_code == 400
+    assert olga.get("/principals").status_code == 200
+
+
+def test_a_suspended_service_is_refused_with_its_key_until_it_is_resumed(seat):
+    workspace, client = seat.workspace, seat.client()
+    bot = register_newcomer(workspace, Newcomer(name="bot", kind="service", roles=("auditor",)))
+    order = ApiKeyOrder(principal=bot, models=("workspace",), networks=("127.0.0.0/8",), actions=("log:read",))
+    client.headers["Authorization"] = f"Bearer {issue_key(workspace, order)[1].text}"
+    assert client.get("/api/v1/log").status_code == 200
+    suspend_principal(workspace, bot)
+    answers = [client.get(f"/api/v1{path}").status_code for path in ("/log", "/", "/access", "/access?action=log:read")]
+    assert answers == [401] * 4
+    resume_principal(workspace, bot)
+    assert client.get("/api/v1/log").status_code == 200
 
 
 def test_policies_are_checked_and_need_two_others(seat):
@@ -179,6 +266,19 @@ def test_a_stream_needs_the_right_to_read_the_log_now_and_later(seat, monkeypatc
         answer = await live.stream(call, Asked())
         call.desk.sessions.end_all(call.session.principal)
         return [part async for part in answer.body_iterator]
+
+    assert asyncio.run(asyncio.wait_for(follow(), 20))[0] == b": welcome\n\n"
+
+
+def test_the_stream_of_somebody_suspended_ends_at_once(seat, monkeypatch):
+    monkeypatch.setattr(live, "POLL_SECONDS", 0.01)
+    call = call_of(seat, "ada")
+
+    async def follow():
+        answer = await live.stream(call, Asked())
+        parts = [await anext(answer.body_iterator)]
+        suspend_principal(seat.workspace, "ada")
+        return parts + [part async for part in answer.body_iterator]
 
     assert asyncio.run(asyncio.wait_for(follow(), 20))[0] == b": welcome\n\n"
 

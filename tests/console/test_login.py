@@ -1,6 +1,7 @@
 """The ways in and out: one-time links, sessions, forged requests, headers."""
 
 import re
+from html import unescape
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -14,6 +15,12 @@ from stanch.workspace.verbs_access import Newcomer, register_newcomer
 from stanch.workspace.verbs_console import make_token
 
 OWN = {"Origin": ADDRESS}
+ELSEWHERE = (
+    "//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)", "/a\r\nX: y", "", "/ä",
+    "///evil.example", "http:/evil.example", "/\t/evil.example", "\\\\evil.example", " //evil.example", "@evil.example",
+    ".evil.example", "/" + "a" * 512,
+)  # fmt: skip
+"""Where no sign-in may lead: other hosts, other schemes, and what a browser could read as one."""
 
 
 def redeem(client, text, **changes):
@@ -72,6 +79,15 @@ def test_links_are_off_once_an_administrator_signs_in_at_an_issuer(seat, monkeyp
     assert "one-time link" not in seat.client().get("/login").text
 
 
+def test_a_link_of_somebody_suspended_opens_nothing(seat):
+    token, workspace = make_token(seat.workspace), seat.workspace
+    workspace.people.directory.suspend(workspace.people.find("olga"))
+    answer = redeem(seat.client(), token.text)
+    assert (answer.status_code, answer.headers.get("set-cookie")) == (401, None)
+    with workspace.tables.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM session_ WHERE ended_ms IS NULL").scalar() == 0
+
+
 def test_only_an_administrator_makes_links(seat):
     with seat.case.acting("ada") as workspace, pytest.raises(NotPermitted):
         make_token(workspace)
@@ -115,10 +131,7 @@ def test_a_form_of_another_site_is_refused(seated, headers, path):
     assert client.post(path, data={"_token": token, "token": "x"}, headers=headers).status_code == 403
 
 
-@pytest.mark.parametrize(
-    "target",
-    ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)", "/a\r\nX: y", "", "/ä"],
-)
+@pytest.mark.parametrize("target", ELSEWHERE)
 def test_after_signing_in_nobody_is_sent_elsewhere(seat, target):
     token = make_token(seat.workspace)
     fields = {"token": token.text, "next": target}
@@ -165,6 +178,23 @@ def test_under_tls_the_cookie_is_bound_to_the_host(seat):
     client.close()
 
 
-def test_a_page_asks_to_sign_in_and_comes_back(seated):
-    location = seated.client().get("/?x=1").headers["location"]
-    assert parse_qs(urlsplit(location).query) == {"next": ["/"]}
+@pytest.mark.parametrize(
+    "path", ["/", "/?x=1", "/log?kind=tune.run&since=2026-01-01", "/models/sha256%3Aab", "/access?who=a%20b&action=x"]
+)
+def test_a_page_asks_to_sign_in_and_comes_back_to_the_whole_address(seat, path):
+    client = seat.client()
+    location = client.get(path).headers["location"]
+    assert parse_qs(urlsplit(location).query) == {"next": [path]}
+    field = re.search(r'name="next" value="([^"]*)"', client.get(location).text)[1]
+    fields = {"token": make_token(seat.workspace).text, "next": unescape(field)}
+    assert client.post("/login/link", data=fields, headers=OWN).headers["location"] == path
+
+
+@pytest.mark.parametrize(
+    ("referer", "target"),
+    [(f"{ADDRESS}/principals/p_x?done=granted", "/principals/p_x?done=granted"), (f"{ADDRESS}//evil.example", "/"),
+     ("http://evil.example/", "/"), (f"{ADDRESS}.evil.example/", "/"), ("", "/")],
+)  # fmt: skip
+def test_a_form_whose_session_has_ended_comes_back_to_its_page(seated, referer, target):
+    answer = seated.client().post("/principals/p_x/grants", headers=OWN | {"Referer": referer})
+    assert parse_qs(urlsplit(answer.headers["location"]).query) == {"next": [target]}

@@ -15,9 +15,12 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 from seating import ADDRESS
+from test_login import ELSEWHERE
 
+from stanch.access.directory import Proof
 from stanch.access.issuer import Client, Issuer, Providers
 from stanch.access.oidc import CodeFlow
+from stanch.access.token import VerifiedToken
 from stanch.console.app import build_app
 from stanch.workspace.incoming import fetch_web
 from stanch.workspace.verbs_access import Newcomer, register_newcomer
@@ -96,8 +99,8 @@ def there(seat, provider):
     return seat
 
 
-def begin(client, provider):
-    answer = client.post("/login", data={"issuer": provider}, headers={"Origin": ADDRESS})
+def begin(client, provider, target="/"):
+    answer = client.post("/login", data={"issuer": provider, "next": target}, headers={"Origin": ADDRESS})
     assert answer.status_code == 303
     return answer.headers["location"]
 
@@ -108,11 +111,26 @@ def come_back(client, url):
 
 def test_a_person_signs_in_at_the_issuer(there, provider):
     client = there.client()
-    url = begin(client, provider)
+    url = begin(client, provider, "/access?action=log%3Aread")
     assert "code_challenge_method=S256" in url
     answer = come_back(client, sign_in_there(url, "anna"))
-    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/access?action=log%3Aread")
     assert "Anna" in client.get("/").text
+
+
+def test_a_sign_in_lands_on_the_page_that_was_asked_for_and_nowhere_else(there, provider, monkeypatch):
+    issued = VerifiedToken(provider, "anna", Proof(kind="oidc", credential="t", mfa=True, expires_ms=2**53), {})
+    monkeypatch.setattr(CodeFlow, "finish", lambda *_: issued)
+    client = there.client()
+    for target in ("/log?kind=tune.run&principal=a%20b", *ELSEWHERE):
+        wanted = "/" if target in ELSEWHERE else target
+        url = begin(client, provider, target)
+        assert not re.search("evil|tune", url)  # the address stays here
+        assert come_back(client, CALLBACK).headers["location"] == wanted
+        begin(client, provider)
+        with there.workspace.tables.write() as connection:  # whoever writes the table sends nobody elsewhere either
+            connection.exec_driver_sql("UPDATE console_attempt SET target = ?", (target,))
+        assert come_back(client, CALLBACK).headers["location"] == wanted
 
 
 def test_another_browser_cannot_bring_the_code_back(there, provider):

@@ -108,7 +108,7 @@ def paths(workspace, bot):
     digest = next(iter((workspace.state / "releases").glob("*/release.json"))).read_text()
     model = digest.partition('"digest":"')[2][:71]
     return [
-        "/", "/models", f"/models/{model}", "/releases", "/releases/r1", "/recipients", "/principals",
+        "/", "/models", f"/models/{model}", "/releases", "/releases/r1", "/recipients", "/approvals", "/principals",
         f"/principals/{bot}", "/access?action=log:read", f"/access/who?action=release:export&resource=model:x@{model}",
         "/policies", "/log", "/log/0", "/budgets", "/transparency", "/settings",
     ]  # fmt: skip

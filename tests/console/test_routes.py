@@ -99,7 +99,8 @@ def test_what_changes_something_is_refused_to_others(seated, places, name):
         assert answer.status_code in {403, 404}, (route.name, answer.status_code, answer.text[-400:])
     with seated.workspace.tables.read() as connection:
         ended = connection.exec_driver_sql("SELECT count(*) FROM grant_ WHERE revoked_ms IS NOT NULL").scalar()
-    assert ended == 0
+        suspended = connection.exec_driver_sql("SELECT count(*) FROM principal WHERE suspended = 1").scalar()
+    assert (ended, suspended) == (0, 0)
     assert ledger.size() > 0
 
 
@@ -135,7 +136,7 @@ def test_a_dangerous_act_needs_a_fresh_sign_in(seated, places, route):
             "UPDATE session_ SET auth_ms = ? WHERE credential = ?", (int(now * 1000) - 601_000, client.session.key_id)
         )
     answer = post(client, at(route, places), route=route.path, **FORMS.get(route.name, {}))
-    assert (answer.status_code, answer.headers["location"]) == (303, "/login?step_up=1")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/login?next=%2F&step_up=1")
 
 
 def test_a_look_and_a_refusal_are_recorded(seat):

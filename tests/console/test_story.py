@@ -188,14 +188,16 @@ class Person(Watched):
         self.context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
         super().__init__(self.context, town.url)
         self.page.on("dialog", lambda dialog: dialog.accept())
-        self.go("/login")
+        asked = "/access?action=log%3Aread"
+        self.go(asked)  # which leads to the sign-in, and from the provider back here
         self.page.click("text=Continue")
         self.page.fill("input[name=login]", name)
         self.page.fill("input[name=password]", "anything")
         self.page.click("button[type=submit]")
         self.page.click("button[type=submit]")  # the provider asks whether the console may know who it is
-        self.page.wait_for_url(f"{town.url}/")
+        self.page.wait_for_url(f"{town.url}{asked}")
         self.trouble.clear()  # the provider's pages are not ours
+        self.go("/")
 
     def said(self):
         return self.page.locator(".said").inner_text()
@@ -260,6 +262,11 @@ def test_a_release_by_two_people_and_a_leak_from_its_alert_to_its_evidence(town,
     assert town.ask().status_code == 403
     olaf = Person(browser, town, "olaf")
     olaf.go(f"/principals/{town.bot}")
+    for button, said, status in (("Suspend", "It may do nothing until it is resumed.", 401),
+                                 ("Resume", "It may sign in again.", 403)):  # fmt: skip
+        olaf.page.click(f"button:text-is('{button}')")
+        assert olaf.said() == said
+        assert town.ask().status_code == status
     olaf.page.click("button:text-is('Revoke') >> nth=-1")
     assert "revoked" in olaf.page.content()
     assert olaf.trouble == []

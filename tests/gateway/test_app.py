@@ -18,7 +18,7 @@ from stanch.guard import Guard, GuardPolicy
 from stanch.ledger import Ledger
 from stanch.store.schema.workspace import resource
 from stanch.workspace import Workspace
-from stanch.workspace.verbs_access import revoke_key
+from stanch.workspace.verbs_access import resume_principal, revoke_key, suspend_principal
 
 ASK = {"model": "bot", "messages": [{"role": "user", "content": "my secret question"}]}
 STREAM = ASK | {"stream": True}
@@ -232,6 +232,17 @@ def test_a_revoked_key_ends_at_once(ask, workspace):
     assert ask(ASK, http(json.dumps(whole({"content": "x"})).encode(), JSON), key=key)[0].status == 200
     revoke_key(workspace, key.split("_")[1])
     assert ask(ASK, key=key)[0].status == 401
+
+
+def test_a_suspended_service_is_refused_at_once_until_it_is_resumed(ask, workspace):
+    key, good = key_of(workspace, "paused"), http(json.dumps(whole({"content": "x"})).encode(), JSON)
+    assert ask(ASK, good, key=key)[0].status == 200
+    suspend_principal(workspace, "paused")
+    answer, asked = ask(ASK, key=key)
+    assert (answer.status, asked, entries(workspace)[-1][0]) == (401, [], "denied")
+    assert ask(b"", path="/v1/models", method="GET", key=key)[0].status == 401
+    resume_principal(workspace, "paused")
+    assert ask(ASK, good, key=key)[0].status == 200
 
 
 def test_a_quarantined_digest_is_refused_under_whatever_name(ask, workspace):

@@ -12,6 +12,8 @@ from stanch.ledger import EntryQuery, decode_entry
 from stanch.scan import Policy, Scanner
 from stanch.terms import ArtifactRef, Digest
 from stanch.workspace import Workspace
+from stanch.workspace.kinds import KINDS
+from stanch.workspace.past_requests import past_requests
 from stanch.workspace.verbs_access import (
     DAY_MS,
     add_person,
@@ -69,6 +71,25 @@ def test_two_other_administrators_approve_a_change(team):
     assert not explain_access(team("ada"), "serve:run", workspace_ref(olga)).decision.allowed
     with pytest.raises(ApprovalsMissing):
         activate_policies(olga, OURS)  # used up, and the version before is another one
+
+
+def test_the_requests_of_a_week_are_those_of_the_log(team, case, tmp_path):
+    olga = team("olga")
+    with pytest.raises(NotPermitted):
+        scan_data(team("nina"), open_dataset(case.material.data), Scanner(Policy()), tmp_path / "clean.jsonl")
+    reader, now_ms = olga.ledger.reader(), int(olga.door.clock() * 1000)
+    wanted = {}
+    for _, data in reader.tail():
+        entry = decode_entry(data)
+        ours = entry["unmapped"]["stanch"]
+        if ours["phase"] in {"intent", "denied"} and ours["kind"] in KINDS and entry["time"] >= now_ms - 7 * DAY_MS:
+            for one in ours.get("subject", ()):
+                ref = ArtifactRef(one["kind"], one["name"], Digest.parse(one["digest"]))
+                asked = KINDS[ours["kind"]].action, olga.people.resource_facts(ref)
+                wanted.setdefault(asked, set()).add(entry["actor"]["user"]["uid"])
+    assert past_requests(olga.people, reader, now_ms + 1) == wanted
+    assert {action for action, _ in wanted} >= {"access:grant", "data:read"}
+    assert past_requests(olga.people, reader, now_ms + 8 * DAY_MS) == {}
 
 
 def test_who_is_no_administrator_neither_approves_nor_rolls_back(team):

@@ -7,7 +7,15 @@ import pytest
 from stanch.access.policy import default_text
 from stanch.workspace import Workspace
 from stanch.workspace.health import State, examine
-from stanch.workspace.verbs_access import Newcomer, add_person, grant_role, register_newcomer, revoke_grant
+from stanch.workspace.verbs_access import (
+    Newcomer,
+    add_person,
+    grant_role,
+    register_newcomer,
+    resume_principal,
+    revoke_grant,
+    suspend_principal,
+)
 from stanch.workspace.verbs_policy import activate_policies, rollback_policies
 
 
@@ -18,6 +26,9 @@ def folder(tmp_path):
         register_newcomer(workspace, Newcomer(name="bot", kind="service", roles=("consumer",), clearance=1))
         revoke_grant(workspace, grant_role(workspace, "anna", "ml_engineer", 10).id)
         grant_role(workspace, "anna", "legal_reader", 10)
+        for name in ("anna", "bot"):
+            suspend_principal(workspace, name)
+        resume_principal(workspace, "anna")
         text = default_text() + '\n@id("more") permit(principal, action, resource) when { false };\n'
         activate_policies(workspace, text)
         rollback_policies(workspace)
@@ -61,6 +72,8 @@ BOOTSTRAP = "INSERT INTO grant_ SELECT 'g_forged', {}, 'platform_admin', 'worksp
         ("UPDATE principal SET clearance = 100 WHERE display = 'anna'", "principal p_",
          "clearance is 100 in the database, 2 in the log (entry "),
         ("UPDATE principal SET suspended = 1 WHERE display = 'owner'", "principal p_", "suspended is True"),
+        ("UPDATE principal SET suspended = 1 WHERE display = 'anna'", "principal p_", "suspended is True"),
+        ("UPDATE principal SET suspended = 0 WHERE display = 'bot'", "principal p_", "suspended is False"),
         ("UPDATE credential SET public = zeroblob(32) WHERE principal = :anna", "key ", "public half is "),
         ("UPDATE credential SET principal = :owner WHERE principal = :anna", "key ", "principal is p_"),
         ("UPDATE policy SET text = 'permit(principal, action, resource);', digest = 'x' WHERE version = 2",

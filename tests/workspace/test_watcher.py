@@ -15,11 +15,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "watch"))  # the test folders
 from watching import infer_entries
 
 from stanch.errors import Conflict, InvalidInput, StoreError
-from stanch.ledger import EntryQuery
+from stanch.ledger import EntryQuery, decode_entry
 from stanch.watch import runner
 from stanch.watch.book import list_alerts
 from stanch.watch.leak import FindingDetector
 from stanch.workspace import Workspace
+from stanch.workspace.verbs_glass import break_glass
 from stanch.workspace.verbs_incident import open_incident
 from stanch.workspace.watcher import Watcher
 
@@ -131,6 +132,19 @@ def test_alert_delivery_record_and_state_are_one_transaction(watcher):
     (alert,) = alerts(workspace)
     assert (alert.detector, alert.severity.value, alert.count) == ("D1", "critical", 1)
     assert len(runner.alarms_of(workspace.tables, reader.origin)) == 1
+
+
+def test_emergency_rights_are_a_critical_alert_once(watcher):
+    workspace = watcher.workspace
+    glass = break_glass(workspace, "the pager rang", 15)
+    for _ in range(2):
+        watcher.tend()
+    (alert,) = alerts(workspace)
+    assert (alert.detector, alert.severity.value, alert.state.value) == ("break-glass", "critical", "open")
+    assert (alert.count, alert.principal) == (1, glass.principal)
+    begun = decode_entry(workspace.ledger.reader().entry(alert.entries[0]))
+    assert begun["unmapped"]["stanch"]["kind"] == "access.break-glass"
+    assert len((workspace.folder / "alerts.jsonl").read_text().splitlines()) == 1
 
 
 def test_the_clock_is_kept_and_nothing_is_recorded_while_nothing_is_due(watcher, clock):

@@ -8,6 +8,7 @@ resource enters only where a policy spells it out.
 import json
 import re
 from collections.abc import Hashable
+from functools import lru_cache
 
 from stanch.access.facts import Facts, ResourceFacts
 from stanch.access.policy import ActivePolicies
@@ -15,18 +16,28 @@ from stanch.access.policy import ActivePolicies
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 
+@lru_cache(16)
+def _spelled(policies: ActivePolicies) -> frozenset[str]:
+    """Return every string that a set of policies holds."""
+    texts = [json.dumps(policy.parsed) for policy in policies.policies.values()]
+    return frozenset(json.loads(f'"{found}"') for text in texts for found in _STRING.findall(text))
+
+
 class Likeness:
     """Sorts requests into those that one or several sets of policies must decide alike."""
 
     def __init__(self, *policies: ActivePolicies) -> None:
-        texts = [json.dumps(policy.parsed) for each in policies for policy in each.policies.values()]
-        self._spelled = frozenset(json.loads(f'"{found}"') for text in texts for found in _STRING.findall(text))
+        self._spelled = frozenset[str]().union(*map(_spelled, policies))
+
+    def spelled(self, name: str) -> str:
+        """Return a name that a policy spells out; nothing for all others."""
+        return name if name in self._spelled else ""
 
     def of(self, facts: Facts, resource: ResourceFacts) -> Hashable:
         """Return what a decision about this principal and this resource can depend on, the situation apart."""
         one = facts.principal
         return (
             one.kind, one.suspended, one.clearance, facts.roles, facts.scoped_roles(resource), facts.bounds,
-            one.id if one.id in self._spelled else "", resource.kind, resource.sensitivity, resource.quarantined,
-            resource.gate, resource.id if resource.id in self._spelled else "",
+            self.spelled(one.id), resource.kind, resource.sensitivity, resource.quarantined,
+            resource.gate, self.spelled(resource.id),
         )  # fmt: skip

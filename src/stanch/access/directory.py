@@ -233,16 +233,22 @@ class Directory:
     def facts(self, session: Session) -> Facts:
         """Return what is known now of the principal of a session.
 
+        While a principal is suspended its sessions, API keys, tokens and certificates are good for nothing. A local key
+        still says who asks: the decision refuses, so that the attempt is in the log.
+
         Raises:
-            NotAuthenticated: The session has ended, its key was revoked, or its principal is gone.
+            NotAuthenticated: The session has ended, its key was revoked, or its principal is gone or suspended.
         """
         now_ms = self._now()
         with self._tables.read() as connection:
             bounds = require_valid(connection, session, now_ms)
             try:
-                return self._facts(connection, session.principal, now_ms, bounds)
+                facts = self._facts(connection, session.principal, now_ms, bounds)
             except NotFound as error:
                 raise NotAuthenticated("the session's principal is not registered") from error
+        if facts.principal.suspended and session.kind != "local":
+            raise NotAuthenticated("the session's principal is suspended", next_step="ask a platform administrator")
+        return facts
 
     def facts_of(self, principal: str) -> Facts:
         """Return what is known now of any principal, for explanations.
@@ -293,17 +299,21 @@ class Directory:
         return principal
 
     def suspend(self, principal: str, *, suspended: bool = True) -> None:
-        """Forbid a principal everything, or lift that again.
+        """Forbid a principal everything and end its browser sessions, or lift that again; the sessions stay ended.
 
         Raises:
             NotFound: Nobody of that id is registered.
         """
+        table = schema.session
         with self._tables.write() as connection:
             done = connection.execute(
                 update(schema.principal).where(schema.principal.c.id == principal).values(suspended=int(suspended))
             )
             if not done.rowcount:
                 raise NotFound(f"principal {principal[:40]}: is not registered")
+            if suspended:
+                going = update(table).where(table.c.principal == principal, table.c.ended_ms.is_(None))
+                connection.execute(going.values(ended_ms=self._now()))
             advance_facts(connection)
 
     def revoke_key(self, key_id: str) -> None:

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from stanch.access.revision import advance_facts
 from stanch.crypto import RandomBytes, random_bytes
-from stanch.errors import InvalidInput, NotFound, SeparationOfDuties
+from stanch.errors import Conflict, InvalidInput, NotFound, SeparationOfDuties
 from stanch.store import Tables
 from stanch.store.schema import access as schema
 from stanch.terms import JsonValue
@@ -56,6 +56,16 @@ class Glass:
     def overdue(self, now_ms: int) -> bool:
         """Say whether the review is missing although its time is over."""
         return self.reviewed_by is None and now_ms >= self.review_due_ms
+
+
+@dataclass(frozen=True, slots=True)
+class GlassAlarm:
+    """The alarm of one use of emergency rights: its id, whose they are, the act that began it, and when."""
+
+    glass: str
+    principal: str
+    act: str
+    raised_ms: int
 
 
 class Glasses:
@@ -122,6 +132,13 @@ class Glasses:
             rows = connection.execute(select(table.principal, table.id).where(alive).order_by(table.until_ms))
             return {principal: key for principal, key in rows}  # noqa: C416 - rows are no pairs of str to mypy
 
+    def untold(self) -> tuple[GlassAlarm, ...]:
+        """Return the alarms that nobody took from the outbox yet, the oldest first."""
+        table = schema.alarm_outbox.c
+        waiting = select(table.id, table.principal, table.act, table.created_ms).where(table.taken_ms.is_(None))
+        with self._tables.read() as connection:
+            return tuple(GlassAlarm(*row) for row in connection.execute(waiting.order_by(table.created_ms, table.id)))
+
     def unreviewed(self) -> tuple[Glass, ...]:
         """Return what nobody has reviewed yet, the most urgent first."""
         table = schema.glass
@@ -155,6 +172,18 @@ class Glasses:
 
     def _now(self) -> int:
         return int(self._clock() * 1000)
+
+
+def take_alarm(connection: Connection, alarm: GlassAlarm, now_ms: int) -> None:
+    """Take an alarm from the outbox; belongs into the transaction that hands it on.
+
+    Raises:
+        Conflict: Somebody else took it.
+    """
+    table = schema.alarm_outbox
+    waiting = update(table).where(table.c.id == alarm.glass, table.c.taken_ms.is_(None))
+    if not connection.execute(waiting.values(taken_ms=now_ms)).rowcount:
+        raise Conflict(f"break-glass {alarm.glass}: its alarm was taken already")
 
 
 def check_minutes(minutes: int) -> None:

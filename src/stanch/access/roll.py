@@ -1,10 +1,12 @@
-"""The roll: everybody who is registered, a page at a time or all at once, in few statements however many there are."""
+"""The roll: everybody who is registered, a page at a time or in groups, in few statements however many there are."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Hashable, Iterable
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
+from stanch.access.alike import Likeness
 from stanch.access.facts import Facts, Grant
 from stanch.access.grant import grant_of, in_force, ordered
 from stanch.access.principal import principal_of
@@ -12,16 +14,25 @@ from stanch.store.schema import access as schema
 from stanch.store.statement import run
 
 _PIECE = 500
-_PEOPLE = (
-    "SELECT id, kind, issuer, subject, display, clearance, suspended, created_ms FROM principal WHERE id > ?"
-    " ORDER BY id LIMIT ?"
+_EVERYBODY = "SELECT id, kind, clearance, suspended FROM principal ORDER BY id"
+_HELD = (
+    "SELECT principal, role, scope FROM grant_"
+    " WHERE not_before_ms <= ? AND (expires_ms IS NULL OR expires_ms > ?) AND revoked_ms IS NULL"
+    " ORDER BY principal, role, scope"
 )
-_GRANTS = (
-    "SELECT id, principal, role, scope, not_before_ms, expires_ms, revoked_ms, granted_by, reason_commitment"
-    " FROM grant_ WHERE principal BETWEEN ? AND ?"
-    " AND not_before_ms <= ? AND (expires_ms IS NULL OR expires_ms > ?) AND revoked_ms IS NULL"
-)
-_NO_LIMIT = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """Everybody who is registered, in groups that policies cannot tell apart on any resource.
+
+    Attributes:
+        group_of: The number of each principal's group, by ids in their order.
+        groups: The facts of one principal of each group.
+    """
+
+    group_of: dict[str, int]
+    groups: tuple[Facts, ...]
 
 
 def names_of(connection: Connection, principals: Iterable[str]) -> dict[str, str]:
@@ -51,16 +62,39 @@ def count_principals(connection: Connection) -> int:
     return int(connection.scalar(select(func.count()).select_from(schema.principal)) or 0)
 
 
-def facts_after(connection: Connection, now_ms: int, *, after: str = "", limit: int | None = None) -> tuple[Facts, ...]:
-    """Return the facts of those whose ids follow ``after``, in the order of their ids; all of them without a limit."""
-    rows = run(connection, _PEOPLE, (after, _NO_LIMIT if limit is None else limit))
-    if not rows:
-        return ()
-    held = defaultdict[str, list[Grant]](list)
-    for row in run(connection, _GRANTS, (rows[0][0], rows[-1][0], now_ms, now_ms)):
-        one = grant_of(row)
-        held[one.principal].append(one)
-    return tuple(Facts(one, ordered(held[one.id])) for one in map(principal_of, rows))
+def facts_after(connection: Connection, now_ms: int, *, after: str, limit: int) -> tuple[Facts, ...]:
+    """Return the facts of the first of those whose ids follow ``after``, in the order of their ids."""
+    key = schema.principal.c.id
+    return facts_of(connection, connection.scalars(select(key).where(key > after).order_by(key).limit(limit)), now_ms)
+
+
+def facts_of(connection: Connection, principals: Iterable[str], now_ms: int) -> tuple[Facts, ...]:
+    """Return the facts of those of some principals who are registered, in the order of their ids."""
+    person, grant = schema.principal, schema.grant
+    wanted, found = sorted(set(principals)), list[Facts]()
+    for start in range(0, len(wanted), _PIECE):
+        some = wanted[start : start + _PIECE]
+        held = defaultdict[str, list[Grant]](list)
+        for row in connection.execute(select(grant).where(grant.c.principal.in_(some), in_force(now_ms))):
+            held[row.principal].append(grant_of(row))
+        rows = connection.execute(select(person).where(person.c.id.in_(some)).order_by(person.c.id))
+        found += [Facts(one, ordered(held[one.id])) for one in map(principal_of, rows)]
+    return tuple(found)
+
+
+def read_crowd(connection: Connection, now_ms: int, likeness: Likeness) -> Crowd:
+    """Return everybody in groups; only what tells them apart is read of all."""
+    held: dict[str, tuple[tuple[str, str], ...]] = {}
+    for principal, role, scope in run(connection, _HELD, (now_ms, now_ms)):
+        held[principal] = (*held.get(principal, ()), (role, scope))
+    numbers, first, group_of = dict[Hashable, int](), list[str](), dict[str, int]()
+    for key, kind, clearance, suspended in run(connection, _EVERYBODY):
+        alike = kind, clearance, suspended, held.get(key, ()), likeness.spelled(key)
+        number = numbers.setdefault(alike, len(first))
+        if number == len(first):
+            first.append(key)
+        group_of[key] = number
+    return Crowd(group_of, facts_of(connection, first, now_ms))
 
 
 def holders(

@@ -5,32 +5,32 @@ therefore decided under both sets, with the facts of now, in two situations: the
 no part in making it) and the plainest one (nothing of that). A difference in either is reported.
 """
 
-from collections.abc import Callable, Hashable, Iterable
+import heapq
+from collections import defaultdict
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from stanch.access.alike import Likeness
 from stanch.access.decision import decide
 from stanch.access.facts import WORKSPACE, Context, Facts, ResourceFacts
 from stanch.access.policy import ActivePolicies
+from stanch.access.roll import Crowd
 from stanch.errors import InvalidInput
 
+SHOWN = 50
 
-@dataclass(frozen=True, slots=True)
-class PastRequest:
-    """Who asked for what."""
+Asked = Mapping[tuple[str, ResourceFacts], Collection[str]]
+"""Past requests: who asked, by action and resource."""
+
+
+class Difference(NamedTuple):
+    """A past request that the two sets decide differently, in the best or the plainest situation."""
 
     principal: str
     action: str
-    resource: ResourceFacts
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A past request that the two sets decide differently, in the best or the plainest situation."""
-
-    request: PastRequest
+    scope: str
     situation: str
-    before: bool
     after: bool
 
 
@@ -40,21 +40,15 @@ class Simulation:
 
     Attributes:
         requests: How many different past requests were decided.
-        differences: Those that come out otherwise.
+        newly_allowed: How many of them, counted in both situations, the change opens.
+        newly_denied: How many it closes.
+        differences: The first of those, in order; at most :data:`SHOWN`.
     """
 
     requests: int
+    newly_allowed: int
+    newly_denied: int
     differences: tuple[Difference, ...]
-
-    @property
-    def newly_allowed(self) -> int:
-        """How many differences open something."""
-        return sum(difference.after for difference in self.differences)
-
-    @property
-    def newly_denied(self) -> int:
-        """How many differences close something."""
-        return len(self.differences) - self.newly_allowed
 
 
 def situations(*, team: bool) -> dict[str, Context]:
@@ -65,41 +59,46 @@ def situations(*, team: bool) -> dict[str, Context]:
     }
 
 
-def simulate(
-    requests: Iterable[PastRequest],
-    before: ActivePolicies,
-    after: ActivePolicies,
-    *,
-    facts_of: Callable[[str], Facts | None],
-    team: bool,
-) -> Simulation:
+def simulate(asked: Asked, before: ActivePolicies, after: ActivePolicies, crowd: Crowd, *, team: bool) -> Simulation:
     """Decide past requests under two sets; those of principals who are gone are left out.
 
-    Requests that neither set can tell apart are decided once.
+    Requests that neither set can tell apart are decided once; ``crowd`` was read with the likeness of both sets.
     """
     likeness, known = Likeness(before, after), dict[Hashable, list[tuple[str, bool]]]()
-    found, count = [], 0
-    for past in set(requests):
-        facts = facts_of(past.principal)
-        if facts is None:
-            continue
-        count += 1
-        alike = past.action, likeness.of(facts, past.resource)
-        if alike not in known:
-            known[alike] = [
-                (name, new)
-                for name, context in situations(team=team).items()
-                for old, new in [
-                    [decide(facts, past.action, past.resource, context, each).allowed for each in (before, after)]
-                ]
-                if old != new
-            ]
-        found += [Difference(past, name, not new, new) for name, new in known[alike]]
-    order = ("best", "plain")
-    found.sort(key=lambda one: (
-        one.request.principal, one.request.action, one.request.resource.scope, order.index(one.situation)
-    ))  # fmt: skip
-    return Simulation(count, tuple(found))
+    count, changed = 0, list[tuple[list[str], str, str, str, bool]]()
+    for (action, resource), principals in asked.items():
+        members = defaultdict[int, list[str]](list)
+        for principal in principals:
+            if principal in crowd.group_of:
+                members[crowd.group_of[principal]].append(principal)
+        for group, some in members.items():
+            count += len(some)
+            facts = crowd.groups[group]
+            alike = action, likeness.of(facts, resource)
+            if alike not in known:
+                known[alike] = _changes(facts, action, resource, before, after, team=team)
+            changed += [(some, action, resource.scope, situation, new) for situation, new in known[alike]]
+    opened, closed = (sum(len(some) for some, *_, new in changed if new is way) for way in (True, False))
+    # The first differences are of the first principals; of all others none is made.
+    first = set(heapq.nsmallest(SHOWN, {one for some, *_ in changed for one in some}))
+    shown = sorted(
+        Difference(one, action, scope, situation, new)
+        for some, action, scope, situation, new in changed
+        for one in first.intersection(some)
+    )
+    return Simulation(count, opened, closed, tuple(shown[:SHOWN]))
+
+
+def _changes(
+    facts: Facts, action: str, resource: ResourceFacts, before: ActivePolicies, after: ActivePolicies, *, team: bool
+) -> list[tuple[str, bool]]:
+    """Return the situations in which a request comes out otherwise, and how."""
+    found = []
+    for name, context in situations(team=team).items():
+        old, new = (decide(facts, action, resource, context, each).allowed for each in (before, after))
+        if old != new:
+            found.append((name, new))
+    return found
 
 
 def require_a_way_back(people: Iterable[Facts], after: ActivePolicies, *, team: bool) -> None:

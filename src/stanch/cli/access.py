@@ -43,7 +43,7 @@ def who(unused: str | None) -> Result:
     shown = [(facts.principal, [grant for grant in facts.grants if grant.id in chosen]) for facts in people]
     shown = [(principal, grants) for principal, grants in shown if grants or unused is None]
     lines = [
-        f"{principal.display or '(erased)':<16} {principal.id}\n"
+        f"{principal.display or '(erased)':<16} {principal.id}{'  suspended' if principal.suspended else ''}\n"
         + "\n".join(f"    {grant.role:<18} {_until(grant.expires_ms)}  {grant.id}{_on(grant)}" for grant in grants)
         for principal, grants in shown
     ]
@@ -52,6 +52,7 @@ def who(unused: str | None) -> Result:
             "name": principal.display,
             "principal": principal.id,
             "kind": principal.kind,
+            "suspended": principal.suspended,
             "roles": [grant.role for grant in grants],
             "grants": [_grant_data(grant) for grant in grants],
         }
@@ -162,6 +163,30 @@ def revoke(grant_id: str) -> Result:
     with open_workspace(current()) as workspace:
         revoke_grant(workspace, grant_id)
     return Result({"grant": grant_id}, f"revoked  {grant_id}")
+
+
+@access.command("suspend")
+@click.argument("name", metavar="WHO")
+def suspend(name: str) -> Result:
+    """Let WHO do nothing from now on: sessions end, keys and tokens are refused until it is resumed."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_access import suspend_principal  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        principal = suspend_principal(workspace, name)
+    return Result({"principal": principal, "suspended": True}, f"suspended  {name} ({principal})")
+
+
+@access.command("resume")
+@click.argument("name", metavar="WHO")
+def resume(name: str) -> Result:
+    """Lift the suspension of WHO, who then signs in anew."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_access import resume_principal  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        principal = resume_principal(workspace, name)
+    return Result({"principal": principal, "suspended": False}, f"resumed    {name} ({principal})")
 
 
 @access.command("why")

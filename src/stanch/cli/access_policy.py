@@ -126,8 +126,7 @@ def _change_lines(checked: "CheckedChange") -> list[str]:
     )
     for one in simulation.differences[:_SHOWN]:
         said = "allowed" if one.after else "denied"
-        past = one.request
-        lines.append(f"  {said:<8} {past.principal} {past.action} on {past.resource.scope} ({one.situation} situation)")
+        lines.append(f"  {said:<8} {one.principal} {one.action} on {one.scope} ({one.situation} situation)")
     lines.append(f"{'request':<9} {checked.change.digest}, approvals by others: {checked.approvals}")
     return lines
 

@@ -144,6 +144,8 @@ ACTIONS: dict[str, Acts] = {
     "access who": _OWN_RECORD,
     "access add": _acts("access.add", "access.register"),
     "access grant": _acts("access.grant"),
+    "access suspend": _acts("access.suspend"),
+    "access resume": _acts("access.resume"),
     "access revoke": _acts("access.revoke"),
     "access why": _acts("policy.read"),
     "access key issue": _acts("key.issue", "key.revoke"),

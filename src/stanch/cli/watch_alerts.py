@@ -120,10 +120,11 @@ def deliver() -> Result:
     """
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.workspace.verbs_alerts import deliver_alerts  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_glass import tell_glasses  # noqa: PLC0415 - same
     from stanch.workspace.verbs_incident import remind_incidents  # noqa: PLC0415 - same
 
     with open_workspace(current()) as workspace:
-        reminded = len(remind_incidents(workspace))
+        reminded = len(tell_glasses(workspace)) + len(remind_incidents(workspace))
         escalated, done = deliver_alerts(workspace)
     counts = {"reminded": reminded, "escalated": escalated, "sent": done.sent, "retried": done.retried,
               "dead": len(done.dead)}  # fmt: skip

@@ -21,7 +21,7 @@ from stanch.access.directory import not_authenticated
 from stanch.access.sessions import STEP_UP_MS
 from stanch.console.csrf import FIELD, require_own_page
 from stanch.console.desk import Call, Desk
-from stanch.console.login import read_body, read_form, session_cookie
+from stanch.console.login import read_body, read_form, safe_path, session_cookie
 from stanch.console.openapi import describe
 from stanch.console.pages.incidents import File
 from stanch.console.render import Link, Shell, render
@@ -37,6 +37,7 @@ _SAID = {
     "granted": "The role was granted.", "revoked": "It was revoked.", "registered": "The principal was registered.",
     "activated": "The policies are in force.", "approved": "The approval was taken.",
     "moved": "The alert took the step.", "suppressed": "It is kept quiet; it is recorded all the same.",
+    "suspended": "It may do nothing until it is resumed.", "resumed": "It may sign in again.",
     "opened": "The incident is open; its clock runs.", "contained": "It was done, and the timeline says so.",
     "notified": "The notice is noted; the clock stopped.", "closed": "The incident is closed.",
 }  # fmt: skip
@@ -97,19 +98,19 @@ class _Serving:
                     raise not_authenticated()
                 session = await asyncio.to_thread(self.desk.sessions.resume, cookie)
             except NotAuthenticated:
-                return _to_login(request)
+                return self._to_login(request)
             call = Call(self.desk, session, self.desk.acting(session), request.path_params, cookie)
             try:
                 fields = await self._form(route, request, session) if route.method == "POST" else _query(request)
                 if route.dangerous and not _fresh(call):
-                    return RedirectResponse("/login?" + urlencode({"step_up": "1"}), 303)
+                    return self._to_login(request, step_up="1")
                 shell = await asyncio.to_thread(self._shell, route, call, request.query_params.get("done", ""))
                 if route.how == "live":
                     return await self._live(route, call, request)
                 result = await asyncio.to_thread(_handle, route, call, fields)
                 return await asyncio.to_thread(_answer, route, shell, call, result)
             except NotAuthenticated:
-                return _to_login(request)
+                return self._to_login(request)
             except Exception as error:  # noqa: BLE001 - whatever it was, the page says what its family says
                 return _error_page(error, shell, route.words, status=None)
 
@@ -173,6 +174,15 @@ class _Serving:
         )
         name = principal.display or principal.id
         return Shell(route.title, links, name, token("POST /logout"), token, _SAID.get(done, ""))
+
+    def _to_login(self, request: Request, **more: str) -> Response:
+        """Send the browser to sign in and then back to the page that was asked for, or that the form stood on."""
+        if request.method == "GET":
+            wanted = quote(request.scope["path"]) + (f"?{request.url.query}" if request.url.query else "")
+        else:
+            own, form = self.desk.address, request.headers.get("referer", "")
+            wanted = form.removeprefix(own) if form.startswith(f"{own}/") else "/"
+        return RedirectResponse("/login?" + urlencode({"next": safe_path(wanted), **more}), 303)
 
     async def _live(self, route: Route, call: Call, request: Request) -> Response:
         response: Response = await route.handler(call, request)
@@ -250,11 +260,6 @@ def _bearer(request: Request) -> Bearer:
 
 def _json(value: Any) -> Response:  # noqa: ANN401 - what a route answers
     return Response(msgspec.json.encode(value), media_type="application/json")
-
-
-def _to_login(request: Request) -> Response:
-    target = request.url.path if request.method == "GET" else "/"
-    return RedirectResponse("/login?" + urlencode({"next": target}), 303)
 
 
 def _hidden(error: Exception, words: tuple[str, ...]) -> StanchError:

@@ -1,4 +1,7 @@
-"""Sign-ins that are under way: the browser keeps a random id, the table the attempt under the id's MAC."""
+"""Sign-ins that are under way: the browser keeps a random id, the table the attempt under the id's MAC.
+
+The address that was asked for stays here with the attempt: it never travels to the issuer and back.
+"""
 
 import base64
 import time
@@ -39,8 +42,11 @@ class Attempts:
         self._clock = clock
         self._rng = rng
 
-    def keep(self, attempt: LoginAttempt) -> str:
-        """Keep an attempt and return its id for the browser; the oldest ones go when there are too many."""
+    def keep(self, attempt: LoginAttempt, target: str) -> str:
+        """Keep an attempt and the address to go on to, and return the id for the browser.
+
+        The oldest ones go when there are too many.
+        """
         secret, table = base64.urlsafe_b64encode(self._rng(32)).decode(), schema.console_attempt
         with self._tables.write() as connection:
             connection.execute(delete(table).where(table.c.begun_ms <= attempt.begun_ms - ATTEMPT_MS))
@@ -51,11 +57,12 @@ class Attempts:
             connection.execute(insert(table).values(
                 mac=self._mac(secret), issuer=attempt.issuer, state=attempt.state, nonce=attempt.nonce,
                 verifier=attempt.verifier, begun_ms=attempt.begun_ms, step_up=int(attempt.step_up),
+                target=target,
             ))  # fmt: skip
         return secret
 
-    def take(self, secret: str) -> LoginAttempt:
-        """Return the attempt of a browser, which is thereby over.
+    def take(self, secret: str) -> tuple[LoginAttempt, str]:
+        """Return the attempt of a browser, which is thereby over, and the address that was kept with it.
 
         Raises:
             NotAuthenticated: There is none.
@@ -66,7 +73,8 @@ class Attempts:
             connection.execute(delete(table).where(table.c.mac == self._mac(secret)))
         if row is None:
             raise not_authenticated()
-        return LoginAttempt(row.issuer, row.state, row.nonce, row.verifier, row.begun_ms, bool(row.step_up))
+        attempt = LoginAttempt(row.issuer, row.state, row.nonce, row.verifier, row.begun_ms, bool(row.step_up))
+        return attempt, row.target or "/"
 
     def _mac(self, secret: str) -> str:
         return hmac_sha256(self._key, frame(_LABEL, secret.encode())).hex()

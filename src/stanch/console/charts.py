@@ -18,6 +18,7 @@ from msgspec.json import encode
 
 from stanch.console.counts import Day, count_days
 from stanch.console.desk import Call
+from stanch.console.rate import Rate, read_rate
 from stanch.crypto import sha256
 from stanch.errors import ExternalError, MissingExtraError
 
@@ -84,6 +85,18 @@ def draw_activity(call: Call, asked: Theme) -> bytes:
     return _RENDERER.render(lambda: _activity(days, asked.theme), key)
 
 
+def draw_rate(call: Call, asked: Theme) -> bytes:
+    """Draw what a principal asked of models in each hour of a week, and what is usual of it, as SVG.
+
+    Raises:
+        NotFound: Nobody of that id is registered.
+        ExternalError: It took too long.
+        MissingExtraError: altair or vl-convert is not installed.
+    """
+    rate = read_rate(call, call.workspace.people.directory.facts_of(call.path["id"]).principal.id)
+    return _RENDERER.render(lambda: _rate(rate, asked.theme), sha256(encode([asked.theme, rate])))
+
+
 def tell_activity(days: tuple[Day, ...]) -> str:
     """Return the chart in one sentence."""
     total = sum(day.done + day.failed + day.refused for day in days)
@@ -110,14 +123,7 @@ def _activity(days: tuple[Day, ...], theme: str) -> dict[str, Any]:
         for day in days
         for state in ("done", "failed", "refused")
     ]
-    colours, ink, grid = _COLOURS[theme], _INK[theme], _GRID[theme]
-    text: dict[str, Any] = {
-        "labelColor": ink,
-        "titleColor": ink,
-        "labelFontSize": 11,
-        "titleFontSize": 11,
-        "titleFontWeight": "normal",
-    }
+    colours, ink, grid, text = _COLOURS[theme], _INK[theme], _GRID[theme], _text(theme)
     data = alt.Data(values=rows)  # type: ignore[no-untyped-call]  # altair leaves it without types
     made = (
         alt.Chart(data, width=900, height=170, background="transparent")
@@ -139,6 +145,42 @@ def _activity(days: tuple[Day, ...], theme: str) -> dict[str, Any]:
     )  # fmt: skip
     spec: dict[str, Any] = made.to_dict()
     return spec
+
+
+def _rate(rate: Rate, theme: str) -> dict[str, Any]:
+    import altair as alt  # noqa: PLC0415 - an optional part, loaded before
+
+    rows = [
+        {"hour": hour.start_ms, "requests": hour.requests, "least": hour.least, "usual": hour.usual, "most": hour.most}
+        for hour in rate.hours
+    ]
+    colours, grid, text = _COLOURS[theme], _GRID[theme], _text(theme)
+    data = alt.Data(values=rows)  # type: ignore[no-untyped-call]  # altair leaves it without types
+    base = alt.Chart(data, width=900, height=170).encode(
+        x=alt.X("hour:T", title=None, scale=alt.Scale(type="utc"), axis=alt.Axis(
+            format="%m-%d", tickCount="day", ticks=False, domainColor=grid, grid=False, **text
+        )),
+    )  # fmt: skip
+    axis = alt.Axis(tickMinStep=1, tickCount=4, domain=False, ticks=False, gridColor=grid, **text)
+    drawn = base.mark_line(interpolate="step-after", color=colours["done"], strokeWidth=1.5)
+    layers = [drawn.encode(y=alt.Y("requests:Q", title="requests", axis=axis))]
+    if rate.has_baseline:
+        band = base.mark_area(color=colours["failed"], opacity=0.25)
+        mean = base.mark_line(color=colours["failed"], strokeDash=[4, 3], strokeWidth=1)
+        layers = [band.encode(y="least:Q", y2="most:Q"), mean.encode(y="usual:Q"), *layers]
+    spec: dict[str, Any] = alt.layer(*layers, background="transparent").configure_view(stroke=None).to_dict()
+    return spec
+
+
+def _text(theme: str) -> dict[str, Any]:
+    """Return how the axes of a chart are written."""
+    return {
+        "labelColor": _INK[theme],
+        "titleColor": _INK[theme],
+        "labelFontSize": 11,
+        "titleFontSize": 11,
+        "titleFontWeight": "normal",
+    }
 
 
 @cache

@@ -10,6 +10,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from stanch.access.revision import Revision
 from stanch.console.desk import Call
 from stanch.console.pages.alerts import count_waiting
 from stanch.errors import InvalidInput, NotPermitted, StanchError
@@ -47,12 +48,14 @@ async def stream(call: Call, request: Request) -> Response:
 async def _events(call: Call, seen: int) -> AsyncIterator[bytes]:
     _OPEN[call.session.key_id] += 1
     checked = spoke = time.monotonic()
+    known: Revision | None = None
     try:
         yield b": welcome\n\n"
         while True:
-            now = time.monotonic()
-            if now - checked >= RECHECK_SECONDS:
-                checked = now
+            now, revision = time.monotonic(), await asyncio.to_thread(call.desk.authority.revision)
+            # At once where a right, a key or a person changed: somebody may have been suspended.
+            if now - checked >= RECHECK_SECONDS or revision != known:
+                checked, known = now, revision
                 if not await asyncio.to_thread(_still_may, call):
                     return
             events = await asyncio.to_thread(_news, call, seen)

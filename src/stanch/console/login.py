@@ -84,7 +84,7 @@ async def begin_login(desk: Desk, request: Request) -> Response:
     if flow is None:
         raise InvalidInput("there is no such issuer here", next_step="see: stanch config show access.issuers")
     url, attempt = await asyncio.to_thread(flow.begin, step_up=form.get("step_up") == "1")
-    kept = await asyncio.to_thread(desk.attempts.keep, attempt)
+    kept = await asyncio.to_thread(desk.attempts.keep, attempt, safe_path(form.get("next", "/")))
     answer = RedirectResponse(url, 303)
     _set(desk, answer, kept, _ATTEMPT)
     return answer
@@ -97,23 +97,23 @@ async def finish_login(desk: Desk, request: Request) -> Response:
     kept = request.cookies.get(cookie_name(desk, _ATTEMPT), "")
     if len(returned) != len(parameters.multi_items()):
         raise not_authenticated()
-    opened = await asyncio.to_thread(_finish, desk, kept, returned, session_cookie(desk, request))
-    answer = RedirectResponse("/", 303)
+    opened, target = await asyncio.to_thread(_finish, desk, kept, returned, session_cookie(desk, request))
+    answer = RedirectResponse(safe_path(target), 303)
     if opened:
         _set(desk, answer, opened)
     answer.delete_cookie(cookie_name(desk, _ATTEMPT), secure=desk.secure, httponly=True)
     return answer
 
 
-def _finish(desk: Desk, kept: str, returned: Mapping[str, str], cookie: str) -> str:
-    """Return the cookie of a new session; empty where the old one was only confirmed."""
-    attempt = desk.attempts.take(kept)
+def _finish(desk: Desk, kept: str, returned: Mapping[str, str], cookie: str) -> tuple[str, str]:
+    """Return the cookie of a new session, empty where the old one was only confirmed, and where to go on to."""
+    attempt, target = desk.attempts.take(kept)
     token = desk.flows[attempt.issuer].finish(attempt, returned)
     proven = desk.workspace.people.directory.vouched(token.name, token.proof)
     if attempt.step_up and cookie:
         desk.sessions.step_up(cookie, proven)
-        return ""
-    return _open(desk, proven, cookie)
+        return "", target
+    return _open(desk, proven, cookie), target
 
 
 async def redeem_link(desk: Desk, request: Request) -> Response:
@@ -141,6 +141,7 @@ def _open(desk: Desk, proven: Session, old: str) -> str:
     """Open a session under a new id; one that the browser had before ends, whoever it was."""
     opened = desk.sessions.open_session(proven)
     try:
+        desk.workspace.people.directory.facts(opened.session)  # refuses whoever is suspended
         note_sign_in(desk.workspace, opened.session)
     except BaseException:
         desk.sessions.end(opened.cookie)

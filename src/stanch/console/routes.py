@@ -3,6 +3,7 @@
 from stanch.console import charts, live, login, static_files
 from stanch.console.pages import (
     alerts,
+    approvals,
     budgets,
     detectors,
     explorer,
@@ -149,6 +150,10 @@ PAGES: tuple[Route, ...] = (
         then="/releases/{name}?done=approved",
     ),
     Route(
+        name="approvals", method="GET", path="/approvals", handler=approvals.show_waiting, actions=_RELEASE,
+        answers=approvals.Waiting, title="Approvals", template="approvals.html",
+    ),
+    Route(
         name="recipients", method="GET", path="/recipients", handler=releases.list_recipients, actions=_RELEASE,
         asks=Paged, answers=releases.RecipientList, title="Recipients", template="recipients.html",
     ),
@@ -166,6 +171,10 @@ PAGES: tuple[Route, ...] = (
         answers=principals.PrincipalView, title="Principal", template="principal.html",
     ),
     Route(
+        name="chart.rate", method="GET", path=f"{_ONE}/rate.svg", handler=charts.draw_rate, actions=_LOG,
+        asks=charts.Theme, title="Chart", how="image",
+    ),
+    Route(
         name="principal.grant", method="POST", path=f"{_ONE}/grants", handler=principals.grant,
         actions=("access:grant",), asks=principals.ToGrant, answers=principals.Granted, dangerous=True,
         then=f"{_ONE}?done=granted",
@@ -173,6 +182,14 @@ PAGES: tuple[Route, ...] = (
     Route(
         name="principal.revoke", method="POST", path=f"{_ONE}/grants/{{grant}}/revoke", handler=principals.revoke,
         actions=("access:grant",), answers=Nothing, dangerous=True, then=f"{_ONE}?done=revoked",
+    ),
+    Route(
+        name="principal.suspend", method="POST", path=f"{_ONE}/suspension", handler=principals.suspend,
+        actions=("access:grant",), answers=Nothing, dangerous=True, then=f"{_ONE}?done=suspended",
+    ),
+    Route(
+        name="principal.resume", method="POST", path=f"{_ONE}/resumption", handler=principals.resume,
+        actions=("access:grant",), answers=Nothing, dangerous=True, then=f"{_ONE}?done=resumed",
     ),
     Route(
         name="principal.issue", method="POST", path=f"{_ONE}/keys", handler=principals.issue,
@@ -243,6 +260,7 @@ MENU: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("/models", "Models", _RELEASE),
     ("/releases", "Releases", _RELEASE),
     ("/recipients", "Recipients", _RELEASE),
+    ("/approvals", "Approvals", _RELEASE),
     ("/principals", "Principals", _POLICY),
     ("/access", "Access explorer", ()),
     ("/policies", "Policies", _POLICY),

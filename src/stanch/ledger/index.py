@@ -1,15 +1,16 @@
 """The query index: what each entry is about, derived from the entries and rebuilt from them at any time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, LiteralString
+from typing import LiteralString
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from stanch.errors import InvalidInput
 from stanch.ledger.entry import read_event
 from stanch.ledger.ocsf import Event
 from stanch.store import Tables
+from stanch.store.statement import Row, run
 from stanch.terms import Digest, EntryRef
 
 _BATCH = 1000
@@ -123,17 +124,22 @@ def query_index(tables: Tables, origin: str, query: EntryQuery) -> Iterator[Entr
         StoreError: The database failed.
     """
     columns = "i.idx, e.leaf_hash, i.act FROM ledger_index AS i JOIN ledger_entry AS e USING (origin, idx)"
-    for row in _select(tables, origin, columns, query):
-        yield EntryRef(row.idx, row.leaf_hash, row.act)
+    return (EntryRef(*row) for row in _select(tables, origin, columns, query))
+
+
+def query_entries(tables: Tables, origin: str, query: EntryQuery) -> Iterator[tuple[int, bytes]]:
+    """Yield index and bytes of the entries that a query asks for. Raises as :func:`query_index` does."""
+    columns = "i.idx, e.data FROM ledger_index AS i JOIN ledger_entry AS e USING (origin, idx)"
+    return iter(_select(tables, origin, columns, query))
 
 
 def query_states(tables: Tables, origin: str, query: EntryQuery) -> Iterator[EntryState]:
     """Yield how the entries stand that a query asks for; no entry is read. Raises as :func:`query_index` does."""
-    for row in _select(tables, origin, "i.idx, i.kind, i.phase, i.status FROM ledger_index AS i", query):
-        yield EntryState(row.idx, row.kind, row.phase, row.status)
+    columns: LiteralString = "i.idx, i.kind, i.phase, i.status FROM ledger_index AS i"
+    return (EntryState(*row) for row in _select(tables, origin, columns, query))
 
 
-def _select(tables: Tables, origin: str, columns: LiteralString, query: EntryQuery) -> Sequence[Row[Any]]:
+def _select(tables: Tables, origin: str, columns: LiteralString, query: EntryQuery) -> list[Row]:
     if query.limit is not None and query.limit < 1:
         raise InvalidInput(f"query: expected a limit of 1 or more, found {query.limit}")
     update_index(tables, origin)
@@ -164,4 +170,4 @@ def _select(tables: Tables, origin: str, columns: LiteralString, query: EntryQue
     )
     limit = () if query.limit is None else (query.limit,)
     with tables.read() as connection:
-        return connection.exec_driver_sql(statement, (origin, *wanted.values(), *limit)).all()
+        return run(connection, statement, (origin, *wanted.values(), *limit))

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from stanch.errors import InvalidInput, NotFound
 from stanch.ledger.checkpoint import SignedCheckpoint, open_checkpoint
 from stanch.ledger.hashes import TileHashes
-from stanch.ledger.index import EntryQuery, EntryState, query_index, query_states
+from stanch.ledger.index import EntryQuery, EntryState, query_entries, query_index, query_states
 from stanch.ledger.note import NoteVerifier
 from stanch.ledger.proof import prove_consistency, prove_inclusion
 from stanch.ledger.tiles import CHECKPOINT_KEY
@@ -114,6 +114,10 @@ class LedgerReader:
     def states(self, query: EntryQuery) -> Iterator[EntryState]:
         """Yield how the entries stand that a query asks for, from the index alone."""
         return query_states(self.tables, self.origin, query)
+
+    def select(self, query: EntryQuery) -> Iterator[tuple[int, bytes]]:
+        """Yield (index, bytes) of the entries that a query asks for; all of them are held at once."""
+        return query_entries(self.tables, self.origin, query)
 
     def checkpoint(self, size: int | None = None) -> SignedCheckpoint:
         """Return the published checkpoint, or the stored one of exactly ``size`` entries, with its cosignatures.

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
-from sqlalchemy import ColumnElement, func, insert, select, update
+from sqlalchemy import ColumnElement, insert, update
 
 from stanch.access import (
     WORKSPACE,
@@ -33,6 +33,7 @@ from stanch.ledger import EntryQuery, Ledger, LedgerReader, sign_act
 from stanch.ledger.entry import read_event
 from stanch.store import Tables
 from stanch.store.schema import workspace as rows
+from stanch.store.statement import run
 from stanch.terms import ArtifactRef
 from stanch.workspace.act import Request
 from stanch.workspace.door import Door, Witnessing
@@ -179,14 +180,11 @@ class People:
         if resource.kind == "workspace":
             return WORKSPACE
         with self.ground.tables.read() as connection:
-            row = connection.execute(select(rows.resource).where(_same(resource))).one_or_none()
-            table = rows.resource.c
-            # Quarantine follows the bytes: a model does not leave it under another name.
-            digest = (table.kind == resource.kind) & (table.digest == str(resource.digest))
-            quarantined = bool(connection.execute(select(func.max(table.quarantined)).where(digest)).scalar())
-        if row is None:
-            return ResourceFacts.of(resource, quarantined=quarantined)
-        return ResourceFacts.of(resource, sensitivity=row.sensitivity, quarantined=quarantined, gate=row.gate)
+            known = run(connection, _RESOURCE, (resource.kind, str(resource.digest)))
+        # Quarantine follows the bytes: a model does not leave it under another name.
+        quarantined = any(held for _name, _sensitivity, held, _gate in known)
+        sensitivity, gate = next(((row[1], row[3]) for row in known if row[0] == resource.name), (0, ""))
+        return ResourceFacts.of(resource, sensitivity=sensitivity, quarantined=quarantined, gate=gate)
 
     def set_gate(self, resource: ArtifactRef, gate: Literal["passed", "failed"]) -> None:
         """Remember what the gate said of an artifact."""
@@ -264,6 +262,7 @@ ROLLBACK = "policy.rollback"
 NEEDED = 2
 """How many people must approve what two people have to approve."""
 
+_RESOURCE = "SELECT name, sensitivity, quarantined, gate FROM resource WHERE kind = ? AND digest = ?"
 _TAKING_PART = ("tune.run", "audit.run", "release.propose")
 
 

@@ -23,8 +23,11 @@ from stanch.terms import Digest
 _MADE_BY = ("access.add", "access.register")
 _GRANTED_BY = "access.grant"
 _REVOKED_BY = "access.revoke"
+_SUSPENDED_BY = {"access.suspend": True, "access.resume": False}
 _POLICY_BY = ("policy.write", "policy.rollback")
-_WANTED = tuple(f'"kind":"{kind}"'.encode() for kind in (*_MADE_BY, _GRANTED_BY, _REVOKED_BY, *_POLICY_BY))
+_WANTED = tuple(
+    f'"kind":"{kind}"'.encode() for kind in (*_MADE_BY, *_SUSPENDED_BY, _GRANTED_BY, _REVOKED_BY, *_POLICY_BY)
+)
 
 _Facts = dict[str, Any]
 _Rows = dict[str, _Facts]
@@ -160,6 +163,10 @@ def _record(side: _Side, index: int, kind: str, payload: Mapping[str, Any], by: 
         _record_grant(side, index, payload["to"], payload, by)
     elif kind == _REVOKED_BY:
         _note(side, index, "grant", payload["grant"], side.rows["grant"].get(payload["grant"], {}) | {"revoked": True})
+    elif kind in _SUSPENDED_BY:
+        name = payload["principal"]
+        known = side.rows["principal"].get(name, {})
+        _note(side, index, "principal", name, known | {"suspended": _SUSPENDED_BY[kind]})
     elif kind in _POLICY_BY:
         for retired in side.rows["policy"].values():
             retired["state"] = "retired"

@@ -1,4 +1,4 @@
-"""Verbs about people and services: add, register, grant, revoke, explain; and keys of services."""
+"""Verbs about people and services: add, register, grant, revoke, suspend, resume, explain; and keys of services."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from stanch.access.facts import WORKSPACE_SCOPE
 from stanch.access.principal import PrincipalKind
 from stanch.access.roles import check_role, check_separation
 from stanch.crypto.passphrase import Passphrase
+from stanch.errors import InvalidInput
 from stanch.ledger import EntryQuery, decode_entry
 from stanch.terms import ArtifactRef, Digest, EntryRef, JsonValue
 from stanch.workspace.act import Done, Request
@@ -129,6 +130,45 @@ def revoke_grant(workspace: Workspace, grant_id: str) -> None:
         return Done(None, {"grant": grant_id}, about=principal)
 
     workspace.door.act(Request("access.revoke", "access:grant", workspace_ref(workspace)), run)
+
+
+def suspend_principal(workspace: Workspace, name: str) -> str:
+    """Let a person or service do nothing from now on, and return its pseudonymous id.
+
+    Its browser sessions end; its API keys, tokens and certificates are refused until it is resumed. Nobody suspends
+    themselves: so there is always somebody left who can resume.
+
+    Raises:
+        InvalidInput: There is no such principal, or it is whoever acts.
+    """
+    people = workspace.people
+
+    def run(_ref: EntryRef) -> Done[str]:
+        principal = people.find(name)
+        if principal == people.session.principal:
+            raise InvalidInput("nobody suspends themselves", next_step="ask another platform administrator")
+        people.directory.suspend(principal)
+        return Done(principal, {"principal": principal}, about=principal)
+
+    return workspace.door.act(Request("access.suspend", "access:grant", workspace_ref(workspace)), run)
+
+
+def resume_principal(workspace: Workspace, name: str) -> str:
+    """Lift a suspension, which comes back if that cannot be recorded, and return the pseudonymous id.
+
+    Raises:
+        InvalidInput: There is no such principal, or it is not suspended.
+    """
+    people = workspace.people
+
+    def run(_ref: EntryRef) -> Done[str]:
+        principal, directory = people.find(name), people.directory
+        if not directory.facts_of(principal).principal.suspended:
+            raise InvalidInput(f"{name[:64]} is not suspended", next_step="stanch access who")
+        directory.suspend(principal, suspended=False)
+        return Done(principal, {"principal": principal}, undo=lambda: directory.suspend(principal), about=principal)
+
+    return workspace.door.act(Request("access.resume", "access:grant", workspace_ref(workspace)), run)
 
 
 def issue_key(workspace: Workspace, order: ApiKeyOrder) -> tuple[ApiKeyRecord, Secret]:

@@ -1,19 +1,25 @@
-"""Verbs about emergencies: break the glass, and review what was done behind it; and what is due for review."""
+"""Verbs about emergencies: break the glass, tell of it, review what was done behind it; and what is due for review."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from stanch.access import Glass, Grant
 from stanch.access import strangers as waiting
-from stanch.access.glass import check_minutes
+from stanch.access.glass import check_minutes, take_alarm
 from stanch.access.strangers import Stranger
 from stanch.errors import InvalidInput
-from stanch.ledger import Opening
+from stanch.ledger import EntryQuery, Opening
 from stanch.terms import EntryRef
+from stanch.watch import Alarm, Severity
+from stanch.watch.alert import Alert
 from stanch.workspace.act import Done, Request
 from stanch.workspace.opening import Workspace
 from stanch.workspace.verbs_access import DAY_MS, unused_grants, workspace_ref
+from stanch.workspace.verbs_alerts import raise_alarms
 
 REASON = "access.break_glass.reason"
+DETECTOR = "break-glass"
+"""What the alert of emergency rights names in place of a detector."""
 SOON_DAYS = 7
 UNUSED_DAYS = 30
 _MAX_REASON = 2000
@@ -79,6 +85,20 @@ def review_glass(workspace: Workspace, glass_id: str) -> Glass:
         return Done(reviewed, {"glass": glass_id})
 
     return workspace.door.act(Request("access.review", "log:read", workspace_ref(workspace)), run)
+
+
+def tell_glasses(workspace: Workspace) -> tuple[Alert, ...]:
+    """Raise a critical alert for every use of emergency rights, each once; nothing keeps such an alert quiet."""
+    reader, raised = workspace.ledger.reader(), list[Alert]()
+    for one in workspace.people.glasses.untold():
+        at, entries = one.raised_ms // 1000, reader.query(EntryQuery(act=one.act))
+        alarm = Alarm(
+            detector=DETECTOR, signal="emergency rights", principal=one.principal, model=None, window_start=at, at=at,
+            severity=Severity.CRITICAL, statistic=1.0, threshold=1.0, entries=tuple(ref.index for ref in entries),
+        )  # fmt: skip
+        now_ms = int(workspace.now().timestamp() * 1000)
+        raised += raise_alarms(workspace, [alarm], within=partial(take_alarm, alarm=one, now_ms=now_ms))
+    return tuple(raised)
 
 
 def overdue_reviews(workspace: Workspace) -> tuple[Glass, ...]:

@@ -10,23 +10,20 @@ from stanch.access import (
     PolicyChange,
     PolicyVersion,
     PolicyVersions,
-    ResourceFacts,
     parse_policies,
     sign_approval,
 )
-from stanch.access.roll import facts_after
-from stanch.access.simulate import PastRequest, Simulation, require_a_way_back, simulate
+from stanch.access.alike import Likeness
+from stanch.access.roll import read_crowd
+from stanch.access.simulate import Simulation, require_a_way_back, simulate
 from stanch.errors import NotPermitted
-from stanch.ledger import EntryQuery
-from stanch.ledger.entry import read_event
-from stanch.terms import ArtifactRef, Digest, EntryRef, JsonValue
+from stanch.terms import Digest, EntryRef, JsonValue
 from stanch.workspace.act import ApprovalNeed, Done, Request
-from stanch.workspace.kinds import KINDS
 from stanch.workspace.opening import Workspace
+from stanch.workspace.past_requests import past_requests
 from stanch.workspace.people import NEEDED
 from stanch.workspace.verbs_access import DAY_MS, workspace_ref
 
-SIMULATED_DAYS = 7
 APPROVAL_DAYS = 7
 
 
@@ -161,16 +158,17 @@ def _change(workspace: Workspace, text: str, without: tuple[str, ...]) -> Policy
 def _check(workspace: Workspace, text: str, without: tuple[str, ...]) -> CheckedChange:
     people, change = workspace.people, _change(workspace, text, without)
     before, after = change.after.parse(), parse_policies(text, without=without)
+    now_ms = int(workspace.now().timestamp() * 1000)
     with workspace.tables.read() as connection:
-        everybody = {facts.principal.id: facts for facts in facts_after(connection, _now_ms(workspace))}
-    require_a_way_back(everybody.values(), after, team=people.team)
-    requester = people.session.principal
+        crowd = read_crowd(connection, now_ms, Likeness(before, after))
+    require_a_way_back(crowd.groups, after, team=people.team)
+    asked, requester = past_requests(people, workspace.ledger.reader(), now_ms), people.session.principal
     return CheckedChange(
         change,
         added=tuple(sorted(after.policies.keys() - before.policies.keys())),
         removed=tuple(sorted(before.policies.keys() - after.policies.keys())),
         changed=_changed(before, after),
-        simulation=simulate(_past_requests(workspace), before, after, facts_of=everybody.get, team=people.team),
+        simulation=simulate(asked, before, after, crowd, team=people.team),
         approvals=people.approvals.count_approvals(change.digest, requester=requester),
     )
 
@@ -178,31 +176,3 @@ def _check(workspace: Workspace, text: str, without: tuple[str, ...]) -> Checked
 def _changed(before: ActivePolicies, after: ActivePolicies) -> tuple[str, ...]:
     common = before.policies.keys() & after.policies.keys()
     return tuple(sorted(name for name in common if before.policies[name].parsed != after.policies[name].parsed))
-
-
-def _past_requests(workspace: Workspace) -> set[PastRequest]:
-    """Return who asked for what in the last week, whether it was permitted or not."""
-    reader = workspace.ledger.reader()
-    since_ms = _now_ms(workspace) - SIMULATED_DAYS * DAY_MS
-    indexes = [
-        state.index
-        for phase in ("intent", "denied")
-        for state in reader.states(EntryQuery(phase=phase, since_ms=since_ms))
-        if state.kind in KINDS
-    ]
-    asked = set()
-    for data in reader.entries(indexes).values():
-        event = read_event(data)
-        ours, who = event.unmapped.stanch, event.actor.user.uid
-        action = KINDS[ours.kind or ""].action
-        asked |= {(who, action, one.kind, one.name, one.digest) for one in ours.subject}
-    facts = {about: _facts(workspace, *about) for about in {(kind, name, digest) for _, _, kind, name, digest in asked}}
-    return {PastRequest(who, action, facts[kind, name, digest]) for who, action, kind, name, digest in asked}
-
-
-def _facts(workspace: Workspace, kind: str, name: str, digest: str) -> ResourceFacts:
-    return workspace.people.resource_facts(ArtifactRef(kind, name, Digest.parse(digest)))
-
-
-def _now_ms(workspace: Workspace) -> int:
-    return int(workspace.now().timestamp() * 1000)

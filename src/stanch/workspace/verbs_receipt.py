@@ -80,7 +80,16 @@ def receive(workspace: Workspace, name: str, recipient: str, receipt: bytes, key
 
 def find_receipt(workspace: Workspace, manifest: Digest) -> Received | None:
     """Return the receipt of a copy that the log holds."""
-    return next((one for one in _logged(workspace) if one.manifest == manifest), None)
+    return next((one for _, one in list_receipts(workspace) if one.manifest == manifest), None)
+
+
+def list_receipts(workspace: Workspace) -> Iterator[tuple[int, Received]]:
+    """Yield every receipt that the log holds, with the index of its entry."""
+    reader = workspace.ledger.reader()
+    refs = reader.query(EntryQuery(kind="release.receive", phase="outcome", status=1))
+    for index, data in reader.entries(ref.index for ref in refs).items():
+        told = decode_entry(data)["unmapped"]["stanch"]["payload"]
+        yield index, Received(Digest.parse(told["manifest"]), told["received_at"], Digest.parse(told["receipt"]))
 
 
 def receipts_of(workspace: Workspace, state: ReleaseState) -> dict[str, bytes]:
@@ -89,7 +98,7 @@ def receipts_of(workspace: Workspace, state: ReleaseState) -> dict[str, bytes]:
     Raises:
         Tampered: A file beside a copy is another than the one whose digest is in the log.
     """
-    logged = {one.manifest.hex: one for one in _logged(workspace)}
+    logged = {one.manifest.hex: one for _, one in list_receipts(workspace)}
     found: dict[str, bytes] = {}
     for kept in sorted(KeptCopy.all_of(state.folder), key=lambda one: one.facts.created_ms):
         data, one = kept.receipt, logged.get(kept.facts.manifest_sha256)
@@ -120,10 +129,3 @@ def _check_time(workspace: Workspace, kept: KeptCopy, at: str) -> None:
             why=f"it was made at {made.isoformat(timespec='seconds')}, and now is {workspace.now().isoformat()[:19]}",
             next_step="ask the recipient to set its clock and to sign again",
         )
-
-
-def _logged(workspace: Workspace) -> Iterator[Received]:
-    reader = workspace.ledger.reader()
-    for ref in reader.query(EntryQuery(kind="release.receive", phase="outcome", status=1)):
-        told = decode_entry(reader.entry(ref.index))["unmapped"]["stanch"]["payload"]
-        yield Received(Digest.parse(told["manifest"]), told["received_at"], Digest.parse(told["receipt"]))

@@ -18,10 +18,11 @@ from stanch.workspace.alerting import sinks_of
 from stanch.workspace.opening import Workspace
 from stanch.workspace.schedule import Check, do_check, due_checks, late_checks
 from stanch.workspace.verbs_alerts import deliver_alerts, raise_alarms
+from stanch.workspace.verbs_glass import tell_glasses
 from stanch.workspace.verbs_incident import remind_incidents
 
 CLOCK_SECONDS = 2.0
-"""How often it is asked whether something is due; each time is two short reads."""
+"""How often it is asked whether something is due; each time is three short reads."""
 AGAIN_SECONDS = 5.0
 """How long a loop waits after the database failed."""
 LOOK_SECONDS = 60.0
@@ -104,8 +105,9 @@ class Watcher:
                 return
 
     def tend(self) -> None:
-        """Remind of incidents, hand on what waited too long, deliver; where nothing is due, nothing is recorded."""
+        """Tell of emergencies and incidents, hand on what waited, deliver; where nothing is due, record nothing."""
         workspace = self._acting()
+        tell_glasses(workspace)
         remind_incidents(workspace)
         self._tell_late(workspace)
         with workspace.tables.read() as connection:

@@ -1,13 +1,13 @@
 """The access explorer: why somebody may or may not do something, and who can."""
 
-from collections.abc import Hashable
-from typing import Annotated
+from collections.abc import Hashable, Mapping
+from typing import Annotated, NamedTuple
 
 from msgspec import Meta, Struct
 
 from stanch.access import ActivePolicies, Context, Explanation, Facts, ResourceFacts, default_policies, explain
 from stanch.access.alike import Likeness
-from stanch.access.roll import facts_after, first_names
+from stanch.access.roll import Crowd, facts_of, first_names, read_crowd
 from stanch.console.desk import Call
 from stanch.console.pages.log import Word
 from stanch.console.pages.paging import MOST, Cursor, Limit, Paged, take
@@ -124,45 +124,67 @@ def find_who(call: Call, asked: Who) -> WhoView:
         InvalidInput: No such action or resource.
     """
     ref, people = _resource(call, asked.resource), call.workspace.people
-    everybody: tuple[Facts, ...] = ()
+    found, shown, after, others = dict[str, _Through](), tuple[Facts, ...](), "", 0
     if asked.action:
+        glasses = people.glasses.open_now()
+        ask = _Asker(people.authority.policies(), asked.action, people.resource_facts(ref), team=people.team)
         with call.workspace.tables.read() as connection:
-            everybody = facts_after(connection, call.now_ms)
-    ask = _Asker(people.authority.policies(), asked.action, people.resource_facts(ref), team=people.team)
-    glasses, rows, others = people.glasses.open_now(), list[Able](), 0
-    for facts in everybody:
-        row = ask.row(facts, glasses.get(facts.principal.id, ""))
-        rows += [row] if row is not None else []
-        others += row is None
-    shown, after = take(rows, lambda row: row.principal, Paged(asked.after, asked.limit))
+            crowd = read_crowd(connection, call.now_ms, ask.likeness)
+            found = ask.everybody(crowd, glasses)
+            ids, after = take(tuple(found), str, Paged(asked.after, asked.limit))
+            shown = facts_of(connection, ids, call.now_ms)
+        others = len(crowd.group_of) - len(found)
+    rows = [_able(facts, found[facts.principal.id]) for facts in shown]
     return WhoView(
-        asked, tuple(row for row in shown if row.allowed), tuple(row for row in shown if not row.allowed), others,
-        _actions(), sum(row.allowed for row in rows), after,
+        asked, tuple(row for row in rows if row.allowed), tuple(row for row in rows if not row.allowed), others,
+        _actions(), sum(answer.allowed for answer in found.values()), after,
     )  # fmt: skip
+
+
+class _Through(NamedTuple):
+    """Whether somebody can, through which policies, and which forbid it."""
+
+    allowed: bool
+    through: tuple[str, ...]
+    forbids: tuple[str, ...]
 
 
 class _Asker:
     """Asks who can, once for all whom the policies cannot tell apart."""
 
     def __init__(self, policies: ActivePolicies, action: str, resource: ResourceFacts, *, team: bool) -> None:
+        self.likeness = Likeness(policies)
         self._policies, self._action, self._resource, self._team = policies, action, resource, team
-        self._likeness = Likeness(policies)
-        self._known: dict[Hashable, tuple[bool, tuple[str, ...], tuple[str, ...]]] = {}
+        self._known: dict[Hashable, _Through] = {}
 
-    def row(self, facts: Facts, glass: str) -> Able | None:
-        """Return what is shown of somebody whom a policy permits it; None for others."""
-        alike = bool(glass), self._likeness.of(facts, self._resource)
+    def everybody(self, crowd: Crowd, glasses: Mapping[str, str]) -> dict[str, _Through]:
+        """Return the answers about those whom a policy permits it, by their ids."""
+        answers, found = dict[tuple[int, bool], _Through](), dict[str, _Through]()
+        for key, group in crowd.group_of.items():
+            one = group, key in glasses
+            if one not in answers:
+                answers[one] = self._ask(crowd.groups[group], glasses.get(key, ""))
+            if answers[one].allowed or answers[one].through:
+                found[key] = answers[one]
+        return found
+
+    def _ask(self, facts: Facts, glass: str) -> _Through:
+        alike = bool(glass), self.likeness.of(facts, self._resource)
         if alike not in self._known:
             context = Context(mfa=True, team=self._team, glass=glass, approvals=NEEDED)
-            found = explain(facts, self._action, self._resource, context, self._policies)
-            through, forbids = (
-                tuple(answer.policy for answer in answers if answer.holds) for answers in (found.permits, found.forbids)
-            )
-            self._known[alike] = found.decision.allowed, through, forbids
-        allowed, through, forbids = self._known[alike]
-        one = facts.principal
-        shown = allowed or through
-        return Able(one.id, one.display or one.id, one.kind, allowed, through, forbids) if shown else None
+            told = explain(facts, self._action, self._resource, context, self._policies)
+            self._known[alike] = _Through(
+                told.decision.allowed, *(
+                    tuple(answer.policy for answer in answers if answer.holds)
+                    for answers in (told.permits, told.forbids)
+                ),
+            )  # fmt: skip
+        return self._known[alike]
+
+
+def _able(facts: Facts, answer: _Through) -> Able:
+    one = facts.principal
+    return Able(one.id, one.display or one.id, one.kind, *answer)
 
 
 def _because(call: Call, found: Explanation) -> Because:

@@ -14,7 +14,7 @@ from stanch.audit.verdict import MEANING
 from stanch.console.desk import Call
 from stanch.console.pages.log import Row, rows_of
 from stanch.console.pages.paging import Paged, take
-from stanch.console.pages.releases import CopyState, copies_of, load_releases
+from stanch.console.pages.releases import CopyState, Look, load_releases
 from stanch.console.route import Nothing
 from stanch.errors import NotFound, StanchError
 from stanch.ledger import EntryQuery
@@ -76,11 +76,22 @@ class ReleaseLine(Struct, frozen=True):
     copies: tuple[CopyState, ...]
 
 
+class Served(Struct, frozen=True):
+    """How the gateway answers for the model: under which name, and by which files it is guarded; empty: by none."""
+
+    name: str
+    dialects: tuple[str, ...]
+    index: str
+    canaries: str
+    certificate: str
+
+
 class ModelView(Struct, frozen=True):
     """All that the workspace knows of one model."""
 
     model: ModelRow
     certificate: Certificate | None
+    served: tuple[Served, ...]
     lines: tuple[ReleaseLine, ...]
     history: tuple[Row, ...]
     infer: tuple[str, ...]
@@ -105,8 +116,10 @@ def show_model(call: Call, _asked: Nothing) -> ModelView:
     row = found[0]
     states = [state for state in load_releases(call) if state.facts.digest == row.digest]
     query = EntryQuery(subject=Digest.parse(row.digest), newest_first=True, limit=_HISTORY)
+    look = Look(call)
     return ModelView(
-        row, _certificate(call, states), tuple(_line(call, state) for state in states), rows_of(call, query),
+        row, _certificate(call, states), _served(call, row.digest), tuple(_line(look, state) for state in states),
+        rows_of(call, query),
         _grantees(call, "consumer", row), _grantees(call, "release_manager", row),
     )  # fmt: skip
 
@@ -155,13 +168,21 @@ def _certificate(call: Call, states: list[ReleaseState]) -> Certificate | None:
     )  # fmt: skip
 
 
-def _line(call: Call, state: ReleaseState) -> ReleaseLine:
+def _served(call: Call, digest: str) -> tuple[Served, ...]:
+    return tuple(
+        Served(one.name, one.dialects, one.index, one.canaries, one.require_certificate)
+        for one in call.workspace.config.gateway.models
+        if one.digest == digest
+    )
+
+
+def _line(look: Look, state: ReleaseState) -> ReleaseLine:
     facts = state.facts
     first = next(iter(facts.requests.values()))
     base = state.base.name if state.base is not None else ""
     return ReleaseLine(
         facts.name, first.lineage, first.release_number, facts.entry, facts.checkpoint, base, len(facts.requests),
-        copies_of(call, state),
+        look.copies(state),
     )  # fmt: skip
 
 

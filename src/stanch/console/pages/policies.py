@@ -11,7 +11,6 @@ from stanch.console.route import Nothing
 from stanch.workspace.verbs_policy import CheckedChange, activate_policies, check_policies
 
 PolicyText = Annotated[str, Meta(min_length=1, max_length=1 << 18)]
-_SHOWN = 50
 
 
 class VersionRow(Struct, frozen=True):
@@ -127,7 +126,7 @@ def _version(one: PolicyVersion, names: dict[str, str]) -> VersionRow:
 
 def _view(call: Call, checked: CheckedChange, asked: Change) -> CheckedView:
     simulation = checked.simulation
-    names = call.names(one.request.principal for one in simulation.differences[:_SHOWN])
+    names = call.names(one.principal for one in simulation.differences)
     before = checked.change.after.text.splitlines()
     marks = {"+": "add", "-": "remove", " ": "same"}
     lines = [
@@ -136,12 +135,9 @@ def _view(call: Call, checked: CheckedChange, asked: Change) -> CheckedView:
         if not line.startswith(("---", "+++"))
     ]
     outcomes = [
-        Outcome(
-            names.get(one.request.principal, one.request.principal), one.request.action, one.request.resource.scope,
-            one.situation, one.after,
-        )
-        for one in simulation.differences[:_SHOWN]
-    ]  # fmt: skip
+        Outcome(names.get(one.principal, one.principal), one.action, one.scope, one.situation, one.after)
+        for one in simulation.differences
+    ]
     needed = 2 if call.workspace.people.team or asked.without else 0
     return CheckedView(
         str(checked.change.digest), asked, checked.added, checked.removed, checked.changed, tuple(lines),

@@ -11,10 +11,20 @@ from stanch.console.desk import Call
 from stanch.console.pages.budgets import Used, uses_of
 from stanch.console.pages.log import Row, Word, rows_of
 from stanch.console.pages.paging import Paged
+from stanch.console.rate import Rate, read_rate
 from stanch.console.route import Nothing
 from stanch.errors import InvalidInput, NotFound
 from stanch.ledger import EntryQuery
-from stanch.workspace.verbs_access import Newcomer, grant_role, issue_key, register_newcomer, revoke_grant, revoke_key
+from stanch.workspace.verbs_access import (
+    Newcomer,
+    grant_role,
+    issue_key,
+    register_newcomer,
+    resume_principal,
+    revoke_grant,
+    revoke_key,
+    suspend_principal,
+)
 
 _HISTORY = 25
 Days = Annotated[int, Meta(ge=1, le=366)]
@@ -74,16 +84,18 @@ class PrincipalList(Struct, frozen=True):
 
 
 class PrincipalView(Struct, frozen=True):
-    """One principal: grants, keys, what was used of each budget, and its latest acts."""
+    """One principal: grants, keys, what was used of each budget, its requests beside what is usual, its latest acts."""
 
     principal: PrincipalRow
     grants: tuple[GrantRow, ...]
     keys: tuple[KeyRow, ...]
     used: tuple[Used, ...]
+    rate: Rate | None
     history: tuple[Row, ...]
     roles: tuple[str, ...]
     models: tuple[str, ...]
     may_grant: bool
+    may_suspend: bool
 
 
 class ToRegister(Struct, frozen=True, forbid_unknown_fields=True):
@@ -157,12 +169,15 @@ def show_principal(call: Call, _asked: Nothing) -> PrincipalView:
     names = call.names(grant.granted_by for grant in facts.grants)
     keys = tuple(_key(record) for record in people.api_keys.keys(identity))
     history: tuple[Row, ...] = ()
+    rate: Rate | None = None
     if call.may("log:read"):
+        rate = read_rate(call, identity)
         history = rows_of(call, EntryQuery(principal=identity, newest_first=True, limit=_HISTORY))
     models = tuple(section.digest for section in call.workspace.config.gateway.models)
+    may = call.may("access:grant")
     return PrincipalView(
-        _row(facts), tuple(_grant(grant, names) for grant in facts.grants), keys, uses_of(call, identity), history,
-        tuple(sorted(ROLES)), models, call.may("access:grant"),
+        _row(facts), tuple(_grant(grant, names) for grant in facts.grants), keys, uses_of(call, identity), rate,
+        history, tuple(sorted(ROLES)), models, may, may and identity != call.session.principal,
     )  # fmt: skip
 
 
@@ -202,6 +217,26 @@ def revoke(call: Call, _asked: Nothing) -> Nothing:
     if call.path["grant"] not in {one.id for one in facts.grants}:
         raise NotFound("there is no such grant")
     revoke_grant(call.workspace, call.path["grant"])
+    return Nothing()
+
+
+def suspend(call: Call, _asked: Nothing) -> Nothing:
+    """Let the principal do nothing from now on.
+
+    Raises:
+        InvalidInput: There is no such principal, or it is whoever asks.
+    """
+    suspend_principal(call.workspace, call.path["id"])
+    return Nothing()
+
+
+def resume(call: Call, _asked: Nothing) -> Nothing:
+    """Lift its suspension.
+
+    Raises:
+        InvalidInput: There is no such principal, or it is not suspended.
+    """
+    resume_principal(call.workspace, call.path["id"])
     return Nothing()
 
 

@@ -15,6 +15,7 @@ from stanch.sign import TrustedKeys
 from stanch.workspace.copies import KeptCopy
 from stanch.workspace.release_state import ReleaseState
 from stanch.workspace.verbs_approve import read_kept, take_approval
+from stanch.workspace.verbs_receipt import list_receipts
 from stanch.workspace.verbs_release import model_of, release_folder
 
 
@@ -27,7 +28,12 @@ class Vote(Struct, frozen=True):
 
 
 class CopyState(Struct, frozen=True):
-    """A copy for one recipient: its request, its manifest once it was made, and who approved it."""
+    """A copy for one recipient: its request, its manifest once it was made, who approved it, and its receipt.
+
+    Attributes:
+        received_at: When it arrived, as its recipient signed and the log holds; empty while that is waited for.
+        receipt: The entry that took the receipt in; -1 while it is waited for.
+    """
 
     release: str
     recipient: str
@@ -41,10 +47,12 @@ class CopyState(Struct, frozen=True):
     votes: tuple[Vote, ...]
     trouble: str
     mine: bool
+    received_at: str
+    receipt: int
 
 
 class ReleaseRow(Struct, frozen=True):
-    """A release: its model, line and number, who proposed it, and how far its copies are."""
+    """A release: its model, line and number, who proposed it, and how many copies are made, approved, signed for."""
 
     name: str
     model: str
@@ -55,6 +63,7 @@ class ReleaseRow(Struct, frozen=True):
     recipients: int
     made: int
     approved: int
+    received: int
 
 
 class ReleaseList(Struct, frozen=True):
@@ -114,7 +123,8 @@ class _Handed(Struct, frozen=True, forbid_unknown_fields=True):
 def list_releases(call: Call, asked: Paged) -> ReleaseList:
     """Show all releases."""
     shown, after = take(load_releases(call), lambda state: state.facts.name, asked)
-    return ReleaseList(tuple(_row(call, state) for state in shown), after)
+    look = Look(call)
+    return ReleaseList(tuple(_row(look, state, look.copies(state)) for state in shown), after)
 
 
 def show_release(call: Call, _asked: Nothing) -> ReleaseView:
@@ -125,17 +135,17 @@ def show_release(call: Call, _asked: Nothing) -> ReleaseView:
         InvalidInput: It is no name.
     """
     state = ReleaseState.load(release_folder(call.workspace, call.path["name"]))
-    facts = state.facts
-    return ReleaseView(
-        _row(call, state), facts.entry, facts.checkpoint, copies_of(call, state), call.workspace.ledger.origin
-    )
+    facts, look = state.facts, Look(call)
+    copies = look.copies(state)
+    return ReleaseView(_row(look, state, copies), facts.entry, facts.checkpoint, copies, call.workspace.ledger.origin)
 
 
 def list_recipients(call: Call, asked: Paged) -> RecipientList:
     """Show who gets copies; two names with one key are two recipients."""
     found: dict[tuple[str, str], list[CopyState]] = {}
+    look = Look(call)
     for state in load_releases(call):
-        for copy in copies_of(call, state):
+        for copy in look.copies(state):
             found.setdefault((copy.recipient, copy.key), []).append(copy)
     rows = [RecipientRow(name, key, tuple(copies)) for (name, key), copies in found.items()]
     shown, after = take(rows, lambda row: f"{row.name} {row.key}", asked)
@@ -167,71 +177,72 @@ def load_releases(call: Call) -> list[ReleaseState]:
     return ReleaseState.load_all(call.workspace.state / "releases")
 
 
-def copies_of(call: Call, state: ReleaseState) -> tuple[CopyState, ...]:
-    """Return how each copy of a release stands."""
-    newest: dict[str, KeptCopy] = {}
-    for kept in KeptCopy.all_of(state.folder):
-        other = newest.get(kept.facts.recipient)
-        if other is None or other.facts.created_ms < kept.facts.created_ms:
-            newest[kept.facts.recipient] = kept
-    look = _Look(call, state)
-    return tuple(look.copy(recipient, newest.get(recipient)) for recipient in sorted(state.facts.requests))
+class Look:
+    """A look at the copies of releases; what they have in common is read once."""
 
-
-class _Look:
-    """A look at the copies of one release; what they have in common is read once."""
-
-    def __init__(self, call: Call, state: ReleaseState) -> None:
+    def __init__(self, call: Call) -> None:
         self._call = call
-        self._state = state
+        self._names: dict[str, str] = {}
+
+    def name(self, principal: str) -> str:
+        """Return what a principal is shown as."""
+        if principal not in self._names:
+            self._names[principal] = self._call.names([principal]).get(principal, principal)
+        return self._names[principal]
 
     @cached_property
     def _trusted(self) -> TrustedKeys:
         return TrustedKeys(self._call.workspace.keys.publics("publisher"))
 
     @cached_property
-    def _involved(self) -> frozenset[str]:
-        workspace = self._call.workspace
-        return workspace.people.involved(model_of(self._state), workspace.ledger.reader())
+    def _receipts(self) -> dict[str, tuple[str, int]]:
+        return {one.manifest.hex: (one.at, entry) for entry, one in list_receipts(self._call.workspace)}
 
-    def copy(self, recipient: str, kept: KeptCopy | None) -> CopyState:
+    def copies(self, state: ReleaseState) -> tuple[CopyState, ...]:
+        """Return how each copy of a release stands."""
+        newest: dict[str, KeptCopy] = {}
+        for kept in KeptCopy.all_of(state.folder):
+            other = newest.get(kept.facts.recipient)
+            if other is None or other.facts.created_ms < kept.facts.created_ms:
+                newest[kept.facts.recipient] = kept
+        return tuple(self._copy(state, recipient, newest.get(recipient)) for recipient in sorted(state.facts.requests))
+
+    def _copy(self, state: ReleaseState, recipient: str, kept: KeptCopy | None) -> CopyState:
         """Return how the copy of one recipient stands; it may not be made yet."""
-        facts, call = self._state.facts, self._call
+        facts, call = state.facts, self._call
         request, files = facts.requests[recipient], kept.quorum if kept is not None else None
         made_ms, manifest = (kept.facts.created_ms, kept.facts.manifest_sha256) if kept is not None else (0, "")
         votes: tuple[Vote, ...] = ()
         digest, needed, counted, trouble = str(request.digest), 0, 0, ""
         if kept is not None and files is not None:
             try:
-                asked = read_kept(self._state, kept, files, self._trusted).request
+                asked = read_kept(state, kept, files, self._trusted).request
             except StanchError as error:
                 trouble = error.what
             else:
                 approvals = call.workspace.people.approvals
                 # Who took part is asked of the log, which takes longer: only where there is anything to count.
                 if approvals.count_approvals(asked.digest, requester=facts.requester):
-                    counted = approvals.count_approvals(
-                        asked.digest, requester=facts.requester, involved=self._involved
-                    )
-                names = call.names(one.principal for one in asked.approvers)
+                    involved = call.workspace.people.involved(model_of(state), call.workspace.ledger.reader())
+                    counted = approvals.count_approvals(asked.digest, requester=facts.requester, involved=involved)
                 votes = tuple(
-                    Vote(approver.principal, names.get(approver.principal, approver.principal), x in files.approvals)
+                    Vote(approver.principal, self.name(approver.principal), x in files.approvals)
                     for x, approver in enumerate(asked.approvers, 1)
                 )
                 digest, needed = str(asked.digest), asked.m
         mine = any(vote.principal == call.session.principal and not vote.given for vote in votes)
         return CopyState(
             facts.name, recipient, request.recipient_key, request.not_after, made_ms, manifest, digest, needed,
-            counted, votes, trouble, mine,
+            counted, votes, trouble, mine, *self._receipts.get(manifest, ("", -1)),
         )  # fmt: skip
 
 
-def _row(call: Call, state: ReleaseState) -> ReleaseRow:
-    facts, copies = state.facts, copies_of(call, state)
+def _row(look: Look, state: ReleaseState, copies: tuple[CopyState, ...]) -> ReleaseRow:
+    facts = state.facts
     first = next(iter(facts.requests.values()))
     return ReleaseRow(
         facts.name, state.model.name, facts.digest, first.lineage, first.release_number,
-        call.names([facts.requester]).get(facts.requester, facts.requester), len(copies),
+        look.name(facts.requester), len(copies),
         sum(copy.made_ms > 0 for copy in copies),
-        sum(0 < copy.needed <= copy.counted for copy in copies),
+        sum(0 < copy.needed <= copy.counted for copy in copies), sum(bool(copy.received_at) for copy in copies),
     )  # fmt: skip

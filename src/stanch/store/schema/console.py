@@ -21,6 +21,7 @@ console_attempt = table(
     text("verifier"),
     integer("begun_ms"),
     integer("step_up"),
+    text("target", null=True),
 )
 
 console_reply = table(
