@@ -3,6 +3,8 @@
 import json
 import shutil
 
+from authority import served
+
 
 def test_a_bundle_goes_to_a_store_and_comes_back_until_it_is_revoked(stanch, files, tmp_path):
     for name in ("acme.key", "sign.pub.pem"):
@@ -71,3 +73,22 @@ def test_a_revocation_list_needs_as_many_signers_as_its_readers_demand(stanch, t
     (tmp_path / "store/revocations.json").write_text(json.dumps(listed))
     refused = stanch("release", "fetch", uri, "--trust", "both.toml", "--out", "got")
     assert (refused.code, "expected 2, found 1" in refused.err) == (1, True)
+
+
+def test_a_released_copy_is_time_stamped_by_the_authority_that_is_named(authority, stanch, files, tmp_path):
+    (tmp_path / "roots.pem").write_bytes(authority.root)
+    (tmp_path / "gate.toml").write_text('[gate]\nrelease_context = "internal-api"\n')
+    create = (
+        "--workspace", files.w, "release", "create", "r1", "--to", "acme", "--policy", "gate.toml", "--out", "copy",
+        "--tsa-roots", "roots.pem", "--tsa",
+    )  # fmt: skip
+    with served(authority.answer, status=503) as url:
+        refused = stanch(*create, url)
+    assert (refused.code, "status 503" in refused.err) == (4, True)
+    assert not (tmp_path / "copy").exists()
+    with served(authority.answer) as url:
+        assert stanch(*create, url).code == 0
+    publisher, key = files.w / ".stanch/keys/publisher.pub.pem", files.acme_key
+    words = ("copy", "--trust", publisher, "--timestamp-roots", "roots.pem")
+    assert stanch("--json", "seal", "verify", *words).json["data"]["signed_at"]
+    assert stanch("release", "open", *words, "--identity", key, "--memory", "m").code == 0

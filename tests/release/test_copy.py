@@ -3,18 +3,21 @@
 import json
 import os
 import shutil
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import life
 import msgspec
 import pytest
 
+from authority import served
 from stanch.audit import GatePolicy
 from stanch.audit.gate import GateBreached, GateInconclusive
 from stanch.crypto import SigningKey, canonical_json
 from stanch.errors import (
     Conflict,
+    ExternalError,
     GateFailed,
     InvalidInput,
     NoIdentityMatched,
@@ -27,7 +30,7 @@ from stanch.errors import (
 from stanch.mark import MarkedSource
 from stanch.release import create_copy, open_copy, read_publisher
 from stanch.seal import OpenParams, VolatileReleases, open_bundle
-from stanch.sign import Bundle, DirectoryMismatch, TrustedKeys, verify_directory
+from stanch.sign import Bundle, DirectoryMismatch, TimestampAuthority, Timestamped, TrustedKeys, verify_directory
 from stanch.weights import directory_digest
 
 NOW = life.in_days(0)
@@ -228,11 +231,24 @@ def test_an_existing_destination_is_not_touched(ordering, tmp_path):
 
 
 def test_a_signer_that_fails_leaves_nothing(ordering, tmp_path, monkeypatch):
-    def fail(*_):
+    def fail(*_, **_options):
         raise RuntimeError("the token was pulled out")
 
     monkeypatch.setattr("stanch.release.copy.sign_manifest", fail)
     refused(ordering.order(), tmp_path / "c", RuntimeError, "pulled out")
+
+
+def test_an_authority_confirms_when_a_copy_was_signed_or_there_is_no_copy(authority, made, ordering, tmp_path):
+    with served(authority.answer, status=500) as url:
+        order = ordering.order(authority=TimestampAuthority(url, authority.roots))
+        refused(order, tmp_path / "c", ExternalError, "refused")
+    with served(authority.answer) as url:
+        copy = create_copy(replace(order, authority=TimestampAuthority(url, authority.roots)), tmp_path / "c", now=NOW)
+    policy = Timestamped(ordering.trusted, authority.roots)
+    _, verified = read_publisher(copy.path, policy)
+    assert abs(verified.signed_at - datetime.now(UTC)) < timedelta(minutes=5)
+    with pytest.raises(PolicyViolation, match="no signature has a time-stamp"):
+        read_publisher(made.path, policy)
 
 
 def test_a_destroyed_copy_is_gone(ordering, tmp_path):
