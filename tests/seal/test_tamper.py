@@ -349,7 +349,7 @@ def test_grants_end(make_sealed):
     sealed = make_sealed({"f": b"x"}, not_after=end)
     assert sealed.read_all(params=at(end - timedelta(seconds=1))) == {"f": b"x"}
     for moment in (end, end + timedelta(days=1)):
-        with pytest.raises(GrantExpired) as caught:
+        with pytest.raises(GrantExpired, match="the release ended") as caught:
             sealed.open(params=at(moment))
         assert caught.value.exit_code == 3
 
