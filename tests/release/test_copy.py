@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,6 +35,7 @@ from stanch.sign import Bundle, DirectoryMismatch, TimestampAuthority, Timestamp
 from stanch.weights import directory_digest
 
 NOW = life.in_days(0)
+WRITES = "openat,write,pwrite64,writev,pwritev,pwritev2,sendfile,copy_file_range,splice,mmap,link,linkat,symlinkat"
 
 
 def open_(bundle, ordering, identity, memory=None):
@@ -286,6 +288,35 @@ def test_no_plaintext_of_the_marked_copy_is_written(ordering, material, tmp_path
         marker in read_all(copy.path, ordering, material.acme)["adapter_model.safetensors"] for marker in markers
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "tmp"]
+
+
+def test_the_kernel_sees_no_plaintext_of_the_marked_copy(ordering, tmp_path):
+    """As above for whatever writes, by whatever call: the making is traced in a child of this process."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    order = ordering.order()
+    source = {file.path: file for file in MarkedSource(order.original, order.plan, order.key).files()}
+    with source["adapter_model.safetensors"].open() as reader:
+        marked = reader.read()
+    begin, go = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.read(begin, 1)
+        create_copy(order, tmp_path / "c", now=NOW)
+        os._exit(0)
+    command = ["strace", "-f", "-xx", "-s", "4000000", "-e", f"trace={WRITES}", "-o", tmp_path / "trace", "-p", child]
+    with subprocess.Popen([str(word) for word in command], stderr=subprocess.PIPE, text=True) as tracer:
+        said = tracer.stderr.readline()
+        os.write(go, b"x")
+        assert os.waitpid(child, 0)[1] == 0
+    if "ttached" not in said:
+        pytest.skip(f"strace may not trace here: {said}")
+    lines = (tmp_path / "trace").read_text().splitlines()
+    written = b"".join(bytes.fromhex(text.replace("\\x", "")) for line in lines for text in line.split('"')[1::2])
+    assert len(written) > len(marked)  # the whole body, and the paths
+    starts = range(4096, len(marked) - 32, 997)
+    assert not any(marked[start : start + 32] in written for start in starts)
+    assert not any("MAP_SHARED" in line and "PROT_WRITE" in line for line in lines)
 
 
 def test_the_original_is_not_touched(made, ordering, material):
