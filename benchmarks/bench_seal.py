@@ -6,8 +6,7 @@ library is told not to keep freed memory: a program loads a model once, into mem
 floor reads the plaintext file into huge pages, also unmeasured before each loader, so that none pays for memory that a
 virtual machine's host has to find first; the order changes from round to round. Of pyrage and tink the
 decryption of the same bytes is timed, beside ours on one thread. AES and BLAKE3 of this machine stand beside the
-figures: without vectorised AES the cipher, and not the page faults, is the limit. How much our loading leaves to be
-gained is its processor time over that of its parts, each measured alone: the floor, AES, and BLAKE3 for the publisher.
+figures: without vectorised AES the cipher, and not the page faults, is the limit.
 Writes benchmarks/results/seal.json: for each figure the median, the range and all rounds; for the ratios of loading
 also the ratio of the best rounds, which is what the code can do where the host of a virtual machine takes time away,
 and the ratio of the least CPU times.
@@ -309,17 +308,7 @@ def measure(folder: Path, figures: Figures) -> dict[str, dict[str, object]]:
     figures["peak_above_model_mib"] = [peak_above_model(folder) for _ in range(3)]
     for name in ("publisher", "aead", "safetensors"):
         figures[f"load_{name}_gb_per_second"] = [size / clock / 1e9 for clock, _ in took[name]]
-    return compare(took) | compare_parts(size, took, figures)
-
-
-def compare_parts(
-    size: int, took: dict[str, list[tuple[float, float]]], figures: Figures
-) -> dict[str, dict[str, object]]:
-    """Return our least processor time over the sum of what its parts take at their best."""
-    aes, blake3 = (size / 1e9 / max(figures[f"{part}_gb_per_second"]) for part in ("aes_gcm", "blake3"))
-    floor = min(cpu for _, cpu in took["floor"])
-    parts = {"aead": floor + aes, "publisher": floor + aes + blake3}
-    return {f"load_{ours}_over_parts": {"best": min(cpu for _, cpu in took[ours]) / parts[ours]} for ours in parts}
+    return compare(took)
 
 
 def load_all(folder: Path, number: int, took: dict[str, list[tuple[float, float]]], figures: Figures) -> None:
