@@ -40,6 +40,11 @@ bench: $(STAMP)
 	$(PIP) --editable '.[bench]'
 	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
 
+# One of them: make bench-seal
+bench-%: $(STAMP)
+	$(PIP) --editable '.[bench]'
+	$(BIN)/python benchmarks/bench_$*.py
+
 # What is published: built from the last commit and signed, with the publisher's key: make dist KEY=publisher.pem
 dist: $(STAMP)
 	$(BIN)/python tools/build_dist.py dist --key $(KEY)

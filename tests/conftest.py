@@ -2,8 +2,10 @@
 
 import gc
 import os
+import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -113,3 +115,13 @@ def softhsm():
     """A token of SoftHSM2; ``softhsm.key()`` makes a key on it and returns its URI."""
     with servers.softhsm_token() as token:
         yield token
+
+
+@pytest.fixture(scope="session", name="authority")
+def _authority(tmp_path_factory):
+    """A time-stamping authority; ``authority.served`` lets it answer at a URL."""
+    if find_spec("rfc3161_client") is None or shutil.which("openssl") is None:
+        pytest.skip("rfc3161-client or openssl is not installed")
+    from authority import Authority  # noqa: PLC0415 - used here alone
+
+    return Authority(tmp_path_factory.mktemp("tsa") / "a")

@@ -2,6 +2,12 @@
 
 import json
 import shutil
+from datetime import datetime, timedelta
+
+import life
+import pytest
+
+from authority import served
 
 
 def test_a_bundle_goes_to_a_store_and_comes_back_until_it_is_revoked(stanch, files, tmp_path):
@@ -71,3 +77,56 @@ def test_a_revocation_list_needs_as_many_signers_as_its_readers_demand(stanch, t
     (tmp_path / "store/revocations.json").write_text(json.dumps(listed))
     refused = stanch("release", "fetch", uri, "--trust", "both.toml", "--out", "got")
     assert (refused.code, "expected 2, found 1" in refused.err) == (1, True)
+
+
+def test_a_released_copy_is_time_stamped_by_the_authority_that_is_named(authority, stanch, files, tmp_path):
+    (tmp_path / "roots.pem").write_bytes(authority.root)
+    (tmp_path / "gate.toml").write_text('[gate]\nrelease_context = "internal-api"\n')
+    create = (
+        "--workspace", files.w, "release", "create", "r1", "--to", "acme", "--policy", "gate.toml", "--out", "copy",
+        "--tsa-roots", "roots.pem", "--tsa",
+    )  # fmt: skip
+    with served(authority.answer, status=503) as url:
+        refused = stanch(*create, url)
+    assert (refused.code, "status 503" in refused.err) == (4, True)
+    assert not (tmp_path / "copy").exists()
+    with served(authority.answer) as url:
+        assert stanch(*create, url).code == 0
+    publisher, key = files.w / ".stanch/keys/publisher.pub.pem", files.acme_key
+    words = ("copy", "--trust", publisher, "--timestamp-roots", "roots.pem")
+    assert stanch("--json", "seal", "verify", *words).json["data"]["signed_at"]
+    assert stanch("release", "open", *words, "--identity", key, "--memory", "m").code == 0
+
+
+@pytest.mark.acceptance
+def test_a_wrong_revoked_expired_key_opens_nothing_and_leaves_nothing_in_clear(stanch, files, tmp_path, monkeypatch):
+    class Later(datetime):
+        @classmethod
+        def now(cls, zone=None):
+            return datetime.now(zone) + timedelta(days=31)
+
+    weights = (files.model / "adapter_model.safetensors").read_bytes()
+    trust = ("--trust", files.sign_pub_pem)
+    made = ("--sign-key", files.sign_pem, "--lineage", "l", "--days", 30, "--out", "b")
+    assert stanch("seal", "create", files.model, "--to", files.recipient, *made).code == 0
+    uri = stanch("--json", "release", "deliver", "b", "file:store", *trust).json["data"]["uri"]
+    identity, stranger = ("--identity", files.acme_key), ("--identity", files.other_key)
+    commands = [["release", "open", place, *trust, "--memory", "m"] for place in ("b", uri)]
+    commands += [["seal", "unseal-unsafe", "b", "--out", "clear", *trust]]
+    for command in commands:
+        refused = stanch("--json", *command, *stranger)
+        assert (refused.code, refused.json["error"]["slug"]) == (1, "no-identity-matched")
+        with monkeypatch.context() as patch:
+            patch.setattr("stanch.seal.times.datetime", Later)
+            refused = stanch("--json", *command, *identity)
+        assert (refused.code, refused.json["error"]["slug"]) == (3, "grant-expired")
+    for command in commands[:2]:
+        assert stanch(*command, *identity).code == 0
+    assert stanch("release", "revoke", uri, files.recipient, "--sign-key", files.sign_pem, "--reason", "left").code == 0
+    for command in (commands[1], [*commands[0], "--revocations", "store/revocations.json"]):
+        refused = stanch("--json", *command, *identity)
+        assert (refused.code, refused.json["error"]["slug"]) == (3, "revoked")
+    written = life.contents(tmp_path)
+    assert len(written) > 10
+    pieces = [weights[start : start + 32] for start in range(0, len(weights) - 32, 1000)]
+    assert not any(piece in data for piece in pieces for data in written.values())

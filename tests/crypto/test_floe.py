@@ -77,14 +77,16 @@ def published(name):
     return ciphertext[:HEADER_SIZE], segments, seg, plaintext
 
 
+@pytest.mark.acceptance
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason="the published FLOE vectors are not here (../shared/vectors/floe)")
-def test_all_published_pairs_are_here():
+def test_floe_vectors_are_all_here():
     assert len(PAIRS) == 17
 
 
+@pytest.mark.acceptance
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason="the published FLOE vectors are not here (../shared/vectors/floe)")
 @pytest.mark.parametrize("name", PAIRS)
-def test_published_vectors(name):
+def test_floe_vectors_open_and_no_other_rotation_does(name):
     header, segments, seg, plaintext = published(name)
     bits = 2 if "rotation" in name else 20
     decryptor = floe._decryptor(bytes(32), b"This is AAD", header, seg, bits)

@@ -23,6 +23,7 @@ from stanch.crypto import (
     hkdf_expand_sha384,
     hkdf_sha256,
     hkdf_sha384,
+    hmac_prf,
     read_private,
     write_atomic,
     write_private,
@@ -34,6 +35,12 @@ from stanch.errors import InvalidInput, NoTrustedSignature
 @given(st.lists(st.binary(max_size=6), max_size=5), st.lists(st.binary(max_size=6), max_size=5))
 def test_no_two_lists_frame_alike(one, other):
     assert (frame(*one) == frame(*other)) == (one == other)
+
+
+@given(st.binary(max_size=130), st.lists(st.binary(max_size=200), min_size=1, max_size=3))
+def test_one_prf_is_hmac_of_every_message(key, messages):
+    prf = hmac_prf(key)
+    assert [prf(message) for message in messages] == [hmac.digest(key, message, "sha256") for message in messages]
 
 
 def test_hkdf_sha256_matches_rfc_5869_case_1():

@@ -3,18 +3,22 @@
 import json
 import os
 import shutil
-from datetime import timedelta
+import subprocess
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import life
 import msgspec
 import pytest
 
+from authority import served
 from stanch.audit import GatePolicy
 from stanch.audit.gate import GateBreached, GateInconclusive
 from stanch.crypto import SigningKey, canonical_json
 from stanch.errors import (
     Conflict,
+    ExternalError,
     GateFailed,
     InvalidInput,
     NoIdentityMatched,
@@ -27,10 +31,11 @@ from stanch.errors import (
 from stanch.mark import MarkedSource
 from stanch.release import create_copy, open_copy, read_publisher
 from stanch.seal import OpenParams, VolatileReleases, open_bundle
-from stanch.sign import Bundle, DirectoryMismatch, TrustedKeys, verify_directory
+from stanch.sign import Bundle, DirectoryMismatch, TimestampAuthority, Timestamped, TrustedKeys, verify_directory
 from stanch.weights import directory_digest
 
 NOW = life.in_days(0)
+WRITES = "openat,write,pwrite64,writev,pwritev,pwritev2,sendfile,copy_file_range,splice,mmap,link,linkat,symlinkat"
 
 
 def open_(bundle, ordering, identity, memory=None):
@@ -228,11 +233,24 @@ def test_an_existing_destination_is_not_touched(ordering, tmp_path):
 
 
 def test_a_signer_that_fails_leaves_nothing(ordering, tmp_path, monkeypatch):
-    def fail(*_):
+    def fail(*_, **_options):
         raise RuntimeError("the token was pulled out")
 
     monkeypatch.setattr("stanch.release.copy.sign_manifest", fail)
     refused(ordering.order(), tmp_path / "c", RuntimeError, "pulled out")
+
+
+def test_an_authority_confirms_when_a_copy_was_signed_or_there_is_no_copy(authority, made, ordering, tmp_path):
+    with served(authority.answer, status=500) as url:
+        order = ordering.order(authority=TimestampAuthority(url, authority.roots))
+        refused(order, tmp_path / "c", ExternalError, "refused")
+    with served(authority.answer) as url:
+        copy = create_copy(replace(order, authority=TimestampAuthority(url, authority.roots)), tmp_path / "c", now=NOW)
+    policy = Timestamped(ordering.trusted, authority.roots)
+    _, verified = read_publisher(copy.path, policy)
+    assert abs(verified.signed_at - datetime.now(UTC)) < timedelta(minutes=5)
+    with pytest.raises(PolicyViolation, match="no signature has a time-stamp"):
+        read_publisher(made.path, policy)
 
 
 def test_a_destroyed_copy_is_gone(ordering, tmp_path):
@@ -270,6 +288,35 @@ def test_no_plaintext_of_the_marked_copy_is_written(ordering, material, tmp_path
         marker in read_all(copy.path, ordering, material.acme)["adapter_model.safetensors"] for marker in markers
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "tmp"]
+
+
+def test_the_kernel_sees_no_plaintext_of_the_marked_copy(ordering, tmp_path):
+    """As above for whatever writes, by whatever call: the making is traced in a child of this process."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    order = ordering.order()
+    source = {file.path: file for file in MarkedSource(order.original, order.plan, order.key).files()}
+    with source["adapter_model.safetensors"].open() as reader:
+        marked = reader.read()
+    begin, go = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.read(begin, 1)
+        create_copy(order, tmp_path / "c", now=NOW)
+        os._exit(0)
+    command = ["strace", "-f", "-xx", "-s", "4000000", "-e", f"trace={WRITES}", "-o", tmp_path / "trace", "-p", child]
+    with subprocess.Popen([str(word) for word in command], stderr=subprocess.PIPE, text=True) as tracer:
+        said = tracer.stderr.readline()
+        os.write(go, b"x")
+        assert os.waitpid(child, 0)[1] == 0
+    if "ttached" not in said:
+        pytest.skip(f"strace may not trace here: {said}")
+    lines = (tmp_path / "trace").read_text().splitlines()
+    written = b"".join(bytes.fromhex(text.replace("\\x", "")) for line in lines for text in line.split('"')[1::2])
+    assert len(written) > len(marked)  # the whole body, and the paths
+    starts = range(4096, len(marked) - 32, 997)
+    assert not any(marked[start : start + 32] in written for start in starts)
+    assert not any("MAP_SHARED" in line and "PROT_WRITE" in line for line in lines)
 
 
 def test_the_original_is_not_touched(made, ordering, material):

@@ -182,6 +182,7 @@ def test_two_of_three_open_it_and_one_does_not(copy):
         copy.read(BOLT)
 
 
+@pytest.mark.acceptance
 def test_every_m_of_five_opens_it_and_every_m_minus_one_does_not(make):
     people = [Person.new(f"p{number}") for number in range(5)]
     copy = make(people=people, m=3)
@@ -298,6 +299,7 @@ def test_a_share_unwraps_for_exactly_the_request_it_was_made_for(copy, change):
         redeem(other, approvals, identity, copy.manifest, now=NOW)
 
 
+@pytest.mark.acceptance
 def test_approvals_of_another_copy_are_refused(make):
     first, second = make("first"), make("second")
     old = [first.approval(person) for person in (RITA, ROLF, RUTH)]

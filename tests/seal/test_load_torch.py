@@ -72,7 +72,8 @@ def logits(model):
         return model(PROMPT).logits
 
 
-def test_a_model_loads_bit_identical(plain, make_sealed):
+@pytest.mark.acceptance
+def test_a_model_loads_for_real_and_bit_identical(plain, make_sealed):
     files = files_of(plain / "base")
     harmless = {"_attn_implementation": "eager", "_attn_implementation_autoset": True, "auto_map": {}}
     files["config.json"] = json.dumps(json.loads(files["config.json"]) | harmless).encode()
@@ -96,7 +97,8 @@ def test_another_element_type_is_the_callers_choice(plain, make_sealed):
     assert torch.equal(logits(model), logits(reference))
 
 
-def test_an_adapter_loads_bit_identical(plain, make_sealed):
+@pytest.mark.acceptance
+def test_an_adapter_loads_for_real_and_bit_identical(plain, make_sealed):
     base = plain / "base"
     digest = directory_digest(base).root
     reference = peft.PeftModel.from_pretrained(

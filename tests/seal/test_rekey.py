@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -58,6 +59,28 @@ def test_a_new_grant_can_end_before_the_release_but_not_after(make_sealed):
     other = generate_identity()
     recipients = change(sealed, add=[other])
     assert recipients.stanzas[-1].not_after == read_manifest(sealed.path).not_after
+
+
+@pytest.mark.parametrize("release_end", [None, NOW + timedelta(days=10)])
+def test_a_grants_own_end_holds_in_a_copied_list(make_sealed, release_end):
+    """Its recipient writes another end into a copy of the list, one that the release itself would allow."""
+    sealed = make_sealed({"f": b"x"}, not_after=release_end)
+    new, path = generate_identity(), sealed.path / "recipients.json"
+    first, short = change(sealed, add=[new], not_after=NOW + timedelta(days=1)).stanzas
+    longest = change(sealed, add=[generate_identity()], not_after=release_end).stanzas[-1]
+    assert longest.not_after == first.not_after
+    later = OpenParams(clock=lambda: NOW + timedelta(days=2))
+    written = Recipients.parse(path.read_bytes())
+    for end in (longest.not_after, "2026-06-04T12:00:00Z"):
+        copied = replace(written, stanzas=(longest, replace(short, not_after=end)))
+        path.write_bytes(copied.to_bytes())
+        for params in (later, None):
+            with pytest.raises(DecryptionFailed):
+                sealed.open(identities=[new], params=params)
+    path.write_bytes(written.to_bytes())
+    with pytest.raises(GrantExpired):
+        sealed.open(identities=[new], params=later)
+    assert sealed.read_all(identities=[new]) == {"f": b"x"}
 
 
 def test_what_cannot_be_changed_is_refused_and_nothing_is_written(small):

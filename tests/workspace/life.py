@@ -40,7 +40,7 @@ from stanch.workspace.opening import SETTINGS
 from stanch.workspace.verbs_access import add_person
 from stanch.workspace.verbs_approve import approve_release, load_record, register_key
 from stanch.workspace.verbs_model import pass_gate
-from stanch.workspace.verbs_release import Proposal, create_release, propose_release
+from stanch.workspace.verbs_release import CopyTerms, Proposal, create_release, propose_release
 
 POLICY = GatePolicy.for_context("internal-api")
 MODULES, OUTPUTS, INPUTS, RANK = 8, 128, 64, 16
@@ -297,7 +297,7 @@ class Case:
 
     def create(self, workspace, out, *, name="r1", recipient="acme", approvers=APPROVERS):
         """Make a recipient's copy as whoever acts."""
-        return create_release(workspace, name, recipient, out, POLICY, approvers=approvers)
+        return create_release(workspace, name, recipient, out, CopyTerms(policy=POLICY, approvers=approvers))
 
     def approve(self, workspace, *, name="r1", recipient="acme"):
         """Approve what a copy's record asks for as whoever acts, with the own identity."""

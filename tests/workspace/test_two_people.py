@@ -37,7 +37,7 @@ from stanch.workspace.copies import KeptCopy
 from stanch.workspace.verbs_access import add_person, grant_role, revoke_grant
 from stanch.workspace.verbs_approve import approve_release, load_record, register_key
 from stanch.workspace.verbs_deliver import deliver_copy
-from stanch.workspace.verbs_release import ReleaseState, create_release, propose_release, release_folder
+from stanch.workspace.verbs_release import CopyTerms, ReleaseState, create_release, propose_release, release_folder
 
 both = pytest.mark.on_both_grounds
 
@@ -366,7 +366,7 @@ def test_one_person_suffices_in_profile_solo(team, tmp_path):
             team.case.create(workspace, tmp_path / "out", approvers=())
         assert "gate" in caught.value.why
         verbs_model.pass_gate(workspace, material.model, cert, life.POLICY)
-        made = create_release(workspace, "r1", "acme", tmp_path / "out", life.POLICY)
+        made = create_release(workspace, "r1", "acme", tmp_path / "out", CopyTerms(policy=life.POLICY))
         assert not quorum_folder(made.path).exists()
         trusted = TrustedKeys(workspace.keys.publics("publisher"))
         with open_copy(made.path, trusted, [material.acme], memory=VolatileReleases()) as opened:
@@ -393,7 +393,8 @@ def create(folder, step):
 
     setattr(verbs_release, name, die)
     with life.cheaply(), Workspace.open(folder, principal="rolf", unlock=lambda: life.passphrase("rolf")) as rolf:
-        verbs_release.create_release(rolf, "r1", "acme", folder.parent / step, life.POLICY, approvers=life.APPROVERS)
+        terms = verbs_release.CopyTerms(policy=life.POLICY, approvers=life.APPROVERS)
+        verbs_release.create_release(rolf, "r1", "acme", folder.parent / step, terms)
 
 for step in ("sealed", "kept"):  # each in a child of its own: a new interpreter costs seconds
     child = os.fork()

@@ -286,7 +286,7 @@ VERBS = [
          lambda w, c, _out: verbs_release.propose_release(w, c.proposal("r2"))),
     Verb(verbs_release.create_release, "release.create", "rolf", (verbs_release, "create_copy"),
          lambda w, _c, out: verbs_release.create_release(
-             w, "r1", "bolt", out / "copy", life.POLICY, approvers=life.APPROVERS)),
+             w, "r1", "bolt", out / "copy", verbs_release.CopyTerms(policy=life.POLICY, approvers=life.APPROVERS))),
     Verb(verbs_approve.register_key, "key.register", "rita", (verbs_approve, "_registered"),
          lambda w, c, _out: verbs_approve.register_key(w, str(c.material.acme.recipient))),
     Verb(verbs_approve.approve_release, "release.approve", "rita", (verbs_approve, "sign_approval"),

@@ -13,12 +13,17 @@ if TYPE_CHECKING:
     from stanch.crypto.passphrase import Passphrase
     from stanch.crypto.stanza import KeyProvider
     from stanch.crypto.timestamp import TimestampRoots
-    from stanch.sign import Timestamped, TrustedKeys
+    from stanch.sign import TimestampAuthority, Timestamped, TrustedKeys
 
 _MAX_ROOTS = 1 << 20
 TIMESTAMP_ROOTS = click.option(
     "--timestamp-roots", type=click.Path(path_type=Path, dir_okay=False),
     help="Demand a time-stamp by an authority of these; keys count if they were trusted then.",
+)  # fmt: skip
+TSA = click.option("--tsa", "tsa", metavar="URL", help="A time-stamping authority that confirms when this was signed.")
+TSA_ROOTS = click.option(
+    "--tsa-roots", type=click.Path(path_type=Path, dir_okay=False),
+    help="With --tsa: PEM certificates that the authority must descend from.",
 )  # fmt: skip
 
 
@@ -72,6 +77,21 @@ def roots_of(path: Path) -> "TimestampRoots":
         )
     with path.open("rb") as stream:
         return TimestampRoots.from_pem(stream.read(_MAX_ROOTS), what=str(path))
+
+
+def authority_of(tsa: str | None, roots: Path | None) -> "TimestampAuthority | None":
+    """Read whom ``--tsa`` and ``--tsa-roots`` name to be asked for time-stamps; None where they name nobody.
+
+    Raises:
+        InvalidInput: One of them stands without the other, or the file holds no certificates.
+    """
+    from stanch.sign import TimestampAuthority  # noqa: PLC0415 - not needed by the others
+
+    if tsa is None and roots is None:
+        return None
+    if tsa is None or roots is None:
+        raise InvalidInput("--tsa and --tsa-roots go together", why="an answer that nobody vouches for proves nothing")
+    return TimestampAuthority(tsa, roots_of(roots))
 
 
 def publisher_of(trust: Path, roots: Path | None) -> "TrustedKeys | Timestamped":

@@ -11,7 +11,7 @@ from stanch.cli.approval import approve, approve_offline, redeem
 from stanch.cli.delivery import deliver, fetch, read_revocation_list, revoke
 from stanch.cli.frame import Group, Result, current
 from stanch.cli.receipt import get_key, receipt, receive
-from stanch.cli.recipients import TIMESTAMP_ROOTS, identity_of, publisher_of, trust_of
+from stanch.cli.recipients import TIMESTAMP_ROOTS, TSA, TSA_ROOTS, authority_of, identity_of, publisher_of, trust_of
 from stanch.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -89,8 +89,13 @@ def _recipient(text: str) -> tuple[str, str]:
 @click.option("--to", "recipient", required=True, metavar="NAME", help="Whose copy.")
 @click.option("--approver", "approvers", multiple=True, metavar="PERSON", help="In a team; may be repeated.")
 @click.option("--policy", "policy_file", type=FILE, help="A file with [gate]; otherwise the workspace's settings.")
+@TSA
+@TSA_ROOTS
 @click.option("--out", type=FOLDER, required=True, help="The sealed copy.")
-def create(name: str, *, recipient: str, approvers: tuple[str, ...], policy_file: Path | None, out: Path) -> Result:
+def create(
+    name: str, *, recipient: str, approvers: tuple[str, ...], policy_file: Path | None, tsa: str | None,
+    tsa_roots: Path | None, out: Path,
+) -> Result:  # fmt: skip
     """Make one recipient's copy: gate, mark, seal and sign in one pass; no plaintext of it touches a disk.
 
     In profile team the key is split among the approvers: nobody opens the copy before enough of them approved it.
@@ -98,14 +103,13 @@ def create(name: str, *, recipient: str, approvers: tuple[str, ...], policy_file
     from stanch.audit import parse_policy, read_policy  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - same
     from stanch.workspace.verbs_approve import load_record  # noqa: PLC0415 - same
-    from stanch.workspace.verbs_release import create_release  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_release import CopyTerms, create_release  # noqa: PLC0415 - same
 
-    frame = current()
+    frame, authority = current(), authority_of(tsa, tsa_roots)
     with open_workspace(frame) as workspace:
         policy = read_policy(policy_file) if policy_file else parse_policy(workspace.config.gate)
-        copy = create_release(
-            workspace, name, recipient, out, policy, approvers=approvers, progress=frame.progress()
-        )  # fmt: skip
+        terms = CopyTerms(policy=policy, approvers=approvers, authority=authority)
+        copy = create_release(workspace, name, recipient, out, terms, progress=frame.progress())
         publisher = workspace.keys.public_path("publisher")
         quorum = load_record(workspace, name, recipient).request if copy.record is not None else None
     data: dict[str, JsonValue] = {"path": str(copy.path), "recipient": recipient, "manifest": str(copy.manifest)}

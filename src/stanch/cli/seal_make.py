@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stanch.cli.frame import Leaf, Result, current
+from stanch.cli.recipients import TSA, TSA_ROOTS, authority_of
 from stanch.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -24,10 +25,6 @@ SIGN_KEY = click.option(
 )  # fmt: skip
 TO = click.option("--to", "recipients", multiple=True, required=True, metavar="RECIPIENT", help="May be repeated.")
 DAYS = click.option("--days", type=click.IntRange(1, 3650), help="When the grants end; without it never.")
-TSA = click.option("--tsa", "tsa", metavar="URL", help="A time-stamping authority that confirms when this was signed.")
-TSA_ROOTS = click.option(
-    "--tsa-roots", type=FILE, help="With --tsa: PEM certificates that the authority must descend from."
-)  # fmt: skip
 OUT = click.option("--out", type=FOLDER, required=True, help="The new bundle.")
 
 
@@ -97,20 +94,10 @@ def _kind_of(folder: Path) -> "BundleKind":
 
 def _finisher(signers: "Sequence[SigningKey]", tsa: str | None, roots: Path | None) -> "Callable[[bytes], bytes]":
     """Return what signs a manifest and, where an authority is named, has each signature time-stamped."""
-    from stanch.cli.recipients import roots_of  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.sign import sign_manifest, stamp_bundle  # noqa: PLC0415 - same
+    from stanch.sign import sign_manifest  # noqa: PLC0415 - keeps `stanch --help` light
 
-    if (tsa is None) != (roots is None):
-        raise InvalidInput("--tsa and --tsa-roots go together", why="an answer that nobody vouches for proves nothing")
-    vouched = roots_of(roots) if roots is not None else None
-
-    def finish(manifest: bytes) -> bytes:
-        signature = sign_manifest(manifest, *signers)
-        if tsa is not None and vouched is not None:
-            signature = stamp_bundle(signature, tsa, vouched)
-        return signature.to_bytes()
-
-    return finish
+    authority = authority_of(tsa, roots)
+    return lambda manifest: sign_manifest(manifest, *signers, authority=authority).to_bytes()
 
 
 @click.command("reseal", cls=Leaf)

@@ -107,10 +107,10 @@ def timestamp(signature: Path, url: str, roots: Path) -> Result:
     The authority learns a hash of the signature and who asks, nothing of what was signed.
     """
     from stanch.crypto import write_atomic  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.sign import stamp_bundle  # noqa: PLC0415 - same
+    from stanch.sign import TimestampAuthority, stamp_bundle  # noqa: PLC0415 - same
 
     vouched = roots_of(roots)
-    stamped = stamp_bundle(_read_bundle(signature), url, vouched)
+    stamped = stamp_bundle(_read_bundle(signature), TimestampAuthority(url, vouched))
     moment = vouched.verify(stamped.timestamps[-1], (stamped.signature, *stamped.further)[-1])
     write_atomic(signature, stamped.to_bytes())
     text = f"timestamp  {signature}: signed not after {moment:%Y-%m-%d %H:%M:%S} UTC"

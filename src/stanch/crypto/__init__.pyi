@@ -1,7 +1,7 @@
 from .canonical import canonical_json, parse_json
 from .files import read_private, sync_folder, write_atomic, write_private
 from .frame import frame
-from .hashes import FileHashName, Hasher, HashName, hash_bytes, hmac_sha256, sha256
+from .hashes import FileHashName, Hasher, HashName, hash_bytes, hmac_prf, hmac_sha256, sha256
 from .kdf import hkdf_expand_sha384, hkdf_sha256, hkdf_sha384
 from .merkle import (
     EMPTY_ROOT,
@@ -37,6 +37,7 @@ __all__ = [
     "hkdf_expand_sha384",
     "hkdf_sha256",
     "hkdf_sha384",
+    "hmac_prf",
     "hmac_sha256",
     "inclusion_path",
     "key_id",

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+from collections.abc import Callable
 from typing import Literal
 
 import blake3
@@ -10,6 +11,9 @@ from stanch.errors import InvalidInput
 
 HashName = Literal["sha256", "blake3"]
 """What our own formats use."""
+
+_BLOCK = 64
+_INNER, _OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
 
 FileHashName = Literal["sha256", "blake2b", "blake3"]
 """What a signed directory may use; BLAKE2b gives 64 bytes, the others 32."""
@@ -56,3 +60,20 @@ def sha256(*parts: bytes | bytearray | memoryview) -> bytes:
 def hmac_sha256(key: bytes, data: bytes) -> bytes:
     """Return HMAC-SHA256 (RFC 2104)."""
     return hmac.digest(key, data, "sha256")
+
+
+def hmac_prf(key: bytes) -> Callable[[bytes], bytes]:
+    """Return HMAC-SHA256 under ``key`` as a function of the data, for many short calls under one key.
+
+    The key's two blocks are hashed once (RFC 2104, section 4). Safe to share between threads.
+    """
+    block = (key if len(key) <= _BLOCK else sha256(key)).ljust(_BLOCK, b"\0")
+    inner, outer = hashlib.sha256(block.translate(_INNER)), hashlib.sha256(block.translate(_OUTER))
+
+    def mac(data: bytes) -> bytes:
+        first, second = inner.copy(), outer.copy()
+        first.update(data)
+        second.update(first.digest())
+        return second.digest()
+
+    return mac

@@ -27,7 +27,15 @@ from stanch.seal import (
     read_signature,
     seal,
 )
-from stanch.sign import Bundle, Timestamped, TrustedKeys, VerifiedStatement, sign_manifest, verify_manifest
+from stanch.sign import (
+    Bundle,
+    TimestampAuthority,
+    Timestamped,
+    TrustedKeys,
+    VerifiedStatement,
+    sign_manifest,
+    verify_manifest,
+)
 from stanch.terms import SILENT, Digest, Progress, VerifiedDigest
 from stanch.weights import directory_digest
 
@@ -44,6 +52,7 @@ class CopyOrder:
         key: The recipient's mark.
         recipient: The recipient's public key, or the split of the root key among approvers.
         signer: The publisher's key.
+        authority: Who confirms when the copy was signed; None where nobody is asked.
         lineage: The line of releases.
         release_number: Higher than every earlier one of that line.
         not_after: When the grant ends.
@@ -59,6 +68,7 @@ class CopyOrder:
     key: CopyKey
     recipient: KeyProvider
     signer: SigningKey
+    authority: TimestampAuthority | None = None
     lineage: str
     release_number: int
     not_after: datetime
@@ -99,6 +109,7 @@ def create_copy(order: CopyOrder, dest: Path, *, now: datetime, progress: Progre
         InvalidInput: The original changed since the mark was planned, the grant has ended, or the quorum's request
             asks for another model or recipient.
         PolicyViolation: The quorum's request names another certificate, line, number or end than the order.
+        ExternalError: The time-stamping authority did not answer; nothing is left.
         Conflict: ``dest`` exists.
     """
     found = directory_digest(order.original)
@@ -134,7 +145,7 @@ def create_copy(order: CopyOrder, dest: Path, *, now: datetime, progress: Progre
     def finish(manifest: bytes) -> bytes:
         if split is not None:
             split.record.request.check_manifest(parse_manifest(manifest))
-        return sign_manifest(manifest, order.signer).to_bytes()
+        return sign_manifest(manifest, order.signer, authority=order.authority).to_bytes()
 
     sealed = seal(source, dest, [order.recipient], params, finish, sign_files)
     size = sum(path.stat().st_size for path in dest.rglob("*") if path.is_file())

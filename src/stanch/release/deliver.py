@@ -13,7 +13,7 @@ from stanch.seal import MANIFEST_NAME, SIGNATURE_NAME, Recipients, read_manifest
 from stanch.seal.folder import DIGESTS_NAME, RECIPIENTS_NAME, BundleFolder
 from stanch.seal.layout import list_segments
 from stanch.seal.recipients import MAX_RECIPIENTS_FILE
-from stanch.seal.segments import SignedStreams, segment_buffer
+from stanch.seal.segments import SignedStreams
 from stanch.sign import Bundle, TrustedKeys, verify_manifest
 from stanch.store import CREATE, BlobStore, Match
 from stanch.terms import SILENT, Progress
@@ -137,7 +137,7 @@ class _Sender:
     def _read_stream(self, number: int) -> Iterator[bytes]:
         yield self.streams.read_header(number)
         segments = list(list_segments(number, self.streams.manifest.streams[number].size))
-        for _, data in self.streams.read_segments(number, segments, segment_buffer()):
+        for _, data in self.streams.read_segments(number, segments):
             yield bytes(data)  # the buffer is used again
 
     def send_document(self, name: str, data: bytes) -> None:

@@ -43,6 +43,10 @@ class Arena(mmap.mmap):
         """The ``size`` writable bytes, zero at first."""
         return memoryview(self)[self._start : self._start + self._size]
 
+    def wipe(self) -> None:
+        """Overwrite :attr:`memory` with zeros."""
+        self._memset(self._address + self._start, 0, self._size)
+
     def __del__(self) -> None:
         # No view is left: each holds a reference to the mapping, which is still in place here.
-        self._memset(self._address, 0, len(self))
+        self.wipe()

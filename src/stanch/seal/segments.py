@@ -4,6 +4,7 @@ import mmap
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import Literal, TypeAlias
@@ -18,7 +19,27 @@ from stanch.seal.manifest import Manifest
 
 Verify: TypeAlias = Literal["publisher", "aead_only_unsafe"]
 
-_TASK_SEGMENTS = 16
+_TASK_SEGMENTS = 4
+"""So few that all threads end at about the same time."""
+
+
+class _Buffers:
+    """Private memory for stored segments, 1 MiB each; what is given back is used again."""
+
+    def __init__(self) -> None:
+        self._free: list[memoryview] = []
+
+    @contextmanager
+    def take(self) -> Iterator[memoryview]:
+        """Lend memory that nobody else writes to meanwhile."""
+        try:
+            buffer = self._free.pop()
+        except IndexError:
+            buffer = memoryview(mmap.mmap(-1, SEGMENT, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        try:
+            yield buffer
+        finally:
+            self._free.append(buffer)
 
 
 class SignedStreams:
@@ -31,6 +52,7 @@ class SignedStreams:
     def __init__(self, place: BundlePlace, manifest: Manifest) -> None:
         self._place = place
         self.manifest = manifest
+        self._buffers = _Buffers()
         self.digests = SignedDigests(place.document(DIGESTS_NAME, digests_size(manifest)), manifest)
 
     def read_header(self, stream: int) -> bytes:
@@ -46,32 +68,31 @@ class SignedStreams:
         return bytes(header)
 
     def read_segments(
-        self, stream: int, segments: Sequence[Segment], buffer: memoryview, *, compare: bool = True
+        self, stream: int, segments: Sequence[Segment], *, compare: bool = True
     ) -> Iterator[tuple[Segment, memoryview]]:
-        """Yield segments of one stream with their checked bytes, which lie in ``buffer`` until the next is asked for.
+        """Yield segments of one stream with their checked bytes, which stay there until the next is asked for.
+
+        What was compared is what is yielded: nobody else writes to that memory.
 
         Args:
             stream: Number of the stream.
             segments: Its segments to read.
-            buffer: At least 1 MiB that nobody else writes to, so that what was compared is what is decrypted.
             compare: Whether to compare the signed digests.
 
         Raises:
             Tampered: A segment does not match its signed digest.
             NonCanonicalStream: The stored stream has another length.
         """
-        with self._place.stream(stream, self.manifest.streams[stream].stored) as read:
+        with (
+            self._place.stream(stream, self.manifest.streams[stream].stored) as read,
+            self._buffers.take() as buffer,
+        ):
             for segment in segments:
                 data = buffer[: segment.length]
                 read(data, segment.offset)
                 if compare:
                     self.digests.require(stream, segment.position + 1, data)
                 yield segment, data
-
-
-def segment_buffer() -> memoryview:
-    """Return 1 MiB of page-aligned private memory."""
-    return memoryview(mmap.mmap(-1, SEGMENT, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +148,13 @@ class SegmentReader:
         if not placed:
             return Arena(0).memory
         first, (last, end) = placed[0][1], placed[-1]
-        memory = Arena(end + last.plain - first).memory
+        arena = Arena(end + last.plain - first)
+        memory = arena.memory
         tasks = _split(placed, first)
         try:
             self._run(tasks, memory)
         except BaseException:
-            memory[:] = bytes(len(memory))
+            arena.wipe()
             raise
         return memory[start - first : stop - first]
 
@@ -143,17 +165,16 @@ class SegmentReader:
         pending, lock, failed = iter(tasks), threading.Lock(), threading.Event()
 
         def work() -> None:
-            buffer = segment_buffer()
-            while not failed.is_set():
-                with lock:
-                    task = next(pending, None)
-                if task is None:
-                    return
-                try:
-                    self._decrypt(task, buffer, memory)
-                except BaseException:
-                    failed.set()
-                    raise
+            try:
+                while not failed.is_set():
+                    with lock:
+                        task = next(pending, None)
+                    if task is None:
+                        return
+                    self._decrypt(task, memory)
+            except BaseException:
+                failed.set()
+                raise
 
         count = min(self._threads, len(tasks))
         if count == 1:
@@ -164,9 +185,9 @@ class SegmentReader:
         for run in runs:
             run.result()
 
-    def _decrypt(self, task: _Task, buffer: memoryview, memory: memoryview) -> None:
+    def _decrypt(self, task: _Task, memory: memoryview) -> None:
         decryptor = self._decryptor(task.stream)
-        read = self._streams.read_segments(task.stream, task.segments, buffer, compare=self._compare)
+        read = self._streams.read_segments(task.stream, task.segments, compare=self._compare)
         for offset, (segment, data) in zip(task.offsets, read, strict=True):
             target = memory[offset : offset + segment.plain]
             decryptor.segment_into(data, segment.position, segment.final, target)

@@ -1,15 +1,20 @@
 """Checking a whole bundle against the publisher's signature, without any key to its contents."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from stanch.errors import Tampered
 from stanch.seal.folder import RECIPIENTS_NAME, BundleFolder
 from stanch.seal.layout import list_segments
-from stanch.seal.manifest import Manifest
+from stanch.seal.manifest import Manifest, StreamEntry
 from stanch.seal.recipients import MAX_RECIPIENTS_FILE, Recipients
-from stanch.seal.segments import SignedStreams, segment_buffer
+from stanch.seal.segments import SignedStreams
 from stanch.terms import SILENT, Progress, VerifiedDigest
+
+_THREADS = min(4, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +51,18 @@ def verify_sealed(src: Path, publisher: VerifiedDigest, *, progress: Progress = 
     if (recipients.bundle_id, recipients.manifest_sha256) != (manifest.bundle_id, publisher.sha256.hex()):
         raise Tampered(f"{RECIPIENTS_NAME}: belongs to another bundle", next_step="fetch the bundle again")
     streams = SignedStreams(folder, manifest)
-    total, done, buffer = sum(stream.stored for stream in manifest.streams), 0, segment_buffer()
-    for stream in manifest.streams:
-        progress("verify", done, total)
-        streams.read_header(stream.n)
-        for _ in streams.read_segments(stream.n, list(list_segments(stream.n, stream.size)), buffer):
-            pass
-        done += stream.stored
-    progress("verify", total, total)
+    total, done = sum(stream.stored for stream in manifest.streams), 0
+    progress("verify", done, total)
+    with ThreadPoolExecutor(min(_THREADS, len(manifest.streams)), thread_name_prefix="verify") as pool:
+        for stored in pool.map(partial(_verify_stream, streams), manifest.streams):
+            done += stored
+            progress("verify", done, total)
     return VerifiedSealed(manifest, recipients, total)
+
+
+def _verify_stream(streams: SignedStreams, stream: StreamEntry) -> int:
+    """Compare a stream's header and segments with their digests; return its stored bytes."""
+    streams.read_header(stream.n)
+    for _ in streams.read_segments(stream.n, list(list_segments(stream.n, stream.size))):
+        pass
+    return stream.stored

@@ -14,7 +14,7 @@ from .policy import HasSubject, NotOlderThan, Policy, PredicateType, Scope, Trus
 from .provenance import PROVENANCE_TYPE, PrivateTraining, TuningRun, state_provenance
 from .sealed import sign_manifest, verify_manifest
 from .statement import Statement, Subject, VerifiedStatement
-from .timestamp import Timestamped, stamp_bundle
+from .timestamp import TimestampAuthority, Timestamped, stamp_bundle
 from .trust import read_trusted_keys
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "Scope",
     "Statement",
     "Subject",
+    "TimestampAuthority",
     "Timestamped",
     "TrustedKeys",
     "TuningRun",

@@ -11,7 +11,7 @@ from stanch.errors import InvalidInput, PolicyViolation
 from stanch.sign.bundle import Bundle, sign_statement, verify_bundle
 from stanch.sign.policy import HasSubject, PredicateType, TrustedKeys, all_of
 from stanch.sign.statement import Statement, Subject
-from stanch.sign.timestamp import Timestamped
+from stanch.sign.timestamp import TimestampAuthority, Timestamped, stamp_bundle
 from stanch.terms import Digest, JsonValue, VerifiedDigest
 
 SEALED_BUNDLE_TYPE = "urn:stanch:sealed-bundle:v1"
@@ -31,12 +31,22 @@ def _read(manifest: bytes) -> _Manifest:
     return _Manifest(Digest.sha256(manifest), {name: fields[name] for name in _FIELDS})
 
 
-def sign_manifest(manifest: bytes, signer: SigningKey, *others: SigningKey) -> Bundle:
-    """Return the publisher's signature over the bytes of a bundle's ``manifest.json``, with those of further keys."""
+def sign_manifest(
+    manifest: bytes, signer: SigningKey, *others: SigningKey, authority: TimestampAuthority | None = None
+) -> Bundle:
+    """Return the publisher's signature over the bytes of a bundle's ``manifest.json``, with those of further keys.
+
+    Where an ``authority`` is named, each signature carries its time-stamp.
+
+    Raises:
+        InvalidInput: The manifest is none, or a key stands twice.
+        ExternalError: The authority did not answer.
+        NoTrustedSignature: Its answer is no time-stamp that its roots vouch for.
+    """
     read = _read(manifest)
-    return sign_statement(
-        Statement((Subject("manifest.json", read.digest),), SEALED_BUNDLE_TYPE, read.predicate), signer, *others
-    )
+    statement = Statement((Subject("manifest.json", read.digest),), SEALED_BUNDLE_TYPE, read.predicate)
+    signature = sign_statement(statement, signer, *others)
+    return signature if authority is None else stamp_bundle(signature, authority)
 
 
 def verify_manifest(manifest: bytes, bundle: Bundle, trusted: TrustedKeys | Timestamped) -> VerifiedDigest:

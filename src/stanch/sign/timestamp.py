@@ -10,24 +10,37 @@ from stanch.sign.policy import Evidence, TrustedKeys
 from stanch.store.http import HttpRequest, exchange
 
 
-def stamp_bundle(bundle: Bundle, url: str, roots: TimestampRoots) -> Bundle:
-    """Return ``bundle`` with a time-stamp of each of its signatures, from the authority at ``url``.
+@dataclass(frozen=True, slots=True)
+class TimestampAuthority:
+    """Whom to ask for time-stamps.
+
+    Attributes:
+        url: Where it answers.
+        roots: What its certificate must descend from.
+    """
+
+    url: str
+    roots: TimestampRoots
+
+
+def stamp_bundle(bundle: Bundle, authority: TimestampAuthority) -> Bundle:
+    """Return ``bundle`` with a time-stamp of each of its signatures.
 
     The authority learns the SHA-256 of the signatures and who asks, nothing else.
 
     Raises:
         ExternalError: It did not answer.
-        NoTrustedSignature: Its answer is no time-stamp that ``roots`` vouch for.
+        NoTrustedSignature: Its answer is no time-stamp that its roots vouch for.
         MissingExtraError: rfc3161-client is not installed.
     """
     stamps = []
     for signature in (bundle.signature, *bundle.further):
         query = TimestampQuery.about(signature)
-        request = HttpRequest("POST", url, {"Content-Type": QUERY_TYPE}, query.data)
+        request = HttpRequest("POST", authority.url, {"Content-Type": QUERY_TYPE}, query.data)
         answer = exchange(request, timeout_seconds=30, max_bytes=MAX_TIMESTAMP)
         if answer.status != 200:
             raise ExternalError("the time-stamping authority refused", why=f"it answered with status {answer.status}")
-        roots.verify(answer.body, signature, query=query)
+        authority.roots.verify(answer.body, signature, query=query)
         stamps.append(answer.body)
     return replace(bundle, timestamps=(*bundle.timestamps, *stamps))
 

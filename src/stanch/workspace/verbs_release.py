@@ -24,7 +24,7 @@ from stanch.release import (
     quorum_folder,
 )
 from stanch.seal import BaseModel
-from stanch.sign import TrustedKeys
+from stanch.sign import TimestampAuthority, TrustedKeys
 from stanch.terms import SILENT, ArtifactRef, Digest, EntryRef, JsonValue, Progress
 from stanch.weights import directory_digest
 from stanch.workspace.act import Done, Request
@@ -127,13 +127,27 @@ def _requests(workspace: Workspace, proposal: Proposal, model: Digest) -> dict[s
     }  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyTerms:
+    """On what terms a copy is made.
+
+    Attributes:
+        policy: What the gate demands.
+        approvers: Whom to split the key among; in profile ``team`` only.
+        authority: Who confirms when the copy was signed; None where nobody is asked.
+    """
+
+    policy: GatePolicy
+    approvers: Sequence[str] = ()
+    authority: TimestampAuthority | None = None
+
+
 def create_release(
-    workspace: Workspace, name: str, recipient: str, dest: Path, policy: GatePolicy, *,
-    approvers: Sequence[str] = (), progress: Progress = SILENT,
-) -> ReleasedCopy:  # fmt: skip
+    workspace: Workspace, name: str, recipient: str, dest: Path, terms: CopyTerms, *, progress: Progress = SILENT
+) -> ReleasedCopy:
     """Make one recipient's copy: gate, mark, seal and sign in one pass.
 
-    In profile ``team`` its root key exists in shares alone, one for each of ``approvers``: whatever the database says,
+    In profile ``team`` its root key exists in shares alone, one for each approver: whatever the database says,
     nobody opens it before enough of them released theirs. The signed record lies beside it and in the workspace.
 
     Args:
@@ -141,8 +155,7 @@ def create_release(
         name: Name of the release.
         recipient: The recipient's name in it.
         dest: The new bundle.
-        policy: What the gate demands.
-        approvers: Whom to split the key among; in profile ``team`` only.
+        terms: What the gate demands, who approves, who confirms the time.
         progress: Told what is done.
 
     Raises:
@@ -151,11 +164,12 @@ def create_release(
         InvalidInput: ``dest`` exists; too few approvers, or one is the proposer or the recipient, stands twice or has
             no registered key; or approvers are named in profile ``solo``.
         PolicyViolation: The request is not one that the log says was proposed: the release's file was changed.
+        ExternalError: The authority did not answer; there is no copy without the time-stamp that was asked for.
     """
     for path in (dest, quorum_folder(dest)):
         if path.exists():
             raise InvalidInput(f"{path}: exists already", next_step="choose another --out")
-    needed = _needed(workspace, approvers)
+    needed = _needed(workspace, terms.approvers)
     state = ReleaseState.load(release_folder(workspace, name))
     request, ref = state.facts.request(recipient), model_of(state)
 
@@ -163,9 +177,9 @@ def create_release(
         _require_proposed(workspace, state, request)
         provider: KeyProvider = parse_recipient(request.recipient_key)
         if needed:
-            listed = [find_approver(workspace, approver, ref) for approver in approvers]
+            listed = [find_approver(workspace, approver, ref) for approver in terms.approvers]
             provider = QuorumSplit(request, listed, needed)
-        order = _order(workspace, state, request, policy, provider)
+        order = _order(workspace, state, request, terms, provider)
         copy = create_copy(order, dest, now=workspace.now(), progress=progress)
         try:
             kept = _keep(workspace, state, copy)
@@ -218,7 +232,7 @@ def _keep(workspace: Workspace, state: ReleaseState, copy: ReleasedCopy) -> Kept
 
 
 def _order(
-    workspace: Workspace, state: ReleaseState, request: ReleaseRequest, policy: GatePolicy, provider: KeyProvider
+    workspace: Workspace, state: ReleaseState, request: ReleaseRequest, terms: CopyTerms, provider: KeyProvider
 ) -> CopyOrder:
     certificate = Path(state.facts.certificate)
     trusted = TrustedKeys(workspace.keys.publics("publisher"))
@@ -230,9 +244,9 @@ def _order(
     plan = state.mark_plan()
     base = state.base
     return CopyOrder(
-        original=state.model, certificate=verified, policy=policy, plan=plan,
+        original=state.model, certificate=verified, policy=terms.policy, plan=plan,
         key=state.copy_key(plan, request.recipient_name), recipient=provider,
-        signer=workspace.keys.signer("publisher"),
+        signer=workspace.keys.signer("publisher"), authority=terms.authority,
         lineage=request.lineage, release_number=request.release_number, not_after=request.expires,
         base=BaseModel(base.name, directory_digest(base).root.hex) if base is not None else None,
         certificate_digest=Digest("sha256", bytes.fromhex(request.certificate_sha256)),

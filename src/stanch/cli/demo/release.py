@@ -18,7 +18,7 @@ from stanch.workspace import Workspace
 from stanch.workspace.release_state import ReleaseState
 from stanch.workspace.verbs_approve import approve_release, load_record, register_key
 from stanch.workspace.verbs_model import CERTIFICATE_NAME
-from stanch.workspace.verbs_release import Proposal, create_release, propose_release, release_folder
+from stanch.workspace.verbs_release import CopyTerms, Proposal, create_release, propose_release, release_folder
 
 NAME = "support-bot"
 RECIPIENTS = ("acme", "globex", "initech")
@@ -42,7 +42,7 @@ def release_copies(scene: Scene) -> dict[str, Any]:
             not_after=(workspace.now() + GRANT).replace(microsecond=0), lineage="acme/support-bot", release_number=1,
         ))  # fmt: skip
     scene.say(f"      keys for {len(keys)} recipients and 1,024 decoys are committed as log entry {state.facts.entry}")
-    policy = read_policy(scene.folder / "gate.toml")
+    terms = CopyTerms(policy=read_policy(scene.folder / "gate.toml"), approvers=APPROVERS)
     sizes = {}
     for recipient in RECIPIENTS:
         out = scene.path(f"{recipient}.sealed")
@@ -53,9 +53,7 @@ def release_copies(scene: Scene) -> dict[str, Any]:
             by="mia",
         )
         with scene.workspace("mia") as workspace:
-            sizes[recipient] = create_release(
-                workspace, NAME, recipient, out, policy, approvers=APPROVERS, progress=scene.progress
-            ).size
+            sizes[recipient] = create_release(workspace, NAME, recipient, out, terms, progress=scene.progress).size
     scene.say("      each key is split between mia and noor: so far nobody can open a copy")
     approvals: dict[str, list[bytes]] = {recipient: [] for recipient in RECIPIENTS}
     refused = False
