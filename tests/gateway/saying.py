@@ -201,5 +201,5 @@ def play(guard, dialect, objects, request=None):
 def rebuilt(guard, dialect, answer, request=None):
     """Return what the gateway makes of a whole answer, and the tally."""
     reader, writer = parts(dialect, request or asked(dialect))
-    body, tally = rebuild_whole(guard, reader.read_whole(json.dumps(answer)), writer, "inc_1", 9)
+    body, tally = rebuild_whole(guard, reader, reader.read_whole(json.dumps(answer)), writer, "inc_1", 9)
     return json.loads(body), tally

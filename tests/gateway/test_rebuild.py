@@ -42,9 +42,10 @@ def rebuilt(guard, answer, asked=None):
     """Return the gateway's whole answer as an object, and the tally."""
     asked = asked or request()
     is_chat = isinstance(asked, ChatRequest)
-    taken = OpenAiReader(asked, is_chat=is_chat).read_whole(json.dumps(answer))
+    reader = OpenAiReader(asked, is_chat=is_chat)
+    taken = reader.read_whole(json.dumps(answer))
     writer = (ChatWriter if is_chat else CompletionsWriter)(HEADER, asked)
-    body, tally = rebuild_whole(guard, taken, writer, "inc_1", 0)
+    body, tally = rebuild_whole(guard, reader, taken, writer, "inc_1", 0)
     return json.loads(body), tally
 
 
@@ -272,7 +273,7 @@ def test_any_json_is_taken_or_refused_with_the_one_error(guard, value, is_whole)
     if is_whole and taken.finished:
         for part in taken.parts:
             taken.finished.setdefault(part.channel.choice, "stop")
-        json.loads(rebuild_whole(guard, taken, ChatWriter(HEADER, request()), "", 0)[0])
+        json.loads(rebuild_whole(guard, reader, taken, ChatWriter(HEADER, request()), "", 0)[0])
 
 
 @settings(max_examples=40, deadline=None)

@@ -126,8 +126,9 @@ class Answering(Act[GenerateRequest]):
         # A long answer takes as long as a stream of it; the others are not kept waiting.
         began = time.perf_counter()
         self._whole, self._tally = await asyncio.to_thread(
-            rebuild_whole, self._given.model.guard, taken, self._writer, self._incident, self._prompt_size()
-        )
+            rebuild_whole, self._given.model.guard, self._reader, taken, self._writer, self._incident,
+            self._prompt_size(),
+        )  # fmt: skip
         self._guard_seconds = time.perf_counter() - began
 
     @contextlib.asynccontextmanager

@@ -137,12 +137,13 @@ class Reader(Protocol):
 
     Attributes:
         dropped: How many fields were left out, by the place they stood in.
-        ends_with_choices: Whether a stream is whole when every choice said why it ended: some servers
-            (``transformers serve``) leave out the mark after it.
+        has_choices: Whether each choice is an answer of its own (chat, completions), and no place in the one answer. A
+            stream of them is whole when every one said why it ended: some servers (``transformers serve``) leave out
+            the mark after it.
     """
 
     dropped: Counter[str]
-    ends_with_choices: ClassVar[bool]
+    has_choices: ClassVar[bool]
 
     def read_event(self, event: Event) -> Taken:
         """Read one event.
