@@ -19,13 +19,13 @@ def guard(policy):
     return Guard(policy)
 
 
-def play(guard, places, *, adjoins=True, size=1 << 20):
+def play(guard, places, size=1 << 20):
     """Return what came out of each place, and the verdict."""
     stream = guard.open()
     steps = []
     for number, place in enumerate(places):
         if number:
-            steps.append(stream.border(adjoins=adjoins))
+            steps.append(stream.border())
         steps += [stream.feed(place[at : at + size]) for at in range(0, len(place), size)]
     steps.append(stream.finish())
     out = [""]
@@ -36,28 +36,35 @@ def play(guard, places, *, adjoins=True, size=1 << 20):
     return out, steps[-1].action
 
 
+def follow(guard, before, place, size=1 << 20):
+    """Return what came out of a place after one that has left, with something in between, and the verdict."""
+    stream = guard.open(after=before)
+    steps = [stream.feed(place[at : at + size]) for at in range(0, len(place), size)]
+    steps.append(stream.finish())
+    return "".join(step.text for step in steps), steps[-1].action
+
+
 def cuts(text, step):
     return [(text[:at], text[at:]) for at in range(1, len(text), step)]
 
 
-@pytest.mark.parametrize("adjoins", [True, False])
 @pytest.mark.parametrize("size", [1, 5, 1 << 20])
-def test_clean_places_come_out_as_they_were(guard, size, adjoins):
-    assert play(guard, CLEAN, size=size, adjoins=adjoins) == ([*CLEAN], Action.ALLOW)
+def test_clean_places_come_out_as_they_were(guard, size):
+    assert play(guard, CLEAN, size) == ([*CLEAN], Action.ALLOW)
     assert check_text(guard, *CLEAN).texts == CLEAN
+    assert follow(guard, CLEAN[1], CLEAN[3], size) == (CLEAN[3], Action.ALLOW)
 
 
-@pytest.mark.parametrize("adjoins", [True, False])
 @pytest.mark.parametrize("how", ["canary", "reversed", "without the space"])
-def test_a_canary_is_stopped_wherever_it_is_cut_and_nothing_of_it_leaves(guard, canary, how, adjoins):
+def test_a_canary_is_stopped_wherever_it_is_cut_and_nothing_of_it_leaves(guard, canary, how):
     text = canary[::-1] if how == "reversed" else canary
-    for left, right in cuts(text, 3):
-        if how == "without the space":
-            left, right = left.rstrip(), right.lstrip()
+    for halves in cuts(text, 3):
+        left, right = (half.strip() for half in halves) if how == "without the space" else halves
         for size in (1, 1 << 20):
-            out, action = play(guard, [f"Well. {left}", f"{right} so"], adjoins=adjoins, size=size)
+            out, action = play(guard, [f"Well. {left}", f"{right} so"], size)
             assert action is Action.BLOCK
             assert "Well. ".startswith("".join(out))
+            assert follow(guard, f"Well. {left}", f"{right} so", size) == ("", Action.BLOCK)
 
 
 @pytest.mark.parametrize("size", [3, 1 << 20])
@@ -70,7 +77,7 @@ def test_training_text_is_stopped_whether_a_border_cuts_a_word_or_takes_a_space(
         places = [row[a:b] for a, b in itertools.pairwise(at)]
         if loses == "a space":
             places = [row[: row.index(" ", 60)], row[row.index(" ", 60) + 1 :]]
-        out, action = play(guard, ["Well. ", *places, " so"], size=size)
+        out, action = play(guard, ["Well. ", *places, " so"], size)
         assert action is Action.BLOCK
         assert len("".join(out)) <= len("Well. ") + guard.policy.index.params.k + guard.policy.index.params.stride - 2
         assert check_text(guard, *places).text == ""
@@ -82,14 +89,13 @@ def test_a_secret_that_a_border_cuts_ends_the_answer(guard, secret):
         assert check_text(guard, f"It is {left}", f"{right} so").texts == ("", "")
         out, action = play(guard, [f"It is {left}", f"{right} so"])
         assert (out[0].removesuffix(" "), action) == ("It is", Action.BLOCK)
-        out, action = play(guard, [f"It is {left}", f"{right} so"], adjoins=False)
-        assert action is Action.BLOCK
-        assert f"It is {left}".startswith("".join(out))
+        assert follow(guard, f"It is {left}", f"{right} so", 3) == ("", Action.BLOCK)
 
 
 def test_a_finding_in_one_place_is_replaced_there_whatever_stands_before_it(guard):
     assert play(guard, ["Well,", f"{EMAIL}, ", "end"]) == (["Well,", "<EMAIL>, ", "end"], Action.REDACT)
     assert play(guard, ["the key", f"{TOKEN} so"])[1] is Action.BLOCK  # glued to the word it would be none
+    assert follow(guard, "to <EMAIL>", f"and {EMAIL}.") == ("and <EMAIL>.", Action.REDACT)
     assert check_text(guard, f"to {EMAIL}", ", and", f" {EMAIL}.").texts == ("to <EMAIL>", ", and", " <EMAIL>.")
 
 
@@ -101,9 +107,9 @@ def test_chunks_leave_no_trace(guard, library, canary, words, seed):
     text = f"{words(rng, 4)} {secret} {words(rng, 3)}"
     at = sorted(rng.randrange(len(text) + 1) for _ in range(rng.randint(1, 3)))
     places = [text[a:b] for a, b in itertools.pairwise([0, *at, len(text)])]
-    adjoins = rng.random() < 0.7
-    whole = play(guard, places, adjoins=adjoins)
+    whole, followed = play(guard, places), follow(guard, places[0], places[1])
     for size in (1, 2, 7):
-        assert play(guard, places, adjoins=adjoins, size=size) == whole
+        assert play(guard, places, size) == whole
+        assert follow(guard, places[0], places[1], size) == followed
     if whole[1] is Action.ALLOW:
         assert whole[0] == places

@@ -179,7 +179,10 @@ class Stream:
             adjoins = all(self._begun[choice] == opened.kind for choice in self._ending)
             for voice in self._voices.values():
                 if voice.waiting and voice.waiting[-1].choice in self._ending:
-                    self._hear(voice, voice.part(adjoins=adjoins))
+                    if adjoins:
+                        self._hear(voice, voice.part())
+                    else:
+                        self._flush(voice)
         if not self.is_blocked:
             self._opening += taken.opened
             if not self._ending:
@@ -193,7 +196,8 @@ class Stream:
     def _close(self) -> None:
         if not self.is_blocked:
             _check_ends(set(self._begun), self._finished, self._end)
-            self._flush(self._voices.values())
+            for voice in self._voices.values():
+                self._flush(voice)
         self.is_ended = True
 
     def _push(self, part: Part) -> None:
@@ -290,18 +294,19 @@ class Stream:
                 self.tally.note(checked.action, checked.findings)
                 self._write(channel, checked.text)
         if self._reader.has_choices:
-            self._flush(voice for (of, _), voice in self._voices.items() if of == choice)
+            for (of, _), voice in self._voices.items():
+                if of == choice:
+                    self._flush(voice)
         if not self.is_blocked:
             self._ending.add(choice)
             self._end_if_out(choice)
 
-    def _flush(self, voices: Iterable[Voice]) -> None:
+    def _flush(self, voice: Voice) -> None:
         """Release what is held."""
-        for voice in voices:
-            if voice.waiting and not self.is_blocked:
-                self._hear(voice, [voice.finish()])
-                while voice.waiting and not self.is_blocked:
-                    self._leave(voice.waiting.popleft())
+        if not self.is_blocked:
+            self._hear(voice, voice.finish())
+        while voice.waiting and not self.is_blocked:
+            self._leave(voice.waiting.popleft())
 
 
 def rebuild_whole(

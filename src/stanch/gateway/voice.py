@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from stanch.gateway.dialect import Channel
 from stanch.gateway.fields import unexpected
-from stanch.guard import BORDER, Guard, Step
+from stanch.guard import BORDER, REPLAYED, Guard, Step
 from stanch.scan.fold import CodePoints
 
 _KEPT = 8192
@@ -20,21 +20,23 @@ class Voice:
 
     Attributes:
         waiting: The places of which something may still come out, in order.
-        released: How many code points have left, borders and the labels of redacted findings counted as they read.
+        released: How many code points have left the guard's stream, borders counted, findings as their labels read.
+        counts: As :attr:`stanch.guard.GuardStream.counts`.
     """
 
     def __init__(self, guard: Guard) -> None:
         self.waiting: deque[Channel] = deque()
-        self.released = 0
-        self._stream = guard.open()
-        self._recent = _Recent()
+        self._guard = guard
         self._known: set[Channel] = set()
-        self._is_between = True
+        self._out: list[str] = []
+        self._before = (0, 0)
+        self._open()
 
     @property
     def counts(self) -> tuple[int, int]:
-        """As :attr:`stanch.guard.GuardStream.counts`."""
-        return self._stream.counts
+        """Folded characters that were compared with the index, and windows of it that stood alone among them."""
+        folded, lone = self._stream.counts
+        return folded + self._before[0], lone + self._before[1]
 
     def say(self, channel: Channel, text: str) -> Iterator[Step]:
         """Take text of a place; it is the last one, or one that comes after it.
@@ -47,33 +49,46 @@ class Voice:
             yield from self._begin(channel)
         self._recent.push(text)
         self._is_between = False
-        yield self._counted(self._stream.feed(text))
+        yield self._noted(self._stream.feed(text))
 
-    def part(self, *, adjoins: bool) -> Iterator[Step]:
-        """Say that the last place has ended; see :meth:`stanch.guard.GuardStream.border`."""
+    def part(self) -> Iterator[Step]:
+        """Say that the last place has ended and the next one follows; see :meth:`stanch.guard.GuardStream.border`."""
         if not self._is_between:
             self._is_between = True
             self._recent.push(BORDER)
-            yield self._counted(self._stream.border(adjoins=adjoins))
+            yield self._noted(self._stream.border())
 
-    def finish(self) -> Step:
-        """Say that no place follows."""
-        return self._counted(self._stream.finish())
+    def finish(self) -> Iterator[Step]:
+        """Say that the last place has ended, and that something else follows or nothing."""
+        if not self._is_over:
+            self._is_over = True
+            yield self._noted(self._stream.finish())
 
     def slice(self, start: int, end: int) -> str:
-        """Return what was said between two positions, which lie within the last few thousand code points."""
+        """Return what the guard's stream was told between two positions, within the last few thousand code points."""
         return self._recent.slice(start, end)
 
     def _begin(self, channel: Channel) -> Iterator[Step]:
         if channel in self._known:
             raise unexpected("$ in a place that another followed")
-        if self._known:
-            yield from self.part(adjoins=True)
+        if self._is_over:
+            self._before = self.counts
+            self._open("".join(self._out)[-REPLAYED:])
+        elif self._known:
+            yield from self.part()
         self._known.add(channel)
         self.waiting.append(channel)
 
-    def _counted(self, step: Step) -> Step:
+    def _open(self, after: str = "") -> None:
+        self._stream = self._guard.open(after)
+        self._recent = _Recent()
+        self._is_between, self._is_over = True, False
+        self.released = 0
+
+    def _noted(self, step: Step) -> Step:
         self.released += len(step.text) + len(step.borders)
+        if step.text:
+            self._out.append(step.text)
         return step
 
 

@@ -1,5 +1,5 @@
 from .check import Checked, check_text
-from .escape import BORDER
+from .escape import BORDER, REPLAYED
 from .policy import CANARY, ENCODED_TEXT, ENCODED_TRAINING_TEXT, TRAINING_TEXT, Action, GuardPolicy
 from .spans import SpanGate
 from .stream import Guard, GuardError, GuardStream, Step
@@ -9,6 +9,7 @@ __all__ = [
     "CANARY",
     "ENCODED_TEXT",
     "ENCODED_TRAINING_TEXT",
+    "REPLAYED",
     "TRAINING_TEXT",
     "Action",
     "Checked",

@@ -40,13 +40,14 @@ class EscapedGate:
         found: What ended the text, with its place as it is written; None while the text goes on.
     """
 
-    def __init__(self, policy: GuardPolicy) -> None:
+    def __init__(self, policy: GuardPolicy, after: str) -> None:
         self.found: Finding | None = None
         self._policy = policy
-        self._before: list[str] = []  # the end of what has passed
+        self._before = [after + BORDER] if after else []  # the end of what has passed
         self._held = ""
         self._passed = 0
         self._reading: Reading | None = None
+        self._is_after = bool(after)  # then all is read together, from the first character on
 
     @property
     def held_chars(self) -> int:
@@ -64,21 +65,13 @@ class EscapedGate:
             return ""
         if self._reading is not None:
             return self._judge(self._reading, text, final=final)
-        if "\\" not in text and BORDER not in text:
+        if not self._is_after and "\\" not in text and BORDER not in text:
             return self._note(text)
-        first = _FIRST.search(text)
-        assert first is not None  # noqa: S101 - the same two characters
-        plain = self._note(text[: first.start()])
+        first = None if self._is_after else _FIRST.search(text)
+        start = 0 if first is None else first.start()
+        plain = self._note(text[:start])
         self._reading = self._begin()
-        return plain + self._judge(self._reading, text[first.start() :], final=final)
-
-    def settle(self) -> str:
-        """Judge what has come as if the text ended here, and return what passes."""
-        if self._reading is None:
-            return ""
-        passed = self.feed("", final=True)
-        self._reading = None
-        return passed
+        return plain + self._judge(self._reading, text[start:], final=final)
 
     def _begin(self) -> Reading:
         """Read what came before the first escape once more: the stages have judged it, and it has passed."""
@@ -106,7 +99,7 @@ class EscapedGate:
         # A border alone hides nothing: what has left of the run reads as it is written.
         if kind == TRAINING_TEXT and any(self._lows[at] < self._highs[at] for at in self._within(start, end)):
             kind = ENCODED_TRAINING_TEXT
-        self.found = Finding(kind, severity, self._written(start), self._written(end), "")
+        self.found = Finding(kind, severity, max(self._written(start), 0), self._written(end), "")
         # What stood before the first escape has passed, or would have, had the text been cut there.
         released = self._pass(max(self._written(until), self._first))
         self._held = ""
@@ -132,10 +125,11 @@ class EscapedGate:
     def _pass(self, until: int) -> str:
         count = max(until - self._passed, 0)
         text, self._held = self._held[:count], self._held[count:]
-        return self._note(text)
+        self._passed += len(text)
+        return text
 
     def _note(self, text: str) -> str:
-        """Remember that a text passes."""
+        """Remember that a text passes without having been read here."""
         self._passed += len(text)
         self._before.append(text)
         if len(self._before) > REPLAYED:

@@ -57,10 +57,10 @@ class GuardStream:
     encoded finding nothing leaves.
     """
 
-    def __init__(self, policy: GuardPolicy) -> None:
+    def __init__(self, policy: GuardPolicy, after: str = "") -> None:
         self._policy = policy
         self._points = CodePoints()
-        self._escaped = EscapedGate(policy)
+        self._escaped = EscapedGate(policy, after)
         self._reading = Reading(policy)
         self._action = Action.ALLOW
         self._alive = True
@@ -79,23 +79,18 @@ class GuardStream:
         """
         return self._guarded(chunk)
 
-    def border(self, *, adjoins: bool = True) -> Step:
+    def border(self) -> Step:
         """Say that what follows stands in another place of the answer, such as its next block.
 
         What lies across a border ends the answer, whether whoever reads it puts the places together with nothing
         between them or with a space.
-
-        Args:
-            adjoins: Whether what follows is the next thing that the model says. If it is not, what was said is only
-                held back where training text, a canary or a term may go on; of another finding that is cut in two, the
-                first half may have left when the second ends the answer.
 
         Raises:
             GuardError: Something failed inside, or the string has ended; nothing more is released.
         """
         rest = self._points.finish()
         self._borders.append(self._escaped.position + len(rest))
-        return self._guarded(rest + BORDER, settles=not adjoins)
+        return self._guarded(rest + BORDER)
 
     def finish(self) -> Step:
         """Say that the string ends and return the rest.
@@ -105,14 +100,14 @@ class GuardStream:
         """
         return self._guarded("", final=True)
 
-    def _guarded(self, chunk: str, *, final: bool = False, settles: bool = False) -> Step:
+    def _guarded(self, chunk: str, *, final: bool = False) -> Step:
         if not self._alive:
             raise GuardError("the guard's stream has ended", next_step="open a new stream for each answer")
         if self._action is Action.BLOCK:
             return Step("", Action.BLOCK, (), 0)
         self._alive = False  # until this call has gone well: an error in between leaves nothing to be released
         try:
-            step = self._step(chunk, final=final, settles=settles)
+            step = self._step(chunk, final=final)
         except Exception as error:  # noqa: BLE001 - fails closed, whatever it was
             failure = type(error).__name__
         else:
@@ -121,13 +116,12 @@ class GuardStream:
         # Raised out here and without the cause, which might quote the text.
         raise GuardError("the guard failed; the answer was ended", why=f"{failure} inside")
 
-    def _step(self, chunk: str, *, final: bool, settles: bool) -> Step:
+    def _step(self, chunk: str, *, final: bool) -> Step:
         text = self._points.push(chunk)
         if final:
             text += self._points.finish()
         escaped = self._escaped
-        before = escaped.settle() if settles else ""
-        text = before + escaped.feed(text, final=final)
+        text = escaped.feed(text, final=final)
         passed = self._reading.step(text, final=final and escaped.found is None)
         cut, held = passed.cut or escaped.found, passed.held + escaped.held_chars
         released, borders = self._take(passed.pieces) if passed.pieces else ("", ())
@@ -183,6 +177,11 @@ class Guard:
     def __init__(self, policy: GuardPolicy) -> None:
         self.policy = policy
 
-    def open(self) -> GuardStream:
-        """Return a new stream."""
-        return GuardStream(self.policy)
+    def open(self, after: str = "") -> GuardStream:
+        """Return a new stream.
+
+        Args:
+            after: The end of what was said before in the same field, with something else in between, and has left.
+                What begins there and goes on in the stream ends the answer.
+        """
+        return GuardStream(self.policy, after)
