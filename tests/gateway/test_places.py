@@ -4,10 +4,16 @@ import json
 
 import pytest
 from answers import CANARY, CLEAN, ROW, chunk, cut, leaks
-from saying import asked, play, rebuilt
+from saying import asked, parts, play, rebuilt
 
+from stanch.gateway.dialect import Usage
 from stanch.gateway.problem import UpstreamProtocol
+from stanch.gateway.rebuild import Stream, rebuild_whole
+from stanch.gateway.sse import EventParser
 from stanch.guard import Action
+from stanch.guard.conformance import holds, read_answer
+from stanch.guard.leaking import Said, answer
+from stanch.guard.matrix import ROWS, canary_phrase, cells, training_phrase
 
 EMAIL = "ana.diaz@example.org"
 MESSAGE = {"id": "u", "type": "message", "role": "assistant", "model": "u"}
@@ -181,3 +187,40 @@ def test_a_place_that_another_followed_gets_no_more_text(guard, at):
 def test_choices_are_answers_of_their_own(guard):
     events = [chunk({"content": CANARY[:12]}, "stop"), chunk({"content": CANARY[12:]}, "stop", choice=1)]
     assert play(guard, "chat", events, asked("chat", n=2)).stream.tally.action is Action.ALLOW
+
+
+def told(guard, cell):
+    """Return what a client reads when the leaking server says a cell of the bypass matrix."""
+    said = Said(cell.row, cell.said, cell.stream, cell.chunk)
+    request = asked(cell.row.dialect)
+    if cell.row.name == "arguments":
+        request = asked(cell.row.dialect, tools=NOTES[cell.row.dialect])
+    reader, writer = parts(cell.row.dialect, request)
+    body = answer(said)[2]
+    if not cell.stream:
+        taken = reader.read_whole(body.decode())
+        return read_answer(200, "", rebuild_whole(guard, reader, taken, writer, "inc_1", 0)[0].decode())
+    stream, frames = Stream(guard, reader, writer, b"k" * 32), []
+    for event in EventParser().feed(body):
+        if not (stream.is_blocked or stream.is_ended):
+            frames += stream.take(event)
+    shown = b"".join([*frames, *stream.tail("inc_1", Usage(0, 0))])
+    return read_answer(200, "text/event-stream", shown.decode())
+
+
+NOTES = {
+    "chat": [{"type": "function", "function": {"name": "note"}}],
+    "responses": [{"type": "function", "name": "note"}],
+    "messages": [{"name": "note", "input_schema": {}}],
+}
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.is_channel], ids=lambda row: row.title)
+def test_no_disguise_comes_out_of_a_channel(guard, row):
+    seen = 0
+    for cell in cells([row], (training_phrase(ROW), canary_phrase(CANARY)), (1, 7)):
+        read = told(guard, cell)
+        assert read.is_well_formed, cell
+        assert not (cell.is_claimed and holds(read, cell.phrase)), cell
+        seen += 1
+    assert seen == 2 * 8 * 3

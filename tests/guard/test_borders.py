@@ -103,7 +103,8 @@ def test_a_finding_in_one_place_is_replaced_there_whatever_stands_before_it(guar
 @given(seed=st.integers(0, 2**32))
 def test_chunks_leave_no_trace(guard, library, canary, words, seed):
     rng = random.Random(seed)
-    secret = rng.choice((canary, library[2][:130], EMAIL, TOKEN, words(rng, 8), 'so \\u0061 "x"', "a\x1fb"))
+    secret = rng.choice((canary, library[2][:130], EMAIL, TOKEN, words(rng, 8), 'so \\u0061 "x"', "a\x1fb",
+                         "".join(f"\\u{ord(letter):04x}" for letter in canary)))  # fmt: skip
     text = f"{words(rng, 4)} {secret} {words(rng, 3)}"
     at = sorted(rng.randrange(len(text) + 1) for _ in range(rng.randint(1, 3)))
     places = [text[a:b] for a, b in itertools.pairwise([0, *at, len(text)])]

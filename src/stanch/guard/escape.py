@@ -24,11 +24,13 @@ BORDER = "\x1f"
 REPLAYED = 4096
 """Code points before the first backslash that are read again; a finding that reaches further back shows unescaped."""
 
-_HIGH, _LOW = r"u[dD][89abAB][0-9a-fA-F]{2}", r"u[dD][c-fC-F][0-9a-fA-F]{2}"
-_LOW_BEGUN = r"\\(?:u(?:[dD](?:[c-fC-F][0-9a-fA-F]?)?)?)?"
-_WHOLE = rf'\\(?:{_HIGH}\\{_LOW}|u[0-9a-fA-F]{{4}}|["\\/bfnrt])|{BORDER}'
+_CUT = f"{BORDER}{{0,3}}"  # an escape may be cut by borders
+_HEX = rf"(?:{_CUT}[0-9a-fA-F])"
+_HIGH, _LOW = rf"u{_CUT}[dD]{_CUT}[89abAB]{_HEX}{{2}}", rf"u{_CUT}[dD]{_CUT}[c-fC-F]{_HEX}{{2}}"
+_LOW_BEGUN = rf"\\{_CUT}(?:u{_CUT}(?:[dD]{_CUT}(?:[c-fC-F]{_HEX}?{_CUT})?)?)?"
+_WHOLE = rf'\\{_CUT}(?:{_HIGH}{_CUT}\\{_CUT}{_LOW}|u{_HEX}{{4}}|["\\/bfnrt])|{BORDER}'
 _ESCAPE = re.compile(_WHOLE)
-_BEGUN = re.compile(rf"(?P<begun>\\(?:{_HIGH}(?:{_LOW_BEGUN})?|u[0-9a-fA-F]{{0,3}})?\Z)|{_WHOLE}")
+_BEGUN = re.compile(rf"(?P<begun>\\{_CUT}(?:{_HIGH}{_CUT}(?:{_LOW_BEGUN})?|u{_HEX}{{0,3}}{_CUT})?\Z)|{_WHOLE}")
 _FIRST = re.compile(rf"[\\{BORDER}]")
 _SHORT = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
@@ -163,7 +165,8 @@ class EscapedGate:
 
 def _said(escape: str) -> str:
     """Return the character of an escape; half a surrogate pair becomes U+FFFD. A border says nothing."""
-    if escape == BORDER:
+    escape = escape.replace(BORDER, "")
+    if not escape:
         return ""
     if escape[1] != "u":
         return _SHORT.get(escape[1], escape[1])
