@@ -183,7 +183,8 @@ def play(guard, dialect, objects, request=None):
     stream, frames = Stream(guard, reader, writer, b"k" * 32), []
     for one in objects:
         name = one["type"] if dialect in {"responses", "messages"} else ""
-        frames += stream.take(Event(name, one if isinstance(one, str) else json.dumps(one)))
+        stream.take(Event(name, one if isinstance(one, str) else json.dumps(one)))
+        frames += stream.frames()
         if stream.is_blocked:
             break
     if dialect in {"chat", "completions"}:

@@ -203,7 +203,8 @@ def told(guard, cell):
     stream, frames = Stream(guard, reader, writer, b"k" * 32), []
     for event in EventParser().feed(body):
         if not (stream.is_blocked or stream.is_ended):
-            frames += stream.take(event)
+            stream.take(event)
+            frames += stream.frames()
     shown = b"".join([*frames, *stream.tail("inc_1", Usage(0, 0))])
     return read_answer(200, "text/event-stream", shown.decode())
 

@@ -54,10 +54,12 @@ def play(guard, objects, asked=None):
     stream = opened(guard, asked)
     frames = []
     for one in objects:
-        frames += stream.take(Event("", json.dumps(one)))
+        stream.take(Event("", json.dumps(one)))
+        frames += stream.frames()
         if stream.is_blocked:
             break
-    frames += stream.take(Event("", "[DONE]"))
+    stream.take(Event("", "[DONE]"))
+    frames += stream.frames()
     events = EventParser().feed(b"".join([*frames, *stream.tail("inc_1", Usage(0, 0))]))
     assert events.pop().data == "[DONE]"
     return [json.loads(one.data) for one in events], stream
@@ -307,3 +309,24 @@ def test_what_is_forwarded_was_read_and_has_a_limit():
     sent = json.loads(forwarded(request(user="ana", temperature=0.5), "inner"))
     assert sent == {**ASKED, "model": "inner", "max_tokens": 4096, "temperature": 0.5}
     assert json.loads(forwarded(request(max_completion_tokens=7), "inner"))["max_completion_tokens"] == 7
+
+
+def test_events_that_come_together_are_judged_together_and_say_the_same(guard):
+    events = [Event("", json.dumps(chunk({"content": piece}))) for piece in cut(CLEAN, 3)]
+    end, wrong = Event("", json.dumps(chunk({}, "stop"))), Event("", "{")
+    for limit in (1, 4, len(events)):
+        stream, frames = opened(guard), []
+        for at in range(0, len(events), limit):
+            stream.take(*events[at : at + limit])
+            frames += stream.frames()
+        stream.take(end)
+        frames += stream.frames()
+        assert len(frames) <= len(events) // limit + 2
+        read = [json.loads(event.data) for event in EventParser().feed(b"".join(frames))]
+        assert said(read) == CLEAN
+    stream = opened(guard)
+    with pytest.raises(UpstreamProtocol):
+        stream.take(*events, wrong)
+    read = [json.loads(event.data) for event in EventParser().feed(b"".join(stream.frames()))]
+    assert CLEAN.startswith(said(read))
+    assert len(said(read)) > len(CLEAN) // 2

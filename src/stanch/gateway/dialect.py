@@ -85,6 +85,13 @@ class Taken:
     end: str = ""
     is_last: bool = False
 
+    @property
+    def only_part(self) -> Part | None:
+        """The text, if one text goes on and nothing else is said."""
+        if len(self.parts) != 1 or self.opened or self.entries or self.finished:
+            return None
+        return None if self.usage is not None or self.end or self.is_last else self.parts[0]
+
 
 @dataclass(slots=True)
 class Made:

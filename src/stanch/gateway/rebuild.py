@@ -6,12 +6,13 @@ released by the guard.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import orjson
 
 from stanch.crypto import hmac_sha256
+from stanch.errors import StanchError
 from stanch.gateway.dialect import ARGUMENTS, Channel, Ending, Made, Opened, Part, Reader, Taken, Usage, Writer
 from stanch.gateway.fields import unexpected
 from stanch.gateway.logprobs import LogprobGate
@@ -98,7 +99,7 @@ class Tally:
 
 
 class Stream:
-    """A streamed answer. :meth:`take` returns frames to send now, :meth:`tail` those to send once all is recorded.
+    """A streamed answer. :meth:`frames` are to be sent now, those of :meth:`tail` once all is recorded.
 
     Attributes:
         tally: What became of it so far.
@@ -133,28 +134,55 @@ class Stream:
         ended = self._reader.has_choices and bool(self._finished) and self._begun.keys() <= self._finished.keys()
         return self.is_ended or ended
 
-    def take(self, event: Event) -> list[bytes]:
-        """Take an upstream event; a frame that says nothing does not come out.
+    def take(self, *events: Event) -> None:
+        """Take upstream events; those in a row that only go on one text are judged together.
 
         Raises:
-            UpstreamProtocol: The event is not allowed here.
+            UpstreamProtocol: An event is not allowed here; those before it were taken.
             GuardError: The guard failed.
         """
-        taken = self._reader.read_event(event)
-        self.tally.usage = taken.usage or self.tally.usage
-        self._begin(taken)
-        for channel, entries in taken.entries.items():
-            text = "".join(part.text for part in taken.parts if part.channel == channel)
-            self._gates.setdefault(channel, LogprobGate(self._guard)).push(text, entries)
-        for part in taken.parts:
-            self._push(part)
-        for choice, reason in taken.finished.items():
-            self._finish(choice, reason)
-        self._end = taken.end or self._end
-        if taken.is_last:
-            self._close()
+        for taken in self._read(events):
+            self.tally.usage = taken.usage or self.tally.usage
+            self._begin(taken)
+            for channel, entries in taken.entries.items():
+                text = "".join(part.text for part in taken.parts if part.channel == channel)
+                self._gates.setdefault(channel, LogprobGate(self._guard)).push(text, entries)
+            for part in taken.parts:
+                self._push(part)
+            for choice, reason in taken.finished.items():
+                self._finish(choice, reason)
+            self._end = taken.end or self._end
+            if taken.is_last:
+                self._close()
+            if self.is_blocked or self.is_ended:
+                return
+
+    def frames(self) -> list[bytes]:
+        """Return the frames of what was taken since; what says nothing makes none."""
         pages, self._pages = self._pages, [Made()]
         return [frame for page in pages for frame in self._writer.frames(page)]
+
+    def _read(self, events: Iterable[Event]) -> Iterator[Taken]:
+        texts: list[str] = []
+        channel: Channel | None = None
+        for event in events:
+            try:
+                taken = self._reader.read_event(event)
+            except StanchError:
+                if channel is not None:
+                    yield Taken(parts=[Part(channel, "".join(texts))])
+                raise
+            part = taken.only_part
+            if channel is not None and (part is None or part.channel != channel):
+                yield Taken(parts=[Part(channel, "".join(texts))])
+                texts = []
+            channel = None if part is None else part.channel
+            if part is None:
+                yield taken
+            else:
+                texts.append(part.text)
+        if channel is not None:
+            yield Taken(parts=[Part(channel, "".join(texts))])
 
     def tail(self, incident: str, usage: Usage) -> list[bytes]:
         """Return the last frames: why the answer ended, what it used, and the mark of its end."""
