@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 import ssl
 import sys
@@ -102,6 +103,9 @@ def run_server(
     )  # fmt: skip
     config.load()
     config.ssl = context
+    # What is there now stays: the collector need not look at it again, which it would do in the middle of answers.
+    gc.collect()
+    gc.freeze()
     uvloop.run(_serve(uvicorn.Server(config), monitor_server(workspace, gateway.desk.metrics), ready, stop))
 
 
