@@ -55,6 +55,8 @@ def build_gateway(workspace: Workspace) -> Gateway:
         model = models[section.name] = _model(workspace, section)
         limits[section.name] = limits_of(settings, model.protected_windows)
     desk = Desk.of(workspace)
+    for model in models.values():
+        desk.metrics.tell_guard(model.name, model.guard_digest, model.guard.policy)
     by_digest = {str(model.ref.digest): limits[name] for name, model in models.items()}
     rederive(desk.budgets, workspace.ledger.reader(), by_digest)
     return Gateway(desk, models, Upstream(), limits)
