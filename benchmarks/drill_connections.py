@@ -77,7 +77,9 @@ def gateway(folder: Path, upstream: int) -> None:
     with Workspace.open(folder) as workspace:
         guard = Guard(GuardPolicy(canaries=("the code of the vault is 48151623",)))
         model = ServedModel("bot", REF, f"http://127.0.0.1:{upstream}", "bot", ("chat",), guard, str(REF.digest))
-        served = Gateway(Desk.of(workspace), {"bot": model}, Upstream(), {"bot": Limits(10**6, 10**10, 10**6)})
+        limits = {"bot": Limits(10**6, 10**10, 10**6)}
+        # A machine that others use as well may take longer than five seconds for an entry.
+        served = Gateway(Desk.of(workspace), {"bot": model}, Upstream(), limits, intent_seconds=60.0)
         keys = []
         for tenant in TENANTS:
             client = register_newcomer(workspace, Newcomer(name=tenant, kind="service", roles=("consumer",)))
