@@ -82,7 +82,8 @@ class Voice:
     def _open(self, after: str = "") -> None:
         self._stream = self._guard.open(after)
         self._recent = _Recent()
-        self._is_between, self._is_over = True, False
+        self._is_between: bool = True
+        self._is_over: bool = False
         self.released = 0
 
     def _noted(self, step: Step) -> Step:
