@@ -105,7 +105,7 @@ async def ask(streams: tuple[asyncio.StreamReader, asyncio.StreamWriter], key: s
     texts = [
         json.loads(line)["choices"][0]["delta"].get("content", "") for line in re.findall(r'data: (\{"id.*)', data)
     ]
-    if set(_SAID.findall(data) + _SAID.findall("".join(texts))) - {mark}:
+    if set(_SAID.findall("".join(texts))) - {mark}:
         return "another's text"
     status = data.split(" ", 2)[1] if " " in data else "nothing"
     if status != "200":
@@ -165,6 +165,7 @@ def drill(count: int) -> dict[str, object]:
         words = ([*me, "echo", str(port)], [*me, "gateway", str(folder), str(port)])
         processes = [subprocess.Popen(one, stdin=-1, stdout=-1, text=True) for one in words]
         for process in processes:
+            stack.enter_context(process)
             stack.callback(process.kill)
         lines = [process.stdout.readline() for process in processes if process.stdout is not None]
         url, *keys = lines[1].split()

@@ -30,6 +30,7 @@ class Voice:
         self._known: set[Channel] = set()
         self._out: list[str] = []
         self._before = (0, 0)
+        self._is_between, self._is_over = True, False
         self._open()
 
     @property
@@ -82,8 +83,7 @@ class Voice:
     def _open(self, after: str = "") -> None:
         self._stream = self._guard.open(after)
         self._recent = _Recent()
-        self._is_between: bool = True
-        self._is_over: bool = False
+        self._is_between, self._is_over = True, False
         self.released = 0
 
     def _noted(self, step: Step) -> Step:
