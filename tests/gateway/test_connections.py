@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from drill_connections import drill  # noqa: E402 - after the path is set
 
-COUNT = int(os.environ.get("STANCH_CONNECTIONS", "500"))
+COUNT = int(os.environ.get("STANCH_CONNECTIONS", "200"))
 
 
 def test_each_is_answered_with_its_own_text_or_refused_and_nothing_unrecorded_is_answered():
