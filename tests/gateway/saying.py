@@ -183,7 +183,8 @@ def play(guard, dialect, objects, request=None):
     stream, frames = Stream(guard, reader, writer, b"k" * 32), []
     for one in objects:
         name = one["type"] if dialect in {"responses", "messages"} else ""
-        frames += stream.take(Event(name, one if isinstance(one, str) else json.dumps(one)))
+        stream.take(Event(name, one if isinstance(one, str) else json.dumps(one)))
+        frames += stream.frames()
         if stream.is_blocked:
             break
     if dialect in {"chat", "completions"}:
@@ -201,5 +202,5 @@ def play(guard, dialect, objects, request=None):
 def rebuilt(guard, dialect, answer, request=None):
     """Return what the gateway makes of a whole answer, and the tally."""
     reader, writer = parts(dialect, request or asked(dialect))
-    body, tally = rebuild_whole(guard, reader.read_whole(json.dumps(answer)), writer, "inc_1", 9)
+    body, tally = rebuild_whole(guard, reader, reader.read_whole(json.dumps(answer)), writer, "inc_1", 9)
     return json.loads(body), tally

@@ -110,7 +110,7 @@ def test_several_items_and_parts_keep_their_places(guard):
         {"type": "response.reasoning_summary_text.delta", "output_index": 0, "summary_index": 1, "delta": "I think "},
         {"type": "response.output_item.added", "output_index": 1, "item": item},
         {"type": "response.output_text.delta", "output_index": 1, "content_index": 1, "delta": "Hello there, "},
-        {"type": "response.output_text.delta", "output_index": 1, "content_index": 2, "delta": "and "},
+        {"type": "response.refusal.delta", "output_index": 1, "content_index": 2, "delta": "and "},
         {"type": "response.reasoning_summary_text.delta", "output_index": 0, "summary_index": 1, "delta": "so."},
         {"type": "response.output_text.delta", "output_index": 1, "content_index": 1, "delta": "you."},
         {"type": "response.output_item.done", "output_index": 0},
@@ -119,7 +119,7 @@ def test_several_items_and_parts_keep_their_places(guard):
     ]
     reasoning, message = play(guard, "responses", events).events[-1]["response"]["output"]
     assert [part["text"] for part in reasoning["summary"]] == ["I think so."]
-    assert [part["text"] for part in message["content"]] == ["Hello there, you.", "and "]
+    assert [part.get("text", part.get("refusal")) for part in message["content"]] == ["Hello there, you.", "and "]
 
 
 def test_a_signature_and_whatever_is_not_listed_are_left_out(guard):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import serving
@@ -15,6 +16,7 @@ from stanch.gateway.metrics import Metrics
 from stanch.gateway.monitor import monitor_server
 from stanch.gateway.problem import UpstreamFailed
 from stanch.gateway.upstream import Upstream
+from stanch.guard import Guard, GuardError
 from stanch.workspace import Workspace
 
 pytest.importorskip("prometheus_client", reason="prometheus-client is not installed")
@@ -177,3 +179,27 @@ def test_the_second_listener_shows_figures_and_nothing_else():
     assert "stanch_gateway_active_streams 0.0" in page.text
     assert [one.status_code for one in others] == [404, 404]
     assert monitor_server(Settings(""), Metrics()) is None
+
+
+def test_which_guard_stands_before_a_model_is_told(guard):
+    metrics = Metrics()
+    metrics.tell_guard("bot", "sha256:00", guard.policy)
+    keys = guard.policy.index.header.keys
+    labels = f'canaries="1",digest="sha256:00",model="bot",terms="0",windows="{keys}"'
+    assert values(metrics.page().decode())[f"stanch_gateway_guard{{{labels}}}"] == 1
+
+
+def test_a_guard_that_does_not_work_makes_the_server_not_ready(place, guard):
+    class Broken(Guard):
+        def open(self, after=""):  # noqa: ARG002 - as its base
+            raise GuardError("no")
+
+    workspace, key = place
+
+    async def main():
+        async with serving.serving(workspace, guard, key) as (client, _):
+            client.app.models = {"bot": replace(client.app.models["bot"], guard=Broken(guard.policy))}
+            return await client.ask(b"", "/readyz", method="GET")
+
+    answer = asyncio.run(main())
+    assert (answer.status, answer.code) == (503, "not_ready")

@@ -42,9 +42,10 @@ def rebuilt(guard, answer, asked=None):
     """Return the gateway's whole answer as an object, and the tally."""
     asked = asked or request()
     is_chat = isinstance(asked, ChatRequest)
-    taken = OpenAiReader(asked, is_chat=is_chat).read_whole(json.dumps(answer))
+    reader = OpenAiReader(asked, is_chat=is_chat)
+    taken = reader.read_whole(json.dumps(answer))
     writer = (ChatWriter if is_chat else CompletionsWriter)(HEADER, asked)
-    body, tally = rebuild_whole(guard, taken, writer, "inc_1", 0)
+    body, tally = rebuild_whole(guard, reader, taken, writer, "inc_1", 0)
     return json.loads(body), tally
 
 
@@ -53,10 +54,12 @@ def play(guard, objects, asked=None):
     stream = opened(guard, asked)
     frames = []
     for one in objects:
-        frames += stream.take(Event("", json.dumps(one)))
+        stream.take(Event("", json.dumps(one)))
+        frames += stream.frames()
         if stream.is_blocked:
             break
-    frames += stream.take(Event("", "[DONE]"))
+    stream.take(Event("", "[DONE]"))
+    frames += stream.frames()
     events = EventParser().feed(b"".join([*frames, *stream.tail("inc_1", Usage(0, 0))]))
     assert events.pop().data == "[DONE]"
     return [json.loads(one.data) for one in events], stream
@@ -272,7 +275,7 @@ def test_any_json_is_taken_or_refused_with_the_one_error(guard, value, is_whole)
     if is_whole and taken.finished:
         for part in taken.parts:
             taken.finished.setdefault(part.channel.choice, "stop")
-        json.loads(rebuild_whole(guard, taken, ChatWriter(HEADER, request()), "", 0)[0])
+        json.loads(rebuild_whole(guard, reader, taken, ChatWriter(HEADER, request()), "", 0)[0])
 
 
 @settings(max_examples=40, deadline=None)
@@ -306,3 +309,24 @@ def test_what_is_forwarded_was_read_and_has_a_limit():
     sent = json.loads(forwarded(request(user="ana", temperature=0.5), "inner"))
     assert sent == {**ASKED, "model": "inner", "max_tokens": 4096, "temperature": 0.5}
     assert json.loads(forwarded(request(max_completion_tokens=7), "inner"))["max_completion_tokens"] == 7
+
+
+def test_events_that_come_together_are_judged_together_and_say_the_same(guard):
+    events = [Event("", json.dumps(chunk({"content": piece}))) for piece in cut(CLEAN, 3)]
+    end, wrong = Event("", json.dumps(chunk({}, "stop"))), Event("", "{")
+    for limit in (1, 4, len(events)):
+        stream, frames = opened(guard), []
+        for at in range(0, len(events), limit):
+            stream.take(*events[at : at + limit])
+            frames += stream.frames()
+        stream.take(end)
+        frames += stream.frames()
+        assert len(frames) <= len(events) // limit + 2
+        read = [json.loads(event.data) for event in EventParser().feed(b"".join(frames))]
+        assert said(read) == CLEAN
+    stream = opened(guard)
+    with pytest.raises(UpstreamProtocol):
+        stream.take(*events, wrong)
+    read = [json.loads(event.data) for event in EventParser().feed(b"".join(stream.frames()))]
+    assert CLEAN.startswith(said(read))
+    assert len(said(read)) > len(CLEAN) // 2

@@ -29,7 +29,7 @@ from stanch.gateway.serve import run_server  # noqa: E402 - same
 from stanch.gateway.upstream import Upstream  # noqa: E402 - same
 from stanch.guard import Guard, GuardPolicy  # noqa: E402 - same
 from stanch.guard.conformance import CLEAN, Answer, Target, holds, read_answer, run_matrix  # noqa: E402 - same
-from stanch.guard.leaking import LeakingServer, Said, answer  # noqa: E402 - same
+from stanch.guard.leaking import PATHS, LeakingServer, Said, answer  # noqa: E402 - same
 from stanch.guard.matrix import (  # noqa: E402 - same
     CHUNKS,
     ROWS,
@@ -62,10 +62,10 @@ def place(tmp_path_factory, upstream):
     path.write_text(path.read_text() + '\n[gateway]\nlisten = "127.0.0.1:0"\n')
 
     @contextlib.contextmanager
-    def serve(guard, port=upstream.port):
+    def serve(guard, port=upstream.port, dialects=("chat", "completions")):
         with Workspace.open(folder) as workspace:
             url = f"http://127.0.0.1:{port}"
-            model = ServedModel("bot", MODEL, url, "inner", ("chat", "completions"), guard, "sha256:" + "a" * 64)
+            model = ServedModel("bot", MODEL, url, "inner", dialects, guard, "sha256:" + "a" * 64)
             limits = {"bot": Limits(100_000, 10**10, 100_000)}
             gateway = Gateway(Desk.of(workspace), {"bot": model}, Upstream(), limits)
             stop, known, urls = threading.Event(), threading.Event(), []
@@ -86,23 +86,20 @@ def place(tmp_path_factory, upstream):
 
 
 def test_our_gateway_lets_nothing_out(place, upstream):
-    """Every channel in streams with every disguise; whole answers and the other places with some."""
+    """All places plainly, two channels in every disguise; ``tests/gateway/test_places.py`` has the others."""
     made = [
         cell
         for cell in cells(ROWS, PHRASES, (7,))
-        if (cell.stream and cell.row.is_channel)
-        or (cell.row.name in {"content", "arguments", "text"} and cell.phrase is PHRASES[0])
-        or cell.transform == "plain"
+        if cell.transform == "plain" or (cell.row.title in {"chat content", "chat arguments"} and cell.stream)
     ]
     guard = Guard(GuardPolicy(index=SpanIndex.build([ROW], key=INDEX_KEY), canaries=(CANARY,)))
-    with place(guard) as target:
+    with place(guard, dialects=tuple(PATHS)) as target:
         report = run_matrix(target, upstream, made)
     shown = report.to_json()
     assert (report.leaks, report.changed, report.malformed) == (0, (), ()), shown
     assert report.is_passed
-    asked = {"chat", "completions", "responses", "messages"} - set(report.not_offered)
-    assert {"chat", "completions"} <= asked
-    assert shown["places"].keys() == {f"{row.dialect} {row.name}" for row in ROWS if row.dialect in asked}
+    assert not report.not_offered
+    assert shown["places"].keys() == {row.title for row in ROWS}
     held = {name for name, counts in shown["disguises"].items() if set(counts) == {"held"}}
     assert {f"canary {name}" for name in TRANSFORMS} <= held
     assert {f"training-text {name}" for name in TRANSFORMS if name != "reversed"} <= held
@@ -115,7 +112,9 @@ def test_a_gateway_without_a_guard_fails(place, upstream):
     made = [
         cell
         for cell in cells(ROWS, PHRASES[1:], (WHOLE,))
-        if names.get(cell.row.name) is cell.stream and cell.row.dialect in {"chat", "completions"}
+        if names.get(cell.row.name) is cell.stream
+        and cell.row.dialect in {"chat", "completions"}
+        and not cell.row.spread
     ]
     with place(Guard(GuardPolicy())) as target:
         report = run_matrix(target, upstream, made)
@@ -126,7 +125,7 @@ def test_a_gateway_without_a_guard_fails(place, upstream):
     assert len(report.to_json()["leaked"]) == report.leaks
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.dialect} {row.name}")
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.title)
 def test_the_reader_sees_every_disguise_in_every_place(row):
     """What the leaking server says is read as a client would, without any gateway."""
     for cell in cells([row], PHRASES, (3,)):

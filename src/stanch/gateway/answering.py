@@ -106,13 +106,11 @@ class Answering(Act[GenerateRequest]):
 
     async def _pass_on(self, stream: Stream, events: list[Event]) -> None:
         """Send what the events give, at once; where one is not allowed, what those before it gave."""
-        began, frames = time.perf_counter(), list[bytes]()
+        began = time.perf_counter()
         try:
-            for event in events:
-                frames += stream.take(event)
-                if stream.is_ended or stream.is_blocked:
-                    break
+            stream.take(*events)
         finally:
+            frames = stream.frames()
             self._guard_seconds += time.perf_counter() - began
             if frames:
                 self._first_ms = self._elapsed_ms() if self._first_ms < 0 else self._first_ms
@@ -126,8 +124,9 @@ class Answering(Act[GenerateRequest]):
         # A long answer takes as long as a stream of it; the others are not kept waiting.
         began = time.perf_counter()
         self._whole, self._tally = await asyncio.to_thread(
-            rebuild_whole, self._given.model.guard, taken, self._writer, self._incident, self._prompt_size()
-        )
+            rebuild_whole, self._given.model.guard, self._reader, taken, self._writer, self._incident,
+            self._prompt_size(),
+        )  # fmt: skip
         self._guard_seconds = time.perf_counter() - began
 
     @contextlib.asynccontextmanager

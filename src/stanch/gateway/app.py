@@ -29,6 +29,7 @@ from stanch.gateway.request import ChatRequest, CompletionRequest, EmbeddingsReq
 from stanch.gateway.request_messages import MessagesRequest
 from stanch.gateway.request_responses import ResponsesRequest
 from stanch.gateway.upstream import Upstream
+from stanch.guard import GuardError, check_text
 
 MAX_STREAMS = 1024
 INTENT_SECONDS = 5.0
@@ -132,11 +133,12 @@ class Gateway:
         raise NotFound("there is no such endpoint")
 
     async def _tell_ready(self, exchange: Exchange) -> None:
-        """Say whether policies are confirmed, the log is writable, certificates hold, and models' servers answer."""
+        """Say whether policies are confirmed, the log takes entries, certificates hold, guards work, servers answer."""
         if time.monotonic() - self._ready_at > READY_SECONDS:
             await asyncio.to_thread(self.desk.authority.policies)
             await asyncio.to_thread(self.desk.check_writable)
             await asyncio.to_thread(self._check_certificates)
+            await asyncio.to_thread(self._check_guards)
             await asyncio.gather(*(self.upstream.probe(url) for url in {one.upstream for one in self.models.values()}))
             self._ready_at = time.monotonic()
         await exchange.answer(b'{"status":"ready"}')
@@ -149,6 +151,14 @@ class Gateway:
                 except NotCertified as lacking:
                     # Whoever balances load takes a server out for a 503; a 403 would be about who asks.
                     raise NotReady(lacking.what, why=lacking.why, next_step=lacking.next_step) from lacking
+
+    def _check_guards(self) -> None:
+        """Take a word through each guard: its engines, its index and its key are at hand."""
+        for model in self.models.values():
+            try:
+                check_text(model.guard, "ready")
+            except GuardError as error:
+                raise NotReady("a guard does not work", why=error.why) from error
 
     async def _tell_models(self, exchange: Exchange, wanted: str) -> None:
         """List the models that whoever asks may use; the others do not exist for it."""

@@ -85,6 +85,13 @@ class Taken:
     end: str = ""
     is_last: bool = False
 
+    @property
+    def only_part(self) -> Part | None:
+        """The text, if one text goes on and nothing else is said."""
+        if len(self.parts) != 1 or self.opened or self.entries or self.finished:
+            return None
+        return None if self.usage is not None or self.end or self.is_last else self.parts[0]
+
 
 @dataclass(slots=True)
 class Made:
@@ -137,12 +144,13 @@ class Reader(Protocol):
 
     Attributes:
         dropped: How many fields were left out, by the place they stood in.
-        ends_with_choices: Whether a stream is whole when every choice said why it ended: some servers
-            (``transformers serve``) leave out the mark after it.
+        has_choices: Whether each choice is an answer of its own (chat, completions), and no place in the one answer. A
+            stream of them is whole when every one said why it ended: some servers (``transformers serve``) leave out
+            the mark after it.
     """
 
     dropped: Counter[str]
-    ends_with_choices: ClassVar[bool]
+    has_choices: ClassVar[bool]
 
     def read_event(self, event: Event) -> Taken:
         """Read one event.

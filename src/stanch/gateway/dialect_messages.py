@@ -40,7 +40,7 @@ TYPES = frozenset({STARTED, OPENED, PIECE, CLOSED, CHANGED, STOPPED, "ping", "er
 class MessagesReader:
     """Reads messages; see :class:`stanch.gateway.dialect.Reader`."""
 
-    ends_with_choices: ClassVar = False
+    has_choices: ClassVar = False
 
     def __init__(self, request: MessagesRequest) -> None:
         self._request = request

@@ -28,7 +28,7 @@ Json = dict[str, JsonValue]
 class OpenAiReader:
     """Reads chat completions, or completions; see :class:`stanch.gateway.dialect.Reader`."""
 
-    ends_with_choices: ClassVar = True
+    has_choices: ClassVar = True
 
     def __init__(self, request: GenerateRequest, *, is_chat: bool) -> None:
         self._request = request

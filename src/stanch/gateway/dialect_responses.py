@@ -71,7 +71,7 @@ TYPES = frozenset(DELTAS) | SNAPSHOTS | LASTS | FAILURES | {ITEM_ADDED, ITEM_DON
 class ResponsesReader:
     """Reads responses; see :class:`stanch.gateway.dialect.Reader`."""
 
-    ends_with_choices: ClassVar = False
+    has_choices: ClassVar = False
 
     def __init__(self, request: ResponsesRequest) -> None:
         self._request = request

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from stanch.errors import MissingExtraError
+from stanch.guard import GuardPolicy
 
 ENDPOINT_OTHERS = "other"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -39,7 +40,17 @@ class Metrics:
         self.commit = histogram("intent_commit_seconds", "From the request to its durable intent.")
         self.held = histogram("held_chars", "The most characters that the guard held back in one answer.", _CHARS)
         self.active = Gauge(name("active_streams"), "Requests that are answered now.", registry=registry)
+        self._guards = Gauge(
+            name("guard"), "Of each model: the digest of its guard, and what that looks for besides the recognisers.",
+            ("model", "digest", "windows", "canaries", "terms"), registry=registry,
+        )  # fmt: skip
         self._queue = Gauge(name("queue_depth"), "Entries that wait to be written.", registry=registry)
+
+    def tell_guard(self, model: str, digest: str, policy: GuardPolicy) -> None:
+        """Tell which guard stands before a model's answers."""
+        windows = policy.index.header.keys if policy.index is not None else 0
+        terms = sum(map(len, policy.dictionaries))
+        self._guards.labels(model, digest, windows, len(policy.canaries), terms).set(1)
 
     def watch_queue(self, depth: Callable[[], float]) -> None:
         """Ask ``depth`` for the length of the log's queue whenever somebody reads."""

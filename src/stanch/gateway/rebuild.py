@@ -1,4 +1,4 @@
-"""From what was taken out of an upstream answer to the gateway's own frames: each channel through a guard of its own.
+"""From what was taken out of an upstream answer to the gateway's own frames: each field through a guard of its own.
 
 Sans-IO, and the same for every dialect. What a frame holds is written by the gateway, a member of a closed set, or was
 released by the guard.
@@ -6,26 +6,26 @@ released by the guard.
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import orjson
 
 from stanch.crypto import hmac_sha256
-from stanch.gateway.dialect import ARGUMENTS, Channel, Ending, Made, Part, Reader, Taken, Usage, Writer
+from stanch.errors import StanchError
+from stanch.gateway.dialect import ARGUMENTS, Channel, Ending, Made, Opened, Part, Reader, Taken, Usage, Writer
 from stanch.gateway.fields import unexpected
 from stanch.gateway.logprobs import LogprobGate
 from stanch.gateway.problem import UpstreamProtocol
 from stanch.gateway.sse import Event
-from stanch.guard import ENCODED_TRAINING_TEXT, TRAINING_TEXT, Action, Guard, GuardStream, Step, check_text
+from stanch.gateway.voice import Voice
+from stanch.guard import ENCODED_TRAINING_TEXT, TRAINING_TEXT, Action, Guard, Step, check_text
 from stanch.scan import fold_text
-from stanch.scan.fold import CodePoints
 from stanch.terms import Finding
 
 MAX_ANSWER = 4 << 20
 """Code points of all channels of one answer together."""
 
-_KEPT = 8192
 _TRAINING = frozenset({TRAINING_TEXT, ENCODED_TRAINING_TEXT})
 _LONE = re.compile("[\ud800-\udfff]")
 
@@ -61,17 +61,20 @@ class Tally:
     held: int = 0
     texts: dict[Channel, list[str]] = field(default_factory=dict, repr=False)
 
-    def note(self, channel: Channel, text: str, action: Action, findings: tuple[Finding, ...]) -> None:
-        """Count what one step released."""
+    def note(self, action: Action, findings: tuple[Finding, ...]) -> None:
+        """Count what one step found."""
         self.action = self.action.worst(action)
         if findings:
             self.findings.update(finding.kind for finding in findings)
+
+    def release(self, channel: Channel, text: str) -> None:
+        """Count what was released."""
         self.released += len(text)
         if text:
-            self.texts.setdefault(channel, []).append(whole_text(text))
+            self.texts.setdefault(channel, []).append(text)
 
     def note_counts(self, counts: tuple[int, int]) -> None:
-        """Count what the guard of one channel compared."""
+        """Count what the guard of one field compared."""
         self.folded_chars += counts[0]
         self.lone += counts[1]
 
@@ -96,7 +99,7 @@ class Tally:
 
 
 class Stream:
-    """A streamed answer. :meth:`take` returns frames to send now, :meth:`tail` those to send once all is recorded.
+    """A streamed answer. :meth:`frames` are to be sent now, those of :meth:`tail` once all is recorded.
 
     Attributes:
         tally: What became of it so far.
@@ -107,15 +110,17 @@ class Stream:
         self.tally = Tally()
         self.is_ended = False
         self._budget_key = budget_key
-        self._recent: dict[Channel, _Recent] = {}
         self._guard = guard
         self._reader = reader
         self._writer = writer
-        self._open: dict[Channel, GuardStream] = {}
+        self._voices: dict[tuple[int, str], Voice] = {}
         self._gates: dict[Channel, LogprobGate] = {}
         self._arguments: dict[Channel, list[str]] = {}
         self._finished: dict[int, str] = {}
-        self._begun: set[int] = set()
+        self._begun: dict[int, str] = {}  # and what kind of place each is
+        self._ending: set[int] = set()  # places that have ended, of which something is still held
+        self._opening: list[Opened] = []  # places that have begun behind them
+        self._pages = [Made()]
         self._end = ""
 
     @property
@@ -126,34 +131,58 @@ class Stream:
     @property
     def is_whole(self) -> bool:
         """Whether the answer ended in due form, be it without the dialect's last mark where servers leave that out."""
-        ended = self._reader.ends_with_choices and bool(self._finished) and not self._begun - self._finished.keys()
+        ended = self._reader.has_choices and bool(self._finished) and self._begun.keys() <= self._finished.keys()
         return self.is_ended or ended
 
-    def take(self, event: Event) -> list[bytes]:
-        """Take an upstream event; a frame that says nothing does not come out.
+    def take(self, *events: Event) -> None:
+        """Take upstream events; those in a row that only go on one text are judged together.
 
         Raises:
-            UpstreamProtocol: The event is not allowed here.
+            UpstreamProtocol: An event is not allowed here; those before it were taken.
             GuardError: The guard failed.
         """
-        taken = self._reader.read_event(event)
-        self.tally.usage = taken.usage or self.tally.usage
-        begun = {opened.choice for opened in taken.opened} | {part.channel.choice for part in taken.parts}
-        if begun & self._finished.keys():
-            raise unexpected("$ after the end of its choice")
-        self._begun |= begun
-        made = Made(opened=[] if self.is_blocked else taken.opened)
-        for channel, entries in taken.entries.items():
-            text = "".join(part.text for part in taken.parts if part.channel == channel)
-            self._gates.setdefault(channel, LogprobGate(self._guard)).push(text, entries)
-        for part in taken.parts:
-            self._push(part, made)
-        for choice, reason in taken.finished.items():
-            self._finish(choice, reason, made)
-        self._end = taken.end or self._end
-        if taken.is_last:
-            self._close()
-        return self._writer.frames(made)
+        for taken in self._read(events):
+            self.tally.usage = taken.usage or self.tally.usage
+            self._begin(taken)
+            for channel, entries in taken.entries.items():
+                text = "".join(part.text for part in taken.parts if part.channel == channel)
+                self._gates.setdefault(channel, LogprobGate(self._guard)).push(text, entries)
+            for part in taken.parts:
+                self._push(part)
+            for choice, reason in taken.finished.items():
+                self._finish(choice, reason)
+            self._end = taken.end or self._end
+            if taken.is_last:
+                self._close()
+            if self.is_blocked or self.is_ended:
+                return
+
+    def frames(self) -> list[bytes]:
+        """Return the frames of what was taken since; what says nothing makes none."""
+        pages, self._pages = self._pages, [Made()]
+        return [frame for page in pages for frame in self._writer.frames(page)]
+
+    def _read(self, events: Iterable[Event]) -> Iterator[Taken]:
+        texts: list[str] = []
+        channel: Channel | None = None
+        for event in events:
+            try:
+                taken = self._reader.read_event(event)
+            except StanchError:
+                if channel is not None:
+                    yield Taken(parts=[Part(channel, "".join(texts))])
+                raise
+            part = taken.only_part
+            if channel is not None and (part is None or part.channel != channel):
+                yield Taken(parts=[Part(channel, "".join(texts))])
+                texts = []
+            channel = None if part is None else part.channel
+            if part is None:
+                yield taken
+            else:
+                texts.append(part.text)
+        if channel is not None:
+            yield Taken(parts=[Part(channel, "".join(texts))])
 
     def tail(self, incident: str, usage: Usage) -> list[bytes]:
         """Return the last frames: why the answer ended, what it used, and the mark of its end."""
@@ -161,16 +190,45 @@ class Stream:
         return self._writer.tail(ending)
 
     def count(self) -> None:
-        """Add what the channels' guards compared to the tally; belongs to the end, however it came."""
-        while self._open:
-            self.tally.note_counts(self._open.popitem()[1].counts)
+        """Add what the fields' guards compared to the tally; belongs to the end, however it came."""
+        while self._voices:
+            self.tally.note_counts(self._voices.popitem()[1].counts)
+
+    def _begin(self, taken: Taken) -> None:
+        """Note what begins. What ended before it is released now, unless both may be parts of one text."""
+        for choice, kind in (
+            *((one.choice, one.kind) for one in taken.opened),
+            *((one.channel.choice, "") for one in taken.parts),
+        ):
+            if choice in self._finished:
+                raise unexpected("$ after the end of its choice")
+            self._begun.setdefault(choice, kind)
+        for opened in taken.opened:
+            adjoins = all(self._begun[choice] == opened.kind for choice in self._ending)
+            for voice in self._voices.values():
+                if voice.waiting and voice.waiting[-1].choice in self._ending:
+                    if adjoins:
+                        self._hear(voice, voice.part())
+                    else:
+                        self._flush(voice)
+        if not self.is_blocked:
+            self._opening += taken.opened
+            if not self._ending:
+                self._open()
+
+    def _open(self) -> None:
+        """Write that places begin."""
+        self._pages[-1].opened += self._opening
+        self._opening = []
 
     def _close(self) -> None:
         if not self.is_blocked:
-            _check_ends(self._begun, self._finished, self._end)
+            _check_ends(set(self._begun), self._finished, self._end)
+            for voice in self._voices.values():
+                self._flush(voice)
         self.is_ended = True
 
-    def _push(self, part: Part, made: Made) -> None:
+    def _push(self, part: Part) -> None:
         channel = part.channel
         self.tally.scan(part.text)
         if channel.field == ARGUMENTS:
@@ -179,36 +237,70 @@ class Stream:
             return
         if self.is_blocked:
             return
-        if channel not in self._open:
-            self._open[channel] = self._guard.open()
-            self._recent[channel] = _Recent()
-        self._recent[channel].push(part.text)
-        self._step(channel, self._open[channel].feed(part.text), made)
+        key = _voice_of(self._reader, channel)
+        if (voice := self._voices.get(key)) is None:
+            voice = self._voices[key] = Voice(self._guard)
+        self._hear(voice, voice.say(channel, part.text))
 
-    def _step(self, channel: Channel, step: Step, made: Made) -> None:
-        """Hand on what a step of the guard released, and count it."""
-        self._release(channel, step.text, made)
-        self._recent[channel].released += len(step.text)
-        if channel in self._gates:
-            entries = self._gates[channel].release(step.text, step.action)
-            made.entries.setdefault(channel, []).extend(entries)
+    def _hear(self, voice: Voice, steps: Iterable[Step]) -> None:
+        """Hand on what steps of a voice released, place by place, and count it."""
+        for step in steps:
+            if step.findings:
+                self._note_drawn(voice, step.findings)
+            self.tally.note(step.action, step.findings)
+            self.tally.held = max(self.tally.held, step.held_chars)
+            first, *others = step.places()
+            self._release(voice, first)
+            for text in others:
+                self._leave(voice.waiting.popleft())
+                self._release(voice, text)
+
+    def _release(self, voice: Voice, text: str) -> None:
+        if not text:
+            return
+        channel = voice.waiting[0]
+        self._write(channel, text)
+        if (gate := self._gates.get(channel)) is not None:
+            entries = gate.release(text, self.tally.action)
+            self._pages[-1].entries.setdefault(channel, []).extend(entries)
             self.tally.entries += len(entries)
-        self._note_drawn(channel, step.findings)
-        self.tally.note(channel, step.text, step.action, step.findings)
-        self.tally.held = max(self.tally.held, step.held_chars)
 
-    def _note_drawn(self, channel: Channel, findings: tuple[Finding, ...]) -> None:
+    def _write(self, channel: Channel, text: str) -> None:
+        self._open_if_waiting(channel.choice)
+        text, texts = whole_text(text), self._pages[-1].texts
+        self.tally.release(channel, text)
+        texts[channel] = texts.get(channel, "") + text
+
+    def _leave(self, channel: Channel) -> None:
+        """Note that all of a channel is out; if that was the last of its place, the place ends."""
+        self._end_if_out(channel.choice)
+        self._pages.append(Made())
+        if not self._ending:
+            self._open()
+
+    def _end_if_out(self, choice: int) -> None:
+        waiting = (channel for voice in self._voices.values() for channel in voice.waiting)
+        if choice in self._ending and all(channel.choice != choice for channel in waiting):
+            self._ending.remove(choice)
+            self._open_if_waiting(choice)
+            self._pages[-1].ended.append(choice)
+
+    def _open_if_waiting(self, choice: int) -> None:
+        if self._opening and any(opened.choice == choice for opened in self._opening):
+            self._open()
+
+    def _note_drawn(self, voice: Voice, findings: tuple[Finding, ...]) -> None:
         """Count the windows of a copied run that was cut: those that the client can read at least half of."""
         index = self._guard.policy.index
         for finding in findings:
             self.tally.attempted += finding.kind == ENCODED_TRAINING_TEXT  # nothing of an encoded run is out
             if index is None or finding.kind != TRAINING_TEXT:
                 continue
-            run = fold_text(self._recent[channel].slice(finding.start, finding.end), "index")
+            run = fold_text(voice.slice(finding.start, finding.end), "index")
             k, stride = index.params.k, index.params.stride
             # All but the last character of the first window has left the first stage, and a stride less of the second;
             # the second stage may hold more of them back.
-            out = self._recent[channel].released - finding.start
+            out = voice.released - finding.start
             for start, released in ((0, k - 1), (stride, k - stride)):
                 if 2 * min(released, out - start) >= k:
                     window = run[start : start + k]
@@ -216,8 +308,8 @@ class Stream:
                 else:
                     self.tally.attempted += 1
 
-    def _finish(self, choice: int, reason: str, made: Made) -> None:
-        """Flush the channels of a choice."""
+    def _finish(self, choice: int, reason: str) -> None:
+        """Flush what a choice says, or note that a place ends: in the next one of its kind the text may go on."""
         if (known := self._finished.get(choice)) is not None:
             if known != reason:
                 raise unexpected("$ after the end of its choice")
@@ -227,50 +319,32 @@ class Stream:
             text = "".join(self._arguments.pop(channel))
             if not self.is_blocked:
                 checked = check_text(self._guard, text)
-                self._release(channel, checked.text, made)
-                self.tally.note(channel, checked.text, checked.action, checked.findings)
-        for channel in [known for known in self._open if known.choice == choice]:
-            if self.is_blocked:
-                break
-            self._step(channel, self._open[channel].finish(), made)
+                self.tally.note(checked.action, checked.findings)
+                self._write(channel, checked.text)
+        if self._reader.has_choices:
+            for (of, _), voice in self._voices.items():
+                if of == choice:
+                    self._flush(voice)
         if not self.is_blocked:
-            made.ended.append(choice)
+            self._ending.add(choice)
+            self._end_if_out(choice)
 
-    @staticmethod
-    def _release(channel: Channel, text: str, made: Made) -> None:
-        if text:
-            made.texts[channel] = made.texts.get(channel, "") + whole_text(text)
-
-
-class _Recent:
-    """The last code points that a channel was given; a run that is cut lies within them.
-
-    Attributes:
-        released: How many code points of the channel have left, labels of redacted findings counted as they read.
-    """
-
-    def __init__(self) -> None:
-        self._points = CodePoints()  # the guard counts what this gives
-        self._text = ""
-        self._start = 0
-        self.released = 0
-
-    def push(self, text: str) -> None:
-        """Forget what is too old, and add text."""
-        if (old := len(self._text) - _KEPT) > _KEPT:
-            self._text, self._start = self._text[old:], self._start + old
-        self._text += self._points.push(text)
-
-    def slice(self, start: int, end: int) -> str:
-        """Return what stands between two positions of the channel's text."""
-        return self._text[max(0, start - self._start) : max(0, end - self._start)]
+    def _flush(self, voice: Voice) -> None:
+        """Release what is held."""
+        if not self.is_blocked:
+            self._hear(voice, voice.finish())
+        while voice.waiting and not self.is_blocked:
+            self._leave(voice.waiting.popleft())
 
 
-def rebuild_whole(guard: Guard, taken: Taken, writer: Writer, incident: str, prompt: int) -> tuple[bytes, Tally]:
+def rebuild_whole(
+    guard: Guard, reader: Reader, taken: Taken, writer: Writer, incident: str, prompt: int
+) -> tuple[bytes, Tally]:
     """Judge a whole answer before its first byte; if one channel is blocked, the whole answer is empty.
 
     Args:
         guard: The guard.
+        reader: Read the answer.
         taken: The answer.
         writer: Writes it.
         incident: What a block would be called.
@@ -280,32 +354,38 @@ def rebuild_whole(guard: Guard, taken: Taken, writer: Writer, incident: str, pro
         UpstreamProtocol: A choice has no end, or the answer is too long.
         GuardError: The guard failed.
     """
-    tally = Tally(usage=taken.usage)
+    tally, voices = Tally(usage=taken.usage), dict[tuple[object, ...], dict[Channel, str]]()
     begun = {opened.choice for opened in taken.opened} | {part.channel.choice for part in taken.parts}
     _check_ends(begun, taken.finished, taken.end)
-    joined: dict[Channel, str] = {}
-    for part in taken.parts:
-        joined[part.channel] = joined.get(part.channel, "") + part.text
+    for channel, said in taken.parts:
+        tally.scan(said)
+        places = voices.setdefault(channel if channel.field == ARGUMENTS else _voice_of(reader, channel), {})
+        places[channel] = places.get(channel, "") + said
     made = Made(opened=taken.opened, ended=list(taken.finished))
-    for channel, text in joined.items():
-        tally.scan(text)
-        checked = check_text(guard, text)
-        kept, action, findings = checked.text, checked.action, checked.findings
-        if channel.field != ARGUMENTS:
+    for places in voices.values():
+        checked = check_text(guard, *places.values())
+        tally.note(checked.action, checked.findings)
+        tally.attempted += sum(finding.kind in _TRAINING for finding in checked.findings)
+        if all(channel.field != ARGUMENTS for channel in places):
             tally.note_counts(checked.counts)
-        made.texts[channel] = whole_text(kept)
-        if channel in taken.entries:
-            gate = LogprobGate(guard)
-            gate.push(text, taken.entries[channel])
-            made.entries[channel] = gate.release(kept, action)
-        tally.note(channel, kept, action, findings)
-        tally.attempted += sum(finding.kind in _TRAINING for finding in findings)
+        for channel, kept in zip(places, checked.texts, strict=True):
+            made.texts[channel] = whole_text(kept)
+            tally.release(channel, made.texts[channel])
+            if channel in taken.entries:
+                gate = LogprobGate(guard)
+                gate.push(places[channel], taken.entries[channel])
+                made.entries[channel] = gate.release(kept, checked.action)
     is_blocked = tally.action == Action.BLOCK
     if is_blocked:
         tally.released, tally.texts, made = 0, {}, Made()
     tally.entries = sum(len(entries) for entries in made.entries.values())
     used = Usage(taken.usage.prompt if taken.usage else prompt, tally.completion_tokens())
     return writer.whole(made, Ending(taken.finished, taken.end, used, incident if is_blocked else "")), tally
+
+
+def _voice_of(reader: Reader, channel: Channel) -> tuple[int, str]:
+    """Return of which answer, and which field of it, a channel is a part."""
+    return channel.choice if reader.has_choices else 0, channel.field
 
 
 def whole_text(text: str) -> str:

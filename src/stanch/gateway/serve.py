@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 import ssl
 import sys
@@ -54,6 +55,8 @@ def build_gateway(workspace: Workspace) -> Gateway:
         model = models[section.name] = _model(workspace, section)
         limits[section.name] = limits_of(settings, model.protected_windows)
     desk = Desk.of(workspace)
+    for model in models.values():
+        desk.metrics.tell_guard(model.name, model.guard_digest, model.guard.policy)
     by_digest = {str(model.ref.digest): limits[name] for name, model in models.items()}
     rederive(desk.budgets, workspace.ledger.reader(), by_digest)
     return Gateway(desk, models, Upstream(), limits)
@@ -102,6 +105,9 @@ def run_server(
     )  # fmt: skip
     config.load()
     config.ssl = context
+    # What is there now stays: the collector need not look at it again, which it would do in the middle of answers.
+    gc.collect()
+    gc.freeze()
     uvloop.run(_serve(uvicorn.Server(config), monitor_server(workspace, gateway.desk.metrics), ready, stop))
 
 

@@ -53,10 +53,15 @@ class EventParser:
         events: list[Event] = []
         first, *others = _ENDS.split(chunk)
         for piece in others:
-            self._append(first)
-            first = piece
-            if (event := self._take_line()) is not None:
+            if self._line:
+                self._append(first)
+                first = bytes(self._line)
+                self._line.clear()
+            if self._size + len(first) > self._limit:
+                raise UpstreamProtocol("the model's server sent too long an event")
+            if (event := self._take_line(first)) is not None:
                 events.append(event)
+            first = piece
         self._append(first)
         return events
 
@@ -65,9 +70,7 @@ class EventParser:
             raise UpstreamProtocol("the model's server sent too long an event")
         self._line += piece
 
-    def _take_line(self) -> Event | None:
-        line = bytes(self._line)
-        self._line.clear()
+    def _take_line(self, line: bytes) -> Event | None:
         if self._is_first_line:
             line, self._is_first_line = line.removeprefix(_BOM), False
         if not line:

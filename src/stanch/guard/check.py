@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from stanch.guard.escape import BORDER
 from stanch.guard.policy import TRAINING_TEXT, Action
 from stanch.guard.stream import Guard
 from stanch.scan import SpanIndex
@@ -14,33 +15,51 @@ class Checked:
     """A checked answer.
 
     Attributes:
-        text: What may go out; empty if the answer is blocked, since whole answers are judged before the first byte.
+        texts: What may go out of each place; empty if the answer is blocked, since whole answers are judged before the
+            first byte.
         action: The verdict; the one that a stream over the same text would end with.
         findings: Kinds and places, never values; a run of training text has its whole length.
         counts: As :attr:`stanch.guard.GuardStream.counts`.
     """
 
-    text: str = field(repr=False)
+    texts: tuple[str, ...] = field(repr=False)
     action: Action
     findings: tuple[Finding, ...]
     counts: tuple[int, int] = (0, 0)
 
+    @property
+    def text(self) -> str:
+        """What may go out of all places together."""
+        return "".join(self.texts)
 
-def check_text(guard: Guard, text: str) -> Checked:
+
+def check_text(guard: Guard, *texts: str) -> Checked:
     """Judge a whole answer before its first byte goes out.
+
+    Args:
+        guard: The guard.
+        texts: The answer, or what it says in each of several places; see :meth:`GuardStream.border`.
 
     Raises:
         GuardError: Something failed inside; nothing is released.
     """
     stream = guard.open()
-    first = stream.feed(text)
-    last = stream.finish()
-    findings = first.findings + last.findings
+    steps = [stream.feed(texts[0])]
+    for text in texts[1:]:
+        steps += [stream.border(), stream.feed(text)]
+    steps.append(stream.finish())
+    findings = tuple(finding for step in steps for finding in step.findings)
     index = guard.policy.index
     if index is not None and any(finding.kind == TRAINING_TEXT for finding in findings):
-        findings = _with_whole_runs(findings, index, text)
-    released = "" if last.action == Action.BLOCK else first.text + last.text
-    return Checked(released, last.action, findings, stream.counts)
+        findings = _with_whole_runs(findings, index, BORDER.join(texts))
+    places = [""]
+    for step in steps:
+        first, *others = step.places()
+        places[-1] += first
+        places += others
+    places += [""] * (len(texts) - len(places))
+    action = steps[-1].action
+    return Checked(tuple(places) if action is not Action.BLOCK else ("",) * len(texts), action, findings, stream.counts)
 
 
 def _with_whole_runs(findings: tuple[Finding, ...], index: SpanIndex, text: str) -> tuple[Finding, ...]:

@@ -89,7 +89,7 @@ class Report:
         places: defaultdict[str, Counter[str]] = defaultdict(Counter)
         disguises: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for cell, verdict in self.outcomes:
-            places[f"{cell.row.dialect} {cell.row.name}"][verdict] += 1
+            places[cell.row.title][verdict] += 1
             if cell.row.is_channel:
                 disguises[f"{cell.phrase.kind} {cell.transform}"][verdict] += 1
         leaked: list[JsonValue] = [_name(cell) for cell, verdict in self.outcomes if verdict == "leak"]
@@ -209,6 +209,8 @@ def read_answer(status: int, heads: str, body: str) -> Answer:
         kind = value.get("type", "") if isinstance(value, dict) else ""
         for path, text in _strings(value, (str(kind),)):
             joined[path].append(text)
+            if any(map(str.isdigit, path)):  # what stands in several places of a list is put together, too
+                joined[tuple(name for name in path if not name.isdigit())].append(text)
     texts = ["".join(pieces) for pieces in joined.values()]
     inner = [text for whole in texts if whole.startswith("{") for text in _inner(whole)]
     is_ended = not is_stream or "[DONE]" in body or '"message_stop"' in body or re.search(
@@ -270,7 +272,7 @@ def _decoded(run: str) -> str:
 
 def _place(row: Row, stream: bool, chunk: int) -> str:  # noqa: FBT001 - a coordinate of the matrix
     cut = f"stream by {chunk or 'all'}" if stream else "whole"
-    return f"{row.dialect} {row.name}, {cut}"
+    return f"{row.title}, {cut}"
 
 
 def _name(cell: Cell) -> str:

@@ -5,24 +5,33 @@ pairs. From the first backslash on, the text goes through all stages a second ti
 look. What blocks there ends the answer, and so does what would only be replaced, if an escape lies in it: in the text
 as it is written nobody would find it.
 
+The border of two places of an answer (:data:`BORDER`) is read likewise: as it is written it parts words, decoded it is
+nothing. So what lies across it is found whether a client puts the places together with or without a space.
+
 Not claimed: an escape in an escape, and escapes of other languages than JSON.
 """
 
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 
 from stanch.guard.policy import ENCODED_TRAINING_TEXT, TRAINING_TEXT, Action, GuardPolicy
 from stanch.guard.reading import Passed, Reading
 from stanch.terms import Finding, Severity
 
+BORDER = "\x1f"
+"""Stands where one place of an answer ends and the next begins; a model that says it is read in the same way."""
+
 REPLAYED = 4096
 """Code points before the first backslash that are read again; a finding that reaches further back shows unescaped."""
 
-_HIGH, _LOW = r"u[dD][89abAB][0-9a-fA-F]{2}", r"u[dD][c-fC-F][0-9a-fA-F]{2}"
-_LOW_BEGUN = r"\\(?:u(?:[dD](?:[c-fC-F][0-9a-fA-F]?)?)?)?"
-_WHOLE = rf'\\(?:{_HIGH}\\{_LOW}|u[0-9a-fA-F]{{4}}|["\\/bfnrt])'
+_CUT = f"{BORDER}{{0,3}}"  # an escape may be cut by borders
+_HEX = rf"(?:{_CUT}[0-9a-fA-F])"
+_HIGH, _LOW = rf"u{_CUT}[dD]{_CUT}[89abAB]{_HEX}{{2}}", rf"u{_CUT}[dD]{_CUT}[c-fC-F]{_HEX}{{2}}"
+_LOW_BEGUN = rf"\\{_CUT}(?:u{_CUT}(?:[dD]{_CUT}(?:[c-fC-F]{_HEX}?{_CUT})?)?)?"
+_WHOLE = rf'\\{_CUT}(?:{_HIGH}{_CUT}\\{_CUT}{_LOW}|u{_HEX}{{4}}|["\\/bfnrt])|{BORDER}'
 _ESCAPE = re.compile(_WHOLE)
-_BEGUN = re.compile(rf"(?P<begun>\\(?:{_HIGH}(?:{_LOW_BEGUN})?|u[0-9a-fA-F]{{0,3}})?\Z)|{_WHOLE}")
+_BEGUN = re.compile(rf"(?P<begun>\\{_CUT}(?:{_HIGH}{_CUT}(?:{_LOW_BEGUN})?|u{_HEX}{{0,3}}{_CUT})?\Z)|{_WHOLE}")
+_FIRST = re.compile(rf"[\\{BORDER}]")
 _SHORT = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 
@@ -33,25 +42,24 @@ class EscapedGate:
         found: What ended the text, with its place as it is written; None while the text goes on.
     """
 
-    def __init__(self, policy: GuardPolicy) -> None:
+    def __init__(self, policy: GuardPolicy, after: str) -> None:
         self.found: Finding | None = None
         self._policy = policy
-        self._before: list[str] = []  # the end of what came before the first backslash
-        self._reading: Reading | None = None
-        self._first = 0  # where the first backslash stands
-        self._base = 0  # where the decoded text begins
-        self._decoded = 0  # code points of it so far
-        self._lows: list[int] = []  # where each escape stands in it, as one code point
-        self._ends: list[int] = []  # where each ends as it is written
-        self._undecoded = ""  # the beginning of an escape
-        self._known: dict[tuple[str, int], int] = {}  # where a finding ends, which is told before it is replaced
+        self._before = [after + BORDER] if after else []  # the end of what has passed
         self._held = ""
         self._passed = 0
+        self._reading: Reading | None = None
+        self._is_after = bool(after)  # then all is read together, from the first character on
 
     @property
     def held_chars(self) -> int:
         """Code points that are held now."""
         return len(self._held)
+
+    @property
+    def position(self) -> int:
+        """Code points that were given."""
+        return self._passed + len(self._held)
 
     def feed(self, text: str, *, final: bool = False) -> str:
         """Take the next piece of the text, or the last one, and return what passes; after a finding nothing does."""
@@ -59,22 +67,25 @@ class EscapedGate:
             return ""
         if self._reading is not None:
             return self._judge(self._reading, text, final=final)
-        plain, mark, rest = text.partition("\\")
-        self._before.append(plain)
-        self._passed += len(plain)
-        if not mark:
-            if len(self._before) > REPLAYED:
-                self._before = ["".join(self._before)[-REPLAYED:]]
-            return plain
+        if not self._is_after and "\\" not in text and BORDER not in text:
+            return self._note(text)
+        first = None if self._is_after else _FIRST.search(text)
+        start = 0 if first is None else first.start()
+        plain = self._note(text[:start])
         self._reading = self._begin()
-        return plain + self._judge(self._reading, mark + rest, final=final)
+        return plain + self._judge(self._reading, text[start:], final=final)
 
     def _begin(self) -> Reading:
-        """Read what came before the first backslash once more: the stages have judged it, and it has passed."""
+        """Read what came before the first escape once more: the stages have judged it, and it has passed."""
         before, self._before = "".join(self._before)[-REPLAYED:], []
-        self._first, self._base, self._decoded = self._passed, self._passed - len(before), len(before)
+        self._first, self._base, self._decoded = self._passed, self._passed - len(before), 0
+        self._undecoded = ""  # the beginning of an escape
+        self._lows: list[int] = []  # where each escape stands in the decoded text,
+        self._highs: list[int] = []  # where what it says ends there,
+        self._ends: list[int] = []  # and where it ends as it is written
+        self._known: dict[tuple[str, int], int] = {}  # where a finding ends, which is told before it is replaced
         reading = Reading(self._policy)
-        reading.step(before)
+        reading.step(self._decode(before, final=False))
         return reading
 
     def _judge(self, reading: Reading, text: str, *, final: bool) -> str:
@@ -87,10 +98,11 @@ class EscapedGate:
         if stop is None:
             return self._pass(self._written(until))
         start, end, kind, severity = stop
-        if kind == TRAINING_TEXT and self._has_escape(start, end):
+        # A border alone hides nothing: what has left of the run reads as it is written.
+        if kind == TRAINING_TEXT and any(self._lows[at] < self._highs[at] for at in self._within(start, end)):
             kind = ENCODED_TRAINING_TEXT
-        self.found = Finding(kind, severity, self._written(start), self._written(end), "")
-        # What stood before the first backslash has passed, or would have, had the text been cut there.
+        self.found = Finding(kind, severity, max(self._written(start), 0), self._written(end), "")
+        # What stood before the first escape has passed, or would have, had the text been cut there.
         released = self._pass(max(self._written(until), self._first))
         self._held = ""
         return released
@@ -104,13 +116,13 @@ class EscapedGate:
             if kind is None or severity is None:
                 continue
             end = self._known.get((kind, start))
-            if self._policy.action(kind, severity) is Action.BLOCK or end is None or self._has_escape(start, end):
+            if self._policy.action(kind, severity) is Action.BLOCK or end is None or self._within(start, end):
                 return start, end or start, kind, severity
         return None
 
-    def _has_escape(self, start: int, end: int) -> bool:
-        at = bisect_left(self._lows, start)
-        return at < len(self._lows) and self._lows[at] < end
+    def _within(self, start: int, end: int) -> range:
+        """Return the numbers of the escapes between two places of the decoded text."""
+        return range(bisect_right(self._highs, start), bisect_left(self._lows, end))
 
     def _pass(self, until: int) -> str:
         count = max(until - self._passed, 0)
@@ -118,10 +130,18 @@ class EscapedGate:
         self._passed += len(text)
         return text
 
+    def _note(self, text: str) -> str:
+        """Remember that a text passes without having been read here."""
+        self._passed += len(text)
+        self._before.append(text)
+        if len(self._before) > REPLAYED:
+            self._before = ["".join(self._before)[-REPLAYED:]]
+        return text
+
     def _written(self, decoded: int) -> int:
         """Return where a place of the decoded text stands in the text as it is written."""
-        at = bisect_left(self._lows, decoded)
-        return self._ends[at - 1] + decoded - self._lows[at - 1] - 1 if at else self._base + decoded
+        at = bisect_right(self._highs, decoded)
+        return self._ends[at - 1] + decoded - self._highs[at - 1] if at else self._base + decoded
 
     def _decode(self, text: str, *, final: bool) -> str:
         """Return what a text says; the beginning of an escape at its end waits for the rest."""
@@ -132,17 +152,22 @@ class EscapedGate:
             if match.lastgroup == "begun":
                 text, self._undecoded = text[:start], text[start:]
                 break
-            self._lows.append(self._decoded + start - done)
+            parts += [text[done:start], said := _said(match[0])]
+            self._decoded += start - done
+            self._lows.append(self._decoded)
+            self._decoded += len(said)
+            self._highs.append(self._decoded)
             self._ends.append(written + match.end())
-            parts += [text[done:start], _said(match[0])]
-            self._decoded += start - done + 1
             done = match.end()
         self._decoded += len(text) - done
         return "".join([*parts, text[done:]])
 
 
 def _said(escape: str) -> str:
-    """Return the character of an escape; half a surrogate pair becomes U+FFFD."""
+    """Return the character of an escape; half a surrogate pair becomes U+FFFD. A border says nothing."""
+    escape = escape.replace(BORDER, "")
+    if not escape:
+        return ""
     if escape[1] != "u":
         return _SHORT.get(escape[1], escape[1])
     return bytes.fromhex(escape.replace("\\u", "")).decode("utf-16-be", "replace")

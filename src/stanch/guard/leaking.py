@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self, TypeAlias
 
 from stanch.errors import InvalidInput
-from stanch.guard.matrix import ARGUMENTS, WHOLE, Dialect, Row
+from stanch.guard.matrix import ARGUMENTS, MOST_PLACES, WHOLE, Dialect, Row
 
 Json: TypeAlias = dict[str, Any]
 
@@ -41,9 +41,15 @@ class Said:
         return json.dumps({"text": self.text}).replace(r"\\u", r"\u") if self.row.name == ARGUMENTS else self.text
 
     def pieces(self) -> list[str]:
-        """Return the frames' texts."""
-        size = self.chunk if self.chunk != WHOLE else len(self.channel)
-        return [self.channel[at : at + size] for at in range(0, len(self.channel), size)]
+        """Return the frames' texts, or those of the places that the text is spread over."""
+        text, size = self.channel, self.chunk
+        if self.row.spread:
+            size = max(size, -(-len(text) // (MOST_PLACES if size != WHOLE else 2)))
+        return [text[at : at + size] for at in range(0, len(text), size)] if size != WHOLE else [text]
+
+    def places(self) -> list[str]:
+        """Return the texts of the places; one, unless it is spread."""
+        return self.pieces() if self.row.spread else [self.text]
 
 
 def request_body(row: Row, model: str, *, stream: bool) -> Json:
@@ -84,8 +90,8 @@ def _call(name: str, arguments: str) -> Json:
     return {"index": 0, "id": "call_1", "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
-def _message(said: Said, text: str) -> Json:
-    """Return the part of a chat message that carries a text."""
+def _message(said: Said, text: str, *others: str) -> Json:
+    """Return the part of a chat message that carries a text, or the texts of several parts."""
     name = said.row.name
     if name == ARGUMENTS:
         return {"tool_calls": [_call(TOOL, text)]}
@@ -93,6 +99,8 @@ def _message(said: Said, text: str) -> Json:
         return {"tool_calls": [_call(text, "{}")]}
     if name == "unknown field":
         return {"content": "ok", "annotations": [{"note": text}]}
+    if said.row.spread:
+        return {name: [{"type": "text", "text": part} for part in (text, *others)]}
     return {name: text} if said.row.is_channel else {"content": "ok"}
 
 
@@ -102,7 +110,9 @@ def _logprobs(said: Said, text: str) -> Json:
 
 
 def _chat(said: Said) -> Json:
-    message = {"role": "assistant", "content": None} | _message(said, said.channel)
+    message = {"role": "assistant", "content": None} | _message(
+        said, *(said.places() if said.row.spread else [said.channel])
+    )
     finish = "tool_calls" if "tool_calls" in message else "stop"
     choice = {"index": 0, "message": message, "finish_reason": finish} | _logprobs(said, said.channel)
     more = {"note": said.text} if said.row.name == "unknown field" else {}
@@ -156,65 +166,86 @@ _PARTS: dict[str, tuple[str, Json, str]] = {
 }
 
 
-def _item(said: Said, *, full: bool) -> Json:
-    """Return the output item of a response that carries the text, or the empty one that a stream begins with."""
+def _spread(said: Said) -> list[list[str]]:
+    """Return the texts of the parts of each output item."""
+    return [[place] for place in said.places()] if said.row.spread == "items" else [said.places()]
+
+
+def _item(said: Said, at: int, *, full: bool) -> Json:
+    """Return an output item of a response that carries the text, or the empty one that a stream begins with."""
     name, status = said.row.name, "completed" if full else "in_progress"
     if name == ARGUMENTS:
         return {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": TOOL, "status": status,
                 "arguments": said.channel if full else ""}  # fmt: skip
-    part = _PARTS[name][1] | {_PARTS[name][2]: said.text}
+    parts = [_PARTS[name][1] | {_PARTS[name][2]: text} for text in _spread(said)[at]] if full else []
     if name.startswith("reasoning"):
         is_summary = name == "reasoning_summary_text"
-        return {"type": "reasoning", "id": "rs_1", "summary": [part] if full and is_summary else []} | (
-            {} if is_summary else {"content": [part] if full else []}
+        return {"type": "reasoning", "id": f"rs_{at}", "summary": parts if is_summary else []} | (
+            {} if is_summary else {"content": parts}
         )
-    return {"type": "message", "id": "msg_1", "role": "assistant", "status": status, "content": [part] if full else []}
+    return {"type": "message", "id": f"msg_{at}", "role": "assistant", "status": status, "content": parts}
 
 
 def _response(said: Said, *, full: bool = True) -> Json:
     return {
         "id": "resp_1", "object": "response", "created_at": 1, "model": "m", "status": "completed" if full else
-        "in_progress", "output": [_item(said, full=True)] if full else [], "parallel_tool_calls": True, "error": None,
+        "in_progress", "output": [_item(said, at, full=True) for at in range(len(_spread(said)))] if full else [],
+        "parallel_tool_calls": True, "error": None,
         "incomplete_details": None, "instructions": None, "metadata": {}, "temperature": 1.0, "top_p": 1.0,
         "tool_choice": "auto", "tools": [], "usage": _USED_RESPONSE if full else None,
     }  # fmt: skip
 
 
 def _response_stream(said: Said) -> bytes:
-    name, item = said.row.name, _item(said, full=True)
-    place: Json = {"output_index": 0, "item_id": item["id"]}
     events: list[Json] = [
         {"type": "response.created", "response": _response(said, full=False)},
         {"type": "response.in_progress", "response": _response(said, full=False)},
-        {"type": "response.output_item.added", "output_index": 0, "item": _item(said, full=False)},
     ]
-    if name == ARGUMENTS:
-        kind = "response.function_call_arguments"
-        events += [{"type": f"{kind}.delta", **place, "delta": piece} for piece in said.pieces()]
-        events.append({"type": f"{kind}.done", **place, "arguments": said.channel})
-    else:
-        holder, part, key = _PARTS[name]
-        place["summary_index" if name == "reasoning_summary_text" else "content_index"] = 0
-        events.append({"type": f"response.{holder}.added", **place, "part": part})
-        events += [{"type": f"response.{name}.delta", **place, "delta": piece} for piece in said.pieces()]
-        events.append({"type": f"response.{name}.done", **place, key: said.text})
-        events.append({"type": f"response.{holder}.done", **place, "part": part | {key: said.text}})
-    events.append({"type": "response.output_item.done", "output_index": 0, "item": item})
+    for at, texts in enumerate(_spread(said)):
+        item = _item(said, at, full=True)
+        events.append({"type": "response.output_item.added", "output_index": at, "item": _item(said, at, full=False)})
+        place: Json = {"output_index": at, "item_id": item["id"]}
+        if said.row.name == ARGUMENTS:
+            kind = "response.function_call_arguments"
+            events += [{"type": f"{kind}.delta", **place, "delta": piece} for piece in said.pieces()]
+            events.append({"type": f"{kind}.done", **place, "arguments": said.channel})
+        else:
+            for number, text in enumerate(texts):
+                events += _part_events(said, place, number, text)
+        events.append({"type": "response.output_item.done", "output_index": at, "item": item})
     events.append({"type": "response.completed", "response": _response(said)})
     return b"".join(_event(one | {"sequence_number": at}, named=True) for at, one in enumerate(events))
 
 
-def _block(said: Said, *, full: bool) -> Json:
-    """Return the content block of a message, or the empty one that a stream begins with."""
-    text = said.text if full else ""
+def _part_events(said: Said, item: Json, number: int, text: str) -> list[Json]:
+    """Return the events of one part of an item."""
+    name = said.row.name
+    holder, part, key = _PARTS[name]
+    place = item | {"summary_index" if name == "reasoning_summary_text" else "content_index": number}
+    deltas = [text] if said.row.spread else said.pieces()
+    return [
+        {"type": f"response.{holder}.added", **place, "part": part},
+        *({"type": f"response.{name}.delta", **place, "delta": piece} for piece in deltas),
+        {"type": f"response.{name}.done", **place, key: text},
+        {"type": f"response.{holder}.done", **place, "part": part | {key: text}},
+    ]
+
+
+def _block(said: Said, text: str) -> Json:
+    """Return a content block of a message that carries a text, or the empty one that a stream begins with."""
     if said.row.name == ARGUMENTS:
-        return {"type": "tool_use", "id": "toolu_1", "name": TOOL, "input": json.loads(said.channel) if full else {}}
+        return {"type": "tool_use", "id": "toolu_1", "name": TOOL, "input": json.loads(text or "{}")}
     return {"type": said.row.name, said.row.name: text} | ({"signature": ""} if said.row.name == "thinking" else {})
+
+
+def _blocks(said: Said) -> list[str]:
+    return [said.channel] if said.row.name == ARGUMENTS else said.places()
 
 
 def _anthropic(said: Said) -> Json:
     reason = "tool_use" if said.row.name == ARGUMENTS else "end_turn"
-    return {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [_block(said, full=True)],
+    content = [_block(said, text) for text in _blocks(said)]
+    return {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": content,
             "stop_reason": reason, "stop_sequence": None, "usage": _USED}  # fmt: skip
 
 
@@ -223,14 +254,13 @@ def _anthropic_stream(said: Said) -> bytes:
                  ARGUMENTS: ("input_json_delta", "partial_json")}[said.row.name]  # fmt: skip
     whole = _anthropic(said)
     end = {"stop_reason": whole["stop_reason"], "stop_sequence": None}
-    events: list[Json] = [
-        {"type": "message_start", "message": whole | {"content": [], "stop_reason": None}},
-        {"type": "content_block_start", "index": 0, "content_block": _block(said, full=False)},
-        *({"type": "content_block_delta", "index": 0, "delta": {"type": kind, key: piece}} for piece in said.pieces()),
-        {"type": "content_block_stop", "index": 0},
-        {"type": "message_delta", "delta": end, "usage": {"output_tokens": 9}},
-        {"type": "message_stop"},
-    ]
+    events: list[Json] = [{"type": "message_start", "message": whole | {"content": [], "stop_reason": None}}]
+    for at, text in enumerate(_blocks(said)):
+        events.append({"type": "content_block_start", "index": at, "content_block": _block(said, "")})
+        deltas = [text] if said.row.spread else said.pieces()
+        events += [{"type": "content_block_delta", "index": at, "delta": {"type": kind, key: text}} for text in deltas]
+        events.append({"type": "content_block_stop", "index": at})
+    events += [{"type": "message_delta", "delta": end, "usage": {"output_tokens": 9}}, {"type": "message_stop"}]
     return b"".join(_event(one, named=True) for one in events)
 
 

@@ -7,11 +7,14 @@ from typing import Literal
 
 Dialect = Literal["chat", "completions", "responses", "messages"]
 Kind = Literal["training-text", "canary"]
+Spread = Literal["", "parts", "items", "blocks"]
 
 ARGUMENTS = "arguments"
 WHOLE = 0
 CHUNKS = (1, 3, 7, WHOLE)
 """How many characters of a phrase one frame of a stream holds; :data:`WHOLE` is all of them."""
+MOST_PLACES = 60
+"""Over how many blocks, parts or items a phrase is spread at most."""
 
 _LOOK_ALIKE = str.maketrans("aeopcxAEOPCX", "аеорсхАЕОРСХ")
 TRANSFORMS: dict[str, Callable[[str], str]] = {
@@ -37,12 +40,19 @@ class Row:
         name: The field, or what else carries the phrase.
         is_channel: Whether a client is meant to get what stands there; what stands in other places must never show.
         modes: Whether the place exists in streams, in whole answers, or in both.
+        spread: Whether what stands there is spread, frame by frame, over several places that a client puts together.
     """
 
     dialect: Dialect
     name: str
     is_channel: bool = True
     modes: tuple[bool, ...] = (True, False)
+    spread: Spread = ""
+
+    @property
+    def title(self) -> str:
+        """What the place is called in a report."""
+        return f"{self.dialect} {self.name}{self.spread and f' over {self.spread}'}"
 
 
 ROWS = (
@@ -60,6 +70,12 @@ ROWS = (
     Row("messages", "text"),
     Row("messages", "thinking"),
     Row("messages", ARGUMENTS),
+    Row("chat", "content", spread="parts"),
+    Row("responses", "output_text", spread="parts"),
+    Row("responses", "output_text", spread="items"),
+    Row("responses", "reasoning_summary_text", spread="parts"),
+    Row("messages", "text", spread="blocks"),
+    Row("messages", "thinking", spread="blocks"),
     Row("chat", "log-probability tokens", is_channel=False),
     Row("chat", "unknown field", is_channel=False),
     Row("chat", "tool name", is_channel=False),

@@ -53,6 +53,8 @@ class Reading:
     def step(self, text: str, *, final: bool = False) -> Passed:
         """Take the next piece of the text, or the last one; after a cut there must be no other step."""
         text, cut, held = self._gated(text, final=final)
+        if not text and not final:  # the session has said all about what it was given
+            return Passed((), (), cut, held + self._scanned - self.settled)
         released = self._session.feed(text)
         pieces, found, waiting = released.pieces, released.findings, released.held_chars
         if final and cut is None:

@@ -1,11 +1,13 @@
 """One string of an answer through the stages; any failure inside ends it and releases nothing more."""
 
+import itertools
+from collections import deque
 from collections.abc import Sequence
 
 import msgspec
 
 from stanch.errors import StanchError
-from stanch.guard.escape import EscapedGate
+from stanch.guard.escape import BORDER, EscapedGate
 from stanch.guard.policy import Action, GuardPolicy
 from stanch.guard.reading import Reading
 from stanch.scan.fold import CodePoints
@@ -27,12 +29,20 @@ class Step(msgspec.Struct, frozen=True):
         action: The worst action so far; after ``block`` nothing is ever released again.
         findings: Findings decided in this call: kinds and places in the original text, never values.
         held_chars: Code points that are held.
+        borders: Where in ``text`` another place of the answer begins; see :meth:`GuardStream.border`.
     """
 
     text: str
     action: Action
     findings: tuple[Finding, ...]
     held_chars: int
+    borders: tuple[int, ...] = ()
+
+    def places(self) -> list[str]:
+        """Return the text cut at its borders: of the place that was spoken of last, then of each that begins."""
+        if not self.borders:
+            return [self.text]
+        return [self.text[a:b] for a, b in itertools.pairwise([0, *self.borders, len(self.text)])]
 
     def __repr__(self) -> str:
         shown = f"text=<{len(self.text)} characters>, action={self.action!r}"
@@ -47,13 +57,14 @@ class GuardStream:
     encoded finding nothing leaves.
     """
 
-    def __init__(self, policy: GuardPolicy) -> None:
+    def __init__(self, policy: GuardPolicy, after: str = "") -> None:
         self._policy = policy
         self._points = CodePoints()
-        self._escaped = EscapedGate(policy)
+        self._escaped = EscapedGate(policy, after)
         self._reading = Reading(policy)
         self._action = Action.ALLOW
         self._alive = True
+        self._borders: deque[int] = deque()  # where the text has borders that are not out
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -66,7 +77,20 @@ class GuardStream:
         Raises:
             GuardError: Something failed inside, or the string has ended; nothing more is released.
         """
-        return self._guarded(chunk, final=False)
+        return self._guarded(chunk)
+
+    def border(self) -> Step:
+        """Say that what follows stands in another place of the answer, such as its next block.
+
+        What lies across a border ends the answer, whether whoever reads it puts the places together with nothing
+        between them or with a space.
+
+        Raises:
+            GuardError: Something failed inside, or the string has ended; nothing more is released.
+        """
+        rest = self._points.finish()
+        self._borders.append(self._escaped.position + len(rest))
+        return self._guarded(rest + BORDER)
 
     def finish(self) -> Step:
         """Say that the string ends and return the rest.
@@ -76,7 +100,7 @@ class GuardStream:
         """
         return self._guarded("", final=True)
 
-    def _guarded(self, chunk: str, *, final: bool) -> Step:
+    def _guarded(self, chunk: str, *, final: bool = False) -> Step:
         if not self._alive:
             raise GuardError("the guard's stream has ended", next_step="open a new stream for each answer")
         if self._action is Action.BLOCK:
@@ -100,27 +124,44 @@ class GuardStream:
         text = escaped.feed(text, final=final)
         passed = self._reading.step(text, final=final and escaped.found is None)
         cut, held = passed.cut or escaped.found, passed.held + escaped.held_chars
-        released = self._take(passed.pieces) if passed.pieces else ""
+        released, borders = self._take(passed.pieces) if passed.pieces else ("", ())
         if cut is not None:
             # What the session still holds is dropped: it may be the beginning of a finding that the cut has hidden.
             self._action = Action.BLOCK
         if self._action is Action.BLOCK:
             held = 0
         found = self._public(passed.findings, cut) if passed.findings or cut is not None else ()
-        return Step(released, self._action, found, held)
+        return Step(released, self._action, found, held, borders)
 
-    def _take(self, pieces: Sequence[Piece]) -> str:
-        """Return the text of the pieces up to the first finding that blocks."""
-        if len(pieces) == 1 and pieces[0][1] is None:
-            return pieces[0][0]
+    def _take(self, pieces: Sequence[Piece]) -> tuple[str, tuple[int, ...]]:
+        """Return the text of the pieces up to the first finding that blocks, and where its borders were."""
+        if len(pieces) == 1 and pieces[0][1] is None and not self._borders:
+            return pieces[0][0], ()
         out: list[str] = []
-        for text, kind, severity, _ in pieces:
+        borders: list[int] = []
+        size = 0
+        for piece, kind, severity, start in pieces:
             if kind is not None and severity is not None:
                 self._action = self._action.worst(self._policy.action(kind, severity))
                 if self._action is Action.BLOCK:
                     break
-            out.append(text)
-        return "".join(out)
+            first, *others = self._places(piece, start) if kind is None else (piece,)
+            out.append(first)
+            size += len(first)
+            for place in others:
+                borders.append(size)
+                out.append(place)
+                size += len(place)
+        return "".join(out), tuple(borders)
+
+    def _places(self, text: str, start: int) -> list[str]:
+        """Return a text that is kept, cut at its borders and at those before it, which a finding covered."""
+        places: list[str] = []
+        while self._borders and self._borders[0] < start + len(text):
+            at = max(self._borders.popleft() - start, -1)
+            places.append(text[: max(at, 0)])
+            text, start = text[at + 1 :], start + at + 1
+        return [*places, text]
 
     def _public(self, found: Sequence[Finding], cut: Finding | None) -> tuple[Finding, ...]:
         """Return what was found without values or why, and what cut the text."""
@@ -136,6 +177,11 @@ class Guard:
     def __init__(self, policy: GuardPolicy) -> None:
         self.policy = policy
 
-    def open(self) -> GuardStream:
-        """Return a new stream."""
-        return GuardStream(self.policy)
+    def open(self, after: str = "") -> GuardStream:
+        """Return a new stream.
+
+        Args:
+            after: The end of what was said before in the same field, with something else in between, and has left.
+                What begins there and goes on in the stream ends the answer.
+        """
+        return GuardStream(self.policy, after)

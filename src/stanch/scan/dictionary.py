@@ -11,7 +11,7 @@ import hmac
 import itertools
 import operator
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -177,7 +177,7 @@ class Dictionary:
             fitting = map(self.lengths.__contains__, map(operator.sub, ends[count:], ends))
             starts = itertools.compress(range(len(words)), fitting)
             candidates = {b"".join(words[start : start + count]) for start in starts}
-            if any(map(self._matches, candidates - self._strange)):
+            if any(map(self.has, candidates - self._strange)):
                 return True
         return False
 
@@ -194,14 +194,8 @@ class Dictionary:
         """Leave out what only this object may know, and what cannot be copied."""
         return {one.name: getattr(self, one.name) for one in fields(self)}
 
-    def ending(self, words: list[bytes]) -> Iterator[int]:
-        """Yield of how many words the terms consist that the last of these words ends."""
-        for count in self.words:
-            joined = b"".join(words[-count:])
-            if count <= len(words) and len(joined) in self.lengths and self._matches(joined):
-                yield count
-
-    def _matches(self, squeezed: bytes) -> bool:
+    def has(self, squeezed: bytes) -> bool:
+        """Tell whether a text in the view ``squeezed`` is a term, or one written backwards."""
         if squeezed in self._strange:
             return False
         backwards = squeezed[::-1] if squeezed.isascii() else squeezed.decode()[::-1].encode()
@@ -290,21 +284,24 @@ class _WordMatcher:
         return first
 
     def _complete(self) -> list[tuple[int, int]]:
+        """Take the word that has ended, and return the spans of the terms that it ends."""
         if self._start is None:
             return []
-        whole = self._current if len(self._current) <= self._longest else b""
-        self._words.append(_Word(whole, self._start, self._end))
-        del self._words[: -self._most]
+        words, dictionary = self._words, self._dictionary
+        words.append(_Word(self._current if len(self._current) <= self._longest else b"", self._start, self._end))
+        del words[: -self._most]
         self._current, self._start = b"", None
-        if not whole:
-            return []
-        spans = [(self._words[-count].start, self._end) for count in self._dictionary.ending(self._texts())]
-        return [self._folder.offsets.span(*span) for span in spans]
-
-    def _texts(self) -> list[bytes]:
-        """Return the last words that a term can consist of; none reaches over a word that is too long."""
-        texts = [word.text for word in self._words]
-        return texts[len(texts) - texts[::-1].index(b"") :] if b"" in texts else texts
+        found: list[tuple[int, int]] = []
+        size = 0
+        for count, word in enumerate(reversed(words), start=1):
+            size += len(word.text)
+            if not word.text or size > self._longest:  # no term reaches over a word that is too long
+                break
+            if size in dictionary.lengths and count in dictionary.words:
+                joined = word.text if count == 1 else b"".join([part.text for part in words[-count:]])
+                if dictionary.has(joined):
+                    found.append(self._folder.offsets.span(word.start, self._end))
+        return found
 
 
 class _Edges(dict[str, tuple[int, int]]):

@@ -7,6 +7,7 @@ Compiled objects do not survive ``fork``: a child makes its own.
 import hashlib
 import os
 import threading
+from collections import deque
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -60,7 +61,8 @@ class HyperscanEngine:
 
     def open_stream(self) -> "HyperscanStream":
         """Start a stream."""
-        return HyperscanStream(self._database("stream"), self._shift)
+        database = self._database("stream")
+        return HyperscanStream(database, self._shift, self._local.scratches if database is not None else deque())
 
     def _database(self, mode: str) -> "hyperscan.Database | None":
         """Return this thread's database, or None where there are no patterns."""
@@ -72,6 +74,8 @@ class HyperscanEngine:
             # Without scratch of its own, a stream shares freed memory and crashes the interpreter after a while.
             found.scratch = hyperscan.Scratch(found)
             setattr(self._local, mode, found)
+            if mode == "stream":
+                self._local.scratches = deque()
         return found
 
     def _load(self, mode: str) -> "hyperscan.Database":
@@ -128,13 +132,19 @@ class HyperscanEngine:
 class HyperscanStream:
     """One stream over the anchors; offsets count from its first byte. One caller at a time, in whatever thread."""
 
-    def __init__(self, database: "hyperscan.Database | None", shift: Sequence[int]) -> None:
+    def __init__(
+        self, database: "hyperscan.Database | None", shift: Sequence[int], scratches: "deque[hyperscan.Scratch]"
+    ) -> None:
         self._hits: list[Hit] = []
+        self._scratches = scratches  # of streams that have ended; to make one takes longer than to search a sentence
         self._stream: hyperscan.Stream | None = None
         if database is not None:
             # The binding keeps no reference to a stream's database, callback and scratch space: they are kept here.
             self._database = database
-            self._scratch = hyperscan.Scratch(database)
+            try:
+                self._scratch = scratches.pop()
+            except IndexError:
+                self._scratch = hyperscan.Scratch(database)
             self._collect = lambda index, _start, end, _flags, _context: self._hits.append((end - shift[index], index))
             self._stream = database.stream(match_event_handler=self._collect)
             self._stream.__enter__()
@@ -163,6 +173,7 @@ class HyperscanStream:
             # Without arguments: the binding misreads ``scratch`` here. It closes under the interpreter's lock, so that
             # the database's own scratch space, which nothing else uses, is safe.
             stream.close()
+            self._scratches.append(self._scratch)
 
     def __del__(self) -> None:
         # The binding frees the native state only when it is told to.

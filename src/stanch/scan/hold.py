@@ -200,7 +200,7 @@ def _begun(holds: tuple[TrailingHold, ...]) -> Callable[[bytes | bytearray, int]
 
 
 class LiteralPrefixes:
-    """Finds the longest suffix of a growing text that is a proper prefix of one of many literals.
+    """Finds the longest suffix of a growing text that is a proper prefix of one of many literals, and their ends.
 
     The automaton of Aho and Corasick (Communications of the ACM 18, 1975), stepped byte by byte. Case is ignored: for
     literals whose case matters this holds a little more than needed, never less.
@@ -210,23 +210,25 @@ class LiteralPrefixes:
         lowered = sorted({literal.lower() for literal in literals})
         self.longest = max((len(literal) for literal in lowered), default=1) - 1
         self._next: list[dict[int, int]] = [{}]
-        for literal in lowered:
-            self._insert(literal)
+        whole = {self._insert(literal) for literal in lowered}
         self._fail = [0] * len(self._next)
         self._held = [0] * len(self._next)
-        self._link()
+        self._ended: list[tuple[int, ...]] = [()] * len(self._next)
+        self._link(whole)
+        self._walks: dict[tuple[int, bytes], tuple[int, tuple[tuple[int, int], ...]]] = {}
         self._rows: list[list[int]] = [[]] * len(self._next)  # filled on first use
 
-    def _insert(self, literal: bytes) -> None:
+    def _insert(self, literal: bytes) -> int:
         state = 0
         for byte in literal:
             if byte not in self._next[state]:
                 self._next[state][byte] = len(self._next)
                 self._next.append({})
             state = self._next[state][byte]
+        return state
 
-    def _link(self) -> None:
-        """Set each state's fall-back and what it holds, nearest states to the root first."""
+    def _link(self, whole: set[int]) -> None:
+        """Set each state's fall-back, what it holds and what ends there, nearest states to the root first."""
         depth, level = 0, [0]
         while level:
             depth += 1
@@ -236,6 +238,7 @@ class LiteralPrefixes:
                     if parent:
                         self._fail[state] = self._follow(self._fail[parent], byte)
                     self._held[state] = depth if self._next[state] else self._held[self._fail[state]]
+                    self._ended[state] = (depth,) * (state in whole) + self._ended[self._fail[state]]
                     level.append(state)
 
     def step(self, state: int, data: bytes) -> int:
@@ -247,6 +250,28 @@ class LiteralPrefixes:
             except IndexError:
                 state = self._row(state)[byte]
         return state
+
+    def walk(self, state: int, data: bytes) -> tuple[int, tuple[tuple[int, int], ...]]:
+        """Do as :meth:`step`, and return where in ``data`` literals end, too: each end with the literal's length.
+
+        The same words come again and again: short ones are remembered, in memory only.
+        """
+        if (known := self._walks.get((state, data))) is not None:
+            return known
+        rows, ended, before, ends = self._rows, self._ended, state, list[tuple[int, int]]()
+        for at, byte in enumerate(data, start=1):
+            try:
+                state = rows[state][byte]
+            except IndexError:
+                state = self._row(state)[byte]
+            if ended[state]:
+                ends += [(at, length) for length in ended[state]]
+        walked = state, tuple(ends)
+        if len(data) <= _SHORT_END:
+            if len(self._walks) >= _REMEMBERED:
+                self._walks.clear()
+            self._walks[before, data] = walked
+        return walked
 
     def _row(self, state: int) -> list[int]:
         """Return the states that follow one."""

@@ -1,10 +1,10 @@
 """Texts that are known beforehand, found in the ``squeezed`` view: case, spacing, punctuation and look-alikes aside."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
-from stanch.scan.engine import EngineMaker, Hit, Pattern
+from stanch.scan.engine import EngineMaker, Pattern
 from stanch.scan.fold import GAP, SEPARATOR, Folder, fold_text
 from stanch.scan.found import Found
 from stanch.scan.hold import LiteralPrefixes
@@ -42,21 +42,14 @@ class LiteralSearch:
     def find(self, text: str) -> list[Found]:
         """Return the literals in a whole text."""
         folder = Folder("squeezed", gap=GAP)
-        return self.found(self.engine.scan(folder.push(text)), folder)
+        hits = self.engine.scan(folder.push(text))
+        return self.found([(end, len(self._literals[index])) for end, index in hits], folder)
 
-    def found(self, hits: Sequence[Hit], folder: Folder) -> list[Found]:
-        """Return what the engine's hits stand for in the text that ``folder`` folds."""
+    def found(self, ends: Iterable[tuple[int, int]], folder: Folder) -> list[Found]:
+        """Return what stands for ends of literals, each with its length, in the text that ``folder`` folds."""
         return [
-            Found(
-                *folder.offsets.span(end - len(self._literals[index]), end),
-                self._kind,
-                self._severity,
-                1.0,
-                "literal",
-                1,
-                "literal",
-            )
-            for end, index in hits
+            Found(*folder.offsets.span(end - size, end), self._kind, self._severity, 1.0, "literal", 1, "literal")
+            for end, size in ends
         ]
 
 
@@ -66,7 +59,6 @@ class LiteralLane:
     def __init__(self, search: LiteralSearch) -> None:
         self._search = search
         self._folder = Folder("squeezed", gap=GAP)
-        self._stream = search.engine.open_stream()
         self._prefix = 0
         self._full = _SLACK  # folded bytes at which the way back is shortened
         self._final = False
@@ -77,18 +69,17 @@ class LiteralLane:
         data = folder.push(text)
         if not data:
             return []
-        hits = self._stream.feed(data)
-        self._prefix = search.prefixes.step(self._prefix, data)
-        found = search.found(hits, folder) if hits else []
+        self._prefix, ends = search.prefixes.walk(self._prefix, data)
+        before = folder.folded - len(data)
+        found = search.found([(before + end, size) for end, size in ends], folder) if ends else []
         if folder.folded >= self._full:
             self._full = folder.folded + _SLACK
             folder.offsets.forget(folder.folded - search.prefixes.longest - 1)
         return found
 
     def finish(self) -> list[Found]:
-        """Close the stream; a literal is complete when its last byte is there, so nothing more comes."""
+        """Say that the text ends; a literal is complete when its last byte is there, so nothing more comes."""
         self._final = True
-        self._stream.close()
         return []
 
     def floor(self) -> int:
