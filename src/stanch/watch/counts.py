@@ -190,35 +190,48 @@ class HourlyDetector:
         self.promise = promise
         self._reading = reading
         self._make = make
+        self._last: tuple[bytes, _Saved, Bank] | None = None
 
     def step(self, state: bytes, entries: Sequence[Event]) -> tuple[bytes, list[Alarm]]:
         """Take entries in the order of the log; see :class:`stanch.watch.detector.Detector`."""
         if not entries:
             return state, []
+        saved, bank = self._open(state)
+        known = {key: row for row, key in enumerate(saved.keys)}
+        alarms: list[Alarm] = []
+        reading, until = self._reading, (saved.hour + 1) * HOUR
+        for event in entries:
+            if event.time >= until:
+                alarms += self._close(saved, bank, known, event.time // HOUR)
+                until = (saved.hour + 1) * HOUR
+            if isinstance(event.detail, Closing) and event.detail.conclusion == "benign":
+                self._learn(saved, bank, event.detail.alert)
+            added = reading.read(event)
+            if not added:
+                continue
+            key = event.model if reading.of_model else event.principal
+            counts = saved.open.get(key)
+            if counts is None:
+                counts = saved.open[key] = [0.0] * reading.columns
+                saved.evidence[key] = []
+            for column, amount in added:
+                counts[column] += amount
+            if len(saved.evidence[key]) < _MOST_EVIDENCE:
+                saved.evidence[key].append(event.index)
+        saved.arrays = {name: SavedArray.of(array) for name, array in bank.arrays.items()}
+        after = _ENCODER.encode(saved)
+        self._last = (after, saved, bank)
+        return after, alarms
+
+    def _open(self, state: bytes) -> tuple[_Saved, Bank]:
+        """Return what a state holds; what this detector came to last is at hand."""
+        last, self._last = self._last, None
+        if last is not None and last[0] == state:
+            return last[1:]
         saved = _DECODER.decode(state) if state else _Saved()
         bank = self._make(len(self.signals))
         bank.arrays |= {name: array.load() for name, array in saved.arrays.items() if name in bank.fields}
-        known = {key: row for row, key in enumerate(saved.keys)}
-        alarms: list[Alarm] = []
-        reading = self._reading
-        for event in entries:
-            hour = event.time // HOUR
-            if hour > saved.hour:
-                alarms += self._close(saved, bank, known, hour)
-            if isinstance(event.detail, Closing) and event.detail.conclusion == "benign":
-                self._learn(saved, bank, event.detail.alert)
-            if not (added := reading.read(event)):
-                continue
-            key = event.model if reading.of_model else event.principal
-            if key not in saved.open:
-                saved.open[key], saved.evidence[key] = [0.0] * reading.columns, []
-            counts, evidence = saved.open[key], saved.evidence[key]
-            for column, amount in added:
-                counts[column] += amount
-            if len(evidence) < _MOST_EVIDENCE:
-                evidence.append(event.index)
-        saved.arrays = {name: SavedArray.of(array) for name, array in bank.arrays.items()}
-        return _ENCODER.encode(saved), alarms
+        return saved, bank
 
     def _close(self, saved: _Saved, bank: Bank, known: dict[str, int], hour: int) -> list[Alarm]:
         """Close the open hour and the empty ones after it; of a long silence, as many as anything is kept of.

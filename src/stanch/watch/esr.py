@@ -53,15 +53,17 @@ def fit(history: Floats, profile: Floats | float = 1.0) -> tuple[Floats, Floats,
         profile: Factor of each hour against the mean, of the same shape.
     """
     there = ~np.isnan(history)
-    hours = there.sum(axis=0)
-    x, s = np.where(there, history, 0.0), np.where(there, profile, 0.0)
+    hours, x, s = there.sum(axis=0), history, np.broadcast_to(profile, history.shape)
+    if not there.all():
+        x, s = np.where(there, x, 0.0), np.where(there, s, 0.0)
     least = np.maximum(hours, 1)
-    mean = x.sum(axis=0) / np.maximum(s.sum(axis=0), 1e-9)
-    variance = np.where(there, (x - mean * s) ** 2, 0.0).sum(axis=0) / least
+    expected = s.sum(axis=0)
+    mean = x.sum(axis=0) / np.maximum(expected, 1e-9)
+    off = x - mean * s
     m = mean + 0.1
-    excess = variance - m * s.sum(axis=0) / least
-    k = np.clip(m * m * (s * s).sum(axis=0) / least / np.maximum(excess, 0.001), 0.5, 50.0)
-    return m, k, hours
+    excess = np.einsum("i...,i...->...", off, off) / least - m * expected / least
+    k = m * m * np.einsum("i...,i...->...", s, s) / least / np.maximum(excess, 0.001)
+    return m, np.clip(k, 0.5, 50.0), hours
 
 
 def hour_of_week_profile(pooled: Floats, principals: int) -> Floats:

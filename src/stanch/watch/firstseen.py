@@ -175,10 +175,17 @@ def _learnt(seen: Values, today: Values) -> Values:
     for attribute, values in today.items():
         past = {value: faded for value, count in seen.get(attribute, {}).items() if (faded := count * keep) >= 0.01}
         for value, count in values.items():
-            known = value if value in past or len(past) < _MOST_VALUES else _OTHERS
-            past[known] = past.get(known, 0.0) + count
+            _count(past, value, count)
         seen[attribute] = past
     return seen
+
+
+def _count(counts: dict[str, float], value: str, more: float) -> None:
+    if value in counts:
+        counts[value] += more
+    else:
+        known = value if len(counts) < _MOST_VALUES else _OTHERS
+        counts[known] = counts.get(known, 0.0) + more
 
 
 def values_of(event: Event) -> Iterator[tuple[str, str]]:
@@ -247,9 +254,7 @@ class FirstSeenDetector:
             for attribute, value in values_of(event):
                 if values is None:
                     values = _opened(saved, event)
-                held = values.setdefault(attribute, {})
-                known = value if value in held or len(held) < _MOST_VALUES else _OTHERS
-                held[known] = held.get(known, 0.0) + 1
+                _count(values.setdefault(attribute, {}), value, 1.0)
         saved.seen, saved.born, saved.days = book.seen, book.born, book.days
         return _ENCODER.encode(saved), alarms
 
@@ -281,4 +286,3 @@ def _confirm(book: DayBook, closing: Closing) -> None:
     """Take the days of an alert of any detector out of the calibration once a person called it true."""
     if closing.conclusion == "true" and closing.principal:
         book.confirm(closing.principal, closing.since // DAY, max(closing.since, closing.until - 1) // DAY)
-
