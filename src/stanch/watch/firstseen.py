@@ -198,7 +198,9 @@ def values_of(event: Event) -> Iterator[tuple[str, str]]:
     detail = event.detail
     if isinstance(detail, Intent):
         yield "model", event.model
-        yield "client", detail.client or detail.dialect
+        yield "client", detail.dialect
+        if detail.client:
+            yield "client", detail.client
         yield "network", detail.network
         for name in detail.adapters:
             yield "adapter", name
