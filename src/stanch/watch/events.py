@@ -172,7 +172,8 @@ class _Entry(Struct):
 
 
 _ENTRY = msgspec.json.Decoder(_Entry)
-_INTENT, _OUTCOME, _WINDOW, _CLOSING = (msgspec.json.Decoder(kind) for kind in (Intent, Outcome, Window, Closing))
+_INTENT, _OUTCOME = msgspec.json.Decoder(Intent), msgspec.json.Decoder(Outcome)
+_WINDOW, _CLOSING = msgspec.json.Decoder(Window), msgspec.json.Decoder(Closing)
 
 
 def read_entry(index: int, data: bytes) -> Event:
@@ -189,7 +190,8 @@ def read_entry(index: int, data: bytes) -> Event:
     kind, phase, subjects = ours.kind, ours.phase, ours.subject
     detail: Detail | None = None
     if kind == INFER and phase != "note":
-        detail = _read(index, ours.payload, _INTENT if phase == "intent" else _OUTCOME)
+        payload = ours.payload
+        detail = _read(index, payload, _INTENT) if phase == "intent" else _read(index, payload, _OUTCOME)
     elif kind == WINDOW:
         detail = _read(index, ours.payload, _WINDOW)
     elif kind == ALERT_STATE and phase in {"outcome", "note"}:
