@@ -1,6 +1,7 @@
 """``audit run`` on a sealed bundle and on a served model, and what goes together on its command line."""
 
 import json
+import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -9,11 +10,17 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from stanch.cli.frame import Frame
+from stanch.cli.watch_serve import checks_of, judge
 from stanch.crypto.identity import generate_identity
+from stanch.ledger import EntryQuery, decode_entry
 from stanch.seal import SealParams, seal
 from stanch.sign import sign_manifest
+from stanch.terms import Verdict
 from stanch.weights import directory_digest
 from stanch.workspace import Workspace
+from stanch.workspace.schedule import do_check, last_done
+from stanch.workspace.verbs_check import CheckState
 
 WORDS = [f"w{n}" for n in range(40)]
 QUICK = ("--values", "0", "--rows", "4")
@@ -137,3 +144,76 @@ def test_a_served_model_is_audited_without_a_certificate(stanch, world, server, 
     (tmp_path / "key").write_text("another")
     assert "status 401" in stanch(*words, "--out", tmp_path / "again").err
     assert not (tmp_path / "again").exists()
+
+
+GATEWAY = """
+[[gateway.models]]
+name = "bot"
+digest = "{digest}"
+upstream = "{upstream}"
+upstream_name = "bot-on-the-server"
+require_certificate = "leakcert.json"
+
+[[watch.audits]]
+name = "bot"
+gateway = "bot"
+model = "{model}"
+data = "{data}"
+api_key_file = "key"
+"""
+
+
+@pytest.fixture
+def gateway(stanch, world, server, tmp_path):
+    """The workspace with settings that serve the model, whose certificate says INCONCLUSIVE, and audit it again."""
+    folder, settings = world / "w", world / "w" / "stanch.toml"
+    words = ("--workspace", folder, "audit", "run", world / "model", "--data", world / "rows.jsonl", *QUICK)
+    assert stanch(*words, "--out", tmp_path / "first").code == 5
+    shutil.copyfile(tmp_path / "first/leakcert.json", folder / "leakcert.json")
+    (folder / "key").write_text("the-key\n")
+    (folder / "key").chmod(0o600)
+    plain = settings.read_text()
+    settings.write_text(plain + GATEWAY.format(
+        digest=directory_digest(world / "model").root, upstream=server[0].removesuffix("/v1"),
+        model=world / "model", data=world / "rows.jsonl",
+    ))  # fmt: skip
+    yield folder
+    settings.write_text(plain)
+
+
+def test_the_watch_audits_a_model_of_the_gateway_against_its_certificate(stanch, gateway, world, server, monkeypatch):
+    # The audit's own words, though not in a process of its own: loading torch again would take long.
+    monkeypatch.setattr("stanch.cli.watch_serve.end_of", lambda command, *_: stanch(*command[3:], *QUICK).code)
+    frame = Frame()
+    frame.workspace = gateway
+    digest = str(directory_digest(world / "model").root)
+    with Workspace.open(gateway) as workspace:
+        (check,) = checks_of(workspace, frame, threading.Event())[1:]
+        assert (check.name, check.model) == ("audit of bot", digest)
+        assert do_check(workspace, check) is None
+        reader = workspace.ledger.reader()
+        refs = [*reader.query(EntryQuery(kind="audit.run", phase="outcome"))]
+        audited, done = (
+            decode_entry(reader.entry(index))["unmapped"]["stanch"]
+            for index in (refs[-1].index, last_done(workspace, check).entry)
+        )
+        # In the log it is the model that the gateway serves, though only its server was seen.
+        assert audited["subject"] == [{"digest": digest, "kind": "model", "name": "bot"}]
+        assert "certificate" not in audited["payload"]
+        assert done["payload"]["found"] == "inconclusive, inconclusive is allowed"
+        assert set(server[1]) == {("bot-on-the-server", "Bearer the-key")}
+
+        (report,) = (workspace.state / "audits").iterdir()
+        assert judge(5, report, Verdict.NO_LEAK_DETECTED).state is CheckState.BAD
+        assert judge(5, report, Verdict.LEAK_PROVEN).state is CheckState.GOOD
+        (gateway / "leakcert.json").write_text("{}")
+        alarm = do_check(workspace, check)
+        assert (alarm.model, alarm.severity, alarm.signal.startswith("audit of bot: ")) == (digest, "high", True)
+        assert "not a leak certificate" in alarm.signal
+        assert len([*reader.query(EntryQuery(kind="audit.run", phase="outcome"))]) == len(refs)
+
+
+def test_a_name_that_the_gateway_does_not_serve_is_refused(stanch, gateway, world, tmp_path):
+    words = ("--workspace", gateway, "audit", "run", world / "model", "--data", world / "rows.jsonl", *QUICK)
+    refused = stanch(*words, "--gateway", "other", "--out", tmp_path / "a")
+    assert (refused.code, "none has the name 'other'" in refused.err) == (2, True)

@@ -44,9 +44,11 @@ def test_the_watch_reads_what_the_gateway_writes(workspace, guard):
 
     asyncio.run(main())
     found = [event for event in read_entries(workspace.ledger.reader().tail()) if event.kind in {INFER, WINDOW}]
-    assert {event.model for event in found if event.is_infer} == {str(MODEL.digest)}
-    assert {event.principal for event in found if event.is_infer} == {who}
+    assert {event.model for event in found if event.kind == INFER} == {str(MODEL.digest)}
+    assert {event.principal for event in found if event.kind == INFER} == {who}
     intents = [event.detail for event in found if isinstance(event.detail, Intent)]
+    assert len({one.client for one in intents}) == 1
+    assert all(len(one.client) == 16 and one.tools == () for one in intents)
     assert [one.probe.quotes for one in intents] == [True] + [False] * 7
     assert [one.probe.repeats for one in intents] == [False, True] + [False] * 6
     assert [one.probe.near_equal for one in intents] == [False] * 6 + [True] * 2

@@ -91,7 +91,10 @@ def test_closing_says_what_it_was_and_happens_once(start, conclusion):
         assert "reopen" in caught.value.next_step
         return
     step = close_alert(at(start), conclusion, by="p_x", at_ms=9)
-    assert step.payload == {"alert": step.alert.id, "from": start.value, "to": "closed", "as": conclusion.value}
+    assert step.payload == {
+        "alert": step.alert.id, "from": start.value, "to": "closed", "as": conclusion.value,
+        "principal": "p_a", "since": 3600, "until": 3700,
+    }  # fmt: skip
     assert step.alert.owner == ("p_y" if start in FORWARD else "p_x")
 
 

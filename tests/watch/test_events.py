@@ -33,7 +33,7 @@ def test_acts_of_the_workspace_carry_what_was_handed_out():
     act = Act(kind="release.deliver", id=new_act_id(START * 1000), principal=who(3), subject=(MODEL,))
     assert read(intent(act, time_ms=START * 1000)).detail is None
     event = read(outcome(act, time_ms=START * 1000 + 999, egress_bytes=1 << 30))
-    assert (event.egress, event.time, event.subjects, event.is_infer) == (1 << 30, START, (str(MODEL.digest),), False)
+    assert (event.egress, event.time, event.subjects) == (1 << 30, START, (str(MODEL.digest),))
 
 
 def test_a_window_is_read_as_its_vector():

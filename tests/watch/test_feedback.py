@@ -92,14 +92,13 @@ def test_the_same_word_twice_counts_once_and_strange_alerts_not_at_all(alarmed):
 def test_a_signal_learns_once_a_week():
     bank = RateBank(1)
     bank.grow(1)
-    bank.arrays["held"][:] = 7
     from stanch.watch.counts import Crossing  # noqa: PLC0415 - used here alone
 
-    bank.learn(Crossing(0, 0, 0.0, 100), 101, 110)
+    bank.learn(Crossing(0, 0, 0.0, 100, (7.0, 7.0)), 101, 110)
     assert np.nansum(bank.arrays["history"]) == 14
-    bank.learn(Crossing(0, 0, 0.0, 105), 106, 110 + WINDOW - 1)
+    bank.learn(Crossing(0, 0, 0.0, 105, (7.0, 7.0)), 106, 110 + WINDOW - 1)
     assert np.nansum(bank.arrays["history"]) == 14
-    bank.learn(Crossing(0, 0, 0.0, 150), 150, 110 + WINDOW)
+    bank.learn(Crossing(0, 0, 0.0, 150, (7.0,)), 150, 110 + WINDOW)
     assert np.nansum(bank.arrays["history"]) == 21
-    bank.learn(Crossing(0, 0, 0.0, 1), 2, 10_000)  # so old that its places hold other hours
+    bank.learn(Crossing(0, 0, 0.0, 1, (7.0, 7.0)), 2, 10_000)  # so old that its places hold other hours
     assert np.nansum(bank.arrays["history"]) == 21

@@ -5,7 +5,7 @@ import pytest
 
 from stanch.watch.drift import DriftBank, bet_factors
 from stanch.watch.esr import RateBank, fit, hour_of_week_profile, likelihood_ratio
-from stanch.watch.firstseen import day_score, e_bh, e_values, fewest_scores, surprise
+from stanch.watch.firstseen import day_bits, day_scores, e_bh, e_values, fewest_scores, surprise
 from stanch.watch.leak import LoneHitBank, lone_ratio
 from stanch.watch.mmd import conformal_threshold
 
@@ -101,11 +101,18 @@ def test_one_alarm_is_possible_from_the_stated_number_of_scores_on():
 def test_surprise_of_a_new_value():
     assert surprise(0, 1000, 3) == pytest.approx(np.log2(1002 / 0.5))
     seen, today = {"network": {"a": 1000.0}}, {"network": {"a": 3.0, "b": 1.0}}
-    assert day_score(seen, today) == (pytest.approx(np.log2(1001 / 0.5)), "network")
-    assert day_score(seen, {"network": {"a": 3.0}}) == (0.0, "")
-    assert day_score({"network": {"a": 10.0}}, today) == (0.0, "")
-    both = day_score(seen | {"hours": {"day": 500.0}}, today | {"hours": {"night": 1.0}})
-    assert both == (pytest.approx(np.log2(1001 / 0.5) + np.log2(501 / 0.5)), "network")
+    assert day_bits(seen, today) == {"network": pytest.approx(np.log2(1001 / 0.5))}
+    assert day_bits(seen, {"network": {"a": 3.0}}) == {}
+    assert day_bits({"network": {"a": 10.0}}, today) == {}
+    both = day_bits(seen | {"hours": {"day": 500.0}}, today | {"hours": {"night": 1.0}})
+    assert both == {"network": pytest.approx(np.log2(1001 / 0.5)), "hours": pytest.approx(np.log2(501 / 0.5))}
+
+
+def test_a_day_scores_by_how_rare_each_of_its_surprises_is_among_all_days():
+    days = [{"network": 9.0}, {"network": 11.0}, {"network": 11.0, "hours": 7.0}, {"network": 10.0}]
+    # Of 64 days four have as much of a new network as the first, two as much as the second, one its hour.
+    assert day_scores(days, 64) == pytest.approx([4, 5, 5 + 6, np.log2(64 / 3)])
+    assert day_scores([], 64) == []
 
 
 @pytest.mark.parametrize(("x", "ratio"), [(0, 0.0168773), (3, 0.139268), (10, 98.4377), (15, 136498)])

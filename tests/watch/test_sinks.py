@@ -189,24 +189,38 @@ def test_a_mail_arrives_over_smtp_and_one_that_is_refused_is_not_taken(refuse):
         assert f"key {NOTICE.key}" in mail.get_body(("plain",)).get_content()
 
 
-def test_down_then_back_nothing_is_lost_and_nothing_doubled(tmp_path):
-    """The server is away for six tries; then every alert arrives, each key once."""
+def test_a_sink_that_is_down_for_an_hour_gets_everything_then_and_nothing_twice(tmp_path):
+    """Alarms before, during and after the hour, a pass a minute, a restart in the middle; some are raised twice."""
+    minute, hours = 60_000, 60 * 60_000
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as free:
         port = free.getsockname()[1]
-    sink = WebhookSink("w", 1, f"http://127.0.0.1:{port}/")
-    with contextlib.closing(open_tables("sqlite:a.db", base=tmp_path, create=True)) as tables:
-        with tables.write() as connection:
-            ids = {raise_alarm(connection, alarm_at(n), [sink], 0).id for n in range(3)}
-        assert deliver_due(tables, [sink], 0).retried == 3
-        assert deliver_due(tables, [sink], 60_000).retried == 3
-        with http(port) as (_, found):
-            assert deliver_due(tables, [sink], 600_000).sent == 3
-            assert deliver_due(tables, [sink], 10**7) == deliver_due(tables, [sink], 10**8)
-        bodies = [json.loads(body) for _, _, body in found]
-        assert sorted(body["alert"] for body in bodies) == sorted(ids)
-        assert len({body["key"] for body in bodies}) == 3
-        with tables.read() as connection:
-            assert count_outbox(connection) == {("w", "sent"): 3}
+    sink, found, ids, retried = WebhookSink("w", 1, f"http://127.0.0.1:{port}/"), [], set(), 0
+    open_tables("sqlite:a.db", base=tmp_path, create=True).close()
+
+    def watch(start, end):
+        nonlocal retried
+        with contextlib.closing(open_tables("sqlite:a.db", base=tmp_path)) as tables:
+            for at in range(start, end, minute):
+                if at % (5 * minute) == 0 and at <= 70 * minute:
+                    for _ in range(1 + at // (5 * minute) % 2):
+                        with tables.write() as connection:
+                            ids.add(raise_alarm(connection, alarm_at(at // minute), [sink], at).id)
+                retried += deliver_due(tables, [sink], at).retried
+            with tables.read() as connection:
+                return count_outbox(connection)
+
+    with http(port) as (_, before):
+        assert watch(0, minute) == {("w", "sent"): 1}
+    found += before
+    watch(minute, 30 * minute)
+    assert watch(30 * minute, hours) == {("w", "sent"): 1, ("w", "waiting"): 11}
+    assert retried > 50
+    with http(port) as (_, after):
+        assert watch(hours, 3 * hours) == {("w", "sent"): 15}
+    found += after
+    bodies = [json.loads(body) for _, _, body in found]
+    assert sorted(body["alert"] for body in bodies) == sorted(ids)
+    assert len({body["key"] for body in bodies}) == len(bodies) == 15
 
 
 def alarm_at(number):

@@ -7,10 +7,11 @@ import pytest
 from sqlalchemy import text
 
 from stanch.cli.frame import Frame
-from stanch.cli.watch_serve import audit_again, audit_command, checks_of
+from stanch.cli.watch_serve import audit_command, checks_of, end_of, judge
 from stanch.config.model import RepeatedAuditSection
-from stanch.errors import ExternalError
+from stanch.errors import ExternalError, InvalidInput
 from stanch.ledger import decode_entry
+from stanch.terms import Verdict
 from stanch.watch.book import list_alerts
 from stanch.workspace import Workspace
 from stanch.workspace.schedule import Check, last_done, verify_check
@@ -147,16 +148,32 @@ def test_an_audit_is_a_process_of_its_own_with_what_the_settings_name(opened):
     assert [check.name for check in checks_of(workspace, Frame(), threading.Event())] == ["log verification"]
 
 
-def test_an_audit_ends_with_its_code_in_time_and_with_the_watch():
+def test_an_audit_ends_with_its_code_in_time_and_with_the_watch(tmp_path):
     def python(code):
         return [sys.executable, "-c", code]
 
     stop = threading.Event()
-    for code, found in (
-        (0, Found(CheckState.GOOD, "no leak")), (1, Found(CheckState.BAD, "a leak")),
-        (4, Found(CheckState.BAD, "it ended with exit code 4")),
-    ):  # fmt: skip
-        assert audit_again(python(f"raise SystemExit({code})"), 60, stop) == found
-    assert audit_again(python("import time; time.sleep(60)"), 0.4, stop).what == "it did not come to an end"
+    assert end_of(python("raise SystemExit(4)"), 60, stop) == 4
+    assert end_of(python("import time; time.sleep(60)"), 0.4, stop).what == "it did not come to an end"
     stop.set()
-    assert audit_again(python("import time; time.sleep(60)"), 60, stop) == Found(CheckState.STOPPED)
+    assert end_of(python("import time; time.sleep(60)"), 60, stop) == Found(CheckState.STOPPED)
+    # Without a report nothing was found out, whatever the code says.
+    assert judge(0, tmp_path, Verdict.LEAK_PROVEN) == Found(CheckState.BAD, "it ended with exit code 0")
+
+
+def test_settings_name_a_model_of_the_gateway_or_where_it_is_served(tmp_path):
+    with Workspace.init(tmp_path / "w"):
+        pass
+    settings = tmp_path / "w" / "stanch.toml"
+    plain = settings.read_text()
+    both = 'gateway = "bot"\nendpoint = "http://127.0.0.1:9/v1"\nserved = "m"\n'
+    for wrong in ("", 'endpoint = "http://127.0.0.1:9/v1"\n', 'served = "m"\n', both):
+        settings.write_text(f'{plain}\n[[watch.audits]]\nname = "bot"\nmodel = "tok"\n{wrong}')
+        with pytest.raises(InvalidInput, match="audits"):
+            Workspace.open(tmp_path / "w")
+    settings.write_text(f'{plain}\n[[watch.audits]]\nname = "bot"\nmodel = "tok"\ngateway = "bot"\n')
+    with (
+        Workspace.open(tmp_path / "w") as workspace,
+        pytest.raises(InvalidInput, match=r"gateway\.models: none has the name 'bot'"),
+    ):
+        checks_of(workspace, Frame(), threading.Event())

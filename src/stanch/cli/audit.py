@@ -34,6 +34,7 @@ def audit() -> None:
 @click.option("--trust", type=FILE, help="The bundle's publisher; by default this workspace.")
 @click.option("--endpoint", metavar="URL", help="Audit a served model (OpenAI API); MODEL: its tokenizer's folder.")
 @click.option("--model", "served", metavar="NAME", help="The served model's name there.")
+@click.option("--gateway", metavar="NAME", help="Audit a model of the gateway by its name; MODEL: as with --endpoint.")
 @click.option("--api-key-file", type=FILE, help="A private file with the key that the server asks for.")
 @click.option("--plan", "plan_file", type=FILE, help="The canary plan: makes the audit formal.")
 @click.option("--data", "train", type=FILE, help="The data set as it was tuned on, canaries included.")
@@ -72,7 +73,7 @@ def run(model: Path, **options: Any) -> Result:  # noqa: ANN401 - the options ab
     frame = current()
     if options["show_rows"] and options["train"] is None:
         raise InvalidInput("--show-rows: expected --data as well", why="the rows' text stands in the data set alone")
-    names = ("base", "identity", "trust", "endpoint", "served", "api_key_file")
+    names = ("base", "identity", "trust", "endpoint", "served", "gateway", "api_key_file")
     choice = Choice(model, *(options[name] for name in names))
     with open_workspace(frame) as workspace, open_target(workspace, choice) as target:
         params = AuditParams(

@@ -11,6 +11,7 @@ from stanch.audit.params import Decoding
 from stanch.cli.auditing import STATEMENT_NAME, Tuned, claim_of, read_claim
 from stanch.cli.models import load_base, load_endpoint, load_scorer, load_sealed, sealed_digest_of
 from stanch.cli.recipients import identity_of, trust_of
+from stanch.config import GatewayModelSection
 from stanch.crypto import canonical_json, read_private
 from stanch.errors import InvalidInput
 from stanch.release import open_copy
@@ -32,6 +33,7 @@ class Choice:
         trust: The bundle's publisher; None for the workspace's own.
         endpoint: Where the model is served.
         served: The model's name there.
+        gateway: The name under which the gateway serves the model.
         api_key_file: A private file with the key that the server asks for.
     """
 
@@ -41,15 +43,16 @@ class Choice:
     trust: Path | None = None
     endpoint: str | None = None
     served: str | None = None
+    gateway: str | None = None
     api_key_file: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.identity is not None and self.endpoint is not None:
-            raise InvalidInput("--identity and --endpoint: expected one of them")
+        if sum(way is not None for way in (self.identity, self.endpoint, self.gateway)) > 1:
+            raise InvalidInput("--identity, --endpoint and --gateway: expected one of them")
         if (self.endpoint is None) != (self.served is None):
             raise InvalidInput("--endpoint and --model go together", why="a server may serve several models")
-        if self.api_key_file is not None and self.endpoint is None:
-            raise InvalidInput("--api-key-file: expected --endpoint as well")
+        if self.api_key_file is not None and self.endpoint is None and self.gateway is None:
+            raise InvalidInput("--api-key-file: expected --endpoint or --gateway as well")
         if self.trust is not None and self.identity is None:
             raise InvalidInput("--trust: expected --identity as well", why="only a sealed bundle has a publisher")
 
@@ -80,7 +83,16 @@ def open_target(workspace: Workspace, choice: Choice) -> Iterator[Target]:
     if not model.is_dir():
         raise InvalidInput(f"{model}: expected a model folder", next_step="give the folder that tuning wrote")
     if choice.endpoint is not None and choice.served is not None:
-        yield _served(choice, Endpoint(choice.endpoint, choice.served, _api_key(choice.api_key_file)))
+        endpoint = Endpoint(choice.endpoint, choice.served, _api_key(choice.api_key_file))
+        # Its files cannot be hashed; in the log its address stands for it.
+        address = Digest.sha256(canonical_json([endpoint.url, endpoint.model]))
+        yield _served(choice, endpoint, ArtifactRef("model", endpoint.model, address))
+    elif choice.gateway is not None:
+        section = gateway_model(workspace, choice.gateway)
+        url, name = f"{section.upstream.rstrip('/')}/v1", section.upstream_name or section.name
+        # In the log it is what the gateway says that its server has loaded.
+        ref = ArtifactRef("model", section.name, Digest.parse(section.digest))
+        yield _served(choice, Endpoint(url, name, _api_key(choice.api_key_file)), ref)
     elif choice.identity is not None:
         own = TrustedKeys(workspace.keys.publics("publisher"))
         trusted = own if choice.trust is None else trust_of(choice.trust)
@@ -110,15 +122,26 @@ def _sealed(choice: Choice, bundle: OpenBundle) -> Target:
     return Target(subject, lambda: load_sealed(bundle, base), compared, Tuned(found.root, claim))
 
 
-def _served(choice: Choice, endpoint: Endpoint) -> Target:
+def gateway_model(workspace: Workspace, name: str) -> GatewayModelSection:
+    """Return what the settings say of a model that the gateway serves.
+
+    Raises:
+        InvalidInput: None has this name.
+    """
+    for section in workspace.config.gateway.models:
+        if section.name == name:
+            return section
+    raise InvalidInput(
+        f"gateway.models: none has the name {name[:80]!r}", next_step="give a name of [[gateway.models]] in stanch.toml"
+    )
+
+
+def _served(choice: Choice, endpoint: Endpoint, ref: ArtifactRef) -> Target:
     scorer = load_endpoint(choice.model, endpoint)
-    # Its files cannot be hashed; in the log its address stands for it.
-    address = Digest.sha256(canonical_json([endpoint.url, endpoint.model]))
-    subject = AuditSubject(ArtifactRef("model", endpoint.model, address), None)
     base = choice.base
     return Target(
-        subject, lambda: scorer, lambda: None if base is None else load_scorer(base, None), Tuned(None, None),
-        scorer.sampling,
+        AuditSubject(ref, None), lambda: scorer, lambda: None if base is None else load_scorer(base, None),
+        Tuned(None, None), scorer.sampling,
     )  # fmt: skip
 
 

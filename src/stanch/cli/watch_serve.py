@@ -5,11 +5,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from stanch.cli.frame import Frame, Leaf, Result, current
+from stanch.terms import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
     from stanch.workspace.verbs_check import Found
 
 _END_SECONDS, _POLL = 30.0, 0.2
-_VERDICTS = {0: "no leak", 1: "a leak", 5: "too little to tell"}
+_WORSE = (Verdict.NO_LEAK_DETECTED, Verdict.INCONCLUSIVE, Verdict.LEAK_PROVEN, Verdict.DP_CLAIM_FALSIFIED)
+"""Verdicts, each worse than the one before."""
 
 
 @click.command("serve", cls=Leaf)
@@ -60,12 +63,16 @@ def serve() -> Result:
 
 def checks_of(workspace: "Workspace", frame: Frame, stop: threading.Event) -> "tuple[Check, ...]":
     """Return what the settings ask for: the log verified, and each model audited by a process of its own."""
-    from stanch.workspace.schedule import Check, verify_check  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.cli.audit_targets import gateway_model  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.schedule import Check, verify_check  # noqa: PLC0415 - same
 
     audits = [
-        Check(f"audit of {one.name}", one.every_hours, _auditing(workspace, frame, one, stop))
+        Check(
+            f"audit of {one.name}", one.every_hours, _auditing(workspace, frame, one, stop),
+            gateway_model(workspace, one.gateway).digest if one.gateway else None,
+        )
         for one in workspace.config.watch.audits
-    ]
+    ]  # fmt: skip
     return (verify_check(workspace), *audits)
 
 
@@ -73,15 +80,19 @@ def _auditing(
     workspace: "Workspace", frame: Frame, section: "RepeatedAuditSection", stop: threading.Event
 ) -> "Callable[[], Found]":
     def run() -> "Found":
-        return audit_again(audit_command(workspace, frame, section), section.every_hours * 3600.0, stop)
+        command, allowed = audit_command(workspace, frame, section), certified(workspace, section)
+        end = end_of(command, section.every_hours * 3600.0, stop)
+        return judge(end, Path(command[-1]), allowed) if isinstance(end, int) else end
 
     return run
 
 
 def audit_command(workspace: "Workspace", frame: Frame, section: "RepeatedAuditSection") -> list[str]:
-    """Return the command of one audit; its report goes into a new folder of the workspace's state."""
+    """Return the command of one audit; its report goes into a new folder of the workspace's state, its last word."""
     words = [sys.executable, "-m", "stanch.cli.attended", *frame.flags(), "--quiet", "audit", "run"]
-    words += [str(workspace.folder / section.model), "--endpoint", section.endpoint, "--model", section.served]
+    words += [str(workspace.folder / section.model)]
+    served = ["--endpoint", section.endpoint, "--model", section.served]
+    words += ["--gateway", section.gateway] if section.gateway else served
     files = {
         "--plan": section.plan, "--data": section.data, "--holdout": section.holdout,
         "--api-key-file": section.api_key_file,
@@ -93,8 +104,8 @@ def audit_command(workspace: "Workspace", frame: Frame, section: "RepeatedAuditS
     return [*words, "--out", str(out)]
 
 
-def audit_again(command: Sequence[str], seconds: float, stop: threading.Event) -> "Found":
-    """Run an audit to its end, for so long at most, or until the watch is told to end."""
+def end_of(command: Sequence[str], seconds: float, stop: threading.Event) -> "int | Found":
+    """Run an audit for so long at most, or until the watch is told to end; return its exit code if it ended itself."""
     from stanch.workspace.verbs_check import CheckState, Found  # noqa: PLC0415 - keeps `stanch --help` light
 
     with subprocess.Popen(list(command), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:  # noqa: S603 - our own command
@@ -110,9 +121,34 @@ def audit_again(command: Sequence[str], seconds: float, stop: threading.Event) -
             if stop.is_set():
                 return Found(CheckState.STOPPED)
             return Found(CheckState.BAD, "it did not come to an end")
-    code = process.returncode
-    state = CheckState.GOOD if code == 0 else CheckState.BAD
-    return Found(state, _VERDICTS.get(code, f"it ended with exit code {code}"))
+    return process.returncode
+
+
+def judge(code: int, folder: Path, allowed: Verdict) -> "Found":
+    """Return what an audit found: bad if it left no report in its folder, or its verdict is worse than ``allowed``."""
+    from stanch.audit import Report  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_check import CheckState, Found  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_model import REPORT_NAME  # noqa: PLC0415 - same
+
+    path = folder / REPORT_NAME
+    if not path.is_file():
+        return Found(CheckState.BAD, f"it ended with exit code {code}")
+    verdict = Report.parse(path.read_bytes(), what=str(path)).verdict
+    state = CheckState.BAD if _WORSE.index(verdict) > _WORSE.index(allowed) else CheckState.GOOD
+    return Found(state, f"{verdict}, {allowed} is allowed".lower())
+
+
+def certified(workspace: "Workspace", section: "RepeatedAuditSection") -> Verdict:
+    """Return the verdict of the certificate that the gateway requires of a model; of another, that no leak is seen.
+
+    Raises:
+        NotCertified: There is no such certificate, or it is no longer good.
+    """
+    from stanch.cli.audit_targets import gateway_model  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.gateway.certified import certificate_of  # noqa: PLC0415 - same
+
+    required = certificate_of(workspace, gateway_model(workspace, section.gateway)) if section.gateway else None
+    return Verdict.NO_LEAK_DETECTED if required is None else required.check(workspace.now()).verdict
 
 
 COMMANDS = (serve,)

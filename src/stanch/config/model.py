@@ -251,8 +251,10 @@ class RepeatedAuditSection(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
 
     Attributes:
         name: Its name in alerts.
-        endpoint: Where the model is served (OpenAI API).
-        served: The model's name there.
+        gateway: Its name in ``[[gateway.models]]``: the server that the gateway asks is audited, as the model that the
+            gateway says it is, and a verdict is compared with that of the certificate that the gateway requires.
+        endpoint: Where another model is served (OpenAI API).
+        served: That model's name there.
         model: Folder of its tokenizer, relative to the workspace; so are the other files.
         plan: The plan of its canaries.
         data: The data set as it was tuned on.
@@ -262,14 +264,19 @@ class RepeatedAuditSection(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     """
 
     name: Name
-    endpoint: Text
-    served: Text
     model: Text
+    gateway: str = ""
+    endpoint: str = ""
+    served: str = ""
     plan: str = ""
     data: str = ""
     holdout: str = ""
     api_key_file: str = ""
     every_hours: Hours = 168
+
+    def __post_init__(self) -> None:
+        if bool(self.gateway) == bool(self.endpoint) or bool(self.endpoint) != bool(self.served):
+            raise ValueError("expected gateway, or endpoint and served")
 
 
 class WatchSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

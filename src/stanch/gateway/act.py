@@ -145,8 +145,13 @@ class Act(ABC, Generic[R]):
             "request": given.exchange.id, "dialect": given.dialect, "guard": given.model.guard_digest,
             "reserved": {**self._charge.amounts.record()}, "charged_ms": self._charge.at_ms,
             "prompt": prompt.hex(), "prompt_bytes": prompt_bytes(given.request),
-            "network": network_of(given.exchange.address), "digest_source": "asserted", "watermark": "none",
+            "network": network_of(given.exchange.address), "client": self._keyed("client", given.exchange.program),
+            "digest_source": "asserted", "watermark": "none",
         }  # fmt: skip
+
+    def _keyed(self, kind: str, name: str) -> str:
+        """Return what stands in the log for a name that the client chose: equal names look equal, and no more."""
+        return hmac_sha256(self._desk.audit_key, f"stanch/{kind}/v1\x00{name}".encode())[:8].hex()
 
     def _outcome(self) -> dict[str, JsonValue]:
         """Return what the outcome records: digests and counts, never text."""

@@ -159,7 +159,10 @@ class Answering(Act[GenerateRequest]):
 
     async def _intent(self) -> dict[str, JsonValue]:
         probe = await _elsewhere_if_long(self._texts, self._probe)
-        return await super()._intent() | {"stream": self._given.request.stream, "probe": probe}
+        request, found = self._given.request, await super()._intent()
+        if request.tool_names:
+            found["tools"] = sorted(self._keyed("tool", name) for name in request.tool_names)
+        return found | {"stream": request.stream, "probe": probe}
 
     def _outcome(self) -> dict[str, JsonValue]:
         tally = self._tally

@@ -11,6 +11,8 @@ from stanch.terms import Digest
 
 if TYPE_CHECKING:
     from stanch.audit import LeakCert
+    from stanch.config import GatewayModelSection
+    from stanch.workspace import Workspace
 
 _Stamp = tuple[int, int, int, int]
 
@@ -23,6 +25,14 @@ class NotCertified(NotPermitted):
             f"{path}: not a leak certificate that lets the model be served", why=why,
             next_step="audit the model that the server has loaded: stanch audit run MODEL",
         )  # fmt: skip
+
+
+def certificate_of(workspace: "Workspace", section: "GatewayModelSection") -> "RequiredCertificate | None":
+    """Return the leak certificate that the settings require of a model, not yet looked at; None: they require none."""
+    if not section.require_certificate:
+        return None
+    trusted = TrustedKeys(workspace.keys.publics("publisher"))
+    return RequiredCertificate(workspace.folder / section.require_certificate, Digest.parse(section.digest), trusted)
 
 
 @dataclass(slots=True)
@@ -42,8 +52,8 @@ class RequiredCertificate:
     trusted: TrustedKeys
     _read: "tuple[_Stamp, LeakCert] | None" = field(default=None, repr=False)
 
-    def check(self, now: datetime) -> None:
-        """Return if the certificate is there, signed, about this model, and good at ``now``.
+    def check(self, now: datetime) -> "LeakCert":
+        """Return the certificate if it is there, signed, about this model, and good at ``now``.
 
         Raises:
             NotCertified: It is not.
@@ -62,6 +72,7 @@ class RequiredCertificate:
             raise NotCertified(self.path, f"issued in the future, at {certificate.issued}")
         if now >= certificate.expires_at:
             raise NotCertified(self.path, f"expired at {certificate.expires}")
+        return certificate
 
     def _parse(self) -> "LeakCert":
         from stanch.audit import LeakCert  # noqa: PLC0415 - as above

@@ -57,6 +57,12 @@ class Exchange:
         client = self._scope.get("client")
         return client[0] if client else ""
 
+    @property
+    def program(self) -> str:
+        """What kind of program says that it asks: the first name in its ``User-Agent``, without a version."""
+        told = next((value for name, value in self._scope["headers"] if name == b"user-agent"), b"")
+        return told.decode("latin-1").partition("/")[0].strip().lower()[:64]
+
     def check_head(self) -> None:
         """Refuse too long a head, and a query.
 

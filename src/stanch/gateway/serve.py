@@ -17,7 +17,7 @@ from stanch.data import CanaryPlan
 from stanch.errors import InvalidInput, MissingExtraError
 from stanch.gateway.app import Gateway
 from stanch.gateway.budgets import Limits
-from stanch.gateway.certified import RequiredCertificate
+from stanch.gateway.certified import certificate_of
 from stanch.gateway.connection import connection_class
 from stanch.gateway.desk import Desk
 from stanch.gateway.model import ServedModel
@@ -26,7 +26,6 @@ from stanch.gateway.rederive import rederive
 from stanch.gateway.upstream import Upstream
 from stanch.guard import Guard, GuardPolicy
 from stanch.scan import SpanIndex
-from stanch.sign import TrustedKeys
 from stanch.store.host import is_loopback
 from stanch.store.http import check_url
 from stanch.terms import ArtifactRef, Digest
@@ -182,14 +181,12 @@ def _model(workspace: Workspace, section: GatewayModelSection) -> ServedModel:
     check_url(section.upstream)
     if "embeddings" in section.dialects and not section.dimensions:
         raise InvalidInput(f"gateway.models: {section.name[:80]!r} embeds, but its dimensions are not set")
-    model, certificate = Digest.parse(section.digest), None
-    if section.require_certificate:
-        trusted = TrustedKeys(workspace.keys.publics("publisher"))
-        certificate = RequiredCertificate(workspace.folder / section.require_certificate, model, trusted)
+    certificate = certificate_of(workspace, section)
+    if certificate is not None:
         certificate.check(workspace.now())
     guard, digest = _guard(workspace, section)
     return ServedModel(
-        section.name, ArtifactRef("model", section.name, model), section.upstream,
+        section.name, ArtifactRef("model", section.name, Digest.parse(section.digest)), section.upstream,
         section.upstream_name or section.name, section.dialects, guard, digest, section.dimensions, section.vocabulary,
         certificate,
     )  # fmt: skip

@@ -219,5 +219,8 @@ def _check_forward(alert: Alert, state: AlertState) -> None:
 def _step(before: Alert, after: Alert, reason: str = "") -> Step:
     payload: dict[str, JsonValue] = {"alert": after.id, "from": before.state.value, "to": after.state.value}
     if after.conclusion is not None:
-        payload["as"] = after.conclusion.value
+        payload |= {
+            "as": after.conclusion.value, "principal": after.principal, "since": after.window_start,
+            "until": after.last_at,
+        }  # fmt: skip
     return Step(after, payload, reason)

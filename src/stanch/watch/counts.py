@@ -2,7 +2,7 @@
 
 import math
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, TypeAlias
 
@@ -18,32 +18,57 @@ from stanch.watch.events import Closing, Event
 
 HOUR = 3600
 Floats: TypeAlias = npt.NDArray[np.float64]
-Added: TypeAlias = tuple[str, int, float]
-"""What an entry adds: the key (a principal or a model), the column, the amount."""
+Added: TypeAlias = Sequence[tuple[int, float]]
+"""What an entry adds to the hour of its principal or model: columns and amounts; empty if nothing is counted of it."""
 
 _MOST_EVIDENCE = 32
+_SAMPLE = 1024
 _LONGEST_GAP = 28 * 24
 
 
 class SavedArray(Struct, frozen=True, array_like=True):
-    """An array in a saved state, compressed where that makes it shorter: most hours of most keys are empty."""
+    """An array in a saved state: most hours of most keys are empty, and only what differs from them is kept.
+
+    Attributes:
+        data: How far each place that differs lies from the one before (u32), then the values there, compressed. Without
+            ``fill``: all of the array, compressed where that makes it shorter.
+        fill: The value of all other places.
+    """
 
     dtype: str
     shape: tuple[int, ...]
     data: bytes
+    fill: bytes = b""
 
     @classmethod
     def of(cls, array: npt.NDArray[np.generic]) -> "SavedArray":
         """Save an array."""
-        data = array.tobytes()
+        bits = np.ascontiguousarray(array).reshape(-1).view(f"<u{array.itemsize}")
+        if bits.size:
+            values, counts = np.unique(bits[:: 1 + bits.size // _SAMPLE], return_counts=True)
+            common = values[counts.argmax()]
+            places = np.flatnonzero(bits != common)
+            if 2 * places.size < bits.size:
+                steps = np.diff(places, prepend=0).astype("<u4")
+                told = zlib.compress(steps.tobytes() + bits[places].tobytes(), 1)
+                return cls(array.dtype.str, array.shape, told, common.tobytes())
+        data = bits.tobytes()
         packed = zlib.compress(data, 1)
         return cls(array.dtype.str, array.shape, min(data, packed, key=len))  # equally long ones are plain
 
     def load(self) -> npt.NDArray[np.float64]:
         """Return the array, writable."""
-        size = math.prod(self.shape) * np.dtype(self.dtype).itemsize
-        data = self.data if len(self.data) == size else zlib.decompressobj().decompress(self.data, size)
-        return np.frombuffer(data, self.dtype).reshape(self.shape).copy()
+        dtype = np.dtype(self.dtype)
+        if not self.fill:
+            size = math.prod(self.shape) * dtype.itemsize
+            data = self.data if len(self.data) == size else zlib.decompressobj().decompress(self.data, size)
+            return np.frombuffer(data, dtype).reshape(self.shape).copy()
+        told = zlib.decompress(self.data)
+        number = len(told) // (4 + dtype.itemsize)
+        found = np.full(self.shape, np.frombuffer(self.fill, dtype)[0])
+        places = np.cumsum(np.frombuffer(told, "<u4", number), dtype=np.int64)
+        found.reshape(-1)[places] = np.frombuffer(told, dtype, number, 4 * number)
+        return found
 
 
 class Field(NamedTuple):
@@ -56,12 +81,19 @@ class Field(NamedTuple):
 
 
 class Crossing(NamedTuple):
-    """A statistic that reached its threshold: whose, of which signal, how high, and since which hour it grew."""
+    """A statistic that reached its threshold.
+
+    Attributes:
+        row: Whose it is.
+        since: The hour from which on it grew.
+        held: What may be learnt of the last of its hours, should a person say that it was benign.
+    """
 
     row: int
     signal: int
     statistic: float
     since: int
+    held: tuple[float, ...] = ()
 
 
 class Bank:
@@ -108,15 +140,25 @@ class Reading:
 
     Attributes:
         columns: How many amounts a key has an hour.
-        read: What an entry adds.
+        read: What an entry adds to the hour of its principal or model.
         of_model: Whether keys are models; otherwise they are principals.
     """
 
     columns: int
-    read: Callable[[Event], Iterable[Added]]
+    read: Callable[[Event], Added]
     severity: Severity
     containment: Containment | None = None
     of_model: bool = False
+
+
+class _Raised(Struct, frozen=True, array_like=True):
+    """The alarm of an alert: what crossed, and the hour in which it did."""
+
+    row: int
+    signal: int
+    since: int
+    hour: int
+    held: tuple[float, ...] = ()
 
 
 class _Saved(Struct):
@@ -125,7 +167,7 @@ class _Saved(Struct):
     open: dict[str, list[float]] = {}
     evidence: dict[str, list[int]] = {}
     arrays: dict[str, SavedArray] = {}
-    alerts: dict[str, tuple[int, int, int, int]] = {}
+    alerts: dict[str, _Raised] = {}
 
 
 _DECODER = msgspec.msgpack.Decoder(_Saved)
@@ -148,31 +190,48 @@ class HourlyDetector:
         self.promise = promise
         self._reading = reading
         self._make = make
+        self._last: tuple[bytes, _Saved, Bank] | None = None
 
     def step(self, state: bytes, entries: Sequence[Event]) -> tuple[bytes, list[Alarm]]:
         """Take entries in the order of the log; see :class:`stanch.watch.detector.Detector`."""
         if not entries:
             return state, []
-        saved = _DECODER.decode(state) if state else _Saved()
-        bank = self._make(len(self.signals))
-        bank.arrays |= {name: array.load() for name, array in saved.arrays.items()}
+        saved, bank = self._open(state)
         known = {key: row for row, key in enumerate(saved.keys)}
         alarms: list[Alarm] = []
+        reading, until = self._reading, (saved.hour + 1) * HOUR
         for event in entries:
-            hour = event.time // HOUR
-            if hour > saved.hour:
-                alarms += self._close(saved, bank, known, hour)
+            if event.time >= until:
+                alarms += self._close(saved, bank, known, event.time // HOUR)
+                until = (saved.hour + 1) * HOUR
             if isinstance(event.detail, Closing) and event.detail.conclusion == "benign":
                 self._learn(saved, bank, event.detail.alert)
-            for key, column, amount in self._reading.read(event):
-                if key not in saved.open:
-                    saved.open[key] = [0.0] * self._reading.columns
-                saved.open[key][column] += amount
-                evidence = saved.evidence.setdefault(key, [])
-                if len(evidence) < _MOST_EVIDENCE and event.index not in evidence[-1:]:
-                    evidence.append(event.index)
+            added = reading.read(event)
+            if not added:
+                continue
+            key = event.model if reading.of_model else event.principal
+            counts = saved.open.get(key)
+            if counts is None:
+                counts = saved.open[key] = [0.0] * reading.columns
+                saved.evidence[key] = []
+            for column, amount in added:
+                counts[column] += amount
+            if len(saved.evidence[key]) < _MOST_EVIDENCE:
+                saved.evidence[key].append(event.index)
         saved.arrays = {name: SavedArray.of(array) for name, array in bank.arrays.items()}
-        return _ENCODER.encode(saved), alarms
+        after = _ENCODER.encode(saved)
+        self._last = (after, saved, bank)
+        return after, alarms
+
+    def _open(self, state: bytes) -> tuple[_Saved, Bank]:
+        """Return what a state holds; what this detector came to last is at hand."""
+        last, self._last = self._last, None
+        if last is not None and last[0] == state:
+            return last[1:]
+        saved = _DECODER.decode(state) if state else _Saved()
+        bank = self._make(len(self.signals))
+        bank.arrays |= {name: array.load() for name, array in saved.arrays.items() if name in bank.fields}
+        return saved, bank
 
     def _close(self, saved: _Saved, bank: Bank, known: dict[str, int], hour: int) -> list[Alarm]:
         """Close the open hour and the empty ones after it; of a long silence, as many as anything is kept of.
@@ -193,15 +252,15 @@ class HourlyDetector:
             for silent in range(max(saved.hour + 1, hour - _LONGEST_GAP), hour):
                 alarms += self._alarms(saved, bank.close(silent, np.zeros_like(amounts)), silent)
         saved.hour = hour
-        saved.alerts = {key: found for key, found in saved.alerts.items() if hour - found[-1] < _LONGEST_GAP}
+        saved.alerts = {key: found for key, found in saved.alerts.items() if hour - found.hour < _LONGEST_GAP}
         return alarms
 
     def _learn(self, saved: _Saved, bank: Bank, alert: str) -> None:
         """Let the bank learn the hours of an alert of ours, once."""
-        row, signal, since, hour = saved.alerts.pop(alert, (-1, 0, 0, 0))
-        if row >= 0:
+        raised = saved.alerts.pop(alert, None)
+        if raised is not None:
             bank.grow(len(saved.keys))
-            bank.learn(Crossing(row, signal, 0.0, since), hour, saved.hour)
+            bank.learn(Crossing(raised.row, raised.signal, 0.0, raised.since, raised.held), raised.hour, saved.hour)
 
     def _alarms(self, saved: _Saved, crossings: list[Crossing], hour: int) -> list[Alarm]:
         reading = self._reading
@@ -217,5 +276,5 @@ class HourlyDetector:
             for found in crossings
         ]  # fmt: skip
         for found, alarm in zip(crossings, alarms, strict=True):
-            saved.alerts[alert_id(alarm)] = (found.row, found.signal, found.since, hour)
+            saved.alerts[alert_id(alarm)] = _Raised(found.row, found.signal, found.since, hour, found.held)
         return alarms

@@ -6,7 +6,7 @@ signs.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -85,12 +85,12 @@ class DriftBank(Bank):
             a[name][enough] = found[enough]
 
 
-def read_drift(event: Event) -> Iterable[Added]:
-    """Yield what an answer adds to its model's hour: one answer, its length, whether it was filtered."""
-    if isinstance(event.detail, Outcome) and event.phase == "outcome" and event.model and not event.detail.error:
-        yield event.model, 0, 1.0
-        yield event.model, 1, float(event.detail.released)
-        yield event.model, 2, float(event.detail.verdict in {"redact", "block"})
+def read_drift(event: Event) -> Added:
+    """Return what an answer adds to its model's hour: one answer, its length, whether it was filtered."""
+    detail = event.detail
+    if not isinstance(detail, Outcome) or event.phase != "outcome" or not event.model or detail.error:
+        return ()
+    return ((0, 1.0), (1, float(detail.released)), (2, float(detail.verdict in {"redact", "block"})))
 
 
 def drift_detector() -> HourlyDetector:

@@ -5,10 +5,11 @@ hence the mean time to an alarm at ``M ≥ A`` is at least A (Shin, Ramdas, Rina
 fitted to the past, so the promise is checked by simulation (:mod:`stanch.watch.simulate`).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from stanch.watch.alarm import Containment, Severity
 from stanch.watch.counts import Added, Bank, Crossing, Field, Floats, HourlyDetector, Reading
@@ -23,8 +24,9 @@ MOST = 1e300
 LEARN_FACTOR = 2.0
 """Of an hour that a person calls benign, at most so many times the usual count is learnt."""
 _LOG_MOST = 690.0
-_FITTED_AT_ONCE = 256  # keys whose hours fit into a processor's cache
+_FITTED_AT_ONCE = 512  # so many series of a week fit into a processor's cache
 _LARGEST_COUNT = float(2**24)  # exact in the float32 that history is kept in
+_REQUEST = ((0, 1.0),)
 
 SIGNALS = ("requests", "tokens/1000", "refusals", "budget hits", "log-probability bits/1000", "acts", "MiB read")
 PROMISE = FalseAlarm(
@@ -51,15 +53,17 @@ def fit(history: Floats, profile: Floats | float = 1.0) -> tuple[Floats, Floats,
         profile: Factor of each hour against the mean, of the same shape.
     """
     there = ~np.isnan(history)
-    hours = there.sum(axis=0)
-    x, s = np.where(there, history, 0.0), np.where(there, profile, 0.0)
+    hours, x, s = there.sum(axis=0), history, np.broadcast_to(profile, history.shape)
+    if not there.all():
+        x, s = np.where(there, x, 0.0), np.where(there, s, 0.0)
     least = np.maximum(hours, 1)
-    mean = x.sum(axis=0) / np.maximum(s.sum(axis=0), 1e-9)
-    variance = np.where(there, (x - mean * s) ** 2, 0.0).sum(axis=0) / least
+    expected = s.sum(axis=0)
+    mean = x.sum(axis=0) / np.maximum(expected, 1e-9)
+    off = x - mean * s
     m = mean + 0.1
-    excess = variance - m * s.sum(axis=0) / least
-    k = np.clip(m * m * (s * s).sum(axis=0) / least / np.maximum(excess, 0.001), 0.5, 50.0)
-    return m, k, hours
+    excess = np.einsum("i...,i...->...", off, off) / least - m * expected / least
+    k = m * m * np.einsum("i...,i...->...", s, s) / least / np.maximum(excess, 0.001)
+    return m, np.clip(k, 0.5, 50.0), hours
 
 
 def hour_of_week_profile(pooled: Floats, principals: int) -> Floats:
@@ -87,7 +91,7 @@ class RateBank(Bank):
     fields: ClassVar[Mapping[str, Field]] = {
         "m": Field(fill=np.nan), "k": Field(fill=np.nan), "statistic": Field(), "since": Field(),
         "history": Field((WINDOW + LAG,), np.nan, "<f4"),
-        "held": Field((WINDOW + LAG,), np.nan, "<f4"), "learned": Field(fill=-np.inf),
+        "learned": Field(fill=-np.inf),
         "pooled": Field((PROFILE_WEEKS * WEEK,), np.nan, by_key=False),
         "profile": Field((WEEK,), 1.0, by_key=False),
     }  # fmt: skip
@@ -95,13 +99,13 @@ class RateBank(Bank):
     def __init__(self, signals: int, *, threshold: float = THRESHOLD) -> None:
         super().__init__(signals)
         self._threshold = threshold
+        self._alike: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]] | None = None
 
     def close(self, hour: int, amounts: Floats) -> list[Crossing]:
         """Take the counts of an hour; once a day the fits are made anew."""
         a = self.arrays
         x = np.minimum(np.floor(amounts), _LARGEST_COUNT)
         a["history"][hour % len(a["history"])] = x
-        a["held"][hour % len(a["held"])] = np.nan
         a["pooled"][hour % len(a["pooled"])] = x.sum(axis=0)
         crossings = list(self._judge(hour, x))
         if (hour + 1) % 24 == 0:
@@ -110,22 +114,20 @@ class RateBank(Bank):
 
     def _judge(self, hour: int, x: Floats) -> Iterator[Crossing]:
         a = self.arrays
-        m, statistic = a["m"] * a["profile"][hour % WEEK], a["statistic"]
+        statistic = a["statistic"]
         a["since"][statistic < 1] = hour
-        fitted = ~np.isnan(m)  # what has no fit yet stays at 0
-        ratio = likelihood_ratio(x[fitted], m[fitted], a["k"][fitted])
-        statistic[fitted] = np.minimum((1 + statistic[fitted]) * ratio, MOST)
+        fitted = ~np.isnan(a["m"])  # what has no fit yet stays at 0
+        if fitted.any():
+            np.copyto(statistic, np.minimum((1 + statistic) * self._ratios(hour, x), MOST), where=fitted)
         for row, signal in np.argwhere(statistic >= self._threshold):
-            since = int(a["since"][row, signal])
-            yield Crossing(int(row), int(signal), float(statistic[row, signal]), since)
+            since, kept, reached = int(a["since"][row, signal]), len(a["history"]), float(statistic[row, signal])
             statistic[row, signal] = 0.0
+            inside = np.arange(max(since, hour - kept + 1), hour + 1)
+            usual = a["m"][row, signal] * a["profile"][inside % WEEK, signal]
+            held = np.minimum(a["history"][inside % kept, row, signal], LEARN_FACTOR * usual)
             # Hours inside an alarm are no model of what is usual.
-            kept = len(a["history"])
-            for inside in range(max(since, hour - kept + 1), hour + 1):
-                usual = a["m"][row, signal] * a["profile"][inside % WEEK, signal]
-                counted = a["history"][inside % kept, row, signal]
-                a["held"][inside % kept, row, signal] = min(counted, LEARN_FACTOR * usual)
-                a["history"][inside % kept, row, signal] = np.nan
+            a["history"][inside % kept, row, signal] = np.nan
+            yield Crossing(int(row), int(signal), reached, since, tuple(held.tolist()))
 
     def learn(self, at: Crossing, hour: int, now: int) -> None:
         """Put back the hours of an alarm that was benign, each as at most twice what was usual then.
@@ -138,11 +140,7 @@ class RateBank(Bank):
         if now - at.since >= kept or now - a["learned"][row, signal] < WINDOW:
             return
         a["learned"][row, signal] = now
-        for inside in range(at.since, hour + 1):
-            value = a["held"][inside % kept, row, signal]
-            if not np.isnan(value):
-                a["history"][inside % kept, row, signal] = value
-                a["held"][inside % kept, row, signal] = np.nan
+        a["history"][np.arange(hour + 1 - len(at.held), hour + 1) % kept, row, signal] = at.held
 
     def _fit(self, hour: int) -> None:
         """Fit to the hours that end LAG before now; who has too few keeps the fit it had."""
@@ -152,36 +150,67 @@ class RateBank(Bank):
             return  # working hours would look like a rise
         a["profile"][:] = hour_of_week_profile(a["pooled"], a["m"].shape[0])
         hours = np.arange(hour + 1 - LAG - WINDOW, hour + 1 - LAG)
-        profile = a["profile"][hours % WEEK][:, None, :]
+        profile, places = a["profile"][hours % WEEK], hours % len(a["history"])
+        series = a["history"].reshape(len(a["history"]), -1)
+        highest = series[places[0]].copy()
+        for place in places[1:]:
+            np.maximum(highest, series[place], out=highest)
+        # Who counted nothing, in no hour that is left out, has the fit of all others of whom that is so.
+        every = np.arange(len(highest))
+        _, first, which = np.unique(
+            np.where(highest != 0, every, -1 - every % self.signals), return_index=True, return_inverse=True
+        )
+        parts = [
+            fit(series[np.ix_(places, some)].astype(np.float64), profile[:, some % self.signals])
+            for some in np.array_split(first, 1 + len(first) // _FITTED_AT_ONCE)
+        ]
+        m, k, counted = (np.concatenate(part) for part in zip(*parts, strict=True))
         # A profile of few principals errs: the mean is raised by two standard errors of a factor of it.
-        weeks, rows = (~np.isnan(a["pooled"])).sum(axis=0) / WEEK, a["m"].shape[0]
-        for start in range(0, rows, _FITTED_AT_ONCE):
-            part = slice(start, start + _FITTED_AT_ONCE)
-            history = a["history"][hours % len(a["history"]), part].astype(np.float64)
-            m, k, counted = fit(history, np.broadcast_to(profile, history.shape))
-            m *= 1 + 2 * np.sqrt((1 / k + 1 / m) / (weeks * rows + PRIOR_WEEKS))
-            enough = counted >= FEWEST
-            a["m"][part][enough], a["k"][part][enough] = m[enough], k[enough]
+        weeks, rows = (~np.isnan(a["pooled"])).sum(axis=0) / WEEK, len(a["m"])
+        m *= 1 + 2 * np.sqrt((1 / k + 1 / m) / (weeks[first % self.signals] * rows + PRIOR_WEEKS))
+        for name, found in (("m", m), ("k", k)):
+            np.copyto(a[name], found[which].reshape(rows, -1), where=(counted >= FEWEST)[which].reshape(rows, -1))
+        self._alike = None
+
+    def _ratios(self, hour: int, x: Floats) -> Floats:
+        """Return the likelihood ratio of every count: that of 0 once for all of a signal with the same fit."""
+        a, rows = self.arrays, len(x)
+        if self._alike is None:
+            self._alike = _alike(a["m"], a["k"])
+        first, which = self._alike  # whoever came since has no fit yet
+        m, k = (a["m"] * a["profile"][hour % WEEK]).ravel(), a["k"].ravel()
+        found = np.full(x.size, np.nan)
+        found[: len(which)] = likelihood_ratio(np.zeros(len(first)), m[first], k[first])[which]
+        busy = np.flatnonzero(x)
+        found[busy] = likelihood_ratio(x.ravel()[busy], m[busy], k[busy])
+        return found.reshape(rows, -1)
 
 
-def read_rates(event: Event) -> Iterable[Added]:
-    """Yield what an entry adds to the counts of its principal, in the order of :data:`SIGNALS`."""
-    who, detail = event.principal, event.detail
+def _alike(m: Floats, k: Floats) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return the place of the first of each kind, and the kind of each place; equal fits of a signal are one kind."""
+    signals = m.shape[1]
+    order = np.lexsort((k.ravel(), m.ravel(), np.arange(m.size) % signals))
+    ordered = np.stack([m.ravel(), k.ravel(), np.arange(m.size) % signals])[:, order]
+    is_first = np.append(True, (ordered[:, 1:] != ordered[:, :-1]).any(axis=0))[: m.size]
+    which = np.empty(m.size, np.intp)
+    which[order] = np.cumsum(is_first) - 1
+    return order[is_first], which
+
+
+def read_rates(event: Event) -> Added:
+    """Return what an entry adds to the counts of its principal, in the order of :data:`SIGNALS`."""
+    detail, phase = event.detail, event.phase
     if isinstance(detail, Intent):
-        yield who, 0, 1.0
-    elif isinstance(detail, Outcome):
-        if event.phase == "denied":
-            yield who, 2, 1.0
-            if detail.error == "budget-exhausted":
-                yield who, 3, 1.0
-        yield who, 1, (detail.prompt_tokens + detail.completion_tokens) / 1000
-        yield who, 4, detail.logprob_bits / 1000
-    elif not event.kind.startswith(("gateway.", "watch.")):
-        if event.phase in {"intent", "note"}:
-            yield who, 5, 1.0
-        elif event.phase == "denied":
-            yield who, 2, 1.0
-        yield who, 6, event.egress / 2**20
+        return _REQUEST
+    if isinstance(detail, Outcome):
+        tokens, bits = (detail.prompt_tokens + detail.completion_tokens) / 1000, detail.logprob_bits / 1000
+        if phase != "denied":
+            return ((1, tokens), (4, bits))
+        return ((1, tokens), (2, 1.0), (3, float(detail.error == "budget-exhausted")), (4, bits))
+    if event.kind.startswith(("gateway.", "watch.")):
+        return ()
+    column = 2 if phase == "denied" else 5
+    return ((column, float(phase != "outcome")), (6, event.egress / 2**20))
 
 
 def rate_detector() -> HourlyDetector:

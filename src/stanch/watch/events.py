@@ -2,16 +2,16 @@
 
 import base64
 import binascii
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Any, TypeAlias, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Literal, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from msgspec import UNSET, Meta, Struct
+from msgspec import Meta, Raw, Struct
 
 from stanch.errors import InvalidInput
-from stanch.ledger.entry import read_event
+from stanch.ledger import ocsf
 
 FEATURES = 256
 """Length of the mean feature vector of a window of prompts."""
@@ -36,11 +36,18 @@ class Probe(Struct, frozen=True):
 
 
 class Intent(Struct, frozen=True):
-    """What the intent of a request to a model records."""
+    """What the intent of a request to a model records.
+
+    Attributes:
+        client: Keyed digest of what kind of program asked.
+        tools: Keyed digests of the names of the tools that the model may call.
+    """
 
     dialect: _Text = ""
+    client: _Text = ""
     network: _Text = ""
     adapters: tuple[_Text, ...] = ()
+    tools: Annotated[tuple[_Text, ...], Meta(max_length=128)] = ()
     probe: Probe = Probe()
 
 
@@ -95,11 +102,23 @@ class Window(Struct, frozen=True):
 
 
 class Closing(Struct, frozen=True):
-    """A step of an alert: the alert's id, its new state, and what it was found to be once it is closed."""
+    """A step of an alert: the alert's id, its new state, and what it was found to be once it is closed.
+
+    Attributes:
+        principal: Whom the alert is about, if one.
+        since: When what it is about began, Unix seconds.
+        until: When that ended.
+    """
 
     alert: _Text = ""
     to: _Text = ""
     conclusion: _Text = msgspec.field(default="", name="as")
+    principal: _Text | None = None
+    since: _Count = 0
+    until: _Count = 0
+
+
+Detail: TypeAlias = Intent | Outcome | Window | Closing
 
 
 class Event(Struct, frozen=True, kw_only=True):
@@ -124,42 +143,64 @@ class Event(Struct, frozen=True, kw_only=True):
     model: str = ""
     subjects: tuple[str, ...] = ()
     egress: int = 0
-    detail: Intent | Outcome | Window | Closing | None = None
-
-    @property
-    def is_infer(self) -> bool:
-        """Whether it is about a request to a model."""
-        return self.kind == INFER
+    detail: Detail | None = None
 
 
 Tail: TypeAlias = Iterable[tuple[int, bytes]]
 
 
+class _Ours(Struct):
+    phase: Literal["intent", "outcome", "denied", "note"]
+    v: Literal[1]
+    credential: ocsf.KeyUse | None = None
+    egress_bytes: ocsf.Count = 0
+    kind: str = ""
+    payload: Raw = Raw(b"{}")
+    subject: tuple[ocsf.Subject, ...] = ()
+
+
+class _Unmapped(Struct):
+    stanch: _Ours
+
+
+class _Entry(Struct):
+    """The part of :class:`stanch.ledger.ocsf.Event` that detectors look at; the rest is passed over."""
+
+    actor: ocsf.Actor
+    time: ocsf.Count
+    unmapped: _Unmapped
+
+
+_ENTRY = msgspec.json.Decoder(_Entry)
+_INTENT, _OUTCOME = msgspec.json.Decoder(Intent), msgspec.json.Decoder(Outcome)
+_WINDOW, _CLOSING = msgspec.json.Decoder(Window), msgspec.json.Decoder(Closing)
+
+
 def read_entry(index: int, data: bytes) -> Event:
-    """Read one entry.
+    """Read one entry. Whether its bytes are canonical and belong to the log is for :func:`stanch.ledger.fsck` to say.
 
     Raises:
         InvalidInput: It is no entry, or the part that detectors read has not the form that the gateway writes.
     """
-    found = read_event(data)
+    try:
+        found = _ENTRY.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"entry {index}: it is not an entry of a log", why=str(error)[:200]) from error
     ours = found.unmapped.stanch
-    kind = ours.kind or ""
-    payload = ours.payload or {}
-    detail: Intent | Outcome | Window | Closing | None = None
-    if kind == INFER and ours.phase != "note":
-        is_intent = ours.phase == "intent"
-        detail = _convert(index, payload, Intent) if is_intent else _convert(index, payload, Outcome)
+    kind, phase, subjects = ours.kind, ours.phase, ours.subject
+    detail: Detail | None = None
+    if kind == INFER and phase != "note":
+        payload = ours.payload
+        detail = _read(index, payload, _INTENT) if phase == "intent" else _read(index, payload, _OUTCOME)
     elif kind == WINDOW:
-        detail = _convert(index, payload, Window)
-    elif kind == ALERT_STATE and ours.phase in {"outcome", "note"}:
-        detail = _convert(index, payload, Closing)
+        detail = _read(index, ours.payload, _WINDOW)
+    elif kind == ALERT_STATE and phase in {"outcome", "note"}:
+        detail = _read(index, ours.payload, _CLOSING)
     return Event(
-        index=index, time=found.time // 1000, kind=kind, phase=ours.phase, principal=found.actor.user.uid,
-        key="" if ours.credential is UNSET else ours.credential.key_id,
-        model=next((subject.digest for subject in ours.subject if subject.kind == "model"), ""),
-        subjects=tuple(subject.digest for subject in ours.subject),
-        egress=0 if ours.egress_bytes is UNSET else ours.egress_bytes,
-        detail=detail,
+        index=index, time=found.time // 1000, kind=kind, phase=phase, principal=found.actor.user.uid,
+        key="" if ours.credential is None else ours.credential.key_id,
+        model=next((subject.digest for subject in subjects if subject.kind == "model"), ""),
+        subjects=tuple([subject.digest for subject in subjects]), egress=ours.egress_bytes, detail=detail,
     )  # fmt: skip
 
 
@@ -168,10 +209,10 @@ def read_entries(tail: Tail) -> Iterator[Event]:
     return (read_entry(index, data) for index, data in tail)
 
 
-def _convert(index: int, payload: Mapping[str, Any], kind: type[_Payload]) -> _Payload:
+def _read(index: int, payload: Raw, decoder: msgspec.json.Decoder[_Payload]) -> _Payload:
     try:
-        return msgspec.convert(payload, kind)
-    except msgspec.ValidationError as error:
+        return decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(
             f"entry {index}: its payload is not as the gateway writes it", why=str(error)[:200],
             next_step="another release wrote it: run the watch of that release",

@@ -79,7 +79,7 @@ SIGNS: dict[tuple[str, str], Sign] = {
     ("D2", "acts"): _UNUSUAL,
     ("D2", "MiB read"): _TAKEN,
     **{("D3", name): _UNUSUAL for name in (
-        "model", "adapter", "network", "key", "client", "hours", "act", "artifact"
+        "model", "adapter", "network", "key", "client", "tool", "hours", "act", "artifact"
     )},
     ("D4", "query distribution"): _COPIED,
     **{("D5-cap", share): _RECITED for share in (

@@ -46,23 +46,23 @@ class LoneHitBank(Bank):
 
     def close(self, hour: int, amounts: Floats) -> list[Crossing]:
         """Take lone hits and folded characters of an hour."""
-        x, n, statistic = amounts[:, :1], amounts[:, 1:], self.arrays["statistic"]
-        self.arrays["since"][statistic < 1] = hour
-        moved = np.minimum((1 + statistic) * lone_ratio(x, n * self._fill), MOST)
-        np.copyto(statistic, moved, where=n > 0)
-        found = np.argwhere(statistic >= self._threshold)
-        crossings = [
-            Crossing(int(row), 0, float(statistic[row, 0]), int(self.arrays["since"][row, 0])) for row, _ in found
-        ]
-        statistic[statistic >= self._threshold] = 0.0
+        statistic, since = self.arrays["statistic"], self.arrays["since"]
+        since[statistic < 1] = hour
+        rows = np.flatnonzero(amounts[:, 1])
+        x, n = amounts[rows, :1], amounts[rows, 1:]
+        statistic[rows] = np.minimum((1 + statistic[rows]) * lone_ratio(x, n * self._fill), MOST)
+        found = np.flatnonzero(statistic[:, 0] >= self._threshold)
+        crossings = [Crossing(int(row), 0, float(statistic[row, 0]), int(since[row, 0])) for row in found]
+        statistic[found] = 0.0
         return crossings
 
 
-def read_lone_hits(event: Event) -> Iterable[Added]:
-    """Yield the lone hits and the folded characters of an answer."""
-    if isinstance(event.detail, Outcome) and event.phase == "outcome" and event.detail.folded_chars:
-        yield event.principal, 0, float(event.detail.lone)
-        yield event.principal, 1, float(event.detail.folded_chars)
+def read_lone_hits(event: Event) -> Added:
+    """Return the lone hits and the folded characters of an answer."""
+    detail = event.detail
+    if not isinstance(detail, Outcome) or event.phase != "outcome" or not detail.folded_chars:
+        return ()
+    return ((0, float(detail.lone)), (1, float(detail.folded_chars)))
 
 
 def lone_hit_detector() -> HourlyDetector:
@@ -86,7 +86,7 @@ class FindingDetector:
 
     def _read(self, event: Event) -> Iterable[Alarm]:
         detail = event.detail
-        if not isinstance(detail, Outcome):
+        if not isinstance(detail, Outcome) or not detail.findings:
             return
         counts = {"canary": 0, "training-text": 0, "secret": 0}
         for kind, count in detail.findings.items():

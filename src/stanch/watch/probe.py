@@ -4,7 +4,6 @@ The gateway sets the flags; here the flagged prompts of an hour go into the stat
 fit of their own.
 """
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 from stanch.watch.alarm import Containment, Severity
@@ -13,10 +12,11 @@ from stanch.watch.esr import PROMISE, RateBank
 from stanch.watch.events import Event, Intent
 
 
-def read_probes(event: Event) -> Iterable[Added]:
-    """Yield 1 for a flagged prompt and 0 for another, so that the hours of quiet principals count too."""
-    if isinstance(event.detail, Intent):
-        yield event.principal, 0, float(event.detail.probe.is_set)
+def read_probes(event: Event) -> Added:
+    """Return 1 for a flagged prompt and 0 for another, so that the hours of quiet principals count too."""
+    if not isinstance(event.detail, Intent):
+        return ()
+    return ((0, float(event.detail.probe.is_set)),)
 
 
 def probe_detector() -> HourlyDetector:

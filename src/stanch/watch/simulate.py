@@ -269,10 +269,10 @@ def _first_seen(
         who = f"p{generator.integers(spec.principals)}" if day % 4 == 3 else ""
         if who:
             today[who] |= {"network": {f"evil{day}": 3.0}, "hours": {f"night{day}": 3.0}}
-        ready = len(book.scores) == CALIBRATION_DAYS
+        ready = len(book.days) == CALIBRATION_DAYS
         reported = [found[0] for found in book.close(day, today)]
         if who in reported:
-            book.confirm(day, who)  # whoever looked at the alert closed it as true
+            book.confirm(who, day, day)  # whoever looked at the alert closed it as true
         if ready:
             planted, caught = planted + bool(who), caught + (who in reported)
             proportions.append(sum(found != who for found in reported) / max(len(reported), 1))

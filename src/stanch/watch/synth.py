@@ -57,7 +57,10 @@ def hourly_means(generator: Generator, models: int, hours: int) -> Floats:
 
 
 class Habits:
-    """What each of many principals usually does in a day, and how often it does something new."""
+    """What each of many principals usually does in a day, and how often it does something new.
+
+    A new network, key or model is what happens now and then; the kind of client stays the same.
+    """
 
     def __init__(self, generator: Generator, principals: int, *, novelty: float = 0.01) -> None:
         self._generator = generator
@@ -79,6 +82,7 @@ class Habits:
                 "network": {f"n{row}.{i}": max(1.0, amount // 2.0**i) for i in range(used)},
                 "key": {f"k{row}": float(amount)},
                 "model": {f"m{row % 7}": float(amount)},
+                "client": {f"c{row % 3}": float(amount)},
                 "hours": {"week 1": float(amount), "week 2": float(amount)} | ({"week 3": 2.0} if late[row] else {}),
             }
             for attribute in np.array(["network", "key", "model"])[fresh[row]].tolist():

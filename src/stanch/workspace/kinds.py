@@ -92,10 +92,11 @@ NOTES: dict[str, str] = {
 
 
 PAYLOADS: dict[str, str] = {
-    "gateway.infer intent": "request, dialect, stream, guard, reserved (amounts by budget), charged_ms, prompt (keyed digest), prompt_bytes, network, digest_source, watermark, probe (quotes, repeats, near_equal: truth values).",  # noqa: E501 - a row of a table
+    "gateway.infer intent": "request, dialect, stream, guard, reserved (amounts by budget), charged_ms, prompt (keyed digest), prompt_bytes, network, client (keyed digest), digest_source, watermark, tools (keyed digests of the names of those that may be called), probe (quotes, repeats, near_equal: truth values).",  # noqa: E501 - a row of a table
     "gateway.infer outcome": "request, verdict, findings (counts by kind), dropped (counts by path), scanned, released, answer (keyed digest), prompt_tokens, completion_tokens, used (amounts by budget), drawn and attempted (protected windows), lone (windows that stood alone), folded_chars, logprob_bits (if they were asked for), first_ms, total_ms; incident of a blocked answer; error of a failed one.",  # noqa: E501 - a row of a table
-    "gateway.embed intent": "request, dialect, guard, reserved (amounts by budget), charged_ms, prompt (keyed digest), prompt_bytes, network, digest_source, watermark.",  # noqa: E501 - a row of a table
+    "gateway.embed intent": "request, dialect, guard, reserved (amounts by budget), charged_ms, prompt (keyed digest), prompt_bytes, network, client (keyed digest), digest_source, watermark.",  # noqa: E501 - a row of a table
     "gateway.embed outcome": "request, dropped (counts by path), vectors, prompt_tokens, used (amounts by budget), total_ms; error of a failed one.",  # noqa: E501 - a row of a table
+    "watch.alert.state outcome": "alert, from, to; of one that is closed: as (true, false, benign), principal, since and until (Unix seconds).",  # noqa: E501 - a row of a table
     "gateway.reset outcome": "principal, models (digests), budget, reason.",
 }
 """The fields of the payloads that other parts read: the log's watchers, and whoever derives budgets anew."""

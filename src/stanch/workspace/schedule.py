@@ -22,11 +22,16 @@ _LATE = 2
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Something that is done every so many hours; :class:`stanch.errors.StanchError` says that it failed."""
+    """Something that is done every so many hours; :class:`stanch.errors.StanchError` says that it failed.
+
+    Attributes:
+        model: Digest of the model that it is about, if one.
+    """
 
     name: str
     every_hours: int
     run: Callable[[], Found]
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,7 @@ def do_check(workspace: Workspace, check: Check) -> Alarm | None:
     last = last_done(workspace, check)
     if found.state is not CheckState.BAD or last is None:
         return None
-    return _alarm(f"{check.name}: {found.what}"[:200], int(last.at), last)
+    return _alarm(check, found.what, int(last.at), last)
 
 
 def late_checks(workspace: Workspace, checks: Sequence[Check], started: float) -> Iterator[Alarm]:
@@ -72,7 +77,7 @@ def late_checks(workspace: Workspace, checks: Sequence[Check], started: float) -
         last = last_done(workspace, check)
         since = started if last is None else last.at
         if now - since >= _LATE * check.every_hours * _HOUR:
-            yield _alarm(f"{check.name}: late", int(since), last)
+            yield _alarm(check, "late", int(since), last)
 
 
 def last_done(workspace: Workspace, check: Check) -> Last | None:
@@ -86,8 +91,8 @@ def last_done(workspace: Workspace, check: Check) -> Last | None:
     return None
 
 
-def _alarm(signal: str, at: int, last: Last | None) -> Alarm:
+def _alarm(check: Check, what: str, at: int, last: Last | None) -> Alarm:
     return Alarm(
-        detector=DETECTOR, signal=signal, principal=None, model=None, window_start=at, at=at, severity=Severity.HIGH,
-        statistic=1.0, threshold=1.0, entries=() if last is None else (last.entry,),
+        detector=DETECTOR, signal=f"{check.name}: {what}"[:200], principal=None, model=check.model, window_start=at,
+        at=at, severity=Severity.HIGH, statistic=1.0, threshold=1.0, entries=() if last is None else (last.entry,),
     )  # fmt: skip
