@@ -12,15 +12,17 @@ import numpy.typing as npt
 
 from stanch.errors import InvalidInput
 from stanch.mark.buffers import Buffers
+from stanch.mark.kernels import COMPILER, LANES
 from stanch.mark.keys import CopyKey
 from stanch.mark.layout import LayoutEntry
-from stanch.mark.signature import signature_values
+from stanch.mark.signature import Draws, Indexes, gaussian_table, look_up
 from stanch.mark.strength import RELEASE_SHARE
 from stanch.weights import Tensor, from_float32, to_float32
 
 BLOCK = 1 << 17
 """Coordinates worked on at a time: more leave the processor's cache, fewer cost more calls than arithmetic."""
 
+_STEP = 1 << 15  # coordinates whose table indexes are drawn at a time: these and the table share the second cache
 _SQUARED = 1 << 15
 _buffers = Buffers()
 
@@ -31,17 +33,33 @@ Raw = npt.NDArray[np.generic]
 def row_scales(weights: Floats) -> Floats:
     """Return each row's rms, summed in float64, rounded to float32 and then to bfloat16 (both to nearest even).
 
-    The coarse grid makes the result independent of the order of summation.
+    The coarse grid makes the result independent of the order of summation, but for a chance of about 1e-11 a row; the
+    order is fixed all the same, see :data:`stanch.mark.kernels.LANES`.
     """
-    rows, columns = weights.shape
-    power, step = np.empty(rows), max(1, _SQUARED // columns)
-    for first in range(0, rows, step):
-        part = weights[first : first + step]
+    sums, loops = np.empty(len(weights)), COMPILER.loops(weights.size)
+    if loops is None:
+        _add_squares(weights, sums)
+    else:
+        loops.add_squares(np.ascontiguousarray(weights), sums)
+    fine = np.sqrt(sums / weights.shape[1]).astype(np.float32)
+    return to_float32(from_float32(fine, "BF16"), "BF16")
+
+
+def _add_squares(rows: Floats, sums: npt.NDArray[np.float64]) -> None:
+    """Fill ``sums`` with the sum of each row's squares, added as in :mod:`stanch.mark.kernels`."""
+    columns = rows.shape[1]
+    whole, step = columns - columns % LANES, max(1, _SQUARED // columns)
+    for first in range(0, len(rows), step):
+        part = rows[first : first + step]
         wide = _buffers.get("wide", np.float64, part.size).reshape(part.shape)
         wide[...] = part
-        np.vecdot(wide, wide, out=power[first : first + step])
-    fine = np.sqrt(power / columns).astype(np.float32)
-    return to_float32(from_float32(fine, "BF16"), "BF16")
+        wide *= wide
+        lanes = wide[:, :whole].reshape(len(part), -1, LANES).sum(axis=1)
+        lanes[:, : columns - whole] += wide[:, whole:]
+        while lanes.shape[1] > 1:
+            half = lanes.shape[1] // 2
+            lanes = lanes[:, :half] + lanes[:, half:]
+        sums[first : first + step] = lanes[:, 0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,26 +97,43 @@ def mark_block(raw: Raw, block: RowBlock, alpha: float, key: CopyKey) -> Raw:
         key: The copy's key.
 
     Raises:
-        InvalidInput: A marked weight does not fit into float16.
+        InvalidInput: A weight is NaN or infinite, or a marked weight does not fit into float16.
     """
-    count = raw.size
-    weights = to_float32(raw, block.entry.dtype, _buffers.get("weights", np.float32, count).reshape(raw.shape))
-    scales = row_scales(weights) * np.float32(alpha)
-    values = signature_values(key.stream, block.start, count, _buffers.get("values", np.float32, count))
-    # A product with a power of two is exact, so this is one rounding: of the sum.
-    owner = signature_values(key.release_stream, block.start, count, _buffers.get("owner", np.float32, count))
-    owner *= np.float32(RELEASE_SHARE)
-    values += owner
-    change = values.reshape(weights.shape)
-    change *= scales[:, np.newaxis]
-    change += weights
-    marked = from_float32(change, block.entry.dtype, owner.view(np.uint32).reshape(raw.shape))
+    marked = np.empty_like(raw)
+    own, owner = Draws(key.stream, block.start), Draws(key.release_stream, block.start, "owner")
+    step = max(1, _STEP // block.entry.columns)
+    for first in range(0, block.count, step):
+        rows = raw[first : first + step]
+        drawn = (own.take(rows.size), owner.take(rows.size))
+        if not _mark_rows(rows, block.entry.dtype, np.float32(alpha), *drawn, marked[first : first + step]):
+            raise InvalidInput(
+                f"tensor {block.entry.name!r}: expected finite weights, found NaN or infinity",
+                next_step="restore the original that was planned",
+            )
     if block.entry.dtype == "F16" and not np.isfinite(marked).all():
         raise InvalidInput(
             f"tensor {block.entry.name!r}: a marked weight does not fit into float16",
             next_step="store the model as bfloat16 or float32 before marking it",
         )
-    zeros = weights == 0
-    if zeros.any():
-        marked[zeros] = raw[zeros]
     return marked
+
+
+def _mark_rows(rows: Raw, dtype: str, alpha: np.float32, own: Indexes, owner: Indexes, marked: Raw) -> bool:
+    """Fill ``marked`` with the marked rows; return whether all weights are finite, else it is of no use."""
+    loops = COMPILER.loops(rows.size) if dtype == "BF16" else None
+    if loops is not None:
+        return loops.mark_rows(rows, alpha, own, owner, gaussian_table(), marked)
+    weights = to_float32(rows, dtype, _buffers.get("weights", np.float32, rows.size).reshape(rows.shape))
+    strengths = row_scales(weights) * alpha
+    if not np.isfinite(strengths).all():
+        return False
+    change = look_up(own, _buffers.get("values", np.float32, rows.size)).reshape(rows.shape)
+    shared = look_up(owner, _buffers.get("shared", np.float32, rows.size)).reshape(rows.shape)
+    # A product with a power of two is exact, so this is one rounding: of the sum.
+    shared *= np.float32(RELEASE_SHARE)
+    change += shared
+    change *= strengths[:, np.newaxis]
+    change += weights
+    marked[...] = from_float32(change, dtype, shared.view(np.uint32))
+    np.copyto(marked, rows, where=weights == 0)
+    return True
