@@ -12,17 +12,16 @@ import numpy.typing as npt
 
 from stanch.errors import InvalidInput
 from stanch.mark.buffers import Buffers
-from stanch.mark.kernels import COMPILER, LANES
+from stanch.mark.kernels import COMPILER, LANES, add_in_pairs
 from stanch.mark.keys import CopyKey
 from stanch.mark.layout import LayoutEntry
 from stanch.mark.signature import Draws, Indexes, gaussian_table, look_up
 from stanch.mark.strength import RELEASE_SHARE
 from stanch.weights import Tensor, from_float32, to_float32
 
-BLOCK = 1 << 17
+BLOCK = 1 << 18
 """Coordinates worked on at a time: more leave the processor's cache, fewer cost more calls than arithmetic."""
 
-_STEP = 1 << 15  # coordinates whose table indexes are drawn at a time: these and the table share the second cache
 _SQUARED = 1 << 15
 _buffers = Buffers()
 
@@ -56,10 +55,7 @@ def _add_squares(rows: Floats, sums: npt.NDArray[np.float64]) -> None:
         wide *= wide
         lanes = wide[:, :whole].reshape(len(part), -1, LANES).sum(axis=1)
         lanes[:, : columns - whole] += wide[:, whole:]
-        while lanes.shape[1] > 1:
-            half = lanes.shape[1] // 2
-            lanes = lanes[:, :half] + lanes[:, half:]
-        sums[first : first + step] = lanes[:, 0]
+        sums[first : first + step] = add_in_pairs(lanes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +96,13 @@ def mark_block(raw: Raw, block: RowBlock, alpha: float, key: CopyKey) -> Raw:
         InvalidInput: A weight is NaN or infinite, or a marked weight does not fit into float16.
     """
     marked = np.empty_like(raw)
-    own, owner = Draws(key.stream, block.start), Draws(key.release_stream, block.start, "owner")
-    step = max(1, _STEP // block.entry.columns)
-    for first in range(0, block.count, step):
-        rows = raw[first : first + step]
-        drawn = (own.take(rows.size), owner.take(rows.size))
-        if not _mark_rows(rows, block.entry.dtype, np.float32(alpha), *drawn, marked[first : first + step]):
-            raise InvalidInput(
-                f"tensor {block.entry.name!r}: expected finite weights, found NaN or infinity",
-                next_step="restore the original that was planned",
-            )
+    own = Draws(key.stream, block.start).take(raw.size)
+    owner = Draws(key.release_stream, block.start, "owner").take(raw.size)
+    if not _mark_rows(raw, block.entry.dtype, np.float32(alpha), own, owner, marked):
+        raise InvalidInput(
+            f"tensor {block.entry.name!r}: expected finite weights, found NaN or infinity",
+            next_step="restore the original that was planned",
+        )
     if block.entry.dtype == "F16" and not np.isfinite(marked).all():
         raise InvalidInput(
             f"tensor {block.entry.name!r}: a marked weight does not fit into float16",

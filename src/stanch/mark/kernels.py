@@ -27,17 +27,19 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Loops:
-    """The compiled loops; each fills its last argument.
+    """The compiled loops; each fills its last argument or returns a number.
 
     Attributes:
         look_up: ``(indexes uint16, table float32, values float32)``.
         add_squares: ``(rows float32, sums float64)``: the sum of each row's squares, in :data:`LANES`.
+        correlate: ``(features float32, indexes uint16, table float32) -> float64``: see :mod:`stanch.mark.scoring`.
         mark_rows: ``(rows uint16, alpha, own uint16, owner uint16, table float32, marked uint16) -> bool``: of rows in
             bfloat16; whether every row scale is finite.
     """
 
     look_up: Callable[..., None]
     add_squares: Callable[..., None]
+    correlate: Callable[..., float]
     mark_rows: Callable[..., bool]
 
 
@@ -63,6 +65,14 @@ class Compiler:
 COMPILER = Compiler(WORTH)
 
 
+def add_in_pairs(lanes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Add up the last axis, of :data:`LANES` sums, as the compiled loops do."""
+    while lanes.shape[-1] > 1:
+        half = lanes.shape[-1] // 2
+        lanes = lanes[..., :half] + lanes[..., half:]
+    return lanes[..., 0]
+
+
 def compile_loops() -> Loops | None:
     """Compile for this process and processor; None where numba is missing."""
     try:
@@ -81,6 +91,7 @@ def compile_loops() -> Loops | None:
     return Loops(
         compiled(_look_up, types.void, indexes, floats, array("float32", written=True)),
         compiled(_add_squares, types.void, array("float32", 2), array("float64", written=True)),
+        compiled(_correlate, types.float64, floats, indexes, floats),
         compiled(
             _mark_rows,
             types.boolean,
@@ -114,6 +125,25 @@ def _add_squares(rows: Array, sums: Array) -> None:
                 lanes[lane] += lanes[half + lane]
             half //= 2
         sums[row] = lanes[0]
+
+
+def _correlate(features: Array, indexes: Array, table: Array) -> float:
+    lanes, values = np.zeros(LANES, np.float32), np.empty(_PIECE, np.float32)
+    for start in range(0, features.size, _PIECE):
+        part, drawn = features[start : start + _PIECE], indexes[start : start + _PIECE]
+        for number in range(part.size):
+            values[number] = table[drawn[number]]
+        for first in range(0, part.size, LANES):
+            shown, taken = part[first : first + LANES], values[first : first + LANES]
+            for lane in range(shown.size):
+                lanes[lane] += np.float32(shown[lane] * taken[lane])
+    sums = lanes.astype(np.float64)
+    half = LANES // 2
+    while half:
+        for lane in range(half):
+            sums[lane] += sums[half + lane]
+        half //= 2
+    return sums[0]
 
 
 def _mark_rows(rows: Array, alpha: np.float32, own: Array, owner: Array, table: Array, marked: Array) -> bool:

@@ -92,6 +92,6 @@ def counter_blocks(groups: npt.NDArray[np.int64]) -> bytes:
     return blocks.tobytes()
 
 
-def scattered_values(stream: bytes, blocks: bytes) -> Values:
-    """Return the values of the groups that :func:`counter_blocks` was given: 8 for each, in order."""
-    return look_up(np.frombuffer(aes_ecb_blocks(stream, blocks), "<u2"))
+def scattered_indexes(stream: bytes, blocks: bytes) -> Indexes:
+    """Return the table indexes of the groups that :func:`counter_blocks` was given: 8 for each, in order."""
+    return np.frombuffer(aes_ecb_blocks(stream, blocks), "<u2")
