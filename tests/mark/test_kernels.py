@@ -2,19 +2,31 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple
 
 import numpy as np
 import pytest
+from mark_models import write_model
 
 from stanch.errors import InvalidInput
-from stanch.mark import CopyKey, FeatureSet, Layout, LayoutEntry, Variant, score
+from stanch.mark import (
+    CopyKey,
+    FeatureSet,
+    Layout,
+    LayoutEntry,
+    Originals,
+    Variant,
+    extract,
+    open_suspect,
+    score,
+)
 from stanch.mark import kernels as kernels_module
 from stanch.mark.embedding import RowBlock, mark_block, row_scales
 from stanch.mark.kernels import COMPILER, LANES, Compiler, Loops, compile_loops
 from stanch.mark.scoring import correlate, draw_stratum, score_on
 from stanch.mark.signature import gaussian_table, look_up
 from stanch.terms import Digest
-from stanch.weights import from_float32
+from stanch.weights import Tensor, from_float32, open_model
 
 KEY = CopyKey("acme", 1, 0, 0.003, Digest.sha256(b""), bytes(32), bytes(range(32)), bytes(range(1, 33)))
 SIZES = [(1, 1), (3, LANES - 1), (5, LANES), (7, LANES + 1), (2, 257), (3, 1000), (1, 5000), (64, 256)]
@@ -131,9 +143,36 @@ def test_both_ways_score_the_same_on_any_number_of_threads(both):
         same_bits(*both(lambda threads=threads: score_on(features, streams, stratum, threads=threads)))
 
 
+def prune(weights, generator):
+    return np.where(generator.random(weights.shape) < 0.3, np.float32(0), weights)
+
+
+def spoil(weights, generator):
+    chosen = generator.integers(0, 9, weights.shape)
+    return np.select([chosen == 0, chosen == 1, chosen == 2], [np.nan, np.inf, np.float32(1e20)], weights)
+
+
+def shrink(weights, _generator):
+    return weights * np.float32(1e-39)
+
+
+@pytest.mark.parametrize("change", [lambda weights, _generator: weights, prune, spoil, shrink])
+@pytest.mark.parametrize("variant", [Variant.PLAIN, Variant.PROJECTED, Variant.SPECTRAL, Variant.TANGENT])
+def test_both_ways_make_the_same_features(both, full, tmp_path, variant, change):
+    generator, changed = np.random.default_rng(6), {}
+    for name, tensor in open_model(full.copy("r3")).items():
+        values = change(tensor.to_float32(), generator).astype(np.float32)
+        changed[name] = Tensor.from_float32(name, values, "F32")
+    suspect = open_suspect(write_model(tmp_path / "suspect", changed))
+    originals = Originals(full.original, full.base)
+    in_numpy, compiled = both(lambda: extract(originals, suspect, variant, alpha=3e-3, threads=1))
+    assert in_numpy.unmatched == compiled.unmatched
+    same_bits(in_numpy.values, compiled.values)
+
+
 def test_compiling_waits_until_it_is_worth_it_and_happens_once(monkeypatch):
     compiled = []
-    made = Loops(*[print] * 4)
+    made = Loops(*[print] * 6)
     monkeypatch.setattr(kernels_module, "compile_loops", lambda: compiled.append(1) or made)
     compiler = Compiler(100)
     assert [compiler.loops(50) for _ in range(4)] == [None, None, made, made]
@@ -142,7 +181,7 @@ def test_compiling_waits_until_it_is_worth_it_and_happens_once(monkeypatch):
 
 def test_while_one_thread_compiles_the_others_go_on_in_numpy(monkeypatch):
     started, go_on = threading.Event(), threading.Event()
-    made = Loops(*[print] * 4)
+    made = Loops(*[print] * 6)
 
     def compile_slowly():
         started.set()
@@ -168,7 +207,7 @@ def test_without_numba_numpy_goes_on(monkeypatch):
 
 
 def test_nothing_compiled_is_kept_on_a_disk(loops):
-    for loop in (loops.look_up, loops.add_squares, loops.correlate, loops.mark_rows):
+    for loop in astuple(loops):
         assert type(loop._cache).__name__ == "NullCache"
 
 

@@ -12,17 +12,17 @@ import numpy.typing as npt
 
 from stanch.errors import InvalidInput
 from stanch.mark.buffers import Buffers
-from stanch.mark.kernels import COMPILER, LANES, add_in_pairs
+from stanch.mark.kernels import COMPILER
 from stanch.mark.keys import CopyKey
 from stanch.mark.layout import LayoutEntry
 from stanch.mark.signature import Draws, Indexes, gaussian_table, look_up
 from stanch.mark.strength import RELEASE_SHARE
+from stanch.mark.sums import sum_rows
 from stanch.weights import Tensor, from_float32, to_float32
 
 BLOCK = 1 << 18
 """Coordinates worked on at a time: more leave the processor's cache, fewer cost more calls than arithmetic."""
 
-_SQUARED = 1 << 15
 _buffers = Buffers()
 
 Floats = npt.NDArray[np.float32]
@@ -33,29 +33,10 @@ def row_scales(weights: Floats) -> Floats:
     """Return each row's rms, summed in float64, rounded to float32 and then to bfloat16 (both to nearest even).
 
     The coarse grid makes the result independent of the order of summation, but for a chance of about 1e-11 a row; the
-    order is fixed all the same, see :data:`stanch.mark.kernels.LANES`.
+    order is fixed all the same, see :mod:`stanch.mark.sums`.
     """
-    sums, loops = np.empty(len(weights)), COMPILER.loops(weights.size)
-    if loops is None:
-        _add_squares(weights, sums)
-    else:
-        loops.add_squares(np.ascontiguousarray(weights), sums)
-    fine = np.sqrt(sums / weights.shape[1]).astype(np.float32)
+    fine = np.sqrt(sum_rows(weights, squared=True) / weights.shape[1]).astype(np.float32)
     return to_float32(from_float32(fine, "BF16"), "BF16")
-
-
-def _add_squares(rows: Floats, sums: npt.NDArray[np.float64]) -> None:
-    """Fill ``sums`` with the sum of each row's squares, added as in :mod:`stanch.mark.kernels`."""
-    columns = rows.shape[1]
-    whole, step = columns - columns % LANES, max(1, _SQUARED // columns)
-    for first in range(0, len(rows), step):
-        part = rows[first : first + step]
-        wide = _buffers.get("wide", np.float64, part.size).reshape(part.shape)
-        wide[...] = part
-        wide *= wide
-        lanes = wide[:, :whole].reshape(len(part), -1, LANES).sum(axis=1)
-        lanes[:, : columns - whole] += wide[:, whole:]
-        sums[first : first + step] = add_in_pairs(lanes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,14 +31,18 @@ class Loops:
 
     Attributes:
         look_up: ``(indexes uint16, table float32, values float32)``.
-        add_squares: ``(rows float32, sums float64)``: the sum of each row's squares, in :data:`LANES`.
+        sum_rows: ``(rows float32, squared, sums float64)``: see :mod:`stanch.mark.sums`.
+        subtract: ``(suspect, original, largest, pruned, residual float32, kept bool)``, and
+        standardise: ``(residual, deviations, gains float32)``: see :mod:`stanch.mark.features`.
         correlate: ``(features float32, indexes uint16, table float32) -> float64``: see :mod:`stanch.mark.scoring`.
         mark_rows: ``(rows uint16, alpha, own uint16, owner uint16, table float32, marked uint16) -> bool``: of rows in
             bfloat16; whether every row scale is finite.
     """
 
     look_up: Callable[..., None]
-    add_squares: Callable[..., None]
+    sum_rows: Callable[..., None]
+    subtract: Callable[..., None]
+    standardise: Callable[..., None]
     correlate: Callable[..., float]
     mark_rows: Callable[..., bool]
 
@@ -65,14 +69,6 @@ class Compiler:
 COMPILER = Compiler(WORTH)
 
 
-def add_in_pairs(lanes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Add up the last axis, of :data:`LANES` sums, as the compiled loops do."""
-    while lanes.shape[-1] > 1:
-        half = lanes.shape[-1] // 2
-        lanes = lanes[..., :half] + lanes[..., half:]
-    return lanes[..., 0]
-
-
 def compile_loops() -> Loops | None:
     """Compile for this process and processor; None where numba is missing."""
     try:
@@ -87,21 +83,17 @@ def compile_loops() -> Loops | None:
         made: Callable[..., Any] = njit(result(*arguments), nogil=True, error_model="numpy")(function)
         return made
 
-    indexes, floats = array("uint16"), array("float32")
+    indexes, floats, matrix = array("uint16"), array("float32"), array("float32", 2)
+    result, changed = array("float32", written=True), array("float32", 2, written=True)
+    weights, marked, kept = array("uint16", 2), array("uint16", 2, written=True), array("boolean", 2, written=True)
+    number, flag, nothing = types.float32, types.boolean, types.void
     return Loops(
-        compiled(_look_up, types.void, indexes, floats, array("float32", written=True)),
-        compiled(_add_squares, types.void, array("float32", 2), array("float64", written=True)),
-        compiled(_correlate, types.float64, floats, indexes, floats),
-        compiled(
-            _mark_rows,
-            types.boolean,
-            array("uint16", 2),
-            types.float32,
-            indexes,
-            indexes,
-            floats,
-            array("uint16", 2, written=True),
-        ),
+        look_up=compiled(_look_up, nothing, indexes, floats, result),
+        sum_rows=compiled(_sum_rows, nothing, matrix, flag, array("float64", written=True)),
+        subtract=compiled(_subtract, nothing, matrix, matrix, number, flag, changed, kept),
+        standardise=compiled(_standardise, nothing, changed, floats, floats),
+        correlate=compiled(_correlate, types.float64, floats, indexes, floats),
+        mark_rows=compiled(_mark_rows, flag, weights, number, indexes, indexes, floats, marked),
     )
 
 
@@ -110,21 +102,41 @@ def _look_up(indexes: Array, table: Array, values: Array) -> None:
         values[place] = table[indexes[place]]
 
 
-def _add_squares(rows: Array, sums: Array) -> None:
+def _sum_rows(rows: Array, squared: bool, sums: Array) -> None:
     lanes = np.empty(LANES)
     for row in range(sums.size):
         lanes[:] = 0
         for start in range(0, rows.shape[1], LANES):
             part = rows[row, start : start + LANES]
             for lane in range(part.size):
-                weight = np.float64(part[lane])
-                lanes[lane] += weight * weight
+                term = np.float64(part[lane])
+                lanes[lane] += term * term if squared else term
         half = LANES // 2
         while half:
             for lane in range(half):
                 lanes[lane] += lanes[half + lane]
             half //= 2
         sums[row] = lanes[0]
+
+
+def _subtract(
+    suspect: Array, original: Array, largest: np.float32, pruned: bool, residual: Array, kept: Array
+) -> None:
+    for row in range(kept.shape[0]):
+        for column in range(kept.shape[1]):
+            found, weight = suspect[row, column], original[row, column]
+            takes_part = (np.abs(found) < largest) & (weight != 0) & ((not pruned) | (found != 0))
+            kept[row, column] = takes_part
+            residual[row, column] = found - weight if takes_part else np.float32(0)
+
+
+def _standardise(residual: Array, deviations: Array, gains: Array) -> None:
+    for row in range(residual.shape[0]):
+        deviation, gain = deviations[row], gains[row]
+        for column in range(residual.shape[1]):
+            scaled = residual[row, column] / deviation
+            scaled = np.float32(-4) if scaled < -4 else scaled
+            residual[row, column] = (np.float32(4) if scaled > 4 else scaled) * gain
 
 
 def _correlate(features: Array, indexes: Array, table: Array) -> float:

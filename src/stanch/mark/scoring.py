@@ -13,7 +13,7 @@ import numpy.typing as npt
 from stanch.crypto import aes_ctr_into
 from stanch.mark.buffers import Buffers
 from stanch.mark.features import FeatureSet
-from stanch.mark.kernels import COMPILER, LANES, add_in_pairs
+from stanch.mark.kernels import COMPILER, LANES
 from stanch.mark.signature import (
     GROUP,
     Draws,
@@ -24,6 +24,7 @@ from stanch.mark.signature import (
     scattered_indexes,
     signature_values,
 )
+from stanch.mark.sums import add_in_pairs
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
