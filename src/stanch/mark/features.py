@@ -14,11 +14,13 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from stanch.mark.buffers import Buffers
 from stanch.mark.embedding import RowBlock, row_blocks, row_scales
 from stanch.mark.kernels import COMPILER
 from stanch.mark.layout import Layout, LayoutEntry
-from stanch.mark.suspect import Originals, Suspect
 from stanch.mark.sums import sum_rows
+from stanch.mark.suspect import Originals, Suspect
+from stanch.weights import to_float32
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -31,6 +33,7 @@ LARGEST = np.float32(1e12)
 
 _PRUNED_SHARE = 1e-3
 _CLIP = np.float32(4)
+_buffers = Buffers()
 _LIMIT = np.float32(1e15)  # squares of what is below, and sums of them, stay inside float32
 
 
@@ -84,27 +87,38 @@ def scratch(extent: int) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Some rows of a tensor: original, suspect, further known tensors, which entries take part, suspect − original."""
+    """Some rows of a tensor: original, suspect, further known tensors, which entries take part, suspect − original.
+
+    ``counts`` is how many entries of each row take part, at least 1. The thread's next rows overwrite these.
+    """
 
     original: Floats
     suspect: Floats
     known: tuple[Floats, ...]
     kept: Mask
+    counts: npt.NDArray[np.intp]
     residual: Floats
 
-    def masked(self, values: Floats) -> Floats:
-        """Return ``values``, 0 where an entry takes no part."""
-        return values if self.kept.all() else np.where(self.kept, values, np.float32(0))
+    def mask(self, values: Floats) -> Floats:
+        """Set ``values`` to 0 where an entry takes no part; return them."""
+        if not self.kept.all():
+            np.copyto(values, 0, where=~self.kept)
+        return values
 
-    @property
-    def regressors(self) -> tuple[Floats, ...]:
-        """The directions whose share of the residual carries no mark: the original, and known − original."""
-        return (self.masked(self.original), *(self.masked(known - self.original) for known in self.known))
+    def centred(self) -> list[Floats]:
+        """Return original, known − original, and residual, without row means: order statistics shift whole rows.
 
-    def centred(self, values: Floats) -> Floats:
-        """Return ``values`` without the row means of the kept entries: order statistics of copies shift whole rows."""
-        mean = sum_rows(values) / np.maximum(np.count_nonzero(self.kept, axis=1), 1)
-        return self.masked(values - mean.astype(np.float32)[:, np.newaxis])
+        All but the last are the directions whose share of the residual carries no mark.
+        """
+        found = []
+        for number, values in enumerate((self.original, *self.known, self.residual)):
+            target = _buffers.get(f"centred {number}", np.float32, values.size).reshape(values.shape)
+            np.subtract(values, self.original if 0 < number <= len(self.known) else np.float32(0), out=target)
+            self.mask(target)
+            mean = sum_rows(target) / self.counts
+            target -= mean.astype(np.float32)[:, np.newaxis]
+            found.append(self.mask(target))
+        return found
 
 
 def _subtract(suspect: Floats, original: Floats, *, pruned: bool) -> tuple[Floats, Mask]:
@@ -112,15 +126,19 @@ def _subtract(suspect: Floats, original: Floats, *, pruned: bool) -> tuple[Float
 
     Zeros of the original were never marked; zeros of a pruned suspect show nothing.
     """
+    residual = _buffers.get("residual", np.float32, suspect.size).reshape(suspect.shape)
+    kept = _buffers.get("kept", np.bool_, suspect.size).reshape(suspect.shape)
     loops = COMPILER.loops(suspect.size)
     if loops is not None:
-        residual, kept = np.empty(suspect.shape, np.float32), np.empty(suspect.shape, np.bool_)
         loops.subtract(suspect, original, LARGEST, pruned, residual, kept)
         return residual, kept
-    kept = (np.abs(suspect) < LARGEST) & (original != 0)
+    np.less(np.abs(suspect, out=residual), LARGEST, out=kept)
+    kept &= original != 0
     if pruned:
         kept &= suspect != 0
-    return np.where(kept, suspect - original, np.float32(0)), kept
+    np.subtract(suspect, original, out=residual)
+    np.copyto(residual, 0, where=~kept)
+    return residual, kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +172,14 @@ class _Comparison:
         found = None if base is None else base.rows(self.entry.name, self.entry.shape, rows)
         suspect = np.ascontiguousarray(suspect)
         residual, kept = _subtract(suspect, original, pruned=self.pruned)
-        return _Rows(original, suspect, () if found is None else (found,), kept, residual)
+        counts = np.full(len(kept), kept.shape[1]) if kept.all() else np.count_nonzero(kept, axis=1)
+        known = () if found is None else (found,)
+        return _Rows(original, suspect, known, kept, np.maximum(counts, 1), residual)
 
     def _original(self, block: RowBlock) -> Floats:
         tensor = self.originals.tensors[self.entry.name]
-        return type(tensor)(tensor.name, tensor.dtype, block.of(tensor)).to_float32()
+        raw = block.of(tensor)
+        return to_float32(raw, tensor.dtype, _buffers.get("original", np.float32, raw.size).reshape(raw.shape))
 
     def whole(self) -> RowBlock:
         return RowBlock(self.entry, 0, self.entry.rows)
@@ -170,7 +191,7 @@ def _deviations(rows: _Rows, residual: Floats, scales: Floats, alpha: float) -> 
     The floor changes no score of a true copy, whose residual holds at least a good part of the mark. It keeps rows that
     hold less from being amplified: a few rows set to almost exactly the original would else outweigh all others.
     """
-    power = sum_rows(residual, squared=True) / np.maximum(np.count_nonzero(rows.kept, axis=1), 1)
+    power = sum_rows(residual, squared=True) / rows.counts
     deviations = np.maximum(np.sqrt(power), (alpha / 2) * scales.astype(np.float64))
     return np.where(deviations > 0, deviations, 1.0).astype(np.float32)
 
@@ -205,8 +226,7 @@ def _fit(comparison: _Comparison) -> Doubles:
     """Return the least-squares coefficients of the residual on the regressors, over the whole tensor."""
     parts = []
     for block in row_blocks(comparison.entry):
-        rows = comparison.read(block)
-        columns = [rows.centred(values).ravel() for values in (*rows.regressors, rows.residual)]
+        columns = [values.ravel() for values in comparison.read(block).centred()]
         parts.append([[float(np.dot(a, b)) for b in columns] for a in columns])
     moments = np.sum(np.array(parts), axis=0)
     coefficients: Doubles = np.linalg.lstsq(moments[:-1, :-1], moments[:-1, -1], rcond=1e-10)[0]
@@ -214,9 +234,10 @@ def _fit(comparison: _Comparison) -> Doubles:
 
 
 def _projected_residual(rows: _Rows, coefficients: Doubles) -> Floats:
-    residual = rows.centred(rows.residual)
-    for regressor, coefficient in zip(rows.regressors, coefficients, strict=False):
-        residual -= np.float32(coefficient) * rows.centred(regressor)
+    *regressors, residual = rows.centred()
+    for regressor, coefficient in zip(regressors, coefficients, strict=True):
+        regressor *= np.float32(coefficient)
+        residual -= regressor
     return residual
 
 
@@ -273,7 +294,7 @@ def _tangent(comparison: _Comparison, store: Store) -> bool:
     rows = comparison.read(comparison.whole())
     if not rows.known:
         return False
-    change = rows.masked(rows.suspect - rows.known[0])
+    change = rows.mask(rows.suspect - rows.known[0])
     u, values, vt = np.linalg.svd(change, full_matrices=False)
     rank = _significant_rank(values, change.shape)
     if rank == 0:
@@ -282,7 +303,7 @@ def _tangent(comparison: _Comparison, store: Store) -> bool:
     residual = rows.residual
     left = u @ (u.T @ residual)
     shown = left + ((residual - left) @ vt.T) @ vt
-    store(comparison.whole(), _matched_filter(rows, rows.masked(shown), comparison.alpha))
+    store(comparison.whole(), _matched_filter(rows, rows.mask(shown), comparison.alpha))
     return True
 
 

@@ -119,9 +119,7 @@ def _sum_rows(rows: Array, squared: bool, sums: Array) -> None:
         sums[row] = lanes[0]
 
 
-def _subtract(
-    suspect: Array, original: Array, largest: np.float32, pruned: bool, residual: Array, kept: Array
-) -> None:
+def _subtract(suspect: Array, original: Array, largest: np.float32, pruned: bool, residual: Array, kept: Array) -> None:
     for row in range(kept.shape[0]):
         for column in range(kept.shape[1]):
             found, weight = suspect[row, column], original[row, column]
