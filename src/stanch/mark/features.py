@@ -236,8 +236,7 @@ def _fit(comparison: _Comparison) -> Doubles:
 def _projected_residual(rows: _Rows, coefficients: Doubles) -> Floats:
     *regressors, residual = rows.centred()
     for regressor, coefficient in zip(regressors, coefficients, strict=True):
-        regressor *= np.float32(coefficient)
-        residual -= regressor
+        residual -= np.multiply(regressor, np.float32(coefficient), out=regressor)
     return residual
 
 

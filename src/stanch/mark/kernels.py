@@ -18,7 +18,7 @@ WORTH = 1 << 28
 """Values worked on in numpy after which compiling takes less time than it saves on as many more."""
 
 LANES = 64
-"""Sums that the squares of a row are added to in turn; these are then added in pairs. So a processor's vector is full."""
+"""Sums that the terms of a row are added to in turn, and which are then added in pairs: they fill vectors."""
 
 _PIECE = 256  # values between two steps of a row: they stay in the first cache beside some of the table
 
@@ -79,9 +79,8 @@ def compile_loops() -> Loops | None:
     def array(name: str, dimensions: int = 1, *, written: bool = False) -> object:
         return types.Array(getattr(types, name), dimensions, "C", readonly=not written, aligned=written)
 
-    def compiled(function: Callable[..., Any], result: object, *arguments: object) -> Callable[..., Any]:
-        made: Callable[..., Any] = njit(result(*arguments), nogil=True, error_model="numpy")(function)
-        return made
+    def compiled(function: Callable[..., Any], result: Any, *arguments: object) -> Any:  # noqa: ANN401 - numba's types
+        return njit(result(*arguments), nogil=True, error_model="numpy")(function)
 
     indexes, floats, matrix = array("uint16"), array("float32"), array("float32", 2)
     result, changed = array("float32", written=True), array("float32", 2, written=True)
@@ -102,7 +101,7 @@ def _look_up(indexes: Array, table: Array, values: Array) -> None:
         values[place] = table[indexes[place]]
 
 
-def _sum_rows(rows: Array, squared: bool, sums: Array) -> None:
+def _sum_rows(rows: Array, squared: np.bool_, sums: Array) -> None:
     lanes = np.empty(LANES)
     for row in range(sums.size):
         lanes[:] = 0
@@ -119,7 +118,9 @@ def _sum_rows(rows: Array, squared: bool, sums: Array) -> None:
         sums[row] = lanes[0]
 
 
-def _subtract(suspect: Array, original: Array, largest: np.float32, pruned: bool, residual: Array, kept: Array) -> None:
+def _subtract(
+    suspect: Array, original: Array, largest: np.float32, pruned: np.bool_, residual: Array, kept: Array
+) -> None:
     for row in range(kept.shape[0]):
         for column in range(kept.shape[1]):
             found, weight = suspect[row, column], original[row, column]
@@ -137,7 +138,7 @@ def _standardise(residual: Array, deviations: Array, gains: Array) -> None:
             residual[row, column] = (np.float32(4) if scaled > 4 else scaled) * gain
 
 
-def _correlate(features: Array, indexes: Array, table: Array) -> float:
+def _correlate(features: Array, indexes: Array, table: Array) -> np.float64:
     lanes, values = np.zeros(LANES, np.float32), np.empty(_PIECE, np.float32)
     for start in range(0, features.size, _PIECE):
         part, drawn = features[start : start + _PIECE], indexes[start : start + _PIECE]
@@ -153,7 +154,8 @@ def _correlate(features: Array, indexes: Array, table: Array) -> float:
         for lane in range(half):
             sums[lane] += sums[half + lane]
         half //= 2
-    return sums[0]
+    total: np.float64 = sums[0]
+    return total
 
 
 def _mark_rows(rows: Array, alpha: np.float32, own: Array, owner: Array, table: Array, marked: Array) -> bool:
