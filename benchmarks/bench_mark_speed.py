@@ -48,7 +48,7 @@ from stanch.mark.scoring import draw_stratum, score_on
 from stanch.mark.signature import gaussian_table, look_up
 from stanch.weights import Tensor, write_safetensors
 
-ROUNDS, SCREENED, STRATUM = 15, 10_000, 1 << 16
+ROUNDS, SCREENED, STRATUM = 11, 10_000, 1 << 16
 ACTS = ("embed", "features", "detect")
 
 
