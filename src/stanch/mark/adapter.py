@@ -26,6 +26,7 @@ Floats = npt.NDArray[np.float32]
 
 _RCOND = 1e-6
 _NOISE_FLOOR = 1e-2
+_LEAST_LEVEL = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ def _muted(change: Floats, frame: _Frame) -> tuple[Floats, Floats]:
     tall = rest.T if wide else rest
     gram = (tall.T @ tall).astype(np.float64) / len(tall)
     # The product of the marks lies in the directions of the marks themselves: what is no larger must not be muted.
-    level = max(float(np.median(np.linalg.eigvalsh(gram))), len(gram) * frame.product)
+    level = max(float(np.median(np.linalg.eigvalsh(gram))), len(gram) * frame.product, _LEAST_LEVEL * np.trace(gram))
     inverse = np.linalg.inv(gram + level * np.eye(len(gram))).astype(np.float32)
     long, short = (f_a, f_b.T) if wide else (f_b.T, f_a)
     long_muted: Floats = np.subtract(long, ((long @ tall) @ inverse) @ tall.T / len(tall), dtype=np.float32)
@@ -163,7 +164,9 @@ def compare_adapters(
             return False
         change = np.where(np.abs(change) < LARGEST, change, np.float32(0))
         factors = (module.a, module.b)
-        features = make(change, _Frame.of(*(factor.to_float32() for factor in factors), alpha, alpha * abs(module.scale)))
+        features = make(
+            change, _Frame.of(*(factor.to_float32() for factor in factors), alpha, alpha * abs(module.scale))
+        )
         for factor, found in zip(factors, features, strict=True):
             if factor.name in places:
                 scaled = found * row_scales(factor.to_float32())[:, np.newaxis]
