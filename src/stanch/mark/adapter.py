@@ -164,9 +164,8 @@ def compare_adapters(
             return False
         change = np.where(np.abs(change) < LARGEST, change, np.float32(0))
         factors = (module.a, module.b)
-        features = make(
-            change, _Frame.of(*(factor.to_float32() for factor in factors), alpha, alpha * abs(module.scale))
-        )
+        frame = _Frame.of(module.a.to_float32(), module.b.to_float32(), alpha, alpha * abs(module.scale))
+        features = make(change, frame)
         for factor, found in zip(factors, features, strict=True):
             if factor.name in places:
                 scaled = found * row_scales(factor.to_float32())[:, np.newaxis]
