@@ -1,6 +1,7 @@
 import ast
 import inspect
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from mark_models import (
 )
 
 from stanch.errors import InvalidInput, InvalidSafetensors
-from stanch.mark import Originals, ScorePlan, Variant, adapter, detect, extract, features, open_suspect, suspect
+from stanch.mark import Originals, ScorePlan, Variant, adapter, detect, extract, features, open_suspect, score, suspect
 from stanch.weights import Tensor, open_adapter, open_model
 
 # --- adapters
@@ -312,6 +313,24 @@ def test_the_result_does_not_depend_on_threads(full):
     assert [score.z for score in runs[0].scores] == [score.z for score in runs[1].scores]
 
 
+def test_the_product_of_both_factors_marks_is_not_muted_as_drift(lora, tmp_path):
+    # Later tuning of the same size as the adapter: its directions go, those of the mark, far below it, stay.
+    later = open_adapter(make_adapter(tmp_path / "later", 98)).modules
+    tensors = dict(open_model(lora.base))
+    for name, module in open_adapter(lora.copy("r3")).modules.items():
+        weight = f"{name}.weight"
+        tensors[weight] = Tensor.from_float32(
+            weight, tensors[weight].to_float32() + module.delta() + later[name].delta()
+        )
+    suspect = open_suspect(write_model(tmp_path / "suspect", tensors))
+    originals, key = Originals(lora.original, lora.base), lora.key("r3")
+    z = {
+        variant: score(extract(originals, suspect, variant, alpha=key.alpha), [key.stream])[0]
+        for variant in (Variant.ADAPTER, Variant.SPECTRAL)
+    }
+    assert z[Variant.SPECTRAL] > 0.45 * math.sqrt(lora.plan.layout.coordinates) > z[Variant.ADAPTER]
+
+
 def test_progress_is_told_and_the_result_is_json(lora):
     told = []
     found = lora.detect(lora.copy("r3"), progress=lambda *step: told.append(step))
@@ -328,4 +347,4 @@ def test_features_are_made_without_any_key():
     for module in (features, adapter, suspect):
         tree = ast.parse(Path(inspect.getfile(module)).read_text())
         names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
-        assert not names & {"CopyKey", "MarkKeys", "MarkRoot", "signature_values", "scattered_values", "stream_key"}
+        assert not names & {"CopyKey", "MarkKeys", "MarkRoot", "signature_values", "Draws", "stream_key"}

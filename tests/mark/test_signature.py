@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stanch.crypto import aes_ctr_into, sha256
 from stanch.errors import StanchError
 from stanch.mark import signature
-from stanch.mark.signature import counter_blocks, gaussian_table, scattered_values, signature_values
+from stanch.mark.signature import counter_blocks, gaussian_table, look_up, scattered_indexes, signature_values
 
 GOLDENS = json.loads((Path(__file__).parents[1] / "vectors" / "mark" / "goldens.json").read_text())
 TABLE, STREAM = GOLDENS["table"], GOLDENS["stream"]
@@ -80,7 +80,7 @@ def test_random_access_equals_contiguous(start, count):
     assert np.array_equal(signature_values(KEY, start, count), around[start - 8 * group :])
     groups = np.arange(group, group + 10)[::-3]
     expected = np.concatenate([signature_values(KEY, 8 * int(g), 8) for g in groups])
-    assert np.array_equal(scattered_values(KEY, counter_blocks(groups)), expected)
+    assert np.array_equal(look_up(scattered_indexes(KEY, counter_blocks(groups))), expected)
 
 
 def test_values_may_be_written_to_a_given_array():

@@ -7,19 +7,35 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 RandomBytes = Callable[[int], bytes]
 
+_ZEROS = memoryview(bytes(1 << 18))
+
 
 def random_bytes(count: int) -> bytes:
     """Return ``count`` bytes from the operating system's generator."""
     return os.urandom(count)
 
 
-def aes_ctr_into(key: bytes, counter: bytes, out: bytearray | memoryview) -> None:
-    """Fill ``out`` with the AES-256-CTR key stream that starts at the 16-byte big-endian counter block ``counter``.
+def key_stream(key: bytes, counter: bytes) -> Callable[[bytearray | memoryview], None]:
+    """Return a function that fills one buffer after the other with an AES-256-CTR key stream, without gaps.
 
-    Source: NIST SP 800-38A, section 6.5. The same (key, counter) always gives the same bytes.
+    Args:
+        key: 32 bytes. The same (key, counter) always gives the same bytes. Not to be shared between threads.
+        counter: The 16-byte big-endian counter block that the stream starts at (NIST SP 800-38A, section 6.5).
     """
-    view = memoryview(out).cast("B")
-    Cipher(algorithms.AES256(key), modes.CTR(counter)).encryptor().update_into(bytes(len(view)), view)
+    encrypt = Cipher(algorithms.AES256(key), modes.CTR(counter)).encryptor().update_into
+
+    def fill(out: bytearray | memoryview) -> None:
+        view = memoryview(out).cast("B")
+        for start in range(0, len(view), len(_ZEROS)):
+            part = view[start : start + len(_ZEROS)]
+            encrypt(_ZEROS[: len(part)], part)
+
+    return fill
+
+
+def aes_ctr_into(key: bytes, counter: bytes, out: bytearray | memoryview) -> None:
+    """Fill ``out`` with the start of a :func:`key_stream`."""
+    key_stream(key, counter)(out)
 
 
 def block_prf(key: bytes) -> Callable[[bytes], bytes]:

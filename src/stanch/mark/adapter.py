@@ -31,18 +31,19 @@ _LEAST_LEVEL = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """The original factors of one module, their pseudo-inverses, and the variance that the mark alone has in f."""
+    """The original factors of one module, their pseudo-inverses, α, and α times the module's effective scale."""
 
     a: Floats
     b: Floats
     a_inverse: Floats
     b_inverse: Floats
+    alpha: float
     strength: float
 
     @classmethod
-    def of(cls, a: Floats, b: Floats, strength: float) -> "_Frame":
-        """Make a frame; ``strength`` is α times the module's effective scale."""
-        return cls(a, b, np.linalg.pinv(a, rcond=_RCOND), np.linalg.pinv(b, rcond=_RCOND), strength)
+    def of(cls, a: Floats, b: Floats, alpha: float, strength: float) -> "_Frame":
+        """Make a frame."""
+        return cls(a, b, np.linalg.pinv(a, rcond=_RCOND), np.linalg.pinv(b, rcond=_RCOND), alpha, strength)
 
     def features(self, change: Floats) -> tuple[Floats, Floats]:
         """Return f_A (r × n) and f_B (m × r), not yet whitened."""
@@ -57,6 +58,11 @@ class _Frame:
         rest: Floats = change - self.b @ (self.b_inverse @ change)
         rest -= (rest @ self.a_inverse) @ self.a
         return rest
+
+    @property
+    def product(self) -> float:
+        """The variance that the product of both factors' marks has in an entry of ``unexplained``, a rank."""
+        return (self.alpha * self.strength) ** 2 * float(np.square(self.a).mean()) * float(np.square(self.b).mean())
 
     def whiten(self, f_a: Floats, f_b: Floats) -> tuple[Floats, Floats]:
         """Whiten both features by their r × r covariances."""
@@ -93,7 +99,7 @@ def _muted(change: Floats, frame: _Frame) -> tuple[Floats, Floats]:
     if not power.any():
         return _plain(change, frame)
     noise = np.sqrt(np.maximum(power, _NOISE_FLOOR * power.mean())).astype(np.float32)[:, np.newaxis]
-    frame = _Frame.of(frame.a, frame.b / noise, frame.strength)
+    frame = _Frame.of(frame.a, frame.b / noise, frame.alpha, frame.strength)
     change = change / noise
     f_a, f_b = frame.features(change)
     rest = frame.unexplained(change)
@@ -101,7 +107,8 @@ def _muted(change: Floats, frame: _Frame) -> tuple[Floats, Floats]:
     wide = rest.shape[0] < rest.shape[1]
     tall = rest.T if wide else rest
     gram = (tall.T @ tall).astype(np.float64) / len(tall)
-    level = max(float(np.median(np.linalg.eigvalsh(gram))), _LEAST_LEVEL * float(np.trace(gram)))
+    # The product of the marks lies in the directions of the marks themselves: what is no larger must not be muted.
+    level = max(float(np.median(np.linalg.eigvalsh(gram))), len(gram) * frame.product, _LEAST_LEVEL * np.trace(gram))
     inverse = np.linalg.inv(gram + level * np.eye(len(gram))).astype(np.float32)
     long, short = (f_a, f_b.T) if wide else (f_b.T, f_a)
     long_muted: Floats = np.subtract(long, ((long @ tall) @ inverse) @ tall.T / len(tall), dtype=np.float32)
@@ -157,7 +164,8 @@ def compare_adapters(
             return False
         change = np.where(np.abs(change) < LARGEST, change, np.float32(0))
         factors = (module.a, module.b)
-        features = make(change, _Frame.of(module.a.to_float32(), module.b.to_float32(), alpha * abs(module.scale)))
+        frame = _Frame.of(module.a.to_float32(), module.b.to_float32(), alpha, alpha * abs(module.scale))
+        features = make(change, frame)
         for factor, found in zip(factors, features, strict=True):
             if factor.name in places:
                 scaled = found * row_scales(factor.to_float32())[:, np.newaxis]

@@ -14,12 +14,17 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from stanch.mark.buffers import Buffers
 from stanch.mark.embedding import RowBlock, row_blocks, row_scales
+from stanch.mark.kernels import COMPILER
 from stanch.mark.layout import Layout, LayoutEntry
+from stanch.mark.sums import sum_rows
 from stanch.mark.suspect import Originals, Suspect
+from stanch.weights import to_float32
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 T = TypeVar("T")
 Store = Callable[[RowBlock, Floats], None]
 
@@ -28,6 +33,8 @@ LARGEST = np.float32(1e12)
 
 _PRUNED_SHARE = 1e-3
 _CLIP = np.float32(4)
+_buffers = Buffers()
+_LIMIT = np.float32(1e15)  # squares of what is below, and sums of them, stay inside float32
 
 
 class Variant(StrEnum):
@@ -80,28 +87,58 @@ def scratch(extent: int) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Some rows of a tensor: original, suspect, further known tensors, and which entries take part."""
+    """Some rows of a tensor: original, suspect, further known tensors, which entries take part, suspect − original.
+
+    ``counts`` is how many entries of each row take part, at least 1. The thread's next rows overwrite these.
+    """
 
     original: Floats
     suspect: Floats
     known: tuple[Floats, ...]
-    kept: npt.NDArray[np.bool_]
+    kept: Mask
+    counts: npt.NDArray[np.intp]
+    residual: Floats
 
-    @property
-    def residual(self) -> Floats:
-        return np.where(self.kept, self.suspect - self.original, np.float32(0))
+    def mask(self, values: Floats) -> Floats:
+        """Set ``values`` to 0 where an entry takes no part; return them."""
+        if not self.kept.all():
+            np.copyto(values, 0, where=~self.kept)
+        return values
 
-    @property
-    def regressors(self) -> tuple[Floats, ...]:
-        """The directions whose share of the residual carries no mark: the original, and known − original."""
-        others = (np.where(self.kept, known - self.original, np.float32(0)) for known in self.known)
-        return (np.where(self.kept, self.original, np.float32(0)), *others)
+    def centred(self) -> list[Floats]:
+        """Return original, known − original, and residual, without row means: order statistics shift whole rows.
 
-    def centred(self, values: Floats) -> Floats:
-        """Return ``values`` without the row means of the kept entries: order statistics of copies shift whole rows."""
-        count = np.maximum(self.kept.sum(axis=1, keepdims=True), 1)
-        mean = values.sum(axis=1, keepdims=True, dtype=np.float64) / count
-        return np.where(self.kept, values - mean.astype(np.float32), np.float32(0))
+        All but the last are the directions whose share of the residual carries no mark.
+        """
+        found = []
+        for number, values in enumerate((self.original, *self.known, self.residual)):
+            target = _buffers.get(f"centred {number}", np.float32, values.size).reshape(values.shape)
+            np.subtract(values, self.original if 0 < number <= len(self.known) else np.float32(0), out=target)
+            self.mask(target)
+            mean = sum_rows(target) / self.counts
+            target -= mean.astype(np.float32)[:, np.newaxis]
+            found.append(self.mask(target))
+        return found
+
+
+def _subtract(suspect: Floats, original: Floats, *, pruned: bool) -> tuple[Floats, Mask]:
+    """Return suspect − original, and which entries take part; 0 for the others.
+
+    Zeros of the original were never marked; zeros of a pruned suspect show nothing.
+    """
+    residual = _buffers.get("residual", np.float32, suspect.size).reshape(suspect.shape)
+    kept = _buffers.get("kept", np.bool_, suspect.size).reshape(suspect.shape)
+    loops = COMPILER.loops(suspect.size)
+    if loops is not None:
+        loops.subtract(suspect, original, LARGEST, pruned, residual, kept)
+        return residual, kept
+    np.less(np.abs(suspect, out=residual), LARGEST, out=kept)
+    kept &= original != 0
+    if pruned:
+        kept &= suspect != 0
+    np.subtract(suspect, original, out=residual)
+    np.copyto(residual, 0, where=~kept)
+    return residual, kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +159,7 @@ class _Comparison:
             rows = suspect.rows(entry.name, entry.shape, slice(block.first, block.first + block.count))
             if rows is None:
                 return None
-            zeros += rows.size - int(np.count_nonzero(rows))
+            zeros += int(np.count_nonzero(rows == 0))
         return cls(entry, originals, suspect, alpha, zeros > _PRUNED_SHARE * entry.count)
 
     def read(self, block: RowBlock) -> _Rows:
@@ -131,38 +168,44 @@ class _Comparison:
         suspect = self.suspect.rows(self.entry.name, self.entry.shape, rows)
         if suspect is None:
             suspect = np.full_like(original, np.nan)
-        # Zeros of the original were never marked; zeros of a pruned suspect show nothing.
-        kept = (np.abs(suspect) < LARGEST) & (original != 0)
-        if self.pruned:
-            kept &= suspect != 0
         base = self.originals.base_weights
         found = None if base is None else base.rows(self.entry.name, self.entry.shape, rows)
-        return _Rows(original, np.where(kept, suspect, np.float32(0)), () if found is None else (found,), kept)
+        suspect = np.ascontiguousarray(suspect)
+        residual, kept = _subtract(suspect, original, pruned=self.pruned)
+        counts = np.full(len(kept), kept.shape[1]) if kept.all() else np.count_nonzero(kept, axis=1)
+        known = () if found is None else (found,)
+        return _Rows(original, suspect, known, kept, np.maximum(counts, 1), residual)
 
     def _original(self, block: RowBlock) -> Floats:
         tensor = self.originals.tensors[self.entry.name]
-        return type(tensor)(tensor.name, tensor.dtype, block.of(tensor)).to_float32()
+        raw = block.of(tensor)
+        return to_float32(raw, tensor.dtype, _buffers.get("original", np.float32, raw.size).reshape(raw.shape))
 
     def whole(self) -> RowBlock:
         return RowBlock(self.entry, 0, self.entry.rows)
 
 
-def row_deviations(residual: Floats, kept: npt.NDArray[np.bool_], scales: Floats, alpha: float) -> Floats:
+def _deviations(rows: _Rows, residual: Floats, scales: Floats, alpha: float) -> Floats:
     """Return each row's rms over its kept entries, at least half of the mark's own rms; 1 for rows without either.
 
     The floor changes no score of a true copy, whose residual holds at least a good part of the mark. It keeps rows that
     hold less from being amplified: a few rows set to almost exactly the original would else outweigh all others.
     """
-    count = np.maximum(kept.sum(axis=1), 1)
-    power = np.square(residual, dtype=np.float64).sum(axis=1) / count
+    power = sum_rows(residual, squared=True) / rows.counts
     deviations = np.maximum(np.sqrt(power), (alpha / 2) * scales.astype(np.float64))
     return np.where(deviations > 0, deviations, 1.0).astype(np.float32)
 
 
-def _standardised(residual: Floats, deviations: Floats) -> Floats:
-    """Return residual / row deviation, clipped to ±4."""
-    scaled = residual / deviations[:, np.newaxis]
-    return np.clip(scaled, -_CLIP, _CLIP, out=scaled)
+def _standardise(residual: Floats, deviations: Floats, gains: Floats) -> Floats:
+    """Change ``residual`` to residual / row deviation, clipped to ±4, times the row's gain; return it."""
+    loops = COMPILER.loops(residual.size)
+    if loops is not None:
+        loops.standardise(residual, deviations, gains)
+        return residual
+    residual /= deviations[:, np.newaxis]
+    np.clip(residual, -_CLIP, _CLIP, out=residual)
+    residual *= gains[:, np.newaxis]
+    return residual
 
 
 def _plain(comparison: _Comparison, store: Store) -> bool:
@@ -175,16 +218,15 @@ def _plain(comparison: _Comparison, store: Store) -> bool:
 def _matched_filter(rows: _Rows, residual: Floats, alpha: float) -> Floats:
     """Return ``clip(R, ±4√v)·s/v``: a matched filter with the noise of each row."""
     scales = row_scales(rows.original)
-    deviations = row_deviations(residual, rows.kept, scales, alpha)
-    return _standardised(residual, deviations) * (scales / deviations)[:, np.newaxis]
+    deviations = _deviations(rows, residual, scales, alpha)
+    return _standardise(residual, deviations, scales / deviations)
 
 
 def _fit(comparison: _Comparison) -> Doubles:
     """Return the least-squares coefficients of the residual on the regressors, over the whole tensor."""
     parts = []
     for block in row_blocks(comparison.entry):
-        rows = comparison.read(block)
-        columns = [rows.centred(values).ravel() for values in (*rows.regressors, rows.residual)]
+        columns = [values.ravel() for values in comparison.read(block).centred()]
         parts.append([[float(np.dot(a, b)) for b in columns] for a in columns])
     moments = np.sum(np.array(parts), axis=0)
     coefficients: Doubles = np.linalg.lstsq(moments[:-1, :-1], moments[:-1, -1], rcond=1e-10)[0]
@@ -192,9 +234,9 @@ def _fit(comparison: _Comparison) -> Doubles:
 
 
 def _projected_residual(rows: _Rows, coefficients: Doubles) -> Floats:
-    residual = rows.centred(rows.residual)
-    for regressor, coefficient in zip(rows.regressors, coefficients, strict=False):
-        residual -= np.float32(coefficient) * rows.centred(regressor)
+    *regressors, residual = rows.centred()
+    for regressor, coefficient in zip(regressors, coefficients, strict=True):
+        residual -= np.multiply(regressor, np.float32(coefficient), out=regressor)
     return residual
 
 
@@ -216,8 +258,8 @@ def _spectral(comparison: _Comparison, store: Store) -> bool:
     rows = comparison.read(comparison.whole())
     residual = _projected_residual(rows, coefficients)
     scales = row_scales(rows.original)
-    deviations = row_deviations(residual, rows.kept, scales, comparison.alpha)
-    q = _standardised(residual, deviations)
+    deviations = _deviations(rows, residual, scales, comparison.alpha)
+    q = _standardise(residual, deviations, np.ones_like(deviations))
     wide = q.shape[0] <= q.shape[1]
     gram = ((q @ q.T) if wide else (q.T @ q)).astype(np.float64) / max(q.shape)
     own = np.square(comparison.alpha / 2 * scales / deviations, dtype=np.float64).mean()
@@ -251,7 +293,7 @@ def _tangent(comparison: _Comparison, store: Store) -> bool:
     rows = comparison.read(comparison.whole())
     if not rows.known:
         return False
-    change = rows.suspect - np.where(rows.kept, rows.known[0], np.float32(0))
+    change = rows.mask(rows.suspect - rows.known[0])
     u, values, vt = np.linalg.svd(change, full_matrices=False)
     rank = _significant_rank(values, change.shape)
     if rank == 0:
@@ -260,7 +302,7 @@ def _tangent(comparison: _Comparison, store: Store) -> bool:
     residual = rows.residual
     left = u @ (u.T @ residual)
     shown = left + ((residual - left) @ vt.T) @ vt
-    store(comparison.whole(), _matched_filter(rows, np.where(rows.kept, shown, np.float32(0)), comparison.alpha))
+    store(comparison.whole(), _matched_filter(rows, rows.mask(shown), comparison.alpha))
     return True
 
 
@@ -316,6 +358,6 @@ def drop_not_finite(values: Floats) -> None:
     """Set what is not finite, or too large to be squared in float32, to 0."""
     for start in range(0, len(values), 1 << 20):
         block = values[start : start + (1 << 20)]
-        bad = ~(np.abs(block) < np.float32(1e15))
-        if bad.any():
-            block[bad] = 0
+        # A NaN makes the comparison false.
+        if not (block.min() > -_LIMIT and block.max() < _LIMIT):
+            block[~(np.abs(block) < _LIMIT)] = 0

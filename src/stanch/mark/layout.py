@@ -1,5 +1,6 @@
 """Which tensors carry a mark, and the global coordinate of each of their elements."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class LayoutEntry:
     @property
     def columns(self) -> int:
         """Columns of the two-dimensional form ``[shape[0], rest]``."""
-        return int(np.prod(self.shape[1:], dtype=np.int64))
+        return math.prod(self.shape[1:])
 
     @property
     def count(self) -> int:

@@ -13,7 +13,18 @@ import numpy.typing as npt
 from stanch.crypto import aes_ctr_into
 from stanch.mark.buffers import Buffers
 from stanch.mark.features import FeatureSet
-from stanch.mark.signature import GROUP, counter_blocks, scattered_values, signature_values
+from stanch.mark.kernels import COMPILER, LANES
+from stanch.mark.signature import (
+    GROUP,
+    Draws,
+    Indexes,
+    counter_blocks,
+    gaussian_table,
+    look_up,
+    scattered_indexes,
+    signature_values,
+)
+from stanch.mark.sums import add_in_pairs
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -29,6 +40,23 @@ _DRAWS_A_BLOCK = 4
 _buffers = Buffers()
 
 
+def correlate(features: Floats, indexes: Indexes) -> float:
+    """Return ``Σ f x`` of at most :data:`BLOCK` features with the values at table indexes.
+
+    The products are added to :data:`stanch.mark.kernels.LANES` sums in turn, in float32; these are added in pairs in
+    float64. So the result is the same compiled and in numpy.
+    """
+    loops = COMPILER.loops(len(indexes))
+    if loops is not None:
+        return loops.correlate(features, indexes, gaussian_table())
+    products = look_up(indexes, _buffers.get("values", np.float32, len(indexes)))
+    products *= features
+    whole = len(products) - len(products) % LANES
+    lanes = products[:whole].reshape(-1, LANES).sum(axis=0)
+    lanes[: len(products) - whole] += products[whole:]
+    return float(add_in_pairs(lanes.astype(np.float64)))
+
+
 def score(features: FeatureSet, streams: Sequence[bytes], *, threads: int = 1) -> Doubles:
     """Return ``z = Σ f x / √Σ f²`` for each stream; 0 where the suspect shows nothing.
 
@@ -36,17 +64,14 @@ def score(features: FeatureSet, streams: Sequence[bytes], *, threads: int = 1) -
     """
     extent = len(features.values)
 
-    def work(start: int) -> tuple[Doubles, float]:
-        block = features.values[start : start + BLOCK]
-        power = float(np.dot(block, block))
-        if power == 0:
-            return np.zeros(len(streams)), 0.0
-        values = _buffers.get("values", np.float32, len(block))
-        products = [np.dot(block, signature_values(stream, start, len(block), values)) for stream in streams]
-        return np.array(products, np.float64), power
-
     def work_on(first: int) -> list[tuple[Doubles, float]]:
-        return [work(start) for start in range(first, min(first + _TASK, extent), BLOCK)]
+        draws = [Draws(stream, first) for stream in streams]
+        return [work(draws, start) for start in range(first, min(first + _TASK, extent), BLOCK)]
+
+    def work(draws: Sequence[Draws], start: int) -> tuple[Doubles, float]:
+        block = features.values[start : start + BLOCK]
+        products = [correlate(block, drawn.take(len(block))) for drawn in draws]
+        return np.array(products, np.float64), float(np.dot(block, block))
 
     with ThreadPoolExecutor(max(1, threads)) as pool:
         parts = list(chain.from_iterable(pool.map(work_on, range(0, extent, _TASK))))
@@ -102,7 +127,7 @@ def score_on(features: FeatureSet, streams: Sequence[bytes], stratum: Stratum, *
 
 
 def _correlate(block: Floats, blocks: bytes, streams: Sequence[bytes]) -> list[float]:
-    return [float(np.dot(block, scattered_values(stream, blocks))) for stream in streams]
+    return [correlate(block, scattered_indexes(stream, blocks)) for stream in streams]
 
 
 def cancel(features: FeatureSet, streams: Sequence[bytes]) -> None:

@@ -11,11 +11,13 @@ from importlib import resources
 import numpy as np
 import numpy.typing as npt
 
-from stanch.crypto import aes_ctr_into, aes_ecb_blocks, sha256
+from stanch.crypto import aes_ecb_blocks, key_stream, sha256
 from stanch.errors import StanchError
 from stanch.mark.buffers import Buffers
+from stanch.mark.kernels import COMPILER
 
 Values = npt.NDArray[np.float32]
+Indexes = npt.NDArray[np.uint16]
 
 GROUP = 8
 """Coordinates that share one AES block."""
@@ -41,6 +43,36 @@ def gaussian_table() -> Values:
     return table
 
 
+class Draws:
+    """The table indexes of one coordinate after the other. Not to be shared between threads."""
+
+    def __init__(self, stream: bytes, start: int, name: str = "drawn") -> None:
+        """Begin at the coordinate ``start`` under a 32-byte stream key; ``name`` is that of the buffer."""
+        self._fill = key_stream(stream, (start // GROUP).to_bytes(16, "big"))
+        self._fill(bytearray(2 * (start % GROUP)))
+        self._name = name
+
+    def take(self, count: int) -> Indexes:
+        """Return the next ``count`` indexes, until the thread's next draw into a buffer of that name."""
+        drawn = _buffers.get(self._name, np.uint16, count)
+        self._fill(drawn.data)
+        return drawn.view("<u2")
+
+
+def look_up(indexes: Indexes, out: Values | None = None) -> Values:
+    """Return the values at table indexes, in ``out`` if it is given."""
+    values = np.empty(len(indexes), np.float32) if out is None else out
+    loops = COMPILER.loops(len(indexes))
+    if loops is None:
+        wide = _buffers.get("indexes", np.intp, len(indexes))
+        wide[:] = indexes
+        # Every 16-bit index is in the table; of the modes that need no second array, "wrap" is the faster one.
+        gaussian_table().take(wide, out=values, mode="wrap")
+    else:
+        loops.look_up(indexes, gaussian_table(), values)
+    return values
+
+
 def signature_values(stream: bytes, start: int, count: int, out: Values | None = None) -> Values:
     """Return the values at the coordinates ``start … start + count − 1``.
 
@@ -50,13 +82,7 @@ def signature_values(stream: bytes, start: int, count: int, out: Values | None =
         count: How many.
         out: Where to write them; by default a new array.
     """
-    lead = start % GROUP
-    drawn = _buffers.get("drawn", np.uint16, lead + count)
-    aes_ctr_into(stream, (start // GROUP).to_bytes(16, "big"), drawn.data)
-    indexes = _buffers.get("indexes", np.intp, count)
-    indexes[:] = drawn[lead:].view("<u2")
-    # Every 16-bit index is in the table; of the modes that need no second array, "wrap" is the faster one.
-    return gaussian_table().take(indexes, out=out, mode="wrap")
+    return look_up(Draws(stream, start).take(count), out)
 
 
 def counter_blocks(groups: npt.NDArray[np.int64]) -> bytes:
@@ -66,6 +92,6 @@ def counter_blocks(groups: npt.NDArray[np.int64]) -> bytes:
     return blocks.tobytes()
 
 
-def scattered_values(stream: bytes, blocks: bytes) -> Values:
-    """Return the values of the groups that :func:`counter_blocks` was given: 8 for each, in order."""
-    return gaussian_table().take(np.frombuffer(aes_ecb_blocks(stream, blocks), "<u2"), mode="wrap")
+def scattered_indexes(stream: bytes, blocks: bytes) -> Indexes:
+    """Return the table indexes of the groups that :func:`counter_blocks` was given: 8 for each, in order."""
+    return np.frombuffer(aes_ecb_blocks(stream, blocks), "<u2")
