@@ -12,13 +12,14 @@ BARE   := .venv-bare
 OIDC   := tests/access/oidc
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 ARGS   ?=
+MODULES ?=
 
 # Everything that runs after installation is offline by construction; these keep the libraries from trying.
 export HF_HUB_OFFLINE := 1
 export TRANSFORMERS_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test check docs bench dist clean
+.PHONY: demo test check docs bench mutate dist clean
 
 demo: $(DEMO)
 	$(BIN)/stanch demo $(ARGS)
@@ -44,6 +45,10 @@ bench: $(STAMP)
 bench-%: $(STAMP)
 	$(PIP) --editable '.[bench]'
 	$(BIN)/python benchmarks/bench_$*.py
+
+# Changes one thing of a module at a time and sees whether a test fails: make mutate MODULES="crypto.floe crypto.shares"
+mutate: $(STAMP)
+	nice -n 19 $(BIN)/python tools/mutate.py $(MODULES)
 
 # What is published: built from the last commit and signed, with the publisher's key: make dist KEY=publisher.pem
 dist: $(STAMP)

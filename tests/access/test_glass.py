@@ -1,6 +1,7 @@
 """Break-glass: the order of alarm and rights, their end, and their review; and sessions of browsers."""
 
 import dataclasses
+import re
 from contextlib import contextmanager
 
 import pytest
@@ -138,6 +139,28 @@ def test_a_second_factor_counts_for_ten_minutes(people, sessions, anna):
         sessions.step_up(one.cookie, people.sign_in(people.add("ben"), mfa=True))
     assert sessions.step_up(one.cookie, people.sign_in(anna, mfa=True)).mfa
     assert sessions.resume(one.cookie).mfa
+
+
+def test_a_second_factor_shown_later_than_now_does_not_count(people, sessions, anna):
+    one = opened(people, sessions, anna, mfa=True)
+    people.clock.seconds -= 0.001
+    assert not sessions.resume(one.cookie).mfa
+    people.clock.seconds += 600
+    assert sessions.resume(one.cookie).mfa
+
+
+def test_a_session_says_whose_it_is_and_until_when(people, sessions, anna):
+    one = opened(people, sessions, anna)
+    assert (one.session.principal, one.session.kind, one.session.mfa) == (anna, "browser", False)
+    assert re.fullmatch("bs_[0-9a-f]{20}", one.session.key_id)
+    assert one.session.expires_ms - one.session.started_ms == 8 * HOUR * 1000
+    people.clock.seconds += 60
+    assert sessions.resume(one.cookie) == one.session
+    for secret in (one.cookie, one.csrf):
+        assert len(secret) == 43
+        assert secret not in repr(one)
+    short = Sessions(people.tables, bytes(32), minutes=5, clock=people.clock).open_session(people.sign_in(anna))
+    assert short.session.expires_ms - short.session.started_ms == 5 * 60_000
 
 
 def test_the_table_holds_no_cookie(people, sessions, anna):

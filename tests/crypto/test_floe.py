@@ -68,6 +68,17 @@ def test_golden_segment_both_ways():
     assert open_all(decryptor, [golden("segment")]) == golden("plaintext")
 
 
+def test_the_usual_segment_length_is_a_mebibyte():
+    assert Floe.encryptor(KEY, AAD).header[:10] == golden("params")
+
+
+def test_a_key_is_derived_once_for_each_rotation():
+    schedule = floe._Schedule(KEY, AAD, bytes(32), SEG, rotation_bits=2)
+    first = schedule.aead(0)
+    assert schedule.aead(3) is first
+    assert schedule.aead(4) is not first
+
+
 def published(name):
     ciphertext = bytes.fromhex((PUBLISHED / f"{name}_ct.txt").read_text().strip())
     plaintext = bytes.fromhex((PUBLISHED / f"{name}_pt.txt").read_text().strip())
@@ -183,6 +194,47 @@ def test_a_failed_segment_leaves_zeros_not_plaintext():
     assert bytes(out) == bytes(ROOM)
 
 
+def whole(plaintext, position=0, *, final):
+    """Return header and one segment as a holder of the key could make it, whatever its length."""
+    schedule = floe._Schedule(KEY, AAD, bytes(32), SEG)
+    nonce, length = bytes(12), len(plaintext) + SEGMENT_OVERHEAD
+    box = schedule.aead(position).encrypt(nonce, plaintext, floe._segment_aad(position, final=final))
+    return schedule.header, (length.to_bytes(4, "big") if final else b"\xff" * 4) + nonce + box
+
+
+@pytest.mark.parametrize(("size", "final"), [(ROOM + 1, True), (ROOM + 1, False), (ROOM - 1, False), (0, False)])
+def test_a_segment_of_a_wrong_length_is_refused_though_its_tag_is_right(size, final):
+    header, segment = whole(bytes(size), final=final)
+    assert refused(Floe.decryptor(KEY, AAD, header, seg=SEG), segment, 0, final)
+
+
+def test_a_segment_too_short_for_its_nonce_is_refused():
+    header, _ = seal(b"")
+    for length in range(SEGMENT_OVERHEAD):
+        stump = length.to_bytes(4, "big") + bytes(max(length - 4, 0))
+        assert refused(Floe.decryptor(KEY, AAD, header, seg=SEG), stump[:length], 0, True)
+
+
+def test_an_output_too_small_is_refused_and_untouched():
+    header, segments = seal(bytes(ROOM))
+    out = memoryview(bytearray(b"\xaa" * (ROOM - 1)))
+    with pytest.raises(InvalidInput, match="output room"):
+        Floe.decryptor(KEY, AAD, header, seg=SEG).segment_into(segments[0], 0, True, out)
+    assert bytes(out) == b"\xaa" * (ROOM - 1)
+
+
+def test_positions_end_at_two_to_the_fortieth():
+    header, segment = whole(bytes(ROOM), (1 << 40) - 1, final=True)
+    decryptor = Floe.decryptor(KEY, AAD, header, seg=SEG)
+    out = memoryview(bytearray(SEG))
+    assert decryptor.segment_into(segment, (1 << 40) - 1, True, out) == ROOM
+    for position in (-1, 1 << 40):
+        with pytest.raises(InvalidInput, match="position"):
+            decryptor.segment_into(segment, position, True, out)
+        with pytest.raises(InvalidInput, match="position"):
+            Floe.encryptor(KEY, AAD, seg=SEG).segment_into(bytes(ROOM), position, False, out)
+
+
 def flip(data, place):
     changed = bytearray(data)
     changed[place] ^= 1
@@ -205,12 +257,13 @@ def test_all_failures_have_one_text():
 
 
 def test_misuse_of_the_encryptor_is_refused():
-    out = memoryview(bytearray(SEG))
+    out = memoryview(bytearray(2 * SEG))
     encryptor = Floe.encryptor(KEY, AAD, seg=SEG)
     for plaintext, final in ((bytes(ROOM - 1), False), (bytes(ROOM + 1), False), (bytes(ROOM + 1), True)):
-        with pytest.raises(InvalidInput):
+        with pytest.raises(InvalidInput, match="plaintext bytes"):
             encryptor.segment_into(plaintext, 0, final, out)
-    with pytest.raises(InvalidInput):
+    out = out[:SEG]
+    with pytest.raises(InvalidInput, match="output room"):
         encryptor.segment_into(bytes(ROOM), 0, False, out[:-1])
     encryptor.segment_into(bytes(ROOM), 1, False, out)
     with pytest.raises(InvalidInput, match="before"):

@@ -12,6 +12,8 @@ oracle = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(oracle)
 
 SECRET, INFO = bytes(range(1, 33)), b"what it is bound to"
+HYBRID = bytes(range(64)) + SECRET
+SECRETS = {"x25519": SECRET, "hybrid": HYBRID}
 
 # RFC 9180, appendix A.1 (base mode): values of the receiver and of the encapsulation.
 RFC = {
@@ -64,13 +66,32 @@ def test_wrong_lengths_are_refused_with_the_same_error(length):
         hpke_decrypt(SECRET, wrapped, info=INFO)
 
 
+@pytest.mark.parametrize("kind", ["x25519", "hybrid"])
+def test_sizes_are_those_of_keys_and_wraps(kind):
+    secret, sizes = SECRETS[kind], KEM_SIZES[kind]
+    public = hpke_public(secret, kind)
+    wrapped = hpke_encrypt(public, bytes(7), info=INFO, kind=kind)
+    assert (len(public), len(secret), len(wrapped) - 7) == (sizes.public, sizes.secret, sizes.overhead)
+
+
+@pytest.mark.parametrize("kind", ["x25519", "hybrid"])
+def test_a_secret_of_another_size_opens_nothing(kind):
+    wrapped = hpke_encrypt(hpke_public(SECRETS[kind], kind), bytes(32), info=INFO, kind=kind)
+    for secret in (b"", SECRET[:31]):
+        with pytest.raises(DecryptionFailed):
+            hpke_decrypt(secret, wrapped, info=INFO, kind=kind)
+
+
+def test_a_share_of_low_order_opens_nothing():
+    wrapped = hpke_encrypt(hpke_public(SECRET), bytes(32), info=INFO)
+    with pytest.raises(DecryptionFailed):
+        hpke_decrypt(SECRET, bytes(32) + wrapped[32:], info=INFO)
+
+
 @pytest.mark.parametrize("public", [bytes(32), b"\x01" + bytes(31), bytes(31), bytes(33)])
 def test_unusable_public_keys_are_refused(public):
     with pytest.raises(InvalidInput):
         hpke_encrypt(public, b"x", info=INFO)
-
-
-HYBRID = bytes(range(64)) + SECRET
 
 
 def hybrid_open(secret, data, info):

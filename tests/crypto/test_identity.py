@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stanch.crypto.frame import frame
 from stanch.crypto.hpke import hpke_encrypt
 from stanch.crypto.identity import Identity, generate_identity
 from stanch.crypto.passphrase import Passphrase
 from stanch.crypto.recipient import Recipient, parse_recipient
-from stanch.crypto.stanza import KeyUnavailable, Stanza, WrapContext, decode_base64url, encode_base64url
+from stanch.crypto.stanza import BoundContext, KeyUnavailable, Stanza, WrapContext, decode_base64url, encode_base64url
 from stanch.errors import DecryptionFailed, InvalidInput
 
 CONTEXT = WrapContext(bytes(32), bytes(range(32)), "2030-01-01T00:00:00Z")
@@ -137,6 +138,34 @@ def test_malformed_stanzas_are_refused(identity, stanza_type, fields):
 def test_stanzas_of_another_form_are_refused(value):
     with pytest.raises(InvalidInput):
         Stanza.from_json(value)
+
+
+WIDEST = {"type": "x" * 40, "key_id": "k" * 200, "not_after": None, "f" * 32: "v" * 8192}
+
+
+def test_a_stanza_has_its_widest_form():
+    value = WIDEST | {f"f_{chr(97 + n)}": n for n in range(15)}
+    assert Stanza.from_json(value).to_json() == value
+    for change in ({"type": "x" * 41}, {"key_id": "k" * 201}, {"f" * 33: "v"}, {"field": "v" * 8193}):
+        with pytest.raises(InvalidInput):
+            Stanza.from_json(WIDEST | change)
+    with pytest.raises(InvalidInput):
+        Stanza.from_json(value | {"one_more": 1})
+    with pytest.raises(InvalidInput):
+        Stanza.from_json({name: item for name, item in WIDEST.items() if name != "not_after"})
+
+
+def test_a_bound_context_opens_with_its_purpose_and_values_only(identity):
+    def bound(label=b"purpose", values=(b"a", b"b"), plain=CONTEXT):
+        return BoundContext(plain.bundle_id, plain.manifest_sha256, plain.not_after, label, values)
+
+    stanza = identity.wrap(ROOT, bound())
+    assert identity.unwrap(stanza, bound()) == ROOT
+    later = WrapContext(CONTEXT.bundle_id, CONTEXT.manifest_sha256, None)
+    for other in (bound(b"other"), bound(values=(b"ab",)), bound(values=(b"a",)), bound(plain=later), CONTEXT):
+        with pytest.raises(DecryptionFailed):
+            identity.unwrap(stanza, other)
+    assert bound().info("t", "k") == frame(b"purpose", b"a", b"b", CONTEXT.info("t", "k"))
 
 
 def test_roots_and_keys_of_other_lengths_are_refused(identity):

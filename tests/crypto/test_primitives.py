@@ -6,6 +6,7 @@ import shutil
 import stat
 import subprocess
 from functools import partial
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, mldsa
@@ -20,16 +21,20 @@ from stanch.crypto import (
     aes_ecb_blocks,
     frame,
     hash_bytes,
+    hashes,
     hkdf_expand_sha384,
     hkdf_sha256,
     hkdf_sha384,
     hmac_prf,
+    hmac_sha256,
     read_private,
+    sha256,
     write_atomic,
     write_private,
 )
 from stanch.crypto.signing import KEY_ID
-from stanch.errors import InvalidInput, NoTrustedSignature
+from stanch.crypto.siv import OVERHEAD, decrypt_siv, encrypt_siv
+from stanch.errors import DecryptionFailed, InvalidInput, NoTrustedSignature
 
 
 @given(st.lists(st.binary(max_size=6), max_size=5), st.lists(st.binary(max_size=6), max_size=5))
@@ -41,6 +46,11 @@ def test_no_two_lists_frame_alike(one, other):
 def test_one_prf_is_hmac_of_every_message(key, messages):
     prf = hmac_prf(key)
     assert [prf(message) for message in messages] == [hmac.digest(key, message, "sha256") for message in messages]
+
+
+def test_a_frame_is_each_length_and_part():
+    assert frame() == b""
+    assert frame(b"ab", b"", b"c") == b"\0\0\0\2ab\0\0\0\0\0\0\0\1c"
 
 
 def test_hkdf_sha256_matches_rfc_5869_case_1():
@@ -58,6 +68,8 @@ def test_expand_is_the_second_half_of_hkdf():
     assert hkdf_expand_sha384(extracted, info=b"i", length=48) == hkdf_sha384(
         b"key", info=b"i", length=48, salt=b"salt"
     )
+    extracted = hmac.digest(bytes(48), b"key", "sha384")
+    assert hkdf_expand_sha384(extracted, info=b"i", length=48) == hkdf_sha384(b"key", info=b"i", length=48)
 
 
 def test_the_key_stream_matches_sp_800_38a():
@@ -69,6 +81,61 @@ def test_the_key_stream_matches_sp_800_38a():
     assert out[:16].hex() == "0bdf7df1591716335e9a8b15c860c502"
     following = (int.from_bytes(counter, "big") + 1).to_bytes(16, "big")
     assert aes_ecb_blocks(key, counter + following) == bytes(out)
+
+
+def test_hashes_match_their_standards():
+    # FIPS 180-4 and RFC 7693, appendix A, of "abc"; RFC 4231, case 2; the empty input of the BLAKE3 vectors.
+    assert hash_bytes("sha256", b"abc").hex() == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256(b"a", bytearray(b"b"), memoryview(b"c")) == hash_bytes("sha256", b"abc")
+    assert hash_bytes("blake3", b"").hex() == "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
+    blake2b = Hasher("blake2b")
+    blake2b.update(b"abc")
+    assert blake2b.digest().hex().startswith("ba80a53f981c4d0d6a2797b69f12f6e94c212f14685ac4b74b12bb6fdbffa2d1")
+    mac = hmac_sha256(b"Jefe", b"what do ya want for nothing?")
+    assert mac.hex() == "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+
+
+def test_blake3_uses_all_processors_only_when_asked(monkeypatch):
+    threads = []
+
+    def record(*, max_threads):
+        threads.append(max_threads)
+
+    record.AUTO = "all"
+    monkeypatch.setattr(hashes.blake3, "blake3", record)
+    Hasher("blake3")
+    Hasher("blake3", parallel=True)
+    assert threads == [1, "all"]
+
+
+def test_values_encrypted_with_siv_match_rfc_8452():
+    # Appendix C.2, the first two: no plaintext, and one of eight bytes.
+    key, nonce = b"\x01" + bytes(31), b"\x03" + bytes(11)
+    for data, box in (
+        (b"", "07f5f4169bbf55a8400cd47ea6fd400f"),
+        (b"\x01" + bytes(7), "c2ef328e5c71c83b843122130f7364b761e0b97427e3df28"),
+    ):
+        assert encrypt_siv(key, nonce, data, aad=b"") == nonce + bytes.fromhex(box)
+        assert decrypt_siv(key, nonce + bytes.fromhex(box), aad=b"") == data
+
+
+def test_a_value_encrypted_with_siv_opens_unchanged_only():
+    key, nonce = bytes(range(32)), bytes(12)
+    box = encrypt_siv(key, nonce, b"value", aad=b"where")
+    assert len(box) == len(b"value") + OVERHEAD
+    for wrong in (
+        box[:-1],
+        box + b"\x00",
+        box[:11],
+        b"",
+        bytes([box[0] ^ 1]) + box[1:],
+        box[:-1] + bytes([box[-1] ^ 1]),
+    ):
+        with pytest.raises(DecryptionFailed):
+            decrypt_siv(key, wrong, aad=b"where")
+    for other, aad in ((bytes(32), b"where"), (key, b"elsewhere")):
+        with pytest.raises(DecryptionFailed):
+            decrypt_siv(other, box, aad=aad)
 
 
 def test_hashes_by_name():
@@ -202,3 +269,56 @@ def test_an_atomic_write_leaves_nothing_behind_when_it_fails(tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == [target]
     with pytest.raises(InvalidInput):
         write_private(tmp_path / "missing" / "key", b"x")
+
+
+def test_an_atomic_write_is_durable_before_and_after_its_name(tmp_path, monkeypatch):
+    done, sync, rename = [], os.fsync, Path.replace
+
+    def record(handle):
+        done.append((str(Path(f"/proc/self/fd/{handle}").readlink()), os.fstat(handle).st_size))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", record)
+    monkeypatch.setattr(Path, "replace", lambda path, target: done.append("rename") or rename(path, target))
+    handles = len(list(Path("/proc/self/fd").iterdir()))
+    write_atomic(tmp_path / "file", b"data")
+    assert len(list(Path("/proc/self/fd").iterdir())) == handles
+    (file, size), renamed, (folder, _) = done
+    assert file.startswith(f"{tmp_path}/.file.")
+    assert (size, renamed, folder) == (4, "rename", str(tmp_path))
+
+
+def test_a_file_is_for_all_and_a_private_one_for_its_owner(tmp_path):
+    before = os.umask(0)
+    try:
+        write_atomic(tmp_path / "open", b"x")
+        write_private(tmp_path / "private", b"x")
+    finally:
+        os.umask(before)
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("open", "private")]
+    assert modes == [0o644, 0o600]
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InvalidInput, match="exists already"):
+        write_private(tmp_path / "dangling", b"x")
+
+
+def test_a_private_file_is_read_up_to_its_limit_and_by_its_owner(tmp_path):
+    path = tmp_path / "private"
+    write_private(path, b"1234")
+    assert read_private(path, limit=4) == b"1234"
+    with pytest.raises(InvalidInput, match="at most 3 bytes"):
+        read_private(path, limit=3)
+    os.truncate(path, 16 << 20)
+    assert len(read_private(path)) == 16 << 20
+    os.truncate(path, (16 << 20) + 1)
+    with pytest.raises(InvalidInput, match="at most 16777216 bytes"):
+        read_private(path)
+    for mode in (0o604, 0o602, 0o601, 0o640, 0o620, 0o610):
+        path.chmod(mode)
+        with pytest.raises(InvalidInput, match="others may read"):
+            read_private(path)
+    with pytest.raises(InvalidInput, match="regular file"):
+        read_private(Path("/dev/null"))
+    for unreadable in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(InvalidInput, match="cannot be read"):
+            read_private(unreadable)

@@ -94,6 +94,12 @@ def test_one_share_of_two_fits_every_secret_equally():
         assert counts == dict.fromkeys(itertools.product(range(256), range(256)), 1)
 
 
+def test_all_255_points_are_used():
+    shares = split_secret(SECRET, 2, 255)
+    assert [share.x for share in shares] == list(range(1, 256))
+    assert join_secret((shares[0], shares[254]), 2) == SECRET
+
+
 def test_each_split_is_fresh():
     assert split_secret(SECRET, 2, 2) != split_secret(SECRET, 2, 2)
 

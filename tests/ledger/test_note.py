@@ -7,7 +7,7 @@ from stanch.crypto import SigningKey
 from stanch.errors import InvalidInput, NoTrustedSignature, ProofInvalid
 from stanch.ledger import Checkpoint, NoteSigner, NoteVerifier, open_checkpoint, open_note
 from stanch.ledger.checkpoint import sign_checkpoint
-from stanch.ledger.note import sign_note
+from stanch.ledger.note import Cosigner, decode_base64, parse_note, sign_note, signature_line
 
 
 def signer(golden):
@@ -103,6 +103,42 @@ def test_a_rightly_signed_text_that_is_no_checkpoint_is_refused(load, text):
     key = signer(load("note/checkpoint.json"))
     with pytest.raises(ProofInvalid):
         open_checkpoint(sign_note(text, [key]), [key.verifier])
+
+
+def test_the_limits_are_exact():
+    line = "— n AAAAAAA=\n"  # a key id and one byte of signature
+    assert len(parse_note(f"text\n\n{line * 32}".encode()).signatures) == 32
+    with pytest.raises(ProofInvalid, match="32 signatures"):
+        parse_note(f"text\n\n{line * 33}".encode())
+    with pytest.raises(ProofInvalid, match="no signature or a bad name"):
+        parse_note("text\n\n— n AAAAAA==\n".encode())
+    end = f"\n\n{line}".encode()
+    assert parse_note(end.rjust(64 << 10, b"x")).text == "x" * ((64 << 10) - len(end)) + "\n"
+    with pytest.raises(ProofInvalid, match="65536 bytes"):
+        parse_note(end.rjust((64 << 10) + 1, b"x"))
+    longest = NoteSigner("x" * 256, SigningKey.from_seed(bytes(32)))
+    assert open_note(sign_note("text\n", [longest]), [longest.verifier]).text == "text\n"
+    largest = Checkpoint("x" * 256, 2**63 - 1, bytes(32))
+    assert open_checkpoint(sign_checkpoint(largest, longest).note, [longest.verifier]).checkpoint == largest
+
+
+@pytest.mark.parametrize("text", ["AAAA=", "AAA", "A===", "AAB=", "é", "AA AA", "AAAA\n"])
+def test_other_base64_is_refused(text):
+    with pytest.raises(ProofInvalid, match="base64"):
+        decode_base64(text, "what")
+
+
+def test_a_text_without_its_last_newline_is_not_signed():
+    with pytest.raises(InvalidInput, match="newline"):
+        sign_note("text", [NoteSigner("n", SigningKey.from_seed(bytes(32)))])
+
+
+@pytest.mark.parametrize("size", [70, 72, 8, 0])
+def test_a_cosignature_of_another_length_is_refused(size):
+    witness = Cosigner("w", SigningKey.from_seed(bytes(32))).verifier
+    note = "text\n\n" + signature_line("w", witness.key_id + bytes(size) + b"x")
+    with pytest.raises(NoTrustedSignature, match="w is not 72 bytes"):
+        open_note(note.encode(), [witness])
 
 
 @pytest.mark.parametrize("name", ["", "with space", "a+b", "a\u2003b", "tab\t", "x" * 257])

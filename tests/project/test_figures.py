@@ -26,6 +26,7 @@ HEADED = re.compile(rf"(?:^|[\s,(/]){UNIT}(?:$|[\s,)/])")
 TABLE = re.compile(r"^<!-- ([\w .-]+) -->\n.*?^<!-- end -->$", re.MULTILINE | re.DOTALL)
 ELSEWHERE = {  # tables that another test compares with their result file
     "docs/guides/marks.md": ("tests/mark/test_mark_guide.py", "make_mark_tables"),
+    "docs/explain/mutation.md": ("tests/project/test_mutation.py", "mutate"),
     "docs/guides/audit-statistics.md": ("tests/audit/stats/test_published_figures.py", "bench_audit_stats"),
 }
 REASONS = tomllib.loads((Path(__file__).parent / "not_measured.toml").read_text())
@@ -151,4 +152,5 @@ def test_every_result_is_shown_and_every_script_is_there():
     results = {path.name for path in comparison.RESULTS.glob("*.json")}
     # Timings of single parts, and errors of our own that no peer states, have no goal against a peer.
     alone = {"fuzz.json", "trace-innocents.json", "audit-model.json", "arrow.json", "index.json", "scale.json"}
+    alone.add("mutation.json")
     assert results - {part.file for part in comparison.PARTS} <= alone

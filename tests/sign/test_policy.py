@@ -148,6 +148,7 @@ def test_the_file_of_trusted_keys_is_read(tmp_path):
         f"[[keys]]\n{entry(ANNA)}\n[[keys]]\n{entry(ANNA, 'b')}",
         f"threshold = 2\n[[keys]]\n{entry(ANNA)}",
         f"threshold = 0\n[[keys]]\n{entry(ANNA)}",
+        f"treshold = 1\n[[keys]]\n{entry(ANNA)}",
         f"[[keys]]\n{entry(ANNA, more='unknown = 1')}",
         f"[[keys]]\n{entry(ANNA, more='lineages = []')}",
         f"[[keys]]\n{entry(ANNA, more='not_after = 2026-01-01T00:00:00')}",
@@ -161,12 +162,60 @@ def test_a_file_that_breaks_a_rule_is_refused(tmp_path, text):
         read_trusted_keys(tmp_path / "t.toml")
 
 
+@pytest.mark.parametrize(
+    "validity",
+    [
+        {"not_before": NOW}, {"not_after": NOW}, {"not_before": NOW, "not_after": NOW},
+        {"not_before": NOW, "not_after": NOW + DAY},
+    ],
+)  # fmt: skip
+def test_a_key_may_have_either_end_of_its_validity(tmp_path, validity):
+    more = "".join(f"{name} = {moment.isoformat()}\n" for name, moment in validity.items())
+    trusted = read_trusted_keys(written(tmp_path / "t.toml", entry(ANNA, "Anna", more)))
+    assert trusted.scopes[ANNA.public] == Scope(name="Anna", **validity)
+
+
 def test_a_missing_or_endless_file_is_refused(tmp_path):
     with pytest.raises(InvalidInput, match="cannot be read"):
         read_trusted_keys(tmp_path / "missing")
-    (tmp_path / "big").write_bytes(b"#" * (1 << 21))
+    one = f"[[keys]]\n{entry(ANNA)}\n".encode()
+    (tmp_path / "big").write_bytes(one.ljust(1 << 20, b"#"))
+    assert read_trusted_keys(tmp_path / "big").keys == (ANNA.public,)
+    (tmp_path / "big").write_bytes(one.ljust((1 << 20) + 1, b"#"))
     with pytest.raises(InvalidInput, match="more than"):
         read_trusted_keys(tmp_path / "big")
+
+
+def test_names_words_and_keys_have_their_bounds(tmp_path):
+    def read(*keys):
+        return read_trusted_keys(written(tmp_path / "t.toml", *keys))
+
+    assert read(entry(ANNA, "n", 'lineages = ["*"]')).scopes[ANNA.public].lineages == ("*",)
+    longest = "n" * 200
+    assert read(entry(ANNA, longest, f'lineages = ["{longest}"]')).scopes[ANNA.public].lineages == (longest,)
+    for name, more in (("", ""), (longest + "n", ""), ("a", f'lineages = ["{longest}n"]'), ("a", 'lineages = [""]')):
+        with pytest.raises(InvalidInput):
+            read(entry(ANNA, name, more))
+    keys = [entry(SigningKey.from_seed(bytes([n]) * 32), str(n)) for n in range(65)]
+    assert len(read(*keys[:64]).keys) == 64
+    with pytest.raises(InvalidInput):
+        read(*keys)
+
+
+def test_policies_that_trust_alike_are_equal_whatever_their_clock():
+    one, other = (TrustedKeys((ANNA.public,), clock=clock) for clock in (lambda: NOW, lambda: NOW + DAY))
+    assert one == other == TrustedKeys((ANNA.public,))
+    assert len({one, other}) == 1
+    assert one != TrustedKeys((ANNA.public,), scopes={ANNA.public: Scope(name="Anna")})
+
+
+def test_the_time_of_the_check_is_now():
+    bundle, ends = signed(ANNA)[0], datetime.now(UTC) + DAY
+    for scope in ({"not_after": ends - 2 * DAY}, {"not_before": ends}):
+        with pytest.raises(PolicyViolation, match="may not sign"):
+            verify_bundle(bundle, TrustedKeys((ANNA.public,), scopes={ANNA.public: Scope(name="Anna", **scope)}))
+    scopes = {ANNA.public: Scope(name="Anna", not_before=ends - 2 * DAY, not_after=ends)}
+    assert verify_bundle(bundle, TrustedKeys((ANNA.public,), scopes=scopes)).signer_key_ids == (ANNA.key_id,)
 
 
 @settings(max_examples=100, deadline=None)

@@ -102,8 +102,9 @@ def test_policies_compose_and_name_what_fails():
         verify_bundle(bundle, all_of(TRUSTED, PredicateType("urn:other:v1")))
     with pytest.raises(PolicyViolation, match="no such name"):
         verify_bundle(bundle, all_of(TRUSTED, HasSubject("tokenizer", WEIGHTS)))
-    with pytest.raises(PolicyViolation, match="none of 2"):
+    with pytest.raises(PolicyViolation, match="none of 2") as caught:
         verify_bundle(bundle, any_of(TrustedKeys((OTHER.public,)), all_of(TRUSTED, PredicateType("urn:other:v1"))))
+    assert caught.value.why.startswith("no trusted signature; the statement is of another type")
 
 
 def test_a_policy_without_keys_accepts_nothing():
@@ -125,6 +126,9 @@ def test_a_policy_without_keys_accepts_nothing():
         {"subject": [{"name": "a", "digest": {"sha1": "00" * 20}}]},
         {"subject": [{"name": "a", "digest": {"sha256": "00"}}]},
         {"subject": [{"name": "a", "digest": {"sha256": "00" * 32}}] * 2},
+        {"subject": [{"name": "a", "digest": {"sha256": "00" * 32, "sha512": "00" * 64}}]},
+        {"subject": [{"name": "a", "digest": {"sha256": "00" * 32}, "uri": "file:a"}]},
+        {"subject": [{"name": 1, "digest": {"sha256": "00" * 32}}]},
         {"predicate": []},
         {"extra": 1},
     ],
@@ -134,12 +138,20 @@ def test_a_statement_that_breaks_the_form_is_refused(change):
         Statement.parse(json.dumps(json.loads(STATEMENT.to_bytes()) | change).encode())
 
 
+def test_a_statement_has_at_most_65_536_subjects():
+    subjects = tuple(Subject(str(n), WEIGHTS) for n in range(65_537))
+    assert len(Statement(subjects[1:], "urn:test:v1", {}).subjects) == 65_536
+    with pytest.raises(InvalidInput, match="1 to 65536"):
+        Statement(subjects, "urn:test:v1", {})
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"mediaType": "application/json"},
         {"verificationMaterial": {"certificate": {}}},
         {"dsseEnvelope": {"payload": "!", "payloadType": "application/vnd.in-toto+json", "signatures": [{"sig": ""}]}},
+        {"dsseEnvelope": {"payload": "é", "payloadType": "application/vnd.in-toto+json", "signatures": [{"sig": ""}]}},
         {"dsseEnvelope": {"payload": "", "payloadType": "application/vnd.in-toto+json", "signatures": []}},
         {"dsseEnvelope": {"payload": "", "payloadType": "application/vnd.in-toto+json", "signatures": [{"sig": 1}]}},
     ],
@@ -147,6 +159,30 @@ def test_a_statement_that_breaks_the_form_is_refused(change):
 def test_a_bundle_that_breaks_the_form_is_refused(change):
     with pytest.raises(InvalidInput):
         Bundle.parse(json.dumps(json.loads(sign_statement(STATEMENT, KEY).to_bytes()) | change).encode())
+
+
+def test_a_bundle_carries_at_most_sixteen_time_stamps():
+    stamped = replace(sign_statement(STATEMENT, KEY), timestamps=(b"one", b"two") * 8)
+    assert Bundle.parse(stamped.to_bytes()) == stamped
+    with pytest.raises(InvalidInput, match="at most 16"):
+        Bundle.parse(replace(stamped, timestamps=(b"x",) * 17).to_bytes())
+    fields = json.loads(stamped.to_bytes())
+    for items in (["x"], [{}], [{"signedTimestamp": 1}], [{"signedTimestamp": "!"}], {}, None):
+        fields["verificationMaterial"]["timestampVerificationData"] = {"rfc3161Timestamps": items}
+        with pytest.raises(InvalidInput):
+            Bundle.parse(json.dumps(fields).encode())
+
+
+def test_at_most_eight_keys_sign_together():
+    keys = [SigningKey.from_seed(bytes([n]) * 32) for n in range(9)]
+    bundle = sign_statement(STATEMENT, *keys[:8])
+    assert len(verify_bundle(bundle, TrustedKeys(tuple(k.public for k in keys), threshold=8)).signer_key_ids) == 8
+    with pytest.raises(InvalidInput, match="1 to 8"):
+        sign_statement(STATEMENT, *keys)
+
+
+def test_the_hint_is_the_digest_of_the_public_key():
+    assert sign_statement(STATEMENT, KEY).hint == Digest.sha256(KEY.public.to_pem()).hex
 
 
 def test_the_manifest_signature_binds_line_and_number():
@@ -168,4 +204,7 @@ def test_the_manifest_signature_binds_line_and_number():
 def test_the_bundle_is_what_sigstore_calls_one():
     fields = json.loads(sign_statement(STATEMENT, KEY).to_bytes())
     assert fields["mediaType"] == "application/vnd.dev.sigstore.bundle.v0.3+json"
+    (signature,) = fields["dsseEnvelope"]["signatures"]
+    assert signature.keys() == {"sig", "keyid"}
+    assert signature["keyid"] == ""  # the key is named by the hint
     assert json.loads(base64.b64decode(fields["dsseEnvelope"]["payload"]))["_type"] == "https://in-toto.io/Statement/v1"

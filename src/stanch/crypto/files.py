@@ -60,10 +60,10 @@ def read_private(path: Path, *, limit: int = _MAX_PRIVATE) -> bytes:
         InvalidInput: It is missing, is no regular file, it is too long, or others than its owner may read or write it.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        file = open(path, "rb", opener=_open_no_link)  # noqa: SIM115 - Path.open takes no opener; closed below
     except OSError as error:
         raise InvalidInput(f"{path}: cannot be read", why=os.strerror(error.errno or 0)) from error
-    with os.fdopen(handle, "rb") as file:
+    with file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise InvalidInput(f"{path}: expected a regular file")
@@ -76,3 +76,7 @@ def read_private(path: Path, *, limit: int = _MAX_PRIVATE) -> bytes:
     if len(data) > limit:
         raise InvalidInput(f"{path}: expected a secret file of at most {limit} bytes, found more")
     return data
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW)

@@ -214,6 +214,16 @@ def test_minimum_counts(cert, model):
     assert outcome_of(decide(cert, model, change(POLICY, min_rows=3001)), "min_rows") is Outcome.INCONCLUSIVE
     assert outcome_of(decide(cert, model, change(POLICY, min_rows=3000)), "min_rows") is Outcome.PASS
     assert outcome_of(decide(cert, model, change(POLICY, min_coins=513)), "min_coins") is Outcome.INCONCLUSIVE
+    assert outcome_of(decide(cert, model, change(POLICY, min_coins=512)), "min_coins") is Outcome.PASS
+    untested = decide(replace(cert, extraction=None), model, change(POLICY, min_rows=1))
+    assert outcome_of(untested, "min_rows") is Outcome.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(("p_value", "outcome"), [(0.0101, "pass"), (0.01, "inconclusive"), (1e-9, "inconclusive")])
+def test_a_contradicted_claim_that_could_not_be_tested_is_inconclusive(cert, model, p_value, outcome):
+    decision = decide(replace(cert, dp=replace(cert.dp, p_value=p_value)), model)
+    assert outcome_of(decision, "dp_claim") == outcome
+    assert "dp_claim" not in {rule.rule for rule in decide(replace(cert, dp=None), model).rules}
 
 
 def test_commitment(cert, model):

@@ -6,10 +6,10 @@ from stanch.audit.gate_policy import GatePolicy, parse_policy, read_policy
 from stanch.errors import InvalidInput, UnknownSetting
 
 TABLE = {
-    "internal-api": (0.01, 0, 1.0, 0.65, 0.60, 0.80, "any-but-bare", False),
-    "partner": (0.001, 0, 1.0, 0.60, 0.60, 0.80, "planned", True),
-    "public-api": (0.001, 0, 0.75, 0.60, 0.60, 0.80, "planned", True),
-    "open-weights": (0.001, 0, 0.5, 0.60, 0.60, 0.80, "planned", True),
+    "internal-api": (0.01, 0, 1.0, 0.65, 0.60, 0.80, "any-but-bare", False, 0, 32, 0),
+    "partner": (0.001, 0, 1.0, 0.60, 0.60, 0.80, "planned", True, 0, 32, 0),
+    "public-api": (0.001, 0, 0.75, 0.60, 0.60, 0.80, "planned", True, 0, 32, 0),
+    "open-weights": (0.001, 0, 0.5, 0.60, 0.60, 0.80, "planned", True, 0, 32, 0),
 }
 KEYS = (
     "max_extraction_rate",
@@ -20,7 +20,15 @@ KEYS = (
     "min_power",
     "require_mode",
     "require_witnessed_commitment",
+    "min_rows",
+    "min_coins",
+    "allow_older_attack_pack",
 )
+RANGES = {
+    "max_extraction_rate": (0.0, 1.0), "max_auc": (0.0, 1.0), "min_power": (0.0, 1.0), "detectable_auc": (0.5, 1.0),
+    "max_epsilon_lower_bound": (0.0, 100.0), "min_rows": (0, 2**53 - 1), "max_extractable_secrets": (0, 2**53 - 1),
+    "min_coins": (0, 2**53 - 1), "allow_older_attack_pack": (0, 2**53 - 1),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("context", list(TABLE))
@@ -83,6 +91,21 @@ def test_unknown_keys_are_refused(key):
 def test_unusable_values_are_refused(key, value):
     with pytest.raises(InvalidInput):
         parse_policy({key: value})
+
+
+@pytest.mark.parametrize(("key", "ends"), RANGES.items())
+def test_each_number_has_its_range(key, ends):
+    step = 1 if isinstance(ends[0], int) else 0.01
+    for end, outside in zip(ends, (ends[0] - step, ends[1] + step), strict=True):
+        assert getattr(parse_policy({key: end}), key) == end
+        with pytest.raises(InvalidInput, match=key):
+            parse_policy({key: outside})
+
+
+def test_a_policy_file_may_have_a_mebibyte(tmp_path):
+    path = tmp_path / "stanch.toml"
+    path.write_bytes(b"[gate]\n".ljust(1 << 20, b"#"))
+    assert read_policy(path) == GatePolicy.for_context("open-weights")
 
 
 def test_policy_file(tmp_path):

@@ -25,6 +25,10 @@ def test_benjamini_hochberg_by_hand():
     assert benjamini_hochberg([0.001, 0.03, 0.035, 0.2]).tolist() == [True, True, True, False]
     assert benjamini_hochberg([0.06, 0.9]).tolist() == [False, False]
     assert benjamini_hochberg([]).tolist() == []
+    # a value at its very step is rejected, also alone
+    assert benjamini_hochberg([0.05]).tolist() == [True]
+    assert benjamini_hochberg([0.9, 0.025]).tolist() == [False, True]
+    assert benjamini_hochberg([0.2], 0.2).tolist() == [True]
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -54,11 +55,60 @@ def test_p_value_is_monotone(r, data, epsilon, delta):
 
 
 @pytest.mark.parametrize(
-    "arguments", [(10, 11, 3, 0, 0), (10, 5, 6, 0, 0), (10, 5, -1, 0, 0), (10, 5, 3, -1, 0), (10, 5, 3, 0, 1.5)]
-)
+    "arguments",
+    [
+        (10, 11, 3, 0, 0), (10, 5, 6, 0, 0), (10, 5, -1, 0, 0), (10, 5, 3, -0.001, 0), (10, 5, 3, 0, 1.001),
+        (10, 5, 3, 0, -0.001), (10, 5, 3, math.inf, 0), (10, 5, 3, math.nan, 0), (10, 5, 3, 0, math.nan),
+    ],
+)  # fmt: skip
 def test_unusable_counts_and_budgets_are_refused(arguments):
     with pytest.raises(InvalidInput):
         one_run_p_value(*arguments)
+
+
+def test_counts_and_budgets_at_their_ends():
+    assert one_run_p_value(10, 10, 10, 0, 0) == pytest.approx(2**-10)
+    assert one_run_p_value(10, 5, 0, 0, 0) == 1
+    assert one_run_p_value(10, 5, 0, 0, 1) == 1
+    assert one_run_p_value(10, 5, 5, 0, 1) == 1
+    assert one_run_p_value(0, 0, 0, 0, 0) == 1
+
+
+def right_guesses(scores, coins, order):
+    """Say by hand which guesses are right, for scores without ties."""
+    ranked = sorted(zip(scores, coins, strict=True), reverse=True)
+    if order == "in":
+        return [coin for _, coin in ranked]
+    middle = np.median(scores)
+    return [(score > middle) == coin for score, coin in sorted(ranked, key=lambda pair: -abs(pair[0] - middle))]
+
+
+@pytest.mark.parametrize("m", [32, 100, 511])
+def test_a_claim_is_tested_eight_times_for_each_score(m):
+    rng = np.random.default_rng(m)
+    coins = rng.random(m) < 0.5
+    scores = np.stack([rng.normal(size=m) + shift * coins for shift in (0.3, 0.6)])
+    counts = [math.ceil(m / 16), math.ceil(m / 8), math.ceil(m / 4), math.ceil(m / 2)]
+    p_values = [
+        one_run_p_value(m, r, sum(right_guesses(row, coins, order)[:r]), 0.3, 1e-4)
+        for row, order, r in itertools.product(scores, ("in", "two_sided"), counts)
+    ]
+    assert dp_claim_p_value(scores, coins, claim(0.3, 1e-4)) == pytest.approx(min(1, 16 * min(p_values)))
+
+
+def test_equal_scores_are_looked_at_in_the_order_of_the_seed():
+    coins = np.arange(64) < 32
+    found = {dp_claim_p_value(np.zeros(64), coins, claim(0.1), tie_seed=seed) for seed in range(20)}
+    assert len(found) > 1
+    assert dp_claim_p_value(np.zeros(64), coins, claim(0.1)) == dp_claim_p_value(
+        np.zeros(64), coins, claim(0.1), tie_seed=0
+    )
+
+
+def test_the_least_p_value_is_that_of_guesses_all_right():
+    all_right = min(one_run_p_value(100, math.ceil(100 / f), math.ceil(100 / f), 0.5, 1e-5) for f in (16, 8, 4, 2))
+    assert least_claim_p_value(100, 3, claim(0.5, 1e-5)) == pytest.approx(24 * all_right)
+    assert least_claim_p_value(32, 3, claim(5.0)) == 1
 
 
 def leaky(rng, m, epsilon, delta):

@@ -88,9 +88,73 @@ def test_clopper_pearson_edges():
     assert clopper_pearson(0, 10, side="lower").lower == 0
     assert clopper_pearson(10, 10, side="upper").upper == 1
     assert clopper_pearson(3, 10, side="lower").upper == 1
-    for k, n in ((-1, 5), (6, 5)):
+    for k, n, confidence in ((-1, 5, 0.95), (6, 5, 0.95), (1, 5, 0.0), (1, 5, 1.0)):
         with pytest.raises(InvalidInput):
-            clopper_pearson(k, n)
+            clopper_pearson(k, n, confidence=confidence)
+    assert clopper_pearson(0, 0).estimate == 0
+    assert clopper_pearson(2, 5) == clopper_pearson(2, 5, confidence=0.95, side="two")
+
+
+def test_each_interval_says_how_it_was_made():
+    rng = np.random.default_rng(1)
+    mixed = joined(rng.normal(size=500), rng.normal(size=500))
+    apart = joined(np.ones(9), np.zeros(9))
+    found = [
+        clopper_pearson(1, 5, side="lower"), auc(*mixed), auc(*apart), auc(apart[0], ~apart[1]),
+        auc(*joined(np.ones(9), np.ones(9))), tpr_at_fpr(*mixed, 0.05), tnr_at_fnr(*mixed, 0.05),
+    ]  # fmt: skip
+    assert [interval.method for interval in found] == [
+        "clopper-pearson/lower", "delong", "pairing", "pairing", "pairing", "order-statistic", "order-statistic",
+    ]  # fmt: skip
+    assert {interval.confidence for interval in found} == {0.95}
+    others = [
+        auc(*mixed, confidence=0.9),
+        tpr_at_fpr(*mixed, 0.05, confidence=0.9),
+        tnr_at_fnr(*mixed, 0.05, confidence=0.9),
+    ]
+    assert {interval.confidence for interval in others} == {0.9}
+
+
+def test_pairs_of_classes_of_two_sizes_are_as_many_as_the_smaller():
+    for sizes in ((5, 9), (9, 5)):
+        above = auc(*joined(np.ones(sizes[0]), np.zeros(sizes[1])))
+        assert (above.lower, above.upper) == (pytest.approx(0.025 ** (1 / 5)), 1)
+
+
+def test_one_value_alone_has_the_largest_variance():
+    found = auc(*joined([2.5], [1, 2, 3, 4]))
+    placed = np.array([0, 0, 1, 1])  # whether the member is above each non-member... of 1, 2, 3, 4
+    half = ndtri(0.975) * math.sqrt(0.25 + placed.var(ddof=1) / 4)
+    assert (found.lower, found.upper) == (max(0, 0.5 - half), min(1, 0.5 + half))
+    wide = auc(*joined([2.5], [1, 2, 3, 4]), confidence=0.2)
+    half = ndtri(0.6) * math.sqrt(0.25 + placed.var(ddof=1) / 4)
+    assert (wide.lower, wide.upper) == (pytest.approx(0.5 - half), pytest.approx(0.5 + half))
+
+
+def test_a_rate_and_its_bounds_by_hand():
+    # 200 non-members 1 to 200; members 191.5 and every fifth whole number: the threshold of 5 % lies below 191.
+    outside, inside = np.arange(1, 201), np.array([191.5, *range(0, 250, 5)])
+    found = tpr_at_fpr(*joined(inside, outside), 0.05)
+    strict, loose = threshold_ranks(200, 0.05, 0.0125)
+    above, at_least = (inside > 201 - strict).sum(), (inside >= 201 - loose).sum()
+    assert found.estimate == (inside > 190).sum() / inside.size
+    assert found.lower == clopper_pearson(int(above), inside.size, confidence=0.9875, side="lower").lower
+    assert found.upper == clopper_pearson(int(at_least), inside.size, confidence=0.9875, side="upper").upper
+    mirrored = tnr_at_fnr(-np.concatenate([inside, outside]), np.arange(251) >= 51, 0.05)
+    assert mirrored == found
+    # With 0.02 of 200 the loose rank lies among the scores; with few of them behind all, and then nothing is ruled out.
+    few = tpr_at_fpr(*joined(inside, np.arange(1, 21)), 0.5)
+    assert few.estimate == (inside > 10).sum() / inside.size
+
+
+def test_the_fewest_members_are_asked_for_by_the_other_rate(golden):
+    case = golden["suppressed"][0]
+    scores, member = joined(np.arange(case["needs"] - 1), np.arange(40))
+    found = tnr_at_fnr(scores, member, case["rate"])
+    assert isinstance(found, Suppressed)
+    assert (found.needs, found.found) == (case["needs"], case["needs"] - 1)
+    assert found.why.endswith(" members")
+    assert "non-members" not in found.why
 
 
 @pytest.mark.parametrize(("n1", "n0", "shift"), [(60, 60, 0.0), (200, 100, 0.5), (100, 300, 1.5), (500, 500, 0.2)])
@@ -165,8 +229,30 @@ def test_permutation_p_is_seeded():
     assert permutation_p_value(*data, seed=1) != permutation_p_value(*data, seed=2)
 
 
+def test_permutations_by_hand(monkeypatch):
+    """The seeded permutations are drawn once more, in another way; large tables get fewer, at least 199."""
+    scores, member = joined([3, 4, 4, 9], [1, 2, 3, 4, 5])
+    ranks = np.array([4.5 - 1, 6, 6, 9, 1, 2, 3.5, 6, 8])
+    observed = ranks[:4].sum()
+
+    def expected(count):
+        generator = np.random.PCG64(7)
+        drawn = (np.argsort(generator.random_raw(9))[:4] for _ in range(count))
+        return (1 + sum(ranks[chosen].sum() >= observed for chosen in drawn)) / (1 + count)
+
+    assert permutation_p_value(scores, member, seed=7) == expected(10_000)
+    assert permutation_p_value(scores, member) == permutation_p_value(scores, member, seed=0)
+    monkeypatch.setattr("stanch.audit.rates._PERMUTATION_WORK", 9 * 1000 + 8)
+    assert permutation_p_value(scores, member, seed=7) == expected(1000)
+    monkeypatch.setattr("stanch.audit.rates._PERMUTATION_WORK", 9 * 198)
+    assert permutation_p_value(scores, member, seed=7) == expected(199)
+
+
 def test_rates_outside_the_unit_interval_are_refused():
     data = joined(np.arange(40), np.arange(40))
+    for confidence in (0.0, 1.0):
+        with pytest.raises(InvalidInput):
+            tpr_at_fpr(*data, 0.5, confidence=confidence)
     for rate in (0.0, 1.0, -0.1):
         with pytest.raises(InvalidInput):
             tpr_at_fpr(*data, rate)

@@ -164,6 +164,38 @@ def test_guess_directions():
     assert guess_correctness(scores, coins, "two_sided").tolist() == [True, True, False, False]
 
 
+def test_a_score_at_the_median_is_guessed_out_and_last():
+    scores, coins = np.array([1.0, 2.0, 3.0]), np.array([False, False, True])
+    assert guess_correctness(scores, coins, "two_sided").tolist() == [True, True, True]
+    assert guess_correctness(scores, ~coins, "two_sided").tolist() == [False, False, False]
+
+
+def test_inversion_ends_at_epsilon_twenty():
+    assert invert(lambda _epsilon: 0.0, lambda _t, _epsilon: 0.0, 40, 0.05) == 20
+    assert invert(lambda _epsilon: 0.05, lambda _t, _epsilon: 0.05, 40, 0.05) == 20
+
+
+def test_a_result_is_that_of_its_best_order_and_pays_for_every_test():
+    rng = np.random.default_rng(9)
+    coins = rng.random(64) < 0.5
+    scores = rng.normal(size=64) + 1.5 * coins
+    found = scan_epsilon(scores, coins, splits=9)
+    assert [order.order for order in found.per_order] == list(ORDERS)
+    assert found.lower == max(order.lower for order in found.per_order)
+    assert found.p_null == 9 * min(order.p_null for order in found.per_order)
+    assert (found.m, found.ceiling) == (64, epsilon_ceiling(64, 0.05 / 9))
+    assert scan_epsilon(scores, coins, alpha=0.2, splits=9).ceiling == epsilon_ceiling(64, 0.2 / 9)
+    noise = scan_epsilon(rng.normal(size=64), coins, splits=900)
+    assert (noise.lower, noise.p_null) == (0, 1)
+
+
+def test_equal_scores_are_looked_at_in_the_order_of_the_seed():
+    coins = np.arange(64) < 32
+    found = {scan_epsilon(np.zeros(64), coins, tie_seed=seed).per_order[0].right_guesses for seed in range(5)}
+    assert len(found) == 5
+    assert scan_epsilon(np.zeros(64), coins) == scan_epsilon(np.zeros(64), coins, tie_seed=0)
+
+
 def test_ties_are_broken_by_the_seed_and_not_by_the_file():
     coins = np.arange(200) < 100  # members first
     values, mixed = shuffled(np.zeros(200), coins, 0)
@@ -189,7 +221,9 @@ def test_raw_bits_of_the_tie_breaker_are_pinned():
         (np.zeros(40), np.arange(39) < 10, {}),
         (np.zeros(40), np.arange(40), {}),
         (np.zeros(40), np.arange(40) < 10, {"splits": 2}),
+        (np.zeros((40, 1)), np.arange(40)[:, None] < 10, {}),
         (np.zeros(40), np.arange(40) < 10, {"alpha": 0.0}),
+        (np.zeros(40), np.arange(40) < 10, {"alpha": 1.0}),
         (np.zeros(40), np.arange(40) < 10, {"orders": ()}),
     ],
 )

@@ -76,6 +76,22 @@ def test_no_leak_is_never_said_beside_a_test_that_is_significant_alone(exposure)
     assert decide(evidence(membership=0.02, exposure=0.04)).reasons == ()
 
 
+def test_a_p_value_of_exactly_alpha_counts():
+    assert decide(evidence(membership=0.05)).verdict is Verdict.LEAK_PROVEN
+    assert decide(evidence(membership=0.0501)).verdict is Verdict.NO_LEAK_DETECTED
+    found = decide(evidence(membership=0.025, exposure=0.9))
+    assert (found.verdict, found.reasons) == (Verdict.LEAK_PROVEN, ())
+    assert decide(evidence(membership=0.05, exposure=0.9)).reasons == (Reason.BORDERLINE,)
+    assert decide(evidence(membership=0.9, exposure=0.05)).reasons == (Reason.BORDERLINE,)
+
+
+def test_a_family_says_what_became_of_it():
+    found = decide(evidence(membership=0.01, exposure=0.5, reasons=frozenset({Reason.TOO_FEW_COINS})))
+    membership, exposure = found.families
+    assert (membership.name, membership.p, membership.adjusted_p, membership.valid) == ("membership", 0.01, 1, False)
+    assert (exposure.name, exposure.p, exposure.adjusted_p, exposure.valid) == ("exposure", 0.5, 0.5, True)
+
+
 def test_an_invalid_family_costs_nothing_and_proves_nothing():
     found = decide(evidence(membership=1e-9, exposure=0.04, reasons=frozenset({Reason.COMMITMENT_MISMATCH})))
     assert [family.significant for family in found.families] == [False, True]
@@ -87,6 +103,13 @@ def test_exposure_needs_an_intact_path_and_control_alone():
         found = decide(evidence(exposure=1e-6, reasons=frozenset({reason})))
         is_broken = reason in {Reason.BROKEN_CANARY_PATH, Reason.CONTROL_FAILED}
         assert found.verdict is (Verdict.INCONCLUSIVE if is_broken else Verdict.LEAK_PROVEN)
+
+
+@pytest.mark.parametrize("mode", ["planned", "holdout", "bare"])
+def test_exposure_proves_a_leak_by_itself_in_every_mode(mode):
+    found = decide(evidence(mode, exposure=1e-6, attack_auc_lower=0.5, blind_auc_upper=0.6))
+    assert found.verdict is Verdict.LEAK_PROVEN
+    assert Reason.DISTRIBUTION_SHIFT not in found.reasons
 
 
 def test_holdout_attack_must_beat_the_blind_test():
@@ -105,8 +128,16 @@ def test_holdout_attack_must_beat_the_blind_test():
         assert (again.verdict, again.reasons) == (found.verdict, found.reasons)
 
 
+@pytest.mark.parametrize("exposure", [None, 0.5])
+def test_a_hold_out_that_differs_is_said_whatever_else_was_tested(exposure):
+    for p, reasons in ((0.05 if exposure is None else 0.025, (Reason.DISTRIBUTION_SHIFT,)), (0.0501, ())):
+        item = evidence("holdout", membership=p, exposure=exposure, attack_auc_lower=0.6, blind_auc_upper=0.6)
+        assert decide(item).reasons == reasons
+
+
 def test_an_audit_that_tested_nothing_is_inconclusive():
     assert decide(evidence()).verdict is Verdict.INCONCLUSIVE
+    assert decide(evidence()).reasons == ()
     assert decide(evidence(exposure=0.5)).verdict is Verdict.INCONCLUSIVE
 
 
@@ -120,6 +151,8 @@ def test_an_audit_that_tested_nothing_is_inconclusive():
         (20, 100, 1, 100, True),
         (5, 100, 5, 100, False),
         (5, 10, 1, 400, True),
+        (4, 4, 1, 9, True),
+        (3, 3, 1, 10, False),
     ],
 )
 def test_demonstration_against_control(k, n, k_control, n_control, shown):
@@ -128,7 +161,15 @@ def test_demonstration_against_control(k, n, k_control, n_control, shown):
 
 @pytest.mark.parametrize(
     ("k", "n", "k_control", "n_control", "shown"),
-    [(1, 3000, 0, 10, False), (3000, 3000, 0, 0, False), (1, 100, 0, 100, False), (7, 100, 0, 100, True)],
+    [
+        (1, 3000, 0, 10, False),
+        (1, 1, 0, 99, True),
+        (1, 1, 0, 98, False),
+        (6, 100, 0, 100, False),
+        (3000, 3000, 0, 0, False),
+        (1, 100, 0, 100, False),
+        (7, 100, 0, 100, True),
+    ],
 )
 def test_without_a_base_rows_must_come_out_more_often_than_controls(k, n, k_control, n_control, shown):
     item = Demonstration("rows", k, n, k_control, n_control, unknown_before=False)
@@ -136,6 +177,12 @@ def test_without_a_base_rows_must_come_out_more_often_than_controls(k, n, k_cont
     found = decide(evidence(membership=0.5, demonstrations=(item,)))
     expected = (Verdict.LEAK_PROVEN, ()) if shown else (Verdict.INCONCLUSIVE, (Reason.UNATTRIBUTED,))
     assert (found.verdict, found.reasons) == expected
+
+
+def test_where_nothing_came_out_nothing_is_unattributed():
+    quiet = (Demonstration("rows", 0, 3000, 0, 0, unknown_before=False), Demonstration("secrets", 0, 100, 3, 100))
+    found = decide(evidence(membership=0.5, demonstrations=quiet))
+    assert (found.verdict, found.reasons, found.demonstrated) == (Verdict.NO_LEAK_DETECTED, (), ())
 
 
 def test_secrets_that_come_out_no_more_often_than_those_held_back_are_not_called_no_leak():
