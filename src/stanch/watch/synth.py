@@ -13,6 +13,7 @@ DISPERSION = 5.0
 TOPICS = 50
 PROMPTS = 200
 STRIDE = 25
+_FRESH = np.array(["network", "key", "model", "client"])
 
 
 def working_week() -> Floats:
@@ -59,7 +60,7 @@ def hourly_means(generator: Generator, models: int, hours: int) -> Floats:
 class Habits:
     """What each of many principals usually does in a day, and how often it does something new.
 
-    A new network, key or model is what happens now and then; the kind of client stays the same.
+    A new network, key, model or kind of client is what happens now and then.
     """
 
     def __init__(self, generator: Generator, principals: int, *, novelty: float = 0.01) -> None:
@@ -73,7 +74,7 @@ class Habits:
         """Return the values of a day by principal."""
         g = self._generator
         amounts = 1 + g.poisson(self._busy)
-        fresh = g.random((len(amounts), 3)) < self._rate[:, None] / 3
+        fresh = g.random((len(amounts), len(_FRESH))) < self._rate[:, None] / len(_FRESH)
         late = g.random(len(amounts)) < 0.2
         found: dict[str, Values] = {}
         for row, amount in enumerate(amounts.tolist()):
@@ -85,7 +86,7 @@ class Habits:
                 "client": {f"c{row % 3}": float(amount)},
                 "hours": {"week 1": float(amount), "week 2": float(amount)} | ({"week 3": 2.0} if late[row] else {}),
             }
-            for attribute in np.array(["network", "key", "model"])[fresh[row]].tolist():
+            for attribute in _FRESH[fresh[row]].tolist():
                 self._fresh += 1
                 today[attribute][f"new{self._fresh}"] = 1.0
             found[f"p{row}"] = today
