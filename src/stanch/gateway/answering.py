@@ -161,7 +161,7 @@ class Answering(Act[GenerateRequest]):
         probe = await _elsewhere_if_long(self._texts, self._probe)
         request, found = self._given.request, await super()._intent()
         if request.tool_names:
-            found["tools"] = sorted(self._keyed("tool", name) for name in request.tool_names)
+            found["tools"] = [*sorted(self._keyed("tool", name) for name in request.tool_names)]
         return found | {"stream": request.stream, "probe": probe}
 
     def _outcome(self) -> dict[str, JsonValue]:
