@@ -48,6 +48,12 @@ def test_one_prf_is_hmac_of_every_message(key, messages):
     assert [prf(message) for message in messages] == [hmac.digest(key, message, "sha256") for message in messages]
 
 
+@pytest.mark.parametrize("size", [0, 63, 64, 65])
+def test_the_prf_takes_a_key_of_a_whole_block_as_it_is(size):
+    key = bytes(range(size))
+    assert hmac_prf(key)(b"message") == hmac.digest(key, b"message", "sha256")
+
+
 def test_a_frame_is_each_length_and_part():
     assert frame() == b""
     assert frame(b"ab", b"", b"c") == b"\0\0\0\2ab\0\0\0\0\0\0\0\1c"
