@@ -10,7 +10,7 @@ beside a bare batched forward of the same batches (transformers, no reductions),
 tokens alone as the pass does. Parts alternate within a round, so that what else the machine does hits both.
 Writes benchmarks/results/audit-model.json.
 
-Usage: bench_audit.py [ROUNDS] [ROWS]
+Usage: bench_audit.py [audit] [one_pass] [first_look] [overhead], all of them without one.
 """
 
 import json
@@ -44,6 +44,7 @@ OUT = Path(__file__).parent / "results" / "audit-model.json"
 SMOLLM2 = Path.home() / ".cache/stanch/SmolLM2-135M-Instruct"
 COINS, ROWS, ROUNDS, FEW = 512, 3000, 3, 24
 LIMIT_SECONDS = 600
+PARTS = ("audit", "one_pass", "first_look", "overhead")
 PARAMS = AuditParams()
 
 
@@ -174,29 +175,37 @@ def ratios(rounds: int, one: Callable[[], object], other: Callable[[], object]) 
     }
 
 
-def main() -> None:
-    """Run the parts and write the figures."""
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
-    rows = int(sys.argv[2]) if len(sys.argv) > 2 else ROWS
-    scorer = load()
-    records = draw_records(rows, 49_000)
+def measure(part: str, scorer: HfScorer, records: list[TokenRecord]) -> dict[str, Any]:
+    """Return the figures of one part."""
+    if part == "audit":
+        bar = Bar(sys.stderr, plain=not sys.stderr.isatty())
+        found = planned(scorer, records, bar)
+        bar.close()
+        return found
     few = records[COINS : COINS + FEW]
+    if part == "one_pass":
+        return ratios(ROUNDS, lambda: one_pass(scorer, few), lambda: pass_per_attack(scorer, few))
+    if part == "first_look":
+        return ratios(ROUNDS, lambda: first_look(scorer, few), lambda: whole(scorer, few))
     # The bare forward has no shared prefix to use: here the records have none either.
     unlike = [TokenRecord(r.id, (100 + n, *r.ids[1:]), r.span) for n, r in enumerate(few)]
     if shared_prefix_length(unlike):
         raise AssertionError
-    feature_pass(scorer, few)
-    bar = Bar(sys.stderr, plain=not sys.stderr.isatty())
-    figures: dict[str, Any] = {
-        "machine": {"cpus": os.cpu_count(), "threads": torch.get_num_threads(), "platform": platform.platform()},
-        "workload": {"coins": COINS, "rows": rows, "tokens": sum(len(r.ids) for r in records), "few": len(few)},
-        "audit": planned(scorer, records, bar),
-        "one_pass": ratios(rounds, lambda: one_pass(scorer, few), lambda: pass_per_attack(scorer, few)),
-        "first_look": ratios(rounds, lambda: first_look(scorer, few), lambda: whole(scorer, few)),
-        "overhead": ratios(rounds, lambda: bare(scorer, unlike), lambda: feature_pass(scorer, unlike)),
-    }
-    bar.close()
-    OUT.write_text(json.dumps(figures, indent=1) + "\n")
+    return ratios(ROUNDS, lambda: bare(scorer, unlike), lambda: feature_pass(scorer, unlike))
+
+
+def main() -> None:
+    """Run the parts that are asked for, each of them written as soon as it is done."""
+    scorer = load()
+    records = draw_records(ROWS, 49_000)
+    feature_pass(scorer, records[COINS : COINS + FEW])
+    figures: dict[str, Any] = json.loads(OUT.read_text()) if OUT.exists() else {}
+    figures["workload"] = {"coins": COINS, "rows": ROWS, "tokens": sum(len(r.ids) for r in records), "few": FEW}
+    for part in sys.argv[1:] or PARTS:
+        load_before = os.getloadavg()[0]
+        machine = {"cpus": os.cpu_count(), "threads": torch.get_num_threads(), "platform": platform.platform()}
+        figures[part] = measure(part, scorer, records) | {"machine": machine | {"load": round(load_before, 1)}}
+        OUT.write_text(json.dumps(figures, indent=1) + "\n")
     sys.stdout.write(json.dumps(figures, indent=1) + "\n")
 
 
