@@ -240,10 +240,10 @@ def test_what_is_no_text_ends_the_stream(guard, chunk):
 def test_an_interrupt_leaves_the_stream_dead(guard, monkeypatch):
     stream = guard.open()
 
-    def interrupted(_text):
+    def interrupted(_text, *, final):  # noqa: ARG001 - as the reading takes it
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(stream._reading._session, "feed", interrupted)
+    monkeypatch.setattr(stream._reading, "step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         stream.feed("text")
     monkeypatch.undo()

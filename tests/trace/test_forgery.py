@@ -277,10 +277,11 @@ def test_both_programs_make_the_same_features(variant, seed):
     suspect[generator.random(suspect.shape) < 0.1] = 0
     suspect[3, 3], suspect[5, 5], original[7, 7] = np.inf, np.nan, 0
     kept = (np.abs(suspect) < 1e12) & (original != 0) & (suspect != 0)
-    rows = _Rows(original, np.where(kept, suspect, np.float32(0)), (base,), kept)
-    residual = rows.residual
+    counts = np.maximum(np.count_nonzero(kept, axis=1), 1)
+    residual = np.where(kept, suspect - original, np.float32(0))
+    rows = _Rows(original, suspect, (base,), kept, counts, residual)
     if variant == "projected":
-        columns = [rows.centred(each).ravel() for each in (*rows.regressors, rows.residual)]
+        columns = [values.ravel() for values in rows.centred()]
         moments = np.array([[float(np.dot(a, b)) for b in columns] for a in columns])
         fit = np.linalg.lstsq(moments[:-1, :-1], moments[:-1, -1], rcond=1e-10)[0]
         residual = _projected_residual(rows, fit)

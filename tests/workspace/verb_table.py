@@ -424,6 +424,7 @@ NOT_ACTS = {
     "tell_glasses": "raise_alarms, walked here, for each use of emergency rights",
     "contain_incident": "an act of containment and update_incident, each walked here",
     "write_rows": "show_rows, walked here, or a page without the rows where that is refused",
+    "list_receipts": "a question to the log inside a page that was asked for",
     "key_history": "a question to the log inside another act",
     "find_commitment": "a question to the log inside another act",
     "find_receipt": "a question to the log inside another act",

@@ -308,6 +308,6 @@ def test_progress_tells_each_stage_to_its_end(tiny, tuned, base):
         params=PARAMS,
         progress=lambda stage, done, total: seen.__setitem__(stage, (done, total)),
     )
-    parts = ("canaries", "first tokens of rows", "rows left open")
-    assert set(seen) == {"exposure", *(f"{model}: {part}" for model in ("target", "base") for part in parts)}
+    both = {f"{model}: {part}" for model in ("target", "base") for part in ("canaries", "rows left open")}
+    assert set(seen) == {"exposure", "target: first tokens of rows", *both}
     assert all(done == total for done, total in seen.values())
