@@ -240,12 +240,12 @@ def test_what_is_no_text_ends_the_stream(guard, chunk):
 def test_an_interrupt_leaves_the_stream_dead(guard, monkeypatch):
     stream = guard.open()
 
-    def interrupted(_text, *, final):  # noqa: ARG001 - as the reading takes it
+    def interrupted(_text):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(stream._reading, "step", interrupted)
+    monkeypatch.setattr(stream._reading._session, "feed", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        stream.feed("text")
+        stream.feed("text that is long enough for no stage to hold all of it. " * 20)
     monkeypatch.undo()
     with pytest.raises(GuardError):
         stream.finish()

@@ -63,8 +63,9 @@ class SavedArray(Struct, frozen=True, array_like=True):
             size = math.prod(self.shape) * dtype.itemsize
             data = self.data if len(self.data) == size else zlib.decompressobj().decompress(self.data, size)
             return np.frombuffer(data, dtype).reshape(self.shape).copy()
-        told = zlib.decompress(self.data)
-        number = len(told) // (4 + dtype.itemsize)
+        entry = 4 + dtype.itemsize
+        told = zlib.decompressobj().decompress(self.data, max(1, entry * math.prod(self.shape)))
+        number = len(told) // entry
         found = np.full(self.shape, np.frombuffer(self.fill, dtype)[0])
         places = np.cumsum(np.frombuffer(told, "<u4", number), dtype=np.int64)
         found.reshape(-1)[places] = np.frombuffer(told, dtype, number, 4 * number)
