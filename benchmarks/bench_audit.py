@@ -1,5 +1,7 @@
 """The model side of an audit on SmolLM2-135M with a LoRA adapter: the whole pass, one pass per attack, a bare forward.
 
+All but ``audit`` work on three batches from the whole plan: a sixth, a half and five sixths along it.
+
 ``audit`` is what a planned audit puts through target and base: 512 canaries and 3,000 rows, with scores and
 extraction, beside its limit of ten minutes on two cores; ``left_open`` of the rows were read on after their first
 tokens. ``first_look`` sets that way beside a pass over whole rows: to a row that is left open both are done, so
@@ -42,7 +44,8 @@ from stanch.terms import SILENT, Progress
 
 OUT = Path(__file__).parent / "results" / "audit-model.json"
 SMOLLM2 = Path.home() / ".cache/stanch/SmolLM2-135M-Instruct"
-COINS, ROWS, ROUNDS, FEW = 512, 3000, 3, 24
+COINS, ROWS, ROUNDS = 512, 3000, 3
+PLACES = (1 / 6, 1 / 2, 5 / 6)
 LIMIT_SECONDS = 600
 PARTS = ("audit", "one_pass", "first_look", "overhead")
 PARAMS = AuditParams()
@@ -67,6 +70,12 @@ def draw_records(rows: int, vocabulary: int) -> list[TokenRecord]:
         ids = system + tuple(draws.randrange(20, vocabulary) for _ in range(size - 30))
         records.append(TokenRecord(str(number), ids, (max(31, size // 2), size)))
     return records
+
+
+def pick(scorer: HfScorer, records: list[TokenRecord]) -> list[TokenRecord]:
+    """Return the records of a few batches, as alike in length as in a pass over all of them."""
+    batches = list(plan_batches(records, scorer.token_budget))
+    return [record for place in PLACES for record in batches[int(place * len(batches))]]
 
 
 def planned(scorer: HfScorer, records: list[TokenRecord], bar: Bar) -> dict[str, Any]:
@@ -182,7 +191,7 @@ def measure(part: str, scorer: HfScorer, records: list[TokenRecord]) -> dict[str
         found = planned(scorer, records, bar)
         bar.close()
         return found
-    few = records[COINS : COINS + FEW]
+    few = pick(scorer, records)
     if part == "one_pass":
         return ratios(ROUNDS, lambda: one_pass(scorer, few), lambda: pass_per_attack(scorer, few))
     if part == "first_look":
@@ -198,13 +207,16 @@ def main() -> None:
     """Run the parts that are asked for, each of them written as soon as it is done."""
     scorer = load()
     records = draw_records(ROWS, 49_000)
-    feature_pass(scorer, records[COINS : COINS + FEW])
+    few = pick(scorer, records)
+    feature_pass(scorer, few)
     figures: dict[str, Any] = json.loads(OUT.read_text()) if OUT.exists() else {}
-    figures["workload"] = {"coins": COINS, "rows": ROWS, "tokens": sum(len(r.ids) for r in records), "few": FEW}
+    figures["workload"] = {
+        "coins": COINS, "rows": ROWS, "tokens": sum(len(r.ids) for r in records), "few": [len(r.ids) for r in few],
+    }  # fmt: skip
+    figures["machine"] = {"cpus": os.cpu_count(), "threads": torch.get_num_threads(), "platform": platform.platform()}
     for part in sys.argv[1:] or PARTS:
         load_before = os.getloadavg()[0]
-        machine = {"cpus": os.cpu_count(), "threads": torch.get_num_threads(), "platform": platform.platform()}
-        figures[part] = measure(part, scorer, records) | {"machine": machine | {"load": round(load_before, 1)}}
+        figures[part] = measure(part, scorer, records) | {"load": round(load_before, 1)}
         OUT.write_text(json.dumps(figures, indent=1) + "\n")
     sys.stdout.write(json.dumps(figures, indent=1) + "\n")
 

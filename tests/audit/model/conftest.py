@@ -1,6 +1,7 @@
 """A tiny Llama, its tokenizer, a small data set with canaries, and copies of the model tuned with and without them."""
 
 import json
+import os
 import random
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import peft
 import pytest
 import torch
 import transformers
+from filelock import FileLock
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from stanch.audit.params import AuditParams, preregister
@@ -187,23 +189,36 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> Tiny:
-    root = tmp_path_factory.mktemp("tiny")
+    """The models are trained once for all workers of a run."""
+    root = tmp_path_factory.getbasetemp()
+    root = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "tiny"
     tokenizer = train_tokenizer()
     plan = make_plan(64, AuditParams())
     planted = draw_records(1, 16, "p")
     others = draw_records(2, 8, "o")
     members = [*planted, *others, *(canary_record(c, i) for i, c in enumerate(plan.canaries) if c.member)]
+    with FileLock(f"{root}.lock"):
+        if not root.exists():
+            train_models(root, tokenizer, planted, members)
     holdout = draw_records(3, 24, "h")
+    return Tiny(
+        root / "base", root / "tuned", root / "untuned", tokenizer, members, {r.id for r in planted}, holdout, plan
+    )
+
+
+def train_models(root: Path, tokenizer, planted, members) -> None:
+    """Write a base, one that was tuned on the members, and one that was tuned on others."""
     public = [*draw_records(4, 100, "b"), *(canary_record(c, i) for i, c in enumerate(make_public_canaries(64)))]
     model = build_model(len(tokenizer))
     fit(model, public, tokenizer, steps=40)
-    base = save(model, tokenizer, root / "base")
+    partial = root.with_name("tiny.partial")
+    base = save(model, tokenizer, partial / "base")
     fit(model, [*planted * 4, *members[16:]], tokenizer, steps=260)
-    tuned = save(model, tokenizer, root / "tuned")
+    save(model, tokenizer, partial / "tuned")
     model = transformers.LlamaForCausalLM.from_pretrained(base)
     fit(model, draw_records(5, 60, "u"), tokenizer, steps=30, rate=1e-3)
-    untuned = save(model, tokenizer, root / "untuned")
-    return Tiny(base, tuned, untuned, tokenizer, members, {r.id for r in planted}, holdout, plan)
+    save(model, tokenizer, partial / "untuned")
+    partial.rename(root)
 
 
 def make_public_canaries(count: int) -> list[Canary]:
