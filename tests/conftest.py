@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,28 @@ settings.load_profile("stanch")
 gc.set_threshold(50_000, 10, 10)
 
 NO_SKIP = os.environ.get("STANCH_NO_SKIP") == "1"
+MEMORY, NEEDED = Path("/dev/shm"), 8 << 30  # noqa: S108 - not a path to share: each run has a folder of its own
+OWN = re.compile(r"stanch-tests-([0-9]+)")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config):
+    """Keep what tests write in memory, where there is plenty: most of them wait for a disk more than they work."""
+    if "PYTEST_XDIST_WORKER" in os.environ or config.option.basetemp or not os.access(MEMORY, os.W_OK):
+        return
+    for folder in MEMORY.iterdir():  # left by runs that were killed
+        if (found := OWN.fullmatch(folder.name)) and not Path("/proc", found[1]).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+    space = os.statvfs(MEMORY)
+    free = re.search(r"^MemAvailable: +([0-9]+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    if free and min(space.f_bavail * space.f_frsize, int(free[1]) << 10) >= NEEDED:
+        config.option.basetemp = str(MEMORY / f"stanch-tests-{os.getpid()}")
+
+
+def pytest_unconfigure(config):
+    """Free the memory."""
+    if "PYTEST_XDIST_WORKER" not in os.environ and OWN.fullmatch(Path(config.option.basetemp or "").name):
+        shutil.rmtree(config.option.basetemp, ignore_errors=True)
 
 
 def pytest_collection_finish():

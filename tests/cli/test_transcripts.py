@@ -25,7 +25,7 @@ def environment(folder):
     home.mkdir()
     cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")  # compiled rules are made once
     own = {"HOME": str(home), "XDG_CONFIG_HOME": str(home), "XDG_CACHE_HOME": cache}
-    return os.environ | own | {"COLUMNS": "120", "OMP_NUM_THREADS": "2"}
+    return os.environ | own | {"COLUMNS": "120"}
 
 
 @pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: path.stem)
