@@ -4,6 +4,7 @@ Run it after a change of a page: ``python tools/make_screenshots.py``. It needs 
 """
 
 import argparse
+import shutil
 import socket
 import sys
 import tempfile
@@ -23,12 +24,16 @@ from seating import watch_something  # noqa: E402 - same
 from stanch.access import ApiKeyOrder, Session  # noqa: E402 - same
 from stanch.console.desk import Desk  # noqa: E402 - same
 from stanch.console.serve import run_console  # noqa: E402 - same
+from stanch.terms import Digest  # noqa: E402 - same
 from stanch.watch.alert import AlertState  # noqa: E402 - same
+from stanch.watch.incident import HOUR_MS  # noqa: E402 - same
 from stanch.watch.simulate import SimulationSpec, simulate  # noqa: E402 - same
 from stanch.workspace import Workspace  # noqa: E402 - same
 from stanch.workspace.verbs_access import Newcomer, issue_key, register_newcomer  # noqa: E402 - same
 from stanch.workspace.verbs_alerts import find_alerts, keep_simulation  # noqa: E402 - same
+from stanch.workspace.verbs_casework import end_task, give_task, hand_evidence  # noqa: E402 - same
 from stanch.workspace.verbs_incident import find_incidents  # noqa: E402 - same
+from stanch.workspace.verbs_origin import state_origin  # noqa: E402 - same
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -43,6 +48,7 @@ FLAGS = [
     "--force-color-profile=srgb",
 ]
 WIDTH, HEIGHT, TALLEST = 1080, 700, 800
+TALLER = {"overview": 1000}
 MOST_BYTES = 150_000
 
 
@@ -68,15 +74,16 @@ def main() -> None:
                 if person:
                     context.add_cookies([_cookie(workspace, url, person)])
                 page.goto(url + path, wait_until="load")
-                _take(page, PICTURES / f"{name}-{scheme}.png")
+                _take(page, PICTURES / f"{name}-{scheme}.png", TALLER.get(name, TALLEST))
             context.close()
         browser.close()
 
 
-def _take(page: "Page", path: Path) -> None:
-    """Take one picture of a page, of its upper part if it is long."""
-    height = min(TALLEST, page.evaluate("document.documentElement.scrollHeight"))
-    page.screenshot(path=str(path), full_page=True, clip={"x": 0, "y": 0, "width": WIDTH, "height": height})
+def _take(page: "Page", path: Path, tallest: int) -> None:
+    """Take one picture of a page, of its upper part if it is long, or from the place on that its address names."""
+    top = page.evaluate("location.hash ? document.querySelector(location.hash).offsetTop - 16 : 0")
+    height = min(tallest, page.evaluate("document.documentElement.scrollHeight") - top)
+    page.screenshot(path=str(path), full_page=True, clip={"x": 0, "y": top, "width": WIDTH, "height": height})
     size = path.stat().st_size
     if size > MOST_BYTES:
         raise SystemExit(f"{path}: {size:,} bytes are more than {MOST_BYTES:,}")
@@ -117,9 +124,26 @@ def _scene(folder: Path, address: str) -> life.Case:
     watch_something(case)
     with case.acting("ines") as lead:
         keep_simulation(lead, simulate("D5", SimulationSpec(1500, 240), seed=1).to_json())
+        _work_on(lead)
+    merged = Path(shutil.copytree(case.material.base, folder / "adapter-merged"))
+    (merged / "README.md").write_text("the adapter, merged into its base")
+    with case.acting("dana") as dana:
+        state_origin(dana, merged, case.material.model, "merged")
     settings = case.folder / "stanch.toml"
     settings.write_text(f'{settings.read_text()}\n[console]\nlisten = "{address}"\n')
     return case
+
+
+def _work_on(lead: Workspace) -> None:
+    """Give tasks of the incident, and hand its evidence over."""
+    (incident,) = find_incidents(lead)
+    now_ms, disk = int(lead.door.clock() * 1000), Digest.sha256(b"an image of the disk")
+    given = give_task(lead, incident.id, "Rotate the keys of the desk", who="olga", due_ms=now_ms + HOUR_MS)
+    give_task(lead, incident.id, "Tell the customer", who="ines", due_ms=now_ms + 8 * HOUR_MS)
+    end_task(lead, incident.id, given.tasks[0].entry)
+    for holder, hours in (("ines", 5), ("ada", 1)):
+        since_ms = now_ms - hours * HOUR_MS
+        hand_evidence(lead, incident.id, disk, "Image of the gateway's disk", holder=holder, since_ms=since_ms)
 
 
 def _pages(workspace: Workspace) -> dict[str, tuple[str, str]]:
@@ -132,8 +156,10 @@ def _pages(workspace: Workspace) -> dict[str, tuple[str, str]]:
     return {
         "login": ("", "/login"), "overview": ("ada", "/"), "alerts": ("ines", "/alerts"),
         "alert": ("ines", f"/alerts/{alert.id}"), "incidents": ("ines", "/incidents"),
-        "incident": ("ines", f"/incidents/{incident.id}"), "detectors": ("ines", "/detectors"),
-        "models": ("ada", "/models"), "model": ("ada", f"/models/{model}"), "releases": ("ada", "/releases"),
+        "incident": ("ines", f"/incidents/{incident.id}"),
+        "incident-work": ("ines", f"/incidents/{incident.id}#tasks"), "detectors": ("ines", "/detectors"),
+        "models": ("ada", "/models"), "model": ("ada", f"/models/{model}"),
+        "model-lineage": ("ada", f"/models/{model}#lineage"), "releases": ("ada", "/releases"),
         "release": ("rolf", "/releases/r1"), "recipients": ("ada", "/recipients"),
         "approvals": ("rolf", "/approvals"), "principals": ("ada", "/principals"),
         "principal": ("olga", f"/principals/{bot}"),

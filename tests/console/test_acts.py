@@ -9,7 +9,7 @@ import pytest
 from seating import post
 from sqlalchemy import update
 
-from stanch.access import ApiKeyOrder
+from stanch.access import ApiKeyOrder, strangers
 from stanch.access.policy import default_text
 from stanch.cli.approval import _for_console
 from stanch.console import live
@@ -128,8 +128,11 @@ def test_a_key_is_shown_once_and_can_be_revoked(seat):
         action="log:read",
     )  # fmt: skip
     secret = re.search(r"stk_[a-z2-7_]{70,}", answer.text)[0]
-    assert secret not in client.get(f"/principals/{bot}").text
+    shown = client.get(f"/principals/{bot}").text
+    assert secret not in shown
+    assert secret[21:73] not in shown
     key = seat.workspace.people.api_keys.keys()[0].id
+    assert "not among the last acts" not in shown  # olga does not read the log, so nothing is said of uses
     ended = post(client, f"/principals/{bot}/keys/{key}/revoke", route="/principals/{id}/keys/{key}/revoke")
     assert ended.is_redirect
     assert "revoked" in client.get(f"/principals/{bot}").text
@@ -198,6 +201,7 @@ def test_hostile_strings_stay_text(seat):
     workspace = seat.workspace
     register_newcomer(workspace, Newcomer(name=HOSTILE, kind="service"))
     with workspace.tables.write() as connection:
+        strangers.note(connection, HOSTILE, HOSTILE, 1)  # whatever an issuer says of whom it lets in
         connection.execute(update(rows.resource).values(name=HOSTILE))
         connection.execute(update(access.principal).where(access.principal.c.display == "dana").values(display=HOSTILE))
     model = workspace.state / "releases" / "r1" / "release.json"

@@ -12,9 +12,11 @@ from seating import alarm
 from stanch.access import ApiKeyOrder, Session
 from stanch.console.desk import Desk
 from stanch.console.serve import run_console
+from stanch.terms import Digest
 from stanch.watch.alert import AlertState
 from stanch.workspace.verbs_access import Newcomer, grant_role, issue_key, register_newcomer
 from stanch.workspace.verbs_alerts import find_alerts, raise_alarms
+from stanch.workspace.verbs_casework import end_task, give_task, hand_evidence
 from stanch.workspace.verbs_console import make_token
 from stanch.workspace.verbs_incident import find_incidents
 
@@ -51,10 +53,21 @@ def served(proposed, tmp_path_factory):
                 assert ready.wait(20)
                 bot = register_newcomer(workspace, Newcomer(name="bot", kind="service"))
                 issue_key(workspace, ApiKeyOrder(principal=bot, models=("workspace",), networks=("10.0.0.0/8",)))
+                work_on(workspace.acting_as("ines"))
                 yield workspace, f"http://127.0.0.1:{port}", bot
             finally:
                 stop.set()
                 thread.join(20)
+
+
+def work_on(lead):
+    """Give two tasks of the incident, of which one is done and one late, and hand its evidence over."""
+    (incident,), now_ms = find_incidents(lead), int(lead.door.clock() * 1000)
+    given = give_task(lead, incident.id, "rotate the keys", who="olga", due_ms=now_ms)
+    give_task(lead, incident.id, "tell the customer", who="ines", due_ms=now_ms)
+    end_task(lead, incident.id, given.tasks[0].entry)
+    for holder in ("ines", "ada"):
+        hand_evidence(lead, incident.id, Digest.sha256(b"a disk"), "a disk", holder=holder, since_ms=now_ms)
 
 
 @pytest.fixture(scope="module")
@@ -151,8 +164,8 @@ def test_every_page_is_clean_in_a_browser(served, browser, name):
     watched = Watched(context, url)
     for path in watched_paths(workspace) if name == "ines" else paths(workspace, bot):
         page = watched.go(path)
-        if path == "/":
-            assert page.evaluate("document.querySelector('figure img').naturalWidth") > 0
+        if path == "/" or path.startswith("/models/"):
+            assert page.evaluate("document.querySelector('figure img').naturalWidth") > 0, path
         check_page(axe, page, path)
     context.close()
     assert watched.trouble == []

@@ -31,6 +31,8 @@ FORMS = {
     "alerts.suppress": {"detector": "D2", "until": "2999-01-01", "reason": "x"},
     "incidents.open": {"discovered": "2026-01-01"},
     "incident.contain": {"action": "quarantine_model", "target": "sha256:" + "0" * 64},
+    "incident.task": {"what": "x", "who": "ada", "due": "2999-01-01"},
+    "incident.custody": {"digest": "sha256:" + "0" * 64, "what": "x", "holder": "ada", "since": "2026-01-01"},
     "incident.notify": {"at": "2026-01-01"},
     "incident.report": {"audience": "customer"},
 }
@@ -46,7 +48,7 @@ def places(seated):
         alerts, incidents = find_alerts(workspace), find_incidents(workspace)
     return {
         "digest": state.facts.digest, "name": "r1", "principals": ada.principal.id, "grant": ada.grants[0].id,
-        "key": "nokey", "index": "0", "alerts": alerts[0].id, "incidents": incidents[0].id,
+        "key": "nokey", "index": "0", "task": "0", "alerts": alerts[0].id, "incidents": incidents[0].id,
     }  # fmt: skip
 
 

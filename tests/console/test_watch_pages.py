@@ -6,16 +6,20 @@ import json
 import re
 import zipfile
 
+import msgspec
 import pytest
 from seating import alarm, post
+from sqlalchemy import insert
 from test_acts import HOSTILE, Asked, call_of
 from test_api import key_of, with_key
 
 from stanch.console import live
 from stanch.console.route import API
 from stanch.ledger import LedgerProofVerifier
+from stanch.store.schema.watch import watch_state
 from stanch.watch import Severity
 from stanch.watch.alert import AlertState
+from stanch.watch.firstseen import ScoredDay, _Saved
 from stanch.watch.simulate import SimulationSpec, simulate
 from stanch.workspace.verbs_alerts import find_alerts, keep_simulation, raise_alarms
 from stanch.workspace.verbs_incident import find_incidents
@@ -120,6 +124,49 @@ def test_an_incident_from_its_discovery_to_its_end(seat):
     assert "quarantine_model" in page
 
 
+def test_tasks_and_custody_are_given_shown_and_exported(seat):
+    client, (incident,) = seat.browser("ines"), find_incidents(seat.workspace.acting_as("ines"))
+    path, now = f"/incidents/{incident.id}", f"{seat.workspace.now():%Y-%m-%dT%H:%M:%S}"
+
+    def send(word, **fields):
+        return post(client, f"{path}/{word}", route=f"/incidents/{{id}}/{word}", **fields).status_code
+
+    assert send("tasks", what=HOSTILE, who="ada", due="2020-01-01") == 400  # before the discovery
+    assert send("tasks", what=HOSTILE, who="nobody", due=now) == 400
+    assert send("tasks", what=HOSTILE, who="ada", due=now) == 303
+    digest = "sha256:" + "7" * 64
+    assert send("custody", digest="x", what="the disk", holder="ada", since=now) == 400
+    assert send("custody", digest=digest, what=HOSTILE, holder="ada", since=now) == 303
+    assert send("custody", digest=digest, what="the disk", holder="ines", since="2020-01-01") == 400  # backwards
+    assert send("custody", digest=digest, what="the disk", holder="ines", since=now) == 303
+    (found,) = find_incidents(seat.workspace.acting_as("ines"))
+    task = found.tasks[0].entry
+    page = client.get(path).text
+    assert f'action="{path}/tasks/{task}/end"' in page
+    assert page.count(' <span class="badge good">now</span>') == 1
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert" in page
+    end = {"route": "/incidents/{id}/tasks/{task}/end"}
+    for wrong in ("0", "x", "9" * 30):
+        assert post(client, f"{path}/tasks/{wrong}/end", **end).status_code == 404
+    assert post(client, f"{path}/tasks/{task}/end", **end).headers["location"] == f"{path}?done=finished"
+    assert post(client, f"{path}/tasks/{task}/end", **end).status_code == 400
+    (found,) = find_incidents(seat.workspace.acting_as("ines"))
+    acts = {task, found.tasks[0].done_entry, *(one.entry for one in found.custody)}
+    page = client.get(path).text
+    assert f'action="{path}/tasks' not in page.replace(f'action="{path}/tasks"', "")
+    assert all(f'<th scope="row"><a href="/log/{entry}">{entry}</a>' in page for entry in acts)  # the timeline
+    answer = post(client, f"{path}/export", route="/incidents/{id}/export").content
+    told = json.loads(zipfile.ZipFile(io.BytesIO(answer)).read(f"{incident.id}/incident.json"))
+    assert acts <= {row["index"] for row in told["timeline"]}
+    ada, ines = (seat.workspace.people.find(name) for name in ("ada", "ines"))
+    assert [one["holder"] for one in told["incident"]["custody"]] == [ada, ines]
+    named = {entry for one in told["facts"] for entry in one["entries"]}
+    assert acts <= named
+    words = [seat.workspace.ledger.reader().entry(entry) for entry in acts]
+    assert not any(b"disk" in data or b"alert(1)" in data for data in words)  # a commitment stands there
+
+
 def test_a_budget_is_lowered_to_what_was_typed(seat):
     client, (incident,) = seat.browser("ines"), find_incidents(seat.workspace.acting_as("ines"))
     fields = {"action": "lower_budget", "target": "dana", "model": incident.artifacts[0], "requests": "3"}
@@ -163,6 +210,20 @@ def test_detectors_show_their_promises_and_what_was_seen(seated):
     program = with_key(seated, key_of(seated, actions=("finding:read",), name="counter"))
     rows = {one["name"]: one for one in program.get(f"{API}/detectors").json()["detectors"]}
     assert (rows["D3"]["alerts"], rows["D3"]["false"], rows["D2"]["waiting"]) == (1, 1, 2)
+    assert "Nobody was judged yet: that begins after 30 days of a principal." in page
+    assert [name for name, row in rows.items() if row["reach"]] == ["D3"]
+
+
+def test_the_fewest_days_from_which_d3_can_report_anybody_stand_beside_its_promise(seat):
+    book = _Saved(days=[ScoredDay(day, 40, {}) for day in range(30)])
+    with seat.workspace.tables.write() as connection:
+        values = {"origin": seat.workspace.ledger.origin, "detector": "D3", "next_idx": 1}
+        connection.execute(insert(watch_state).values(state=msgspec.msgpack.encode(book), **values))
+    # e-BH reports one of m alone only where its e-value, at most n + 1, reaches m / alpha: 40 / 0.05 = 800.
+    wanted = "One of 40 principals can be reported alone from 799 days of calibration on"
+    page = seat.browser("ada").get("/detectors").text
+    assert wanted in page
+    assert "there are 1,200." in page
 
 
 def test_the_last_simulation_that_was_kept_is_shown(seat):

@@ -147,7 +147,7 @@ def running(workspace):
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, model):
     folder = tmp_path_factory.mktemp("serve") / "w"
-    canary = make(folder, settings(model))
+    canary = make(folder, settings(model) + 'text_root = "text.root"\ntenants = ["acme"]\n')
     MEMORY["The code?"] = f"The code of the vault is {canary}, they say."
     with Workspace.open(folder) as workspace:
         key = key_of(workspace, "program")
@@ -190,6 +190,13 @@ def test_the_direct_call_leaks_and_the_one_through_the_gateway_does_not(place, m
         assert not shows(guarded)
         assert reason == "content_filter"
         assert stream or guarded == ""
+
+
+def test_a_request_is_recorded_with_the_watermark_that_the_settings_assert(place):
+    workspace, url, key = place
+    ask(url, key, "The code?", stream=False)
+    recorded = [told["watermark"] for phase, _, told in entries(workspace) if phase == "intent" and "watermark" in told]
+    assert set(recorded) == {"asserted"}
 
 
 def test_a_head_that_does_not_end_ends_the_connection(place):

@@ -43,6 +43,7 @@ from stanch.workspace import (
     verbs_access,
     verbs_alerts,
     verbs_approve,
+    verbs_casework,
     verbs_check,
     verbs_console,
     verbs_contain,
@@ -55,6 +56,7 @@ from stanch.workspace import (
     verbs_key,
     verbs_log,
     verbs_model,
+    verbs_origin,
     verbs_policy,
     verbs_receipt,
     verbs_release,
@@ -228,6 +230,12 @@ def open_incident_it(workspace, scene):
     scene.kept["incident"] = verbs_incident.open_incident(workspace, 5, [scene.kept["alert"]]).id
 
 
+def give_task_it(workspace, scene):
+    open_incident_it(workspace, scene)
+    given = verbs_casework.give_task(workspace, scene.kept["incident"], "call them", who="ines", due_ms=9)
+    scene.kept["task"] = given.tasks[0].entry
+
+
 def quiet(workspace):
     until = int(workspace.door.clock() * 1000) + 86_400_000
     return verbs_alerts.Quiet(detector="D2", principal=None, model=None, until_ms=until, reason="a test")
@@ -387,7 +395,16 @@ VERBS = [
          lambda w, c, _out: verbs_incident.show_incident(w, c.kept["incident"]), before=open_incident_it),
     Verb(verbs_incident.update_incident, "watch.incident.update", "ines", (verbs_incident, "load_incident"),
          lambda w, c, _out: verbs_incident.update_incident(
-             w, c.kept["incident"], "waive", lambda one, _entry: waive_notice(one, "encrypted"), reason="encrypted"),
+             w, c.kept["incident"], "waive", lambda one, _entry: waive_notice(one, "encrypted")),
+         before=open_incident_it),
+    Verb(verbs_casework.give_task, "watch.incident.update", "ines", (verbs_casework, "add_task"),
+         lambda w, c, _out: verbs_casework.give_task(w, c.kept["incident"], "call them", who="ines", due_ms=9),
+         before=open_incident_it),
+    Verb(verbs_casework.end_task, "watch.incident.update", "ines", (verbs_casework, "finish_task"),
+         lambda w, c, _out: verbs_casework.end_task(w, c.kept["incident"], c.kept["task"]), before=give_task_it),
+    Verb(verbs_casework.hand_evidence, "watch.incident.update", "ines", (verbs_casework, "hand_over"),
+         lambda w, c, _out: verbs_casework.hand_evidence(
+             w, c.kept["incident"], Digest.sha256(b"a disk"), "the disk", holder="ines", since_ms=7),
          before=open_incident_it),
     Verb(verbs_incident.export_incident, "watch.incident.export", "ines", (verbs_incident, "export_json"),
          lambda w, c, out: verbs_incident.export_incident(w, c.kept["incident"], out / "incident"),
@@ -396,6 +413,8 @@ VERBS = [
          lambda w, c, out: verbs_incident_report.write_report(
              w, c.kept["incident"], Audience.CUSTOMER, out / "report"),
          before=open_incident_it),
+    Verb(verbs_origin.state_origin, "model.derive", "dana", (verbs_origin, "_stated"),
+         lambda w, c, _out: verbs_origin.state_origin(w, c.material.model, c.material.base, "quantised")),
     Verb(verbs_contain.quarantine_model, "model.quarantine", "ines", (People, "quarantine"),
          lambda w, c, _out: verbs_contain.quarantine_model(w, model_ref(c.material.model))),
     Verb(verbs_contain.lower_budget, "gateway.limit", "ines", (verbs_contain, "_limit"),

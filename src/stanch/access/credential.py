@@ -29,6 +29,27 @@ def local_key_owner(connection: Connection, key_id: str, now_ms: int) -> tuple[s
     return row.principal, VerifyKey.from_raw_ed25519(row.public)
 
 
+@dataclass(frozen=True, slots=True)
+class LocalKey:
+    """What is kept of a local key beside its public half: ``expires_ms`` None: for good."""
+
+    id: str
+    not_before_ms: int
+    expires_ms: int | None
+    revoked_ms: int | None
+
+
+def local_keys(connection: Connection, principal: str) -> tuple[LocalKey, ...]:
+    """Return the local keys of a principal, the oldest first."""
+    table = schema.credential
+    rows = connection.execute(
+        select(table.c.id, table.c.not_before_ms, table.c.expires_ms, table.c.revoked_ms)
+        .where(table.c.principal == principal, table.c.kind == "local")
+        .order_by(table.c.not_before_ms, table.c.id)
+    )
+    return tuple(LocalKey(*row) for row in rows)
+
+
 def require_valid(connection: Connection, session: Session, now_ms: int) -> Bounds | None:
     """Return what the credential of a session is bound to, if the session is still good.
 

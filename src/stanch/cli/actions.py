@@ -46,6 +46,7 @@ ACTIONS: dict[str, Acts] = {
     "data repeats": _acts("data.repeats"),
     "tune plan": _OWN_KEYS,
     "tune run": _acts("tune.run", "tune.anchor"),
+    "tune derived": _acts("model.derive"),
     "tune verify": _FILES_ONLY,
     "tune statement": _FILES_ONLY,
     "tune fetch-model": _FILES_ONLY,
@@ -87,6 +88,9 @@ ACTIONS: dict[str, Acts] = {
         "key.revoke", "model.quarantine", "gateway.limit", "release.revoke", "watch.incident.update"
     ),
     "incident notify": _acts("watch.incident.update"),
+    "incident task": _acts("watch.incident.update"),
+    "incident done": _acts("watch.incident.update"),
+    "incident custody": _acts("watch.incident.update"),
     "incident close": _acts("watch.incident.update"),
     "incident export": _acts("watch.incident.export"),
     "incident report": _acts("watch.incident.report"),

@@ -10,12 +10,12 @@ from stanch.cli.frame import Group, Result, current
 from stanch.cli.watch_alerts import TIME, to_ms, to_text
 
 if TYPE_CHECKING:
-    from stanch.watch.incident import Incident
+    from stanch.watch.incident import Incident, Task
 
 
 @click.group(cls=Group)
 def incident() -> None:
-    """Incidents: open, contain, notify, report, export."""
+    """Incidents: open, contain, notify, tasks, custody, report, export."""
 
 
 @incident.command("open")
@@ -97,6 +97,52 @@ def notify(incident_id: str, at: datetime) -> Result:
     return _result(done)
 
 
+@incident.command("task")
+@click.argument("incident_id", metavar="INCIDENT")
+@click.argument("what")
+@click.option("--who", required=True, help="Who does it: name or id.")
+@click.option("--due", type=TIME, required=True, help="By when (UTC).")
+def task(incident_id: str, what: str, who: str, due: datetime) -> Result:
+    """Give somebody a task in INCIDENT: WHAT is to be done. The log holds a commitment to the words."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_casework import give_task  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        done = give_task(workspace, incident_id, what, who=who, due_ms=to_ms(due))
+    return _result(done)
+
+
+@incident.command("done")
+@click.argument("incident_id", metavar="INCIDENT")
+@click.argument("number", metavar="TASK", type=click.IntRange(0))
+def done_(incident_id: str, number: int) -> Result:
+    """Say that TASK of INCIDENT is done; a task's number is that of its entry in the log."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_casework import end_task  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        done = end_task(workspace, incident_id, number)
+    return _result(done)
+
+
+@incident.command("custody")
+@click.argument("incident_id", metavar="INCIDENT")
+@click.argument("evidence", type=click.Path(path_type=Path, exists=True))
+@click.option("--what", required=True, help="What it is. The log holds a commitment to the words.")
+@click.option("--holder", required=True, help="Who holds it from then on: name or id.")
+@click.option("--since", type=TIME, required=True, help="From when on (UTC).")
+def custody(incident_id: str, evidence: Path, what: str, holder: str, since: datetime) -> Result:
+    """State in INCIDENT who holds EVIDENCE, a file or folder, from a time on; it is known by its SHA-256."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.artifacts import dataset_ref  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_casework import hand_evidence  # noqa: PLC0415 - same
+
+    digest = dataset_ref(evidence).digest
+    with open_workspace(current()) as workspace:
+        done = hand_evidence(workspace, incident_id, digest, what, holder=holder, since_ms=to_ms(since))
+    return _result(done)
+
+
 @incident.command("close")
 @click.argument("incident_id", metavar="INCIDENT")
 @click.option("--no-notice", default="", help="Why nobody was told. The log holds a commitment to it only.")
@@ -155,8 +201,16 @@ def _line(found: "Incident") -> str:
     return f"{found.id}  {found.state:<9}  discovered {to_text(found.discovered_ms)}, {clock}"
 
 
+def _by_when(task: "Task") -> str:
+    return f"by {to_text(task.due_ms)}" if task.done_ms is None else f"done {to_text(task.done_ms)}"
+
+
 def _result(found: "Incident") -> Result:
     lines = [_line(found), *(f"alert      {alert}" for alert in found.alerts)]
     lines += [f"contained  {one.action} {one.target} (entry {one.entry})" for one in found.contained]
+    lines += [f"task       {one.entry} of {one.who}, {_by_when(one)}: {one.what}" for one in found.tasks]
+    lines += [
+        f"custody    {one.holder} holds {one.digest} since {to_text(one.since_ms)}: {one.what}" for one in found.custody
+    ]
     lines.append(f"entries    {', '.join(map(str, found.entries))}")
     return Result(found.summary(), "\n".join(lines))

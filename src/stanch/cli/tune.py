@@ -125,6 +125,22 @@ def _seal_of(checkpoint_to: tuple[str, ...], sign_key: Path | None, identity: Pa
     return CheckpointSeal(recipients, SigningKey.load(sign_key), identities)
 
 
+@tune.command("derived")
+@click.argument("model", type=FOLDER)
+@click.option("--from", "source", type=FOLDER, required=True, help="The model that it was made from.")
+@click.option("--how", type=click.Choice(["merged", "quantised", "converted"]), required=True, help="How it was made.")
+def derived(model: Path, source: Path, how: Literal["merged", "quantised", "converted"]) -> Result:
+    """State in the log that MODEL was made from another one; the console draws it. `stanch mark lineage` tests it."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_origin import state_origin  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        made = state_origin(workspace, model, source, how)
+    return Result(
+        {"model": str(made.digest), "how": how}, f"stated     {made.name} {made.digest} was {how} from {source}"
+    )
+
+
 @tune.command("verify")
 @click.argument("folder", metavar="RUN", type=FOLDER)
 @click.option("--model", type=FOLDER, help="Where the model's files are, if not in RUN.")

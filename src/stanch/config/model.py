@@ -150,6 +150,10 @@ class GatewayModelSection(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
         vocabulary: How many tokens it knows; log-probabilities are charged by it.
         require_certificate: File of the leak certificate without which nothing is answered, relative to the workspace:
             one of this digest, not expired, signed by the workspace. Empty: none is required.
+        text_root: The secret of the text watermark under which its server writes, relative to the workspace
+            (`stanch trace text-root`). The gateway hands it to nobody: it records that a watermark is asserted, and
+            the console shows the ids of the tenants' keys. Empty: its server writes without one.
+        tenants: Under whose keys its server writes.
     """
 
     name: Text
@@ -165,6 +169,8 @@ class GatewayModelSection(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     dimensions: Annotated[int, msgspec.Meta(ge=0, le=16_384)] = 0
     vocabulary: Annotated[int, msgspec.Meta(ge=2, le=2**24)] = 131_072
     require_certificate: str = ""
+    text_root: str = ""
+    tenants: tuple[Text, ...] = ()
 
 
 class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -39,6 +39,7 @@ _SAID = {
     "moved": "The alert took the step.", "suppressed": "It is kept quiet; it is recorded all the same.",
     "suspended": "It may do nothing until it is resumed.", "resumed": "It may sign in again.",
     "opened": "The incident is open; its clock runs.", "contained": "It was done, and the timeline says so.",
+    "given": "The task is given.", "finished": "The task is done.", "handed": "The evidence is in their hands.",
     "notified": "The notice is noted; the clock stopped.", "closed": "The incident is closed.",
 }  # fmt: skip
 

@@ -10,7 +10,9 @@ from stanch.access.oidc import CodeFlow
 from stanch.access.roll import names_of
 from stanch.access.sessions import Sessions
 from stanch.console.attempts import Attempts
+from stanch.console.certificates import Certificates
 from stanch.console.csrf import Csrf
+from stanch.console.records import ModelRecords
 from stanch.console.tally import DayCounts
 from stanch.workspace import Door, Request, Workspace
 from stanch.workspace.incoming import authenticator_of, code_flows
@@ -37,6 +39,8 @@ class Desk:
         csrf: Tokens of forms.
         authority: The policies, confirmed every second.
         days: How many acts there were by day.
+        records: What the log says of each model.
+        certificates: The leak certificates that were verified.
     """
 
     workspace: Workspace
@@ -49,6 +53,8 @@ class Desk:
     csrf: Csrf
     authority: Authority
     days: DayCounts = field(default_factory=DayCounts)
+    records: ModelRecords = field(default_factory=ModelRecords)
+    certificates: Certificates = field(default_factory=Certificates)
 
     @classmethod
     def of(cls, workspace: Workspace, address: str) -> "Desk":

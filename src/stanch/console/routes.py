@@ -1,6 +1,6 @@
 """The table of all addresses: method, path, handler, Cedar action, and the structures that come in and go out."""
 
-from stanch.console import charts, live, login, static_files
+from stanch.console import charts, lineage_picture, live, login, static_files
 from stanch.console.pages import (
     alerts,
     approvals,
@@ -94,6 +94,18 @@ WATCH: tuple[Route, ...] = (
         then=f"{_INCIDENT}?done=contained",
     ),
     Route(
+        name="incident.task", method="POST", path=f"{_INCIDENT}/tasks", handler=incidents.add_task, actions=_ACT,
+        asks=incidents.ToDo, answers=incidents.IncidentRow, then=f"{_INCIDENT}?done=given",
+    ),
+    Route(
+        name="incident.task.done", method="POST", path=f"{_INCIDENT}/tasks/{{task}}/end",
+        handler=incidents.finish_task, actions=_ACT, answers=incidents.IncidentRow, then=f"{_INCIDENT}?done=finished",
+    ),
+    Route(
+        name="incident.custody", method="POST", path=f"{_INCIDENT}/custody", handler=incidents.hand_over,
+        actions=_ACT, asks=incidents.HandOver, answers=incidents.IncidentRow, then=f"{_INCIDENT}?done=handed",
+    ),
+    Route(
         name="incident.notify", method="POST", path=f"{_INCIDENT}/notice", handler=incidents.notify, actions=_ACT,
         asks=incidents.Notice, answers=incidents.IncidentRow, dangerous=True, then=f"{_INCIDENT}?done=notified",
     ),
@@ -135,6 +147,10 @@ PAGES: tuple[Route, ...] = (
     Route(
         name="model", method="GET", path="/models/{digest}", handler=models.show_model, actions=_RELEASE,
         answers=models.ModelView, title="Model", template="model.html",
+    ),
+    Route(
+        name="model.lineage", method="GET", path="/models/{digest}/lineage.svg",
+        handler=lineage_picture.draw_lineage, actions=_RELEASE, asks=charts.Theme, title="Lineage", how="image",
     ),
     Route(
         name="releases", method="GET", path="/releases", handler=releases.list_releases, actions=_RELEASE, asks=Paged,

@@ -146,7 +146,7 @@ class Act(ABC, Generic[R]):
             "reserved": {**self._charge.amounts.record()}, "charged_ms": self._charge.at_ms,
             "prompt": prompt.hex(), "prompt_bytes": prompt_bytes(given.request),
             "network": network_of(given.exchange.address), "client": self._keyed("client", given.exchange.program),
-            "digest_source": "asserted", "watermark": "none",
+            "digest_source": "asserted", "watermark": given.model.watermark,
         }  # fmt: skip
 
     def _keyed(self, kind: str, name: str) -> str:

@@ -24,6 +24,7 @@ class ServedModel:
         dimensions: How many numbers an embedding of its has.
         vocabulary: How many tokens it knows.
         certificate: The leak certificate without which nothing is answered.
+        watermark: Whether its server writes text under a tenant's watermark: ``none``, or ``asserted`` by the settings.
     """
 
     name: str
@@ -36,6 +37,7 @@ class ServedModel:
     dimensions: int = 0
     vocabulary: int = 131_072
     certificate: RequiredCertificate | None = None
+    watermark: str = "none"
 
     def url(self, dialect: Dialect) -> str:
         """Return the URL of one endpoint of its server."""

@@ -188,7 +188,7 @@ def _model(workspace: Workspace, section: GatewayModelSection) -> ServedModel:
     return ServedModel(
         section.name, ArtifactRef("model", section.name, Digest.parse(section.digest)), section.upstream,
         section.upstream_name or section.name, section.dialects, guard, digest, section.dimensions, section.vocabulary,
-        certificate,
+        certificate, "asserted" if section.text_root else "none",
     )  # fmt: skip
 
 

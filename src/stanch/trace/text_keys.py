@@ -52,8 +52,18 @@ class TextRoot:
         Raises:
             InvalidInput: The name is empty, longer than 256 bytes, or not printable.
         """
+        words = np.frombuffer(self._derive(b"stanch/text/v1/tenant", tenant, 4 * DEPTH), ">u4")
+        return tuple(int(word) & 0x7FFFFFFF for word in words)
+
+    def key_id(self, tenant: str) -> str:
+        """Return what a tenant's keys are called, 16 hexadecimal digits that tell nothing of them.
+
+        Raises:
+            InvalidInput: As :meth:`keys`.
+        """
+        return self._derive(b"stanch/text/v1/key-id", tenant, 8).hex()
+
+    def _derive(self, label: bytes, tenant: str, length: int) -> bytes:
         if not tenant or len(tenant.encode()) > 256 or not tenant.isprintable():
             raise InvalidInput("tenant: expected a printable name of 1 to 256 bytes")
-        info = frame(b"stanch/text/v1/tenant", text(tenant))
-        words = np.frombuffer(hkdf_sha256(self.secret, info=info, length=4 * DEPTH), ">u4")
-        return tuple(int(word) & 0x7FFFFFFF for word in words)
+        return hkdf_sha256(self.secret, info=frame(label, text(tenant)), length=length)

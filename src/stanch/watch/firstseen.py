@@ -9,7 +9,7 @@ the days of both together: a score that does not know which is which keeps the r
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
@@ -113,6 +113,37 @@ def e_bh(values: Floats, alpha: float) -> list[int]:
 def fewest_scores(principals: int, alpha: float = ALPHA) -> int:
     """Return how many calibration scores must be there before one of so many principals can be reported alone."""
     return math.ceil(principals / alpha) - 1
+
+
+class Reach(NamedTuple):
+    """Whether D3 can report anybody: whom it judged on its last day, its calibration, and how large that must be."""
+
+    judged: int
+    scores: int
+    fewest: int
+
+    @property
+    def told(self) -> str:
+        """The same in one sentence."""
+        if not self.judged:
+            return f"Nobody was judged yet: that begins after {CALIBRATION_DAYS} days of a principal."
+        return (
+            f"One of {self.judged:,} principals can be reported alone from {self.fewest:,} days of calibration on "
+            f"(n + 1 ≥ m / α, α = {ALPHA:g}); there are {self.scores:,}."
+        )
+
+
+def reach_of(state: bytes) -> Reach:
+    """Return how far D3's saved state reaches; with fewer days it reports nobody, whatever they do."""
+    days = msgspec.msgpack.decode(state, type=_Days).days if state else []
+    judged = days[-1].judged if days else 0
+    return Reach(judged, sum(one.judged for one in days), fewest_scores(judged) if judged else 0)
+
+
+class _Days(Struct):
+    """The part of the saved state that :func:`reach_of` reads."""
+
+    days: list[ScoredDay] = []
 
 
 class DayBook:

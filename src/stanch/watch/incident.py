@@ -42,6 +42,44 @@ class Contained(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     entry: int
 
 
+class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Something that somebody does about it.
+
+    Attributes:
+        entry: The intent that gave the task; its number.
+        what: What is to be done, in a person's own words.
+        who: Pseudonymous id of who does it.
+        due_ms: By when.
+        done_ms: When somebody said that it is done; None: it is not.
+        done_entry: The intent that said so.
+    """
+
+    entry: int
+    what: str
+    who: str
+    due_ms: int
+    done_ms: int | None = None
+    done_entry: int | None = None
+
+
+class Holding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One link of a chain of custody: who holds a piece of evidence from when on.
+
+    Attributes:
+        entry: The intent that stated it.
+        digest: The evidence by the digest of its bytes.
+        what: What it is, in a person's own words.
+        holder: Pseudonymous id of who holds it from then on, until the next link of the same digest.
+        since_ms: From when on, as somebody stated.
+    """
+
+    entry: int
+    digest: str
+    what: str
+    holder: str
+    since_ms: int
+
+
 class Incident(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """An incident as it is now.
 
@@ -59,6 +97,8 @@ class Incident(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         notified_ms: When the authority was told.
         no_notice: Why nobody was told, in a person's own words.
         reminded: How many reminders were sent.
+        tasks: Who does what by when.
+        custody: Who held which evidence, in the order in which it was stated.
     """
 
     schema: str = "urn:stanch:incident:v1"
@@ -75,6 +115,8 @@ class Incident(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     notified_ms: int | None = None
     no_notice: str = ""
     reminded: int = 0
+    tasks: tuple[Task, ...] = ()
+    custody: tuple[Holding, ...] = ()
 
     @property
     def deadline_ms(self) -> int:
@@ -95,6 +137,13 @@ class Incident(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             "artifacts": list(self.artifacts), "entries": list(self.entries),
             "contained": [
                 {"action": one.action.value, "target": one.target, "entry": one.entry} for one in self.contained
+            ],
+            "tasks": [
+                {"task": one.entry, "who": one.who, "due_ms": one.due_ms, "done_ms": one.done_ms} for one in self.tasks
+            ],
+            "custody": [
+                {"digest": one.digest, "holder": one.holder, "since_ms": one.since_ms, "entry": one.entry}
+                for one in self.custody
             ],
         }  # fmt: skip
 
@@ -123,7 +172,7 @@ def extend(
     Raises:
         InvalidInput: It is closed.
     """
-    _check_open(incident)
+    check_open(incident)
     return replace(
         incident,
         alerts=tuple(dict.fromkeys((*incident.alerts, *alerts))),
@@ -135,7 +184,7 @@ def extend(
 
 def contain(incident: Incident, action: Containment, target: str, entry: int) -> Incident:
     """Return the incident after an act of containment, which entry ``entry`` recorded."""
-    _check_open(incident)
+    check_open(incident)
     state = max(incident.state, IncidentState.CONTAINED, key=_ORDER.index)
     done = (*incident.contained, Contained(action=action, target=target, entry=entry))
     return replace(extend(incident, entries=(entry,)), state=state, contained=done)
@@ -165,7 +214,7 @@ def close_incident(incident: Incident) -> Incident:
     Raises:
         InvalidInput: It is closed, or nobody was told and no reason is given.
     """
-    _check_open(incident)
+    check_open(incident)
     if incident.ticking:
         raise InvalidInput(
             f"incident {incident.id}: nobody was notified",
@@ -183,12 +232,17 @@ def reminders_due(incident: Incident, at_ms: int) -> tuple[int, ...]:
     return tuple(hours for hours in REMINDER_HOURS[incident.reminded :] if hours <= passed)
 
 
-def _check_open(incident: Incident) -> None:
+def check_open(incident: Incident) -> None:
+    """Refuse what is done to a closed incident.
+
+    Raises:
+        InvalidInput: It is closed.
+    """
     if incident.state is IncidentState.CLOSED:
         raise InvalidInput(f"incident {incident.id}: is closed", next_step="open another one")
 
 
 def _check_ticking(incident: Incident) -> None:
-    _check_open(incident)
+    check_open(incident)
     if not incident.ticking:
         raise InvalidInput(f"incident {incident.id}: its notice is settled already")

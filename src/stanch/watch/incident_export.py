@@ -80,14 +80,42 @@ def notice_of(incident: Incident, records: Sequence[Record]) -> tuple[int, ...]:
     stated: dict[str, JsonValue] = {
         "incident": incident.id, "change": "notify", "notified_ms": incident.notified_ms
     }  # fmt: skip
-    return _intents("watch.incident.update", stated, records)
+    return _changes(stated, records)
 
 
 def waiver_of(incident: Incident, records: Sequence[Record]) -> tuple[int, ...]:
     """Return the entry that holds a commitment to the reason for which nobody was told."""
     if not incident.no_notice:
         return ()
-    return _intents("watch.incident.update", {"incident": incident.id, "change": "close"}, records)
+    return _changes({"incident": incident.id, "change": "close"}, records)
+
+
+def tasks_of(incident: Incident, records: Sequence[Record]) -> tuple[Sentence, ...]:
+    """Return who does what by when, and what of it was done; the log holds a commitment to the words."""
+    told: list[Sentence] = []
+    for one in incident.tasks:
+        given: dict[str, JsonValue] = {
+            "incident": incident.id, "change": "task", "who": one.who, "due_ms": one.due_ms
+        }  # fmt: skip
+        if one.entry in _changes(given, records):
+            told += said(f"Task {one.entry}, of {one.who} by {moment(one.due_ms)}: {one.what}", (one.entry,))
+        done: dict[str, JsonValue] = {"incident": incident.id, "change": "task-done", "task": one.entry}
+        if one.done_ms is not None:
+            told += said(f"Task {one.entry} was done at {moment(one.done_ms)}.", _changes(done, records))
+    return tuple(told)
+
+
+def custody_of(incident: Incident, records: Sequence[Record]) -> tuple[Sentence, ...]:
+    """Return who held which evidence from when on."""
+    told: list[Sentence] = []
+    for one in incident.custody:
+        stated: dict[str, JsonValue] = {
+            "incident": incident.id, "change": "custody", "digest": one.digest, "holder": one.holder,
+            "since_ms": one.since_ms,
+        }  # fmt: skip
+        if one.entry in _changes(stated, records):
+            told += said(f"{one.holder} held {one.digest} from {moment(one.since_ms)} on: {one.what}", (one.entry,))
+    return tuple(told)
 
 
 def state_facts(incident: Incident, records: Sequence[Record]) -> tuple[Sentence, ...]:
@@ -108,6 +136,8 @@ def state_facts(incident: Incident, records: Sequence[Record]) -> tuple[Sentence
             sentence for one in incident.contained if one.entry in held
             for sentence in said(f"Contained by {one.action}: {one.target}.", (one.entry,))
         ),
+        *tasks_of(incident, records),
+        *custody_of(incident, records),
         *said(f"The authority was told at {moment(incident.notified_ms or 0)}.", notice_of(incident, records)),
         *said(f"No notice was given: {incident.no_notice}", waiver_of(incident, records)),
     )  # fmt: skip
@@ -147,6 +177,10 @@ def export_html(incident: Incident, records: Sequence[Record], origin: str) -> b
         "<table><thead><tr><th>entry</th><th>time</th><th>act</th><th>principal</th><th>leaf hash</th>"
         f"<th>inclusion</th></tr></thead>\n<tbody>\n{rows}\n</tbody></table></body></html>\n"
     ).encode()
+
+
+def _changes(stated: Mapping[str, JsonValue], records: Sequence[Record]) -> tuple[int, ...]:
+    return _intents("watch.incident.update", stated, records)
 
 
 def _intents(kind: str, stated: Mapping[str, JsonValue], records: Sequence[Record]) -> tuple[int, ...]:

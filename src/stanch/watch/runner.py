@@ -105,6 +105,13 @@ def progress(tables: Tables, origin: str, detectors: Sequence[Detector]) -> list
     return found
 
 
+def state_of(tables: Tables, origin: str, detector: str) -> bytes:
+    """Return what a detector remembers of a log; empty: nothing yet."""
+    wanted = select(watch_state.c.state).where(watch_state.c.origin == origin, watch_state.c.detector == detector)
+    with tables.read() as connection:
+        return bytes(connection.execute(wanted).scalar() or b"")
+
+
 def alarms_of(tables: Tables, origin: str) -> list[Alarm]:
     """Return all alarms that were raised, by detector and in its order."""
     with tables.read() as connection:

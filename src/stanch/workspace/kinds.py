@@ -50,6 +50,7 @@ KINDS: dict[str, Kind] = {
     "log.export": Kind("log:read", "workspace"),
     "log.read": Kind("log:read", "workspace"),
     "log.recover": Kind("log:write", "workspace"),
+    "model.derive": Kind("model:audit", "model"),
     "model.quarantine": Kind("model:quarantine", "model"),
     "policy.approve": Kind("access:grant", "workspace"),
     "policy.read": Kind("policy:read", "workspace"),
@@ -96,7 +97,9 @@ PAYLOADS: dict[str, str] = {
     "gateway.infer outcome": "request, verdict, findings (counts by kind), dropped (counts by path), scanned, released, answer (keyed digest), prompt_tokens, completion_tokens, used (amounts by budget), drawn and attempted (protected windows), lone (windows that stood alone), folded_chars, logprob_bits (if they were asked for), first_ms, total_ms; incident of a blocked answer; error of a failed one.",  # noqa: E501 - a row of a table
     "gateway.embed intent": "request, dialect, guard, reserved (amounts by budget), charged_ms, prompt (keyed digest), prompt_bytes, network, client (keyed digest), digest_source, watermark.",  # noqa: E501 - a row of a table
     "gateway.embed outcome": "request, dropped (counts by path), vectors, prompt_tokens, used (amounts by budget), total_ms; error of a failed one.",  # noqa: E501 - a row of a table
+    "model.derive outcome": "source (digest of the model that it was made from), name, how (merged, quantised, converted).",  # noqa: E501 - a row of a table
     "watch.alert.state outcome": "alert, from, to; of one that is closed: as (true, false, benign), principal, since and until (Unix seconds).",  # noqa: E501 - a row of a table
+    "watch.incident.update intent": "incident, change; of notify: notified_ms; of task: who, due_ms; of task-done: task (the entry that gave it); of custody: digest, holder, since_ms.",  # noqa: E501 - a row of a table
     "gateway.reset outcome": "principal, models (digests), budget, reason.",
 }
 """The fields of the payloads that other parts read: the log's watchers, and whoever derives budgets anew."""

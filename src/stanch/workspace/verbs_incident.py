@@ -95,7 +95,7 @@ def update_incident(
     what: str,
     change: Callable[[Incident, int], Incident],
     *,
-    reason: str = "",
+    words: Opening | None = None,
     stated: Mapping[str, JsonValue] = MappingProxyType({}),
 ) -> Incident:
     """Change an incident; the entry of this act joins its timeline.
@@ -105,10 +105,10 @@ def update_incident(
         key: The incident's id.
         what: What the change is called in the log.
         change: Given the incident and the index of this act's intent, returns what the incident then is.
-        reason: A person's words; the log holds a commitment to them.
+        words: A person's words; the log holds a commitment to them.
         stated: What else the intent says of the change.
     """
-    openings, sinks = (Opening.make(NO_NOTICE, reason),) if reason else (), sinks_of(workspace)
+    openings, sinks = (words,) if words is not None else (), sinks_of(workspace)
 
     def run(ref: EntryRef) -> Done[Incident]:
         before = _load(workspace, key)
@@ -140,7 +140,8 @@ def end_incident(workspace: Workspace, key: str, no_notice: str = "") -> Inciden
     def change(one: Incident, _entry: int) -> Incident:
         return close_incident(waive_notice(one, no_notice) if no_notice else one)
 
-    return update_incident(workspace, key, "close", change, reason=no_notice)
+    words = Opening.make(NO_NOTICE, no_notice) if no_notice else None
+    return update_incident(workspace, key, "close", change, words=words)
 
 
 def remind_incidents(workspace: Workspace) -> tuple[Alert, ...]:

@@ -11,7 +11,8 @@ from stanch.watch import Measure, detectors
 from stanch.watch.alert import AlertState, Conclusion
 from stanch.watch.book import count_alerts
 from stanch.watch.detector import FalseAlarm
-from stanch.watch.runner import progress
+from stanch.watch.firstseen import FirstSeenDetector, reach_of
+from stanch.watch.runner import progress, state_of
 
 _THRESHOLDS = {
     "D1": "each finding that the guard reports",
@@ -34,13 +35,17 @@ class Simulated(Struct, frozen=True):
 
 
 class DetectorRow(Struct, frozen=True):
-    """One detector: signals, threshold, promise, how far it has read, what was raised and how that was judged."""
+    """One detector: signals, threshold, promise, how far it has read, what was raised and how that was judged.
+
+    ``reach`` says of D3 from how many days on it can report anybody at all; it is empty for the others.
+    """
 
     name: str
     signals: tuple[str, ...]
     threshold: str
     promise: str
     needs: str
+    reach: str
     behind: int
     alarms: int
     last_ms: int
@@ -67,6 +72,7 @@ def show_detectors(call: Call, _asked: Nothing) -> DetectorList:
     with workspace.tables.read() as connection:
         counts = count_alerts(connection)
     kept, rows = _simulations(call), []
+    reach = reach_of(state_of(workspace.tables, reader.origin, FirstSeenDetector.name)).told
     for detector in known:
         mine = [one for one in counts if one.detector == detector.name]
         waiting = sum(one.alerts for one in mine if one.state is AlertState.OPEN)
@@ -74,7 +80,8 @@ def show_detectors(call: Call, _asked: Nothing) -> DetectorList:
         place = places[detector.name]
         rows.append(DetectorRow(
             detector.name, detector.signals, _threshold(detector.name, detector.promise), _promise(detector.promise),
-            detector.promise.needs, size - place.next_index, place.alarms, (place.last_at or 0) * 1000,
+            detector.promise.needs, reach if detector.name == FirstSeenDetector.name else "",
+            size - place.next_index, place.alarms, (place.last_at or 0) * 1000,
             sum(one.alerts for one in mine), waiting, judged[Conclusion.TRUE], judged[Conclusion.FALSE],
             judged[Conclusion.BENIGN], kept.get(detector.name),
         ))  # fmt: skip

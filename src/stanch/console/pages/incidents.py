@@ -8,22 +8,25 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from stanch.console.desk import Call
-from stanch.console.pages.alerts import AlertRow, Time, rows_of, time_of
+from stanch.console.pages.alerts import AlertRow, Reason, Time, rows_of, time_of
 from stanch.console.pages.log import Row, rows_at
 from stanch.console.pages.paging import Paged
 from stanch.console.route import Nothing
 from stanch.errors import NotFound
+from stanch.terms import Digest
 from stanch.trace.incident_report import Audience
 from stanch.watch import Containment
 from stanch.watch.book import load_alerts
 from stanch.watch.incident import HOUR_MS, Incident, IncidentState
 from stanch.watch.incident_book import list_incidents as list_all
 from stanch.watch.incident_book import load_incident
+from stanch.workspace.verbs_casework import end_task, give_task, hand_evidence
 from stanch.workspace.verbs_contain import ContainOrder, contain_incident
 from stanch.workspace.verbs_incident import end_incident, export_incident, notify_incident, open_incident
 from stanch.workspace.verbs_incident_report import write_report
 
 Word = Annotated[str, Meta(max_length=200)]
+DigestText = Annotated[str, Meta(pattern=r"^(sha256|blake3):[0-9a-f]{64}\Z")]
 _Count = Annotated[int, Meta(ge=0, le=2**53)]
 _SHOWN_ENTRIES = 200
 _NEEDED = {"quarantine_model": "finding:act", "revoke_key": "access:grant", "lower_budget": "finding:act"}
@@ -61,6 +64,31 @@ class Done(Struct, frozen=True):
     entry: int
 
 
+class TaskRow(Struct, frozen=True):
+    """A task: its number, what it is, who does it by when, and since when it is done (0: it is not)."""
+
+    task: int
+    what: str
+    who: str
+    name: str
+    due_ms: int
+    late: bool
+    done_ms: int
+    done_entry: int
+
+
+class HoldingRow(Struct, frozen=True):
+    """A link of a chain of custody: the evidence, who held it from when on, and whether somebody still does."""
+
+    digest: str
+    what: str
+    holder: str
+    name: str
+    since_ms: int
+    entry: int
+    now: bool
+
+
 class IncidentView(Struct, frozen=True):
     """One incident: its clock, its alerts, whom and what it is about, what was done, its timeline.
 
@@ -72,6 +100,8 @@ class IncidentView(Struct, frozen=True):
     principals: tuple[str, ...]
     models: tuple[str, ...]
     contained: tuple[Done, ...]
+    tasks: tuple[TaskRow, ...]
+    custody: tuple[HoldingRow, ...]
     notified_ms: int
     no_notice: str
     entries: int
@@ -102,6 +132,23 @@ class Notice(Struct, frozen=True, forbid_unknown_fields=True):
     """When the authority was told (UTC)."""
 
     at: Time
+
+
+class ToDo(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is to be done, who does it (name or id), and by when (UTC)."""
+
+    what: Reason
+    who: Annotated[str, Meta(min_length=1, max_length=200)]
+    due: Time
+
+
+class HandOver(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which evidence (the digest of its bytes), what it is, who holds it (name or id), and since when (UTC)."""
+
+    digest: DigestText
+    what: Reason
+    holder: Annotated[str, Meta(min_length=1, max_length=200)]
+    since: Time
 
 
 class Closing(Struct, frozen=True, forbid_unknown_fields=True):
@@ -154,8 +201,9 @@ def show_incident(call: Call, _asked: Nothing) -> IncidentView:
     acts = tuple(act for act, needed in _NEEDED.items() if call.could(needed)) if may_act else ()
     return IncidentView(
         clock_of(call, found), alerts, found.principals, found.artifacts,
-        tuple(Done(one.action.value, one.target, one.entry) for one in found.contained), found.notified_ms or 0,
-        found.no_notice, len(found.entries), rows_at(call, found.entries[-_SHOWN_ENTRIES:]), found.reminded,
+        tuple(Done(one.action.value, one.target, one.entry) for one in found.contained), _tasks(call, found),
+        _custody(call, found), found.notified_ms or 0, found.no_notice, len(found.entries),
+        rows_at(call, found.entries[-_SHOWN_ENTRIES:]), found.reminded,
         may_act, acts,
     )  # fmt: skip
 
@@ -178,6 +226,33 @@ def contain(call: Call, asked: Order) -> IncidentRow:
 def notify(call: Call, asked: Notice) -> IncidentRow:
     """Note that the authority was told; the clock stops."""
     return clock_of(call, notify_incident(call.workspace, _key(call), time_of(asked.at)))
+
+
+def add_task(call: Call, asked: ToDo) -> IncidentRow:
+    """Give somebody a task."""
+    done = give_task(call.workspace, _key(call), asked.what, who=asked.who, due_ms=time_of(asked.due))
+    return clock_of(call, done)
+
+
+def finish_task(call: Call, _asked: Nothing) -> IncidentRow:
+    """Say that a task is done.
+
+    Raises:
+        NotFound: There is no such incident or task.
+    """
+    task = call.path["task"]
+    if not task.isdecimal() or not task.isascii() or len(task) > 16:
+        raise NotFound("there is no such task")
+    return clock_of(call, end_task(call.workspace, _key(call), int(task)))
+
+
+def hand_over(call: Call, asked: HandOver) -> IncidentRow:
+    """State who holds a piece of evidence from a time on."""
+    digest, since_ms = Digest.parse(asked.digest), time_of(asked.since)
+    done = hand_evidence(
+        call.workspace, _key(call), digest, asked.what, holder=asked.holder, since_ms=since_ms
+    )  # fmt: skip
+    return clock_of(call, done)
 
 
 def close(call: Call, asked: Closing) -> IncidentRow:
@@ -222,6 +297,30 @@ def clocks_of(call: Call, incidents: Sequence[Incident]) -> tuple[IncidentRow, .
             (one.deadline_ms - call.now_ms) // HOUR_MS, len(one.alerts), len(one.contained),
         )
         for one in incidents
+    )  # fmt: skip
+
+
+def _tasks(call: Call, incident: Incident) -> tuple[TaskRow, ...]:
+    """Return the tasks, those that are not done first, each in the order of its day."""
+    names = call.names(one.who for one in incident.tasks)
+    return tuple(
+        TaskRow(
+            one.entry, one.what, one.who, names.get(one.who, one.who), one.due_ms,
+            one.done_ms is None and one.due_ms < call.now_ms, one.done_ms or 0, one.done_entry or 0,
+        )
+        for one in sorted(incident.tasks, key=lambda one: (one.done_ms is not None, one.due_ms))
+    )  # fmt: skip
+
+
+def _custody(call: Call, incident: Incident) -> tuple[HoldingRow, ...]:
+    names = call.names(one.holder for one in incident.custody)
+    newest = {one.digest: one.entry for one in incident.custody}
+    return tuple(
+        HoldingRow(
+            one.digest, one.what, one.holder, names.get(one.holder, one.holder), one.since_ms, one.entry,
+            newest[one.digest] == one.entry,
+        )
+        for one in incident.custody
     )  # fmt: skip
 
 

@@ -1,10 +1,10 @@
 """Models: the gate, the certificate, the copies that left, and the line of releases."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 from sqlalchemy import select
 
 from stanch.access.roll import holders
@@ -12,18 +12,21 @@ from stanch.audit.certificate_file import read_certificate
 from stanch.audit.leakcert import LeakCert
 from stanch.audit.verdict import MEANING
 from stanch.console.desk import Call
+from stanch.console.lineage import Copied, Lineage, draw_up
 from stanch.console.pages.log import Row, rows_of
 from stanch.console.pages.paging import Paged, take
 from stanch.console.pages.releases import CopyState, Look, load_releases
 from stanch.console.route import Nothing
 from stanch.errors import NotFound, StanchError
 from stanch.ledger import EntryQuery
+from stanch.ledger.entry import read_event
 from stanch.sign import TrustedKeys
 from stanch.store.schema.workspace import resource
 from stanch.terms import Digest
+from stanch.trace import TextRoot
+from stanch.watch.events import INFER
 from stanch.workspace.release_state import ReleaseState
 
-DigestText = Annotated[str, Meta(pattern=r"^(sha256|blake3):[0-9a-f]{64}\Z")]
 _HISTORY, _SHOWN_HOLDERS = 25, 50
 
 
@@ -86,12 +89,37 @@ class Served(Struct, frozen=True):
     certificate: str
 
 
+class Tenant(Struct, frozen=True):
+    """A tenant under whose watermark a model's server writes, and the id of its key, which says nothing of the key."""
+
+    name: str
+    key_id: str
+
+
+class Watermark(Struct, frozen=True):
+    """How text of the model is watermarked.
+
+    Attributes:
+        tenants: Under whose keys its server writes, as the settings say.
+        trouble: Why the settings' secret cannot be used.
+        recorded: What the newest request in the log says: ``none`` or ``asserted``; empty: there was no request.
+        entry: That entry; -1 without one.
+    """
+
+    tenants: tuple[Tenant, ...]
+    trouble: str
+    recorded: str
+    entry: int
+
+
 class ModelView(Struct, frozen=True):
     """All that the workspace knows of one model."""
 
     model: ModelRow
     certificate: Certificate | None
     served: tuple[Served, ...]
+    watermark: Watermark
+    lineage: Lineage
     lines: tuple[ReleaseLine, ...]
     history: tuple[Row, ...]
     infer: tuple[str, ...]
@@ -100,7 +128,7 @@ class ModelView(Struct, frozen=True):
 
 def list_models(call: Call, asked: Paged) -> ModelList:
     """Show the models that the workspace knows: judged, released or served."""
-    shown, after = take(_known(call), lambda row: f"{row.name}@{row.digest}", asked)
+    shown, after = take(known_models(call, load_releases(call)), lambda row: f"{row.name}@{row.digest}", asked)
     return ModelList(shown, after)
 
 
@@ -110,27 +138,71 @@ def show_model(call: Call, _asked: Nothing) -> ModelView:
     Raises:
         NotFound: The workspace knows none of that digest.
     """
-    found = [row for row in _known(call) if row.digest == call.path["digest"]]
-    if not found:
-        raise NotFound("there is no such model", next_step="stanch audit run MODEL")
-    row = found[0]
-    states = [state for state in load_releases(call) if state.facts.digest == row.digest]
+    releases = load_releases(call)
+    known = known_models(call, releases)
+    row = _find(known, call.path["digest"])
+    states = [state for state in releases if state.facts.digest == row.digest]
     query = EntryQuery(subject=Digest.parse(row.digest), newest_first=True, limit=_HISTORY)
     look = Look(call)
+    lines = _lines(look, states)
     return ModelView(
-        row, _certificate(call, states), _served(call, row.digest), tuple(_line(look, state) for state in states),
-        rows_of(call, query),
+        row, _certificate(call, states), _served(call, row.digest), _watermark(call, row.digest),
+        _lineage(look, row.digest, known, releases, {row.digest: lines}), lines, rows_of(call, query),
         _grantees(call, "consumer", row), _grantees(call, "release_manager", row),
     )  # fmt: skip
 
 
-def _known(call: Call) -> list[ModelRow]:
+def lineage_of(call: Call, digest: str) -> Lineage:
+    """Return where a model comes from and where it went.
+
+    Raises:
+        NotFound: The workspace knows none of that digest.
+    """
+    releases = load_releases(call)
+    known = known_models(call, releases)
+    return _lineage(Look(call), _find(known, digest).digest, known, releases, {})
+
+
+def _find(known: list[ModelRow], digest: str) -> ModelRow:
+    found = next((row for row in known if row.digest == digest), None)
+    if found is None:
+        raise NotFound("there is no such model", next_step="stanch audit run MODEL")
+    return found
+
+
+def _lineage(
+    look: Look,
+    digest: str,
+    known: list[ModelRow],
+    releases: list[ReleaseState],
+    lines: dict[str, tuple[ReleaseLine, ...]],
+) -> Lineage:
+    """Return the graph around a model; ``lines`` holds the releases of models whose copies were looked at already."""
+    bases: dict[str, set[str]] = defaultdict(set)
+    for state in releases:
+        if state.base is not None:
+            bases[state.facts.digest].add(str(state.base))
+
+    def copies(model: str) -> Iterator[Copied]:
+        if model not in lines:
+            lines[model] = _lines(look, [state for state in releases if state.facts.digest == model])
+        for line in lines[model]:
+            for copy in line.copies:
+                yield Copied(line.name, copy.recipient, line.entry, copy.made_ms > 0)
+
+    workspace = look.call.workspace
+    records = look.call.desk.records.upto_now(workspace.tables, workspace.ledger.origin)
+    return draw_up(digest, {one.digest: one.name for one in known}, bases, records, copies)
+
+
+def known_models(call: Call, releases: list[ReleaseState]) -> list[ModelRow]:
+    """Return every model that was judged, released or is served."""
     served: dict[str, list[str]] = defaultdict(list)
     for section in call.workspace.config.gateway.models:
         served[section.digest].append(section.name)
     released: dict[str, list[str]] = defaultdict(list)
     names: dict[str, str] = {}
-    for state in load_releases(call):
+    for state in releases:
         released[state.facts.digest].append(state.facts.name)
         names[state.facts.digest] = state.model.name
     with call.workspace.tables.read() as connection:
@@ -174,6 +246,28 @@ def _served(call: Call, digest: str) -> tuple[Served, ...]:
         for one in call.workspace.config.gateway.models
         if one.digest == digest
     )
+
+
+def _watermark(call: Call, digest: str) -> Watermark:
+    """Return under whose watermark the model's server writes; of a secret no more than the ids of its keys is told."""
+    tenants: list[Tenant] = []
+    trouble = ""
+    for one in call.workspace.config.gateway.models:
+        if one.digest == digest and one.text_root:
+            try:
+                root = TextRoot.load(call.workspace.folder / one.text_root)
+                tenants += [Tenant(name, root.key_id(name)) for name in one.tenants]
+            except StanchError as error:
+                trouble = error.what
+    reader = call.workspace.ledger.reader()
+    newest = EntryQuery(subject=Digest.parse(digest), kind=INFER, phase="intent", newest_first=True, limit=1)
+    entry = next((ref.index for ref in reader.query(newest)), -1)
+    told = read_event(reader.entry(entry)).unmapped.stanch.payload or {} if entry >= 0 else {}
+    return Watermark(tuple(tenants), trouble, str(told.get("watermark", "")), entry)
+
+
+def _lines(look: Look, states: list[ReleaseState]) -> tuple[ReleaseLine, ...]:
+    return tuple(_line(look, state) for state in states)
 
 
 def _line(look: Look, state: ReleaseState) -> ReleaseLine:

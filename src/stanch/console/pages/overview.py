@@ -1,5 +1,6 @@
 """The first page: how the log, the models and the people stand. Each section names what it takes to see it."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,19 +13,26 @@ from stanch.console.counts import Day, count_days
 from stanch.console.desk import Call
 from stanch.console.pages.alerts import count_alerts, count_waiting
 from stanch.console.pages.incidents import clocks_of
+from stanch.console.pages.models import known_models
+from stanch.console.pages.releases import load_releases
+from stanch.console.pages.standing import standings_of
 from stanch.console.route import Nothing
 from stanch.errors import StanchError
 from stanch.ledger import EntryQuery
 from stanch.store.schema.workspace import resource
 from stanch.terms import JsonValue
+from stanch.watch import detectors
 from stanch.watch.alert import AlertState
 from stanch.watch.incident import IncidentState
 from stanch.watch.incident_book import list_incidents
+from stanch.watch.runner import progress
+from stanch.workspace.copies import KeptCopy
 from stanch.workspace.verbs_console import look
 from stanch.workspace.verbs_glass import overdue_reviews
 
 DAY_MS = 86_400_000
 _SHOWN_DAYS = 28
+_FRESH_MS = 60_000
 
 
 class LogHealth(Struct, frozen=True):
@@ -57,6 +65,46 @@ class Models(Struct, frozen=True):
     failed: int
     unjudged: int
     quarantined: int
+
+
+class Verdicts(Struct, frozen=True):
+    """Models by the verdict of their leak certificate, or of their newest audit where no certificate is in use.
+
+    ``none``: never audited; ``expired``: that was too long ago; ``unreadable``: the certificate does not verify.
+    """
+
+    proven: int = 0
+    falsified: int = 0
+    inconclusive: int = 0
+    clean: int = 0
+    none: int = 0
+    expired: int = 0
+    unreadable: int = 0
+
+
+class Coverage(Struct, frozen=True):
+    """Of so many models: how they were judged, and how many passed, have a certificate, marks, sealed copies."""
+
+    models: int
+    verdicts: Verdicts
+    gate: int
+    certificate: int
+    marks: int
+    sealed: int
+
+
+class Reader(Struct, frozen=True):
+    """A detector, and whether it runs: nothing that is older than a minute is unread."""
+
+    name: str
+    runs: bool
+    behind: int
+
+
+class Readers(Struct, frozen=True):
+    """The detectors."""
+
+    detectors: tuple[Reader, ...]
 
 
 class Duties(Struct, frozen=True):
@@ -185,6 +233,29 @@ def _models(call: Call) -> Models:
     return Models(counts["passed"], counts["failed"], counts[""], sum(count for _, held, count in rows if held))
 
 
+def _coverage(call: Call) -> Coverage:
+    releases = load_releases(call)
+    models = known_models(call, releases)
+    standings = standings_of(call, models, releases)
+    counts = Counter(one.verdict for one in standings.values())
+    marked = {state.facts.digest for state in releases}
+    sealed = {state.facts.digest for state in releases if next(KeptCopy.all_of(state.folder), None) is not None}
+    return Coverage(
+        len(models), Verdicts(**counts), sum(row.gate == "passed" for row in models),
+        sum(one.certified for one in standings.values()), len(marked), len(sealed),
+    )  # fmt: skip
+
+
+def _readers(call: Call) -> Readers:
+    workspace = call.workspace
+    reader = workspace.ledger.reader()
+    size, found = reader.size(), []
+    for one in progress(workspace.tables, reader.origin, detectors()):
+        fresh = one.next_index >= size or _time_of(call, one.next_index) > call.now_ms - _FRESH_MS
+        found.append(Reader(one.detector, fresh, size - one.next_index))
+    return Readers(tuple(found))
+
+
 def _duties(call: Call) -> Duties:
     people = call.workspace.people
     overdue = overdue_reviews(call.workspace)
@@ -199,6 +270,8 @@ SECTIONS: tuple[Section, ...] = (
     Section("log", "log:read", _log),
     Section("activity", "log:read", _activity),
     Section("models", "log:read", _models),
+    Section("coverage", "log:read", _coverage),
+    Section("detectors", "finding:read", _readers),
     Section("duties", "policy:read", _duties),
 )
 """The sections, in their order; template ``sections/<name>.html`` shows each."""

@@ -4,10 +4,11 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from stanch.access import ROLES, ApiKeyOrder, ApiKeyRecord, Facts, Grant
+from stanch.access import ROLES, ApiKeyOrder, Facts, Grant
 from stanch.access.roll import facts_after
 from stanch.access.strangers import read as read_strangers
 from stanch.console.desk import Call
+from stanch.console.keys import KeyRow, keys_of
 from stanch.console.pages.budgets import Used, uses_of
 from stanch.console.pages.log import Row, Word, rows_of
 from stanch.console.pages.paging import Paged
@@ -38,17 +39,6 @@ class GrantRow(Struct, frozen=True):
     scope: str
     expires_ms: int
     granted_by: str
-
-
-class KeyRow(Struct, frozen=True):
-    """An API key: what it is good for, never its secret."""
-
-    id: str
-    models: tuple[str, ...]
-    networks: tuple[str, ...]
-    actions: tuple[str, ...]
-    expires_ms: int
-    revoked: bool
 
 
 class PrincipalRow(Struct, frozen=True):
@@ -167,7 +157,6 @@ def show_principal(call: Call, _asked: Nothing) -> PrincipalView:
     people, identity = call.workspace.people, call.path["id"]
     facts = people.directory.facts_of(identity)
     names = call.names(grant.granted_by for grant in facts.grants)
-    keys = tuple(_key(record) for record in people.api_keys.keys(identity))
     history: tuple[Row, ...] = ()
     rate: Rate | None = None
     if call.may("log:read"):
@@ -176,8 +165,9 @@ def show_principal(call: Call, _asked: Nothing) -> PrincipalView:
     models = tuple(section.digest for section in call.workspace.config.gateway.models)
     may = call.may("access:grant")
     return PrincipalView(
-        _row(facts), tuple(_grant(grant, names) for grant in facts.grants), keys, uses_of(call, identity), rate,
-        history, tuple(sorted(ROLES)), models, may, may and identity != call.session.principal,
+        _row(facts), tuple(_grant(grant, names) for grant in facts.grants), keys_of(call, identity),
+        uses_of(call, identity), rate, history, tuple(sorted(ROLES)), models, may,
+        may and identity != call.session.principal,
     )  # fmt: skip
 
 
@@ -279,9 +269,3 @@ def _row(facts: Facts) -> PrincipalRow:
 def _grant(grant: Grant, names: dict[str, str]) -> GrantRow:
     by = names.get(grant.granted_by, grant.granted_by)
     return GrantRow(grant.id, grant.role, grant.scope, grant.expires_ms or 0, by)
-
-
-def _key(record: ApiKeyRecord) -> KeyRow:
-    return KeyRow(
-        record.id, record.models, record.networks, record.actions, record.expires_ms, record.revoked_ms is not None
-    )

@@ -181,22 +181,22 @@ class Look:
     """A look at the copies of releases; what they have in common is read once."""
 
     def __init__(self, call: Call) -> None:
-        self._call = call
+        self.call = call
         self._names: dict[str, str] = {}
 
     def name(self, principal: str) -> str:
         """Return what a principal is shown as."""
         if principal not in self._names:
-            self._names[principal] = self._call.names([principal]).get(principal, principal)
+            self._names[principal] = self.call.names([principal]).get(principal, principal)
         return self._names[principal]
 
     @cached_property
     def _trusted(self) -> TrustedKeys:
-        return TrustedKeys(self._call.workspace.keys.publics("publisher"))
+        return TrustedKeys(self.call.workspace.keys.publics("publisher"))
 
     @cached_property
     def _receipts(self) -> dict[str, tuple[str, int]]:
-        return {one.manifest.hex: (one.at, entry) for entry, one in list_receipts(self._call.workspace)}
+        return {one.manifest.hex: (one.at, entry) for entry, one in list_receipts(self.call.workspace)}
 
     def copies(self, state: ReleaseState) -> tuple[CopyState, ...]:
         """Return how each copy of a release stands."""
@@ -209,7 +209,7 @@ class Look:
 
     def _copy(self, state: ReleaseState, recipient: str, kept: KeptCopy | None) -> CopyState:
         """Return how the copy of one recipient stands; it may not be made yet."""
-        facts, call = state.facts, self._call
+        facts, call = state.facts, self.call
         request, files = facts.requests[recipient], kept.quorum if kept is not None else None
         made_ms, manifest = (kept.facts.created_ms, kept.facts.manifest_sha256) if kept is not None else (0, "")
         votes: tuple[Vote, ...] = ()
