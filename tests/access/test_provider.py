@@ -1,18 +1,13 @@
 """The code flow and bearer tokens against a real OpenID provider (npm oidc-provider), on loopback."""
 
 import html
-import http.client
-import os
 import re
-import shutil
-import socket
-import subprocess
 import time
 from http.cookies import SimpleCookie
-from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
+from oidc_provider import NEEDED, access_token, exchange, running_provider
 
 from stanch.access.authenticator import Authenticator, Bearer
 from stanch.access.issuer import Client, Issuer, Providers
@@ -22,26 +17,10 @@ from stanch.access.strangers import read
 from stanch.access.token import Tokens
 from stanch.errors import NotAuthenticated
 
-HERE = Path(__file__).parent / "oidc"
 REDIRECT = "http://127.0.0.1:9/callback"
 AUDIENCE = "urn:stanch:test-workspace"
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("node") is None or not (HERE / "node_modules").is_dir(),
-    reason="npm's oidc-provider is not installed (`make test` does it where npm is)",
-)
-
-
-def exchange(method, url, *, headers, body=b""):
-    """One HTTP exchange without redirects: status, headers, body."""
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=20)
-    try:
-        connection.request(method, parts.path + (f"?{parts.query}" if parts.query else ""), body or None, headers)
-        answer = connection.getresponse()
-        return answer.status, answer.headers, answer.read()
-    finally:
-        connection.close()
+pytestmark = NEEDED
 
 
 def fetch(method, url, *, headers, body):
@@ -49,26 +28,10 @@ def fetch(method, url, *, headers, body):
     return status, answer
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def url():
-    port = free_port()
-    process = subprocess.Popen(
-        ["node", str(HERE / "server.mjs"), str(port), REDIRECT, AUDIENCE], stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, text=True, env=os.environ | {"NODE_ENV": "test"},
-    )  # fmt: skip
-    try:
-        assert process.stdout.readline().strip() == "ready"
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(10)
-        process.stdout.close()
+    with running_provider(REDIRECT) as address:
+        yield address
 
 
 class Browser:
@@ -177,22 +140,11 @@ def test_a_step_up_without_second_factor_is_none(flow):
     assert "second factor" in str(caught.value.__cause__)
 
 
-def access_token(url):
-    form = {
-        "grant_type": "client_credentials", "client_id": "service", "client_secret": "another secret",
-        "resource": AUDIENCE,
-    }  # fmt: skip
-    headers = {"Content-Type": "application/x-www-form-urlencoded"}
-    status, _, body = exchange("POST", f"{url}/token", headers=headers, body=urlencode(form).encode())
-    assert status == 200, body
-    return re.search(rb'"access_token":"([^"]+)"', body)[1].decode()
-
-
 def test_a_service_comes_in_with_an_access_token(url, issuer, people):
     people.clock.seconds = time.time()
     bot = people.directory.register_subject(url, "service", display="bot", kind="service")
     authenticator = Authenticator(people.directory, tokens=Tokens([issuer], Providers(fetch)))
-    session = authenticator.authenticate(Bearer(access_token(url), "127.0.0.1"))
+    session = authenticator.authenticate(Bearer(access_token(url, AUDIENCE), "127.0.0.1"))
     assert (session.principal, session.kind) == (bot.id, "oidc")
     assert session.key_id.startswith("jti:")
     assert people.directory.facts(session).principal.id == bot.id
@@ -214,4 +166,4 @@ def test_an_id_token_is_no_access_token_and_the_other_way_round(flow, issuer, ur
     with pytest.raises(NotAuthenticated):
         tokens.bearer(caught["id_token"])
     with pytest.raises(NotAuthenticated):
-        tokens.id_token(access_token(url), issuer, nonce=attempt.nonce)
+        tokens.id_token(access_token(url, AUDIENCE), issuer, nonce=attempt.nonce)

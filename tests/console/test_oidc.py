@@ -1,13 +1,9 @@
 """Signing in with a real OpenID provider (npm oidc-provider), on loopback."""
 
-import contextlib
 import html
 import http.client
-import os
 import re
-import shutil
-import socket
-import subprocess
+import sys
 from dataclasses import replace
 from http.cookies import SimpleCookie
 from pathlib import Path
@@ -17,6 +13,10 @@ import pytest
 from seating import ADDRESS
 from test_login import ELSEWHERE
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "access"))  # the test folders are no packages
+
+from oidc_provider import NEEDED, running_provider
+
 from stanch.access.directory import Proof
 from stanch.access.issuer import Client, Issuer, Providers
 from stanch.access.oidc import CodeFlow
@@ -25,31 +25,9 @@ from stanch.console.app import build_app
 from stanch.workspace.incoming import fetch_web
 from stanch.workspace.verbs_access import Newcomer, register_newcomer
 
-HERE = Path(__file__).parents[1] / "access" / "oidc"
 CALLBACK = f"{ADDRESS}/callback"
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("node") is None or not (HERE / "node_modules").is_dir(),
-    reason="npm's oidc-provider is not installed (`make test` does it where npm is)",
-)
-
-
-@contextlib.contextmanager
-def running_provider(callback, **environment):
-    """Run the provider for a console whose callback that is; yield its address."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        ["node", str(HERE / "server.mjs"), str(port), callback, "urn:x"], stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, text=True, env=os.environ | {"NODE_ENV": "test"} | environment,
-    )  # fmt: skip
-    try:
-        assert process.stdout.readline().strip() == "ready"
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(10)
-        process.stdout.close()
+pytestmark = NEEDED
 
 
 @pytest.fixture(scope="module")

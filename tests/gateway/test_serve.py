@@ -3,6 +3,7 @@
 import contextlib
 import json
 import random
+import resource
 import socket
 import ssl
 import threading
@@ -149,6 +150,8 @@ def place(tmp_path_factory, model):
     folder = tmp_path_factory.mktemp("serve") / "w"
     canary = make(folder, settings(model) + 'text_root = "text.root"\ntenants = ["acme"]\n')
     MEMORY["The code?"] = f"The code of the vault is {canary}, they say."
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 1024), most))
     with Workspace.open(folder) as workspace:
         key = key_of(workspace, "program")
         with running(workspace) as url:
@@ -208,6 +211,11 @@ def test_a_head_that_does_not_end_ends_the_connection(place):
             sent += client.send(b"x-more: " + b"y" * 4096 + b"\r\n")
             time.sleep(0.0005)
     assert sent < 4 << 20  # what the sockets hold, and one read beyond the limit
+
+
+def test_as_many_connections_as_the_system_allows_are_taken(place):  # noqa: ARG001 - the server has begun
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert soft == hard
 
 
 def test_completions_are_guarded_likewise(place):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import resource
 import signal
 import ssl
 import sys
@@ -96,6 +97,7 @@ def run_server(
         raise MissingExtraError("gateway") from error
     # The log's writer and the event loop pass the interpreter to each other at every statement; 5 ms each add up.
     sys.setswitchinterval(_SWITCH_SECONDS)
+    _allow_connections()
     host, port = listening(workspace)
     context = tls_context(workspace)
     config = uvicorn.Config(
@@ -108,6 +110,12 @@ def run_server(
     gc.collect()
     gc.freeze()
     uvloop.run(_serve(uvicorn.Server(config), monitor_server(workspace, gateway.desk.metrics), ready, stop))
+
+
+def _allow_connections() -> None:
+    """Open as many files as the system allows this process: each connection is one, and many systems begin at 1,024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def listening(workspace: Workspace) -> tuple[str, int]:

@@ -28,7 +28,7 @@ class Voice:
         self.waiting: deque[Channel] = deque()
         self._guard = guard
         self._known: set[Channel] = set()
-        self._out: list[str] = []
+        self._out = ""
         self._before = (0, 0)
         self._is_between, self._is_over = True, False
         self._open()
@@ -74,7 +74,7 @@ class Voice:
             raise unexpected("$ in a place that another followed")
         if self._is_over:
             self._before = self.counts
-            self._open("".join(self._out)[-REPLAYED:])
+            self._open(self._out)
         elif self._known:
             yield from self.part()
         self._known.add(channel)
@@ -88,8 +88,7 @@ class Voice:
 
     def _noted(self, step: Step) -> Step:
         self.released += len(step.text) + len(step.borders)
-        if step.text:
-            self._out.append(step.text)
+        self._out = (self._out + step.text)[-REPLAYED:]
         return step
 
 

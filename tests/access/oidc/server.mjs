@@ -1,8 +1,8 @@
 // An OpenID provider on loopback: people sign in with any name (its own development pages), and one service gets
-// access tokens in the form of RFC 9068. Usage: node server.mjs PORT REDIRECT_URI AUDIENCE
+// access tokens in the form of RFC 9068, for the audience that it names. Usage: node server.mjs PORT REDIRECT_URI
 import Provider from 'oidc-provider';
 
-const [port, redirectUri, audience] = process.argv.slice(2);
+const [port, redirectUri] = process.argv.slice(2);
 const issuer = `http://127.0.0.1:${port}`;
 
 const provider = new Provider(issuer, {
@@ -23,7 +23,7 @@ const provider = new Provider(issuer, {
     clientCredentials: { enabled: true },
     resourceIndicators: {
       enabled: true,
-      getResourceServerInfo: () => ({ scope: '', audience, accessTokenFormat: 'jwt', accessTokenTTL: 300 }),
+      getResourceServerInfo: (_, audience) => ({ scope: '', audience, accessTokenFormat: 'jwt', accessTokenTTL: 300 }),
     },
   },
   cookies: { keys: ['only for tests'] },
