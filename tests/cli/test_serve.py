@@ -159,7 +159,7 @@ def test_what_is_unsafe_or_wrong_starts_nothing(place, monkeypatch, text, says):
         assert place(text).code == 2
 
 
-@pytest.mark.parametrize(("module", "extra"), [("aiohttp", "gateway"), ("starlette", "console")])
+@pytest.mark.parametrize(("module", "extra"), [("httptools", "gateway"), ("starlette", "console")])
 def test_a_part_that_is_not_installed_is_named(place, monkeypatch, module, extra):
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == module else found(name))

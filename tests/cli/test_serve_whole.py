@@ -22,7 +22,7 @@ from stanch.terms import Digest
 from stanch.workspace import Workspace
 
 httpx = pytest.importorskip("httpx", reason="httpx is not installed")
-for part in ("aiohttp", "uvicorn", "starlette", "openai"):
+for part in ("httptools", "uvicorn", "starlette", "openai"):
     pytest.importorskip(part, reason=f"{part} is not installed: pip install 'stanch[gateway,console,dev]'")
 
 GUIDE = (Path(__file__).parents[2] / "docs/guides/serve.md").read_text()

@@ -69,7 +69,7 @@ class Host:
 def forking():
     """Yield a function that starts a gateway on a folder."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["hosts", "aiohttp", "uvicorn.protocols.http.h11_impl", "uvicorn.lifespan.on"])
+    context.set_forkserver_preload(["hosts", "uvicorn.protocols.http.h11_impl", "uvicorn.lifespan.on"])
     with pytest.MonkeyPatch.context() as patch:  # the server of forks looks for modules here alone
         patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
         forkserver.ensure_running()

@@ -142,13 +142,11 @@ async def serving(workspace, guard, key="", *, limits=None, patience=None, **set
         {"bot": limits or Limits(10_000, 10**9, 10_000, 10_000)},
         **settings,
     )
-    await upstream.open()
     try:
         yield Client(app, key), server
         while app._left_behind:  # noqa: ASYNC110 - its tasks come and go
             await asyncio.sleep(0.01)
     finally:
-        await upstream.close()
         for task in server.serving:
             task.cancel()
         await asyncio.gather(*server.serving, return_exceptions=True)

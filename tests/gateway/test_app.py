@@ -126,7 +126,7 @@ FAILURES = {
     "breaks its chunked framing": (
         STREAM, http(b"ffff\r\n" + GOOD, more="transfer-encoding: chunked\r\n"), 200, "upstream_failed"),
     "says nothing": (STREAM, b"", 502, "upstream_failed"),
-    "is no HTTP server": (STREAM, b"\x00\xff\r\n\r\n", 502, "upstream_failed"),
+    "is no HTTP server": (STREAM, b"\x00\xff\r\n\r\n", 502, "upstream_protocol"),
     "refuses": (STREAM, http(ROW.encode(), status="500 Bad"), 502, "upstream_failed"),
     "redirects": (STREAM, http(b"", status="302 Found", more="location: http://127.0.0.1/\r\n"), 502, "upstream_failed"),  # noqa: E501 - a row of data
     "answers in HTML": (STREAM, http(ROW.encode(), "text/html"), 502, "upstream_protocol"),

@@ -14,7 +14,7 @@ from test_serve import make, running, settings
 from stanch.workspace import Workspace
 
 openai = pytest.importorskip("openai", reason="openai is not installed")
-for part in ("aiohttp", "uvicorn"):
+for part in ("httptools", "uvicorn"):
     pytest.importorskip(part, reason=f"{part} is not installed: pip install 'stanch[gateway]'")
 
 MEMORY = {"clean": CLEAN, "row": f"Patient Maria {ROW[14:]} End.", "call": '{"q": "rain"}', "canary": ""}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-for part in ("aiohttp", "uvicorn"):
+for part in ("httptools", "uvicorn"):
     pytest.importorskip(part, reason=f"{part} is not installed: pip install 'stanch[gateway]'")
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))

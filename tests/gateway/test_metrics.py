@@ -14,7 +14,7 @@ from stanch.errors import InvalidInput
 from stanch.gateway.budgets import Limits
 from stanch.gateway.metrics import Metrics
 from stanch.gateway.monitor import monitor_server
-from stanch.gateway.problem import UpstreamFailed
+from stanch.gateway.problem import UpstreamFailed, UpstreamProtocol
 from stanch.gateway.upstream import Upstream
 from stanch.guard import Guard, GuardError
 from stanch.workspace import Workspace
@@ -132,18 +132,15 @@ def test_a_server_that_is_not_well_is_not_ready():
             await writer.drain()
             writer.close()
 
-        upstream = Upstream()
-        await upstream.open()
-        try:
-            async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-                await upstream.probe(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
-        finally:
-            await upstream.close()
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            await Upstream().probe(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
 
     asyncio.run(main(http(b"")))
     asyncio.run(main(http(b"", status="404 Not Found")))
-    for answer in (http(b"", status="503 Loading"), b"", b"\x00\r\n\r\n"):
-        with pytest.raises(UpstreamFailed):
+    for answer, error in (
+        (http(b"", status="503 Loading"), UpstreamFailed), (b"", UpstreamFailed), (b"\x00\r\n\r\n", UpstreamProtocol),
+    ):  # fmt: skip
+        with pytest.raises(error):
             asyncio.run(main(answer))
 
 

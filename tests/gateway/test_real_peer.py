@@ -22,7 +22,7 @@ from stanch.guard import Guard, GuardPolicy
 from stanch.scan import FINE, SpanIndex
 from stanch.workspace import Workspace
 
-for part in ("fastapi", "uvicorn", "aiohttp"):
+for part in ("fastapi", "uvicorn", "httptools"):
     pytest.importorskip(part, reason=f"{part} is not installed")
 openai = pytest.importorskip("openai", reason="openai is not installed")
 torch = pytest.importorskip("torch", reason="torch is not installed")

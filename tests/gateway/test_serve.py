@@ -29,7 +29,7 @@ from stanch.scan import SpanIndex
 from stanch.workspace import Workspace
 
 httpx = pytest.importorskip("httpx", reason="httpx is not installed")
-for part in ("aiohttp", "uvicorn"):
+for part in ("httptools", "uvicorn"):
     pytest.importorskip(part, reason=f"{part} is not installed: pip install 'stanch[gateway]'")
 
 MEMORY = {

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import serving
@@ -13,6 +15,7 @@ from stanch.gateway.desk import Desk
 from stanch.gateway.standing import Known, Stale, judge_of
 from stanch.store.schema.workspace import resource
 from stanch.workspace import Request, Workspace
+from stanch.workspace.people import People
 from stanch.workspace.verbs_access import revoke_key
 
 ASK = {"model": "bot", "messages": [{"role": "user", "content": "a question"}]}
@@ -113,6 +116,31 @@ def test_what_is_old_is_read_again(workspace):
     for at, is_known in ((0.49, True), (0.5, False)):
         now[0] = at
         assert (known.find(session, MODEL) is not None) == is_known
+
+
+def test_of_many_who_need_it_at_once_one_reads_and_what_is_read_before_a_change_is_not_kept(workspace, monkeypatch):
+    desk, reads, read = Desk.of(workspace), [], People.context
+    session = desk.authenticate(Bearer(key_of(workspace, "many"), "127.0.0.1"))
+    desk.authority.refresh()
+
+    def slow(self, *args):
+        reads.append(1)
+        time.sleep(0.05)
+        if changes:
+            desk.forget()
+        return read(self, *args)
+
+    monkeypatch.setattr(People, "context", slow)
+    monkeypatch.setattr("stanch.gateway.standing._KNOWN_SECONDS", 60)
+    for changes in (False, True):
+        desk.forget()
+        reads.clear()
+        judges = [desk.judge(session, MODEL, ("model:infer",)) for _ in range(6)]
+        with ThreadPoolExecutor(6) as pool:
+            decided = list(pool.map(lambda judge: judge.decide(REQUEST), judges))
+        assert all(decision.allowed for decision in decided)
+        assert (len(reads) == 1) != changes
+        assert (desk.known.find(session, MODEL) is None) == changes
 
 
 def test_a_refusal_is_never_remembered(workspace):

@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "gateway"))  # the test folders are no packages
 
-for part in ("aiohttp", "uvicorn"):
+for part in ("httptools", "uvicorn"):
     pytest.importorskip(part, reason=f"{part} is not installed: pip install 'stanch[gateway]'")
 
 from answers import CANARY, INDEX_KEY, ROW  # noqa: E402 - after the path is set

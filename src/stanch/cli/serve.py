@@ -57,7 +57,7 @@ def serve(*, gateway_only: bool, watch_only: bool, console_only: bool, check: bo
 
 def _gateway(workspace: "Workspace", *, thorough: bool) -> str:
     """Return where the gateway listens; what would be unsafe is refused."""
-    _require("gateway", "uvicorn", "aiohttp")
+    _require("gateway", "uvicorn", "httptools")
 
     from stanch.gateway.serve import build_gateway, listening, tls_context  # noqa: PLC0415 - as above
 

@@ -94,7 +94,6 @@ class Gateway:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
-        await self.upstream.open()
         flushing = asyncio.create_task(self.desk.keep_flushing())
         await send({"type": "lifespan.startup.complete"})
         await receive()
@@ -103,7 +102,6 @@ class Gateway:
             await asyncio.wait(self._left_behind)
         with contextlib.suppress(StanchError):  # a log that cannot be written now is told by every other act
             await asyncio.to_thread(self.desk.flush, is_last=True)
-        await self.upstream.close()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _serve(self, exchange: Exchange) -> None:

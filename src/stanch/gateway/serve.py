@@ -87,10 +87,10 @@ def run_server(
 
     Raises:
         InvalidInput: Another host than this machine without a certificate, or a certificate that cannot be used.
-        MissingExtraError: uvicorn or aiohttp is not installed.
+        MissingExtraError: uvicorn, uvloop or httptools is not installed.
     """
     try:
-        import aiohttp  # noqa: F401, PLC0415 - an optional part; missing now is better than at the first request
+        import httptools  # noqa: F401, PLC0415 - an optional part; missing now is better than at the first request
         import uvicorn  # noqa: PLC0415 - an optional part
         import uvloop  # noqa: PLC0415 - same
     except ImportError as error:

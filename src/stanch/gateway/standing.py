@@ -5,6 +5,7 @@ reads the revision again: if anything changed since, nothing is recorded or done
 key and a withdrawn right end at once, though most requests ask nobody.
 """
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -49,11 +50,11 @@ class Standing:
 
 
 class Known:
-    """The standings that were read in the last half a second."""
+    """The standings that were read in the last half a second. Of many requests that need one, one reads it."""
 
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        self._kept: dict[tuple[Digest, str, bool], Standing] = {}
+        self.forget()
 
     def find(self, session: Session, model: ArtifactRef) -> Standing | None:
         """Return what is remembered."""
@@ -62,9 +63,17 @@ class Known:
 
     def read(self, people: People, model: ArtifactRef, reader: LedgerReader) -> Standing:
         """Return what is remembered, or is so now."""
-        session = people.session
-        if (found := self.find(session, model)) is not None:
-            return found
+        kept, key = self._kept, (model.digest, people.session.principal, people.session.mfa)
+        with self._reading.setdefault(key, threading.Lock()):
+            if (found := self.find(people.session, model)) is not None:
+                return found
+            if len(kept) >= _MOST_KNOWN:
+                kept.clear()
+                self._reading.clear()
+            made = kept[key] = self._read(people, model, reader)
+        return made
+
+    def _read(self, people: People, model: ArtifactRef, reader: LedgerReader) -> Standing:
         now = self._monotonic()
         revision = people.authority.revision()  # first: what is read later may be newer, which confirm() then notices
         with people.ground.tables.read() as connection:
@@ -72,15 +81,12 @@ class Known:
             worst = select(func.max(resource.c.sensitivity), func.max(resource.c.quarantined)).where(same)
             sensitivity, quarantined = connection.execute(worst).one()
         facts = replace(people.resource_facts(model), sensitivity=sensitivity or 0, quarantined=bool(quarantined))
-        made = Standing(now + _KNOWN_SECONDS, revision, facts, people.context(model, reader))
-        if len(self._kept) >= _MOST_KNOWN:
-            self._kept.clear()
-        self._kept[model.digest, session.principal, session.mfa] = made
-        return made
+        return Standing(now + _KNOWN_SECONDS, revision, facts, people.context(model, reader))
 
     def forget(self) -> None:
-        """Read everything again."""
-        self._kept.clear()
+        """Read everything again; what is being read now is not kept."""
+        self._kept: dict[tuple[Digest, str, bool], Standing] = {}
+        self._reading: dict[tuple[Digest, str, bool], threading.Lock] = {}
 
 
 class SessionJudge:
@@ -114,6 +120,9 @@ class SessionJudge:
         people, authority = self._people, self._people.authority
         standing = self._known.read(people, request.resource, self._workspace.ledger.reader())
         self._revision = standing.revision
+        if not act and (known := standing.allowed.get(self._key())) is not None:
+            self._decision = known
+            return known
         for action in self._actions:
             decision = authority.decide(people.session, action, standing.facts, standing.context)
             if not decision.allowed:

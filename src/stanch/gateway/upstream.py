@@ -1,19 +1,17 @@
 """The model's server: one request out, and its answer's bytes in pieces, read no faster than they are wanted."""
 
+import asyncio
 import contextlib
+import functools
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from stanch.errors import MissingExtraError
+from stanch.gateway.call import Call
 from stanch.gateway.problem import UpstreamFailed, UpstreamProtocol, UpstreamTimeout
 from stanch.store.http import check_url
 
-if TYPE_CHECKING:
-    import aiohttp
-
 MAX_WHOLE = 4 << 20
-_READ_AHEAD = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +20,7 @@ class Patience:
 
     Attributes:
         connect: For a connection.
-        idle: For the next bytes, the first ones included.
+        idle: For the head of the answer, and then for its next bytes.
         total: For the whole answer, a slow client included.
     """
 
@@ -31,90 +29,80 @@ class Patience:
     total: float = 600.0
 
 
+@dataclass(frozen=True, slots=True)
 class Upstream:
-    """Connections to the servers of models. Certificates are checked; no redirect, proxy or cookie is used."""
+    """The way to the servers of models. Certificates are checked; no redirect, proxy or cookie is used."""
 
-    def __init__(self, patience: Patience | None = None) -> None:
-        self.patience = patience or Patience()
-        self._session: aiohttp.ClientSession | None = None
-
-    async def open(self) -> None:
-        """Make ready; belongs into the event loop that will serve.
-
-        Raises:
-            MissingExtraError: aiohttp is not installed.
-        """
-        try:
-            import aiohttp  # noqa: PLC0415 - an optional part
-        except ImportError as error:
-            raise MissingExtraError("gateway") from error
-        wait = self.patience
-        self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=wait.connect, sock_read=wait.idle),
-            connector=aiohttp.TCPConnector(limit=0),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            read_bufsize=_READ_AHEAD,
-            trust_env=False,
-        )
-
-    async def close(self) -> None:
-        """End all connections."""
-        if self._session is not None:
-            await self._session.close()
+    patience: Patience = Patience()
 
     async def probe(self, url: str) -> None:
         """Return if a server says that it is well, or has nothing to say about it.
 
         Raises:
             UpstreamFailed: It cannot be reached, or says that it is not well.
+            UpstreamProtocol: It answers something else than HTTP/1.1.
         """
-        import aiohttp  # noqa: PLC0415 - see open
-
-        assert self._session is not None  # noqa: S101 - the server opens it before it serves
-        try:
-            async with self._session.get(f"{url.rstrip('/')}/health", allow_redirects=False) as response:
-                status = response.status
-        except (aiohttp.ClientError, OSError) as error:
-            raise UpstreamFailed("the model's server cannot be reached", why=type(error).__name__) from error
-        if status >= 500:
-            raise UpstreamFailed("the model's server is not ready", why=f"status {status}")
+        async with self._call("GET", f"{url.rstrip('/')}/health", "accept: */*\r\n") as call:
+            if call.status >= 500:
+                raise UpstreamFailed("the model's server is not ready", why=f"status {call.status}")
 
     @contextlib.asynccontextmanager
     async def ask(self, url: str, body: bytes, *, media: str) -> AsyncIterator[AsyncIterator[bytes]]:
         """Send a request, and yield the pieces of an answer of the media type ``media``.
 
-        Leaving the block early ends the connection. Nothing that the server says about an error is kept.
+        Leaving the block ends the connection. Nothing that the server says about an error is kept.
 
         Raises:
             UpstreamTimeout: The server did not connect or answer in time.
             UpstreamFailed: It refused, or the connection broke.
-            UpstreamProtocol: Its answer is of another type or encoding.
+            UpstreamProtocol: Its answer is of another type or encoding, or no HTTP/1.1.
         """
-        import aiohttp  # noqa: PLC0415 - see open
+        headers = f"accept: {media}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        async with self._call("POST", url, headers, body) as call:
+            if call.status != 200:
+                raise UpstreamFailed("the model's server refused", why=f"status {call.status}")
+            if not _is_plain(call, media):
+                raise UpstreamProtocol("the model's server answered in another media type or encoding")
+            yield call
 
-        assert self._session is not None  # noqa: S101 - the server opens it before it serves
-        check_url(url)
-        headers = {"content-type": "application/json", "accept": media, "accept-encoding": "identity"}
+    @contextlib.asynccontextmanager
+    async def _call(self, method: str, url: str, headers: str, body: bytes = b"") -> AsyncIterator[Call]:
+        """Send a request, and yield its answer once the head is there."""
+        parts = check_url(url)
+        tls = _tls() if parts.scheme == "https" else None
+        loop, patience = asyncio.get_running_loop(), self.patience
         try:
-            async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
-                try:
-                    if response.status != 200:
-                        raise UpstreamFailed("the model's server refused", why=f"status {response.status}")
-                    encoding = response.headers.get("content-encoding", "identity")
-                    if (
-                        response.content_type != media
-                        or encoding != "identity"
-                        or (response.charset or "utf-8") != "utf-8"
-                    ):
-                        raise UpstreamProtocol("the model's server answered in another media type or encoding")
-                    yield response.content.iter_any()
-                finally:
-                    response.close()  # what was not read is not waited for
+            async with asyncio.timeout(patience.connect):
+                transport, call = await loop.create_connection(
+                    lambda: Call(patience.idle), parts.hostname, parts.port or (443 if tls else 80), ssl=tls
+                )
         except TimeoutError as error:
             raise UpstreamTimeout("the model's server did not answer in time") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise UpstreamFailed("the model's server failed", why=type(error).__name__) from error
+        except OSError as error:
+            raise UpstreamFailed("the model's server cannot be reached", why=type(error).__name__) from error
+        try:
+            target = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
+            head = f"{method} {target} HTTP/1.1\r\nhost: {parts.netloc}\r\nuser-agent: stanch\r\n{headers}"
+            transport.write(f"{head}accept-encoding: identity\r\nconnection: close\r\n\r\n".encode() + body)
+            await call.head()
+            yield call
+        finally:
+            transport.abort()  # what was not read is not waited for
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    return ssl.create_default_context()
+
+
+def _is_plain(call: Call, media: str) -> bool:
+    """Say whether an answer is of this media type and in UTF-8, and nothing but the framing is wrapped around it."""
+    kinds = call.values(b"content-type")
+    kind, *parameters = (part.strip().lower() for part in b";".join(kinds).split(b";"))
+    charsets = {part.partition(b"=")[2].strip(b' "') for part in parameters if part.startswith(b"charset")}
+    wrapped = [*call.values(b"content-encoding"), *call.values(b"transfer-encoding")]
+    plain = {value.strip().lower() for value in wrapped} <= {b"identity", b"chunked"}
+    return len(kinds) == 1 and kind == media.encode() and charsets <= {b"utf-8"} and plain
 
 
 async def read_whole(pieces: AsyncIterator[bytes], *, most: int = MAX_WHOLE) -> str:

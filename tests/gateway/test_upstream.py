@@ -1,0 +1,184 @@
+"""What a model's server may send as HTTP: taken in any pieces, and anything else is an error of a known kind."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from stanch.gateway.problem import UpstreamFailed, UpstreamProtocol, UpstreamTimeout
+from stanch.gateway.upstream import Patience, Upstream, read_whole
+
+JSON = "application/json"
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+BODY = b'{"a": "text that arrives in pieces"}'
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n9\r\n%b\r\n1b\r\n%b\r\n0\r\nx-more: y\r\n\r\n" % (
+    BODY[:9],
+    BODY[9:],
+)
+LONG = HEAD + b"content-length: %d\r\n\r\n" % len(BODY) + BODY
+OPEN = HEAD + b"\r\n" + BODY
+
+
+def asking(serve, patience=None, take=read_whole):
+    """Ask a server for JSON, and return what was taken of its answer, and what it was asked."""
+    asked = []
+
+    async def main():
+        async def accept(reader, writer):
+            head = await reader.readuntil(b"\r\n\r\n")
+            asked.append(head + await reader.readexactly(2))
+            try:
+                with contextlib.suppress(ConnectionError):
+                    await serve(reader, writer)
+            finally:
+                writer.close()
+
+        async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/x"
+            async with Upstream(patience or Patience(5, 5, 20)).ask(url, b"{}", media=JSON) as pieces:
+                return await take(pieces)
+
+    return asyncio.run(main()), asked
+
+
+def sends(data, size=1 << 20):
+    """Return a server that sends bytes, cut into pieces."""
+
+    async def serve(_reader, writer):
+        for at in range(0, len(data), size):
+            writer.write(data[at : at + size])
+            await writer.drain()
+
+    return serve
+
+
+@pytest.mark.parametrize("answer", [CHUNKED, LONG, OPEN])
+@pytest.mark.parametrize("size", [1, 7, 1 << 20])
+def test_an_answer_is_the_same_however_it_is_framed_and_cut(answer, size):
+    text, (asked,) = asking(sends(answer, size))
+    assert text == BODY.decode()
+    head, _, body = asked.partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")
+    assert (lines[0], body) == ("POST /v1/x HTTP/1.1", b"{}")
+    assert {"connection: close", "accept-encoding: identity", "content-length: 2", f"accept: {JSON}"} <= {*lines}
+
+
+@pytest.mark.parametrize(
+    "kind", [b"application/json; charset=UTF-8", b'Application/JSON;charset="utf-8"', b"application/json ;x=y"]
+)
+def test_utf_8_is_told_in_many_ways(kind):
+    text, _ = asking(sends(b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\n\r\n{}" % kind))
+    assert text == "{}"
+
+
+BROKEN = {
+    "is cut in its head": (HEAD, UpstreamFailed),
+    "is cut in its length": (LONG[:-1], UpstreamFailed),
+    "is cut in a chunk": (CHUNKED[:-30], UpstreamFailed),
+    "lacks its last chunk": (CHUNKED[: CHUNKED.index(b"0\r\nx-more")], UpstreamFailed),
+    "is another status": (LONG.replace(b"200 OK", b"500 No"), UpstreamFailed),
+    "is a redirect": (LONG.replace(b"200 OK", b"307 There\r\nlocation: /v1/y"), UpstreamFailed),
+    "is no HTTP": (b"SSH-2.0-x\r\n\r\n", UpstreamProtocol),
+    "has two lengths": (LONG.replace(b"\r\n\r\n", b"\r\ncontent-length: 1\r\n\r\n"), UpstreamProtocol),
+    "has a length and chunks": (CHUNKED.replace(b"\r\n\r\n", b"\r\ncontent-length: 9\r\n\r\n", 1), UpstreamProtocol),
+    "has a chunk of no length": (CHUNKED.replace(b"\r\n9\r\n", b"\r\nq\r\n"), UpstreamProtocol),
+    "is wrapped": (LONG.replace(b"\r\n\r\n", b"\r\ncontent-encoding: gzip\r\n\r\n", 1), UpstreamProtocol),
+    "is of another type": (LONG.replace(b"application/json", b"text/html"), UpstreamProtocol),
+    "is of no type": (LONG.replace(b"content-type", b"content-tape"), UpstreamProtocol),
+    "is of two types": (LONG.replace(b"\r\n\r\n", b"\r\ncontent-type: application/json\r\n\r\n", 1), UpstreamProtocol),
+    "is of another character set": (LONG.replace(b"json\r", b"json; charset=latin-1\r"), UpstreamProtocol),
+    "becomes another protocol": (
+        LONG.replace(b"200 OK", b"101 Switch\r\nupgrade: x\r\nconnection: upgrade"), (UpstreamProtocol, UpstreamFailed)
+    ),
+    "has too long a head": (HEAD + b"x: " + b"y" * (1 << 20) + b"\r\n\r\n{}", UpstreamProtocol),
+    "has a head without an end": (HEAD + b"x-y: z\r\n" * 100_000, UpstreamProtocol),
+    "has trailers without an end": (CHUNKED[:-2] + b"x-y: z\r\n" * 100_000, UpstreamProtocol),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_an_answer_that(how):
+    answer, error = BROKEN[how]
+    with pytest.raises(error):
+        asking(sends(answer))
+
+
+async def stall(reader, writer):
+    writer.write(HEAD + b"\r\n{")
+    await reader.read()
+
+
+async def trickle(_reader, writer):
+    writer.write(HEAD + b"\r\n")
+    for at in range(0, len(BODY), 4):
+        writer.write(BODY[at : at + 4])
+        await asyncio.sleep(0.15)
+
+
+def test_a_server_that_stalls_is_not_waited_for():
+    with pytest.raises(UpstreamTimeout):
+        asking(stall, Patience(5, 0.2, 20))
+    assert asking(trickle, Patience(5, 1, 20))[0] == BODY.decode()  # longer in all, and each piece in time
+
+
+def test_a_server_that_nobody_reaches_is_told():
+    async def main():
+        async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+        async with Upstream().ask(f"http://127.0.0.1:{port}/", b"{}", media=JSON):
+            raise AssertionError
+
+    with pytest.raises(UpstreamFailed):
+        asyncio.run(main())
+
+
+def test_an_answer_that_is_not_wanted_is_not_read():
+    """What is read ahead is bounded, and reading goes on when it is wanted again."""
+    sent = []
+
+    async def flood(_reader, writer):
+        writer.write(HEAD + b"\r\n")
+        for _ in range(1000):
+            writer.write(b"x" * (1 << 16))
+            await writer.drain()
+            sent.append(1 << 16)
+
+    async def take(pieces):
+        size = len(await anext(pieces))
+        await asyncio.sleep(0.3)
+        held = sum(sent)
+        async for piece in pieces:
+            size += len(piece)
+        return held, size
+
+    (held, size), _ = asking(flood, take=take)
+    assert held < 20 << 20 < size == 1000 << 16
+
+
+def test_leaving_ends_the_connection():
+    ended = []
+
+    async def flood(_reader, writer):
+        writer.write(HEAD + b"\r\n")
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.sleep(0.001)
+        ended.append(1)
+
+    async def main():
+        async def accept(reader, writer):
+            await reader.readuntil(b"\r\n\r\n")
+            await flood(reader, writer)
+            writer.close()
+
+        async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+            async with Upstream().ask(url, b"{}", media=JSON) as pieces:
+                assert (await anext(pieces)).startswith(b"x")
+            async with asyncio.timeout(10):
+                while not ended:  # noqa: ASYNC110 - the server has no event for it
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(main())
