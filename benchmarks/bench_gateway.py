@@ -7,8 +7,10 @@ Run with::
 Each contender is a process of its own. A stream has 64 tokens of clean prose, a frame each; four run at a time. The
 cost is processor time of the contender's process and children, from /proc. ``bare`` is our gateway with a guard that
 looks for nothing, ``guarded`` with all shipped recognisers, an index of 50,000 windows and canaries; both decide, log
-durably and charge budgets for each request. ``litellm`` has no filter, ``litellm filtered`` its content filter with
-1,001 words. First-token time is against asking the stub directly. Writes benchmarks/results/gateway.json.
+durably and charge budgets for each request. ``unsynced`` is ``guarded`` with a database that waits for no disk, so
+that what it adds is all but the durable commit. ``litellm`` has no filter, ``litellm filtered`` its content filter
+with 1,001 words. First-token time is against asking the stub directly, four at a time and alone. Writes
+benchmarks/results/gateway.json.
 """
 
 import asyncio
@@ -40,6 +42,7 @@ from stanch.gateway.serve import run_server
 from stanch.gateway.upstream import Upstream
 from stanch.guard import Guard, GuardPolicy
 from stanch.scan import Policy, Scanner, SpanIndex
+from stanch.store import sqlite
 from stanch.terms import ArtifactRef, Digest
 from stanch.workspace import Workspace
 from stanch.workspace.verbs_access import Newcomer, issue_key, register_newcomer
@@ -49,7 +52,10 @@ from chat_corpus import ChatMaker
 
 OUT = Path(__file__).parent / "results" / "gateway.json"
 ROUNDS, TOKENS, TOGETHER, WORDS = 7, 64, 4, 1001
-STREAMS = {"direct": 200, "bare": 200, "guarded": 200, "litellm": 24, "litellm filtered": 8}
+STREAMS = {"direct": 200, "bare": 200, "guarded": 200, "unsynced": 200, "litellm": 24, "litellm filtered": 8}
+OURS = ("bare", "guarded", "unsynced")
+ALONE = 24
+"""Streams that are asked for one after the other."""
 REF = ArtifactRef("model", "bot", Digest.sha256(b"the model"))
 WINDOW = 25
 """Characters of text for each window of the index."""
@@ -91,15 +97,17 @@ async def stub(port: int) -> None:
     await server.serve_forever()
 
 
-def gateway(port: int, folder: Path, upstream: int, *, guarded: bool) -> None:
+def gateway(kind: str, port: int, folder: Path, upstream: int) -> None:
     """Serve as our gateway until killed; the client's key goes to the file ``key``."""
+    if kind == "unsynced":
+        vars(sqlite)["_PRAGMAS"]["synchronous"] = 0  # no setting turns it off
     Workspace.init(folder).close()
     path = folder / "stanch.toml"
     path.write_text(path.read_text() + f'\n[gateway]\nlisten = "127.0.0.1:{port}"\n')
     policy = GuardPolicy()
     vars(policy)["scanner"] = Scanner(Policy(recognisers=()))  # no setting turns the guard off
-    if guarded:
-        index = SpanIndex.build([ChatMaker(5).prose(50_000 * WINDOW)], key=secrets.token_bytes(32))
+    if kind != "bare":
+        index = SpanIndex.open(folder.parent / "index", (folder.parent / "index.key").read_bytes())
         policy = GuardPolicy(index=index, canaries=("the code of the vault is 48151623",))
     with Workspace.open(folder) as workspace:
         model = ServedModel(
@@ -136,8 +144,10 @@ def running(folder: Path) -> Iterator[dict[str, Contender]]:
     """Start everybody, and end them."""
     ports = dict(zip(STREAMS, free_ports(len(STREAMS)), strict=True))
     processes, keys, me = {}, {}, [sys.executable, __file__]
+    (folder / "index.key").write_bytes(key := secrets.token_bytes(32))
+    SpanIndex.build([ChatMaker(5).prose(50_000 * WINDOW)], key=key).save(folder / "index")
     processes["direct"] = subprocess.Popen([*me, "stub", str(ports["direct"])])
-    for name in ("bare", "guarded"):
+    for name in OURS:
         words = [*me, name, str(ports[name]), str(folder / name), str(ports["direct"])]
         processes[name] = subprocess.Popen(words)
     if program := os.environ.get("STANCH_LITELLM"):
@@ -152,7 +162,7 @@ def running(folder: Path) -> Iterator[dict[str, Contender]]:
     try:
         for name, process in processes.items():
             wait(ports[name], process)
-        keys |= {name: (folder / name / "key").read_text() for name in ("bare", "guarded")}
+        keys |= {name: (folder / name / "key").read_text() for name in OURS}
         yield {
             name: Contender(ports[name], keys.get(name, ""), 0 if name == "direct" else process.pid)
             for name, process in processes.items()
@@ -202,9 +212,9 @@ async def ask(contender: Contender) -> float:
     return first
 
 
-async def load(contender: Contender, count: int) -> list[float]:
+async def load(contender: Contender, count: int, together: int = TOGETHER) -> list[float]:
     """Ask for streams, some at a time."""
-    gate = asyncio.Semaphore(TOGETHER)
+    gate = asyncio.Semaphore(together)
 
     async def one() -> float:
         async with gate:
@@ -232,18 +242,35 @@ def resident(pid: int) -> float:
     return sum(int(fields[21]) for fields in family(pid)) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
+def durable_write(folder: Path) -> float:
+    """Return the median seconds that a file system takes to make an appended page durable, with nobody else there."""
+    took = []
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for _ in range(50):
+            start = time.perf_counter()
+            os.write(file.fileno(), bytes(4096))
+            os.fdatasync(file.fileno())
+            took.append(time.perf_counter() - start)
+    return statistics.median(took)
+
+
 def measure(everyone: dict[str, Contender], number: int, figures: defaultdict[str, list[float]]) -> None:
     """Load everybody once."""
     names = [*everyone][number % len(everyone) :] + [*everyone][: number % len(everyone)]
-    cost, first = {}, {}
+    cost, first, alone = {}, {}, {}
     for name in names:
         start = spent(everyone[name].pid)
         first[name] = statistics.median(asyncio.run(load(everyone[name], STREAMS[name])))
         cost[name] = (spent(everyone[name].pid) - start) / STREAMS[name]
+        alone[name] = statistics.median(asyncio.run(load(everyone[name], min(ALONE, STREAMS[name]), 1)))
     for name in sorted(everyone.keys() - {"direct"}):
         figures[f"{name}: cpu ms a stream"].append(cost[name] * 1e3)
         figures[f"{name}: first token later, ms"].append((first[name] - first["direct"]) * 1e3)
+        figures[f"{name}: first token later, alone, ms"].append((alone[name] - alone["direct"]) * 1e3)
         figures[f"{name}: resident MB"].append(resident(everyone[name].pid))
+    figures["durable commit, first token, ms"].append((first["guarded"] - first["unsynced"]) * 1e3)
+    figures["durable commit, first token, alone, ms"].append((alone["guarded"] - alone["unsynced"]) * 1e3)
+    figures["disk: 4 KiB made durable, ms"].append(durable_write(Path(tempfile.gettempdir())) * 1e3)
     figures["guarded over bare, cpu"].append(cost["guarded"] / cost["bare"])
     figures["guard, us a token"].append((cost["guarded"] - cost["bare"]) / TOKENS * 1e6)
     for peer in ("litellm", "litellm filtered"):
@@ -271,7 +298,7 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["stub", at]:
             asyncio.run(stub(int(at)))
-        case [("bare" | "guarded") as kind, at, place, upstream]:
-            gateway(int(at), Path(place), int(upstream), guarded=kind == "guarded")
+        case [("bare" | "guarded" | "unsynced") as kind, at, place, upstream]:
+            gateway(kind, int(at), Path(place), int(upstream))
         case _:
             main()
