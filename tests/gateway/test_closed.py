@@ -1,10 +1,12 @@
 """What closes the gateway: each thing that is broken here lets not one byte of an answer out."""
 
 import asyncio
+import contextlib
 import json
 import os
 import time
 
+import hosts
 import pytest
 import serving
 from answers import CLEAN, chunk, sse
@@ -12,8 +14,10 @@ from serving import http, key_of
 from sqlalchemy import text, update
 from test_serve import make, running, settings
 
+from stanch.crypto import passphrase
 from stanch.errors import StanchError
 from stanch.gateway.serve import build_gateway
+from stanch.gateway.sse import EventParser
 from stanch.store.schema.ledger import ledger_log
 from stanch.workspace import Workspace
 
@@ -57,6 +61,44 @@ def test_a_table_that_is_gone(place, guard, table):
     answer, reached = asked(workspace, guard, key, lambda: run_sql(workspace, text(f"DROP TABLE {table}")))
     assert nothing_leaves(answer)
     assert reached == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["before", "in the middle"])
+def test_a_database_server_that_loses_the_database(tmp_path, postgresql, guard, monkeypatch, when):
+    folder, uri = tmp_path / "w", postgresql.database()
+    folder.mkdir()
+    profile = '[ledger]\norigin = "example.com/shared"\n\n[access]\nprofile = "team"\n'
+    (folder / "stanch.toml").write_text(f'[workspace]\ntables = "{uri}"\n\n{profile}')
+    monkeypatch.setattr("stanch.crypto.passphrase._COSTS", passphrase._COSTS)  # put back what as_olga changes here
+
+    def lose():
+        postgresql.run(f"DROP DATABASE {uri.rpartition('/')[2]} WITH (FORCE)")
+
+    async def half(writer):
+        writer.write(http(sse(chunk({"content": CLEAN}), done=False)))
+        await writer.drain()
+        await asyncio.to_thread(lose)
+        writer.write(sse(chunk({}, "stop")))
+
+    async def in_the_middle(workspace, key):
+        async with serving.serving(workspace, guard, key) as (client, server):
+            server.answers.append(half)
+            return await client.ask(STREAM)
+
+    workspace = Workspace.init(folder, profile="team", owner="olga", passphrase=hosts.as_olga()["unlock"]())
+    with contextlib.suppress(StanchError), workspace:  # its own end cannot be recorded
+        key = key_of(workspace, "program")
+        if when == "before":
+            answer, reached = asked(workspace, guard, key, lose)
+            assert nothing_leaves(answer)
+            assert reached == []
+        else:
+            answer = asyncio.run(in_the_middle(workspace, key))
+            assert (answer.status, answer.is_ended) == (200, True)
+            assert b"[DONE]" not in answer.body
+            assert b'"stop"' not in answer.body
+            assert EventParser().feed(answer.body)[-1].data.startswith('{"error":')
 
 
 def test_a_clock_that_went_back(place, guard):

@@ -179,6 +179,7 @@ class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         listen: ``HOST:PORT``; another host than this machine needs a certificate.
         metrics_listen: ``HOST:PORT`` of this machine where `/metrics` is read. Empty: nowhere.
+        otlp_endpoint: URL of an OpenTelemetry collector (OTLP over HTTP), without `/v1/…`. Empty: nothing is sent.
         certificate: PEM file of its TLS certificate and chain, relative to the workspace. Empty: no TLS.
         private_key: PEM file of the certificate's key, relative to the workspace.
         requests_per_minute: Requests of one principal to one model.
@@ -200,6 +201,7 @@ class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     listen: Annotated[str, msgspec.Meta(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}\Z")] = "127.0.0.1:8400"
     metrics_listen: Annotated[str, msgspec.Meta(pattern=r"^((\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5})?\Z")] = ""
+    otlp_endpoint: str = ""
     certificate: str = ""
     private_key: str = ""
     requests_per_minute: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 60

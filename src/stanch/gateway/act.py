@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -20,9 +21,10 @@ from stanch.gateway.desk import Desk, network_of, note
 from stanch.gateway.dialect import Dialect
 from stanch.gateway.exchange import Exchange
 from stanch.gateway.model import ServedModel
-from stanch.gateway.problem import QuotaExhausted
+from stanch.gateway.problem import QuotaExhausted, code_of
 from stanch.gateway.request import EmbeddingsRequest, GenerateRequest, forwarded, prompt_bytes
 from stanch.gateway.standing import Stale
+from stanch.gateway.telemetry import Operation
 from stanch.gateway.upstream import Upstream
 from stanch.terms import EntryRef, JsonValue
 from stanch.workspace import Done, Request
@@ -95,6 +97,7 @@ class Act(ABC, Generic[R]):
         finally:
             if self.begun.is_set():
                 self._measure()
+                self._trace(sys.exception())
             with contextlib.suppress(StoreError):  # what was drawn is durable; the next request at the limit is refused
                 await self._tell_drawn()
 
@@ -126,6 +129,14 @@ class Act(ABC, Generic[R]):
     @abstractmethod
     def _used(self) -> Amounts:
         """Return what was used so far."""
+
+    @abstractmethod
+    def _counted(self) -> tuple[int, int]:
+        """Return the tokens of the prompt and of the answer so far."""
+
+    def _verdict(self) -> str:
+        """Return what the guard said, if it was asked."""
+        return ""
 
     def _drawn(self) -> Iterable[str]:
         """Return keyed fingerprints of the protected windows that were drawn so far."""
@@ -164,6 +175,18 @@ class Act(ABC, Generic[R]):
         """Tell the figures of an answer that was begun."""
         if dropped := self._dropped.total():
             self._desk.metrics.dropped.labels(self._given.dialect).inc(dropped)
+
+    def _trace(self, error: BaseException | None) -> None:
+        """Note for the collector, if there is one, that an answer was begun and how it ended."""
+        given, telemetry = self._given, self._desk.telemetry
+        if telemetry is not None:
+            failure = "" if error is None else code_of(error) if isinstance(error, Exception) else "cancelled"
+            telemetry.note(
+                Operation(
+                    given.dialect, given.model.name, given.exchange.id, given.exchange.trace,
+                    time.monotonic() - self._since, self._counted(), self._verdict(), failure,
+                )
+            )  # fmt: skip
 
     async def _tell_drawn(self) -> None:
         """Record that the principal's protected windows reached 50, 80 or 100 percent of their limit just now."""

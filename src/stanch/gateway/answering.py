@@ -81,6 +81,12 @@ class Answering(Act[GenerateRequest]):
         tally = self._tally
         return Amounts(tokens=self._prompt_tokens() + tally.completion_tokens(), bits=self._bits(tally.entries))
 
+    def _counted(self) -> tuple[int, int]:
+        return self._prompt_tokens(), self._tally.completion_tokens()
+
+    def _verdict(self) -> str:
+        return str(self._tally.action)
+
     def _drawn(self) -> Iterable[str]:
         return self._tally.drawn
 

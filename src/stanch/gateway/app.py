@@ -94,14 +94,16 @@ class Gateway:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
-        flushing = asyncio.create_task(self.desk.keep_flushing())
+        working = [asyncio.create_task(work) for work in (self.desk.keep_flushing(), self.desk.keep_telling())]
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        flushing.cancel()
         if self._left_behind:
             await asyncio.wait(self._left_behind)
+        for task in working:
+            task.cancel()
         with contextlib.suppress(StanchError):  # a log that cannot be written now is told by every other act
             await asyncio.to_thread(self.desk.flush, is_last=True)
+        await asyncio.wait(working)
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _serve(self, exchange: Exchange) -> None:

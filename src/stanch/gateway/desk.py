@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from stanch.access import Authority, Session
 from stanch.access.authenticator import Authenticator, Credential
 from stanch.crypto import hmac_sha256
-from stanch.errors import StanchError
+from stanch.errors import ExternalError, StanchError
 from stanch.gateway.budgets import Budgets
 from stanch.gateway.metrics import Metrics
 from stanch.gateway.probe import Probes
 from stanch.gateway.standing import Known, SessionJudge, judge_of
+from stanch.gateway.telemetry import SEND_SECONDS, Telemetry
 from stanch.gateway.window import Features, Windows
 from stanch.ledger import Act, new_act_id, noted
 from stanch.ledger import Credential as RecordedCredential
@@ -46,6 +47,7 @@ class Desk:
         probes: Flags prompts that look like attempts to draw training text.
         windows: Sums up prompts, so that the log can show that somebody asks in another way than before.
         known: What was just read for the policies.
+        telemetry: What an OpenTelemetry collector is told, if the settings name one.
     """
 
     workspace: Workspace
@@ -58,6 +60,7 @@ class Desk:
     probes: Probes
     windows: Windows
     known: Known
+    telemetry: Telemetry | None
 
     @classmethod
     def of(cls, workspace: Workspace) -> "Desk":
@@ -74,6 +77,7 @@ class Desk:
             hmac_sha256(pepper, b"stanch/gateway/v1/audit"), metrics,
             Probes(hmac_sha256(pepper, b"stanch/gateway/v1/probe")),
             Windows(Features(hmac_sha256(pepper, b"stanch/gateway/v1/window")), ground.clock), Known(),
+            Telemetry(endpoint) if (endpoint := workspace.config.gateway.otlp_endpoint) else None,
         )  # fmt: skip
 
     def authenticate(self, credential: Credential) -> Session:
@@ -128,6 +132,20 @@ class Desk:
             # The store may come back; what could not be recorded is kept.
             with contextlib.suppress(StanchError):
                 await asyncio.to_thread(self.flush)
+
+    async def keep_telling(self) -> None:
+        """Tell the collector every ten seconds what happened, and once more when cancelled."""
+        if self.telemetry is None:
+            return
+        try:
+            while True:
+                await asyncio.sleep(SEND_SECONDS)
+                # It may come back; the log does not depend on it.
+                with contextlib.suppress(ExternalError):
+                    await asyncio.to_thread(self.telemetry.send)
+        finally:
+            with contextlib.suppress(ExternalError):
+                await asyncio.to_thread(self.telemetry.send)
 
     def flush(self, *, is_last: bool = False) -> None:
         """Record the refusals that were counted, and the windows that are full or old.

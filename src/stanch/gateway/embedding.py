@@ -55,6 +55,9 @@ class Embedding(Act[EmbeddingsRequest]):
     def _used(self) -> Amounts:
         return Amounts(tokens=max(self._tokens, self._prompt_size()), vectors=self._vectors)
 
+    def _counted(self) -> tuple[int, int]:
+        return self._tokens, 0
+
     def _outcome(self) -> dict[str, JsonValue]:
         return super()._outcome() | {"vectors": self._vectors, "prompt_tokens": self._tokens}
 

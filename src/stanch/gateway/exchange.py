@@ -1,6 +1,7 @@
 """One HTTP exchange over ASGI, with the limits that hold before anything is believed."""
 
 import base64
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -18,6 +19,7 @@ MAX_BODY = 1 << 20
 MAX_HEADERS = 16 << 10
 LEAF = "stanch.client-leaf"
 """Where the server puts the DER certificate that the TLS layer verified."""
+_TRACE = re.compile(rb"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}")
 EVENTS, JSON = b"text/event-stream", b"application/json"
 
 
@@ -62,6 +64,13 @@ class Exchange:
         """What kind of program says that it asks: the first name in its ``User-Agent``, without a version."""
         told = next((value for name, value in self._scope["headers"] if name == b"user-agent"), b"")
         return told.decode("latin-1").partition("/")[0].strip().lower()[:64]
+
+    @property
+    def trace(self) -> tuple[str, str]:
+        """Ids of the trace and of the span that the request says it belongs to (W3C Trace Context), or nothing."""
+        told = [value for name, value in self._scope["headers"] if name == b"traceparent"]
+        found = _TRACE.fullmatch(told[0]) if len(told) == 1 else None
+        return (found[1].decode(), found[2].decode()) if found else ("", "")
 
     def check_head(self) -> None:
         """Refuse too long a head, and a query.

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import resource
 import signal
@@ -34,6 +35,8 @@ from stanch.workspace import Workspace
 
 DRAIN_SECONDS = 30
 _SWITCH_SECONDS = 0.0005
+_ARENA_MAX = -8
+"""``M_ARENA_MAX`` of mallopt(3)."""
 
 
 def build_gateway(workspace: Workspace) -> Gateway:
@@ -45,6 +48,8 @@ def build_gateway(workspace: Workspace) -> Gateway:
         NotCertified: A model lacks the leak certificate that the settings require.
     """
     settings = workspace.config.gateway
+    if settings.otlp_endpoint:
+        check_url(settings.otlp_endpoint)
     if not settings.models:
         raise InvalidInput("the gateway has no model", next_step="add a table [[gateway.models]] to stanch.toml")
     models: dict[str, ServedModel] = {}
@@ -109,7 +114,16 @@ def run_server(
     # What is there now stays: the collector need not look at it again, which it would do in the middle of answers.
     gc.collect()
     gc.freeze()
+    _share_heaps()
     uvloop.run(_serve(uvicorn.Server(config), monitor_server(workspace, gateway.desk.metrics), ready, stop))
+
+
+def _share_heaps() -> None:
+    """Let all threads share two heaps of the C library, since each keeps what was freed in it; give back the rest."""
+    library = ctypes.CDLL(None)
+    if hasattr(library, "malloc_trim"):  # glibc has such heaps
+        library.mallopt(_ARENA_MAX, 2)
+        library.malloc_trim(0)
 
 
 def _allow_connections() -> None:

@@ -74,7 +74,7 @@ class Upstream:
         try:
             async with asyncio.timeout(patience.connect):
                 transport, call = await loop.create_connection(
-                    lambda: Call(patience.idle), parts.hostname, parts.port or (443 if tls else 80), ssl=tls
+                    lambda: Call(patience.idle), str(parts.hostname), parts.port or (443 if tls else 80), ssl=tls
                 )
         except TimeoutError as error:
             raise UpstreamTimeout("the model's server did not answer in time") from error
