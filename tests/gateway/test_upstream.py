@@ -2,11 +2,16 @@
 
 import asyncio
 import contextlib
+import ssl
+from ipaddress import ip_address
 
 import pytest
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from test_serve import Authority
 
 from stanch.gateway.problem import UpstreamFailed, UpstreamProtocol, UpstreamTimeout
-from stanch.gateway.upstream import Patience, Upstream, read_whole
+from stanch.gateway.upstream import Patience, Upstream, _tls, read_whole
 
 JSON = "application/json"
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
@@ -61,6 +66,12 @@ def test_an_answer_is_the_same_however_it_is_framed_and_cut(answer, size):
     lines = head.decode().split("\r\n")
     assert (lines[0], body) == ("POST /v1/x HTTP/1.1", b"{}")
     assert {"connection: close", "accept-encoding: identity", "content-length: 2", f"accept: {JSON}"} <= {*lines}
+
+
+@pytest.mark.parametrize("more", [LONG, LONG.replace(b"200 OK", b"500 No"), b"garbage"])
+@pytest.mark.parametrize("answer", [CHUNKED, LONG])
+def test_what_comes_after_an_answer_is_not_part_of_it(answer, more):
+    assert asking(sends(answer + more))[0] == BODY.decode()
 
 
 @pytest.mark.parametrize(
@@ -130,6 +141,39 @@ def test_a_server_that_nobody_reaches_is_told():
 
     with pytest.raises(UpstreamFailed):
         asyncio.run(main())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_server_shows_a_certificate_for_its_name_by_a_known_authority(tmp_path, monkeypatch, host):
+    made = Authority(tmp_path)
+    file = made.issue("server.pem", x509.IPAddress(ip_address("127.0.0.1")), ExtendedKeyUsageOID.SERVER_AUTH)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+
+    async def accept(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(LONG)
+        await writer.drain()
+        writer.close()
+
+    async def main():
+        async with await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context) as server:
+            url = f"https://{host}:{server.sockets[0].getsockname()[1]}/"
+            async with Upstream().ask(url, b"{}", media=JSON) as pieces:
+                return await read_whole(pieces)
+
+    for authorities in (tmp_path / "ca.pem", None):
+        _tls.cache_clear()
+        if authorities is None:
+            monkeypatch.delenv("SSL_CERT_FILE")
+        else:
+            monkeypatch.setenv("SSL_CERT_FILE", str(authorities))
+        if host == "127.0.0.1" and authorities is not None:
+            assert asyncio.run(main()) == BODY.decode()
+        else:
+            with pytest.raises(UpstreamFailed):
+                asyncio.run(main())
+    _tls.cache_clear()
 
 
 def test_an_answer_that_is_not_wanted_is_not_read():

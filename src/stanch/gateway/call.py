@@ -122,15 +122,17 @@ class Call(asyncio.Protocol, AsyncIterator[bytes]):
 
     def on_headers_complete(self) -> None:
         """Take the status."""
-        self.status = self._parser.get_status_code()
-        self._wake()
+        if not self._is_over:
+            self.status = self._parser.get_status_code()
+            self._wake()
 
     def on_body(self, body: bytes) -> None:
-        """Take a piece of the body."""
-        self._pieces.append(body)
-        self._size += len(body)
-        self._bare = 0
-        self._wake()
+        """Take a piece of the body; what comes behind it, such as another answer, is none."""
+        if not self._is_over:
+            self._pieces.append(body)
+            self._size += len(body)
+            self._bare = 0
+            self._wake()
 
     def on_message_complete(self) -> None:
         """Note that the answer has ended."""

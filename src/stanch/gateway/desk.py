@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import ipaddress
 import time
 from collections import Counter
@@ -230,6 +231,7 @@ def note(workspace: Workspace, kind: str, payload: Mapping[str, JsonValue], *sub
     workspace.ledger.append(noted(act, time_ms=now_ms, payload=payload))
 
 
+@functools.lru_cache(4096)
 def network_of(address: str) -> str:
     """Return the network that stands for an address in the log: /24 of IPv4, /56 of IPv6."""
     try:
