@@ -24,9 +24,10 @@ from serving import MODEL, entries, key_of
 from stanch.cli.frame import run
 from stanch.data import CanarySpec, open_dataset, plan_canaries
 from stanch.errors import InvalidInput
-from stanch.gateway.serve import build_gateway, listening, run_server
+from stanch.gateway.serve import build_gateway, run_server
 from stanch.scan import SpanIndex
 from stanch.workspace import Workspace
+from stanch.workspace.listening import listening, tls_context
 
 httpx = pytest.importorskip("httpx", reason="httpx is not installed")
 for part in ("httptools", "uvicorn"):
@@ -343,12 +344,10 @@ def test_tls_with_a_client_certificate_lets_its_service_in_and_nobody_else(tmp_p
     ],
 )  # fmt: skip
 def test_settings_that_are_unsafe_or_lead_nowhere_do_not_start(tmp_path, model, change, why):
-    from stanch.gateway.serve import tls_context  # noqa: PLC0415 - used here alone
-
     make(tmp_path / "w", settings(model).replace(*change))
     with Workspace.open(tmp_path / "w") as workspace, pytest.raises(InvalidInput, match=why):  # noqa: PT012 - any of the three
-        listening(workspace)
-        tls_context(workspace)
+        listening(workspace, "gateway")
+        tls_context(workspace, "gateway")
         build_gateway(workspace)
 
 

@@ -24,7 +24,8 @@ def serve(check: bool) -> Result:  # noqa: FBT001 - a flag of click
     Clients set their base URL to http://HOST:PORT/v1 and their key to one of `stanch access key issue`.
     """
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.gateway.serve import build_gateway, listening, run_server, tls_context  # noqa: PLC0415 - same
+    from stanch.gateway.serve import build_gateway, run_server  # noqa: PLC0415 - same
+    from stanch.workspace.listening import listening, tls_context  # noqa: PLC0415 - same
     from stanch.workspace.verbs_serve import serve_models  # noqa: PLC0415 - same
 
     quiet = current().quiet
@@ -35,8 +36,8 @@ def serve(check: bool) -> Result:  # noqa: FBT001 - a flag of click
 
     with open_workspace(current()) as workspace:
         built = build_gateway(workspace)
-        host, port = listening(workspace)
-        tls_context(workspace)
+        host, port = listening(workspace, "gateway")
+        tls_context(workspace, "gateway")
         lines = [
             f"model      {name}: {model.ref.digest}, guard {model.guard_digest}" for name, model in built.models.items()
         ]

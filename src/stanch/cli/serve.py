@@ -59,10 +59,11 @@ def _gateway(workspace: "Workspace", *, thorough: bool) -> str:
     """Return where the gateway listens; what would be unsafe is refused."""
     _require("gateway", "uvicorn", "httptools")
 
-    from stanch.gateway.serve import build_gateway, listening, tls_context  # noqa: PLC0415 - as above
+    from stanch.gateway.serve import build_gateway  # noqa: PLC0415 - as above
+    from stanch.workspace.listening import listening, tls_context  # noqa: PLC0415 - as above
 
-    listening(workspace)
-    tls_context(workspace)
+    listening(workspace, "gateway")
+    tls_context(workspace, "gateway")
     if thorough:
         build_gateway(workspace)
     return workspace.config.gateway.listen
@@ -82,10 +83,11 @@ def _console(workspace: "Workspace", *, thorough: bool) -> str:
     """Return the console's address; what would be unsafe is refused."""
     _require("console", "uvicorn", "starlette", "jinja2")
 
-    from stanch.console.serve import address_of, tls_context  # noqa: PLC0415 - as above
+    from stanch.console.serve import address_of  # noqa: PLC0415 - as above
+    from stanch.workspace.listening import tls_context  # noqa: PLC0415 - as above
 
     address = address_of(workspace)
-    tls_context(workspace)
+    tls_context(workspace, "console")
     if thorough:
         from stanch.console.app import build_app  # noqa: PLC0415 - as above
 

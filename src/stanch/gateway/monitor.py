@@ -8,6 +8,7 @@ from stanch.gateway.exchange import Receive, Scope, Send
 from stanch.gateway.metrics import CONTENT_TYPE, Metrics
 from stanch.store.host import is_loopback
 from stanch.workspace import Workspace
+from stanch.workspace.listening import host_and_port
 
 
 def monitor_server(workspace: Workspace, metrics: Metrics) -> Any:  # noqa: ANN401 - a uvicorn server
@@ -40,15 +41,3 @@ def monitor_server(workspace: Workspace, metrics: Metrics) -> Any:  # noqa: ANN4
     server = uvicorn.Server(config)
     server.capture_signals = contextlib.nullcontext  # type: ignore[assignment]  # the gateway's server ends it
     return server
-
-
-def host_and_port(listen: str, setting: str) -> tuple[str, int]:
-    """Return the two parts of ``HOST:PORT``.
-
-    Raises:
-        InvalidInput: There is no such port.
-    """
-    host, _, port = listen.rpartition(":")
-    if int(port) > 65_535:
-        raise InvalidInput(f"{setting}: there is no such port")
-    return host.strip("[]"), int(port)

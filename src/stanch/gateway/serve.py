@@ -1,12 +1,9 @@
 """A gateway from the settings of a workspace, and the server that it runs in."""
 
 import asyncio
-import contextlib
 import ctypes
 import gc
 import resource
-import signal
-import ssl
 import sys
 import threading
 from collections.abc import Callable
@@ -23,15 +20,15 @@ from stanch.gateway.certified import certificate_of
 from stanch.gateway.connection import connection_class
 from stanch.gateway.desk import Desk
 from stanch.gateway.model import ServedModel
-from stanch.gateway.monitor import host_and_port, monitor_server
+from stanch.gateway.monitor import monitor_server
 from stanch.gateway.rederive import rederive
 from stanch.gateway.upstream import Upstream
 from stanch.guard import Guard, GuardPolicy
 from stanch.scan import SpanIndex
-from stanch.store.host import is_loopback
 from stanch.store.http import check_url
 from stanch.terms import ArtifactRef, Digest
 from stanch.workspace import Workspace
+from stanch.workspace.listening import listening, serve_until, tls_context
 
 DRAIN_SECONDS = 30
 _SWITCH_SECONDS = 0.0005
@@ -103,8 +100,8 @@ def run_server(
     # The log's writer and the event loop pass the interpreter to each other at every statement; 5 ms each add up.
     sys.setswitchinterval(_SWITCH_SECONDS)
     _allow_connections()
-    host, port = listening(workspace)
-    context = tls_context(workspace)
+    host, port = listening(workspace, "gateway")
+    context = tls_context(workspace, "gateway")
     config = uvicorn.Config(
         gateway, host=host, port=port, http=connection_class(), ws="none", lifespan="on", log_config=None,
         access_log=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=DRAIN_SECONDS,
@@ -132,68 +129,18 @@ def _allow_connections() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def listening(workspace: Workspace) -> tuple[str, int]:
-    """Return host and port.
-
-    Raises:
-        InvalidInput: The port is none, or another machine could connect without TLS.
-    """
-    settings = workspace.config.gateway
-    host, port = host_and_port(settings.listen, "gateway.listen")
-    if not is_loopback(host) and not settings.certificate:
-        raise InvalidInput(
-            "gateway.listen: another host than this machine needs a certificate",
-            next_step="set gateway.certificate and gateway.private_key",
-        )
-    return host, port
-
-
-def tls_context(workspace: Workspace) -> ssl.SSLContext | None:
-    """Return how TLS is spoken: 1.2 and later; a client's certificate of a trusted authority is asked for.
-
-    Raises:
-        InvalidInput: A file cannot be used.
-    """
-    settings = workspace.config.gateway
-    if not settings.certificate:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(
-            workspace.folder / settings.certificate, workspace.folder / (settings.private_key or settings.certificate)
-        )
-        for name in workspace.config.access.authorities:
-            context.load_verify_locations(workspace.folder / name)
-            context.verify_mode = ssl.CERT_OPTIONAL  # a key will do, too; what is shown must be valid
-    except (OSError, ssl.SSLError) as error:
-        raise InvalidInput("the gateway's certificate cannot be used", why=type(error).__name__) from error
-    return context
-
-
 async def _serve(
     server: Any,  # noqa: ANN401 - a uvicorn server
     monitor: Any,  # noqa: ANN401 - same, or None
     ready: Callable[[str], None],
     stop: threading.Event | None,
 ) -> None:
-    # uvicorn raises the signal again once it has ended, which would end the process before the outcome is recorded.
-    server.capture_signals = contextlib.nullcontext
-    if stop is None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, setattr, server, "should_exit", True)
-    serving = asyncio.create_task(server.serve())
-    watched = asyncio.create_task(monitor.serve()) if monitor is not None else None
-    while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
-        await asyncio.sleep(0.01)
-    if server.started:
+    def tell() -> None:
         host, port = server.servers[0].sockets[0].getsockname()[:2]
         ready(f"{'https' if server.config.ssl else 'http'}://{f'[{host}]' if ':' in host else host}:{port}")
-    while stop is not None and not serving.done():
-        if await asyncio.to_thread(stop.wait, 0.1):
-            server.should_exit = True
-            break
-    await serving
+
+    watched = asyncio.create_task(monitor.serve()) if monitor is not None else None
+    await serve_until(stop, server, tell)
     if watched is not None:
         monitor.should_exit = True
         await watched
