@@ -8,6 +8,7 @@ import numpy as np
 
 from stanch.crypto import block_prf
 from stanch.scan.spans.bloom import BlockedBloom, finalise, probe
+from stanch.scan.spans.kernels import BLOCKS, COMPILER
 from stanch.scan.spans.rolling import TILE, P, RollingKey, WindowHasher, window_hash
 
 _BULK = 256
@@ -22,22 +23,37 @@ class Hit:
     end: int
 
 
+class Lookup:
+    """What all walks over one index share: its filter and what its key makes of each byte."""
+
+    def __init__(self, key: RollingKey, k: int, filter_: BlockedBloom) -> None:
+        self.key, self.k, self.filter = key, k, filter_
+        self.hasher = WindowHasher(key, k)
+        gone = pow(key.base, k, P)
+        self.out = tuple(value * gone % P for value in key.values)
+        self.words = np.ascontiguousarray(filter_.words).reshape(-1)
+        self.flat = self.words.data.cast("B").cast("Q")
+        self.firsts = tuple(self.flat[word::8] for word in range(5))  # the first word of every block, the second …
+        limbs = key.base & (2**31 - 1), key.base >> 31
+        leaving = [P - value for value in self.out]
+        self.room = np.array([*key.values, *leaving, *limbs, *bytes(2 * _BULK)], dtype=np.uint64)
+
+
 class SpanCursor:
     """Takes folded text in pieces and returns the windows in it that the index holds.
 
-    Below 256 new bytes it works with Python's integers, above with numpy; both give the same hits.
+    Below 256 new bytes it works with compiled steps or, as long as there are none, with Python's integers, above with
+    numpy; all give the same hits.
     """
 
-    def __init__(self, key: RollingKey, k: int, filter_: BlockedBloom) -> None:
-        self._key, self._k, self._filter = key, k, filter_
-        self._flat = np.ascontiguousarray(filter_.words).data.cast("B").cast("Q")
-        self._firsts = tuple(self._flat[word::8] for word in range(5))  # the first word of every block, the second …
-        self._count = len(filter_.words)
-        self._hasher = WindowHasher(key, k)
-        self._permute = block_prf(key.finaliser)
-        self._out = tuple(value * pow(key.base, k, P) % P for value in key.values)
+    def __init__(self, lookup: Lookup) -> None:
+        self._lookup, self._k = lookup, lookup.k
+        self._permute = block_prf(lookup.key.finaliser)
         self._tail = b""  # the last k bytes, or all while there are fewer
         self._hash = 0  # of the tail, once it has k bytes
+        self._steps = COMPILER.steps
+        self._room = lookup.room.copy()
+        self._blocks = self._room.data.cast("B")[8 * BLOCKS :]
         self.position = 0
 
     def push(self, folded: bytes) -> list[Hit]:
@@ -52,12 +68,12 @@ class SpanCursor:
         if size >= _BULK and len(text) >= k:
             ends = self._bulk(text, len(before))
         elif len(before) == k:
-            ends = self._single(folded, text)
+            ends = self._single(size, text)
         elif len(text) >= k:
             # The first window of all ends in this piece: it follows one that began a byte earlier.
             text, done = b"\0" + text, k - len(before) - 1
-            self._hash = window_hash(self._key, text[:k])
-            ends = [done + end for end in self._single(folded[done:], text)]
+            self._hash = window_hash(self._lookup.key, text[:k])
+            ends = [done + end for end in self._single(size - done, text)]
         else:
             return []
         return [Hit(first + end, first + end + k) for end in ends] if ends else []
@@ -65,26 +81,42 @@ class SpanCursor:
     def _bulk(self, text: bytes, before: int) -> list[int]:
         """Return the new bytes, counted from 0, at which windows end that are held."""
         skip = 1 if before == self._k else 0
-        hashes = self._hasher.all(text)[skip:]
+        lookup = self._lookup
+        hashes = lookup.hasher.all(text)[skip:]
         self._hash = int(hashes[-1])
         found: list[int] = []
         for start in range(0, len(hashes), TILE):
-            tile = self._filter.holds(finalise(self._key.finaliser, hashes[start : start + TILE]))
+            tile = lookup.filter.holds(finalise(lookup.key.finaliser, hashes[start : start + TILE]))
             found += (np.flatnonzero(tile) + (start + self._k - 1 + skip - before)).tolist()
         return found
 
-    def _single(self, folded: bytes, text: bytes) -> list[int]:
-        """Do as :meth:`_bulk`; the byte that leaves the window when ``folded[i]`` comes in is ``text[i]``."""
+    def _single(self, size: int, text: bytes) -> list[int]:
+        """Do as :meth:`_bulk` for the last ``size`` bytes; the first ones of the text leave the window for them."""
+        steps = self._steps
+        if steps is None:
+            return self._plain(size, text)
+        self._hash = steps.roll(text, size, self._hash, self._room)
+        finalised = self._permute(self._blocks[: 16 * size])
+        if not steps.look(finalised, self._lookup.words):
+            return []
+        rows = np.frombuffer(finalised, dtype="<u8").reshape(-1, 2)
+        found: list[int] = np.flatnonzero(self._lookup.filter.holds(rows)).tolist()
+        return found
+
+    def _plain(self, size: int, text: bytes) -> list[int]:
+        """Do as :meth:`_single`, in Python."""
+        COMPILER.count(size)
+        lookup = self._lookup
         # Plain loops over local names in one function: a comprehension costs half as much again.
-        values, out, base, value = self._key.values, self._out, self._key.base, self._hash
+        values, out, base, value = lookup.key.values, lookup.out, lookup.key.base, self._hash
         hashes = []
-        for new, gone in zip(folded, text):  # noqa: B905 - the text goes on; to say so costs more than a window's step
+        for new, gone in zip(text[-size:], text):  # noqa: B905 - to say that one is longer costs more than a step
             value = (value * base + values[new] - out[gone]) % P
             hashes.append(value)
         self._hash = value
         finalised = self._permute(_blocks(len(hashes)).pack(*hashes))
-        first, second, third, fourth, fifth = self._firsts
-        count, number = self._count, -1
+        first, second, third, fourth, fifth = lookup.firsts
+        count, number = len(lookup.filter.words), -1
         held = []
         for high, low in _HALVES.iter_unpack(finalised):
             number += 1
@@ -98,7 +130,7 @@ class SpanCursor:
                 and fifth[block] >> (low >> 24 & 63) & 1
             ):
                 y1 = int.from_bytes(finalised[16 * number + 8 : 16 * number + 16], "little")
-                if probe(self._flat, block * 8, y1):
+                if probe(lookup.flat, block * 8, y1):
                     held.append(number)
         return held
 

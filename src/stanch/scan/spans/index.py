@@ -1,6 +1,7 @@
 """The keyed index of training text: build, merge, save, open, query."""
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,7 @@ from stanch.errors import InvalidInput
 from stanch.scan.fold import FOLD, Folder, fold_text
 from stanch.scan.spans.bloom import BlockedBloom, block_count, finalise
 from stanch.scan.spans.building import KEY_SIZE, Gathered, IndexKey
-from stanch.scan.spans.cursor import Hit, SpanCursor
+from stanch.scan.spans.cursor import Hit, Lookup, SpanCursor
 from stanch.scan.spans.decision import Match, MatchTracker
 from stanch.scan.spans.evidence import Evidence, log10_tail
 from stanch.scan.spans.index_file import (
@@ -197,7 +198,11 @@ class SpanIndex:
 
     def cursor(self) -> SpanCursor:
         """Start a walk over text in the ``index`` view (:class:`stanch.scan.Folder`)."""
-        return SpanCursor(self._rolling, self.params.k, self._content.filter)
+        return SpanCursor(self._lookup)
+
+    @cached_property
+    def _lookup(self) -> Lookup:
+        return Lookup(self._rolling, self.params.k, self._content.filter)
 
     def query(self, text: str) -> list[Match]:
         """Return the spans of a text that stand in the index, by the decision rule of :class:`MatchTracker`."""

@@ -1,0 +1,111 @@
+"""The steps of a walk over a few new bytes, compiled where numba is installed (extra ``fast``): the same hits.
+
+Compiled code lives in the process alone: numba's cache on a disk is pickled code, and whoever can write to it can run
+what he likes as the next user. So each process compiles for itself, in a thread beside its work, and only once it has
+walked over :data:`WORTH` bytes without: one that reads little never imports numba. AES stays with :mod:`stanch.crypto`.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+WORTH = 1 << 21
+"""Bytes walked over one by one after which compiling takes less time than it saves on as many more."""
+
+IN, OUT, LIMBS, BLOCKS = 0, 256, 512, 514
+"""Where in a walk's room things lie: the byte values; the same times ``b^k``, taken from the prime, for the bytes that
+leave a window; the lower 31 bits of the base and the upper ones; the blocks that are to be finalised."""
+
+_PRIME, _LOW, _MIDDLE = np.uint64(2**61 - 1), np.uint64(2**31 - 1), np.uint64(2**30 - 1)
+_1, _6, _8, _30, _31, _32, _61, _63 = (np.uint64(number) for number in (1, 6, 8, 30, 31, 32, 61, 63))
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """The compiled steps.
+
+    Attributes:
+        roll: ``(text, size, hash, room uint64) -> hash``: roll a hash over the last ``size`` bytes of the text, while
+            the first ones leave, and write the hashes into the blocks of the room.
+        look: ``(finalised, words uint64) -> int``: how many of the finalised blocks the filter holds.
+    """
+
+    roll: Callable[[bytes, int, int, Array], int]
+    look: Callable[[bytes, Array], int]
+
+
+class Compiler:
+    """Counts the bytes walked over without compiled steps, and compiles them when that is worth it.
+
+    Attributes:
+        steps: The compiled steps; None as long as there are none.
+    """
+
+    def __init__(self, worth: int) -> None:
+        self.steps: Steps | None = None
+        self._left = worth
+        self._first = threading.Lock()
+
+    def count(self, size: int) -> None:
+        """Say that so many bytes were walked over; a thread compiles, once, and nobody waits for it."""
+        self._left -= size
+        if self._left < 0 and self._first.acquire(blocking=False):
+            threading.Thread(target=self.compile, name="stanch-compile").start()
+
+    def compile(self) -> None:
+        """Compile now."""
+        self.steps = compile_steps()
+
+
+COMPILER = Compiler(WORTH)
+
+
+def compile_steps() -> Steps | None:
+    """Compile for this process and processor; None where numba is missing."""
+    try:
+        from numba import njit, types  # noqa: PLC0415 - an extra, and half a second
+    except ImportError:
+        return None
+    text, number, value = types.Bytes(types.uint8, 1, "C"), types.int64, types.uint64
+    room, words = types.Array(value, 1, "C"), types.Array(value, 1, "C", readonly=True, aligned=False)
+    return Steps(
+        roll=njit(value(text, number, value, room))(_roll),
+        look=njit(number(text, words))(_look),
+    )
+
+
+def _roll(text: bytes, size: int, value: np.uint64, room: Array) -> np.uint64:
+    low_base, high_base = room[LIMBS], room[LIMBS + 1]
+    new = len(text) - size
+    for at in range(size):
+        low, high = value & _LOW, value >> _31
+        cross = low * high_base + high * low_base  # as of stanch.scan.spans.rolling.multiply
+        total = ((high * high_base) << _1) + (cross >> _30) + ((cross & _MIDDLE) << _31) + low * low_base
+        total = (total & _PRIME) + (total >> _61) + room[IN + text[new + at]] + room[OUT + text[at]]
+        total = (total & _PRIME) + (total >> _61)
+        value = total - _PRIME if total >= _PRIME else total
+        room[BLOCKS + 2 * at] = value
+    return value
+
+
+def _look(finalised: bytes, words: Array) -> int:
+    held, blocks = 0, np.uint64(words.size) >> np.uint64(3)
+    for start in range(0, len(finalised), 16):
+        high, bits = np.uint64(0), np.uint64(0)
+        for at in range(4):
+            high |= np.uint64(finalised[start + 4 + at]) << np.uint64(8 * at)
+        for at in range(8):
+            bits |= np.uint64(finalised[start + 8 + at]) << np.uint64(8 * at)
+        word = ((high * blocks) >> _32) * _8
+        end = word + _8
+        while word < end and words[word] >> (bits & _63) & _1:
+            bits >>= _6
+            word += _1
+        held += word == end
+    return held
