@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from stanch.errors import InvalidInput, VerificationError
 from stanch.scan import Dictionary, Operator, Policy, Scanner, fold_text
 from stanch.scan.dictionary import DictionaryLane, term_digest
+from stanch.scan.stems import stems_of
 from stanch.terms import Severity
 
 VECTORS = json.loads((Path(__file__).resolve().parents[1] / "vectors/scan/dictionary.json").read_text())
@@ -43,6 +44,8 @@ def test_golden_file():
     book = Dictionary.parse(bytes.fromhex(vector["hex"]), what="golden", key=bytes.fromhex(vector["key"]))
     assert (book.label, book.words, book.lengths) == (vector["label"], set(vector["words"]), set(vector["lengths"]))
     assert [digest.hex() for digest in sorted(book.digests)] == vector["digests"]
+    assert book.stems.hex() == vector["stems"]
+    assert Dictionary.build(["orion", "Project Nightjar"], key=book.key, label=book.label) == book
 
 
 @pytest.mark.parametrize(
@@ -153,6 +156,42 @@ def test_held_text_is_bounded(scanner):
         assert session.feed(chunk).held_chars <= 1024 + 100
 
 
+def test_only_what_may_become_a_term_is_held():
+    session = Scanner(Policy(recognisers=(), dictionaries=(BOOK,))).open_stream()
+    chunks = ("Our ", "Project ", "goes ", "intolerably ", "at ", "once. ")
+    # A word of two letters waits for the next, and "Project goes" still begins as a term does.
+    assert [session.feed(chunk).held_chars for chunk in chunks] == [0, 8, 13, 0, 3, 0]
+
+
+def test_a_term_is_found_whatever_words_it_is_cut_into():
+    rng = random.Random(9)
+    squeezed = [fold_text(term, "squeezed").decode() for term in TERMS]
+    for number in range(300):
+        term = rng.choice(squeezed)[:: rng.choice((1, -1))]
+        cuts = sorted(rng.sample(range(1, len(term)), min(rng.randrange(4), len(term) - 1)))
+        words = " ".join(term[a:b] for a, b in zip([0, *cuts], [*cuts, len(term)], strict=True))
+        text = f"so {words}, {number}"
+        lane, found = DictionaryLane(BOOK), []
+        for chunk in [text] if number % 2 else cut(text, rng):
+            found += lane.feed(chunk)
+        found += lane.finish()
+        assert (3, 3 + len(words)) in [(item.start, item.end) for item in found]
+
+
+def test_stems_tell_little():
+    rng = random.Random(8)
+    words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=9)) for _ in range(6000)]
+    terms = [" ".join(words[at : at + 2]) for at in range(0, 4000, 2)]
+    book = Dictionary.build(terms, key=KEY, label="x")
+    stems = {stem for term in terms for stem in stems_of(fold_text(term, "squeezed"))}
+    assert len(book.stems) == len(stems)
+    assert all(book.begun.may_begin(stem) for stem in stems)
+    others = [word.encode() for word in words[4000:] if word[:6].encode() not in stems]
+    by_chance = sum(map(book.begun.may_begin, others)) / len(others)
+    assert 0.09 < by_chance < 0.15  # 1 - e^(-1/8) = 0.1175; 2,000 words: the deviation is 0.7 %
+    assert Dictionary.build(["orion"], key=KEY, label="x").stems == b""
+
+
 @settings(deadline=None, max_examples=60)
 @given(text=st.text(max_size=60), at=st.integers(0, 60), term=st.sampled_from(TERMS))
 def test_a_term_between_separators_is_always_found(text, at, term):
@@ -204,7 +243,7 @@ def test_no_byte_can_be_changed(tmp_path):
 @given(data=st.binary(max_size=200), framed=st.booleans())
 def test_any_bytes_are_refused(data, framed):
     with pytest.raises(VerificationError):
-        Dictionary.parse(b"STXDICT\1" + data if framed else data, what="d", key=KEY)
+        Dictionary.parse(b"STXDICT\2" + data if framed else data, what="d", key=KEY)
 
 
 def test_whoever_holds_the_key_cannot_write_nonsense_either(tmp_path):
@@ -218,6 +257,7 @@ def test_whoever_holds_the_key_cannot_write_nonsense_either(tmp_path):
         header | {"count": 4}, header | {"count": 0}, header | {"fold": "other"}, header | {"label": "A B"},
         header | {"more": 1}, {k: v for k, v in header.items() if k != "words"}, header | {"words": [0]},
         header | {"words": []}, header | {"lengths": []}, header | {"lengths": [1 << 20]}, header | {"words": [9]}, [],
+        header | {"stems": header["stems"] + 1}, header | {"stems": -1}, header | {"words": [1]},
     ]  # fmt: skip
     for document in wrong:
         text = json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
@@ -247,4 +287,4 @@ def test_what_was_no_term_before_is_looked_up_only_once(monkeypatch):
     ):
         assert len(book.find(text)) == ("rion" in text) + ("Nightjar" in text)
     assert looked.count(b"house") == looked.count(b"mouse") == 1
-    assert set(copy.copy(book).__dict__) == {"label", "words", "lengths", "digests", "key", "severity"}
+    assert set(copy.copy(book).__dict__) == {"label", "words", "lengths", "digests", "stems", "key", "severity"}

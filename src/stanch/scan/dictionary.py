@@ -15,29 +15,29 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 import msgspec
 
 from stanch.crypto import canonical_json, hkdf_sha256, parse_json, write_atomic
 from stanch.errors import InvalidInput, VerificationError
-from stanch.scan.fold import FOLD, GAP, SEPARATOR, Folder, fold_text, may_have_gap
+from stanch.scan.fold import FOLD, fold_text, may_have_gap
 from stanch.scan.found import Found
+from stanch.scan.stems import Stems, build_filter, stems_of
+from stanch.scan.words import Rows, WordMatcher
 from stanch.terms import JsonValue, Severity
 
-MAGIC = b"STXDICT\1"
+MAGIC = b"STXDICT\2"
 KEY_SIZE = 32
 _PERSON = b"stanch/dict/v1"
 _HASH, _MAC, _HEAD = 16, 32, 12
+_MOST_STEMS = 4  # of a term: two, forwards and backwards
 _MAX_HEADER, _MAX_TERMS = 1 << 16, 4 << 20
 _SHORTEST, _LONGEST, _MAX_WORDS = 4, 4096, 8
 _LABEL = re.compile(r"[a-z][a-z0-9-]{0,39}")
-_WORDS = re.compile(rb"[^ \x1e]+|[ \x1e]")
-_BETWEEN, _CUT = frozenset([b" ", bytes([SEPARATOR])]), bytes([SEPARATOR])
-_REMEMBERED, _SLACK = 1 << 15, 4096
+_REMEMBERED = 1 << 15
 _SHORTEST_RUN, _LONGEST_RUN = 24, 1024
 _RUN = re.compile(r"[A-Za-z0-9+/_-]+")
-_LAST_RUN = re.compile(r"[A-Za-z0-9+/_-]+\Z")
 _WHOLE_RUN = re.compile(rf"[A-Za-z0-9+/_-]{{{_SHORTEST_RUN},}}")
 
 
@@ -49,6 +49,7 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key_id: str
     label: str
     lengths: tuple[int, ...]
+    stems: int
     words: tuple[int, ...]
 
 
@@ -61,6 +62,7 @@ class Dictionary:
         words: Of how many words a term can consist; run together it is one.
         lengths: How many bytes a term can have in the ``squeezed`` view.
         digests: BLAKE2b of each term under the key.
+        stems: What its terms begin with, as a keyed filter (:mod:`stanch.scan.stems`); empty if all have one word.
         severity: Of its findings.
     """
 
@@ -68,6 +70,7 @@ class Dictionary:
     words: frozenset[int]
     lengths: frozenset[int]
     digests: frozenset[bytes] = field(repr=False)
+    stems: bytes = field(repr=False)
     key: bytes = field(repr=False)
     severity: Severity = Severity.HIGH
 
@@ -80,7 +83,7 @@ class Dictionary:
         """
         _check_key(key)
         _check_label(label)
-        words, lengths, digests = {1}, set(), set()
+        words, lengths, digests, stems = {1}, set[int](), set[bytes](), set[bytes]()
         for number, term in enumerate(terms, start=1):
             count, squeezed = len(fold_text(term, "index").split()), fold_text(term, "squeezed")
             if len(squeezed.decode()) < _SHORTEST or len(squeezed) > _LONGEST or count > _MAX_WORDS:
@@ -91,12 +94,24 @@ class Dictionary:
             words.add(count)
             lengths.add(len(squeezed))
             digests.add(term_digest(key, squeezed))
+            stems |= stems_of(squeezed)
         if not 1 <= len(digests) <= _MAX_TERMS:
             raise InvalidInput(f"dictionary: expected 1 to {_MAX_TERMS} terms, found {len(digests)}")
-        return cls(label, frozenset(words), frozenset(lengths), frozenset(digests), key, severity)
+        begun = build_filter(stems, key) if max(words) > 1 else b""  # one word alone never waits for another
+        return cls(label, frozenset(words), frozenset(lengths), frozenset(digests), begun, key, severity)
 
     def __len__(self) -> int:
         return len(self.digests)
+
+    @cached_property
+    def most(self) -> int:
+        """Words that a term has at most."""
+        return max(self.words)
+
+    @cached_property
+    def longest(self) -> int:
+        """Bytes that a term has at most in the ``squeezed`` view."""
+        return max(self.lengths)
 
     @property
     def key_id(self) -> str:
@@ -110,10 +125,13 @@ class Dictionary:
             InvalidInput: The folder cannot be written.
         """
         document: JsonValue = msgspec.to_builtins(
-            _Header(len(self), FOLD, self.key_id, self.label, tuple(sorted(self.lengths)), tuple(sorted(self.words)))
-        )
+            _Header(
+                len(self), FOLD, self.key_id, self.label,
+                tuple(sorted(self.lengths)), len(self.stems), tuple(sorted(self.words)),
+            )
+        )  # fmt: skip
         header = canonical_json(document)
-        body = MAGIC + len(header).to_bytes(4, "little") + header + b"".join(sorted(self.digests))
+        body = MAGIC + len(header).to_bytes(4, "little") + header + b"".join(sorted(self.digests)) + self.stems
         write_atomic(path, body + _code(self.key, body), mode=0o600)
 
     @classmethod
@@ -124,7 +142,7 @@ class Dictionary:
             InvalidInput: The file cannot be read.
             VerificationError: Another form, another key, or changed bytes.
         """
-        limit = _HEAD + _MAX_HEADER + _HASH * _MAX_TERMS + _MAC
+        limit = _HEAD + _MAX_HEADER + (_HASH + _MOST_STEMS) * _MAX_TERMS + _MAC
         try:
             with path.open("rb") as file:
                 data = file.read(limit + 1)
@@ -138,26 +156,31 @@ class Dictionary:
         _check_key(key)
         size = int.from_bytes(data[8:_HEAD], "little")
         if data[:8] != MAGIC or size > _MAX_HEADER or len(data) < _HEAD + size + _MAC:
-            raise VerificationError(f"{what}: not a dictionary of version 1, or cut short")
+            raise VerificationError(
+                f"{what}: not a dictionary of version 2, or cut short", next_step="build it from the terms"
+            )
         body, code = data[:-_MAC], data[-_MAC:]
         if not hmac.compare_digest(_code(key, body), code):
             raise VerificationError(
                 f"{what}: made with another key, or changed after it was written",
                 next_step="use the key it was made with",
             )
-        digests = body[_HEAD + size :]
+        rest = body[_HEAD + size :]
         try:
             header = msgspec.convert(parse_json(body[_HEAD : _HEAD + size], what=what), type=_Header, strict=True)
             _check_label(header.label)
         except (InvalidInput, msgspec.ValidationError) as error:
             raise VerificationError(f"{what}: the header is malformed", why=str(error)[:200]) from error
-        sound = 1 <= header.count <= _MAX_TERMS and len(digests) == _HASH * header.count and header.fold == FOLD
+        place = _HASH * header.count
+        sound = 1 <= header.count <= _MAX_TERMS and len(rest) == place + header.stems and header.fold == FOLD
+        sound = sound and 0 <= header.stems <= _MOST_STEMS * header.count
         for numbers, most in ((header.words, _MAX_WORDS), (header.lengths, _LONGEST)):
             sound = sound and bool(numbers) and min(numbers) >= 1 and max(numbers) <= most
-        if not sound:
+        if not sound or (header.stems > 0) != (max(header.words) > 1):
             raise VerificationError(f"{what}: the header is malformed", why=f"expected terms folded by {FOLD}")
-        split = frozenset(digests[at : at + _HASH] for at in range(0, len(digests), _HASH))
-        return cls(header.label, frozenset(header.words), frozenset(header.lengths), split, key, severity)
+        split = frozenset(rest[at : at + _HASH] for at in range(0, place, _HASH))
+        words, lengths = frozenset(header.words), frozenset(header.lengths)
+        return cls(header.label, words, lengths, split, rest[place:], key, severity)
 
     def find(self, text: str) -> list[Found]:
         """Return the terms in a whole text."""
@@ -187,6 +210,16 @@ class Dictionary:
         return set()
 
     @cached_property
+    def begun(self) -> Stems:
+        """The filter of what terms begin with."""
+        return Stems(self.stems, self.key)
+
+    @cached_property
+    def rows(self) -> Rows:
+        """What short texts are made of. Never copied or written."""
+        return Rows(self)
+
+    @cached_property
     def _keyed(self) -> "hashlib.blake2b":
         return _keyed_hash(self.key)
 
@@ -213,117 +246,12 @@ class Dictionary:
         return keyed.digest()
 
 
-class _Word(NamedTuple):
-    """A complete word: its bytes, empty if it is too long for any term, and its span in folded bytes."""
-
-    text: bytes
-    start: int
-    end: int
-
-
-class _WordMatcher:
-    """Splits one text that arrives in pieces into words, and finds the terms that end with each."""
-
-    def __init__(self, dictionary: Dictionary) -> None:
-        self._dictionary = dictionary
-        self._folder = Folder("index", gap=GAP)
-        self._most, self._longest = max(dictionary.words), max(dictionary.lengths)
-        self._words: list[_Word] = []
-        self._current = b""
-        self._start: int | None = None
-        self._end = 0
-        self._held = 0  # folded place of the first word that may still be part of a term
-        self._full = _SLACK  # folded bytes at which the way back is shortened
-
-    def feed(self, text: str) -> list[tuple[int, int]]:
-        """Take the next piece of text and return the spans of the terms that are now certain, in code points."""
-        data = self._folder.push(text)
-        place = self._folder.folded - len(data)
-        found: list[tuple[int, int]] = []
-        for part in _WORDS.findall(data):
-            if part in _BETWEEN:
-                found += self._complete()
-                if part == _CUT:
-                    self._words.clear()
-                place += 1
-                continue
-            if self._start is None:
-                self._start = place
-            place += len(part)
-            # One byte more than any term has says as much as the whole word, and keeps memory bounded.
-            self._current = (self._current + part)[: self._longest + 1]
-            self._end = place
-        if self._start is not None and self._folder.between_words:
-            found += self._complete()
-        self._held = self._first()
-        if self._folder.folded >= self._full:
-            self._full = self._folder.folded + _SLACK
-            self._folder.offsets.forget(self._held)
-        return found
-
-    def finish(self) -> list[tuple[int, int]]:
-        """Say that the text ends here."""
-        return self._complete()
-
-    def floor(self) -> int:
-        """Return the code point before which no term still to come can start."""
-        folder = self._folder
-        return folder.offsets.start(self._held) if self._held < folder.folded else folder.code_points
-
-    def _first(self) -> int:
-        """Return the folded place of the first word that may still be part of a term."""
-        room = self._longest - len(self._current)
-        first = self._folder.folded if self._start is None else self._start
-        if room < 0:
-            return self._folder.folded
-        for word in reversed(self._words[1 - self._most :] if self._most > 1 else []):
-            room -= len(word.text)
-            if not word.text or room < 0:
-                break
-            first = word.start
-        return first
-
-    def _complete(self) -> list[tuple[int, int]]:
-        """Take the word that has ended, and return the spans of the terms that it ends."""
-        if self._start is None:
-            return []
-        words, dictionary = self._words, self._dictionary
-        words.append(_Word(self._current if len(self._current) <= self._longest else b"", self._start, self._end))
-        del words[: -self._most]
-        self._current, self._start = b"", None
-        found: list[tuple[int, int]] = []
-        size = 0
-        for count, word in enumerate(reversed(words), start=1):
-            size += len(word.text)
-            if not word.text or size > self._longest:  # no term reaches over a word that is too long
-                break
-            if size in dictionary.lengths and count in dictionary.words:
-                joined = word.text if count == 1 else b"".join([part.text for part in words[-count:]])
-                if dictionary.has(joined):
-                    found.append(self._folder.offsets.span(word.start, self._end))
-        return found
-
-
-class _Edges(dict[str, tuple[int, int]]):
-    """How many characters of base64 a short text begins and ends with. Remembered in memory only."""
-
-    def __missing__(self, text: str) -> tuple[int, int]:
-        if len(self) >= _REMEMBERED:
-            self.clear()
-        first, last = _RUN.match(text), _LAST_RUN.search(text)
-        edges = self[text] = (first.end() if first else 0, len(last[0]) if last else 0)
-        return edges
-
-
-_EDGES = _Edges()
-
-
 class DictionaryLane:
     """A dictionary's part of a stream, and of a whole text: words, and runs of base64."""
 
     def __init__(self, dictionary: Dictionary) -> None:
         self._dictionary = dictionary
-        self._words = _WordMatcher(dictionary)
+        self._words = WordMatcher(dictionary)
         self._run = ""
         self._run_start = 0
         self._dead = False
@@ -332,16 +260,16 @@ class DictionaryLane:
 
     def feed(self, text: str) -> list[Found]:
         """Take the next piece of text and return the terms that are now certain."""
-        spans = self._words.feed(text)
         size = len(text)
-        if size < _SHORTEST_RUN:
-            before, after = _EDGES[text]
-            if before < size and len(self._run) + before < _SHORTEST_RUN:
+        if size < _SHORTEST_RUN and (row := self._dictionary.rows[text]) and len(self._run) + row.head < _SHORTEST_RUN:
+            spans = self._words.skim(row, size)
+            if spans is not None:
                 # No run that ends here is long enough to be decoded.
-                self._run, self._dead = text[size - after :], False
+                self._run, self._dead = text[size - row.tail :], False
                 self._position += size
-                self._run_start = self._position - after
+                self._run_start = self._position - row.tail
                 return self._found(spans) if spans else []
+        spans = self._words.feed(text)
         place = 0
         for match in _RUN.finditer(text):
             if match.start() > place:
@@ -385,7 +313,7 @@ class DictionaryLane:
     def _decoded(self) -> list[tuple[int, int]]:
         if len(self._run) < _SHORTEST_RUN:
             return []
-        matcher = _WordMatcher(self._dictionary)
+        matcher = WordMatcher(self._dictionary)
         hits = matcher.feed(decode_run(self._run)) + matcher.finish()
         return [(self._run_start, self._run_start + len(self._run))] if hits else []
 

@@ -225,6 +225,27 @@ class Folder:
             pieces = [self._word_run(run) for run in self._runs.findall(chunk)]
         return b"".join(pieces)
 
+    def skip(self, size: int, after: int) -> bool:
+        """Take ASCII text that begins and ends between words, as if it held none; False if it must be pushed.
+
+        Nobody may ask for the folded bytes of its words, nor for their place.
+
+        Args:
+            size: Its length.
+            after: How many separators it ends with, at least one.
+        """
+        if not self.folded or self._silent + size > self._room:
+            return False
+        if after < size:
+            self._silent, self._space_at = after, self.code_points + size - after
+        else:
+            self._silent += size
+            if self._space_at is None:
+                self._space_at = self.code_points
+        self._linear = False
+        self.code_points += size
+        return True
+
     def _words(self, words: bytes, before: int, after: int, size: int) -> bytes:
         """Take ASCII words after other text, with the separators around them: as :meth:`_word_run` for each run."""
         at, first = self._space_at, self.code_points + before
