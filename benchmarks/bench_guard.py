@@ -8,7 +8,8 @@ Run with::
 A token is five characters of seeded chat prose in which nothing is found. ``all`` is everything at once: the shipped
 recognisers, an index of 54,000 windows, 16 canaries and a dictionary of 50,000 terms of one to three words; the others
 leave parts of it away. Tokens are fed one by one, and eight at a time, as the gateway does with what one read brings.
-Figures are processor time, best and lower quartile of many short interleaved rounds. Writes
+Figures are processor time, best and lower quartile of many short interleaved rounds; the steps of the walk over the
+index are compiled before, as a process that serves has them soon, where numba is installed (``compiled``). Writes
 benchmarks/results/guard.json and guard-splits.json.
 """
 
@@ -27,6 +28,7 @@ from pathlib import Path
 
 from stanch.guard import Action, Guard, GuardPolicy
 from stanch.scan import FINE, Dictionary, IndexParams, SpanIndex
+from stanch.scan.spans.kernels import COMPILER
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "scan"))
 from chat_corpus import ChatMaker
@@ -80,6 +82,7 @@ def measure() -> dict[str, object]:
     prose = ChatMaker(2).prose(TOKEN * TOKENS)
     chunks = {n: [prose[at : at + TOKEN * n] for at in range(0, len(prose), TOKEN * n)] for n in TOGETHER}
     guards = {name: Guard(policy) for name, policy in policies().items()}
+    COMPILER.compile()
     rounds: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
     for number in range(ROUNDS + 1):
         for (name, guard), together in itertools.product(guards.items(), TOGETHER):
@@ -87,7 +90,7 @@ def measure() -> dict[str, object]:
             feed(guard, chunks[together])
             if number:  # the first one warms
                 rounds[name, together].append((time.process_time() - start) / TOKENS * 1e6)
-    found: dict[str, object] = {}
+    found: dict[str, object] = {"compiled": COMPILER.steps is not None}
     for name, guard in guards.items():
         costs = {
             f"{together} together": {"best": min(taken), "quartile": statistics.quantiles(taken, n=4)[0]}

@@ -68,10 +68,16 @@ class EscapedGate:
         if self._reading is not None:
             return self._judge(self._reading, text, final=final)
         if not self._is_after and "\\" not in text and BORDER not in text:
-            return self._note(text)
+            self._passed += len(text)
+            self._before.append(text)
+            if len(self._before) > REPLAYED:
+                self._before = ["".join(self._before)[-REPLAYED:]]
+            return text
         first = None if self._is_after else _FIRST.search(text)
         start = 0 if first is None else first.start()
-        plain = self._note(text[:start])
+        plain = text[:start]
+        self._passed += start
+        self._before.append(plain)
         self._reading = self._begin()
         return plain + self._judge(self._reading, text[start:], final=final)
 
@@ -128,14 +134,6 @@ class EscapedGate:
         count = max(until - self._passed, 0)
         text, self._held = self._held[:count], self._held[count:]
         self._passed += len(text)
-        return text
-
-    def _note(self, text: str) -> str:
-        """Remember that a text passes without having been read here."""
-        self._passed += len(text)
-        self._before.append(text)
-        if len(self._before) > REPLAYED:
-            self._before = ["".join(self._before)[-REPLAYED:]]
         return text
 
     def _written(self, decoded: int) -> int:

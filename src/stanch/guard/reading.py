@@ -55,14 +55,12 @@ class Reading:
         text, cut, held = self._gated(text, final=final)
         if not text and not final:  # the session has said all about what it was given
             return Passed((), (), cut, held + self._scanned - self.settled)
-        released = self._session.feed(text)
-        pieces, found, waiting = released.pieces, released.findings, released.held_chars
-        if final and cut is None:
-            last = self._session.finish()
-            pieces, found, waiting = pieces + last.pieces, found + last.findings, 0
+        # After a cut the session is not finished: what it holds may be the beginning of what the cut has hidden.
+        released = self._session.step(text, final=final and cut is None)
+        waiting = released.held_chars
         self._scanned += len(text)
         self.settled = self._scanned - waiting
-        return Passed(pieces, found, cut, held + waiting)
+        return Passed(released.pieces, released.findings, cut, held + waiting)
 
     def _gated(self, text: str, *, final: bool) -> tuple[str, Finding | None, int]:
         """Return what passes before the session, what cut the text there, and the code points held there."""

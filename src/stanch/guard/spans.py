@@ -84,15 +84,14 @@ class SpanGate:
             self._folder.offsets.forget(self._cursor.position - _REMEMBERED)
         self._folded = folded = self._folder.push(chunk)
         hits = self._cursor.push(folded) if folded else ()
-        if not hits and not self._pending:
-            # Nothing is held, and nothing needs to be.
-            self._raw_start = self._folder.code_points
+        if not hits and not self._pending:  # nothing is held, and nothing needs to be
             return Gated(chunk)
         return self._judge(chunk, hits)
 
     def _judge(self, chunk: str, hits: Sequence[Hit]) -> Gated:
         """Hold what follows a hit, and cut at a second one."""
         self._raw += chunk
+        self._raw_start = self._folder.code_points - len(self._raw)
         for hit in hits:
             at = self._completed_at(hit.end)
             if not self._let_go(hit.end - 1, at):

@@ -14,6 +14,8 @@ from stanch.scan.fold import CodePoints
 from stanch.scan.stream import Piece
 from stanch.terms import Finding
 
+_BLOCK = Action.BLOCK  # a member is looked up much slower than a name
+
 
 class GuardError(StanchError):
     """The guard failed; the stream is dead and released nothing more."""
@@ -77,7 +79,7 @@ class GuardStream:
         Raises:
             GuardError: Something failed inside, or the string has ended; nothing more is released.
         """
-        return self._guarded(chunk)
+        return self._guarded(chunk, final=False)
 
     def border(self) -> Step:
         """Say that what follows stands in another place of the answer, such as its next block.
@@ -90,7 +92,7 @@ class GuardStream:
         """
         rest = self._points.finish()
         self._borders.append(self._escaped.position + len(rest))
-        return self._guarded(rest + BORDER)
+        return self._guarded(rest + BORDER, final=False)
 
     def finish(self) -> Step:
         """Say that the string ends and return the rest.
@@ -100,18 +102,18 @@ class GuardStream:
         """
         return self._guarded("", final=True)
 
-    def _guarded(self, chunk: str, *, final: bool = False) -> Step:
+    def _guarded(self, chunk: str, *, final: bool) -> Step:
         if not self._alive:
             raise GuardError("the guard's stream has ended", next_step="open a new stream for each answer")
-        if self._action is Action.BLOCK:
-            return Step("", Action.BLOCK, (), 0)
+        if self._action is _BLOCK:
+            return Step("", _BLOCK, (), 0)
         self._alive = False  # until this call has gone well: an error in between leaves nothing to be released
         try:
             step = self._step(chunk, final=final)
         except Exception as error:  # noqa: BLE001 - fails closed, whatever it was
             failure = type(error).__name__
         else:
-            self._alive = not final or step.action is Action.BLOCK
+            self._alive = not final or step.action is _BLOCK
             return step
         # Raised out here and without the cause, which might quote the text.
         raise GuardError("the guard failed; the answer was ended", why=f"{failure} inside")
@@ -127,8 +129,8 @@ class GuardStream:
         released, borders = self._take(passed.pieces) if passed.pieces else ("", ())
         if cut is not None:
             # What the session still holds is dropped: it may be the beginning of a finding that the cut has hidden.
-            self._action = Action.BLOCK
-        if self._action is Action.BLOCK:
+            self._action = _BLOCK
+        if self._action is _BLOCK:
             held = 0
         found = self._public(passed.findings, cut) if passed.findings or cut is not None else ()
         return Step(released, self._action, found, held, borders)

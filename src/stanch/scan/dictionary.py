@@ -261,7 +261,9 @@ class DictionaryLane:
     def feed(self, text: str) -> list[Found]:
         """Take the next piece of text and return the terms that are now certain."""
         size = len(text)
-        if size < _SHORTEST_RUN and (row := self._dictionary.rows[text]) and len(self._run) + row.head < _SHORTEST_RUN:
+        rows = self._dictionary.rows
+        row = rows[text] if size < _SHORTEST_RUN else None if _WHOLE_RUN.search(text) else rows.read(text)
+        if row is not None and len(self._run) + row.head < _SHORTEST_RUN:
             spans = self._words.skim(row, size)
             if spans is not None:
                 # No run that ends here is long enough to be decoded.
@@ -292,7 +294,8 @@ class DictionaryLane:
         """Return the code point before which no term still to come can start."""
         if self._final:
             return self._position
-        return min(self._words.floor(), self._run_start if self._run else self._position)
+        first = self._words.floor()
+        return min(first, self._run_start) if self._run else first
 
     def _extend(self, piece: str) -> list[tuple[int, int]]:
         """Carry the run on; of a long one only the first 1,024 characters are decoded."""

@@ -221,18 +221,19 @@ class Folder:
         else:
             size = len(chunk)
             if size <= _SHORT and self.folded and (row := self._rows[chunk]) and self._silent + size <= self._room:
-                return self._words(*row, size)
+                return self._words(row, size)
             pieces = [self._word_run(run) for run in self._runs.findall(chunk)]
         return b"".join(pieces)
 
     def skip(self, size: int, after: int) -> bool:
-        """Take ASCII text that begins and ends between words, as if it held none; False if it must be pushed.
+        """Take ASCII text as if it held no words; False, and nothing is done, if it must be pushed.
 
-        Nobody may ask for the folded bytes of its words, nor for their place.
+        Nobody may ask for the folded bytes of its words, nor for their place. In the view ``index`` it must begin and
+        end between words.
 
         Args:
             size: Its length.
-            after: How many separators it ends with, at least one.
+            after: How many separators it ends with.
         """
         if not self.folded or self._silent + size > self._room:
             return False
@@ -246,8 +247,9 @@ class Folder:
         self.code_points += size
         return True
 
-    def _words(self, words: bytes, before: int, after: int, size: int) -> bytes:
+    def _words(self, row: tuple[bytes, int, int], size: int) -> bytes:
         """Take ASCII words after other text, with the separators around them: as :meth:`_word_run` for each run."""
+        words, before, after = row
         at, first = self._space_at, self.code_points + before
         if before and at is None:
             at = self.code_points
@@ -262,8 +264,7 @@ class Folder:
             self.offsets.add(self.folded, first, linear=True)
         self.folded += len(words)
         self.code_points += size
-        self._silent = after
-        self._linear = not after
+        self._silent, self._linear = after, not after
         self._space_at = self.code_points - after if after else None
         return words
 

@@ -10,7 +10,8 @@ from stanch.scan.found import Found
 from stanch.scan.hold import LiteralPrefixes
 from stanch.terms import Severity
 
-_SLACK = 4096
+_SLACK, _SHORT, _REMEMBERED = 4096, 24, 1 << 15
+_SEPARATORS = "".join(chr(code) for code in range(128) if not chr(code).isalnum())
 
 
 class LiteralSearch:
@@ -27,6 +28,7 @@ class LiteralSearch:
         ]
         self.engine = make(patterns, cached=False)
         self.prefixes = LiteralPrefixes(self._literals)
+        self.quiet = _Quiet(self.prefixes)
 
     @property
     def present(self) -> bool:
@@ -53,6 +55,36 @@ class LiteralSearch:
         ]
 
 
+class _Quiet(dict[tuple[int, str], tuple[int, int, int] | None]):
+    """Short ASCII texts in which no literal ends, after a state of the automaton; None for another text.
+
+    The value is how much of the text need not be held, how many separators that ends with, and the state after all of
+    it. Remembered in memory only.
+    """
+
+    def __init__(self, prefixes: LiteralPrefixes) -> None:
+        super().__init__()
+        self._prefixes = prefixes
+
+    def __missing__(self, place: tuple[int, str]) -> tuple[int, int, int] | None:
+        state, text = place
+        quiet = self._read(state, text) if len(text) <= GAP and text.isascii() else None
+        if len(text) <= _SHORT:
+            if len(self) >= _REMEMBERED:
+                self.clear()
+            self[place] = quiet
+        return quiet
+
+    def _read(self, state: int, text: str) -> tuple[int, int, int] | None:
+        state, ends = self._prefixes.walk(state, fold_text(text, "squeezed"))
+        held, size = self._prefixes.held(state), len(text)
+        letters = [at for at, character in enumerate(text) if character.isalnum()]
+        if ends or held > len(letters):
+            return None
+        free = letters[-held] if held else size
+        return free, free - len(text[:free].rstrip(_SEPARATORS)), state
+
+
 class LiteralLane:
     """The literals' part of a stream: folds, finds, and says from where on text must be held."""
 
@@ -66,16 +98,27 @@ class LiteralLane:
     def feed(self, text: str) -> list[Found]:
         """Take the next piece of text and return the literals that end in it."""
         folder, search = self._folder, self._search
+        if (quiet := search.quiet[self._prefix, text]) is not None and folder.skip(*quiet[:2]):
+            free, _, self._prefix = quiet
+            if free < len(text):
+                folder.push(text[free:])
+                self._trim()
+            return []
         data = folder.push(text)
         if not data:
             return []
         self._prefix, ends = search.prefixes.walk(self._prefix, data)
         before = folder.folded - len(data)
         found = search.found([(before + end, size) for end, size in ends], folder) if ends else []
+        self._trim()
+        return found
+
+    def _trim(self) -> None:
+        """Forget the way back from where no literal to come can start."""
+        folder = self._folder
         if folder.folded >= self._full:
             self._full = folder.folded + _SLACK
-            folder.offsets.forget(folder.folded - search.prefixes.longest - 1)
-        return found
+            folder.offsets.forget(folder.folded - self._search.prefixes.longest - 1)
 
     def finish(self) -> list[Found]:
         """Say that the text ends; a literal is complete when its last byte is there, so nothing more comes."""

@@ -80,7 +80,7 @@ class StreamSession:
 
     def __init__(self, policy: Policy, lanes: Sequence[Lane]) -> None:
         self._policy = policy
-        self._lanes = tuple(lanes)
+        self._lanes = tuple((lane.feed, lane.floor, lane.finish) for lane in lanes)
         self._replacer = Replacer(policy)
         self._points = CodePoints()
         self._resolver = Resolver()
@@ -97,10 +97,7 @@ class StreamSession:
         Raises:
             StreamClosedError: The session has ended or failed before.
         """
-        text = self._points.push(chunk)
-        if not text and self._idle and self._usable:
-            return Released("", (), len(self._raw))
-        return self._step(text, final=False)
+        return self.step(self._points.push(chunk))
 
     def finish(self) -> Released:
         """Say that the text ends here and release the rest.
@@ -108,9 +105,14 @@ class StreamSession:
         Raises:
             StreamClosedError: The session has ended or failed before.
         """
-        return self._step(self._points.finish(), final=True)
+        return self.step(self._points.finish(), final=True)
 
-    def _step(self, text: str, *, final: bool) -> Released:
+    def step(self, text: str, *, final: bool = False) -> Released:
+        """Do as :meth:`feed` for text in whole code points, or as :meth:`finish` after it.
+
+        Raises:
+            StreamClosedError: The session has ended or failed before.
+        """
         if not self._usable:
             raise StreamClosedError("the stream session has ended", next_step="open a new session for each text")
         # Unusable until this step has gone well: an error in between leaves nothing to be released.
@@ -118,13 +120,13 @@ class StreamSession:
         self._raw = raw = self._raw + text
         start = self._raw_start
         floor = size = start + len(raw)
-        for lane in self._lanes:
-            if found := lane.feed(text):
+        for feed, low, finish in self._lanes:
+            if found := feed(text):
                 self._take(found)
             if final:
-                self._take(lane.finish())
-            elif (low := lane.floor()) < floor:
-                floor = low
+                self._take(finish())
+            elif (lowest := low()) < floor:
+                floor = lowest
         if not self._idle:
             released = self._replace(floor)
         elif floor <= start:

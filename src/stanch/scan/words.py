@@ -1,7 +1,7 @@
 """A text word by word: which terms of a dictionary end with a word, and from which word on one may still come."""
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from stanch.scan.fold import GAP, SEPARATOR, Folder
 
@@ -10,18 +10,13 @@ if TYPE_CHECKING:
 
 _PARTS = re.compile(rb"[^ \x1e]+|[ \x1e]")
 _WORD = re.compile(r"[0-9A-Za-z]+")
-_WORDS_ONLY = re.compile(r"[\x00-\x7f]{0,23}[\x00-/:-@\[-`{-\x7f]")
 _BETWEEN, _CUT = frozenset([b" ", bytes([SEPARATOR])]), bytes([SEPARATOR])
 _BASE64 = "".join(map(chr, [*range(48, 58), *range(65, 91), *range(97, 123)])) + "+/_-"
-_REMEMBERED, _SLACK = 1 << 15, 4096
+_SHORT, _REMEMBERED, _SLACK = 24, 1 << 15, 4096
 
 
-class _Begun(NamedTuple):
-    """Words that a term may begin with: the code point at which they start, their bytes, and how many they are."""
-
-    start: int
-    text: bytes
-    count: int
+_Begun: TypeAlias = tuple[int, bytes, int]
+"""Words that a term may begin with: the code point at which they start, their bytes, and how many they are."""
 
 
 class Row(NamedTuple):
@@ -48,20 +43,40 @@ class Rows(dict[str, Row | None]):
     def __init__(self, dictionary: "Dictionary") -> None:
         super().__init__()
         self._dictionary = dictionary
+        self._begins: dict[str, bool | None] = {}  # of words; None of what is a term, or longer than any
+
+    def read(self, text: str) -> Row | None:
+        """Return the row of a longer text, which is not remembered; None also of one that is longer than ``GAP``."""
+        return self._row(text) if len(text) <= GAP else None
 
     def __missing__(self, text: str) -> Row | None:
         if len(self) >= _REMEMBERED:
             self.clear()
-        row = self[text] = self._row(text) if _WORDS_ONLY.fullmatch(text) else None
+        row = self[text] = self._row(text)
         return row
 
+    def _judge(self, word: str) -> bool | None:
+        """Tell whether a longer term may begin with a word; None of what is a term, or longer than any."""
+        if len(self._begins) >= _REMEMBERED:
+            self._begins.clear()
+        dictionary, squeezed = self._dictionary, word.encode()
+        begins = None
+        if len(word) <= dictionary.longest and not (len(word) in dictionary.lengths and dictionary.has(squeezed)):
+            begins = dictionary.most > 1 and dictionary.begun.may_begin(squeezed)
+        if len(word) <= _SHORT:
+            self._begins[word] = begins
+        return begins
+
     def _row(self, text: str) -> Row | None:
-        dictionary, words = self._dictionary, []
+        if not text.isascii() or not text or text[-1].isalnum():
+            return None
+        words, seen = [], self._begins
         for match in _WORD.finditer(text):
-            word = match[0].lower().encode()
-            if len(word) > dictionary.longest or (len(word) in dictionary.lengths and dictionary.has(word)):
+            word = match[0].lower()
+            begins = seen[word] if word in seen else self._judge(word)
+            if begins is None:
                 return None
-            words.append((word, *match.span(), dictionary.most > 1 and dictionary.begun.may_begin(word)))
+            words.append((word.encode(), match.start(), match.end(), begins))
         after, size = len(text) - (words[-1][2] if words else 0), len(text)
         head, tail = size - len(text.lstrip(_BASE64)), size - len(text.rstrip(_BASE64))
         return None if head == size else Row(tuple(words), any(word[3] for word in words), after, head, tail)
@@ -114,14 +129,14 @@ class WordMatcher:
         words, begins, after, _, _ = row
         if self._start is not None or not self._folder.skip(size, after):
             return None
-        found: list[tuple[int, int]] = []
-        if begins or self._begun:
-            base = self._folder.code_points - size
-            for word, start, end, may_begin in words:
-                if self._begun:
-                    found += self._grow(word, base + end)
-                if may_begin:
-                    self._begun.append(_Begun(base + start, word, 1))
+        if not begins and not self._begun:
+            return []
+        base, found = self._folder.code_points - size, list[tuple[int, int]]()
+        for word, start, end, may_begin in words:
+            if self._begun:
+                found += self._grow(word, base + end)
+            if may_begin:
+                self._begun.append((base + start, word, 1))
         return found
 
     def finish(self) -> list[tuple[int, int]]:
@@ -131,11 +146,11 @@ class WordMatcher:
     def floor(self) -> int:
         """Return the code point before which no term still to come can start."""
         if self._start is None:
-            return self._begun[0].start if self._begun else self._folder.code_points
+            return self._begun[0][0] if self._begun else self._folder.code_points
         room = self._dictionary.longest - len(self._current)
         if room < 0:
             return self._folder.code_points
-        fitting = (begun.start for begun in self._begun if len(begun.text) <= room)
+        fitting = (start for start, text, _ in self._begun if len(text) <= room)
         return next(fitting, self._folder.offsets.start(self._start))
 
     def _complete(self) -> list[tuple[int, int]]:
@@ -154,20 +169,20 @@ class WordMatcher:
         found = [(start, end)] if len(word) in dictionary.lengths and dictionary.has(word) else []
         found += self._grow(word, end)
         if dictionary.most > 1 and dictionary.begun.may_begin(word):
-            self._begun.append(_Begun(start, word, 1))
+            self._begun.append((start, word, 1))
         return found
 
     def _grow(self, word: bytes, end: int) -> list[tuple[int, int]]:
         """Add a word to those that a term may begin with, and return the spans of the terms that it ends."""
         dictionary, still, found = self._dictionary, list[_Begun](), list[tuple[int, int]]()
-        longest, size = dictionary.longest, len(word)
+        longest, begins = dictionary.longest, dictionary.begun.may_begin
         for start, text, before in self._begun:
-            if len(text) + size > longest:
-                continue
             joined, count = text + word, before + 1
-            if count in dictionary.words and len(joined) in dictionary.lengths and dictionary.has(joined):
+            if len(joined) > longest:
+                continue
+            if len(joined) in dictionary.lengths and count in dictionary.words and dictionary.has(joined):
                 found.append((start, end))
-            if count < dictionary.most and dictionary.begun.may_begin(joined):
-                still.append(_Begun(start, joined, count))
+            if count < dictionary.most and begins(joined):
+                still.append((start, joined, count))
         self._begun = still
         return found

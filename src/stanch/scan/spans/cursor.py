@@ -8,7 +8,7 @@ import numpy as np
 
 from stanch.crypto import block_prf
 from stanch.scan.spans.bloom import BlockedBloom, finalise, probe
-from stanch.scan.spans.kernels import BLOCKS, COMPILER
+from stanch.scan.spans.kernels import BLOCKS, COMPILER, HASH
 from stanch.scan.spans.rolling import TILE, P, RollingKey, WindowHasher, window_hash
 
 _BULK = 256
@@ -31,12 +31,13 @@ class Lookup:
         self.hasher = WindowHasher(key, k)
         gone = pow(key.base, k, P)
         self.out = tuple(value * gone % P for value in key.values)
-        self.words = np.ascontiguousarray(filter_.words).reshape(-1)
+        self.words = np.require(filter_.words, requirements=["C", "A"]).reshape(-1)
+        self.words.flags.writeable = False
         self.flat = self.words.data.cast("B").cast("Q")
         self.firsts = tuple(self.flat[word::8] for word in range(5))  # the first word of every block, the second …
         limbs = key.base & (2**31 - 1), key.base >> 31
         leaving = [P - value for value in self.out]
-        self.room = np.array([*key.values, *leaving, *limbs, *bytes(2 * _BULK)], dtype=np.uint64)
+        self.room = np.array([*key.values, *leaving, *limbs, 0, 0, *bytes(2 * _BULK)], dtype=np.uint64)
 
 
 class SpanCursor:
@@ -50,9 +51,8 @@ class SpanCursor:
         self._lookup, self._k = lookup, lookup.k
         self._permute = block_prf(lookup.key.finaliser)
         self._tail = b""  # the last k bytes, or all while there are fewer
-        self._hash = 0  # of the tail, once it has k bytes
         self._steps = COMPILER.steps
-        self._room = lookup.room.copy()
+        self._room = lookup.room.copy()  # the hash in it is that of the tail, once it has k bytes
         self._blocks = self._room.data.cast("B")[8 * BLOCKS :]
         self.position = 0
 
@@ -72,7 +72,7 @@ class SpanCursor:
         elif len(text) >= k:
             # The first window of all ends in this piece: it follows one that began a byte earlier.
             text, done = b"\0" + text, k - len(before) - 1
-            self._hash = window_hash(self._lookup.key, text[:k])
+            self._room[HASH] = window_hash(self._lookup.key, text[:k])
             ends = [done + end for end in self._single(size - done, text)]
         else:
             return []
@@ -83,7 +83,7 @@ class SpanCursor:
         skip = 1 if before == self._k else 0
         lookup = self._lookup
         hashes = lookup.hasher.all(text)[skip:]
-        self._hash = int(hashes[-1])
+        self._room[HASH] = hashes[-1]
         found: list[int] = []
         for start in range(0, len(hashes), TILE):
             tile = lookup.filter.holds(finalise(lookup.key.finaliser, hashes[start : start + TILE]))
@@ -95,7 +95,7 @@ class SpanCursor:
         steps = self._steps
         if steps is None:
             return self._plain(size, text)
-        self._hash = steps.roll(text, size, self._hash, self._room)
+        steps.roll(text, size, self._room)
         finalised = self._permute(self._blocks[: 16 * size])
         if not steps.look(finalised, self._lookup.words):
             return []
@@ -108,12 +108,12 @@ class SpanCursor:
         COMPILER.count(size)
         lookup = self._lookup
         # Plain loops over local names in one function: a comprehension costs half as much again.
-        values, out, base, value = lookup.key.values, lookup.out, lookup.key.base, self._hash
+        values, out, base, value = lookup.key.values, lookup.out, lookup.key.base, int(self._room[HASH])
         hashes = []
         for new, gone in zip(text[-size:], text):  # noqa: B905 - to say that one is longer costs more than a step
             value = (value * base + values[new] - out[gone]) % P
             hashes.append(value)
-        self._hash = value
+        self._room[HASH] = value
         finalised = self._permute(_blocks(len(hashes)).pack(*hashes))
         first, second, third, fourth, fifth = lookup.firsts
         count, number = len(lookup.filter.words), -1

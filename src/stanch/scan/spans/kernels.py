@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-WORTH = 1 << 21
+WORTH = 1 << 22
 """Bytes walked over one by one after which compiling takes less time than it saves on as many more."""
 
-IN, OUT, LIMBS, BLOCKS = 0, 256, 512, 514
+IN, OUT, LIMBS, HASH, BLOCKS = 0, 256, 512, 514, 516
 """Where in a walk's room things lie: the byte values; the same times ``b^k``, taken from the prime, for the bytes that
-leave a window; the lower 31 bits of the base and the upper ones; the blocks that are to be finalised."""
+leave a window; the lower 31 bits of the base and the upper ones; the hash of the last window; the blocks that are to be
+finalised."""
 
 _PRIME, _LOW, _MIDDLE = np.uint64(2**61 - 1), np.uint64(2**31 - 1), np.uint64(2**30 - 1)
 _1, _6, _8, _30, _31, _32, _61, _63 = (np.uint64(number) for number in (1, 6, 8, 30, 31, 32, 61, 63))
@@ -31,12 +32,12 @@ class Steps:
     """The compiled steps.
 
     Attributes:
-        roll: ``(text, size, hash, room uint64) -> hash``: roll a hash over the last ``size`` bytes of the text, while
-            the first ones leave, and write the hashes into the blocks of the room.
-        look: ``(finalised, words uint64) -> int``: how many of the finalised blocks the filter holds.
+        roll: ``(text, size, room uint64)``: roll the hash in the room over the last ``size`` bytes of the text, while
+            the first ones leave, and write each hash into the blocks of the room.
+        look: ``(finalised, words uint64 read-only) -> int``: how many of the finalised blocks the filter holds.
     """
 
-    roll: Callable[[bytes, int, int, Array], int]
+    roll: Callable[[bytes, int, Array], None]
     look: Callable[[bytes, Array], int]
 
 
@@ -73,15 +74,16 @@ def compile_steps() -> Steps | None:
     except ImportError:
         return None
     text, number, value = types.Bytes(types.uint8, 1, "C"), types.int64, types.uint64
-    room, words = types.Array(value, 1, "C"), types.Array(value, 1, "C", readonly=True, aligned=False)
+    room, words = types.Array(value, 1, "C"), types.Array(value, 1, "C", readonly=True)
+    # What is called has just these types: another that fits takes numba as long to see as a window takes.
     return Steps(
-        roll=njit(value(text, number, value, room))(_roll),
+        roll=njit(types.void(text, number, room))(_roll),
         look=njit(number(text, words))(_look),
     )
 
 
-def _roll(text: bytes, size: int, value: np.uint64, room: Array) -> np.uint64:
-    low_base, high_base = room[LIMBS], room[LIMBS + 1]
+def _roll(text: bytes, size: int, room: Array) -> None:
+    low_base, high_base, value = room[LIMBS], room[LIMBS + 1], room[HASH]
     new = len(text) - size
     for at in range(size):
         low, high = value & _LOW, value >> _31
@@ -91,7 +93,7 @@ def _roll(text: bytes, size: int, value: np.uint64, room: Array) -> np.uint64:
         total = (total & _PRIME) + (total >> _61)
         value = total - _PRIME if total >= _PRIME else total
         room[BLOCKS + 2 * at] = value
-    return value
+    room[HASH] = value
 
 
 def _look(finalised: bytes, words: Array) -> int:
