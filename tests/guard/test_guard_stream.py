@@ -213,10 +213,10 @@ def test_an_error_inside_is_final_and_says_nothing(guard, monkeypatch):
     stream = guard.open()
     stream.feed("All is well. ")
 
-    def broken(text):
+    def broken(text, **_):
         raise ValueError(text)
 
-    monkeypatch.setattr(stream._reading._session, "feed", broken)
+    monkeypatch.setattr(stream._reading._session, "step", broken)
     with pytest.raises(GuardError) as caught:
         stream.feed("very private words")
     error = caught.value
@@ -243,7 +243,7 @@ def test_an_interrupt_leaves_the_stream_dead(guard, monkeypatch):
     def interrupted(_text):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(stream._reading._session, "feed", interrupted)
+    monkeypatch.setattr(stream._reading._session, "step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         stream.feed("text that is long enough for no stage to hold all of it. " * 20)
     monkeypatch.undo()

@@ -38,7 +38,7 @@ def aes_ctr_into(key: bytes, counter: bytes, out: bytearray | memoryview) -> Non
     key_stream(key, counter)(out)
 
 
-def block_prf(key: bytes) -> Callable[[bytes], bytes]:
+def block_prf(key: bytes) -> Callable[[bytes | memoryview], bytes]:
     """Return AES-256 under ``key`` as a function of whole 16-byte blocks: a keyed permutation of each (FIPS 197).
 
     For many short calls: the key schedule is made once. Not to be shared between threads.

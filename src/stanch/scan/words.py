@@ -1,12 +1,10 @@
 """A text word by word: which terms of a dictionary end with a word, and from which word on one may still come."""
 
 import re
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from stanch.scan.fold import GAP, SEPARATOR, Folder
-
-if TYPE_CHECKING:
-    from stanch.scan.dictionary import Dictionary
+from stanch.scan.stems import Stems
 
 _PARTS = re.compile(rb"[^ \x1e]+|[ \x1e]")
 _WORD = re.compile(r"[0-9A-Za-z]+")
@@ -37,13 +35,46 @@ class Row(NamedTuple):
     tail: int
 
 
+class Terms(Protocol):
+    """What is asked of a dictionary (:class:`stanch.scan.Dictionary`)."""
+
+    @property
+    def words(self) -> frozenset[int]:
+        """Of how many words a term can consist."""
+        ...
+
+    @property
+    def lengths(self) -> frozenset[int]:
+        """How many bytes a term can have in the ``squeezed`` view."""
+        ...
+
+    @property
+    def most(self) -> int:
+        """Words that a term has at most."""
+        ...
+
+    @property
+    def longest(self) -> int:
+        """Bytes that a term has at most in the ``squeezed`` view."""
+        ...
+
+    @property
+    def begun(self) -> Stems:
+        """The filter of what terms begin with."""
+        ...
+
+    def has(self, squeezed: bytes) -> bool:
+        """Tell whether a text in the view ``squeezed`` is a term, or one written backwards."""
+        ...
+
+
 class Rows(dict[str, Row | None]):
     """Of one dictionary: the rows of short ASCII texts that end with a separator and hold no term; else None."""
 
-    def __init__(self, dictionary: "Dictionary") -> None:
+    def __init__(self, dictionary: Terms) -> None:
         super().__init__()
         self._dictionary = dictionary
-        self._begins: dict[str, bool | None] = {}  # of words; None of what is a term, or longer than any
+        self._plain: dict[str, bool] = {}  # of words that are no terms, whether a longer one may begin with them
 
     def read(self, text: str) -> Row | None:
         """Return the row of a longer text, which is not remembered; None also of one that is longer than ``GAP``."""
@@ -57,24 +88,24 @@ class Rows(dict[str, Row | None]):
 
     def _judge(self, word: str) -> bool | None:
         """Tell whether a longer term may begin with a word; None of what is a term, or longer than any."""
-        if len(self._begins) >= _REMEMBERED:
-            self._begins.clear()
         dictionary, squeezed = self._dictionary, word.encode()
-        begins = None
-        if len(word) <= dictionary.longest and not (len(word) in dictionary.lengths and dictionary.has(squeezed)):
-            begins = dictionary.most > 1 and dictionary.begun.may_begin(squeezed)
+        if len(word) > dictionary.longest or (len(word) in dictionary.lengths and dictionary.has(squeezed)):
+            return None
+        begins = dictionary.most > 1 and dictionary.begun.may_begin(squeezed)
         if len(word) <= _SHORT:
-            self._begins[word] = begins
+            if len(self._plain) >= _REMEMBERED:
+                self._plain.clear()
+            self._plain[word] = begins
         return begins
 
     def _row(self, text: str) -> Row | None:
         if not text.isascii() or not text or text[-1].isalnum():
             return None
-        words, seen = [], self._begins
+        words = []
         for match in _WORD.finditer(text):
             word = match[0].lower()
-            begins = seen[word] if word in seen else self._judge(word)
-            if begins is None:
+            # Asked for once: another thread may forget all words at any time.
+            if (begins := self._plain.get(word)) is None and (begins := self._judge(word)) is None:
                 return None
             words.append((word.encode(), match.start(), match.end(), begins))
         after, size = len(text) - (words[-1][2] if words else 0), len(text)
@@ -85,7 +116,7 @@ class Rows(dict[str, Row | None]):
 class WordMatcher:
     """Splits one text that arrives in pieces into words, and finds the terms that end with each."""
 
-    def __init__(self, dictionary: "Dictionary") -> None:
+    def __init__(self, dictionary: Terms) -> None:
         self._dictionary = dictionary
         self._folder = Folder("index", gap=GAP)
         self._begun: list[_Begun] = []  # by start
@@ -93,11 +124,6 @@ class WordMatcher:
         self._start: int | None = None
         self._end = 0
         self._full = _SLACK  # folded bytes at which the way back is shortened
-
-    @property
-    def position(self) -> int:
-        """Code points that were given."""
-        return self._folder.code_points
 
     def feed(self, text: str) -> list[tuple[int, int]]:
         """Take the next piece of text and return the spans of the terms that are now certain, in code points."""
