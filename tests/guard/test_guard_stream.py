@@ -240,7 +240,7 @@ def test_what_is_no_text_ends_the_stream(guard, chunk):
 def test_an_interrupt_leaves_the_stream_dead(guard, monkeypatch):
     stream = guard.open()
 
-    def interrupted(_text):
+    def interrupted(_text, **_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(stream._reading._session, "step", interrupted)
