@@ -39,7 +39,7 @@ def walk(index, text, sizes):
     hashes = []
     for size in sizes:
         hits += cursor.push(text[at : at + size])
-        hashes.append(int(cursor._room[HASH]))
+        hashes.append(cursor._hash if COMPILER.steps is None else int(cursor._room[HASH]))
         at += size
     return hits, hashes
 

@@ -52,7 +52,8 @@ class SpanCursor:
         self._permute = block_prf(lookup.key.finaliser)
         self._tail = b""  # the last k bytes, or all while there are fewer
         self._steps = COMPILER.steps
-        self._room = lookup.room.copy()  # the hash in it is that of the tail, once it has k bytes
+        self._room = lookup.room.copy()
+        self._hash = 0  # of the tail, once it has k bytes; with compiled steps it is in the room
         self._blocks = self._room.data.cast("B")[8 * BLOCKS :]
         self.position = 0
 
@@ -72,18 +73,22 @@ class SpanCursor:
         elif len(text) >= k:
             # The first window of all ends in this piece: it follows one that began a byte earlier.
             text, done = b"\0" + text, k - len(before) - 1
-            self._room[HASH] = window_hash(self._lookup.key, text[:k])
+            self._go_on_from(window_hash(self._lookup.key, text[:k]))
             ends = [done + end for end in self._single(size - done, text)]
         else:
             return []
         return [Hit(first + end, first + end + k) for end in ends] if ends else []
+
+    def _go_on_from(self, value: int) -> None:
+        """Set the hash of the tail."""
+        self._hash = self._room[HASH] = value
 
     def _bulk(self, text: bytes, before: int) -> list[int]:
         """Return the new bytes, counted from 0, at which windows end that are held."""
         skip = 1 if before == self._k else 0
         lookup = self._lookup
         hashes = lookup.hasher.all(text)[skip:]
-        self._room[HASH] = hashes[-1]
+        self._go_on_from(int(hashes[-1]))
         found: list[int] = []
         for start in range(0, len(hashes), TILE):
             tile = lookup.filter.holds(finalise(lookup.key.finaliser, hashes[start : start + TILE]))
@@ -108,12 +113,12 @@ class SpanCursor:
         COMPILER.count(size)
         lookup = self._lookup
         # Plain loops over local names in one function: a comprehension costs half as much again.
-        values, out, base, value = lookup.key.values, lookup.out, lookup.key.base, int(self._room[HASH])
+        values, out, base, value = lookup.key.values, lookup.out, lookup.key.base, self._hash
         hashes = []
         for new, gone in zip(text[-size:], text):  # noqa: B905 - to say that one is longer costs more than a step
             value = (value * base + values[new] - out[gone]) % P
             hashes.append(value)
-        self._room[HASH] = value
+        self._hash = value
         finalised = self._permute(_blocks(len(hashes)).pack(*hashes))
         first, second, third, fourth, fifth = lookup.firsts
         count, number = len(lookup.filter.words), -1
