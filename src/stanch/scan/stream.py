@@ -80,7 +80,7 @@ class StreamSession:
 
     def __init__(self, policy: Policy, lanes: Sequence[Lane]) -> None:
         self._policy = policy
-        self._lanes = tuple((lane.feed, lane.floor, lane.finish) for lane in lanes)
+        self._lanes = tuple(lanes)
         self._replacer = Replacer(policy)
         self._points = CodePoints()
         self._resolver = Resolver()
@@ -120,13 +120,13 @@ class StreamSession:
         self._raw = raw = self._raw + text
         start = self._raw_start
         floor = size = start + len(raw)
-        for feed, low, finish in self._lanes:
-            if found := feed(text):
+        for lane in self._lanes:
+            if found := lane.feed(text):
                 self._take(found)
             if final:
-                self._take(finish())
-            elif (lowest := low()) < floor:
-                floor = lowest
+                self._take(lane.finish())
+            elif (low := lane.floor()) < floor:
+                floor = low
         if not self._idle:
             released = self._replace(floor)
         elif floor <= start:
