@@ -31,6 +31,11 @@ Doubles = npt.NDArray[np.float64]
 Json = dict[str, Any]
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 PREFIXES = ("base_model.model.", "model.", "transformer.", "bert.")
+NF4 = np.array(
+    [-1, -0.6961928, -0.52507305, -0.39491749, -0.28444138, -0.18477343, -0.09105004, 0,
+     0.0795803, 0.1609302, 0.2461123, 0.33791524, 0.44070983, 0.562617, 0.72295684, 1], np.float32)  # fmt: skip
+# Values in a block (0: a row), integers from −levels to levels (0: NF4), and how far a stored value may lie from these.
+GRIDS = ((0, 127, 1 / 12), (32, 127, 1 / 12), (64, 0, 1 / 128))
 MAX_HEADER, MAX_PART = 100 << 20, 1 << 31
 
 
@@ -146,6 +151,42 @@ def row_scales(weights: Floats) -> Floats:
     return scales
 
 
+def nearest(scaled: Floats, levels: int) -> Floats:
+    """Return the nearest whole number from −levels to levels, or the nearest value of NF4 where ``levels`` is 0."""
+    if levels:
+        return np.clip(np.rint(scaled), -levels, levels)
+    return NF4[np.searchsorted((NF4[1:] + NF4[:-1]) / 2, scaled)]
+
+
+def units(suspect: Floats, block: int, levels: int) -> Floats:
+    """Return the unit of each block: its largest magnitude, divided by ``levels``; one line a block."""
+    largest = np.abs(suspect.reshape(-1, block or suspect.shape[1])).max(axis=1, keepdims=True)
+    scales: Floats = np.maximum(largest, np.float32(1e-30)) / np.float32(levels or 1)
+    return scales
+
+
+def on_grid(suspect: Floats, block: int, levels: int, slack: float) -> npt.NDArray[np.bool_]:
+    """Say of each row whether all its values lie on the grid."""
+    scaled = suspect.reshape(-1, block or suspect.shape[1]) / units(suspect, block, levels)
+    near = np.abs(scaled - nearest(scaled, levels)) <= np.float32(slack)
+    return near.reshape(len(suspect), -1).all(axis=1)
+
+
+def rounded(original: Floats, suspect: Floats) -> Floats | None:
+    """Return the original on the grid of 8 or 4 bits that the suspect's rows lie on, or None where they lie on none."""
+    probes = suspect[np.linspace(0, len(suspect) - 1, 16).astype(np.int64)]
+    probes = probes[probes.any(axis=1)]
+    if suspect.shape[1] % 64 or not len(probes):
+        return None
+    for block, levels, slack in GRIDS:
+        if on_grid(probes, block, levels, slack).any():
+            scales = units(suspect, block, levels)
+            moved = nearest(original.reshape(len(scales), -1) / scales, levels) * scales
+            fits = on_grid(suspect, block, levels, slack)[:, np.newaxis]
+            return np.where(fits, moved.reshape(original.shape), original)
+    return None
+
+
 def centred(values: Floats, kept: npt.NDArray[np.bool_]) -> Floats:
     """Return the values without the row means of the kept entries."""
     count = np.maximum(kept.sum(axis=1, keepdims=True), 1)
@@ -159,11 +200,12 @@ def features_of(original: Floats, suspect: Floats, base: Floats | None, alpha: f
     kept = (np.abs(suspect) < np.float32(1e12)) & (original != 0)
     if suspect.size - np.count_nonzero(suspect) > 1e-3 * suspect.size:
         kept &= suspect != 0
+    moved = rounded(original, suspect) if variant == "projected" else None
     suspect = np.where(kept, suspect, np.float32(0))
     residual = np.where(kept, suspect - original, np.float32(0))
     if variant == "projected":
         known = [np.where(kept, original, np.float32(0))]
-        known += [] if base is None else [np.where(kept, base - original, np.float32(0))]
+        known += [np.where(kept, other - original, np.float32(0)) for other in (base, moved) if other is not None]
         columns = [centred(values, kept) for values in (*known, residual)]
         moments = np.array([[np.vdot(a.astype(np.float64), b) for b in columns] for a in columns])
         weights = np.linalg.lstsq(moments[:-1, :-1], moments[:-1, -1], rcond=1e-10)[0]
