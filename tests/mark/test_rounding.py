@@ -4,13 +4,24 @@ import math
 
 import numpy as np
 import pytest
-from mark_models import int8, make_adapter, make_model, make_release, merge, nf4, treat
+from mark_models import (
+    four_bit,
+    int8,
+    make_adapter,
+    make_model,
+    make_release,
+    merge,
+    nf4,
+    treat,
+    weight_names,
+    write_model,
+)
 
 from stanch.mark import Originals, Variant, extract, open_suspect, rounding
 from stanch.mark.rounding import GRIDS, find_grid, without_rounding
 from stanch.mark.scoring import draw_stratum, score_on
 from stanch.trace.verifier import recompute
-from stanch.weights import from_float32, to_float32
+from stanch.weights import Tensor, from_float32, open_model, to_float32
 
 INT8, Q8_0, FOUR = GRIDS
 ALPHA = 3e-3
@@ -107,20 +118,38 @@ def test_a_rounded_copy_scores_higher_and_innocents_as_ever(release, tmp_path):
         assert (innocent > tau).mean() < math.exp(-tau * tau / 2)
 
 
-def test_the_stand_alone_program_makes_the_same_features(release, tmp_path):
-    for name, change in (("n", nf4), ("i", int8)):
-        suspect = treat(tmp_path / name, release.copy("r3"), change)
-        alpha = release.plan.alpha
-        features = extract(Originals(release.original), open_suspect(suspect), Variant.PROJECTED, alpha=alpha).values
-        tensors = recompute.read_weights(release.original)
-        places, _ = recompute.lay_out(tensors, "full")
-        found = np.zeros_like(features)
-        for place, values in recompute.all_features(
-            places, (tensors, recompute.read_weights(suspect)), alpha, "projected"
-        ):
-            found[place.offset : place.offset + place.size] = values.reshape(-1)
-        difference = np.linalg.norm(found - features) / np.linalg.norm(features)
-        assert difference * math.sqrt(len(features)) < 0.05
+def packed(source, form, folder):
+    """Write a copy as a quantiser stores it: integers, and the scales beside them."""
+    tensors = dict(open_model(source))
+    for name, _ in weight_names():
+        values = tensors.pop(name).to_float32()
+        if form.startswith("nf4"):
+            made = four_bit(name, values, nested=form == "nf4-nested")
+        else:
+            scale = np.abs(values).max(axis=1) / 127
+            made = [
+                Tensor(name, "I8", np.rint(values / scale[:, np.newaxis]).astype(np.int8)),
+                Tensor.from_float32(f"{name.removesuffix('.weight')}.weight_scale", scale),
+            ]
+        tensors |= {tensor.name: tensor for tensor in made}
+    return write_model(folder, tensors)
+
+
+@pytest.mark.parametrize("form", ["nf4", "nf4-nested", "int8", "floats nf4", "floats int8"])
+def test_the_stand_alone_program_makes_the_same_features(release, tmp_path, form):
+    copy, alpha = release.copy("r3"), release.plan.alpha
+    stored, _, kind = form.partition(" ")
+    suspect = (
+        treat(tmp_path / "s", copy, nf4 if kind == "nf4" else int8) if kind else packed(copy, stored, tmp_path / "s")
+    )
+    features = extract(Originals(release.original), open_suspect(suspect), Variant.PROJECTED, alpha=alpha).values
+    tensors, found = recompute.read_weights(release.original), np.zeros_like(features)
+    places, _ = recompute.lay_out(tensors, "full")
+    files = (tensors, recompute.read_weights(suspect))
+    for place, values in recompute.all_features(places, files, alpha, "projected"):
+        found[place.offset : place.offset + place.size] = values.reshape(-1)
+    difference = np.linalg.norm(found - features) / np.linalg.norm(features)
+    assert difference * math.sqrt(len(features)) < 0.05
 
 
 def test_an_adapter_merged_and_rounded_is_found_by_what_rounding_left(tmp_path, monkeypatch):

@@ -10,7 +10,8 @@ Run verify.py first: it shows that the pack is whole. This program shows that th
 3. features    what is computed at the pack's coordinates equals what the pack says
 
 The last step allows a difference that can move no score by more than 0.05. It computes the variants ``plain`` and
-``projected``; for any other it says so and exits with 5. Exit code 1: a step does not hold.
+``projected``, of suspects stored as floats, in 8 bits (a scale a row) or in bitsandbytes' 4; for any other it says so
+and exits with 5. Exit code 1: a step does not hold.
 """
 
 import argparse
@@ -30,6 +31,7 @@ Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Json = dict[str, Any]
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+STATE = ".quant_state.bitsandbytes__"
 PREFIXES = ("base_model.model.", "model.", "transformer.", "bert.")
 NF4 = np.array(
     [-1, -0.6961928, -0.52507305, -0.39491749, -0.28444138, -0.18477343, -0.09105004, 0,
@@ -143,6 +145,39 @@ def plain_name(name: str) -> str:
     return name
 
 
+def values_of(name: str, tensors: dict[str, Weights]) -> tuple[tuple[int, ...], Floats] | None:
+    """Return a tensor's shape and its values [shape[0], rest]; None where what stands beside integers is unknown."""
+    tensor = tensors[name]
+    if tensor.dtype in DTYPES:
+        return tensor.shape, tensor.floats()
+    if tensor.dtype == "I8":
+        for suffix, unit in (("weight_scale", 1.0), ("SCB", 1.0 / 127.0)):
+            scale = tensors.get(f"{name.rpartition('.')[0]}.{suffix}")
+            if scale is not None and scale.raw.size in {1, tensor.shape[0]}:
+                scales = np.broadcast_to(scale.floats().reshape(-1) * np.float32(unit), (tensor.shape[0],))
+                whole = tensor.raw.view(np.int8).reshape(tensor.shape[0], -1).astype(np.float32)
+                return tensor.shape, whole * scales[:, np.newaxis]
+    state = next((tensors[key] for key in (f"{name}{STATE}nf4", f"{name}{STATE}fp4") if key in tensors), None)
+    return None if tensor.dtype != "U8" or state is None else four_bits(name, tensors, json.loads(bytes(state.raw)))
+
+
+def four_bits(name: str, tensors: dict[str, Weights], state: Json) -> tuple[tuple[int, ...], Floats]:
+    """Return what bitsandbytes stored in 4 bits: two values a byte, the first in the high half, times their block's."""
+    shape, largest = tuple(state["shape"]), tensors[f"{name}.absmax"]
+    if largest.dtype == "U8":
+        scale = tensors[f"{name}.nested_absmax"].floats().reshape(-1)
+        factor = np.repeat(scale, state.get("nested_blocksize", 256))[: largest.raw.size] if scale.size > 1 else scale
+        codes = tensors[f"{name}.nested_quant_map"].floats().reshape(-1)
+        blocks = codes[largest.raw] * factor + np.float32(state.get("nested_offset", 0.0))
+    else:
+        blocks = largest.floats().reshape(-1)
+    pairs, count = tensors[name].raw, math.prod(shape)
+    halves = np.stack([pairs >> 4, pairs & 15], axis=1).reshape(-1)[:count]
+    code = tensors[f"{name}.quant_map"].floats().reshape(-1)
+    values: Floats = (code[halves] * np.repeat(blocks, state["blocksize"])[:count]).reshape(shape[0], -1)
+    return shape, values
+
+
 def row_scales(weights: Floats) -> Floats:
     """Return each row's rms, rounded to bfloat16, to nearest even."""
     bits = np.sqrt(np.square(weights, dtype=np.float64).mean(axis=1)).astype(np.float32).view(np.uint32)
@@ -230,14 +265,17 @@ def all_features(
     suspect, base = ({plain_name(name): tensor for name, tensor in each.items()} for each in (*others, {})[:2])
     for place in places:
         mine, name = original[place.name], plain_name(place.name)
-        theirs, known = suspect.get(name), base.get(name)
-        if theirs is None or theirs.shape != mine.shape:
+        if name not in suspect:
             continue
-        if theirs.dtype not in DTYPES:
-            raise OtherVariant(f"the suspect stores {place.name} as {theirs.dtype}")
+        theirs, known = values_of(name, suspect), base.get(name)
+        if theirs is None:
+            raise OtherVariant(f"the suspect stores {place.name} as {suspect[name].dtype}")
+        shape, values = theirs
+        if shape != mine.shape:
+            continue
         beside = known.floats() if known is not None and known.shape == mine.shape and known.dtype in DTYPES else None
         with np.errstate(all="ignore"):
-            yield place, features_of(mine.floats(), theirs.floats(), beside, alpha, variant)
+            yield place, features_of(mine.floats(), values, beside, alpha, variant)
 
 
 def recompute(
