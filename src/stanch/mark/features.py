@@ -192,14 +192,15 @@ class _Comparison:
         return RowBlock(self.entry, 0, self.entry.rows)
 
 
-def _deviations(rows: _Rows, residual: Floats, scales: Floats, alpha: float) -> Floats:
-    """Return each row's rms over its kept entries, at least half of the mark's own rms; 1 for rows without either.
+def _deviations(rows: _Rows, residual: Floats, scales: Floats, least: float) -> Floats:
+    """Return each row's rms over its kept entries, at least ``least`` times the row's scale; 1 for rows without either.
 
-    The floor changes no score of a true copy, whose residual holds at least a good part of the mark. It keeps rows that
-    hold less from being amplified: a few rows set to almost exactly the original would else outweigh all others.
+    At half of α the floor changes no score of a true copy, whose residual holds at least a good part of the mark. It
+    keeps rows that hold less from being amplified: a few rows set to almost exactly the original would else outweigh
+    all others.
     """
     power = sum_rows(residual, squared=True) / rows.counts
-    deviations = np.maximum(np.sqrt(power), (alpha / 2) * scales.astype(np.float64))
+    deviations = np.maximum(np.sqrt(power), least * scales.astype(np.float64))
     return np.where(deviations > 0, deviations, 1.0).astype(np.float32)
 
 
@@ -218,14 +219,14 @@ def _standardise(residual: Floats, deviations: Floats, gains: Floats) -> Floats:
 def _plain(comparison: _Comparison, store: Store) -> bool:
     for block in row_blocks(comparison.entry):
         rows = comparison.read(block)
-        store(block, _matched_filter(rows, rows.residual, comparison.alpha))
+        store(block, _matched_filter(rows, rows.residual, comparison.alpha / 2))
     return True
 
 
-def _matched_filter(rows: _Rows, residual: Floats, alpha: float) -> Floats:
+def _matched_filter(rows: _Rows, residual: Floats, least: float) -> Floats:
     """Return ``clip(R, ±4√v)·s/v``: a matched filter with the noise of each row."""
     scales = row_scales(rows.original)
-    deviations = _deviations(rows, residual, scales, alpha)
+    deviations = _deviations(rows, residual, scales, least)
     return _standardise(residual, deviations, scales / deviations)
 
 
@@ -247,11 +248,30 @@ def _projected_residual(rows: _Rows, coefficients: Doubles) -> Floats:
     return residual
 
 
-def _projected(comparison: _Comparison, store: Store) -> bool:
-    coefficients = _fit(comparison)
+def _least(comparison: _Comparison, coefficients: Doubles) -> float:
+    """Return the floor of row deviations, in row scales: half of α; on a grid also what is usual among the rows.
+
+    Where rounding is removed, a row shows its mark in the few weights that it moved to another value of the grid. A row
+    without any holds but a rest of the rounding, and must not outweigh the others for being quiet.
+    """
+    half = comparison.alpha / 2
+    if comparison.grid is None:
+        return half
+    found: list[float] = []
     for block in row_blocks(comparison.entry):
         rows = comparison.read(block)
-        store(block, _matched_filter(rows, _projected_residual(rows, coefficients), comparison.alpha))
+        power = sum_rows(_projected_residual(rows, coefficients), squared=True) / rows.counts
+        scales = row_scales(rows.original).astype(np.float64)
+        found += (np.sqrt(power[scales > 0]) / scales[scales > 0]).tolist()
+    return max(half, float(np.median(found))) if found else half
+
+
+def _projected(comparison: _Comparison, store: Store) -> bool:
+    coefficients = _fit(comparison)
+    least = _least(comparison, coefficients)
+    for block in row_blocks(comparison.entry):
+        rows = comparison.read(block)
+        store(block, _matched_filter(rows, _projected_residual(rows, coefficients), least))
     return True
 
 
@@ -262,10 +282,11 @@ def _spectral(comparison: _Comparison, store: Store) -> bool:
     the median eigenvalue, that is the noise of what is not low-rank, but at least a quarter of the mark's own variance.
     """
     coefficients = _fit(comparison)
+    least = _least(comparison, coefficients)
     rows = comparison.read(comparison.whole())
     residual = _projected_residual(rows, coefficients)
     scales = row_scales(rows.original)
-    deviations = _deviations(rows, residual, scales, comparison.alpha)
+    deviations = _deviations(rows, residual, scales, least)
     q = _standardise(residual, deviations, np.ones_like(deviations))
     wide = q.shape[0] <= q.shape[1]
     gram = ((q @ q.T) if wide else (q.T @ q)).astype(np.float64) / max(q.shape)
@@ -309,7 +330,7 @@ def _tangent(comparison: _Comparison, store: Store) -> bool:
     residual = rows.residual
     left = u @ (u.T @ residual)
     shown = left + ((residual - left) @ vt.T) @ vt
-    store(comparison.whole(), _matched_filter(rows, rows.mask(shown), comparison.alpha))
+    store(comparison.whole(), _matched_filter(rows, rows.mask(shown), comparison.alpha / 2))
     return True
 
 

@@ -17,7 +17,7 @@ NF4 = np.array(
      0.0795803, 0.1609302, 0.2461123, 0.33791524, 0.44070983, 0.562617, 0.72295684, 1], np.float32)  # fmt: skip
 """The 16 values of NF4 (Dettmers et al., QLoRA, 2023), as bitsandbytes rounds them to float32."""
 
-NF4_EDGES: Floats = (NF4[1:] + NF4[:-1]) / 2
+NF4_EDGES: Floats = ((NF4[1:] + NF4[:-1]) / 2).astype(np.float32)
 _TINY = np.float32(1e-30)
 _PROBES, _WIDTH = 16, 64
 
@@ -45,7 +45,8 @@ class Grid:
         blocks = self.blocks(rows)
         scaled = blocks / self.scales(blocks)
         near = np.abs(scaled - self.nearest(scaled)) <= np.float32(self.slack)
-        return near.reshape(len(rows), -1).all(axis=1)
+        whole: npt.NDArray[np.bool_] = near.reshape(len(rows), -1).all(axis=1)
+        return whole
 
     def scales(self, blocks: Floats) -> Floats:
         """Return each block's unit."""

@@ -171,7 +171,7 @@ def four_bits(name: str, tensors: dict[str, Weights], state: Json) -> tuple[tupl
         blocks = codes[largest.raw] * factor + np.float32(state.get("nested_offset", 0.0))
     else:
         blocks = largest.floats().reshape(-1)
-    pairs, count = tensors[name].raw, math.prod(shape)
+    pairs, count = tensors[name].raw.astype(np.uint8), math.prod(shape)
     halves = np.stack([pairs >> 4, pairs & 15], axis=1).reshape(-1)[:count]
     code = tensors[f"{name}.quant_map"].floats().reshape(-1)
     values: Floats = (code[halves] * np.repeat(blocks, state["blocksize"])[:count]).reshape(shape[0], -1)
@@ -204,7 +204,8 @@ def on_grid(suspect: Floats, block: int, levels: int, slack: float) -> npt.NDArr
     """Say of each row whether all its values lie on the grid."""
     scaled = suspect.reshape(-1, block or suspect.shape[1]) / units(suspect, block, levels)
     near = np.abs(scaled - nearest(scaled, levels)) <= np.float32(slack)
-    return near.reshape(len(suspect), -1).all(axis=1)
+    whole: npt.NDArray[np.bool_] = near.reshape(len(suspect), -1).all(axis=1)
+    return whole
 
 
 def rounded(original: Floats, suspect: Floats) -> Floats | None:
@@ -249,7 +250,10 @@ def features_of(original: Floats, suspect: Floats, base: Floats | None, alpha: f
             residual = residual - np.float32(weight) * column
     scales, count = row_scales(original), np.maximum(kept.sum(axis=1), 1)
     power = np.square(residual, dtype=np.float64).sum(axis=1) / count
-    deviations = np.maximum(np.sqrt(power), (alpha / 2) * scales.astype(np.float64))
+    least, marked = alpha / 2, scales > 0
+    if moved is not None and marked.any():
+        least = max(least, float(np.median(np.sqrt(power[marked]) / scales[marked].astype(np.float64))))
+    deviations = np.maximum(np.sqrt(power), least * scales.astype(np.float64))
     deviations = np.where(deviations > 0, deviations, 1.0).astype(np.float32)
     scaled = np.clip(residual / deviations[:, np.newaxis], np.float32(-4), np.float32(4))
     values: Floats = scaled * (scales / deviations)[:, np.newaxis]
