@@ -55,6 +55,7 @@ class _Pages:
     def __init__(self, report: Report) -> None:
         try:
             from fpdf import FPDF  # noqa: PLC0415 - an optional part
+            from fpdf.fonts import TTFFont  # noqa: PLC0415 - same
         except ImportError as error:
             raise MissingExtraError("pdf") from error
         self.pdf: FPDF = FPDF(format="A4")
@@ -62,7 +63,7 @@ class _Pages:
         for (family, style), name in _FONTS.items():
             with resources.as_file(folder / name) as path:
                 self.pdf.add_font(family, style, path)
-        self._known = {key: frozenset(font.cmap) for key, font in self.pdf.fonts.items()}
+        self._known = {key: frozenset(font.cmap) for key, font in self.pdf.fonts.items() if isinstance(font, TTFFont)}
         self.pdf.set_creation_date(datetime.fromisoformat(report.made_at))
         self.pdf.set_title(self.plain(report.title))
         self.pdf.set_creator(f"stanch {__version__}")
