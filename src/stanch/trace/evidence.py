@@ -4,6 +4,7 @@ The format is in ``docs/spec/evidence-pack.md``; ``verifier/verify.py`` travels 
 """
 
 import hashlib
+import io
 import os
 import secrets
 import shutil
@@ -351,7 +352,7 @@ def _scores_json(decision: Accused, examination: Examination, shown: ShownScores
 
 
 @contextmanager
-def _verified(out: Path, files: dict[str, bytes], key: VerifyKey, vkey: str) -> Iterator[BinaryIO]:
+def _verified(out: Path, files: dict[str, bytes], key: VerifyKey, vkey: str) -> Iterator[io.BufferedRandom]:
     """Make the zip in memory, verify it as any examiner would, and yield it."""
     with os.fdopen(os.memfd_create(out.name[:64]), "w+b") as file:
         file.writelines(verify.container(files))
