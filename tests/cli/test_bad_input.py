@@ -408,6 +408,8 @@ CASES = [
     ("trace run {model} --release missing", 2, "no release"),
     ("trace run {model} --release r1 --case ../x", 2, ""),
     ("trace pack missing --out {out}", 2, "missing"),
+    ("trace pack missing --out {out} --to nonsense", 2, "nonsense"),
+    ("trace report missing --out {out}", 2, "missing"),
     ("trace verify {missing} --key {sign_pub_pem} --log nonsense", 2, "missing"),
     ("trace verify {text} --key {missing} --log nonsense", 2, "missing"),
     ("trace verify {text} --key {sign_pub_pem} --log nonsense", 1, ""),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mark_models import LAYERS, NF4, merge, weight_names, write_model
+from mark_models import LAYERS, f32, four_bit, merge, weight_names, write_model
 
 from stanch.errors import InvalidInput, MissingExtraError
 from stanch.mark import Variant, open_suspect
@@ -18,16 +18,8 @@ from stanch.weights import Tensor, open_model, write_safetensors
 HEADS = 4
 
 
-def u8(name, values):
-    return Tensor(name, "U8", np.asarray(values, np.uint8))
-
-
 def i32(name, values):
     return Tensor(name, "I32", np.asarray(values, np.int32))
-
-
-def f32(name, values):
-    return Tensor.from_float32(name, np.asarray(values, np.float32))
 
 
 def accused(release, suspect):
@@ -69,28 +61,6 @@ def test_a_name_that_fits_is_preferred_and_strangers_are_not_recognised(full, tm
 
 
 # --- what quantisers write
-
-
-def four_bit(name, values, *, nested):
-    """Return the tensors that bitsandbytes writes for one matrix in NF4."""
-    blocks = values.reshape(-1, 64)
-    scale = np.abs(blocks).max(axis=1)
-    codes = np.searchsorted((NF4[1:] + NF4[:-1]) / 2, blocks / scale[:, None]).reshape(-1).astype(np.uint8)
-    state = {"quant_type": "nf4", "blocksize": 64, "dtype": "bfloat16", "shape": list(values.shape)}
-    tensors = [u8(name, ((codes[::2] << 4) | codes[1::2])[:, None]), f32(f"{name}.quant_map", NF4)]
-    if nested:
-        code = np.linspace(-1, 1, 256)
-        offset = float(scale.mean())
-        centred = np.pad(scale - offset, (0, -len(scale) % 256)).reshape(-1, 256)
-        largest = np.abs(centred).max(axis=1)
-        index = np.rint((centred / largest[:, None] + 1) * 127.5).reshape(-1)[: len(scale)]
-        tensors += [u8(f"{name}.absmax", index), f32(f"{name}.nested_absmax", largest)]
-        tensors.append(f32(f"{name}.nested_quant_map", code))
-        state |= {"nested_blocksize": 256, "nested_offset": offset, "nested_dtype": "float32"}
-    else:
-        tensors.append(f32(f"{name}.absmax", scale))
-    data = np.frombuffer(json.dumps(state).encode(), np.uint8)
-    return [*tensors, u8(f"{name}.quant_state.bitsandbytes__nf4", data)]
 
 
 def gptq(name, values, *, version=1, order=None):

@@ -16,6 +16,7 @@ from stanch.trace import (
     ErrorBudget,
     Inconclusive,
     NothingFound,
+    PackForm,
     PackInvalid,
     PlanMismatch,
     Reason,
@@ -187,7 +188,7 @@ def test_a_pack_is_never_replaced_and_parts_that_do_not_belong_together_leave_no
     assert list(tmp_path.iterdir()) == []
     p256 = SigningKey.generate("p256")
     with pytest.raises(InvalidInput, match="Ed25519"):
-        world.pack(stolen, tmp_path / "p256.zip", signer=p256)
+        world.pack(stolen, tmp_path / "p256.zip", form=PackForm(p256))
 
 
 def test_the_report_shows_what_it_must_and_escapes_what_it_shows(world, tmp_path):

@@ -21,6 +21,7 @@ from stanch.trace import (
     Intake,
     KeyHistory,
     LedgerProofs,
+    PackForm,
     ReleaseRecord,
     VerifiedCasePlan,
     decide,
@@ -41,6 +42,7 @@ RECIPIENTS = ("acme", "globex", "initech", "umbrella é")
 DECOYS = 96
 ROOT = MarkRoot(bytes(range(32)))
 CASE_KEY = SigningKey.from_seed(bytes(range(40, 72)))
+PLAIN = PackForm(CASE_KEY)
 LOG_KEY = SigningKey.from_seed(bytes(range(32)))
 ADAPTER_FILE = "adapter_model.safetensors"
 
@@ -177,10 +179,10 @@ class World:
         examination = examine(case, plan, release, actor=PRINCIPAL, at=LATER, threads=1)
         return Examined(case, examination, proofs)
 
-    def pack(self, examined: Examined, out: Path, **changes):
+    def pack(self, examined: Examined, out: Path, *, form: PackForm = PLAIN, **changes):
         parts = {
             "case": examined.case, "decision": examined.decision, "examination": examined.examination,
-            "release": self.release, "proofs": examined.proofs, "signer": CASE_KEY, "out": out,
+            "release": self.release, "proofs": examined.proofs, "out": out, "form": form,
         } | changes  # fmt: skip
         return pack(**parts)
 

@@ -9,8 +9,10 @@ import life
 import pytest
 
 from stanch.crypto import SigningKey
+from stanch.crypto.identity import generate_identity
 from stanch.errors import Conflict, InvalidInput, NotFound, PolicyViolation, Tampered, VerificationError
 from stanch.mark import embed
+from stanch.seal import read_manifest
 from stanch.sign import TrustedKeys
 from stanch.terms import Digest
 from stanch.trace import PackInvalid, sign_receipt, verify_pack
@@ -133,6 +135,15 @@ def test_evidence_carries_the_receipt_that_was_taken_in_and_no_other(case, made,
         other = SigningKey.generate("ed25519").public
         with pytest.raises(PackInvalid, match="receipts"):
             verify_pack(out, **known, recipients={"acme": other})
+        report = tmp_path / "report.pdf"
+        verbs_trace.write_report(ines, traced, report)
+        assert report.read_bytes().startswith(b"%PDF-")
+        with pytest.raises(InvalidInput, match=r"ends in \.html or \.pdf"):
+            verbs_trace.write_report(ines, traced, tmp_path / "report.txt")
+        reader = generate_identity()
+        bundle = verbs_trace.pack_evidence(ines, traced, tmp_path / "sealed", recipients=[reader.recipient]).path
+        assert (read_manifest(bundle).lineage, read_manifest(bundle).release_number) == ("evidence/c-1", 2)
+        assert traced.case.custody().lines[-1].note.endswith(f", sealed to {reader.recipient.describe().key_id}")
         KeptCopy.newest(state.folder, "acme").add_receipt(signed(ines, expected, leaf=expected.leaf + 1))
         with pytest.raises(Tampered, match="not the one that was taken in"):
             receipts_of(ines, state)

@@ -122,11 +122,15 @@ def grid(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _cell(value: object) -> str:
+    side = ' class="n"' if isinstance(value, float | int) else ""
+    return f"<td{side}>{escape(in_cell(value))}</td>"
+
+
+def in_cell(value: object) -> str:
+    """Return what a table shows of a value: four digits of a float, an integer with its thousands apart."""
     if isinstance(value, float):
-        return f'<td class="n">{value:.4g}</td>'
-    if isinstance(value, int):
-        return f'<td class="n">{value:,}</td>'
-    return f"<td>{escape(str(value))}</td>"
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _section(title: str, body: str) -> str:

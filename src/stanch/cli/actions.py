@@ -114,6 +114,7 @@ ACTIONS: dict[str, Acts] = {
     "console token": _acts("console.token"),
     "trace run": _acts("trace.open", "trace.plan", "trace.examine"),
     "trace pack": _acts("trace.pack"),
+    "trace report": _acts("trace.report"),
     "trace text": _FILES_ONLY,
     "trace text-root": _FILES_ONLY,
     "trace transparency": _acts("log.read"),

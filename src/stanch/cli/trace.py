@@ -91,18 +91,45 @@ def describe_trace(traced: "Traced") -> str:
 
 @trace.command("pack")
 @click.argument("case_id", metavar="CASE")
-@click.option("--out", type=FILE, required=True, help="The evidence, a zip file.")
-def pack(case_id: str, out: Path) -> Result:
+@click.option("--out", type=FOLDER, required=True, help="The evidence, a zip file; with --to a sealed bundle.")
+@click.option("--pdf", is_flag=True, help="Put the report in as PDF too.")
+@click.option(
+    "--to", "recipients", multiple=True, metavar="RECIPIENT",
+    help="Seal the evidence to this key, so that nothing of it lies in plain; may be repeated.",
+)  # fmt: skip
+def pack(case_id: str, *, out: Path, pdf: bool, recipients: tuple[str, ...]) -> Result:
     """Pack the evidence of an accusation, with a verifier that needs Python and numpy alone."""
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.cli.recipients import recipient_of  # noqa: PLC0415 - same
     from stanch.workspace.verbs_trace import load_case, pack_evidence  # noqa: PLC0415 - same
 
+    providers = [recipient_of(recipient) for recipient in recipients]
     with open_workspace(current()) as workspace:
-        pack_evidence(workspace, load_case(workspace, case_id), out)
+        pack_evidence(workspace, load_case(workspace, case_id), out, pdf=pdf, recipients=providers)
         key, vkey = workspace.keys.public_path("case"), workspace.ledger.verifier.vkey
-    command = f"python verifier/verify.py {out} --key {key} --log {vkey}"
+    command = f"python verifier/verify.py {'evidence.zip' if recipients else out} --key {key} --log {vkey}"
     text = f"packed     {out}\nnext       unzip its folder verifier, then: {command}"
-    return Result({"path": str(out), "vkey": vkey, "key": str(key)}, text)
+    if recipients:
+        text = (
+            f"sealed     {out}: for {len(providers)} recipients\n"
+            f"next       they: stanch seal unseal-unsafe {out} --trust {key.name} --identity KEY --out DIR\n"
+            f"           unzip its folder verifier, then: {command}"
+        )
+    data: dict[str, JsonValue] = {"path": str(out), "vkey": vkey, "key": str(key), "recipients": len(providers)}
+    return Result(data, text)
+
+
+@trace.command("report")
+@click.argument("case_id", metavar="CASE")
+@click.option("--out", type=FILE, required=True, help="The report, a new file; its name ends in .pdf or .html.")
+def report(case_id: str, out: Path) -> Result:
+    """Write the report of an accusation for people; no key is disclosed."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_trace import load_case, write_report  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        digest = write_report(workspace, load_case(workspace, case_id), out)
+    return Result({"path": str(out), "digest": str(digest)}, f"report     {out}")
 
 
 @trace.command("verify")

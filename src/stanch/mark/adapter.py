@@ -7,7 +7,8 @@ own ``scale · B A`` or merged − base):
 
 The original's own change falls out of both, and the marks of A and B remain. The features do not change under
 A → GA, B → BG⁻¹, under merging, or under extraction of new factors, and only in scale under scaling. Each is whitened
-by its r × r covariance. ``spectral`` first divides D by the row noise of what neither factor explains, and whitens the
+by its r × r covariance. Of a merged model that was cut to 8 or 4 bits, the error of rounding base + B₀A₀ likewise is
+subtracted first. ``spectral`` first divides D by the row noise of what neither factor explains, and whitens the
 long side by it too: the change that later tuning adds has few directions, and these are muted.
 """
 
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from stanch.errors import InvalidInput
 from stanch.mark.embedding import row_scales
 from stanch.mark.features import LARGEST, FeatureSet, Variant, drop_not_finite, run_each, scratch
+from stanch.mark.rounding import without_rounding
 from stanch.mark.suspect import Originals, Suspect
 from stanch.weights import LowRank
 
@@ -135,6 +137,8 @@ def _change(module: LowRank, originals: Originals, suspect: Suspect) -> Floats |
     before, after = (model.rows(f"{module.module}.weight", shape) for model in (base, suspect))
     if before is None or after is None:
         return None
+    change = module.delta()
+    after = without_rounding(after, before + (change.T if module.transposed else change), float(LARGEST))
     return (after - before).T if module.transposed else after - before
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from stanch.mark.buffers import Buffers
 from stanch.mark.embedding import RowBlock, row_blocks, row_scales
 from stanch.mark.kernels import COMPILER
 from stanch.mark.layout import Layout, LayoutEntry
+from stanch.mark.rounding import Grid, find_grid
 from stanch.mark.sums import sum_rows
 from stanch.mark.suspect import Originals, Suspect
 from stanch.weights import to_float32
@@ -40,11 +42,11 @@ _LIMIT = np.float32(1e15)  # squares of what is below, and sums of them, stay in
 class Variant(StrEnum):
     """How features are made. Each variant counts as one analysis a round.
 
-    ``plain`` compares weight by weight; ``projected`` also removes what the original, the base and row means explain
-    (scaling, merging with the base); ``spectral`` also mutes low-rank drift (later tuning); ``tangent`` reads a mark
-    out of a full model whose change from the base was cut to a low rank; ``aligned`` undoes permutations, rotations and
-    scales that leave a model as it is, then works as ``spectral``; ``adapter`` reads an adapter's mark out of the
-    change of the merged weights, whatever was done to the factors.
+    ``plain`` compares weight by weight; ``projected`` also removes what the original, the base, row means and rounding
+    explain (scaling, merging with the base, 8 and 4 bits); ``spectral`` also mutes low-rank drift (later tuning);
+    ``tangent`` reads a mark out of a full model whose change from the base was cut to a low rank; ``aligned`` undoes
+    permutations, rotations and scales that leave a model as it is, then works as ``spectral``; ``adapter`` reads an
+    adapter's mark out of the change of the merged weights, whatever was done to the factors.
     """
 
     PLAIN = "plain"
@@ -89,12 +91,14 @@ def scratch(extent: int) -> Floats:
 class _Rows:
     """Some rows of a tensor: original, suspect, further known tensors, which entries take part, suspect − original.
 
-    ``counts`` is how many entries of each row take part, at least 1. The thread's next rows overwrite these.
+    ``rounded`` is the original on the suspect's grid, where it has one. ``counts`` is how many entries of each row take
+    part, at least 1. The thread's next rows overwrite these.
     """
 
     original: Floats
     suspect: Floats
     known: tuple[Floats, ...]
+    rounded: tuple[Floats, ...]
     kept: Mask
     counts: npt.NDArray[np.intp]
     residual: Floats
@@ -110,10 +114,10 @@ class _Rows:
 
         All but the last are the directions whose share of the residual carries no mark.
         """
-        found = []
-        for number, values in enumerate((self.original, *self.known, self.residual)):
+        found, others = [], (*self.known, *self.rounded)
+        for number, values in enumerate((self.original, *others, self.residual)):
             target = _buffers.get(f"centred {number}", np.float32, values.size).reshape(values.shape)
-            np.subtract(values, self.original if 0 < number <= len(self.known) else np.float32(0), out=target)
+            np.subtract(values, self.original if 0 < number <= len(others) else np.float32(0), out=target)
             self.mask(target)
             mean = sum_rows(target) / self.counts
             target -= mean.astype(np.float32)[:, np.newaxis]
@@ -143,13 +147,14 @@ def _subtract(suspect: Floats, original: Floats, *, pruned: bool) -> tuple[Float
 
 @dataclass(frozen=True, slots=True)
 class _Comparison:
-    """One tensor of the original against the suspect's, read block by block."""
+    """One tensor of the original against the suspect's, read block by block; the suspect's lies on ``grid``, if any."""
 
     entry: LayoutEntry
     originals: Originals
     suspect: Suspect
     alpha: float
     pruned: bool
+    grid: Grid | None
 
     @classmethod
     def of(cls, entry: LayoutEntry, originals: Originals, suspect: Suspect, alpha: float) -> "_Comparison | None":
@@ -160,7 +165,8 @@ class _Comparison:
             if rows is None:
                 return None
             zeros += int(np.count_nonzero(rows == 0))
-        return cls(entry, originals, suspect, alpha, zeros > _PRUNED_SHARE * entry.count)
+        grid = find_grid(entry.rows, partial(suspect.rows, entry.name, entry.shape))
+        return cls(entry, originals, suspect, alpha, zeros > _PRUNED_SHARE * entry.count, grid)
 
     def read(self, block: RowBlock) -> _Rows:
         rows = slice(block.first, block.first + block.count)
@@ -174,7 +180,8 @@ class _Comparison:
         residual, kept = _subtract(suspect, original, pruned=self.pruned)
         counts = np.full(len(kept), kept.shape[1]) if kept.all() else np.count_nonzero(kept, axis=1)
         known = () if found is None else (found,)
-        return _Rows(original, suspect, known, kept, np.maximum(counts, 1), residual)
+        rounded = () if self.grid is None else (self.grid.round(original, suspect),)
+        return _Rows(original, suspect, known, rounded, kept, np.maximum(counts, 1), residual)
 
     def _original(self, block: RowBlock) -> Floats:
         tensor = self.originals.tensors[self.entry.name]
@@ -185,14 +192,15 @@ class _Comparison:
         return RowBlock(self.entry, 0, self.entry.rows)
 
 
-def _deviations(rows: _Rows, residual: Floats, scales: Floats, alpha: float) -> Floats:
-    """Return each row's rms over its kept entries, at least half of the mark's own rms; 1 for rows without either.
+def _deviations(rows: _Rows, residual: Floats, scales: Floats, least: float) -> Floats:
+    """Return each row's rms over its kept entries, at least ``least`` times the row's scale; 1 for rows without either.
 
-    The floor changes no score of a true copy, whose residual holds at least a good part of the mark. It keeps rows that
-    hold less from being amplified: a few rows set to almost exactly the original would else outweigh all others.
+    At half of α the floor changes no score of a true copy, whose residual holds at least a good part of the mark. It
+    keeps rows that hold less from being amplified: a few rows set to almost exactly the original would else outweigh
+    all others.
     """
     power = sum_rows(residual, squared=True) / rows.counts
-    deviations = np.maximum(np.sqrt(power), (alpha / 2) * scales.astype(np.float64))
+    deviations = np.maximum(np.sqrt(power), least * scales.astype(np.float64))
     return np.where(deviations > 0, deviations, 1.0).astype(np.float32)
 
 
@@ -211,14 +219,14 @@ def _standardise(residual: Floats, deviations: Floats, gains: Floats) -> Floats:
 def _plain(comparison: _Comparison, store: Store) -> bool:
     for block in row_blocks(comparison.entry):
         rows = comparison.read(block)
-        store(block, _matched_filter(rows, rows.residual, comparison.alpha))
+        store(block, _matched_filter(rows, rows.residual, comparison.alpha / 2))
     return True
 
 
-def _matched_filter(rows: _Rows, residual: Floats, alpha: float) -> Floats:
+def _matched_filter(rows: _Rows, residual: Floats, least: float) -> Floats:
     """Return ``clip(R, ±4√v)·s/v``: a matched filter with the noise of each row."""
     scales = row_scales(rows.original)
-    deviations = _deviations(rows, residual, scales, alpha)
+    deviations = _deviations(rows, residual, scales, least)
     return _standardise(residual, deviations, scales / deviations)
 
 
@@ -240,11 +248,30 @@ def _projected_residual(rows: _Rows, coefficients: Doubles) -> Floats:
     return residual
 
 
-def _projected(comparison: _Comparison, store: Store) -> bool:
-    coefficients = _fit(comparison)
+def _least(comparison: _Comparison, coefficients: Doubles) -> float:
+    """Return the floor of row deviations, in row scales: half of α; on a grid also what is usual among the rows.
+
+    Where rounding is removed, a row shows its mark in the few weights that it moved to another value of the grid. A row
+    without any holds but a rest of the rounding, and must not outweigh the others for being quiet.
+    """
+    half = comparison.alpha / 2
+    if comparison.grid is None:
+        return half
+    found: list[float] = []
     for block in row_blocks(comparison.entry):
         rows = comparison.read(block)
-        store(block, _matched_filter(rows, _projected_residual(rows, coefficients), comparison.alpha))
+        power = sum_rows(_projected_residual(rows, coefficients), squared=True) / rows.counts
+        scales = row_scales(rows.original).astype(np.float64)
+        found += (np.sqrt(power[scales > 0]) / scales[scales > 0]).tolist()
+    return max(half, float(np.median(found))) if found else half
+
+
+def _projected(comparison: _Comparison, store: Store) -> bool:
+    coefficients = _fit(comparison)
+    least = _least(comparison, coefficients)
+    for block in row_blocks(comparison.entry):
+        rows = comparison.read(block)
+        store(block, _matched_filter(rows, _projected_residual(rows, coefficients), least))
     return True
 
 
@@ -255,10 +282,11 @@ def _spectral(comparison: _Comparison, store: Store) -> bool:
     the median eigenvalue, that is the noise of what is not low-rank, but at least a quarter of the mark's own variance.
     """
     coefficients = _fit(comparison)
+    least = _least(comparison, coefficients)
     rows = comparison.read(comparison.whole())
     residual = _projected_residual(rows, coefficients)
     scales = row_scales(rows.original)
-    deviations = _deviations(rows, residual, scales, comparison.alpha)
+    deviations = _deviations(rows, residual, scales, least)
     q = _standardise(residual, deviations, np.ones_like(deviations))
     wide = q.shape[0] <= q.shape[1]
     gram = ((q @ q.T) if wide else (q.T @ q)).astype(np.float64) / max(q.shape)
@@ -302,7 +330,7 @@ def _tangent(comparison: _Comparison, store: Store) -> bool:
     residual = rows.residual
     left = u @ (u.T @ residual)
     shown = left + ((residual - left) @ vt.T) @ vt
-    store(comparison.whole(), _matched_filter(rows, rows.mask(shown), comparison.alpha))
+    store(comparison.whole(), _matched_filter(rows, rows.mask(shown), comparison.alpha / 2))
     return True
 
 

@@ -16,7 +16,7 @@ from stanch.errors import InvalidInput
 from stanch.mark.gguf import is_gguf, open_gguf
 from stanch.mark.layout import Kind, Layout, make_layout
 from stanch.mark.quantised import read_weights
-from stanch.mark.weight import Weight
+from stanch.mark.weight import Rows, Weight
 from stanch.terms import JsonValue
 from stanch.weights import Adapter, LowRank, Tensor, is_adapter, open_adapter, open_model, read_json_object
 
@@ -128,7 +128,7 @@ class Suspect:
         found = None if own is None else self.weights[own]
         return found if found is not None and found.shape == shape else None
 
-    def rows(self, name: str, shape: tuple[int, ...], rows: slice = slice(None)) -> npt.NDArray[np.float32] | None:
+    def rows(self, name: str, shape: tuple[int, ...], rows: Rows = slice(None)) -> npt.NDArray[np.float32] | None:
         """Return some rows of a tensor as float32, or None where it does not match.
 
         Args:

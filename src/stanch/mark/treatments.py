@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stanch.errors import InvalidInput
+from stanch.mark.rounding import NF4, NF4_EDGES
 from stanch.weights import from_float32, to_float32
 
 Floats = npt.NDArray[np.float32]
@@ -16,10 +17,6 @@ Change = Callable[[Floats], Floats]
 
 MOST_COPIES = 64
 _TINY = np.float32(1e-30)
-_NF4 = np.array(
-    [-1, -0.6961928, -0.52507305, -0.39491749, -0.28444138, -0.18477343, -0.09105004, 0,
-     0.0795803, 0.1609302, 0.2461123, 0.33791524, 0.44070983, 0.562617, 0.72295684, 1], np.float32)  # fmt: skip
-_NF4_EDGES = (_NF4[1:] + _NF4[:-1]) / 2
 
 
 def stored(kind: str) -> Change:
@@ -48,7 +45,7 @@ def nf4(rows: Floats) -> Floats:
     """Round to the 16 values of NF4 in blocks of 64."""
     groups = _groups(rows, 64)
     scale = np.maximum(np.abs(groups).max(axis=1, keepdims=True), _TINY)
-    found: Floats = (_NF4[np.searchsorted(_NF4_EDGES, groups / scale)] * scale).reshape(rows.shape)
+    found: Floats = (NF4[np.searchsorted(NF4_EDGES, groups / scale)] * scale).reshape(rows.shape)
     return found
 
 

@@ -8,7 +8,7 @@ packed so that an opposing expert re-computes it with Python and numpy::
     # plan.digest goes into the log as payload.plan; its entry comes back
     examination = examine(case, VerifiedCasePlan(plan, entry), release, actor="p_…", at=now)
     decision = decide(case, examination, KeyHistory(committed))  # Accused | NothingFound | Inconclusive
-    pack(case, decision, examination, release, proofs, case_key, out)
+    pack(case, decision, examination, release, proofs, out, PackForm(case_key))
     verify_pack(out, key=case_key.public, vkey=log.verifier.vkey)
 
 ``release`` is a :class:`ReleaseRecord`: original, mark plan, batch and keys. Nothing here writes the log or knows who

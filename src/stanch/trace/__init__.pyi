@@ -17,15 +17,19 @@ from .decision import (
 from .evidence import (
     EvidencePack,
     LedgerProofs,
+    PackForm,
     PackInvalid,
     VerifiedPack,
     pack,
     recompute_features,
+    report_case,
     verify_pack,
 )
 from .examination import Examination, examine, load_examination
 from .plan import CasePlan, PlanMismatch, ReleaseRecord, VerifiedCasePlan, fix_plan
 from .receipt import Receipt, sign_receipt, verify_receipt
+from .report_html import render_html
+from .report_pdf import render_pdf
 from .text_detection import TenantScore, TextDetection, detect_text
 from .text_keys import TextRoot
 from .text_scores import TextScores
@@ -51,6 +55,7 @@ __all__ = [
     "KeyHistory",
     "LedgerProofs",
     "NothingFound",
+    "PackForm",
     "PackInvalid",
     "Period",
     "PlanMismatch",
@@ -76,7 +81,10 @@ __all__ = [
     "pack",
     "read_custody",
     "recompute_features",
+    "render_html",
+    "render_pdf",
     "render_transparency",
+    "report_case",
     "report_transparency",
     "sign_receipt",
     "verify_pack",

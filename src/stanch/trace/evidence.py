@@ -4,33 +4,44 @@ The format is in ``docs/spec/evidence-pack.md``; ``verifier/verify.py`` travels 
 """
 
 import hashlib
+import io
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
+from typing import BinaryIO
 
 import numpy as np
 
 from stanch.crypto import SigningKey, VerifyKey, canonical_json, sync_folder
+from stanch.crypto.stanza import KeyProvider
 from stanch.errors import Inconclusive, InvalidInput, VerificationError
 from stanch.mark import Detection, Variant, log10_bound
 from stanch.mark.bounds import decided
-from stanch.sign import Statement, Subject, sign_statement
+from stanch.seal import MemorySource, SealParams, seal
+from stanch.sign import Statement, Subject, sign_manifest, sign_statement
 from stanch.terms import Digest, JsonValue
 from stanch.trace.case import Case
 from stanch.trace.decision import Accused, Decision, decision_to_json
 from stanch.trace.examination import Examination
 from stanch.trace.plan import CasePlan, ReleaseRecord
-from stanch.trace.report import ReportFacts, render_report
+from stanch.trace.report import ReportFacts, write_report
+from stanch.trace.report_blocks import Report
+from stanch.trace.report_html import render_html
+from stanch.trace.report_pdf import render_pdf
 from stanch.trace.stratum import ShownScores, show_scores
 from stanch.trace.verifier import recompute, verify
 
 FORMAT = verify.FORMAT
 PREDICATE = verify.PREDICATE
 BINS = 40
+PACK_NAME = "evidence.zip"
+"""What the pack is called in a sealed bundle."""
 
 
 class PackInvalid(VerificationError):
@@ -86,32 +97,46 @@ class VerifiedPack:
     steps: tuple[str, ...]
 
 
-def pack(  # noqa: PLR0917 - the seven things that a pack is made of, in the order of a case
+@dataclass(frozen=True, slots=True)
+class PackForm:
+    """How a pack is written.
+
+    Attributes:
+        signer: The case key, Ed25519.
+        pdf: Put the report in as ``report.pdf`` too.
+        recipients: Who can open it. Then a sealed bundle is written that holds the pack as ``evidence.zip``, and
+            nothing of it touches a disk in plain. Nobody: the pack itself is written, mode 0600.
+    """
+
+    signer: SigningKey
+    pdf: bool = False
+    recipients: tuple[KeyProvider, ...] = ()
+
+
+def pack(  # noqa: PLR0917 - the five things that a pack is made of, in the order of a case
     case: Case,
     decision: Decision,
     examination: Examination,
     release: ReleaseRecord,
     proofs: LedgerProofs,
-    signer: SigningKey,
     out: Path,
+    form: PackForm,
 ) -> EvidencePack:
-    """Write the evidence for an accusation to ``out`` (mode 0600), after it verified. Equal input gives equal bytes.
+    """Write the evidence for an accusation to ``out``, after it verified. Equal input gives equal bytes.
 
-    The pack opens the leaves of the accused and of the decoys: whoever holds it can add or remove those marks.
+    The pack opens the leaves of the accused and of the decoys: whoever holds it can add or remove those marks. A sealed
+    one is signed with the case key; its lineage is ``evidence/`` and the case, its number the pack's in that case.
 
     Raises:
         InvalidInput: Nobody is accused, ``out`` exists, the key is not Ed25519, or the proof is of another commitment.
         Inconclusive: An accused does not reach τ on the features that a pack can show.
+        MissingExtraError: A PDF is wanted, and the extra ``pdf`` is missing.
         PackInvalid: The parts do not belong together; the step that fails is named.
         CustodyBroken: Chain or suspect were changed.
     """
-    if not isinstance(decision, Accused):
-        raise InvalidInput(
-            f"case {case.id}: nobody is accused, so there is nothing to prove",
-            why=f"the decision is {decision.verdict}",
-        )
-    if signer.kind != "ed25519":
-        raise InvalidInput(f"the case key must be an Ed25519 key, found {signer.kind}")
+    accused = _need_accused(case, decision)
+    if form.signer.kind != "ed25519":
+        raise InvalidInput(f"the case key must be an Ed25519 key, found {form.signer.kind}")
     if out.exists():
         raise InvalidInput(f"{out}: exists already and is not replaced", next_step="choose another file name")
     if hashlib.sha256(proofs.commitment_proof.partition(b"\n\n")[2]).digest() != release.beacon:
@@ -119,10 +144,11 @@ def pack(  # noqa: PLR0917 - the seven things that a pack is made of, in the ord
             f"release {release.name}: the commitment's proof holds another checkpoint than the beacon's",
             next_step="give the tlog-proof that was written when the release was proposed",
         )
-    case.check_suspect()
-    examination.plan.plan.check(case, release)
-    release.check_original()
-    files = _gather(case, decision, examination, release, proofs)
+    shown, report = _show(case, accused, examination, release)
+    files = _gather(case, accused, examination, release, proofs) | shown
+    files["report.html"] = render_html(report).encode()
+    if form.pdf:
+        files["report.pdf"] = render_pdf(report)
     manifest: JsonValue = {
         "format": FORMAT,
         "files": [
@@ -131,11 +157,18 @@ def pack(  # noqa: PLR0917 - the seven things that a pack is made of, in the ord
         ],
     }
     listing = canonical_json(manifest)
-    summary = decision_to_json(decision, examination)
+    summary = decision_to_json(accused, examination)
     predicate: dict[str, JsonValue] = {name: summary[name] for name in ("case", "suspect", "release", "verdict")}
     statement = Statement((Subject("manifest.json", Digest.sha256(listing)),), PREDICATE, predicate)
-    files |= {"manifest.json": listing, "manifest.dsse.json": sign_statement(statement, signer).to_bytes()}
-    return _write_verified(out, files, signer.public, proofs.vkey)
+    files |= {"manifest.json": listing, "manifest.dsse.json": sign_statement(statement, form.signer).to_bytes()}
+    with _verified(out, files, form.signer.public, proofs.vkey) as file:
+        digest = Digest("sha256", hashlib.file_digest(file, "sha256").digest())
+        file.seek(0)
+        if form.recipients:
+            _seal(case, file.read(), out, form)
+        else:
+            _write(file, out)
+    return EvidencePack(out, digest, tuple(sorted(files)))
 
 
 def verify_pack(
@@ -187,16 +220,52 @@ def recompute_features(path: Path, *, suspect: Path, original: Path, base: Path 
     return tuple(steps)
 
 
-def _gather(
-    case: Case, decision: Accused, examination: Examination, release: ReleaseRecord, proofs: LedgerProofs
-) -> dict[str, bytes]:
-    """Return every file of the pack but the manifest and its signature."""
+def report_case(case: Case, decision: Decision, examination: Examination, release: ReleaseRecord) -> Report:
+    """Return the report of an accusation; no key stands in it.
+
+    Raises:
+        InvalidInput: Nobody is accused, or the parts do not belong together.
+        Inconclusive: An accused does not reach τ on the features that a pack can show.
+        CustodyBroken: Chain or suspect were changed.
+    """
+    return _show(case, _need_accused(case, decision), examination, release)[1]
+
+
+def _need_accused(case: Case, decision: Decision) -> Accused:
+    if not isinstance(decision, Accused):
+        raise InvalidInput(
+            f"case {case.id}: nobody is accused, so there is nothing to prove",
+            why=f"the decision is {decision.verdict}",
+        )
+    return decision
+
+
+def _show(
+    case: Case, decision: Accused, examination: Examination, release: ReleaseRecord
+) -> tuple[dict[str, bytes], Report]:
+    """Return the pack's features and scores, made anew from the suspect, and the report about them."""
+    case.check_suspect()
     plan = examination.plan.plan
+    plan.check(case, release)
+    release.check_original()
     variant = _best_variant(examination.detection, decision, plan.variants)
     shown = show_scores(release, case.suspect_folder, plan, decision.recipients, variant)
     scores = _scores_json(decision, examination, shown)
-    leaves = b"".join(release.commitment.hashes)
     facts = ReportFacts(case.file.read_bytes(), case.custody(), decision, examination, release.name, scores)
+    files = {
+        "scores/scores.json": canonical_json(scores),
+        "features/coordinates.u64le": shown.coordinates.astype("<u8").tobytes(),
+        "features/values.f32le": shown.values.astype("<f4").tobytes(),
+    }
+    return files, write_report(facts)
+
+
+def _gather(
+    case: Case, decision: Accused, examination: Examination, release: ReleaseRecord, proofs: LedgerProofs
+) -> dict[str, bytes]:
+    """Return every file of the pack but features, scores and report, the manifest and its signature."""
+    plan = examination.plan.plan
+    leaves = b"".join(release.commitment.hashes)
     program = resources.files("stanch.trace.verifier")
     return {
         "case.json": case.file.read_bytes(),
@@ -209,10 +278,6 @@ def _gather(
         "ledger/plan.json": proofs.plan_entry,
         "ledger/plan.tlog-proof": proofs.plan_proof,
         "ledger/consistency.json": canonical_json([node.hex() for node in proofs.consistency]),
-        "scores/scores.json": canonical_json(scores),
-        "features/coordinates.u64le": shown.coordinates.astype("<u8").tobytes(),
-        "features/values.f32le": shown.values.astype("<f4").tobytes(),
-        "report.html": render_report(facts).encode(),
         "verifier/verify.py": program.joinpath("verify.py").read_bytes(),
         "verifier/primitives.py": program.joinpath("primitives.py").read_bytes(),
         "verifier/recompute.py": program.joinpath("recompute.py").read_bytes(),
@@ -286,20 +351,38 @@ def _scores_json(decision: Accused, examination: Examination, shown: ShownScores
     }
 
 
-def _write_verified(out: Path, files: dict[str, bytes], key: VerifyKey, vkey: str) -> EvidencePack:
-    """Write the zip beside ``out``, verify it as any examiner would, and only then give it its name."""
+@contextmanager
+def _verified(out: Path, files: dict[str, bytes], key: VerifyKey, vkey: str) -> Iterator[io.BufferedRandom]:
+    """Make the zip in memory, verify it as any examiner would, and yield it."""
+    with os.fdopen(os.memfd_create(out.name[:64]), "w+b") as file:
+        file.writelines(verify.container(files))
+        file.flush()
+        try:
+            verify_pack(Path(f"/proc/self/fd/{file.fileno()}"), key=key, vkey=vkey)
+        except PackInvalid as error:
+            raise PackInvalid(out, error.step, error.why) from error
+        file.seek(0)
+        yield file
+
+
+def _write(pack: BinaryIO, out: Path) -> None:
+    """Write the zip beside ``out``, and give it its name when it is durable."""
     partial = out.with_name(f".{out.name}.{secrets.token_hex(8)}.tmp")
     try:
-        handle = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with os.fdopen(handle, "w+b") as file:
-            file.writelines(verify.container(files))
+        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            shutil.copyfileobj(pack, file)
             file.flush()
             os.fsync(file.fileno())
-            file.seek(0)
-            digest = hashlib.file_digest(file, "sha256").digest()
-        verify_pack(partial, key=key, vkey=vkey)
         partial.rename(out)
     finally:
         partial.unlink(missing_ok=True)
     sync_folder(out.parent)
-    return EvidencePack(out, Digest("sha256", digest), tuple(sorted(files)))
+
+
+def _seal(case: Case, pack: bytes, out: Path, form: PackForm) -> None:
+    """Seal the zip to its recipients; a later pack of the case has a higher number."""
+    number = 1 + sum(line.action == "exported" for line in case.custody().lines)
+    params = SealParams(kind="other", lineage=f"evidence/{case.id}", release_number=number)
+    source = MemorySource({PACK_NAME: pack})
+    seal(source, out, form.recipients, params, lambda manifest: sign_manifest(manifest, form.signer).to_bytes())

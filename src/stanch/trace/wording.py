@@ -4,7 +4,7 @@ from stanch.mark import Variant
 
 VARIANTS = {
     Variant.PLAIN: "compares weight by weight",
-    Variant.PROJECTED: "also removes what scaling, merging with the base, and shifts of whole rows explain",
+    Variant.PROJECTED: "also removes what scaling, merging with the base, shifts of rows, and rounding explain",
     Variant.SPECTRAL: "also mutes what later tuning changes",
     Variant.TANGENT: "reads the mark out of a change from the base that was cut to a low rank",
     Variant.ALIGNED: "also undoes permutations, rotations and scales that leave a model as it is",

@@ -67,6 +67,7 @@ KINDS: dict[str, Kind] = {
     "trace.open": Kind("case:trace", "case"),
     "trace.pack": Kind("case:trace", "case"),
     "trace.plan": Kind("case:trace", "case"),
+    "trace.report": Kind("case:trace", "case"),
     "tune.anchor": Kind("model:tune", "dataset"),
     "tune.run": Kind("model:tune", "dataset"),
     "watch.alert.raise": Kind("serve:run", "workspace"),

@@ -1,11 +1,14 @@
 """Verbs about a suspect: take it into custody, plan in the log, examine, decide, pack the evidence."""
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from stanch.crypto import write_private
+from stanch.crypto.stanza import KeyProvider
 from stanch.errors import InvalidInput
 from stanch.ledger import EntryQuery, decode_entry
 from stanch.terms import SILENT, ArtifactRef, Digest, EntryRef, JsonValue, Progress
@@ -22,6 +25,7 @@ from stanch.trace import (
     Intake,
     KeyHistory,
     LedgerProofs,
+    PackForm,
     Period,
     ReleaseRecord,
     Transparency,
@@ -32,6 +36,9 @@ from stanch.trace import (
     load_examination,
     open_case,
     pack,
+    render_html,
+    render_pdf,
+    report_case,
     report_transparency,
 )
 from stanch.workspace.act import Done, Request
@@ -183,10 +190,47 @@ def load_case(workspace: Workspace, name: str) -> Traced:
     return Traced(case, examination, decide(case, examination, history))
 
 
-def pack_evidence(workspace: Workspace, traced: Traced, out: Path) -> EvidencePack:
-    """Write the evidence of an accusation, signed with the case key; a stranger can re-compute it."""
+def _state_of(workspace: Workspace, traced: Traced) -> ReleaseState:
+    return ReleaseState.load(release_folder(workspace, traced.examination.plan.plan.release.name))
+
+
+REPORTS = {".html": lambda report: render_html(report).encode(), ".pdf": render_pdf}
+"""How a report is written, by the ending of its file."""
+
+
+def write_report(workspace: Workspace, traced: Traced, out: Path) -> Digest:
+    """Write the report of an accusation, HTML or PDF by the ending of ``out``; no key is disclosed.
+
+    Raises:
+        InvalidInput: ``out`` exists or has another ending, or nobody is accused.
+        MissingExtraError: A PDF is wanted, and the extra ``pdf`` is missing.
+    """
+    render = REPORTS.get(out.suffix)
+    if render is None:
+        raise InvalidInput(f"{out}: expected a name that ends in {' or '.join(REPORTS)}")
+    if out.exists():
+        raise InvalidInput(f"{out}: exists already and is not replaced", next_step="choose another file name")
+    state = _state_of(workspace, traced)
+
+    def run(_ref: EntryRef) -> Done[Digest]:
+        report = report_case(traced.case, traced.decision, traced.examination, release_record(state))
+        data = render(report)
+        write_private(out, data)
+        digest = Digest.sha256(data)
+        return Done(digest, {"report": str(digest)}, undo=lambda: out.unlink(missing_ok=True))
+
+    return workspace.door.act(Request("trace.report", "case:trace", case_ref(traced.case)), run)
+
+
+def pack_evidence(
+    workspace: Workspace, traced: Traced, out: Path, *, pdf: bool = False, recipients: Sequence[KeyProvider] = ()
+) -> EvidencePack:
+    """Write the evidence of an accusation, signed with the case key; a stranger can re-compute it.
+
+    With ``recipients`` it is sealed to them, and never in plain on a disk.
+    """
     plan: CasePlan = traced.examination.plan.plan
-    state = ReleaseState.load(release_folder(workspace, plan.release.name))
+    state = _state_of(workspace, traced)
 
     def run(_ref: EntryRef) -> Done[EvidencePack]:
         workspace.ledger.publish()
@@ -199,16 +243,20 @@ def pack_evidence(workspace: Workspace, traced: Traced, out: Path) -> EvidencePa
             vkey=workspace.ledger.verifier.vkey,
         )  # fmt: skip
         record = replace(release_record(state), receipts=receipts_of(workspace, state))
-        made = pack(
-            traced.case, traced.decision, traced.examination, record, proofs,
-            workspace.keys.signer("case"), out,
-        )  # fmt: skip
-        traced.case.extend(Act(_actor(workspace), "exported", workspace.now(), f"evidence pack {made.digest}"))
-        return Done(made, {"pack": str(made.digest)}, undo=lambda: out.unlink(missing_ok=True))
+        form = PackForm(workspace.keys.signer("case"), pdf, tuple(recipients))
+        made = pack(traced.case, traced.decision, traced.examination, record, proofs, out, form)
+        sealed_to = [about.key_id or about.type for about in (recipient.describe() for recipient in recipients)]
+        to = f", sealed to {', '.join(sealed_to)}" if sealed_to else ""
+        traced.case.extend(Act(_actor(workspace), "exported", workspace.now(), f"evidence pack {made.digest}{to}"))
+        return Done(made, {"pack": str(made.digest), "sealed_to": list(sealed_to)}, undo=lambda: _remove(out))
 
     opened = [item.leaf for item in traced.decision.recipients] if isinstance(traced.decision, Accused) else []
     payload: dict[str, JsonValue] = {"batch_root": plan.release.batch_root, "opened": list(opened)}
     return workspace.door.act(Request("trace.pack", "case:trace", case_ref(traced.case), payload), run)
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def count_period(workspace: Workspace, period: Period) -> Transparency:

@@ -10,7 +10,8 @@ Run verify.py first: it shows that the pack is whole. This program shows that th
 3. features    what is computed at the pack's coordinates equals what the pack says
 
 The last step allows a difference that can move no score by more than 0.05. It computes the variants ``plain`` and
-``projected``; for any other it says so and exits with 5. Exit code 1: a step does not hold.
+``projected``, of suspects stored as floats, in 8 bits (a scale a row) or in bitsandbytes' 4; for any other it says so
+and exits with 5. Exit code 1: a step does not hold.
 """
 
 import argparse
@@ -30,7 +31,13 @@ Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Json = dict[str, Any]
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+STATE = ".quant_state.bitsandbytes__"
 PREFIXES = ("base_model.model.", "model.", "transformer.", "bert.")
+NF4 = np.array(
+    [-1, -0.6961928, -0.52507305, -0.39491749, -0.28444138, -0.18477343, -0.09105004, 0,
+     0.0795803, 0.1609302, 0.2461123, 0.33791524, 0.44070983, 0.562617, 0.72295684, 1], np.float32)  # fmt: skip
+# Values in a block (0: a row), integers from −levels to levels (0: NF4), and how far a stored value may lie from these.
+GRIDS = ((0, 127, 1 / 12), (32, 127, 1 / 12), (64, 0, 1 / 128))
 MAX_HEADER, MAX_PART = 100 << 20, 1 << 31
 
 
@@ -138,12 +145,82 @@ def plain_name(name: str) -> str:
     return name
 
 
+def values_of(name: str, tensors: dict[str, Weights]) -> tuple[tuple[int, ...], Floats] | None:
+    """Return a tensor's shape and its values [shape[0], rest]; None where what stands beside integers is unknown."""
+    tensor = tensors[name]
+    if tensor.dtype in DTYPES:
+        return tensor.shape, tensor.floats()
+    if tensor.dtype == "I8":
+        for suffix, unit in (("weight_scale", 1.0), ("SCB", 1.0 / 127.0)):
+            scale = tensors.get(f"{name.rpartition('.')[0]}.{suffix}")
+            if scale is not None and scale.raw.size in {1, tensor.shape[0]}:
+                scales = np.broadcast_to(scale.floats().reshape(-1) * np.float32(unit), (tensor.shape[0],))
+                whole = tensor.raw.view(np.int8).reshape(tensor.shape[0], -1).astype(np.float32)
+                return tensor.shape, whole * scales[:, np.newaxis]
+    state = next((tensors[key] for key in (f"{name}{STATE}nf4", f"{name}{STATE}fp4") if key in tensors), None)
+    return None if tensor.dtype != "U8" or state is None else four_bits(name, tensors, json.loads(bytes(state.raw)))
+
+
+def four_bits(name: str, tensors: dict[str, Weights], state: Json) -> tuple[tuple[int, ...], Floats]:
+    """Return what bitsandbytes stored in 4 bits: two values a byte, the first in the high half, times their block's."""
+    shape, largest = tuple(state["shape"]), tensors[f"{name}.absmax"]
+    if largest.dtype == "U8":
+        scale = tensors[f"{name}.nested_absmax"].floats().reshape(-1)
+        factor = np.repeat(scale, state.get("nested_blocksize", 256))[: largest.raw.size] if scale.size > 1 else scale
+        codes = tensors[f"{name}.nested_quant_map"].floats().reshape(-1)
+        blocks = codes[largest.raw] * factor + np.float32(state.get("nested_offset", 0.0))
+    else:
+        blocks = largest.floats().reshape(-1)
+    pairs, count = tensors[name].raw.astype(np.uint8), math.prod(shape)
+    halves = np.stack([pairs >> 4, pairs & 15], axis=1).reshape(-1)[:count]
+    code = tensors[f"{name}.quant_map"].floats().reshape(-1)
+    values: Floats = (code[halves] * np.repeat(blocks, state["blocksize"])[:count]).reshape(shape[0], -1)
+    return shape, values
+
+
 def row_scales(weights: Floats) -> Floats:
     """Return each row's rms, rounded to bfloat16, to nearest even."""
     bits = np.sqrt(np.square(weights, dtype=np.float64).mean(axis=1)).astype(np.float32).view(np.uint32)
     kept = (bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) & np.uint32(0xFFFF0000)
     scales: Floats = kept.view(np.float32)
     return scales
+
+
+def nearest(scaled: Floats, levels: int) -> Floats:
+    """Return the nearest whole number from −levels to levels, or the nearest value of NF4 where ``levels`` is 0."""
+    if levels:
+        return np.clip(np.rint(scaled), -levels, levels)
+    return NF4[np.searchsorted((NF4[1:] + NF4[:-1]) / 2, scaled)]
+
+
+def units(suspect: Floats, block: int, levels: int) -> Floats:
+    """Return the unit of each block: its largest magnitude, divided by ``levels``; one line a block."""
+    largest = np.abs(suspect.reshape(-1, block or suspect.shape[1])).max(axis=1, keepdims=True)
+    scales: Floats = np.maximum(largest, np.float32(1e-30)) / np.float32(levels or 1)
+    return scales
+
+
+def on_grid(suspect: Floats, block: int, levels: int, slack: float) -> npt.NDArray[np.bool_]:
+    """Say of each row whether all its values lie on the grid."""
+    scaled = suspect.reshape(-1, block or suspect.shape[1]) / units(suspect, block, levels)
+    near = np.abs(scaled - nearest(scaled, levels)) <= np.float32(slack)
+    whole: npt.NDArray[np.bool_] = near.reshape(len(suspect), -1).all(axis=1)
+    return whole
+
+
+def rounded(original: Floats, suspect: Floats) -> Floats | None:
+    """Return the original on the grid of 8 or 4 bits that the suspect's rows lie on, or None where they lie on none."""
+    probes = suspect[np.linspace(0, len(suspect) - 1, 16).astype(np.int64)]
+    probes = probes[probes.any(axis=1)]
+    if suspect.shape[1] % 64 or not len(probes):
+        return None
+    for block, levels, slack in GRIDS:
+        if on_grid(probes, block, levels, slack).any():
+            scales = units(suspect, block, levels)
+            moved = nearest(original.reshape(len(scales), -1) / scales, levels) * scales
+            fits = on_grid(suspect, block, levels, slack)[:, np.newaxis]
+            return np.where(fits, moved.reshape(original.shape), original)
+    return None
 
 
 def centred(values: Floats, kept: npt.NDArray[np.bool_]) -> Floats:
@@ -159,11 +236,12 @@ def features_of(original: Floats, suspect: Floats, base: Floats | None, alpha: f
     kept = (np.abs(suspect) < np.float32(1e12)) & (original != 0)
     if suspect.size - np.count_nonzero(suspect) > 1e-3 * suspect.size:
         kept &= suspect != 0
+    moved = rounded(original, suspect) if variant == "projected" else None
     suspect = np.where(kept, suspect, np.float32(0))
     residual = np.where(kept, suspect - original, np.float32(0))
     if variant == "projected":
         known = [np.where(kept, original, np.float32(0))]
-        known += [] if base is None else [np.where(kept, base - original, np.float32(0))]
+        known += [np.where(kept, other - original, np.float32(0)) for other in (base, moved) if other is not None]
         columns = [centred(values, kept) for values in (*known, residual)]
         moments = np.array([[np.vdot(a.astype(np.float64), b) for b in columns] for a in columns])
         weights = np.linalg.lstsq(moments[:-1, :-1], moments[:-1, -1], rcond=1e-10)[0]
@@ -172,7 +250,10 @@ def features_of(original: Floats, suspect: Floats, base: Floats | None, alpha: f
             residual = residual - np.float32(weight) * column
     scales, count = row_scales(original), np.maximum(kept.sum(axis=1), 1)
     power = np.square(residual, dtype=np.float64).sum(axis=1) / count
-    deviations = np.maximum(np.sqrt(power), (alpha / 2) * scales.astype(np.float64))
+    least, marked = alpha / 2, scales > 0
+    if moved is not None and marked.any():
+        least = max(least, float(np.median(np.sqrt(power[marked]) / scales[marked].astype(np.float64))))
+    deviations = np.maximum(np.sqrt(power), least * scales.astype(np.float64))
     deviations = np.where(deviations > 0, deviations, 1.0).astype(np.float32)
     scaled = np.clip(residual / deviations[:, np.newaxis], np.float32(-4), np.float32(4))
     values: Floats = scaled * (scales / deviations)[:, np.newaxis]
@@ -188,14 +269,17 @@ def all_features(
     suspect, base = ({plain_name(name): tensor for name, tensor in each.items()} for each in (*others, {})[:2])
     for place in places:
         mine, name = original[place.name], plain_name(place.name)
-        theirs, known = suspect.get(name), base.get(name)
-        if theirs is None or theirs.shape != mine.shape:
+        if name not in suspect:
             continue
-        if theirs.dtype not in DTYPES:
-            raise OtherVariant(f"the suspect stores {place.name} as {theirs.dtype}")
+        theirs, known = values_of(name, suspect), base.get(name)
+        if theirs is None:
+            raise OtherVariant(f"the suspect stores {place.name} as {suspect[name].dtype}")
+        shape, values = theirs
+        if shape != mine.shape:
+            continue
         beside = known.floats() if known is not None and known.shape == mine.shape and known.dtype in DTYPES else None
         with np.errstate(all="ignore"):
-            yield place, features_of(mine.floats(), theirs.floats(), beside, alpha, variant)
+            yield place, features_of(mine.floats(), values, beside, alpha, variant)
 
 
 def recompute(

@@ -1,0 +1,82 @@
+"""What a report is made of, whatever it is written as: sections of paragraphs, lists, tables and charts."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from stanch.audit.plot import Plot
+
+Row: TypeAlias = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Paragraph:
+    """Some sentences."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A digest or a command, to be read letter by letter; ``label`` stands before it."""
+
+    text: str
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bullets:
+    """A list without an order."""
+
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table; int and float stand right. ``title`` names it where a section holds more than one thing."""
+
+    header: tuple[str, ...]
+    rows: tuple[Row, ...]
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A picture, the sentence that describes it, and its numbers."""
+
+    plot: Plot
+    caption: str
+    numbers: Table
+
+
+Block: TypeAlias = Paragraph | Code | Bullets | Table | Chart
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading and what stands under it."""
+
+    title: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A whole report.
+
+    Attributes:
+        title: What the document is called.
+        question: Its headline.
+        about: One line under it.
+        finding: What was found, in a few words, for a box at the top.
+        sentence: The finding in full.
+        made_at: ``YYYY-MM-DDTHH:MM:SSZ``, from the case.
+        sections: The rest.
+    """
+
+    title: str
+    question: str
+    about: str
+    finding: str
+    sentence: str
+    made_at: str
+    sections: tuple[Section, ...]

@@ -1,0 +1,163 @@
+"""The grid that a suspect lies on, the original rounded to it, and what that gives to the comparison."""
+
+import math
+
+import numpy as np
+import pytest
+from mark_models import (
+    four_bit,
+    int8,
+    make_adapter,
+    make_model,
+    make_release,
+    merge,
+    nf4,
+    treat,
+    weight_names,
+    write_model,
+)
+
+from stanch.mark import Originals, Variant, extract, open_suspect, rounding
+from stanch.mark.rounding import GRIDS, find_grid, without_rounding
+from stanch.mark.scoring import draw_stratum, score_on
+from stanch.trace.verifier import recompute
+from stanch.weights import Tensor, from_float32, open_model, to_float32
+
+INT8, Q8_0, FOUR = GRIDS
+ALPHA = 3e-3
+
+
+def weights(seed=1, rows=40, columns=128):
+    generator = np.random.default_rng(seed)
+    sizes = np.exp(generator.normal(scale=0.3, size=(rows, 1)))
+    return (0.02 * sizes * generator.normal(size=(rows, columns))).astype(np.float32)
+
+
+def q8_0(values):
+    """Round as llama.cpp does: blocks of 32, a scale of 16 bits."""
+    blocks = values.reshape(-1, 32)
+    scale = (np.abs(blocks).max(axis=1, keepdims=True) / 127).astype(np.float16).astype(np.float32)
+    return (np.round(blocks / scale) * scale).reshape(values.shape)
+
+
+def stored(kind):
+    return lambda values: to_float32(from_float32(values, kind), kind)
+
+
+def grid_of(suspect):
+    return find_grid(len(suspect), suspect.__getitem__)
+
+
+@pytest.mark.parametrize(
+    ("rounded", "grid"),
+    [
+        (int8, INT8), (lambda w: stored("F16")(int8(w)), INT8), (q8_0, Q8_0), (nf4, FOUR),
+        (lambda w: stored("F16")(nf4(w)), FOUR), (lambda w: stored("BF16")(nf4(w)), FOUR),
+    ],
+)  # fmt: skip
+def test_a_suspects_grid_is_found_and_gives_its_own_rounding(rounded, grid):
+    original = weights()
+    suspect = rounded(original)
+    assert grid_of(suspect) is grid
+    again = grid.round(original, suspect)
+    # A scale that was stored in 16 bits moves a value that lies between two of the grid.
+    assert np.mean(np.abs(again - suspect) > 0.01 * np.abs(suspect).max()) < 5e-3
+    assert recompute.rounded(original, suspect).tobytes() == again.tobytes()
+    copy = original * (1 + ALPHA * np.random.default_rng(2).normal(size=original.shape)).astype(np.float32)
+    suspect = rounded(copy)
+    assert recompute.rounded(original, suspect).tobytes() == grid.round(original, suspect).tobytes()
+    plain, left = suspect - original, without_rounding(suspect, original, 1e12) - original
+    assert np.square(left).mean() < 0.8 * np.square(plain).mean()
+
+
+@pytest.mark.parametrize("suspect", [
+    weights(), stored("BF16")(weights()), stored("F16")(weights()), nf4(weights())[:, :100],
+    np.zeros((9, 64), np.float32), np.full((9, 64), np.nan, np.float32), np.full((9, 64), np.inf, np.float32),
+], ids=["floats", "bf16", "f16", "odd width", "zeros", "nan", "inf"])  # fmt: skip
+def test_what_lies_on_no_grid_is_left_as_it_is(suspect):
+    original = weights(3, *suspect.shape)
+    with np.errstate(all="ignore"):
+        assert grid_of(suspect) is None
+        assert recompute.rounded(original, suspect) is None
+        assert without_rounding(suspect, original, 1e12) is suspect
+
+
+def test_rows_that_leave_the_grid_are_compared_as_before():
+    original, suspect = weights(), nf4(weights())
+    suspect[5] += np.float32(1e-3)
+    suspect[7, 3] = np.inf
+    with np.errstate(all="ignore"):
+        rounded = FOUR.round(original, suspect)
+        assert recompute.rounded(original, suspect).tobytes() == rounded.tobytes()
+        left = without_rounding(suspect, original, 1e12)
+    assert np.array_equal(rounded[[5, 7]], original[[5, 7]])
+    assert np.array_equal(rounded[[4, 6]], suspect[[4, 6]])
+    assert np.array_equal(left[[5, 7]], suspect[[5, 7]])
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rounding")
+    return make_release(folder, make_model(folder / "o", 5), None)
+
+
+def test_a_rounded_copy_scores_higher_and_innocents_as_ever(release, tmp_path):
+    suspect = treat(tmp_path / "s", release.copy("r3"), nf4)
+    found = release.detect(suspect, variants=(Variant.PLAIN, Variant.PROJECTED, Variant.SPECTRAL))
+    assert [item.recipient for item in found.accused] == ["r3"]
+    z = found.scores[0].z
+    assert z[Variant.PROJECTED] > 2 * z[Variant.PLAIN]
+    assert z[Variant.SPECTRAL] > 1.6 * z[Variant.PLAIN]
+    features = extract(Originals(release.original), open_suspect(suspect), Variant.PROJECTED, alpha=release.plan.alpha)
+    keys = [bytes(row) for row in np.random.default_rng(6).integers(0, 256, (8000, 32), np.uint8)]
+    innocent = score_on(features, keys, draw_stratum(bytes(32), len(features.values), 1 << 13))
+    # The sd's own sd is 0.008, the mean's 0.011; the tail bounds exp(−τ²/2) are at least 8 times the Gaussian tails.
+    assert abs(innocent.mean()) < 0.07
+    assert abs(innocent.std() - 1) < 0.05
+    for tau in (2, 3, 4):
+        assert (innocent > tau).mean() < math.exp(-tau * tau / 2)
+
+
+def packed(source, form, folder):
+    """Write a copy as a quantiser stores it: integers, and the scales beside them."""
+    tensors = dict(open_model(source))
+    for name, _ in weight_names():
+        values = tensors.pop(name).to_float32()
+        if form.startswith("nf4"):
+            made = four_bit(name, values, nested=form == "nf4-nested")
+        else:
+            scale = np.abs(values).max(axis=1) / 127
+            made = [
+                Tensor(name, "I8", np.rint(values / scale[:, np.newaxis]).astype(np.int8)),
+                Tensor.from_float32(f"{name.removesuffix('.weight')}.weight_scale", scale),
+            ]
+        tensors |= {tensor.name: tensor for tensor in made}
+    return write_model(folder, tensors)
+
+
+@pytest.mark.parametrize("form", ["nf4", "nf4-nested", "int8", "floats nf4", "floats int8"])
+def test_the_stand_alone_program_makes_the_same_features(release, tmp_path, form):
+    copy, alpha = release.copy("r3"), release.plan.alpha
+    stored, _, kind = form.partition(" ")
+    suspect = (
+        treat(tmp_path / "s", copy, nf4 if kind == "nf4" else int8) if kind else packed(copy, stored, tmp_path / "s")
+    )
+    features = extract(Originals(release.original), open_suspect(suspect), Variant.PROJECTED, alpha=alpha).values
+    tensors, found = recompute.read_weights(release.original), np.zeros_like(features)
+    places, _ = recompute.lay_out(tensors, "full")
+    files = (tensors, recompute.read_weights(suspect))
+    for place, values in recompute.all_features(places, files, alpha, "projected"):
+        found[place.offset : place.offset + place.size] = values.reshape(-1)
+    difference = np.linalg.norm(found - features) / np.linalg.norm(features)
+    assert difference * math.sqrt(len(features)) < 0.05
+
+
+def test_an_adapter_merged_and_rounded_is_found_by_what_rounding_left(tmp_path, monkeypatch):
+    base = make_model(tmp_path / "base", 7)
+    release = make_release(tmp_path, make_adapter(tmp_path / "o", 8), base)
+    suspect = merge(tmp_path / "m", base, release.copy("r5"), rounding=nf4)
+    new = release.detect(suspect, variants=(Variant.ADAPTER,))
+    assert [item.recipient for item in new.accused] == ["r5"]
+    monkeypatch.setattr(rounding, "GRIDS", ())
+    old = release.detect(suspect, variants=(Variant.ADAPTER,))
+    assert new.scores[0].best > 2 * next(item.best for item in old.scores if item.recipient == "r5")
