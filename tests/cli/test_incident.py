@@ -27,10 +27,17 @@ def test_a_task_is_given_and_done_and_evidence_changes_hands(stanch, tmp_path):
     )
     backwards = stanch("--workspace", place, "incident", "custody", incident, disk, *what, "2026-01-01")
     assert (backwards.code, "before who holds it now took it" in backwards.err) == (2, True)
+    for number in "12":
+        (tmp_path / number / "disk").mkdir(parents=True)
+        (tmp_path / number / "disk" / "image").write_text(number)
+        held = say("custody", incident, tmp_path / number, *what, "2026-01-02T03:06Z")["custody"][-1]
+        assert held["digest"] == str(directory_digest(tmp_path / number).root)
     shown = stanch("--workspace", place, "incident", "show", incident).out
     assert f"task       {task['task']} of p_" in shown
     assert ": tell the customer" in shown
     assert "since 2026-01-02 03:05Z: the disk" in shown
+    say("task", incident, "x\ncontained  revoke_key", "--who", "owner", "--due", "2026-01-03")
+    assert "\ncontained" not in stanch("--workspace", place, "incident", "show", incident).out
     assert "words" not in str(given)
     assert "customer" not in str(given)  # what others may be told holds no words of a person
 

@@ -151,8 +151,19 @@ def test_what_the_collector_does_not_take_is_told_again_once(collector):
     telemetry.send()
     assert [about(span)["stanch.request.id"] for span in spans(collector)] == ["abc", "def"]
     told = [told for path, told, _ in collector.told if path == "/v1/metrics"]
-    assert len(told) == 2
+    assert len(told) == 3
     assert figures(collector)["gen_ai.client.token.usage", "bot", "chat", "input", "stanch"] == (2, 6.0)
+
+
+def test_a_collector_without_traces_gets_the_figures_and_no_span_twice(collector):
+    telemetry = Telemetry(collector.url)
+    for number in (1, 2):
+        telemetry.note(DONE)
+        collector.statuses.append(404)
+        with pytest.raises(ExternalError):
+            telemetry.send()
+        assert not telemetry._spans
+        assert figures(collector)["gen_ai.client.token.usage", "bot", "chat", "input", "stanch"][0] == number
 
 
 def test_a_collector_that_is_gone_for_long_costs_a_bounded_memory_and_no_answer():

@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import socket
 import ssl
+import threading
 from ipaddress import ip_address
 
 import pytest
+import uvloop
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from test_serve import Authority
@@ -74,6 +77,13 @@ def test_what_comes_after_an_answer_is_not_part_of_it(answer, more):
     assert asking(sends(answer + more))[0] == BODY.decode()
 
 
+@pytest.mark.parametrize("before", [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nx-y: z\r\n\r\n"])
+@pytest.mark.parametrize("answer", [CHUNKED, LONG, OPEN])
+@pytest.mark.parametrize("size", [1, 1 << 20])
+def test_an_answer_may_be_announced(before, answer, size):
+    assert asking(sends(2 * before + answer, size))[0] == BODY.decode()
+
+
 @pytest.mark.parametrize(
     "kind", [b"application/json; charset=UTF-8", b'Application/JSON;charset="utf-8"', b"application/json ;x=y"]
 )
@@ -88,6 +98,9 @@ BROKEN = {
     "is cut in a chunk": (CHUNKED[:-30], UpstreamFailed),
     "lacks its last chunk": (CHUNKED[: CHUNKED.index(b"0\r\nx-more")], UpstreamFailed),
     "is another status": (LONG.replace(b"200 OK", b"500 No"), UpstreamFailed),
+    "is no status": (LONG.replace(b"200 OK", b"000 OK"), UpstreamFailed),
+    "is only announced": (b"HTTP/1.1 100 Continue\r\n\r\n", UpstreamFailed),
+    "is announced without an end": (b"HTTP/1.1 100 Continue\r\n\r\n" * 100_000, UpstreamProtocol),
     "is a redirect": (LONG.replace(b"200 OK", b"307 There\r\nlocation: /v1/y"), UpstreamFailed),
     "is no HTTP": (b"SSH-2.0-x\r\n\r\n", UpstreamProtocol),
     "has two lengths": (LONG.replace(b"\r\n\r\n", b"\r\ncontent-length: 1\r\n\r\n"), UpstreamProtocol),
@@ -173,6 +186,42 @@ def test_a_server_shows_a_certificate_for_its_name_by_a_known_authority(tmp_path
         else:
             with pytest.raises(UpstreamFailed):
                 asyncio.run(main())
+    _tls.cache_clear()
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("framed", [b"content-length: 300000\r\n", b""], ids=["length", "no length"])
+def test_a_slow_reader_gets_all_that_a_server_sent_before_it_closed(tmp_path, monkeypatch, run, framed):
+    """Over TLS: what lies read and unwanted when the server closes is not dropped."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    at_home = x509.IPAddress(ip_address("127.0.0.1"))
+    context.load_cert_chain(Authority(tmp_path).issue("server.pem", at_home, ExtendedKeyUsageOID.SERVER_AUTH))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    _tls.cache_clear()
+
+    def serve(listener):
+        connection = context.wrap_socket(listener.accept()[0], server_side=True)
+        while not connection.recv(1 << 16).endswith(b"{}"):
+            pass
+        connection.sendall(HEAD + framed + b"\r\n" + b"x" * 300_000)
+        connection.setblocking(False)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            connection.unwrap()  # says that it ends, and does not wait for an answer
+        connection.close()
+
+    async def main(port):
+        size = 0
+        async with Upstream().ask(f"https://127.0.0.1:{port}/", b"{}", media=JSON) as pieces:
+            async for piece in pieces:
+                size += len(piece)
+                await asyncio.sleep(0.02)
+        return size
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=serve, args=(listener,))
+        server.start()
+        assert run(main(listener.getsockname()[1])) == 300_000
+        server.join(10)
     _tls.cache_clear()
 
 

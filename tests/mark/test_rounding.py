@@ -1,5 +1,6 @@
 """The grid that a suspect lies on, the original rounded to it, and what that gives to the comparison."""
 
+import json
 import math
 
 import numpy as np
@@ -133,6 +134,90 @@ def packed(source, form, folder):
             ]
         tensors |= {tensor.name: tensor for tensor in made}
     return write_model(folder, tensors)
+
+
+def test_rows_put_on_a_grid_change_no_other_rows_part(release, tmp_path):
+    """Who rounds one row, and fills half of them with noise, must not thereby quieten the other half."""
+
+    def spoil(values):
+        noise = np.random.default_rng(3).normal(scale=0.1 * values.std(), size=values.shape)
+        noise[: len(values) * 49 // 100] = 0
+        return (values + noise).astype(np.float32)
+
+    def spoil_and_round_one(values):
+        spoiled = spoil(values)
+        spoiled[:1] = int8(spoiled[:1])
+        return spoiled
+
+    best = {}
+    for name, change in (("noise", spoil), ("noise and a grid", spoil_and_round_one)):
+        suspect = treat(tmp_path / name, release.copy("r3"), change)
+        found = release.detect(suspect, variants=(Variant.PROJECTED, Variant.SPECTRAL))
+        best[name] = next(item.z for item in found.scores if item.recipient == "r3")
+    for variant in (Variant.PROJECTED, Variant.SPECTRAL):
+        assert best["noise and a grid"][variant] > 0.9 * best["noise"][variant] > 20
+
+
+def without(part):
+    return lambda tensors, name: tensors.pop(f"{name}.{part}")
+
+
+def with_state(**changes):
+    def change(tensors, name):
+        key = f"{name}.quant_state.bitsandbytes__nf4"
+        state = json.loads(tensors[key].raw.tobytes()) | changes
+        tensors[key] = Tensor(key, "U8", np.frombuffer(json.dumps(state).encode(), np.uint8))
+
+    return change
+
+
+def with_part(part, values, kind="F32"):
+    def change(tensors, name):
+        tensors[f"{name}.{part}"] = Tensor(f"{name}.{part}", kind, values)
+
+    return change
+
+
+FEW = np.ones(3, np.float32)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        without("absmax"), without("quant_map"), with_part("absmax", FEW), with_part("quant_map", FEW),
+        with_part("absmax", np.ones(3, np.int16), "I16"), with_state(blocksize=20_000), with_state(blocksize=0),
+        with_state(blocksize="64"), with_state(blocksize=1 << 41), with_state(shape=[1 << 39, 2]),
+        with_state(shape=[]), with_state(shape="x"),
+    ],
+)  # fmt: skip
+def test_parts_that_do_not_fit_together_take_no_part_in_either_program(release, tmp_path, spoil):
+    name, suspect = spoiled(release, tmp_path, spoil)
+    features = extract(Originals(release.original), open_suspect(suspect), Variant.PLAIN, alpha=ALPHA)
+    assert features.unmatched == (name,)
+    assert unmatched(release, suspect) == {name}
+
+
+def test_integers_that_nothing_explains_are_no_difference_but_not_computed(release, tmp_path):
+    name, suspect = spoiled(release, tmp_path, without("quant_state.bitsandbytes__nf4"))
+    with pytest.raises(recompute.OtherVariant, match=name):
+        unmatched(release, suspect)
+
+
+def spoiled(release, folder, spoil):
+    """Return a tensor's name, and a copy in 4 bits in which its parts are spoilt."""
+    tensors = dict(open_model(packed(release.copy("r3"), "nf4", folder / "p")))
+    name, _ = weight_names()[0]
+    spoil(tensors, name)
+    return name, write_model(folder / "s", tensors)
+
+
+def unmatched(release, suspect):
+    """Return the tensors that take no part in the stand-alone program."""
+    original = recompute.read_weights(release.original)
+    places, _ = recompute.lay_out(original, "full")
+    files = (original, recompute.read_weights(suspect))
+    found = {place.name for place, _ in recompute.all_features(places, files, ALPHA, "plain")}
+    return {place.name for place in places} - found
 
 
 @pytest.mark.parametrize("form", ["nf4", "nf4-nested", "int8", "floats nf4", "floats int8"])

@@ -72,6 +72,7 @@ def test_the_pdf_says_what_the_page_says(report, pdf):
     told, shown = text_of(pdf), {squeeze(text) for text in page.found}
     assert len(shown) > 150
     assert {text for text in shown if text not in told} == set()
+    assert "‹U+" not in told  # every word of ours is printed as it is
 
 
 def test_the_pdf_has_a_title_bookmarks_and_page_numbers(report, pdf):

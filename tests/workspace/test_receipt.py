@@ -141,8 +141,13 @@ def test_evidence_carries_the_receipt_that_was_taken_in_and_no_other(case, made,
         with pytest.raises(InvalidInput, match=r"ends in \.html or \.pdf"):
             verbs_trace.write_report(ines, traced, tmp_path / "report.txt")
         reader = generate_identity()
-        bundle = verbs_trace.pack_evidence(ines, traced, tmp_path / "sealed", recipients=[reader.recipient]).path
-        assert (read_manifest(bundle).lineage, read_manifest(bundle).release_number) == ("evidence/c-1", 2)
+        packs = [
+            verbs_trace.pack_evidence(ines, traced, tmp_path / name, recipients=[reader.recipient]).path
+            for name in ("sealed", "later")
+        ]
+        found = [read_manifest(bundle) for bundle in packs]
+        assert {one.lineage for one in found} == {"evidence/c-1"}
+        assert found[0].release_number < found[1].release_number
         assert traced.case.custody().lines[-1].note.endswith(f", sealed to {reader.recipient.describe().key_id}")
         KeptCopy.newest(state.folder, "acme").add_receipt(signed(ines, expected, leaf=expected.leaf + 1))
         with pytest.raises(Tampered, match="not the one that was taken in"):

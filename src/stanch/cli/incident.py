@@ -134,10 +134,10 @@ def done_(incident_id: str, number: int) -> Result:
 def custody(incident_id: str, evidence: Path, what: str, holder: str, since: datetime) -> Result:
     """State in INCIDENT who holds EVIDENCE, a file or folder, from a time on; it is known by its SHA-256."""
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.workspace.artifacts import dataset_ref  # noqa: PLC0415 - same
+    from stanch.workspace.artifacts import artifact_at  # noqa: PLC0415 - same
     from stanch.workspace.verbs_casework import hand_evidence  # noqa: PLC0415 - same
 
-    digest = dataset_ref(evidence).digest
+    digest = artifact_at(evidence).digest
     with open_workspace(current()) as workspace:
         done = hand_evidence(workspace, incident_id, digest, what, holder=holder, since_ms=to_ms(since))
     return _result(done)
@@ -205,12 +205,18 @@ def _by_when(task: "Task") -> str:
     return f"by {to_text(task.due_ms)}" if task.done_ms is None else f"done {to_text(task.done_ms)}"
 
 
+def _one_line(words: str) -> str:
+    """Return a person's words so that they cannot look like lines of ours, or command the terminal."""
+    return words if words.isprintable() else ascii(words)
+
+
 def _result(found: "Incident") -> Result:
     lines = [_line(found), *(f"alert      {alert}" for alert in found.alerts)]
     lines += [f"contained  {one.action} {one.target} (entry {one.entry})" for one in found.contained]
-    lines += [f"task       {one.entry} of {one.who}, {_by_when(one)}: {one.what}" for one in found.tasks]
+    lines += [f"task       {one.entry} of {one.who}, {_by_when(one)}: {_one_line(one.what)}" for one in found.tasks]
     lines += [
-        f"custody    {one.holder} holds {one.digest} since {to_text(one.since_ms)}: {one.what}" for one in found.custody
+        f"custody    {one.holder} holds {one.digest} since {to_text(one.since_ms)}: {_one_line(one.what)}"
+        for one in found.custody
     ]
     lines.append(f"entries    {', '.join(map(str, found.entries))}")
     return Result(found.summary(), "\n".join(lines))

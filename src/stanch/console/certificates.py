@@ -56,6 +56,8 @@ def _verify(path: Path, model: Digest, trusted: TrustedKeys) -> LeakCert | str:
         cert = LeakCert.parse(statement.predicate)
     except StanchError as error:
         return error.what
+    except OSError as error:
+        return f"{path}: cannot be read: {error.strerror}"
     if {one.digest for one in statement.subjects if one.name == ROOT_SUBJECT} != {model}:
         return f"{path}: it is about another model"
     return cert

@@ -6,6 +6,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from stanch.console.records import Records
+from stanch.crypto import sha256
 
 _MOST = 40
 """So many nodes are drawn at most; what is beyond is counted."""
@@ -86,11 +87,12 @@ def draw_up(
 def _after(graph: "_Graph", model: str, column: int, records: Records) -> list[str]:
     """Add what was made from a model; return the models that are new."""
     new: list[str] = []
-    for made in records.made.get(model, ()):
-        how, entry = next((one.how, one.entry) for one in records.origins[made] if one.digest == model)
+    for made in dict.fromkeys(records.made.get(model, ())):
         if graph.add(made, "model", graph.names.get(made, records.names.get(made, made)), made, column + 1):
             new.append(made)
-        graph.join(model, made, how, entry)
+        for one in records.origins.get(made, ()):
+            if one.digest == model:
+                graph.join(model, made, one.how, one.entry)
     return new
 
 
@@ -98,8 +100,9 @@ def _before(graph: "_Graph", model: str, column: int, bases: dict[str, set[str]]
     """Add what a model was made from; return the models that are new."""
     new: list[str] = []
     for base in sorted(bases.get(model, ())):
-        graph.add(f"base:{base}", "base model", Path(base).name, "", column - 1)
-        graph.join(f"base:{base}", model, "tuned", -1)
+        key = f"base:{sha256(base.encode()).hex()[:16]}"  # where it lies is not for everybody
+        graph.add(key, "base model", Path(base).name, "", column - 1)
+        graph.join(key, model, "tuned", -1)
     for one in records.origins.get(model, ()):
         if graph.add(one.digest, one.kind, one.name, one.digest, column - 1) and one.kind == "model":
             new.append(one.digest)

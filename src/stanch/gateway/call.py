@@ -9,6 +9,7 @@ from typing import Self
 
 from stanch.gateway.problem import UpstreamFailed, UpstreamProtocol, UpstreamTimeout
 
+_FINAL = 200
 _READ_AHEAD = 1 << 16
 _MOST_BARE = 1 << 16
 """So many bytes of heads and framing, and one read more, may bring nothing of the answer."""
@@ -121,9 +122,12 @@ class Call(asyncio.Protocol, AsyncIterator[bytes]):
             self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """Take the status."""
-        if not self._is_over:
-            self.status = self._parser.get_status_code()
+        """Take the status; an answer that only announces another (RFC 9110, section 15.2) is none."""
+        status = self._parser.get_status_code()
+        if status < _FINAL:
+            self._headers.clear()
+        elif not self._is_over:
+            self.status = status
             self._wake()
 
     def on_body(self, body: bytes) -> None:
@@ -135,5 +139,6 @@ class Call(asyncio.Protocol, AsyncIterator[bytes]):
             self._wake()
 
     def on_message_complete(self) -> None:
-        """Note that the answer has ended."""
-        self._end()
+        """Note that the answer has ended, unless it only announced another."""
+        if self.status:
+            self._end()

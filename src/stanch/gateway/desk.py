@@ -141,8 +141,8 @@ class Desk:
         try:
             while True:
                 await asyncio.sleep(SEND_SECONDS)
-                # It may come back; the log does not depend on it.
-                with contextlib.suppress(ExternalError):
+                # It may come back, as may threads; the log does not depend on it.
+                with contextlib.suppress(ExternalError, RuntimeError):
                     await asyncio.to_thread(self.telemetry.send)
         finally:
             with contextlib.suppress(ExternalError):

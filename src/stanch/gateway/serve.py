@@ -1,6 +1,7 @@
 """A gateway from the settings of a workspace, and the server that it runs in."""
 
 import asyncio
+import contextlib
 import ctypes
 import gc
 import resource
@@ -126,7 +127,8 @@ def _share_heaps() -> None:
 def _allow_connections() -> None:
     """Open as many files as the system allows this process: each connection is one, and many systems begin at 1,024."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with contextlib.suppress(ValueError, OSError):  # as many as there are must do
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _serve(

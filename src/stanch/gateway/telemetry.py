@@ -32,6 +32,12 @@ _BOUNDS: dict[str, tuple[float, ...]] = {
 }
 _UNITS = {"gen_ai.client.operation.duration": "s", "gen_ai.client.token.usage": "{token}"}
 _SERVER, _CUMULATIVE, _FAILED = 2, 2, 2
+_LATER = frozenset({429, 502, 503, 504})
+"""Answers after which the same may be sent again (OTLP/HTTP, "Retryable Response Codes")."""
+
+
+class _Refused(ExternalError):
+    """The collector does not want this, now or later."""
 
 
 class Operation(NamedTuple):
@@ -106,12 +112,16 @@ class Telemetry:
         try:
             if spans:
                 self._post("traces", {"resourceSpans": [_wrapped("scopeSpans", {"spans": spans})]})
+        except _Refused:  # the same would be refused again
+            raise
         except ExternalError:
             with self._lock:
-                self._spans.extendleft(reversed(spans[: _MOST_SPANS - len(self._spans)]))
+                room = _MOST_SPANS - len(self._spans)
+                self._spans.extendleft(reversed(spans[max(0, len(spans) - room) :]))
             raise
-        if figures:
-            self._post("metrics", {"resourceMetrics": [_wrapped("scopeMetrics", {"metrics": figures})]})
+        finally:
+            if figures:
+                self._post("metrics", {"resourceMetrics": [_wrapped("scopeMetrics", {"metrics": figures})]})
 
     def _count(self, name: str, about: dict[str, str], value: float) -> None:
         key = name, tuple(about.items())
@@ -136,7 +146,8 @@ class Telemetry:
         url, headers = f"{self._endpoint}/v1/{what}", {"content-type": "application/json"}
         answer = exchange(HttpRequest("POST", url, headers, orjson.dumps(body)), timeout_seconds=_PATIENCE)
         if not 200 <= answer.status < 300:
-            raise ExternalError("the OpenTelemetry collector refused", why=f"status {answer.status}")
+            error = ExternalError if answer.status in _LATER else _Refused
+            raise error("the OpenTelemetry collector refused", why=f"status {answer.status}")
 
 
 def _span(done: Operation, about: dict[str, str]) -> JsonValue:

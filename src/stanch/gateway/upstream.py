@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import functools
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from urllib.parse import SplitResult
 
 from stanch.gateway.call import Call
 from stanch.gateway.problem import UpstreamFailed, UpstreamProtocol, UpstreamTimeout
@@ -69,13 +71,9 @@ class Upstream:
     async def _call(self, method: str, url: str, headers: str, body: bytes = b"") -> AsyncIterator[Call]:
         """Send a request, and yield its answer once the head is there."""
         parts = check_url(url)
-        tls = _tls() if parts.scheme == "https" else None
-        loop, patience = asyncio.get_running_loop(), self.patience
         try:
-            async with asyncio.timeout(patience.connect):
-                transport, call = await loop.create_connection(
-                    lambda: Call(patience.idle), str(parts.hostname), parts.port or (443 if tls else 80), ssl=tls
-                )
+            async with asyncio.timeout(self.patience.connect):
+                transport, call = await _connect(parts, self.patience)
         except TimeoutError as error:
             raise UpstreamTimeout("the model's server did not answer in time") from error
         except OSError as error:
@@ -88,6 +86,41 @@ class Upstream:
             yield call
         finally:
             transport.abort()  # what was not read is not waited for
+
+
+async def _connect(parts: SplitResult, patience: Patience) -> tuple[asyncio.WriteTransport, Call]:
+    """Connect to the first address of a server that answers; each has its share of the time."""
+    tls = _tls() if parts.scheme == "https" else None
+    host, port, error = str(parts.hostname), parts.port or (443 if tls else 80), OSError("the name has no address")
+    places = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for *_, (address, *_) in places:
+        try:
+            async with asyncio.timeout(patience.connect / len(places)):
+                return await _open(str(address), port, Call(patience.idle), tls, host)
+        except OSError as found:
+            error = found
+    raise error
+
+
+async def _open(
+    address: str, port: int, call: Call, tls: ssl.SSLContext | None, name: str
+) -> tuple[asyncio.WriteTransport, Call]:
+    """Connect, with TLS if there is a context; the certificate must be that of ``name``."""
+    loop = asyncio.get_running_loop()
+    if tls is None:
+        transport, _ = await loop.create_connection(lambda: call, address, port)
+        return transport, call
+    # Reading is paused below TLS: uvloop's TLS drops what it read while paused when the server closes. And what comes
+    # before TLS is nobody's: so the call is told of the connection only then.
+    raw, _ = await loop.create_connection(asyncio.Protocol, address, port)
+    try:
+        call.connection_made(raw)
+        secured = await loop.start_tls(raw, call, tls, server_hostname=name)
+    except BaseException:
+        raw.abort()
+        raise
+    assert secured is not None  # noqa: S101 - only a transport that is closing has none
+    return secured, call
 
 
 @functools.cache

@@ -109,6 +109,14 @@ class _Rows:
             np.copyto(values, 0, where=~self.kept)
         return values
 
+    def errors(self) -> Doubles:
+        """Return the rms of each row's own rounding error, in row scales; 0 for rows on no grid, or of zeros."""
+        if not self.rounded:
+            return np.zeros(len(self.original))
+        scales = row_scales(self.original).astype(np.float64)
+        found = np.sqrt(sum_rows(self.rounded[0] - self.original, squared=True) / self.original.shape[1])
+        return np.divide(found, scales, out=np.zeros_like(scales), where=scales > 0)
+
     def centred(self) -> list[Floats]:
         """Return original, known − original, and residual, without row means: order statistics shift whole rows.
 
@@ -192,7 +200,7 @@ class _Comparison:
         return RowBlock(self.entry, 0, self.entry.rows)
 
 
-def _deviations(rows: _Rows, residual: Floats, scales: Floats, least: float) -> Floats:
+def _deviations(rows: _Rows, residual: Floats, scales: Floats, least: float | Doubles) -> Floats:
     """Return each row's rms over its kept entries, at least ``least`` times the row's scale; 1 for rows without either.
 
     At half of α the floor changes no score of a true copy, whose residual holds at least a good part of the mark. It
@@ -223,7 +231,7 @@ def _plain(comparison: _Comparison, store: Store) -> bool:
     return True
 
 
-def _matched_filter(rows: _Rows, residual: Floats, least: float) -> Floats:
+def _matched_filter(rows: _Rows, residual: Floats, least: float | Doubles) -> Floats:
     """Return ``clip(R, ±4√v)·s/v``: a matched filter with the noise of each row."""
     scales = row_scales(rows.original)
     deviations = _deviations(rows, residual, scales, least)
@@ -248,30 +256,36 @@ def _projected_residual(rows: _Rows, coefficients: Doubles) -> Floats:
     return residual
 
 
-def _least(comparison: _Comparison, coefficients: Doubles) -> float:
-    """Return the floor of row deviations, in row scales: half of α; on a grid also what is usual among the rows.
-
-    Where rounding is removed, a row shows its mark in the few weights that it moved to another value of the grid. A row
-    without any holds but a rest of the rounding, and must not outweigh the others for being quiet.
-    """
-    half = comparison.alpha / 2
+def _usual(comparison: _Comparison, coefficients: Doubles) -> float:
+    """Return the median deviation of the rows that lie on a grid, in row scales; 0 where none does."""
     if comparison.grid is None:
-        return half
+        return 0.0
     found: list[float] = []
     for block in row_blocks(comparison.entry):
         rows = comparison.read(block)
         power = sum_rows(_projected_residual(rows, coefficients), squared=True) / rows.counts
-        scales = row_scales(rows.original).astype(np.float64)
-        found += (np.sqrt(power[scales > 0]) / scales[scales > 0]).tolist()
-    return max(half, float(np.median(found))) if found else half
+        scales, errors = row_scales(rows.original).astype(np.float64), rows.errors()
+        found += (np.sqrt(power[errors > 0]) / scales[errors > 0]).tolist()
+    return float(np.median(found)) if found else 0.0
+
+
+def _floors(rows: _Rows, alpha: float, usual: float) -> Doubles:
+    """Return the least deviation of each row, in row scales: half of α; on a grid what is usual there.
+
+    Where rounding is removed, a row shows its mark in the few weights that it moved to another value of the grid. A row
+    without any holds but a rest of the rounding, and must not outweigh the others for being quiet. No floor is above
+    the row's own rounding error: so rows that somebody puts on a grid, or fills with noise, touch no other row.
+    """
+    return np.maximum(alpha / 2, np.minimum(usual, rows.errors()))
 
 
 def _projected(comparison: _Comparison, store: Store) -> bool:
     coefficients = _fit(comparison)
-    least = _least(comparison, coefficients)
+    usual = _usual(comparison, coefficients)
     for block in row_blocks(comparison.entry):
         rows = comparison.read(block)
-        store(block, _matched_filter(rows, _projected_residual(rows, coefficients), least))
+        floors = _floors(rows, comparison.alpha, usual)
+        store(block, _matched_filter(rows, _projected_residual(rows, coefficients), floors))
     return True
 
 
@@ -282,11 +296,11 @@ def _spectral(comparison: _Comparison, store: Store) -> bool:
     the median eigenvalue, that is the noise of what is not low-rank, but at least a quarter of the mark's own variance.
     """
     coefficients = _fit(comparison)
-    least = _least(comparison, coefficients)
+    usual = _usual(comparison, coefficients)
     rows = comparison.read(comparison.whole())
     residual = _projected_residual(rows, coefficients)
     scales = row_scales(rows.original)
-    deviations = _deviations(rows, residual, scales, least)
+    deviations = _deviations(rows, residual, scales, _floors(rows, comparison.alpha, usual))
     q = _standardise(residual, deviations, np.ones_like(deviations))
     wide = q.shape[0] <= q.shape[1]
     gram = ((q @ q.T) if wide else (q.T @ q)).astype(np.float64) / max(q.shape)

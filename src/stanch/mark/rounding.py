@@ -98,6 +98,9 @@ def without_rounding(suspect: Floats, original: Floats, largest: float) -> Float
         return suspect
     error = grid.round(original, suspect) - original
     residual = np.where(np.abs(suspect) < largest, suspect - original, np.float32(0))
-    power = float(np.square(error, dtype=np.float64).sum())
-    share = float(np.multiply(residual, error, dtype=np.float64).sum()) / power if power else 0.0
+    power = product = 0.0
+    for left, right in zip(residual, error, strict=True):  # row by row: float64 of a whole matrix would be large
+        wide = right.astype(np.float64)
+        power, product = power + float(wide @ wide), product + float(left.astype(np.float64) @ wide)
+    share = product / power if power else 0.0
     return suspect - np.float32(share) * error

@@ -277,9 +277,10 @@ class LiteralPrefixes:
         """Return the states that follow one."""
         row = self._rows[state]
         if not row:
-            row = self._rows[state] = self._row(self._fail[state]).copy() if state else [0] * 256
+            row = self._row(self._fail[state]).copy() if state else [0] * 256
             for byte, after in self._next[state].items():
                 row[byte] = row[_UPPER_CASE[byte]] = after
+            self._rows[state] = row  # whole, before another thread sees it
         return row
 
     def _follow(self, state: int, byte: int) -> int:

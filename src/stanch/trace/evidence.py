@@ -105,12 +105,14 @@ class PackForm:
         signer: The case key, Ed25519.
         pdf: Put the report in as ``report.pdf`` too.
         recipients: Who can open it. Then a sealed bundle is written that holds the pack as ``evidence.zip``, and
-            nothing of it touches a disk in plain. Nobody: the pack itself is written, mode 0600.
+            the pack itself touches no disk in plain. Nobody: the pack is written, mode 0600.
+        number: Of the sealed bundle; a later pack of the case has a higher one.
     """
 
     signer: SigningKey
     pdf: bool = False
     recipients: tuple[KeyProvider, ...] = ()
+    number: int = 1
 
 
 def pack(  # noqa: PLR0917 - the five things that a pack is made of, in the order of a case
@@ -217,6 +219,8 @@ def recompute_features(path: Path, *, suspect: Path, original: Path, base: Path 
         raise PackInvalid(path, "features", str(error)) from error
     except recompute.OtherVariant as error:
         raise Inconclusive(f"{path}: its features are not computed again", why=str(error)) from error
+    except Exception as error:
+        raise PackInvalid(path, "features", f"malformed: {type(error).__name__}") from error
     return tuple(steps)
 
 
@@ -354,7 +358,7 @@ def _scores_json(decision: Accused, examination: Examination, shown: ShownScores
 @contextmanager
 def _verified(out: Path, files: dict[str, bytes], key: VerifyKey, vkey: str) -> Iterator[io.BufferedRandom]:
     """Make the zip in memory, verify it as any examiner would, and yield it."""
-    with os.fdopen(os.memfd_create(out.name[:64]), "w+b") as file:
+    with os.fdopen(os.memfd_create(PACK_NAME), "w+b") as file:
         file.writelines(verify.container(files))
         file.flush()
         try:
@@ -381,8 +385,7 @@ def _write(pack: BinaryIO, out: Path) -> None:
 
 
 def _seal(case: Case, pack: bytes, out: Path, form: PackForm) -> None:
-    """Seal the zip to its recipients; a later pack of the case has a higher number."""
-    number = 1 + sum(line.action == "exported" for line in case.custody().lines)
-    params = SealParams(kind="other", lineage=f"evidence/{case.id}", release_number=number)
+    """Seal the zip to its recipients."""
+    params = SealParams(kind="other", lineage=f"evidence/{case.id}", release_number=form.number)
     source = MemorySource({PACK_NAME: pack})
     seal(source, out, form.recipients, params, lambda manifest: sign_manifest(manifest, form.signer).to_bytes())

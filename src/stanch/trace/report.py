@@ -14,6 +14,8 @@ from stanch.trace.examination import Examination
 from stanch.trace.report_blocks import Block, Bullets, Chart, Code, Paragraph, Report, Section, Table
 from stanch.trace.wording import ALTERNATIVES, ASSUMPTIONS, METHOD, NOT_SHOWN, REPEAT, VARIANTS
 
+_MOST_FILES = 500
+
 
 @dataclass(frozen=True, slots=True)
 class ReportFacts:
@@ -64,7 +66,10 @@ def _question(case: Any, release: str) -> str:  # noqa: ANN401 - a parsed JSON d
 
 
 def _received(case: Any, facts: ReportFacts) -> tuple[Block, ...]:  # noqa: ANN401 - a parsed JSON document
-    files = tuple((item.name, item.bytes, item.sha256) for item in facts.custody.lines[0].items)
+    items = facts.custody.lines[0].items
+    files = tuple((item.name, item.bytes, item.sha256) for item in items[:_MOST_FILES])
+    if len(items) > _MOST_FILES:
+        files += ((f"and {len(items) - _MOST_FILES:,} more, which custody.jsonl of the pack lists", "", ""),)
     acts = tuple((line.n, line.at, line.actor, line.action, line.note) for line in facts.custody.lines)
     return (
         Code(case["suspect"], "Suspect"),

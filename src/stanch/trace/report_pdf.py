@@ -77,7 +77,7 @@ class _Pages:
         """Return the text with white space as blanks, and what cannot be printed faithfully as its code point."""
         known = self._known[font]
         return "".join(
-            " " if c in "\t\n\r" else c if ord(c) in known and _faithful(c) else f"‹U+{ord(c):04X}›" for c in text
+            " " if c in "\t\n\r\u00a0" else c if ord(c) in known and _faithful(c) else f"‹U+{ord(c):04X}›" for c in text
         )
 
     def head(self, report: Report) -> None:

@@ -88,6 +88,11 @@ class KeptCopy:
             if _NAME.fullmatch(folder.name):
                 yield cls(folder, _read_facts(folder / _FACTS))
 
+    @classmethod
+    def any_of(cls, release: Path) -> bool:
+        """Say whether a copy is kept of a release; none is read."""
+        return any(_NAME.fullmatch(folder.name) for folder in (release / _COPIES).glob("*"))
+
     @property
     def release(self) -> Path:
         """The folder of the release that it belongs to."""

@@ -232,7 +232,7 @@ def pack_evidence(
     plan: CasePlan = traced.examination.plan.plan
     state = _state_of(workspace, traced)
 
-    def run(_ref: EntryRef) -> Done[EvidencePack]:
+    def run(ref: EntryRef) -> Done[EvidencePack]:
         workspace.ledger.publish()
         reader, index = workspace.ledger.reader(), traced.examination.plan.entry.index
         size = reader.checkpoint().checkpoint.size
@@ -243,11 +243,15 @@ def pack_evidence(
             vkey=workspace.ledger.verifier.vkey,
         )  # fmt: skip
         record = replace(release_record(state), receipts=receipts_of(workspace, state))
-        form = PackForm(workspace.keys.signer("case"), pdf, tuple(recipients))
+        form = PackForm(workspace.keys.signer("case"), pdf, tuple(recipients), ref.index + 1)  # no number comes twice
         made = pack(traced.case, traced.decision, traced.examination, record, proofs, out, form)
         sealed_to = [about.key_id or about.type for about in (recipient.describe() for recipient in recipients)]
         to = f", sealed to {', '.join(sealed_to)}" if sealed_to else ""
-        traced.case.extend(Act(_actor(workspace), "exported", workspace.now(), f"evidence pack {made.digest}{to}"))
+        try:
+            traced.case.extend(Act(_actor(workspace), "exported", workspace.now(), f"evidence pack {made.digest}{to}"))
+        except BaseException:
+            _remove(out)
+            raise
         return Done(made, {"pack": str(made.digest), "sealed_to": list(sealed_to)}, undo=lambda: _remove(out))
 
     opened = [item.leaf for item in traced.decision.recipients] if isinstance(traced.decision, Accused) else []

@@ -257,8 +257,8 @@ def _watermark(call: Call, digest: str) -> Watermark:
             try:
                 root = TextRoot.load(call.workspace.folder / one.text_root)
                 tenants += [Tenant(name, root.key_id(name)) for name in one.tenants]
-            except StanchError as error:
-                trouble = error.what
+            except StanchError:
+                trouble = "the text root that the settings name cannot be used"
     reader = call.workspace.ledger.reader()
     newest = EntryQuery(subject=Digest.parse(digest), kind=INFER, phase="intent", newest_first=True, limit=1)
     entry = next((ref.index for ref in reader.query(newest)), -1)

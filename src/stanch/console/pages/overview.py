@@ -239,7 +239,7 @@ def _coverage(call: Call) -> Coverage:
     standings = standings_of(call, models, releases)
     counts = Counter(one.verdict for one in standings.values())
     marked = {state.facts.digest for state in releases}
-    sealed = {state.facts.digest for state in releases if next(KeptCopy.all_of(state.folder), None) is not None}
+    sealed = {state.facts.digest for state in releases if KeptCopy.any_of(state.folder)}
     return Coverage(
         len(models), Verdicts(**counts), sum(row.gate == "passed" for row in models),
         sum(one.certified for one in standings.values()), len(marked), len(sealed),

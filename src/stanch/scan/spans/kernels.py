@@ -5,6 +5,7 @@ what he likes as the next user. So each process compiles for itself, in a thread
 walked over :data:`WORTH` bytes without: one that reads little never imports numba. AES stays with :mod:`stanch.crypto`.
 """
 
+import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,7 +58,8 @@ class Compiler:
         """Say that so many bytes were walked over; a thread compiles, once, and nobody waits for it."""
         self._left -= size
         if self._left < 0 and self._first.acquire(blocking=False):
-            threading.Thread(target=self.compile, name="stanch-compile").start()
+            with contextlib.suppress(RuntimeError):  # no thread can be had: it goes without
+                threading.Thread(target=self.compile, name="stanch-compile").start()
 
     def compile(self) -> None:
         """Compile now."""

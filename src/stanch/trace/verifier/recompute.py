@@ -38,7 +38,7 @@ NF4 = np.array(
      0.0795803, 0.1609302, 0.2461123, 0.33791524, 0.44070983, 0.562617, 0.72295684, 1], np.float32)  # fmt: skip
 # Values in a block (0: a row), integers from −levels to levels (0: NF4), and how far a stored value may lie from these.
 GRIDS = ((0, 127, 1 / 12), (32, 127, 1 / 12), (64, 0, 1 / 128))
-MAX_HEADER, MAX_PART = 100 << 20, 1 << 31
+MAX_HEADER, MAX_PART, MAX_STATE = 100 << 20, 1 << 31, 4096
 
 
 class Failed(Exception):
@@ -158,23 +158,36 @@ def values_of(name: str, tensors: dict[str, Weights]) -> tuple[tuple[int, ...], 
                 whole = tensor.raw.view(np.int8).reshape(tensor.shape[0], -1).astype(np.float32)
                 return tensor.shape, whole * scales[:, np.newaxis]
     state = next((tensors[key] for key in (f"{name}{STATE}nf4", f"{name}{STATE}fp4") if key in tensors), None)
-    return None if tensor.dtype != "U8" or state is None else four_bits(name, tensors, json.loads(bytes(state.raw)))
+    if tensor.dtype != "U8" or state is None:
+        return None
+    return four_bits(name, tensors, json.loads(bytes(state.raw[:MAX_STATE])))
 
 
 def four_bits(name: str, tensors: dict[str, Weights], state: Json) -> tuple[tuple[int, ...], Floats]:
-    """Return what bitsandbytes stored in 4 bits: two values a byte, the first in the high half, times their block's."""
-    shape, largest = tuple(state["shape"]), tensors[f"{name}.absmax"]
+    """Return what bitsandbytes stored in 4 bits: two values a byte, the first in the high half, times their block's.
+
+    Raises ValueError or KeyError where the parts do not fit together.
+    """
+    shape, block, nested = tuple(state["shape"]), state["blocksize"], state.get("nested_blocksize", 256)
+    packed, largest, count = tensors[name].raw, tensors[f"{name}.absmax"], math.prod(shape)
+    code = tensors[f"{name}.quant_map"].floats().reshape(-1)
+    fits = all(isinstance(number, int) and 0 < number < 1 << 40 for number in (*shape, block, nested))
+    if not fits or packed.size != -(-count // 2) or largest.raw.size != -(-count // block) or code.size != 16:
+        raise ValueError("its parts do not fit together")
     if largest.dtype == "U8":
         scale = tensors[f"{name}.nested_absmax"].floats().reshape(-1)
-        factor = np.repeat(scale, state.get("nested_blocksize", 256))[: largest.raw.size] if scale.size > 1 else scale
         codes = tensors[f"{name}.nested_quant_map"].floats().reshape(-1)
+        if codes.size != 256 or scale.size not in {1, -(-largest.raw.size // nested)}:
+            raise ValueError("its parts do not fit together")
+        factor = np.repeat(scale, nested)[: largest.raw.size] if scale.size > 1 else scale
         blocks = codes[largest.raw] * factor + np.float32(state.get("nested_offset", 0.0))
-    else:
+    elif largest.dtype in DTYPES:
         blocks = largest.floats().reshape(-1)
-    pairs, count = tensors[name].raw.astype(np.uint8), math.prod(shape)
+    else:
+        raise ValueError("its scales are of an unknown type")
+    pairs = packed.astype(np.uint8)
     halves = np.stack([pairs >> 4, pairs & 15], axis=1).reshape(-1)[:count]
-    code = tensors[f"{name}.quant_map"].floats().reshape(-1)
-    values: Floats = (code[halves] * np.repeat(blocks, state["blocksize"])[:count]).reshape(shape[0], -1)
+    values: Floats = (code[halves] * blocks[np.arange(count) // block]).reshape(shape[0], -1)
     return shape, values
 
 
@@ -250,10 +263,13 @@ def features_of(original: Floats, suspect: Floats, base: Floats | None, alpha: f
             residual = residual - np.float32(weight) * column
     scales, count = row_scales(original), np.maximum(kept.sum(axis=1), 1)
     power = np.square(residual, dtype=np.float64).sum(axis=1) / count
-    least, marked = alpha / 2, scales > 0
-    if moved is not None and marked.any():
-        least = max(least, float(np.median(np.sqrt(power[marked]) / scales[marked].astype(np.float64))))
-    deviations = np.maximum(np.sqrt(power), least * scales.astype(np.float64))
+    wide, least = scales.astype(np.float64), np.full(len(scales), alpha / 2)
+    if moved is not None:
+        error = np.sqrt(np.square(moved - original, dtype=np.float64).mean(axis=1))
+        error = np.divide(error, wide, out=np.zeros_like(wide), where=wide > 0)
+        usual = np.median(np.sqrt(power[error > 0]) / wide[error > 0]) if error.any() else 0.0
+        least = np.maximum(least, np.minimum(usual, error))
+    deviations = np.maximum(np.sqrt(power), least * wide)
     deviations = np.where(deviations > 0, deviations, 1.0).astype(np.float32)
     scaled = np.clip(residual / deviations[:, np.newaxis], np.float32(-4), np.float32(4))
     values: Floats = scaled * (scales / deviations)[:, np.newaxis]
@@ -270,8 +286,13 @@ def all_features(
     for place in places:
         mine, name = original[place.name], plain_name(place.name)
         if name not in suspect:
+            if f"{name.removesuffix('weight')}qweight" in suspect:
+                raise OtherVariant(f"the suspect stores {place.name} as packed integers")
             continue
-        theirs, known = values_of(name, suspect), base.get(name)
+        try:
+            theirs, known = values_of(name, suspect), base.get(name)
+        except (KeyError, TypeError, ValueError):
+            continue  # as for whoever made the pack: what does not fit together takes no part
         if theirs is None:
             raise OtherVariant(f"the suspect stores {place.name} as {suspect[name].dtype}")
         shape, values = theirs
@@ -329,6 +350,9 @@ def main() -> int:
     except OtherVariant as error:
         print(f"NOT DONE    {error}")
         return 5
+    except Exception as error:  # noqa: BLE001 - files that are no model's, and packs that are none, do not verify
+        print(f"FAILED      malformed: {type(error).__name__}")
+        return 1
     return 0
 
 
