@@ -115,7 +115,8 @@ class _Rows:
             return np.zeros(len(self.original))
         scales = row_scales(self.original).astype(np.float64)
         found = np.sqrt(sum_rows(self.rounded[0] - self.original, squared=True) / self.original.shape[1])
-        return np.divide(found, scales, out=np.zeros_like(scales), where=scales > 0)
+        errors: Doubles = np.divide(found, scales, out=np.zeros_like(scales), where=scales > 0)
+        return errors
 
     def centred(self) -> list[Floats]:
         """Return original, known − original, and residual, without row means: order statistics shift whole rows.

@@ -67,7 +67,7 @@ def _question(case: Any, release: str) -> str:  # noqa: ANN401 - a parsed JSON d
 
 def _received(case: Any, facts: ReportFacts) -> tuple[Block, ...]:  # noqa: ANN401 - a parsed JSON document
     items = facts.custody.lines[0].items
-    files = tuple((item.name, item.bytes, item.sha256) for item in items[:_MOST_FILES])
+    files: tuple[tuple[object, ...], ...] = tuple((item.name, item.bytes, item.sha256) for item in items[:_MOST_FILES])
     if len(items) > _MOST_FILES:
         files += ((f"and {len(items) - _MOST_FILES:,} more, which custody.jsonl of the pack lists", "", ""),)
     acts = tuple((line.n, line.at, line.actor, line.action, line.note) for line in facts.custody.lines)
