@@ -1,9 +1,12 @@
 """People with keys in a fresh database, and a clock that the tests turn."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # the test folders are no packages; oidc_provider is their neighbour
 
 from stanch.access import Approvals, Directory, sign_session
 from stanch.crypto import SigningKey

@@ -136,10 +136,10 @@ def test_evidence_carries_the_receipt_that_was_taken_in_and_no_other(case, made,
         with pytest.raises(PackInvalid, match="receipts"):
             verify_pack(out, **known, recipients={"acme": other})
         report = tmp_path / "report.pdf"
-        verbs_trace.write_report(ines, traced, report)
+        verbs_trace.write_case_report(ines, traced, report)
         assert report.read_bytes().startswith(b"%PDF-")
         with pytest.raises(InvalidInput, match=r"ends in \.html or \.pdf"):
-            verbs_trace.write_report(ines, traced, tmp_path / "report.txt")
+            verbs_trace.write_case_report(ines, traced, tmp_path / "report.txt")
         reader = generate_identity()
         packs = [
             verbs_trace.pack_evidence(ines, traced, tmp_path / name, recipients=[reader.recipient]).path

@@ -125,10 +125,10 @@ def pack(case_id: str, *, out: Path, pdf: bool, recipients: tuple[str, ...]) -> 
 def report(case_id: str, out: Path) -> Result:
     """Write the report of an accusation for people; no key is disclosed."""
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.workspace.verbs_trace import load_case, write_report  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_trace import load_case, write_case_report  # noqa: PLC0415 - same
 
     with open_workspace(current()) as workspace:
-        digest = write_report(workspace, load_case(workspace, case_id), out)
+        digest = write_case_report(workspace, load_case(workspace, case_id), out)
     return Result({"path": str(out), "digest": str(digest)}, f"report     {out}")
 
 

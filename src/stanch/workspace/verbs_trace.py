@@ -198,7 +198,7 @@ REPORTS = {".html": lambda report: render_html(report).encode(), ".pdf": render_
 """How a report is written, by the ending of its file."""
 
 
-def write_report(workspace: Workspace, traced: Traced, out: Path) -> Digest:
+def write_case_report(workspace: Workspace, traced: Traced, out: Path) -> Digest:
     """Write the report of an accusation, HTML or PDF by the ending of ``out``; no key is disclosed.
 
     Raises:
