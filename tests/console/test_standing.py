@@ -180,7 +180,9 @@ def test_a_graph_has_columns_by_descent_ends_where_statements_go_in_circles_and_
     copies = {"b": [Copied("r1", HOSTILE, 9, made=True)]}
     graph = draw_up("b", {"b": "bee", "c": HOSTILE}, {"b": {"/x/base"}}, records, lambda model: copies.get(model, ()))
     columns = {node.id: node.column for node in graph.nodes}
-    assert columns["base:/x/base"] < columns["b"] < columns["copy:r1:" + HOSTILE]
+    (base,) = (node for node in graph.nodes if node.kind == "base model")
+    assert (base.name, "/x" in repr(graph)) == ("base", False)
+    assert base.column < columns["b"] < columns["copy:r1:" + HOSTILE]
     assert len(graph.nodes) == 5
     picture = render_lineage(graph, "b", "dark")
     assert "<script>" not in picture
@@ -217,7 +219,8 @@ def test_the_guard_and_the_watermark_of_a_served_model(seat):
     assert f'<a href="/log/{asked}">entry {asked}</a>, was recorded with watermark <code>asserted</code>.' in page
     (seat.case.folder / "text.root").unlink()
     page = client.get(f"/models/{digest}").text
-    assert "text.root" in page
+    assert "the text root that the settings name cannot be used" in page
+    assert "text.root" not in page
     assert "on, as the settings say" not in page
 
 
