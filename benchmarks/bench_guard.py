@@ -62,13 +62,19 @@ def policies() -> dict[str, GuardPolicy]:
     }
 
 
-def clean(guard: Guard, size: int) -> str:
-    """Return so many characters of English in which a guard finds nothing."""
+def clean(guard: Guard, size: int, count: int) -> list[str]:
+    """Return so many parts of English, each of so many characters, in which a guard finds nothing."""
     paragraphs = (" ".join(part.split()) for text in topics.values() for part in text.split("\n\n"))
-    prose = "\n".join(part for part in paragraphs if play(guard, [part])[:2] == (part, Action.ALLOW))[:size]
-    if len(prose) < size:
-        raise AssertionError
-    return prose
+    prose = "\n".join(part for part in paragraphs if is_clean(guard, part))
+    found = [part for part in cut(prose, size) if len(part) == size and is_clean(guard, part)][:count]
+    if len(found) < count:
+        raise AssertionError(f"{len(found)} parts are clean")
+    return found
+
+
+def is_clean(guard: Guard, text: str) -> bool:
+    """Say whether a guard finds nothing."""
+    return play(guard, [text])[:2] == (text, Action.ALLOW)
 
 
 def cut(text: str, size: int) -> list[str]:
@@ -94,12 +100,11 @@ def measure() -> dict[str, object]:
     """Return the cost of a token and the characters held, by what is looked for."""
     guards = {name: Guard(policy) for name, policy in policies().items()}
     COMPILER.compile()
-    prose = clean(guards["all"], TOKEN * TOKENS * (ROUNDS + 1))
+    parts = clean(guards["all"], TOKEN * TOKENS, ROUNDS + 1)
     rounds: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
     for number in range(ROUNDS + 1):
-        part = prose[TOKEN * TOKENS * number :][: TOKEN * TOKENS]  # what was read before would be remembered
         for (name, guard), together in itertools.product(guards.items(), TOGETHER):
-            chunks = cut(part, TOKEN * together)
+            chunks = cut(parts[number], TOKEN * together)  # what was read before would be remembered
             start = time.process_time()
             feed(guard, chunks)
             if number:  # the first one warms
@@ -111,7 +116,10 @@ def measure() -> dict[str, object]:
             for together in TOGETHER
             if (taken := rounds[name, together])
         }
-        found[name] = {"us a token": costs, "mean held": held(guard, cut(prose, TOKEN))}
+        found[name] = {
+            "us a token": costs,
+            "mean held": statistics.mean(held(guard, cut(part, TOKEN)) for part in parts),
+        }
     return found
 
 
