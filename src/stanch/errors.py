@@ -27,6 +27,11 @@ import re
 from typing import ClassVar
 
 
+def printable(words: str) -> str:
+    """Return what somebody else wrote so that it cannot look like a line of ours, or command the terminal."""
+    return words if words.isprintable() else ascii(words)
+
+
 class StanchError(Exception):
     """Base of all errors of stanch.
 

@@ -184,6 +184,11 @@ def test_a_graph_has_columns_by_descent_ends_where_statements_go_in_circles_and_
     assert (base.name, "/x" in repr(graph)) == ("base", False)
     assert base.column < columns["b"] < columns["copy:r1:" + HOSTILE]
     assert len(graph.nodes) == 5
+    records.origins["b"].append(Origin("model", "a", "a", "quantised", 7))
+    told = draw_up("a", {}, {}, records, lambda _: ()).edges
+    assert {(one.how, one.entry) for one in told if (one.source, one.target) == ("a", "b")} == {
+        ("merged", 4), ("quantised", 7)
+    }  # fmt: skip
     picture = render_lineage(graph, "b", "dark")
     assert "<script>" not in picture
     assert "<img" not in picture

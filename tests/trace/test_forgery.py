@@ -257,6 +257,11 @@ def test_features_are_computed_again_by_a_program_that_stands_alone(world, stole
         [*command, "--suspect", str(stolen.case.suspect_folder)], capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stdout + run.stderr
+    (tmp_path / "no.zip").write_bytes(b"PK\x03\x04")
+    for name, code, said in (("no.zip", 1, "FAILED      malformed"), ("missing.zip", 5, "NOT DONE    cannot read")):
+        broken = [tmp_path / name if word == str(evidence.path) else word for word in command]
+        run = subprocess.run([*broken, "--suspect", "."], capture_output=True, text=True, check=False)
+        assert (run.returncode, run.stdout.startswith(said), run.stderr) == (code, True, "")
     shutil.copytree(stolen.case.suspect_folder, tmp_path / "changed")
     (tmp_path / "changed" / "more.txt").write_text("x")
     run = subprocess.run(

@@ -8,6 +8,7 @@ import click
 
 from stanch.cli.frame import Group, Result, current
 from stanch.cli.watch_alerts import TIME, to_ms, to_text
+from stanch.errors import printable
 
 if TYPE_CHECKING:
     from stanch.watch.incident import Incident, Task
@@ -205,17 +206,12 @@ def _by_when(task: "Task") -> str:
     return f"by {to_text(task.due_ms)}" if task.done_ms is None else f"done {to_text(task.done_ms)}"
 
 
-def _one_line(words: str) -> str:
-    """Return a person's words so that they cannot look like lines of ours, or command the terminal."""
-    return words if words.isprintable() else ascii(words)
-
-
 def _result(found: "Incident") -> Result:
     lines = [_line(found), *(f"alert      {alert}" for alert in found.alerts)]
     lines += [f"contained  {one.action} {one.target} (entry {one.entry})" for one in found.contained]
-    lines += [f"task       {one.entry} of {one.who}, {_by_when(one)}: {_one_line(one.what)}" for one in found.tasks]
+    lines += [f"task       {one.entry} of {one.who}, {_by_when(one)}: {printable(one.what)}" for one in found.tasks]
     lines += [
-        f"custody    {one.holder} holds {one.digest} since {to_text(one.since_ms)}: {_one_line(one.what)}"
+        f"custody    {one.holder} holds {one.digest} since {to_text(one.since_ms)}: {printable(one.what)}"
         for one in found.custody
     ]
     lines.append(f"entries    {', '.join(map(str, found.entries))}")

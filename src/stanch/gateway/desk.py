@@ -145,7 +145,7 @@ class Desk:
                 with contextlib.suppress(ExternalError, RuntimeError):
                     await asyncio.to_thread(self.telemetry.send)
         finally:
-            with contextlib.suppress(ExternalError):
+            with contextlib.suppress(ExternalError, RuntimeError):
                 await asyncio.to_thread(self.telemetry.send)
 
     def flush(self, *, is_last: bool = False) -> None:

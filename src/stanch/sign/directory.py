@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stanch.crypto import FileHashName, SigningKey, sha256
-from stanch.errors import InvalidInput, PolicyViolation, Tampered
+from stanch.errors import InvalidInput, PolicyViolation, Tampered, printable
 from stanch.sign.bundle import Bundle, sign_statement, verify_bundle
 from stanch.sign.files import Listing, Piece, hash_pieces, list_files, open_regular
 from stanch.sign.policy import Policy, PredicateType, all_of
@@ -51,7 +51,7 @@ class DirectoryMismatch(Tampered):
 def _join(names: Sequence[str]) -> str:
     """Return names for a message; a name from a disk may hold anything, so it is shown as Python would write it."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(name if name.isprintable() else ascii(name) for name in names[:_SHOWN]) + more
+    return ", ".join(map(printable, names[:_SHOWN])) + more
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
-from stanch.errors import InvalidInput, UnsafeArtifact
+from stanch.errors import InvalidInput, UnsafeArtifact, printable
 from stanch.sign.content import IntakeFinding, find_unsafe
 from stanch.sign.files import list_files
 from stanch.weights import check_paths
@@ -86,15 +86,10 @@ def _fold(name: str) -> str:
 
 def _refusal(path: Path, findings: Sequence[IntakeFinding]) -> UnsafeArtifact:
     first, *rest = findings
-    others = [f"{_printable(found.path)} {found.reason}" for found in rest[:_SHOWN]]
+    others = [f"{printable(found.path)} {found.reason}" for found in rest[:_SHOWN]]
     more = [f"and {len(rest) - _SHOWN} more"] if len(rest) > _SHOWN else []
     return UnsafeArtifact(
-        f"{path}: {_printable(first.path)} {first.reason}",
+        f"{path}: {printable(first.path)} {first.reason}",
         why="; ".join(["loading it could run code, or differ from what was checked", *others, *more]),
         next_step=first.convert,
     )
-
-
-def _printable(name: str) -> str:
-    """Return a name as it can be shown: one from a disk may hold anything."""
-    return name if name.isprintable() else ascii(name)

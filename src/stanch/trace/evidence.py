@@ -127,7 +127,7 @@ def pack(  # noqa: PLR0917 - the five things that a pack is made of, in the orde
     """Write the evidence for an accusation to ``out``, after it verified. Equal input gives equal bytes.
 
     The pack opens the leaves of the accused and of the decoys: whoever holds it can add or remove those marks. A sealed
-    one is signed with the case key; its lineage is ``evidence/`` and the case, its number the pack's in that case.
+    one is signed with the case key; its lineage is ``evidence/`` and the case, its number that of ``form``.
 
     Raises:
         InvalidInput: Nobody is accused, ``out`` exists, the key is not Ed25519, or the proof is of another commitment.
@@ -219,7 +219,7 @@ def recompute_features(path: Path, *, suspect: Path, original: Path, base: Path 
         raise PackInvalid(path, "features", str(error)) from error
     except recompute.OtherVariant as error:
         raise Inconclusive(f"{path}: its features are not computed again", why=str(error)) from error
-    except Exception as error:
+    except recompute.MALFORMED as error:
         raise PackInvalid(path, "features", f"malformed: {type(error).__name__}") from error
     return tuple(steps)
 

@@ -41,6 +41,10 @@ GRIDS = ((0, 127, 1 / 12), (32, 127, 1 / 12), (64, 0, 1 / 128))
 MAX_HEADER, MAX_PART, MAX_STATE = 100 << 20, 1 << 31, 4096
 
 
+# What reading files that are no model's raises; that a file cannot be read says nothing about the pack.
+MALFORMED = (ArithmeticError, LookupError, TypeError, ValueError, RecursionError, zipfile.BadZipFile)
+
+
 class Failed(Exception):
     """A step does not hold."""
 
@@ -350,9 +354,12 @@ def main() -> int:
     except OtherVariant as error:
         print(f"NOT DONE    {error}")
         return 5
-    except Exception as error:  # noqa: BLE001 - files that are no model's, and packs that are none, do not verify
+    except MALFORMED as error:
         print(f"FAILED      malformed: {type(error).__name__}")
         return 1
+    except OSError as error:
+        print(f"NOT DONE    cannot read {error.filename}: {error.strerror}")
+        return 5
     return 0
 
 
