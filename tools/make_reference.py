@@ -1,4 +1,4 @@
-"""Writes docs/reference and the threat model: every command and flag, error, setting, kind of entry, threat.
+"""Writes what documents repeat of the code: commands, errors, settings, kinds of entry, threats, the gateway's API.
 
 A test compares what this writes with the files, so that the documents cannot drift. Run it after a change:
 
@@ -22,6 +22,8 @@ from stanch.cli.frame import Leaf, Root
 from stanch.cli.threat_table import NOT_DEFENDED, RAND_LEVEL, THREATS
 from stanch.config import Config
 from stanch.errors import StanchError
+from stanch.gateway.app import ENDPOINTS
+from stanch.gateway.openapi import describe_endpoints
 from stanch.ledger.ocsf import class_of
 from stanch.tune import arguments as trainer
 from stanch.watch.frameworks import FRAMEWORKS
@@ -222,6 +224,11 @@ def threat_model() -> str:
     return HEAD + "\n".join([*lines, f"\n{RAND_LEVEL}", ""])
 
 
+def gateway() -> str:
+    """Return the OpenAPI document of the gateway."""
+    return json.dumps(describe_endpoints(ENDPOINTS), indent=1, sort_keys=True) + "\n"
+
+
 def _names(names: frozenset[str]) -> str:
     return ", ".join(f"`{name}`" for name in sorted(names))
 
@@ -233,6 +240,7 @@ PAGES = {
     "reference/entries.md": entries,
     "reference/arguments.md": arguments,
     "explain/threat-model.md": threat_model,
+    "spec/gateway-openapi.json": gateway,
 }
 
 

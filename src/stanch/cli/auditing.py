@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stanch.audit import AuditInput
-from stanch.cli.ground import open_dataset_of
+from stanch.cli.dataset import open_dataset_of
 from stanch.data import CanaryPlan
 from stanch.errors import InvalidInput
 from stanch.terms import Digest, NeighboringRelation, PrivacyBudget

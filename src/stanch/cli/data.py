@@ -30,7 +30,8 @@ data.add_command(vault)
 @click.option("--out", type=OUT, help="Write the manifest here.")
 def manifest(path: Path, out: Path | None) -> Result:
     """Fix the content of the data set PATH: a salted Merkle root, recorded in the log."""
-    from stanch.cli.ground import open_dataset_of, open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.cli.dataset import open_dataset_of  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.crypto import write_atomic  # noqa: PLC0415 - same
     from stanch.workspace.verbs_data import take_stock  # noqa: PLC0415 - same
 
@@ -49,7 +50,8 @@ def manifest(path: Path, out: Path | None) -> Result:
 @shared
 def dedup(path: Path, out: Path, **sharing: Any) -> Result:  # noqa: ANN401 - the options of `shared`
     """Keep the first of each cluster of near-duplicate records."""
-    from stanch.cli.ground import open_dataset_of, open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.cli.dataset import open_dataset_of  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.cli.key_places import key_places  # noqa: PLC0415 - same
     from stanch.workspace.verbs_data import deduplicate  # noqa: PLC0415 - same
 
@@ -69,7 +71,8 @@ def dedup(path: Path, out: Path, **sharing: Any) -> Result:  # noqa: ANN401 - th
 @click.option("--out", type=OUT, help="Write the whole report here: lengths, counts and record ids, no text.")
 def repeats(path: Path, min_chars: int, out: Path | None) -> Result:
     """Find long runs of text that stand in more than one record, the riskiest first."""
-    from stanch.cli.ground import open_dataset_of, open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.cli.dataset import open_dataset_of  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.crypto import write_atomic  # noqa: PLC0415 - same
     from stanch.workspace.verbs_data import find_repeats  # noqa: PLC0415 - same
 
@@ -93,7 +96,8 @@ def repeats(path: Path, min_chars: int, out: Path | None) -> Result:
 @click.option("--held-out", type=OUT, required=True, help="The records to keep out, for the audit.")
 def split(path: Path, holdout: float, members: Path, held_out: Path) -> Result:
     """Split members from records kept out; near-duplicates never straddle the split."""
-    from stanch.cli.ground import open_dataset_of, open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.cli.dataset import open_dataset_of  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.workspace.verbs_data import split_data  # noqa: PLC0415 - same
 
     with open_workspace(current()) as workspace:

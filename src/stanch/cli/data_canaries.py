@@ -49,7 +49,8 @@ def canaries() -> None:
 def plan(path: Path, *, alpha: float, model: Path, out: Path, **wanted: Any) -> Result:  # noqa: ANN401 - options of the canaries
     """Draw canaries and coins for the data set PATH, and fix what the audit will compute."""
     from stanch.audit import AuditParams  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.cli.ground import open_dataset_of, open_workspace  # noqa: PLC0415 - same
+    from stanch.cli.dataset import open_dataset_of  # noqa: PLC0415 - same
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - same
 
     copies = _repetitions(wanted.pop("repetitions"))
     params = AuditParams(alpha=alpha)
@@ -129,7 +130,8 @@ def _what_it_can_show(drawn: "CanaryPlan", params: "AuditParams") -> tuple[dict[
 @click.option("--out", type=OUT, required=True, help="The data set to tune on.")
 def inject(path: Path, plan_file: Path, out: Path) -> Result:
     """Commit the plan to the log, and only then plant the canaries whose coins say so."""
-    from stanch.cli.ground import open_dataset_of, open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.cli.dataset import open_dataset_of  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.data import CanaryPlan  # noqa: PLC0415 - same
     from stanch.workspace.verbs_data import plant_canaries  # noqa: PLC0415 - same
 

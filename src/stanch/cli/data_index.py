@@ -44,7 +44,8 @@ def build(
     out: Path, **sharing: Any,  # noqa: ANN401 - the options of `shared`
 ) -> Result:  # fmt: skip
     """Index the text of the data set PATH, so that the guard knows it again."""
-    from stanch.cli.ground import open_dataset_of, open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.cli.dataset import open_dataset_of  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.cli.key_places import key_places  # noqa: PLC0415 - same
     from stanch.scan import FINE, STANDARD, Layout, SpanIndex  # noqa: PLC0415 - same
     from stanch.workspace.verbs_data import index_data  # noqa: PLC0415 - same

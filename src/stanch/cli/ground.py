@@ -7,7 +7,6 @@ from typing import BinaryIO
 
 from stanch.cli.frame import Frame
 from stanch.cli.secrets import ask_passphrase
-from stanch.data import Dataset, open_dataset
 from stanch.errors import InvalidInput, NotFound
 from stanch.workspace import Keyring, Workspace
 from stanch.workspace.opening import KEYS, STATE, find_workspace
@@ -33,11 +32,6 @@ def open_workspace_if_any(frame: Frame) -> Workspace | None:
 def keyring_of(frame: Frame) -> Keyring:
     """Return the keyring of the workspace that the global flags name, or of the nearest one."""
     return Keyring(find_workspace(frame.workspace) / STATE / KEYS)
-
-
-def open_dataset_of(workspace: Workspace, path: Path, *, skip_bad: bool = False) -> Dataset:
-    """Open a data set under the workspace's key, so that ids and digests of it are keyed."""
-    return open_dataset(path, key=workspace.keys.secret("dataset"), skip_bad=skip_bad)
 
 
 def open_input(source: str) -> BinaryIO | nullcontext[BinaryIO]:

@@ -43,7 +43,8 @@ _FIELDS_SHOWN = 3
 @click.option("--resume", type=click.Path(path_type=Path), help="Keep finished parts here, and go on from them.")
 def scan(path: Path, *, out: Path | None, fail_on: str, sarif: Path | None, rules: Path | None, **more: Any) -> Result:  # noqa: ANN401 - options of the pass and of the policy
     """Find secrets and personal data in the data set PATH; no report ever holds a value."""
-    from stanch.cli.ground import open_dataset_of, open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.cli.dataset import open_dataset_of  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.cli.key_places import key_places  # noqa: PLC0415 - same
     from stanch.cli.scan_policy import Wanted, keys_of, policy_of  # noqa: PLC0415 - same
     from stanch.crypto import canonical_json, write_atomic  # noqa: PLC0415 - same

@@ -32,7 +32,8 @@ def tune() -> None:
 @click.option("--batch", type=click.IntRange(1), help="Expected units in a step, instead of the spec's.")
 def plan(spec_file: Path, unit: str | None, **changes: float | None) -> Result:
     """Show the privacy plan of SPEC.toml, and what it would mean; no weights are read."""
-    from stanch.cli.ground import open_dataset_of, open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.cli.dataset import open_dataset_of  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.tune import TuneSpec, prepare, read_plan  # noqa: PLC0415 - same
 
     spec = TuneSpec.load(spec_file).changed(
@@ -79,7 +80,8 @@ def run(
     **sealing: Any,  # noqa: ANN401 - read by _seal_of
 ) -> Result:
     """Fine-tune the model that SPEC.toml describes; under torchrun several processes share the steps."""
-    from stanch.cli.ground import open_dataset_of, open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.cli.dataset import open_dataset_of  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.tune import JournalHead, Keeping, TuneSpec  # noqa: PLC0415 - same
     from stanch.tune import tune as tune_model  # noqa: PLC0415 - same
     from stanch.workspace.verbs_model import run_tuning  # noqa: PLC0415 - same

@@ -70,6 +70,13 @@ _CODES: tuple[tuple[type[StanchError], str, str], ...] = (
 )
 
 
+def statuses() -> dict[int, str]:
+    """Return what each HTTP status of a failure may mean."""
+    meanings = [(kind.http_status, message) for kind, _, message in _CODES]
+    meanings += [(InvalidInput.http_status, "The request was refused."), (500, "A failure.")]
+    return {status: " ".join(text for other, text in meanings if other == status) for status, _ in sorted(meanings)}
+
+
 def code_of(error: BaseException) -> str:
     """Return the short name of a failure; whatever nobody raised on purpose is ``internal``."""
     return _described(error)[0]

@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from stanch.cli.dataset import open_dataset_of
 from stanch.cli.demo.before import base_model
 from stanch.cli.demo.release import NAME, RECIPIENTS
 from stanch.cli.demo.report import render_demo
 from stanch.cli.demo.scene import Scene
-from stanch.cli.ground import open_dataset_of
 from stanch.cli.trace import describe_trace
 from stanch.crypto import write_atomic
 from stanch.crypto.identity import Identity

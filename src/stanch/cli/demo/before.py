@@ -7,6 +7,7 @@ from stanch.audit import AuditInput, AuditParams, parse_policy, preregister, rea
 from stanch.audit.gate import GateBreached, GateDecision, GateInconclusive
 from stanch.cli.audit import describe
 from stanch.cli.auditing import gather_material, tuned_at
+from stanch.cli.dataset import open_dataset_of
 from stanch.cli.demo.records import SYSTEM, export_lines, make_conversations
 from stanch.cli.demo.scene import Scene
 from stanch.cli.demo.settings import (
@@ -22,7 +23,6 @@ from stanch.cli.demo.settings import (
     TREE_BUDGET,
     tune_spec,
 )
-from stanch.cli.ground import open_dataset_of
 from stanch.cli.models import load_base, load_scorer, tokenizer_digest_at
 from stanch.crypto import write_atomic
 from stanch.data import CanarySpec, plan_canaries, turns
