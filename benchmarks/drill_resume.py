@@ -4,7 +4,7 @@ Generates records from a seed, each with its number and some with a finding, and
 child is killed with SIGKILL at random points, as often as asked, and started again, until it gets to the end. Then
 every record must stand in the copy once and in order, with the findings replaced and nothing else, and the counts of
 the report must be those of the generator. Prints them, and the most memory that any child took; exits with 1 if
-anything is wrong.
+anything is wrong. A drill of all ten million is kept in benchmarks/results/resume.json.
 
     python benchmarks/drill_resume.py --records 10000000 --kills 5 --folder /var/tmp
 """
@@ -12,6 +12,7 @@ anything is wrong.
 import argparse
 import json
 import os
+import platform
 import random
 import signal
 import subprocess
@@ -26,7 +27,8 @@ from stanch.data.engines import Local
 from stanch.data.scanning import ScanPlan
 from stanch.scan import Policy, Scanner
 
-KEY = bytes(range(32))
+OUT = Path(__file__).parent / "results" / "resume.json"
+KEY, ALL = bytes(range(32)), 10_000_000
 EVERY, PACE = 13, 0.01
 """One record in so many holds a finding; seconds between two looks at the child."""
 
@@ -95,8 +97,14 @@ def drill(folder: Path, arguments: argparse.Namespace) -> list[str]:
     wrong += [] if killed == arguments.kills else [f"killed {killed} times, expected {arguments.kills}"]
     wrong += [f"{kept} is left over"] if kept.exists() else []
     wrong += differences(out, arguments.records) if out.exists() else ["there is no copy"]
-    print(f"{arguments.records} records, {source.stat().st_size / 1e6:.0f} MB, {killed} kills, "
-          f"{expected['findings']} findings, peak {max(peaks):.0f} MB")  # fmt: skip
+    told = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "records": arguments.records, "megabytes": round(source.stat().st_size / 1e6), "kills": killed,
+        "findings": expected["findings"], "peak_megabytes": round(max(peaks)), "wrong": len(wrong),
+    }  # fmt: skip
+    print(json.dumps(told))
+    if arguments.records >= ALL:
+        OUT.write_text(json.dumps(told, indent=1) + "\n")
     return wrong
 
 
@@ -110,7 +118,7 @@ def child_peak() -> float:
 def main() -> int:
     """Run the drill."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--records", type=int, default=10_000_000)
+    parser.add_argument("--records", type=int, default=ALL)
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=1)

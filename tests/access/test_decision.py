@@ -122,7 +122,16 @@ CONDITIONS = [
     ("not-your-own", ("release:approve",), {}, {}, {"involved": True}),
     (
         "second-factor",
-        ("release:approve", "release:create", "release:export", "access:grant", "access:break-glass"),
+        (
+            "release:approve",
+            "release:create",
+            "release:export",
+            "access:grant",
+            "access:break-glass",
+            "policy:write",
+            "data:reveal",
+            "log:write",
+        ),
         {},
         {},
         {"mfa": False},

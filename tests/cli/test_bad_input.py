@@ -13,6 +13,7 @@ CASES = [
     ("init {w}", 2, "holds a workspace already"),
     ("init {out} --owner ../me", 2, "not a key name"),
     ("init {out} --owner-passphrase-file {missing}", 2, "cannot be read"),
+    ("init {out} --profile team", 2, "--owner-passphrase-file"),
     ("status --as nobody", 3, "no local key"),
     ("doctor nonsense", 2, "nonsense"),
     ("threats nonsense", 2, "nonsense"),

@@ -121,7 +121,7 @@ def test_interruption_is_exit_130_and_recorded_as_cancelled(stanch, files, monke
 
 
 def test_a_log_that_takes_no_entry_is_exit_4(stanch, files, monkeypatch):
-    monkeypatch.setattr("stanch.ledger.log.Ledger.append", stop_with(LedgerUnavailable("the disk is full")))
+    monkeypatch.setattr("stanch.ledger.log.Ledger.append_nowait", stop_with(LedgerUnavailable("the disk is full")))
     shown = stanch("--workspace", files.w, "scan", files.data)
     assert (shown.code, shown.out) == (4, "")
     assert shown.err.startswith("error: the disk is full")

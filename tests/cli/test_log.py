@@ -96,6 +96,7 @@ def test_export_and_check_offline(w, stanch, tmp_path):
     count = stanch("--json", "--workspace", w, "log", "export", out).json["data"]["entries"]
     lines = (out / "entries.jsonl").read_text().splitlines()
     assert len(lines) == count == len(list((out / "proofs").iterdir()))
+    assert out.stat().st_mode & 0o777 == 0o700
     assert stanch("--workspace", w, "log", "export", out).code == 2
     shown = stanch("--json", "--workspace", w, "log", "export", tmp_path / "sys", "--format", "syslog", "--start", "1")
     assert shown.json["data"]["entries"] > 0

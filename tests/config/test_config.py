@@ -29,23 +29,43 @@ def test_nothing_configured_is_valid(tmp_path):
 
 
 def test_later_layers_win_and_origins_are_known(tmp_path):
-    user = write(tmp_path / "user.toml", "[access]\nprofile = 'team'\ngrant_days = 7\n")
-    own = write(tmp_path / "stanch.toml", "[access]\ngrant_days = 9\n[gate]\nmin_power = 0.5\n")
-    config = load_config(own, environ={"STANCH_LEDGER__CHECKPOINT_SECONDS": "5", "OTHER": "x"}, user_file=user)
-    assert (config.access.profile, config.access.grant_days, config.ledger.checkpoint_seconds) == ("team", 9, 5)
-    assert config.origin("access.profile") == f"{user}:2"
-    assert config.origin("access.grant_days") == f"{own}:2"
+    user = write(tmp_path / "user.toml", "[gateway]\ntokens_per_day = 7\nrequests_per_minute = 8\n")
+    own = write(tmp_path / "stanch.toml", "[gateway]\nrequests_per_minute = 9\n[gate]\nmin_power = 0.5\n")
+    config = load_config(own, environ={"STANCH_GATEWAY__VECTORS_PER_DAY": "5", "OTHER": "x"}, user_file=user)
+    gateway = config.gateway
+    assert (gateway.tokens_per_day, gateway.requests_per_minute, gateway.vectors_per_day) == (7, 9, 5)
+    assert config.origin("gateway.tokens_per_day") == f"{user}:2"
+    assert config.origin("gateway.requests_per_minute") == f"{own}:2"
     assert config.origin("gate.min_power") == f"{own}:4"
-    assert config.origin("ledger.checkpoint_seconds") == "environment STANCH_LEDGER__CHECKPOINT_SECONDS"
+    assert config.origin("gateway.vectors_per_day") == "environment STANCH_GATEWAY__VECTORS_PER_DAY"
     assert config.gate == {"min_power": 0.5}
 
 
 def test_a_list_replaces_the_list_of_a_lower_layer(tmp_path):
-    user = write(tmp_path / "user.toml", 'ledger.anchors = ["file:/mnt/a", "file:/mnt/b"]\n')
-    own = write(tmp_path / "stanch.toml", '[ledger]\nanchors = ["file:/mnt/c"]\n')
-    assert load_config(own, environ={}, user_file=user).ledger.anchors == ("file:/mnt/c",)
-    environ = {"STANCH_LEDGER__ANCHORS": '["rfc3161:https://tsa.example"]'}
-    assert load_config(own, environ=environ, user_file=user).ledger.anchors == ("rfc3161:https://tsa.example",)
+    def sink(name):
+        return f'[[alerts.sinks]]\nname = "{name}"\nkind = "ocsf-file"\n'
+
+    user = write(tmp_path / "user.toml", sink("a") + sink("b"))
+    own = write(tmp_path / "stanch.toml", sink("c"))
+    assert [one.name for one in load_config(own, environ={}, user_file=user).alerts.sinks] == ["c"]
+    environ = {"STANCH_ALERTS__SINKS": '[{name = "d", kind = "ocsf-file"}]'}
+    assert [one.name for one in load_config(own, environ=environ, user_file=user).alerts.sinks] == ["d"]
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("STANCH_ACCESS__PROFILE", "access.profile = 'solo'"), ("STANCH_LEDGER__WITNESSES", "ledger.witnesses = []"),
+        ("STANCH_LEDGER__HIGHWATER", "[ledger]"), ("STANCH_GATE__MAX_AUC", "gate.max_auc = 1"),
+    ],
+)  # fmt: skip
+def test_nobody_who_runs_a_command_sets_its_rules(tmp_path, name, line):
+    own = write(tmp_path / "stanch.toml", "[access]\nprofile = 'team'\n")
+    with pytest.raises(InvalidInput, match=f"environment {name}: .* own stanch.toml alone"):
+        load_config(own, environ={name: "solo"})
+    user = write(tmp_path / "user.toml", f"{line}\n")
+    with pytest.raises(InvalidInput, match=r"user.toml:1: .* own stanch.toml alone"):
+        load_config(own, environ={}, user_file=user)
 
 
 def test_issuers_and_witnesses_are_tables(tmp_path):
@@ -96,7 +116,7 @@ def test_a_literal_secret_is_refused_and_not_shown(tmp_path, literal):
 
 def test_a_wrong_value_is_not_shown():
     with pytest.raises(InvalidInput) as caught:
-        load_config(None, environ={"STANCH_ACCESS__PROFILE": "hunter2"})
+        load_config(None, environ={"STANCH_GATEWAY__TOKENS_PER_DAY": "hunter2"})
     assert "hunter2" not in caught.value.what + caught.value.why
 
 
@@ -204,7 +224,7 @@ def test_no_bytes_break_the_reader(data, tmp_path_factory):
         load_config(path, environ={})
 
 
-@given(st.dictionaries(st.from_regex(r"STANCH_(ACCESS|LEDGER|X)__[A-Z_]{1,12}", fullmatch=True), st.text(max_size=40)))
+@given(st.dictionaries(st.from_regex(r"STANCH_(ACCESS|GATEWAY|X)__[A-Z_]{1,12}", fullmatch=True), st.text(max_size=40)))
 def test_no_variable_breaks_the_reader(environ):
     with suppress(InvalidInput):
         load_config(None, environ=environ)

@@ -231,7 +231,7 @@ secret = "env:PAGER"
 
 def _read_environment(data: bytes) -> object:
     text = text_of(data).replace("\x00", "")
-    return load_config(None, environ={"STANCH_GATE__MAX_AUC": text, "STANCH_GATEWAY__REQUESTS_PER_MINUTE": text})
+    return load_config(None, environ={"STANCH_CONSOLE__URL": text, "STANCH_GATEWAY__REQUESTS_PER_MINUTE": text})
 
 
 # weights

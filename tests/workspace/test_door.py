@@ -2,7 +2,10 @@
 
 import contextlib
 import itertools
+import os
+import signal
 import threading
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -20,6 +23,7 @@ from stanch.errors import (
     StoreError,
 )
 from stanch.ledger import Ledger, decode_entry
+from stanch.ledger.committer import Committer
 from stanch.store import Tables
 from stanch.terms import Digest
 from stanch.workspace import Done, Request, Workspace
@@ -89,7 +93,7 @@ def test_an_interruption_before_the_outcome_is_durable_undoes_the_result(workspa
     undone = []
 
     def run(_ref):
-        monkeypatch.setattr(Ledger, "append", interrupt)
+        monkeypatch.setattr(Ledger, "append_nowait", interrupt)
         return Done(1, undo=lambda: undone.append(1))
 
     def interrupt(*_, **__):
@@ -101,9 +105,37 @@ def test_an_interruption_before_the_outcome_is_durable_undoes_the_result(workspa
     assert undone == [1]
 
 
+@pytest.mark.parametrize(
+    ("phase", "ran", "recorded"),
+    [("intent", 0, [("intent", ""), ("outcome", "cancelled")]), ("outcome", 1, [("intent", ""), ("outcome", "done")])],
+)
+def test_after_ctrl_c_in_a_commit_the_log_and_the_act_agree(workspace, monkeypatch, phase, ran, recorded):
+    done, undone, original = [], [], Committer._write
+
+    def write(self, batch):
+        if any(f'"phase":"{phase}"'.encode() in item.entry.data for item in batch) and not struck:
+            struck.append(1)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.05)  # so that it strikes while the act waits
+        original(self, batch)
+
+    struck = []
+    monkeypatch.setattr(Committer, "_write", write)
+
+    def run(_ref):
+        done.append(1)
+        return Done(1, undo=lambda: undone.append(1))
+
+    with pytest.raises(KeyboardInterrupt):
+        workspace.door.act(request_in(workspace), run)
+    assert (len(done), undone) == (ran, [])
+    assert phases(workspace) == recorded
+    assert workspace.leases.running() == ()
+
+
 def test_a_failure_that_cannot_be_recorded_is_still_the_failure(workspace, monkeypatch):
     def run(_ref):
-        monkeypatch.setattr(Ledger, "append", refuse)
+        monkeypatch.setattr(Ledger, "append_nowait", refuse)
         raise RuntimeError("boom")
 
     def refuse(*_, **__):
@@ -117,7 +149,7 @@ def test_a_failure_that_cannot_be_recorded_is_still_the_failure(workspace, monke
 def test_a_refusal_that_cannot_be_recorded_is_still_a_refusal(case, monkeypatch):
     with case.acting("nina") as workspace:
         with monkeypatch.context() as patch:
-            patch.setattr(Ledger, "append", lambda *_, **__: (_ for _ in ()).throw(LedgerUnavailable("full")))
+            patch.setattr(Ledger, "append_nowait", lambda *_, **__: (_ for _ in ()).throw(LedgerUnavailable("full")))
             with pytest.raises(NotPermitted, match="refused") as caught:
                 workspace.door.act(request_in(workspace), lambda _: Done(1))
         assert "could not be recorded: full" in caught.value.why
@@ -185,6 +217,16 @@ def test_permission_is_asked_for_once_more_before_weights_are_handed_out(workspa
     assert phases(workspace) == [("intent", ""), ("outcome", "failed")]
 
 
+def test_a_clock_that_was_set_back_makes_no_decision_fresh(workspace):
+    judge, undone = Judge(workspace, refuse_from=2), []
+    start = workspace.door.clock()
+    times = itertools.chain([start], itertools.repeat(start - 1))
+    door = replace(workspace.door, judge=judge, clock=lambda: next(times))
+    with pytest.raises(NotPermitted):
+        door.act(request_in(workspace), lambda _: Done(1, egress_bytes=5, undo=lambda: undone.append(1)))
+    assert len(judge.asked) == 2
+
+
 def test_an_act_that_witnesses_must_see_waits_for_them(workspace):
     waited = []
     watching = Witnessing(("log",), lambda ref, seconds: waited.append((ref.index, seconds)))
@@ -215,7 +257,7 @@ def test_an_outcome_too_large_is_recorded_as_a_failure(workspace):
 
 
 def test_an_interruption_while_the_intent_is_written_ends_it(workspace, monkeypatch):
-    original, interrupted = Ledger.append, []
+    original, interrupted = Ledger.append_nowait, []
 
     def append(self, entry, *, within=None):
         ref = original(self, entry, within=within)
@@ -224,14 +266,14 @@ def test_an_interruption_while_the_intent_is_written_ends_it(workspace, monkeypa
             raise KeyboardInterrupt
         return ref
 
-    monkeypatch.setattr(Ledger, "append", append)
+    monkeypatch.setattr(Ledger, "append_nowait", append)
     with pytest.raises(KeyboardInterrupt):
         workspace.door.act(request_in(workspace), lambda _: pytest.fail("ran"))
     assert phases(workspace) == [("intent", ""), ("outcome", "cancelled")]
 
 
 def test_an_interruption_before_the_intent_is_written_leaves_nothing(workspace, monkeypatch):
-    original, interrupted = Ledger.append, []
+    original, interrupted = Ledger.append_nowait, []
 
     def append(self, entry, *, within=None):
         if not interrupted:
@@ -239,7 +281,7 @@ def test_an_interruption_before_the_intent_is_written_leaves_nothing(workspace, 
             raise KeyboardInterrupt
         return original(self, entry, within=within)
 
-    monkeypatch.setattr(Ledger, "append", append)
+    monkeypatch.setattr(Ledger, "append_nowait", append)
     with pytest.raises(KeyboardInterrupt):
         workspace.door.act(request_in(workspace), lambda _: pytest.fail("ran"))
     assert phases(workspace) == []

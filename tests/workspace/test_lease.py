@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select, update
 
 from stanch.errors import Conflict, LedgerUnavailable, OutcomeNotRecorded
-from stanch.ledger import Ledger
+from stanch.ledger import Ledger, decode_entry
 from stanch.store.schema.workspace import act_lease
 from stanch.workspace import Done, Request, Workspace
 from stanch.workspace.lease import LEASE_SECONDS, Leases
@@ -43,7 +43,7 @@ def expire(workspace):
 def leave_open(workspace):
     """Begin an act whose process dies: its intent and lease are written, nothing else."""
     with pytest.MonkeyPatch.context() as patch:
-        original, taken = Ledger.append, []
+        original, taken = Ledger.append_nowait, []
 
         def append(self, entry, *, within=None):
             if taken:
@@ -51,7 +51,7 @@ def leave_open(workspace):
             taken.append(1)
             return original(self, entry, within=within)
 
-        patch.setattr(Ledger, "append", append)
+        patch.setattr(Ledger, "append_nowait", append)
         with pytest.raises(OutcomeNotRecorded):
             workspace.door.act(request_in(workspace), lambda _: Done(1))
 
@@ -110,9 +110,22 @@ def test_opening_records_what_was_abandoned_with_what_the_intent_said(tmp_path):
     with Workspace.open(tmp_path / "w") as workspace:
         begun, ended = life.entries(workspace)
         assert (begun[1:3], ended[1:]) == (ended[1:3], (begun[1], begun[2], "abandoned"))
+        keys = [
+            decode_entry(data)["unmapped"]["stanch"]["credential"]["key_id"]
+            for _, data in workspace.ledger.reader().tail()
+        ]
+        assert keys == [workspace.people.session.key_id] * 2
         assert workspace.leases.running() == ()
     with Workspace.open(tmp_path / "w") as workspace:
         assert len(life.entries(workspace)) == 2
+
+
+def test_a_lease_of_an_act_that_never_was_stops_nobody(workspace):
+    with workspace.tables.write() as connection:
+        workspace.leases.begin(connection, "01900000-0000-7000-8000-000000000000")
+    leave_open(workspace)
+    expire(workspace)
+    assert len(record_abandoned(workspace.ledger, workspace.leases, workspace.door.clock)) == 1
 
 
 def test_one_of_many_openers_records_an_abandoned_act(workspace):
@@ -137,7 +150,7 @@ def test_a_log_that_takes_no_entries_keeps_the_lease_for_the_next_opener(workspa
     leave_open(workspace)
     expire(workspace)
     with monkeypatch.context() as patch:
-        patch.setattr(Ledger, "append", lambda *_, **__: (_ for _ in ()).throw(LedgerUnavailable("full")))
+        patch.setattr(Ledger, "append_nowait", lambda *_, **__: (_ for _ in ()).throw(LedgerUnavailable("full")))
         assert record_abandoned(workspace.ledger, workspace.leases, workspace.door.clock) == ()
     assert len(record_abandoned(workspace.ledger, workspace.leases, workspace.door.clock)) == 1
 

@@ -16,6 +16,7 @@ from stanch.errors import (
     LogRolledBack,
     NotAuthenticated,
     NotFound,
+    NotPermitted,
     SeparationOfDuties,
 )
 from stanch.workspace import Workspace, find_workspace
@@ -213,3 +214,22 @@ def test_whoever_is_not_let_in_leaves_nothing_open(case):
     with pytest.raises(DecryptionFailed):
         Workspace.open(case.folder, principal="olga", unlock=lambda: life.passphrase("somebody else"))
     assert list((case.folder / STATE).glob("stanch.db-*")) == [], "SQLite deletes them when the last connection ends"
+
+
+@pytest.mark.parametrize("grown", [False, True])
+def test_what_several_people_kept_is_never_opened_as_one_persons(case, tmp_path, grown):
+    """Neither by whoever edits the settings nor, tests/config, by whoever sets a variable."""
+    folder = case.folder
+    if grown:  # a workspace of one that became a team's
+        folder = tmp_path / "grown"
+        Workspace.init(folder).close()
+        with Workspace.open(folder) as workspace:
+            add_person(workspace, "first", ["consumer"])
+        settings = folder / SETTINGS
+        settings.write_text(settings.read_text().replace('"solo"', '"team"'))
+        with Workspace.open(folder) as workspace, pytest.raises(NotPermitted):
+            add_person(workspace, "second", ["consumer"])
+    settings = folder / SETTINGS
+    settings.write_text(settings.read_text().replace('"team"', '"solo"'))
+    with pytest.raises(InvalidInput, match="was kept in profile team, the settings say solo"):
+        Workspace.open(folder, principal=None if grown else "nina")

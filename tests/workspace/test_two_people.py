@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import life
 import pytest
@@ -32,11 +33,14 @@ from stanch.release import QuorumFiles, approve, open_copy, quorum_folder, read_
 from stanch.seal import Recipients, VolatileReleases
 from stanch.sign import TrustedKeys
 from stanch.store.schema import access as rows
+from stanch.terms import Digest
 from stanch.workspace import Workspace, verbs_model
+from stanch.workspace.artifacts import model_ref
 from stanch.workspace.copies import KeptCopy
 from stanch.workspace.verbs_access import add_person, grant_role, revoke_grant
 from stanch.workspace.verbs_approve import approve_release, load_record, register_key
 from stanch.workspace.verbs_deliver import deliver_copy
+from stanch.workspace.verbs_origin import state_origin
 from stanch.workspace.verbs_release import CopyTerms, ReleaseState, create_release, propose_release, release_folder
 
 both = pytest.mark.on_both_grounds
@@ -457,3 +461,22 @@ def test_the_log_says_whose_rights_were_changed(team):
     events = [decode_entry(reader.entry(index)) for index in range(start, reader.size())]
     assert [event["user"]["uid"] for event in events] == ["unknown", new] * 3
     assert {event["actor"]["user"]["uid"] for event in events} == {olga.people.session.principal}
+
+
+def test_whoever_tuned_or_derived_a_model_took_part_in_making_it(case, tmp_path, monkeypatch):
+    """The subject of a tuning is its data; the log still knows whose model it is."""
+    model, derived = case.material.model, tmp_path / "merged"
+    shutil.copytree(model, derived)
+    (derived / "config.json").write_text('{"merged": true}')
+    tuned = SimpleNamespace(path=model, statement=SimpleNamespace(guarantee="none", epsilon=None))
+    monkeypatch.setattr(verbs_model, "tune", lambda *_, **__: tuned)
+    monkeypatch.setattr(verbs_model, "keep_heads", lambda *_: None)
+    monkeypatch.setattr(verbs_model, "run_folder", lambda _: tmp_path)
+    spec = SimpleNamespace(privacy=SimpleNamespace(enabled=False, epsilon=None))
+    with case.acting("dana") as workspace:
+        verbs_model.run_tuning(workspace, spec, SimpleNamespace(path=case.material.data))
+        state_origin(workspace, derived, model, "merged")
+        reader, people = workspace.ledger.reader(), workspace.people
+        for made in (model, derived):
+            assert people.involved(model_ref(made), reader) == {people.session.principal}
+        assert people.involved(replace(model_ref(model), digest=Digest.sha256(b"another")), reader) == frozenset()

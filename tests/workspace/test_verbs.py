@@ -120,7 +120,7 @@ def spy(monkeypatch, verb, error=None):
 
 def fail_append(monkeypatch, *, after):
     """Let the log take ``after`` more entries and then none."""
-    original, taken = Ledger.append, []
+    original, taken = Ledger.append_nowait, []
 
     def append(self, entry, *, within=None):
         if len(taken) >= after:
@@ -128,7 +128,7 @@ def fail_append(monkeypatch, *, after):
         taken.append(1)
         return original(self, entry, within=within)
 
-    monkeypatch.setattr(Ledger, "append", append)
+    monkeypatch.setattr(Ledger, "append_nowait", append)
 
 
 def fail_write(monkeypatch, number):

@@ -86,7 +86,7 @@ def test_no_record_no_case(case, stolen, monkeypatch):
         raise LedgerUnavailable("the log takes no entries")
 
     with case.acting("ines") as workspace:
-        monkeypatch.setattr(Ledger, "append", refuse)
+        monkeypatch.setattr(Ledger, "append_nowait", refuse)
         with pytest.raises(LedgerUnavailable):
             verbs_trace.trace_suspect(workspace, suspect(workspace, stolen), "r1")
         assert not (workspace.state / "cases").exists()

@@ -7,6 +7,7 @@ import click
 
 from stanch.cli.frame import Leaf, Result, current
 from stanch.crypto.passphrase import Passphrase
+from stanch.errors import InvalidInput
 
 if TYPE_CHECKING:
     from stanch.terms import JsonValue
@@ -20,13 +21,19 @@ if TYPE_CHECKING:
     "--owner-passphrase-file",
     "passphrase_file",
     type=click.Path(path_type=Path),
-    help="Lock the owner's key with this passphrase.",
+    help="Lock the owner's key with this passphrase; profile team needs it.",
 )
 def init(folder: Path, profile: str, owner: str, passphrase_file: Path | None) -> Result:
     """Make a workspace in FOLDER: keys, log, settings."""
     from stanch.workspace import Workspace  # noqa: PLC0415 - keeps `stanch --help` light
 
     chosen: Literal["solo", "team"] = "team" if profile == "team" else "solo"
+    if chosen == "team" and passphrase_file is None:
+        raise InvalidInput(
+            "init: expected --owner-passphrase-file with profile team",
+            why="the first administrator could let nobody in: that takes a second factor",
+            next_step="write a passphrase of your choice into a file (mode 0600) and name it",
+        )
     passphrase = Passphrase.read(passphrase_file) if passphrase_file else None
     with Workspace.init(folder, profile=chosen, owner=owner, passphrase=passphrase) as workspace:
         origin, vkey = workspace.ledger.origin, workspace.ledger.verifier.vkey

@@ -3,7 +3,7 @@
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ SETTINGS = "stanch.toml"
 _MAX_BYTES = 1 << 16
 _PREFIX = "STANCH_"
 _SECTIONS = frozenset(field.name for field in msgspec.structs.fields(Config)) - {"origins"}
+_OWN = frozenset({"access", "ledger", "gate"})
+"""Who may, what is recorded, what blocks: set by the workspace's own file alone, never by whoever runs a command."""
 
 
 def user_config_file(environ: Mapping[str, str] = os.environ) -> Path:
@@ -48,8 +50,8 @@ def load_config(
 
     Raises:
         UnknownSetting: A section or key does not exist.
-        InvalidInput: A file is not TOML, others may write it, or a value is out of range; the setting is named, its
-            value is not shown.
+        InvalidInput: A file is not TOML, others may write it, a value is out of range, or the user's file or a variable
+            sets what only the workspace's file may; the setting is named, its value is not shown.
     """
     values: dict[str, dict[str, Any]] = {}
     origins: dict[str, str] = {}
@@ -57,11 +59,15 @@ def load_config(
         if path is not None and path.exists():
             text = _read(path)
             places = {setting: f"{path}:{line}" for setting, line in statement_lines(text).items()}
-            _merge(values, origins, load_toml(text), places)
+            layer = load_toml(text)
+            if path is user_file:
+                _refuse_own(layer, places)
+            _merge(values, origins, layer, places)
     for name in sorted(environ):
         section, separator, key = name.removeprefix(_PREFIX).lower().partition("__")
         if name.startswith(_PREFIX) and separator:
             places = dict.fromkeys((section, f"{section}.{key}"), f"environment {name}")
+            _refuse_own({section}, places)
             _merge(values, origins, {section: {key: _value(environ[name])}}, places)
     try:
         return msgspec.convert(values | {"origins": origins}, Config)
@@ -69,6 +75,15 @@ def load_config(
         raise _explain(error, origins) from error
     except UnicodeEncodeError as error:
         raise InvalidInput("the environment: a setting is not UTF-8") from error
+
+
+def _refuse_own(sections: Iterable[str], places: Mapping[str, str]) -> None:
+    for section in _OWN.intersection(sections):
+        raise InvalidInput(
+            f"{places[section]}: [{section}] is set by the workspace's own {SETTINGS} alone",
+            why="whoever runs a command could switch its rules off",
+            next_step=f"remove it here; who may change the rules writes it into the workspace's {SETTINGS}",
+        )
 
 
 def _value(text: str) -> Any:  # noqa: ANN401 - any TOML value

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from stanch.access import Decision
-from stanch.errors import NotPermitted, OutcomeNotRecorded, StanchError, StoreError
+from stanch.errors import InvalidInput, NotPermitted, OutcomeNotRecorded, StanchError, StoreError
 from stanch.ledger import Act, Credential, Entry, Ledger, Within, denied, intent, new_act_id, outcome
 from stanch.terms import EntryRef, JsonValue
 from stanch.workspace.act import Clock, Done, Judge, Request, Who
@@ -116,26 +116,40 @@ class Door:
             LedgerUnavailable: The intent could not be made durable; nothing was done.
             QuorumUnmet: The witnesses did not cosign in time; nothing was done.
             OutcomeNotRecorded: It was done, but the log could not take the outcome; the result was withheld.
+
+        An entry on its way is waited for even through Ctrl-C, so that the log and the act agree; the interruption then
+        meets the next step.
         """
         steps: _Steps[T] = self._steps(request)
+        interrupted: KeyboardInterrupt | None = None
         try:
             step = next(steps)
             while True:
                 try:
-                    match step:
-                        case _Append(entry, within):
-                            answer: Any = self.ledger.append(entry, within=within)
-                        case _Ask(question):
-                            answer = question()
-                        case _Run(ref):
-                            answer = run(ref)
+                    answer, interrupted = self._do(step, run, interrupted)
                 except BaseException as error:  # noqa: BLE001 - the steps decide what each error means
                     step = steps.throw(error)
                 else:
                     step = steps.send(answer)
         except StopIteration as end:
+            if interrupted is not None:
+                raise interrupted from None
             value: T = end.value
             return value
+
+    def _do(
+        self, step: _Append | _Ask | _Run, run: Callable[[EntryRef], Done[T]], interrupted: KeyboardInterrupt | None
+    ) -> tuple[Any, KeyboardInterrupt | None]:
+        """Do one step; only an entry is still written after an interruption."""
+        match step:
+            case _Append(entry, within):
+                return _wait(self.ledger.append_nowait(entry, within=within), interrupted)
+            case _ if interrupted is not None:
+                raise interrupted
+            case _Ask(question):
+                return question(), None
+            case _Run(ref):
+                return run(ref), None
 
     async def act_async(self, request: Request, run: Callable[[EntryRef], Awaitable[Done[T]]]) -> T:
         """Do ``run`` if it is permitted and recorded; as :meth:`act`, for an event loop.
@@ -211,7 +225,7 @@ class Door:
         at = self.clock()
         try:
             decision: Decision = yield _Ask(lambda: self.judge.decide(request), self.is_quick)
-        except NotPermitted:  # the session has ended
+        except (NotPermitted, InvalidInput):  # the session has ended, or the policies in force are no valid set
             yield from self._record_refusal(act)
             raise
         act = replace(act, policy=str(decision.policy), decision=decision.reasons, glass=decision.glass)
@@ -255,8 +269,9 @@ class Door:
 
     def _confirm(self, request: Request, act: Act, permit: _Permit, *, seconds: float) -> _Steps[None]:
         """Decide again if the decision is older than so many seconds, or if the policies changed since."""
-        old = self.clock() - permit.at >= seconds
-        if old or (yield _Ask(self.judge.policy, self.is_quick)) != str(permit.decision.policy):
+        # A clock that was set back says nothing about how old the decision is.
+        fresh = 0 <= self.clock() - permit.at < seconds
+        if not fresh or (yield _Ask(self.judge.policy, self.is_quick)) != str(permit.decision.policy):
             again: Decision = yield _Ask(lambda: self.judge.decide(request, act.id))
             again.require()
 
@@ -317,6 +332,17 @@ class Door:
 
     def _now(self) -> int:
         return int(self.clock() * 1000)
+
+
+def _wait(
+    appending: Future[EntryRef], interrupted: KeyboardInterrupt | None
+) -> tuple[EntryRef, KeyboardInterrupt | None]:
+    """Wait until an entry is durable, and return with it the interruption that came before or meanwhile."""
+    while True:
+        try:
+            return appending.result(), interrupted
+        except KeyboardInterrupt as error:
+            interrupted = error
 
 
 async def _settle(

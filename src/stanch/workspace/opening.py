@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,7 +17,8 @@ from stanch.config.load import user_config_file
 from stanch.crypto import random_bytes, sync_folder, write_atomic
 from stanch.crypto.passphrase import Passphrase
 from stanch.errors import InvalidInput, NotFound
-from stanch.ledger import Ledger, NoteSigner, NoteVerifier
+from stanch.ledger import Ledger, LedgerReader, NoteSigner, NoteVerifier
+from stanch.ledger.entry import read_event
 from stanch.store import BlobStore, Tables, open_blobs, open_tables
 from stanch.workspace.door import Door
 from stanch.workspace.keyring import Keyring
@@ -28,6 +30,8 @@ from stanch.workspace.watching import ledger_params, witnessing
 SETTINGS = "stanch.toml"
 STATE = ".stanch"
 KEYS, UNFINISHED = "keys", "keys.partial"
+_LATEST = 64
+"""How many of the newest entries are looked at: what is noted of strangers says nothing of the profile."""
 
 
 @dataclass(slots=True)
@@ -132,6 +136,7 @@ class Workspace:
             )  # fmt: skip
             opened.enter_context(closing(ledger))
             access = config.access
+            _check_bound(access.profile, ledger.reader())
             ground = Ground(tables, keys, ledger.origin, access.profile, clock, access.session_minutes)
             people, leases = People.login(ground, principal, unlock=unlock), Leases(tables, clock)
             record_abandoned(ledger, leases, clock)
@@ -233,8 +238,23 @@ def _check_profile(config: Config) -> None:
         raise InvalidInput(
             f"tables in PostgreSQL need profile team, the settings say {config.access.profile}",
             why="solo switches the two-person rules off",
-            next_step=f'set [access] profile = "team" in {SETTINGS}, and: stanch init --profile team',
+            next_step=f'set [access] profile = "team" in {SETTINGS}, and: stanch init --profile team '
+            "--owner-passphrase-file FILE",
         )
+
+
+def _check_bound(profile: Profile, reader: LedgerReader) -> None:
+    """Refuse to open as one person's what was several people's: the settings are a file, the log is not."""
+    if profile == "team":
+        return
+    latest = reader.tail(max(0, reader.size() - _LATEST), _LATEST)
+    for index, data in chain(reader.tail(0, 1), latest):
+        if read_event(data).unmapped.stanch.profile == "team":
+            raise InvalidInput(
+                f"log {reader.origin}: was kept in profile team, the settings say {profile} (entry {index})",
+                why="solo switches the two-person rules off",
+                next_step=f'set [access] profile = "team" in {SETTINGS}',
+            )
 
 
 def _fresh_origin() -> str:

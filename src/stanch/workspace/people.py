@@ -173,7 +173,10 @@ class People:
             for kind in _TAKING_PART
             for ref in reader.query(EntryQuery(subject=resource.digest, kind=kind, phase="outcome"))
         ]
-        return frozenset(read_event(data).actor.user.uid for data in reader.entries(indexes).values())
+        # The subject of a tuning is its data; which model came of it, its outcome alone says.
+        model = f'"model":"{resource.digest}"'.encode()
+        tuned = [data for _, data in reader.select(EntryQuery(kind="tune.run", phase="outcome")) if model in data]
+        return frozenset(read_event(data).actor.user.uid for data in (*tuned, *reader.entries(indexes).values()))
 
     def resource_facts(self, resource: ArtifactRef) -> ResourceFacts:
         """Return what policies know of an artifact."""
@@ -263,7 +266,7 @@ NEEDED = 2
 """How many people must approve what two people have to approve."""
 
 _RESOURCE = "SELECT name, sensitivity, quarantined, gate FROM resource WHERE kind = ? AND digest = ?"
-_TAKING_PART = ("tune.run", "audit.run", "release.propose")
+_TAKING_PART = ("model.derive", "audit.run", "release.propose")
 
 
 def _same(resource: ArtifactRef) -> ColumnElement[bool]:

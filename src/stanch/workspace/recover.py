@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from stanch.errors import StoreError
-from stanch.ledger import Act, EntryQuery, Ledger, LedgerReader, decode_entry, outcome
+from stanch.ledger import Act, Credential, EntryQuery, Ledger, LedgerReader, decode_entry, outcome
 from stanch.terms import ArtifactRef, Digest
 from stanch.workspace.lease import Leases
 
@@ -20,15 +20,19 @@ def record_abandoned(ledger: Ledger, leases: Leases, clock: Callable[[], float])
     for act_id in leases.expired():
         with contextlib.suppress(StoreError):
             act = _recorded_act(ledger.reader(), act_id)
+            if act is None:
+                continue
             entry = outcome(act, time_ms=int(clock() * 1000), result="abandoned")
             ledger.append(entry, within=lambda connection, act_id=act_id: leases.take(connection, act_id))  # type: ignore[misc]  # the default binds the loop's value
             found.append(act_id)
     return tuple(found)
 
 
-def _recorded_act(reader: LedgerReader, act_id: str) -> Act:
-    """Return an act as its intent recorded it."""
-    ref = next(reader.query(EntryQuery(act=act_id, phase="intent", limit=1)))
+def _recorded_act(reader: LedgerReader, act_id: str) -> Act | None:
+    """Return an act as its intent recorded it; None for a lease that no act of ours wrote: one has both or neither."""
+    ref = next(reader.query(EntryQuery(act=act_id, phase="intent", limit=1)), None)
+    if ref is None:
+        return None
     entry = decode_entry(reader.entry(ref.index))
     ours: dict[str, Any] = entry["unmapped"]["stanch"]
     return Act(
@@ -40,4 +44,6 @@ def _recorded_act(reader: LedgerReader, act_id: str) -> Act:
         subject=tuple(ArtifactRef(s["kind"], s["name"], Digest.parse(s["digest"])) for s in ours.get("subject", ())),
         policy=ours.get("policy", ""),
         decision=tuple(ours.get("decision", ())),
+        glass=ours.get("glass", ""),
+        credential=Credential(kind=ours["credential"]["kind"], key_id=ours["credential"]["key_id"]),
     )

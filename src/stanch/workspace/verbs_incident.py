@@ -32,6 +32,7 @@ from stanch.watch.incident_export import Record, export_html, export_json
 from stanch.watch.outbox import post_incident
 from stanch.workspace.act import Done, Request
 from stanch.workspace.alerting import sinks_of
+from stanch.workspace.exported import make_export_folder
 from stanch.workspace.opening import Workspace
 from stanch.workspace.verbs_access import workspace_ref
 from stanch.workspace.verbs_alerts import raise_alarms
@@ -234,11 +235,11 @@ def record_at(reader: LedgerReader, index: int) -> Record:
 
 
 def _write(folder: Path, incident: Incident, records: list[Record], origin: str) -> None:
-    (folder / "proofs").mkdir(parents=True, mode=0o700)
+    proofs = make_export_folder(folder)
     (folder / "incident.json").write_bytes(export_json(incident, records, origin))
     (folder / "incident.html").write_bytes(export_html(incident, records, origin))
     for record in records:
-        (folder / "proofs" / f"{record.index}.tlog-proof").write_text(record.proof)
+        (proofs / f"{record.index}.tlog-proof").write_text(record.proof)
 
 
 def _now(workspace: Workspace) -> int:

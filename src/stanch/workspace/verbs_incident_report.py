@@ -14,6 +14,7 @@ from stanch.watch.book import load_alert
 from stanch.watch.incident import Incident
 from stanch.watch.incident_book import load_incident
 from stanch.workspace.act import Done, Request
+from stanch.workspace.exported import make_export_folder
 from stanch.workspace.opening import Workspace
 from stanch.workspace.verbs_access import workspace_ref
 from stanch.workspace.verbs_incident import checked_id, record_at
@@ -75,8 +76,8 @@ def _indexes(reader: LedgerReader, incident: Incident, alerts: tuple[Alert, ...]
 
 
 def _write(folder: Path, report: IncidentReport) -> None:
-    (folder / "proofs").mkdir(parents=True, mode=0o700)
+    proofs = make_export_folder(folder)
     (folder / "report.json").write_bytes(canonical_json(report.to_json()))
     (folder / "report.html").write_text(render_incident(report))
     for record in report.records:
-        (folder / "proofs" / f"{record.index}.tlog-proof").write_text(record.proof)
+        (proofs / f"{record.index}.tlog-proof").write_text(record.proof)

@@ -20,6 +20,7 @@ from stanch.ledger.witness_client import fetch_note
 from stanch.store import open_blobs, open_tables
 from stanch.terms import ArtifactRef, Digest, EntryRef, JsonValue
 from stanch.workspace.act import Done, Request
+from stanch.workspace.exported import make_export_folder
 from stanch.workspace.keyring import Keyring
 from stanch.workspace.opening import KEYS, SETTINGS, STATE, Workspace, find_workspace, log_verifiers
 from stanch.workspace.people import Ground, People, Unlock
@@ -123,12 +124,12 @@ def export_log(workspace: Workspace, folder: Path, form: Format, *, start: int =
 
 def _write_export(reader: LedgerReader, folder: Path, form: Format, indexes: range) -> None:
     """Write entries and proofs under the checkpoint at which the range ends."""
-    (folder / "proofs").mkdir(parents=True, mode=0o700)
+    proofs = make_export_folder(folder)
     name = "entries.jsonl" if form == "jsonl" else "entries.log"
     with (folder / name).open("w", encoding="utf-8") as file:
         for index, data in reader.tail(indexes.start, len(indexes)):
             file.write(f"{export_line(data, form)}\n")
-            (folder / "proofs" / f"{index}.tlog-proof").write_bytes(reader.prove(index, indexes.stop))
+            (proofs / f"{index}.tlog-proof").write_bytes(reader.prove(index, indexes.stop))
 
 
 def anchor_log(workspace: Workspace) -> tuple[int, tuple[str, ...]]:
