@@ -258,6 +258,8 @@ CASES = [
     ("key new --algorithm p384 --out {out}", 2, "keys that sign"),
     ("key new --out {out} --new-passphrase-file {missing}", 2, "missing"),
     ("key new --kind hybrid --out {text}", 2, "exists already"),
+    ("key new --kind sign --out {out} --new-passphrase-file {text}", 2, "keys that open"),
+    ("key new --kind sign --out {place}/other.pem", 2, "other.pub.pem: exists already"),
     ("key show {missing}", 2, "missing"),
     ("key rotate dataset", 2, "not rotated"),
     ("key list nonsense", 2, "nonsense"),

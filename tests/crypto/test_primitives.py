@@ -34,7 +34,7 @@ from stanch.crypto import (
 )
 from stanch.crypto.signing import KEY_ID
 from stanch.crypto.siv import OVERHEAD, decrypt_siv, encrypt_siv
-from stanch.errors import DecryptionFailed, InvalidInput, NoTrustedSignature
+from stanch.errors import DecryptionFailed, InvalidInput, NoTrustedSignature, StoreError
 
 
 @given(st.lists(st.binary(max_size=6), max_size=5), st.lists(st.binary(max_size=6), max_size=5))
@@ -269,12 +269,28 @@ def test_an_atomic_write_leaves_nothing_behind_when_it_fails(tmp_path, monkeypat
     target = tmp_path / "file"
     write_atomic(target, b"old")
     monkeypatch.setattr(os, "fsync", lambda _handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(InvalidInput, match="cannot be written"):
+    with pytest.raises(StoreError, match="cannot be written") as caught:
         write_atomic(target, b"new")
+    assert (caught.value.exit_code, caught.value.next_step) == (4, "free or mend the disk, then repeat")
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
     with pytest.raises(InvalidInput):
         write_private(tmp_path / "missing" / "key", b"x")
+
+
+def test_of_two_who_make_one_private_file_one_is_refused(tmp_path, monkeypatch):
+    path, kept, others = tmp_path / "key", os.fsync, [b"second"]
+
+    def sync(handle):
+        kept(handle)
+        if others:  # the other one's file is there before this one has its name
+            write_private(path, others.pop())
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with pytest.raises(InvalidInput, match="exists already"):
+        write_private(path, b"first")
+    assert path.read_bytes() == b"second"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_an_atomic_write_is_durable_before_and_after_its_name(tmp_path, monkeypatch):
@@ -323,8 +339,10 @@ def test_a_private_file_is_read_up_to_its_limit_and_by_its_owner(tmp_path):
         path.chmod(mode)
         with pytest.raises(InvalidInput, match="others may read"):
             read_private(path)
-    with pytest.raises(InvalidInput, match="regular file"):
-        read_private(Path("/dev/null"))
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    for special in (Path("/dev/null"), tmp_path / "pipe"):
+        with pytest.raises(InvalidInput, match="regular file"):
+            read_private(special)
     for unreadable in (tmp_path, tmp_path / "missing"):
         with pytest.raises(InvalidInput, match="cannot be read"):
             read_private(unreadable)

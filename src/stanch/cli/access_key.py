@@ -47,7 +47,7 @@ def issue(
     from stanch.access import ApiKeyOrder  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - same
     from stanch.crypto import write_private  # noqa: PLC0415 - same
-    from stanch.errors import InvalidInput  # noqa: PLC0415 - same
+    from stanch.errors import InvalidInput, StanchError  # noqa: PLC0415 - same
     from stanch.workspace.verbs_access import issue_key, revoke_key  # noqa: PLC0415 - same
 
     if out is not None and out.exists():
@@ -61,7 +61,7 @@ def issue(
         if out is not None:
             try:
                 write_private(out, f"{secret.text}\n".encode())
-            except InvalidInput:
+            except StanchError:
                 revoke_key(workspace, record.id)  # nobody will ever have it
                 raise
     data = _data(record)

@@ -35,7 +35,7 @@ def key() -> None:
     "--new-passphrase-file",
     "passphrase_file",
     type=click.Path(path_type=Path),
-    help="Lock the key with this passphrase.",
+    help="Lock a key that opens with this passphrase.",
 )
 def new(
     kind: Literal["x25519", "hybrid", "sign"], algorithm: "KeyKind | None", out: Path, passphrase_file: Path | None
@@ -46,9 +46,16 @@ def new(
     from stanch.crypto.passphrase import Passphrase  # noqa: PLC0415 - same
 
     if kind == "sign":
+        if passphrase_file is not None:
+            raise InvalidInput(
+                "--new-passphrase-file is of keys that open", why="a signing key is not locked",
+                next_step="leave it out, and keep the key where only you can read it",
+            )  # fmt: skip
+        public = out.with_suffix(".pub.pem")
+        if public.exists() or public.is_symlink():
+            raise InvalidInput(f"{public}: exists already and is not replaced", next_step="choose another --out")
         signer = SigningKey.generate(algorithm or "p256")
         signer.save(out)
-        public = out.with_suffix(".pub.pem")
         write_atomic(public, signer.public.to_pem())
         data = {"kind": kind, "file": str(out), "public": str(public), "key_id": signer.key_id}
         return Result(

@@ -1,24 +1,33 @@
 """Files that are whole or absent, and secret files that only their owner can read."""
 
+import errno
 import os
 import secrets
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from stanch.errors import InvalidInput
+from stanch.errors import InvalidInput, StoreError
 
 _MAX_PRIVATE = 16 << 20
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
 
 
 def write_private(path: Path, data: bytes) -> None:
     """Create ``path`` with mode 0600 and the given bytes, durably; refuse to replace an existing file.
 
     Raises:
-        InvalidInput: The file exists already, or its folder does not.
+        InvalidInput: The file exists already, or its folder does not or cannot be written.
+        StoreError: The disk is full or fails.
     """
-    if path.exists() or path.is_symlink():
-        raise InvalidInput(f"{path}: exists already and is not replaced", next_step="choose another file name")
-    write_atomic(path, data, mode=0o600)
+    with _written(path, data, 0o600) as temporary:
+        try:
+            os.link(temporary, path)  # of two makers at once, one is refused
+        except FileExistsError as error:
+            raise InvalidInput(
+                f"{path}: exists already and is not replaced", next_step="choose another file name"
+            ) from error
 
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
@@ -26,7 +35,15 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
     Raises:
         InvalidInput: The folder does not exist or cannot be written.
+        StoreError: The disk is full or fails.
     """
+    with _written(path, data, mode) as temporary:
+        temporary.replace(path)
+
+
+@contextmanager
+def _written(path: Path, data: bytes, mode: int) -> Iterator[Path]:
+    """Yield a durable file beside ``path``, for the caller to give it that name; what is left of it then goes."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
@@ -35,13 +52,15 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
+            yield temporary
+        finally:
             temporary.unlink(missing_ok=True)
-            raise
+        sync_folder(path.parent)
     except OSError as error:
-        raise InvalidInput(f"{path}: cannot be written", why=os.strerror(error.errno or 0)) from error
-    sync_folder(path.parent)
+        what, why = f"{path}: cannot be written", os.strerror(error.errno or 0)
+        if error.errno in _DISK:
+            raise StoreError(what, why=why, next_step="free or mend the disk, then repeat") from error
+        raise InvalidInput(what, why=why, next_step="name a file in a folder that you may write to") from error
 
 
 def sync_folder(folder: Path) -> None:
@@ -79,4 +98,4 @@ def read_private(path: Path, *, limit: int = _MAX_PRIVATE) -> bytes:
 
 
 def _open_no_link(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW)
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)  # a pipe would wait for its writer
