@@ -66,14 +66,20 @@ def test_a_file_in_place_of_a_folder(blobs):
         blobs.get("c")
 
 
-def test_old_temporary_files_are_swept_and_young_ones_left(tmp_path):
+def test_only_old_temporary_files_of_ours_in_the_folder_written_to_are_swept(tmp_path):
     now = 1_767_225_600.0
-    root = tmp_path / "blobs"
-    (root / "a").mkdir(parents=True)
-    for name, age in (("a/.00.tmp", 90_000), ("a/.01.tmp", 80_000), ("a/kept", 90_000)):
+    root, ours, young = tmp_path / "blobs", f".{'0' * 32}.tmp", f".{'1' * 32}.tmp"
+    names = {f"a/{ours}", f"a/{young}", "a/.draft.tmp", "a/kept", f"b/{ours}", f"a/c/{ours}", ours}
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b"x")
+        age = 80_000 if name.endswith(young) else 90_000
         os.utime(root / name, (now - age, now - age))
-    assert files(FileBlobs(root, clock=lambda: now)) == ["a/.01.tmp", "a/kept"]
+    blobs = FileBlobs(root, clock=lambda: now)
+    assert blobs.get("a/kept") == b"x"
+    assert set(files(blobs)) == names  # whoever only reads removes nothing
+    blobs.put("a/new", b"y", mode=CREATE)
+    assert set(files(blobs)) == names - {f"a/{ours}"} | {"a/new"}
 
 
 def test_temporary_files_are_not_listed(blobs):

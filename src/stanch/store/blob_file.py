@@ -5,6 +5,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +18,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 20
+_TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
 _STALE_SECONDS = 24 * 3600
 
 
@@ -24,21 +26,25 @@ class FileBlobs:
     """The ``file:`` driver. Files are 0600, folders 0700. Safe for several threads and processes.
 
     CREATE links a synced temporary file to its name, so that the name appears whole or not at all and never replaces
-    another; REPLACE renames it; ``Match`` compares and renames under a lock of the folder.
+    another; REPLACE renames it; ``Match`` compares and renames under a lock of the folder. The first ``put`` into a
+    folder removes temporary files there that a crash left more than a day ago; nothing else is ever removed.
     """
 
     def __init__(self, root: Path, *, clock: Callable[[], float] = time.time) -> None:
-        self._root = root
+        self._root, self._clock = root, clock
+        self._swept: set[tuple[str, ...]] = set()
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise _store_error(str(root), error) from error
-        self._sweep(clock() - _STALE_SECONDS)
 
     def put(self, key: str, data: Buffer | Iterable[Buffer], *, mode: PutMode) -> BlobInfo:
         """See :meth:`stanch.store.blob.BlobStore.put`."""
         *folders, name = check_key(key)
         with _errors(key), self._folder(folders, create=True) as folder:
+            if tuple(folders) not in self._swept:
+                self._swept.add(tuple(folders))
+                _sweep(folder, self._clock() - _STALE_SECONDS)
             temporary = f".{secrets.token_hex(16)}.tmp"
             try:
                 info = _write(temporary, data, folder=folder, key=key)
@@ -122,15 +128,14 @@ class FileBlobs:
         finally:
             os.close(handle)
 
-    def _sweep(self, before: float) -> None:
-        """Remove temporary files that a crash left more than a day ago."""
-        for parent, _, names in os.walk(self._root):
-            for name in names:
-                path = Path(parent, name)
-                if name.startswith(".") and name.endswith(".tmp"):
-                    with contextlib.suppress(OSError):  # another process may sweep, or the store is read only
-                        if path.lstat().st_mtime < before:
-                            path.unlink()
+
+def _sweep(folder: int, before: float) -> None:
+    """Remove what a crash left of our own temporary files before that time."""
+    for name in os.listdir(folder):
+        if _TEMPORARY.fullmatch(name):
+            with contextlib.suppress(OSError):  # another process may sweep too
+                if os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime < before:
+                    os.unlink(name, dir_fd=folder)
 
 
 def _make_folder(name: str, *, parent: int) -> None:
