@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # the test folders are no packag
 from delivery_world import Store, make_bundle, make_world, open_store
 
 from stanch.crypto import SigningKey
+from stanch.crypto.passphrase import Passphrase
 from stanch.errors import (
     Equivocation,
     InvalidInput,
@@ -35,6 +36,7 @@ from stanch.release import (
     deliver,
     fetch,
     open_copy,
+    open_remote,
     read_revocations,
     revoke,
 )
@@ -115,6 +117,32 @@ def test_a_stanza_that_somebody_puts_back_is_left_out(world, blobs, tmp_path):
     path = get(world, blobs, tmp_path / "got").path
     with pytest.raises(NoIdentityMatched):
         open_copy(path, world.trusted, [world.identities[0]], memory=VolatileReleases())
+
+
+def test_a_revoked_passphrase_opens_neither_here_nor_there(world, tmp_path, monkeypatch):
+    monkeypatch.setattr("stanch.crypto.passphrase._COSTS", {"t": (1, 16), "m_kib": (1024, 1 << 20), "p": (1, 16)})
+    word, other = Passphrase("a passphrase"), world.identities[0]
+    made = make_bundle(tmp_path / "b", world.publisher, [word, other.recipient], sizes={"a": 5})
+    blobs = open_store(tmp_path / "store")
+    deliver(made.path, blobs, world.trusted)
+    remote = RemoteBundle(blobs, "file:here", made.manifest.bundle_id)
+    old = blobs.get(remote.key("recipients.json"))
+    key_id = Recipients.parse(old).stanzas[0].key_id
+    listed = revoke(remote, order(world, key_id=key_id), world.trusted)
+    blobs.put(remote.key("recipients.json"), old, mode=REPLACE)  # nobody signs it
+    for identities in ([word], [word, other]):
+        opened = [
+            lambda ids=identities: open_remote(remote, world.trusted, ids, memory=VolatileReleases()),
+            lambda ids=identities: open_copy(
+                made.path, world.trusted, ids, memory=VolatileReleases(), revocations=listed
+            ),
+        ]
+        for opening in opened:
+            if other in identities:
+                opening().close()
+                continue
+            with pytest.raises(Revoked, match="was revoked"):
+                opening()
 
 
 def test_revoking_half_done_refuses_already_and_is_completed(world, blobs, tmp_path):

@@ -13,12 +13,13 @@ from stanch.errors import InvalidInput
 from stanch.mark import CopyKey, MarkedSource, MarkPlan
 from stanch.release.plain_signature import plain_signer
 from stanch.release.quorum import QuorumSplit
-from stanch.release.revocations import NO_REVOCATIONS, RevocationList, refusal
+from stanch.release.revocations import NO_REVOCATIONS, RevocationList, drop_revoked
 from stanch.seal import (
     BaseModel,
     Commitments,
     Manifest,
     OpenBundle,
+    Recipients,
     ReleaseMemory,
     SealParams,
     open_bundle,
@@ -27,6 +28,8 @@ from stanch.seal import (
     read_signature,
     seal,
 )
+from stanch.seal.folder import RECIPIENTS_NAME, BundleFolder
+from stanch.seal.recipients import MAX_RECIPIENTS_FILE
 from stanch.sign import (
     Bundle,
     TimestampAuthority,
@@ -178,9 +181,7 @@ def open_copy(
         Revoked: The publisher took this copy back from every one of ``identities``.
         VerificationError: Any check fails; nothing of the content was used.
     """
-    manifest, verified = read_publisher(bundle, trusted)
-    gone = revocations.revoked(manifest.bundle_id)
-    usable = [identity for identity in identities if identity.describe().key_id not in gone]
-    if identities and not usable:
-        raise refusal(gone[identities[0].describe().key_id or ""])
-    return open_bundle(bundle, verified, usable, memory=memory)
+    verified = read_publisher(bundle, trusted)[1]
+    document = BundleFolder(bundle).document(RECIPIENTS_NAME, MAX_RECIPIENTS_FILE)
+    recipients = drop_revoked(Recipients.parse(document), identities, [revocations])
+    return open_bundle(bundle, verified, identities, memory=memory, recipients=recipients)

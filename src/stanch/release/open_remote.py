@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from stanch.crypto.stanza import KeyProvider
 from stanch.errors import BundleIncomplete, NotFound
+from stanch.release.fetch import read_recipients
 from stanch.release.remote import RemoteBundle, stream_path
-from stanch.release.revocations import NO_REVOCATIONS, RevocationList, check_newest, read_revocations, refusal
+from stanch.release.revocations import NO_REVOCATIONS, RevocationList, check_newest, drop_revoked, read_revocations
 from stanch.seal import Manifest, OpenBundle, OpenParams, ReleaseMemory, open_bundle
 from stanch.seal.folder import ReadInto, stream_ended
 from stanch.sign import Timestamped, TrustedKeys
@@ -46,12 +47,11 @@ def open_remote(
     keys = trusted.trusted if isinstance(trusted, Timestamped) else trusted
     listed = read_revocations(remote.blobs, keys)
     check_newest(listed, remote.location, [key.key_id for key in keys.keys], memory)
-    gone = listed.revoked(remote.bundle_id) | revocations.revoked(remote.bundle_id)
-    usable = [identity for identity in identities if identity.describe().key_id not in gone]
-    if identities and not usable:
-        raise refusal(gone[identities[0].describe().key_id or ""])
+    recipients = drop_revoked(read_recipients(remote, signed), identities, [listed, revocations])
     place = _RemotePlace(remote, signed.manifest)
-    return open_bundle(place, signed.publisher, usable, memory=memory, params=params or OpenParams())
+    return open_bundle(
+        place, signed.publisher, identities, memory=memory, recipients=recipients, params=params or OpenParams()
+    )
 
 
 @dataclass(frozen=True, slots=True)

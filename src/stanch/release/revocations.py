@@ -7,13 +7,14 @@ highest one that they saw at a store, so that an older list, or none, is not tak
 Revoking does not un-share: whoever opened a bundle may have kept its key and its content. The list binds those who ask.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Self
 
 import msgspec
 
 from stanch.crypto import SigningKey, canonical_json, parse_json, sha256
+from stanch.crypto.stanza import KeyDescription, KeyProvider
 from stanch.errors import Equivocation, InvalidInput, NotFound, NotPermitted, PolicyViolation, Rollback
 from stanch.seal import Recipients, ReleaseMemory, SeenRelease
 from stanch.seal.manifest import Hex32, Positive
@@ -108,10 +109,32 @@ class RevocationList:
         kept = tuple(stanza for stanza in recipients.stanzas if stanza.key_id not in gone)
         if gone and not kept:
             raise refusal(next(iter(gone.values())))
-        return Recipients(recipients.bundle_id, recipients.manifest_sha256, recipients.epoch, kept)
+        return replace(recipients, stanzas=kept)
 
 
 NO_REVOCATIONS = RevocationList(0, ())
+
+
+def drop_revoked(
+    recipients: Recipients, identities: Sequence[KeyProvider], lists: Iterable[RevocationList]
+) -> Recipients:
+    """Return ``recipients`` without the stanzas that one of ``lists`` revokes, for ``identities`` to open.
+
+    Raises:
+        Revoked: The publisher took the bundle back from every one of ``identities``.
+    """
+    gone = {name: entry for one in lists for name, entry in one.revoked(recipients.bundle_id).items()}
+    entries = [_entry_of(identity.describe(), recipients, gone) for identity in identities]
+    if entries and None not in entries:
+        raise refusal(next(filter(None, entries)))
+    kept = tuple(stanza for stanza in recipients.stanzas if stanza.key_id not in gone)
+    return replace(recipients, stanzas=kept)
+
+
+def _entry_of(identity: KeyDescription, recipients: Recipients, gone: Mapping[str, Revocation]) -> Revocation | None:
+    # A passphrase has no key id of its own: its stanza says which one is meant.
+    named = [identity.key_id, *(stanza.key_id for stanza in recipients.stanzas if identity.names(stanza))]
+    return next((gone[name] for name in named if name in gone), None)
 
 
 def refusal(entry: Revocation) -> Revoked:

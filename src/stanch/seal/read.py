@@ -51,6 +51,7 @@ def open_bundle(
     *,
     verify: Verify = "publisher",
     memory: ReleaseMemory,
+    recipients: Recipients | None = None,
     params: OpenParams = _DEFAULTS,
 ) -> "OpenBundle":
     """Open a sealed bundle.
@@ -66,6 +67,7 @@ def open_bundle(
         identities: Keys to try; the first that a valid stanza names is used.
         verify: ``aead_only_unsafe`` skips the signed segment digests.
         memory: Where releases are remembered; updated when all of the above passed.
+        recipients: In place of those of ``recipients.json``, for example without those that were revoked.
         params: Further settings.
 
     Raises:
@@ -88,7 +90,8 @@ def open_bundle(
         release,
         allow_older_unsafe=params.allow_older_unsafe,
     )
-    recipients = Recipients.parse(place.document(RECIPIENTS_NAME, MAX_RECIPIENTS_FILE))
+    if recipients is None:
+        recipients = Recipients.parse(place.document(RECIPIENTS_NAME, MAX_RECIPIENTS_FILE))
     root = unwrap_root(recipients, manifest, publisher.sha256, identities, params.clock())
     try:
         reader = SegmentReader(SignedStreams(place, manifest), root, verify, params.threads)
