@@ -30,6 +30,15 @@ def test_a_stray_copy_is_found_however_the_weights_are_named(stanch, files, tmp_
         assert stanch("inventory", place, *source, "--allow", place / "old", "--allow", place / "blob").code == 0
 
 
+def test_a_link_that_is_named_is_not_taken_for_searched(stanch, files, tmp_path):
+    assert stanch("inventory", "--model", files.model, "--save", "prints.json").code == 0
+    (tmp_path / "copy").symlink_to(files.model / "adapter_model.safetensors")
+    (tmp_path / "folder").symlink_to(files.model)
+    shown = stanch("inventory", "copy", "--fingerprint", "prints.json")
+    assert (shown.code, "warning: copy: could not be read" in shown.err) == (5, True), shown
+    assert stanch("inventory", "folder", "--fingerprint", "prints.json").code == 1
+
+
 def test_a_search_that_could_not_read_all_is_inconclusive(stanch, files, tmp_path, monkeypatch):
     assert stanch("inventory", "--model", files.model, "--save", "prints.json").code == 0
     (tmp_path / "home").mkdir()

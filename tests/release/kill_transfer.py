@@ -39,7 +39,7 @@ def transfer(act, number, place):
     else:
         blobs = Store(blobs, before=dies_at(number))
     if act == "deliver":
-        deliver(bundle, blobs, trusted, workers=2)
+        deliver(bundle, blobs, trusted)
     else:
         remote = RemoteBundle(blobs, "file:here", bundle_id)
         fetch(remote, dest, trusted, memory=VolatileReleases(), params=FetchParams(workers=2))

@@ -7,6 +7,7 @@ import sys
 import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -48,7 +49,7 @@ from stanch.release import (
     revoke,
 )
 from stanch.release.pool import run_all
-from stanch.seal import VolatileReleases, rekey, verify_sealed
+from stanch.seal import Recipients, VolatileReleases, rekey, verify_sealed
 from stanch.sign import TrustedKeys
 from stanch.store import REPLACE, open_blobs
 
@@ -133,7 +134,7 @@ def test_a_web_server_may_hand_it_out(world, tmp_path):
 
 def test_two_deliveries_at_once_are_one(world, blobs, tmp_path):
     with ThreadPoolExecutor(2) as pool:
-        runs = [pool.submit(deliver, world.bundle, blobs, world.trusted, workers=2) for _ in range(2)]
+        runs = [pool.submit(deliver, world.bundle, blobs, world.trusted) for _ in range(2)]
     reports = [run.result() for run in runs]
     assert sum(report.sent for report in reports) == len(world.sealed.manifest.streams) + 4
     assert_opens(world, get(world, blobs, tmp_path / "got").path)
@@ -143,7 +144,7 @@ def test_a_delivery_that_fails_at_any_call_is_no_bundle_and_goes_on(world, blobs
     for number in range(1, 100):
         store = Store(blobs, before=fails_at(number))
         try:
-            report = deliver(world.bundle, store, world.trusted, workers=2)
+            report = deliver(world.bundle, store, world.trusted)
         except StoreError:
             with pytest.raises(BundleIncomplete):
                 get(world, blobs, tmp_path / "got")
@@ -405,6 +406,11 @@ def test_a_bundle_whose_key_waits_opens_for_nobody_and_is_completed_later(world,
     assert (again.sent, again.has_key) == (1, True)
     assert deliver(world.bundle, blobs, world.trusted, with_key=False).sent == 0  # a key that is there stays
     assert fetch_key(remote, got, world.trusted, memory=memory) is None
+    name = remote.key("recipients.json")  # nobody signs it: the store leaves a recipient out
+    left = Recipients.parse(blobs.get(name))
+    blobs.put(name, replace(left, stanzas=left.stanzas[1:]).to_bytes(), mode=REPLACE)
+    with pytest.raises(Conflict, match="has its key already"):
+        fetch_key(remote, got, world.trusted, memory=memory)
     with open_copy(got, world.trusted, [identity], memory=VolatileReleases()) as opened:
         assert bytes(opened.read("config.json")) == (world.bundle.parent / "source/config.json").read_bytes()
 

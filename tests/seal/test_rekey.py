@@ -1,5 +1,9 @@
+import os
+import sys
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -7,6 +11,7 @@ from stanch.crypto.identity import generate_identity
 from stanch.crypto.passphrase import Passphrase
 from stanch.errors import DecryptionFailed, InvalidInput, NoIdentityMatched, Tampered
 from stanch.seal import GrantExpired, OpenParams, Recipients, read_manifest, rekey, verify_sealed
+from stanch.seal.recipients import unwrap_root
 from stanch.terms import VerifiedDigest
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -42,6 +47,37 @@ def test_adding_and_removing_touches_only_the_recipients(small):
     assert bytes_of(small.path, without={"recipients.json"}) == before
     verify_sealed(small.path, small.publisher)
     assert [path.name for path in small.path.parent.iterdir() if "partial" in path.name] == []
+
+
+def test_of_two_changes_at_once_none_is_lost(small, monkeypatch):
+    bob, carol = generate_identity(), generate_identity()
+    change(small, add=[bob.recipient])
+    other = threading.Thread(target=change, args=(small,), kwargs={"remove": [bob.recipient.key_id]})
+    module, waiting = sys.modules["stanch.seal.rekey"], [other]
+
+    def unwrap(*given):
+        root = unwrap_root(*given)
+        if waiting:  # this one has read the list; the other one comes now
+            waiting.pop().start()
+            other.join(0.5)
+        return root
+
+    monkeypatch.setattr(module, "unwrap_root", unwrap)
+    change(small, add=[carol.recipient])
+    other.join()
+    written = Recipients.parse((small.path / "recipients.json").read_bytes())
+    left = {stanza.key_id for stanza in written.stanzas}
+    assert (written.epoch, left) == (3, {small.identity.recipient.key_id, carol.recipient.key_id})
+
+
+def test_a_change_is_durable_and_the_folder_may_be_the_one_that_one_is_in(small, monkeypatch):
+    synced, kept = [], os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: synced.append(Path(f"/proc/self/fd/{handle}").readlink()) or kept(handle)
+    )
+    monkeypatch.chdir(small.path)
+    change(small._replace(path=Path()), add=[generate_identity().recipient])
+    assert synced[-2:] == [small.path.parent, small.path]
 
 
 def test_a_new_grant_can_end_before_the_release_but_not_after(make_sealed):

@@ -290,13 +290,15 @@ def test_oversized_documents_are_refused_before_they_are_read(small):
             file.truncate(len(data))
 
 
-def test_a_plain_model_or_an_unfinished_bundle_is_not_opened(small, tmp_path):
+def test_a_plain_model_or_an_unfinished_bundle_is_not_opened(small, tmp_path, monkeypatch):
     plain = tmp_path / "plain"
     plain.mkdir()
     (plain / "config.json").write_text("{}")
     unfinished = tmp_path / "x.sealed.partial"
     shutil.copytree(small.path, unfinished)
-    for path in (plain, unfinished, tmp_path / "nothing", small.path / "manifest.json"):
+    (tmp_path / "link").symlink_to(unfinished)
+    monkeypatch.chdir(unfinished)
+    for path in (plain, unfinished, Path(), tmp_path / "link", tmp_path / "nothing", small.path / "manifest.json"):
         for attempt in (
             lambda path=path: small._replace(path=path).open(),
             lambda path=path: read_manifest(path),

@@ -107,9 +107,11 @@ def _deliver_alone(bundle: Path, uri: str, trusted: "TrustedKeys") -> "DeliveryR
     from stanch.store import open_blobs  # noqa: PLC0415 - same
 
     # Read first: a `file:` store is made when it is opened; not for nothing.
-    manifest, _ = read_publisher(bundle, trusted)
+    manifest, publisher = read_publisher(bundle, trusted)
     quorum = QuorumFiles.read(quorum_folder(bundle)) if manifest.quorum is not None else None
-    return deliver_bundle(bundle, open_blobs(uri), trusted, quorum=quorum, progress=current().progress())
+    return deliver_bundle(
+        bundle, open_blobs(uri), trusted, decided=publisher, quorum=quorum, progress=current().progress()
+    )
 
 
 @click.command("fetch", cls=Leaf)

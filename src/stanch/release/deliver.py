@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from stanch.errors import Conflict, InvalidInput, NotFound
+from stanch.errors import Conflict, InvalidInput, NotFound, Tampered
 from stanch.release.pool import run_all
 from stanch.release.quorum_files import QuorumFiles
 from stanch.release.remote import RemoteBundle, list_pieces, stream_path
@@ -16,9 +16,9 @@ from stanch.seal.recipients import MAX_RECIPIENTS_FILE
 from stanch.seal.segments import SignedStreams
 from stanch.sign import Bundle, TrustedKeys, verify_manifest
 from stanch.store import CREATE, BlobStore, Match
-from stanch.terms import SILENT, Progress
+from stanch.terms import SILENT, Progress, VerifiedDigest
 
-WORKERS = 4
+_WORKERS = 4
 
 
 class RemoteConflict(Conflict):
@@ -47,9 +47,9 @@ def deliver(
     blobs: BlobStore,
     trusted: TrustedKeys,
     *,
+    decided: VerifiedDigest | None = None,
     quorum: QuorumFiles | None = None,
     with_key: bool = True,
-    workers: int = WORKERS,
     progress: Progress = SILENT,
 ) -> DeliveryReport:
     """Put a sealed bundle below ``<store>/<bundle id>/``, the manifest last: without it nothing is taken for whole.
@@ -63,14 +63,14 @@ def deliver(
         bundle: The bundle's directory.
         blobs: The store.
         trusted: The publisher's keys.
+        decided: The manifest that somebody decided about; another bundle at that path is refused.
         quorum: Record and approvals of a copy that opens by quorum; they are put beside it.
         with_key: Otherwise everything but what opens the bundle is put: no approval, and ``recipients.json`` without
             a stanza. Deliver again with it to complete the bundle.
-        workers: Streams that are sent at once.
         progress: Told ``("verify" or "deliver", stored bytes done, total)``.
 
     Raises:
-        VerificationError: The bundle is not what its publisher signed; nothing was sent.
+        VerificationError: The bundle is not what its publisher signed, or not the one decided about; nothing was sent.
         InvalidInput: A copy that opens by quorum comes without its record, or another one with a record.
         Revoked: The bundle names a recipient that the store's list has revoked.
         RemoteConflict: The store holds other bytes.
@@ -78,6 +78,8 @@ def deliver(
     """
     manifest, signature = read_manifest(bundle), read_signature(bundle)
     publisher = verify_manifest(manifest.to_bytes(), Bundle.parse(signature, what=SIGNATURE_NAME), trusted)
+    if decided is not None and publisher.sha256 != decided.sha256:
+        raise Tampered(f"{bundle}: another bundle lies here than was decided about", next_step="deliver it again")
     if (quorum is None) != (manifest.quorum is None):
         raise InvalidInput(f"{bundle}: exactly a copy that opens by quorum is delivered with a quorum record")
     wanted = {quorum.verify(manifest, trusted).recipient_id} if quorum is not None else set()
@@ -91,7 +93,7 @@ def deliver(
     if quorum is not None:
         (quorum if with_key else QuorumFiles(quorum.record)).send(sender.remote)
     total, done = sum(stream.stored for stream in manifest.streams), 0
-    for stream, sent in run_all(range(len(manifest.streams)), sender.send_stream, workers):
+    for stream, sent in run_all(range(len(manifest.streams)), sender.send_stream, _WORKERS):
         sender.count(sent=sent)
         done += manifest.streams[stream].stored
         progress("deliver", done, total)
@@ -162,8 +164,13 @@ class _Sender:
             if theirs == ours.to_bytes():
                 self.count(sent=False)
                 return
-            if theirs != _withheld(ours) and _epoch(theirs) >= ours.epoch:
-                raise _conflict(key) from None
+            if theirs != _withheld(ours) and (epoch := _epoch(theirs)) >= ours.epoch:
+                raise RemoteConflict(
+                    f"{key}: changed in the store too, as by a revocation: epoch {epoch}, the bundle's is {ours.epoch}",
+                    why="only a list of a higher epoch replaces another",
+                    next_step="if the bundle's is right, raise its epoch by naming somebody anew, then deliver again: "
+                    "stanch seal rekey BUNDLE --remove KEY-ID --add RECIPIENT",
+                ) from None
             self.remote.blobs.put(key, ours.to_bytes(), mode=Match(etag))
         self.count(sent=True)
 

@@ -111,6 +111,7 @@ def fetch(
     beside = read_beside(remote, manifest, trusted, (listed, params.revocations))
     digests = SignedDigests(remote.document(DIGESTS_NAME, digests_size(manifest)), manifest)
     with _partial(dest) as partial:
+        check_entries(partial, len(manifest.streams), unfinished=True)
         received = _fetch_streams(remote, partial, manifest, digests, params)
         documents = {
             DIGESTS_NAME: digests.data, RECIPIENTS_NAME: recipients.to_bytes(), SIGNATURE_NAME: signed.signature,
@@ -118,9 +119,9 @@ def fetch(
         }  # fmt: skip
         if beside is not None:
             beside.write(quorum_folder(dest))
+        for key_id in signers:  # before there is a bundle: were that to fail, what was fetched is taken up again
+            memory.remember(key_id, manifest.lineage, release)
         _finish(partial, dest, documents, len(manifest.streams))
-    for key_id in signers:
-        memory.remember(key_id, manifest.lineage, release)
     folder = quorum_folder(dest) if beside is not None else None
     return FetchedBundle(dest, manifest, signed.publisher, received, folder)
 

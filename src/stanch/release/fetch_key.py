@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from stanch.crypto import write_atomic
-from stanch.errors import InvalidInput, NotFound, PolicyViolation
+from stanch.errors import Conflict, NotFound, PolicyViolation
 from stanch.release.copy import read_publisher
 from stanch.release.fetch import read_beside, read_recipients
 from stanch.release.quorum_files import quorum_folder
 from stanch.release.remote import RemoteBundle
 from stanch.release.revocations import NO_REVOCATIONS, RevocationList, check_newest, read_revocations
-from stanch.seal import ReleaseMemory
-from stanch.seal.folder import RECIPIENTS_NAME
+from stanch.seal import Recipients, ReleaseMemory
+from stanch.seal.folder import RECIPIENTS_NAME, BundleFolder
+from stanch.seal.recipients import MAX_RECIPIENTS_FILE, changing, replace_recipients
 from stanch.sign import TrustedKeys
 
 
@@ -36,6 +36,7 @@ def fetch_key(
 
     Raises:
         NotFound: The key was not delivered yet.
+        Conflict: ``bundle`` has a key already; it is kept.
         PolicyViolation: The store holds another bundle of that name.
         Revoked: Nobody that the bundle was for may still fetch it.
         VerificationError: ``bundle`` or the store hold something else than the publisher signed.
@@ -55,12 +56,14 @@ def fetch_key(
     recipients = revocations.remaining(listed.remaining(read_recipients(remote, signed)))
     if not recipients.stanzas:
         raise _waits(remote)
-    if not (bundle / RECIPIENTS_NAME).is_file():
-        raise InvalidInput(f"{bundle}: expected a fetched bundle with {RECIPIENTS_NAME}")
-    # Written beside the bundle first: a crash must not leave an entry inside that readers refuse.
-    partial = bundle.with_name(f"{bundle.name}.{RECIPIENTS_NAME}.partial")
-    write_atomic(partial, recipients.to_bytes())
-    partial.replace(bundle / RECIPIENTS_NAME)
+    with changing(bundle):
+        if Recipients.parse(BundleFolder(bundle).document(RECIPIENTS_NAME, MAX_RECIPIENTS_FILE)).stanzas:
+            raise Conflict(
+                f"{bundle}: has its key already",
+                why="the store's list is not signed, and may leave you out",
+                next_step="to take it all the same, fetch the bundle anew with another --out",
+            )
+        replace_recipients(bundle, recipients)
     return None
 
 

@@ -92,11 +92,17 @@ class Listing:
         return sum(item.size for item in self.items)
 
     def add_folder(self, path: Path, allowed: Sequence[Path] = ()) -> None:
-        """Add a file, or every regular file below a folder, but for what lies in ``allowed``; no link is followed."""
+        """Add a file, or every regular file below a folder, but for what lies in ``allowed``.
+
+        No link below the folder is followed. Of what is named itself and is no regular file, nothing is known.
+        """
         kept_out = {one.resolve() for one in allowed}
         foreign = {_device(one) for one in _NOT_DISKS} - {None}
         if not path.is_dir():
-            self._add_file(path)
+            if path.is_symlink() or (path.exists() and not path.is_file()):
+                self.unread.append(str(path))
+            else:
+                self._add_file(path)
             return
         for parent, folders, names in os.walk(path, onerror=self._note):
             here = Path(parent).resolve()

@@ -62,7 +62,7 @@ class BundleFolder:
     """
 
     def __init__(self, path: Path) -> None:
-        if path.name.endswith(PARTIAL_SUFFIX) or not (path / MANIFEST_NAME).is_file():
+        if path.resolve().name.endswith(PARTIAL_SUFFIX) or not (path / MANIFEST_NAME).is_file():
             raise NotSealed(
                 f"{path}: not a sealed bundle",
                 why=f"expected a directory with {MANIFEST_NAME}, finished and renamed by its writer",
@@ -168,24 +168,35 @@ def stream_ended(stream: int) -> BundleIncomplete:
     return BundleIncomplete(f"stream {stream} ended while it was read", next_step="fetch the bundle again")
 
 
-def check_entries(folder: Path, streams: int) -> None:
+def check_entries(folder: Path, streams: int, *, unfinished: bool = False) -> None:
     """Check that a folder holds the entries of a bundle with that many streams, and nothing else.
+
+    Args:
+        folder: The bundle's directory.
+        streams: How many stream files there are.
+        unfinished: Parts may be missing as yet, but for the directory of the streams.
 
     Raises:
         UnexpectedFile: An entry, link or special file does not belong here.
         BundleIncomplete: A part is missing.
     """
     body = folder / BODY_NAME
-    _check_names(folder, _DOCUMENTS | {BODY_NAME})
+    _check_names(folder, _DOCUMENTS | {BODY_NAME}, unfinished=unfinished)
     if body.is_symlink() or not body.is_dir():
-        raise UnexpectedFile(f"{BODY_NAME}: expected a directory")
-    _check_names(body, frozenset(map(stream_name, range(streams))))
+        raise UnexpectedFile(f"{BODY_NAME}: expected a directory", next_step=f"remove {body}")
+    _check_names(body, frozenset(map(stream_name, range(streams))), unfinished=unfinished)
 
 
-def _check_names(folder: Path, expected: frozenset[str]) -> None:
+def _check_names(folder: Path, expected: frozenset[str], *, unfinished: bool) -> None:
     found = {entry.name for entry in os.scandir(folder)}
     if extra := sorted(found - expected):
-        raise UnexpectedFile(f"{folder.name}: {extra[0][:80]!r} does not belong to the bundle")
+        raise UnexpectedFile(
+            f"{folder.name}: {extra[0][:80]!r} does not belong to the bundle",
+            why="another one was being fetched to this place" if unfinished else "",
+            next_step=f"remove {folder} and fetch again" if unfinished else "fetch the bundle again",
+        )
+    if unfinished:
+        return
     if missing := sorted(expected - found):
         raise BundleIncomplete(f"{folder.name}: {missing[0]} is missing", next_step="fetch the bundle again")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from stanch.crypto import canonical_json, parse_json, write_atomic
-from stanch.errors import Equivocation, InvalidInput, Rollback
+from stanch.errors import Equivocation, InvalidInput, Rollback, StoreError
 from stanch.terms import JsonValue
 
 MEMORY_FORMAT = "stanch/release-memory/v1"
@@ -100,11 +100,18 @@ class FileReleases:
 
         Raises:
             InvalidInput: The file is damaged.
+            StoreError: It cannot be read, or nothing could be remembered in it; known before anything is opened.
         """
-        return self._read().get(publisher, {}).get(lineage)
+        with self._locked():
+            return self._read().get(publisher, {}).get(lineage)
 
     def remember(self, publisher: str, lineage: str, release: SeenRelease) -> None:
-        """Keep ``release`` durably unless a higher one is kept already."""
+        """Keep ``release`` durably unless a higher one is kept already.
+
+        Raises:
+            InvalidInput: The file is damaged.
+            StoreError: It cannot be written.
+        """
         with self._locked():
             seen = self._read()
             of_publisher = seen.setdefault(publisher, {})
@@ -120,12 +127,20 @@ class FileReleases:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        handle = os.open(self._path.with_name(self._path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = self._path.with_name(self._path.name + ".lock")
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise StoreError(
+                f"{self._path}: releases cannot be remembered here",
+                why=os.strerror(error.errno or 0),
+                next_step="name a file that you may write: --memory FILE",
+            ) from error
 
     def _read(self) -> dict[str, dict[str, SeenRelease]]:
         try:

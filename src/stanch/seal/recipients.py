@@ -4,15 +4,19 @@ Each stanza is bound to the bundle, the signed manifest and its own expiry by th
 is checked against the signed commitment: editing this file can take access away, never give it or change what opens.
 """
 
-from collections.abc import Sequence
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Final, Self
 
-from stanch.crypto import canonical_json, parse_json
+from stanch.crypto import canonical_json, parse_json, sync_folder, write_atomic
 from stanch.crypto.passphrase import PASSPHRASE_STANZA
 from stanch.crypto.stanza import KeyProvider, Stanza, WrapContext
-from stanch.errors import InvalidInput, NoIdentityMatched, NotPermitted, QuorumNotMet, Tampered
+from stanch.errors import InvalidInput, NoIdentityMatched, NotPermitted, QuorumNotMet, StoreError, Tampered
 from stanch.seal.keys import ReleaseRoot
 from stanch.seal.manifest import Manifest
 from stanch.seal.quorum import QUORUM_SHARE_STANZA, unfold_redeemed
@@ -92,6 +96,39 @@ class Recipients:
         if recipients.to_bytes() != data:
             raise InvalidInput(f"{_NAME}: expected canonical JSON (RFC 8785)")
         return recipients
+
+
+@contextmanager
+def changing(src: Path) -> Iterator[None]:
+    """Let nobody else change the recipients of the bundle at ``src`` meanwhile; read them only then.
+
+    Raises:
+        StoreError: The folder cannot be locked.
+    """
+    try:
+        handle = os.open(src, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise StoreError(f"{src}: its recipients cannot be changed", why=os.strerror(error.errno or 0)) from error
+
+
+def replace_recipients(src: Path, new: Recipients) -> None:
+    """Write ``recipients.json`` of the bundle at ``src`` anew, durably; the caller holds :func:`changing`.
+
+    Raises:
+        StoreError: The disk is full or fails.
+        InvalidInput: The bundle cannot be written.
+    """
+    # The new file is made beside the bundle: a crash must not leave an entry inside that readers refuse.
+    folder = src.resolve()
+    beside = folder.with_name(f"{folder.name}.{_NAME}.partial")
+    write_atomic(beside, new.to_bytes())
+    beside.replace(folder / _NAME)
+    sync_folder(folder)
 
 
 def wrap_root(

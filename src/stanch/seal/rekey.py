@@ -1,15 +1,15 @@
 """Changing who can open a bundle, without touching its body, its manifest or its signature."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from stanch.crypto import write_atomic
 from stanch.crypto.stanza import KeyProvider, Stanza
 from stanch.errors import InvalidInput, NotPermitted
 from stanch.seal.folder import RECIPIENTS_NAME, BundleFolder
 from stanch.seal.manifest import Manifest
-from stanch.seal.recipients import MAX_RECIPIENTS_FILE, Recipients, unwrap_root, wrap_root
+from stanch.seal.recipients import MAX_RECIPIENTS_FILE, Recipients, changing, replace_recipients, unwrap_root, wrap_root
 from stanch.seal.times import now_utc, parse_time
 from stanch.terms import VerifiedDigest
 
@@ -46,6 +46,7 @@ def rekey(
             release's own.
         VerificationError: As :func:`stanch.seal.open_bundle`.
         NotPermitted: The identity's grant has ended, or the bundle opens by quorum.
+        StoreError: The disk is full or fails; the recipients are as they were.
     """
     if not add and not remove:
         raise InvalidInput("nothing to change: name recipients to add or key ids to remove")
@@ -57,18 +58,19 @@ def rekey(
             why="one key alone would then open it",
             next_step="seal it again for the other recipient and let the approvers release that",
         )
-    old = Recipients.parse(folder.document(RECIPIENTS_NAME, MAX_RECIPIENTS_FILE))
-    root = unwrap_root(old, manifest, publisher.sha256, [identity], clock())
-    try:
-        if unknown := sorted(set(remove) - {stanza.key_id for stanza in old.stanzas}):
-            raise InvalidInput(f"{unknown[0][:80]}: is not a recipient of this bundle")
-        kept = tuple(stanza for stanza in old.stanzas if stanza.key_id not in set(remove))
-        added = wrap_root(root, publisher.sha256, _grant_end(manifest, not_after, clock()), add)
-    finally:
-        root.wipe()
-    if not kept + added:
-        raise InvalidInput("nobody would be left who can open the bundle", next_step="delete the bundle instead")
-    return _replace(src, old, kept + added)
+    with changing(src):
+        old = Recipients.parse(folder.document(RECIPIENTS_NAME, MAX_RECIPIENTS_FILE))
+        root = unwrap_root(old, manifest, publisher.sha256, [identity], clock())
+        try:
+            if unknown := sorted(set(remove) - {stanza.key_id for stanza in old.stanzas}):
+                raise InvalidInput(f"{unknown[0][:80]}: is not a recipient of this bundle")
+            kept = tuple(stanza for stanza in old.stanzas if stanza.key_id not in set(remove))
+            added = wrap_root(root, publisher.sha256, _grant_end(manifest, not_after, clock()), add)
+        finally:
+            root.wipe()
+        if not kept + added:
+            raise InvalidInput("nobody would be left who can open the bundle", next_step="delete the bundle instead")
+        return _replace(src, old, kept + added)
 
 
 def add_redeemed(
@@ -97,20 +99,18 @@ def add_redeemed(
     manifest = folder.verified_manifest(publisher)
     if manifest.quorum is None:
         raise InvalidInput("this bundle opens without a quorum", next_step="open it with your identity")
-    old = Recipients.parse(folder.document(RECIPIENTS_NAME, MAX_RECIPIENTS_FILE))
-    alone = Recipients(old.bundle_id, old.manifest_sha256, old.epoch, (redeemed,))
-    unwrap_root(alone, manifest, publisher.sha256, [identity], clock()).wipe()
-    name = (redeemed.type, redeemed.key_id)
-    kept = tuple(stanza for stanza in old.stanzas if (stanza.type, stanza.key_id) != name)
-    return _replace(src, old, (*kept, redeemed))
+    with changing(src):
+        old = Recipients.parse(folder.document(RECIPIENTS_NAME, MAX_RECIPIENTS_FILE))
+        alone = replace(old, stanzas=(redeemed,))
+        unwrap_root(alone, manifest, publisher.sha256, [identity], clock()).wipe()
+        name = (redeemed.type, redeemed.key_id)
+        kept = tuple(stanza for stanza in old.stanzas if (stanza.type, stanza.key_id) != name)
+        return _replace(src, old, (*kept, redeemed))
 
 
 def _replace(src: Path, old: Recipients, stanzas: tuple[Stanza, ...]) -> Recipients:
-    new = Recipients(old.bundle_id, old.manifest_sha256, old.epoch + 1, stanzas)
-    # The new file is made beside the bundle: a crash must not leave an entry inside that readers refuse.
-    beside = src.with_name(f"{src.name}.{RECIPIENTS_NAME}.partial")
-    write_atomic(beside, new.to_bytes())
-    beside.replace(src / RECIPIENTS_NAME)
+    new = replace(old, epoch=old.epoch + 1, stanzas=stanzas)
+    replace_recipients(src, new)
     return new
 
 

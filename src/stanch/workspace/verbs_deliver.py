@@ -53,7 +53,9 @@ def deliver_copy(
     def run(_ref: EntryRef) -> Done[DeliveryReport]:
         _require_approvals(files, manifest.quorum.m if manifest.quorum is not None else 0)
         with_key = before_receipt or find_receipt(workspace, digest) is not None
-        report = deliver(bundle, open_blobs(uri), trusted, quorum=files, with_key=with_key, progress=progress)
+        report = deliver(
+            bundle, open_blobs(uri), trusted, decided=publisher, quorum=files, with_key=with_key, progress=progress
+        )
         sent: dict[str, JsonValue] = {
             "bundle": report.bundle_id, "sent": report.sent, "skipped": report.skipped, "key": report.has_key,
         }  # fmt: skip
