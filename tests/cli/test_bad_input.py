@@ -264,6 +264,8 @@ CASES = [
     ("key rotate dataset", 2, "not rotated"),
     ("key list nonsense", 2, "nonsense"),
     ("key show {text}", 2, "text.json"),
+    ("seal create {model} --to {recipient} --to {recipient} --sign-key {sign_pem} --lineage l --out {out}", 2, "twice"),
+    ("seal create {model} --to {recipient} --sign-key {sign_pem} --lineage Acme --out {out}", 2, "lineage: expected"),
     ("seal create {missing} --to {recipient} --sign-key {sign_pem} --lineage l --out {out}", 2, "missing"),
     ("seal create {model} --to nonsense --sign-key {sign_pem} --lineage l --out {out}", 2, ""),
     ("seal create {model} --to {recipient} --sign-key {missing} --lineage l --out {out}", 2, "missing"),

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # the test folders are no packag
 from delivery_world import MIB, Store, fails_at, make_bundle, make_world, open_store
 
 from stanch.crypto import SigningKey
+from stanch.crypto.identity import generate_identity
 from stanch.errors import (
     BundleIncomplete,
     Conflict,
@@ -49,7 +50,7 @@ from stanch.release import (
     revoke,
 )
 from stanch.release.pool import run_all
-from stanch.seal import Recipients, VolatileReleases, rekey, verify_sealed
+from stanch.seal import FileReleases, Recipients, VolatileReleases, rekey, verify_sealed
 from stanch.sign import TrustedKeys
 from stanch.store import REPLACE, open_blobs
 
@@ -197,6 +198,44 @@ def test_a_killed_transfer_opens_nothing_and_goes_on(world, tmp_path):
     assert_opens(world, dest)
 
 
+class Forgetful(VolatileReleases):
+    """A memory that can be asked and not written."""
+
+    def remember(self, *_):
+        raise StoreError("cannot be remembered")
+
+
+def test_without_a_memory_nothing_is_fetched_and_a_failing_one_costs_no_transfer(world, delivered, tmp_path):
+    with pytest.raises(StoreError, match="cannot be remembered here"):
+        get(world, delivered, tmp_path / "got", memory=FileReleases(tmp_path / "no" / "file"))
+    assert list(tmp_path.glob("got*")) == []
+    with pytest.raises(StoreError, match="cannot be remembered"):
+        get(world, delivered, tmp_path / "got", memory=Forgetful())
+    assert_nothing_opens(world, tmp_path / "got")
+    assert get(world, delivered, tmp_path / "got").received == 0
+
+
+def test_what_another_bundle_left_is_named_before_anything_is_asked_for(world, delivered, tmp_path):
+    left = tmp_path / "got.partial" / "body"
+    left.mkdir(parents=True)
+    (left / "00099.floe").write_bytes(b"x")
+    store = Store(delivered)
+    with pytest.raises(UnexpectedFile, match="00099") as caught:
+        get(world, store, tmp_path / "got")
+    assert caught.value.next_step == f"remove {left} and fetch again"
+    assert not [key for _, key in store.calls if key.endswith(".floe")]
+
+
+def test_a_link_in_place_of_the_body_is_not_written_through(world, delivered, tmp_path):
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim" / "00000.floe").write_bytes(b"precious" * 1000)
+    (tmp_path / "got.partial").mkdir()
+    (tmp_path / "got.partial" / "body").symlink_to("../victim")
+    with pytest.raises(UnexpectedFile, match="expected a directory"):
+        get(world, delivered, tmp_path / "got")
+    assert contents(tmp_path / "victim") == {"00000.floe": b"precious" * 1000}
+
+
 @pytest.fixture
 def disk(make_disk):
     return make_disk(2)
@@ -253,7 +292,7 @@ def test_a_damaged_partial_is_mended_and_a_strange_file_in_it_refused(world, del
         get(world, delivered, tmp_path / "got")
     assert_nothing_opens(world, tmp_path / "got")
     (tmp_path / "got.partial" / "extra").unlink()
-    assert get(world, delivered, tmp_path / "got").received == 0
+    assert get(world, delivered, tmp_path / "got").received < sum(s.stored for s in world.sealed.manifest.streams)
     assert_opens(world, tmp_path / "got")
 
 
@@ -352,6 +391,29 @@ def test_recipients_alone_are_replaced_and_only_by_newer_ones(blobs, tmp_path):
     with pytest.raises(RemoteConflict, match=r"recipients\.json"):
         deliver(mine.bundle, blobs, mine.trusted)
     assert blobs.get(f"{mine.bundle_id}/recipients.json") == new
+
+
+def test_a_list_that_was_changed_after_a_revocation_says_how_it_is_delivered(blobs, tmp_path):
+    mine, new = make_world(tmp_path / "mine", sizes={"a": 5}), generate_identity().recipient
+    deliver(mine.bundle, blobs, mine.trusted)
+    gone = mine.identities[0].recipient.key_id
+    revoke(mine.remote(blobs), RevokeOrder(gone, "left", mine.publisher, datetime.now(UTC)), mine.trusted)
+    publisher = read_publisher(mine.bundle, mine.trusted)[1]
+    rekey(mine.bundle, publisher, mine.identities[1], [new], [gone])
+    with pytest.raises(RemoteConflict, match="epoch 1, the bundle's is 1") as caught:
+        deliver(mine.bundle, blobs, mine.trusted)
+    assert "stanch seal rekey BUNDLE --remove KEY-ID --add RECIPIENT" in caught.value.next_step
+    rekey(mine.bundle, publisher, mine.identities[1], [new], [new.key_id])
+    assert deliver(mine.bundle, blobs, mine.trusted).sent == 1
+
+
+def test_another_bundle_than_was_decided_about_is_not_delivered(world, blobs, tmp_path):
+    other = make_bundle(tmp_path / "other", world.publisher, [generate_identity().recipient], sizes={"a": 5})
+    decided = read_publisher(world.bundle, world.trusted)[1]
+    with pytest.raises(Tampered, match="decided about"):
+        deliver(other.path, blobs, world.trusted, decided=decided)
+    assert list(blobs.list()) == []
+    assert deliver(world.bundle, blobs, world.trusted, decided=decided).has_key
 
 
 def test_memory_does_not_grow_with_the_bundle(tmp_path):

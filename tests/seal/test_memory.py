@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from stanch.errors import InvalidInput, Rollback
+from stanch.errors import InvalidInput, Rollback, StoreError
 from stanch.seal import FileReleases, SeenRelease, VolatileReleases
 
 A, B = "aa" * 32, "bb" * 32
@@ -60,6 +60,16 @@ def test_a_damaged_file_is_refused_never_forgotten(tmp_path, text):
         with pytest.raises(InvalidInput):
             use()
     assert path.read_text() == text
+
+
+def test_a_file_that_could_not_be_written_is_refused_when_it_is_asked(tmp_path):
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "no" / "such" / "file", tmp_path / "folder"):
+        memory = FileReleases(path)
+        for use in (lambda m=memory: m.last("p", "l"), lambda m=memory: m.remember("p", "l", SeenRelease(1, A))):
+            with pytest.raises(StoreError, match="cannot be remembered") as caught:
+                use()
+            assert "--memory FILE" in caught.value.next_step
 
 
 def test_threads_do_not_lose_each_others_entries(tmp_path):

@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import pytest
 
 from stanch.crypto.identity import generate_identity
-from stanch.errors import Conflict, NotSealed, StoreError
+from stanch.crypto.passphrase import Passphrase
+from stanch.errors import Conflict, InvalidInput, NotSealed, StoreError
 from stanch.seal import SealParams, read_manifest, seal
 
 PARAMS = SealParams(kind="other", lineage="l", release_number=1, workers=2)
@@ -60,6 +62,17 @@ def test_a_refused_signature_leaves_nothing(tmp_path, source):
 
     with pytest.raises(RuntimeError, match="pulled out"):
         seal(source, tmp_path / "x.sealed", [generate_identity()], PARAMS, refuse)
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("wrong", ["lineage", "recipient", "passphrase"])
+def test_what_is_known_to_be_wrong_is_refused_before_anything_is_read(tmp_path, source, wrong, monkeypatch):
+    key = generate_identity()
+    named = {"lineage": [key], "recipient": [key, key.recipient], "passphrase": [Passphrase("a"), Passphrase("b")]}
+    params = replace(PARAMS, lineage="Acme Bot") if wrong == "lineage" else PARAMS
+    monkeypatch.setattr("stanch.seal.write.BodyWriter", lambda *_, **__: pytest.fail("a body was begun"))
+    with pytest.raises(InvalidInput, match="found 'Acme Bot'" if wrong == "lineage" else "named twice"):
+        seal(source, tmp_path / "x.sealed", named[wrong], params, lambda _manifest: b"s")
     assert left(tmp_path) == []
 
 

@@ -2,10 +2,12 @@
 
 import base64
 import json
+import shutil
 from dataclasses import replace
 from datetime import timedelta
 
 import life
+import msgspec
 import pytest
 
 from stanch.crypto import SigningKey
@@ -13,10 +15,11 @@ from stanch.crypto.identity import generate_identity
 from stanch.errors import Conflict, InvalidInput, NotFound, PolicyViolation, Tampered, VerificationError
 from stanch.mark import embed
 from stanch.seal import read_manifest
-from stanch.sign import TrustedKeys
+from stanch.sign import TrustedKeys, sign_manifest
+from stanch.store import FileBlobs
 from stanch.terms import Digest
 from stanch.trace import PackInvalid, sign_receipt, verify_pack
-from stanch.workspace import verbs_trace
+from stanch.workspace import verbs_deliver, verbs_trace
 from stanch.workspace.copies import KeptCopy
 from stanch.workspace.release_state import ReleaseState
 from stanch.workspace.verbs_deliver import deliver_copy
@@ -67,6 +70,24 @@ def test_who_does_not_wait_is_in_the_log(made, tmp_path):
     assert deliver(workspace, copy, tmp_path / "store", before_receipt=True).has_key
     entry = json.loads(workspace.ledger.reader().entry(start))
     assert entry["unmapped"]["stanch"]["payload"]["before_receipt"] is True
+
+
+def test_another_copy_that_takes_its_place_meanwhile_is_not_sent(made, tmp_path, monkeypatch):
+    workspace, copy, _ = made
+    other = shutil.copytree(copy.path, tmp_path / "other")
+    manifest = msgspec.structs.replace(read_manifest(other), created="2026-01-01T00:00:00Z").to_bytes()
+    (other / "manifest.json").write_bytes(manifest)
+    signature = sign_manifest(manifest, workspace.keys.signer("publisher"))
+    (other / "manifest.sigstore.json").write_bytes(signature.to_bytes())
+
+    def move(*_):  # after it was decided and logged
+        copy.path.rename(tmp_path / "aside")
+        other.rename(copy.path)
+        return FileBlobs(tmp_path / "store")
+
+    monkeypatch.setattr(verbs_deliver, "open_blobs", move)
+    with pytest.raises(Tampered, match="decided about"):
+        deliver(workspace, copy, tmp_path / "store")
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,13 @@ from stanch.seal.times import parse_time
 FORMAT: Final = "stanch/sealed-bundle/v1"
 MAX_MANIFEST = 16 << 20
 CIPHER = "FLOE-AES256GCM-HKDF384"
+LINEAGE: Final = r"^[a-z0-9._/-]{1,200}\Z"
 _FAMILY = "stanch/sealed-bundle/"
 _NAME = "manifest.json"
 
 BundleKind: TypeAlias = Literal["model", "adapter", "dataset", "other"]
 Hex32: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
-Lineage: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9._/-]{1,200}\Z")]
+Lineage: TypeAlias = Annotated[str, msgspec.Meta(pattern=LINEAGE)]
 Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
 Natural: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 

@@ -139,7 +139,7 @@ class FileReleases:
             raise StoreError(
                 f"{self._path}: releases cannot be remembered here",
                 why=os.strerror(error.errno or 0),
-                next_step="name a file that you may write: --memory FILE",
+                next_step="let it be written to, or name a writable file: --memory FILE",
             ) from error
 
     def _read(self) -> dict[str, dict[str, SeenRelease]]:

@@ -31,11 +31,16 @@ def check_recipients(recipients: Sequence[KeyProvider], quorum: Quorum | None) -
     """Check whom a bundle is sealed for: with a quorum the split of its root alone, else at least one recipient.
 
     Raises:
-        InvalidInput: Nobody is named, or a quorum and a direct recipient would both open it.
+        InvalidInput: Nobody is named, somebody is named twice, or a quorum and a direct recipient would both open it.
     """
     if not recipients:
         raise InvalidInput("sealing needs at least one recipient", next_step="name one with --to")
-    kinds = [recipient.describe().type for recipient in recipients]
+    described = [recipient.describe() for recipient in recipients]
+    if len({(one.type, one.key_id) for one in described}) != len(described):
+        raise InvalidInput(
+            "a recipient is named twice", why="one stanza a key and one passphrase a bundle", next_step="name each once"
+        )
+    kinds = [one.type for one in described]
     if (kinds == [QUORUM_STANZA]) if quorum is not None else (QUORUM_STANZA not in kinds):
         return
     raise InvalidInput(

@@ -1,6 +1,7 @@
 """Sealing: one pass over the source, into a directory that gets its name only when it is complete and durable."""
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from stanch.seal.keys import BUNDLE_ID_SIZE, ReleaseRoot
 from stanch.seal.layout import MAX_INDEX, MAX_STREAMS, cut, cut_safetensors
 from stanch.seal.manifest import (
     FORMAT,
+    LINEAGE,
     NO_COMMITMENTS,
     ONLY_CIPHER,
     BaseModel,
@@ -177,6 +179,11 @@ def _check_plan(plan: Sequence[_Planned], params: SealParams) -> None:
     streams = 1 + sum(len(planned.sizes) for planned in plan)
     if streams > MAX_STREAMS:
         raise InvalidInput(f"the source needs {streams} streams, a bundle has at most {MAX_STREAMS}")
+    if not re.match(LINEAGE, params.lineage):
+        raise InvalidInput(
+            f"lineage: expected 1 to 200 of the characters a-z, 0-9 and . _ / -, found {params.lineage[:80]!r}",
+            next_step="choose another --lineage",
+        )
     if params.not_after is not None and params.not_after <= params.clock():
         raise InvalidInput("the release would end before it begins", next_step="choose a later end")
 
