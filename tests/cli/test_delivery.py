@@ -8,6 +8,7 @@ import life
 import pytest
 
 from authority import served
+from stanch.errors import InvalidInput, StoreError
 
 
 def test_a_bundle_goes_to_a_store_and_comes_back_until_it_is_revoked(stanch, files, tmp_path):
@@ -130,3 +131,18 @@ def test_a_wrong_revoked_expired_key_opens_nothing_and_leaves_nothing_in_clear(s
     assert len(written) > 10
     pieces = [weights[start : start + 32] for start in range(0, len(weights) - 32, 1000)]
     assert not any(piece in data for piece in pieces for data in written.values())
+
+
+@pytest.mark.parametrize("error", [InvalidInput("no folder"), StoreError("the disk is full")], ids=["folder", "disk"])
+def test_an_api_key_that_could_not_be_written_is_good_for_nothing(error, stanch, monkeypatch):
+    def fail(*_):
+        raise error
+
+    assert stanch("init", "w").code == 0
+    act = ("--workspace", "w", "access")
+    assert stanch(*act, "add", "bot", "--service", "--role", "consumer", "--clearance", "3").code == 0
+    monkeypatch.setattr("stanch.crypto.write_private", fail)
+    model = f"sha256:{'0' * 64}"
+    made = stanch(*act, "key", "issue", "bot", "--model", model, "--network", "10.0.0.0/8", "--out", "k")
+    assert made.code == error.exit_code, made
+    assert "revoked" in stanch(*act, "key", "list").out
