@@ -228,6 +228,8 @@ CASES = [
     ("release fetch {store_uri} --trust {sign_pub_pem} --out {base}", 4, "exists already"),
     ("release fetch {store_uri} --trust {sign_pub_pem} --min-release 9 --out {out}", 1, "release 9 or later"),
     ("release fetch {store_uri} --trust {sign_pub_pem} --revocations {text} --out {out}", 2, ""),
+    ("release fetch {store_uri} --trust {sign_pub_pem} --memory {missing}/x --out {out}", 4, "cannot be remembered"),
+    ("release open {sealed} --identity {acme_key} --trust {sign_pub_pem} --memory {missing}/x", 4, "--memory FILE"),
     ("release fetch {text} --trust {sign_pub_pem} --out {out}", 2, "URI of a delivered bundle"),
     ("release fetch file:{missing}/{zeros} --trust {sign_pub_pem} --out {out}", 2, "no such folder"),
     ("release fetch file:{store}/{zeros} --trust {sign_pub_pem} --out {out}", 1, "missing in the store"),

@@ -62,7 +62,7 @@ class BundleFolder:
     """
 
     def __init__(self, path: Path) -> None:
-        if path.resolve().name.endswith(PARTIAL_SUFFIX) or not (path / MANIFEST_NAME).is_file():
+        if not (path / MANIFEST_NAME).is_file() or path.resolve().name.endswith(PARTIAL_SUFFIX):
             raise NotSealed(
                 f"{path}: not a sealed bundle",
                 why=f"expected a directory with {MANIFEST_NAME}, finished and renamed by its writer",
