@@ -133,7 +133,7 @@ def drop_revoked(
 
 def _entry_of(identity: KeyDescription, recipients: Recipients, gone: Mapping[str, Revocation]) -> Revocation | None:
     # A passphrase has no key id of its own: its stanza says which one is meant.
-    named = [identity.key_id, *(stanza.key_id for stanza in recipients.stanzas if identity.names(stanza))]
+    named = [identity.key_id or "", *(stanza.key_id for stanza in recipients.stanzas if identity.names(stanza))]
     return next((gone[name] for name in named if name in gone), None)
 
 
