@@ -119,7 +119,7 @@ def samples():
         ("hidden", b'\xef\xbb\xbf {"trust_remote_code": false}', "remote-code"),
         ("twice.json", b'{"custom_pipelines": 1, "custom_pipelines": 2}', "remote-code"),
         ("utf16.json", '{"auto_map": 1}'.encode("utf-16"), "remote-code"),
-        *((f"{key}.json", json.dumps({"deep": [{key: value}]}).encode(), "remote-code") for key, value in KERNELS.items()),
+        *((f"{key}.json", json.dumps([{key: KERNELS[key]}]).encode(), "remote-code") for key in KERNELS),
         ("rows.jsonl", b'{"a": 1}\n\n{"auto_map": 1}\n', "remote-code"),
         ("broken.json", b'{"auto_map": 1', "json"),
         ("abyss.json", b"[" * 100_000, "json"),

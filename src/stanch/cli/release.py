@@ -15,6 +15,7 @@ from stanch.cli.recipients import TIMESTAMP_ROOTS, TSA, TSA_ROOTS, authority_of,
 from stanch.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from stanch.seal import Manifest
     from stanch.terms import JsonValue
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -151,12 +152,16 @@ def open_(
     bytes are written here; its store's revocation list holds.
     """
     from stanch.release import RemoteBundle, open_copy, open_remote  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.seal import FileReleases  # noqa: PLC0415 - same
+    from stanch.seal import FileReleases, read_manifest  # noqa: PLC0415 - same
 
     key, policy = identity_of(identity), publisher_of(trust, timestamp_roots)
-    listed = read_revocation_list(revocations, trust_of(trust))
-    seen = FileReleases(memory or identity.with_suffix(".releases"))
     remote = RemoteBundle.open(bundle) if _URI.match(bundle) else None
+
+    def manifest() -> "Manifest":
+        return read_manifest(Path(bundle)) if remote is None else remote.signed_manifest(policy).manifest
+
+    listed = read_revocation_list(revocations, trust_of(trust), manifest)
+    seen = FileReleases(memory or identity.with_suffix(".releases"))
     with (
         open_copy(Path(bundle), policy, [key], memory=seen, revocations=listed)
         if remote is None

@@ -105,7 +105,7 @@ def fetch(
     signed = remote.signed_manifest(trusted if roots is None else Timestamped(trusted, roots))
     manifest, signers = signed.manifest, signed.publisher.signer_key_ids
     release = _check_policy(signed, memory, params.min_release)
-    listed = read_revocations(remote.blobs, trusted)
+    listed = read_revocations(remote.blobs, trusted, manifest.lineage)
     check_newest(listed, remote.location, [key.key_id for key in trusted.keys], memory)
     recipients = params.revocations.remaining(listed.remaining(read_recipients(remote, signed)))
     beside = read_beside(remote, manifest, trusted, (listed, params.revocations))

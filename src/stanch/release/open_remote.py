@@ -44,7 +44,7 @@ def open_remote(
     """
     signed = remote.signed_manifest(trusted)
     keys = trusted.trusted if isinstance(trusted, Timestamped) else trusted
-    listed = read_revocations(remote.blobs, keys)
+    listed = read_revocations(remote.blobs, keys, signed.manifest.lineage)
     check_newest(listed, remote.location, [key.key_id for key in keys.keys], memory)
     gone = listed.revoked(remote.bundle_id) | revocations.revoked(remote.bundle_id)
     usable = [identity for identity in identities if identity.describe().key_id not in gone]

@@ -123,8 +123,8 @@ def refusal(entry: Revocation) -> Revoked:
     )
 
 
-def read_revocations(blobs: BlobStore, trusted: TrustedKeys) -> RevocationList:
-    """Return the list of a store; the empty one where there is none.
+def read_revocations(blobs: BlobStore, trusted: TrustedKeys, lineage: str) -> RevocationList:
+    """Return the list of a store, as it counts for its bundles of a lineage; the empty one where there is none.
 
     Raises:
         VerificationError: Not signed by a trusted key.
@@ -136,7 +136,7 @@ def read_revocations(blobs: BlobStore, trusted: TrustedKeys) -> RevocationList:
         return NO_REVOCATIONS
     if len(data) > MAX_REVOCATIONS_FILE:
         raise InvalidInput(f"{REVOCATIONS_NAME}: expected at most {MAX_REVOCATIONS_FILE} bytes")
-    return RevocationList.verify(data, trusted)
+    return RevocationList.verify(data, trusted.for_lineage(lineage))
 
 
 def check_newest(found: RevocationList, location: str, publishers: Collection[str], memory: ReleaseMemory) -> None:

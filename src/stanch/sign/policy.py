@@ -1,7 +1,7 @@
 """Verification policies: small parts that compose and name the first thing that fails."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Protocol
@@ -62,11 +62,15 @@ class Scope:
             return f"was trusted until {self.not_after.isoformat()}"
         if self.predicate_types is not None and statement.predicate_type not in self.predicate_types:
             return f"may not sign statements of type {statement.predicate_type[:200]}"
-        if self.lineages is not None and not (
-            isinstance(lineage, str) and any(fnmatchcase(lineage, pattern) for pattern in self.lineages)
-        ):
+        if not self.admits(lineage):
             return f"may not sign for lineage {lineage[:200] if isinstance(lineage, str) else 'none'}"
         return None
+
+    def admits(self, lineage: JsonValue) -> bool:
+        """Say whether the key may sign for a lineage, None where there is none."""
+        return self.lineages is None or (
+            isinstance(lineage, str) and any(fnmatchcase(lineage, pattern) for pattern in self.lineages)
+        )
 
 
 def _now() -> datetime:
@@ -95,6 +99,17 @@ class TrustedKeys:
         if not 1 <= self.threshold <= len(set(self.keys)):
             raise InvalidInput(f"a threshold of {self.threshold} needs as many different keys, and at least one")
 
+    def for_lineage(self, lineage: str) -> "TrustedKeys":
+        """Return the trust in what says no lineage of its own but belongs to a bundle of ``lineage``.
+
+        A key that may sign for that lineage may then sign statements without one, such as a list of revocations.
+        Whoever calls this has checked by another signature that the bundle is of that lineage.
+        """
+        scopes = {
+            key: replace(scope, lineages=None) if scope.admits(lineage) else scope for key, scope in self.scopes.items()
+        }
+        return replace(self, scopes=scopes)
+
     def check(self, evidence: Evidence) -> frozenset[str]:
         """Return the ids of the keys that signed and may sign this statement."""
         now = self.clock()
@@ -111,7 +126,11 @@ class TrustedKeys:
         if len(signers) >= self.threshold:
             return frozenset(signers)
         if refusals:
-            raise PolicyViolation("a trusted key signed what it may not sign", why="; ".join(refusals))
+            raise PolicyViolation(
+                "a trusted key signed what it may not sign",
+                why="; ".join(refusals),
+                next_step="ask the publisher which key signs this now; what a key may sign stands in your trust file",
+            )
         trusted = ", ".join(key.key_id for key in self.keys)
         if signers:
             raise NoTrustedSignature(
