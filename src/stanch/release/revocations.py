@@ -157,7 +157,7 @@ def check_newest(found: RevocationList, location: str, publishers: Collection[st
                 f"later, found {found.number}",
                 next_step="ask the publisher; somebody may have put back an old list",
             )
-        if seen is not None and seen.number == found.number and seen.manifest_sha256 != digest:
+        if seen is not None and seen.number == found.number and seen.digest != digest:
             raise Equivocation(f"{location}: two different revocation lists are signed as number {found.number}")
         if found.number:
             memory.remember(publisher, name, SeenRelease(found.number, digest))
