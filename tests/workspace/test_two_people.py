@@ -47,8 +47,8 @@ from stanch.workspace.verbs_release import (
     ReleaseState,
     create_release,
     propose_release,
+    recall_recipients,
     release_folder,
-    sealed_for,
 )
 
 both = pytest.mark.on_both_grounds
@@ -417,11 +417,11 @@ def test_one_person_suffices_in_profile_solo(team, tmp_path):
         with pytest.raises(InvalidInput, match="without approvals"):
             load_record(workspace, "r1", "acme")
         deliver_copy(workspace, made.path, f"file:{tmp_path}/store", trusted)
-        assert sealed_for(workspace, made.manifest) == {material.acme.recipient.key_id}
-        assert sealed_for(workspace, Digest.sha256(b"another")) == frozenset()
+        assert recall_recipients(workspace, made.manifest) == {material.acme.recipient.key_id}
+        assert recall_recipients(workspace, Digest.sha256(b"another")) == frozenset()
         shutil.rmtree(release_folder(workspace, "r1"))
         with pytest.raises(PolicyViolation, match="no release's file says for whom"):
-            sealed_for(workspace, made.manifest)
+            recall_recipients(workspace, made.manifest)
         add_person(workspace, "new", ["auditor", "ml_engineer"])
 
 

@@ -122,13 +122,13 @@ def _made_for(publisher: "VerifiedDigest") -> frozenset[str]:
     """Return the key ids that the log of the workspace here, if there is one, knows a copy was made for."""
     from stanch.cli.ground import open_workspace_if_any  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.terms import Digest  # noqa: PLC0415 - same
-    from stanch.workspace.verbs_release import sealed_for  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_release import recall_recipients  # noqa: PLC0415 - same
 
     workspace = open_workspace_if_any(current())
     if workspace is None:
         return frozenset()
     with workspace:
-        return sealed_for(workspace, Digest("sha256", publisher.sha256))
+        return recall_recipients(workspace, Digest("sha256", publisher.sha256))
 
 
 def _require_publisher(signer: "SigningKey | None", publisher: "VerifiedDigest") -> None:

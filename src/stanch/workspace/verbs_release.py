@@ -117,7 +117,7 @@ def propose_release(workspace: Workspace, proposal: Proposal) -> ReleaseState:
     return workspace.door.act(Request("release.propose", "model:audit", ref, payload), run)
 
 
-def sealed_for(workspace: Workspace, manifest: Digest) -> frozenset[str]:
+def recall_recipients(workspace: Workspace, manifest: Digest) -> frozenset[str]:
     """Return the id of the key that a copy was sealed for, whatever its list says now; none for what was not made here.
 
     Raises:
