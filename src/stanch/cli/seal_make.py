@@ -91,7 +91,9 @@ def _kind_of(folder: Path) -> "BundleKind":
     if is_adapter(folder):
         return "adapter"
     named = any((folder / name).is_file() for name in ("config.json", "model_index.json"))
-    return "model" if named or any(any(folder.rglob(f"*.{kind}")) for kind in ("safetensors", "gguf")) else "other"
+    if named or any(any(folder.rglob(f"*.{kind}")) for kind in ("safetensors", "gguf")):
+        return "model"
+    return "dataset" if any(folder.rglob("*.jsonl")) else "other"
 
 
 def _finisher(signers: "Sequence[SigningKey]", tsa: str | None, roots: Path | None) -> "Callable[[bytes], bytes]":

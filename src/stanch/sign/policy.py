@@ -1,13 +1,13 @@
 """Verification policies: small parts that compose and name the first thing that fails."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Protocol
 
 from stanch.crypto import VerifyKey
-from stanch.errors import InvalidInput, NoTrustedSignature, PolicyViolation, VerificationError
+from stanch.errors import InvalidInput, NoTrustedSignature, PolicyViolation
 from stanch.sign.statement import Statement
 from stanch.terms import Digest, JsonValue
 
@@ -190,38 +190,6 @@ class HasSubject:
 
 
 @dataclass(frozen=True, slots=True)
-class NotOlderThan:
-    """The statement must say a time that is not before ``moment``: the signer's word, which no third party timed.
-
-    Attributes:
-        moment: The earliest accepted time.
-        field: Where the predicate says it; by default when a provenance statement's run ended.
-    """
-
-    moment: datetime
-    field: tuple[str, ...] = ("runDetails", "metadata", "finishedOn")
-
-    def check(self, evidence: Evidence) -> frozenset[str]:
-        """Compare the stated time."""
-        value: JsonValue = evidence.statement.predicate
-        for name in self.field:
-            value = value.get(name) if isinstance(value, dict) else None
-        where = ".".join(self.field)
-        try:
-            stated = datetime.fromisoformat(value) if isinstance(value, str) else None
-        except ValueError:
-            stated = None
-        if stated is None or stated.tzinfo is None:
-            raise PolicyViolation(f"the statement says no time: expected one in {where}")
-        if stated < self.moment:
-            raise PolicyViolation(
-                f"the statement is too old: expected {where} from {self.moment.isoformat()} on, "
-                f"found {stated.isoformat()}"
-            )
-        return frozenset()
-
-
-@dataclass(frozen=True, slots=True)
 class _All:
     parts: tuple[Policy, ...]
 
@@ -229,33 +197,8 @@ class _All:
         return frozenset().union(*(part.check(evidence) for part in self.parts))
 
 
-@dataclass(frozen=True, slots=True)
-class _Any:
-    parts: tuple[Policy, ...]
-
-    def check(self, evidence: Evidence) -> frozenset[str]:
-        failures: list[VerificationError] = []
-        for part in self.parts:
-            try:
-                return part.check(evidence)
-            except VerificationError as error:
-                failures.append(error)
-        raise PolicyViolation(
-            f"none of {len(self.parts)} alternatives holds", why="; ".join(failure.what for failure in failures)
-        )
-
-
-def _parts(parts: Sequence[Policy]) -> tuple[Policy, ...]:
-    if not parts:
-        raise InvalidInput("an empty policy would accept everything")
-    return tuple(parts)
-
-
 def all_of(*parts: Policy) -> Policy:
     """Return a policy that holds when every part holds."""
-    return _All(_parts(parts))
-
-
-def any_of(*parts: Policy) -> Policy:
-    """Return a policy that holds when one of the parts holds."""
-    return _Any(_parts(parts))
+    if not parts:
+        raise InvalidInput("an empty policy would accept everything")
+    return _All(parts)
