@@ -95,9 +95,9 @@ class Diagnosis:
         reasons = [f"{o.key_id} is {o.kept_by}" for o in self.openers if not o.shreddable]
         if self.quorum is not None:
             reasons.append("the approvers' shares are wrapped to key files, of which there may be copies")
-        changed = f"changed {self.epoch} times" if self.epoch else "say that they never changed"
+        changed = f"changed {self.epoch} times" if self.epoch else "never changed"
         reasons.append(
-            f"the recipients {changed}, which nobody signs: an earlier copy of {RECIPIENTS_NAME} may name other keys"
+            f"{RECIPIENTS_NAME} says that it {changed}, and nobody signs it: an earlier one may name other keys"
         )
         kinds = {opener.type for opener in self.openers}
         reasons += [text for kind, text in _LEFT_OPEN.items() if kind in kinds]
