@@ -163,10 +163,10 @@ def open_(
     key, policy = identity_of(identity), publisher_of(trust, timestamp_roots)
     remote = RemoteBundle.open(bundle) if _URI.match(bundle) else None
 
-    def manifest() -> "Manifest":
+    def find_manifest() -> "Manifest":
         return read_manifest(Path(bundle)) if remote is None else remote.signed_manifest(policy).manifest
 
-    listed = read_revocation_list(revocations, trust_of(trust), manifest)
+    listed = read_revocation_list(revocations, trust_of(trust), find_manifest)
     seen = FileReleases(memory or identity.with_suffix(".releases"))
     with (
         open_copy(Path(bundle), policy, [key], memory=seen, revocations=listed)
