@@ -62,14 +62,9 @@ def reseal(  # noqa: PLR0913 - what a release may have of its own, by keyword
         )
     if not_after is None and old.not_after is not None:
         not_after = parse_time(old.not_after, what="manifest.json, not_after")
-    if number is not None and number <= old.release_number:
-        raise InvalidInput(
-            f"expected a release number above {old.release_number}, found {number}",
-            why="recipients refuse one that does not rise",
-        )
     known = {file.path: file for file in bundle.files()}
     params = SealParams(
-        kind=old.kind, lineage=old.lineage, release_number=number or old.release_number + 1, not_after=not_after,
+        kind=old.kind, lineage=old.lineage, release_number=_rising(old.release_number, number), not_after=not_after,
         segment_hash=old.segment_hash, plaintext_sha256=any(file.sha256 is not None for file in known.values()),
         base_model=old.base_model, commitments=old.commitments, summary=old.summary, clock=clock, progress=progress,
     )  # fmt: skip
@@ -81,6 +76,14 @@ def reseal(  # noqa: PLR0913 - what a release may have of its own, by keyword
         return bundle.plaintext_signature
 
     return seal(BundleSource(bundle), dest, recipients, params, finish, keep_signature)
+
+
+def _rising(old: int, number: int | None) -> int:
+    if number is not None and number <= old:
+        raise InvalidInput(
+            f"expected a release number above {old}, found {number}", why="recipients refuse one that does not rise"
+        )
+    return number or old + 1
 
 
 @dataclass(frozen=True, slots=True)
