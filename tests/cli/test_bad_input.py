@@ -177,6 +177,8 @@ CASES = [
     ("release propose {model} --name x --cert {cert_json} --to a={recipient} --to a={recipient}", 2, "once"),
     ("release propose {model} --name ../x --cert {cert_json} --to acme={recipient}", 2, "not a release name"),
     ("release propose {model} --name r1 --cert {cert_json} --to acme={recipient}", 2, "exists already"),
+    ("release propose {model} --name x --cert {cert_json} --to acme={recipient} --lineage acme/bot --number 1", 2,
+     "above 1"),
     ("release propose {no_model} --name x --cert {cert_json} --to acme={recipient}", 2, "no-model"),
     ("release approve missing --to acme --identity {acme_key}", 2, "no release"),
     ("release approve r1 --to nobody --identity {acme_key}", 2, "was not proposed for"),

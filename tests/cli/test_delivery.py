@@ -80,6 +80,16 @@ def test_a_revocation_list_needs_as_many_signers_as_its_readers_demand(stanch, t
     assert (refused.code, "expected 2, found 1" in refused.err) == (1, True)
 
 
+def test_a_proposal_takes_the_next_number_of_its_line(stanch, files):
+    def propose(name, *words):
+        asked = ("--name", name, "--base", files.base, "--cert", files.cert_json, "--to", f"acme={files.recipient}")
+        return stanch("--workspace", files.w, "release", "propose", files.model, *asked, *words)
+
+    assert "line       acme/bot, number 2" in propose("next", "--lineage", "acme/bot").out
+    data = propose("named", "--json").json["data"]
+    assert (data["lineage"], data["release_number"]) == (files.model.name, 1)
+
+
 def test_a_released_copy_is_time_stamped_by_the_authority_that_is_named(authority, stanch, files, tmp_path):
     (tmp_path / "roots.pem").write_bytes(authority.root)
     (tmp_path / "gate.toml").write_text('[gate]\nrelease_context = "internal-api"\n')

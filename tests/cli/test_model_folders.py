@@ -94,6 +94,10 @@ SHAPES = {
         },
         kind="adapter",
     ),
+    "a data set": Row(
+        {"train.jsonl": '{"text": "a row"}\n', "train.manifest.json": '{"format": "…"}', "more/test.jsonl": ""},
+        kind="dataset",
+    ),
     "sentencepiece": Row(
         MODEL | {"tokenizer.model": b"\x0a\x0e\x0a\x05<unk>\x15\x00\x00\x00\x00\x18\x02", "spiece.model": b"\n"}
     ),

@@ -77,6 +77,26 @@ def test_a_bundle_for_each_kind(name, stanch, tmp_path, request, monkeypatch):
     assert (tmp_path / "plain" / "f").read_bytes() == b"contents"
 
 
+def test_inside_a_workspace_a_copy_is_shredded_only_with_the_list_that_the_log_knows(
+    stanch, files, tmp_path, request, monkeypatch
+):
+    recipient, file = make("pkcs11", stanch, tmp_path, request, monkeypatch)
+    (tmp_path / "gate.toml").write_text('[gate]\nrelease_context = "internal-api"\n')
+    inside = ("--workspace", files.w)
+    create = ("release", "create", "r1", "--to", "acme", "--policy", "gate.toml", "--out", "copy")
+    assert stanch(*inside, *create).code == 0
+    held = json.loads((tmp_path / "copy/recipients.json").read_bytes())["stanzas"][0]["key_id"]
+    trust = ("--trust", files.w / ".stanch/keys/publisher.pub.pem")
+    remove = ("--identity", files.acme_key, "--add", recipient, "--remove", held)
+    assert stanch("seal", "rekey", "copy", *trust, *remove).code == 0
+    words = ("seal", "shred", "copy", *trust, "--key", file, "--out", "record.json", "--keys-open-nothing-else")
+    refused = stanch("--json", *inside, *words)
+    assert (refused.code, refused.json["error"]["slug"]) == (3, "shredding-defeated"), refused
+    assert "was sealed for it" in json.dumps(refused.json["error"])
+    shown = stanch(*words)  # where no log is near the list is all there is, and that is said
+    assert (shown.code, "the list of recipients is not signed:" in shown.out) == (0, True), shown
+
+
 @pytest.mark.usefixtures("sign")
 def test_a_passphrase_needs_a_terminal_or_a_file(stanch):
     words = ["seal", "create", "model", "--sign-key", "sign.pem", "--lineage", "l", "--out", "b", "--to"]

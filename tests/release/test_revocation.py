@@ -41,7 +41,7 @@ from stanch.release import (
     revoke,
 )
 from stanch.seal import Recipients, VolatileReleases
-from stanch.sign import Statement, Subject, sign_statement
+from stanch.sign import Scope, Statement, Subject, TrustedKeys, sign_statement
 from stanch.store import CREATE, REPLACE, open_blobs
 from stanch.terms import Digest
 
@@ -80,7 +80,7 @@ def test_a_revoked_recipient_is_refused_and_the_other_is_not(world, kind, reques
     blobs = open_blobs(f"file:{tmp_path}/s" if kind == "file" else request.getfixturevalue("s3").uri())
     deliver(world.bundle, blobs, world.trusted)
     made = revoke(world.remote(blobs), order(world), world.trusted)
-    assert made == read_revocations(blobs, world.trusted)
+    assert made == read_revocations(blobs, world.trusted, "acme/bot")
     first, second = world.identities
     assert made.entries == (Revocation(world.bundle_id, first.describe().key_id, "left", "2026-06-01T12:00:00Z"),)
     assert recipients(world, blobs) == (1, [second.describe().key_id])
@@ -108,6 +108,26 @@ def test_a_bundle_without_recipients_left_is_not_fetched_nor_delivered_again(wor
     assert not (tmp_path / "got.partial").exists()
     with pytest.raises(Revoked):
         deliver(world.bundle, blobs, world.trusted)
+
+
+def test_a_list_counts_if_its_signer_may_sign_for_the_bundles_lineage(world, blobs, tmp_path):
+    own, other = world.publisher, SigningKey.generate("p256")
+    scopes = {
+        own.public: Scope(name="own", lineages=("acme/*",)), other.public: Scope(name="other", lineages=("other/*",)),
+    }  # fmt: skip
+    scoped = TrustedKeys(tuple(scopes), scopes=scopes)
+    revoke(world.remote(blobs), order(world), scoped)
+    first, second = world.identities
+    remote = world.remote(blobs)
+    with open_remote(remote, scoped, [second], memory=VolatileReleases()):
+        pass
+    with pytest.raises(Revoked):
+        open_remote(remote, scoped, [first], memory=VolatileReleases())
+    assert deliver(world.bundle, open_store(tmp_path / "elsewhere"), scoped).sent > 0
+    blobs.put(LIST, RevocationList(2, ()).sign(other), mode=REPLACE)  # trusted, but not for this line
+    with pytest.raises(PolicyViolation, match="may not sign") as caught:
+        fetch(remote, tmp_path / "got", scoped, memory=VolatileReleases())
+    assert "trust file" in caught.value.next_step
 
 
 def test_a_stanza_that_somebody_puts_back_is_left_out(world, blobs, tmp_path):
@@ -259,4 +279,4 @@ def test_any_signed_predicate_is_a_list_or_refused(world, value):
 def test_a_list_that_is_too_long_is_refused(world, blobs):
     blobs.put(LIST, bytes((16 << 20) + 1), mode=CREATE)
     with pytest.raises(InvalidInput, match="at most"):
-        read_revocations(blobs, world.trusted)
+        read_revocations(blobs, world.trusted, "acme/bot")

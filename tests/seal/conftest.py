@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -88,6 +89,39 @@ def write_files(folder, files):
 @pytest.fixture(scope="session")
 def write_source():
     return write_files
+
+
+_WRITES = "trace=open,openat,openat2,creat,mkdir,mkdirat,rename,renameat,renameat2,link,linkat,symlink,symlinkat,"
+_WRITES += "truncate,ftruncate,write,pwrite64,writev,pwritev,pwritev2,sendfile,copy_file_range,mmap"
+
+
+class Strace:
+    """What the kernel was asked for while a bundle was loaded."""
+
+    def __init__(self, trace):
+        self.trace = trace
+        self.command = ["strace", "-f", "-xx", "-s", "4096", "-e", _WRITES, "-o", str(trace)]
+
+    def check(self, *secrets):
+        """Fail if a file was opened for writing, or anything written that holds one of the secrets (16 bytes)."""
+        lines = self.trace.read_text().splitlines()
+        assert any("floe" in bytes.fromhex("".join(line.split('"')[1].split("\\x"))).decode(errors="replace")
+                   for line in lines if "openat(" in line and '"\\x' in line)  # the load itself was traced  # fmt: skip
+        shown = ["".join(f"\\x{byte:02x}" for byte in secret) for secret in secrets]
+        for line in lines:
+            assert not any(secret in line for secret in shown), line[:200]
+            if "open" in line.split("(")[0]:
+                words = line.replace("|", " ").replace(",", " ").split()
+                assert not {"O_WRONLY", "O_RDWR", "O_CREAT"} & set(words), line
+            assert not ("MAP_SHARED" in line and "PROT_WRITE" in line), line
+            assert not any(f" {name}(" in line for name in ("mkdir", "rename", "link", "symlink", "truncate")), line
+
+
+@pytest.fixture
+def strace(tmp_path):
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    return Strace(tmp_path / "trace")
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ def test_the_good_manifest_is_a_fixed_point():
     }
     manifest = parse_manifest(canonical_json(full))
     assert manifest.to_bytes() == canonical_json(full)
-    assert manifest.public_summary == {"task": "support"}
+    assert manifest.summary == {"task": "support"}
 
 
 @pytest.mark.parametrize("name", sorted(GOOD))

@@ -1,7 +1,11 @@
 """Bundles as transformers models: the same numbers as from plain files, and nothing that could run code."""
 
+import contextlib
+import ctypes
 import json
+import os
 import shutil
+import subprocess
 import sys
 
 import peft
@@ -214,6 +218,41 @@ def test_a_changed_weight_never_reaches_the_library(plain, make_sealed):
     path.write_bytes(data)
     with sealed.open() as bundle, pytest.raises(Tampered):
         load_model(bundle)
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
+def test_loading_under_strace_writes_no_plaintext(plain, make_sealed, strace, tmp_path):
+    """The kernel's view, of a child that has the libraries already: importing them takes longer than all the rest."""
+    sealed, adapter = (make_sealed(files_of(plain / name), name=name) for name in ("base", "adapter"))
+    weights = [
+        data for bundle in (sealed, adapter) for name, data in bundle.files.items() if name.endswith(".safetensors")
+    ]
+    for name in ("base", "adapter"):
+        shutil.rmtree(tmp_path / f"{name}.source")
+    go, went = os.pipe()
+    child = os.fork()
+    if not child:
+        code = 1
+        with contextlib.suppress(Exception):
+            ctypes.CDLL(None).prctl(0x59616D61, -1, 0, 0, 0)  # PR_SET_PTRACER: strace is no parent of ours
+            torch.set_num_threads(1)  # the pool of threads stayed with the parent
+            os.read(go, 1)
+            with sealed.open() as bundle, adapter.open() as tuned:
+                load_tokenizer(bundle)
+                load_adapter(tuned, load_model(bundle))
+                code = 0
+        os._exit(code)
+    command = [*strace.command, "-p", str(child)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
+        first = tracer.stderr.readline()
+        os.write(went, b"x")
+        ended = os.waitpid(child, 0)[1]
+        os.close(go)
+        os.close(went)
+    if "attached" not in first:
+        pytest.skip(f"strace may not trace here: {first}")
+    assert ended == 0
+    strace.check(*(data[start : start + 16] for data in weights for start in range(len(data) - 16, 2000, -5000)))
 
 
 def test_loading_writes_no_file(plain, make_sealed, tmp_path):

@@ -74,6 +74,14 @@ def test_the_content_is_the_same_and_everything_else_new(old, again, signer, clo
         read_all(made.path, made, old.identity, signer, clock)
 
 
+def test_the_number_rises_and_is_chosen_where_more_was_made_of_the_line(old, again):
+    with old.open() as opened:
+        for number in (1, 6):
+            with pytest.raises(InvalidInput, match="above 6"):
+                again(opened, old.identity.recipient, number=number)
+        assert again(opened, old.identity.recipient, number=9).manifest.release_number == 9
+
+
 def test_the_signature_over_the_plain_files_stays(old, again, monkeypatch):
     with old.open() as opened:
         monkeypatch.setattr(opened, "_oms", {"signature": "of the files"})

@@ -218,10 +218,12 @@ def test_a_closed_bundle_gives_nothing(small):
     assert bundle._root._root == bytearray(32)
 
 
-def test_unsealing_gives_back_the_identical_files(small, tmp_path):
-    out = tmp_path / "out"
+def test_unsealing_gives_back_the_identical_files(small, tmp_path, monkeypatch):
+    out, durable = tmp_path / "out", []
+    monkeypatch.setattr("stanch.seal.unseal.sync_folder", lambda folder: durable.append(folder.name))
     with small.open() as bundle:
         bundle.unseal_unsafe(out)
+        assert durable == ["out.partial", "sub", tmp_path.name]
         assert {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file()} == small.files
         assert {p.stat().st_mode & 0o077 for p in [out, *out.rglob("*")]} == {0}
         with pytest.raises(Conflict):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -84,6 +85,20 @@ def test_a_key_that_lives_on_defeats_it_and_nothing_is_destroyed(make_sealed, to
     assert found.defeats[0].startswith(found.openers[1].key_id)
 
 
+def test_a_recipient_that_was_taken_off_the_unsigned_list_defeats_it_if_somebody_remembers(make_sealed, token_key):
+    identity = generate_identity()
+    sealed = make_sealed({"f": b"x"}, recipients=[token_key, identity.recipient])
+    path, named = sealed.path / "recipients.json", {token_key.key_id, identity.recipient.key_id}
+    recipients = Recipients.parse(path.read_bytes())
+    path.write_bytes(replace(recipients, stanzas=recipients.stanzas[:1]).to_bytes())
+    with pytest.raises(ShreddingDefeated, match="was sealed for it") as caught:
+        shred(sealed.path, sealed.publisher, [token_key], sealed_for=named, clock=clock)
+    assert caught.value.what.startswith(identity.recipient.key_id)
+    assert opens(sealed, token_key)
+    assert "nobody signs" in " ".join(diagnose(sealed.path, clock=clock).defeats)
+    assert shred(sealed.path, sealed.publisher, [token_key], sealed_for={token_key.key_id}, clock=clock).epoch == 0
+
+
 def test_a_key_with_replicas_defeats_it(make_sealed, kms):
     key = parse_recipient(kms.admin.create_key(MultiRegion=True)["KeyMetadata"]["Arn"])
     sealed = make_sealed({"f": b"x"}, recipients=[key])
@@ -152,8 +167,8 @@ def test_a_diagnosis_says_what_is_left_open(both):
     found = diagnose(sealed.path, clock=clock)
     assert found.shreddable
     assert [opener.type for opener in found.openers] == ["pkcs11-aes-gcm", "aws-kms"]
-    assert [word in " ".join(found.defeats) for word in ("backup", "waiting period", "opened", "changed")] == [
-        True, True, True, False,
+    assert [word in " ".join(found.defeats) for word in ("backup", "waiting period", "opened", "never changed")] == [
+        True, True, True, True,
     ]  # fmt: skip
     rekey(sealed.path, sealed.publisher, token_key, remove=[kms_key.key_id], clock=clock)
     found = diagnose(sealed.path, clock=clock)

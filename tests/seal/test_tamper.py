@@ -27,8 +27,10 @@ from stanch.errors import (
     VerificationError,
 )
 from stanch.seal import (
+    Commitments,
     GrantExpired,
     OpenParams,
+    SeenRelease,
     VolatileReleases,
     read_manifest,
     read_signature,
@@ -400,6 +402,30 @@ def test_an_unknown_stanza_type_is_passed_over(small):
     other = Stanza("hpke-future", "future:1", None, {"ct": "x"}).to_json()
     edit_recipients(small.path, lambda document: document["stanzas"].insert(0, other))
     assert small.read_all() == small.files
+
+
+def test_copies_of_one_release_are_no_equivocation(make_sealed):
+    """Each recipient has another manifest; what they share is the certificate and the batch of marks."""
+    identity, memory = generate_identity(), VolatileReleases()
+
+    def copy(name, mark, certificate="c"):
+        commitments = Commitments(None, None, certificate * 64, mark and mark * 64)
+        return make_sealed({"f": name.encode()}, name=name, identity=identity, commitments=commitments)
+
+    first = copy("first", "a")
+    for same in (first, copy("second", "a"), first):
+        same.open(memory=memory)
+    for other in (copy("batch", "b"), copy("certificate", "a", "b"), copy("unmarked", None)):
+        with pytest.raises(Equivocation):
+            other.open(memory=memory)
+    unmarked = VolatileReleases()
+    copy("one", None).open(memory=unmarked)
+    with pytest.raises(Equivocation):
+        copy("two", None).open(memory=unmarked)
+    # What an earlier stanch remembered of a copy: its manifest.
+    old = VolatileReleases()
+    old.remember(*first.publisher.signer_key_ids, "acme/bot", SeenRelease(1, first.publisher.sha256.hex()))
+    first.open(memory=old)
 
 
 def test_rollback_and_equivocation(make_sealed):

@@ -18,6 +18,12 @@ from stanch.errors import InvalidInput, UnsafeArtifact
 from stanch.sign import IntakePolicy, inspect_model
 from stanch.weights import Tensor, write_safetensors
 
+KERNELS = {
+    "attn_implementation": "someone/kernel", "_attn_implementation": {"": "someone/kernel"},
+    "_experts_implementation_internal": "someone/kernel", "kernel_config": {"RMSNorm": {"cuda": "someone/kernel"}},
+    "use_kernels": True, "custom_generate": "someone/generate",
+}  # fmt: skip
+
 
 class Bomb:
     """A pickle that would create a file."""
@@ -67,7 +73,8 @@ def model(tmp_path):
     folder.mkdir()
     tensor = Tensor.from_float32("w", np.zeros((2, 2), np.float32), "F32")
     write_safetensors(folder / "model.safetensors", [tensor])
-    (folder / "config.json").write_text('{"architectures": ["LlamaForCausalLM"], "vocab_size": 1' + "0" * 30 + "}")
+    own = '"_attn_implementation": "sdpa", "attn_implementation": null, "use_kernels": false, "kernel_config": {}'
+    (folder / "config.json").write_text(f'{{"architectures": ["LlamaForCausalLM"], {own}, "vocab_size": 1{"0" * 30}}}')
     (folder / "chat_template.jinja").write_text("{% for message in messages %}{{ message }}{% endfor %}")
     (folder / "merges.txt").write_text("#version: 0.2\na b\n")
     (folder / "README.md").write_text("PK and MZ are letters; auto_map is a word\n")
@@ -112,6 +119,7 @@ def samples():
         ("hidden", b'\xef\xbb\xbf {"trust_remote_code": false}', "remote-code"),
         ("twice.json", b'{"custom_pipelines": 1, "custom_pipelines": 2}', "remote-code"),
         ("utf16.json", '{"auto_map": 1}'.encode("utf-16"), "remote-code"),
+        *((f"{key}.json", json.dumps([{key: KERNELS[key]}]).encode(), "remote-code") for key in KERNELS),
         ("rows.jsonl", b'{"a": 1}\n\n{"auto_map": 1}\n', "remote-code"),
         ("broken.json", b'{"auto_map": 1', "json"),
         ("abyss.json", b"[" * 100_000, "json"),

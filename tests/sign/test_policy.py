@@ -9,14 +9,10 @@ from hypothesis import strategies as st
 from stanch.crypto import SigningKey
 from stanch.errors import InvalidInput, NoTrustedSignature, PolicyViolation
 from stanch.sign import (
-    NotOlderThan,
-    PredicateType,
     Scope,
     Statement,
     Subject,
     TrustedKeys,
-    all_of,
-    any_of,
     read_trusted_keys,
     sign_statement,
     verify_bundle,
@@ -94,19 +90,6 @@ def test_a_threshold_that_cannot_be_reached_is_refused():
     for keys, threshold in (((ANNA.public,), 2), ((ANNA.public, ANNA.public), 2), ((ANNA.public,), 0)):
         with pytest.raises(InvalidInput, match="threshold"):
             TrustedKeys(keys, threshold)
-
-
-def test_an_old_statement_is_refused():
-    bundle, trusted = signed(ANNA)[0], TrustedKeys((ANNA.public,))
-    verify_bundle(bundle, all_of(trusted, NotOlderThan(NOW)))
-    with pytest.raises(PolicyViolation, match="too old"):
-        verify_bundle(bundle, all_of(trusted, NotOlderThan(NOW + DAY)))
-    verify_bundle(bundle, all_of(trusted, any_of(NotOlderThan(NOW + DAY), PredicateType("urn:test:v1"))))
-    for value in ({}, {"issued": "yesterday"}, {"issued": "2026-06-01T00:00:00"}, {"issued": 5}, {"issued": None}):
-        with pytest.raises(PolicyViolation, match="says no time"):
-            verify_bundle(sign_statement(statement(value), ANNA), all_of(trusted, NotOlderThan(NOW, ("issued",))))
-    with pytest.raises(NoTrustedSignature):
-        verify_bundle(bundle, NotOlderThan(NOW))
 
 
 def pem(key):

@@ -310,7 +310,7 @@ class Case:
         settings = {
             "name": name, "model": material.model, "base": material.base, "certificate": self.certificate,
             "recipients": {"acme": str(material.acme.recipient), "bolt": str(material.other.recipient)},
-            "not_after": in_days(30), "lineage": "acme/bot", "release_number": 1,
+            "not_after": in_days(30), "lineage": "acme/bot",
         }  # fmt: skip
         return Proposal(**settings | changes)
 

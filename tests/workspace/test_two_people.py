@@ -29,8 +29,9 @@ from stanch.errors import (
 )
 from stanch.ledger import decode_entry
 from stanch.mark import embed
-from stanch.release import QuorumFiles, approve, open_copy, quorum_folder, read_record, redeem_copy
+from stanch.release import QuorumFiles, approve, open_copy, quorum_folder, read_publisher, read_record, redeem_copy
 from stanch.seal import Recipients, VolatileReleases
+from stanch.seal.memory import check_release
 from stanch.sign import TrustedKeys
 from stanch.store.schema import access as rows
 from stanch.terms import Digest
@@ -41,7 +42,14 @@ from stanch.workspace.verbs_access import add_person, grant_role, revoke_grant
 from stanch.workspace.verbs_approve import approve_release, load_record, register_key
 from stanch.workspace.verbs_deliver import deliver_copy
 from stanch.workspace.verbs_origin import state_origin
-from stanch.workspace.verbs_release import CopyTerms, ReleaseState, create_release, propose_release, release_folder
+from stanch.workspace.verbs_release import (
+    CopyTerms,
+    ReleaseState,
+    create_release,
+    propose_release,
+    recall_recipients,
+    release_folder,
+)
 
 both = pytest.mark.on_both_grounds
 
@@ -199,6 +207,11 @@ def test_an_approval_opens_no_other_copy(team, tmp_path):
             redeem_copy(other, team.trusted, record, approvals, key, now=team.log.now())
         with pytest.raises(PolicyViolation, match="another manifest"):
             redeem_copy(other, team.trusted, old, approvals, key, now=team.log.now())
+    memory = VolatileReleases()  # whoever sees all three sees one release
+    for copy in (team.copy, tmp_path / "other-bolt", tmp_path / "other-acme"):
+        manifest, publisher = read_publisher(copy, team.trusted)
+        seen = check_release(memory, publisher, manifest)
+        memory.remember(*publisher.signer_key_ids, manifest.lineage, seen)
     request = read_record(old, team.trusted).request.digest
     with pytest.raises(PolicyViolation, match="another"):  # an approver who was shown the first copy
         approve_release(team("rita"), "r1", "acme", team.case.material.identities["rita"], request=request)
@@ -216,6 +229,32 @@ def test_a_request_that_was_changed_after_the_copy_was_made_is_not_approved(team
     with pytest.raises(PolicyViolation, match="another request"):
         team.approve("rita")
     assert team.files.approvals == {}
+
+
+def test_release_numbers_never_go_back(team, monkeypatch):
+    """Neither in the log nor, of what was proposed before the log said it, in the files."""
+    dana, releases = team("dana"), team.log.state / "releases"
+
+    def propose(name, **changes):
+        (first, *others) = propose_release(dana, team.case.proposal(name, **changes)).facts.requests.values()
+        assert {(one.lineage, one.release_number) for one in others} == {(first.lineage, first.release_number)}
+        return first.lineage, first.release_number
+
+    assert propose("r2") == ("acme/bot", 2)
+    for number in (1, 2):
+        with pytest.raises(InvalidInput, match="above 2, found") as caught:
+            propose("no", release_number=number)
+        assert "the next one is 3" in caught.value.next_step
+    assert propose("r5", release_number=5) == ("acme/bot", 5)
+    assert propose("other", lineage="acme/other") == ("acme/other", 1)
+    named = dana.folder / "Tuned Model"
+    shutil.copytree(team.case.material.model, named)
+    assert propose("named", model=named, lineage=None) == ("tuned-model", 1)
+    shutil.rmtree(releases / "r5")
+    assert propose("logged") == ("acme/bot", 6)
+    silent = {"unmapped": {"stanch": {"payload": {}}}}
+    monkeypatch.setattr("stanch.workspace.verbs_release.decode_entry", lambda _: silent)
+    assert propose("kept") == ("acme/bot", 7)
 
 
 def test_the_proposer_an_auditor_and_the_recipient_are_no_approvers(team, tmp_path, monkeypatch):
@@ -378,6 +417,11 @@ def test_one_person_suffices_in_profile_solo(team, tmp_path):
         with pytest.raises(InvalidInput, match="without approvals"):
             load_record(workspace, "r1", "acme")
         deliver_copy(workspace, made.path, f"file:{tmp_path}/store", trusted)
+        assert recall_recipients(workspace, made.manifest) == {material.acme.recipient.key_id}
+        assert recall_recipients(workspace, Digest.sha256(b"another")) == frozenset()
+        shutil.rmtree(release_folder(workspace, "r1"))
+        with pytest.raises(PolicyViolation, match="no release's file says for whom"):
+            recall_recipients(workspace, made.manifest)
         add_person(workspace, "new", ["auditor", "ml_engineer"])
 
 

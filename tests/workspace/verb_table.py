@@ -451,6 +451,7 @@ NOT_ACTS = {
     "find_commitment": "a question to the log inside another act",
     "find_receipt": "a question to the log inside another act",
     "receipts_of": "a question to the log inside another act",
+    "recall_recipients": "a question to the log before keys are destroyed that whoever asks holds",
     "expect_receipt": "reads the files of a copy that whoever may read the workspace's folder can read",
     "keep_heads": "what keeps the heads of a run, each by an act",
     "load_record": "reads the files of a copy that whoever may read the workspace's folder can read",

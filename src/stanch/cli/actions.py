@@ -145,7 +145,7 @@ ACTIONS: dict[str, Acts] = {
     "sign provenance": _FILES_ONLY,
     "sign timestamp": _FILES_ONLY,
     "seal doctor": _FILES_ONLY,
-    "seal shred": _FILES_ONLY,
+    "seal shred": Acts(why_none="destroys keys that whoever runs it holds; of a workspace here it reads the log"),
     "access who": _OWN_RECORD,
     "access add": _acts("access.add", "access.register"),
     "access grant": _acts("access.grant"),

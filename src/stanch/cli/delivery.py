@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 import click
 
 from stanch.cli.frame import Leaf, Result, current
-from stanch.cli.recipients import TIMESTAMP_ROOTS, roots_of, trust_of
+from stanch.cli.recipients import TIMESTAMP_ROOTS, publisher_of, roots_of, trust_of
 from stanch.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from stanch.crypto import VerifyKey
     from stanch.release import DeliveryReport, RevocationList
+    from stanch.seal import Manifest
     from stanch.sign import TrustedKeys
     from stanch.terms import JsonValue
     from stanch.trace import Receipt
@@ -29,8 +30,10 @@ FOLDER = click.Path(path_type=Path)
 _KEY_ID = re.compile(r"[a-z0-9-]+:[0-9a-f]{32}")
 
 
-def read_revocation_list(path: Path | None, trusted: "TrustedKeys") -> "RevocationList":
-    """Return a publisher's revocation list from a file; the empty one where no file is named.
+def read_revocation_list(
+    path: Path | None, trusted: "TrustedKeys", manifest: "Callable[[], Manifest]"
+) -> "RevocationList":
+    """Return a publisher's list from a file, as it counts for one bundle; the empty one where no file is named.
 
     Raises:
         InvalidInput: There is no such file, or it is malformed.
@@ -42,7 +45,7 @@ def read_revocation_list(path: Path | None, trusted: "TrustedKeys") -> "Revocati
         return NO_REVOCATIONS
     if not path.is_file():
         raise InvalidInput(f"{path}: no such file", next_step="ask the publisher for revocations.json")
-    return RevocationList.verify(path.read_bytes(), trusted)
+    return RevocationList.verify(path.read_bytes(), trusted.for_lineage(manifest().lineage))
 
 
 @click.command("deliver", cls=Leaf)
@@ -131,15 +134,16 @@ def fetch(
     from stanch.release import fetch as fetch_bundle  # noqa: PLC0415 - same
     from stanch.seal import FileReleases  # noqa: PLC0415 - same
 
-    trusted = trust_of(trust)
+    trusted, remote = trust_of(trust), RemoteBundle.open(uri)
+    policy = publisher_of(trust, timestamp_roots)
     params = FetchParams(
         min_release=min_release,
-        revocations=read_revocation_list(revocations, trusted),
+        revocations=read_revocation_list(revocations, trusted, lambda: remote.signed_manifest(policy).manifest),
         timestamp_roots=roots_of(timestamp_roots) if timestamp_roots is not None else None,
         progress=current().progress(),
     )
     seen = FileReleases(memory or trust.with_suffix(".releases"))
-    fetched = fetch_bundle(RemoteBundle.open(uri), out, trusted, memory=seen, params=params)
+    fetched = fetch_bundle(remote, out, trusted, memory=seen, params=params)
     manifest = fetched.manifest
     text = (
         f"fetched    {out}: {manifest.lineage} release {manifest.release_number}, every segment matches; "

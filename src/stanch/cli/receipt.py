@@ -86,10 +86,10 @@ def get_key(uri: str, bundle: Path, *, trust: Path, revocations: Path | None, me
     from stanch.cli.delivery import read_revocation_list  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.cli.recipients import trust_of  # noqa: PLC0415 - same
     from stanch.release import RemoteBundle, fetch_key  # noqa: PLC0415 - same
-    from stanch.seal import FileReleases  # noqa: PLC0415 - same
+    from stanch.seal import FileReleases, read_manifest  # noqa: PLC0415 - same
 
-    trusted = trust_of(trust)
-    listed, seen = read_revocation_list(revocations, trusted), FileReleases(memory or trust.with_suffix(".releases"))
+    trusted, seen = trust_of(trust), FileReleases(memory or trust.with_suffix(".releases"))
+    listed = read_revocation_list(revocations, trusted, lambda: read_manifest(bundle))
     beside = fetch_key(RemoteBundle.open(uri), bundle, trusted, memory=seen, revocations=listed)
     step = "open" if beside is None else "redeem"
     text = (

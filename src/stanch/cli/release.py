@@ -3,7 +3,7 @@
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,7 @@ from stanch.cli.recipients import TIMESTAMP_ROOTS, TSA, TSA_ROOTS, authority_of,
 from stanch.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from stanch.seal import Manifest
     from stanch.terms import JsonValue
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -38,15 +39,15 @@ for _command in (approve, approve_offline, redeem, deliver, fetch, receive, rece
 @click.option("--cert", "certificate", type=FILE, required=True, help="Its leak certificate.")
 @click.option("--to", "recipients", multiple=True, required=True, metavar="NAME=RECIPIENT", help="May be repeated.")
 @click.option("--days", type=click.IntRange(1, 3650), default=90, help="How long the grants last.")
-@click.option("--number", type=click.IntRange(1), default=1, help="Release number; must rise in a lineage.")
-@click.option("--lineage", help="The line of releases; by default the release's name.")
+@click.option("--number", type=click.IntRange(1), help="Release number; by default the next one of its lineage.")
+@click.option("--lineage", help="The line of releases; by default the name of the model's folder.")
 def propose(
     model: Path,
     name: str,
     base: Path | None,
     certificate: Path,
     recipients: tuple[str, ...],
-    **options: int | str | None,
+    **about: Any,  # noqa: ANN401 - the other options, by name
 ) -> Result:
     """Propose a release of MODEL: commit to the marks and write one request a copy."""
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
@@ -55,17 +56,23 @@ def propose(
     with open_workspace(current()) as workspace:
         proposal = Proposal(
             name=name, model=model, base=base, certificate=certificate, recipients=_recipients(recipients),
-            not_after=(workspace.now() + timedelta(days=int(options["days"] or 0))).replace(microsecond=0),
-            lineage=str(options["lineage"] or name.lower()), release_number=int(options["number"] or 0),
+            not_after=(workspace.now() + timedelta(days=about["days"])).replace(microsecond=0),
+            lineage=about["lineage"], release_number=about["number"],
         )  # fmt: skip
         state = propose_release(workspace, proposal)
     requests = {name: str(request.digest) for name, request in state.facts.requests.items()}
+    first = next(iter(state.facts.requests.values()))
     lines = [
         f"proposed   release {name} for {len(requests)} recipients; marks committed as log entry {state.facts.entry}",
+        f"line       {first.lineage}, number {first.release_number}",
         *(f"request    {recipient:<20} {digest}" for recipient, digest in requests.items()),
         f"next       stanch release create {name} --to RECIPIENT --out COPY",
     ]
-    return Result({"name": name, "entry": state.facts.entry, "requests": dict(requests)}, "\n".join(lines))
+    data: dict[str, JsonValue] = {
+        "name": name, "entry": state.facts.entry, "requests": dict(requests), "lineage": first.lineage,
+        "release_number": first.release_number,
+    }  # fmt: skip
+    return Result(data, "\n".join(lines))
 
 
 def _recipients(texts: tuple[str, ...]) -> dict[str, str]:
@@ -151,12 +158,16 @@ def open_(
     bytes are written here; its store's revocation list holds.
     """
     from stanch.release import RemoteBundle, open_copy, open_remote  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.seal import FileReleases  # noqa: PLC0415 - same
+    from stanch.seal import FileReleases, read_manifest  # noqa: PLC0415 - same
 
     key, policy = identity_of(identity), publisher_of(trust, timestamp_roots)
-    listed = read_revocation_list(revocations, trust_of(trust))
-    seen = FileReleases(memory or identity.with_suffix(".releases"))
     remote = RemoteBundle.open(bundle) if _URI.match(bundle) else None
+
+    def find_manifest() -> "Manifest":
+        return read_manifest(Path(bundle)) if remote is None else remote.signed_manifest(policy).manifest
+
+    listed = read_revocation_list(revocations, trust_of(trust), find_manifest)
+    seen = FileReleases(memory or identity.with_suffix(".releases"))
     with (
         open_copy(Path(bundle), policy, [key], memory=seen, revocations=listed)
         if remote is None

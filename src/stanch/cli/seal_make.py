@@ -33,7 +33,9 @@ OUT = click.option("--out", type=FOLDER, required=True, help="The new bundle.")
 @TO
 @SIGN_KEY
 @click.option("--lineage", required=True, help="The line of releases, for example acme/support-bot.")
-@click.option("--number", type=click.IntRange(1), default=1, help="Release number; must rise in a lineage.")
+@click.option(
+    "--number", type=click.IntRange(1), default=1, help="Release number; it must rise; nothing here keeps it."
+)
 @DAYS
 @click.option(
     "--segment-hash", type=click.Choice(["blake3", "sha256"]), default="blake3",
@@ -89,7 +91,9 @@ def _kind_of(folder: Path) -> "BundleKind":
     if is_adapter(folder):
         return "adapter"
     named = any((folder / name).is_file() for name in ("config.json", "model_index.json"))
-    return "model" if named or any(any(folder.rglob(f"*.{kind}")) for kind in ("safetensors", "gguf")) else "other"
+    if named or any(any(folder.rglob(f"*.{kind}")) for kind in ("safetensors", "gguf")):
+        return "model"
+    return "dataset" if any(folder.rglob("*.jsonl")) else "other"
 
 
 def _finisher(signers: "Sequence[SigningKey]", tsa: str | None, roots: Path | None) -> "Callable[[bytes], bytes]":
@@ -106,6 +110,7 @@ def _finisher(signers: "Sequence[SigningKey]", tsa: str | None, roots: Path | No
 @click.option("--identity", type=FILE, required=True, help="A key that can open the bundle.")
 @TO
 @SIGN_KEY
+@click.option("--number", type=click.IntRange(1), help="Release number; it must rise. By default one above BUNDLE's.")
 @click.option("--days", type=click.IntRange(1, 3650), help="When the grants end; without it as in the old release.")
 @TSA
 @TSA_ROOTS
@@ -128,12 +133,16 @@ def reseal(
     providers = [recipient_of(recipient) for recipient in recipients]
     key, memory = identity_of(identity), FileReleases(identity.with_suffix(".releases"))
     with open_copy(bundle, trust_of(trust), [key], memory=memory) as opened:
-        made = seal_anew(opened, out, providers, finish, not_after=_end(about["days"]), progress=current().progress())
+        old = opened.manifest.release_number
+        made = seal_anew(
+            opened, out, providers, finish, number=about["number"], not_after=_end(about["days"]),
+            progress=current().progress(),
+        )  # fmt: skip
     number = made.manifest.release_number
     text = (
         f"resealed   {out}: {made.manifest.lineage} release {number} for {len(providers)} recipients; "
         f"manifest {made.digest}\n"
-        f"note       who could open release {number - 1} still can, and may have kept its content"
+        f"note       who could open release {old} still can, and may have kept its content"
     )
     data: dict[str, JsonValue] = {
         "path": str(out), "manifest": str(made.digest), "recipients": len(providers), "release_number": number,

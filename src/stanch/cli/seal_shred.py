@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stanch.cli.frame import Leaf, Result
+from stanch.cli.frame import Leaf, Result, current
 from stanch.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -74,7 +74,11 @@ def doctor(bundle: Path) -> Result:
 def shred(
     bundle: Path, *, trust: Path, keys: tuple[Path, ...], sign_key: Path | None, out: Path, alone: bool
 ) -> Result:
-    """Destroy the keys of BUNDLE, so that no copy of it opens again. It cannot be undone."""
+    """Destroy the keys of BUNDLE, so that no copy of it opens again. It cannot be undone.
+
+    The list of recipients is not signed: a key that was taken off it before still opens the copies made before. Inside
+    a workspace the list is compared with what the log says, if the copy was made there.
+    """
     from stanch.cli.recipients import trust_of  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.crypto import SigningKey, canonical_json, write_atomic  # noqa: PLC0415 - same
     from stanch.release import read_publisher  # noqa: PLC0415 - same
@@ -91,7 +95,8 @@ def shred(
     signer = None if sign_key is None else SigningKey.load(sign_key)
     _, publisher = read_publisher(bundle, trust_of(trust))
     _require_publisher(signer, publisher)
-    done = shred_bundle(bundle, publisher, [_destroyable(path) for path in keys])
+    made_for = _made_for(publisher)
+    done = shred_bundle(bundle, publisher, [_destroyable(path) for path in keys], sealed_for=made_for)
     write_atomic(out, canonical_json(done.to_json()))
     if signer is not None:
         write_atomic(signature, _sign(done, publisher, signer).to_bytes())
@@ -100,13 +105,30 @@ def shred(
         for key in done.keys
     ]
     lines.append(f"record     {out}{f', signed in {signature}' if signer else ', not signed'}")
-    lines.append("note       whoever opened the bundle may have kept its contents; see stanch seal doctor")
+    compared = "; it names whom the log says" if made_for else ""
+    lines += [
+        "note       whoever opened the bundle may have kept its contents; see stanch seal doctor",
+        f"note       the list of recipients is not signed{compared}: an earlier copy of it may name keys that live on",
+    ]
     warnings = tuple(
         f"{key.recipient}: was absent; if that was not its token, the key lives on" for key in done.keys
         if key.state == "absent"
     )  # fmt: skip
     data: dict[str, JsonValue] = {"record": str(out), "signed": signer is not None, **done.to_json()}
     return Result(data, "\n".join(lines), warnings=warnings)
+
+
+def _made_for(publisher: "VerifiedDigest") -> frozenset[str]:
+    """Return the key ids that the log of the workspace here, if there is one, knows a copy was made for."""
+    from stanch.cli.ground import open_workspace_if_any  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.terms import Digest  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_release import recall_recipients  # noqa: PLC0415 - same
+
+    workspace = open_workspace_if_any(current())
+    if workspace is None:
+        return frozenset()
+    with workspace:
+        return recall_recipients(workspace, Digest("sha256", publisher.sha256))
 
 
 def _require_publisher(signer: "SigningKey | None", publisher: "VerifiedDigest") -> None:

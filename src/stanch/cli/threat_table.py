@@ -100,7 +100,7 @@ THREATS = (
         "tamper", "whoever can write where models lie", "changes weights, tokenizer or template; replays a release",
         (
             Control("the publisher signs digests of the ciphertext", "stanch sign create", "stanch sign verify"),
-            Control("release numbers never go back", "stanch release deliver", "stanch release fetch"),
+            Control("release numbers never go back", "stanch release propose", "stanch release fetch"),
             Control("a certificate is bound to every file", "stanch audit run", "stanch audit gate"),
         ),
         "whoever trusts another key trusts another publisher",

@@ -57,7 +57,7 @@ class CopyOrder:
         signer: The publisher's key.
         authority: Who confirms when the copy was signed; None where nobody is asked.
         lineage: The line of releases.
-        release_number: Higher than every earlier one of that line.
+        release_number: Its number in that line; recipients refuse one that does not rise.
         not_after: When the grant ends.
         base: Name and digest of the base model that an adapter belongs to.
         certificate_digest: Digest of the certificate's bytes, recorded in the manifest.

@@ -84,7 +84,7 @@ def deliver(
         raise InvalidInput(f"{bundle}: exactly a copy that opens by quorum is delivered with a quorum record")
     wanted = {quorum.verify(manifest, trusted).recipient_id} if quorum is not None else set()
     recipients = verify_sealed(bundle, publisher, progress=progress).recipients
-    gone = read_revocations(blobs, trusted).revoked(manifest.bundle_id)
+    gone = read_revocations(blobs, trusted, manifest.lineage).revoked(manifest.bundle_id)
     for key_id in (*wanted, *(stanza.key_id for stanza in recipients.stanzas)):
         if key_id in gone:
             raise refusal(gone[key_id])

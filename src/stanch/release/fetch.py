@@ -9,12 +9,12 @@ from pathlib import Path
 
 from stanch.crypto import sync_folder
 from stanch.crypto.timestamp import TimestampRoots
-from stanch.errors import Conflict, Rollback, StoreError, Tampered
+from stanch.errors import Conflict, StoreError, Tampered
 from stanch.release.pool import run_all
 from stanch.release.quorum_files import QuorumFiles, quorum_folder
 from stanch.release.remote import Piece, RemoteBundle, SignedManifest, list_pieces, stream_path
 from stanch.release.revocations import NO_REVOCATIONS, RevocationList, check_newest, read_revocations, refusal
-from stanch.seal import MANIFEST_NAME, SIGNATURE_NAME, Manifest, Recipients, ReleaseMemory, SeenRelease
+from stanch.seal import MANIFEST_NAME, SIGNATURE_NAME, Manifest, Recipients, ReleaseMemory
 from stanch.seal.digests import SignedDigests, digests_size
 from stanch.seal.folder import (
     BODY_NAME,
@@ -104,8 +104,8 @@ def fetch(
     roots = params.timestamp_roots
     signed = remote.signed_manifest(trusted if roots is None else Timestamped(trusted, roots))
     manifest, signers = signed.manifest, signed.publisher.signer_key_ids
-    release = _check_policy(signed, memory, params.min_release)
-    listed = read_revocations(remote.blobs, trusted)
+    release = check_release(memory, signed.publisher, manifest, min_release=params.min_release)
+    listed = read_revocations(remote.blobs, trusted, manifest.lineage)
     check_newest(listed, remote.location, [key.key_id for key in trusted.keys], memory)
     recipients = params.revocations.remaining(listed.remaining(read_recipients(remote, signed)))
     beside = read_beside(remote, manifest, trusted, (listed, params.revocations))
@@ -138,15 +138,6 @@ def read_beside(
         if recipient in (gone := listed.revoked(manifest.bundle_id)):
             raise refusal(gone[recipient])
     return files
-
-
-def _check_policy(signed: SignedManifest, memory: ReleaseMemory, min_release: int) -> SeenRelease:
-    manifest, publisher = signed.manifest, signed.publisher
-    release = SeenRelease(manifest.release_number, publisher.sha256.hex())
-    if release.number < min_release:
-        raise Rollback(f"{manifest.lineage}: expected release {min_release} or later, found {release.number}")
-    check_release(memory, publisher.signer_key_ids, manifest.lineage, release)
-    return release
 
 
 def read_recipients(remote: RemoteBundle, signed: SignedManifest) -> Recipients:

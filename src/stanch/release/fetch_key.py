@@ -45,7 +45,7 @@ def fetch_key(
     signed = remote.signed_manifest(trusted)
     if signed.publisher.sha256 != publisher.sha256:
         raise PolicyViolation(f"{bundle}: is another bundle than {remote.bundle_id}", next_step="name its own URI")
-    listed = read_revocations(remote.blobs, trusted)
+    listed = read_revocations(remote.blobs, trusted, signed.manifest.lineage)
     check_newest(listed, remote.location, [key.key_id for key in trusted.keys], memory)
     beside = read_beside(remote, signed.manifest, trusted, (listed, revocations))
     if beside is not None:

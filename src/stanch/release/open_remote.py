@@ -45,7 +45,7 @@ def open_remote(
     """
     signed = remote.signed_manifest(trusted)
     keys = trusted.trusted if isinstance(trusted, Timestamped) else trusted
-    listed = read_revocations(remote.blobs, keys)
+    listed = read_revocations(remote.blobs, keys, signed.manifest.lineage)
     check_newest(listed, remote.location, [key.key_id for key in keys.keys], memory)
     recipients = drop_revoked(read_recipients(remote, signed), identities, [listed, revocations])
     place = _RemotePlace(remote, signed.manifest)

@@ -222,7 +222,9 @@ def read_record(data: bytes, trusted: TrustedKeys, *, what: str = "quorum record
         InvalidInput: It is malformed, or its request breaks a rule.
     """
     parse_json(data, what=what, max_bytes=MAX_RECORD)
-    verified = verify_bundle(Bundle.parse(data, what=what), all_of(trusted, PredicateType(QUORUM_RECORD_TYPE)))
+    bundle = Bundle.parse(data, what=what)
+    keys = trusted.for_lineage(_lineage_of(bundle))
+    verified = verify_bundle(bundle, all_of(keys, PredicateType(QUORUM_RECORD_TYPE)))
     try:
         wire = msgspec.convert(verified.statement.predicate, _RecordWire)
     except msgspec.ValidationError as error:
@@ -233,6 +235,14 @@ def read_record(data: bytes, trusted: TrustedKeys, *, what: str = "quorum record
     if [share.stanza.key_id for share in shares] != expected or verified.statement.subjects != (record.subject,):
         raise InvalidInput(f"{what}: expected one share for each approver, in their order, and the request's manifest")
     return record
+
+
+def _lineage_of(bundle: Bundle) -> str:
+    """Return the line of releases that the bytes under the signature name, where a scope does not look for it."""
+    match Statement.parse(bundle.payload).predicate:
+        case {"request": {"release": {"lineage": str(lineage)}}}:
+            return lineage
+    return ""  # no record: refused when its fields are read
 
 
 class QuorumSplit:

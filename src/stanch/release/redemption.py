@@ -118,8 +118,7 @@ def redeem(
     Raises:
         PolicyViolation: The record is about another copy.
         GrantExpired: The grant has ended.
-        NoIdentityMatched: The request is for another recipient.
-        QuorumNotMet: Fewer than m approvals count.
+        QuorumNotMet: Fewer than m approvals count; for another identity than the recipient's none does.
         DecryptionFailed: The shares join to another root than the signed one.
     """
     request = record.request

@@ -146,8 +146,8 @@ def refusal(entry: Revocation) -> Revoked:
     )
 
 
-def read_revocations(blobs: BlobStore, trusted: TrustedKeys) -> RevocationList:
-    """Return the list of a store; the empty one where there is none.
+def read_revocations(blobs: BlobStore, trusted: TrustedKeys, lineage: str) -> RevocationList:
+    """Return the list of a store, as it counts for its bundles of a lineage; the empty one where there is none.
 
     Raises:
         VerificationError: Not signed by a trusted key.
@@ -159,7 +159,7 @@ def read_revocations(blobs: BlobStore, trusted: TrustedKeys) -> RevocationList:
         return NO_REVOCATIONS
     if len(data) > MAX_REVOCATIONS_FILE:
         raise InvalidInput(f"{REVOCATIONS_NAME}: expected at most {MAX_REVOCATIONS_FILE} bytes")
-    return RevocationList.verify(data, trusted)
+    return RevocationList.verify(data, trusted.for_lineage(lineage))
 
 
 def check_newest(found: RevocationList, location: str, publishers: Collection[str], memory: ReleaseMemory) -> None:
@@ -180,7 +180,7 @@ def check_newest(found: RevocationList, location: str, publishers: Collection[st
                 f"later, found {found.number}",
                 next_step="ask the publisher; somebody may have put back an old list",
             )
-        if seen is not None and seen.number == found.number and seen.manifest_sha256 != digest:
+        if seen is not None and seen.number == found.number and seen.digest != digest:
             raise Equivocation(f"{location}: two different revocation lists are signed as number {found.number}")
         if found.number:
             memory.remember(publisher, name, SeenRelease(found.number, digest))

@@ -70,7 +70,7 @@ def revoke(remote: RemoteBundle, order: RevokeOrder, trusted: TrustedKeys) -> Re
 
     def enter() -> RevocationList:
         mode = _mode(remote, REVOCATIONS_NAME)
-        found = read_revocations(remote.blobs, trusted)
+        found = read_revocations(remote.blobs, trusted, manifest.lineage)
         if order.key_id in found.revoked(manifest.bundle_id):
             return found
         there = _recipients(remote)
@@ -79,7 +79,8 @@ def revoke(remote: RemoteBundle, order: RevokeOrder, trusted: TrustedKeys) -> Re
             raise InvalidInput(f"{order.key_id[:80]!r} is not a recipient of this bundle")
         new = RevocationList(found.number + 1, (*found.entries, entry))
         data = new.sign(order.signer, *order.others)
-        RevocationList.verify(data, trusted)  # or the next reader would refuse the whole list
+        # Or the next reader would refuse the whole list.
+        RevocationList.verify(data, trusted.for_lineage(manifest.lineage))
         remote.blobs.put(REVOCATIONS_NAME, data, mode=mode)
         return new
 

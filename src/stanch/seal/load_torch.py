@@ -5,7 +5,6 @@ or execute something is refused before the library sees it.
 """
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,7 +16,7 @@ from tokenizers import Tokenizer
 from stanch.errors import InvalidInput, PolicyViolation, UnsafeArtifact
 from stanch.seal.read import OpenBundle
 from stanch.terms import Digest, JsonValue
-from stanch.weights import Header
+from stanch.weights import Header, names_code
 
 _DTYPES: Mapping[str, torch.dtype] = {
     "BOOL": torch.bool,
@@ -40,8 +39,6 @@ _DTYPES: Mapping[str, torch.dtype] = {
     "F64": torch.float64,
     "C64": torch.complex64,
 }
-_CODE_KEYS = frozenset({"auto_map", "custom_pipelines", "trust_remote_code", "custom_generate"})
-_KERNEL_KEYS = re.compile(r"_?(attn|experts)_implementation(_internal)?|kernel_config|use_kernels")
 _WEIGHTS, _SHARDS = "model.safetensors", "model.safetensors.index.json"
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _TOKENIZER_SETTINGS = (
@@ -208,8 +205,7 @@ def _refuse_code(bundle: OpenBundle) -> None:
 def _refuse_code_keys(value: JsonValue, name: str) -> None:
     """Refuse keys at any depth that make the libraries fetch code: remote classes, and kernels named by repository."""
     for key, item in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
-        kernel = isinstance(key, str) and _KERNEL_KEYS.fullmatch(key) and (not isinstance(item, str) or "/" in item)
-        if (key in _CODE_KEYS and item) or (kernel and item):
+        if item and names_code(key, item):
             raise UnsafeArtifact(f"{name}: {key!r} asks for code that is not part of the library")
         _refuse_code_keys(item, name)
 

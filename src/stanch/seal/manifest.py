@@ -1,12 +1,10 @@
 """``manifest.json``: the public, signed description of a sealed bundle."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 
-from stanch.crypto import HashName, canonical_json, parse_json
+from stanch.crypto import HashName, canonical_json, parse_json, sha256
 from stanch.errors import InvalidInput, NonCanonicalStream, NotSealed
 from stanch.seal.layout import MAX_INDEX, MAX_STREAMS, SEGMENT, STREAM_PLAIN, count_segments, stored_size
 from stanch.seal.times import parse_time
@@ -93,9 +91,15 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return canonical_json(msgspec.to_builtins(self))
 
     @property
-    def public_summary(self) -> Mapping[str, str]:
-        """The clear text that the publisher chose to show."""
-        return MappingProxyType(self.summary or {})
+    def release_digest(self) -> str:
+        """What tells a release from another of its number, in hexadecimal.
+
+        It is the SHA-256 of the manifest; for marked copies, of which each recipient has another, that of what they
+        share: the commitments to their certificate and to the batch of their marks.
+        """
+        if self.commitments.mark is None:
+            return sha256(self.to_bytes()).hex()
+        return sha256(canonical_json(msgspec.to_builtins(self.commitments))).hex()
 
 
 NO_COMMITMENTS = Commitments(None, None, None, None)

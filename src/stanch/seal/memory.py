@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,17 +10,18 @@ from typing import Protocol
 
 from stanch.crypto import canonical_json, parse_json, write_atomic
 from stanch.errors import Equivocation, InvalidInput, Rollback, StoreError
-from stanch.terms import JsonValue
+from stanch.seal.manifest import Manifest
+from stanch.terms import JsonValue, VerifiedDigest
 
 MEMORY_FORMAT = "stanch/release-memory/v1"
 
 
 @dataclass(frozen=True, slots=True)
 class SeenRelease:
-    """A release: its number and the SHA-256 of its manifest in hexadecimal."""
+    """A release: its number and what tells it from another of that number (``Manifest.release_digest``)."""
 
     number: int
-    manifest_sha256: str
+    digest: str
 
 
 class ReleaseMemory(Protocol):
@@ -37,27 +38,39 @@ class ReleaseMemory(Protocol):
 
 def check_release(
     memory: ReleaseMemory,
-    publishers: Sequence[str],
-    lineage: str,
-    release: SeenRelease,
+    publisher: VerifiedDigest,
+    manifest: Manifest,
     *,
+    min_release: int = 1,
     allow_older_unsafe: bool = False,
-) -> None:
-    """Compare a release with what was seen before.
+) -> SeenRelease:
+    """Compare a release with what was seen before, and return what is to be remembered of it.
+
+    Args:
+        memory: What was seen before.
+        publisher: The manifest's digest as verified.
+        manifest: The release's manifest.
+        min_release: Least release number accepted, which pins the first contact.
+        allow_older_unsafe: Accept a release that is older than one seen before.
 
     Raises:
-        Rollback: A higher release of the lineage was seen from one of the publisher's keys.
-        Equivocation: The same number was seen with another manifest; no setting allows this.
+        Rollback: It is older than ``min_release``, or than one of the lineage seen from one of the publisher's keys.
+        Equivocation: The same number was seen on another release; no setting allows this.
     """
-    for publisher in publishers:
-        seen = memory.last(publisher, lineage)
+    lineage, release = manifest.lineage, SeenRelease(manifest.release_number, manifest.release_digest)
+    if release.number < min_release:
+        raise Rollback(f"{lineage}: expected release {min_release} or later, found {release.number}")
+    # Of a marked copy earlier releases of stanch remembered the manifest.
+    digests = {release.digest, publisher.sha256.hex()}
+    for key_id in publisher.signer_key_ids:
+        seen = memory.last(key_id, lineage)
         if seen is None or seen.number < release.number:
             continue
         if seen.number == release.number:
-            if seen.manifest_sha256 != release.manifest_sha256:
+            if seen.digest not in digests:
                 raise Equivocation(
-                    f"{lineage}: two different bundles are signed as release {release.number}",
-                    why=f"another one was opened before from {publisher}",
+                    f"{lineage}: two different releases are signed as number {release.number}",
+                    why=f"another one was opened before from {key_id}",
                     next_step="ask the publisher which one is right",
                 )
         elif not allow_older_unsafe:
@@ -65,6 +78,7 @@ def check_release(
                 f"{lineage}: release {release.number} is older than release {seen.number}, which was opened before",
                 next_step="fetch the newest release",
             )
+    return release
 
 
 class VolatileReleases:
@@ -87,7 +101,7 @@ class VolatileReleases:
 class FileReleases:
     """A rollback memory in a JSON file, safe for several processes on one host.
 
-    The file holds ``{"format", "releases": {publisher: {lineage: [number, manifest sha256]}}}``. It is replaced as a
+    The file holds ``{"format", "releases": {publisher: {lineage: [number, digest]}}}``. It is replaced as a
     whole; a lock file beside it keeps two processes from losing each other's entry. A damaged file is refused, never
     taken for an empty one.
     """
@@ -120,7 +134,7 @@ class FileReleases:
                 return
             of_publisher[lineage] = release
             releases: JsonValue = {
-                key: {name: [item.number, item.manifest_sha256] for name, item in lineages.items()}
+                key: {name: [item.number, item.digest] for name, item in lineages.items()}
                 for key, lineages in seen.items()
             }
             write_atomic(self._path, canonical_json({"format": MEMORY_FORMAT, "releases": releases}), mode=0o600)
@@ -161,6 +175,6 @@ def _lineages(value: JsonValue, name: str) -> dict[str, SeenRelease]:
     for lineage, release in value.items():
         number, digest = release if isinstance(release, list) and len(release) == 2 else (None, None)
         if not isinstance(number, int) or not isinstance(digest, str) or number < 1:
-            raise InvalidInput(f"{name}: an entry is not [release number, manifest digest]")
+            raise InvalidInput(f"{name}: an entry is not [release number, digest]")
         lineages[lineage] = SeenRelease(number, digest)
     return lineages

@@ -95,10 +95,10 @@ class Diagnosis:
         reasons = [f"{o.key_id} is {o.kept_by}" for o in self.openers if not o.shreddable]
         if self.quorum is not None:
             reasons.append("the approvers' shares are wrapped to key files, of which there may be copies")
-        if self.epoch:
-            reasons.append(
-                f"the recipients changed {self.epoch} times: an earlier copy of {RECIPIENTS_NAME} may name other keys"
-            )
+        changed = f"changed {self.epoch} times" if self.epoch else "never changed"
+        reasons.append(
+            f"{RECIPIENTS_NAME} says that it {changed}, and nobody signs it: an earlier one may name other keys"
+        )
         kinds = {opener.type for opener in self.openers}
         reasons += [text for kind, text in _LEFT_OPEN.items() if kind in kinds]
         return (*reasons, "whoever opened the bundle may have kept its contents or its root key")

@@ -9,12 +9,12 @@ from types import TracebackType
 from typing import Literal, Self
 
 from stanch.crypto.stanza import KeyProvider
-from stanch.errors import InvalidInput, InvalidSafetensors, NotFound, Rollback
+from stanch.errors import InvalidInput, InvalidSafetensors, NotFound
 from stanch.seal.folder import RECIPIENTS_NAME, BundleFolder, BundlePlace
 from stanch.seal.index import IndexFile, SealedIndex, parse_index
 from stanch.seal.keys import ReleaseRoot
 from stanch.seal.manifest import Manifest
-from stanch.seal.memory import ReleaseMemory, SeenRelease, check_release
+from stanch.seal.memory import ReleaseMemory, check_release
 from stanch.seal.recipients import MAX_RECIPIENTS_FILE, Recipients, unwrap_root
 from stanch.seal.segments import SegmentReader, SignedStreams, Verify
 from stanch.seal.times import now_utc
@@ -80,15 +80,8 @@ def open_bundle(
         raise InvalidInput("the verified digest names no signer", why="rollback memory is kept for each publisher key")
     place = BundleFolder(src) if isinstance(src, Path) else src
     manifest = place.verified_manifest(publisher)
-    release = SeenRelease(manifest.release_number, publisher.sha256.hex())
-    if release.number < params.min_release:
-        raise Rollback(f"{manifest.lineage}: expected release {params.min_release} or later, found {release.number}")
-    check_release(
-        memory,
-        publisher.signer_key_ids,
-        manifest.lineage,
-        release,
-        allow_older_unsafe=params.allow_older_unsafe,
+    release = check_release(
+        memory, publisher, manifest, min_release=params.min_release, allow_older_unsafe=params.allow_older_unsafe
     )
     if recipients is None:
         recipients = Recipients.parse(place.document(RECIPIENTS_NAME, MAX_RECIPIENTS_FILE))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from stanch.crypto.stanza import KeyProvider
-from stanch.errors import NotPermitted, Tampered
+from stanch.errors import InvalidInput, NotPermitted, Tampered
 from stanch.seal.read import OpenBundle
 from stanch.seal.times import now_utc, parse_time
 from stanch.seal.write import FileDigest, SealedBundle, SealParams, seal
@@ -18,19 +18,20 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 
-def reseal(
+def reseal(  # noqa: PLR0913 - what a release may have of its own, by keyword
     bundle: OpenBundle,
     dest: Path,
     recipients: Sequence[KeyProvider],
     finish: Callable[[bytes], bytes],
     *,
+    number: int | None = None,
     not_after: datetime | None = None,
     clock: Callable[[], datetime] = now_utc,
     progress: Progress = SILENT,
 ) -> SealedBundle:
     """Seal the files of an open bundle into the new directory ``dest``, for ``recipients`` and nobody else.
 
-    Root key and bundle id are new and the release number is one higher; what else the manifest says stays, and the
+    Root key and bundle id are new and the release number is higher; what else the manifest says stays, and the
     signature over the plain files too. Whoever could open the old release still can.
 
     Args:
@@ -38,6 +39,8 @@ def reseal(
         dest: The new bundle; must not exist.
         recipients: At least one.
         finish: Given the bytes of the manifest, returns those of its signature file.
+        number: The new release number; one higher where None. What else was made of the lineage only its publisher
+            knows: it must be higher than all of that, too.
         not_after: When the new release ends; as the old one where None.
         clock: Returns the time of creation.
         progress: Told ``("seal", plaintext bytes done, total)``.
@@ -45,7 +48,8 @@ def reseal(
     Raises:
         NotPermitted: The old release opens by quorum.
         VerificationError: A part of the old release is not what its publisher signed.
-        InvalidInput: Nobody is named, or the release would end before it begins.
+        InvalidInput: The number is not higher than the old one, nobody is named, or the release would end before it
+            begins.
         Conflict: ``dest`` or its ``.partial`` exists.
         StoreError: The destination cannot be written.
     """
@@ -60,7 +64,7 @@ def reseal(
         not_after = parse_time(old.not_after, what="manifest.json, not_after")
     known = {file.path: file for file in bundle.files()}
     params = SealParams(
-        kind=old.kind, lineage=old.lineage, release_number=old.release_number + 1, not_after=not_after,
+        kind=old.kind, lineage=old.lineage, release_number=_rising(old.release_number, number), not_after=not_after,
         segment_hash=old.segment_hash, plaintext_sha256=any(file.sha256 is not None for file in known.values()),
         base_model=old.base_model, commitments=old.commitments, summary=old.summary, clock=clock, progress=progress,
     )  # fmt: skip
@@ -72,6 +76,14 @@ def reseal(
         return bundle.plaintext_signature
 
     return seal(BundleSource(bundle), dest, recipients, params, finish, keep_signature)
+
+
+def _rising(old: int, number: int | None) -> int:
+    if number is not None and number <= old:
+        raise InvalidInput(
+            f"expected a release number above {old}, found {number}", why="recipients refuse one that does not rise"
+        )
+    return number or old + 1
 
 
 @dataclass(frozen=True, slots=True)

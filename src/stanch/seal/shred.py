@@ -1,6 +1,10 @@
-"""Crypto-shredding: destroying the keys that open a bundle, so that no copy of it ever opens again."""
+"""Crypto-shredding: destroying the keys that open a bundle, so that no copy of it ever opens again.
 
-from collections.abc import Callable, Sequence
+Which keys those are says ``recipients.json``, which nobody signs: a stanza that somebody took out of it leaves no trace
+there, and a copy of the earlier file still opens.
+"""
+
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -31,7 +35,8 @@ class Destruction:
         manifest_sha256: 64 hex digits.
         lineage: The line of releases.
         release_number: The release's number.
-        epoch: How often the recipients had changed; after a change, an earlier copy may name keys that live on.
+        epoch: How often the recipients had changed, as the unsigned list says; an earlier copy may name keys that
+            live on.
         at: When the last key was destroyed.
         keys: Each key and what its service answered.
     """
@@ -72,9 +77,10 @@ def shred(
     publisher: VerifiedDigest,
     keys: Sequence[DestroyableKey],
     *,
+    sealed_for: Collection[str] = (),
     clock: Callable[[], datetime] = now_utc,
 ) -> Destruction:
-    """Destroy every key that opens a bundle, after each has shown that it does.
+    """Destroy every key that the bundle's list names, after each has shown that it opens the bundle.
 
     A key that is already destroyed is recorded as its service finds it, so that a shredding that broke off is finished
     by repeating it. What else is wrapped to these keys is lost too, and whoever opened the bundle may have kept its
@@ -84,11 +90,12 @@ def shred(
         src: The bundle's directory.
         publisher: The manifest's digest as verified by ``sign``.
         keys: The keys of all stanzas, and no other.
+        sealed_for: Key ids that the bundle was sealed for, as somebody recorded who does not rely on its list.
         clock: Returns the time of the record.
 
     Raises:
-        ShreddingDefeated: A stanza is for a key that cannot be destroyed or was not given, or a quorum has shares.
-            Nothing was destroyed.
+        ShreddingDefeated: A stanza is for a key that cannot be destroyed or was not given, one of ``sealed_for`` has
+            no stanza, or a quorum has shares. Nothing was destroyed.
         InvalidInput: A given key is of no stanza. Nothing was destroyed.
         DecryptionFailed: A stanza does not open with its key. Nothing was destroyed.
         KeyUnavailable: A key's service did not do it; keys before it may be destroyed.
@@ -101,6 +108,12 @@ def shred(
         raise Tampered(f"{RECIPIENTS_NAME}: belongs to another bundle", next_step="fetch the bundle again")
     if manifest.quorum is not None:
         raise ShreddingDefeated("approvers hold shares of this bundle's key", why="their key files may have copies")
+    if missing := sorted(set(sealed_for) - {stanza.key_id for stanza in recipients.stanzas}):
+        raise ShreddingDefeated(
+            f"{missing[0]}: the bundle was sealed for it, and {RECIPIENTS_NAME} does not name it",
+            why="a copy of an earlier list still opens with that key",
+            next_step="find out who took it away; shred with the list that the bundle was made with",
+        )
     pairs = _pair(recipients.stanzas, keys, clock())
     for stanza, key in pairs:
         _prove(manifest, publisher.sha256, stanza, key)

@@ -37,6 +37,8 @@ def write_plaintext(dest: Path, files: Iterable[tuple[IndexFile, Iterator[memory
     try:
         for file, pieces in files:
             _write_file(partial / file.path, file, pieces)
+        for folder in (partial, *(path for path in partial.rglob("*") if path.is_dir())):
+            sync_folder(folder)
         current = partial.rename(dest)
         sync_folder(dest.parent)
     except BaseException as error:

@@ -10,7 +10,7 @@ from .directory import (
     verify_directory,
 )
 from .intake import STRICT, IntakePolicy, IntakeReport, inspect_model
-from .policy import HasSubject, NotOlderThan, Policy, PredicateType, Scope, TrustedKeys, all_of, any_of
+from .policy import HasSubject, Policy, PredicateType, Scope, TrustedKeys, all_of
 from .provenance import PROVENANCE_TYPE, PrivateTraining, TuningRun, state_provenance
 from .sealed import sign_manifest, verify_manifest
 from .statement import Statement, Subject, VerifiedStatement
@@ -28,7 +28,6 @@ __all__ = [
     "IntakeFinding",
     "IntakePolicy",
     "IntakeReport",
-    "NotOlderThan",
     "Policy",
     "PredicateType",
     "PrivateTraining",
@@ -42,7 +41,6 @@ __all__ = [
     "VerifiedDirectory",
     "VerifiedStatement",
     "all_of",
-    "any_of",
     "inspect_model",
     "read_trusted_keys",
     "sign_directory",

@@ -17,7 +17,7 @@ import numpy as np
 
 from stanch.errors import InvalidSafetensors
 from stanch.sign.files import open_regular
-from stanch.weights import read_head
+from stanch.weights import names_code, read_head
 
 _HEAD = 64 << 10
 _MAX_JSON = 64 << 20
@@ -51,7 +51,6 @@ _ARCHIVES = {
     b"7z\xbc\xaf\x27\x1c": "7-Zip",
     b"Rar!\x1a\x07": "RAR",
 }
-_KEYS = frozenset({"auto_map", "trust_remote_code", "custom_pipelines"})
 
 _TO_SAFETENSORS = "convert the weights to safetensors, on a machine that may be lost, and remove the file"
 _REMOVE = "remove it, and use an architecture that the library has built in"
@@ -189,8 +188,9 @@ def _check_json(stream: BinaryIO, head: bytes, suffix: str) -> _Fault:
     data = stream.read(min(_MAX_JSON, os.fstat(stream.fileno()).st_size) + 1)  # a read reserves what it asks for
     found: set[str] = set()
 
-    def note(pairs: list[tuple[str, Any]]) -> None:
-        found.update(key for key, _ in pairs if key in _KEYS)
+    def note(pairs: list[tuple[str, Any]]) -> bool:
+        found.update(key for key, value in pairs if names_code(key, value))
+        return bool(pairs)  # all that is asked of an object that is a value
 
     try:
         documents = data.splitlines() if suffix == ".jsonl" else [data]

@@ -1,13 +1,13 @@
 """Verification policies: small parts that compose and name the first thing that fails."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Protocol
 
 from stanch.crypto import VerifyKey
-from stanch.errors import InvalidInput, NoTrustedSignature, PolicyViolation, VerificationError
+from stanch.errors import InvalidInput, NoTrustedSignature, PolicyViolation
 from stanch.sign.statement import Statement
 from stanch.terms import Digest, JsonValue
 
@@ -62,11 +62,15 @@ class Scope:
             return f"was trusted until {self.not_after.isoformat()}"
         if self.predicate_types is not None and statement.predicate_type not in self.predicate_types:
             return f"may not sign statements of type {statement.predicate_type[:200]}"
-        if self.lineages is not None and not (
-            isinstance(lineage, str) and any(fnmatchcase(lineage, pattern) for pattern in self.lineages)
-        ):
+        if not self.admits(lineage):
             return f"may not sign for lineage {lineage[:200] if isinstance(lineage, str) else 'none'}"
         return None
+
+    def admits(self, lineage: JsonValue) -> bool:
+        """Say whether the key may sign for a lineage, None where there is none."""
+        return self.lineages is None or (
+            isinstance(lineage, str) and any(fnmatchcase(lineage, pattern) for pattern in self.lineages)
+        )
 
 
 def _now() -> datetime:
@@ -95,6 +99,17 @@ class TrustedKeys:
         if not 1 <= self.threshold <= len(set(self.keys)):
             raise InvalidInput(f"a threshold of {self.threshold} needs as many different keys, and at least one")
 
+    def for_lineage(self, lineage: str) -> "TrustedKeys":
+        """Return the trust in what says no lineage of its own but belongs to a bundle of ``lineage``.
+
+        A key that may sign for that lineage may then sign statements without one, such as a list of revocations.
+        Whoever calls this has checked by another signature that the bundle is of that lineage.
+        """
+        scopes = {
+            key: replace(scope, lineages=None) if scope.admits(lineage) else scope for key, scope in self.scopes.items()
+        }
+        return replace(self, scopes=scopes)
+
     def check(self, evidence: Evidence) -> frozenset[str]:
         """Return the ids of the keys that signed and may sign this statement."""
         now = self.clock()
@@ -111,7 +126,11 @@ class TrustedKeys:
         if len(signers) >= self.threshold:
             return frozenset(signers)
         if refusals:
-            raise PolicyViolation("a trusted key signed what it may not sign", why="; ".join(refusals))
+            raise PolicyViolation(
+                "a trusted key signed what it may not sign",
+                why="; ".join(refusals),
+                next_step="ask the publisher which key signs this now; what a key may sign stands in your trust file",
+            )
         trusted = ", ".join(key.key_id for key in self.keys)
         if signers:
             raise NoTrustedSignature(
@@ -171,38 +190,6 @@ class HasSubject:
 
 
 @dataclass(frozen=True, slots=True)
-class NotOlderThan:
-    """The statement must say a time that is not before ``moment``: the signer's word, which no third party timed.
-
-    Attributes:
-        moment: The earliest accepted time.
-        field: Where the predicate says it; by default when a provenance statement's run ended.
-    """
-
-    moment: datetime
-    field: tuple[str, ...] = ("runDetails", "metadata", "finishedOn")
-
-    def check(self, evidence: Evidence) -> frozenset[str]:
-        """Compare the stated time."""
-        value: JsonValue = evidence.statement.predicate
-        for name in self.field:
-            value = value.get(name) if isinstance(value, dict) else None
-        where = ".".join(self.field)
-        try:
-            stated = datetime.fromisoformat(value) if isinstance(value, str) else None
-        except ValueError:
-            stated = None
-        if stated is None or stated.tzinfo is None:
-            raise PolicyViolation(f"the statement says no time: expected one in {where}")
-        if stated < self.moment:
-            raise PolicyViolation(
-                f"the statement is too old: expected {where} from {self.moment.isoformat()} on, "
-                f"found {stated.isoformat()}"
-            )
-        return frozenset()
-
-
-@dataclass(frozen=True, slots=True)
 class _All:
     parts: tuple[Policy, ...]
 
@@ -210,33 +197,8 @@ class _All:
         return frozenset().union(*(part.check(evidence) for part in self.parts))
 
 
-@dataclass(frozen=True, slots=True)
-class _Any:
-    parts: tuple[Policy, ...]
-
-    def check(self, evidence: Evidence) -> frozenset[str]:
-        failures: list[VerificationError] = []
-        for part in self.parts:
-            try:
-                return part.check(evidence)
-            except VerificationError as error:
-                failures.append(error)
-        raise PolicyViolation(
-            f"none of {len(self.parts)} alternatives holds", why="; ".join(failure.what for failure in failures)
-        )
-
-
-def _parts(parts: Sequence[Policy]) -> tuple[Policy, ...]:
-    if not parts:
-        raise InvalidInput("an empty policy would accept everything")
-    return tuple(parts)
-
-
 def all_of(*parts: Policy) -> Policy:
     """Return a policy that holds when every part holds."""
-    return _All(_parts(parts))
-
-
-def any_of(*parts: Policy) -> Policy:
-    """Return a policy that holds when one of the parts holds."""
-    return _Any(_parts(parts))
+    if not parts:
+        raise InvalidInput("an empty policy would accept everything")
+    return _All(parts)

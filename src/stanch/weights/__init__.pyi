@@ -18,6 +18,7 @@ from .hub import find_blob
 from .json_file import read_json_object
 from .model import INDEX_NAME, open_model, weight_files
 from .paths import check_paths
+from .remote_code import names_code
 from .tensors import Tensor, open_tensors, write_safetensors
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "float32_to_bf16",
     "from_float32",
     "is_adapter",
+    "names_code",
     "native_float",
     "open_adapter",
     "open_model",

@@ -1,10 +1,12 @@
 """Verbs about a release: propose it, make the copies."""
 
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from stanch.audit import GatePolicy
 from stanch.audit.certificate_file import read_certificate
@@ -12,7 +14,7 @@ from stanch.crypto import random_bytes
 from stanch.crypto.recipient import parse_public, parse_recipient
 from stanch.crypto.stanza import KeyProvider
 from stanch.errors import InvalidInput, PolicyViolation
-from stanch.ledger import decode_entry
+from stanch.ledger import EntryQuery, decode_entry
 from stanch.mark import MarkRoot, RecipientSlot, commit, plan_mark
 from stanch.release import (
     CopyOrder,
@@ -45,8 +47,8 @@ class Proposal:
         certificate: Its leak certificate.
         recipients: Public key (``stanch1-…``) of each recipient, by name.
         not_after: When all grants end.
-        lineage: The line of releases.
-        release_number: Higher than every earlier one of that line.
+        lineage: The line of releases; the name of the model's folder where None.
+        release_number: Higher than every earlier one of that line; the next one where None.
     """
 
     name: str
@@ -55,8 +57,8 @@ class Proposal:
     certificate: Path
     recipients: dict[str, str]
     not_after: datetime
-    lineage: str
-    release_number: int
+    lineage: str | None = None
+    release_number: int | None = None
 
 
 def release_folder(workspace: Workspace, name: str) -> Path:
@@ -77,8 +79,8 @@ def propose_release(workspace: Workspace, proposal: Proposal) -> ReleaseState:
     The commitment is in the log before the beacon exists, and the beacon before any copy can be made.
 
     Raises:
-        InvalidInput: The name is taken, the model cannot be marked, or a recipient is malformed, or in profile ``team``
-            no public key of stanch's own kinds.
+        InvalidInput: The name is taken, the number does not rise in its lineage, the model cannot be marked, or a
+            recipient is malformed, or in profile ``team`` no public key of stanch's own kinds.
     """
     folder = release_folder(workspace, proposal.name)
     if folder.exists():
@@ -86,10 +88,12 @@ def propose_release(workspace: Workspace, proposal: Proposal) -> ReleaseState:
     for recipient in proposal.recipients.values():
         # Shares are wrapped to the recipient by its approvers, who have its public key alone.
         parse_public(recipient) if workspace.people.team else parse_recipient(recipient)
+    lineage = proposal.lineage or _default_lineage(proposal.model)
+    number = _rising(workspace, lineage, proposal.release_number)
     plan = plan_mark(proposal.model, base=proposal.base)
     root = MarkRoot.generate()
     commitment = commit(plan, root, [RecipientSlot(name) for name in proposal.recipients])
-    requests = _requests(workspace, proposal, plan.original)
+    requests = _requests(workspace, proposal, plan.original, lineage, number)
     ref = ArtifactRef("model", proposal.model.resolve().name, plan.original)
 
     def run(logged: EntryRef) -> Done[ReleaseState]:
@@ -101,7 +105,8 @@ def propose_release(workspace: Workspace, proposal: Proposal) -> ReleaseState:
             entry=logged.index, checkpoint=size, requests=requests,
         )  # fmt: skip
         state = ReleaseState.create(folder, facts, commitment, root, (entry, proof))
-        return Done(state, {"checkpoint": size, "beacon": state.beacon().hex()})
+        told: dict[str, JsonValue] = {"checkpoint": size, "beacon": state.beacon().hex()}
+        return Done(state, told | {"lineage": lineage, "release_number": number})
 
     payload: dict[str, JsonValue] = {
         "batch_root": commitment.root.hex(),
@@ -112,7 +117,56 @@ def propose_release(workspace: Workspace, proposal: Proposal) -> ReleaseState:
     return workspace.door.act(Request("release.propose", "model:audit", ref, payload), run)
 
 
-def _requests(workspace: Workspace, proposal: Proposal, model: Digest) -> dict[str, ReleaseRequest]:
+def recall_recipients(workspace: Workspace, manifest: Digest) -> frozenset[str]:
+    """Return the id of the key that a copy was sealed for, whatever its list says now; none for what was not made here.
+
+    Raises:
+        PolicyViolation: The log names a request that is in no release's file.
+    """
+    made = [told["request"] for told in _outcomes(workspace, "release.create") if told.get("manifest") == str(manifest)]
+    states = ReleaseState.load_all(workspace.state / "releases") if made else []
+    requests = {str(request.digest): request for state in states for request in state.facts.requests.values()}
+    if not set(made) <= requests.keys():
+        raise PolicyViolation(
+            f"the log says that the copy with manifest {manifest} was made here, and no release's file says for whom",
+            next_step="find out who changed the workspace's files",
+        )
+    keys = (parse_recipient(requests[digest].recipient_key).describe().key_id for digest in made)
+    return frozenset(key for key in keys if key is not None)
+
+
+def _outcomes(workspace: Workspace, kind: str) -> list[dict[str, Any]]:
+    """Return what the log says of the acts of a kind that were done."""
+    reader = workspace.ledger.reader()
+    refs = reader.query(EntryQuery(kind=kind, phase="outcome", status=1))
+    entries = reader.entries(ref.index for ref in refs).values()
+    return [decode_entry(entry)["unmapped"]["stanch"]["payload"] for entry in entries]
+
+
+def _default_lineage(model: Path) -> str:
+    return re.sub(r"[^a-z0-9._-]+", "-", model.resolve().name.lower())[:200] or "-"
+
+
+def _rising(workspace: Workspace, lineage: str, number: int | None) -> int:
+    """Return the number of a new release, which is above all that the log says were proposed in its lineage."""
+    told = _outcomes(workspace, "release.propose")
+    logged = [one["release_number"] for one in told if one.get("lineage") == lineage]
+    # Earlier releases of stanch did not log it: the files of their proposals say it.
+    kept = ReleaseState.load_all(workspace.state / "releases")
+    asked = [request for state in kept for request in state.facts.requests.values() if request.lineage == lineage]
+    highest = max([0, *logged, *(request.release_number for request in asked)])
+    if number is not None and number <= highest:
+        raise InvalidInput(
+            f"{lineage}: expected a release number above {highest}, found {number}",
+            why="recipients refuse one that does not rise",
+            next_step=f"leave out --number: the next one is {highest + 1}",
+        )
+    return number or highest + 1
+
+
+def _requests(
+    workspace: Workspace, proposal: Proposal, model: Digest, lineage: str, number: int
+) -> dict[str, ReleaseRequest]:
     if not proposal.certificate.is_file():
         raise InvalidInput(f"{proposal.certificate}: no such file", next_step="audit first: stanch audit run MODEL")
     certificate = Digest.sha256(proposal.certificate.read_bytes()).hex
@@ -120,7 +174,7 @@ def _requests(workspace: Workspace, proposal: Proposal, model: Digest) -> dict[s
         name: ReleaseRequest(
             request_id=random_bytes(16).hex(), model=str(model), certificate_sha256=certificate, recipient_name=name,
             recipient_key=key, not_after=proposal.not_after.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            release_number=proposal.release_number, lineage=proposal.lineage,
+            release_number=number, lineage=lineage,
             proposer_key=workspace.people.session.key_id,
         )
         for name, key in proposal.recipients.items()

@@ -20,7 +20,7 @@ from stanch.workspace.verbs_approve import approve_release, load_record, registe
 from stanch.workspace.verbs_model import CERTIFICATE_NAME
 from stanch.workspace.verbs_release import CopyTerms, Proposal, create_release, propose_release, release_folder
 
-NAME = "support-bot"
+NAME, LINEAGE = "support-bot", "acme/support-bot"
 RECIPIENTS = ("acme", "globex", "initech")
 APPROVERS = ("mia", "noor")
 GRANT = timedelta(days=90)
@@ -34,12 +34,13 @@ def release_copies(scene: Scene) -> dict[str, Any]:
     model, certificate = scene.folder / "private", scene.folder / "private.report" / CERTIFICATE_NAME
     targets = " ".join(f"--to {name}={str(key)[:18]}…" for name, key in keys.items())
     scene.command(
-        f"release propose private --name {NAME} --base BASE --cert private.report/{CERTIFICATE_NAME} {targets}"
+        f"release propose private --name {NAME} --lineage {LINEAGE} --base BASE "
+        f"--cert private.report/{CERTIFICATE_NAME} {targets}"
     )
     with scene.workspace("dana") as workspace:
         state = propose_release(workspace, Proposal(
             name=NAME, model=model, base=base_model(scene), certificate=certificate, recipients=keys,
-            not_after=(workspace.now() + GRANT).replace(microsecond=0), lineage="acme/support-bot", release_number=1,
+            not_after=(workspace.now() + GRANT).replace(microsecond=0), lineage=LINEAGE,
         ))  # fmt: skip
     scene.say(f"      keys for {len(keys)} recipients and 1,024 decoys are committed as log entry {state.facts.entry}")
     terms = CopyTerms(policy=read_policy(scene.folder / "gate.toml"), approvers=APPROVERS)
