@@ -309,7 +309,7 @@ VERBS = [
          lambda w, c, _out: deliver_it(w, c)),
     Verb(verbs_access.add_person, "access.add", "olga", (Keyring, "add_person"),
          lambda w, _c, _out: verbs_access.add_person(w, "new", ["auditor"])),
-    Verb(verbs_access.grant_role, "access.grant", "olga", (People, "find"),
+    Verb(verbs_access.grant_role, "access.grant", "olga", (Directory, "grant"),
          lambda w, _c, _out: verbs_access.grant_role(w, "nina", "consumer", 3)),
     Verb(verbs_access.revoke_grant, "access.revoke", "olga", (Directory, "revoke"),
          lambda w, c, _out: verbs_access.revoke_grant(w, c.grant)),

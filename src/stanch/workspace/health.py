@@ -15,7 +15,7 @@ from stanch import __version__
 from stanch.access.glass import Glasses
 from stanch.config import Config, load_config
 from stanch.config.load import SETTINGS, user_config_file
-from stanch.errors import Inconclusive, StanchError
+from stanch.errors import StanchError
 from stanch.ledger import Ledger, LedgerReader
 from stanch.store import Tables, open_blobs, open_tables
 from stanch.workspace.keyring import SIGNERS, Keyring
@@ -161,12 +161,26 @@ def _log(folder: Path, config: Config, keys: Keyring, tables: Tables, clock: Cal
 
 def _rights(tables: Tables, reader: LedgerReader) -> Iterator[Check]:
     """Hold principals, keys, grants and policies in the database against the entries that made them."""
+    compared = compare_rights(tables, reader)
     next_step = "look the entry up: stanch log show; undo what no act did, and find out who writes to the database"
-    try:
-        found = [Check("rights", State.FAILED, what, next_step) for what in compare_rights(tables, reader)]
-    except Inconclusive as silent:
-        found = [Check("rights", State.WARNING, f"not compared: {silent.what}: {silent.why}", silent.next_step)]
-    yield from found or [Check("rights", State.OK, "the database holds what the log says of people and policies")]
+    found = [Check("rights", State.FAILED, what, next_step) for what in compared.differences]
+    if compared.silent:
+        what = f"not compared: {compared.silent}: an older release wrote it"
+        found.append(
+            Check("rights", State.WARNING, what, "compare by hand: stanch access who, beside stanch log query")
+        )
+    if compared.unsigned:
+        what = (
+            f"{len(compared.unsigned)} of {compared.acts} acts about rights came without a key of whoever acted, the "
+            f"last in entry {compared.unsigned[-1]}: whoever writes the database could have added them"
+        )
+        found.append(Check("rights", State.WARNING, what, "ask whoever they name: stanch log query --kind access"))
+    if not found:
+        what = f"the database holds what {compared.acts} acts of the log say of people, keys, policies and gates"
+        if not compared.acts:
+            what = "the log holds no act about rights yet: nothing was compared with it"
+        found = [Check("rights", State.OK, what)]
+    yield from found
 
 
 def _acts(leases: Leases) -> Check:

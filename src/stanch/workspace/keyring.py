@@ -134,6 +134,10 @@ class Keyring:
         save_local_key(self._path(f"people/{name}", ".json"), key, passphrase=passphrase)
         return key
 
+    def drop_person(self, name: str) -> None:
+        """Delete a local key that was made just now and belongs to nobody."""
+        self._path(f"people/{name}", ".json").unlink()
+
     def person(self, name: str, *, passphrase: Callable[[], Passphrase] | None = None) -> LocalKey:
         """Return the local key of a principal; ``passphrase`` is asked only if it is locked."""
         return load_local_key(self._path(f"people/{name}", ".json"), passphrase=passphrase)
