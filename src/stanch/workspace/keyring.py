@@ -124,6 +124,12 @@ class Keyring:
             last += 1
         return tuple(range(1, last + 1))
 
+    def drop_newest(self, name: str) -> None:
+        """Delete the newest version of a signing key or secret, which was made just now and served nothing yet."""
+        version = max(self.versions(name))
+        for suffix in (".pem", ".pub.pem") if name in SIGNERS else (".key",):
+            self._path(name, suffix, version).unlink()
+
     def add_person(self, name: str, *, passphrase: Passphrase | None = None) -> SigningKey:
         """Make the local key of a principal, locked if a passphrase is given.
 

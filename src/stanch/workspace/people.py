@@ -12,6 +12,7 @@ from stanch.access import (
     WORKSPACE,
     ApiKeys,
     Approvals,
+    ApprovalStatement,
     Authority,
     Context,
     Decision,
@@ -36,7 +37,7 @@ from stanch.ledger.entry import read_event
 from stanch.store import Tables
 from stanch.store.schema import workspace as rows
 from stanch.store.statement import run
-from stanch.terms import ArtifactRef
+from stanch.terms import ArtifactRef, Digest
 from stanch.workspace.act import Request
 from stanch.workspace.door import Door, Witnessing
 from stanch.workspace.keyring import Keyring
@@ -145,7 +146,7 @@ class People:
         need = request.approval
         approvals = 0
         if need is not None:
-            involved = self.involved(request.resource, reader)
+            involved = self.involved(request.resource, reader) | self.unfit(need.request, need.right, act=act)
             counted = self.approvals.counted(need.request, requester=need.requester, involved=involved, act=act)
             approvals = len(counted)
         context = self.context(request.resource, reader, approvals=approvals)
@@ -155,6 +156,21 @@ class People:
             # was approved when it came into force; the rest of the shipped rules holds.
             return decide(self.facts(), request.action, facts, replace(context, approvals=NEEDED), default_policies())
         return self.authority.decide(self.session, request.action, facts, context)
+
+    def unfit(self, request: Digest, right: str, *, act: str = "") -> frozenset[str]:
+        """Return who approved a request and is not permitted ``right`` in the workspace now; nobody if it is empty."""
+        if not right:
+            return frozenset()
+        counted, policies = self.approvals.counted(request, requester="", act=act), self.authority.policies()
+        approvers = {ApprovalStatement.parse(approval.statement).approver for approval in counted}
+        return frozenset(
+            approver
+            for approver in approvers
+            if not decide(
+                self.directory.facts_of(approver), right, WORKSPACE,
+                self.context_of(approver, mfa=True, involved=False, approvals=0), policies,
+            ).allowed
+        )  # fmt: skip
 
     def context(self, resource: ArtifactRef, reader: LedgerReader, *, approvals: int = 0) -> Context:
         """Return the situation of whoever acts."""
@@ -296,7 +312,7 @@ class PolicyJudge:
         need = request.approval
         if need is None:
             return ""
-        involved = self.people.involved(request.resource, self.reader)
+        involved = self.people.involved(request.resource, self.reader) | self.people.unfit(need.request, need.right)
         counted = self.people.approvals.counted(need.request, requester=need.requester, involved=involved)
         return str(approvals_digest(counted))
 

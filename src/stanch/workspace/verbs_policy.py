@@ -25,6 +25,8 @@ from stanch.workspace.people import NEEDED, People
 from stanch.workspace.verbs_access import DAY_MS, workspace_ref
 
 APPROVAL_DAYS = 7
+APPROVING = "access:grant"
+"""The Cedar action that an approver of a change must be permitted, when it is approved and when it comes into force."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ def approve_policies(workspace: Workspace, text: str, without: tuple[str, ...] =
         _, settle = people.rehearse(lambda on: on.approvals.record_approval(approval))
         return Done(checked, {"request": str(checked.change.digest), "approvals": checked.approvals}, settle=settle)
 
-    return workspace.door.act(Request("policy.approve", "access:grant", workspace_ref(workspace)), run)
+    return workspace.door.act(Request("policy.approve", APPROVING, workspace_ref(workspace)), run)
 
 
 def activate_policies(workspace: Workspace, text: str, without: tuple[str, ...] = ()) -> PolicyVersion:
@@ -107,7 +109,8 @@ def activate_policies(workspace: Workspace, text: str, without: tuple[str, ...] 
     parse_policies(text, without=without)
 
     def consume(connection: Connection, act: str) -> None:
-        people.approvals.consume(connection, change.digest, act=act, requester=requester, needed=NEEDED)
+        unfit = people.unfit(change.digest, APPROVING)
+        people.approvals.consume(connection, change.digest, act=act, requester=requester, needed=NEEDED, involved=unfit)
 
     def run(_ref: EntryRef) -> Done[PolicyVersion]:
         checked = _check(workspace, text, without)
@@ -121,7 +124,7 @@ def activate_policies(workspace: Workspace, text: str, without: tuple[str, ...] 
         payload = {"version": made.version, "policy": str(made.digest), "simulated": simulated}
         return Done(made, payload, settle=settle)
 
-    need = ApprovalNeed(change.digest, requester, consume) if people.team or without else None
+    need = ApprovalNeed(change.digest, requester, consume, APPROVING) if people.team or without else None
     payload: dict[str, JsonValue] = {
         "request": str(change.digest), "policy": str(Digest.sha256(text.encode())), "without": list(without),
         "after": change.after.version,
@@ -176,7 +179,9 @@ def _check(workspace: Workspace, text: str, without: tuple[str, ...]) -> Checked
         removed=tuple(sorted(before.policies.keys() - after.policies.keys())),
         changed=_changed(before, after),
         simulation=simulate(asked, before, after, crowd, team=people.team),
-        approvals=people.approvals.count_approvals(change.digest, requester=requester),
+        approvals=people.approvals.count_approvals(
+            change.digest, requester=requester, involved=people.unfit(change.digest, APPROVING)
+        ),
     )
 
 
