@@ -10,9 +10,10 @@ import pytest
 from stanch.access import ApiKeyOrder
 from stanch.access.policy import default_text
 from stanch.crypto import leaf_hash
-from stanch.errors import OutcomeNotRecorded, StoreError
-from stanch.ledger import Act, Credential, Ledger, Phase, intent, new_act_id, outcome
+from stanch.errors import InvalidInput, NotAuthenticated, OutcomeNotRecorded, StoreError
+from stanch.ledger import Act, Credential, EntryQuery, Ledger, Phase, intent, new_act_id, outcome
 from stanch.ledger.entry import read_event
+from stanch.ledger.erasure import Selection
 from stanch.ledger.proof import stored_frontier
 from stanch.terms import ArtifactRef, Digest
 from stanch.workspace import Workspace
@@ -30,6 +31,7 @@ from stanch.workspace.verbs_access import (
 )
 from stanch.workspace.verbs_contain import quarantine_model
 from stanch.workspace.verbs_glass import break_glass
+from stanch.workspace.verbs_log import erase_personal, list_entries
 from stanch.workspace.verbs_policy import activate_policies, rollback_policies
 
 MODEL = ArtifactRef("model", "m", Digest.sha256(b"m"))
@@ -210,7 +212,7 @@ def test_a_signed_act_of_before_that_is_repeated_gives_no_right(folder):
 
 def test_an_outcome_that_gives_more_than_was_signed_gives_no_right(folder, monkeypatch):
     """Whoever is quick puts an outcome of his own behind an intent that was signed."""
-    append = Ledger.append
+    append = Ledger.append_nowait
 
     def refuse(self, entry, *, within=None):
         if entry.phase is Phase.OUTCOME:
@@ -218,7 +220,7 @@ def test_an_outcome_that_gives_more_than_was_signed_gives_no_right(folder, monke
         return append(self, entry, within=within)
 
     with Workspace.open(folder) as workspace, monkeypatch.context() as context:
-        context.setattr(Ledger, "append", refuse)
+        context.setattr(Ledger, "append_nowait", refuse)
         with pytest.raises(OutcomeNotRecorded):
             grant_role(workspace, "anna", "auditor", 3)
         size = workspace.ledger.reader().size()
@@ -261,3 +263,17 @@ def test_emergency_rights_and_their_review_do_not_differ(folder):
     assert found(folder) == []
     edit(folder, "UPDATE glass SET until_ms = until_ms + 60000")
     assert any(line.startswith(f"glass {glass.id}: until_ms is ") for line in found(folder)), found(folder)
+
+
+def test_who_was_erased_is_not_let_in_and_differs_in_nothing(folder):
+    with Workspace.open(folder) as workspace:
+        anna = workspace.people.find("anna")
+        acting = workspace.acting_as("anna")
+        erase_personal(workspace, Selection(anna), "gdpr-17-1-b")
+        with pytest.raises(NotAuthenticated):
+            list_entries(acting, EntryQuery(limit=1))
+        with pytest.raises(InvalidInput, match="nobody erases themselves"):
+            erase_personal(workspace, Selection(workspace.people.session.principal), "gdpr-17-1-b")
+    with pytest.raises(NotAuthenticated):
+        Workspace.open(folder, principal="anna")
+    assert found(folder) == []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stanch.config import Algorithms
 from stanch.crypto import KeyKind, SigningKey, VerifyKey, random_bytes, read_private, write_atomic, write_private
-from stanch.crypto.localkey import LocalKey, load_local_key, save_local_key
+from stanch.crypto.localkey import LocalKey, is_locked, load_local_key, save_local_key
 from stanch.crypto.passphrase import Passphrase
 from stanch.errors import InvalidInput, NotFound
 
@@ -152,6 +152,10 @@ class Keyring:
         """Return whose local keys lie here, oldest first."""
         modified: Callable[[Path], float] = lambda path: path.stat().st_mtime_ns  # noqa: E731 - a typed sort key
         return tuple(path.stem for path in sorted((self._folder / "people").glob("*.json"), key=modified))
+
+    def unlocked(self) -> tuple[str, ...]:
+        """Return those of the people here whose keys no passphrase locks."""
+        return tuple(name for name in self.people() if not is_locked(self._path(f"people/{name}", ".json")))
 
     def private_files(self) -> tuple[Path, ...]:
         """Return every file that holds a secret, in the order of their names."""
