@@ -158,7 +158,7 @@ class RightsLog:
 
 def _beyond(kind: str, asked: Mapping[str, Any], done: Mapping[str, Any], ended_ms: int) -> str:
     """Return what of an outcome its intent did not ask for; an intent of an older release may say nothing of it."""
-    for name, value in _GIVES.get(kind, lambda _: {})(done).items():
+    for name, value in _GIVES.get(kind, _same())(done).items():
         if name in asked and asked[name] != value:
             return f"asked for {name} {asked[name]}, and its outcome says {value}"
     span_ms = asked.get("days", 0) * DAY_MS or asked.get("minutes", 0) * MINUTE_MS

@@ -9,7 +9,7 @@ from stanch.access.glass import check_minutes, take_alarm
 from stanch.access.strangers import Stranger
 from stanch.errors import InvalidInput
 from stanch.ledger import EntryQuery, Opening
-from stanch.terms import EntryRef
+from stanch.terms import EntryRef, JsonValue
 from stanch.watch import Alarm, Severity
 from stanch.watch.alert import Alert
 from stanch.workspace.act import Done, Request
@@ -65,7 +65,9 @@ def break_glass(workspace: Workspace, reason: str, minutes: int) -> Glass:
                 people.session.principal, act=ref.act, reason_commitment=opening.commitment, minutes=minutes
             )
         )
-        payload = {"glass": glass.id, "until_ms": glass.until_ms, "review_due_ms": glass.review_due_ms}
+        payload: dict[str, JsonValue] = {
+            "glass": glass.id, "until_ms": glass.until_ms, "review_due_ms": glass.review_due_ms,
+        }  # fmt: skip
         return Done(glass, payload, settle=settle)
 
     request = Request(

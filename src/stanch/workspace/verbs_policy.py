@@ -121,7 +121,7 @@ def activate_policies(workspace: Workspace, text: str, without: tuple[str, ...] 
             "requests": checked.simulation.requests, "newly_allowed": checked.simulation.newly_allowed,
             "newly_denied": checked.simulation.newly_denied,
         }  # fmt: skip
-        payload = {"version": made.version, "policy": str(made.digest), "simulated": simulated}
+        payload: dict[str, JsonValue] = {"version": made.version, "policy": str(made.digest), "simulated": simulated}
         return Done(made, payload, settle=settle)
 
     need = ApprovalNeed(change.digest, requester, consume, APPROVING) if people.team or without else None
