@@ -697,3 +697,19 @@ def test_a_forged_act_that_says_it_came_without_an_own_key_cannot_be_seen(fresh,
         log.append(replace(entry, act=act))
         log.append(outcome(act, time_ms=entry.time_ms))
     assert fsck(log.reader(), fresh.policy).signed_acts == 0
+
+
+def test_a_signed_intent_that_is_appended_once_more_cannot_be_seen(fresh):
+    """Asserted, so that the table stays honest; what of it is about rights doctor finds."""
+    reader = signed_log(fresh)
+    data = reader.entry(0)
+    grown = Frontier().append([leaf_hash(data)] * 2)
+    sql(
+        fresh,
+        "INSERT INTO ledger_entry VALUES (:origin, 1, :data, leaf(:data))",
+        "UPDATE ledger_log SET size = 2, frontier = :frontier",
+        origin=reader.origin,
+        data=data,
+        frontier=grown.to_bytes(),
+    )
+    assert fsck(reader, fresh.policy).signed_acts == 2
