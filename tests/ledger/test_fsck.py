@@ -99,6 +99,45 @@ def test_open_intents_are_those_without_an_outcome(fresh):
         assert fsck(log.reader(), fresh.policy).intents_open == (left.act.id,)
 
 
+def ended(ground, *acts, results=("done",)):
+    """A log of an intent, many others, and outcomes of it or of what was made of its act."""
+    with ground.create() as log:
+        begun = ground.entry()
+        log.append(begun)
+        ground.fill(log, 300 if acts else 0)
+        for act in acts or (begun.act,):
+            for result in results:
+                log.append(outcome(replace(begun.act, **(act if acts else {})), time_ms=begun.time_ms, result=result))
+    return log.reader()
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        {"id": "019b7000-0000-7000-8000-000000000000"},
+        {"kind": "access.grant"},
+        {"principal": "p_" + "b" * 26},
+    ],
+    ids=["no intent", "of another kind", "of another principal"],
+)
+def test_an_outcome_that_ends_nothing_is_located(fresh, act):
+    """Made by whoever writes the database: the log signs a checkpoint over it as over any other entry."""
+    with pytest.raises(LogDamaged) as caught:
+        fsck(ended(fresh, act), fresh.policy)
+    assert (caught.value.place, caught.value.index) == ("outcome, entry", 301)
+
+
+@pytest.mark.parametrize("results", [("done", "done"), ("abandoned", "done"), ("failed", "done")])
+def test_a_second_outcome_of_an_act_is_located(fresh, results):
+    with pytest.raises(LogDamaged) as caught:
+        fsck(ended(fresh, results=results), fresh.policy)
+    assert (caught.value.place, caught.value.index) == ("outcome, entry", 2)
+
+
+def test_an_act_that_ended_and_is_found_abandoned_after_a_recovery_is_no_damage(fresh):
+    assert fsck(ended(fresh, results=("done", "abandoned")), fresh.policy).intents_open == ()
+
+
 def test_a_query_index_that_lags_behind_is_no_damage(ground):
     sql(ground, "DELETE FROM ledger_index", "DELETE FROM ledger_subject")
     fsck(ground.reader(), ground.policy)
@@ -647,3 +686,30 @@ def test_a_registered_key_that_was_exchanged_is_located(fresh):
     sql(fresh, "UPDATE credential SET public = :p", p=SigningKey.from_seed(b"m" * 32).public.raw)
     with pytest.raises(LogDamaged, match="act signature"):
         fsck(reader, fresh.policy)
+
+
+@pytest.mark.parametrize("kind", ["browser", "api-key", "oidc", "mtls"])
+def test_a_forged_act_that_says_it_came_without_an_own_key_cannot_be_seen(fresh, kind):
+    """Asserted, so that the table stays honest: nothing that only the log's owner holds goes into such an intent."""
+    entry = fresh.entry()
+    act = replace(entry.act, credential=Credential(kind=kind, key_id="bs_0123456789abcdef0123"))
+    with fresh.create() as log:
+        log.append(replace(entry, act=act))
+        log.append(outcome(act, time_ms=entry.time_ms))
+    assert fsck(log.reader(), fresh.policy).signed_acts == 0
+
+
+def test_a_signed_intent_that_is_appended_once_more_cannot_be_seen(fresh):
+    """Asserted, so that the table stays honest; what of it is about rights doctor finds."""
+    reader = signed_log(fresh)
+    data = reader.entry(0)
+    grown = Frontier().append([leaf_hash(data)] * 2)
+    sql(
+        fresh,
+        "INSERT INTO ledger_entry VALUES (:origin, 1, :data, leaf(:data))",
+        "UPDATE ledger_log SET size = 2, frontier = :frontier",
+        origin=reader.origin,
+        data=data,
+        frontier=grown.to_bytes(),
+    )
+    assert fsck(reader, fresh.policy).signed_acts == 2

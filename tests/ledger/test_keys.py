@@ -18,13 +18,19 @@ def opened(ground, keys, origin="example.com/stanch/log"):
     return Ledger.open(ground.tables, ground.blobs, origin=origin, keys=keys, params=ground.params, clock=ground.clock)
 
 
+def replace(log, ground, key):
+    with ground.tables.write() as connection:
+        log.replace_key(key, connection)
+    log.use_keys([key, ground.key])
+
+
 @pytest.fixture
 def rotated(either):
     """A log with three entries under its old key and three under both; its verifiers, the new one first."""
     with either.create() as log:
         either.fill(log, 3)
         log.publish()
-        log.replace_key(NEW)
+        replace(log, either, NEW)
         either.fill(log, 3)
         log.publish()
         either.verifiers = log.verifiers
@@ -101,7 +107,7 @@ def test_the_log_opens_with_its_present_key_and_all_before_it(rotated):
 
 def test_another_process_goes_on_under_the_old_key_while_that_signs(either):
     with either.create() as log, either.open(either.open_tables()) as other:
-        log.replace_key(NEW)
+        replace(log, either, NEW)
         either.fill(other, 2)
         other.publish()
         either.fill(log, 1)
@@ -115,9 +121,9 @@ def test_a_key_of_this_log_cannot_replace_another(rotated, which):
     key = NEW if which == "present" else rotated.key
     with opened(rotated, [NEW, rotated.key]) as log:
         with pytest.raises(InvalidInput, match="before"):
-            log.replace_key(key)
+            replace(log, rotated, key)
         with pytest.raises(InvalidInput, match="Ed25519"):
-            log.replace_key(SigningKey.generate("p256"))
+            replace(log, rotated, SigningKey.generate("p256"))
         assert log.verifiers == rotated.verifiers
 
 

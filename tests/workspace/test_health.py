@@ -4,7 +4,11 @@ import sqlite3
 
 import pytest
 
+from stanch.access import Glasses, PolicyChange, PolicyVersions
+from stanch.access.policy import missing_forbids
 from stanch.crypto import SigningKey
+from stanch.crypto.localkey import save_local_key
+from stanch.crypto.passphrase import Passphrase
 from stanch.ledger import Cosigner, EntryQuery
 from stanch.workspace import Workspace
 from stanch.workspace.health import State, examine
@@ -97,6 +101,55 @@ def test_a_witness_with_a_malformed_key_is_named(folder):
     with (folder / "stanch.toml").open("a") as file:
         file.write('\n[[ledger.witnesses]]\nvkey = "w"\nurl = "https://w.example"\n')
     assert failed(folder).keys() == {"log"}
+
+
+def warnings(folder, **options):
+    found = [check for check in examine(folder, **options) if check.state is State.WARNING]
+    return {check.name: check.found for check in found}
+
+
+def test_settings_of_the_environment_are_said(folder):
+    checks = examine(folder, environ={"STANCH_GATEWAY__PORT": "8081"})
+    assert "environment STANCH_GATEWAY__PORT" in next(check.found for check in checks if check.name == "settings")
+
+
+def test_keys_of_a_team_that_no_passphrase_locks_are_a_warning(folder, tmp_path):
+    assert "keys" not in warnings(folder)
+    Workspace.init(
+        tmp_path / "team", profile="team", owner="ada", passphrase=Passphrase("correct horse battery")
+    ).close()
+    assert "keys" not in warnings(tmp_path / "team")
+    keys = tmp_path / "team/.stanch/keys/people"
+    save_local_key(keys / "bob.json", SigningKey.generate("ed25519"))
+    assert "no passphrase locks the keys of bob:" in warnings(tmp_path / "team")["keys"]
+
+
+def test_policies_that_lack_a_shipped_forbid_are_a_warning(folder):
+    assert "policies" not in warnings(folder)
+    text = '@id("mine") permit (principal, action, resource);'
+    with Workspace.open(folder) as workspace:
+        without = missing_forbids(text)
+        versions = PolicyVersions(workspace.tables)
+        change = PolicyChange(workspace.ledger.origin, text, without, versions.active())
+        versions.activate(change, by="p_x", now_ms=1)
+    assert "two-people" in warnings(folder)["policies"]
+
+
+def test_a_log_without_an_act_compares_nothing_and_says_so(folder):
+    (rights,) = [check.found for check in examine(folder) if check.name == "rights"]
+    assert "nothing was compared" in rights
+
+
+def test_emergency_rights_that_are_open_are_a_warning(folder):
+    with Workspace.open(folder) as workspace:
+        glasses = Glasses(workspace.tables)
+        glass = glasses.open_glass(workspace.people.session.principal, act="a", reason_commitment="c", minutes=5)
+    assert glass.id in warnings(folder)["emergency"]
+    with sqlite3.connect(folder / ".stanch" / "stanch.db") as connection:  # longer than any act gives
+        connection.execute("UPDATE glass SET until_ms = until_ms + 3600000, reviewed_by = principal")
+    assert "emergency" not in warnings(folder)
+    with Workspace.open(folder) as workspace:
+        assert Glasses(workspace.tables).open_of(glass.principal) is None
 
 
 def test_a_review_that_is_overdue_fails(folder):

@@ -3,7 +3,7 @@
 import life
 import pytest
 
-from stanch.access import PolicyChange, PolicyVersions
+from stanch.access import ApprovalStatement, PolicyChange, PolicyVersions, sign_approval
 from stanch.access.policy import default_text
 from stanch.cli.frame import run
 from stanch.data import open_dataset
@@ -19,6 +19,7 @@ from stanch.workspace.verbs_access import (
     add_person,
     explain_access,
     grant_role,
+    revoke_grant,
     unused_grants,
     workspace_ref,
 )
@@ -71,6 +72,29 @@ def test_two_other_administrators_approve_a_change(team):
     assert not explain_access(team("ada"), "serve:run", workspace_ref(olga)).decision.allowed
     with pytest.raises(ApprovalsMissing):
         activate_policies(olga, OURS)  # used up, and the version before is another one
+
+
+def test_approvals_of_a_change_count_while_their_approvers_may_still_approve_one(team):
+    """Rows that somebody wrote with signatures of people without a role, and a role that ended since, count nothing."""
+    olga, now_ms = team("olga"), int(team("olga").door.clock() * 1000)
+    checked = approve_policies(team("adam"), OURS)
+    for name in ("rita", "nina"):
+        people = team(name).people
+        statement = ApprovalStatement(
+            request=checked.change.digest, approver=people.session.principal, origin=olga.ledger.origin,
+            created_ms=now_ms, expires_ms=now_ms + DAY_MS,
+        )  # fmt: skip
+        people.approvals.record_approval(sign_approval(people.local.key, statement))
+    assert check_policies(olga, OURS).approvals == 1
+    with pytest.raises(ApprovalsMissing):
+        activate_policies(olga, OURS)
+    approve_policies(team("anke"), OURS)
+    assert check_policies(olga, OURS).approvals == 2
+    for grant in olga.people.directory.facts_of(olga.people.find("adam")).grants:
+        revoke_grant(olga, grant.id)
+    assert check_policies(olga, OURS).approvals == 1
+    with pytest.raises(ApprovalsMissing):
+        activate_policies(olga, OURS)
 
 
 def test_the_requests_of_a_week_are_those_of_the_log(team, case, tmp_path):

@@ -1,29 +1,48 @@
-"""Who edits the rows of rights without an act is named, with the row and the entry."""
+"""Who edits the rows of rights without an act is named, with the row and the entry; so is who adds entries as well."""
 
+import shutil
 import sqlite3
+import time
+from contextlib import closing
 
 import pytest
 
+from stanch.access import ApiKeyOrder
 from stanch.access.policy import default_text
+from stanch.crypto import leaf_hash
+from stanch.errors import InvalidInput, NotAuthenticated, OutcomeNotRecorded, StoreError
+from stanch.ledger import Act, Credential, EntryQuery, Ledger, Phase, intent, new_act_id, outcome
+from stanch.ledger.entry import read_event
+from stanch.ledger.erasure import Selection
+from stanch.ledger.proof import stored_frontier
+from stanch.terms import ArtifactRef, Digest
 from stanch.workspace import Workspace
 from stanch.workspace.health import State, examine
 from stanch.workspace.verbs_access import (
     Newcomer,
     add_person,
     grant_role,
+    issue_key,
     register_newcomer,
     resume_principal,
     revoke_grant,
+    revoke_key,
     suspend_principal,
 )
+from stanch.workspace.verbs_contain import quarantine_model
+from stanch.workspace.verbs_glass import break_glass
+from stanch.workspace.verbs_log import erase_personal, list_entries
 from stanch.workspace.verbs_policy import activate_policies, rollback_policies
 
+MODEL = ArtifactRef("model", "m", Digest.sha256(b"m"))
 
-@pytest.fixture
-def folder(tmp_path):
-    with Workspace.init(tmp_path / "w") as workspace:
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pristine") / "w"
+    with Workspace.init(folder) as workspace:
         add_person(workspace, "anna", ["auditor"], clearance=2)
-        register_newcomer(workspace, Newcomer(name="bot", kind="service", roles=("consumer",), clearance=1))
+        bot = register_newcomer(workspace, Newcomer(name="bot", kind="service", roles=("consumer",), clearance=1))
         revoke_grant(workspace, grant_role(workspace, "anna", "ml_engineer", 10).id)
         grant_role(workspace, "anna", "legal_reader", 10)
         for name in ("anna", "bot"):
@@ -32,11 +51,24 @@ def folder(tmp_path):
         text = default_text() + '\n@id("more") permit(principal, action, resource) when { false };\n'
         activate_policies(workspace, text)
         rollback_policies(workspace)
-    return tmp_path / "w"
+        order = ApiKeyOrder(principal=bot, models=(str(MODEL.digest),), networks=("10.0.0.0/8",))
+        revoke_key(workspace, issue_key(workspace, order)[0].id)
+        issue_key(workspace, order)
+        quarantine_model(workspace, MODEL)
+    return folder
+
+
+@pytest.fixture
+def folder(pristine, tmp_path):
+    return shutil.copytree(pristine, tmp_path / "w")
 
 
 def found(folder):
     return [check.found for check in examine(folder) if check.name == "rights" and check.state is State.FAILED]
+
+
+def warned(folder):
+    return [check.found for check in examine(folder) if check.name == "rights" and check.state is State.WARNING]
 
 
 def edit(folder, statement):
@@ -51,6 +83,8 @@ def test_what_acts_did_does_not_differ(folder):
 
 
 BOOTSTRAP = "INSERT INTO grant_ SELECT 'g_forged', {}, 'platform_admin', 'workspace', 1, NULL, NULL, 'bootstrap', NULL"
+
+GLASS = "INSERT INTO glass SELECT 'gl_forged', :anna, 'a', 'c', {}, {}, 1, :owner, 1"
 
 
 @pytest.mark.parametrize(
@@ -81,8 +115,165 @@ BOOTSTRAP = "INSERT INTO grant_ SELECT 'g_forged', {}, 'platform_admin', 'worksp
         ("UPDATE policy SET state = CASE version WHEN 1 THEN 'active' ELSE 'retired' END", "policy 1",
          "state is active in the database, retired in the log (entry "),
         ("DELETE FROM policy WHERE version = 2", "policy 2", "the database does not hold it"),
+        (GLASS.format(1, 99999999999999), "glass gl_forged", "no entry of the log made it"),
+        ("UPDATE resource SET quarantined = 0", "quarantine sha256:", "the database does not hold it"),
+        ("UPDATE resource SET gate = 'passed'", "gate model m sha256:", "no entry of the log made it"),
+        ("UPDATE api_key SET principal = :anna", "API key ", "principal is p_"),
+        ("UPDATE api_key SET revoked_ms = NULL", "API key ", "revoked is False"),
+        ("UPDATE api_key SET expires_ms = expires_ms + 1", "API key ", "expires_ms is "),
+        ("UPDATE api_key SET networks = '[\"0.0.0.0/0\"]'", "API key ", "networks is ['0.0.0.0/0'] in the database"),
+        ("UPDATE api_key SET models = '[\"workspace\"]'", "API key ", "models is ['workspace'] in the database"),
+        ("UPDATE api_key SET actions = '[\"log:read\"]'", "API key ", "actions is ['log:read'] in the database"),
     ],
 )  # fmt: skip
 def test_an_edited_row_is_named_with_its_entry(statement, row, said, folder):
     edit(folder, statement)
     assert any(line.startswith(row) and said in line for line in found(folder)), found(folder)
+
+
+# Who adds entries as well. Whoever writes the database needs no key for that: the log signs what its rows hold.
+
+
+def add_entries(folder, *entries):
+    """Append entries to the rows of the log, as the program does."""
+    with closing(sqlite3.connect(folder / ".stanch" / "stanch.db")) as connection:
+        origin, size, frontier = connection.execute("SELECT origin, size, frontier FROM ledger_log").fetchone()
+        grown = stored_frontier(size, frontier)
+        for entry in entries:
+            data = entry if isinstance(entry, bytes) else entry.encode(origin)
+            row = (origin, grown.size, data, leaf_hash(data))
+            connection.execute("INSERT INTO ledger_entry (origin, idx, data, leaf_hash) VALUES (?, ?, ?, ?)", row)
+            grown = grown.append([leaf_hash(data)])
+        connection.execute("UPDATE ledger_log SET size = ?, frontier = ?", (grown.size, grown.to_bytes()))
+        connection.commit()
+
+
+def grant_row(folder, grant, role="platform_admin"):
+    edit(folder, f"INSERT INTO grant_ SELECT '{grant}', :anna, '{role}', 'workspace', 1, 9, NULL, :owner, NULL")
+
+
+def people_of(folder):
+    with closing(sqlite3.connect(folder / ".stanch" / "stanch.db")) as connection:
+        return dict(connection.execute("SELECT display, id FROM principal"))
+
+
+def forged(folder, credential=None):
+    """An act in the owner's name that makes anna an administrator."""
+    people, now_ms = people_of(folder), int(time.time() * 1000)
+    return Act(
+        kind="access.grant", id=new_act_id(now_ms), principal=people["owner"], profile="solo", credential=credential
+    )
+
+
+def given(folder, role="platform_admin"):
+    payload = {"grant": "g_forged", "role": role, "scope": "workspace", "expires_ms": 9}
+    return payload | {"to": people_of(folder)["anna"]}
+
+
+def test_an_outcome_that_nobody_began_gives_no_right(folder):
+    act = forged(folder, Credential(kind="local", key_id="ed25519:0"))
+    add_entries(folder, outcome(act, time_ms=1, payload=given(folder)))
+    grant_row(folder, "g_forged")
+    said = found(folder)
+    assert any("says that it was done, but no such act had begun" in line for line in said), said
+    assert any(line.startswith("grant g_forged: the database holds it, but no entry") for line in said), said
+
+
+@pytest.mark.parametrize("key", ["registered", "own", "none"])
+def test_an_act_without_the_signature_of_its_principal_gives_no_right(folder, key):
+    used = {"own": Credential(kind="local", key_id="ed25519:0", sig="A" * 85 + "A=="), "none": None}
+    with closing(sqlite3.connect(folder / ".stanch" / "stanch.db")) as connection:
+        owners = connection.execute("SELECT min(id) FROM credential WHERE principal = ?", (people_of(folder)["owner"],))
+        used["registered"] = Credential(kind="local", key_id=owners.fetchone()[0])
+    act = forged(folder, used[key])
+    add_entries(folder, intent(act, time_ms=1), outcome(act, time_ms=1, payload=given(folder)))
+    grant_row(folder, "g_forged")
+    said = found(folder)
+    wanted = {
+        "registered": "has not signed it", "own": "which the log does not say is its principal's",
+        "none": "does not say with what its principal signed in",
+    }  # fmt: skip
+    assert any(line.startswith("entry ") and wanted[key] in line for line in said), said
+    assert any(line.startswith("grant g_forged: the database holds it") for line in said), said
+
+
+def test_a_signed_act_of_before_that_is_repeated_gives_no_right(folder):
+    with Workspace.open(folder) as workspace:
+        entries = [data for _, data in workspace.ledger.reader().tail()]
+    begun, done = (
+        next(data for data in entries if f'"phase":"{phase}"'.encode() in data and b'"access.grant"' in data)
+        for phase in ("intent", "outcome")
+    )
+    old = read_event(done).unmapped.stanch.payload["grant"].encode()
+    add_entries(folder, begun, done.replace(old, b"g_forged"))
+    grant_row(folder, "g_forged", "ml_engineer")
+    assert any("begins an act that began before" in line for line in found(folder)), found(folder)
+
+
+def test_an_outcome_that_gives_more_than_was_signed_gives_no_right(folder, monkeypatch):
+    """Whoever is quick puts an outcome of his own behind an intent that was signed."""
+    append = Ledger.append_nowait
+
+    def refuse(self, entry, *, within=None):
+        if entry.phase is Phase.OUTCOME:
+            raise StoreError("the disk is full")
+        return append(self, entry, within=within)
+
+    with Workspace.open(folder) as workspace, monkeypatch.context() as context:
+        context.setattr(Ledger, "append_nowait", refuse)
+        with pytest.raises(OutcomeNotRecorded):
+            grant_role(workspace, "anna", "auditor", 3)
+        size = workspace.ledger.reader().size()
+        begun = read_event(workspace.ledger.reader().entry(size - 1))
+    act = Act(
+        kind="access.grant", id=begun.metadata.correlation_uid, principal=begun.actor.user.uid, profile="solo",
+        credential=Credential(kind="local", key_id=begun.unmapped.stanch.credential.key_id),
+    )  # fmt: skip
+    add_entries(folder, outcome(act, time_ms=begun.time, payload=given(folder)))
+    grant_row(folder, "g_forged")
+    wanted = "asked for role auditor, and its outcome says platform_admin"
+    assert any(line.startswith(f"entry {size - 1}: ") and wanted in line for line in found(folder)), found(folder)
+
+
+def test_an_act_that_came_without_a_key_is_believed_and_named(folder):
+    """The limit: a browser's act carries nothing that only its principal has."""
+    act = forged(folder, Credential(kind="browser", key_id="bs_0123456789abcdef0123"))
+    add_entries(folder, intent(act, time_ms=1), outcome(act, time_ms=1, payload=given(folder)))
+    grant_row(folder, "g_forged")
+    assert found(folder) == []
+    (said,) = warned(folder)
+    assert said.startswith("1 of ")
+    assert "came without a key of whoever acted" in said
+
+
+def test_an_outcome_like_those_of_an_older_release_does_not_end_the_comparison(folder):
+    act = forged(folder, Credential(kind="browser", key_id="bs_0123456789abcdef0123"))
+    add_entries(folder, intent(act, time_ms=1), outcome(act, time_ms=1, payload={"grant": "g_forged"}))
+    grant_row(folder, "g_forged")
+    said = found(folder)
+    assert any("does not say what it gave, though earlier entries do" in line for line in said), said
+
+
+def test_emergency_rights_and_their_review_do_not_differ(folder):
+    clock = [time.time()]
+    with Workspace.open(folder, clock=lambda: clock[0]) as workspace:
+        grant_role(workspace, "owner", "break_glass", 3)
+        glass = break_glass(workspace, "the pager rang", 1)
+        resume_principal(workspace, "bot")
+    assert found(folder) == []
+    edit(folder, "UPDATE glass SET until_ms = until_ms + 60000")
+    assert any(line.startswith(f"glass {glass.id}: until_ms is ") for line in found(folder)), found(folder)
+
+
+def test_who_was_erased_is_not_let_in_and_differs_in_nothing(folder):
+    with Workspace.open(folder) as workspace:
+        anna = workspace.people.find("anna")
+        acting = workspace.acting_as("anna")
+        erase_personal(workspace, Selection(anna), "gdpr-17-1-b")
+        with pytest.raises(NotAuthenticated):
+            list_entries(acting, EntryQuery(limit=1))
+        with pytest.raises(InvalidInput, match="nobody erases themselves"):
+            erase_personal(workspace, Selection(workspace.people.session.principal), "gdpr-17-1-b")
+    with pytest.raises(NotAuthenticated):
+        Workspace.open(folder, principal="anna")
+    assert found(folder) == []

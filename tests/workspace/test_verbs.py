@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import life
 import pytest
+from sqlalchemy import select
 from verb_table import BY_THE_GATEWAY, NOT_ACTS, VERBS, WITHOUT_WORKSPACE
 
 from stanch import workspace as package
@@ -20,13 +21,13 @@ from stanch.errors import LedgerUnavailable, NotPermitted, OutcomeNotRecorded, S
 from stanch.ledger import Ledger
 from stanch.mark import embed
 from stanch.store import Tables
+from stanch.store.schema import METADATA
 from stanch.tune import TunedModel
 from stanch.workspace import (
     verbs_log,
     verbs_model,
     verbs_release,
 )
-from stanch.workspace.artifacts import model_ref
 from stanch.workspace.kinds import KINDS
 from stanch.workspace.release_state import ReleaseState
 
@@ -232,23 +233,44 @@ def test_nothing_happens_whichever_store_call_before_the_intent_fails(verb, scen
         assert next(entry[:2] for entry in found) == ("intent", verb.kind)
 
 
+UNTOUCHED = {"act_lease", "approval.consumed_by", "console_token", "outbox"}
+"""What an act writes with its intent; a link that nobody was told; what was sent already."""
+ERASES = "log.erase"
+"""What was erased does not come back."""
+
+
+def rows_of_rights(workspace):
+    """Return all rows but those of the log itself, without what an intent writes."""
+    with workspace.tables.read() as connection:
+        return {
+            table.name: sorted(
+                repr([row[column.name] for column in table.columns if f"{table.name}.{column.name}" not in UNTOUCHED])
+                for row in connection.execute(select(table)).mappings()
+            )
+            for table in METADATA.sorted_tables
+            if not table.name.startswith("ledger_") and table.name not in UNTOUCHED
+        }
+
+
 @walk
 def test_a_result_without_recorded_outcome_is_withheld(verb, scene, monkeypatch):
     prepare(scene, verb)
     with scene.acting(verb.person) as workspace:
-        start = workspace.ledger.reader().size()
+        start, before = workspace.ledger.reader().size(), rows_of_rights(workspace)
+        keys = life.tree(scene.folder / ".stanch" / "keys")
         fail_append(monkeypatch, after=1)
         with pytest.raises(OutcomeNotRecorded) as caught:
             verb.call(workspace, scene, scene.out)
         assert "the disk is full" in caught.value.why
         assert [entry[:2] for entry in life.entries(workspace, start)] == [("intent", verb.kind)]
         assert len(verbs_log.verify_log(workspace).intents_open) == 1
+        if verb.kind != ERASES:
+            assert rows_of_rights(workspace) == before
+        assert life.tree(scene.folder / ".stanch" / "keys") == keys
         # What gives weights or a verdict away is destroyed.
         assert not (scene.out / "copy").exists()
         assert not (scene.out / "report").exists()
         assert not (scene.out / "evidence.zip").exists()
-        if verb.function is verbs_model.pass_gate:
-            assert workspace.people.resource_facts(model_ref(scene.material.model)).gate == "failed"
 
 
 @walk

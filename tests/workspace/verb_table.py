@@ -188,10 +188,12 @@ def issue_it(workspace, scene):
 
 
 def approve_it(workspace, _scene):
-    """Hand in signed approvals of two others; who may sign them is tested elsewhere."""
+    """Hand in signed approvals of two other administrators; who may sign them is tested elsewhere."""
+    for name in ("adam", "anke"):
+        verbs_access.add_person(workspace, name, ["platform_admin"], passphrase=life.passphrase(name))
     versions = PolicyVersions(workspace.tables)
     change = PolicyChange(workspace.ledger.origin, POLICIES, (), versions.active())
-    for name in ("rita", "rolf"):
+    for name in ("adam", "anke"):
         people = workspace.acting_as(name, unlock=lambda name=name: life.passphrase(name)).people
         now_ms = int(workspace.door.clock() * 1000)
         statement = ApprovalStatement(
@@ -309,7 +311,7 @@ VERBS = [
          lambda w, c, _out: deliver_it(w, c)),
     Verb(verbs_access.add_person, "access.add", "olga", (Keyring, "add_person"),
          lambda w, _c, _out: verbs_access.add_person(w, "new", ["auditor"])),
-    Verb(verbs_access.grant_role, "access.grant", "olga", (People, "find"),
+    Verb(verbs_access.grant_role, "access.grant", "olga", (Directory, "grant"),
          lambda w, _c, _out: verbs_access.grant_role(w, "nina", "consumer", 3)),
     Verb(verbs_access.revoke_grant, "access.revoke", "olga", (Directory, "revoke"),
          lambda w, c, _out: verbs_access.revoke_grant(w, c.grant)),

@@ -246,7 +246,7 @@ def _verifies(key: VerifyKey, statement: bytes, signature: bytes) -> bool:
 
 
 def _approver_key(connection: Connection, principal: str, key_id: str, now_ms: int) -> VerifyKey | None:
-    """Return the key if it is a valid local one of this principal, who is a person and not suspended."""
+    """Return the key if it is a valid local one of this principal, who is a person, not suspended and not erased."""
     row = connection.execute(
         select(schema.credential.c.public)
         .join(schema.principal, schema.principal.c.id == schema.credential.c.principal)
@@ -259,6 +259,7 @@ def _approver_key(connection: Connection, principal: str, key_id: str, now_ms: i
             schema.credential.c.revoked_ms.is_(None),
             schema.principal.c.kind == "user",
             schema.principal.c.suspended == 0,
+            schema.principal.c.issuer.is_not(None),
         )
     ).scalar()
     if row is None:

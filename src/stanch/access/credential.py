@@ -13,10 +13,16 @@ from stanch.store.schema import access as schema
 
 
 def local_key_owner(connection: Connection, key_id: str, now_ms: int) -> tuple[str, VerifyKey]:
-    """Return the principal and the public key of a local key that is valid now, or raise ``NotFound``."""
-    table = schema.credential
+    """Return the principal and the public key of a local key that is valid now, or raise ``NotFound``.
+
+    Of a principal who was erased no key is valid.
+    """
+    table, person = schema.credential, schema.principal.c
     row = connection.execute(
-        select(table.c.principal, table.c.public).where(
+        select(table.c.principal, table.c.public)
+        .join(schema.principal, person.id == table.c.principal)
+        .where(
+            person.issuer.is_not(None),
             table.c.id == key_id,
             table.c.kind == "local",
             table.c.not_before_ms <= now_ms,

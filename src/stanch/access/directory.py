@@ -237,7 +237,7 @@ class Directory:
         still says who asks: the decision refuses, so that the attempt is in the log.
 
         Raises:
-            NotAuthenticated: The session has ended, its key was revoked, or its principal is gone or suspended.
+            NotAuthenticated: The session has ended, its key was revoked, or its principal is gone, erased or suspended.
         """
         now_ms = self._now()
         with self._tables.read() as connection:
@@ -246,6 +246,8 @@ class Directory:
                 facts = self._facts(connection, session.principal, now_ms, bounds)
             except NotFound as error:
                 raise NotAuthenticated("the session's principal is not registered") from error
+        if facts.principal.issuer is None:
+            raise NotAuthenticated("the session's principal was erased")
         if facts.principal.suspended and session.kind != "local":
             raise NotAuthenticated("the session's principal is suspended", next_step="ask a platform administrator")
         return facts

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
 
 from stanch.access.revision import advance_facts
 from stanch.crypto import RandomBytes, random_bytes
@@ -24,7 +24,7 @@ MAX_MINUTES = 60
 REVIEW_HOURS = 72
 ALARM = "access.break-glass"
 SEVERITY = 5
-_MINUTE_MS = 60_000
+MINUTE_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,8 @@ class Glasses:
         if self.open_of(principal) is not None:
             raise InvalidInput("break-glass: emergency rights are open already")
         now_ms = self._now()
-        name, due = f"gl_{base64.b32encode(self._rng(10)).decode().lower()}", now_ms + REVIEW_HOURS * 60 * _MINUTE_MS
-        until = now_ms + minutes * _MINUTE_MS
+        name, due = f"gl_{base64.b32encode(self._rng(10)).decode().lower()}", now_ms + REVIEW_HOURS * 60 * MINUTE_MS
+        until = now_ms + minutes * MINUTE_MS
         glass = Glass(name, principal, act, reason_commitment, now_ms, until, due, None, None)
         raised: dict[str, JsonValue] = {
             "glass": glass.id,
@@ -115,21 +115,18 @@ class Glasses:
 
     def open_of(self, principal: str) -> Glass | None:
         """Return the emergency rights of a principal that are open now."""
-        table, now_ms = schema.glass, self._now()
+        table = schema.glass
+        mine = (table.c.principal == principal) & _open(self._now())
         with self._tables.read() as connection:
-            rows = connection.execute(
-                select(table)
-                .where(table.c.principal == principal, table.c.from_ms <= now_ms, table.c.until_ms > now_ms)
-                .order_by(table.c.until_ms.desc())
-            ).all()
+            rows = connection.execute(select(table).where(mine).order_by(table.c.until_ms.desc())).all()
         return _glass(rows[0]) if rows else None
 
     def open_now(self) -> dict[str, str]:
         """Return by principal the id of the emergency rights that are open now."""
-        table, now_ms = schema.glass.c, self._now()
-        alive = (table.from_ms <= now_ms) & (table.until_ms > now_ms)
+        table = schema.glass.c
+        alive = select(table.principal, table.id).where(_open(self._now())).order_by(table.until_ms)
         with self._tables.read() as connection:
-            rows = connection.execute(select(table.principal, table.id).where(alive).order_by(table.until_ms))
+            rows = connection.execute(alive)
             return {principal: key for principal, key in rows}  # noqa: C416 - rows are no pairs of str to mypy
 
     def untold(self) -> tuple[GlassAlarm, ...]:
@@ -190,6 +187,13 @@ def check_minutes(minutes: int) -> None:
     """Raise :class:`stanch.errors.InvalidInput` unless emergency rights may last so long."""
     if not 1 <= minutes <= MAX_MINUTES:
         raise InvalidInput(f"break-glass: expected 1 to {MAX_MINUTES} minutes, found {minutes}")
+
+
+def _open(now_ms: int) -> ColumnElement[bool]:
+    """Return the condition that rights are open now; a row that says they last longer than an hour opens none."""
+    table = schema.glass.c
+    at_most = table.until_ms <= table.from_ms + MAX_MINUTES * MINUTE_MS
+    return (table.from_ms <= now_ms) & (table.until_ms > now_ms) & at_most
 
 
 def _glass(row: Row[Any]) -> Glass:

@@ -59,7 +59,10 @@ def status() -> Result:
     with open_workspace(frame) as workspace:
         checkpoint = workspace.ledger.publish().checkpoint
         directory = workspace.people.directory
-        people = [directory.facts_of(principal.id) for principal in directory.principals()]
+        people = [
+            (principal.display or principal.id, [grant.role for grant in directory.facts_of(principal.id).grants])
+            for principal in directory.principals()
+        ]
         profile, folder = workspace.people.ground.profile, workspace.folder
         running, witnesses = workspace.leases.running(), workspace.ledger.witnesses
         releases = sorted(path.name for path in (workspace.state / "releases").glob("*") if path.is_dir())
@@ -68,10 +71,7 @@ def status() -> Result:
     lines = [
         f"workspace  {folder} ({profile})",
         f"log        {checkpoint.origin}: {checkpoint.size} entries, {len(running)} intents without outcome",
-        *(
-            f"person     {facts.principal.display}: {', '.join(grant.role for grant in facts.grants) or 'no role'}"
-            for facts in people
-        ),
+        *(f"person     {name}: {', '.join(roles) or 'no role'}" for name, roles in people),
         *(f"release    {name}" for name in releases),
         *(f"overdue    review of emergency rights {one.id}: stanch access review {one.id}" for one in overdue),
         *watching,
@@ -84,7 +84,7 @@ def status() -> Result:
         "entries": checkpoint.size,
         "intents_open": list(running),
         "witnesses": [witness.url for witness in witnesses],
-        "people": [facts.principal.display for facts in people],
+        "people": [name for name, _ in people],
         "releases": list(releases),
         "watchers": list(watching),
         "reviews_overdue": [one.id for one in overdue],

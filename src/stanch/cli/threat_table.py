@@ -129,8 +129,11 @@ THREATS = (
             Control("a Merkle log with signed checkpoints", "stanch init", "stanch log verify"),
             Control("checkpoints lie with others", "stanch log anchor", "stanch log check"),
             Control("a witness signs what it has seen", "stanch log witness serve", "stanch log verify"),
+            Control("rows of rights are held against signed acts", "stanch access add", "stanch doctor"),
         ),
-        "whoever holds the log key and every copy of every checkpoint can rewrite history unnoticed",
+        "whoever holds the log key and every copy of every checkpoint can rewrite history unnoticed; who writes the "
+        "database can add acts in the name of people who sign in without a key of their own, of which doctor warns, "
+        "and has the rights that he writes until doctor is asked",
         ("RAND insiders",),
     ),
     Threat(

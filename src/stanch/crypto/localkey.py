@@ -34,6 +34,18 @@ def save_local_key(path: Path, key: SigningKey, *, passphrase: Passphrase | None
     write_private(path, canonical_json(fields))
 
 
+def is_locked(path: Path) -> bool:
+    """Say whether a passphrase is needed for a person's key; nothing is unlocked.
+
+    Raises:
+        InvalidInput: The file is missing, readable by others, or no JSON.
+    """
+    match parse_json(read_private(path), what=str(path)):
+        case {"locked": _}:
+            return True
+    return False
+
+
 def load_local_key(path: Path, *, passphrase: Callable[[], Passphrase] | None = None) -> LocalKey:
     """Read a person's key; ``passphrase`` is asked only if the file is locked.
 

@@ -162,7 +162,7 @@ class _Check:
         self.levels: list[list[bytes]] = []
         self.by_size: dict[int, list[tuple[str, Checkpoint]]] = {}
         self.sizes: list[int] = []
-        self.open_intents: dict[str, None] = {}
+        self.open_intents: dict[str, tuple[str, str]] = {}
         self.signed_acts = 0
         self.hashes = TileHashes(reader.blobs, 0)
 
@@ -224,8 +224,8 @@ class _Check:
 
     def tile(self, checked: CheckedTile) -> None:
         """Take up to 256 rows into the tree."""
-        for act in checked.closed:
-            self.open_intents.pop(act, None)
+        for ending in checked.closed:
+            ending.require_begun(self.open_intents.pop(ending.act, None))
         self.open_intents |= checked.opened
         self.signed_acts += checked.signed
         self._grow(checked)

@@ -58,6 +58,24 @@ class TileRows:
     subjects: dict[int, list[str]]
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """An outcome: its place, the act that it ends, that act's kind and principal, and whether it was abandoned."""
+
+    index: int
+    act: str
+    of: tuple[str, str]
+    is_abandoned: bool
+
+    def require_begun(self, begun: tuple[str, str] | None) -> None:
+        """Refuse an outcome unless an intent of the same kind and principal began its act, and nothing ended it yet."""
+        # Where rows come back from tiles and leases from an older backup, an act that ended is found abandoned as well.
+        if begun != self.of and not (begun is None and self.is_abandoned):
+            expected = "an act of this kind and principal that had begun and not ended"
+            found = "none" if begun is None else f"one of kind {begun[0]} of {begun[1]}"
+            raise LogDamaged("outcome, entry", self.index, expected=expected, found=found)
+
+
 @dataclass(slots=True)
 class CheckedTile:
     """What the rows of one tile say, after nothing in it was found to differ.
@@ -67,8 +85,8 @@ class CheckedTile:
         count: How many rows there are.
         root: The root over them; empty if they are fewer than 256.
         leaves: Their leaf hashes where they are needed: of a last tile, and where a checkpoint ends inside.
-        opened: Acts that began here and did not end here.
-        closed: Acts that ended here and began before.
+        opened: Acts that began here and did not end here, each with its kind and principal.
+        closed: Outcomes of acts that did not begin here.
         commitments: Every commitment in them.
         signed: How many act signatures verified.
     """
@@ -77,8 +95,8 @@ class CheckedTile:
     count: int
     root: bytes
     leaves: list[bytes]
-    opened: dict[str, None] = field(default_factory=dict)
-    closed: list[str] = field(default_factory=list)
+    opened: dict[str, tuple[str, str]] = field(default_factory=dict)
+    closed: list[Ending] = field(default_factory=list)
     commitments: list[str] = field(default_factory=list)
     signed: int = 0
 
@@ -150,7 +168,8 @@ def _check_entry(rules: Rules, rows: TileRows, offset: int, data: bytes, checked
         raise LogDamaged("entry", index, expected="canonical bytes", found=error.what) from error
     if event.attestation.chain_uid != rules.origin:
         raise LogDamaged("entry", index, expected=f"log {rules.origin}", found="another log's entry")
-    ours = event.unmapped.stanch
+    ours, act = event.unmapped.stanch, event.metadata.correlation_uid
+    of = (ours.kind or "", event.actor.user.uid)
     if offset < rows.indexed and not _indexed(rows, index, event, ours):
         raise LogDamaged("query index, entry", index, expected="what the entry says", found="another row")
     if ours.phase == "intent":
@@ -161,9 +180,13 @@ def _check_entry(rules: Rules, rows: TileRows, offset: int, data: bytes, checked
                 expected = "that of its principal"
                 raise LogDamaged("act signature, entry", index, expected=expected, found=error.what) from error
             checked.signed += 1
-        checked.opened[event.metadata.correlation_uid] = None
-    elif ours.phase == "outcome" and checked.opened.pop(event.metadata.correlation_uid, checked) is checked:
-        checked.closed.append(event.metadata.correlation_uid)
+        checked.opened[act] = of
+    elif ours.phase == "outcome":
+        ending = Ending(index, act, of, ours.result == "abandoned")
+        if act in checked.opened:
+            ending.require_begun(checked.opened.pop(act))
+        else:
+            checked.closed.append(ending)
     if ours.commitments:
         checked.commitments.extend(ours.commitments.values())
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
+from sqlalchemy import Connection
+
 from stanch.crypto import SigningKey
 from stanch.errors import InvalidInput, NotFound
 from stanch.ledger.note import NoteSigner, NoteVerifier, check_name
@@ -67,19 +69,18 @@ class LogKeys:
         still = [key for key in self.keys[1:] if now_ms - self.replaced_ms.get(key.key_id, 0) < OVERLAP_MS]
         return tuple(NoteSigner(self.origin, key) for key in (self.keys[0], *still))
 
-    def replaced_by(self, key: SigningKey, tables: Tables, now_ms: int) -> Self:
-        """Make ``key`` the log's present key, durably, and return the keys from now on.
+    def replace(self, key: SigningKey, connection: Connection, now_ms: int) -> None:
+        """Make ``key`` the log's present key, in the caller's transaction; :meth:`read` gives the keys after it.
 
         Raises:
             InvalidInput: It is not an Ed25519 key, or was this log's before.
         """
+        if key.kind != "ed25519":
+            raise InvalidInput(f"log {self.origin}: expected an Ed25519 key, found {key.kind}")
         if key.key_id in {known.key_id for known in self.keys}:
             raise InvalidInput(f"log {self.origin}: {key.key_id} is, or was before, its key")
         old = self.keys[0].key_id
-        keys = type(self)(self.origin, (key, *self.keys), {**self.replaced_ms, old: now_ms})
-        with tables.write() as connection:
-            connection.exec_driver_sql(
-                "INSERT INTO ledger_key (origin, key_id, replaced_ms) VALUES (?, ?, ?)", (self.origin, old, now_ms)
-            )
-            connection.exec_driver_sql("UPDATE ledger_log SET key_id = ? WHERE origin = ?", (key.key_id, self.origin))
-        return keys
+        connection.exec_driver_sql(
+            "INSERT INTO ledger_key (origin, key_id, replaced_ms) VALUES (?, ?, ?)", (self.origin, old, now_ms)
+        )
+        connection.exec_driver_sql("UPDATE ledger_log SET key_id = ? WHERE origin = ?", (key.key_id, self.origin))

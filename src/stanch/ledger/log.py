@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from sqlalchemy import Connection
+
 from stanch.crypto import Frontier, SigningKey
 from stanch.errors import (
     LedgerUnavailable,
@@ -171,15 +173,20 @@ class Ledger:
         """The public halves of all keys that signed this log's checkpoints, the present one first."""
         return self._publisher.keys.verifiers
 
-    def replace_key(self, key: SigningKey) -> None:
-        """Sign with ``key`` from now on, and with the present one beside it for thirty days.
+    def replace_key(self, key: SigningKey, connection: Connection) -> None:
+        """Make ``key`` the log's, and let the present one sign beside it for thirty days, in the caller's transaction.
 
-        Other processes sign with the key that they were opened with: open them again within that time.
+        Processes sign with the key that they were opened with, this one until :meth:`use_keys`: open the others again
+        within that time.
 
         Raises:
             InvalidInput: It is not an Ed25519 key, or was this log's before.
         """
-        self._publisher.keys = self._publisher.keys.replaced_by(key, self._tables, int(self._clock() * 1000))
+        self._publisher.keys.replace(key, connection, int(self._clock() * 1000))
+
+    def use_keys(self, keys: Sequence[SigningKey]) -> None:
+        """Sign with those of the keys, the newest first, that the database says are the log's."""
+        self._publisher.keys = LogKeys.read(self._tables, self.origin, keys)
 
     def append(self, entry: Entry, *, within: Within | None = None) -> EntryRef:
         """Append an entry and return when it is durable.

@@ -70,6 +70,22 @@ class Tables:
             yield connection
 
     @contextlib.contextmanager
+    def rehearsal(self) -> Iterator["Tables"]:
+        """Yield these tables inside one writing transaction of which nothing stays.
+
+        Raises:
+            Conflict: As :meth:`write`.
+            StoreError: The database failed.
+        """
+        with self._lock, self._errors(), self._writer.connect() as connection, connection.begin() as transaction:
+            yield self.within(connection)
+            transaction.rollback()
+
+    def within(self, connection: Connection) -> "Tables":
+        """Return these tables inside a writing transaction that somebody else began and will end."""
+        return _Within(self, connection)
+
+    @contextlib.contextmanager
     def lease(self, name: str, *, wait_seconds: float = 0.0) -> Iterator[bool]:  # noqa: ARG002 - for others to keep
         """Yield whether this process holds the lease ``name`` for the length of the block.
 
@@ -137,6 +153,21 @@ class Tables:
     def _reason(self, error: SQLAlchemyError) -> str:
         """Return the driver's own text: SQLAlchemy's would show the parameters, which may be personal."""
         return str(getattr(error, "orig", None) or type(error).__name__)
+
+
+class _Within(Tables):
+    """Tables that read and write in one transaction, and never commit it."""
+
+    def __init__(self, outer: Tables, connection: Connection) -> None:
+        self.name, self.dialect, self.row_lock = outer.name, outer.dialect, outer.row_lock
+        self._connection = connection
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Connection]:
+        with self._errors():
+            yield self._connection
+
+    read = write
 
 
 def column_names(table: Table) -> str:

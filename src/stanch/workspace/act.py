@@ -82,11 +82,19 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class ApprovalNeed:
-    """Whose yes is needed: to which request, made by whom, and how the yes is used up in the intent's transaction."""
+    """Whose yes is needed, and to what.
+
+    Attributes:
+        request: Digest of what is approved.
+        requester: Who asks; not counted.
+        consume: Uses the approvals up in the intent's transaction.
+        right: The Cedar action that each approver must be permitted in the workspace at that moment, too.
+    """
 
     request: Digest
     requester: str
     consume: Callable[[Connection, str], None]
+    right: str = ""
 
 
 class Who(Protocol):

@@ -12,10 +12,12 @@ from enum import StrEnum
 from pathlib import Path
 
 from stanch import __version__
+from stanch.access import PolicyVersions
 from stanch.access.glass import Glasses
+from stanch.access.policy import missing_forbids
 from stanch.config import Config, load_config
 from stanch.config.load import SETTINGS, user_config_file
-from stanch.errors import Inconclusive, StanchError
+from stanch.errors import InvalidInput, StanchError
 from stanch.ledger import Ledger, LedgerReader
 from stanch.store import Tables, open_blobs, open_tables
 from stanch.workspace.keyring import SIGNERS, Keyring
@@ -79,9 +81,11 @@ def _workspace(folder: Path, environ: Mapping[str, str], clock: Callable[[], flo
     except StanchError as error:
         yield _failed("settings", error)
         return
-    yield Check("settings", State.OK, f"{folder / SETTINGS}: profile {config.access.profile}")
+    variables = sorted(place for place in config.origins.values() if place.startswith("environment "))
+    also = f"; from the {', '.join(variables)}" if variables else ""
+    yield Check("settings", State.OK, f"{folder / SETTINGS}: profile {config.access.profile}{also}")
     keys = Keyring(folder / STATE / KEYS)
-    yield from _keys(keys, folder / STATE / KEYS)
+    yield from _keys(keys, folder / STATE / KEYS, team=config.access.profile == "team")
     try:
         tables = open_tables(config.workspace.tables, base=folder)
     except StanchError as error:
@@ -91,7 +95,8 @@ def _workspace(folder: Path, environ: Mapping[str, str], clock: Callable[[], flo
         yield _database(tables)
         yield from _log(folder, config, keys, tables, clock)
         yield _acts(Leases(tables, clock))
-        yield _reviews(tables, clock)
+        yield from _policies(tables)
+        yield from _emergencies(tables, clock)
     except StanchError as error:
         yield _failed("log", error)
     finally:
@@ -99,7 +104,7 @@ def _workspace(folder: Path, environ: Mapping[str, str], clock: Callable[[], flo
     yield from _watchers(config)
 
 
-def _keys(keys: Keyring, folder: Path) -> Iterator[Check]:
+def _keys(keys: Keyring, folder: Path, *, team: bool) -> Iterator[Check]:
     files = keys.private_files()
     found = [check for path in (folder, folder / "people", *files) for check in _private(path)]
     if not found:
@@ -111,6 +116,9 @@ def _keys(keys: Keyring, folder: Path) -> Iterator[Check]:
         except StanchError as error:
             found.append(_failed("keys", error))
     yield from found or [Check("keys", State.OK, f"{len(files)} private files; people: {', '.join(keys.people())}")]
+    if team and not found and (unlocked := keys.unlocked()):
+        what = f"no passphrase locks the keys of {', '.join(unlocked)}: whoever has a file acts as its owner"
+        yield Check("keys", State.WARNING, what, "add the person anew with a passphrase, and revoke the old grants")
 
 
 def _private(path: Path) -> Iterator[Check]:
@@ -161,12 +169,26 @@ def _log(folder: Path, config: Config, keys: Keyring, tables: Tables, clock: Cal
 
 def _rights(tables: Tables, reader: LedgerReader) -> Iterator[Check]:
     """Hold principals, keys, grants and policies in the database against the entries that made them."""
+    compared = compare_rights(tables, reader)
     next_step = "look the entry up: stanch log show; undo what no act did, and find out who writes to the database"
-    try:
-        found = [Check("rights", State.FAILED, what, next_step) for what in compare_rights(tables, reader)]
-    except Inconclusive as silent:
-        found = [Check("rights", State.WARNING, f"not compared: {silent.what}: {silent.why}", silent.next_step)]
-    yield from found or [Check("rights", State.OK, "the database holds what the log says of people and policies")]
+    found = [Check("rights", State.FAILED, what, next_step) for what in compared.differences]
+    if compared.silent:
+        what = f"not compared: {compared.silent}: an older release wrote it"
+        found.append(
+            Check("rights", State.WARNING, what, "compare by hand: stanch access who, beside stanch log query")
+        )
+    if compared.unsigned:
+        what = (
+            f"{len(compared.unsigned)} of {compared.acts} acts about rights came without a key of whoever acted, the "
+            f"last in entry {compared.unsigned[-1]}: whoever writes the database could have added them"
+        )
+        found.append(Check("rights", State.WARNING, what, "ask whoever they name: stanch log query --kind access"))
+    if not found:
+        what = f"the database holds what {compared.acts} acts of the log say of people, keys, policies and gates"
+        if not compared.acts:
+            what = "the log holds no act about rights yet: nothing was compared with it"
+        found = [Check("rights", State.OK, what)]
+    yield from found
 
 
 def _acts(leases: Leases) -> Check:
@@ -177,8 +199,35 @@ def _acts(leases: Leases) -> Check:
     return Check("acts", State.OK, f"{len(running)} running")
 
 
-def _reviews(tables: Tables, clock: Callable[[], float]) -> Check:
-    waiting = Glasses(tables, clock=clock).unreviewed()
+def _policies(tables: Tables) -> Iterator[Check]:
+    """Say which policies are in force, and what they lack of the shipped ones."""
+    try:
+        active = PolicyVersions(tables).active()
+        missing = missing_forbids(active.text)
+    except InvalidInput as error:
+        yield _failed("policies", error)
+        return
+    if missing:
+        what = f"version {active.version} is in force, which lacks or changes forbids of the shipped set: "
+        next_step = "stanch access policy show; rollback takes it back"
+        yield Check("policies", State.WARNING, what + ", ".join(missing), next_step)
+    else:
+        yield Check("policies", State.OK, f"version {active.version} is in force, with every forbid of the shipped set")
+
+
+def _emergencies(tables: Tables, clock: Callable[[], float]) -> Iterator[Check]:
+    """Say which emergency rights are open, and which nobody reviewed in time."""
+    glasses = Glasses(tables, clock=clock)
+    if opened := glasses.open_now():
+        what = f"emergency rights are open now: {', '.join(f'{key} of {who}' for who, key in sorted(opened.items()))}"
+        yield Check(
+            "emergency", State.WARNING, what, "they end within the hour: stanch log query --kind access.break-glass"
+        )
+    yield _reviews(glasses, clock)
+
+
+def _reviews(glasses: Glasses, clock: Callable[[], float]) -> Check:
+    waiting = glasses.unreviewed()
     overdue = [glass.id for glass in waiting if glass.overdue(int(clock() * 1000))]
     if overdue:
         what = f"nobody reviewed in time how emergency rights were used: {', '.join(overdue)}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stanch.config import Algorithms
 from stanch.crypto import KeyKind, SigningKey, VerifyKey, random_bytes, read_private, write_atomic, write_private
-from stanch.crypto.localkey import LocalKey, load_local_key, save_local_key
+from stanch.crypto.localkey import LocalKey, is_locked, load_local_key, save_local_key
 from stanch.crypto.passphrase import Passphrase
 from stanch.errors import InvalidInput, NotFound
 
@@ -124,6 +124,12 @@ class Keyring:
             last += 1
         return tuple(range(1, last + 1))
 
+    def drop_newest(self, name: str) -> None:
+        """Delete the newest version of a signing key or secret, which was made just now and served nothing yet."""
+        version = max(self.versions(name))
+        for suffix in (".pem", ".pub.pem") if name in SIGNERS else (".key",):
+            self._path(name, suffix, version).unlink()
+
     def add_person(self, name: str, *, passphrase: Passphrase | None = None) -> SigningKey:
         """Make the local key of a principal, locked if a passphrase is given.
 
@@ -134,6 +140,10 @@ class Keyring:
         save_local_key(self._path(f"people/{name}", ".json"), key, passphrase=passphrase)
         return key
 
+    def drop_person(self, name: str) -> None:
+        """Delete a local key that was made just now and belongs to nobody."""
+        self._path(f"people/{name}", ".json").unlink()
+
     def person(self, name: str, *, passphrase: Callable[[], Passphrase] | None = None) -> LocalKey:
         """Return the local key of a principal; ``passphrase`` is asked only if it is locked."""
         return load_local_key(self._path(f"people/{name}", ".json"), passphrase=passphrase)
@@ -142,6 +152,10 @@ class Keyring:
         """Return whose local keys lie here, oldest first."""
         modified: Callable[[Path], float] = lambda path: path.stat().st_mtime_ns  # noqa: E731 - a typed sort key
         return tuple(path.stem for path in sorted((self._folder / "people").glob("*.json"), key=modified))
+
+    def unlocked(self) -> tuple[str, ...]:
+        """Return those of the people here whose keys no passphrase locks."""
+        return tuple(name for name in self.people() if not is_locked(self._path(f"people/{name}", ".json")))
 
     def private_files(self) -> tuple[Path, ...]:
         """Return every file that holds a secret, in the order of their names."""

@@ -1,16 +1,18 @@
 """Who acts in a workspace, and what the policies say to it."""
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Literal, Self, TypeVar
 
-from sqlalchemy import ColumnElement, insert, update
+from sqlalchemy import ColumnElement, Connection, insert, update
 
 from stanch.access import (
     WORKSPACE,
     ApiKeys,
     Approvals,
+    ApprovalStatement,
     Authority,
     Context,
     Decision,
@@ -26,15 +28,16 @@ from stanch.access import (
 from stanch.access.approval import approvals_digest
 from stanch.access.revision import advance_facts
 from stanch.access.roll import ids_called
+from stanch.crypto import RandomBytes, random_bytes
 from stanch.crypto.localkey import LocalKey
 from stanch.crypto.passphrase import Passphrase
-from stanch.errors import InvalidInput, NotAuthenticated
+from stanch.errors import Conflict, InvalidInput, NotAuthenticated
 from stanch.ledger import EntryQuery, Ledger, LedgerReader, sign_act
 from stanch.ledger.entry import read_event
 from stanch.store import Tables
 from stanch.store.schema import workspace as rows
 from stanch.store.statement import run
-from stanch.terms import ArtifactRef
+from stanch.terms import ArtifactRef, Digest
 from stanch.workspace.act import Request
 from stanch.workspace.door import Door, Witnessing
 from stanch.workspace.keyring import Keyring
@@ -42,11 +45,12 @@ from stanch.workspace.lease import Leases
 
 Profile = Literal["solo", "team"]
 Unlock = Callable[[], Passphrase]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What a login rests on: tables, keyring, the workspace's origin and profile, the clock, how long a login lasts."""
+    """What a login rests on: tables, keyring, origin and profile of the workspace, clock, length, randomness."""
 
     tables: Tables
     keys: Keyring
@@ -54,6 +58,21 @@ class Ground:
     profile: Profile
     clock: Callable[[], float] = time.time
     session_minutes: int = 480
+    rng: RandomBytes = random_bytes
+
+    def directory(self) -> Directory:
+        """Return who is registered."""
+        return Directory(
+            self.tables, origin=self.origin, session_minutes=self.session_minutes, clock=self.clock, rng=self.rng
+        )
+
+    def approvals(self) -> Approvals:
+        """Return who approved what."""
+        return Approvals(self.tables, origin=self.origin, clock=self.clock)
+
+    def glasses(self) -> Glasses:
+        """Return the emergency rights."""
+        return Glasses(self.tables, clock=self.clock, rng=self.rng)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +115,13 @@ class People:
                 f"there is no local key of {chosen[:64]!r} in this workspace",
                 next_step=f"keys here: {', '.join(known) or 'none'}",
             )
-        tables, clock = ground.tables, ground.clock
-        directory = Directory(tables, origin=ground.origin, session_minutes=ground.session_minutes, clock=clock)
+        tables, clock, directory = ground.tables, ground.clock, ground.directory()
         local = ground.keys.person(chosen, passphrase=unlock)
         login = sign_session(local.key, ground.origin, directory.challenge(), int(ground.clock() * 1000))
         session = directory.session(login, mfa=local.locked)
         return cls(
-            ground, directory, Approvals(tables, origin=ground.origin, clock=clock),
-            Authority(tables, directory, refresh_ms=0, clock=clock), Glasses(tables, clock=clock),
-            chosen, local, session,
+            ground, directory, ground.approvals(), Authority(tables, directory, refresh_ms=0, clock=clock),
+            ground.glasses(), chosen, local, session,
         )  # fmt: skip
 
     @property
@@ -129,7 +146,7 @@ class People:
         need = request.approval
         approvals = 0
         if need is not None:
-            involved = self.involved(request.resource, reader)
+            involved = self.involved(request.resource, reader) | self.unfit(need.request, need.right, act=act)
             counted = self.approvals.counted(need.request, requester=need.requester, involved=involved, act=act)
             approvals = len(counted)
         context = self.context(request.resource, reader, approvals=approvals)
@@ -139,6 +156,21 @@ class People:
             # was approved when it came into force; the rest of the shipped rules holds.
             return decide(self.facts(), request.action, facts, replace(context, approvals=NEEDED), default_policies())
         return self.authority.decide(self.session, request.action, facts, context)
+
+    def unfit(self, request: Digest, right: str, *, act: str = "") -> frozenset[str]:
+        """Return who approved a request and is not permitted ``right`` in the workspace now; nobody if it is empty."""
+        if not right:
+            return frozenset()
+        counted, policies = self.approvals.counted(request, requester="", act=act), self.authority.policies()
+        approvers = {ApprovalStatement.parse(approval.statement).approver for approval in counted}
+        return frozenset(
+            approver
+            for approver in approvers
+            if not decide(
+                self.directory.facts_of(approver), right, WORKSPACE,
+                self.context_of(approver, mfa=True, involved=False, approvals=0), policies,
+            ).allowed
+        )  # fmt: skip
 
     def context(self, resource: ArtifactRef, reader: LedgerReader, *, approvals: int = 0) -> Context:
         """Return the situation of whoever acts."""
@@ -162,7 +194,41 @@ class People:
         """The API keys of services."""
         keys = self.ground.keys
         peppers = {version: keys.secret("pepper", version) for version in keys.versions("pepper")}
-        return ApiKeys(self.ground.tables, peppers, clock=self.ground.clock)
+        return ApiKeys(self.ground.tables, peppers, clock=self.ground.clock, rng=self.ground.rng)
+
+    def rehearse(self, step: "Callable[[Self], T]") -> tuple[T, Callable[[Connection], None]]:
+        """Try what changes rows, and return what it gives, with what does it in the transaction of an outcome.
+
+        Nothing of the trial stays. Both times the clock shows the same moment and the same random bytes are drawn, so
+        that the outcome can name what it makes; rows and outcome are then durable together, or neither is.
+
+        Raises:
+            StanchError: What ``step`` raises.
+        """
+        now, drawn = self.ground.clock(), list[bytes]()
+        with self.ground.tables.rehearsal() as tables:
+            tried = step(self._on(tables, now, drawn))
+
+        def settle(connection: Connection) -> None:
+            if step(self._on(self.ground.tables.within(connection), now, drawn)) != tried:
+                raise Conflict("another act changed what this one rests on, in this very moment", next_step="repeat it")
+
+        return tried, settle
+
+    def _on(self, tables: Tables, now: float, drawn: list[bytes]) -> Self:
+        """Return the same people on other tables, at one moment, with the bytes that were drawn there before."""
+        position = itertools.count()
+
+        def draw(size: int) -> bytes:
+            index = next(position)
+            if index == len(drawn):
+                drawn.append(self.ground.rng(size))
+            return drawn[index]
+
+        ground = replace(self.ground, tables=tables, clock=lambda: now, rng=draw)
+        return replace(
+            self, ground=ground, directory=ground.directory(), approvals=ground.approvals(), glasses=ground.glasses()
+        )
 
     def involved(self, resource: ArtifactRef, reader: LedgerReader) -> frozenset[str]:
         """Return who made, audited or proposed this very artifact: the log knows. Approving is not taking part."""
@@ -246,7 +312,7 @@ class PolicyJudge:
         need = request.approval
         if need is None:
             return ""
-        involved = self.people.involved(request.resource, self.reader)
+        involved = self.people.involved(request.resource, self.reader) | self.people.unfit(need.request, need.right)
         counted = self.people.approvals.counted(need.request, requester=need.requester, involved=involved)
         return str(approvals_digest(counted))
 

@@ -14,6 +14,7 @@ from stanch.ledger import EntryQuery, decode_entry
 from stanch.terms import ArtifactRef, Digest, EntryRef, JsonValue
 from stanch.workspace.act import Done, Request
 from stanch.workspace.opening import Workspace
+from stanch.workspace.people import People
 
 DAY_MS = 86_400_000
 
@@ -69,21 +70,28 @@ def add_person(
         SeparationOfDuties: In profile ``team``, one person may not hold these roles together. Likewise.
         Conflict: The subject is registered already.
     """
+    people, days = workspace.people, workspace.config.access.grant_days
 
     def run(_ref: EntryRef) -> Done[str]:
         _check_roles(workspace, roles)
-        directory = workspace.people.directory
         if vouched is not None:
-            directory.require_unknown(*vouched)  # before a key file is written that nobody would own
+            people.directory.require_unknown(*vouched)  # before a key file is written that nobody would own
         key = workspace.keys.add_person(name, passphrase=passphrase)
-        principal = directory.register(key.public, display=name, clearance=clearance, name=vouched).id
-        payload: dict[str, JsonValue] = {
-            "principal": principal, "kind": "user", "clearance": clearance, "key": key.public.key_id,
-            "grants": _grant_all(workspace, principal, roles),
-        }  # fmt: skip
-        return Done(principal, payload, about=principal)
 
-    return workspace.door.act(Request("access.add", "access:grant", workspace_ref(workspace)), run)
+        def register(on: People) -> tuple[str, list[Grant]]:
+            made = on.directory.register(key.public, display=name, clearance=clearance, name=vouched).id
+            return made, _grant_all(on, made, roles, days)
+
+        try:
+            (principal, grants), settle = people.rehearse(register)
+        except BaseException:
+            workspace.keys.drop_person(name)
+            raise
+        payload = _registered(principal, "user", clearance, grants) | {"key": key.public.key_id}
+        return Done(principal, payload, undo=lambda: workspace.keys.drop_person(name), about=principal, settle=settle)
+
+    asked: dict[str, JsonValue] = {"kind": "user", "clearance": clearance, "roles": [*roles], "days": days}
+    return workspace.door.act(Request("access.add", "access:grant", workspace_ref(workspace), asked), run)
 
 
 def register_newcomer(workspace: Workspace, newcomer: Newcomer) -> str:
@@ -95,41 +103,49 @@ def register_newcomer(workspace: Workspace, newcomer: Newcomer) -> str:
         Conflict: The subject is registered already.
     """
     issuer = newcomer.issuer or f"service:{workspace.ledger.origin}"
+    people, days = workspace.people, workspace.config.access.grant_days
 
-    def run(_ref: EntryRef) -> Done[str]:
-        _check_roles(workspace, newcomer.roles)
-        principal = workspace.people.directory.register_subject(
+    def register(on: People) -> tuple[str, list[Grant]]:
+        made = on.directory.register_subject(
             issuer, newcomer.subject or newcomer.name, display=newcomer.name, kind=newcomer.kind,
             clearance=newcomer.clearance,
         ).id  # fmt: skip
-        payload: dict[str, JsonValue] = {
-            "principal": principal, "kind": newcomer.kind, "clearance": newcomer.clearance,
-            "grants": _grant_all(workspace, principal, newcomer.roles),
-        }  # fmt: skip
-        return Done(principal, payload, about=principal)
+        return made, _grant_all(on, made, newcomer.roles, days)
 
-    return workspace.door.act(Request("access.register", "access:grant", workspace_ref(workspace)), run)
+    def run(_ref: EntryRef) -> Done[str]:
+        _check_roles(workspace, newcomer.roles)
+        (principal, grants), settle = people.rehearse(register)
+        payload = _registered(principal, newcomer.kind, newcomer.clearance, grants)
+        return Done(principal, payload, about=principal, settle=settle)
+
+    asked: dict[str, JsonValue] = {
+        "kind": newcomer.kind, "clearance": newcomer.clearance, "roles": [*newcomer.roles], "days": days,
+    }  # fmt: skip
+    return workspace.door.act(Request("access.register", "access:grant", workspace_ref(workspace), asked), run)
 
 
 def grant_role(workspace: Workspace, name: str, role: str, days: int, *, on: ArtifactRef | None = None) -> Grant:
     """Give a role for some days, in the whole workspace or on one artifact."""
     scope = WORKSPACE_SCOPE if on is None else ResourceFacts.of(on).scope
+    people, principal = workspace.people, workspace.people.find(name)
 
     def run(_ref: EntryRef) -> Done[Grant]:
-        made = _grant(workspace, workspace.people.find(name), role, days, scope=scope)
-        return Done(made, {**_recorded(made), "to": made.principal}, about=made.principal)
+        made, settle = people.rehearse(lambda on: _grant(on, principal, role, days, scope=scope))
+        return Done(made, {**_recorded(made), "to": principal}, about=principal, settle=settle)
 
-    return workspace.door.act(Request("access.grant", "access:grant", workspace_ref(workspace)), run)
+    asked: dict[str, JsonValue] = {"to": principal, "role": role, "scope": scope, "days": days}
+    return workspace.door.act(Request("access.grant", "access:grant", workspace_ref(workspace), asked), run)
 
 
 def revoke_grant(workspace: Workspace, grant_id: str) -> None:
     """End a grant now."""
 
     def run(_ref: EntryRef) -> Done[None]:
-        principal = workspace.people.directory.revoke(grant_id)
-        return Done(None, {"grant": grant_id}, about=principal)
+        principal, settle = workspace.people.rehearse(lambda on: on.directory.revoke(grant_id))
+        return Done(None, asked, about=principal, settle=settle)
 
-    workspace.door.act(Request("access.revoke", "access:grant", workspace_ref(workspace)), run)
+    asked: dict[str, JsonValue] = {"grant": grant_id}
+    workspace.door.act(Request("access.revoke", "access:grant", workspace_ref(workspace), asked), run)
 
 
 def suspend_principal(workspace: Workspace, name: str) -> str:
@@ -141,59 +157,60 @@ def suspend_principal(workspace: Workspace, name: str) -> str:
     Raises:
         InvalidInput: There is no such principal, or it is whoever acts.
     """
-    people = workspace.people
+    people, principal = workspace.people, workspace.people.find(name)
 
     def run(_ref: EntryRef) -> Done[str]:
-        principal = people.find(name)
         if principal == people.session.principal:
             raise InvalidInput("nobody suspends themselves", next_step="ask another platform administrator")
-        people.directory.suspend(principal)
-        return Done(principal, {"principal": principal}, about=principal)
+        _, settle = people.rehearse(lambda on: on.directory.suspend(principal))
+        return Done(principal, asked, about=principal, settle=settle)
 
-    return workspace.door.act(Request("access.suspend", "access:grant", workspace_ref(workspace)), run)
+    asked: dict[str, JsonValue] = {"principal": principal}
+    return workspace.door.act(Request("access.suspend", "access:grant", workspace_ref(workspace), asked), run)
 
 
 def resume_principal(workspace: Workspace, name: str) -> str:
-    """Lift a suspension, which comes back if that cannot be recorded, and return the pseudonymous id.
+    """Lift a suspension, and return the pseudonymous id.
 
     Raises:
         InvalidInput: There is no such principal, or it is not suspended.
     """
-    people = workspace.people
+    people, principal = workspace.people, workspace.people.find(name)
 
     def run(_ref: EntryRef) -> Done[str]:
-        principal, directory = people.find(name), people.directory
-        if not directory.facts_of(principal).principal.suspended:
+        if not people.directory.facts_of(principal).principal.suspended:
             raise InvalidInput(f"{name[:64]} is not suspended", next_step="stanch access who")
-        directory.suspend(principal, suspended=False)
-        return Done(principal, {"principal": principal}, undo=lambda: directory.suspend(principal), about=principal)
+        _, settle = people.rehearse(lambda on: on.directory.suspend(principal, suspended=False))
+        return Done(principal, asked, about=principal, settle=settle)
 
-    return workspace.door.act(Request("access.resume", "access:grant", workspace_ref(workspace)), run)
+    asked: dict[str, JsonValue] = {"principal": principal}
+    return workspace.door.act(Request("access.resume", "access:grant", workspace_ref(workspace), asked), run)
 
 
 def issue_key(workspace: Workspace, order: ApiKeyOrder) -> tuple[ApiKeyRecord, Secret]:
-    """Make an API key for a service; its secret is returned once, and revoked if the outcome cannot be recorded."""
+    """Make an API key for a service; its secret is returned once."""
     people = workspace.people
 
     def run(_ref: EntryRef) -> Done[tuple[ApiKeyRecord, Secret]]:
-        made = people.api_keys.issue_key(order, issued_by=people.session.principal)
-        payload: dict[str, JsonValue] = {
-            "key": made[0].id, "to": order.principal, "models": list(order.models), "actions": list(order.actions),
-            "expires_ms": made[0].expires_ms,
-        }  # fmt: skip
-        return Done(made, payload, undo=lambda: people.api_keys.revoke_key(made[0].id))
+        made, settle = people.rehearse(lambda on: on.api_keys.issue_key(order, issued_by=people.session.principal))
+        return Done(made, asked | {"key": made[0].id, "expires_ms": made[0].expires_ms}, settle=settle)
 
-    return workspace.door.act(Request("key.issue", "access:grant", workspace_ref(workspace)), run)
+    asked: dict[str, JsonValue] = {
+        "to": order.principal, "models": [*order.models], "networks": [*order.networks], "actions": [*order.actions],
+        "days": order.days,
+    }  # fmt: skip
+    return workspace.door.act(Request("key.issue", "access:grant", workspace_ref(workspace), asked), run)
 
 
 def revoke_key(workspace: Workspace, key_id: str) -> None:
     """Refuse an API key from now on."""
 
     def run(_ref: EntryRef) -> Done[None]:
-        workspace.people.api_keys.revoke_key(key_id)
-        return Done(None, {"key": key_id})
+        _, settle = workspace.people.rehearse(lambda on: on.api_keys.revoke_key(key_id))
+        return Done(None, asked, settle=settle)
 
-    workspace.door.act(Request("key.revoke", "access:grant", workspace_ref(workspace)), run)
+    asked: dict[str, JsonValue] = {"key": key_id}
+    workspace.door.act(Request("key.revoke", "access:grant", workspace_ref(workspace), asked), run)
 
 
 def explain_access(
@@ -259,16 +276,20 @@ def _check_roles(workspace: Workspace, roles: Sequence[str]) -> None:
             check_separation(roles[:index], role)
 
 
-def _grant(workspace: Workspace, principal: str, role: str, days: int, *, scope: str = WORKSPACE_SCOPE) -> Grant:
-    people = workspace.people
+def _grant(people: People, principal: str, role: str, days: int, *, scope: str = WORKSPACE_SCOPE) -> Grant:
     return people.directory.grant(
         principal, role, granted_by=people.session.principal, team=people.team, scope=scope, days=days
     )
 
 
-def _grant_all(workspace: Workspace, principal: str, roles: Sequence[str]) -> list[JsonValue]:
-    days = workspace.config.access.grant_days
-    return [_recorded(_grant(workspace, principal, role, days)) for role in roles]
+def _grant_all(people: People, principal: str, roles: Sequence[str], days: int) -> list[Grant]:
+    return [_grant(people, principal, role, days) for role in roles]
+
+
+def _registered(principal: str, kind: str, clearance: int, grants: Sequence[Grant]) -> dict[str, JsonValue]:
+    """Return what the log says of a newcomer."""
+    given: list[JsonValue] = [_recorded(grant) for grant in grants]
+    return {"principal": principal, "kind": kind, "clearance": clearance, "grants": given}
 
 
 def _recorded(grant: Grant) -> dict[str, JsonValue]:

@@ -1,6 +1,9 @@
 """Verbs of approvers: register the key that shares are wrapped to, and release a share of a copy's key."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from sqlalchemy import Connection
 
 from stanch.access import Approval, ApprovalStatement, sign_approval
 from stanch.crypto.recipient import Recipient, parse_public
@@ -12,6 +15,7 @@ from stanch.terms import Digest, EntryRef, JsonValue
 from stanch.workspace.act import Done, Request
 from stanch.workspace.copies import KeptCopy
 from stanch.workspace.opening import Workspace
+from stanch.workspace.people import People
 from stanch.workspace.release_state import ReleaseState
 from stanch.workspace.verbs_access import workspace_ref
 from stanch.workspace.verbs_release import model_of, release_folder
@@ -97,12 +101,12 @@ def approve_release(
             request=request, approver=people.session.principal, origin=workspace.ledger.origin,
             created_ms=int(now.timestamp() * 1000), expires_ms=int(expires.timestamp() * 1000),
         )  # fmt: skip
-        people.approvals.record_approval(sign_approval(people.local.key, statement))
+        settle = _record(people, sign_approval(people.local.key, statement))
+        count = _count_with(workspace, state, request)
         kept.add_approval(x, approval)
-        involved = people.involved(ref, workspace.ledger.reader())
-        count = people.approvals.count_approvals(request, requester=state.facts.requester, involved=involved)
         payload: dict[str, JsonValue] = {"request": str(request), "share": x, "approvals": count}
-        return Done(Released(count, asked.m, approval), payload, undo=lambda: kept.drop_approval(x))
+        released = Released(count, asked.m, approval)
+        return Done(released, payload, undo=lambda: kept.drop_approval(x), settle=settle)
 
     return workspace.door.act(Request("release.approve", "release:approve", ref, {"request": str(request)}), run)
 
@@ -136,15 +140,29 @@ def take_approval(workspace: Workspace, name: str, recipient: str, share: bytes,
             )
         if {statement.approver, approver.principal} != {people.session.principal}:
             raise NotPermitted("approval: is another person's", next_step="its approver hands it in")
-        people.approvals.record_approval(signed)
+        settle = _record(people, signed)
+        count = _count_with(workspace, state, asked.digest)
         kept.add_approval(x, share)
-        involved = people.involved(ref, workspace.ledger.reader())
-        count = people.approvals.count_approvals(asked.digest, requester=state.facts.requester, involved=involved)
         payload: dict[str, JsonValue] = {"request": str(asked.digest), "share": x, "approvals": count}
-        return Done(Released(count, asked.m, share), payload, undo=lambda: kept.drop_approval(x))
+        released = Released(count, asked.m, share)
+        return Done(released, payload, undo=lambda: kept.drop_approval(x), settle=settle)
 
     payload: dict[str, JsonValue] = {"request": str(asked.digest)}
     return workspace.door.act(Request("release.approve", "release:approve", ref, payload), run)
+
+
+def _record(people: People, signed: Approval) -> Callable[[Connection], None]:
+    """Check a signed approval, and return what stores it."""
+    return people.rehearse(lambda on: on.approvals.record_approval(signed))[1]
+
+
+def _count_with(workspace: Workspace, state: ReleaseState, request: Digest) -> int:
+    """Return how many people approve a request once whoever acts does."""
+    people = workspace.people
+    mine, requester = people.session.principal, state.facts.requester
+    involved = people.involved(model_of(state), workspace.ledger.reader())
+    others = people.approvals.count_approvals(request, requester=requester, involved={*involved, mine})
+    return others + (mine not in {requester, *involved})
 
 
 def read_kept(state: ReleaseState, kept: KeptCopy, files: QuorumFiles | None, trusted: TrustedKeys) -> QuorumRecord:

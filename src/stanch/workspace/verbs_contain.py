@@ -75,8 +75,8 @@ def quarantine_model(workspace: Workspace, model: ArtifactRef) -> None:
     """Let nobody use or release a model from now on, under whatever name its bytes go."""
 
     def run(_ref: EntryRef) -> Done[None]:
-        workspace.people.quarantine(model)
-        return Done(None)
+        _, settle = workspace.people.rehearse(lambda on: on.quarantine(model))
+        return Done(None, settle=settle)
 
     workspace.door.act(Request("model.quarantine", "model:quarantine", model), run)
 

@@ -9,7 +9,7 @@ from stanch.access.glass import check_minutes, take_alarm
 from stanch.access.strangers import Stranger
 from stanch.errors import InvalidInput
 from stanch.ledger import EntryQuery, Opening
-from stanch.terms import EntryRef
+from stanch.terms import EntryRef, JsonValue
 from stanch.watch import Alarm, Severity
 from stanch.watch.alert import Alert
 from stanch.workspace.act import Done, Request
@@ -47,7 +47,7 @@ class Due:
 def break_glass(workspace: Workspace, reason: str, minutes: int) -> Glass:
     """Open emergency rights.
 
-    The order: the entry is durable (and cosigned, if witnesses are configured), then the alarm, then the rights. The
+    The intent is durable first (and cosigned, if witnesses are configured); then alarm, rights and outcome at once. The
     reason is personal: the log holds its commitment only.
 
     Raises:
@@ -60,10 +60,15 @@ def break_glass(workspace: Workspace, reason: str, minutes: int) -> Glass:
     opening, people = Opening.make(REASON, reason.strip()), workspace.people
 
     def run(ref: EntryRef) -> Done[Glass]:
-        glass = people.glasses.open_glass(
-            people.session.principal, act=ref.act, reason_commitment=opening.commitment, minutes=minutes
+        glass, settle = people.rehearse(
+            lambda on: on.glasses.open_glass(
+                people.session.principal, act=ref.act, reason_commitment=opening.commitment, minutes=minutes
+            )
         )
-        return Done(glass, {"glass": glass.id, "until_ms": glass.until_ms, "review_due_ms": glass.review_due_ms})
+        payload: dict[str, JsonValue] = {
+            "glass": glass.id, "until_ms": glass.until_ms, "review_due_ms": glass.review_due_ms,
+        }  # fmt: skip
+        return Done(glass, payload, settle=settle)
 
     request = Request(
         "access.break-glass", "access:break-glass", workspace_ref(workspace), {"minutes": minutes}, None, (opening,)
@@ -81,10 +86,11 @@ def review_glass(workspace: Workspace, glass_id: str) -> Glass:
     people = workspace.people
 
     def run(_ref: EntryRef) -> Done[Glass]:
-        reviewed = people.glasses.review(glass_id, by=people.session.principal)
-        return Done(reviewed, {"glass": glass_id})
+        reviewed, settle = people.rehearse(lambda on: on.glasses.review(glass_id, by=people.session.principal))
+        return Done(reviewed, {"glass": glass_id}, settle=settle)
 
-    return workspace.door.act(Request("access.review", "log:read", workspace_ref(workspace)), run)
+    request = Request("access.review", "log:read", workspace_ref(workspace), {"glass": glass_id})
+    return workspace.door.act(request, run)
 
 
 def tell_glasses(workspace: Workspace) -> tuple[Alert, ...]:

@@ -1,8 +1,10 @@
 """Verbs about the workspace's own keys: make a new version beside the old ones."""
 
+from functools import partial
+
 from stanch.errors import InvalidInput
-from stanch.terms import EntryRef
-from stanch.workspace.act import Done, Request
+from stanch.terms import EntryRef, JsonValue
+from stanch.workspace.act import Done, Request, nothing_to_settle
 from stanch.workspace.keyring import SIGNERS
 from stanch.workspace.opening import Workspace
 from stanch.workspace.verbs_access import workspace_ref
@@ -25,19 +27,24 @@ def rotate_key(workspace: Workspace, name: str) -> int:
             f"key {name[:64]!r} is not rotated", why=_why(name), next_step=f"keys that are: {', '.join(ROTATED)}"
         )
 
+    keys, ledger = workspace.keys, workspace.ledger
+
     def run(_ref: EntryRef) -> Done[int]:
         kinds = workspace.config.chosen_algorithms()
-        if name in SIGNERS:
-            chosen = {"case": kinds.case_key, "log": kinds.log_key, "publisher": kinds.publisher_key}
-            version = workspace.keys.add_signer(name, chosen[name])
-            if name == "log":
-                workspace.ledger.replace_key(workspace.keys.signer(name))
-            return Done(version, {"version": version, "key_id": workspace.keys.public(name).key_id})
-        version = workspace.keys.add_secret(name)
-        return Done(version, {"version": version})
+        if name not in SIGNERS:
+            version = keys.add_secret(name)
+            return Done(version, {"version": version}, undo=lambda: keys.drop_newest(name))
+        chosen = {"case": kinds.case_key, "log": kinds.log_key, "publisher": kinds.publisher_key}
+        version = keys.add_signer(name, chosen[name])
+        payload: dict[str, JsonValue] = {"version": version, "key_id": keys.public(name).key_id}
+        settle = partial(ledger.replace_key, keys.signer(name)) if name == "log" else nothing_to_settle
+        return Done(version, payload, undo=lambda: keys.drop_newest(name), settle=settle)
 
     request = Request("key.rotate", "access:grant", workspace_ref(workspace), {"name": name})
-    return workspace.door.act(request, run)
+    version = workspace.door.act(request, run)
+    if name == "log":
+        ledger.use_keys(keys.signers(name))
+    return version
 
 
 def _why(name: str) -> str:

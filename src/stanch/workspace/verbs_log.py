@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from stanch.access.revision import advance_facts
 from stanch.config import load_config
 from stanch.config.load import user_config_file
 from stanch.errors import ExternalError, InvalidInput, NotFound
@@ -144,7 +145,7 @@ def anchor_log(workspace: Workspace) -> tuple[int, tuple[str, ...]]:
 
 
 def erase_personal(workspace: Workspace, selection: Selection, basis: str) -> Erased:
-    """Erase personal data; pseudonyms, the tree and every proof stay.
+    """Erase personal data; pseudonyms, the tree and every proof stay. Who was erased is not let in any more.
 
     Args:
         workspace: The workspace.
@@ -152,7 +153,7 @@ def erase_personal(workspace: Workspace, selection: Selection, basis: str) -> Er
         basis: Code of the legal basis, which is recorded.
 
     Raises:
-        InvalidInput: The basis is not a code; it must not hold personal data itself.
+        InvalidInput: The basis is not a code; it must not hold personal data itself. Or it is whoever acts.
         NotPermitted: Not allowed, or under legal hold.
     """
     if not BASIS.fullmatch(basis):
@@ -164,9 +165,11 @@ def erase_personal(workspace: Workspace, selection: Selection, basis: str) -> Er
         what |= {"field": selection.field, "before": selection.before_ms}
 
     def run(_ref: EntryRef) -> Done[Erased]:
+        if selection.principal == workspace.people.session.principal:
+            raise InvalidInput("nobody erases themselves", next_step="ask another platform administrator")
         now_ms = int(workspace.door.clock() * 1000)
         erased = erase(workspace.ledger.reader(), workspace.blobs, selection, now_ms=now_ms)
-        return Done(erased, {"basis": basis, **asdict(erased)})
+        return Done(erased, {"basis": basis, **asdict(erased)}, settle=advance_facts)
 
     return workspace.door.act(Request("log.erase", "log:write", workspace_ref(workspace), what), run)
 

@@ -213,8 +213,7 @@ def pass_gate(workspace: Workspace, model: Path, certificate: Path, policy: Gate
         except (GateFailed, Inconclusive):
             workspace.people.set_gate(ref, "failed")
             raise
-        workspace.people.set_gate(ref, "passed")
-        payload = {"certificate": str(Digest.sha256(certificate.read_bytes()))}
-        return Done(passed, payload, undo=lambda: workspace.people.set_gate(ref, "failed"))
+        _, settle = workspace.people.rehearse(lambda on: on.set_gate(ref, "passed"))
+        return Done(passed, {"certificate": str(Digest.sha256(certificate.read_bytes()))}, settle=settle)
 
     return workspace.door.act(Request("audit.gate", "model:audit", ref), run)

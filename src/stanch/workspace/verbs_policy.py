@@ -21,10 +21,12 @@ from stanch.terms import Digest, EntryRef, JsonValue
 from stanch.workspace.act import ApprovalNeed, Done, Request
 from stanch.workspace.opening import Workspace
 from stanch.workspace.past_requests import past_requests
-from stanch.workspace.people import NEEDED
+from stanch.workspace.people import NEEDED, People
 from stanch.workspace.verbs_access import DAY_MS, workspace_ref
 
 APPROVAL_DAYS = 7
+APPROVING = "access:grant"
+"""The Cedar action that an approver of a change must be permitted, when it is approved and when it comes into force."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +80,17 @@ def approve_policies(workspace: Workspace, text: str, without: tuple[str, ...] =
     people = workspace.people
 
     def run(_ref: EntryRef) -> Done[CheckedChange]:
-        change = _check(workspace, text, without).change
+        checked = _check(workspace, text, without)
         now_ms = int(workspace.now().timestamp() * 1000)
         statement = ApprovalStatement(
-            request=change.digest, approver=people.session.principal, origin=workspace.ledger.origin,
+            request=checked.change.digest, approver=people.session.principal, origin=workspace.ledger.origin,
             created_ms=now_ms, expires_ms=now_ms + APPROVAL_DAYS * DAY_MS,
         )  # fmt: skip
-        people.approvals.record_approval(sign_approval(people.local.key, statement))
-        checked = _check(workspace, text, without)
-        return Done(checked, {"request": str(change.digest), "approvals": checked.approvals})
+        approval = sign_approval(people.local.key, statement)
+        _, settle = people.rehearse(lambda on: on.approvals.record_approval(approval))
+        return Done(checked, {"request": str(checked.change.digest), "approvals": checked.approvals}, settle=settle)
 
-    return workspace.door.act(Request("policy.approve", "access:grant", workspace_ref(workspace)), run)
+    return workspace.door.act(Request("policy.approve", APPROVING, workspace_ref(workspace)), run)
 
 
 def activate_policies(workspace: Workspace, text: str, without: tuple[str, ...] = ()) -> PolicyVersion:
@@ -107,19 +109,22 @@ def activate_policies(workspace: Workspace, text: str, without: tuple[str, ...] 
     parse_policies(text, without=without)
 
     def consume(connection: Connection, act: str) -> None:
-        people.approvals.consume(connection, change.digest, act=act, requester=requester, needed=NEEDED)
+        unfit = people.unfit(change.digest, APPROVING)
+        people.approvals.consume(connection, change.digest, act=act, requester=requester, needed=NEEDED, involved=unfit)
 
     def run(_ref: EntryRef) -> Done[PolicyVersion]:
         checked = _check(workspace, text, without)
-        now_ms = int(workspace.now().timestamp() * 1000)
-        made = PolicyVersions(workspace.tables).activate(change, by=requester, now_ms=now_ms)
+        made, settle = people.rehearse(
+            lambda on: _versions(on).activate(change, by=requester, now_ms=int(on.ground.clock() * 1000))
+        )
         simulated: dict[str, JsonValue] = {
             "requests": checked.simulation.requests, "newly_allowed": checked.simulation.newly_allowed,
             "newly_denied": checked.simulation.newly_denied,
         }  # fmt: skip
-        return Done(made, {"version": made.version, "policy": str(made.digest), "simulated": simulated})
+        payload: dict[str, JsonValue] = {"version": made.version, "policy": str(made.digest), "simulated": simulated}
+        return Done(made, payload, settle=settle)
 
-    need = ApprovalNeed(change.digest, requester, consume) if people.team or without else None
+    need = ApprovalNeed(change.digest, requester, consume, APPROVING) if people.team or without else None
     payload: dict[str, JsonValue] = {
         "request": str(change.digest), "policy": str(Digest.sha256(text.encode())), "without": list(without),
         "after": change.after.version,
@@ -142,11 +147,16 @@ def rollback_policies(workspace: Workspace) -> PolicyVersion:
             raise NotPermitted(
                 "policies: a rollback needs a local key", next_step="sign in with a key of the workspace"
             )
-        now_ms = int(workspace.now().timestamp() * 1000)
-        made = PolicyVersions(workspace.tables).rollback(by=people.session.principal, now_ms=now_ms)
-        return Done(made, {"version": made.version, "policy": str(made.digest)})
+        made, settle = people.rehearse(
+            lambda on: _versions(on).rollback(by=people.session.principal, now_ms=int(on.ground.clock() * 1000))
+        )
+        return Done(made, {"version": made.version, "policy": str(made.digest)}, settle=settle)
 
     return workspace.door.act(Request("policy.rollback", "policy:write", workspace_ref(workspace)), run)
+
+
+def _versions(people: People) -> PolicyVersions:
+    return PolicyVersions(people.ground.tables)
 
 
 def _change(workspace: Workspace, text: str, without: tuple[str, ...]) -> PolicyChange:
@@ -169,7 +179,9 @@ def _check(workspace: Workspace, text: str, without: tuple[str, ...]) -> Checked
         removed=tuple(sorted(before.policies.keys() - after.policies.keys())),
         changed=_changed(before, after),
         simulation=simulate(asked, before, after, crowd, team=people.team),
-        approvals=people.approvals.count_approvals(change.digest, requester=requester),
+        approvals=people.approvals.count_approvals(
+            change.digest, requester=requester, involved=people.unfit(change.digest, APPROVING)
+        ),
     )
 
 

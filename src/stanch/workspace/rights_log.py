@@ -1,0 +1,265 @@
+"""Who may do what, as the entries of the log say it.
+
+An outcome counts only if the intent of its act came before it, of the same kind and principal, with the verified
+signature of a key that the log says is that principal's, and asked for what the outcome gave. What comes from a
+browser, an API key, a token or a certificate carries no such signature; it counts, and its place is noted.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from stanch.access.glass import MINUTE_MS
+from stanch.access.grant import DAY_MS
+from stanch.access.roles import ROLES
+from stanch.crypto import VerifyKey
+from stanch.errors import InvalidInput, NoTrustedSignature
+from stanch.ledger.entry import read_event
+from stanch.ledger.fsck_tile import OWN_KEY
+from stanch.ledger.ocsf import Event
+from stanch.ledger.signature import check_act
+
+Facts = dict[str, Any]
+KINDS_OF_ROWS = ("principal", "key", "grant", "policy", "glass", "API key", "quarantine", "gate")
+_LEEWAY_MS = 60_000
+_SHUT = ("gate-failed", "gate-inconclusive")
+"""Errors of ``audit.gate`` that shut a gate which was passed before."""
+
+
+@dataclass(slots=True)
+class Side:
+    """One side of a comparison: by kind and name, what each row is, and which entry says so."""
+
+    rows: dict[str, dict[str, Facts]] = field(default_factory=lambda: {kind: {} for kind in KINDS_OF_ROWS})
+    entry_of: dict[str, int] = field(default_factory=dict)
+
+    def note(self, index: int, what: str, name: str, facts: Facts) -> None:
+        """Note what an entry makes of a row, beside what earlier ones made of it."""
+        self.rows[what][name] = self.rows[what].get(name, {}) | facts
+        self.entry_of[f"{what} {name}"] = index
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """An intent: its place and time, the kind and principal of its act, what it asks for, and why it does not count."""
+
+    index: int
+    time_ms: int
+    of: tuple[str, str]
+    asked: Mapping[str, Any]
+    fault: str
+
+
+@dataclass(slots=True)
+class RightsLog:
+    """What the entries that were read so far made.
+
+    Attributes:
+        keys: Public halves of local keys as the database has them, by their ids.
+        made: The rows that should be there.
+        owner: The first principal; empty before the first act.
+        first_roles: What that principal got with the workspace.
+        acts: How many acts made something.
+        faults: Entries about rights that cannot be what the program wrote.
+        silent: The first entry that does not say what it gave; None where all do.
+        unsigned: Entries that made something without a signature of whoever acted.
+    """
+
+    keys: Mapping[str, bytes]
+    made: Side = field(default_factory=Side)
+    owner: str = ""
+    first_roles: frozenset[str] = frozenset()
+    acts: int = 0
+    faults: list[str] = field(default_factory=list)
+    silent: str = ""
+    unsigned: list[int] = field(default_factory=list)
+    _spoke: bool = False
+    _begun: dict[str, _Begun] = field(default_factory=dict)
+    _seen: set[str] = field(default_factory=set)
+
+    def read(self, index: int, data: bytes) -> None:
+        """Take the next entry of the log. The query index is rows that could be edited as well: nothing asks it."""
+        if self.owner and not any(kind in data for kind in _WANTED):
+            return
+        event = read_event(data)
+        ours, by = event.unmapped.stanch, event.actor.user.uid
+        if not self.owner and by.startswith("p_"):
+            self._found(index, event)
+        if ours.kind in _MAKING:
+            if ours.phase == "intent":
+                self._begin(index, event)
+            elif ours.phase == "outcome":
+                self._end(index, event)
+
+    def _found(self, index: int, event: Event) -> None:
+        """Note the first principal: registered before the log has an entry, and whoever acts in the first one."""
+        ours, self.owner = event.unmapped.stanch, event.actor.user.uid
+        self.first_roles = frozenset({"platform_admin"} if ours.profile == "team" else ROLES)
+        self.made.note(index, "principal", self.owner, {"kind": "user", "suspended": False})
+        if ours.credential:
+            key = ours.credential.key_id
+            self.made.note(index, "key", key, {"principal": self.owner, "public half": key, "revoked": False})
+
+    def _begin(self, index: int, event: Event) -> None:
+        ours, act, by = event.unmapped.stanch, event.metadata.correlation_uid, event.actor.user.uid
+        fault = "begins an act that began before" if act in self._seen else self._check_signature(event)
+        self._seen.add(act)
+        self._begun[act] = _Begun(index, event.time, (ours.kind or "", by), ours.payload or {}, fault)
+
+    def _check_signature(self, event: Event) -> str:
+        """Return why the signature of an intent does not count; empty if it does, or if none is asked for."""
+        used = event.unmapped.stanch.credential
+        if not used:
+            return "does not say with what its principal signed in"
+        if used.kind != OWN_KEY:
+            return ""
+        if self.made.rows["key"].get(used.key_id, {}).get("principal") != event.actor.user.uid:
+            return f"names the key {used.key_id}, which the log does not say is its principal's"
+        try:
+            key = VerifyKey.from_raw_ed25519(self.keys.get(used.key_id, b""))
+            if key.key_id != used.key_id:
+                return f"names the key {used.key_id}, whose row holds another"
+            check_act(event, key)
+        except (InvalidInput, NoTrustedSignature) as error:
+            return f"its signature does not hold: {error.what}"
+        return ""
+
+    def _end(self, index: int, event: Event) -> None:
+        ours, by = event.unmapped.stanch, event.actor.user.uid
+        kind, begun = ours.kind or "", self._begun.pop(event.metadata.correlation_uid, None)
+        done = ours.payload or {}
+        if ours.result != "done":
+            if kind == "audit.gate" and done.get("error") in _SHUT:
+                self.made.rows["gate"].pop(_subject(event), None)
+            return
+        if begun is None or begun.of != (kind, by):
+            self.faults.append(f"entry {index}: {kind} of {by} says that it was done, but no such act had begun")
+            return
+        try:
+            fault = begun.fault or _beyond(kind, begun.asked, done, event.time)
+            if fault:
+                self.faults.append(f"entry {begun.index}: {kind} of {by}: {fault}")
+                return
+            _MAKING[kind](self.made, index, event, done)
+        except (KeyError, TypeError):
+            self._note_silent(index, kind)
+            return
+        self.acts += 1
+        self._spoke |= kind in _GIVING
+        if not (ours.credential and ours.credential.kind == OWN_KEY):
+            self.unsigned.append(index)
+
+    def _note_silent(self, index: int, kind: str) -> None:
+        """Note an outcome of an older release; a later one than entries that say more is none."""
+        if self._spoke and kind in _GIVING:
+            self.faults.append(f"entry {index}: {kind} does not say what it gave, though earlier entries do")
+        self.silent = self.silent or f"entry {index}: {kind} does not say what it gave"
+
+
+def _beyond(kind: str, asked: Mapping[str, Any], done: Mapping[str, Any], ended_ms: int) -> str:
+    """Return what of an outcome its intent did not ask for; an intent of an older release may say nothing of it."""
+    for name, value in _GIVES.get(kind, _same())(done).items():
+        if name in asked and asked[name] != value:
+            return f"asked for {name} {asked[name]}, and its outcome says {value}"
+    span_ms = asked.get("days", 0) * DAY_MS or asked.get("minutes", 0) * MINUTE_MS
+    ends = [one.get("expires_ms") or one.get("until_ms") or 0 for one in (done, *done.get("grants", ()))]
+    if span_ms and max(ends) > ended_ms + span_ms + _LEEWAY_MS:
+        return "its outcome gave more time than it asked for"
+    return ""
+
+
+def _registered(done: Mapping[str, Any]) -> Facts:
+    roles = [one["role"] for one in done["grants"]]
+    return {"kind": done["kind"], "clearance": done["clearance"], "roles": roles}
+
+
+def _same(*names: str) -> Callable[[Mapping[str, Any]], Facts]:
+    return lambda done: {name: done[name] for name in names if name in done}
+
+
+_GIVING = ("access.add", "access.register", "access.grant")
+
+_GIVES: dict[str, Callable[[Mapping[str, Any]], Facts]] = {
+    "access.add": _registered,
+    "access.register": _registered,
+    "access.grant": _same("to", "role", "scope"),
+    "access.revoke": _same("grant"),
+    "access.suspend": _same("principal"),
+    "access.resume": _same("principal"),
+    "access.review": _same("glass"),
+    "key.issue": _same("to", "models", "networks", "actions"),
+    "key.revoke": _same("key"),
+    "policy.write": _same("policy"),
+}
+"""What an intent asks for under the same name as its outcome says it was given."""
+
+
+def _subject(event: Event) -> str:
+    (subject,) = event.unmapped.stanch.subject
+    return f"{subject.kind} {subject.name} {subject.digest}"
+
+
+def _register(made: Side, index: int, event: Event, done: Facts) -> None:
+    principal, grants = done["principal"], done["grants"]
+    made.note(index, "principal", principal, {"kind": done["kind"], "clearance": done["clearance"], "suspended": False})
+    if key := done.get("key"):
+        made.note(index, "key", key, {"principal": principal, "public half": key, "revoked": False})
+    for granted in grants:
+        _grant(made, index, event, granted | {"to": principal})
+
+
+def _grant(made: Side, index: int, event: Event, done: Facts) -> None:
+    facts = {name: done[name] for name in ("role", "scope", "expires_ms")}
+    facts |= {"principal": done["to"], "granted_by": event.actor.user.uid, "revoked": False}
+    made.note(index, "grant", done["grant"], facts)
+
+
+def _suspend(suspended: bool) -> "Callable[[Side, int, Event, Facts], None]":  # noqa: FBT001 - one of two
+    return lambda made, index, _event, done: made.note(index, "principal", done["principal"], {"suspended": suspended})
+
+
+def _activate(made: Side, index: int, event: Event, done: Facts) -> None:
+    facts = {"policy": done["policy"], "activated_by": event.actor.user.uid, "state": "active"}
+    for retired in made.rows["policy"].values():
+        retired["state"] = "retired"
+    made.note(index, "policy", str(done["version"]), facts)
+
+
+def _break_glass(made: Side, index: int, event: Event, done: Facts) -> None:
+    made.note(index, "glass", done["glass"], {
+        "principal": event.actor.user.uid, "act": event.metadata.correlation_uid, "until_ms": done["until_ms"],
+        "review_due_ms": done["review_due_ms"], "reviewed_by": None,
+    })  # fmt: skip
+
+
+def _issue(made: Side, index: int, event: Event, done: Facts) -> None:
+    facts = {name: done[name] for name in ("models", "actions", "expires_ms")} | _same("networks")(done)
+    facts |= {"principal": done["to"], "issued_by": event.actor.user.uid, "revoked": False}
+    made.note(index, "API key", done["key"], facts)
+
+
+def _quarantine(made: Side, index: int, event: Event, _done: Facts) -> None:
+    made.note(index, "quarantine", event.unmapped.stanch.subject[0].digest, {})
+
+
+_MAKING: dict[str, Callable[[Side, int, Event, Facts], None]] = {
+    "access.add": _register,
+    "access.register": _register,
+    "access.grant": _grant,
+    "access.revoke": lambda made, index, _, done: made.note(index, "grant", done["grant"], {"revoked": True}),
+    "access.suspend": _suspend(suspended=True),
+    "access.resume": _suspend(suspended=False),
+    "access.break-glass": _break_glass,
+    "access.review": lambda made, index, event, done: made.note(
+        index, "glass", done["glass"], {"reviewed_by": event.actor.user.uid}
+    ),
+    "key.issue": _issue,
+    "key.revoke": lambda made, index, _, done: made.note(index, "API key", done["key"], {"revoked": True}),
+    "policy.write": _activate,
+    "policy.rollback": _activate,
+    "model.quarantine": _quarantine,
+    "audit.gate": lambda made, index, event, _: made.note(index, "gate", _subject(event), {}),
+}
+"""Kinds of acts that make or change rows of rights, and what their outcome makes of them."""
+
+_WANTED = tuple(f'"kind":"{kind}"'.encode() for kind in _MAKING)
