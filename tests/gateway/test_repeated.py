@@ -50,15 +50,16 @@ def test_bytes_put_in_the_place_of_a_text_are_never_believed(raw):
 
 
 def test_the_short_way_is_taken_and_learned_anew():
-    repeated = RepeatedEvent()
-    assert repeated.read(frame("a")) is None
-    repeated.learn(frame("a"), Part(Channel(0, "content"), "a"))
-    assert repeated.read(frame("the next")) == Part(Channel(0, "content"), "the next")
-    assert repeated.read(frame('say "x"')) is None
-    assert repeated.read(frame("b", usage=None)) is None
-    assert repeated.read(frame("a")[:-1]) is None
-    repeated.learn(frame("content", id="content"), Part(Channel(0, "content"), "content"))
-    assert repeated.read(frame("z", id="content")) == Part(Channel(0, "content"), "z")
+    repeated, said = RepeatedEvent(), Part(Channel(0, "content"), "a")
+    assert repeated.read(Event("", frame("a"))) is None
+    repeated.learn(Event("", frame("a")), said)
+    assert repeated.read(Event("", frame("the next"))) == said._replace(text="the next")
+    assert repeated.read(Event("named", frame("the next"))) is None
+    assert repeated.read(Event("", frame('say "x"'))) is None
+    assert repeated.read(Event("", frame("b", usage=None))) is None
+    assert repeated.read(Event("", frame("a")[:-1])) is None
+    repeated.learn(Event("", frame("content", id="content")), said._replace(text="content"))
+    assert repeated.read(Event("", frame("z", id="content"))) == said._replace(text="z")
 
 
 def test_what_was_read_with_something_left_out_is_not_remembered():

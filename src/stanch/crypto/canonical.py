@@ -7,6 +7,7 @@ import json
 import math
 import re
 import sys
+from json.encoder import encode_basestring
 from typing import Any, NoReturn
 
 from stanch.errors import InvalidInput
@@ -33,6 +34,8 @@ def _write(value: Any, depth: int) -> str:  # noqa: ANN401, C901 - walks any JSO
     if depth > _MAX_DEPTH:
         raise InvalidInput(f"cannot write canonical JSON: nested deeper than {_MAX_DEPTH}")
     match value:
+        case str():
+            return encode_basestring(value)
         case None:
             return "null"
         case bool():
@@ -43,15 +46,13 @@ def _write(value: Any, depth: int) -> str:  # noqa: ANN401, C901 - walks any JSO
             return str(int(value))
         case float():
             return _number(value)
-        case str():
-            return json.dumps(str(value), ensure_ascii=False)
         case list() | tuple():
             return "[" + ",".join(_write(item, depth + 1) for item in value) + "]"
         case dict():
             if not all(isinstance(key, str) for key in value):
                 raise InvalidInput("cannot write canonical JSON: a key is not a string")
             items = sorted(value.items(), key=lambda item: item[0].encode("utf-16-be", "surrogatepass"))
-            return "{" + ",".join(f"{_write(key, depth)}:{_write(item, depth + 1)}" for key, item in items) + "}"
+            return "{" + ",".join(f"{encode_basestring(key)}:{_write(item, depth + 1)}" for key, item in items) + "}"
     raise InvalidInput(f"cannot write canonical JSON: a value is of type {type(value).__name__}")
 
 

@@ -49,14 +49,14 @@ class Act(ABC, Generic[R]):
     """Answers one request. :meth:`run` ends when the outcome is durable; :meth:`end` then says that it is the end.
 
     Attributes:
-        begun: Set when the intent is durable.
+        is_begun: Whether the intent is durable.
     """
 
     kind: ClassVar[tuple[str, str]]
     """The kind of act, and its action in the policies."""
 
     def __init__(self, desk: Desk, upstream: Upstream, prepared: Prepared[R]) -> None:
-        self.begun = asyncio.Event()
+        self.is_begun = False
         self._desk = desk
         self._upstream = upstream
         self._given = prepared
@@ -95,7 +95,7 @@ class Act(ABC, Generic[R]):
             self._desk.metrics.refusals.labels(error.budget).inc()
             raise
         finally:
-            if self.begun.is_set():
+            if self.is_begun:
                 self._measure()
                 self._trace(sys.exception())
             with contextlib.suppress(StoreError):  # what was drawn is durable; the next request at the limit is refused
@@ -200,7 +200,7 @@ class Act(ABC, Generic[R]):
             await asyncio.shield(telling)
 
     async def _act(self, _ref: EntryRef) -> Done[None]:
-        self.begun.set()
+        self.is_begun = True
         self._desk.metrics.commit.observe(time.monotonic() - self._since)
         await self._answer()
         return self._spent()

@@ -152,8 +152,8 @@ class Reader(Protocol):
     dropped: Counter[str]
     has_choices: ClassVar[bool]
 
-    def read_event(self, event: Event) -> Taken:
-        """Read one event.
+    def read_event(self, event: Event) -> Taken | Part:
+        """Read one event; a part may stand for one that is all that was taken.
 
         Raises:
             UpstreamProtocol: It is not what the dialect allows.

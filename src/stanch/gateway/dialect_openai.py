@@ -37,20 +37,22 @@ class OpenAiReader:
         self._repeated = RepeatedEvent()
         self.dropped: Counter[str] = Counter()
 
-    def read_event(self, event: Event) -> Taken:
+    def read_event(self, event: Event) -> Taken | Part:
         """Read one event."""
+        if (part := self._repeated.read(event)) is not None:
+            return part
         if event.name not in {"", "message"}:
             raise UpstreamProtocol("the model's server sent an event of another kind")
         if event.data == "[DONE]":
             return Taken(is_last=True)
-        if (part := self._repeated.read(event.data)) is not None:
-            return Taken(parts=[part])
         dropped = self.dropped.total()
         kinds = frozenset({"chat.completion.chunk" if self._is_chat else "text_completion"})
         taken = self._read(event.data, kinds, holder="delta")
-        if len(taken.parts) == 1 and taken == Taken(parts=taken.parts) and self.dropped.total() == dropped:
-            self._repeated.learn(event.data, taken.parts[0])
-        return taken
+        if (only := taken.only_part) is None:
+            return taken
+        if self.dropped.total() == dropped:
+            self._repeated.learn(event, only)
+        return only
 
     def read_whole(self, data: str) -> Taken:
         """Read a whole answer."""

@@ -3,6 +3,7 @@
 import re
 
 from stanch.gateway.dialect import Part
+from stanch.gateway.sse import Event
 
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _PLAIN = re.compile(r'[^"\\\x00-\x1f]*')
@@ -16,20 +17,22 @@ class RepeatedEvent:
 
     def __init__(self) -> None:
         self._part: Part | None = None
-        self._before = self._after = ""
+        self._name = self._before = self._after = ""
 
-    def learn(self, data: str, part: Part) -> None:
+    def learn(self, event: Event, part: Part) -> None:
         """Remember an event of which strict reading took this text, in its channel's field, and nothing else."""
         key = f'"{part.channel.field}"'
         self._part = None
-        for place in _STRING.finditer(data):
-            if place[1] == part.text and data[: place.start()].rstrip(" :").endswith(key):
-                self._part, self._before, self._after = part, data[: place.start() + 1], data[place.end() - 1 :]
+        for place in _STRING.finditer(event.data):
+            if place[1] == part.text and event.data[: place.start()].rstrip(" :").endswith(key):
+                self._part, self._name = part, event.name
+                self._before, self._after = event.data[: place.start() + 1], event.data[place.end() - 1 :]
                 return
 
-    def read(self, data: str) -> Part | None:
+    def read(self, event: Event) -> Part | None:
         """Return the text of an event that is such, else None."""
-        if self._part is None or not data.startswith(self._before):
+        name, data = event
+        if self._part is None or name != self._name or not data.startswith(self._before):
             return None
         start, end = len(self._before), len(data) - len(self._after)
         if start > end or not data.endswith(self._after) or _PLAIN.fullmatch(data, start, end) is None:

@@ -35,6 +35,7 @@ class Tables:
         self._writer = writer
         self._reader = reader
         self._lock = threading.Lock()
+        self._kept: Connection | None = None
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
@@ -49,7 +50,7 @@ class Tables:
             CommitUnknown: The connection broke while committing; only reading back tells what became of the change.
             StoreError: The transaction could not be made durable; nothing was changed.
         """
-        with self._lock, self._errors(), self._writer.connect() as connection, connection.begin() as transaction:
+        with self._lock, self._errors(), self._connected() as connection, connection.begin() as transaction:
             yield connection
             try:
                 transaction.commit()
@@ -77,6 +78,17 @@ class Tables:
         one machine, and it is always held.
         """
         yield True
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        """Yield the connection that writes. To take it from its pool costs more than a commit: so a sound one is kept."""
+        connection, self._kept = self._kept or self._writer.connect(), None
+        try:
+            yield connection
+        except BaseException:
+            connection.close()  # which undoes whatever is still open
+            raise
+        self._kept = connection
 
     def insert(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
         """Insert whole rows, in the order of the table's columns."""
@@ -120,6 +132,9 @@ class Tables:
 
     def close(self) -> None:
         """Give back all connections."""
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
         self._reader.dispose()
         self._writer.dispose()
 
