@@ -269,7 +269,7 @@ def test_any_json_is_taken_or_refused_with_the_one_error(guard, value, is_whole)
     reader = OpenAiReader(request(logprobs=True), is_chat=True)
     text = json.dumps(value)
     try:
-        taken = reader.read_whole(text) if is_whole else reader.read_event(Event("", text))
+        taken = reader.read_whole(text) if is_whole else reader.read_events([Event("", text)])[0]
     except (UpstreamProtocol, UpstreamFailed):
         return
     if is_whole and taken.finished:

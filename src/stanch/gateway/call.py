@@ -158,6 +158,8 @@ class Call(asyncio.Protocol, AsyncIterator[bytes]):
         except Exception as error:  # noqa: BLE001 - whatever it was, the answer cannot be read
             self.is_free = False
             self._finish(UpstreamProtocol("the model's server sent what is no HTTP/1.1", why=type(error).__name__))
+        if self._pieces:
+            self._wake()
         if self._bare > _MOST_BARE:
             self._finish(UpstreamProtocol("the model's server sent too long a head"))
         if self._keep is not None and (self._is_over or self._pieces):
@@ -202,7 +204,6 @@ class Call(asyncio.Protocol, AsyncIterator[bytes]):
             self._pieces.append(body)
             self._size += len(body)
             self._bare = 0
-            self._wake()
 
     def on_message_complete(self) -> None:
         """Note that the answer has ended, unless it only announced another."""

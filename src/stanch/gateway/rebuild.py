@@ -6,7 +6,7 @@ released by the guard.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import orjson
@@ -180,28 +180,27 @@ class Stream:
         pages, self._pages = self._pages, [Made()]
         return [frame for page in pages for frame in self._writer.frames(page)]
 
-    def _read(self, events: Iterable[Event]) -> Iterator[Taken | Part]:
+    def _read(self, events: Sequence[Event]) -> Iterator[Taken | Part]:
         """Yield what the events say; texts in a row that go on one channel come as one."""
-        texts: list[str] = []
-        channel: Channel | None = None
-        for event in events:
+        waiting: Part | None = None
+        while events:
             try:
-                taken = self._reader.read_event(event)
+                taken, count = self._reader.read_events(events)
             except StanchError:
-                if channel is not None:
-                    yield Part(channel, "".join(texts))
+                if waiting is not None:
+                    yield waiting
                 raise
+            events = events[count:]
             part = taken if isinstance(taken, Part) else taken.only_part
-            if channel is not None and (part is None or part.channel != channel):
-                yield Part(channel, "".join(texts))
-                texts = []
-            channel = None if part is None else part.channel
+            if waiting is not None and (part is None or part.channel != waiting.channel):
+                yield waiting
+                waiting = None
             if part is None:
                 yield taken
             else:
-                texts.append(part.text)
-        if channel is not None:
-            yield Part(channel, "".join(texts))
+                waiting = part if waiting is None else Part(part.channel, waiting.text + part.text)
+        if waiting is not None:
+            yield waiting
 
     def tail(self, incident: str, usage: Usage) -> list[bytes]:
         """Return the last frames: why the answer ended, what it used, and the mark of its end."""

@@ -1,6 +1,7 @@
 """Events that differ from one read before in a single text alone: most of a stream is such."""
 
 import re
+from collections.abc import Sequence
 
 from stanch.gateway.dialect import Part
 from stanch.gateway.sse import Event
@@ -29,12 +30,17 @@ class RepeatedEvent:
                 self._before, self._after = event.data[: place.start() + 1], event.data[place.end() - 1 :]
                 return
 
-    def read(self, event: Event) -> Part | None:
-        """Return the text of an event that is such, else None."""
-        name, data = event
-        if self._part is None or name != self._name or not data.startswith(self._before):
-            return None
-        start, end = len(self._before), len(data) - len(self._after)
-        if start > end or not data.endswith(self._after) or _PLAIN.fullmatch(data, start, end) is None:
-            return None
-        return Part(self._part.channel, data[start:end])
+    def read(self, events: Sequence[Event]) -> tuple[Part | None, int]:
+        """Return the texts of the first events that are such, put together, and how many these are."""
+        if self._part is None:
+            return None, 0
+        before, after, texts = self._before, self._after, list[str]()
+        start, end, shortest = len(before), -len(after), len(before) + len(after)
+        for name, data in events:
+            if len(data) < shortest or name != self._name or not (data.startswith(before) and data.endswith(after)):
+                break
+            text = data[start:end]
+            if _PLAIN.fullmatch(text) is None:
+                break
+            texts.append(text)
+        return (Part(self._part.channel, "".join(texts)) if texts else None), len(texts)

@@ -56,6 +56,7 @@ class Tables:
                 transaction.commit()
             except DBAPIError as error:
                 if not error.connection_invalidated:
+                    connection.invalidate(error)  # it may be in the transaction still, and SQLAlchemy thinks it is not
                     raise
                 what = f"{self.name}: the connection broke while committing"
                 raise CommitUnknown(what, why=self._reason(error)) from error
