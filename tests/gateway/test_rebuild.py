@@ -209,7 +209,7 @@ def test_halves_of_a_pair_in_two_events_are_joined_and_a_lone_one_is_replaced(gu
         guard, [chunk({"content": "a\ud83d"}), chunk({"content": "\ude00 \ud83d"}), chunk({}, "stop")]
     )
     assert said(frames) == "a😀 \ufffd"
-    assert len(stream.tally.digest(b"k" * 32)) == 64
+    assert len(stream.tally.digest(lambda data: data[:32])) == 64
 
 
 def test_completions_have_one_channel(guard):

@@ -10,11 +10,14 @@ import sys
 from json.encoder import encode_basestring
 from typing import Any, NoReturn
 
+import msgspec
+
 from stanch.errors import InvalidInput
 from stanch.terms import JsonValue
 
 _MAX_INTEGER = 2**53 - 1
 _MAX_DEPTH = 64
+_ENCODER = msgspec.json.Encoder(order="deterministic")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -25,9 +28,27 @@ def canonical_json(value: JsonValue) -> bytes:
         InvalidInput: A number out of range or not finite, a key that is no string, a lone surrogate, or another type.
     """
     try:
-        return _write(value, 0).encode()
+        return _ENCODER.encode(value) if _is_simple(value, 0) else _write(value, 0).encode()
     except UnicodeEncodeError as error:
         raise InvalidInput("cannot write canonical JSON: a string holds a lone surrogate") from error
+
+
+def _is_simple(value: object, depth: int) -> bool:
+    """Say whether a value is one of which msgspec writes the same: of plain types, ASCII keys and no floats."""
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return True
+    if kind is int:
+        return -_MAX_INTEGER <= value <= _MAX_INTEGER  # type: ignore[operator]  # kind says that it is an int
+    if depth > _MAX_DEPTH:
+        return False
+    if kind is dict:
+        # ASCII text has the same order in code points, which msgspec sorts by, and in UTF-16.
+        return all(
+            type(key) is str and key.isascii() and _is_simple(item, depth + 1)
+            for key, item in value.items()  # type: ignore[attr-defined]  # kind says that it is a dict
+        )
+    return kind is list and all(_is_simple(item, depth + 1) for item in value)  # type: ignore[attr-defined]  # same
 
 
 def _write(value: Any, depth: int) -> str:  # noqa: ANN401, C901 - walks any JSON value; one case a type

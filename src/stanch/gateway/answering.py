@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -47,7 +48,6 @@ class Answering(Act[GenerateRequest]):
         self._reader = speech.reader(request)
         self._dropped = self._reader.dropped
         self._writer = speech.writer(Header(exchange.id, int(desk.workspace.door.clock()), request.model), request)
-        self._incident = f"inc_{new_id()}"
         self._texts = texts_of(request)
         self._stream: Stream | None = None
         self._tally = Tally()
@@ -56,13 +56,19 @@ class Answering(Act[GenerateRequest]):
         self._written = time.monotonic()
         self._guard_seconds = 0.0
 
+    @functools.cached_property
+    def _incident(self) -> str:
+        """What a block is called, opaque and random."""
+        return f"inc_{new_id()}"
+
     async def end(self) -> None:
         """Send what says that the answer is whole."""
         exchange = self._given.exchange
         if self._stream is None:
             return await exchange.answer(self._whole)
         usage = Usage(self._prompt_tokens(), self._tally.completion_tokens())
-        return await exchange.end_stream(b"".join(self._stream.tail(self._incident, usage)))
+        incident = self._incident if self._stream.is_blocked else ""
+        return await exchange.end_stream(b"".join(self._stream.tail(incident, usage)))
 
     async def _answer(self) -> None:
         await _elsewhere_if_long(self._texts, self._sum_up)
@@ -182,7 +188,7 @@ class Answering(Act[GenerateRequest]):
         findings: dict[str, JsonValue] = dict(sorted(tally.findings.items()))
         payload = super()._outcome() | {
             "verdict": str(tally.action), "findings": findings, "scanned": tally.scanned, "released": tally.released,
-            "answer": tally.digest(self._desk.audit_key), "prompt_tokens": self._prompt_tokens(),
+            "answer": tally.digest(self._desk.audit), "prompt_tokens": self._prompt_tokens(),
             "completion_tokens": tally.completion_tokens(), "drawn": len(tally.drawn), "attempted": tally.attempted,
             "lone": tally.lone, "folded_chars": tally.folded_chars, "first_ms": self._first_ms,
         }  # fmt: skip

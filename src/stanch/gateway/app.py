@@ -211,7 +211,7 @@ class Gateway:
         A run that was given up still writes down that it was.
         """
         loop = asyncio.get_running_loop()
-        over = loop.create_future()
+        over, end = loop.create_future(), loop.time() + self.upstream.patience.total
 
         def look(_task: asyncio.Task[None] | None = None) -> None:
             if not over.done():
@@ -220,10 +220,15 @@ class Gateway:
         task, gone = loop.create_task(run), loop.create_task(exchange.disconnected())
         task.add_done_callback(look)
         gone.add_done_callback(look)
-        waits = (
-            loop.call_later(self.intent_seconds, lambda: act.is_begun or look()),
-            loop.call_later(self.intent_seconds + self.upstream.patience.total, look),
-        )
+
+        def look_at_intent() -> None:
+            nonlocal waiting
+            if act.is_begun:
+                waiting = loop.call_at(end, look)
+            else:
+                look()
+
+        waiting = loop.call_at(min(end, loop.time() + self.intent_seconds), look_at_intent)
         try:
             await over
             if task.done():
@@ -236,8 +241,7 @@ class Gateway:
                 raise UpstreamTimeout("the answer took too long")
         finally:
             gone.cancel()
-            for wait in waits:
-                wait.cancel()
+            waiting.cancel()
             if not task.done():
                 task.cancel()
                 self._left_behind.add(task)

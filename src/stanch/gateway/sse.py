@@ -44,6 +44,8 @@ class EventParser:
         Raises:
             UpstreamProtocol: A line is not UTF-8, or an event is too long.
         """
+        if self._is_first_line and chunk and not self._line and chunk[:1] != _BOM[:1]:
+            self._is_first_line = False  # there is no mark before it
         if self._is_between() and len(chunk) <= self._limit and _USUAL.fullmatch(chunk):
             return [Event("", data) for data in _decoded(chunk[6:-2]).split("\n\ndata: ")]
         if not chunk:

@@ -84,7 +84,7 @@ class Upstream:
     @contextlib.asynccontextmanager
     async def _call(self, method: str, url: str, headers: str, body: bytes = b"") -> AsyncIterator[Call]:
         """Send a request, and yield its answer once the head is there."""
-        parts = check_url(url)
+        parts = _checked(url)
         target = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
         head = f"{method} {target} HTTP/1.1\r\nhost: {parts.netloc}\r\nuser-agent: stanch\r\n{headers}"
         free = self._free.setdefault((parts.scheme, parts.netloc), [])
@@ -165,6 +165,9 @@ async def _open(address: str, port: int, call: Call, tls: ssl.SSLContext | None,
     assert secured is not None  # noqa: S101 - only a transport that is closing has none
     call.out = secured
     return call
+
+
+_checked = functools.lru_cache(1024)(check_url)
 
 
 @functools.cache

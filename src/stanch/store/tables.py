@@ -1,6 +1,7 @@
 """Transactions on the project's tables, with the same promises on every database."""
 
 import contextlib
+import functools
 import itertools
 import threading
 from collections.abc import Iterator, Sequence
@@ -93,17 +94,14 @@ class Tables:
 
     def insert(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
         """Insert whole rows, in the order of the table's columns."""
-        marks = f"({', '.join('?' * len(table.columns))})"
         start, count = 0, _MOST_ROWS
         # Many rows a statement: a driver lets go of the interpreter at each, and every switch between threads costs as
         # much as a row. Powers of two keep the statements few, so that they stay prepared.
         while start < len(rows):
             while count > len(rows) - start:
                 count //= 2
-            # Only names of the schema enter the statement; every value is a parameter.
-            many = ", ".join([marks] * count)
-            statement = f"INSERT INTO {table.name} ({column_names(table)}) VALUES {many}"  # noqa: S608 - as said above
-            run(connection, statement, tuple(itertools.chain.from_iterable(rows[start : start + count])))
+            values = tuple(itertools.chain.from_iterable(rows[start : start + count]))
+            run(connection, _insertion(table, count), values)
             start += count
 
     def scrub(self) -> None:
@@ -153,6 +151,13 @@ class Tables:
     def _reason(self, error: SQLAlchemyError) -> str:
         """Return the driver's own text: SQLAlchemy's would show the parameters, which may be personal."""
         return str(getattr(error, "orig", None) or type(error).__name__)
+
+
+@functools.lru_cache(256)
+def _insertion(table: Table, count: int) -> LiteralString:
+    """Return the statement that inserts so many rows: only names of the schema enter it."""
+    marks: Any = ", ".join([f"({', '.join('?' * len(table.columns))})"] * count)
+    return f"INSERT INTO {table.name} ({column_names(table)}) VALUES {marks}"  # noqa: S608 - as said above
 
 
 def column_names(table: Table) -> str:
