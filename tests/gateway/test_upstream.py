@@ -331,8 +331,8 @@ def test_a_connection_carries_one_call_after_the_other(answer):
 @pytest.mark.parametrize(
     "answer",
     [
-        OPEN.replace(b"HTTP/1.1", b"HTTP/1.0"), LONG.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"), LONG + LONG,
-        LONG + b"garbage", LONG.replace(b"HTTP/1.1", b"HTTP/1.0"),
+        OPEN.replace(b"HTTP/1.1", b"HTTP/1.0"), LONG.replace(b"HTTP/1.1", b"HTTP/1.0"), LONG + LONG, LONG + b"garbage",
+        LONG.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"),
     ],
 )  # fmt: skip
 def test_one_with_anything_behind_its_answer_or_that_is_to_end_carries_no_other(answer):

@@ -40,10 +40,15 @@ def test_the_settings_hold_on_both_sides(tables, name, value):
 
 def test_a_commit_that_fails_leaves_nothing_behind(tables):
     """The connection is kept for the next transaction, and what failed at its very end is not in it."""
-    orphan = "INSERT INTO credential (id, principal, kind, public, not_before_ms) VALUES ('k', 'nobody', 'local', x'', 0)"
-    with pytest.raises(Conflict), tables.write() as connection:
-        connection.exec_driver_sql("PRAGMA defer_foreign_keys = 1")
-        connection.exec_driver_sql(orphan)
+    orphan = "INSERT INTO credential (id, principal, kind, public, not_before_ms) VALUES ('k', 'p', 'local', x'', 0)"
+
+    def refused():
+        with tables.write() as connection:
+            connection.exec_driver_sql("PRAGMA defer_foreign_keys = 1")
+            connection.exec_driver_sql(orphan)
+
+    with pytest.raises(Conflict):
+        refused()
     with tables.write() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM credential").scalar() == 0
         connection.exec_driver_sql("INSERT INTO act_lease VALUES ('kept', 'h', 1, 1)")

@@ -201,7 +201,8 @@ class ApiKeys:
     def recognise(self, text: str, *, address: str) -> Session | None:
         """Open a session as :meth:`authenticate` does, from what that read of the key in the last second.
 
-        After half of that one who asks is told nothing, so that it reads the key for all. The key may have been revoked since: before anything is done, the caller sees to it that no fact has changed.
+        After half of that one who asks is told nothing, so that it reads the key for all. The key may have been revoked
+        since: before anything is done, the caller sees to it that no fact has changed.
         None: ask :meth:`authenticate`.
 
         Raises:

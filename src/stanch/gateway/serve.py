@@ -34,7 +34,7 @@ from stanch.workspace.listening import listening, serve_until, tls_context
 DRAIN_SECONDS = 30
 _SWITCH_SECONDS = 0.0005
 _COLLECT_AFTER = 10_000
-"""Objects more than were freed: a request makes and frees thousands, and leaves few that only the collector can free."""
+"""Objects more than were freed: a request makes and frees thousands, and leaves few for the collector."""
 _ARENA_MAX = -8
 """``M_ARENA_MAX`` of mallopt(3)."""
 

@@ -68,6 +68,7 @@ class Features:
         vector: Vector = math.sqrt(2 / COSINES) * cosines.sum(axis=0)
         return vector
 
+
 @dataclass(slots=True)
 class _Open:
     """Prompts of one principal to one model that no window has told of; the last ones wait to be added together."""

@@ -73,7 +73,7 @@ class _Queued(Future[EntryRef]):
         self._committer.wake()
 
 
-class _Undo(Exception):  # noqa: N818 - no error: it ends a transaction
+class _Undo(Exception):
     """Nothing of a batch may be recorded."""
 
 

@@ -83,7 +83,7 @@ class Tables:
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[Connection]:
-        """Yield the connection that writes. To take it from its pool costs more than a commit: so a sound one is kept."""
+        """Yield the connection that writes. To take it from its pool costs more than a commit: a sound one is kept."""
         connection, self._kept = self._kept or self._writer.connect(), None
         try:
             yield connection
