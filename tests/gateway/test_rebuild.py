@@ -206,9 +206,7 @@ def test_nothing_comes_after_the_end_of_a_choice(guard, after):
 
 
 def test_halves_of_a_pair_in_two_events_are_joined_and_a_lone_one_is_replaced(guard):
-    frames, stream = play(
-        guard, [chunk({"content": "a\ud83d"}), chunk({"content": "\ude00 \ud83d"}), chunk({}, "stop")]
-    )
+    frames, _ = play(guard, [chunk({"content": "a\ud83d"}), chunk({"content": "\ude00 \ud83d"}), chunk({}, "stop")])
     assert said(frames) == "a😀 \ufffd"
 
 

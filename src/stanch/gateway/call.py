@@ -141,6 +141,14 @@ class Call(asyncio.Protocol, AsyncIterator[bytes]):
         else:
             self.end()
 
+    def _go_on(self) -> None:
+        """Hand on or end a connection whose answer nobody wants; read no more of one that lies unread."""
+        if self._keep is not None and (self._is_over or self._pieces):
+            self._let_go()
+        elif self._size > _READ_AHEAD and not self._is_paused and not self._is_over:
+            self._is_paused = True
+            self._transport.pause_reading()
+
     # What the transport says.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvloop's
@@ -162,11 +170,7 @@ class Call(asyncio.Protocol, AsyncIterator[bytes]):
             self._wake()
         if self._bare > _MOST_BARE:
             self._finish(UpstreamProtocol("the model's server sent too long a head"))
-        if self._keep is not None and (self._is_over or self._pieces):
-            self._let_go()
-        elif self._size > _READ_AHEAD and not self._is_paused and not self._is_over:
-            self._is_paused = True
-            self._transport.pause_reading()
+        self._go_on()
 
     def connection_lost(self, error: Exception | None) -> None:
         """End; an answer that says neither its length nor its end is whole when the connection is closed."""
