@@ -217,9 +217,7 @@ class Gateway:
             if not over.done():
                 over.set_result(None)
 
-        task, gone = loop.create_task(run), loop.create_task(exchange.disconnected())
-        task.add_done_callback(look)
-        gone.add_done_callback(look)
+        waiting = loop.call_at(min(end, loop.time() + self.intent_seconds), lambda: look_at_intent())
 
         def look_at_intent() -> None:
             nonlocal waiting
@@ -228,7 +226,9 @@ class Gateway:
             else:
                 look()
 
-        waiting = loop.call_at(min(end, loop.time() + self.intent_seconds), look_at_intent)
+        task, gone = loop.create_task(run), loop.create_task(exchange.disconnected())
+        task.add_done_callback(look)
+        gone.add_done_callback(look)
         try:
             await over
             if task.done():
