@@ -145,7 +145,7 @@ class Answering(Act[GenerateRequest]):
     def _kept_alive(self) -> Iterator[None]:
         """While nothing is sent, tell the client now and then that the connection lives."""
         loop, telling = asyncio.get_running_loop(), set[asyncio.Task[None]]()
-        waiting = loop.call_later(KEEP_ALIVE_SECONDS, lambda: look())
+        waiting: asyncio.TimerHandle
 
         def look() -> None:
             nonlocal waiting
@@ -157,6 +157,7 @@ class Answering(Act[GenerateRequest]):
                     task.add_done_callback(telling.discard)
             waiting = loop.call_later(left, look)
 
+        waiting = loop.call_later(KEEP_ALIVE_SECONDS, look)
         try:
             yield
         finally:

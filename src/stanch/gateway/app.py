@@ -217,7 +217,7 @@ class Gateway:
             if not over.done():
                 over.set_result(None)
 
-        waiting = loop.call_at(min(end, loop.time() + self.intent_seconds), lambda: look_at_intent())
+        waiting: asyncio.TimerHandle
 
         def look_at_intent() -> None:
             nonlocal waiting
@@ -226,6 +226,7 @@ class Gateway:
             else:
                 look()
 
+        waiting = loop.call_at(min(end, loop.time() + self.intent_seconds), look_at_intent)
         task, gone = loop.create_task(run), loop.create_task(exchange.disconnected())
         task.add_done_callback(look)
         gone.add_done_callback(look)
