@@ -207,9 +207,13 @@ def test_a_key_that_was_seen_just_now_is_recognised_and_no_other(people, bot):
         assert keys.recognise(key, address=address) is None
     with pytest.raises(NotAuthenticated):
         keys.recognise("stk_nothing", address=inside)
-    now[0] = 0.5
-    assert keys.recognise(text, address=inside) is None
+    now[0] = 0.5  # one is told nothing, and reads the key for the others
+    assert [keys.recognise(text, address=inside) for _ in range(3)] == [None, session, session]
+    now[0] = 1.0
+    assert [keys.recognise(text, address=inside) for _ in range(2)] == [None, None]
     keys.authenticate(text, address=inside)
+    now[0] = 1.49
+    assert keys.recognise(text, address=inside) == session
     keys.forget()
     assert keys.recognise(text, address=inside) is None
 

@@ -1,11 +1,12 @@
 """Canonical JSON against RFC 8785's own examples, and a reader that refuses everything ambiguous."""
 
+import functools
 import json
 import math
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stanch.crypto import canonical_json, parse_json
@@ -68,6 +69,14 @@ def test_canonical_json_is_a_fixed_point_and_loses_nothing(value):
     data = canonical_json(value)
     assert parse_json(data, what="test") == value
     assert canonical_json(parse_json(data, what="test")) == data
+
+
+@given(json_values)
+@example({"a": [{"b\x7f": "".join(map(chr, range(0x300))) + "\u2028\U0001f600", "a": None, "B": True}, [], {}, -1]})
+@example(functools.reduce(lambda inner, _: [inner], range(60), 0))
+def test_a_float_beside_it_changes_nothing_of_how_a_value_is_written(value):
+    """Values without floats are written by another program than the rest."""
+    assert canonical_json([value, 0.5]) == b"[" + canonical_json(value) + b",0.5]"
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 2**53, {1: 2}, b"bytes", "\ud800", {"a": object()}])

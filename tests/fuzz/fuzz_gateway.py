@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fuzz_harness import Target, text_of
 
 from stanch.errors import InvalidInput
-from stanch.gateway.dialect import Reader, Taken
+from stanch.gateway.dialect import Part, Reader, Taken
 from stanch.gateway.dialect_messages import MessagesReader
 from stanch.gateway.dialect_openai import OpenAiReader
 from stanch.gateway.dialect_responses import ResponsesReader
@@ -160,19 +160,23 @@ def _answered(
     name: str, make: Callable[[], Reader], events: list[dict[str, object]], whole: dict[str, object]
 ) -> tuple[Target, Target]:
     def read_stream(data: bytes) -> object:
-        reader, taken = make(), []
-        for event in EventParser().feed(data):
-            taken.append(reader.read_event(event))
-            if isinstance(reader, OpenAiReader) and _is_text(taken[-1]):
+        reader, events, count = make(), EventParser().feed(data), 0
+        while events:
+            taken, read = reader.read_events(events)
+            parts = [taken] if isinstance(taken, Part) else taken.parts
+            if isinstance(reader, OpenAiReader) and (isinstance(taken, Part) or _is_text(taken)):
                 # What is read by its likeness to an event before says what strict reading says.
-                assert make().read_event(event).parts == taken[-1].parts, "an event says something else when read alone"
-        return len(taken)
+                alone = [make().read_events([event])[0] for event in events[:read]]
+                texts = [part.text for one in alone for part in ([one] if isinstance(one, Part) else one.parts)]
+                assert "".join(texts) == "".join(part.text for part in parts), "events say something else read alone"
+            events, count = events[read:], count + 1
+        return count
 
     def read_whole(data: bytes) -> object:
         return len(make().read_whole(data.decode("utf-8", "replace")).parts)
 
     return (
-        Target(name=f"stream-{name}", parser="stanch.gateway.dialect.Reader.read_event",
+        Target(name=f"stream-{name}", parser="stanch.gateway.dialect.Reader.read_events",
                reads=f"a server's stream: {name}", kind="plain", run=read_stream, refuses=ANSWERED,
                make=lambda: [_stream(*events)]),
         Target(name=f"answer-{name}", parser="stanch.gateway.dialect.Reader.read_whole",

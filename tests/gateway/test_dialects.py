@@ -191,7 +191,7 @@ def test_pieces_belong_to_what_was_opened_and_is_open(guard, dialect):
 def test_an_event_whose_name_is_not_its_type_is_refused(dialect):
     reader, _ = parts(dialect, asked(dialect))
     with pytest.raises(UpstreamProtocol):
-        reader.read_event(Event("ping", json.dumps(SAY[dialect]("arguments", [], "")[0])))
+        reader.read_events([Event("ping", json.dumps(SAY[dialect]("arguments", [], "")[0]))])
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from answers import CANARY, CLEAN, ROW, chunk, cut, leaks, whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stanch.crypto import hmac_prf
 from stanch.errors import InvalidInput
 from stanch.gateway.dialect import Header, Usage
 from stanch.gateway.dialect_openai import ChatWriter, CompletionsWriter, OpenAiReader
@@ -205,11 +206,20 @@ def test_nothing_comes_after_the_end_of_a_choice(guard, after):
 
 
 def test_halves_of_a_pair_in_two_events_are_joined_and_a_lone_one_is_replaced(guard):
-    frames, stream = play(
-        guard, [chunk({"content": "a\ud83d"}), chunk({"content": "\ude00 \ud83d"}), chunk({}, "stop")]
-    )
+    frames, _ = play(guard, [chunk({"content": "a\ud83d"}), chunk({"content": "\ude00 \ud83d"}), chunk({}, "stop")])
     assert said(frames) == "a😀 \ufffd"
-    assert len(stream.tally.digest(b"k" * 32)) == 64
+
+
+def test_the_digest_of_an_answer_is_of_its_text_by_channel_however_it_was_cut(guard):
+    def digest(*deltas, key=b"k"):
+        _, stream = play(guard, [*(chunk(delta) for delta in deltas), chunk({}, "stop")])
+        return stream.tally.digest(hmac_prf(key * 32))
+
+    uncut = digest({"content": CLEAN})
+    assert digest(*({"content": piece} for piece in cut(CLEAN, 7))) == uncut
+    for other in (digest({"content": CLEAN[1:]}), digest({"refusal": CLEAN}), digest({"content": CLEAN}, key=b"j")):
+        assert other != uncut
+    assert digest({"content": "", "refusal": CLEAN}) == digest({"refusal": CLEAN})
 
 
 def test_completions_have_one_channel(guard):
@@ -269,7 +279,7 @@ def test_any_json_is_taken_or_refused_with_the_one_error(guard, value, is_whole)
     reader = OpenAiReader(request(logprobs=True), is_chat=True)
     text = json.dumps(value)
     try:
-        taken = reader.read_whole(text) if is_whole else reader.read_event(Event("", text))
+        taken = reader.read_whole(text) if is_whole else reader.read_events([Event("", text)])[0]
     except (UpstreamProtocol, UpstreamFailed):
         return
     if is_whole and taken.finished:

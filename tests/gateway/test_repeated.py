@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from stanch.gateway.dialect import Channel, Part
+from stanch.gateway.dialect import Channel, Part, Taken
 from stanch.gateway.dialect_openai import OpenAiReader
 from stanch.gateway.problem import UpstreamProtocol
 from stanch.gateway.repeated import RepeatedEvent
@@ -25,7 +25,9 @@ def frame(text, *, field="content", **more):
 def read(reader, data):
     """Return what a reader takes, or that it refuses."""
     try:
-        return reader.read_event(Event("", data))
+        taken, count = reader.read_events([Event("", data)])
+        assert count == 1
+        return Taken(parts=[taken]) if isinstance(taken, Part) else taken
     except UpstreamProtocol as error:
         return str(error)
 
@@ -50,15 +52,20 @@ def test_bytes_put_in_the_place_of_a_text_are_never_believed(raw):
 
 
 def test_the_short_way_is_taken_and_learned_anew():
-    repeated = RepeatedEvent()
-    assert repeated.read(frame("a")) is None
-    repeated.learn(frame("a"), Part(Channel(0, "content"), "a"))
-    assert repeated.read(frame("the next")) == Part(Channel(0, "content"), "the next")
-    assert repeated.read(frame('say "x"')) is None
-    assert repeated.read(frame("b", usage=None)) is None
-    assert repeated.read(frame("a")[:-1]) is None
-    repeated.learn(frame("content", id="content"), Part(Channel(0, "content"), "content"))
-    assert repeated.read(frame("z", id="content")) == Part(Channel(0, "content"), "z")
+    def taken(*frames, name=""):
+        part, count = repeated.read([Event(name, frame) for frame in frames])
+        return part and part.text, count
+
+    repeated, said = RepeatedEvent(), Part(Channel(0, "content"), "a")
+    assert taken(frame("a")) == (None, 0)
+    repeated.learn(Event("", frame("a")), said)
+    assert taken(frame("the next")) == ("the next", 1)
+    assert taken(frame("the next"), frame(" one"), frame('say "x"'), frame("y")) == ("the next one", 2)
+    for other in (frame('say "x"'), frame("b", usage=None), frame("a")[:-1]):
+        assert taken(other, frame("a")) == (None, 0)
+    assert taken(frame("the next"), name="named") == (None, 0)
+    repeated.learn(Event("", frame("content", id="content")), said._replace(text="content"))
+    assert taken(frame("z", id="content")) == ("z", 1)
 
 
 def test_what_was_read_with_something_left_out_is_not_remembered():

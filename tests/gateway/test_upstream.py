@@ -68,7 +68,7 @@ def test_an_answer_is_the_same_however_it_is_framed_and_cut(answer, size):
     head, _, body = asked.partition(b"\r\n\r\n")
     lines = head.decode().split("\r\n")
     assert (lines[0], body) == ("POST /v1/x HTTP/1.1", b"{}")
-    assert {"connection: close", "accept-encoding: identity", "content-length: 2", f"accept: {JSON}"} <= {*lines}
+    assert {"accept-encoding: identity", "content-length: 2", f"accept: {JSON}"} <= {*lines}
 
 
 @pytest.mark.parametrize("more", [LONG, LONG.replace(b"200 OK", b"500 No"), b"garbage"])
@@ -275,3 +275,108 @@ def test_leaving_ends_the_connection():
                     await asyncio.sleep(0.01)
 
     asyncio.run(main())
+
+
+def in_turn(*servings, take=read_whole, between=0.0):
+    """Ask a server once for each serving; each gets the connection's streams. Return answers, and which connection."""
+    upstream, used = Upstream(Patience(5, 5, 20)), []
+
+    async def main():
+        left, connections = list(servings), []
+
+        async def accept(reader, writer):
+            connections.append(writer)
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                while left:
+                    await reader.readuntil(b"\r\n\r\n")
+                    await reader.readexactly(2)
+                    used.append(len(connections))
+                    await left.pop(0)(reader, writer)
+            writer.close()
+
+        async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/x"
+            answers = []
+            while left:
+                async with upstream.ask(url, b"{}", media=JSON) as pieces:
+                    answers.append(await take(pieces))
+                await asyncio.sleep(between)
+            upstream.close()
+            return answers
+
+    return asyncio.run(main()), used
+
+
+async def hangs_up(_reader, writer):
+    writer.close()
+
+
+def closing(data):
+    """Return a server that sends bytes and closes the connection."""
+
+    async def serve(_reader, writer):
+        writer.write(data)
+        await writer.drain()
+        writer.close()
+
+    return serve
+
+
+@pytest.mark.parametrize("answer", [CHUNKED, LONG])
+def test_a_connection_carries_one_call_after_the_other(answer):
+    answers, used = in_turn(sends(answer), sends(answer), sends(answer))
+    assert (answers, used) == ([BODY.decode()] * 3, [1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        OPEN.replace(b"HTTP/1.1", b"HTTP/1.0"), LONG.replace(b"HTTP/1.1", b"HTTP/1.0"), LONG + LONG, LONG + b"garbage",
+        LONG.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"),
+    ],
+)  # fmt: skip
+def test_one_with_anything_behind_its_answer_or_that_is_to_end_carries_no_other(answer):
+    answers, used = in_turn(closing(answer), sends(CHUNKED))
+    assert (answers, used) == ([BODY.decode()] * 2, [1, 2])
+
+
+def test_what_is_said_too_late_belongs_to_nobody():
+    async def late(_reader, writer):
+        writer.write(LONG)
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.write(LONG.replace(b"pieces", b"secret"))
+
+    answers, used = in_turn(late, sends(LONG), between=0.15)
+    assert (answers, used) == ([BODY.decode()] * 2, [1, 2])
+
+
+def test_an_answer_that_was_left_early_is_read_to_its_end_or_not_at_all():
+    async def ends(_reader, writer):
+        writer.write(CHUNKED[:-15])
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.write(CHUNKED[-15:])
+
+    async def goes_on(_reader, writer):
+        writer.write(CHUNKED[:90])
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.write(CHUNKED[90:])
+
+    assert in_turn(ends, sends(LONG), take=anext, between=0.15)[1] == [1, 1]
+    assert in_turn(goes_on, sends(LONG), take=anext, between=0.15)[1] == [1, 2]
+
+
+def test_a_connection_that_was_closed_meanwhile_is_made_anew_and_asked_once_more():
+    answers, used = in_turn(sends(LONG), hangs_up, sends(LONG))
+    assert (answers, used) == ([BODY.decode()] * 2, [1, 1, 2])
+    with pytest.raises(UpstreamFailed):  # one that was never used is not
+        in_turn(hangs_up, sends(LONG))
+    with pytest.raises(UpstreamFailed):  # nor one of which anything came
+        in_turn(sends(LONG), closing(HEAD[:9]), sends(LONG))
+
+
+def test_a_connection_that_nobody_used_for_a_while_carries_no_other(monkeypatch):
+    monkeypatch.setattr("stanch.gateway.upstream._FREE_SECONDS", 0.01)
+    assert in_turn(sends(LONG), sends(LONG), between=0.05)[1] == [1, 2]

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from stanch.errors import NotFound, StoreError, StoreUnsafe
+from stanch.errors import Conflict, NotFound, StoreError, StoreUnsafe
 from stanch.store import open_tables
 from stanch.store import sqlite as sqlite_module
 from stanch.store.schema import METADATA
@@ -36,6 +36,24 @@ def test_the_settings_hold_on_both_sides(tables, name, value):
         assert connection.exec_driver_sql(f"PRAGMA {name}").scalar() == value
     with tables.read() as connection:
         assert connection.exec_driver_sql(f"PRAGMA {name}").scalar() == value
+
+
+def test_a_commit_that_fails_leaves_nothing_behind(tables):
+    """The connection is kept for the next transaction, and what failed at its very end is not in it."""
+    orphan = "INSERT INTO credential (id, principal, kind, public, not_before_ms) VALUES ('k', 'p', 'local', x'', 0)"
+
+    def refused():
+        with tables.write() as connection:
+            connection.exec_driver_sql("PRAGMA defer_foreign_keys = 1")
+            connection.exec_driver_sql(orphan)
+
+    with pytest.raises(Conflict):
+        refused()
+    with tables.write() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM credential").scalar() == 0
+        connection.exec_driver_sql("INSERT INTO act_lease VALUES ('kept', 'h', 1, 1)")
+    with tables.read() as connection:
+        assert connection.exec_driver_sql("SELECT act FROM act_lease").scalars().all() == ["kept"]
 
 
 def test_a_setting_that_does_not_hold_is_refused(tmp_path, monkeypatch):

@@ -38,7 +38,7 @@ _DIGITS = bytes.maketrans(b"abcdefghijklmnopqrstuvwxyz234567", b"0123456789abcde
 _MOST = 64  # models, networks or actions of one key
 _NOBODY = (hmac_prf(bytes(32)), bytes(32))
 _SESSION_MS = 60_000
-_SEEN_SECONDS, _MOST_SEEN = 0.5, 4096
+_SEEN_SECONDS, _MOST_SEEN = 1.0, 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +141,7 @@ class ApiKeys:
         self._tables = tables
         self._monotonic = monotonic
         self._seen: dict[str, tuple[float, _Kept]] = {}
+        self._renewing: set[str] = set()
         self._peppers = {version: hmac_prf(pepper) for version, pepper in peppers.items()}
         self._clock = clock
         self._rng = rng
@@ -192,14 +193,16 @@ class ApiKeys:
         session = self._open(kept, name, secret, address)
         if kept is not None:
             if len(self._seen) >= _MOST_SEEN:
-                self._seen.clear()
+                self.forget()
             self._seen[name] = (seen, kept)
+            self._renewing.discard(name)
         return session
 
     def recognise(self, text: str, *, address: str) -> Session | None:
-        """Open a session as :meth:`authenticate` does, from what that read of the key in the last half a second.
+        """Open a session as :meth:`authenticate` does, from what that read of the key in the last second.
 
-        The key may have been revoked since: before anything is done, the caller sees to it that no fact has changed.
+        After half of that one who asks is told nothing, so that it reads the key for all. The key may have been revoked
+        since: before anything is done, the caller sees to it that no fact has changed.
         None: ask :meth:`authenticate`.
 
         Raises:
@@ -211,11 +214,16 @@ class ApiKeys:
             session = self._open(kept, name, secret, address)
         except NotAuthenticated:
             return None
-        return session if self._monotonic() - seen < _SEEN_SECONDS else None
+        age = self._monotonic() - seen
+        if age >= _SEEN_SECONDS or (age >= _SEEN_SECONDS / 2 and name not in self._renewing):
+            self._renewing.add(name)
+            return None
+        return session
 
     def forget(self) -> None:
         """Read every key again."""
         self._seen.clear()
+        self._renewing.clear()
 
     def _open(self, kept: "_Kept | None", name: str, secret: bytes, address: str) -> Session:
         pepper, mac = _NOBODY if kept is None else (self._peppers.get(kept.pepper, _NOBODY[0]), kept.mac)
@@ -285,6 +293,7 @@ def _require_service(connection: Connection, principal: str) -> None:
         )  # fmt: skip
 
 
+@functools.lru_cache(4096)
 def _within(address: str, networks: tuple[str, ...]) -> bool:
     try:
         found = ipaddress.ip_address(address)

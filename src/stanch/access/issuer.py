@@ -3,14 +3,14 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import urlsplit
-
-from joserfc.errors import JoseError
-from joserfc.jwk import Key, import_key
 
 from stanch.crypto import parse_json
 from stanch.errors import ExternalError, InvalidInput, StanchError
+
+if TYPE_CHECKING:
+    from joserfc.jwk import Key
 
 ALGORITHMS = frozenset({"RS256", "PS256", "ES256", "EdDSA"})
 FRESH_MS = 5 * 60_000
@@ -91,7 +91,7 @@ class Provider:
     """What an issuer publishes: its endpoints and its keys by ``kid``."""
 
     metadata: Mapping[str, Any]
-    keys: Mapping[str, Key]
+    keys: "Mapping[str, Key]"
     fetched_ms: int
 
     def endpoint(self, name: str) -> str:
@@ -140,7 +140,7 @@ class Providers:
             return known
         return self._refetch(issuer, now_ms)
 
-    def key(self, issuer: Issuer, kid: str) -> Key:
+    def key(self, issuer: Issuer, kid: str) -> "Key":
         """Return the key of a token.
 
         Raises:
@@ -212,8 +212,11 @@ def _url(metadata: Mapping[str, Any], name: str) -> str:
     return url
 
 
-def _keys(answer: Mapping[str, Any]) -> dict[str, Key]:
+def _keys(answer: Mapping[str, Any]) -> "dict[str, Key]":
     """Return the signature keys of a key set by their id; what is none, or weak, is left out."""
+    from joserfc.errors import JoseError  # noqa: PLC0415 - whoever trusts no issuer needs no memory for it
+    from joserfc.jwk import import_key  # noqa: PLC0415 - same
+
     listed = answer.get("keys")
     if not isinstance(listed, list) or len(listed) > _MAX_KEYS:
         raise ExternalError(f"the key set: expected a list of at most {_MAX_KEYS} keys")

@@ -9,16 +9,15 @@ import hmac
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from joserfc import jws
-from joserfc.errors import JoseError
-from joserfc.jwk import Key
+from typing import TYPE_CHECKING, Any
 
 from stanch.access.directory import MAX_NAME, Proof, not_authenticated
 from stanch.access.issuer import Issuer, Providers
 from stanch.crypto import parse_json
 from stanch.errors import ExternalError, InvalidInput
+
+if TYPE_CHECKING:
+    from joserfc.jwk import Key
 
 LEEWAY_S = 60
 LONGEST_S = 24 * 3600
@@ -124,7 +123,10 @@ class Tokens:
             raise TokenRefused("valid for too long")
 
 
-def _check_signature(token: str, algorithm: str, key: Key) -> None:
+def _check_signature(token: str, algorithm: str, key: "Key") -> None:
+    from joserfc import jws  # noqa: PLC0415 - whoever trusts no issuer needs no memory for it
+    from joserfc.errors import JoseError  # noqa: PLC0415 - same
+
     # The model of one algorithm is asked, not joserfc's decoder: that would read the header again, and warns of
     # `EdDSA`, the only name that today's issuers use for Ed25519.
     model = jws.JWSRegistry.algorithms[algorithm]

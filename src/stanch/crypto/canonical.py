@@ -7,13 +7,17 @@ import json
 import math
 import re
 import sys
+from json.encoder import encode_basestring
 from typing import Any, NoReturn
+
+import msgspec
 
 from stanch.errors import InvalidInput
 from stanch.terms import JsonValue
 
 _MAX_INTEGER = 2**53 - 1
 _MAX_DEPTH = 64
+_ENCODER = msgspec.json.Encoder(order="deterministic")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -24,15 +28,35 @@ def canonical_json(value: JsonValue) -> bytes:
         InvalidInput: A number out of range or not finite, a key that is no string, a lone surrogate, or another type.
     """
     try:
-        return _write(value, 0).encode()
+        return _ENCODER.encode(value) if _is_simple(value, 0) else _write(value, 0).encode()
     except UnicodeEncodeError as error:
         raise InvalidInput("cannot write canonical JSON: a string holds a lone surrogate") from error
+
+
+def _is_simple(value: object, depth: int) -> bool:
+    """Say whether a value is one of which msgspec writes the same: of plain types, ASCII keys and no floats."""
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return True
+    if kind is int:
+        return -_MAX_INTEGER <= value <= _MAX_INTEGER  # type: ignore[operator]  # kind says that it is an int
+    if depth > _MAX_DEPTH:
+        return False
+    if kind is dict:
+        # ASCII text has the same order in code points, which msgspec sorts by, and in UTF-16.
+        return all(
+            type(key) is str and key.isascii() and _is_simple(item, depth + 1)
+            for key, item in value.items()  # type: ignore[attr-defined]  # kind says that it is a dict
+        )
+    return kind is list and all(_is_simple(item, depth + 1) for item in value)  # type: ignore[attr-defined]  # same
 
 
 def _write(value: Any, depth: int) -> str:  # noqa: ANN401, C901 - walks any JSON value; one case a type
     if depth > _MAX_DEPTH:
         raise InvalidInput(f"cannot write canonical JSON: nested deeper than {_MAX_DEPTH}")
     match value:
+        case str():
+            return encode_basestring(value)
         case None:
             return "null"
         case bool():
@@ -43,15 +67,13 @@ def _write(value: Any, depth: int) -> str:  # noqa: ANN401, C901 - walks any JSO
             return str(int(value))
         case float():
             return _number(value)
-        case str():
-            return json.dumps(str(value), ensure_ascii=False)
         case list() | tuple():
             return "[" + ",".join(_write(item, depth + 1) for item in value) + "]"
         case dict():
             if not all(isinstance(key, str) for key in value):
                 raise InvalidInput("cannot write canonical JSON: a key is not a string")
             items = sorted(value.items(), key=lambda item: item[0].encode("utf-16-be", "surrogatepass"))
-            return "{" + ",".join(f"{_write(key, depth)}:{_write(item, depth + 1)}" for key, item in items) + "}"
+            return "{" + ",".join(f"{encode_basestring(key)}:{_write(item, depth + 1)}" for key, item in items) + "}"
     raise InvalidInput(f"cannot write canonical JSON: a value is of type {type(value).__name__}")
 
 

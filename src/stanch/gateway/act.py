@@ -14,7 +14,6 @@ from typing import ClassVar, Generic, TypeVar
 from sqlalchemy import Connection
 
 from stanch.access import Session
-from stanch.crypto import hmac_sha256
 from stanch.errors import StoreError
 from stanch.gateway.budgets import Amounts, Charge, Grown, Limits
 from stanch.gateway.desk import Desk, network_of, note
@@ -49,14 +48,14 @@ class Act(ABC, Generic[R]):
     """Answers one request. :meth:`run` ends when the outcome is durable; :meth:`end` then says that it is the end.
 
     Attributes:
-        begun: Set when the intent is durable.
+        is_begun: Whether the intent is durable.
     """
 
     kind: ClassVar[tuple[str, str]]
     """The kind of act, and its action in the policies."""
 
     def __init__(self, desk: Desk, upstream: Upstream, prepared: Prepared[R]) -> None:
-        self.begun = asyncio.Event()
+        self.is_begun = False
         self._desk = desk
         self._upstream = upstream
         self._given = prepared
@@ -95,7 +94,7 @@ class Act(ABC, Generic[R]):
             self._desk.metrics.refusals.labels(error.budget).inc()
             raise
         finally:
-            if self.begun.is_set():
+            if self.is_begun:
                 self._measure()
                 self._trace(sys.exception())
             with contextlib.suppress(StoreError):  # what was drawn is durable; the next request at the limit is refused
@@ -149,9 +148,7 @@ class Act(ABC, Generic[R]):
     async def _intent(self) -> dict[str, JsonValue]:
         """Return what the intent records: digests and counts, never text."""
         given = self._given
-        prompt = hmac_sha256(
-            self._desk.audit_key, b"stanch/prompt/v1\x00" + forwarded(given.request, given.request.model)
-        )
+        prompt = self._desk.audit(b"stanch/prompt/v1\x00" + forwarded(given.request, given.request.model))
         return {
             "request": given.exchange.id, "dialect": given.dialect, "guard": given.model.guard_digest,
             "reserved": {**self._charge.amounts.record()}, "charged_ms": self._charge.at_ms,
@@ -162,7 +159,7 @@ class Act(ABC, Generic[R]):
 
     def _keyed(self, kind: str, name: str) -> str:
         """Return what stands in the log for a name that the client chose: equal names look equal, and no more."""
-        return hmac_sha256(self._desk.audit_key, f"stanch/{kind}/v1\x00{name}".encode())[:8].hex()
+        return self._desk.audit(f"stanch/{kind}/v1\x00{name}".encode())[:8].hex()
 
     def _outcome(self) -> dict[str, JsonValue]:
         """Return what the outcome records: digests and counts, never text."""
@@ -200,7 +197,7 @@ class Act(ABC, Generic[R]):
             await asyncio.shield(telling)
 
     async def _act(self, _ref: EntryRef) -> Done[None]:
-        self.begun.set()
+        self.is_begun = True
         self._desk.metrics.commit.observe(time.monotonic() - self._since)
         await self._answer()
         return self._spent()

@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import functools
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -47,7 +48,6 @@ class Answering(Act[GenerateRequest]):
         self._reader = speech.reader(request)
         self._dropped = self._reader.dropped
         self._writer = speech.writer(Header(exchange.id, int(desk.workspace.door.clock()), request.model), request)
-        self._incident = f"inc_{new_id()}"
         self._texts = texts_of(request)
         self._stream: Stream | None = None
         self._tally = Tally()
@@ -56,14 +56,19 @@ class Answering(Act[GenerateRequest]):
         self._written = time.monotonic()
         self._guard_seconds = 0.0
 
+    @functools.cached_property
+    def _incident(self) -> str:
+        """What a block is called, opaque and random."""
+        return f"inc_{new_id()}"
+
     async def end(self) -> None:
         """Send what says that the answer is whole."""
         exchange = self._given.exchange
         if self._stream is None:
             return await exchange.answer(self._whole)
-        for frame in self._stream.tail(self._incident, Usage(self._prompt_tokens(), self._tally.completion_tokens())):
-            await exchange.write_stream(frame)
-        return await exchange.end_stream()
+        usage = Usage(self._prompt_tokens(), self._tally.completion_tokens())
+        incident = self._incident if self._stream.is_blocked else ""
+        return await exchange.end_stream(b"".join(self._stream.tail(incident, usage)))
 
     async def _answer(self) -> None:
         await _elsewhere_if_long(self._texts, self._sum_up)
@@ -102,11 +107,12 @@ class Answering(Act[GenerateRequest]):
         self._stream = stream = Stream(given.model.guard, self._reader, self._writer, self._desk.audit_key)
         self._tally = stream.tally
         parser = EventParser()
-        async with self._asked("text/event-stream") as pieces, self._kept_alive():
-            async for piece in pieces:
-                await self._pass_on(stream, parser.feed(piece))
-                if stream.is_ended or stream.is_blocked:
-                    return
+        async with self._asked("text/event-stream") as pieces:
+            with self._kept_alive():
+                async for piece in pieces:
+                    await self._pass_on(stream, parser.feed(piece))
+                    if stream.is_ended or stream.is_blocked:
+                        return
         if not stream.is_whole:
             raise UpstreamFailed("the model's server broke off its answer")
 
@@ -135,23 +141,29 @@ class Answering(Act[GenerateRequest]):
         )  # fmt: skip
         self._guard_seconds = time.perf_counter() - began
 
-    @contextlib.asynccontextmanager
-    async def _kept_alive(self) -> AsyncIterator[None]:
+    @contextlib.contextmanager
+    def _kept_alive(self) -> Iterator[None]:
         """While nothing is sent, tell the client now and then that the connection lives."""
-        keeping = asyncio.create_task(self._keep_alive())
-        try:
-            yield
-        finally:
-            keeping.cancel()
-            await asyncio.gather(keeping, return_exceptions=True)  # a client that is gone is noticed elsewhere
+        loop, telling = asyncio.get_running_loop(), set[asyncio.Task[None]]()
+        waiting: asyncio.TimerHandle
 
-    async def _keep_alive(self) -> None:
-        while True:
+        def look() -> None:
+            nonlocal waiting
             left = self._written + KEEP_ALIVE_SECONDS - time.monotonic()
             if left <= 0:
                 self._written, left = time.monotonic(), KEEP_ALIVE_SECONDS
-                await self._given.exchange.write_stream(KEEP_ALIVE)
-            await asyncio.sleep(left)
+                if not telling:  # else the client does not read
+                    telling.add(task := loop.create_task(self._given.exchange.write_stream(KEEP_ALIVE)))
+                    task.add_done_callback(telling.discard)
+            waiting = loop.call_later(left, look)
+
+        waiting = loop.call_later(KEEP_ALIVE_SECONDS, look)
+        try:
+            yield
+        finally:
+            waiting.cancel()
+            for task in telling:
+                task.cancel()
 
     def _measure(self) -> None:
         super()._measure()
@@ -177,7 +189,7 @@ class Answering(Act[GenerateRequest]):
         findings: dict[str, JsonValue] = dict(sorted(tally.findings.items()))
         payload = super()._outcome() | {
             "verdict": str(tally.action), "findings": findings, "scanned": tally.scanned, "released": tally.released,
-            "answer": tally.digest(self._desk.audit_key), "prompt_tokens": self._prompt_tokens(),
+            "answer": tally.digest(self._desk.audit), "prompt_tokens": self._prompt_tokens(),
             "completion_tokens": tally.completion_tokens(), "drawn": len(tally.drawn), "attempted": tally.attempted,
             "lone": tally.lone, "folded_chars": tally.folded_chars, "first_ms": self._first_ms,
         }  # fmt: skip

@@ -99,6 +99,7 @@ class Gateway:
         await receive()
         if self._left_behind:
             await asyncio.wait(self._left_behind)
+        self.upstream.close()
         for task in working:
             task.cancel()
         with contextlib.suppress(StanchError):  # a log that cannot be written now is told by every other act
@@ -209,22 +210,39 @@ class Gateway:
 
         A run that was given up still writes down that it was.
         """
-        task = asyncio.create_task(run)
-        gone = asyncio.create_task(exchange.disconnected())
-        begun = asyncio.create_task(act.begun.wait())
+        loop = asyncio.get_running_loop()
+        over, end = loop.create_future(), loop.time() + self.upstream.patience.total
+
+        def look(_task: asyncio.Task[None] | None = None) -> None:
+            if not over.done():
+                over.set_result(None)
+
+        waiting: asyncio.TimerHandle
+
+        def look_at_intent() -> None:
+            nonlocal waiting
+            if act.is_begun:
+                waiting = loop.call_at(end, look)
+            else:
+                look()
+
+        waiting = loop.call_at(min(end, loop.time() + self.intent_seconds), look_at_intent)
+        task, gone = loop.create_task(run), loop.create_task(exchange.disconnected())
+        task.add_done_callback(look)
+        gone.add_done_callback(look)
         try:
-            await asyncio.wait({task, gone, begun}, timeout=self.intent_seconds, return_when=asyncio.FIRST_COMPLETED)
-            if not (task.done() or gone.done() or begun.done()):
-                raise NotReady("the request could not be recorded in time")
-            await asyncio.wait({task, gone}, timeout=self.upstream.patience.total, return_when=asyncio.FIRST_COMPLETED)
-            if gone.done() and not task.done():
+            await over
+            if task.done():
+                task.result()
+            elif gone.done():
                 raise ConnectionAbortedError
-            if not task.done():
+            elif not act.is_begun:
+                raise NotReady("the request could not be recorded in time")
+            else:
                 raise UpstreamTimeout("the answer took too long")
-            task.result()
         finally:
             gone.cancel()
-            begun.cancel()
+            waiting.cancel()
             if not task.done():
                 task.cancel()
                 self._left_behind.add(task)

@@ -171,8 +171,7 @@ class Budgets:
             raise QuotaExhausted(DRAWN)
         charged: list[tuple[str, int, int]] = []
         for row, start, amount in rows(charge.amounts, charge.at_ms):
-            limit = limits.of(row)
-            if amount and limit is not None:
+            if amount and (limit := limits.of(row)) is not None:
                 # Nobody else writes before this transaction ends, so what was read still holds when it is charged.
                 if known.used.get((row, start), 0) + amount > limit:
                     raise QuotaExhausted(row)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from stanch.access import Authority, Session
 from stanch.access.authenticator import Authenticator, Credential
-from stanch.crypto import hmac_sha256
+from stanch.crypto import hmac_prf, hmac_sha256
 from stanch.errors import ExternalError, StanchError
 from stanch.gateway.budgets import Budgets
 from stanch.gateway.metrics import Metrics
@@ -43,7 +43,8 @@ class Desk:
         authority: The policies, confirmed every second.
         budgets: What each principal has used.
         refusals: Requests of unknown people.
-        audit_key: Makes the digests of prompts and answers in the log, so that nobody else can test a guess.
+        audit_key: Makes the digests of what was drawn.
+        audit: Makes the digests of prompts and answers in the log, so that nobody else can test a guess.
         metrics: What a monitoring system may read.
         probes: Flags prompts that look like attempts to draw training text.
         windows: Sums up prompts, so that the log can show that somebody asks in another way than before.
@@ -57,6 +58,7 @@ class Desk:
     budgets: Budgets
     refusals: "Refusals"
     audit_key: bytes
+    audit: Callable[[bytes], bytes]
     metrics: Metrics
     probes: Probes
     windows: Windows
@@ -69,14 +71,14 @@ class Desk:
         people = workspace.people
         ground = people.ground
         pepper = ground.keys.secret("pepper", 1)
+        audit_key = hmac_sha256(pepper, b"stanch/gateway/v1/audit")
         metrics = Metrics()
         metrics.watch_queue(lambda: workspace.ledger.waiting)
         return cls(
             workspace, authenticator_of(workspace),
             Authority(ground.tables, people.directory, refresh_ms=_REFRESH_MS, clock=ground.clock),
             Budgets(ground.tables, clock=ground.clock), Refusals(workspace),
-            hmac_sha256(pepper, b"stanch/gateway/v1/audit"), metrics,
-            Probes(hmac_sha256(pepper, b"stanch/gateway/v1/probe")),
+            audit_key, hmac_prf(audit_key), metrics, Probes(hmac_sha256(pepper, b"stanch/gateway/v1/probe")),
             Windows(Features(hmac_sha256(pepper, b"stanch/gateway/v1/window")), ground.clock), Known(),
             Telemetry(endpoint) if (endpoint := workspace.config.gateway.otlp_endpoint) else None,
         )  # fmt: skip

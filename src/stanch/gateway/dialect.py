@@ -6,7 +6,7 @@ the gateway's own frames of what the guard released.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, NamedTuple, Protocol
 
@@ -152,17 +152,17 @@ class Reader(Protocol):
     dropped: Counter[str]
     has_choices: ClassVar[bool]
 
-    def read_event(self, event: Event) -> Taken:
-        """Read one event.
+    def read_events(self, events: Sequence[Event]) -> tuple[Taken | Part, int]:
+        """Read the first of some events, or several that only go on one text, and return how many were read.
 
         Raises:
-            UpstreamProtocol: It is not what the dialect allows.
+            UpstreamProtocol: The first one is not what the dialect allows.
             UpstreamFailed: The server says that it failed.
         """
         ...
 
     def read_whole(self, data: str) -> Taken:
-        """Read a whole answer; see :meth:`read_event`."""
+        """Read a whole answer; see :meth:`read_events`."""
         ...
 
 

@@ -1,6 +1,7 @@
 """The dialect of the Anthropic API: messages of blocks. Signatures of reasoning are left out: they cannot be read."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import ClassVar
 
 import orjson
@@ -49,8 +50,11 @@ class MessagesReader:
         self._reason = ""
         self.dropped: Counter[str] = Counter()
 
-    def read_event(self, event: Event) -> Taken:
+    def read_events(self, events: Sequence[Event]) -> tuple[Taken, int]:
         """Read one event."""
+        return self._read_event(events[0]), 1
+
+    def _read_event(self, event: Event) -> Taken:
         fields, taken = read_fields(event.data, self.dropped), Taken()
         if fields.has("error"):
             raise UpstreamFailed("the model's server answered with an error")

@@ -1,7 +1,7 @@
 """The two older dialects of the OpenAI API: chat completions and completions."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import orjson
@@ -37,19 +37,21 @@ class OpenAiReader:
         self._repeated = RepeatedEvent()
         self.dropped: Counter[str] = Counter()
 
-    def read_event(self, event: Event) -> Taken:
-        """Read one event."""
+    def read_events(self, events: Sequence[Event]) -> tuple[Taken | Part, int]:
+        """Read one event, or several that only go on one text."""
+        part, count = self._repeated.read(events)
+        return (part, count) if part is not None else (self._read_event(events[0]), 1)
+
+    def _read_event(self, event: Event) -> Taken:
         if event.name not in {"", "message"}:
             raise UpstreamProtocol("the model's server sent an event of another kind")
         if event.data == "[DONE]":
             return Taken(is_last=True)
-        if (part := self._repeated.read(event.data)) is not None:
-            return Taken(parts=[part])
         dropped = self.dropped.total()
         kinds = frozenset({"chat.completion.chunk" if self._is_chat else "text_completion"})
         taken = self._read(event.data, kinds, holder="delta")
-        if len(taken.parts) == 1 and taken == Taken(parts=taken.parts) and self.dropped.total() == dropped:
-            self._repeated.learn(event.data, taken.parts[0])
+        if (only := taken.only_part) is not None and self.dropped.total() == dropped:
+            self._repeated.learn(event, only)
         return taken
 
     def read_whole(self, data: str) -> Taken:

@@ -1,6 +1,7 @@
 """The dialect of ``/v1/responses``: items with parts, and snapshots that are written again from what was released."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -78,8 +79,11 @@ class ResponsesReader:
         self._items: list[str] = []
         self.dropped: Counter[str] = Counter()
 
-    def read_event(self, event: Event) -> Taken:
+    def read_events(self, events: Sequence[Event]) -> tuple[Taken, int]:
         """Read one event."""
+        return self._read_event(events[0]), 1
+
+    def _read_event(self, event: Event) -> Taken:
         fields, taken = read_fields(event.data, self.dropped), Taken()
         if fields.has("error"):
             raise UpstreamFailed("the model's server answered with an error")

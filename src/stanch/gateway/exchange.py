@@ -133,14 +133,11 @@ class Exchange:
 
     async def write_stream(self, data: bytes) -> None:
         """Send a piece of an event stream; returns when the client's side took it."""
-        if not self.started:
-            await self._start(200, EVENTS, None)
-            self._is_stream = True
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        await self._write(data, more=True)
 
-    async def end_stream(self) -> None:
-        """End an event stream."""
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+    async def end_stream(self, data: bytes) -> None:
+        """Send the last piece of an event stream."""
+        await self._write(data, more=False)
 
     async def answer(self, body: bytes, status: int = 200) -> None:
         """Send a whole answer."""
@@ -154,10 +151,15 @@ class Exchange:
             body = problem_body(error, self.id)
             if self.is_typed:
                 body = b'{"type":"error",' + body.removeprefix(b"{")
-            await self.write_stream(write_event(body, "error" if self.is_typed else ""))
-            await self.end_stream()
+            await self.end_stream(write_event(body, "error" if self.is_typed else ""))
         elif not self.started:
             await self.answer(problem_body(error, self.id), status_of(error))
+
+    async def _write(self, data: bytes, *, more: bool) -> None:
+        if not self.started:
+            await self._start(200, EVENTS, None)
+            self._is_stream = True
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
     async def _start(self, status: int, media: bytes, length: int | None) -> None:
         headers = [(b"content-type", media), (b"x-stanch-request", self.id.encode()), (b"cache-control", b"no-store")]

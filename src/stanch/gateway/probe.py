@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from stanch.crypto import hmac_sha256
+from stanch.crypto import hmac_prf
 from stanch.gateway.request import GenerateRequest
 from stanch.scan import SpanIndex, fold_text
 from stanch.terms import JsonValue
@@ -58,6 +58,10 @@ class Probes:
     monotonic: Callable[[], float] = time.monotonic
     _seen: OrderedDict[bytes, deque[float]] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _mac: Callable[[bytes], bytes] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._mac = hmac_prf(self.key)
 
     def judge(self, principal: str, texts: list[str], index: SpanIndex | None) -> dict[str, JsonValue]:
         """Return the flags of one prompt.
@@ -77,7 +81,7 @@ class Probes:
     def _near_equal(self, principal: str, question: str) -> bool:
         """Count a question; say whether it is the fifth within an hour that begins alike."""
         prefix = fold_text(question[: 8 * PREFIX], "index")[:PREFIX]
-        digest = hmac_sha256(self.key, principal.encode() + b"\x00" + prefix)[:16]
+        digest = self._mac(principal.encode() + b"\x00" + prefix)[:16]
         now = self.monotonic()
         with self._lock:
             times = self._seen.setdefault(digest, deque(maxlen=NEAR_EQUAL))

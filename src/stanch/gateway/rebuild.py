@@ -6,12 +6,13 @@ released by the guard.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import orjson
 
 from stanch.crypto import hmac_sha256
+from stanch.crypto.hashes import Hasher
 from stanch.errors import StanchError
 from stanch.gateway.dialect import ARGUMENTS, Channel, Ending, Made, Opened, Part, Reader, Taken, Usage, Writer
 from stanch.gateway.fields import unexpected
@@ -26,6 +27,7 @@ from stanch.terms import Finding
 MAX_ANSWER = 4 << 20
 """Code points of all channels of one answer together."""
 
+_BLOCK = Action.BLOCK  # a member is looked up much slower than a name
 _TRAINING = frozenset({TRAINING_TEXT, ENCODED_TRAINING_TEXT})
 _LONE = re.compile("[\ud800-\udfff]")
 
@@ -59,7 +61,7 @@ class Tally:
     folded_chars: int = 0
     lone: int = 0
     held: int = 0
-    texts: dict[Channel, list[str]] = field(default_factory=dict, repr=False)
+    _said: dict[Channel, Hasher] = field(default_factory=dict, repr=False)
 
     def note(self, action: Action, findings: tuple[Finding, ...]) -> None:
         """Count what one step found."""
@@ -71,7 +73,14 @@ class Tally:
         """Count what was released."""
         self.released += len(text)
         if text:
-            self.texts.setdefault(channel, []).append(text)
+            if (said := self._said.get(channel)) is None:
+                said = self._said[channel] = Hasher("sha256")
+            said.update(text.encode())
+
+    def forget(self) -> None:
+        """Count nothing as released: the whole answer is held."""
+        self.released = 0
+        self._said.clear()
 
     def note_counts(self, counts: tuple[int, int]) -> None:
         """Count what the guard of one field compared."""
@@ -92,10 +101,10 @@ class Tally:
         """Return what is charged: the server's count, but never below a quarter of the released characters."""
         return max(self.usage.completion if self.usage is not None else 0, -(-self.released // 4))
 
-    def digest(self, key: bytes) -> str:
+    def digest(self, mac: Callable[[bytes], bytes]) -> str:
         """Return a keyed digest of the released text, channel by channel; the text itself is kept nowhere."""
-        channels = [[*channel, "".join(texts)] for channel, texts in sorted(self.texts.items())]
-        return hmac_sha256(key, b"stanch/answer/v1\x00" + orjson.dumps(channels)).hex()
+        channels = [[*channel, said.digest().hex()] for channel, said in sorted(self._said.items())]
+        return mac(b"stanch/answer/v2\x00" + orjson.dumps(channels)).hex()
 
 
 class Stream:
@@ -126,7 +135,7 @@ class Stream:
     @property
     def is_blocked(self) -> bool:
         """Whether the answer was ended: nothing more of it is ever released."""
-        return self.tally.action == Action.BLOCK
+        return self.tally.action is _BLOCK
 
     @property
     def is_whole(self) -> bool:
@@ -142,47 +151,56 @@ class Stream:
             GuardError: The guard failed.
         """
         for taken in self._read(events):
-            self.tally.usage = taken.usage or self.tally.usage
-            self._begin(taken)
-            for channel, entries in taken.entries.items():
-                text = "".join(part.text for part in taken.parts if part.channel == channel)
-                self._gates.setdefault(channel, LogprobGate(self._guard)).push(text, entries)
-            for part in taken.parts:
-                self._push(part)
-            for choice, reason in taken.finished.items():
-                self._finish(choice, reason)
-            self._end = taken.end or self._end
-            if taken.is_last:
-                self._close()
+            if isinstance(taken, Part):
+                self._note_begun(taken.channel.choice, "")
+                if self._opening and not self._ending:
+                    self._open()
+                self._push(taken)
+            else:
+                self._take(taken)
             if self.is_blocked or self.is_ended:
                 return
+
+    def _take(self, taken: Taken) -> None:
+        self.tally.usage = taken.usage or self.tally.usage
+        self._begin(taken)
+        for channel, entries in taken.entries.items():
+            text = "".join(part.text for part in taken.parts if part.channel == channel)
+            self._gates.setdefault(channel, LogprobGate(self._guard)).push(text, entries)
+        for part in taken.parts:
+            self._push(part)
+        for choice, reason in taken.finished.items():
+            self._finish(choice, reason)
+        self._end = taken.end or self._end
+        if taken.is_last:
+            self._close()
 
     def frames(self) -> list[bytes]:
         """Return the frames of what was taken since; what says nothing makes none."""
         pages, self._pages = self._pages, [Made()]
         return [frame for page in pages for frame in self._writer.frames(page)]
 
-    def _read(self, events: Iterable[Event]) -> Iterator[Taken]:
-        texts: list[str] = []
-        channel: Channel | None = None
-        for event in events:
+    def _read(self, events: Sequence[Event]) -> Iterator[Taken | Part]:
+        """Yield what the events say; texts in a row that go on one channel come as one."""
+        waiting: Part | None = None
+        while events:
             try:
-                taken = self._reader.read_event(event)
+                taken, count = self._reader.read_events(events)
             except StanchError:
-                if channel is not None:
-                    yield Taken(parts=[Part(channel, "".join(texts))])
+                if waiting is not None:
+                    yield waiting
                 raise
-            part = taken.only_part
-            if channel is not None and (part is None or part.channel != channel):
-                yield Taken(parts=[Part(channel, "".join(texts))])
-                texts = []
-            channel = None if part is None else part.channel
+            events = events[count:]
+            part = taken if isinstance(taken, Part) else taken.only_part
+            if waiting is not None and (part is None or part.channel != waiting.channel):
+                yield waiting
+                waiting = None
             if part is None:
                 yield taken
             else:
-                texts.append(part.text)
-        if channel is not None:
-            yield Taken(parts=[Part(channel, "".join(texts))])
+                waiting = part if waiting is None else Part(part.channel, waiting.text + part.text)
+        if waiting is not None:
+            yield waiting
 
     def tail(self, incident: str, usage: Usage) -> list[bytes]:
         """Return the last frames: why the answer ended, what it used, and the mark of its end."""
@@ -200,9 +218,7 @@ class Stream:
             *((one.choice, one.kind) for one in taken.opened),
             *((one.channel.choice, "") for one in taken.parts),
         ):
-            if choice in self._finished:
-                raise unexpected("$ after the end of its choice")
-            self._begun.setdefault(choice, kind)
+            self._note_begun(choice, kind)
         for opened in taken.opened:
             adjoins = all(self._begun[choice] == opened.kind for choice in self._ending)
             for voice in self._voices.values():
@@ -215,6 +231,11 @@ class Stream:
             self._opening += taken.opened
             if not self._ending:
                 self._open()
+
+    def _note_begun(self, choice: int, kind: str) -> None:
+        if choice in self._finished:
+            raise unexpected("$ after the end of its choice")
+        self._begun.setdefault(choice, kind)
 
     def _open(self) -> None:
         """Write that places begin."""
@@ -377,7 +398,8 @@ def rebuild_whole(
                 made.entries[channel] = gate.release(kept, checked.action)
     is_blocked = tally.action == Action.BLOCK
     if is_blocked:
-        tally.released, tally.texts, made = 0, {}, Made()
+        tally.forget()
+        made = Made()
     tally.entries = sum(len(entries) for entries in made.entries.values())
     used = Usage(taken.usage.prompt if taken.usage else prompt, tally.completion_tokens())
     return writer.whole(made, Ending(taken.finished, taken.end, used, incident if is_blocked else "")), tally

@@ -33,6 +33,8 @@ from stanch.workspace.listening import listening, serve_until, tls_context
 
 DRAIN_SECONDS = 30
 _SWITCH_SECONDS = 0.0005
+_COLLECT_AFTER = 10_000
+"""Objects more than were freed: a request makes and frees thousands, and leaves few for the collector."""
 _ARENA_MAX = -8
 """``M_ARENA_MAX`` of mallopt(3)."""
 
@@ -112,6 +114,7 @@ def run_server(
     # What is there now stays: the collector need not look at it again, which it would do in the middle of answers.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER)
     _share_heaps()
     uvloop.run(_serve(uvicorn.Server(config), monitor_server(workspace, gateway.desk.metrics), ready, stop))
 

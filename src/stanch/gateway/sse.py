@@ -11,6 +11,8 @@ from stanch.gateway.problem import UpstreamProtocol
 
 MAX_EVENT = 1 << 20
 _ENDS = re.compile(rb"\r\n|\n|\r")
+_USUAL = re.compile(rb"(?:data: [^\r\n]*\n\n)+")
+"""Whole events of one line each, as most servers write them."""
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -42,6 +44,10 @@ class EventParser:
         Raises:
             UpstreamProtocol: A line is not UTF-8, or an event is too long.
         """
+        if self._is_first_line and chunk and not self._line and chunk[:1] != _BOM[:1]:
+            self._is_first_line = False  # there is no mark before it
+        if self._is_between() and len(chunk) <= self._limit and _USUAL.fullmatch(chunk):
+            return [Event("", data) for data in _decoded(chunk[6:-2]).split("\n\ndata: ")]
         if not chunk:
             return []
         if self._after_cr and chunk[:1] == b"\n":  # the second half of a CRLF that was cut in two
@@ -65,6 +71,10 @@ class EventParser:
         self._append(first)
         return events
 
+    def _is_between(self) -> bool:
+        """Say whether nothing of an event is kept, nor anything else that changes how the next bytes are read."""
+        return not (self._line or self._data or self._name or self._after_cr or self._is_first_line)
+
     def _append(self, piece: bytes) -> None:
         if self._size + len(self._line) + len(piece) > self._limit:
             raise UpstreamProtocol("the model's server sent too long an event")
@@ -75,10 +85,7 @@ class EventParser:
             line, self._is_first_line = line.removeprefix(_BOM), False
         if not line:
             return self._dispatch()
-        try:
-            name, _, value = line.decode().partition(":")
-        except UnicodeDecodeError:
-            raise UpstreamProtocol("the model's server sent bytes that are not UTF-8") from None
+        name, _, value = _decoded(line).partition(":")
         value = value.removeprefix(" ")
         if name == "data":
             self._data.append(value)
@@ -91,6 +98,13 @@ class EventParser:
         event = Event(self._name, "\n".join(self._data)) if self._data else None
         self._name, self._data, self._size = "", [], 0
         return event
+
+
+def _decoded(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise UpstreamProtocol("the model's server sent bytes that are not UTF-8") from None
 
 
 def write_event(data: bytes, name: str = "") -> bytes:

@@ -22,7 +22,7 @@ from stanch.terms import ArtifactRef, Digest
 from stanch.workspace import Request, Workspace
 from stanch.workspace.people import People
 
-_KNOWN_SECONDS, _MOST_KNOWN = 0.5, 4096
+_KNOWN_SECONDS, _MOST_KNOWN = 1.0, 4096
 _REVISION = "SELECT of, value FROM access_revision"
 
 
@@ -50,27 +50,34 @@ class Standing:
 
 
 class Known:
-    """The standings that were read in the last half a second. Of many requests that need one, one reads it."""
+    """The standings that were read in the last second. Of many requests that need one, one reads it."""
 
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self.forget()
 
     def find(self, session: Session, model: ArtifactRef) -> Standing | None:
-        """Return what is remembered."""
-        standing = self._kept.get((model.digest, session.principal, session.mfa))
-        return standing if standing is not None and self._monotonic() < standing.until else None
+        """Return what is remembered. After half its time one who asks is told nothing, so that it reads for all."""
+        key = (model.digest, session.principal, session.mfa)
+        standing = self._kept.get(key)
+        left = standing.until - self._monotonic() if standing is not None else 0.0
+        if left <= 0 or (left <= _KNOWN_SECONDS / 2 and key not in self._renewing):
+            self._renewing.add(key)
+            return None
+        return standing
 
     def read(self, people: People, model: ArtifactRef, reader: LedgerReader) -> Standing:
-        """Return what is remembered, or is so now."""
+        """Return what was read just now, or is so now."""
         kept, key = self._kept, (model.digest, people.session.principal, people.session.mfa)
         with self._reading.setdefault(key, threading.Lock()):
-            if (found := self.find(people.session, model)) is not None:
+            found = kept.get(key)
+            if found is not None and found.until - self._monotonic() > _KNOWN_SECONDS / 2:
                 return found
             if len(kept) >= _MOST_KNOWN:
-                kept.clear()
-                self._reading.clear()
+                for one in (kept, self._reading, self._renewing):
+                    one.clear()
             made = kept[key] = self._read(people, model, reader)
+            self._renewing.discard(key)
         return made
 
     def _read(self, people: People, model: ArtifactRef, reader: LedgerReader) -> Standing:
@@ -87,6 +94,7 @@ class Known:
         """Read everything again; what is being read now is not kept."""
         self._kept: dict[tuple[Digest, str, bool], Standing] = {}
         self._reading: dict[tuple[Digest, str, bool], threading.Lock] = {}
+        self._renewing: set[tuple[Digest, str, bool]] = set()
 
 
 class SessionJudge:

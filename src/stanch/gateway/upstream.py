@@ -1,4 +1,4 @@
-"""The model's server: one request out, and its answer's bytes in pieces, read no faster than they are wanted."""
+"""The models' servers: one request out, and its answer's bytes in pieces, read no faster than they are wanted."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ import functools
 import socket
 import ssl
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import SplitResult
 
 from stanch.gateway.call import Call
@@ -14,6 +14,9 @@ from stanch.gateway.problem import UpstreamFailed, UpstreamProtocol, UpstreamTim
 from stanch.store.http import check_url
 
 MAX_WHOLE = 4 << 20
+_MOST_FREE = 256
+_FREE_SECONDS = 2.0
+"""For how long a connection may be used again; most servers close one that nobody uses after five seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +36,13 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """The way to the servers of models. Certificates are checked; no redirect, proxy or cookie is used."""
+    """The way to the servers of models. Certificates are checked; no redirect, proxy or cookie is used.
+
+    Connections are kept for the next call for a moment. One object belongs to one event loop.
+    """
 
     patience: Patience = Patience()
+    _free: dict[tuple[str, str], list[Call]] = field(default_factory=dict)
 
     async def probe(self, url: str) -> None:
         """Return if a server says that it is well, or has nothing to say about it.
@@ -52,7 +59,8 @@ class Upstream:
     async def ask(self, url: str, body: bytes, *, media: str) -> AsyncIterator[AsyncIterator[bytes]]:
         """Send a request, and yield the pieces of an answer of the media type ``media``.
 
-        Leaving the block ends the connection. Nothing that the server says about an error is kept.
+        Leaving the block before the answer's end ends the connection. Nothing that the server says about an error is
+        kept.
 
         Raises:
             UpstreamTimeout: The server did not connect or answer in time.
@@ -67,49 +75,84 @@ class Upstream:
                 raise UpstreamProtocol("the model's server answered in another media type or encoding")
             yield call
 
+    def close(self) -> None:
+        """End the connections that nobody uses."""
+        for free in self._free.values():
+            while free:
+                free.pop().end()
+
     @contextlib.asynccontextmanager
     async def _call(self, method: str, url: str, headers: str, body: bytes = b"") -> AsyncIterator[Call]:
         """Send a request, and yield its answer once the head is there."""
-        parts = check_url(url)
+        parts = _checked(url)
+        target = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
+        head = f"{method} {target} HTTP/1.1\r\nhost: {parts.netloc}\r\nuser-agent: stanch\r\n{headers}"
+        free = self._free.setdefault((parts.scheme, parts.netloc), [])
+        call = await self._answered(free, parts, f"{head}accept-encoding: identity\r\n\r\n".encode() + body)
         try:
-            async with asyncio.timeout(self.patience.connect):
-                transport, call = await _connect(parts, self.patience)
-        except TimeoutError as error:
-            raise UpstreamTimeout("the model's server did not answer in time") from error
-        except OSError as error:
-            raise UpstreamFailed("the model's server cannot be reached", why=type(error).__name__) from error
-        try:
-            target = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
-            head = f"{method} {target} HTTP/1.1\r\nhost: {parts.netloc}\r\nuser-agent: stanch\r\n{headers}"
-            transport.write(f"{head}accept-encoding: identity\r\nconnection: close\r\n\r\n".encode() + body)
-            await call.head()
             yield call
-        finally:
-            transport.abort()  # what was not read is not waited for
+        except BaseException:
+            call.end()
+            raise
+        call.leave(lambda left: free.append(left) if len(free) < _MOST_FREE else left.end())
 
+    async def _answered(self, free: list[Call], parts: SplitResult, request: bytes) -> Call:
+        """Send a request, and return its call once the head of the answer is there."""
+        call = _take(free)
+        was_free = call is not None
+        while True:
+            call = call or await self._connect(parts)
+            call.send(request)
+            try:
+                await call.head()
+            except UpstreamFailed:
+                call.end()
+                # A server may close a connection that nobody uses just when it is used again; then it is asked anew.
+                if not (was_free and call.is_unheard):
+                    raise
+                call, was_free = None, False
+            except BaseException:
+                call.end()
+                raise
+            else:
+                return call
 
-async def _connect(parts: SplitResult, patience: Patience) -> tuple[asyncio.WriteTransport, Call]:
-    """Connect to the first address of a server that answers; each has its share of the time."""
-    tls = _tls() if parts.scheme == "https" else None
-    host, port, error = str(parts.hostname), parts.port or (443 if tls else 80), OSError("the name has no address")
-    places = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    for *_, (address, *_) in places:
+    async def _connect(self, parts: SplitResult) -> Call:
+        """Connect to the first address of a server that answers; each has its share of the time."""
+        patience, tls = self.patience, _tls() if parts.scheme == "https" else None
+        host, port, error = str(parts.hostname), parts.port or (443 if tls else 80), OSError("the name has no address")
         try:
-            async with asyncio.timeout(patience.connect / len(places)):
-                return await _open(str(address), port, Call(patience.idle), tls, host)
-        except OSError as found:
-            error = found
-    raise error
+            async with asyncio.timeout(patience.connect):
+                places = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                for *_, (address, *_) in places:
+                    try:
+                        async with asyncio.timeout(patience.connect / len(places)):
+                            return await _open(str(address), port, Call(patience.idle), tls, host)
+                    except OSError as found:
+                        error = found
+                raise error
+        except TimeoutError as late:
+            raise UpstreamTimeout("the model's server did not answer in time") from late
+        except OSError as lost:
+            raise UpstreamFailed("the model's server cannot be reached", why=type(lost).__name__) from lost
 
 
-async def _open(
-    address: str, port: int, call: Call, tls: ssl.SSLContext | None, name: str
-) -> tuple[asyncio.WriteTransport, Call]:
+def _take(free: list[Call]) -> Call | None:
+    """Return the connection that was used last, unless too long ago; earlier ones are then of no use either."""
+    while free:
+        call = free.pop()
+        if call.is_free and asyncio.get_running_loop().time() - call.since < _FREE_SECONDS:
+            return call
+        call.end()
+    return None
+
+
+async def _open(address: str, port: int, call: Call, tls: ssl.SSLContext | None, name: str) -> Call:
     """Connect, with TLS if there is a context; the certificate must be that of ``name``."""
     loop = asyncio.get_running_loop()
     if tls is None:
-        transport, _ = await loop.create_connection(lambda: call, address, port)
-        return transport, call
+        await loop.create_connection(lambda: call, address, port)
+        return call
     # Reading is paused below TLS: uvloop's TLS drops what it read while paused when the server closes. And what comes
     # before TLS is nobody's: so the call is told of the connection only then.
     raw, _ = await loop.create_connection(asyncio.Protocol, address, port)
@@ -120,7 +163,11 @@ async def _open(
         raw.abort()
         raise
     assert secured is not None  # noqa: S101 - only a transport that is closing has none
-    return secured, call
+    call.out = secured
+    return call
+
+
+_checked = functools.lru_cache(1024)(check_url)
 
 
 @functools.cache

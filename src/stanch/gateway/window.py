@@ -8,8 +8,9 @@ says nothing about words. All gateways of a workspace have one key, so that thei
 
 import base64
 import itertools
+import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
@@ -27,6 +28,8 @@ BANDWIDTH = 1.3
 all gateways and times compare."""
 _LABEL = b"stanch/watch/rff/v1"
 _MOST_WORDS = 2048
+_TOGETHER = 8
+"""Numpy takes as long for so many vectors of a prompt as for one."""
 _MOST_OPEN = 10_000
 
 Vector = NDArray[np.float64]
@@ -45,25 +48,34 @@ class Features:
 
     def of(self, text: str) -> Vector:
         """Return the vector of a prompt; only its last 2,048 words count."""
+        return self.total([self.direction(text)])
+
+    def direction(self, text: str) -> Vector:
+        """Return the 64 numbers that the vector of a prompt is made of."""
         words = fold_text(text, "index").split()[-_MOST_WORDS:]
-        hashed = np.zeros(PLACES)
+        signed: dict[int, float] = {}
         for gram in itertools.chain(words, map(b" ".join, itertools.pairwise(words))):
             bits = int.from_bytes(blake2b(gram, digest_size=2, key=self._hash_key).digest(), "little")
-            hashed[bits & (PLACES - 1)] += 1.0 if bits >> 15 else -1.0
-        at = np.flatnonzero(hashed)
-        direction = hashed[at] @ self._projection[at]
-        length = float(np.linalg.norm(direction))
-        unit = direction / length if length else direction
-        vector: Vector = np.sqrt(2 / COSINES) * np.cos(unit @ self._cosines + self._phases)
+            place = bits & (PLACES - 1)
+            signed[place] = signed.get(place, 0.0) + (1.0 if bits >> 15 else -1.0)
+        direction: Vector = np.array([*signed.values()]) @ self._projection[np.array([*signed], np.intp)]
+        length = math.sqrt(direction @ direction)
+        return direction / length if length else direction
+
+    def total(self, directions: Sequence[Vector]) -> Vector:
+        """Return the sum of the vectors of some prompts."""
+        cosines = np.cos(np.array(directions) @ self._cosines + self._phases)
+        vector: Vector = math.sqrt(2 / COSINES) * cosines.sum(axis=0)
         return vector
 
 
 @dataclass(slots=True)
 class _Open:
-    """Prompts of one principal to one model that no window has told of."""
+    """Prompts of one principal to one model that no window has told of; the last ones wait to be added together."""
 
     since: float
     count: int = 0
+    waiting: list[Vector] = field(default_factory=list)
     total: Vector = field(default_factory=lambda: np.zeros(COSINES))
 
 
@@ -84,13 +96,15 @@ class Windows:
 
     def add(self, principal: str, model: str, text: str) -> None:
         """Count one prompt."""
-        vector = self.features.of(text)
+        direction = self.features.direction(text)
         with self._lock:
             if len(self._open) >= _MOST_OPEN and (principal, model) not in self._open:
                 self._close(next(iter(self._open)))
             window = self._open.setdefault((principal, model), _Open(self.clock()))
             window.count += 1
-            window.total += vector
+            window.waiting.append(direction)
+            if len(window.waiting) >= _TOGETHER:
+                self._add_up(window)
             if window.count >= MOST:
                 self._close((principal, model))
 
@@ -108,8 +122,14 @@ class Windows:
         with self._lock:
             self._full += payloads
 
+    def _add_up(self, window: _Open) -> None:
+        if window.waiting:
+            window.total += self.features.total(window.waiting)
+            window.waiting.clear()
+
     def _close(self, key: tuple[str, str]) -> None:
         window = self._open.pop(key)
+        self._add_up(window)
         if window.count >= FEWEST:  # of fewer, a mean would say too much about each
             mean = base64.b64encode((window.total / window.count).astype("<f4").tobytes()).decode()
             self._full.append({"principal": key[0], "model": key[1], "count": window.count, "mean": mean})

@@ -73,6 +73,10 @@ class _Queued(Future[EntryRef]):
         self._committer.wake()
 
 
+class _Undo(Exception):
+    """Nothing of a batch may be recorded."""
+
+
 class Committer:
     """The one writer of a log in this process: a thread that starts with the first entry, and those who wait for one.
 
@@ -212,15 +216,19 @@ class Committer:
         try:
             with self._tables.write() as connection:
                 size, frontier, updated_ms = self._read_log(connection)
-                batch = [item for item in batch if _admit(connection, item, updated_ms)]
-                if batch:
-                    self._insert(connection, size, batch)
-                    frontier = frontier.append(item.leaf for item in batch)
-                    run(
-                        connection,
-                        "UPDATE ledger_log SET size = ?, frontier = ?, updated_ms = ? WHERE origin = ?",
-                        (frontier.size, frontier.to_bytes(), batch[-1].entry.time_ms, self._origin),
-                    )
+                is_alone = len(batch) == 1
+                batch = [item for item in batch if _admit(connection, item, updated_ms, is_alone=is_alone)]
+                if not batch:
+                    raise _Undo  # noqa: TRY301 - the transaction is undone by leaving it so
+                self._insert(connection, size, batch)
+                frontier = frontier.append(item.leaf for item in batch)
+                run(
+                    connection,
+                    "UPDATE ledger_log SET size = ?, frontier = ?, updated_ms = ? WHERE origin = ?",
+                    (frontier.size, frontier.to_bytes(), batch[-1].entry.time_ms, self._origin),
+                )
+        except _Undo:
+            return
         except CommitUnknown:
             if not self._is_durable(size, batch):
                 raise
@@ -281,12 +289,17 @@ class Committer:
             )
 
 
-def _admit(connection: Connection, item: _Queued, updated_ms: int) -> bool:
-    """Run what belongs into the entry's transaction; on a refusal its future fails and the batch goes on."""
+def _admit(connection: Connection, item: _Queued, updated_ms: int, *, is_alone: bool) -> bool:
+    """Run what belongs into the entry's transaction; on a refusal its future fails and the batch goes on.
+
+    Of an entry that is alone the whole transaction is undone then, so it needs no savepoint.
+    """
     within, is_begun = item.entry.within, False
     try:
         _check_clock(item.entry.time_ms, updated_ms)
-        if within is not None:
+        if within is not None and is_alone:
+            within(connection)
+        elif within is not None:
             run(connection, "SAVEPOINT entry")
             is_begun = True
             within(connection)

@@ -108,6 +108,12 @@ class PostgresqlTables(Tables):
     row_lock = " FOR UPDATE"
 
     @contextlib.contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        """Yield a connection that is known to live: the server may have been started anew since the last one."""
+        with self._writer.connect() as connection:
+            yield connection
+
+    @contextlib.contextmanager
     def lease(self, name: str, *, wait_seconds: float = 0.0) -> Iterator[bool]:
         """See :meth:`stanch.store.tables.Tables.lease`; it ends with the process, at the latest with its connection."""
         key = int.from_bytes(hashlib.sha256(f"stanch lease {name}".encode()).digest()[:8], "big", signed=True)

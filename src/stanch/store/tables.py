@@ -1,6 +1,7 @@
 """Transactions on the project's tables, with the same promises on every database."""
 
 import contextlib
+import functools
 import itertools
 import threading
 from collections.abc import Iterator, Sequence
@@ -35,6 +36,7 @@ class Tables:
         self._writer = writer
         self._reader = reader
         self._lock = threading.Lock()
+        self._kept: Connection | None = None
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
@@ -49,12 +51,13 @@ class Tables:
             CommitUnknown: The connection broke while committing; only reading back tells what became of the change.
             StoreError: The transaction could not be made durable; nothing was changed.
         """
-        with self._lock, self._errors(), self._writer.connect() as connection, connection.begin() as transaction:
+        with self._lock, self._errors(), self._connected() as connection, connection.begin() as transaction:
             yield connection
             try:
                 transaction.commit()
             except DBAPIError as error:
                 if not error.connection_invalidated:
+                    connection.invalidate(error)  # it may be in the transaction still, and SQLAlchemy thinks it is not
                     raise
                 what = f"{self.name}: the connection broke while committing"
                 raise CommitUnknown(what, why=self._reason(error)) from error
@@ -94,19 +97,27 @@ class Tables:
         """
         yield True
 
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        """Yield the connection that writes. To take it from its pool costs more than a commit: a sound one is kept."""
+        connection, self._kept = self._kept or self._writer.connect(), None
+        try:
+            yield connection
+        except BaseException:
+            connection.close()  # which undoes whatever is still open
+            raise
+        self._kept = connection
+
     def insert(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
         """Insert whole rows, in the order of the table's columns."""
-        marks = f"({', '.join('?' * len(table.columns))})"
         start, count = 0, _MOST_ROWS
         # Many rows a statement: a driver lets go of the interpreter at each, and every switch between threads costs as
         # much as a row. Powers of two keep the statements few, so that they stay prepared.
         while start < len(rows):
             while count > len(rows) - start:
                 count //= 2
-            # Only names of the schema enter the statement; every value is a parameter.
-            many = ", ".join([marks] * count)
-            statement = f"INSERT INTO {table.name} ({column_names(table)}) VALUES {many}"  # noqa: S608 - as said above
-            run(connection, statement, tuple(itertools.chain.from_iterable(rows[start : start + count])))
+            values = tuple(itertools.chain.from_iterable(rows[start : start + count]))
+            run(connection, _insertion(table, count), values)
             start += count
 
     def scrub(self) -> None:
@@ -136,6 +147,9 @@ class Tables:
 
     def close(self) -> None:
         """Give back all connections."""
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
         self._reader.dispose()
         self._writer.dispose()
 
@@ -168,6 +182,13 @@ class _Within(Tables):
             yield self._connection
 
     read = write
+
+
+@functools.lru_cache(256)
+def _insertion(table: Table, count: int) -> LiteralString:
+    """Return the statement that inserts so many rows: only names of the schema enter it."""
+    marks: Any = ", ".join([f"({', '.join('?' * len(table.columns))})"] * count)
+    return f"INSERT INTO {table.name} ({column_names(table)}) VALUES {marks}"  # noqa: S608 - as said above
 
 
 def column_names(table: Table) -> str:

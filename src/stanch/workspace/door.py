@@ -8,6 +8,8 @@ waits (:meth:`Door.act`), the other awaits (:meth:`Door.act_async`, for the gate
 """
 
 import asyncio
+import contextlib
+import functools
 import time
 from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import Future
@@ -349,10 +351,23 @@ async def _settle(
     appending: Future[EntryRef], cancelled: asyncio.CancelledError | None
 ) -> tuple[EntryRef, asyncio.CancelledError | None]:
     """Wait until an entry is durable, and return with it the cancellation that came before or meanwhile."""
-    waiting = asyncio.wrap_future(appending)
-    while not waiting.done():
+    loop = asyncio.get_running_loop()
+    while not appending.done():
+        waiting = loop.create_future()
+        appending.add_done_callback(functools.partial(_tell, loop, waiting))
         try:
-            await asyncio.wait({waiting})
+            await waiting
         except asyncio.CancelledError as error:
             cancelled = error
-    return waiting.result(), cancelled
+    return appending.result(), cancelled
+
+
+def _tell(loop: asyncio.AbstractEventLoop, waiting: asyncio.Future[None], _done: Future[EntryRef]) -> None:
+    """Wake whoever waits for an entry; runs in the thread that wrote it, when the loop may have ended."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(_wake, waiting)
+
+
+def _wake(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
