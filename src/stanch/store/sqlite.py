@@ -1,7 +1,11 @@
 """SQLite that keeps what a commit promises: settings read back and compared, network file systems refused."""
 
+import contextlib
+import fcntl
 import os
 import sqlite3
+import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, LiteralString
@@ -9,10 +13,10 @@ from typing import Any, LiteralString
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import QueuePool, StaticPool
 
-from stanch.crypto import sync_folder
+from stanch.crypto import sha256, sync_folder
 from stanch.errors import NotFound, StoreError, StoreUnsafe
 from stanch.store.statement import run
-from stanch.store.tables import Tables
+from stanch.store.tables import LEASE_POLL_SECONDS, Tables
 
 _OLDEST = (3, 37, 0)  # STRICT tables
 _PRAGMAS: dict[str, str | int] = {
@@ -29,6 +33,22 @@ _PRAGMAS: dict[str, str | int] = {
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse"}
 
 
+class SqliteTables(Tables):
+    """A database in a file."""
+
+    @contextlib.contextmanager
+    def lease(self, name: str, *, wait_seconds: float = 0.0) -> Iterator[bool]:
+        """See :meth:`stanch.store.tables.Tables.lease`; a locked file beside the database, free when the process ends."""
+        until = time.monotonic() + wait_seconds
+        file = _open_lock(f"{self.name}-lease-{sha256(name.encode()).hex()[:16]}")
+        try:
+            while not (held := _lock(file)) and time.monotonic() < until:
+                time.sleep(LEASE_POLL_SECONDS)
+            yield held
+        finally:
+            os.close(file)  # and the lock with it
+
+
 def connect_sqlite(path: Path, *, create: bool = False) -> Tables:
     """Return the database in the file ``path``; see :func:`stanch.store.uri.open_tables`. No table is made yet."""
     if sqlite3.sqlite_version_info < _OLDEST:
@@ -39,7 +59,7 @@ def connect_sqlite(path: Path, *, create: bool = False) -> Tables:
         _create_file(path)
     refuse_network(path, Path("/proc/self/mountinfo").read_text())
     writer = _engine(path, begin="BEGIN IMMEDIATE", read_only=False)
-    return Tables(str(path), writer=writer, reader=_engine(path, begin="BEGIN", read_only=True))
+    return SqliteTables(str(path), writer=writer, reader=_engine(path, begin="BEGIN", read_only=True))
 
 
 def copy_sqlite(path: Path, target: Path) -> None:
@@ -86,6 +106,21 @@ def refuse_network(path: Path, mountinfo: str) -> None:
             why="its locks and syncs do not keep what a commit promises",
             next_step="put the database on a local disk",
         )
+
+
+def _open_lock(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreError(f"{path}: the lease cannot be taken", why=os.strerror(error.errno or 0)) from error
+
+
+def _lock(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _create_file(path: Path) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Literal, LiteralString
 
 from sqlalchemy import Connection, Engine, Table
@@ -14,6 +15,7 @@ from stanch.store.statement import run
 
 Dialect = Literal["sqlite", "postgresql"]
 _MOST_ROWS = 128
+LEASE_POLL_SECONDS = 0.05
 
 
 class Tables:
@@ -69,14 +71,12 @@ class Tables:
         with self._errors(), self._reader.begin() as connection:
             yield connection
 
-    @contextlib.contextmanager
-    def lease(self, name: str, *, wait_seconds: float = 0.0) -> Iterator[bool]:  # noqa: ARG002 - for others to keep
-        """Yield whether this process holds the lease ``name`` for the length of the block.
+    def lease(self, name: str, *, wait_seconds: float = 0.0) -> AbstractContextManager[bool]:
+        """Return a block that yields whether it holds the lease ``name`` until its end.
 
-        A lease saves repeated work between hosts; nothing may be wrong if two hold it. With SQLite all writers are on
-        one machine, and it is always held.
+        A lease saves repeated work between processes and hosts; nothing may be wrong if two hold it.
         """
-        yield True
+        raise NotImplementedError
 
     def insert(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
         """Insert whole rows, in the order of the table's columns."""
