@@ -26,7 +26,7 @@ from serving import MODEL, entries, key_of
 from stanch.cli.frame import run
 from stanch.config import GatewayModelSection
 from stanch.data import CanarySpec, open_dataset, plan_canaries
-from stanch.errors import InvalidInput, VerificationError
+from stanch.errors import InvalidInput
 from stanch.gateway.serve import build_gateway, run_server
 from stanch.gateway.watermark import Watermark
 from stanch.scan import SpanIndex
@@ -225,9 +225,7 @@ def acknowledged(root, order, data):
 def test_each_request_orders_the_watermark_of_its_tenant(place, monkeypatch, acknowledge, recorded):
     workspace, url, key = place
     root = TextRoot.load(workspace.folder / "text.root")
-    monkeypatch.setattr(
-        Model, "acknowledge", staticmethod(lambda orders, data: acknowledge(root, orders[0], data))
-    )
+    monkeypatch.setattr(Model, "acknowledge", staticmethod(lambda orders, data: acknowledge(root, orders[0], data)))
     body = {"model": "bot", "stream": False, "messages": [{"role": "user", "content": "Tell me about chest pain."}]}
     headers = {"authorization": f"Bearer {key}", HEADER: "of a client"}
     answer = httpx.post(f"{url}/v1/chat/completions", json=body, headers=headers, timeout=20)

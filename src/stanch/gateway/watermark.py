@@ -1,4 +1,4 @@
-"""The watermark under which a model's server writes: what the settings say, what is asked of it, what it acknowledges."""
+"""The watermark under which a model's server writes: what is asked of it, and what it acknowledges."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -191,16 +191,14 @@ def query_states(tables: Tables, origin: str, query: EntryQuery) -> Iterator[Ent
 
 
 def query_asked(tables: Tables, origin: str, since_ms: int, until_ms: int) -> Iterator[Asked]:
-    """Yield what was begun or refused in a period, in no order; no entry is read. Raises as :func:`query_index` does."""
+    """Yield what was begun or refused in a period, in no order; no entry is read. Raises as :func:`query_index`."""
     update_index(tables, origin)
     statement: LiteralString = (
         "SELECT kind, principal, subjects FROM ledger_index"
         " WHERE origin = ? AND phase = ? AND status = ? AND time_ms >= ? AND time_ms < ?"
     )
     with tables.read() as connection:
-        found = [
-            row for state in _BEGUN for row in run(connection, statement, (origin, *state, since_ms, until_ms))
-        ]
+        found = [row for state in _BEGUN for row in run(connection, statement, (origin, *state, since_ms, until_ms))]
     return map(Asked._make, found)
 
 

@@ -1,4 +1,4 @@
-"""The order to write one answer under a tenant's watermark, from a gateway to a model's server, and its acknowledgement.
+"""The order to write one answer under a tenant's watermark, from a gateway to a model's server, and what it answers.
 
 Both know the root, and no key travels. Either is bound to the bytes of one request, so it is good for no other.
 """
