@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import LiteralString, NamedTuple, Self
+from typing import Any, LiteralString, NamedTuple, Self, TypeAlias
 
 import msgspec
 from msgspec import Raw, Struct
@@ -14,7 +14,7 @@ from stanch.store.schema.ledger import ledger_index, ledger_subject
 from stanch.store.statement import Row, run
 from stanch.terms import Digest, EntryRef
 
-_BATCH = 2048
+_BATCH, _PAGE = 2048, 16_384
 _BEGUN = (("intent", 99), ("denied", 2))
 
 
@@ -52,12 +52,8 @@ class EntryState:
     status: int
 
 
-class Asked(NamedTuple):
-    """Who asked for what: kind of act, principal, and the subjects as the entry has them, in JSON; empty: none."""
-
-    kind: str
-    principal: str
-    subjects: str
+Asked: TypeAlias = tuple[str, str, str]
+"""Who asked for what: kind of act, principal, and the subjects as the entry has them, in JSON; empty: none."""
 
 
 class _User(Struct, gc=False):
@@ -191,15 +187,27 @@ def query_states(tables: Tables, origin: str, query: EntryQuery) -> Iterator[Ent
 
 
 def query_asked(tables: Tables, origin: str, since_ms: int, until_ms: int) -> Iterator[Asked]:
-    """Yield what was begun or refused in a period, in no order; no entry is read. Raises as :func:`query_index`."""
+    """Yield what was begun or refused in a period; no entry is read.
+
+    Raises:
+        StoreError: The database failed.
+    """
     update_index(tables, origin)
-    statement: LiteralString = (
-        "SELECT kind, principal, subjects FROM ledger_index"
-        " WHERE origin = ? AND phase = ? AND status = ? AND time_ms >= ? AND time_ms < ?"
+    earliest: LiteralString = (
+        "SELECT min(idx) FROM ledger_index WHERE origin = ? AND phase = ? AND status = ? AND time_ms >= ?"
     )
     with tables.read() as connection:
-        found = [row for state in _BEGUN for row in run(connection, statement, (origin, *state, since_ms, until_ms))]
-    return map(Asked._make, found)
+        firsts = [run(connection, earliest, (origin, *state, since_ms))[0][0] for state in _BEGUN]
+        end = _next(connection, origin)
+    # The rows in the order of the log are read twice as fast as those that an index by time would find.
+    statement: LiteralString = (
+        "SELECT kind, principal, subjects FROM ledger_index WHERE origin = ? AND idx >= ? AND idx < ?"
+        " AND time_ms >= ? AND time_ms < ? AND CASE phase WHEN 'intent' THEN 99 WHEN 'denied' THEN 2 END = status"
+    )
+    for start in range(min((first for first in firsts if first is not None), default=end), end, _PAGE):
+        with tables.read() as connection:
+            rows: list[Any] = run(connection, statement, (origin, start, start + _PAGE, since_ms, until_ms))
+        yield from rows
 
 
 def _select(tables: Tables, origin: str, columns: LiteralString, query: EntryQuery) -> list[Row]:

@@ -116,7 +116,7 @@ class LedgerReader:
         return query_states(self.tables, self.origin, query)
 
     def asked(self, since_ms: int, until_ms: int) -> Iterator[Asked]:
-        """Yield who asked for what in a period, whether it was permitted or not, in no order, from the index alone."""
+        """Yield who asked for what in a period, whether it was permitted or not, from the index alone."""
         return query_asked(self.tables, self.origin, since_ms, until_ms)
 
     def select(self, query: EntryQuery) -> Iterator[tuple[int, bytes]]:

@@ -12,8 +12,7 @@ from stanch.terms import ArtifactRef, Digest
 from stanch.workspace.kinds import KINDS
 from stanch.workspace.people import People
 
-DAYS = 7
-_DAY_MS = 86_400_000
+WEEK_MS = 7 * 86_400_000
 
 
 class _Subject(Struct, frozen=True, gc=False):
@@ -34,16 +33,13 @@ def past_requests(people: People, reader: LedgerReader, now_ms: int) -> dict[tup
         InvalidInput: A row of it is malformed.
     """
     asked = defaultdict[tuple[str, str], set[str]](set)
-    for day in range(DAYS, 0, -1):  # a day at a time, so that not all of them are held
-        since_ms = now_ms - day * _DAY_MS
-        for kind, principal, subjects in reader.asked(since_ms, since_ms + _DAY_MS):
-            asked[kind, subjects].add(principal)
+    for kind, principal, subjects in reader.asked(now_ms - WEEK_MS, now_ms):
+        asked[kind, subjects].add(principal)
     try:
         named = {subjects: _SUBJECTS.decode(subjects) for _, subjects in asked if subjects}
-        facts = {
-            one: people.resource_facts(ArtifactRef(one.kind, one.name, Digest.parse(one.digest)))
-            for one in {one for some in named.values() for one in some}
-        }
+        about = {one for some in named.values() for one in some}
+        refs = [ArtifactRef(one.kind, one.name, Digest.parse(one.digest)) for one in about]
+        facts = dict(zip(about, people.facts_of_resources(refs), strict=True))
     except msgspec.DecodeError as error:
         raise InvalidInput("log: an entry of the last week is malformed", next_step="stanch log verify") from error
     found = defaultdict[tuple[str, ResourceFacts], set[str]](set)
