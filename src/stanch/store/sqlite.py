@@ -42,7 +42,7 @@ class SqliteTables(Tables):
     def lease(self, name: str, *, wait_seconds: float = 0.0) -> Iterator[bool]:
         """See :meth:`stanch.store.tables.Tables.lease`: a lock of a file beside the database, gone with the process."""
         until = time.monotonic() + wait_seconds
-        file = _open_lock(f"{self.name}-lease-{sha256(name.encode()).hex()[:16]}")
+        file = _open_lock(f"{self.name}.lease-{sha256(name.encode()).hex()[:16]}")
         try:
             while not (held := _lock(file)) and time.monotonic() < until:
                 time.sleep(LEASE_POLL_SECONDS)
