@@ -41,14 +41,16 @@ class SqliteTables(Tables):
     @contextlib.contextmanager
     def lease(self, name: str, *, wait_seconds: float = 0.0) -> Iterator[bool]:
         """See :meth:`stanch.store.tables.Tables.lease`: a lock of a file beside the database, gone with the process."""
-        until = time.monotonic() + wait_seconds
+        until, held = time.monotonic() + wait_seconds, False
         file = _open_lock(f"{self.name}.lease-{sha256(name.encode()).hex()[:16]}")
         try:
             while not (held := _lock(file)) and time.monotonic() < until:
                 time.sleep(LEASE_POLL_SECONDS)
             yield held
         finally:
-            os.close(file)  # and the lock with it
+            if held:
+                fcntl.flock(file, fcntl.LOCK_UN)  # closing alone would leave it to a process that was forked meanwhile
+            os.close(file)
 
 
 def connect_sqlite(path: Path, *, create: bool = False) -> Tables:
