@@ -282,19 +282,23 @@ def test_the_log_shows_its_checkpoint_and_who_outside_knows_it(seat):
         return search_log(call, Search()).standing
 
     root = signed.checkpoint.root.hex()
-    assert standing() == Standing(signed.checkpoint.size, root)
+    (anchor,) = anchors = standing().anchors
+    assert (anchor.outside, 0 < anchor.last_ms <= call.now_ms) == (False, True)
+    assert standing() == Standing(signed.checkpoint.size, root, (), anchors)
     ledger.policy = TrustPolicy.of([one.vkey for one in ledger.verifiers], [Witness("w", key.verifier, "")])
-    assert standing() == Standing(signed.checkpoint.size, root, (Watching("w", 0),))
+    assert standing() == Standing(signed.checkpoint.size, root, (Watching("w", 0),), anchors)
     note = signed.note + key.cosign(signed.checkpoint.text(), seen_s).encode()
     seat.workspace.blobs.put(CHECKPOINT_KEY, note, mode=REPLACE)
-    assert standing() == Standing(signed.checkpoint.size, root, (Watching("w", 1000 * seen_s),), quorum=True)
+    assert standing() == Standing(signed.checkpoint.size, root, (Watching("w", 1000 * seen_s),), anchors, quorum=True)
     page = seat.browser("ada").get("/log").text
     assert "cosigned by the quorum" in page
     assert root in page
     forged = note.replace(signed.note[-20:-10], b"AAAAAAAAAA")
     seat.workspace.blobs.put(CHECKPOINT_KEY, forged, mode=REPLACE)
-    assert standing().trouble
-    assert standing().root == ""
+    found = standing()
+    seat.workspace.blobs.put(CHECKPOINT_KEY, signed.note, mode=REPLACE)
+    assert "does not verify" in found.trouble
+    assert found.root == ""
 
 
 def test_older_entries_about_an_artifact_stay_about_it(seat):

@@ -53,14 +53,19 @@ class Row(Struct, frozen=True):
 
 
 class Watching(Struct, frozen=True):
-    """Somebody outside, a witness or an anchor, and when it last cosigned or kept a checkpoint; 0: never."""
+    """A witness or an anchor, and when it last cosigned or kept a checkpoint; 0: never.
+
+    Attributes:
+        outside: Whether it is elsewhere than on the log's own disk.
+    """
 
     name: str
     last_ms: int
+    outside: bool = True
 
 
 class Standing(Struct, frozen=True):
-    """The published checkpoint: how many entries it covers, its root, and who outside knows it.
+    """The published checkpoint: how many entries it covers, its root, and who else knows it.
 
     Attributes:
         quorum: Whether the witnesses that cosigned this checkpoint are as many as readers are told to demand.
@@ -152,7 +157,7 @@ def _standing(ledger: Ledger) -> Standing:
         Watching(one.name, times.get((one.key.name, one.key.key_id), 0)) for one in ledger.policy.witnesses
     )
     kept = ledger.anchors.last_ms(ledger.origin)
-    anchors = tuple(Watching(one.uri, kept[one.uri] or 0) for one in ledger.anchors.anchors)
+    anchors = tuple(Watching(one.uri, kept[one.uri] or 0, one.outside) for one in ledger.anchors.anchors)
     return Standing(signed.checkpoint.size, signed.checkpoint.root.hex(), witnesses, anchors, quorum)
 
 
