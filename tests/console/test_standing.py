@@ -17,12 +17,16 @@ from stanch.console.certificates import Certificates
 from stanch.console.keys import keys_of
 from stanch.console.lineage import Copied, draw_up
 from stanch.console.lineage_picture import render_lineage
+from stanch.console.pages.log import Search, Standing, Watching, search_log
 from stanch.console.pages.overview import SECTIONS, show_overview
 from stanch.console.records import Origin, Records
 from stanch.console.route import API, Nothing
+from stanch.crypto import SigningKey
 from stanch.errors import VerificationError
-from stanch.ledger import Act, intent, new_act_id, outcome
+from stanch.ledger import Act, Cosigner, TrustPolicy, Witness, intent, new_act_id, outcome
+from stanch.ledger.tiles import CHECKPOINT_KEY
 from stanch.sign import TrustedKeys
+from stanch.store import REPLACE
 from stanch.terms import ArtifactRef, Digest
 from stanch.trace import TextRoot
 from stanch.watch import detectors
@@ -222,6 +226,10 @@ def test_the_guard_and_the_watermark_of_a_served_model(seat):
     asked = seat.workspace.ledger.append(intent(act, time_ms=now_ms, payload={"watermark": "asserted"})).index
     page = client.get(f"/models/{digest}").text
     assert f'<a href="/log/{asked}">entry {asked}</a>, was recorded with watermark <code>asserted</code>.' in page
+    done = outcome(act, time_ms=now_ms, payload={"watermark": "embedded"})
+    told = seat.workspace.ledger.append(done).index
+    page = client.get(f"/models/{digest}").text
+    assert f'<a href="/log/{told}">entry {told}</a>, was recorded with watermark <code>embedded</code>.' in page
     (seat.case.folder / "text.root").unlink()
     page = client.get(f"/models/{digest}").text
     assert "the text root that the settings name cannot be used" in page
@@ -263,3 +271,39 @@ def test_keys_are_shown_with_their_last_use_and_state(seat):
     call = call_of(seat, "ada")
     states = {row.state for name in ("robot", "rolf") for row in keys_of(call, seat.workspace.people.find(name))}
     assert states == {"expired", "revoked"}
+
+
+def test_the_log_shows_its_checkpoint_and_who_outside_knows_it(seat):
+    ledger, call, seen_s = seat.workspace.ledger, call_of(seat, "ada"), 1_800_000_000
+    key = Cosigner("example.com/w", SigningKey.from_seed(bytes(32)))
+    signed = ledger.publish()
+
+    def standing():
+        return search_log(call, Search()).standing
+
+    root = signed.checkpoint.root.hex()
+    (anchor,) = anchors = standing().anchors
+    assert (anchor.outside, 0 < anchor.last_ms <= call.now_ms) == (False, True)
+    assert standing() == Standing(signed.checkpoint.size, root, (), anchors)
+    ledger.policy = TrustPolicy.of([one.vkey for one in ledger.verifiers], [Witness("w", key.verifier, "")])
+    assert standing() == Standing(signed.checkpoint.size, root, (Watching("w", 0),), anchors)
+    note = signed.note + key.cosign(signed.checkpoint.text(), seen_s).encode()
+    seat.workspace.blobs.put(CHECKPOINT_KEY, note, mode=REPLACE)
+    assert standing() == Standing(signed.checkpoint.size, root, (Watching("w", 1000 * seen_s),), anchors, quorum=True)
+    page = seat.browser("ada").get("/log").text
+    assert "cosigned by the quorum" in page
+    assert root in page
+    forged = note.replace(signed.note[-20:-10], b"AAAAAAAAAA")
+    seat.workspace.blobs.put(CHECKPOINT_KEY, forged, mode=REPLACE)
+    found = standing()
+    seat.workspace.blobs.put(CHECKPOINT_KEY, signed.note, mode=REPLACE)
+    assert "does not verify" in found.trouble
+    assert found.root == ""
+
+
+def test_older_entries_about_an_artifact_stay_about_it(seat):
+    note(seat, "audit.run", OLD)
+    about = str(OLD.digest)
+    page = seat.browser("ada").get(f"/log?subject={about}&limit=1").text
+    assert f"&amp;subject={about}" in page
+    assert f'value="{about}"' in page

@@ -11,8 +11,10 @@ import time
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
+from typing import ClassVar
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 from answers import CLEAN, ROW, chunk, event, leaks, whole
 from cryptography import x509
@@ -22,10 +24,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from serving import MODEL, entries, key_of
 
 from stanch.cli.frame import run
+from stanch.config import GatewayModelSection
 from stanch.data import CanarySpec, open_dataset, plan_canaries
 from stanch.errors import InvalidInput
 from stanch.gateway.serve import build_gateway, run_server
+from stanch.gateway.watermark import Watermark
 from stanch.scan import SpanIndex
+from stanch.trace import TextRoot
+from stanch.trace.text_order import HEADER, give_order, take_order
 from stanch.workspace import Workspace
 from stanch.workspace.listening import listening, tls_context
 
@@ -45,9 +51,13 @@ class Model(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     rng = random.Random(7)
+    orders: ClassVar = []  # the watermarks that were asked for, each beside the bytes of its request
+    acknowledge = staticmethod(lambda _order, _data: None)
 
     def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        self.orders.append((self.headers.get_all(HEADER), data))
+        body = json.loads(data)
         chat = "messages" in body
         said = MEMORY[body["messages"][-1]["content"] if chat else body["prompt"]]
         usage = {"prompt_tokens": 5, "completion_tokens": 30, "total_tokens": 35}
@@ -84,6 +94,8 @@ class Model(BaseHTTPRequestHandler):
         self.send_response(200)
         for name, value in [("Content-Type", media), *headers]:
             self.send_header(name, value)
+        if (told := self.acknowledge(*self.orders[-1])) is not None:
+            self.send_header(HEADER, told)
         self.end_headers()
 
     def log_message(self, *_):
@@ -150,6 +162,7 @@ def running(workspace):
 def place(tmp_path_factory, model):
     folder = tmp_path_factory.mktemp("serve") / "w"
     canary = make(folder, settings(model) + 'text_root = "text.root"\ntenants = ["acme"]\n')
+    TextRoot.generate().save(folder / "text.root")
     MEMORY["The code?"] = f"The code of the vault is {canary}, they say."
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 1024), most))
@@ -196,11 +209,44 @@ def test_the_direct_call_leaks_and_the_one_through_the_gateway_does_not(place, m
         assert stream or guarded == ""
 
 
-def test_a_request_is_recorded_with_the_watermark_that_the_settings_assert(place):
+def acknowledged(root, order, data):
+    return take_order(root, ["globex", "acme"], order, data).acknowledgement
+
+
+@pytest.mark.parametrize(
+    ("acknowledge", "recorded"),
+    [
+        (lambda *_: None, "requested"),
+        (acknowledged, "embedded"),
+        (lambda _root, order, _data: order, "requested"),  # whoever sends it back has not understood it
+        (lambda root, *_: acknowledged(root, give_order(root, "acme", b""), b""), "requested"),  # another request's
+    ],
+)
+def test_each_request_orders_the_watermark_of_its_tenant(place, monkeypatch, acknowledge, recorded):
     workspace, url, key = place
-    ask(url, key, "The code?", stream=False)
-    recorded = [told["watermark"] for phase, _, told in entries(workspace) if phase == "intent" and "watermark" in told]
-    assert set(recorded) == {"asserted"}
+    root = TextRoot.load(workspace.folder / "text.root")
+    monkeypatch.setattr(Model, "acknowledge", staticmethod(lambda orders, data: acknowledge(root, orders[0], data)))
+    body = {"model": "bot", "stream": False, "messages": [{"role": "user", "content": "Tell me about chest pain."}]}
+    headers = {"authorization": f"Bearer {key}", HEADER: "of a client"}
+    answer = httpx.post(f"{url}/v1/chat/completions", json=body, headers=headers, timeout=20)
+    assert (answer.status_code, HEADER in answer.headers) == (200, False)
+    (order,), data = Model.orders[-1]
+    assert take_order(root, ["acme"], order, data).tenant == "acme"
+    (_, _, asked), (_, _, done) = entries(workspace)[-2:]
+    assert (asked["watermark"], asked["watermark_key"]) == ("requested", root.key_id("acme"))
+    assert done["watermark"] == recorded
+
+
+@pytest.mark.parametrize("tenants", ['["acme", "globex"]', "[]"])
+def test_without_one_tenant_nothing_is_ordered(tmp_path, tenants):
+    section = {"name": "bot", "digest": str(MODEL.digest), "upstream": "http://127.0.0.1:1", "text_root": "text.root"}
+    section = msgspec.convert(section | {"tenants": json.loads(tenants)}, GatewayModelSection)
+    with pytest.raises(InvalidInput, match=r"text\.root"):
+        Watermark.of(tmp_path, section)
+    TextRoot.generate().save(tmp_path / "text.root")
+    found = Watermark.of(tmp_path, section)
+    assert (found.record(), found.headers(b"{}")) == ({"watermark": "asserted"}, "")
+    assert found.seen([b"x"], b"{}") == "asserted"
 
 
 def test_a_head_that_does_not_end_ends_the_connection(place):

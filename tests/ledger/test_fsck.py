@@ -439,6 +439,7 @@ def test_a_deleted_opening_is_erasure_and_no_damage(ground):
     "statement",
     [
         "UPDATE ledger_index SET principal = 'p_" + "b" * 26 + "' WHERE idx = 17",
+        "UPDATE ledger_index SET subjects = '[]' WHERE idx = 17",
         "DELETE FROM ledger_index WHERE idx = 17",
         "INSERT INTO ledger_subject SELECT origin, 17, 'sha256:" + "0" * 64 + "' FROM ledger_log",
     ],

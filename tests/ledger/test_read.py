@@ -1,5 +1,7 @@
 """Reading: entries in order, and queries against a plain scan."""
 
+import json
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -93,6 +95,21 @@ def test_a_query_is_a_filtered_scan(history, query):
     expected = [index for index, entry in enumerate(entries) if wanted(entry)]
     expected = expected[::-1] if query.newest_first else expected
     assert [ref.index for ref in reader.query(query)] == expected[: query.limit]
+
+
+@pytest.mark.parametrize("part", [slice(0, 40), slice(0, 20), slice(13, 30)])
+def test_who_asked_for_what_is_what_the_entries_of_a_period_say(history, part):
+    reader, entries = history
+    since_ms, until_ms = entries[part.start].time_ms, (entries[part.stop].time_ms if part.stop < 40 else 2**53)
+    wanted = []
+    for data in (entry.encode(reader.origin) for entry in entries if since_ms <= entry.time_ms < until_ms):
+        event = decode_entry(data)
+        ours = event["unmapped"]["stanch"]
+        if ours["phase"] in {"intent", "denied"}:
+            wanted.append((ours["kind"], event["actor"]["user"]["uid"], ours.get("subject", [])))
+    found = [(kind, who, json.loads(subjects or "[]")) for kind, who, subjects in reader.asked(since_ms, until_ms)]
+    assert sorted(found, key=repr) == sorted(wanted, key=repr)
+    assert {len(subjects) for _, _, subjects in found} == {0, 1, 2, 3}
 
 
 def test_a_query_by_act_finds_intent_and_outcome(history):

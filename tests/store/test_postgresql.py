@@ -185,38 +185,6 @@ def test_a_writer_that_never_gets_its_turn_is_refused(pg):
     assert "lock timeout" in caught.value.why
 
 
-def test_a_lease_is_held_once_and_ends_with_its_block_or_its_process(pg):
-    first, second = pg.open(create=True), pg.open()
-    with first.lease("a") as held:
-        assert held
-        with second.lease("a") as also, second.lease("b") as other:
-            assert (also, other) == (False, True)
-    with second.lease("a") as held:
-        assert held
-    with pytest.raises(ZeroDivisionError), first.lease("a"):
-        raise ZeroDivisionError
-    with second.lease("a", wait_seconds=5) as held:
-        assert held
-
-
-def test_a_lease_is_waited_for(pg):
-    first, second = pg.open(create=True), pg.open()
-    entered, leave = threading.Event(), threading.Event()
-
-    def hold():
-        with first.lease("a"):
-            entered.set()
-            leave.wait(10)
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    entered.wait(10)
-    threading.Timer(0.3, leave.set).start()
-    with second.lease("a", wait_seconds=10) as held:
-        assert held
-    thread.join()
-
-
 def test_a_connection_lost_at_commit_is_neither_success_nor_failure(pg, postgresql):
     direct = pg.open(create=True)
     with servers.silent_proxy(postgresql.port) as (port, armed):

@@ -8,7 +8,7 @@ import pytest
 from stanch.errors import Conflict, NotFound, StoreError, StoreUnsafe
 from stanch.store import open_tables
 from stanch.store import sqlite as sqlite_module
-from stanch.store.schema import METADATA
+from stanch.store.schema import METADATA, ledger
 from stanch.store.sqlite import refuse_network
 
 
@@ -86,6 +86,15 @@ def test_every_table_is_strict_and_every_column_tagged(tables):
     assert strict == dict.fromkeys(METADATA.tables, 1)
     for table in METADATA.tables.values():
         assert all(isinstance(column.info.get("personal"), bool) for column in table.columns)
+
+
+def test_a_long_entry_takes_no_page_of_its_own(tables):
+    rows = [("o", index, bytes(1300), bytes(32)) for index in range(300)]
+    with tables.write() as connection:
+        before = connection.exec_driver_sql("PRAGMA page_count").scalar()
+        tables.insert(connection, ledger.ledger_entry, rows)
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar() - before
+    assert pages < 150  # two or three of them on each
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path):

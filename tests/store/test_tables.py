@@ -220,3 +220,35 @@ def test_many_that_begin_at_once_make_one_schema(place):
         list(pool.map(lambda _: place.open(create=True), range(4)))
     with place.open().read() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM schema_revision").scalar() == 1
+
+
+def test_a_lease_is_held_once_and_ends_with_its_block(place):
+    first, second = place.open(create=True), place.open()
+    with first.lease("a") as held:
+        assert held
+        with second.lease("a") as also, second.lease("b") as other:
+            assert (also, other) == (False, True)
+    with second.lease("a") as held:
+        assert held
+    with pytest.raises(ZeroDivisionError), first.lease("a"):
+        raise ZeroDivisionError
+    with second.lease("a", wait_seconds=5) as held:
+        assert held
+
+
+def test_a_lease_is_waited_for(place):
+    first, second = place.open(create=True), place.open()
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold():
+        with first.lease("a"):
+            entered.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    entered.wait(10)
+    threading.Timer(0.3, leave.set).start()
+    with second.lease("a", wait_seconds=10) as held:
+        assert held
+    thread.join()

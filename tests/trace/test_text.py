@@ -8,13 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stanch.errors import InvalidInput
+from stanch.errors import InvalidInput, VerificationError
 from stanch.trace import TextRoot, TextScores, detect_text
 from stanch.trace.text_keys import DEPTH
+from stanch.trace.text_order import check_acknowledgement, give_order, take_order
 from stanch.trace.text_scores import TABLE_SIZE, count_hashes, sampling_table, weights
 
 ROOT = TextRoot(bytes(range(32)))
 GOLDEN = (776206391, 766440452, 438326200)
+ORDER_TAG = "dc23bf9b5ac8837c723adda353c550375f1e16f72858f1db2a50733fe4d69bdf"
 tokens = st.lists(st.integers(0, 2**31 - 1), max_size=40)
 
 
@@ -55,6 +57,26 @@ def test_a_root_is_kept_in_a_private_file(tmp_path):
     (tmp_path / "other").chmod(0o600)
     with pytest.raises(InvalidInput, match="not a text root"):
         TextRoot.load(tmp_path / "other")
+
+
+def test_an_order_is_for_one_tenant_and_one_request():
+    value = give_order(ROOT, "acme", b"{}")
+    key_id, _, tag = value.partition(".")
+    assert (key_id, tag) == (ROOT.key_id("acme"), ORDER_TAG)
+    order = take_order(ROOT, ["globex", "acme"], value, b"{}")
+    assert order.tenant == "acme"
+    check_acknowledgement(ROOT, "acme", order.acknowledgement, b"{}")
+    other = TextRoot(bytes(32))
+    for root, names, body in ((ROOT, ["globex"], b"{}"), (ROOT, ["acme"], b"[]"), (other, ["acme"], b"{}")):
+        with pytest.raises(VerificationError):
+            take_order(root, names, value, body)
+    for root, name, said, body in (
+        (ROOT, "acme", value, b"{}"), (ROOT, "acme", order.acknowledgement, b"[]"),
+        (ROOT, "globex", order.acknowledgement, b"{}"), (other, "acme", order.acknowledgement, b"{}"),
+        (ROOT, "acme", "\xe9", b"{}"),
+    ):  # fmt: skip
+        with pytest.raises(VerificationError):
+            check_acknowledgement(root, name, said, body)
 
 
 @given(st.lists(tokens, max_size=3), st.integers(0, 2**31 - 1))

@@ -203,6 +203,22 @@ def test_the_run_follows_the_log_until_it_is_told_to_end(world):
     assert not stop.is_set()
 
 
+def test_after_many_entries_it_reads_on_at_once_and_after_few_it_waits(world, monkeypatch):
+    monkeypatch.setattr(runner, "BATCH", 16)
+    monkeypatch.setattr(runner, "_MANY", 10)
+    world.append(traffic(15))
+    waits = []
+
+    def wait(seconds):
+        waits.append(seconds)
+        return len(waits) == 3
+
+    runner.run(world.reader, world.tables, DETECTORS, deliver=within(world.tables, lambda _: None), wait=wait)
+    assert waits[:2] == [0, 0]
+    assert waits[2] >= runner.PAUSE_SECONDS
+    assert runner.progress(world.tables, ORIGIN, DETECTORS)[0].next_index == world.reader.size() == 33
+
+
 def test_what_another_run_has_read_meanwhile_is_not_delivered_twice(world):
     world.append(traffic(10))
     got = []

@@ -24,14 +24,18 @@ def _spelled(policies: ActivePolicies) -> frozenset[str]:
 
 
 class Likeness:
-    """Sorts requests into those that one or several sets of policies must decide alike."""
+    """Sorts requests into those that one or several sets of policies must decide alike.
+
+    Attributes:
+        spelled_names: Every string that one of them holds.
+    """
 
     def __init__(self, *policies: ActivePolicies) -> None:
-        self._spelled = frozenset[str]().union(*map(_spelled, policies))
+        self.spelled_names = frozenset[str]().union(*map(_spelled, policies))
 
     def spelled(self, name: str) -> str:
         """Return a name that a policy spells out; nothing for all others."""
-        return name if name in self._spelled else ""
+        return name if name in self.spelled_names else ""
 
     def of(self, facts: Facts, resource: ResourceFacts) -> Hashable:
         """Return what a decision about this principal and this resource can depend on, the situation apart."""

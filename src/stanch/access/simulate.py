@@ -65,12 +65,11 @@ def simulate(asked: Asked, before: ActivePolicies, after: ActivePolicies, crowd:
     Requests that neither set can tell apart are decided once; ``crowd`` was read with the likeness of both sets.
     """
     likeness, known = Likeness(before, after), dict[Hashable, list[tuple[str, bool]]]()
-    count, changed = 0, list[tuple[list[str], str, str, str, bool]]()
+    count, group_of, changed = 0, crowd.group_of, list[tuple[list[str], str, str, str, bool]]()
     for (action, resource), principals in asked.items():
         members = defaultdict[int, list[str]](list)
-        for principal in principals:
-            if principal in crowd.group_of:
-                members[crowd.group_of[principal]].append(principal)
+        for principal in group_of.keys() & principals:
+            members[group_of[principal]].append(principal)
         for group, some in members.items():
             count += len(some)
             facts = crowd.groups[group]
@@ -80,7 +79,7 @@ def simulate(asked: Asked, before: ActivePolicies, after: ActivePolicies, crowd:
             changed += [(some, action, resource.scope, situation, new) for situation, new in known[alike]]
     opened, closed = (sum(len(some) for some, *_, new in changed if new is way) for way in (True, False))
     # The first differences are of the first principals; of all others none is made.
-    first = set(heapq.nsmallest(SHOWN, {one for some, *_ in changed for one in some}))
+    first = set(heapq.nsmallest(SHOWN, set[str]().union(*(some for some, *_ in changed))))
     shown = sorted(
         Difference(one, action, scope, situation, new)
         for some, action, scope, situation, new in changed

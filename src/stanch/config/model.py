@@ -151,9 +151,10 @@ class GatewayModelSection(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
         require_certificate: File of the leak certificate without which nothing is answered, relative to the workspace:
             one of this digest, not expired, signed by the workspace. Empty: none is required.
         text_root: The secret of the text watermark under which its server writes, relative to the workspace
-            (`stanch trace text-root`). The gateway hands it to nobody: it records that a watermark is asserted, and
-            the console shows the ids of the tenants' keys. Empty: its server writes without one.
-        tenants: Under whose keys its server writes.
+            (`stanch trace text-root`). The gateway hands it to nobody; the console shows the ids of the tenants' keys.
+            Empty: its server writes without one.
+        tenants: Under whose keys its server writes. If it is one, the gateway asks for it with each request, and
+            records whether the server acknowledged it.
     """
 
     name: Text

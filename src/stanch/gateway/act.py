@@ -7,7 +7,6 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Generic, TypeVar
 
@@ -25,7 +24,9 @@ from stanch.gateway.request import EmbeddingsRequest, GenerateRequest, forwarded
 from stanch.gateway.standing import Stale
 from stanch.gateway.telemetry import Operation
 from stanch.gateway.upstream import Upstream
+from stanch.gateway.watermark import NO_WATERMARK, Watermark
 from stanch.terms import EntryRef, JsonValue
+from stanch.trace.text_order import HEADER
 from stanch.workspace import Done, Request
 
 DRAWN_KIND = "gateway.drawn"
@@ -62,6 +63,7 @@ class Act(ABC, Generic[R]):
         self._since = time.monotonic()
         self._dropped: Counter[str] = Counter()
         self._grown = Grown()
+        self._marked = self._watermark().state
         self._charge = Charge(
             prepared.session.principal, str(prepared.model.ref.digest), self._reserved(), desk.budgets.now_ms()
         )
@@ -141,6 +143,10 @@ class Act(ABC, Generic[R]):
         """Return keyed fingerprints of the protected windows that were drawn so far."""
         return ()
 
+    def _watermark(self) -> Watermark:
+        """Return under which watermark the answer is asked for; what is no text carries none."""
+        return NO_WATERMARK
+
     def _also(self) -> tuple[str, ...]:
         """Return the further actions that the request needs."""
         return ()
@@ -154,7 +160,7 @@ class Act(ABC, Generic[R]):
             "reserved": {**self._charge.amounts.record()}, "charged_ms": self._charge.at_ms,
             "prompt": prompt.hex(), "prompt_bytes": prompt_bytes(given.request),
             "network": network_of(given.exchange.address), "client": self._keyed("client", given.exchange.program),
-            "digest_source": "asserted", "watermark": given.model.watermark,
+            "digest_source": "asserted", **self._watermark().record(),
         }  # fmt: skip
 
     def _keyed(self, kind: str, name: str) -> str:
@@ -209,10 +215,14 @@ class Act(ABC, Generic[R]):
     def _settle(self, connection: Connection) -> None:
         self._grown = self._desk.budgets.settle(connection, self._charge, self._used(), self._drawn())
 
-    def _asked(self, media: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        given = self._given
+    @contextlib.asynccontextmanager
+    async def _asked(self, media: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        given, watermark = self._given, self._watermark()
         body = forwarded(given.request, given.model.upstream_name)
-        return self._upstream.ask(given.model.url(given.dialect), body, media=media)
+        asking = self._upstream.ask(given.model.url(given.dialect), body, media=media, more=watermark.headers(body))
+        async with asking as call:
+            self._marked = watermark.seen(call.values(HEADER.encode()), body)
+            yield call
 
     def _prompt_size(self) -> int:
         """Return an estimate of the prompt's tokens."""

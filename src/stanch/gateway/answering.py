@@ -21,6 +21,7 @@ from stanch.gateway.rebuild import Stream, Tally, rebuild_whole
 from stanch.gateway.request import GenerateRequest
 from stanch.gateway.sse import KEEP_ALIVE, Event, EventParser
 from stanch.gateway.upstream import Upstream, read_whole
+from stanch.gateway.watermark import Watermark
 from stanch.guard import Action
 from stanch.terms import JsonValue
 
@@ -73,6 +74,9 @@ class Answering(Act[GenerateRequest]):
     async def _answer(self) -> None:
         await _elsewhere_if_long(self._texts, self._sum_up)
         await (self._play_stream() if self._given.request.stream else self._fetch_whole())
+
+    def _watermark(self) -> Watermark:
+        return self._given.model.watermark
 
     def _also(self) -> tuple[str, ...]:
         return () if self._given.request.alternatives is None else (LOGPROBS,)
@@ -195,6 +199,8 @@ class Answering(Act[GenerateRequest]):
         }  # fmt: skip
         if self._given.request.alternatives is not None:
             payload["logprob_bits"] = self._bits(tally.entries)
+        if self._watermark().root is not None:
+            payload["watermark"] = self._marked
         return payload | ({"incident": self._incident} if tally.action == Action.BLOCK else {})
 
     def _prompt_tokens(self) -> int:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from stanch.gateway.budgets import default_protected_windows
 from stanch.gateway.certified import RequiredCertificate
 from stanch.gateway.dialect import Dialect
+from stanch.gateway.watermark import NO_WATERMARK, Watermark
 from stanch.guard import Guard
 from stanch.terms import ArtifactRef
 
@@ -24,7 +25,7 @@ class ServedModel:
         dimensions: How many numbers an embedding of its has.
         vocabulary: How many tokens it knows.
         certificate: The leak certificate without which nothing is answered.
-        watermark: Whether its server writes text under a tenant's watermark: ``none``, or ``asserted`` by the settings.
+        watermark: Under which watermark its server is asked to write.
     """
 
     name: str
@@ -37,7 +38,7 @@ class ServedModel:
     dimensions: int = 0
     vocabulary: int = 131_072
     certificate: RequiredCertificate | None = None
-    watermark: str = "none"
+    watermark: Watermark = NO_WATERMARK
 
     def url(self, dialect: Dialect) -> str:
         """Return the URL of one endpoint of its server."""

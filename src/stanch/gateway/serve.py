@@ -24,6 +24,7 @@ from stanch.gateway.model import ServedModel
 from stanch.gateway.monitor import monitor_server
 from stanch.gateway.rederive import rederive
 from stanch.gateway.upstream import Upstream
+from stanch.gateway.watermark import Watermark
 from stanch.guard import Guard, GuardPolicy
 from stanch.scan import SpanIndex
 from stanch.store.http import check_url
@@ -162,7 +163,7 @@ def _model(workspace: Workspace, section: GatewayModelSection) -> ServedModel:
     return ServedModel(
         section.name, ArtifactRef("model", section.name, Digest.parse(section.digest)), section.upstream,
         section.upstream_name or section.name, section.dialects, guard, digest, section.dimensions, section.vocabulary,
-        certificate, "asserted" if section.text_root else "none",
+        certificate, Watermark.of(workspace.folder, section),
     )  # fmt: skip
 
 

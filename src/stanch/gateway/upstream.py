@@ -56,8 +56,8 @@ class Upstream:
                 raise UpstreamFailed("the model's server is not ready", why=f"status {call.status}")
 
     @contextlib.asynccontextmanager
-    async def ask(self, url: str, body: bytes, *, media: str) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Send a request, and yield the pieces of an answer of the media type ``media``.
+    async def ask(self, url: str, body: bytes, *, media: str, more: str = "") -> AsyncIterator[Call]:
+        """Send a request, with ``more`` lines in its head, and yield the answer, of the media type ``media``.
 
         Leaving the block before the answer's end ends the connection. Nothing that the server says about an error is
         kept.
@@ -67,7 +67,7 @@ class Upstream:
             UpstreamFailed: It refused, or the connection broke.
             UpstreamProtocol: Its answer is of another type or encoding, or no HTTP/1.1.
         """
-        headers = f"accept: {media}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        headers = f"accept: {media}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n{more}"
         async with self._call("POST", url, headers, body) as call:
             if call.status != 200:
                 raise UpstreamFailed("the model's server refused", why=f"status {call.status}")

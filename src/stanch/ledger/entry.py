@@ -263,6 +263,12 @@ def read_event(data: bytes) -> ocsf.Event:
     return event
 
 
+def subjects_text(event: ocsf.Event) -> str:
+    """Return an event's subjects as its entry writes them; empty if it has none."""
+    subjects = event.unmapped.stanch.subject
+    return _ENCODER.encode(subjects).decode() if subjects else ""
+
+
 def _decode(data: bytes) -> ocsf.Event:
     if len(data) > MAX_ENTRY:
         raise EntryTooLarge(

@@ -113,7 +113,7 @@ def _read_index(connection: Connection, origin: str, page: range) -> tuple[int, 
     ).scalar_one()
     rows = _fetch(
         connection,
-        "SELECT idx, act, phase, kind, principal, time_ms, status FROM ledger_index"
+        "SELECT idx, act, phase, kind, principal, time_ms, status, subjects FROM ledger_index"
         " WHERE origin = ? AND idx >= ? AND idx < ? ORDER BY idx",
         where,
     )

@@ -7,7 +7,7 @@ from typing import TypeVar
 from stanch.crypto import VerifyKey, leaf_hash, merkle_root
 from stanch.errors import InvalidInput, NotFound, NoTrustedSignature, VerificationError
 from stanch.ledger.damage import LogDamaged
-from stanch.ledger.entry import read_event
+from stanch.ledger.entry import read_event, subjects_text
 from stanch.ledger.hashes import TileHashes
 from stanch.ledger.ocsf import Event, Ours
 from stanch.ledger.signature import check_act
@@ -17,7 +17,7 @@ OWN_KEY = "local"
 """The kind of credential that is a key of the principal's own, with which it signs its acts."""
 
 Found = TypeVar("Found")
-IndexTuple = tuple[int, str, str, str, str, int, int]
+IndexTuple = tuple[int, str, str, str, str, int, int, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class TileRows:
         entries: Their bytes.
         stored: Their stored leaf hashes.
         indexed: How many of them the query index has reached.
-        index: Its rows (index, act, phase, kind, principal, time, status).
+        index: Its rows (index, act, phase, kind, principal, time, status, subjects).
         subjects: Its digests, by index.
     """
 
@@ -197,7 +197,7 @@ def _indexed(rows: TileRows, index: int, event: Event, ours: Ours) -> bool:
     found = rows.index[position] if position < len(rows.index) else None
     expected = (
         index, event.metadata.correlation_uid, ours.phase, ours.kind or "", event.actor.user.uid, event.time,
-        event.status_id,
+        event.status_id, subjects_text(event),
     )  # fmt: skip
     subjects = sorted({subject.digest for subject in ours.subject}) if ours.subject else []
     return found == expected and rows.subjects.get(index, []) == subjects

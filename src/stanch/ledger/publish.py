@@ -8,6 +8,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import LiteralString
 
 from sqlalchemy import Connection
 
@@ -22,6 +23,7 @@ from stanch.ledger.proof import frontier_at, stored_frontier
 from stanch.ledger.tiles import CHECKPOINT_KEY, PREFIX
 from stanch.ledger.witness_client import WitnessClient
 from stanch.store import CREATE, BlobStore, Match, Tables
+from stanch.store.statement import Row, run
 
 _PAGE = 4096
 _ATTEMPTS = 8
@@ -100,7 +102,7 @@ class Publisher:
             raise self._conflict(published.size)
         roots = {}
         for size in sorted({m.size for m in memories.values() if m.size > published.size} | {frontier.size}):
-            rows = rows.append(leaf for _, leaf in self._rows(rows.size, size))
+            rows = rows.append(leaf for (leaf,) in self._rows("leaf_hash", rows.size, size))
             roots[size] = rows.root()
         if rows != frontier:
             raise _rolled_back(f"rows {published.size} to {frontier.size} do not continue the published tiles")
@@ -133,17 +135,15 @@ class Publisher:
             next_step="stop all writers; stanch log verify names the first difference",
         )
 
-    def _rows(self, start: int, end: int) -> Iterator[tuple[bytes, bytes]]:
-        """Yield (entry, leaf hash) of rows ``start`` to ``end``, a page at a time."""
+    def _rows(self, columns: LiteralString, start: int, end: int) -> Iterator[Row]:
+        """Yield columns of rows ``start`` to ``end``, a page at a time."""
+        query = f"SELECT {columns} FROM ledger_entry WHERE origin = ? AND idx >= ? AND idx < ? ORDER BY idx"  # noqa: S608 - own words
         while start < end:
             with self._tables.read() as connection:
-                rows = connection.exec_driver_sql(
-                    "SELECT data, leaf_hash FROM ledger_entry WHERE origin = ? AND idx >= ? AND idx < ? ORDER BY idx",
-                    (self.keys.origin, start, min(start + _PAGE, end)),
-                ).all()
+                rows = run(connection, query, (self.keys.origin, start, min(start + _PAGE, end)))
             if len(rows) != min(start + _PAGE, end) - start:
                 raise _rolled_back(f"rows are missing between {start} and {min(start + _PAGE, end)}")
-            yield from ((data, leaf) for data, leaf in rows)
+            yield from rows
             start += _PAGE
 
     def _frontier(self, connection: Connection) -> Frontier:
@@ -184,7 +184,8 @@ class Publisher:
 
     def _integrate(self, old_size: int, checkpoint: Checkpoint) -> None:
         """Write the tiles up to the checkpoint, then derive its root from what was written."""
-        integrate(self._blobs, self._rows(old_size - old_size % 256, checkpoint.size), old_size, checkpoint.size)
+        rows = self._rows("data, leaf_hash", old_size - old_size % 256, checkpoint.size)
+        integrate(self._blobs, ((data, leaf) for data, leaf in rows), old_size, checkpoint.size)
         root = frontier_at(checkpoint.size, TileHashes(self._blobs, checkpoint.size).subtree).root()
         if root != checkpoint.root:
             raise self._conflict(checkpoint.size)

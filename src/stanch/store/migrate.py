@@ -1,4 +1,7 @@
-"""Migrations: forward only, by adding. Rows that exist are never rewritten, those of the ledger least of all."""
+"""Migrations: forward only, by adding. Rows that exist are never rewritten, those of the ledger least of all.
+
+The query index alone is emptied where a revision adds to it: it is derived from the entries, and made anew from them.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +12,11 @@ from sqlalchemy.schema import CreateColumn, Table
 from stanch.errors import NotFound, SchemaTooNew, StoreUnsafe
 from stanch.store.revision import stored_revision
 from stanch.store.schema import METADATA, REVISION, schema_revision
+from stanch.store.schema.ledger import ledger_index, ledger_subject
 from stanch.store.sqlite import copy_sqlite
 from stanch.store.uri import connect_tables, sqlite_path
+
+_INDEXED_ANEW = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,9 @@ def migrate(uri: str, *, base: Path = Path()) -> Migration:
             for table in METADATA.tables.values():
                 _extend(connection, table)
                 _compare(connection, table, tables.name)
+            if found < _INDEXED_ANEW:
+                for table in (ledger_index, ledger_subject):
+                    connection.execute(table.delete())
             connection.execute(schema_revision.update().values(revision=REVISION))
         return Migration(found, REVISION, copy)
     finally:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyErro
 from stanch.errors import InvalidInput, MissingExtraError, StoreUnsafe
 from stanch.store.host import is_loopback
 from stanch.store.statement import run, with_driver_marks
-from stanch.store.tables import Tables, column_names
+from stanch.store.tables import LEASE_POLL_SECONDS, Tables, column_names
 
 if TYPE_CHECKING:
     import psycopg
@@ -42,7 +42,6 @@ _NETWORK: dict[str, Any] = {
     "tcp_user_timeout": 30_000,
 }
 _COPY_FROM = 64
-_LEASE_POLL_SECONDS = 0.05
 _WRITE_LOCK = int.from_bytes(b"stanch", "big")
 _OWN_TRIGGER = "23000"
 
@@ -120,7 +119,7 @@ class PostgresqlTables(Tables):
         until = time.monotonic() + wait_seconds
         with self._errors(), self._reader.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             while not (held := _lock(connection, "pg_try_advisory_lock", key)) and time.monotonic() < until:
-                time.sleep(_LEASE_POLL_SECONDS)
+                time.sleep(LEASE_POLL_SECONDS)
             try:
                 yield held
             finally:

@@ -1,7 +1,11 @@
 """SQLite that keeps what a commit promises: settings read back and compared, network file systems refused."""
 
+import contextlib
+import fcntl
 import os
 import sqlite3
+import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, LiteralString
@@ -9,10 +13,10 @@ from typing import Any, LiteralString
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import QueuePool, StaticPool
 
-from stanch.crypto import sync_folder
+from stanch.crypto import sha256, sync_folder
 from stanch.errors import NotFound, StoreError, StoreUnsafe
 from stanch.store.statement import run
-from stanch.store.tables import Tables
+from stanch.store.tables import LEASE_POLL_SECONDS, Tables
 
 _OLDEST = (3, 37, 0)  # STRICT tables
 _PRAGMAS: dict[str, str | int] = {
@@ -26,7 +30,27 @@ _PRAGMAS: dict[str, str | int] = {
     "fullfsync": 1,
     "checkpoint_fullfsync": 1,
 }
+# A writer changes pages all over the indexes: kept in memory and in the log for longer, each is written fewer times.
+_WRITER: dict[str, str | int] = {"cache_size": -16_000, "wal_autocheckpoint": 8000}
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse"}
+
+
+class SqliteTables(Tables):
+    """A database in a file."""
+
+    @contextlib.contextmanager
+    def lease(self, name: str, *, wait_seconds: float = 0.0) -> Iterator[bool]:
+        """See :meth:`stanch.store.tables.Tables.lease`: a lock of a file beside the database, gone with the process."""
+        until, held = time.monotonic() + wait_seconds, False
+        file = _open_lock(f"{self.name}.lease-{sha256(name.encode()).hex()[:16]}")
+        try:
+            while not (held := _lock(file)) and time.monotonic() < until:
+                time.sleep(LEASE_POLL_SECONDS)
+            yield held
+        finally:
+            if held:
+                fcntl.flock(file, fcntl.LOCK_UN)  # closing alone would leave it to a process that was forked meanwhile
+            os.close(file)
 
 
 def connect_sqlite(path: Path, *, create: bool = False) -> Tables:
@@ -39,7 +63,7 @@ def connect_sqlite(path: Path, *, create: bool = False) -> Tables:
         _create_file(path)
     refuse_network(path, Path("/proc/self/mountinfo").read_text())
     writer = _engine(path, begin="BEGIN IMMEDIATE", read_only=False)
-    return Tables(str(path), writer=writer, reader=_engine(path, begin="BEGIN", read_only=True))
+    return SqliteTables(str(path), writer=writer, reader=_engine(path, begin="BEGIN", read_only=True))
 
 
 def copy_sqlite(path: Path, target: Path) -> None:
@@ -88,6 +112,21 @@ def refuse_network(path: Path, mountinfo: str) -> None:
         )
 
 
+def _open_lock(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreError(f"{path}: the lease cannot be taken", why=os.strerror(error.errno or 0)) from error
+
+
+def _lock(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def _create_file(path: Path) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -119,6 +158,8 @@ def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
     try:
         for name, wanted in _PRAGMAS.items():
+            _set(connection, name, wanted, path)
+        for name, wanted in {} if read_only else _WRITER.items():
             _set(connection, name, wanted, path)
         _set(connection, "query_only", int(read_only), path)
     except BaseException:

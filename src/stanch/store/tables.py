@@ -5,6 +5,7 @@ import functools
 import itertools
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Literal, LiteralString
 
 from sqlalchemy import Connection, Engine, Table
@@ -15,6 +16,7 @@ from stanch.store.statement import run
 
 Dialect = Literal["sqlite", "postgresql"]
 _MOST_ROWS = 128
+LEASE_POLL_SECONDS = 0.05
 
 
 class Tables:
@@ -80,7 +82,7 @@ class Tables:
             Conflict: As :meth:`write`.
             StoreError: The database failed.
         """
-        with self._lock, self._errors(), self._writer.connect() as connection, connection.begin() as transaction:
+        with self._lock, self._errors(), self._connected() as connection, connection.begin() as transaction:
             yield self.within(connection)
             transaction.rollback()
 
@@ -88,14 +90,12 @@ class Tables:
         """Return these tables inside a writing transaction that somebody else began and will end."""
         return _Within(self, connection)
 
-    @contextlib.contextmanager
-    def lease(self, name: str, *, wait_seconds: float = 0.0) -> Iterator[bool]:  # noqa: ARG002 - for others to keep
-        """Yield whether this process holds the lease ``name`` for the length of the block.
+    def lease(self, name: str, *, wait_seconds: float = 0.0) -> AbstractContextManager[bool]:
+        """Return a block that yields whether it holds the lease ``name`` until its end.
 
-        A lease saves repeated work between hosts; nothing may be wrong if two hold it. With SQLite all writers are on
-        one machine, and it is always held.
+        A lease saves repeated work between processes and hosts; nothing may be wrong if two hold it.
         """
-        yield True
+        raise NotImplementedError
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[Connection]:

@@ -63,6 +63,10 @@ class TextRoot:
         """
         return self._derive(b"stanch/text/v1/key-id", tenant, 8).hex()
 
+    def order_key(self) -> bytes:
+        """Return the key of orders to write under a tenant's keys (:mod:`stanch.trace.text_order`)."""
+        return hkdf_sha256(self.secret, info=frame(b"stanch/text/v1/order"), length=_SIZE)
+
     def _derive(self, label: bytes, tenant: str, length: int) -> bytes:
         if not tenant or len(tenant.encode()) > 256 or not tenant.isprintable():
             raise InvalidInput("tenant: expected a printable name of 1 to 256 bytes")

@@ -219,7 +219,8 @@ class HourlyDetector:
                 counts[column] += amount
             if len(saved.evidence[key]) < _MOST_EVIDENCE:
                 saved.evidence[key].append(event.index)
-        saved.arrays = {name: SavedArray.of(array) for name, array in bank.arrays.items()}
+        if not saved.arrays:
+            saved.arrays = {name: SavedArray.of(array) for name, array in bank.arrays.items()}
         after = _ENCODER.encode(saved)
         self._last = (after, saved, bank)
         return after, alarms
@@ -240,6 +241,7 @@ class HourlyDetector:
         ``known`` has the row of each key.
         """
         alarms: list[Alarm] = []
+        saved.arrays = {}  # what was told of the bank no longer holds
         if saved.hour >= 0:
             for key in saved.open:
                 if known.setdefault(key, len(saved.keys)) == len(saved.keys):
@@ -260,6 +262,7 @@ class HourlyDetector:
         """Let the bank learn the hours of an alert of ours, once."""
         raised = saved.alerts.pop(alert, None)
         if raised is not None:
+            saved.arrays = {}
             bank.grow(len(saved.keys))
             bank.learn(Crossing(raised.row, raised.signal, 0.0, raised.since, raised.held), raised.hour, saved.hour)
 

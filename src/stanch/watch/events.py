@@ -22,7 +22,7 @@ _Text = Annotated[str, Meta(max_length=512)]
 _Payload = TypeVar("_Payload", "Intent", "Outcome", "Window", "Closing")
 
 
-class Probe(Struct, frozen=True):
+class Probe(Struct, frozen=True, gc=False):
     """Which suspicious forms a prompt has: it quotes the corpus, repeats one word, or nearly equals earlier ones."""
 
     quotes: bool | _Count = False
@@ -35,7 +35,7 @@ class Probe(Struct, frozen=True):
         return bool(self.quotes or self.repeats or self.near_equal)
 
 
-class Intent(Struct, frozen=True):
+class Intent(Struct, frozen=True, gc=False):
     """What the intent of a request to a model records.
 
     Attributes:
@@ -51,7 +51,7 @@ class Intent(Struct, frozen=True):
     probe: Probe = Probe()
 
 
-class Outcome(Struct, frozen=True):
+class Outcome(Struct, frozen=True, gc=False):
     """What the outcome of a request to a model records.
 
     Attributes:
@@ -75,7 +75,7 @@ class Outcome(Struct, frozen=True):
     error: _Text = ""
 
 
-class Window(Struct, frozen=True):
+class Window(Struct, frozen=True, gc=False):
     """The mean feature vector of ``count`` prompts of one principal: base64 of 256 little-endian float32."""
 
     principal: _Text
@@ -101,7 +101,7 @@ class Window(Struct, frozen=True):
         return found
 
 
-class Closing(Struct, frozen=True):
+class Closing(Struct, frozen=True, gc=False):
     """A step of an alert: the alert's id, its new state, and what it was found to be once it is closed.
 
     Attributes:
@@ -121,7 +121,7 @@ class Closing(Struct, frozen=True):
 Detail: TypeAlias = Intent | Outcome | Window | Closing
 
 
-class Event(Struct, frozen=True, kw_only=True):
+class Event(Struct, frozen=True, kw_only=True, gc=False):
     """One entry as detectors see it.
 
     Attributes:
@@ -149,7 +149,7 @@ class Event(Struct, frozen=True, kw_only=True):
 Tail: TypeAlias = Iterable[tuple[int, bytes]]
 
 
-class _Ours(Struct):
+class _Ours(Struct, gc=False):
     phase: Literal["intent", "outcome", "denied", "note"]
     v: Literal[1]
     credential: ocsf.KeyUse | None = None
@@ -159,11 +159,11 @@ class _Ours(Struct):
     subject: tuple[ocsf.Subject, ...] = ()
 
 
-class _Unmapped(Struct):
+class _Unmapped(Struct, gc=False):
     stanch: _Ours
 
 
-class _Entry(Struct):
+class _Entry(Struct, gc=False):
     """The part of :class:`stanch.ledger.ocsf.Event` that detectors look at; the rest is passed over."""
 
     actor: ocsf.Actor

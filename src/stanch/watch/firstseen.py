@@ -268,11 +268,14 @@ class FirstSeenDetector:
         f"where 1,000 are judged, {fewest_scores(1000):,} days of theirs",
     )  # fmt: skip
 
+    def __init__(self) -> None:
+        self._last: tuple[bytes, _Saved] | None = None
+
     def step(self, state: bytes, entries: Sequence[Event]) -> tuple[bytes, list[Alarm]]:
         """Take entries in the order of the log; see :class:`stanch.watch.detector.Detector`."""
         if not entries:
             return state, []
-        saved = _DECODER.decode(state) if state else _Saved()
+        saved = self._open(state)
         book = DayBook()
         book.seen, book.born, book.days = saved.seen, saved.born, saved.days
         alarms: list[Alarm] = []
@@ -289,7 +292,16 @@ class FirstSeenDetector:
                     values = _opened(saved, event)
                 _count(values.setdefault(attribute, {}), value, 1.0)
         saved.seen, saved.born, saved.days = book.seen, book.born, book.days
-        return _ENCODER.encode(saved), alarms
+        after = _ENCODER.encode(saved)
+        self._last = after, saved
+        return after, alarms
+
+    def _open(self, state: bytes) -> _Saved:
+        """Return what a state holds; what this detector came to last is at hand."""
+        last, self._last = self._last, None
+        if last is not None and last[0] == state:
+            return last[1]
+        return _DECODER.decode(state) if state else _Saved()
 
     def _close(self, saved: _Saved, book: DayBook) -> list[Alarm]:
         reported = book.close(saved.day, saved.today) if saved.today else []

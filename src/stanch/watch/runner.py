@@ -23,6 +23,8 @@ from stanch.watch.events import Event, read_entries
 BATCH = 16_384
 """Most entries between two savings. What detectors remember of 10,000 principals is 20 MB, and is written each time."""
 PAUSE_SECONDS = 1.0
+_MANY = 4096
+"""So many entries are worth the writing of what is remembered of 10,000 principals; of fewer, more are waited for."""
 _LEASE = "watch"
 
 Save = Callable[[Connection], None]
@@ -56,19 +58,21 @@ class Progress:
 def run(reader: LedgerReader, tables: Tables, detectors: Sequence[Detector], *, deliver: Deliver, wait: Wait) -> None:
     """Follow the log until ``wait`` says to end; of several hosts, one works while the others wait.
 
-    After each round it waits for a second, and for as long as the round took: the more there is to remember, the more
-    entries are read at once.
+    After a batch of few entries it waits for a second, and for as long as the batch took: the more there is to
+    remember, the more entries are read at once.
 
     Raises:
         InvalidInput: An entry is not of the form that this release reads; the message names it.
         StoreError: The database failed; nothing of the batch was saved.
     """
     while True:
-        began = time.monotonic()
+        began, read = time.monotonic(), 0
         with tables.lease(_LEASE) as held:
-            if held:
-                catch_up(reader, tables, detectors, deliver=deliver)
-        if wait(max(PAUSE_SECONDS, time.monotonic() - began)):
+            for events, behind in _batches(reader, tables, detectors) if held else ():
+                _take(tables, reader.origin, events, behind, deliver)
+                read = len(events)
+                break
+        if wait(0.0 if read >= _MANY else max(PAUSE_SECONDS, time.monotonic() - began)):
             return
 
 

@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal, Self, TypeVar
 
@@ -246,14 +246,12 @@ class People:
 
     def resource_facts(self, resource: ArtifactRef) -> ResourceFacts:
         """Return what policies know of an artifact."""
-        if resource.kind == "workspace":
-            return WORKSPACE
+        return WORKSPACE if resource.kind == "workspace" else self.facts_of_resources([resource])[0]
+
+    def facts_of_resources(self, resources: Iterable[ArtifactRef]) -> list[ResourceFacts]:
+        """Return what policies know of artifacts, in their order."""
         with self.ground.tables.read() as connection:
-            known = run(connection, _RESOURCE, (resource.kind, str(resource.digest)))
-        # Quarantine follows the bytes: a model does not leave it under another name.
-        quarantined = any(held for _name, _sensitivity, held, _gate in known)
-        sensitivity, gate = next(((row[1], row[3]) for row in known if row[0] == resource.name), (0, ""))
-        return ResourceFacts.of(resource, sensitivity=sensitivity, quarantined=quarantined, gate=gate)
+            return [_facts_of(connection, resource) for resource in resources]
 
     def set_gate(self, resource: ArtifactRef, gate: Literal["passed", "failed"]) -> None:
         """Remember what the gate said of an artifact."""
@@ -315,6 +313,16 @@ class PolicyJudge:
         involved = self.people.involved(request.resource, self.reader) | self.people.unfit(need.request, need.right)
         counted = self.people.approvals.counted(need.request, requester=need.requester, involved=involved)
         return str(approvals_digest(counted))
+
+
+def _facts_of(connection: Connection, resource: ArtifactRef) -> ResourceFacts:
+    if resource.kind == "workspace":
+        return WORKSPACE
+    known = run(connection, _RESOURCE, (resource.kind, str(resource.digest)))
+    # Quarantine follows the bytes: a model does not leave it under another name.
+    quarantined = any(held for _name, _sensitivity, held, _gate in known)
+    sensitivity, gate = next(((row[1], row[3]) for row in known if row[0] == resource.name), (0, ""))
+    return ResourceFacts.of(resource, sensitivity=sensitivity, quarantined=quarantined, gate=gate)
 
 
 def register_owner(ground: Ground, owner: str, *, passphrase: Passphrase | None = None) -> None:

@@ -12,8 +12,9 @@ from stanch.console.desk import Call
 from stanch.console.pages.paging import Limit
 from stanch.console.route import Nothing
 from stanch.crypto import leaf_hash
-from stanch.errors import InvalidInput, NotFound, StanchError
-from stanch.ledger import EntryQuery, LedgerProofVerifier, decode_entry
+from stanch.errors import InvalidInput, NotFound, QuorumUnmet, StanchError
+from stanch.ledger import EntryQuery, Ledger, LedgerProofVerifier, decode_entry
+from stanch.ledger.checkpoint import open_checkpoint
 from stanch.ledger.read import LedgerReader
 from stanch.terms import Digest
 from stanch.workspace.kinds import KINDS
@@ -51,14 +52,43 @@ class Row(Struct, frozen=True):
     subjects: tuple[str, ...]
 
 
+class Watching(Struct, frozen=True):
+    """A witness or an anchor, and when it last cosigned or kept a checkpoint; 0: never.
+
+    Attributes:
+        outside: Whether it is elsewhere than on the log's own disk.
+    """
+
+    name: str
+    last_ms: int
+    outside: bool = True
+
+
+class Standing(Struct, frozen=True):
+    """The published checkpoint: how many entries it covers, its root, and who else knows it.
+
+    Attributes:
+        quorum: Whether the witnesses that cosigned this checkpoint are as many as readers are told to demand.
+        trouble: Why there is none, or none that verifies.
+    """
+
+    size: int = 0
+    root: str = ""
+    witnesses: tuple[Watching, ...] = ()
+    anchors: tuple[Watching, ...] = ()
+    quorum: bool = False
+    trouble: str = ""
+
+
 class Found(Struct, frozen=True):
-    """Entries, newest first; the query; and the index before which the next page begins, 0 at the end."""
+    """Entries, newest first; the query; the index before which the next page begins, 0 at the end; the checkpoint."""
 
     rows: tuple[Row, ...]
     asked: Search
     next: int
     kinds: tuple[str, ...]
     size: int
+    standing: Standing
 
 
 class EntryView(Struct, frozen=True):
@@ -105,7 +135,30 @@ def search_log(call: Call, asked: Search) -> Found:
     )  # fmt: skip
     rows = rows_of(call, query)
     after = rows[asked.limit - 1].index if len(rows) > asked.limit else 0
-    return Found(rows[: asked.limit], asked, after, tuple(sorted(KINDS)), call.workspace.ledger.reader().size())
+    ledger = call.workspace.ledger
+    return Found(rows[: asked.limit], asked, after, tuple(sorted(KINDS)), ledger.reader().size(), _standing(ledger))
+
+
+def _standing(ledger: Ledger) -> Standing:
+    """Return how the published checkpoint stands; its signatures are verified here and now."""
+    try:
+        signed = open_checkpoint(ledger.reader().checkpoint().note, ledger.policy.keys)
+    except NotFound:
+        return Standing(trouble="no checkpoint was published yet")
+    except StanchError as error:
+        return Standing(trouble=error.what)
+    try:
+        ledger.policy.require_quorum(signed.cosignatures)
+        quorum = bool(ledger.policy.witnesses)
+    except QuorumUnmet:
+        quorum = False
+    times = {(one.name, one.key_id): 1000 * (one.time_s or 0) for one in signed.cosignatures}
+    witnesses = tuple(
+        Watching(one.name, times.get((one.key.name, one.key.key_id), 0)) for one in ledger.policy.witnesses
+    )
+    kept = ledger.anchors.last_ms(ledger.origin)
+    anchors = tuple(Watching(one.uri, kept[one.uri] or 0, one.outside) for one in ledger.anchors.anchors)
+    return Standing(signed.checkpoint.size, signed.checkpoint.root.hex(), witnesses, anchors, quorum)
 
 
 def show_entry(call: Call, _asked: Nothing) -> EntryView:

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 from sqlalchemy import select
@@ -102,7 +103,8 @@ class Watermark(Struct, frozen=True):
     Attributes:
         tenants: Under whose keys its server writes, as the settings say.
         trouble: Why the settings' secret cannot be used.
-        recorded: What the newest request in the log says: ``none`` or ``asserted``; empty: there was no request.
+        recorded: What the log says of the newest request: ``none``, ``asserted``, ``requested``, or ``embedded`` where
+            the server acknowledged it; empty: there was no request.
         entry: That entry; -1 without one.
     """
 
@@ -259,10 +261,12 @@ def _watermark(call: Call, digest: str) -> Watermark:
                 tenants += [Tenant(name, root.key_id(name)) for name in one.tenants]
             except StanchError:
                 trouble = "the text root that the settings name cannot be used"
-    reader = call.workspace.ledger.reader()
-    newest = EntryQuery(subject=Digest.parse(digest), kind=INFER, phase="intent", newest_first=True, limit=1)
-    entry = next((ref.index for ref in reader.query(newest)), -1)
-    told = read_event(reader.entry(entry)).unmapped.stanch.payload or {} if entry >= 0 else {}
+    reader, told, entry = call.workspace.ledger.reader(), dict[str, Any](), -1
+    for phase in ("outcome", "intent"):  # an outcome says more, where a watermark was asked for
+        newest = EntryQuery(subject=Digest.parse(digest), kind=INFER, phase=phase, newest_first=True, limit=1)
+        if "watermark" not in told:
+            entry = next((ref.index for ref in reader.query(newest)), -1)
+            told = read_event(reader.entry(entry)).unmapped.stanch.payload or {} if entry >= 0 else {}
     return Watermark(tuple(tenants), trouble, str(told.get("watermark", "")), entry)
 
 

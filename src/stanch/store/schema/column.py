@@ -4,7 +4,7 @@ from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Table
 from sqlalchemy.schema import SchemaItem
 
 METADATA = MetaData()
-REVISION = 8
+REVISION = 9
 """The revision of the whole schema. It only ever grows; a database of another revision is refused."""
 
 # PostgreSQL compares text as bytes, as SQLite does, so that an order never depends on a server's language.
@@ -13,9 +13,11 @@ _TEXT = Text().with_variant(Text(collation="C"), "postgresql")
 _INTEGER = BigInteger().with_variant(Integer(), "sqlite")
 
 
-def text(name: str, *, key: bool = False, null: bool = False, personal: bool = False) -> Column[str]:
-    """Return a text column."""
-    return Column(name, _TEXT, primary_key=key, nullable=null, info={"personal": personal})
+def text(
+    name: str, *, key: bool = False, null: bool = False, personal: bool = False, default: str | None = None
+) -> Column[str]:
+    """Return a text column; one that a later revision added has a default, for the rows that were there."""
+    return Column(name, _TEXT, primary_key=key, nullable=null, server_default=default, info={"personal": personal})
 
 
 def integer(name: str, *, key: bool = False, null: bool = False) -> Column[int]:
@@ -28,9 +30,13 @@ def blob(name: str, *, null: bool = False, personal: bool = False) -> Column[byt
     return Column(name, LargeBinary, nullable=null, info={"personal": personal})
 
 
-def table(name: str, *items: SchemaItem) -> Table:
-    """Return a table; on SQLite a STRICT one without the hidden rowid."""
-    return Table(name, METADATA, *items, sqlite_strict=True, sqlite_with_rowid=False)
+def table(name: str, *items: SchemaItem, long_rows: bool = False) -> Table:
+    """Return a table; on SQLite a STRICT one, without the hidden rowid where rows are short.
+
+    A row of more than a quarter of a page gets pages of its own in a table without rowid: four times the file, and four
+    times the work of an insert. Tables that older releases made keep their form.
+    """
+    return Table(name, METADATA, *items, sqlite_strict=True, sqlite_with_rowid=long_rows)
 
 
 schema_revision = table("schema_revision", integer("revision", key=True))

@@ -27,6 +27,7 @@ ledger_entry = table(
     blob("data"),
     blob("leaf_hash"),
     CheckConstraint("length(leaf_hash) = 32"),
+    long_rows=True,
 )
 
 ledger_checkpoint = table(
@@ -68,6 +69,7 @@ ledger_index = table(
     text("principal"),
     integer("time_ms"),
     integer("status"),
+    text("subjects", default=""),
 )
 Index("ledger_index_act", ledger_index.c.origin, ledger_index.c.act)
 Index("ledger_index_principal", ledger_index.c.origin, ledger_index.c.principal, ledger_index.c.time_ms)
