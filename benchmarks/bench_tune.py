@@ -39,7 +39,7 @@ from torch.nn import functional
 
 from stanch.data import TokenRecord
 from stanch.tune.gradient_torch import PlainGradient, PrivateGradient
-from stanch.tune.grid import add_quantised, grid_exponent, noise_scale, release
+from stanch.tune.grid import Released, Whole, grid_exponent, noise_scale, quantise, release_into
 from stanch.tune.lora_torch import LoraLinear
 from stanch.tune.model_torch import CausalModel, load_base
 from stanch.tune.models_torch import tiny_llama
@@ -124,19 +124,24 @@ def own_step(case: Case, variant: str) -> Step:
     plan = PrivacyPlan.make(table, model.adapter.shapes(), params)
     source = AesGaussian(bytes(32))
     if variant == "noise":
-        return lambda: add_noise(plan, source)
+        return noise_step(plan, source)
     private = PrivateGradient(model, plan, source, budget=budget)
     return optimised(model.adapter.parameters(), lambda: private.fill(1, units))
 
 
-def add_noise(plan: PrivacyPlan, source: AesGaussian) -> None:
-    """Do what a private step does after its clipped sum."""
+def noise_step(plan: PrivacyPlan, source: AesGaussian) -> Step:
+    """Return what a private step does after its clipped sum."""
     exponent, scale = grid_exponent(plan.max_grad_norm, plan.coordinates), noise_scale(plan)
-    for index, parameter in enumerate(plan.trainable):
-        count = int(np.prod(parameter.shape))
-        integers = source.integers(0, index, count, scale)
-        add_quantised(integers, np.zeros(count, dtype=np.float32), exponent)
-        release(integers, exponent, plan.denominator)
+    sums = [np.zeros(np.prod(parameter.shape), dtype=np.float32) for parameter in plan.trainable]
+
+    def add(index: int, values: Released) -> None:
+        def take(places: slice, noise: Whole) -> None:
+            noise += quantise(values[places], exponent)
+            release_into(values[places], noise, exponent, plan.denominator)
+
+        source.draw(0, index, len(values), scale, take)
+
+    return lambda: [add(index, values) for index, values in enumerate(sums)]
 
 
 def optimised(parameters: dict[str, nn.Parameter], fill: Step) -> Step:
