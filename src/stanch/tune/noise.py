@@ -19,7 +19,7 @@ Take = Callable[[slice, Whole], None]
 
 _LOW_BITS = np.uint64(12)
 _ONE = np.float64(1.0).view(np.uint64)
-_BLOCK = 1 << 13
+_BLOCK = 1 << 14
 """Pairs of values made at once: they, and what they are made of, stay in the cache."""
 
 
@@ -50,8 +50,6 @@ class AesGaussian:
         half = math.ceil(count / 2)
 
         def fill(pairs: range) -> None:
-            if not pairs:
-                return
             made = _Pairs(self._key, step, parameter, half, pairs.start, scale)
             for start in range(pairs.start, pairs.stop, _BLOCK):
                 size = min(_BLOCK, pairs.stop - start)
@@ -62,10 +60,11 @@ class AesGaussian:
 
         # Blocks are too small for the threads of torch's own functions.
         workers = max(1, min(_threads(), half // _BLOCK))
-        share = math.ceil(half / workers)
+        share = max(1, math.ceil(half / workers))
         parts = [range(start, min(start + share, half)) for start in range(0, half, share)]
-        if len(parts) < 2:
-            fill(range(half))
+        if workers == 1:
+            for part in parts:
+                fill(part)
             return
         with ThreadPoolExecutor(workers) as pool:
             list(pool.map(fill, parts))
@@ -132,9 +131,10 @@ def _box_muller_into(words: Words, values: Normals, square: float) -> None:
     radius *= -2.0 * square
     np.sqrt(radius, out=radius)
     angle *= 2.0 * math.pi
-    for function, part in ((torch.cos, values[:half]), (torch.sin, values[half:])):
-        function(torch.from_numpy(angle), out=torch.from_numpy(part))
-        part *= radius
+    turns = torch.from_numpy(angle)
+    torch.cos(turns, out=torch.from_numpy(values[:half]))
+    torch.sin(turns, out=torch.from_numpy(values[half:]))
+    values.reshape(2, half)[:] *= radius
 
 
 def _threads() -> int:
