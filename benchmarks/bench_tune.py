@@ -2,8 +2,8 @@
 
 Each variant takes one optimizer step on the same batch (each record its own unit, all tokens labelled) with its own
 copy of the same model, in an order that changes from round to round; ratios are of steps of the same round. On a CPU
-the figure is the process's CPU time, on a GPU the time between two events of the device. Peak memory is that of a
-process of its own that takes two steps. A case with several passes takes its batch through the model in parts, as
+the figure is the process's CPU time, on a GPU the time between two events of the device. Peak memory is what a model
+and two of its steps add to a process of their own. A case with several passes takes its batch through the model in parts, as
 everybody must whose logical batch is larger than memory. ``plain`` is transformers with PEFT and ordinary autograd,
 ``plain_own`` this package's loop without privacy, ``hooks`` and ``ghost`` are Opacus with its per-sample gradients and
 with ghost clipping; a variant that cannot run a case is named with its error. ``noise`` is the part of the private step
@@ -228,8 +228,9 @@ def seconds(step: Step) -> float:
 
 
 def peak_mebibytes(name: str, variant: str) -> float:
-    """Return what two steps need at most, in this process alone."""
+    """Return what a model and two of its steps need at most, in this process alone, beyond the programs themselves."""
     prepare()
+    programs = 0.0 if DEVICE.type == "cuda" else resident("VmRSS:")
     step = make_step(CASES[name], variant)
     gc.collect()
     step()
@@ -237,8 +238,13 @@ def peak_mebibytes(name: str, variant: str) -> float:
     if DEVICE.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
     # Not getrusage: its peak outlives the start of a new program, and would be that of the parent.
+    return resident("VmHWM:") - programs
+
+
+def resident(what: str) -> float:
+    """Return the memory of this process in mebibytes, now (``VmRSS:``) or at its peak (``VmHWM:``)."""
     status = Path("/proc/self/status").read_text().split()
-    return int(status[status.index("VmHWM:") + 1]) / 2**10
+    return int(status[status.index(what) + 1]) / 2**10
 
 
 def prepare() -> None:
