@@ -3,12 +3,12 @@
 Each variant takes one optimizer step on the same batch (each record its own unit, all tokens labelled) with its own
 copy of the same model, in an order that changes from round to round; ratios are of steps of the same round. On a CPU
 the figure is the process's CPU time, on a GPU the time between two events of the device. Peak memory is what a model
-and two of its steps add to a process of their own. A case with several passes takes its batch through the model in parts, as
-everybody must whose logical batch is larger than memory. ``plain`` is transformers with PEFT and ordinary autograd,
-``plain_own`` this package's loop without privacy, ``hooks`` and ``ghost`` are Opacus with its per-sample gradients and
-with ghost clipping; a variant that cannot run a case is named with its error. ``noise`` is the part of the private step
-that draws, adds and scales the noise: with one pass in a step its share is the largest that it can be; that of a step
-of 256 units, the plan's least by default, stands beside it.
+and two of its steps add to a process of their own. A case with several passes takes its batch through the model in
+parts, as everybody must whose logical batch is larger than memory. ``plain`` is transformers with PEFT and ordinary
+autograd, ``plain_own`` this package's loop without privacy, ``hooks`` and ``ghost`` are Opacus with its per-sample
+gradients and with ghost clipping; a variant that cannot run a case is named with its error. ``noise`` is the part of
+the private step that draws, adds and scales the noise: with one pass in a step its share is the largest that it can be;
+that of a step of 256 units, the plan's least by default, stands beside it.
 Writes benchmarks/results/tune.json.
 
 Usage: bench_tune.py [ROUNDS] [CASE ...]
