@@ -2,13 +2,13 @@
 
 Each variant takes one optimizer step on the same batch (each record its own unit, all tokens labelled) with its own
 copy of the same model, in an order that changes from round to round; ratios are of steps of the same round. On a CPU
-the figure is the process's CPU time, on a GPU the time between two events of the device. Peak memory is that of a
-process of its own that takes two steps. A case with several passes takes its batch through the model in parts, as
-everybody must whose logical batch is larger than memory. ``plain`` is transformers with PEFT and ordinary autograd,
-``plain_own`` this package's loop without privacy, ``hooks`` and ``ghost`` are Opacus with its per-sample gradients and
-with ghost clipping; a variant that cannot run a case is named with its error. ``noise`` is the part of the private step
-that draws, adds and scales the noise: with one pass in a step its share is the largest that it can be; that of a step
-of 256 units, the plan's least by default, stands beside it.
+the figure is the process's CPU time, on a GPU the time between two events of the device. Peak memory is what a model
+and two of its steps add to a process of their own. A case with several passes takes its batch through the model in
+parts, as everybody must whose logical batch is larger than memory. ``plain`` is transformers with PEFT and ordinary
+autograd, ``plain_own`` this package's loop without privacy, ``hooks`` and ``ghost`` are Opacus with its per-sample
+gradients and with ghost clipping; a variant that cannot run a case is named with its error. ``noise`` is the part of
+the private step that draws, adds and scales the noise: with one pass in a step its share is the largest that it can be;
+that of a step of 256 units, the plan's least by default, stands beside it.
 Writes benchmarks/results/tune.json.
 
 Usage: bench_tune.py [ROUNDS] [CASE ...]
@@ -39,7 +39,7 @@ from torch.nn import functional
 
 from stanch.data import TokenRecord
 from stanch.tune.gradient_torch import PlainGradient, PrivateGradient
-from stanch.tune.grid import add_quantised, grid_exponent, noise_scale, release
+from stanch.tune.grid import Released, Whole, grid_exponent, noise_scale, quantise, release_into
 from stanch.tune.lora_torch import LoraLinear
 from stanch.tune.model_torch import CausalModel, load_base
 from stanch.tune.models_torch import tiny_llama
@@ -124,19 +124,24 @@ def own_step(case: Case, variant: str) -> Step:
     plan = PrivacyPlan.make(table, model.adapter.shapes(), params)
     source = AesGaussian(bytes(32))
     if variant == "noise":
-        return lambda: add_noise(plan, source)
+        return noise_step(plan, source)
     private = PrivateGradient(model, plan, source, budget=budget)
     return optimised(model.adapter.parameters(), lambda: private.fill(1, units))
 
 
-def add_noise(plan: PrivacyPlan, source: AesGaussian) -> None:
-    """Do what a private step does after its clipped sum."""
+def noise_step(plan: PrivacyPlan, source: AesGaussian) -> Step:
+    """Return what a private step does after its clipped sum."""
     exponent, scale = grid_exponent(plan.max_grad_norm, plan.coordinates), noise_scale(plan)
-    for index, parameter in enumerate(plan.trainable):
-        count = int(np.prod(parameter.shape))
-        integers = source.integers(0, index, count, scale)
-        add_quantised(integers, np.zeros(count, dtype=np.float32), exponent)
-        release(integers, exponent, plan.denominator)
+    sums = [np.zeros(np.prod(parameter.shape), dtype=np.float32) for parameter in plan.trainable]
+
+    def add(index: int, values: Released) -> None:
+        def take(places: slice, noise: Whole) -> None:
+            noise += quantise(values[places], exponent)
+            release_into(values[places], noise, exponent, plan.denominator)
+
+        source.draw(0, index, len(values), scale, take)
+
+    return lambda: [add(index, values) for index, values in enumerate(sums)]
 
 
 def optimised(parameters: dict[str, nn.Parameter], fill: Step) -> Step:
@@ -223,8 +228,9 @@ def seconds(step: Step) -> float:
 
 
 def peak_mebibytes(name: str, variant: str) -> float:
-    """Return what two steps need at most, in this process alone."""
+    """Return what a model and two of its steps need at most, in this process alone, beyond the programs themselves."""
     prepare()
+    programs = 0.0 if DEVICE.type == "cuda" else resident("VmRSS:")
     step = make_step(CASES[name], variant)
     gc.collect()
     step()
@@ -232,8 +238,13 @@ def peak_mebibytes(name: str, variant: str) -> float:
     if DEVICE.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
     # Not getrusage: its peak outlives the start of a new program, and would be that of the parent.
+    return resident("VmHWM:") - programs
+
+
+def resident(what: str) -> float:
+    """Return the memory of this process in mebibytes, now (``VmRSS:``) or at its peak (``VmHWM:``)."""
     status = Path("/proc/self/status").read_text().split()
-    return int(status[status.index("VmHWM:") + 1]) / 2**10
+    return int(status[status.index(what) + 1]) / 2**10
 
 
 def prepare() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 import transformers as hf
 from torch import nn
@@ -112,6 +113,13 @@ def reference_sum(
         for name, part in gradient.items():
             total[name] += factor * part
     return total
+
+
+def integers(source, step, parameter, count, scale) -> np.ndarray:
+    """Return the noise of one parameter in one step."""
+    found = np.empty(count)
+    source.draw(step, parameter, count, scale, found.__setitem__)
+    return found
 
 
 def norm_of(parts) -> float:

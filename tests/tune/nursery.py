@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
@@ -38,7 +39,7 @@ def run(
 ) -> None:
     """Start or resume a run; note a hash of each noise vector before it is used. ``silent`` plants a bug: no noise."""
     if silent:
-        AesGaussian.integers = NoNoise.integers
+        AesGaussian.draw = NoNoise.draw
     if noted:
         note_noise(Path(noted))
     if rank and dies_at >= 0:
@@ -48,16 +49,17 @@ def run(
 
 
 def note_noise(path: Path) -> None:
-    integers = AesGaussian.integers
+    draw = AesGaussian.draw
 
-    def noting(self, step, parameter, count, scale):
-        drawn = integers(self, step, parameter, count, scale)
+    def noting(self, step, parameter, count, scale, take):
+        drawn = np.empty(count)
+        draw(self, step, parameter, count, scale, drawn.__setitem__)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.write(handle, hashlib.sha256(drawn.tobytes()).hexdigest().encode() + b"\n")
         os.close(handle)
-        return drawn
+        take(slice(0, count), drawn)
 
-    AesGaussian.integers = noting
+    AesGaussian.draw = noting
 
 
 def die_at(step: int) -> None:

@@ -22,12 +22,14 @@ from stanch.tune.model_torch import CausalModel
 from stanch.tune.models_torch import tiny_llama
 from stanch.tune.noise import AesGaussian
 from stanch.tune.plan import PrivacyParams, PrivacyPlan
+from stanch.tune.ranks_torch import NoNoise
 from stanch.tune.refusals import BudgetExhausted, SelfCheckFailed, UncoveredParameter
 from stanch.tune.sampler import StreamKeys, UnitSampler
 from stanch.tune.spec import MethodSpec, TrainSpec
 from stanch.tune.units import Unit, UnitTable
 
 from .conftest import write_chats
+from .engine_models import integers
 
 UNITS = 60
 
@@ -73,16 +75,12 @@ def check_noise(model, plan, gradient, units) -> None:
     assert low < (noise**2).sum() / sigma**2 < high * (1 + plan.slack) ** 2
 
 
-class NoNoise:
-    def integers(self, _step, _parameter, count, _scale):
-        return np.zeros(count, dtype=np.int64)
-
-
 class Twice(AesGaussian):
     """Noise once for each chunk, as if there were two."""
 
-    def integers(self, step, parameter, count, scale):
-        return super().integers(step, parameter, count, scale) + super().integers(step + 1, parameter, count, scale)
+    def draw(self, step, parameter, count, scale, take):
+        one = AesGaussian(self._key)
+        take(slice(0, count), sum(integers(one, step + chunk, parameter, count, scale) for chunk in range(2)))
 
 
 def test_noise_has_the_variance_of_the_plan(model, plan, records):
@@ -188,10 +186,10 @@ def test_noise_and_sample_never_repeat_after_a_resume(model, plan, table, record
     seen = []
 
     class Watched(AesGaussian):
-        def integers(self, step, parameter, count, scale):
-            found = super().integers(step, parameter, count, scale)
+        def draw(self, step, parameter, count, scale, take):
+            found = integers(super(), step, parameter, count, scale)
             seen.append(found.tobytes())
-            return found
+            take(slice(0, count), found)
 
     plan = replace(plan, steps=1)
     samples = []

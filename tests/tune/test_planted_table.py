@@ -28,12 +28,13 @@ from stanch.tune.loop_torch import make_optimizer
 from stanch.tune.model_torch import CausalModel
 from stanch.tune.models_torch import tiny_llama
 from stanch.tune.noise import AesGaussian
+from stanch.tune.ranks_torch import NoNoise
 from stanch.tune.refusals import SelfCheckFailed, UncoveredParameter
 from stanch.tune.sampler import StreamKeys, UnitSampler
 from stanch.tune.spec import MethodSpec, TrainSpec
 from stanch.tune.units import UnitTable
 
-from .engine_models import make_plan
+from .engine_models import integers, make_plan
 
 STEPS = 400
 
@@ -102,29 +103,25 @@ def check_release(model, noise) -> None:
     check_noise(gradient)
 
 
-class NoNoise:
-    def integers(self, _step, _parameter, count, _scale):
-        return np.zeros(count, dtype=np.int64)
-
-
 class Half(AesGaussian):
-    def integers(self, step, parameter, count, scale):
-        return super().integers(step, parameter, count, scale / 2)
+    def draw(self, step, parameter, count, scale, take):
+        super().draw(step, parameter, count, scale / 2, take)
 
 
 class PerChunk(AesGaussian):
-    def integers(self, step, parameter, count, scale):
-        return sum(super(PerChunk, self).integers(step + chunk, parameter, count, scale) for chunk in range(4))
+    def draw(self, step, parameter, count, scale, take):
+        one = AesGaussian(self._key)
+        take(slice(0, count), sum(integers(one, step + chunk, parameter, count, scale) for chunk in range(4)))
 
 
 class Reused(AesGaussian):
-    def integers(self, _step, parameter, count, scale):
-        return super().integers(0, parameter, count, scale)
+    def draw(self, _step, parameter, count, scale, take):
+        super().draw(0, parameter, count, scale, take)
 
 
 def check_fresh(noise) -> None:
     """No two of the vectors of a run are the same."""
-    found = [noise.integers(step, parameter, 32, 1e6).tobytes() for step in range(20) for parameter in range(4)]
+    found = [integers(noise, step, parameter, 32, 1e6).tobytes() for step in range(20) for parameter in range(4)]
     assert len(set(found)) == len(found)
 
 

@@ -4,18 +4,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from stanch.data import TokenRecord
 from stanch.tune.chunks import Chunk, Row, cut_chunks
 from stanch.tune.engine_torch import UnitGradients
-from stanch.tune.grid import Integers, add_quantised, grid_exponent, noise_scale, quantise, release
+from stanch.tune.grid import Floats, Released, Whole, blocks, grid_exponent, noise_scale, quantise, release_into
 from stanch.tune.model_torch import CausalModel
 from stanch.tune.noise import NoiseSource
 from stanch.tune.physical_torch import choose_budget
 from stanch.tune.plan import PrivacyPlan
 
 Units = Sequence[Sequence[TokenRecord]]
+AddUp = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.int64]]
 
 
 class Trainable(Protocol):
@@ -72,7 +74,7 @@ class PrivateGradient:
         plan: Every constant.
         noise: Of this process; of several, one alone adds noise.
         budget: Tokens that go through the model at once.
-        add_up: Adds this process's integers to those of the others.
+        add_up: Adds this process's integers to those of the others; None where it is alone.
 
     Attributes:
         plan: Every constant.
@@ -86,7 +88,7 @@ class PrivateGradient:
         noise: NoiseSource,
         *,
         budget: int,
-        add_up: Callable[[Integers], Integers] = lambda integers: integers,
+        add_up: AddUp | None = None,
     ) -> None:
         self._model = model
         self.plan = plan
@@ -151,19 +153,38 @@ class PrivateGradient:
 
     def fill(self, step: int, units: Units) -> None:
         """Leave the noisy mean gradient in ``param.grad``."""
-        exponent = grid_exponent(self.plan.max_grad_norm, self.plan.coordinates)
-        scale = noise_scale(self.plan)
         total = self.sum_clipped(units)
         self._sums.clear()
         for index, (name, parameter) in enumerate(self.parameters.items()):
-            integers = self._noise.integers(step, index, parameter.numel(), scale)
-            # What is released takes the place of the sum, which only a check still needs.
             part = total.pop(name)
             if is_checked(step):
-                self._sums[name] = part
-            add_quantised(integers, part.cpu().numpy().reshape(-1), exponent)
-            noisy = release(self._add_up(integers), exponent, self.plan.denominator)
-            parameter.grad = torch.from_numpy(noisy).view(parameter.shape).to(parameter.device)
+                self._sums[name] = part.clone()
+            sums: Floats = part.cpu().numpy().reshape(-1)
+            # What is released takes the place of the sum where it has its size: new memory costs time.
+            released = sums if sums.dtype == np.float32 else np.empty(len(sums), dtype=np.float32)
+            self._release_into(released, step, index, sums)
+            parameter.grad = torch.from_numpy(released).view(parameter.shape).to(parameter.device)
+
+    def _release_into(self, released: Released, step: int, index: int, sums: Floats) -> None:
+        """Put (sum on the grid + noise)/L of one parameter into ``released``, block by block while it is in the cache.
+
+        Several processes need all integers at once.
+        """
+        exponent = grid_exponent(self.plan.max_grad_norm, self.plan.coordinates)
+        integers = np.empty(len(sums), dtype=np.int64) if self._add_up else None
+
+        def take(places: slice, noise: Whole) -> None:
+            noise += quantise(sums[places], exponent)
+            if integers is None:
+                release_into(released[places], noise, exponent, self.plan.denominator)
+            else:
+                integers[places] = noise
+
+        self._noise.draw(step, index, len(sums), noise_scale(self.plan), take)
+        if self._add_up and integers is not None:
+            total = self._add_up(integers)
+            for places in blocks(len(total)):
+                release_into(released[places], total[places].astype(np.float64), exponent, self.plan.denominator)
 
     def noise_variance(self) -> float:
         """Return the variance of what the last release holds beside the clipped sum, in that of the plan.
@@ -175,9 +196,11 @@ class PrivateGradient:
         for name, parameter in self.parameters.items():
             if parameter.grad is None:
                 continue
-            steps = self._add_up(quantise(self._sums[name].cpu().numpy().reshape(-1), exponent))
+            steps = quantise(self._sums[name].cpu().numpy().reshape(-1), exponent)
+            if self._add_up:
+                steps = self._add_up(steps.astype(np.int64)).astype(np.float64)
             noisy = parameter.grad.cpu().numpy().reshape(-1).astype(np.float64) * self.plan.denominator
-            noise = noisy - np.ldexp(steps.astype(np.float64), exponent)
+            noise = noisy - np.ldexp(steps, exponent)
             squares += float(noise @ noise)
         return squares / (self.plan.coordinates * (self.plan.noise_multiplier * self.plan.max_grad_norm) ** 2)
 

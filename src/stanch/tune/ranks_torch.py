@@ -13,10 +13,12 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.distributed as dist
 
-from stanch.tune.grid import Integers
+from stanch.tune.grid import blocks
+from stanch.tune.noise import Take
 from stanch.tune.refusals import RankLost, RanksDiverged, UnsupportedParallelism
 from stanch.tune.sampler import StreamKeys
 
@@ -81,14 +83,12 @@ class Ranks:
         """Return which of the drawn units belong to this process."""
         return tuple(unit for unit in units if unit % self.world == self.rank)
 
-    def add_up(self, integers: Integers) -> Integers:
+    def add_up(self, integers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return the sum over all processes; exact, for integers have no order of addition."""
-        if self.world == 1:
-            return integers
         total = torch.from_numpy(np.ascontiguousarray(integers))
         with _others():
             dist.all_reduce(total, group=self._group)
-        found: Integers = total.numpy()
+        found: npt.NDArray[np.int64] = total.numpy()
         return found
 
     def share(self, data: bytes) -> bytes:
@@ -138,9 +138,10 @@ class Ranks:
 class NoNoise:
     """The noise of the processes that add none: process 0 adds it for all."""
 
-    def integers(self, step: int, parameter: int, count: int, scale: float) -> Integers:  # noqa: ARG002 - a NoiseSource
-        """Return zeros."""
-        return np.zeros(count, dtype=np.int64)
+    def draw(self, step: int, parameter: int, count: int, scale: float, take: Take) -> None:  # noqa: ARG002 - a NoiseSource
+        """Hand over zeros."""
+        for places in blocks(count):
+            take(places, np.zeros(len(range(count)[places])))
 
 
 @contextmanager

@@ -202,7 +202,8 @@ class Session:
         if prepared.plan is not None:
             noise = AesGaussian(keys.noise) if ranks.leads else NoNoise()
             budget = chosen or CPU_TOKENS
-            gradient = PrivateGradient(model, prepared.plan, noise, budget=budget, add_up=ranks.add_up)
+            add_up = ranks.add_up if ranks.world > 1 else None
+            gradient = PrivateGradient(model, prepared.plan, noise, budget=budget, add_up=add_up)
             if chosen is None:
                 gradient.choose_chunks(model, max(len(record.ids) for record in records.values()))
             sampler = UnitSampler.of(prepared.plan, prepared.units, keys)
