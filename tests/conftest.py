@@ -148,3 +148,12 @@ def _authority(tmp_path_factory):
     from authority import Authority  # noqa: PLC0415 - used here alone
 
     return Authority(tmp_path_factory.mktemp("tsa") / "a")
+
+
+@pytest.fixture(scope="session")
+def steps():
+    """The compiled steps of a walk over an index, and the glance."""
+    pytest.importorskip("numba")
+    from stanch.scan.spans.kernels import compile_steps  # noqa: PLC0415 - few tests need it
+
+    return compile_steps()

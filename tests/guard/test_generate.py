@@ -145,7 +145,7 @@ def test_a_failing_model_releases_nothing_more(model, tokenizer, inputs, monkeyp
 def test_a_failing_guard_ends_the_model(model, tokenizer, inputs, guard, monkeypatch):
     stream = guard.open()
     monkeypatch.setattr(guard, "open", lambda: stream)
-    monkeypatch.setattr(stream._reading._session, "step", None)
+    monkeypatch.setattr(stream._reading.session, "step", None)
     with pytest.raises(GuardError):
         list(guarded_generate(model, tokenizer, inputs, guard=guard, max_new_tokens=160))
     assert no_thread_left()

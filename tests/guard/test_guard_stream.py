@@ -216,7 +216,7 @@ def test_an_error_inside_is_final_and_says_nothing(guard, monkeypatch):
     def broken(text, **_):
         raise ValueError(text)
 
-    monkeypatch.setattr(stream._reading._session, "step", broken)
+    monkeypatch.setattr(stream._reading.session, "step", broken)
     with pytest.raises(GuardError) as caught:
         stream.feed("very private words")
     error = caught.value
@@ -243,7 +243,7 @@ def test_an_interrupt_leaves_the_stream_dead(guard, monkeypatch):
     def interrupted(_text, **_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(stream._reading._session, "step", interrupted)
+    monkeypatch.setattr(stream._reading.session, "step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         stream.feed("text that is long enough for no stage to hold all of it. " * 20)
     monkeypatch.undo()

@@ -197,7 +197,7 @@ def test_memory_of_a_long_stream_is_bounded(indexes, words):
     chunk = words(random.Random(10), 40) + " — é. "
     for _ in range(400):
         gate.feed(chunk)
-    assert gate._cursor.position > 80_000
+    assert gate.cursor.position > 80_000
     # Two entries a word and a few for each odd character, over what is remembered and one chunk.
     assert len(gate._folder.offsets._derived) < 3000
     assert len(gate._raw) + len(gate._folded) + len(gate._tracker._recent) + len(gate._pending) < 1000

@@ -186,9 +186,12 @@ def test_stems_tell_little():
     stems = {stem for term in terms for stem in stems_of(fold_text(term, "squeezed"))}
     assert len(book.stems) == len(stems)
     assert all(book.begun.may_begin(stem) for stem in stems)
-    others = [word.encode() for word in words[4000:] if word[:6].encode() not in stems]
-    by_chance = sum(map(book.begun.may_begin, others)) / len(others)
+    others = [word[:6].encode() for word in words[4000:] if word[:6].encode() not in stems]
+    by_chance = sum(book.begun[stem] for stem in others) / len(others)
     assert 0.09 < by_chance < 0.15  # 1 - e^(-1/8) = 0.1175; 2,000 words: the deviation is 0.7 %
+    may = [stem for stem in others if book.begun.may_begin(stem)]
+    assert may == [stem for stem in others if book.begun[stem[:3]] and book.begun[stem]]
+    assert len(may) / len(others) < 0.06  # 1 - e^(-4000/26^3) + 0.1175 e^(-4000/26^3) = 0.30 of all first three letters
     assert Dictionary.build(["orion"], key=KEY, label="x").stems == b""
 
 
@@ -276,7 +279,7 @@ def test_a_long_gap_cuts_a_whole_text_as_it_cuts_a_stream(gap):
 
 
 def test_what_was_no_term_before_is_looked_up_only_once(monkeypatch):
-    book = Dictionary.build(["orion", "Project Nightjar"], key=KEY, label="codename")
+    book = Dictionary.build(["orion", "nightjar"], key=KEY, label="codename")
     looked, digest = [], Dictionary._digest
     monkeypatch.setattr(Dictionary, "_digest", lambda self, word: looked.append(word) or digest(self, word))
     for text in (

@@ -11,15 +11,9 @@ import pytest
 from stanch.scan import FINE, IndexParams, SpanIndex, fold_text
 from stanch.scan.spans import kernels
 from stanch.scan.spans.bloom import BlockedBloom
-from stanch.scan.spans.kernels import BLOCKS, COMPILER, HASH, Compiler, compile_steps
+from stanch.scan.spans.kernels import BLOCKS, COMPILER, HASH, Compiler
 
 KEY = bytes(range(32))
-
-
-@pytest.fixture(scope="module")
-def steps():
-    pytest.importorskip("numba")
-    return compile_steps()
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +33,7 @@ def walk(index, text, sizes):
     hashes = []
     for size in sizes:
         hits += cursor.push(text[at : at + size])
-        hashes.append(cursor._hash if COMPILER.steps is None else int(cursor._room[HASH]))
+        hashes.append(cursor._hash if COMPILER.steps is None else int(cursor.room[HASH]))
         at += size
     return hits, hashes
 
@@ -59,7 +53,7 @@ def test_compiled_steps_give_the_hits_and_hashes_of_the_plain_ones(index, librar
 
 
 def test_a_roll_writes_the_hashes_and_nothing_else(index, steps):
-    room = index.cursor()._room
+    room = index.cursor().room
     room[HASH] = 12345
     before = room.copy()
     steps.roll(bytes(range(40)), 7, room)

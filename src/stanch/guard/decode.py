@@ -21,7 +21,7 @@ LONGEST_RUN = 4096
 
 _BASE64, _HEX, _PERCENT = ENCODINGS[:3]
 _PHASES = {_BASE64.name: 4, _HEX.name: 2, _PERCENT.name: 1}
-_MEMBERS = "".join(re.findall(_PERCENT.run, "".join(map(chr, range(128)))))
+MEMBERS = "".join(re.findall(_PERCENT.run, "".join(map(chr, range(128)))))
 
 _SHORT, _REMEMBERED = 24, 1 << 15
 
@@ -32,7 +32,7 @@ class _Ends(dict[str, int]):
     def __missing__(self, text: str) -> int:
         if len(self) >= _REMEMBERED:
             self.clear()
-        end = self[text] = len(text.rstrip(_MEMBERS))
+        end = self[text] = len(text.rstrip(MEMBERS))
         return end
 
 
@@ -57,12 +57,22 @@ class DecodedGate:
         """Code points that are held now."""
         return len(self._held)
 
+    @property
+    def held(self) -> str:
+        """The run that is held."""
+        return self._held
+
+    def skip(self, passed: int, held: str) -> None:
+        """Take text of short runs; so much of it has passed, after what was held, and the last run is held."""
+        self._start += passed
+        self._held = held
+
     def feed(self, text: str) -> str:
         """Take the next piece of the text and return what passes; after a finding nothing does."""
         if self.found is not None:
             return ""
         # Each piece is looked at once: one without other characters only makes the run longer.
-        end = _ENDS[text] if len(text) <= _SHORT else len(text.rstrip(_MEMBERS))
+        end = _ENDS[text] if len(text) <= _SHORT else len(text.rstrip(MEMBERS))
         before, held = len(self._held), self._held + text
         done, size = before + end if end else 0, before + len(text)
         if size >= SHORTEST_RUN and (done >= SHORTEST_RUN or size - done > LONGEST_RUN):

@@ -46,6 +46,7 @@ class EscapedGate:
         self.found: Finding | None = None
         self._policy = policy
         self._before = [after + BORDER] if after else []  # the end of what has passed
+        self._kept = 0
         self._held = ""
         self._passed = 0
         self._reading: Reading | None = None
@@ -55,6 +56,11 @@ class EscapedGate:
     def held_chars(self) -> int:
         """Code points that are held now."""
         return len(self._held)
+
+    @property
+    def rests(self) -> bool:
+        """Whether the text is not read a second time."""
+        return self._reading is None and not self._is_after
 
     @property
     def position(self) -> int:
@@ -68,10 +74,7 @@ class EscapedGate:
         if self._reading is not None:
             return self._judge(self._reading, text, final=final)
         if not self._is_after and "\\" not in text and BORDER not in text:
-            self._passed += len(text)
-            self._before.append(text)
-            if len(self._before) > REPLAYED:
-                self._before = ["".join(self._before)[-REPLAYED:]]
+            self.skip(text)
             return text
         first = None if self._is_after else _FIRST.search(text)
         start = 0 if first is None else first.start()
@@ -80,6 +83,15 @@ class EscapedGate:
         self._before.append(plain)
         self._reading = self._begin()
         return plain + self._judge(self._reading, text[start:], final=final)
+
+    def skip(self, text: str) -> None:
+        """Take text without escapes and borders, before there are any: it passes."""
+        self._passed += len(text)
+        self._before.append(text)
+        self._kept += len(text)
+        if self._kept > 2 * REPLAYED:
+            self._before = ["".join(self._before)[-REPLAYED:]]
+            self._kept = REPLAYED
 
     def _begin(self) -> Reading:
         """Read what came before the first escape once more: the stages have judged it, and it has passed."""

@@ -34,21 +34,30 @@ class Reading:
     """One text through the stages, in whole code points. What passes never depends on how it was cut.
 
     Attributes:
+        decoded: The stage of encoded runs; None if there are no texts to look for in them.
+        gate: The stage of training text; None without an index.
+        session: The last stage.
         settled: Code points, from the start of the text, that have left the last stage.
     """
 
     def __init__(self, policy: GuardPolicy) -> None:
         looks_for_texts = policy.index is not None or policy.known is not None
-        self._decoded = DecodedGate(policy) if looks_for_texts else None
-        self._gate = SpanGate(policy.index) if policy.index is not None else None
-        self._session = policy.scanner.open_stream()
+        self.decoded = DecodedGate(policy) if looks_for_texts else None
+        self.gate = SpanGate(policy.index) if policy.index is not None else None
+        self.session = policy.scanner.open_stream()
         self._scanned = 0
         self.settled = 0
 
     @property
     def counts(self) -> tuple[int, int]:
         """Folded characters that were compared with the index, and windows of it that stood alone among them."""
-        return (self._gate.folded_chars, self._gate.lone_hits) if self._gate is not None else (0, 0)
+        return (self.gate.folded_chars, self.gate.lone_hits) if self.gate is not None else (0, 0)
+
+    def resume(self, size: int, held: str) -> None:
+        """Go on where the session's searches have taken ``size`` code points more, of which so many are held."""
+        self._scanned += size
+        self.settled = self._scanned - len(held)
+        self.session.resume(self.settled, held)
 
     def step(self, text: str, *, final: bool = False) -> Passed:
         """Take the next piece of the text, or the last one; after a cut there must be no other step."""
@@ -56,7 +65,7 @@ class Reading:
         if not text and not final:  # the session has said all about what it was given
             return Passed((), (), cut, held + self._scanned - self.settled)
         # After a cut the session is not finished: what it holds may be the beginning of what the cut has hidden.
-        released = self._session.step(text, final=final and cut is None)
+        released = self.session.step(text, final=final and cut is None)
         waiting = released.held_chars
         self._scanned += len(text)
         self.settled = self._scanned - waiting
@@ -67,12 +76,12 @@ class Reading:
         held = 0
         cut: Finding | None = None
         run: tuple[int, int] | None = None
-        if (decoded := self._decoded) is not None:
+        if (decoded := self.decoded) is not None:
             text = decoded.feed(text)
             if final:
                 text += decoded.finish()
             held, cut = decoded.held_chars, decoded.found
-        if (gate := self._gate) is not None:
+        if (gate := self.gate) is not None:
             if text:
                 gated = gate.feed(text)
                 text, run = gated.text, gated.run

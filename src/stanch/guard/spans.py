@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 import msgspec
 
-from stanch.scan import Folder, Hit, MatchTracker, SpanIndex
+from stanch.scan import Folder, Hit, MatchTracker, SpanIndex, fold_text
 
 HELD_LIMIT = 4096
 """Code points that are held at most; a text that would make it more is cut (fill between two hits folds to nothing)."""
 
 _SPACE = 0x20
+_FAR = 3  # code points for each folded byte of which few texts have more
 _REMEMBERED = 4096  # folded bytes whose way back to code points is kept: five hits and a window of the longest kind
 
 
@@ -49,11 +50,12 @@ class SpanGate:
     trace. A folded space is completed by the character after it, which is when it is known to stand between words.
 
     Attributes:
+        cursor: The walk over the index.
         lone_hits: How many windows stood in the index without a second one a stride later.
     """
 
     def __init__(self, index: SpanIndex) -> None:
-        self._cursor = index.cursor()
+        self.cursor = index.cursor()
         self._stride = index.params.stride
         self._folder = Folder("index")
         self._tracker = MatchTracker(index.params.stride)
@@ -68,22 +70,52 @@ class SpanGate:
     @property
     def folded_chars(self) -> int:
         """Folded characters that were looked at."""
-        return self._cursor.position
+        return self.cursor.position
 
     @property
     def held_chars(self) -> int:
         """Code points that are held now."""
         return len(self._raw)
 
+    @property
+    def rests(self) -> bool:
+        """Whether nothing is held or cut."""
+        return not self._pending and self._run is None
+
+    @property
+    def between_words(self) -> bool:
+        """Whether a separator has followed the last word."""
+        return self._folder.between_words
+
+    def skip(self, text: str, size: int, value: int) -> None:
+        """Take ASCII text in which no window ends that the index holds.
+
+        Args:
+            text: The text.
+            size: How many bytes it folds to.
+            value: The hash of the last window.
+        """
+        # The next hit may begin a window before its end: of what is before that, nobody will ask for the place.
+        at = text.rfind(" ", 0, max(len(text) - _FAR * self.cursor.size, 0)) + 1
+        last = fold_text(text[at:], "index")
+        if at and len(last) >= self.cursor.size and text[at].isalnum():
+            self._folder.jump(at, 1, size - len(last) - 1)
+            text = text[at:]
+        self.cursor.skip(self._folder.push(text), size, value)
+        self._forget()
+
+    def _forget(self) -> None:
+        if self.cursor.position >= self._full:
+            self._full = self.cursor.position + _REMEMBERED
+            self._folder.offsets.forget(self.cursor.position - _REMEMBERED)
+
     def feed(self, chunk: str) -> Gated:
         """Take the next chunk; after a cut nothing passes any more."""
         if self._run is not None:
             return Gated("", self._run)
-        if self._cursor.position >= self._full:
-            self._full = self._cursor.position + _REMEMBERED
-            self._folder.offsets.forget(self._cursor.position - _REMEMBERED)
+        self._forget()
         self._folded = folded = self._folder.push(chunk)
-        hits = self._cursor.push(folded) if folded else ()
+        hits = self.cursor.push(folded) if folded else ()
         if not hits and not self._pending:  # nothing is held, and nothing needs to be
             return Gated(chunk)
         return self._judge(chunk, hits)
@@ -100,7 +132,7 @@ class SpanGate:
             if matched := self._tracker.push([hit]):
                 return self._stop(matched[0], hit)
         end = self._folder.code_points
-        if not self._let_go(self._cursor.position, end):
+        if not self._let_go(self.cursor.position, end):
             return self._stop(self._pending[0].hit, self._pending[0].hit)
         return Gated(self._release(self._pending[0].held_from if self._pending else end))
 
@@ -113,7 +145,7 @@ class SpanGate:
 
     def _completed_at(self, folded_end: int) -> int:
         """Return the code point with whose arrival the folded text reached ``folded_end``."""
-        last = self._folded[folded_end - 1 - self._cursor.position]
+        last = self._folded[folded_end - 1 - self.cursor.position]
         return self._folder.offsets.start(folded_end if last == _SPACE else folded_end - 1)
 
     def _let_go(self, position: int, code_points: int) -> bool:

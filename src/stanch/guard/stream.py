@@ -3,14 +3,18 @@
 import itertools
 from collections import deque
 from collections.abc import Sequence
+from functools import cached_property
 
 import msgspec
 
 from stanch.errors import StanchError
 from stanch.guard.escape import BORDER, EscapedGate
 from stanch.guard.policy import Action, GuardPolicy
+from stanch.guard.quiet import QuietReader, policy_sheet
 from stanch.guard.reading import Reading
 from stanch.scan.fold import CodePoints
+from stanch.scan.sheet import Sheet
+from stanch.scan.spans.kernels import COMPILER
 from stanch.scan.stream import Piece
 from stanch.terms import Finding
 
@@ -59,11 +63,13 @@ class GuardStream:
     encoded finding nothing leaves.
     """
 
-    def __init__(self, policy: GuardPolicy, after: str = "") -> None:
+    def __init__(self, policy: GuardPolicy, after: str = "", sheet: Sheet | None = None) -> None:
         self._policy = policy
         self._points = CodePoints()
         self._escaped = EscapedGate(policy, after)
         self._reading = Reading(policy)
+        steps = COMPILER.steps
+        self._quiet = QuietReader(steps, sheet, self._escaped, self._reading) if steps and sheet else None
         self._action = Action.ALLOW
         self._alive = True
         self._borders: deque[int] = deque()  # where the text has borders that are not out
@@ -71,7 +77,8 @@ class GuardStream:
     @property
     def counts(self) -> tuple[int, int]:
         """Folded characters that were compared with the index, and windows of it that stood alone among them."""
-        return self._reading.counts
+        compared, lone = self._reading.counts
+        return compared + self._missed[1], lone
 
     def feed(self, chunk: str) -> Step:
         """Take the next chunk and return what may go out.
@@ -91,7 +98,7 @@ class GuardStream:
             GuardError: Something failed inside, or the string has ended; nothing more is released.
         """
         rest = self._points.finish()
-        self._borders.append(self._escaped.position + len(rest))
+        self._borders.append(self._escaped.position + self._missed[0] + len(rest))
         return self._guarded(rest + BORDER, final=False)
 
     def finish(self) -> Step:
@@ -118,7 +125,25 @@ class GuardStream:
         # Raised out here and without the cause, which might quote the text.
         raise GuardError("the guard failed; the answer was ended", why=f"{failure} inside")
 
+    @property
+    def _missed(self) -> tuple[int, int]:
+        return self._quiet.missed if self._quiet is not None and self._quiet.reads else (0, 0)
+
     def _step(self, chunk: str, *, final: bool) -> Step:
+        quiet = self._quiet
+        if quiet is not None and quiet.reads:
+            if not final and (passed := quiet.read(chunk)) is not None:
+                return Step(passed[0], self._action, (), passed[1])
+            quiet.stop()
+        step = self._step_loud(chunk, final=final)
+        if quiet is None:
+            COMPILER.count(len(chunk) if self._policy.index is None else 0)
+        elif not (final or self._points.waits or self._action is _BLOCK):
+            quiet.start()
+        return step
+
+    def _step_loud(self, chunk: str, *, final: bool) -> Step:
+        """Take a chunk through the stages."""
         text = self._points.push(chunk)
         if final:
             text += self._points.finish()
@@ -179,6 +204,10 @@ class Guard:
     def __init__(self, policy: GuardPolicy) -> None:
         self.policy = policy
 
+    @cached_property
+    def _sheet(self) -> Sheet | None:
+        return policy_sheet(self.policy)
+
     def open(self, after: str = "") -> GuardStream:
         """Return a new stream.
 
@@ -186,4 +215,4 @@ class Guard:
             after: The end of what was said before in the same field, with something else in between, and has left.
                 What begins there and goes on in the stream ends the answer.
         """
-        return GuardStream(self.policy, after)
+        return GuardStream(self.policy, after, self._sheet if COMPILER.steps is not None else None)

@@ -24,7 +24,7 @@ from stanch.errors import InvalidInput, VerificationError
 from stanch.scan.fold import FOLD, fold_text, may_have_gap
 from stanch.scan.found import Found
 from stanch.scan.stems import Stems, build_filter, stems_of
-from stanch.scan.words import Rows, WordMatcher
+from stanch.scan.words import Known, Rows, WordMatcher
 from stanch.terms import JsonValue, Severity
 
 MAGIC = b"STXDICT\2"
@@ -217,7 +217,12 @@ class Dictionary:
     @cached_property
     def rows(self) -> Rows:
         """What short texts are made of. Never copied or written."""
-        return Rows(self)
+        return Rows(self.known)
+
+    @cached_property
+    def known(self) -> Known:
+        """What is known of words. Never copied or written."""
+        return Known(self)
 
     @cached_property
     def _keyed(self) -> "hashlib.blake2b":
@@ -227,9 +232,13 @@ class Dictionary:
         """Leave out what only this object may know, and what cannot be copied."""
         return {one.name: getattr(self, one.name) for one in fields(self)}
 
+    def may_be(self, squeezed: bytes) -> bool:
+        """Tell whether a term, or one written backwards, is this text or begins with it; no false negatives."""
+        return not self.stems or self.begun.may_be(squeezed)
+
     def has(self, squeezed: bytes) -> bool:
         """Tell whether a text in the view ``squeezed`` is a term, or one written backwards."""
-        if squeezed in self._strange:
+        if squeezed in self._strange or not self.may_be(squeezed):
             return False
         backwards = squeezed[::-1] if squeezed.isascii() else squeezed.decode()[::-1].encode()
         if self._digest(squeezed) in self.digests or self._digest(backwards) in self.digests:
@@ -247,11 +256,15 @@ class Dictionary:
 
 
 class DictionaryLane:
-    """A dictionary's part of a stream, and of a whole text: words, and runs of base64."""
+    """A dictionary's part of a stream, and of a whole text: words, and runs of base64.
+
+    Attributes:
+        words: What finds the terms that stand as words.
+    """
 
     def __init__(self, dictionary: Dictionary) -> None:
         self._dictionary = dictionary
-        self._words = WordMatcher(dictionary)
+        self.words = WordMatcher(dictionary)
         self._run = ""
         self._run_start = 0
         self._dead = False
@@ -264,14 +277,14 @@ class DictionaryLane:
         rows = self._dictionary.rows
         row = rows[text] if size < _SHORTEST_RUN else None if _WHOLE_RUN.search(text) else rows.read(text)
         if row is not None and len(self._run) + row.head < _SHORTEST_RUN:
-            spans = self._words.skim(row, size)
+            spans = self.words.skim(row, size)
             if spans is not None:
                 # No run that ends here is long enough to be decoded.
                 self._run, self._dead = text[size - row.tail :], False
                 self._position += size
                 self._run_start = self._position - row.tail
                 return self._found(spans) if spans else []
-        spans = self._words.feed(text)
+        spans = self.words.feed(text)
         place = 0
         for match in _RUN.finditer(text):
             if match.start() > place:
@@ -285,16 +298,26 @@ class DictionaryLane:
         self._position += len(text)
         return self._found(spans)
 
+    @property
+    def rests(self) -> bool:
+        """Whether no run of base64 goes on."""
+        return not (self._run or self._dead or self._final)
+
+    def skip(self, text: str) -> None:
+        """Take ASCII text for which the words were followed, with no run of base64 at its end or long enough."""
+        self.words.skip(text)
+        self._position += len(text)
+
     def finish(self) -> list[Found]:
         """Say that the text ends here and return what that decides."""
         self._final = True
-        return self._found(self._words.finish() + self._close())
+        return self._found(self.words.finish() + self._close())
 
     def floor(self) -> int:
         """Return the code point before which no term still to come can start."""
         if self._final:
             return self._position
-        first = self._words.floor()
+        first = self.words.floor()
         return min(first, self._run_start) if self._run else first
 
     def _extend(self, piece: str) -> list[tuple[int, int]]:

@@ -31,7 +31,7 @@ _PHRASES = re.compile(rf"[0-9A-Za-z]++(?:{_BETWEEN}[0-9A-Za-z]++)*+|{_BETWEEN}+|
 _ROW = re.compile(rf"({_BETWEEN}*+)([0-9A-Za-z]++(?:{_BETWEEN}[0-9A-Za-z]++)*+)({_BETWEEN}*+)")
 _WORD = re.compile(rf"({_BETWEEN}*+)([0-9A-Za-z]++)({_BETWEEN}*+)")
 _SHORT, _REMEMBERED = 24, 1 << 15
-_ASCII_TO_INDEX = bytes(
+ASCII_TO_INDEX = bytes(
     byte
     if byte >= 0x80 or (chr(byte).isalnum() and not chr(byte).isupper())
     else ord(chr(byte).lower())
@@ -109,7 +109,7 @@ def fold_text(text: str, view: View = "detect") -> bytes:
     """Return a view of a whole text, without the way back; equal to what a :class:`Folder` gives for it."""
     if view == "detect":
         return fold_utf8(text.replace("\x1e", " ").encode("utf-8", "surrogatepass"))
-    words = fold_utf8(text.encode("utf-8", "surrogatepass"), "index").translate(_ASCII_TO_INDEX).split()
+    words = fold_utf8(text.encode("utf-8", "surrogatepass"), "index").translate(ASCII_TO_INDEX).split()
     return (b" " if view == "index" else b"").join(words)
 
 
@@ -140,7 +140,7 @@ class _Rows(dict[str, tuple[bytes, int, int] | None]):
 
     def __missing__(self, chunk: str) -> tuple[bytes, int, int] | None:
         match = self._row.fullmatch(chunk)
-        row = None if match is None else (match[2].encode().translate(_ASCII_TO_INDEX), len(match[1]), len(match[3]))
+        row = None if match is None else (match[2].encode().translate(ASCII_TO_INDEX), len(match[1]), len(match[3]))
         if len(self) >= _REMEMBERED:
             self.clear()
         self[chunk] = row
@@ -155,6 +155,11 @@ class CodePoints:
 
     def __init__(self) -> None:
         self._pending = ""
+
+    @property
+    def waits(self) -> bool:
+        """Whether half a pair waits for the rest."""
+        return bool(self._pending)
 
     def push(self, chunk: str) -> str:
         """Return the chunk with pairs joined; a high surrogate at its end waits for the next chunk."""
@@ -200,6 +205,11 @@ class Folder:
         self._space_at: int | None = None
 
     @property
+    def silent(self) -> int:
+        """Code points since the last one that folded to something."""
+        return self._silent
+
+    @property
     def between_words(self) -> bool:
         """Whether a separator has followed the last word; never in the view ``detect``."""
         return self._space_at is not None
@@ -237,6 +247,18 @@ class Folder:
         """
         if not self.folded or self._silent + size > self._room:
             return False
+        self.jump(size, after)
+        return True
+
+    def jump(self, size: int, after: int, folded: int = 0) -> None:
+        """Do as :meth:`skip` for text that follows words and is known to hold no gap.
+
+        Args:
+            size: Its length.
+            after: How many separators it ends with.
+            folded: How many folded bytes it adds; nobody may ask for the place of any of them.
+        """
+        self.folded += folded
         if after < size:
             self._silent, self._space_at = after, self.code_points + size - after
         else:
@@ -245,7 +267,6 @@ class Folder:
                 self._space_at = self.code_points
         self._linear = False
         self.code_points += size
-        return True
 
     def _words(self, row: tuple[bytes, int, int], size: int) -> bytes:
         """Take ASCII words after other text, with the separators around them: as :meth:`_word_run` for each run."""
@@ -311,7 +332,7 @@ class Folder:
         if not run[0].isalnum():
             return self._between(len(run), space=True)
         lead = self._space() if self._space_at is not None else b""
-        return lead + self._ascii(run).translate(_ASCII_TO_INDEX)
+        return lead + self._ascii(run).translate(ASCII_TO_INDEX)
 
     def _mixed_point(self, result: str) -> bytes:
         """Take one code point that folds to words and separators, such as a parenthesised letter."""

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+
 from stanch.errors import InvalidInput
 from stanch.scan.anchor import parse_byte_set
 
@@ -22,7 +25,7 @@ _SHORT_END, _REMEMBERED = 24, 1 << 15
 _UPPER_CASE = bytes(range(256)).upper()
 _UPPER = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LETTERS = frozenset(_UPPER + _UPPER.lower())
-_CAPITAL_ENDS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'.- " + bytes(range(0x80, 0x100))
+CAPITAL_ENDS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'.- " + bytes(range(0x80, 0x100))
 _CAPITALS_ON = rb"[A-Za-z'.\x80-\xff\-]*+(?: [A-Z][A-Za-z'.\x80-\xff\-]*+){0,2}+ ?"
 _CAPITALISED = re.compile(b"[A-Z]" + _CAPITALS_ON + rb"\Z")
 
@@ -110,7 +113,7 @@ class CapitalsHold:
 
     def may_end_with(self, byte: int) -> bool:
         """Tell whether anything is held of a text that ends with this byte."""
-        return byte in _CAPITAL_ENDS
+        return byte in CAPITAL_ENDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +162,10 @@ class HoldsAfter:
     Most runs are of two sorts: without the space, or of spaces, digits and signs. Those of one sort count as one run,
     of all their bytes and as long as the longest: a little more than needed is held, never less. The other rules are
     one expression, and what they hold begins with one of few bytes.
+
+    Attributes:
+        joint: Of each sort, the bytes and the greatest length.
+        others: The other rules.
     """
 
     def __init__(self, holds: Iterable[TrailingHold], byte: int) -> None:
@@ -166,24 +173,24 @@ class HoldsAfter:
         runs = [hold for hold in able if isinstance(hold, RunHold)]
         words = [run for run in runs if b" " not in run.members]
         numbers = [run for run in runs if b" " in run.members and not _LETTERS & set(run.members)]
-        self._joint = tuple(_joint(sort) for sort in (words, numbers) if sort)
-        self._others = tuple(hold for hold in able if hold not in (*words, *numbers))
+        self.joint = tuple(_joint(sort) for sort in (words, numbers) if sort)
+        self.others = tuple(hold for hold in able if hold not in (*words, *numbers))
         self._reach = max((hold.longest for hold in able), default=0)
 
     def start(self, text: bytes | bytearray, low: int) -> int:
         """Return where the held part of ``text`` starts; ``low`` is where it started in less of the text, or 0."""
         start = size = len(text)
         low = max(low, size - self._reach)
-        for members, longest in self._joint:
+        for members, longest in self.joint:
             first = max(low, size - longest)
             start = min(start, first + len(text[first:].rstrip(members)))
-        if self._others and (match := self._search(text, low)) is not None:
+        if self.others and (match := self._search(text, low)) is not None:
             return min(start, match.start())
         return start
 
     @cached_property
     def _search(self) -> Callable[[bytes | bytearray, int], "re.Match[bytes] | None"]:
-        return _begun(self._others)
+        return _begun(self.others)
 
 
 def _joint(runs: Sequence[RunHold]) -> tuple[bytes, int]:
@@ -230,6 +237,7 @@ class LiteralPrefixes:
     def _link(self, whole: set[int]) -> None:
         """Set each state's fall-back, what it holds and what ends there, nearest states to the root first."""
         depth, level = 0, [0]
+        self._order = [0]  # each state after its fall-back
         while level:
             depth += 1
             above, level = level, []
@@ -240,6 +248,7 @@ class LiteralPrefixes:
                     self._held[state] = depth if self._next[state] else self._held[self._fail[state]]
                     self._ended[state] = (depth,) * (state in whole) + self._ended[self._fail[state]]
                     level.append(state)
+            self._order += level
 
     def step(self, state: int, data: bytes) -> int:
         """Return the state after further bytes; 0 is the start."""
@@ -292,23 +301,52 @@ class LiteralPrefixes:
         """Return the length of the suffix to hold in a state."""
         return self._held[state]
 
+    @property
+    def states(self) -> int:
+        """How many states there are."""
+        return len(self._next)
+
+    def table(self, place: int) -> tuple[list[int], npt.NDArray[np.int32]]:
+        """Return the automaton as a table of numbers that is to stand at ``place``.
+
+        Returns:
+            The column of each byte, and a row for each state: the length to hold, whether a literal ends, and for each
+            column from the third on the place of the state that follows.
+        """
+        members = sorted({byte for after in self._next for byte in after})
+        columns, width = [2] * 256, len(members) + 3
+        for column, byte in enumerate(members, start=3):
+            columns[byte] = columns[_UPPER_CASE[byte]] = column
+        rows = np.full((len(self._next), width), place, dtype=np.int32)
+        for state in self._order:
+            if state:
+                rows[state] = rows[self._fail[state]]
+            rows[state, :2] = self._held[state], bool(self._ended[state])
+            for byte, after in self._next[state].items():
+                rows[state, columns[byte]] = place + after * width
+        return columns, rows
+
 
 class HeldEnds(dict[bytes, int]):
     """How many bytes of a text's end are held, by its end: what was held before, and what has come since.
 
     Nothing else counts: a rule holds only bytes that it held before or that are new, and so it is with the beginning of
     a literal. The same words come again and again: short ends are remembered, in memory only.
+
+    Attributes:
+        prefixes: The automaton of the literals.
+        after: The rules for an end with each byte.
     """
 
     def __init__(self, trailing: Sequence[TrailingHold], literals: Iterable[bytes]) -> None:
         super().__init__()
-        self._prefixes = LiteralPrefixes(literals)
-        self._after = tuple(HoldsAfter(trailing, byte) for byte in range(256))
+        self.prefixes = LiteralPrefixes(literals)
+        self.after = tuple(HoldsAfter(trailing, byte) for byte in range(256))
 
     def __missing__(self, end: bytes) -> int:
-        size, prefixes = len(end), self._prefixes
+        size, prefixes = len(end), self.prefixes
         literal = prefixes.held(prefixes.step(0, end[max(0, size - prefixes.longest) :]))
-        held = max(literal, size - self._after[end[-1]].start(end, 0))
+        held = max(literal, size - self.after[end[-1]].start(end, 0))
         if size <= _SHORT_END:
             if len(self) >= _REMEMBERED:
                 self.clear()

@@ -113,6 +113,28 @@ class LiteralLane:
         self._trim()
         return found
 
+    @property
+    def state(self) -> int:
+        """The state of the automaton."""
+        return self._prefix
+
+    @property
+    def silent(self) -> int | None:
+        """Code points since the last letter or digit; None before there is one."""
+        return self._folder.silent if self._folder.folded else None
+
+    def skip(self, text: str, state: int) -> None:
+        """Take ASCII text in which no literal ends and which has no gap; ``state`` is that after it."""
+        self._prefix = state
+        held, free = self._search.prefixes.held(state), len(text)
+        while held and free:
+            free -= 1
+            held -= text[free].isalnum()
+        if free:
+            self._folder.jump(free, free - len(text[:free].rstrip(_SEPARATORS)))
+        self._folder.push(text[free:])
+        self._trim()
+
     def _trim(self) -> None:
         """Forget the way back from where no literal to come can start."""
         folder = self._folder

@@ -108,12 +108,16 @@ class _Run:
 
 
 class RuleLane:
-    """The rules' part of a stream: folds, finds, and says from where on text must be held."""
+    """The rules' part of a stream: folds, finds, and says from where on text must be held.
+
+    Attributes:
+        stream: The search for anchors.
+    """
 
     def __init__(self, search: RuleSearch, location: Location, min_score: float) -> None:
         self._search, self._location, self._min_score = search, location, min_score
         self._folder = Folder("detect", gap=GAP)
-        self._stream = search.engine.open_stream()
+        self.stream = search.engine.open_stream()
         self._text = bytearray()
         self._most = search.history + 2 * _SLACK
         self._base = 0
@@ -121,15 +125,61 @@ class RuleLane:
         self._runs: list[_Run] = []
         self._places: dict[str, Place] = {}
         self._held = b""  # the end that the hold rules hold; its start never moves back
+        self._heard: Sequence[Hit] | None = None  # in the piece that comes next
+        self._taken: list[Found] = []  # findings of the piece that comes next, which was taken before
         self._final = False
+
+    @property
+    def rests(self) -> bool:
+        """Whether no anchor waits for what it announces, and no finding goes on."""
+        return not (self._pending or self._runs or self._final)
+
+    @property
+    def held(self) -> bytes:
+        """The end that the hold rules hold."""
+        return self._held
+
+    @property
+    def prefix(self) -> int:
+        """The state of the anchors' literals after the end that is held: as after the whole text."""
+        return self._search.held_ends.prefixes.step(0, self._held)
+
+    @property
+    def position(self) -> int:
+        """Code points that were taken."""
+        return self._folder.code_points
+
+    def takes(self, text: str, hits: Sequence[Hit]) -> bool:
+        """Take the next piece; False if something is found in it, for which it must then be fed as well.
+
+        Args:
+            text: The piece.
+            hits: The anchors that end in it, which the stream was asked for.
+        """
+        self._heard = hits
+        self._taken = self.feed(text)
+        return not self._taken
+
+    def skip(self, text: str, held: int) -> None:
+        """Take ASCII text in which no anchor was heard, and of which so many bytes are held, with those held before."""
+        data = self._folder.push(text)
+        self._text += data
+        end = self._held + data
+        self._held = end[len(end) - held :]
+        if len(self._text) > self._most:
+            self._trim()
 
     def feed(self, text: str) -> list[Found]:
         """Take the next piece of text and return the findings that are now certain."""
+        if self._taken:
+            found, self._taken = self._taken, []
+            return found
         data = self._folder.push(text)
         if not data:
             return []
         self._text += data
-        if hits := self._stream.feed(data):
+        hits, self._heard = self.stream.feed(data) if self._heard is None else self._heard, None
+        if hits:
             self._add(hits)
         end = self._held + data
         self._held = end[len(end) - self._search.held_ends[end] :]
@@ -141,7 +191,7 @@ class RuleLane:
     def finish(self) -> list[Found]:
         """Say that the text ends here and return what that decides."""
         self._final = True
-        self._add(self._stream.close())
+        self._add(self.stream.close())
         return self._settle()
 
     def _add(self, hits: Sequence[Hit]) -> None:

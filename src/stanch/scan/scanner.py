@@ -21,6 +21,7 @@ from stanch.scan.raw import RawLines
 from stanch.scan.redact import Redacted, Replacement, Replacer
 from stanch.scan.resolve import Keep, Resolver
 from stanch.scan.rules import FoldedText, RuleLane, RuleSearch
+from stanch.scan.sheet import Sheet, sheet_of
 from stanch.scan.stream import Lane, StreamSession
 
 _BLOCK = 1 << 20
@@ -120,6 +121,10 @@ class Scanner:
         if self.policy.decode_depth and (self._literals.present or self._dictionaries):
             lanes.append(DecodedLane(self._literals, self._dictionaries))
         return StreamSession(self.policy, lanes)
+
+    def sheet(self, members: bytes, limit: int) -> Sheet | None:
+        """Return what a glance must know; see :func:`stanch.scan.sheet.sheet_of`."""
+        return sheet_of(self._rules.held_ends, self._literals.prefixes, members, limit)
 
     def replace(self, text: str, *, location: Location | None = None, replacer: Replacer | None = None) -> Redacted:
         """Replace the findings of one text, once: what a stream releases for the same text."""

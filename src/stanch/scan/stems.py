@@ -1,7 +1,7 @@
 """What the terms of a dictionary begin with, as a keyed filter: it tells which words may still become a term.
 
 A stem is the first three or six bytes of a term in the view ``squeezed``, forwards or backwards. Each sets one of eight
-times as many bits as there are stems, so about one text in nine passes by chance. That is on purpose: the filter tells
+times as many bits as there are stems, so about one stem in nine passes by chance. That is on purpose: the filter tells
 whoever holds the key three bits of each stem and no more (``docs/spec/dictionary.md``, sections 2 and 4).
 """
 
@@ -23,7 +23,12 @@ class Stems(dict[bytes, bool]):
     def may_begin(self, squeezed: bytes) -> bool:
         """Tell whether a longer term, or one written backwards, may begin with this text; no false negatives."""
         size = len(squeezed)
-        return size < SHORT or self[squeezed[: SHORT if size < LONG else LONG]]
+        return size < SHORT or (self[squeezed[:SHORT]] and (size < LONG or self[squeezed[:LONG]]))
+
+    def may_be(self, squeezed: bytes) -> bool:
+        """Tell whether a term, or one written backwards, may be this text or begin with it; no false negatives."""
+        size = len(squeezed)
+        return size <= SHORT or (self[squeezed[:SHORT]] and (size <= LONG or self[squeezed[:LONG]]))
 
     def __missing__(self, stem: bytes) -> bool:
         if len(self) >= _REMEMBERED:

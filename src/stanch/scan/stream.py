@@ -76,11 +76,15 @@ class _Open:
 
 
 class StreamSession:
-    """Searches and redacts one text that arrives in chunks. Sans-IO, and owned by one caller at a time."""
+    """Searches and redacts one text that arrives in chunks. Sans-IO, and owned by one caller at a time.
+
+    Attributes:
+        lanes: Its searches.
+    """
 
     def __init__(self, policy: Policy, lanes: Sequence[Lane]) -> None:
+        self.lanes = tuple(lanes)
         self._policy = policy
-        self._lanes = tuple(lanes)
         self._replacer = Replacer(policy)
         self._points = CodePoints()
         self._resolver = Resolver()
@@ -90,6 +94,26 @@ class StreamSession:
         self._unsettled: list[Found] = []  # neither labelled nor covered yet
         self._idle = True  # nothing is found that is not yet replaced and reported
         self._usable = True
+
+    @property
+    def rests(self) -> bool:
+        """Whether nothing is found that is not yet replaced and reported."""
+        return self._idle and self._usable
+
+    @property
+    def held(self) -> str:
+        """The text that is held."""
+        return self._raw
+
+    @property
+    def position(self) -> int:
+        """Code points that have left."""
+        return self._raw_start
+
+    def resume(self, position: int, held: str) -> None:
+        """Go on where the searches have found nothing: all before ``position`` has left, and so much is held."""
+        self._raw, self._raw_start = held, position
+        self._resolver.position = position
 
     def feed(self, chunk: str) -> Released:
         """Take the next chunk and release what can no longer be part of a finding.
@@ -120,7 +144,7 @@ class StreamSession:
         self._raw = raw = self._raw + text
         start = self._raw_start
         floor = size = start + len(raw)
-        for lane in self._lanes:
+        for lane in self.lanes:
             if found := lane.feed(text):
                 self._take(found)
             if final:

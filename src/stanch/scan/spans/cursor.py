@@ -8,10 +8,9 @@ import numpy as np
 
 from stanch.crypto import block_prf
 from stanch.scan.spans.bloom import BlockedBloom, finalise, probe
-from stanch.scan.spans.kernels import BLOCKS, COMPILER, HASH
+from stanch.scan.spans.kernels import BLOCKS, COMPILER, HASH, MOST
 from stanch.scan.spans.rolling import TILE, P, RollingKey, WindowHasher, window_hash
 
-_BULK = 256
 _HALVES = Struct("<4xII4x")  # of a finalised fingerprint: the upper half of y0 and the lower half of y1
 
 
@@ -37,7 +36,7 @@ class Lookup:
         self.firsts = tuple(self.flat[word::8] for word in range(5))  # the first word of every block, the second …
         limbs = key.base & (2**31 - 1), key.base >> 31
         leaving = [P - value for value in self.out]
-        self.room = np.array([*key.values, *leaving, *limbs, 0, 0, *bytes(2 * _BULK)], dtype=np.uint64)
+        self.room = np.array([*key.values, *leaving, *limbs, 0, 0, *bytes(2 * MOST)], dtype=np.uint64)
 
 
 class SpanCursor:
@@ -45,17 +44,44 @@ class SpanCursor:
 
     Below 256 new bytes it works with compiled steps or, as long as there are none, with Python's integers, above with
     numpy; all give the same hits.
+
+    Attributes:
+        permute: The keyed finaliser.
+        words: The index's filter.
+        room: What the compiled steps work in.
     """
 
     def __init__(self, lookup: Lookup) -> None:
         self._lookup, self._k = lookup, lookup.k
-        self._permute = block_prf(lookup.key.finaliser)
+        self.permute, self.words = block_prf(lookup.key.finaliser), lookup.words
         self._tail = b""  # the last k bytes, or all while there are fewer
         self._steps = COMPILER.steps
-        self._room = lookup.room.copy()
+        self.room = lookup.room.copy()
         self._hash = 0  # of the tail, once it has k bytes; with compiled steps it is in the room
-        self._blocks = self._room.data.cast("B")[8 * BLOCKS :]
+        self._blocks = self.room.data.cast("B")[8 * BLOCKS :]
         self.position = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of a window."""
+        return self._k
+
+    @property
+    def window(self) -> tuple[bytes, int] | None:
+        """The last window and its hash; None before there is one, and without compiled steps."""
+        return (self._tail, int(self.room[HASH])) if self._steps is not None and len(self._tail) == self._k else None
+
+    def skip(self, last: bytes, size: int, value: int) -> None:
+        """Take ``size`` bytes with which no window ends that is held.
+
+        Args:
+            last: All of them, or so many of the last ones as a window has.
+            size: How many they are.
+            value: The hash of the last window.
+        """
+        self._tail = (self._tail + last)[-self._k :]
+        self.position += size
+        self._go_on_from(value)
 
     def push(self, folded: bytes) -> list[Hit]:
         """Take the next folded bytes and return the hits among the windows that end in them, by start."""
@@ -66,7 +92,7 @@ class SpanCursor:
         first = self.position - k + 1
         self.position += size
         self._tail = text[-k:]
-        if size >= _BULK and len(text) >= k:
+        if size >= MOST and len(text) >= k:
             ends = self._bulk(text, len(before))
         elif len(before) == k:
             ends = self._single(size, text)
@@ -81,7 +107,7 @@ class SpanCursor:
 
     def _go_on_from(self, value: int) -> None:
         """Set the hash of the tail."""
-        self._hash = self._room[HASH] = value
+        self._hash = self.room[HASH] = value
 
     def _bulk(self, text: bytes, before: int) -> list[int]:
         """Return the new bytes, counted from 0, at which windows end that are held."""
@@ -100,8 +126,8 @@ class SpanCursor:
         steps = self._steps
         if steps is None:
             return self._plain(size, text)
-        steps.roll(text, size, self._room)
-        finalised = self._permute(self._blocks[: 16 * size])
+        steps.roll(text, size, self.room)
+        finalised = self.permute(self._blocks[: 16 * size])
         if not steps.look(finalised, self._lookup.words):
             return []
         rows = np.frombuffer(finalised, dtype="<u8").reshape(-1, 2)
@@ -119,7 +145,7 @@ class SpanCursor:
             value = (value * base + values[new] - out[gone]) % P
             hashes.append(value)
         self._hash = value
-        finalised = self._permute(_blocks(len(hashes)).pack(*hashes))
+        finalised = self.permute(_blocks(len(hashes)).pack(*hashes))
         first, second, third, fourth, fifth = lookup.firsts
         count, number = len(lookup.filter.words), -1
         held = []
