@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from stanch.crypto import key_stream
+from stanch.crypto import KeyStream
 from stanch.tune.grid import Whole
 from stanch.tune.plan import NOISE_DRAWS
 from stanch.tune.sampler import Words
@@ -87,7 +87,7 @@ class _Pairs:
         words, total, values = (part[: 2 * size] for part in (self._words, self._total, self._values))
         for draw in range(NOISE_DRAWS):
             for part, stream in zip((words[:size], words[size:]), self._streams[2 * draw :], strict=False):
-                stream(part.data)
+                stream.fill(part.data)
             _box_muller_into(words, values if draw else total, self._square)
             if draw:
                 total += values
@@ -95,11 +95,11 @@ class _Pairs:
         return total[:size], total[size:]
 
 
-def _words_from(key: bytes, counter: bytes, start: int) -> Callable[[memoryview], None]:
+def _words_from(key: bytes, counter: bytes, start: int) -> KeyStream:
     """Return the stream of words from word ``start`` on."""
     block, skipped = divmod(start, 2)
-    stream = key_stream(key, counter + block.to_bytes(8, "big"))
-    stream(bytearray(8 * skipped))
+    stream = KeyStream(key, counter + block.to_bytes(8, "big"))
+    stream.fill(bytearray(8 * skipped))
     return stream
 
 
