@@ -70,7 +70,7 @@ class Known:
         """Return what was read just now, or is so now."""
         kept, key = self._kept, (model.digest, people.session.principal, people.session.mfa)
         with self._reading.setdefault(key, threading.Lock()):
-            found = kept.get(key)
+            found = self._kept.get(key)
             if found is not None and found.until - self._monotonic() > _KNOWN_SECONDS / 2:
                 return found
             if len(kept) >= _MOST_KNOWN:
