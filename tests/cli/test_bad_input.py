@@ -415,6 +415,7 @@ CASES = [
     ("trace verify {text} --key {missing} --log nonsense", 2, "missing"),
     ("trace verify {text} --key {sign_pub_pem} --log nonsense", 1, ""),
     ("trace verify {text} --key {sign_pub_pem} --log nonsense --suspect {model}", 2, "go together"),
+    ("trace verify {text} --key {sign_pub_pem} --log nonsense --base {model}", 2, "goes with"),
     ("trace verify {text} --key {sign_pub_pem} --log nonsense --recipient acme", 2, "expected NAME=KEY"),
     ("trace verify {text} --key {sign_pub_pem} --log nonsense --recipient a={sign_pub_pem} --recipient a={text}", 2,
      "each name once"),

@@ -1,6 +1,7 @@
 """Small models and adapters whose sizes relate to each other as those of real ones do."""
 
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,13 +17,18 @@ from stanch.mark import (
     Originals,
     RecipientSlot,
     ScorePlan,
+    Variant,
     commit,
     copy_key,
     detect,
     embed,
+    extract,
     mark_keys,
+    open_suspect,
     plan_mark,
 )
+from stanch.mark.embedding import RowBlock, Streams, mark_block
+from stanch.trace.verifier import recompute
 from stanch.weights import Tensor, open_adapter, open_model, write_safetensors
 
 BEACON = bytes(range(100, 132))
@@ -34,6 +40,13 @@ LAYERS, RANK = 6, 16
 
 def weight_names():
     return [(f"model.layers.{layer}.{name}.weight", shape) for layer in range(LAYERS) for name, shape in SHAPES.items()]
+
+
+def marked_rows(raw, block: RowBlock, alpha: float, key: CopyKey):
+    """Return rows marked for the holder of a key."""
+    rows = np.array(raw)
+    mark_block(rows, block, alpha, Streams(key))
+    return rows
 
 
 def make_model(folder: Path, seed: int, *, dtype: str = "BF16") -> Path:
@@ -188,6 +201,20 @@ class Release:
 
     def accused(self, suspect: Path):
         return sorted(score.recipient for score in self.detect(suspect).accused)
+
+    def distance(self, suspect: Path, variant: Variant) -> float:
+        """Return how far a score could move with the features that the evidence pack's own program makes."""
+        originals = Originals(self.original, self.base)
+        features = extract(originals, open_suspect(suspect), variant, alpha=self.plan.alpha).values
+        base = None if self.base is None else recompute.Model.open(self.base)
+        models = (recompute.Model.open(self.original), recompute.Model.open(suspect), base)
+        found = np.zeros_like(features)
+        places, _ = recompute.lay_out(models[0].tensors, originals.kind)
+        make = recompute.maker(originals.kind, str(variant))
+        for place, values in make(places, models, self.plan.alpha, str(variant)):
+            found[place.offset : place.offset + place.size] = values.reshape(-1)
+        assert features.any()
+        return float(np.linalg.norm(found - features) / np.linalg.norm(features)) * math.sqrt(len(features))
 
 
 def make_release(folder: Path, original: Path, base: Path | None, params: MarkParams | None = None) -> Release:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mark_models import RECIPIENTS, make_release, write_model
+from mark_models import RECIPIENTS, make_release, marked_rows, write_model
 
 from stanch.crypto import sha256
 from stanch.errors import InvalidInput
 from stanch.mark import CopyKey, LayoutEntry, MarkedSource, MarkParams
-from stanch.mark.embedding import RowBlock, mark_block, row_scales
+from stanch.mark.embedding import RowBlock, row_scales
 from stanch.mark.signature import signature_values
 from stanch.terms import Digest
 from stanch.weights import Tensor, directory_digest, open_model, read_header, walk_files
@@ -106,7 +106,7 @@ def test_the_bytes_do_not_depend_on_blocks(full):
 
     def marked(step):
         blocks = [RowBlock(entry, first, min(step, entry.rows - first)) for first in range(0, entry.rows, step)]
-        return np.concatenate([mark_block(block.of(tensor), block, alpha, key) for block in blocks])
+        return np.concatenate([marked_rows(block.of(tensor), block, alpha, key) for block in blocks])
 
     whole = marked(entry.rows)
     assert all(np.array_equal(marked(step), whole) for step in (1, 7, 100))
@@ -151,7 +151,7 @@ def test_marked_weights_are_the_specified_ones(dtype):
     stream, release = (bytes.fromhex(COPIES[name]) for name in ("stream", "release_stream"))
     key = CopyKey("acme", 1, 0, COPIES["alpha"], Digest.sha256(b""), bytes(32), stream, release)
     block = RowBlock(entry, 0, 160)
-    marked = mark_block(block.of(weights), block, COPIES["alpha"], key)
+    marked = marked_rows(block.of(weights), block, COPIES["alpha"], key)
     assert sha256(marked.tobytes()).hex() == COPIES["sha256"][dtype]
 
 

@@ -6,7 +6,7 @@ from dataclasses import astuple
 
 import numpy as np
 import pytest
-from mark_models import write_model
+from mark_models import marked_rows, write_model
 
 from stanch.errors import InvalidInput
 from stanch.mark import (
@@ -21,7 +21,7 @@ from stanch.mark import (
     score,
 )
 from stanch.mark import kernels as kernels_module
-from stanch.mark.embedding import RowBlock, mark_block, row_scales
+from stanch.mark.embedding import RowBlock, row_scales
 from stanch.mark.kernels import COMPILER, LANES, Compiler, Loops, compile_loops
 from stanch.mark.scoring import correlate, draw_stratum, score_on
 from stanch.mark.signature import gaussian_table, look_up
@@ -82,7 +82,7 @@ def test_both_ways_mark_the_same_bytes(both, dtype, shape):
     raw = from_float32(weights_of(shape, 1), dtype)
     for offset, first in ((0, 0), (2**40, 0), (8, shape[0] - 1)):
         block = block_of(shape, dtype, offset, first)
-        same_bits(*both(lambda block=block: mark_block(raw[block.first :], block, 0.003, KEY)))
+        same_bits(*both(lambda block=block: marked_rows(raw[block.first :], block, 0.003, KEY)))
 
 
 def test_every_bfloat16_is_marked_alike(both):
@@ -90,7 +90,7 @@ def test_every_bfloat16_is_marked_alike(both):
     finite = numbers[(numbers & 0x7F80) != 0x7F80]
     for raw in (finite.reshape(8, -1), finite.reshape(-1, 1), finite.reshape(-1, 16)):
         with np.errstate(over="ignore"):  # The greatest may become infinite.
-            same_bits(*both(lambda raw=raw: mark_block(raw, block_of(raw.shape, "BF16"), 0.01, KEY)))
+            same_bits(*both(lambda raw=raw: marked_rows(raw, block_of(raw.shape, "BF16"), 0.01, KEY)))
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -102,7 +102,7 @@ def test_both_ways_refuse_what_is_not_finite(both, dtype, bad):
 
     def refused():
         with pytest.raises(InvalidInput, match="finite"):
-            mark_block(raw, block_of(raw.shape, dtype), 0.003, KEY)
+            marked_rows(raw, block_of(raw.shape, dtype), 0.003, KEY)
 
     both(refused)
 
@@ -172,7 +172,7 @@ def test_both_ways_make_the_same_features(both, full, tmp_path, variant, change)
 
 def test_compiling_waits_until_it_is_worth_it_and_happens_once(monkeypatch):
     compiled = []
-    made = Loops(*[print] * 6)
+    made = Loops(*[print] * 8)
     monkeypatch.setattr(kernels_module, "compile_loops", lambda: compiled.append(1) or made)
     compiler = Compiler(100)
     assert [compiler.loops(50) for _ in range(4)] == [None, None, made, made]
@@ -181,7 +181,7 @@ def test_compiling_waits_until_it_is_worth_it_and_happens_once(monkeypatch):
 
 def test_while_one_thread_compiles_the_others_go_on_in_numpy(monkeypatch):
     started, go_on = threading.Event(), threading.Event()
-    made = Loops(*[print] * 6)
+    made = Loops(*[print] * 8)
 
     def compile_slowly():
         started.set()

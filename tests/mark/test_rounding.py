@@ -22,6 +22,7 @@ from stanch.mark import Originals, Variant, extract, open_suspect, rounding
 from stanch.mark.rounding import GRIDS, find_grid, without_rounding
 from stanch.mark.scoring import draw_stratum, score_on
 from stanch.trace.verifier import recompute
+from stanch.trace.verifier.features import rounded as again_by_numpy
 from stanch.weights import Tensor, from_float32, open_model, to_float32
 
 INT8, Q8_0, FOUR = GRIDS
@@ -63,10 +64,10 @@ def test_a_suspects_grid_is_found_and_gives_its_own_rounding(rounded, grid):
     again = grid.round(original, suspect)
     # A scale that was stored in 16 bits moves a value that lies between two of the grid.
     assert np.mean(np.abs(again - suspect) > 0.01 * np.abs(suspect).max()) < 5e-3
-    assert recompute.rounded(original, suspect).tobytes() == again.tobytes()
+    assert again_by_numpy(original, suspect).tobytes() == again.tobytes()
     copy = original * (1 + ALPHA * np.random.default_rng(2).normal(size=original.shape)).astype(np.float32)
     suspect = rounded(copy)
-    assert recompute.rounded(original, suspect).tobytes() == grid.round(original, suspect).tobytes()
+    assert again_by_numpy(original, suspect).tobytes() == grid.round(original, suspect).tobytes()
     plain, left = suspect - original, without_rounding(suspect, original, 1e12) - original
     assert np.square(left).mean() < 0.8 * np.square(plain).mean()
 
@@ -79,7 +80,7 @@ def test_what_lies_on_no_grid_is_left_as_it_is(suspect):
     original = weights(3, *suspect.shape)
     with np.errstate(all="ignore"):
         assert grid_of(suspect) is None
-        assert recompute.rounded(original, suspect) is None
+        assert again_by_numpy(original, suspect) is None
         assert without_rounding(suspect, original, 1e12) is suspect
 
 
@@ -89,7 +90,7 @@ def test_rows_that_leave_the_grid_are_compared_as_before():
     suspect[7, 3] = np.inf
     with np.errstate(all="ignore"):
         rounded = FOUR.round(original, suspect)
-        assert recompute.rounded(original, suspect).tobytes() == rounded.tobytes()
+        assert again_by_numpy(original, suspect).tobytes() == rounded.tobytes()
         left = without_rounding(suspect, original, 1e12)
     assert np.array_equal(rounded[[5, 7]], original[[5, 7]])
     assert np.array_equal(rounded[[4, 6]], suspect[[4, 6]])
@@ -213,28 +214,19 @@ def spoiled(release, folder, spoil):
 
 def unmatched(release, suspect):
     """Return the tensors that take no part in the stand-alone program."""
-    original = recompute.read_weights(release.original)
-    places, _ = recompute.lay_out(original, "full")
-    files = (original, recompute.read_weights(suspect))
-    found = {place.name for place, _ in recompute.all_features(places, files, ALPHA, "plain")}
+    models = recompute.Model.open(release.original), recompute.Model.open(suspect), None
+    places, _ = recompute.lay_out(models[0].tensors, "full")
+    found = {place.name for place, _ in recompute.all_features(places, models, ALPHA, "plain")}
     return {place.name for place in places} - found
 
 
+@pytest.mark.parametrize("variant", [Variant.PROJECTED, Variant.SPECTRAL])
 @pytest.mark.parametrize("form", ["nf4", "nf4-nested", "int8", "floats nf4", "floats int8"])
-def test_the_stand_alone_program_makes_the_same_features(release, tmp_path, form):
-    copy, alpha = release.copy("r3"), release.plan.alpha
+def test_the_stand_alone_program_makes_the_same_features(release, tmp_path, form, variant):
     stored, _, kind = form.partition(" ")
-    suspect = (
-        treat(tmp_path / "s", copy, nf4 if kind == "nf4" else int8) if kind else packed(copy, stored, tmp_path / "s")
-    )
-    features = extract(Originals(release.original), open_suspect(suspect), Variant.PROJECTED, alpha=alpha).values
-    tensors, found = recompute.read_weights(release.original), np.zeros_like(features)
-    places, _ = recompute.lay_out(tensors, "full")
-    files = (tensors, recompute.read_weights(suspect))
-    for place, values in recompute.all_features(places, files, alpha, "projected"):
-        found[place.offset : place.offset + place.size] = values.reshape(-1)
-    difference = np.linalg.norm(found - features) / np.linalg.norm(features)
-    assert difference * math.sqrt(len(features)) < 0.05
+    change, copy = nf4 if kind == "nf4" else int8, release.copy("r3")
+    suspect = treat(tmp_path / "s", copy, change) if kind else packed(copy, stored, tmp_path / "s")
+    assert release.distance(suspect, variant) < 0.05
 
 
 def test_an_adapter_merged_and_rounded_is_found_by_what_rounding_left(tmp_path, monkeypatch):
@@ -243,6 +235,9 @@ def test_an_adapter_merged_and_rounded_is_found_by_what_rounding_left(tmp_path, 
     suspect = merge(tmp_path / "m", base, release.copy("r5"), rounding=nf4)
     new = release.detect(suspect, variants=(Variant.ADAPTER,))
     assert [item.recipient for item in new.accused] == ["r5"]
+    for variant in (Variant.ADAPTER, Variant.SPECTRAL):
+        assert release.distance(suspect, variant) < 0.05
+        assert release.distance(release.copy("r5"), variant) < 0.05
     monkeypatch.setattr(rounding, "GRIDS", ())
     old = release.detect(suspect, variants=(Variant.ADAPTER,))
     assert new.scores[0].best > 2 * next(item.best for item in old.scores if item.recipient == "r5")

@@ -158,3 +158,4 @@ def test_tangent_shows_the_whole_of_what_a_cut_leaves(base, tmp_path, rank):
     most = np.sqrt(sum(rank * (sum(shape) - rank) for _, shape in weight_names()))
     assert score_.recipient == "r3"
     assert 0.9 * most < score_.z[Variant.TANGENT] < most
+    assert release.distance(tmp_path / "cut", Variant.TANGENT) < 0.05

@@ -15,7 +15,7 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
-from trace_world import CASE_KEY, HISTORY, NOW, RECIPIENTS, Log, make_adapter, sign_files
+from trace_world import ADAPTER_FILE, CASE_KEY, HISTORY, NOW, RECIPIENTS, Log, make_adapter, sign_files
 
 from stanch.crypto import SigningKey, canonical_json
 from stanch.errors import InvalidInput, VerificationError
@@ -36,7 +36,9 @@ from stanch.trace import (
     verify_pack,
     verify_receipt,
 )
-from stanch.trace.verifier import recompute, verify
+from stanch.trace.verifier import verify
+from stanch.trace.verifier.features import features_of
+from stanch.weights import Tensor, open_adapter, write_safetensors
 
 SIZE = 1 << 12
 GROUND = MarkRoot(bytes(32))
@@ -244,7 +246,8 @@ def test_features_are_computed_again_from_suspect_and_original(world, stolen, ev
 
 def test_features_are_computed_again_by_a_program_that_stands_alone(world, stolen, evidence, tmp_path):
     with zipfile.ZipFile(evidence.path) as archive:
-        (tmp_path / "recompute.py").write_bytes(archive.read("verifier/recompute.py"))
+        for name in ("recompute.py", "features.py"):
+            (tmp_path / name).write_bytes(archive.read(f"verifier/{name}"))
     command = [
         sys.executable,
         "-I",
@@ -271,6 +274,24 @@ def test_features_are_computed_again_by_a_program_that_stands_alone(world, stole
     assert run.stdout.startswith("FAILED")
 
 
+def test_features_of_an_adapter_with_other_factors_are_computed_again(world, tmp_path):
+    copy, generator, tensors = open_adapter(world.copy("globex")), np.random.default_rng(3), []
+    for module in copy.modules.values():
+        turn = generator.normal(size=(module.rank, module.rank))
+        factors = (turn @ module.a.to_float32(), module.b.to_float32() @ np.linalg.inv(turn))
+        tensors += [
+            Tensor.from_float32(old.name, new.astype(np.float32))
+            for old, new in zip((module.a, module.b), factors, strict=True)
+        ]
+    suspect = tmp_path / "turned"
+    shutil.copytree(world.copy("globex"), suspect)
+    write_safetensors(suspect / ADAPTER_FILE, tensors, metadata={"format": "pt"})
+    examined = world.examine(suspect)
+    made = world.pack(examined, tmp_path / "pack.zip")
+    steps = recompute_features(made.path, suspect=examined.case.suspect_folder, original=world.release.original)
+    assert "of variant adapter" in steps[-1] or "of variant spectral" in steps[-1]
+
+
 @pytest.mark.parametrize("variant", ["plain", "projected"])
 @pytest.mark.parametrize("seed", range(3))
 def test_both_programs_make_the_same_features(variant, seed):
@@ -291,7 +312,7 @@ def test_both_programs_make_the_same_features(variant, seed):
         fit = np.linalg.lstsq(moments[:-1, :-1], moments[:-1, -1], rcond=1e-10)[0]
         residual = _projected_residual(rows, fit)
     with np.errstate(all="ignore"):
-        found = recompute.features_of(original, suspect, base, 0.02, variant)
+        found = features_of(original, suspect, base, 0.02, variant)
     np.testing.assert_allclose(found, _matched_filter(rows, residual, 0.01), rtol=2e-4, atol=1e-4)
 
 

@@ -142,9 +142,8 @@ def report(case_id: str, out: Path) -> Result:
 )  # fmt: skip
 @click.option("--suspect", type=FOLDER, help="With --original: the suspect's files; its features are computed again.")
 @click.option("--original", type=FOLDER, help="With --suspect: the unmarked original.")
-def verify(
-    path: Path, *, key_file: Path, vkey: str, recipients: tuple[str, ...], suspect: Path | None, original: Path | None
-) -> Result:  # fmt: skip
+@click.option("--base", type=FOLDER, help="With both: the public base model, if the examination used one.")
+def verify(path: Path, *, key_file: Path, vkey: str, recipients: tuple[str, ...], **folders: Path | None) -> Result:
     """Re-check an evidence pack; no workspace is needed."""
     from stanch.crypto import VerifyKey  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.trace import recompute_features, verify_pack  # noqa: PLC0415 - same
@@ -153,17 +152,20 @@ def verify(
     for file in (path, key_file, *pairs.values()):
         if not file.is_file():
             raise InvalidInput(f"{file}: no such file")
+    suspect, original, base = (folders[name] for name in ("suspect", "original", "base"))
     if (suspect is None) != (original is None):
         raise InvalidInput("--suspect and --original go together", why="features come from their difference")
+    if base is not None and original is None:
+        raise InvalidInput("--base goes with --suspect and --original", why="features come from all three")
     key = VerifyKey.from_pem(key_file.read_bytes(), what=str(key_file))
     known = {name: VerifyKey.from_pem(file.read_bytes(), what=str(file)) for name, file in pairs.items()}
     found = verify_pack(path, key=key, vkey=vkey, recipients=known)
     steps = list(found.steps)
     if suspect is not None and original is not None:
-        for folder in (suspect, original):
-            if not folder.is_dir():
+        for folder in (suspect, original, base):
+            if folder is not None and not folder.is_dir():
                 raise InvalidInput(f"{folder}: no such folder")
-        steps += recompute_features(path, suspect=suspect, original=original)
+        steps += recompute_features(path, suspect=suspect, original=original, base=base)
     data: dict[str, JsonValue] = {"path": str(path), "accused": dict(found.accused), "steps": list(steps)}
     return Result(data, "\n".join([*steps, f"verified   {path}: every step holds"]))
 

@@ -14,7 +14,7 @@ from .merkle import (
     verify_consistency,
     verify_inclusion,
 )
-from .prf import RandomBytes, aes_ctr_into, aes_ecb_blocks, block_prf, key_stream, random_bytes
+from .prf import KeyStream, RandomBytes, aes_ctr_into, aes_ecb_blocks, block_prf, random_bytes
 from .signing import KeyKind, SigningKey, VerifyKey, key_id
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "HashName",
     "Hasher",
     "KeyKind",
+    "KeyStream",
     "RandomBytes",
     "SigningKey",
     "VerifyKey",
@@ -41,7 +42,6 @@ __all__ = [
     "hmac_sha256",
     "inclusion_path",
     "key_id",
-    "key_stream",
     "leaf_hash",
     "merkle_root",
     "node_hash",

@@ -7,7 +7,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 RandomBytes = Callable[[int], bytes]
 
-_ZEROS = memoryview(bytes(1 << 18))
+# Encrypted again and again; more of them would drive what they are encrypted into out of the processor's cache.
+_ZEROS = memoryview(bytes(1 << 16))
 
 
 def random_bytes(count: int) -> bytes:
@@ -15,27 +16,28 @@ def random_bytes(count: int) -> bytes:
     return os.urandom(count)
 
 
-def key_stream(key: bytes, counter: bytes) -> Callable[[bytearray | memoryview], None]:
-    """Return a function that fills one buffer after the other with an AES-256-CTR key stream, without gaps.
+class KeyStream:
+    """An AES-256-CTR key stream. Not to be shared between threads."""
 
-    Args:
-        key: 32 bytes. The same (key, counter) always gives the same bytes. Not to be shared between threads.
-        counter: The 16-byte big-endian counter block that the stream starts at (NIST SP 800-38A, section 6.5).
-    """
-    encrypt = Cipher(algorithms.AES256(key), modes.CTR(counter)).encryptor().update_into
+    def __init__(self, key: bytes, counter: bytes) -> None:
+        """Stand at the 16-byte big-endian ``counter`` block of the stream of a 32-byte key (NIST SP 800-38A, 6.5)."""
+        self._cipher = Cipher(algorithms.AES256(key), modes.CTR(counter)).encryptor()
 
-    def fill(out: bytearray | memoryview) -> None:
+    def seek(self, counter: bytes) -> None:
+        """Go to another counter block: in a tenth of the time that a new stream takes."""
+        self._cipher.reset_nonce(counter)
+
+    def fill(self, out: bytearray | memoryview) -> None:
+        """Fill ``out`` with the next bytes, which follow those of the last call without a gap."""
         view = memoryview(out).cast("B")
         for start in range(0, len(view), len(_ZEROS)):
             part = view[start : start + len(_ZEROS)]
-            encrypt(_ZEROS[: len(part)], part)
-
-    return fill
+            self._cipher.update_into(_ZEROS[: len(part)], part)
 
 
 def aes_ctr_into(key: bytes, counter: bytes, out: bytearray | memoryview) -> None:
-    """Fill ``out`` with the start of a :func:`key_stream`."""
-    key_stream(key, counter)(out)
+    """Fill ``out`` with the start of a :class:`KeyStream`."""
+    KeyStream(key, counter).fill(out)
 
 
 def block_prf(key: bytes) -> Callable[[bytes | memoryview], bytes]:

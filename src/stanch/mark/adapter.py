@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from stanch.errors import InvalidInput
 from stanch.mark.embedding import row_scales
-from stanch.mark.features import LARGEST, FeatureSet, Variant, drop_not_finite, run_each, scratch
+from stanch.mark.features import LARGEST, FeatureSet, Variant, drop_not_finite, match_each, scratch
 from stanch.mark.rounding import without_rounding
 from stanch.mark.suspect import Originals, Suspect
 from stanch.weights import LowRank
@@ -174,13 +174,12 @@ def compare_adapters(
             if factor.name in places:
                 scaled = found * row_scales(factor.to_float32())[:, np.newaxis]
                 start = places[factor.name].offset
-                values[start : start + scaled.size] = scaled.reshape(-1)
+                values[start : start + scaled.size] = drop_not_finite(scaled).reshape(-1)
         return True
 
     modules = list(originals.adapter.modules.values())
-    hits = run_each(work, modules, threads)
+    hits = match_each(work, modules, threads)
     missed = {
         factor.name for module, hit in zip(modules, hits, strict=True) if not hit for factor in (module.a, module.b)
     }
-    drop_not_finite(values)
     return FeatureSet(variant, values, layout, tuple(name for name in places if name in missed))

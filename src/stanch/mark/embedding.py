@@ -4,6 +4,7 @@ Every rounding is fixed, so that a copy can be made again bit by bit from the or
 float32 throughout, one rounding an operation, then to nearest even into the stored type. Zeros stay zero.
 """
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -52,51 +53,66 @@ class RowBlock:
         """Global coordinate of the first element."""
         return self.entry.offset + self.first * self.entry.columns
 
+    @property
+    def rows(self) -> slice:
+        """Which rows these are."""
+        return slice(self.first, self.first + self.count)
+
     def of(self, tensor: Tensor) -> Raw:
         """Return these rows of a tensor of the entry's shape, two-dimensional."""
-        return tensor.raw.reshape(self.entry.rows, self.entry.columns)[self.first : self.first + self.count]
+        return tensor.raw.reshape(self.entry.rows, self.entry.columns)[self.rows]
 
 
-def row_blocks(entry: LayoutEntry) -> Iterator[RowBlock]:
-    """Cut a tensor into blocks of whole rows of about :data:`BLOCK` elements."""
-    step = max(1, BLOCK // entry.columns)
+def row_blocks(entry: LayoutEntry, size: int = BLOCK) -> Iterator[RowBlock]:
+    """Cut a tensor into blocks of whole rows, of at most ``size`` elements or one row."""
+    step = max(1, size // entry.columns)
     for first in range(0, entry.rows, step):
         yield RowBlock(entry, first, min(step, entry.rows - first))
 
 
-def mark_block(raw: Raw, block: RowBlock, alpha: float, key: CopyKey) -> Raw:
-    """Return the marked rows of one block in the stored type.
+class Streams(threading.local):
+    """Both key streams of a copy, for one thread each that uses them."""
+
+    def __init__(self, key: CopyKey) -> None:
+        self.own, self.owner = Draws(key.stream), Draws(key.release_stream, name="owner")
+
+    def draw(self, start: int, count: int) -> tuple[Indexes, Indexes]:
+        """Return the recipient's and the owner's table indexes at ``count`` coordinates, until the next draw."""
+        self.own.seek(start)
+        self.owner.seek(start)
+        return self.own.take(count), self.owner.take(count)
+
+
+def mark_block(rows: Raw, block: RowBlock, alpha: float, streams: Streams) -> None:
+    """Mark the rows of one block, in the stored type and in place.
 
     Args:
-        raw: The original rows, as :meth:`RowBlock.of` gives them.
+        rows: The original rows, as :meth:`RowBlock.of` gives them, contiguous.
         block: Where they stand.
         alpha: The plan's strength.
-        key: The copy's key.
+        streams: Those of the copy's key.
 
     Raises:
-        InvalidInput: A weight is NaN or infinite, or a marked weight does not fit into float16.
+        InvalidInput: A weight is NaN or infinite, or a marked weight does not fit into float16. The rows are of no use.
     """
-    marked = np.empty_like(raw)
-    own = Draws(key.stream, block.start).take(raw.size)
-    owner = Draws(key.release_stream, block.start, "owner").take(raw.size)
-    if not _mark_rows(raw, block.entry.dtype, np.float32(alpha), own, owner, marked):
+    own, owner = streams.draw(block.start, rows.size)
+    if not _mark_rows(rows, block.entry.dtype, np.float32(alpha), own, owner):
         raise InvalidInput(
             f"tensor {block.entry.name!r}: expected finite weights, found NaN or infinity",
             next_step="restore the original that was planned",
         )
-    if block.entry.dtype == "F16" and not np.isfinite(marked).all():
+    if block.entry.dtype == "F16" and not np.isfinite(rows).all():
         raise InvalidInput(
             f"tensor {block.entry.name!r}: a marked weight does not fit into float16",
             next_step="store the model as bfloat16 or float32 before marking it",
         )
-    return marked
 
 
-def _mark_rows(rows: Raw, dtype: str, alpha: np.float32, own: Indexes, owner: Indexes, marked: Raw) -> bool:
-    """Fill ``marked`` with the marked rows; return whether all weights are finite, else it is of no use."""
+def _mark_rows(rows: Raw, dtype: str, alpha: np.float32, own: Indexes, owner: Indexes) -> bool:
+    """Mark rows; return whether all weights are finite."""
     loops = COMPILER.loops(rows.size) if dtype == "BF16" else None
     if loops is not None:
-        return loops.mark_rows(rows, alpha, own, owner, gaussian_table(), marked)
+        return loops.mark_rows(rows, alpha, own, owner, gaussian_table())
     weights = to_float32(rows, dtype, _buffers.get("weights", np.float32, rows.size).reshape(rows.shape))
     strengths = row_scales(weights) * alpha
     if not np.isfinite(strengths).all():
@@ -108,6 +124,6 @@ def _mark_rows(rows: Raw, dtype: str, alpha: np.float32, own: Indexes, owner: In
     change += shared
     change *= strengths[:, np.newaxis]
     change += weights
-    marked[...] = from_float32(change, dtype, shared.view(np.uint32))
-    np.copyto(marked, rows, where=weights == 0)
+    np.copyto(change, weights, where=weights == 0)
+    rows[...] = from_float32(change, dtype, shared.view(np.uint32))
     return True

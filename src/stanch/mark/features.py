@@ -6,10 +6,8 @@ every suspect: conditional on the features, the score of an innocent recipient i
 
 import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -22,6 +20,7 @@ from stanch.mark.layout import Layout, LayoutEntry
 from stanch.mark.rounding import Grid, find_grid
 from stanch.mark.sums import sum_rows
 from stanch.mark.suspect import Originals, Suspect
+from stanch.mark.threads import run_each
 from stanch.weights import to_float32
 
 Floats = npt.NDArray[np.float32]
@@ -126,12 +125,21 @@ class _Rows:
         found, others = [], (*self.known, *self.rounded)
         for number, values in enumerate((self.original, *others, self.residual)):
             target = _buffers.get(f"centred {number}", np.float32, values.size).reshape(values.shape)
-            np.subtract(values, self.original if 0 < number <= len(others) else np.float32(0), out=target)
-            self.mask(target)
-            mean = sum_rows(target) / self.counts
-            target -= mean.astype(np.float32)[:, np.newaxis]
-            found.append(self.mask(target))
+            shown = np.subtract(values, self.original, out=target) if 0 < number <= len(others) else values
+            found.append(self._centre(shown, target))
         return found
+
+    def _centre(self, values: Floats, target: Floats) -> Floats:
+        """Fill ``target`` with the values less the row means of the entries that take part; 0 for the others."""
+        loops = COMPILER.loops(values.size)
+        if loops is not None:
+            loops.centre(values, self.kept, self.counts, target)
+            return target
+        if target is not values:
+            target[...] = values
+        mean = sum_rows(self.mask(target)) / self.counts
+        target -= mean.astype(np.float32)[:, np.newaxis]
+        return self.mask(target)
 
 
 def _subtract(suspect: Floats, original: Floats, *, pruned: bool) -> tuple[Floats, Mask]:
@@ -168,23 +176,26 @@ class _Comparison:
     @classmethod
     def of(cls, entry: LayoutEntry, originals: Originals, suspect: Suspect, alpha: float) -> "_Comparison | None":
         """Return the comparison, or None where the suspect's tensor does not match."""
-        zeros = 0
+        weight, zeros = suspect.weight(entry.name, entry.shape), 0
+        if weight is None:
+            return None
         for block in row_blocks(entry):
-            rows = suspect.rows(entry.name, entry.shape, slice(block.first, block.first + block.count))
+            rows = block.of(weight.stored) if weight.stored is not None else weight.read(block.rows)
             if rows is None:
                 return None
-            zeros += int(np.count_nonzero(rows == 0))
-        grid = find_grid(entry.rows, partial(suspect.rows, entry.name, entry.shape))
+            # Of bfloat16 the sign is shifted out: what is left of a zero of either sign is 0.
+            shown = rows << np.uint16(1) if rows.dtype == np.uint16 else rows
+            zeros += rows.size - int(np.count_nonzero(shown))
+        grid = find_grid(entry.rows, weight.read)
         return cls(entry, originals, suspect, alpha, zeros > _PRUNED_SHARE * entry.count, grid)
 
     def read(self, block: RowBlock) -> _Rows:
-        rows = slice(block.first, block.first + block.count)
         original = self._original(block)
-        suspect = self.suspect.rows(self.entry.name, self.entry.shape, rows)
+        suspect = self.suspect.rows(self.entry.name, self.entry.shape, block.rows)
         if suspect is None:
             suspect = np.full_like(original, np.nan)
         base = self.originals.base_weights
-        found = None if base is None else base.rows(self.entry.name, self.entry.shape, rows)
+        found = None if base is None else base.rows(self.entry.name, self.entry.shape, block.rows)
         suspect = np.ascontiguousarray(suspect)
         residual, kept = _subtract(suspect, original, pruned=self.pruned)
         counts = np.full(len(kept), kept.shape[1]) if kept.all() else np.count_nonzero(kept, axis=1)
@@ -227,9 +238,28 @@ def _standardise(residual: Floats, deviations: Floats, gains: Floats) -> Floats:
 
 def _plain(comparison: _Comparison, store: Store) -> bool:
     for block in row_blocks(comparison.entry):
-        rows = comparison.read(block)
-        store(block, _matched_filter(rows, rows.residual, comparison.alpha / 2))
+        found = _compare_stored(comparison, block)
+        if found is None:
+            rows = comparison.read(block)
+            found = _matched_filter(rows, rows.residual, comparison.alpha / 2)
+        store(block, found)
     return True
+
+
+def _compare_stored(comparison: _Comparison, block: RowBlock) -> Floats | None:
+    """Make the features of ``plain`` in one pass; None where original or suspect is not stored in bfloat16."""
+    original, entry = comparison.originals.tensors[comparison.entry.name], comparison.entry
+    weight = comparison.suspect.weight(entry.name, entry.shape)
+    suspect = None if weight is None else weight.stored
+    if suspect is None or original.dtype != "BF16" or suspect.dtype != "BF16":
+        return None
+    loops = COMPILER.loops(block.count * entry.columns)
+    if loops is None:
+        return None
+    features = _buffers.get("residual", np.float32, block.count * entry.columns).reshape(block.count, entry.columns)
+    least = comparison.alpha / 2
+    loops.compare(block.of(suspect), block.of(original), LARGEST, comparison.pruned, least, features)
+    return features
 
 
 def _matched_filter(rows: _Rows, residual: Floats, least: float | Doubles) -> Floats:
@@ -367,19 +397,18 @@ def compare_weights(
     make = _MAKERS[variant]
 
     def store(block: RowBlock, features: Floats) -> None:
-        values[block.start : block.start + features.size] = features.reshape(-1)
+        values[block.start : block.start + features.size] = drop_not_finite(features).reshape(-1)
 
     def work(entry: LayoutEntry) -> bool:
         comparison = _Comparison.of(entry, originals, suspect, alpha)
         return comparison is not None and make(comparison, store)
 
-    found = run_each(work, layout.entries, threads)
+    found = match_each(work, layout.entries, threads)
     unmatched = tuple(entry.name for entry, hit in zip(layout.entries, found, strict=True) if not hit)
-    drop_not_finite(values)
     return FeatureSet(variant, values, layout, unmatched)
 
 
-def run_each(work: Callable[[T], bool], items: Sequence[T], threads: int) -> list[bool]:
+def match_each(work: Callable[[T], bool], items: Sequence[T], threads: int) -> list[bool]:
     """Run ``work`` for each item on ``threads`` threads; the results come in order.
 
     A hostile suspect may overflow or make a factorisation fail: what is not finite is dropped afterwards, and an item
@@ -393,14 +422,12 @@ def run_each(work: Callable[[T], bool], items: Sequence[T], threads: int) -> lis
         except np.linalg.LinAlgError:
             return False
 
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        return list(pool.map(guarded, items))
+    return run_each(guarded, items, threads)
 
 
-def drop_not_finite(values: Floats) -> None:
-    """Set what is not finite, or too large to be squared in float32, to 0."""
-    for start in range(0, len(values), 1 << 20):
-        block = values[start : start + (1 << 20)]
-        # A NaN makes the comparison false.
-        if not (block.min() > -_LIMIT and block.max() < _LIMIT):
-            block[~(np.abs(block) < _LIMIT)] = 0
+def drop_not_finite(values: Floats) -> Floats:
+    """Set what is not finite, or too large to be squared in float32, to 0; return the values."""
+    # A NaN makes the comparison false.
+    if values.size and not (values.min() > -_LIMIT and values.max() < _LIMIT):
+        values[~(np.abs(values) < _LIMIT)] = 0
+    return values

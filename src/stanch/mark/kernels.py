@@ -32,17 +32,22 @@ class Loops:
     Attributes:
         look_up: ``(indexes uint16, table float32, values float32)``.
         sum_rows: ``(rows float32, squared, sums float64)``: see :mod:`stanch.mark.sums`.
-        subtract: ``(suspect, original, largest, pruned, residual float32, kept bool)``, and
-        standardise: ``(residual, deviations, gains float32)``: see :mod:`stanch.mark.features`.
+        subtract: ``(suspect, original, largest, pruned, residual float32, kept bool)``,
+        centre: ``(values float32, kept bool, counts int64, centred float32)``,
+        standardise: ``(residual, deviations, gains float32)``, and
+        compare: ``(suspect uint16, original uint16, largest, pruned, least, features float32)``: the variant plain, of
+            rows in bfloat16; see :mod:`stanch.mark.features`.
         correlate: ``(features float32, indexes uint16, table float32) -> float64``: see :mod:`stanch.mark.scoring`.
-        mark_rows: ``(rows uint16, alpha, own uint16, owner uint16, table float32, marked uint16) -> bool``: of rows in
-            bfloat16; whether every row scale is finite.
+        mark_rows: ``(rows uint16, alpha, own uint16, owner uint16, table float32) -> bool``: marks rows in bfloat16 in
+            place; whether every row scale is finite.
     """
 
     look_up: Callable[..., None]
     sum_rows: Callable[..., None]
     subtract: Callable[..., None]
+    centre: Callable[..., None]
     standardise: Callable[..., None]
+    compare: Callable[..., None]
     correlate: Callable[..., float]
     mark_rows: Callable[..., bool]
 
@@ -77,22 +82,24 @@ def compile_loops() -> Loops | None:
         return None
 
     def array(name: str, dimensions: int = 1, *, written: bool = False) -> object:
-        return types.Array(getattr(types, name), dimensions, "C", readonly=not written, aligned=written)
+        return types.Array(getattr(types, name), dimensions, "C", readonly=not written, aligned=False)
 
     def compiled(function: Callable[..., Any], result: Any, *arguments: object) -> Any:  # noqa: ANN401 - numba's types
         return njit(result(*arguments), nogil=True, error_model="numpy")(function)
 
-    indexes, floats, matrix = array("uint16"), array("float32"), array("float32", 2)
+    indexes, floats, matrix, kept = array("uint16"), array("float32"), array("float32", 2), array("boolean", 2)
     result, changed = array("float32", written=True), array("float32", 2, written=True)
-    weights, marked, kept = array("uint16", 2), array("uint16", 2, written=True), array("boolean", 2, written=True)
-    number, flag, nothing = types.float32, types.boolean, types.void
+    weights, marking, keeping = array("uint16", 2), array("uint16", 2, written=True), array("boolean", 2, written=True)
+    number, flag, nothing, wide = types.float32, types.boolean, types.void, types.float64
     return Loops(
         look_up=compiled(_look_up, nothing, indexes, floats, result),
         sum_rows=compiled(_sum_rows, nothing, matrix, flag, array("float64", written=True)),
-        subtract=compiled(_subtract, nothing, matrix, matrix, number, flag, changed, kept),
+        subtract=compiled(_subtract, nothing, matrix, matrix, number, flag, changed, keeping),
+        centre=compiled(_centre, nothing, matrix, kept, array("int64"), changed),
         standardise=compiled(_standardise, nothing, changed, floats, floats),
-        correlate=compiled(_correlate, types.float64, floats, indexes, floats),
-        mark_rows=compiled(_mark_rows, flag, weights, number, indexes, indexes, floats, marked),
+        compare=compiled(_compare, nothing, weights, weights, number, flag, wide, changed),
+        correlate=compiled(_correlate, wide, floats, indexes, floats),
+        mark_rows=compiled(_mark_rows, flag, marking, number, indexes, indexes, floats),
     )
 
 
@@ -129,6 +136,26 @@ def _subtract(
             residual[row, column] = found - weight if takes_part else np.float32(0)
 
 
+def _centre(values: Array, kept: Array, counts: Array, centred: Array) -> None:
+    lanes, columns = np.empty(LANES), kept.shape[1]
+    for row in range(kept.shape[0]):
+        for column in range(columns):
+            centred[row, column] = values[row, column] if kept[row, column] else np.float32(0)
+        lanes[:] = 0
+        for start in range(0, columns, LANES):
+            part = centred[row, start : start + LANES]
+            for lane in range(part.size):
+                lanes[lane] += np.float64(part[lane])
+        half = LANES // 2
+        while half:
+            for lane in range(half):
+                lanes[lane] += lanes[half + lane]
+            half //= 2
+        mean = np.float32(lanes[0] / counts[row])
+        for column in range(columns):
+            centred[row, column] = centred[row, column] - mean if kept[row, column] else np.float32(0)
+
+
 def _standardise(residual: Array, deviations: Array, gains: Array) -> None:
     for row in range(residual.shape[0]):
         deviation, gain = deviations[row], gains[row]
@@ -136,6 +163,44 @@ def _standardise(residual: Array, deviations: Array, gains: Array) -> None:
             scaled = residual[row, column] / deviation
             scaled = np.float32(-4) if scaled < -4 else scaled
             residual[row, column] = (np.float32(4) if scaled > 4 else scaled) * gain
+
+
+def _compare(
+    suspect: Array, original: Array, largest: np.float32, pruned: np.bool_, least: np.float64, features: Array
+) -> None:
+    one, high, bias = np.uint32(1), np.uint32(16), np.uint32(0x7FFF)  # of rounding to bfloat16
+    columns, lanes = original.shape[1], np.empty((2, LANES))
+    powers, noises = lanes
+    for row in range(original.shape[0]):
+        count, lanes[:] = 0, 0
+        for start in range(0, columns, LANES):
+            found, known = suspect[row, start : start + LANES], original[row, start : start + LANES]
+            shown = features[row, start : start + LANES]
+            for lane in range(known.size):
+                weight = np.uint32(np.uint32(known[lane]) << high).view(np.float32)
+                value = np.uint32(np.uint32(found[lane]) << high).view(np.float32)
+                takes_part = (np.abs(value) < largest) & (weight != 0) & ((not pruned) | (value != 0))
+                shown[lane] = value - weight if takes_part else np.float32(0)
+                count += takes_part
+                powers[lane] += np.float64(weight) * np.float64(weight)
+            for lane in range(known.size):
+                noises[lane] += np.float64(shown[lane]) * np.float64(shown[lane])
+        half = LANES // 2
+        while half:
+            for lane in range(half):
+                powers[lane] += powers[half + lane]
+                noises[lane] += noises[half + lane]
+            half //= 2
+        bits = np.float32(np.sqrt(powers[0] / columns)).view(np.uint32)
+        scale = np.uint32(np.uint32(bits + bias + ((bits >> high) & one)) >> high << high).view(np.float32)
+        noise, floor = np.sqrt(noises[0] / max(count, 1)), least * np.float64(scale)
+        noise = max(floor, noise)
+        deviation = np.float32(noise) if noise > 0 else np.float32(1)
+        gain = np.float32(scale / deviation)
+        for column in range(columns):
+            scaled = features[row, column] / deviation
+            scaled = np.float32(-4) if scaled < -4 else scaled
+            features[row, column] = (np.float32(4) if scaled > 4 else scaled) * gain
 
 
 def _correlate(features: Array, indexes: Array, table: Array) -> np.float64:
@@ -158,7 +223,7 @@ def _correlate(features: Array, indexes: Array, table: Array) -> np.float64:
     return total
 
 
-def _mark_rows(rows: Array, alpha: np.float32, own: Array, owner: Array, table: Array, marked: Array) -> bool:
+def _mark_rows(rows: Array, alpha: np.float32, own: Array, owner: Array, table: Array) -> bool:
     one, high, bias = np.uint32(1), np.uint32(16), np.uint32(0x7FFF)  # of rounding to bfloat16
     columns, finite, place = rows.shape[1], True, 0
     lanes, values = np.empty(LANES), np.empty(_PIECE, np.float32)
@@ -179,15 +244,16 @@ def _mark_rows(rows: Array, alpha: np.float32, own: Array, owner: Array, table: 
         strength = np.float32(alpha * np.uint32(bits << high).view(np.float32))
         finite &= np.isfinite(strength)
         for start in range(0, columns, _PIECE):
-            part, out = rows[row, start : start + _PIECE], marked[row, start : start + _PIECE]
+            part = rows[row, start : start + _PIECE]
             first, second = own[place : place + part.size], owner[place : place + part.size]
             place += part.size
             for number in range(part.size):
                 values[number] = table[first[number]] + np.float32(0.25) * table[second[number]]
             for number in range(part.size):
-                bits = np.uint32(part[number]) << high
+                weight = part[number]
+                bits = np.uint32(weight) << high
                 change = np.float32(strength * values[number])
                 bits = np.float32(np.uint32(bits).view(np.float32) + change).view(np.uint32)
                 bits = np.uint32(bits + bias + ((bits >> high) & one)) >> high
-                out[number] = bits if part[number] & np.uint16(0x7FFF) else part[number]
+                part[number] = bits if weight & np.uint16(0x7FFF) else weight
     return finite

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from stanch.crypto import parse_json
 from stanch.errors import InvalidInput
 from stanch.mark.weight import Floats, Rows, Weight
-from stanch.weights import Tensor
+from stanch.weights import FLOAT_TYPES, Tensor
 
 _FLOATS = ("F32", "F16", "BF16", "F64")
 # 8-bit integers are understood where a scale a row stands beside them, and the value is integer × scale × unit.
@@ -51,7 +51,7 @@ def _read(name: str, tensor: Tensor, tensors: Mapping[str, Tensor]) -> Weight | 
     if not tensor.shape or not tensor.raw.size:
         return None
     if tensor.dtype in _FLOATS:
-        return Weight(tensor.shape, partial(_float_rows, tensor))
+        return Weight(tensor.shape, partial(_float_rows, tensor), tensor if tensor.dtype in FLOAT_TYPES else None)
     if tensor.dtype == "I8":
         return _int8(name, tensor, tensors)
     if tensor.dtype == "U8":

@@ -13,7 +13,7 @@ import numpy as np
 from stanch.crypto import RandomBytes, random_bytes
 from stanch.mark.commitment import commit, mark_keys
 from stanch.mark.detection import extract
-from stanch.mark.embedding import RowBlock, mark_block
+from stanch.mark.embedding import RowBlock, Streams, mark_block
 from stanch.mark.features import Variant
 from stanch.mark.keys import CopyKey, MarkRoot, RecipientSlot
 from stanch.mark.layout import LayoutEntry
@@ -107,11 +107,15 @@ def rehearse(
 
 
 def _treated(tensor: Tensor, entry: LayoutEntry, keys: Sequence[CopyKey], treatment: Treatment) -> Weight:
+    streams = [Streams(key) for key in keys]
+
     def block(first: int, count: int) -> Floats:
         place = RowBlock(entry, first, count)
         total = np.zeros((count, entry.columns), np.float64)
-        for key in keys:
-            total += to_float32(mark_block(place.of(tensor), place, key.alpha, key), entry.dtype)
+        for key, drawn in zip(keys, streams, strict=True):
+            rows = np.array(place.of(tensor))
+            mark_block(rows, place, key.alpha, drawn)
+            total += to_float32(rows, entry.dtype)
         return treatment.apply((total / len(keys)).astype(np.float32))
 
     def read(rows: Rows) -> Floats:

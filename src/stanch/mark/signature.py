@@ -11,7 +11,7 @@ from importlib import resources
 import numpy as np
 import numpy.typing as npt
 
-from stanch.crypto import aes_ecb_blocks, key_stream, sha256
+from stanch.crypto import KeyStream, aes_ecb_blocks, sha256
 from stanch.errors import StanchError
 from stanch.mark.buffers import Buffers
 from stanch.mark.kernels import COMPILER
@@ -46,16 +46,22 @@ def gaussian_table() -> Values:
 class Draws:
     """The table indexes of one coordinate after the other. Not to be shared between threads."""
 
-    def __init__(self, stream: bytes, start: int, name: str = "drawn") -> None:
+    def __init__(self, stream: bytes, start: int = 0, name: str = "drawn") -> None:
         """Begin at the coordinate ``start`` under a 32-byte stream key; ``name`` is that of the buffer."""
-        self._fill = key_stream(stream, (start // GROUP).to_bytes(16, "big"))
-        self._fill(bytearray(2 * (start % GROUP)))
+        self._stream = KeyStream(stream, bytes(16))
         self._name = name
+        self.seek(start)
+
+    def seek(self, start: int) -> None:
+        """Go to the coordinate ``start``."""
+        self._stream.seek((start // GROUP).to_bytes(16, "big"))
+        if start % GROUP:
+            self._stream.fill(bytearray(2 * (start % GROUP)))
 
     def take(self, count: int) -> Indexes:
         """Return the next ``count`` indexes, until the thread's next draw into a buffer of that name."""
         drawn = _buffers.get(self._name, np.uint16, count)
-        self._fill(drawn.data)
+        self._stream.fill(drawn.data)
         return drawn.view("<u2")
 
 

@@ -6,43 +6,56 @@ import os
 import shutil
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from stanch.crypto import sync_folder
 from stanch.errors import InvalidInput
-from stanch.mark.embedding import RowBlock, mark_block, row_blocks
+from stanch.mark.embedding import RowBlock, Streams, mark_block, row_blocks
 from stanch.mark.keys import CopyKey
+from stanch.mark.layout import LayoutEntry
 from stanch.mark.plan import MarkPlan
 from stanch.terms import SILENT, Progress, SourceFile
-from stanch.weights import Tensor, directory_digest, open_tensors, read_header, walk_files, weight_files
+from stanch.weights import ELEMENT_TYPES, directory_digest, open_tensors, read_head, walk_files, weight_files
 from stanch.weights.digest import DirectoryDigest
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-_PASS_BYTES = 1 << 20
+PIECE_BYTES = 1 << 18
+"""What is made at a time, in whole rows: it stays in the processor's cache beside the table and the key streams."""
+
 # Longer reads than this bypass the buffer: a larger one would have most chunks copied twice.
 _BUFFER_BYTES = 1 << 16
 _WRITE_BYTES = 1 << 20
 
-Chunk = bytes | npt.NDArray[np.generic]
+
+Read = Callable[[int, memoryview], None]
 
 
-class ChunkReader(io.RawIOBase):
-    """A forward-only reader over chunks that are made one after the other."""
+class Piece(NamedTuple):
+    """Some bytes of a file, at least one; ``fill`` makes them in the place that it is given."""
 
-    def __init__(self, chunks: Iterator[Chunk]) -> None:
+    size: int
+    fill: Callable[[memoryview], None]
+
+
+class PieceReader(io.RawIOBase):
+    """A forward-only reader over pieces, each made where it is wanted if there is room for all of it."""
+
+    def __init__(self, pieces: Iterator[Piece], source: BinaryIO) -> None:
+        """Read the pieces, which are made from an open file; it is closed with the reader."""
         super().__init__()
-        self._chunks = chunks
+        self._pieces = pieces
+        self._source = source
+        self._room = bytearray()
         self._rest = memoryview(b"")
 
     def readable(self) -> bool:
@@ -50,45 +63,65 @@ class ChunkReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
-        """Fill as much of ``buffer`` as the current chunk gives; 0 at the end."""
-        while not self._rest:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                return 0
-            self._rest = memoryview(chunk if isinstance(chunk, bytes) else chunk.data).cast("B")
+        """Fill as much of ``buffer`` as the current piece gives; 0 at the end."""
         view = memoryview(buffer).cast("B")
+        if not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            if piece.size <= len(view):
+                piece.fill(view[: piece.size])
+                return piece.size
+            if len(self._room) < piece.size:
+                self._room = bytearray(piece.size)
+            self._rest = memoryview(self._room)[: piece.size]
+            piece.fill(self._rest)
         count = min(len(view), len(self._rest))
         view[:count] = self._rest[:count]
         self._rest = self._rest[count:]
         return count
 
     def close(self) -> None:
-        """Stop making chunks."""
-        close = getattr(self._chunks, "close", None)
+        """Stop making pieces."""
+        close = getattr(self._pieces, "close", None)
         if close is not None:
             close()
+        self._source.close()
         super().close()
 
 
-def in_order(tasks: Iterable[Callable[[], Chunk]], threads: int) -> Iterator[Chunk]:
-    """Run tasks on ``threads`` threads, a few ahead of the reader, and yield their results in order."""
+def in_order(pieces: Iterator[Piece], threads: int) -> Iterator[Piece]:
+    """Make pieces on ``threads`` threads, a few ahead of the reader; they come in order, each until the next is asked.
+
+    The places they are made in are used again: of new memory, the system has to clear every page.
+    """
     if threads == 1:
-        for task in tasks:
-            yield task()
+        yield from pieces
         return
-    queue: deque[Future[Chunk]] = deque()
-    remaining = iter(tasks)
+    queue: deque[Future[memoryview]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:
-        for task in itertools.islice(remaining, 2 * threads):
-            queue.append(pool.submit(task))
+        for piece in itertools.islice(pieces, 2 * threads):
+            queue.append(pool.submit(_make, piece, bytearray()))
         while queue:
-            result = queue.popleft().result()
-            for task in itertools.islice(remaining, 1):
-                queue.append(pool.submit(task))
-            yield result
+            made = queue.popleft().result()
+            yield Piece(len(made), partial(_copy, made))
+            for piece in itertools.islice(pieces, 1):
+                queue.append(pool.submit(_make, piece, made.obj))
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _make(piece: Piece, room: bytearray) -> memoryview:
+    if len(room) < piece.size:
+        room = bytearray(piece.size)
+    made = memoryview(room)[: piece.size]
+    piece.fill(made)
+    return made
+
+
+def _copy(source: memoryview, target: memoryview) -> None:
+    target[:] = source
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,25 +150,53 @@ class MarkedFile:
 
     def open(self) -> BinaryIO:
         """Return a reader that makes the marked bytes as it goes (forward only)."""
-        reader = ChunkReader(in_order(self._tasks(), self.threads))
+        file = self.original.open("rb")
+        reader = PieceReader(in_order(self._pieces(file), self.threads), file)
         return cast("BinaryIO", io.BufferedReader(reader, _BUFFER_BYTES))
 
-    def _tasks(self) -> Iterator[Callable[[], Chunk]]:
-        """Yield one task a chunk, in the file's order."""
-        yield partial(bytes, read_header(self.original).head)
-        for tensor in open_tensors(self.original).values():
+    def _pieces(self, file: BinaryIO) -> Iterator[Piece]:
+        """Yield the file's pieces in order."""
+        header = read_head(file, self.size, what=self.path)
+        read, streams, passed = partial(_read, file.fileno(), self.path), Streams(self.key), 0
+        for tensor in header.tensors:
             entry = self.plan.layout.by_name.get(tensor.name)
-            if entry is None:
-                flat = tensor.raw.reshape(-1)
-                step = _PASS_BYTES // flat.itemsize
-                for start in range(0, flat.size, step):
-                    yield partial(np.ascontiguousarray, flat[start : start + step])
-            else:
-                for block in row_blocks(entry):
-                    yield partial(self._mark, tensor, block)
+            if entry is not None:
+                start = header.data_offset + tensor.start
+                yield from _passing(read, passed, start)
+                yield from self._marked(read, streams, entry, start)
+                passed = header.data_offset + tensor.end
+        yield from _passing(read, passed, self.size)
 
-    def _mark(self, tensor: Tensor, block: RowBlock) -> Chunk:
-        return mark_block(block.of(tensor), block, self.plan.alpha, self.key)
+    def _marked(self, read: Read, streams: Streams, entry: LayoutEntry, start: int) -> Iterator[Piece]:
+        """Yield the pieces of a tensor that begins at the byte ``start``: read, and marked where they lie.
+
+        Of a mapping, the system would have to make every page known first.
+        """
+        dtype = np.dtype(ELEMENT_TYPES[entry.dtype])
+        width = entry.columns * dtype.itemsize
+
+        def fill(block: RowBlock, room: memoryview) -> None:
+            read(start + block.first * width, room)
+            rows = np.frombuffer(room, dtype).reshape(block.count, entry.columns)
+            mark_block(rows, block, self.plan.alpha, streams)
+
+        for block in row_blocks(entry, PIECE_BYTES // dtype.itemsize):
+            yield Piece(block.count * width, partial(fill, block))
+
+
+def _passing(read: Read, start: int, end: int) -> Iterator[Piece]:
+    """Yield the pieces of bytes that are the original's."""
+    for offset in range(start, end, PIECE_BYTES):
+        yield Piece(min(PIECE_BYTES, end - offset), partial(read, offset))
+
+
+def _read(file: int, path: str, offset: int, room: memoryview) -> None:
+    """Fill ``room`` with the file's bytes from ``offset``."""
+    while room:
+        count = os.preadv(file, [room], offset)
+        if count == 0:
+            raise InvalidInput(f"{path}: it became shorter while it was read", next_step="restore the original")
+        room, offset = room[count:], offset + count
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+
+from stanch.weights import Tensor
 
 Floats = npt.NDArray[np.float32]
 Rows = slice | npt.NDArray[np.int64]
@@ -20,10 +22,12 @@ class Weight:
     Attributes:
         shape: Its shape; read, it has the form ``[shape[0], rest]``.
         read: Returns the given rows, or None where they are of a kind that is not understood.
+        stored: The tensor that holds just these values, where one does (F32, F16, BF16).
     """
 
     shape: tuple[int, ...]
     read: Callable[[Rows], Floats | None]
+    stored: Tensor | None = None
 
     @property
     def size(self) -> int:
@@ -36,7 +40,7 @@ class Weight:
 
     def ordered(self, order: npt.NDArray[np.int64]) -> "Weight":
         """Return the weight whose row i is this one's row ``order[i]``."""
-        return replace(self, read=lambda rows: self.read(order[rows]))
+        return Weight(self.shape, lambda rows: self.read(order[rows]))
 
     def transposed(self) -> "Weight":
         """Return the transpose of a matrix."""

@@ -41,6 +41,7 @@ FORMAT = verify.FORMAT
 PREDICATE = verify.PREDICATE
 BINS = 40
 PACK_NAME = "evidence.zip"
+PROGRAM = ("verify.py", "primitives.py", "recompute.py", "features.py", "README.txt")
 """What the pack is called in a sealed bundle."""
 
 
@@ -282,10 +283,7 @@ def _gather(
         "ledger/plan.json": proofs.plan_entry,
         "ledger/plan.tlog-proof": proofs.plan_proof,
         "ledger/consistency.json": canonical_json([node.hex() for node in proofs.consistency]),
-        "verifier/verify.py": program.joinpath("verify.py").read_bytes(),
-        "verifier/primitives.py": program.joinpath("primitives.py").read_bytes(),
-        "verifier/recompute.py": program.joinpath("recompute.py").read_bytes(),
-        "verifier/README.txt": program.joinpath("README.txt").read_bytes(),
+        **{f"verifier/{name}": program.joinpath(name).read_bytes() for name in PROGRAM},
         "verifier/gaussian.bin": resources.files("stanch.mark").joinpath("gaussian.bin").read_bytes(),
         **{
             f"receipts/{item.leaf}.dsse.json": release.receipts[item.recipient]

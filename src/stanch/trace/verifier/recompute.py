@@ -9,9 +9,9 @@ Run verify.py first: it shows that the pack is whole. This program shows that th
 2. original    every file of DIR hashes to the original that the keys were committed with, and its layout is theirs
 3. features    what is computed at the pack's coordinates equals what the pack says
 
-The last step allows a difference that can move no score by more than 0.05. It computes the variants ``plain`` and
-``projected``, of suspects stored as floats, in 8 bits (a scale a row) or in bitsandbytes' 4; for any other it says so
-and exits with 5. Exit code 1: a step does not hold.
+The last step allows a difference that can move no score by more than 0.05. It computes every variant but ``aligned``,
+of suspects in safetensors files, stored as floats, in 8 bits (a scale a row) or in bitsandbytes' 4; of any other it
+says so and exits with 5. Exit code 1: a step does not hold. The formulas are in features.py.
 """
 
 import argparse
@@ -27,19 +27,27 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+if __package__:
+    from stanch.trace.verifier.features import adapter_features, features_of, without_rounding
+else:  # both files were taken out of a pack
+    sys.path.insert(0, str(Path(__file__).parent))
+    from features import (  # type: ignore[import-not-found,no-redef]  # beside this file
+        adapter_features,
+        features_of,
+        without_rounding,
+    )
+
 Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
 Json = dict[str, Any]
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 STATE = ".quant_state.bitsandbytes__"
 PREFIXES = ("base_model.model.", "model.", "transformer.", "bert.")
-NF4 = np.array(
-    [-1, -0.6961928, -0.52507305, -0.39491749, -0.28444138, -0.18477343, -0.09105004, 0,
-     0.0795803, 0.1609302, 0.2461123, 0.33791524, 0.44070983, 0.562617, 0.72295684, 1], np.float32)  # fmt: skip
-# Values in a block (0: a row), integers from −levels to levels (0: NF4), and how far a stored value may lie from these.
-GRIDS = ((0, 127, 1 / 12), (32, 127, 1 / 12), (64, 0, 1 / 128))
+VARIANTS = {
+    "full": ("plain", "projected", "spectral", "tangent"),
+    "adapter": ("plain", "projected", "spectral", "adapter"),
+}
+CONFIG, A, B = "adapter_config.json", ".lora_A.weight", ".lora_B.weight"
 MAX_HEADER, MAX_PART, MAX_STATE = 100 << 20, 1 << 31, 4096
-
 
 # What reading files that are no model's raises; that a file cannot be read says nothing about the pack.
 MALFORMED = (ArithmeticError, LookupError, TypeError, ValueError, RecursionError, zipfile.BadZipFile)
@@ -68,6 +76,52 @@ class Weights(NamedTuple):
             else:
                 values = self.raw.astype(np.float32)
         return values.reshape(self.shape[0], -1)
+
+
+class Model(NamedTuple):
+    """A model or an adapter: its tensors by name, and its ``adapter_config.json``, if it has one."""
+
+    tensors: dict[str, Weights]
+    config: Json | None
+
+    @classmethod
+    def open(cls, folder: Path) -> "Model":
+        """Open a folder."""
+        config = folder / CONFIG
+        return cls(read_weights(folder), json.loads(config.read_bytes()) if config.is_file() else None)
+
+    def by_plain_name(self) -> dict[str, Weights]:
+        """Return the tensors by their names without prefixes."""
+        return {plain_name(name): tensor for name, tensor in self.tensors.items()}
+
+    def modules(self) -> dict[str, "Module"]:
+        """Return an adapter's modules by their names without prefixes."""
+        config, found = self.config or {}, {}
+        for name, a in self.tensors.items():
+            if name.endswith(A):
+                stem = name.removesuffix(A)
+                module, ends = stem.removeprefix(PREFIXES[0]), (config.get("alpha_pattern") or {}).items()
+                chosen = (value for end, value in ends if module == end or module.endswith("." + end))
+                rank = math.sqrt(a.shape[0]) if config.get("use_rslora") else a.shape[0]
+                scale = next(chosen, config["lora_alpha"]) / rank
+                turned = bool(config.get("fan_in_fan_out"))
+                found[plain_name(module)] = Module(stem, a.floats(), self.tensors[stem + B].floats(), scale, turned)
+        return found
+
+
+class Module(NamedTuple):
+    """A module: what its factors' names begin with, A (r × n), B (m × r), their scale, whether the base turns it."""
+
+    stem: str
+    a: Floats
+    b: Floats
+    scale: float
+    turned: bool
+
+    def change(self) -> Floats:
+        """Return what it adds to the weight, m × n."""
+        product: Floats = self.b @ (np.float32(self.scale) * self.a)
+        return product
 
 
 class Place(NamedTuple):
@@ -195,116 +249,87 @@ def four_bits(name: str, tensors: dict[str, Weights], state: Json) -> tuple[tupl
     return shape, values
 
 
-def row_scales(weights: Floats) -> Floats:
-    """Return each row's rms, rounded to bfloat16, to nearest even."""
-    bits = np.sqrt(np.square(weights, dtype=np.float64).mean(axis=1)).astype(np.float32).view(np.uint32)
-    kept = (bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) & np.uint32(0xFFFF0000)
-    scales: Floats = kept.view(np.float32)
-    return scales
+def weight_of(name: str, tensors: dict[str, Weights]) -> tuple[tuple[int, ...], Floats] | None:
+    """Return what the original calls ``name``, of tensors by plain name; None where no parts fit together.
 
-
-def nearest(scaled: Floats, levels: int) -> Floats:
-    """Return the nearest whole number from −levels to levels, or the nearest value of NF4 where ``levels`` is 0."""
-    if levels:
-        return np.clip(np.rint(scaled), -levels, levels)
-    return NF4[np.searchsorted((NF4[1:] + NF4[:-1]) / 2, scaled)]
-
-
-def units(suspect: Floats, block: int, levels: int) -> Floats:
-    """Return the unit of each block: its largest magnitude, divided by ``levels``; one line a block."""
-    largest = np.abs(suspect.reshape(-1, block or suspect.shape[1])).max(axis=1, keepdims=True)
-    scales: Floats = np.maximum(largest, np.float32(1e-30)) / np.float32(levels or 1)
-    return scales
-
-
-def on_grid(suspect: Floats, block: int, levels: int, slack: float) -> npt.NDArray[np.bool_]:
-    """Say of each row whether all its values lie on the grid."""
-    scaled = suspect.reshape(-1, block or suspect.shape[1]) / units(suspect, block, levels)
-    near = np.abs(scaled - nearest(scaled, levels)) <= np.float32(slack)
-    whole: npt.NDArray[np.bool_] = near.reshape(len(suspect), -1).all(axis=1)
-    return whole
-
-
-def rounded(original: Floats, suspect: Floats) -> Floats | None:
-    """Return the original on the grid of 8 or 4 bits that the suspect's rows lie on, or None where they lie on none."""
-    probes = suspect[np.linspace(0, len(suspect) - 1, 16).astype(np.int64)]
-    probes = probes[probes.any(axis=1)]
-    if suspect.shape[1] % 64 or not len(probes):
+    Raises OtherVariant where there may be a weight that this program does not read.
+    """
+    plain = plain_name(name)
+    if plain not in tensors:
+        if f"{plain.removesuffix('weight')}qweight" in tensors:
+            raise OtherVariant(f"{name} is stored as packed integers")
         return None
-    for block, levels, slack in GRIDS:
-        if on_grid(probes, block, levels, slack).any():
-            scales = units(suspect, block, levels)
-            moved = nearest(original.reshape(len(scales), -1) / scales, levels) * scales
-            fits = on_grid(suspect, block, levels, slack)[:, np.newaxis]
-            return np.where(fits, moved.reshape(original.shape), original)
-    return None
-
-
-def centred(values: Floats, kept: npt.NDArray[np.bool_]) -> Floats:
-    """Return the values without the row means of the kept entries."""
-    count = np.maximum(kept.sum(axis=1, keepdims=True), 1)
-    mean = values.sum(axis=1, keepdims=True, dtype=np.float64) / count
-    result: Floats = np.where(kept, values - mean.astype(np.float32), np.float32(0))
-    return result
-
-
-def features_of(original: Floats, suspect: Floats, base: Floats | None, alpha: float, variant: str) -> Floats:
-    """Return the features of one tensor: ``clip(R, ±4√v)·s/v`` with R the residual, v its power in the row."""
-    kept = (np.abs(suspect) < np.float32(1e12)) & (original != 0)
-    if suspect.size - np.count_nonzero(suspect) > 1e-3 * suspect.size:
-        kept &= suspect != 0
-    moved = rounded(original, suspect) if variant == "projected" else None
-    suspect = np.where(kept, suspect, np.float32(0))
-    residual = np.where(kept, suspect - original, np.float32(0))
-    if variant == "projected":
-        known = [np.where(kept, original, np.float32(0))]
-        known += [np.where(kept, other - original, np.float32(0)) for other in (base, moved) if other is not None]
-        columns = [centred(values, kept) for values in (*known, residual)]
-        moments = np.array([[np.vdot(a.astype(np.float64), b) for b in columns] for a in columns])
-        weights = np.linalg.lstsq(moments[:-1, :-1], moments[:-1, -1], rcond=1e-10)[0]
-        residual = columns[-1]
-        for weight, column in zip(weights, columns[:-1], strict=True):
-            residual = residual - np.float32(weight) * column
-    scales, count = row_scales(original), np.maximum(kept.sum(axis=1), 1)
-    power = np.square(residual, dtype=np.float64).sum(axis=1) / count
-    wide, least = scales.astype(np.float64), np.full(len(scales), alpha / 2)
-    if moved is not None:
-        error = np.sqrt(np.square(moved - original, dtype=np.float64).mean(axis=1))
-        error = np.divide(error, wide, out=np.zeros_like(wide), where=wide > 0)
-        usual = np.median(np.sqrt(power[error > 0]) / wide[error > 0]) if error.any() else 0.0
-        least = np.maximum(least, np.minimum(usual, error))
-    deviations = np.maximum(np.sqrt(power), least * wide)
-    deviations = np.where(deviations > 0, deviations, 1.0).astype(np.float32)
-    scaled = np.clip(residual / deviations[:, np.newaxis], np.float32(-4), np.float32(4))
-    values: Floats = scaled * (scales / deviations)[:, np.newaxis]
-    values[~(np.abs(values) < np.float32(1e15))] = 0
-    return values
+    try:
+        found = values_of(plain, tensors)
+    except (KeyError, TypeError, ValueError):
+        return None  # as for whoever made the pack: what does not fit together takes no part
+    if found is None:
+        raise OtherVariant(f"{name} is stored as {tensors[plain].dtype}")
+    return found
 
 
 def all_features(
-    places: list[Place], tensors: tuple[dict[str, Weights], ...], alpha: float, variant: str
+    places: list[Place], models: tuple[Model, Model, Model | None], alpha: float, variant: str
 ) -> Iterator[tuple[Place, Floats]]:
-    """Yield each matched tensor's place and features; ``tensors`` are those of original, suspect and perhaps base."""
-    original, *others = tensors
-    suspect, base = ({plain_name(name): tensor for name, tensor in each.items()} for each in (*others, {})[:2])
+    """Yield each matched tensor's place and features; ``models`` are original, suspect and perhaps base."""
+    original, suspect, base = models[0], models[1].by_plain_name(), models[2]
+    others = {} if base is None else base.by_plain_name()
     for place in places:
-        mine, name = original[place.name], plain_name(place.name)
-        if name not in suspect:
-            if f"{name.removesuffix('weight')}qweight" in suspect:
-                raise OtherVariant(f"the suspect stores {place.name} as packed integers")
-            continue
-        try:
-            theirs, known = values_of(name, suspect), base.get(name)
-        except (KeyError, TypeError, ValueError):
-            continue  # as for whoever made the pack: what does not fit together takes no part
-        if theirs is None:
-            raise OtherVariant(f"the suspect stores {place.name} as {suspect[name].dtype}")
-        shape, values = theirs
-        if shape != mine.shape:
+        mine = original.tensors[place.name]
+        theirs, known = weight_of(place.name, suspect), others.get(plain_name(place.name))
+        if theirs is None or theirs[0] != mine.shape:
             continue
         beside = known.floats() if known is not None and known.shape == mine.shape and known.dtype in DTYPES else None
         with np.errstate(all="ignore"):
-            yield place, features_of(mine.floats(), values, beside, alpha, variant)
+            try:
+                yield place, features_of(mine.floats(), theirs[1], beside, alpha, variant)
+            except np.linalg.LinAlgError:
+                continue  # such a tensor takes no part
+
+
+def all_changes(models: tuple[Model, Model, Model | None]) -> Iterator[tuple[Module, Floats]]:
+    """Yield each module of the original adapter, and the suspect's change of its weight."""
+    original, suspect, base = models
+    theirs = None if suspect.config is None else suspect.modules()
+    merged, before = suspect.by_plain_name(), {} if base is None else base.by_plain_name()
+    if theirs is None and base is None:
+        raise OtherVariant("the suspect is a whole model and the original an adapter: give --base")
+    for name, module in original.modules().items():
+        own = module.change()
+        if theirs is not None:
+            if name in theirs and (change := theirs[name].change()).shape == own.shape:
+                yield module, change
+            continue
+        own = own.T if module.turned else own
+        pair = [weight_of(f"{name}.weight", tensors) for tensors in (before, merged)]
+        known, found = (values if values is None or values[0] == own.shape else None for values in pair)
+        if known is not None and found is not None:
+            with np.errstate(all="ignore"):
+                change = without_rounding(found[1], known[1] + own) - known[1]
+            yield module, change.T if module.turned else change
+
+
+def all_factors(
+    places: list[Place], models: tuple[Model, Model, Model | None], alpha: float, variant: str
+) -> Iterator[tuple[Place, Floats]]:
+    """Yield the place and the features of each factor of an adapter whose module is matched."""
+    known = {place.name: place for place in places}
+    for module, change in all_changes(models):
+        with np.errstate(all="ignore"):
+            try:
+                pair = adapter_features(module.a, module.b, change, module.scale, alpha, variant)
+            except np.linalg.LinAlgError:
+                continue
+        for name, values in zip((module.stem + A, module.stem + B), pair, strict=True):
+            if name in known:
+                yield known[name], values
+
+
+def maker(kind: str, variant: str) -> Callable[..., Iterator[tuple[Place, Floats]]]:
+    """Return what makes the features of a variant for a kind of release, or raise OtherVariant."""
+    if variant not in VARIANTS[kind]:
+        raise OtherVariant(f"the pack shows the variant {variant!r}")
+    return all_factors if kind == "adapter" and variant in {"spectral", "adapter"} else all_features
 
 
 def recompute(
@@ -318,24 +343,23 @@ def recompute(
         )
         coordinates = np.frombuffer(archive.read("features/coordinates.u64le"), "<u8").astype(np.int64)
         stated = np.frombuffer(archive.read("features/values.f32le"), "<f4").astype(np.float64)
-    if scores["variant"] not in {"plain", "projected"}:
-        raise OtherVariant(f"the pack shows the variant {scores['variant']!r}")
+    kind, variant = plan["release"]["kind"], scores["variant"]
+    make = maker(kind, variant)
     need(folder_digest(suspect) == plan["suspect"], "the folder is not the suspect that the plan names")
     say(f"suspect     ok  {plan['suspect']}")
     need(folder_digest(original) == "sha256:" + batch["original"], "the folder is not the original of these keys")
-    tensors = read_weights(original)
-    places, layout = lay_out(tensors, plan["release"]["kind"])
+    models = Model.open(original), Model.open(suspect), None if base is None else Model.open(base)
+    places, layout = lay_out(models[0].tensors, kind)
     need(layout == batch["layout_digest"], "the original's layout is not the one that the keys were committed for")
     say(f"original    ok  {len(places)} marked tensors")
     found = np.zeros(len(coordinates))
-    opened = (tensors, read_weights(suspect)) + (() if base is None else (read_weights(base),))
-    for place, values in all_features(places, opened, float.fromhex(batch["alpha"]), scores["variant"]):
+    for place, values in make(places, models, float.fromhex(batch["alpha"]), variant):
         low, high = np.searchsorted(coordinates, (place.offset, place.offset + place.size))
         found[low:high] = values.reshape(-1)[coordinates[low:high] - place.offset]
     # A difference of relative size d can move a score by d·√N at most.
     difference = float(np.linalg.norm(found - stated)) / max(float(np.linalg.norm(stated)), 1e-30)
     need(difference * math.sqrt(len(stated)) <= 0.05, f"the features differ from the pack's by {difference:.2e}")
-    say(f"features    ok  {len(stated)} of variant {scores['variant']}, equal but for {difference:.1e}")
+    say(f"features    ok  {len(stated)} of variant {variant}, equal but for {difference:.1e}")
 
 
 def main() -> int:
