@@ -19,8 +19,9 @@ import numpy.typing as npt
 
 from stanch.errors import InvalidInput
 from stanch.mark.embedding import row_scales
-from stanch.mark.features import LARGEST, FeatureSet, Variant, drop_not_finite, match_each, scratch
+from stanch.mark.features import LARGEST, FeatureSet, Variant, drop_not_finite, match_each
 from stanch.mark.rounding import without_rounding
+from stanch.mark.scratch import Scratch
 from stanch.mark.suspect import Originals, Suspect
 from stanch.weights import LowRank
 
@@ -158,7 +159,7 @@ def compare_adapters(
         InvalidInput: The base is needed and was not given.
     """
     layout = originals.layout
-    values = scratch(layout.extent)
+    scratch = Scratch(layout.extent)
     places = {entry.name: entry for entry in layout.entries}
     make = _muted if variant is Variant.SPECTRAL else _plain
 
@@ -173,8 +174,7 @@ def compare_adapters(
         for factor, found in zip(factors, features, strict=True):
             if factor.name in places:
                 scaled = found * row_scales(factor.to_float32())[:, np.newaxis]
-                start = places[factor.name].offset
-                values[start : start + scaled.size] = drop_not_finite(scaled).reshape(-1)
+                scratch.write(places[factor.name].offset, drop_not_finite(scaled))
         return True
 
     modules = list(originals.adapter.modules.values())
@@ -182,4 +182,4 @@ def compare_adapters(
     missed = {
         factor.name for module, hit in zip(modules, hits, strict=True) if not hit for factor in (module.a, module.b)
     }
-    return FeatureSet(variant, values, layout, tuple(name for name in places if name in missed))
+    return FeatureSet(variant, scratch.values(), layout, tuple(name for name in places if name in missed))

@@ -4,7 +4,6 @@ Nothing in this module knows a recipient's key, and no function takes one. That 
 every suspect: conditional on the features, the score of an innocent recipient is a sub-Gaussian sum over its own key.
 """
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,6 +17,7 @@ from stanch.mark.embedding import RowBlock, row_blocks, row_scales
 from stanch.mark.kernels import COMPILER
 from stanch.mark.layout import Layout, LayoutEntry
 from stanch.mark.rounding import Grid, find_grid
+from stanch.mark.scratch import Scratch
 from stanch.mark.sums import sum_rows
 from stanch.mark.suspect import Originals, Suspect
 from stanch.mark.threads import run_each
@@ -77,13 +77,6 @@ class FeatureSet:
         """Coordinates of the tensors that were matched."""
         missing = set(self.unmatched)
         return sum(entry.count for entry in self.layout.entries if entry.name not in missing)
-
-
-def scratch(extent: int) -> Floats:
-    """Return zeros in an anonymous scratch file, so that features need not fit into memory."""
-    with tempfile.TemporaryFile(prefix="stanch-features-") as file:
-        file.truncate(max(4, 4 * extent))
-        return np.memmap(file, np.float32, "r+", shape=(extent,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,11 +386,11 @@ def compare_weights(
 ) -> FeatureSet:
     """Make the features of a variant that compares tensors; for ``aligned``, of a suspect that is aligned already."""
     layout = originals.layout
-    values = scratch(layout.extent)
+    scratch = Scratch(layout.extent)
     make = _MAKERS[variant]
 
     def store(block: RowBlock, features: Floats) -> None:
-        values[block.start : block.start + features.size] = drop_not_finite(features).reshape(-1)
+        scratch.write(block.start, drop_not_finite(features))
 
     def work(entry: LayoutEntry) -> bool:
         comparison = _Comparison.of(entry, originals, suspect, alpha)
@@ -405,7 +398,7 @@ def compare_weights(
 
     found = match_each(work, layout.entries, threads)
     unmatched = tuple(entry.name for entry, hit in zip(layout.entries, found, strict=True) if not hit)
-    return FeatureSet(variant, values, layout, unmatched)
+    return FeatureSet(variant, scratch.values(), layout, unmatched)
 
 
 def match_each(work: Callable[[T], bool], items: Sequence[T], threads: int) -> list[bool]:

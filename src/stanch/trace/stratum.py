@@ -11,9 +11,9 @@ import numpy.typing as npt
 from stanch.errors import Inconclusive
 from stanch.mark import FeatureSet, Leaf, Variant, extract, open_suspect, score
 from stanch.mark.bounds import decided
-from stanch.mark.features import scratch
 from stanch.mark.keys import stream_key
 from stanch.mark.scoring import Stratum, cancel, draw_stratum, score_on
+from stanch.mark.scratch import Scratch
 from stanch.mark.signature import GROUP
 from stanch.trace.decision import Accusation
 from stanch.trace.plan import CasePlan, ReleaseRecord
@@ -86,7 +86,7 @@ def _streams(release: ReleaseRecord, leaves: Sequence[Leaf]) -> list[bytes]:
 
 def _restrict(features: FeatureSet, stratum: Stratum) -> FeatureSet:
     """Return the features with everything outside the stratum set to 0."""
-    values = scratch(len(features.values))
+    values = Scratch(len(features.values)).values()
     values.reshape(-1, GROUP)[stratum.groups] = features.values.reshape(-1, GROUP)[stratum.groups]
     return FeatureSet(features.variant, values, features.layout, features.unmatched)
 

@@ -1,0 +1,39 @@
+"""Features in a file without a name, so that they need not fit into memory."""
+
+import os
+import tempfile
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+
+
+class Scratch:
+    """Values by coordinate, float32, 0 where none are written. Threads may write at the same time.
+
+    They are written, not stored through a mapping: of each page that is new in a mapping, the system takes longer to
+    make it known than to copy it.
+    """
+
+    def __init__(self, extent: int) -> None:
+        self._file = tempfile.TemporaryFile(prefix="stanch-features-")  # noqa: SIM115 - closed by `values`
+        self._extent = extent
+        self._file.truncate(max(4, 4 * extent))
+
+    def write(self, start: int, values: Floats) -> None:
+        """Write values at the coordinates from ``start``.
+
+        Raises:
+            OSError: The disk is full.
+        """
+        rest = memoryview(np.ascontiguousarray(values, np.float32).reshape(-1)).cast("B")
+        place = 4 * start
+        while rest:
+            count = os.pwrite(self._file.fileno(), rest, place)
+            rest, place = rest[count:], place + count
+
+    def values(self) -> Floats:
+        """Return all values, mapped and writable; nothing more can be written here."""
+        with self._file as file:
+            return np.memmap(file, np.float32, "r+", shape=(self._extent,))
