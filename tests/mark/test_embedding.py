@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import shutil
 from contextlib import closing
 from dataclasses import replace
@@ -129,6 +130,41 @@ def test_the_source_gives_the_files_that_embed_writes(lora):
         for size in (1 << 20, 1000, 7919):
             with closing(file.open()) as reader:
                 assert b"".join(iter(lambda reader=reader, size=size: reader.read(size), b"")) == written
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_weights_at_odd_places_of_a_file_are_marked_alike(tmp_path, threads):
+    tensors = [Tensor.from_float32("a", np.ones(1, np.float32), "F16")]
+    tensors += [Tensor.from_float32("w", np.random.default_rng(1).normal(size=(300, 257)).astype(np.float32), "BF16")]
+    head = json.dumps({
+        "a": {"dtype": "F16", "shape": [1], "data_offsets": [0, 2]},
+        "w": {"dtype": "BF16", "shape": [300, 257], "data_offsets": [2, 2 + tensors[1].raw.nbytes]},
+    }).encode()  # fmt: skip
+    head += b" " * (1 - len(head) % 2)
+    (tmp_path / "m").mkdir()
+    body = b"".join(tensor.raw.tobytes() for tensor in tensors)
+    (tmp_path / "m" / "model.safetensors").write_bytes(len(head).to_bytes(8, "little") + head + body)
+    release = make_release(tmp_path, tmp_path / "m", None)
+    source, (entry,) = (
+        MarkedSource(release.original, release.plan, release.key("r3"), threads),
+        release.plan.layout.entries,
+    )
+    with closing(source.files()[0].open()) as reader:
+        found = reader.read()
+    whole = marked_rows(tensors[1].raw, RowBlock(entry, 0, 300), release.plan.alpha, release.key("r3"))
+    assert found[-whole.nbytes :] == whole.tobytes()
+    assert found[: -whole.nbytes] == len(head).to_bytes(8, "little") + head + tensors[0].raw.tobytes()
+
+
+def test_an_original_that_is_cut_while_it_is_read_is_refused(full, tmp_path):
+    shutil.copytree(full.original, tmp_path / "m")
+    path = tmp_path / "m" / "model.safetensors"
+    file = next(f for f in MarkedSource(tmp_path / "m", full.plan, full.key("r3")).files() if f.path == path.name)
+    with closing(file.open()) as reader:
+        reader.read(1)
+        os.truncate(path, path.stat().st_size - 1)
+        with pytest.raises(InvalidInput, match="shorter"):
+            reader.read()
 
 
 def test_a_reader_can_be_left_early(lora):

@@ -170,6 +170,19 @@ def test_both_ways_make_the_same_features(both, full, tmp_path, variant, change)
     same_bits(in_numpy.values, compiled.values)
 
 
+@pytest.mark.parametrize("columns", [1, LANES + 1, 300, 4096])
+@pytest.mark.parametrize("change", [lambda weights, _generator: weights, prune, spoil, shrink])
+def test_both_ways_compare_bfloat16_alike(both, tmp_path, change, columns):
+    original = Tensor.from_float32("w", weights_of((8192 // columns, columns), 7), "BF16")
+    moved = original.to_float32() * (1 + np.float32(0.1) * weights_of(original.shape, 8))
+    suspect = Tensor.from_float32("w", change(moved, np.random.default_rng(9)).astype(np.float32), "BF16")
+    folders = [write_model(tmp_path / name, {"w": tensor}) for name, tensor in (("o", original), ("s", suspect))]
+    opened, originals = open_suspect(folders[1]), Originals(folders[0])
+    found = both(lambda: extract(originals, opened, Variant.PLAIN, alpha=3e-3).values)
+    assert found[0].any()
+    same_bits(*found)
+
+
 def test_compiling_waits_until_it_is_worth_it_and_happens_once(monkeypatch):
     compiled = []
     made = Loops(*[print] * 8)
