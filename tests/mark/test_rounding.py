@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from stanch.trace.verifier import recompute
 from stanch.trace.verifier.features import rounded as again_by_numpy
 from stanch.weights import Tensor, from_float32, open_model, to_float32
 
-INT8, Q8_0, FOUR = GRIDS
+INT8, Q8_0, FOUR, *GROUPS, TENSOR = GRIDS
 ALPHA = 3e-3
 
 
@@ -42,6 +43,26 @@ def q8_0(values):
     return (np.round(blocks / scale) * scale).reshape(values.shape)
 
 
+def integers(bits, group):
+    """Round to integers with a unit a group of inputs; group 0: one for the tensor."""
+
+    def change(values):
+        blocks = values.reshape(-1, group or values.size)
+        scale = np.maximum(np.abs(blocks).max(axis=1, keepdims=True) / np.float32(2 ** (bits - 1) - 1), 1e-30)
+        return (np.rint(blocks / scale) * scale).reshape(values.shape)
+
+    return change
+
+
+def gptq(values):
+    """Round as GPTQ stores it: 4 bits of a group of 128, from the least to the greatest, which are no multiple."""
+    blocks = values.reshape(-1, 128)
+    low, high = blocks.min(axis=1, keepdims=True), blocks.max(axis=1, keepdims=True)
+    scale = np.maximum((high - low) / 15, 1e-30)
+    zero = np.rint(-low / scale)
+    return ((np.clip(np.rint(blocks / scale) + zero, 0, 15) - zero) * scale).reshape(values.shape).astype(np.float32)
+
+
 def stored(kind):
     return lambda values: to_float32(from_float32(values, kind), kind)
 
@@ -55,19 +76,24 @@ def grid_of(suspect):
     [
         (int8, INT8), (lambda w: stored("F16")(int8(w)), INT8), (q8_0, Q8_0), (nf4, FOUR),
         (lambda w: stored("F16")(nf4(w)), FOUR), (lambda w: stored("BF16")(nf4(w)), FOUR),
+        (integers(4, 128), GROUPS[0]), (integers(4, 64), GROUPS[1]), (integers(4, 32), GROUPS[2]),
+        (integers(3, 128), GROUPS[0]), (gptq, GROUPS[0]), (lambda w: stored("F16")(gptq(w)), GROUPS[0]),
+        (integers(8, 0), TENSOR), (lambda w: stored("F16")(integers(8, 0)(w)), TENSOR),
     ],
 )  # fmt: skip
 def test_a_suspects_grid_is_found_and_gives_its_own_rounding(rounded, grid):
     original = weights()
     suspect = rounded(original)
-    assert grid_of(suspect) is grid
-    again = grid.round(original, suspect)
+    found = grid_of(suspect)
+    assert replace(found, unit=0.0) == grid
+    assert bool(found.unit) == (grid is TENSOR)
+    again = found.round(original, suspect)
     # A scale that was stored in 16 bits moves a value that lies between two of the grid.
     assert np.mean(np.abs(again - suspect) > 0.01 * np.abs(suspect).max()) < 5e-3
     assert again_by_numpy(original, suspect).tobytes() == again.tobytes()
     copy = original * (1 + ALPHA * np.random.default_rng(2).normal(size=original.shape)).astype(np.float32)
     suspect = rounded(copy)
-    assert again_by_numpy(original, suspect).tobytes() == grid.round(original, suspect).tobytes()
+    assert again_by_numpy(original, suspect).tobytes() == grid_of(suspect).round(original, suspect).tobytes()
     plain, left = suspect - original, without_rounding(suspect, original, 1e12) - original
     assert np.square(left).mean() < 0.8 * np.square(plain).mean()
 
@@ -118,6 +144,17 @@ def test_a_rounded_copy_scores_higher_and_innocents_as_ever(release, tmp_path):
     assert abs(innocent.std() - 1) < 0.05
     for tau in (2, 3, 4):
         assert (innocent > tau).mean() < math.exp(-tau * tau / 2)
+
+
+# 8 bits a tensor gain little here: the mark of this small a model is as strong as what rounding does to it.
+@pytest.mark.parametrize(("change", "gain"), [(integers(4, 128), 1.5), (gptq, 1.5), (integers(8, 0), 1.01)])
+def test_integers_with_a_unit_that_has_to_be_found_score_higher(release, tmp_path, change, gain):
+    found = release.detect(
+        treat(tmp_path / "s", release.copy("r3"), change), variants=(Variant.PLAIN, Variant.PROJECTED)
+    )
+    assert [item.recipient for item in found.accused] == ["r3"]
+    z = found.scores[0].z
+    assert z[Variant.PROJECTED] > gain * z[Variant.PLAIN]
 
 
 def packed(source, form, folder):
@@ -221,10 +258,13 @@ def unmatched(release, suspect):
 
 
 @pytest.mark.parametrize("variant", [Variant.PROJECTED, Variant.SPECTRAL])
-@pytest.mark.parametrize("form", ["nf4", "nf4-nested", "int8", "floats nf4", "floats int8"])
+@pytest.mark.parametrize(
+    "form", ["nf4", "nf4-nested", "int8", "floats nf4", "floats int8", "floats gptq", "floats tensor"]
+)
 def test_the_stand_alone_program_makes_the_same_features(release, tmp_path, form, variant):
     stored, _, kind = form.partition(" ")
-    change, copy = nf4 if kind == "nf4" else int8, release.copy("r3")
+    change = {"nf4": nf4, "gptq": gptq, "tensor": integers(8, 0)}.get(kind, int8)
+    copy = release.copy("r3")
     suspect = treat(tmp_path / "s", copy, change) if kind else packed(copy, stored, tmp_path / "s")
     assert release.distance(suspect, variant) < 0.05
 

@@ -167,8 +167,10 @@ class _Comparison:
     grid: Grid | None
 
     @classmethod
-    def of(cls, entry: LayoutEntry, originals: Originals, suspect: Suspect, alpha: float) -> "_Comparison | None":
-        """Return the comparison, or None where the suspect's tensor does not match."""
+    def of(
+        cls, entry: LayoutEntry, originals: Originals, suspect: Suspect, alpha: float, *, fitted: bool
+    ) -> "_Comparison | None":
+        """Return the comparison, or None where the suspect's tensor does not match; a grid is sought if ``fitted``."""
         weight, zeros = suspect.weight(entry.name, entry.shape), 0
         if weight is None:
             return None
@@ -179,7 +181,7 @@ class _Comparison:
             # Of bfloat16 the sign is shifted out: what is left of a zero of either sign is 0.
             shown = rows << np.uint16(1) if rows.dtype == np.uint16 else rows
             zeros += rows.size - int(np.count_nonzero(shown))
-        grid = find_grid(entry.rows, weight.read)
+        grid = find_grid(entry.rows, weight.read) if fitted else None
         return cls(entry, originals, suspect, alpha, zeros > _PRUNED_SHARE * entry.count, grid)
 
     def read(self, block: RowBlock) -> _Rows:
@@ -393,7 +395,7 @@ def compare_weights(
         scratch.write(block.start, drop_not_finite(features))
 
     def work(entry: LayoutEntry) -> bool:
-        comparison = _Comparison.of(entry, originals, suspect, alpha)
+        comparison = _Comparison.of(entry, originals, suspect, alpha, fitted=make in {_projected, _spectral})
         return comparison is not None and make(comparison, store)
 
     found = match_each(work, layout.entries, threads)

@@ -5,7 +5,7 @@ suspect's values alone, so that no file has to say how it was made.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -24,17 +24,22 @@ _PROBES, _WIDTH = 16, 64
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Values that a block can hold, as multiples of its largest magnitude.
+    """Values that a block can hold, as multiples of its unit.
 
     Attributes:
         block: Values in a block, side by side in a row; 0: the whole row.
         levels: Integers from −levels to levels; 0: the values of NF4.
         slack: How far a stored value may lie from the grid, in its units: floats of 16 bits round again.
+        least: 0: the unit is the block's largest magnitude over ``levels``. Else it is the block's least magnitude but
+            0, made exact by the largest, which is at least so many of it.
+        unit: The unit of all blocks, where they have one.
     """
 
     block: int
     levels: int
     slack: float
+    least: int = 0
+    unit: float = 0.0
 
     def blocks(self, rows: Floats) -> Floats:
         """Return the rows cut into blocks, one a line."""
@@ -45,13 +50,17 @@ class Grid:
         blocks = self.blocks(rows)
         scaled = blocks / self.scales(blocks)
         near = np.abs(scaled - self.nearest(scaled)) <= np.float32(self.slack)
+        if self.least and not self.unit:
+            near &= np.abs(scaled).max(axis=1, keepdims=True) >= self.least - self.slack
         whole: npt.NDArray[np.bool_] = near.reshape(len(rows), -1).all(axis=1)
         return whole
 
     def scales(self, blocks: Floats) -> Floats:
         """Return each block's unit."""
+        if self.unit:
+            return np.full((len(blocks), 1), self.unit, np.float32)
         largest = np.maximum(np.abs(blocks).max(axis=1, keepdims=True), _TINY)
-        result: Floats = largest / np.float32(self.levels or 1)
+        result: Floats = largest / (_steps(blocks, largest) if self.least else np.float32(self.levels or 1))
         return result
 
     def nearest(self, scaled: Floats) -> Floats:
@@ -67,12 +76,24 @@ class Grid:
         return np.where(self.fits(suspect)[:, np.newaxis], rounded, original)
 
 
-GRIDS = (Grid(0, 127, 1 / 12), Grid(32, 127, 1 / 12), Grid(64, 0, 1 / 128))
-"""What is looked for, in this order: 8 bits a row (bitsandbytes), 8 bits in blocks of 32 (GGUF Q8_0), NF4."""
+def _steps(blocks: Floats, largest: Floats) -> Floats:
+    """Return how many of its least magnitude but 0 each block's largest is, at least 1."""
+    magnitudes = np.abs(blocks)
+    least = np.where(magnitudes > 0, magnitudes, np.float32(np.inf)).min(axis=1, keepdims=True)
+    steps: Floats = np.maximum(np.rint(largest / least), np.float32(1))
+    return steps
+
+
+GRIDS = (
+    Grid(0, 127, 1 / 12), Grid(32, 127, 1 / 12), Grid(64, 0, 1 / 128),
+    *(Grid(block, 15, 1 / 12, 3) for block in (128, 64, 32)), Grid(0, 255, 1 / 12, 16),
+)  # fmt: skip
+"""What is looked for: 8 bits a row (bitsandbytes), 8 bits in blocks of 32 (GGUF Q8_0), NF4; then integers whose unit is
+not known: 3 or 4 bits in blocks (GPTQ, and whatever else has a scale a group), 8 bits with one scale a tensor."""
 
 
 def find_grid(rows: int, read: Callable[[npt.NDArray[np.int64]], Floats | None]) -> Grid | None:
-    """Return the first grid that one of 16 rows of a tensor, spread evenly, lies on; None where there is none.
+    """Return the grid that most of 16 rows of a tensor, spread evenly, lie on, the first of equals; None if none does.
 
     Args:
         rows: How many rows the tensor has.
@@ -82,7 +103,15 @@ def find_grid(rows: int, read: Callable[[npt.NDArray[np.int64]], Floats | None])
     if probes is None or probes.shape[1] % _WIDTH:
         return None
     probes = probes[probes.any(axis=1)]
-    return next((grid for grid in GRIDS if len(probes) and grid.fits(probes).any()), None)
+    fits = {grid: grid.fits(probes) for grid in GRIDS if len(probes) and not probes.shape[1] % (grid.block or 1)}
+    found = max(fits, key=lambda grid: int(fits[grid].sum()), default=None)
+    if found is None or not fits[found].any():
+        return None
+    if found.block or not found.least:
+        return found
+    held = probes[fits[found]]
+    # One unit for the whole tensor: that of the row with the most steps, which has it most exactly.
+    return replace(found, unit=float(found.scales(held)[np.abs(held).max(axis=1).argmax(), 0]))
 
 
 def without_rounding(suspect: Floats, original: Floats, largest: float) -> Floats:

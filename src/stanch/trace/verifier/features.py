@@ -13,8 +13,6 @@ Doubles = npt.NDArray[np.float64]
 NF4 = np.array(
     [-1, -0.6961928, -0.52507305, -0.39491749, -0.28444138, -0.18477343, -0.09105004, 0,
      0.0795803, 0.1609302, 0.2461123, 0.33791524, 0.44070983, 0.562617, 0.72295684, 1], np.float32)  # fmt: skip
-# Values in a block (0: a row), integers from −levels to levels (0: NF4), and how far a stored value may lie from these.
-GRIDS = ((0, 127, 1 / 12), (32, 127, 1 / 12), (64, 0, 1 / 128))
 LARGEST, LIMIT, RCOND = np.float32(1e12), np.float32(1e15), 1e-6
 
 
@@ -26,41 +24,79 @@ def row_scales(weights: Floats) -> Floats:
     return scales
 
 
-def nearest(scaled: Floats, levels: int) -> Floats:
-    """Return the nearest whole number from −levels to levels, or the nearest value of NF4 where ``levels`` is 0."""
-    if levels:
-        return np.clip(np.rint(scaled), -levels, levels)
-    return NF4[np.searchsorted((NF4[1:] + NF4[:-1]) / 2, scaled)]
+class Grid(NamedTuple):
+    """Values that a block can hold.
+
+    ``block`` values lie side by side in a row (0: the row); ``levels``: integers from −levels to levels (0: NF4); a
+    stored value may lie ``slack`` units from these. The unit is the block's largest magnitude over ``levels``; where
+    ``least`` is not 0, its least magnitude but 0, made exact by the largest, which is at least so many of it; or
+    ``unit``, where all blocks have one.
+    """
+
+    block: int
+    levels: int
+    slack: float
+    least: int = 0
+    unit: float = 0.0
+
+    def units(self, suspect: Floats) -> Floats:
+        """Return the unit of each block, one line a block."""
+        blocks = suspect.reshape(-1, self.block or suspect.shape[1])
+        if self.unit:
+            return np.full((len(blocks), 1), self.unit, np.float32)
+        largest = np.maximum(np.abs(blocks).max(axis=1, keepdims=True), np.float32(1e-30))
+        if not self.least:
+            scales: Floats = largest / np.float32(self.levels or 1)
+            return scales
+        magnitudes = np.abs(blocks)
+        smallest = np.where(magnitudes > 0, magnitudes, np.float32(np.inf)).min(axis=1, keepdims=True)
+        found: Floats = largest / np.maximum(np.rint(largest / smallest), np.float32(1))
+        return found
+
+    def nearest(self, scaled: Floats) -> Floats:
+        """Return the nearest value of the grid to each, both in its units."""
+        if self.levels:
+            return np.clip(np.rint(scaled), -self.levels, self.levels)
+        return NF4[np.searchsorted((NF4[1:] + NF4[:-1]) / 2, scaled)]
+
+    def holds(self, suspect: Floats) -> npt.NDArray[np.bool_]:
+        """Say of each row whether all its values lie on the grid."""
+        scaled = suspect.reshape(-1, self.block or suspect.shape[1]) / self.units(suspect)
+        near = np.abs(scaled - self.nearest(scaled)) <= np.float32(self.slack)
+        if self.least and not self.unit:
+            near &= np.abs(scaled).max(axis=1, keepdims=True) >= self.least - self.slack
+        whole: npt.NDArray[np.bool_] = near.reshape(len(suspect), -1).all(axis=1)
+        return whole
 
 
-def units(suspect: Floats, block: int, levels: int) -> Floats:
-    """Return the unit of each block: its largest magnitude, divided by ``levels``; one line a block."""
-    largest = np.abs(suspect.reshape(-1, block or suspect.shape[1])).max(axis=1, keepdims=True)
-    scales: Floats = np.maximum(largest, np.float32(1e-30)) / np.float32(levels or 1)
-    return scales
+GRIDS = (
+    Grid(0, 127, 1 / 12), Grid(32, 127, 1 / 12), Grid(64, 0, 1 / 128),
+    Grid(128, 15, 1 / 12, 3), Grid(64, 15, 1 / 12, 3), Grid(32, 15, 1 / 12, 3), Grid(0, 255, 1 / 12, 16),
+)  # fmt: skip
 
 
-def on_grid(suspect: Floats, block: int, levels: int, slack: float) -> npt.NDArray[np.bool_]:
-    """Say of each row whether all its values lie on the grid."""
-    scaled = suspect.reshape(-1, block or suspect.shape[1]) / units(suspect, block, levels)
-    near = np.abs(scaled - nearest(scaled, levels)) <= np.float32(slack)
-    whole: npt.NDArray[np.bool_] = near.reshape(len(suspect), -1).all(axis=1)
-    return whole
-
-
-def rounded(original: Floats, suspect: Floats) -> Floats | None:
-    """Return the original on the grid of 8 or 4 bits that the suspect's rows lie on, or None where they lie on none."""
+def grid_of(suspect: Floats) -> Grid | None:
+    """Return the grid that most of 16 rows lie on, the first of equals, or None."""
     probes = suspect[np.linspace(0, len(suspect) - 1, 16).astype(np.int64)]
     probes = probes[probes.any(axis=1)]
     if suspect.shape[1] % 64 or not len(probes):
         return None
-    for block, levels, slack in GRIDS:
-        if on_grid(probes, block, levels, slack).any():
-            scales = units(suspect, block, levels)
-            moved = nearest(original.reshape(len(scales), -1) / scales, levels) * scales
-            fits = on_grid(suspect, block, levels, slack)[:, np.newaxis]
-            return np.where(fits, moved.reshape(original.shape), original)
-    return None
+    held = [(grid, grid.holds(probes)) for grid in GRIDS if suspect.shape[1] % (grid.block or 1) == 0]
+    grid, rows = max(held, key=lambda pair: int(pair[1].sum()))
+    if not rows.any() or grid.block or not grid.least:
+        return grid if rows.any() else None
+    most = np.abs(probes[rows]).max(axis=1).argmax()  # one unit for the tensor: that of the row with the most steps
+    return grid._replace(unit=float(grid.units(probes[rows])[most, 0]))
+
+
+def rounded(original: Floats, suspect: Floats) -> Floats | None:
+    """Return the original on the grid of 8 or 4 bits that the suspect's rows lie on, or None where they lie on none."""
+    grid = grid_of(suspect)
+    if grid is None:
+        return None
+    scales = grid.units(suspect)
+    moved = (grid.nearest(original.reshape(len(scales), -1) / scales) * scales).reshape(original.shape)
+    return np.where(grid.holds(suspect)[:, np.newaxis], moved, original)
 
 
 def centred(values: Floats, kept: npt.NDArray[np.bool_]) -> Floats:
