@@ -155,6 +155,13 @@ def _subtract(suspect: Floats, original: Floats, *, pruned: bool) -> tuple[Float
     return residual, kept
 
 
+def _count_zeros(rows: npt.NDArray[np.generic]) -> int:
+    """Return how many values are 0, of floats or of raw bfloat16 (uint16)."""
+    # The sign is shifted out: what is left of a zero of either sign is 0.
+    shown = rows.view(np.uint16) << np.uint16(1) if rows.dtype == np.uint16 else rows
+    return rows.size - int(np.count_nonzero(shown))
+
+
 @dataclass(frozen=True, slots=True)
 class _Comparison:
     """One tensor of the original against the suspect's, read block by block; the suspect's lies on ``grid``, if any."""
@@ -178,9 +185,7 @@ class _Comparison:
             rows = block.of(weight.stored) if weight.stored is not None else weight.read(block.rows)
             if rows is None:
                 return None
-            # Of bfloat16 the sign is shifted out: what is left of a zero of either sign is 0.
-            shown = rows << np.uint16(1) if rows.dtype == np.uint16 else rows
-            zeros += rows.size - int(np.count_nonzero(shown))
+            zeros += _count_zeros(rows)
         grid = find_grid(entry.rows, weight.read) if fitted else None
         return cls(entry, originals, suspect, alpha, zeros > _PRUNED_SHARE * entry.count, grid)
 

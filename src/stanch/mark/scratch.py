@@ -27,7 +27,7 @@ class Scratch:
         Raises:
             OSError: The disk is full.
         """
-        rest = memoryview(np.ascontiguousarray(values, np.float32).reshape(-1)).cast("B")
+        rest = np.ascontiguousarray(values, np.float32).reshape(-1).view(np.uint8).data
         place = 4 * start
         while rest:
             count = os.pwrite(self._file.fileno(), rest, place)

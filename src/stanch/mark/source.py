@@ -98,26 +98,26 @@ def in_order(pieces: Iterator[Piece], threads: int) -> Iterator[Piece]:
     if threads == 1:
         yield from pieces
         return
-    queue: deque[Future[memoryview]] = deque()
+    queue: deque[tuple[int, Future[bytearray]]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:
         for piece in itertools.islice(pieces, 2 * threads):
-            queue.append(pool.submit(_make, piece, bytearray()))
+            queue.append((piece.size, pool.submit(_make, piece, bytearray())))
         while queue:
-            made = queue.popleft().result()
-            yield Piece(len(made), partial(_copy, made))
+            size, made = queue.popleft()
+            room = made.result()
+            yield Piece(size, partial(_copy, memoryview(room)[:size]))
             for piece in itertools.islice(pieces, 1):
-                queue.append(pool.submit(_make, piece, made.obj))
+                queue.append((piece.size, pool.submit(_make, piece, room)))
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _make(piece: Piece, room: bytearray) -> memoryview:
-    if len(room) < piece.size:
-        room = bytearray(piece.size)
-    made = memoryview(room)[: piece.size]
-    piece.fill(made)
-    return made
+def _make(piece: Piece, room: bytearray) -> bytearray:
+    """Make a piece in the room, or in a new one where it does not fit; return where."""
+    room = room if len(room) >= piece.size else bytearray(piece.size)
+    piece.fill(memoryview(room)[: piece.size])
+    return room
 
 
 def _copy(source: memoryview, target: memoryview) -> None:

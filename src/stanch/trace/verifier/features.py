@@ -152,7 +152,8 @@ def floors(original: Floats, moved: Floats | None, power: Doubles, scales: Doubl
     error = np.sqrt(np.square(moved - original, dtype=np.float64).mean(axis=1))
     error = np.divide(error, scales, out=np.zeros_like(scales), where=scales > 0)
     usual = np.median(np.sqrt(power[error > 0]) / scales[error > 0]) if error.any() else 0.0
-    return np.maximum(least, np.minimum(usual, error))
+    found: Doubles = np.maximum(least, np.minimum(usual, error))
+    return found
 
 
 def features_of(original: Floats, suspect: Floats, base: Floats | None, alpha: float, variant: str) -> Floats:
@@ -213,11 +214,14 @@ class Frame(NamedTuple):
 
     def features(self, change: Floats) -> tuple[Floats, Floats, Floats]:
         """Return ``B⁺D(I − A⁺A)``, ``(I − BB⁺)DA⁺`` and ``(I − BB⁺)D(I − A⁺A)``, D being the suspect's change."""
-        a_inverse, b_inverse = np.linalg.pinv(self.a, rcond=RCOND), np.linalg.pinv(self.b, rcond=RCOND)
-        left, right = b_inverse @ change, change @ a_inverse
+        a_inverse, b_inverse = (
+            np.asarray(np.linalg.pinv(factor, rcond=RCOND), np.float32) for factor in (self.a, self.b)
+        )
+        left: Floats = b_inverse @ change
+        right: Floats = change @ a_inverse
         left -= (left @ a_inverse) @ self.a
         right -= self.b @ (b_inverse @ right)
-        rest = change - self.b @ (b_inverse @ change)
+        rest: Floats = change - self.b @ (b_inverse @ change)
         rest -= (rest @ a_inverse) @ self.a
         return left, right, rest
 
