@@ -159,7 +159,6 @@ def compare_adapters(
         InvalidInput: The base is needed and was not given.
     """
     layout = originals.layout
-    scratch = Scratch(layout.extent)
     places = {entry.name: entry for entry in layout.entries}
     make = _muted if variant is Variant.SPECTRAL else _plain
 
@@ -178,8 +177,10 @@ def compare_adapters(
         return True
 
     modules = list(originals.adapter.modules.values())
-    hits = match_each(work, modules, threads)
+    with Scratch(layout.extent) as scratch:
+        hits = match_each(work, modules, threads)
+        values = scratch.values()
     missed = {
         factor.name for module, hit in zip(modules, hits, strict=True) if not hit for factor in (module.a, module.b)
     }
-    return FeatureSet(variant, scratch.values(), layout, tuple(name for name in places if name in missed))
+    return FeatureSet(variant, values, layout, tuple(name for name in places if name in missed))

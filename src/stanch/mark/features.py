@@ -393,19 +393,20 @@ def compare_weights(
 ) -> FeatureSet:
     """Make the features of a variant that compares tensors; for ``aligned``, of a suspect that is aligned already."""
     layout = originals.layout
-    scratch = Scratch(layout.extent)
     make = _MAKERS[variant]
 
-    def store(block: RowBlock, features: Floats) -> None:
-        scratch.write(block.start, drop_not_finite(features))
+    with Scratch(layout.extent) as scratch:
 
-    def work(entry: LayoutEntry) -> bool:
-        comparison = _Comparison.of(entry, originals, suspect, alpha, fitted=make in {_projected, _spectral})
-        return comparison is not None and make(comparison, store)
+        def store(block: RowBlock, features: Floats) -> None:
+            scratch.write(block.start, drop_not_finite(features))
 
-    found = match_each(work, layout.entries, threads)
-    unmatched = tuple(entry.name for entry, hit in zip(layout.entries, found, strict=True) if not hit)
-    return FeatureSet(variant, scratch.values(), layout, unmatched)
+        def work(entry: LayoutEntry) -> bool:
+            comparison = _Comparison.of(entry, originals, suspect, alpha, fitted=make in {_projected, _spectral})
+            return comparison is not None and make(comparison, store)
+
+        found = match_each(work, layout.entries, threads)
+        unmatched = tuple(entry.name for entry, hit in zip(layout.entries, found, strict=True) if not hit)
+        return FeatureSet(variant, scratch.values(), layout, unmatched)
 
 
 def match_each(work: Callable[[T], bool], items: Sequence[T], threads: int) -> list[bool]:

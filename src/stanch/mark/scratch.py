@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ class Scratch:
     """
 
     def __init__(self, extent: int) -> None:
-        self._file = tempfile.TemporaryFile(prefix="stanch-features-")  # noqa: SIM115 - closed by `values`
+        self._file = tempfile.TemporaryFile(prefix="stanch-features-")  # noqa: SIM115 - closed on leaving
         self._extent = extent
         self._file.truncate(max(4, 4 * extent))
 
@@ -34,6 +35,13 @@ class Scratch:
             rest, place = rest[count:], place + count
 
     def values(self) -> Floats:
-        """Return all values, mapped and writable; nothing more can be written here."""
-        with self._file as file:
-            return np.memmap(file, np.float32, "r+", shape=(self._extent,))
+        """Return all values, mapped and writable; they outlive this."""
+        return np.memmap(self._file, np.float32, "r+", shape=(self._extent,))
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Write nothing more."""
+        self._file.close()

@@ -86,7 +86,8 @@ def _streams(release: ReleaseRecord, leaves: Sequence[Leaf]) -> list[bytes]:
 
 def _restrict(features: FeatureSet, stratum: Stratum) -> FeatureSet:
     """Return the features with everything outside the stratum set to 0."""
-    values = Scratch(len(features.values)).values()
+    with Scratch(len(features.values)) as scratch:
+        values = scratch.values()
     values.reshape(-1, GROUP)[stratum.groups] = features.values.reshape(-1, GROUP)[stratum.groups]
     return FeatureSet(features.variant, values, features.layout, features.unmatched)
 
