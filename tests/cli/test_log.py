@@ -12,6 +12,7 @@ import sys
 import pytest
 
 from stanch.workspace import Workspace
+from stanch.workspace.verbs_access import add_person
 
 
 @pytest.fixture
@@ -135,13 +136,18 @@ def test_anchor_warns_where_it_is_not_outside(w, stanch):
 
 def test_erase(w, stanch):
     with Workspace.open(w) as workspace:
-        person = workspace.people.session.principal
+        owner, person = workspace.people.session.principal, add_person(workspace, "bob", ["auditor"])
     erase = ("--json", "--workspace", w, "log", "erase")
     assert stanch(*erase, "--principal", person, "--basis", "because Alice asked").code == 2
     assert stanch(*erase, "--basis", "gdpr-17-1-b").code == 2
     shown = stanch(*erase, "--principal", person, "--basis", "gdpr-17-1-b")
     assert shown.code == 0
     assert shown.json["data"]["columns"] >= 1
+    assert stanch(*erase, "--principal", owner, "--basis", "gdpr-17-1-b").code == 2
+    assert stanch("--workspace", w, "--as", "bob", "log", "show").code == 3
+    shown = stanch("--workspace", w, "status").out
+    assert f"person     {person}: auditor" in shown
+    assert "None" not in shown
 
 
 def test_recover_after_an_old_database_was_put_back(w, stanch, tmp_path):

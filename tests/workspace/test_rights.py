@@ -246,9 +246,10 @@ def test_an_act_that_came_without_a_key_is_believed_and_named(folder):
     assert "came without a key of whoever acted" in said
 
 
-def test_an_outcome_like_those_of_an_older_release_does_not_end_the_comparison(folder):
+@pytest.mark.parametrize("payload", [{"grant": "g_forged"}, {"grants": ["g_forged"]}, {"grants": 5}])
+def test_an_outcome_like_those_of_an_older_release_does_not_end_the_comparison(folder, payload):
     act = forged(folder, Credential(kind="browser", key_id="bs_0123456789abcdef0123"))
-    add_entries(folder, intent(act, time_ms=1), outcome(act, time_ms=1, payload={"grant": "g_forged"}))
+    add_entries(folder, intent(act, time_ms=1), outcome(act, time_ms=1, payload=payload))
     grant_row(folder, "g_forged")
     said = found(folder)
     assert any("does not say what it gave, though earlier entries do" in line for line in said), said

@@ -141,7 +141,7 @@ class RightsLog:
                 self.faults.append(f"entry {begun.index}: {kind} of {by}: {fault}")
                 return
             _MAKING[kind](self.made, index, event, done)
-        except (KeyError, TypeError):
+        except (AttributeError, LookupError, TypeError, ValueError):  # of whatever shape somebody wrote it
             self._note_silent(index, kind)
             return
         self.acts += 1
@@ -195,8 +195,7 @@ _GIVES: dict[str, Callable[[Mapping[str, Any]], Facts]] = {
 
 
 def _subject(event: Event) -> str:
-    (subject,) = event.unmapped.stanch.subject
-    return f"{subject.kind} {subject.name} {subject.digest}"
+    return " ".join(f"{one.kind} {one.name} {one.digest}" for one in event.unmapped.stanch.subject)
 
 
 def _register(made: Side, index: int, event: Event, done: Facts) -> None:
