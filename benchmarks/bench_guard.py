@@ -30,7 +30,7 @@ from pydoc_data.topics import topics
 
 from stanch.guard import Action, Guard, GuardPolicy
 from stanch.scan import FINE, Dictionary, IndexParams, SpanIndex
-from stanch.scan.spans.kernels import COMPILER
+from stanch.scan.compiler import COMPILER
 
 RESULTS = Path(__file__).parent / "results"
 KEY = bytes(range(32))

@@ -128,7 +128,7 @@ def works() -> dict[str, Work]:
 def serve() -> None:
     """Measure what is asked for by name, a line each, in microseconds for one token or byte."""
     with suppress(ImportError):  # another version may have nothing to compile
-        importlib.import_module("stanch.scan.spans.kernels").COMPILER.compile()
+        importlib.import_module("stanch.scan.compiler").COMPILER.compile()
     known = works()
     print(*known, sep=",", flush=True)
     for line in sys.stdin:

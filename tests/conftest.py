@@ -154,6 +154,6 @@ def _authority(tmp_path_factory):
 def steps():
     """The compiled steps of a walk over an index, and the glance."""
     pytest.importorskip("numba")
-    from stanch.scan.spans.kernels import compile_steps  # noqa: PLC0415 - few tests need it
+    from stanch.scan.compiler import compile_steps  # noqa: PLC0415 - few tests need it
 
     return compile_steps()

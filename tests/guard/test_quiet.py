@@ -9,8 +9,8 @@ from stanch.guard import Action, Guard, GuardPolicy, quiet
 from stanch.guard.quiet import QuietReader
 from stanch.scan import Dictionary
 from stanch.scan import sheet as sheet_module
+from stanch.scan.compiler import COMPILER
 from stanch.scan.glance import hold
-from stanch.scan.spans.kernels import COMPILER
 
 KEY = bytes(range(32))
 PROSE = (

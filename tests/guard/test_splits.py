@@ -12,7 +12,7 @@ import pytest
 
 from stanch.guard import Action, Guard
 from stanch.scan import FINE
-from stanch.scan.spans.kernels import COMPILER
+from stanch.scan.compiler import COMPILER
 
 SPLITS = int(os.environ.get("STANCH_SPLITS", "20000"))
 EACH = 100

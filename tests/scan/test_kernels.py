@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from stanch.scan import FINE, IndexParams, SpanIndex, fold_text
-from stanch.scan.spans import kernels
+from stanch.scan.compiler import COMPILER, Compiler
+from stanch.scan.kernels import BLOCKS, HASH
 from stanch.scan.spans.bloom import BlockedBloom
-from stanch.scan.spans.kernels import BLOCKS, COMPILER, HASH, Compiler
 
 KEY = bytes(range(32))
 
@@ -76,7 +76,7 @@ def test_looking_agrees_with_the_filter(steps):
 
 def test_the_steps_are_compiled_beside_the_work_once_enough_was_walked_over(monkeypatch):
     made, calls = object(), []
-    monkeypatch.setattr(kernels, "compile_steps", lambda: calls.append(1) or made)
+    monkeypatch.setattr("stanch.scan.compiler.compile_steps", lambda: calls.append(1) or made)
     compiler = Compiler(10)
     compiler.count(10)
     assert compiler.steps is None

@@ -12,14 +12,15 @@ from stanch.guard.decode import MEMBERS
 from stanch.guard.escape import EscapedGate
 from stanch.guard.policy import GuardPolicy
 from stanch.guard.reading import Reading
+from stanch.scan.compiler import Steps
 from stanch.scan.decode import SHORTEST_RUN
 from stanch.scan.dictionary import DictionaryLane
 from stanch.scan.fold import ASCII_TO_INDEX, SEPARATOR
 from stanch.scan.glance import HASH, HELD, LITERAL, PLACE, RING, RULE, RUN, SAVED, SILENT, SIZE, SPACE, empty_room
+from stanch.scan.kernels import BLOCKS, ROOM
 from stanch.scan.literals import LiteralLane
 from stanch.scan.rules import RuleLane
 from stanch.scan.sheet import Sheet
-from stanch.scan.spans.kernels import BLOCKS, ROOM, Steps
 from stanch.scan.words import WordMatcher
 
 _PLAIN = frozenset(map(chr, {*range(128)} - {SEPARATOR}))  # what every stage reads as it stands

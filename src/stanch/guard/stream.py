@@ -12,9 +12,9 @@ from stanch.guard.escape import BORDER, EscapedGate
 from stanch.guard.policy import Action, GuardPolicy
 from stanch.guard.quiet import QuietReader, policy_sheet
 from stanch.guard.reading import Reading
+from stanch.scan.compiler import COMPILER
 from stanch.scan.fold import CodePoints
 from stanch.scan.sheet import Sheet
-from stanch.scan.spans.kernels import COMPILER
 from stanch.scan.stream import Piece
 from stanch.terms import Finding
 

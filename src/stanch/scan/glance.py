@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from stanch.scan.fold import GAP
+from stanch.scan.kernels import BLOCKS, IN, LIMBS, OUT, ROOM, linked, step
 from stanch.scan.sheet import (
     FLAGS,
     HOLDS,
@@ -28,7 +29,6 @@ from stanch.scan.sheet import (
     RULES,
     Array,
 )
-from stanch.scan.spans.kernels import BLOCKS, IN, LIMBS, OUT, ROOM, linked, step
 
 LONGEST = 240
 """Bytes that are looked at together, with those that are held of before; more are loud."""

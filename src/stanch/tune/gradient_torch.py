@@ -161,7 +161,8 @@ class PrivateGradient:
                 self._sums[name] = part.clone()
             sums: Floats = part.cpu().numpy().reshape(-1)
             # What is released takes the place of the sum where it has its size: new memory costs time.
-            released = sums if sums.dtype == np.float32 else np.empty(len(sums), dtype=np.float32)
+            in_place = sums.dtype == np.float32
+            released: Released = sums.view(np.float32) if in_place else np.empty(len(sums), dtype=np.float32)
             self._release_into(released, step, index, sums)
             parameter.grad = torch.from_numpy(released).view(parameter.shape).to(parameter.device)
 

@@ -78,13 +78,13 @@ class _Pairs:
         # Each draw takes a word for the radius of each pair, and then one for each angle.
         self._streams = [_words_from(key, counter, half * part + first) for part in range(2 * NOISE_DRAWS)]
         size = min(_BLOCK, half)
-        self._words = np.empty(2 * size, dtype="<u8")
+        self._words: Words = np.empty(2 * size, dtype="<u8")
         self._total, self._values = np.empty(2 * size), np.empty(2 * size)
         self._square = scale * scale / NOISE_DRAWS
 
     def integers(self, size: int) -> tuple[Whole, Whole]:
         """Return the next ``size`` cosines and sines; the next call overwrites them."""
-        words, total, values = (part[: 2 * size] for part in (self._words, self._total, self._values))
+        words, total, values = self._words[: 2 * size], self._total[: 2 * size], self._values[: 2 * size]
         for draw in range(NOISE_DRAWS):
             for part, stream in zip((words[:size], words[size:]), self._streams[2 * draw :], strict=False):
                 stream.fill(part.data)

@@ -7,8 +7,9 @@ from struct import Struct
 import numpy as np
 
 from stanch.crypto import block_prf
+from stanch.scan.compiler import COMPILER
+from stanch.scan.kernels import BLOCKS, HASH, MOST
 from stanch.scan.spans.bloom import BlockedBloom, finalise, probe
-from stanch.scan.spans.kernels import BLOCKS, COMPILER, HASH, MOST
 from stanch.scan.spans.rolling import TILE, P, RollingKey, WindowHasher, window_hash
 
 _HALVES = Struct("<4xII4x")  # of a finalised fingerprint: the upper half of y0 and the lower half of y1
