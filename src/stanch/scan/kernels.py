@@ -42,7 +42,7 @@ def step(value: Any, low_base: Any, high_base: Any, added: Any) -> Any:  # noqa:
 
 
 def roll(text: bytes, size: int, room: Array) -> None:
-    """Roll the hash in ``room`` over the last ``size`` bytes, while the first ones leave; see :class:`stanch.scan.compiler.Steps`."""
+    """Roll the hash in ``room`` over the last ``size`` bytes, while the first ones leave: ``Steps.roll``."""
     low_base, high_base, value = room[LIMBS], room[LIMBS + 1], room[HASH]
     new = len(text) - size
     for at in range(size):
@@ -52,7 +52,7 @@ def roll(text: bytes, size: int, room: Array) -> None:
 
 
 def look(finalised: bytes, words: Array) -> int:
-    """Return how many finalised blocks the filter of an index holds; see :class:`stanch.scan.compiler.Steps`."""
+    """Return how many finalised blocks the filter of an index holds: ``Steps.look``."""
     held, blocks = 0, np.uint64(words.size) >> np.uint64(3)
     for start in range(0, len(finalised), 16):
         high, bits = np.uint64(0), np.uint64(0)
