@@ -109,8 +109,13 @@ def warnings(folder, **options):
 
 
 def test_settings_of_the_environment_are_said(folder):
-    checks = examine(folder, environ={"STANCH_GATEWAY__PORT": "8081"})
-    assert "environment STANCH_GATEWAY__PORT" in next(check.found for check in checks if check.name == "settings")
+    (settings,) = [
+        check
+        for check in examine(folder, environ={"STANCH_GATEWAY__LISTEN": "127.0.0.1:8081"})
+        if check.name == "settings"
+    ]
+    assert settings.state is State.OK
+    assert settings.found.endswith("; from the environment STANCH_GATEWAY__LISTEN")
 
 
 def test_keys_of_a_team_that_no_passphrase_locks_are_a_warning(folder, tmp_path):
