@@ -4,6 +4,7 @@ import json
 import shutil
 from collections import deque
 
+import life
 import numpy as np
 from seating import alarm
 
@@ -105,7 +106,7 @@ def add_findings(case, names, alerts, incidents):
         ]
         for start in range(0, alerts, 64):
             raise_alarms(workspace, many[start : start + 64])
-        lead = workspace.acting_as("ines")
+        lead = workspace.acting_as("ines", unlock=lambda: life.passphrase("ines"))
         found, now_ms = find_alerts(lead), int(lead.door.clock() * 1000)
         for one in found[: alerts // 10]:
             move_alert(lead, one.id, Change(AlertState.ACKNOWLEDGED))

@@ -74,7 +74,7 @@ def watch_something(case):
             canary, alarm(2, principal=dana), alarm(3, detector="D3", signal="network", severity=Severity.LOW),
             alarm(4, detector="D5", signal="lone index hits", model=model, severity=Severity.HIGH), alarm(5),
         ])  # fmt: skip
-        lead = workspace.acting_as("ines")
+        lead = workspace.acting_as("ines", unlock=lambda: life.passphrase("ines"))
         now_ms = int(lead.door.clock() * 1000)
         move_alert(lead, raised[0].id, Change(AlertState.INVESTIGATING))
         move_alert(lead, raised[2].id, Change(AlertState.CLOSED, Conclusion.FALSE))

@@ -6,6 +6,7 @@ import json
 import re
 import zipfile
 
+import life
 import msgspec
 import pytest
 from seating import alarm, post
@@ -29,7 +30,11 @@ STEPS, VERDICT, AGAIN = (f"/alerts/{{id}}/{word}" for word in ("steps", "verdict
 
 def standing(seat, state):
     """Return an alert that stands so."""
-    return next(one for one in find_alerts(seat.workspace.acting_as("ines")) if one.state is state)
+    return next(
+        one
+        for one in find_alerts(seat.workspace.acting_as("ines", unlock=lambda: life.passphrase("ines")))
+        if one.state is state
+    )
 
 
 def step(client, key, route, **fields):
@@ -51,7 +56,11 @@ def test_an_alert_is_taken_on_closed_and_opened_again(seat):
     assert "watch.alert.state" in page
     assert step(client, key, AGAIN, reason=" ").status_code == 400
     assert step(client, key, AGAIN, reason="it came back").status_code == 303
-    assert next(one for one in find_alerts(seat.workspace.acting_as("ines")) if one.id == key).waiting
+    assert next(
+        one
+        for one in find_alerts(seat.workspace.acting_as("ines", unlock=lambda: life.passphrase("ines")))
+        if one.id == key
+    ).waiting
 
 
 @pytest.mark.parametrize("key", ["0" * 32, "x", "..%2f..", "A" * 32])
@@ -125,7 +134,10 @@ def test_an_incident_from_its_discovery_to_its_end(seat):
 
 
 def test_tasks_and_custody_are_given_shown_and_exported(seat):
-    client, (incident,) = seat.browser("ines"), find_incidents(seat.workspace.acting_as("ines"))
+    client, (incident,) = (
+        seat.browser("ines"),
+        find_incidents(seat.workspace.acting_as("ines", unlock=lambda: life.passphrase("ines"))),
+    )
     path, now = f"/incidents/{incident.id}", f"{seat.workspace.now():%Y-%m-%dT%H:%M:%S}"
 
     def send(word, **fields):
@@ -139,7 +151,7 @@ def test_tasks_and_custody_are_given_shown_and_exported(seat):
     assert send("custody", digest=digest, what=HOSTILE, holder="ada", since=now) == 303
     assert send("custody", digest=digest, what="the disk", holder="ines", since="2020-01-01") == 400  # backwards
     assert send("custody", digest=digest, what="the disk", holder="ines", since=now) == 303
-    (found,) = find_incidents(seat.workspace.acting_as("ines"))
+    (found,) = find_incidents(seat.workspace.acting_as("ines", unlock=lambda: life.passphrase("ines")))
     task = found.tasks[0].entry
     page = client.get(path).text
     assert f'action="{path}/tasks/{task}/end"' in page
@@ -151,7 +163,7 @@ def test_tasks_and_custody_are_given_shown_and_exported(seat):
         assert post(client, f"{path}/tasks/{wrong}/end", **end).status_code == 404
     assert post(client, f"{path}/tasks/{task}/end", **end).headers["location"] == f"{path}?done=finished"
     assert post(client, f"{path}/tasks/{task}/end", **end).status_code == 400
-    (found,) = find_incidents(seat.workspace.acting_as("ines"))
+    (found,) = find_incidents(seat.workspace.acting_as("ines", unlock=lambda: life.passphrase("ines")))
     acts = {task, found.tasks[0].done_entry, *(one.entry for one in found.custody)}
     page = client.get(path).text
     assert f'action="{path}/tasks' not in page.replace(f'action="{path}/tasks"', "")
@@ -168,7 +180,10 @@ def test_tasks_and_custody_are_given_shown_and_exported(seat):
 
 
 def test_a_budget_is_lowered_to_what_was_typed(seat):
-    client, (incident,) = seat.browser("ines"), find_incidents(seat.workspace.acting_as("ines"))
+    client, (incident,) = (
+        seat.browser("ines"),
+        find_incidents(seat.workspace.acting_as("ines", unlock=lambda: life.passphrase("ines"))),
+    )
     fields = {"action": "lower_budget", "target": "dana", "model": incident.artifacts[0], "requests": "3"}
     path = f"/incidents/{incident.id}/containment"
     assert post(client, path, route="/incidents/{id}/containment", **fields | {"requests": "-1"}).status_code == 400
@@ -179,7 +194,10 @@ def test_a_budget_is_lowered_to_what_was_typed(seat):
 
 
 def test_an_export_is_checked_against_the_log(seat):
-    client, (incident,) = seat.browser("ada"), find_incidents(seat.workspace.acting_as("ines"))
+    client, (incident,) = (
+        seat.browser("ada"),
+        find_incidents(seat.workspace.acting_as("ines", unlock=lambda: life.passphrase("ines"))),
+    )
     answer = post(client, f"/incidents/{incident.id}/export", route="/incidents/{id}/export")
     assert answer.headers["content-disposition"] == f'attachment; filename="{incident.id}.zip"'
     archive = zipfile.ZipFile(io.BytesIO(answer.content))
@@ -229,7 +247,7 @@ def test_the_fewest_days_from_which_d3_can_report_anybody_stand_beside_its_promi
 def test_the_last_simulation_that_was_kept_is_shown(seat):
     for seed in (1, 2):
         found = simulate("D5", SimulationSpec(20, 48), seed=seed)
-        keep_simulation(seat.workspace.acting_as("ines"), found.to_json())
+        keep_simulation(seat.workspace.acting_as("ines", unlock=lambda: life.passphrase("ines")), found.to_json())
     row = next(one for one in detectors_of(seat) if one["name"] == "D5")["simulated"]
     assert (row["verdict"], row["observed"]) == (found.verdict, found.to_json()["observed"])
     page = seat.browser("ada").get("/detectors").text
@@ -257,7 +275,11 @@ def test_hostile_strings_of_the_watch_stay_text(seat):
     until = f"{seat.workspace.now():%Y-%m-%dT23:59}"
     hostile = {"detector": HOSTILE[:80], "model": HOSTILE[:80], "reason": HOSTILE}
     assert post(client, "/suppressions", until=until, **hostile).status_code == 303
-    key = next(one.id for one in find_alerts(seat.workspace.acting_as("ines")) if one.detector == HOSTILE)
+    key = next(
+        one.id
+        for one in find_alerts(seat.workspace.acting_as("ines", unlock=lambda: life.passphrase("ines")))
+        if one.detector == HOSTILE
+    )
     made = post(client, "/incidents", discovered="2026-01-01", alert=key).headers["location"].partition("?")[0]
     assert step(client, key, VERDICT, verdict="true").status_code == 303
     assert step(client, key, AGAIN, reason=HOSTILE).status_code == 303

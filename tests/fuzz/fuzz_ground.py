@@ -231,7 +231,9 @@ secret = "env:PAGER"
 
 def _read_environment(data: bytes) -> object:
     text = text_of(data).replace("\x00", "")
-    return load_config(None, environ={"STANCH_CONSOLE__URL": text, "STANCH_GATEWAY__REQUESTS_PER_MINUTE": text})
+    return load_config(
+        None, environ={"STANCH_GATEWAY__TOKENS_PER_DAY": text, "STANCH_GATEWAY__REQUESTS_PER_MINUTE": text}
+    )
 
 
 # weights

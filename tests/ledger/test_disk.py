@@ -30,7 +30,7 @@ def append_many(ground, log, count):
 def test_a_full_disk_refuses_and_goes_on_once_there_is_room(disk, make_ground):
     ground = make_ground(disk)
     ballast = disk / "ballast"
-    ballast.write_bytes(bytes(3 * MEGABYTE))
+    ballast.write_bytes(bytes(5 * MEGABYTE))
     log = ground.create()
     acknowledged, last = 0, 50
     while last == 50 and acknowledged < 100_000:

@@ -57,7 +57,7 @@ ROLES = {
 }
 APPROVERS = ("rita", "rolf")
 """Who registered a key that shares are wrapped to."""
-LOCKED = ("olga", "rita", "rolf")
+LOCKED = ("olga", "rita", "rolf", "ines")
 """Whose keys a passphrase locks; ruth releases without one."""
 
 

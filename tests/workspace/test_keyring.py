@@ -115,9 +115,9 @@ def test_a_rotation_that_did_not_come_to_its_end_changes_nothing(tmp_path, monke
             with pytest.raises(StoreError):
                 rotate_key(workspace, "log")
     with Workspace.open(tmp_path / "w") as workspace:
-        assert workspace.keys.versions("log") == (1, 2)
+        assert workspace.keys.versions("log") == (1,)
         assert workspace.ledger.verifier == old
-        assert rotate_key(workspace, "log") == 3
+        assert rotate_key(workspace, "log") == 2
         assert workspace.ledger.verifiers[1] == old
 
 

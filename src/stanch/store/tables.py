@@ -99,14 +99,20 @@ class Tables:
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[Connection]:
-        """Yield the connection that writes. To take it from its pool costs more than a commit: a sound one is kept."""
+        """Yield the connection that writes. Of SQLite a sound one is kept: its pool would cost as much as a commit.
+
+        Of a server it comes from the pool each time, which asks whether the server is still there.
+        """
         connection, self._kept = self._kept or self._writer.connect(), None
         try:
             yield connection
         except BaseException:
             connection.close()  # which undoes whatever is still open
             raise
-        self._kept = connection
+        if self.dialect == "sqlite":
+            self._kept = connection
+        else:
+            connection.close()
 
     def insert(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
         """Insert whole rows, in the order of the table's columns."""

@@ -90,7 +90,7 @@ def approve_policies(workspace: Workspace, text: str, without: tuple[str, ...] =
         _, settle = people.rehearse(lambda on: on.approvals.record_approval(approval))
         return Done(checked, {"request": str(checked.change.digest), "approvals": checked.approvals}, settle=settle)
 
-    return workspace.door.act(Request("policy.approve", APPROVING, workspace_ref(workspace)), run)
+    return workspace.door.act(Request("policy.approve", "access:grant", workspace_ref(workspace)), run)
 
 
 def activate_policies(workspace: Workspace, text: str, without: tuple[str, ...] = ()) -> PolicyVersion:
