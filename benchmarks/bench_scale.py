@@ -44,7 +44,7 @@ def scanner() -> Scanner:
     return Scanner(Policy(report_key=KEY))
 
 
-def work(name: str, path: Path, processes: int) -> None:
+def make_pass(name: str, path: Path, processes: int) -> None:
     """Make one pass."""
     dataset, engine = open_dataset(path, key=KEY), Local(processes)
     passes: dict[str, Callable[[], object]] = {
@@ -53,8 +53,13 @@ def work(name: str, path: Path, processes: int) -> None:
         "dedup": lambda: find_near_duplicates(dataset, engine=engine),
         "index": lambda: build_index(dataset, key=KEY, engine=engine),
     }
-    wall, own = time.perf_counter(), time.process_time()
     passes[name]()
+
+
+def work(name: str, path: Path, processes: int) -> None:
+    """Make one pass and say what it took."""
+    wall, own = time.perf_counter(), time.process_time()
+    make_pass(name, path, processes)
     said = {"wall": time.perf_counter() - wall, "own": time.process_time() - own}
     print(json.dumps(said | {"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
 
@@ -75,7 +80,7 @@ def write_chats(path: Path) -> None:
         file.writelines(ChatMaker(1).lines(MEGABYTES * 1_000_000))
 
 
-def write_plain(path: Path, megabytes: int) -> None:
+def write_plain(path: Path, megabytes: float) -> None:
     """Write a file for memory: rows of other words, of which the first few hold a finding."""
     rng = random.Random(megabytes)  # noqa: S311 - seeded text
     words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 9))) for _ in range(20_000)]

@@ -19,6 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import growth
 from comparison import PARTS, RESULTS, count, look_up, table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -88,6 +89,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "watch": watch,
     "insiders": insiders,
     "goals": goals,
+    "growth": lambda: growth.measured(results("growth.json")),
+    "plan": lambda: growth.plan(results("growth.json")),
     "comparison": lambda: "\n".join(table(part) for part in PARTS).rstrip(),
 }
 

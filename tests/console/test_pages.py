@@ -53,7 +53,7 @@ def served(proposed, tmp_path_factory):
                 assert ready.wait(20)
                 bot = register_newcomer(workspace, Newcomer(name="bot", kind="service"))
                 issue_key(workspace, ApiKeyOrder(principal=bot, models=("workspace",), networks=("10.0.0.0/8",)))
-                work_on(workspace.acting_as("ines"))
+                work_on(workspace.acting_as("ines", unlock=lambda: life.passphrase("ines")))
                 yield workspace, f"http://127.0.0.1:{port}", bot
             finally:
                 stop.set()
@@ -109,7 +109,7 @@ class Watched:
 
 def watched_paths(workspace):
     """Return the pages of alerts and incidents."""
-    lead = workspace.acting_as("ines")
+    lead = workspace.acting_as("ines", unlock=lambda: life.passphrase("ines"))
     taken = next(one for one in find_alerts(lead) if one.owner)
     return [
         "/alerts", *(f"/alerts/{one.id}" for one in find_alerts(lead, AlertState.OPEN)[:1]), f"/alerts/{taken.id}",
