@@ -160,10 +160,9 @@ class Workspace:
         return datetime.fromtimestamp(self.door.clock(), UTC)
 
     def close(self) -> None:
-        """Publish the last checkpoint and give back the database."""
-        self.leases.close()
-        self.ledger.close()
-        self.tables.close()
+        """Publish the last checkpoint and give back the database, also one that takes nothing any more."""
+        with closing(self.tables), closing(self.ledger):
+            self.leases.close()
 
     def __enter__(self) -> Self:
         return self
