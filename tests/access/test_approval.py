@@ -128,7 +128,7 @@ def test_suspension_and_a_revoked_key_take_an_approval_back(people, pair):
         approve(people, person)
     people.directory.suspend(pair[0])
     assert count(people) == 1
-    people.directory.revoke_key(people.keys[pair[1]].key_id)
+    people.replace_key(people.keys[pair[1]].key_id)
     assert count(people) == 0
 
 

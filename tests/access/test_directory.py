@@ -96,7 +96,7 @@ def test_every_failed_sign_in_says_the_same(people):
     }
     forged = sign_session(stranger, origin, challenge(), now_ms)
     messages.add(refused(people, dataclasses.replace(forged, key_id=key.key_id)))
-    people.directory.revoke_key(key.key_id)
+    people.replace_key(key.key_id)
     messages.add(refused(people, sign_session(key, origin, challenge(), now_ms)))
     assert len(messages) == 1
 
@@ -145,11 +145,11 @@ def test_a_session_ends(people, minutes):
 def test_a_session_ends_with_its_key(people):
     anna = people.add("anna")
     session = people.sign_in(anna)
-    people.directory.revoke_key(session.key_id)
+    people.replace_key(session.key_id)
     with pytest.raises(NotAuthenticated):
         people.directory.facts(session)
     with pytest.raises(NotFound):
-        people.directory.revoke_key(session.key_id)
+        people.replace_key(session.key_id)
 
 
 def test_a_session_of_somebody_elses_key_is_refused(people):

@@ -166,7 +166,7 @@ def test_every_change_of_facts_is_counted(people):
         lambda: None,
         lambda: people.directory.revoke(grant.id),
         lambda: people.directory.suspend(anna),
-        lambda: people.directory.revoke_key(people.keys[anna].key_id),
+        lambda: people.replace_key(people.keys[anna].key_id),
         lambda: people.directory.register_subject("https://i.example", "s", display="s"),
     ):
         step()

@@ -74,7 +74,7 @@ def test_a_quarantine_is_seen_at_once_and_a_change_of_something_else_harms_nobod
     monkeypatch.setattr("stanch.gateway.standing._KNOWN_SECONDS", 60)
     key = key_of(workspace, "quarantined")
     before = len(entries(workspace))
-    changes = (lambda: key_of(workspace, "another"), lambda: workspace.people.quarantine(MODEL))
+    changes = (lambda: key_of(workspace, "another"), lambda: workspace.people.remember_bytes(MODEL, {"quarantined": 1}))
     try:
         assert asks(workspace, guard, key, *changes) == ([200, 200, 403], 2)
     finally:

@@ -35,7 +35,8 @@ from stanch.workspace.verbs_alerts import (
     show_alert,
     suppress_alerts,
 )
-from stanch.workspace.verbs_contain import ContainOrder, contain_incident
+from stanch.workspace.verbs_artifact import classify_model, restore_model
+from stanch.workspace.verbs_contain import ContainOrder, contain_incident, quarantine_model
 from stanch.workspace.verbs_deliver import deliver_copy
 from stanch.workspace.verbs_incident import (
     end_incident,
@@ -46,6 +47,7 @@ from stanch.workspace.verbs_incident import (
     remind_incidents,
     show_incident,
 )
+from stanch.workspace.verbs_person import clear_principal
 
 MODEL = ArtifactRef("model", "bot", Digest.sha256(b"the model"))
 
@@ -213,6 +215,31 @@ def test_a_quarantined_model_answers_nobody_within_a_second(workspace, bot):
         desk.door(session, judge).act(Request(INFER[0], INFER[1], MODEL), lambda _ref: pytest.fail("it ran"))
     # Under another name the bytes are the same.
     assert workspace.people.resource_facts(ArtifactRef("model", "other", MODEL.digest)).quarantined
+
+
+def test_a_restored_model_answers_again(workspace, bot):
+    desk = Desk.of(workspace)
+    session = session_of(desk, bot[2])
+    quarantine_model(workspace, ArtifactRef("model", "other", MODEL.digest))
+    assert not desk.may_infer(session, MODEL)
+    with pytest.raises(InvalidInput, match="is not in quarantine"):
+        restore_model(workspace, Digest.sha256(b"another"))
+    restore_model(workspace, MODEL.digest)
+    time.sleep(0.6)
+    assert desk.may_infer(session, MODEL)
+
+
+def test_a_sensitive_model_answers_whoever_is_cleared_for_it(workspace, bot):
+    desk = Desk.of(workspace)
+    session = session_of(desk, bot[2])
+    classify_model(workspace, MODEL.digest, 40)
+    time.sleep(0.6)
+    assert not desk.may_infer(session, MODEL)
+    clear_principal(workspace, bot[0], 39)
+    assert not desk.may_infer(session_of(desk, bot[2]), MODEL)
+    clear_principal(workspace, bot[0], 40)
+    assert desk.may_infer(session_of(desk, bot[2]), MODEL)
+    assert workspace.people.resource_facts(ArtifactRef("model", "other", MODEL.digest)).sensitivity == 40
 
 
 def test_a_revoked_key_lets_nobody_in_and_a_lowered_budget_holds(workspace, bot):

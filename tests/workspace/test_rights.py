@@ -29,12 +29,14 @@ from stanch.workspace.verbs_access import (
     revoke_key,
     suspend_principal,
 )
+from stanch.workspace.verbs_artifact import classify_model, hold_artifact, restore_model
 from stanch.workspace.verbs_contain import quarantine_model
 from stanch.workspace.verbs_glass import break_glass
 from stanch.workspace.verbs_log import erase_personal, list_entries
+from stanch.workspace.verbs_person import clear_principal, replace_local_key
 from stanch.workspace.verbs_policy import activate_policies, rollback_policies
 
-MODEL = ArtifactRef("model", "m", Digest.sha256(b"m"))
+MODEL, OTHER = (ArtifactRef("model", name, Digest.sha256(name.encode())) for name in ("m", "o"))
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,15 @@ def pristine(tmp_path_factory):
         revoke_key(workspace, issue_key(workspace, order)[0].id)
         issue_key(workspace, order)
         quarantine_model(workspace, MODEL)
+        quarantine_model(workspace, OTHER)
+        restore_model(workspace, OTHER.digest)
+        classify_model(workspace, MODEL.digest, 4)
+        clear_principal(workspace, "anna", 7)
+        clear_principal(workspace, "anna", 2)
+        hold_artifact(workspace, MODEL, held=True)
+        hold_artifact(workspace, OTHER, held=True)
+        hold_artifact(workspace, OTHER, held=False)
+        replace_local_key(workspace, "anna")
     return folder
 
 
@@ -117,6 +128,10 @@ GLASS = "INSERT INTO glass SELECT 'gl_forged', :anna, 'a', 'c', {}, {}, 1, :owne
         ("DELETE FROM policy WHERE version = 2", "policy 2", "the database does not hold it"),
         (GLASS.format(1, 99999999999999), "glass gl_forged", "no entry of the log made it"),
         ("UPDATE resource SET quarantined = 0", "quarantine sha256:", "the database does not hold it"),
+        ("UPDATE resource SET quarantined = 1", "quarantine sha256:", "no entry of the log made it"),
+        ("UPDATE resource SET sensitivity = 0", "sensitivity sha256:", "the database does not hold it"),
+        ("UPDATE resource SET legal_hold = 0", "legal hold sha256:", "the database does not hold it"),
+        ("UPDATE credential SET revoked_ms = NULL WHERE principal = :anna", "key ", "revoked is False"),
         ("UPDATE resource SET gate = 'passed'", "gate model m sha256:", "no entry of the log made it"),
         ("UPDATE api_key SET principal = :anna", "API key ", "principal is p_"),
         ("UPDATE api_key SET revoked_ms = NULL", "API key ", "revoked is False"),

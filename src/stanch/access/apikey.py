@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from stanch.access.directory import not_authenticated
 from stanch.access.facts import WORKSPACE_SCOPE
+from stanch.access.policy import schema_actions
 from stanch.access.revision import advance_facts
 from stanch.access.session import Session
 from stanch.crypto import RandomBytes, frame, hmac_prf, random_bytes
@@ -272,6 +273,10 @@ def _check(order: ApiKeyOrder) -> None:
     for model in order.models:
         if model != WORKSPACE_SCOPE:
             Digest.parse(model)
+    for action in order.actions:
+        if action not in schema_actions():
+            known = ", ".join(sorted(schema_actions()))
+            raise InvalidInput(f"API key: there is no action {action[:60]!r}", next_step=f"one of {known}")
     for network in order.networks:
         try:
             ipaddress.ip_network(network)

@@ -19,7 +19,7 @@ from stanch.access.grant import (
     new_grant_id,
     revoke_grant,
 )
-from stanch.access.principal import Principal, PrincipalKind, new_principal_id, principal_of
+from stanch.access.principal import MAX_CLEARANCE, Principal, PrincipalKind, new_principal_id, principal_of
 from stanch.access.revision import advance_facts
 from stanch.access.roles import ROLES
 from stanch.access.session import LEEWAY_MS, CredentialKind, LocalLogin, Session, session_message
@@ -31,7 +31,6 @@ from stanch.store.schema import access as schema
 BOOTSTRAP = "bootstrap"
 _SESSION_MINUTES = 480
 _MAX_CHALLENGES = 1024
-_FULL_CLEARANCE = 100
 
 
 MAX_NAME = 512
@@ -160,7 +159,7 @@ class Directory:
         with self._tables.write() as connection:
             if connection.execute(select(func.count()).select_from(schema.principal)).scalar_one():
                 raise Conflict("directory: somebody is registered already", next_step="ask them to grant you a role")
-            principal = self._register(connection, key, display=display, kind="user", clearance=_FULL_CLEARANCE)
+            principal = self._register(connection, key, display=display, kind="user", clearance=MAX_CLEARANCE)
             for role in ["platform_admin"] if team else sorted(ROLES):
                 grant = Grant(new_grant_id(self._rng), principal.id, role, WORKSPACE_SCOPE, None, BOOTSTRAP)
                 insert_grant(connection, grant, now_ms=now_ms)
@@ -308,27 +307,37 @@ class Directory:
         """
         table = schema.session
         with self._tables.write() as connection:
-            done = connection.execute(
-                update(schema.principal).where(schema.principal.c.id == principal).values(suspended=int(suspended))
-            )
-            if not done.rowcount:
-                raise NotFound(f"principal {principal[:40]}: is not registered")
+            _change(connection, principal, suspended=int(suspended))
             if suspended:
                 going = update(table).where(table.c.principal == principal, table.c.ended_ms.is_(None))
                 connection.execute(going.values(ended_ms=self._now()))
-            advance_facts(connection)
 
-    def revoke_key(self, key_id: str) -> None:
-        """Refuse a key from now on, or raise :class:`stanch.errors.NotFound`."""
+    def clear(self, principal: str, clearance: int) -> None:
+        """Let a principal use models up to a sensitivity, or raise :class:`stanch.errors.NotFound`."""
         with self._tables.write() as connection:
-            done = connection.execute(
-                update(schema.credential)
-                .where(schema.credential.c.id == key_id, schema.credential.c.revoked_ms.is_(None))
-                .values(revoked_ms=self._now())
-            )
-            if not done.rowcount:
+            _change(connection, principal, clearance=clearance)
+
+    def replace_key(self, key_id: str, key: VerifyKey) -> str:
+        """Let whoever signs in with a local key sign in with another one from now on, and return whose they are.
+
+        Raises:
+            InvalidInput: The new key is of another kind.
+            NotFound: The earlier key is not registered or was revoked already.
+            Conflict: The new key is registered already.
+        """
+        table, now_ms = schema.credential, self._now()
+        with self._tables.write() as connection:
+            principal: str | None = connection.execute(
+                update(table)
+                .where(table.c.id == key_id, table.c.revoked_ms.is_(None))
+                .values(revoked_ms=now_ms)
+                .returning(table.c.principal)
+            ).scalar()
+            if principal is None:
                 raise NotFound(f"key {key_id[:60]}: is not registered or was revoked already")
+            _insert_key(connection, key, principal, now_ms)
             advance_facts(connection)
+        return principal
 
     def _register(
         self,
@@ -340,15 +349,9 @@ class Directory:
         clearance: int,
         name: tuple[str, str] | None = None,
     ) -> Principal:
-        if key.kind != "ed25519":
-            raise InvalidInput(f"local key: expected Ed25519, found {key.kind}")
         name = name or (f"local:{self.origin}", key.key_id)
         principal = self._insert(connection, name, display=display, kind=kind, clearance=clearance)
-        connection.execute(
-            insert(schema.credential).values(
-                id=key.key_id, principal=principal.id, kind="local", public=key.raw, not_before_ms=self._now()
-            )
-        )
+        _insert_key(connection, key, principal.id, self._now())
         return principal
 
     def _insert(
@@ -386,6 +389,23 @@ class Directory:
 
     def _now(self) -> int:
         return int(self._clock() * 1000)
+
+
+def _change(connection: Connection, principal: str, **facts: int) -> None:
+    done = connection.execute(update(schema.principal).where(schema.principal.c.id == principal).values(**facts))
+    if not done.rowcount:
+        raise NotFound(f"principal {principal[:40]}: is not registered")
+    advance_facts(connection)
+
+
+def _insert_key(connection: Connection, key: VerifyKey, principal: str, now_ms: int) -> None:
+    if key.kind != "ed25519":
+        raise InvalidInput(f"local key: expected Ed25519, found {key.kind}")
+    connection.execute(
+        insert(schema.credential).values(
+            id=key.key_id, principal=principal, kind="local", public=key.raw, not_before_ms=now_ms
+        )
+    )
 
 
 def _check_name(issuer: str, subject: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, insert, select, update
 
-from stanch.access.facts import Grant
+from stanch.access.facts import WORKSPACE_SCOPE, Grant
 from stanch.access.roles import check_role, check_separation
 from stanch.crypto import RandomBytes
 from stanch.errors import InvalidInput, NotFound, SeparationOfDuties
@@ -84,17 +84,34 @@ def revoke_grant(connection: Connection, grant_id: str, *, now_ms: int) -> str:
 
     Raises:
         NotFound: There is no such grant in force.
+        InvalidInput: With it nobody would be left who can grant.
     """
     table = schema.grant
-    principal: str | None = connection.execute(
+    ended = connection.execute(
         update(table)
         .where(table.c.id == grant_id, table.c.revoked_ms.is_(None))
         .values(revoked_ms=now_ms)
-        .returning(table.c.principal)
-    ).scalar()
-    if principal is None:
+        .returning(table.c.principal, table.c.role, table.c.scope)
+    ).first()
+    if ended is None:
         raise NotFound(f"grant {grant_id[:40]}: does not exist or was revoked already")
-    return principal
+    if (ended.role, ended.scope) == ("platform_admin", WORKSPACE_SCOPE):
+        _require_administrator(connection, grant_id, now_ms)
+    return str(ended.principal)
+
+
+def _require_administrator(connection: Connection, grant_id: str, now_ms: int) -> None:
+    table = schema.grant
+    left = select(table.c.id).join(schema.principal).where(
+        table.c.role == "platform_admin", table.c.scope == WORKSPACE_SCOPE, in_force(now_ms),
+        schema.principal.c.suspended == 0, schema.principal.c.issuer.is_not(None),
+    )  # fmt: skip
+    if connection.execute(left.limit(1)).first() is None:
+        raise InvalidInput(
+            f"grant {grant_id[:40]}: is the last platform_admin",
+            why="nobody would be left who can grant",
+            next_step="grant platform_admin to another person first",
+        )
 
 
 def new_grant_id(rng: RandomBytes) -> str:

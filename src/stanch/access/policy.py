@@ -147,7 +147,7 @@ def parse_policies(text: str, *, without: Collection[str] = ()) -> ActivePolicie
     policies, schema = _validate(text)
     if text != default_text():
         _check_forbids(policies, frozenset(without))
-    actions = _schema_actions()
+    actions = schema_actions()
     try:
         by_action = {
             action: split([policy for policy in policies.values() if action in policy.actions], action)
@@ -261,13 +261,14 @@ def _check_forbids(policies: Mapping[str, Policy], without: frozenset[str]) -> N
 def _scope_actions(scope: dict[str, Any]) -> frozenset[str]:
     """Return the actions that a policy's scope can match; the schema has no action groups."""
     if scope["op"] == "All":
-        return _schema_actions()
+        return schema_actions()
     entities = scope["entities"] if "entities" in scope else [scope["entity"]]
     return frozenset(entity["id"] for entity in entities)
 
 
 @cache
-def _schema_actions() -> frozenset[str]:
+def schema_actions() -> frozenset[str]:
+    """Return every action that there is."""
     return frozenset(_ACTION.findall(_resource("schema.cedarschema")))
 
 

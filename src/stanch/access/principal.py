@@ -8,6 +8,8 @@ from typing import Any, Literal
 from stanch.crypto import RandomBytes, random_bytes
 
 PrincipalKind = Literal["user", "service"]
+MAX_CLEARANCE = 100
+"""Highest sensitivity of a model, and highest clearance."""
 
 
 def new_principal_id(*, rng: RandomBytes = random_bytes) -> str:

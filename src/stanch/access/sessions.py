@@ -128,13 +128,6 @@ class Sessions:
             ended = update(table).where(table.c.mac == self._mac_of(cookie), table.c.ended_ms.is_(None))
             connection.execute(ended.values(ended_ms=self._now()))
 
-    def end_all(self, principal: str) -> int:
-        """End every session of a principal and return how many there were."""
-        table = schema.session
-        with self._tables.write() as connection:
-            ended = update(table).where(table.c.principal == principal, table.c.ended_ms.is_(None))
-            return connection.execute(ended.values(ended_ms=self._now())).rowcount
-
     def _mac_of(self, cookie: str) -> str:
         try:
             secret = base64.b64decode(cookie.encode() + b"=", altchars=b"-_", validate=True)

@@ -9,12 +9,12 @@ import click
 from stanch.cli.access_key import key
 from stanch.cli.access_policy import approve, policy
 from stanch.cli.frame import Group, Result, current
+from stanch.cli.named import digest_of, resource_of
 from stanch.errors import InvalidInput
-from stanch.terms import ArtifactRef, Digest, JsonValue
+from stanch.terms import Digest, JsonValue
 
 if TYPE_CHECKING:
     from stanch.access import Explanation, Glass, Grant
-    from stanch.workspace import Workspace
 
 
 @click.group(cls=Group)
@@ -145,7 +145,7 @@ def grant(name: str, role: str, days: int | None, target: str | None) -> Result:
     from stanch.workspace.verbs_access import grant_role  # noqa: PLC0415 - same
 
     with open_workspace(current()) as workspace:
-        on = _resource(workspace, target) if target is not None else None
+        on = resource_of(workspace, target) if target is not None else None
         chosen = days if days is not None else workspace.config.access.grant_days
         made = grant_role(workspace, name, role, chosen, on=on)
     text = f"granted  {name} is {role} {_until(made.expires_ms)} ({made.id}){_on(made)}"
@@ -189,6 +189,61 @@ def resume(name: str) -> Result:
     return Result({"principal": principal, "suspended": False}, f"resumed    {name} ({principal})")
 
 
+@access.command("rekey")
+@click.argument("name", metavar="WHO")
+@click.option("--new-passphrase-file", type=click.Path(), help="Lock the new key with this passphrase.")
+def rekey(name: str, new_passphrase_file: str | None) -> Result:
+    """Give WHO a new local key: the earlier one, lost or seen by others, is refused from now on."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.crypto.passphrase import Passphrase  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_person import replace_local_key  # noqa: PLC0415 - same
+
+    passphrase = Passphrase.read(Path(new_passphrase_file)) if new_passphrase_file else None
+    with open_workspace(current()) as workspace:
+        key_id = replace_local_key(workspace, name, passphrase=passphrase)
+    return Result({"name": name, "key_id": key_id}, f"rekeyed  {name} signs in with {key_id}")
+
+
+@access.command("clear")
+@click.argument("name", metavar="WHO")
+@click.argument("clearance", type=click.IntRange(0, 100))
+def clear(name: str, clearance: int) -> Result:
+    """Let WHO use models up to the sensitivity CLEARANCE."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_person import clear_principal  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        principal = clear_principal(workspace, name, clearance)
+    return Result({"principal": principal, "clearance": clearance}, f"cleared  {name} up to {clearance}")
+
+
+@access.command("classify")
+@click.argument("model")
+@click.argument("sensitivity", type=click.IntRange(0, 100))
+def classify(model: str, sensitivity: int) -> Result:
+    """Ask a clearance of at least SENSITIVITY of whoever uses MODEL: sha256:HEX, or its folder."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_artifact import classify_model  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        digest = digest_of(model)
+        classify_model(workspace, digest, sensitivity)
+    return Result({"model": str(digest), "sensitivity": sensitivity}, f"classified  {digest} at {sensitivity}")
+
+
+@access.command("restore")
+@click.argument("model")
+def restore(model: str) -> Result:
+    """Lift the quarantine of MODEL: sha256:HEX, or its folder."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_artifact import restore_model  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        digest = digest_of(model)
+        restore_model(workspace, digest)
+    return Result({"model": str(digest)}, f"restored  {digest}")
+
+
 @access.command("why")
 @click.argument("name", metavar="WHO")
 @click.argument("action")
@@ -200,7 +255,7 @@ def why(name: str, action: str, resource: str, request: str | None) -> Result:
     from stanch.workspace.verbs_access import explain_access  # noqa: PLC0415 - same
 
     with open_workspace(current()) as workspace:
-        ref = _resource(workspace, resource)
+        ref = resource_of(workspace, resource)
         digest = Digest.parse(request) if request is not None else None
         found = explain_access(workspace, action, ref, who=name, request=digest)
         names = {
@@ -234,20 +289,6 @@ def _answers(found: "Explanation", names: dict[str, str]) -> list[str]:
     if found.next_step:
         lines.append(f"  next     {found.next_step}")
     return [line.rstrip() for line in lines]
-
-
-def _resource(workspace: "Workspace", text: str) -> ArtifactRef:
-    """Return what a word names: the workspace, ``kind:name@digest``, or what lies at a path."""
-    from stanch.workspace.artifacts import artifact_at  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.workspace.verbs_access import workspace_ref  # noqa: PLC0415 - same
-
-    if text == "workspace":
-        return workspace_ref(workspace)
-    kind, separator, rest = text.partition(":")
-    name, at, digest = rest.rpartition("@")
-    if separator and at and kind in {"model", "dataset", "release", "run", "case"}:
-        return ArtifactRef(kind, name, Digest.parse(digest))
-    return artifact_at(Path(text))
 
 
 @access.command("break-glass")

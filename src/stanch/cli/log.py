@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from stanch.cli.frame import Group, Result, Stream, current
-from stanch.cli.log_keep import anchor, erase, export, recover
+from stanch.cli.log_keep import anchor, erase, export, hold, recover
 from stanch.cli.witness import witness
 from stanch.terms import JsonValue
 
@@ -20,7 +20,7 @@ def log() -> None:
     """The tamper-evident log of every act."""
 
 
-for _command in (anchor, erase, export, recover, witness):
+for _command in (anchor, erase, export, hold, recover, witness):
     log.add_command(_command)
 
 
@@ -114,19 +114,24 @@ def query(since: datetime | None, until: datetime | None, **wanted: Any) -> Resu
 
     subject, person = wanted.pop("subject"), wanted.pop("person")
     digest = None if subject is None else Digest.parse(subject)
-    asked = EntryQuery(since_ms=_ms(since), until_ms=_ms(until), subject=digest, principal=person, **wanted)
+    limit = wanted.pop("limit")
+    asked = EntryQuery(
+        since_ms=_ms(since), until_ms=_ms(until), subject=digest, principal=person, limit=limit + 1, **wanted
+    )  # fmt: skip
     with open_workspace(current()) as workspace:
-        return _listed(list_entries(workspace, asked))
+        found = list_entries(workspace, asked)
+    cut = (f"only the first {limit} entries are shown: raise --limit, or ask for less",) if len(found) > limit else ()
+    return _listed(found[:limit], cut)
 
 
 def _ms(moment: datetime | None) -> int | None:
     return None if moment is None else int(moment.replace(tzinfo=UTC).timestamp() * 1000)
 
 
-def _listed(entries: list[tuple[int, dict[str, Any]]]) -> Result:
+def _listed(entries: list[tuple[int, dict[str, Any]]], warnings: tuple[str, ...] = ()) -> Result:
     lines = [_line(index, event) for index, event in entries]
     rows: tuple[dict[str, JsonValue], ...] = tuple({"index": index, "event": event} for index, event in entries)
-    return Result({"entries": list(rows)}, "\n".join(lines), rows=rows)
+    return Result({"entries": list(rows)}, "\n".join(lines) or "no entries", rows=rows, warnings=warnings)
 
 
 def _line(index: int, event: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from stanch.crypto.canonical import canonical_json, parse_json
 from stanch.crypto.files import read_private, write_private
 from stanch.crypto.passphrase import Passphrase
-from stanch.crypto.signing import SigningKey
+from stanch.crypto.signing import SigningKey, VerifyKey
 from stanch.crypto.stanza import decode_base64url, encode_base64url
 from stanch.errors import InvalidInput, NotAuthenticated
 from stanch.terms import JsonValue
@@ -44,6 +44,18 @@ def is_locked(path: Path) -> bool:
         case {"locked": _}:
             return True
     return False
+
+
+def local_key_id(path: Path) -> str:
+    """Return the id of a person's key; nothing is unlocked.
+
+    Raises:
+        InvalidInput: The file is missing, readable by others, or no such key.
+    """
+    match parse_json(read_private(path), what=str(path)):
+        case {"format": "stanch/local-key/v1", "public": str(public)}:
+            return VerifyKey.from_raw_ed25519(decode_base64url(public, what=str(path))).key_id
+    raise InvalidInput(f"{path}: expected a local key, {FORMAT}")
 
 
 def load_local_key(path: Path, *, passphrase: Callable[[], Passphrase] | None = None) -> LocalKey:

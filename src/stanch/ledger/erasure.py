@@ -12,6 +12,7 @@ import orjson
 from sqlalchemy import Connection, delete, select, update
 
 from stanch.errors import InvalidInput, NotFound, NotPermitted
+from stanch.ledger.index import update_index
 from stanch.ledger.read import LedgerReader
 from stanch.store import BlobStore
 from stanch.store.schema.access import principal as principal_table
@@ -65,6 +66,7 @@ def erase(reader: LedgerReader, blobs: BlobStore, selection: Selection, *, now_m
         StoreError: Another process keeps the write-ahead log open; the rows are erased, the file is not yet.
     """
     fields = _commitments_before(reader, selection)
+    update_index(reader.tables, reader.origin)  # who acted on what is held must be known to the last entry
     with reader.tables.write() as connection:
         found = _select(connection, selection, fields, now_ms)
         concerned = {row.principal for row in found} | ({selection.principal} - {None})

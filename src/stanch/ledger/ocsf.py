@@ -45,7 +45,8 @@ _FINDING_VERBS = {"open": 1, "create": 1, "update": 2, "close": 3}
 _VERBS = {
     **dict.fromkeys(("create", "add", "init", "new", "register", "plan"), 1),
     **dict.fromkeys(("read", "show", "list", "open", "fetch", "export", "verify"), 2),
-    **dict.fromkeys(("write", "update", "approve", "revoke", "quarantine", "rotate"), 3),
+    **dict.fromkeys(("write", "update", "approve", "revoke", "quarantine", "restore", "rotate", "rekey"), 3),
+    **dict.fromkeys(("clear", "classify", "hold", "lift"), 3),
     **dict.fromkeys(("delete", "erase"), 4),
 }
 _PEOPLE = {

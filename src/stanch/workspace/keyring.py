@@ -7,13 +7,14 @@ from pathlib import Path
 
 from stanch.config import Algorithms
 from stanch.crypto import KeyKind, SigningKey, VerifyKey, random_bytes, read_private, write_atomic, write_private
-from stanch.crypto.localkey import LocalKey, is_locked, load_local_key, save_local_key
+from stanch.crypto.localkey import LocalKey, is_locked, load_local_key, local_key_id, save_local_key
 from stanch.crypto.passphrase import Passphrase
 from stanch.errors import InvalidInput, NotFound
 
 SECRET_BYTES = 32
 SECRETS = ("dataset", "index", "pepper")
 SIGNERS = ("log", "publisher", "case")
+_EARLIER = ".json.earlier"
 _NAME = re.compile(r"(?!.*\.v[0-9]+\Z)[a-z0-9][a-z0-9._-]{0,63}")  # an ending such as .v2 is a version
 
 
@@ -143,6 +144,38 @@ class Keyring:
     def drop_person(self, name: str) -> None:
         """Delete a local key that was made just now and belongs to nobody."""
         self._path(f"people/{name}", ".json").unlink()
+
+    def person_id(self, name: str) -> str:
+        """Return the id of a principal's local key; nothing is unlocked."""
+        return local_key_id(self._path(f"people/{name}", ".json"))
+
+    def replace_person(self, name: str, *, passphrase: Passphrase | None = None) -> SigningKey:
+        """Make a new local key of a principal; the earlier one lies beside it until it is returned or forgotten.
+
+        Raises:
+            InvalidInput: A replacement was interrupted before: both keys lie there.
+        """
+        path, earlier = self._path(f"people/{name}", ".json"), self._path(f"people/{name}", _EARLIER)
+        if earlier.exists():
+            raise InvalidInput(
+                f"{earlier}: is left of a replacement that was interrupted",
+                next_step=f"if {name} can sign in, delete it; otherwise move it to {path.name}",
+            )
+        key = SigningKey.generate("ed25519")
+        fresh = path.with_suffix(".fresh")
+        fresh.unlink(missing_ok=True)
+        save_local_key(fresh, key, passphrase=passphrase)
+        write_private(earlier, read_private(path))
+        fresh.replace(path)
+        return key
+
+    def return_person(self, name: str) -> None:
+        """Undo a replacement."""
+        self._path(f"people/{name}", _EARLIER).replace(self._path(f"people/{name}", ".json"))
+
+    def forget_earlier(self, name: str) -> None:
+        """Delete the key that was replaced."""
+        self._path(f"people/{name}", _EARLIER).unlink()
 
     def person(self, name: str, *, passphrase: Callable[[], Passphrase] | None = None) -> LocalKey:
         """Return the local key of a principal; ``passphrase`` is asked only if it is locked."""

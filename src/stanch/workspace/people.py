@@ -2,11 +2,11 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, Self, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, insert, update
+from sqlalchemy import ColumnElement, Connection, insert, select, update
 
 from stanch.access import (
     WORKSPACE,
@@ -255,19 +255,25 @@ class People:
 
     def set_gate(self, resource: ArtifactRef, gate: Literal["passed", "failed"]) -> None:
         """Remember what the gate said of an artifact."""
-        self._remember(resource, {"gate": gate})
+        self._remember(resource, {"gate": gate}, _same_bytes(resource) & (rows.resource.c.name == resource.name))
 
-    def quarantine(self, resource: ArtifactRef) -> None:
-        """Let nobody release or use an artifact from now on."""
-        self._remember(resource, {"quarantined": 1})
+    def is_held(self, resource: ArtifactRef) -> bool:
+        """Say whether an artifact is under legal hold."""
+        with self.ground.tables.read() as connection:
+            held = select(rows.resource.c.legal_hold).where(_same_bytes(resource), rows.resource.c.legal_hold == 1)
+            return connection.execute(held.limit(1)).first() is not None
 
-    def _remember(self, resource: ArtifactRef, facts: dict[str, str | int]) -> None:
+    def remember_bytes(self, resource: ArtifactRef, facts: Mapping[str, int]) -> None:
+        """Remember facts of an artifact under every name that its bytes have here."""
+        self._remember(resource, facts, _same_bytes(resource))
+
+    def _remember(self, resource: ArtifactRef, facts: Mapping[str, str | int], where: ColumnElement[bool]) -> None:
         with self.ground.tables.write() as connection:
-            changed = connection.execute(update(rows.resource).where(_same(resource)).values(**facts)).rowcount
+            changed = connection.execute(update(rows.resource).where(where).values(**facts)).rowcount
             if not changed:
                 fresh = {"sensitivity": 0, "quarantined": 0, "gate": "", "legal_hold": 0, "made_by": ""}
                 connection.execute(insert(rows.resource).values(
-                    kind=resource.kind, name=resource.name, digest=str(resource.digest), **(fresh | facts)
+                    kind=resource.kind, name=resource.name, digest=str(resource.digest), **{**fresh, **facts}
                 ))  # fmt: skip
             advance_facts(connection)
 
@@ -319,9 +325,10 @@ def _facts_of(connection: Connection, resource: ArtifactRef) -> ResourceFacts:
     if resource.kind == "workspace":
         return WORKSPACE
     known = run(connection, _RESOURCE, (resource.kind, str(resource.digest)))
-    # Quarantine follows the bytes: a model does not leave it under another name.
+    # Quarantine and sensitivity follow the bytes: a model does not leave them under another name.
     quarantined = any(held for _name, _sensitivity, held, _gate in known)
-    sensitivity, gate = next(((row[1], row[3]) for row in known if row[0] == resource.name), (0, ""))
+    sensitivity = max((asked for _name, asked, _held, _gate in known), default=0)
+    gate = next((gate for name, _sensitivity, _held, gate in known if name == resource.name), "")
     return ResourceFacts.of(resource, sensitivity=sensitivity, quarantined=quarantined, gate=gate)
 
 
@@ -343,6 +350,5 @@ _RESOURCE = "SELECT name, sensitivity, quarantined, gate FROM resource WHERE kin
 _TAKING_PART = ("model.derive", "audit.run", "release.propose")
 
 
-def _same(resource: ArtifactRef) -> ColumnElement[bool]:
-    table = rows.resource.c
-    return (table.kind == resource.kind) & (table.name == resource.name) & (table.digest == str(resource.digest))
+def _same_bytes(resource: ArtifactRef) -> ColumnElement[bool]:
+    return (rows.resource.c.kind == resource.kind) & (rows.resource.c.digest == str(resource.digest))

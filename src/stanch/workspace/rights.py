@@ -1,9 +1,9 @@
 """Who may do what, as the log says it, held against the database: whoever edits rows without an act is found out.
 
 Compared are principals (kind, clearance, suspension), their local keys, grants, policies, emergency rights, API keys,
-quarantines and passed gates. Names and subjects are personal and not in the log. Where everything else fits, somebody
-who writes the database can still add both entries of an act in the name of somebody who signs in without a key of its
-own; ``stanch log verify`` checks the entries themselves.
+quarantines, sensitivities, legal holds and passed gates. Names and subjects are personal and not in the log. Where
+everything else fits, somebody who writes the database can still add both entries of an act in the name of somebody who
+signs in without a key of its own; ``stanch log verify`` checks the entries themselves.
 """
 
 import json
@@ -126,12 +126,20 @@ def _stored(connection: Connection) -> Side:
             "actions": json.loads(row.actions), "expires_ms": row.expires_ms, "issued_by": row.issued_by,
             "revoked": row.revoked_ms is not None,
         }  # fmt: skip
+    _add_artifacts(side, connection)
+    return side
+
+
+def _add_artifacts(side: Side, connection: Connection) -> None:
     for row in connection.execute(select(resource)):
         if row.quarantined:
             side.rows["quarantine"][row.digest] = {}
+        if row.sensitivity:
+            side.rows["sensitivity"][row.digest] = {"sensitivity": row.sensitivity}
+        if row.legal_hold:
+            side.rows["legal hold"][row.digest] = {}
         if row.gate == "passed":
             side.rows["gate"][f"{row.kind} {row.name} {row.digest}"] = {}
-    return side
 
 
 def _key_id(public: bytes) -> str:

@@ -20,7 +20,9 @@ from stanch.ledger.ocsf import Event
 from stanch.ledger.signature import check_act
 
 Facts = dict[str, Any]
-KINDS_OF_ROWS = ("principal", "key", "grant", "policy", "glass", "API key", "quarantine", "gate")
+KINDS_OF_ROWS = (
+    "principal", "key", "grant", "policy", "glass", "API key", "quarantine", "sensitivity", "legal hold", "gate"
+)  # fmt: skip
 _LEEWAY_MS = 60_000
 _SHUT = ("gate-failed", "gate-inconclusive")
 """Errors of ``audit.gate`` that shut a gate which was passed before."""
@@ -187,6 +189,12 @@ _GIVES: dict[str, Callable[[Mapping[str, Any]], Facts]] = {
     "access.suspend": _same("principal"),
     "access.resume": _same("principal"),
     "access.review": _same("glass"),
+    "access.clear": _same("principal", "clearance"),
+    "access.classify": _same("digest", "sensitivity"),
+    "access.restore": _same("digest"),
+    "access.rekey": _same("earlier"),
+    "log.hold": _same("digest"),
+    "log.lift": _same("digest"),
     "key.issue": _same("to", "models", "networks", "actions"),
     "key.revoke": _same("key"),
     "policy.write": _same("policy"),
@@ -241,6 +249,22 @@ def _quarantine(made: Side, index: int, event: Event, _done: Facts) -> None:
     made.note(index, "quarantine", event.unmapped.stanch.subject[0].digest, {})
 
 
+def _rekey(made: Side, index: int, _event: Event, done: Facts) -> None:
+    owner = made.rows["key"][done["earlier"]]["principal"]
+    made.note(index, "key", done["earlier"], {"revoked": True})
+    made.note(index, "key", done["key"], {"principal": owner, "public half": done["key"], "revoked": False})
+
+
+def _classify(made: Side, index: int, _event: Event, done: Facts) -> None:
+    made.note(index, "sensitivity", done["digest"], {"sensitivity": done["sensitivity"]})
+    if not done["sensitivity"]:
+        del made.rows["sensitivity"][done["digest"]]
+
+
+def _lift(what: str) -> "Callable[[Side, int, Event, Facts], None]":
+    return lambda made, _index, _event, done: made.rows[what].__delitem__(done["digest"])
+
+
 _MAKING: dict[str, Callable[[Side, int, Event, Facts], None]] = {
     "access.add": _register,
     "access.register": _register,
@@ -252,6 +276,14 @@ _MAKING: dict[str, Callable[[Side, int, Event, Facts], None]] = {
     "access.review": lambda made, index, event, done: made.note(
         index, "glass", done["glass"], {"reviewed_by": event.actor.user.uid}
     ),
+    "access.clear": lambda made, index, _, done: made.note(
+        index, "principal", done["principal"], {"clearance": done["clearance"]}
+    ),
+    "access.rekey": _rekey,
+    "access.classify": _classify,
+    "access.restore": _lift("quarantine"),
+    "log.hold": lambda made, index, _, done: made.note(index, "legal hold", done["digest"], {}),
+    "log.lift": _lift("legal hold"),
     "key.issue": _issue,
     "key.revoke": lambda made, index, _, done: made.note(index, "API key", done["key"], {"revoked": True}),
     "policy.write": _activate,

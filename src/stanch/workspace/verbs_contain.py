@@ -75,7 +75,7 @@ def quarantine_model(workspace: Workspace, model: ArtifactRef) -> None:
     """Let nobody use or release a model from now on, under whatever name its bytes go."""
 
     def run(_ref: EntryRef) -> Done[None]:
-        _, settle = workspace.people.rehearse(lambda on: on.quarantine(model))
+        _, settle = workspace.people.rehearse(lambda on: on.remember_bytes(model, {"quarantined": 1}))
         return Done(None, settle=settle)
 
     workspace.door.act(Request("model.quarantine", "model:quarantine", model), run)

@@ -1,0 +1,104 @@
+"""A lost key is replaced, the last administrator stays, and a legal hold keeps what is known of a person."""
+
+import pytest
+
+from stanch.access import Directory
+from stanch.crypto import passphrase
+from stanch.crypto.passphrase import Passphrase
+from stanch.errors import InvalidInput, NotAuthenticated, NotFound, NotPermitted, StoreError
+from stanch.ledger.erasure import Selection
+from stanch.terms import ArtifactRef, Digest
+from stanch.workspace import Workspace
+from stanch.workspace.verbs_access import add_person, grant_role, revoke_grant, suspend_principal
+from stanch.workspace.verbs_artifact import hold_artifact
+from stanch.workspace.verbs_contain import quarantine_model
+from stanch.workspace.verbs_log import erase_personal
+from stanch.workspace.verbs_person import replace_local_key
+
+SECRET, OTHER = Passphrase("correct horse"), Passphrase("battery staple")
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    monkeypatch.setattr(passphrase, "_COSTS", {"t": (1, 16), "m_kib": (1024, 1 << 20), "p": (1, 16)})
+    with Workspace.init(tmp_path / "w") as opened:
+        add_person(opened, "anna", ["security_analyst"], passphrase=SECRET)
+        yield opened
+
+
+def people_files(workspace):
+    return sorted(path.name for path in (workspace.folder / ".stanch" / "keys" / "people").iterdir())
+
+
+def signs_in(workspace, secret):
+    workspace.acting_as("anna", unlock=lambda: secret)
+
+
+def test_a_replaced_key_is_refused_and_the_new_one_is_the_same_person(workspace):
+    acting = workspace.acting_as("anna", unlock=lambda: SECRET)
+    copied = (workspace.folder / ".stanch" / "keys" / "people" / "anna.json").read_bytes()
+    key_id = replace_local_key(workspace, "anna", passphrase=OTHER)
+    again = workspace.acting_as("anna", unlock=lambda: OTHER)
+    assert (again.people.session.principal, again.people.session.key_id) == (acting.people.session.principal, key_id)
+    assert people_files(workspace) == ["anna.json", "owner.json"]
+    with pytest.raises(NotAuthenticated):
+        acting.people.facts()  # a session of the earlier key has ended
+    (workspace.folder / ".stanch" / "keys" / "people" / "anna.json").write_bytes(copied)
+    with pytest.raises(NotAuthenticated):
+        signs_in(workspace, SECRET)
+
+
+def test_a_locked_key_is_replaced_by_a_locked_one(workspace):
+    with pytest.raises(InvalidInput, match="the key is locked"):
+        replace_local_key(workspace, "anna")
+    with pytest.raises(NotFound, match="no local key"):
+        replace_local_key(workspace, "nobody")
+    signs_in(workspace, SECRET)
+
+
+def test_a_replacement_that_cannot_be_recorded_did_not_happen(workspace, monkeypatch):
+    def fail(*_):
+        raise StoreError("broken")
+
+    monkeypatch.setattr(Directory, "replace_key", fail)
+    with pytest.raises(StoreError):
+        replace_local_key(workspace, "anna", passphrase=OTHER)
+    monkeypatch.undo()
+    assert people_files(workspace) == ["anna.json", "owner.json"]
+    signs_in(workspace, SECRET)
+
+
+def test_what_an_interrupted_replacement_left_is_not_overwritten(workspace):
+    folder = workspace.folder / ".stanch" / "keys" / "people"
+    earlier = folder / "anna.json.earlier"
+    earlier.write_bytes((folder / "anna.json").read_bytes())
+    earlier.chmod(0o600)
+    with pytest.raises(InvalidInput, match="interrupted"):
+        replace_local_key(workspace, "anna", passphrase=OTHER)
+    signs_in(workspace, SECRET)
+
+
+def test_the_last_administrator_stays(workspace):
+    owner = workspace.people.session.principal
+    (only,) = [grant for grant in workspace.people.facts().grants if grant.role == "platform_admin"]
+    with pytest.raises(InvalidInput, match="the last platform_admin"):
+        revoke_grant(workspace, only.id)
+    add_person(workspace, "bert", [])
+    other = grant_role(workspace, "bert", "platform_admin", 3)
+    suspend_principal(workspace, "bert")
+    with pytest.raises(InvalidInput, match="the last platform_admin"):
+        revoke_grant(workspace, only.id)
+    revoke_grant(workspace, other.id)
+    assert "platform_admin" in {grant.role for grant in workspace.people.directory.facts_of(owner).grants}
+
+
+def test_a_legal_hold_keeps_what_is_known_of_who_acted(workspace):
+    held, person = ArtifactRef("model", "m", Digest.sha256(b"m")), workspace.people.find("anna")
+    quarantine_model(workspace.acting_as("anna", unlock=lambda: SECRET), held)
+    with pytest.raises(InvalidInput, match="is not under legal hold"):
+        hold_artifact(workspace, held, held=False)
+    hold_artifact(workspace, held, held=True)
+    with pytest.raises(NotPermitted, match="legal hold"):
+        erase_personal(workspace, Selection(person), "gdpr-17-1-b")
+    hold_artifact(workspace, held, held=False)
+    assert erase_personal(workspace, Selection(person), "gdpr-17-1-b").columns
