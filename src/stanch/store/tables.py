@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from stanch.errors import CommitUnknown, Conflict, StoreError
+from stanch.store.schema import METADATA
 from stanch.store.statement import run
 
 Dialect = Literal["sqlite", "postgresql"]
@@ -129,6 +130,8 @@ class Tables:
     def scrub(self) -> None:
         """Leave no byte of deleted rows in the files: SQLite's write-ahead log is emptied, PostgreSQL vacuumed.
 
+        Of PostgreSQL that is the tables with columns that may hold personal data, and its statistics of them.
+
         SQLite overwrites what it deletes (``secure_delete``); only the log keeps older pages.
 
         Raises:
@@ -136,8 +139,10 @@ class Tables:
         """
         with self._lock, self._errors():
             if self.dialect == "postgresql":
+                names = [table.name for table in METADATA.sorted_tables if any(c.info["personal"] for c in table.c)]
                 with self._writer.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                    connection.exec_driver_sql("VACUUM (FULL)")
+                    connection.exec_driver_sql(f"VACUUM (FULL, ANALYZE) {', '.join(names)}")
+                    connection.exec_driver_sql("VACUUM (FULL) pg_statistic")  # which samples values of every column
                 return
             raw = self._writer.raw_connection()
             try:
