@@ -10,7 +10,7 @@ from stanch.ledger.erasure import Selection
 from stanch.terms import ArtifactRef, Digest
 from stanch.workspace import Workspace
 from stanch.workspace.verbs_access import add_person, grant_role, revoke_grant, suspend_principal
-from stanch.workspace.verbs_artifact import hold_artifact
+from stanch.workspace.verbs_artifact import hold_artifact, lift_hold
 from stanch.workspace.verbs_contain import quarantine_model
 from stanch.workspace.verbs_log import erase_personal
 from stanch.workspace.verbs_person import replace_local_key
@@ -96,9 +96,9 @@ def test_a_legal_hold_keeps_what_is_known_of_who_acted(workspace):
     held, person = ArtifactRef("model", "m", Digest.sha256(b"m")), workspace.people.find("anna")
     quarantine_model(workspace.acting_as("anna", unlock=lambda: SECRET), held)
     with pytest.raises(InvalidInput, match="is not under legal hold"):
-        hold_artifact(workspace, held, held=False)
-    hold_artifact(workspace, held, held=True)
+        lift_hold(workspace, held)
+    hold_artifact(workspace, held)
     with pytest.raises(NotPermitted, match="legal hold"):
         erase_personal(workspace, Selection(person), "gdpr-17-1-b")
-    hold_artifact(workspace, held, held=False)
+    lift_hold(workspace, held)
     assert erase_personal(workspace, Selection(person), "gdpr-17-1-b").columns

@@ -29,7 +29,7 @@ from stanch.workspace.verbs_access import (
     revoke_key,
     suspend_principal,
 )
-from stanch.workspace.verbs_artifact import classify_model, hold_artifact, restore_model
+from stanch.workspace.verbs_artifact import classify_model, hold_artifact, lift_hold, restore_model
 from stanch.workspace.verbs_contain import quarantine_model
 from stanch.workspace.verbs_glass import break_glass
 from stanch.workspace.verbs_log import erase_personal, list_entries
@@ -62,9 +62,9 @@ def pristine(tmp_path_factory):
         classify_model(workspace, MODEL.digest, 4)
         clear_principal(workspace, "anna", 7)
         clear_principal(workspace, "anna", 2)
-        hold_artifact(workspace, MODEL, held=True)
-        hold_artifact(workspace, OTHER, held=True)
-        hold_artifact(workspace, OTHER, held=False)
+        hold_artifact(workspace, MODEL)
+        hold_artifact(workspace, OTHER)
+        lift_hold(workspace, OTHER)
         replace_local_key(workspace, "anna")
     return folder
 

@@ -76,11 +76,11 @@ def hold(artifact: str, *, lift: bool) -> Result:
     """Put ARTIFACT (a path, or model:NAME@sha256:HEX) under legal hold: nobody who acted on it is erased meanwhile."""
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.cli.named import resource_of  # noqa: PLC0415 - same
-    from stanch.workspace.verbs_artifact import hold_artifact  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_artifact import hold_artifact, lift_hold  # noqa: PLC0415 - same
 
     with open_workspace(current()) as workspace:
         ref = resource_of(workspace, artifact)
-        hold_artifact(workspace, ref, held=not lift)
+        (lift_hold if lift else hold_artifact)(workspace, ref)
     data: dict[str, JsonValue] = {"kind": ref.kind, "name": ref.name, "digest": str(ref.digest), "held": not lift}
     return Result(data, f"{'lifted' if lift else 'held':<10} {ref.kind} {ref.name} {ref.digest}")
 

@@ -6,6 +6,7 @@ No anchors, aliases, tags or repeated keys; at most 5 MB and 5,000 rules. A pack
 """
 
 from collections.abc import Hashable
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,11 @@ def load_pack(path: Path | None = None) -> tuple[Recogniser, ...]:
     """
     if path is not None:
         return parse_pack(_read(path), name=str(path))
+    return _load_shipped()
+
+
+@cache
+def _load_shipped() -> tuple[Recogniser, ...]:
     folder = resources.files("stanch.scan").joinpath("packs")
     return tuple(rule for name in SHIPPED for rule in parse_pack(folder.joinpath(name).read_bytes(), name=name))
 

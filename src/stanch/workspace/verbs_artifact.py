@@ -21,9 +21,10 @@ def classify_model(workspace: Workspace, model: Digest, sensitivity: int) -> Non
     """
     if not 0 <= sensitivity <= MAX_CLEARANCE:
         raise InvalidInput(f"sensitivity: expected 0 to {MAX_CLEARANCE}, found {sensitivity}")
-    _remember(workspace, "access.classify", "access:grant", ArtifactRef("model", "model", model), {
-        "sensitivity": sensitivity
-    })  # fmt: skip
+    ref, facts = ArtifactRef("model", "model", model), {"sensitivity": sensitivity}
+    asked = _described(ref) | facts
+    request = Request("access.classify", "access:grant", workspace_ref(workspace), asked)
+    workspace.door.act(request, lambda _ref: _remembered(workspace, ref, facts, asked))
 
 
 def restore_model(workspace: Workspace, model: Digest) -> None:
@@ -37,25 +38,37 @@ def restore_model(workspace: Workspace, model: Digest) -> None:
     ref = ArtifactRef("model", "model", model)
     if not workspace.people.resource_facts(ref).quarantined:
         raise InvalidInput(f"model {model}: is not in quarantine", next_step="compare the digest: sha256:HEX")
-    _remember(workspace, "access.restore", "access:grant", ref, {"quarantined": 0})
+    asked = _described(ref)
+    request = Request("access.restore", "access:grant", workspace_ref(workspace), asked)
+    workspace.door.act(request, lambda _ref: _remembered(workspace, ref, {"quarantined": 0}, asked))
 
 
-def hold_artifact(workspace: Workspace, artifact: ArtifactRef, *, held: bool) -> None:
-    """Put an artifact under legal hold, or lift it: nobody who acted on it is erased meanwhile.
+def hold_artifact(workspace: Workspace, artifact: ArtifactRef) -> None:
+    """Put an artifact under legal hold: nobody who acted on it is erased until it is lifted."""
+    asked = _described(artifact)
+    request = Request("log.hold", "log:write", workspace_ref(workspace), asked)
+    workspace.door.act(request, lambda _ref: _remembered(workspace, artifact, {"legal_hold": 1}, asked))
+
+
+def lift_hold(workspace: Workspace, artifact: ArtifactRef) -> None:
+    """Lift a legal hold.
 
     Raises:
-        InvalidInput: It is to be lifted, and there is none.
+        InvalidInput: There is none.
     """
-    if not held and not workspace.people.is_held(artifact):
+    if not workspace.people.is_held(artifact):
         raise InvalidInput(f"{artifact.kind} {artifact.digest}: is not under legal hold")
-    _remember(workspace, "log.hold" if held else "log.lift", "log:write", artifact, {"legal_hold": int(held)})
+    asked = _described(artifact)
+    request = Request("log.lift", "log:write", workspace_ref(workspace), asked)
+    workspace.door.act(request, lambda _ref: _remembered(workspace, artifact, {"legal_hold": 0}, asked))
 
 
-def _remember(workspace: Workspace, kind: str, action: str, artifact: ArtifactRef, facts: dict[str, int]) -> None:
-    asked: dict[str, JsonValue] = {"of": artifact.kind, "digest": str(artifact.digest), **facts}
+def _described(artifact: ArtifactRef) -> dict[str, JsonValue]:
+    return {"of": artifact.kind, "digest": str(artifact.digest)}
 
-    def run(_ref: object) -> Done[None]:
-        _, settle = workspace.people.rehearse(lambda on: on.remember_bytes(artifact, facts))
-        return Done(None, asked, settle=settle)
 
-    workspace.door.act(Request(kind, action, workspace_ref(workspace), asked), run)
+def _remembered(
+    workspace: Workspace, artifact: ArtifactRef, facts: dict[str, int], asked: dict[str, JsonValue]
+) -> Done[None]:
+    _, settle = workspace.people.rehearse(lambda on: on.remember_bytes(artifact, facts))
+    return Done(None, asked, settle=settle)
