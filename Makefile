@@ -19,6 +19,9 @@ export HF_HUB_OFFLINE := 1
 export TRANSFORMERS_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
+# Tests start stanch some hundred times: what was compiled once is kept, whatever the machine's own setting.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test check docs bench mutate dist clean
 
 demo: $(DEMO)

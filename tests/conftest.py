@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -34,7 +35,7 @@ OWN = re.compile(r"stanch-tests-([0-9]+)")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
-    """Keep what tests write in memory, where there is plenty: most of them wait for a disk more than they work."""
+    """Keep what tests and their servers write in memory, where there is plenty: a disk is what most of them wait for."""
     if "PYTEST_XDIST_WORKER" in os.environ or config.option.basetemp or not os.access(MEMORY, os.W_OK):
         return
     for folder in MEMORY.iterdir():  # left by runs that were killed
@@ -43,13 +44,19 @@ def pytest_configure(config):
     space = os.statvfs(MEMORY)
     free = re.search(r"^MemAvailable: +([0-9]+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
     if free and min(space.f_bavail * space.f_frsize, int(free[1]) << 10) >= NEEDED:
-        config.option.basetemp = str(MEMORY / f"stanch-tests-{os.getpid()}")
+        folder = MEMORY / f"stanch-tests-{os.getpid()}"
+        config.option.basetemp = str(folder / "tests")
+        folder.mkdir()
+        folder.chmod(0o711)  # a server's ordinary user finds its own folder there
+        os.environ["TMPDIR"] = str(folder)
+        tempfile.tempdir = None
 
 
 def pytest_unconfigure(config):
     """Free the memory."""
-    if "PYTEST_XDIST_WORKER" not in os.environ and OWN.fullmatch(Path(config.option.basetemp or "").name):
-        shutil.rmtree(config.option.basetemp, ignore_errors=True)
+    folder = Path(config.option.basetemp or "").parent
+    if "PYTEST_XDIST_WORKER" not in os.environ and OWN.fullmatch(folder.name):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def pytest_collection_finish():
