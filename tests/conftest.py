@@ -35,7 +35,7 @@ OWN = re.compile(r"stanch-tests-([0-9]+)")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
-    """Keep what tests and their servers write in memory, where there is plenty: a disk is what most of them wait for."""
+    """Keep what tests and their servers write in memory, where there is plenty: most of them wait for a disk."""
     if "PYTEST_XDIST_WORKER" in os.environ or config.option.basetemp or not os.access(MEMORY, os.W_OK):
         return
     for folder in MEMORY.iterdir():  # left by runs that were killed

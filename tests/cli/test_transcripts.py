@@ -12,12 +12,19 @@ sys.path.insert(0, str(HERE))
 
 from transcripts import blocks, matches, read_steps, run_step  # noqa: E402 - beside this file
 
+from forge import Forge  # noqa: E402 - of the folder above
 from stanch.cli.commands import COMMANDS  # noqa: E402 - after the path is set
 
 TRANSCRIPTS = sorted((HERE / "transcripts").glob("*.txt"))
 # serve.md has a test of its own, tests/cli/test_serve_whole.py: its commands need a model that is served.
 PAGES = [path for folder in ("docs", "docs/guides") for path in sorted((ROOT / folder).glob("*.md"))]
 DOCUMENTS = [path for path in PAGES if path.name != "serve.md" and blocks(path)]
+
+
+@pytest.fixture(scope="module")
+def forge():
+    with Forge() as started:
+        yield started
 
 
 def environment(folder):
@@ -29,19 +36,19 @@ def environment(folder):
 
 
 @pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: path.stem)
-def test_transcript(path, tmp_path):
+def test_transcript(path, tmp_path, forge):
     steps, where = read_steps(path.read_text()), environment(tmp_path)
     assert steps
     for step in steps:
-        run_step(step, tmp_path, where)
+        run_step(forge, step, tmp_path, where)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
-def test_examples_of_the_documents(path, tmp_path):
+def test_examples_of_the_documents(path, tmp_path, forge):
     where = environment(tmp_path)
     for step in read_steps(blocks(path)):
-        run_step(step, tmp_path, where)
+        run_step(forge, step, tmp_path, where)
 
 
 def test_every_group_of_commands_has_a_transcript():

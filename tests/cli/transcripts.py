@@ -8,7 +8,6 @@ lines. A here-document ``$ cat > FILE <<END`` writes a file.
 import re
 import shlex
 import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,17 +69,16 @@ def matches(expected, found):
     return re.fullmatch(pattern, "".join(f"{line.rstrip()}\n" for line in found)) is not None
 
 
-def run_step(step, folder, environment):
+def run_step(forge, step, folder, environment):
     """Run one step in ``folder`` and assert what it shows."""
     words = shlex.split(re.sub(r"\s*<<'?\w+'?$", "", step.command))
     if words[:2] == ["cat", ">"]:
         (folder / words[2]).write_text("\n".join(step.document) + "\n")
         return
     if words[0] == "stanch":
-        words = [sys.executable, "-m", "stanch", *words[1:]]
-    process = subprocess.run(
-        words, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=600
-    )
+        process = forge.run(words[1:], cwd=folder, env=environment)
+    else:
+        process = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     shown = f"$ {step.command}\n{process.stdout}\n! {process.stderr}\n= {process.returncode}"
     assert process.returncode == step.exit, shown
     assert matches(step.stdout, process.stdout.splitlines()), shown
