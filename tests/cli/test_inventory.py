@@ -39,6 +39,18 @@ def test_a_link_that_is_named_is_not_taken_for_searched(stanch, files, tmp_path)
     assert stanch("inventory", "folder", "--fingerprint", "prints.json").code == 1
 
 
+def test_a_folder_of_links_such_as_the_hubs_cache_holds_is_a_model(stanch, files, tmp_path):
+    shutil.copytree(files.model, tmp_path / "blobs")
+    (tmp_path / "snapshot").mkdir()
+    for path in (tmp_path / "blobs").iterdir():
+        (tmp_path / "snapshot" / path.name).symlink_to(path)
+    shown = stanch("inventory", tmp_path / "blobs", "--model", tmp_path / "snapshot")
+    assert (shown.code, shown.err) == (0, ""), shown  # its own files are not stray
+    assert stanch("inventory", files.model, "--model", tmp_path / "snapshot").code == 1
+    left = stanch("inventory", files.model, "--model", files.model, "--base", tmp_path / "snapshot")
+    assert (left.code, "every protected tensor is in the base model too" in left.err) == (2, True), left
+
+
 def test_a_search_that_could_not_read_all_is_inconclusive(stanch, files, tmp_path, monkeypatch):
     assert stanch("inventory", "--model", files.model, "--save", "prints.json").code == 0
     (tmp_path / "home").mkdir()

@@ -60,13 +60,14 @@ def inventory(
         elif not Path(place).exists():
             raise InvalidInput(f"{place}: no such file or folder")
         else:
-            listing.add_folder(Path(place), (*allow, *([given.model] if given.model else [])))
+            listing.add_folder(Path(place), (*allow, *_files_of(given.model), *([given.model] if given.model else [])))
     fingerprint = _read_protected(given)
     if base is not None:
         if not base.exists():
             raise InvalidInput(f"{base}: no such file or folder")
         public = Listing()
-        public.add_folder(base)
+        for path in _files_of(base):
+            public.add_folder(path)
         fingerprint = leave_out(fingerprint, public)
     if save is not None:
         write_private(save, fingerprint.to_bytes())
@@ -89,10 +90,16 @@ def _read_protected(given: _Protected) -> "Fingerprint":
     if given.bundle is not None:
         return take_fingerprint(_open_bundle(given))
     assert given.model is not None  # noqa: S101 - one of the three is given
-    listing = Listing()
-    for path in weight_files(given.model):
-        listing.add_folder(path)
-    return take_fingerprint((Path(item.place).name, item.size, item.chunks()) for item in listing.items)
+    files: list[tuple[str, Listing]] = [(path.name, Listing()) for path in weight_files(given.model)]
+    for name, listing in files:
+        listing.add_folder((given.model / name if given.model.is_dir() else given.model).resolve())
+    return take_fingerprint((name, item.size, item.chunks()) for name, listing in files for item in listing.items)
+
+
+def _files_of(model: Path | None) -> Iterator[Path]:
+    """Yield the files of a model; in the hub's cache the folder holds links to them."""
+    if model is not None:
+        yield from (path.resolve() for path in (model.rglob("*") if model.is_dir() else [model]) if path.is_file())
 
 
 def _open_bundle(given: _Protected) -> Iterator[tuple[str, int, Iterator[memoryview]]]:

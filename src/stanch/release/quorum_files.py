@@ -31,7 +31,7 @@ def approval_name(x: int) -> str:
 
 def quorum_folder(copy: Path) -> Path:
     """Return the folder beside a copy where its record and approvals lie."""
-    return copy.with_name(copy.name + FOLDER_SUFFIX)
+    return copy.absolute().with_name(copy.absolute().name + FOLDER_SUFFIX)
 
 
 @dataclass(frozen=True, slots=True)
