@@ -213,3 +213,14 @@ def test_the_flag_for_no_colours_reaches_the_bar():
     plain.no_color = True
     assert plain.progress()._color is False
     assert frame.Frame().progress()._color is True
+
+
+def test_status_says_who_there_is(stanch, files):
+    (owner,) = [
+        one
+        for one in stanch("--workspace", files.w, "status", "--json").json["data"]["people"]
+        if one["name"] == "owner"
+    ]
+    assert owner["principal"].startswith("p_")
+    assert (owner["kind"], owner["suspended"]) == ("user", False)
+    assert "platform_admin" in owner["roles"]

@@ -10,6 +10,7 @@ from stanch.crypto.passphrase import Passphrase
 from stanch.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from stanch.access import Facts
     from stanch.terms import JsonValue
 
 
@@ -59,10 +60,7 @@ def status() -> Result:
     with open_workspace(frame) as workspace:
         checkpoint = workspace.ledger.publish().checkpoint
         directory = workspace.people.directory
-        people = [
-            (principal.display or principal.id, [grant.role for grant in directory.facts_of(principal.id).grants])
-            for principal in directory.principals()
-        ]
+        people = [directory.facts_of(principal.id) for principal in directory.principals()]
         profile, folder = workspace.people.ground.profile, workspace.folder
         running, witnesses = workspace.leases.running(), workspace.ledger.witnesses
         releases = sorted(path.name for path in (workspace.state / "releases").glob("*") if path.is_dir())
@@ -71,7 +69,7 @@ def status() -> Result:
     lines = [
         f"workspace  {folder} ({profile})",
         f"log        {checkpoint.origin}: {checkpoint.size} entries, {len(running)} intents without outcome",
-        *(f"person     {name}: {', '.join(roles) or 'no role'}" for name, roles in people),
+        *(f"person     {facts.principal.display or facts.principal.id}: {_standing(facts)}" for facts in people),
         *(f"release    {name}" for name in releases),
         *(f"overdue    review of emergency rights {one.id}: stanch access review {one.id}" for one in overdue),
         *watching,
@@ -84,9 +82,23 @@ def status() -> Result:
         "entries": checkpoint.size,
         "intents_open": list(running),
         "witnesses": [witness.url for witness in witnesses],
-        "people": [name for name, _ in people],
+        "people": [
+            {
+                "name": facts.principal.display,
+                "principal": facts.principal.id,
+                "kind": facts.principal.kind,
+                "suspended": facts.principal.suspended,
+                "roles": [grant.role for grant in facts.grants],
+            }
+            for facts in people
+        ],
         "releases": list(releases),
         "watchers": list(watching),
         "reviews_overdue": [one.id for one in overdue],
     }
     return Result(data, "\n".join(lines), 1 if overdue else 0)
+
+
+def _standing(facts: "Facts") -> str:
+    roles = ", ".join(grant.role for grant in facts.grants) or "no role"
+    return f"suspended; {roles}" if facts.principal.suspended else roles
