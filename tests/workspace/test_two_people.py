@@ -35,6 +35,7 @@ from stanch.seal.memory import check_release
 from stanch.sign import TrustedKeys
 from stanch.store.schema import access as rows
 from stanch.terms import Digest
+from stanch.tune import TuneSpec
 from stanch.workspace import Workspace, verbs_model
 from stanch.workspace.artifacts import model_ref
 from stanch.workspace.copies import KeptCopy
@@ -516,7 +517,7 @@ def test_whoever_tuned_or_derived_a_model_took_part_in_making_it(case, tmp_path,
     monkeypatch.setattr(verbs_model, "tune", lambda *_, **__: tuned)
     monkeypatch.setattr(verbs_model, "keep_heads", lambda *_: None)
     monkeypatch.setattr(verbs_model, "run_folder", lambda _: tmp_path)
-    spec = SimpleNamespace(privacy=SimpleNamespace(enabled=False, epsilon=None))
+    spec = TuneSpec.from_toml(b'base = { path = "base" }\nprivacy = { enabled = false }')
     with case.acting("dana") as workspace:
         verbs_model.run_tuning(workspace, spec, SimpleNamespace(path=case.material.data))
         state_origin(workspace, derived, model, "merged")

@@ -466,7 +466,6 @@ NOT_ACTS = {
     "write_rows": "show_rows, walked here, or a page without the rows where that is refused",
     "list_receipts": "a question to the log inside a page that was asked for",
     "key_history": "a question to the log inside another act",
-    "find_commitment": "a question to the log inside another act",
     "find_receipt": "a question to the log inside another act",
     "receipts_of": "a question to the log inside another act",
     "recall_recipients": "a question to the log before keys are destroyed that whoever asks holds",

@@ -12,7 +12,7 @@ from .evidence import Reason
 from .extraction import Extracted
 from .features import AdapterOff, Scorer, tokenizer_digest
 from .gate import GateBreached, GateDecision, GateInconclusive, GatePassed, Outcome, RuleOutcome, gate
-from .gate_policy import GatePolicy, ReleaseContext, parse_policy, read_policy
+from .gate_policy import GatePolicy, ReleaseContext, parse_policy, read_policy, require_as_strict
 from .html import render_html
 from .leakcert import LEAKCERT_TYPE, LeakCert, model_subjects, predicate
 from .multiplicity import benjamini_hochberg, conformal_p_values
@@ -81,6 +81,7 @@ __all__ = [
     "read_table",
     "recompute",
     "render_html",
+    "require_as_strict",
     "roc_chart",
     "scan_epsilon",
     "scan_power",

@@ -7,7 +7,7 @@ from typing import Literal
 from stanch.audit.params import DEFAULT_ALPHA, Mode
 
 FamilyName = Literal["membership", "exposure"]
-DemonstrationKind = Literal["rows", "secrets"]
+DemonstrationKind = Literal["rows", "near_verbatim", "repeated", "secrets"]
 
 
 class Reason(StrEnum):
@@ -48,7 +48,8 @@ class Demonstration:
     """Texts that came out: ``k`` of ``n`` that were tuned on, against ``k_control`` of ``n_control`` that were not.
 
     Attributes:
-        kind: Rows of the training set, or secrets that were planted in it.
+        kind: Rows of the training set, word for word or nearly, those that stand there several times, or secrets that
+            were planted in it.
         k: How many came out; where the base was asked too, without those that it knows.
         n: Of how many.
         k_control: How many came out that were not tuned on.

@@ -4,16 +4,20 @@ Pure: reads no file and no clock. Breach beats inconclusive beats pass; every ru
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
+from stanch.audit.cert_sections import CertExtraction
+from stanch.audit.evidence import Reason
 from stanch.audit.gate_policy import GatePolicy
 from stanch.audit.leakcert import LEAKCERT_TYPE, ROOT_SUBJECT, LeakCert, ModelDirectory, model_subjects
-from stanch.audit.params import ATTACK_PACK, BOUND_CONFIDENCE
+from stanch.audit.params import ATTACK_PACK, BOUND_CONFIDENCE, MIN_COINS, ORDERS, AuditParams, Decoding
+from stanch.audit.power import scan_power
 from stanch.audit.rates import clopper_pearson
+from stanch.audit.sections import EpsilonBound, RowsOut
 from stanch.audit.verdict import CURES, DP_CLAIM_ERROR, MEANING
 from stanch.errors import GateFailed, Inconclusive, InvalidInput, VerificationError
 from stanch.sign import VerifiedStatement
@@ -21,6 +25,8 @@ from stanch.terms import Digest, Verdict
 
 CLOCK_SKEW: Final = timedelta(minutes=5)
 """How far in the future a certificate may have been issued."""
+
+_MOST_SIMULATED = 8192
 
 
 class Outcome(StrEnum):
@@ -194,12 +200,20 @@ def _verdict(cert: LeakCert) -> RuleOutcome:
         case Verdict.DP_CLAIM_FALSIFIED:
             return RuleOutcome("verdict", Outcome.BREACH, found)
         case Verdict.INCONCLUSIVE:
-            cures = "; ".join(f"{reason}: {CURES[reason]}" for reason in cert.reasons)
+            cures = _cures(cert.reasons)
             return RuleOutcome("verdict", Outcome.INCONCLUSIVE, f"{found} ({cures})" if cures else found)
         case Verdict.LEAK_PROVEN:
+            # What was wrong with the audit may have hidden more: a proven leak makes up for none of it.
+            wrong = [reason for reason in cert.reasons if reason is not Reason.BORDERLINE]
+            if wrong:
+                return RuleOutcome("verdict", Outcome.INCONCLUSIVE, f"{found} ({_cures(wrong)})")
             return RuleOutcome("verdict", Outcome.PASS, f"{found}; whether that is too much, the other rules say")
         case Verdict.NO_LEAK_DETECTED:
             return RuleOutcome("verdict", Outcome.PASS, found)
+
+
+def _cures(reasons: Sequence[Reason]) -> str:
+    return "; ".join(f"{reason}: {CURES[reason]}" for reason in reasons)
 
 
 def _privacy_claim(cert: LeakCert) -> tuple[RuleOutcome, ...]:
@@ -229,7 +243,7 @@ def _commitment(cert: LeakCert, policy: GatePolicy) -> RuleOutcome:
     return RuleOutcome("require_witnessed_commitment", outcome, found)
 
 
-def _rows(cert: LeakCert, policy: GatePolicy) -> tuple[RuleOutcome, RuleOutcome]:
+def _rows(cert: LeakCert, policy: GatePolicy) -> tuple[RuleOutcome, ...]:
     rows = cert.extraction
     tested = rows.n if rows is not None else 0
     enough = RuleOutcome(
@@ -237,16 +251,55 @@ def _rows(cert: LeakCert, policy: GatePolicy) -> tuple[RuleOutcome, RuleOutcome]
         Outcome.PASS if tested >= policy.min_rows else Outcome.INCONCLUSIVE,
         f"{tested:,} rows tested, required are {policy.min_rows:,}",
     )
-    limit = policy.max_extraction_rate
     if rows is None:
-        return enough, RuleOutcome("max_extraction_rate", Outcome.INCONCLUSIVE, "no rows were tested for extraction")
-    lower = clopper_pearson(rows.attributable, rows.n, confidence=BOUND_CONFIDENCE, side="lower").lower
-    found = f"{rows.attributable} of {rows.n:,} rows, upper bound {rows.upper:.4%}, limit {limit:.4%}"
-    if rows.upper <= limit:
-        return enough, RuleOutcome("max_extraction_rate", Outcome.PASS, found)
+        none = RuleOutcome("max_extraction_rate", Outcome.INCONCLUSIVE, "no rows were tested for extraction")
+        return enough, none, _repeated(cert)
+    near = () if cert.near_verbatim is None else (_rate("near_verbatim", cert.near_verbatim, policy),)
+    return enough, _effort(rows), _rate("max_extraction_rate", rows.as_rows(), policy), *near, _repeated(cert)
+
+
+def _effort(rows: CertExtraction) -> RuleOutcome:
+    """Hold the attacker that rows and secrets were tested against to the one of the attack pack."""
+    pack = AuditParams()
+    is_enough = (
+        rows.n_budget >= pack.sample_budget and rows.p <= pack.sample_probability and rows.decoding == pack.decoding
+    )
+    found = f"{rows.n_budget:,} samples by {_describe(rows.decoding)}, with probability {rows.p:g}"
+    required = f"{pack.sample_budget:,} by {_describe(pack.decoding)}, with {pack.sample_probability:g}"
+    outcome = Outcome.PASS if is_enough else Outcome.INCONCLUSIVE
+    return RuleOutcome("attack_effort", outcome, f"{found}; required are {required}")
+
+
+def _describe(decoding: Decoding) -> str:
+    return f"top {decoding.top_k} at temperature {decoding.temperature:g}"
+
+
+def _rate(rule: str, rows: RowsOut, policy: GatePolicy) -> RuleOutcome:
+    """Hold a rate of rows by its bounds against the limit.
+
+    Without base and controls nothing can be attributed: then all that comes out must stay below the limit.
+    """
+    limit, is_attributed = policy.max_extraction_rate, rows.base is not None or rows.control_n > 0
+    k = rows.attributable if is_attributed else rows.k
+    lower = clopper_pearson(k, rows.n, confidence=BOUND_CONFIDENCE, side="lower").lower
+    upper = clopper_pearson(k, rows.n, confidence=BOUND_CONFIDENCE, side="upper").upper
+    found = f"{k} of {rows.n:,} rows, upper bound {upper:.4%}, limit {limit:.4%}"
+    if upper <= limit:
+        return RuleOutcome(rule, Outcome.PASS, found)
+    if not is_attributed and k:
+        return RuleOutcome(rule, Outcome.INCONCLUSIVE, f"{found}; nothing shows why they come out: give the base model")
     if lower > limit:
-        return enough, RuleOutcome("max_extraction_rate", Outcome.BREACH, found)
-    return enough, RuleOutcome("max_extraction_rate", Outcome.INCONCLUSIVE, f"{found}; {_rows_needed(limit)}")
+        return RuleOutcome(rule, Outcome.BREACH, found)
+    return RuleOutcome(rule, Outcome.INCONCLUSIVE, f"{found}; {_rows_needed(limit)}")
+
+
+def _repeated(cert: LeakCert) -> RuleOutcome:
+    """Rows that stand in the data set several times are tested apart from the rate, and none of them may come out."""
+    tiers = [tier for tier in cert.repeated if tier.is_repeated]
+    asked = cert.extraction is not None and (cert.extraction.base is not None or cert.extraction.control_n > 0)
+    out = sum(tier.attributable if asked else tier.k for tier in tiers)
+    found = f"{out} of {sum(tier.n for tier in tiers):,} rows that stand in the data set several times come out"
+    return RuleOutcome("repeated_rows", Outcome.INCONCLUSIVE if out else Outcome.PASS, found)
 
 
 def _rows_needed(limit: float) -> str:
@@ -257,15 +310,22 @@ def _rows_needed(limit: float) -> str:
 
 
 def _planned_rules(cert: LeakCert, policy: GatePolicy) -> tuple[RuleOutcome, ...]:
-    return (_secrets(cert, policy), *_epsilon(cert, policy), _power(cert, policy))
+    return (*_secrets(cert, policy), *_epsilon(cert, policy), _power(cert, policy))
 
 
-def _secrets(cert: LeakCert, policy: GatePolicy) -> RuleOutcome:
+def _secrets(cert: LeakCert, policy: GatePolicy) -> tuple[RuleOutcome, RuleOutcome]:
     if cert.secrets is None:
-        return RuleOutcome("max_extractable_secrets", Outcome.INCONCLUSIVE, "no secrets were tested")
+        none = RuleOutcome("max_extractable_secrets", Outcome.INCONCLUSIVE, "no secrets were tested")
+        return none, RuleOutcome("min_secrets", Outcome.INCONCLUSIVE, "no secrets were tested")
     is_within = cert.secrets.k_in <= policy.max_extractable_secrets
     found = f"{cert.secrets.k_in} of {cert.secrets.n_in} secrets, limit {policy.max_extractable_secrets}"
-    return RuleOutcome("max_extractable_secrets", Outcome.PASS if is_within else Outcome.BREACH, found)
+    rate = RuleOutcome("max_extractable_secrets", Outcome.PASS if is_within else Outcome.BREACH, found)
+    enough = RuleOutcome(
+        "min_secrets",
+        Outcome.PASS if cert.secrets.n_in >= policy.min_secrets else Outcome.INCONCLUSIVE,
+        f"{cert.secrets.n_in:,} secrets tested, required are {policy.min_secrets:,}",
+    )
+    return rate, enough
 
 
 def _epsilon(cert: LeakCert, policy: GatePolicy) -> tuple[RuleOutcome, RuleOutcome]:
@@ -293,9 +353,19 @@ def _power(cert: LeakCert, policy: GatePolicy) -> RuleOutcome:
     if cert.power is None:
         return RuleOutcome("min_power", Outcome.INCONCLUSIVE, f"no power was computed, {required}")
     # Power grows with the strength of the attack, so power at a weaker one is enough.
-    is_enough = cert.power.auc <= policy.detectable_auc and cert.power.probability.lower >= policy.min_power
-    found = f"power at least {cert.power.probability.lower:.2f} at AUC {cert.power.auc:.2f}, {required}"
+    most = min(cert.power.probability.lower, _reachable_power(cert.epsilon, cert.power.auc))
+    is_enough = cert.power.auc <= policy.detectable_auc and most >= policy.min_power
+    found = f"power at least {most:.2f} at AUC {cert.power.auc:.2f}, {required}"
     return RuleOutcome("min_power", Outcome.PASS if is_enough else Outcome.INCONCLUSIVE, found)
+
+
+def _reachable_power(epsilon: EpsilonBound | None, auc: float) -> float:
+    """Return the power that follows from coins, alpha and splits of the certificate itself, whatever it states."""
+    if epsilon is None or epsilon.m < MIN_COINS:
+        return 0.0
+    # More coins only see more, and simulating them takes long.
+    coins, orders = min(epsilon.m, _MOST_SIMULATED), ORDERS[: epsilon.splits]
+    return scan_power(coins, auc, alpha=epsilon.alpha, splits=epsilon.splits, orders=orders).lower
 
 
 def _holdout_rules(cert: LeakCert, policy: GatePolicy) -> tuple[RuleOutcome, ...]:

@@ -60,14 +60,31 @@ def is_formal(plan: CanaryPlan, commitment: CommitmentEvidence | None) -> bool:
 
 
 def require_same_base(
-    target: Scorer, base: Scorer | AdapterOff | None, records: Sequence[TokenRecord], params: AuditParams
+    target: Scorer,
+    base: Scorer | AdapterOff | None,
+    records: Sequence[TokenRecord],
+    params: AuditParams,
+    *,
+    tuned_from: str | None = None,
 ) -> None:
-    """Make sure that ``base`` is what the target was tuned from, as far as that can be seen.
+    """Make sure that ``base``, or what an adapter lies on, is what the target was tuned from, as far as can be seen.
+
+    Args:
+        target: The tuned model.
+        base: The model that it is compared with.
+        records: Records of which the shortest are compared.
+        params: The decoding.
+        tuned_from: Digest (``sha256:…``) of the base model's folder, where the tuning names it.
 
     Raises:
-        InvalidInput: The adapter cannot be switched off, the tokenizers differ, or the base given differs by more than
-            0.05 in some token's log-probability from the target without its adapter.
+        InvalidInput: The base has another digest than the tuning names, the adapter cannot be switched off, the
+            tokenizers differ, or the base given differs by more than 0.05 in some token's log-probability from the
+            target without its adapter.
     """
+    given = "" if base is None or isinstance(base, AdapterOff) else base.identity.model
+    used = target.identity.base or given
+    if tuned_from is not None and used and f"sha256:{used}" != tuned_from:
+        raise _wrong_base(f"the tuning names {tuned_from}, found sha256:{used}")
     if isinstance(base, AdapterOff):
         target.require_adapter_off()
         return

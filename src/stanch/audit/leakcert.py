@@ -1,8 +1,8 @@
-"""The leak certificate ``leakcert/v1``: the predicate of a signed statement about every file of an audited model.
+"""The leak certificate ``leakcert/v2``: the predicate of a signed statement about every file of an audited model.
 
 The predicate holds aggregates alone, and numbers as decimal text that reads back exactly. A reader believes nothing
 that it can compute: bounds, ceiling and verdict are derived again, and a certificate in which one does not follow is
-refused. See ``docs/spec/leakcert.md``.
+refused. Version 1, which had no rows that come out nearly word for word, is still read. See ``docs/spec/leakcert.md``.
 """
 
 import math
@@ -24,6 +24,7 @@ from stanch.audit.rederive import (
     require_ordered,
     require_p_value,
     require_power,
+    require_rows_out,
     require_secrets,
     require_upper_bound,
     require_verdict,
@@ -32,6 +33,7 @@ from stanch.audit.report import Report, demonstrations_of, families_of, family_e
 from stanch.audit.sections import (
     Coverage,
     EpsilonBound,
+    NearVerbatim,
     Power,
     RateAt,
     Reconstruction,
@@ -53,7 +55,8 @@ from stanch.terms import (
     Verdict,
 )
 
-SCHEMA: Final = "leakcert/v1"
+SCHEMA: Final = "leakcert/v2"
+FIRST_SCHEMA: Final = "leakcert/v1"
 LEAKCERT_TYPE: Final = "urn:stanch:leakcert:v1"
 ROOT_SUBJECT: Final = "."
 """Name of the subject that carries the root digest over the whole directory; no file can have it."""
@@ -104,6 +107,7 @@ class LeakCert:
     secrets: SecretExtraction | None
     reconstruction: tuple[Reconstruction, ...]
     repeated: tuple[RepeatedTier, ...]
+    near_verbatim: NearVerbatim | None = None
     shift: CertShift | None
     coverage: tuple[Coverage, ...]
     release_context: str | None
@@ -111,7 +115,10 @@ class LeakCert:
 
     def to_predicate(self) -> dict[str, JsonValue]:
         """Return the predicate: numbers as decimal text (as RFC 8785 writes them), so that they read back exactly."""
-        return {name: _numbers_as_text(value) for name, value in to_json(self).items()}
+        fields = {name: _numbers_as_text(value) for name, value in to_json(self).items()}
+        if self.schema == FIRST_SCHEMA:
+            del fields["near_verbatim"]
+        return fields
 
     @classmethod
     def parse(cls, value: Mapping[str, JsonValue]) -> Self:
@@ -128,7 +135,7 @@ class LeakCert:
         if difference is not None:
             raise VerificationError(
                 f"leak certificate: field {difference} is unknown, missing or not in its normal form",
-                why="version 1 has a fixed set of fields, with numbers as the shortest decimal text",
+                why="each version has a fixed set of fields, with numbers as the shortest decimal text",
             )
         _check(cert)
         return cert
@@ -154,7 +161,9 @@ class LeakCert:
         )
 
     def evidence(self) -> Evidence:
-        """Return the evidence items that the figures stand for."""
+        """Return the evidence items that the figures stand for, as its version counts them."""
+        rows = self.extraction.as_rows() if self.extraction is not None else None
+        tiers = () if self.schema == FIRST_SCHEMA else self.repeated
         return Evidence(
             mode=self.mode,
             families=families_of(
@@ -162,9 +171,7 @@ class LeakCert:
                 membership_p=self.membership.p if self.membership is not None else None,
                 exposure_p=self.exposure.fisher_in if self.exposure is not None else None,
             ),
-            demonstrations=demonstrations_of(
-                self.extraction.as_rows() if self.extraction is not None else None, self.secrets
-            ),
+            demonstrations=demonstrations_of(rows, self.secrets, near=self.near_verbatim, tiers=tiers),
             reasons=frozenset(self.reasons),
             dp_p_value=self.dp.p_value if self.dp is not None else None,
             attack_auc_lower=self.membership.auc.lower if self.membership is not None else None,
@@ -227,6 +234,7 @@ def predicate(
         secrets=report.extraction.secrets if report.extraction is not None else None,
         reconstruction=report.reconstruction,
         repeated=report.extraction.tiers if report.extraction is not None else (),
+        near_verbatim=report.extraction.near_verbatim if report.extraction is not None else None,
         shift=_shift(report.shift),
         coverage=report.coverage,
         release_context=release_context,
@@ -301,7 +309,7 @@ def _shift(shift: Shift | None) -> CertShift | None:
 
 def _check(cert: LeakCert) -> None:
     """Derive again all that follows from other fields."""
-    if cert.schema != SCHEMA:
+    if cert.schema not in (FIRST_SCHEMA, SCHEMA):
         refuse("schema", SCHEMA, cert.schema)
     if cert.expires_at <= cert.issued_at or cert.expires_at - cert.issued_at > timedelta(days=MAX_VALID_DAYS):
         refuse("expires", f"at most {MAX_VALID_DAYS} days after {cert.issued}", cert.expires)
@@ -339,13 +347,13 @@ def _check_membership(cert: LeakCert) -> None:
 
 def _check_extraction(cert: LeakCert) -> None:
     if cert.extraction is not None:
-        rows = cert.extraction
-        require_count("extraction.k", rows.k, rows.n)
-        require_count("extraction.attributable", rows.attributable, rows.k)
-        require_upper_bound("extraction", rows.attributable, rows.n, rows.upper)
-        require_count("extraction.control_k", rows.control_k, rows.control_n)
+        require_rows_out("extraction", cert.extraction.as_rows())
+    if cert.near_verbatim is not None:
+        require_rows_out("near_verbatim", cert.near_verbatim)
     require_secrets(cert.secrets)
     for index, tier in enumerate(cert.repeated):
+        require_count(f"repeated[{index}].k", tier.k, tier.n)
+        require_count(f"repeated[{index}].attributable", tier.attributable, tier.k)
         require_upper_bound(f"repeated[{index}]", tier.attributable, tier.n, tier.upper)
     for index, item in enumerate(cert.reconstruction):
         require_count(f"reconstruction[{index}].k", item.k, item.n)

@@ -6,7 +6,7 @@ from stanch.audit.evidence import Evidence, Reason
 from stanch.audit.params import BOUND_CONFIDENCE, MIN_ALPHA
 from stanch.audit.rates import clopper_pearson
 from stanch.audit.scan_test import epsilon_ceiling
-from stanch.audit.sections import EpsilonBound, Power, SecretExtraction
+from stanch.audit.sections import EpsilonBound, Power, RowsOut, SecretExtraction
 from stanch.audit.verdict import decide
 from stanch.errors import InvalidInput, VerificationError
 from stanch.terms import Interval, Verdict
@@ -34,6 +34,14 @@ def require_upper_bound(field: str, k: int, n: int, upper: float) -> None:
     """Refuse counts that are no counts, and a bound that is not the one-sided 95 % Clopper-Pearson bound of them."""
     require_count(f"{field}.k", k, n)
     require_equal(f"{field}.upper", clopper_pearson(k, n, confidence=BOUND_CONFIDENCE, side="upper").upper, upper)
+
+
+def require_rows_out(field: str, rows: RowsOut) -> None:
+    """Refuse counts of rows that come out that are no counts, and a bound that does not follow."""
+    require_count(f"{field}.k", rows.k, rows.n)
+    require_count(f"{field}.attributable", rows.attributable, rows.k)
+    require_upper_bound(field, rows.attributable, rows.n, rows.upper)
+    require_count(f"{field}.control_k", rows.control_k, rows.control_n)
 
 
 def require_count(field: str, k: int, n: int) -> None:

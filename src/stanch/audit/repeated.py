@@ -9,12 +9,12 @@ from typing import Final
 from stanch.audit.extraction import Drawn, is_extractable
 from stanch.audit.params import BOUND_CONFIDENCE, AuditParams
 from stanch.audit.rates import clopper_pearson
-from stanch.audit.sections import RepeatedTier
+from stanch.audit.sections import SINGLE, RepeatedTier
 from stanch.data import Record
 from stanch.data.neardup import cluster_texts
 from stanch.data.shingles import folded_text
 
-TIERS: Final = (("1", 1), ("2-3", 2), ("4-15", 4), (">=16", 16))
+TIERS: Final = ((SINGLE, 1), ("2-3", 2), ("4-15", 4), (">=16", 16))
 """Names of the tiers and from how many copies each begins."""
 
 _SIMILAR = 0.8

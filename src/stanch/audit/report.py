@@ -3,11 +3,12 @@
 No part of it holds a row, a secret or a path: rows and secrets appear as keyed ids, texts never.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from stanch.audit.codec import from_json, to_json
-from stanch.audit.evidence import Demonstration, Evidence, Family, Reason
+from stanch.audit.evidence import Demonstration, DemonstrationKind, Evidence, Family, Reason
 from stanch.audit.params import DEFAULT_ALPHA, Mode, PreRegistration
 from stanch.audit.sections import (
     Coverage,
@@ -21,7 +22,8 @@ from stanch.audit.sections import (
     PlanSummary,
     Power,
     Reconstruction,
-    RowExtraction,
+    RepeatedTier,
+    RowsOut,
     ScanRow,
     ScoreResult,
     SecretExtraction,
@@ -115,8 +117,10 @@ def evidence_of(report: Report) -> Evidence:
             membership_p=report.membership.p if report.membership is not None else None,
             exposure_p=report.exposure.fisher_in if report.exposure is not None else None,
         ),
-        demonstrations=demonstrations_of(
-            extraction.rows if extraction is not None else None, extraction.secrets if extraction is not None else None
+        demonstrations=()
+        if extraction is None
+        else demonstrations_of(
+            extraction.rows, extraction.secrets, near=extraction.near_verbatim, tiers=extraction.tiers
         ),
         reasons=frozenset(report.reasons),
         dp_p_value=report.dp.p_value if report.dp is not None else None,
@@ -141,15 +145,38 @@ def family_error(epsilon: EpsilonBound | None) -> float:
     return DEFAULT_ALPHA if epsilon is None else epsilon.alpha
 
 
-def demonstrations_of(rows: RowExtraction | None, secrets: SecretExtraction | None) -> tuple[Demonstration, ...]:
-    """Return the extraction tests that were run, from their counts."""
-    shown = []
-    if rows is not None:
-        k, asked = (rows.k, False) if rows.base is None else (rows.attributable, True)
-        shown.append(Demonstration("rows", k, rows.n, rows.control_k, rows.control_n, unknown_before=asked))
+def demonstrations_of(
+    rows: RowsOut | None,
+    secrets: SecretExtraction | None,
+    *,
+    near: RowsOut | None = None,
+    tiers: Sequence[RepeatedTier] = (),
+) -> tuple[Demonstration, ...]:
+    """Return the extraction tests that were run, from their counts.
+
+    Repeated rows are held against the controls of all rows, and the base was asked of them if it was asked of those.
+    """
+    shown = [_rows_out("rows", rows), _rows_out("near_verbatim", near), _repeated(rows, tiers)]
     if secrets is not None:
         shown.append(Demonstration("secrets", secrets.k_in, secrets.n_in, secrets.k_out, secrets.n_out))
-    return tuple(shown)
+    return tuple(one for one in shown if one is not None)
+
+
+def _rows_out(kind: DemonstrationKind, rows: RowsOut | None) -> Demonstration | None:
+    if rows is None:
+        return None
+    k, asked = (rows.k, False) if rows.base is None else (rows.attributable, True)
+    return Demonstration(kind, k, rows.n, rows.control_k, rows.control_n, unknown_before=asked)
+
+
+def _repeated(rows: RowsOut | None, tiers: Sequence[RepeatedTier]) -> Demonstration | None:
+    several = [tier for tier in tiers if tier.is_repeated]
+    if not several:
+        return None
+    asked = rows is not None and rows.base is not None
+    k, n = sum(tier.attributable if asked else tier.k for tier in several), sum(tier.n for tier in several)
+    control = (0, 0) if rows is None else (rows.control_k, rows.control_n)
+    return Demonstration("repeated", k, n, *control, unknown_before=asked)
 
 
 def headline_of(report: Report) -> ScoreResult | None:

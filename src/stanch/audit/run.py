@@ -125,7 +125,7 @@ def audit(
     params = _testable(params or AuditParams(), base)
     _check_material(material)
     subjects = gather(target, material, params)
-    require_same_base(target, base, subjects.scored, params)
+    require_same_base(target, base, subjects.scored, params, tuned_from=material.tuned_from)
     passing = passing or Passing()
     what = "canaries" if subjects.canaries else "rows"
     passes = run_passes(target, base, subjects.scored, params, what=what, passing=passing, progress=progress)
@@ -143,7 +143,9 @@ def audit(
     if material.members and not rows:
         found.note(Problem(Reason.TOO_FEW_ROWS, "no row is long enough to be tested for extraction"))
     if material.plan is not None:
-        found.note(*check_plan(material.plan, subjects.trained, target, params, material.commitment))
+        found.note(
+            *material.problems, *check_plan(material.plan, subjects.trained, target, params, material.commitment)
+        )
         found.exposure = measure_exposure(target, material.plan, params, progress=progress)
         found.note(*_control_problems(found.exposure))
         found.membership = _planned(material, material.plan, found.table, params)
@@ -350,6 +352,8 @@ def _dp(material: AuditInput, params: AuditParams, found: _Findings) -> DpCheck 
         reason = "there are no coins that were proven to be fixed before the tuning"
     elif claim.relation is not NeighboringRelation.ADD_OR_REMOVE_ONE:
         reason = f"relation_not_comparable: neighbours are {claim.relation}"
+    elif claim.unit != "record":
+        reason = f"unit_not_comparable: a unit is {claim.unit}, and several canaries may be one"
     elif sum(canary.copies == 1 for canary in plan.canaries) < MIN_COINS:
         reason = f"fewer than {MIN_COINS} canaries with one copy"
     if plan is None or reason:

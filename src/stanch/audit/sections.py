@@ -1,9 +1,13 @@
 """The sections of a report: what each part of an audit found, as frozen types."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from stanch.audit.params import Decoding, Order
 from stanch.terms import CommitmentEvidence, Interval, PrivacyBudget
+
+SINGLE: Final = "1"
+"""Tier of the rows that no other row equals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +241,11 @@ class RepeatedTier:
     n: int
     attributable: int
     upper: float
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether its rows stand there more than once; the rate of all rows speaks of the others."""
+        return self.tier != SINGLE
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import numpy as np
 
 from stanch.audit.extraction import sample_rows, sampling_key
 from stanch.audit.features import Adapter, AdapterOff, Features, Scorer
+from stanch.audit.integrity import Problem
 from stanch.audit.params import ROWS_TIER, AuditParams, Mode
 from stanch.audit.passes import Passing, run_pass
 from stanch.audit.repeated import count_copies, much_repeated
@@ -32,10 +33,12 @@ class AuditInput:
         members: The training set as it was tuned on, canaries included.
         holdout: Records of the same source that were kept out (mode ``holdout``, where there is no plan).
         commitment: Proof that the plan was logged before the tuning began.
+        problems: What is known to be wrong with the way of the canaries into the tuning.
         dp_claim: A differential-privacy claim to test.
         accountant: What computed that claim.
         model: Digests of a model that was opened from memory, for the report.
         dataset_digest: Digest of the training set, for the report.
+        tuned_from: Digest of the folder of the base model, where the tuning names it.
         max_tokens: As in the tuning.
         completion_only: As in the tuning.
     """
@@ -44,10 +47,12 @@ class AuditInput:
     members: Sequence[Record] = ()
     holdout: Sequence[Record] = ()
     commitment: CommitmentEvidence | None = None
+    problems: tuple[Problem, ...] = ()
     dp_claim: PrivacyBudget | None = None
     accountant: str = ""
     model: ModelSummary | None = None
     dataset_digest: str | None = None
+    tuned_from: str | None = None
     max_tokens: int = 1024
     completion_only: bool = True
 

@@ -19,6 +19,7 @@ from stanch.audit.rederive import (
     require_ordered,
     require_p_value,
     require_power,
+    require_rows_out,
     require_secrets,
     require_upper_bound,
     require_verdict,
@@ -129,14 +130,14 @@ def check_report(report: Report) -> Report:
 def _check_extraction(report: Report) -> None:
     if report.extraction is None:
         return
-    rows = report.extraction.rows
-    if rows is not None:
-        require_upper_bound("extraction.rows", rows.attributable, rows.n, rows.upper)
-        require_count("extraction.rows.k", rows.k, rows.n)
-        require_count("extraction.rows.attributable", rows.attributable, rows.k)
-        require_count("extraction.rows.control_k", rows.control_k, rows.control_n)
+    found = report.extraction
+    for name, rows in (("rows", found.rows), ("near_verbatim", found.near_verbatim)):
+        if rows is not None:
+            require_rows_out(f"extraction.{name}", rows)
     require_secrets(report.extraction.secrets)
     for index, tier in enumerate(report.extraction.tiers):
+        require_count(f"extraction.tiers[{index}].k", tier.k, tier.n)
+        require_count(f"extraction.tiers[{index}].attributable", tier.attributable, tier.k)
         require_upper_bound(f"extraction.tiers[{index}]", tier.attributable, tier.n, tier.upper)
 
 

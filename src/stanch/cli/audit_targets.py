@@ -8,7 +8,7 @@ from pathlib import Path
 from stanch.audit import AdapterOff, Scorer
 from stanch.audit.endpoint import Endpoint
 from stanch.audit.params import Decoding
-from stanch.cli.auditing import STATEMENT_NAME, Tuned, claim_of, read_claim
+from stanch.cli.auditing import STATEMENT_NAME, Tuned, base_of, tuned_at
 from stanch.cli.models import load_base, load_endpoint, load_scorer, load_sealed, sealed_digest_of
 from stanch.cli.recipients import identity_of, trust_of
 from stanch.config import GatewayModelSection
@@ -18,6 +18,7 @@ from stanch.release import open_copy
 from stanch.seal import MANIFEST_NAME, SIGNATURE_NAME, FileReleases, OpenBundle
 from stanch.sign import TrustedKeys
 from stanch.terms import ArtifactRef, Digest
+from stanch.tune import PrivacyStatement
 from stanch.workspace import Workspace
 from stanch.workspace.verbs_model import AuditSubject
 
@@ -103,8 +104,7 @@ def open_target(workspace: Workspace, choice: Choice) -> Iterator[Target]:
         raise InvalidInput(f"{model}: this is a sealed bundle", next_step="give a key that opens it with --identity")
     else:
         subject = AuditSubject.at(model)
-        tuned = Tuned(subject.ref.digest, read_claim(model))
-        yield Target(subject, lambda: load_scorer(model, base), lambda: load_base(model, base), tuned)
+        yield Target(subject, lambda: load_scorer(model, base), lambda: load_base(model, base), tuned_at(model))
 
 
 def _sealed(choice: Choice, bundle: OpenBundle) -> Target:
@@ -117,9 +117,12 @@ def _sealed(choice: Choice, bundle: OpenBundle) -> Target:
             return AdapterOff()
         return None if base is None else load_scorer(base, None)
 
-    claim = claim_of(bytes(bundle.read(STATEMENT_NAME)), what=STATEMENT_NAME) if STATEMENT_NAME in names else None
+    stated = None
+    if STATEMENT_NAME in names:
+        stated = base_of(PrivacyStatement.from_json(bytes(bundle.read(STATEMENT_NAME))))
     subject = AuditSubject(ArtifactRef("model", choice.model.resolve().name, found.root), found)
-    return Target(subject, lambda: load_sealed(bundle, base), compared, Tuned(found.root, claim))
+    # Its privacy claim is left out: it is computed again from the files of a run's folder alone.
+    return Target(subject, lambda: load_sealed(bundle, base), compared, Tuned(found.root, base=stated))
 
 
 def gateway_model(workspace: Workspace, name: str) -> GatewayModelSection:
@@ -141,7 +144,7 @@ def _served(choice: Choice, endpoint: Endpoint, ref: ArtifactRef) -> Target:
     base = choice.base
     return Target(
         AuditSubject(ref, None), lambda: scorer, lambda: None if base is None else load_scorer(base, None),
-        Tuned(None, None), scorer.sampling,
+        Tuned(), scorer.sampling,
     )  # fmt: skip
 
 

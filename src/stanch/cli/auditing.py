@@ -1,77 +1,99 @@
 """What an audit looks at, gathered from files and from the log."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stanch.audit import AuditInput
+from stanch.audit.integrity import Problem
 from stanch.cli.dataset import open_dataset_of
-from stanch.data import CanaryPlan
-from stanch.errors import InvalidInput
-from stanch.terms import Digest, NeighboringRelation, PrivacyBudget
-from stanch.tune import PrivacyStatement
+from stanch.data import CanaryPlan, Dataset, Record, find_near_duplicates
+from stanch.terms import Digest, PrivacyBudget
+from stanch.tune import PrivacyStatement, VerifiedPrivacyRun, VerifyExpectations, verify_run
 from stanch.weights import directory_digest
 from stanch.workspace import Workspace
 from stanch.workspace.artifacts import dataset_ref
-from stanch.workspace.verbs_model import find_commitment
+from stanch.workspace.tuning_log import Tuning, find_commitment, find_tuning
 
 STATEMENT_NAME = "statement.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """What a tuning left: the digest of its folder, if it is known, and the privacy that it claims, if any."""
+    """What a tuning left.
 
-    digest: Digest | None
-    claim: PrivacyBudget | None
+    Attributes:
+        digest: Digest of the model's folder, if it is known.
+        claim: The privacy that it claims, if any.
+        base: Digest of the folder of its base model, if it is stated.
+    """
+
+    digest: Digest | None = None
+    claim: PrivacyBudget | None = None
+    base: str | None = None
 
 
 def tuned_at(folder: Path) -> Tuned:
-    """Return what the tuning of the model in ``folder`` left."""
-    return Tuned(directory_digest(folder).root, read_claim(folder))
+    """Return what the tuning of the model in ``folder`` left; its claim is computed again from plan and journal.
+
+    Raises:
+        VerificationError: The statement does not follow, or speaks of other files than these.
+    """
+    digest = directory_digest(folder).root
+    if not (folder / STATEMENT_NAME).is_file():
+        return Tuned(digest)
+    verified = verify_run(folder, expect=VerifyExpectations(allow_void=True))
+    return Tuned(digest, _claim_of(verified), base_of(verified.statement))
 
 
 def gather_material(
     workspace: Workspace, tuned: Tuned, plan_file: Path | None, train: Path | None, holdout: Path | None
 ) -> AuditInput:
-    """Read plan, training rows and hold-out, and find in the log the commitment that came before the tuning.
+    """Read plan, training rows and hold-out, and find in the log how the model was tuned, on what, and when.
 
     Raises:
         InvalidInput: A file is missing or unreadable.
     """
     plan = CanaryPlan.load(plan_file) if plan_file is not None else None
-    claim, digest = tuned.claim, tuned.digest
-    return AuditInput(
+    tuning = find_tuning(workspace, tuned.digest) if tuned.digest is not None else None
+    data = dataset_ref(train).digest if train is not None else None
+    found = find_commitment(workspace, plan, tuning, data) if plan is not None and tuning is not None else None
+    material = AuditInput(
         plan=plan,
-        members=tuple(open_dataset_of(workspace, train)) if train is not None else (),
+        members=() if train is None else _learned_rows(open_dataset_of(workspace, train), tuning),
         holdout=tuple(open_dataset_of(workspace, holdout)) if holdout is not None else (),
-        commitment=None if plan is None or digest is None else find_commitment(workspace, plan, digest),
-        dp_claim=claim,
-        accountant="pld/dp-accounting" if claim is not None else "",
-        dataset_digest=str(dataset_ref(train).digest) if train is not None else None,
+        commitment=None if isinstance(found, Problem) else found,
+        problems=(found,) if isinstance(found, Problem) else (),
+        dp_claim=tuned.claim,
+        accountant="pld/dp-accounting" if tuned.claim is not None else "",
+        dataset_digest=None if data is None else str(data),
+        tuned_from=tuned.base,
     )
+    if tuning is None:
+        return material
+    return replace(material, max_tokens=tuning.max_tokens, completion_only=tuning.completion_only)
 
 
-def read_claim(model: Path) -> PrivacyBudget | None:
-    """Return the privacy that a tuned model's statement claims, if it claims any."""
-    path = model / STATEMENT_NAME
-    return claim_of(path.read_bytes(), what=str(path)) if path.is_file() else None
+def _learned_rows(dataset: Dataset, tuning: Tuning | None) -> tuple[Record, ...]:
+    """Return the rows that the tuning read: near-duplicates that it dropped were never learned."""
+    if tuning is None or tuning.duplicates != "drop":
+        return tuple(dataset)
+    dropped = {name for cluster in find_near_duplicates(dataset).clusters for name in cluster[1:]}
+    return tuple(record for record in dataset if record.id not in dropped)
 
 
-def claim_of(stated: bytes, *, what: str) -> PrivacyBudget | None:
-    """Return the privacy that a statement claims, if it claims any.
+def base_of(statement: PrivacyStatement) -> str | None:
+    """Return the digest of the base model's folder, where a statement names that.
 
-    Raises:
-        InvalidInput: It is no statement; ``what`` names it.
+    The private trainers state a digest of the loaded weights instead; they are known by a package that they alone use.
     """
-    statement = PrivacyStatement.from_json(stated)
-    if statement.epsilon is None:
+    versions = statement.fields.get("versions")
+    is_of_folder = isinstance(versions, dict) and "accelerate" not in versions
+    return str(statement.fields["base_digest"]) if is_of_folder else None
+
+
+def _claim_of(verified: VerifiedPrivacyRun) -> PrivacyBudget | None:
+    """Return the privacy of a run and of the earlier ones on its data; None where they do not add up to a bound."""
+    budget, total = verified.budget, verified.statement.fields.get("composed_epsilon")
+    if budget is None or not isinstance(total, int | float):
         return None
-    plan = statement.fields["plan"]
-    if not isinstance(plan, dict):
-        raise InvalidInput(f"{what}: states an epsilon without its plan", next_step="stanch tune verify FOLDER")
-    return PrivacyBudget(
-        statement.epsilon,
-        float(str(statement.fields["delta"])),
-        str(plan["unit"]),
-        NeighboringRelation(str(plan["neighboring_relation"])),
-    )
+    return PrivacyBudget(float(total), budget.delta, budget.unit, budget.relation)

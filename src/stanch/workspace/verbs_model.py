@@ -23,23 +23,24 @@ from stanch.audit import (
     model_subjects,
     predicate,
     render_html,
+    require_as_strict,
 )
 from stanch.audit.certificate_file import read_certificate
 from stanch.crypto import sync_folder, write_atomic
-from stanch.data import CanaryPlan, Dataset
+from stanch.data import Dataset
 from stanch.errors import GateFailed, Inconclusive, InvalidInput
-from stanch.ledger import EntryQuery, decode_entry
 from stanch.sign import (
     Statement,
     TrustedKeys,
     sign_statement,
 )
-from stanch.terms import SILENT, ArtifactRef, CommitmentEvidence, Digest, EntryRef, JsonValue, Progress
+from stanch.terms import SILENT, ArtifactRef, Digest, EntryRef, JsonValue, Progress
 from stanch.tune import Keeping, TunedModel, TuneSpec, run_folder, tune
 from stanch.weights import DirectoryDigest, directory_digest
 from stanch.workspace.act import Done, Request
 from stanch.workspace.artifacts import dataset_ref, model_ref
 from stanch.workspace.opening import Workspace
+from stanch.workspace.tuning_log import taught
 from stanch.workspace.verbs_tune import keep_heads
 
 CERTIFICATE_NAME = "leakcert.json"
@@ -67,40 +68,11 @@ def run_tuning(
         statement = tuned.statement
         return Done(tuned, {
             "model": str(found.digest), "guarantee": statement.guarantee,
-            "epsilon": "" if statement.epsilon is None else repr(statement.epsilon),
+            "epsilon": "" if statement.epsilon is None else repr(statement.epsilon), **taught(spec),
         })  # fmt: skip
 
     payload: dict[str, JsonValue] = {"privacy": spec.privacy.enabled, "epsilon": repr(spec.privacy.epsilon)}
     return workspace.door.act(Request("tune.run", "model:tune", dataset_ref(dataset.path), payload), run)
-
-
-def find_commitment(workspace: Workspace, plan: CanaryPlan, model: Digest) -> CommitmentEvidence | None:
-    """Return where the log committed to ``plan`` and where the tuning of ``model`` began, if it did both in order."""
-    reader = workspace.ledger.reader()
-    committed = next(
-        (
-            ref.index
-            for ref in reader.query(EntryQuery(kind="data.inject", phase="intent"))
-            if _payload(reader.entry(ref.index)).get("commitment") == plan.commitment
-        ),
-        None,
-    )
-    began = next(
-        (
-            next(reader.query(EntryQuery(act=ref.act, phase="intent"))).index
-            for ref in reader.query(EntryQuery(kind="tune.run", phase="outcome"))
-            if _payload(reader.entry(ref.index)).get("model") == str(model)
-        ),
-        None,
-    )
-    if committed is None or began is None or began <= committed:
-        return None
-    return CommitmentEvidence(plan.commitment, committed, began)
-
-
-def _payload(entry: bytes) -> dict[str, object]:
-    payload: dict[str, object] = decode_entry(entry)["unmapped"]["stanch"].get("payload", {})
-    return payload
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +171,10 @@ def _certify(workspace: Workspace, result: AuditResult, found: DirectoryDigest, 
 def pass_gate(workspace: Workspace, model: Path, certificate: Path, policy: GatePolicy) -> GatePassed:
     """Ask the gate about the model as it is now; the answer is recorded and decides whether it may be released.
 
+    The intent holds the whole policy that was asked with.
+
     Raises:
+        PolicyViolation: The policy is looser than the workspace's ``[gate]``.
         GateFailed: A rule is breached, or the certificate is about other files.
         Inconclusive: The certificate does not decide.
     """
@@ -207,6 +182,7 @@ def pass_gate(workspace: Workspace, model: Path, certificate: Path, policy: Gate
     ref = ArtifactRef("model", model.resolve().name, found.root)
 
     def run(_ref: EntryRef) -> Done[GatePassed]:
+        require_as_strict(policy, workspace.config.gate)
         verified = read_certificate(certificate, TrustedKeys(workspace.keys.publics("publisher")))
         try:
             passed = gate(verified, found, policy, now=workspace.now())
@@ -216,4 +192,4 @@ def pass_gate(workspace: Workspace, model: Path, certificate: Path, policy: Gate
         _, settle = workspace.people.rehearse(lambda on: on.set_gate(ref, "passed"))
         return Done(passed, {"certificate": str(Digest.sha256(certificate.read_bytes()))}, settle=settle)
 
-    return workspace.door.act(Request("audit.gate", "model:audit", ref), run)
+    return workspace.door.act(Request("audit.gate", "model:audit", ref, {"policy": policy.to_payload()}), run)

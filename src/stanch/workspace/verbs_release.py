@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from stanch.audit import GatePolicy
+from stanch.audit import GatePolicy, require_as_strict
 from stanch.audit.certificate_file import read_certificate
 from stanch.crypto import random_bytes
 from stanch.crypto.recipient import parse_public, parse_recipient
@@ -215,9 +215,10 @@ def create_release(
     Raises:
         NotPermitted: The gate was not passed, the role is missing, or an approver may not approve.
         GateFailed: The certificate does not hold for the files as they are now.
+        PolicyViolation: The policy is looser than the workspace's ``[gate]``, or the request is not one that the log
+            says was proposed: the release's file was changed.
         InvalidInput: ``dest`` exists; too few approvers, or one is the proposer or the recipient, stands twice or has
             no registered key; or approvers are named in profile ``solo``.
-        PolicyViolation: The request is not one that the log says was proposed: the release's file was changed.
         ExternalError: The authority did not answer; there is no copy without the time-stamp that was asked for.
     """
     for path in (dest, quorum_folder(dest)):
@@ -228,6 +229,7 @@ def create_release(
     request, ref = state.facts.request(recipient), model_of(state)
 
     def run(_ref: EntryRef) -> Done[ReleasedCopy]:
+        require_as_strict(terms.policy, workspace.config.gate)
         _require_proposed(workspace, state, request)
         provider: KeyProvider = parse_recipient(request.recipient_key)
         if needed:
@@ -249,7 +251,7 @@ def create_release(
         payload = {"request": str(request.digest), "manifest": str(copy.manifest)}
         return Done(copy, payload, egress_bytes=copy.size, undo=undo)
 
-    payload = {"request": str(request.digest)}
+    payload: dict[str, JsonValue] = {"request": str(request.digest), "policy": terms.policy.to_payload()}
     return workspace.door.act(Request("release.create", "release:create", ref, payload), run)
 
 

@@ -9,8 +9,10 @@ from stanch.audit.evidence import Reason
 from stanch.audit.gate import GateBreached, GateInconclusive, Outcome, decide_gate, gate
 from stanch.audit.gate_policy import GatePolicy
 from stanch.audit.leakcert import LEAKCERT_TYPE, LeakCert, model_subjects, predicate
-from stanch.audit.params import ATTACK_PACK
+from stanch.audit.params import ATTACK_PACK, Decoding
 from stanch.audit.rates import clopper_pearson
+from stanch.audit.report import conclude
+from stanch.audit.sections import NearVerbatim, RepeatedTier
 from stanch.errors import GateFailed, Inconclusive, InvalidInput, VerificationError
 from stanch.sign import Statement, VerifiedStatement
 from stanch.terms import ArtifactRef, Digest, Interval, NeighboringRelation, PrivacyBudget, Verdict
@@ -130,9 +132,24 @@ def test_older_attack_packs(cert, model):
     ],
 )
 def test_verdicts(cert, model, verdict, outcome):
-    decision = decide(replace(cert, verdict=verdict, reasons=(Reason.UNDERPOWERED,)), model)
+    decision = decide(replace(cert, verdict=verdict, reasons=(Reason.BORDERLINE,)), model)
     assert outcome_of(decision, "verdict") is outcome
     assert decision.outcome is outcome
+
+
+@pytest.mark.parametrize("reason", [reason for reason in Reason if reason is not Reason.BORDERLINE])
+def test_a_proven_leak_makes_up_for_nothing_that_was_wrong_with_the_audit(quiet_report, model, reason):
+    """The same audit without the leak is inconclusive: one row more that comes out opens no gate."""
+    rows = replace(
+        quiet_report.extraction.rows, k=1, attributable=1, upper=clopper_pearson(1, 3000, side="upper").upper
+    )
+    extraction = replace(quiet_report.extraction, rows=rows)
+    report = conclude(replace(quiet_report, extraction=extraction, reasons=(reason,), power=None))
+    assert report.verdict is Verdict.LEAK_PROVEN
+    cert = LeakCert.parse(predicate(report, ArtifactRef("model", "m", model.root), now=NOW).to_predicate())
+    decision = decide(cert, model, change(POLICY, max_extraction_rate=0.01))
+    assert outcome_of(decision, "verdict") is Outcome.INCONCLUSIVE
+    assert reason in next(rule.found for rule in decision.rules if rule.rule == "verdict")
 
 
 def test_falsified_claim_is_a_breach_under_the_most_permissive_policy(tables, reports, model):
@@ -175,10 +192,75 @@ def test_extraction_rate_is_judged_by_its_bounds(cert, model, rows, limit, outco
     assert said in rule.found
 
 
+@pytest.mark.parametrize(
+    ("k", "control_n", "outcome", "said"),
+    [
+        (3000, 0, "inconclusive", "give the base model"),
+        (1, 0, "inconclusive", "1 of 3,000"),
+        (0, 0, "pass", ""),
+        (9, 100, "pass", ""),
+    ],
+)
+def test_rows_that_nobody_can_attribute_count_as_they_come_out(cert, model, k, control_n, outcome, said):
+    rows = replace(cert.extraction, k=k, base=None, attributable=0, control_n=control_n)
+    decision = decide(replace(cert, extraction=rows), model)
+    rule = next(item for item in decision.rules if item.rule == "max_extraction_rate")
+    assert rule.outcome == outcome
+    assert said in rule.found
+
+
+@pytest.mark.parametrize(
+    ("tier", "base", "outcome"),
+    [
+        ((">=16", 40, 40, 40), 0, "inconclusive"),
+        (("2-3", 40, 40, 1), 0, "inconclusive"),
+        (("2-3", 40, 40, 0), 0, "pass"),
+        (("2-3", 1, 40, 0), None, "inconclusive"),
+        (("1", 40, 40, 40), 0, "pass"),
+    ],
+)
+def test_repeated_rows_that_come_out_are_at_least_inconclusive(cert, model, tier, base, outcome):
+    changed = replace(cert, repeated=(RepeatedTier(*tier, 1.0),), extraction=replace(cert.extraction, base=base))
+    assert outcome_of(decide(changed, model), "repeated_rows") == outcome
+    if base is not None:
+        assert outcome_of(decide(replace(changed, extraction=None), model), "repeated_rows") == (
+            "inconclusive" if tier[0] != "1" else "pass"
+        )
+
+
+@pytest.mark.parametrize(("k", "outcome"), [(0, "pass"), (3, "inconclusive"), (900, "breach")])
+def test_rows_nearly_word_for_word_are_held_to_the_same_limit(cert, model, k, outcome):
+    assert "near_verbatim" not in {rule.rule for rule in decide(cert, model).rules}
+    near = NearVerbatim(k, 3000, 0, k, clopper_pearson(k, 3000, side="upper").upper, 0, 0)
+    assert outcome_of(decide(replace(cert, near_verbatim=near), model), "near_verbatim") == outcome
+
+
+@pytest.mark.parametrize(
+    ("effort", "outcome"),
+    [
+        ({}, "pass"),
+        ({"n_budget": 20_000, "p": 0.5}, "pass"),
+        ({"n_budget": 9_999}, "inconclusive"),
+        ({"p": 0.91}, "inconclusive"),
+        ({"decoding": Decoding(1, 1.0)}, "inconclusive"),
+        ({"decoding": Decoding(40, 0.5)}, "inconclusive"),
+    ],
+)
+def test_an_audit_that_did_not_try_as_hard_as_the_attack_pack_is_inconclusive(cert, model, effort, outcome):
+    changed = replace(cert, extraction=replace(cert.extraction, **effort))
+    assert outcome_of(decide(changed, model), "attack_effort") == outcome
+
+
+@pytest.mark.parametrize(("n_in", "outcome"), [(0, "inconclusive"), (9, "inconclusive"), (10, "pass")])
+def test_too_few_secrets_show_nothing(cert, model, n_in, outcome):
+    changed = replace(cert, secrets=replace(cert.secrets, n_in=n_in))
+    assert outcome_of(decide(changed, model), "min_secrets") == outcome
+
+
 def test_untested_parts_are_inconclusive(cert, model):
     for field, rules in (
         ("extraction", ("max_extraction_rate",)),
-        ("secrets", ("max_extractable_secrets",)),
+        ("secrets", ("max_extractable_secrets", "min_secrets")),
         ("epsilon", ("max_epsilon_lower_bound", "min_coins")),
         ("power", ("min_power",)),
     ):
@@ -201,13 +283,25 @@ def test_epsilon_limit_is_per_record(cert, model, value, outcome):
 
 
 @pytest.mark.parametrize(
-    ("auc", "lower", "outcome"),
-    [(0.6, 0.80, "pass"), (0.6, 0.79, "inconclusive"), (0.55, 0.85, "pass"), (0.65, 0.99, "inconclusive")],
+    ("m", "auc", "lower", "outcome"),
+    [
+        (512, 0.6, 0.80, "pass"),
+        (512, 0.6, 0.79, "inconclusive"),
+        (1024, 0.58, 0.85, "pass"),
+        (512, 0.65, 0.99, "inconclusive"),
+        # What these coins cannot see, whatever the certificate says of itself.
+        (32, 0.6, 0.87, "inconclusive"),
+        (31, 0.6, 0.87, "inconclusive"),
+        (512, 0.55, 0.87, "inconclusive"),
+    ],
 )
-def test_power(cert, model, auc, lower, outcome):
+def test_power(cert, model, m, auc, lower, outcome):
     probability = Interval(max(lower, 0.9), lower, 1.0, 0.95, "clopper-pearson/two")
-    changed = replace(cert, power=replace(cert.power, auc=auc, probability=probability))
+    changed = replace(
+        cert, power=replace(cert.power, auc=auc, probability=probability), epsilon=replace(cert.epsilon, m=m)
+    )
     assert outcome_of(decide(changed, model), "min_power") == outcome
+    assert outcome_of(decide(replace(changed, epsilon=None), model), "min_power") == "inconclusive"
 
 
 def test_minimum_counts(cert, model):

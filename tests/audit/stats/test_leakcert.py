@@ -9,8 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stanch.audit.evidence import Reason
 from stanch.audit.leakcert import LEAKCERT_TYPE, LeakCert, model_subjects, predicate
+from stanch.audit.rates import clopper_pearson
+from stanch.audit.report import conclude
 from stanch.audit.scan_test import ScanLaw, guess_grid
+from stanch.audit.sections import NearVerbatim, RepeatedTier
 from stanch.audit.table_audit import audit_scores
 from stanch.crypto import canonical_json, parse_json
 from stanch.errors import InvalidInput, VerificationError
@@ -29,6 +33,45 @@ def test_valid_vector_is_accepted_and_written_back_exactly():
     cert = LeakCert.parse(VECTORS["valid"])
     assert cert.verdict is Verdict.NO_LEAK_DETECTED
     assert cert.to_predicate() == VECTORS["valid"]
+
+
+def test_a_certificate_of_version_1_is_read_as_it_was_written():
+    cert = LeakCert.parse(VECTORS["first"])
+    assert (cert.schema, cert.near_verbatim) == ("leakcert/v1", None)
+    assert cert.to_predicate() == VECTORS["first"]
+
+
+def test_version_1_judges_no_repeated_rows_and_version_2_does(quiet_report, model):
+    """What an old certificate says of its own verdict stays true; the gate looks at the rows all the same."""
+    tier = RepeatedTier(">=16", 40, 40, 40, clopper_pearson(40, 40, side="upper").upper)
+    cert = replace(predicate(quiet_report, ref(model), now=NOW), repeated=(tier,))
+    assert LeakCert.parse(replace(cert, schema="leakcert/v1").to_predicate()).repeated == (tier,)
+    with pytest.raises(VerificationError, match="verdict: expected LEAK PROVEN"):
+        LeakCert.parse(cert.to_predicate())
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {"tiers": (RepeatedTier("4-15", 1, 40, 1, clopper_pearson(1, 40, side="upper").upper),)},
+        {"near_verbatim": NearVerbatim(1, 3000, 0, 1, clopper_pearson(1, 3000, side="upper").upper, 0, 0)},
+    ],
+)
+def test_one_attributable_row_of_any_kind_is_a_demonstration(quiet_report, model, found):
+    report = conclude(replace(quiet_report, extraction=replace(quiet_report.extraction, **found)))
+    assert report.verdict is Verdict.LEAK_PROVEN
+    cert = LeakCert.parse(predicate(report, ref(model), now=NOW).to_predicate())
+    assert (cert.verdict, cert.near_verbatim) == (Verdict.LEAK_PROVEN, found.get("near_verbatim"))
+
+
+def test_repeated_rows_that_nobody_can_attribute_prove_nothing(quiet_report):
+    """Without the base they are held against the controls, and tier 1 speaks of no repeated row."""
+    rows = replace(quiet_report.extraction.rows, base=None)
+    tiers = (RepeatedTier("1", 9, 90, 0, 0.1), RepeatedTier("2-3", 1, 40, 0, 0.1))
+    several = conclude(replace(quiet_report, extraction=replace(quiet_report.extraction, rows=rows, tiers=tiers)))
+    assert (several.verdict, several.reasons) == (Verdict.INCONCLUSIVE, (Reason.UNATTRIBUTED,))
+    single = conclude(replace(quiet_report, extraction=replace(quiet_report.extraction, rows=rows, tiers=tiers[:1])))
+    assert single.verdict is Verdict.NO_LEAK_DETECTED
 
 
 @pytest.mark.parametrize("case", VECTORS["invalid"], ids=lambda case: case["name"])
