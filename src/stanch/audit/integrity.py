@@ -81,8 +81,8 @@ def require_same_base(
             tokenizers differ, or the base given differs by more than 0.05 in some token's log-probability from the
             target without its adapter.
     """
-    given = "" if base is None or isinstance(base, AdapterOff) else base.identity.model
-    used = target.identity.base or given
+    beside = "" if base is None or isinstance(base, AdapterOff) else base.identity.model
+    used = target.identity.base or beside
     if tuned_from is not None and used and f"sha256:{used}" != tuned_from:
         raise _wrong_base(f"the tuning names {tuned_from}, found sha256:{used}")
     if isinstance(base, AdapterOff):
