@@ -11,11 +11,12 @@ from stanch.audit.evidence import Reason
 from stanch.audit.features import AdapterOff
 from stanch.audit.hf_torch import HfScorer
 from stanch.audit.html import render_html
-from stanch.audit.integrity import Problem
+from stanch.audit.integrity import Problem, check_plan, require_same_base
 from stanch.audit.params import ROWS_TIER, AuditParams
 from stanch.audit.report import Report
 from stanch.audit.run import AuditInput, audit
 from stanch.audit.sections import ModelFile, ModelSummary
+from stanch.audit.subjects import gather
 from stanch.audit.table_audit import recompute
 from stanch.data import tokenise
 from stanch.errors import InvalidInput, VerificationError
@@ -301,34 +302,28 @@ def test_privacy_claim_under_other_neighbours_is_not_compared(tiny, tuned, base)
     assert any("relation_not_comparable" in limit for limit in result.report.limits)
 
 
-def test_privacy_claim_of_units_that_may_hold_several_canaries_is_not_compared(tiny, tuned, base):
+def test_claims_of_other_units_are_not_compared_and_known_problems_are_told(tiny, tuned, base):
+    """A unit may hold several canaries; and what is known of the canaries' way stands in the report."""
     claim = PrivacyBudget(0.1, 1e-9, "column:customer_id", NeighboringRelation.ADD_OR_REMOVE_ONE)
-    result = examine(tuned, base, plan=tiny.plan, members=tiny.members, commitment=logged(tiny.plan), dp_claim=claim)
-    assert result.report.dp.p_value is None
-    assert any("unit_not_comparable" in limit for limit in result.report.limits)
-
-
-def test_a_problem_that_was_known_before_stands_in_the_report(tiny, tuned, base):
     problem = Problem(Reason.BROKEN_CANARY_PATH, "the model was tuned on another file")
-    claim = PrivacyBudget(0.1, 1e-9, "record", NeighboringRelation.ADD_OR_REMOVE_ONE)
     material = {"plan": tiny.plan, "members": tiny.members, "commitment": logged(tiny.plan), "dp_claim": claim}
     report = examine(tuned, base, problems=(problem,), **material).report
-    assert report.reasons == (Reason.BROKEN_CANARY_PATH,)
-    assert report.verdict is Verdict.LEAK_PROVEN  # rows come out all the same; no claim is falsified by such coins
-    assert any("tuned on another file" in limit for limit in report.limits)
+    assert report.dp.p_value is None
+    assert report.reasons[0] is Reason.BROKEN_CANARY_PATH
+    assert all(any(said in limit for limit in report.limits) for said in ("unit_not_comparable", "tuned on another"))
 
 
-def test_secrets_that_the_tuning_cut_off_break_the_path(tiny, tuned, base):
-    material = {"plan": tiny.plan, "members": tiny.members, "commitment": logged(tiny.plan)}
-    longest = max(len(tokenise(record, tiny.tokenizer).ids) for record in tiny.members)
-    assert Reason.BROKEN_CANARY_PATH not in examine(tuned, base, max_tokens=longest, **material).report.reasons
+def test_secrets_that_the_tuning_cut_off_break_the_path(tiny, tuned):
     shortest = max(tokenise(record, tiny.tokenizer).span[0] for record in tiny.members) + 1
-    assert Reason.BROKEN_CANARY_PATH in examine(tuned, base, max_tokens=shortest, **material).report.reasons
+    for max_tokens, broken in ((1024, []), (shortest, [Reason.BROKEN_CANARY_PATH])):
+        material = AuditInput(plan=tiny.plan, members=tiny.members, max_tokens=max_tokens)
+        trained = gather(tuned, material, PARAMS).trained
+        problems = check_plan(tiny.plan, trained, tuned, AuditParams(), logged(tiny.plan))
+        assert [problem.reason for problem in problems] == broken
 
 
 def test_another_base_than_the_tuning_names_is_refused(tiny, tuned, base):
-    right = f"sha256:{base.identity.model}"
-    assert examine(tuned, base, members=tiny.members, tuned_from=right).report.base == right
+    require_same_base(tuned, base, (), PARAMS, tuned_from=f"sha256:{base.identity.model}")
     with pytest.raises(InvalidInput, match="not the base model of the target: the tuning names sha256:abab"):
         examine(tuned, base, members=tiny.members, tuned_from=f"sha256:{'ab' * 32}")
 
