@@ -142,6 +142,9 @@ def describe(report: "Report", folder: Path, model: Path) -> str:
     if report.extraction is not None and report.extraction.near_verbatim is not None:
         n = report.extraction.near_verbatim
         lines.append(f"  near         {n.attributable} of {n.n} come out nearly word for word and not of the base")
+    if report.extraction is not None and (tiers := [tier for tier in report.extraction.tiers if tier.is_repeated]):
+        out, n = sum(tier.attributable for tier in tiers), sum(tier.n for tier in tiers)
+        lines.append(f"  repeated     {out} of {n} rows that stand there several times come out and not of the base")
     lines += [
         f"  personal     {found.kind}: {found.k} of {found.n} values guessed first of 100; "
         f"{found.control_k} of {found.control_n} never tuned on"
@@ -157,7 +160,7 @@ def describe(report: "Report", folder: Path, model: Path) -> str:
 @audit.command("gate")
 @click.argument("model", type=FOLDER)
 @click.option("--cert", "certificate", type=FILE, required=True, help="The leak certificate.")
-@click.option("--policy", "policy_file", type=FILE, help="A file with [gate]; otherwise the workspace's settings.")
+@click.option("--policy", "policy_file", type=FILE, help="A file with [gate], no looser than the workspace's own.")
 @click.option("--release-context", "context", type=CONTEXT, help="Who will hold the model; chooses the limits.")
 @click.option("--trust", type=FILE, help="Outside a workspace: the auditor's public key. Nothing is recorded.")
 @click.option(

@@ -95,7 +95,7 @@ def _recipient(text: str) -> tuple[str, str]:
 @click.argument("name")
 @click.option("--to", "recipient", required=True, metavar="NAME", help="Whose copy.")
 @click.option("--approver", "approvers", multiple=True, metavar="PERSON", help="In a team; may be repeated.")
-@click.option("--policy", "policy_file", type=FILE, help="A file with [gate]; otherwise the workspace's settings.")
+@click.option("--policy", "policy_file", type=FILE, help="A file with [gate], no looser than the workspace's own.")
 @TSA
 @TSA_ROOTS
 @click.option("--out", type=FOLDER, required=True, help="The sealed copy.")

@@ -78,7 +78,7 @@ def find_commitment(
         of each record: then nothing shows that the model ever saw the canaries.
     """
     if tuning.dataset != str(data):
-        return _broken(f"the log says that the model was tuned on {tuning.dataset}, the audit was given {data}")
+        return _broken(f"the log says that the model was tuned on {tuning.dataset}, --data is {data or 'not given'}")
     if not tuning.is_told:
         return _broken("the log does not say how the tuning cut its records: an earlier release wrote it; tune again")
     reader = workspace.ledger.reader()
