@@ -7,6 +7,8 @@ from dataclasses import replace
 import life
 import pytest
 
+from stanch.audit.sections import RepeatedTier
+from stanch.cli.audit import describe
 from stanch.cli.auditing import Tuned, base_of, gather_material, tuned_at
 from stanch.crypto import canonical_json
 from stanch.errors import Tampered, VerificationError
@@ -125,3 +127,11 @@ def test_rows_are_taken_as_the_tuning_learned_them(tmp_path, monkeypatch):
         monkeypatch.undo()
         plain = gather_material(workspace, Tuned(Digest.sha256(b"m")), None, data, None)
         assert (plain.max_tokens, plain.completion_only, len(plain.members)) == (1024, True, 15)
+
+
+def test_the_summary_names_repeated_rows_that_come_out(tmp_path):
+    report = life.make_result(life.make_adapter(tmp_path / "model")).report
+    assert "repeated" not in describe(report, tmp_path, tmp_path)
+    tiers = (RepeatedTier("1", 5, 90, 5, 0.1), RepeatedTier("2-3", 2, 40, 1, 0.1), RepeatedTier("4-15", 2, 8, 2, 0.6))
+    several = replace(report, extraction=replace(report.extraction, tiers=tiers))
+    assert "repeated     3 of 48 rows" in describe(several, tmp_path, tmp_path)

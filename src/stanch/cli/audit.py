@@ -143,8 +143,8 @@ def describe(report: "Report", folder: Path, model: Path) -> str:
         n = report.extraction.near_verbatim
         lines.append(f"  near         {n.attributable} of {n.n} come out nearly word for word and not of the base")
     if report.extraction is not None and (tiers := [tier for tier in report.extraction.tiers if tier.is_repeated]):
-        out, n = sum(tier.attributable for tier in tiers), sum(tier.n for tier in tiers)
-        lines.append(f"  repeated     {out} of {n} rows that stand there several times come out and not of the base")
+        out, several = sum(tier.attributable for tier in tiers), sum(tier.n for tier in tiers)
+        lines.append(f"  repeated     {out} of {several} rows that stand there several times come out, not of the base")
     lines += [
         f"  personal     {found.kind}: {found.k} of {found.n} values guessed first of 100; "
         f"{found.control_k} of {found.control_n} never tuned on"
