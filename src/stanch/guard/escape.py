@@ -2,8 +2,8 @@ r"""Before the stages: what a text says once its JSON escapes are read. Chunk bo
 
 A client that asked for JSON decodes it, so a protected text can be written ``\u0074he``, with ``\/`` or in surrogate
 pairs. From the first backslash on, the text goes through all stages a second time, decoded; a text without one costs a
-look. What blocks there ends the answer, and what is replaced there is replaced as it is written, with the escapes in it:
-an escape hides a value also from beside it, or in a word that it needs.
+look. What blocks there ends the answer. What is replaced there is replaced as it is written, with the escapes in it; an
+escape beside a value would hide it too, or one in a word that it needs.
 
 The border of two places of an answer (:data:`BORDER`) is read likewise: as it is written it parts words, decoded it is
 nothing. So what lies across it is found whether a client puts the places together with or without a space; that ends
