@@ -266,11 +266,15 @@ def test_a_head_or_trailer_that_does_not_end_ends_the_connection(place, begin):
 def test_a_trailer_is_no_header_and_a_long_body_no_head(place, in_head, status):
     host, _, port = place[1].removeprefix("http://").partition(":")
     key = f"authorization: Bearer {place[2]}\r\n".encode()
-    body = json.dumps({"model": "bot", "messages": [{"role": "user", "content": "x" * 200_000 * in_head}]}).encode()
+    said = [
+        {"role": "system", "content": "x" * 200_000 * in_head},
+        {"role": "user", "content": "Tell me about chest pain."},
+    ]
+    body = json.dumps({"model": "bot", "messages": said}).encode()
     head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n" + key * in_head
-    said = head + b"transfer-encoding: chunked\r\n\r\n%x\r\n" % len(body) + body + b"\r\n0\r\n"
+    sent = head + b"transfer-encoding: chunked\r\n\r\n%x\r\n" % len(body) + body + b"\r\n0\r\n"
     with socket.create_connection((host, int(port)), 10) as client:
-        client.sendall(said + key * (not in_head) + b"\r\n")
+        client.sendall(sent + key * (not in_head) + b"\r\n")
         assert client.recv(64).startswith(b"HTTP/1.1 %d" % status)
 
 
@@ -423,8 +427,9 @@ def test_the_own_terms_that_the_settings_name_end_an_answer(tmp_path, model):
         digests = set()
         for terms in (["violet heron"], ["the silver kestrel"]):
             (tmp_path / "w/terms.dict").unlink()
-            key = workspace.keys.secret("dictionary")
-            Dictionary.build(terms, key=key, label="codename").save(tmp_path / "w/terms.dict")
+            (tmp_path / "terms.txt").write_text("\n".join(terms))
+            build = ["data", "dictionary", "build", str(tmp_path / "terms.txt"), "--label", "codename", "--out"]
+            assert run([*build, str(workspace.folder / "terms.dict"), "--workspace", str(workspace.folder)]) == 0
             served = build_gateway(workspace).models["bot"]
             digests.add(served.guard_digest)
         assert len(digests) == 2

@@ -29,8 +29,7 @@ def connection_class() -> type[asyncio.Protocol]:
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as its base
             super().connection_made(transport)
             self._in_head, self._aside = True, 0
-            if leaf := _leaf_of(transport):
-                self.app = functools.partial(_tell_leaf, self.app, leaf)
+            self.app = _telling_leaf(self.app, transport)
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
@@ -58,9 +57,11 @@ def connection_class() -> type[asyncio.Protocol]:
     return Connection
 
 
-def _leaf_of(transport: asyncio.Transport) -> bytes | None:
+def _telling_leaf(app: Callable[..., Any], transport: asyncio.Transport) -> Callable[..., Any]:
+    """Return an application that is told the certificate, if there is one."""
     tls = transport.get_extra_info("ssl_object")
-    return tls.getpeercert(binary_form=True) if tls is not None else None
+    leaf = tls.getpeercert(binary_form=True) if tls is not None else None
+    return functools.partial(_tell_leaf, app, leaf) if leaf else app
 
 
 async def _tell_leaf(app: Callable[..., Any], leaf: bytes, scope: Scope, receive: Receive, send: Send) -> None:

@@ -180,7 +180,7 @@ def _guard(workspace: Workspace, section: GatewayModelSection) -> tuple[Guard, s
         path = workspace.folder / section.canaries
         canaries = CanaryPlan.load(path).tripwires
         files["canaries"] = str(_digest(path))
-    key = workspace.keys.secret("dictionary") if section.dictionaries else b""
+    key = workspace.keys.scan_key("dictionary") if section.dictionaries else b""
     dictionaries = tuple(Dictionary.load(workspace.folder / one, key=key) for one in section.dictionaries)
     if dictionaries:
         files["dictionaries"] = [str(_digest(workspace.folder / one)) for one in section.dictionaries]
