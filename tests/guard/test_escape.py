@@ -9,6 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stanch.guard import ENCODED_TRAINING_TEXT, TRAINING_TEXT, Action, Guard, check_text
+from stanch.scan.found import Found
+from stanch.scan.stream import StreamClosedError
+from stanch.terms import Severity
 
 EMAIL = "ana.diaz@example.org"
 
@@ -92,6 +95,21 @@ def test_a_run_is_called_encoded_only_if_an_escape_lies_in_it(guard, library):
 def test_what_is_written_plainly_is_labelled_and_the_rest_passes(guard, text, out, action):
     for chunks in ([text], list(text)):
         assert play(guard, chunks) == (out, action)
+
+
+def test_what_is_told_of_text_that_has_left_is_refused_unless_all_of_it_has(guard):
+    session = guard.policy.scanner.open_stream()
+    released = session.feed("It is so. ").text
+    assert len(released) > 3
+
+    def found(start, end):
+        return Found(start, end, "email", Severity.INFO, 1.0, "x", 1, "")
+
+    session.tell(found(0, 2), 0)
+    session.tell(found(12, 14), 10)
+    with pytest.raises(StreamClosedError):
+        session.tell(found(1, 12), 1)
+    assert released + session.feed("ab cd ef").text + session.finish().text == "It is so. ab<EMAIL>d ef"
 
 
 PERSONAL = (
