@@ -22,7 +22,8 @@ from stanch.ledger import decode_entry
 from stanch.workspace import Workspace
 
 GUARD = Guard(GuardPolicy(canaries=(CANARY,)))  # compiled once, before the forks
-USED = {"prompt_tokens": 5, "completion_tokens": 7}
+USED = {"prompt_tokens": 25, "completion_tokens": 7}
+EACH = sum(USED.values())
 ANSWER = http(sse(chunk({"content": "Some words, and "}), chunk({"content": "more."}), chunk({}, "stop"),
                   {"choices": [], "usage": USED}))  # fmt: skip
 ASK = {"model": "bot", "messages": [{"role": "user", "content": "Well?"}], "stream": True, "max_tokens": 10}

@@ -89,18 +89,26 @@ class Answer:
 
 @dataclass
 class Client:
-    """Calls the application directly. ``leave`` ends the connection; ``pause`` is awaited before each piece is taken."""  # noqa: E501 - a row of data
+    """Calls the application directly.
+
+    The body comes when ``before`` is set; ``leave`` ends the connection; ``pause`` is awaited before each piece is
+    taken.
+    """
 
     app: Gateway
     key: str = ""
 
-    async def ask(self, body, path="/v1/chat/completions", *, leave=None, pause=None, method="POST", **scope):
+    async def ask(
+        self, body, path="/v1/chat/completions", *, before=None, leave=None, pause=None, method="POST", **scope
+    ):
         answer, sent = Answer(), []
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         leave = leave or asyncio.Event()
 
         async def receive():
             if not sent:
+                if before is not None:
+                    await before.wait()
                 sent.append(1)
                 return {"type": "http.request", "body": data, "more_body": False}
             await leave.wait()

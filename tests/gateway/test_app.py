@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sqlite3
+import threading
 
 import pytest
 import serving
@@ -10,8 +11,9 @@ from answers import CANARY, CLEAN, ROW, chunk, cut, event, leaks, sse, whole
 from serving import MODEL, entries, http, key_of
 
 from stanch.errors import LedgerUnavailable
+from stanch.gateway import answering
 from stanch.gateway.budgets import Limits
-from stanch.gateway.desk import Refusals, network_of
+from stanch.gateway.desk import Desk, Refusals, network_of
 from stanch.gateway.sse import EventParser
 from stanch.gateway.upstream import Patience
 from stanch.guard import Guard, GuardPolicy
@@ -21,6 +23,7 @@ from stanch.workspace import Workspace
 from stanch.workspace.verbs_access import resume_principal, revoke_key, suspend_principal
 
 ASK = {"model": "bot", "messages": [{"role": "user", "content": "my secret question"}]}
+DEEP = [{"type": "function", "function": {"name": "f", "parameters": {"a": json.loads("[" * 70 + "]" * 70)}}}]
 STREAM = ASK | {"stream": True}
 JSON = "application/json"
 
@@ -172,6 +175,7 @@ def test_an_answer_that_takes_too_long_in_all_is_ended(ask, workspace):
         ({"path": "/v1/chat/completions/"}, 404, "not_found"), ({"method": "PUT"}, 404, "not_found"),
         ({"query_string": b"x=1"}, 400, "invalid_request"), ({"body": b"{"}, 400, "invalid_request"),
         ({"body": ASK | {"echo": True}}, 400, "invalid_request"), ({"body": ASK | {"model": "x"}}, 404, "not_found"),
+        ({"body": ASK | {"tools": DEEP}}, 400, "invalid_request"),
         ({"body": b" " * (2 << 20)}, 413, "too_large"), ({"headers": [(b"x", b"y" * 20_000)]}, 413, "too_large"),
         ({"headers": []}, 401, "unauthenticated"), ({"body": ASK | {"n": "\ud800"}}, 400, "invalid_request"),
     ],
@@ -227,6 +231,20 @@ def test_who_may_not_use_the_model_is_refused_and_that_is_recorded(ask, workspac
     assert entries(workspace)[-1][0] == "denied"
 
 
+@pytest.mark.parametrize("actions", [("model:infer",), ("model:embed",)])
+def test_a_long_request_is_read_elsewhere_and_only_for_who_may_ask(ask, workspace, monkeypatch, actions):
+    read, threads = answering.texts_of, []
+    monkeypatch.setattr(answering, "texts_of", lambda one: threads.append(threading.current_thread()) or read(one))
+    body = ASK | {"messages": [{"role": "user", "content": [{"type": "text", "text": "x" * 90}] * 90}]}
+    answer, _ = ask(body, http(stream_of(CLEAN)), key=key_of(workspace, f"long-{actions[0]}", actions=actions))
+    if actions == ("model:embed",):
+        assert (answer.status, threads) == (403, [])
+        assert entries(workspace)[-1][0] == "denied"
+    else:
+        assert len(threads) == 1
+        assert threads[0] is not threading.main_thread()
+
+
 def test_a_revoked_key_ends_at_once(ask, workspace):
     key = key_of(workspace, "revoked")
     assert ask(ASK, http(json.dumps(whole({"content": "x"})).encode(), JSON), key=key)[0].status == 200
@@ -271,6 +289,27 @@ def test_models_are_those_that_whoever_asks_may_use(ask, workspace):
 def test_health_needs_nobody(ask):
     assert ask(b"", path="/healthz", method="GET", key="")[0].status == 200
     assert ask(b"", path="/readyz", method="GET", key="")[0].status == 200
+
+
+@pytest.mark.parametrize("status", [200, 503])
+def test_however_many_ask_for_readiness_one_looks(place, guard, monkeypatch, status):
+    looks = []
+
+    def look(_desk):
+        looks.append(1)
+        if status == 503:
+            raise LedgerUnavailable("no")
+
+    monkeypatch.setattr(Desk, "check_writable", look)
+
+    async def main():
+        async with serving.serving(place[0], guard) as (client, _):
+            asks = [client.ask(b"", path="/readyz", method="GET") for _ in range(30)]
+            first = await asyncio.gather(*asks)
+            return [*first, await client.ask(b"", path="/readyz", method="GET")]
+
+    assert {answer.status for answer in asyncio.run(main())} == {status}
+    assert len(looks) == 1
 
 
 @pytest.mark.parametrize("limits", [Limits(1, 10**9, 10), Limits(9, 4200, 10), Limits(9, 10**9, 0)])
@@ -431,6 +470,29 @@ def test_too_many_at_once_are_told_to_come_again(place, guard):
     assert (second.status, second.headers["retry-after"], text(third)) == (503, "1", CLEAN)
 
 
+def test_bodies_that_do_not_come_keep_nobody_waiting_and_end(place, guard):
+    workspace, key = place
+
+    async def main():
+        async with serving.serving(workspace, guard, key, most_streams=1, most_each=3, body_seconds=1.0) as (
+            client,
+            server,
+        ):
+            server.answers += [http(stream_of(CLEAN))]
+            other = serving.Client(client.app, key_of(workspace, "slow"))
+            never = asyncio.Event()
+            slow = [asyncio.create_task(other.ask(STREAM, before=never)) for _ in range(3)]
+            await asyncio.sleep(0.2)
+            answered, refused = await client.ask(STREAM), await other.ask(STREAM)
+            return answered, refused, await asyncio.gather(*slow), client.app
+
+    answered, refused, slow, app = asyncio.run(main())
+    assert text(answered) == CLEAN
+    assert (refused.status, refused.code) == (503, "not_ready")
+    assert {(answer.status, answer.code) for answer in slow} == {(408, "too_slow")}
+    assert (app._running, app._each) == (0, {})
+
+
 def test_many_at_once_get_their_own_answers(place, guard):
     workspace, key = place
 
@@ -476,3 +538,47 @@ def test_a_stream_without_its_last_line_is_whole_if_every_choice_said_why_it_end
     assert answer.is_ended
     assert answer.body.endswith(b"data: [DONE]\n\n")
     assert entries(workspace)[-1][:2] == ("outcome", "done")
+
+
+def test_a_stream_that_breaks_off_before_each_choice_has_ended_is_not_whole(ask, workspace):
+    said = [chunk({"content": "All is well."}), chunk({}, "stop")]
+    answer, _ = ask(STREAM | {"n": 2}, http(sse(*said, done=False)))
+    assert b"[DONE]" not in answer.body
+    assert entries(workspace)[-1][:2] == ("outcome", "failed")
+
+
+def charged(workspace):
+    """Return the tokens that the last request was charged."""
+    return entries(workspace)[-1][2]["used"]["tokens"]
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+@pytest.mark.parametrize("wanted", [True, False])
+def test_every_stream_is_asked_what_it_used_and_tells_who_wants_to_know(ask, workspace, path, wanted):
+    is_chat = path.startswith("/v1/chat")
+    body = STREAM if is_chat else {"model": "bot", "prompt": "hi", "stream": True}
+    end = {"choices": [], "usage": {"prompt_tokens": 900, "completion_tokens": 70}}
+    piece = {"index": 0, "text": "Hello.", "finish_reason": "stop"}
+    first = chunk({"content": "Hello."}, "stop") if is_chat else {"object": "text_completion", "choices": [piece]}
+    more = {"stream_options": {"include_usage": True}} if wanted else {}
+    answer, asked = ask(body | more, http(sse(first, end)), path=path)
+    assert asked[0]["stream_options"] == {"include_usage": True}
+    assert (b'"usage"' in answer.body) is wanted
+    assert charged(workspace) == 970
+
+
+def test_what_nobody_counted_is_charged_by_the_character_up_to_what_was_reserved(ask, workspace):
+    chinese = [sse(chunk({"content": "\u4e2d" * size}), chunk({}, "stop")) for size in (400, 4000)]
+    counted = {"choices": [], "usage": {"completion_tokens": 1}}
+    broken = sse(chunk({"content": "x" * 500}), counted, done=False)
+    for said, expected in ((chinese[0], 400), (chinese[1], 1000), (broken, 500)):
+        ask(STREAM | {"max_tokens": 1000}, http(said))
+        prompt = entries(workspace)[-2][2]["reserved"]["tokens"] - 1000
+        assert charged(workspace) == prompt + expected
+
+
+def test_the_server_cannot_undercount_the_prompt(ask, workspace):
+    body = ASK | {"messages": [{"role": "user", "content": "word " * 4000}]}
+    answer = whole({"content": "x"}, usage={"prompt_tokens": 1, "completion_tokens": 1})
+    ask(body, http(json.dumps(answer).encode(), JSON))
+    assert 5000 < charged(workspace) < 5100

@@ -70,7 +70,7 @@ def test_a_certificate_that_is_broken_while_the_gateway_runs_ends_the_answers(pl
             assert CLEAN[:20] in (await client.ask(ASK)).body.decode()
             server.asked.clear()
             BREAK[why](path, tmp_path, workspace)
-            client.app._ready_at = -9.0
+            client.app._looked_at = -9.0
             return await client.ask(ASK), await client.ask(b"", "/readyz", method="GET"), server.asked
 
     answer, ready, reached = asyncio.run(main())

@@ -10,6 +10,7 @@ from saying import ASKED, SAY, said_whole
 from serving import entries, http, key_of
 
 from stanch.gateway.budgets import Limits
+from stanch.gateway.exchange import LEAF
 
 JSON = "application/json"
 MANY = 10**9
@@ -88,6 +89,7 @@ def test_a_key_may_come_in_the_header_of_the_anthropic_api_and_two_are_refused(a
     assert ask("embeddings", body, embedded([1, 2, 3, 4]), headers=[media, own])[0].status == 200
     for wrong in ([own, usual], [own, own], [(b"x-api-key", b"Bearer " + key)], [(b"x-api-key", b"")]):
         assert ask("embeddings", body, headers=[media, *wrong])[0].status == 401
+    assert ask("embeddings", body, headers=[media, usual], **{LEAF: b"a certificate"})[0].status == 401
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -105,3 +107,13 @@ def test_the_newer_dialects_are_recorded_like_the_others(ask, place, dialect, st
     assert (intent["dialect"], intent["stream"]) == (dialect, stream)
     assert (result, outcome["verdict"], outcome["drawn"]) == ("done", "block", int(stream))
     assert outcome["incident"] in answer.body.decode()
+
+
+def test_what_a_server_kept_of_the_prompt_is_charged_too(ask, place):
+    usage = {"input_tokens": 3, "cache_read_input_tokens": 4000, "cache_creation_input_tokens": 500, "output_tokens": 2}
+    answer = {"type": "message", "role": "assistant", "content": [{"type": "text", "text": "ok"}],
+              "stop_reason": "end_turn", "usage": usage}  # fmt: skip
+    body = {"model": "bot", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}
+    told, _ = ask("messages", body, http(json.dumps(answer).encode(), "application/json"))
+    assert told.json["usage"] == {"input_tokens": 4503, "output_tokens": 2}
+    assert entries(place[0])[-1][2]["used"]["tokens"] == 4505

@@ -1,16 +1,19 @@
 """Flags on prompts, and the windows that sum prompts up."""
 
 import base64
+import time
 
 import numpy as np
 import pytest
 from answers import CLEAN, ROW
 
+from stanch.errors import InvalidInput
 from stanch.gateway.probe import HOUR, Probes, repeats, texts_of
 from stanch.gateway.request import ChatRequest, CompletionRequest, read_request
 from stanch.gateway.request_messages import MessagesRequest
 from stanch.gateway.request_responses import ResponsesRequest
 from stanch.gateway.window import COSINES, LONGEST_SECONDS, Features, Windows
+from stanch.scan import SpanIndex
 
 KEY = bytes(32)
 
@@ -41,6 +44,31 @@ def test_all_texts_that_the_model_reads_are_judged_and_nothing_else():
         b'{"role":"user","content":"three"}],"text":{"verbosity":"low"}}'
     )
     assert texts_of(read_request(responses, ResponsesRequest)) == ["one", "two", "three"]
+
+
+def with_schema(schema):
+    tool = b'{"type":"function","function":{"name":"f","parameters":{"input":' + schema + b"}}}"
+    body = b'{"model":"bot","messages":[{"role":"user","content":"one"}],"tools":[' + tool + b"]}"
+    return read_request(body, ChatRequest)
+
+
+def test_many_texts_deep_in_each_other_cost_little(index, monkeypatch):
+    began = time.process_time()
+    assert texts_of(with_schema(b"[" * 40 + b",".join([b'""'] * 340_000) + b"]" * 40)) == ["one"]
+    texts = texts_of(with_schema(b"[" + b",".join([b'"a"'] * 200_000) + b"]"))
+    assert len(texts) == 200_001
+    asked, query = [], SpanIndex.query
+    monkeypatch.setattr(SpanIndex, "query", lambda self, text: asked.append(text) or query(self, text))
+    Probes(KEY).judge("p", texts, index)
+    assert len(asked) == 1
+    assert time.process_time() - began < 6  # it was a second for each thousand
+
+
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
+def test_what_is_nested_too_deep_is_refused(opening, closing):
+    assert texts_of(with_schema(opening * 50 + b'"a"' + closing * 50))[-1] == "one"
+    with pytest.raises(InvalidInput, match="64 deep"):
+        texts_of(with_schema(opening * 70 + b'"a"' + closing * 70))
 
 
 @pytest.mark.parametrize(

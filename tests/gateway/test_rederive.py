@@ -60,7 +60,7 @@ def test_three_gateways_on_one_postgresql_never_overspend_together(tmp_path, pos
     async def load():
         async with model_server() as port:
             path = folder / "stanch.toml"
-            path.write_text(path.read_text() + settings(port, tokens_in_total=480, requests_in_total=60))
+            path.write_text(path.read_text() + settings(port, tokens_in_total=40 * hosts.EACH, requests_in_total=60))
             gateways = [await asyncio.to_thread(begin, folder, hosts.as_olga) for _ in range(3)]
             seen = hosts.Seen()
             async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
@@ -80,8 +80,8 @@ def test_three_gateways_on_one_postgresql_never_overspend_together(tmp_path, pos
     assert 0 < together <= 40
     with Workspace.open(folder, **hosts.as_olga()) as workspace:
         spent = used_of(workspace, "program", "tokens/total")
-        assert 12 * len(seen.whole) <= spent <= 480
-        assert 503 in seen.statuses or spent == 12 * len(seen.whole)
+        assert hosts.EACH * len(seen.whole) <= spent <= 40 * hosts.EACH
+        assert 503 in seen.statuses or spent == hosts.EACH * len(seen.whole)
         derived, intents, outcomes = hosts.book(workspace)
         assert sum(derived[key] for key in derived if key[2] == "tokens/total") == spent
         assert outcomes == seen.whole <= intents
@@ -131,7 +131,7 @@ def test_a_gateway_that_is_killed_again_and_again_answers_nothing_unrecorded(tmp
         assert tokens == sum(derived[key] for key in derived if key[2] == "tokens/total")
         cut = len(intents) - len(outcomes)
         # Of those that were cut off each costs what it had reserved: 10 and a quarter of the prompt.
-        assert tokens > 12 * len(outcomes) + 10 * cut >= 12 * len(seen.whole)
+        assert tokens > hosts.EACH * len(outcomes) + 10 * cut >= hosts.EACH * len(seen.whole)
 
 
 @pytest.fixture(scope="module")

@@ -26,10 +26,11 @@ from serving import MODEL, entries, key_of
 from stanch.cli.frame import run
 from stanch.config import GatewayModelSection
 from stanch.data import CanarySpec, open_dataset, plan_canaries
-from stanch.errors import InvalidInput
+from stanch.errors import InvalidInput, VerificationError
 from stanch.gateway.serve import build_gateway, run_server
 from stanch.gateway.watermark import Watermark
-from stanch.scan import SpanIndex
+from stanch.guard import Action, check_text
+from stanch.scan import Dictionary, SpanIndex
 from stanch.trace import TextRoot
 from stanch.trace.text_order import HEADER, give_order, take_order
 from stanch.workspace import Workspace
@@ -249,15 +250,32 @@ def test_without_one_tenant_nothing_is_ordered(tmp_path, tenants):
     assert found.seen([b"x"], b"{}") == "asserted"
 
 
-def test_a_head_that_does_not_end_ends_the_connection(place):
+@pytest.mark.parametrize("begin", [b"", b"host: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\n"], ids=["head", "trailer"])
+def test_a_head_or_trailer_that_does_not_end_ends_the_connection(place, begin):
     host, _, port = place[1].removeprefix("http://").partition(":")
     sent = 0
     with socket.create_connection((host, int(port)), 10) as client, contextlib.suppress(ConnectionError):
-        client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\n")
+        client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\n" + begin)
         while sent < 8 << 20:
             sent += client.send(b"x-more: " + b"y" * 4096 + b"\r\n")
             time.sleep(0.0005)
     assert sent < 4 << 20  # what the sockets hold, and one read beyond the limit
+
+
+@pytest.mark.parametrize(("in_head", "status"), [(True, 200), (False, 401)])
+def test_a_trailer_is_no_header_and_a_long_body_no_head(place, in_head, status):
+    host, _, port = place[1].removeprefix("http://").partition(":")
+    key = f"authorization: Bearer {place[2]}\r\n".encode()
+    said = [
+        {"role": "system", "content": "x" * 200_000 * in_head},
+        {"role": "user", "content": "Tell me about chest pain."},
+    ]
+    body = json.dumps({"model": "bot", "messages": said}).encode()
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n" + key * in_head
+    sent = head + b"transfer-encoding: chunked\r\n\r\n%x\r\n" % len(body) + body + b"\r\n0\r\n"
+    with socket.create_connection((host, int(port)), 10) as client:
+        client.sendall(sent + key * (not in_head) + b"\r\n")
+        assert client.recv(64).startswith(b"HTTP/1.1 %d" % status)
 
 
 def test_as_many_connections_as_the_system_allows_are_taken(place):  # noqa: ARG001 - the server has begun
@@ -395,6 +413,28 @@ def test_settings_that_are_unsafe_or_lead_nowhere_do_not_start(tmp_path, model, 
         listening(workspace, "gateway")
         tls_context(workspace, "gateway")
         build_gateway(workspace)
+
+
+def test_the_own_terms_that_the_settings_name_end_an_answer(tmp_path, model):
+    make(tmp_path / "w", settings(model) + 'dictionaries = ["terms.dict"]\n')
+    with Workspace.open(tmp_path / "w") as workspace:
+        with pytest.raises(InvalidInput, match=r"terms\.dict"):
+            build_gateway(workspace)
+        other = Dictionary.build(["the silver kestrel"], key=bytes(32), label="codename")
+        other.save(tmp_path / "w/terms.dict")
+        with pytest.raises(VerificationError):
+            build_gateway(workspace)
+        digests = set()
+        for terms in (["violet heron"], ["the silver kestrel"]):
+            (tmp_path / "w/terms.dict").unlink()
+            (tmp_path / "terms.txt").write_text("\n".join(terms))
+            build = ["data", "dictionary", "build", str(tmp_path / "terms.txt"), "--label", "codename", "--out"]
+            assert run([*build, str(workspace.folder / "terms.dict"), "--workspace", str(workspace.folder)]) == 0
+            served = build_gateway(workspace).models["bot"]
+            digests.add(served.guard_digest)
+        assert len(digests) == 2
+        checked = check_text(served.guard, "They call it The Silver  Kestrel.")
+        assert (checked.action, [one.kind for one in checked.findings]) == (Action.BLOCK, ["codename"])
 
 
 def test_the_command_checks_and_shows(place, capsys):

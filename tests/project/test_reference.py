@@ -59,7 +59,7 @@ def test_every_kind_of_entry_is_in_the_documents():
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)
 def test_every_error_has_exit_code_slug_status_and_meaning(error):
     assert error.exit_code in {1, 2, 3, 4, 5, 70}
-    assert error.http_status in {400, 401, 403, 404, 409, 413, 415, 429, 500, 501, 502, 503}
+    assert error.http_status in {400, 401, 403, 404, 408, 409, 413, 415, 429, 500, 501, 502, 503}
     assert (inspect.getdoc(error) or "").partition("\n")[0].endswith((".", "``.")), error.__doc__
     assert error.__doc__ != Exception.__doc__
     assert f"| {error.__name__} |" in (DOCS / "reference" / "errors.md").read_text()

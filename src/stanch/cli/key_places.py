@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stanch.cli.frame import Frame
-from stanch.crypto import hkdf_sha256, read_private
+from stanch.crypto import read_private
 from stanch.data.stage import StageSecrets
 from stanch.errors import InvalidInput
 from stanch.scan.policy_bytes import PolicySecrets
@@ -55,7 +55,7 @@ def secret_of(keyring: Keyring, purpose: str, reference: str | None, folder: Pat
         InvalidInput: There is none, others may read it, or it has not 32 bytes.
     """
     if reference is None:
-        return hkdf_sha256(keyring.secret("dataset"), info=f"stanch/scan-{purpose}-key/v1".encode(), length=KEY_SIZE)
+        return keyring.scan_key(purpose)
     scheme, _, name = reference.partition(":")
     return keyring.secret(name) if scheme == "keyring" else read_key(folder / name)
 

@@ -146,6 +146,8 @@ class GatewayModelSection(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
         dialects: What the server speaks.
         index: The index of its training text, relative to the workspace.
         canaries: The plan of its canaries, relative to the workspace.
+        dictionaries: Files of own terms that end an answer, relative to the workspace (`stanch data dictionary build`
+            in this workspace, without `--key`).
         dimensions: How many numbers an embedding of its has; the dialect ``embeddings`` needs it.
         vocabulary: How many tokens it knows; log-probabilities are charged by it.
         require_certificate: File of the leak certificate without which nothing is answered, relative to the workspace:
@@ -167,6 +169,7 @@ class GatewayModelSection(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     )
     index: str = ""
     canaries: str = ""
+    dictionaries: tuple[Text, ...] = ()
     dimensions: Annotated[int, msgspec.Meta(ge=0, le=16_384)] = 0
     vocabulary: Annotated[int, msgspec.Meta(ge=2, le=2**24)] = 131_072
     require_certificate: str = ""

@@ -24,6 +24,7 @@ from stanch.gateway.upstream import Upstream, read_whole
 from stanch.gateway.watermark import Watermark
 from stanch.guard import Action
 from stanch.terms import JsonValue
+from stanch.workspace import Request
 
 KEEP_ALIVE_SECONDS = 15.0
 _LONG = 4096
@@ -49,13 +50,17 @@ class Answering(Act[GenerateRequest]):
         self._reader = speech.reader(request)
         self._dropped = self._reader.dropped
         self._writer = speech.writer(Header(exchange.id, int(desk.workspace.door.clock()), request.model), request)
-        self._texts = texts_of(request)
         self._stream: Stream | None = None
         self._tally = Tally()
         self._whole = b""
         self._first_ms = -1
         self._written = time.monotonic()
         self._guard_seconds = 0.0
+
+    @functools.cached_property
+    def _texts(self) -> list[str]:
+        """What the model reads."""
+        return texts_of(self._given.request)
 
     @functools.cached_property
     def _incident(self) -> str:
@@ -72,7 +77,7 @@ class Answering(Act[GenerateRequest]):
         return await exchange.end_stream(b"".join(self._stream.tail(incident, usage)))
 
     async def _answer(self) -> None:
-        await _elsewhere_if_long(self._texts, self._sum_up)
+        await self._elsewhere_if_long(self._sum_up)
         await (self._play_stream() if self._given.request.stream else self._fetch_whole())
 
     def _watermark(self) -> Watermark:
@@ -82,13 +87,22 @@ class Answering(Act[GenerateRequest]):
         return () if self._given.request.alternatives is None else (LOGPROBS,)
 
     def _reserved(self) -> Amounts:
-        request = self._given.request
-        most = request.choices * request.most_tokens
+        most = self._most_tokens
         return Amounts(tokens=most + self._prompt_size(), bits=self._bits(most))
 
     def _used(self) -> Amounts:
-        tally = self._tally
-        return Amounts(tokens=self._prompt_tokens() + tally.completion_tokens(), bits=self._bits(tally.entries))
+        tally, stream = self._tally, self._stream
+        completion = tally.completion_tokens()
+        if tally.usage is None or (stream is not None and not stream.is_whole):
+            # Nobody has counted it to its end: each character may be a token.
+            completion = max(completion, min(tally.scanned, self._most_tokens))
+        prompt = max(self._prompt_tokens(), self._prompt_size())
+        return Amounts(tokens=prompt + completion, bits=self._bits(tally.entries))
+
+    @property
+    def _most_tokens(self) -> int:
+        """How many tokens the answer may have, all choices together."""
+        return self._given.request.choices * self._given.request.most_tokens
 
     def _counted(self) -> tuple[int, int]:
         return self._prompt_tokens(), self._tally.completion_tokens()
@@ -100,7 +114,12 @@ class Answering(Act[GenerateRequest]):
         return self._tally.drawn
 
     def _probe(self) -> dict[str, JsonValue]:
+        """Flag the prompt; of a long one only for those who may ask. The others are refused, and that is recorded."""
         given = self._given
+        if self._is_long:
+            judge = self._desk.judge(given.session, given.model.ref, (*self._also(), self.kind[1]))
+            if not judge.decide(Request(*self.kind, given.model.ref)).allowed:
+                return {}
         return self._desk.probes.judge(given.session.principal, self._texts, given.model.guard.policy.index)
 
     def _sum_up(self) -> None:
@@ -180,7 +199,7 @@ class Answering(Act[GenerateRequest]):
             metrics.verdicts.labels(str(tally.action), kind).inc(count)
 
     async def _intent(self) -> dict[str, JsonValue]:
-        probe = await _elsewhere_if_long(self._texts, self._probe)
+        probe = await self._elsewhere_if_long(self._probe)
         request, found = self._given.request, await super()._intent()
         if request.tool_names:
             found["tools"] = [*sorted(self._keyed("tool", name) for name in request.tool_names)]
@@ -212,7 +231,10 @@ class Answering(Act[GenerateRequest]):
         alternatives = self._given.request.alternatives
         return 0 if alternatives is None else math.ceil(tokens * bits_of(alternatives, self._given.model.vocabulary))
 
+    @property
+    def _is_long(self) -> bool:
+        return 4 * self._prompt_size() > _LONG
 
-async def _elsewhere_if_long(texts: list[str], work: Callable[[], T]) -> T:
-    """Do work on texts here, or in another thread if the texts are so long that other requests would notice."""
-    return work() if sum(map(len, texts)) <= _LONG else await asyncio.to_thread(work)
+    async def _elsewhere_if_long(self, work: Callable[[], T]) -> T:
+        """Do work on the texts here, or in another thread if the request is so long that others would notice."""
+        return await asyncio.to_thread(work) if self._is_long else work()

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import Coroutine, Mapping
+from collections import Counter
+from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,10 +32,11 @@ from stanch.gateway.request_responses import ResponsesRequest
 from stanch.gateway.upstream import Upstream
 from stanch.guard import GuardError, check_text
 
-MAX_STREAMS = 1024
+MAX_STREAMS, MAX_EACH = 1024, 768
 INTENT_SECONDS = 5.0
+BODY_SECONDS = 30.0
 READY_SECONDS = 1.0
-"""For how long a good answer about readiness holds; anybody may ask."""
+"""For how long an answer about readiness holds; anybody may ask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,9 @@ class Gateway:
         upstream: The servers of the models.
         limits: The budgets by the name of the model.
         most_streams: How many requests are answered at once; more are told to come again.
+        most_each: How many requests of one principal are read and answered at once; likewise.
         intent_seconds: How long a request waits for its intent to be durable.
+        body_seconds: How long a request's body may take to arrive.
     """
 
     desk: Desk
@@ -78,9 +82,13 @@ class Gateway:
     upstream: Upstream
     limits: Mapping[str, Limits]
     most_streams: int = MAX_STREAMS
+    most_each: int = MAX_EACH
     intent_seconds: float = INTENT_SECONDS
+    body_seconds: float = BODY_SECONDS
     _running: int = 0
-    _ready_at: float = -READY_SECONDS
+    _each: Counter[str] = field(default_factory=Counter)
+    _readiness: asyncio.Task[None] | None = None
+    _looked_at: float = 0.0
     _left_behind: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -134,15 +142,23 @@ class Gateway:
         raise NotFound("there is no such endpoint")
 
     async def _tell_ready(self, exchange: Exchange) -> None:
-        """Say whether policies are confirmed, the log takes entries, certificates hold, guards work, servers answer."""
-        if time.monotonic() - self._ready_at > READY_SECONDS:
+        """Say what the last look found. However many ask, there is one look at a time, and one a second."""
+        known = self._readiness
+        if known is None or (known.done() and time.monotonic() - self._looked_at > READY_SECONDS):
+            known = self._readiness = asyncio.create_task(self._look_ready())
+        await asyncio.shield(known)
+        await exchange.answer(b'{"status":"ready"}')
+
+    async def _look_ready(self) -> None:
+        """Return if policies are confirmed, the log takes entries, certificates hold, guards work, servers answer."""
+        try:
             await asyncio.to_thread(self.desk.authority.policies)
             await asyncio.to_thread(self.desk.check_writable)
             await asyncio.to_thread(self._check_certificates)
             await asyncio.to_thread(self._check_guards)
             await asyncio.gather(*(self.upstream.probe(url) for url in {one.upstream for one in self.models.values()}))
-            self._ready_at = time.monotonic()
-        await exchange.answer(b'{"status":"ready"}')
+        finally:
+            self._looked_at = time.monotonic()
 
     def _check_certificates(self) -> None:
         for model in self.models.values():
@@ -179,28 +195,49 @@ class Gateway:
 
     async def _infer(self, exchange: Exchange, endpoint: Endpoint) -> None:
         """Authenticate, read, decide, charge, record, forward, guard, record again, and only then end the answer."""
+        credential = exchange.credential()
+        session = self.desk.recognise(credential)
+        if session is None:
+            session = await asyncio.to_thread(self.desk.authenticate, credential)
+        with self._one_of(session.principal):
+            body = await exchange.body(self.body_seconds)
+            with self._running_one():
+                request = read_request(body, endpoint.request)
+                model = self.models.get(request.model)
+                if model is None or endpoint.dialect not in model.dialects:
+                    raise NotFound("there is no such model")
+                exchange.is_typed = endpoint.dialect == "messages"
+                prepared = Prepared(exchange, request, endpoint.dialect, model, session, self.limits[model.name])
+                act: Act[Any] = (
+                    Embedding(self.desk, self.upstream, prepared)
+                    if endpoint.speech is None
+                    else Answering(self.desk, self.upstream, prepared, endpoint.speech)
+                )
+                await self._watched(exchange, act, act.run())
+                await act.end()
+
+    @contextlib.contextmanager
+    def _one_of(self, principal: str) -> Iterator[None]:
+        """Take one of the places that a principal has; bodies that do not come take no others."""
+        if self._each[principal] >= self.most_each:
+            raise NotReady("as many requests of one principal are answered as there may be")
+        self._each[principal] += 1
+        try:
+            yield
+        finally:
+            self._each[principal] -= 1
+            if not self._each[principal]:
+                del self._each[principal]
+
+    @contextlib.contextmanager
+    def _running_one(self) -> Iterator[None]:
+        """Take one of the places that there are."""
         if self._running >= self.most_streams:
             raise NotReady("the gateway answers as many requests as it can")
         self._running += 1
         self.desk.metrics.active.inc()
         try:
-            credential = exchange.credential()
-            session = self.desk.recognise(credential)
-            if session is None:
-                session = await asyncio.to_thread(self.desk.authenticate, credential)
-            request = read_request(await exchange.body(), endpoint.request)
-            model = self.models.get(request.model)
-            if model is None or endpoint.dialect not in model.dialects:
-                raise NotFound("there is no such model")
-            exchange.is_typed = endpoint.dialect == "messages"
-            prepared = Prepared(exchange, request, endpoint.dialect, model, session, self.limits[model.name])
-            act: Act[Any] = (
-                Embedding(self.desk, self.upstream, prepared)
-                if endpoint.speech is None
-                else Answering(self.desk, self.upstream, prepared, endpoint.speech)
-            )
-            await self._watched(exchange, act, act.run())
-            await act.end()
+            yield
         finally:
             self._running -= 1
             self.desk.metrics.active.dec()

@@ -6,7 +6,7 @@ the gateway's own frames of what the guard released.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, NamedTuple, Protocol
 
@@ -147,10 +147,12 @@ class Reader(Protocol):
         has_choices: Whether each choice is an answer of its own (chat, completions), and no place in the one answer. A
             stream of them is whole when every one said why it ended: some servers (``transformers serve``) leave out
             the mark after it.
+        expected: Which choices were asked for, if there are any.
     """
 
     dropped: Counter[str]
     has_choices: ClassVar[bool]
+    expected: Collection[int]
 
     def read_events(self, events: Sequence[Event]) -> tuple[Taken | Part, int]:
         """Read the first of some events, or several that only go on one text, and return how many were read.

@@ -1,7 +1,7 @@
 """The dialect of the Anthropic API: messages of blocks. Signatures of reasoning are left out: they cannot be read."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import ClassVar
 
 import orjson
@@ -44,6 +44,7 @@ class MessagesReader:
     has_choices: ClassVar = False
 
     def __init__(self, request: MessagesRequest) -> None:
+        self.expected: Collection[int] = ()
         self._request = request
         self._blocks: list[str] = []
         self._prompt = 0
@@ -161,7 +162,9 @@ class MessagesReader:
     def _read_usage(self, fields: Fields, taken: Taken) -> None:
         if (usage := fields.object("usage")) is None:
             return
-        self._prompt = usage.count("input_tokens") or self._prompt
+        # What the server has read before, or keeps for the next time, it counts apart; it is the prompt all the same.
+        parts = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+        self._prompt = sum(usage.count(part) or 0 for part in parts) or self._prompt
         taken.usage = Usage(self._prompt, usage.count("output_tokens") or 0)
         usage.close()
 

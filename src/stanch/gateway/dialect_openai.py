@@ -1,7 +1,7 @@
 """The two older dialects of the OpenAI API: chat completions and completions."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import ClassVar
 
 import orjson
@@ -31,6 +31,7 @@ class OpenAiReader:
     has_choices: ClassVar = True
 
     def __init__(self, request: GenerateRequest, *, is_chat: bool) -> None:
+        self.expected: Collection[int] = range(request.choices)
         self._request = request
         self._is_chat = is_chat
         self._called: dict[tuple[int, int], str] = {}

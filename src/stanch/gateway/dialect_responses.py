@@ -1,7 +1,7 @@
 """The dialect of ``/v1/responses``: items with parts, and snapshots that are written again from what was released."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -75,6 +75,7 @@ class ResponsesReader:
     has_choices: ClassVar = False
 
     def __init__(self, request: ResponsesRequest) -> None:
+        self.expected: Collection[int] = ()
         self._request = request
         self._items: list[str] = []
         self.dropped: Counter[str] = Counter()

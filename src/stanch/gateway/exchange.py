@@ -1,5 +1,6 @@
 """One HTTP exchange over ASGI, with the limits that hold before anything is believed."""
 
+import asyncio
 import base64
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -8,7 +9,7 @@ from typing import Any
 from stanch.access.authenticator import Bearer, ClientLeaf, Credential
 from stanch.crypto import random_bytes
 from stanch.errors import InvalidInput, NotAuthenticated
-from stanch.gateway.problem import RequestTooLarge, UnsupportedMedia, problem_body, status_of
+from stanch.gateway.problem import RequestTooLarge, RequestTooSlow, UnsupportedMedia, problem_body, status_of
 from stanch.gateway.sse import write_event
 
 Scope = MutableMapping[str, Any]
@@ -97,33 +98,38 @@ class Exchange:
         leaf = self._scope.get(LEAF)
         if not given and leaf is not None:
             return ClientLeaf(leaf)
-        if len(given) != 1 or given[0][:7].lower() != b"bearer ":
+        if len(given) != 1 or leaf is not None or given[0][:7].lower() != b"bearer ":
             raise NotAuthenticated("not authenticated")
         try:
             return Bearer(given[0][7:].decode("ascii"), self.address)
         except UnicodeDecodeError:
             raise NotAuthenticated("not authenticated") from None
 
-    async def body(self) -> bytes:
-        """Read the request's body.
+    async def body(self, seconds: float) -> bytes:
+        """Read the request's body, which must be there in time.
 
         Raises:
             UnsupportedMedia: It is not declared to be JSON.
             RequestTooLarge: It is longer than 1 MiB.
+            RequestTooSlow: It was not there in time.
             ConnectionAbortedError: The client is gone.
         """
         types = [value for name, value in self._scope["headers"] if name == b"content-type"]
         if len(types) != 1 or types[0].partition(b";")[0].strip().lower() != JSON:
             raise UnsupportedMedia("the request's body is not JSON")
         body, more = bytearray(), True
-        while more:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise ConnectionAbortedError
-            body += message.get("body", b"")
-            if len(body) > MAX_BODY:
-                raise RequestTooLarge("the request's body is too long")
-            more = message.get("more_body", False)
+        try:
+            async with asyncio.timeout(seconds):
+                while more:
+                    message = await self._receive()
+                    if message["type"] == "http.disconnect":
+                        raise ConnectionAbortedError
+                    body += message.get("body", b"")
+                    if len(body) > MAX_BODY:
+                        raise RequestTooLarge("the request's body is too long")
+                    more = message.get("more_body", False)
+        except TimeoutError:
+            raise RequestTooSlow("the request's body was not there in time") from None
         return bytes(body)
 
     async def disconnected(self) -> None:

@@ -3,40 +3,52 @@
 import threading
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
+from msgspec import Struct
 
 from stanch.crypto import hmac_prf
+from stanch.errors import InvalidInput
 from stanch.gateway.request import GenerateRequest
 from stanch.scan import SpanIndex, fold_text
 from stanch.terms import JsonValue
 
 LAST_WORDS, FEWEST_WORDS = 200, 20
 PREFIX, NEAR_EQUAL, HOUR = 200, 5, 3600.0
+MAX_DEPTH = 64
+"""How deep lists and objects of a request may be nested in each other."""
 _MOST_PREFIXES = 100_000
 _TEXTS = frozenset({"content", "text", "prompt", "input", "output", "thinking", "instructions", "system", "suffix"})
 _CONVERSATIONS = frozenset({"messages", "input", "prompt"})
 
 
 def texts_of(request: GenerateRequest) -> list[str]:
-    """Return the texts of a request that the model reads; the last one is the last of the conversation."""
-    fields = msgspec.to_builtins(request)
-    return list(_walk({name: fields[name] for name in sorted(fields, key=_CONVERSATIONS.__contains__)}))
+    """Return the texts of a request that the model reads; the last one is the last of the conversation.
 
-
-def _walk(value: Any, *, named: bool = False) -> Iterator[str]:  # noqa: ANN401 - JSON of any shape
-    if isinstance(value, str):
-        if named:
-            yield value
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            yield from _walk(item, named=name in _TEXTS)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _walk(item, named=named)
+    Raises:
+        InvalidInput: It is nested too deep.
+    """
+    texts, left = list[str](), [(request, False, 0)]
+    while left:
+        value, named, depth = left.pop()
+        inner: list[tuple[Any, bool]] = []
+        if isinstance(value, str):
+            texts += [value] if named and value else []
+        elif isinstance(value, Struct):
+            names = (
+                value.__struct_fields__ if depth else sorted(value.__struct_fields__, key=_CONVERSATIONS.__contains__)
+            )
+            inner = [(getattr(value, name), name in _TEXTS) for name in names]
+        elif isinstance(value, dict):
+            inner = [(item, name in _TEXTS) for name, item in value.items()]
+        elif isinstance(value, list):
+            inner = [(item, named) for item in value]
+        if inner and depth > MAX_DEPTH:
+            raise InvalidInput(f"the request was refused: it is nested more than {MAX_DEPTH} deep")
+        left += [(item, is_named, depth + 1) for item, is_named in reversed(inner)]
+    return texts
 
 
 def repeats(text: str) -> bool:
@@ -73,7 +85,7 @@ class Probes:
         """
         question = texts[-1] if texts else ""
         return {
-            "quotes": index is not None and any(index.query(text) for text in texts),
+            "quotes": index is not None and bool(index.query("\n".join(texts))),  # at once: there may be many
             "repeats": repeats(question),
             "near_equal": self._near_equal(principal, question),
         }

@@ -50,6 +50,12 @@ class RequestTooLarge(InvalidInput):
     http_status = 413
 
 
+class RequestTooSlow(InvalidInput):
+    """A request's body was not there in time."""
+
+    http_status = 408
+
+
 class UnsupportedMedia(InvalidInput):
     """A request's body is not declared to be JSON."""
 
@@ -64,6 +70,7 @@ _CODES: tuple[tuple[type[StanchError], str, str], ...] = (
     (NotAuthenticated, "unauthenticated", "Who asks could not be established."),
     (NotPermitted, "not_permitted", "This is not permitted."),
     (RequestTooLarge, "too_large", "The request is too large."),
+    (RequestTooSlow, "too_slow", "The request was not there in time."),
     (UnsupportedMedia, "unsupported_media", "Expected content-type: application/json."),
     (NotFound, "not_found", "There is no such endpoint or model."),
     (StoreError, "not_ready", "The request could not be recorded or decided now."),

@@ -140,8 +140,7 @@ class Stream:
     @property
     def is_whole(self) -> bool:
         """Whether the answer ended in due form, be it without the dialect's last mark where servers leave that out."""
-        ended = self._reader.has_choices and bool(self._finished) and self._begun.keys() <= self._finished.keys()
-        return self.is_ended or ended
+        return self.is_ended or (self._reader.has_choices and self._finished.keys() >= {*self._reader.expected})
 
     def take(self, *events: Event) -> None:
         """Take upstream events; those in a row that only go on one text are judged together.

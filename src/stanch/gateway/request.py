@@ -69,7 +69,8 @@ class GenerateRequest(Protocol):
     def sent_as(self, model: str) -> Self:
         """Return the request for the model's server, under the name that the server knows the model by.
 
-        A limit on tokens is always set; who the client says that its user is stays here.
+        A limit on tokens is always set, and a stream is always to say what it used; who the client says that its user
+        is stays here.
         """
         ...
 
@@ -179,6 +180,10 @@ class _Sampled(Strict, frozen=True, kw_only=True):
         """Whether the client wants a last frame with the usage."""
         return self.stream_options is not None and self.stream_options.include_usage
 
+    def _sent_as(self, model: str, limit: str, most: int) -> Self:
+        options = StreamOptions(include_usage=True) if self.stream else None
+        return msgspec.structs.replace(self, model=model, user=None, stream_options=options, **{limit: most})
+
 
 class ChatRequest(_Sampled, frozen=True, kw_only=True):
     """``POST /v1/chat/completions``."""
@@ -215,7 +220,7 @@ class ChatRequest(_Sampled, frozen=True, kw_only=True):
     def sent_as(self, model: str) -> Self:
         """Return the request for the model's server; see :class:`GenerateRequest`."""
         limit = "max_completion_tokens" if self.max_completion_tokens else "max_tokens"
-        return msgspec.structs.replace(self, model=model, user=None, **{limit: self.most_tokens})
+        return self._sent_as(model, limit, self.most_tokens)
 
 
 class CompletionRequest(_Sampled, frozen=True, kw_only=True):
@@ -242,7 +247,7 @@ class CompletionRequest(_Sampled, frozen=True, kw_only=True):
 
     def sent_as(self, model: str) -> Self:
         """Return the request for the model's server; see :class:`GenerateRequest`."""
-        return msgspec.structs.replace(self, model=model, user=None, max_tokens=self.most_tokens)
+        return self._sent_as(model, "max_tokens", self.most_tokens)
 
 
 class EmbeddingsRequest(Strict, frozen=True):

@@ -26,9 +26,9 @@ from stanch.gateway.rederive import rederive
 from stanch.gateway.upstream import Upstream
 from stanch.gateway.watermark import Watermark
 from stanch.guard import Guard, GuardPolicy
-from stanch.scan import SpanIndex
+from stanch.scan import Dictionary, SpanIndex
 from stanch.store.http import check_url
-from stanch.terms import ArtifactRef, Digest
+from stanch.terms import ArtifactRef, Digest, JsonValue
 from stanch.workspace import Workspace
 from stanch.workspace.listening import listening, serve_until, tls_context
 
@@ -169,7 +169,7 @@ def _model(workspace: Workspace, section: GatewayModelSection) -> ServedModel:
 
 def _guard(workspace: Workspace, section: GatewayModelSection) -> tuple[Guard, str]:
     """Return the guard of a model, and the digest of what it was made of."""
-    files: dict[str, str] = {}
+    files: dict[str, JsonValue] = {}
     index: SpanIndex | None = None
     canaries: tuple[str, ...] = ()
     if section.index:
@@ -180,7 +180,12 @@ def _guard(workspace: Workspace, section: GatewayModelSection) -> tuple[Guard, s
         path = workspace.folder / section.canaries
         canaries = CanaryPlan.load(path).tripwires
         files["canaries"] = str(_digest(path))
-    return Guard(GuardPolicy(index=index, canaries=canaries)), str(Digest.sha256(canonical_json({**files})))
+    key = workspace.keys.scan_key("dictionary") if section.dictionaries else b""
+    dictionaries = tuple(Dictionary.load(workspace.folder / one, key=key) for one in section.dictionaries)
+    if dictionaries:
+        files["dictionaries"] = [str(_digest(workspace.folder / one)) for one in section.dictionaries]
+    policy = GuardPolicy(index=index, canaries=canaries, dictionaries=dictionaries)
+    return Guard(policy), str(Digest.sha256(canonical_json({**files})))
 
 
 def _digest(path: Path) -> Digest:

@@ -2,20 +2,23 @@ r"""Before the stages: what a text says once its JSON escapes are read. Chunk bo
 
 A client that asked for JSON decodes it, so a protected text can be written ``\u0074he``, with ``\/`` or in surrogate
 pairs. From the first backslash on, the text goes through all stages a second time, decoded; a text without one costs a
-look. What blocks there ends the answer, and so does what would only be replaced, if an escape lies in it: in the text
-as it is written nobody would find it.
+look. What blocks there ends the answer. What is replaced there is replaced as it is written, with the escapes in it; an
+escape beside a value would hide it too, or one in a word that it needs.
 
 The border of two places of an answer (:data:`BORDER`) is read likewise: as it is written it parts words, decoded it is
-nothing. So what lies across it is found whether a client puts the places together with or without a space.
+nothing. So what lies across it is found whether a client puts the places together with or without a space; that ends
+the answer, since no label can stand in two places.
 
 Not claimed: an escape in an escape, and escapes of other languages than JSON.
 """
 
 import re
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 
 from stanch.guard.policy import ENCODED_TRAINING_TEXT, TRAINING_TEXT, Action, GuardPolicy
 from stanch.guard.reading import Passed, Reading
+from stanch.scan.found import Found, ScanFinding
 from stanch.terms import Finding, Severity
 
 BORDER = "\x1f"
@@ -40,10 +43,13 @@ class EscapedGate:
 
     Attributes:
         found: What ended the text, with its place as it is written; None while the text goes on.
+        told: What is to be replaced in the text that passes or is held, and where the escape before it begins, which no
+            value takes a part of. Whoever reads on takes them out before the text.
     """
 
     def __init__(self, policy: GuardPolicy, after: str) -> None:
         self.found: Finding | None = None
+        self.told: list[tuple[Found, int]] = []
         self._policy = policy
         self._before = [after + BORDER] if after else []  # the end of what has passed
         self._kept = 0
@@ -101,14 +107,16 @@ class EscapedGate:
         self._lows: list[int] = []  # where each escape stands in the decoded text,
         self._highs: list[int] = []  # where what it says ends there,
         self._ends: list[int] = []  # and where it ends as it is written
+        self._borders: tuple[list[int], list[int]] = [], []  # lows and highs of those with a border
         self._known: dict[tuple[str, int], int] = {}  # where a finding ends, which is told before it is replaced
         reading = Reading(self._policy)
-        reading.step(self._decode(before, final=False))
+        self._learn(reading.step(self._decode(before, final=False)).findings)
         return reading
 
     def _judge(self, reading: Reading, text: str, *, final: bool) -> str:
         self._held += text
         passed = reading.step(self._decode(self._undecoded + text, final=final), final=final)
+        self._learn(passed.findings)
         until = reading.settled
         stop = None if (cut := passed.cut) is None else (cut.start, cut.end, cut.kind, cut.severity)
         if hidden := self._hidden(passed):
@@ -117,7 +125,8 @@ class EscapedGate:
             return self._pass(self._written(until))
         start, end, kind, severity = stop
         # A border alone hides nothing: what has left of the run reads as it is written.
-        if kind == TRAINING_TEXT and any(self._lows[at] < self._highs[at] for at in self._within(start, end)):
+        within = _between(self._lows, self._highs, start, end)
+        if kind == TRAINING_TEXT and any(self._lows[at] < self._highs[at] for at in within):
             kind = ENCODED_TRAINING_TEXT
         self.found = Finding(kind, severity, max(self._written(start), 0), self._written(end), "")
         # What stood before the first escape has passed, or would have, had the text been cut there.
@@ -125,22 +134,31 @@ class EscapedGate:
         self._held = ""
         return released
 
+    def _learn(self, findings: Sequence[ScanFinding]) -> None:
+        """Take what the decoded text shows, before the text that holds it passes."""
+        for one in findings:
+            known = self._known[one.kind, one.start] = max(self._known.get((one.kind, one.start), 0), one.end)
+            ends = self._policy.action(one.kind, one.severity) is Action.BLOCK
+            if ends or _between(*self._borders, one.start, known):
+                continue
+            start, before = self._written(one.start), bisect_right(self._highs, one.start) - 1
+            is_beside = before >= 0 and self._highs[before] == one.start
+            since = self._written(self._lows[before]) if is_beside else start
+            end = self._written_end(known)
+            told = Found(start, end, one.kind, one.severity, one.score, one.recogniser, one.version, one.reason)
+            self.told.append((told, since))
+
     def _hidden(self, passed: Passed) -> tuple[int, int, str, Severity] | None:
-        """Return the first finding that ends the answer, or that is not there as the text is written."""
-        for one in passed.findings:
-            known = self._known.get((one.kind, one.start), one.end)
-            self._known[one.kind, one.start] = max(known, one.end)
+        """Return the first finding that ends the answer."""
         for _, kind, severity, start in passed.pieces:
             if kind is None or severity is None:
                 continue
             end = self._known.get((kind, start))
-            if self._policy.action(kind, severity) is Action.BLOCK or end is None or self._within(start, end):
+            if self._policy.action(kind, severity) is Action.BLOCK or end is None:
                 return start, end or start, kind, severity
+            if _between(*self._borders, start, end):
+                return start, end, kind, severity
         return None
-
-    def _within(self, start: int, end: int) -> range:
-        """Return the numbers of the escapes between two places of the decoded text."""
-        return range(bisect_right(self._highs, start), bisect_left(self._lows, end))
 
     def _pass(self, until: int) -> str:
         count = max(until - self._passed, 0)
@@ -151,6 +169,11 @@ class EscapedGate:
     def _written(self, decoded: int) -> int:
         """Return where a place of the decoded text stands in the text as it is written."""
         at = bisect_right(self._highs, decoded)
+        return self._ends[at - 1] + decoded - self._highs[at - 1] if at else self._base + decoded
+
+    def _written_end(self, decoded: int) -> int:
+        """Return where what ends there ends as it is written, before the borders behind it."""
+        at = bisect_left(self._lows, decoded)
         return self._ends[at - 1] + decoded - self._highs[at - 1] if at else self._base + decoded
 
     def _decode(self, text: str, *, final: bool) -> str:
@@ -168,9 +191,17 @@ class EscapedGate:
             self._decoded += len(said)
             self._highs.append(self._decoded)
             self._ends.append(written + match.end())
+            if BORDER in match[0]:
+                self._borders[0].append(self._lows[-1])
+                self._borders[1].append(self._highs[-1])
             done = match.end()
         self._decoded += len(text) - done
         return "".join([*parts, text[done:]])
+
+
+def _between(lows: list[int], highs: list[int], start: int, end: int) -> range:
+    """Return the numbers of the escapes that lie between two places of the decoded text, at least in part."""
+    return range(bisect_right(highs, start), bisect_left(lows, end))
 
 
 def _said(escape: str) -> str:

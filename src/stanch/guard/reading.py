@@ -7,6 +7,7 @@ import msgspec
 from stanch.guard.decode import DecodedGate
 from stanch.guard.policy import TRAINING_TEXT, GuardPolicy
 from stanch.guard.spans import SpanGate
+from stanch.scan.found import ScanFinding
 from stanch.scan.stream import Piece
 from stanch.terms import Finding, Severity
 
@@ -22,7 +23,7 @@ class Passed(msgspec.Struct, frozen=True):
     """
 
     pieces: Sequence[Piece]
-    findings: Sequence[Finding]
+    findings: Sequence[ScanFinding]
     cut: Finding | None
     held: int
 

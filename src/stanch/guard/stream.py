@@ -149,6 +149,8 @@ class GuardStream:
             text += self._points.finish()
         escaped = self._escaped
         text = escaped.feed(text, final=final)
+        while escaped.told:
+            self._reading.session.tell(*escaped.told.pop())
         passed = self._reading.step(text, final=final and escaped.found is None)
         cut, held = passed.cut or escaped.found, passed.held + escaped.held_chars
         released, borders = self._take(passed.pieces) if passed.pieces else ("", ())

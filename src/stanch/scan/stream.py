@@ -92,6 +92,7 @@ class StreamSession:
         self._raw_start = 0
         self._open: list[_Open] = []
         self._unsettled: list[Found] = []  # neither labelled nor covered yet
+        self._told: dict[int, int] = {}  # places before a value that are none to begin it at, and where it does begin
         self._idle = True  # nothing is found that is not yet replaced and reported
         self._usable = True
 
@@ -114,6 +115,24 @@ class StreamSession:
         """Go on where the searches have found nothing: all before ``position`` has left, and so much is held."""
         self._raw, self._raw_start = held, position
         self._resolver.position = position
+
+    def tell(self, found: Found, since: int) -> None:
+        """Take a finding that was made elsewhere; it is replaced like those made here.
+
+        Args:
+            found: The finding. What the session has released of it is nothing, or all.
+            since: Where something begins that ends where the finding starts, and is to be kept or replaced whole:
+                what is found from within it on is taken to start where the finding does.
+
+        Raises:
+            StreamClosedError: The beginning of it has been released.
+        """
+        if found.end <= self._raw_start:
+            return
+        if found.start < self._raw_start:
+            raise StreamClosedError("a finding was told after its beginning was released")
+        self._told.update(dict.fromkeys(range(since + 1, found.start), found.start))
+        self._take([found])
 
     def feed(self, chunk: str) -> Released:
         """Take the next chunk and release what can no longer be part of a finding.
@@ -165,6 +184,8 @@ class StreamSession:
 
     def _take(self, found: Sequence[Found]) -> None:
         for item in found:
+            if (start := self._told.get(item.start, item.start)) < item.end:
+                item.start = start
             if self._policy.faked and self._is_fake(item):
                 continue
             self._resolver.add(item)

@@ -6,7 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stanch.config import Algorithms
-from stanch.crypto import KeyKind, SigningKey, VerifyKey, random_bytes, read_private, write_atomic, write_private
+from stanch.crypto import (
+    KeyKind,
+    SigningKey,
+    VerifyKey,
+    hkdf_sha256,
+    random_bytes,
+    read_private,
+    write_atomic,
+    write_private,
+)
 from stanch.crypto.localkey import LocalKey, is_locked, load_local_key, local_key_id, save_local_key
 from stanch.crypto.passphrase import Passphrase
 from stanch.errors import InvalidInput, NotFound
@@ -107,6 +116,15 @@ class Keyring:
         if len(data) != SECRET_BYTES:
             raise InvalidInput(f"{path}: expected {SECRET_BYTES} bytes, found {len(data)}")
         return data
+
+    def scan_key(self, purpose: str) -> bytes:
+        """Return the key of 32 bytes for a purpose of the scanner, such as its dictionaries.
+
+        Raises:
+            InvalidInput: The data set key, from which it is derived, cannot be read.
+        """
+        info = f"stanch/scan-{purpose}-key/v1".encode()
+        return hkdf_sha256(self.secret("dataset"), info=info, length=SECRET_BYTES)
 
     def add_secret(self, name: str) -> int:
         """Make the next version of a secret and return its number.
