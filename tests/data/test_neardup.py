@@ -174,8 +174,8 @@ def test_short_records_are_compared_exactly_only(write_rows):
 
 
 def kept_of(dataset, out, **options):
-    return [row["n"] if "n" in row else row for _, _, row in
-            drop_duplicates(dataset, find_near_duplicates(dataset), out, **options).rows()]  # fmt: skip
+    kept = drop_duplicates(dataset, find_near_duplicates(dataset), out, **options)
+    return [row.get("n", row) for _, _, row in kept.rows()]
 
 
 def test_texts_without_letters_are_compared_as_they_stand(write_rows):

@@ -109,7 +109,7 @@ def find_near_duplicates(
 
 
 def cluster_texts(texts: Iterable[tuple[str, bytes]], threshold: float, num_perm: int) -> DuplicateReport:
-    """Cluster folded texts, given with their ids, as :func:`find_near_duplicates` does; ``exact``: equal once folded."""
+    """Cluster folded texts, given with their ids, as :func:`find_near_duplicates`; ``exact``: equal once folded."""
     ids: list[str] = []
     sketcher = Sketcher(num_perm)
 
