@@ -19,7 +19,7 @@ from stanch.data.spill import Spill
 from stanch.data.stage import Numbered
 from stanch.data.tree import RootBuilder
 from stanch.errors import InvalidInput, LeakFound, StanchError
-from stanch.scan import Location, ReportBuilder, Scanner, ScanReport, ScanResult
+from stanch.scan import FOLD, Location, ReportBuilder, Scanner, ScanReport, ScanResult
 from stanch.scan.policy_bytes import PolicySecrets
 from stanch.terms import SILENT, JsonValue, Progress
 
@@ -191,6 +191,7 @@ class _Pass:
         return {
             # The values of a part that is done would be missing from a vault: such a pass is never gone on with.
             "once": secrets.token_hex(16) if self._redact and policy.vault is not None else "",
+            "fold": FOLD,
             "source": file_digest(dataset.path),
             "parts": [[part.start, part.stop] for _, part in self._parts],
             "task": [dataset.chat.value, list(dataset.columns), dataset.skip_bad, self._redact],
