@@ -1,4 +1,4 @@
-"""Protected texts written in digits, letters and invisible characters of other kinds: none leaves; ordinary text does."""
+"""Protected texts in digits, letters and invisible characters of other kinds: none leaves. Ordinary text does."""
 
 import itertools
 import random
