@@ -1,12 +1,13 @@
-"""Write ``src/stanch/scan/tables/fold.json``, the pinned table of ``stanch-fold/1``, from this Python's Unicode data.
+"""Write ``src/stanch/scan/tables/fold.json``, the pinned table of ``stanch-fold/2``, from this Python's Unicode data.
 
 Run with Python 3.11 (Unicode 14.0.0), the version that the table is pinned to::
 
     python tools/make_fold_table.py [OUT]
 
 The confusable letters are a table of our own: Cyrillic, Greek, Armenian, Cherokee and Latin letters that look like one
-ASCII letter, and dashes, quotes and slashes. Mathematical, fullwidth, circled and other styled letters need no entry,
-because NFKD already leads them to ASCII.
+ASCII letter, white letters on black and regional indicators, and dashes, quotes and slashes. The digits of all scripts
+are from the Unicode data. Mathematical, fullwidth, circled and other styled letters need no entry, because NFKD already
+leads them to ASCII.
 """
 
 import json
@@ -39,11 +40,24 @@ CONFUSABLE = {
     **dict(zip("ᎠᎡᎢᎪᎫᎬᎳᎷᎻᏀᏃᏏᏒᏙᏚᏞᏟᏢᏦᏴ", "DRTAJEWMHGZbRVSLCPKB", strict=True)),
     # Latin letters of other alphabets and small capitals
     **dict(zip("ıɑɡɩɪȷᴄᴏᴜᴠᴡᴢꜱ", "iagiijcouvwzs", strict=True)),
+    **dict(zip("ᴀʙᴅᴇꜰɢʜᴊᴋʟᴍɴᴘꞯʀᴛʏ", "abdefghjklmnpqrty", strict=True)),
+    # Letters in black circles and squares, regional indicators
+    **{chr(first + place): chr(0x41 + place) for first in (0x1F150, 0x1F170, 0x1F1E6) for place in range(26)},
     # Dashes, quotes, slashes, colon
     **dict(zip("‐‒–−⁃", "-----", strict=True)),
     **dict(zip("‘’‛ʼʹ“”„‟", "'''''\"\"\"\"", strict=True)),
     **dict(zip("⁄∕∶", "//:", strict=True)),
 }  # fmt: skip
+
+
+def digits_of(char: str) -> str:
+    """Return the ASCII digits of a digit of any script and of a number in a circle; empty for all else."""
+    if (digit := unicodedata.digit(char, None)) is not None:
+        return str(digit)
+    return str(int(unicodedata.numeric(char))) if "CIRCLED" in unicodedata.name(char, "") and char.isnumeric() else ""
+
+
+CONFUSABLE |= {chr(point): digits for point in range(0x80, 0x110000) if (digits := digits_of(chr(point)))}
 
 
 def ignorable(point: int) -> bool:
@@ -100,7 +114,7 @@ def table() -> dict[str, object]:
                 separators.append([point, point])
         elif kept != seen:
             indexed[f"{point:x}"] = kept
-    return {"fold": "stanch-fold/1", "unicode": UNICODE, "detect": detected, "index": indexed, "separators": separators}
+    return {"fold": "stanch-fold/2", "unicode": UNICODE, "detect": detected, "index": indexed, "separators": separators}
 
 
 def main() -> None:

@@ -5,12 +5,14 @@ import json
 from collections.abc import Callable
 from hashlib import sha256
 
+import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stanch.data import lines as line_files
 from stanch.data import open_dataset, turns
+from stanch.data.faithful import lost_in
 from stanch.errors import InvalidInput
 
 PLANTED = "sk-planted-0123456789"
@@ -171,6 +173,58 @@ def test_depth_is_bounded(tmp_path, depth, accepted):
     else:
         with pytest.raises(InvalidInput, match=r"^deep\.jsonl:1: (nested deeper than 64|expected one JSON object)"):
             list(open_dataset(path))
+
+
+FAITHFUL = [
+    '{"text":"a","n":[18446744073709551615,-9223372036854775808,1e20,0.30000000000000004,0.00000000000000000000001]}',
+    '{"text": ":a: \\"text\\": \\u003a 123456789012345678901234567890 ", "x": {"text": "a:b"}, "y": {"text": "a:b"}}',
+    '{"text" : "", "n" : 100000000000000000000000000000.0 }',
+]
+LOST = [
+    ('{"text":"one","text":"two"}', "a key stands twice"),
+    ('{"text" \t: "one" , "te\\u0078t":"two"}', "a key stands twice"),
+    ('{"text":"a","x":[{"k":1,"k":1}]}', "a key stands twice"),
+    ('{"text":"a","x":{"k":1,"k":2},"y":"\\u003A"}', "a key stands twice"),
+    ('{"text":"a","n":18446744073709551616}', "a number has more digits than 64 bits hold"),
+    ('{"text":"a","n":-9223372036854775809}', "a number has more digits than 64 bits hold"),
+    ('{"text":"a","n":' + "9" * 5000 + "e-5000}", "a number has more digits than 64 bits hold"),
+    ('{"text":"a","n":0.1000000000000000055511151231257827}', "a number has more digits than 64 bits hold"),
+    ('{"text":"a","n":1234567890123456789e-9999999999999999999}', "a number has more digits than 64 bits hold"),
+    ('{"text":"a","x":' + "[" * 400 + "]" * 400 + "}", "it is nested too deep"),
+]
+
+
+@pytest.mark.parametrize("line", FAITHFUL)
+def test_a_line_whose_row_holds_all_of_it_is_read(tmp_path, line):
+    path = tmp_path / "t.jsonl"
+    path.write_text(line + "\n")
+    assert [raw for _, raw, _ in open_dataset(path).rows()] == [line.encode()]
+
+
+@pytest.mark.parametrize(("line", "why"), LOST)
+def test_a_line_that_says_more_than_its_row_is_refused(tmp_path, line, why):
+    path = tmp_path / "t.jsonl"
+    path.write_text(line + "\n")
+    with pytest.raises(InvalidInput) as caught:
+        open_dataset(path)
+    assert (caught.value.what, caught.value.why) == ("t.jsonl:1: expected one JSON object", why)
+
+
+@given(
+    pairs=st.lists(
+        st.tuples(st.sampled_from(["text", "k", ":", 'a":', "\\"]), st.sampled_from([":", 'x":"y', 1, {"k": ":"}]))
+    ),
+    ascii_only=st.booleans(),
+    separators=st.sampled_from([(",", ":"), (", ", ": "), (" ,", " \t: ")]),
+)
+def test_a_key_that_stands_twice_is_always_seen(pairs, ascii_only, separators):
+    said = [json.dumps(item, ensure_ascii=ascii_only, separators=separators) for pair in pairs for item in pair]
+    if ascii_only:
+        said = [one.replace("\\\\", "\\u005c").replace(":", "\\u003a") if one[0] == '"' else one for one in said]
+    comma, colon = separators
+    line = ("{" + comma.join(colon.join(said[at : at + 2]) for at in range(0, len(said), 2)) + "}").encode()
+    twice = len({key for key, _ in pairs}) < len(pairs)
+    assert lost_in(line, orjson.loads(line)) == ("a key stands twice" if twice else "")
 
 
 def test_line_length_is_bounded(tmp_path, monkeypatch):

@@ -82,7 +82,7 @@ def test_exact_duplicates_fold_case_layout_and_look_alikes(write_rows):
     report = find_near_duplicates(dataset)
     assert report.clusters == (("r1", "r3", "r4"),)
     assert report.similarities == (1.0,)
-    assert (report.records, report.exact) == (6, 2)
+    assert (report.records, report.exact) == (6, 0)
 
 
 def test_clusters_join_through_a_middle_record(write_rows, prose):
@@ -170,7 +170,52 @@ def test_a_huge_cluster_is_found_in_little_time(write_rows, prose):
 
 def test_short_records_are_compared_exactly_only(write_rows):
     assert shingles(fold_texts(["one two three four"])).size == 0
-    assert find_near_duplicates(texts_dataset(write_rows, ["a b c d", "a b c e", "", "!"])).clusters == (("r3", "r4"),)
+    assert find_near_duplicates(texts_dataset(write_rows, ["a b c d", "a b c e", "", "!"])).clusters == ()
+
+
+def kept_of(dataset, out, **options):
+    kept = drop_duplicates(dataset, find_near_duplicates(dataset), out, **options)
+    return [row.get("n", row) for _, _, row in kept.rows()]
+
+
+def test_texts_without_letters_are_compared_as_they_stand(write_rows):
+    report = find_near_duplicates(texts_dataset(write_rows, ["🙂🙂", "😡😡😡", "→ ← ↑", "+ - *", "…", "!!!", "🙂🙂"]))
+    assert (report.clusters, report.exact) == ((("r1", "r7"),), 1)
+
+
+def test_tool_calls_that_differ_keep_a_record(write_rows, tmp_path):
+    def row(arguments):
+        call = {"type": "function", "function": {"name": "pay", "arguments": arguments}}
+        said = [{"role": "user", "content": "Please do it for me now, thank you very much"}]
+        return {"messages": [*said, {"role": "assistant", "content": None, "tool_calls": [call]}]}
+
+    rows = [row(arguments) for arguments in ('{"to":"Alice"}', '{"to":"Bob"}', {"sum": 5}, {"sum": 9}, {"sum": 5})]
+    dataset = open_dataset(write_rows(rows))
+    assert find_near_duplicates(dataset).exact == 2  # numbers are no text, but what is dropped has equal ones
+    assert kept_of(dataset, tmp_path / "out.jsonl") == rows[:4]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        [f"def join(a, b): return a {sign} b" for sign in "+-*/<>"],
+        ["great 👍", "great 👎"],
+        ["walk from here → there now", "walk from here ← there now"],
+    ],
+)
+def test_signs_that_differ_keep_a_record(write_rows, tmp_path, texts):
+    dataset = texts_dataset(write_rows, [*texts, texts[0], f"  {texts[0]} "])
+    assert len(find_near_duplicates(dataset).clusters) == 1
+    assert kept_of(dataset, tmp_path / "out.jsonl") == [{"text": text} for text in texts]
+
+
+def test_other_columns_that_differ_keep_a_record_unless_they_are_ignored(write_rows, tmp_path):
+    rows = [{"text": "The delivery came on time", "label": label, "n": n} for n, label in enumerate(("pos", "neg"))]
+    dataset = open_dataset(write_rows([*rows, rows[0]]))
+    assert kept_of(dataset, tmp_path / "out.jsonl") == [0, 1]
+    assert kept_of(dataset, tmp_path / "fewer.jsonl", ignore_columns=True) == [0]
+    chosen = open_dataset(write_rows([*rows, rows[0]], "columns.jsonl"), fields=["text", "label"])
+    assert kept_of(chosen, tmp_path / "chosen.jsonl") == [0, 1]
 
 
 @pytest.mark.parametrize("arguments", [{"threshold": 0.4}, {"threshold": 1.1}, {"num_perm": 126}, {"num_perm": 8}])

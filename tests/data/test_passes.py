@@ -165,6 +165,36 @@ def test_a_torn_or_changed_file_keeps_whole_frames_only(tmp_path, bodies, cut, f
         assert flip < 47
 
 
+def test_one_process_at_a_time_has_the_file_of_a_pass(tmp_path):
+    source, out, path = tmp_path / "t.jsonl", tmp_path / "out.jsonl", tmp_path / ".out.jsonl.pass"
+    source.write_text(lines(20))
+    with PassFile.open(path, {"a": 1}, key=KEY) as file:
+        file.add(0, b"part 0")
+        for about in ({"a": 1}, {"a": 2}):
+            with pytest.raises(InvalidInput, match="another process"), PassFile.open(path, about, key=KEY, anew=True):
+                pass
+        with pytest.raises(InvalidInput, match="another process"):
+            scan_dataset(open_dataset(source), Scanner(policy()), out=out)
+        assert path.exists()
+        assert file.read(0) == b"part 0"
+    scan_dataset(open_dataset(source), Scanner(policy()), out=out)
+    assert out.exists()
+    assert not path.exists()
+
+
+def test_a_frame_that_holds_another_part_is_refused(tmp_path):
+    path = tmp_path / "p"
+    with PassFile.open(path, {}, key=KEY) as file:
+        file.add(0, b"part 0")
+        file.add(1, b"part 1")
+        data = path.read_bytes()
+        size = 16 + 32 + 6
+        path.write_bytes(data[: -2 * size] + 2 * data[-size:])
+        assert file.read(1) == b"part 1"
+        with pytest.raises(InvalidInput, match="changed while it was in use"):
+            file.read(0)
+
+
 def test_the_file_of_a_pass_is_private_and_no_link(tmp_path):
     with PassFile.open(tmp_path / "p", {}, key=KEY):
         assert (tmp_path / "p").stat().st_mode & 0o777 == 0o600

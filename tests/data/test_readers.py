@@ -190,6 +190,6 @@ def test_skipping_leaves_ids_and_says_what_was_left_out(tmp_path):
     report = scan_dataset(dataset, Scanner(Policy()), out=tmp_path / "clean.jsonl")
     assert [line.split(": ")[0] for line in report.skipped] == [f"t.jsonl:{number}" for number in (2, 3, 4, 5)]
     assert report.records == 2
-    assert (tmp_path / "clean.jsonl").read_text() == '{"text":"a"}\n{"text":"b"}\n'
+    assert (tmp_path / "clean.jsonl").read_text() == '{"text": "a"}\n{"text": "b"}\n'
     (step,) = read_steps(Dataset(tmp_path / "clean.jsonl", chat=dataset.chat))
     assert step.parameters["skipped"] == 4

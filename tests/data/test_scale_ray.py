@@ -3,7 +3,7 @@ import os
 import pickle
 import random
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -156,9 +156,13 @@ def test_ray_finds_duplicates_and_builds_the_index_as_one_process(cluster, datas
     assert len(report.clusters) > 30
     assert find_near_duplicates(dataset, engine=engine) == report
     layout = Layout.for_chars(10**6, STANDARD)
-    index = build_index(dataset, key=KEYS["index"], layout=layout)
+    params = replace(STANDARD, boilerplate_after=5)
+    index = build_index(dataset, key=KEYS["index"], params=params, layout=layout)
     assert index.header.boilerplate.left_out > 0
-    assert build_index(dataset, key=KEYS["index"], layout=layout, engine=engine).to_bytes() == index.to_bytes()
+    assert (
+        build_index(dataset, key=KEYS["index"], params=params, layout=layout, engine=engine).to_bytes()
+        == index.to_bytes()
+    )
 
 
 def test_a_worker_that_fetches_other_keys_works_on_nothing(dataset, scanner, keys):

@@ -102,12 +102,24 @@ def test_the_redaction_is_in_provenance_and_manifest(write_rows, scanner, tmp_pa
     assert manifest.parents[0].root == f"sha256-rfc9162:{build_manifest(dataset, key=key).root}"
 
 
-def test_a_value_under_a_doubled_key_does_not_survive(tmp_path, scanner):
+def test_a_value_under_a_doubled_key_is_refused_and_not_passed_on(tmp_path, scanner, errors_text):
     path = tmp_path / "t.jsonl"
-    path.write_text(f'{{"text": "mail {MAIL}", "text": "nothing"}}\n')
-    report = scan_dataset(open_dataset(path), scanner, out=tmp_path / "clean.jsonl")
-    assert report.findings == ()
-    assert (tmp_path / "clean.jsonl").read_text() == '{"text":"nothing"}\n'
+    path.write_text(f'{{"text": "mail {MAIL}", "text": "nothing"}}\n{{"text": "more"}}\n')
+    with pytest.raises(InvalidInput, match=r"^t\.jsonl:1: expected one JSON object") as caught:
+        open_dataset(path)
+    assert "a key stands twice" in errors_text(caught.value)
+    assert MAIL not in errors_text(caught.value)
+    report = scan_dataset(open_dataset(path, skip_bad=True), scanner, out=tmp_path / "clean.jsonl")
+    assert (report.findings, len(report.skipped)) == ((), 1)
+    assert (tmp_path / "clean.jsonl").read_text() == '{"text": "more"}\n'
+
+
+def test_rows_without_a_finding_are_written_as_they_stand(tmp_path, scanner):
+    path = tmp_path / "t.jsonl"
+    said = ['{ "text" : "\\u0061 b",\r"n":18446744073709551615, "f": 1.50E1 }', f'{{"text": "to {MAIL}", "f": 1.50E1}}']
+    path.write_bytes("\n".join(said).encode())
+    scan_dataset(open_dataset(path), scanner, out=tmp_path / "clean.jsonl")
+    assert (tmp_path / "clean.jsonl").read_bytes() == f'{said[0]}\n{{"text":"to <EMAIL>","f":15.0}}\n'.encode()
 
 
 @pytest.mark.parametrize(

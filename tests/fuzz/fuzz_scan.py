@@ -3,6 +3,7 @@
 import functools
 import hmac
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from fuzz_harness import Counting, QuickPassphrase, Target, as_file, corpus, scratch
@@ -113,7 +114,8 @@ def _read_coded_dictionary(data: bytes) -> object:
 
 
 def _span_index() -> SpanIndex:
-    return SpanIndex.build(["the quick brown fox jumps over the lazy dog " * 4], key=KEY, params=STANDARD)
+    params = replace(STANDARD, boilerplate_after=5)
+    return SpanIndex.build(["the quick brown fox jumps over the lazy dog " * 4], key=KEY, params=params)
 
 
 @functools.cache

@@ -46,6 +46,9 @@ def test_golden_file():
     assert [digest.hex() for digest in sorted(book.digests)] == vector["digests"]
     assert book.stems.hex() == vector["stems"]
     assert Dictionary.build(["orion", "Project Nightjar"], key=book.key, label=book.label) == book
+    with pytest.raises(VerificationError, match="another version of folding") as caught:
+        Dictionary.parse(bytes.fromhex(vector["hex_of_fold_1"]), what="golden", key=book.key)
+    assert caught.value.next_step == "build the dictionary again from the terms"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""``stanch-fold/1``: vectors, chunk and normal-form invariance, the way back."""
+"""``stanch-fold/2``: vectors, chunk and normal-form invariance, the way back."""
 
 import importlib.util
 import json

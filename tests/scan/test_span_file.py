@@ -155,7 +155,7 @@ def forge(path, change):
     [
         lambda header: header.update(colour="red"),
         lambda header: header.pop("keys"),
-        lambda header: header.update(fold="stanch-fold/2"),
+        lambda header: header.update(fold="stanch-fold/3"),
         lambda header: header.update(k=8),
         lambda header: header.update(stride=0),
         lambda header: header.update(blocks=0),
@@ -169,6 +169,13 @@ def test_headers_that_make_no_sense_are_refused_even_if_authentic(path, change):
     forge(path, change)
     with pytest.raises(VerificationError):
         SpanIndex.open(path, KEY)
+
+
+def test_an_index_of_another_folding_is_refused_with_the_next_step(path):
+    forge(path, lambda header: header.update(fold="stanch-fold/1"))
+    with pytest.raises(VerificationError, match="another version of folding than stanch-fold/2") as caught:
+        SpanIndex.open(path, KEY)
+    assert caught.value.next_step == "build the index again from the data set"
 
 
 def test_a_header_that_is_left_alone_passes_the_forger(path):

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import mpmath
@@ -204,13 +205,17 @@ def test_without_the_key_hits_are_chance(library, index):
 def test_boilerplate_is_left_out(library):
     greeting = "thank you for writing to our support team we will answer within two working days as promised " * 2
     texts = [text[:20] + " " + greeting + text for text in library[:30]]
-    assert not SpanIndex.build(texts, key=KEY).query(greeting)
-    header = SpanIndex.build(texts, key=KEY).header
-    assert header.boilerplate.left_out > 0
-    everything = SpanIndex.build(texts, key=KEY, params=IndexParams(50, 25, 16, None))
-    assert everything.query(greeting)
-    assert everything.header.boilerplate is None
-    assert SpanIndex.build(texts[:5], key=KEY).query(greeting)
+    params = replace(STANDARD, boilerplate_after=5)
+    fewer = SpanIndex.build(texts, key=KEY, params=params)
+    assert not fewer.query(greeting)
+    assert fewer.header.boilerplate.left_out > 0
+    assert SpanIndex.build(texts[:5], key=KEY, params=params).query(greeting)
+
+
+def test_what_many_texts_hold_is_indexed_unless_it_is_to_be_left_out(library):
+    index = SpanIndex.build([f"{text} {library[40]} {text}" for text in library[:9]], key=KEY)
+    assert index.query(library[40])
+    assert index.header.boilerplate is None
 
 
 def test_copies_of_a_text_are_no_boilerplate(library):
@@ -361,7 +366,8 @@ def test_what_everybody_has_is_left_out(library):
     licence = library[100]
     texts = [*library[:20], library[20][:60] + " " + licence]
     assert SpanIndex.build(texts, key=KEY).query(licence)
-    index = SpanIndex.build(texts, key=KEY, public=["something else", "intro " + licence.upper()])
+    params = replace(STANDARD, boilerplate_after=5)
+    index = SpanIndex.build(texts, key=KEY, params=params, public=["something else", "intro " + licence.upper()])
     assert not index.query(licence)
     assert index.query(texts[-1][:200])
     assert index.header.boilerplate.left_out > 10

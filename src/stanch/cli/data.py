@@ -47,9 +47,13 @@ def manifest(path: Path, out: Path | None) -> Result:
 @data.command("dedup")
 @click.argument("path", type=IN)
 @click.option("--out", type=OUT, required=True, help="The data set without near-duplicates.")
+@click.option(
+    "--ignore-columns", is_flag=True,
+    help="Drop records that say the same although their other columns (labels, numbers) differ.",
+)  # fmt: skip
 @shared
-def dedup(path: Path, out: Path, **sharing: Any) -> Result:  # noqa: ANN401 - the options of `shared`
-    """Keep the first of each cluster of near-duplicate records."""
+def dedup(path: Path, out: Path, *, ignore_columns: bool, **sharing: Any) -> Result:  # noqa: ANN401 - the options of `shared`
+    """Keep the first of each cluster of near-duplicate records; what differs in signs, tool calls or columns stays."""
     from stanch.cli.dataset import open_dataset_of  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.cli.key_places import key_places  # noqa: PLC0415 - same
@@ -59,10 +63,16 @@ def dedup(path: Path, out: Path, **sharing: Any) -> Result:  # noqa: ANN401 - th
     doer = engine_of(key_places(frame), **sharing)
     with open_workspace(frame) as workspace:
         dataset = open_dataset_of(workspace, path)
-        report, kept = deduplicate(workspace, dataset, out, engine=doer)
+        report, kept = deduplicate(workspace, dataset, out, ignore_columns=ignore_columns, engine=doer)
         before, after = len(dataset), len(kept)
-    text = f"kept      {after} of {before} records; {len(report.clusters)} clusters of near-duplicates  → {out}"
-    return Result({"before": before, "after": after, "clusters": len(report.clusters)}, text)
+    different = sum(len(cluster) - 1 for cluster in report.clusters) - (before - after)
+    lines = [f"kept      {after} of {before} records; {len(report.clusters)} clusters of near-duplicates  → {out}"]
+    if different:
+        lines.append(f"          {different} of them say what another says, and differ in signs, tool calls or columns")
+    if different and not ignore_columns:
+        lines.append("next      --ignore-columns, if the columns beside the text (labels, numbers of rows) may differ")
+    counts = {"before": before, "after": after, "clusters": len(report.clusters), "different": different}
+    return Result(dict(counts), "\n".join(lines))
 
 
 @data.command("repeats")

@@ -11,12 +11,14 @@ from stanch.cli.engines import engine_of, shared
 from stanch.cli.frame import Group, Result, current
 
 if TYPE_CHECKING:
+    from stanch.scan.spans.index_file import Header
     from stanch.terms import JsonValue
     from stanch.workspace.verbs_index import Answer
 
 IN = click.Path(path_type=Path, dir_okay=False)
 OUT = click.Path(path_type=Path)
 _MAX_LINE = 1 << 26
+_BOILERPLATE_AFTER, _MUCH = 5, 0.01
 
 
 @click.group(cls=Group)
@@ -31,8 +33,8 @@ def index() -> None:
     help="Runs of 81 (standard) or 63 (fine) characters are surely cut.",
 )  # fmt: skip
 @click.option(
-    "--keep-boilerplate", is_flag=True,
-    help="Index what more than five texts share as well: for short rows from templates, where that is most of the row.",
+    "--leave-out-boilerplate", is_flag=True,
+    help="Do not index what more than five texts share: licences and greetings, but also what many records quote.",
 )  # fmt: skip
 @click.option("--public", type=IN, help="A text that everybody has, such as a licence: its runs are left out.")
 @click.option("--for-chars", type=click.IntRange(min=1), help="Build one part of an index of so many characters.")
@@ -40,8 +42,8 @@ def index() -> None:
 @click.option("--out", type=OUT, required=True, help="The index.")
 @shared
 def build(
-    path: Path, window: str, *, keep_boilerplate: bool, public: Path | None, for_chars: int | None, like: Path | None,
-    out: Path, **sharing: Any,  # noqa: ANN401 - the options of `shared`
+    path: Path, window: str, *, leave_out_boilerplate: bool, public: Path | None, for_chars: int | None,
+    like: Path | None, out: Path, **sharing: Any,  # noqa: ANN401 - the options of `shared`
 ) -> Result:  # fmt: skip
     """Index the text of the data set PATH, so that the guard knows it again."""
     from stanch.cli.dataset import open_dataset_of  # noqa: PLC0415 - keeps `stanch --help` light
@@ -53,8 +55,8 @@ def build(
     if for_chars is not None and like is not None:
         raise click.UsageError("give --for-chars for the first part and --like for the others, not both")
     params = FINE if window == "fine" else STANDARD
-    if keep_boilerplate:
-        params = replace(params, boilerplate_after=None)
+    if leave_out_boilerplate:
+        params = replace(params, boilerplate_after=_BOILERPLATE_AFTER)
     layout = Layout.for_chars(for_chars, params) if for_chars is not None else None
     frame = current()
     doer = engine_of(key_places(frame, index=True), **sharing)
@@ -65,7 +67,7 @@ def build(
         texts = [_read(public)] if public is not None else []
         dataset = open_dataset_of(workspace, path)
         made = index_data(workspace, dataset, out, params, public=texts, layout=layout, engine=doer)
-    return Result({"keys": made.header.keys}, f"indexed   {path}: {made.header.keys} windows  → {out}")
+    return _told(made.header, f"indexed   {path}", {}, out)
 
 
 @index.command("query")
@@ -100,8 +102,20 @@ def merge(parts: tuple[Path, ...], out: Path) -> Result:
 
     with open_workspace(current()) as workspace:
         merged = merge_indexes(workspace, parts, out)
-    text = f"merged    {len(parts)} parts: {merged.header.keys} windows  → {out}"
-    return Result({"keys": merged.header.keys, "parts": len(parts)}, text)
+    return _told(merged.header, f"merged    {len(parts)} parts", {"parts": len(parts)}, out)
+
+
+def _told(header: "Header", done: str, counts: "dict[str, JsonValue]", out: Path) -> Result:
+    """Say how many windows an index holds and how many were left out; warn if these are more than 1 % of all."""
+    left_out = header.boilerplate.left_out if header.boilerplate is not None else 0
+    share = left_out / max(header.keys + left_out, 1)
+    aside = "" if header.boilerplate is None else f", {left_out} left out ({share:.1%})"
+    warning = (
+        f"{share:.1%} of the windows are not in the index, so answers may quote them: many texts share them, or they "
+        "are public. Build it without --leave-out-boilerplate unless that is meant"
+    )
+    data = {"keys": header.keys, **counts, "left_out": left_out, "left_out_share": round(share, 4)}
+    return Result(data, f"{done}: {header.keys} windows{aside}  → {out}", warnings=(warning,) if share > _MUCH else ())
 
 
 def _row(number: int, answer: "Answer") -> "dict[str, JsonValue]":

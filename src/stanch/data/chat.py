@@ -37,6 +37,7 @@ _KEYS: dict[ChatForm, tuple[str, ...]] = {
     ChatForm.INSTRUCTION: ("instruction", "output"),
     ChatForm.TEXT: ("text",),
 }
+_OPTIONAL_KEYS = {ChatForm.INSTRUCTION: ("system", "input")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,11 @@ class Slot:
 
     def __repr__(self) -> str:
         return f"Slot(role={self.role!r})"
+
+
+def spoken_columns(form: ChatForm) -> tuple[str, ...]:
+    """Return the columns that hold what is said in rows of a form; none of ``FIELDS``, which names its own."""
+    return _KEYS.get(form, ()) + _OPTIONAL_KEYS.get(form, ())
 
 
 def recognise_form(rows: list[dict[str, Any]]) -> ChatForm:

@@ -6,7 +6,7 @@ cluster changes no other cluster: what ``tune`` needs for its units of privacy.
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from stanch.crypto import canonical_json
 from stanch.data.clusters import Clusters
+from stanch.data.copies import find_copies
 from stanch.data.dataset import Dataset
 from stanch.data.engines import LOCAL, Engine, in_order
 from stanch.data.part_sketch import DIGEST, PartSketches, SketchJob, sketch_batch
@@ -38,9 +39,10 @@ class DuplicateReport:
 
     Attributes:
         clusters: Ids of the records of each cluster of two or more, in the order of the dataset.
-        similarities: For each cluster, the lowest Jaccard similarity by which a record joined it; 1: all equal.
+        similarities: For each cluster, the lowest Jaccard similarity by which a record joined it; 1: all equal once
+            folded.
         records: Number of records compared.
-        exact: Number of records whose folded text stands earlier in the dataset.
+        exact: Number of records whose texts stand earlier in the dataset, letter for letter.
         threshold: Jaccard similarity from which two records are near-duplicates.
         num_perm: Number of MinHash permutations.
     """
@@ -73,10 +75,11 @@ class DuplicateReport:
 def find_near_duplicates(
     dataset: Dataset, *, threshold: float = 0.8, num_perm: int = 128, engine: Engine = LOCAL
 ) -> DuplicateReport:
-    """Cluster the records that say the same in what is spoken or written; system turns and other columns do not count.
+    """Cluster the records that say the same: turns and tool calls count, system turns and other columns do not.
 
-    Equal folded texts are exact duplicates. Others are compared by their sets of 5-word shingles of the folded text
-    (records below 5 words: exact only). Candidates come from locality-sensitive hashing with bands of 4 rows: a pair at
+    Records are compared by the words of their folded texts; where these are equal the similarity is 1. A text without
+    any letter or digit is compared as it stands. Others are compared by their sets of 5-word shingles (below 5 words:
+    not at all). Candidates come from locality-sensitive hashing with bands of 4 rows: a pair at
     similarity s is proposed with probability 1 − (1 − s^4)^(num_perm / 4), for 128 values and s = 0.8 all but 5e-8.
     Source: Broder (1997); Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, section 3.4.
 
@@ -88,6 +91,7 @@ def find_near_duplicates(
     """
     if not 0.5 <= threshold <= 1 or num_perm % ROWS_PER_BAND or not 16 <= num_perm <= 1024:
         raise InvalidInput("near-duplicates: expected a threshold from 0.5 to 1 and 16 to 1024 permutations, in fours")
+    texts = bytearray()
     with Spill(np.uint8, NAME_SIZE if dataset.key is not None else LINE_SIZE) as spill:
 
         def columns() -> Iterator[Columns]:
@@ -95,15 +99,17 @@ def find_near_duplicates(
             for body in in_order(engine.run(SketchJob(dataset, num_perm), parts), parts):
                 part = msgspec.msgpack.decode(body, type=PartSketches)
                 spill.append(np.frombuffer(part.names, np.uint8))
+                texts.extend(part.texts)
                 yield part.digests, part.counts, part.hashes, part.sketches
 
         read = _read(columns(), num_perm)
         names = spill.mapped()
-    return _cluster(read, threshold, num_perm, lambda wanted: shown_names(names, wanted))
+    report = _cluster(read, threshold, num_perm, lambda wanted: shown_names(names, wanted))
+    return replace(report, exact=report.records - np.unique(_digests(texts)).size)
 
 
 def cluster_texts(texts: Iterable[tuple[str, bytes]], threshold: float, num_perm: int) -> DuplicateReport:
-    """Cluster folded texts, given with their ids, as :func:`find_near_duplicates` does."""
+    """Cluster folded texts, given with their ids, as :func:`find_near_duplicates`; ``exact``: equal once folded."""
     ids: list[str] = []
     sketcher = Sketcher(num_perm)
 
@@ -139,8 +145,11 @@ def _cluster(
     )
 
 
-def drop_duplicates(dataset: Dataset, report: DuplicateReport, out: Path) -> Dataset:
-    """Write the dataset with the first record of each cluster only; whole records are removed, never parts.
+def drop_duplicates(dataset: Dataset, report: DuplicateReport, out: Path, *, ignore_columns: bool = False) -> Dataset:
+    """Write the dataset without the copies in each cluster; whole records are removed, never parts.
+
+    A copy holds nothing that the record which stays does not: see :func:`stanch.data.copies.find_copies`. With
+    ``ignore_columns`` other columns, such as labels and numbers of rows, may differ.
 
     Raises:
         InvalidInput: The dataset holds canaries, or the report is about another dataset.
@@ -152,7 +161,6 @@ def drop_duplicates(dataset: Dataset, report: DuplicateReport, out: Path) -> Dat
             why="dropping copies of a canary would spoil the audit without a trace",
             next_step="de-duplicate first, then inject",
         )
-    removed = {name for cluster in report.clusters for name in cluster[1:]}
     known = {name for cluster in report.clusters for name in cluster}
     names = {record.id for record in dataset}
     if len(names) != report.records or not known <= names:
@@ -160,7 +168,11 @@ def drop_duplicates(dataset: Dataset, report: DuplicateReport, out: Path) -> Dat
             f"{dataset.uri}: the duplicate report is about another dataset",
             next_step="make the report again, with the dataset opened in the same way",
         )
-    parameters = {"keep": "first", "num_perm": report.num_perm, "removed": len(removed), "threshold": report.threshold}
+    removed = find_copies(dataset, report.clusters, ignore_columns=ignore_columns)
+    parameters: dict[str, JsonValue] = {
+        "ignore_columns": ignore_columns, "keep": "first", "num_perm": report.num_perm, "removed": len(removed),
+        "threshold": report.threshold,
+    }  # fmt: skip
     lines = (record.raw for record in dataset if record.id not in removed)
     return derive(dataset, out, ("deduplicate", parameters), lines)
 
@@ -186,9 +198,11 @@ def _read(columns: Iterable[Columns], num_perm: int) -> _Read:
             spilled.append(np.frombuffer(hashes, np.uint64))
             sketched.append(np.frombuffer(sketches, np.uint32))
         counted = np.concatenate(sizes)
-        return _Read(
-            np.frombuffer(kept, f"V{DIGEST}"), counted[1:], np.cumsum(counted), spilled.mapped(), sketched.mapped()
-        )
+        return _Read(_digests(kept), counted[1:], np.cumsum(counted), spilled.mapped(), sketched.mapped())
+
+
+def _digests(joined: bytearray) -> npt.NDArray[np.void]:
+    return np.frombuffer(joined, f"V{DIGEST}")
 
 
 def _join_similar(clusters: Clusters, members: Numbers, read: _Read, threshold: float) -> None:

@@ -218,8 +218,8 @@ class PartScanner:
         for record, places, row in held:
             if record.index in doomed or (record.index in touched and not self._redact_places(record, places)):
                 continue
-            # Always written anew: the raw line may hide a value under a key that stands twice.
-            yield orjson.dumps(row) + b"\n"
+            # The reader refuses lines that say more than the row that was looked at.
+            yield (orjson.dumps(row) if record.index in touched else record.raw) + b"\n"
 
     def _redact_places(self, record: Record, places: Sequence[Slot]) -> bool:
         """Redact a row in place; tell whether it stays. What comes to light on the way can drop it as well."""

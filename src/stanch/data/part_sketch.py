@@ -7,10 +7,11 @@ from itertools import islice
 
 import msgspec
 import numpy as np
+import orjson
 
 from stanch.data.dataset import Dataset
 from stanch.data.record_names import name_bytes
-from stanch.data.shingles import flat_shingles, folded_text
+from stanch.data.shingles import compared_texts, flat_shingles, folded_text
 from stanch.data.sketches import Sketcher
 from stanch.data.stage import Numbered, SharedDataset, StageSecrets
 
@@ -23,6 +24,7 @@ class PartSketches(msgspec.Struct, frozen=True, array_like=True):
 
     Attributes:
         names: Ids, as :func:`stanch.data.record_names.name_bytes` returns them.
+        texts: Digests of the texts as they stand, 16 bytes each.
         digests: Digests of the folded texts, 16 bytes each.
         counts: Numbers of shingles (int64).
         hashes: Hashes of the shingles (uint64).
@@ -30,6 +32,7 @@ class PartSketches(msgspec.Struct, frozen=True, array_like=True):
     """
 
     names: bytes
+    texts: bytes
     digests: bytes
     counts: bytes
     hashes: bytes
@@ -76,25 +79,30 @@ class PartSketcher:
 
     def __call__(self, numbered: Numbered) -> bytes:
         """Return the :class:`PartSketches` of a part in MessagePack."""
-        names = bytearray()
+        names, texts = bytearray(), bytearray()
         keyed = self._dataset.key is not None
 
         def views() -> Iterator[bytes]:
             for record, _, _ in self._dataset.entries(numbered[1]):
                 names.extend(name_bytes(record, keyed=keyed))
+                texts.extend(_digest(orjson.dumps(compared_texts(record))))
                 yield folded_text(record)
 
         rest, batches = views(), []
         while batch := list(islice(rest, _BATCH)):
             batches.append(sketch_batch(self._sketcher, batch))
         columns = (b"".join(column) for column in zip(*batches, strict=True)) if batches else (b"",) * 4
-        return msgspec.msgpack.encode(PartSketches(bytes(names), *columns))
+        return msgspec.msgpack.encode(PartSketches(bytes(names), bytes(texts), *columns))
 
 
 def sketch_batch(sketcher: Sketcher, views: Sequence[bytes]) -> tuple[bytes, bytes, bytes, bytes]:
     """Return digests, counts, hashes and sketches of folded texts, as in :class:`PartSketches`; at least one text."""
-    digests = b"".join(hashlib.blake2b(view, digest_size=DIGEST).digest() for view in views)
+    digests = b"".join(map(_digest, views))
     hashes, counts = flat_shingles(views)
     sketches = sketcher.sketch(hashes, counts)
     sizes, found, made = (np.ascontiguousarray(column).tobytes() for column in (counts, hashes, sketches))
     return digests, sizes, found, made
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=DIGEST).digest()

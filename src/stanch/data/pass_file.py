@@ -4,6 +4,7 @@ The file is a header and one frame for each finished part, each under a MAC whos
 report key has. A frame counts once it is durable; a torn one at the end is cut off.
 """
 
+import fcntl
 import hmac
 import os
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ _HEAD = 16
 
 
 class PassFile:
-    """Finished parts by their number. One process writes."""
+    """Finished parts by their number. One process has the file open."""
 
     def __init__(self, descriptor: int, key: bytes, start: int) -> None:
         self._file = descriptor
@@ -31,16 +32,17 @@ class PassFile:
 
     @classmethod
     @contextmanager
-    def open(cls, path: Path, about: dict[str, JsonValue], *, key: bytes) -> Iterator["PassFile"]:
+    def open(cls, path: Path, about: dict[str, JsonValue], *, key: bytes, anew: bool = False) -> Iterator["PassFile"]:
         """Open the file of a pass, or begin one (mode 0600).
 
         Args:
             path: The file.
             about: Whatever decides on the results: source, parts, policy.
             key: A secret of 32 bytes that the results depend on.
+            anew: Whether the file of another pass is overwritten.
 
         Raises:
-            InvalidInput: The file belongs to another pass, or cannot be written.
+            InvalidInput: The file belongs to another pass, is in use, or cannot be written.
         """
         key = hkdf_sha256(key, info=b"stanch/pass/v2", length=32)
         header = _MAGIC + hmac_sha256(key, canonical_json(about))
@@ -51,7 +53,11 @@ class PassFile:
                 f"cannot write {path}", why=error.strerror or "", next_step="check the folder"
             ) from error
         try:
+            _lock(descriptor, path)
             found = os.pread(descriptor, len(header), 0)
+            if anew and found != header:
+                os.ftruncate(descriptor, 0)
+                found = b""
             if not header.startswith(found) and not hmac.compare_digest(found, header):
                 raise InvalidInput(
                     f"{path}: holds another pass",
@@ -70,7 +76,7 @@ class PassFile:
 
     def add(self, number: int, body: bytes) -> None:
         """Make the result of part ``number`` durable."""
-        head = number.to_bytes(8, "little") + len(body).to_bytes(8, "little")
+        head = _head(number, len(body))
         _write(self._file, head + self._mac(head, body) + body, self._end)
         self._places[number] = (self._end, len(body))
         self._end += _HEAD + _MAC + len(body)
@@ -83,7 +89,7 @@ class PassFile:
         """
         start, size = self._places[number]
         head, mac, body = self._frame(start, size)
-        if not hmac.compare_digest(mac, self._mac(head, body)):
+        if head != _head(number, size) or not hmac.compare_digest(mac, self._mac(head, body)):
             raise InvalidInput("the file of the pass was changed while it was in use")
         return body
 
@@ -107,6 +113,21 @@ class PassFile:
 
     def _mac(self, head: bytes, body: bytes) -> bytes:
         return hmac_sha256(self._key, head + body)
+
+
+def _head(number: int, size: int) -> bytes:
+    return number.to_bytes(8, "little") + size.to_bytes(8, "little")
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise InvalidInput(
+            f"{path}: another process is at this pass",
+            why="two that write one file would mix up its parts",
+            next_step="wait until it has ended, or write to another file",
+        ) from error
 
 
 def _write(descriptor: int, data: bytes, start: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from stanch.data import lines
+from stanch.data.faithful import lost_in
 from stanch.data.lines import cut_lines, is_gzip, raw_lines, read_lines
 from stanch.data.rows import PART_SIZE, BadRow, Range, Row
 from stanch.errors import InvalidInput
@@ -177,6 +178,8 @@ def _json_row(number: int, line: bytes) -> Row | BadRow:
         return BadRow(number, "one JSON object", f"it is not JSON at column {error.colno}")
     if not isinstance(values, dict):
         return BadRow(number, "one JSON object", "it is JSON of another type")
+    if lost := lost_in(line, values):
+        return BadRow(number, "one JSON object", lost)
     return Row(number, line, values)
 
 

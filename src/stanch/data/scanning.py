@@ -1,5 +1,6 @@
 """Scans a dataset for what must not be tuned on, and writes it without that."""
 
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from stanch.data.spill import Spill
 from stanch.data.stage import Numbered
 from stanch.data.tree import RootBuilder
 from stanch.errors import InvalidInput, LeakFound, StanchError
-from stanch.scan import Location, ReportBuilder, Scanner, ScanReport, ScanResult
+from stanch.scan import FOLD, Location, ReportBuilder, Scanner, ScanReport, ScanResult
 from stanch.scan.policy_bytes import PolicySecrets
 from stanch.terms import SILENT, JsonValue, Progress
 
@@ -99,21 +100,19 @@ def _redact(dataset: Dataset, scanner: Scanner, out: Path, plan: ScanPlan, progr
         if vault is not None:
             vault.save()
 
-    try:
-        if own is not None and (vault is not None or not work.continues(own)):
-            own.unlink(missing_ok=True)
-        with work.kept(plan.resume or own) as kept:
+    with work.kept(plan.resume or own, anew=own is not None) as kept:
+        try:
             root = None if dataset.key is None else RootBuilder(dataset.key)
             report = work.report(work.results(kept, ("scan", progress)), root)
-            rows = (row for result in work.stored(kept) for row in result.rows.splitlines())
+            rows = (row for result in work.stored(kept) for row in result.rows.split(b"\n")[:-1])
             parent = None if root is None else root.root()
             derive(dataset, out, ("redact", _parameters(report)), rows, approve=check, parent=parent)
-    except StanchError:
+        except StanchError:
+            if own is not None:
+                own.unlink(missing_ok=True)
+            raise
         if own is not None:
             own.unlink(missing_ok=True)
-        raise
-    if own is not None:
-        own.unlink()
     return report
 
 
@@ -134,19 +133,11 @@ class _Pass:
         self._redact = redact
         self._parts: Sequence[Numbered] = tuple(enumerate(dataset.file.parts()))
 
-    def kept(self, path: Path | None) -> AbstractContextManager[PassFile | None]:
-        """Open the file of finished parts, if there is to be one."""
-        return (
-            nullcontext() if path is None else PassFile.open(path, self._about(), key=self._scanner.policy.report_key)
-        )
-
-    def continues(self, path: Path) -> bool:
-        """Say whether the file is one of this pass."""
-        try:
-            with self.kept(path):
-                return True
-        except InvalidInput:
-            return False
+    def kept(self, path: Path | None, *, anew: bool = False) -> AbstractContextManager[PassFile | None]:
+        """Open the file of finished parts, if there is to be one; ``anew``: also where another pass left its own."""
+        if path is None:
+            return nullcontext()
+        return PassFile.open(path, self._about(), key=self._scanner.policy.report_key, anew=anew)
 
     def results(self, kept: PassFile | None, stage: tuple[str, Progress]) -> Iterator[PartResult]:
         """Yield the results of all parts in their order; what is kept already is not done again."""
@@ -198,6 +189,9 @@ class _Pass:
     def _about(self) -> dict[str, JsonValue]:
         dataset, policy = self._dataset, self._scanner.policy
         return {
+            # The values of a part that is done would be missing from a vault: such a pass is never gone on with.
+            "once": secrets.token_hex(16) if self._redact and policy.vault is not None else "",
+            "fold": FOLD,
             "source": file_digest(dataset.path),
             "parts": [[part.start, part.stop] for _, part in self._parts],
             "task": [dataset.chat.value, list(dataset.columns), dataset.skip_bad, self._redact],

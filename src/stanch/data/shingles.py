@@ -9,7 +9,7 @@ from stanch.data.record import Record
 from stanch.scan import fold_text
 
 SHINGLE_WORDS = 5
-_UNCOMPARED_ROLES = frozenset({"", "system", "developer", "tool_call"})
+_UNCOMPARED_ROLES = frozenset({"", "system", "developer"})
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd: 2^64 divided by the golden ratio
 _MULTIPLIER_SQUARED = np.uint64(0x9E3779B97F4A7C15**2 % 2**64)
 _MIXER = np.uint64(0xBF58476D1CE4E5B9)
@@ -23,9 +23,15 @@ Hashes = npt.NDArray[np.uint64]
 Numbers = npt.NDArray[np.int64]
 
 
+def compared_texts(record: Record) -> list[str]:
+    """Return what is compared of a record: the texts of its turns but the system's, and the strings of tool calls."""
+    return [field.text for field in record.fields if field.role not in _UNCOMPARED_ROLES]
+
+
 def folded_text(record: Record) -> bytes:
-    """Return what is compared of a record: the folded text (``index`` view) of its turns but the system's."""
-    return fold_texts(field.text for field in record.fields if field.role not in _UNCOMPARED_ROLES)
+    """Return the folded text (``index`` view) of what is compared; of texts without a letter or digit, themselves."""
+    texts = compared_texts(record)
+    return fold_texts(texts) or "\n".join(texts).encode()
 
 
 def fold_texts(texts: Iterable[str]) -> bytes:

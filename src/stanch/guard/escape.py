@@ -9,6 +9,8 @@ The border of two places of an answer (:data:`BORDER`) is read likewise: as it i
 nothing. So what lies across it is found whether a client puts the places together with or without a space; that ends
 the answer, since no label can stand in two places.
 
+Tag characters show nothing, and the stages drop them; read as escapes they say the ASCII characters that they encode.
+
 Not claimed: an escape in an escape, and escapes of other languages than JSON.
 """
 
@@ -27,14 +29,16 @@ BORDER = "\x1f"
 REPLAYED = 4096
 """Code points before the first backslash that are read again; a finding that reaches further back shows unescaped."""
 
+_TAGS = "\U000e0020-\U000e007e"
 _CUT = f"{BORDER}{{0,3}}"  # an escape may be cut by borders
 _HEX = rf"(?:{_CUT}[0-9a-fA-F])"
 _HIGH, _LOW = rf"u{_CUT}[dD]{_CUT}[89abAB]{_HEX}{{2}}", rf"u{_CUT}[dD]{_CUT}[c-fC-F]{_HEX}{{2}}"
 _LOW_BEGUN = rf"\\{_CUT}(?:u{_CUT}(?:[dD]{_CUT}(?:[c-fC-F]{_HEX}?{_CUT})?)?)?"
-_WHOLE = rf'\\{_CUT}(?:{_HIGH}{_CUT}\\{_CUT}{_LOW}|u{_HEX}{{4}}|["\\/bfnrt])|{BORDER}'
+_WHOLE = rf'\\{_CUT}(?:{_HIGH}{_CUT}\\{_CUT}{_LOW}|u{_HEX}{{4}}|["\\/bfnrt])|{BORDER}|[{_TAGS}]'
 _ESCAPE = re.compile(_WHOLE)
 _BEGUN = re.compile(rf"(?P<begun>\\{_CUT}(?:{_HIGH}{_CUT}(?:{_LOW_BEGUN})?|u{_HEX}{{0,3}}{_CUT})?\Z)|{_WHOLE}")
-_FIRST = re.compile(rf"[\\{BORDER}]")
+_FIRST = re.compile(rf"[\\{BORDER}{_TAGS}]")
+_TAG = re.compile(f"[{_TAGS}]")
 _SHORT = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 
@@ -79,7 +83,7 @@ class EscapedGate:
             return ""
         if self._reading is not None:
             return self._judge(self._reading, text, final=final)
-        if not self._is_after and "\\" not in text and BORDER not in text:
+        if not (self._is_after or "\\" in text or BORDER in text or (not text.isascii() and _TAG.search(text))):
             self.skip(text)
             return text
         first = None if self._is_after else _FIRST.search(text)
@@ -205,10 +209,12 @@ def _between(lows: list[int], highs: list[int], start: int, end: int) -> range:
 
 
 def _said(escape: str) -> str:
-    """Return the character of an escape; half a surrogate pair becomes U+FFFD. A border says nothing."""
+    """Return the character of an escape or a tag; half a surrogate pair becomes U+FFFD. A border says nothing."""
     escape = escape.replace(BORDER, "")
     if not escape:
         return ""
+    if escape[0] != "\\":
+        return chr(ord(escape) & 0x7F)
     if escape[1] != "u":
         return _SHORT.get(escape[1], escape[1])
     return bytes.fromhex(escape.replace("\\u", "")).decode("utf-16-be", "replace")

@@ -171,13 +171,19 @@ class Dictionary:
             _check_label(header.label)
         except (InvalidInput, msgspec.ValidationError) as error:
             raise VerificationError(f"{what}: the header is malformed", why=str(error)[:200]) from error
+        if header.fold != FOLD:
+            raise VerificationError(
+                f"{what}: made with another version of folding than {FOLD}",
+                why="texts are folded otherwise now, and terms would not be found",
+                next_step="build the dictionary again from the terms",
+            )
         place = _HASH * header.count
-        sound = 1 <= header.count <= _MAX_TERMS and len(rest) == place + header.stems and header.fold == FOLD
+        sound = 1 <= header.count <= _MAX_TERMS and len(rest) == place + header.stems
         sound = sound and 0 <= header.stems <= _MOST_STEMS * header.count
         for numbers, most in ((header.words, _MAX_WORDS), (header.lengths, _LONGEST)):
             sound = sound and bool(numbers) and min(numbers) >= 1 and max(numbers) <= most
         if not sound or (header.stems > 0) != (max(header.words) > 1):
-            raise VerificationError(f"{what}: the header is malformed", why=f"expected terms folded by {FOLD}")
+            raise VerificationError(f"{what}: the header is malformed", why="its numbers do not fit")
         split = frozenset(rest[at : at + _HASH] for at in range(0, place, _HASH))
         words, lengths = frozenset(header.words), frozenset(header.lengths)
         return cls(header.label, words, lengths, split, rest[place:], key, severity)

@@ -1,4 +1,4 @@
-"""Normalisation of text before anything is searched: ``stanch-fold/1`` (``docs/spec/span-index.md``, section 1).
+"""Normalisation of text before anything is searched: ``stanch-fold/2`` (``docs/spec/span-index.md``, section 1).
 
 Folding works on one code point at a time, so it does not depend on how a text is cut into chunks. Three views:
 ``detect`` keeps case and layout, ``index`` keeps caseless letters and digits with single spaces between words, and
@@ -17,7 +17,7 @@ from stanch.scan.offsets import OffsetMap
 
 View: TypeAlias = Literal["detect", "index", "squeezed"]
 
-FOLD = "stanch-fold/1"
+FOLD = "stanch-fold/2"
 SEPARATOR = 0x1E
 """Byte between texts that are searched together; no folded text holds it, except where a gap is cut."""
 

@@ -9,6 +9,7 @@ import msgspec
 
 from stanch.crypto import canonical_json
 from stanch.data import Dataset, DuplicateReport, find_near_duplicates
+from stanch.data.copies import find_copies
 from stanch.errors import InvalidInput, MissingExtraError
 from stanch.terms import Digest, JsonValue
 from stanch.tune.intake import check_base
@@ -94,7 +95,7 @@ def prepare(spec: TuneSpec, dataset: Dataset) -> Preparation:
     trainable = trainable_shapes(base, spec.method)
     if not spec.privacy.enabled:
         units = form_units(dataset, unit=RecordUnit(), duplicates=None)
-        return Preparation(spec, base_digest, _drop(units, duplicates), trainable, None)
+        return Preparation(spec, base_digest, _drop(units, dataset, duplicates), trainable, None)
     unit = parse_unit(spec.data.unit) if spec.data.unit is not None else None
     units = form_units(dataset, unit=unit, duplicates=duplicates)
     params = replace(spec.privacy_params(), excluded=(_GROUPED,) if duplicates is not None else ())
@@ -122,10 +123,10 @@ def _find_duplicates(spec: TuneSpec, dataset: Dataset) -> DuplicateReport | None
     return find_near_duplicates(dataset)
 
 
-def _drop(units: UnitTable, duplicates: DuplicateReport | None) -> UnitTable:
-    """Keep the first record of each cluster."""
+def _drop(units: UnitTable, dataset: Dataset, duplicates: DuplicateReport | None) -> UnitTable:
+    """Keep the first of the records that say the same; columns beside the text are not tuned on and do not count."""
     if duplicates is None:
         return units
-    dropped = {record_id for cluster in duplicates.clusters for record_id in cluster[1:]}
+    dropped = find_copies(dataset, duplicates.clusters, ignore_columns=True)
     kept = tuple(unit for unit in units.units if unit.id not in dropped)
     return replace(units, rule="each record; near-duplicates dropped", units=kept, joined=len(duplicates.clusters))

@@ -81,13 +81,13 @@ def take_stock(workspace: Workspace, dataset: Dataset) -> DatasetManifest:
 
 
 def deduplicate(
-    workspace: Workspace, dataset: Dataset, out: Path, *, engine: Engine = LOCAL
+    workspace: Workspace, dataset: Dataset, out: Path, *, ignore_columns: bool = False, engine: Engine = LOCAL
 ) -> tuple[DuplicateReport, Dataset]:
-    """Keep the first record of each cluster of near-duplicates."""
+    """Keep the first of the records that say the same, and hold nothing else either unless columns are ignored."""
 
     def run(_ref: EntryRef) -> Done[tuple[DuplicateReport, Dataset]]:
         report = find_near_duplicates(dataset, engine=engine)
-        kept = drop_duplicates(dataset, report, out)
+        kept = drop_duplicates(dataset, report, out, ignore_columns=ignore_columns)
         return Done((report, kept), {"clusters": len(report.clusters), "kept": len(kept)})
 
     return workspace.door.act(Request("data.dedup", "data:add", dataset_ref(dataset.path)), run)

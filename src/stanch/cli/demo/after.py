@@ -5,7 +5,6 @@ import sqlite3
 import subprocess
 import sys
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,10 +148,10 @@ def ask_guarded(scene: Scene) -> dict[str, Any]:
     from stanch.cli.demo.copies_torch import ask  # noqa: PLC0415 - optional part
 
     with scene.workspace("dana") as workspace:
-        scene.command("data index build plain.train.jsonl --window fine --keep-boilerplate --out training.index")
+        scene.command("data index build plain.train.jsonl --window fine --out training.index")
         dataset = open_dataset_of(workspace, scene.folder / "plain.train.jsonl")
         index_file = scene.path("training.index")
-        index: SpanIndex = index_data(workspace, dataset, index_file, replace(FINE, boilerplate_after=None))
+        index: SpanIndex = index_data(workspace, dataset, index_file, FINE)
         known = {turns(record)[-1].content: record for record in dataset}
     # Rows that come out first; where fewer do, others are asked for as well.
     rows = sorted(known.values(), key=lambda record: turns(record)[-1].content not in _leaked(scene))[:ASKED]

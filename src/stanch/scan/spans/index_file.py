@@ -147,6 +147,12 @@ def _header(what: str, head: bytes) -> Header:
         sound = len(bytes.fromhex(header.salt)) == 16 and 1 <= header.blocks < 2**32 and header.params.k == header.k
     except (InvalidInput, msgspec.ValidationError, ValueError) as error:
         raise VerificationError(f"{what}: the header is malformed", why=str(error)[:200]) from error
-    if not sound or header.fold != FOLD or canonical_json(parsed) != head[12 : 12 + length]:
-        raise VerificationError(f"{what}: the header is not a canonical {FOLD} header")
+    if header.fold != FOLD:
+        raise VerificationError(
+            f"{what}: made with another version of folding than {FOLD}",
+            why="texts are folded otherwise now, and would not be found in it",
+            next_step="build the index again from the data set",
+        )
+    if not sound or canonical_json(parsed) != head[12 : 12 + length]:
+        raise VerificationError(f"{what}: the header is not in canonical form")
     return header

@@ -12,7 +12,8 @@ class IndexParams:
     """Window length ``k`` and ``stride`` in folded bytes, filter ``bits`` per window, and what counts as boilerplate.
 
     A copied span gives at least one hit from ``k + stride - 1`` folded bytes on, and a chain from ``k + 2·stride - 1``.
-    Windows that stand in more than ``boilerplate_after`` different texts are left out; None keeps them all.
+    Windows that stand in more than ``boilerplate_after`` different texts are left out, and not protected then; None
+    keeps them all.
 
     Raises:
         InvalidInput: A value out of range; windows below 32 bytes could be guessed by whoever holds the key.
@@ -21,7 +22,7 @@ class IndexParams:
     k: int
     stride: int
     bits: int
-    boilerplate_after: int | None = 5
+    boilerplate_after: int | None = None
 
     def __post_init__(self) -> None:
         if not _SHORTEST_WINDOW <= self.k <= _LONGEST_WINDOW:
