@@ -199,11 +199,12 @@ def _check_persons(record: Record) -> None:
 
 def _column_id(record: Record, column: str, key: bytes) -> str:
     value = _row(record).get(column)
-    if value is None or isinstance(value, (dict, list)):
+    # A table writes what is missing as an empty text; all such records would be one unit.
+    if value is None or isinstance(value, (dict, list)) or not str(value).strip():
         raise UnitColumnMissing(
             f"{record.source}: record {record.index} has no single value in column {column!r}",
             why="every record must belong to a unit",
-            next_step="fill or remove such records, or choose another unit",
+            next_step="fill or remove such records, or choose another unit; plant canaries with this column's name",
         )
     return base64.b32encode(hmac_sha256(key, str(value).encode())[:20]).decode()
 
