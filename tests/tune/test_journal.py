@@ -233,6 +233,24 @@ def test_killed_at_any_moment_never_forgets_a_charge(tmp_path, plan):
     assert charged > 0
 
 
+def test_how_long_a_step_took_is_not_kept(path, plan):
+    minutes = iter(range(60))
+
+    def clock():
+        return datetime(2026, 1, 1, 0, next(minutes), tzinfo=UTC)
+
+    with BudgetJournal.create(path, plan, clock=clock) as journal:
+        journal.charge(0)
+        journal.charge(1)
+    with BudgetJournal.open(path, plan, clock=clock) as journal:
+        journal.charge(2)
+        journal.close(3)
+    lines = read_journal(path.read_bytes(), plan).lines
+    assert [(line.event, line.at[14:16]) for line in lines] == [
+        ("open", "00"), ("charge", "00"), ("charge", "00"), ("resume", "01"), ("charge", "01"), ("close", "02"),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("tail", [b"{", b'{"at":"2026', b"\x00\xff", b"x" * 3000])
 def test_whatever_a_crash_leaves_behind_the_last_line_is_charged_and_kept(path, plan, tail):
     with BudgetJournal.create(path, plan) as journal:

@@ -443,7 +443,28 @@ def test_earlier_runs_add_up(make_spec, private_run):
     assert fields["earlier_runs"][0]["plan"] == tuned.statement.fields["plan_digest"]
     assert fields["earlier_runs"][0]["composable"] is True
     assert max(fields["epsilon"], 1.0) < fields["composed_epsilon"] < 2.0
+    assert describe_run(verify_run(second.path)).privacy.epsilon == fields["composed_epsilon"]
     assert verify_run(second.path).statement.fields["composed_epsilon"] == fields["composed_epsilon"]
+
+
+def test_what_an_earlier_run_names_adds_up_too_and_once(make_spec, private_run, tmp_path):
+    tuned, spec, _, _ = private_run
+    ds = open_dataset(Path(spec.output.path).parent / "chats.jsonl", key=KEY)
+
+    def run(name, *earlier):
+        paths = json.dumps([str(path) for path in earlier])
+        given = {"train": "steps = 1\nbatch = 8", "output": f'path = "{tmp_path / name}"'}
+        return tune(make_spec(privacy=f"epsilon = 1.0\nearlier = {paths}", **given), dataset=ds)
+
+    second = run("second", tuned.path)
+    # The same plan as the second's: the journals tell them apart.
+    third = run("third", second.path)
+    fourth = run("fourth", tuned.path, third.path, second.path)
+    first, second, third, fourth = (one.statement for one in (tuned, second, third, fourth))
+    assert second.fields["plan_digest"] == third.fields["plan_digest"]
+    counts = [len(one.fields["earlier_runs"]) for one in (second, third, fourth)]
+    assert counts == [1, 2, 3]
+    assert first.epsilon < second.composed_epsilon < third.composed_epsilon < fourth.composed_epsilon
 
 
 def test_shapes_are_known_without_weights(base, make_spec):

@@ -168,6 +168,7 @@ class BudgetJournal:
         self._clock = clock or _utc_now
         self._process = secrets.token_hex(16)
         self._handle = -1
+        self._at = ""
         self._head = JournalHead(0, _GENESIS, 0)
         self._heads: list[JournalHead] = []
         self._on_head: Callable[[JournalHead], None] = _ignore
@@ -313,7 +314,8 @@ class BudgetJournal:
 
     def _append(self, event: str, step: int) -> None:
         charged = self.charged + (event in CHARGING)
-        at = self._clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        # How long a step takes tells how much text its units have: a charge repeats the time of the line before it.
+        at = self._at if event == "charge" else self._clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         line = JournalLine(at, charged, event, self._head.lines, self._digest, self._head.hash, self._process, step)
         try:
             _write_all(self._handle, line.to_bytes() + b"\n")
@@ -325,7 +327,7 @@ class BudgetJournal:
                 why=os.strerror(error.errno or 0),
                 next_step="make room or repair the disk, then resume; no step was taken",
             ) from error
-        self._head = line.head
+        self._at, self._head = at, line.head
         self._heads.append(self._head)
 
 
