@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from stanch.crypto import canonical_json
-from stanch.data import open_dataset
+from stanch.data import CanarySpec, inject_uncommitted, open_dataset, plan_canaries
 from stanch.errors import InvalidInput, NotFound, StoreError, Tampered, UnexpectedFile, VerificationError
 from stanch.terms import Digest
 from stanch.tune import (
@@ -425,6 +425,19 @@ def test_duplicates_are_grouped_dropped_or_kept(make_spec, tmp_path):
     assert len(kept.units.units) == 80
     with pytest.raises(InvalidInput, match="drop"):
         prepare(make_spec(extra='duplicates = "drop"'), ds)
+
+
+def test_planted_copies_are_not_dropped(make_spec, tmp_path):
+    path = write_chats(tmp_path / "twice.jsonl", 40)
+    path.write_bytes(path.read_bytes() * 2)
+    ds = open_dataset(path, key=KEY)
+    plan = plan_canaries(ds, CanarySpec(n=8, repetitions=(4,)), preregistration={})
+    planted = inject_uncommitted(ds, plan, out=tmp_path / "planted.jsonl")
+    tuned_on = prepare(make_spec(privacy="enabled = false"), planted.dataset)
+    assert len(tuned_on.units.units) == 80 + planted.inserted
+    for chosen in ("drop", "group"):
+        with pytest.raises(InvalidInput, match=f'"{chosen}" is refused for data that holds canaries'):
+            prepare(make_spec(privacy="enabled = false", extra=f'duplicates = "{chosen}"'), planted.dataset)
 
 
 def test_a_column_is_a_unit(make_spec, tmp_path):

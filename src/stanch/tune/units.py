@@ -2,9 +2,9 @@
 
 Records that share a column value, or that lie in one cluster of near-duplicates, are joined by union-find; a component
 is a unit. Otherwise k copies of a text in k units would multiply the privacy loss (group privacy). A component is not
-changed by removing another whole component, since an edge depends on its two records alone. Removing a part of one, such
-as what one person gave to it, changes the unit's clipped gradient by up to 2 C; a part without which the rest falls
-apart into m units, by up to (m + 1) C.
+changed by removing another whole component, since an edge depends on its two records alone. Removing a part of one,
+such as what one person gave to it, changes its clipped gradient by up to 2 C; a part without which the rest falls apart
+into m units, by up to (m + 1) C.
 """
 
 import base64
