@@ -46,6 +46,7 @@ from stanch.tune.refusals import (
     BudgetExhausted,
     BudgetRolledBack,
     PlanChanged,
+    ProgressLost,
     RunExists,
     SelfCheckFailed,
     UncoveredParameter,
@@ -124,6 +125,10 @@ class Stop(TrainerCallback):
     def on_step_end(self, _args, state, _control, **_kwargs):
         if state.global_step == self.after:
             raise KeyboardInterrupt
+
+
+def die(*_given):
+    raise KeyboardInterrupt
 
 
 def is_pickle(path: Path) -> bool:
@@ -312,11 +317,21 @@ def test_a_crashed_run_resumes_within_its_budget(make_trainer, tmp_path, plan):
     assert again.statement.epsilon == verified.statement.epsilon
 
 
-def test_a_crash_before_the_first_checkpoint_resumes_too(make_trainer, tmp_path):
+def test_a_run_that_has_steps_and_no_checkpoint_is_not_resumed(make_trainer, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         make_trainer(given={"callbacks": [Stop(1)]}).train()
+    with pytest.raises(ProgressLost, match=f"1 of {STEPS} steps are charged, and no checkpoint"):
+        make_trainer().train(resume_from_checkpoint=True)
+    assert not (tmp_path / "run" / "statement.json").exists()
+
+
+def test_a_crash_before_the_first_step_resumes(make_trainer, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(PrivateGradient, "fill", die)
+        with pytest.raises(KeyboardInterrupt):
+            make_trainer().train()
     assert make_trainer().train(resume_from_checkpoint=True).global_step == STEPS
-    assert verify_run(tmp_path / "run").statement.fields["updates"] == STEPS - 1
+    assert verify_run(tmp_path / "run").statement.fields["updates"] == STEPS
 
 
 def test_a_crash_between_checkpoint_and_trainer_state_resumes(make_trainer, tmp_path):

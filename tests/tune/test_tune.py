@@ -31,7 +31,14 @@ from stanch.tune import (
     verify_run,
 )
 from stanch.tune.journal import read_journal
-from stanch.tune.refusals import BudgetRolledBack, GuaranteeVoid, PlanChanged, RunExists, UnsupportedModule
+from stanch.tune.refusals import (
+    BudgetRolledBack,
+    GuaranteeVoid,
+    PlanChanged,
+    ProgressLost,
+    RunExists,
+    UnsupportedModule,
+)
 from stanch.tune.session_torch import Session
 from stanch.tune.statement import PrivacyStatement
 
@@ -312,6 +319,10 @@ class Stop(Exception):
     pass
 
 
+def crash(*_given):
+    raise Stop
+
+
 def crash_at(spec, chats, step, **given):
     """Run until ``step`` steps are done, then crash."""
 
@@ -352,18 +363,25 @@ def test_a_run_without_privacy_resumes_from_its_checkpoint(make_spec, chats):
 
 def test_a_run_that_crashed_after_its_last_step_is_finished(make_spec, chats, monkeypatch):
     spec = make_spec(privacy=PRIVACY)
-    finish = Session._write_model
-
-    def crash(*_):
-        raise Stop
-
-    monkeypatch.setattr(Session, "_write_model", crash)
-    with pytest.raises(Stop):
-        tune(spec, dataset=chats)
-    monkeypatch.setattr(Session, "_write_model", finish)
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "_write_model", crash)
+        with pytest.raises(Stop):
+            tune(spec, dataset=chats)
     tuned = tune(spec, dataset=chats, resume=True)
     assert tuned.statement.fields["updates"] == 4
     assert verify_run(tuned.path).head.charged == 4
+
+
+def test_a_run_without_checkpoints_is_not_finished_untrained(make_spec, chats, monkeypatch):
+    spec = make_spec(privacy=PRIVACY, train='steps = 2\nbatch = 8\ndtype = "float32"\ncheckpoint_every = 0')
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "_write_model", crash)
+        with pytest.raises(Stop):
+            tune(spec, dataset=chats)
+    with pytest.raises(ProgressLost, match="2 of 2 steps are charged, and no checkpoint") as caught:
+        tune(spec, dataset=chats, resume=True)
+    assert "start a new run" in caught.value.next_step
+    assert not Path(spec.output.path).exists()
 
 
 def test_what_may_not_change_on_resume(make_spec, chats, tmp_path):

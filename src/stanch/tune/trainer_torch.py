@@ -35,7 +35,7 @@ from stanch.tune.keeping import Keeping
 from stanch.tune.noise import AesGaussian
 from stanch.tune.plan import DP, PRIVATE_METRICS, PrivacyPlan
 from stanch.tune.record import NULL, Recorder, RunRecord
-from stanch.tune.refusals import BudgetRolledBack, PlanChanged, RunExists, UnsafeArgument
+from stanch.tune.refusals import BudgetRolledBack, PlanChanged, ProgressLost, RunExists, UnsafeArgument
 from stanch.tune.rows import read_rows
 from stanch.tune.sampler import StreamKeys, UnitSampler
 from stanch.tune.statement import PrivacyStatement, RunFacts, state_privacy
@@ -157,6 +157,7 @@ class PrivateTrainer(Trainer):
         Raises:
             RunExists: A run or its checkpoints lie where this one would write, or there is none to resume.
             PlanChanged: A run is resumed with another plan or other settings.
+            ProgressLost: A run with charged steps and without a checkpoint is resumed.
             BudgetRolledBack: The journal is not the one that the checkpoint was made with.
         """
         resume = resume_from_checkpoint not in {None, False}
@@ -338,6 +339,8 @@ class PrivateTrainer(Trainer):
         if wanted is True:
             found = list_checkpoints(Path(self.args.output_dir))
             if not found:
+                if self._journal.charged:
+                    raise ProgressLost.of(str(self._run_dir), self._journal.charged, self._plan.steps)
                 return None
             wanted = str(found[-1])
         self._checkpoint = view = Path(wanted)
