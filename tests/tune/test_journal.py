@@ -170,7 +170,10 @@ def test_heads_are_announced_and_anchor_the_journal(path, plan):
     assert [head.charged for head in heads] == [0, 1, 1]
     for head in heads:
         with BudgetJournal.open(path, plan, anchor=head) as journal:
-            assert journal.contains(head)
+            journal.require(head, checkpoint="c")
+            for other in (None, JournalHead(head.lines, head.hash, head.charged + 1), JournalHead(99, head.hash, 1)):
+                with pytest.raises(BudgetRolledBack, match="c: the journal does not hold"):
+                    journal.require(other, checkpoint="c")
     path.write_bytes(first)
     with BudgetJournal.open(path, plan, anchor=heads[0]):
         pass

@@ -245,9 +245,14 @@ class BudgetJournal:
         """Steps charged so far."""
         return self._head.charged
 
-    def contains(self, head: JournalHead) -> bool:
-        """Whether ``head`` was once this journal's head."""
-        return 0 < head.lines <= len(self._heads) and self._heads[head.lines - 1] == head
+    def require(self, head: JournalHead | None, *, checkpoint: str) -> None:
+        """Raise :class:`BudgetRolledBack` unless ``head``, with which ``checkpoint`` was made, was once the head."""
+        if head is None or not (0 < head.lines <= len(self._heads) and self._heads[head.lines - 1] == head):
+            raise BudgetRolledBack(
+                f"{checkpoint}: the journal does not hold the line that this checkpoint was made at",
+                why="charges were removed or rewritten",
+                next_step="bring the journal back; otherwise start a new run",
+            )
 
     def charge(self, step: int) -> int:
         """Charge the step that follows ``step`` updates; durable when it returns. Returns all charges so far.

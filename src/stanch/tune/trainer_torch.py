@@ -35,7 +35,7 @@ from stanch.tune.keeping import Keeping
 from stanch.tune.noise import AesGaussian
 from stanch.tune.plan import DP, PRIVATE_METRICS, PrivacyPlan
 from stanch.tune.record import NULL, Recorder, RunRecord
-from stanch.tune.refusals import BudgetRolledBack, PlanChanged, ProgressLost, RunExists, UnsafeArgument
+from stanch.tune.refusals import PlanChanged, ProgressLost, RunExists, UnsafeArgument
 from stanch.tune.rows import read_rows
 from stanch.tune.sampler import StreamKeys, UnitSampler
 from stanch.tune.statement import PrivacyStatement, RunFacts, state_privacy
@@ -390,12 +390,7 @@ class PrivateTrainer(Trainer):
         parameters = self._hosted.adapter.parameters()
         run, seal = self._settings_digest, self._keeping.seal
         state = load_checkpoint(found, parameters, _bare(self.optimizer), run=run, seal=seal)
-        if state.head is None or not self._journal.contains(state.head):
-            raise BudgetRolledBack(
-                f"{found.name}: the journal does not hold the line that this checkpoint was made at",
-                why="charges were removed or rewritten",
-                next_step="bring the journal back; otherwise start a new run",
-            )
+        self._journal.require(state.head, checkpoint=found.name)
         self._updates = state.updates
 
     def _load_from_checkpoint(self, *_args: Any, **_kwargs: Any) -> None:  # noqa: ANN401 - as the parent's
