@@ -162,7 +162,7 @@ def _exact_products() -> Iterator[None]:
 
     TF32 and bfloat16 products round a norm and the sum it bounds in different ways, by more than the slack allows.
     """
-    kinds = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    kinds = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]  # set when imported
     before = [kind.fp32_precision for kind in kinds]
     try:
         for kind in kinds:

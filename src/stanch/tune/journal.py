@@ -19,7 +19,7 @@ from stanch.crypto import canonical_json, frame, parse_json, sha256, sync_folder
 from stanch.errors import InvalidInput, StoreError, Tampered
 from stanch.terms import JsonValue
 from stanch.tune.plan import PrivacyPlan
-from stanch.tune.refusals import BudgetBusy, BudgetExhausted, BudgetRolledBack
+from stanch.tune.refusals import BudgetBusy, BudgetExhausted, BudgetRolledBack, ProgressLost
 
 NAME = "budget.jsonl"
 TORN_NAME = "budget.torn"
@@ -252,6 +252,17 @@ class BudgetJournal:
                 f"{checkpoint}: the journal does not hold the line that this checkpoint was made at",
                 why="charges were removed or rewritten",
                 next_step="bring the journal back; otherwise start a new run",
+            )
+
+    def require_untouched(self) -> None:
+        """Raise :class:`ProgressLost` where steps are charged: a run without checkpoints would begin untrained."""
+        if self.charged:
+            raise ProgressLost(
+                f"{self._path}: {self.charged} of {self._plan.steps} steps are charged, and no checkpoint holds what "
+                "they taught",
+                why="the resumed run would begin with the untrained model and the few steps that are left",
+                next_step="start a new run in other folders, with checkpoints more often; if somebody saw the weights "
+                "of this one, its steps count too",
             )
 
     def charge(self, step: int) -> int:

@@ -29,7 +29,6 @@ from stanch.tune.gradient_torch import StepGradient
 from stanch.tune.journal import BudgetJournal
 from stanch.tune.model_torch import CausalModel
 from stanch.tune.ranks_torch import Ranks
-from stanch.tune.refusals import ProgressLost
 from stanch.tune.sampler import UnitSampler
 from stanch.tune.spec import TrainSpec
 
@@ -120,8 +119,8 @@ class Loop:
         charged = self.journal.charged if self.journal is not None else 0
         found = list_checkpoints(self.folder)
         if not found:
-            if charged:
-                raise ProgressLost.of(str(self.folder), charged, self.steps)
+            if self.journal is not None:
+                self.journal.require_untouched()
             return 0, 0
         state = load_checkpoint(found[-1], self.model.adapter.parameters(), optimizer, run=self.run, seal=self.seal)
         if self.journal is not None:

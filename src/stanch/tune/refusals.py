@@ -1,7 +1,5 @@
 """The refusals of ``tune``: each is one error class, so that a caller can tell them apart by name."""
 
-from typing import Self
-
 from stanch.errors import Conflict, ExternalError, GateFailed, InvalidInput, Rollback, VerificationError
 
 
@@ -27,16 +25,6 @@ class RunExists(InvalidInput):
 
 class ProgressLost(InvalidInput):
     """A run has charged steps, and no checkpoint holds what they taught."""
-
-    @classmethod
-    def of(cls, place: str, charged: int, steps: int) -> Self:
-        """Refuse to resume the run at ``place``, with ``charged`` of ``steps`` steps charged."""
-        return cls(
-            f"{place}: {charged} of {steps} steps are charged, and no checkpoint holds what they taught",
-            why="the resumed run would begin with the untrained model and the few steps that are left",
-            next_step="start a new run in other folders, with checkpoints more often; if somebody saw the weights of "
-            "this one, its steps count too",
-        )
 
 
 class UnsupportedModule(InvalidInput):

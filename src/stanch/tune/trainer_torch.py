@@ -35,7 +35,7 @@ from stanch.tune.keeping import Keeping
 from stanch.tune.noise import AesGaussian
 from stanch.tune.plan import DP, PRIVATE_METRICS, PrivacyPlan
 from stanch.tune.record import NULL, Recorder, RunRecord
-from stanch.tune.refusals import PlanChanged, ProgressLost, RunExists, UnsafeArgument
+from stanch.tune.refusals import PlanChanged, RunExists, UnsafeArgument
 from stanch.tune.rows import read_rows
 from stanch.tune.sampler import StreamKeys, UnitSampler
 from stanch.tune.statement import PrivacyStatement, RunFacts, state_privacy
@@ -339,8 +339,7 @@ class PrivateTrainer(Trainer):
         if wanted is True:
             found = list_checkpoints(Path(self.args.output_dir))
             if not found:
-                if self._journal.charged:
-                    raise ProgressLost.of(str(self._run_dir), self._journal.charged, self._plan.steps)
+                self._journal.require_untouched()
                 return None
             wanted = str(found[-1])
         self._checkpoint = view = Path(wanted)
