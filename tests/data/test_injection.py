@@ -45,7 +45,7 @@ def everything(folder):
 
 @pytest.mark.parametrize("copies", [1, 3])
 def test_members_are_inserted_and_the_rest_stays_as_it_is(chats, tmp_path, copies):
-    plan = plan_canaries(chats, CanarySpec(n=64, repetitions=(copies,)), preregistration={})
+    plan = plan_canaries(chats, CanarySpec(n=64, repetitions=(copies,)), preregistration={"alpha": 0.05})
     result = inject(chats, plan, committed=ENTRY, out=tmp_path / "planted.jsonl")
     texts = {canary.messages for canary in plan.canaries}
     assert [record.raw for record in result.dataset if turns(record) not in texts] == [r.raw for r in chats]
@@ -86,6 +86,28 @@ def test_without_a_log_entry_nothing_is_written(chats, plan, tmp_path, missing):
     assert everything(tmp_path) == before
 
 
+def test_a_plan_that_registers_nothing_is_for_trials_alone(chats, tmp_path):
+    empty = plan_canaries(chats, CanarySpec(n=8), preregistration={})
+    before = everything(tmp_path)
+    with pytest.raises(InvalidInput, match="pre-registers nothing") as caught:
+        inject(chats, empty, committed=ENTRY, out=tmp_path / "planted.jsonl")
+    assert "preregister(AuditParams())" in caught.value.next_step
+    assert everything(tmp_path) == before
+    assert inject_uncommitted(chats, empty, out=tmp_path / "trial.jsonl").inserted
+
+
+def test_each_canary_has_a_unit_of_its_own_and_its_copies_share_it(chats, tmp_path):
+    plan = plan_canaries(chats, CanarySpec(n=16, repetitions=(3,)), preregistration={"alpha": 0.05})
+    planted = inject(chats, plan, committed=ENTRY, out=tmp_path / "planted.jsonl", unit_column="customer").dataset
+    texts = {canary.messages for canary in plan.canaries}
+    found = Counter((turns(one), json.loads(one.raw)["customer"]) for one in planted if turns(one) in texts)
+    members = sum(canary.member for canary in plan.canaries)
+    assert len(found) == len({name for _, name in found}) == members
+    assert set(found.values()) == {3}
+    with pytest.raises(InvalidInput, match="holds the canary's text"):
+        inject(chats, plan, committed=ENTRY, out=tmp_path / "other.jsonl", unit_column="messages")
+
+
 def test_a_trial_is_marked_as_uncommitted(chats, plan, tmp_path):
     result = inject_uncommitted(chats, plan, out=tmp_path / "trial.jsonl")
     assert not result.plan.committed
@@ -107,7 +129,7 @@ def test_a_plan_for_another_dataset_is_refused(chats, plan, write_rows, tmp_path
 
 def test_canaries_are_not_planted_twice(chats, plan, tmp_path):
     planted = inject(chats, plan, committed=ENTRY, out=tmp_path / "planted.jsonl").dataset
-    second = plan_canaries(planted, CanarySpec(n=8), preregistration={})
+    second = plan_canaries(planted, CanarySpec(n=8), preregistration={"alpha": 0.05})
     with pytest.raises(InvalidInput, match="holds canaries already"):
         inject(planted, second, committed=ENTRY, out=tmp_path / "twice.jsonl")
 
@@ -121,8 +143,8 @@ def test_places_are_uniform_over_the_file(write_rows, tmp_path):
         Canary(f"c{i:05d}", "secret", (ChatTurn("text", f"canary {i}"),), f"{i}", 64, "x64", member=member)
         for i, member in enumerate(members)
     )
-    base = plan_canaries(dataset, CanarySpec(n=1), preregistration={}, rng=lambda _: seed)
-    plan = CanaryPlan(canaries, seed, "0123456789", base.dataset_root, "", "", {})
+    base = plan_canaries(dataset, CanarySpec(n=1), preregistration={"alpha": 0.05}, rng=lambda _: seed)
+    plan = CanaryPlan(canaries, seed, "0123456789", base.dataset_root, "", "", base.preregistration)
     planted = inject_uncommitted(dataset, plan, out=tmp_path / "planted.jsonl").dataset
     gaps, gap = np.zeros(41), 0
     for record in planted:
@@ -145,7 +167,7 @@ def test_places_are_uniform_over_the_file(write_rows, tmp_path):
 )
 def test_every_form_of_rows_takes_canaries(write_rows, tmp_path, tokenizer, row):
     dataset = open_dataset(write_rows([row] * 5))
-    plan = plan_canaries(dataset, CanarySpec(n=8), preregistration={})
+    plan = plan_canaries(dataset, CanarySpec(n=8), preregistration={"alpha": 0.05})
     result = inject(dataset, plan, committed=ENTRY, out=tmp_path / "planted.jsonl.gz")
     reopened = open_dataset(tmp_path / "planted.jsonl.gz")
     assert reopened.chat == dataset.chat
@@ -155,7 +177,7 @@ def test_every_form_of_rows_takes_canaries(write_rows, tmp_path, tokenizer, row)
 
 def test_named_columns_take_canaries(write_rows, tmp_path, tokenizer):
     dataset = open_dataset(write_rows([{"title": "a", "body": "b"}] * 3), fields=["title", "body"])
-    plan = plan_canaries(dataset, CanarySpec(n=8), preregistration={})
+    plan = plan_canaries(dataset, CanarySpec(n=8), preregistration={"alpha": 0.05})
     result = inject(dataset, plan, committed=ENTRY, out=tmp_path / "planted.jsonl")
     check_injected(result.plan, [tokenise(record, tokenizer) for record in result.dataset], tokenizer)
 

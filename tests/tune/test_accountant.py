@@ -55,16 +55,23 @@ def test_two_runs_compose():
 
 @pytest.mark.parametrize(("sigma", "at_a_thousandth", "at_a_hundredth"), GOLDEN["attack_bound"])
 def test_attack_bound_is_the_published_one(sigma, at_a_thousandth, at_a_hundredth):
-    low, middle, high = accountant.attack_bounds(Mechanism(RATE, sigma, STEPS))
+    low, middle, high = accountant.attack_bounds((Mechanism(RATE, sigma, STEPS),))
     assert low.tpr_max == pytest.approx(at_a_thousandth, rel=5e-3)
     assert middle.tpr_max == pytest.approx(at_a_hundredth, rel=5e-3)
     assert middle.tpr_max < high.tpr_max < 1
 
 
+def test_the_attack_bound_of_two_runs_is_that_of_both_and_no_less():
+    one, other = Mechanism(RATE, 1.0, STEPS), Mechanism(RATE, 1.4, STEPS)
+    alone, both = accountant.attack_bounds((one,)), accountant.attack_bounds((one, other))
+    assert all(first.tpr_max < second.tpr_max for first, second in zip(alone, both, strict=True))
+    assert accountant.attack_bounds((one, Mechanism(RATE, 1.4, 0))) == alone
+
+
 def test_nothing_spent_means_that_no_attack_beats_guessing():
     mechanism = Mechanism(RATE, 1.0, 0)
     assert accountant.spent_epsilon(mechanism, DELTA) == 0 == accountant.rdp_epsilon(mechanism, DELTA)
-    assert all(bound.tpr_max == bound.fpr for bound in accountant.attack_bounds(mechanism))
+    assert all(bound.tpr_max == bound.fpr for bound in accountant.attack_bounds((mechanism,)))
 
 
 @settings(max_examples=15, deadline=None)
@@ -128,7 +135,7 @@ def test_the_attack_bound_is_a_bound_of_the_gaussian_mechanism():
     from scipy.stats import norm  # noqa: PLC0415 - used here alone
 
     sigma = 1.0
-    for bound in accountant.attack_bounds(Mechanism(1.0, sigma, 1)):
+    for bound in accountant.attack_bounds((Mechanism(1.0, sigma, 1),)):
         exact = norm.cdf(norm.ppf(bound.fpr) + 1 / sigma)
         assert exact <= bound.tpr_max <= exact * 1.2
         assert math.isfinite(bound.tpr_max)

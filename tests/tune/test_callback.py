@@ -50,7 +50,7 @@ def tokenizer(base):
 
 @pytest.fixture
 def canaries(chats):
-    return plan_canaries(chats, CanarySpec(n=12), preregistration={})
+    return plan_canaries(chats, CanarySpec(n=12), preregistration={"alpha": 0.05})
 
 
 @pytest.fixture

@@ -79,6 +79,26 @@ def test_from_plan_to_statement(stanch, place):
     assert "budget.jsonl" in refused["error"]["what"]
 
 
+def test_canaries_are_units_of_the_column_that_is_named(stanch, place, base):
+    lines = "".join(f"question {n:03} of many,answer {n * 7:04},c{n % 30}\n" for n in range(60))
+    (place / "rows.csv").write_text(f"prompt,completion,customer_id\n{lines}")
+    spec = spec_text(base, Path("out")) + '[data]\nuri = "planted.csv"\nunit = "column:customer_id"\n'
+    (place / "column.toml").write_text(spec)
+    (place / "plain.toml").write_text(spec.replace("planted", "plain"))
+    code, planned, shown = stanch(
+        "data", "canaries", "plan", "rows.csv", "--n", "32", "--tokenizer", str(base), "--out", "plan.json"
+    )
+    assert (code, planned["data"]["n"]) == (0, 32), shown
+    into = ("data", "canaries", "inject", "rows.csv", "--plan", "plan.json")
+    assert stanch(*into, "--out", "plain.csv")[0] == 0
+    code, refused, _ = stanch("tune", "plan", "plain.toml")
+    assert (code, refused["error"]["slug"]) == (2, "unit-column-missing")
+    code, injected, _ = stanch(*into, "--out", "planted.csv", "--unit-column", "customer_id")
+    assert code == 0
+    code, planned, _ = stanch("tune", "plan", "column.toml")
+    assert (code, planned["data"]["plan"]["n_units"]) == (0, 30 + injected["data"]["inserted"])
+
+
 def test_changes_to_a_spec_are_checked(base, tmp_path):
     spec = TuneSpec.from_toml(spec_text(base, tmp_path / "out").encode())
     assert spec.changed(privacy={"epsilon": 3.0, "delta": None}).privacy.epsilon == 3.0

@@ -262,6 +262,52 @@ def test_memory_that_runs_out_halves_the_chunk(monkeypatch):
         gradient.sum_clipped(UNITS)
 
 
+@pytest.mark.parametrize("method", [FULL, LORA], ids=["full", "lora"])
+def test_memory_that_runs_out_between_two_parameters_counts_nobody_twice(monkeypatch, method):
+    model = CausalModel(tiny_llama(vocab=VOCABULARY, d=16, heads=2, kv=1), method)
+    if method is LORA:
+        model.adapter.initialise(torch.Generator().manual_seed(5))
+    gradient = PrivateGradient(model, make_plan(model), AesGaussian(bytes(32)), budget=4096)
+    expected = {name: part.clone() for name, part in gradient.sum_clipped(UNITS).items()}
+    loss, clipped_sum, calls = gradient.mean_loss, Captured.clipped_sum, []
+
+    def narrow(self, *given):
+        calls.append(self)
+        # The second chunk's last parameter: one chunk is whole by then, the others of this one are added.
+        if len(calls) == 2 * len(expected):
+            raise torch.OutOfMemoryError("no room")
+        return clipped_sum(self, *given)
+
+    monkeypatch.setattr(Captured, "clipped_sum", narrow)
+    assert distance(gradient.sum_clipped(UNITS), expected) < 1e-6
+    assert gradient.mean_loss == pytest.approx(loss)
+    assert len(calls) > 3 * len(expected)
+
+
+def test_norms_and_sums_are_multiplied_in_float32_whatever_was_chosen(monkeypatch):
+    kinds = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    seen = []
+    for name in ("join", "square_norms", "clipped_sum"):
+        real = getattr(Captured, name)
+
+        def watched(self, *given, real=real):
+            seen.append({kind.fp32_precision for kind in kinds})
+            return real(self, *given)
+
+        monkeypatch.setattr(Captured, name, watched)
+    before = [kind.fp32_precision for kind in kinds]
+    try:
+        for kind, chosen in zip(kinds, ("tf32", "bf16"), strict=True):
+            kind.fp32_precision = chosen
+        summed(full_llama(), UNITS)
+        assert [kind.fp32_precision for kind in kinds] == ["tf32", "bf16"]
+    finally:
+        for kind, chosen in zip(kinds, before, strict=True):
+            kind.fp32_precision = chosen
+    assert seen
+    assert all(found == {"ieee"} for found in seen)
+
+
 def test_a_masked_language_model_by_its_own_loop():
     """BERT: learned positions, token types and a tied decoder with a bias; rows of one length, losses per record."""
     config = hf.BertConfig(

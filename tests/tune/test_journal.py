@@ -170,7 +170,10 @@ def test_heads_are_announced_and_anchor_the_journal(path, plan):
     assert [head.charged for head in heads] == [0, 1, 1]
     for head in heads:
         with BudgetJournal.open(path, plan, anchor=head) as journal:
-            assert journal.contains(head)
+            journal.require(head, checkpoint="c")
+            for other in (None, JournalHead(head.lines, head.hash, head.charged + 1), JournalHead(99, head.hash, 1)):
+                with pytest.raises(BudgetRolledBack, match="c: the journal does not hold"):
+                    journal.require(other, checkpoint="c")
     path.write_bytes(first)
     with BudgetJournal.open(path, plan, anchor=heads[0]):
         pass
@@ -231,6 +234,24 @@ def test_killed_at_any_moment_never_forgets_a_charge(tmp_path, plan):
         assert 0 <= reading.head.charged + bool(reading.torn) - applied <= kill + 1
         charged = reading.head.charged
     assert charged > 0
+
+
+def test_how_long_a_step_took_is_not_kept(path, plan):
+    minutes = iter(range(60))
+
+    def clock():
+        return datetime(2026, 1, 1, 0, next(minutes), tzinfo=UTC)
+
+    with BudgetJournal.create(path, plan, clock=clock) as journal:
+        journal.charge(0)
+        journal.charge(1)
+    with BudgetJournal.open(path, plan, clock=clock) as journal:
+        journal.charge(2)
+        journal.close(3)
+    lines = read_journal(path.read_bytes(), plan).lines
+    assert [(line.event, line.at[14:16]) for line in lines] == [
+        ("open", "00"), ("charge", "00"), ("charge", "00"), ("resume", "01"), ("charge", "01"), ("close", "02"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("tail", [b"{", b'{"at":"2026', b"\x00\xff", b"x" * 3000])

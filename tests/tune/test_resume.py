@@ -16,6 +16,7 @@ from .conftest import STEPS, spec_text, write_chats
 
 LONGEST = 1.5
 """About as many seconds as a whole run takes."""
+CHECKPOINT_EVERY = 2
 KILLS = int(os.environ.get("STANCH_KILLS", "6"))
 
 
@@ -43,19 +44,27 @@ class Watch:
 def test_killed_at_any_moment_a_run_forgets_no_charge_and_repeats_no_noise(nursery, base, tmp_path):
     data = write_chats(tmp_path / "chats.jsonl", 60)
     noted, rng = tmp_path / "noise", random.Random(int(os.environ.get("STANCH_SEED", "4")))
-    killed = finished = lost = 0
+    killed = finished = lost = given_up = 0
     while killed < KILLS:
-        output = tmp_path / f"out{finished}"
+        output = tmp_path / f"out{finished}.{given_up}"
         watch = Watch(output.with_name(f"{output.name}.run"))
         while not output.exists():
             wait = rng.uniform(0, LONGEST) if killed < KILLS else None
             (code,) = nursery.run(
                 job="run", spec_toml=spec_text(base, output), data=str(data), noted=str(noted), kill_after=wait
             )
+            if code == 1 and nursery.complaints().count("ProgressLost") > given_up:
+                # Killed between the first charge and the first checkpoint: nothing to go on with.
+                assert 0 < watch.charged <= CHECKPOINT_EVERY
+                assert not list(watch.folder.glob("checkpoint-?"))
+                break
             assert code in {0, -signal.SIGKILL}, nursery.complaints()
             killed += code != 0
             if not output.exists():
                 watch.look()
+        if not output.exists():
+            given_up += 1
+            continue
         verified = verify_run(output)
         assert watch.plan in {None, (output / "plan.json").read_bytes()}
         assert verified.head.charged >= max(STEPS, watch.charged)

@@ -83,6 +83,17 @@ def test_removing_any_unit_moves_the_sum_by_at_most_the_bound(part, batch, data,
     assert on_grid <= 1 + 2.0**-10
 
 
+def test_a_part_of_a_joined_unit_moves_the_sum_by_more_than_the_bound_and_at_most_by_two():
+    """What the statement says of joined units: the bound is that of a whole one."""
+    model, bound = MODELS["adapter"], 1e-3
+    gradient = PrivateGradient(model, make_plan(model, max_grad_norm=bound), AesGaussian(bytes(32)), budget=200)
+    unit = [TokenRecord(f"r{n}", tuple((7 * n + k * k) % VOCABULARY for k in range(9)), (1, 9)) for n in range(8)]
+    joined, rest = (
+        {name: part.clone() for name, part in gradient.sum_clipped([one]).items()} for one in (unit, unit[:1])
+    )
+    assert bound < norm_of({name: part - rest[name] for name, part in joined.items()}) <= 2 * bound
+
+
 @pytest.mark.parametrize("part", PARTS)
 def test_the_same_harness_catches_the_batch_mean_loss(part, monkeypatch):
     """Libraries scale ``model.loss`` by the batch: a long record's removal changes what the short ones weigh."""

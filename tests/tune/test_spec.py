@@ -24,10 +24,8 @@ def test_defaults_are_private():
     spec = read('[base]\npath = "m"\n')
     assert spec.privacy.enabled
     assert spec.privacy_params() == PrivacyParams(expected_batch=None)
-    assert spec.duplicates == "group"
     assert spec.method.targets == "all-linear"
     assert spec.method.scale == 2
-    assert read('[base]\npath = "m"\n[privacy]\nenabled = false').duplicates == "drop"
 
 
 def test_values_reach_the_plan():

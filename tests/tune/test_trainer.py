@@ -46,6 +46,7 @@ from stanch.tune.refusals import (
     BudgetExhausted,
     BudgetRolledBack,
     PlanChanged,
+    ProgressLost,
     RunExists,
     SelfCheckFailed,
     UncoveredParameter,
@@ -126,6 +127,10 @@ class Stop(TrainerCallback):
             raise KeyboardInterrupt
 
 
+def die(*_given):
+    raise KeyboardInterrupt
+
+
 def is_pickle(path: Path) -> bool:
     if zipfile.is_zipfile(path):
         return True
@@ -180,10 +185,17 @@ def make_noisy_adapter(base: Path):
     return model
 
 
+def without_dropout(model):
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return model
+
+
 PARTS = {
     "adapter": make_noisy_adapter,
     "all weights, tied": make_whole,
-    "all weights, learned positions": lambda _base: make_net("gpt2"),
+    "all weights, learned positions": lambda _base: without_dropout(make_net("gpt2")),
 }
 
 
@@ -210,17 +222,46 @@ def test_the_clipped_sum_is_that_of_one_record_at_a_time(base, rows, plan, check
             for name, grad in grads.items():
                 expected[name] += grad.double() * min(1.0, plan.max_grad_norm / norm)
     if checkpointing is not None:
-        # Dropout would give other numbers in training mode.
         model.train()
-        for module in model.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0
         model.gradient_checkpointing_enable(checkpointing)
         model.enable_input_require_grads()
     gradient = PrivateGradient(hosted, replace(plan, trainable=hosted.adapter.shapes()), None, budget=100)
     found = gradient.sum_clipped(units)
     error = sum(float((found[name] - expected[name]).square().sum()) for name in expected) ** 0.5
     assert error <= 1e-5 * sum(float(value.square().sum()) for value in expected.values()) ** 0.5
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_in_training_mode_one_unit_moves_the_sum_by_at_most_the_bound(base, rows, plan, part):
+    hosted = HostedModel(PARTS[part](base), nullcontext)
+    hosted.model.train()
+    gradient = PrivateGradient(hosted, replace(plan, trainable=hosted.adapter.shapes()), None, budget=10**6)
+    units = [[TokenRecord("r", tuple(row["input_ids"]), (9, len(row["input_ids"])))] for row in rows[:12]]
+
+    def sums(some):
+        torch.manual_seed(42)
+        return {name: value.double() for name, value in gradient.sum_clipped(some).items()}
+
+    with_all, without = sums(units), sums(units[:5] + units[6:])
+    moved = sum(float((with_all[name] - without[name]).square().sum()) for name in with_all) ** 0.5
+    assert moved <= plan.max_grad_norm * (1 + 1e-5)
+
+
+def test_dropout_is_refused_by_name_and_whatever_else_is_random_too(base, make_trainer):
+    with pytest.raises(UnsafeArgument, match=r"transformer\.drop\.p: dropout of 0\.1") as caught:
+        make_trainer(model=make_net("gpt2"))
+    assert "attention_dropout=0.0" in caught.value.next_step
+    with pytest.raises(UnsafeArgument, match=r"lora_dropout\.default\.p: dropout of 0\.05"):
+        HostedModel(make_model(base, lora_dropout=0.05), nullcontext)
+    with pytest.raises(UnsafeArgument, match=r"model\.decoder\.dropout: dropout of 0\.1"):
+        # Attention that keeps its share as a number.
+        HostedModel(without_dropout(make_net("opt")), nullcontext)
+    odd = make_model(base)
+    odd.base_model.model.lm_head.register_forward_pre_hook(
+        lambda module, given: (given[0] * (1 + 1e-3 * torch.rand(given[0].shape) * module.training),)
+    )
+    with pytest.raises(UnsupportedModule, match="two passes over the same tokens differ"):
+        HostedModel(odd, nullcontext)
 
 
 def test_without_noise_and_clipping_an_update_is_the_ordinary_one(make_trainer, plan, monkeypatch):
@@ -276,11 +317,21 @@ def test_a_crashed_run_resumes_within_its_budget(make_trainer, tmp_path, plan):
     assert again.statement.epsilon == verified.statement.epsilon
 
 
-def test_a_crash_before_the_first_checkpoint_resumes_too(make_trainer, tmp_path):
+def test_a_run_that_has_steps_and_no_checkpoint_is_not_resumed(make_trainer, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         make_trainer(given={"callbacks": [Stop(1)]}).train()
+    with pytest.raises(ProgressLost, match=f"1 of {STEPS} steps are charged, and no checkpoint"):
+        make_trainer().train(resume_from_checkpoint=True)
+    assert not (tmp_path / "run" / "statement.json").exists()
+
+
+def test_a_crash_before_the_first_step_resumes(make_trainer, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(PrivateGradient, "fill", die)
+        with pytest.raises(KeyboardInterrupt):
+            make_trainer().train()
     assert make_trainer().train(resume_from_checkpoint=True).global_step == STEPS
-    assert verify_run(tmp_path / "run").statement.fields["updates"] == STEPS - 1
+    assert verify_run(tmp_path / "run").statement.fields["updates"] == STEPS
 
 
 def test_a_crash_between_checkpoint_and_trainer_state_resumes(make_trainer, tmp_path):

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from stanch.crypto import canonical_json
-from stanch.data import open_dataset
+from stanch.data import CanarySpec, inject_uncommitted, open_dataset, plan_canaries
 from stanch.errors import InvalidInput, NotFound, StoreError, Tampered, UnexpectedFile, VerificationError
 from stanch.terms import Digest
 from stanch.tune import (
@@ -31,7 +31,14 @@ from stanch.tune import (
     verify_run,
 )
 from stanch.tune.journal import read_journal
-from stanch.tune.refusals import BudgetRolledBack, GuaranteeVoid, PlanChanged, RunExists, UnsupportedModule
+from stanch.tune.refusals import (
+    BudgetRolledBack,
+    GuaranteeVoid,
+    PlanChanged,
+    ProgressLost,
+    RunExists,
+    UnsupportedModule,
+)
 from stanch.tune.session_torch import Session
 from stanch.tune.statement import PrivacyStatement
 
@@ -312,6 +319,10 @@ class Stop(Exception):
     pass
 
 
+def crash(*_given):
+    raise Stop
+
+
 def crash_at(spec, chats, step, **given):
     """Run until ``step`` steps are done, then crash."""
 
@@ -352,18 +363,25 @@ def test_a_run_without_privacy_resumes_from_its_checkpoint(make_spec, chats):
 
 def test_a_run_that_crashed_after_its_last_step_is_finished(make_spec, chats, monkeypatch):
     spec = make_spec(privacy=PRIVACY)
-    finish = Session._write_model
-
-    def crash(*_):
-        raise Stop
-
-    monkeypatch.setattr(Session, "_write_model", crash)
-    with pytest.raises(Stop):
-        tune(spec, dataset=chats)
-    monkeypatch.setattr(Session, "_write_model", finish)
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "_write_model", crash)
+        with pytest.raises(Stop):
+            tune(spec, dataset=chats)
     tuned = tune(spec, dataset=chats, resume=True)
     assert tuned.statement.fields["updates"] == 4
     assert verify_run(tuned.path).head.charged == 4
+
+
+def test_a_run_without_checkpoints_is_not_finished_untrained(make_spec, chats, monkeypatch):
+    spec = make_spec(privacy=PRIVACY, train='steps = 2\nbatch = 8\ndtype = "float32"\ncheckpoint_every = 0')
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "_write_model", crash)
+        with pytest.raises(Stop):
+            tune(spec, dataset=chats)
+    with pytest.raises(ProgressLost, match="2 of 2 steps are charged, and no checkpoint") as caught:
+        tune(spec, dataset=chats, resume=True)
+    assert "start a new run" in caught.value.next_step
+    assert not Path(spec.output.path).exists()
 
 
 def test_what_may_not_change_on_resume(make_spec, chats, tmp_path):
@@ -427,6 +445,19 @@ def test_duplicates_are_grouped_dropped_or_kept(make_spec, tmp_path):
         prepare(make_spec(extra='duplicates = "drop"'), ds)
 
 
+def test_planted_copies_are_not_dropped(make_spec, tmp_path):
+    path = write_chats(tmp_path / "twice.jsonl", 40)
+    path.write_bytes(path.read_bytes() * 2)
+    ds = open_dataset(path, key=KEY)
+    plan = plan_canaries(ds, CanarySpec(n=8, repetitions=(4,)), preregistration={})
+    planted = inject_uncommitted(ds, plan, out=tmp_path / "planted.jsonl")
+    tuned_on = prepare(make_spec(privacy="enabled = false"), planted.dataset)
+    assert len(tuned_on.units.units) == 80 + planted.inserted
+    for chosen in ("drop", "group"):
+        with pytest.raises(InvalidInput, match=f'"{chosen}" is refused for data that holds canaries'):
+            prepare(make_spec(privacy="enabled = false", extra=f'duplicates = "{chosen}"'), planted.dataset)
+
+
 def test_a_column_is_a_unit(make_spec, tmp_path):
     ds = open_dataset(write_chats(tmp_path / "c.jsonl", 90, customers=30), key=KEY)
     spec = make_spec(data='unit = "column:customer_id"', privacy="epsilon = 1.0", train="steps = 2\nbatch = 3")
@@ -443,7 +474,28 @@ def test_earlier_runs_add_up(make_spec, private_run):
     assert fields["earlier_runs"][0]["plan"] == tuned.statement.fields["plan_digest"]
     assert fields["earlier_runs"][0]["composable"] is True
     assert max(fields["epsilon"], 1.0) < fields["composed_epsilon"] < 2.0
+    assert describe_run(verify_run(second.path)).privacy.epsilon == fields["composed_epsilon"]
     assert verify_run(second.path).statement.fields["composed_epsilon"] == fields["composed_epsilon"]
+
+
+def test_what_an_earlier_run_names_adds_up_too_and_once(make_spec, private_run, tmp_path):
+    tuned, spec, _, _ = private_run
+    ds = open_dataset(Path(spec.output.path).parent / "chats.jsonl", key=KEY)
+
+    def run(name, *earlier):
+        paths = json.dumps([str(path) for path in earlier])
+        given = {"train": "steps = 1\nbatch = 8", "output": f'path = "{tmp_path / name}"'}
+        return tune(make_spec(privacy=f"epsilon = 1.0\nearlier = {paths}", **given), dataset=ds)
+
+    second = run("second", tuned.path)
+    # The same plan as the second's: the journals tell them apart.
+    third = run("third", second.path)
+    fourth = run("fourth", tuned.path, third.path, second.path)
+    first, second, third, fourth = (one.statement for one in (tuned, second, third, fourth))
+    assert second.fields["plan_digest"] == third.fields["plan_digest"]
+    counts = [len(one.fields["earlier_runs"]) for one in (second, third, fourth)]
+    assert counts == [1, 2, 3]
+    assert first.epsilon < second.composed_epsilon < third.composed_epsilon < fourth.composed_epsilon
 
 
 def test_shapes_are_known_without_weights(base, make_spec):

@@ -1,11 +1,19 @@
 """Records into units: columns, duplicates, ids and the digest."""
 
 import json
+from collections import Counter
 
 import pytest
 
 from stanch.crypto import frame, sha256
-from stanch.data import DuplicateReport, find_near_duplicates, open_dataset
+from stanch.data import (
+    CanarySpec,
+    DuplicateReport,
+    find_near_duplicates,
+    inject_uncommitted,
+    open_dataset,
+    plan_canaries,
+)
 from stanch.errors import InvalidInput, UnitNotChosen
 from stanch.tune.refusals import UnitColumnMissing
 from stanch.tune.units import ColumnUnit, RecordUnit, form_units, parse_unit
@@ -93,12 +101,28 @@ def test_a_person_in_a_later_row_demands_a_choice_too(tmp_path):
         form_units(open_dataset(write(tmp_path / "a.jsonl", mixed)), unit=None, duplicates=None)
 
 
-@pytest.mark.parametrize("value", [None, ["ann"], {"name": "ann"}])
+@pytest.mark.parametrize("value", [None, "", "  ", ["ann"], {"name": "ann"}])
 def test_a_record_without_its_unit_is_refused_by_number(tmp_path, value):
     ds = open_dataset(write(tmp_path / "a.jsonl", rows("ann", value)))
     with pytest.raises(UnitColumnMissing, match="record 1") as caught:
         form_units(ds, unit=ColumnUnit("customer_id"), duplicates=None)
     assert "ann" not in str(caught.value)
+
+
+def test_canaries_of_a_table_are_units_of_their_own(tmp_path):
+    lines = "".join(f"question {n:03} of many,answer {n * 7:04},c{n % 6}\n" for n in range(60))
+    (tmp_path / "a.csv").write_text(f"prompt,completion,customer_id\n{lines}")
+    ds = open_dataset(tmp_path / "a.csv", key=KEY)
+    plan = plan_canaries(ds, CanarySpec(n=32), preregistration={})
+    members = sum(canary.member for canary in plan.canaries)
+    unit = ColumnUnit("customer_id")
+    own = inject_uncommitted(ds, plan, out=tmp_path / "own.csv", unit_column="customer_id").dataset
+    sizes = Counter(len(one.record_ids) for one in form_units(own, unit=unit, duplicates=None).units)
+    assert sizes == {10: 6, 1: members}
+    empty = inject_uncommitted(ds, plan, out=tmp_path / "empty.csv").dataset
+    with pytest.raises(UnitColumnMissing, match="customer_id") as caught:
+        form_units(empty, unit=unit, duplicates=None)
+    assert "plant canaries" in caught.value.next_step
 
 
 def test_a_report_about_other_records_is_refused(tmp_path):

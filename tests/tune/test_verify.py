@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stanch.errors import InvalidInput, StanchError, Tampered, VerificationError
-from stanch.tune import PrivacyPlan, RunFacts, VerifyExpectations, state_privacy, verify_run
-from stanch.tune.accountant import compose_epsilon
+from stanch.tune import PrivacyPlan, RunFacts, VerifyExpectations, describe_run, state_privacy, verify_run
+from stanch.tune.accountant import attack_bounds, compose_epsilon
 from stanch.tune.journal import BudgetJournal, JournalHead
 from stanch.tune.plan import ParameterShape, PrivacyParams
 from stanch.tune.refusals import BudgetRolledBack, PlanInfeasible
 from stanch.tune.statement import EarlierRun, PrivacyStatement, read_plan
-from stanch.tune.units import Unit, UnitTable
+from stanch.tune.units import JOINED, Unit, UnitTable
 from stanch.tune.verify import model_files
 
 FILES = ("plan.json", "budget.jsonl", "statement.json", "adapter_model.safetensors")
@@ -43,11 +43,15 @@ def write_run(folder: Path, plan: PrivacyPlan, *, charges: int = 4, earlier: tup
         journal.close(charges)
         head = journal.head
     facts = RunFacts(
-        files=model_files(folder), base_digest="sha256:" + "00" * 32, dataset_root="00", updates=charges,
+        files=model_files(folder), base_digest="sha256:" + "00" * 32, dataset_root="00" * 32, updates=charges,
         dtype="float32", device="cpu", versions={"stanch": "1"}, earlier_runs=earlier,
     )  # fmt: skip
     (folder / "statement.json").write_bytes(state_privacy(plan, head, facts).to_json())
     return folder
+
+
+def head_of(charged: int) -> JournalHead:
+    return JournalHead(charged + 2, f"{charged:064x}", charged)
 
 
 @pytest.fixture(scope="module")
@@ -104,12 +108,14 @@ def test_a_torn_last_line_can_charge_beyond_the_plan_and_is_then_stated(plan, tm
 
 
 def test_earlier_runs_are_recomputed_and_composed(plan, tmp_path):
-    earlier = EarlierRun.of(plan, 3)
+    earlier = EarlierRun.of(plan, head_of(3))
     run = write_run(tmp_path / "run", plan, earlier=(earlier,))
     fields = verify_run(run).statement.fields
     assert fields["earlier_runs"][0]["epsilon"] == plan.epsilon_after(3)
     both = (plan.mechanism_after(4), plan.mechanism_after(3))
     assert fields["composed_epsilon"] == compose_epsilon(both, plan.delta)
+    assert [one["tpr_max"] for one in fields["attack_bound"]] == [one.tpr_max for one in attack_bounds(both)]
+    assert "the model and those of 1 earlier run on the same data (epsilon" in fields["reading"]
     body = json.loads((run / "statement.json").read_bytes())
     for false in ({"epsilon": 0.01}, {"charged_steps": 1}, {"composable": False}):
         changed = [{**body["earlier_runs"][0], **false}]
@@ -120,18 +126,24 @@ def test_earlier_runs_are_recomputed_and_composed(plan, tmp_path):
 
 
 def test_runs_with_other_units_are_listed_but_not_composed(plan, tmp_path):
-    other = replace(EarlierRun.of(plan, 4), units_digest="11" * 32)
+    other = replace(EarlierRun.of(plan, head_of(4)), units_digest="11" * 32)
     fields = verify_run(write_run(tmp_path / "run", plan, earlier=(other,))).statement.fields
     assert fields["earlier_runs"][0]["composable"] is False
     assert fields["composed_epsilon"] is None
+    alone = attack_bounds((plan.mechanism_after(4),))
+    assert [one["tpr_max"] for one in fields["attack_bound"]] == [one.tpr_max for one in alone]
+    assert "the bound of this run alone: 1 earlier run on the same data with other units" in fields["reading"]
+    assert describe_run(verify_run(tmp_path / "run")).privacy is None
 
 
-@pytest.mark.parametrize("false", [{"rate": 2.0}, {"noise_multiplier": 0.0}, {"charged_steps": -1}, {"delta": 1.0}])
+@pytest.mark.parametrize(
+    "false", [{"rate": 2.0}, {"noise_multiplier": 0.0}, {"charged_steps": -1}, {"delta": 1.0}, {"journal": ""}]
+)
 def test_an_impossible_earlier_run_is_refused(plan, tmp_path, false):
     run = write_run(tmp_path / "run", plan)
     body = json.loads((run / "statement.json").read_bytes())
     rest = {name: value for name, value in body.items() if name not in {"schema", "digest", "guarantee"}}
-    earlier = [{**asdict(EarlierRun.of(plan, 4)), **false}]
+    earlier = [{**asdict(EarlierRun.of(plan, head_of(4))), **false}]
     (run / "statement.json").write_bytes(PrivacyStatement("dp", {**rest, "earlier_runs": earlier}).to_json())
     with pytest.raises(Tampered, match="statement"):
         verify_run(run)
@@ -173,3 +185,12 @@ def test_a_plan_is_read_aloud_in_three_sentences(plan):
     assert "Not covered: base model's pre-training" in text
     assert "anonymous" not in text
     assert "everything with one value of user" in read_plan(replace(plan, unit="column:user"))
+
+
+def test_the_reading_does_not_promise_a_person_the_whole_of_a_joined_unit(plan):
+    rule = f"records with the same value of user; {JOINED}"
+    text = read_plan(replace(plan, unit="column:user", unit_rule=rule))
+    assert "Protected is a whole unit: everything with one value of user, together with all that" in text
+    assert "The part of one value of user in a joined unit is protected less: it moves a step by up to 2 times" in text
+    assert "The part of one record in a joined unit" in read_plan(replace(plan, unit_rule=f"each record; {JOINED}"))
+    assert "protected less" not in read_plan(replace(plan, unit_rule="each record; no near-duplicates found"))

@@ -82,7 +82,9 @@ def dataset(case):
 
 
 def plan(case):
-    return plan_canaries(dataset(case), CanarySpec(n=32), preregistration={}, rng=lambda size: bytes(range(size)))
+    return plan_canaries(
+        dataset(case), CanarySpec(n=32), preregistration={"alpha": 0.05}, rng=lambda size: bytes(range(size))
+    )
 
 
 def order(case, out):

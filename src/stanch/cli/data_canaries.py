@@ -128,7 +128,8 @@ def _what_it_can_show(drawn: "CanaryPlan", params: "AuditParams") -> tuple[dict[
 @click.argument("path", type=IN)
 @click.option("--plan", "plan_file", type=IN, required=True, help="The canary plan.")
 @click.option("--out", type=OUT, required=True, help="The data set to tune on.")
-def inject(path: Path, plan_file: Path, out: Path) -> Result:
+@click.option("--unit-column", metavar="NAME", help="The column of the tuning's privacy units: each canary is one.")
+def inject(path: Path, plan_file: Path, out: Path, unit_column: str | None) -> Result:
     """Commit the plan to the log, and only then plant the canaries whose coins say so."""
     from stanch.cli.dataset import open_dataset_of  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
@@ -137,7 +138,8 @@ def inject(path: Path, plan_file: Path, out: Path) -> Result:
 
     drawn = CanaryPlan.load(plan_file)
     with open_workspace(current()) as workspace:
-        injected = plant_canaries(workspace, open_dataset_of(workspace, path), drawn, out)
+        data = open_dataset_of(workspace, path)
+        injected = plant_canaries(workspace, data, drawn, out, unit_column=unit_column)
     injected.plan.save(plan_file)
     index = injected.committed.index if injected.committed else -1
     members = sum(canary.member for canary in drawn.canaries)

@@ -10,7 +10,7 @@ from stanch.cli.frame import Group, Result, current
 
 if TYPE_CHECKING:
     from stanch.terms import JsonValue
-    from stanch.tune import CheckpointSeal
+    from stanch.tune import CheckpointSeal, PrivacyStatement
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path)
@@ -55,6 +55,8 @@ def plan(spec_file: Path, unit: str | None, **changes: float | None) -> Result:
         f"reading    {read_plan(found)}",
         *(f"warning    {warning}" for warning in found.warnings),
     ]
+    if spec.privacy.earlier:
+        lines.append("note       the earlier runs are not in these figures; the statement counts them")
     data: dict[str, JsonValue] = {
         "guarantee": found.guarantee, "plan": found.to_fields(), "digest": found.digest.hex,
     }  # fmt: skip
@@ -99,12 +101,24 @@ def run(
     statement = tuned.statement
     lines = [f"done       adapter → {tuned.path}"]
     if statement.epsilon is not None:
-        lines += [f"epsilon    {statement.epsilon:.4g}", f"reading    {statement.reading}"]
+        lines += [f"epsilon    {_say_epsilon(statement)}", f"reading    {statement.reading}"]
     else:
         lines += [f"guarantee  {statement.guarantee}", f"reading    {statement.reading}"]
     lines.append(f"next       stanch tune verify {tuned.path}")
     data = {"path": str(tuned.path), "model": str(tuned.digest), "guarantee": statement.guarantee}
-    return Result({**data, "epsilon": statement.epsilon}, "\n".join(lines))
+    epsilons: dict[str, JsonValue] = {
+        "epsilon": statement.epsilon, "composed_epsilon": statement.composed_epsilon,
+    }  # fmt: skip
+    return Result({**data, **epsilons}, "\n".join(lines))
+
+
+def _say_epsilon(statement: "PrivacyStatement") -> str:
+    """Return epsilon of this run, and that of all runs on the data where there were earlier ones."""
+    if not statement.fields["earlier_runs"]:
+        return f"{statement.epsilon:.4g}"
+    whole = statement.composed_epsilon
+    together = "with the earlier runs, which have other units, unknown" if whole is None else f"{whole:.4g} with them"
+    return f"{statement.epsilon:.4g} without the earlier runs; {together}"
 
 
 def _seal_of(checkpoint_to: tuple[str, ...], sign_key: Path | None, identity: Path | None) -> "CheckpointSeal | None":
@@ -163,14 +177,15 @@ def verify(
     )
     verified = verify_run(folder, expect=expect)
     statement, epsilon, head = verified.statement, verified.statement.epsilon, verified.head
+    bound = "" if epsilon is None else f", epsilon {_say_epsilon(statement)}"
     lines = [
-        f"verified   {folder}: guarantee {statement.guarantee}" + (f", epsilon {epsilon:.4g}" if epsilon else ""),
+        f"verified   {folder}: guarantee {statement.guarantee}{bound}",
         *([f"head       {head}"] if head is not None else []),
         *(f"note       {note}" for note in verified.notes),
     ]
     data: dict[str, JsonValue] = {
         "path": str(folder), "guarantee": statement.guarantee, "epsilon": epsilon, "notes": list(verified.notes),
-        "head": str(head) if head is not None else None,
+        "composed_epsilon": statement.composed_epsilon, "head": str(head) if head is not None else None,
     }  # fmt: skip
     return Result(data, "\n".join(lines))
 

@@ -38,7 +38,9 @@ class InjectedDataset:
     committed: EntryRef | None
 
 
-def inject(dataset: Dataset, plan: CanaryPlan, *, committed: EntryRef, out: Path) -> InjectedDataset:
+def inject(
+    dataset: Dataset, plan: CanaryPlan, *, committed: EntryRef, out: Path, unit_column: str | None = None
+) -> InjectedDataset:
     """Write ``dataset`` with the canaries whose coins say so, at places drawn by the plan's seed.
 
     Args:
@@ -46,10 +48,12 @@ def inject(dataset: Dataset, plan: CanaryPlan, *, committed: EntryRef, out: Path
         plan: The plan.
         committed: The log entry that holds the plan's commitment; it becomes part of the file's provenance.
         out: The new file.
+        unit_column: The column whose values are the privacy units of the tuning: each canary gets a value of its own
+            there, since canaries that share one are protected, and clipped, together.
 
     Raises:
-        InvalidInput: There is no log entry, the plan is for another dataset, the dataset holds canaries already, or the
-            file cannot be written. Nothing is written then.
+        InvalidInput: There is no log entry, the plan pre-registers nothing or is for another dataset, the dataset holds
+            canaries already, or the file cannot be written. Nothing is written then.
     """
     if not isinstance(committed, EntryRef):
         raise InvalidInput(
@@ -57,12 +61,20 @@ def inject(dataset: Dataset, plan: CanaryPlan, *, committed: EntryRef, out: Path
             why="canaries that were committed to only after planting prove nothing",
             next_step="record the commitment first, or plant them for a trial with inject_uncommitted",
         )
-    return _inject(dataset, plan, committed, out)
+    if not plan.preregistration:
+        raise InvalidInput(
+            "inject: the plan pre-registers nothing",
+            why="what an audit computes must be fixed before tuning, or the audit is inconclusive",
+            next_step="make the plan with preregistration=preregister(AuditParams()).to_json() of stanch.audit",
+        )
+    return _inject(dataset, plan, committed, out, unit_column)
 
 
-def inject_uncommitted(dataset: Dataset, plan: CanaryPlan, *, out: Path) -> InjectedDataset:
+def inject_uncommitted(
+    dataset: Dataset, plan: CanaryPlan, *, out: Path, unit_column: str | None = None
+) -> InjectedDataset:
     """As :func:`inject`, without a log entry: a trial, for which the audit prints no epsilon."""
-    return _inject(dataset, plan, None, out)
+    return _inject(dataset, plan, None, out, unit_column)
 
 
 def check_injected(plan: CanaryPlan, records: Iterable[TokenRecord], tokenizer: ChatTokenizer) -> CanaryPlan:
@@ -96,7 +108,9 @@ def check_injected(plan: CanaryPlan, records: Iterable[TokenRecord], tokenizer: 
     return plan
 
 
-def _inject(dataset: Dataset, plan: CanaryPlan, committed: EntryRef | None, out: Path) -> InjectedDataset:
+def _inject(
+    dataset: Dataset, plan: CanaryPlan, committed: EntryRef | None, out: Path, unit_column: str | None
+) -> InjectedDataset:
     if any(step.operation == "inject" for step in read_steps(dataset)):
         raise InvalidInput(f"{dataset.uri}: holds canaries already", next_step="inject into the file it was made from")
     if plan_root(dataset, plan.seed) != plan.dataset_root:
@@ -105,7 +119,7 @@ def _inject(dataset: Dataset, plan: CanaryPlan, committed: EntryRef | None, out:
             why="rows, their order or the dataset key differ",
             next_step="open the dataset as when the plan was made, or make a new plan",
         )
-    insertions = _insertions(dataset, plan)
+    insertions = _insertions(dataset, plan, unit_column)
     entry: dict[str, JsonValue] | None = None
     if committed is not None:
         entry = {"index": committed.index, "leaf_hash": committed.leaf_hash.hex(), "act": committed.act}
@@ -114,13 +128,19 @@ def _inject(dataset: Dataset, plan: CanaryPlan, committed: EntryRef | None, out:
     return InjectedDataset(injected, replace(plan, committed=committed is not None), len(insertions), committed)
 
 
-def _insertions(dataset: Dataset, plan: CanaryPlan) -> list[tuple[int, int, int, bytes]]:
+def _insertions(dataset: Dataset, plan: CanaryPlan, unit_column: str | None) -> list[tuple[int, int, int, bytes]]:
     """Return (place, 0, order, row), sorted: the row goes before record ``place``, rows at one place by ``order``."""
-    key = hmac_sha256(plan.seed, b"stanch/place/v1")
+    key, unit_key = (hmac_sha256(plan.seed, name) for name in (b"stanch/place/v1", b"stanch/canary-unit/v1"))
     places = len(dataset) + 1
     result = []
     for index, canary in enumerate(plan.canaries):
-        row = orjson.dumps(conversation_row(canary.messages, dataset.chat, dataset.columns))
+        values = conversation_row(canary.messages, dataset.chat, dataset.columns)
+        if unit_column is not None:
+            if unit_column in values:
+                raise InvalidInput(f"inject: column {unit_column!r} holds the canary's text", next_step="name another")
+            # All copies of a canary are one unit; the name tells nothing about it.
+            values[unit_column] = hmac_sha256(unit_key, index.to_bytes(8, "little"))[:16].hex()
+        row = orjson.dumps(values)
         for copy in range(canary.copies if canary.member else 0):
             drawn = hmac_sha256(key, index.to_bytes(8, "little") + copy.to_bytes(8, "little"))
             # 128 bits modulo the number of places: a bias below 2^-64 for any file.

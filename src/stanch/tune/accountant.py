@@ -180,16 +180,16 @@ def check_reach(mechanism: Mechanism, delta: float) -> None:
 
 
 @lru_cache(maxsize=64)
-def attack_bounds(mechanism: Mechanism) -> tuple[AttackBound, ...]:
-    """Return, for each rate of :data:`ATTACK_FPRS`, the largest true-positive rate that any attack can have.
+def attack_bounds(mechanisms: tuple[Mechanism, ...]) -> tuple[AttackBound, ...]:
+    """Return, for each rate of :data:`ATTACK_FPRS`, the largest true-positive rate of any attack on all these runs.
 
     TPR ≤ min over ε' of e^ε'·FPR + δ(ε') (Dong, Roth, Su 2022, arXiv 1905.02383, proposition 6), ε' in 0, 0.05 … 8,
     with the whole privacy profile δ(·): much tighter than the single pair (ε, δ).
     """
-    if mechanism.steps == 0:
+    if not any(mechanism.steps for mechanism in mechanisms):
         return tuple(AttackBound(fpr, fpr) for fpr in ATTACK_FPRS)
     epsilons = [0.05 * index for index in range(161)]
-    deltas = [float(delta) for delta in _pld((mechanism,), DISCRETIZATION).get_delta(epsilons)]
+    deltas = [float(delta) for delta in _pld(mechanisms, DISCRETIZATION).get_delta(epsilons)]
     profile = list(zip(epsilons, deltas, strict=True))
     return tuple(
         AttackBound(fpr, min(1.0, *(math.exp(eps) * fpr + delta for eps, delta in profile))) for fpr in ATTACK_FPRS

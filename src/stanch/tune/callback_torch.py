@@ -55,8 +55,10 @@ class StanchCallback(TrainerCallback):
         self._run = secrets.token_hex(16)
         self._begun = False
 
-    def plant(self, dataset: Dataset, *, committed: EntryRef, out: Path) -> Any:  # noqa: ANN401 - datasets ships no types
+    def plant(self, dataset: Dataset, *, committed: EntryRef, out: Path, unit_column: str | None = None) -> Any:  # noqa: ANN401 - datasets ships no types
         """Write ``dataset`` with the canaries to ``out``, and return it as a ``datasets.Dataset`` of the same columns.
+
+        Arguments are those of :func:`stanch.data.inject`.
 
         Raises:
             MissingExtraError: The package datasets is not installed.
@@ -68,7 +70,7 @@ class StanchCallback(TrainerCallback):
             raise MissingExtraError("trl") from error
         if self._plan is None:
             raise InvalidInput("plant: the callback has no canary plan", next_step="give it one")
-        injected = inject(dataset, self._plan, committed=committed, out=out)
+        injected = inject(dataset, self._plan, committed=committed, out=out, unit_column=unit_column)
         self._plan = injected.plan
         return datasets.Dataset.from_list([_row(raw.raw, out) for raw in injected.dataset])
 

@@ -5,7 +5,8 @@ whatever rounding went into it.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -48,14 +49,10 @@ class UnitGradients:
 
     def reset(self) -> None:
         """Forget the total and whatever was collected."""
-        self.drop()
+        self._collected.clear()
         self._total = {}
         for parameter in self._parameters.values():
             parameter.grad = None
-
-    def drop(self) -> None:
-        """Forget what was collected for the chunk that is under way."""
-        self._collected.clear()
 
     def expect(self, units: int, rows: int) -> None:
         """Announce a backward pass over ``rows`` rows, unit after unit, the same number for each of ``units`` units."""
@@ -112,21 +109,23 @@ class UnitGradients:
     def add_clipped(self) -> None:
         """Clip every unit's gradient and add the sum to :attr:`total`.
 
-        A unit whose norm is not finite counts as zero; no step is ever skipped for it.
+        A unit whose norm is not finite counts as zero; no step is ever skipped for it. An error may leave the chunk in
+        some parameters' sums: :meth:`reset` then.
 
         Raises:
             UncoveredParameter: A trainable parameter was not collected, or was used where nothing collects.
         """
         self._check_collected()
-        for name, captured in self._collected.items():
-            captured.join(self._parameters[name].shape)
-        factors, bad = self._clip_factors()
-        for name in list(self._collected):
-            # Each is let go before the next sum is formed.
-            part = self._collected.pop(name).clipped_sum(factors, bad, self._parameters[name].shape)
-            before = self._total.get(name)
-            # Float64 from the second chunk on, so that their order does not matter.
-            self._total[name] = part if before is None else before.double().add_(part)
+        with _exact_products():
+            for name, captured in self._collected.items():
+                captured.join(self._parameters[name].shape)
+            factors, bad = self._clip_factors()
+            for name in list(self._collected):
+                # Each is let go before the next sum is formed.
+                part = self._collected.pop(name).clipped_sum(factors, bad, self._parameters[name].shape)
+                before = self._total.get(name)
+                # Float64 from the second chunk on, so that their order does not matter.
+                self._total[name] = part if before is None else before.double().add_(part)
 
     def _check_collected(self) -> None:
         missing = sorted(self._parameters.keys() - self._collected.keys())
@@ -155,6 +154,23 @@ class UnitGradients:
         else:
             factors = (self._bound / norms).clamp(max=1.0)
         return factors.masked_fill(bad, 0).float(), bad if bad.any() else None
+
+
+@contextmanager
+def _exact_products() -> Iterator[None]:
+    """Multiply float32 as float32, whatever a script or a trainer chose.
+
+    TF32 and bfloat16 products round a norm and the sum it bounds in different ways, by more than the slack allows.
+    """
+    kinds = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]  # set when imported
+    before = [kind.fp32_precision for kind in kinds]
+    try:
+        for kind in kinds:
+            kind.fp32_precision = "ieee"
+        yield
+    finally:
+        for kind, chosen in zip(kinds, before, strict=True):
+            kind.fp32_precision = chosen
 
 
 def is_flattened(model: nn.Module, name: str) -> bool:

@@ -121,25 +121,23 @@ class PrivateGradient:
     def sum_clipped(self, units: Units) -> dict[str, torch.Tensor]:
         """Return the sum of the units' clipped gradients by parameter, before any noise.
 
-        Where memory runs out, the chunk's units run again in smaller chunks, here and from now on; the cut changes
-        neither the sample nor the sum.
+        Where memory runs out, the whole sum is formed again from smaller chunks, here and from now on: a chunk may have
+        been added to some parameters' sums and not to others'. The cut changes neither the sample nor the sum.
         """
-        self._gradients.reset()
-        self._loss, self._with_loss = 0.0, 0
-        waiting = [unit for unit in units if unit]
-        while waiting:
-            for chunk in cut_chunks(waiting, self._budget):
+        while True:
+            self._gradients.reset()
+            self._loss, self._with_loss = 0.0, 0
+            for chunk in cut_chunks(units, self._budget):
                 try:
                     self._add_chunk(chunk)
                 except torch.OutOfMemoryError:
-                    self._gradients.drop()
+                    self._gradients.reset()
                     if max(len(rows) for rows in chunk.passes) == 1:
                         raise
                     self._budget = max(1, self._budget // 2)
                     break
-                done = {row.record.id for rows in chunk.passes for row in rows}
-                waiting = [unit for unit in waiting if unit[0].id not in done]
-        return self._gradients.total
+            else:
+                return self._gradients.total
 
     def _add_chunk(self, chunk: Chunk) -> None:
         losses = []

@@ -23,6 +23,7 @@ _PREFIX = "base_model.model."
 _INITIAL = (True, "gaussian", "orthogonal")
 _PROBE, _SHOWN = 16, 8
 _TOLERANCE = 2e-2
+_RANDOM = "masks follow the seed and the rows of a batch, so one unit would move the gradients of all the others"
 
 
 class _Capture(torch.autograd.Function):
@@ -114,8 +115,9 @@ class HostedModel:
         adapter: The trainable part.
 
     Raises:
-        UnsafeArgument: The adapter was initialised from data, or is not the only one.
-        UnsupportedModule: The model mixes rows, looks ahead, is quantised, or trains what has no exact gradient.
+        UnsafeArgument: The adapter was initialised from data, or is not the only one; the model has dropout.
+        UnsupportedModule: The model mixes rows, looks ahead, draws at random, is quantised, or trains what has no exact
+            gradient.
     """
 
     def __init__(self, model: Any, autocast: Callable[[], AbstractContextManager[Any]]) -> None:  # noqa: ANN401 - transformers ships no types
@@ -123,6 +125,7 @@ class HostedModel:
         self._autocast = autocast
         self.adapter = _find_trainable(model)
         _check_base(model)
+        _check_dropout(model)
         # Models with learned positions give all rows one and the same; each row needs its own to be told apart.
         embeddings = [part for part in model.modules() if isinstance(part, nn.Embedding)]
         self._own_positions = isinstance(self.adapter, FullWeights) and len(embeddings) > 1
@@ -205,6 +208,8 @@ class HostedModel:
         self.model.eval()
         with torch.no_grad():
             alone, both = self._logits(one), self._logits(torch.cat([other, one]))
+            self.model.train()
+            trained, again = self._logits(one), self._logits(one)
         self.model.train(mode=training)
         ahead = _differ(alone[0, :_SHOWN], both[0, :_SHOWN])
         mixed = _differ(alone[0], both[1])
@@ -213,6 +218,12 @@ class HostedModel:
                 f"{type(self.model).__name__}: {'its tokens look ahead' if ahead else 'its rows feel each other'}",
                 why="a record's loss must not depend on padding or on other records",
                 next_step="use a causal language model without batch statistics",
+            )
+        if not torch.equal(trained, again):
+            raise UnsupportedModule(
+                f"{type(self.model).__name__}: in training mode two passes over the same tokens differ",
+                why=_RANDOM,
+                next_step="set whatever it draws at random in training (dropout, layer drop, jitter) to 0",
             )
 
 
@@ -272,6 +283,28 @@ def _check_adapter(model: Any) -> str:  # noqa: ANN401 - transformers ships no t
             next_step="use init_lora_weights=True, 'gaussian' or 'orthogonal'",
         )
     return str(active[0])
+
+
+def _check_dropout(model: Any) -> None:  # noqa: ANN401 - transformers ships no types
+    """Refuse dropout: a unit's gradient must be a function of the unit and the weights alone.
+
+    Masks are drawn for a whole batch from one stream, which a trainer seeds with a public number. Taking one unit out
+    gives all the others other masks, and moves the clipped sum by many bounds. Masks of a fresh secret seed would do in
+    theory: they have the same law for the others whether or not the unit is there, so runs can be paired mask by mask,
+    and for each pair the sums differ by one bound. But that needs masks that nobody can tell from independent ones, and
+    torch's generators are made for speed: the one on a processor has 2**32 seeds. Without dropout nothing is assumed.
+    """
+    for name, module in model.named_modules():
+        is_dropout = isinstance(module, nn.modules.dropout._DropoutNd)  # noqa: SLF001 - the one class of all dropouts
+        shares = {"p": module.p} if is_dropout else {key: value for key, value in vars(module).items() if "drop" in key}
+        for key, share in shares.items():
+            if type(share) in {int, float} and share > 0:
+                raise UnsafeArgument(
+                    f"{name}.{key}: dropout of {share:g} is refused",
+                    why=_RANDOM,
+                    next_step="load the model with its dropouts at 0, such as from_pretrained(base, "
+                    "attention_dropout=0.0); leave lora_dropout at 0",
+                )
 
 
 def _check_base(model: Any) -> None:  # noqa: ANN401 - transformers ships no types

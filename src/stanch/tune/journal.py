@@ -19,7 +19,7 @@ from stanch.crypto import canonical_json, frame, parse_json, sha256, sync_folder
 from stanch.errors import InvalidInput, StoreError, Tampered
 from stanch.terms import JsonValue
 from stanch.tune.plan import PrivacyPlan
-from stanch.tune.refusals import BudgetBusy, BudgetExhausted, BudgetRolledBack
+from stanch.tune.refusals import BudgetBusy, BudgetExhausted, BudgetRolledBack, ProgressLost
 
 NAME = "budget.jsonl"
 TORN_NAME = "budget.torn"
@@ -168,6 +168,7 @@ class BudgetJournal:
         self._clock = clock or _utc_now
         self._process = secrets.token_hex(16)
         self._handle = -1
+        self._at = ""
         self._head = JournalHead(0, _GENESIS, 0)
         self._heads: list[JournalHead] = []
         self._on_head: Callable[[JournalHead], None] = _ignore
@@ -244,9 +245,25 @@ class BudgetJournal:
         """Steps charged so far."""
         return self._head.charged
 
-    def contains(self, head: JournalHead) -> bool:
-        """Whether ``head`` was once this journal's head."""
-        return 0 < head.lines <= len(self._heads) and self._heads[head.lines - 1] == head
+    def require(self, head: JournalHead | None, *, checkpoint: str) -> None:
+        """Raise :class:`BudgetRolledBack` unless ``head``, with which ``checkpoint`` was made, was once the head."""
+        if head is None or not (0 < head.lines <= len(self._heads) and self._heads[head.lines - 1] == head):
+            raise BudgetRolledBack(
+                f"{checkpoint}: the journal does not hold the line that this checkpoint was made at",
+                why="charges were removed or rewritten",
+                next_step="bring the journal back; otherwise start a new run",
+            )
+
+    def require_untouched(self) -> None:
+        """Raise :class:`ProgressLost` where steps are charged: a run without checkpoints would begin untrained."""
+        if self.charged:
+            raise ProgressLost(
+                f"{self._path}: {self.charged} of {self._plan.steps} steps are charged, and no checkpoint holds what "
+                "they taught",
+                why="the resumed run would begin with the untrained model and the few steps that are left",
+                next_step="start a new run in other folders, with checkpoints more often; if somebody saw the weights "
+                "of this one, its steps count too",
+            )
 
     def charge(self, step: int) -> int:
         """Charge the step that follows ``step`` updates; durable when it returns. Returns all charges so far.
@@ -313,7 +330,8 @@ class BudgetJournal:
 
     def _append(self, event: str, step: int) -> None:
         charged = self.charged + (event in CHARGING)
-        at = self._clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        # How long a step takes tells how much text its units have: a charge repeats the time of the line before it.
+        at = self._at if event == "charge" else self._clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         line = JournalLine(at, charged, event, self._head.lines, self._digest, self._head.hash, self._process, step)
         try:
             _write_all(self._handle, line.to_bytes() + b"\n")
@@ -325,7 +343,7 @@ class BudgetJournal:
                 why=os.strerror(error.errno or 0),
                 next_step="make room or repair the disk, then resume; no step was taken",
             ) from error
-        self._head = line.head
+        self._at, self._head = at, line.head
         self._heads.append(self._head)
 
 

@@ -29,7 +29,6 @@ from stanch.tune.gradient_torch import StepGradient
 from stanch.tune.journal import BudgetJournal
 from stanch.tune.model_torch import CausalModel
 from stanch.tune.ranks_torch import Ranks
-from stanch.tune.refusals import BudgetRolledBack
 from stanch.tune.sampler import UnitSampler
 from stanch.tune.spec import TrainSpec
 
@@ -111,19 +110,21 @@ class Loop:
             check_movement(before, parameters)
 
     def _restore(self, optimizer: torch.optim.Optimizer) -> tuple[int, int]:
-        """Return updates and elapsed steps after loading the last checkpoint; lost steps stay charged."""
+        """Return updates and elapsed steps after loading the last checkpoint; lost steps stay charged.
+
+        Raises:
+            ProgressLost: Steps are charged, and there is no checkpoint.
+            BudgetRolledBack: The journal is not the one that the checkpoint was made with.
+        """
         charged = self.journal.charged if self.journal is not None else 0
         found = list_checkpoints(self.folder)
         if not found:
-            return 0, charged
+            if self.journal is not None:
+                self.journal.require_untouched()
+            return 0, 0
         state = load_checkpoint(found[-1], self.model.adapter.parameters(), optimizer, run=self.run, seal=self.seal)
         if self.journal is not None:
-            if state.head is None or not self.journal.contains(state.head):
-                raise BudgetRolledBack(
-                    f"{found[-1].name}: the journal does not hold the line that this checkpoint was made at",
-                    why="charges were removed or rewritten",
-                    next_step="bring the journal back; otherwise start a new run",
-                )
+            self.journal.require(state.head, checkpoint=found[-1].name)
             return state.updates, charged
         return state.updates, state.elapsed
 

@@ -26,6 +26,8 @@ DP = "dp"
 VOID = "void: public seed"
 PRIVATE_METRICS = "private training metrics, which were logged"
 _SMALL_NOISE = 0.3
+_MAX_COUNT = 2**32
+"""Steps and units are counted in 32 bits where their key streams are made."""
 _ALWAYS_EXCLUDED = ("base model's pre-training", "tokenizer", "choice of hyper-parameters", "number of units")
 
 Clipping = Literal["flat", "automatic"]
@@ -125,8 +127,8 @@ class PrivacyPlan:
         count = _count_units(units, params)
         batch = _expected_batch(count, params)
         delta = default_delta(count) if params.delta is None else params.delta
-        steps = params.steps or max(1, math.floor(params.epochs * count / batch))
         _check_numbers(count, batch, delta, params)
+        steps = max(1, math.floor(params.epochs * count / batch)) if params.steps is None else params.steps
         sigma = accountant.calibrate(sampling_rate(batch, count), steps, delta, params.epsilon)
         if sigma < _SMALL_NOISE and not params.allow_small_noise_unsafe:
             raise PlanInfeasible(
@@ -262,10 +264,10 @@ def default_delta(count: int) -> float:
 def _count_units(units: UnitTable, params: PrivacyParams) -> int:
     found = len(units.units)
     count = found if params.units_public is None else params.units_public
-    if count < found:
+    if not found <= count < _MAX_COUNT:
         raise InvalidInput(
-            f"units_public: expected at least the {found} units found, found {count}",
-            next_step="declare a larger public number",
+            f"units_public: expected at least the {found} units found and less than 2^32",
+            next_step="declare a public number in between",
         )
     if count < MIN_UNITS:
         raise PlanInfeasible(
@@ -286,8 +288,8 @@ def _check_numbers(count: int, batch: int, delta: float, params: PrivacyParams) 
     ranges = {
         "epsilon": 0 < params.epsilon < math.inf,
         "max_grad_norm": 0 < params.max_grad_norm < math.inf,
-        "epochs": 0 < params.epochs < math.inf,
-        "steps": params.steps is None or params.steps > 0,
+        "epochs": params.steps is not None or 0 < params.epochs * count < _MAX_COUNT * max(1, batch),
+        "steps": params.steps is None or 0 < params.steps < _MAX_COUNT,
         "expected_batch": batch > 0,
         "max_records_per_unit": params.max_records_per_unit > 0,
         "clipping": params.clipping in {"flat", "automatic"},

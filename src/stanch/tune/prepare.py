@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from stanch.crypto import canonical_json
-from stanch.data import Dataset, DuplicateReport, find_near_duplicates
+from stanch.data import Dataset, DuplicateReport, find_near_duplicates, read_steps
 from stanch.data.copies import find_copies
 from stanch.errors import InvalidInput, MissingExtraError
 from stanch.terms import Digest, JsonValue
@@ -112,13 +112,22 @@ def trainable_shapes(base: Path, method: MethodSpec) -> tuple[ParameterShape, ..
 
 
 def _find_duplicates(spec: TuneSpec, dataset: Dataset) -> DuplicateReport | None:
-    if spec.duplicates == "keep":
+    private = spec.privacy.enabled
+    planted = not private and any(step.operation == "inject" for step in read_steps(dataset))
+    chosen = spec.extra.duplicates or ("group" if private else "keep" if planted else "drop")
+    if chosen == "keep":
         return None
-    if spec.privacy.enabled and spec.duplicates == "drop":
+    if private and chosen == "drop":
         raise InvalidInput(
             'duplicates = "drop" is refused with privacy',
             why="whether a record stays would depend on another unit's record",
             next_step='use duplicates = "group", which makes one unit of them',
+        )
+    if planted:
+        raise InvalidInput(
+            f'duplicates = "{chosen}" is refused for data that holds canaries',
+            why="planted copies would be dropped, and an audit would count canaries that were never tuned on",
+            next_step='de-duplicate before canaries are planted, and use duplicates = "keep", the default then',
         )
     return find_near_duplicates(dataset)
 

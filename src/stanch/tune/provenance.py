@@ -46,7 +46,8 @@ def _journal_lines(run: VerifiedPrivacyRun) -> tuple[JournalLine, ...]:
 
 
 def _describe_privacy(run: VerifiedPrivacyRun) -> PrivateTraining | None:
-    plan, head, epsilon = run.plan, run.head, run.statement.epsilon
+    # The model's recipients may hold the earlier models too; where no epsilon bounds all of them, none is stated.
+    plan, head, epsilon = run.plan, run.head, run.statement.composed_epsilon
     if plan is None or head is None or epsilon is None:
         return None
     mechanism = plan.mechanism_after(head.charged)

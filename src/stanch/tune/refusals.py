@@ -23,6 +23,10 @@ class RunExists(InvalidInput):
     """The output or an unfinished run lies where this run would write."""
 
 
+class ProgressLost(InvalidInput):
+    """A run has charged steps, and no checkpoint holds what they taught."""
+
+
 class UnsupportedModule(InvalidInput):
     """The model has a part for which the engine has no exact per-unit gradient or loss."""
 

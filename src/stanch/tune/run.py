@@ -62,6 +62,7 @@ def tune(
         MissingExtraError: torch, transformers or peft is not installed.
         RunExists: The output exists, or an unfinished run does and ``resume`` is false.
         InvalidInput: Spec, base model or data do not allow the run; see :mod:`stanch.tune.refusals`.
+        ProgressLost: A run with charged steps and without a checkpoint is resumed.
         VerificationError: A self-check failed, or the journal is not the one that was seen before.
         RankLost: Another process of the run is gone.
     """

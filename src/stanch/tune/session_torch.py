@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 
+import msgspec
 import torch
 from transformers import AutoTokenizer
 
@@ -122,8 +123,11 @@ class Session:
         return records
 
     def _read_earlier(self) -> tuple[EarlierRun, ...]:
-        """Verify the earlier runs that the spec names: private ones on the same dataset, whose loss adds up."""
-        found = []
+        """Verify the earlier runs that the spec names: private ones on the same dataset, whose loss adds up.
+
+        Whatever they name themselves adds up too; each run once, whoever names it.
+        """
+        found: list[EarlierRun] = []
         for name in self._spec.privacy.earlier:
             run = verify_run(Path(name))
             if run.plan is None or run.head is None or run.plan.dataset_root != self._root:
@@ -132,7 +136,8 @@ class Session:
                     why="only the privacy loss of private runs on the same dataset adds up to a bound",
                     next_step="name the runs on this dataset alone",
                 )
-            found.append(EarlierRun.of(run.plan, run.head.charged))
+            before = msgspec.convert(run.statement.fields["earlier_runs"], tuple[EarlierRun, ...])
+            found += [one for one in (*before, EarlierRun.of(run.plan, run.head)) if one not in found]
         return tuple(found)
 
     @property

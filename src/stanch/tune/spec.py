@@ -111,6 +111,7 @@ class TrainSpec(Struct, frozen=True, forbid_unknown_fields=True):
 class ExtraSpec(Struct, frozen=True, forbid_unknown_fields=True):
     """Near-duplicates: ``group`` into one unit (default with privacy), ``drop`` all but the first, or ``keep``.
 
+    Without privacy ``drop`` is the default, and ``keep`` where the data holds canaries, of which none may be dropped.
     ``goldfish = k`` leaves out about one label in k, chosen by the dataset's key; 0 learns all.
     """
 
@@ -187,11 +188,6 @@ class TuneSpec(Struct, frozen=True, forbid_unknown_fields=True):
     def with_earlier(self, runs: Sequence[Path]) -> Self:
         """Return the spec with further earlier runs on the same dataset."""
         return self.changed(privacy={"earlier": [*self.privacy.earlier, *map(str, runs)]})
-
-    @property
-    def duplicates(self) -> str:
-        """What happens to near-duplicates."""
-        return self.extra.duplicates or ("group" if self.privacy.enabled else "drop")
 
     def privacy_params(self) -> PrivacyParams:
         """Return what the privacy plan is made from."""

@@ -14,6 +14,7 @@ from stanch.tune import accountant
 from stanch.tune.accountant import AttackBound, Mechanism
 from stanch.tune.journal import JournalHead
 from stanch.tune.plan import DP, VOID, PrivacyPlan
+from stanch.tune.units import JOINED
 
 SCHEMA = "urn:stanch:privacy-statement:v1"
 NAME = "statement.json"
@@ -24,9 +25,13 @@ _MAX_SIZE = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class EarlierRun:
-    """A finished private run on the same dataset, whose privacy loss adds up with this one's."""
+    """A finished private run on the same dataset, whose privacy loss adds up with this one's.
+
+    ``journal`` is the hash of its journal's last line. No two runs have one: two with the same plan count twice.
+    """
 
     plan: str
+    journal: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
     units_digest: str
     rate: Annotated[float, Meta(gt=0, le=1)]
     noise_multiplier: Annotated[float, Meta(gt=0)]
@@ -34,10 +39,12 @@ class EarlierRun:
     delta: Annotated[float, Meta(gt=0, lt=1)]
 
     @classmethod
-    def of(cls, plan: PrivacyPlan, charged: int) -> Self:
-        """Describe a run by its plan and its charges."""
-        run = plan.mechanism_after(charged)
-        return cls(plan.digest.hex, plan.units_digest, run.rate, run.noise_multiplier, charged, plan.delta)
+    def of(cls, plan: PrivacyPlan, head: JournalHead) -> Self:
+        """Describe a run by its plan and the head of its journal."""
+        run = plan.mechanism_after(head.charged)
+        return cls(
+            plan.digest.hex, head.hash, plan.units_digest, run.rate, run.noise_multiplier, head.charged, plan.delta
+        )
 
     @property
     def mechanism(self) -> Mechanism:
@@ -69,7 +76,7 @@ class RunFacts:
         versions: Of the packages that computed it.
         anchored: Whether heads of the journal were handed out.
         excluded: What else the guarantee does not cover.
-        earlier_runs: Earlier private runs on the same dataset.
+        earlier_runs: Earlier private runs on the same dataset, and those that they name, each once.
     """
 
     files: tuple[ModelFile, ...]
@@ -122,8 +129,19 @@ class PrivacyStatement:
 
     @property
     def epsilon(self) -> float | None:
-        """Epsilon of the charged steps; None without a guarantee."""
-        value = self.fields.get("epsilon")
+        """Epsilon of the charged steps of this run; None without a guarantee."""
+        return self._epsilon("epsilon")
+
+    @property
+    def composed_epsilon(self) -> float | None:
+        """Epsilon of this run and the earlier ones together; None without a guarantee, or where they have other units.
+
+        What somebody who sees all of these models can learn is bounded by this one.
+        """
+        return self._epsilon("composed_epsilon")
+
+    def _epsilon(self, name: str) -> float | None:
+        value = self.fields.get(name)
         return float(value) if self.guarantee == DP and isinstance(value, (int, float)) else None
 
     @property
@@ -169,10 +187,14 @@ def _checksum(body: dict[str, JsonValue]) -> str:
 
 def state_privacy(plan: PrivacyPlan, journal: JournalHead, facts: RunFacts) -> PrivacyStatement:
     """State what the charged steps guarantee; everything but ``facts`` is computed from plan and journal."""
-    mechanism = plan.mechanism_after(journal.charged)
-    bounds = accountant.attack_bounds(mechanism)
+    mechanism, earlier = plan.mechanism_after(journal.charged), facts.earlier_runs
     excluded = (*plan.excluded, *facts.excluded)
-    epsilon = plan.epsilon_after(journal.charged)
+    counted, composed = (mechanism, *(run.mechanism for run in earlier)), None
+    if all(run.units_digest == plan.units_digest for run in earlier):
+        composed = accountant.compose_epsilon(counted, plan.delta, plan.discretization)
+    else:
+        counted = (mechanism,)
+    bounds = accountant.attack_bounds(counted)
     return PrivacyStatement(
         plan.guarantee,
         {
@@ -180,15 +202,15 @@ def state_privacy(plan: PrivacyPlan, journal: JournalHead, facts: RunFacts) -> P
             "plan": plan.to_fields(),
             "plan_digest": plan.digest.hex,
             "charged_steps": journal.charged,
-            "epsilon": epsilon,
+            "epsilon": plan.epsilon_after(journal.charged),
             "delta": plan.delta,
             "epsilon_rdp": accountant.rdp_epsilon(mechanism, plan.delta),
             "journal_head": {"hash": journal.hash, "lines": journal.lines},
-            "earlier_runs": [_earlier_fields(run, plan) for run in facts.earlier_runs],
-            "composed_epsilon": _compose(plan, mechanism, facts),
+            "earlier_runs": [_earlier_fields(run, plan) for run in earlier],
+            "composed_epsilon": composed,
             "excluded": list(excluded),
             "attack_bound": [{"fpr": bound.fpr, "tpr_max": bound.tpr_max} for bound in bounds],
-            "reading": read_aloud(plan, bounds, excluded),
+            "reading": read_aloud(plan, bounds, excluded, earlier=len(earlier), composed=composed),
         },
     )
 
@@ -210,34 +232,58 @@ def _earlier_fields(run: EarlierRun, plan: PrivacyPlan) -> JsonValue:
     }
 
 
-def _compose(plan: PrivacyPlan, mechanism: Mechanism, facts: RunFacts) -> float | None:
-    """Return epsilon of this run and the composable earlier ones; None where an earlier one cannot be composed."""
-    if any(run.units_digest != plan.units_digest for run in facts.earlier_runs):
-        return None
-    runs = (mechanism, *(run.mechanism for run in facts.earlier_runs))
-    return accountant.compose_epsilon(runs, plan.delta, plan.discretization)
-
-
 def read_plan(plan: PrivacyPlan) -> str:
     """Return in plain words what a plan would guarantee when all its steps are charged."""
-    return read_aloud(plan, accountant.attack_bounds(plan.mechanism), plan.excluded)
+    return read_aloud(plan, accountant.attack_bounds((plan.mechanism,)), plan.excluded)
 
 
-def read_aloud(plan: PrivacyPlan, bounds: tuple[AttackBound, ...], excluded: tuple[str, ...]) -> str:
-    """Return three sentences: what a unit is, what an attacker can reach, what is not covered."""
+def read_aloud(
+    plan: PrivacyPlan,
+    bounds: tuple[AttackBound, ...],
+    excluded: tuple[str, ...],
+    *,
+    earlier: int = 0,
+    composed: float | None = None,
+) -> str:
+    """Say what a unit is, what an attacker can reach, and what is not covered.
+
+    Args:
+        plan: The plan.
+        bounds: What an attacker can reach.
+        excluded: What is not covered.
+        earlier: The number of earlier runs on the same dataset.
+        composed: Epsilon of this run and the earlier ones; without it ``bounds`` are those of this run alone.
+    """
     if plan.guarantee == VOID:
         return (
             "This run took its noise from a public seed: whoever knows the seed can take the noise away. Nothing "
             "bounds what the model reveals about a record it was tuned on. It shows that a run can be repeated; do not "
             "release it."
         )
-    unit = "one record" if plan.unit == "record" else f"everything with one value of {plan.unit.partition(':')[2]}"
     share = next(bound.tpr_max for bound in bounds if bound.fpr == 0.01)
     # Rounded up: a bound that is rounded down is no bound.
     percent = math.ceil(share * 1000) / 10
+    runs, seen, alone = f"{earlier} earlier run{'s' * (earlier > 1)} on the same data", "the model", ""
+    if earlier and composed is not None:
+        seen += f" and those of {runs} (epsilon {math.ceil(composed * 100) / 100:.2f} together)"
+    elif earlier:
+        alone = f"That is the bound of this run alone: {runs} with other units add to it what nobody can compute. "
     return (
-        f"Protected is {unit} ({plan.unit_rule}; {plan.n_units} units). "
-        f"Whoever sees the model and is wrong about 1 % of outsiders recognises at most {percent:.1f} % of those whose "
-        f"data was used (without protection: up to 100 %). "
+        f"{_read_unit(plan)} "
+        f"Whoever sees {seen} and is wrong about 1 % of outsiders recognises at most {percent:.1f} % of those "
+        f"whose data was used (without protection: up to 100 %). {alone}"
         f"Not covered: {', '.join(excluded)}."
+    )
+
+
+def _read_unit(plan: PrivacyPlan) -> str:
+    column = plan.unit.partition(":")[2]
+    unit = f"everything with one value of {column}" if column else "one record"
+    formed = f"({plan.unit_rule}; {plan.n_units} units)."
+    if not plan.unit_rule.endswith(JOINED):
+        return f"Protected is {unit} {formed}"
+    return (
+        f"Protected is a whole unit: {unit}, together with all that near-duplicates join to it {formed} "
+        f"The part of one {f'value of {column}' if column else 'record'} in a joined unit is protected less: it moves "
+        "a step by up to 2 times what the noise is made for, and by more where it alone joins others."
     )

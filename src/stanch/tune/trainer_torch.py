@@ -35,7 +35,7 @@ from stanch.tune.keeping import Keeping
 from stanch.tune.noise import AesGaussian
 from stanch.tune.plan import DP, PRIVATE_METRICS, PrivacyPlan
 from stanch.tune.record import NULL, Recorder, RunRecord
-from stanch.tune.refusals import BudgetRolledBack, PlanChanged, RunExists, UnsafeArgument
+from stanch.tune.refusals import PlanChanged, RunExists, UnsafeArgument
 from stanch.tune.rows import read_rows
 from stanch.tune.sampler import StreamKeys, UnitSampler
 from stanch.tune.statement import PrivacyStatement, RunFacts, state_privacy
@@ -157,6 +157,7 @@ class PrivateTrainer(Trainer):
         Raises:
             RunExists: A run or its checkpoints lie where this one would write, or there is none to resume.
             PlanChanged: A run is resumed with another plan or other settings.
+            ProgressLost: A run with charged steps and without a checkpoint is resumed.
             BudgetRolledBack: The journal is not the one that the checkpoint was made with.
         """
         resume = resume_from_checkpoint not in {None, False}
@@ -338,6 +339,7 @@ class PrivateTrainer(Trainer):
         if wanted is True:
             found = list_checkpoints(Path(self.args.output_dir))
             if not found:
+                self._journal.require_untouched()
                 return None
             wanted = str(found[-1])
         self._checkpoint = view = Path(wanted)
@@ -387,12 +389,7 @@ class PrivateTrainer(Trainer):
         parameters = self._hosted.adapter.parameters()
         run, seal = self._settings_digest, self._keeping.seal
         state = load_checkpoint(found, parameters, _bare(self.optimizer), run=run, seal=seal)
-        if state.head is None or not self._journal.contains(state.head):
-            raise BudgetRolledBack(
-                f"{found.name}: the journal does not hold the line that this checkpoint was made at",
-                why="charges were removed or rewritten",
-                next_step="bring the journal back; otherwise start a new run",
-            )
+        self._journal.require(state.head, checkpoint=found.name)
         self._updates = state.updates
 
     def _load_from_checkpoint(self, *_args: Any, **_kwargs: Any) -> None:  # noqa: ANN401 - as the parent's

@@ -2,7 +2,9 @@
 
 Records that share a column value, or that lie in one cluster of near-duplicates, are joined by union-find; a component
 is a unit. Otherwise k copies of a text in k units would multiply the privacy loss (group privacy). A component is not
-changed by removing another whole component, since an edge depends on its two records alone.
+changed by removing another whole component, since an edge depends on its two records alone. Removing a part of one,
+such as what one person gave to it, changes its clipped gradient by up to 2 C; a part without which the rest falls apart
+into m units, by up to (m + 1) C.
 """
 
 import base64
@@ -45,6 +47,8 @@ _PERSON_COLUMNS = frozenset(
     ]
 )
 _MAX_ROW = 64 << 20
+JOINED = "joined with their near-duplicates"
+"""How the rule of units ends where some of them were joined: a person's part of such a unit is protected less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +156,7 @@ def form_units(ds: Dataset, *, unit: UnitPolicy | None, duplicates: DuplicateRep
     policy = unit or RecordUnit()
     return UnitTable(
         policy=policy.name,
-        rule=_rule(policy, joined=duplicates is not None),
+        rule=_rule(policy, duplicates),
         dataset_root=_root(ds),
         units=tuple(sorted(units, key=lambda one: one.id.encode())),
         joined=len(clusters),
@@ -170,9 +174,11 @@ def _join_cluster(groups: "_Groups", cluster: Sequence[str]) -> None:
         groups.join(cluster[0], record_id)
 
 
-def _rule(policy: UnitPolicy, *, joined: bool) -> str:
+def _rule(policy: UnitPolicy, duplicates: DuplicateReport | None) -> str:
     formed = "each record" if isinstance(policy, RecordUnit) else f"records with the same value of {policy.column}"
-    return f"{formed}; near-duplicates {'joined' if joined else 'not joined'}"
+    if duplicates is None:
+        return f"{formed}; near-duplicates not joined"
+    return f"{formed}; {JOINED if duplicates.clusters else 'no near-duplicates found'}"
 
 
 def _root(ds: Dataset) -> str:
@@ -199,11 +205,12 @@ def _check_persons(record: Record) -> None:
 
 def _column_id(record: Record, column: str, key: bytes) -> str:
     value = _row(record).get(column)
-    if value is None or isinstance(value, (dict, list)):
+    # A table writes what is missing as an empty text; all such records would be one unit.
+    if value is None or isinstance(value, (dict, list)) or not str(value).strip():
         raise UnitColumnMissing(
             f"{record.source}: record {record.index} has no single value in column {column!r}",
             why="every record must belong to a unit",
-            next_step="fill or remove such records, or choose another unit",
+            next_step="fill or remove such records, or choose another unit; plant canaries with this column's name",
         )
     return base64.b32encode(hmac_sha256(key, str(value).encode())[:20]).decode()
 

@@ -115,11 +115,13 @@ def split_data(workspace: Workspace, dataset: Dataset, holdout: float, members: 
     return workspace.door.act(Request("data.split", "data:add", dataset_ref(dataset.path)), run)
 
 
-def plant_canaries(workspace: Workspace, dataset: Dataset, plan: CanaryPlan, out: Path) -> InjectedDataset:
-    """Log the plan's commitment, and only then plant the canaries whose coins say so."""
+def plant_canaries(
+    workspace: Workspace, dataset: Dataset, plan: CanaryPlan, out: Path, *, unit_column: str | None = None
+) -> InjectedDataset:
+    """Log the plan's commitment, and only then plant the canaries whose coins say so, in units of their own."""
 
     def run(ref: EntryRef) -> Done[InjectedDataset]:
-        injected = inject(dataset, plan, committed=ref, out=out)
+        injected = inject(dataset, plan, committed=ref, out=out, unit_column=unit_column)
         return Done(injected, {"inserted_dataset": str(dataset_ref(injected.dataset.path).digest)})
 
     payload: dict[str, JsonValue] = {"commitment": plan.commitment, "canaries": len(plan.canaries)}
