@@ -1,5 +1,6 @@
 """The verbs of a case: each is refused to nobody, recorded, and does nothing when the log takes no entries."""
 
+import json
 import time
 from datetime import timedelta
 
@@ -9,10 +10,10 @@ import pytest
 from stanch.errors import InvalidInput, LedgerUnavailable, NotPermitted
 from stanch.ledger import Ledger, decode_entry
 from stanch.mark import embed
-from stanch.trace import ErrorBudgetExhausted, Inconclusive, Period, Reason
+from stanch.trace import ErrorBudgetExhausted, Inconclusive, Period, Reason, beacons
 from stanch.trace.custody import utc
 from stanch.workspace import verbs_trace
-from stanch.workspace.release_state import ReleaseState
+from stanch.workspace.release_state import FACTS, PROOF, ReleaseState
 from stanch.workspace.verbs_release import release_folder
 from stanch.workspace.verbs_trace import Suspect
 
@@ -116,6 +117,21 @@ def test_a_pack_that_failed_opened_nothing_and_the_next_opens_few_decoys(case, s
         later = utc(workspace.now() + timedelta(seconds=2))
         assert len(record.closed_decoys(later)) == len(record.decoys) - 64
         assert record.closed_decoys(traced.case.custody().acquired) == record.decoys
+
+
+def test_a_release_of_format_1_keeps_the_beacon_that_its_copies_are_marked_with(case):
+    with case.acting("ines") as workspace:
+        folder = release_folder(workspace, "r1")
+        text, note = beacons((folder / PROOF).read_bytes())
+        assert ReleaseState.load(folder).beacon() == text != note
+        facts = json.loads((folder / FACTS).read_text()) | {"schema": "stanch/release/v1"}
+        del facts["base_digest"]
+        kept = (folder / FACTS).read_bytes()
+        try:
+            (folder / FACTS).write_text(json.dumps(facts))
+            assert ReleaseState.load(folder).beacon() == note
+        finally:
+            (folder / FACTS).write_bytes(kept)
 
 
 def test_nobody_without_the_role_opens_a_case(case, stolen):
