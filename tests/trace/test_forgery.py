@@ -42,7 +42,7 @@ from stanch.trace import (
 from stanch.trace.custody import utc
 from stanch.trace.plan import CasePlan, beacons
 from stanch.trace.stratum import shown_decoys
-from stanch.trace.verifier import verify
+from stanch.trace.verifier import primitives, verify
 from stanch.trace.verifier.features import features_of
 from stanch.trace.verifier.primitives import shown_coordinates
 from stanch.weights import Tensor, directory_digest, open_adapter, write_safetensors
@@ -450,6 +450,19 @@ def test_what_a_pack_shows_follows_from_batch_and_beacon():
     assert np.all((runs[:-1] <= groups) & (groups < runs[1:]))
     for other in ((beacon, beacon), (root, root)):
         assert not np.array_equal(shown_coordinates(*other, extent), shown)
+
+
+def test_of_a_larger_model_a_pack_shows_the_drawn_part_or_all(world, stolen, tmp_path, monkeypatch):
+    monkeypatch.setattr(primitives, "SHOWN_GROUPS", 256)
+    shown = []
+    for name in ("part", "all"):
+        made = world.pack(stolen, tmp_path / f"{name}.zip")
+        assert verify_pack(made.path, key=CASE_KEY.public, vkey=world.log.vkey).accused[0][0] == "globex"
+        assert recompute_features(made.path, suspect=stolen.case.suspect_folder, original=world.release.original)
+        with zipfile.ZipFile(made.path) as archive:
+            shown.append(len(archive.read("features/values.f32le")) // 4)
+        monkeypatch.setattr(primitives, "SHOWN_GROUPS", 1)  # on 8 coordinates nobody reaches the threshold
+    assert shown == [256 * 8, SIZE]
 
 
 def test_another_checkpoint_of_the_commitment_gives_no_other_keys(world, files, step_of_forged):

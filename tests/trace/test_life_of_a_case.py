@@ -159,6 +159,8 @@ def test_a_plan_reads_back_and_refuses_what_does_not_follow(stolen):
         assert changed != plan.to_bytes()
         with pytest.raises(InvalidInput):
             CasePlan.parse(changed)
+    with pytest.raises(InvalidInput, match="format 1"):
+        CasePlan.parse(plan.to_bytes().replace(b"trace-plan:v2", b"trace-plan:v1"))
 
 
 def test_a_suspect_that_changes_in_custody_is_noticed(world, tmp_path):
