@@ -36,6 +36,7 @@ from stanch.trace.report_html import render_html
 from stanch.trace.report_pdf import render_pdf
 from stanch.trace.stratum import ShownScores, show_scores, shown_decoys
 from stanch.trace.verifier import recompute, verify
+from stanch.trace.verifier.primitives import Failed
 
 FORMAT = verify.FORMAT
 PREDICATE = verify.PREDICATE
@@ -195,7 +196,7 @@ def verify_pack(
     try:
         keys = {name: public.to_pem().decode() for name, public in recipients.items()}
         plan, accused = verify.verify(path, key.to_pem().decode(), vkey, steps.append, keys)
-    except verify.Failed as error:
+    except Failed as error:
         raise PackInvalid(path, error.step, str(error)) from error
     try:
         parsed = CasePlan.parse(canonical_json(plan))
