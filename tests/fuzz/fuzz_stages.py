@@ -324,8 +324,11 @@ def _vector_request() -> dict:
 def _case_plan() -> bytes:
     from stanch.mark.detection import ScorePlan  # noqa: PLC0415 - for making seeds alone
 
-    scores = ScorePlan.default("full", 12, epsilon=1e-9)
-    release = PlannedRelease("r1", "sha256:" + "00" * 32, "full", 1, "11" * 32, 3, 100_000, 0.003)
+    default = ScorePlan.default("full", 12, epsilon=1e-9)
+    scores = ScorePlan(default.variants, default.n, views=verify.VIEWS)
+    release = PlannedRelease(
+        "r1", "sha256:" + "00" * 32, None, "full", 1, "11" * 32, 3, "55" * 32, 4, 100_008, 100_000, 0.003
+    )
     return CasePlan(
         "case-1", "22" * 32, "33" * 32, "sha256:" + "44" * 32, release, scores.n, scores.variants, scores.rounds,
         scores.analyses, "1e-9", scores.threshold,

@@ -207,9 +207,9 @@ class Release:
         originals = Originals(self.original, self.base)
         features = extract(originals, open_suspect(suspect), variant, alpha=self.plan.alpha).values
         base = None if self.base is None else recompute.Model.open(self.base)
-        models = (recompute.Model.open(self.original), recompute.Model.open(suspect), base)
+        models = (recompute.Model.open_original(self.original), recompute.Model.open(suspect), base)
         found = np.zeros_like(features)
-        places, _ = recompute.lay_out(models[0].tensors, originals.kind)
+        places, _, _ = recompute.lay_out(models[0].tensors, originals.kind)
         make = recompute.maker(originals.kind, str(variant))
         for place, values in make(places, models, self.plan.alpha, str(variant)):
             found[place.offset : place.offset + place.size] = values.reshape(-1)

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -77,6 +78,15 @@ def test_independent_models_are_unrelated(world):
     assert found.verdict == "unrelated"
     assert found.order.log10_p > -3
     assert abs(found.effect.cosine) < 0.05
+
+
+def test_a_suspect_with_weights_that_were_not_read_is_not_unrelated(world, tmp_path):
+    _, _, original, controls = world
+    suspect = shutil.copytree(controls[0], tmp_path / "m")
+    (suspect / "pytorch_model.bin").write_bytes(b"PK")
+    found = examine_lineage(original, suspect, rng=rng())
+    assert found.verdict == "inconclusive"
+    assert "pytorch_model.bin" in found.sentence
 
 
 def test_equal_units_do_not_agree_by_place(world, tmp_path):

@@ -251,8 +251,8 @@ def spoiled(release, folder, spoil):
 
 def unmatched(release, suspect):
     """Return the tensors that take no part in the stand-alone program."""
-    models = recompute.Model.open(release.original), recompute.Model.open(suspect), None
-    places, _ = recompute.lay_out(models[0].tensors, "full")
+    models = recompute.Model.open_original(release.original), recompute.Model.open(suspect), None
+    places, _, _ = recompute.lay_out(models[0].tensors, "full")
     found = {place.name for place, _ in recompute.all_features(places, models, ALPHA, "plain")}
     return {place.name for place in places} - found
 

@@ -60,6 +60,20 @@ def test_a_name_that_fits_is_preferred_and_strangers_are_not_recognised(full, tm
     assert found.unmatched == (name,)
 
 
+def test_of_names_that_differ_in_their_prefixes_the_content_chooses(full, tmp_path):
+    tensors, generator = {}, np.random.default_rng(3)
+    for name, tensor in open_model(full.copy("r3")).items():
+        plain, values = name.removeprefix("model."), tensor.to_float32()
+        twin = generator.permutation(values.ravel()).reshape(values.shape)
+        tensors |= {
+            f"bert.{plain}": f32(f"bert.{plain}", twin),
+            f"transformer.{plain}": f32(f"transformer.{plain}", values),
+        }
+    suspect = write_model(tmp_path / "m", tensors)
+    assert accused(full, suspect) == (["r3"], 1)
+    assert len(open_suspect(suspect).doubtful) == len(tensors) // 2
+
+
 # --- what quantisers write
 
 

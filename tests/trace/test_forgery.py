@@ -12,15 +12,17 @@ import sys
 import zipfile
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
-from trace_world import ADAPTER_FILE, CASE_KEY, HISTORY, NOW, RECIPIENTS, Log, make_adapter, sign_files
+from trace_world import ADAPTER_FILE, CASE_KEY, HISTORY, NOW, RECIPIENTS, Log, make_adapter, rewrite, sign_files
 
 from stanch.crypto import SigningKey, canonical_json
 from stanch.errors import InvalidInput, VerificationError
 from stanch.ledger import TlogProof
-from stanch.mark import Commitment, MarkRoot, RecipientSlot, commit, plan_mark, threshold
+from stanch.mark import Commitment, MarkRoot, RecipientSlot, commit, embed, log10_bound, plan_mark, threshold
+from stanch.mark.bounds import decided
 from stanch.mark.keys import stream_key
 from stanch.mark.signature import gaussian_table
 from stanch.terms import Digest
@@ -28,6 +30,7 @@ from stanch.trace import (
     Inconclusive,
     KeyHistory,
     PackInvalid,
+    PlanMismatch,
     Reason,
     Receipt,
     decide,
@@ -36,12 +39,18 @@ from stanch.trace import (
     verify_pack,
     verify_receipt,
 )
-from stanch.trace.verifier import verify
+from stanch.trace.custody import utc
+from stanch.trace.plan import CasePlan, beacons
+from stanch.trace.stratum import shown_decoys
+from stanch.trace.verifier import primitives, verify
 from stanch.trace.verifier.features import features_of
-from stanch.weights import Tensor, open_adapter, write_safetensors
+from stanch.trace.verifier.primitives import shown_coordinates
+from stanch.weights import Tensor, directory_digest, open_adapter, write_safetensors
 
-SIZE = 1 << 12
+SIZE = 14 * 8 * (48 + 64)
 GROUND = MarkRoot(bytes(32))
+SHOWN = "3863565d790109c811b75ec6fc5aaf76168f8922c277cee5304f12a928b473da"
+"""SHA-256 of the coordinates, u64le, for SHA-256(root), SHA-256(beacon) and the extent of the test."""
 GLOBEX_KEY = SigningKey.from_seed(bytes(range(1, 33)))
 RECEIVED = NOW + timedelta(minutes=1)
 
@@ -51,12 +60,16 @@ class Claim:
     """What a forger claims: a batch, its entry and proof, and which leaf is accused; features are made to fit."""
 
     batch: Commitment
-    logged: tuple[bytes, bytes]
+    logged: tuple[bytes, bytes, int]
     accused: str = "globex"
     subkey: bytes | None = None
     original: str | None = None
     discovered: str | None = None
     acquired: str | None = None
+    log: Log | None = None
+    kept: int = SIZE
+    whole: bool = False
+    extent: int = SIZE
 
     def open(self, name):
         leaf = self.batch.leaf_of(name)
@@ -80,34 +93,40 @@ class Claim:
     def files(self, world, files):
         """Return a whole pack that makes the claim."""
         leaf = self.batch.leaves[0]
-        beacon = hashlib.sha256(self.logged[1].partition(b"\n\n")[2]).digest()
+        beacon = beacons(self.logged[1])[self.whole]
         decoys = [
             x.recipient for x in self.batch.leaves if x.recipient.startswith("decoy:") and x.recipient != self.accused
         ]
         accused, opened = self.open(self.accused), [self.open(name) for name in decoys]
         streams = [stream_key(bytes.fromhex(item["subkey"]), beacon, leaf.layout_digest) for item in (accused, *opened)]
-        coordinates = np.arange(SIZE, dtype=np.uint64)
+        coordinates = np.arange(self.kept, dtype=np.uint64)
         x = np.stack([verify.signature_values(key, coordinates, gaussian_table()) for key in streams])
-        values = (x[0] + np.random.default_rng(1).normal(size=SIZE)).astype("<f4")
+        values = (x[0] + np.random.default_rng(1).normal(size=self.kept)).astype("<f4")
         z = x @ values.astype(np.float64) / np.linalg.norm(values.astype(np.float64))
         batch = {
             "batch": self.batch.batch, "alpha": leaf.alpha.hex(), "layout_digest": leaf.layout_digest.hex(),
             "original": leaf.original.hex, "accused": [accused], "decoys": opened,
         }  # fmt: skip
         scores = json.loads(files["scores/scores.json"])
-        scores |= {"variant": "plain", "accused": [{"recipient": self.accused, "z": float(z[0])}]}
-        scores["decoys"] |= {
-            "mean": float(z[1:].mean()),
-            "deviation": float(z[1:].std()),
-            "highest": float(z[1:].max()),
-        }
         plan = json.loads(files["plan.json"])
         issued = len(self.batch.leaves) - len(decoys) - 1
         plan |= {"n": issued, "threshold": threshold(issued, plan["analyses"], float(plan["epsilon"]))}
+        bound = log10_bound(decided(float(z[0])), issued, plan["analyses"])
+        told = {"recipient": self.accused, "leaf": accused["leaf"], "z": float(z[0]), "log10_p": bound}
+        scores |= {"variant": "plain", "coordinates": self.kept, "accused": [told]}
+        counts, edges = np.histogram(z[1:], bins=40)
+        scores["decoys"] = {
+            "count": len(decoys), "mean": float(z[1:].mean()), "deviation": float(z[1:].std()),
+            "highest": float(z[1:].max()), "edges": edges.tolist(), "counts": counts.tolist(),
+        }  # fmt: skip
+        original = "sha256:" + (self.original or leaf.original.hex)
+        scores["examination"] |= {
+            "n": plan["n"], "threshold": plan["threshold"], "release": original, "accused": [told],
+        }  # fmt: skip
         plan["release"] |= {
             "batch_root": self.batch.root.hex(), "batch": self.batch.batch,
-            "entry": TlogProof.parse(self.logged[1]).index,
-            "original": "sha256:" + (self.original or leaf.original.hex),
+            "entry": TlogProof.parse(self.logged[1]).index, "original": original, "extent": self.extent,
+            "beacon": beacon.hex(), "checkpoint": TlogProof.parse(self.logged[1]).index + 1,
         }  # fmt: skip
         about = self.about(files)
         plan["case_digest"] = hashlib.sha256(about["case.json"]).hexdigest()
@@ -115,10 +134,12 @@ class Claim:
         data = canonical_json(plan)
         _, entry, proof = world.log.append("trace.plan", {"plan": hashlib.sha256(data).hexdigest()})
         path = world.log.consistency(self.logged[1], proof)
+        pinned = self.log.pin(self.logged[2]) if self.log else world.log.pin(self.logged[2], proof)
         return files | about | {
             "commitment/batch.json": canonical_json(batch), "commitment/leaves.bin": b"".join(self.batch.hashes),
             "ledger/commitment.json": self.logged[0], "ledger/commitment.tlog-proof": self.logged[1],
             "ledger/plan.json": entry, "ledger/plan.tlog-proof": proof, "plan.json": data,
+            "ledger/beacon.json": pinned[0], "ledger/beacon.tlog-proof": pinned[1],
             "ledger/consistency.json": canonical_json([node.hex() for node in path]),
             "scores/scores.json": canonical_json(scores), "features/values.f32le": values.tobytes(),
             "features/coordinates.u64le": coordinates.astype("<u8").tobytes(),
@@ -159,8 +180,7 @@ def batch_of(world, *, root=GROUND, original=None, log=None):
     batch = commit(
         plan_mark(original or world.release.original), root, [RecipientSlot(name) for name in RECIPIENTS], decoys=96
     )
-    _, entry, proof = (log or world.log).append("release.propose", {"batch_root": batch.root.hex()})
-    return Claim(batch, (entry, proof))
+    return Claim(batch, (log or world.log).propose({"batch_root": batch.root.hex()}), log=log)
 
 
 def test_a_claim_without_a_lie_in_its_form_verifies_and_its_features_are_found_out(
@@ -175,6 +195,16 @@ def test_a_claim_without_a_lie_in_its_form_verifies_and_its_features_are_found_o
     assert "the features differ" in caught.value.why
 
 
+def test_a_layout_that_is_said_to_end_early_is_found_out(world, stolen, files, honest, tmp_path):
+    """So that all coordinates of a smaller layout, those that suit, would be all."""
+    path, short = tmp_path / "pack.zip", replace(honest, kept=SIZE // 2, extent=SIZE // 2)
+    path.write_bytes(b"".join(verify.container(sign_files(short.files(world, files)))))
+    assert verify_pack(path, key=CASE_KEY.public, vkey=world.log.vkey).accused[0][0] == "globex"
+    with pytest.raises(PackInvalid) as caught:
+        recompute_features(path, suspect=stolen.case.suspect_folder, original=world.release.original)
+    assert "of another length" in caught.value.why
+
+
 def test_another_original_is_refused(world, refused, tmp_path):
     claim = batch_of(world, original=make_adapter(tmp_path / "other", 99))
     refused(replace(claim, original=world.release.plan.original.hex), "plan", "it is about another original")
@@ -183,13 +213,14 @@ def test_another_original_is_refused(world, refused, tmp_path):
 def test_keys_ground_after_the_fact_in_a_second_log_of_the_same_key_are_refused(world, refused, tmp_path):
     fork = Log.create(tmp_path / "fork")
     fork.append("tune.run", {})
-    refused(batch_of(world, log=fork), "plan", "is of another log than the plan's")
+    texts = "the beacon was pinned in another log than the plan's", "is of another log than the plan's"
+    refused(batch_of(world, log=fork), "plan", *texts)
 
 
 @pytest.mark.parametrize(
     ("field", "text"),
     [
-        ("discovered", "the suspect was found before its keys were committed to"),
+        ("discovered", "the suspect was found before its keys were fixed"),
         ("acquired", "line 0 is older than the keys"),
     ],
 )
@@ -213,7 +244,9 @@ def test_a_plan_of_another_entry_is_refused(world, files, honest, step_of_forged
     data = canonical_json(plan)
     _, entry, proof = world.log.append("trace.plan", {"plan": hashlib.sha256(data).hexdigest()})
     path = [node.hex() for node in world.log.consistency(world.logged[1], proof)]
+    pinned = world.log.pin(world.logged[2], proof)
     forged |= {"plan.json": data, "ledger/plan.json": entry, "ledger/plan.tlog-proof": proof}
+    forged |= {"ledger/beacon.json": pinned[0], "ledger/beacon.tlog-proof": pinned[1]}
     assert step_of_forged(forged | {"ledger/consistency.json": canonical_json(path)}) == "plan"
     for wrong in ([], path[1:], [*path, "00" * 32], ["00" * 32, *path[1:]]):
         assert step_of_forged(files | {"ledger/consistency.json": canonical_json(wrong)}) == "plan"
@@ -371,3 +404,146 @@ def test_a_key_that_was_opened_before_accuses_nobody(world, stolen):
     assert before.reason is Reason.KEY_DISCLOSED
     for harmless in ({leaf: NOW}, {leaf: NOW + timedelta(seconds=1)}, {leaf + 1: NOW - timedelta(days=1)}):
         assert decide(stolen.case, stolen.examination, replace(HISTORY, disclosed=harmless)) == stolen.decision
+
+
+# --- what a dishonest packer could choose
+
+
+def test_coordinates_that_suit_an_innocent_are_refused(world, files, honest, tmp_path):
+    """Genuine features, shown only where they agree with the accused key: recompute.py could not find this out."""
+    coordinates = np.frombuffer(files["features/coordinates.u64le"], "<u8")
+    values = np.frombuffer(files["features/values.f32le"], "<f4")
+    leaf = world.release.commitment.leaf_of("acme")
+    x = verify.signature_values(stream_key(leaf.subkey, world.release.beacon, leaf.layout_digest), coordinates,
+                                gaussian_table())  # fmt: skip
+    product = x * values
+    kept = product >= np.quantile(product, 0.1)
+    assert (x[kept] @ values[kept]) / np.linalg.norm(values[kept]) > 15 > x @ values / np.linalg.norm(values) + 10
+    chosen = {
+        "features/coordinates.u64le": coordinates[kept].tobytes(), "features/values.f32le": values[kept].tobytes(),
+        "commitment/batch.json": canonical_json(
+            json.loads(files["commitment/batch.json"]) | {"accused": [honest.open("acme")]}
+        ),
+    }  # fmt: skip
+    path = tmp_path / "pack.zip"
+    path.write_bytes(b"".join(verify.container(sign_files(files | chosen))))
+    with pytest.raises(PackInvalid) as caught:
+        verify_pack(path, key=CASE_KEY.public, vkey=world.log.vkey)
+    assert "are not those that batch and beacon choose" in caught.value.why
+
+
+def test_a_part_of_the_coordinates_is_refused(honest, refused):
+    refused(replace(honest, kept=SIZE // 2), "score", "are not those that batch and beacon choose")
+
+
+def test_what_a_pack_shows_follows_from_batch_and_beacon():
+    root, beacon = hashlib.sha256(b"root").digest(), hashlib.sha256(b"beacon").digest()
+    small = shown_coordinates(root, beacon, 1 << 20)
+    assert np.array_equal(small, np.arange(1 << 20))
+    extent = (1 << 21) + 8 * 1001
+    shown = shown_coordinates(root, beacon, extent)
+    assert hashlib.sha256(shown.astype("<u8").tobytes()).hexdigest() == SHOWN
+    groups = shown[::8] // 8
+    assert len(shown) == 1 << 20
+    assert np.array_equal(shown.reshape(-1, 8), groups[:, None] * 8 + np.arange(8))
+    runs = np.arange((1 << 17) + 1) * (extent // 8) // (1 << 17)
+    assert np.all((runs[:-1] <= groups) & (groups < runs[1:]))
+    for other in ((beacon, beacon), (root, root)):
+        assert not np.array_equal(shown_coordinates(*other, extent), shown)
+
+
+def test_of_a_larger_model_a_pack_shows_the_drawn_part_or_all(world, stolen, tmp_path, monkeypatch):
+    monkeypatch.setattr(primitives, "SHOWN_GROUPS", 256)
+    shown = []
+    for name in ("part", "all"):
+        made = world.pack(stolen, tmp_path / f"{name}.zip")
+        assert verify_pack(made.path, key=CASE_KEY.public, vkey=world.log.vkey).accused[0][0] == "globex"
+        assert recompute_features(made.path, suspect=stolen.case.suspect_folder, original=world.release.original)
+        with zipfile.ZipFile(made.path) as archive:
+            shown.append(len(archive.read("features/values.f32le")) // 4)
+        monkeypatch.setattr(primitives, "SHOWN_GROUPS", 1)  # on 8 coordinates nobody reaches the threshold
+    assert shown == [256 * 8, SIZE]
+
+
+def test_another_checkpoint_of_the_commitment_gives_no_other_keys(world, files, step_of_forged):
+    """The same entry is in every later checkpoint, and a note takes lines that nobody signed."""
+    name = "ledger/commitment.tlog-proof"
+    note = files[name] + "\u2014 junk AAAA\n".encode()
+    plan = json.loads(files["plan.json"])
+    assert plan["release"]["beacon"] == beacons(note)[0].hex() == beacons(files[name])[0].hex()
+    assert beacons(note)[1] != beacons(files[name])[1]
+    later = world.log.ledger.reader().prove(TlogProof.parse(files[name]).index)
+    assert step_of_forged(files | {name: later}) == "plan"
+
+
+@pytest.mark.parametrize(
+    ("pinned", "text"),
+    [({"checkpoint": 1}, "not the one that was pinned"), ({"beacon": "00" * 32}, "is not of the checkpoint shown")],
+)
+def test_the_beacon_is_the_one_that_was_pinned_before_the_copies(world, refused, pinned, text):
+    batch = batch_of(world).batch
+    logged = world.log.propose({"batch_root": batch.root.hex()}, **pinned)
+    refused(Claim(batch, logged), "plan", text, "it is about another beacon")
+
+
+def test_a_beacon_pinned_by_another_act_is_refused(world, refused):
+    first, second = batch_of(world), batch_of(world, root=MarkRoot(b"\1" * 32))
+    refused(Claim(first.batch, (*first.logged[:2], second.logged[2])), "plan", "was not pinned by who committed",
+            "not the one that was pinned", "is not of the checkpoint shown", "about another beacon")  # fmt: skip
+
+
+def test_a_release_of_old_is_bound_to_the_whole_note(world, files, tmp_path):
+    """Its copies are marked so, and the log pinned it before they were made."""
+    batch = batch_of(world).batch
+    claim = Claim(batch, world.log.propose({"batch_root": batch.root.hex()}, whole=True), whole=True)
+    path = tmp_path / "old.zip"
+    path.write_bytes(b"".join(verify.container(sign_files(claim.files(world, files)))))
+    assert verify_pack(path, key=CASE_KEY.public, vkey=world.log.vkey).accused[0][0] == "globex"
+
+
+def test_a_disclosed_decoy_spoils_no_later_case(world, tmp_path):
+    """A thief who holds a pack adds one of its decoys' marks to the stolen copy."""
+    release, opened = world.release, shown_decoys(world.release, utc(NOW))
+    assert len(opened) == 64
+    leaf = release.commitment.leaves[opened[0]]
+    key = next(key for key in release.keys.copies if key.recipient == "globex")
+    stream = stream_key(leaf.subkey, release.beacon, leaf.layout_digest)
+    embed(release.original, tmp_path / "decoy", release.plan, replace(key, stream=stream))
+    parts = [world.copy("globex"), tmp_path / "decoy", release.original]
+    suspect = rewrite(tmp_path / "s", parts, lambda x: x[0] + 0.1 * (x[1] - x[2]))
+    assert isinstance(world.examine(suspect).decision, Inconclusive)
+    known = dict.fromkeys(opened, NOW - timedelta(days=1))
+    examined = world.examine(suspect, release=replace(release, disclosed=known))
+    assert [item.recipient for item in examined.decision.recipients] == ["globex"]
+    few = {leaf: NOW - timedelta(days=1) for leaf in release.decoys[:30]}
+    later = replace(release, disclosed=few)
+    assert not set(shown_decoys(later, utc(NOW))) & set(few)
+    assert set(shown_decoys(replace(release, disclosed=dict.fromkeys(opened, NOW)), utc(NOW))) == set(opened)
+
+
+def test_another_base_is_refused(world, stolen, files, evidence, tmp_path):
+    base = make_adapter(tmp_path / "base", 55)
+    bound = replace(world.release, base=base, base_digest=directory_digest(base).root)
+    plan = CasePlan.parse(files["plan.json"])
+    with pytest.raises(PlanMismatch, match="another release"):
+        plan.check(stolen.case, bound)
+    with pytest.raises(PackInvalid) as caught:
+        recompute_features(
+            evidence.path, suspect=stolen.case.suspect_folder, original=world.release.original, base=base
+        )
+    assert "the base" in caught.value.why
+    (base / "more.txt").write_text("x")
+    with pytest.raises(InvalidInput, match="not the base model"):
+        bound.check_original()
+
+
+def test_the_verifier_says_what_it_cannot_read(evidence, world, key_file, tmp_path):
+    for name in ("verify.py", "primitives.py"):
+        shutil.copy(Path(verify.__file__).with_name(name), tmp_path)
+    for missing in ("pack", "key", "recipient"):
+        where = {"pack": evidence.path, "key": key_file, "recipient": key_file} | {missing: tmp_path / "absent"}
+        options = ["--key", str(where["key"]), "--log", world.log.vkey, "--recipient", "acme", str(where["recipient"])]
+        command = [sys.executable, "-I", str(tmp_path / "verify.py"), str(where["pack"]), *options]
+        run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert (run.returncode, run.stderr) == (5, "")
+        assert run.stdout.startswith("NOT DONE    cannot read")

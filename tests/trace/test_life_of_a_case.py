@@ -43,7 +43,7 @@ def test_the_pack_verifies_here(evidence, stolen, world):
     found = verify_pack(evidence.path, key=CASE_KEY.public, vkey=world.log.vkey)
     assert [name for name, _ in found.accused] == ["globex"]
     assert found.accused[0][1] > 60
-    assert (found.plan.n, found.plan.analyses, found.plan.epsilon) == (4, 8, "1e-9")
+    assert (found.plan.n, found.plan.analyses, found.plan.epsilon) == (100, 24, "1e-9")
     assert found.plan == stolen.examination.plan.plan
 
 
@@ -70,7 +70,18 @@ def test_the_pack_verifies_in_another_process_with_numpy_alone(evidence, world, 
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
     names = [line.split()[0] for line in run.stdout.splitlines()]
-    assert names == ["pack", "log", "commitment", "plan", "custody", "receipts", "score", "decoys", "verified"]
+    assert names == [
+        "pack",
+        "log",
+        "commitment",
+        "plan",
+        "custody",
+        "receipts",
+        "score",
+        "decoys",
+        "unchecked",
+        "verified",
+    ]
     assert "globex" in run.stdout
 
 
@@ -116,8 +127,8 @@ def test_the_result_states_its_bound(stolen):
         said["sentence"]
         == error_sentence(plan)
         == (
-            "The probability, over the secret keys, that any of 4 innocent recipients would be accused of any suspect "
-            "file in 8 analyses is at most 1e-9."
+            "The probability, over the secret keys, that any innocent recipient, of 100 that the batch may have, "
+            "would be accused of any suspect file in 24 analyses is at most 1e-9."
         )
     )
     assert json.dumps(said)
@@ -143,11 +154,13 @@ def test_a_plan_is_for_one_case_and_one_suspect(world, stolen, tmp_path):
 def test_a_plan_reads_back_and_refuses_what_does_not_follow(stolen):
     plan = stolen.examination.plan.plan
     assert CasePlan.parse(plan.to_bytes()) == plan
-    for before, after in ((b'"n":4', b'"n":5'), (b'"rounds":2', b'"rounds":3'), (b'"case":', b'"extra":1,"case":')):
+    for before, after in ((b'"n":100', b'"n":4'), (b'"rounds":2', b'"rounds":3'), (b'"case":', b'"extra":1,"case":')):
         changed = plan.to_bytes().replace(before, after, 1)
         assert changed != plan.to_bytes()
         with pytest.raises(InvalidInput):
             CasePlan.parse(changed)
+    with pytest.raises(InvalidInput, match="format 1"):
+        CasePlan.parse(plan.to_bytes().replace(b"trace-plan:v2", b"trace-plan:v1"))
 
 
 def test_a_suspect_that_changes_in_custody_is_noticed(world, tmp_path):

@@ -12,6 +12,9 @@ from trace_world import sign_files as sign
 
 from stanch.crypto import SigningKey, canonical_json
 from stanch.ledger import NoteSigner
+from stanch.mark import threshold
+from stanch.sign import Statement, Subject, sign_statement
+from stanch.terms import Digest
 from stanch.trace import PackInvalid, verify_pack
 from stanch.trace.verifier import verify
 
@@ -49,9 +52,11 @@ def edit(files, name, change):
 def log_anew(world, plan):
     """Log a plan that suits, as the log's owner can, and return the files that show it."""
     _, entry, proof = world.log.append("trace.plan", {"plan": hashlib.sha256(plan).hexdigest()})
-    path = world.prove_plan(entry, proof).consistency
+    proofs = world.prove_plan(entry, proof)
+    path = proofs.consistency
     return {
-        "plan.json": plan, "ledger/plan.json": entry, "ledger/plan.tlog-proof": proof,
+        "ledger/beacon.json": proofs.beacon_entry, "ledger/beacon.tlog-proof": proofs.beacon_proof,
+        "ledger/plan.json": entry, "ledger/plan.tlog-proof": proof, "plan.json": plan,
         "ledger/consistency.json": canonical_json([node.hex() for node in path]),
     }  # fmt: skip
 
@@ -167,8 +172,8 @@ def test_a_decoy_cannot_pose_as_a_recipient_nor_a_recipient_as_a_decoy(files, st
     assert step_of(edit(files, "commitment/batch.json", lambda b: b["accused"].append(b["accused"][0]))) == "commitment"
 
 
-def test_hiding_decoys_makes_the_plan_count_too_few(files, step_of):
-    assert step_of(edit(files, "commitment/batch.json", lambda b: b["decoys"].pop())) == "plan"
+def test_hiding_decoys_leaves_too_few(files, step_of):
+    assert step_of(edit(files, "commitment/batch.json", lambda b: b["decoys"].pop())) == "decoys"
 
 
 def test_a_forged_plan_is_refused(files, step_of):
@@ -183,6 +188,9 @@ def test_a_plan_logged_before_the_keys_or_about_another_case_is_refused(world, f
         {"case": "case-999"}, {"case_digest": "00" * 32}, {"suspect": "sha256:" + "00" * 32}, {"n": 3}, {"analyses": 7},
         {"threshold": 1.0}, {"epsilon": "2"}, {"release": plan["release"] | {"batch_root": "00" * 32}},
         {"release": plan["release"] | {"original": "sha256:" + "00" * 32}},
+        {"release": plan["release"] | {"beacon": "00" * 32}}, {"release": plan["release"] | {"checkpoint": 1}},
+        {"epsilon": "1e-3", "threshold": threshold(plan["n"], plan["analyses"], 1e-3)},
+        {"analyses": 8, "threshold": threshold(plan["n"], 8, 1e-9)},
     )  # fmt: skip
     for change in wrong:
         data = canonical_json(plan | change)
@@ -221,6 +229,33 @@ def test_features_and_scores_that_were_changed_are_refused(files, step_of):
     assert step_of(edit(files, "scores/scores.json", lambda s: s["accused"][0].update(recipient="acme"))) == "score"
     assert step_of(edit(files, "scores/scores.json", lambda s: s.update(variant="other"))) == "score"
     assert step_of(edit(files, "scores/scores.json", lambda s: s["decoys"].update(mean=0.5))) == "decoys"
+
+
+def test_what_a_report_is_made_from_follows_from_the_scores(files, step_of):
+    def swap(scores):
+        counts = scores["decoys"]["counts"]
+        counts.sort()
+
+    changes = {
+        "log10_p": lambda s: s["accused"][0].update(log10_p=-1e4), "coordinates": lambda s: s.update(coordinates=9),
+        "n": lambda s: s["examination"].update(n=4), "who": lambda s: s["examination"]["accused"][0].update(leaf=0),
+        "verdict": lambda s: s["examination"].update(verdict="nothing"),
+    }  # fmt: skip
+    for name, change in changes.items():
+        assert step_of(edit(files, "scores/scores.json", change)) == "score", name
+    for change in (swap, lambda s: s["decoys"].update(count=900), lambda s: s["decoys"]["edges"].pop()):
+        assert step_of(edit(files, "scores/scores.json", change)) == "decoys"
+
+
+def test_a_pack_of_another_format_is_refused_by_name(files, world, tmp_path):
+    old = json.loads(files["manifest.json"]) | {"format": "urn:stanch:evidence-pack:v1"}
+    path, data = tmp_path / "old.zip", canonical_json(old)
+    statement = Statement((Subject("manifest.json", Digest.sha256(data)),), verify.PREDICATE, {})
+    signed = {"manifest.json": data, "manifest.dsse.json": sign_statement(statement, CASE_KEY).to_bytes()}
+    path.write_bytes(b"".join(verify.container(files | signed)))
+    with pytest.raises(PackInvalid) as caught:
+        verify_pack(path, key=CASE_KEY.public, vkey=world.log.vkey)
+    assert "have the case packed anew" in caught.value.why
 
 
 def test_an_innocent_recipient_in_place_of_the_accused_is_refused(world, files, step_of):

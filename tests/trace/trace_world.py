@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from stanch.crypto import SigningKey, VerifyKey, canonical_json
-from stanch.ledger import Act, Ledger, LedgerParams, TlogProof, intent, noted
+from stanch.ledger import Act, Ledger, LedgerParams, TlogProof, intent, noted, outcome
 from stanch.mark import MarkRoot, RecipientSlot, commit, embed, mark_keys, plan_mark
 from stanch.sign import Statement, Subject, sign_statement
 from stanch.store import FileBlobs, open_tables
@@ -30,6 +30,7 @@ from stanch.trace import (
     open_case,
     pack,
 )
+from stanch.trace.plan import beacons
 from stanch.trace.verifier import verify
 from stanch.weights import Tensor, open_adapter, write_safetensors
 
@@ -96,8 +97,21 @@ class Log:
         """Append and publish; return the reference, the entry and its proof."""
         self.count += 1
         act = Act(kind=kind, id=f"01900000-0000-7000-8000-{self.count:012x}", principal=PRINCIPAL)
-        make = intent if kind == "release.propose" else noted
-        ref = self.ledger.append(make(act, time_ms=int(NOW.timestamp() * 1000) + self.count, payload=payload))
+        return self._append((intent if kind == "release.propose" else noted)(act, time_ms=self._now(), payload=payload))
+
+    def propose(self, payload, *, whole=False, **pinned):
+        """Commit to a batch and pin the beacon; return the commitment's entry, its proof, and the beacon's index."""
+        _, entry, proof = self.append("release.propose", payload)
+        act = Act(kind="release.propose", id=f"01900000-0000-7000-8000-{self.count:012x}", principal=PRINCIPAL)
+        told = {"checkpoint": TlogProof.parse(proof).index + 1, "beacon": beacons(proof)[whole].hex()} | pinned
+        ref, _, _ = self._append(outcome(act, time_ms=self._now(), payload=told))
+        return entry, proof, ref.index
+
+    def _now(self) -> int:
+        return int(NOW.timestamp() * 1000) + self.count
+
+    def _append(self, entry) -> tuple[EntryRef, bytes, bytes]:
+        ref = self.ledger.append(entry)
         self.ledger.publish()
         reader = self.ledger.reader()
         return ref, reader.entry(ref.index), reader.prove(ref.index)
@@ -106,6 +120,12 @@ class Log:
         """Return the path between the checkpoints of two proofs."""
         sizes = (int(TlogProof.parse(proof).checkpoint.split(b"\n")[1]) for proof in (old, new))
         return tuple(self.ledger.reader().prove_consistency(*sizes))
+
+    def pin(self, index: int, proof: bytes | None = None) -> tuple[bytes, bytes]:
+        """Return the beacon's entry and its proof, under the checkpoint of another proof or the latest."""
+        reader = self.ledger.reader()
+        size = None if proof is None else int(TlogProof.parse(proof).checkpoint.split(b"\n")[1])
+        return reader.entry(index), reader.prove(index, size)
 
     @property
     def vkey(self) -> str:
@@ -132,7 +152,7 @@ class World:
     folder: Path
     log: Log
     release: ReleaseRecord
-    logged: tuple[bytes, bytes]
+    logged: tuple[bytes, bytes, int]
     cases: int = 0
 
     @classmethod
@@ -143,14 +163,14 @@ class World:
         plan = plan_mark(original)
         batch = commit(plan, ROOT, [RecipientSlot(name) for name in RECIPIENTS], decoys=DECOYS)
         log.append("tune.run", {})
-        ref, entry, proof = log.append("release.propose", {"batch_root": batch.root.hex()})
-        beacon = hashlib.sha256(proof.partition(b"\n\n")[2]).digest()
+        logged = log.propose({"batch_root": batch.root.hex()})
+        index, beacon = TlogProof.parse(logged[1]).index, beacons(logged[1])[0]
         release = ReleaseRecord(
             name="r1", original=original, base=None, plan=plan, commitment=batch,
-            keys=mark_keys([(batch, beacon)], ROOT), beacon=beacon, checkpoint_size=ref.index + 1,
-            entry_index=ref.index,
+            keys=mark_keys([(batch, beacon)], ROOT), beacon=beacon, checkpoint_size=index + 1,
+            entry_index=index,
         )  # fmt: skip
-        return cls(folder, log, release, (entry, proof))
+        return cls(folder, log, release, logged)
 
     def copy(self, recipient: str) -> Path:
         out = self.folder / f"copy-{recipient}"
@@ -170,7 +190,7 @@ class World:
 
     def prove_plan(self, entry: bytes, proof: bytes) -> LedgerProofs:
         path = self.log.consistency(self.logged[1], proof)
-        return LedgerProofs(*self.logged, entry, proof, path, self.log.vkey)
+        return LedgerProofs(*self.logged[:2], *self.log.pin(self.logged[2], proof), entry, proof, path, self.log.vkey)
 
     def examine(self, suspect: Path, *, release: ReleaseRecord | None = None, **options) -> Examined:
         release = release or self.release

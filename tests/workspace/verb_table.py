@@ -114,7 +114,7 @@ def fill_it(workspace, scene):
 
 
 def open_it(workspace, scene):
-    record = verbs_trace.release_record(ReleaseState.load(verbs_release.release_folder(workspace, "r1")))
+    record = verbs_trace.release_record(workspace, ReleaseState.load(verbs_release.release_folder(workspace, "r1")))
     scene.kept |= {"record": record, "case": verbs_trace.take_suspect(workspace, suspect(workspace, scene))}
 
 

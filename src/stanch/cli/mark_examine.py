@@ -71,6 +71,8 @@ def _outcome(found: "Detection") -> tuple[int, str]:
         return 1, ""
     if found.matched < _LEAST_MATCHED:
         return 5, "too few of the marked weights could be compared"
+    if found.unread:
+        return 5, f"nobody was found, but this could be weights and was not read: {', '.join(found.unread[:5])}"
     if found.plan.effort == "quick":
         return 5, "a quick screening that finds nobody says nothing; use --effort deep"
     return 0, ""

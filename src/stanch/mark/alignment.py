@@ -87,9 +87,13 @@ class Aligner:
         found = self.own.get(name)
         return None if found is None else found.to_float32()
 
+    def _own_name(self, name: str) -> str | None:
+        """Return what the suspect calls a tensor, by the name that the original has in full."""
+        return self.suspect.own_name(self.own[name].name if name in self.own else name)
+
     def found(self, name: str) -> Floats | None:
         """Return a tensor of the suspect of any shape, what is not finite as 0."""
-        own = self.suspect.own_name(name)
+        own = self._own_name(name)
         weight = None if own is None else self.suspect.weights[own]
         values = None if weight is None else weight.whole()
         if weight is None or values is None:
@@ -171,11 +175,11 @@ class Aligner:
         for number, layer in enumerate(self.family.layers):
             for name in _names(layer):
                 tensor = self.own.get(name)
-                if tensor is not None and self.suspect.own_name(name) is not None:
+                if tensor is not None and self._own_name(name) is not None:
                     weights[name] = Weight(tensor.shape, self._reader(number, name))
         for name in (*self.family.embeddings, self.family.head):
             tensor = self.own.get(name)
-            if tensor is not None and self.suspect.own_name(name) is not None:
+            if tensor is not None and self._own_name(name) is not None:
                 weights[name] = Weight(tensor.shape, self._embedding_reader(name))
         return weights
 

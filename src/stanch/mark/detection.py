@@ -44,6 +44,7 @@ class ScorePlan:
         rounds: Rounds of each variant, at most 4: after each, the accused are cancelled and the rest scored again.
         epsilon: Chance of naming any innocent.
         releases: Releases that the same suspect is scored against.
+        views: Sets of coordinates on which each score may decide, here or in an evidence pack.
         decoy_coordinates: Size of the keyed stratum on which decoys are scored.
         effort: How recipients are screened. It saves time and never enters the bound, which covers all n.
     """
@@ -53,13 +54,14 @@ class ScorePlan:
     rounds: int = 2
     epsilon: float = 1e-9
     releases: int = 1
+    views: int = 1
     decoy_coordinates: int = 1 << 19
     effort: Effort = "deep"
 
     def __post_init__(self) -> None:
         if not self.variants or len(set(self.variants)) != len(self.variants):
             raise InvalidInput("score plan: expected one or more different variants")
-        if not 1 <= self.rounds <= _MAX_ROUNDS or self.releases < 1 or self.decoy_coordinates < 1:
+        if not 1 <= self.rounds <= _MAX_ROUNDS or min(self.releases, self.views, self.decoy_coordinates) < 1:
             raise InvalidInput("score plan: expected 1 to 4 rounds, and positive numbers")
         if self.effort not in {"quick", "deep"}:
             raise InvalidInput("score plan: expected the effort quick or deep")
@@ -67,8 +69,8 @@ class ScorePlan:
 
     @property
     def analyses(self) -> int:
-        """T: variants × rounds × releases."""
-        return len(self.variants) * self.rounds * self.releases
+        """T: variants × rounds × releases × views."""
+        return len(self.variants) * self.rounds * self.releases * self.views
 
     @property
     def threshold(self) -> float:
@@ -111,6 +113,7 @@ class ScorePlan:
             "analyses": self.analyses,
             "epsilon": self.epsilon,
             "releases": self.releases,
+            "views": self.views,
             "decoy_coordinates": self.decoy_coordinates,
             "effort": self.effort,
         }
@@ -203,6 +206,8 @@ class Detection:
         plan: The plan that was followed.
         threshold: τ.
         coordinates: D, the coordinates of the release.
+        unread: What of the suspect could hold weights and was not read; while there is some, that nobody is accused
+            means nothing.
     """
 
     scores: tuple[RecipientScore, ...]
@@ -210,6 +215,7 @@ class Detection:
     plan: ScorePlan
     threshold: float
     coordinates: int
+    unread: tuple[str, ...] = ()
 
     @property
     def accused(self) -> tuple[RecipientScore, ...]:
@@ -252,6 +258,7 @@ class Detection:
             "coordinates": self.coordinates,
             "matched": self.matched,
             "unmatched": list(self.unmatched),
+            "unread": list(self.unread),
             "decoys_plausible": self.decoys_plausible,
             "variants": [_variant_json(result) for result in self.variants],
             "scores": [_score_json(score) for score in self.scores],
@@ -350,6 +357,7 @@ def detect(
         plan=plan,
         threshold=plan.threshold,
         coordinates=originals.layout.coordinates,
+        unread=opened.doubtful,
     )
 
 

@@ -101,7 +101,7 @@ def stream_key(subkey: bytes, beacon: bytes, layout_digest: bytes) -> bytes:
 
     Args:
         subkey: Of a recipient, the release or a decoy.
-        beacon: SHA-256 of the log's first checkpoint whose tree contains the batch's commitment entry.
+        beacon: SHA-256 of the text of the log's first checkpoint whose tree contains the batch's commitment entry.
         layout_digest: :attr:`stanch.mark.layout.Layout.digest`.
     """
     if len(beacon) != KEY_SIZE:

@@ -35,6 +35,7 @@ _OUTLYING = 6.0
 _LEAST_SHARE = 0.5
 _TIMES_CONTROL = 10.0
 _NOMINAL = -3.0
+_TOLD = 5
 
 
 def log10_agreements(agreements: int, layers: int) -> float:
@@ -117,6 +118,7 @@ class LineageReport:
         effect: How much of the suspect the original explains.
         tuning: The same for their changes from the base; None without one.
         epsilon: Level of the order test.
+        unread: What of the suspect could hold weights and was not read.
     """
 
     order: Agreement
@@ -125,6 +127,7 @@ class LineageReport:
     effect: Effect
     tuning: Effect | None
     epsilon: float
+    unread: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -140,13 +143,15 @@ class LineageReport:
             return "derived"
         if self.controls and self.match.share >= max(_LEAST_SHARE, _TIMES_CONTROL * max(self.controls)):
             return "derived"
-        return "inconclusive" if self.match.log10_p <= _NOMINAL else "unrelated"
+        return "inconclusive" if self.match.log10_p <= _NOMINAL or self.unread else "unrelated"
 
     @property
     def sentence(self) -> str:
         """What the result says, and no more."""
         if self.verdict == "unrelated":
             return "No relation to the original was found."
+        if self.verdict == "inconclusive" and self.unread:
+            return f"What could be weights was not read: {', '.join(self.unread[:_TOLD])}; give each of these alone."
         if self.verdict == "inconclusive":
             return "The tests do not decide; controls of the same family, or the mark, may."
         if self.tuning is not None and self.tuning.explained >= _LEAST_SHARE:
@@ -165,6 +170,7 @@ class LineageReport:
             "effect": self.effect.to_json(),
             "tuning": None if self.tuning is None else self.tuning.to_json(),
             "epsilon": self.epsilon,
+            "unread": list(self.unread),
         }
 
 
@@ -205,6 +211,7 @@ def examine_lineage(
         effect=_effect(originals, found, None),
         tuning=None if originals.base_weights is None else _effect(originals, found, originals.base_weights),
         epsilon=epsilon,
+        unread=aligner.suspect.doubtful,
     )
 
 

@@ -4,7 +4,7 @@ Suspects are hostile input. Safetensors and GGUF are read, pickles never; a tens
 of a type that is not understood is *unmatched* and takes no part.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from stanch.errors import InvalidInput
-from stanch.mark.gguf import is_gguf, open_gguf
+from stanch.mark.gguf import open_gguf
 from stanch.mark.layout import Kind, Layout, make_layout
 from stanch.mark.quantised import read_weights
+from stanch.mark.suspect_files import find_weights
 from stanch.mark.weight import Rows, Weight
 from stanch.terms import JsonValue
 from stanch.weights import Adapter, LowRank, Tensor, is_adapter, open_adapter, open_model, read_json_object
@@ -93,6 +94,7 @@ class Suspect:
         rename: Gives the suspect's own name of a name of the original, where its format has other names.
         config: The model's ``config.json``; empty where there is none.
         found: Own names of weights that were recognised by their content, by the original's plain name.
+        unread: What could hold weights and was not read; see :mod:`stanch.mark.suspect_files`.
     """
 
     weights: Mapping[str, Weight]
@@ -100,26 +102,40 @@ class Suspect:
     rename: Callable[[str], str | None] | None = None
     config: Mapping[str, JsonValue] = field(default_factory=dict)
     found: Mapping[str, str] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
 
     @cached_property
-    def _by_plain_name(self) -> Mapping[str, str]:
-        return {plain_name(name): name for name in self.weights}
+    def _by_plain_name(self) -> Mapping[str, Sequence[str]]:
+        return _by_plain_name(self.weights)
 
     @cached_property
-    def _modules(self) -> Mapping[str, LowRank]:
-        modules = {} if self.adapter is None else self.adapter.modules
-        return {plain_name(name): module for name, module in modules.items()}
+    def _modules(self) -> Mapping[str, Sequence[str]]:
+        return _by_plain_name(() if self.adapter is None else self.adapter.modules)
+
+    @cached_property
+    def doubtful(self) -> tuple[str, ...]:
+        """What could hold weights and takes no part: ``unread``, and names that differ in their prefixes alone.
+
+        Which of these a loader would read, nobody can say: while there are some, *nothing found* means nothing.
+        """
+        alike = (names for names in self._by_plain_name.values() if len(names) > 1)
+        return (*self.unread, *(f"one of {', '.join(map(repr, names))}" for names in alike))
 
     def module(self, name: str) -> LowRank | None:
         """Return the adapted module that the original calls ``name``, if the suspect is an adapter that has it."""
-        return self._modules.get(plain_name(name))
+        modules = {} if self.adapter is None else self.adapter.modules
+        own = _choose(name, modules, self._modules)
+        return None if own is None else modules[own]
 
     def own_name(self, name: str) -> str | None:
-        """Return what the suspect calls the tensor that the original calls ``name``; None where it has none."""
+        """Return what the suspect calls the tensor that the original calls ``name``; None where it has none.
+
+        That is ``name`` itself; else the only name that differs in its prefixes alone.
+        """
         plain = plain_name(name)
         own = self.found.get(plain)
         if own is None:
-            own = self._by_plain_name.get(plain) if self.rename is None else self.rename(plain)
+            own = _choose(name, self.weights, self._by_plain_name) if self.rename is None else self.rename(plain)
         return own if own in self.weights else None
 
     def weight(self, name: str, shape: tuple[int, ...]) -> Weight | None:
@@ -140,6 +156,21 @@ class Suspect:
         return None if found is None else found.read(rows)
 
 
+def _by_plain_name(names: Iterable[str]) -> Mapping[str, Sequence[str]]:
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(plain_name(name), []).append(name)
+    return found
+
+
+def _choose(name: str, names: Container[str], by_plain_name: Mapping[str, Sequence[str]]) -> str | None:
+    """Return ``name`` if it is there, else the only one that differs in its prefixes alone."""
+    alike = by_plain_name.get(plain_name(name), ())
+    if name in names:
+        return name
+    return alike[0] if len(alike) == 1 else None
+
+
 def open_suspect(path: Path) -> Suspect:
     """Open a suspect: a PEFT adapter directory, a model directory, one safetensors file, or a GGUF file.
 
@@ -150,14 +181,12 @@ def open_suspect(path: Path) -> Suspect:
     """
     if not path.exists():
         raise InvalidInput(f"{path}: there is no such file or directory")
-    if is_adapter(path):
-        adapter = open_adapter(path)
-        return Suspect(read_weights(adapter.tensors), adapter)
-    lone = sorted(path.glob("*.gguf")) if path.is_dir() else [path]
-    if len(lone) == 1 and is_gguf(lone[0]):
-        opened = open_gguf(lone[0])
-        return Suspect(opened.weights, rename=opened.rename)
-    tensors = open_model(path)
+    files = find_weights(path)
+    if files.adapter is not None:
+        return Suspect(read_weights(files.tensors), files.adapter, unread=files.unread)
+    if files.gguf is not None:
+        opened = open_gguf(files.gguf)
+        return Suspect(opened.weights, rename=opened.rename, unread=files.unread)
     config = path / "config.json"
     read = read_json_object(config) if config.is_file() else {}
     match read.get("quantization_config"):
@@ -165,7 +194,7 @@ def open_suspect(path: Path) -> Suspect:
             zero_point = 0
         case _:
             zero_point = 1
-    return Suspect(read_weights(tensors, zero_point=zero_point), config=read)
+    return Suspect(read_weights(files.tensors, zero_point=zero_point), config=read, unread=files.unread)
 
 
 def match_renamed(suspect: Suspect, references: Mapping[str, Weight]) -> Suspect:

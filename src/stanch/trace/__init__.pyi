@@ -26,10 +26,11 @@ from .evidence import (
     verify_pack,
 )
 from .examination import Examination, examine, load_examination
-from .plan import CasePlan, PlanMismatch, ReleaseRecord, VerifiedCasePlan, fix_plan
+from .plan import CasePlan, PlanMismatch, ReleaseRecord, VerifiedCasePlan, beacons, fix_plan
 from .receipt import Receipt, sign_receipt, verify_receipt
 from .report_html import render_html
 from .report_pdf import render_pdf
+from .stratum import shown_decoys
 from .text_detection import TenantScore, TextDetection, detect_text
 from .text_keys import TextRoot
 from .text_scores import TextScores
@@ -69,6 +70,7 @@ __all__ = [
     "Transparency",
     "VerifiedCasePlan",
     "VerifiedPack",
+    "beacons",
     "decide",
     "decision_to_json",
     "detect_text",
@@ -86,6 +88,7 @@ __all__ = [
     "render_transparency",
     "report_case",
     "report_transparency",
+    "shown_decoys",
     "sign_receipt",
     "verify_pack",
     "verify_receipt",

@@ -152,7 +152,7 @@ class Case:
 
 
 def open_case(folder: Path, suspect: Path, intake: Intake, *, opened: datetime) -> Case:
-    """Copy ``suspect`` (a folder or one safetensors file) into custody and start its chain.
+    """Copy ``suspect`` (a folder, one safetensors file or one GGUF file) into custody and start its chain.
 
     Raises:
         InvalidInput: The suspect does not exist or holds no weights, the case exists already, or its id is malformed.
@@ -160,9 +160,10 @@ def open_case(folder: Path, suspect: Path, intake: Intake, *, opened: datetime) 
     if not _CASE_ID.fullmatch(intake.case_id):
         raise InvalidInput("a case id has 3 to 64 of a-z, 0-9 and '-', and starts with a letter or digit")
     sources = dict(_suspect_files(suspect))
-    if not any(name.endswith(".safetensors") for name in sources):
+    if not any(name.endswith((".safetensors", ".gguf")) for name in sources):
         raise InvalidInput(
-            f"{suspect}: no weights found", why="expected at least one .safetensors file; pickles are never loaded"
+            f"{suspect}: no weights found",
+            why="expected at least one .safetensors or .gguf file; pickles are never loaded",
         )
     if folder.exists():
         raise InvalidInput(f"{folder}: exists already", next_step="choose another case id")

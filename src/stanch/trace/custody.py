@@ -57,6 +57,11 @@ class Custody:
         """What stands for the whole chain."""
         return self.heads[-1]
 
+    @property
+    def acquired(self) -> str:
+        """When the suspect was taken into custody."""
+        return self.lines[0].at
+
 
 def utc(moment: datetime) -> str:
     """Return a moment as ``YYYY-MM-DDTHH:MM:SSZ``.

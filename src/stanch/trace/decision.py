@@ -13,11 +13,12 @@ from stanch.terms import JsonValue
 from stanch.trace.case import Case
 from stanch.trace.custody import utc
 from stanch.trace.examination import Examination
-from stanch.trace.plan import CasePlan
+from stanch.trace.plan import CasePlan, opened_before
 
 LEAST_MATCHED = 0.25
 """Share of the layout below which nothing is concluded."""
 
+_TOLD = 5
 _MARGIN = 4.0  # a copy whose score is expected at τ + 4 is missed with chance about 3e-5
 
 
@@ -35,6 +36,7 @@ class Reason(StrEnum):
     TOO_LITTLE_MATCHED = "less than a quarter of the marked weights could be compared"
     DECOYS_IMPLAUSIBLE = "keys that were never issued do not score like noise"
     CUSTODY_BROKEN = "the chain of custody or the suspect was changed"
+    WEIGHTS_UNREAD = "nobody was found, and the suspect holds what could be weights and was not read"
     KEYS_TOO_LATE = "the suspect was found before the keys were committed to"
     KEY_DISCLOSED = "the keys of all who were found had been disclosed before the suspect was taken into custody"
 
@@ -116,8 +118,8 @@ Decision: TypeAlias = Accused | NothingFound | Inconclusive
 def error_sentence(plan: CasePlan) -> str:
     """Return the sentence that states the error bound, with the plan's numbers."""
     return (
-        f"The probability, over the secret keys, that any of {plan.n} innocent recipients would be accused of any "
-        f"suspect file in {plan.analyses} analyses is at most {plan.epsilon}."
+        f"The probability, over the secret keys, that any innocent recipient, of {plan.n} that the batch may have, "
+        f"would be accused of any suspect file in {plan.analyses} analyses is at most {plan.epsilon}."
     )
 
 
@@ -128,7 +130,7 @@ def decide(case: Case, examination: Examination, history: KeyHistory) -> Decisio
     had been opened to somebody before the suspect was taken into custody.
     """
     try:
-        acquired = case.custody().lines[0].at
+        acquired = case.custody().acquired
         discovered = case.discovered
         case.check_suspect()
     except CustodyBroken as error:
@@ -144,6 +146,10 @@ def decide(case: Case, examination: Examination, history: KeyHistory) -> Decisio
         return Inconclusive(Reason.DECOYS_IMPLAUSIBLE, "the statistic did not behave as it must; no score is relied on")
     if found.accused:
         return _accuse(tuple(Accusation.of(score) for score in found.accused), found.next_z, acquired, history)
+    if found.unread:
+        more = f" and {len(found.unread) - _TOLD} more" if found.unread[_TOLD:] else ""
+        told = f"{', '.join(found.unread[:_TOLD])}{more}; open a case about each of them alone"
+        return Inconclusive(Reason.WEIGHTS_UNREAD, told)
     return NothingFound(_power(examination), found.next_z, _is_original(found))
 
 
@@ -151,8 +157,7 @@ def _accuse(
     reached: tuple[Accusation, ...], next_z: float, acquired: str, history: KeyHistory
 ) -> Accused | Inconclusive:
     """Accuse those who reached τ, but for keys that were disclosed before the suspect was in custody."""
-    # Within one second the order is not known; a case's own pack must not undo it.
-    early = {leaf for leaf, moment in history.disclosed.items() if utc(moment) < acquired}
+    early = opened_before(history.disclosed, acquired)
     disclosed = tuple(item.recipient for item in reached if item.leaf in early)
     left = tuple(item for item in reached if item.leaf not in early)
     if not left:
@@ -163,7 +168,7 @@ def _accuse(
 def _is_original(found: Detection) -> bool:
     """Say whether the suspect equals the original at every marked weight: then ``plain`` shows nothing at all."""
     plain = next((result for result in found.variants if result.variant is Variant.PLAIN), None)
-    return plain is not None and plain.matched == found.coordinates and plain.decoys is None
+    return plain is not None and plain.matched == found.coordinates and plain.decoys is None and plain.release_z == 0
 
 
 def _power(examination: Examination) -> str:
@@ -211,6 +216,7 @@ def decision_to_json(decision: Decision, examination: Examination) -> dict[str, 
         "coordinates": found.coordinates,
         "matched": found.matched,
         "unmatched": list(found.unmatched),
+        "unread": list(found.unread),
         **said,
     }
 

@@ -29,13 +29,14 @@ from stanch.terms import Digest, JsonValue
 from stanch.trace.case import Case
 from stanch.trace.decision import Accused, Decision, decision_to_json
 from stanch.trace.examination import Examination
-from stanch.trace.plan import CasePlan, ReleaseRecord
+from stanch.trace.plan import CasePlan, ReleaseRecord, beacons
 from stanch.trace.report import ReportFacts, write_report
 from stanch.trace.report_blocks import Report
 from stanch.trace.report_html import render_html
 from stanch.trace.report_pdf import render_pdf
-from stanch.trace.stratum import ShownScores, show_scores
+from stanch.trace.stratum import ShownScores, show_scores, shown_decoys
 from stanch.trace.verifier import recompute, verify
+from stanch.trace.verifier.primitives import Failed
 
 FORMAT = verify.FORMAT
 PREDICATE = verify.PREDICATE
@@ -61,11 +62,14 @@ class PackInvalid(VerificationError):
 class LedgerProofs:
     """The log entries that a pack rests on, each with its tlog-proof, and the log's public key.
 
-    ``consistency`` is the RFC 9162 path from the checkpoint in ``commitment_proof`` to the one in ``plan_proof``.
+    ``beacon_entry`` is the outcome of the act that committed; ``beacon_proof`` is under the checkpoint of
+    ``plan_proof``. ``consistency`` is the RFC 9162 path from the checkpoint in ``commitment_proof`` to that one.
     """
 
     commitment_entry: bytes
     commitment_proof: bytes
+    beacon_entry: bytes
+    beacon_proof: bytes
     plan_entry: bytes
     plan_proof: bytes
     consistency: tuple[bytes, ...]
@@ -127,8 +131,8 @@ def pack(  # noqa: PLR0917 - the five things that a pack is made of, in the orde
 ) -> EvidencePack:
     """Write the evidence for an accusation to ``out``, after it verified. Equal input gives equal bytes.
 
-    The pack opens the leaves of the accused and of the decoys: whoever holds it can add or remove those marks. A sealed
-    one is signed with the case key; its lineage is ``evidence/`` and the case, its number that of ``form``.
+    The pack opens the leaves of the accused and of some decoys: whoever holds it can add or remove those marks. A
+    sealed one is signed with the case key; its lineage is ``evidence/`` and the case, its number that of ``form``.
 
     Raises:
         InvalidInput: Nobody is accused, ``out`` exists, the key is not Ed25519, or the proof is of another commitment.
@@ -142,7 +146,7 @@ def pack(  # noqa: PLR0917 - the five things that a pack is made of, in the orde
         raise InvalidInput(f"the case key must be an Ed25519 key, found {form.signer.kind}")
     if out.exists():
         raise InvalidInput(f"{out}: exists already and is not replaced", next_step="choose another file name")
-    if hashlib.sha256(proofs.commitment_proof.partition(b"\n\n")[2]).digest() != release.beacon:
+    if release.beacon not in beacons(proofs.commitment_proof):
         raise InvalidInput(
             f"release {release.name}: the commitment's proof holds another checkpoint than the beacon's",
             next_step="give the tlog-proof that was written when the release was proposed",
@@ -192,7 +196,7 @@ def verify_pack(
     try:
         keys = {name: public.to_pem().decode() for name, public in recipients.items()}
         plan, accused = verify.verify(path, key.to_pem().decode(), vkey, steps.append, keys)
-    except verify.Failed as error:
+    except Failed as error:
         raise PackInvalid(path, error.step, str(error)) from error
     try:
         parsed = CasePlan.parse(canonical_json(plan))
@@ -254,7 +258,7 @@ def _show(
     plan.check(case, release)
     release.check_original()
     variant = _best_variant(examination.detection, decision, plan.variants)
-    shown = show_scores(release, case.suspect_folder, plan, decision.recipients, variant)
+    shown = show_scores(release, case, plan, decision.recipients, variant)
     scores = _scores_json(decision, examination, shown)
     facts = ReportFacts(case.file.read_bytes(), case.custody(), decision, examination, release.name, scores)
     files = {
@@ -276,10 +280,12 @@ def _gather(
         "case.json": case.file.read_bytes(),
         "plan.json": plan.to_bytes(),
         "custody.jsonl": case.custody_file.read_bytes(),
-        "commitment/batch.json": canonical_json(_batch_json(decision, release)),
+        "commitment/batch.json": canonical_json(_batch_json(case, decision, release)),
         "commitment/leaves.bin": leaves,
         "ledger/commitment.json": proofs.commitment_entry,
         "ledger/commitment.tlog-proof": proofs.commitment_proof,
+        "ledger/beacon.json": proofs.beacon_entry,
+        "ledger/beacon.tlog-proof": proofs.beacon_proof,
         "ledger/plan.json": proofs.plan_entry,
         "ledger/plan.tlog-proof": proofs.plan_proof,
         "ledger/consistency.json": canonical_json([node.hex() for node in proofs.consistency]),
@@ -300,10 +306,9 @@ def _best_variant(found: Detection, decision: Accused, variants: Sequence[Varian
     return max(variants, key=lambda variant: min(score.z[variant] for score in scores))
 
 
-def _batch_json(decision: Accused, release: ReleaseRecord) -> JsonValue:
-    """Open the leaves of the accused and of the decoys; all others stay hidden."""
+def _batch_json(case: Case, decision: Accused, release: ReleaseRecord) -> JsonValue:
+    """Open the leaves of the accused and of some decoys; all others stay hidden."""
     leaves = release.commitment.leaves
-    decoys = [number for number, leaf in enumerate(leaves) if leaf.recipient.startswith("decoy:")]
 
     def opened(numbers: Sequence[int]) -> list[JsonValue]:
         return [
@@ -322,7 +327,7 @@ def _batch_json(decision: Accused, release: ReleaseRecord) -> JsonValue:
         "layout_digest": release.plan.layout.digest.hex(),
         "original": release.plan.original.hex,
         "accused": opened([item.leaf for item in decision.recipients]),
-        "decoys": opened(decoys),
+        "decoys": opened(shown_decoys(release, case.custody().acquired)),
     }
 
 

@@ -12,7 +12,7 @@ from stanch.mark import Detection, detect
 from stanch.terms import SILENT, Digest, EntryRef, Progress
 from stanch.trace.case import Case
 from stanch.trace.custody import Act, utc
-from stanch.trace.plan import CasePlan, ReleaseRecord, VerifiedCasePlan
+from stanch.trace.plan import CasePlan, ReleaseRecord, VerifiedCasePlan, refuse_old_plan
 
 FILE = "examination.json"
 _MAX_BYTES = 256 << 20
@@ -80,8 +80,9 @@ def examine(
     plan.plan.check(case, release)
     case.check_suspect()
     release.check_original()
+    keys = release.closed_keys(case.custody().acquired)
     detection = detect(
-        release.originals, case.suspect_folder, release.keys, plan.plan.score_plan, threads=threads, progress=progress
+        release.originals, case.suspect_folder, keys, plan.plan.score_plan, threads=threads, progress=progress
     )
     case.check_suspect()
     note = f"examined under plan {plan.plan.digest}, log entry {plan.entry.index}"
@@ -116,6 +117,7 @@ def load_examination(case: Case) -> Examination:
         raise NotFound(f"case {case.id}: was not examined yet", next_step="examine it under a logged plan")
     try:
         fields = parse_json(path.read_bytes(), what=str(path), max_bytes=_MAX_BYTES)
+        refuse_old_plan(fields.get("plan") if isinstance(fields, dict) else None, str(path))
         file = msgspec.convert(fields, _ExaminationFile)
         entry = EntryRef(file.plan_entry, Digest("sha256", bytes.fromhex(file.plan_leaf_hash)).value, file.plan_act)
     except (msgspec.ValidationError, ValueError) as error:

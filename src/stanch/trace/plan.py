@@ -1,7 +1,9 @@
 """The plan of a case: what will be analysed, and at what risk, fixed and logged before the first score."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
 
@@ -10,9 +12,11 @@ import msgspec
 from stanch.crypto import canonical_json, parse_json, sha256
 from stanch.errors import InvalidInput, VerificationError
 from stanch.mark import Commitment, Kind, MarkKeys, MarkPlan, Originals, ScorePlan, Variant
-from stanch.terms import Digest, EntryRef
+from stanch.terms import Digest, EntryRef, JsonValue
 from stanch.trace.budget import ErrorBudget
 from stanch.trace.case import Case
+from stanch.trace.custody import utc
+from stanch.trace.verifier.verify import MIN_DECOYS, VIEWS
 from stanch.weights import directory_digest
 
 
@@ -20,7 +24,7 @@ class PlanMismatch(VerificationError):
     """A plan is not about this case, this suspect or this release."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ReleaseRecord:
     """What tracing needs of one release.
 
@@ -31,10 +35,12 @@ class ReleaseRecord:
         plan: Its mark plan.
         commitment: Its batch of keys.
         keys: All keys of the batch, derived with ``beacon``.
-        beacon: SHA-256 of the checkpoint note in the commitment's tlog-proof.
+        beacon: SHA-256 of the text of the checkpoint in the commitment's tlog-proof; see :func:`beacons`.
         checkpoint_size: Size of that checkpoint.
         entry_index: Index of the log entry that commits to the batch.
+        base_digest: Digest of the base model's folder, where there is one.
         receipts: What recipients signed when they got their copies, by name; see :mod:`stanch.trace.receipt`.
+        disclosed: When each leaf, of a recipient or a decoy, was first opened to anybody.
     """
 
     name: str
@@ -46,37 +52,93 @@ class ReleaseRecord:
     beacon: bytes
     checkpoint_size: int
     entry_index: int
+    base_digest: Digest | None = None
     receipts: Mapping[str, bytes] = field(default_factory=dict)
+    disclosed: Mapping[int, datetime] = field(default_factory=dict)
 
     @property
     def originals(self) -> Originals:
         """What the suspect is compared with."""
         return Originals(self.original, self.base)
 
+    @cached_property
+    def decoys(self) -> tuple[int, ...]:
+        """The leaves of the batch that were never issued, in order."""
+        leaves = enumerate(self.commitment.leaves)
+        return tuple(number for number, leaf in leaves if leaf.recipient.startswith("decoy:"))
+
+    def closed_decoys(self, acquired: str) -> tuple[int, ...]:
+        """Return the decoys that nobody could know when a suspect was taken into custody.
+
+        Whoever was shown a decoy can put its mark into a suspect: it says nothing about later ones.
+        """
+        early = opened_before(self.disclosed, acquired)
+        return tuple(leaf for leaf in self.decoys if leaf not in early)
+
+    def closed_keys(self, acquired: str) -> MarkKeys:
+        """Return the keys to score a suspect with: of the decoys those alone that were closed; none if too few are."""
+        closed = self.closed_decoys(acquired)
+        streams = dict(zip(self.decoys, self.keys.decoys, strict=True))
+        return replace(self.keys, decoys=tuple(streams[n] for n in closed) if len(closed) >= MIN_DECOYS else ())
+
     def check_original(self) -> None:
-        """Re-hash the original.
+        """Re-hash the original and the base.
 
         Raises:
-            InvalidInput: It is not the one that the marks were planned for.
+            InvalidInput: They are not those that the marks were planned for.
         """
-        found = directory_digest(self.original).root
-        if found != self.plan.original:
-            raise InvalidInput(
-                f"{self.original}: not the original of release {self.name}",
-                why=f"expected {self.plan.original}, found {found}",
-                next_step="restore the original; scores against another one mean nothing",
-            )
+        expected = {self.original: self.plan.original}
+        if self.base is not None and self.base_digest is not None:
+            expected[self.base] = self.base_digest
+        for folder, digest in expected.items():
+            found = directory_digest(folder).root
+            if found != digest:
+                what = "original" if folder == self.original else "base model"
+                raise InvalidInput(
+                    f"{folder}: not the {what} of release {self.name}",
+                    why=f"expected {digest}, found {found}",
+                    next_step=f"restore the {what}; scores against another one mean nothing",
+                )
+
+
+def opened_before(disclosed: Mapping[int, datetime], acquired: str) -> frozenset[int]:
+    """Return the leaves that were opened to somebody before ``acquired``, ``YYYY-MM-DDTHH:MM:SSZ``.
+
+    Within one second the order is not known; a case's own pack must not undo it.
+    """
+    return frozenset(leaf for leaf, moment in disclosed.items() if utc(moment) < acquired)
+
+
+def beacons(proof: bytes) -> tuple[bytes, bytes]:
+    """Return both beacons that a commitment's tlog-proof can give: of its checkpoint's text, and of the whole note.
+
+    The text alone is what the log signs; releases of format 1 took the note with all its signatures.
+    """
+    note = proof.partition(b"\n\n")[2]
+    return sha256(note.partition(b"\n\n")[0] + b"\n"), sha256(note)
 
 
 class PlannedRelease(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The release that a plan is about: digests of its original and batch, and what its mark's power follows from."""
+    """The release that a plan is about.
+
+    Attributes:
+        original, base, batch_root: Their digests; ``base`` is None where there is none.
+        entry: Index of the log entry that commits to the batch.
+        beacon, checkpoint: What the streams are bound to, and the size of the checkpoint that it is of.
+        extent: One more than the highest global coordinate: what a pack shows follows from it.
+        coordinates, alpha: What the mark's power follows from.
+    """
 
     name: str
     original: str
+    base: str | None
     kind: Kind
     batch: int
     batch_root: str
     entry: int
+    beacon: str
+    checkpoint: int
+    extent: int
     coordinates: int
     alpha: float
 
@@ -87,10 +149,14 @@ class PlannedRelease(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return cls(
             name=release.name,
             original=str(plan.original),
+            base=None if release.base_digest is None else str(release.base_digest),
             kind=plan.kind,
             batch=commitment.batch,
             batch_root=commitment.root.hex(),
             entry=release.entry_index,
+            beacon=release.beacon.hex(),
+            checkpoint=release.checkpoint_size,
+            extent=plan.layout.extent,
             coordinates=plan.layout.coordinates,
             alpha=plan.alpha,
         )
@@ -105,10 +171,11 @@ class CasePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         custody: Head of the chain of custody when the plan was made.
         suspect: Digest of the suspect.
         release: The release that it is compared with.
-        n: Recipients that the bound counts: every issued leaf.
+        n: Recipients that the bound counts: every leaf but the ownership mark's, since whoever reads a pack cannot tell
+            a recipient's from a decoy's that stays closed.
         variants: In order.
         rounds: Rounds of each variant.
-        analyses: T: variants × rounds.
+        analyses: T: variants × rounds × views; what a pack shows is counted beside the examination.
         epsilon: Error probability of the case, as a decimal.
         threshold: τ = √(2 ln(nT/ε)).
     """
@@ -124,7 +191,7 @@ class CasePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     analyses: int
     epsilon: str
     threshold: float
-    schema: Literal["urn:stanch:trace-plan:v1"] = "urn:stanch:trace-plan:v1"
+    schema: Literal["urn:stanch:trace-plan:v2"] = "urn:stanch:trace-plan:v2"
 
     def __post_init__(self) -> None:
         scores = self.score_plan
@@ -137,7 +204,7 @@ class CasePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def score_plan(self) -> ScorePlan:
         """The plan that detection follows."""
-        return ScorePlan(tuple(self.variants), self.n, self.rounds, float(self.epsilon))
+        return ScorePlan(tuple(self.variants), self.n, self.rounds, float(self.epsilon), views=VIEWS)
 
     @property
     def digest(self) -> Digest:
@@ -155,8 +222,10 @@ class CasePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Raises:
             InvalidInput: The bytes are not the canonical form of a plan.
         """
+        fields = parse_json(data, what="case plan")
+        refuse_old_plan(fields, "case plan")
         try:
-            plan = msgspec.convert(parse_json(data, what="case plan"), cls)
+            plan = msgspec.convert(fields, cls)
         except msgspec.ValidationError as error:
             raise InvalidInput("case plan: not a plan", why=str(error)) from error
         if plan.to_bytes() != data:
@@ -186,6 +255,19 @@ class CasePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise PlanMismatch(f"case {case.id}: the plan was made on another chain of custody")
         if self.n < len(release.keys.copies):
             raise PlanMismatch(f"case {case.id}: the plan counts {self.n} recipients, the release has more")
+
+
+def refuse_old_plan(fields: JsonValue, what: str) -> None:
+    """Refuse a plan of format 1.
+
+    Raises:
+        InvalidInput: It is one: it fixed neither the beacon nor the coordinates of a pack.
+    """
+    if isinstance(fields, dict) and fields.get("schema") == "urn:stanch:trace-plan:v1":
+        raise InvalidInput(
+            f"{what}: the plan is of format 1, which fixed neither the beacon nor what a pack shows",
+            next_step="take the suspect into custody again: stanch trace run SUSPECT --release NAME",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +303,8 @@ def fix_plan(case: Case, release: ReleaseRecord, *, epsilon: str, budget: ErrorB
             f"release {release.name}: the keys are not those of batch {release.commitment.batch}",
             next_step="derive them with stanch.mark.mark_keys from this batch and its beacon",
         )
-    scores = ScorePlan.default(release.plan.kind, len(issued), epsilon=float(epsilon))
+    possible = len(release.commitment.leaves) - 1
+    scores = replace(ScorePlan.default(release.plan.kind, possible, epsilon=float(epsilon)), views=VIEWS)
     return CasePlan(
         case=case.id,
         case_digest=case.digest.hex,

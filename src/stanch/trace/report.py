@@ -83,7 +83,7 @@ def _result(facts: ReportFacts) -> tuple[Block, ...]:
     accused = tuple((i.recipient, i.z, i.log10_p, i.variant, i.leaf) for i in facts.decision.recipients)
     numbers = (
         ("Threshold τ", str(plan.threshold)),
-        ("Recipients n", str(plan.n)),
+        ("Keys that may have been issued, n", str(plan.n)),
         ("Analyses T", str(plan.analyses)),
         ("ε", plan.epsilon),
         ("Second highest: best z of those not accused", f"{facts.decision.next_z:.2f}"),
@@ -108,7 +108,7 @@ def _result(facts: ReportFacts) -> tuple[Block, ...]:
 
 def _told(decoys: DecoyStatistics | None) -> str:
     if decoys is None:
-        return "no features"
+        return "not scored"
     return f"{decoys.count:,}: mean {decoys.mean:.3f}, deviation {decoys.sd:.3f}, highest {decoys.maximum:.2f}"
 
 

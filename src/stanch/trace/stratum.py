@@ -1,9 +1,8 @@
-"""What an evidence pack shows of a suspect: features at a keyed sample of coordinates, and the scores on them."""
+"""What an evidence pack shows of a suspect: features at coordinates that nobody chooses, and the scores on them."""
 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -12,14 +11,14 @@ from stanch.errors import Inconclusive
 from stanch.mark import FeatureSet, Leaf, Variant, extract, open_suspect, score
 from stanch.mark.bounds import decided
 from stanch.mark.keys import stream_key
-from stanch.mark.scoring import Stratum, cancel, draw_stratum, score_on
+from stanch.mark.scoring import Stratum, cancel, score_on
 from stanch.mark.scratch import Scratch
 from stanch.mark.signature import GROUP
+from stanch.trace.case import Case
 from stanch.trace.decision import Accusation
 from stanch.trace.plan import CasePlan, ReleaseRecord
-
-COORDINATES = 1 << 20
-"""Coordinates that a pack shows by default; all are shown where the accused do not reach τ on these."""
+from stanch.trace.verifier.primitives import shown_coordinates
+from stanch.trace.verifier.verify import MIN_DECOYS
 
 _DECOY_GROUPS = 1 << 12
 
@@ -45,11 +44,19 @@ class ShownScores:
     decoys: Doubles
 
 
-def show_scores(
-    release: ReleaseRecord, suspect: Path, plan: CasePlan, accused: Sequence[Accusation], variant: Variant
-) -> ShownScores:
-    """Extract the features of ``variant`` anew and score the accused and the decoys on a keyed stratum.
+def shown_decoys(release: ReleaseRecord, acquired: str) -> tuple[int, ...]:
+    """Return the decoys that a pack opens: as few as show something, and such as nobody could know before."""
+    closed = release.closed_decoys(acquired)
+    known = tuple(leaf for leaf in release.decoys if leaf not in closed)
+    return (closed + known)[:MIN_DECOYS]
 
+
+def show_scores(
+    release: ReleaseRecord, case: Case, plan: CasePlan, accused: Sequence[Accusation], variant: Variant
+) -> ShownScores:
+    """Extract the features of ``variant`` anew and score the accused and some decoys on what a pack shows.
+
+    These are 2^20 coordinates that follow from the batch and its beacon, or all where an accused misses τ on them.
     The features are shown as they come from suspect and original, before any key touches them: the ownership mark is
     not cancelled, so that whoever has both files can compute the same features.
 
@@ -57,22 +64,23 @@ def show_scores(
         Inconclusive: An accused does not reach τ there, even with all coordinates.
     """
     threads = os.cpu_count() or 1
-    features = extract(release.originals, open_suspect(suspect), variant, alpha=release.plan.alpha, threads=threads)
+    opened = open_suspect(case.suspect_folder)
+    features = extract(release.originals, opened, variant, alpha=release.plan.alpha, threads=threads)
     leaves = release.commitment.leaves
     streams = _streams(release, [leaves[item.leaf] for item in accused])
-    decoys = _streams(release, [leaf for leaf in leaves if leaf.recipient.startswith("decoy:")])
+    decoys = _streams(release, [leaves[number] for number in shown_decoys(release, case.custody().acquired)])
     extent = len(features.values)
-    for size in dict.fromkeys((min(COORDINATES, extent), extent)):
-        stratum = draw_stratum(release.keys.strata_key, extent, size)
+    drawn = shown_coordinates(release.commitment.root, release.beacon, extent)
+    for coordinates in (drawn, np.arange(extent, dtype=np.uint64))[: 1 if len(drawn) == extent else 2]:
+        stratum = Stratum((coordinates[::GROUP] // np.uint64(GROUP)).astype(np.int64))
         shown = _restrict(features, stratum)
         if not shown.values.any():
             continue
-        coordinates = (stratum.groups[:, np.newaxis] * GROUP + np.arange(GROUP)).ravel()
-        values = np.array(shown.values[coordinates])
+        values = np.array(shown.values[coordinates.astype(np.int64)])
         decoy_scores = score_on(shown, decoys, _sample(shown, stratum), threads=threads)
         scores = _score_rounds(shown, streams, plan, threads)
         if all(decided(z) >= plan.threshold for z in scores):
-            return ShownScores(variant, coordinates.astype(np.uint64), values, scores, decoy_scores)
+            return ShownScores(variant, coordinates, values, scores, decoy_scores)
     raise Inconclusive(
         f"case {plan.case}: what a pack can show does not carry the accusation",
         why="an accused reaches the threshold only after the ownership mark is cancelled, or in another variant",

@@ -25,8 +25,8 @@ _COMPARED = (
 )
 _DECIDED = (
     "What would be compared, how often, and the threshold were written down and logged before the first comparison. "
-    "The threshold is τ = √(2 ln(n·T/ε)) for n recipients and T analyses; every recipient whose z reaches it is "
-    "accused, not only the highest."
+    "The threshold is τ = √(2 ln(n·T/ε)) for n keys that may have been issued and T analyses, those of this pack "
+    "among them; every recipient whose z reaches it is accused, not only the highest."
 )
 METHOD = (_COMMITTED, _COMPARED, _DECIDED)
 
@@ -35,11 +35,12 @@ ASSUMPTIONS = {
     "that were fixed with them and never issued are opened in the pack; they score like noise.",
     "The keys were fixed before the suspect existed.": "ledger/commitment.tlog-proof places their digest as entry "
     "{entry} of the log, made before the suspect was found; the directions also depend on the checkpoint in that "
-    "proof, which did not exist before.",
+    "proof, which did not exist before, and which ledger/beacon.json pins before there was any copy.",
     "The analyses were fixed before the first score.": "ledger/plan.tlog-proof places the plan's digest as entry "
     "{plan} of the log, after the keys.",
     "The suspect is what was received.": "custody.jsonl is a chain of digests; the plan pins its head at planning.",
-    "The original was not altered.": "Its digest {original} is bound into every key and into the plan.",
+    "The original was not altered.": "Its digest {original} is bound into every key and into the plan; so is, in the "
+    "plan, that of the base model, where there is one.",
 }
 
 ALTERNATIVES = {
@@ -50,8 +51,9 @@ ALTERNATIVES = {
     "The recipient's key had been disclosed before.": "Whoever held an earlier evidence pack about this recipient "
     "could add the mark to any model. The log shows when packs were written; nobody is accused whose key had been "
     "opened before the suspect was taken into custody.",
-    "The owner made up the features in this pack.": "They depend on no key: whoever has the suspect and the original "
-    "can compute them again: verifier/recompute.py.",
+    "The owner made up the features in this pack, or shows those that suit.": "They depend on no key: whoever has the "
+    "suspect and the original can compute them again: verifier/recompute.py. Which of them are shown follows from the "
+    "digest of the keys and the checkpoint, both in the log before the suspect was found; verify.py draws them again.",
 }
 
 NOT_SHOWN = (

@@ -1,10 +1,9 @@
 """What the workspace keeps of one release: public facts, the batch of marks, and the root of all its marks."""
 
-import hashlib
 import os
 import shutil
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import msgspec
 
@@ -15,6 +14,7 @@ from stanch.mark import Commitment, MarkKeys, MarkPlan, MarkRoot, copy_key, mark
 from stanch.mark.keys import CopyKey
 from stanch.release import ReleaseRequest
 from stanch.terms import Digest
+from stanch.trace import beacons
 
 FACTS, BATCH, ROOT, PROOF, ENTRY = "release.json", "batch.json", "root.key", "commitment.tlog-proof", "commitment.json"
 
@@ -26,15 +26,17 @@ class ReleaseFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         name: Its name.
         model: Folder of the unmarked model.
         digest: Digest of that folder.
+        schema: ``stanch/release/v1`` where the beacon is of the checkpoint's whole note, see :func:`beacons`.
         base: Folder of the base model that an adapter belongs to.
+        base_digest: Digest of that folder; releases of format 1 did not keep it.
         certificate: The leak certificate's file.
         requester: Pseudonymous id of whoever proposed it.
         entry: Index of the log entry that commits to the marks.
-        checkpoint: Size of the checkpoint whose note is the beacon.
+        checkpoint: Size of the checkpoint whose text is the beacon.
         requests: The request for each recipient's copy.
     """
 
-    schema: str = "stanch/release/v1"
+    schema: Literal["stanch/release/v1", "stanch/release/v2"] = "stanch/release/v2"
     name: str
     model: str
     digest: str
@@ -44,6 +46,7 @@ class ReleaseFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     entry: int
     checkpoint: int
     requests: dict[str, ReleaseRequest]
+    base_digest: str | None = None
 
     def request(self, recipient: str) -> ReleaseRequest:
         """Return the request for a recipient's copy.
@@ -125,9 +128,9 @@ class ReleaseState:
         return restore((self.folder / BATCH).read_bytes(), plan, self._root())
 
     def beacon(self) -> bytes:
-        """Return SHA-256 of the checkpoint that first held the commitment."""
-        _head, _, note = (self.folder / PROOF).read_bytes().partition(b"\n\n")
-        return hashlib.sha256(note).digest()
+        """Return what every stream of the release is bound to: the digest of the checkpoint that its commitment got."""
+        of_text, of_note = beacons((self.folder / PROOF).read_bytes())
+        return of_note if self.facts.schema == "stanch/release/v1" else of_text
 
     def copy_key(self, plan: MarkPlan, recipient: str) -> CopyKey:
         """Return what marks one recipient's copy."""

@@ -94,6 +94,7 @@ def propose_release(workspace: Workspace, proposal: Proposal) -> ReleaseState:
     root = MarkRoot.generate()
     commitment = commit(plan, root, [RecipientSlot(name) for name in proposal.recipients])
     requests = _requests(workspace, proposal, plan.original, lineage, number)
+    base = None if proposal.base is None else str(directory_digest(proposal.base).root)
     ref = ArtifactRef("model", proposal.model.resolve().name, plan.original)
 
     def run(logged: EntryRef) -> Done[ReleaseState]:
@@ -102,7 +103,7 @@ def propose_release(workspace: Workspace, proposal: Proposal) -> ReleaseState:
             name=proposal.name, model=str(proposal.model.resolve()), digest=str(plan.original),
             base=str(proposal.base.resolve()) if proposal.base is not None else None,
             certificate=str(proposal.certificate.resolve()), requester=workspace.people.session.principal,
-            entry=logged.index, checkpoint=size, requests=requests,
+            entry=logged.index, checkpoint=size, requests=requests, base_digest=base,
         )  # fmt: skip
         state = ReleaseState.create(folder, facts, commitment, root, (entry, proof))
         told: dict[str, JsonValue] = {"checkpoint": size, "beacon": state.beacon().hex()}
@@ -112,6 +113,7 @@ def propose_release(workspace: Workspace, proposal: Proposal) -> ReleaseState:
         "batch_root": commitment.root.hex(),
         "layout_digest": plan.layout.digest.hex(),
         "leaves": len(commitment.leaves),
+        "base": base,
         "requests": [str(request.digest) for request in requests.values()],
     }
     return workspace.door.act(Request("release.propose", "model:audit", ref, payload), run)

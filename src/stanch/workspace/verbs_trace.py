@@ -40,7 +40,9 @@ from stanch.trace import (
     render_pdf,
     report_case,
     report_transparency,
+    shown_decoys,
 )
+from stanch.weights import directory_digest
 from stanch.workspace.act import Done, Request
 from stanch.workspace.opening import Workspace
 from stanch.workspace.release_state import ENTRY, PROOF, ReleaseState
@@ -89,18 +91,22 @@ def trace_suspect(workspace: Workspace, suspect: Suspect, release: str, *, progr
     """Take a suspect into custody, plan, examine and decide; each step is an act of its own."""
     state = ReleaseState.load(release_folder(workspace, release))
     case = take_suspect(workspace, suspect)
-    record = release_record(state)
+    record = release_record(workspace, state)
     return examine_case(workspace, case, plan_case(workspace, case, record), record, progress=progress)
 
 
-def release_record(state: ReleaseState) -> ReleaseRecord:
-    """Return what tracing needs of a release, with its secret keys."""
+def release_record(workspace: Workspace, state: ReleaseState) -> ReleaseRecord:
+    """Return what tracing needs of a release, with its secret keys, and when each of them was opened to somebody."""
     plan = state.mark_plan()
-    return ReleaseRecord(
+    base = state.facts.base_digest
+    if base is None and state.base is not None:
+        base = str(directory_digest(state.base).root)
+    record = ReleaseRecord(
         name=state.facts.name, original=state.model, base=state.base, plan=plan, commitment=state.commitment(plan),
         keys=state.mark_keys(plan), beacon=state.beacon(), checkpoint_size=state.facts.checkpoint,
-        entry_index=state.facts.entry,
+        entry_index=state.facts.entry, base_digest=None if base is None else Digest.parse(base),
     )  # fmt: skip
+    return replace(record, disclosed=_disclosed(workspace, record.commitment.root.hex(), record.decoys))
 
 
 def _actor(workspace: Workspace) -> str:
@@ -122,10 +128,15 @@ def take_suspect(workspace: Workspace, suspect: Suspect) -> Case:
 
 
 def plan_case(workspace: Workspace, case: Case, record: ReleaseRecord) -> VerifiedCasePlan:
-    """Fix the plan and put its digest into the log before any score; the log's order decides what was spent."""
+    """Fix the plan and put its digest into the log before any score; the log's order decides what was spent.
+
+    Raises:
+        ErrorBudgetExhausted: The lifetime budget does not allow it, if only for a plan that was logged meanwhile.
+    """
     plan = fix_plan(case, record, epsilon=PER_CASE, budget=ErrorBudget(spent=_spent(workspace)))
 
     def run(logged: EntryRef) -> Done[VerifiedCasePlan]:
+        ErrorBudget(spent=_spent(workspace, before=logged.index)).charge(plan.epsilon)
         (case.folder / "plan.json").write_bytes(plan.to_bytes())
         return Done(VerifiedCasePlan(plan, logged), {"plan": plan.digest.hex})
 
@@ -146,33 +157,40 @@ def examine_case(
     return workspace.door.act(Request("trace.examine", "case:trace", case_ref(case)), run)
 
 
-def _intents(workspace: Workspace, kind: str) -> Iterator[tuple[datetime, dict[str, Any]]]:
-    """Yield the time and the payload of every act of one kind that began."""
+def _intents(workspace: Workspace, kind: str, before: int | None = None) -> Iterator[tuple[datetime, dict[str, Any]]]:
+    """Yield the time and the payload of every act of one kind that began and did not fail."""
     reader = workspace.ledger.reader()
-    for ref in reader.query(EntryQuery(kind=kind, phase="intent")):
-        entry = decode_entry(reader.entry(ref.index))
-        yield _moment(entry), entry["unmapped"]["stanch"]["payload"]
+    failed = {ref.act for ref in reader.query(EntryQuery(kind=kind, phase="outcome", status=2))}
+    for ref in reader.query(EntryQuery(kind=kind, phase="intent", before=before)):
+        if ref.act not in failed:
+            entry = decode_entry(reader.entry(ref.index))
+            yield _moment(entry), entry["unmapped"]["stanch"]["payload"]
 
 
 def _moment(entry: dict[str, Any]) -> datetime:
     return datetime.fromtimestamp(entry["time"] / 1000, UTC)
 
 
-def _spent(workspace: Workspace) -> tuple[str, ...]:
-    """Return the error probability of every plan in the log."""
-    return tuple(str(payload["epsilon"]) for _, payload in _intents(workspace, "trace.plan"))
+def _spent(workspace: Workspace, before: int | None = None) -> tuple[str, ...]:
+    """Return the error probability of every plan in the log, or of those before an entry."""
+    return tuple(str(payload["epsilon"]) for _, payload in _intents(workspace, "trace.plan", before))
 
 
 def key_history(workspace: Workspace, release: str) -> KeyHistory:
     """Return when a release's keys were committed to, and when a pack was first to open each of its leaves."""
     entry = decode_entry((release_folder(workspace, release) / ENTRY).read_bytes())
     root = entry["unmapped"]["stanch"]["payload"]["batch_root"]
+    return KeyHistory(_moment(entry), _disclosed(workspace, root))
+
+
+def _disclosed(workspace: Workspace, root: str, decoys: Sequence[int] = ()) -> dict[int, datetime]:
+    """Return when a pack was first to open each leaf of a batch; one of format 1 opened all decoys, and says none."""
     disclosed: dict[int, datetime] = {}
     for moment, payload in _intents(workspace, "trace.pack"):
         if payload.get("batch_root") == root:
-            for leaf in payload["opened"]:
+            for leaf in (*payload["opened"], *payload.get("decoys", decoys)):
                 disclosed.setdefault(leaf, moment)
-    return KeyHistory(_moment(entry), disclosed)
+    return disclosed
 
 
 def load_case(workspace: Workspace, name: str) -> Traced:
@@ -213,7 +231,7 @@ def write_case_report(workspace: Workspace, traced: Traced, out: Path) -> Digest
     state = _state_of(workspace, traced)
 
     def run(_ref: EntryRef) -> Done[Digest]:
-        report = report_case(traced.case, traced.decision, traced.examination, release_record(state))
+        report = report_case(traced.case, traced.decision, traced.examination, release_record(workspace, state))
         data = render(report)
         write_private(out, data)
         digest = Digest.sha256(data)
@@ -231,18 +249,20 @@ def pack_evidence(
     """
     plan: CasePlan = traced.examination.plan.plan
     state = _state_of(workspace, traced)
+    release = release_record(workspace, state)
 
     def run(ref: EntryRef) -> Done[EvidencePack]:
         workspace.ledger.publish()
         reader, index = workspace.ledger.reader(), traced.examination.plan.entry.index
-        size = reader.checkpoint().checkpoint.size
+        size, beacon = reader.checkpoint().checkpoint.size, _outcome_of(workspace, state.facts.entry)
         proofs = LedgerProofs(
             commitment_entry=(state.folder / ENTRY).read_bytes(), commitment_proof=(state.folder / PROOF).read_bytes(),
+            beacon_entry=reader.entry(beacon), beacon_proof=reader.prove(beacon, size),
             plan_entry=reader.entry(index), plan_proof=reader.prove(index, size),
             consistency=tuple(reader.prove_consistency(state.facts.checkpoint, size)),
             vkey=workspace.ledger.verifier.vkey,
         )  # fmt: skip
-        record = replace(release_record(state), receipts=receipts_of(workspace, state))
+        record = replace(release, receipts=receipts_of(workspace, state))
         form = PackForm(workspace.keys.signer("case"), pdf, tuple(recipients), ref.index + 1)  # no number comes twice
         made = pack(traced.case, traced.decision, traced.examination, record, proofs, out, form)
         sealed_to = [about.key_id or about.type for about in (recipient.describe() for recipient in recipients)]
@@ -256,7 +276,18 @@ def pack_evidence(
 
     opened = [item.leaf for item in traced.decision.recipients] if isinstance(traced.decision, Accused) else []
     payload: dict[str, JsonValue] = {"batch_root": plan.release.batch_root, "opened": list(opened)}
+    payload["decoys"] = list(shown_decoys(release, traced.case.custody().acquired)) if opened else []
     return workspace.door.act(Request("trace.pack", "case:trace", case_ref(traced.case), payload), run)
+
+
+def _outcome_of(workspace: Workspace, index: int) -> int:
+    """Return where the outcome stands of the act whose intent is entry ``index``."""
+    reader = workspace.ledger.reader()
+    act = decode_entry(reader.entry(index))["metadata"]["correlation_uid"]
+    found = next(iter(reader.query(EntryQuery(act=act, phase="outcome", status=1))), None)
+    if found is None:
+        raise InvalidInput(f"entry {index} has no outcome in the log", next_step="stanch log verify")
+    return found.index
 
 
 def _remove(path: Path) -> None:

@@ -1,6 +1,9 @@
-"""Signatures and streams for ``verify.py`` beside this file, from the standards, with Python and numpy alone."""
+"""Trees, signatures and streams for ``verify.py`` beside it, from the standards, with Python and numpy alone."""
 
+import base64
 import hashlib
+import struct
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +14,69 @@ Floats = npt.NDArray[np.float32]
 Coordinates = npt.NDArray[np.uint64]
 
 
-# --- Ed25519, RFC 8032 section 5.1: verification only, so no secret is handled and timing does not matter -------------
+class Failed(Exception):
+    """A step of the verification does not hold; ``step`` names it."""
+
+    step = ""
+
+
+def need(condition: object, text: str) -> None:
+    """Raise :class:`Failed` with ``text`` unless ``condition`` holds."""
+    if not condition:
+        raise Failed(text)
+
+
+# --- encodings and trees, RFC 9162 section 2.1 ------------------------------------------------------------------------
+
+
+def lp(label: str, *fields: bytes) -> bytes:
+    """Return the length-prefixed encoding of the mark formats."""
+    return b"".join(struct.pack(">I", len(field)) + field for field in (label.encode(), *fields))
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """Return the hash of an inner node (RFC 9162, 2.1.1)."""
+    return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+def tree_root(leaves: Sequence[bytes]) -> bytes:
+    """Return the Merkle root of leaf hashes (RFC 9162, 2.1.1)."""
+    if len(leaves) == 1:
+        return leaves[0]
+    split = 1 << (len(leaves) - 1).bit_length() - 1
+    return node_hash(tree_root(leaves[:split]), tree_root(leaves[split:]))
+
+
+def inclusion_root(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes:
+    """Return the root to which an inclusion proof leads (RFC 9162, 2.1.3), its path read from the root down."""
+    need(0 <= index < size, "inclusion proof: index outside the tree")
+    if size == 1:
+        need(not path, "inclusion proof: too many hashes")
+        return leaf
+    need(path, "inclusion proof: too few hashes")
+    split = 1 << (size - 1).bit_length() - 1
+    if index < split:
+        return node_hash(inclusion_root(leaf, index, split, path[:-1]), path[-1])
+    return node_hash(path[-1], inclusion_root(leaf, index - split, size - split, path[:-1]))
+
+
+def consistency_roots(old: int, size: int, path: Sequence[bytes], known: bytes | None) -> tuple[bytes, bytes]:
+    """Return the roots of the old and the new tree to which a consistency proof leads (RFC 9162, 2.1.4)."""
+    need(0 < old <= size, "consistency proof: sizes out of order")
+    if old == size:
+        need(len(path) == (known is None), "consistency proof: wrong number of hashes")
+        root = path[0] if known is None else known
+        return root, root
+    need(path, "consistency proof: too few hashes")
+    split = 1 << (size - 1).bit_length() - 1
+    if old <= split:
+        before, after = consistency_roots(old, split, path[:-1], known)
+        return before, node_hash(after, path[-1])
+    before, after = consistency_roots(old - split, size - split, path[:-1], None)
+    return node_hash(path[-1], before), node_hash(path[-1], after)
+
+
+# --- Ed25519, RFC 8032 section 5.1: verification only, so no secret is handled and timing does not matter ------------
 
 P = 2**255 - 19
 L = 2**252 + 27742317777372353535851937790883648493
@@ -68,7 +133,25 @@ def ed25519_holds(public: bytes, message: bytes, signature: bytes) -> bool:
     return not ((left[0] * right[2] - right[0] * left[2]) % P or (left[1] * right[2] - right[1] * left[2]) % P)
 
 
-# --- AES-256 in counter mode, FIPS 197 --------------------------------------------------------------------------------
+def read_checkpoint(note: bytes, vkey: str) -> tuple[int, bytes]:
+    """Check a signed note under the log's vkey and return (size, root)."""
+    name, key_hash, encoded = vkey.split("+", 2)
+    public = base64.b64decode(encoded, validate=True)
+    expected = hashlib.sha256(name.encode() + b"\n" + public).digest()[:4]
+    need(public[:1] == b"\x01" and expected.hex() == key_hash, "the log's key is not a consistent Ed25519 vkey")
+    text, _, signatures = note.decode().partition("\n\n")
+    lines = text.split("\n")
+    need(len(lines) == 3 and lines[0] == name, "the checkpoint is not of this log")
+    for line in signatures.splitlines():
+        dash, signer, value = line.split(" ")
+        raw = base64.b64decode(value, validate=True)
+        if dash == "\u2014" and signer == name and raw[:4] == expected:
+            need(ed25519_holds(public[1:], f"{text}\n".encode(), raw[4:]), "the checkpoint's signature does not hold")
+            return int(lines[1]), base64.b64decode(lines[2], validate=True)
+    raise Failed("the log's key did not sign the checkpoint")
+
+
+# --- AES-256 in counter mode, FIPS 197 -------------------------------------------------------------------------------
 def make_sbox() -> Bytes:
     """Return the S-box of FIPS 197 section 5.1.1: inverses in GF(2^8), by powers of 3, then the affine map."""
     powers, box = [1], [0x63] * 256
@@ -125,3 +208,24 @@ def signature_values(stream: bytes, coordinates: Coordinates, table: Floats) -> 
         words = np.ascontiguousarray(encrypt_blocks(stream, blocks)).view("<u2")
         values[start : start + len(part)] = table[words[where, (part & np.uint64(7)).astype(np.int64)]]
     return values
+
+
+# --- which coordinates a pack shows -----------------------------------------------------------------------------------
+
+GROUP, SHOWN_GROUPS = 8, 1 << 17
+
+
+def shown_coordinates(batch_root: bytes, beacon: bytes, extent: int) -> Coordinates:
+    """Return the coordinates that a pack shows: a group of 8 of each of 2^17 equal runs, all where there are no more.
+
+    They follow from what the log fixed before the suspect existed, so that nobody chooses them to suit a key.
+    """
+    groups = extent // GROUP
+    if groups <= SHOWN_GROUPS:
+        chosen = np.arange(groups, dtype=np.uint64)
+    else:
+        starts = np.arange(SHOWN_GROUPS + 1, dtype=np.uint64) * np.uint64(groups) // np.uint64(SHOWN_GROUPS)
+        draws = hashlib.shake_256(lp("stanch/mark/v1/shown", batch_root, beacon)).digest(8 * SHOWN_GROUPS)
+        chosen = starts[:-1] + np.frombuffer(draws, "<u8") % np.diff(starts)
+    wide = chosen[:, np.newaxis] * np.uint64(GROUP) + np.arange(GROUP, dtype=np.uint64)
+    return wide.ravel().astype(np.uint64)

@@ -6,12 +6,14 @@
 Run verify.py first: it shows that the pack is whole. This program shows that the features in it are the suspect's:
 
 1. suspect     every file of DIR hashes to the suspect that the plan names
-2. original    every file of DIR hashes to the original that the keys were committed with, and its layout is theirs
+2. original    every file of DIR hashes to the original that the keys were committed with, and its layout is theirs and
+               as long as the plan says; so do those of the base, where the plan names one
 3. features    what is computed at the pack's coordinates equals what the pack says
 
 The last step allows a difference that can move no score by more than 0.05. It computes every variant but ``aligned``,
-of suspects in safetensors files, stored as floats, in 8 bits (a scale a row) or in bitsandbytes' 4; of any other it
-says so and exits with 5. Exit code 1: a step does not hold. The formulas are in features.py.
+of suspects in safetensors files, stored as floats, in 8 bits (a scale a row) or in bitsandbytes' 4; of any other, of
+GGUF, and of names that mean nothing, it says so and exits with 5. Exit code 1: a step does not hold. The formulas are
+in features.py.
 """
 
 import argparse
@@ -20,7 +22,7 @@ import json
 import math
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,7 +48,8 @@ VARIANTS = {
     "full": ("plain", "projected", "spectral", "tangent"),
     "adapter": ("plain", "projected", "spectral", "adapter"),
 }
-CONFIG, A, B = "adapter_config.json", ".lora_A.weight", ".lora_B.weight"
+CONFIG, ADAPTER, A, B = "adapter_config.json", "adapter_model.safetensors", ".lora_A.weight", ".lora_B.weight"
+MODEL, INDEX = "model.safetensors", "model.safetensors.index.json"
 MAX_HEADER, MAX_PART, MAX_STATE = 100 << 20, 1 << 31, 4096
 
 # What reading files that are no model's raises; that a file cannot be read says nothing about the pack.
@@ -86,16 +89,42 @@ class Model(NamedTuple):
 
     @classmethod
     def open(cls, folder: Path) -> "Model":
-        """Open a folder."""
-        config = folder / CONFIG
-        return cls(read_weights(folder), json.loads(config.read_bytes()) if config.is_file() else None)
+        """Open a folder: its adapter, or where there is none, or a broken one beside a model, its model."""
+        files, places = model_files(folder)
+        if (folder / CONFIG).is_file():
+            try:
+                return cls.open_adapter(folder)
+            except (Failed, *MALFORMED, OSError):
+                if not files:
+                    raise
+        if not files and any(folder.glob("*.gguf")):
+            raise OtherVariant(f"{folder.name} is a GGUF file")
+        return cls(read_weights(files, places), None)
 
-    def by_plain_name(self) -> dict[str, Weights]:
-        """Return the tensors by their names without prefixes."""
-        return {plain_name(name): tensor for name, tensor in self.tensors.items()}
+    @classmethod
+    def open_original(cls, folder: Path) -> "Model":
+        """Open the original: an adapter, or all safetensors files, since each of them was marked."""
+        if (folder / CONFIG).is_file():
+            return cls.open_adapter(folder)
+        return cls(read_weights(sorted(folder.glob("*.safetensors")), {}), None)
+
+    @classmethod
+    def open_adapter(cls, folder: Path) -> "Model":
+        """Open an adapter of which every factor A has its B."""
+        config = json.loads((folder / CONFIG).read_bytes())
+        need(config["peft_type"] == "LORA" and not config.get("use_dora"), f"{folder.name}: no LoRA adapter")
+        adapter = cls(read_weights([folder / ADAPTER], {}), config)
+        pairs = [(a.shape, adapter.tensors[name.removesuffix(A) + B].shape) for name, a in adapter.tensors.items()
+                 if name.endswith(A)]  # fmt: skip
+        need(pairs and all(0 < a[0] == b[1] for a, b in pairs) and config["lora_alpha"] + 0, "factors do not fit")
+        return adapter
+
+    def own_name(self, name: str) -> str | None:
+        """Return what this model calls a tensor that the original calls ``name``."""
+        return choose(name, [own for own, tensor in self.tensors.items() if tensor.shape and tensor.raw.size])
 
     def modules(self) -> dict[str, "Module"]:
-        """Return an adapter's modules by their names without prefixes."""
+        """Return an adapter's modules by their names in the model."""
         config, found = self.config or {}, {}
         for name, a in self.tensors.items():
             if name.endswith(A):
@@ -105,7 +134,7 @@ class Model(NamedTuple):
                 rank = math.sqrt(a.shape[0]) if config.get("use_rslora") else a.shape[0]
                 scale = next(chosen, config["lora_alpha"]) / rank
                 turned = bool(config.get("fan_in_fan_out"))
-                found[plain_name(module)] = Module(stem, a.floats(), self.tensors[stem + B].floats(), scale, turned)
+                found[module] = Module(stem, a.floats(), self.tensors[stem + B].floats(), scale, turned)
         return found
 
 
@@ -151,10 +180,26 @@ def folder_digest(folder: Path) -> str:
     return "sha256:" + hashlib.sha256(listing).hexdigest()
 
 
-def read_weights(folder: Path) -> dict[str, Weights]:
-    """Map every tensor of the folder's safetensors files by name."""
+def model_files(folder: Path) -> tuple[list[Path], dict[str, str]]:
+    """Return the safetensors files that are read: those that the index names, ``model.safetensors``, or all others.
+
+    Also where the index says that each tensor is.
+    """
+    files = [path for path in sorted(folder.glob("*.safetensors")) if path.name != ADAPTER]
+    try:
+        index = json.loads((folder / INDEX).read_bytes())["weight_map"]
+        places = {name: str(file) for name, file in index.items()}
+    except (*MALFORMED, AttributeError, OSError):
+        places = {}
+    named = [path for path in files if path.name in places.values()]
+    whole = [path for path in files if path.name == MODEL]
+    return named or whole or files or sorted(folder.glob(ADAPTER)), places if named else {}
+
+
+def read_weights(files: list[Path], places: dict[str, str]) -> dict[str, Weights]:
+    """Map every tensor of some safetensors files by name; of one that stands twice, the first or where it is to be."""
     found: dict[str, Weights] = {}
-    for path in sorted(folder.rglob("*.safetensors")):
+    for path in files:
         size = path.stat().st_size
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -171,13 +216,14 @@ def read_weights(folder: Path) -> dict[str, Weights]:
                 else np.empty(0, dtype)
             )
             whole = item["dtype"] not in DTYPES or raw.size == math.prod(shape)
-            need(whole and name not in found, f"{path.name}: {name} is malformed or stands twice")
-            found[name] = Weights(item["dtype"], shape, raw)
+            need(whole, f"{path.name}: {name} is malformed")
+            if name not in found or places.get(name) == path.name:
+                found[name] = Weights(item["dtype"], shape, raw)
     return found
 
 
-def lay_out(tensors: dict[str, Weights], kind: str) -> tuple[list[Place], str]:
-    """Return the marked tensors with their coordinates, and the digest of the layout."""
+def lay_out(tensors: dict[str, Weights], kind: str) -> tuple[list[Place], str, int]:
+    """Return the marked tensors with their coordinates, the digest of the layout, and how far it reaches."""
     places, listing, seen, offset = [], [], set(), 0
     for name, tensor in sorted(tensors.items(), key=lambda item: item[0].encode()):
         large = tensor.raw.size >= (256 if kind == "adapter" else 4096) and len(tensor.shape) >= 2
@@ -193,7 +239,15 @@ def lay_out(tensors: dict[str, Weights], kind: str) -> tuple[list[Place], str]:
         listing.append({"dtype": tensor.dtype, "name": name, "offset": offset, "shape": list(tensor.shape)})
         offset = -(-(offset + tensor.raw.size) // 8) * 8
     text = json.dumps(listing, ensure_ascii=False, separators=(",", ":"))
-    return places, hashlib.sha256(text.encode()).hexdigest()
+    return places, hashlib.sha256(text.encode()).hexdigest(), offset
+
+
+def choose(name: str, names: Collection[str]) -> str | None:
+    """Return ``name`` if it is among ``names``, else the only one that differs in its prefixes alone."""
+    if name in names:
+        return name
+    alike = [other for other in names if plain_name(other) == plain_name(name)]
+    return alike[0] if len(alike) == 1 else None
 
 
 def plain_name(name: str) -> str:
@@ -249,22 +303,31 @@ def four_bits(name: str, tensors: dict[str, Weights], state: Json) -> tuple[tupl
     return shape, values
 
 
-def weight_of(name: str, tensors: dict[str, Weights]) -> tuple[tuple[int, ...], Floats] | None:
-    """Return what the original calls ``name``, of tensors by plain name; None where no parts fit together.
+def need_names(model: Model, wanted: dict[str, tuple[int, ...]]) -> None:
+    """Raise OtherVariant where a wanted weight has no name and a tensor without a use could be it, by its contents."""
+    claimed = {name: model.own_name(name) for name in wanted}
+    free = {tensor.shape for own, tensor in model.tensors.items() if own not in claimed.values()}
+    for name, own in claimed.items():
+        if own is None and wanted[name] in free:
+            raise OtherVariant(f"the suspect has no one tensor of the name {name}, and others of its shape")
+
+
+def weight_of(name: str, model: Model) -> tuple[tuple[int, ...], Floats] | None:
+    """Return what the original calls ``name``; None where the model has none, or its parts do not fit together.
 
     Raises OtherVariant where there may be a weight that this program does not read.
     """
-    plain = plain_name(name)
-    if plain not in tensors:
-        if f"{plain.removesuffix('weight')}qweight" in tensors:
+    own, tensors = model.own_name(name), model.tensors
+    if own is None:
+        if choose(f"{name.removesuffix('weight')}qweight", tensors) is not None:
             raise OtherVariant(f"{name} is stored as packed integers")
         return None
     try:
-        found = values_of(plain, tensors)
+        found = values_of(own, tensors)
     except (KeyError, TypeError, ValueError):
         return None  # as for whoever made the pack: what does not fit together takes no part
     if found is None:
-        raise OtherVariant(f"{name} is stored as {tensors[plain].dtype}")
+        raise OtherVariant(f"{name} is stored as {tensors[own].dtype}")
     return found
 
 
@@ -272,13 +335,16 @@ def all_features(
     places: list[Place], models: tuple[Model, Model, Model | None], alpha: float, variant: str
 ) -> Iterator[tuple[Place, Floats]]:
     """Yield each matched tensor's place and features; ``models`` are original, suspect and perhaps base."""
-    original, suspect, base = models[0], models[1].by_plain_name(), models[2]
-    others = {} if base is None else base.by_plain_name()
+    original, suspect, base = models
+    if suspect.config is None:
+        need_names(suspect, {place.name: original.tensors[place.name].shape for place in places})
     for place in places:
         mine = original.tensors[place.name]
-        theirs, known = weight_of(place.name, suspect), others.get(plain_name(place.name))
+        theirs = weight_of(place.name, suspect)
         if theirs is None or theirs[0] != mine.shape:
             continue
+        beside_name = None if base is None else base.own_name(place.name)
+        known = None if base is None or beside_name is None else base.tensors[beside_name]
         beside = known.floats() if known is not None and known.shape == mine.shape and known.dtype in DTYPES else None
         with np.errstate(all="ignore"):
             try:
@@ -291,17 +357,22 @@ def all_changes(models: tuple[Model, Model, Model | None]) -> Iterator[tuple[Mod
     """Yield each module of the original adapter, and the suspect's change of its weight."""
     original, suspect, base = models
     theirs = None if suspect.config is None else suspect.modules()
-    merged, before = suspect.by_plain_name(), {} if base is None else base.by_plain_name()
     if theirs is None and base is None:
         raise OtherVariant("the suspect is a whole model and the original an adapter: give --base")
-    for name, module in original.modules().items():
+    modules = original.modules()
+    if theirs is None:
+        shapes = {name: (module.b.shape[0], module.a.shape[1]) for name, module in modules.items()}
+        turned = {name: shape[::-1] if modules[name].turned else shape for name, shape in shapes.items()}
+        need_names(suspect, {f"{name}.weight": shape for name, shape in turned.items()})
+    for name, module in modules.items():
         own = module.change()
         if theirs is not None:
-            if name in theirs and (change := theirs[name].change()).shape == own.shape:
+            chosen = choose(name, theirs)
+            if chosen is not None and (change := theirs[chosen].change()).shape == own.shape:
                 yield module, change
             continue
         own = own.T if module.turned else own
-        pair = [weight_of(f"{name}.weight", tensors) for tensors in (before, merged)]
+        pair = [weight_of(f"{name}.weight", model) for model in (base, suspect) if model is not None]
         known, found = (values if values is None or values[0] == own.shape else None for values in pair)
         if known is not None and found is not None:
             with np.errstate(all="ignore"):
@@ -348,9 +419,14 @@ def recompute(
     need(folder_digest(suspect) == plan["suspect"], "the folder is not the suspect that the plan names")
     say(f"suspect     ok  {plan['suspect']}")
     need(folder_digest(original) == "sha256:" + batch["original"], "the folder is not the original of these keys")
-    models = Model.open(original), Model.open(suspect), None if base is None else Model.open(base)
-    places, layout = lay_out(models[0].tensors, kind)
+    named = plan["release"]["base"]
+    need(base is None or folder_digest(base) == named, "the folder is not the base that the plan names")
+    if base is None and named is not None and kind == "full" and variant != "plain":
+        raise OtherVariant("the examination used a base model: give --base")
+    models = Model.open_original(original), Model.open(suspect), None if base is None else Model.open(base)
+    places, layout, extent = lay_out(models[0].tensors, kind)
     need(layout == batch["layout_digest"], "the original's layout is not the one that the keys were committed for")
+    need(extent == plan["release"]["extent"], "the plan says that the layout is of another length")
     say(f"original    ok  {len(places)} marked tensors")
     found = np.zeros(len(coordinates))
     for place, values in make(places, models, float.fromhex(batch["alpha"]), variant):

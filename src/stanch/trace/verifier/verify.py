@@ -8,13 +8,16 @@ Steps, one line each; the first that fails is named and ends the run with exit c
 1. pack        the case key signed the manifest, every file is as it says, and nothing is missing or extra
 2. log         the commitment's entry is in the log under a checkpoint that the log's key signed
 3. commitment  the opened leaves are in the committed batch, and the batch's root is what the entry says
-4. plan        the plan was in the same log after the commitment, is about this case and batch, and counts every
-               recipient
-5. custody     the chain of custody has no gap, fork or edit, holds the suspect, begins after the keys were committed
-               to, and continues the one planned on
+4. plan        the beacon was pinned in the same log after the commitment, and the plan after it; the plan is about this
+               case, batch and beacon, and counts every recipient and analysis
+5. custody     the chain of custody has no gap, fork or edit, holds the suspect, begins after the beacon was pinned,
+               and continues the one planned on
 6. receipts    what accused recipients signed when they got their copies is about their leaves, with --recipient
-7. score       each accused key's score, computed anew, reaches the threshold of the plan, and equals the stated one
-8. decoys      keys that were committed to but never issued score like noise
+7. score       the coordinates are those that batch and beacon choose, or all; each accused key's score on them,
+               computed anew, reaches the threshold of the plan, and equals the stated one
+8. decoys      keys that were committed to but never issued score like noise, and are stated as they score
+
+What no step can check is said at the end: report.html, and what the examination gave on all coordinates.
 
 Sources: RFC 8032 (Ed25519), FIPS 197 (AES-256), RFC 9162 section 2.1 (Merkle trees), C2SP signed-note and tlog-proof,
 DSSE v1. What a valid pack shows: the features in it come from the copy made for the accused recipient, except with the
@@ -45,34 +48,47 @@ import numpy as np
 import numpy.typing as npt
 
 if __package__:
-    from stanch.trace.verifier.primitives import ed25519_holds, signature_values
+    from stanch.trace.verifier.primitives import (
+        Failed,
+        consistency_roots,
+        ed25519_holds,
+        inclusion_root,
+        lp,
+        need,
+        read_checkpoint,
+        shown_coordinates,
+        signature_values,
+        tree_root,
+    )
 else:  # both files were taken out of a pack
     sys.path.insert(0, str(Path(__file__).parent))
-    from primitives import ed25519_holds, signature_values  # type: ignore[import-not-found,no-redef]  # beside this file
+    from primitives import (  # type: ignore[import-not-found,no-redef]  # beside this file
+        Failed,
+        consistency_roots,
+        ed25519_holds,
+        inclusion_root,
+        lp,
+        need,
+        read_checkpoint,
+        shown_coordinates,
+        signature_values,
+        tree_root,
+    )
 
-FORMAT = "urn:stanch:evidence-pack:v1"
+FORMAT = "urn:stanch:evidence-pack:v2"
 PREDICATE = "urn:stanch:trace:v1"
 RECEIPT = "urn:stanch:predicate:mark-receipt:v1"
 TABLE_SHA256 = "51174eb2037d40fbf4de90a0f453edab5c8affeab9ea2f5d5d1ad28f9885d7c1"
 MAX_FILES, MAX_BYTES, MIN_DECOYS, DECOY_GROUPS, Z_TOLERANCE = 512, 1 << 31, 64, 1 << 12, 1e-3
+VIEWS = 3
+"""What each round of a variant may decide on: the examination, the coordinates that a pack shows, and all in a pack."""
+MAX_EPSILON = 1e-6
 
 Json = dict[str, Any]
 Pack = dict[str, bytes]
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Coordinates = npt.NDArray[np.uint64]
-
-
-class Failed(Exception):
-    """A step of the verification does not hold; ``step`` names it."""
-
-    step = ""
-
-
-def need(condition: object, text: str) -> None:
-    """Raise :class:`Failed` with ``text`` unless ``condition`` holds."""
-    if not condition:
-        raise Failed(text)
 
 
 @contextmanager
@@ -87,53 +103,6 @@ def step(name: str) -> Iterator[None]:
 
 
 # --- encodings --------------------------------------------------------------------------------------------------------
-def lp(label: str, *fields: bytes) -> bytes:
-    """Return the length-prefixed encoding of the mark formats."""
-    return b"".join(struct.pack(">I", len(field)) + field for field in (label.encode(), *fields))
-
-
-def node_hash(left: bytes, right: bytes) -> bytes:
-    """Return the hash of an inner node (RFC 9162, 2.1.1)."""
-    return hashlib.sha256(b"\x01" + left + right).digest()
-
-
-def tree_root(leaves: Sequence[bytes]) -> bytes:
-    """Return the Merkle root of leaf hashes (RFC 9162, 2.1.1)."""
-    if len(leaves) == 1:
-        return leaves[0]
-    split = 1 << (len(leaves) - 1).bit_length() - 1
-    return node_hash(tree_root(leaves[:split]), tree_root(leaves[split:]))
-
-
-def inclusion_root(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes:
-    """Return the root to which an inclusion proof leads (RFC 9162, 2.1.3), its path read from the root down."""
-    need(0 <= index < size, "inclusion proof: index outside the tree")
-    if size == 1:
-        need(not path, "inclusion proof: too many hashes")
-        return leaf
-    need(path, "inclusion proof: too few hashes")
-    split = 1 << (size - 1).bit_length() - 1
-    if index < split:
-        return node_hash(inclusion_root(leaf, index, split, path[:-1]), path[-1])
-    return node_hash(path[-1], inclusion_root(leaf, index - split, size - split, path[:-1]))
-
-
-def consistency_roots(old: int, size: int, path: Sequence[bytes], known: bytes | None) -> tuple[bytes, bytes]:
-    """Return the roots of the old and the new tree to which a consistency proof leads (RFC 9162, 2.1.4)."""
-    need(0 < old <= size, "consistency proof: sizes out of order")
-    if old == size:
-        need(len(path) == (known is None), "consistency proof: wrong number of hashes")
-        root = path[0] if known is None else known
-        return root, root
-    need(path, "consistency proof: too few hashes")
-    split = 1 << (size - 1).bit_length() - 1
-    if old <= split:
-        before, after = consistency_roots(old, split, path[:-1], known)
-        return before, node_hash(after, path[-1])
-    before, after = consistency_roots(old - split, size - split, path[:-1], None)
-    return node_hash(path[-1], before), node_hash(path[-1], after)
-
-
 def container(files: Pack) -> Iterator[bytes]:
     """Yield the one zip file (stored, in order of names, dated 1980, mode 0600) that holds these files and no other."""
     listing, offset = b"", 0
@@ -147,33 +116,23 @@ def container(files: Pack) -> Iterator[bytes]:
     yield listing + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, len(files), len(files), len(listing), offset, 0)
 
 
-def read_checkpoint(note: bytes, vkey: str) -> tuple[int, bytes]:
-    """Check a signed note under the log's vkey and return (size, root)."""
-    name, key_hash, encoded = vkey.split("+", 2)
-    public = base64.b64decode(encoded, validate=True)
-    expected = hashlib.sha256(name.encode() + b"\n" + public).digest()[:4]
-    need(public[:1] == b"\x01" and expected.hex() == key_hash, "the log's key is not a consistent Ed25519 vkey")
-    text, _, signatures = note.decode().partition("\n\n")
-    lines = text.split("\n")
-    need(len(lines) == 3 and lines[0] == name, "the checkpoint is not of this log")
-    for line in signatures.splitlines():
-        dash, signer, value = line.split(" ")
-        raw = base64.b64decode(value, validate=True)
-        if dash == "\u2014" and signer == name and raw[:4] == expected:
-            need(ed25519_holds(public[1:], f"{text}\n".encode(), raw[4:]), "the checkpoint's signature does not hold")
-            return int(lines[1]), base64.b64decode(lines[2], validate=True)
-    raise Failed("the log's key did not sign the checkpoint")
-
-
 class Logged(NamedTuple):
-    """An entry that is in the log: its number, time and payload, and the checkpoint under which it was shown."""
+    """An entry that is in the log: its number, time, act and payload, and the checkpoint under which it was shown."""
 
     number: int
     seconds: int
+    act: str
+    phase: str
     payload: Json
     note: bytes
     size: int
     root: bytes
+
+    @property
+    def beacons(self) -> set[str]:
+        """SHA-256 (hex) of the checkpoint's signed text; releases of old say that of the whole note."""
+        text = self.note.partition(b"\n\n")[0] + b"\n"
+        return {hashlib.sha256(data).hexdigest() for data in (text, self.note)}
 
 
 def check_logged(pack: Pack, stem: str, vkey: str) -> Logged:
@@ -187,12 +146,21 @@ def check_logged(pack: Pack, stem: str, vkey: str) -> Logged:
     leaf, path = hashlib.sha256(b"\x00" + entry).digest(), [base64.b64decode(line, validate=True) for line in lines[2:]]
     need(inclusion_root(leaf, index, size, path) == root, f"{stem}: the entry is not in the log")
     fields = json.loads(entry)
-    return Logged(index, fields["time"] // 1000, fields["unmapped"]["stanch"]["payload"], note, size, root)
+    ours, act = fields["unmapped"]["stanch"], fields["metadata"]["correlation_uid"]
+    return Logged(index, fields["time"] // 1000, act, ours["phase"], ours["payload"], note, size, root)
 
 
-def check_order(pack: Pack, commitment: Logged, plan: Logged) -> None:
-    """Check that the plan stands after the commitment in one log, not in another that the same key signed."""
-    need(plan.number > commitment.number, "the plan was logged before the commitment")
+def check_order(pack: Pack, commitment: Logged, beacon: Logged, plan: Logged) -> None:
+    """Check that commitment, beacon and plan stand in this order in one log, not in others that the same key signed.
+
+    The beacon's entry is the outcome of the act that committed to the keys: it pins one checkpoint, and no copy was
+    made before.
+    """
+    need(plan.number > beacon.number > commitment.number, "the plan was logged before the commitment or its beacon")
+    need((beacon.size, beacon.root) == (plan.size, plan.root), "the beacon was pinned in another log than the plan's")
+    need((beacon.act, beacon.phase) == (commitment.act, "outcome"), "the beacon was not pinned by who committed")
+    need(beacon.payload["checkpoint"] == commitment.size, "the checkpoint shown is not the one that was pinned")
+    need(beacon.payload["beacon"] in commitment.beacons, "the beacon is not of the checkpoint shown")
     path = [bytes.fromhex(value) for value in json.loads(pack["ledger/consistency.json"])]
     roots = consistency_roots(commitment.size, plan.size, path, commitment.root)
     need(roots == (commitment.root, plan.root), "the commitment's checkpoint is of another log than the plan's")
@@ -212,7 +180,8 @@ def open_pack(path: Path, key: str) -> Pack:
     need({"manifest.json", "manifest.dsse.json"} <= set(files), "the archive holds no signed manifest")
     listing = files.pop("manifest.json")
     check_signature(listing, json.loads(files.pop("manifest.dsse.json")), key)
-    need(json.loads(listing)["format"] == FORMAT, "the archive is of another format")
+    form = json.loads(listing)["format"]
+    need(form == FORMAT, f"the archive is of the format {form}, expected {FORMAT}: have the case packed anew")
     listed = {item["path"]: (item["size"], item["sha256"]) for item in json.loads(listing)["files"]}
     found = {name: (len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()}
     strange = {name for name, _ in listed.items() ^ found.items()}
@@ -268,8 +237,11 @@ def check_commitment(pack: Pack, logged: Logged) -> Json:
     return commitment
 
 
-def check_plan(pack: Pack, payload: Json, commitment: Json) -> Json:
-    """Step 4: the logged plan is this one, about this case and batch, and its threshold follows from what it counts."""
+def check_plan(pack: Pack, payload: Json, commitment: Json, logged: tuple[Json, Json]) -> Json:
+    """Step 4: the logged plan is this one, about this case and batch, and its threshold follows from what it counts.
+
+    ``logged`` is what the entries of commitment and beacon say.
+    """
     plan: Json = json.loads(pack["plan.json"])
     need(payload["plan"] == hashlib.sha256(pack["plan.json"]).hexdigest(), "the logged plan is another one")
     need(plan["case_digest"] == hashlib.sha256(pack["case.json"]).hexdigest(), "it is about another case")
@@ -278,9 +250,13 @@ def check_plan(pack: Pack, payload: Json, commitment: Json) -> Json:
     committed = commitment["batch_root"], commitment["batch"], commitment["entry"]
     need((release["batch_root"], release["batch"], release["entry"]) == committed, "it is about another batch of keys")
     need(release["original"] == "sha256:" + commitment["original"], "it is about another original")
+    pinned = logged[1]["beacon"], logged[1]["checkpoint"]
+    need((release["beacon"], release["checkpoint"]) == pinned, "it is about another beacon")
+    need(release["base"] == logged[0].get("base", release["base"]), "it is about another base model")
     need(plan["n"] >= commitment["issued"], "it counts fewer recipients than the batch can hold")
-    need(plan["rounds"] >= 1 and plan["analyses"] >= len(plan["variants"]) * plan["rounds"] >= 1, "it miscounts")
-    need(0 < float(plan["epsilon"]) < 1, "its epsilon is not a probability")
+    looks = len(plan["variants"]) * plan["rounds"] * VIEWS
+    need(plan["rounds"] >= 1 and plan["analyses"] >= looks >= 1, "it miscounts")
+    need(0 < float(plan["epsilon"]) <= MAX_EPSILON, f"its epsilon is not above 0 and at most {MAX_EPSILON}")
     tau = math.sqrt(2 * math.log(plan["n"] * plan["analyses"] / float(plan["epsilon"])))
     need(abs(tau - plan["threshold"]) < 1e-9, "its threshold does not follow from n, analyses and epsilon")
     return plan
@@ -291,16 +267,16 @@ def seconds(text: str) -> int:
     return int(datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp())
 
 
-def check_custody(pack: Pack, plan: Json, committed: int) -> None:
+def check_custody(pack: Pack, plan: Json, fixed: int) -> None:
     """Step 5: each line names the digest of the line before, every line holds the suspect, and the keys came first."""
     case = json.loads(pack["case.json"])
-    need(seconds(case["discovered"]) >= committed, "the suspect was found before its keys were committed to")
+    need(seconds(case["discovered"]) >= fixed, "the suspect was found before its keys were fixed")
     previous = hashlib.sha256(case["case"].encode()).hexdigest()
     heads, acts = [], []
     for number, line in enumerate(pack["custody.jsonl"].splitlines()):
         fields = json.loads(line)
         need(fields["n"] == number and fields["previous"] == previous, f"line {number} does not follow")
-        need(seconds(fields["at"]) >= committed, f"line {number} is older than the keys")
+        need(seconds(fields["at"]) >= fixed, f"line {number} is older than the keys")
         previous = hashlib.sha256(line).hexdigest()
         items = sorted(fields["items"], key=lambda item: item["name"].encode())
         files = [{"name": item["name"], "sha256": item["sha256"], "size": item["bytes"]} for item in items]
@@ -345,15 +321,18 @@ def key_streams(items: Sequence[Json], beacon: bytes, layout: bytes) -> list[byt
     return [hmac.digest(bytes.fromhex(item["subkey"]), field, "sha256") for item in items]
 
 
-def read_features(pack: Pack) -> tuple[Floats, Coordinates, Doubles]:
-    """Return the Gaussian table, the coordinates of the stratum, rising, and the features there."""
+def read_features(pack: Pack, plan: Json) -> tuple[Floats, Coordinates, Doubles]:
+    """Return the Gaussian table, the coordinates, which nobody could choose, and the features there."""
     upper = pack["verifier/gaussian.bin"]
     need(hashlib.sha256(upper).hexdigest() == TABLE_SHA256, "gaussian.bin is not the published table")
     half = np.frombuffer(upper, dtype="<f4")
     coordinates = np.frombuffer(pack["features/coordinates.u64le"], dtype="<u8")
     values = np.frombuffer(pack["features/values.f32le"], dtype="<f4")
-    rising = len(coordinates) == len(values) and bool(np.all(coordinates[1:] > coordinates[:-1]))
-    need(rising, "features: coordinates do not rise, or are not as many as the values")
+    need(len(coordinates) == len(values), "features: there are not as many coordinates as values")
+    release, count = plan["release"], len(coordinates)
+    fixed = bytes.fromhex(release["batch_root"]), bytes.fromhex(release["beacon"]), release["extent"]
+    drawn = np.arange(count, dtype=np.uint64) if count == release["extent"] else shown_coordinates(*fixed)
+    need(np.array_equal(coordinates, drawn), "features: the coordinates are not those that batch and beacon choose")
     need(values.any() and np.all(np.abs(values) < 1e15), "features: a value is not finite, or all are 0")
     return np.concatenate([-half[::-1], half]), coordinates, values.astype(np.float64)
 
@@ -384,33 +363,52 @@ def score_accused(x: Floats, values: Doubles, plan: Json) -> list[float]:
     return scores
 
 
-def check_scores(pack: Pack, streams: Sequence[bytes], names: Sequence[str], plan: Json) -> list[float]:
-    """Step 6: the score of each accused key, computed anew, reaches the threshold and is what is stated."""
+def log10_bound(z: float, plan: Json) -> float:
+    """Return the bound on the logarithm of the chance that any innocent scores ``z``."""
+    return min(0.0, math.log10(plan["n"] * plan["analyses"]) - decided(z) ** 2 / (2 * math.log(10)))
+
+
+def check_scores(pack: Pack, streams: Sequence[bytes], accused: Sequence[Json], plan: Json) -> list[float]:
+    """Step 7: the score of each accused key, computed anew, reaches the threshold and is what is stated."""
     stated = json.loads(pack["scores/scores.json"])
     need(stated["variant"] in plan["variants"], "the features are of a variant that was not planned")
-    table, coordinates, values = read_features(pack)
+    table, coordinates, values = read_features(pack, plan)
+    need(stated["coordinates"] == len(coordinates), "the stated number of coordinates is another one")
     scores = score_accused(np.stack([signature_values(key, coordinates, table) for key in streams]), values, plan)
-    for name, z, told in zip(names, scores, stated["accused"], strict=True):
-        need(told["recipient"] == name, "the stated scores are of others than the accused")
+    for item, z, told in zip(accused, scores, stated["accused"], strict=True):
+        name = item["recipient"]
+        need((told["recipient"], told["leaf"]) == (name, item["leaf"]), "the stated scores are of others")
         need(abs(z - told["z"]) <= Z_TOLERANCE * abs(z), f"{name}: stated z {told['z']}, computed {z:.4f}")
         need(decided(z) >= plan["threshold"], f"{name}: z {z:.2f} is below {plan['threshold']:.4f}")
+        bound = log10_bound(told["z"], plan)
+        need(abs(told["log10_p"] - bound) <= 1e-6 * abs(bound), f"{name}: log10_p does not follow from z, n and T")
+    said, release = stated["examination"], plan["release"]
+    about = ("case", "suspect", "n", "analyses", "epsilon", "threshold")
+    same = all(said[field] == plan[field] for field in about) and said["release"] == release["original"]
+    found = [(item["recipient"], item["leaf"]) for item in said["accused"]]
+    same = same and said["verdict"] == "accused" and found == [(item["recipient"], item["leaf"]) for item in accused]
+    need(same, "what the examination is said to have found is about something else")
     return scores
 
 
-def check_decoys(pack: Pack, streams: Sequence[bytes], tau: float) -> tuple[int, float, float, float]:
-    """Step 7: the decoys look like N(0,1), on 4,096 groups of 8 coordinates, evenly chosen among those not all 0."""
-    stated = json.loads(pack["scores/scores.json"])["decoys"]
-    table, coordinates, values = read_features(pack)
+def check_decoys(pack: Pack, streams: Sequence[bytes], plan: Json) -> tuple[int, float, float, float]:
+    """Step 8: the decoys look like N(0,1), on 4,096 groups of 8 coordinates, evenly chosen among those not all 0."""
+    stated, tau = json.loads(pack["scores/scores.json"])["decoys"], plan["threshold"]
+    table, coordinates, values = read_features(pack, plan)
     groups = np.unique(coordinates[values != 0] >> np.uint64(3))
     chosen = np.isin(coordinates >> np.uint64(3), groups[:: -(-len(groups) // DECOY_GROUPS)])
     coordinates, values, count = coordinates[chosen], values[chosen], len(streams)
     need(count >= MIN_DECOYS, f"{count} are too few to show anything")
-    scores = [score(values, signature_values(key, coordinates, table)) for key in streams]
-    mean, deviation, highest = float(np.mean(scores)), float(np.std(scores)), max(scores)
+    scores = np.sort([score(values, signature_values(key, coordinates, table)) for key in streams])
+    mean, deviation, highest = float(np.mean(scores)), float(np.std(scores)), float(scores[-1])
     noise = abs(mean) <= 5 / math.sqrt(count) and abs(deviation - 1) <= 5 / math.sqrt(2 * count) and highest < tau
     need(noise, f"mean {mean:.3f}, deviation {deviation:.3f}, highest {highest:.2f} are not those of noise")
     told = stated["mean"] - mean, stated["deviation"] - deviation, stated["highest"] - highest
     need(all(abs(difference) < Z_TOLERANCE for difference in told), "they are not what is stated")
+    edges, below = np.array(stated["edges"]), np.cumsum([0, *stated["counts"]])
+    least, most = (np.searchsorted(scores, edges + shift) for shift in (-Z_TOLERANCE, Z_TOLERANCE))
+    drawn = len(edges) == len(below) and np.all(least <= below) and np.all(below <= most) and below[-1] == count
+    need(drawn and stated["count"] == count, "the histogram is not theirs")
     return count, mean, deviation, highest
 
 
@@ -433,25 +431,26 @@ def verify(
         names = [item["recipient"] for item in batch["accused"]]
         say(f"commitment  ok  {len(names)} accused and {len(batch['decoys'])} decoys are in the committed batch")
     with step("plan"):
-        logged = check_logged(pack, "plan", vkey)
-        check_order(pack, committed, logged)
-        plan = check_plan(pack, logged.payload, batch)
+        pinned, logged = check_logged(pack, "beacon", vkey), check_logged(pack, "plan", vkey)
+        check_order(pack, committed, pinned, logged)
+        plan = check_plan(pack, logged.payload, batch, (committed.payload, pinned.payload))
         counted = f"n {plan['n']}, analyses {plan['analyses']}, epsilon {plan['epsilon']}"
-        say(f"plan        ok  entry {logged.number}: {counted}, threshold {plan['threshold']:.4f}")
+        say(f"plan        ok  entry {logged.number}, after the beacon in {pinned.number}: {counted}")
     with step("custody"):
-        check_custody(pack, plan, committed.seconds)
-        say("custody     ok  unbroken, holds the suspect, and began after the keys were committed to")
+        check_custody(pack, plan, pinned.seconds)
+        say("custody     ok  unbroken, holds the suspect, and began after the keys and the beacon were fixed")
     with step("receipts"):
         say(f"receipts    ok  {check_receipts(pack, batch, recipients)}")
-    beacon, layout = hashlib.sha256(committed.note).digest(), bytes.fromhex(batch["layout_digest"])
+    beacon, layout = bytes.fromhex(plan["release"]["beacon"]), bytes.fromhex(batch["layout_digest"])
     with step("score"):
-        scores = check_scores(pack, key_streams(batch["accused"], beacon, layout), names, plan)
+        scores = check_scores(pack, key_streams(batch["accused"], beacon, layout), batch["accused"], plan)
         for name, z in zip(names, scores, strict=True):
-            bound = min(0.0, math.log10(plan["n"] * plan["analyses"]) - decided(z) ** 2 / (2 * math.log(10)))
-            say(f"score       ok  {name}: z {z:.2f}, log10 p <= {bound:.1f}")
+            bound = log10_bound(z, plan)
+            say(f"score       ok  {name}: z {z:.2f}, at least {plan['threshold']:.4f}; log10 p <= {bound:.1f}")
     with step("decoys"):
-        decoys = check_decoys(pack, key_streams(batch["decoys"], beacon, layout), plan["threshold"])
+        decoys = check_decoys(pack, key_streams(batch["decoys"], beacon, layout), plan)
         say("decoys      ok  {}: mean {:.3f}, deviation {:.3f}, highest {:.2f}".format(*decoys))
+    say("unchecked       the words of report.html, and the examination's own scores: the case key's owner says them")
     say(f"verified    suspect {plan['suspect']} was made from the copy of: {', '.join(names)}")
     return plan, dict(zip(names, scores, strict=True))
 
@@ -466,9 +465,17 @@ def main() -> int:
         "--recipient", nargs=2, action="append", default=[], metavar=("NAME", "PEM"), help="a recipient's public key"
     )
     options = parser.parse_args()
-    keys = {name: Path(file).read_text() for name, file in options.recipient}
     try:
-        verify(options.pack, options.key.read_text(), options.log, recipients=keys)
+        options.pack.open("rb").close()
+        key, *others = (
+            Path(file).read_text(errors="replace") for file in (options.key, *(file for _, file in options.recipient))
+        )
+    except OSError as error:
+        print(f"NOT DONE    cannot read {error.filename}: {error.strerror}")
+        return 5
+    try:
+        names = (name for name, _ in options.recipient)
+        verify(options.pack, key, options.log, recipients=dict(zip(names, others, strict=True)))
     except Failed as error:
         print(f"FAILED      {error.step}: {error}")
         return 1

@@ -1,0 +1,104 @@
+"""Which files of a suspect are read as its weights, and which could hold weights and are not.
+
+A thief adds files as he likes: none may end an examination, and none that was left out may pass for one that was read.
+What is read is what common loaders read; ``recompute.py`` in evidence packs follows the same rule.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from stanch.errors import InvalidInput
+from stanch.mark.gguf import is_gguf
+from stanch.weights import INDEX_NAME, Adapter, Tensor, is_adapter, open_adapter, open_tensors, read_json_object
+from stanch.weights.adapter import WEIGHTS_NAME
+
+MODEL_NAME = "model.safetensors"
+
+_COULD_HOLD = frozenset({
+    ".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".npz", ".npy", ".h5", ".msgpack",
+    ".onnx",
+})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class SuspectFiles:
+    """The weights of a suspect, as they lie in its files.
+
+    Attributes:
+        tensors: By name; empty for a GGUF file.
+        adapter: The adapter, if it is one.
+        gguf: The GGUF file, if it is one.
+        unread: Files that could hold weights, and tensors that stand in two files: what was not read.
+    """
+
+    tensors: Mapping[str, Tensor]
+    adapter: Adapter | None = None
+    gguf: Path | None = None
+    unread: tuple[str, ...] = ()
+
+
+def find_weights(path: Path) -> SuspectFiles:
+    """Open what is read of a file or a folder.
+
+    A folder's adapter comes first; then the files that its index names, ``model.safetensors``, all other safetensors
+    files, or one GGUF file.
+
+    Raises:
+        InvalidInput: Nothing that can be read is there.
+        InvalidSafetensors: A file that is read breaks a rule of the format.
+    """
+    if path.is_file():
+        return SuspectFiles({}, gguf=path) if is_gguf(path) else SuspectFiles(open_tensors(path))
+    adapter = _find_adapter(path)
+    if adapter is not None:
+        return SuspectFiles(adapter.tensors, adapter, unread=_others(path, (path / WEIGHTS_NAME,)))
+    files, places = _model_files(path)
+    lone = sorted(path.glob("*.gguf"))
+    if not files and len(lone) == 1 and is_gguf(lone[0]):
+        return SuspectFiles({}, gguf=lone[0], unread=_others(path, lone))
+    if not files:
+        raise InvalidInput(
+            f"{path.name}: expected safetensors files, or one GGUF file, found none",
+            next_step="give the model's folder; pickled weights are never loaded",
+        )
+    tensors: dict[str, Tensor] = {}
+    twice = []
+    for file in files:
+        for name, tensor in open_tensors(file).items():
+            if name in tensors:
+                twice.append(f"{name!r} stands in two files")
+            if name not in tensors or places.get(name) == file.name:
+                tensors[name] = tensor
+    return SuspectFiles(tensors, unread=(*_others(path, files), *twice))
+
+
+def _find_adapter(path: Path) -> Adapter | None:
+    """Open the adapter; None where there is none, or a broken one lies beside a model."""
+    if not is_adapter(path):
+        return None
+    try:
+        return open_adapter(path)
+    except InvalidInput:
+        if _model_files(path)[0]:
+            return None
+        raise
+
+
+def _model_files(path: Path) -> tuple[list[Path], Mapping[str, str]]:
+    """Return the safetensors files of a model, and where its index says that each tensor is."""
+    files = [file for file in sorted(path.glob("*.safetensors")) if file.name != WEIGHTS_NAME]
+    try:
+        index = read_json_object(path / INDEX_NAME).get("weight_map")
+    except InvalidInput:
+        index = None
+    places = {name: str(file) for name, file in index.items()} if isinstance(index, dict) else {}
+    named = [file for file in files if file.name in places.values()]
+    whole = [file for file in files if file.name == MODEL_NAME]
+    return named or whole or files or sorted(path.glob(WEIGHTS_NAME)), places if named else {}
+
+
+def _others(path: Path, read: list[Path] | tuple[Path, ...]) -> tuple[str, ...]:
+    """Return the names of all files below ``path`` that could hold weights and are not among those that are read."""
+    names = (file for file in sorted(path.rglob("*")) if file.suffix.lower() in _COULD_HOLD and file not in read)
+    return tuple(file.relative_to(path).as_posix() for file in names if file.is_file())
