@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from stanch.errors import ExternalError
 from stanch.store import open_tables
 from stanch.watch import Alarm, Severity
-from stanch.watch.alert import AlertState, advance
+from stanch.watch.alert import AlertState, Conclusion, advance, close_alert
 from stanch.watch.book import add_suppression, list_alerts, save_alert
 from stanch.watch.outbox import (
     GIVE_UP_MS,
@@ -95,7 +95,7 @@ def test_after_a_day_it_is_dead_and_the_others_are_told(tables):
     assert len(done.dead) == 1
     assert deliver_due(tables, [sink, other], GIVE_UP_MS + MOST_MS).sent == 1
     ((_, facts),) = other.taken
-    assert (facts["detector"], facts["severity"], facts["signal"]) == ("delivery", "high", alert_of(tables, "D1").id)
+    assert (facts["detector"], facts["severity"], facts["signal"]) == ("delivery", "high", "main")
     with tables.read() as connection:
         assert count_outbox(connection)[("main", "dead")] == 1
 
@@ -138,6 +138,32 @@ def test_what_is_kept_quiet_is_not_delivered(tables):
     assert told(tables, replace(ALARM, detector="D2", severity=Severity.LOW), [Memory()]).state == "suppressed"
     with tables.read() as connection:
         assert count_outbox(connection) == {}
+
+
+def test_a_canary_is_told_whatever_its_hour_held_before(tables):
+    """Suppressed training text, a secret that was closed as false, half of a cap: none of them stands for the next."""
+    quiet = Suppression(
+        id="s", detector="D1", principal=None, model=None, owner="o", reason="r", created_ms=0, expires_ms=DAY_MS
+    )
+    with tables.write() as connection:
+        add_suppression(connection, quiet)
+    sink = Memory()
+    assert told(tables, replace(ALARM, signal="training-text", severity=Severity.HIGH), [sink]).state == "suppressed"
+    closed = told(tables, replace(ALARM, signal="secret", severity=Severity.HIGH, principal="p_b"), [sink], DAY_MS)
+    with tables.write() as connection:
+        save_alert(connection, closed, close_alert(closed, Conclusion.FALSE, by="p_x", at_ms=DAY_MS + 1).alert)
+    canaries = [told(tables, ALARM, [sink], 5), told(tables, replace(ALARM, principal="p_b"), [sink], DAY_MS + 2)]
+    for share in ("half of the leak cap", "leak cap"):
+        cap = replace(ALARM, detector="D5-cap", signal=share, severity=Severity.HIGH)
+        told(tables, cap, [sink], DAY_MS + 3)
+    again = told(tables, replace(ALARM, signal="secret", severity=Severity.HIGH, principal="p_b"), [sink], DAY_MS + 4)
+    deliver_due(tables, [sink], DAY_MS + 5)
+    assert [one.state for one in (*canaries, again)] == ["open"] * 3
+    heard = [(facts["signal"], facts["principal"], facts["event"]) for _, facts in sink.taken]
+    assert sorted(heard) == sorted([
+        ("secret", "p_b", "raised"), ("secret", "p_b", "raised-2"), ("canary", "p_a", "raised"),
+        ("canary", "p_b", "raised"), ("half of the leak cap", "p_a", "raised"), ("leak cap", "p_a", "raised"),
+    ])  # fmt: skip
 
 
 def test_a_transaction_that_fails_leaves_neither_alert_nor_delivery(tables):

@@ -69,10 +69,14 @@ class Pass:
 
 
 def raise_alarm(connection: Connection, alarm: Alarm, sinks: Iterable[Sink], at_ms: int) -> Alert:
-    """Record an alarm and, for a new alert that is not kept quiet, its deliveries to the first tier, in one."""
+    """Record an alarm and, if people have to be told of it, its deliveries to the first tier, in one."""
+    return _raise(connection, alarm, _told(sinks, 0), at_ms)
+
+
+def _raise(connection: Connection, alarm: Alarm, sinks: Iterable[Sink], at_ms: int) -> Alert:
     raised = record_alarm(connection, alarm, at_ms)
-    if raised.is_new and raised.alert.waiting:
-        post(connection, raised.alert, "raised", _told(sinks, 0), at_ms)
+    if raised.is_news:
+        post(connection, raised.alert, raised.event, sinks, at_ms)
     return raised.alert
 
 
@@ -136,7 +140,7 @@ def deliver_due(tables: Tables, sinks: Iterable[Sink], at_ms: int, *, rng: Rando
             )  # fmt: skip
             if state == "dead":
                 others = [sink for sink in known.values() if sink.name != row.sink]
-                _tell_dead(connection, row.alert, others, at_ms)
+                _tell_dead(connection, row.sink, others, at_ms)
                 dead.append(row.key)
         sent += state == "sent"
         retried += state == "waiting"
@@ -221,12 +225,11 @@ def _told(sinks: Iterable[Sink], escalations: int) -> list[Sink]:
     return [sink for sink in known if sink.tier == tier]
 
 
-def _tell_dead(connection: Connection, alert: str, others: list[Sink], at_ms: int) -> None:
-    """Raise the alert that a delivery failed for good, on every other sink."""
+def _tell_dead(connection: Connection, sink: str, others: list[Sink], at_ms: int) -> None:
+    """Raise the alert that deliveries to a sink failed for good, on every other sink, once an hour."""
     now = at_ms // 1000
     alarm = Alarm(
-        detector=DELIVERY, signal=alert, principal=None, model=None, window_start=now - now % 3600, at=now,
+        detector=DELIVERY, signal=sink, principal=None, model=None, window_start=now - now % 3600, at=now,
         severity=Severity.HIGH, statistic=1.0, threshold=1.0, entries=(),
     )  # fmt: skip
-    raised = record_alarm(connection, alarm, at_ms)
-    post(connection, raised.alert, "raised", others, at_ms)
+    _raise(connection, alarm, others, at_ms)
