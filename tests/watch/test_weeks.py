@@ -10,6 +10,8 @@ from stanch.watch import synth
 from stanch.watch.drift import DriftBank
 from stanch.watch.drift import drift_detector as drift
 from stanch.watch.esr import PROMISE, WEEK, RateBank
+from stanch.watch.events import FEATURES
+from stanch.watch.mmd import WindowBook
 from stanch.watch.simulate import judge, play
 from stanch.watch.week import DAY, MOST_K, own_week
 
@@ -85,3 +87,32 @@ def test_answers_that_are_longer_at_times_are_no_drift(kind, length):
     lengths[start:] *= 1.5
     alarms, _ = play(DriftBank(1), np.stack([answers, lengths], axis=-1), "mean", lambda *_: None, "")
     assert len({row for hour, row in alarms if hour >= start}) == models, kind
+
+
+def test_a_window_of_fewer_prompts_is_no_other_subject():
+    """A window is sent after a day, or when the gateway ends, with 100 prompts and more."""
+    generator, people, features = np.random.default_rng(1), 40, 64
+    waves, phases = generator.normal(size=(features, 16)), generator.uniform(0, 2 * np.pi, features)
+    centres = generator.normal(size=(people, 16)) * 0.6
+
+    def window(row, count):
+        prompts = centres[row] + generator.normal(size=(count, 16)) * 0.8
+        found = np.zeros(FEATURES)
+        found[:features] = np.cos(prompts @ waves.T / 6 + phases).mean(axis=0)
+        return found
+
+    book = WindowBook(alpha=0.01)
+    book.grow(people)
+    for turn in range(22):
+        for row in range(people):
+            count = int(generator.integers(100, 200)) if (turn + row) % 4 == 0 else 200
+            book.judge(row, window(row, count), count)
+    for count in (100, 200):
+        beyond = 0
+        for row in range(people):
+            for _ in range(12):
+                statistic, threshold = book.measure(row, window(row, count), count)
+                beyond += statistic > threshold
+        assert beyond / people / 12 < 0.03, count
+    stranger, threshold = book.measure(0, window(1, 100), 100)
+    assert stranger > threshold
