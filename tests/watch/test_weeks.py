@@ -1,4 +1,4 @@
-"""Traffic as it is: people who work when others do not, machines that never sleep, models that write longer at weekends.
+"""Traffic as it is: people who work when others do not, machines that never sleep, models that write more at weekends.
 
 The promise is judged at a lower threshold, of those alone whose week is another one.
 """

@@ -120,11 +120,7 @@ def read_drift(event: Event) -> Added:
 
 def drift_detector() -> HourlyDetector:
     """Return D7."""
-    promise = FalseAlarm(
-        Measure.RUN_LENGTH,
-        THRESHOLD,
-        "hours of one signal of one model",
-        f"{FEWEST} hours with answers of the model, the first a week ago",
-    )
+    needs = f"{FEWEST} hours with answers of the model, the first a week ago"
+    promise = FalseAlarm(Measure.RUN_LENGTH, THRESHOLD, "hours of one signal of one model", needs)
     reading = Reading(1 + len(SIGNALS), read_drift, Severity.LOW, of_model=True)
     return HourlyDetector("D7", SIGNALS, promise, reading, DriftBank)
