@@ -107,7 +107,8 @@ def _shifts(off: Floats, cells: npt.NDArray[np.intp], count: int) -> Floats:
     means: Floats = np.tensordot(member, off, 1) / np.maximum(hours, 1)
     within = ((off**2).sum(axis=0) - (hours * means**2).sum(axis=0)) / np.maximum(there.sum(axis=0) - count, 1)
     chance = (count - 1) * within / np.maximum((hours * means**2).sum(axis=0), 1e-300)
-    return means * np.maximum(0.0, 1 - chance)
+    drawn: Floats = means * np.maximum(0.0, 1 - chance)
+    return drawn
 
 
 def read_drift(event: Event) -> Added:
