@@ -156,9 +156,8 @@ def test_a_session_says_whose_it_is_and_until_when(people, sessions, anna):
     assert one.session.expires_ms - one.session.started_ms == 8 * HOUR * 1000
     people.clock.seconds += 60
     assert sessions.resume(one.cookie) == one.session
-    for secret in (one.cookie, one.csrf):
-        assert len(secret) == 43
-        assert secret not in repr(one)
+    assert len(one.cookie) == 43
+    assert one.cookie not in repr(one)
     short = Sessions(people.tables, bytes(32), minutes=5, clock=people.clock).open_session(people.sign_in(anna))
     assert short.session.expires_ms - short.session.started_ms == 5 * 60_000
 
@@ -192,9 +191,15 @@ def test_ending_a_session_ends_its_facts(people, sessions, anna):
         people.directory.facts(dataclasses.replace(two.session, principal=people.add("ben")))
 
 
-def test_a_change_needs_the_sessions_own_token(people, sessions, anna):
-    one, two = opened(people, sessions, anna), opened(people, sessions, anna)
-    sessions.require_csrf(one.cookie, one.csrf)
-    for cookie, token in ((one.cookie, two.csrf), (one.cookie, ""), ("", one.csrf)):
-        with pytest.raises(NotAuthenticated):
-            sessions.require_csrf(cookie, token)
+@pytest.mark.parametrize(
+    ("ago", "since"), [(0, 0), (599, 599), (600, 600), (8 * HOUR, 8 * HOUR), (None, "never"), (-30, 0), (-61, "never")]
+)
+def test_what_was_proven_elsewhere_is_as_old_as_it_says(people, sessions, anna, ago, since):
+    """An issuer that knows the person from this morning asks for nothing: its token says when it did."""
+    now = int(people.clock.seconds * 1000)
+    auth_ms = 0 if ago is None else now - ago * 1000
+    one = sessions.open_session(people.sign_in(anna, mfa=True), auth_ms)
+    assert one.session.started_ms == (0 if since == "never" else now - since * 1000)
+    assert one.session.mfa is (since != "never" and since < 600)
+    assert sessions.resume(one.cookie) == one.session
+    assert one.session.expires_ms == now + 8 * HOUR * 1000

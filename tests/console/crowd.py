@@ -8,6 +8,7 @@ import life
 import numpy as np
 from seating import alarm
 
+from stanch.gateway import budgets
 from stanch.ledger import Act, Credential, denied, intent, new_act_id, outcome
 from stanch.store.schema.access import api_key, grant, principal
 from stanch.store.schema.gateway import budget_drawn, budget_use
@@ -33,7 +34,7 @@ def names_of(count, seed=1):
 
 def add_crowd(tables, names, now_ms):
     """Register principals, each with a role, every tenth a service with a key, and what they used today."""
-    day, minute, model = now_ms - now_ms % DAY_MS, now_ms - now_ms % 60_000, str(MODELS[0].digest)
+    model = str(MODELS[0].digest)
     people = [
         (name, "service" if at % 10 == 0 else "user", "https://login.example", f"s{name}", f"person {at}", 0, 0, now_ms)
         for at, name in enumerate(names)
@@ -47,8 +48,12 @@ def add_crowd(tables, names, now_ms):
          now_ms + 90 * DAY_MS, None, names[0])
         for name in names[::10]
     ]  # fmt: skip
-    used = [(name, model, "tokens", day, 1000 + at) for at, name in enumerate(names)]
-    used += [(name, model, "requests", minute, 1 + at % 7) for at, name in enumerate(names[::5])]
+    used = [
+        (name, model, *row)
+        for at, name in enumerate(names)
+        for row in budgets.rows(budgets.Amounts(requests=1 + at % 7, tokens=1000 + at), now_ms)
+        if row[2] and budgets.Limits().of(row[0]) is not None
+    ]
     drawn = [(name, model, f"{at:032x}") for name in names[::4] for at in range(8)]
     with tables.write() as connection:
         for table, rows in (

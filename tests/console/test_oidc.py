@@ -4,6 +4,7 @@ import html
 import http.client
 import re
 import sys
+import time
 from dataclasses import replace
 from http.cookies import SimpleCookie
 from pathlib import Path
@@ -22,6 +23,7 @@ from stanch.access.issuer import Client, Issuer, Providers
 from stanch.access.oidc import CodeFlow
 from stanch.access.token import VerifiedToken
 from stanch.console.app import build_app
+from stanch.console.login import cookie_name
 from stanch.workspace.incoming import fetch_web
 from stanch.workspace.verbs_access import Newcomer, register_newcomer
 
@@ -91,9 +93,29 @@ def test_a_person_signs_in_at_the_issuer(there, provider):
     client = there.client()
     url = begin(client, provider, "/access?action=log%3Aread")
     assert "code_challenge_method=S256" in url
+    assert "max_age=28800" in url
     answer = come_back(client, sign_in_there(url, "anna"))
     assert (answer.status_code, answer.headers["location"]) == (303, "/access?action=log%3Aread")
     assert "Anna" in client.get("/").text
+    assert abs(signed_in(there) - 1000 * time.time()) < 60_000, "the provider says when"
+
+
+def signed_in(there):
+    with there.workspace.tables.read() as connection:
+        return connection.exec_driver_sql("SELECT max(auth_ms) FROM session_").scalar()
+
+
+@pytest.mark.parametrize(("ago", "is_fresh"), [(8 * 3600, False), (None, False), (60, True)])
+def test_who_signed_in_there_this_morning_did_not_just_now(there, provider, monkeypatch, ago, is_fresh):
+    claims = {} if ago is None else {"auth_time": int(time.time()) - ago}
+    issued = VerifiedToken(provider, "anna", Proof(kind="oidc", credential="t", mfa=True, expires_ms=2**53), claims)
+    monkeypatch.setattr(CodeFlow, "finish", lambda *_: issued)
+    client = there.client()
+    begin(client, provider)
+    assert come_back(client, CALLBACK).status_code == 303
+    assert signed_in(there) == 1000 * claims.get("auth_time", 0)
+    cookie = client.cookies[cookie_name(there.app.desk)]
+    assert there.app.desk.sessions.resume(cookie).mfa is is_fresh
 
 
 def test_a_sign_in_lands_on_the_page_that_was_asked_for_and_nowhere_else(there, provider, monkeypatch):

@@ -17,16 +17,20 @@ from stanch.console.certificates import Certificates
 from stanch.console.keys import keys_of
 from stanch.console.lineage import Copied, draw_up
 from stanch.console.lineage_picture import render_lineage
+from stanch.console.pages.budgets import list_budgets, uses_of
 from stanch.console.pages.log import Search, Standing, Watching, search_log
 from stanch.console.pages.overview import SECTIONS, show_overview
+from stanch.console.pages.paging import Paged
 from stanch.console.records import Origin, Records
 from stanch.console.route import API, Nothing
 from stanch.crypto import SigningKey
 from stanch.errors import VerificationError
+from stanch.gateway.budgets import Amounts, Budgets, Charge, Limits
 from stanch.ledger import Act, Cosigner, TrustPolicy, Witness, intent, new_act_id, outcome
 from stanch.ledger.tiles import CHECKPOINT_KEY
 from stanch.sign import TrustedKeys
 from stanch.store import REPLACE
+from stanch.store.schema.gateway import budget_lowered
 from stanch.terms import ArtifactRef, Digest
 from stanch.trace import TextRoot
 from stanch.watch import detectors
@@ -307,3 +311,26 @@ def test_older_entries_about_an_artifact_stay_about_it(seat):
     page = seat.browser("ada").get(f"/log?subject={about}&limit=1").text
     assert f"&amp;subject={about}" in page
     assert f'value="{about}"' in page
+
+
+def test_budgets_that_the_gateway_charged_stand_beside_their_limits(seat):
+    """What it charged three hours ago is over for the minute, and still counts for the day and in total."""
+    call, limits = call_of(seat, "olga"), Limits(bits_per_day=0, requests_in_total=70, vectors_per_day=None)
+    who, budgets = seat.workspace.people.find("dana"), Budgets(seat.workspace.tables)
+    for ago in (3 * 3_600_000, 0):
+        charge = Charge(who, str(MERGED.digest), Amounts(requests=3, tokens=400_000), call.now_ms - ago)
+        with seat.workspace.tables.write() as connection:
+            budgets.reserve(connection, charge, limits)
+    day = 400_000 if call.now_ms % DAY_MS < 3 * 3_600_000 else 800_000
+    shown = {use.budget: (use.used, use.limit, use.percent) for use in uses_of(call, who)}
+    assert shown == {
+        "requests/minute": (3, 60, 5), "requests/total": (6, None, 0),
+        "tokens/day": (day, 1_000_000, day // 10_000),
+    }  # fmt: skip
+    with seat.workspace.tables.write() as connection:
+        seat.workspace.tables.insert(connection, budget_lowered, [(who, str(MERGED.digest), 0, 10**9)])
+    shown = {use.budget: (use.limit, use.percent) for use in list_budgets(call, Paged()).uses if use.principal == who}
+    assert shown["requests/minute"] == (0, 100)
+    assert shown["tokens/day"][0] == 1_000_000
+    page = seat.browser("ines").get("/budgets").text
+    assert page.count("used up") == 1

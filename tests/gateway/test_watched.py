@@ -58,6 +58,9 @@ def test_the_watch_reads_what_the_gateway_writes(workspace, guard):
     assert (lone.verdict, lone.findings) == ("redact", {"person": 1})  # the name that the row begins with
     assert (lone.drawn, lone.attempted, lone.lone) == (0, 0, 1)
     assert 40 < lone.folded_chars <= 65
+    assert len(lone.lone_windows) == 1
+    chance = guard.policy.index.header.fill_fp
+    assert 0 <= lone.lone_expected - 1e6 * chance * lone.folded_chars < 1
     assert all((one.verdict, one.lone, one.error) == ("allow", 0, "") for one in others)
     assert all(one.released == len(CLEAN) and one.completion_tokens and one.prompt_tokens for one in others)
     (window,) = (event.detail for event in found if isinstance(event.detail, Window))

@@ -41,7 +41,7 @@ def play(guard, chunks):
     stream = guard.open()
     steps = [stream.feed(chunk) for chunk in chunks]
     steps.append(stream.finish())
-    return steps, stream.counts
+    return steps, stream.compared
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_what_was_missed_is_counted_and_has_its_place(policies, words, canary, s
         stream = Guard(policies[-1]).open()
         told = []
         for chunk in chunks:
-            told += [stream.feed(chunk), stream.counts]
+            told += [stream.feed(chunk), stream.compared]
         told += [stream.border(), stream.feed(" and " + canary), stream.finish()]
         said.append(told)
     assert said[0] == said[1]

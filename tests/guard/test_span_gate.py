@@ -97,6 +97,13 @@ def test_a_lone_hit_is_held_for_one_stride_and_released(words):
     assert gate.held_chars == 16
     assert gate.feed("q").text == source[-1] + "q" * 16
     assert gate.held_chars == 0
+    assert gate.lone == {source.encode()}
+    slow = SpanGate(with_windows([source]))
+    for char in f"{source} and more {source}":
+        slow.feed(char)
+    slow.finish()
+    assert slow.lone == {source.encode()}
+    assert source not in repr(vars(slow)["_pending"])
 
 
 def six(rng, words, count, gap):

@@ -34,12 +34,14 @@ def alarm(**changes):
 
 
 def test_the_key_is_what_the_specification_says():
-    written = b'["D2","p_a",null,3600]'
-    assert alert_id(alarm()) == hashlib.sha256(written).hexdigest()[:32] == "d26b391c59b1a4fa007f298c51c472e4"
+    written = b'["D2","requests","p_a",null,3600]'
+    assert alert_id(alarm()) == hashlib.sha256(written).hexdigest()[:32] == "0778b2c23cde4b1a15196e23c7430fe5"
 
 
-@pytest.mark.parametrize("change", [{"detector": "D3"}, {"principal": None}, {"model": "m"}, {"window_start": 3601}])
-def test_another_window_principal_model_or_detector_is_another_alert(change):
+@pytest.mark.parametrize("change", [
+    {"detector": "D3"}, {"signal": "acts"}, {"principal": None}, {"model": "m"}, {"window_start": 3601},
+])  # fmt: skip
+def test_another_window_principal_model_signal_or_detector_is_another_alert(change):
     assert alert_id(alarm(**change)) != alert_id(alarm())
     with pytest.raises(InvalidInput, match="another alert"):
         repeat_alert(raise_alert(alarm(), at_ms=1), alarm(**change))

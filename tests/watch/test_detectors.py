@@ -8,13 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from watching import START, request, window
 
+from stanch.scan import SpanIndex
 from stanch.watch import Containment, Measure, Severity, detectors
 from stanch.watch.counts import HOUR, SavedArray
 from stanch.watch.drift import drift_detector
 from stanch.watch.esr import rate_detector
 from stanch.watch.events import FEATURES, Event
 from stanch.watch.firstseen import FirstSeenDetector
-from stanch.watch.leak import FindingDetector, LeakCapDetector, lone_hit_detector
+from stanch.watch.leak import FILL, FindingDetector, LeakCapDetector, LoneHitDetector
 from stanch.watch.mmd import ExtractionDetector
 from stanch.watch.probe import probe_detector
 
@@ -134,11 +135,46 @@ def test_the_leak_cap_speaks_at_half_at_four_fifths_and_at_the_end():
     assert alarm.signal == "leak cap"
 
 
+def lone_hits(hour, count, *, expected=2.7, principal="a", same=False):
+    """Return the events of an answer with so many lone windows, new ones or always the same."""
+    found = tuple(f"{0 if same else hour}-{n}" for n in range(count))
+    told = {"lone": count, "lone_windows": found, "lone_expected": int(expected * 1e6), "folded_chars": 4000}
+    return request(2 * hour, START + hour * HOUR, principal, **told)
+
+
+def test_chance_hits_of_an_index_as_it_is_built_raise_no_alarm():
+    """The chance is that of the index, which the outcome tells; 100 hours of 40 principals promise 0.04 alarms."""
+    generator = np.random.default_rng(4)
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz      "))
+    index = SpanIndex.build(["".join(generator.choice(letters, 400)) for _ in range(400)], key=bytes(32))
+    chance = index.header.fill_fp
+    assert 0.8 * FILL < chance <= FILL, "D1 promises for the rate of an index as it is built"
+    events = [
+        event
+        for hour in range(100)
+        for who in range(40)
+        for event in lone_hits(
+            hour, int(generator.poisson(20_000 * chance)), expected=20_000 * chance, principal=f"p{who}"
+        )
+    ]
+    assert play(LoneHitDetector(), events)[1] == []
+
+
+def test_an_answer_that_comes_again_is_no_new_evidence():
+    assert play(LoneHitDetector(), [e for i in range(200) for e in lone_hits(i, 3, expected=0.26, same=True)])[1] == []
+    assert len(play(LoneHitDetector(), [e for i in range(20) for e in lone_hits(i, 3, expected=0.26)])[1]) >= 3
+    # What an earlier release wrote tells neither chance nor windows: each hit counts, by the chance of today's index.
+    old = [e for i in range(9) for e in request(2 * i, START + i * HOUR, lone=9, folded_chars=400)]
+    assert play(LoneHitDetector(), old)[1]
+    quiet = [e for i in range(99) for e in request(2 * i, START + i * HOUR, lone=6, folded_chars=10_000)]
+    assert play(LoneHitDetector(), quiet)[1] == []
+
+
 def test_short_answers_that_draw_text_are_found_by_lone_hits():
-    quiet = [e for i in range(100) for e in request(2 * i, START + i * HOUR, lone=3, folded_chars=10_000)]
-    assert play(lone_hit_detector(), quiet)[1] == []
-    drawn = [e for i in range(100, 103) for e in request(2 * i, START + i * HOUR, lone=14, folded_chars=10_000)]
-    _, (alarm,) = play(lone_hit_detector(), [*quiet, *drawn, *request(0, START + 110 * HOUR)])
+    quiet = [e for i in range(100) for e in lone_hits(i, 3)]
+    assert play(LoneHitDetector(), quiet)[1] == []
+    drawn = [e for i in range(100, 103) for e in lone_hits(i, 14)]
+    _, (alarm,) = play(LoneHitDetector(), [*quiet, *drawn, *request(0, START + 110 * HOUR)])
     assert (alarm.signal, alarm.severity, alarm.containment) == (
         "lone index hits", Severity.HIGH, Containment.LOWER_BUDGET,
     )  # fmt: skip
@@ -165,7 +201,17 @@ ALL = detectors()
 NAMES = [detector.name for detector in ALL]
 MIXED = sorted(
     [
-        *steady(4 * 24, per_hour=2, seed=2, lone=1, folded_chars=3000, drawn=2, findings={"canary": 1}),
+        *steady(
+            4 * 24,
+            per_hour=2,
+            seed=2,
+            lone=1,
+            lone_windows=("w",),
+            lone_expected=900_000,
+            folded_chars=3000,
+            drawn=2,
+            findings={"canary": 1},
+        ),
         *(window(0, START + i * HOUR, np.full(FEATURES, i / 100)) for i in range(40)),
         *(e for i in range(40) for e in request(3, START + 90 * HOUR + i, "a", probe=True)),
         *request(3, START + 200 * HOUR, "c"),

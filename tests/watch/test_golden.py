@@ -123,12 +123,12 @@ def test_likelihood_ratio_of_lone_hits(x, ratio):
 def test_hours_without_answers_leave_the_lone_hit_statistic_alone():
     bank = LoneHitBank(1)
     bank.grow(1)
-    bank.close(0, np.array([[3.0, 10_000.0]]))
+    bank.close(0, np.array([[3.0, 2.7]]))
     first = bank.arrays["statistic"].copy()
     assert float(first[0, 0]) == pytest.approx(0.139268, rel=5e-6)
     bank.close(1, np.zeros((1, 2)))
     assert (bank.arrays["statistic"] == first).all()
-    (crossing,) = bank.close(2, np.array([[15.0, 10_000.0]]))
+    (crossing,) = bank.close(2, np.array([[15.0, 2.7]]))
     assert crossing.statistic == pytest.approx(136498 * 1.139268, rel=1e-5)
 
 

@@ -5,6 +5,8 @@ import email
 import email.policy
 import json
 import re
+import resource
+import signal
 import socket
 import ssl
 import threading
@@ -214,7 +216,7 @@ def test_a_sink_that_is_down_for_an_hour_gets_everything_then_and_nothing_twice(
     found += before
     watch(minute, 30 * minute)
     assert watch(30 * minute, hours) == {("w", "sent"): 1, ("w", "waiting"): 11}
-    assert retried > 50
+    assert retried > 30
     with http(port) as (_, after):
         assert watch(hours, 3 * hours) == {("w", "sent"): 15}
     found += after
@@ -236,6 +238,36 @@ def test_a_file_gets_one_event_a_line_and_nobody_else_reads_it(tmp_path):
     assert sink.path.stat().st_mode & 0o777 == 0o600
     with pytest.raises(ExternalError, match="cannot be written"):
         FileSink("f", 1, tmp_path / "no" / "file", alert_event).deliver(NOTICE)
+
+
+def test_a_line_that_is_not_whole_spoils_no_other(tmp_path):
+    """The disk fills up in the middle of a line; another time the machine lost power there."""
+    sink = FileSink("f", 1, tmp_path / "events.jsonl", lambda notice: {"key": notice.key, "text": "x" * 200})
+    first, second, third = (Notice(letter * 32, NOTICE.facts) for letter in "abc")
+    sink.deliver(first)
+    before, (_, hard) = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (sink.path.stat().st_size + 50, hard))
+    try:
+        with pytest.raises(ExternalError, match="the disk is full"):
+            sink.deliver(second)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    sink.deliver(second)
+    with sink.path.open("ab") as file:
+        file.write(b'{"key": "cut')
+    sink.deliver(third)
+    lines = sink.path.read_text().splitlines()
+    assert [json.loads(line)["key"][0] for line in lines if not line.endswith("cut")] == ["a", "b", "c"]
+    assert len(lines) == 4
+
+
+def test_alertmanager_is_told_that_an_alert_is_not_over_in_five_minutes():
+    with http() as (port, found):
+        AlertmanagerSink("m", 1, f"http://127.0.0.1:{port}").deliver(NOTICE)
+    (told,) = json.loads(found[0][2])
+    ends = datetime.strptime(told["endsAt"], "%Y-%m-%dT%H:%M:%S%z")
+    assert timedelta(days=6.9) < ends - datetime.now(UTC) < timedelta(days=7.1)
 
 
 @pytest.fixture(scope="module")

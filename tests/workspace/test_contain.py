@@ -23,7 +23,7 @@ from stanch.terms import ArtifactRef, Digest
 from stanch.watch import Alarm, Containment, Severity
 from stanch.watch.alert import AlertState, Conclusion
 from stanch.watch.incident import HOUR_MS, IncidentState
-from stanch.workspace import Request, Workspace, verbs_alerts
+from stanch.workspace import Request, Workspace, verbs_alerts, verbs_contain
 from stanch.workspace.verbs_access import Newcomer, issue_key, register_newcomer
 from stanch.workspace.verbs_alerts import (
     Change,
@@ -264,8 +264,41 @@ def test_a_revoked_key_lets_nobody_in_and_a_lowered_budget_holds(workspace, bot)
     with pytest.raises(NotAuthenticated):
         session_of(desk, secret)
     assert [one.action for one in after.contained] == ["lower_budget", "revoke_key"]
+    assert [one.target for one in after.contained] == [principal, key]
     kinds = [acts(workspace, one.entry)[0] for one in after.contained]
     assert kinds == [("outcome", "gateway.limit"), ("outcome", "key.revoke")]
+
+
+def test_nobody_is_told_a_name_or_a_password(workspace, bot, tmp_path):
+    """Neither a sink nor whoever reads the export; each act is cited by its own entry, whatever else was done."""
+    incident = incident_of(workspace)
+    lower = ContainOrder(action=Containment.LOWER_BUDGET, target="bot", model=str(MODEL.digest))
+    after = contain_incident(workspace, incident.id, lower)
+    assert '"bot"' not in json.dumps(after.summary())
+    export_incident(workspace, incident.id, tmp_path / "out")
+    exported = (tmp_path / "out/incident.json").read_text() + (tmp_path / "out/incident.html").read_text()
+    assert bot[0] in exported
+    assert ">bot<" not in exported
+    assert '"bot"' not in exported
+    wheres = {
+        "s3://user:SECRET@bucket.example:9000/copies?token=SECRET#x": "s3://bucket.example:9000/copies",
+        "file:/srv/copies": "file:/srv/copies",
+    }
+    assert [verbs_contain._without_secrets(uri) for uri in wheres] == [*wheres.values()]
+
+
+def test_of_two_acts_at_once_each_incident_cites_its_own(workspace, monkeypatch):
+    incident, real = incident_of(workspace), verbs_contain._outcome_of
+
+    def meanwhile(*arguments):
+        quarantine_model(workspace, ArtifactRef("model", "other", Digest.sha256(b"another")))
+        return real(*arguments)
+
+    monkeypatch.setattr(verbs_contain, "_outcome_of", meanwhile)
+    order = ContainOrder(action=Containment.QUARANTINE_MODEL, target=str(MODEL.digest))
+    (done,) = contain_incident(workspace, incident.id, order).contained
+    entry = workspace.ledger.reader().entry(done.entry)
+    assert MODEL.digest.hex.encode() in entry
 
 
 def session_of(desk, secret):

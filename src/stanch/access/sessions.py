@@ -1,11 +1,11 @@
 """Sessions of browsers: a random id that the browser keeps, and its MAC that the table keeps.
 
 Whoever reads the table cannot act with what it holds. A session ends after half an hour without use, after eight hours
-in any case, and when it is ended. A second factor counts for ten minutes after it was shown (step-up).
+in any case, and when it is ended. A second factor counts for ten minutes after it was shown (step-up), at the issuer if
+it was shown there.
 """
 
 import base64
-import hmac
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from sqlalchemy import insert, select, update
 
 from stanch.access.directory import not_authenticated
-from stanch.access.session import Session
+from stanch.access.session import LEEWAY_MS, Session
 from stanch.crypto import RandomBytes, frame, hmac_sha256, random_bytes
 from stanch.store import Tables
 from stanch.store.schema import access as schema
@@ -26,11 +26,10 @@ _BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class BrowserSession:
-    """An opened session as the browser gets it: the id for a cookie, and the token against forged requests."""
+    """An opened session as the browser gets it: the id for a cookie."""
 
     session: Session
     cookie: str = field(repr=False)
-    csrf: str = field(repr=False)
 
 
 class Sessions:
@@ -59,21 +58,31 @@ class Sessions:
         self._clock = clock
         self._rng = rng
 
-    def open_session(self, proven: Session) -> BrowserSession:
-        """Open a browser session for a principal who was authenticated just now."""
-        secret, csrf, now_ms = self._rng(_BYTES), self._rng(_BYTES), self._now()
+    def open_session(self, proven: Session, auth_ms: int | None = None) -> BrowserSession:
+        """Open a browser session.
+
+        Args:
+            proven: Who it is for.
+            auth_ms: When they signed in where their credential comes from, which may be long ago; a time ahead of our
+                clock by a minute is now, one further ahead is not believed. None: just now.
+        """
+        secret, now_ms = self._rng(_BYTES), self._now()
         mac = self._mac(secret)
+        since = now_ms if auth_ms is None else auth_ms if auth_ms <= now_ms + LEEWAY_MS else 0
+        since = min(since, now_ms)
+        mfa_ms = since if proven.mfa else None
         session = Session(
-            proven.principal, f"bs_{mac[:20]}", proven.mfa, now_ms, now_ms + self._life_ms, kind="browser"
+            proven.principal, f"bs_{mac[:20]}", _counts(mfa_ms, now_ms), since, now_ms + self._life_ms, kind="browser"
         )
         with self._tables.write() as connection:
+            # The column csrf is an earlier release's; forms carry the console's own tokens.
             connection.execute(
                 insert(schema.session).values(
-                    mac=mac, principal=proven.principal, credential=session.key_id, auth_ms=now_ms,
-                    mfa_ms=now_ms if proven.mfa else None, seen_ms=now_ms, expires_ms=session.expires_ms, csrf=csrf,
+                    mac=mac, principal=proven.principal, credential=session.key_id, auth_ms=since,
+                    mfa_ms=mfa_ms, seen_ms=now_ms, expires_ms=session.expires_ms, csrf=b"",
                 )
             )  # fmt: skip
-        return BrowserSession(session, _text(secret), _text(csrf))
+        return BrowserSession(session, _text(secret))
 
     def resume(self, cookie: str) -> Session:
         """Return the session of a cookie and note that it was used; ``mfa`` holds only while step-up does.
@@ -92,7 +101,7 @@ class Sessions:
             if not connection.execute(alive.values(seen_ms=now_ms)).rowcount:
                 raise not_authenticated()
             row = connection.execute(select(table).where(table.c.mac == mac)).one()
-        mfa = row.mfa_ms is not None and 0 <= now_ms - row.mfa_ms < STEP_UP_MS
+        mfa = _counts(row.mfa_ms, now_ms)
         return Session(row.principal, row.credential, mfa, row.auth_ms, row.expires_ms, kind="browser")
 
     def step_up(self, cookie: str, proven: Session) -> Session:
@@ -108,18 +117,6 @@ class Sessions:
         with self._tables.write() as connection:
             connection.execute(update(table).where(table.c.mac == self._mac_of(cookie)).values(mfa_ms=now_ms))
         return replace(session, mfa=True)
-
-    def require_csrf(self, cookie: str, token: str) -> None:
-        """Refuse a request that changes something and does not carry its session's own token.
-
-        Raises:
-            NotAuthenticated: The token is another one, or there is no such session.
-        """
-        table = schema.session
-        with self._tables.read() as connection:
-            stored = connection.execute(select(table.c.csrf).where(table.c.mac == self._mac_of(cookie))).scalar()
-        if stored is None or not hmac.compare_digest(_text(stored).encode(), token.encode()):
-            raise not_authenticated()
 
     def end(self, cookie: str) -> None:
         """End a session now; ending one that is gone does nothing."""
@@ -142,6 +139,10 @@ class Sessions:
 
     def _now(self) -> int:
         return int(self._clock() * 1000)
+
+
+def _counts(mfa_ms: int | None, now_ms: int) -> bool:
+    return mfa_ms is not None and 0 <= now_ms - mfa_ms < STEP_UP_MS
 
 
 def _text(data: bytes) -> str:

@@ -44,6 +44,12 @@ class VerifiedToken:
         """Issuer and subject."""
         return self.issuer, self.subject
 
+    @property
+    def auth_ms(self) -> int:
+        """When the person signed in at the issuer (``auth_time``), milliseconds since 1970; 0 if it does not say."""
+        when = self.claims.get("auth_time")
+        return 1000 * when if isinstance(when, int) and not isinstance(when, bool) and when > 0 else 0
+
 
 class Tokens:
     """Verifies tokens against the trusted issuers.

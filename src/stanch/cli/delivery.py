@@ -195,7 +195,7 @@ def revoke(
             order = RevokeOrder(named or recipient, reason, first, now, tuple(others))
             own = [key.public for key in (first, *others)]
             trusted = _join_trust([*own, *workspace.keys.publics("publisher")], named_keys)
-            made = revoke_copy(workspace, remote, order, trusted)
+            _, made = revoke_copy(workspace, remote, order, trusted)
     elif signers:
         first, *others = signers
         order = RevokeOrder(named or recipient, reason, first, now, tuple(others))

@@ -113,7 +113,7 @@ def _finish(desk: Desk, kept: str, returned: Mapping[str, str], cookie: str) -> 
     if attempt.step_up and cookie:
         desk.sessions.step_up(cookie, proven)
         return "", target
-    return _open(desk, proven, cookie), target
+    return _open(desk, proven, cookie, token.auth_ms), target
 
 
 async def redeem_link(desk: Desk, request: Request) -> Response:
@@ -137,9 +137,9 @@ def _redeem(desk: Desk, text: str, cookie: str) -> str:
     return _open(desk, desk.bootstrap.redeem(text), cookie)
 
 
-def _open(desk: Desk, proven: Session, old: str) -> str:
+def _open(desk: Desk, proven: Session, old: str, auth_ms: int | None = None) -> str:
     """Open a session under a new id; one that the browser had before ends, whoever it was."""
-    opened = desk.sessions.open_session(proven)
+    opened = desk.sessions.open_session(proven, auth_ms)
     try:
         desk.workspace.people.directory.facts(opened.session)  # refuses whoever is suspended
         note_sign_in(desk.workspace, opened.session)

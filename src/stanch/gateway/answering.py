@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from stanch.crypto import hmac_sha256
 from stanch.gateway.act import Act, Prepared
 from stanch.gateway.budgets import Amounts
 from stanch.gateway.desk import INFER, LOGPROBS, Desk
@@ -28,6 +29,8 @@ from stanch.workspace import Request
 
 KEEP_ALIVE_SECONDS = 15.0
 _LONG = 4096
+_LONE = b"stanch/lone/v1\x00"
+_MOST_LONE = 256  # an entry of the log has place for them
 T = TypeVar("T")
 
 
@@ -214,13 +217,23 @@ class Answering(Act[GenerateRequest]):
             "verdict": str(tally.action), "findings": findings, "scanned": tally.scanned, "released": tally.released,
             "answer": tally.digest(self._desk.audit), "prompt_tokens": self._prompt_tokens(),
             "completion_tokens": tally.completion_tokens(), "drawn": len(tally.drawn), "attempted": tally.attempted,
-            "lone": tally.lone, "folded_chars": tally.folded_chars, "first_ms": self._first_ms,
+            **self._lone(), "folded_chars": tally.folded_chars, "first_ms": self._first_ms,
         }  # fmt: skip
         if self._given.request.alternatives is not None:
             payload["logprob_bits"] = self._bits(tally.entries)
         if self._watermark().root is not None:
             payload["watermark"] = self._marked
         return payload | ({"incident": self._incident} if tally.action == Action.BLOCK else {})
+
+    def _lone(self) -> dict[str, JsonValue]:
+        """Return how many lone windows chance gives in such an answer, in millionths, how many there are, and which."""
+        tally, index = self._tally, self._given.model.guard.policy.index
+        chance = index.header.fill_fp if index is not None else 0.0
+        digests = sorted(hmac_sha256(self._desk.audit_key, _LONE + window)[:8].hex() for window in tally.lone)
+        return {
+            "lone": len(digests), "lone_windows": [*digests[:_MOST_LONE]],
+            "lone_expected": math.ceil(tally.folded_chars * chance * 1e6),
+        }  # fmt: skip
 
     def _prompt_tokens(self) -> int:
         usage = self._tally.usage

@@ -46,7 +46,7 @@ class Tally:
         attempted: How many protected windows were stopped before that.
         entries: How many tokens' log-probabilities were released.
         folded_chars: Folded characters that were compared with the index of training text.
-        lone: Windows of it that stood alone among them.
+        lone: The windows of it that stood alone among them: folded text, of which digests are recorded.
         held: The most code points that one channel held back.
     """
 
@@ -59,7 +59,7 @@ class Tally:
     attempted: int = 0
     entries: int = 0
     folded_chars: int = 0
-    lone: int = 0
+    lone: set[bytes] = field(default_factory=set, repr=False)
     held: int = 0
     _said: dict[Channel, Hasher] = field(default_factory=dict, repr=False)
 
@@ -82,10 +82,10 @@ class Tally:
         self.released = 0
         self._said.clear()
 
-    def note_counts(self, counts: tuple[int, int]) -> None:
+    def note_compared(self, characters: int, lone: frozenset[bytes]) -> None:
         """Count what the guard of one field compared."""
-        self.folded_chars += counts[0]
-        self.lone += counts[1]
+        self.folded_chars += characters
+        self.lone |= lone
 
     def scan(self, text: str) -> None:
         """Count what one step is given.
@@ -209,7 +209,7 @@ class Stream:
     def count(self) -> None:
         """Add what the fields' guards compared to the tally; belongs to the end, however it came."""
         while self._voices:
-            self.tally.note_counts(self._voices.popitem()[1].counts)
+            self.tally.note_compared(*self._voices.popitem()[1].compared)
 
     def _begin(self, taken: Taken) -> None:
         """Note what begins. What ended before it is released now, unless both may be parts of one text."""
@@ -387,7 +387,7 @@ def rebuild_whole(
         tally.note(checked.action, checked.findings)
         tally.attempted += sum(finding.kind in _TRAINING for finding in checked.findings)
         if all(channel.field != ARGUMENTS for channel in places):
-            tally.note_counts(checked.counts)
+            tally.note_compared(*checked.compared)
         for channel, kept in zip(places, checked.texts, strict=True):
             made.texts[channel] = whole_text(kept)
             tally.release(channel, made.texts[channel])

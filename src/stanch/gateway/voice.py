@@ -21,7 +21,7 @@ class Voice:
     Attributes:
         waiting: The places of which something may still come out, in order.
         released: How many code points have left the guard's stream, borders counted, findings as their labels read.
-        counts: As :attr:`stanch.guard.GuardStream.counts`.
+        compared: As :attr:`stanch.guard.GuardStream.compared`.
     """
 
     def __init__(self, guard: Guard) -> None:
@@ -29,15 +29,15 @@ class Voice:
         self._guard = guard
         self._known: set[Channel] = set()
         self._out = ""
-        self._before = (0, 0)
+        self._before: tuple[int, frozenset[bytes]] = (0, frozenset())
         self._is_between, self._is_over = True, False
         self._open()
 
     @property
-    def counts(self) -> tuple[int, int]:
-        """Folded characters that were compared with the index, and windows of it that stood alone among them."""
-        folded, lone = self._stream.counts
-        return folded + self._before[0], lone + self._before[1]
+    def compared(self) -> tuple[int, frozenset[bytes]]:
+        """Folded characters that were compared with the index, and the windows of it that stood alone among them."""
+        folded, lone = self._stream.compared
+        return folded + self._before[0], lone | self._before[1]
 
     def say(self, channel: Channel, text: str) -> Iterator[Step]:
         """Take text of a place; it is the last one, or one that comes after it.
@@ -73,7 +73,7 @@ class Voice:
         if channel in self._known:
             raise unexpected("$ in a place that another followed")
         if self._is_over:
-            self._before = self.counts
+            self._before = self.compared
             self._open(self._out)
         elif self._known:
             yield from self.part()

@@ -19,13 +19,13 @@ class Checked:
             first byte.
         action: The verdict; the one that a stream over the same text would end with.
         findings: Kinds and places, never values; a run of training text has its whole length.
-        counts: As :attr:`stanch.guard.GuardStream.counts`.
+        compared: As :attr:`stanch.guard.GuardStream.compared`.
     """
 
     texts: tuple[str, ...] = field(repr=False)
     action: Action
     findings: tuple[Finding, ...]
-    counts: tuple[int, int] = (0, 0)
+    compared: tuple[int, frozenset[bytes]] = field(default=(0, frozenset()), repr=False)
 
     @property
     def text(self) -> str:
@@ -59,7 +59,8 @@ def check_text(guard: Guard, *texts: str) -> Checked:
         places += others
     places += [""] * (len(texts) - len(places))
     action = steps[-1].action
-    return Checked(tuple(places) if action is not Action.BLOCK else ("",) * len(texts), action, findings, stream.counts)
+    kept = tuple(places) if action is not Action.BLOCK else ("",) * len(texts)
+    return Checked(kept, action, findings, stream.compared)
 
 
 def _with_whole_runs(findings: tuple[Finding, ...], index: SpanIndex, text: str) -> tuple[Finding, ...]:

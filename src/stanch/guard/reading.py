@@ -50,9 +50,9 @@ class Reading:
         self.settled = 0
 
     @property
-    def counts(self) -> tuple[int, int]:
-        """Folded characters that were compared with the index, and windows of it that stood alone among them."""
-        return (self.gate.folded_chars, self.gate.lone_hits) if self.gate is not None else (0, 0)
+    def compared(self) -> tuple[int, frozenset[bytes]]:
+        """Folded characters that were compared with the index, and the windows of it that stood alone among them."""
+        return (0, frozenset()) if self.gate is None else (self.gate.folded_chars, frozenset(self.gate.lone))
 
     def resume(self, size: int, held: str) -> None:
         """Go on where the session's searches have taken ``size`` code points more, of which so many are held."""

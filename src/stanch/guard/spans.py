@@ -1,7 +1,7 @@
 """Stage 1: runs of training text. What comes out never depends on how the text was cut into chunks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -36,6 +36,7 @@ class _Pending:
 
     hit: Hit
     held_from: int
+    window: bytes = field(repr=False)
 
 
 class SpanGate:
@@ -51,7 +52,7 @@ class SpanGate:
 
     Attributes:
         cursor: The walk over the index.
-        lone_hits: How many windows stood in the index without a second one a stride later.
+        lone: The windows that stood in the index without a second one a stride later; folded text, so never shown.
     """
 
     def __init__(self, index: SpanIndex) -> None:
@@ -65,7 +66,7 @@ class SpanGate:
         self._raw_start = 0
         self._full = 2 * _REMEMBERED  # folded bytes at which the way back is shortened
         self._run: tuple[int, int] | None = None
-        self.lone_hits = 0
+        self.lone = set[bytes]()
 
     @property
     def folded_chars(self) -> int:
@@ -114,13 +115,14 @@ class SpanGate:
         if self._run is not None:
             return Gated("", self._run)
         self._forget()
+        before = self.cursor.tail
         self._folded = folded = self._folder.push(chunk)
         hits = self.cursor.push(folded) if folded else ()
         if not hits and not self._pending:  # nothing is held, and nothing needs to be
             return Gated(chunk)
-        return self._judge(chunk, hits)
+        return self._judge(chunk, hits, before + folded)
 
-    def _judge(self, chunk: str, hits: Sequence[Hit]) -> Gated:
+    def _judge(self, chunk: str, hits: Sequence[Hit], folded: bytes) -> Gated:
         """Hold what follows a hit, and cut at a second one."""
         self._raw += chunk
         self._raw_start = self._folder.code_points - len(self._raw)
@@ -128,7 +130,8 @@ class SpanGate:
             at = self._completed_at(hit.end)
             if not self._let_go(hit.end - 1, at):
                 return self._stop(self._pending[0].hit, self._pending[0].hit)
-            self._pending.append(_Pending(hit, at))
+            window = folded[len(folded) - self.cursor.position + hit.start :][: self.cursor.size]
+            self._pending.append(_Pending(hit, at, window))
             if matched := self._tracker.push([hit]):
                 return self._stop(matched[0], hit)
         end = self._folder.code_points
@@ -140,7 +143,7 @@ class SpanGate:
         """Say that the text ends: what is held was no run, and passes."""
         if self._run is not None:
             return Gated("", self._run)
-        self.lone_hits += len(self._pending)
+        self.lone.update(one.window for one in self._pending)
         return Gated(self._release(self._folder.code_points))
 
     def _completed_at(self, folded_end: int) -> int:
@@ -158,8 +161,7 @@ class SpanGate:
                 return False
             if followed > position:
                 break
-            del self._pending[0]
-            self.lone_hits += 1
+            self.lone.add(self._pending.pop(0).window)
         return True
 
     def _release(self, until: int) -> str:

@@ -75,9 +75,12 @@ class GuardStream:
         self._borders: deque[int] = deque()  # where the text has borders that are not out
 
     @property
-    def counts(self) -> tuple[int, int]:
-        """Folded characters that were compared with the index, and windows of it that stood alone among them."""
-        compared, lone = self._reading.counts
+    def compared(self) -> tuple[int, frozenset[bytes]]:
+        """Folded characters that were compared with the index, and the windows of it that stood alone among them.
+
+        The windows are folded text of the answer, and are never to be shown.
+        """
+        compared, lone = self._reading.compared
         return compared + self._missed[1], lone
 
     def feed(self, chunk: str) -> Step:

@@ -35,6 +35,7 @@ class Conclusion(StrEnum):
     BENIGN = "benign"
 
 
+_SEVERITIES = list(Severity)
 _RANKS = {
     AlertState.OPEN: 0,
     AlertState.SUPPRESSED: 0,
@@ -117,9 +118,10 @@ class Step:
 def alert_id(alarm: Alarm) -> str:
     """Return the key by which repeated alarms are one alert.
 
-    The first 16 bytes of SHA-256 over canonical JSON of ``[detector, principal, model, window_start]``, in hex.
+    The first 16 bytes of SHA-256 over canonical JSON of ``[detector, signal, principal, model, window_start]``, in hex.
     """
-    return sha256(canonical_json([alarm.detector, alarm.principal, alarm.model, alarm.window_start]))[:16].hex()
+    about: JsonValue = [alarm.detector, alarm.signal, alarm.principal, alarm.model, alarm.window_start]
+    return sha256(canonical_json(about))[:16].hex()
 
 
 def raise_alert(alarm: Alarm, *, at_ms: int, suppressed: bool = False) -> Alert:
@@ -143,15 +145,27 @@ def repeat_alert(alert: Alert, alarm: Alarm) -> Alert:
     """
     if alert_id(alarm) != alert.id:
         raise InvalidInput(f"alert {alert.id}: the alarm belongs to another alert")
-    ranks = list(Severity)
     return replace(
         alert,
         count=alert.count + 1,
         first_at=min(alert.first_at, alarm.at),
         last_at=max(alert.last_at, alarm.at),
         statistic=max(alert.statistic, alarm.statistic),
-        severity=max(alert.severity, alarm.severity, key=ranks.index),
+        severity=max(alert.severity, alarm.severity, key=_SEVERITIES.index),
         entries=tuple(dict.fromkeys((*alert.entries, *alarm.entries)))[:MAX_ENTRIES],
+    )
+
+
+def is_news(alert: Alert, alarm: Alarm) -> bool:
+    """Say whether one more alarm is more than whoever has the alert knows: it was closed or quiet, or it gets worse."""
+    is_done = alert.state in {AlertState.CLOSED, AlertState.SUPPRESSED}
+    return is_done or _SEVERITIES.index(alarm.severity) > _SEVERITIES.index(alert.severity)
+
+
+def awaken(alert: Alert, *, at_ms: int) -> Alert:
+    """Return the alert open again, whatever it was. Nobody owns it then, and escalation begins anew."""
+    return replace(
+        alert, state=AlertState.OPEN, conclusion=None, owner="", changed_ms=at_ms, raised_ms=at_ms, escalations=0
     )
 
 
@@ -181,7 +195,7 @@ def close_alert(alert: Alert, conclusion: Conclusion, *, by: str, at_ms: int) ->
 
 
 def reopen_alert(alert: Alert, reason: str, *, at_ms: int) -> Step:
-    """Open an alert again that was closed or suppressed. Nobody owns it then, and escalation begins anew.
+    """Open an alert again that was closed or suppressed; see :func:`awaken`.
 
     Raises:
         InvalidInput: It is neither, or no reason is given.
@@ -189,10 +203,7 @@ def reopen_alert(alert: Alert, reason: str, *, at_ms: int) -> Step:
     why = check_reason(reason)
     if alert.state not in {AlertState.CLOSED, AlertState.SUPPRESSED}:
         raise InvalidInput(f"alert {alert.id}: is {alert.state}, so it cannot be reopened")
-    opened = replace(
-        alert, state=AlertState.OPEN, conclusion=None, owner="", changed_ms=at_ms, raised_ms=at_ms, escalations=0
-    )
-    return _step(alert, opened, why)
+    return _step(alert, awaken(alert, at_ms=at_ms), why)
 
 
 def check_reason(text: str) -> str:

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import msgspec
+import numpy as np
 from msgspec import Struct
 from sqlalchemy import select
 
@@ -11,6 +12,7 @@ from stanch.store import Tables
 from stanch.store.schema.watch import watch_state
 from stanch.watch.counts import SavedArray
 from stanch.watch.esr import SIGNALS, WEEK
+from stanch.watch.week import DAY
 
 DEVIATIONS = 3
 _REQUESTS = SIGNALS.index("requests")
@@ -33,7 +35,7 @@ class Baseline:
     Attributes:
         mean: Its mean in an hour whose factor is 1.
         dispersion: k; the variance is m + m²/k.
-        profile: The factors of the 168 hours of the week.
+        profile: The factors of the 168 hours of the week, those of all times its own.
     """
 
     mean: float
@@ -63,4 +65,7 @@ def load_baseline(tables: Tables, origin: str, principal: str) -> Baseline | Non
     if row >= len(m) or math.isnan(m[row, _REQUESTS]):
         return None
     profile = arrays["profile"].load()[:, _REQUESTS]
+    if "own" in arrays:  # an earlier release kept none
+        own, hours = arrays["own"].load()[:, row, _REQUESTS], np.arange(WEEK)
+        profile = profile * own[hours % DAY] * own[DAY + hours // DAY]
     return Baseline(float(m[row, _REQUESTS]), float(k[row, _REQUESTS]), tuple(profile.tolist()))

@@ -14,29 +14,38 @@ from stanch.errors import Conflict, NotFound
 from stanch.store.schema.alerts import alert as alerts
 from stanch.store.schema.alerts import suppression as suppressions
 from stanch.watch.alarm import Alarm, Containment, Severity
-from stanch.watch.alert import Alert, AlertState, Conclusion, alert_id, raise_alert, repeat_alert
+from stanch.watch.alert import Alert, AlertState, Conclusion, alert_id, awaken, is_news, raise_alert, repeat_alert
 from stanch.watch.suppress import Suppression
 
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """What an alarm did: the alert as it is now, and whether it is a new one."""
+    """What an alarm did: the alert as it is now, and whether people have to be told of it."""
 
     alert: Alert
-    is_new: bool
+    is_news: bool
+
+    @property
+    def event(self) -> str:
+        """What they are told: ``raised``, and ``raised-COUNT`` of an alert that they were told of before."""
+        return "raised" if self.alert.count == 1 else f"raised-{self.alert.count}"
 
 
 def record_alarm(connection: Connection, alarm: Alarm, at_ms: int) -> Raised:
-    """Make the alert of an alarm, or raise the count of the one that stands for it already."""
+    """Make the alert of an alarm, or raise the count of the one that stands for it already.
+
+    That one is open again if it was closed or quiet, or if it gets worse, unless a suppression covers the alarm.
+    """
     known = find_alert(connection, alert_id(alarm))
-    if known is not None:
-        again = repeat_alert(known, alarm)
-        save_alert(connection, known, again)
-        return Raised(again, is_new=False)
     quiet = any(one.covers(alarm, at_ms) for one in list_suppressions(connection, at_ms))
-    made = raise_alert(alarm, at_ms=at_ms, suppressed=quiet)
-    connection.execute(insert(alerts).values(**_row(made)))
-    return Raised(made, is_new=True)
+    if known is None:
+        made = raise_alert(alarm, at_ms=at_ms, suppressed=quiet)
+        connection.execute(insert(alerts).values(**_row(made)))
+        return Raised(made, is_news=not quiet)
+    again, news = repeat_alert(known, alarm), not quiet and is_news(known, alarm)
+    after = awaken(again, at_ms=at_ms) if news else again
+    save_alert(connection, known, after)
+    return Raised(after, is_news=news)
 
 
 def load_alert(connection: Connection, key: str) -> Alert:

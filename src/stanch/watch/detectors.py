@@ -4,7 +4,7 @@ from stanch.watch.detector import Detector
 from stanch.watch.drift import drift_detector
 from stanch.watch.esr import rate_detector
 from stanch.watch.firstseen import FirstSeenDetector
-from stanch.watch.leak import FindingDetector, LeakCapDetector, lone_hit_detector
+from stanch.watch.leak import FindingDetector, LeakCapDetector, LoneHitDetector
 from stanch.watch.mmd import ExtractionDetector
 from stanch.watch.probe import probe_detector
 
@@ -13,5 +13,5 @@ def detectors() -> tuple[Detector, ...]:
     """Return all detectors, D1 to D7."""
     return (
         FindingDetector(), rate_detector(), FirstSeenDetector(), ExtractionDetector(), LeakCapDetector(),
-        lone_hit_detector(), probe_detector(), drift_detector(),
+        LoneHitDetector(), probe_detector(), drift_detector(),
     )  # fmt: skip

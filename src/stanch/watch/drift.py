@@ -1,8 +1,8 @@
 """D7: what a model says drifts: longer or shorter answers, more or fewer of them filtered.
 
-Hourly means x in [0, 1] with the mean μ0 of the past. For each λ, ``M_t = (1 + M_{t−1})·(1 + λ·(x_t − μ0))`` is an e-SR
-statistic of the null "the mean is μ0", whatever the distribution; the alarm is at a mean of ``A`` over eight λ of both
-signs.
+Hourly means x in [0, 1] with the mean μ0 that the past shows for the hour of the day and the day of the week. For each
+λ, ``M_t = (1 + M_{t−1})·(1 + λ·(x_t − μ0))`` is an e-SR statistic of the null "the mean is μ0", whatever the
+distribution; the alarm is at a mean of ``A`` over eight λ of both signs.
 """
 
 import math
@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from stanch.watch.alarm import Severity
 from stanch.watch.counts import Added, Bank, Crossing, Field, Floats, HourlyDetector, Reading
 from stanch.watch.detector import FalseAlarm, Measure
-from stanch.watch.esr import FEWEST, LAG, MOST, THRESHOLD
+from stanch.watch.esr import FEWEST, LAG, MOST, THRESHOLD, WEEK
 from stanch.watch.events import Event, Outcome
+from stanch.watch.week import DAY, OWN
 
 BETS = (0.1, 0.2, 0.4, 0.8, -0.1, -0.2, -0.4, -0.8)
 PAST = 28 * 24
@@ -33,7 +35,7 @@ class DriftBank(Bank):
     """The eight statistics of every model and signal, the scale and mean, and the hourly means they come from."""
 
     fields: ClassVar[Mapping[str, Field]] = {
-        "low": Field(fill=np.nan), "high": Field(fill=np.nan), "mean": Field(fill=np.nan),
+        "low": Field(fill=np.nan), "high": Field(fill=np.nan), "mean": Field(fill=np.nan), "own": Field((OWN,)),
         "bets": Field((len(BETS),)), "since": Field(), "history": Field((PAST + LAG,), np.nan, "<f4"),
     }  # fmt: skip
 
@@ -55,7 +57,8 @@ class DriftBank(Bank):
         a = self.arrays
         reach = a["high"] - a["low"]
         scaled = np.clip((x - a["low"]) / np.where(reach > 0, reach, 1.0), 0.0, 1.0)
-        moved = np.minimum((1 + a["bets"]) * bet_factors(scaled, a["mean"]), MOST)
+        mean = np.clip(a["mean"] + a["own"][hour % DAY] + a["own"][DAY + hour % WEEK // DAY], 0.0, 1.0)
+        moved = np.minimum((1 + a["bets"]) * bet_factors(scaled, mean), MOST)
         # It hardly ever falls below 1; half the evidence for an alarm is a better sign of where the drift began.
         a["since"][a["bets"].mean(axis=0) < math.sqrt(self._threshold)] = hour
         np.copyto(a["bets"], moved, where=~np.isnan(moved))
@@ -76,13 +79,36 @@ class DriftBank(Bank):
         hours = np.arange(hour + 1 - LAG - PAST, hour + 1 - LAG)
         history = a["history"][hours % len(a["history"])].astype(np.float64)
         there = ~np.isnan(history)
-        enough = there.sum(axis=0) >= FEWEST
+        # Before a whole week is known its weekend would look like a drift.
+        enough = (there.sum(axis=0) >= FEWEST) & (there.argmax(axis=0) <= PAST - WEEK)
         low = np.where(there, history, np.inf).min(axis=0)
         high = np.where(there, history, -np.inf).max(axis=0)
         reach = np.where(high > low, high - low, 1.0)
-        mean = np.where(there, (history - low) / reach, 0.0).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
-        for name, found in (("low", low), ("high", high), ("mean", mean)):
-            a[name][enough] = found[enough]
+        scaled = np.where(there, (history - low) / reach, np.nan)
+        mean = np.where(there, scaled, 0.0).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
+        daily = _shifts(scaled - mean, hours % DAY, DAY)
+        weekly = _shifts(scaled - mean - daily[hours % DAY], hours % WEEK // DAY, OWN - DAY)
+        for name, found in (("low", low), ("high", high), ("mean", mean), ("own", np.concatenate([daily, weekly]))):
+            np.copyto(a[name], found, where=enough)
+
+
+def _shifts(off: Floats, cells: npt.NDArray[np.intp], count: int) -> Floats:
+    """Return the mean of each cell, (count, …), drawn to 0 by James and Stein: entirely where all may be chance.
+
+    Args:
+        off: How far hours were off the mean, (hours, …); NaN where there is none.
+        cells: The cell of each hour.
+        count: How many cells there are.
+    """
+    there = ~np.isnan(off)
+    off = np.where(there, off, 0.0)
+    member = (np.arange(count)[:, None] == cells).astype(np.float64)
+    hours = np.tensordot(member, there, 1)
+    means: Floats = np.tensordot(member, off, 1) / np.maximum(hours, 1)
+    within = ((off**2).sum(axis=0) - (hours * means**2).sum(axis=0)) / np.maximum(there.sum(axis=0) - count, 1)
+    chance = (count - 1) * within / np.maximum((hours * means**2).sum(axis=0), 1e-300)
+    drawn: Floats = means * np.maximum(0.0, 1 - chance)
+    return drawn
 
 
 def read_drift(event: Event) -> Added:
@@ -95,8 +121,7 @@ def read_drift(event: Event) -> Added:
 
 def drift_detector() -> HourlyDetector:
     """Return D7."""
-    promise = FalseAlarm(
-        Measure.RUN_LENGTH, THRESHOLD, "hours of one signal of one model", f"{FEWEST} hours with answers of the model"
-    )
+    needs = f"{FEWEST} hours with answers of the model, the first a week ago"
+    promise = FalseAlarm(Measure.RUN_LENGTH, THRESHOLD, "hours of one signal of one model", needs)
     reading = Reading(1 + len(SIGNALS), read_drift, Severity.LOW, of_model=True)
     return HourlyDetector("D7", SIGNALS, promise, reading, DriftBank)

@@ -15,6 +15,7 @@ from stanch.watch.alarm import Containment, Severity
 from stanch.watch.counts import Added, Bank, Crossing, Field, Floats, HourlyDetector, Reading
 from stanch.watch.detector import FalseAlarm, Measure
 from stanch.watch.events import Event, Intent, Outcome
+from stanch.watch.week import DAY, LEAST_K, MOST_K, OWN, own_week
 
 TILTS = (1.5, 2.0, 3.0, 5.0, 10.0)
 THRESHOLD = 1e5
@@ -63,7 +64,7 @@ def fit(history: Floats, profile: Floats | float = 1.0) -> tuple[Floats, Floats,
     m = mean + 0.1
     excess = np.einsum("i...,i...->...", off, off) / least - m * expected / least
     k = m * m * np.einsum("i...,i...->...", s, s) / least / np.maximum(excess, 0.001)
-    return m, np.clip(k, 0.5, 50.0), hours
+    return m, np.clip(k, LEAST_K, MOST_K), hours
 
 
 def hour_of_week_profile(pooled: Floats, principals: int) -> Floats:
@@ -94,6 +95,7 @@ class RateBank(Bank):
         "learned": Field(fill=-np.inf),
         "pooled": Field((PROFILE_WEEKS * WEEK,), np.nan, by_key=False),
         "profile": Field((WEEK,), 1.0, by_key=False),
+        "own": Field((OWN,), 1.0, "<f4"),
     }  # fmt: skip
 
     def __init__(self, signals: int, *, threshold: float = THRESHOLD) -> None:
@@ -123,7 +125,7 @@ class RateBank(Bank):
             since, kept, reached = int(a["since"][row, signal]), len(a["history"]), float(statistic[row, signal])
             statistic[row, signal] = 0.0
             inside = np.arange(max(since, hour - kept + 1), hour + 1)
-            usual = a["m"][row, signal] * a["profile"][inside % WEEK, signal]
+            usual = a["m"][row, signal] * self._factors(inside, row, signal)
             held = np.minimum(a["history"][inside % kept, row, signal], LEARN_FACTOR * usual)
             # Hours inside an alarm are no model of what is usual.
             a["history"][inside % kept, row, signal] = np.nan
@@ -161,24 +163,35 @@ class RateBank(Bank):
             np.where(highest != 0, every, -1 - every % self.signals), return_index=True, return_inverse=True
         )
         parts = [
-            fit(series[np.ix_(places, some)].astype(np.float64), profile[:, some % self.signals])
+            _fit_own(series[np.ix_(places, some)].astype(np.float64), profile[:, some % self.signals], hours % WEEK)
             for some in np.array_split(first, 1 + len(first) // _FITTED_AT_ONCE)
         ]
-        m, k, counted = (np.concatenate(part) for part in zip(*parts, strict=True))
+        m, k, counted, own = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
         # A profile of few principals errs: the mean is raised by two standard errors of a factor of it.
         weeks, rows = (~np.isnan(a["pooled"])).sum(axis=0) / WEEK, len(a["m"])
         m *= 1 + 2 * np.sqrt((1 / k + 1 / m) / (weeks[first % self.signals] * rows + PRIOR_WEEKS))
-        for name, found in (("m", m), ("k", k)):
-            np.copyto(a[name], found[which].reshape(rows, -1), where=(counted >= FEWEST)[which].reshape(rows, -1))
+        enough = (counted >= FEWEST)[which].reshape(rows, -1)
+        for name, found in (("m", m), ("k", k), ("own", own)):
+            np.copyto(a[name], found[..., which].reshape(a[name].shape), where=enough)
         self._alike = None
+
+    def _factors(
+        self, hours: int | npt.NDArray[np.intp], row: int | slice = slice(None), signal: int | slice = slice(None)
+    ) -> Floats:
+        """Return by how much hours differ from the mean: for all, and for each principal."""
+        at, own = np.mod(hours, WEEK), self.arrays["own"]
+        found: Floats = (
+            self.arrays["profile"][at, signal] * own[at % DAY, row, signal] * own[DAY + at // DAY, row, signal]
+        )
+        return found
 
     def _ratios(self, hour: int, x: Floats) -> Floats:
         """Return the likelihood ratio of every count: that of 0 once for all of a signal with the same fit."""
         a, rows = self.arrays, len(x)
         if self._alike is None:
-            self._alike = _alike(a["m"], a["k"])
+            self._alike = _alike(a["m"], a["k"], a["own"])
         first, which = self._alike  # whoever came since has no fit yet
-        m, k = (a["m"] * a["profile"][hour % WEEK]).ravel(), a["k"].ravel()
+        m, k = (a["m"] * self._factors(hour)).ravel(), a["k"].ravel()
         found = np.full(x.size, np.nan)
         found[: len(which)] = likelihood_ratio(np.zeros(len(first)), m[first], k[first])[which]
         busy = np.flatnonzero(x)
@@ -186,11 +199,25 @@ class RateBank(Bank):
         return found.reshape(rows, -1)
 
 
-def _alike(m: Floats, k: Floats) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Return the place of the first of each kind, and the kind of each place; equal fits of a signal are one kind."""
-    signals = m.shape[1]
-    order = np.lexsort((k.ravel(), m.ravel(), np.arange(m.size) % signals))
-    ordered = np.stack([m.ravel(), k.ravel(), np.arange(m.size) % signals])[:, order]
+def _fit_own(
+    history: Floats, profile: Floats, places: npt.NDArray[np.intp]
+) -> tuple[Floats, Floats, Floats, Floats]:  # fmt: skip
+    """Return mean, dispersion and number of hours as :func:`fit` does, and the own factors of each series."""
+    own = own_week(history, profile, places)
+    m, k, hours = fit(history, profile * own.usual)
+    return m, np.minimum(k, own.most_k), hours, own.factors
+
+
+def _alike(m: Floats, k: Floats, own: Floats) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return the place of the first of each kind, and the kind of each place.
+
+    One kind are equal fits of a signal whose week is that of all.
+    """
+    every = np.arange(m.size)
+    alone = np.where((own != 1).any(axis=0).ravel(), every, -1)
+    kinds = np.stack([k.ravel(), m.ravel(), alone, every % m.shape[1]])
+    order = np.lexsort(kinds)
+    ordered = kinds[:, order]
     is_first = np.append(True, (ordered[:, 1:] != ordered[:, :-1]).any(axis=0))[: m.size]
     which = np.empty(m.size, np.intp)
     which[order] = np.cumsum(is_first) - 1

@@ -58,7 +58,10 @@ class Outcome(Struct, frozen=True, gc=False):
         findings: How many findings of each kind.
         released: Characters that the client received.
         drawn: Protected windows that left with this answer.
-        lone: Index hits that no other hit follows, in ``folded_chars`` characters of folded text.
+        lone: Different index hits that no other hit follows, in ``folded_chars`` characters of folded text.
+        lone_windows: Keyed digests of their windows, at most 256.
+        lone_expected: How many of them chance gives in so many characters with the index at hand, in millionths; None
+            in entries of an earlier release, which told no windows either.
         error: Slug of the error that ended it.
     """
 
@@ -71,6 +74,8 @@ class Outcome(Struct, frozen=True, gc=False):
     drawn: _Count = 0
     attempted: _Count = 0
     lone: _Count = 0
+    lone_windows: Annotated[tuple[_Text, ...], Meta(max_length=256)] = ()
+    lone_expected: _Count | None = None
     folded_chars: _Count = 0
     error: _Text = ""
 

@@ -15,7 +15,7 @@ from stanch.watch import synth
 from stanch.watch.counts import Floats
 from stanch.watch.esr import SIGNALS, RateBank
 from stanch.watch.firstseen import CALIBRATION_DAYS, DayBook
-from stanch.watch.leak import LoneHitBank
+from stanch.watch.leak import FILL, LoneHitBank
 from stanch.watch.mmd import WindowBook
 from stanch.watch.simulate import play
 from stanch.watch.synth import Generator
@@ -149,7 +149,7 @@ def _windows(generator: Generator, principals: int, progress: Progress) -> Float
 def _lone(generator: Generator, principals: int, hours: int) -> Floats:
     found = synth.lone_hits(generator, principals, hours)
     found[_START:, 4, 0] += 4
-    found[_START:, 4, 1] += 3000
+    found[_START:, 4, 1] += 3000 * FILL
     return found
 
 

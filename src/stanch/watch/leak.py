@@ -2,23 +2,33 @@
 
 D1 is exact: the guard found it. D5 has two parts: a cap on what a principal may draw, which is no statistic, and the
 rate of lone index hits, of which chance gives a known number a character: a Poisson mixture e-SR with nothing fitted.
+The index says that number. A window counts once for a principal: an answer that comes again, or a phrase of many
+answers, is no new evidence.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 import msgspec
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 
+from stanch.crypto import sha256
 from stanch.watch.alarm import Alarm, Containment, Severity
 from stanch.watch.counts import HOUR, Added, Bank, Crossing, Field, Floats, HourlyDetector, Reading
 from stanch.watch.detector import FalseAlarm, Measure
 from stanch.watch.esr import MOST, THRESHOLD
 from stanch.watch.events import Event, Outcome
 
-FILL = 2.7e-4
-"""Chance of an index hit in one folded character of text that holds none of the corpus (16-bit fingerprints)."""
+FILL = 6.5e-4
+"""Chance of an index hit in one folded character of text that holds none of the corpus (17 bits a window)."""
+CROWD, WIDTH = 5, 512
+"""So many hits within so many characters cut an answer, chained or not."""
+REMEMBERED = 256
+"""Lone windows that are known again of each principal, those that came last."""
+_KNOWN_BY = 4  # bytes of a window's digest
 
 TILTS = (2.0, 4.0, 8.0, 16.0)
 CAP, STEPS = 256, (0.5, 0.8, 1.0)
@@ -39,18 +49,17 @@ class LoneHitBank(Bank):
 
     fields: ClassVar[Mapping[str, Field]] = {"statistic": Field(), "since": Field()}
 
-    def __init__(self, signals: int, *, threshold: float = THRESHOLD, fill: float = FILL) -> None:
+    def __init__(self, signals: int, *, threshold: float = THRESHOLD) -> None:
         super().__init__(signals)
         self._threshold = threshold
-        self._fill = fill
 
     def close(self, hour: int, amounts: Floats) -> list[Crossing]:
-        """Take lone hits and folded characters of an hour."""
+        """Take the lone hits of an hour, and how many chance gives."""
         statistic, since = self.arrays["statistic"], self.arrays["since"]
         since[statistic < 1] = hour
         rows = np.flatnonzero(amounts[:, 1])
-        x, n = amounts[rows, :1], amounts[rows, 1:]
-        statistic[rows] = np.minimum((1 + statistic[rows]) * lone_ratio(x, n * self._fill), MOST)
+        x, expected = amounts[rows, :1], amounts[rows, 1:]
+        statistic[rows] = np.minimum((1 + statistic[rows]) * lone_ratio(x, expected), MOST)
         found = np.flatnonzero(statistic[:, 0] >= self._threshold)
         crossings = [Crossing(int(row), 0, float(statistic[row, 0]), int(since[row, 0])) for row in found]
         statistic[found] = 0.0
@@ -58,18 +67,62 @@ class LoneHitBank(Bank):
 
 
 def read_lone_hits(event: Event) -> Added:
-    """Return the lone hits and the folded characters of an answer."""
+    """Return the lone hits of an answer, and how many chance gives."""
     detail = event.detail
     if not isinstance(detail, Outcome) or event.phase != "outcome" or not detail.folded_chars:
         return ()
-    return ((0, float(detail.lone)), (1, float(detail.folded_chars)))
+    expected = detail.folded_chars * FILL if detail.lone_expected is None else detail.lone_expected / 1e6
+    return ((0, float(detail.lone)), (1, expected))
 
 
-def lone_hit_detector() -> HourlyDetector:
-    """Return the statistical part of D5."""
-    promise = FalseAlarm(Measure.RUN_LENGTH, THRESHOLD, "hours with answers of one principal", "nothing")
-    reading = Reading(2, read_lone_hits, Severity.HIGH, Containment.LOWER_BUDGET)
-    return HourlyDetector("D5", ("lone index hits",), promise, reading, LoneHitBank)
+class _Remembered(Struct):
+    hourly: bytes = b""
+    seen: dict[str, bytes] = {}
+
+
+_REMEMBERED = msgspec.msgpack.Decoder(_Remembered)
+
+
+class LoneHitDetector(HourlyDetector):
+    """The statistical part of D5. Of each principal it knows the last windows again."""
+
+    def __init__(self) -> None:
+        promise = FalseAlarm(Measure.RUN_LENGTH, THRESHOLD, "hours with answers of one principal", "nothing")
+        reading = Reading(2, read_lone_hits, Severity.HIGH, Containment.LOWER_BUDGET)
+        super().__init__("D5", ("lone index hits",), promise, reading, LoneHitBank)
+
+    def step(self, state: bytes, entries: Sequence[Event]) -> tuple[bytes, list[Alarm]]:
+        """Take entries in the order of the log; see :class:`stanch.watch.detector.Detector`."""
+        if not entries:
+            return state, []
+        saved = _REMEMBERED.decode(state) if state else _Remembered()
+        fresh = [_without_seen(event, saved.seen) for event in entries]
+        saved.hourly, alarms = super().step(saved.hourly, fresh)
+        return msgspec.msgpack.encode(saved), alarms
+
+
+def _without_seen(event: Event, seen: dict[str, bytes]) -> Event:
+    """Return an answer with those of its lone hits that are new of its principal; they are ``seen`` then."""
+    detail = event.detail
+    if not isinstance(detail, Outcome) or not detail.lone_windows:
+        return event
+    held, size = seen.get(event.principal, b""), _KNOWN_BY
+    known = dict.fromkeys(held[at : at + size] for at in range(0, len(held), size))
+    new = 0
+    for digest in detail.lone_windows:
+        window = sha256(digest.encode())[:size]
+        new += window not in known
+        known.pop(window, None)
+        known[window] = None  # as the last one
+    seen[event.principal] = b"".join(known)[-REMEMBERED * size :]
+    return replace(event, detail=replace(detail, lone=new))
+
+
+def chance_run(fill: float) -> float:
+    """Return how likely a character of unrelated text ends a run: two chained hits, or five that stand close."""
+    others = (WIDTH - 1) * fill
+    few = sum(math.exp(-others) * others**n / math.factorial(n) for n in range(CROWD - 1))
+    return fill * fill + fill * (1 - few)
 
 
 class FindingDetector:
@@ -77,8 +130,8 @@ class FindingDetector:
 
     name = "D1"
     signals = ("canary", "training-text", "secret")
-    # Two chance hits in a chain, a character; a canary has 60 bits or more.
-    promise = FalseAlarm(Measure.RATE, FILL * FILL, "character that was answered", "nothing")
+    # A canary has 60 bits or more.
+    promise = FalseAlarm(Measure.RATE, chance_run(FILL), "character that was answered", "nothing")
 
     def step(self, state: bytes, entries: Sequence[Event]) -> tuple[bytes, list[Alarm]]:
         """Nothing has to be remembered: the state stays empty."""

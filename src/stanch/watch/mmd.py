@@ -1,8 +1,9 @@
 """D4: what a principal asks is distributed otherwise than before, as when a model is copied by its answers.
 
-The gateway sends the mean of random Fourier features of 200 prompts (:class:`stanch.watch.events.Window`). The
-statistic is its squared distance from the mean of the principal's last ten quiet windows; the threshold is a conformal
-quantile of the same statistic of other principals' windows (Vovk, Gammerman, Shafer 2005).
+The gateway sends the mean of random Fourier features of 200 prompts (:class:`stanch.watch.events.Window`), or of 100
+and more where no others came for a day. The statistic is its squared distance from the mean of the principal's last ten
+quiet windows, over what chance gives means of so many prompts; the threshold is a conformal quantile of the same
+statistic of other principals' windows (Vovk, Gammerman, Shafer 2005).
 """
 
 import math
@@ -20,7 +21,7 @@ from stanch.watch.events import FEATURES, Event, Window
 ALPHA = 0.001
 FEWEST = math.ceil(1 / ALPHA) - 1
 REFERENCE = 10
-SHORTEST = 100
+SHORTEST, FULL = 100, 200
 KEPT = 8192
 """So many statistics are kept for the threshold, the newest."""
 
@@ -36,6 +37,7 @@ class WindowBook:
 
     Attributes:
         means: (principals, 10, 256), the oldest first; NaN where there is none yet.
+        counts: (principals, 10): of how many prompts each is the mean.
         statistics: Of the last windows of all, the oldest first.
         owners: Whose they are.
         beyond: 1 where they were beyond the threshold. Of each principal one such is kept: without any, the calibration
@@ -44,6 +46,7 @@ class WindowBook:
 
     def __init__(self, *, alpha: float = ALPHA) -> None:
         self.means = np.full((0, REFERENCE, FEATURES), np.nan, "<f4")
+        self.counts = np.full((0, REFERENCE), float(FULL), "<f4")
         self.statistics = np.zeros(0)
         self.owners = np.zeros(0, "<i8")
         self.beyond = np.zeros(0, "<i8")
@@ -53,18 +56,20 @@ class WindowBook:
         """Make place for ``rows`` principals."""
         new = np.full((rows - len(self.means), REFERENCE, FEATURES), np.nan, "<f4")
         self.means = np.concatenate([self.means, new])
+        self.counts = np.concatenate([self.counts, np.full((len(new), REFERENCE), float(FULL), "<f4")])
 
-    def measure(self, row: int, mean: Floats) -> tuple[float, float]:
+    def measure(self, row: int, mean: Floats, count: int = FULL) -> tuple[float, float]:
         """Return statistic and threshold of a window; (NaN, inf) for whoever has not ten before it."""
-        past = self.means[row]
+        past, counts = self.means[row], self.counts[row].astype(np.float64)
         if np.isnan(past[0, 0]):
             return math.nan, math.inf
-        statistic = float(((mean - past.mean(axis=0, dtype=np.float64)) ** 2).sum())
+        distance = float(((mean - counts @ past / counts.sum()) ** 2).sum())
+        statistic = distance / (1 / count + 1 / float(counts.sum()))
         return statistic, conformal_threshold(self.statistics[self.owners != row], self._alpha)
 
-    def judge(self, row: int, mean: Floats) -> tuple[float, float]:
-        """Measure a window, then learn it: as a reference only if it is quiet."""
-        statistic, threshold = self.measure(row, mean)
+    def judge(self, row: int, mean: Floats, count: int = FULL) -> tuple[float, float]:
+        """Measure a window of ``count`` prompts, then learn it: as a reference only if it is quiet."""
+        statistic, threshold = self.measure(row, mean, count)
         is_beyond = statistic > threshold
         if not math.isnan(statistic):
             stays = slice(None) if not is_beyond else (self.owners != row) | (self.beyond == 0)
@@ -73,6 +78,7 @@ class WindowBook:
             self.beyond = np.append(self.beyond[stays], int(is_beyond))[-KEPT:]
         if not is_beyond:
             self.means[row] = np.concatenate([self.means[row, 1:], mean[None].astype("<f4")])
+            self.counts[row] = np.append(self.counts[row, 1:], count)
         return statistic, threshold
 
 
@@ -82,6 +88,7 @@ class _Saved(Struct):
     statistics: SavedArray
     owners: SavedArray
     beyond: SavedArray
+    counts: SavedArray | None = None
 
 
 _DECODER = msgspec.msgpack.Decoder(_Saved)
@@ -93,7 +100,7 @@ class ExtractionDetector:
     name = "D4"
     signals = ("query distribution",)
     promise = FalseAlarm(
-        Measure.RATE, ALPHA, "window of 200 prompts", f"{REFERENCE} windows of the principal, {FEWEST} of others"
+        Measure.RATE, ALPHA, "window of 100 to 200 prompts", f"{REFERENCE} windows of the principal, {FEWEST} of others"
     )
 
     def step(self, state: bytes, entries: Sequence[Event]) -> tuple[bytes, list[Alarm]]:
@@ -111,15 +118,15 @@ class ExtractionDetector:
                 known[key] = len(keys)
                 keys.append(key)
                 book.grow(len(keys))
-            statistic, threshold = book.judge(known[key], window.vector())
+            statistic, threshold = book.judge(known[key], window.vector(), window.count)
             if statistic > threshold:
                 alarms.append(Alarm(
                     detector=self.name, signal=self.signals[0], principal=window.principal, model=window.model,
                     window_start=event.time // HOUR * HOUR, at=event.time, severity=Severity.MEDIUM,
                     statistic=statistic, threshold=threshold, entries=(event.index,),
                 ))  # fmt: skip
-        arrays = [SavedArray.of(array) for array in (book.means, book.statistics, book.owners, book.beyond)]
-        return msgspec.msgpack.encode(_Saved(keys, *arrays)), alarms
+        kept = (book.means, book.statistics, book.owners, book.beyond, book.counts)
+        return msgspec.msgpack.encode(_Saved(keys, *map(SavedArray.of, kept))), alarms
 
     def _load(self, state: bytes) -> tuple[list[str], WindowBook]:
         book = WindowBook()
@@ -128,4 +135,9 @@ class ExtractionDetector:
         saved = _DECODER.decode(state)
         book.means, book.statistics = saved.means.load(), saved.statistics.load()
         book.owners, book.beyond = saved.owners.load(), saved.beyond.load()
+        if saved.counts is not None:
+            book.counts = saved.counts.load()
+        else:  # an earlier release took all windows for full ones, and did not divide by what chance gives them
+            book.counts = np.full(book.means.shape[:2], float(FULL), "<f4")
+            book.statistics /= (1 + 1 / REFERENCE) / FULL
         return saved.keys, book

@@ -1,19 +1,22 @@
 """The outbox: what is still to be delivered, written with the alert and kept until a sink took it or it is dead.
 
 At least once: a sink may take a delivery twice when the answer to the first was lost, and knows it by its key. A sink
-that is down is asked again after 5 seconds, then each time twice as long, at most an hour, for 24 hours.
+that is down is asked again after 5 seconds, then each time twice as long, at most an hour, for 24 hours. What waits for
+it waits with what failed, so that one that hangs holds the others up once in a pass; the most severe comes first.
 """
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Protocol
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, case, func, insert, select, update
 
 from stanch.crypto import canonical_json, parse_json, random_bytes, sha256
 from stanch.crypto.prf import RandomBytes
 from stanch.errors import StanchError
 from stanch.store import Tables
+from stanch.store.schema.alerts import alert as alerts
 from stanch.store.schema.alerts import outbox
 from stanch.terms import JsonValue
 from stanch.watch.alarm import Alarm, Severity
@@ -26,7 +29,6 @@ from stanch.watch.suppress import DELIVERY
 FIRST_MS, MOST_MS, GIVE_UP_MS = 5_000, 3_600_000, 86_400_000
 SPREAD_PERCENT = 20
 MOST_AT_ONCE, MOST_OPEN = 256, 100_000
-OutboxState = Literal["waiting", "sent", "dead"]
 
 
 class Sink(Protocol):
@@ -69,10 +71,14 @@ class Pass:
 
 
 def raise_alarm(connection: Connection, alarm: Alarm, sinks: Iterable[Sink], at_ms: int) -> Alert:
-    """Record an alarm and, for a new alert that is not kept quiet, its deliveries to the first tier, in one."""
+    """Record an alarm and, if people have to be told of it, its deliveries to the first tier, in one."""
+    return _raise(connection, alarm, _told(sinks, 0), at_ms)
+
+
+def _raise(connection: Connection, alarm: Alarm, sinks: Iterable[Sink], at_ms: int) -> Alert:
     raised = record_alarm(connection, alarm, at_ms)
-    if raised.is_new and raised.alert.waiting:
-        post(connection, raised.alert, "raised", _told(sinks, 0), at_ms)
+    if raised.is_news:
+        post(connection, raised.alert, raised.event, sinks, at_ms)
     return raised.alert
 
 
@@ -114,33 +120,57 @@ def escalate_due(connection: Connection, sinks: Iterable[Sink], at_ms: int) -> i
 
 
 def deliver_due(tables: Tables, sinks: Iterable[Sink], at_ms: int, *, rng: RandomBytes = random_bytes) -> Pass:
-    """Deliver what is due, once each; what fails waits longer, and after 24 hours it is dead and an alert itself.
+    """Deliver what is due, the most severe first; what fails waits longer, and after 24 hours it is dead.
 
-    No transaction is open while a sink is asked, so a slow one holds nobody up.
+    A sink that fails is not asked again in this pass, and all that is due to it waits until it is. What comes up
+    meanwhile is delivered in its turn. No transaction is open while a sink is asked.
     """
-    known = {sink.name: sink for sink in sinks}
-    with tables.read() as connection:
-        due = (outbox.c.state == "waiting") & (outbox.c.next_ms <= at_ms)
-        rows = connection.execute(select(outbox).where(due).order_by(outbox.c.next_ms).limit(MOST_AT_ONCE)).all()
-    sent, retried, dead = 0, 0, []
-    for row in rows:
+    known, began = {sink.name: sink for sink in sinks}, time.monotonic()
+    sent, retried, failed, dead = 0, 0, set[str](), list[str]()
+    for _ in range(MOST_AT_ONCE):
+        now = at_ms + int(1000 * (time.monotonic() - began))
+        row = _next_due(tables, now, failed)
+        if row is None:
+            break
         problem = _attempt(known.get(row.sink), Notice(row.key, _facts(row.payload)))
-        state: OutboxState = "sent"
-        if problem:
-            state = "dead" if at_ms - row.created_ms >= GIVE_UP_MS else "waiting"
-        next_ms = at_ms + retry_after(row.attempts, rng=rng)
         with tables.write() as connection:
-            connection.execute(
-                update(outbox).where(outbox.c.key == row.key, outbox.c.state == "waiting")
-                .values(state=state, attempts=row.attempts + 1, next_ms=next_ms, problem=problem)
-            )  # fmt: skip
-            if state == "dead":
-                others = [sink for sink in known.values() if sink.name != row.sink]
-                _tell_dead(connection, row.alert, others, at_ms)
-                dead.append(row.key)
-        sent += state == "sent"
-        retried += state == "waiting"
+            if problem:
+                failed.add(row.sink)
+                gone = _put_off(connection, row, problem, at_ms, at_ms + retry_after(row.attempts, rng=rng))
+                if gone:
+                    others = [sink for sink in known.values() if sink.name != row.sink]
+                    _tell_dead(connection, row.sink, others, at_ms)
+                dead += gone
+                retried += row.key not in gone
+            else:
+                mine = (outbox.c.key == row.key) & (outbox.c.state == "waiting")
+                connection.execute(update(outbox).where(mine).values(state="sent", attempts=row.attempts + 1))
+                sent += 1
     return Pass(sent, retried, tuple(dead))
+
+
+def _next_due(tables: Tables, at_ms: int, failed: Collection[str]) -> Any:  # noqa: ANN401 - a row of SQLAlchemy
+    """Return what is delivered next: the most severe, and of those first to a sink to which nothing waits again."""
+    due = (outbox.c.state == "waiting") & (outbox.c.next_ms <= at_ms) & outbox.c.sink.not_in(failed)
+    rank = case({severity.value: place for place, severity in enumerate(Severity)}, value=alerts.c.severity, else_=9)
+    with tables.read() as connection:
+        tried = (outbox.c.state == "waiting") & (outbox.c.attempts > 0)
+        ailing = connection.scalars(select(outbox.c.sink).where(tried).distinct()).all()
+        query = select(outbox).join(alerts, alerts.c.id == outbox.c.alert, isouter=True).where(due)
+        order = (rank.desc(), outbox.c.sink.in_(ailing), outbox.c.next_ms, outbox.c.key)
+        return connection.execute(query.order_by(*order).limit(1)).one_or_none()
+
+
+def _put_off(connection: Connection, row: Any, problem: str, at_ms: int, next_ms: int) -> list[str]:  # noqa: ANN401
+    """Let all that is due to a sink wait until it is asked again; return what was tried for 24 hours, and is dead."""
+    failed = (outbox.c.key == row.key) & (outbox.c.state == "waiting")
+    connection.execute(update(outbox).where(failed).values(attempts=row.attempts + 1, problem=problem))
+    due = (outbox.c.state == "waiting") & (outbox.c.sink == row.sink) & (outbox.c.next_ms <= at_ms)
+    old = due & (outbox.c.created_ms <= at_ms - GIVE_UP_MS)
+    gone = connection.scalars(select(outbox.c.key).where(old)).all()
+    connection.execute(update(outbox).where(old).values(state="dead", problem=problem))
+    connection.execute(update(outbox).where(due).values(next_ms=next_ms))
+    return [*gone]
 
 
 def anything_due(connection: Connection, at_ms: int) -> bool:
@@ -221,12 +251,11 @@ def _told(sinks: Iterable[Sink], escalations: int) -> list[Sink]:
     return [sink for sink in known if sink.tier == tier]
 
 
-def _tell_dead(connection: Connection, alert: str, others: list[Sink], at_ms: int) -> None:
-    """Raise the alert that a delivery failed for good, on every other sink."""
+def _tell_dead(connection: Connection, sink: str, others: list[Sink], at_ms: int) -> None:
+    """Raise the alert that deliveries to a sink failed for good, on every other sink, once an hour."""
     now = at_ms // 1000
     alarm = Alarm(
-        detector=DELIVERY, signal=alert, principal=None, model=None, window_start=now - now % 3600, at=now,
+        detector=DELIVERY, signal=sink, principal=None, model=None, window_start=now - now % 3600, at=now,
         severity=Severity.HIGH, statistic=1.0, threshold=1.0, entries=(),
     )  # fmt: skip
-    raised = record_alarm(connection, alarm, at_ms)
-    post(connection, raised.alert, "raised", others, at_ms)
+    _raise(connection, alarm, others, at_ms)

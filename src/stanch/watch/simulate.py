@@ -20,7 +20,7 @@ from stanch.watch.detector import FalseAlarm, Measure
 from stanch.watch.drift import DriftBank
 from stanch.watch.esr import LAG, WEEK, WINDOW, RateBank
 from stanch.watch.firstseen import CALIBRATION_DAYS, DayBook
-from stanch.watch.leak import FILL, LoneHitBank
+from stanch.watch.leak import LoneHitBank
 from stanch.watch.mmd import WindowBook
 
 CONFIDENCE = 0.95
@@ -217,7 +217,7 @@ def _lone(
     quiet = synth.lone_hits(generator, spec.principals, spec.hours)
     alarms, _ = play(LoneHitBank(1, threshold=threshold), quiet, None, progress, "quiet traffic")
     loud = synth.lone_hits(generator, spec.principals, ATTACK_HOURS)
-    loud[:, :, 0] += generator.poisson((spec.shift - 1) * 0.5 * FILL * loud[:, :, 1]) + (loud[:, :, 1] > 0)
+    loud[:, :, 0] += generator.poisson((spec.shift - 1) * 0.5 * loud[:, :, 1]) + (loud[:, :, 1] > 0)
     raised, _ = play(LoneHitBank(1, threshold=threshold), loud, None, progress, "attack")
     exposure = int((quiet[:, :, 1] > 0).sum())
     power = power_of(delays(raised, spec.principals, 0))

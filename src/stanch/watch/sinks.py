@@ -4,9 +4,11 @@ Each returns only once the other side took the notice. A secret (a token, a URL 
 :class:`stanch.terms.SecretStr`; no message carries it.
 """
 
+import fcntl
 import os
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +24,8 @@ from stanch.watch.alarm import Severity
 from stanch.watch.outbox import Notice
 
 SECONDS = 10.0
+STANDS_MS = 7 * 86_400_000
+"""So long an Alertmanager takes an alert for open after it was last told of it."""
 _SYSLOG_SEVERITY = {Severity.CRITICAL: 2, Severity.HIGH: 3, Severity.MEDIUM: 4, Severity.LOW: 5}
 _FACILITY = 13  # log audit, RFC 5424 section 6.2.1
 _SYSLOG_PORT = 6514  # RFC 5425 section 4.1
@@ -63,6 +67,9 @@ class WebhookSink:
 class AlertmanagerSink:
     """Posts to ``/api/v2/alerts`` of an Alertmanager, which knows repeats by their labels.
 
+    An Alertmanager calls an alert resolved after its ``resolve_timeout``, five minutes, unless it is told an end
+    (prometheus.io, "Alerts API"). An alert is not over because nobody repeats it: its end lies a week ahead.
+
     Attributes:
         name: Its name.
         tier: Its tier.
@@ -89,6 +96,7 @@ class AlertmanagerSink:
             "labels": labels,
             "annotations": {"event": str(facts["event"]), "count": str(facts["count"]), "key": notice.key},
             "startsAt": _moment(facts["raised_ms"]),
+            "endsAt": _moment(1000 * time.time() + STANDS_MS),
         }
         _post(self.name, f"{self.url.rstrip('/')}/api/v2/alerts", [alert], token=self.token, key=notice.key)
 
@@ -173,6 +181,8 @@ class SyslogSink:
 class FileSink:
     """Appends one OCSF event a line; a line is durable before the notice counts as taken.
 
+    A line that could not be written whole is taken back: the next one begins at the start of a line.
+
     Attributes:
         name: Its name.
         tier: Its tier.
@@ -193,14 +203,16 @@ class FileSink:
         """
         line = canonical_json(self.describe(notice)) + b"\n"
         try:
-            handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                # One write at the end of the file: lines of several processes do not mix.
-                if os.write(handle, line) != len(line):
+            handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            with os.fdopen(handle, "r+b", buffering=0) as file:
+                fcntl.flock(file, fcntl.LOCK_EX)  # of several processes one appends; closing gives it back
+                end = file.seek(0, os.SEEK_END)
+                if end and os.pread(handle, 1, end - 1) != b"\n":
+                    line = b"\n" + line  # a process was killed, or the machine lost power, in the middle of one
+                if file.write(line) != len(line):
+                    file.truncate(end)
                     raise ExternalError(f"sink {self.name}: the disk is full")
                 os.fsync(handle)
-            finally:
-                os.close(handle)
         except OSError as error:
             raise ExternalError(f"sink {self.name}: cannot be written", why=error.strerror or "") from error
 

@@ -6,7 +6,7 @@ from stanch.watch.counts import Floats
 from stanch.watch.esr import WEEK
 from stanch.watch.events import FEATURES
 from stanch.watch.firstseen import Values
-from stanch.watch.leak import FILL
+from stanch.watch.leak import CROWD, FILL, WIDTH
 
 Generator = np.random.Generator
 DISPERSION = 5.0
@@ -37,17 +37,22 @@ def hourly_counts(
 
 
 def lone_hits(generator: Generator, principals: int, hours: int) -> Floats:
-    """Return lone hits and folded characters, (hours, principals, 2), of text that holds nothing of the corpus."""
+    """Return lone hits and how many chance gives, (hours, principals, 2), of text that holds nothing of the corpus."""
     per_hour = generator.gamma(2.0, 4000.0, principals)
     answered = generator.random((hours, principals)) < 0.7
     characters = np.floor(answered * generator.gamma(3.0, per_hour / 3.0, (hours, principals)))
-    return np.stack([generator.poisson(characters * FILL).astype(np.float64), characters], axis=-1)
+    return np.stack([generator.poisson(characters * FILL).astype(np.float64), characters * FILL], axis=-1)
 
 
 def chance_runs(generator: Generator, characters: int) -> int:
-    """Return how many chains of two chance hits, a stride apart, so many characters hold."""
+    """Return how many runs so many characters hold by chance: two hits a stride apart, or five that stand close."""
     hits = np.sort(generator.choice(characters, generator.binomial(characters, FILL), replace=False, shuffle=False))
-    return int(np.isin(hits + STRIDE, hits, assume_unique=True).sum())
+    chained = np.isin(hits - STRIDE, hits, assume_unique=True)
+    crowded = np.zeros(len(hits), bool)
+    crowded[CROWD - 1 :] = hits[CROWD - 1 :] - hits[: len(hits) - CROWD + 1] < WIDTH
+    # A run ends its answer: the next hits of the same run are met by nobody.
+    first = np.append(True, ~(chained | crowded)[:-1] | (np.diff(hits) >= WIDTH))[: len(hits)]
+    return int(((chained | crowded) & first).sum())
 
 
 def hourly_means(generator: Generator, models: int, hours: int) -> Floats:

@@ -202,15 +202,15 @@ def issue_key(workspace: Workspace, order: ApiKeyOrder) -> tuple[ApiKeyRecord, S
     return workspace.door.act(Request("key.issue", "access:grant", workspace_ref(workspace), asked), run)
 
 
-def revoke_key(workspace: Workspace, key_id: str) -> None:
-    """Refuse an API key from now on."""
+def revoke_key(workspace: Workspace, key_id: str) -> EntryRef:
+    """Refuse an API key from now on; return the act's intent."""
 
-    def run(_ref: EntryRef) -> Done[None]:
+    def run(ref: EntryRef) -> Done[EntryRef]:
         _, settle = workspace.people.rehearse(lambda on: on.api_keys.revoke_key(key_id))
-        return Done(None, asked, settle=settle)
+        return Done(ref, asked, settle=settle)
 
     asked: dict[str, JsonValue] = {"key": key_id}
-    workspace.door.act(Request("key.revoke", "access:grant", workspace_ref(workspace), asked), run)
+    return workspace.door.act(Request("key.revoke", "access:grant", workspace_ref(workspace), asked), run)
 
 
 def explain_access(

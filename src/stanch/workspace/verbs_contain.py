@@ -5,6 +5,7 @@ Every one asks for its own permission: whoever may note a finding may not theref
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, delete, insert
 
@@ -22,13 +23,6 @@ from stanch.workspace.opening import Workspace
 from stanch.workspace.verbs_access import revoke_key, workspace_ref
 from stanch.workspace.verbs_deliver import revoke_copy
 from stanch.workspace.verbs_incident import update_incident
-
-_KINDS = {
-    Containment.REVOKE_KEY: "key.revoke",
-    Containment.QUARANTINE_MODEL: "model.quarantine",
-    Containment.LOWER_BUDGET: "gateway.limit",
-    Containment.WITHDRAW_RELEASE: "release.revoke",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,26 +57,28 @@ def contain_incident(workspace: Workspace, key: str, order: ContainOrder) -> Inc
     """
     with workspace.tables.read() as connection:
         extend(load_incident(connection, key))
-    _act_of(workspace, order)()
-    done = EntryQuery(kind=_KINDS[order.action], phase="outcome", principal=workspace.people.session.principal)
-    entry = max(ref.index for ref in workspace.ledger.reader().query(done))
+    target, do = _act_of(workspace, order)
+    entry = _outcome_of(workspace, do())
     return update_incident(
-        workspace, key, order.action.value, lambda one, _entry: contain(one, order.action, order.target, entry)
+        workspace, key, order.action.value, lambda one, _entry: contain(one, order.action, target, entry)
     )
 
 
-def quarantine_model(workspace: Workspace, model: ArtifactRef) -> None:
-    """Let nobody use or release a model from now on, under whatever name its bytes go."""
+def quarantine_model(workspace: Workspace, model: ArtifactRef) -> EntryRef:
+    """Let nobody use or release a model from now on, under whatever name its bytes go; return the act's intent."""
 
-    def run(_ref: EntryRef) -> Done[None]:
+    def run(ref: EntryRef) -> Done[EntryRef]:
         _, settle = workspace.people.rehearse(lambda on: on.remember_bytes(model, {"quarantined": 1}))
-        return Done(None, settle=settle)
+        return Done(ref, settle=settle)
 
-    workspace.door.act(Request("model.quarantine", "model:quarantine", model), run)
+    return workspace.door.act(Request("model.quarantine", "model:quarantine", model), run)
 
 
-def lower_budget(workspace: Workspace, name: str, model: Digest, *, requests: int, tokens: int) -> None:
+def lower_budget(workspace: Workspace, name: str, model: Digest, *, requests: int, tokens: int) -> EntryRef:
     """Lower what a principal may use of a model; the settings' limits hold where they are lower.
+
+    Returns:
+        The act's intent.
 
     Raises:
         InvalidInput: There is no such principal, or a limit is negative.
@@ -94,13 +90,13 @@ def lower_budget(workspace: Workspace, name: str, model: Digest, *, requests: in
         "principal": principal, "model": str(model), "requests_per_minute": requests, "tokens_per_day": tokens
     }  # fmt: skip
 
-    def run(_ref: EntryRef) -> Done[None]:
-        return _limit(principal, str(model), requests, tokens)
+    def run(ref: EntryRef) -> Done[EntryRef]:
+        return _limit(ref, principal, str(model), requests, tokens)
 
-    workspace.door.act(Request("gateway.limit", "finding:act", workspace_ref(workspace), payload), run)
+    return workspace.door.act(Request("gateway.limit", "finding:act", workspace_ref(workspace), payload), run)
 
 
-def _limit(principal: str, model: str, requests: int, tokens: int) -> Done[None]:
+def _limit(ref: EntryRef, principal: str, model: str, requests: int, tokens: int) -> Done[EntryRef]:
     """Return an act whose outcome and row are one transaction."""
     table = budget_lowered
     old = delete(table).where(table.c.principal == principal, table.c.model == model)
@@ -112,24 +108,41 @@ def _limit(principal: str, model: str, requests: int, tokens: int) -> Done[None]
         connection.execute(old)
         connection.execute(new)
 
-    return Done(None, settle=settle)
+    return Done(ref, settle=settle)
 
 
-def _act_of(workspace: Workspace, order: ContainOrder) -> Callable[[], object]:
-    """Return the act that an order asks for, with everything that it names checked."""
+def _act_of(workspace: Workspace, order: ContainOrder) -> tuple[str, Callable[[], EntryRef]]:
+    """Return the act that an order asks for, with everything that it names checked, and what others are told of that.
+
+    Whoever is told of an incident learns no name of a person and no password of a store.
+    """
     if order.action is Containment.REVOKE_KEY:
-        return lambda: revoke_key(workspace, order.target)
+        return order.target, lambda: revoke_key(workspace, order.target)
     if order.action is Containment.QUARANTINE_MODEL:
         model = ArtifactRef("model", "quarantined", Digest.parse(order.target))
-        return lambda: quarantine_model(workspace, model)
+        return str(model.digest), lambda: quarantine_model(workspace, model)
     if order.action is Containment.LOWER_BUDGET:
-        digest = Digest.parse(order.model)
+        digest, principal = Digest.parse(order.model), workspace.people.find(order.target)
         requests, tokens = order.requests_per_minute, order.tokens_per_day
-        return lambda: lower_budget(workspace, order.target, digest, requests=requests, tokens=tokens)
+        return principal, lambda: lower_budget(workspace, principal, digest, requests=requests, tokens=tokens)
     if not order.recipient:
         raise InvalidInput("withdraw_release: expected whom the copy is taken back from", next_step="--recipient KEYID")
     signer = workspace.keys.signer("publisher")
     take_back = RevokeOrder(order.recipient, "incident", signer, workspace.now())
     trusted = TrustedKeys(workspace.keys.publics("publisher"))
     remote = RemoteBundle.open(order.target)
-    return lambda: revoke_copy(workspace, remote, take_back, trusted)
+    where = f"{_without_secrets(remote.location)}/{remote.bundle_id}"
+    return where, lambda: revoke_copy(workspace, remote, take_back, trusted)[0]
+
+
+def _without_secrets(uri: str) -> str:
+    """Return a URI without whoever signs in there, its query and its fragment."""
+    parts = urlsplit(uri)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}:{'//' if host else ''}{host}{parts.path}"
+
+
+def _outcome_of(workspace: Workspace, begun: EntryRef) -> int:
+    """Return the index of the outcome of an act, which entry ``begun`` began."""
+    (outcome,) = workspace.ledger.reader().query(EntryQuery(act=begun.act, phase="outcome"))
+    return outcome.index

@@ -66,8 +66,13 @@ def deliver_copy(
     return workspace.door.act(asked, run)
 
 
-def revoke_copy(workspace: Workspace, remote: RemoteBundle, order: RevokeOrder, trusted: TrustedKeys) -> RevocationList:
+def revoke_copy(
+    workspace: Workspace, remote: RemoteBundle, order: RevokeOrder, trusted: TrustedKeys
+) -> tuple[EntryRef, RevocationList]:
     """Take a delivered copy back from a recipient, as far as that can be done.
+
+    Returns:
+        The act's intent, and the list that says so.
 
     Raises:
         NotPermitted: The role is missing.
@@ -77,9 +82,9 @@ def revoke_copy(workspace: Workspace, remote: RemoteBundle, order: RevokeOrder, 
     digest = Digest("sha256", signed.publisher.sha256)
     ref = _find(workspace, signed.manifest.lineage, digest)[1]
 
-    def run(_ref: EntryRef) -> Done[RevocationList]:
+    def run(ref: EntryRef) -> Done[tuple[EntryRef, RevocationList]]:
         made = revoke(remote, order, trusted)
-        return Done(made, {"number": made.number})
+        return Done((ref, made), {"number": made.number})
 
     payload = {"bundle": remote.bundle_id, "key_id": order.key_id}
     return workspace.door.act(Request("release.revoke", "release:revoke", ref, payload), run)

@@ -1,13 +1,14 @@
 """Budgets: what each principal has used of each model, against what the settings allow."""
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from msgspec import Meta, Struct
 from sqlalchemy import ColumnElement, case, func, literal, select, tuple_
 
+from stanch.config import GatewaySection
 from stanch.console.desk import Call
 from stanch.console.pages.paging import Paged
-from stanch.store.schema.gateway import budget_drawn, budget_use
+from stanch.store.schema.gateway import budget_drawn, budget_lowered, budget_use
 
 DRAWN = "protected-windows"
 MINUTE_MS, DAY_MS = 60_000, 86_400_000
@@ -17,7 +18,7 @@ Cursor: TypeAlias = tuple[str, str, str, int]
 
 
 class Used(Struct, frozen=True):
-    """What one principal used of one budget of one model since ``since_ms`` (0: ever); limit 0: the model's default."""
+    """What one principal used of one budget of one model since ``since_ms`` (0: ever); no limit: the model's own."""
 
     principal: str
     name: str
@@ -25,7 +26,7 @@ class Used(Struct, frozen=True):
     budget: str
     since_ms: int
     used: int
-    limit: int
+    limit: int | None
     percent: Share
 
 
@@ -63,7 +64,7 @@ def _uses(call: Call, after: Cursor, *, principal: str = "", limit: int | None =
     use, drawn = budget_use.c, budget_drawn.c
     timed = select(use.principal, use.model, use.budget, use.window_ms, use.used).where(
         tuple_(use.principal, use.model, use.budget, use.window_ms) > tuple_(*map(literal, after)),
-        use.window_ms + _size(use.budget) > call.now_ms,
+        (use.window_ms == 0) | (use.window_ms + _size(use.budget) > call.now_ms),
     )
     windows = select(drawn.principal, drawn.model, literal(DRAWN), literal(0), func.count()).where(
         tuple_(drawn.principal, drawn.model, literal(DRAWN), literal(0)) > tuple_(*map(literal, after))
@@ -74,22 +75,26 @@ def _uses(call: Call, after: Cursor, *, principal: str = "", limit: int | None =
     windows = windows.group_by(drawn.principal, drawn.model).order_by(drawn.principal, drawn.model).limit(limit)
     with call.workspace.tables.read() as connection:
         rows = sorted(tuple(row) for query in (timed, windows) for row in connection.execute(query))[:limit]
-    names, limits = call.names(row[0] for row in rows), _limits(call)
-    return tuple(
-        Used(
-            who, names.get(who, who), model, budget, since, used, limits.get(budget, 0),
-            100 * used // limits[budget] if limits.get(budget) else 0,
-        )
-        for who, model, budget, since, used in rows
-    )  # fmt: skip
+        asked = budget_lowered.c.principal.in_({row[0] for row in rows})
+        lowered = {(row.principal, row.model): row for row in connection.execute(select(budget_lowered).where(asked))}
+    names, settings = call.names(row[0] for row in rows), call.workspace.config.gateway
+    found = []
+    for who, model, budget, since, used in rows:
+        most = _limit(settings, lowered.get((who, model)), budget)
+        percent = 0 if most is None else 100 * used // most if most else 100
+        found.append(Used(who, names.get(who, who), model, budget, since, used, most, percent))
+    return tuple(found)
 
 
-def _limits(call: Call) -> dict[str, int]:
-    settings = call.workspace.config.gateway
-    return {
-        "requests": settings.requests_per_minute, "tokens": settings.tokens_per_day, DRAWN: settings.protected_windows
-    }  # fmt: skip
+def _limit(settings: GatewaySection, lowered: Any, row: str) -> int | None:  # noqa: ANN401 - a row of SQLAlchemy
+    """Return the limit of what a row counts, such as ``tokens/day``: the settings', or what somebody lowered it to."""
+    if row == DRAWN:
+        return settings.protected_windows or None
+    budget, _, window = row.partition("/")
+    name = f"{budget}_{'in' if window == 'total' else 'per'}_{window}"
+    limits = (getattr(settings, f"logprob_{name}" if budget == "bits" else name, None), getattr(lowered, name, None))
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _size(budget: ColumnElement[str]) -> ColumnElement[int]:
-    return case((budget == "requests", MINUTE_MS), else_=DAY_MS)
+    return case((budget.endswith("/minute"), MINUTE_MS), else_=DAY_MS)

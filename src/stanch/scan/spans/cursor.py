@@ -68,6 +68,11 @@ class SpanCursor:
         return self._k
 
     @property
+    def tail(self) -> bytes:
+        """The last bytes: a window, or all while there are fewer."""
+        return self._tail
+
+    @property
     def window(self) -> tuple[bytes, int] | None:
         """The last window and its hash; None before there is one, and without compiled steps."""
         return (self._tail, int(self.room[HASH])) if self._steps is not None and len(self._tail) == self._k else None
