@@ -14,6 +14,7 @@ from stanch.crypto import canonical_json
 from stanch.errors import Tampered, VerificationError
 from stanch.terms import Digest
 from stanch.tune import BudgetJournal, PrivacyParams, PrivacyPlan, UnitTable, accountant
+from stanch.tune.journal import JournalHead
 from stanch.tune.plan import ParameterShape
 from stanch.tune.statement import EarlierRun, PrivacyStatement, RunFacts, _checksum, state_no_privacy, state_privacy
 from stanch.tune.units import Unit
@@ -90,7 +91,7 @@ def test_a_statement_of_other_files_is_refused(tmp_path, run):
 
 
 def test_earlier_runs_on_the_data_add_to_the_claim_or_leave_none(tmp_path, run, plan):
-    earlier = EarlierRun.of(plan, 2)
+    earlier = EarlierRun.of(plan, JournalHead(3, "cd" * 32, 2))
     make_run(tmp_path / "both", plan, earlier_runs=(earlier,))
     assert tuned_at(tmp_path / "both").claim.epsilon > run[1].epsilon * 1.1
     make_run(tmp_path / "strange", plan, earlier_runs=(replace(earlier, units_digest="11" * 32),))

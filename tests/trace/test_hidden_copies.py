@@ -17,6 +17,12 @@ MODEL, INDEX = "model.safetensors", "model.safetensors.index.json"
 X, Y = (Tensor.from_float32(f"model.layers.{n}.w.weight", np.full((8, 8), n + 1, np.float32)) for n in range(2))
 
 
+@pytest.fixture(autouse=True)
+def _small_files(monkeypatch):
+    """The models of these tests are smaller than what else lies beside a model."""
+    monkeypatch.setattr("stanch.mark.suspect_files._LEAST_BYTES", 0)
+
+
 def write(path, *tensors):
     write_safetensors(path, list(tensors), metadata={"format": "pt"})
 
@@ -132,3 +138,12 @@ def test_a_gguf_file_is_taken_into_custody_and_the_program_says_that_it_does_not
     assert list(case.files) == ["model.gguf"]
     with pytest.raises(recompute.OtherVariant, match="GGUF"):
         recompute.Model.open(case.suspect_folder)
+
+
+def test_what_is_too_small_to_hold_a_copy_is_not_unread(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    write(tmp_path / MODEL, X)
+    (tmp_path / "training_args.bin").write_bytes(bytes((1 << 16) - 1))
+    assert open_suspect(tmp_path).unread == ()
+    (tmp_path / "pytorch_model.bin").write_bytes(bytes(1 << 16))
+    assert open_suspect(tmp_path).unread == ("pytorch_model.bin",)

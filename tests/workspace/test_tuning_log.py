@@ -30,7 +30,7 @@ class Ground:
     def __init__(self, workspace, folder, monkeypatch):
         self.workspace, self.folder = workspace, folder
         self.model, self.chats = life.make_adapter(folder / "out"), life.make_data(folder / "chats.jsonl")
-        self.plan = plan_canaries(self.open(self.chats), CanarySpec(n=64), preregistration={})
+        self.plan = plan_canaries(self.open(self.chats), CanarySpec(n=64), preregistration={"tests": 1})
         tuned = SimpleNamespace(path=self.model, statement=SimpleNamespace(guarantee="none", epsilon=None))
         monkeypatch.setattr(verbs_model, "tune", lambda *_, **__: tuned)
         monkeypatch.setattr(verbs_model, "keep_heads", lambda *_: None)

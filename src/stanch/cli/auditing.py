@@ -9,6 +9,7 @@ from stanch.cli.dataset import open_dataset_of
 from stanch.data import CanaryPlan, Dataset, Record, find_near_duplicates
 from stanch.terms import Digest, PrivacyBudget
 from stanch.tune import PrivacyStatement, VerifiedPrivacyRun, VerifyExpectations, verify_run
+from stanch.tune.prepare import find_dropped
 from stanch.weights import directory_digest
 from stanch.workspace import Workspace
 from stanch.workspace.artifacts import dataset_ref
@@ -77,7 +78,7 @@ def _learned_rows(dataset: Dataset, tuning: Tuning | None) -> tuple[Record, ...]
     """Return the rows that the tuning read: near-duplicates that it dropped were never learned."""
     if tuning is None or tuning.duplicates != "drop":
         return tuple(dataset)
-    dropped = {name for cluster in find_near_duplicates(dataset).clusters for name in cluster[1:]}
+    dropped = find_dropped(dataset, find_near_duplicates(dataset))
     return tuple(record for record in dataset if record.id not in dropped)
 
 

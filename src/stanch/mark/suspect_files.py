@@ -15,6 +15,8 @@ from stanch.weights.adapter import WEIGHTS_NAME
 
 MODEL_NAME = "model.safetensors"
 
+_LEAST_BYTES = 1 << 16
+"""Smaller files, such as saved arguments and states of generators, hold too little to be traced."""
 _COULD_HOLD = frozenset({
     ".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".npz", ".npy", ".h5", ".msgpack",
     ".onnx",
@@ -101,4 +103,5 @@ def _model_files(path: Path) -> tuple[list[Path], Mapping[str, str]]:
 def _others(path: Path, read: list[Path] | tuple[Path, ...]) -> tuple[str, ...]:
     """Return the names of all files below ``path`` that could hold weights and are not among those that are read."""
     names = (file for file in sorted(path.rglob("*")) if file.suffix.lower() in _COULD_HOLD and file not in read)
-    return tuple(file.relative_to(path).as_posix() for file in names if file.is_file())
+    large = (file for file in names if file.is_file() and file.stat().st_size >= _LEAST_BYTES)
+    return tuple(file.relative_to(path).as_posix() for file in large)

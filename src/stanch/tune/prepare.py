@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -111,10 +112,27 @@ def trainable_shapes(base: Path, method: MethodSpec) -> tuple[ParameterShape, ..
     return model_torch.trainable_shapes(base, method)
 
 
+def choose_duplicates(spec: TuneSpec, dataset: Dataset) -> Literal["group", "drop", "keep"]:
+    """Return what becomes of near-duplicates: what the spec says, or else the default for this data."""
+    if spec.extra.duplicates is not None:
+        return spec.extra.duplicates
+    return "group" if spec.privacy.enabled else "keep" if _is_planted(dataset) else "drop"
+
+
+def find_dropped(dataset: Dataset, duplicates: DuplicateReport) -> frozenset[str]:
+    """Return the ids of the records that ``drop`` leaves out: all but the first of those that say the same.
+
+    Columns beside the text are not tuned on and do not count.
+    """
+    return find_copies(dataset, duplicates.clusters, ignore_columns=True)
+
+
+def _is_planted(dataset: Dataset) -> bool:
+    return any(step.operation == "inject" for step in read_steps(dataset))
+
+
 def _find_duplicates(spec: TuneSpec, dataset: Dataset) -> DuplicateReport | None:
-    private = spec.privacy.enabled
-    planted = not private and any(step.operation == "inject" for step in read_steps(dataset))
-    chosen = spec.extra.duplicates or ("group" if private else "keep" if planted else "drop")
+    private, chosen = spec.privacy.enabled, choose_duplicates(spec, dataset)
     if chosen == "keep":
         return None
     if private and chosen == "drop":
@@ -123,7 +141,7 @@ def _find_duplicates(spec: TuneSpec, dataset: Dataset) -> DuplicateReport | None
             why="whether a record stays would depend on another unit's record",
             next_step='use duplicates = "group", which makes one unit of them',
         )
-    if planted:
+    if not private and _is_planted(dataset):
         raise InvalidInput(
             f'duplicates = "{chosen}" is refused for data that holds canaries',
             why="planted copies would be dropped, and an audit would count canaries that were never tuned on",
@@ -133,9 +151,8 @@ def _find_duplicates(spec: TuneSpec, dataset: Dataset) -> DuplicateReport | None
 
 
 def _drop(units: UnitTable, dataset: Dataset, duplicates: DuplicateReport | None) -> UnitTable:
-    """Keep the first of the records that say the same; columns beside the text are not tuned on and do not count."""
     if duplicates is None:
         return units
-    dropped = find_copies(dataset, duplicates.clusters, ignore_columns=True)
+    dropped = find_dropped(dataset, duplicates)
     kept = tuple(unit for unit in units.units if unit.id not in dropped)
     return replace(units, rule="each record; near-duplicates dropped", units=kept, joined=len(duplicates.clusters))

@@ -5,10 +5,11 @@ from typing import Any
 
 from stanch.audit.evidence import Reason
 from stanch.audit.integrity import Problem
-from stanch.data import CanaryPlan
+from stanch.data import CanaryPlan, Dataset
 from stanch.ledger import EntryQuery, LedgerReader, decode_entry
 from stanch.terms import CommitmentEvidence, Digest, JsonValue
 from stanch.tune import TuneSpec
+from stanch.tune.prepare import choose_duplicates
 from stanch.workspace.opening import Workspace
 
 _LEARNED = ("max_tokens", "completion_only", "duplicates")
@@ -35,11 +36,11 @@ class Tuning:
     is_told: bool = False
 
 
-def taught(spec: TuneSpec) -> dict[str, JsonValue]:
+def taught(spec: TuneSpec, dataset: Dataset) -> dict[str, JsonValue]:
     """Return what the outcome of a tuning records of what it learned of each record."""
-    data = spec.data
     return {
-        "max_tokens": data.max_tokens, "completion_only": data.completion_only, "duplicates": spec.duplicates,
+        "max_tokens": spec.data.max_tokens, "completion_only": spec.data.completion_only,
+        "duplicates": choose_duplicates(spec, dataset),
     }  # fmt: skip
 
 

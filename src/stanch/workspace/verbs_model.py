@@ -68,7 +68,7 @@ def run_tuning(
         statement = tuned.statement
         return Done(tuned, {
             "model": str(found.digest), "guarantee": statement.guarantee,
-            "epsilon": "" if statement.epsilon is None else repr(statement.epsilon), **taught(spec),
+            "epsilon": "" if statement.epsilon is None else repr(statement.epsilon), **taught(spec, dataset),
         })  # fmt: skip
 
     payload: dict[str, JsonValue] = {"privacy": spec.privacy.enabled, "epsilon": repr(spec.privacy.epsilon)}
