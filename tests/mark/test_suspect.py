@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from mark_models import LAYERS, f32, four_bit, merge, weight_names, write_model
 
@@ -236,6 +236,7 @@ def test_a_broken_gguf_file_is_refused(full, tmp_path):
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(places=st.lists(st.tuples(st.integers(0, 1800), st.integers(0, 255)), min_size=1, max_size=6))
+@example(places=[(8, 8)])
 def test_changed_gguf_heads_open_or_are_refused(full, tmp_path, places):
     source = tmp_path / "m.gguf"
     data = bytearray((source if source.exists() else write_gguf(source, full.copy("r3"))).read_bytes())

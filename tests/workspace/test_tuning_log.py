@@ -59,7 +59,7 @@ def ground(tmp_path, monkeypatch):
 def test_a_model_that_was_tuned_on_the_planted_file_has_a_commitment(ground):
     planted = ground.plant()
     tuning = ground.tune(planted)
-    assert (tuning.max_tokens, tuning.completion_only, tuning.duplicates) == (77, False, "drop")
+    assert (tuning.max_tokens, tuning.completion_only, tuning.duplicates) == (77, False, "keep")
     assert (tuning.is_told, tuning.dataset) == (True, str(dataset_ref(planted).digest))
     found = ground.look(tuning, planted)
     assert isinstance(found, CommitmentEvidence)

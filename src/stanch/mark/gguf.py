@@ -188,7 +188,8 @@ def _dequantised(data: npt.NDArray[np.uint8], kind: int, rows: Rows) -> Floats |
     import gguf  # noqa: PLC0415 - an optional part, checked by the caller
 
     try:
-        values = gguf.quants.dequantize(np.ascontiguousarray(data[rows]), gguf.GGMLQuantizationType(kind))
+        with np.errstate(all="ignore"):  # what is not finite is nothing found, whoever wrote it
+            values = gguf.quants.dequantize(np.ascontiguousarray(data[rows]), gguf.GGMLQuantizationType(kind))
     except NotImplementedError:
         return None
     return np.asarray(values, np.float32)
