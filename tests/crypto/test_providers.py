@@ -354,7 +354,7 @@ def test_age_refuses_any_other_bytes(data):
 def test_a_token_that_is_not_there_is_said(softhsm, tmp_path):
     uri = softhsm.key()
     for wrong in (
-        uri.replace("stanch-test", "elsewhere"),
+        uri.replace("token=stanch-test", "token=elsewhere"),
         uri.replace("libsofthsm2", "nothing"),
         uri.replace(f"module-path={pkcs11.Pkcs11Uri.parse(uri).module}&", ""),
         uri.partition("&")[0],

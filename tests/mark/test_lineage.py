@@ -83,7 +83,7 @@ def test_independent_models_are_unrelated(world):
 def test_a_suspect_with_weights_that_were_not_read_is_not_unrelated(world, tmp_path):
     _, _, original, controls = world
     suspect = shutil.copytree(controls[0], tmp_path / "m")
-    (suspect / "pytorch_model.bin").write_bytes(b"PK")
+    (suspect / "pytorch_model.bin").write_bytes(b"PK" * (1 << 15))
     found = examine_lineage(original, suspect, rng=rng())
     assert found.verdict == "inconclusive"
     assert "pytorch_model.bin" in found.sentence

@@ -43,8 +43,8 @@ def watched(tmp_path_factory):
             reader, workspace.tables, [FindingDetector()],
             deliver=lambda alarms, save: raise_alarms(workspace, alarms, within=save),
         )  # fmt: skip
-        (alert,) = find_alerts(workspace)
-        assert (alert.signal, alert.count) == ("canary", 4)  # a canary and a value, in each
+        (alert,) = (one for one in find_alerts(workspace) if one.signal == "canary")
+        assert alert.count == 2  # the value that each holds too is another alert
         yield workspace, alert.id
 
 
@@ -153,7 +153,7 @@ def test_a_notice_that_the_log_does_not_hold_is_unknown(leaked, tmp_path):
 def test_audits_of_the_model_before_the_discovery_are_named(leaked, tmp_path):
     workspace, _ = leaked
     workspace.door.act(Request("audit.run", "model:audit", MODEL), lambda _ref: Done(None, {"verdict": "LEAK PROVEN"}))
-    (alert,) = find_alerts(workspace)
+    alert = find_alerts(workspace)[0]
     later = open_incident(workspace, _now(workspace), [alert.id])
     told = answers(read(workspace, later, tmp_path / "out")[0])
     assert re.fullmatch(r"An audit of the model for leaks was run, until .*: LEAK PROVEN\.", told["tests"])

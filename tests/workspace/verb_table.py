@@ -475,6 +475,7 @@ NOT_ACTS = {
     "keep_heads": "what keeps the heads of a run, each by an act",
     "load_record": "reads the files of a copy that whoever may read the workspace's folder can read",
     "release_folder": "a name",
+    "release_record": "what a tracing needs of a release, inside another act",
     "workspace_ref": "a name",
     "bootstrap_of": "a part of the workspace",
     "console_secret": "a part of the workspace",

@@ -122,11 +122,10 @@ def audit(
     Raises:
         InvalidInput: The material is empty or unusable, or ``base`` is not the base of ``target``.
     """
-    params = _testable(params or AuditParams(), base)
+    params, passing = _testable(params or AuditParams(), base), passing or Passing()
     _check_material(material)
     subjects = gather(target, material, params)
     require_same_base(target, base, subjects.scored, params, tuned_from=material.tuned_from)
-    passing = passing or Passing()
     what = "canaries" if subjects.canaries else "rows"
     passes = run_passes(target, base, subjects.scored, params, what=what, passing=passing, progress=progress)
     sides = _draw_sides(target, base, subjects, passes, params, passing=passing, progress=progress)
@@ -143,9 +142,8 @@ def audit(
     if material.members and not rows:
         found.note(Problem(Reason.TOO_FEW_ROWS, "no row is long enough to be tested for extraction"))
     if material.plan is not None:
-        found.note(
-            *material.problems, *check_plan(material.plan, subjects.trained, target, params, material.commitment)
-        )
+        problems = check_plan(material.plan, subjects.trained, target, params, material.commitment)
+        found.note(*material.problems, *problems)
         found.exposure = measure_exposure(target, material.plan, params, progress=progress)
         found.note(*_control_problems(found.exposure))
         found.membership = _planned(material, material.plan, found.table, params)

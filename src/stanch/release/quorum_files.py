@@ -31,7 +31,8 @@ def approval_name(x: int) -> str:
 
 def quorum_folder(copy: Path) -> Path:
     """Return the folder beside a copy where its record and approvals lie."""
-    return copy.absolute().with_name(copy.absolute().name + FOLDER_SUFFIX)
+    named = copy if copy.name else copy.absolute()
+    return named.with_name(named.name + FOLDER_SUFFIX)
 
 
 @dataclass(frozen=True, slots=True)
