@@ -3,11 +3,14 @@
 All of it follows the bytes, under whatever name they go.
 """
 
+from collections.abc import Callable
+
 from stanch.access.principal import MAX_CLEARANCE
 from stanch.errors import InvalidInput
 from stanch.terms import ArtifactRef, Digest, JsonValue
 from stanch.workspace.act import Done, Request
 from stanch.workspace.opening import Workspace
+from stanch.workspace.people import People
 from stanch.workspace.verbs_access import workspace_ref
 
 
@@ -21,10 +24,12 @@ def classify_model(workspace: Workspace, model: Digest, sensitivity: int) -> Non
     """
     if not 0 <= sensitivity <= MAX_CLEARANCE:
         raise InvalidInput(f"sensitivity: expected 0 to {MAX_CLEARANCE}, found {sensitivity}")
-    ref, facts = ArtifactRef("model", "model", model), {"sensitivity": sensitivity}
-    asked = _described(ref) | facts
+    ref = ArtifactRef("model", "model", model)
+    asked = _described(ref) | {"sensitivity": sensitivity}
     request = Request("access.classify", "access:grant", workspace_ref(workspace), asked)
-    workspace.door.act(request, lambda _ref: _remembered(workspace, ref, facts, asked))
+    workspace.door.act(
+        request, lambda _ref: _done(workspace, lambda on: on.remember_bytes(ref, {"sensitivity": sensitivity}), asked)
+    )
 
 
 def restore_model(workspace: Workspace, model: Digest) -> None:
@@ -36,18 +41,24 @@ def restore_model(workspace: Workspace, model: Digest) -> None:
         InvalidInput: It is not in quarantine.
     """
     ref = ArtifactRef("model", "model", model)
-    if not workspace.people.resource_facts(ref).quarantined:
-        raise InvalidInput(f"model {model}: is not in quarantine", next_step="compare the digest: sha256:HEX")
     asked = _described(ref)
+
+    def restore(on: People) -> None:
+        if not on.resource_facts(ref).quarantined:
+            raise InvalidInput(f"model {model}: is not in quarantine", next_step="compare the digest: sha256:HEX")
+        on.remember_bytes(ref, {"quarantined": 0})
+
     request = Request("access.restore", "access:grant", workspace_ref(workspace), asked)
-    workspace.door.act(request, lambda _ref: _remembered(workspace, ref, {"quarantined": 0}, asked))
+    workspace.door.act(request, lambda _ref: _done(workspace, restore, asked))
 
 
 def hold_artifact(workspace: Workspace, artifact: ArtifactRef) -> None:
     """Put an artifact under legal hold: nobody who acted on it is erased until it is lifted."""
     asked = _described(artifact)
     request = Request("log.hold", "log:write", workspace_ref(workspace), asked)
-    workspace.door.act(request, lambda _ref: _remembered(workspace, artifact, {"legal_hold": 1}, asked))
+    workspace.door.act(
+        request, lambda _ref: _done(workspace, lambda on: on.remember_bytes(artifact, {"legal_hold": 1}), asked)
+    )
 
 
 def lift_hold(workspace: Workspace, artifact: ArtifactRef) -> None:
@@ -56,19 +67,22 @@ def lift_hold(workspace: Workspace, artifact: ArtifactRef) -> None:
     Raises:
         InvalidInput: There is none.
     """
-    if not workspace.people.is_held(artifact):
-        raise InvalidInput(f"{artifact.kind} {artifact.digest}: is not under legal hold")
     asked = _described(artifact)
+
+    def lift(on: People) -> None:
+        if not on.is_held(artifact):
+            raise InvalidInput(f"{artifact.kind} {artifact.digest}: is not under legal hold")
+        on.remember_bytes(artifact, {"legal_hold": 0})
+
     request = Request("log.lift", "log:write", workspace_ref(workspace), asked)
-    workspace.door.act(request, lambda _ref: _remembered(workspace, artifact, {"legal_hold": 0}, asked))
+    workspace.door.act(request, lambda _ref: _done(workspace, lift, asked))
 
 
 def _described(artifact: ArtifactRef) -> dict[str, JsonValue]:
     return {"of": artifact.kind, "digest": str(artifact.digest)}
 
 
-def _remembered(
-    workspace: Workspace, artifact: ArtifactRef, facts: dict[str, int], asked: dict[str, JsonValue]
-) -> Done[None]:
-    _, settle = workspace.people.rehearse(lambda on: on.remember_bytes(artifact, facts))
+def _done(workspace: Workspace, step: Callable[[People], None], asked: dict[str, JsonValue]) -> Done[None]:
+    """Do a step in the transaction of the outcome; what it checks is checked there as well."""
+    _, settle = workspace.people.rehearse(step)
     return Done(None, asked, settle=settle)
