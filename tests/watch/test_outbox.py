@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from stanch.errors import ExternalError
 from stanch.store import open_tables
 from stanch.watch import Alarm, Severity
-from stanch.watch.alert import AlertState, Conclusion, advance, close_alert
+from stanch.watch.alert import AlertState, Conclusion, advance, close_alert, reopen_alert
 from stanch.watch.book import add_suppression, list_alerts, save_alert
 from stanch.watch.outbox import (
     GIVE_UP_MS,
@@ -19,6 +19,7 @@ from stanch.watch.outbox import (
     deliver_due,
     delivery_key,
     escalate_due,
+    post_turn,
     raise_alarm,
     retry_after,
 )
@@ -215,3 +216,22 @@ def test_a_transaction_that_fails_leaves_neither_alert_nor_delivery(tables):
 def test_the_wait_doubles_up_to_an_hour_give_or_take_a_fifth(attempts, random):
     wait = min(5000 * 2 ** min(attempts, 30), MOST_MS)
     assert 0.8 * wait <= retry_after(attempts, rng=lambda _: random) <= 1.2 * wait
+
+
+def test_who_was_told_is_told_of_the_end_after_the_beginning(tables):
+    first, second, gone = Memory("first", fails=["lost"] * 3), Memory("second", tier=2), Memory("gone")
+    alert = told(tables, ALARM, [first, second, gone])
+    deliver_due(tables, [first, second, gone], 0)
+    closed = close_alert(alert, Conclusion.FALSE, by="p_x", at_ms=1000).alert
+    again = reopen_alert(closed, "it was true", at_ms=2000).alert
+    end = close_alert(again, Conclusion.TRUE, by="p_x", at_ms=3000).alert
+    with tables.write() as connection:
+        for after in (closed, again, end):
+            post_turn(connection, after, ["first", "second"], after.changed_ms)
+    for now in range(3000, 200_000, 5000):
+        deliver_due(tables, [first, second, gone], now)
+    events = [facts["event"] for _, facts in first.taken]
+    assert events == ["raised", "closed-1000", "reopened-2000", "closed-3000"]
+    assert [facts["state"] for _, facts in first.taken] == ["open", "closed", "open", "closed"]
+    assert second.taken == [], "who was not told of it hears nothing of its end"
+    assert len(gone.taken) == 1, "nor does who is no longer in the settings"

@@ -10,6 +10,7 @@ import signal
 import socket
 import ssl
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
@@ -23,7 +24,7 @@ from stanch.errors import ExternalError, InvalidInput
 from stanch.store import open_tables
 from stanch.terms import SecretStr
 from stanch.watch import Alarm, Severity
-from stanch.watch.alert import raise_alert
+from stanch.watch.alert import Conclusion, close_alert, raise_alert
 from stanch.watch.incident import new_incident
 from stanch.watch.ocsf import alert_event
 from stanch.watch.outbox import Notice, count_outbox, deliver_due, describe, describe_incident, raise_alarm
@@ -83,7 +84,7 @@ def test_alertmanager_knows_a_repeat_by_its_labels():
             AlertmanagerSink("a", 1, f"http://127.0.0.1:{port}/").deliver(NOTICE)
     alerts = [json.loads(body) for _, _, body in found]
     assert {path for path, _, _ in found} == {"/api/v2/alerts"}
-    assert alerts[0] == alerts[1]
+    assert [one["labels"] for one in alerts[0]] == [one["labels"] for one in alerts[1]]
     assert alerts[0][0]["labels"] == {
         "alertname": "stanch-D1", "detector": "D1", "signal": "canary", "severity": "critical",
         "alert": NOTICE.facts["alert"],
@@ -130,8 +131,7 @@ def test_every_sink_words_an_incident_as_it_words_an_alert():
         WebhookSink("w", 1, f"http://127.0.0.1:{port}/").deliver(notice)
     labels = json.loads(found[0][2])[0]["labels"]
     assert labels == {
-        "alertname": "stanch-incident", "alert": incident.id, "detector": "incident", "signal": "open",
-        "severity": "critical",
+        "alertname": "stanch-incident", "alert": incident.id, "detector": "incident", "severity": "critical",
     }  # fmt: skip
     assert json.loads(found[1][2])["deadline_ms"] == incident.deadline_ms
 
@@ -262,12 +262,24 @@ def test_a_line_that_is_not_whole_spoils_no_other(tmp_path):
     assert len(lines) == 4
 
 
-def test_alertmanager_is_told_that_an_alert_is_not_over_in_five_minutes():
+def test_alertmanager_is_told_when_an_alert_is_over_and_not_before():
+    raised = raise_alert(replace(ALARM, severity=Severity.HIGH), at_ms=1_700_000_000_000)
+    closed = close_alert(raised, Conclusion.TRUE, by="p_x", at_ms=1_700_000_001_000).alert
     with http() as (port, found):
-        AlertmanagerSink("m", 1, f"http://127.0.0.1:{port}").deliver(NOTICE)
-    (told,) = json.loads(found[0][2])
-    ends = datetime.strptime(told["endsAt"], "%Y-%m-%dT%H:%M:%S%z")
-    assert timedelta(days=6.9) < ends - datetime.now(UTC) < timedelta(days=7.1)
+        for alert, event in ((raised, "raised"), (closed, "closed-1")):
+            AlertmanagerSink("m", 1, f"http://127.0.0.1:{port}").deliver(Notice("ab" * 16, describe(alert, event)))
+    now = datetime.now(UTC)
+    first, last = (
+        {
+            one["labels"]["severity"]: (datetime.strptime(one["endsAt"], "%Y-%m-%dT%H:%M:%S%z") - now).total_seconds()
+            for one in json.loads(body)
+        }
+        for _, _, body in found
+    )
+    assert 6.9 * 86_400 < first.pop("high") < 7.1 * 86_400
+    assert first.keys() == {"low", "medium"}, "the milder alert, had it been one, is over"
+    assert last.keys() == {"low", "medium", "high"}
+    assert all(-60 < ends < 1 for ends in (*first.values(), *last.values()))
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """The watch of a workspace: alarms and what led to them are one transaction, and the clock is kept."""
 
+import json
 import sys
 import threading
 import time
@@ -17,9 +18,11 @@ from watching import infer_entries
 from stanch.errors import Conflict, InvalidInput, StoreError
 from stanch.ledger import EntryQuery, decode_entry
 from stanch.watch import runner
+from stanch.watch.alert import AlertState, Conclusion
 from stanch.watch.book import list_alerts
 from stanch.watch.leak import FindingDetector
 from stanch.workspace import Workspace
+from stanch.workspace.verbs_alerts import Change, deliver_alerts, move_alert
 from stanch.workspace.verbs_glass import break_glass
 from stanch.workspace.verbs_incident import open_incident
 from stanch.workspace.watcher import Watcher
@@ -241,3 +244,18 @@ def test_on_one_postgresql_one_of_two_hosts_watches_at_a_time(tmp_path, postgres
 
 def replace_detectors(watcher, detectors):
     return replace(watcher, detectors=detectors)
+
+
+def test_who_was_told_of_an_alert_is_told_when_it_is_closed(watcher):
+    workspace = watcher.workspace
+    leak(workspace, 1)
+    catch_up(watcher)
+    (alert,) = alerts(workspace)
+    deliver_alerts(workspace)
+    move_alert(workspace, alert.id, Change(AlertState.ACKNOWLEDGED))
+    move_alert(workspace, alert.id, Change(AlertState.CLOSED, Conclusion.TRUE))
+    deliver_alerts(workspace)
+    told = [json.loads(line) for line in (workspace.folder / "alerts.jsonl").read_text().splitlines()]
+    assert [one["activity_name"] for one in told] == ["Create", "Close"]
+    assert {one["finding_info"]["uid"] for one in told} == {alert.id}
+    assert not (workspace.folder / "next.jsonl").exists(), "the next tier never heard of it"

@@ -84,26 +84,38 @@ def _raise(connection: Connection, alarm: Alarm, sinks: Iterable[Sink], at_ms: i
 
 def post(connection: Connection, alert: Alert, event: str, sinks: Iterable[Sink], at_ms: int) -> None:
     """Write one delivery for each sink; what was written before under the same key stays as it is."""
-    _post(connection, alert.id, describe(alert, event), sinks, at_ms)
+    _post(connection, alert.id, describe(alert, event), [sink.name for sink in sinks], at_ms)
+
+
+def post_turn(connection: Connection, alert: Alert, names: Collection[str], at_ms: int) -> None:
+    """Tell those of the named sinks that were told of an alert that a person closed it or opened it again."""
+    told = select(outbox.c.sink).where(outbox.c.alert == alert.id, outbox.c.sink.in_(names)).distinct()
+    word = "closed" if alert.state is AlertState.CLOSED else "reopened"
+    facts = describe(alert, f"{word}-{alert.changed_ms}")
+    _post(connection, alert.id, facts, connection.scalars(told).all(), at_ms)
 
 
 def post_incident(
     connection: Connection, incident: Incident, event: str, sinks: Iterable[Sink], at_ms: int
 ) -> None:  # fmt: skip
     """Write one delivery for each sink of the first tier: an incident was opened or has changed."""
-    _post(connection, incident.id, describe_incident(incident, event, at_ms), _told(sinks, 0), at_ms)
+    names = [sink.name for sink in _told(sinks, 0)]
+    _post(connection, incident.id, describe_incident(incident, event, at_ms), names, at_ms)
 
 
 def _post(
-    connection: Connection, about: str, facts: dict[str, JsonValue], sinks: Iterable[Sink], at_ms: int
+    connection: Connection, about: str, facts: dict[str, JsonValue], names: Iterable[str], at_ms: int
 ) -> None:  # fmt: skip
-    for sink in sinks:
-        key = delivery_key(about, str(facts["event"]), sink.name)
+    for name in names:
+        key = delivery_key(about, str(facts["event"]), name)
         if connection.execute(select(outbox.c.key).where(outbox.c.key == key)).one_or_none() is not None:
             continue
+        # Not before what the sink has still to be told of the same thing: its end must not overtake its beginning.
+        earlier = (outbox.c.alert == about) & (outbox.c.sink == name) & (outbox.c.state == "waiting")
+        waiting = connection.scalar(select(func.max(outbox.c.next_ms)).where(earlier))
         connection.execute(insert(outbox).values(
-            key=key, alert=about, sink=sink.name, payload=canonical_json(facts), attempts=0, created_ms=at_ms,
-            next_ms=at_ms, state="waiting", problem="",
+            key=key, alert=about, sink=name, payload=canonical_json(facts), attempts=0, created_ms=at_ms,
+            next_ms=max(at_ms, waiting or 0), state="waiting", problem="",
         ))  # fmt: skip
 
 
@@ -157,7 +169,7 @@ def _next_due(tables: Tables, at_ms: int, failed: Collection[str]) -> Any:  # no
         tried = (outbox.c.state == "waiting") & (outbox.c.attempts > 0)
         ailing = connection.scalars(select(outbox.c.sink).where(tried).distinct()).all()
         query = select(outbox).join(alerts, alerts.c.id == outbox.c.alert, isouter=True).where(due)
-        order = (rank.desc(), outbox.c.sink.in_(ailing), outbox.c.next_ms, outbox.c.key)
+        order = (rank.desc(), outbox.c.sink.in_(ailing), outbox.c.next_ms, outbox.c.created_ms, outbox.c.key)
         return connection.execute(query.order_by(*order).limit(1)).one_or_none()
 
 

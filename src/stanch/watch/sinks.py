@@ -21,6 +21,7 @@ from stanch.errors import ExternalError, InvalidInput, MissingExtraError
 from stanch.store import HttpRequest, exchange
 from stanch.terms import JsonValue, SecretStr
 from stanch.watch.alarm import Severity
+from stanch.watch.alert import AlertState
 from stanch.watch.outbox import Notice
 
 SECONDS = 10.0
@@ -68,7 +69,8 @@ class AlertmanagerSink:
     """Posts to ``/api/v2/alerts`` of an Alertmanager, which knows repeats by their labels.
 
     An Alertmanager calls an alert resolved after its ``resolve_timeout``, five minutes, unless it is told an end
-    (prometheus.io, "Alerts API"). An alert is not over because nobody repeats it: its end lies a week ahead.
+    (prometheus.io, "Alerts API"). An alert is not over because nobody repeats it: its end lies a week ahead until it
+    is closed. One that got worse has another label, so that the end of the milder one is told with it.
 
     Attributes:
         name: Its name.
@@ -88,17 +90,22 @@ class AlertmanagerSink:
         Raises:
             ExternalError: It was not taken.
         """
-        facts = notice.facts
-        names = ("alert", "detector", "signal", "severity")
-        labels: dict[str, JsonValue] = {name: str(facts[name]) for name in names}
-        labels |= {"alertname": f"stanch-{facts['detector']}"}
-        alert: JsonValue = {
-            "labels": labels,
-            "annotations": {"event": str(facts["event"]), "count": str(facts["count"]), "key": notice.key},
-            "startsAt": _moment(facts["raised_ms"]),
-            "endsAt": _moment(1000 * time.time() + STANDS_MS),
-        }
-        _post(self.name, f"{self.url.rstrip('/')}/api/v2/alerts", [alert], token=self.token, key=notice.key)
+        facts, now_ms, known = notice.facts, 1000 * time.time(), list(Severity)
+        labels: dict[str, JsonValue] = {"alertname": f"stanch-{facts['detector']}"}
+        # The signal of an incident is its state: as a label it would make another alert of each.
+        names = ("alert", "detector") if facts["detector"] == "incident" else ("alert", "detector", "signal")
+        labels |= {name: str(facts[name]) for name in names}
+        over = facts.get("state") == AlertState.CLOSED
+        alerts: list[JsonValue] = [
+            {
+                "labels": labels | {"severity": severity.value},
+                "annotations": {name: str(facts[name]) for name in ("event", "signal", "count")} | {"key": notice.key},
+                "startsAt": _moment(facts["raised_ms"]),
+                "endsAt": _moment(now_ms if over or severity.value != facts["severity"] else now_ms + STANDS_MS),
+            }
+            for severity in known[: known.index(Severity(str(facts["severity"]))) + 1]
+        ]
+        _post(self.name, f"{self.url.rstrip('/')}/api/v2/alerts", alerts[::-1], token=self.token, key=notice.key)
 
 
 @dataclass(frozen=True, slots=True)

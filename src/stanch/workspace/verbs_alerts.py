@@ -13,7 +13,7 @@ from stanch.terms import EntryRef, JsonValue
 from stanch.watch import Alarm
 from stanch.watch.alert import Alert, AlertState, Conclusion, Step, advance, check_reason, close_alert, reopen_alert
 from stanch.watch.book import add_suppression, list_alerts, load_alert, save_alert
-from stanch.watch.outbox import Pass, deliver_due, escalate_due, raise_alarm
+from stanch.watch.outbox import Pass, deliver_due, escalate_due, post_turn, raise_alarm
 from stanch.watch.suppress import Suppression, check_suppression
 from stanch.workspace.act import Done, Request, nothing_to_settle
 from stanch.workspace.alerting import sinks_of
@@ -115,6 +115,8 @@ def show_alert(workspace: Workspace, key: str) -> Alert:
 def move_alert(workspace: Workspace, key: str, change: Change) -> Alert:
     """Let an alert take a step. The alert changes in the transaction that records it; a reason is a commitment there.
 
+    Who was told of the alert is told that it is closed, or open again.
+
     Raises:
         NotFound: There is no such alert.
         InvalidInput: It cannot take this step.
@@ -122,12 +124,19 @@ def move_alert(workspace: Workspace, key: str, change: Change) -> Alert:
     """
     payload: dict[str, JsonValue] = {"alert": _checked(key), "to": change.to.value}
     openings = (Opening.make(REASON, check_reason(change.reason)),) if change.reason else ()
+    names = [section.name for section in workspace.config.alerts.sinks]
 
     def run(_ref: EntryRef) -> Done[Alert]:
         with workspace.tables.read() as connection:
             before = load_alert(connection, key)
         step = _step(before, change, workspace.people.session.principal, _now(workspace))
-        return Done(step.alert, step.payload, settle=lambda connection: save_alert(connection, before, step.alert))
+
+        def settle(connection: Connection) -> None:
+            save_alert(connection, before, step.alert)
+            if change.to in {AlertState.CLOSED, AlertState.OPEN}:
+                post_turn(connection, step.alert, names, step.alert.changed_ms)
+
+        return Done(step.alert, step.payload, settle=settle)
 
     request = Request("watch.alert.state", "finding:act", workspace_ref(workspace), payload, None, openings)
     return workspace.door.act(request, run)
