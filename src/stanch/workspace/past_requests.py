@@ -33,8 +33,8 @@ def past_requests(people: People, reader: LedgerReader, now_ms: int) -> dict[tup
         InvalidInput: A row of it is malformed.
     """
     asked = defaultdict[tuple[str, str], set[str]](set)
-    for kind, principal, subjects in reader.asked(now_ms - WEEK_MS, now_ms):
-        asked[kind, subjects].add(principal)
+    for kind, subjects, principals in reader.asked(now_ms - WEEK_MS, now_ms):
+        asked[kind, subjects].update(principals)
     try:
         named = {subjects: _SUBJECTS.decode(subjects) for _, subjects in asked if subjects}
         about = {one for some in named.values() for one in some}
