@@ -1,13 +1,14 @@
 """The core alone: every public module imports, and the help costs nothing heavy."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PYTHON = ROOT / ".venv-bare" / "bin" / "python"
+PYTHON = Path(os.environ.get("STANCH_BARE") or ROOT / ".venv-bare" / "bin" / "python")
 HEAVY = (
     "starlette",
     "jinja2",

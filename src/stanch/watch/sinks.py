@@ -95,11 +95,12 @@ class AlertmanagerSink:
         # The signal of an incident is its state: as a label it would make another alert of each.
         names = ("alert", "detector") if facts["detector"] == "incident" else ("alert", "detector", "signal")
         labels |= {name: str(facts[name]) for name in names}
+        notes: dict[str, JsonValue] = {name: str(facts[name]) for name in ("event", "signal", "count")}
         over = facts.get("state") == AlertState.CLOSED
         alerts: list[JsonValue] = [
             {
                 "labels": labels | {"severity": severity.value},
-                "annotations": {name: str(facts[name]) for name in ("event", "signal", "count")} | {"key": notice.key},
+                "annotations": notes | {"key": notice.key},
                 "startsAt": _moment(facts["raised_ms"]),
                 "endsAt": _moment(now_ms if over or severity.value != facts["severity"] else now_ms + STANDS_MS),
             }

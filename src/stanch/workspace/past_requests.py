@@ -33,11 +33,11 @@ def past_requests(people: People, reader: LedgerReader, now_ms: int) -> dict[tup
         InvalidInput: A row of it is malformed.
     """
     asked = defaultdict[tuple[str, str], set[str]](set)
-    for kind, subjects, principals in reader.asked(now_ms - WEEK_MS, now_ms):
-        asked[kind, subjects].update(principals)
+    for kind, subjects, some in reader.asked(now_ms - WEEK_MS, now_ms):
+        asked[kind, subjects].update(some)
     try:
         named = {subjects: _SUBJECTS.decode(subjects) for _, subjects in asked if subjects}
-        about = {one for some in named.values() for one in some}
+        about = {one for listed in named.values() for one in listed}
         refs = [ArtifactRef(one.kind, one.name, Digest.parse(one.digest)) for one in about]
         facts = dict(zip(about, people.facts_of_resources(refs), strict=True))
     except msgspec.DecodeError as error:
