@@ -38,7 +38,7 @@ class Hunt:
         wealth: How the pairs came out.
         pairs: How many pairs might have been asked.
         epsilon: Bound on the chance that this hunt takes an endpoint for ours that is not.
-        hunts: How many hunts with this plan there were, this one included.
+        hunts: How many hunts the log holds, this one included.
         reason: Why it is undecided, or empty.
     """
 
@@ -63,7 +63,7 @@ class Hunt:
                 "It does not say whose copy.\n"
                 "The probability, over the coins, that an endpoint with none of these is said to have one is at most "
                 f"{self.epsilon:g} in this hunt, and {min(1.0, self.hunts * self.epsilon):g} in all "
-                f"{self.hunts} with this plan."
+                f"{self.hunts} hunts of the log."
             )
         if self.verdict == HuntVerdict.NOTHING:
             return (
@@ -107,7 +107,7 @@ def ask_pairs(
         pairs: From :func:`stanch.trace.canary_pairs.find_pairs`.
         ask: Puts a question to the endpoint.
         epsilon: Bound on the chance of a wrong ``found``, valid whenever the hunt stops.
-        hunts: How many hunts with this plan there are, this one included.
+        hunts: How many hunts the log holds, this one included.
         progress: Called after each pair.
 
     Raises:
