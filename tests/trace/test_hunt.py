@@ -120,7 +120,10 @@ def test_which_of_a_pair_was_planted_is_one_fair_coin_and_pairs_are_alike():
 @pytest.mark.parametrize("text", [False, True], ids=["chat", "text"])
 def test_a_model_that_learned_what_was_planted_is_found_with_the_least_pairs(text):
     made = plan(text=text)
-    result = ask_pairs(find_pairs(made), answers_of([one for one in made.canaries if one.member]))
+    pairs, shown = find_pairs(made), []
+    model = answers_of([one for one in made.canaries if one.member])
+    result = ask_pairs(pairs, model, progress=lambda *step: shown.append(step))
+    assert shown == [("asking", number, len(pairs)) for number in range(1, 25)]
     assert (result.verdict, result.wealth) == (HuntVerdict.FOUND, Wealth(wins=least_pairs()))
     assert least_pairs() == 24
     assert result.log10_p < -6

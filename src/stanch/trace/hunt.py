@@ -60,7 +60,7 @@ class Hunt:
         if self.verdict == HuntVerdict.FOUND:
             return (
                 "this says: the endpoint serves our release, or something made from it or from its planted data. "
-                "It does not say whose copy.\n"
+                "It does not say whose copy. "
                 "The probability, over the coins, that an endpoint with none of these is said to have one is at most "
                 f"{self.epsilon:g} in this hunt, and {min(1.0, self.hunts * self.epsilon):g} in all "
                 f"{self.hunts} hunts of the log."
