@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from serving import MODEL, entries, key_of
 
+from stanch.audit.endpoint import Endpoint
 from stanch.cli.frame import run
 from stanch.config import GatewayModelSection
 from stanch.data import CanarySpec, open_dataset, plan_canaries
@@ -31,7 +32,7 @@ from stanch.gateway.serve import build_gateway, run_server
 from stanch.gateway.watermark import Watermark
 from stanch.guard import Action, check_text
 from stanch.scan import Dictionary, SpanIndex
-from stanch.trace import TextRoot
+from stanch.trace import Chat, TextRoot
 from stanch.trace.text_order import HEADER, give_order, take_order
 from stanch.workspace import Workspace
 from stanch.workspace.listening import listening, tls_context
@@ -208,6 +209,13 @@ def test_the_direct_call_leaks_and_the_one_through_the_gateway_does_not(place, m
         assert not shows(guarded)
         assert reason == "content_filter"
         assert stream or guarded == ""
+
+
+def test_a_hunt_may_ask_the_gateway_and_a_blocked_answer_is_none(place):
+    _, url, key = place
+    chat = Chat(Endpoint(f"{url}/v1", "bot", key), 6000)
+    assert chat.ask([{"role": "user", "content": "Tell me about chest pain."}]) == CLEAN
+    assert chat.ask([{"role": "user", "content": "The code?"}]) is None
 
 
 def acknowledged(root, order, data):

@@ -24,6 +24,7 @@ from stanch.store import Tables
 from stanch.store.schema import METADATA
 from stanch.tune import TunedModel
 from stanch.workspace import (
+    verbs_hunt,
     verbs_log,
     verbs_model,
     verbs_release,
@@ -94,6 +95,7 @@ def scene(approved, proposed, ground, stolen, tmp_path, monkeypatch):
     tuned = TunedModel(case.material.model, None, SimpleNamespace(guarantee="none", epsilon=None))
     monkeypatch.setattr(verbs_model, "tune", lambda *_, **__: tuned)
     monkeypatch.setattr(verbs_model, "audit", lambda *_, **__: case.material.result)
+    monkeypatch.setattr(verbs_hunt, "Chat", lambda *_: SimpleNamespace(ask=lambda _question: None, asked=24))
     out = tmp_path / "out"
     out.mkdir()
     return SimpleNamespace(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 import life
@@ -21,6 +22,7 @@ from stanch.access import (
 from stanch.access.bootstrap import Bootstrap
 from stanch.access.policy import default_text
 from stanch.audit import AuditInput, AuditParams
+from stanch.audit.endpoint import Endpoint
 from stanch.crypto import SigningKey
 from stanch.crypto.identity import generate_identity
 from stanch.data import CanarySpec, open_dataset, plan_canaries
@@ -51,6 +53,7 @@ from stanch.workspace import (
     verbs_data,
     verbs_deliver,
     verbs_glass,
+    verbs_hunt,
     verbs_incident,
     verbs_incident_report,
     verbs_index,
@@ -85,6 +88,28 @@ def plan(case):
     return plan_canaries(
         dataset(case), CanarySpec(n=32), preregistration={"alpha": 0.05}, rng=lambda size: bytes(range(size))
     )
+
+
+@cache
+def plan_of_pairs(path):
+    """Canaries of which enough pairs have different coins."""
+    return plan_canaries(
+        open_dataset(path), CanarySpec(n=192), preregistration={"alpha": 0.05}, rng=lambda size: bytes(range(size))
+    )
+
+
+def plant_it(workspace, scene):
+    planted = plan_of_pairs(scene.material.data)
+    life.acting_in(
+        workspace, "dana", verbs_data.plant_canaries, dataset(scene), planted, workspace.folder / "planted.jsonl"
+    )
+
+
+def hunting(case):
+    return verbs_hunt.HuntOrder(
+        endpoint=Endpoint("http://127.0.0.1:9/v1", "bot"), plan=plan_of_pairs(case.material.data), grounds="a contract",
+        queries=96, per_minute=6000,
+    )  # fmt: skip
 
 
 def order(case, out):
@@ -447,6 +472,8 @@ VERBS = [
     Verb(verbs_trace.examine_case, "trace.examine", "ines", (verbs_trace, "examine"),
          lambda w, c, _out: verbs_trace.examine_case(w, c.kept["case"], c.kept["plan"], c.kept["record"]),
          before=plan_it),
+    Verb(verbs_hunt.hunt_release, "trace.hunt", "ines", (verbs_hunt, "ask_pairs"),
+         lambda w, c, _out: verbs_hunt.hunt_release(w, hunting(c)), before=plant_it),
     Verb(verbs_trace.write_case_report, "trace.report", "ines", (verbs_trace, "report_case"),
          lambda w, c, out: verbs_trace.write_case_report(w, c.kept["traced"], out / "report.html"),
          before=examine_it),

@@ -60,8 +60,43 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         check_url(self.url)
+        if "?" in self.url:
+            raise InvalidInput("URL: expected the API's root, found a query after it")
         if self.top_logprobs < 1:
             raise InvalidInput(f"top_logprobs: expected at least 1, found {self.top_logprobs}")
+
+    def post(
+        self, path: str, body: JsonValue, *, max_bytes: int, pause: Callable[[float], None] = time.sleep
+    ) -> JsonValue:
+        """Send JSON to ``path`` below the root and return the JSON of the answer; a busy server is asked again.
+
+        Raises:
+            ExternalError: It cannot be reached, stays busy, or answers with another status than 200, with more than
+                ``max_bytes``, or with no JSON.
+        """
+        headers = {"Content-Type": "application/json"}
+        if self.api_key:
+            headers["Authorization"] = f"Bearer {self.api_key}"
+        request = HttpRequest("POST", f"{self.url.rstrip('/')}/{path}", headers, canonical_json(body))
+        for seconds in (*_PAUSES, None):
+            answer = exchange(request, timeout_seconds=self.timeout_seconds, max_bytes=max_bytes)
+            if answer.status not in _BUSY or seconds is None:
+                break
+            pause(seconds)
+        if answer.status != 200:
+            raise ExternalError(
+                f"the endpoint answered with status {answer.status}",
+                next_step="check the model's name, the key and the server's log",
+            )
+        try:
+            return parse_json(answer.body, what="answer of the endpoint", max_bytes=max_bytes, allow_halves=True)
+        except InvalidInput as error:
+            raise unusable("it is no JSON") from error
+
+
+def unusable(why: str) -> ExternalError:
+    """Return the error of an answer that says nothing."""
+    return ExternalError("the endpoint gave no usable answer", why=why)
 
 
 class EndpointScorer(Identified):
@@ -152,7 +187,7 @@ class EndpointScorer(Identified):
             (choice,) = self._post([prompt], {"max_tokens": length, "temperature": 0})
             text = choice.get("text")
             if not isinstance(text, str):
-                raise self._unusable("a completion is no text")
+                raise unusable("a completion is no text")
             coded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=False)
             yield number, tuple(coded["input_ids"])
 
@@ -182,9 +217,9 @@ class EndpointScorer(Identified):
         count = len(record.ids)
         # One token was asked for besides the prompt; some servers leave it out.
         if not isinstance(own, list) or not isinstance(tops, list) or len(own) != len(tops):
-            raise self._unusable("log-probabilities are missing")
+            raise unusable("log-probabilities are missing")
         if len(own) not in (count, count + 1):
-            raise self._unusable("there are not as many log-probabilities as tokens were sent")
+            raise unusable("there are not as many log-probabilities as tokens were sent")
         lp, hit, lq = [], [], []
         for place in range(*record.span):
             value, likeliest = self._number(own[place]), self._likeliest(tops[place])
@@ -201,7 +236,7 @@ class EndpointScorer(Identified):
     def _drawn(self, value: float, likeliest: Sequence[float], decoding: Decoding) -> float:
         """Return the token's log-probability under the decoding; a tie with the last drawable token is drawable."""
         if len(likeliest) < decoding.top_k:
-            raise self._unusable("it gives fewer of the likeliest tokens than it was asked for")
+            raise unusable("it gives fewer of the likeliest tokens than it was asked for")
         top = [one / decoding.temperature for one in likeliest[: decoding.top_k]]
         own = value / decoding.temperature
         if own < top[-1]:
@@ -210,12 +245,12 @@ class EndpointScorer(Identified):
 
     def _likeliest(self, tops: JsonValue) -> list[float]:
         if not isinstance(tops, dict) or not tops:
-            raise self._unusable("the likeliest tokens are missing")
+            raise unusable("the likeliest tokens are missing")
         return sorted((self._number(value) for value in tops.values()), reverse=True)
 
     def _number(self, value: JsonValue) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float) or not value <= 1e-3:
-            raise self._unusable("a log-probability is no number below zero")
+            raise unusable("a log-probability is no number below zero")
         return min(float(value), 0.0)
 
     def _post(self, prompts: Sequence[Sequence[int]], wanted: Mapping[str, JsonValue]) -> list[dict[str, JsonValue]]:
@@ -223,38 +258,14 @@ class EndpointScorer(Identified):
         body: dict[str, JsonValue] = {"model": self._endpoint.model, "prompt": [list(ids) for ids in prompts], **wanted}
         tokens = sum(map(len, prompts)) + len(prompts)
         limit = (1 << 20) + tokens * (self._endpoint.top_logprobs + 2) * _BYTES_PER_LOGPROB
-        answer = parse_json(
-            self._exchange(canonical_json(body), limit),
-            what="answer of the endpoint",
-            max_bytes=limit,
-            allow_halves=True,
-        )
+        answer = self._endpoint.post("completions", body, max_bytes=limit, pause=self._pause)
         choices = answer.get("choices") if isinstance(answer, dict) else None
         if not isinstance(choices, list):
-            raise self._unusable("there are no choices in it")
+            raise unusable("there are no choices in it")
         found: dict[Any, dict[str, JsonValue]] = {}
         for choice in choices:
             if isinstance(choice, dict) and type(choice.get("index")) is int:
                 found[choice["index"]] = choice
         if len(choices) != len(prompts) or found.keys() != set(range(len(prompts))):
-            raise self._unusable("there is not one choice for each prompt")
+            raise unusable("there is not one choice for each prompt")
         return [found[number] for number in range(len(prompts))]
-
-    def _exchange(self, body: bytes, limit: int) -> bytes:
-        key = self._endpoint.api_key
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
-        request = HttpRequest("POST", self._endpoint.url.rstrip("/") + "/completions", headers, body)
-        for pause in (*_PAUSES, None):
-            answer = exchange(request, timeout_seconds=self._endpoint.timeout_seconds, max_bytes=limit)
-            if answer.status not in _BUSY or pause is None:
-                break
-            self._pause(pause)
-        if answer.status != 200:
-            raise ExternalError(
-                f"the endpoint answered with status {answer.status}",
-                next_step="check the model's name, the key and the server's log",
-            )
-        return answer.body
-
-    def _unusable(self, why: str) -> ExternalError:
-        return ExternalError("the endpoint gave no usable answer", why=why)

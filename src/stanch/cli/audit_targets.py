@@ -11,8 +11,9 @@ from stanch.audit.params import Decoding
 from stanch.cli.auditing import STATEMENT_NAME, Tuned, base_of, tuned_at
 from stanch.cli.models import load_base, load_endpoint, load_scorer, load_sealed, sealed_digest_of
 from stanch.cli.recipients import identity_of, trust_of
+from stanch.cli.secrets import read_api_key
 from stanch.config import GatewayModelSection
-from stanch.crypto import canonical_json, read_private
+from stanch.crypto import canonical_json
 from stanch.errors import InvalidInput
 from stanch.release import open_copy
 from stanch.seal import MANIFEST_NAME, SIGNATURE_NAME, FileReleases, OpenBundle
@@ -84,7 +85,7 @@ def open_target(workspace: Workspace, choice: Choice) -> Iterator[Target]:
     if not model.is_dir():
         raise InvalidInput(f"{model}: expected a model folder", next_step="give the folder that tuning wrote")
     if choice.endpoint is not None and choice.served is not None:
-        endpoint = Endpoint(choice.endpoint, choice.served, _api_key(choice.api_key_file))
+        endpoint = Endpoint(choice.endpoint, choice.served, read_api_key(choice.api_key_file))
         # Its files cannot be hashed; in the log its address stands for it.
         address = Digest.sha256(canonical_json([endpoint.url, endpoint.model]))
         yield _served(choice, endpoint, ArtifactRef("model", endpoint.model, address))
@@ -93,7 +94,7 @@ def open_target(workspace: Workspace, choice: Choice) -> Iterator[Target]:
         url, name = f"{section.upstream.rstrip('/')}/v1", section.upstream_name or section.name
         # In the log it is what the gateway says that its server has loaded.
         ref = ArtifactRef("model", section.name, Digest.parse(section.digest))
-        yield _served(choice, Endpoint(url, name, _api_key(choice.api_key_file)), ref)
+        yield _served(choice, Endpoint(url, name, read_api_key(choice.api_key_file)), ref)
     elif choice.identity is not None:
         own = TrustedKeys(workspace.keys.publics("publisher"))
         trusted = own if choice.trust is None else trust_of(choice.trust)
@@ -146,15 +147,3 @@ def _served(choice: Choice, endpoint: Endpoint, ref: ArtifactRef) -> Target:
         AuditSubject(ref, None), lambda: scorer, lambda: None if base is None else load_scorer(base, None),
         Tuned(), scorer.sampling,
     )  # fmt: skip
-
-
-def _api_key(path: Path | None) -> str:
-    if path is None:
-        return ""
-    try:
-        key = read_private(path).decode("ascii").strip()
-    except UnicodeDecodeError:
-        key = ""
-    if not key or not key.isprintable():
-        raise InvalidInput(f"{path}: expected a key on one line")
-    return key

@@ -92,6 +92,7 @@ THREATS = (
         (
             Control("every copy carries its recipient's mark", "stanch release create", "stanch trace run"),
             Control("a stranger checks the accusation", "stanch trace pack", "stanch trace verify"),
+            Control("a served copy is asked for canaries", "stanch data canaries inject", "stanch trace hunt"),
         ),
         "distillation and training from scratch remove the mark; a mark names a copy, not a person",
         ("AML.T0044", "EDPB 28/2024 55(ii)"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stanch.cli.frame import Group, Result, current
+from stanch.cli.trace_hunt import hunt
 from stanch.cli.trace_text import text, text_root
 from stanch.errors import InvalidInput
 
@@ -24,6 +25,7 @@ def trace() -> None:
     """From a copy that surfaced back to its recipient."""
 
 
+trace.add_command(hunt)
 trace.add_command(text)
 trace.add_command(text_root)
 

@@ -1,5 +1,7 @@
 from .budget import LIFETIME, PER_CASE, ErrorBudget, ErrorBudgetExhausted
+from .canary_pairs import Pair, find_pairs
 from .case import Case, Intake, open_case
+from .chat import Chat
 from .custody import Act, Custody, extend_custody, read_custody
 from .decision import (
     Accusation,
@@ -26,6 +28,7 @@ from .evidence import (
     verify_pack,
 )
 from .examination import Examination, examine, load_examination
+from .hunt import Hunt, HuntVerdict, ask_pairs, require_pairs
 from .plan import CasePlan, PlanMismatch, ReleaseRecord, VerifiedCasePlan, beacons, fix_plan
 from .receipt import Receipt, sign_receipt, verify_receipt
 from .report_html import render_html
@@ -45,12 +48,15 @@ __all__ = [
     "Case",
     "CasePlan",
     "CaseVerdict",
+    "Chat",
     "Custody",
     "Decision",
     "ErrorBudget",
     "ErrorBudgetExhausted",
     "EvidencePack",
     "Examination",
+    "Hunt",
+    "HuntVerdict",
     "Inconclusive",
     "Intake",
     "KeyHistory",
@@ -58,6 +64,7 @@ __all__ = [
     "NothingFound",
     "PackForm",
     "PackInvalid",
+    "Pair",
     "Period",
     "PlanMismatch",
     "Reason",
@@ -70,6 +77,7 @@ __all__ = [
     "Transparency",
     "VerifiedCasePlan",
     "VerifiedPack",
+    "ask_pairs",
     "beacons",
     "decide",
     "decision_to_json",
@@ -77,6 +85,7 @@ __all__ = [
     "error_sentence",
     "examine",
     "extend_custody",
+    "find_pairs",
     "fix_plan",
     "load_examination",
     "open_case",
@@ -88,6 +97,7 @@ __all__ = [
     "render_transparency",
     "report_case",
     "report_transparency",
+    "require_pairs",
     "shown_decoys",
     "sign_receipt",
     "verify_pack",

@@ -70,6 +70,7 @@ KINDS: dict[str, Kind] = {
     "release.receive": Kind("release:create", "model"),
     "release.revoke": Kind("release:revoke", "model"),
     "trace.examine": Kind("case:trace", "case"),
+    "trace.hunt": Kind("case:trace", "case"),
     "trace.open": Kind("case:trace", "case"),
     "trace.pack": Kind("case:trace", "case"),
     "trace.plan": Kind("case:trace", "case"),
@@ -107,6 +108,7 @@ PAYLOADS: dict[str, str] = {
     "model.derive outcome": "source (digest of the model that it was made from), name, how (merged, quantised, converted).",  # noqa: E501 - a row of a table
     "release.propose intent": "batch_root, layout_digest, leaves (count), requests (digests), base (digest or null).",
     "release.propose outcome": "checkpoint (size), beacon, lineage, release_number.",
+    "trace.hunt intent": "commitment (of the canary plan), host, queries (at most), epsilon.",
     "trace.pack intent": "batch_root; opened and decoys: the leaves of recipients and of decoys that the pack opens.",
     "watch.alert.state outcome": "alert, from, to; of one that is closed: as (true, false, benign), principal, since and until (Unix seconds).",  # noqa: E501 - a row of a table
     "watch.incident.update intent": "incident, change; of notify: notified_ms; of task: who, due_ms; of task-done: task (the entry that gave it); of custody: digest, holder, since_ms.",  # noqa: E501 - a row of a table

@@ -1,11 +1,10 @@
 """Verbs about a suspect: take it into custody, plan in the log, examine, decide, pack the evidence."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from stanch.crypto import write_private
 from stanch.crypto.stanza import KeyProvider
@@ -45,6 +44,7 @@ from stanch.trace import (
 from stanch.weights import directory_digest
 from stanch.workspace.act import Done, Request
 from stanch.workspace.opening import Workspace
+from stanch.workspace.past_acts import moment_of, past_acts
 from stanch.workspace.release_state import ENTRY, PROOF, ReleaseState
 from stanch.workspace.verbs_access import workspace_ref
 from stanch.workspace.verbs_log import verify_log
@@ -157,36 +157,22 @@ def examine_case(
     return workspace.door.act(Request("trace.examine", "case:trace", case_ref(case)), run)
 
 
-def _intents(workspace: Workspace, kind: str, before: int | None = None) -> Iterator[tuple[datetime, dict[str, Any]]]:
-    """Yield the time and the payload of every act of one kind that began and did not fail."""
-    reader = workspace.ledger.reader()
-    failed = {ref.act for ref in reader.query(EntryQuery(kind=kind, phase="outcome", status=2))}
-    for ref in reader.query(EntryQuery(kind=kind, phase="intent", before=before)):
-        if ref.act not in failed:
-            entry = decode_entry(reader.entry(ref.index))
-            yield _moment(entry), entry["unmapped"]["stanch"]["payload"]
-
-
-def _moment(entry: dict[str, Any]) -> datetime:
-    return datetime.fromtimestamp(entry["time"] / 1000, UTC)
-
-
 def _spent(workspace: Workspace, before: int | None = None) -> tuple[str, ...]:
     """Return the error probability of every plan in the log, or of those before an entry."""
-    return tuple(str(payload["epsilon"]) for _, payload in _intents(workspace, "trace.plan", before))
+    return tuple(str(payload["epsilon"]) for _, payload in past_acts(workspace, "trace.plan", before))
 
 
 def key_history(workspace: Workspace, release: str) -> KeyHistory:
     """Return when a release's keys were committed to, and when a pack was first to open each of its leaves."""
     entry = decode_entry((release_folder(workspace, release) / ENTRY).read_bytes())
     root = entry["unmapped"]["stanch"]["payload"]["batch_root"]
-    return KeyHistory(_moment(entry), _disclosed(workspace, root))
+    return KeyHistory(moment_of(entry), _disclosed(workspace, root))
 
 
 def _disclosed(workspace: Workspace, root: str, decoys: Sequence[int] = ()) -> dict[int, datetime]:
     """Return when a pack was first to open each leaf of a batch; one of format 1 opened all decoys, and says none."""
     disclosed: dict[int, datetime] = {}
-    for moment, payload in _intents(workspace, "trace.pack"):
+    for moment, payload in past_acts(workspace, "trace.pack"):
         if payload.get("batch_root") == root:
             for leaf in (*payload["opened"], *payload.get("decoys", decoys)):
                 disclosed.setdefault(leaf, moment)
