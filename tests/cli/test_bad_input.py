@@ -97,6 +97,7 @@ CASES = [
     ("data dedup {unreadable} --out {out}", 2, "unreadable.jsonl:2"),
     ("data dedup {data} --engine dask --out {out}", 2, "there is no 'dask'"),
     ("data split {missing} --members {out}.a --held-out {out}.b", 2, "missing"),
+    ("data split {data} --unit-column nobody --members {out}.a --held-out {out}.b", 2, "no single value"),
     ("data split {data} --holdout 1 --members {out}.a --held-out {out}.b", 2, "1"),
     ("data canaries plan {missing} --tokenizer {base} --out {out}", 2, "missing"),
     ("data canaries plan {data} --tokenizer {no_model} --out {out}", 2, ""),

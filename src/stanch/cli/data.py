@@ -104,16 +104,19 @@ def repeats(path: Path, min_chars: int, out: Path | None) -> Result:
 @click.option("--holdout", type=SHARE, default=0.1, help="Share kept out.")
 @click.option("--members", type=OUT, required=True, help="The records to tune on.")
 @click.option("--held-out", type=OUT, required=True, help="The records to keep out, for the audit.")
-def split(path: Path, holdout: float, members: Path, held_out: Path) -> Result:
-    """Split members from records kept out; near-duplicates never straddle the split."""
+@click.option("--unit-column", metavar="NAME", help="The column that says whose a record is: a person's stay together.")
+def split(path: Path, holdout: float, members: Path, held_out: Path, unit_column: str | None) -> Result:
+    """Split members from records kept out; near-duplicates, and a person's records, never straddle the split."""
     from stanch.cli.dataset import open_dataset_of  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.workspace.verbs_data import split_data  # noqa: PLC0415 - same
 
     with open_workspace(current()) as workspace:
-        made = split_data(workspace, open_dataset_of(workspace, path), holdout, members, held_out)
+        dataset = open_dataset_of(workspace, path)
+        made = split_data(workspace, dataset, holdout, members, held_out, unit_column=unit_column)
     counts = {"members": len(made.members), "held_out": len(made.nonmembers)}
-    return Result(dict(counts), f"split     {counts['members']} members → {members}, {counts['held_out']} → {held_out}")
+    text = f"split     {counts['members']} members → {members}, {counts['held_out']} → {held_out}"
+    return Result(dict(counts), text, warnings=made.warnings)
 
 
 data.add_command(canaries)

@@ -103,12 +103,19 @@ def find_repeats(workspace: Workspace, dataset: Dataset, min_chars: int) -> Repe
     return workspace.door.act(Request("data.repeats", "data:read", dataset_ref(dataset.path)), run)
 
 
-def split_data(workspace: Workspace, dataset: Dataset, holdout: float, members: Path, held_out: Path) -> Split:
-    """Split members from records kept out; near-duplicates never straddle the split."""
+def split_data(
+    workspace: Workspace,
+    dataset: Dataset,
+    holdout: float,
+    members: Path,
+    held_out: Path,
+    unit_column: str | None = None,
+) -> Split:
+    """Split members from records kept out; near-duplicates, and the records of a unit, never straddle the split."""
 
     def run(_ref: EntryRef) -> Done[Split]:
-        groups = find_near_duplicates(dataset)
-        split = split_members(dataset, holdout=holdout, key=workspace.keys.secret("dataset"), groups=groups)
+        groups, key = find_near_duplicates(dataset), workspace.keys.secret("dataset")
+        split = split_members(dataset, holdout=holdout, key=key, groups=groups, unit_column=unit_column)
         write_split(dataset, split, members=members, nonmembers=held_out)
         return Done(split, {"members": len(split.members), "held_out": len(split.nonmembers)})
 
