@@ -4,6 +4,9 @@ import json
 
 import pytest
 
+from stanch.data import open_dataset
+from stanch.workspace import Workspace
+
 
 @pytest.fixture
 def w(stanch):
@@ -34,3 +37,44 @@ def test_a_split_keeps_the_records_of_a_person_together(w, tmp_path):
     members, held = ({row["customer_id"] for row in read(tmp_path / name)} for name in ("in.jsonl", "out.jsonl"))
     assert members
     assert held == set(range(20)) - members
+
+
+def test_one_record_is_proven_without_showing_the_others(w, stanch, tmp_path, monkeypatch):
+    rows = write(tmp_path / "rows.jsonl", [{"text": f"the fact number {n}"} for n in range(9)])
+    made = w("data", "manifest", rows, "--out", "m.json")
+    assert w("data", "verify", rows, "--manifest", "m.json").code == 0
+    with Workspace.open(tmp_path / "w") as workspace:
+        ids = [record.id for record in open_dataset(rows, key=workspace.keys.secret("dataset"))]
+    assert w("data", "prove", rows, ids[4], "--manifest", "m.json", "--out", "proof.json").code == 0
+    shown = (tmp_path / "proof.json").read_text()
+    assert [f"fact number {n}" in shown for n in range(9)] == [n == 4 for n in range(9)]
+    assert (tmp_path / "proof.json").stat().st_mode & 0o077 == 0
+    monkeypatch.chdir(tmp_path.parent)  # whoever checks has no workspace
+    checked = stanch("data", "check", tmp_path / "proof.json", "--manifest", tmp_path / "m.json", "--json")
+    root = made.out.split()[-1]
+    assert checked.code == 0, checked
+    assert checked.json["data"] == {"record": 5, "records": 9, "root": root}
+    assert "fact number" not in checked.out
+
+
+def test_what_is_not_the_data_set_of_the_manifest_is_refused(w, stanch, tmp_path):
+    rows = write(tmp_path / "rows.jsonl", [{"text": f"the fact number {n}"} for n in range(9)])
+    w("data", "manifest", rows, "--out", "m.json")
+    other = write(tmp_path / "other.jsonl", [{"text": f"the fact number {n}"} for n in range(8, -1, -1)])
+    shown = w("data", "verify", other, "--manifest", "m.json", "--json")
+    assert (shown.code, shown.json["error"]["slug"]) == (1, "tampered")
+    shown = w("data", "prove", rows, "r1", "--manifest", "m.json", "--out", "proof.json", "--json")
+    assert (shown.code, shown.json["error"]["slug"]) == (2, "not-found")
+    assert not (tmp_path / "proof.json").exists()
+    with Workspace.open(tmp_path / "w") as workspace:
+        first = next(iter(open_dataset(rows, key=workspace.keys.secret("dataset")))).id
+    w("data", "prove", rows, first, "--manifest", "m.json", "--out", "proof.json")
+    proof = json.loads((tmp_path / "proof.json").read_text())
+    for name, value in (("row", '{"text":"another fact"}'), ("index", 1), ("salt", "00" * 16), ("count", 10)):
+        (tmp_path / "bad.json").write_text(json.dumps(proof | {name: value}))
+        shown = stanch("data", "check", "bad.json", "--manifest", "m.json", "--json")
+        assert (shown.code, shown.json["error"]["slug"]) == (1, "proof-invalid"), name
+    manifest = json.loads((tmp_path / "m.json").read_text())
+    for root in ("no root", "00" * 31, "0g" * 32):
+        (tmp_path / "bad.json").write_text(json.dumps(manifest | {"root": root}))
+        assert stanch("data", "check", "proof.json", "--manifest", "bad.json").code == 2

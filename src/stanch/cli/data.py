@@ -7,6 +7,7 @@ import click
 
 from stanch.cli.data_canaries import canaries
 from stanch.cli.data_index import index
+from stanch.cli.data_manifest import check, manifest, prove, verify
 from stanch.cli.data_terms import dictionary, vault
 from stanch.cli.engines import engine_of, shared
 from stanch.cli.frame import SHARE, Group, Result, current
@@ -21,27 +22,8 @@ def data() -> None:
     """Manifests, duplicates, splits, canaries, the training-text index."""
 
 
-data.add_command(dictionary)
-data.add_command(vault)
-
-
-@data.command("manifest")
-@click.argument("path", type=IN)
-@click.option("--out", type=OUT, help="Write the manifest here.")
-def manifest(path: Path, out: Path | None) -> Result:
-    """Fix the content of the data set PATH: a salted Merkle root, recorded in the log."""
-    from stanch.cli.dataset import open_dataset_of  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.crypto import write_atomic  # noqa: PLC0415 - same
-    from stanch.workspace.verbs_data import take_stock  # noqa: PLC0415 - same
-
-    with open_workspace(current()) as workspace:
-        made = take_stock(workspace, open_dataset_of(workspace, path))
-    if out is not None:
-        write_atomic(out, made.to_json())
-    return Result(
-        {"root": made.root, "records": made.count}, f"manifest  {path}: {made.count} records, root {made.root}"
-    )
+for _command in (dictionary, vault, manifest, verify, prove, check):
+    data.add_command(_command)
 
 
 @data.command("dedup")

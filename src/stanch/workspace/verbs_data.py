@@ -10,6 +10,7 @@ from stanch.data import (
     DatasetManifest,
     DuplicateReport,
     InjectedDataset,
+    RecordProof,
     RepeatReport,
     ScanPlan,
     Split,
@@ -19,8 +20,10 @@ from stanch.data import (
     find_near_duplicates,
     find_repeated_spans,
     inject,
+    prove_record,
     scan_dataset,
     split_members,
+    verify_manifest,
     write_split,
 )
 from stanch.data.engines import LOCAL, Engine
@@ -78,6 +81,27 @@ def take_stock(workspace: Workspace, dataset: Dataset) -> DatasetManifest:
         return Done(manifest, {"root": manifest.root, "records": manifest.count})
 
     return workspace.door.act(Request("data.manifest", "data:add", dataset_ref(dataset.path)), run)
+
+
+def verify_stock(workspace: Workspace, dataset: Dataset, manifest: DatasetManifest) -> DatasetManifest:
+    """Verify that the data set holds the records of the manifest, all of them, in their order."""
+
+    def run(_ref: EntryRef) -> Done[DatasetManifest]:
+        return Done(verify_manifest(dataset, manifest, key=workspace.keys.secret("dataset")))
+
+    payload: dict[str, JsonValue] = {"root": manifest.root}
+    return workspace.door.act(Request("data.verify", "data:read", dataset_ref(dataset.path), payload), run)
+
+
+def prove_stock(workspace: Workspace, dataset: Dataset, manifest: DatasetManifest, record_id: str) -> RecordProof:
+    """Prove that one record is in the data set of the manifest; the proof shows it, and the log its position."""
+
+    def run(_ref: EntryRef) -> Done[RecordProof]:
+        proof = prove_record(dataset, manifest, record_id, key=workspace.keys.secret("dataset"))
+        return Done(proof, {"record": proof.index + 1})
+
+    payload: dict[str, JsonValue] = {"root": manifest.root}
+    return workspace.door.act(Request("data.prove", "data:read", dataset_ref(dataset.path), payload), run)
 
 
 def deduplicate(
