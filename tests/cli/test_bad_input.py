@@ -110,6 +110,8 @@ CASES = [
     ("data canaries plan {data} --tokenizer {base} --kind rare-token --out {out}", 2, "trained embeddings"),
     ("data canaries plan {data} --tokenizer {base} --repetitions 1,65 --out {out}", 2, "from 1 to 64"),
     ("data canaries plan {data} --tokenizer {base} --repetitions 1,x --out {out}", 2, "from 1 to 64"),
+    ("data canaries list {missing}", 2, "missing"),
+    ("data canaries list {text}", 2, ""),
     ("data canaries inject {data} --plan {missing} --out {out}", 2, "missing"),
     ("data canaries inject {data} --plan {text} --out {out}", 2, ""),
     ("data index build {missing} --out {out}", 2, "missing"),

@@ -1,10 +1,13 @@
 """``stanch data`` from the command line: what a command shows, and what it must not."""
 
+import io
 import json
+import sys
+import tempfile
 
 import pytest
 
-from stanch.data import open_dataset
+from stanch.data import CanarySpec, open_dataset, plan_canaries
 from stanch.workspace import Workspace
 
 
@@ -78,3 +81,62 @@ def test_what_is_not_the_data_set_of_the_manifest_is_refused(w, stanch, tmp_path
     for root in ("no root", "00" * 31, "0g" * 32):
         (tmp_path / "bad.json").write_text(json.dumps(manifest | {"root": root}))
         assert stanch("data", "check", "proof.json", "--manifest", "bad.json").code == 2
+
+
+SAID = "the same long sentence stands here and there and everywhere in the data of this house"
+
+
+def test_a_report_of_near_duplicates_writes_no_data_set(w, tmp_path):
+    rows = write(tmp_path / "rows.jsonl", [{"text": SAID}, {"text": SAID + "!"}, {"text": "quite another text " * 9}])
+    before = set(tmp_path.iterdir())
+    shown = w("data", "dedup", rows, "--report-only", "--report", "clusters.json", "--json")
+    assert shown.json["data"] == {"before": 3, "after": 2, "clusters": 1, "different": 0}
+    assert set(tmp_path.iterdir()) - before == {tmp_path / "clusters.json"}
+    (cluster,) = json.loads((tmp_path / "clusters.json").read_text())["clusters"]
+    assert cluster["size"] == 2
+    assert "sentence" not in (tmp_path / "clusters.json").read_text()
+    kept = w("data", "dedup", rows, "--out", "kept.jsonl", "--json")
+    assert kept.json["data"] == shown.json["data"]
+    assert len(read(tmp_path / "kept.jsonl")) == 2
+    for flags in ((), ("--report-only", "--out", "x.jsonl")):
+        assert w("data", "dedup", rows, *flags).code == 2
+
+
+def test_a_list_of_canaries_tells_neither_texts_nor_coins(stanch, tmp_path):
+    data = open_dataset(write(tmp_path / "rows.jsonl", [{"text": f"the fact number {n}"} for n in range(9)]))
+    plan = plan_canaries(data, CanarySpec(n=64, repetitions=(1, 4)), preregistration={})
+    plan.save(tmp_path / "plan.json")
+    shown, told = (stanch("data", "canaries", "list", "plan.json", *flag) for flag in ((), ("--json",)))
+    listed = told.json["data"]["canaries"]
+    assert [row["id"] for row in listed] == [canary.id for canary in plan.canaries]
+    assert all(set(row) == {"id", "kind", "copies", "tier"} for row in listed)
+    for canary in plan.canaries:
+        assert canary.id in shown.out
+        assert not any(text in shown.out + told.out for text in (canary.secret, canary.messages[-1].content))
+    assert plan.seed.hex() not in told.out
+    assert "not planted" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("given", "records"),
+    [
+        ('\n{"text": "write to ana.ruiz@corp-mail.com"}\n{"text": "nothing"}\n', 2),
+        ("a first paragraph\n\nwrite to ana.ruiz@corp-mail.com\nnow\n", 2),
+    ],
+)
+def test_standard_input_is_scanned_and_leaves_no_file(w, tmp_path, monkeypatch, given, records):
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given.encode())))
+    shown = w("scan", "-", "--fail-on", "low", "--json")
+    assert (shown.code, shown.json["data"]["records"]) == (1, records)
+    assert [count["kind"] for count in shown.json["data"]["counts"]] == ["email"]
+    assert "ana.ruiz" not in shown.out
+    assert not list(folder.iterdir())
+
+
+def test_empty_standard_input_is_refused(w, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\n\n")))
+    shown = w("scan", "-")
+    assert (shown.code, "empty" in shown.err) == (2, True)

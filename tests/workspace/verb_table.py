@@ -285,6 +285,8 @@ VERBS = [
          lambda w, c, _out: verbs_data.prove_stock(w, keyed(w, c), stock(w, c), next(iter(keyed(w, c))).id)),
     Verb(verbs_data.deduplicate, "data.dedup", "dana", (verbs_data, "drop_duplicates"),
          lambda w, c, out: verbs_data.deduplicate(w, dataset(c), out / "kept.jsonl")),
+    Verb(verbs_data.find_duplicates, "data.duplicates", "dana", (verbs_data, "find_near_duplicates"),
+         lambda w, c, _out: verbs_data.find_duplicates(w, dataset(c))),
     Verb(verbs_data.split_data, "data.split", "dana", (verbs_data, "write_split"),
          lambda w, c, out: verbs_data.split_data(w, dataset(c), 0.2, out / "in.jsonl", out / "held.jsonl")),
     Verb(verbs_data.plant_canaries, "data.inject", "dana", (verbs_data, "inject"),

@@ -28,27 +28,44 @@ for _command in (dictionary, vault, manifest, verify, prove, check):
 
 @data.command("dedup")
 @click.argument("path", type=IN)
-@click.option("--out", type=OUT, required=True, help="The data set without near-duplicates.")
+@click.option("--out", type=OUT, help="The data set without near-duplicates.")
+@click.option("--report-only", is_flag=True, help="Write no data set; say what --out would leave out.")
+@click.option(
+    "--report", "report_file", type=OUT, help="Write the clusters here: ids, sizes and similarities, no text."
+)
 @click.option(
     "--ignore-columns", is_flag=True,
     help="Drop records that say the same although their other columns (labels, numbers) differ.",
 )  # fmt: skip
 @shared
-def dedup(path: Path, out: Path, *, ignore_columns: bool, **sharing: Any) -> Result:  # noqa: ANN401 - the options of `shared`
+def dedup(
+    path: Path, out: Path | None, *, report_only: bool, report_file: Path | None, ignore_columns: bool, **sharing: Any,  # noqa: ANN401 - the options of `shared`
+) -> Result:  # fmt: skip
     """Keep the first of each cluster of near-duplicate records; what differs in signs, tool calls or columns stays."""
     from stanch.cli.dataset import open_dataset_of  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.cli.key_places import key_places  # noqa: PLC0415 - same
-    from stanch.workspace.verbs_data import deduplicate  # noqa: PLC0415 - same
+    from stanch.crypto import write_atomic  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_data import deduplicate, find_duplicates  # noqa: PLC0415 - same
 
+    if report_only is (out is not None):
+        raise click.UsageError("give either --out FILE or --report-only")
     frame = current()
     doer = engine_of(key_places(frame), **sharing)
     with open_workspace(frame) as workspace:
         dataset = open_dataset_of(workspace, path)
-        report, kept = deduplicate(workspace, dataset, out, ignore_columns=ignore_columns, engine=doer)
-        before, after = len(dataset), len(kept)
-    different = sum(len(cluster) - 1 for cluster in report.clusters) - (before - after)
-    lines = [f"kept      {after} of {before} records; {len(report.clusters)} clusters of near-duplicates  → {out}"]
+        before = len(dataset)
+        if out is None:
+            report, copies = find_duplicates(workspace, dataset, ignore_columns=ignore_columns, engine=doer)
+        else:
+            report, kept = deduplicate(workspace, dataset, out, ignore_columns=ignore_columns, engine=doer)
+            copies = before - len(kept)
+    if report_file is not None:
+        write_atomic(report_file, report.to_json(), mode=0o600)
+    after = before - copies
+    different = sum(len(cluster) - 1 for cluster in report.clusters) - copies
+    did = f"kept      {after} of" if out is not None else f"would keep {after} of"
+    lines = [f"{did} {before} records; {len(report.clusters)} clusters of near-duplicates{f'  → {out}' if out else ''}"]
     if different:
         lines.append(f"          {different} of them say what another says, and differ in signs, tool calls or columns")
     if different and not ignore_columns:

@@ -31,6 +31,7 @@ KINDS: dict[str, Kind] = {
     "console.serve": Kind("serve:run", "workspace"),
     "console.token": Kind("access:grant", "workspace"),
     "data.dedup": Kind("data:add", "dataset"),
+    "data.duplicates": Kind("data:read", "dataset"),
     "data.index": Kind("data:read", "dataset"),
     "data.inject": Kind("data:add", "dataset"),
     "data.manifest": Kind("data:add", "dataset"),

@@ -26,6 +26,7 @@ from stanch.data import (
     verify_manifest,
     write_split,
 )
+from stanch.data.copies import find_copies
 from stanch.data.engines import LOCAL, Engine
 from stanch.errors import InvalidInput
 from stanch.scan import IndexParams, Layout, Scanner, ScanReport, SpanIndex, open_vault
@@ -115,6 +116,19 @@ def deduplicate(
         return Done((report, kept), {"clusters": len(report.clusters), "kept": len(kept)})
 
     return workspace.door.act(Request("data.dedup", "data:add", dataset_ref(dataset.path)), run)
+
+
+def find_duplicates(
+    workspace: Workspace, dataset: Dataset, *, ignore_columns: bool = False, engine: Engine = LOCAL
+) -> tuple[DuplicateReport, int]:
+    """Find the records that say the same, and how many :func:`deduplicate` would leave out; nothing is written."""
+
+    def run(_ref: EntryRef) -> Done[tuple[DuplicateReport, int]]:
+        report = find_near_duplicates(dataset, engine=engine)
+        copies = len(find_copies(dataset, report.clusters, ignore_columns=ignore_columns))
+        return Done((report, copies), {"clusters": len(report.clusters), "copies": copies})
+
+    return workspace.door.act(Request("data.duplicates", "data:read", dataset_ref(dataset.path)), run)
 
 
 def find_repeats(workspace: Workspace, dataset: Dataset, min_chars: int) -> RepeatReport:
