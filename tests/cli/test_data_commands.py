@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 import sys
 import tempfile
 
@@ -140,3 +141,25 @@ def test_empty_standard_input_is_refused(w, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\n\n")))
     shown = w("scan", "-")
     assert (shown.code, "empty" in shown.err) == (2, True)
+
+
+def test_a_whole_text_is_held_against_the_index_with_its_evidence(w, tmp_path):
+    rng = random.Random(5)
+    words = ["".join(rng.choice("abcdefghij") for _ in range(6)) for _ in range(3000)]
+    rows = write(tmp_path / "rows.jsonl", [{"text": " ".join(words[n : n + 60])} for n in range(0, 1800, 60)])
+    w("data", "index", "build", rows, "--out", "i.index")
+    stranger = " ".join(words[1800:2400]).replace(" ", "\n")
+    copied = stranger + "\n" + "\n".join(words[30:90])
+    (tmp_path / "suspect.txt").write_text(copied)
+    (tmp_path / "stranger.txt").write_text(stranger)
+    # One word a line: no line alone holds a window, the whole text does.
+    assert w("data", "index", "query", "i.index", "suspect.txt").code == 0
+    shown = w("data", "index", "query", "i.index", "suspect.txt", "--whole")
+    assert (shown.code, words[40] in shown.out, "bounds chance alone" in shown.out) == (1, False, True)
+    (row,) = w("data", "index", "query", "i.index", "suspect.txt", "--whole", "--json").json["data"]["lines"]
+    assert row["log10_p"] < -6
+    clean = w("data", "index", "query", "i.index", "stranger.txt", "--whole", "--json")
+    (row,) = clean.json["data"]["lines"]
+    assert clean.code == 0
+    assert row["windows"] > 3000
+    assert row["log10_p"] > -4
