@@ -43,7 +43,9 @@ def audit() -> None:
 @click.option("--secrets", type=click.IntRange(1), default=16, help="Canary secrets whose exposure is measured.")
 @click.option("--candidates", type=click.IntRange(19), default=999, help="Candidates behind each secret's exposure.")
 @click.option("--tree-budget", type=click.IntRange(1), default=6000, help="Most model calls in each secret's search.")
-@click.option("--values", type=click.IntRange(0), default=32, help="Personal values that are guessed; 0: none.")
+@click.option(
+    "--values", type=click.IntRange(0), default=32, help="Personal values, and residuals of a scan, to guess; 0: none."
+)
 @click.option("--near-verbatim", is_flag=True, help="Count rows as well that come out nearly word for word.")
 @click.option("--alpha", type=SHARE, default=0.05, help="Error probability of the verdict, as the plan registered it.")
 @click.option(
