@@ -265,11 +265,14 @@ def _render(decision: "GateDecision", form: str) -> str:
 @audit.command("scores")
 @click.argument("path", type=FILE)
 @click.option("--coins", is_flag=True, help="Membership was decided by independent fair coins.")
-def scores(path: Path, coins: bool) -> Result:  # noqa: FBT001 - a flag of the command line
+@click.option("--lower-is-member", is_flag=True, help="Members have lower scores, as where a score is a loss.")
+@click.option("--alpha", type=SHARE, default=0.05, help="Error probability of the epsilon bound.")
+def scores(path: Path, *, coins: bool, lower_is_member: bool, alpha: float) -> Result:
     """Full statistics for any tool's scores: a CSV with the columns score and member. No workspace, no torch."""
     from stanch.audit import audit_scores, read_table  # noqa: PLC0415 - keeps `stanch --help` light
 
-    report = audit_scores(read_table(path), coins=coins)
+    table = read_table(path)
+    report = audit_scores(table.negated() if lower_is_member else table, coins=coins, alpha=alpha)
     lines = describe(report, path.parent, path).splitlines()[:-1]
     return Result(report.to_json(), "\n".join(lines), exit_code(report.verdict))
 
