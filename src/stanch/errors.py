@@ -8,6 +8,7 @@ secret or a training row. The family decides the exit code of the command line a
     StanchError                  70  500  a bug of ours, when raised as itself
       InvalidInput                2  400  the caller's input or usage
         EntryTooLarge UnknownSetting SchemaTooOld SchemaTooNew UnsafeArtifact InvalidSafetensors UnitNotChosen
+        UnitColumnMissing
       VerificationError           1  409  something is not what it claims to be
         ProofInvalid NoTrustedSignature QuorumUnmet TileConflict LogRolledBack Equivocation
         Tampered NotSealed SignatureMissing NonCanonicalStream UnexpectedFile BundleIncomplete Rollback
@@ -97,6 +98,10 @@ class InvalidSafetensors(InvalidInput):
 
 class UnitNotChosen(InvalidInput):
     """The data names persons, but no privacy unit was chosen."""
+
+
+class UnitColumnMissing(InvalidInput):
+    """A record lacks the column that names its privacy unit."""
 
 
 class VerificationError(StanchError):

@@ -179,5 +179,5 @@ def test_a_closed_pipe_is_silent(files):
 
 def test_the_group_of_data_commands_is_whole():
     assert set(data.data.commands) == {
-        "manifest", "dedup", "repeats", "split", "canaries", "index", "dictionary", "vault"
+        "manifest", "verify", "prove", "check", "dedup", "repeats", "split", "canaries", "index", "dictionary", "vault"
     }  # fmt: skip

@@ -4,8 +4,15 @@ import random
 
 import pytest
 
-from stanch.data import find_near_duplicates, open_dataset, split_members, write_split
-from stanch.errors import InvalidInput
+from stanch.data import (
+    DuplicateReport,
+    find_near_duplicates,
+    open_dataset,
+    read_steps,
+    split_members,
+    write_split,
+)
+from stanch.errors import InvalidInput, UnitColumnMissing
 
 
 def test_the_side_is_the_keyed_draw_of_the_record_id(chats, key):
@@ -47,6 +54,73 @@ def test_near_duplicates_are_never_on_both_sides(write_rows, prose, key):
         assert set(cluster) <= split.members or set(cluster) <= split.nonmembers
     alone = split_members(dataset, holdout=0.5, key=key)
     assert any(set(cluster) & alone.members and set(cluster) & alone.nonmembers for cluster in report.clusters)
+
+
+def test_the_records_of_a_person_are_never_on_both_sides(write_rows, key):
+    rows = [{"text": f"note {n}", "customer_id": f"c{n % 40}"} for n in range(400)]
+    dataset = open_dataset(write_rows(rows), key=key)
+    alone = split_members(dataset, holdout=0.5, key=key)
+    assert "--unit-column customer_id" in alone.warnings[0]
+    split = split_members(dataset, holdout=0.5, key=key, unit_column="customer_id")
+    assert not any("unit-column" in warning for warning in split.warnings)
+    split_key = hmac.digest(hmac.digest(bytes(32), key, "sha256"), b"stanch/split/v1\x01", "sha256")
+    for record, row in zip(dataset, rows, strict=True):
+        draw = int.from_bytes(hmac.digest(split_key, row["customer_id"].encode(), "sha256")[:8], "little") / 2**64
+        assert (record.id in split.nonmembers) == (draw < 0.5)
+    straddling = {
+        row["customer_id"] for record, row in zip(dataset, rows, strict=True) if record.id in alone.members
+    } & {row["customer_id"] for record, row in zip(dataset, rows, strict=True) if record.id in alone.nonmembers}
+    assert straddling  # otherwise this test could not fail
+
+
+def test_persons_and_near_duplicates_are_joined_transitively(write_rows, prose, key):
+    """Customers 2i and 2i + 1 share one near-duplicate each: all records of both are one group."""
+    rng = random.Random(7)
+    rows = []
+    for pair in range(30):
+        shared = prose(rng, 40)
+        for side in (0, 1):
+            rows += [{"text": shared + " so" * side, "user": 2 * pair + side}]
+            rows += [{"text": prose(rng, 40), "user": 2 * pair + side} for _ in range(2)]
+    dataset = open_dataset(write_rows(rows), key=key)
+    report = find_near_duplicates(dataset)
+    assert len(report.clusters) == 30
+    split = split_members(dataset, holdout=0.5, key=key, groups=report, unit_column="user")
+    sides = {}
+    for record, row in zip(dataset, rows, strict=True):
+        sides.setdefault(row["user"] // 2, set()).add(record.id in split.members)
+    assert all(len(side) == 1 for side in sides.values())
+    unjoined = split_members(dataset, holdout=0.5, key=key, unit_column="user")
+    assert any(set(c) & unjoined.members and set(c) & unjoined.nonmembers for c in report.clusters)
+
+
+def test_new_records_of_a_person_go_where_the_person_is(write_rows, key):
+    rows = [{"text": f"note {n}", "user": n % 50} for n in range(300)]
+    before = split_members(open_dataset(write_rows(rows), key=key), holdout=0.3, key=key, unit_column="user")
+    more = [{"text": f"new {n}", "user": n % 50} for n in range(100)]
+    after = split_members(
+        open_dataset(write_rows([*more, *rows], "b.jsonl"), key=key), holdout=0.3, key=key, unit_column="user"
+    )
+    assert before.members <= after.members
+    assert before.nonmembers <= after.nonmembers
+
+
+def test_a_record_without_its_unit_and_a_foreign_report_are_refused(write_rows, chats, key):
+    dataset = open_dataset(write_rows([{"text": "a", "user": "ann"}, {"text": "b", "user": " "}], "u.jsonl"), key=key)
+    with pytest.raises(UnitColumnMissing, match="record 1") as caught:
+        split_members(dataset, key=key, unit_column="user")
+    assert "ann" not in str(caught.value)
+    foreign = DuplicateReport((("r1", "r2"),), (1.0,), 2, 0, 0.8, 128)
+    with pytest.raises(InvalidInput, match="duplicate report"):
+        split_members(chats, key=key, groups=foreign)
+
+
+def test_the_provenance_names_the_column(write_rows, key, tmp_path):
+    rows = [{"text": f"note {n}", "user": n} for n in range(40)]
+    dataset = open_dataset(write_rows(rows), key=key)
+    split = split_members(dataset, holdout=0.5, key=key, unit_column="user")
+    members, _ = write_split(dataset, split, members=tmp_path / "m.jsonl", nonmembers=tmp_path / "n.jsonl")
+    assert read_steps(members)[0].parameters == {"holdout": 0.5, "side": "members", "unit_column": "user"}
 
 
 def test_another_key_splits_otherwise(chats, key):

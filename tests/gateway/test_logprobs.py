@@ -177,6 +177,8 @@ def test_they_need_a_grant_and_a_budget_and_are_charged(ground, guard):
     assert [one["token"] for one in first.json["choices"][0]["logprobs"]["content"]] == ["Hello", " you"]
     assert sent[0]["logprobs"] is True
     assert (entries(ground)[-2][2]["reserved"]["bits"], entries(ground)[-1][2]["logprob_bits"]) == (110, 22)
+    told = -100 * sum(one["logprob"] for one in first.json["choices"][0]["logprobs"]["content"])
+    assert [entries(ground)[-1][2][name] for name in ("entries", "surprisal")] == [2, round(told)]
     assert run(granted, body, tuner)[0].code == "budget_exhausted"  # 22 are used, and 110 more are wanted
     assert run(granted, body | {"max_tokens": 9}, tuner)[0].status == 200
 
@@ -191,4 +193,4 @@ def test_they_are_streamed_through_the_whole_gateway(ground, guard):
             return await client.ask(ASK | {"stream": True})
 
     assert asyncio.run(main()).body.count(b'"token":') == 2
-    assert entries(ground)[-1][2]["logprob_bits"] == 22
+    assert (entries(ground)[-1][2]["logprob_bits"], entries(ground)[-1][2]["entries"]) == (22, 2)

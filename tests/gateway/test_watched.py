@@ -63,6 +63,7 @@ def test_the_watch_reads_what_the_gateway_writes(workspace, guard):
     assert 0 <= lone.lone_expected - 1e6 * chance * lone.folded_chars < 1
     assert all((one.verdict, one.lone, one.error) == ("allow", 0, "") for one in others)
     assert all(one.released == len(CLEAN) and one.completion_tokens and one.prompt_tokens for one in others)
+    assert all((one.runs, one.repeated) == (max(0, len(CLEAN.split()) - 3), 0) for one in others)
     (window,) = (event.detail for event in found if isinstance(event.detail, Window))
     assert (window.principal, window.model, window.count) == (who, str(MODEL.digest), 100)
     assert abs(window.vector()).max() < 0.1

@@ -389,6 +389,26 @@ def test_the_tail_of_the_binomial(count, chance, hits):
     )
 
 
+def test_evidence_is_calibrated_on_independent_texts():
+    """Of 500 texts that have nothing to do with the index, a share of at most p has evidence of p or less.
+
+    The filter is full (random hits at about 4e-3), so that each text of about 800 windows has some hits; at each p the
+    count may exceed the binomial mean by 4.5 deviations (false failure 3e-6), and the hits in all must be what fill_fp
+    says, so that a bound that is merely never reached fails.
+    """
+    index = SpanIndex.build(made.texts(150, 400, seed=3), key=KEY, params=IndexParams(50, 25, 8))
+    chance = index.header.fill_fp
+    assert 1e-3 < chance < 1e-1
+    seen = [index.evidence(text) for text in made.texts(500, 130, seed=4)]
+    for p in (0.5, 0.1, 0.01):
+        below = sum(one.log10_p <= math.log10(p) for one in seen)
+        assert below <= len(seen) * p + 4.5 * math.sqrt(len(seen) * p * (1 - p)), p
+    windows = sum(one.windows for one in seen)
+    assert windows > 300_000
+    hits = sum(one.hits for one in seen)
+    assert abs(hits - windows * chance) < 4.5 * math.sqrt(windows * chance)
+
+
 def test_evidence_grows_with_what_was_copied(library, index):
     stranger = index.evidence(" ".join(made.texts(1, 20_000, seed=99)))
     assert stranger.windows > 100_000

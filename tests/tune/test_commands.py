@@ -41,6 +41,22 @@ def stanch(place, capsys):
     return call
 
 
+def test_a_run_takes_other_privacy_than_the_spec_says(stanch, monkeypatch):
+    asked = []
+
+    def stop(_workspace, spec, *_others, **_more):
+        asked.append((spec.privacy.enabled, spec.privacy.epsilon))
+        raise InvalidInput("enough")
+
+    monkeypatch.setattr("stanch.workspace.verbs_model.run_tuning", stop)
+    for flags in ((), ("--epsilon", "0.25"), ("--no-privacy",)):
+        assert stanch("tune", "run", "spec.toml", *flags)[0] == 2
+    assert asked == [(True, 1.0), (True, 0.25), (False, 1.0)]
+    code, refused, _ = stanch("tune", "run", "spec.toml", "--no-privacy", "--epsilon", "1")
+    assert (code, len(asked)) == (2, 3)
+    assert "either" in refused["error"]["what"]
+
+
 def test_from_plan_to_statement(stanch, place):
     code, planned, _ = stanch("tune", "plan", "spec.toml")
     assert code == 0

@@ -14,8 +14,7 @@ from stanch.data import (
     open_dataset,
     plan_canaries,
 )
-from stanch.errors import InvalidInput, UnitNotChosen
-from stanch.tune.refusals import UnitColumnMissing
+from stanch.errors import InvalidInput, UnitColumnMissing, UnitNotChosen
 from stanch.tune.units import ColumnUnit, RecordUnit, form_units, parse_unit
 
 KEY = bytes(range(32))

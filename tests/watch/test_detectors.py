@@ -96,6 +96,41 @@ def test_a_model_that_grows_talkative_drifts():
     assert change <= alarms[0].window_start < alarms[0].at <= change + 30 * HOUR
 
 
+@pytest.mark.parametrize(
+    ("signal", "usual", "then"),
+    [
+        ("repetition", lambda h: {"runs": 200, "repeated": h % 5}, {"runs": 200, "repeated": 150}),
+        ("log-probability", lambda h: {"entries": 100, "surprisal": 6000 + 500 * (h % 5)},
+         {"entries": 100, "surprisal": 30_000}),
+    ],
+)  # fmt: skip
+def test_a_model_that_repeats_itself_or_grows_unsure_drifts(signal, usual, then):
+    """The hours between have answers that tell nothing of the signal: too short, or without log-probabilities."""
+    events = []
+    for h in range(2 * DAYS * 24 + 240):
+        told = {} if h % 2 else then if h >= 2 * DAYS * 24 else usual(h)
+        events += request(2 * h, START + h * HOUR, released=100 + 20 * (h % 5), **told)
+    _, alarms = play(drift_detector(), events)
+    assert {alarm.signal for alarm in alarms} == {signal}
+    assert alarms[0].window_start >= START + 2 * DAYS * 24 * HOUR
+
+
+def test_what_an_earlier_release_remembers_of_drift_is_read_on(monkeypatch):
+    """It had two signals and three columns: both go on from where they were, in the middle of an hour too."""
+    events = [e for h in range(DAYS * 24) for e in request(2 * h, START + h * HOUR, released=100 + 20 * (h % 5))]
+    whole, _ = play(drift_detector(), events)
+    with monkeypatch.context() as earlier:
+        earlier.setattr("stanch.watch.drift.SIGNALS", ("length", "filtered share"))
+        earlier.setattr("stanch.watch.drift.COLUMNS", 3)
+        state, _ = play(drift_detector(), events[:-10])
+    after, _ = drift_detector().step(state, events[-10:])
+    assert after == whole
+    for h in range(DAYS * 24, DAYS * 24 + 120):
+        events += request(2 * h, START + h * HOUR, released=400)
+    _, alarms = drift_detector().step(after, events[2 * DAYS * 24 :])
+    assert {alarm.signal for alarm in alarms} == {"length"}
+
+
 def test_a_new_network_at_night_is_reported_among_many():
     def day(number, events):
         for principal in range(40):

@@ -25,7 +25,7 @@ from stanch.audit import AuditInput, AuditParams
 from stanch.audit.endpoint import Endpoint
 from stanch.crypto import SigningKey
 from stanch.crypto.identity import generate_identity
-from stanch.data import CanarySpec, open_dataset, plan_canaries
+from stanch.data import CanarySpec, build_manifest, open_dataset, plan_canaries
 from stanch.errors import NotPermitted
 from stanch.ledger import EntryQuery, Ledger, LedgerReader
 from stanch.ledger.erasure import Selection
@@ -82,6 +82,14 @@ SPEC = TuneSpec.from_toml(b'[base]\npath = "base"\n')
 
 def dataset(case):
     return open_dataset(case.material.data)
+
+
+def keyed(workspace, case):
+    return open_dataset(case.material.data, key=workspace.keys.secret("dataset"))
+
+
+def stock(workspace, case):
+    return build_manifest(keyed(workspace, case), key=workspace.keys.secret("dataset"))
 
 
 def plan(case):
@@ -295,9 +303,15 @@ VERBS = [
          lambda w, c, _out: verbs_data.reveal_values(w, c.kept["vault"], lambda: c.kept["identity"], [NAME]),
          before=fill_it),
     Verb(verbs_data.take_stock, "data.manifest", "dana", (verbs_data, "build_manifest"),
-         lambda w, c, _out: verbs_data.take_stock(w, open_dataset(c.material.data, key=w.keys.secret("dataset")))),
+         lambda w, c, _out: verbs_data.take_stock(w, keyed(w, c))),
+    Verb(verbs_data.verify_stock, "data.verify", "dana", (verbs_data, "verify_manifest"),
+         lambda w, c, _out: verbs_data.verify_stock(w, keyed(w, c), stock(w, c))),
+    Verb(verbs_data.prove_stock, "data.prove", "dana", (verbs_data, "prove_record"),
+         lambda w, c, _out: verbs_data.prove_stock(w, keyed(w, c), stock(w, c), next(iter(keyed(w, c))).id)),
     Verb(verbs_data.deduplicate, "data.dedup", "dana", (verbs_data, "drop_duplicates"),
          lambda w, c, out: verbs_data.deduplicate(w, dataset(c), out / "kept.jsonl")),
+    Verb(verbs_data.find_duplicates, "data.duplicates", "dana", (verbs_data, "find_near_duplicates"),
+         lambda w, c, _out: verbs_data.find_duplicates(w, dataset(c))),
     Verb(verbs_data.split_data, "data.split", "dana", (verbs_data, "write_split"),
          lambda w, c, out: verbs_data.split_data(w, dataset(c), 0.2, out / "in.jsonl", out / "held.jsonl")),
     Verb(verbs_data.plant_canaries, "data.inject", "dana", (verbs_data, "inject"),

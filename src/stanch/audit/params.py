@@ -63,8 +63,8 @@ class AuditParams:
         tree_budget: A secret is ranked exactly if that surely takes no more node-forwards than this; else by sample.
         exposure_candidates: Uniform candidates per secret behind the exposure p-value.
         exposure_secrets: How many secrets put in, and how many held back, are ranked; the first of the plan.
-        reconstruction_values: How many personal values of rows, and of hold-out rows, are guessed among 100 candidates;
-            0: none.
+        reconstruction_values: How many personal values of rows, and of hold-out rows, are guessed among 100 candidates,
+            and how many values that a scan is not sure of; 0: none.
         near_verbatim: Whether rows are also counted that come out nearly word for word.
     """
 

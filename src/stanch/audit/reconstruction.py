@@ -23,12 +23,15 @@ from stanch.audit.sections import Reconstruction
 from stanch.crypto import hmac_sha256
 from stanch.data import Canary, ChatTurn, Record, TokenRecord, tokenise_canary, turns
 from stanch.errors import InvalidInput
-from stanch.scan import Policy, Scanner
+from stanch.scan import Policy, ScanFinding, Scanner
 from stanch.terms import Progress
 
 CANDIDATES: Final = 100
 POOLED: Final = "pooled"
 """Kind of the values whose own kind has fewer than 30."""
+
+RESIDUAL: Final = "residual"
+"""Kind of the values that a scan is not sure of, and so leaves where they are."""
 
 _FEWEST = 30
 _FOLLOWING = 16
@@ -40,12 +43,16 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 @dataclass(frozen=True, slots=True)
 class PersonalValue:
-    """A value that the scanner found in what a row teaches: its kind, the row's id and turns, and the value itself."""
+    """A value that the scanner found in what a row teaches: its kind, the row's id and turns, and the value itself.
+
+    Not ``sure``: a residual, which redaction leaves.
+    """
 
     record_id: str
     kind: str
     said: tuple[ChatTurn, ...]
     value: str
+    sure: bool
 
     def __repr__(self) -> str:
         return f"PersonalValue(record_id={self.record_id!r}, kind={self.kind!r})"
@@ -69,8 +76,9 @@ def measure_reconstruction(
     key: bytes,
     progress: Progress,
 ) -> tuple[Reconstruction, ...]:
-    """Guess up to ``reconstruction_values`` values of either side; the key decides which, and their candidates.
+    """Guess up to ``reconstruction_values`` values of either side, and as many residuals of a scan.
 
+    The key decides which, and their candidates. Of rows that were redacted the residuals are all that is left.
     Candidates are values of rows that were never tuned on, as far as there are such, and else the value with other
     letters and digits; none is a value of the training set.
     """
@@ -84,16 +92,18 @@ def measure_reconstruction(
         for found in _choose(values, params.reconstruction_values, key)
     ]
     for number, (found, member) in enumerate(chosen, 1):
-        pool = sorted({other.value for other in spare if other.kind == found.kind} - {found.value})
+        alike = (other for other in spare if (other.kind, other.sure) == (found.kind, found.sure))
+        pool = sorted({other.value for other in alike} - {found.value})
         records = _candidate_records(found, target, pool, taught, key=key, max_tokens=sides.max_tokens)
         if records is not None:
-            results.append((found.kind, member, _comes_first(target, base, records, params)))
+            kind = found.kind if found.sure else RESIDUAL
+            results.append((kind, member, _comes_first(target, base, records, params)))
         progress("personal data", number, len(chosen))
     return _summarise(results)
 
 
 def find_values(records: Sequence[Record]) -> list[PersonalValue]:
-    """Return the values that the scanner finds in what each record teaches, and that stand there once."""
+    """Return the values, residuals included, that the scanner finds in what each record teaches, each there once."""
     found = []
     for record in records:
         said = list(turns(record))
@@ -102,11 +112,21 @@ def find_values(records: Sequence[Record]) -> list[PersonalValue]:
         if not said:
             continue
         text = said[-1].content
-        for finding in _scanner().scan(text).findings:
-            value = text[finding.start : finding.end]
-            if text.count(value) == 1:
-                found.append(PersonalValue(record.id, finding.kind, tuple(said), value))
-    return found
+        result = _scanner().scan(text)
+        end = 0
+        for finding in sorted(result.residuals, key=lambda one: one.start):
+            if finding.start >= end and not any(_overlap(finding, sure) for sure in result.findings):
+                end = finding.end
+                found.append(PersonalValue(record.id, finding.kind, tuple(said), text[finding.start : end], sure=False))
+        found += (
+            PersonalValue(record.id, finding.kind, tuple(said), text[finding.start : finding.end], sure=True)
+            for finding in result.findings
+        )
+    return [value for value in found if value.said[-1].content.count(value.value) == 1]
+
+
+def _overlap(one: ScanFinding, other: ScanFinding) -> bool:
+    return one.start < other.end and other.start < one.end
 
 
 def redraw(value: str, draws: random.Random) -> str:
@@ -150,7 +170,8 @@ def _choose(values: Sequence[PersonalValue], limit: int, key: bytes) -> list[Per
     def place(found: PersonalValue) -> bytes:
         return hmac_sha256(key, f"{found.record_id}\0{found.kind}\0{found.value}".encode())
 
-    return sorted(values, key=place)[:limit]
+    ordered = sorted(values, key=place)
+    return [found for sure in (True, False) for found in [one for one in ordered if one.sure is sure][:limit]]
 
 
 def _candidate_records(
@@ -236,7 +257,8 @@ def _summarise(results: Sequence[tuple[str, bool, bool]]) -> tuple[Reconstructio
     counts: dict[str, int] = {}
     for kind, member, _ in results:
         counts[kind] = counts.get(kind, 0) + member
-    named = [(kind if counts[kind] >= _FEWEST else POOLED, member, first) for kind, member, first in results]
+    apart = {kind for kind, count in counts.items() if count >= _FEWEST or kind == RESIDUAL}
+    named = [(kind if kind in apart else POOLED, member, first) for kind, member, first in results]
     return tuple(
         Reconstruction(
             kind=kind,

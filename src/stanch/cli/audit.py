@@ -43,7 +43,9 @@ def audit() -> None:
 @click.option("--secrets", type=click.IntRange(1), default=16, help="Canary secrets whose exposure is measured.")
 @click.option("--candidates", type=click.IntRange(19), default=999, help="Candidates behind each secret's exposure.")
 @click.option("--tree-budget", type=click.IntRange(1), default=6000, help="Most model calls in each secret's search.")
-@click.option("--values", type=click.IntRange(0), default=32, help="Personal values that are guessed; 0: none.")
+@click.option(
+    "--values", type=click.IntRange(0), default=32, help="Personal values, and residuals of a scan, to guess; 0: none."
+)
 @click.option("--near-verbatim", is_flag=True, help="Count rows as well that come out nearly word for word.")
 @click.option("--alpha", type=SHARE, default=0.05, help="Error probability of the verdict, as the plan registered it.")
 @click.option(
@@ -263,11 +265,14 @@ def _render(decision: "GateDecision", form: str) -> str:
 @audit.command("scores")
 @click.argument("path", type=FILE)
 @click.option("--coins", is_flag=True, help="Membership was decided by independent fair coins.")
-def scores(path: Path, coins: bool) -> Result:  # noqa: FBT001 - a flag of the command line
+@click.option("--lower-is-member", is_flag=True, help="Members have lower scores, as where a score is a loss.")
+@click.option("--alpha", type=SHARE, default=0.05, help="Error probability of the epsilon bound.")
+def scores(path: Path, *, coins: bool, lower_is_member: bool, alpha: float) -> Result:
     """Full statistics for any tool's scores: a CSV with the columns score and member. No workspace, no torch."""
     from stanch.audit import audit_scores, read_table  # noqa: PLC0415 - keeps `stanch --help` light
 
-    report = audit_scores(read_table(path), coins=coins)
+    table = read_table(path)
+    report = audit_scores(table.negated() if lower_is_member else table, coins=coins, alpha=alpha)
     lines = describe(report, path.parent, path).splitlines()[:-1]
     return Result(report.to_json(), "\n".join(lines), exit_code(report.verdict))
 

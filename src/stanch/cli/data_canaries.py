@@ -7,6 +7,7 @@ import click
 
 from stanch.cli.frame import SHARE, Group, Result, current
 from stanch.errors import InvalidInput
+from stanch.terms import JsonValue
 
 if TYPE_CHECKING:
     from stanch.audit import AuditParams
@@ -148,3 +149,26 @@ def inject(path: Path, plan_file: Path, out: Path, unit_column: str | None) -> R
         rows += f" in {injected.inserted} rows"
     text = f"planted   {rows}; committed as log entry {index}  → {out}"
     return Result({"inserted": injected.inserted, "entry": index}, text)
+
+
+@canaries.command("list")
+@click.argument("plan_file", metavar="PLAN", type=IN)
+def list_(plan_file: Path) -> Result:
+    """List the canaries of PLAN: ids, kinds and numbers of copies; neither a text nor a coin."""
+    from stanch.data import CanaryPlan  # noqa: PLC0415 - keeps `stanch --help` light
+
+    drawn = CanaryPlan.load(plan_file)
+    state = "committed to the log, and planted" if drawn.committed else "not planted yet, or without a commitment"
+    lines = [f"{drawn.plan_id}  {len(drawn.canaries)} canaries, {state}; commitment {drawn.commitment}"]
+    lines += [
+        f"  {canary.id}  {canary.kind:<10}  {canary.copies} {'copy' if canary.copies == 1 else 'copies'}, if it goes in"
+        for canary in drawn.canaries
+    ]
+    listed: list[JsonValue] = [
+        {"id": canary.id, "kind": canary.kind, "copies": canary.copies, "tier": canary.tier}
+        for canary in drawn.canaries
+    ]
+    data: dict[str, JsonValue] = {
+        "plan_id": drawn.plan_id, "commitment": drawn.commitment, "committed": drawn.committed, "canaries": listed,
+    }  # fmt: skip
+    return Result(data, "\n".join(lines))

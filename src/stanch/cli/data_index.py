@@ -73,23 +73,43 @@ def build(
 @index.command("query")
 @click.argument("index_file", metavar="INDEX", type=IN)
 @click.argument("source", metavar="PATH|-")
-def query(index_file: Path, source: str) -> Result:
+@click.option("--whole", is_flag=True, help="The file is one text; say how likely its hits are by chance.")
+def query(index_file: Path, source: str, *, whole: bool) -> Result:
     """Ask INDEX which lines of a file hold training text; each line is one text. Exit code 1: some do."""
     from stanch.cli.ground import open_input, open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.workspace.verbs_index import query_index  # noqa: PLC0415 - same
 
     with open_input(source) as file, open_workspace(current()) as workspace:
-        answers = query_index(workspace, index_file, _lines(file, source))
+        answers = query_index(workspace, index_file, [_all(file, source)] if whole else _lines(file, source))
     found = [(number, answer) for number, answer in enumerate(answers, 1) if answer.matches]
-    lines = [f"{source}  {len(answers)} texts, {len(found)} with training text"]
+    rows: list[JsonValue] = [_row(number, answer) for number, answer in (enumerate(answers, 1) if whole else found)]
+    data: dict[str, JsonValue] = {"texts": len(answers), "matched": len(found), "lines": rows}
+    text = _text_whole(source, answers[0]) if whole else _text_lines(source, len(answers), found)
+    return Result(data, text, exit_code=1 if found else 0)
+
+
+def _text_lines(source: str, texts: int, found: "list[tuple[int, Answer]]") -> str:
+    lines = [f"{source}  {texts} texts, {len(found)} with training text"]
     lines += [
-        f"  line {number:<6} {sum(match.folded_length for match in answer.matches)} characters, "
-        f"by chance 10^{answer.evidence.log10_p:.1f}"
+        f"  line {number:<6} {_length(answer)} characters, by chance 10^{answer.evidence.log10_p:.1f}"
         for number, answer in found
     ]
-    rows: list[JsonValue] = [_row(number, answer) for number, answer in found]
-    data: dict[str, JsonValue] = {"texts": len(answers), "matched": len(found), "lines": rows}
-    return Result(data, "\n".join(lines), exit_code=1 if found else 0)
+    return "\n".join(lines)
+
+
+def _text_whole(source: str, answer: "Answer") -> str:
+    evidence = answer.evidence
+    return (
+        f"{source}  {len(answer.matches)} spans of training text, {_length(answer)} characters\n"
+        f"evidence  {evidence.hits} of {evidence.windows} windows are in the index; that many or more by chance: "
+        f"10^{evidence.log10_p:.1f}\n"
+        "note      of several texts, multiply by their number. It bounds chance alone: what was published elsewhere\n"
+        "          too, or what many people write alike, is in the index without having come from here"
+    )
+
+
+def _length(answer: "Answer") -> int:
+    return sum(match.folded_length for match in answer.matches)
 
 
 @index.command("merge")
@@ -137,6 +157,17 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path}: cannot be read as UTF-8 text") from error
+
+
+def _all(file: BinaryIO, source: str) -> str:
+    from stanch.errors import InvalidInput  # noqa: PLC0415 - keeps `stanch --help` light
+
+    data = file.read(_MAX_LINE + 1)
+    if len(data) > _MAX_LINE:
+        raise InvalidInput(
+            f"{source}: expected at most {_MAX_LINE} bytes of one text", next_step="ask about parts of it"
+        )
+    return data.decode(errors="replace")
 
 
 def _lines(file: BinaryIO, source: str) -> Iterator[str]:

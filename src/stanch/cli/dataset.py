@@ -1,5 +1,10 @@
 """The data set that a command is given."""
 
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from stanch.data import Dataset, open_dataset
@@ -9,3 +14,24 @@ from stanch.workspace import Workspace
 def open_dataset_of(workspace: Workspace, path: Path, *, skip_bad: bool = False) -> Dataset:
     """Open a data set under the workspace's key, so that ids and digests of it are keyed."""
     return open_dataset(path, key=workspace.keys.secret("dataset"), skip_bad=skip_bad)
+
+
+@contextmanager
+def file_of(path: Path) -> Iterator[Path]:
+    """Yield ``path``; for ``-``, a copy of standard input that only its owner can read, and that goes afterwards.
+
+    A data set is read more than once. Standard input is JSONL if its first line that is not blank begins with a brace,
+    and paragraphs of text otherwise.
+    """
+    if path != Path("-"):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="stanch-") as folder:
+        stream = sys.stdin.buffer
+        while (first := stream.readline()) and not first.strip():
+            pass
+        copy = Path(folder) / ("stdin.jsonl" if first.lstrip().startswith(b"{") else "stdin.txt")
+        with copy.open("wb") as file:
+            file.write(first)
+            shutil.copyfileobj(stream, file)
+        yield copy

@@ -22,7 +22,7 @@ _FIELDS_SHOWN = 3
 
 
 @click.command(cls=Leaf)
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", metavar="PATH|-", type=click.Path(path_type=Path))
 @click.option(
     "--redact", "out", type=click.Path(path_type=Path), help="Write the data set with every finding replaced."
 )
@@ -42,8 +42,11 @@ _FIELDS_SHOWN = 3
 @shared
 @click.option("--resume", type=click.Path(path_type=Path), help="Keep finished parts here, and go on from them.")
 def scan(path: Path, *, out: Path | None, fail_on: str, sarif: Path | None, rules: Path | None, **more: Any) -> Result:  # noqa: ANN401 - options of the pass and of the policy
-    """Find secrets and personal data in the data set PATH; no report ever holds a value."""
-    from stanch.cli.dataset import open_dataset_of  # noqa: PLC0415 - keeps `stanch --help` light
+    """Find secrets and personal data in the data set PATH; no report ever holds a value.
+
+    Standard input (-) is JSONL if it begins with a brace, and otherwise text; meanwhile it lies in a private file.
+    """
+    from stanch.cli.dataset import file_of, open_dataset_of  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.cli.key_places import key_places  # noqa: PLC0415 - same
     from stanch.cli.scan_policy import Wanted, keys_of, policy_of  # noqa: PLC0415 - same
@@ -60,15 +63,15 @@ def scan(path: Path, *, out: Path | None, fail_on: str, sarif: Path | None, rule
         raise InvalidInput("a vault is filled while a copy is written", next_step="give --redact FILE too")
     frame = current()
     foreign = None if rules is None else read_gitleaks(rules, scanned=str(path))
-    with open_workspace(frame) as workspace:
+    with file_of(path) as file, open_workspace(frame) as workspace:
         policy = policy_of(workspace, wanted)
         if foreign is not None:
             policy = replace(policy, recognisers=policy.recognisers + foreign.recognisers)
-        dataset = open_dataset_of(workspace, path, skip_bad=skip_bad)
+        dataset = open_dataset_of(workspace, file, skip_bad=skip_bad)
         plan = ScanPlan(engine_of(keys_of(key_places(frame), wanted, policy), **sharing), resume)
         report = scan_data(workspace, dataset, Scanner(policy), out, plan=plan, progress=frame.progress())
     if sarif is not None:
-        write_atomic(sarif, canonical_json(to_sarif(report, path.name)) + b"\n")
+        write_atomic(sarif, canonical_json(to_sarif(report, file.name)) + b"\n")
     level = Severity(fail_on)
     passed = out is not None or report.at_or_above(level) == 0
     facts, text = report.to_json(), _text(report, path, out, level)

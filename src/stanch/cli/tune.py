@@ -65,6 +65,8 @@ def plan(spec_file: Path, unit: str | None, **changes: float | None) -> Result:
 
 @tune.command("run")
 @click.argument("spec_file", metavar="SPEC.toml", type=FILE)
+@click.option("--epsilon", type=ABOVE_ZERO, help="Instead of the spec's.")
+@click.option("--no-privacy", is_flag=True, help="Tune by the same loop without noise, and state no guarantee.")
 @click.option("--resume", is_flag=True, help="Continue an unfinished run; steps that a crash lost stay charged.")
 @click.option("--anchor", metavar="HEAD", help="A head of the budget journal that must be in it.")
 @click.option("--earlier", type=FOLDER, multiple=True, metavar="RUN", help="An earlier run on the same data; adds up.")
@@ -75,6 +77,8 @@ def plan(spec_file: Path, unit: str | None, **changes: float | None) -> Result:
 def run(
     spec_file: Path,
     *,
+    epsilon: float | None,
+    no_privacy: bool,
     resume: bool,
     anchor: str | None,
     earlier: tuple[Path, ...],
@@ -88,8 +92,11 @@ def run(
     from stanch.tune import tune as tune_model  # noqa: PLC0415 - same
     from stanch.workspace.verbs_model import run_tuning  # noqa: PLC0415 - same
 
+    if no_privacy and epsilon is not None:
+        raise click.UsageError("give either --epsilon or --no-privacy")
+    privacy = {"epsilon": epsilon, "enabled": False if no_privacy else None}
     frame, spec = current(), TuneSpec.load(spec_file).with_earlier(earlier)
-    spec = spec.changed(privacy={"insecure_reproducible": insecure_reproducible})
+    spec = spec.changed(privacy={**privacy, "insecure_reproducible": insecure_reproducible})
     keeping = Keeping(anchor=JournalHead.parse(anchor) if anchor else None, seal=_seal_of(**sealing))
     with open_workspace(frame) as workspace:
         dataset = open_dataset_of(workspace, Path(spec.data.uri))

@@ -8,7 +8,7 @@ import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import msgspec
 import orjson
@@ -65,7 +65,7 @@ class DatasetManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     fields: tuple[str, ...]
     count: int
     size: int = msgspec.field(name="bytes")
-    root: str
+    root: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
     salt_commitment: str
     parents: tuple[Parent, ...]
     pack: str | None

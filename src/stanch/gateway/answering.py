@@ -212,15 +212,19 @@ class Answering(Act[GenerateRequest]):
         tally = self._tally
         if self._stream is not None:
             self._stream.count()
+        runs, repeated = tally.repetition()
         findings: dict[str, JsonValue] = dict(sorted(tally.findings.items()))
         payload = super()._outcome() | {
             "verdict": str(tally.action), "findings": findings, "scanned": tally.scanned, "released": tally.released,
             "answer": tally.digest(self._desk.audit), "prompt_tokens": self._prompt_tokens(),
             "completion_tokens": tally.completion_tokens(), "drawn": len(tally.drawn), "attempted": tally.attempted,
-            **self._lone(), "folded_chars": tally.folded_chars, "first_ms": self._first_ms,
+            **self._lone(), "folded_chars": tally.folded_chars, "runs": runs, "repeated": repeated,
+            "first_ms": self._first_ms,
         }  # fmt: skip
         if self._given.request.alternatives is not None:
-            payload["logprob_bits"] = self._bits(tally.entries)
+            payload |= {
+                "logprob_bits": self._bits(tally.entries), "entries": tally.entries, "surprisal": tally.surprisal,
+            }  # fmt: skip
         if self._watermark().root is not None:
             payload["watermark"] = self._marked
         return payload | ({"incident": self._incident} if tally.action == Action.BLOCK else {})

@@ -14,10 +14,11 @@ import orjson
 from stanch.crypto import hmac_sha256
 from stanch.crypto.hashes import Hasher
 from stanch.errors import StanchError
-from stanch.gateway.dialect import ARGUMENTS, Channel, Ending, Made, Opened, Part, Reader, Taken, Usage, Writer
+from stanch.gateway.dialect import ARGUMENTS, Channel, Ending, Entry, Made, Opened, Part, Reader, Taken, Usage, Writer
 from stanch.gateway.fields import unexpected
 from stanch.gateway.logprobs import LogprobGate
 from stanch.gateway.problem import UpstreamProtocol
+from stanch.gateway.repetition import Repetition
 from stanch.gateway.sse import Event
 from stanch.gateway.voice import Voice
 from stanch.guard import ENCODED_TRAINING_TEXT, TRAINING_TEXT, Action, Guard, Step, check_text
@@ -45,6 +46,7 @@ class Tally:
         drawn: Keyed fingerprints of the protected windows of which at least half was released.
         attempted: How many protected windows were stopped before that.
         entries: How many tokens' log-probabilities were released.
+        surprisal: Their sum, negated, in hundredths.
         folded_chars: Folded characters that were compared with the index of training text.
         lone: The windows of it that stood alone among them: folded text, of which digests are recorded.
         held: The most code points that one channel held back.
@@ -58,10 +60,11 @@ class Tally:
     drawn: set[str] = field(default_factory=set)
     attempted: int = 0
     entries: int = 0
+    surprisal: int = 0
     folded_chars: int = 0
     lone: set[bytes] = field(default_factory=set, repr=False)
     held: int = 0
-    _said: dict[Channel, Hasher] = field(default_factory=dict, repr=False)
+    _said: dict[Channel, tuple[Hasher, Repetition]] = field(default_factory=dict, repr=False)
 
     def note(self, action: Action, findings: tuple[Finding, ...]) -> None:
         """Count what one step found."""
@@ -74,8 +77,19 @@ class Tally:
         self.released += len(text)
         if text:
             if (said := self._said.get(channel)) is None:
-                said = self._said[channel] = Hasher("sha256")
-            said.update(text.encode())
+                said = self._said[channel] = Hasher("sha256"), Repetition()
+            said[0].update(text.encode())
+            said[1].push(text)
+
+    def release_entries(self, entries: list[Entry]) -> None:
+        """Count log-probabilities that were released."""
+        self.entries += len(entries)
+        self.surprisal += sum(round(-100 * entry.logprob) for entry in entries)
+
+    def repetition(self) -> tuple[int, int]:
+        """Return how many runs of words the released text has, and how many stood earlier in their channel."""
+        counted = [said.finish() for _, said in self._said.values()]
+        return sum(runs for runs, _ in counted), sum(repeated for _, repeated in counted)
 
     def forget(self) -> None:
         """Count nothing as released: the whole answer is held."""
@@ -103,7 +117,7 @@ class Tally:
 
     def digest(self, mac: Callable[[bytes], bytes]) -> str:
         """Return a keyed digest of the released text, channel by channel; the text itself is kept nowhere."""
-        channels = [[*channel, said.digest().hex()] for channel, said in sorted(self._said.items())]
+        channels = [[*channel, said.digest().hex()] for channel, (said, _) in sorted(self._said.items())]
         return mac(b"stanch/answer/v2\x00" + orjson.dumps(channels)).hex()
 
 
@@ -283,7 +297,7 @@ class Stream:
         if (gate := self._gates.get(channel)) is not None:
             entries = gate.release(text, self.tally.action)
             self._pages[-1].entries.setdefault(channel, []).extend(entries)
-            self.tally.entries += len(entries)
+            self.tally.release_entries(entries)
 
     def _write(self, channel: Channel, text: str) -> None:
         self._open_if_waiting(channel.choice)
@@ -399,7 +413,8 @@ def rebuild_whole(
     if is_blocked:
         tally.forget()
         made = Made()
-    tally.entries = sum(len(entries) for entries in made.entries.values())
+    for entries in made.entries.values():
+        tally.release_entries(entries)
     used = Usage(taken.usage.prompt if taken.usage else prompt, tally.completion_tokens())
     return writer.whole(made, Ending(taken.finished, taken.end, used, incident if is_blocked else "")), tally
 

@@ -24,7 +24,11 @@ class KindCount:
 
 @dataclass(frozen=True, slots=True)
 class ResidualTarget:
-    """Where something was left that was not sure enough to be a finding; the leak test aims at these places."""
+    """Where something was left that was not sure enough to be a finding.
+
+    An audit asks the model for such values: it finds them again in the rows that were tuned on, whose ids and places
+    are others once they were redacted.
+    """
 
     record: str
     field: str

@@ -3,10 +3,6 @@
 from stanch.errors import Conflict, ExternalError, GateFailed, InvalidInput, Rollback, VerificationError
 
 
-class UnitColumnMissing(InvalidInput):
-    """A record lacks the column that names its privacy unit."""
-
-
 class DeltaTooLarge(InvalidInput):
     """Delta is not below 1/N: publishing one whole unit at random would satisfy such a guarantee."""
 

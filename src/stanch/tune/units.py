@@ -8,45 +8,16 @@ into m units, by up to (m + 1) C.
 """
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from stanch.crypto import frame, hkdf_sha256, hmac_sha256, parse_json, sha256
+from stanch.crypto import frame, hkdf_sha256, hmac_sha256, sha256
 from stanch.data import Dataset, DuplicateReport, Record, build_manifest
+from stanch.data.groups import group_records, person_columns, unit_value
 from stanch.errors import InvalidInput, UnitNotChosen
 from stanch.terms import Digest
-from stanch.tune.refusals import UnitColumnMissing
 
-_PERSON_COLUMNS = frozenset(
-    [
-        "account",
-        "account_id",
-        "client",
-        "client_id",
-        "contact_id",
-        "customer",
-        "customer_id",
-        "customerid",
-        "email",
-        "email_address",
-        "employee_id",
-        "member_id",
-        "mrn",
-        "patient",
-        "patient_id",
-        "patientid",
-        "person_id",
-        "ssn",
-        "student_id",
-        "subscriber_id",
-        "user",
-        "user_id",
-        "userid",
-        "username",
-    ]
-)
-_MAX_ROW = 64 << 20
 JOINED = "joined with their near-duplicates"
 """How the rule of units ends where some of them were joined: a person's part of such a unit is protected less."""
 
@@ -133,26 +104,18 @@ def form_units(ds: Dataset, *, unit: UnitPolicy | None, duplicates: DuplicateRep
         UnitNotChosen: No unit was chosen, and a column is named like a person's or customer's key.
         UnitColumnMissing: A record lacks the chosen column.
     """
-    groups, order = _Groups(), []
-    names: dict[str, str] = {}
     key = hkdf_sha256(ds.key or b"", info=b"stanch/tune/v1/unit", length=32)
-    first: dict[str, str] = {}
-    for record in ds:
-        order.append(record.id)
-        groups.add(record.id)
-        if unit is None:
-            _check_persons(record)
-        names[record.id] = record.id
+
+    def name(record: Record, row: Mapping[str, Any]) -> str:
         if isinstance(unit, ColumnUnit):
-            names[record.id] = name = _column_id(record, unit.column, key)
-            groups.join(first.setdefault(name, record.id), record.id)
+            value = unit_value(record, row, unit.column)
+            return base64.b32encode(hmac_sha256(key, value.encode())[:20]).decode()
+        if unit is None:
+            _check_persons(record, row)
+        return record.id
+
     clusters = duplicates.clusters if duplicates is not None else ()
-    for cluster in clusters:
-        _join_cluster(groups, cluster)
-    members: dict[str, list[str]] = {}
-    for record_id in order:
-        members.setdefault(groups.find(record_id), []).append(record_id)
-    units = [Unit(min(names[record_id] for record_id in ids), tuple(ids)) for ids in members.values()]
+    units = [Unit(*group) for group in group_records(ds, name, clusters)]
     policy = unit or RecordUnit()
     return UnitTable(
         policy=policy.name,
@@ -161,17 +124,6 @@ def form_units(ds: Dataset, *, unit: UnitPolicy | None, duplicates: DuplicateRep
         units=tuple(sorted(units, key=lambda one: one.id.encode())),
         joined=len(clusters),
     )
-
-
-def _join_cluster(groups: "_Groups", cluster: Sequence[str]) -> None:
-    for record_id in cluster:
-        if record_id not in groups:
-            raise InvalidInput(
-                "the duplicate report names a record that the dataset does not hold",
-                why="it was made for another dataset, or for the same one opened with another key",
-                next_step="look for duplicates again",
-            )
-        groups.join(cluster[0], record_id)
 
 
 def _rule(policy: UnitPolicy, duplicates: DuplicateReport | None) -> str:
@@ -188,50 +140,11 @@ def _root(ds: Dataset) -> str:
     return sha256(frame(b"stanch/tune/v1/rows", *(record.raw for record in ds))).hex()
 
 
-def _row(record: Record) -> dict[str, object]:
-    row = parse_json(record.raw, what=f"{record.source}: record {record.index}", max_bytes=_MAX_ROW)
-    return dict(row) if isinstance(row, dict) else {}
-
-
-def _check_persons(record: Record) -> None:
-    persons = sorted(name for name in _row(record) if name.lower() in _PERSON_COLUMNS)
+def _check_persons(record: Record, row: Mapping[str, Any]) -> None:
+    persons = person_columns(row)
     if persons:
         raise UnitNotChosen(
             f"{record.source}: column {persons[0]!r} looks like the key of a person, but no privacy unit was chosen",
             why="per-record privacy does not protect a person with several records",
             next_step=f"choose unit 'column:{persons[0]}' (protects the person) or 'record'",
         )
-
-
-def _column_id(record: Record, column: str, key: bytes) -> str:
-    value = _row(record).get(column)
-    # A table writes what is missing as an empty text; all such records would be one unit.
-    if value is None or isinstance(value, (dict, list)) or not str(value).strip():
-        raise UnitColumnMissing(
-            f"{record.source}: record {record.index} has no single value in column {column!r}",
-            why="every record must belong to a unit",
-            next_step="fill or remove such records, or choose another unit; plant canaries with this column's name",
-        )
-    return base64.b32encode(hmac_sha256(key, str(value).encode())[:20]).decode()
-
-
-class _Groups:
-    """Disjoint sets (union-find with path halving)."""
-
-    def __init__(self, items: Iterable[str] = ()) -> None:
-        self._parent = {item: item for item in items}
-
-    def __contains__(self, item: str) -> bool:
-        return item in self._parent
-
-    def add(self, item: str) -> None:
-        self._parent[item] = item
-
-    def find(self, item: str) -> str:
-        while (parent := self._parent[item]) != item:
-            self._parent[item] = self._parent[parent]
-            item = self._parent[item]
-        return item
-
-    def join(self, one: str, other: str) -> None:
-        self._parent[self.find(other)] = self.find(one)

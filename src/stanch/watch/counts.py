@@ -124,6 +124,15 @@ class Bank:
         """Take what an hour held, (keys, columns), and say which statistics reached their thresholds."""
         raise NotImplementedError
 
+    def restore(self, name: str, saved: Floats) -> None:
+        """Take a saved array; signals that a later release added behind its own have nothing in it yet."""
+        added = self.signals - saved.shape[-1]
+        if added:
+            field = self.fields[name]
+            new = np.full((*saved.shape[:-1], added), field.fill, field.dtype)
+            saved = np.concatenate([saved, new], axis=-1)
+        self.arrays[name] = saved
+
     def learn(self, at: Crossing, hour: int, now: int) -> None:
         """Take the hours of an alarm, which ended with ``hour``, for what is usual: a person said that it was benign.
 
@@ -232,7 +241,11 @@ class HourlyDetector:
             return last[1:]
         saved = _DECODER.decode(state) if state else _Saved()
         bank = self._make(len(self.signals))
-        bank.arrays |= {name: array.load() for name, array in saved.arrays.items() if name in bank.fields}
+        for name, array in saved.arrays.items():
+            if name in bank.fields:
+                bank.restore(name, array.load())
+        for counts in saved.open.values():
+            counts.extend([0.0] * (self._reading.columns - len(counts)))
         return saved, bank
 
     def _close(self, saved: _Saved, bank: Bank, known: dict[str, int], hour: int) -> list[Alarm]:

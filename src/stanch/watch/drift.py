@@ -1,4 +1,4 @@
-"""D7: what a model says drifts: longer or shorter answers, more or fewer of them filtered.
+"""D7: what a model says drifts: longer or shorter answers, more or fewer filtered, more repetition, less sure words.
 
 Hourly means x in [0, 1] with the mean μ0 that the past shows for the hour of the day and the day of the week. For each
 λ, ``M_t = (1 + M_{t−1})·(1 + λ·(x_t − μ0))`` is an e-SR statistic of the null "the mean is μ0", whatever the
@@ -21,7 +21,13 @@ from stanch.watch.week import DAY, OWN
 
 BETS = (0.1, 0.2, 0.4, 0.8, -0.1, -0.2, -0.4, -0.8)
 PAST = 28 * 24
-SIGNALS = ("length", "filtered share")
+SIGNALS = ("length", "filtered share", "repetition", "log-probability")
+COLUMNS = 7
+OVER, SUMS = [0, 0, 3, 5], [1, 2, 4, 6]
+"""For each signal the column of how many answers tell it, and that of the sum of what they tell.
+
+A new signal comes behind the others: what an earlier release remembers is read on.
+"""
 
 
 def bet_factors(x: Floats, mean: Floats) -> Floats:
@@ -44,9 +50,9 @@ class DriftBank(Bank):
         self._threshold = threshold
 
     def close(self, hour: int, amounts: Floats) -> list[Crossing]:
-        """Take the answers of an hour and, of each signal, their sum; hours without answers are skipped."""
-        a, answers = self.arrays, amounts[:, :1]
-        x = np.where(answers > 0, amounts[:, 1:] / np.maximum(answers, 1), np.nan)
+        """Take an hour's answers and, of each signal, their sum; a signal that no answer tells is skipped."""
+        a, answers = self.arrays, amounts[:, OVER[: self.signals]]
+        x = np.where(answers > 0, amounts[:, SUMS[: self.signals]] / np.maximum(answers, 1), np.nan)
         a["history"][hour % len(a["history"])] = x
         crossings = self._judge(hour, x)
         if (hour + 1) % 24 == 0:
@@ -112,16 +118,21 @@ def _shifts(off: Floats, cells: npt.NDArray[np.intp], count: int) -> Floats:
 
 
 def read_drift(event: Event) -> Added:
-    """Return what an answer adds to its model's hour: one answer, its length, whether it was filtered."""
+    """Return what an answer adds to its model's hour: one answer, and each signal of it."""
     detail = event.detail
     if not isinstance(detail, Outcome) or event.phase != "outcome" or not event.model or detail.error:
         return ()
-    return ((0, 1.0), (1, float(detail.released)), (2, float(detail.verdict in {"redact", "block"})))
+    told = [(0, 1.0), (1, float(detail.released)), (2, float(detail.verdict in {"redact", "block"}))]
+    if detail.runs:
+        told += [(3, 1.0), (4, detail.repeated / detail.runs)]
+    if detail.entries:
+        told += [(5, 1.0), (6, detail.surprisal / detail.entries / 100)]
+    return told
 
 
 def drift_detector() -> HourlyDetector:
     """Return D7."""
     needs = f"{FEWEST} hours with answers of the model, the first a week ago"
     promise = FalseAlarm(Measure.RUN_LENGTH, THRESHOLD, "hours of one signal of one model", needs)
-    reading = Reading(1 + len(SIGNALS), read_drift, Severity.LOW, of_model=True)
+    reading = Reading(COLUMNS, read_drift, Severity.LOW, of_model=True)
     return HourlyDetector("D7", SIGNALS, promise, reading, DriftBank)

@@ -62,6 +62,10 @@ class Outcome(Struct, frozen=True, gc=False):
         lone_windows: Keyed digests of their windows, at most 256.
         lone_expected: How many of them chance gives in so many characters with the index at hand, in millionths; None
             in entries of an earlier release, which told no windows either.
+        runs: Runs of four words in what was released; none in entries of an earlier release.
+        repeated: How many of them stood earlier in it.
+        entries: Tokens whose log-probabilities were released.
+        surprisal: Sum of these, negated, in hundredths.
         error: Slug of the error that ended it.
     """
 
@@ -77,6 +81,10 @@ class Outcome(Struct, frozen=True, gc=False):
     lone_windows: Annotated[tuple[_Text, ...], Meta(max_length=256)] = ()
     lone_expected: _Count | None = None
     folded_chars: _Count = 0
+    runs: _Count = 0
+    repeated: _Count = 0
+    entries: _Count = 0
+    surprisal: _Count = 0
     error: _Text = ""
 
 

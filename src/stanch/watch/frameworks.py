@@ -89,6 +89,8 @@ SIGNS: dict[tuple[str, str], Sign] = {
     ("D6", "probing prompts"): Sign(_RECITED.maps),
     ("D7", "length"): Sign(),
     ("D7", "filtered share"): Sign(),
+    ("D7", "repetition"): Sign(),
+    ("D7", "log-probability"): Sign(),
 }  # fmt: skip
 """What each signal of each detector is a sign of, by the names of both."""
 

@@ -17,7 +17,7 @@ from stanch.terms import SILENT, JsonValue, Progress
 from stanch.watch import detectors, synth
 from stanch.watch.counts import Bank, Floats
 from stanch.watch.detector import FalseAlarm, Measure
-from stanch.watch.drift import DriftBank
+from stanch.watch.drift import SIGNALS, SUMS, DriftBank
 from stanch.watch.esr import LAG, WEEK, WINDOW, RateBank
 from stanch.watch.firstseen import CALIBRATION_DAYS, DayBook
 from stanch.watch.leak import LoneHitBank
@@ -227,13 +227,15 @@ def _lone(
 def _drift(
     name: str, promise: FalseAlarm, spec: SimulationSpec, generator: np.random.Generator, progress: Progress
 ) -> Outcome:
-    threshold = spec.threshold or promise.value
-    quiet = synth.hourly_means(generator, spec.principals, spec.hours)
-    alarms, exposure = play(DriftBank(1, threshold=threshold), quiet, "mean", progress, "quiet answers")
+    """In the attack one signal of each model rises, of the first its length, and so on."""
+    threshold, signals = spec.threshold or promise.value, len(SIGNALS)
+    quiet = synth.answers(generator, spec.principals, spec.hours)
+    alarms, exposure = play(DriftBank(signals, threshold=threshold), quiet, "mean", progress, "quiet answers")
     start = _BEFORE_ATTACK
-    loud = synth.hourly_means(generator, spec.principals, start + ATTACK_HOURS)
-    loud[start:, :, 1] = np.minimum(loud[start:, :, 1] * spec.shift, 1.0)
-    raised, _ = play(DriftBank(1, threshold=threshold), loud, "mean", progress, "attack")
+    loud = synth.answers(generator, spec.principals, start + ATTACK_HOURS)
+    for signal in range(signals):
+        loud[start:, signal::signals, SUMS[signal]] *= spec.shift
+    raised, _ = play(DriftBank(signals, threshold=threshold), loud, "mean", progress, "attack")
     power = power_of(delays(raised, spec.principals, start))
     return judge(name, promise, len(alarms), exposure, most=1 / threshold, powers=(power, None))
 

@@ -55,11 +55,25 @@ def chance_runs(generator: Generator, characters: int) -> int:
     return int(((chained | crowded) & first).sum())
 
 
-def hourly_means(generator: Generator, models: int, hours: int) -> Floats:
-    """Return one answer an hour with its value in [0, 1], (hours, models, 2)."""
-    mean, weight = generator.uniform(0.1, 0.6, models), generator.uniform(5.0, 50.0, models)
-    values = generator.beta(mean * weight, (1 - mean) * weight, (hours, models))
-    return np.stack([np.ones_like(values), values], axis=-1)
+def answers(generator: Generator, models: int, hours: int) -> Floats:
+    """Return what the answers of each hour add up to, as D7 reads them, (hours, models, 7).
+
+    Lengths vary like a gamma variable. A few answers are filtered. Most repeat a little, one in some hundred is a loop.
+    Half of them tell their log-probabilities.
+    """
+    each = generator.poisson(generator.uniform(1.0, 30.0, models), (hours, models)).astype(np.float64)
+    told = generator.binomial(each.astype(np.int64), 0.5).astype(np.float64)
+    length, share, little, loop, surprise = (
+        generator.uniform(low, high, models)
+        for low, high in ((100.0, 2000.0), (0.0, 0.05), (0.002, 0.03), (0.0, 0.01), (0.3, 1.2))
+    )
+    least = 1e-9  # of an hour without answers
+    lengths = generator.gamma(np.maximum(2 * each, least), length / 2)
+    filtered = generator.binomial(each.astype(np.int64), share)
+    loops = generator.binomial(each.astype(np.int64), loop) * generator.uniform(0.3, 0.9, (hours, models))
+    repeated = np.minimum(generator.gamma(np.maximum(0.3 * each, least), little / 0.3) + loops, each)
+    surprisal = generator.gamma(np.maximum(8 * told, least), surprise / 8)
+    return np.stack([each, lengths, filtered, each, repeated, told, surprisal], axis=-1)
 
 
 class Habits:

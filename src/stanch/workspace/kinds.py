@@ -31,15 +31,18 @@ KINDS: dict[str, Kind] = {
     "console.serve": Kind("serve:run", "workspace"),
     "console.token": Kind("access:grant", "workspace"),
     "data.dedup": Kind("data:add", "dataset"),
+    "data.duplicates": Kind("data:read", "dataset"),
     "data.index": Kind("data:read", "dataset"),
     "data.inject": Kind("data:add", "dataset"),
     "data.manifest": Kind("data:add", "dataset"),
     "data.reveal": Kind("data:reveal", "dataset"),
     "data.merge": Kind("data:read", "workspace"),
     "data.query": Kind("data:query", "workspace"),
+    "data.prove": Kind("data:read", "dataset"),
     "data.repeats": Kind("data:read", "dataset"),
     "data.scan": Kind("data:read", "dataset"),
     "data.split": Kind("data:add", "dataset"),
+    "data.verify": Kind("data:read", "dataset"),
     "gateway.embed": Kind("model:embed", "model"),
     "gateway.infer": Kind("model:infer", "model"),
     "gateway.limit": Kind("finding:act", "workspace"),
@@ -102,7 +105,7 @@ NOTES: dict[str, str] = {
 
 PAYLOADS: dict[str, str] = {
     "gateway.infer intent": "request, dialect, stream, guard, reserved (amounts by budget), charged_ms, prompt (keyed digest), prompt_bytes, network, client (keyed digest), digest_source, watermark (none, asserted, requested), watermark_key (id, if it is requested), tools (keyed digests of the names of those that may be called), probe (quotes, repeats, near_equal: truth values).",  # noqa: E501 - a row of a table
-    "gateway.infer outcome": "request, verdict, findings (counts by kind), dropped (counts by path), scanned, released, answer (keyed digest), prompt_tokens, completion_tokens, used (amounts by budget), drawn and attempted (protected windows), lone (different windows that stood alone), lone_windows (keyed digests of the first 256 of them), lone_expected (how many chance gives, in millionths), folded_chars, logprob_bits (if they were asked for), watermark (if it was requested: requested, embedded), first_ms, total_ms; incident of a blocked answer; error of a failed one.",  # noqa: E501 - a row of a table
+    "gateway.infer outcome": "request, verdict, findings (counts by kind), dropped (counts by path), scanned, released, answer (keyed digest), prompt_tokens, completion_tokens, used (amounts by budget), drawn and attempted (protected windows), lone (different windows that stood alone), lone_windows (keyed digests of the first 256 of them), lone_expected (how many chance gives, in millionths), folded_chars, runs (of four words, the first 4,096 of each text), repeated (how many of them stood earlier in it), logprob_bits, entries and surprisal (if log-probabilities were asked for: their information, how many were released, and their sum, negated, in hundredths), watermark (if it was requested: requested, embedded), first_ms, total_ms; incident of a blocked answer; error of a failed one.",  # noqa: E501 - a row of a table
     "gateway.embed intent": "request, dialect, guard, reserved (amounts by budget), charged_ms, prompt (keyed digest), prompt_bytes, network, client (keyed digest), digest_source, watermark.",  # noqa: E501 - a row of a table
     "gateway.embed outcome": "request, dropped (counts by path), vectors, prompt_tokens, used (amounts by budget), total_ms; error of a failed one.",  # noqa: E501 - a row of a table
     "model.derive outcome": "source (digest of the model that it was made from), name, how (merged, quantised, converted).",  # noqa: E501 - a row of a table

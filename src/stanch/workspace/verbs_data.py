@@ -10,6 +10,7 @@ from stanch.data import (
     DatasetManifest,
     DuplicateReport,
     InjectedDataset,
+    RecordProof,
     RepeatReport,
     ScanPlan,
     Split,
@@ -19,10 +20,13 @@ from stanch.data import (
     find_near_duplicates,
     find_repeated_spans,
     inject,
+    prove_record,
     scan_dataset,
     split_members,
+    verify_manifest,
     write_split,
 )
+from stanch.data.copies import find_copies
 from stanch.data.engines import LOCAL, Engine
 from stanch.errors import InvalidInput
 from stanch.scan import IndexParams, Layout, Scanner, ScanReport, SpanIndex, open_vault
@@ -80,6 +84,27 @@ def take_stock(workspace: Workspace, dataset: Dataset) -> DatasetManifest:
     return workspace.door.act(Request("data.manifest", "data:add", dataset_ref(dataset.path)), run)
 
 
+def verify_stock(workspace: Workspace, dataset: Dataset, manifest: DatasetManifest) -> DatasetManifest:
+    """Verify that the data set holds the records of the manifest, all of them, in their order."""
+
+    def run(_ref: EntryRef) -> Done[DatasetManifest]:
+        return Done(verify_manifest(dataset, manifest, key=workspace.keys.secret("dataset")))
+
+    payload: dict[str, JsonValue] = {"root": manifest.root}
+    return workspace.door.act(Request("data.verify", "data:read", dataset_ref(dataset.path), payload), run)
+
+
+def prove_stock(workspace: Workspace, dataset: Dataset, manifest: DatasetManifest, record_id: str) -> RecordProof:
+    """Prove that one record is in the data set of the manifest; the proof shows it, and the log its position."""
+
+    def run(_ref: EntryRef) -> Done[RecordProof]:
+        proof = prove_record(dataset, manifest, record_id, key=workspace.keys.secret("dataset"))
+        return Done(proof, {"record": proof.index + 1})
+
+    payload: dict[str, JsonValue] = {"root": manifest.root}
+    return workspace.door.act(Request("data.prove", "data:read", dataset_ref(dataset.path), payload), run)
+
+
 def deduplicate(
     workspace: Workspace, dataset: Dataset, out: Path, *, ignore_columns: bool = False, engine: Engine = LOCAL
 ) -> tuple[DuplicateReport, Dataset]:
@@ -93,6 +118,19 @@ def deduplicate(
     return workspace.door.act(Request("data.dedup", "data:add", dataset_ref(dataset.path)), run)
 
 
+def find_duplicates(
+    workspace: Workspace, dataset: Dataset, *, ignore_columns: bool = False, engine: Engine = LOCAL
+) -> tuple[DuplicateReport, int]:
+    """Find the records that say the same, and how many :func:`deduplicate` would leave out; nothing is written."""
+
+    def run(_ref: EntryRef) -> Done[tuple[DuplicateReport, int]]:
+        report = find_near_duplicates(dataset, engine=engine)
+        copies = len(find_copies(dataset, report.clusters, ignore_columns=ignore_columns))
+        return Done((report, copies), {"clusters": len(report.clusters), "copies": copies})
+
+    return workspace.door.act(Request("data.duplicates", "data:read", dataset_ref(dataset.path)), run)
+
+
 def find_repeats(workspace: Workspace, dataset: Dataset, min_chars: int) -> RepeatReport:
     """Find the long runs of text that stand in more than one record."""
 
@@ -103,12 +141,19 @@ def find_repeats(workspace: Workspace, dataset: Dataset, min_chars: int) -> Repe
     return workspace.door.act(Request("data.repeats", "data:read", dataset_ref(dataset.path)), run)
 
 
-def split_data(workspace: Workspace, dataset: Dataset, holdout: float, members: Path, held_out: Path) -> Split:
-    """Split members from records kept out; near-duplicates never straddle the split."""
+def split_data(
+    workspace: Workspace,
+    dataset: Dataset,
+    holdout: float,
+    members: Path,
+    held_out: Path,
+    unit_column: str | None = None,
+) -> Split:
+    """Split members from records kept out; near-duplicates, and the records of a unit, never straddle the split."""
 
     def run(_ref: EntryRef) -> Done[Split]:
-        groups = find_near_duplicates(dataset)
-        split = split_members(dataset, holdout=holdout, key=workspace.keys.secret("dataset"), groups=groups)
+        groups, key = find_near_duplicates(dataset), workspace.keys.secret("dataset")
+        split = split_members(dataset, holdout=holdout, key=key, groups=groups, unit_column=unit_column)
         write_split(dataset, split, members=members, nonmembers=held_out)
         return Done(split, {"members": len(split.members), "held_out": len(split.nonmembers)})
 

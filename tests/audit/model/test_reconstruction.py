@@ -13,6 +13,7 @@ from stanch.audit.near_verbatim import edit_distance, measure_near_verbatim
 from stanch.audit.params import AuditParams
 from stanch.audit.reconstruction import (
     POOLED,
+    RESIDUAL,
     ProbeSides,
     _comes_first,
     difference_interval,
@@ -25,6 +26,7 @@ from stanch.audit.run import AuditInput, audit
 from stanch.audit.sections import Reconstruction
 from stanch.data import TokenRecord, tokenise
 from stanch.errors import InvalidInput
+from stanch.scan import Policy, Scanner
 from stanch.terms import SILENT
 
 PARAMS = AuditParams(reconstruction_values=6, exposure_candidates=19, exposure_secrets=1)
@@ -96,6 +98,34 @@ def test_an_audit_reports_it_and_no_value_is_written(tiny, people):
     values = find_values(inside)
     assert {value.kind for value in values} == {"phone"}
     assert not any(value.value in written or value.value in repr(value) for value in values)
+
+
+def test_what_redaction_leaves_is_asked_about_apart(tiny, kit, monkeypatch):
+    draws = random.Random(3)
+    slips = [
+        kit.chat_record(f"s{i}", i, "What is on the slip?", f"The number {number} and {kit.sentence(draws, 3)}.")
+        for i, number in enumerate(("4532015112830366", "5425233430109903", "4556737586899855"))
+    ]
+    mixed = [*callers(kit, 5, 9, "m"), *slips]
+    redact = Scanner(Policy()).redact
+    clean = [kit.chat_record(r.id, r.index, *(redact(field.text).text for field in r.fields)) for r in mixed]
+    assert all(field.text == before.text for r, b in zip(clean[9:], slips, strict=True)
+               for field, before in zip(r.fields, b.fields, strict=True))  # fmt: skip
+    assert {(value.kind, value.sure) for value in find_values(mixed)} == {("phone", True), ("payment-card", False)}
+    left = find_values(clean)
+    assert {(value.record_id, value.kind, value.sure) for value in left} == {
+        (f"s{i}", "payment-card", False) for i in range(3)
+    }
+    monkeypatch.setattr(
+        "stanch.audit.reconstruction._gains",
+        lambda _target, _base, records, _params: [2.0 if record.id == "0" else 1.0 for record in records],
+    )
+    scorer = HfScorer(tiny.base)
+    for members, expected in ((clean, {RESIDUAL: 3}), (mixed, {POOLED: 6, RESIDUAL: 3})):
+        sides = ProbeSides(members, slips[:0], 1024)
+        found = measure_reconstruction(scorer, scorer, sides, PARAMS, key=b"k" * 32, progress=SILENT)
+        assert {one.kind: one.n for one in found} == expected
+        assert all(one.k == one.n for one in found)
 
 
 def test_values_that_stand_twice_or_are_cut_off_are_left_out(kit, people, tiny):
