@@ -117,7 +117,7 @@ def create(
     from stanch.workspace.verbs_approve import load_record  # noqa: PLC0415 - same
     from stanch.workspace.verbs_release import CopyTerms, create_release  # noqa: PLC0415 - same
 
-    frame, authority = current(), authority_of(**stamp)
+    frame, authority = current(), authority_of(stamp["tsa"], stamp["tsa_roots"])
     with open_workspace(frame) as workspace:
         policy = read_policy(policy_file) if policy_file else parse_policy(workspace.config.gate)
         terms = CopyTerms(policy=policy, approvers=approvers, authority=authority, holdout=holdout)

@@ -58,14 +58,15 @@ class MarkPlan:
 
     def to_json(self) -> dict[str, JsonValue]:
         """Return the plan for people and for the ledger; it holds no secret."""
-        return {
+        plan: dict[str, JsonValue] = {
             "schema": "stanch/mark-plan/v1",
             "original": str(self.original),
             "kind": self.kind,
             "coordinates": self.layout.coordinates,
             "tensors": len(self.layout.entries),
             "layout_digest": self.layout.digest.hex(),
-        } | self.strength.to_json()
+        }
+        return plan | self.strength.to_json()
 
 
 def plan_mark(
