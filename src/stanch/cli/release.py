@@ -99,7 +99,7 @@ def _recipient(text: str) -> tuple[str, str]:
 @click.option("--to", "recipient", required=True, metavar="NAME", help="Whose copy.")
 @click.option("--approver", "approvers", multiple=True, metavar="PERSON", help="In a team; may be repeated.")
 @click.option("--policy", "policy_file", type=FILE, help="A file with [gate], no looser than the workspace's own.")
-@click.option("--holdout", type=FILE, help="Records that were kept out: the mark may raise the loss on them by 0.5 %.")
+@click.option("--holdout", type=FILE, help="Records that were kept out: a mark that costs too much on them is refused.")
 @TSA
 @TSA_ROOTS
 @click.option("--out", type=FOLDER, required=True, help="The sealed copy.")

@@ -230,6 +230,11 @@ class CopyTerms:
     authority: TimestampAuthority | None = None
     holdout: Path | None = None
 
+    def to_payload(self) -> dict[str, JsonValue]:
+        """Return what the log holds of them: the policy, and the digest of the records."""
+        holdout = None if self.holdout is None else str(dataset_ref(self.holdout).digest)
+        return {"policy": self.policy.to_payload(), "holdout": holdout}
+
 
 def create_release(
     workspace: Workspace, name: str, recipient: str, dest: Path, terms: CopyTerms, *, progress: Progress = SILENT
@@ -272,8 +277,7 @@ def create_release(
             listed = [find_approver(workspace, approver, ref) for approver in terms.approvers]
             provider = QuorumSplit(request, listed, needed)
         order = _order(workspace, state, request, terms, provider)
-        if terms.holdout is not None:
-            order = replace(order, evaluate=_loss_on(workspace, terms.holdout, order, state.base, progress))
+        order = replace(order, evaluate=_loss_on(workspace, terms.holdout, order, state.base, progress))
         copy = create_copy(order, dest, now=workspace.now(), progress=progress)
         try:
             kept = _keep(workspace, state, copy)
@@ -287,14 +291,10 @@ def create_release(
             shutil.rmtree(quorum_folder(dest), ignore_errors=True)
 
         told: dict[str, JsonValue] = {"request": str(request.digest), "manifest": str(copy.manifest)}
-        if copy.utility is not None:
-            told["utility"] = copy.utility.to_payload()
+        told |= {} if copy.utility is None else {"utility": copy.utility.to_payload()}
         return Done(copy, told, egress_bytes=copy.size, undo=undo)
 
-    holdout = None if terms.holdout is None else str(dataset_ref(terms.holdout).digest)
-    payload: dict[str, JsonValue] = {
-        "request": str(request.digest), "policy": terms.policy.to_payload(), "holdout": holdout,
-    }  # fmt: skip
+    payload = {"request": str(request.digest), **terms.to_payload()}
     return workspace.door.act(Request("release.create", "release:create", ref, payload), run)
 
 
@@ -353,15 +353,19 @@ def _order(
     )  # fmt: skip
 
 
-def _loss_on(workspace: Workspace, holdout: Path, order: CopyOrder, base: Path | None, progress: Progress) -> Evaluate:
-    """Return what measures the loss on hold-out records, read as the model's tuning read its own."""
+def _loss_on(
+    workspace: Workspace, holdout: Path | None, order: CopyOrder, base: Path | None, progress: Progress
+) -> Evaluate | None:
+    """Return what measures the loss on hold-out records, read as the model's tuning read its own; None without any."""
+    if holdout is None:
+        return None
     try:
         from stanch.release.loss_torch import LossOn  # noqa: PLC0415 - optional part
     except ImportError as error:
         raise MissingExtraError("train") from error
-    tuning = find_tuning(workspace, order.plan.original)
-    as_tuned = {} if tuning is None else {
-        "max_tokens": tuning.max_tokens, "completion_only": tuning.completion_only
-    }  # fmt: skip
     records = tuple(open_dataset(holdout, key=workspace.keys.secret("dataset")))
-    return LossOn(records=records, base=base, base_model=order.base, progress=progress, **as_tuned)
+    loss = LossOn(records=records, base=base, base_model=order.base, progress=progress)
+    tuning = find_tuning(workspace, order.plan.original)
+    if tuning is None:
+        return loss
+    return replace(loss, max_tokens=tuning.max_tokens, completion_only=tuning.completion_only)
