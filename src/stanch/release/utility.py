@@ -74,7 +74,7 @@ def check_utility(evaluate: Evaluate, original: Source, marked: Source) -> Utili
             f"the mark costs too much: loss {before.nats:.4f} before, {found.marked.nats:.4f} nats a token after it "
             f"({found.rise:+.2%}, allowed {TOLERANCE:+.2%}) on {before.records:,} records, {before.tokens:,} tokens",
             why="the recipient would get a worse model than the one that was audited",
-            next_step="of few tokens this may be chance: measure on more records; else propose the release again with a "
-            "weaker mark: stanch release propose MODEL … --alpha SMALLER",
+            next_step="with few tokens it may be chance: measure on more records; else propose the release again "
+            "with a weaker mark: stanch release propose MODEL … --alpha SMALLER",
         )
     return found
