@@ -64,8 +64,23 @@ def utility(result: dict[str, Any]) -> str:
     low, high = result["interval_95"]
     return (
         f"{result['model']} at its default α = {result['alpha']:.2e}, {result['tokens']:,} tokens of held text: loss "
-        f"{result['loss']:.4f} nats a token, changed by {result['change']:+.5f} (95 % interval {low:+.5f} to "
+        f"{result['loss']:.4f} nats a token (standard error {result['loss_standard_error']:.4f}), changed by "
+        f"{result['change']:+.5f} (95 % interval of the paired difference {low:+.5f} to "
         f"{high:+.5f})."
+    )
+
+
+def cloze(result: dict[str, Any]) -> str:
+    """Return the sentences on last words."""
+    return (
+        f"Last words of {result['passages']:,} passages of CPython's language reference, {result['tokens']:,} tokens: "
+        f"{result['accuracy']:.1%} known before, {result['accuracy_marked']:.1%} after marking ({result['gained']} "
+        f"gained, {result['lost']} lost; change {result['change']:+.2%}, standard error of the paired difference "
+        f"{result['change_standard_error']:.2%}, of the accuracy itself {result['accuracy_standard_error']:.2%}). The "
+        f"likeliest token is the same at {result['top1_agreement']:.1%} of all places. Loss there: "
+        f"{result['loss']:.4f} nats a token (standard error {result['loss_standard_error']:.4f}), changed by "
+        f"{result['loss_change']:+.5f} (standard error of the paired difference "
+        f"{result['loss_change_standard_error']:.5f})."
     )
 
 
@@ -78,6 +93,7 @@ def render(guide: str, results: dict[str, Any]) -> str:
         "smollm_plain": smollm,
         "peers": peers,
         "utility": utility,
+        "cloze": cloze,
     }
     for name, make in parts.items():
         block = f"<!-- {name} -->\n{make(results[name])}\n<!-- end -->"

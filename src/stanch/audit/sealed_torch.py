@@ -29,21 +29,34 @@ def open_sealed_scorer(bundle: OpenBundle, base: Path | None = None) -> HfScorer
         UnsafeArtifact: The bundle or the base could execute code.
         VerificationError: A segment does not match or does not decrypt.
     """
+    return load_scorer(bundle, base, sealed_digest(bundle))
+
+
+def load_scorer(files: sealed.ModelFiles, base: Path | None, found: DirectoryDigest | None = None) -> HfScorer:
+    """Return a scorer of the model, or of the adapter over ``base``, in files that lie in memory.
+
+    Args:
+        files: The files; not needed afterwards.
+        base: Directory of the base model; needed for an adapter.
+        found: Digest of the directory that they stand for, if it is known.
+
+    Raises:
+        StanchError: As :func:`open_sealed_scorer`.
+    """
     device = default_device()
-    found = sealed_digest(bundle)
-    names = {name for name, _, _ in found.files}
+    names = {file.path for file in files.files()}
     if "adapter_config.json" not in names:
-        whole = widen(sealed.load_model(bundle), device).to(device)
-        return HfScorer.from_loaded(whole, sealed.load_tokenizer(bundle), body=found)
+        whole = widen(sealed.load_model(files), device).to(device)
+        return HfScorer.from_loaded(whole, sealed.load_tokenizer(files), body=found)
     if base is None:
         raise InvalidInput(
-            "the sealed adapter needs its base model",
+            "the adapter needs its base model",
             why="it holds only the difference to the model it was tuned from",
             next_step="give the base model's directory with --base",
         )
     body = directory_digest(base)
-    model = sealed.load_adapter(bundle, widen(load_model(base, "auto"), device), base_digest=body.root)
-    tokenizer = sealed.load_tokenizer(bundle) if "tokenizer.json" in names else load_tokenizer(base)
+    model = sealed.load_adapter(files, widen(load_model(base, "auto"), device), base_digest=body.root)
+    tokenizer = sealed.load_tokenizer(files) if "tokenizer.json" in names else load_tokenizer(base)
     return HfScorer.from_loaded(model.to(device), tokenizer, body=body, delta=found)
 
 

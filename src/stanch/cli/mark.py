@@ -7,6 +7,7 @@ import click
 
 from stanch.cli.frame import Group, Result, current
 from stanch.cli.mark_examine import detect, lineage, rehearse
+from stanch.cli.strength import show_colluders, show_distortion
 from stanch.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -44,9 +45,9 @@ def plan(directory: Path, kind: "str | None", base: Path | None) -> Result:
     scores = {name: expected_score(size, made.alpha, noise) for name, noise in TREATMENTS.items()}
     lines = [
         f"marks      {size:,} weights in {len(made.layout.entries)} tensors ({made.kind}), alpha {made.alpha:.3g}",
+        f"changes    {show_distortion(made.strength)}",
         *(
-            f"  {name:<8} expected z {scores[name]:,.0f} · up to {most} averaged copies, each found but for 3e-5 · "
-            f"{even} at even chances"
+            f"  {name:<8} expected z {scores[name]:,.0f} · {show_colluders(most, even)}"
             for name, (most, even) in made.colluders.items()
         ),
         f"next       stanch mark commit {directory} --recipients FILE --keys FOLDER",

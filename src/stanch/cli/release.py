@@ -12,6 +12,7 @@ from stanch.cli.delivery import deliver, fetch, read_revocation_list, revoke
 from stanch.cli.frame import Group, Result, current
 from stanch.cli.receipt import get_key, receipt, receive
 from stanch.cli.recipients import TIMESTAMP_ROOTS, TSA, TSA_ROOTS, authority_of, identity_of, publisher_of, trust_of
+from stanch.cli.strength import show_strength, show_utility
 from stanch.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ for _command in (approve, approve_offline, redeem, deliver, fetch, receive, rece
 @click.option("--days", type=click.IntRange(1, 3650), default=90, help="How long the grants last.")
 @click.option("--number", type=click.IntRange(1), help="Release number; by default the next one of its lineage.")
 @click.option("--lineage", help="The line of releases; by default the name of the model's folder.")
+@click.option("--alpha", type=click.FloatRange(1e-4, 3e-2), help="Strength of the marks; by default what fits MODEL.")
 def propose(
     model: Path,
     name: str,
@@ -57,20 +59,21 @@ def propose(
         proposal = Proposal(
             name=name, model=model, base=base, certificate=certificate, recipients=_recipients(recipients),
             not_after=(workspace.now() + timedelta(days=about["days"])).replace(microsecond=0),
-            lineage=about["lineage"], release_number=about["number"],
+            lineage=about["lineage"], release_number=about["number"], alpha=about["alpha"],
         )  # fmt: skip
         state = propose_release(workspace, proposal)
     requests = {name: str(request.digest) for name, request in state.facts.requests.items()}
-    first = next(iter(state.facts.requests.values()))
+    first, strength = next(iter(state.facts.requests.values())), state.facts.strength
     lines = [
         f"proposed   release {name} for {len(requests)} recipients; marks committed as log entry {state.facts.entry}",
         f"line       {first.lineage}, number {first.release_number}",
+        *(show_strength(strength) if strength is not None else ()),
         *(f"request    {recipient:<20} {digest}" for recipient, digest in requests.items()),
         f"next       stanch release create {name} --to RECIPIENT --out COPY",
     ]
     data: dict[str, JsonValue] = {
         "name": name, "entry": state.facts.entry, "requests": dict(requests), "lineage": first.lineage,
-        "release_number": first.release_number,
+        "release_number": first.release_number, "strength": None if strength is None else strength.to_json(),
     }  # fmt: skip
     return Result(data, "\n".join(lines))
 
@@ -96,15 +99,17 @@ def _recipient(text: str) -> tuple[str, str]:
 @click.option("--to", "recipient", required=True, metavar="NAME", help="Whose copy.")
 @click.option("--approver", "approvers", multiple=True, metavar="PERSON", help="In a team; may be repeated.")
 @click.option("--policy", "policy_file", type=FILE, help="A file with [gate], no looser than the workspace's own.")
+@click.option("--holdout", type=FILE, help="Records that were kept out: a mark that costs too much on them is refused.")
 @TSA
 @TSA_ROOTS
 @click.option("--out", type=FOLDER, required=True, help="The sealed copy.")
 def create(
-    name: str, *, recipient: str, approvers: tuple[str, ...], policy_file: Path | None, tsa: str | None,
-    tsa_roots: Path | None, out: Path,
+    name: str, *, recipient: str, approvers: tuple[str, ...], policy_file: Path | None, holdout: Path | None,
+    out: Path, **stamp: Any,  # noqa: ANN401 - the options of a time-stamping authority
 ) -> Result:  # fmt: skip
     """Make one recipient's copy: gate, mark, seal and sign in one pass; no plaintext of it touches a disk.
 
+    With --holdout the loss of the original and of the marked copy is measured first, in memory; without, it is not.
     In profile team the key is split among the approvers: nobody opens the copy before enough of them approved it.
     """
     from stanch.audit import parse_policy, read_policy  # noqa: PLC0415 - keeps `stanch --help` light
@@ -112,15 +117,19 @@ def create(
     from stanch.workspace.verbs_approve import load_record  # noqa: PLC0415 - same
     from stanch.workspace.verbs_release import CopyTerms, create_release  # noqa: PLC0415 - same
 
-    frame, authority = current(), authority_of(tsa, tsa_roots)
+    frame, authority = current(), authority_of(stamp["tsa"], stamp["tsa_roots"])
     with open_workspace(frame) as workspace:
         policy = read_policy(policy_file) if policy_file else parse_policy(workspace.config.gate)
-        terms = CopyTerms(policy=policy, approvers=approvers, authority=authority)
+        terms = CopyTerms(policy=policy, approvers=approvers, authority=authority, holdout=holdout)
         copy = create_release(workspace, name, recipient, out, terms, progress=frame.progress())
         publisher = workspace.keys.public_path("publisher")
         quorum = load_record(workspace, name, recipient).request if copy.record is not None else None
     data: dict[str, JsonValue] = {"path": str(copy.path), "recipient": recipient, "manifest": str(copy.manifest)}
-    lines = [f"released   {copy.path} for {recipient}: {copy.size / 1e6:.1f} MB, manifest {copy.manifest}"]
+    data |= {"strength": copy.strength.to_json(), "utility": None if copy.utility is None else copy.utility.to_json()}
+    lines = [
+        f"released   {copy.path} for {recipient}: {copy.size / 1e6:.1f} MB, manifest {copy.manifest}",
+        *show_strength(copy.strength), show_utility(copy.utility),
+    ]  # fmt: skip
     if quorum is None:
         lines.append(
             f"next       hand over {copy.path} and {publisher}; the recipient: stanch release open COPY --identity KEY "

@@ -27,7 +27,7 @@ from .plan import MarkPlan, plan_mark
 from .rehearsal import Rehearsal, rehearse
 from .scoring import score
 from .source import MarkedCopy, MarkedSource, embed
-from .strength import MarkParams, colluders, expected_score, solve_alpha
+from .strength import MarkParams, Strength, colluders, expected_score, solve_alpha
 from .suspect import Originals, Suspect, open_suspect
 from .treatments import TREATMENTS, Treatment
 
@@ -56,6 +56,7 @@ __all__ = [
     "RecipientSlot",
     "Rehearsal",
     "ScorePlan",
+    "Strength",
     "Suspect",
     "Treatment",
     "Variant",

@@ -25,8 +25,8 @@ class RecipientSlot:
 
     Attributes:
         id: The recipient's name, unique in its batch.
-        contribution: Empty, or 32 bytes that the recipient chose and committed to beforehand; the owner alone then
-            cannot choose the key.
+        contribution: Empty, or 32 bytes that the recipient chose. The owner alone cannot choose the key where the root
+            was fixed before these were known; no command takes them, and no opened leaf shows that they went in.
     """
 
     id: str

@@ -9,7 +9,14 @@ import numpy.typing as npt
 
 from stanch.errors import InvalidInput
 from stanch.mark.layout import Kind, Layout, make_layout
-from stanch.mark.strength import MarkParams, check_alpha, colluder_table, solve_alpha
+from stanch.mark.strength import (
+    MarkParams,
+    Strength,
+    check_alpha,
+    colluder_table,
+    measure_distortion,
+    solve_alpha,
+)
 from stanch.terms import Digest, JsonValue
 from stanch.weights import Tensor, directory_digest, is_adapter, open_adapter, open_model, read_json_object
 
@@ -44,18 +51,22 @@ class MarkPlan:
     layout: Layout
     colluders: Mapping[str, tuple[int, int]]
 
+    @property
+    def strength(self) -> Strength:
+        """How strong the mark is, and what it costs."""
+        return Strength(alpha=self.alpha, distortion=measure_distortion(self.alpha), colluders=self.colluders)
+
     def to_json(self) -> dict[str, JsonValue]:
         """Return the plan for people and for the ledger; it holds no secret."""
-        return {
+        plan: dict[str, JsonValue] = {
             "schema": "stanch/mark-plan/v1",
             "original": str(self.original),
             "kind": self.kind,
-            "alpha": self.alpha,
             "coordinates": self.layout.coordinates,
             "tensors": len(self.layout.entries),
             "layout_digest": self.layout.digest.hex(),
-            "colluders": {name: {"k_max": most, "k_even": even} for name, (most, even) in self.colluders.items()},
         }
+        return plan | self.strength.to_json()
 
 
 def plan_mark(

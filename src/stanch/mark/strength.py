@@ -8,9 +8,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Self
 
 from stanch.errors import InvalidInput
 from stanch.mark.bounds import threshold
+from stanch.terms import JsonValue
 
 TESTED_ALPHA = (1e-4, 3e-2)
 """Range of α in which the cost in quality and the strength were measured."""
@@ -49,6 +51,47 @@ class MarkParams:
     analyses: int = 16
     epsilon: float = 1e-9
     alpha_outside_tested_range: bool = False
+
+    @classmethod
+    def fixed(cls, alpha: float) -> Self:
+        """Return parameters that mark with this very α, whatever is marked."""
+        return cls(floor=alpha, ceiling=alpha, adapter_alpha=alpha)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strength:
+    """How strong a mark is, and what it costs.
+
+    Attributes:
+        alpha: Size of a recipient's mark relative to the rms of each row.
+        distortion: Size of all that is added, recipient's and ownership mark, relative to the same, before the sum is
+            rounded to the stored type.
+        colluders: For each of :data:`TREATMENTS` ``(k_max, k_even)``, see :func:`colluder_table`.
+    """
+
+    alpha: float
+    distortion: float
+    colluders: Mapping[str, tuple[int, int]]
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """Return it for people and programs."""
+        return {
+            "alpha": self.alpha,
+            "distortion": self.distortion,
+            "colluders": {name: {"k_max": most, "k_even": even} for name, (most, even) in self.colluders.items()},
+        }
+
+    def to_payload(self) -> dict[str, JsonValue]:
+        """Return it for the log, which takes no fractions as numbers."""
+        return self.to_json() | {"alpha": repr(self.alpha), "distortion": repr(self.distortion)}
+
+
+def measure_distortion(alpha: float) -> float:
+    """Return the rms of what a mark adds to a row, relative to the row's own: ``α·√(1 + 0.25²)``.
+
+    Recipient's and ownership values are independent and of variance 1.
+    """
+    return alpha * math.hypot(1, RELEASE_SHARE)
 
 
 def solve_alpha(coordinates: int, params: MarkParams) -> float:

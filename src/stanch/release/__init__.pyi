@@ -13,17 +13,20 @@ from .remote import RemoteBundle
 from .request import ReleaseRequest
 from .revocations import NO_REVOCATIONS, Revocation, RevocationList, Revoked, read_revocations
 from .revoke import RevokeOrder, revoke
+from .utility import Evaluate, Loss, Utility, check_utility
 
 __all__ = [
     "NO_REVOCATIONS",
     "Approver",
     "CopyOrder",
     "DeliveryReport",
+    "Evaluate",
     "FetchParams",
     "FetchedBundle",
     "Fingerprint",
     "Inventory",
     "Listing",
+    "Loss",
     "QuorumFiles",
     "QuorumRecord",
     "QuorumRequest",
@@ -38,8 +41,10 @@ __all__ = [
     "RevokeOrder",
     "Revoked",
     "Stray",
+    "Utility",
     "approve",
     "check_approval",
+    "check_utility",
     "create_copy",
     "deliver",
     "fetch",

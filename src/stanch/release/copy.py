@@ -10,13 +10,15 @@ from stanch.audit import GatePolicy, gate
 from stanch.crypto import SigningKey
 from stanch.crypto.stanza import KeyProvider
 from stanch.errors import InvalidInput
-from stanch.mark import CopyKey, MarkedSource, MarkPlan
+from stanch.mark import CopyKey, MarkedSource, MarkPlan, Strength
 from stanch.release.plain_signature import plain_signer
 from stanch.release.quorum import QuorumSplit
 from stanch.release.revocations import NO_REVOCATIONS, RevocationList, drop_revoked
+from stanch.release.utility import Evaluate, Utility, check_utility
 from stanch.seal import (
     BaseModel,
     Commitments,
+    DirectorySource,
     Manifest,
     OpenBundle,
     Recipients,
@@ -62,6 +64,9 @@ class CopyOrder:
         base: Name and digest of the base model that an adapter belongs to.
         certificate_digest: Digest of the certificate's bytes, recorded in the manifest.
         mark_commitment: Root of the batch of marks, recorded in the manifest.
+        dataset: Keyed root of the data set that the model was tuned on, in hexadecimal, where its tuning states it.
+        recipe: Digest of its tuning's plan, in hexadecimal, where there is one.
+        evaluate: Measures what the mark costs; None where nobody asked.
     """
 
     original: Path
@@ -78,6 +83,9 @@ class CopyOrder:
     base: BaseModel | None
     certificate_digest: Digest
     mark_commitment: bytes
+    dataset: str | None = None
+    recipe: str | None = None
+    evaluate: Evaluate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +98,8 @@ class ReleasedCopy:
         recipient: The recipient's name.
         size: How many bytes it holds.
         record: For a quorum its signed record, without which nobody can ever open the copy; else None.
+        strength: How strongly it is marked.
+        utility: The loss before and after marking; None where it was not measured.
     """
 
     path: Path
@@ -97,6 +107,8 @@ class ReleasedCopy:
     recipient: str
     size: int
     record: bytes | None
+    strength: Strength
+    utility: Utility | None = None
 
     def destroy(self) -> None:
         """Remove the bundle."""
@@ -107,7 +119,7 @@ def create_copy(order: CopyOrder, dest: Path, *, now: datetime, progress: Progre
     """Gate, mark, seal and sign one copy into the new folder ``dest``, its marked plain files too.
 
     Raises:
-        GateFailed: The certificate or the policy refuses these very files.
+        GateFailed: The certificate or the policy refuses these very files, or the mark raises the loss too much.
         Inconclusive: The gate cannot decide.
         InvalidInput: The original changed since the mark was planned, the grant has ended, or the quorum's request
             asks for another model or recipient.
@@ -129,6 +141,8 @@ def create_copy(order: CopyOrder, dest: Path, *, now: datetime, progress: Progre
     wanted = (str(found.root), order.key.recipient)
     if split is not None and (split.release.model, split.release.recipient_name) != wanted:
         raise InvalidInput("the quorum's request asks for another copy than the order")
+    source = MarkedSource(order.original, order.plan, order.key)
+    utility = check_utility(order.evaluate, DirectorySource(order.original), source) if order.evaluate else None
     sign_files = plain_signer(order.original, [order.signer])
     params = SealParams(
         kind=order.plan.kind if order.plan.kind == "adapter" else "model",
@@ -136,14 +150,11 @@ def create_copy(order: CopyOrder, dest: Path, *, now: datetime, progress: Progre
         release_number=order.release_number,
         not_after=order.not_after,
         base_model=order.base,
-        commitments=Commitments(
-            dataset=None, recipe=None, certificate=order.certificate_digest.hex, mark=order.mark_commitment.hex()
-        ),
+        commitments=_commitments(order),
         quorum=split.quorum if split is not None else None,
         plaintext_sha256=sign_files is not None,
         progress=progress,
     )
-    source = MarkedSource(order.original, order.plan, order.key)
 
     def finish(manifest: bytes) -> bytes:
         if split is not None:
@@ -153,7 +164,12 @@ def create_copy(order: CopyOrder, dest: Path, *, now: datetime, progress: Progre
     sealed = seal(source, dest, [order.recipient], params, finish, sign_files)
     size = sum(path.stat().st_size for path in dest.rglob("*") if path.is_file())
     record = split.record.sign(order.signer) if split is not None else None
-    return ReleasedCopy(dest, sealed.digest, order.key.recipient, size, record)
+    return ReleasedCopy(dest, sealed.digest, order.key.recipient, size, record, order.plan.strength, utility)
+
+
+def _commitments(order: CopyOrder) -> Commitments:
+    certificate, mark = order.certificate_digest.hex, order.mark_commitment.hex()
+    return Commitments(dataset=order.dataset, recipe=order.recipe, certificate=certificate, mark=mark)
 
 
 def read_publisher(bundle: Path, trusted: TrustedKeys | Timestamped) -> tuple[Manifest, VerifiedDigest]:

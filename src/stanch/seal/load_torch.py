@@ -1,12 +1,12 @@
 """Sealed bundles as transformers models, PEFT adapters and tokenizers, without plaintext files or foreign code.
 
 Everything is built from memory: weights lie in the arena that they were decrypted to. What could make a library fetch
-or execute something is refused before the library sees it.
+or execute something is refused before the library sees it. Whatever gives files as an open bundle does is loaded alike.
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import peft
 import torch
@@ -14,7 +14,7 @@ import transformers
 from tokenizers import Tokenizer
 
 from stanch.errors import InvalidInput, PolicyViolation, UnsafeArtifact
-from stanch.seal.read import OpenBundle
+from stanch.seal.manifest import BaseModel
 from stanch.terms import Digest, JsonValue
 from stanch.weights import Header, names_code
 
@@ -59,12 +59,42 @@ _TOKENIZER_SETTINGS = (
 )
 
 
+class NamedFile(Protocol):
+    """A file of a model: its relative path with ``/``."""
+
+    @property
+    def path(self) -> str:
+        """Relative path."""
+        ...
+
+
+class ModelFiles(Protocol):
+    """The files of a model, read into memory: an open bundle, or a copy that is marked while it is read."""
+
+    @property
+    def base_model(self) -> BaseModel | None:
+        """The model that an adapter belongs to, where it is named."""
+        ...
+
+    def files(self) -> Sequence[NamedFile]:
+        """Return the files, sorted by path."""
+        ...
+
+    def read(self, name: str, /) -> memoryview:
+        """Return a file's bytes."""
+        ...
+
+    def read_weights(self, name: str, /) -> tuple[Header, memoryview]:
+        """Return a safetensors file's header and its data section, new and writable."""
+        ...
+
+
 class UnsupportedTokenizer(InvalidInput):
     """A tokenizer that cannot be made from memory."""
 
 
 def load_model(
-    bundle: OpenBundle, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+    bundle: ModelFiles, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
 ) -> transformers.PreTrainedModel:
     """Load the transformers model of a bundle, in evaluation mode.
 
@@ -104,7 +134,7 @@ def load_model(
 
 
 def load_adapter(
-    bundle: OpenBundle, base: transformers.PreTrainedModel, *, base_digest: Digest | None = None
+    bundle: ModelFiles, base: transformers.PreTrainedModel, *, base_digest: Digest | None = None
 ) -> peft.PeftModel:
     """Put the LoRA adapter of a bundle onto a base model, in evaluation mode; ``base`` is changed in place.
 
@@ -140,7 +170,7 @@ def load_adapter(
     return model.eval()
 
 
-def load_tokenizer(bundle: OpenBundle) -> transformers.PreTrainedTokenizerFast:
+def load_tokenizer(bundle: ModelFiles) -> transformers.PreTrainedTokenizerFast:
     """Load the tokenizer of a bundle with its special tokens and chat template.
 
     Raises:
@@ -175,11 +205,11 @@ def load_tokenizer(bundle: OpenBundle) -> transformers.PreTrainedTokenizerFast:
     return tokenizer
 
 
-def _names(bundle: OpenBundle) -> set[str]:
+def _names(bundle: ModelFiles) -> set[str]:
     return {file.path for file in bundle.files()}
 
 
-def _read_object(bundle: OpenBundle, name: str) -> dict[str, JsonValue]:
+def _read_object(bundle: ModelFiles, name: str) -> dict[str, JsonValue]:
     """Return a JSON object of the bundle after checking that nothing in it calls for code."""
     # These files are the library's, not ours: they may hold integers and infinities that our own formats refuse.
     try:
@@ -192,7 +222,7 @@ def _read_object(bundle: OpenBundle, name: str) -> dict[str, JsonValue]:
     return document
 
 
-def _refuse_code(bundle: OpenBundle) -> None:
+def _refuse_code(bundle: ModelFiles) -> None:
     for name in _names(bundle):
         if name.endswith((".py", ".pyc", ".so")):
             raise UnsafeArtifact(
@@ -224,7 +254,7 @@ def _model_class(settings: dict[str, JsonValue]) -> tuple[Any, transformers.PreT
     return found, config
 
 
-def _weight_files(bundle: OpenBundle) -> list[str]:
+def _weight_files(bundle: ModelFiles) -> list[str]:
     """Return the names of the weight files: the shards that the index lists, or the single file."""
     if _SHARDS not in _names(bundle):
         return [_WEIGHTS]
@@ -234,7 +264,7 @@ def _weight_files(bundle: OpenBundle) -> list[str]:
     return sorted({str(shard) for shard in shards.values()})
 
 
-def _state(bundle: OpenBundle, files: list[str]) -> dict[str, torch.Tensor]:
+def _state(bundle: ModelFiles, files: list[str]) -> dict[str, torch.Tensor]:
     """Return the tensors of the files; each file's arena belongs to its tensors alone."""
     state: dict[str, torch.Tensor] = {}
     for name in files:
@@ -262,8 +292,8 @@ def _tensors(header: Header, memory: memoryview) -> Iterator[tuple[str, torch.Te
         yield info.name, torch.frombuffer(part, dtype=dtype).view(info.shape)
 
 
-def _check_base(bundle: OpenBundle, found: Digest | None) -> None:
-    expected = bundle.manifest.base_model
+def _check_base(bundle: ModelFiles, found: Digest | None) -> None:
+    expected = bundle.base_model
     if expected is None:
         return
     if found is None or found.algorithm != "sha256" or found.hex != expected.digest:

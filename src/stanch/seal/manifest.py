@@ -52,7 +52,14 @@ class BaseModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Commitments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Salted or random-keyed digests of what belongs to the release."""
+    """Salted or random-keyed digests of what belongs to the release.
+
+    Attributes:
+        dataset: Keyed root of the manifest of the data set that the model was tuned on.
+        recipe: Digest of the privacy plan of that tuning.
+        certificate: Digest of the leak certificate.
+        mark: Root of the batch of marks.
+    """
 
     dataset: Hex32 | None
     recipe: Hex32 | None

@@ -13,7 +13,7 @@ from stanch.errors import InvalidInput, InvalidSafetensors, NotFound
 from stanch.seal.folder import RECIPIENTS_NAME, BundleFolder, BundlePlace
 from stanch.seal.index import IndexFile, SealedIndex, parse_index
 from stanch.seal.keys import ReleaseRoot
-from stanch.seal.manifest import Manifest
+from stanch.seal.manifest import BaseModel, Manifest
 from stanch.seal.memory import ReleaseMemory, check_release
 from stanch.seal.recipients import MAX_RECIPIENTS_FILE, Recipients, unwrap_root
 from stanch.seal.segments import SegmentReader, SignedStreams, Verify
@@ -138,6 +138,11 @@ class OpenBundle:
         self._root.wipe()
         self._reader = None
         self._headers.clear()
+
+    @property
+    def base_model(self) -> BaseModel | None:
+        """The model that an adapter belongs to, as the manifest names it."""
+        return self.manifest.base_model
 
     @property
     def plaintext_signature(self) -> JsonValue:

@@ -10,7 +10,18 @@ import msgspec
 from stanch.crypto import canonical_json, parse_json, sync_folder, write_atomic, write_private
 from stanch.errors import InvalidInput, NotFound
 from stanch.ledger import Ledger
-from stanch.mark import Commitment, MarkKeys, MarkPlan, MarkRoot, copy_key, mark_keys, plan_mark, restore
+from stanch.mark import (
+    Commitment,
+    MarkKeys,
+    MarkParams,
+    MarkPlan,
+    MarkRoot,
+    Strength,
+    copy_key,
+    mark_keys,
+    plan_mark,
+    restore,
+)
 from stanch.mark.keys import CopyKey
 from stanch.release import ReleaseRequest
 from stanch.terms import Digest
@@ -34,6 +45,9 @@ class ReleaseFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         entry: Index of the log entry that commits to the marks.
         checkpoint: Size of the checkpoint whose text is the beacon.
         requests: The request for each recipient's copy.
+        strength: How strongly the copies are marked; earlier releases did not keep it, and took the default.
+        dataset: Keyed root of the data set that the model was tuned on, in hexadecimal, where its tuning states it.
+        recipe: Digest of its tuning's plan, in hexadecimal, where there is one.
     """
 
     schema: Literal["stanch/release/v1", "stanch/release/v2"] = "stanch/release/v2"
@@ -47,6 +61,9 @@ class ReleaseFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     checkpoint: int
     requests: dict[str, ReleaseRequest]
     base_digest: str | None = None
+    strength: Strength | None = None
+    dataset: str | None = None
+    recipe: str | None = None
 
     def request(self, recipient: str) -> ReleaseRequest:
         """Return the request for a recipient's copy.
@@ -114,7 +131,9 @@ class ReleaseState:
         Raises:
             InvalidInput: The original changed since the release was proposed.
         """
-        plan = plan_mark(self.model, base=self.base)
+        strength = self.facts.strength
+        params = MarkParams.fixed(strength.alpha) if strength is not None else None
+        plan = plan_mark(self.model, base=self.base, params=params)
         if plan.original != Digest.parse(self.facts.digest):
             raise InvalidInput(
                 f"{self.model}: not the model that release {self.facts.name} was proposed for",

@@ -3,7 +3,7 @@
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,13 @@ from stanch.audit.certificate_file import read_certificate
 from stanch.crypto import random_bytes
 from stanch.crypto.recipient import parse_public, parse_recipient
 from stanch.crypto.stanza import KeyProvider
-from stanch.errors import InvalidInput, PolicyViolation
+from stanch.data import open_dataset
+from stanch.errors import InvalidInput, MissingExtraError, PolicyViolation
 from stanch.ledger import EntryQuery, decode_entry
-from stanch.mark import MarkRoot, RecipientSlot, commit, plan_mark
+from stanch.mark import MarkParams, MarkRoot, RecipientSlot, commit, plan_mark
 from stanch.release import (
     CopyOrder,
+    Evaluate,
     QuorumFiles,
     QuorumSplit,
     ReleasedCopy,
@@ -28,12 +30,16 @@ from stanch.release import (
 from stanch.seal import BaseModel
 from stanch.sign import TimestampAuthority, TrustedKeys
 from stanch.terms import SILENT, ArtifactRef, Digest, EntryRef, JsonValue, Progress
+from stanch.tune import PrivacyStatement
+from stanch.tune.statement import NAME as STATEMENT_NAME
 from stanch.weights import directory_digest
 from stanch.workspace.act import Done, Request
 from stanch.workspace.approvers import find_approver
+from stanch.workspace.artifacts import dataset_ref
 from stanch.workspace.copies import CopyFacts, KeptCopy
 from stanch.workspace.opening import Workspace
 from stanch.workspace.release_state import ReleaseFacts, ReleaseState, prove_commitment
+from stanch.workspace.tuning_log import find_tuning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +55,7 @@ class Proposal:
         not_after: When all grants end.
         lineage: The line of releases; the name of the model's folder where None.
         release_number: Higher than every earlier one of that line; the next one where None.
+        alpha: Strength of the marks; None for what fits the model.
     """
 
     name: str
@@ -59,6 +66,7 @@ class Proposal:
     not_after: datetime
     lineage: str | None = None
     release_number: int | None = None
+    alpha: float | None = None
 
 
 def release_folder(workspace: Workspace, name: str) -> Path:
@@ -90,7 +98,9 @@ def propose_release(workspace: Workspace, proposal: Proposal) -> ReleaseState:
         parse_public(recipient) if workspace.people.team else parse_recipient(recipient)
     lineage = proposal.lineage or _default_lineage(proposal.model)
     number = _rising(workspace, lineage, proposal.release_number)
-    plan = plan_mark(proposal.model, base=proposal.base)
+    params = MarkParams.fixed(proposal.alpha) if proposal.alpha is not None else None
+    plan = plan_mark(proposal.model, base=proposal.base, params=params)
+    dataset, recipe = _tuned_on(proposal.model)
     root = MarkRoot.generate()
     commitment = commit(plan, root, [RecipientSlot(name) for name in proposal.recipients])
     requests = _requests(workspace, proposal, plan.original, lineage, number)
@@ -104,6 +114,7 @@ def propose_release(workspace: Workspace, proposal: Proposal) -> ReleaseState:
             base=str(proposal.base.resolve()) if proposal.base is not None else None,
             certificate=str(proposal.certificate.resolve()), requester=workspace.people.session.principal,
             entry=logged.index, checkpoint=size, requests=requests, base_digest=base,
+            strength=plan.strength, dataset=dataset, recipe=recipe,
         )  # fmt: skip
         state = ReleaseState.create(folder, facts, commitment, root, (entry, proof))
         told: dict[str, JsonValue] = {"checkpoint": size, "beacon": state.beacon().hex()}
@@ -114,9 +125,29 @@ def propose_release(workspace: Workspace, proposal: Proposal) -> ReleaseState:
         "layout_digest": plan.layout.digest.hex(),
         "leaves": len(commitment.leaves),
         "base": base,
+        "strength": plan.strength.to_payload(),
         "requests": [str(request.digest) for request in requests.values()],
     }
     return workspace.door.act(Request("release.propose", "model:audit", ref, payload), run)
+
+
+def _tuned_on(model: Path) -> tuple[str | None, str | None]:
+    """Return the root of the data set and the digest of the plan that the statement of a model's tuning names, if any.
+
+    The audit computed the statement again, and the certificate is about its very bytes.
+
+    Raises:
+        Tampered: The statement was edited.
+    """
+    if not (model / STATEMENT_NAME).is_file():
+        return None, None
+    fields = PrivacyStatement.from_json((model / STATEMENT_NAME).read_bytes()).fields
+    plan = fields.get("plan_digest")  # a tuning without privacy has no plan
+    return _hex(fields.get("dataset_root")), None if plan is None else _hex(plan)
+
+
+def _hex(value: JsonValue) -> str:
+    return Digest.parse(f"sha256:{value}").hex
 
 
 def recall_recipients(workspace: Workspace, manifest: Digest) -> frozenset[str]:
@@ -191,11 +222,18 @@ class CopyTerms:
         policy: What the gate demands.
         approvers: Whom to split the key among; in profile ``team`` only.
         authority: Who confirms when the copy was signed; None where nobody is asked.
+        holdout: File of records on which the loss before and after marking is compared; None where it is not measured.
     """
 
     policy: GatePolicy
     approvers: Sequence[str] = ()
     authority: TimestampAuthority | None = None
+    holdout: Path | None = None
+
+    def to_payload(self) -> dict[str, JsonValue]:
+        """Return what the log holds of them: the policy, and the digest of the records."""
+        holdout = None if self.holdout is None else str(dataset_ref(self.holdout).digest)
+        return {"policy": self.policy.to_payload(), "holdout": holdout}
 
 
 def create_release(
@@ -216,7 +254,8 @@ def create_release(
 
     Raises:
         NotPermitted: The gate was not passed, the role is missing, or an approver may not approve.
-        GateFailed: The certificate does not hold for the files as they are now.
+        GateFailed: The certificate does not hold for the files as they are now, or the mark raises the loss on the
+            hold-out records too much.
         PolicyViolation: The policy is looser than the workspace's ``[gate]``, or the request is not one that the log
             says was proposed: the release's file was changed.
         InvalidInput: ``dest`` exists; too few approvers, or one is the proposer or the recipient, stands twice or has
@@ -238,6 +277,7 @@ def create_release(
             listed = [find_approver(workspace, approver, ref) for approver in terms.approvers]
             provider = QuorumSplit(request, listed, needed)
         order = _order(workspace, state, request, terms, provider)
+        order = replace(order, evaluate=_loss_on(workspace, terms.holdout, order, state.base, progress))
         copy = create_copy(order, dest, now=workspace.now(), progress=progress)
         try:
             kept = _keep(workspace, state, copy)
@@ -250,10 +290,11 @@ def create_release(
             kept.destroy()
             shutil.rmtree(quorum_folder(dest), ignore_errors=True)
 
-        payload = {"request": str(request.digest), "manifest": str(copy.manifest)}
-        return Done(copy, payload, egress_bytes=copy.size, undo=undo)
+        told: dict[str, JsonValue] = {"request": str(request.digest), "manifest": str(copy.manifest)}
+        told |= {} if copy.utility is None else {"utility": copy.utility.to_payload()}
+        return Done(copy, told, egress_bytes=copy.size, undo=undo)
 
-    payload: dict[str, JsonValue] = {"request": str(request.digest), "policy": terms.policy.to_payload()}
+    payload = {"request": str(request.digest), **terms.to_payload()}
     return workspace.door.act(Request("release.create", "release:create", ref, payload), run)
 
 
@@ -308,5 +349,23 @@ def _order(
         lineage=request.lineage, release_number=request.release_number, not_after=request.expires,
         base=BaseModel(base.name, directory_digest(base).root.hex) if base is not None else None,
         certificate_digest=Digest("sha256", bytes.fromhex(request.certificate_sha256)),
-        mark_commitment=state.commitment(plan).root,
+        mark_commitment=state.commitment(plan).root, dataset=state.facts.dataset, recipe=state.facts.recipe,
     )  # fmt: skip
+
+
+def _loss_on(
+    workspace: Workspace, holdout: Path | None, order: CopyOrder, base: Path | None, progress: Progress
+) -> Evaluate | None:
+    """Return what measures the loss on hold-out records, read as the model's tuning read its own; None without any."""
+    if holdout is None:
+        return None
+    try:
+        from stanch.release.loss_torch import LossOn  # noqa: PLC0415 - optional part
+    except ImportError as error:
+        raise MissingExtraError("train") from error
+    records = tuple(open_dataset(holdout, key=workspace.keys.secret("dataset")))
+    loss = LossOn(records=records, base=base, base_model=order.base, progress=progress)
+    tuning = find_tuning(workspace, order.plan.original)
+    if tuning is None:
+        return loss
+    return replace(loss, max_tokens=tuning.max_tokens, completion_only=tuning.completion_only)
