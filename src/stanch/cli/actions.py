@@ -113,6 +113,8 @@ ACTIONS: dict[str, Acts] = {
     "console serve": _acts("console.serve", "release.read"),
     "console token": _acts("console.token"),
     "trace run": _acts("trace.open", "trace.plan", "trace.examine"),
+    "trace cases": _acts("trace.read"),
+    "trace show": _acts("trace.show"),
     "trace pack": _acts("trace.pack"),
     "trace report": _acts("trace.report"),
     "trace text": _FILES_ONLY,

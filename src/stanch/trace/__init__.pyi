@@ -1,5 +1,5 @@
 from .budget import LIFETIME, PER_CASE, ErrorBudget, ErrorBudgetExhausted
-from .case import Case, Intake, open_case
+from .case import Case, Intake, is_case_id, open_case
 from .custody import Act, Custody, extend_custody, read_custody
 from .decision import (
     Accusation,
@@ -13,6 +13,7 @@ from .decision import (
     decide,
     decision_to_json,
     error_sentence,
+    judge,
 )
 from .evidence import (
     EvidencePack,
@@ -28,7 +29,10 @@ from .evidence import (
 from .examination import Examination, examine, load_examination
 from .plan import CasePlan, PlanMismatch, ReleaseRecord, VerifiedCasePlan, beacons, fix_plan
 from .receipt import Receipt, sign_receipt, verify_receipt
+from .report_blocks import Report
 from .report_html import render_html
+from .report_json import render_json
+from .report_nobody import report_nobody
 from .report_pdf import render_pdf
 from .stratum import shown_decoys
 from .text_detection import TenantScore, TextDetection, detect_text
@@ -63,6 +67,7 @@ __all__ = [
     "Reason",
     "Receipt",
     "ReleaseRecord",
+    "Report",
     "TenantScore",
     "TextDetection",
     "TextRoot",
@@ -78,15 +83,19 @@ __all__ = [
     "examine",
     "extend_custody",
     "fix_plan",
+    "is_case_id",
+    "judge",
     "load_examination",
     "open_case",
     "pack",
     "read_custody",
     "recompute_features",
     "render_html",
+    "render_json",
     "render_pdf",
     "render_transparency",
     "report_case",
+    "report_nobody",
     "report_transparency",
     "shown_decoys",
     "sign_receipt",
