@@ -286,7 +286,7 @@ def write_case_report(workspace: Workspace, traced: Traced, out: Path) -> Digest
     """
     render = REPORTS.get(out.suffix)
     if render is None:
-        raise InvalidInput(f"{out}: expected a name that ends in {', '.join(REPORTS)}")
+        raise InvalidInput(f"{out}: expected a name that ends in {' or '.join(REPORTS)}")
     if out.exists():
         raise InvalidInput(f"{out}: exists already and is not replaced", next_step="choose another file name")
 
