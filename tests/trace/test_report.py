@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from dataclasses import replace
+from html import escape
 from html.parser import HTMLParser
 
 import pytest
@@ -167,7 +168,9 @@ def test_a_report_needs_an_accusation_and_a_pdf_its_part(world, stolen, report, 
 @pytest.fixture(scope="module")
 def undecided(world, tmp_path_factory):
     """A case about a suspect of which too little could be compared."""
-    return world.examine(make_adapter(tmp_path_factory.mktemp("undecided") / "s", 5, modules=3), description=HOSTILE)
+    return world.examine(
+        make_adapter(tmp_path_factory.mktemp("undecided") / "s", 5, modules=3), description="</p><b>x</b> {nb}"
+    )
 
 
 def test_a_case_that_accuses_nobody_says_what_was_compared_and_what_that_does_not_show(undecided):
@@ -175,16 +178,14 @@ def test_a_case_that_accuses_nobody_says_what_was_compared_and_what_that_does_no
     page, shown = render_html(report), Texts()
     shown.feed(page)
     told = text_of(render_pdf(report))
-    assert {
-        text for text in map(squeeze, shown.found) if squeeze(HOSTILE)[:20] not in text and text not in told
-    } == set()
+    assert {text for text in map(squeeze, shown.found) if text not in told} == set()
     assert '<div class="verdict open" role="status"><strong>Inconclusive: nobody is accused</strong>' in page
     plan = undecided.examination.plan
     for said in (
         Reason.TOO_LITTLE_MATCHED, error_sentence(plan.plan), str(undecided.case.suspect), plan.plan.release.original,
         f"as entry {plan.entry.index},", "layers.13.", NOT_DECIDED[0],
     ):  # fmt: skip
-        assert said in page, said
+        assert escape(said) in page, said
     assert "<b>x" not in page
     assert not [name for name in RECIPIENTS if name in page]
 
