@@ -89,14 +89,14 @@ def watch_something(case):
 DESCRIBED = "<script>alert(1)</script> & a file on a share"
 
 
-def trace_something(case, folder):
+def trace_something(case, folder, described=DESCRIBED):
     """Let ines trace acme's copy, which accuses acme, and take a second suspect into custody without a plan."""
     with case.acting("ines") as workspace:
         state = ReleaseState.load(workspace.state / "releases" / "r1")
         plan = state.mark_plan()
         copy = embed(state.model, folder / "surfaced", plan, state.copy_key(plan, "acme")).path
         theft, other = (
-            Suspect(path=copy, case=name, description=DESCRIBED, received_from="a host", discovered=workspace.now())
+            Suspect(path=copy, case=name, description=described, received_from="a host", discovered=workspace.now())
             for name in ("theft", "waiting")
         )
         trace_suspect(workspace, theft, "r1")

@@ -18,7 +18,8 @@ def test_the_list_and_the_case_say_how_far_it_came_and_escape_what_was_said(seat
     for page in (listed, shown):
         assert DESCRIBED not in page
         assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; a file on a share" in page
-    assert "examined: somebody accused" in listed
+    assert ">somebody accused</span>" in listed
+    assert ">acquired</span>" in listed
     assert listed.index('href="/cases/waiting"') < listed.index('href="/cases/theft"')  # the newest first
     assert "The suspect was made from the copy sealed to acme. It does not say who did it." in shown
     waiting = client.get("/cases/waiting").text
