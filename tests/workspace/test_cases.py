@@ -186,3 +186,20 @@ def test_the_commands_list_show_and_go_on(kept, capsys, monkeypatch, tmp_path):
     assert "this says: the suspect was made from the copy sealed to acme" in capsys.readouterr().out
     assert run(shell(kept, "leo", "trace", "run", "waiting")) == 2
     assert "stanch trace show waiting" in refusal(capsys)
+
+
+def test_a_case_is_opened_planned_and_run_by_commands_of_their_own(kept, capsys):
+    suspect = str(kept.folder / ".stanch" / "cases" / "theft" / "suspect")
+    words = ("--case", "by-steps", "--description", "seen twice", "--received-from", "a host")
+    assert run(shell(kept, "lea", "trace", "open", suspect, *words)) == 3
+    assert run(shell(kept, "leo", "trace", "open", suspect, *words)) == 0
+    assert "next       stanch trace plan by-steps --release NAME" in capsys.readouterr().out
+    assert run(shell(kept, "leo", "trace", "plan", "by-steps", "--release", "nonsense")) == 2
+    entries = []
+    for _ in range(2):  # the second time finds the plan of the first
+        assert run(shell(kept, "leo", "--json", "trace", "plan", "by-steps", "--release", "r1")) == 0
+        entries.append(json.loads(capsys.readouterr().out)["data"]["entry"])
+    assert entries[0] == entries[1]
+    assert run(shell(kept, "leo", "trace", "run", "by-steps")) == 1
+    assert run(shell(kept, "leo", "trace", "plan", "by-steps", "--release", "r1")) == 2
+    assert "decided already" in refusal(capsys)

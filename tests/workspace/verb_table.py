@@ -489,6 +489,7 @@ NOT_ACTS = {
     "note_sign_in": "an entry of its own: whoever signs in is nobody before it",
     "trace_suspect": "three acts in a row, each walked here",
     "continue_case": "the last two of them",
+    "ready_case": "plan_case, walked here, or no act",
     "case_folder": "a name",
     "find_case": "a name",
     "existing_case": "a name",

@@ -112,6 +112,8 @@ ACTIONS: dict[str, Acts] = {
     ),
     "console serve": _acts("console.serve", "release.read"),
     "console token": _acts("console.token"),
+    "trace open": _acts("trace.open"),
+    "trace plan": _acts("trace.plan"),
     "trace run": _acts("trace.open", "trace.plan", "trace.examine"),
     "trace cases": _acts("trace.read"),
     "trace show": _acts("trace.show"),

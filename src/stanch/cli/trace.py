@@ -1,13 +1,14 @@
 """``stanch trace``: from a copy that surfaced back to its recipient."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from stanch.cli.frame import Group, Result, current
-from stanch.cli.trace_case import cases, describe_trace, show, trace_data
+from stanch.cli.trace_case import cases, describe_trace, plan_data, show, trace_data
 from stanch.cli.trace_text import text, text_root
 from stanch.errors import InvalidInput
 
@@ -32,18 +33,55 @@ trace.add_command(text)
 trace.add_command(text_root)
 
 
+def _about(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a command take what is known of a suspect that arrives."""
+    command = click.option("--received-from", help="From whom it was received.")(command)
+    command = click.option("--description", help="What the suspect is, in plain words; by default its name.")(command)
+    named = "Name of a new case; by default the date and the suspect's name."
+    return click.option("--case", "case_id", help=named)(command)
+
+
+@trace.command("open")
+@click.argument("suspect", type=FOLDER)
+@_about
+def open_(suspect: Path, **about: str | None) -> Result:
+    """Take SUSPECT into custody, and do nothing else with it yet."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_trace import take_suspect  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        case = take_suspect(workspace, _arrived(workspace, suspect, about))
+    data: dict[str, JsonValue] = {"case": case.id, "suspect": str(case.suspect), "custody": case.custody().head}
+    told = f"case       {case.id}\nsuspect    {case.suspect}, in custody\n"
+    return Result(data, f"{told}next       stanch trace plan {case.id} --release NAME")
+
+
+@trace.command("plan")
+@click.argument("case_id", metavar="CASE")
+@click.option("--release", "release_name", required=True, help="The release that the suspect may come from.")
+def plan(case_id: str, release_name: str) -> Result:
+    """Fix in the log what will be compared in CASE, before any score; the error probability is spent then."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.trace import error_sentence  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_trace import ready_case  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        planned = ready_case(workspace, case_id, release_name)[1]
+    told = f"plan       entry {planned.entry.index}, {planned.plan.digest}\n{error_sentence(planned.plan)}"
+    return Result(plan_data(planned), f"{told}\nnext       stanch trace run {case_id}")
+
+
 @trace.command("run")
 @click.argument("target", metavar="SUSPECT|CASE")
 @click.option(
     "--release", "release_name", help="The release that the suspect may come from; a case that has a plan knows it."
 )  # fmt: skip
-@click.option("--case", "case_id", help="Name of a new case; by default the date and the suspect's name.")
-@click.option("--description", help="What the suspect is, in plain words; by default its name.")
-@click.option("--received-from", help="From whom it was received.")
+@_about
 def run(target: str, release_name: str | None, **about: str | None) -> Result:
     """Take SUSPECT into custody, fix the plan in the log, compare, decide. Exit 1 if somebody is accused.
 
-    With the name of a CASE instead, go on with it where it was killed or failed, under the plan that the log holds.
+    With the name of a CASE instead, go on with it where it stands, also after it was killed or failed; a plan that the
+    log holds is taken as it is.
     """
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.workspace.verbs_trace import continue_case, find_case, trace_suspect  # noqa: PLC0415 - same
@@ -51,34 +89,31 @@ def run(target: str, release_name: str | None, **about: str | None) -> Result:
     frame = current()
     with open_workspace(frame) as workspace:
         if find_case(workspace, target) is None:
-            suspect, release = _arrived(workspace, Path(target), release_name, about)
-            traced = trace_suspect(workspace, suspect, release, progress=frame.progress())
+            suspect = _arrived(workspace, Path(target), about)
+            if release_name is None:
+                raise InvalidInput(f"{target}: --release is missing", next_step=f"or: stanch trace open {target}")
+            traced = trace_suspect(workspace, suspect, release_name, progress=frame.progress())
         else:
             _refuse_other_meaning(target, about)
             traced = continue_case(workspace, target, release_name, progress=frame.progress())
     return Result(trace_data(traced), describe_trace(traced), EXITS[str(traced.decision.verdict)])
 
 
-def _arrived(
-    workspace: "Workspace", path: Path, release: str | None, about: "dict[str, str | None]"
-) -> "tuple[Suspect, str]":
-    """Return what is known of a suspect that arrives now, and the release that it may come from."""
+def _arrived(workspace: "Workspace", path: Path, about: dict[str, str | None]) -> "Suspect":
+    """Return what is known of a suspect that arrives now."""
     from stanch.workspace.verbs_trace import Suspect  # noqa: PLC0415 - keeps `stanch --help` light
 
     if not path.exists():
         raise InvalidInput(f"{path}: no such file, folder or case", next_step="stanch trace cases")
-    if release is None:
-        raise InvalidInput(f"{path}: --release is missing", why="a new case needs the release that it may come from")
     now = workspace.now()
-    suspect = Suspect(
+    return Suspect(
         path=path, case=about["case_id"] or f"{now:%Y%m%d-%H%M%S}-{_plain(path.resolve().stem)}",
         description=about["description"] or path.name, received_from=about["received_from"] or "unknown",
         discovered=now,
     )  # fmt: skip
-    return suspect, release
 
 
-def _refuse_other_meaning(case: str, about: "dict[str, str | None]") -> None:
+def _refuse_other_meaning(case: str, about: dict[str, str | None]) -> None:
     if Path(case).exists():
         raise InvalidInput(
             f"{case}: a case is called so, and a file or folder here",

@@ -9,6 +9,7 @@ from stanch.errors import printable
 
 if TYPE_CHECKING:
     from stanch.terms import JsonValue
+    from stanch.trace import VerifiedCasePlan
     from stanch.workspace.verbs_case import CaseRow, CaseView
     from stanch.workspace.verbs_trace import Traced
 
@@ -63,16 +64,15 @@ def _case_data(view: "CaseView") -> "dict[str, JsonValue]":
         "case": case.id, "state": str(view.standing.state), "verdict": view.standing.verdict,
         "suspect": str(case.suspect), "files": dict(case.files), "opened": case.opened, "discovered": case.discovered,
         "received_from": case.received_from, "description": case.description, "custody": acts,
-        "entries": list(view.standing.entries), "plan": _plan_data(view), "result": result,
+        "entries": list(view.standing.entries), "plan": view.plan and plan_data(view.plan), "result": result,
     }  # fmt: skip
 
 
-def _plan_data(view: "CaseView") -> "JsonValue":
-    if view.plan is None:
-        return None
-    plan = view.plan.plan
+def plan_data(planned: "VerifiedCasePlan") -> "dict[str, JsonValue]":
+    """Return a plan for machines."""
+    plan = planned.plan
     return {
-        "entry": view.plan.entry.index, "digest": str(plan.digest), "release": plan.release.name, "n": plan.n,
+        "entry": planned.entry.index, "digest": str(plan.digest), "release": plan.release.name, "n": plan.n,
         "analyses": plan.analyses, "epsilon": plan.epsilon, "threshold": plan.threshold,
         "variants": [str(variant) for variant in plan.variants],
     }  # fmt: skip

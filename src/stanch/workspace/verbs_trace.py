@@ -113,15 +113,26 @@ def trace_suspect(workspace: Workspace, suspect: Suspect, release: str, *, progr
 def continue_case(
     workspace: Workspace, name: str, release: str | None = None, *, progress: Progress = SILENT
 ) -> Traced:
-    """Go on with a case whose planning or examination was killed or failed, and decide it.
-
-    A plan in the log is taken as it is: it was spent when it was logged, and is not spent again.
+    """Go on with a case that was only opened or planned, or whose examination was killed or failed, and decide it.
 
     Args:
         workspace: The workspace.
         name: The case.
         release: The release that the suspect may come from; needed as long as there is no plan.
         progress: Told about each variant.
+
+    Raises:
+        InvalidInput: As :func:`ready_case` says.
+        CustodyBroken: The chain or the suspect was changed.
+    """
+    case, plan, record = ready_case(workspace, name, release)
+    return examine_case(workspace, case, plan, record, progress=progress)
+
+
+def ready_case(workspace: Workspace, name: str, release: str | None) -> tuple[Case, VerifiedCasePlan, ReleaseRecord]:
+    """Return a case that is not decided yet with its plan; one is made and logged where there is none.
+
+    A plan in the log is taken as it is: it was spent when it was logged, and is not spent again.
 
     Raises:
         InvalidInput: There is no such case, it was decided already, its plan is about another release, or it has no
@@ -143,7 +154,7 @@ def continue_case(
             next_step="go on without --release, or open another case about the suspect",
         )
     record = release_record(workspace, ReleaseState.load(release_folder(workspace, planned)))
-    return examine_case(workspace, case, plan or plan_case(workspace, case, record), record, progress=progress)
+    return case, plan or plan_case(workspace, case, record), record
 
 
 def existing_case(workspace: Workspace, name: str) -> Path:
