@@ -49,7 +49,7 @@ class Standing:
             raise VerificationError(
                 f"case {case}: its files say {verdict}, the log recorded {self.verdict}",
                 why="the examination or the keys' history was changed since",
-                next_step="restore the folder of the case from a backup",
+                next_step="restore the folder of the case from a backup, or open another case about the suspect",
             )
 
 
