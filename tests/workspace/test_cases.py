@@ -162,7 +162,7 @@ def test_the_commands_list_show_and_go_on(kept, capsys, monkeypatch, tmp_path):
     told = capsys.readouterr().out
     assert told.splitlines()[0].split()[:2] == ["waiting", "acquired"]
     assert "\x1b" not in told
-    assert run(shell(kept, "lea", "--json", "trace", "show", "theft")) == 0
+    assert run(shell(kept, "lea", "trace", "show", "theft", "--json")) == 0
     shown = json.loads(capsys.readouterr().out)["data"]
     assert (shown["state"], shown["result"]["accused"][0]["recipient"]) == ("examined", "acme")
     assert run(shell(kept, "lea", "trace", "show", "waiting")) == 0

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stanch.cli.frame import Result, current
+from stanch.cli.frame import Leaf, Result, current
 from stanch.errors import printable
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from stanch.workspace.verbs_trace import Traced
 
 
-@click.command("cases")
+@click.command("cases", cls=Leaf)
 def cases() -> Result:
     """List cases, the newest first: how far each came, and its verdict. The look is recorded."""
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
@@ -25,7 +25,7 @@ def cases() -> Result:
     return Result({"cases": [_row_data(row) for row in found]}, "\n".join(map(_row_line, found)) or "no cases")
 
 
-@click.command("show")
+@click.command("show", cls=Leaf)
 @click.argument("case_id", metavar="CASE")
 def show(case_id: str) -> Result:
     """Show CASE: what was received, its custody, its plan, and what was decided. The look is recorded."""
