@@ -64,7 +64,8 @@ def _case_data(view: "CaseView") -> "dict[str, JsonValue]":
         "case": case.id, "state": str(view.standing.state), "verdict": view.standing.verdict,
         "suspect": str(case.suspect), "files": dict(case.files), "opened": case.opened, "discovered": case.discovered,
         "received_from": case.received_from, "description": case.description, "custody": acts,
-        "entries": list(view.standing.entries), "plan": None if view.plan is None else plan_data(view.plan), "result": result,
+        "entries": list(view.standing.entries), "plan": None if view.plan is None else plan_data(view.plan),
+        "result": result,
     }  # fmt: skip
 
 
