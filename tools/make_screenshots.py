@@ -19,7 +19,7 @@ for _folder in (ROOT / "tests", ROOT / "tests" / "workspace", ROOT / "tests" / "
     sys.path.insert(0, str(_folder))  # the scene of the tests: a team, its release, its alerts
 
 import life  # noqa: E402 - found by the lines above
-from seating import watch_something  # noqa: E402 - same
+from seating import trace_something, watch_something  # noqa: E402 - same
 
 from stanch.access import ApiKeyOrder, Session  # noqa: E402 - same
 from stanch.console.desk import Desk  # noqa: E402 - same
@@ -122,6 +122,7 @@ def _scene(folder: Path, address: str) -> life.Case:
     with case.acting("rita") as workspace:
         case.approve(workspace, recipient="bolt")
     watch_something(case)
+    trace_something(case, folder, "An adapter on a public hub")
     with case.acting("ines") as lead:
         keep_simulation(lead, simulate("D5", SimulationSpec(1500, 240), seed=1).to_json())
         _work_on(lead)
@@ -150,14 +151,15 @@ def _pages(workspace: Workspace) -> dict[str, tuple[str, str]]:
     """Return who looks at which page."""
     bot = register_newcomer(workspace, Newcomer(name="support-bot", kind="service"))
     issue_key(workspace, ApiKeyOrder(principal=bot, models=("workspace",), networks=("10.0.0.0/8",)))
-    lead = workspace.acting_as("ines")
+    lead = workspace.acting_as("ines", unlock=lambda: life.passphrase("ines"))
     alert = next(one for one in find_alerts(lead, AlertState.INVESTIGATING))
     model, (incident,) = alert.model, find_incidents(lead)
     return {
         "login": ("", "/login"), "overview": ("ada", "/"), "alerts": ("ines", "/alerts"),
         "alert": ("ines", f"/alerts/{alert.id}"), "incidents": ("ines", "/incidents"),
         "incident": ("ines", f"/incidents/{incident.id}"),
-        "incident-work": ("ines", f"/incidents/{incident.id}#tasks"), "detectors": ("ines", "/detectors"),
+        "incident-work": ("ines", f"/incidents/{incident.id}#tasks"), "cases": ("ines", "/cases"),
+        "case": ("ines", "/cases/theft"), "detectors": ("ines", "/detectors"),
         "models": ("ada", "/models"), "model": ("ada", f"/models/{model}"),
         "model-lineage": ("ada", f"/models/{model}#lineage"), "releases": ("ada", "/releases"),
         "release": ("rolf", "/releases/r1"), "recipients": ("ada", "/recipients"),

@@ -11,7 +11,7 @@ for _folder in (*(Path(__file__).parents[1] / name for name in ("workspace", "wa
     sys.path.insert(0, str(_folder))  # the test folders are no packages; life, watching and seating are neighbours
 
 import life  # noqa: E402 - found by the lines above
-from seating import ADDRESS, Seat, watch_something  # noqa: E402 - same
+from seating import ADDRESS, Seat, trace_something, watch_something  # noqa: E402 - same
 
 from stanch.console.app import build_app  # noqa: E402 - same
 
@@ -42,6 +42,7 @@ def proposed(tmp_path_factory, material):
         with case.acting("rolf") as workspace:
             case.create(workspace, case.folder.parent / "copy", recipient="bolt")
         watch_something(case)
+        trace_something(case, case.folder.parent)
     return case
 
 

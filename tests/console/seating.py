@@ -6,12 +6,14 @@ import life
 from starlette.testclient import TestClient
 
 from stanch.access import Session
+from stanch.mark import embed
 from stanch.watch import Alarm, Containment, Severity
 from stanch.watch.alert import AlertState, Conclusion
 from stanch.workspace import Workspace
 from stanch.workspace.release_state import ReleaseState
 from stanch.workspace.verbs_alerts import Change, Quiet, move_alert, raise_alarms, suppress_alerts
 from stanch.workspace.verbs_incident import open_incident
+from stanch.workspace.verbs_trace import Suspect, take_suspect, trace_suspect
 
 ADDRESS = "http://127.0.0.1:8402"
 
@@ -82,3 +84,20 @@ def watch_something(case):
             detector="D3", principal="nina", model=None, until_ms=now_ms + 30 * 86_400_000, reason="a planned move",
         ))  # fmt: skip
         open_incident(lead, now_ms - 50 * 3_600_000, [raised[0].id])
+
+
+DESCRIBED = "<script>alert(1)</script> & a file on a share"
+
+
+def trace_something(case, folder, described=DESCRIBED):
+    """Let ines trace acme's copy, which accuses acme, and take a second suspect into custody without a plan."""
+    with case.acting("ines") as workspace:
+        state = ReleaseState.load(workspace.state / "releases" / "r1")
+        plan = state.mark_plan()
+        copy = embed(state.model, folder / "surfaced", plan, state.copy_key(plan, "acme")).path
+        theft, other = (
+            Suspect(path=copy, case=name, description=described, received_from="a host", discovered=workspace.now())
+            for name in ("theft", "waiting")
+        )
+        trace_suspect(workspace, theft, "r1")
+        take_suspect(workspace, other)

@@ -123,7 +123,8 @@ def paths(workspace, bot):
     return [
         "/", "/models", f"/models/{model}", "/releases", "/releases/r1", "/recipients", "/approvals", "/principals",
         f"/principals/{bot}", "/access?action=log:read", f"/access/who?action=release:export&resource=model:x@{model}",
-        "/policies", "/log", "/log/0", "/budgets", "/transparency", "/settings",
+        "/policies", "/log", "/log/0", "/budgets", "/transparency", "/settings", "/cases", "/cases/theft",
+        "/cases/waiting",
     ]  # fmt: skip
 
 

@@ -49,6 +49,7 @@ def places(seated):
     return {
         "digest": state.facts.digest, "name": "r1", "principals": ada.principal.id, "grant": ada.grants[0].id,
         "key": "nokey", "index": "0", "task": "0", "alerts": alerts[0].id, "incidents": incidents[0].id,
+        "case": "theft",
     }  # fmt: skip
 
 
@@ -63,6 +64,7 @@ def may(seated, name, actions):
     people = seated.workspace.people
     facts = people.directory.facts_of(people.find(name))
     permits = {
+        "case:read": {"incident_lead", "auditor", "legal_reader"},
         "finding:read": {"security_analyst", "incident_lead", "auditor"},
         "finding:act": {"security_analyst", "incident_lead"},
         "log:read": {"security_analyst", "incident_lead", "auditor"}, "policy:read": {"platform_admin", "auditor"},

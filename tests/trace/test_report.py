@@ -1,21 +1,35 @@
 """The report as HTML and as PDF: the same facts, the same bytes every time, whatever a case says of itself."""
 
 import io
+import json
 import os
 import pickle
 import subprocess
 import sys
 import zipfile
 from dataclasses import replace
+from html import escape
 from html.parser import HTMLParser
 
 import pytest
 from pypdf import PdfReader
-from trace_world import CASE_KEY
+from trace_world import CASE_KEY, RECIPIENTS, make_adapter
 
 from stanch.errors import InvalidInput, MissingExtraError
-from stanch.trace import Inconclusive, PackForm, Reason, render_html, render_pdf, report_case, verify_pack
-from stanch.trace.report_blocks import Bullets, Code, Paragraph, Section, Table
+from stanch.trace import (
+    Inconclusive,
+    PackForm,
+    Reason,
+    error_sentence,
+    render_html,
+    render_json,
+    render_pdf,
+    report_case,
+    report_nobody,
+    verify_pack,
+)
+from stanch.trace.report_blocks import Bullets, Chart, Code, Paragraph, Section, Table
+from stanch.trace.wording import NOT_DECIDED
 
 AGAIN = """
 import pickle, sys
@@ -149,3 +163,49 @@ def test_a_report_needs_an_accusation_and_a_pdf_its_part(world, stolen, report, 
     monkeypatch.setitem(sys.modules, "fpdf", None)
     with pytest.raises(MissingExtraError, match="'pdf'"):
         render_pdf(report)
+
+
+@pytest.fixture(scope="module")
+def undecided(world, tmp_path_factory):
+    """A case about a suspect of which too little could be compared."""
+    return world.examine(
+        make_adapter(tmp_path_factory.mktemp("undecided") / "s", 5, modules=3), description="</p><b>x</b> {nb}"
+    )
+
+
+def test_a_case_that_accuses_nobody_says_what_was_compared_and_what_that_does_not_show(undecided):
+    report = report_nobody(undecided.case, undecided.decision, undecided.examination)
+    page, shown = render_html(report), Texts()
+    shown.feed(page)
+    told = text_of(render_pdf(report))
+    assert {text for text in map(squeeze, shown.found) if text not in told} == set()
+    assert '<div class="verdict open" role="status"><strong>Inconclusive: nobody is accused</strong>' in page
+    plan = undecided.examination.plan
+    for said in (
+        Reason.TOO_LITTLE_MATCHED, error_sentence(plan.plan), str(undecided.case.suspect), plan.plan.release.original,
+        f"as entry {plan.entry.index},", "layers.13.", NOT_DECIDED[0],
+    ):  # fmt: skip
+        assert escape(said) in page, said
+    assert "<b>x" not in page
+    assert not [name for name in RECIPIENTS if name in page]
+
+
+def test_json_says_what_the_page_says_and_the_decision(report, stolen, undecided):
+    about_nobody = report_nobody(undecided.case, undecided.decision, undecided.examination)
+    for made in (report, about_nobody):
+        data = render_json(made)
+        told = json.loads(data)
+        assert data == render_json(made)
+        assert [section["title"] for section in told["sections"]] == [section.title for section in made.sections]
+        blocks = [block for section in made.sections for block in section.blocks]
+        written = [block for section in told["sections"] for block in section["blocks"]]
+        for block, found in zip(blocks, written, strict=True):
+            if isinstance(block, Paragraph):
+                assert found == {"text": block.text}
+            table = block.numbers if isinstance(block, Chart) else block
+            if isinstance(table, Table):
+                assert len(found.get("numbers", found)["rows"]) == len(table.rows)
+    assert json.loads(render_json(about_nobody))["result"]["verdict"] == "inconclusive"
+    told = json.loads(render_json(report))["result"]
+    assert [who["recipient"] for who in told["accused"]] == ["globex"]
+    assert told["case"] == stolen.case.id

@@ -10,6 +10,10 @@ sys.path.insert(0, str(Path(__file__).parent))  # the test folders are no packag
 
 import life
 
+from stanch.mark import embed
+from stanch.workspace.release_state import ReleaseState
+from stanch.workspace.verbs_release import release_folder
+
 
 @pytest.fixture(autouse=True)
 def _no_user_settings(monkeypatch, tmp_path):
@@ -60,3 +64,12 @@ def proposed(tmp_path_factory, material, ground):
 def case(proposed, ground, tmp_path):
     """A team with a release that is proposed and not approved yet."""
     return replace(proposed, folder=ground.copy(proposed.folder, tmp_path / "w"))
+
+
+@pytest.fixture
+def stolen(case, tmp_path):
+    """acme's marked copy, in plain: the simplest suspect that must be traced."""
+    with case.acting("ines") as workspace:
+        state = ReleaseState.load(release_folder(workspace, "r1"))
+        plan = state.mark_plan()
+        return embed(state.model, tmp_path / "stolen", plan, state.copy_key(plan, "acme")).path

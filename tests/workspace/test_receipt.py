@@ -159,7 +159,7 @@ def test_evidence_carries_the_receipt_that_was_taken_in_and_no_other(case, made,
         report = tmp_path / "report.pdf"
         verbs_trace.write_case_report(ines, traced, report)
         assert report.read_bytes().startswith(b"%PDF-")
-        with pytest.raises(InvalidInput, match=r"ends in \.html or \.pdf"):
+        with pytest.raises(InvalidInput, match=r"ends in \.html or \.json or \.pdf"):
             verbs_trace.write_case_report(ines, traced, tmp_path / "report.txt")
         reader = generate_identity()
         packs = [

@@ -9,22 +9,12 @@ import pytest
 
 from stanch.errors import InvalidInput, LedgerUnavailable, NotPermitted
 from stanch.ledger import Ledger, decode_entry
-from stanch.mark import embed
 from stanch.trace import ErrorBudgetExhausted, Inconclusive, Period, Reason, beacons
 from stanch.trace.custody import utc
-from stanch.workspace import verbs_trace
+from stanch.workspace import case_log, verbs_trace
 from stanch.workspace.release_state import FACTS, PROOF, ReleaseState
 from stanch.workspace.verbs_release import release_folder
 from stanch.workspace.verbs_trace import Suspect
-
-
-@pytest.fixture
-def stolen(case, tmp_path):
-    """acme's marked copy, in plain: the simplest suspect that must be traced."""
-    with case.acting("ines") as workspace:
-        state = ReleaseState.load(release_folder(workspace, "r1"))
-        plan = state.mark_plan()
-        return embed(state.model, tmp_path / "stolen", plan, state.copy_key(plan, "acme")).path
 
 
 def suspect(workspace, path, case_id="c-1"):
@@ -71,7 +61,7 @@ def test_the_plan_is_in_the_log_before_any_score_and_spends_the_budget(case, sto
         first = verbs_trace.trace_suspect(workspace, suspect(workspace, stolen), "r1")
         second = verbs_trace.trace_suspect(workspace, suspect(workspace, stolen, "c-2"), "r1")
         assert first.examination.plan.entry.index < second.examination.plan.entry.index
-        assert verbs_trace._spent(workspace) == ("1e-9", "1e-9")
+        assert case_log.spent(workspace.ledger.reader()) == ("1e-9", "1e-9")
 
 
 def test_of_two_plans_at_once_the_logs_order_decides_what_the_budget_allows(case, stolen, monkeypatch):
@@ -90,7 +80,7 @@ def test_of_two_plans_at_once_the_logs_order_decides_what_the_budget_allows(case
         monkeypatch.setattr(verbs_trace, "fix_plan", overtaken)
         with pytest.raises(ErrorBudgetExhausted):
             verbs_trace.plan_case(workspace, cases[0], record)
-        assert verbs_trace._spent(workspace) == ("6e-7",)
+        assert case_log.spent(workspace.ledger.reader()) == ("6e-7",)
         assert not (cases[0].folder / "plan.json").exists()
 
 

@@ -1,19 +1,22 @@
 """``stanch trace``: from a copy that surfaced back to its recipient."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from stanch.cli.frame import Group, Result, current
+from stanch.cli.trace_case import cases, describe_trace, plan_data, show, trace_data
 from stanch.cli.trace_hunt import hunt
 from stanch.cli.trace_text import text, text_root
 from stanch.errors import InvalidInput
 
 if TYPE_CHECKING:
     from stanch.terms import JsonValue
-    from stanch.workspace.verbs_trace import Traced
+    from stanch.workspace import Workspace
+    from stanch.workspace.verbs_trace import Suspect
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path)
@@ -26,69 +29,104 @@ def trace() -> None:
 
 
 trace.add_command(hunt)
+trace.add_command(cases)
+trace.add_command(show)
 trace.add_command(text)
 trace.add_command(text_root)
 
 
-@trace.command("run")
-@click.argument("suspect", type=click.Path(path_type=Path))
-@click.option("--release", "release_name", required=True, help="The release that the suspect may come from.")
-@click.option("--case", "case_id", help="Name of the case; by default the date and the suspect's name.")
-@click.option("--description", default="", help="What the suspect is, in plain words.")
-@click.option("--received-from", default="unknown", help="From whom it was received.")
-def run(suspect: Path, release_name: str, case_id: str | None, description: str, received_from: str) -> Result:
-    """Take SUSPECT into custody, fix the plan in the log, compare, decide. Exit 1 if somebody is accused."""
-    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.workspace.verbs_trace import Suspect, trace_suspect  # noqa: PLC0415 - same
+def _about(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a command take what is known of a suspect that arrives."""
+    command = click.option("--received-from", help="From whom it was received.")(command)
+    command = click.option("--description", help="What the suspect is, in plain words; by default its name.")(command)
+    named = "Name of a new case; by default the date and the suspect's name."
+    return click.option("--case", "case_id", help=named)(command)
 
-    if not suspect.exists():
-        raise InvalidInput(f"{suspect}: no such file or folder")
-    frame, now = current(), datetime.now(UTC)
-    name = case_id or f"{now:%Y%m%d-%H%M%S}-{_plain(suspect.resolve().stem)}"
+
+@trace.command("open")
+@click.argument("suspect", type=FOLDER)
+@_about
+def open_(suspect: Path, **about: str | None) -> Result:
+    """Take SUSPECT into custody, and do nothing else with it yet."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_trace import take_suspect  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        case = take_suspect(workspace, _arrived(workspace, suspect, about))
+    data: dict[str, JsonValue] = {"case": case.id, "suspect": str(case.suspect), "custody": case.custody().head}
+    told = f"case       {case.id}\nsuspect    {case.suspect}, in custody\n"
+    return Result(data, f"{told}next       stanch trace plan {case.id} --release NAME")
+
+
+@trace.command("plan")
+@click.argument("case_id", metavar="CASE")
+@click.option("--release", "release_name", required=True, help="The release that the suspect may come from.")
+def plan(case_id: str, release_name: str) -> Result:
+    """Fix in the log what will be compared in CASE, before any score; the error probability is spent then."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.trace import error_sentence  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_trace import ready_case  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        planned = ready_case(workspace, case_id, release_name)[1]
+    told = f"plan       entry {planned.entry.index}, {planned.plan.digest}\n{error_sentence(planned.plan)}"
+    return Result(plan_data(planned), f"{told}\nnext       stanch trace run {case_id}")
+
+
+@trace.command("run")
+@click.argument("target", metavar="SUSPECT|CASE")
+@click.option(
+    "--release", "release_name", help="The release that the suspect may come from; a case that has a plan knows it."
+)  # fmt: skip
+@_about
+def run(target: str, release_name: str | None, **about: str | None) -> Result:
+    """Take SUSPECT into custody, fix the plan in the log, compare, decide. Exit 1 if somebody is accused.
+
+    With the name of a CASE instead, go on with it where it stands, also after it was killed or failed; a plan that the
+    log holds is taken as it is.
+    """
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_trace import continue_case, find_case, trace_suspect  # noqa: PLC0415 - same
+
+    frame = current()
     with open_workspace(frame) as workspace:
-        arrived = Suspect(
-            path=suspect, case=name, description=description or suspect.name, received_from=received_from,
-            discovered=now,
-        )  # fmt: skip
-        traced = trace_suspect(workspace, arrived, release_name, progress=frame.progress())
+        if find_case(workspace, target) is None:
+            suspect = _arrived(workspace, Path(target), about)
+            if release_name is None:
+                raise InvalidInput(f"{target}: --release is missing", next_step=f"or: stanch trace open {target}")
+            traced = trace_suspect(workspace, suspect, release_name, progress=frame.progress())
+        else:
+            _refuse_other_meaning(target, about)
+            traced = continue_case(workspace, target, release_name, progress=frame.progress())
     return Result(trace_data(traced), describe_trace(traced), EXITS[str(traced.decision.verdict)])
+
+
+def _arrived(workspace: "Workspace", path: Path, about: dict[str, str | None]) -> "Suspect":
+    """Return what is known of a suspect that arrives now."""
+    from stanch.workspace.verbs_trace import Suspect  # noqa: PLC0415 - keeps `stanch --help` light
+
+    if not path.exists():
+        raise InvalidInput(f"{path}: no such file, folder or case", next_step="stanch trace cases")
+    now = workspace.now()
+    return Suspect(
+        path=path, case=about["case_id"] or f"{now:%Y%m%d-%H%M%S}-{_plain(path.resolve().stem)}",
+        description=about["description"] or path.name, received_from=about["received_from"] or "unknown",
+        discovered=now,
+    )  # fmt: skip
+
+
+def _refuse_other_meaning(case: str, about: dict[str, str | None]) -> None:
+    if Path(case).exists():
+        raise InvalidInput(
+            f"{case}: a case is called so, and a file or folder here",
+            next_step=f"write ./{case} for the file, or go on with the case from another folder",
+        )
+    if given := [f"--{name.removesuffix('_id').replace('_', '-')}" for name, value in about.items() if value]:
+        raise InvalidInput(f"case {case}: {', '.join(given)} cannot be given again", why="the case file has it already")
 
 
 def _plain(text: str) -> str:
     return "".join(c if c.isascii() and c.isalnum() else "-" for c in text.lower()).strip("-")[:32] or "suspect"
-
-
-def trace_data(traced: "Traced") -> "dict[str, JsonValue]":
-    """Return a decided case for machines."""
-    from stanch.trace import decision_to_json  # noqa: PLC0415 - keeps `stanch --help` light
-
-    return decision_to_json(traced.decision, traced.examination)
-
-
-def describe_trace(traced: "Traced") -> str:
-    """Return a decided case in a few lines."""
-    from stanch.trace import Accused, Inconclusive, NothingFound, error_sentence  # noqa: PLC0415 - as above
-
-    detection, plan, decision = traced.examination.detection, traced.examination.plan.plan, traced.decision
-    lines = [
-        f"case {traced.case.id}   suspect {traced.case.suspect}",
-        f"  compared     {detection.matched:.1%} of {detection.coordinates:,} marked weights",
-        f"  threshold    {plan.threshold:.4f} (n {plan.n}, T {plan.analyses}, epsilon {plan.epsilon})",
-    ]
-    if isinstance(decision, Accused):
-        lines += [
-            f"accused        {who.recipient:<20} z {who.z:.1f}   log10 p <= {who.log10_p:.0f}   by {who.variant}"
-            for who in decision.recipients
-        ]
-        lines += [f"not accused    {name:<20} its key had been disclosed before" for name in decision.disclosed]
-        lines.append(f"not accused    highest z {decision.next_z:.2f}")
-        names = ", ".join(who.recipient for who in decision.recipients)
-        lines.append(f"this says: the suspect was made from the copy sealed to {names}. It does not say who did it.")
-    elif isinstance(decision, NothingFound):
-        lines += [f"nothing        highest z {decision.next_z:.2f}", f"  {decision.power}"]
-    elif isinstance(decision, Inconclusive):
-        lines.append(f"inconclusive   {decision.reason}: {decision.detail}")
-    return "\n".join([*lines, error_sentence(plan)])
 
 
 @trace.command("pack")
@@ -123,9 +161,9 @@ def pack(case_id: str, *, out: Path, pdf: bool, recipients: tuple[str, ...]) -> 
 
 @trace.command("report")
 @click.argument("case_id", metavar="CASE")
-@click.option("--out", type=FILE, required=True, help="The report, a new file; its name ends in .pdf or .html.")
+@click.option("--out", type=FILE, required=True, help="The report, a new file; its name ends in .html, .json or .pdf.")
 def report(case_id: str, out: Path) -> Result:
-    """Write the report of an accusation for people; no key is disclosed."""
+    """Write the report of a decided case, also of one that accuses nobody; no key is disclosed."""
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.workspace.verbs_trace import load_case, write_case_report  # noqa: PLC0415 - same
 

@@ -5,6 +5,7 @@ from stanch.console.pages import (
     alerts,
     approvals,
     budgets,
+    cases,
     detectors,
     explorer,
     incidents,
@@ -25,6 +26,7 @@ _FILES = "the files of the pages are public"
 _LOG, _POLICY = ("log:read",), ("policy:read",)
 _RELEASE = ("log:read", "release:approve")
 _FINDING, _ACT = ("finding:read",), ("finding:act",)
+_CASE = ("case:read",)
 _ONE, _ALERT, _INCIDENT = "/principals/{id}", "/alerts/{id}", "/incidents/{id}"
 
 OPEN: tuple[Route, ...] = (
@@ -120,6 +122,14 @@ WATCH: tuple[Route, ...] = (
     Route(
         name="incident.report", method="POST", path=f"{_INCIDENT}/reports", handler=incidents.report,
         actions=_FINDING, asks=incidents.Reader, answers=incidents.Export, packed=True,
+    ),
+    Route(
+        name="cases", method="GET", path="/cases", handler=cases.list_cases, actions=_CASE, asks=Paged,
+        answers=cases.CaseList, title="Cases", template="cases.html",
+    ),
+    Route(
+        name="case", method="GET", path="/cases/{case}", handler=cases.show_case, actions=_CASE,
+        answers=cases.CaseView, title="Case", template="case.html",
     ),
     Route(
         name="detectors", method="GET", path="/detectors", handler=detectors.show_detectors, actions=_FINDING,
@@ -272,6 +282,7 @@ MENU: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("/", "Overview", ()),
     ("/alerts", "Alerts", _FINDING),
     ("/incidents", "Incidents", _FINDING),
+    ("/cases", "Cases", _CASE),
     ("/detectors", "Detectors", _FINDING),
     ("/models", "Models", _RELEASE),
     ("/releases", "Releases", _RELEASE),

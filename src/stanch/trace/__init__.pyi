@@ -1,6 +1,6 @@
 from .budget import LIFETIME, PER_CASE, ErrorBudget, ErrorBudgetExhausted
 from .canary_pairs import Pair, find_pairs
-from .case import Case, Intake, open_case
+from .case import Case, Intake, is_case_id, open_case
 from .chat import Chat
 from .custody import Act, Custody, extend_custody, read_custody
 from .decision import (
@@ -15,6 +15,7 @@ from .decision import (
     decide,
     decision_to_json,
     error_sentence,
+    judge,
 )
 from .evidence import (
     EvidencePack,
@@ -31,7 +32,10 @@ from .examination import Examination, examine, load_examination
 from .hunt import Hunt, HuntVerdict, ask_pairs, require_pairs
 from .plan import CasePlan, PlanMismatch, ReleaseRecord, VerifiedCasePlan, beacons, fix_plan
 from .receipt import Receipt, sign_receipt, verify_receipt
+from .report_blocks import Report
 from .report_html import render_html
+from .report_json import render_json
+from .report_nobody import report_nobody
 from .report_pdf import render_pdf
 from .stratum import shown_decoys
 from .text_detection import TenantScore, TextDetection, detect_text
@@ -70,6 +74,7 @@ __all__ = [
     "Reason",
     "Receipt",
     "ReleaseRecord",
+    "Report",
     "TenantScore",
     "TextDetection",
     "TextRoot",
@@ -87,15 +92,19 @@ __all__ = [
     "extend_custody",
     "find_pairs",
     "fix_plan",
+    "is_case_id",
+    "judge",
     "load_examination",
     "open_case",
     "pack",
     "read_custody",
     "recompute_features",
     "render_html",
+    "render_json",
     "render_pdf",
     "render_transparency",
     "report_case",
+    "report_nobody",
     "report_transparency",
     "require_pairs",
     "shown_decoys",

@@ -1,10 +1,12 @@
 """A case: one suspect, taken into custody under its digests and never altered."""
 
+import fcntl
 import hashlib
 import os
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Literal, Self
 import msgspec
 
 from stanch.crypto import canonical_json, parse_json, sync_folder, write_atomic
-from stanch.errors import CustodyBroken, InvalidInput
+from stanch.errors import Conflict, CustodyBroken, InvalidInput
 from stanch.terms import Digest, JsonValue
 from stanch.trace.custody import Act, Custody, Item, extend_custody, read_custody, utc
 from stanch.weights import directory_digest
@@ -64,6 +66,9 @@ class Case:
         suspect: Digest over all files of the suspect.
         files: SHA-256 (hex) of each file of the suspect, by its name.
         discovered: When it was found, ``YYYY-MM-DDTHH:MM:SSZ``.
+        opened: When it was taken into custody, likewise.
+        description: What it is, in plain words.
+        received_from: From whom it was received.
     """
 
     folder: Path
@@ -71,6 +76,9 @@ class Case:
     suspect: Digest
     files: dict[str, str]
     discovered: str
+    opened: str
+    description: str
+    received_from: str
 
     @property
     def suspect_folder(self) -> Path:
@@ -128,6 +136,25 @@ class Case:
                 why=f"changed or added: {', '.join(changed) or 'none; a file is missing'}",
             )
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes of this machine from examining the case until the block is left, or the process ends.
+
+        Raises:
+            Conflict: Another one does.
+        """
+        handle = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise Conflict(
+                    f"case {self.id}: another process examines it", next_step="wait until that has ended"
+                ) from error
+            yield
+        finally:
+            os.close(handle)
+
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Open an existing case and verify its custody and its suspect.
@@ -135,6 +162,18 @@ class Case:
         Raises:
             InvalidInput: The folder holds no case.
             CustodyBroken: The chain or the suspect was changed.
+        """
+        case = cls.read(folder)
+        case.custody()
+        case.check_suspect()
+        return case
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read what the case file says; neither the custody nor the suspect is looked at.
+
+        Raises:
+            InvalidInput: The folder holds no case.
         """
         path = folder / CASE_FILE
         if not path.is_file():
@@ -145,10 +184,15 @@ class Case:
             file = msgspec.convert(parse_json(path.read_bytes(), what=str(path)), _CaseFile)
         except msgspec.ValidationError as error:
             raise InvalidInput(f"{path}: not a case file", why=str(error)) from error
-        case = cls(folder, file.case, Digest.parse(file.suspect), file.suspect_files, file.discovered)
-        case.custody()
-        case.check_suspect()
-        return case
+        return cls(
+            folder, file.case, Digest.parse(file.suspect), file.suspect_files, file.discovered, file.opened,
+            file.description, file.received_from,
+        )  # fmt: skip
+
+
+def is_case_id(text: str) -> bool:
+    """Say whether a case may be called so: 3 to 64 of a–z, 0–9 and ``-``."""
+    return _CASE_ID.fullmatch(text) is not None
 
 
 def open_case(folder: Path, suspect: Path, intake: Intake, *, opened: datetime) -> Case:
@@ -157,7 +201,7 @@ def open_case(folder: Path, suspect: Path, intake: Intake, *, opened: datetime) 
     Raises:
         InvalidInput: The suspect does not exist or holds no weights, the case exists already, or its id is malformed.
     """
-    if not _CASE_ID.fullmatch(intake.case_id):
+    if not is_case_id(intake.case_id):
         raise InvalidInput("a case id has 3 to 64 of a-z, 0-9 and '-', and starts with a letter or digit")
     sources = dict(_suspect_files(suspect))
     if not any(name.endswith((".safetensors", ".gguf")) for name in sources):
@@ -166,19 +210,25 @@ def open_case(folder: Path, suspect: Path, intake: Intake, *, opened: datetime) 
             why="expected at least one .safetensors or .gguf file; pickles are never loaded",
         )
     if folder.exists():
-        raise InvalidInput(f"{folder}: exists already", next_step="choose another case id")
+        raise InvalidInput(
+            f"{folder}: exists already",
+            next_step=f"go on with it: stanch trace run {intake.case_id}; or choose another case id",
+        )
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     (partial / "suspect").mkdir(parents=True, mode=0o700)
     digests = {name: _copy(path, partial / "suspect" / name) for name, path in sorted(sources.items())}
-    case = Case(partial, intake.case_id, directory_digest(partial / "suspect").root, digests, utc(intake.discovered))
+    case = Case(
+        partial, intake.case_id, directory_digest(partial / "suspect").root, digests, utc(intake.discovered),
+        utc(opened), intake.description, intake.received_from,
+    )  # fmt: skip
     fields: dict[str, JsonValue] = {
         "schema": SCHEMA,
-        "case": intake.case_id,
-        "opened": utc(opened),
-        "description": intake.description,
-        "discovered": utc(intake.discovered),
-        "received_from": intake.received_from,
+        "case": case.id,
+        "opened": case.opened,
+        "description": case.description,
+        "discovered": case.discovered,
+        "received_from": case.received_from,
         "suspect": str(case.suspect),
         "suspect_files": dict(digests),
     }

@@ -131,10 +131,17 @@ def decide(case: Case, examination: Examination, history: KeyHistory) -> Decisio
     """
     try:
         acquired = case.custody().acquired
-        discovered = case.discovered
         case.check_suspect()
     except CustodyBroken as error:
         return Inconclusive(Reason.CUSTODY_BROKEN, error.what)
+    return judge(case.discovered, acquired, examination, history)
+
+
+def judge(discovered: str, acquired: str, examination: Examination, history: KeyHistory) -> Decision:
+    """Decide as :func:`decide` does, for a suspect whose chain and files were checked or are not looked at again.
+
+    ``discovered`` and ``acquired`` say when it was found and taken into custody, ``YYYY-MM-DDTHH:MM:SSZ``.
+    """
     # The times are of one form, so that they compare as text.
     committed = utc(history.committed)
     if discovered < committed or acquired < committed:

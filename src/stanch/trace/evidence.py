@@ -260,7 +260,7 @@ def _show(
     variant = _best_variant(examination.detection, decision, plan.variants)
     shown = show_scores(release, case, plan, decision.recipients, variant)
     scores = _scores_json(decision, examination, shown)
-    facts = ReportFacts(case.file.read_bytes(), case.custody(), decision, examination, release.name, scores)
+    facts = ReportFacts(case, case.custody(), decision, examination, release.name, scores)
     files = {
         "scores/scores.json": canonical_json(scores),
         "features/coordinates.u64le": shown.coordinates.astype("<u8").tobytes(),

@@ -61,7 +61,8 @@ def examine(
     """Score the suspect as planned, write it down in the chain of custody, and keep the result in the case folder.
 
     Suspect and original are hashed before and the suspect again afterwards, so that what was scored is what was taken
-    into custody.
+    into custody. An examination that was killed or failed is done again from the start: the same plan gives the same
+    scores, so that it spends nothing; each that came to its end has a line of the chain.
 
     Args:
         case: The case.
@@ -76,19 +77,21 @@ def examine(
         PlanMismatch: The plan is about another case, suspect or release.
         CustodyBroken: Chain or suspect were changed.
         InvalidInput: The original is another one, or the suspect cannot be read.
+        Conflict: Another process examines the case.
     """
-    plan.plan.check(case, release)
-    case.check_suspect()
-    release.check_original()
-    keys = release.closed_keys(case.custody().acquired)
-    detection = detect(
-        release.originals, case.suspect_folder, keys, plan.plan.score_plan, threads=threads, progress=progress
-    )
-    case.check_suspect()
-    note = f"examined under plan {plan.plan.digest}, log entry {plan.entry.index}"
-    case.extend(Act(actor, "examined", at, note))
-    examination = Examination(plan, detection, utc(at))
-    _save(case, examination)
+    with case.held():
+        plan.plan.check(case, release)
+        case.check_suspect()
+        release.check_original()
+        keys = release.closed_keys(case.custody().acquired)
+        detection = detect(
+            release.originals, case.suspect_folder, keys, plan.plan.score_plan, threads=threads, progress=progress
+        )
+        case.check_suspect()
+        note = f"examined under plan {plan.plan.digest}, log entry {plan.entry.index}"
+        case.extend(Act(actor, "examined", at, note))
+        examination = Examination(plan, detection, utc(at))
+        _save(case, examination)
     return examination
 
 

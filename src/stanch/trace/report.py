@@ -1,13 +1,13 @@
-"""What the report of an accusation says; :mod:`report_html` and :mod:`report_pdf` write it down."""
+"""What the report of an accusation says; :mod:`report_html` and its like write it down."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from stanch import __version__
 from stanch.audit.plot import Plot, box_swatch, dot_swatch, line_swatch, linear_axis
-from stanch.crypto import parse_json
 from stanch.mark import DecoyStatistics, Detection
 from stanch.terms import JsonValue
+from stanch.trace.case import Case
 from stanch.trace.custody import Custody
 from stanch.trace.decision import Accused, error_sentence
 from stanch.trace.examination import Examination
@@ -19,9 +19,9 @@ _MOST_FILES = 500
 
 @dataclass(frozen=True, slots=True)
 class ReportFacts:
-    """What a report is made from: the case file, custody, decision, examination, release and the pack's scores."""
+    """What a report is made from: case, custody, decision, examination, release and the pack's scores."""
 
-    case_file: bytes
+    case: Case
     custody: Custody
     decision: Accused
     examination: Examination
@@ -32,7 +32,6 @@ class ReportFacts:
 def write_report(facts: ReportFacts) -> Report:
     """Return the report of an accusation. The same facts give the same report."""
     plan = facts.examination.plan.plan
-    case: Any = parse_json(facts.case_file, what="case.json")
     names = ", ".join(item.recipient for item in facts.decision.recipients)
     said = f"The suspect was made from the copy of release {facts.release} that was made for: {names}."
     return Report(
@@ -42,9 +41,10 @@ def write_report(facts: ReportFacts) -> Report:
         finding=f"Accused: {names}",
         sentence=f"{said} {error_sentence(plan)}",
         made_at=facts.examination.examined_at,
+        result=facts.scores["examination"],
         sections=(
-            Section("The question", (Paragraph(_question(case, facts.release)),)),
-            Section("What was received", _received(case, facts)),
+            ask(facts.case, facts.release),
+            show_received(facts.case, facts.custody),
             Section("The method", tuple(map(Paragraph, METHOD))),
             Section("The result", _result(facts)),
             Section("What this does not show", (Bullets(NOT_SHOWN),)),
@@ -58,24 +58,28 @@ def write_report(facts: ReportFacts) -> Report:
     )
 
 
-def _question(case: Any, release: str) -> str:  # noqa: ANN401 - a parsed JSON document
-    return (
-        f"A suspect was received from {case['received_from']}, discovered {case['discovered']}, described as "
-        f"“{case['description']}”. From which recipients' copies of release {release} was it made, if from any?"
+def ask(case: Case, release: str) -> Section:
+    """Return the question that the case asks."""
+    said = (
+        f"A suspect was received from {case.received_from}, discovered {case.discovered}, described as "
+        f"“{case.description}”. From which recipients' copies of release {release} was it made, if from any?"
     )
+    return Section("The question", (Paragraph(said),))
 
 
-def _received(case: Any, facts: ReportFacts) -> tuple[Block, ...]:  # noqa: ANN401 - a parsed JSON document
-    items = facts.custody.lines[0].items
+def show_received(case: Case, custody: Custody) -> Section:
+    """Return what was received, and who did what with it."""
+    items = custody.lines[0].items
     files: tuple[tuple[object, ...], ...] = tuple((item.name, item.bytes, item.sha256) for item in items[:_MOST_FILES])
     if len(items) > _MOST_FILES:
         files += ((f"and {len(items) - _MOST_FILES:,} more, which custody.jsonl of the pack lists", "", ""),)
-    acts = tuple((line.n, line.at, line.actor, line.action, line.note) for line in facts.custody.lines)
-    return (
-        Code(case["suspect"], "Suspect"),
+    acts = tuple((line.n, line.at, line.actor, line.action, line.note) for line in custody.lines)
+    blocks = (
+        Code(str(case.suspect), "Suspect"),
         Table(("File", "Bytes", "SHA-256"), files),
         Table(("No.", "At", "By", "Act", "Note"), acts, "Custody"),
     )
+    return Section("What was received", blocks)
 
 
 def _result(facts: ReportFacts) -> tuple[Block, ...]:
@@ -89,21 +93,23 @@ def _result(facts: ReportFacts) -> tuple[Block, ...]:
         ("Second highest: best z of those not accused", f"{facts.decision.next_z:.2f}"),
         ("Share of the marked weights that could be compared", f"{found.matched:.1%} of {found.coordinates:,}"),
     )
-    tried = tuple(
-        (str(result.variant), VARIANTS[result.variant], result.matched, result.rounds, _told(result.decoys))
-        for result in found.variants
-    )
     return (
         Table(("Accused", "z", "log10 p at most", "Variant", "Leaf"), accused),
         Paragraph(error_sentence(plan)),
         Table(("What was fixed and found", "Value"), numbers),
         _histogram(facts, found),
-        Table(
-            ("Variant", "What it does", "Weights compared", "Rounds", "Keys never issued"),
-            tried,
-            "Analyses that were run",
-        ),
+        list_analyses(found),
     )
+
+
+def list_analyses(found: Detection) -> Table:
+    """Return the variants that were run, and how keys scored in them that were never issued."""
+    tried = tuple(
+        (str(result.variant), VARIANTS[result.variant], result.matched, result.rounds, _told(result.decoys))
+        for result in found.variants
+    )
+    header = ("Variant", "What it does", "Weights compared", "Rounds", "Keys never issued")
+    return Table(header, tried, "Analyses that were run")
 
 
 def _told(decoys: DecoyStatistics | None) -> str:

@@ -1,9 +1,10 @@
 """What a report is made of, whatever it is written as: sections of paragraphs, lists, tables and charts."""
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from stanch.audit.plot import Plot
+from stanch.terms import JsonValue
 
 Row: TypeAlias = tuple[object, ...]
 
@@ -70,7 +71,9 @@ class Report:
         finding: What was found, in a few words, for a box at the top.
         sentence: The finding in full.
         made_at: ``YYYY-MM-DDTHH:MM:SSZ``, from the case.
+        result: ``stanch/trace-result/v1``: the decision for machines.
         sections: The rest.
+        tone: How the box is coloured: ``bad`` where somebody is accused, ``open`` where nobody is.
     """
 
     title: str
@@ -79,4 +82,6 @@ class Report:
     finding: str
     sentence: str
     made_at: str
+    result: JsonValue
     sections: tuple[Section, ...]
+    tone: Literal["bad", "open"] = "bad"

@@ -10,7 +10,7 @@ def render_html(report: Report) -> str:
     """Return the page. The same report gives the same bytes."""
     head = (
         f'<header><h1>{escape(report.question)}</h1><p class="mute">{escape(report.about)}</p></header>'
-        f'<div class="verdict bad" role="status"><strong>{escape(report.finding)}</strong>'
+        f'<div class="verdict {report.tone}" role="status"><strong>{escape(report.finding)}</strong>'
         f"{escape(report.sentence)}</div>"
     )
     return page(report.title, head + "".join(map(_section, report.sections)))

@@ -27,7 +27,9 @@ _FONTS = {
 _MARGIN, _WIDTH = 20.0, 170.0  # millimetres, of A4
 _LINE = 5.0
 _TEXT, _SMALL = 9.5, 8.0  # points
-_INK, _MUTE, _EDGE, _WARN, _PAPER = (31, 41, 51), (82, 96, 109), (217, 224, 231), (166, 27, 27), (253, 234, 234)
+_INK, _MUTE, _EDGE = (31, 41, 51), (82, 96, 109), (217, 224, 231)
+_TONES = {"bad": ((166, 27, 27), (253, 234, 234)), "open": ((138, 90, 0), (255, 245, 221))}
+"""Ink and paper of the finding."""
 _LONGEST_CELL = 700  # characters: a row that no page holds is carried on in the next row
 _ROOM, _WORD = 36, 26  # characters of its longest text, and of its longest word, that a column is given room for
 
@@ -84,11 +86,12 @@ class _Pages:
         self._write(report.question, size=19, style="B", line=9)
         self._write(report.about, ink=_MUTE)
         self.pdf.ln(3)
-        self.pdf.set_draw_color(*_WARN)
-        self.pdf.set_fill_color(*_PAPER)
+        ink, paper = _TONES[report.tone]
+        self.pdf.set_draw_color(*ink)
+        self.pdf.set_fill_color(*paper)
         self.pdf.set_line_width(1.2)
         top = self.pdf.get_y()
-        self._write(report.finding, size=13, style="B", line=8, ink=_WARN, inside=True)
+        self._write(report.finding, size=13, style="B", line=8, ink=ink, inside=True)
         self._write(report.sentence, inside=True)
         if self.pdf.page == 1:
             self.pdf.line(_MARGIN, top, _MARGIN, self.pdf.get_y())

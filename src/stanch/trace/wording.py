@@ -68,3 +68,26 @@ REPEAT = (
     "hold. The case key and the log's key must come from elsewhere than this pack. Whoever is entrusted with the "
     "release's keys can repeat the whole examination with stanch."
 )
+
+FIXED = (
+    "What would be compared, how often, and the threshold τ = √(2 ln(n·T/ε)) were written down and logged, as entry "
+    "{plan}, before the first comparison: no analysis was added because the first ones found nobody."
+)
+
+NOT_EXCLUDED = (
+    "It does not show that the suspect was made without a copy: one that was changed further may score like noise.",
+    "It is about release {release} alone. Copies of other releases were not looked for.",
+    "It does not clear any recipient of anything else.",
+    "It does not cover text that the model wrote, nor models trained on such text or distilled from it.",
+)
+NOT_DECIDED = (
+    "It shows neither that the suspect was made from a recipient's copy nor that it was not.",
+    "It says nothing against any recipient, also where one is named above.",
+    *NOT_EXCLUDED[1:],
+)
+
+REPEAT_WHOLE = (
+    "Whoever is entrusted with the release's keys, and has the suspect and the original, can repeat the whole "
+    "examination with stanch; the same plan gives the same scores. There is no evidence pack: nobody is accused, so "
+    "no key needs to be opened."
+)

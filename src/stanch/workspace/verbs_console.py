@@ -16,6 +16,7 @@ from stanch.workspace.verbs_access import workspace_ref
 T = TypeVar("T")
 _REFUSED = {
     "access:grant": "access.grant",
+    "case:read": "trace.read",
     "finding:act": "watch.alert.state",
     "finding:read": "watch.alert.read",
     "log:read": "log.read",
@@ -87,7 +88,7 @@ def look(workspace: Workspace, action: str, what: Mapping[str, JsonValue], read:
 
     Args:
         workspace: The workspace.
-        action: ``finding:read``, ``log:read``, ``policy:read`` or ``release:approve``.
+        action: ``case:read``, ``finding:read``, ``log:read``, ``policy:read`` or ``release:approve``.
         what: What the record says of it: the page, never what was typed.
         read: Reads it.
 
@@ -96,6 +97,7 @@ def look(workspace: Workspace, action: str, what: Mapping[str, JsonValue], read:
     """
     ref = workspace_ref(workspace)
     asked = {
+        "case:read": Request("trace.read", "case:read", ref, what),
         "finding:read": Request("watch.alert.read", "finding:read", ref, what),
         "log:read": Request("log.read", "log:read", ref, what),
         "policy:read": Request("policy.read", "policy:read", ref, what),

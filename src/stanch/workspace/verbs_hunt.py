@@ -14,7 +14,7 @@ from stanch.trace.wealth import EPSILON
 from stanch.watch.alert import check_reason
 from stanch.workspace.act import Done, Request
 from stanch.workspace.opening import Workspace
-from stanch.workspace.past_acts import past_acts
+from stanch.workspace.past_acts import begun
 
 GROUNDS = "trace.hunt.grounds"
 
@@ -51,7 +51,7 @@ def hunt_release(workspace: Workspace, order: HuntOrder, *, progress: Progress =
 
     def run(ref: EntryRef) -> Done[Hunt]:
         _require_planted(workspace, plan, ref.index)
-        earlier = sum(1 for _ in past_acts(workspace, "trace.hunt", ref.index))
+        earlier = sum(1 for _ in begun(workspace.ledger.reader(), "trace.hunt", ref.index))
         chat = Chat(order.endpoint, order.per_minute)
         found = ask_pairs(pairs, chat.ask, hunts=earlier + 1, progress=progress)
         wealth = found.wealth
@@ -73,7 +73,8 @@ def hunt_release(workspace: Workspace, order: HuntOrder, *, progress: Progress =
 
 def _require_planted(workspace: Workspace, commitment: str, before: int) -> None:
     """Refuse a plan whose coins the log did not hold before the canaries went into any data."""
-    if not any(payload.get("commitment") == commitment for _, payload in past_acts(workspace, "data.inject", before)):
+    planted = begun(workspace.ledger.reader(), "data.inject", before)
+    if not any(told.payload.get("commitment") == commitment for told in planted):
         raise InvalidInput(
             "hunt: the log does not say that this plan's canaries were planted",
             why="coins that nobody committed to prove nothing",

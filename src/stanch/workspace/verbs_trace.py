@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from stanch.crypto import write_private
+from stanch.crypto import write_atomic, write_private
 from stanch.crypto.stanza import KeyProvider
-from stanch.errors import InvalidInput
+from stanch.errors import Conflict, InvalidInput, NotFound
 from stanch.ledger import EntryQuery, decode_entry
 from stanch.terms import SILENT, ArtifactRef, Digest, EntryRef, JsonValue, Progress
 from stanch.trace import (
@@ -27,31 +27,36 @@ from stanch.trace import (
     PackForm,
     Period,
     ReleaseRecord,
+    Report,
     Transparency,
     VerifiedCasePlan,
     decide,
     examine,
     fix_plan,
+    is_case_id,
     load_examination,
     open_case,
     pack,
     render_html,
+    render_json,
     render_pdf,
     report_case,
+    report_nobody,
     report_transparency,
     shown_decoys,
 )
 from stanch.weights import directory_digest
+from stanch.workspace import case_log
 from stanch.workspace.act import Done, Request
 from stanch.workspace.opening import Workspace
-from stanch.workspace.past_acts import moment_of, past_acts
+from stanch.workspace.past_acts import moment_of
 from stanch.workspace.release_state import ENTRY, PROOF, ReleaseState
 from stanch.workspace.verbs_access import workspace_ref
 from stanch.workspace.verbs_log import verify_log
 from stanch.workspace.verbs_receipt import receipts_of
 from stanch.workspace.verbs_release import release_folder
 
-CASE_RELEASE = "release.txt"
+PLAN = "plan.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,12 +92,90 @@ def case_ref(case: Case) -> ArtifactRef:
     return ArtifactRef("case", case.id, case.suspect)
 
 
+def case_folder(workspace: Workspace, name: str) -> Path:
+    """Return the folder of a case, which may not be there."""
+    return workspace.state / "cases" / name
+
+
+def find_case(workspace: Workspace, name: str) -> Path | None:
+    """Return the folder of an existing case, or None."""
+    folder = case_folder(workspace, name)
+    return folder if is_case_id(name) and folder.is_dir() else None
+
+
 def trace_suspect(workspace: Workspace, suspect: Suspect, release: str, *, progress: Progress = SILENT) -> Traced:
     """Take a suspect into custody, plan, examine and decide; each step is an act of its own."""
     state = ReleaseState.load(release_folder(workspace, release))
     case = take_suspect(workspace, suspect)
     record = release_record(workspace, state)
     return examine_case(workspace, case, plan_case(workspace, case, record), record, progress=progress)
+
+
+def continue_case(
+    workspace: Workspace, name: str, release: str | None = None, *, progress: Progress = SILENT
+) -> Traced:
+    """Go on with a case that was only opened or planned, or whose examination was killed or failed, and decide it.
+
+    Args:
+        workspace: The workspace.
+        name: The case.
+        release: The release that the suspect may come from; needed as long as there is no plan.
+        progress: Told about each variant.
+
+    Raises:
+        InvalidInput: As :func:`ready_case` says.
+        CustodyBroken: The chain or the suspect was changed.
+    """
+    case, plan, record = ready_case(workspace, name, release)
+    return examine_case(workspace, case, plan, record, progress=progress)
+
+
+def ready_case(workspace: Workspace, name: str, release: str | None) -> tuple[Case, VerifiedCasePlan, ReleaseRecord]:
+    """Return a case that is not decided yet with its plan; one is made and logged where there is none.
+
+    A plan in the log is taken as it is: it was spent when it was logged, and is not spent again.
+
+    Raises:
+        InvalidInput: There is no such case, it was decided already, its plan is about another release, or it has no
+            plan and no release is named.
+        CustodyBroken: The chain or the suspect was changed.
+    """
+    case = Case.load(existing_case(workspace, name))
+    if case_log.standing_of(workspace.ledger.reader(), name).verdict:
+        raise InvalidInput(f"case {name}: was decided already", next_step=f"stanch trace show {name}")
+    plan = kept_plan(workspace, case)
+    planned = release if plan is None else plan.plan.release.name
+    if planned is None:
+        raise InvalidInput(
+            f"case {name}: has no plan yet", next_step=f"name the release: stanch trace run {name} --release NAME"
+        )
+    if release not in {None, planned}:
+        raise InvalidInput(
+            f"case {name}: its plan is about release {planned}, and is not changed",
+            next_step="go on without --release, or open another case about the suspect",
+        )
+    record = release_record(workspace, ReleaseState.load(release_folder(workspace, planned)))
+    return case, plan or plan_case(workspace, case, record), record
+
+
+def existing_case(workspace: Workspace, name: str) -> Path:
+    """Return the folder of a case.
+
+    Raises:
+        InvalidInput: There is no such case.
+    """
+    folder = find_case(workspace, name)
+    if folder is None:
+        raise InvalidInput(f"there is no case {name[:64]!r}", next_step="stanch trace cases")
+    return folder
+
+
+def kept_plan(workspace: Workspace, case: Case) -> VerifiedCasePlan | None:
+    """Return the plan that the case keeps, if the log holds it."""
+    path = case.folder / PLAN
+    data = path.read_bytes() if path.is_file() else b""
+    entry = case_log.find_plan(workspace.ledger.reader(), case.id, Digest.sha256(data))
+    return None if entry is None else VerifiedCasePlan(CasePlan.parse(data), entry)
 
 
 def release_record(workspace: Workspace, state: ReleaseState) -> ReleaseRecord:
@@ -106,7 +189,8 @@ def release_record(workspace: Workspace, state: ReleaseState) -> ReleaseRecord:
         keys=state.mark_keys(plan), beacon=state.beacon(), checkpoint_size=state.facts.checkpoint,
         entry_index=state.facts.entry, base_digest=None if base is None else Digest.parse(base),
     )  # fmt: skip
-    return replace(record, disclosed=_disclosed(workspace, record.commitment.root.hex(), record.decoys))
+    root, reader = record.commitment.root.hex(), workspace.ledger.reader()
+    return replace(record, disclosed=case_log.disclosed(reader, root, record.decoys))
 
 
 def _actor(workspace: Workspace) -> str:
@@ -115,7 +199,7 @@ def _actor(workspace: Workspace) -> str:
 
 def take_suspect(workspace: Workspace, suspect: Suspect) -> Case:
     """Copy the suspect into custody under its digests."""
-    folder = workspace.state / "cases" / suspect.case
+    folder = case_folder(workspace, suspect.case)
     ref = ArtifactRef("case", suspect.case, Digest.sha256(suspect.case.encode()))
 
     def run(_ref: EntryRef) -> Done[Case]:
@@ -130,18 +214,32 @@ def take_suspect(workspace: Workspace, suspect: Suspect) -> Case:
 def plan_case(workspace: Workspace, case: Case, record: ReleaseRecord) -> VerifiedCasePlan:
     """Fix the plan and put its digest into the log before any score; the log's order decides what was spent.
 
+    Where whoever planned was killed after the log had taken the plan, the same plan is made anew, and nothing is spent.
+
     Raises:
         ErrorBudgetExhausted: The lifetime budget does not allow it, if only for a plan that was logged meanwhile.
+        Conflict: Another process logged the same plan meanwhile.
     """
-    plan = fix_plan(case, record, epsilon=PER_CASE, budget=ErrorBudget(spent=_spent(workspace)))
+    reader = workspace.ledger.reader()
+    plan = fix_plan(case, record, epsilon=PER_CASE, budget=ErrorBudget())
+    earlier = case_log.find_plan(reader, case.id, plan.digest)
+    if earlier is not None:
+        return VerifiedCasePlan(plan, earlier)
+    ErrorBudget(spent=case_log.spent(reader)).charge(plan.epsilon)
 
     def run(logged: EntryRef) -> Done[VerifiedCasePlan]:
-        ErrorBudget(spent=_spent(workspace, before=logged.index)).charge(plan.epsilon)
-        (case.folder / "plan.json").write_bytes(plan.to_bytes())
+        if case_log.find_plan(reader, case.id, plan.digest, before=logged.index) is not None:
+            raise Conflict(f"case {case.id}: another process planned it", next_step=f"stanch trace run {case.id}")
+        ErrorBudget(spent=case_log.spent(reader, before=logged.index)).charge(plan.epsilon)
+        _keep(case, plan)
         return Done(VerifiedCasePlan(plan, logged), {"plan": plan.digest.hex})
 
     payload = {"plan": plan.digest.hex, "epsilon": plan.epsilon}
     return workspace.door.act(Request("trace.plan", "case:trace", case_ref(case), dict(payload)), run)
+
+
+def _keep(case: Case, plan: CasePlan) -> None:
+    write_atomic(case.folder / PLAN, plan.to_bytes(), mode=0o600)
 
 
 def examine_case(
@@ -150,6 +248,7 @@ def examine_case(
     """Score the suspect as planned, and decide."""
 
     def run(_ref: EntryRef) -> Done[Traced]:
+        _keep(case, plan.plan)  # before the chain of custody grows: the same plan could not be made anew after that
         examination = examine(case, plan, record, actor=_actor(workspace), at=workspace.now(), progress=progress)
         decision = decide(case, examination, key_history(workspace, record.name))
         return Done(Traced(case, examination, decision), {"verdict": str(decision.verdict)})
@@ -157,56 +256,44 @@ def examine_case(
     return workspace.door.act(Request("trace.examine", "case:trace", case_ref(case)), run)
 
 
-def _spent(workspace: Workspace, before: int | None = None) -> tuple[str, ...]:
-    """Return the error probability of every plan in the log, or of those before an entry."""
-    return tuple(str(payload["epsilon"]) for _, payload in past_acts(workspace, "trace.plan", before))
-
-
 def key_history(workspace: Workspace, release: str) -> KeyHistory:
     """Return when a release's keys were committed to, and when a pack was first to open each of its leaves."""
     entry = decode_entry((release_folder(workspace, release) / ENTRY).read_bytes())
     root = entry["unmapped"]["stanch"]["payload"]["batch_root"]
-    return KeyHistory(moment_of(entry), _disclosed(workspace, root))
-
-
-def _disclosed(workspace: Workspace, root: str, decoys: Sequence[int] = ()) -> dict[int, datetime]:
-    """Return when a pack was first to open each leaf of a batch; one of format 1 opened all decoys, and says none."""
-    disclosed: dict[int, datetime] = {}
-    for moment, payload in past_acts(workspace, "trace.pack"):
-        if payload.get("batch_root") == root:
-            for leaf in (*payload["opened"], *payload.get("decoys", decoys)):
-                disclosed.setdefault(leaf, moment)
-    return disclosed
+    return KeyHistory(moment_of(entry), case_log.disclosed(workspace.ledger.reader(), root))
 
 
 def load_case(workspace: Workspace, name: str) -> Traced:
     """Return a decided case.
 
     Raises:
-        InvalidInput: There is no such case, or it was not examined yet.
+        InvalidInput: There is no such case.
+        NotFound: The log holds no verdict of it: what was not recorded is not handed out.
+        VerificationError: Its files say something else than the log.
     """
-    folder = workspace.state / "cases" / name
-    if not folder.is_dir():
-        raise InvalidInput(f"there is no case {name[:64]!r}", next_step="stanch trace run SUSPECT --release NAME")
-    case = Case.load(folder)
+    case = Case.load(existing_case(workspace, name))
+    standing = case_log.standing_of(workspace.ledger.reader(), name)
+    if not standing.verdict:
+        raise NotFound(f"case {name}: was not decided yet", next_step=f"stanch trace run {name}")
     examination = load_examination(case)
-    history = key_history(workspace, examination.plan.plan.release.name)
-    return Traced(case, examination, decide(case, examination, history))
+    decision = decide(case, examination, key_history(workspace, examination.plan.plan.release.name))
+    standing.require(name, str(decision.verdict))
+    return Traced(case, examination, decision)
 
 
 def _state_of(workspace: Workspace, traced: Traced) -> ReleaseState:
     return ReleaseState.load(release_folder(workspace, traced.examination.plan.plan.release.name))
 
 
-REPORTS = {".html": lambda report: render_html(report).encode(), ".pdf": render_pdf}
+REPORTS = {".html": lambda report: render_html(report).encode(), ".json": render_json, ".pdf": render_pdf}
 """How a report is written, by the ending of its file."""
 
 
 def write_case_report(workspace: Workspace, traced: Traced, out: Path) -> Digest:
-    """Write the report of an accusation, HTML or PDF by the ending of ``out``; no key is disclosed.
+    """Write the report of a decided case, HTML, JSON or PDF by the ending of ``out``; no key is disclosed.
 
     Raises:
-        InvalidInput: ``out`` exists or has another ending, or nobody is accused.
+        InvalidInput: ``out`` exists or has another ending.
         MissingExtraError: A PDF is wanted, and the extra ``pdf`` is missing.
     """
     render = REPORTS.get(out.suffix)
@@ -214,16 +301,22 @@ def write_case_report(workspace: Workspace, traced: Traced, out: Path) -> Digest
         raise InvalidInput(f"{out}: expected a name that ends in {' or '.join(REPORTS)}")
     if out.exists():
         raise InvalidInput(f"{out}: exists already and is not replaced", next_step="choose another file name")
-    state = _state_of(workspace, traced)
 
     def run(_ref: EntryRef) -> Done[Digest]:
-        report = report_case(traced.case, traced.decision, traced.examination, release_record(workspace, state))
-        data = render(report)
+        data = render(_report(workspace, traced))
         write_private(out, data)
         digest = Digest.sha256(data)
         return Done(digest, {"report": str(digest)}, undo=lambda: out.unlink(missing_ok=True))
 
     return workspace.door.act(Request("trace.report", "case:trace", case_ref(traced.case)), run)
+
+
+def _report(workspace: Workspace, traced: Traced) -> Report:
+    """Return the report; the release's keys are opened only where somebody is accused."""
+    if not isinstance(traced.decision, Accused):
+        return report_nobody(traced.case, traced.decision, traced.examination)
+    record = release_record(workspace, _state_of(workspace, traced))
+    return report_case(traced.case, traced.decision, traced.examination, record)
 
 
 def pack_evidence(

@@ -13,7 +13,7 @@ from stanch.cli.demo.before import base_model
 from stanch.cli.demo.release import NAME, RECIPIENTS
 from stanch.cli.demo.report import render_demo
 from stanch.cli.demo.scene import Scene
-from stanch.cli.trace import describe_trace
+from stanch.cli.trace_case import describe_trace
 from stanch.crypto import write_atomic
 from stanch.crypto.identity import Identity
 from stanch.data import CanaryPlan, turns
