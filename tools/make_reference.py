@@ -135,7 +135,8 @@ def settings() -> str:
 
 def setting_rows(struct: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str, str, str]]:
     """Yield name, default and meaning of every setting, those of tables in lists included."""
-    meanings = dict(re.findall(r"^ {8}(\w+): ((?:.|\n {12})+)", struct.__doc__ or "", re.MULTILINE))
+    told = "\n".join(base.__doc__ or "" for base in struct.__mro__ if issubclass(base, msgspec.Struct))
+    meanings = dict(re.findall(r"^ {8}(\w+): ((?:.|\n {12})+)", told, re.MULTILINE))
     for field in msgspec.structs.fields(struct):
         name = f"{prefix}{field.name}"
         if isinstance(field.default, msgspec.Struct):

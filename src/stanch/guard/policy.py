@@ -1,10 +1,14 @@
 """What the guard looks for, and what it does when it finds it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache, cached_property
+from types import MappingProxyType
 
-from stanch.scan import Dictionary, Policy, Scanner, SpanIndex
+from stanch.errors import InvalidInput
+from stanch.scan import Dictionary, Policy, Recogniser, Scanner, SpanIndex, load_pack
+from stanch.scan.pack import join_packs
 from stanch.scan.policy import LITERAL_KIND
 from stanch.terms import Severity
 
@@ -48,39 +52,87 @@ class GuardPolicy:
         canaries: Texts whose appearance proves a leak; found whatever the case, spacing or width, and reversed. Each
             needs at least four letters or digits.
         dictionaries: The customer's own terms, as keyed hashes.
-        block_from: Findings of this severity and above end the answer; less severe ones are redacted.
+        recognisers: Further rules, besides the shipped ones.
+        actions: What happens to findings of a kind, or of all kinds of a family (``secret``, ``personal``) that are not
+            named themselves. What is allowed is not looked for.
+        allow: Values that everybody may know, such as a support address; they pass, whatever their kind. A canary does
+            not.
+        block_from: Of the kinds without an action, findings of this severity and above end the answer; less severe ones
+            are redacted.
 
     Raises:
-        InvalidInput: A canary is too short or too long to be looked for.
+        InvalidInput: A canary is too short or too long to be looked for, an action is of a kind that nothing finds or
+            that always blocks, or a rule cannot stand beside the others.
     """
 
     index: SpanIndex | None = None
     canaries: tuple[str, ...] = field(default=(), repr=False)
     dictionaries: tuple[Dictionary, ...] = ()
+    recognisers: tuple[Recogniser, ...] = ()
+    actions: Mapping[str, Action] = field(default_factory=lambda: MappingProxyType({}))
+    allow: tuple[str, ...] = field(default=(), repr=False)
     block_from: Severity = Severity.HIGH
 
     def __post_init__(self) -> None:
+        named = sorted({rule.kind for rule in self.recognisers} & _ALWAYS_BLOCK)
+        if named:
+            raise InvalidInput(f"a rule finds {named[0]!r}", next_step="give its kind a name that the guard has not")
+        families = {rule.family for rule in self._rules}
+        known = families | {rule.kind for rule in self._rules} | {one.label for one in self.dictionaries}
+        for name in sorted(self.actions):
+            if name in _ALWAYS_BLOCK:
+                raise InvalidInput(f"actions: {name!r} always blocks", next_step="remove it from the actions")
+            if name not in known:
+                raise InvalidInput(
+                    f"actions: there is no kind {name[:80]!r}", next_step=f"use one of {', '.join(sorted(known))}"
+                )
         _ = self.scanner, self.known  # compiled now: a policy that cannot be kept is refused before the first answer
 
     @cached_property
     def scanner(self) -> Scanner:
-        """The compiled scanner of canaries, dictionaries and of the shipped recognisers."""
-        if not self.canaries and not self.dictionaries:
+        """The compiled scanner of canaries, dictionaries and of the recognisers."""
+        if not (self.canaries or self.dictionaries or self.recognisers or self.allow or self._allowed_kinds):
             return _shipped()
-        return Scanner(Policy(literals=self.canaries, dictionaries=self.dictionaries))
+        return Scanner(self._policy(self._rules))
 
     @cached_property
     def known(self) -> Scanner | None:
         """The compiled scanner of canaries and dictionaries alone; None if there are none."""
         if not self.canaries and not self.dictionaries:
             return None
-        return Scanner(Policy(recognisers=(), literals=self.canaries, dictionaries=self.dictionaries))
+        return Scanner(self._policy(()))
 
     def action(self, kind: str, severity: Severity) -> Action:
         """Return what happens to a finding."""
-        if kind in _ALWAYS_BLOCK or severity.rank >= self.block_from.rank:
+        if kind in _ALWAYS_BLOCK:
             return Action.BLOCK
-        return Action.REDACT
+        if (chosen := self._chosen.get(kind)) is not None:
+            return chosen
+        return Action.BLOCK if severity.rank >= self.block_from.rank else Action.REDACT
+
+    def _policy(self, rules: tuple[Recogniser, ...]) -> Policy:
+        found = {rule.kind for rule in rules} | {one.label for one in self.dictionaries}
+        return Policy(
+            recognisers=rules, literals=self.canaries, dictionaries=self.dictionaries, allowed=self.allow,
+            without=frozenset(self._allowed_kinds & found),
+        )  # fmt: skip
+
+    @cached_property
+    def _rules(self) -> tuple[Recogniser, ...]:
+        return join_packs(load_pack(), self.recognisers) if self.recognisers else load_pack()
+
+    @cached_property
+    def _chosen(self) -> dict[str, Action]:
+        """The actions by kind; the worst one of a kind that stands in several families."""
+        chosen: dict[str, Action] = {}
+        for rule in self._rules:
+            if (action := self.actions.get(rule.family)) is not None:
+                chosen[rule.kind] = action.worst(chosen.get(rule.kind, Action.ALLOW))
+        return chosen | dict(self.actions)
+
+    @cached_property
+    def _allowed_kinds(self) -> frozenset[str]:
+        return frozenset(kind for kind, action in self._chosen.items() if action is Action.ALLOW) - _ALWAYS_BLOCK
 
 
 @cache
