@@ -137,7 +137,7 @@ def setting_rows(struct: type[msgspec.Struct], prefix: str = "") -> Iterator[tup
     """Yield name, default and meaning of every setting, those of tables in lists included."""
     told = "\n".join(base.__doc__ or "" for base in struct.__mro__ if issubclass(base, msgspec.Struct))
     meanings = dict(re.findall(r"^ {8}(\w+): ((?:.|\n {12})+)", told, re.MULTILINE))
-    for field in msgspec.structs.fields(struct):
+    for field in sorted(msgspec.structs.fields(struct), key=lambda one: not one.required):
         name = f"{prefix}{field.name}"
         if isinstance(field.default, msgspec.Struct):
             yield from setting_rows(type(field.default), f"{name}.")

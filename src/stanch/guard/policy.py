@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from stanch.errors import InvalidInput
 from stanch.scan import Dictionary, Policy, Recogniser, Scanner, SpanIndex, load_pack
+from stanch.scan.hold import SwallowHold
 from stanch.scan.pack import join_packs
 from stanch.scan.policy import LITERAL_KIND
 from stanch.terms import Severity
@@ -45,7 +46,8 @@ class GuardPolicy:
     """The guard's settings.
 
     A canary, a run of training text and an encoded text that is too long to be read always block: there is no way to
-    say otherwise.
+    say otherwise. A value without a bound, such as a private key, blocks or is allowed: how far it reaches where
+    escapes stand in it is not known when its label would have to leave.
 
     Attributes:
         index: The keyed index of the training text, or None.
@@ -54,7 +56,8 @@ class GuardPolicy:
         dictionaries: The customer's own terms, as keyed hashes.
         recognisers: Further rules, besides the shipped ones.
         actions: What happens to findings of a kind, or of all kinds of a family (``secret``, ``personal``) that are not
-            named themselves. What is allowed is not looked for.
+            named themselves; those without a bound block where their family is redacted. What is allowed is not looked
+            for.
         allow: Values that everybody may know, such as a support address; they pass, whatever their kind. A canary does
             not.
         block_from: Of the kinds without an action, findings of this severity and above end the answer; less severe ones
@@ -85,6 +88,10 @@ class GuardPolicy:
             if name not in known:
                 raise InvalidInput(
                     f"actions: there is no kind {name[:80]!r}", next_step=f"use one of {', '.join(sorted(known))}"
+                )
+            if name in self._unbounded and self.actions[name] is Action.REDACT:
+                raise InvalidInput(
+                    f"actions: {name!r} cannot be redacted", why="its values have no bound", next_step="let it block"
                 )
         _ = self.scanner, self.known  # compiled now: a policy that cannot be kept is refused before the first answer
 
@@ -128,7 +135,14 @@ class GuardPolicy:
         for rule in self._rules:
             if (action := self.actions.get(rule.family)) is not None:
                 chosen[rule.kind] = action.worst(chosen.get(rule.kind, Action.ALLOW))
+        for kind in self._unbounded:
+            if chosen.get(kind) is not Action.ALLOW:
+                chosen[kind] = Action.BLOCK
         return chosen | dict(self.actions)
+
+    @cached_property
+    def _unbounded(self) -> frozenset[str]:
+        return frozenset(rule.kind for rule in self._rules if isinstance(rule.hold, SwallowHold))
 
     @cached_property
     def _allowed_kinds(self) -> frozenset[str]:
