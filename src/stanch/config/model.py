@@ -156,7 +156,7 @@ class GuardSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     Attributes:
         index: The index of its training text, relative to the workspace.
         canaries: The plan of its canaries, relative to the workspace.
-        dictionaries: Files of own terms that end an answer, relative to the workspace (`stanch data dictionary build`
+        dictionaries: Files of own terms, relative to the workspace; they end an answer (`stanch data dictionary build`
             in this workspace, without `--key`).
         packs: Packs of own rules (`stanch rules lint`), besides the shipped ones.
         actions: What happens to findings, by kind (`stanch rules list`; the label of a dictionary), or by family:
