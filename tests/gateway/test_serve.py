@@ -503,7 +503,7 @@ actions = {{ phone = "allow", aws-access-key-id = "redact", ticket-number = "blo
         ('allow = ["-"]', InvalidInput, "allowed value 0"),
         (f'packs = [{{ file = "support.yaml", digest = "sha256:{"0" * 64}" }}]', VerificationError, "not the pack"),
         (f'packs = [{{ file = "no.yaml", digest = "sha256:{"0" * 64}" }}]', InvalidInput, r"no\.yaml"),
-        ('packs = [{ file = "support.yaml" }]', InvalidInput, "digest"),
+        ('packs = [{ file = "support.yaml" }]', InvalidInput, "wrong value"),
     ],
 )
 def test_a_policy_that_is_not_understood_does_not_start(tmp_path, model, line, error, why):

@@ -33,13 +33,13 @@ def policies(indexes, canary):
         GuardPolicy(index=indexes["fine"]),
         GuardPolicy(canaries=canaries),
         GuardPolicy(dictionaries=(terms, single)),
-        GuardPolicy(index=indexes["fine"], canaries=canaries, dictionaries=(terms,)),
         GuardPolicy(
             index=indexes["fine"],
             dictionaries=(terms,),
             allow=("support@example.org", "nightjar"),
             actions={"phone": Action.ALLOW, "person": Action.ALLOW, "codename": Action.REDACT, "secret": Action.REDACT},
         ),
+        GuardPolicy(index=indexes["fine"], canaries=canaries, dictionaries=(terms,)),
     ]
 
 

@@ -165,6 +165,8 @@ class GuardSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             severity `high` and above blocks, and the rest is redacted. Canaries and training text always block.
         allow: Values that everybody may know, such as a support address; they pass, whatever their kind, where they
             are written without escapes. A canary never does.
+        lead_hold: Hold back the last characters of every answer while it streams, 55 with a standard index and 46 with
+            a fine one, so that nothing of a copied run leaves that is long enough to be seen.
     """
 
     index: str = ""
@@ -173,6 +175,7 @@ class GuardSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     packs: tuple[PackSection, ...] = ()
     actions: dict[str, Literal["allow", "redact", "block"]] = msgspec.field(default_factory=dict)
     allow: tuple[Text, ...] = ()
+    lead_hold: bool = False
 
 
 class GatewayModelSection(GuardSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):

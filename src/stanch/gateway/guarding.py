@@ -68,9 +68,12 @@ def build_guard(settings: GuardSettings, folder: Path, keys: Keyring | None) -> 
         facts["actions"] = dict(sorted(settings.actions.items()))
     if settings.allow:
         facts["allow"] = str(Digest.sha256(canonical_json([*sorted(settings.allow)])))
+    if settings.lead_hold:
+        facts["lead_hold"] = True
     policy = GuardPolicy(
         index, canaries, dictionaries, rules,
         actions={name: Action(action) for name, action in settings.actions.items()}, allow=settings.allow,
+        lead_hold=settings.lead_hold,
     )  # fmt: skip
     return DescribedGuard(Guard(policy), facts)
 

@@ -60,6 +60,8 @@ class GuardPolicy:
             for.
         allow: Values that everybody may know, such as a support address; they pass, whatever their kind. A canary does
             not.
+        lead_hold: Hold back the last characters of every answer, as many as a run needs to be hit; see
+            :class:`stanch.guard.SpanGate`.
         block_from: Of the kinds without an action, findings of this severity and above end the answer; less severe ones
             are redacted.
 
@@ -74,9 +76,12 @@ class GuardPolicy:
     recognisers: tuple[Recogniser, ...] = ()
     actions: Mapping[str, Action] = field(default_factory=lambda: MappingProxyType({}))
     allow: tuple[str, ...] = field(default=(), repr=False)
+    lead_hold: bool = False
     block_from: Severity = Severity.HIGH
 
     def __post_init__(self) -> None:
+        if self.lead_hold and self.index is None:
+            raise InvalidInput("lead_hold: there is no index whose runs could be held", next_step="name the index")
         named = sorted({rule.kind for rule in self.recognisers} & _ALWAYS_BLOCK)
         if named:
             raise InvalidInput(f"a rule finds {named[0]!r}", next_step="give its kind a name that the guard has not")

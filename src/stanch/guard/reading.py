@@ -44,7 +44,7 @@ class Reading:
     def __init__(self, policy: GuardPolicy) -> None:
         looks_for_texts = policy.index is not None or policy.known is not None
         self.decoded = DecodedGate(policy) if looks_for_texts else None
-        self.gate = SpanGate(policy.index) if policy.index is not None else None
+        self.gate = SpanGate(policy.index, lead_hold=policy.lead_hold) if policy.index is not None else None
         self.session = policy.scanner.open_stream()
         self._scanned = 0
         self.settled = 0

@@ -32,9 +32,13 @@ class Gated(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """A hit that may still be followed by one a stride later; text is held from the code point ``held_from`` on."""
+    """A hit that may still be followed by one a stride later.
+
+    The code point ``completed_at`` completed it; text is held from ``held_from`` on.
+    """
 
     hit: Hit
+    completed_at: int
     held_from: int
     window: bytes = field(repr=False)
 
@@ -47,6 +51,10 @@ class SpanGate:
     k + 2s − 1, and at most k + s − 2 of it have left when the gate first holds. At most s folded characters are held,
     and at most :data:`HELD_LIMIT` code points.
 
+    With ``lead_hold`` the last k + s − 2 folded characters are always held, so that nothing of a run leaves that is
+    surely hit: a delay of that many characters on every text. Then up to twice :data:`HELD_LIMIT` code points are held;
+    what stands further than the limit before the end of a hit has left.
+
     Each hit is judged as of the code point that completed it, and so is every release before it: chunk borders leave no
     trace. A folded space is completed by the character after it, which is when it is known to stand between words.
 
@@ -55,8 +63,9 @@ class SpanGate:
         lone: The windows that stood in the index without a second one a stride later; folded text, so never shown.
     """
 
-    def __init__(self, index: SpanIndex) -> None:
+    def __init__(self, index: SpanIndex, *, lead_hold: bool = False) -> None:
         self.cursor = index.cursor()
+        self._lead = index.params.k + index.params.stride - 2 if lead_hold else 0
         self._stride = index.params.stride
         self._folder = Folder("index")
         self._tracker = MatchTracker(index.params.stride)
@@ -80,8 +89,8 @@ class SpanGate:
 
     @property
     def rests(self) -> bool:
-        """Whether nothing is held or cut."""
-        return not self._pending and self._run is None
+        """Whether nothing is held or cut, nor would be of plain text."""
+        return not self._pending and self._run is None and not self._lead
 
     @property
     def between_words(self) -> bool:
@@ -118,7 +127,7 @@ class SpanGate:
         before = self.cursor.tail
         self._folded = folded = self._folder.push(chunk)
         hits = self.cursor.push(folded) if folded else ()
-        if not hits and not self._pending:  # nothing is held, and nothing needs to be
+        if not hits and not self._pending and not self._lead:  # nothing is held, and nothing needs to be
             return Gated(chunk)
         return self._judge(chunk, hits, before + folded)
 
@@ -131,13 +140,13 @@ class SpanGate:
             if not self._let_go(hit.end - 1, at):
                 return self._stop(self._pending[0].hit, self._pending[0].hit)
             window = folded[len(folded) - self.cursor.position + hit.start :][: self.cursor.size]
-            self._pending.append(_Pending(hit, at, window))
+            self._pending.append(_Pending(hit, at, self._held_from(hit.end - 1, at), window))
             if matched := self._tracker.push([hit]):
                 return self._stop(matched[0], hit)
-        end = self._folder.code_points
-        if not self._let_go(self.cursor.position, end):
+        end, position = self._folder.code_points, self.cursor.position
+        if not self._let_go(position, end):
             return self._stop(self._pending[0].hit, self._pending[0].hit)
-        return Gated(self._release(self._pending[0].held_from if self._pending else end))
+        return Gated(self._release(self._pending[0].held_from if self._pending else self._held_from(position, end)))
 
     def finish(self) -> Gated:
         """Say that the text ends: what is held was no run, and passes."""
@@ -145,6 +154,13 @@ class SpanGate:
             return Gated("", self._run)
         self.lone.update(one.window for one in self._pending)
         return Gated(self._release(self._folder.code_points))
+
+    def _held_from(self, position: int, code_points: int) -> int:
+        """Return the code point from which on text is held once so much of it is folded and there."""
+        if not self._lead:
+            return code_points
+        start = self._folder.offsets.start(max(position - self._lead, 0))
+        return max(start, code_points - HELD_LIMIT)
 
     def _completed_at(self, folded_end: int) -> int:
         """Return the code point with whose arrival the folded text reached ``folded_end``."""
@@ -157,7 +173,7 @@ class SpanGate:
             oldest = self._pending[0]
             followed = oldest.hit.end + self._stride
             until = self._completed_at(followed) if followed <= position else code_points
-            if until - oldest.held_from > HELD_LIMIT:
+            if until - oldest.completed_at > HELD_LIMIT:
                 return False
             if followed > position:
                 break
