@@ -7,7 +7,7 @@ import pytest
 
 from stanch.errors import InvalidInput
 from stanch.guard import CANARY, TRAINING_TEXT, Action, Guard, GuardPolicy, check_text
-from stanch.scan import Dictionary
+from stanch.scan import FINE, Dictionary, fold_text
 from stanch.scan.pack import parse_pack
 from stanch.terms import Severity
 
@@ -42,14 +42,17 @@ def rules(text=PACK):
     return parse_pack(text.encode(), name="support.yaml")
 
 
+def played(guard, chunks):
+    """Return what came out, and the verdict."""
+    stream = guard.open()
+    steps = [stream.feed(chunk) for chunk in chunks]
+    steps.append(stream.finish())
+    return "".join(step.text for step in steps), steps[-1].action
+
+
 def said(guard, text):
     """Return what a check, one feed and every single letter say, which must agree."""
-    ways = []
-    for chunks in ([text], text, [text[at : at + 5] for at in range(0, len(text), 5)]):
-        stream = guard.open()
-        steps = [stream.feed(chunk) for chunk in chunks]
-        steps.append(stream.finish())
-        ways.append(("".join(step.text for step in steps), steps[-1].action))
+    ways = [played(guard, way) for way in ([text], text, [text[at : at + 5] for at in range(0, len(text), 5)])]
     assert len(set(ways)) == 1
     checked = check_text(guard, text)
     assert checked.action == ways[0][1]
@@ -121,13 +124,19 @@ def test_layout_of_an_allowed_number_does_not_matter(strict):
     assert check_text(strict, f"Call {OTHER_PHONE} now").action == Action.REDACT
 
 
-def test_nothing_lets_a_canary_or_training_text_pass(strict, canary, library):
+def test_nothing_lets_a_canary_or_training_text_pass(strict, canary, library, indexes):
     assert check_text(strict, f"It is {canary}").action == Action.BLOCK
     assert check_text(strict, library[2]).action == Action.BLOCK
-    for kind in (CANARY, TRAINING_TEXT, "training-text-encoded", "encoded-text"):
+    for kind in (CANARY, "training-text-encoded", "encoded-text"):
         for action in Action:
             with pytest.raises(InvalidInput, match="always blocks"):
                 GuardPolicy(actions={kind: action})
+    with pytest.raises(InvalidInput, match="never allowed"):
+        GuardPolicy(actions={TRAINING_TEXT: Action.ALLOW})
+    with pytest.raises(InvalidInput, match="only with lead_hold"):
+        GuardPolicy(index=indexes["fine"], actions={TRAINING_TEXT: Action.REDACT})
+    with pytest.raises(InvalidInput, match="no index"):
+        GuardPolicy(lead_hold=True)
 
 
 def test_what_is_unknown_is_refused():
@@ -160,3 +169,58 @@ def test_a_value_without_a_bound_is_never_replaced(how):
         assert steps[-1].action == Action.BLOCK
         assert "".join(step.text for step in steps) == "Here: \\"
     assert said(Guard(GuardPolicy(actions={"private-key": Action.ALLOW})), f"{PEM} x") == (f"{PEM} x", Action.ALLOW)
+
+
+@pytest.fixture(scope="module")
+def replacing(indexes, canary):
+    actions = {TRAINING_TEXT: Action.REDACT}
+    return Guard(GuardPolicy(indexes["fine"], (canary,), actions=actions, lead_hold=True))
+
+
+def test_training_text_is_replaced_from_before_its_beginning_to_after_its_end(replacing, library, words):
+    before, after = "Well, here it is: ", words(random.Random(8), 40)
+    out, action = said(replacing, f"{before}{library[3][20:200]} {after}")
+    head, tail = out.split("<TRAINING-TEXT>")
+    assert action == Action.REDACT
+    assert before.startswith(head)
+    assert len(before) - len(head) <= FINE.stride
+    assert after.endswith(tail)
+    assert len(fold_text(after, "index")) - len(fold_text(tail, "index")) <= FINE.k + FINE.stride + 1
+    checked = check_text(replacing, f"{before}{library[3][20:200]} {after}")
+    assert [one.kind for one in checked.findings] == [TRAINING_TEXT]
+
+
+def test_what_ends_the_answer_ends_it_inside_of_a_run_too(replacing, library, canary):
+    said_out, action = said(replacing, f"Well {library[3][:120]} {canary} {library[3][120:200]} and so on")
+    assert action == Action.BLOCK
+    assert canary not in said_out
+
+
+def test_an_escape_after_a_run_that_was_replaced_ends_the_answer(replacing, library, words):
+    rest = words(random.Random(8), 40)
+    for text in (f"{library[3][:120]} {rest} \\n", f"\\n {library[3][:120]} {rest}"):
+        assert said(replacing, text)[1] == Action.BLOCK
+    checked = check_text(replacing, library[3][:120] + " " + rest, rest)  # another place of the answer
+    assert checked.action == Action.BLOCK
+
+
+def test_every_split_replaces_the_same(replacing, library, words, canary):
+    """Nothing of a run that is surely cut is in what comes out, and the answer goes on as if it had not been cut up."""
+    rng, replaced = random.Random(9), 0
+    folded = [fold_text(row, "index").decode() for row in library]
+    size = FINE.k + 2 * FINE.stride - 1
+    for _ in range(60):
+        parts = [words(rng, rng.randint(1, 12))]
+        for _ in range(rng.randint(1, 5)):
+            row, at = rng.choice(library), rng.randrange(300)
+            rare = ("\n" * 300, MAIL, "é", "中文", canary, row[at : at + 20])
+            parts += [row[at : at + rng.randint(20, 160)], words(rng, rng.randint(1, 20)), rng.choice(rare)]
+        text = " ".join(parts)
+        out, action = whole = played(replacing, [text])
+        shown = fold_text(out.replace("<TRAINING-TEXT>", "|"), "index").decode()
+        assert not any(shown[at : at + size] in row for at in range(len(shown) - size + 1) for row in folded)
+        replaced += "<TRAINING-TEXT>" in out and action == Action.REDACT
+        for _ in range(6):
+            cuts = sorted(rng.choices(range(1, len(text)), k=rng.choice((1, 2, 3, 8))))
+            assert played(replacing, [text[a:b] for a, b in itertools.pairwise([0, *cuts, len(text)])]) == whole
+    assert replaced > 10

@@ -162,7 +162,8 @@ class GuardSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         actions: What happens to findings, by kind (`stanch rules list`; the label of a dictionary), or by family:
             `secret`, `personal`. `block` ends the answer, `redact` puts a label in the value's place, `allow` lets the
             kind pass: it is not looked for. A kind's own action goes before its family's. Without one, what is of
-            severity `high` and above blocks, and the rest is redacted. Canaries and training text always block.
+            severity `high` and above blocks, and the rest is redacted. Canaries always block, and so does training text
+            unless `training-text` is redacted, which needs `lead_hold`.
         allow: Values that everybody may know, such as a support address; they pass, whatever their kind, where they
             are written without escapes. A canary never does.
         lead_hold: Hold back the last characters of every answer while it streams, 55 with a standard index and 46 with

@@ -94,6 +94,8 @@ class EscapedGate:
         self._passed += start
         self._before.append(plain)
         self._reading = self._begin()
+        if self.found is not None:
+            return plain
         return plain + self._judge(self._reading, text[start:], final=final)
 
     def skip(self, text: str) -> None:
@@ -115,8 +117,11 @@ class EscapedGate:
         self._ends: list[int] = []  # and where it ends as it is written
         self._borders: tuple[list[int], list[int]] = [], []  # lows and highs of those with a border
         self._known: dict[tuple[str, int], int] = {}  # where a finding ends, which is told before it is replaced
-        reading = Reading(self._policy)
-        self._learn(reading.step(self._decode(before, final=False)).findings)
+        reading = Reading(self._policy, is_decoded=True)
+        passed = reading.step(self._decode(before, final=False))
+        self._learn(passed.findings)
+        if (cut := passed.cut) is not None:  # a run of training text that was replaced
+            self.found = Finding(cut.kind, cut.severity, max(self._written(cut.start), 0), self._written(cut.end), "")
         return reading
 
     def _judge(self, reading: Reading, text: str, *, final: bool) -> str:

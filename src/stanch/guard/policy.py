@@ -38,16 +38,19 @@ TRAINING_TEXT = "training-text"
 ENCODED_TRAINING_TEXT = "training-text-encoded"
 ENCODED_TEXT = "encoded-text"
 CANARY = LITERAL_KIND
-_ALWAYS_BLOCK = frozenset({TRAINING_TEXT, ENCODED_TRAINING_TEXT, ENCODED_TEXT, CANARY})
+_ALWAYS_BLOCK = frozenset({ENCODED_TRAINING_TEXT, ENCODED_TEXT, CANARY})
+_OWN = _ALWAYS_BLOCK | {TRAINING_TEXT}
 
 
 @dataclass(frozen=True)
 class GuardPolicy:
     """The guard's settings.
 
-    A canary, a run of training text and an encoded text that is too long to be read always block: there is no way to
-    say otherwise. A value without a bound, such as a private key, blocks or is allowed: how far it reaches where
-    escapes stand in it is not known when its label would have to leave.
+    A canary, encoded training text and an encoded text that is too long to be read always block: there is no way to say
+    otherwise. A run of training text blocks. It can be redacted where its head is held, too (``lead_hold``); but an
+    escape or a border within :data:`stanch.guard.REPLAYED` code points after it ends the answer, as does one in it.
+    A value without a bound, such as a private key, blocks or is allowed: how far it reaches where escapes stand in it
+    is not known when its label would have to leave.
 
     Attributes:
         index: The keyed index of the training text, or None.
@@ -82,7 +85,7 @@ class GuardPolicy:
     def __post_init__(self) -> None:
         if self.lead_hold and self.index is None:
             raise InvalidInput("lead_hold: there is no index whose runs could be held", next_step="name the index")
-        named = sorted({rule.kind for rule in self.recognisers} & _ALWAYS_BLOCK)
+        named = sorted({rule.kind for rule in self.recognisers} & _OWN)
         if named:
             raise InvalidInput(f"a rule finds {named[0]!r}", next_step="give its kind a name that the guard has not")
         families = {rule.family for rule in self._rules}
@@ -90,6 +93,9 @@ class GuardPolicy:
         for name in sorted(self.actions):
             if name in _ALWAYS_BLOCK:
                 raise InvalidInput(f"actions: {name!r} always blocks", next_step="remove it from the actions")
+            if name == TRAINING_TEXT:
+                self._check_training_text(self.actions[name])
+                continue
             if name not in known:
                 raise InvalidInput(
                     f"actions: there is no kind {name[:80]!r}", next_step=f"use one of {', '.join(sorted(known))}"
@@ -99,6 +105,18 @@ class GuardPolicy:
                     f"actions: {name!r} cannot be redacted", why="its values have no bound", next_step="let it block"
                 )
         _ = self.scanner, self.known  # compiled now: a policy that cannot be kept is refused before the first answer
+
+    def _check_training_text(self, action: Action) -> None:
+        if action is Action.ALLOW:
+            raise InvalidInput(
+                f"actions: {TRAINING_TEXT!r} is never allowed", next_step="let it block, or leave the index out"
+            )
+        if action is Action.REDACT and not self.lead_hold:
+            raise InvalidInput(
+                f"actions: {TRAINING_TEXT!r} can be redacted only with lead_hold",
+                why="otherwise the head of each run leaves, and the answer goes on to the next one",
+                next_step="set lead_hold = true",
+            )
 
     @cached_property
     def scanner(self) -> Scanner:
@@ -136,7 +154,7 @@ class GuardPolicy:
     @cached_property
     def _chosen(self) -> dict[str, Action]:
         """The actions by kind; the worst one of a kind that stands in several families."""
-        chosen: dict[str, Action] = {}
+        chosen = {TRAINING_TEXT: Action.BLOCK}
         for rule in self._rules:
             if (action := self.actions.get(rule.family)) is not None:
                 chosen[rule.kind] = action.worst(chosen.get(rule.kind, Action.ALLOW))
