@@ -1,6 +1,6 @@
 """What a plain and a sealed index cost each process that opens it: memory of its own, shared memory, time.
 
-Writes benchmarks/results/index_memory.json. The filter is random bits of the size of an index of about 800 MB of text;
+Writes benchmarks/results/index-memory.json. The filter is random bits of the size of an index of about 800 MB of text;
 every page of it is read once, as the check of its code does when it is opened. Two processes hold it at a time.
 """
 
@@ -24,7 +24,7 @@ from stanch.scan.spans.index_file import IndexContent
 from stanch.workspace import Keyring
 from stanch.workspace.indexes import Sealed, open_index, save_index
 
-OUT = Path(__file__).parent / "results" / "index_memory.json"
+OUT = Path(__file__).parent / "results" / "index-memory.json"
 BLOCKS, PROCESSES, ROUNDS = 1 << 20, 2, 5  # 64 MiB
 
 
