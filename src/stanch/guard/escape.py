@@ -94,8 +94,6 @@ class EscapedGate:
         self._passed += start
         self._before.append(plain)
         self._reading = self._begin()
-        if self.found is not None:
-            return plain
         return plain + self._judge(self._reading, text[start:], final=final)
 
     def skip(self, text: str) -> None:
@@ -125,6 +123,8 @@ class EscapedGate:
         return reading
 
     def _judge(self, reading: Reading, text: str, *, final: bool) -> str:
+        if self.found is not None:  # before the first escape
+            return ""
         self._held += text
         passed = reading.step(self._decode(self._undecoded + text, final=final), final=final)
         self._learn(passed.findings)
