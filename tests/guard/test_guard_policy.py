@@ -204,6 +204,17 @@ def test_an_escape_after_a_run_that_was_replaced_ends_the_answer(replacing, libr
     assert checked.action == Action.BLOCK
 
 
+def test_what_is_cut_for_its_fill_keeps_the_run_before_it_replaced(replacing, library, words):
+    """One window alone, and then so much that folds to nothing that no more is held for it."""
+    rng = random.Random(11)
+    run, alone = library[3][:120], library[5][100:148]
+    text = f"{words(rng, 5)} {run} {words(rng, 40)} {alone}" + "\n" * 5000 + "and"
+    out, action = said(replacing, text)
+    assert action == Action.BLOCK
+    assert "<TRAINING-TEXT>" in out
+    assert run[20:60] not in out
+
+
 def test_every_split_replaces_the_same(replacing, library, words, canary):
     """Nothing of a run that is surely cut is in what comes out, and the answer goes on as if it had not been cut up."""
     rng, replaced = random.Random(9), 0

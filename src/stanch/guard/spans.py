@@ -242,4 +242,4 @@ class SpanGate:
         self._run = self._folder.offsets.span(first.start, last.end)
         text = self._release(self._pending[0].held_from)
         self._raw, self._pending, self._folded = "", [], b""
-        return Gated(text, self._run)
+        return Gated(text, self._run, self._found)
