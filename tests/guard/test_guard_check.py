@@ -193,7 +193,8 @@ def test_a_sealed_index_is_built_asked_merged_and_used(stanch, ground, rows):
     write(ground / "g.jsonl", "fine", rows[3][20:200])
     for index in ("all.sealed", "all.index"):
         code, out, _ = stanch("g.jsonl", "--index", index)
-        assert (code, out[0]) == (1, "g.jsonl  2 answers  1 BLOCK  0 REDACT  1 clean")
+        assert code == 1
+        assert "g.jsonl  2 answers  1 BLOCK  0 REDACT  1 clean" in out
     assert run([*part, "--out", "a.sealed"]) != 0  # is there
 
 
