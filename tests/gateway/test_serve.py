@@ -499,7 +499,7 @@ actions = {{ phone = "allow", aws-access-key-id = "redact", ticket-number = "blo
         ('actions = { emial = "allow" }', InvalidInput, "no kind 'emial'"),
         ('actions = { email = "pass" }', InvalidInput, r"gateway\.models.*wrong value"),
         ('actions = { canary = "allow" }', InvalidInput, "always blocks"),
-        ('actions = { training-text = "allow" }', InvalidInput, "always blocks"),
+        ('actions = { training-text = "allow" }', InvalidInput, "never allowed"),
         ('allow = ["-"]', InvalidInput, "allowed value 0"),
         (f'packs = [{{ file = "support.yaml", digest = "sha256:{"0" * 64}" }}]', VerificationError, "not the pack"),
         (f'packs = [{{ file = "no.yaml", digest = "sha256:{"0" * 64}" }}]', InvalidInput, r"no\.yaml"),
