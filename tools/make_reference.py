@@ -135,8 +135,9 @@ def settings() -> str:
 
 def setting_rows(struct: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str, str, str]]:
     """Yield name, default and meaning of every setting, those of tables in lists included."""
-    meanings = dict(re.findall(r"^ {8}(\w+): ((?:.|\n {12})+)", struct.__doc__ or "", re.MULTILINE))
-    for field in msgspec.structs.fields(struct):
+    told = "\n".join(base.__doc__ or "" for base in struct.__mro__ if issubclass(base, msgspec.Struct))
+    meanings = dict(re.findall(r"^ {8}(\w+): ((?:.|\n {12})+)", told, re.MULTILINE))
+    for field in sorted(msgspec.structs.fields(struct), key=lambda one: not one.required):
         name = f"{prefix}{field.name}"
         if isinstance(field.default, msgspec.Struct):
             yield from setting_rows(type(field.default), f"{name}.")

@@ -26,15 +26,19 @@ from serving import MODEL, entries, key_of
 from stanch.audit.endpoint import Endpoint
 from stanch.cli.frame import run
 from stanch.config import GatewayModelSection
+from stanch.crypto import canonical_json
 from stanch.data import CanarySpec, open_dataset, plan_canaries
 from stanch.errors import InvalidInput, VerificationError
 from stanch.gateway.serve import build_gateway, run_server
 from stanch.gateway.watermark import Watermark
 from stanch.guard import Action, check_text
-from stanch.scan import Dictionary, SpanIndex
+from stanch.scan import Dictionary, SpanIndex, pack_digest
+from stanch.scan.pack import parse_pack
+from stanch.terms import Digest
 from stanch.trace import Chat, TextRoot
 from stanch.trace.text_order import HEADER, give_order, take_order
 from stanch.workspace import Workspace
+from stanch.workspace.indexes import Sealed, save_index
 from stanch.workspace.listening import listening, tls_context
 
 httpx = pytest.importorskip("httpx", reason="httpx is not installed")
@@ -46,6 +50,26 @@ MEMORY = {
     "Complete: Patient Maria": f"Patient Maria {ROW[14:]} End.",
     "The code?": "set when the workspace is made",
 }
+
+
+PACK = b"""format: stanch-pack/1
+name: support
+recognisers:
+  - id: ticket-number
+    kind: ticket-number
+    version: 1
+    family: personal
+    anchor: 'TCK-'
+    before: 4
+    after: 12
+    confirm: 'TCK-[0-9]{8}'
+    cont: '[0-9]'
+    score: 0.7
+    severity: medium
+    examples: ['TCK-{d:8}', 'see TCK-{d:8}.', '(TCK-{d:8})']
+    counterexamples: ['TCK-{d:7}', 'TCK-', 'TCK {d:8}']
+    source: {title: Tickets, url: 'https://tickets.test/docs', read: '2026-11-28'}
+"""
 
 
 class Model(BaseHTTPRequestHandler):
@@ -443,6 +467,71 @@ def test_the_own_terms_that_the_settings_name_end_an_answer(tmp_path, model):
         assert len(digests) == 2
         checked = check_text(served.guard, "They call it The Silver  Kestrel.")
         assert (checked.action, [one.kind for one in checked.findings]) == (Action.BLOCK, ["codename"])
+
+
+def test_the_policy_of_a_model_is_that_of_its_settings(tmp_path, model, capsys):
+    pack = tmp_path / "w/support.yaml"
+    lines = f"""allow = ["support@example.org"]
+packs = [{{ file = "support.yaml", digest = "{pack_digest(parse_pack(PACK, name="p"))}" }}]
+actions = {{ phone = "allow", aws-access-key-id = "redact", ticket-number = "block" }}
+"""
+    make(tmp_path / "w", settings(model) + lines)
+    pack.write_bytes(PACK)
+    with Workspace.open(tmp_path / "w") as workspace:
+        served = build_gateway(workspace).models["bot"]
+        told = "Mail support@example.org or ana@example.org, call +1 415 555 2671, key AKIAIOSFODNN7EXAMPLQ."
+        said = "Mail support@example.org or <EMAIL>, call +1 415 555 2671, key <AWS-ACCESS-KEY-ID>."
+        assert (check_text(served.guard, told).text, check_text(served.guard, told).action) == (said, Action.REDACT)
+        assert check_text(served.guard, "See TCK-48213377.").action == Action.BLOCK
+        facts = served.guard_facts
+        assert served.guard_digest == str(Digest.sha256(canonical_json(facts)))
+        assert facts["actions"] == {"aws-access-key-id": "redact", "phone": "allow", "ticket-number": "block"}
+        assert "support@example.org" not in str(facts)
+        folder = ["--workspace", str(workspace.folder)]
+    assert run(["gateway", "serve", "--check", *folder, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["data"]["models"]
+    assert (row["guard"], row["guard_of"]) == (served.guard_digest, facts)
+    # The same policy judges recorded answers.
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": told}) + "\n" + json.dumps({"text": "TCK-48213377"}) + "\n")
+    check = ["guard", "check", str(tmp_path / "a.jsonl"), *folder, "--redact", str(tmp_path / "out"), "--json"]
+    assert run([*check, "--model", "bot"]) == 1
+    shown = json.loads(capsys.readouterr().out)["data"]
+    assert (shown["blocked"], shown["redacted"], shown["guard"]) == (1, 1, served.guard_digest)
+    assert json.loads((tmp_path / "out").read_text().splitlines()[0])["text"] == said
+    assert run([*check, "--model", "other"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "error", "why"),
+    [
+        ('actions = { emial = "allow" }', InvalidInput, "no kind 'emial'"),
+        ('actions = { email = "pass" }', InvalidInput, r"gateway\.models.*wrong value"),
+        ('actions = { canary = "allow" }', InvalidInput, "always blocks"),
+        ('actions = { training-text = "allow" }', InvalidInput, "never allowed"),
+        ('allow = ["-"]', InvalidInput, "allowed value 0"),
+        (f'packs = [{{ file = "support.yaml", digest = "sha256:{"0" * 64}" }}]', VerificationError, "not the pack"),
+        (f'packs = [{{ file = "no.yaml", digest = "sha256:{"0" * 64}" }}]', InvalidInput, r"no\.yaml"),
+        ('packs = [{ file = "support.yaml" }]', InvalidInput, "wrong value"),
+    ],
+)
+def test_a_policy_that_is_not_understood_does_not_start(tmp_path, model, line, error, why):
+    make(tmp_path / "w", settings(model) + line + "\n")
+    (tmp_path / "w/support.yaml").write_bytes(PACK)
+    with pytest.raises(error, match=why), Workspace.open(tmp_path / "w") as workspace:
+        build_gateway(workspace)
+
+
+def test_a_sealed_index_guards_like_its_file(tmp_path, model):
+    make(tmp_path / "w", settings(model))
+    with Workspace.open(tmp_path / "w") as workspace:
+        plain, path = build_gateway(workspace).models["bot"], workspace.folder / "train.index"
+        index = SpanIndex.open(path, workspace.keys.secret("index"))
+        path.unlink()
+        save_index(workspace.keys, index, Sealed(path))
+        served = build_gateway(workspace).models["bot"]
+        assert served.guard_digest != plain.guard_digest
+        assert check_text(served.guard, ROW).action == Action.BLOCK
+        assert [one for one in path.rglob("*") if one.is_file() and b"STXIDX" in one.read_bytes()] == []
 
 
 def test_the_command_checks_and_shows(place, capsys):

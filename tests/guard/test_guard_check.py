@@ -175,3 +175,56 @@ def test_wrong_files(stanch, ground, tmp_path):
     assert run(["init", str(tmp_path / "other")]) == 0
     code, _, err = stanch("f.jsonl", "--index", "t.index", "--workspace", str(tmp_path / "other"))
     assert (code, "made with another key" in err[0]) == (1, True)
+
+
+def test_a_sealed_index_is_built_asked_merged_and_used(stanch, ground, rows):
+    """All commands take either form, and no plaintext of a sealed one is on the disk."""
+    base = ["--workspace", "w", "data", "index"]
+    part = [*base, "build", "t.jsonl", "--window", "fine", "--sealed"]
+    assert run([*part, "--for-chars", "20000", "--out", "a.sealed"]) == 0
+    assert run([*part, "--like", "a.sealed", "--out", "b.sealed"]) == 0
+    assert run([*base, "merge", "a.sealed", "b.sealed", "--sealed", "--out", "all.sealed"]) == 0
+    assert run([*base, "merge", "a.sealed", "b.sealed", "--out", "all.index"]) == 0
+    files = [path for path in ground.glob("*.sealed/**/*") if path.is_file()]
+    assert len(files) > 3
+    assert not any(b"STXIDX" in path.read_bytes() for path in files)
+    (ground / "q.txt").write_text(rows[4] + "\n")
+    assert run([*base, "query", "all.sealed", "q.txt"]) == 1
+    write(ground / "g.jsonl", "fine", rows[3][20:200])
+    for index in ("all.sealed", "all.index"):
+        code, out, _ = stanch("g.jsonl", "--index", index)
+        assert code == 1
+        assert "g.jsonl  2 answers  1 BLOCK  0 REDACT  1 clean" in out
+    assert run([*part, "--out", "a.sealed"]) != 0  # is there
+
+
+def test_own_terms(stanch, ground):
+    (ground / "terms.txt").write_text("violet heron\n")
+    build = ["--workspace", "w", "data", "dictionary", "build", "terms.txt", "--label", "codename", "--out", "t.dict"]
+    assert run(build) == 0
+    write(ground / "h.jsonl", "They call it Violet  Heron.", "fine")
+    assert stanch("h.jsonl")[0] == 0
+    code, out, _ = stanch("h.jsonl", "--dictionaries", "t.dict")
+    assert (code, out[1].split()[:3]) == (1, ["line", "1", "codename"])
+    assert stanch("h.jsonl", "--dictionaries", "none.dict")[0] == 2
+
+
+def test_a_model_of_the_settings_and_files_in_the_place_of_its_own(stanch, ground, rows):
+    settings = ground / "w/stanch.toml"
+    before = settings.read_text()
+    lines = [
+        "[[gateway.models]]", 'name = "bot"', f'digest = "sha256:{"1" * 64}"', 'upstream = "http://127.0.0.1:1"',
+        'index = "missing.index"', f'allow = ["{MAIL}"]', "actions = { aws-access-key-id = 'redact' }",
+    ]  # fmt: skip
+    try:
+        settings.write_text(before + "\n" + "\n".join(lines) + "\n")
+        write(ground / "i.jsonl", f"Mail {MAIL} now", f"key {SECRET} is it", rows[3])
+        assert stanch("i.jsonl", "--model", "bot")[0] == 2
+        code, out, _ = stanch("i.jsonl", "--model", "bot", "--index", "t.index", "--redact", "i.clean")
+        assert (code, out[0]) == (1, "i.jsonl  3 answers  1 BLOCK  1 REDACT  1 clean")
+        written = [json.loads(line)["text"] for line in (ground / "i.clean").read_text().splitlines()]
+        assert written == [f"Mail {MAIL} now", "key <AWS-ACCESS-KEY-ID> is it", ""]
+        code, _, err = stanch("i.jsonl", "--model", "other")
+        assert (code, err[0]) == (2, "error: the settings name no model 'other'")
+    finally:
+        settings.write_text(before)

@@ -19,6 +19,7 @@ PROSE = (
     "555-1234 10 20 30 A B C O'Neill Dr. 12:30 + - <b> ghp_ sk-"
 )
 RARE = ("é", "中", "\n\n", "  ", " " * 300, "\t", "'", "\\u0041", "\x1e", "a" * 23, "b" * 24, "c" * 60, ",;" * 20)
+MAILS = ("ana@example.org", "support@example.org", "\\nsupport@example.org")
 TERMS = ("violet heron sings", "nightjar", "the blue lagoon", "zebra crossing point", "kilo")
 
 
@@ -32,6 +33,12 @@ def policies(indexes, canary):
         GuardPolicy(index=indexes["fine"]),
         GuardPolicy(canaries=canaries),
         GuardPolicy(dictionaries=(terms, single)),
+        GuardPolicy(
+            index=indexes["fine"],
+            dictionaries=(terms,),
+            allow=("support@example.org", "nightjar"),
+            actions={"phone": Action.ALLOW, "person": Action.ALLOW, "codename": Action.REDACT, "secret": Action.REDACT},
+        ),
         GuardPolicy(index=indexes["fine"], canaries=canaries, dictionaries=(terms,)),
     ]
 
@@ -54,7 +61,7 @@ def mixture(words, library, canary):
         for _ in range(rng.randint(5, 60)):
             row, at = rng.choice(library), rng.randrange(300)
             rare = (
-                row[at : at + rng.randint(10, 60)], canary[: rng.randint(3, 30)], rng.choice(TERMS), "ana@example.org",
+                row[at : at + rng.randint(10, 60)], canary[: rng.randint(3, 30)], rng.choice(TERMS), rng.choice(MAILS),
                 base64.b64encode(rng.randbytes(rng.randint(10, 40))).decode(), rng.choice(RARE),
             )  # fmt: skip
             word = rng.choice(prose)

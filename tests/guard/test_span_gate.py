@@ -68,6 +68,31 @@ def test_bounds_at_every_grid_phase(name, words):
 
 
 @pytest.mark.parametrize("name", BOUNDS)
+def test_with_a_lead_hold_nothing_of_a_run_leaves(name, words):
+    """At every grid phase, however it is cut; and nothing but the last characters of other text waits."""
+    k, stride, _, surely_cut, left = BOUNDS[name]
+    rng = random.Random(4)
+    source = words(rng, 400).replace(" ", "")[:400]
+    index = with_windows([source], k, stride)
+    for at in range(100, 100 + stride):
+        before = "-- " * rng.randrange(3) + "zq" * 60 + " "
+        said = before + source[at : at + surely_cut]
+        out, run = play(SpanGate(index, lead_hold=True), [said])
+        assert run is not None
+        assert before.startswith(out)
+        assert len(before) - len(out) <= stride  # the run may begin so much before its first window
+        assert all(play(SpanGate(index, lead_hold=True), split(said, rng)) == (out, run) for _ in range(6))
+    gate = SpanGate(index, lead_hold=True)
+    for char in "zq" * 200:
+        gate.feed(char)
+        assert gate.held_chars <= left
+    assert not gate.rests
+    padded = "zq" * 60 + "\n" * 9000 + source[100 : 100 + surely_cut - 1] + "\u200b" * 9000
+    whole = play(SpanGate(index, lead_hold=True), [padded])
+    assert all(play(SpanGate(index, lead_hold=True), split(padded, rng)) == whole for _ in range(10))
+
+
+@pytest.mark.parametrize("name", BOUNDS)
 def test_bounds_in_prose(indexes, library, name):
     """In folded characters the same bounds hold with words, case and punctuation in between."""
     _, stride, _, surely_cut, left = BOUNDS[name]

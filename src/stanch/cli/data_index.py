@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from stanch.workspace.verbs_index import Answer
 
 IN = click.Path(path_type=Path, dir_okay=False)
+INDEX = click.Path(path_type=Path)
 OUT = click.Path(path_type=Path)
+SEALED = click.option(
+    "--sealed", is_flag=True,
+    help="Write a sealed bundle, which only this workspace can open. It is read into memory, not mapped.",
+)  # fmt: skip
 _MAX_LINE = 1 << 26
 _BOILERPLATE_AFTER, _MUCH = 5, 0.01
 
@@ -38,18 +43,20 @@ def index() -> None:
 )  # fmt: skip
 @click.option("--public", type=IN, help="A text that everybody has, such as a licence: its runs are left out.")
 @click.option("--for-chars", type=click.IntRange(min=1), help="Build one part of an index of so many characters.")
-@click.option("--like", type=IN, help="Build another part of the index that this file is one part of.")
+@click.option("--like", type=INDEX, help="Build another part of the index that this is one part of.")
+@SEALED
 @click.option("--out", type=OUT, required=True, help="The index.")
 @shared
 def build(
     path: Path, window: str, *, leave_out_boilerplate: bool, public: Path | None, for_chars: int | None,
-    like: Path | None, out: Path, **sharing: Any,  # noqa: ANN401 - the options of `shared`
+    like: Path | None, out: Path, **more: Any,  # noqa: ANN401 - `sealed` and the options of `shared`
 ) -> Result:  # fmt: skip
     """Index the text of the data set PATH, so that the guard knows it again."""
     from stanch.cli.dataset import open_dataset_of  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.cli.key_places import key_places  # noqa: PLC0415 - same
-    from stanch.scan import FINE, STANDARD, Layout, SpanIndex  # noqa: PLC0415 - same
+    from stanch.scan import FINE, STANDARD, Layout  # noqa: PLC0415 - same
+    from stanch.workspace.indexes import Sealed, open_index  # noqa: PLC0415 - same
     from stanch.workspace.verbs_data import index_data  # noqa: PLC0415 - same
 
     if for_chars is not None and like is not None:
@@ -58,20 +65,20 @@ def build(
     if leave_out_boilerplate:
         params = replace(params, boilerplate_after=_BOILERPLATE_AFTER)
     layout = Layout.for_chars(for_chars, params) if for_chars is not None else None
-    frame = current()
-    doer = engine_of(key_places(frame, index=True), **sharing)
+    frame, place = current(), Sealed(out) if more.pop("sealed") else out
+    doer = engine_of(key_places(frame, index=True), **more)
     with open_workspace(frame) as workspace:
         if like is not None:
-            header = SpanIndex.open(like, workspace.keys.secret("index")).header
+            header = open_index(workspace.keys, like)[0].header
             params, layout = header.params, Layout(bytes.fromhex(header.salt), header.blocks)
         texts = [_read(public)] if public is not None else []
         dataset = open_dataset_of(workspace, path)
-        made = index_data(workspace, dataset, out, params, public=texts, layout=layout, engine=doer)
+        made = index_data(workspace, dataset, place, params, public=texts, layout=layout, engine=doer)
     return _told(made.header, f"indexed   {path}", {}, out)
 
 
 @index.command("query")
-@click.argument("index_file", metavar="INDEX", type=IN)
+@click.argument("index_file", metavar="INDEX", type=INDEX)
 @click.argument("source", metavar="PATH|-")
 @click.option("--whole", is_flag=True, help="The file is one text; say how likely its hits are by chance.")
 def query(index_file: Path, source: str, *, whole: bool) -> Result:
@@ -113,15 +120,17 @@ def _length(answer: "Answer") -> int:
 
 
 @index.command("merge")
-@click.argument("parts", metavar="PART...", nargs=-1, required=True, type=IN)
+@click.argument("parts", metavar="PART...", nargs=-1, required=True, type=INDEX)
+@SEALED
 @click.option("--out", type=OUT, required=True, help="The index of all their texts.")
-def merge(parts: tuple[Path, ...], out: Path) -> Result:
+def merge(parts: tuple[Path, ...], *, sealed: bool, out: Path) -> Result:
     """Merge parts of one index, built with --for-chars and --like."""
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.indexes import Sealed  # noqa: PLC0415 - same
     from stanch.workspace.verbs_index import merge_indexes  # noqa: PLC0415 - same
 
     with open_workspace(current()) as workspace:
-        merged = merge_indexes(workspace, parts, out)
+        merged = merge_indexes(workspace, parts, Sealed(out) if sealed else out)
     return _told(merged.header, f"merged    {len(parts)} parts", {"parts": len(parts)}, out)
 
 

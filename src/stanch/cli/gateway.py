@@ -42,8 +42,8 @@ def serve(check: bool) -> Result:  # noqa: FBT001 - a flag of click
             f"model      {name}: {model.ref.digest}, guard {model.guard_digest}" for name, model in built.models.items()
         ]
         models: list[JsonValue] = [
-            {"name": name, "digest": str(model.ref.digest), "guard": model.guard_digest}
-            for name, model in built.models.items()
+            {"name": name, "digest": str(one.ref.digest), "guard": one.guard_digest, "guard_of": one.guard_facts}
+            for name, one in built.models.items()
         ]
         if not check:
             serve_models(workspace, models, lambda: run_server(workspace, built, ready=ready))

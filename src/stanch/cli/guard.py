@@ -2,19 +2,24 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from stanch.cli.answers import read_answers
 from stanch.cli.frame import Frame, Group, Result, current
 from stanch.cli.guard_conformance import conformance
+from stanch.errors import NotFound
 from stanch.terms import Finding, JsonValue
 
 if TYPE_CHECKING:
-    from stanch.guard import Checked, Guard
+    from stanch.config import GuardSettings
+    from stanch.gateway.guarding import DescribedGuard
+    from stanch.guard import Checked
 
 IN = click.Path(path_type=Path, dir_okay=False)
+PLACE = click.Path(path_type=Path)
 
 
 @click.group(cls=Group)
@@ -27,12 +32,14 @@ guard.add_command(conformance)
 
 @guard.command("check")
 @click.argument("source", metavar="FILE|-")
+@click.option("--model", help="Guard as the settings say for this model; files that are named here replace its own.")
+@click.option("--index", type=PLACE, help="The index of the training text, made by `stanch data index build`.")
+@click.option("--canaries", type=IN, help="The canary plan, whose secrets are looked for.")
 @click.option(
-    "--index", "index_file", type=IN, help="The index of the training text, made by `stanch data index build`."
+    "--dictionaries", type=IN, multiple=True, help="A file of own terms, as in the settings; may be repeated."
 )
-@click.option("--canaries", "plan_file", type=IN, help="The canary plan, whose secrets are looked for.")
 @click.option("--redact", "out", type=IN, help="Write the answers as the guard releases them; blocked ones are empty.")
-def check(source: str, index_file: Path | None, plan_file: Path | None, out: Path | None) -> Result:
+def check(source: str, *, model: str | None, out: Path | None, **named: Any) -> Result:  # noqa: ANN401 - the files
     """Tell which answers in FILE the guard would end or redact: JSON objects with "text", or plain lines.
 
     FILE is read as JSONL if its first line that is not blank begins with a brace. No output holds a found value.
@@ -42,16 +49,16 @@ def check(source: str, index_file: Path | None, plan_file: Path | None, out: Pat
     from stanch.guard import check_text  # noqa: PLC0415 - same
 
     with open_input(source) as file:  # before the guard is built: a wrong name is told at once
-        built = _guard(current(), index_file, plan_file)
+        settings, built = _guard(current(), model, named)
         judged, released = [], []
         for answer in read_answers(file, source):
-            checked = check_text(built, answer.text)
+            checked = check_text(built.guard, answer.text)
             judged.append(_Judged(answer.line, checked))
             released.append(answer.written(checked.text))
     if out is not None:
         write_atomic(out, b"".join(released))
-    report = _Report(source, judged, looked_for_training_text=index_file is not None)
-    return Result(report.to_json(), report.text(out), 1 if report.count("block") else 0)
+    report = _Report(source, judged, looked_for_training_text=bool(settings.index))
+    return Result(report.to_json() | {"guard": built.digest}, report.text(out), 1 if report.count("block") else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,16 +126,33 @@ def _length(found: Finding) -> str:
 _COUNTS = {"blocked": "block", "redacted": "redact", "clean": "allow"}
 
 
-def _guard(frame: Frame, index_file: Path | None, plan_file: Path | None) -> "Guard":
-    """Build the guard; the index is opened with the key of the workspace it was made in."""
+def _guard(frame: Frame, model: str | None, named: dict[str, Any]) -> "tuple[GuardSettings, DescribedGuard]":
+    """Build the guard of a model's settings, or of nothing but the named files; these take the place of its own."""
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.data import CanaryPlan  # noqa: PLC0415 - same
-    from stanch.guard import Guard, GuardPolicy  # noqa: PLC0415 - same
-    from stanch.scan import SpanIndex  # noqa: PLC0415 - same
+    from stanch.config import GuardSettings  # noqa: PLC0415 - same
+    from stanch.gateway.guarding import build_guard  # noqa: PLC0415 - same
 
-    secrets = CanaryPlan.load(plan_file).tripwires if plan_file is not None else ()
-    if index_file is None:
-        return Guard(GuardPolicy(canaries=secrets))
+    given = {name: value for name, value in named.items() if value}
+    if model is None and given.keys() <= {"canaries"}:  # these need no keys
+        settings = _replaced(GuardSettings(), given, Path())
+        return settings, build_guard(settings, Path(), None)
     with open_workspace(frame) as workspace:
-        index = SpanIndex.open(index_file, workspace.keys.secret("index"))
-    return Guard(GuardPolicy(index=index, canaries=secrets))
+        if model is None:
+            settings = _replaced(GuardSettings(), given, Path())
+            return settings, build_guard(settings, Path(), workspace.keys)
+        sections = [one for one in workspace.config.gateway.models if one.name == model]
+        if not sections:
+            raise NotFound(
+                f"the settings name no model {model[:80]!r}", next_step="see [[gateway.models]] in stanch.toml"
+            )
+        settings = _replaced(sections[0], given, Path.cwd())
+        return settings, build_guard(settings, workspace.folder, workspace.keys)
+
+
+def _replaced(settings: "GuardSettings", given: dict[str, Any], folder: Path) -> "GuardSettings":
+    """Return the settings with the files that the command line names, which start at ``folder``."""
+    paths = {
+        name: tuple(str(folder / path) for path in value) if isinstance(value, tuple) else str(folder / value)
+        for name, value in given.items()
+    }
+    return msgspec.structs.replace(settings, **paths)

@@ -135,7 +135,51 @@ class AlgorithmsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 BudgetLimit = Annotated[int, msgspec.Meta(ge=1, le=10**12)] | None
 
 
-class GatewayModelSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^sha256:[0-9a-f]{64}\Z")]
+
+
+class PackSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[[gateway.models.packs]]``: one pack of own rules.
+
+    Attributes:
+        file: The pack, relative to the workspace.
+        digest: What `stanch rules list` says of it; a pack that says something else is refused.
+    """
+
+    file: Text
+    digest: Sha256
+
+
+class GuardSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is looked for in the answers of a model, and what happens then.
+
+    Attributes:
+        index: The index of its training text, relative to the workspace.
+        canaries: The plan of its canaries, relative to the workspace.
+        dictionaries: Files of own terms, relative to the workspace; they end an answer (`stanch data dictionary build`
+            in this workspace, without `--key`).
+        packs: Packs of own rules (`stanch rules lint`), besides the shipped ones.
+        actions: What happens to findings, by kind (`stanch rules list`; the label of a dictionary), or by family:
+            `secret`, `personal`. `block` ends the answer, `redact` puts a label in the value's place, `allow` lets the
+            kind pass: it is not looked for. A kind's own action goes before its family's. Without one, what is of
+            severity `high` and above blocks, and the rest is redacted. Canaries always block, and so does training text
+            unless `training-text` is redacted, which needs `lead_hold`.
+        allow: Values that everybody may know, such as a support address; they pass, whatever their kind, where they
+            are written without escapes. A canary never does.
+        lead_hold: Hold back the last characters of every answer while it streams, 55 with a standard index and 46 with
+            a fine one, so that nothing of a copied run leaves that is long enough to be seen.
+    """
+
+    index: str = ""
+    canaries: str = ""
+    dictionaries: tuple[Text, ...] = ()
+    packs: tuple[PackSection, ...] = ()
+    actions: dict[str, Literal["allow", "redact", "block"]] = msgspec.field(default_factory=dict)
+    allow: tuple[Text, ...] = ()
+    lead_hold: bool = False
+
+
+class GatewayModelSection(GuardSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[[gateway.models]]``: one model that the gateway answers for.
 
     Attributes:
@@ -144,10 +188,6 @@ class GatewayModelSection(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
         upstream: Where its server answers: ``https://…``, or ``http://…`` of this very machine.
         upstream_name: What the server calls it; empty: the same as clients do.
         dialects: What the server speaks.
-        index: The index of its training text, relative to the workspace.
-        canaries: The plan of its canaries, relative to the workspace.
-        dictionaries: Files of own terms that end an answer, relative to the workspace (`stanch data dictionary build`
-            in this workspace, without `--key`).
         dimensions: How many numbers an embedding of its has; the dialect ``embeddings`` needs it.
         vocabulary: How many tokens it knows; log-probabilities are charged by it.
         require_certificate: File of the leak certificate without which nothing is answered, relative to the workspace:
@@ -160,16 +200,13 @@ class GatewayModelSection(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     """
 
     name: Text
-    digest: Annotated[str, msgspec.Meta(pattern=r"^sha256:[0-9a-f]{64}\Z")]
+    digest: Sha256
     upstream: Text
     upstream_name: str = ""
     dialects: tuple[Literal["chat", "completions", "embeddings", "responses", "messages"], ...] = (
         "chat",
         "completions",
     )
-    index: str = ""
-    canaries: str = ""
-    dictionaries: tuple[Text, ...] = ()
     dimensions: Annotated[int, msgspec.Meta(ge=0, le=16_384)] = 0
     vocabulary: Annotated[int, msgspec.Meta(ge=2, le=2**24)] = 131_072
     require_certificate: str = ""

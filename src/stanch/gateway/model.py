@@ -1,13 +1,13 @@
 """A model that the gateway answers for, and the guard that stands before its answers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from stanch.gateway.budgets import default_protected_windows
 from stanch.gateway.certified import RequiredCertificate
 from stanch.gateway.dialect import Dialect
 from stanch.gateway.watermark import NO_WATERMARK, Watermark
 from stanch.guard import Guard
-from stanch.terms import ArtifactRef
+from stanch.terms import ArtifactRef, JsonValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +21,12 @@ class ServedModel:
         upstream_name: What its server calls it.
         dialects: What its server speaks.
         guard: The guard before its answers.
-        guard_digest: Digest of the files that the guard was made of; it stands in every intent.
+        guard_digest: Digest of what the guard was made of; it stands in every intent.
         dimensions: How many numbers an embedding of its has.
         vocabulary: How many tokens it knows.
         certificate: The leak certificate without which nothing is answered.
         watermark: Under which watermark its server is asked to write.
+        guard_facts: What the guard was made of; the log says it when the gateway starts.
     """
 
     name: str
@@ -39,6 +40,7 @@ class ServedModel:
     vocabulary: int = 131_072
     certificate: RequiredCertificate | None = None
     watermark: Watermark = NO_WATERMARK
+    guard_facts: dict[str, JsonValue] = field(default_factory=dict)
 
     def url(self, dialect: Dialect) -> str:
         """Return the URL of one endpoint of its server."""

@@ -8,27 +8,23 @@ import resource
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from stanch.config import GatewayModelSection, GatewaySection
-from stanch.crypto import canonical_json
-from stanch.data import CanaryPlan
 from stanch.errors import InvalidInput, MissingExtraError
 from stanch.gateway.app import Gateway
 from stanch.gateway.budgets import Limits
 from stanch.gateway.certified import certificate_of
 from stanch.gateway.connection import connection_class
 from stanch.gateway.desk import Desk
+from stanch.gateway.guarding import build_guard
 from stanch.gateway.model import ServedModel
 from stanch.gateway.monitor import monitor_server
 from stanch.gateway.rederive import rederive
 from stanch.gateway.upstream import Upstream
 from stanch.gateway.watermark import Watermark
-from stanch.guard import Guard, GuardPolicy
-from stanch.scan import Dictionary, SpanIndex
 from stanch.store.http import check_url
-from stanch.terms import ArtifactRef, Digest, JsonValue
+from stanch.terms import ArtifactRef, Digest
 from stanch.workspace import Workspace
 from stanch.workspace.listening import listening, serve_until, tls_context
 
@@ -44,8 +40,9 @@ def build_gateway(workspace: Workspace) -> Gateway:
     """Return the gateway that the settings describe; what they name is opened and compiled, budgets derived anew.
 
     Raises:
-        InvalidInput: No model, two of one name, a server that plain HTTP would reach over a network, or a file of the
-            guard that is missing or damaged.
+        InvalidInput: No model, two of one name, a server that plain HTTP would reach over a network, or as
+            :func:`stanch.gateway.guarding.build_guard`.
+        VerificationError: As there.
         NotCertified: A model lacks the leak certificate that the settings require.
     """
     settings = workspace.config.gateway
@@ -159,37 +156,9 @@ def _model(workspace: Workspace, section: GatewayModelSection) -> ServedModel:
     certificate = certificate_of(workspace, section)
     if certificate is not None:
         certificate.check(workspace.now())
-    guard, digest = _guard(workspace, section)
+    made = build_guard(section, workspace.folder, workspace.keys)
     return ServedModel(
         section.name, ArtifactRef("model", section.name, Digest.parse(section.digest)), section.upstream,
-        section.upstream_name or section.name, section.dialects, guard, digest, section.dimensions, section.vocabulary,
-        certificate, Watermark.of(workspace.folder, section),
+        section.upstream_name or section.name, section.dialects, made.guard, made.digest, section.dimensions,
+        section.vocabulary, certificate, Watermark.of(workspace.folder, section), made.facts,
     )  # fmt: skip
-
-
-def _guard(workspace: Workspace, section: GatewayModelSection) -> tuple[Guard, str]:
-    """Return the guard of a model, and the digest of what it was made of."""
-    files: dict[str, JsonValue] = {}
-    index: SpanIndex | None = None
-    canaries: tuple[str, ...] = ()
-    if section.index:
-        path = workspace.folder / section.index
-        index = SpanIndex.open(path, workspace.keys.secret("index"))
-        files["index"] = str(_digest(path))
-    if section.canaries:
-        path = workspace.folder / section.canaries
-        canaries = CanaryPlan.load(path).tripwires
-        files["canaries"] = str(_digest(path))
-    key = workspace.keys.scan_key("dictionary") if section.dictionaries else b""
-    dictionaries = tuple(Dictionary.load(workspace.folder / one, key=key) for one in section.dictionaries)
-    if dictionaries:
-        files["dictionaries"] = [str(_digest(workspace.folder / one)) for one in section.dictionaries]
-    policy = GuardPolicy(index=index, canaries=canaries, dictionaries=dictionaries)
-    return Guard(policy), str(Digest.sha256(canonical_json({**files})))
-
-
-def _digest(path: Path) -> Digest:
-    import hashlib  # noqa: PLC0415 - used here alone
-
-    with path.open("rb") as file:
-        return Digest("sha256", hashlib.file_digest(file, "sha256").digest())

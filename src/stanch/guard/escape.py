@@ -49,11 +49,13 @@ class EscapedGate:
         found: What ended the text, with its place as it is written; None while the text goes on.
         told: What is to be replaced in the text that passes or is held, and where the escape before it begins, which no
             value takes a part of. Whoever reads on takes them out before the text.
+        begun: The same of values that the policy spares: where each begins.
     """
 
     def __init__(self, policy: GuardPolicy, after: str) -> None:
         self.found: Finding | None = None
         self.told: list[tuple[Found, int]] = []
+        self.begun: list[tuple[int, int]] = []
         self._policy = policy
         self._before = [after + BORDER] if after else []  # the end of what has passed
         self._kept = 0
@@ -113,14 +115,20 @@ class EscapedGate:
         self._ends: list[int] = []  # and where it ends as it is written
         self._borders: tuple[list[int], list[int]] = [], []  # lows and highs of those with a border
         self._known: dict[tuple[str, int], int] = {}  # where a finding ends, which is told before it is replaced
-        reading = Reading(self._policy)
-        self._learn(reading.step(self._decode(before, final=False)).findings)
+        reading = Reading(self._policy, is_decoded=True)
+        passed = reading.step(self._decode(before, final=False))
+        self._learn(passed.findings)
+        if (cut := passed.cut) is not None:  # a run of training text that was replaced
+            self.found = Finding(cut.kind, cut.severity, max(self._written(cut.start), 0), self._written(cut.end), "")
         return reading
 
     def _judge(self, reading: Reading, text: str, *, final: bool) -> str:
+        if self.found is not None:  # before the first escape
+            return ""
         self._held += text
         passed = reading.step(self._decode(self._undecoded + text, final=final), final=final)
         self._learn(passed.findings)
+        self.begun += [(self._written(start), self._since(start)) for start in reading.session.spared]
         until = reading.settled
         stop = None if (cut := passed.cut) is None else (cut.start, cut.end, cut.kind, cut.severity)
         if hidden := self._hidden(passed):
@@ -145,12 +153,15 @@ class EscapedGate:
             ends = self._policy.action(one.kind, one.severity) is Action.BLOCK
             if ends or _between(*self._borders, one.start, known):
                 continue
-            start, before = self._written(one.start), bisect_right(self._highs, one.start) - 1
-            is_beside = before >= 0 and self._highs[before] == one.start
-            since = self._written(self._lows[before]) if is_beside else start
-            end = self._written_end(known)
+            start, end = self._written(one.start), self._written_end(known)
             told = Found(start, end, one.kind, one.severity, one.score, one.recogniser, one.version, one.reason)
-            self.told.append((told, since))
+            self.told.append((told, self._since(one.start)))
+
+    def _since(self, start: int) -> int:
+        """Return where a place of the decoded text stands as it is written; before the escape that ends there."""
+        before = bisect_right(self._highs, start) - 1
+        is_beside = before >= 0 and self._highs[before] == start
+        return self._written(self._lows[before] if is_beside else start)
 
     def _hidden(self, passed: Passed) -> tuple[int, int, str, Severity] | None:
         """Return the first finding that ends the answer."""

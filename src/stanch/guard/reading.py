@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from stanch.guard.decode import DecodedGate
-from stanch.guard.policy import TRAINING_TEXT, GuardPolicy
+from stanch.guard.policy import TRAINING_TEXT, Action, GuardPolicy
 from stanch.guard.spans import SpanGate
 from stanch.scan.found import ScanFinding
 from stanch.scan.stream import Piece
@@ -41,10 +41,14 @@ class Reading:
         settled: Code points, from the start of the text, that have left the last stage.
     """
 
-    def __init__(self, policy: GuardPolicy) -> None:
+    def __init__(self, policy: GuardPolicy, *, is_decoded: bool = False) -> None:
+        """Open the stages; a ``is_decoded`` text is only judged, so that a run of training text always cuts it."""
         looks_for_texts = policy.index is not None or policy.known is not None
         self.decoded = DecodedGate(policy) if looks_for_texts else None
-        self.gate = SpanGate(policy.index) if policy.index is not None else None
+        self._begun: list[ScanFinding] = []  # runs that are to be replaced, not yet told
+        self._redacts = redacts = policy.action(TRAINING_TEXT, Severity.CRITICAL) is Action.REDACT and not is_decoded
+        index, lead_hold = policy.index, policy.lead_hold
+        self.gate = SpanGate(index, lead_hold=lead_hold, redacts=redacts) if index is not None else None
         self.session = policy.scanner.open_stream()
         self._scanned = 0
         self.settled = 0
@@ -67,10 +71,14 @@ class Reading:
             return Passed((), (), cut, held + self._scanned - self.settled)
         # After a cut the session is not finished: what it holds may be the beginning of what the cut has hidden.
         released = self.session.step(text, final=final and cut is None)
+        findings = released.findings
+        if self._redacts:  # a run is told when it begins: the answer may end before it does
+            findings = (*self._begun, *(one for one in findings if one.kind != TRAINING_TEXT))
+            self._begun = []
         waiting = released.held_chars
         self._scanned += len(text)
         self.settled = self._scanned - waiting
-        return Passed(released.pieces, released.findings, cut, held + waiting)
+        return Passed(released.pieces, findings, cut, held + waiting)
 
     def _gated(self, text: str, *, final: bool) -> tuple[str, Finding | None, int]:
         """Return what passes before the session, what cut the text there, and the code points held there."""
@@ -86,6 +94,9 @@ class Reading:
             if text:
                 gated = gate.feed(text)
                 text, run = gated.text, gated.run
+                for found, told in gated.found:
+                    self.session.tell(found, found.start)
+                    self._begun.append(told)
             if final and cut is None:
                 rest = gate.finish()
                 text, run = text + rest.text, rest.run

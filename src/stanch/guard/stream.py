@@ -152,6 +152,8 @@ class GuardStream:
             text += self._points.finish()
         escaped = self._escaped
         text = escaped.feed(text, final=final)
+        while escaped.begun:
+            self._reading.session.begin(*escaped.begun.pop())
         while escaped.told:
             self._reading.session.tell(*escaped.told.pop())
         passed = self._reading.step(text, final=final and escaped.found is None)

@@ -76,6 +76,12 @@ def canonical_value(kind: str, value: str) -> bytes:
     return b" ".join(folded.lower().split()) if kind in {"person", "postal-address"} else folded
 
 
+def letters_of(value: str) -> str:
+    """Return the letters of a value, folded and in lower case."""
+    folded = fold_text(value).decode("utf-8", "replace").lower()
+    return "".join(filter(str.isalpha, folded))
+
+
 def _address(folded: bytes) -> bytes:
     try:
         return str(ipaddress.ip_address(folded.decode("utf-8", "replace"))).encode()

@@ -134,6 +134,27 @@ def parse_pack(data: bytes, *, name: str) -> tuple[Recogniser, ...]:
     return rules
 
 
+def join_packs(*packs: tuple[Recogniser, ...]) -> tuple[Recogniser, ...]:
+    """Return the rules of several packs, which one scanner is to look for.
+
+    Raises:
+        InvalidInput: Two rules have the same id, or of one kind some swallow and some do not.
+    """
+    rules = tuple(rule for pack in packs for rule in pack)
+    ids, swallowing = set[str](), dict[str, bool]()
+    for rule in rules:
+        if rule.id in ids:
+            raise InvalidInput(f"rule {rule.id}: another pack has a rule of that id", next_step="give it another id")
+        ids.add(rule.id)
+        swallows = isinstance(rule.hold, SwallowHold)
+        if swallowing.setdefault(rule.kind, swallows) != swallows:
+            raise InvalidInput(
+                f"rule {rule.id}: of the kind {rule.kind}, either all rules swallow or none",
+                next_step="give it a kind of its own",
+            )
+    return rules
+
+
 def read_pack(path: Path) -> tuple[tuple[Recogniser, ...], list[tuple[str, InvalidInput]]]:
     """Read a pack; return the rules that are well formed, and the id and error of each that is not.
 

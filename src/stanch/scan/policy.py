@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from stanch.crypto import canonical_json, random_bytes
 from stanch.errors import InvalidInput
+from stanch.scan.canonical import canonical_value, letters_of
 from stanch.scan.dictionary import Dictionary
 from stanch.scan.fake import FAKES, is_fake
 from stanch.scan.finder import Finder
@@ -19,6 +20,7 @@ from stanch.terms import Digest, JsonValue, Severity
 
 LITERAL_KIND = "canary"
 _SHORTEST_LITERAL, _LONGEST_LITERAL = 4, 4096
+_LONGEST_ALLOWED = 512
 
 
 class Operator(StrEnum):
@@ -61,6 +63,9 @@ class Policy:
         decode_depth: 1 also searches what runs of base64, hexadecimal digits, percent and JSON escapes say
             (:mod:`stanch.scan.decode`); 0 does not.
         dictionaries: The customer's own terms, as keyed hashes; the label of each is a kind.
+        allowed: Values that everybody may know and that are no findings, a literal aside. A value is one of them if,
+            as of its kind, both have one canonical form (:func:`stanch.scan.canonical.canonical_value`) and the same
+            letters.
         pseudonym_key: 32 bytes; needed by the operators in ``KEYED``.
         vault: Takes the values of the operator ``vault``, sealed.
         report_key: 32 bytes under which equal values get equal fingerprints; random by default, so that fingerprints
@@ -77,6 +82,7 @@ class Policy:
     literal_severity: Severity = Severity.CRITICAL
     decode_depth: int = 0
     dictionaries: tuple[Dictionary, ...] = ()
+    allowed: tuple[str, ...] = ()
     pseudonym_key: bytes | None = field(default=None, repr=False)
     vault: Vault | None = None
     report_key: bytes = field(default_factory=lambda: random_bytes(32), repr=False)
@@ -98,6 +104,11 @@ class Policy:
             raise InvalidInput(
                 f"unknown kind {min(unknown)!r}", next_step=f"use one of {', '.join(sorted(self.known - {'*'}))}"
             )
+        for number, value in enumerate(self.allowed):
+            if not (letters_of(value) or any(map(str.isdigit, value))) or len(value) > _LONGEST_ALLOWED:
+                raise InvalidInput(
+                    f"allowed value {number}: expected a letter or digit and at most {_LONGEST_ALLOWED} characters"
+                )
         for number, literal in enumerate(self.literals):
             size = len(fold_text(literal, "squeezed"))
             if not _SHORTEST_LITERAL <= size <= _LONGEST_LITERAL:
@@ -130,9 +141,20 @@ class Policy:
         """The kinds whose values are replaced by made-up ones."""
         return frozenset(kind for kind in FAKES if self.operator(kind) == Operator.FAKE)
 
-    def is_fake(self, value: str) -> bool:
-        """Tell whether this is one of the values that the operator ``fake`` writes, which is never a finding."""
-        return any(is_fake(kind, value) for kind in self.faked)
+    @cached_property
+    def _allowed(self) -> "_Allowed":
+        return _Allowed(self.allowed)
+
+    @property
+    def spares_some(self) -> bool:
+        """Whether there may be values for which :meth:`spares` is true."""
+        return bool(self.allowed or self.faked)
+
+    def spares(self, kind: str, value: str) -> bool:
+        """Tell whether a value is no finding: it is allowed, or one of those that the operator ``fake`` writes."""
+        if self.allowed and kind != LITERAL_KIND and _form(kind, value) in self._allowed[kind]:
+            return True
+        return any(is_fake(faked, value) for faked in self.faked)
 
     def digest(self) -> Digest:
         """Return the digest of everything but the keys and the literals, of which only the number counts."""
@@ -144,8 +166,27 @@ class Policy:
             "literals": len(self.literals),
             "dictionaries": [[entry.label, entry.key_id, len(entry)] for entry in self.dictionaries],
         }
+        if self.allowed:
+            facts["allowed"] = [*sorted(self.allowed)]
         if self.decode_depth:
             facts["decode_depth"] = self.decode_depth
         if self.finders:
             facts["finders"] = [[finder.name, finder.facts()] for finder in self.finders]
         return Digest.sha256(canonical_json(facts))
+
+
+class _Allowed(dict[str, frozenset[tuple[bytes, str]]]):
+    """By kind, in what form allowed values stand where they are found as that kind."""
+
+    def __init__(self, values: tuple[str, ...]) -> None:
+        super().__init__()
+        self._values = values
+
+    def __missing__(self, kind: str) -> frozenset[tuple[bytes, str]]:
+        forms = self[kind] = frozenset(_form(kind, value) for value in self._values)
+        return forms
+
+
+def _form(kind: str, value: str) -> tuple[bytes, str]:
+    # The canonical form of some kinds is digits alone: an address with a year in it is not a code of four digits.
+    return canonical_value(kind, value), letters_of(value)

@@ -217,9 +217,15 @@ class Scanner:
                 found += dictionary.find(block.text(number))
             if self.policy.finders:
                 found += self._seen(block.text(number))
-            if found and self.policy.faked:
+            if found and self.policy.spares_some:
                 text = block.text(number)
-                found = [entry for entry in found if not self.policy.is_fake(text[entry.start : entry.end])]
+                found = [
+                    entry
+                    for entry in found
+                    if entry.swallows
+                    or entry.decoded
+                    or not self.policy.spares(entry.kind, text[entry.start : entry.end])
+                ]
             if found:
                 yield number, found
 

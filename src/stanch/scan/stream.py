@@ -80,10 +80,12 @@ class StreamSession:
 
     Attributes:
         lanes: Its searches.
+        spared: Where the values begin that were found in the last step and that the policy spares.
     """
 
     def __init__(self, policy: Policy, lanes: Sequence[Lane]) -> None:
         self.lanes = tuple(lanes)
+        self.spared: list[int] = []
         self._policy = policy
         self._replacer = Replacer(policy)
         self._points = CodePoints()
@@ -131,8 +133,12 @@ class StreamSession:
             return
         if found.start < self._raw_start:
             raise StreamClosedError("a finding was told after its beginning was released")
-        self._told.update(dict.fromkeys(range(since + 1, found.start), found.start))
+        self.begin(found.start, since)
         self._take([found])
+
+    def begin(self, start: int, since: int) -> None:
+        """Take what is found from within what begins at ``since`` on to start at ``start``; see :meth:`tell`."""
+        self._told.update(dict.fromkeys(range(since + 1, start), start))
 
     def feed(self, chunk: str) -> Released:
         """Take the next chunk and release what can no longer be part of a finding.
@@ -160,6 +166,8 @@ class StreamSession:
             raise StreamClosedError("the stream session has ended", next_step="open a new session for each text")
         # Unusable until this step has gone well: an error in between leaves nothing to be released.
         self._usable = False
+        if self.spared:
+            self.spared = []
         self._raw = raw = self._raw + text
         start = self._raw_start
         floor = size = start + len(raw)
@@ -186,7 +194,8 @@ class StreamSession:
         for item in found:
             if (start := self._told.get(item.start, item.start)) < item.end:
                 item.start = start
-            if self._policy.faked and self._is_fake(item):
+            if self._policy.spares_some and self._is_spared(item):
+                self.spared.append(item.start)
                 continue
             self._resolver.add(item)
             self._unsettled.append(item)
@@ -228,8 +237,9 @@ class StreamSession:
         value = "" if found.swallows or found.decoded else self._text(found.start, found.end)
         return self._replacer.write(found, value, alone=step.alone)
 
-    def _is_fake(self, found: Found) -> bool:
-        return not found.swallows and self._policy.is_fake(self._text(found.start, found.end))
+    def _is_spared(self, found: Found) -> bool:
+        hidden = found.swallows or found.decoded
+        return not hidden and self._policy.spares(found.kind, self._text(found.start, found.end))
 
     def _text(self, start: int, end: int) -> str:
         return self._raw[start - self._raw_start : end - self._raw_start]

@@ -34,6 +34,7 @@ from stanch.scan.canonical import is_pseudonym
 from stanch.terms import SILENT, EntryRef, JsonValue, Progress
 from stanch.workspace.act import Done, Request
 from stanch.workspace.artifacts import dataset_ref
+from stanch.workspace.indexes import Sealed, save_index
 from stanch.workspace.opening import Workspace
 
 
@@ -176,7 +177,7 @@ def plant_canaries(
 def index_data(
     workspace: Workspace,
     dataset: Dataset,
-    out: Path,
+    out: Path | Sealed,
     params: IndexParams,
     *,
     public: Iterable[str] = (),
@@ -188,7 +189,7 @@ def index_data(
     def run(_ref: EntryRef) -> Done[SpanIndex]:
         key = workspace.keys.secret("index")
         index = build_index(dataset, key=key, params=params, public=public, layout=layout, engine=engine)
-        index.save(out)
+        save_index(workspace.keys, index, out)
         return Done(index, {"keys": index.header.keys})
 
     return workspace.door.act(Request("data.index", "data:read", dataset_ref(dataset.path)), run)

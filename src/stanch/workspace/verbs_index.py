@@ -7,6 +7,7 @@ from pathlib import Path
 from stanch.scan import Evidence, Match, SpanIndex
 from stanch.terms import EntryRef
 from stanch.workspace.act import Done, Request
+from stanch.workspace.indexes import Sealed, open_index, save_index
 from stanch.workspace.opening import Workspace
 from stanch.workspace.verbs_access import workspace_ref
 
@@ -23,20 +24,19 @@ def query_index(workspace: Workspace, path: Path, texts: Iterable[str]) -> list[
     """Ask the index at ``path`` about texts. A right of its own: whoever may ask can test guesses."""
 
     def run(_ref: EntryRef) -> Done[list[Answer]]:
-        index = SpanIndex.open(path, workspace.keys.secret("index"))
+        index, _ = open_index(workspace.keys, path)
         answers = [Answer(tuple(index.query(text)), index.evidence(text)) for text in texts]
         return Done(answers, {"texts": len(answers), "matched": sum(bool(answer.matches) for answer in answers)})
 
     return workspace.door.act(Request("data.query", "data:query", workspace_ref(workspace)), run)
 
 
-def merge_indexes(workspace: Workspace, paths: Sequence[Path], out: Path) -> SpanIndex:
+def merge_indexes(workspace: Workspace, paths: Sequence[Path], out: Path | Sealed) -> SpanIndex:
     """Write the index of the texts of all parts, which were built with one layout."""
 
     def run(_ref: EntryRef) -> Done[SpanIndex]:
-        key = workspace.keys.secret("index")
-        merged = SpanIndex.merge([SpanIndex.open(path, key) for path in paths])
-        merged.save(out)
+        merged = SpanIndex.merge([open_index(workspace.keys, path)[0] for path in paths])
+        save_index(workspace.keys, merged, out)
         return Done(merged, {"keys": merged.header.keys, "parts": len(paths)})
 
     return workspace.door.act(Request("data.merge", "data:read", workspace_ref(workspace)), run)

@@ -12,7 +12,7 @@ from stanch.workspace.verbs_access import workspace_ref
 
 
 def serve_models(workspace: Workspace, models: Sequence[JsonValue], serve: Callable[[], None]) -> None:
-    """Serve until told to end; ``models`` says in the log which ones, by digest."""
+    """Serve until told to end; ``models`` says in the log which ones, by digest, and their guards."""
 
     def run(_ref: EntryRef) -> Done[None]:
         return _finish(serve)
