@@ -125,7 +125,7 @@ def settings() -> str:
         "# Settings\n",
         "`stanch.toml` of the nearest workspace, over the user's own file, over the defaults; a variable",
         "`STANCH_<SECTION>__<KEY>` wins over files, a flag over all. Lists replace. A secret is never a setting: write",
-        "`file:PATH`, `env:NAME` or `keyring:NAME`. `[gate]` belongs to `stanch audit gate`.\n",
+        "`file:PATH` (mode 0600) or `env:NAME`. `[gate]` belongs to `stanch audit gate`.\n",
         "| setting | default | meaning |",
         "|---|---|---|",
     ]
