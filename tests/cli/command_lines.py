@@ -98,7 +98,7 @@ def misses(words):
         return str(error)
     if command is None:
         return ""
-    known = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
+    known = {"--help"} | {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
     given = [re.match(r"--[a-z0-9-]*", word)[0] for word in rest if re.match(r"--[a-z]", word)]
     return " ".join(flag for flag in given if flag not in known)
 
