@@ -5,7 +5,7 @@ import re
 import pytest
 
 from stanch.cli.actions import ACTIONS  # every command stands there: test_commands
-from stanch.cli.threat_table import NOT_DEFENDED, THREATS
+from stanch.cli.threat_table import NOT_DEFENDED, RAND_LEVEL, THREATS
 from stanch.watch.frameworks import FRAMEWORKS, SIGNS
 
 CONTROLS = [(threat.name, control) for threat in THREATS for control in threat.controls]
@@ -36,8 +36,9 @@ def test_every_threat_says_where_its_controls_end():
 def test_the_command_shows_all_of_it(stanch):
     shown = stanch("threats")
     assert shown.code == 0
-    for text in (*(threat.ends for threat in THREATS), *NOT_DEFENDED, *(c.prove for _, c in CONTROLS)):
+    for text in (*(threat.ends for threat in THREATS), *NOT_DEFENDED, RAND_LEVEL, *(c.prove for _, c in CONTROLS)):
         assert text in shown.out
     data = stanch("--json", "threats").json["data"]
+    assert data["level"] == RAND_LEVEL
     assert [threat["name"] for threat in data["threats"]] == [threat.name for threat in THREATS]
     assert data["threats"][0]["maps"]["AML.T0057"] == FRAMEWORKS["AML.T0057"]
