@@ -1,14 +1,17 @@
 """Rules of the house that no linter knows: sizes, layers, and that documents tell the truth about commands."""
 
 import ast
+import statistics
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "src" / "stanch").rglob("*.py"))
+MEDIAN_FILE = 200
 MAX_FILE, MAX_FUNCTION, MAX_PARAMETERS = 500, 60, 7
 
 
@@ -23,12 +26,36 @@ def test_files_and_functions_stay_small(path):
             assert len(names) <= MAX_PARAMETERS, f"{node.name} has too many parameters"
 
 
+def test_half_of_the_files_are_shorter_than_the_aim():
+    assert statistics.median(len(path.read_text().splitlines()) for path in SOURCES) <= MEDIAN_FILE
+
+
 def test_the_layers_hold():
     process = subprocess.run(
         [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert process.returncode == 0, process.stdout
+
+
+DOORS = {
+    "Record door": {"ledger", "workspace", "trace", "watch", "gateway", "console", "cli"},
+    "Permission door": {"access", "workspace", "gateway", "console", "cli"},
+    "One crypto door": {"crypto"},
+}
+"""What may pass each door; ``errors`` imports nothing, so it stands in no list."""
+
+
+@pytest.mark.parametrize("name", DOORS)
+def test_a_door_is_shut_to_every_other_package(name):
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (contract,) = [one for one in settings if one["name"] == name]
+    packages = {
+        path.name.removesuffix(".py") for path in (ROOT / "src" / "stanch").iterdir() if path.name[0] not in "_."
+    }
+    shut = {module.removeprefix("stanch.") for module in contract["source_modules"]}
+    assert shut | DOORS[name] | {"errors", "py.typed"} == packages | {"errors", "py.typed"}
+    assert not shut & DOORS[name]
 
 
 def test_heavy_libraries_are_imported_by_their_own_files_only():
