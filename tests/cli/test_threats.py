@@ -7,8 +7,8 @@ from stanch.cli.threat_table import NOT_DEFENDED, RAND_LEVEL, THREATS
 from stanch.watch.frameworks import FRAMEWORKS, SIGNS
 
 CONTROLS = [(threat.name, control) for threat in THREATS for control in threat.controls]
-# A second table, typed apart from the program's: names as MITRE ATLAS, OWASP (its list of 2026, whole) and NIST AI 100-2
-# E2025 give them; for the EDPB and the GDPR, whose paragraphs have no names, what they are about.
+# A second table, typed apart from the program's: names as MITRE ATLAS, OWASP (its list of 2026, whole) and NIST AI
+# 100-2 E2025 give them; for the EDPB and the GDPR, whose paragraphs have no names, what they are about.
 PUBLISHED = {
     "AML.T0010.003": "AI Supply Chain Compromise: Model", "AML.T0018": "Manipulate AI Model",
     "AML.T0024": "Exfiltration via AI Inference API", "AML.T0024.000": "Infer Training Data Membership",

@@ -154,7 +154,7 @@ def _database(tables: Tables) -> Check:
 def _log(folder: Path, config: Config, keys: Keyring, tables: Tables, clock: Callable[[], float]) -> Iterator[Check]:
     blobs = open_blobs(config.workspace.blobs, base=folder)
     params = ledger_params(config, folder, STATE, log_verifiers(config, keys))
-    if config.ledger.witnesses or config.ledger.policy:
+    if params.policy is not None and (config.ledger.witnesses or config.ledger.policy):
         yield _quorum(params.policy)
     # Without a timer nothing is published; opening compares the rows with every checkpoint that is remembered.
     params = replace(params, checkpoint_seconds=0)
