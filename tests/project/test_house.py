@@ -1,6 +1,7 @@
 """Rules of the house that no linter knows: sizes, layers, and that documents tell the truth about commands."""
 
 import ast
+import re
 import statistics
 import subprocess
 import sys
@@ -36,6 +37,25 @@ def test_the_layers_hold():
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert process.returncode == 0, process.stdout
+
+
+def test_the_nightly_target_runs_every_size_that_the_tests_only_taste():
+    recipe = (ROOT / "Makefile").read_text().partition("\nnightly:")[2].partition("\n\n")[0].replace("\\\n", " ")
+    told = re.compile(r"`make nightly` (?:takes|tries) ([0-9,]+)")
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        text = path.read_text()
+        sizes = re.findall(r'environ\.get\("(STANCH_[A-Z_]+)", "\d+"\)', text)
+        for size in set(sizes) - {"STANCH_SEED"}:
+            assert str(path.relative_to(ROOT)) in recipe, path
+            (value,) = re.findall(rf"\b{size}=(\d+)", recipe)
+            said = {
+                int(one.replace("a million", "1000000").replace(",", ""))
+                for one in told.findall(text.replace("``", "`"))
+            }
+            assert said <= {int(value)}, path
+        assert "each night" not in text or path.samefile(__file__), path
+    for part in ("pytest -m nightly", "tools/fuzz.py --counts 10000", "benchmarks/drill_*.py", "--size nightly"):
+        assert part in recipe
 
 
 DOORS = {
