@@ -16,10 +16,10 @@ from stanch.cli.commands import COMMANDS
 from stanch.cli.frame import Leaf, Root
 
 FILLED = "…"
-_FENCE = re.compile(r"^```([^`\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"(?<!`)(`{1,2})(?!`)(stanch\s[^`]+?)\1(?!`)")
 _LOOSE = re.compile(r"(?<![\w./:\[='-])stanch( [^`;,()|<\n]*)")
-_SHELL = {"", "console", "sh", "text unrun"}
+_SHELL = {"", "console"}
 
 
 def fences(text):
