@@ -22,13 +22,24 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Tests start stanch some hundred times: what was compiled once is kept, whatever the machine's own setting.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check docs bench mutate dist clean
+.PHONY: demo test nightly check docs bench mutate dist clean
 
 demo: $(DEMO)
 	$(BIN)/stanch demo $(ARGS)
 
 test: $(STAMP) $(BARE)/.ready $(OIDC)/node_modules/.package-lock.json
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+# What takes hours: the sizes that a run of the tests only tastes, and the drills, which write benchmarks/results.
+nightly: $(STAMP) $(BARE)/.ready $(OIDC)/node_modules/.package-lock.json
+	$(BIN)/python -m pytest -m nightly $(ARGS)
+	STANCH_SPLITS=1000000 STANCH_KILLS=100 STANCH_SENSITIVITY_BATCHES=10000 STANCH_CONNECTIONS=10000 \
+	  $(BIN)/python -m pytest tests/scan/test_stream.py tests/guard/test_splits.py tests/tune/test_resume.py \
+	  tests/tune/test_sensitivity.py tests/ledger/test_crash.py tests/gateway/test_connections.py \
+	  tests/gateway/test_closed.py $(ARGS)
+	$(BIN)/python tools/fuzz.py --counts 10000
+	$(BIN)/python benchmarks/bench_trace_innocents.py --size nightly
+	for script in benchmarks/drill_*.py; do $(BIN)/python $$script || exit 1; done
 
 check: $(STAMP)
 	$(BIN)/ruff check src tests benchmarks tools

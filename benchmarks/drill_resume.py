@@ -1,4 +1,4 @@
-"""A redaction that is killed again and again, and must neither lose nor repeat anything. For the nightly run.
+"""A redaction that is killed again and again, and must neither lose nor repeat anything. Part of `make nightly`.
 
 Generates records from a seed, each with its number and some with a finding, and has a child process redact them. The
 child is killed with SIGKILL at random points, as often as asked, and started again, until it gets to the end. Then

@@ -1,4 +1,4 @@
-"""Writes what documents repeat of the code: commands, errors, settings, kinds of entry, threats, the gateway's API.
+"""Writes what documents repeat of the code: commands, errors, settings, entries, roles, threats, the gateway's API.
 
 A test compares what this writes with the files, so that the documents cannot drift. Run it after a change:
 
@@ -16,12 +16,14 @@ import click
 import msgspec
 
 import stanch
+from stanch.access.policy import default_policies, default_text
+from stanch.access.roles import ROLES, check_separation
 from stanch.cli.actions import ACTIONS
 from stanch.cli.commands import COMMANDS
 from stanch.cli.frame import Leaf, Root
 from stanch.cli.threat_table import NOT_DEFENDED, RAND_LEVEL, THREATS
 from stanch.config import Config
-from stanch.errors import StanchError
+from stanch.errors import SeparationOfDuties, StanchError
 from stanch.gateway.app import ENDPOINTS
 from stanch.gateway.openapi import describe_endpoints
 from stanch.ledger.ocsf import class_of
@@ -125,7 +127,7 @@ def settings() -> str:
         "# Settings\n",
         "`stanch.toml` of the nearest workspace, over the user's own file, over the defaults; a variable",
         "`STANCH_<SECTION>__<KEY>` wins over files, a flag over all. Lists replace. A secret is never a setting: write",
-        "`file:PATH`, `env:NAME` or `keyring:NAME`. `[gate]` belongs to `stanch audit gate`.\n",
+        "`file:PATH` (mode 0600) or `env:NAME`. `[gate]` belongs to `stanch audit gate`.\n",
         "| setting | default | meaning |",
         "|---|---|---|",
     ]
@@ -176,6 +178,49 @@ def entries() -> str:
         *(f"| `{name}` | {meaning} |" for name, meaning in sorted(PAYLOADS.items())),
     ]
     return HEAD + "\n".join([*lines, ""])
+
+
+def roles() -> str:
+    """Return the page of roles, as the policies that stanch comes with have them."""
+    policies = default_policies().policies
+    permits = {role: policies[f"role-{role}"].actions for role in sorted(ROLES)}
+    lines = [
+        "# Roles\n",
+        "What somebody may do is what their roles permit, less what a condition forbids. `stanch access grant` gives a",
+        "role; `stanch access why NAME ACTION` says whether somebody may now, and why. Other policies can be put in",
+        "force ([access](../access.md)), never without the conditions of this page that forbid.\n",
+        "| role | may | never held together with |",
+        "|---|---|---|",
+    ]
+    for role, actions in permits.items():
+        lines.append(f"| `{role}` | {_names(actions)} | {_names(apart(role)) or 'none'} |")
+    lines += ["\n## Actions\n", "| action | roles | acts that ask for it |", "|---|---|---|"]
+    for action in sorted(default_policies().actions):
+        held = frozenset(role for role, actions in permits.items() if action in actions)
+        asking = frozenset(name for name, kind in KINDS.items() if kind.action == action)
+        lines.append(f"| `{action}` | {_names(held) or 'none'} | {_names(asking) or 'none'} |")
+    lines += [
+        "\n## Conditions\n",
+        "Each holds for every role. `team` is the profile; `involved` is whoever made, audited or requested it.\n",
+        "| condition | effect | on | as the policy says it |",
+        "|---|---|---|---|",
+    ]
+    for name, condition in re.findall(r'@id\("([^"]+)"\)[^;]*?\)\s*((?:when|unless) \{[^}]*\});', default_text()):
+        everything = policies[name].actions == default_policies().actions
+        on = "every action" if everything else _names(policies[name].actions)
+        lines.append(f"| `{name}` | {policies[name].effect} | {on} | `{_plain(condition).replace('||', 'or')}` |")
+    return HEAD + "\n".join([*lines, ""])
+
+
+def apart(role: str) -> frozenset[str]:
+    """Return the roles that nobody holds together with ``role``."""
+    found = set()
+    for other in ROLES - {role}:
+        try:
+            check_separation([other], role)
+        except SeparationOfDuties:
+            found.add(other)
+    return frozenset(found)
 
 
 def arguments() -> str:
@@ -239,6 +284,7 @@ PAGES = {
     "reference/errors.md": errors,
     "reference/settings.md": settings,
     "reference/entries.md": entries,
+    "reference/roles.md": roles,
     "reference/arguments.md": arguments,
     "explain/threat-model.md": threat_model,
     "spec/gateway-openapi.json": gateway,

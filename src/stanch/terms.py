@@ -124,24 +124,6 @@ class EntryRef:
 
 
 @dataclass(frozen=True, slots=True)
-class VerifiedEntry:
-    """An entry whose inclusion was proven under a checkpoint of a trusted log."""
-
-    index: int
-    leaf_hash: bytes
-    entry: bytes
-    checkpoint_size: int
-
-
-class ProofVerifier(Protocol):
-    """Checks that an entry is in a trusted log; lets ``sign`` and ``release`` demand it without knowing the log."""
-
-    def verify(self, proof: bytes, entry: bytes) -> VerifiedEntry:
-        """Return the verified entry or raise :class:`stanch.errors.VerificationError`."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
 class VerifiedDigest:
     """A SHA-256 digest that a trusted publisher signed; made by ``sign``, demanded by ``seal``."""
 

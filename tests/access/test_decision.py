@@ -3,6 +3,8 @@
 import dataclasses
 import itertools
 import json
+import re
+from pathlib import Path
 
 import cedarpy
 import pytest
@@ -42,6 +44,7 @@ MATRIX = {
     "legal_reader": "case:read",
     "break_glass": "access:break-glass",
 }
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "roles.md"
 KINDS = {
     "data:read": ("Dataset", "Workspace"),
     "data:query": ("Dataset", "Workspace"),
@@ -400,3 +403,13 @@ def test_policies_that_break_a_rule_are_refused(change):
     assert change(text) != text
     with pytest.raises(InvalidInput):
         parse_policies(change(text))
+
+
+def test_the_page_of_roles_has_this_matrix_and_every_condition():
+    may, _, conditions = PAGE.read_text().partition("## Actions")
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", may, re.MULTILINE)
+    assert {role: " ".join(sorted(re.findall("`(.*?)`", row))) for role, row in rows} == {
+        role: " ".join(sorted(actions.split())) for role, actions in MATRIX.items()
+    }
+    named = re.findall(r"^\| `([\w-]+)` \| (?:permit|forbid) \|", conditions, re.MULTILINE)
+    assert {*named, *(f"role-{role}" for role in MATRIX)} == set(default_policies().policies)

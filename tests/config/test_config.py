@@ -91,7 +91,7 @@ def test_issuers_and_witnesses_are_tables(tmp_path):
         ("[access\n", InvalidInput, "not valid TOML", None),
         ("[origins]\nx = 'y'\n", UnknownSetting, "origins", 1),
         ("[algorithms]\nprofile = '1999'\n", InvalidInput, "algorithms.profile", 2),
-        ("[workspace]\nengine = 'ray'\n", InvalidInput, "workspace.engine", 2),
+        ("[workspace]\nengine = 'ray'\n", UnknownSetting, "workspace.engine", 2),
         ("[[access.issuers]]\nissuer = 'https://i'\nalgorithms = ['none']\n", InvalidInput, "access.issuers", 1),
         ("[[access.issuers]]\nissuer = 'https://i'\ncolour = 'red'\n", UnknownSetting, "colour", 1),
     ],
@@ -104,7 +104,15 @@ def test_a_wrong_setting_is_named_with_its_line(tmp_path, text, error, named, li
     assert (f"{path}:{line}: " if line else str(path)) in caught.value.what
 
 
-@pytest.mark.parametrize("literal", ["hunter2-is-my-secret", "file:", "keyring:../up/../../x y", "env:9"])
+def test_a_setting_that_is_gone_ends_nothing_with_its_one_value(tmp_path):
+    path = write(tmp_path / "stanch.toml", "[workspace]\nengine = 'local'\nblobs = 'file:b'\n")
+    config = load_config(path, environ={})
+    assert (config.workspace.blobs, hasattr(config.workspace, "engine")) == ("file:b", False)
+    with pytest.raises(UnknownSetting, match=r"STANCH_WORKSPACE__ENGINE: there is no setting workspace\.engine"):
+        load_config(path, environ={"STANCH_WORKSPACE__ENGINE": "ray"})
+
+
+@pytest.mark.parametrize("literal", ["hunter2-is-my-secret", "file:", "keyring:pepper", "env:9"])
 def test_a_literal_secret_is_refused_and_not_shown(tmp_path, literal):
     text = f'[[access.issuers]]\nissuer = "https://i"\nclient_secret = "{literal}"\n'
     with pytest.raises(InvalidInput) as caught:

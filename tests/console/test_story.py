@@ -33,7 +33,7 @@ from stanch.gateway.model import ServedModel
 from stanch.gateway.serve import run_server
 from stanch.gateway.upstream import Upstream
 from stanch.guard import Guard, GuardPolicy
-from stanch.ledger import LedgerProofVerifier
+from stanch.ledger import verify_proof
 from stanch.release import approve
 from stanch.terms import ArtifactRef, Digest
 from stanch.watch.alert import AlertState
@@ -218,10 +218,10 @@ def check_evidence(workspace, incident, data):
     """Hold an exported ZIP file against the log."""
     archive = zipfile.ZipFile(io.BytesIO(data))
     told = json.loads(archive.read(f"{incident}/incident.json"))
-    reader, check = workspace.ledger.reader(), LedgerProofVerifier(workspace.ledger.policy)
+    reader, policy = workspace.ledger.reader(), workspace.ledger.policy
     for row in told["timeline"]:
         proof = archive.read(f"{incident}/proofs/{row['index']}.tlog-proof")
-        assert check.verify(proof, reader.entry(row["index"])).checkpoint_size > row["index"]
+        assert verify_proof(proof, reader.entry(row["index"]), policy).checkpoint_size > row["index"]
     assert {"gateway.infer", "watch.incident.open"} <= {row["kind"] for row in told["timeline"]}
 
 

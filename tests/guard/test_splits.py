@@ -1,6 +1,6 @@
 """Texts cut in every way that chance finds: the same comes out as of the whole, and never the beginning of a secret.
 
-STANCH_SPLITS says how many cuts are tried; each night 1,000,000 are.
+STANCH_SPLITS says how many cuts are tried; `make nightly` tries 1,000,000.
 """
 
 import base64

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,23 @@ def test_the_unit_waits_longer_than_answers_and_does_not_repeat_what_does_not_he
     assert int(service["TimeoutStopSec"]) > 35
     assert service["RestartPreventExitStatus"].split() == ["2", "3", "4"]
     assert service["KillMode"] == "mixed"
+
+
+def test_the_build_takes_what_the_package_is_made_of_and_no_key(tmp_path):
+    lines = (ROOT / ".dockerignore").read_text().splitlines()[1:]
+    assert (lines[0], lines[-1]) == ("*", "**/__pycache__")  # all is out; what is let in stands between
+    let_in = [line.removeprefix("!") for line in lines[1:-1]]
+    assert [f"!{name}" for name in let_in] == lines[1:-1]
+    for name in let_in:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, tmp_path / name)
+    assert set(let_in) == {"LICENSE", "README.md", "constraints.txt", "pyproject.toml", "src"}
+    words = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path / "dist"]
+    built = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    (wheel,) = (tmp_path / "dist").iterdir()
+    held = set(zipfile.ZipFile(wheel).namelist())
+    files = (path.relative_to(tmp_path / "src") for path in (tmp_path / "src" / "stanch").rglob("*") if path.is_file())
+    assert {path.as_posix() for path in files} <= held

@@ -1,14 +1,18 @@
 """Rules of the house that no linter knows: sizes, layers, and that documents tell the truth about commands."""
 
 import ast
+import re
+import statistics
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "src" / "stanch").rglob("*.py"))
+MEDIAN_FILE = 200
 MAX_FILE, MAX_FUNCTION, MAX_PARAMETERS = 500, 60, 7
 
 
@@ -23,12 +27,52 @@ def test_files_and_functions_stay_small(path):
             assert len(names) <= MAX_PARAMETERS, f"{node.name} has too many parameters"
 
 
+def test_half_of_the_files_are_shorter_than_the_aim():
+    assert statistics.median(len(path.read_text().splitlines()) for path in SOURCES) <= MEDIAN_FILE
+
+
 def test_the_layers_hold():
     process = subprocess.run(
         [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert process.returncode == 0, process.stdout
+
+
+def test_the_nightly_target_runs_every_size_that_the_tests_only_taste():
+    recipe = (ROOT / "Makefile").read_text().partition("\nnightly:")[2].partition("\n\n")[0].replace("\\\n", " ")
+    told = re.compile(r"`make nightly` (?:takes|tries) ([0-9,]+)")
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        text = path.read_text()
+        sizes = re.findall(r'environ\.get\("(STANCH_[A-Z_]+)", "\d+"\)', text)
+        for size in set(sizes) - {"STANCH_SEED"}:
+            assert str(path.relative_to(ROOT)) in recipe, path
+            (value,) = re.findall(rf"\b{size}=(\d+)", recipe)
+            said = told.findall(text.replace("``", "`").replace("a million", "1,000,000"))
+            assert {int(one.replace(",", "")) for one in said} <= {int(value)}, path
+        assert "each night" not in text or path.samefile(__file__), path
+    for part in ("pytest -m nightly", "tools/fuzz.py --counts 10000", "benchmarks/drill_*.py", "--size nightly"):
+        assert part in recipe
+
+
+DOORS = {
+    "Record door": {"ledger", "workspace", "trace", "watch", "gateway", "console", "cli"},
+    "Permission door": {"access", "workspace", "gateway", "console", "cli"},
+    "One crypto door": {"crypto"},
+}
+"""What may pass each door; ``errors`` imports nothing, so it stands in no list."""
+
+
+@pytest.mark.parametrize("name", DOORS)
+def test_a_door_is_shut_to_every_other_package(name):
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (contract,) = [one for one in settings if one["name"] == name]
+    packages = {
+        path.name.removesuffix(".py") for path in (ROOT / "src" / "stanch").iterdir() if path.name[0] not in "_."
+    }
+    shut = {module.removeprefix("stanch.") for module in contract["source_modules"]}
+    assert shut | DOORS[name] | {"errors", "py.typed"} == packages | {"errors", "py.typed"}
+    assert not shut & DOORS[name]
 
 
 def test_heavy_libraries_are_imported_by_their_own_files_only():

@@ -1,5 +1,6 @@
 """The documents name every command, flag, error, setting and kind of entry; the pages are what the code says now."""
 
+import ast
 import importlib.util
 import inspect
 import re
@@ -10,7 +11,7 @@ import pytest
 
 import stanch.errors as errors_module
 from stanch.errors import NotAuthenticated, StanchError, bug
-from stanch.workspace.kinds import KINDS
+from stanch.workspace.kinds import KINDS, NOTES
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -54,6 +55,18 @@ def test_every_setting_has_a_meaning():
 def test_every_kind_of_entry_is_in_the_documents():
     page = (DOCS / "reference" / "entries.md").read_text()
     assert all(f"| `{name}` |" in page for name in KINDS)
+
+
+def test_every_kind_of_note_is_in_the_documents():
+    found = set()
+    for path in TOOL.SOURCES.rglob("*.py"):
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        if {"noted", "note"} & {node.id for node in nodes if isinstance(node, ast.Name)}:
+            found |= {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    families = "|".join({name.partition(".")[0] for name in KINDS})
+    assert {text for text in found if re.fullmatch(rf"({families})(\.[a-z-]+)+", text)} - set(KINDS) == set(NOTES)
+    page = (DOCS / "reference" / "entries.md").read_text()
+    assert all(f"| `{name}` | {meaning} |" in page for name, meaning in NOTES.items())
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)

@@ -15,7 +15,7 @@ from stanch.scan.examples import ExampleMaker
 from stanch.scan.rules import RuleLane
 
 SPLITS = int(os.environ.get("STANCH_SPLITS", "20000"))
-"""Ways of cutting that are tried; a nightly run sets a million."""
+"""Ways of cutting that are tried; `make nightly` tries a million."""
 
 SPLITS_A_TEXT = 40
 

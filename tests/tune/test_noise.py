@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import chi2, kstest, norm
 
 from stanch.tune.grid import grid_exponent, quantise, release_into
-from stanch.tune.noise import AesGaussian, box_muller
+from stanch.tune.noise import AesGaussian, _box_muller_into
 from stanch.tune.sampler import StreamKeys, stream_words
 
 from .engine_models import integers
@@ -29,8 +29,14 @@ def normals(step, parameter, count, key=KEY) -> np.ndarray:
     return integers(AesGaussian(key), step, parameter, count, FINE) / FINE
 
 
+def drawn(words):
+    values = np.empty(len(words))
+    _box_muller_into(words.copy(), values, 1.0)
+    return values
+
+
 def test_one_draw_is_the_published_one():
-    assert box_muller(stream_words(KEY, 0, 0, 4)) == pytest.approx(GOLDEN["one_draw"], abs=1e-8)
+    assert drawn(stream_words(KEY, 0, 0, 4)) == pytest.approx(GOLDEN["one_draw"], abs=1e-8)
 
 
 @pytest.mark.parametrize(("step", "parameter", "values"), GOLDEN["two_draws"])
@@ -95,7 +101,7 @@ def test_steps_parameters_and_processes_do_not_depend_on_each_other():
 
 def test_extremes_of_the_uniform_are_finite():
     words = np.array([0, 2**64 - 1, 0, 2**64 - 1], dtype=np.uint64)
-    assert np.isfinite(box_muller(words)).all()
+    assert np.isfinite(drawn(words)).all()
 
 
 @given(st.lists(st.floats(-0.5, 0.5), min_size=1, max_size=20))

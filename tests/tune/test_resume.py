@@ -1,6 +1,6 @@
 """Runs that are killed at any moment and resumed: no charge is forgotten, no noise is used twice.
 
-``STANCH_KILLS`` sets the number of kills; a nightly run takes 100.
+``STANCH_KILLS`` sets the number of kills; ``make nightly`` takes 100.
 """
 
 import os

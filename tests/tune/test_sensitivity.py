@@ -1,6 +1,6 @@
 """Removing any unit moves the clipped sum by at most C(1 + 1e-5), whatever the batch; the batch-mean loss breaks it.
 
-``STANCH_SENSITIVITY_BATCHES=10000`` is the nightly size.
+``STANCH_SENSITIVITY_BATCHES`` says how many batches; ``make nightly`` takes 10,000.
 """
 
 import os

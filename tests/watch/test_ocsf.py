@@ -14,7 +14,7 @@ from stanch.crypto import canonical_json
 from stanch.watch import Alarm, Severity
 from stanch.watch.alert import AlertState, raise_alert
 from stanch.watch.incident import IncidentState, extend, new_incident
-from stanch.watch.ocsf import Attested, alert_event, incident_event, notice_event
+from stanch.watch.ocsf import Attested, alert_event, notice_event
 from stanch.watch.outbox import Notice, describe, describe_incident
 
 jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
@@ -47,12 +47,12 @@ def test_every_event_of_an_alert_keeps_to_the_schema(state, severity, event):
 @pytest.mark.parametrize("alerts", [(), ("a", "b")])
 def test_every_event_of_an_incident_keeps_to_the_schema(state, alerts):
     made = extend(new_incident(5, by="p_x", at_ms=9), alerts=alerts)
-    event = incident_event(structs.replace(made, state=state), 10, ATTESTED)
+    notice = Notice("ab" * 16, describe_incident(structs.replace(made, state=state), "opened", 10))
+    event = notice_event(notice, ATTESTED)
     check(event)
+    check(notice_event(notice))
     assert len(event["finding_info_list"]) == max(1, len(alerts))
-    told = notice_event(Notice("ab" * 16, describe_incident(structs.replace(made, state=state), "opened", 10)))
-    check(told)
-    assert told["type_uid"] == event["type_uid"]
+    assert event["type_uid"] == 200500 + event["activity_id"]
 
 
 @pytest.mark.parametrize(

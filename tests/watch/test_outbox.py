@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from watching import count_outbox
 
 from stanch.errors import ExternalError
 from stanch.store import open_tables
@@ -15,7 +16,6 @@ from stanch.watch.outbox import (
     GIVE_UP_MS,
     MOST_MS,
     Pass,
-    count_outbox,
     deliver_due,
     delivery_key,
     escalate_due,

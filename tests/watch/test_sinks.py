@@ -19,6 +19,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from watching import count_outbox
 
 from stanch.errors import ExternalError, InvalidInput
 from stanch.store import open_tables
@@ -27,7 +28,7 @@ from stanch.watch import Alarm, Severity
 from stanch.watch.alert import Conclusion, close_alert, raise_alert
 from stanch.watch.incident import new_incident
 from stanch.watch.ocsf import alert_event
-from stanch.watch.outbox import Notice, count_outbox, deliver_due, describe, describe_incident, raise_alarm
+from stanch.watch.outbox import Notice, deliver_due, describe, describe_incident, raise_alarm
 from stanch.watch.sinks import AlertmanagerSink, AppriseSink, FileSink, SyslogSink, WebhookSink, syslog_message
 
 ALARM = Alarm("D1", "canary", "p_a", "sha256:aa", 0, 5, Severity.CRITICAL, 1.0, 1.0, (1, 2))

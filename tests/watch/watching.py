@@ -3,8 +3,10 @@
 import base64
 
 import numpy as np
+from sqlalchemy import func, select
 
 from stanch.ledger import Act, Credential, denied, intent, noted, outcome
+from stanch.store.schema.alerts import outbox
 from stanch.terms import ArtifactRef, Digest
 from stanch.watch.events import Event, Intent, Outcome, Probe, Window
 
@@ -58,3 +60,9 @@ def window(index, time, mean, principal="a", count=200):
     text = base64.b64encode(np.asarray(mean, "<f4").tobytes()).decode()
     detail = Window(principal=principal, model="sha256:m", count=count, mean=text)
     return Event(index=index, time=time, kind="gateway.window", phase="note", principal="gw", detail=detail)
+
+
+def count_outbox(connection):
+    """Return how many deliveries there are by sink and state."""
+    place = (outbox.c.sink, outbox.c.state)
+    return {tuple(row): count for *row, count in connection.execute(select(*place, func.count()).group_by(*place))}

@@ -1,6 +1,8 @@
 """The doctor: what is well is said to be, and each thing that is not is named on its own."""
 
 import sqlite3
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +13,7 @@ from stanch.crypto.localkey import save_local_key
 from stanch.crypto.passphrase import Passphrase
 from stanch.ledger import Cosigner, EntryQuery
 from stanch.workspace import Workspace
-from stanch.workspace.health import State, examine
+from stanch.workspace.health import EXTRAS, State, examine
 from stanch.workspace.verbs_log import list_entries
 
 
@@ -95,6 +97,29 @@ def test_witnesses_and_anchors_that_are_configured_are_said(folder, tmp_path):
     assert failed(folder) == {}
     states = {check.name: check.state for check in examine(folder)}
     assert (states["witnesses"], states["anchors"]) == (State.OK, State.OK)
+
+
+@pytest.mark.parametrize(("needed", "state", "said"), [(3, "ok", "under 2 "), (2, "warning", "even if no witness")])
+def test_how_many_witnesses_may_lie_is_said(folder, needed, state, said):
+    vkeys = [
+        Cosigner(name, SigningKey.generate("ed25519")).verifier.vkey for name in ("a.example", "b.example", "c", "d")
+    ]
+    with Workspace.open(folder) as workspace:
+        log = workspace.ledger.verifier.vkey
+    lines = [f"log {log}", *(f"witness {n} {v} https://{n}.example" for n, v in zip("abcd", vkeys, strict=True))]
+    lines += [f"group all {needed} a b c d", "quorum all", ""]
+    (folder / "policy").write_text("\n".join(lines))
+    settings = folder / "stanch.toml"
+    settings.write_text(settings.read_text().replace("[ledger]", '[ledger]\npolicy = "policy"', 1))
+    (check,) = [check for check in examine(folder) if check.name == "witnesses"]
+    assert (check.state, said in check.found, f"share {2 * needed - 4} of" in check.found) == (state, True, True), check
+
+
+def test_every_optional_part_is_looked_for():
+    parts = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    assert set(EXTRAS) == set(parts) - {"all", "bench", "dev"}
 
 
 def test_a_witness_with_a_malformed_key_is_named(folder):

@@ -10,7 +10,7 @@ from stanch.access.authenticator import Bearer, ClientLeaf
 from stanch.errors import ExternalError, InvalidInput, NotAuthenticated
 from stanch.terms import Digest
 from stanch.workspace import Workspace
-from stanch.workspace.incoming import authenticator_of, fetch_web
+from stanch.workspace.incoming import authenticator_of, code_flows, fetch_web
 from stanch.workspace.verbs_access import Newcomer, issue_key, register_newcomer, revoke_key
 
 ISSUER = '\n[[access.issuers]]\nissuer = "https://issuer.example"\n'
@@ -71,6 +71,20 @@ def test_issuers_are_asked_in_one_bounded_exchange():
 def test_an_issuer_that_does_not_answer_lets_nobody_in(folder):
     with with_settings(folder, ISSUER) as workspace, pytest.raises(NotAuthenticated):
         authenticator_of(workspace, nobody_answers).authenticate(Bearer("a.b.c", "127.0.0.1"))
+
+
+def test_the_secret_of_a_browser_login_is_a_line_of_a_private_file(folder):
+    client = ISSUER + 'client_id = "us"\nclient_secret = "file:secret"\n'
+    (folder / "secret").write_bytes(b"a client's secret\n")
+    (folder / "secret").chmod(0o600)
+    with with_settings(folder, client) as workspace:
+        assert (
+            code_flows(workspace, "https://us/back", nobody_answers)["https://issuer.example"]._issuer.client.secret
+            == "a client's secret"
+        )
+        (folder / "secret").write_bytes(b"\xff\xfe")
+        with pytest.raises(InvalidInput, match="client_secret: expected a secret of one line"):
+            code_flows(workspace, "https://us/back", nobody_answers)
 
 
 @pytest.mark.parametrize(

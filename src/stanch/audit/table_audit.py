@@ -81,7 +81,7 @@ def _check_coins(table: ScoreTable) -> list[str]:
         raise InvalidInput(
             f"the members were not chosen by fair coins: {inside} of {count} are members (p = {p:.1e})",
             why="the epsilon bound holds for independent fair coins alone",
-            next_step="run without --coins, or plan canaries with `stanch audit plan`",
+            next_step="run without --coins, or plan canaries with `stanch data canaries plan`",
         )
     limits = ["That members were chosen by fair coins is the user's statement; nothing proves it."]
     if 2 * inside == count:

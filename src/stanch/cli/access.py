@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from stanch.access.roles import ROLES
 from stanch.cli.access_key import key
 from stanch.cli.access_policy import approve, policy
 from stanch.cli.frame import Group, Result, current
@@ -89,7 +90,9 @@ def _grant_data(grant: "Grant") -> JsonValue:
 
 @access.command("add")
 @click.argument("name")
-@click.option("--role", "roles", multiple=True, help="A role to grant; may be repeated.")
+@click.option(
+    "--role", "roles", multiple=True, help=f"A role to grant; may be repeated. One of: {', '.join(sorted(ROLES))}."
+)
 @click.option("--service", "kind", flag_value="service", help="A service without a local key: it acts with API keys.")
 @click.option("--issuer", default="", help="Who vouches for it: a URL of [[access.issuers]], or mtls:<hex>.")
 @click.option("--subject", default="", help="Its name at that issuer.")
@@ -140,7 +143,7 @@ def add(
 @click.option("--days", type=click.IntRange(1, 180), help="How long; otherwise [access] grant_days.")
 @click.option("--on", "target", help="One resource only: a path, or model:NAME@sha256:HEX. Otherwise the workspace.")
 def grant(name: str, role: str, days: int | None, target: str | None) -> Result:
-    """Give NAME a ROLE for some days."""
+    """Give NAME a ROLE for some days; ``stanch access add --help`` names the roles."""
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.workspace.verbs_access import grant_role  # noqa: PLC0415 - same
 

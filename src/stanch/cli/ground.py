@@ -46,9 +46,3 @@ def open_input(source: str) -> BinaryIO | nullcontext[BinaryIO]:
         return Path(source).open("rb")
     except OSError as error:
         raise InvalidInput(f"{source}: cannot be read", why=error.strerror or "") from error
-
-
-def show_path(path: Path) -> str:
-    """Return a path as a person would type it from here."""
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

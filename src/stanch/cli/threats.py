@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 @click.command(cls=Leaf)
 def threats() -> Result:
     """List the threats: what stops each, how to switch that on, the command that proves it, and where it ends."""
-    from stanch.cli.threat_table import NOT_DEFENDED, THREATS  # noqa: PLC0415 - keeps `--help` light
+    from stanch.cli.threat_table import NOT_DEFENDED, RAND_LEVEL, THREATS  # noqa: PLC0415 - keeps `--help` light
     from stanch.watch.frameworks import FRAMEWORKS  # noqa: PLC0415 - same
 
     lines: list[str] = []
@@ -22,7 +22,7 @@ def threats() -> Result:
         for control in threat.controls:
             lines += [f"  {control.what}", f"      on: {control.switch_on}    proof: {control.prove}"]
         lines += [f"  ends     {threat.ends}", f"  maps to  {', '.join(threat.maps)}", ""]
-    lines += ["NOT DEFENDED: " + "; ".join(NOT_DEFENDED)]
+    lines += ["NOT DEFENDED: " + "; ".join(NOT_DEFENDED), "", RAND_LEVEL]
     data: list[JsonValue] = [
         {
             "name": threat.name,
@@ -34,4 +34,4 @@ def threats() -> Result:
         }
         for threat in THREATS
     ]
-    return Result({"threats": data, "not_defended": [*NOT_DEFENDED]}, "\n".join(lines))
+    return Result({"threats": data, "not_defended": [*NOT_DEFENDED], "level": RAND_LEVEL}, "\n".join(lines))

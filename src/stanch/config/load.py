@@ -22,6 +22,9 @@ _SECTIONS = frozenset(field.name for field in msgspec.structs.fields(Config)) - 
 _OWN = frozenset({"access", "ledger", "gate"})
 """Who may, what is recorded, what blocks: set by the workspace's own file alone, never by whoever runs a command."""
 
+_RETIRED = {"workspace.engine": "local"}
+"""Settings that are gone, with the one value that they had: whoever wrote it still opens the workspace."""
+
 
 def user_config_file(environ: Mapping[str, str] = os.environ) -> Path:
     """Return the path of the user's own settings (XDG base directories)."""
@@ -120,6 +123,8 @@ def _merge(
                 next_step=f"sections are: {', '.join(sorted(_SECTIONS))}",
             )
         for key, value in entries.items():
+            if _RETIRED.get(f"{section}.{key}") == value:
+                continue
             values.setdefault(section, {})[key] = value
             origins[f"{section}.{key}"] = places.get(f"{section}.{key}", "the settings")
 
@@ -138,6 +143,6 @@ def _explain(error: msgspec.ValidationError, origins: Mapping[str, str]) -> Inva
         return InvalidInput(
             f"{where}: {name} is not a reference to a secret",
             why="a secret never stands in the settings themselves",
-            next_step="write file:PATH, env:NAME or keyring:NAME",
+            next_step="write file:PATH or env:NAME",
         )
     return InvalidInput(f"{where}: {name} has a wrong value", why=re.sub("(value) .*", r"\1", reason))

@@ -12,25 +12,21 @@ Minutes = Annotated[int, msgspec.Meta(ge=1, le=1440)]
 Seconds = Annotated[int, msgspec.Meta(ge=1, le=3600)]
 Approvals = Annotated[int, msgspec.Meta(ge=2, le=16)]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
-SecretReference = Annotated[
-    str, msgspec.Meta(pattern=r"^(file:[^\0]+|env:[A-Za-z_][A-Za-z0-9_]*|keyring:[a-z0-9._/-]+)\Z")
-]
-"""Where a secret lies (``file:PATH``, ``env:NAME``, ``keyring:NAME``); a secret itself is never a setting."""
+SecretReference = Annotated[str, msgspec.Meta(pattern=r"^(file:[^\0]+|env:[A-Za-z_][A-Za-z0-9_]*)\Z")]
+"""Where a secret lies (``file:PATH`` or ``env:NAME``); a secret itself is never a setting."""
 TokenAlgorithm = Literal["RS256", "PS256", "ES256", "EdDSA"]
 
 
 class WorkspaceSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[workspace]``: where rows and blobs lie, and what does the heavy work; relative paths start at its folder.
+    """``[workspace]``: where rows and blobs lie; relative paths start at its folder.
 
     Attributes:
         tables: The database.
         blobs: Where files of the log and large payloads lie.
-        engine: What does the heavy work.
     """
 
     tables: str = "sqlite:./.stanch/stanch.db"
     blobs: str = "file:./.stanch/blobs"
-    engine: Literal["local"] = "local"
 
 
 class WitnessSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,11 +49,12 @@ class LedgerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         checkpoint_seconds: How often new entries are published.
         policy: A C2SP tlog-policy file: witnesses, groups, quorum. Empty: every configured witness must cosign.
         witnesses: Who is asked to cosign.
-        anchors: Where whole checkpoints are kept: ``file:``, ``s3lock:``, ``rfc3161:`` URIs.
+        anchors: Where whole checkpoints are kept: ``file:`` and ``s3lock:`` URIs.
         highwater: The file that remembers the largest checkpoint signed here.
         witness_required_for: Kinds of acts that wait for a cosigned checkpoint once a witness is configured. A name
             covers itself and every kind below it: ``policy`` covers ``policy.write``.
-        max_checkpoint_age_seconds: How old a checkpoint may be for a verifier.
+        max_checkpoint_age_seconds: How old readers may find the newest cosignature: each witness is asked for another
+            after half of it. Nothing here refuses an older one.
     """
 
     origin: str = ""

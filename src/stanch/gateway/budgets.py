@@ -7,7 +7,7 @@ take turns on the database, so that many gateways cannot overspend together.
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
@@ -21,7 +21,6 @@ MINUTE_MS, DAY_MS = 60_000, 86_400_000
 WINDOWS = {"minute": MINUTE_MS, "day": DAY_MS, "total": 0}
 """Lengths of the windows of time in which use is counted anew; 0 never ends."""
 Budget = Literal["requests", "tokens", "vectors", "bits", "protected-windows"]
-BUDGETS: tuple[Budget, ...] = get_args(Budget)
 DRAWN: Budget = "protected-windows"
 _KNOWN = (
     "SELECT 'used', budget, window_ms, used FROM budget_use WHERE principal = ? AND model = ? UNION ALL "

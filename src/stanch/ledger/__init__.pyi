@@ -21,7 +21,7 @@ from .note import Cosigner, NoteSigner, NoteVerifier, VerifiedNote, open_note
 from .policy import TrustPolicy, Witness
 from .read import LedgerReader, LogPlace
 from .signature import sign_act
-from .tlogproof import LedgerProofVerifier, TlogProof, verify_proof
+from .tlogproof import TlogProof, verify_proof
 
 __all__ = [
     "UNKNOWN_PRINCIPAL",
@@ -34,7 +34,6 @@ __all__ = [
     "FsckReport",
     "Ledger",
     "LedgerParams",
-    "LedgerProofVerifier",
     "LedgerReader",
     "LogPlace",
     "NoteSigner",

@@ -8,7 +8,6 @@ from stanch.errors import ProofInvalid
 from stanch.ledger.checkpoint import parse_decimal
 from stanch.ledger.note import decode_base64, encode_base64
 from stanch.ledger.policy import TrustPolicy
-from stanch.terms import VerifiedEntry
 
 _HEADER = "c2sp.org/tlog-proof@v1"
 _MAX_PROOF = 128 << 10
@@ -54,6 +53,16 @@ class TlogProof:
         return cls(index, tuple(decode_base64(line, "proof hash") for line in lines), checkpoint)
 
 
+@dataclass(frozen=True, slots=True)
+class VerifiedEntry:
+    """An entry whose inclusion was proven under a checkpoint of a trusted log."""
+
+    index: int
+    leaf_hash: bytes
+    entry: bytes
+    checkpoint_size: int
+
+
 def verify_proof(proof: bytes, entry: bytes, policy: TrustPolicy, *, not_before_s: int = 0) -> VerifiedEntry:
     """Check offline that ``entry`` is in a trusted log, under a checkpoint that enough witnesses cosigned.
 
@@ -73,14 +82,3 @@ def verify_proof(proof: bytes, entry: bytes, policy: TrustPolicy, *, not_before_
     leaf = leaf_hash(entry)
     verify_inclusion(leaf, parsed.index, checkpoint.size, parsed.path, checkpoint.root)
     return VerifiedEntry(parsed.index, leaf, entry, checkpoint.size)
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerProofVerifier:
-    """A :class:`stanch.terms.ProofVerifier` for logs of a trust policy."""
-
-    policy: TrustPolicy
-
-    def verify(self, proof: bytes, entry: bytes) -> VerifiedEntry:
-        """Return the verified entry; see :func:`verify_proof`."""
-        return verify_proof(proof, entry, self.policy)

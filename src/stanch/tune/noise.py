@@ -103,18 +103,11 @@ def _words_from(key: bytes, counter: bytes, start: int) -> KeyStream:
     return stream
 
 
-def box_muller(words: Words) -> Normals:
-    """Turn 2h words into 2h standard normal values: r·cos θ, then r·sin θ, with r = √(-2 ln u) and θ = 2π·u.
-
-    u = ((w >> 12) + 1/2)·2^-52 is exact in float64 and is never 0 or 1.
-    """
-    values = np.empty(len(words))
-    _box_muller_into(words.copy(), values, 1.0)
-    return values
-
-
 def _box_muller_into(words: Words, values: Normals, square: float) -> None:
     """Put normal values of variance ``square`` into ``values``; ``words`` are overwritten.
+
+    Of 2h words come r·cos θ, then r·sin θ, with r = √(-2 ln u) and θ = 2π·u. u = ((w >> 12) + 1/2)·2^-52 is exact in
+    float64 and is never 0 or 1.
 
     The upper 52 bits of a word are made the fraction of a float in [1, 2), which is quicker than to convert them.
     """

@@ -14,7 +14,7 @@ from stanch.ledger.ocsf import DETECTION_FINDING, INCIDENT_FINDING, OCSF_VERSION
 from stanch.terms import JsonValue
 from stanch.watch.alarm import Severity
 from stanch.watch.alert import AlertState
-from stanch.watch.incident import Incident, IncidentState
+from stanch.watch.incident import IncidentState
 from stanch.watch.outbox import Notice
 
 INCIDENT_SCHEMA: Final = "urn:stanch:incident:v1"
@@ -71,11 +71,6 @@ def alert_event(notice: Notice, attested: tuple[Attested, ...] = ()) -> dict[str
         "unmapped": {"stanch": {**facts, "key": notice.key}},
     }
     return event
-
-
-def incident_event(incident: Incident, at_ms: int, attested: tuple[Attested, ...] = ()) -> dict[str, JsonValue]:
-    """Return an incident as an Incident Finding."""
-    return _incident(incident.summary(), at_ms, f"{incident.id}-{incident.state}", attested)
 
 
 def notice_event(notice: Notice, attested: tuple[Attested, ...] = ()) -> dict[str, JsonValue]:

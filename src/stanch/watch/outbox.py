@@ -194,14 +194,6 @@ def anything_due(connection: Connection, at_ms: int) -> bool:
     return any(when is not None and when <= at_ms for when in due)
 
 
-def count_outbox(connection: Connection) -> dict[tuple[str, str], int]:
-    """Return how many deliveries there are by sink and state."""
-    rows = connection.execute(
-        select(outbox.c.sink, outbox.c.state, func.count()).group_by(outbox.c.sink, outbox.c.state)
-    )
-    return {(sink, state): count for sink, state, count in rows}
-
-
 def delivery_key(alert: str, event: str, sink: str) -> str:
     """Return the key of a delivery: the first 16 bytes of SHA-256 over canonical JSON of the three, in hex."""
     return sha256(canonical_json([alert, event, sink]))[:16].hex()

@@ -4,13 +4,14 @@ import os
 from collections.abc import Mapping
 
 from stanch.config import SinkSection
-from stanch.crypto import read_private, sha256
+from stanch.crypto import sha256
 from stanch.errors import InvalidInput
-from stanch.terms import JsonValue, SecretStr
+from stanch.terms import JsonValue
 from stanch.watch.ocsf import Attested, notice_event
 from stanch.watch.outbox import Notice, Sink
 from stanch.watch.sinks import AlertmanagerSink, AppriseSink, Describe, FileSink, SyslogSink, WebhookSink
 from stanch.workspace.opening import Workspace
+from stanch.workspace.secret import read_secret
 
 
 def sinks_of(workspace: Workspace, *, environ: Mapping[str, str] = os.environ) -> tuple[Sink, ...]:
@@ -27,7 +28,8 @@ def sinks_of(workspace: Workspace, *, environ: Mapping[str, str] = os.environ) -
 
 def _sink(workspace: Workspace, section: SinkSection, environ: Mapping[str, str]) -> Sink:
     name, tier, url = section.name, section.tier, section.url
-    secret = _secret(workspace, section, environ)
+    what = f"alerts.sinks: the secret of {name}"
+    secret = read_secret(section.secret, workspace.folder, what=what, environ=environ) if section.secret else None
     if section.kind == "apprise":
         if secret is None:
             raise InvalidInput(f"alerts.sinks: {name} has no secret", next_step="its secret is its apprise URL")
@@ -63,20 +65,3 @@ def attested(workspace: Workspace, index: int) -> Attested:
     return Attested(
         index, sha256(ledger.reader().entry(index)).hex(), ledger.origin, ledger.verifier.vkey.split("+")[1]
     )
-
-
-def _secret(workspace: Workspace, section: SinkSection, environ: Mapping[str, str]) -> SecretStr | None:
-    """Return the secret that a sink's reference names; ``keyring:`` names one of 32 bytes, which is used in hex."""
-    if section.secret is None:
-        return None
-    scheme, _, place = section.secret.partition(":")
-    match scheme:
-        case "file":
-            text = read_private(workspace.folder / place).decode("utf-8", "replace").strip()
-        case "env":
-            text = environ.get(place, "")
-        case _:
-            text = workspace.keys.secret(place).hex()
-    if not text or "\ufffd" in text or any(c < " " for c in text):
-        raise InvalidInput(f"alerts.sinks: the secret of {section.name} is missing or no line of text")
-    return SecretStr(text)

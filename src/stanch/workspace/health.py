@@ -18,7 +18,7 @@ from stanch.access.policy import missing_forbids
 from stanch.config import Config, load_config
 from stanch.config.load import SETTINGS, user_config_file
 from stanch.errors import InvalidInput, StanchError
-from stanch.ledger import Ledger, LedgerReader
+from stanch.ledger import Ledger, LedgerReader, TrustPolicy
 from stanch.store import Tables, open_blobs, open_tables
 from stanch.workspace.keyring import SIGNERS, Keyring
 from stanch.workspace.lease import Leases
@@ -30,7 +30,8 @@ EXTRAS = {
     "train": "torch", "dp": "dp_accounting", "gguf": "gguf", "demo": "faker", "gateway": "uvicorn", "aws": "boto3",
     "postgres": "psycopg", "s3": "obstore", "age": "pyrage", "pkcs11": "pkcs11", "arrow": "pyarrow",
     "ids": "stdnum", "rules": "kingfisher_sdk", "ner": "spacy", "presidio": "presidio_analyzer", "ray": "ray",
-    "timestamp": "rfc3161_client", "trl": "trl", "console": "starlette", "watch": "apprise",
+    "timestamp": "rfc3161_client", "trl": "trl", "console": "starlette", "watch": "apprise", "pdf": "fpdf",
+    "fast": "numba",
 }  # fmt: skip
 """A module of each optional part, by which one sees whether it is installed."""
 _PACKAGES = ("cryptography", "sqlalchemy", "cedarpy", "click", "msgspec", "numpy")
@@ -153,6 +154,8 @@ def _database(tables: Tables) -> Check:
 def _log(folder: Path, config: Config, keys: Keyring, tables: Tables, clock: Callable[[], float]) -> Iterator[Check]:
     blobs = open_blobs(config.workspace.blobs, base=folder)
     params = ledger_params(config, folder, STATE, log_verifiers(config, keys))
+    if params.policy is not None and (config.ledger.witnesses or config.ledger.policy):
+        yield _quorum(params.policy)
     # Without a timer nothing is published; opening compares the rows with every checkpoint that is remembered.
     params = replace(params, checkpoint_seconds=0)
     ledger = Ledger.open(
@@ -165,6 +168,17 @@ def _log(folder: Path, config: Config, keys: Keyring, tables: Tables, clock: Cal
     if params.highwater.parent.stat().st_dev == folder.stat().st_dev:
         what = "its high-water file lies on the workspace's own disk, and is restored with it from an old backup"
         yield Check("log", State.WARNING, what, "set [ledger] highwater to a file on another disk")
+
+
+def _quorum(policy: TrustPolicy) -> Check:
+    """Say how many witnesses would have to lie before two histories could be shown."""
+    shared = policy.overlap()
+    what = f"{len(policy.witnesses)} configured; any two quorums share {shared} of them (2k - n for k of n)"
+    if shared < 1:
+        what += ": two histories could both be cosigned, even if no witness lies"
+        return Check("witnesses", State.WARNING, what, "raise the quorum in [ledger] policy over half of the witnesses")
+    what += f": while the number f of those that lie stays under {shared} (2k - n > f), only one history is cosigned"
+    return Check("witnesses", State.OK, what)
 
 
 def _rights(tables: Tables, reader: LedgerReader) -> Iterator[Check]:
@@ -237,9 +251,7 @@ def _reviews(glasses: Glasses, clock: Callable[[], float]) -> Check:
 
 def _watchers(config: Config) -> Iterator[Check]:
     ledger = config.ledger
-    if ledger.witnesses or ledger.policy:
-        yield Check("witnesses", State.OK, f"{len(ledger.witnesses)} configured")
-    else:
+    if not ledger.witnesses and not ledger.policy:
         what = (
             "no witness configured: whoever holds the log key and every copy of its checkpoints could rewrite history"
         )

@@ -1,9 +1,7 @@
 """The credentials that a workspace accepts from outside: its settings, turned into what checks them."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 from stanch.access.authenticator import Authenticator
@@ -12,11 +10,11 @@ from stanch.access.mtls import Certificates
 from stanch.access.oidc import CodeFlow
 from stanch.access.token import Tokens
 from stanch.config import IssuerSection
-from stanch.crypto import read_private
 from stanch.crypto.certificate import CertificateAuthority
 from stanch.errors import InvalidInput
 from stanch.store import HttpRequest, exchange
 from stanch.workspace.opening import Workspace
+from stanch.workspace.secret import read_secret
 
 _MAX_PEM = 1 << 20
 
@@ -60,22 +58,16 @@ def code_flows(workspace: Workspace, redirect_uri: str, fetch: Fetch = fetch_web
     clock, flows = workspace.people.ground.clock, {}
     for section in workspace.config.access.issuers:
         if section.client_id:
-            secret = _secret(section.client_secret, workspace.folder) if section.client_secret else ""
-            client = Client(id=section.client_id, secret=secret, redirect_uri=redirect_uri)
+            client = Client(id=section.client_id, secret=_client_secret(workspace, section), redirect_uri=redirect_uri)
             issuer = replace(_issuer(section, workspace.ledger.origin), client=client)
             flows[issuer.url] = CodeFlow(issuer, Providers(fetch, clock=clock), fetch, clock=clock)
     return flows
 
 
-def _secret(reference: str, folder: Path) -> str:
-    kind, _, name = reference.partition(":")
-    if kind == "file":
-        return read_private(folder / name).decode().strip()
-    if kind == "env" and os.environ.get(name):
-        return os.environ[name]
-    raise InvalidInput(
-        f"client_secret: nothing lies at {reference[:80]!r}", next_step="use file:PATH (mode 0600) or env:NAME"
-    )
+def _client_secret(workspace: Workspace, section: IssuerSection) -> str:
+    if section.client_secret is None:
+        return ""
+    return read_secret(section.client_secret, workspace.folder, what="access.issuers: client_secret").reveal()
 
 
 def _issuer(section: IssuerSection, origin: str) -> Issuer:

@@ -98,6 +98,8 @@ KINDS: dict[str, Kind] = {
 }
 
 NOTES: dict[str, str] = {
+    "access.login": "A browser session of the console was opened by the principal who acts; the credential says how.",
+    "access.logout": "A browser session of the console was ended.",
     "gateway.drawn": "A principal's protected windows reached 50, 80 or 100 percent of their limit: principal, percent, used, limit.",  # noqa: E501 - a row of a table
     "gateway.window": "The mean of 100 to 200 prompts of one principal to one model as random cosines: principal, model (its digest), count, mean (base64 of 256 little-endian float32).",  # noqa: E501 - a row of a table
     "gateway.refused": "Refused requests of unknown people: rows of reason, network, count.",

@@ -13,7 +13,7 @@ from stanch.console.pages.paging import Limit
 from stanch.console.route import Nothing
 from stanch.crypto import leaf_hash
 from stanch.errors import InvalidInput, NotFound, QuorumUnmet, StanchError
-from stanch.ledger import EntryQuery, Ledger, LedgerProofVerifier, decode_entry
+from stanch.ledger import EntryQuery, Ledger, decode_entry, verify_proof
 from stanch.ledger.checkpoint import open_checkpoint
 from stanch.ledger.read import LedgerReader
 from stanch.terms import Digest
@@ -228,7 +228,7 @@ def _prove(call: Call, reader: LedgerReader, index: int, data: bytes) -> tuple[s
         if index >= reader.checkpoint().checkpoint.size:
             call.workspace.ledger.publish()
         proof = reader.prove(index)
-        proven = LedgerProofVerifier(call.workspace.ledger.policy).verify(proof, data)
+        proven = verify_proof(proof, data, call.workspace.ledger.policy)
     except StanchError as error:
         return "", 0, error.what
     return proof.decode("ascii", "replace"), proven.checkpoint_size, ""
