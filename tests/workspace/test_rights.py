@@ -6,17 +6,19 @@ import time
 from contextlib import closing
 
 import pytest
+from msgspec.structs import replace
 
 from stanch.access import ApiKeyOrder
 from stanch.access.policy import default_text
-from stanch.crypto import leaf_hash
+from stanch.crypto import SigningKey, leaf_hash
+from stanch.crypto.localkey import load_local_key
 from stanch.errors import InvalidInput, NotAuthenticated, OutcomeNotRecorded, StoreError
-from stanch.ledger import Act, Credential, EntryQuery, Ledger, Phase, intent, new_act_id, outcome
+from stanch.ledger import Act, Credential, EntryQuery, Ledger, Phase, intent, new_act_id, outcome, sign_act
 from stanch.ledger.entry import read_event
 from stanch.ledger.erasure import Selection
 from stanch.ledger.proof import stored_frontier
 from stanch.terms import ArtifactRef, Digest
-from stanch.workspace import Workspace
+from stanch.workspace import Workspace, verbs_access
 from stanch.workspace.health import State, examine
 from stanch.workspace.verbs_access import (
     Newcomer,
@@ -250,6 +252,36 @@ def test_an_outcome_that_gives_more_than_was_signed_gives_no_right(folder, monke
     assert any(line.startswith(f"entry {size - 1}: ") and wanted in line for line in found(folder)), found(folder)
 
 
+def own_key(folder, name):
+    return load_local_key(folder / ".stanch" / "keys" / "people" / f"{name}.json").key
+
+
+def add_signed(folder, name, kind, asked, done, key=None):
+    """Append both entries of an act that somebody signs with the own key."""
+    key, now_ms = key or own_key(folder, name), int(time.time() * 1000)
+    act = Act(
+        kind=kind, id=new_act_id(now_ms), principal=people_of(folder)[name], profile="solo",
+        credential=Credential(kind="local", key_id=key.key_id),
+    )  # fmt: skip
+    with closing(sqlite3.connect(folder / ".stanch" / "stanch.db")) as connection:
+        ((origin,),) = connection.execute("SELECT origin FROM ledger_log")
+    begun = sign_act(intent(act, time_ms=now_ms, payload=asked), origin, key)
+    add_entries(folder, begun, outcome(act, time_ms=now_ms, payload=done))
+
+
+@pytest.mark.parametrize("grants", [[], [5]], ids=["well", "badly"])
+def test_who_is_registered_is_not_registered_again_with_another_key(folder, grants):
+    """An administrator's own signature is good for adding people, and gives nobody a second key without a trace."""
+    key = SigningKey.generate("ed25519")
+    done = {"principal": people_of(folder)["anna"], "kind": "user", "clearance": 2, "grants": grants}
+    add_signed(folder, "owner", "access.add", {}, done | {"key": key.key_id})
+    row = f"INSERT INTO credential SELECT '{key.key_id}', :anna, 'local', x'{key.public.raw.hex()}', 1, NULL, NULL"
+    edit(folder, row)
+    said = found(folder)
+    assert any(line.startswith(f"key {key.key_id}: the database holds it, but no entry") for line in said), said
+    assert any(line.startswith("entry ") and "access.add" in line for line in said), said
+
+
 def test_an_act_that_came_without_a_key_is_believed_and_named(folder):
     """The limit: a browser's act carries nothing that only its principal has."""
     act = forged(folder, Credential(kind="browser", key_id="bs_0123456789abcdef0123"))
@@ -268,6 +300,53 @@ def test_an_outcome_like_those_of_an_older_release_does_not_end_the_comparison(f
     grant_row(folder, "g_forged")
     said = found(folder)
     assert any("does not say what it gave, though earlier entries do" in line for line in said), said
+
+
+@pytest.mark.parametrize("payload", [{}, {"digest": ["x"]}])
+@pytest.mark.parametrize("kind", ["log.lift", "access.restore", "access.rekey", "access.clear", "log.hold"])
+def test_an_outcome_of_no_shape_does_not_end_the_comparison(folder, kind, payload):
+    act = replace(forged(folder, Credential(kind="browser", key_id="bs_0123456789abcdef0123")), kind=kind)
+    add_entries(folder, intent(act, time_ms=1), outcome(act, time_ms=1, payload=payload))
+    grant_row(folder, "g_forged")
+    said = found(folder)
+    assert any(f"{kind} does not fit the entries before it" in line for line in said), said
+    assert any(line.startswith("grant g_forged: the database holds it") for line in said), said
+
+
+def test_a_lift_of_what_was_never_held_does_not_end_the_comparison(folder):
+    act = replace(forged(folder, Credential(kind="browser", key_id="bs_0123456789abcdef0123")), kind="log.lift")
+    payload = {"of": "model", "digest": str(Digest.sha256(b"never"))}
+    add_entries(folder, intent(act, time_ms=1, payload=payload), outcome(act, time_ms=1, payload=payload))
+    edit(folder, "UPDATE principal SET clearance = 100 WHERE display = 'anna'")
+    assert any("clearance is 100 in the database" in line for line in found(folder)), found(folder)
+
+
+def test_who_lifts_a_quarantine_that_a_row_alone_made_is_compared_on(folder):
+    digest = Digest.sha256(b"never")
+    edit(folder, f"INSERT INTO resource SELECT 'model', 'n', '{digest}', 0, 1, '', 0, ''")
+    assert any(line.startswith("quarantine ") for line in found(folder)), found(folder)
+    with Workspace.open(folder) as workspace:
+        restore_model(workspace, digest)
+    assert found(folder) == []
+    grant_row(folder, "g_forged")
+    assert any(line.startswith("grant g_forged: the database holds it") for line in found(folder)), found(folder)
+
+
+def test_an_outcome_of_an_older_release_excuses_the_person_that_it_names_and_nobody_else(tmp_path):
+    """A workspace of then: olga added somebody with a key, and the entry says who, and not what she got."""
+    folder = tmp_path / "w"
+    with Workspace.init(folder) as workspace:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(verbs_access, "_registered", lambda principal, *_: {"principal": principal, "roles": []})
+            add_person(workspace, "anna", ["auditor"])
+        add_person(workspace, "bert", ["auditor"])
+        list_entries(workspace.acting_as("anna"), EntryQuery(limit=1))
+    assert found(folder) == []
+    assert any(line.startswith("rows of 1 people not compared: entry ") for line in warned(folder)), warned(folder)
+    edit(folder, "UPDATE grant_ SET expires_ms = 5 WHERE principal = :anna")
+    assert found(folder) == []
+    edit(folder, "INSERT INTO grant_ SELECT 'g_x', :bert, 'platform_admin', 'workspace', 1, 9, NULL, :owner, NULL")
+    assert any(line.startswith("grant g_x: the database holds it") for line in found(folder)), found(folder)
 
 
 def test_emergency_rights_and_their_review_do_not_differ(folder):

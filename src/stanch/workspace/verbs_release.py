@@ -30,7 +30,7 @@ from stanch.sign import TimestampAuthority, TrustedKeys
 from stanch.terms import SILENT, ArtifactRef, Digest, EntryRef, JsonValue, Progress
 from stanch.weights import directory_digest
 from stanch.workspace.act import Done, Request
-from stanch.workspace.approvers import find_approver
+from stanch.workspace.approvers import find_approvers
 from stanch.workspace.copies import CopyFacts, KeptCopy
 from stanch.workspace.opening import Workspace
 from stanch.workspace.release_state import ReleaseFacts, ReleaseState, prove_commitment
@@ -235,7 +235,7 @@ def create_release(
         _require_proposed(workspace, state, request)
         provider: KeyProvider = parse_recipient(request.recipient_key)
         if needed:
-            listed = [find_approver(workspace, approver, ref) for approver in terms.approvers]
+            listed = find_approvers(workspace, terms.approvers, ref)
             provider = QuorumSplit(request, listed, needed)
         order = _order(workspace, state, request, terms, provider)
         copy = create_copy(order, dest, now=workspace.now(), progress=progress)
