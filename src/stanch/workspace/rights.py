@@ -162,12 +162,13 @@ def _stored(connection: Connection) -> Side:
 
 def _add_artifacts(side: Side, connection: Connection) -> None:
     for row in connection.execute(select(resource)):
+        name = f"{row.kind} {row.digest}"
         if row.quarantined:
-            side.rows["quarantine"][row.digest] = {}
+            side.rows["quarantine"][name] = {}
         if row.sensitivity:
-            side.rows["sensitivity"][row.digest] = {"sensitivity": row.sensitivity}
+            side.rows["sensitivity"][name] = {"sensitivity": row.sensitivity}
         if row.legal_hold:
-            side.rows["legal hold"][row.digest] = {}
+            side.rows["legal hold"][name] = {}
         if row.gate == "passed":
             side.rows["gate"][f"{row.kind} {row.name} {row.digest}"] = {}
 

@@ -275,11 +275,11 @@ _GIVES: dict[str, Callable[[Mapping[str, Any]], Facts]] = {
     "access.resume": _same("principal"),
     "access.review": _same("glass"),
     "access.clear": _same("principal", "clearance"),
-    "access.classify": _same("digest", "sensitivity"),
-    "access.restore": _same("digest"),
+    "access.classify": _same("of", "digest", "sensitivity"),
+    "access.restore": _same("of", "digest"),
     "access.rekey": _same("earlier"),
-    "log.hold": _same("digest"),
-    "log.lift": _same("digest"),
+    "log.hold": _same("of", "digest"),
+    "log.lift": _same("of", "digest"),
     "key.issue": _same("to", "models", "networks", "actions"),
     "key.revoke": _same("key"),
     "policy.write": _same("policy"),
@@ -335,7 +335,8 @@ def _issue(made: Side, index: int, event: Event, done: Facts) -> None:
 
 
 def _quarantine(made: Side, index: int, event: Event, _done: Facts) -> None:
-    made.note(index, "quarantine", event.unmapped.stanch.subject[0].digest, {})
+    (model,) = event.unmapped.stanch.subject
+    made.note(index, "quarantine", f"{model.kind} {model.digest}", {})
 
 
 def _rekey(made: Side, index: int, _event: Event, done: Facts) -> None:
@@ -345,14 +346,19 @@ def _rekey(made: Side, index: int, _event: Event, done: Facts) -> None:
 
 
 def _classify(made: Side, index: int, _event: Event, done: Facts) -> None:
-    made.note(index, "sensitivity", done["digest"], {"sensitivity": done["sensitivity"]})
+    made.note(index, "sensitivity", _bytes(done), {"sensitivity": done["sensitivity"]})
     if not done["sensitivity"]:
-        del made.rows["sensitivity"][done["digest"]]
+        del made.rows["sensitivity"][_bytes(done)]
 
 
 def _lift(what: str) -> "Callable[[Side, int, Event, Facts], None]":
     """Take a row away; whoever lifts what no act had made undoes a row that somebody wrote."""
-    return lambda made, _index, _event, done: made.rows[what].pop(done["digest"], None)
+    return lambda made, _index, _event, done: made.rows[what].pop(_bytes(done), None)
+
+
+def _bytes(done: Facts) -> str:
+    """Return what rows about bytes are called: policies ask for both, so bytes of another kind are other bytes."""
+    return f"{done['of']} {done['digest']}"
 
 
 _MAKING: dict[str, Callable[[Side, int, Event, Facts], None]] = {
@@ -372,7 +378,7 @@ _MAKING: dict[str, Callable[[Side, int, Event, Facts], None]] = {
     "access.rekey": _rekey,
     "access.classify": _classify,
     "access.restore": _lift("quarantine"),
-    "log.hold": lambda made, index, _, done: made.note(index, "legal hold", done["digest"], {}),
+    "log.hold": lambda made, index, _, done: made.note(index, "legal hold", _bytes(done), {}),
     "log.lift": _lift("legal hold"),
     "key.issue": _issue,
     "key.revoke": lambda made, index, _, done: made.note(index, "API key", done["key"], {"revoked": True}),
