@@ -14,6 +14,7 @@ from stanch.crypto import SigningKey, leaf_hash
 from stanch.crypto.localkey import load_local_key
 from stanch.errors import InvalidInput, NotAuthenticated, OutcomeNotRecorded, StoreError
 from stanch.ledger import Act, Credential, EntryQuery, Ledger, Phase, intent, new_act_id, outcome, sign_act
+from stanch.ledger.damage import LogDamaged
 from stanch.ledger.entry import read_event
 from stanch.ledger.erasure import Selection
 from stanch.ledger.proof import stored_frontier
@@ -34,7 +35,7 @@ from stanch.workspace.verbs_access import (
 from stanch.workspace.verbs_artifact import classify_model, hold_artifact, lift_hold, restore_model
 from stanch.workspace.verbs_contain import quarantine_model
 from stanch.workspace.verbs_glass import break_glass
-from stanch.workspace.verbs_log import erase_personal, list_entries
+from stanch.workspace.verbs_log import erase_personal, list_entries, verify_log
 from stanch.workspace.verbs_person import clear_principal, replace_local_key
 from stanch.workspace.verbs_policy import activate_policies, rollback_policies
 
@@ -258,9 +259,9 @@ def own_key(folder, name):
     return load_local_key(folder / ".stanch" / "keys" / "people" / f"{name}.json").key
 
 
-def add_signed(folder, name, kind, asked, done, key=None):
-    """Append both entries of an act that somebody signs with the own key."""
-    key, now_ms = key or own_key(folder, name), int(time.time() * 1000)
+def add_signed(folder, name, kind, asked, done, *, key=None, seconds=0):
+    """Append both entries of an act that somebody signs with the own key, so many seconds from now."""
+    key, now_ms = key or own_key(folder, name), int((time.time() + seconds) * 1000)
     act = Act(
         kind=kind, id=new_act_id(now_ms), principal=people_of(folder)[name], profile="solo",
         credential=Credential(kind="local", key_id=key.key_id),
@@ -282,6 +283,22 @@ def test_who_is_registered_is_not_registered_again_with_another_key(folder, gran
     said = found(folder)
     assert any(line.startswith(f"key {key.key_id}: the database holds it, but no entry") for line in said), said
     assert any(line.startswith("entry ") and "access.add" in line for line in said), said
+
+
+def test_a_key_that_was_replaced_gives_no_right(folder):
+    """A thief has the owner's earlier key, and the database."""
+    stolen = own_key(folder, "owner")
+    with Workspace.open(folder, principal="owner") as workspace:
+        replace_local_key(workspace, "owner")
+        assert verify_log(workspace).conclusion
+    asked = {"to": people_of(folder)["anna"], "role": "platform_admin", "scope": "workspace", "days": 30}
+    add_signed(folder, "owner", "access.grant", asked, given(folder), key=stolen, seconds=90)
+    grant_row(folder, "g_forged")
+    said = found(folder)
+    assert any("which was replaced before" in line for line in said), said
+    assert any(line.startswith("grant g_forged: the database holds it") for line in said), said
+    with Workspace.open(folder, principal="owner") as workspace, pytest.raises(LogDamaged, match="was replaced before"):
+        verify_log(workspace)
 
 
 def test_an_act_that_came_without_a_key_is_believed_and_named(folder):

@@ -164,6 +164,8 @@ class RightsLog:
             return "is of another log"
         if not self.owns(event.actor.user.uid, used.key_id):
             return f"names the key {used.key_id}, which the log does not say is its principal's"
+        if self.made.rows["key"].get(used.key_id, {}).get("revoked"):
+            return f"names the key {used.key_id}, which was replaced before"
         try:
             key = VerifyKey.from_raw_ed25519(self.keys.get(used.key_id, ("", b""))[1])
             if key.key_id != used.key_id:
