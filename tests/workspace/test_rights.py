@@ -12,6 +12,7 @@ from stanch.access import ApiKeyOrder
 from stanch.access.policy import default_text
 from stanch.crypto import SigningKey, leaf_hash
 from stanch.crypto.localkey import load_local_key
+from stanch.crypto.passphrase import Passphrase
 from stanch.errors import InvalidInput, NotAuthenticated, OutcomeNotRecorded, StoreError
 from stanch.ledger import Act, Credential, EntryQuery, Ledger, Phase, intent, new_act_id, outcome, sign_act
 from stanch.ledger.damage import LogDamaged
@@ -259,11 +260,11 @@ def own_key(folder, name):
     return load_local_key(folder / ".stanch" / "keys" / "people" / f"{name}.json").key
 
 
-def add_signed(folder, name, kind, asked, done, *, key=None, seconds=0):
+def add_signed(folder, name, kind, asked, done, *, key=None, seconds=0, profile="solo"):
     """Append both entries of an act that somebody signs with the own key, so many seconds from now."""
     key, now_ms = key or own_key(folder, name), int((time.time() + seconds) * 1000)
     act = Act(
-        kind=kind, id=new_act_id(now_ms), principal=people_of(folder)[name], profile="solo",
+        kind=kind, id=new_act_id(now_ms), principal=people_of(folder)[name], profile=profile,
         credential=Credential(kind="local", key_id=key.key_id),
     )  # fmt: skip
     with closing(sqlite3.connect(folder / ".stanch" / "stanch.db")) as connection:
@@ -301,10 +302,89 @@ def test_a_key_that_was_replaced_gives_no_right(folder):
         verify_log(workspace)
 
 
+def test_who_may_not_grant_makes_nobody_an_administrator(folder):
+    """Anna, an auditor with a key of her own, signs an act that nobody let her do, and writes the row."""
+    asked = {"to": people_of(folder)["anna"], "role": "platform_admin", "scope": "workspace", "days": 30}
+    add_signed(folder, "anna", "access.grant", asked, given(folder))
+    edit(folder, "INSERT INTO grant_ SELECT 'g_forged', :anna, 'platform_admin', 'workspace', 1, 9, NULL, :anna, NULL")
+    said = found(folder)
+    assert any("its principal was not permitted access:grant: no role that it held" in line for line in said), said
+    assert any(line.startswith("grant g_forged: the database holds it") for line in said), said
+
+
+@pytest.mark.parametrize(
+    ("before", "why"),
+    [
+        (lambda _w, _anna: None, ""),
+        (lambda w, _anna: suspend_principal(w, "anna"), "suspended"),
+        (lambda w, anna: revoke_grant(w, platform_admin(w, anna)), "no role that it held"),
+    ],
+    ids=["holds it", "suspended", "revoked"],
+)
+def test_an_administrator_is_one_as_long_as_the_log_says_so(folder, before, why):
+    with Workspace.open(folder, principal="owner") as workspace:
+        grant_role(workspace, "anna", "platform_admin", 3)
+        before(workspace, workspace.people.find("anna"))
+    asked = {"to": people_of(folder)["anna"], "role": "ml_engineer", "scope": "workspace", "days": 30}
+    add_signed(folder, "anna", "access.grant", asked, given(folder, "ml_engineer"))
+    edit(folder, "INSERT INTO grant_ SELECT 'g_forged', :anna, 'ml_engineer', 'workspace', 1, 9, NULL, :anna, NULL")
+    said = found(folder)
+    assert any(why in line for line in said) if why else not said, said
+
+
+def platform_admin(workspace, principal):
+    grants = workspace.people.directory.facts_of(principal).grants
+    return next(grant.id for grant in grants if grant.role == "platform_admin")
+
+
+def test_a_role_that_has_ended_gives_no_right(folder):
+    with Workspace.open(folder, principal="owner") as workspace:
+        grant_role(workspace, "anna", "platform_admin", 3)
+    asked = {"to": people_of(folder)["anna"], "role": "ml_engineer", "scope": "workspace", "days": 30}
+    add_signed(folder, "anna", "access.grant", asked, given(folder, "ml_engineer"), seconds=4 * 86_400)
+    said = found(folder)
+    assert any("its principal was not permitted access:grant" in line for line in said), said
+
+
+def test_what_the_first_principal_gave_up_gives_no_right(folder):
+    with Workspace.open(folder, principal="owner") as workspace:
+        owner = workspace.people.session.principal
+        grant_role(workspace, "anna", "platform_admin", 3)
+        revoke_grant(workspace, platform_admin(workspace, owner))
+    add_signed(folder, "owner", "access.clear", {}, {"principal": people_of(folder)["anna"], "clearance": 2})
+    said = found(folder)
+    assert any("its principal was not permitted access:grant" in line for line in said), said
+
+
+def test_policies_of_ones_own_say_who_may_grant_while_they_are_in_force(folder):
+    """Auditors grant under the second set, and not under the shipped one that comes back."""
+    own = '@id("own") permit(principal in Stanch::Role::"auditor", action == Stanch::Action::"access:grant", resource);'
+    with Workspace.open(folder, principal="owner") as workspace:
+        activate_policies(workspace, f"{default_text()}\n{own}\n")
+        grant_role(workspace.acting_as("anna"), "anna", "ml_engineer", 3)
+        assert found(folder) == []
+        rollback_policies(workspace)
+    add_signed(folder, "anna", "access.clear", {}, {"principal": people_of(folder)["anna"], "clearance": 2})
+    said = found(folder)
+    assert any("its principal was not permitted access:grant" in line for line in said), said
+
+
+def test_nobody_in_a_team_grants_to_themselves_by_an_act_of_their_own_making(tmp_path):
+    folder = tmp_path / "team"
+    with Workspace.init(folder, profile="team", owner="anna", passphrase=Passphrase("of anna, long enough")) as team:
+        key, anna = team.people.local.key, team.people.session.principal
+        add_person(team, "owner", ["auditor"])
+    done = given(folder) | {"to": anna}
+    add_signed(folder, "anna", "access.grant", {}, done, key=key, profile="team")
+    said = found(folder)
+    assert any("grants a role to its own principal" in line for line in said), said
+
+
 def test_an_act_that_came_without_a_key_is_believed_and_named(folder):
-    """The limit: a browser's act carries nothing that only its principal has."""
+    """The limit: a browser's act carries nothing that only its principal has; its outcome cannot say otherwise."""
     act = forged(folder, Credential(kind="browser", key_id="bs_0123456789abcdef0123"))
-    add_entries(folder, intent(act, time_ms=1), outcome(act, time_ms=1, payload=given(folder)))
+    ended = replace(act, credential=Credential(kind="local", key_id="ed25519:0"))
+    add_entries(folder, intent(act, time_ms=1), outcome(ended, time_ms=1, payload=given(folder)))
     grant_row(folder, "g_forged")
     assert found(folder) == []
     (said,) = warned(folder)

@@ -3,7 +3,7 @@
 Compared are principals (kind, clearance, suspension), their local keys, grants, policies, emergency rights, API keys,
 quarantines, sensitivities, legal holds and passed gates. Names and subjects are personal and not in the log. Where
 everything else fits, somebody who writes the database can still add both entries of an act in the name of somebody who
-signs in without a key of its own; ``stanch log verify`` checks the entries themselves.
+was permitted it and signs in without a key of its own; ``stanch log verify`` checks the entries themselves.
 """
 
 import json
@@ -15,6 +15,7 @@ from sqlalchemy import Connection, select
 
 from stanch.access.directory import BOOTSTRAP
 from stanch.access.facts import WORKSPACE_SCOPE
+from stanch.access.versions import versions_by_digest
 from stanch.crypto import VerifyKey
 from stanch.errors import InvalidInput
 from stanch.ledger import LedgerReader
@@ -22,7 +23,9 @@ from stanch.store import Tables
 from stanch.store.schema import access as schema
 from stanch.store.schema.workspace import resource
 from stanch.terms import Digest
-from stanch.workspace.rights_log import RightsLog, Side
+from stanch.workspace.rights_held import Held
+from stanch.workspace.rights_log import RightsLog
+from stanch.workspace.rights_made import Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +75,12 @@ def read_rights(tables: Tables, reader: LedgerReader) -> RightsLog:
 
 
 def _begin(connection: Connection, origin: str) -> RightsLog:
-    """Return a reading of the log that has the public halves of keys: each proves itself by its id."""
-    return RightsLog(
-        origin, {row.id: (row.principal, row.public) for row in connection.execute(select(schema.credential))}
-    )
+    """Return a reading of the log with what the log has digests of alone: public halves of keys, texts of policies."""
+    keys, grants = connection.execute(select(schema.credential)), schema.grant.c
+    first = select(grants.id, grants.role).where(grants.granted_by == BOOTSTRAP)
+    made = Side()
+    held = Held(made, versions_by_digest(connection), {row.id: row.role for row in connection.execute(first)})
+    return RightsLog(origin, {row.id: (row.principal, row.public) for row in keys}, held, made)
 
 
 def _size(connection: Connection, origin: str) -> int:

@@ -1,8 +1,9 @@
 """Who may do what, as the entries of the log say it.
 
 An outcome counts only if the intent of its act came before it, of the same kind and principal, with the verified
-signature of a key that the log says is that principal's, and asked for what the outcome gave. What comes from a
-browser, an API key, a token or a certificate carries no such signature; it counts, and its place is noted.
+signature of a key that the log says is that principal's, if the principal was permitted it then, and if it asked for
+what the outcome gave. What comes from a browser, an API key, a token or a certificate carries no such signature; it
+counts, and its place is noted.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -18,35 +19,17 @@ from stanch.ledger.entry import read_event
 from stanch.ledger.fsck_tile import OWN_KEY
 from stanch.ledger.ocsf import Event
 from stanch.ledger.signature import check_act
+from stanch.workspace.kinds import KINDS
+from stanch.workspace.rights_held import ROLLBACK, Held
+from stanch.workspace.rights_made import MAKING, Facts, Side, subject_of
 
-Facts = dict[str, Any]
-KINDS_OF_ROWS = (
-    "principal", "key", "grant", "policy", "glass", "API key", "quarantine", "sensitivity", "legal hold", "gate"
-)  # fmt: skip
 REGISTER = "key.register"
 """The kind of act by which somebody registers the key that shares are wrapped to."""
 _LEEWAY_MS = 60_000
+_MISSHAPEN = (AttributeError, LookupError, TypeError, ValueError)
+"""Errors of entries of whatever shape somebody wrote."""
 _SHUT = ("gate-failed", "gate-inconclusive")
 """Errors of ``audit.gate`` that shut a gate which was passed before."""
-
-
-@dataclass(slots=True)
-class Side:
-    """One side of a comparison: by kind and name, what each row is, and which entry says so."""
-
-    rows: dict[str, dict[str, Facts]] = field(default_factory=lambda: {kind: {} for kind in KINDS_OF_ROWS})
-    entry_of: dict[str, int] = field(default_factory=dict)
-
-    def note(self, index: int, what: str, name: object, facts: Facts) -> None:
-        """Note what an entry makes of a row, beside what earlier ones made of it.
-
-        Raises:
-            TypeError: The name is none.
-        """
-        if not isinstance(name, str):
-            raise TypeError(f"expected a name, found {type(name).__name__}")
-        self.rows[what][name] = self.rows[what].get(name, {}) | facts
-        self.entry_of[f"{what} {name}"] = index
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +60,7 @@ class RightsLog:
     Attributes:
         origin: The log's name.
         keys: Principals and public halves of local keys as the database has them, by their ids.
+        held: Who was permitted what, while the entries are read.
         made: The rows that should be there.
         owner: The first principal; empty before the first act.
         first_roles: What that principal got with the workspace.
@@ -91,7 +75,8 @@ class RightsLog:
 
     origin: str
     keys: Mapping[str, tuple[str, bytes]]
-    made: Side = field(default_factory=Side)
+    held: Held
+    made: Side
     owner: str = ""
     first_roles: frozenset[str] = frozenset()
     acts: int = 0
@@ -118,7 +103,7 @@ class RightsLog:
         ours, by = event.unmapped.stanch, event.actor.user.uid
         if not self.owner and by.startswith("p_"):
             self._found(index, event)
-        if ours.kind == REGISTER or ours.kind in _MAKING:
+        if ours.kind == REGISTER or ours.kind in MAKING:
             if ours.phase == "intent":
                 self._begin(index, event)
             elif ours.phase == "outcome":
@@ -128,6 +113,7 @@ class RightsLog:
         """Note the first principal: registered before the log has an entry, and whoever acts in the first one."""
         ours, self.owner = event.unmapped.stanch, event.actor.user.uid
         self.first_roles = frozenset({"platform_admin"} if ours.profile == "team" else ROLES)
+        self.held.begin(self.owner, self.first_roles)
         self.made.note(index, "principal", self.owner, {"kind": "user", "suspended": False})
         if ours.credential:
             key = ours.credential.key_id
@@ -136,6 +122,11 @@ class RightsLog:
     def _begin(self, index: int, event: Event) -> None:
         ours, act, by = event.unmapped.stanch, event.metadata.correlation_uid, event.actor.user.uid
         fault = "begins an act that began before" if act in self._seen else self._check_signature(event)
+        if not fault and by not in self.excused:
+            try:
+                fault = self.held.refusal(event, KINDS[ours.kind or ""].action)
+            except (*_MISSHAPEN, InvalidInput) as error:
+                fault = f"what it is about, or what its principal holds, is malformed: {str(error)[:80]}"
         self._seen.add(act)
         key_id = ours.credential.key_id if ours.credential and ours.credential.kind == OWN_KEY else ""
         self._begun[act] = _Begun(index, (ours.kind or "", by), ours.payload or {}, key_id, fault)
@@ -181,30 +172,37 @@ class RightsLog:
         done = ours.payload or {}
         if ours.result != "done":
             if kind == "audit.gate" and done.get("error") in _SHUT:
-                self.made.rows["gate"].pop(_subject(event), None)
+                self.made.rows["gate"].pop(subject_of(event), None)
             return
         if begun is None or begun.of != (kind, by):
             self.faults.append(f"entry {index}: {kind} of {by} says that it was done, but no such act had begun")
             return
         try:
-            fault = begun.fault or _beyond(kind, begun.asked, done, event.time) or self._taken(kind, done)
+            fault = begun.fault or _beyond(kind, begun.asked, done, event.time)
+            fault = fault or self._taken(kind, done) or self.held.gain(kind, by, done)
             if kind == REGISTER:
                 why = fault or ("" if begun.key_id else "nobody signed it")
                 self.registered[by] = Registration(begun.index, begun.asked["recipient"], begun.key_id, why)
-            if fault:
-                self.faults.append(f"entry {begun.index}: {kind} of {by}: {fault}")
-                return
-            if kind in _MAKING_KEYS:
-                self._doubt(index, event, done)
-            if kind != REGISTER:
-                _MAKING[kind](self.made, index, event, done)
-        except (AttributeError, LookupError, TypeError, ValueError) as error:  # of whatever shape somebody wrote it
-            self._misfit(index, event, done, str(error))
+            elif not fault:
+                self._make(begun, index, event, done)
+        except _MISSHAPEN as error:
+            self._misfit(begun, index, done, str(error))
+            return
+        if fault:
+            self.faults.append(f"entry {begun.index}: {kind} of {by}: {fault}")
             return
         self.acts += 1
         self._spoke |= kind in _GIVING
-        if not (ours.credential and ours.credential.kind == OWN_KEY):
+        if not begun.key_id:
             self.unsigned.append(index)
+
+    def _make(self, begun: _Begun, index: int, event: Event, done: Facts) -> None:
+        kind = begun.of[0]
+        if kind in _MAKING_KEYS:
+            self._doubt(begun, index, done)
+        MAKING[kind](self.made, index, event, done)
+        if kind in {"policy.write", ROLLBACK}:
+            self.held.put_in_force(done["policy"])
 
     def _taken(self, kind: str, done: Mapping[str, Any]) -> str:
         """Return what an outcome says that it made, and was there before; empty if there is nothing."""
@@ -215,29 +213,28 @@ class RightsLog:
             return f"makes the key {done['key']}, which was there before"
         return ""
 
-    def _doubt(self, index: int, event: Event, done: Mapping[str, Any]) -> None:
+    def _doubt(self, begun: _Begun, index: int, done: Facts) -> None:
         """Note why a key may be another's: whoever replaces a key of somebody else has had the new one in hand."""
-        ours, by = event.unmapped.stanch, event.actor.user.uid
-        if not (ours.credential and ours.credential.kind == OWN_KEY):
+        kind, by = begun.of
+        if not begun.key_id:
             self.doubts[done["key"]] = f"entry {index} says that {by} made it, and nobody signed that"
-        elif ours.kind == "access.rekey" and not self.owns(by, done["earlier"]):
+        elif kind == "access.rekey" and not self.owns(by, done["earlier"]):
             self.doubts[done["key"]] = f"{by} put it in the place of the earlier one (entry {index})"
         elif done.get("earlier") in self.doubts:
             self.doubts[done["key"]] = self.doubts[done["earlier"]]
 
-    def _misfit(self, index: int, event: Event, done: Mapping[str, Any], why: str) -> None:
+    def _misfit(self, begun: _Begun, index: int, done: Facts, why: str) -> None:
         """Note an outcome that cannot be made into rows: of an older release, which did not say what it gave, or wrong.
 
         Only what gave roles ever lacked that, and only before the first entry that says it. People whom such an entry
         names are excused from the comparison, if whoever acted has signed: whatever else the log says of others holds.
         """
-        ours = event.unmapped.stanch
-        kind = ours.kind or ""
+        kind = begun.of[0]
         if kind not in _GIVING:
             self.faults.append(f"entry {index}: {kind} does not fit the entries before it: {why[:80]}")
         elif self._spoke:
             self.faults.append(f"entry {index}: {kind} does not say what it gave, though earlier entries do")
-        elif not (ours.credential and ours.credential.kind == OWN_KEY):
+        elif not begun.key_id:
             self.faults.append(f"entry {index}: {kind} does not say what it gave, and nobody signed it")
         else:
             self.silent = self.silent or f"entry {index}: {kind} does not say what it gave"
@@ -289,106 +286,4 @@ _GIVES: dict[str, Callable[[Mapping[str, Any]], Facts]] = {
 """What an intent asks for under the same name as its outcome says it was given."""
 
 
-def _subject(event: Event) -> str:
-    return " ".join(f"{one.kind} {one.name} {one.digest}" for one in event.unmapped.stanch.subject)
-
-
-def _register(made: Side, index: int, event: Event, done: Facts) -> None:
-    principal = done["principal"]
-    grants = [(one["grant"], _granted(event, one | {"to": principal})) for one in done["grants"]]
-    made.note(index, "principal", principal, {"kind": done["kind"], "clearance": done["clearance"], "suspended": False})
-    if key := done.get("key"):
-        made.note(index, "key", key, {"principal": principal, "public half": key, "revoked": False})
-    for name, granted in grants:
-        made.note(index, "grant", name, granted)
-
-
-def _grant(made: Side, index: int, event: Event, done: Facts) -> None:
-    made.note(index, "grant", done["grant"], _granted(event, done))
-
-
-def _granted(event: Event, done: Facts) -> Facts:
-    facts = {name: done[name] for name in ("role", "scope", "expires_ms")}
-    return facts | {"principal": done["to"], "granted_by": event.actor.user.uid, "revoked": False}
-
-
-def _suspend(suspended: bool) -> "Callable[[Side, int, Event, Facts], None]":  # noqa: FBT001 - one of two
-    return lambda made, index, _event, done: made.note(index, "principal", done["principal"], {"suspended": suspended})
-
-
-def _activate(made: Side, index: int, event: Event, done: Facts) -> None:
-    facts = {"policy": done["policy"], "activated_by": event.actor.user.uid, "state": "active"}
-    for retired in made.rows["policy"].values():
-        retired["state"] = "retired"
-    made.note(index, "policy", str(done["version"]), facts)
-
-
-def _break_glass(made: Side, index: int, event: Event, done: Facts) -> None:
-    made.note(index, "glass", done["glass"], {
-        "principal": event.actor.user.uid, "act": event.metadata.correlation_uid, "until_ms": done["until_ms"],
-        "review_due_ms": done["review_due_ms"], "reviewed_by": None,
-    })  # fmt: skip
-
-
-def _issue(made: Side, index: int, event: Event, done: Facts) -> None:
-    facts = {name: done[name] for name in ("models", "actions", "expires_ms")} | _same("networks")(done)
-    facts |= {"principal": done["to"], "issued_by": event.actor.user.uid, "revoked": False}
-    made.note(index, "API key", done["key"], facts)
-
-
-def _quarantine(made: Side, index: int, event: Event, _done: Facts) -> None:
-    (model,) = event.unmapped.stanch.subject
-    made.note(index, "quarantine", f"{model.kind} {model.digest}", {})
-
-
-def _rekey(made: Side, index: int, _event: Event, done: Facts) -> None:
-    owner = made.rows["key"][done["earlier"]]["principal"]
-    made.note(index, "key", done["earlier"], {"revoked": True})
-    made.note(index, "key", done["key"], {"principal": owner, "public half": done["key"], "revoked": False})
-
-
-def _classify(made: Side, index: int, _event: Event, done: Facts) -> None:
-    made.note(index, "sensitivity", _bytes(done), {"sensitivity": done["sensitivity"]})
-    if not done["sensitivity"]:
-        del made.rows["sensitivity"][_bytes(done)]
-
-
-def _lift(what: str) -> "Callable[[Side, int, Event, Facts], None]":
-    """Take a row away; whoever lifts what no act had made undoes a row that somebody wrote."""
-    return lambda made, _index, _event, done: made.rows[what].pop(_bytes(done), None)
-
-
-def _bytes(done: Facts) -> str:
-    """Return what rows about bytes are called: policies ask for both, so bytes of another kind are other bytes."""
-    return f"{done['of']} {done['digest']}"
-
-
-_MAKING: dict[str, Callable[[Side, int, Event, Facts], None]] = {
-    "access.add": _register,
-    "access.register": _register,
-    "access.grant": _grant,
-    "access.revoke": lambda made, index, _, done: made.note(index, "grant", done["grant"], {"revoked": True}),
-    "access.suspend": _suspend(suspended=True),
-    "access.resume": _suspend(suspended=False),
-    "access.break-glass": _break_glass,
-    "access.review": lambda made, index, event, done: made.note(
-        index, "glass", done["glass"], {"reviewed_by": event.actor.user.uid}
-    ),
-    "access.clear": lambda made, index, _, done: made.note(
-        index, "principal", done["principal"], {"clearance": done["clearance"]}
-    ),
-    "access.rekey": _rekey,
-    "access.classify": _classify,
-    "access.restore": _lift("quarantine"),
-    "log.hold": lambda made, index, _, done: made.note(index, "legal hold", _bytes(done), {}),
-    "log.lift": _lift("legal hold"),
-    "key.issue": _issue,
-    "key.revoke": lambda made, index, _, done: made.note(index, "API key", done["key"], {"revoked": True}),
-    "policy.write": _activate,
-    "policy.rollback": _activate,
-    "model.quarantine": _quarantine,
-    "audit.gate": lambda made, index, event, _: made.note(index, "gate", _subject(event), {}),
-}
-"""Kinds of acts that make or change rows of rights, and what their outcome makes of them."""
-
-_WANTED = tuple(f'"kind":"{kind}"'.encode() for kind in (*_MAKING, REGISTER))
+_WANTED = tuple(f'"kind":"{kind}"'.encode() for kind in (*MAKING, REGISTER))
