@@ -1,5 +1,7 @@
 """A lost key is replaced, the last administrator stays, and a legal hold keeps what is known of a person."""
 
+import os
+
 import pytest
 
 from stanch.access import Directory
@@ -58,6 +60,16 @@ def test_a_browser_session_of_a_replaced_key_ends(workspace):
     replace_local_key(workspace, "owner")
     with pytest.raises(NotAuthenticated):
         sessions.resume(cookie)
+
+
+def test_whoever_was_registered_first_acts_by_default_however_old_the_key_files_are(workspace):
+    folder = workspace.folder / ".stanch" / "keys" / "people"
+    os.utime(folder / "anna.json", (1, 1))
+    with Workspace.open(workspace.folder) as opened:
+        assert opened.people.name == "owner"
+    replace_local_key(workspace, "owner")
+    with Workspace.open(workspace.folder) as opened:
+        assert opened.people.name == "owner"
 
 
 def test_a_locked_key_is_replaced_by_a_locked_one(workspace):

@@ -2,10 +2,10 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, exists, func, insert, select, update
 
 from stanch.access import strangers
 from stanch.access.credential import local_key_owner, require_valid
@@ -259,6 +259,20 @@ class Directory:
         """
         with self._tables.read() as connection:
             return self._facts(connection, principal, self._now())
+
+    def first_key(self, keys: Collection[str]) -> str:
+        """Return which of some local keys is the valid one of whoever was registered first; empty if none is."""
+        person, key, grant = schema.principal.c, schema.credential.c, schema.grant.c
+        founded = exists().where(grant.principal == person.id, grant.granted_by == BOOTSTRAP)
+        found = (
+            select(key.id)
+            .join(schema.principal, person.id == key.principal)
+            .where(key.id.in_(keys), key.revoked_ms.is_(None), person.issuer.is_not(None))
+            .order_by(founded.desc(), person.created_ms, person.id)
+            .limit(1)
+        )
+        with self._tables.read() as connection:
+            return str(connection.execute(found).scalar() or "")
 
     def principals(self) -> tuple[Principal, ...]:
         """Return everybody who is registered, in the order of their ids."""

@@ -101,7 +101,7 @@ class People:
 
     @classmethod
     def login(cls, ground: Ground, name: str | None, *, unlock: Unlock | None = None) -> Self:
-        """Log in with a local key of the keyring; by default the oldest one.
+        """Log in with a local key of the keyring; by default with that of whoever was registered first.
 
         A key that a passphrase unlocked counts as two factors: possession and knowledge.
 
@@ -109,7 +109,7 @@ class People:
             NotAuthenticated: There is no such key, it is locked, or it is not registered.
         """
         known = ground.keys.people()
-        chosen = name if name is not None else next(iter(known), "")
+        chosen = name if name is not None else _first_of(ground, known)
         if chosen not in known:
             raise NotAuthenticated(
                 f"there is no local key of {chosen[:64]!r} in this workspace",
@@ -330,6 +330,12 @@ def _facts_of(connection: Connection, resource: ArtifactRef) -> ResourceFacts:
     sensitivity = max((asked for _name, asked, _held, _gate in known), default=0)
     gate = next((gate for name, _sensitivity, _held, gate in known if name == resource.name), "")
     return ResourceFacts.of(resource, sensitivity=sensitivity, quarantined=quarantined, gate=gate)
+
+
+def _first_of(ground: Ground, names: tuple[str, ...]) -> str:
+    """Return who of those with a local key here was registered first; files are copied, and their times are not."""
+    by_key = {ground.keys.person_id(name): name for name in names}
+    return by_key.get(ground.directory().first_key(by_key.keys()), "")
 
 
 def register_owner(ground: Ground, owner: str, *, passphrase: Passphrase | None = None) -> None:

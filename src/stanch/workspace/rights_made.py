@@ -105,8 +105,11 @@ def _classify(made: Side, index: int, _event: Event, done: Facts) -> None:
 
 
 def _lift(what: str) -> "Callable[[Side, int, Event, Facts], None]":
-    """Take a row away; whoever lifts what no act had made undoes a row that somebody wrote."""
-    return lambda made, _index, _event, done: made.rows[what].pop(_bytes(done), None)
+    def lift(made: Side, _index: int, _event: Event, done: Facts) -> None:
+        # Whoever lifts what no act had made undoes a row that somebody wrote.
+        made.rows[what].pop(_bytes(done), None)
+
+    return lift
 
 
 def _bytes(done: Facts) -> str:
