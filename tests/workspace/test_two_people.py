@@ -379,6 +379,32 @@ def test_an_expired_request_is_neither_approved_nor_created(team, tmp_path):
             team.case.create(rolf, tmp_path / "out")
 
 
+def test_an_approval_of_somebody_who_lost_the_role_meanwhile_does_not_count(team, tmp_path):
+    for name in life.APPROVERS:
+        team.approve(name)
+    olga, rita = team("olga"), team("rita").people.session.principal
+    (held,) = olga.people.directory.facts_of(rita).grants
+    revoke_grant(olga, held.id)
+    with pytest.raises(ApprovalsMissing):
+        team.deliver("rolf", tmp_path / "store")
+    model = verbs_model.model_ref(team.case.material.model)
+    grant_role(olga, "rita", "release_manager", 3, on=model)
+    team.deliver("rolf", tmp_path / "store")
+
+
+def test_a_gate_that_fails_shuts_every_name_of_the_bytes(team, tmp_path):
+    ref = verbs_model.model_ref(team.case.material.model)
+    rolf = team("rolf")
+    for name in ("other", "third"):
+        rolf.people.set_gate(replace(ref, name=name), "failed")
+        assert rolf.people.resource_facts(ref).gate == "failed"
+        assert rolf.people.resource_facts(replace(ref, name=name)).gate == "failed"
+    with pytest.raises(NotPermitted):
+        team.case.create(rolf, tmp_path / "out")
+    rolf.people.set_gate(ref, "passed")
+    assert rolf.people.resource_facts(replace(ref, name="other")).gate == "failed"
+
+
 def test_who_was_given_a_key_by_somebody_else_approves_only_where_that_key_is_named(team, tmp_path):
     """An administrator replaces an approver's key, and registers in that name what opens the share."""
     rolf, olga = team("rolf"), team("olga")

@@ -17,6 +17,9 @@ from stanch.workspace.opening import Workspace
 from stanch.workspace.rights import read_rights
 from stanch.workspace.rights_log import RightsLog
 
+APPROVING = "release:approve"
+"""The Cedar action that an approver must be permitted when a copy is made, approved and delivered."""
+
 
 def find_approvers(workspace: Workspace, names: Sequence[str], model: ArtifactRef) -> list[Approver]:
     """Return people as approvers of copies of a model, each with the newest key that the person registered.
@@ -42,7 +45,7 @@ def _find(workspace: Workspace, log: RightsLog, name: str, named: str, model: Ar
     involved = principal in people.involved(model, workspace.ledger.reader())
     context = people.context_of(principal, mfa=True, involved=involved, approvals=0)  # the sign-in shows the factor
     facts, policies = people.directory.facts_of(principal), people.authority.policies()
-    decide(facts, "release:approve", people.resource_facts(model), context, policies).require()
+    decide(facts, APPROVING, people.resource_facts(model), context, policies).require()
     recipient, key = _registered(workspace, log, principal, name)
     _require_own(log, key.key_id, name, named)
     return Approver.of(principal, recipient, key)

@@ -21,7 +21,7 @@ from stanch.ledger.ocsf import Event
 from stanch.ledger.signature import check_act
 from stanch.workspace.kinds import KINDS
 from stanch.workspace.rights_held import ROLLBACK, Held
-from stanch.workspace.rights_made import MAKING, Facts, Side, subject_of
+from stanch.workspace.rights_made import MAKING, Facts, Side, shut_gates
 
 REGISTER = "key.register"
 """The kind of act by which somebody registers the key that shares are wrapped to."""
@@ -172,7 +172,7 @@ class RightsLog:
         done = ours.payload or {}
         if ours.result != "done":
             if kind == "audit.gate" and done.get("error") in _SHUT:
-                self.made.rows["gate"].pop(subject_of(event), None)
+                shut_gates(self.made, event)
             return
         if begun is None or begun.of != (kind, by):
             self.faults.append(f"entry {index}: {kind} of {by} says that it was done, but no such act had begun")

@@ -42,6 +42,14 @@ def subject_of(event: Event) -> str:
     return " ".join(f"{one.kind} {one.name} {one.digest}" for one in event.unmapped.stanch.subject)
 
 
+def shut_gates(made: Side, event: Event) -> None:
+    """Shut the gate of the bytes that an act was about, under whatever name it was passed."""
+    for one in event.unmapped.stanch.subject:
+        passed = made.rows["gate"]
+        for name in [name for name in passed if (name.split(" ")[0], name.split(" ")[-1]) == (one.kind, one.digest)]:
+            del passed[name]
+
+
 def _register(made: Side, index: int, event: Event, done: Facts) -> None:
     principal = done["principal"]
     grants = [(one["grant"], _granted(event, one | {"to": principal})) for one in done["grants"]]
