@@ -20,7 +20,8 @@ from stanch.ledger.fsck_tile import OWN_KEY
 from stanch.ledger.ocsf import Event
 from stanch.ledger.signature import check_act
 from stanch.workspace.kinds import KINDS
-from stanch.workspace.rights_held import ROLLBACK, Held
+from stanch.workspace.people import ROLLBACK
+from stanch.workspace.rights_held import Held
 from stanch.workspace.rights_made import MAKING, Facts, Side, shut_gates
 
 REGISTER = "key.register"
