@@ -13,6 +13,10 @@ from pathlib import Path
 import pytest
 from scene import change, done, facts, flip, open_as, put_back, stanch, team, unguard, verify_log
 
+from stanch.crypto import SigningKey
+from stanch.crypto.localkey import save_local_key
+from stanch.crypto.passphrase import Passphrase
+
 pytestmark = [pytest.mark.acceptance, pytest.mark.usefixtures("here")]
 
 
@@ -75,9 +79,23 @@ def test_a_key_of_his_own_in_an_approvers_place(unapproved):
     done(stanch("key new --out mine.key"))
     refused = team("rita", f"release approve r2 --to acme --identity mine.key --request {unapproved}")
     assert refused.code == 3, refused
-    refused = team("rita", "release create r2 --to bolt --approver rita --approver rolf --policy gate.toml --out d")
-    assert refused.code in {2, 3}, refused
+    refused = team("rolf", "release create r2 --to acme --approver rita --approver rolf --policy gate.toml --out d")
+    assert (refused.code, "has no registered key" in refused.err) == (2, True), refused
     assert open_as("acme", "c").code == 3
+    assert not Path("d").exists()
+
+
+@pytest.mark.usefixtures("unapproved")
+def test_a_key_that_a_row_alone_makes_an_approvers():
+    """He adds a key of his own as rita's, signs in with it, and registers what her shares are wrapped to."""
+    key, where = SigningKey.generate("ed25519"), Path("team/.stanch/keys/people/ritax.json")
+    save_local_key(where, key, passphrase=Passphrase(Path("rita.txt").read_text()))
+    row = "INSERT INTO credential SELECT ?, id, 'local', ?, 1, NULL, NULL FROM principal WHERE display = 'rita'"
+    change(row, key.key_id, key.public.raw)
+    to = done(stanch("key new --out mine.key --json")).data["recipient"]
+    done(stanch(f"--workspace team --as ritax --passphrase-file rita.txt access key register {to}"))
+    refused = team("rolf", "release create r2 --to acme --approver rita --approver rolf --policy gate.toml --out d")
+    assert (refused.code, "which the log does not say is its principal's" in refused.err) == (2, True), refused
     assert not Path("d").exists()
 
 

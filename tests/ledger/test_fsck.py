@@ -13,6 +13,7 @@ from stanch.errors import LogRolledBack, NotFound, NoTrustedSignature, QuorumUnm
 from stanch.ledger import Cosigner, Credential, Ledger, Opening, TrustPolicy, Witness, outcome, sign_act
 from stanch.ledger.checkpoint import Checkpoint, sign_checkpoint
 from stanch.ledger.damage import LogDamaged
+from stanch.ledger.entry import read_event
 from stanch.ledger.fsck import fsck
 from stanch.ledger.integrate import integrate
 from stanch.ledger.note import NoteSigner
@@ -687,6 +688,18 @@ def test_a_registered_key_that_was_exchanged_is_located(fresh):
     sql(fresh, "UPDATE credential SET public = :p", p=SigningKey.from_seed(b"m" * 32).public.raw)
     with pytest.raises(LogDamaged, match="act signature"):
         fsck(reader, fresh.policy)
+
+
+def test_an_act_signed_with_a_key_that_was_replaced_before_is_located(fresh):
+    """A minute is for acts that were decided while the key was replaced."""
+    reader, replaced = signed_log(fresh), "UPDATE credential SET revoked_ms = :t"
+    begun_ms = read_event(reader.entry(0)).time
+    sql(fresh, replaced, t=begun_ms - 60_000)
+    assert fsck(reader, fresh.policy).signed_acts == 1
+    sql(fresh, replaced, t=begun_ms - 60_001)
+    with pytest.raises(LogDamaged, match="was replaced before") as caught:
+        fsck(reader, fresh.policy)
+    assert (caught.value.place, caught.value.index) == ("act signature, entry", 0)
 
 
 @pytest.mark.parametrize("kind", ["browser", "api-key", "oidc", "mtls"])

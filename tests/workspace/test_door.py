@@ -163,7 +163,7 @@ def test_approvals_that_another_act_used_up_meanwhile_are_a_recorded_refusal(wor
     def gone(_connection, _act):
         raise ApprovalsMissing("used up")
 
-    need = ApprovalNeed(workspace_ref(workspace).digest, "p_somebody", gone)
+    need = ApprovalNeed(workspace_ref(workspace).digest, "p_somebody", gone, "access:grant")
     with pytest.raises(ApprovalsMissing):
         workspace.door.act(request_in(workspace, approval=need), lambda _: pytest.fail("ran"))
     assert phases(workspace) == [("denied", "")]

@@ -1,8 +1,11 @@
 """A lost key is replaced, the last administrator stays, and a legal hold keeps what is known of a person."""
 
+import os
+
 import pytest
 
 from stanch.access import Directory
+from stanch.access.sessions import Sessions
 from stanch.crypto import passphrase
 from stanch.crypto.passphrase import Passphrase
 from stanch.errors import InvalidInput, NotAuthenticated, NotFound, NotPermitted, StoreError
@@ -11,6 +14,7 @@ from stanch.terms import ArtifactRef, Digest
 from stanch.workspace import Workspace
 from stanch.workspace.verbs_access import add_person, grant_role, revoke_grant, suspend_principal
 from stanch.workspace.verbs_artifact import hold_artifact, lift_hold
+from stanch.workspace.verbs_console import bootstrap_of, console_secret, make_token
 from stanch.workspace.verbs_contain import quarantine_model
 from stanch.workspace.verbs_log import erase_personal
 from stanch.workspace.verbs_person import replace_local_key
@@ -46,6 +50,26 @@ def test_a_replaced_key_is_refused_and_the_new_one_is_the_same_person(workspace)
     (workspace.folder / ".stanch" / "keys" / "people" / "anna.json").write_bytes(copied)
     with pytest.raises(NotAuthenticated):
         signs_in(workspace, SECRET)
+
+
+def test_a_browser_session_of_a_replaced_key_ends(workspace):
+    sessions = Sessions(workspace.tables, console_secret(workspace, "session"))
+    signed_in = bootstrap_of(workspace).redeem(make_token(workspace).text)
+    cookie = sessions.open_session(signed_in).cookie
+    sessions.resume(cookie)
+    replace_local_key(workspace, "owner")
+    with pytest.raises(NotAuthenticated):
+        sessions.resume(cookie)
+
+
+def test_whoever_was_registered_first_acts_by_default_however_old_the_key_files_are(workspace):
+    folder = workspace.folder / ".stanch" / "keys" / "people"
+    os.utime(folder / "anna.json", (1, 1))
+    with Workspace.open(workspace.folder) as opened:
+        assert opened.people.name == "owner"
+    replace_local_key(workspace, "owner")
+    with Workspace.open(workspace.folder) as opened:
+        assert opened.people.name == "owner"
 
 
 def test_a_locked_key_is_replaced_by_a_locked_one(workspace):

@@ -17,6 +17,7 @@ from sqlalchemy import insert, select, update
 from stanch.access import ApprovalStatement, sign_approval
 from stanch.crypto import SigningKey
 from stanch.crypto.identity import generate_identity
+from stanch.crypto.localkey import save_local_key
 from stanch.errors import (
     ApprovalsMissing,
     InvalidInput,
@@ -27,7 +28,7 @@ from stanch.errors import (
     QuorumNotMet,
     SeparationOfDuties,
 )
-from stanch.ledger import decode_entry
+from stanch.ledger import Act, Credential, decode_entry, intent, new_act_id, outcome
 from stanch.mark import embed
 from stanch.release import QuorumFiles, approve, open_copy, quorum_folder, read_publisher, read_record, redeem_copy
 from stanch.seal import Recipients, VolatileReleases
@@ -43,6 +44,7 @@ from stanch.workspace.verbs_access import add_person, grant_role, revoke_grant
 from stanch.workspace.verbs_approve import approve_release, load_record, register_key
 from stanch.workspace.verbs_deliver import deliver_copy
 from stanch.workspace.verbs_origin import state_origin
+from stanch.workspace.verbs_person import replace_local_key
 from stanch.workspace.verbs_release import (
     CopyTerms,
     ReleaseState,
@@ -375,6 +377,68 @@ def test_an_expired_request_is_neither_approved_nor_created(team, tmp_path):
             team.case.approve(rita)
         with pytest.raises(InvalidInput, match="end before it begins"):
             team.case.create(rolf, tmp_path / "out")
+
+
+def test_an_approval_of_somebody_who_lost_the_role_meanwhile_does_not_count(team, tmp_path):
+    for name in life.APPROVERS:
+        team.approve(name)
+    olga, rita = team("olga"), team("rita").people.session.principal
+    (held,) = olga.people.directory.facts_of(rita).grants
+    revoke_grant(olga, held.id)
+    with pytest.raises(ApprovalsMissing):
+        team.deliver("rolf", tmp_path / "store")
+    model = verbs_model.model_ref(team.case.material.model)
+    grant_role(olga, "rita", "release_manager", 3, on=model)
+    team.deliver("rolf", tmp_path / "store")
+
+
+def test_a_gate_that_fails_shuts_every_name_of_the_bytes(team, tmp_path):
+    ref = verbs_model.model_ref(team.case.material.model)
+    rolf = team("rolf")
+    for name in ("other", "third"):
+        rolf.people.set_gate(replace(ref, name=name), "failed")
+        assert rolf.people.resource_facts(ref).gate == "failed"
+        assert rolf.people.resource_facts(replace(ref, name=name)).gate == "failed"
+    with pytest.raises(NotPermitted):
+        team.case.create(rolf, tmp_path / "out")
+    rolf.people.set_gate(ref, "passed")
+    assert rolf.people.resource_facts(replace(ref, name="other")).gate == "failed"
+
+
+def test_who_was_given_a_key_by_somebody_else_approves_only_where_that_key_is_named(team, tmp_path):
+    """An administrator replaces an approver's key, and registers in that name what opens the share."""
+    rolf, olga = team("rolf"), team("olga")
+    replace_local_key(olga, "rita", passphrase=life.passphrase("rita"))
+    register_key(team("rita"), str(team.case.material.other.recipient))
+    with pytest.raises(InvalidInput, match="rita: somebody else may have the local key") as caught:
+        team.case.create(rolf, tmp_path / "out")
+    assert olga.people.session.principal in caught.value.why
+    with pytest.raises(InvalidInput, match="rita: expected a registration with the local key ed25519:0"):
+        team.case.create(rolf, tmp_path / "out", approvers=("rita=ed25519:0", "rolf"))
+    assert not (tmp_path / "out").exists()
+    named = f"rita={rolf.keys.person_id('rita')}"
+    made = team.case.create(rolf, tmp_path / "out", approvers=(named, "rolf"))
+    assert made.path == tmp_path / "out"
+
+
+def test_a_key_that_nobody_signed_for_is_an_approvers_only_where_it_is_named(team, tmp_path):
+    """Who writes the database adds both entries of a replacement in a browser's name, and the row."""
+    rita, olga = (team(name).people.session for name in ("rita", "olga"))
+    key, where = SigningKey.generate("ed25519"), team.log.state / "keys/people/ritax.json"
+    save_local_key(where, key, passphrase=life.passphrase("ritax"))
+    act = Act(
+        kind="access.rekey", id=new_act_id(int(team.log.door.clock() * 1000)), principal=olga.principal,
+        profile="team", credential=Credential(kind="browser", key_id="bs_0123456789abcdef0123"),
+    )  # fmt: skip
+    asked = {"earlier": rita.key_id}
+    team.log.ledger.append_nowait(intent(act, time_ms=rita.started_ms, payload=asked)).result()
+    payload = asked | {"key": key.key_id, "principal": rita.principal}
+    team.log.ledger.append_nowait(outcome(act, time_ms=rita.started_ms, payload=payload)).result()
+    team.log.people.directory.replace_key(rita.key_id, key.public)
+    register_key(team("ritax"), str(team.case.material.other.recipient))
+    with pytest.raises(InvalidInput, match="rita: somebody else may have the local key") as caught:
+        team.case.create(team("rolf"), tmp_path / "out")
+    assert "nobody signed" in caught.value.why
 
 
 def test_a_model_that_did_not_pass_the_gate_is_neither_released_nor_delivered(team, tmp_path):

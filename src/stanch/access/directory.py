@@ -2,10 +2,10 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, exists, func, insert, select, update
 
 from stanch.access import strangers
 from stanch.access.credential import local_key_owner, require_valid
@@ -260,6 +260,20 @@ class Directory:
         with self._tables.read() as connection:
             return self._facts(connection, principal, self._now())
 
+    def first_key(self, keys: Collection[str]) -> str:
+        """Return which of some local keys is the valid one of whoever was registered first; empty if none is."""
+        person, key, grant = schema.principal.c, schema.credential.c, schema.grant.c
+        founded = exists().where(grant.principal == person.id, grant.granted_by == BOOTSTRAP)
+        found = (
+            select(key.id)
+            .join(schema.principal, person.id == key.principal)
+            .where(key.id.in_(keys), key.revoked_ms.is_(None), person.issuer.is_not(None))
+            .order_by(founded.desc(), person.created_ms, person.id)
+            .limit(1)
+        )
+        with self._tables.read() as connection:
+            return str(connection.execute(found).scalar() or "")
+
     def principals(self) -> tuple[Principal, ...]:
         """Return everybody who is registered, in the order of their ids."""
         with self._tables.read() as connection:
@@ -305,12 +319,10 @@ class Directory:
         Raises:
             NotFound: Nobody of that id is registered.
         """
-        table = schema.session
         with self._tables.write() as connection:
             _change(connection, principal, suspended=int(suspended))
             if suspended:
-                going = update(table).where(table.c.principal == principal, table.c.ended_ms.is_(None))
-                connection.execute(going.values(ended_ms=self._now()))
+                _end_sessions(connection, principal, self._now())
 
     def clear(self, principal: str, clearance: int) -> None:
         """Let a principal use models up to a sensitivity, or raise :class:`stanch.errors.NotFound`."""
@@ -319,6 +331,8 @@ class Directory:
 
     def replace_key(self, key_id: str, key: VerifyKey) -> str:
         """Let whoever signs in with a local key sign in with another one from now on, and return whose they are.
+
+        Browser sessions end: one may have been opened with the earlier key.
 
         Raises:
             InvalidInput: The new key is of another kind.
@@ -336,6 +350,7 @@ class Directory:
             if principal is None:
                 raise NotFound(f"key {key_id[:60]}: is not registered or was revoked already")
             _insert_key(connection, key, principal, now_ms)
+            _end_sessions(connection, principal, now_ms)
             advance_facts(connection)
         return principal
 
@@ -389,6 +404,12 @@ class Directory:
 
     def _now(self) -> int:
         return int(self._clock() * 1000)
+
+
+def _end_sessions(connection: Connection, principal: str, now_ms: int) -> None:
+    table = schema.session
+    alive = update(table).where(table.c.principal == principal, table.c.ended_ms.is_(None))
+    connection.execute(alive.values(ended_ms=now_ms))
 
 
 def _change(connection: Connection, principal: str, **facts: int) -> None:

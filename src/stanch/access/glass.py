@@ -1,7 +1,8 @@
 """Break-glass: emergency rights for an hour at most, with an alarm before them and a review by somebody else after.
 
-The order is the point. The caller makes the log entry durable first; :meth:`Glasses.open_glass` then writes the alarm
-into the outbox, durably, and only after that the rights. A crash between any two steps leaves less than was asked for.
+The caller makes the log entry that asks for them durable first. The workspace then runs :meth:`Glasses.open_glass` in
+the transaction of the outcome: alarm, rights and outcome are durable together, or none is. On tables that are in no
+transaction the alarm is durable before the rights. A crash between any two steps leaves less than was asked for.
 """
 
 import base64

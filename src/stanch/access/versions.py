@@ -139,6 +139,15 @@ class PolicyVersions:
             return _insert(connection, target.text, target.without, target.before, by, now_ms)
 
 
+def versions_by_digest(connection: Connection) -> dict[str, PolicyVersion]:
+    """Return the stored versions by the digest of their text, whatever the column for it says."""
+    rows = connection.execute(select(schema.policy).order_by(schema.policy.c.version))
+    found = (
+        PolicyVersion(row.version, row.text, tuple(json.loads(row.without)), row.state, row.before) for row in rows
+    )
+    return {str(version.digest): version for version in found}
+
+
 def _insert(
     connection: Connection, text: str, without: tuple[str, ...], before: int, by: str, now_ms: int
 ) -> PolicyVersion:

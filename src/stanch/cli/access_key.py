@@ -103,8 +103,11 @@ def register(recipient: str) -> Result:
     from stanch.workspace.verbs_approve import register_key  # noqa: PLC0415 - same
 
     with open_workspace(current()) as workspace:
-        key_id = register_key(workspace, recipient)
-    return Result({"key_id": key_id}, f"registered  {key_id}: shares of yours are wrapped to it from now on")
+        key_id, signed = register_key(workspace, recipient), workspace.people.local.key.key_id
+    return Result(
+        {"key_id": key_id, "signed_with": signed},
+        f"registered  {key_id}: shares of yours are wrapped to it from now on\nsigned with {signed}, your local key",
+    )
 
 
 @key.command("revoke")

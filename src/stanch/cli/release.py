@@ -97,7 +97,13 @@ def _recipient(text: str) -> tuple[str, str]:
 @release.command("create")
 @click.argument("name")
 @click.option("--to", "recipient", required=True, metavar="NAME", help="Whose copy.")
-@click.option("--approver", "approvers", multiple=True, metavar="PERSON", help="In a team; may be repeated.")
+@click.option(
+    "--approver",
+    "approvers",
+    multiple=True,
+    metavar="PERSON[=KEY-ID]",
+    help="In a team; may be repeated. KEY-ID: the local key that the person registered with.",
+)
 @click.option("--policy", "policy_file", type=FILE, help="A file with [gate], no looser than the workspace's own.")
 @click.option("--holdout", type=FILE, help="Records that were kept out: a mark that costs too much on them is refused.")
 @TSA
@@ -142,7 +148,7 @@ def create(
             f"sealed     for nobody yet: {quorum.m} of {len(quorum.approvers)} approvers must release it",
             *(
                 f"approver   {person} ({one.principal}) with key {one.recipient}"
-                for person, one in zip(approvers, quorum.approvers, strict=True)
+                for person, one in zip([given.partition("=")[0] for given in approvers], quorum.approvers, strict=True)
             ),
             f"request    {quorum.digest}",
             f"next       each approver compares: stanch release approve {name} --to {recipient} --identity KEY",

@@ -121,7 +121,8 @@ THREATS = (
             Control("rights are few, end by themselves and are reviewed", "stanch access grant",
                     "stanch access review"),
         ),
-        "the process that seals has the model in memory; approvers can collude",
+        "the process that seals has the model in memory; approvers can collude; an administrator can add people, in "
+        "the log, and names stand in the database: name approvers by their ids and keys",
         ("RAND few people", "RAND insiders", "RAND defence in depth"),
     ),
     Threat(

@@ -11,7 +11,7 @@ from stanch.errors import InvalidInput, NotFound, VerificationError
 from stanch.ledger.checkpoint import parse_checkpoint
 from stanch.ledger.commitment import Opening
 from stanch.ledger.damage import LogDamaged
-from stanch.ledger.fsck_tile import OWN_KEY, CheckedTile, IndexTuple, Rules, TileRows, check_tile
+from stanch.ledger.fsck_tile import OWN_KEY, CheckedTile, IndexTuple, RegisteredKey, Rules, TileRows, check_tile
 from stanch.ledger.hashes import TileHashes
 from stanch.ledger.note import parse_note
 from stanch.ledger.policy import TrustPolicy
@@ -31,7 +31,7 @@ class Rows:
     reader: LedgerReader
     size: int
     frontier: bytes
-    keys: dict[str, tuple[str, bytes]]
+    keys: dict[str, RegisteredKey]
 
     @classmethod
     def of(cls, reader: LedgerReader) -> "Rows":
@@ -45,8 +45,8 @@ class Rows:
                 "SELECT size, frontier FROM ledger_log WHERE origin = ?", (reader.origin,)
             ).one_or_none()
             table = credential.c
-            keys = connection.execute(select(table.id, table.principal, table.public).where(table.kind == OWN_KEY))
-            registered = {key_id: (principal, public) for key_id, principal, public in keys}
+            known = select(table.id, table.principal, table.public, table.revoked_ms).where(table.kind == OWN_KEY)
+            registered = {row.id: RegisteredKey(*row[1:]) for row in connection.execute(known)}
         if row is None:
             raise NotFound(f"log {reader.origin}: is not in this database")
         return cls(reader, row[0], row[1], registered)

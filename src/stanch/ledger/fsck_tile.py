@@ -16,8 +16,19 @@ from stanch.ledger.tiles import TILE_WIDTH, encode_bundle, tile_key, tile_width
 OWN_KEY = "local"
 """The kind of credential that is a key of the principal's own, with which it signs its acts."""
 
+_LEEWAY_MS = 60_000
+
 Found = TypeVar("Found")
 IndexTuple = tuple[int, str, str, str, str, int, int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredKey:
+    """A local key as the database has it: whose, its public half, and when it was replaced."""
+
+    principal: str
+    public: bytes
+    revoked_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +37,13 @@ class Rules:
 
     Attributes:
         origin: The log's name.
-        keys: The registered keys: id → (principal, 32 raw bytes).
+        keys: The registered keys, by their ids.
         published: How many entries lie in tiles.
         wanted: Numbers of the tiles inside which a checkpoint ends; their leaf hashes are returned.
     """
 
     origin: str
-    keys: Mapping[str, tuple[str, bytes]]
+    keys: Mapping[str, RegisteredKey]
     published: int
     wanted: frozenset[int]
 
@@ -204,10 +215,13 @@ def _indexed(rows: TileRows, index: int, event: Event, ours: Ours) -> bool:
 
 
 def _check_signature(rules: Rules, event: Event, key_id: str) -> None:
-    principal, raw = rules.keys.get(key_id, ("", b""))
-    if principal != event.actor.user.uid:
+    found = rules.keys.get(key_id)
+    if found is None or found.principal != event.actor.user.uid:
         raise NoTrustedSignature(f"the key {key_id} is not registered for {event.actor.user.uid}")
-    key = VerifyKey.from_raw_ed25519(raw)
+    key = VerifyKey.from_raw_ed25519(found.public)
     if key.key_id != key_id:
         raise NoTrustedSignature(f"the registered key is not {key_id}")
+    # An act that began in the moment of the replacement was decided before it.
+    if found.revoked_ms is not None and event.time > found.revoked_ms + _LEEWAY_MS:
+        raise NoTrustedSignature(f"the key {key_id} was replaced before")
     check_act(event, key)

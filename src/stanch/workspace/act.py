@@ -88,13 +88,13 @@ class ApprovalNeed:
         request: Digest of what is approved.
         requester: Who asks; not counted.
         consume: Uses the approvals up in the intent's transaction.
-        right: The Cedar action that each approver must be permitted in the workspace at that moment, too.
+        right: The Cedar action that each approver must be permitted on the same artifact at that moment, too.
     """
 
     request: Digest
     requester: str
     consume: Callable[[Connection, str], None]
-    right: str = ""
+    right: str
 
 
 class Who(Protocol):

@@ -187,7 +187,7 @@ def _rights(tables: Tables, reader: LedgerReader) -> Iterator[Check]:
     next_step = "look the entry up: stanch log show; undo what no act did, and find out who writes to the database"
     found = [Check("rights", State.FAILED, what, next_step) for what in compared.differences]
     if compared.silent:
-        what = f"not compared: {compared.silent}: an older release wrote it"
+        what = f"rows of {compared.excused} people not compared: {compared.silent}: an older release wrote it"
         found.append(
             Check("rights", State.WARNING, what, "compare by hand: stanch access who, beside stanch log query")
         )

@@ -200,9 +200,8 @@ class Keyring:
         return load_local_key(self._path(f"people/{name}", ".json"), passphrase=passphrase)
 
     def people(self) -> tuple[str, ...]:
-        """Return whose local keys lie here, oldest first."""
-        modified: Callable[[Path], float] = lambda path: path.stat().st_mtime_ns  # noqa: E731 - a typed sort key
-        return tuple(path.stem for path in sorted((self._folder / "people").glob("*.json"), key=modified))
+        """Return whose local keys lie here, in the order of their names."""
+        return tuple(sorted(path.stem for path in (self._folder / "people").glob("*.json")))
 
     def unlocked(self) -> tuple[str, ...]:
         """Return those of the people here whose keys no passphrase locks."""

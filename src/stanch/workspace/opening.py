@@ -114,7 +114,7 @@ class Workspace:
 
         Args:
             folder: The workspace's folder.
-            principal: Whose local key is used; by default the oldest one.
+            principal: Whose local key is used; by default that of whoever was registered first.
             unlock: Asked for the passphrase if the key is locked.
             environ: Where settings may be overridden.
             clock: Seconds since 1970.

@@ -101,7 +101,7 @@ class People:
 
     @classmethod
     def login(cls, ground: Ground, name: str | None, *, unlock: Unlock | None = None) -> Self:
-        """Log in with a local key of the keyring; by default the oldest one.
+        """Log in with a local key of the keyring; by default with that of whoever was registered first.
 
         A key that a passphrase unlocked counts as two factors: possession and knowledge.
 
@@ -109,7 +109,7 @@ class People:
             NotAuthenticated: There is no such key, it is locked, or it is not registered.
         """
         known = ground.keys.people()
-        chosen = name if name is not None else next(iter(known), "")
+        chosen = name if name is not None else _first_of(ground, known)
         if chosen not in known:
             raise NotAuthenticated(
                 f"there is no local key of {chosen[:64]!r} in this workspace",
@@ -146,7 +146,9 @@ class People:
         need = request.approval
         approvals = 0
         if need is not None:
-            involved = self.involved(request.resource, reader) | self.unfit(need.request, need.right, act=act)
+            involved = self.involved(request.resource, reader) | self.unfit(
+                need.request, need.right, request.resource, act=act
+            )
             counted = self.approvals.counted(need.request, requester=need.requester, involved=involved, act=act)
             approvals = len(counted)
         context = self.context(request.resource, reader, approvals=approvals)
@@ -157,17 +159,16 @@ class People:
             return decide(self.facts(), request.action, facts, replace(context, approvals=NEEDED), default_policies())
         return self.authority.decide(self.session, request.action, facts, context)
 
-    def unfit(self, request: Digest, right: str, *, act: str = "") -> frozenset[str]:
-        """Return who approved a request and is not permitted ``right`` in the workspace now; nobody if it is empty."""
-        if not right:
-            return frozenset()
+    def unfit(self, request: Digest, right: str, on: ArtifactRef, *, act: str = "") -> frozenset[str]:
+        """Return who approved a request and is not permitted ``right`` on an artifact now."""
         counted, policies = self.approvals.counted(request, requester="", act=act), self.authority.policies()
         approvers = {ApprovalStatement.parse(approval.statement).approver for approval in counted}
+        facts = self.resource_facts(on)
         return frozenset(
             approver
             for approver in approvers
             if not decide(
-                self.directory.facts_of(approver), right, WORKSPACE,
+                self.directory.facts_of(approver), right, facts,
                 self.context_of(approver, mfa=True, involved=False, approvals=0), policies,
             ).allowed
         )  # fmt: skip
@@ -254,8 +255,11 @@ class People:
             return [_facts_of(connection, resource) for resource in resources]
 
     def set_gate(self, resource: ArtifactRef, gate: Literal["passed", "failed"]) -> None:
-        """Remember what the gate said of an artifact."""
-        self._remember(resource, {"gate": gate}, _same_bytes(resource) & (rows.resource.c.name == resource.name))
+        """Remember what the gate said: a pass under the artifact's name, a failure under every name of its bytes."""
+        if gate == "failed":
+            self._remember(resource, {"gate": gate}, _same_bytes(resource))
+        named = _same_bytes(resource) & (rows.resource.c.name == resource.name)
+        self._remember(resource, {"gate": gate}, named)
 
     def is_held(self, resource: ArtifactRef) -> bool:
         """Say whether an artifact is under legal hold."""
@@ -316,8 +320,9 @@ class PolicyJudge:
         need = request.approval
         if need is None:
             return ""
-        involved = self.people.involved(request.resource, self.reader) | self.people.unfit(need.request, need.right)
-        counted = self.people.approvals.counted(need.request, requester=need.requester, involved=involved)
+        people, on = self.people, request.resource
+        involved = people.involved(on, self.reader) | people.unfit(need.request, need.right, on)
+        counted = people.approvals.counted(need.request, requester=need.requester, involved=involved)
         return str(approvals_digest(counted))
 
 
@@ -330,6 +335,12 @@ def _facts_of(connection: Connection, resource: ArtifactRef) -> ResourceFacts:
     sensitivity = max((asked for _name, asked, _held, _gate in known), default=0)
     gate = next((gate for name, _sensitivity, _held, gate in known if name == resource.name), "")
     return ResourceFacts.of(resource, sensitivity=sensitivity, quarantined=quarantined, gate=gate)
+
+
+def _first_of(ground: Ground, names: tuple[str, ...]) -> str:
+    """Return who of those with a local key here was registered first; files are copied, and their times are not."""
+    by_key = {ground.keys.person_id(name): name for name in names}
+    return by_key.get(ground.directory().first_key(by_key.keys()), "")
 
 
 def register_owner(ground: Ground, owner: str, *, passphrase: Passphrase | None = None) -> None:

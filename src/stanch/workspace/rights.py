@@ -3,7 +3,7 @@
 Compared are principals (kind, clearance, suspension), their local keys, grants, policies, emergency rights, API keys,
 quarantines, sensitivities, legal holds and passed gates. Names and subjects are personal and not in the log. Where
 everything else fits, somebody who writes the database can still add both entries of an act in the name of somebody who
-signs in without a key of its own; ``stanch log verify`` checks the entries themselves.
+was permitted it and signs in without a key of its own; ``stanch log verify`` checks the entries themselves.
 """
 
 import json
@@ -15,6 +15,7 @@ from sqlalchemy import Connection, select
 
 from stanch.access.directory import BOOTSTRAP
 from stanch.access.facts import WORKSPACE_SCOPE
+from stanch.access.versions import versions_by_digest
 from stanch.crypto import VerifyKey
 from stanch.errors import InvalidInput
 from stanch.ledger import LedgerReader
@@ -22,7 +23,9 @@ from stanch.store import Tables
 from stanch.store.schema import access as schema
 from stanch.store.schema.workspace import resource
 from stanch.terms import Digest
-from stanch.workspace.rights_log import RightsLog, Side
+from stanch.workspace.rights_held import Held
+from stanch.workspace.rights_log import RightsLog
+from stanch.workspace.rights_made import Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +35,15 @@ class Comparison:
     Attributes:
         differences: Each difference: the row or the entry, and what database and log say.
         acts: How many acts of the log said what should be there; 0 of a log without any.
-        silent: The first entry of an older release that does not say what it gave; rows were not compared then.
+        silent: The first entry of an older release that does not say what it gave.
+        excused: How many people it and others like it are about, whose rows were not compared therefore.
         unsigned: Entries that say so without a signature of whoever acted.
     """
 
     differences: tuple[str, ...]
     acts: int
     silent: str
+    excused: int
     unsigned: tuple[int, ...]
 
 
@@ -49,16 +54,38 @@ def compare_rights(tables: Tables, reader: LedgerReader) -> Comparison:
         StoreError: The database failed.
     """
     with tables.read() as connection:
-        stored = _stored(connection)
-        size = connection.exec_driver_sql("SELECT size FROM ledger_log WHERE origin = ?", (reader.origin,)).scalar_one()
-        keys = {row.id: row.public for row in connection.execute(select(schema.credential))}
-    log = RightsLog(keys)
-    for index, data in reader.tail(0, size):
-        log.read(index, data)
+        stored, log, size = _stored(connection), _begin(connection, reader.origin), _size(connection, reader.origin)
+    log.read_all(reader.tail(0, size))
     found = tuple(log.faults)
-    if log.owner and not log.silent:
+    if log.owner:
         found += tuple(_differences(stored, log))
-    return Comparison(found, log.acts, log.silent, tuple(log.unsigned))
+    return Comparison(found, log.acts, log.silent, len(log.excused), tuple(log.unsigned))
+
+
+def read_rights(tables: Tables, reader: LedgerReader) -> RightsLog:
+    """Return what the entries of the log say of rights.
+
+    Raises:
+        StoreError: The database failed.
+    """
+    with tables.read() as connection:
+        log, size = _begin(connection, reader.origin), _size(connection, reader.origin)
+    log.read_all(reader.tail(0, size))
+    return log
+
+
+def _begin(connection: Connection, origin: str) -> RightsLog:
+    """Return a reading of the log with what the log has digests of alone: public halves of keys, texts of policies."""
+    keys, grants = connection.execute(select(schema.credential)), schema.grant.c
+    first = select(grants.id, grants.role).where(grants.granted_by == BOOTSTRAP)
+    made = Side()
+    held = Held(made, versions_by_digest(connection), {row.id: row.role for row in connection.execute(first)})
+    return RightsLog(origin, {row.id: (row.principal, row.public) for row in keys}, held, made)
+
+
+def _size(connection: Connection, origin: str) -> int:
+    found = connection.exec_driver_sql("SELECT size FROM ledger_log WHERE origin = ?", (origin,))
+    return int(found.scalar_one())
 
 
 def _differences(stored: Side, log: RightsLog) -> Iterator[str]:
@@ -70,11 +97,19 @@ def _differences(stored: Side, log: RightsLog) -> Iterator[str]:
             place = f"{what} {name}"
             index = log.made.entry_of.get(place)
             if name not in entries:
+                if log.excused and _whose(what, name, rows[name]) in log.excused:
+                    continue
                 yield f"{place}: the database holds it, but no entry of the log made it"
             elif name not in rows:
                 yield f"{place}: entry {index} made it, but the database does not hold it"
             elif differing := _differing(rows[name], entries[name]):
                 yield f"{place}: {differing} (entry {index})"
+
+
+def _whose(what: str, name: str, row: Mapping[str, Any]) -> str:
+    """Return whose a row is of those that come with being registered and with roles; empty of any other."""
+    owner = {"principal": name}.get(what, row.get("principal") if what in {"key", "grant"} else "")
+    return str(owner)
 
 
 def _first_grants(stored: Side, log: RightsLog) -> Iterator[str]:
@@ -132,12 +167,13 @@ def _stored(connection: Connection) -> Side:
 
 def _add_artifacts(side: Side, connection: Connection) -> None:
     for row in connection.execute(select(resource)):
+        name = f"{row.kind} {row.digest}"
         if row.quarantined:
-            side.rows["quarantine"][row.digest] = {}
+            side.rows["quarantine"][name] = {}
         if row.sensitivity:
-            side.rows["sensitivity"][row.digest] = {"sensitivity": row.sensitivity}
+            side.rows["sensitivity"][name] = {"sensitivity": row.sensitivity}
         if row.legal_hold:
-            side.rows["legal hold"][row.digest] = {}
+            side.rows["legal hold"][name] = {}
         if row.gate == "passed":
             side.rows["gate"][f"{row.kind} {row.name} {row.digest}"] = {}
 

@@ -1,11 +1,12 @@
 """Who may do what, as the entries of the log say it.
 
 An outcome counts only if the intent of its act came before it, of the same kind and principal, with the verified
-signature of a key that the log says is that principal's, and asked for what the outcome gave. What comes from a
-browser, an API key, a token or a certificate carries no such signature; it counts, and its place is noted.
+signature of a key that the log says is that principal's, if the principal was permitted it then, and if it asked for
+what the outcome gave. What comes from a browser, an API key, a token or a certificate carries no such signature; it
+counts, and its place is noted.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,37 +19,38 @@ from stanch.ledger.entry import read_event
 from stanch.ledger.fsck_tile import OWN_KEY
 from stanch.ledger.ocsf import Event
 from stanch.ledger.signature import check_act
+from stanch.workspace.kinds import KINDS
+from stanch.workspace.people import ROLLBACK
+from stanch.workspace.rights_held import Held
+from stanch.workspace.rights_made import MAKING, Facts, Side, shut_gates
 
-Facts = dict[str, Any]
-KINDS_OF_ROWS = (
-    "principal", "key", "grant", "policy", "glass", "API key", "quarantine", "sensitivity", "legal hold", "gate"
-)  # fmt: skip
+REGISTER = "key.register"
+"""The kind of act by which somebody registers the key that shares are wrapped to."""
 _LEEWAY_MS = 60_000
+_MISSHAPEN = (AttributeError, LookupError, TypeError, ValueError)
+"""Errors of entries of whatever shape somebody wrote."""
 _SHUT = ("gate-failed", "gate-inconclusive")
 """Errors of ``audit.gate`` that shut a gate which was passed before."""
 
 
-@dataclass(slots=True)
-class Side:
-    """One side of a comparison: by kind and name, what each row is, and which entry says so."""
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What somebody registered for shares: in which entry, which key, signed with which, and why it does not count."""
 
-    rows: dict[str, dict[str, Facts]] = field(default_factory=lambda: {kind: {} for kind in KINDS_OF_ROWS})
-    entry_of: dict[str, int] = field(default_factory=dict)
-
-    def note(self, index: int, what: str, name: str, facts: Facts) -> None:
-        """Note what an entry makes of a row, beside what earlier ones made of it."""
-        self.rows[what][name] = self.rows[what].get(name, {}) | facts
-        self.entry_of[f"{what} {name}"] = index
+    index: int
+    recipient: str
+    key_id: str
+    fault: str
 
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
-    """An intent: its place and time, the kind and principal of its act, what it asks for, and why it does not count."""
+    """An intent: its place, kind and principal, what it asks for, the key that signed it, and why it does not count."""
 
     index: int
-    time_ms: int
     of: tuple[str, str]
     asked: Mapping[str, Any]
+    key_id: str
     fault: str
 
 
@@ -57,27 +59,42 @@ class RightsLog:
     """What the entries that were read so far made.
 
     Attributes:
-        keys: Public halves of local keys as the database has them, by their ids.
+        origin: The log's name.
+        keys: Principals and public halves of local keys as the database has them, by their ids.
+        held: Who was permitted what, while the entries are read.
         made: The rows that should be there.
         owner: The first principal; empty before the first act.
         first_roles: What that principal got with the workspace.
         acts: How many acts made something.
         faults: Entries about rights that cannot be what the program wrote.
-        silent: The first entry that does not say what it gave; None where all do.
+        silent: The first entry that does not say what it gave; empty where all do.
+        excused: Principals of whom such entries do not say what they got.
         unsigned: Entries that made something without a signature of whoever acted.
+        registered: By principal, what it registered last for shares of copies' keys.
+        doubts: By local key, why somebody else than its principal may have it; keys without a doubt are not there.
     """
 
-    keys: Mapping[str, bytes]
-    made: Side = field(default_factory=Side)
+    origin: str
+    keys: Mapping[str, tuple[str, bytes]]
+    held: Held
+    made: Side
     owner: str = ""
     first_roles: frozenset[str] = frozenset()
     acts: int = 0
     faults: list[str] = field(default_factory=list)
     silent: str = ""
+    excused: set[str] = field(default_factory=set)
     unsigned: list[int] = field(default_factory=list)
+    registered: dict[str, Registration] = field(default_factory=dict)
+    doubts: dict[str, str] = field(default_factory=dict)
     _spoke: bool = False
     _begun: dict[str, _Begun] = field(default_factory=dict)
     _seen: set[str] = field(default_factory=set)
+
+    def read_all(self, entries: Iterable[tuple[int, bytes]]) -> None:
+        """Take entries in their order."""
+        for index, data in entries:
+            self.read(index, data)
 
     def read(self, index: int, data: bytes) -> None:
         """Take the next entry of the log. The query index is rows that could be edited as well: nothing asks it."""
@@ -87,7 +104,7 @@ class RightsLog:
         ours, by = event.unmapped.stanch, event.actor.user.uid
         if not self.owner and by.startswith("p_"):
             self._found(index, event)
-        if ours.kind in _MAKING:
+        if ours.kind == REGISTER or ours.kind in MAKING:
             if ours.phase == "intent":
                 self._begin(index, event)
             elif ours.phase == "outcome":
@@ -97,6 +114,7 @@ class RightsLog:
         """Note the first principal: registered before the log has an entry, and whoever acts in the first one."""
         ours, self.owner = event.unmapped.stanch, event.actor.user.uid
         self.first_roles = frozenset({"platform_admin"} if ours.profile == "team" else ROLES)
+        self.held.begin(self.owner, self.first_roles)
         self.made.note(index, "principal", self.owner, {"kind": "user", "suspended": False})
         if ours.credential:
             key = ours.credential.key_id
@@ -105,8 +123,27 @@ class RightsLog:
     def _begin(self, index: int, event: Event) -> None:
         ours, act, by = event.unmapped.stanch, event.metadata.correlation_uid, event.actor.user.uid
         fault = "begins an act that began before" if act in self._seen else self._check_signature(event)
+        if not fault and by not in self.excused:
+            try:
+                fault = self.held.refusal(event, KINDS[ours.kind or ""].action)
+            except (*_MISSHAPEN, InvalidInput) as error:
+                fault = f"what it is about, or what its principal holds, is malformed: {str(error)[:80]}"
         self._seen.add(act)
-        self._begun[act] = _Begun(index, event.time, (ours.kind or "", by), ours.payload or {}, fault)
+        key_id = ours.credential.key_id if ours.credential and ours.credential.kind == OWN_KEY else ""
+        self._begun[act] = _Begun(index, (ours.kind or "", by), ours.payload or {}, key_id, fault)
+
+    def owns(self, principal: str, key_id: str) -> bool:
+        """Say whether the entries make a local key this principal's; for those who are excused, a row does."""
+        made = self.made.rows["key"].get(key_id)
+        if made is None and principal in self.excused:
+            return self.keys.get(key_id, ("", b""))[0] == principal
+        return made is not None and bool(made.get("principal") == principal)
+
+    def doubt(self, key_id: str) -> str:
+        """Return why somebody else than its principal may have a local key; empty if nothing says so."""
+        if key_id not in self.made.rows["key"]:
+            return "an older release registered its owner, and the log does not say with which key"
+        return self.doubts.get(key_id, "")
 
     def _check_signature(self, event: Event) -> str:
         """Return why the signature of an intent does not count; empty if it does, or if none is asked for."""
@@ -115,10 +152,14 @@ class RightsLog:
             return "does not say with what its principal signed in"
         if used.kind != OWN_KEY:
             return ""
-        if self.made.rows["key"].get(used.key_id, {}).get("principal") != event.actor.user.uid:
+        if event.attestation.chain_uid != self.origin:
+            return "is of another log"
+        if not self.owns(event.actor.user.uid, used.key_id):
             return f"names the key {used.key_id}, which the log does not say is its principal's"
+        if self.made.rows["key"].get(used.key_id, {}).get("revoked"):
+            return f"names the key {used.key_id}, which was replaced before"
         try:
-            key = VerifyKey.from_raw_ed25519(self.keys.get(used.key_id, b""))
+            key = VerifyKey.from_raw_ed25519(self.keys.get(used.key_id, ("", b""))[1])
             if key.key_id != used.key_id:
                 return f"names the key {used.key_id}, whose row holds another"
             check_act(event, key)
@@ -132,30 +173,73 @@ class RightsLog:
         done = ours.payload or {}
         if ours.result != "done":
             if kind == "audit.gate" and done.get("error") in _SHUT:
-                self.made.rows["gate"].pop(_subject(event), None)
+                shut_gates(self.made, event)
             return
         if begun is None or begun.of != (kind, by):
             self.faults.append(f"entry {index}: {kind} of {by} says that it was done, but no such act had begun")
             return
         try:
             fault = begun.fault or _beyond(kind, begun.asked, done, event.time)
-            if fault:
-                self.faults.append(f"entry {begun.index}: {kind} of {by}: {fault}")
-                return
-            _MAKING[kind](self.made, index, event, done)
-        except (AttributeError, LookupError, TypeError, ValueError):  # of whatever shape somebody wrote it
-            self._note_silent(index, kind)
+            fault = fault or self._taken(kind, done) or self.held.gain(kind, by, done)
+            if kind == REGISTER:
+                why = fault or ("" if begun.key_id else "nobody signed it")
+                self.registered[by] = Registration(begun.index, begun.asked["recipient"], begun.key_id, why)
+            elif not fault:
+                self._make(begun, index, event, done)
+        except _MISSHAPEN as error:
+            self._misfit(begun, index, done, str(error))
+            return
+        if fault:
+            self.faults.append(f"entry {begun.index}: {kind} of {by}: {fault}")
             return
         self.acts += 1
         self._spoke |= kind in _GIVING
-        if not (ours.credential and ours.credential.kind == OWN_KEY):
+        if not begun.key_id:
             self.unsigned.append(index)
 
-    def _note_silent(self, index: int, kind: str) -> None:
-        """Note an outcome of an older release; a later one than entries that say more is none."""
-        if self._spoke and kind in _GIVING:
+    def _make(self, begun: _Begun, index: int, event: Event, done: Facts) -> None:
+        kind = begun.of[0]
+        if kind in _MAKING_KEYS:
+            self._doubt(begun, index, done)
+        MAKING[kind](self.made, index, event, done)
+        if kind in {"policy.write", ROLLBACK}:
+            self.held.put_in_force(done["policy"])
+
+    def _taken(self, kind: str, done: Mapping[str, Any]) -> str:
+        """Return what an outcome says that it made, and was there before; empty if there is nothing."""
+        made, principal = self.made.rows, done.get("principal", "")
+        if kind in {"access.add", "access.register"} and (principal in made["principal"] or principal in self.excused):
+            return f"registers {principal}, who was registered before"
+        if kind in _MAKING_KEYS and done["key"] in made["key"]:
+            return f"makes the key {done['key']}, which was there before"
+        return ""
+
+    def _doubt(self, begun: _Begun, index: int, done: Facts) -> None:
+        """Note why a key may be another's: whoever replaces a key of somebody else has had the new one in hand."""
+        kind, by = begun.of
+        if not begun.key_id:
+            self.doubts[done["key"]] = f"entry {index} says that {by} made it, and nobody signed that"
+        elif kind == "access.rekey" and not self.owns(by, done["earlier"]):
+            self.doubts[done["key"]] = f"{by} put it in the place of the earlier one (entry {index})"
+        elif done.get("earlier") in self.doubts:
+            self.doubts[done["key"]] = self.doubts[done["earlier"]]
+
+    def _misfit(self, begun: _Begun, index: int, done: Facts, why: str) -> None:
+        """Note an outcome that cannot be made into rows: of an older release, which did not say what it gave, or wrong.
+
+        Only what gave roles ever lacked that, and only before the first entry that says it. People whom such an entry
+        names are excused from the comparison, if whoever acted has signed: whatever else the log says of others holds.
+        """
+        kind = begun.of[0]
+        if kind not in _GIVING:
+            self.faults.append(f"entry {index}: {kind} does not fit the entries before it: {why[:80]}")
+        elif self._spoke:
             self.faults.append(f"entry {index}: {kind} does not say what it gave, though earlier entries do")
-        self.silent = self.silent or f"entry {index}: {kind} does not say what it gave"
+        elif not begun.key_id:
+            self.faults.append(f"entry {index}: {kind} does not say what it gave, and nobody signed it")
+        else:
+            self.silent = self.silent or f"entry {index}: {kind} does not say what it gave"
+            self.excused |= {one for one in (done.get("principal"), done.get("to")) if isinstance(one, str)}
 
 
 def _beyond(kind: str, asked: Mapping[str, Any], done: Mapping[str, Any], ended_ms: int) -> str:
@@ -179,6 +263,7 @@ def _same(*names: str) -> Callable[[Mapping[str, Any]], Facts]:
     return lambda done: {name: done[name] for name in names if name in done}
 
 
+_MAKING_KEYS = ("access.add", "access.rekey")
 _GIVING = ("access.add", "access.register", "access.grant")
 
 _GIVES: dict[str, Callable[[Mapping[str, Any]], Facts]] = {
@@ -190,11 +275,11 @@ _GIVES: dict[str, Callable[[Mapping[str, Any]], Facts]] = {
     "access.resume": _same("principal"),
     "access.review": _same("glass"),
     "access.clear": _same("principal", "clearance"),
-    "access.classify": _same("digest", "sensitivity"),
-    "access.restore": _same("digest"),
+    "access.classify": _same("of", "digest", "sensitivity"),
+    "access.restore": _same("of", "digest"),
     "access.rekey": _same("earlier"),
-    "log.hold": _same("digest"),
-    "log.lift": _same("digest"),
+    "log.hold": _same("of", "digest"),
+    "log.lift": _same("of", "digest"),
     "key.issue": _same("to", "models", "networks", "actions"),
     "key.revoke": _same("key"),
     "policy.write": _same("policy"),
@@ -202,95 +287,4 @@ _GIVES: dict[str, Callable[[Mapping[str, Any]], Facts]] = {
 """What an intent asks for under the same name as its outcome says it was given."""
 
 
-def _subject(event: Event) -> str:
-    return " ".join(f"{one.kind} {one.name} {one.digest}" for one in event.unmapped.stanch.subject)
-
-
-def _register(made: Side, index: int, event: Event, done: Facts) -> None:
-    principal, grants = done["principal"], done["grants"]
-    made.note(index, "principal", principal, {"kind": done["kind"], "clearance": done["clearance"], "suspended": False})
-    if key := done.get("key"):
-        made.note(index, "key", key, {"principal": principal, "public half": key, "revoked": False})
-    for granted in grants:
-        _grant(made, index, event, granted | {"to": principal})
-
-
-def _grant(made: Side, index: int, event: Event, done: Facts) -> None:
-    facts = {name: done[name] for name in ("role", "scope", "expires_ms")}
-    facts |= {"principal": done["to"], "granted_by": event.actor.user.uid, "revoked": False}
-    made.note(index, "grant", done["grant"], facts)
-
-
-def _suspend(suspended: bool) -> "Callable[[Side, int, Event, Facts], None]":  # noqa: FBT001 - one of two
-    return lambda made, index, _event, done: made.note(index, "principal", done["principal"], {"suspended": suspended})
-
-
-def _activate(made: Side, index: int, event: Event, done: Facts) -> None:
-    facts = {"policy": done["policy"], "activated_by": event.actor.user.uid, "state": "active"}
-    for retired in made.rows["policy"].values():
-        retired["state"] = "retired"
-    made.note(index, "policy", str(done["version"]), facts)
-
-
-def _break_glass(made: Side, index: int, event: Event, done: Facts) -> None:
-    made.note(index, "glass", done["glass"], {
-        "principal": event.actor.user.uid, "act": event.metadata.correlation_uid, "until_ms": done["until_ms"],
-        "review_due_ms": done["review_due_ms"], "reviewed_by": None,
-    })  # fmt: skip
-
-
-def _issue(made: Side, index: int, event: Event, done: Facts) -> None:
-    facts = {name: done[name] for name in ("models", "actions", "expires_ms")} | _same("networks")(done)
-    facts |= {"principal": done["to"], "issued_by": event.actor.user.uid, "revoked": False}
-    made.note(index, "API key", done["key"], facts)
-
-
-def _quarantine(made: Side, index: int, event: Event, _done: Facts) -> None:
-    made.note(index, "quarantine", event.unmapped.stanch.subject[0].digest, {})
-
-
-def _rekey(made: Side, index: int, _event: Event, done: Facts) -> None:
-    owner = made.rows["key"][done["earlier"]]["principal"]
-    made.note(index, "key", done["earlier"], {"revoked": True})
-    made.note(index, "key", done["key"], {"principal": owner, "public half": done["key"], "revoked": False})
-
-
-def _classify(made: Side, index: int, _event: Event, done: Facts) -> None:
-    made.note(index, "sensitivity", done["digest"], {"sensitivity": done["sensitivity"]})
-    if not done["sensitivity"]:
-        del made.rows["sensitivity"][done["digest"]]
-
-
-def _lift(what: str) -> "Callable[[Side, int, Event, Facts], None]":
-    return lambda made, _index, _event, done: made.rows[what].__delitem__(done["digest"])
-
-
-_MAKING: dict[str, Callable[[Side, int, Event, Facts], None]] = {
-    "access.add": _register,
-    "access.register": _register,
-    "access.grant": _grant,
-    "access.revoke": lambda made, index, _, done: made.note(index, "grant", done["grant"], {"revoked": True}),
-    "access.suspend": _suspend(suspended=True),
-    "access.resume": _suspend(suspended=False),
-    "access.break-glass": _break_glass,
-    "access.review": lambda made, index, event, done: made.note(
-        index, "glass", done["glass"], {"reviewed_by": event.actor.user.uid}
-    ),
-    "access.clear": lambda made, index, _, done: made.note(
-        index, "principal", done["principal"], {"clearance": done["clearance"]}
-    ),
-    "access.rekey": _rekey,
-    "access.classify": _classify,
-    "access.restore": _lift("quarantine"),
-    "log.hold": lambda made, index, _, done: made.note(index, "legal hold", done["digest"], {}),
-    "log.lift": _lift("legal hold"),
-    "key.issue": _issue,
-    "key.revoke": lambda made, index, _, done: made.note(index, "API key", done["key"], {"revoked": True}),
-    "policy.write": _activate,
-    "policy.rollback": _activate,
-    "model.quarantine": _quarantine,
-    "audit.gate": lambda made, index, event, _: made.note(index, "gate", _subject(event), {}),
-}
-"""Kinds of acts that make or change rows of rights, and what their outcome makes of them."""
-
-_WANTED = tuple(f'"kind":"{kind}"'.encode() for kind in _MAKING)
+_WANTED = tuple(f'"kind":"{kind}"'.encode() for kind in (*MAKING, REGISTER))

@@ -13,6 +13,7 @@ from stanch.release import QuorumFiles, QuorumRecord, approve, check_approval, r
 from stanch.sign import TrustedKeys
 from stanch.terms import Digest, EntryRef, JsonValue
 from stanch.workspace.act import Done, Request
+from stanch.workspace.approvers import APPROVING
 from stanch.workspace.copies import KeptCopy
 from stanch.workspace.opening import Workspace
 from stanch.workspace.people import People
@@ -160,7 +161,8 @@ def _count_with(workspace: Workspace, state: ReleaseState, request: Digest) -> i
     """Return how many people approve a request once whoever acts does."""
     people = workspace.people
     mine, requester = people.session.principal, state.facts.requester
-    involved = people.involved(model_of(state), workspace.ledger.reader())
+    model = model_of(state)
+    involved = people.involved(model, workspace.ledger.reader()) | people.unfit(request, APPROVING, model)
     others = people.approvals.count_approvals(request, requester=requester, involved={*involved, mine})
     return others + (mine not in {requester, *involved})
 

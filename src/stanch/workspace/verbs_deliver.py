@@ -17,6 +17,7 @@ from stanch.sign import TrustedKeys
 from stanch.store import open_blobs
 from stanch.terms import SILENT, ArtifactRef, Digest, EntryRef, JsonValue, Progress
 from stanch.workspace.act import ApprovalNeed, Done, Request
+from stanch.workspace.approvers import APPROVING
 from stanch.workspace.copies import KeptCopy
 from stanch.workspace.opening import Workspace
 from stanch.workspace.release_state import ReleaseState
@@ -34,7 +35,7 @@ def deliver_copy(
     log says so. A bundle that the workspace did not make passed no gate here, and is refused.
 
     Raises:
-        ApprovalsMissing: In profile ``team``, fewer people than the copy asks for have released it.
+        ApprovalsMissing: In profile ``team``, fewer people than the copy asks for have released it who may do so still.
         NotPermitted: The gate was not passed, or the role is missing.
         VerificationError: The bundle is not what its publisher signed.
         StoreError: The store failed; deliver again to go on.
@@ -48,7 +49,7 @@ def deliver_copy(
         request = files.verify(manifest, trusted).request
         requester = ReleaseState.load(kept.release).facts.requester
         # Counted and not used up: an interrupted delivery goes on, and they release this one copy, wherever it lies.
-        need = ApprovalNeed(request.digest, requester, lambda _connection, _act: None)
+        need = ApprovalNeed(request.digest, requester, lambda _connection, _act: None, APPROVING)
 
     def run(_ref: EntryRef) -> Done[DeliveryReport]:
         _require_approvals(files, manifest.quorum.m if manifest.quorum is not None else 0)

@@ -109,7 +109,7 @@ def activate_policies(workspace: Workspace, text: str, without: tuple[str, ...] 
     parse_policies(text, without=without)
 
     def consume(connection: Connection, act: str) -> None:
-        unfit = people.unfit(change.digest, APPROVING)
+        unfit = people.unfit(change.digest, APPROVING, workspace_ref(workspace))
         people.approvals.consume(connection, change.digest, act=act, requester=requester, needed=NEEDED, involved=unfit)
 
     def run(_ref: EntryRef) -> Done[PolicyVersion]:
@@ -173,15 +173,14 @@ def _check(workspace: Workspace, text: str, without: tuple[str, ...]) -> Checked
         crowd = read_crowd(connection, now_ms, Likeness(before, after))
     require_a_way_back(crowd.groups, after, team=people.team)
     asked, requester = past_requests(people, workspace.ledger.reader(), now_ms), people.session.principal
+    unfit = people.unfit(change.digest, APPROVING, workspace_ref(workspace))
     return CheckedChange(
         change,
         added=tuple(sorted(after.policies.keys() - before.policies.keys())),
         removed=tuple(sorted(before.policies.keys() - after.policies.keys())),
         changed=_changed(before, after),
         simulation=simulate(asked, before, after, crowd, team=people.team),
-        approvals=people.approvals.count_approvals(
-            change.digest, requester=requester, involved=people.unfit(change.digest, APPROVING)
-        ),
+        approvals=people.approvals.count_approvals(change.digest, requester=requester, involved=unfit),
     )
 
 

@@ -34,7 +34,7 @@ from stanch.tune import PrivacyStatement
 from stanch.tune.statement import NAME as STATEMENT_NAME
 from stanch.weights import directory_digest
 from stanch.workspace.act import Done, Request
-from stanch.workspace.approvers import find_approver
+from stanch.workspace.approvers import find_approvers
 from stanch.workspace.artifacts import dataset_ref
 from stanch.workspace.copies import CopyFacts, KeptCopy
 from stanch.workspace.opening import Workspace
@@ -274,7 +274,7 @@ def create_release(
         _require_proposed(workspace, state, request)
         provider: KeyProvider = parse_recipient(request.recipient_key)
         if needed:
-            listed = [find_approver(workspace, approver, ref) for approver in terms.approvers]
+            listed = find_approvers(workspace, terms.approvers, ref)
             provider = QuorumSplit(request, listed, needed)
         order = _order(workspace, state, request, terms, provider)
         order = replace(order, evaluate=_loss_on(workspace, terms.holdout, order, state.base, progress))
