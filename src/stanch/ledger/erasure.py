@@ -5,7 +5,7 @@ exports others keep.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import orjson
@@ -47,18 +47,30 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """How much was erased: openings, columns of the person's row, and payload blobs."""
+    """How much was erased: openings, columns of the person's row, payload blobs, and copies of the person's words."""
 
     openings: int
     columns: int
     payloads: int
+    words: int
 
 
-def erase(reader: LedgerReader, blobs: BlobStore, selection: Selection, *, now_ms: int) -> Erased:
+Forget = Callable[[Connection, frozenset[str]], int]
+"""Erases the copies of the values with these commitments that stand elsewhere in the database; returns how many."""
+
+
+def erase(reader: LedgerReader, blobs: BlobStore, selection: Selection, forget: Forget, *, now_ms: int) -> Erased:
     """Erase the selection, and every opening whose time of retention has passed.
 
     The caller records the act before. Afterwards no byte of an erased value is left in the database, its write-ahead
     log or the blobs.
+
+    Args:
+        reader: The log.
+        blobs: Where payloads lie.
+        selection: What is erased.
+        forget: Called in the transaction that erases the openings.
+        now_ms: Now (milliseconds UTC).
 
     Raises:
         NotFound: There is no such principal.
@@ -74,9 +86,10 @@ def erase(reader: LedgerReader, blobs: BlobStore, selection: Selection, *, now_m
         columns = _clear_person(connection, selection.principal) if selection.principal is not None else 0
         for row in found:
             connection.execute(delete(ledger_opening).where(ledger_opening.c.commitment == row.commitment))
+        words = forget(connection, frozenset(fields | {row.commitment for row in found}))
     payloads = _drop_payloads(blobs, (row.value for row in found))
     reader.tables.scrub()
-    return Erased(len(found), columns, payloads)
+    return Erased(len(found), columns, payloads, words)
 
 
 def _commitments_before(reader: LedgerReader, selection: Selection) -> set[str]:

@@ -27,6 +27,7 @@ from stanch.workspace.opening import KEYS, SETTINGS, STATE, Workspace, find_work
 from stanch.workspace.people import Ground, People, Unlock
 from stanch.workspace.verbs_access import workspace_ref
 from stanch.workspace.watching import ledger_params
+from stanch.workspace.words import Words
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,8 @@ def erase_personal(workspace: Workspace, selection: Selection, basis: str) -> Er
         if selection.principal == workspace.people.session.principal:
             raise InvalidInput("nobody erases themselves", next_step="ask another platform administrator")
         now_ms = int(workspace.door.clock() * 1000)
-        erased = erase(workspace.ledger.reader(), workspace.blobs, selection, now_ms=now_ms)
+        reader = workspace.ledger.reader()
+        erased = erase(reader, workspace.blobs, selection, Words(reader, selection).forget, now_ms=now_ms)
         return Done(erased, {"basis": basis, **asdict(erased)}, settle=advance_facts)
 
     return workspace.door.act(Request("log.erase", "log:write", workspace_ref(workspace), what), run)
