@@ -107,7 +107,7 @@ def propose_release(workspace: Workspace, proposal: Proposal) -> ReleaseState:
         )  # fmt: skip
         state = ReleaseState.create(folder, facts, commitment, root, (entry, proof))
         told: dict[str, JsonValue] = {"checkpoint": size, "beacon": state.beacon().hex()}
-        return Done(state, told | {"lineage": lineage, "release_number": number})
+        return Done(state, told | {"lineage": lineage, "release_number": number}, undo=state.destroy)
 
     payload: dict[str, JsonValue] = {
         "batch_root": commitment.root.hex(),
@@ -218,7 +218,7 @@ def create_release(
         NotPermitted: The gate was not passed, the role is missing, or an approver may not approve.
         GateFailed: The certificate does not hold for the files as they are now.
         PolicyViolation: The policy is looser than the workspace's ``[gate]``, or the request is not one that the log
-            says was proposed: the release's file was changed.
+            says was proposed: the release's file was changed, or the proposal did not come to its end.
         InvalidInput: ``dest`` exists; too few approvers, or one is the proposer or the recipient, stands twice or has
             no registered key; or approvers are named in profile ``solo``.
         ExternalError: The authority did not answer; there is no copy without the time-stamp that was asked for.
@@ -270,13 +270,22 @@ def _needed(workspace: Workspace, approvers: Sequence[str]) -> int:
 
 
 def _require_proposed(workspace: Workspace, state: ReleaseState, request: ReleaseRequest) -> None:
-    """Refuse a request that the release's entry in the log does not name: its file alone proves nothing."""
-    entry = decode_entry(workspace.ledger.reader().entry(state.facts.entry))["unmapped"]["stanch"]
+    """Refuse a request that no proposal in the log names, or one that was not done: its file alone proves nothing."""
+    reader = workspace.ledger.reader()
+    logged = decode_entry(reader.entry(state.facts.entry))
+    entry = logged["unmapped"]["stanch"]
     if entry["kind"] != "release.propose" or str(request.digest) not in entry["payload"].get("requests", ()):
         raise PolicyViolation(
             f"release {state.facts.name}: what stands in its file for {request.recipient_name} was never proposed",
             why=f"log entry {state.facts.entry} names other requests than {request.digest}",
             next_step="find out who changed the workspace's files, and propose the release again",
+        )
+    act = logged["metadata"]["correlation_uid"]
+    if not any(reader.query(EntryQuery(act=act, phase="outcome", status=1))):
+        raise PolicyViolation(
+            f"release {state.facts.name}: its proposal did not come to its end",
+            why="the log holds no outcome of it, which says to what its marks are bound: no pack could show them",
+            next_step="propose it again under another name",
         )
 
 
