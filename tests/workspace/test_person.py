@@ -5,7 +5,16 @@ import pytest
 from stanch.access import Directory
 from stanch.crypto import passphrase
 from stanch.crypto.passphrase import Passphrase
-from stanch.errors import InvalidInput, NotAuthenticated, NotFound, NotPermitted, StoreError
+from stanch.errors import (
+    CommitUnknown,
+    InvalidInput,
+    NotAuthenticated,
+    NotFound,
+    NotPermitted,
+    OutcomeNotRecorded,
+    StoreError,
+)
+from stanch.ledger import Ledger, Phase
 from stanch.ledger.erasure import Selection
 from stanch.terms import ArtifactRef, Digest
 from stanch.workspace import Workspace
@@ -121,3 +130,20 @@ def test_a_legal_hold_on_a_model_keeps_who_tuned_it(workspace):
             erase_personal(workspace, selection, "gdpr-17-1-b")
     lift_hold(workspace, tuned)
     assert erase_personal(workspace, Selection(person), "gdpr-17-1-b").columns
+
+
+def test_both_keys_lie_there_where_nobody_knows_which_one_counts(workspace, monkeypatch):
+    append = Ledger.append_nowait
+
+    def lost(self, entry, *, within=None):
+        done = append(self, entry, within=within)
+        if entry.phase is Phase.OUTCOME and entry.act.kind == "access.rekey" and entry.result == "done":
+            done.result()
+            raise CommitUnknown("nobody answers")
+        return done
+
+    monkeypatch.setattr(Ledger, "append_nowait", lost)
+    with pytest.raises(OutcomeNotRecorded, match="what it made stays"):
+        replace_local_key(workspace, "anna", passphrase=OTHER)
+    assert people_files(workspace) == ["anna.json", "anna.json.earlier", "owner.json"]
+    signs_in(workspace, OTHER)

@@ -72,7 +72,7 @@ def receive(workspace: Workspace, name: str, recipient: str, receipt: bytes, key
             "manifest": str(manifest), "receipt": str(digest), "leaf": expected.leaf, "key_id": key.key_id,
             "received_at": at,
         }  # fmt: skip
-        return Done(Received(manifest, at, digest), payload, undo=kept.drop_receipt)
+        return Done(Received(manifest, at, digest), payload, undo=kept.drop_receipt, stays=True)
 
     payload: dict[str, JsonValue] = {"manifest": str(manifest), "receipt": str(digest)}
     return workspace.door.act(Request("release.receive", "release:create", model_of(state), payload), run)

@@ -107,7 +107,7 @@ def propose_release(workspace: Workspace, proposal: Proposal) -> ReleaseState:
         )  # fmt: skip
         state = ReleaseState.create(folder, facts, commitment, root, (entry, proof))
         told: dict[str, JsonValue] = {"checkpoint": size, "beacon": state.beacon().hex()}
-        return Done(state, told | {"lineage": lineage, "release_number": number}, undo=state.destroy)
+        return Done(state, told | {"lineage": lineage, "release_number": number}, undo=state.destroy, stays=True)
 
     payload: dict[str, JsonValue] = {
         "batch_root": commitment.root.hex(),
