@@ -63,8 +63,9 @@ Forget = Callable[[Connection, frozenset[str]], int]
 def erase(reader: LedgerReader, blobs: BlobStore, selection: Selection, forget: Forget, *, now_ms: int) -> Erased:
     """Erase the selection, and every opening whose time of retention has passed.
 
-    The caller records the act before. Afterwards no byte of an erased value is left in the database, its write-ahead
-    log or the blobs.
+    The caller records the act before. Afterwards no byte of an erased value is left in the database's tables, in
+    SQLite's write-ahead log, in PostgreSQL's statistics, or in the blobs. PostgreSQL's own write-ahead log, its
+    replicas and its archives keep what was written before, for as long as whoever runs the server lets them.
 
     Args:
         reader: The log.
@@ -76,7 +77,8 @@ def erase(reader: LedgerReader, blobs: BlobStore, selection: Selection, forget: 
     Raises:
         NotFound: There is no such principal.
         NotPermitted: An artifact under legal hold is concerned; nothing was erased.
-        StoreError: Another process keeps the write-ahead log open; the rows are erased, the file is not yet.
+        StoreError: Another process keeps SQLite's write-ahead log open, or the role may not vacuum PostgreSQL's
+            statistics; the rows are erased, the files are not yet.
     """
     fields = _commitments_before(reader, selection)
     tunings = _tunings(reader)  # which brings the index up to the last entry: who acted on what is held must be known

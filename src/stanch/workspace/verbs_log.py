@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stanch.access.revision import advance_facts
 from stanch.config import load_config
 from stanch.config.load import user_config_file
 from stanch.errors import ExternalError, InvalidInput, NotFound
@@ -171,7 +170,7 @@ def erase_personal(workspace: Workspace, selection: Selection, basis: str) -> Er
         now_ms = int(workspace.door.clock() * 1000)
         reader = workspace.ledger.reader()
         erased = erase(reader, workspace.blobs, selection, Words(reader, selection).forget, now_ms=now_ms)
-        return Done(erased, {"basis": basis, **asdict(erased)}, settle=advance_facts)
+        return Done(erased, {"basis": basis, **asdict(erased)})
 
     return workspace.door.act(Request("log.erase", "log:write", workspace_ref(workspace), what), run)
 

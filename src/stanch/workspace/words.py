@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, update
 
+from stanch.access.revision import advance_facts
 from stanch.ledger import LedgerReader
 from stanch.ledger.entry import read_event
 from stanch.ledger.erasure import Selection
@@ -33,6 +34,7 @@ class Words:
 
         Of a principal also those go whose openings an earlier erasure took.
         """
+        advance_facts(connection)  # here, and not with the outcome: the rows are erased even where the files are not
         connection.execute(update(console_reply).where(console_reply.c.body.is_not(None)).values(body=None))
         asked, erased = self.selection, 0
         if asked.principal is not None or asked.field == QUIET:
