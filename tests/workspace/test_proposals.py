@@ -2,8 +2,9 @@
 
 import pytest
 
-from stanch.errors import OutcomeNotRecorded, PolicyViolation, StoreError
+from stanch.errors import InvalidInput, OutcomeNotRecorded, PolicyViolation, StoreError
 from stanch.ledger import Ledger, Phase
+from stanch.workspace import verbs_release
 from stanch.workspace.release_state import ReleaseState
 from stanch.workspace.verbs_release import propose_release, release_folder
 
@@ -37,3 +38,26 @@ def test_a_proposal_whose_outcome_is_not_in_the_log_is_withdrawn_and_no_copy_is_
             case.create(rolf, tmp_path / "out", name="r9")
         assert not (tmp_path / "out").exists()
         assert case.create(rolf, tmp_path / "out", name="r10").path.exists()
+
+
+def test_of_two_proposals_at_once_the_later_one_fails(case, monkeypatch):
+    real, chosen, left = verbs_release.prove_commitment, verbs_release._rising, []
+
+    def meanwhile(*arguments):
+        monkeypatch.setattr(verbs_release, "prove_commitment", real)
+        with case.acting("dana") as other:
+            # As if it had chosen its number before the first one's intent was there.
+            monkeypatch.setattr(verbs_release, "_rising", lambda *given, **when: chosen(*given, **when) if when else 2)
+            with pytest.raises(InvalidInput, match="above 2, found 2"):
+                propose_release(other, case.proposal("r3"))
+            left.append(release_folder(other, "r3").exists())
+        return real(*arguments)
+
+    monkeypatch.setattr(verbs_release, "prove_commitment", meanwhile)
+    with case.acting("dana") as dana:
+        (first, *_) = propose_release(dana, case.proposal("r2")).facts.requests.values()
+        assert first.release_number == 2
+        assert left == [False]
+        monkeypatch.setattr(verbs_release, "_rising", chosen)
+        (later, *_) = propose_release(dana, case.proposal("r3")).facts.requests.values()
+        assert later.release_number == 3

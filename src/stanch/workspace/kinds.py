@@ -105,7 +105,7 @@ PAYLOADS: dict[str, str] = {
     "gateway.embed intent": "request, dialect, guard, reserved (amounts by budget), charged_ms, prompt (keyed digest), prompt_bytes, network, client (keyed digest), digest_source, watermark.",  # noqa: E501 - a row of a table
     "gateway.embed outcome": "request, dropped (counts by path), vectors, prompt_tokens, used (amounts by budget), total_ms; error of a failed one.",  # noqa: E501 - a row of a table
     "model.derive outcome": "source (digest of the model that it was made from), name, how (merged, quantised, converted).",  # noqa: E501 - a row of a table
-    "release.propose intent": "batch_root, layout_digest, leaves (count), requests (digests), base (digest or null).",
+    "release.propose intent": "batch_root, layout_digest, leaves (count), requests (digests), base (digest or null), lineage, release_number.",  # noqa: E501 - a row of a table
     "release.propose outcome": "checkpoint (size), beacon, lineage, release_number.",
     "trace.pack intent": "batch_root; opened and decoys: the leaves of recipients and of decoys that the pack opens.",
     "watch.alert.state outcome": "alert, from, to; of one that is closed: as (true, false, benign), principal, since and until (Unix seconds).",  # noqa: E501 - a row of a table

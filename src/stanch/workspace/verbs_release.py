@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -98,6 +98,7 @@ def propose_release(workspace: Workspace, proposal: Proposal) -> ReleaseState:
     ref = ArtifactRef("model", proposal.model.resolve().name, plan.original)
 
     def run(logged: EntryRef) -> Done[ReleaseState]:
+        _rising(workspace, lineage, number, before=logged.index)  # others may have been proposed meanwhile
         entry, proof, size = prove_commitment(workspace.ledger, logged.index)
         facts = ReleaseFacts(
             name=proposal.name, model=str(proposal.model.resolve()), digest=str(plan.original),
@@ -115,6 +116,8 @@ def propose_release(workspace: Workspace, proposal: Proposal) -> ReleaseState:
         "leaves": len(commitment.leaves),
         "base": base,
         "requests": [str(request.digest) for request in requests.values()],
+        "lineage": lineage,
+        "release_number": number,
     }
     return workspace.door.act(Request("release.propose", "model:audit", ref, payload), run)
 
@@ -137,11 +140,14 @@ def recall_recipients(workspace: Workspace, manifest: Digest) -> frozenset[str]:
     return frozenset(key for key in keys if key is not None)
 
 
-def _outcomes(workspace: Workspace, kind: str) -> list[dict[str, Any]]:
+def _outcomes(workspace: Workspace, kind: str, before: int | None = None) -> list[dict[str, Any]]:
     """Return what the log says of the acts of a kind that were done."""
-    reader = workspace.ledger.reader()
-    refs = reader.query(EntryQuery(kind=kind, phase="outcome", status=1))
-    entries = reader.entries(ref.index for ref in refs).values()
+    refs = workspace.ledger.reader().query(EntryQuery(kind=kind, phase="outcome", status=1, before=before))
+    return _payloads(workspace, (ref.index for ref in refs))
+
+
+def _payloads(workspace: Workspace, indexes: Iterable[int]) -> list[dict[str, Any]]:
+    entries = workspace.ledger.reader().entries(indexes).values()
     return [decode_entry(entry)["unmapped"]["stanch"]["payload"] for entry in entries]
 
 
@@ -149,12 +155,20 @@ def _default_lineage(model: Path) -> str:
     return re.sub(r"[^a-z0-9._-]+", "-", model.resolve().name.lower())[:200] or "-"
 
 
-def _rising(workspace: Workspace, lineage: str, number: int | None) -> int:
-    """Return the number of a new release, which is above all that the log says were proposed in its lineage."""
-    told = _outcomes(workspace, "release.propose")
+def _rising(workspace: Workspace, lineage: str, number: int | None, before: int | None = None) -> int:
+    """Return the number of a new release: above those of its lineage that were begun ``before`` and did not fail."""
+    reader = workspace.ledger.reader()
+    failed = {ref.act for ref in reader.query(EntryQuery(kind="release.propose", phase="outcome", status=2))}
+    begun = reader.query(EntryQuery(kind="release.propose", phase="intent", before=before))
+    told = _payloads(workspace, (ref.index for ref in begun if ref.act not in failed))
+    told += _outcomes(workspace, "release.propose", before)  # which alone said it in earlier releases of stanch
     logged = [one["release_number"] for one in told if one.get("lineage") == lineage]
-    # Earlier releases of stanch did not log it: the files of their proposals say it.
-    kept = ReleaseState.load_all(workspace.state / "releases")
+    # Still earlier ones did not log it: the files of their proposals say it.
+    kept = [
+        state
+        for state in ReleaseState.load_all(workspace.state / "releases")
+        if before is None or state.facts.entry < before
+    ]
     asked = [request for state in kept for request in state.facts.requests.values() if request.lineage == lineage]
     highest = max([0, *logged, *(request.release_number for request in asked)])
     if number is not None and number <= highest:
