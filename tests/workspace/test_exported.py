@@ -46,8 +46,12 @@ def test_a_folder_that_another_made_meanwhile_stays(opened, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_what_is_not_written_to_its_end_is_removed(tmp_path, error):
-    out = tmp_path / "out"
-    with pytest.raises(InvalidInput if isinstance(error, OSError) else KeyboardInterrupt), exporting(out) as proofs:
+    out, raised = tmp_path / "out", InvalidInput if isinstance(error, OSError) else KeyboardInterrupt
+
+    def write(proofs):
         assert {stat.S_IMODE(path.stat().st_mode) for path in (out, proofs)} == {0o700}
         raise error
+
+    with pytest.raises(raised), exporting(out) as proofs:
+        write(proofs)
     assert not out.exists()
