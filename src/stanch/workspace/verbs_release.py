@@ -73,6 +73,24 @@ def model_of(state: ReleaseState) -> ArtifactRef:
     return ArtifactRef("model", state.model.name, Digest.parse(state.facts.digest))
 
 
+def model_of_copy(workspace: Workspace, state: ReleaseState, kept: KeptCopy) -> ArtifactRef:
+    """Return the model that a kept copy is of, where the release's file and the log say the same.
+
+    Raises:
+        PolicyViolation: The log does not say that this copy was made for the request in the file, or the request is for
+            another model: the file, which nobody signs, was changed.
+    """
+    request, manifest = state.facts.request(kept.facts.recipient), f"sha256:{kept.facts.manifest_sha256}"
+    made = {told["manifest"]: told["request"] for told in _outcomes(workspace, "release.create")}
+    if (made.get(manifest), request.model) != (str(request.digest), state.facts.digest):
+        raise PolicyViolation(
+            f"{state.folder}: the log says otherwise which model {kept.facts.recipient}'s copy is of",
+            why=f"the file names {state.facts.digest} and request {request.digest}",
+            next_step="find out who changed the workspace's files",
+        )
+    return model_of(state)
+
+
 def propose_release(workspace: Workspace, proposal: Proposal) -> ReleaseState:
     """Plan the marks, commit to every recipient's key in the log, and write one request a copy.
 
@@ -288,10 +306,11 @@ def _require_proposed(workspace: Workspace, state: ReleaseState, request: Releas
     reader = workspace.ledger.reader()
     logged = decode_entry(reader.entry(state.facts.entry))
     entry = logged["unmapped"]["stanch"]
-    if entry["kind"] != "release.propose" or str(request.digest) not in entry["payload"].get("requests", ()):
+    named = entry["kind"] == "release.propose" and str(request.digest) in entry["payload"].get("requests", ())
+    if not named or request.model != state.facts.digest:
         raise PolicyViolation(
             f"release {state.facts.name}: what stands in its file for {request.recipient_name} was never proposed",
-            why=f"log entry {state.facts.entry} names other requests than {request.digest}",
+            why=f"log entry {state.facts.entry} names other requests than {request.digest}, or it is for another model",
             next_step="find out who changed the workspace's files, and propose the release again",
         )
     act = logged["metadata"]["correlation_uid"]
