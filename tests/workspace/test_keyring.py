@@ -8,6 +8,7 @@ import pytest
 from stanch.audit.certificate_file import read_certificate
 from stanch.config import algorithms
 from stanch.crypto import SigningKey
+from stanch.crypto.localkey import local_key_id
 from stanch.errors import (
     CommitUnknown,
     InvalidInput,
@@ -19,7 +20,7 @@ from stanch.errors import (
 )
 from stanch.ledger import Ledger, NoteSigner, Phase, TrustPolicy, verify_proof
 from stanch.sign import TrustedKeys
-from stanch.workspace import Workspace
+from stanch.workspace import Workspace, keyring
 from stanch.workspace.health import State, examine
 from stanch.workspace.keyring import SECRETS, SIGNERS, Keyring
 from stanch.workspace.verbs_key import ROTATED, rotate_key
@@ -212,3 +213,21 @@ def test_a_key_that_may_have_signed_already_is_never_deleted(tmp_path, monkeypat
             assert workspace.keys.versions(name) == (1, 2)
     with Workspace.open(tmp_path / "w") as again:
         verify_log(again)
+
+
+def test_a_key_that_takes_anothers_place_is_there_after_a_power_cut(keys, tmp_path, monkeypatch):
+    """A rename lasts once its folder is written: after each, before the row that says which key counts."""
+    people, durable = tmp_path / "keys" / "people", []
+
+    def sync(folder):
+        real(folder)
+        durable.append({path.name: local_key_id(path) for path in folder.glob("ana.json*")})
+
+    real = keyring.sync_folder
+    monkeypatch.setattr(keyring, "sync_folder", sync)
+    old = keys.add_person("ana").public.key_id
+    new = keys.replace_person("ana").public.key_id
+    assert durable[-1] == {"ana.json": new, "ana.json.earlier": old}
+    keys.return_person("ana")
+    assert durable[-1] == {"ana.json": old}
+    assert [path.name for path in people.iterdir()] == ["ana.json"]

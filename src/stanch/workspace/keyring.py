@@ -13,6 +13,7 @@ from stanch.crypto import (
     hkdf_sha256,
     random_bytes,
     read_private,
+    sync_folder,
     write_atomic,
     write_private,
 )
@@ -183,11 +184,14 @@ class Keyring:
         save_local_key(fresh, key, passphrase=passphrase)
         write_private(earlier, read_private(path))
         fresh.replace(path)
+        sync_folder(path.parent)  # before a row says that this key counts
         return key
 
     def return_person(self, name: str) -> None:
         """Undo a replacement."""
-        self._path(f"people/{name}", _EARLIER).replace(self._path(f"people/{name}", ".json"))
+        path = self._path(f"people/{name}", ".json")
+        self._path(f"people/{name}", _EARLIER).replace(path)
+        sync_folder(path.parent)
 
     def forget_earlier(self, name: str) -> None:
         """Delete the key that was replaced."""
