@@ -77,12 +77,17 @@ def model_of_copy(workspace: Workspace, state: ReleaseState, kept: KeptCopy) -> 
     """Return the model that a kept copy is of, where the release's file and the log say the same.
 
     Raises:
-        PolicyViolation: The log does not say that this copy was made for the request in the file, or the request is for
-            another model: the file, which nobody signs, was changed.
+        PolicyViolation: The log does not say that this copy was made; or not for the request in the file, or that one
+            is for another model: the file, which nobody signs, was changed.
     """
     request, manifest = state.facts.request(kept.facts.recipient), f"sha256:{kept.facts.manifest_sha256}"
     made = {told["manifest"]: told["request"] for told in _outcomes(workspace, "release.create")}
-    if (made.get(manifest), request.model) != (str(request.digest), state.facts.digest):
+    if manifest not in made:
+        raise PolicyViolation(
+            f"the log does not say that {kept.facts.recipient}'s copy with manifest {manifest} was made",
+            next_step=f"make the copy again: stanch release create {state.facts.name}",
+        )
+    if (made[manifest], request.model) != (str(request.digest), state.facts.digest):
         raise PolicyViolation(
             f"{state.folder}: the log says otherwise which model {kept.facts.recipient}'s copy is of",
             why=f"the file names {state.facts.digest} and request {request.digest}",
