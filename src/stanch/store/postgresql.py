@@ -130,7 +130,7 @@ class PostgresqlTables(Tables):
 
         with self._lock, self._errors(), self._writer.connect() as pooled:
             connection = pooled.execution_options(isolation_level="AUTOCOMMIT")
-            driver: psycopg.Connection[Any] = connection.connection.driver_connection
+            driver: Any = connection.connection.driver_connection
             driver.add_notice_handler(hear)
             try:
                 connection.exec_driver_sql(f"VACUUM (FULL, ANALYZE) {', '.join(names)}")
