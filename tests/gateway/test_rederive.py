@@ -3,17 +3,20 @@
 import asyncio
 import contextlib
 import random
+from dataclasses import replace
 
 import hosts
 import pytest
 from serving import MODEL, key_of
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from stanch.crypto import passphrase
+from stanch.errors import InvalidInput
 from stanch.gateway.budgets import Amounts, Budgets, Charge, Limits
 from stanch.gateway.desk import EMBED, INFER
 from stanch.gateway.rederive import Book, rederive
 from stanch.store.schema.gateway import budget_use
+from stanch.store.schema.ledger import ledger_opening
 from stanch.workspace import Workspace
 from stanch.workspace.verbs_serve import BudgetReset, reset_budget
 
@@ -209,6 +212,19 @@ def test_a_reset_is_an_act_and_the_log_tells_it(workspace):
     infer(workspace, who, 40, 10, at_ms=budgets.now_ms(), limits=LIMITS)
     assert rows(workspace)["tokens/total"] == 10
     assert rederive(budgets, workspace.ledger.reader(), {str(MODEL.digest): LIMITS}) == 0
+
+
+def test_the_reason_of_a_reset_can_be_erased(workspace):
+    """It is a person's own words: the log holds their commitment alone."""
+    budgets, who, words = Budgets(workspace.tables), workspace.door.who.principal, "Alice asked for it"
+    order = BudgetReset(who, (str(MODEL.digest),), "tokens", words)
+    reset_budget(workspace, order, budgets.reset)
+    assert not any(words.encode() in data for _, data in workspace.ledger.reader().tail())
+    with workspace.tables.read() as connection:
+        openings = connection.execute(select(ledger_opening.c.field, ledger_opening.c.value)).all()
+    assert ("gateway.reset.reason", f'"{words}"') in openings
+    with pytest.raises(InvalidInput, match="expected a reason"):
+        reset_budget(workspace, replace(order, reason="  "), budgets.reset)
 
 
 def test_entries_of_other_kinds_and_of_before_change_nothing(workspace):

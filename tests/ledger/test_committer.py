@@ -1,5 +1,6 @@
 """Group commit: durable before acknowledged, no gap, one bad entry harms no other, clean refusals."""
 
+import contextlib
 import resource
 import sqlite3
 import threading
@@ -14,6 +15,7 @@ from stanch.crypto import leaf_hash, merkle_root
 from stanch.errors import (
     ApprovalsMissing,
     ClockWentBack,
+    CommitUnknown,
     Conflict,
     InvalidInput,
     LedgerUnavailable,
@@ -323,3 +325,31 @@ def test_the_rows_cannot_be_changed_through_the_database(either):
         with pytest.raises(StoreError, match="refused"), either.tables.write() as connection:
             connection.exec_driver_sql(statement)
     assert len(rows(either)) == 1
+
+
+@pytest.mark.parametrize("durable", [True, False, None])
+def test_a_commit_without_an_answer_is_read_back_and_what_nobody_knows_is_said(ground, monkeypatch, durable):
+    log = ground.create()
+    log.append(ground.entry())
+    write = ground.tables.write
+
+    @contextlib.contextmanager
+    def lost():
+        monkeypatch.setattr(ground.tables, "write", write if durable is not None else away)
+        with write() as connection:
+            yield connection
+            if not durable:
+                raise CommitUnknown("the connection broke")
+        raise CommitUnknown("the connection broke")
+
+    def away():
+        raise StoreError("nobody answers")
+
+    monkeypatch.setattr("stanch.ledger.committer._READ_BACK_SECONDS", -1.0)
+    monkeypatch.setattr(ground.tables, "write", lost)
+    future = log.append_nowait(ground.entry())
+    answer = future.exception(10)
+    assert type(answer) is {True: type(None), False: LedgerUnavailable, None: CommitUnknown}[durable]
+    monkeypatch.setattr(ground.tables, "write", write)
+    assert log.append(ground.entry()).index == (2 if durable else 1)
+    log.close()

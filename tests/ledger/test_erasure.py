@@ -55,7 +55,7 @@ def occurrences(ground, value):
 
 
 def run(ground, log, *selection, now_ms=0):
-    return erase(log.reader(), ground.blobs, Selection(*selection), now_ms=now_ms)
+    return erase(log.reader(), ground.blobs, Selection(*selection), lambda _connection, _commitments: 0, now_ms=now_ms)
 
 
 def test_no_byte_of_a_person_is_left_and_every_proof_holds(people):
@@ -75,7 +75,7 @@ def test_no_byte_of_a_person_is_left_and_every_proof_holds(people):
 def run_result(**counts):
     from stanch.ledger.erasure import Erased  # noqa: PLC0415 - of this helper alone
 
-    return Erased(**{"openings": 0, "columns": 0, "payloads": 0} | counts)
+    return Erased(**{"openings": 0, "columns": 0, "payloads": 0, "words": 0} | counts)
 
 
 def test_a_field_is_erased_in_entries_before_a_time(people):

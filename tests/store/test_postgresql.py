@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from contextlib import closing
 
 import pytest
@@ -19,6 +20,7 @@ import servers
 from stanch.errors import CommitUnknown, InvalidInput, MissingExtraError, StoreError, StoreUnsafe
 from stanch.store import open_tables
 from stanch.store.postgresql import Address
+from stanch.store.schema.access import principal
 
 
 @pytest.mark.parametrize(
@@ -259,3 +261,36 @@ def test_a_server_without_tls_is_refused_where_it_is_asked_for(postgresql, autho
     with pytest.raises(StoreError) as caught:
         open_tables(f"{postgresql.database()}?sslmode=verify-full&sslrootcert={authorities}/own.pem", create=True)
     assert "does not support SSL" in f"{caught.value.what} {caught.value.why}"
+
+
+def test_a_role_that_may_not_vacuum_the_statistics_is_told_so(postgresql):
+    """PostgreSQL itself only warns: samples of erased values would stay in its statistics."""
+    psycopg = pytest.importorskip("psycopg")
+    uri, role = postgresql.database(), f"r{uuid.uuid4().hex}"
+    mark = f"MARK-{uuid.uuid4().hex}"
+    postgresql.run(f"CREATE ROLE {role} LOGIN")
+    with psycopg.connect(uri, autocommit=True) as owner:
+        owner.execute(f"GRANT ALL ON SCHEMA public TO {role}")
+        number = owner.execute("SELECT oid FROM pg_database WHERE datname = current_database()").fetchone()[0]
+    files = postgresql.folder / "data" / "base" / str(number)
+
+    def left():
+        postgresql.run("CHECKPOINT")
+        return any(mark.encode() in path.read_bytes() for path in files.iterdir())
+
+    with closing(open_tables(uri.replace(f"{servers.USER}@", f"{role}@"), create=True)) as tables:
+        row = {"kind": "user", "issuer": "l", "clearance": 0, "suspended": 0, "created_ms": 0}
+        with tables.write() as connection:
+            rows = [{**row, "id": f"p_{n}", "subject": f"{mark}{n}", "display": mark} for n in range(300)]
+            connection.execute(principal.insert(), rows)
+        with psycopg.connect(uri, autocommit=True) as owner:
+            owner.execute("ANALYZE principal")
+        with tables.write() as connection:
+            connection.execute(principal.update().values(issuer=None, subject=None, display=None))
+        with pytest.raises(StoreError, match="still hold values") as caught:
+            tables.scrub()
+        assert "pg_statistic" in caught.value.why
+        assert left()
+        postgresql.run(f"GRANT pg_maintain TO {role}")
+        tables.scrub()
+        assert not left()

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import life
 import pytest
+from sqlalchemy import select
 
 from stanch.access import ApiKeyOrder
 from stanch.access.authenticator import Bearer
@@ -19,6 +20,7 @@ from stanch.ledger import TrustPolicy, verify_proof
 from stanch.release import RevocationList
 from stanch.sign import TrustedKeys
 from stanch.store.schema.alerts import alert as alert_rows
+from stanch.store.schema.gateway import budget_lowered
 from stanch.terms import ArtifactRef, Digest
 from stanch.watch import Alarm, Containment, Severity
 from stanch.watch.alert import AlertState, Conclusion
@@ -36,7 +38,7 @@ from stanch.workspace.verbs_alerts import (
     suppress_alerts,
 )
 from stanch.workspace.verbs_artifact import classify_model, restore_model
-from stanch.workspace.verbs_contain import ContainOrder, contain_incident, quarantine_model
+from stanch.workspace.verbs_contain import ContainOrder, contain_incident, lower_budget, quarantine_model
 from stanch.workspace.verbs_deliver import deliver_copy
 from stanch.workspace.verbs_incident import (
     end_incident,
@@ -267,6 +269,30 @@ def test_a_revoked_key_lets_nobody_in_and_a_lowered_budget_holds(workspace, bot)
     assert [one.target for one in after.contained] == [principal, key]
     kinds = [acts(workspace, one.entry)[0] for one in after.contained]
     assert kinds == [("outcome", "gateway.limit"), ("outcome", "key.revoke")]
+
+
+def test_a_lowered_budget_is_never_raised_by_lowering_it(workspace, bot, monkeypatch):
+    def lowered():
+        with workspace.tables.read() as connection:
+            return [tuple(row)[2:] for row in connection.execute(select(budget_lowered))]
+
+    lower_budget(workspace, bot[0], MODEL.digest, requests=5, tokens=50)
+    for requests, tokens in ((6, 50), (5, 51), (10**9, 10**12)):
+        with pytest.raises(InvalidInput, match="at most 5 requests a minute and 50 tokens"):
+            lower_budget(workspace, bot[0], MODEL.digest, requests=requests, tokens=tokens)
+    lower_budget(workspace, bot[0], MODEL.digest, requests=5, tokens=40)
+    assert lowered() == [(5, 40)]
+    real = verbs_contain._limit
+
+    def meanwhile(*arguments):
+        monkeypatch.setattr(verbs_contain, "_limit", real)
+        lower_budget(workspace, bot[0], MODEL.digest, requests=0, tokens=0)
+        return real(*arguments)
+
+    monkeypatch.setattr(verbs_contain, "_limit", meanwhile)
+    with pytest.raises(OutcomeNotRecorded):
+        lower_budget(workspace, bot[0], MODEL.digest, requests=5, tokens=30)
+    assert lowered() == [(0, 0)]
 
 
 def test_nobody_is_told_a_name_or_a_password(workspace, bot, tmp_path):

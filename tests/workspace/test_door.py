@@ -15,6 +15,7 @@ import pytest
 from stanch.crypto import canonical_json
 from stanch.errors import (
     ApprovalsMissing,
+    CommitUnknown,
     LedgerUnavailable,
     NotAuthenticated,
     NotPermitted,
@@ -79,6 +80,22 @@ def test_the_value_comes_back_after_its_outcome(workspace):
     assert workspace.door.act(request_in(workspace), run) == "value"
     assert seen == [(0, [("intent", "")])]
     assert phases(workspace) == [("intent", ""), ("outcome", "done")]
+
+
+@pytest.mark.parametrize(("stays", "undone"), [(False, [1]), (True, [])])
+def test_what_nobody_knows_is_recorded_is_destroyed_unless_it_stays(workspace, monkeypatch, stays, undone):
+    found = []
+
+    def run(_ref):
+        monkeypatch.setattr(Ledger, "append_nowait", lost)
+        return Done(1, undo=lambda: found.append(1), stays=stays)
+
+    def lost(*_, **__):
+        raise CommitUnknown("nobody answers")
+
+    with pytest.raises(OutcomeNotRecorded, match="what it made stays" if stays else "withheld"):
+        workspace.door.act(request_in(workspace), run)
+    assert found == undone
 
 
 @pytest.mark.parametrize("payload", [{"text": "x" * 70_000}, {"number": 0.5}])

@@ -8,10 +8,19 @@ import pytest
 from stanch.audit.certificate_file import read_certificate
 from stanch.config import algorithms
 from stanch.crypto import SigningKey
-from stanch.errors import InvalidInput, NotFound, NotPermitted, StoreError, VerificationError
-from stanch.ledger import Ledger, NoteSigner, TrustPolicy, verify_proof
+from stanch.crypto.localkey import local_key_id
+from stanch.errors import (
+    CommitUnknown,
+    InvalidInput,
+    NotFound,
+    NotPermitted,
+    OutcomeNotRecorded,
+    StoreError,
+    VerificationError,
+)
+from stanch.ledger import Ledger, NoteSigner, Phase, TrustPolicy, verify_proof
 from stanch.sign import TrustedKeys
-from stanch.workspace import Workspace
+from stanch.workspace import Workspace, keyring
 from stanch.workspace.health import State, examine
 from stanch.workspace.keyring import SECRETS, SIGNERS, Keyring
 from stanch.workspace.verbs_key import ROTATED, rotate_key
@@ -104,7 +113,7 @@ def test_a_rotated_log_key_signs_beside_the_old_one(tmp_path):
     assert {check.state for check in examine(tmp_path / "w") if check.name == "log"} <= {State.OK, State.WARNING}
 
 
-def test_a_rotation_that_did_not_come_to_its_end_changes_nothing(tmp_path, monkeypatch):
+def test_the_log_does_not_use_a_key_whose_rotation_did_not_come_to_its_end(tmp_path, monkeypatch):
     def refuse(*_):
         raise StoreError("the disk is full")
 
@@ -115,10 +124,9 @@ def test_a_rotation_that_did_not_come_to_its_end_changes_nothing(tmp_path, monke
             with pytest.raises(StoreError):
                 rotate_key(workspace, "log")
     with Workspace.open(tmp_path / "w") as workspace:
-        assert workspace.keys.versions("log") == (1,)
         assert workspace.ledger.verifier == old
-        assert rotate_key(workspace, "log") == 2
-        assert workspace.ledger.verifiers[1] == old
+        assert rotate_key(workspace, "log") == 3
+        assert old in workspace.ledger.verifiers
 
 
 def test_a_trust_policy_may_learn_of_the_new_key_later(tmp_path):
@@ -154,3 +162,72 @@ def test_nobody_without_the_role_rotates(case):
         with pytest.raises(NotPermitted):
             rotate_key(workspace, "pepper")
         assert workspace.keys.versions("pepper") == before
+
+
+def losing_answers(monkeypatch, error, meanwhile=lambda: None, *, durable=False):
+    """Let the next rotation's outcome meet an error, in the log or not; ``meanwhile`` comes before."""
+    append = Ledger.append_nowait
+
+    def lose(self, entry, *, within=None):
+        if not (entry.phase is Phase.OUTCOME and entry.act.kind == "key.rotate" and entry.result == "done"):
+            return append(self, entry, within=within)
+        monkeypatch.setattr(Ledger, "append_nowait", append)
+        if durable:
+            append(self, entry, within=within).result()
+        meanwhile()
+        raise error
+
+    monkeypatch.setattr(Ledger, "append_nowait", lose)
+
+
+def test_a_rotation_that_is_undone_leaves_what_others_made_meanwhile(tmp_path, monkeypatch):
+    with Workspace.init(tmp_path / "w") as workspace:
+        losing_answers(monkeypatch, StoreError("the disk is full"), lambda: rotate_key(workspace, "pepper"))
+        with pytest.raises(OutcomeNotRecorded, match="withheld"):
+            rotate_key(workspace, "pepper")
+        assert workspace.keys.versions("pepper") == (1, 3)
+        assert rotate_key(workspace, "pepper") == 4
+        assert set(workspace.people.api_keys._peppers) == {1, 3, 4}
+
+
+@pytest.mark.parametrize("durable", [True, False])
+@pytest.mark.parametrize("name", ROTATED)
+def test_no_key_is_gone_where_nobody_knows_whether_its_rotation_is_recorded(tmp_path, monkeypatch, name, durable):
+    with Workspace.init(tmp_path / "w") as workspace:
+        losing_answers(monkeypatch, CommitUnknown("nobody answers"), durable=durable)
+        with pytest.raises(OutcomeNotRecorded):
+            rotate_key(workspace, name)
+        assert workspace.keys.versions(name) == (1, 2)
+    with Workspace.open(tmp_path / "w") as again:
+        verify_log(again)
+        assert rotate_key(again, name) == 3
+        verify_log(again)
+
+
+def test_a_key_that_may_have_signed_already_is_never_deleted(tmp_path, monkeypatch):
+    with Workspace.init(tmp_path / "w") as workspace:
+        for name in SIGNERS:
+            losing_answers(monkeypatch, StoreError("the disk is full"))
+            with pytest.raises(OutcomeNotRecorded):
+                rotate_key(workspace, name)
+            assert workspace.keys.versions(name) == (1, 2)
+    with Workspace.open(tmp_path / "w") as again:
+        verify_log(again)
+
+
+def test_a_key_that_takes_anothers_place_is_there_after_a_power_cut(keys, tmp_path, monkeypatch):
+    """A rename lasts once its folder is written: after each, before the row that says which key counts."""
+    people, durable = tmp_path / "keys" / "people", []
+
+    def sync(folder):
+        real(folder)
+        durable.append({path.name: local_key_id(path) for path in folder.glob("ana.json*")})
+
+    real = keyring.sync_folder
+    monkeypatch.setattr(keyring, "sync_folder", sync)
+    old = keys.add_person("ana").public.key_id
+    new = keys.replace_person("ana").public.key_id
+    assert durable[-1] == {"ana.json": new, "ana.json.earlier": old}
+    keys.return_person("ana")
+    assert durable[-1] == {"ana.json": old}
+    assert [path.name for path in people.iterdir()] == ["ana.json"]

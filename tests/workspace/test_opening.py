@@ -19,7 +19,7 @@ from stanch.errors import (
     NotPermitted,
     SeparationOfDuties,
 )
-from stanch.workspace import Workspace, find_workspace
+from stanch.workspace import Workspace, find_workspace, opening
 from stanch.workspace.opening import SETTINGS, STATE
 from stanch.workspace.verbs_access import add_person
 from stanch.workspace.verbs_log import verify_log
@@ -66,6 +66,30 @@ def test_a_state_folder_without_keys_is_not_replaced(case):
     with pytest.raises(InvalidInput, match="holds a workspace already"):
         Workspace.init(case.folder)
     assert life.contents(case.folder) == before
+
+
+def test_a_workspace_that_also_holds_an_unfinished_folder_of_keys_is_not_replaced(case):
+    (case.folder / STATE / "keys.partial").mkdir()
+    before = life.contents(case.folder)
+    with pytest.raises(InvalidInput, match="holds a workspace already"):
+        Workspace.init(case.folder)
+    assert life.contents(case.folder) == before
+
+
+def test_of_two_beginnings_at_once_the_second_is_refused_and_takes_nothing_away(tmp_path, monkeypatch):
+    real, refused = opening._fill, []
+
+    def fill(*arguments):
+        monkeypatch.setattr(opening, "_fill", real)
+        with pytest.raises(InvalidInput, match="at this moment") as caught:
+            Workspace.init(tmp_path / "w")
+        refused.append(caught)
+        return real(*arguments)
+
+    monkeypatch.setattr(opening, "_fill", fill)
+    with Workspace.init(tmp_path / "w") as workspace:
+        assert verify_log(workspace).size == 0
+    assert len(refused) == 1
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])

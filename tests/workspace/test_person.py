@@ -8,14 +8,26 @@ from stanch.access import Directory
 from stanch.access.sessions import Sessions
 from stanch.crypto import passphrase
 from stanch.crypto.passphrase import Passphrase
-from stanch.errors import InvalidInput, NotAuthenticated, NotFound, NotPermitted, StoreError
+from stanch.errors import (
+    CommitUnknown,
+    InvalidInput,
+    NotAuthenticated,
+    NotFound,
+    NotPermitted,
+    OutcomeNotRecorded,
+    StoreError,
+)
+from stanch.ledger import Ledger, Phase
 from stanch.ledger.erasure import Selection
 from stanch.terms import ArtifactRef, Digest
 from stanch.workspace import Workspace
+from stanch.workspace.act import Done, Request
 from stanch.workspace.verbs_access import add_person, grant_role, revoke_grant, suspend_principal
 from stanch.workspace.verbs_artifact import hold_artifact, lift_hold
+from stanch.workspace.verbs_casework import give_task
 from stanch.workspace.verbs_console import bootstrap_of, console_secret, make_token
 from stanch.workspace.verbs_contain import quarantine_model
+from stanch.workspace.verbs_incident import open_incident
 from stanch.workspace.verbs_log import erase_personal
 from stanch.workspace.verbs_person import replace_local_key
 
@@ -126,3 +138,36 @@ def test_a_legal_hold_keeps_what_is_known_of_who_acted(workspace):
         erase_personal(workspace, Selection(person), "gdpr-17-1-b")
     lift_hold(workspace, held)
     assert erase_personal(workspace, Selection(person), "gdpr-17-1-b").columns
+
+
+def test_a_legal_hold_on_a_model_keeps_who_tuned_it(workspace):
+    """The subject of a tuning is its data: which model came of it, its outcome alone says."""
+    person, anna = workspace.people.find("anna"), workspace.acting_as("anna", unlock=lambda: SECRET)
+    grant_role(workspace, "anna", "ml_engineer", 3)
+    tuned, data = (ArtifactRef(kind, kind, Digest.sha256(kind.encode())) for kind in ("model", "dataset"))
+    anna.door.act(Request("tune.run", "model:tune", data), lambda _ref: Done(None, {"model": str(tuned.digest)}))
+    hold_artifact(workspace, tuned)
+    for selection in (Selection(person), Selection(None, "watch.incident.task", 10**15)):
+        if selection.field is not None:
+            give_task(anna, open_incident(anna, 0).id, "ring somebody", who="owner", due_ms=1)
+        with pytest.raises(NotPermitted, match="legal hold"):
+            erase_personal(workspace, selection, "gdpr-17-1-b")
+    lift_hold(workspace, tuned)
+    assert erase_personal(workspace, Selection(person), "gdpr-17-1-b").columns
+
+
+def test_both_keys_lie_there_where_nobody_knows_which_one_counts(workspace, monkeypatch):
+    append = Ledger.append_nowait
+
+    def lost(self, entry, *, within=None):
+        done = append(self, entry, within=within)
+        if entry.phase is Phase.OUTCOME and entry.act.kind == "access.rekey" and entry.result == "done":
+            done.result()
+            raise CommitUnknown("nobody answers")
+        return done
+
+    monkeypatch.setattr(Ledger, "append_nowait", lost)
+    with pytest.raises(OutcomeNotRecorded, match="what it made stays"):
+        replace_local_key(workspace, "anna", passphrase=OTHER)
+    assert people_files(workspace) == ["anna.json", "anna.json.earlier", "owner.json"]
+    signs_in(workspace, OTHER)

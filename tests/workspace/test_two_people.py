@@ -525,12 +525,12 @@ def test_a_killed_create_leaves_nothing_that_opens(team, tmp_path):
     command = [sys.executable, "-c", KILLED, str(team.case.folder)]
     done = subprocess.run(command, env=where, check=True, timeout=120, capture_output=True, text=True)
     assert done.stdout.split() == [str(int(signal.SIGKILL))] * 2
-    for step in ("sealed", "kept"):
+    for step, refusal in (("sealed", NotPermitted), ("kept", PolicyViolation)):
         killed = Team(team.case, team.log, tmp_path / step)
         for identity in (team.acme, *team.case.material.identities.values()):
             with pytest.raises(QuorumNotMet):
                 killed.read(identity)
-        with pytest.raises(NotPermitted):
+        with pytest.raises(refusal):
             killed.deliver("rolf", tmp_path / "store")
     kept = {path.name for path in (release_folder(team.log, "r1") / "copies").iterdir()}
     assert len(kept - before) == 1

@@ -76,7 +76,7 @@ def budgets(name: str) -> Result:
 @click.argument("name", metavar="PRINCIPAL")
 @click.option("--budget", required=True, type=click.Choice(_BUDGETS), help="Which one; its windows of time together.")
 @click.option("--model", "model", help="The name of one model; without it all models of the settings.")
-@click.option("--reason", required=True, help="Why; it stands in the log.")
+@click.option("--reason", required=True, help="Why; the log holds a commitment to it.")
 def reset(name: str, budget: str, model: str | None, reason: str) -> Result:
     """Set what PRINCIPAL has used of a budget to nothing; requests on their way give nothing back to it."""
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light

@@ -64,8 +64,10 @@ def erase(person: str | None, field: str | None, before: datetime | None, basis:
     data: dict[str, JsonValue] = {**asdict(erased)}
     return Result(
         data,
-        f"erased     {erased.openings} openings, {erased.columns} personal columns, {erased.payloads} payloads\n"
-        "left       the pseudonym, which links the acts to each other; backups, exports and key files that others keep",
+        f"erased     {erased.openings} openings, {erased.columns} personal columns, {erased.payloads} payloads, "
+        f"{erased.words} reasons and tasks\n"
+        "left       the pseudonym, which links the acts to each other; what others wrote of the person; backups, "
+        "exports and key files that others keep",
     )
 
 

@@ -61,6 +61,11 @@ class Replies:
         if row is not None:
             if row.request != digest:
                 raise InvalidInput("Idempotency-Key: was used for another request", next_step="choose a new key")
+            if row.body is None and row.status:
+                raise InvalidInput(
+                    "Idempotency-Key: its request was done, and its answer was forgotten when somebody was erased",
+                    next_step="look at what it made; for another request choose a new key",
+                )
             if row.body is None:
                 raise InvalidInput("Idempotency-Key: its first request has not ended", next_step="try again later")
             yield Reply(row.body)

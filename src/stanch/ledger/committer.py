@@ -230,7 +230,12 @@ class Committer:
         except _Undo:
             return
         except CommitUnknown:
-            if not self._is_durable(size, batch):
+            durable = self._is_durable(size, batch)
+            if durable is None:
+                for item in batch:
+                    item.set_exception(_unanswered())
+                return
+            if not durable:
                 raise
         for index, item in enumerate(batch, start=size):
             item.set_result(EntryRef(index, item.leaf, item.entry.act))
@@ -245,8 +250,8 @@ class Committer:
         size, frontier, updated_ms = found[0]
         return size, stored_frontier(size, frontier), updated_ms
 
-    def _is_durable(self, first: int, batch: list[_Queued]) -> bool:
-        """Read back whether a batch whose COMMIT was not answered is in the log from index ``first`` on.
+    def _is_durable(self, first: int, batch: list[_Queued]) -> bool | None:
+        """Read back whether a batch whose COMMIT was not answered is in the log from ``first`` on; None: none answers.
 
         The write lock is waited for, so that the server has finished with the broken connection before it is asked.
         """
@@ -262,7 +267,7 @@ class Committer:
                     return list(leaves) == [item.leaf for item in batch]
             except StoreError:
                 if self._monotonic() > deadline:
-                    raise
+                    return None
                 time.sleep(_READ_BACK_PAUSE)
 
     def _insert(self, connection: Connection, size: int, batch: list[_Queued]) -> None:
@@ -319,6 +324,14 @@ def _check_clock(time_ms: int, updated_ms: int) -> None:
             f"entry: its time is {(updated_ms - time_ms) // 1000} s before the last recorded one",
             next_step="set the clock of this machine",
         )
+
+
+def _unanswered() -> CommitUnknown:
+    return CommitUnknown(
+        "log: nobody knows whether the entry is durable",
+        why=f"the connection broke while committing, and the server stayed away for {_READ_BACK_SECONDS:.0f} s",
+        next_step="when the server is back: stanch log list",
+    )
 
 
 def _unavailable(cause: BaseException) -> LedgerUnavailable:

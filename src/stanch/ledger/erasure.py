@@ -5,14 +5,15 @@ exports others keep.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import orjson
 from sqlalchemy import Connection, delete, select, update
 
 from stanch.errors import InvalidInput, NotFound, NotPermitted
-from stanch.ledger.index import update_index
+from stanch.ledger.entry import read_event
+from stanch.ledger.index import EntryQuery
 from stanch.ledger.read import LedgerReader
 from stanch.store import BlobStore
 from stanch.store.schema.access import principal as principal_table
@@ -47,36 +48,51 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """How much was erased: openings, columns of the person's row, and payload blobs."""
+    """How much was erased: openings, columns of the person's row, payload blobs, and copies of the person's words."""
 
     openings: int
     columns: int
     payloads: int
+    words: int
 
 
-def erase(reader: LedgerReader, blobs: BlobStore, selection: Selection, *, now_ms: int) -> Erased:
+Forget = Callable[[Connection, frozenset[str]], int]
+"""Erases the copies of the values with these commitments that stand elsewhere in the database; returns how many."""
+
+
+def erase(reader: LedgerReader, blobs: BlobStore, selection: Selection, forget: Forget, *, now_ms: int) -> Erased:
     """Erase the selection, and every opening whose time of retention has passed.
 
-    The caller records the act before. Afterwards no byte of an erased value is left in the database, its write-ahead
-    log or the blobs.
+    The caller records the act before. Afterwards no byte of an erased value is left in the database's tables, in
+    SQLite's write-ahead log, in PostgreSQL's statistics, or in the blobs. PostgreSQL's own write-ahead log, its
+    replicas and its archives keep what was written before, for as long as whoever runs the server lets them.
+
+    Args:
+        reader: The log.
+        blobs: Where payloads lie.
+        selection: What is erased.
+        forget: Called in the transaction that erases the openings.
+        now_ms: Now (milliseconds UTC).
 
     Raises:
         NotFound: There is no such principal.
         NotPermitted: An artifact under legal hold is concerned; nothing was erased.
-        StoreError: Another process keeps the write-ahead log open; the rows are erased, the file is not yet.
+        StoreError: Another process keeps SQLite's write-ahead log open, or the role may not vacuum PostgreSQL's
+            statistics; the rows are erased, the files are not yet.
     """
     fields = _commitments_before(reader, selection)
-    update_index(reader.tables, reader.origin)  # who acted on what is held must be known to the last entry
+    tunings = _tunings(reader)  # which brings the index up to the last entry: who acted on what is held must be known
     with reader.tables.write() as connection:
         found = _select(connection, selection, fields, now_ms)
         concerned = {row.principal for row in found} | ({selection.principal} - {None})
-        _refuse_held(connection, reader.origin, concerned)
+        _refuse_held(connection, reader.origin, concerned, tunings)
         columns = _clear_person(connection, selection.principal) if selection.principal is not None else 0
         for row in found:
             connection.execute(delete(ledger_opening).where(ledger_opening.c.commitment == row.commitment))
+        words = forget(connection, frozenset(fields | {row.commitment for row in found}))
     payloads = _drop_payloads(blobs, (row.value for row in found))
     reader.tables.scrub()
-    return Erased(len(found), columns, payloads)
+    return Erased(len(found), columns, payloads, words)
 
 
 def _commitments_before(reader: LedgerReader, selection: Selection) -> set[str]:
@@ -114,22 +130,37 @@ def _select(connection: Connection, selection: Selection, fields: set[str], now_
     return list(rows.values())
 
 
-def _refuse_held(connection: Connection, origin: str, principals: Iterable[str | None]) -> None:
-    """Refuse where somebody concerned acted on an artifact that must be kept as it is."""
-    held = (
-        select(resource.c.name)
-        .join(ledger_subject, ledger_subject.c.digest == resource.c.digest)
+def _tunings(reader: LedgerReader) -> dict[str, set[str]]:
+    """Return by principal the digests of the models that they tuned: a tuning's subject is its data alone."""
+    found: dict[str, set[str]] = {}
+    for _, data in reader.select(EntryQuery(kind="tune.run", phase="outcome", status=1)):
+        event = read_event(data)
+        found.setdefault(event.actor.user.uid, set()).add(str((event.unmapped.stanch.payload or {}).get("model")))
+    return found
+
+
+def _refuse_held(
+    connection: Connection, origin: str, principals: Iterable[str | None], tunings: Mapping[str, set[str]]
+) -> None:
+    """Refuse where somebody concerned acted on an artifact that must be kept as it is, or tuned it."""
+    kept = select(resource.c.digest, resource.c.name).where(resource.c.legal_hold == 1)
+    held = {row.digest: row.name for row in connection.execute(kept)}
+    acted = (
+        select(ledger_subject.c.digest)
         .join(
             ledger_index,
             (ledger_index.c.origin == ledger_subject.c.origin) & (ledger_index.c.idx == ledger_subject.c.idx),
         )
-        .where(resource.c.legal_hold == 1, ledger_subject.c.origin == origin)
+        .join(resource, (resource.c.digest == ledger_subject.c.digest) & (resource.c.legal_hold == 1))
+        .where(ledger_subject.c.origin == origin)
+        .limit(1)
     )
     for principal in principals:
-        name = connection.scalar(held.where(ledger_index.c.principal == principal).limit(1))
-        if name is not None:
+        tuned = sorted(tunings.get(principal or "", set()) & held.keys())
+        digest = tuned[0] if tuned else connection.scalar(acted.where(ledger_index.c.principal == principal))
+        if digest is not None:
             raise NotPermitted(
-                f"erasure: {principal} acted on {name}, which is under legal hold",
+                f"erasure: {principal} acted on {held[digest]}, which is under legal hold",
                 why="what is known of it must be kept until the hold is lifted",
                 next_step="ask whoever ordered the hold",
             )

@@ -15,8 +15,9 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
-from stanch.errors import InvalidInput, MissingExtraError, StoreUnsafe
+from stanch.errors import InvalidInput, MissingExtraError, StoreError, StoreUnsafe
 from stanch.store.host import is_loopback
+from stanch.store.schema import METADATA
 from stanch.store.statement import run, with_driver_marks
 from stanch.store.tables import LEASE_POLL_SECONDS, Tables, column_names
 
@@ -111,6 +112,37 @@ class PostgresqlTables(Tables):
         """Yield a connection that is known to live: the server may have been started anew since the last one."""
         with self._writer.connect() as connection:
             yield connection
+
+    def scrub(self) -> None:
+        """Leave no byte of deleted rows in the tables that may hold personal data, nor in the server's statistics.
+
+        Its write-ahead log, replicas and archives keep older pages for as long as whoever runs it lets them.
+
+        Raises:
+            StoreError: The server left a table out, because its role may not vacuum it.
+        """
+        names = [table.name for table in METADATA.sorted_tables if any(c.info["personal"] for c in table.c)]
+        warnings: list[str] = []
+
+        def hear(said: "psycopg.errors.Diagnostic") -> None:
+            if said.severity_nonlocalized == "WARNING":
+                warnings.append(said.message_primary or "")
+
+        with self._lock, self._errors(), self._writer.connect() as pooled:
+            connection = pooled.execution_options(isolation_level="AUTOCOMMIT")
+            driver: Any = connection.connection.driver_connection
+            driver.add_notice_handler(hear)
+            try:
+                connection.exec_driver_sql(f"VACUUM (FULL, ANALYZE) {', '.join(names)}")
+                connection.exec_driver_sql("VACUUM (FULL) pg_statistic")  # which samples values of every column
+            finally:
+                driver.remove_notice_handler(hear)
+        if warnings:
+            raise StoreError(
+                f"{self.name}: its tables or statistics still hold values that were erased",
+                why=warnings[0],
+                next_step="let stanch's role own the database, or GRANT pg_maintain TO it (PostgreSQL 17); then repeat",
+            )
 
     @contextlib.contextmanager
     def lease(self, name: str, *, wait_seconds: float = 0.0) -> Iterator[bool]:

@@ -12,7 +12,6 @@ from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from stanch.errors import CommitUnknown, Conflict, StoreError
-from stanch.store.schema import METADATA
 from stanch.store.statement import run
 
 Dialect = Literal["sqlite", "postgresql"]
@@ -128,9 +127,7 @@ class Tables:
             start += count
 
     def scrub(self) -> None:
-        """Leave no byte of deleted rows in the files: SQLite's write-ahead log is emptied, PostgreSQL vacuumed.
-
-        Of PostgreSQL that is the tables with columns that may hold personal data, and its statistics of them.
+        """Leave no byte of deleted rows in SQLite's files: its write-ahead log is emptied.
 
         SQLite overwrites what it deletes (``secure_delete``); only the log keeps older pages.
 
@@ -138,12 +135,6 @@ class Tables:
             StoreError: Somebody else reads the database, so its log cannot be emptied now.
         """
         with self._lock, self._errors():
-            if self.dialect == "postgresql":
-                names = [table.name for table in METADATA.sorted_tables if any(c.info["personal"] for c in table.c)]
-                with self._writer.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                    connection.exec_driver_sql(f"VACUUM (FULL, ANALYZE) {', '.join(names)}")
-                    connection.exec_driver_sql("VACUUM (FULL) pg_statistic")  # which samples values of every column
-                return
             raw = self._writer.raw_connection()
             try:
                 busy = raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]

@@ -14,6 +14,8 @@ from stanch.watch.alarm import Alarm, Containment, Severity
 MAX_ENTRIES = 256
 """How many entries of evidence an alert names; the ledger holds the rest."""
 MAX_REASON = 2000
+ERASED = "(erased)"
+"""What stands where a person's words were erased."""
 
 
 class AlertState(StrEnum):

@@ -14,7 +14,17 @@ from stanch.errors import Conflict, NotFound
 from stanch.store.schema.alerts import alert as alerts
 from stanch.store.schema.alerts import suppression as suppressions
 from stanch.watch.alarm import Alarm, Containment, Severity
-from stanch.watch.alert import Alert, AlertState, Conclusion, alert_id, awaken, is_news, raise_alert, repeat_alert
+from stanch.watch.alert import (
+    ERASED,
+    Alert,
+    AlertState,
+    Conclusion,
+    alert_id,
+    awaken,
+    is_news,
+    raise_alert,
+    repeat_alert,
+)
 from stanch.watch.suppress import Suppression
 
 
@@ -120,6 +130,13 @@ def save_alert(connection: Connection, before: Alert, after: Alert) -> None:
 def add_suppression(connection: Connection, made: Suppression) -> None:
     """Keep a suppression that :func:`stanch.watch.suppress.check_suppression` let pass."""
     connection.execute(insert(suppressions).values(**asdict(made)))
+
+
+def forget_reasons(connection: Connection, owner: str | None, before_ms: int | None) -> int:
+    """Erase the reasons of a principal's suppressions, or of all that were made before a time; return how many."""
+    mine = suppressions.c.owner == owner if before_ms is None else suppressions.c.created_ms < before_ms
+    erasing = update(suppressions).where(mine, suppressions.c.reason != ERASED).values(reason=ERASED)
+    return connection.execute(erasing).rowcount
 
 
 def list_suppressions(connection: Connection, at_ms: int) -> tuple[Suppression, ...]:

@@ -4,7 +4,7 @@ The clock starts when the leak was discovered, which a person states, and not wh
 States are ``open → contained → notified → closed``; steps may be skipped, and none goes back.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from enum import StrEnum
 
 import msgspec
@@ -14,7 +14,7 @@ from stanch.crypto import RandomBytes, random_bytes
 from stanch.errors import InvalidInput
 from stanch.terms import JsonValue
 from stanch.watch.alarm import Containment
-from stanch.watch.alert import check_reason
+from stanch.watch.alert import ERASED, check_reason
 
 HOUR_MS = 3_600_000
 DEADLINE_MS = 72 * HOUR_MS
@@ -222,6 +222,19 @@ def close_incident(incident: Incident) -> Incident:
             next_step="stanch incident notify, or: stanch incident close --no-notice REASON",
         )
     return replace(incident, state=IncidentState.CLOSED)
+
+
+def forget_words(incident: Incident, entries: Container[int], *, waiver: bool = False) -> Incident:
+    """Return the incident without the words of the tasks and of the custody that some entries stated.
+
+    What the words were about stays, and that there were some; ``waiver`` takes the reason for no notice as well.
+    """
+    return replace(
+        incident,
+        tasks=tuple(replace(one, what=ERASED) if one.entry in entries else one for one in incident.tasks),
+        custody=tuple(replace(one, what=ERASED) if one.entry in entries else one for one in incident.custody),
+        no_notice=ERASED if waiver and incident.no_notice else incident.no_notice,
+    )
 
 
 def reminders_due(incident: Incident, at_ms: int) -> tuple[int, ...]:

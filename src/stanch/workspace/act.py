@@ -32,6 +32,8 @@ class Done(Generic[T]):
         payload: What the outcome records of it: digests and counts, never content.
         egress_bytes: Bytes of weights that were handed out, if any; the permission is then asked for once more.
         undo: Destroys the result if the outcome cannot be recorded.
+        stays: Whether the result stays where nobody knows if the outcome is recorded: what a row or an entry names
+            already, if it is, must not be gone. Otherwise it is destroyed then, too.
         about: Pseudonymous id of the person whose account or rights it changed.
         settle: Runs in the outcome's transaction, for example to give back what was reserved and not used.
     """
@@ -40,6 +42,7 @@ class Done(Generic[T]):
     payload: Mapping[str, JsonValue] = field(default_factory=dict)
     egress_bytes: int | None = None
     undo: Callable[[], None] = nothing_to_undo
+    stays: bool = False
     about: str = ""
     settle: Callable[[Connection], None] = nothing_to_settle
 

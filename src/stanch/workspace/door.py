@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from stanch.access import Decision
-from stanch.errors import InvalidInput, NotPermitted, OutcomeNotRecorded, StanchError, StoreError
+from stanch.errors import CommitUnknown, InvalidInput, NotPermitted, OutcomeNotRecorded, StanchError, StoreError
 from stanch.ledger import Act, Credential, Entry, Ledger, Within, denied, intent, new_act_id, outcome
 from stanch.terms import EntryRef, JsonValue
 from stanch.workspace.act import Clock, Done, Judge, Request, Who
@@ -33,6 +33,8 @@ DECISION_SECONDS = 60.0
 """How long a decision holds before an act begins."""
 WITNESS_SECONDS = 30.0
 """How long an act waits for witnesses before it is given up."""
+_WITHHELD = "its outcome could not be recorded; its result was withheld"
+_UNKNOWN = "nobody knows whether its outcome is recorded; what it made stays"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,8 @@ class Door:
             ApprovalsMissing: Another act used the approvals up meanwhile; this refusal is in the log, too.
             LedgerUnavailable: The intent could not be made durable; nothing was done.
             QuorumUnmet: The witnesses did not cosign in time; nothing was done.
-            OutcomeNotRecorded: It was done, but the log could not take the outcome; the result was withheld.
+            OutcomeNotRecorded: It was done, but the log could not take the outcome; the result was withheld. Or nobody
+                knows whether it took it; then what the act says :attr:`Done.stays` stays.
 
         An entry on its way is waited for even through Ctrl-C, so that the log and the act agree; the interruption then
         meets the next step.
@@ -286,7 +289,7 @@ class Door:
             raise
 
     def _finish(self, request: Request, act: Act, done: Done[T]) -> _Steps[None]:
-        """Record the outcome; without it the result is destroyed."""
+        """Record the outcome; without it the result is destroyed, unless it stays where nobody knows."""
         try:
             about = replace(act, target=done.about)
             entry = outcome(about, time_ms=self._now(), payload=done.payload, egress_bytes=done.egress_bytes)
@@ -297,11 +300,13 @@ class Door:
 
             yield _Append(entry, within)
         except BaseException as error:
-            done.undo()
+            stays = done.stays and isinstance(error, CommitUnknown)
+            if not stays:
+                done.undo()
             if not isinstance(error, StanchError):
                 raise
             withheld = OutcomeNotRecorded(
-                f"{act.kind} ran, but its outcome could not be recorded; its result was withheld",
+                f"{act.kind} ran, but {_UNKNOWN if stays else _WITHHELD}",
                 why=error.why or error.what,
                 next_step=error.next_step or "free space or repair the database, then: stanch log verify",
             )

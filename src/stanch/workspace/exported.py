@@ -1,15 +1,36 @@
 """The folder of an export: entries or an incident with the proof of each entry beside it."""
 
+import contextlib
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+from stanch.errors import InvalidInput
 
-def make_export_folder(folder: Path) -> Path:
-    """Make a new folder and return its folder of proofs; both for their owner alone, for they hold people's own words.
+
+@contextlib.contextmanager
+def exporting(folder: Path) -> Iterator[Path]:
+    """Make a new folder and yield its folder of proofs; both for their owner alone, for they hold people's own words.
+
+    Whatever is raised inside the block removes the folder: it was made here, and nobody else's is touched.
 
     Raises:
-        FileExistsError: There is one.
+        InvalidInput: There is one, or it cannot be written.
     """
-    folder.mkdir(parents=True, mode=0o700)
+    try:
+        folder.mkdir(parents=True, mode=0o700)
+    except OSError as error:
+        raise _unwritten(folder, error) from error
     proofs = folder / "proofs"
-    proofs.mkdir(mode=0o700)
-    return proofs
+    try:
+        proofs.mkdir(mode=0o700)
+        yield proofs
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise _unwritten(folder, error) from error
+        raise
+
+
+def _unwritten(folder: Path, error: OSError) -> InvalidInput:
+    return InvalidInput(f"{folder}: cannot be written", why=error.strerror or "", next_step="choose a new folder")

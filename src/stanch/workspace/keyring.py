@@ -13,6 +13,7 @@ from stanch.crypto import (
     hkdf_sha256,
     random_bytes,
     read_private,
+    sync_folder,
     write_atomic,
     write_private,
 )
@@ -99,7 +100,7 @@ class Keyring:
         Raises:
             InvalidInput: The name is malformed, or the folder cannot be written.
         """
-        version = len(self.versions(name)) + 1
+        version = max(self.versions(name), default=0) + 1
         signer = SigningKey.generate(kind)
         write_atomic(self._path(name, ".pub.pem", version), signer.public.to_pem())
         signer.save(self._path(name, ".pem", version))
@@ -132,22 +133,20 @@ class Keyring:
         Raises:
             InvalidInput: The name is malformed, or the folder cannot be written.
         """
-        version = len(self.versions(name)) + 1
+        version = max(self.versions(name), default=0) + 1
         write_private(self._path(name, ".key", version), random_bytes(SECRET_BYTES))
         return version
 
     def versions(self, name: str) -> tuple[int, ...]:
-        """Return the versions that exist of a signing key or secret, oldest first; they count from 1."""
-        last = 0
-        while any(self._path(name, suffix, last + 1).exists() for suffix in (".pem", ".key")):
-            last += 1
-        return tuple(range(1, last + 1))
+        """Return the versions that exist of a signing key or secret, oldest first; one that was dropped is left out."""
+        first = self._path(name, "")
+        shape = re.compile(rf"{re.escape(first.name)}(?:\.v([1-9][0-9]*))?\.(?:pem|key)")
+        found = (shape.fullmatch(path.name) for path in first.parent.glob(f"{first.name}.*"))
+        return tuple(sorted(int(match[1] or 1) for match in found if match))
 
-    def drop_newest(self, name: str) -> None:
-        """Delete the newest version of a signing key or secret, which was made just now and served nothing yet."""
-        version = max(self.versions(name))
-        for suffix in (".pem", ".pub.pem") if name in SIGNERS else (".key",):
-            self._path(name, suffix, version).unlink()
+    def drop_secret(self, name: str, version: int) -> None:
+        """Delete a version of a secret, which was made just now; those that others made meanwhile stay."""
+        self._path(name, ".key", version).unlink()
 
     def add_person(self, name: str, *, passphrase: Passphrase | None = None) -> SigningKey:
         """Make the local key of a principal, locked if a passphrase is given.
@@ -185,11 +184,14 @@ class Keyring:
         save_local_key(fresh, key, passphrase=passphrase)
         write_private(earlier, read_private(path))
         fresh.replace(path)
+        sync_folder(path.parent)  # before a row says that this key counts
         return key
 
     def return_person(self, name: str) -> None:
         """Undo a replacement."""
-        self._path(f"people/{name}", _EARLIER).replace(self._path(f"people/{name}", ".json"))
+        path = self._path(f"people/{name}", ".json")
+        self._path(f"people/{name}", _EARLIER).replace(path)
+        sync_folder(path.parent)
 
     def forget_earlier(self, name: str) -> None:
         """Delete the key that was replaced."""

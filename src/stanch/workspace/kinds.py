@@ -114,7 +114,7 @@ PAYLOADS: dict[str, str] = {
     "gateway.embed intent": "request, dialect, guard, reserved (amounts by budget), charged_ms, prompt (keyed digest), prompt_bytes, network, client (keyed digest), digest_source, watermark.",  # noqa: E501 - a row of a table
     "gateway.embed outcome": "request, dropped (counts by path), vectors, prompt_tokens, used (amounts by budget), total_ms; error of a failed one.",  # noqa: E501 - a row of a table
     "model.derive outcome": "source (digest of the model that it was made from), name, how (merged, quantised, converted).",  # noqa: E501 - a row of a table
-    "release.propose intent": "batch_root, layout_digest, leaves (count), requests (digests), base (digest or null), strength (alpha and distortion as texts; colluders by treatment: k_max, k_even).",  # noqa: E501 - a row of a table
+    "release.propose intent": "batch_root, layout_digest, leaves (count), requests (digests), base (digest or null), strength (alpha and distortion as texts; colluders by treatment: k_max, k_even), lineage, release_number.",  # noqa: E501 - a row of a table
     "release.propose outcome": "checkpoint (size), beacon, lineage, release_number.",
     "release.create intent": "request (digest), policy (the gate's), holdout (digest of the file that the loss is measured on, or null).",  # noqa: E501 - a row of a table
     "release.create outcome": "request, manifest (digests); utility, if the loss was measured: loss and marked_loss (nats a token), rise and tolerance as texts; records, tokens.",  # noqa: E501 - a row of a table
@@ -122,7 +122,7 @@ PAYLOADS: dict[str, str] = {
     "trace.pack intent": "batch_root; opened and decoys: the leaves of recipients and of decoys that the pack opens.",
     "watch.alert.state outcome": "alert, from, to; of one that is closed: as (true, false, benign), principal, since and until (Unix seconds).",  # noqa: E501 - a row of a table
     "watch.incident.update intent": "incident, change; of notify: notified_ms; of task: who, due_ms; of task-done: task (the entry that gave it); of custody: digest, holder, since_ms.",  # noqa: E501 - a row of a table
-    "gateway.reset outcome": "principal, models (digests), budget, reason.",
+    "gateway.reset outcome": "principal, models (digests), budget; of earlier releases the reason in words, too.",
 }
 """The fields of the payloads that other parts read: the log's watchers, and whoever derives budgets anew."""
 

@@ -1,10 +1,11 @@
 """A workspace: one folder with settings, keys, tables, blobs and the log, and somebody who acts in it."""
 
+import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain
@@ -75,28 +76,32 @@ class Workspace:
         what an interrupted attempt left is replaced.
 
         Raises:
-            InvalidInput: There is a workspace already, its settings name another profile, or the folder cannot be
-                written. Nothing is left then.
+            InvalidInput: There is a workspace already, or somebody makes one at this moment; its settings name another
+                profile; or the folder cannot be written. Nothing is left then.
         """
-        state, settings = folder / STATE, folder / SETTINGS
-        if state.exists() and not (state / UNFINISHED).exists():
-            raise InvalidInput(f"{folder}: holds a workspace already", next_step=f"stanch --workspace {folder} status")
-        found, fresh = settings.exists(), not folder.exists()
-        _make_state(folder, load_config(settings, user_file=user_config_file()).chosen_algorithms())
-        try:
-            if not found:
-                text = f'[ledger]\norigin = "{_fresh_origin()}"\n\n[access]\nprofile = "{profile}"\n'
-                write_atomic(settings, text.encode(), mode=0o644)
-            _fill(folder, profile, owner, passphrase, clock)
-            (state / UNFINISHED).rename(state / KEYS)
-            sync_folder(state)
-        except BaseException:
-            shutil.rmtree(state, ignore_errors=True)
-            if not found:
-                settings.unlink(missing_ok=True)
-            if fresh:
-                folder.rmdir()
-            raise
+        fresh = not folder.exists()
+        with _alone_in(folder):
+            state, settings = folder / STATE, folder / SETTINGS
+            if (state / KEYS).exists() or (state.exists() and not (state / UNFINISHED).exists()):
+                raise InvalidInput(
+                    f"{folder}: holds a workspace already", next_step=f"stanch --workspace {folder} status"
+                )
+            found = settings.exists()
+            _make_state(folder, load_config(settings, user_file=user_config_file()).chosen_algorithms())
+            try:
+                if not found:
+                    text = f'[ledger]\norigin = "{_fresh_origin()}"\n\n[access]\nprofile = "{profile}"\n'
+                    write_atomic(settings, text.encode(), mode=0o644)
+                _fill(folder, profile, owner, passphrase, clock)
+                (state / UNFINISHED).rename(state / KEYS)
+                sync_folder(state)
+            except BaseException:
+                shutil.rmtree(state, ignore_errors=True)
+                if not found:
+                    settings.unlink(missing_ok=True)
+                if fresh:
+                    folder.rmdir()
+                raise
         unlock = (lambda: passphrase) if passphrase is not None else None
         return cls.open(folder, principal=owner, unlock=unlock, clock=clock)
 
@@ -187,11 +192,29 @@ def find_workspace(folder: Path | None) -> Path:
     raise NotFound(f"no workspace in {where}", next_step="make one with: stanch init")
 
 
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Make the folder if it is missing, and keep others from making a workspace in it until the block ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise InvalidInput(f"{folder}: cannot be written", why=error.strerror or "") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # which ends with the process
+        except BlockingIOError as error:
+            what = f"{folder}: somebody makes a workspace here at this moment"
+            raise InvalidInput(what, next_step="wait until it is made") from error
+        yield
+    finally:
+        os.close(handle)
+
+
 def _make_state(folder: Path, chosen: Algorithms) -> None:
     """Make the folder of an unfinished workspace with its keys; it appears under its name with all of them."""
     partial = folder / f"{STATE}.partial"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for leftover in (partial, folder / STATE):
             shutil.rmtree(leftover, ignore_errors=True)
         partial.mkdir(mode=0o700)

@@ -105,6 +105,10 @@ class ReleaseState:
         sync_folder(folder.parent)
         return cls(folder, facts)
 
+    def destroy(self) -> None:
+        """Forget the release, and with it the keys of its marks."""
+        shutil.rmtree(self.folder)
+
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read a release.

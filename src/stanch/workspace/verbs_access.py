@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from stanch.access import ApiKeyOrder, ApiKeyRecord, Explanation, Grant, ResourceFacts, explain
 from stanch.access.apikey import Secret
@@ -88,7 +89,8 @@ def add_person(
             workspace.keys.drop_person(name)
             raise
         payload = _registered(principal, "user", clearance, grants) | {"key": key.public.key_id}
-        return Done(principal, payload, undo=lambda: workspace.keys.drop_person(name), about=principal, settle=settle)
+        undo = partial(workspace.keys.drop_person, name)
+        return Done(principal, payload, undo=undo, stays=True, about=principal, settle=settle)
 
     asked: dict[str, JsonValue] = {"kind": "user", "clearance": clearance, "roles": [*roles], "days": days}
     return workspace.door.act(Request("access.add", "access:grant", workspace_ref(workspace), asked), run)

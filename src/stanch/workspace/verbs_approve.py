@@ -19,7 +19,7 @@ from stanch.workspace.opening import Workspace
 from stanch.workspace.people import People
 from stanch.workspace.release_state import ReleaseState
 from stanch.workspace.verbs_access import workspace_ref
-from stanch.workspace.verbs_release import model_of, release_folder
+from stanch.workspace.verbs_release import model_of, model_of_copy, release_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def approve_release(
     Raises:
         SeparationOfDuties: Whoever acts took part in making, auditing or proposing it.
         NotPermitted: Whoever acts is no approver of this copy.
-        PolicyViolation: The copy's request is another one.
+        PolicyViolation: The copy's request is another one, or the release's file names another model than the log.
         InvalidInput: The request has expired.
         NoIdentityMatched: ``identity`` is another key than the one that was registered.
     """
@@ -94,7 +94,7 @@ def approve_release(
     expires = asked.release.expires
     if now >= expires:
         raise InvalidInput(f"the request expired at {asked.release.not_after}", next_step="propose the release again")
-    ref = model_of(state)
+    ref = model_of_copy(workspace, state, kept)
 
     def run(_ref: EntryRef) -> Done[Released]:
         x, approval = asked.share_of(people.local.key.key_id), approve(record, identity, people.local.key, now=now)
@@ -128,7 +128,7 @@ def take_approval(workspace: Workspace, name: str, recipient: str, share: bytes,
         InvalidInput: A part is malformed, of another workspace or expired.
     """
     state, kept, record = _load(workspace, name, recipient)
-    people, asked, ref = workspace.people, record.request, model_of(state)
+    people, asked, ref = workspace.people, record.request, model_of_copy(workspace, state, kept)
 
     def run(_ref: EntryRef) -> Done[Released]:
         x = check_approval(record, share)

@@ -53,7 +53,7 @@ def restore_model(workspace: Workspace, model: Digest) -> None:
 
 
 def hold_artifact(workspace: Workspace, artifact: ArtifactRef) -> None:
-    """Put an artifact under legal hold: nobody who acted on it is erased until it is lifted."""
+    """Put an artifact under legal hold: nobody who acted on it or tuned it is erased until it is lifted."""
     asked = _described(artifact)
     request = Request("log.hold", "log:write", workspace_ref(workspace), asked)
     workspace.door.act(

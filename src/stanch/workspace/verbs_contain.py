@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from sqlalchemy import Connection, delete, insert
+from sqlalchemy import Connection, delete, insert, select
 
 from stanch.errors import InvalidInput
 from stanch.ledger import EntryQuery
@@ -75,13 +75,13 @@ def quarantine_model(workspace: Workspace, model: ArtifactRef) -> EntryRef:
 
 
 def lower_budget(workspace: Workspace, name: str, model: Digest, *, requests: int, tokens: int) -> EntryRef:
-    """Lower what a principal may use of a model; the settings' limits hold where they are lower.
+    """Lower what a principal may use of a model; the settings' limits hold where they are lower. Nothing raises it.
 
     Returns:
         The act's intent.
 
     Raises:
-        InvalidInput: There is no such principal, or a limit is negative.
+        InvalidInput: There is no such principal, or a limit is negative or above what it was lowered to before.
     """
     principal = workspace.people.find(name)
     if min(requests, tokens) < 0:
@@ -91,9 +91,27 @@ def lower_budget(workspace: Workspace, name: str, model: Digest, *, requests: in
     }  # fmt: skip
 
     def run(ref: EntryRef) -> Done[EntryRef]:
+        with workspace.tables.read() as connection:
+            _require_lower(connection, principal, str(model), requests, tokens)
         return _limit(ref, principal, str(model), requests, tokens)
 
     return workspace.door.act(Request("gateway.limit", "finding:act", workspace_ref(workspace), payload), run)
+
+
+def _require_lower(connection: Connection, principal: str, model: str, requests: int, tokens: int) -> None:
+    """Refuse limits above those that are in force: whoever may take away may not therefore give back."""
+    table = budget_lowered.c
+    present = connection.execute(
+        select(table.requests_per_minute, table.tokens_per_day).where(
+            table.principal == principal, table.model == model
+        )
+    ).one_or_none()
+    if present is not None and (requests > present[0] or tokens > present[1]):
+        raise InvalidInput(
+            f"budget: expected at most {present[0]} requests a minute and {present[1]} tokens a day, "
+            f"found {requests} and {tokens}",
+            why="that is what it was lowered to, and this act only lowers",
+        )
 
 
 def _limit(ref: EntryRef, principal: str, model: str, requests: int, tokens: int) -> Done[EntryRef]:
@@ -105,6 +123,7 @@ def _limit(ref: EntryRef, principal: str, model: str, requests: int, tokens: int
     )  # fmt: skip
 
     def settle(connection: Connection) -> None:
+        _require_lower(connection, principal, model, requests, tokens)
         connection.execute(old)
         connection.execute(new)
 

@@ -22,7 +22,7 @@ from stanch.workspace.copies import KeptCopy
 from stanch.workspace.opening import Workspace
 from stanch.workspace.release_state import ReleaseState
 from stanch.workspace.verbs_receipt import find_receipt
-from stanch.workspace.verbs_release import model_of
+from stanch.workspace.verbs_release import model_of, model_of_copy
 
 
 def deliver_copy(
@@ -37,12 +37,15 @@ def deliver_copy(
     Raises:
         ApprovalsMissing: In profile ``team``, fewer people than the copy asks for have released it who may do so still.
         NotPermitted: The gate was not passed, or the role is missing.
-        VerificationError: The bundle is not what its publisher signed.
+        VerificationError: The bundle is not what its publisher signed, or the release's file names another model than
+            the log.
         StoreError: The store failed; deliver again to go on.
     """
     manifest, publisher = read_publisher(bundle, trusted)
     digest = Digest("sha256", publisher.sha256)
     kept, ref = _find(workspace, manifest.lineage, digest)
+    if kept is not None:
+        ref = model_of_copy(workspace, ReleaseState.load(kept.release), kept)
     files = kept.quorum if kept is not None else None
     need = None
     if kept is not None and files is not None:

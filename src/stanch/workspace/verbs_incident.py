@@ -32,7 +32,7 @@ from stanch.watch.incident_export import Record, export_html, export_json
 from stanch.watch.outbox import post_incident
 from stanch.workspace.act import Done, Request
 from stanch.workspace.alerting import sinks_of
-from stanch.workspace.exported import make_export_folder
+from stanch.workspace.exported import exporting
 from stanch.workspace.opening import Workspace
 from stanch.workspace.verbs_access import workspace_ref
 from stanch.workspace.verbs_alerts import raise_alarms
@@ -183,13 +183,8 @@ def export_incident(workspace: Workspace, key: str, folder: Path) -> Incident:
         workspace.ledger.publish()
         reader = workspace.ledger.reader()
         records = [record_at(reader, index) for index in incident.entries]
-        try:
-            _write(folder, incident, records, workspace.ledger.origin)
-        except BaseException as error:
-            shutil.rmtree(folder, ignore_errors=True)
-            if isinstance(error, OSError):
-                raise InvalidInput(f"{folder}: cannot be written", why=error.strerror or "") from error
-            raise
+        with exporting(folder) as proofs:
+            _write(proofs, incident, records, workspace.ledger.origin)
         payload: dict[str, JsonValue] = {"incident": incident.id, "entries": len(records)}
         return Done(incident, payload, undo=lambda: shutil.rmtree(folder, ignore_errors=True))
 
@@ -234,10 +229,9 @@ def record_at(reader: LedgerReader, index: int) -> Record:
     )  # fmt: skip
 
 
-def _write(folder: Path, incident: Incident, records: list[Record], origin: str) -> None:
-    proofs = make_export_folder(folder)
-    (folder / "incident.json").write_bytes(export_json(incident, records, origin))
-    (folder / "incident.html").write_bytes(export_html(incident, records, origin))
+def _write(proofs: Path, incident: Incident, records: list[Record], origin: str) -> None:
+    (proofs.parent / "incident.json").write_bytes(export_json(incident, records, origin))
+    (proofs.parent / "incident.html").write_bytes(export_html(incident, records, origin))
     for record in records:
         (proofs / f"{record.index}.tlog-proof").write_text(record.proof)
 

@@ -14,7 +14,7 @@ from stanch.watch.book import load_alert
 from stanch.watch.incident import Incident
 from stanch.watch.incident_book import load_incident
 from stanch.workspace.act import Done, Request
-from stanch.workspace.exported import make_export_folder
+from stanch.workspace.exported import exporting
 from stanch.workspace.opening import Workspace
 from stanch.workspace.verbs_access import workspace_ref
 from stanch.workspace.verbs_incident import checked_id, record_at
@@ -34,13 +34,8 @@ def write_report(workspace: Workspace, key: str, audience: Audience, folder: Pat
 
     def run(_ref: EntryRef) -> Done[IncidentReport]:
         report = report_incident(_evidence(workspace, key), audience)
-        try:
-            _write(folder, report)
-        except BaseException as error:
-            shutil.rmtree(folder, ignore_errors=True)
-            if isinstance(error, OSError):
-                raise InvalidInput(f"{folder}: cannot be written", why=error.strerror or "") from error
-            raise
+        with exporting(folder) as proofs:
+            _write(proofs, report)
         done: dict[str, JsonValue] = {"entries": len(report.records), "unknown": len(report.unknown)}
         return Done(report, done, undo=lambda: shutil.rmtree(folder, ignore_errors=True))
 
@@ -75,9 +70,8 @@ def _indexes(reader: LedgerReader, incident: Incident, alerts: tuple[Alert, ...]
     return found
 
 
-def _write(folder: Path, report: IncidentReport) -> None:
-    proofs = make_export_folder(folder)
-    (folder / "report.json").write_bytes(canonical_json(report.to_json()))
-    (folder / "report.html").write_text(render_incident(report))
+def _write(proofs: Path, report: IncidentReport) -> None:
+    (proofs.parent / "report.json").write_bytes(canonical_json(report.to_json()))
+    (proofs.parent / "report.html").write_text(render_incident(report))
     for record in report.records:
         (proofs / f"{record.index}.tlog-proof").write_text(record.proof)

@@ -19,6 +19,9 @@ def rotate_key(workspace: Workspace, name: str) -> int:
     What earlier versions signed or made stays valid; their files stay. The log's earlier key goes on signing beside the
     new one for thirty days: until then whoever verifies the log must learn of the new one.
 
+    A new key that signs stays, also where the log could not take the outcome: something may bear its signature already.
+    The log's own is used only once the rotation is recorded.
+
     Raises:
         InvalidInput: This key is not rotated.
     """
@@ -33,12 +36,12 @@ def rotate_key(workspace: Workspace, name: str) -> int:
         kinds = workspace.config.chosen_algorithms()
         if name not in SIGNERS:
             version = keys.add_secret(name)
-            return Done(version, {"version": version}, undo=lambda: keys.drop_newest(name))
+            return Done(version, {"version": version}, undo=lambda: keys.drop_secret(name, version), stays=True)
         chosen = {"case": kinds.case_key, "log": kinds.log_key, "publisher": kinds.publisher_key}
         version = keys.add_signer(name, chosen[name])
         payload: dict[str, JsonValue] = {"version": version, "key_id": keys.public(name).key_id}
         settle = partial(ledger.replace_key, keys.signer(name)) if name == "log" else nothing_to_settle
-        return Done(version, payload, undo=lambda: keys.drop_newest(name), settle=settle)
+        return Done(version, payload, settle=settle)
 
     request = Request("key.rotate", "access:grant", workspace_ref(workspace), {"name": name})
     version = workspace.door.act(request, run)

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stanch.access.revision import advance_facts
 from stanch.config import load_config
 from stanch.config.load import user_config_file
 from stanch.errors import ExternalError, InvalidInput, NotFound
@@ -21,12 +20,13 @@ from stanch.ledger.witness_client import fetch_note
 from stanch.store import open_blobs, open_tables
 from stanch.terms import ArtifactRef, Digest, EntryRef, JsonValue
 from stanch.workspace.act import Done, Request
-from stanch.workspace.exported import make_export_folder
+from stanch.workspace.exported import exporting
 from stanch.workspace.keyring import Keyring
 from stanch.workspace.opening import KEYS, SETTINGS, STATE, Workspace, find_workspace, log_verifiers
 from stanch.workspace.people import Ground, People, Unlock
 from stanch.workspace.verbs_access import workspace_ref
 from stanch.workspace.watching import ledger_params
+from stanch.workspace.words import Words
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,24 +110,18 @@ def export_log(workspace: Workspace, folder: Path, form: Format, *, start: int =
     def run(_ref: EntryRef) -> Done[int]:
         size = workspace.ledger.publish().checkpoint.size
         count = max(0, size - start)
-        try:
-            _write_export(workspace.ledger.reader(), folder, form, range(start, size))
-        except BaseException as error:
-            shutil.rmtree(folder, ignore_errors=True)
-            if isinstance(error, OSError):
-                raise InvalidInput(f"{folder}: cannot be written", why=error.strerror or "") from error
-            raise
+        with exporting(folder) as proofs:
+            _write_export(workspace.ledger.reader(), proofs, form, range(start, size))
         payload: Mapping[str, JsonValue] = {"entries": count, "start": start, "format": form}
         return Done(count, payload, undo=lambda: shutil.rmtree(folder, ignore_errors=True))
 
     return workspace.door.act(Request("log.export", "log:read", workspace_ref(workspace)), run)
 
 
-def _write_export(reader: LedgerReader, folder: Path, form: Format, indexes: range) -> None:
-    """Write entries and proofs under the checkpoint at which the range ends."""
-    proofs = make_export_folder(folder)
+def _write_export(reader: LedgerReader, proofs: Path, form: Format, indexes: range) -> None:
+    """Write entries, beside their proofs under the checkpoint at which the range ends."""
     name = "entries.jsonl" if form == "jsonl" else "entries.log"
-    with (folder / name).open("w", encoding="utf-8") as file:
+    with (proofs.parent / name).open("w", encoding="utf-8") as file:
         for index, data in reader.tail(indexes.start, len(indexes)):
             file.write(f"{export_line(data, form)}\n")
             (proofs / f"{index}.tlog-proof").write_bytes(reader.prove(index, indexes.stop))
@@ -168,8 +162,9 @@ def erase_personal(workspace: Workspace, selection: Selection, basis: str) -> Er
         if selection.principal == workspace.people.session.principal:
             raise InvalidInput("nobody erases themselves", next_step="ask another platform administrator")
         now_ms = int(workspace.door.clock() * 1000)
-        erased = erase(workspace.ledger.reader(), workspace.blobs, selection, now_ms=now_ms)
-        return Done(erased, {"basis": basis, **asdict(erased)}, settle=advance_facts)
+        reader = workspace.ledger.reader()
+        erased = erase(reader, workspace.blobs, selection, Words(reader, selection).forget, now_ms=now_ms)
+        return Done(erased, {"basis": basis, **asdict(erased)})
 
     return workspace.door.act(Request("log.erase", "log:write", workspace_ref(workspace), what), run)
 

@@ -1,5 +1,7 @@
 """Verbs about somebody who is registered: another clearance, another local key."""
 
+from functools import partial
+
 from stanch.access.principal import MAX_CLEARANCE
 from stanch.crypto.passphrase import Passphrase
 from stanch.errors import InvalidInput, NotFound
@@ -57,9 +59,8 @@ def replace_local_key(workspace: Workspace, name: str, *, passphrase: Passphrase
             keys.return_person(name)
             raise
         payload: dict[str, JsonValue] = {"principal": principal, "key": key.public.key_id, **asked}
-        return Done(
-            key.public.key_id, payload, undo=lambda: keys.return_person(name), about=principal, settle=settle
-        )  # fmt: skip
+        undo = partial(keys.return_person, name)
+        return Done(key.public.key_id, payload, undo=undo, stays=True, about=principal, settle=settle)
 
     asked: dict[str, JsonValue] = {"earlier": earlier}
     made = workspace.door.act(Request("access.rekey", "access:grant", workspace_ref(workspace), asked), run)

@@ -16,7 +16,7 @@ from stanch.workspace.act import Done, Request
 from stanch.workspace.copies import KeptCopy
 from stanch.workspace.opening import Workspace
 from stanch.workspace.release_state import ReleaseState
-from stanch.workspace.verbs_release import model_of, release_folder
+from stanch.workspace.verbs_release import model_of_copy, release_folder
 
 CLOCKS_APART = timedelta(minutes=10)
 """How far a recipient's clock may be from ours."""
@@ -49,7 +49,8 @@ def receive(workspace: Workspace, name: str, recipient: str, receipt: bytes, key
 
     Raises:
         VerificationError: Another key signed it, or it is of another copy, release or recipient.
-        PolicyViolation: It says that the copy arrived before it was made, or in the future.
+        PolicyViolation: It says that the copy arrived before it was made, or in the future; or the release's file names
+            another model than the log.
         Conflict: The log holds a receipt of this copy already.
         NotFound: No such release, or no copy for that recipient was made yet.
     """
@@ -72,10 +73,11 @@ def receive(workspace: Workspace, name: str, recipient: str, receipt: bytes, key
             "manifest": str(manifest), "receipt": str(digest), "leaf": expected.leaf, "key_id": key.key_id,
             "received_at": at,
         }  # fmt: skip
-        return Done(Received(manifest, at, digest), payload, undo=kept.drop_receipt)
+        return Done(Received(manifest, at, digest), payload, undo=kept.drop_receipt, stays=True)
 
     payload: dict[str, JsonValue] = {"manifest": str(manifest), "receipt": str(digest)}
-    return workspace.door.act(Request("release.receive", "release:create", model_of(state), payload), run)
+    ref = model_of_copy(workspace, state, kept)
+    return workspace.door.act(Request("release.receive", "release:create", ref, payload), run)
 
 
 def find_receipt(workspace: Workspace, manifest: Digest) -> Received | None:

@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -81,6 +81,29 @@ def model_of(state: ReleaseState) -> ArtifactRef:
     return ArtifactRef("model", state.model.name, Digest.parse(state.facts.digest))
 
 
+def model_of_copy(workspace: Workspace, state: ReleaseState, kept: KeptCopy) -> ArtifactRef:
+    """Return the model that a kept copy is of, where the release's file and the log say the same.
+
+    Raises:
+        PolicyViolation: The log does not say that this copy was made; or not for the request in the file, or that one
+            is for another model: the file, which nobody signs, was changed.
+    """
+    request, manifest = state.facts.request(kept.facts.recipient), f"sha256:{kept.facts.manifest_sha256}"
+    made = {told["manifest"]: told["request"] for told in _outcomes(workspace, "release.create")}
+    if manifest not in made:
+        raise PolicyViolation(
+            f"the log does not say that {kept.facts.recipient}'s copy with manifest {manifest} was made",
+            next_step=f"make the copy again: stanch release create {state.facts.name}",
+        )
+    if (made[manifest], request.model) != (str(request.digest), state.facts.digest):
+        raise PolicyViolation(
+            f"{state.folder}: the log says otherwise which model {kept.facts.recipient}'s copy is of",
+            why=f"the file names {state.facts.digest} and request {request.digest}",
+            next_step="find out who changed the workspace's files",
+        )
+    return model_of(state)
+
+
 def propose_release(workspace: Workspace, proposal: Proposal) -> ReleaseState:
     """Plan the marks, commit to every recipient's key in the log, and write one request a copy.
 
@@ -108,6 +131,7 @@ def propose_release(workspace: Workspace, proposal: Proposal) -> ReleaseState:
     ref = ArtifactRef("model", proposal.model.resolve().name, plan.original)
 
     def run(logged: EntryRef) -> Done[ReleaseState]:
+        _rising(workspace, lineage, number, before=logged.index)  # others may have been proposed meanwhile
         entry, proof, size = prove_commitment(workspace.ledger, logged.index)
         facts = ReleaseFacts(
             name=proposal.name, model=str(proposal.model.resolve()), digest=str(plan.original),
@@ -118,7 +142,7 @@ def propose_release(workspace: Workspace, proposal: Proposal) -> ReleaseState:
         )  # fmt: skip
         state = ReleaseState.create(folder, facts, commitment, root, (entry, proof))
         told: dict[str, JsonValue] = {"checkpoint": size, "beacon": state.beacon().hex()}
-        return Done(state, told | {"lineage": lineage, "release_number": number})
+        return Done(state, told | {"lineage": lineage, "release_number": number}, undo=state.destroy, stays=True)
 
     payload: dict[str, JsonValue] = {
         "batch_root": commitment.root.hex(),
@@ -127,6 +151,8 @@ def propose_release(workspace: Workspace, proposal: Proposal) -> ReleaseState:
         "base": base,
         "strength": plan.strength.to_payload(),
         "requests": [str(request.digest) for request in requests.values()],
+        "lineage": lineage,
+        "release_number": number,
     }
     return workspace.door.act(Request("release.propose", "model:audit", ref, payload), run)
 
@@ -168,11 +194,14 @@ def recall_recipients(workspace: Workspace, manifest: Digest) -> frozenset[str]:
     return frozenset(key for key in keys if key is not None)
 
 
-def _outcomes(workspace: Workspace, kind: str) -> list[dict[str, Any]]:
+def _outcomes(workspace: Workspace, kind: str, before: int | None = None) -> list[dict[str, Any]]:
     """Return what the log says of the acts of a kind that were done."""
-    reader = workspace.ledger.reader()
-    refs = reader.query(EntryQuery(kind=kind, phase="outcome", status=1))
-    entries = reader.entries(ref.index for ref in refs).values()
+    refs = workspace.ledger.reader().query(EntryQuery(kind=kind, phase="outcome", status=1, before=before))
+    return _payloads(workspace, (ref.index for ref in refs))
+
+
+def _payloads(workspace: Workspace, indexes: Iterable[int]) -> list[dict[str, Any]]:
+    entries = workspace.ledger.reader().entries(indexes).values()
     return [decode_entry(entry)["unmapped"]["stanch"]["payload"] for entry in entries]
 
 
@@ -180,12 +209,20 @@ def _default_lineage(model: Path) -> str:
     return re.sub(r"[^a-z0-9._-]+", "-", model.resolve().name.lower())[:200] or "-"
 
 
-def _rising(workspace: Workspace, lineage: str, number: int | None) -> int:
-    """Return the number of a new release, which is above all that the log says were proposed in its lineage."""
-    told = _outcomes(workspace, "release.propose")
+def _rising(workspace: Workspace, lineage: str, number: int | None, before: int | None = None) -> int:
+    """Return the number of a new release: above those of its lineage that were begun ``before`` and did not fail."""
+    reader = workspace.ledger.reader()
+    failed = {ref.act for ref in reader.query(EntryQuery(kind="release.propose", phase="outcome", status=2))}
+    begun = reader.query(EntryQuery(kind="release.propose", phase="intent", before=before))
+    told = _payloads(workspace, (ref.index for ref in begun if ref.act not in failed))
+    told += _outcomes(workspace, "release.propose", before)  # which alone said it in earlier releases of stanch
     logged = [one["release_number"] for one in told if one.get("lineage") == lineage]
-    # Earlier releases of stanch did not log it: the files of their proposals say it.
-    kept = ReleaseState.load_all(workspace.state / "releases")
+    # Still earlier ones did not log it: the files of their proposals say it.
+    kept = [
+        state
+        for state in ReleaseState.load_all(workspace.state / "releases")
+        if before is None or state.facts.entry < before
+    ]
     asked = [request for state in kept for request in state.facts.requests.values() if request.lineage == lineage]
     highest = max([0, *logged, *(request.release_number for request in asked)])
     if number is not None and number <= highest:
@@ -257,7 +294,7 @@ def create_release(
         GateFailed: The certificate does not hold for the files as they are now, or the mark raises the loss on the
             hold-out records too much.
         PolicyViolation: The policy is looser than the workspace's ``[gate]``, or the request is not one that the log
-            says was proposed: the release's file was changed.
+            says was proposed: the release's file was changed, or the proposal did not come to its end.
         InvalidInput: ``dest`` exists; too few approvers, or one is the proposer or the recipient, stands twice or has
             no registered key; or approvers are named in profile ``solo``.
         ExternalError: The authority did not answer; there is no copy without the time-stamp that was asked for.
@@ -311,13 +348,23 @@ def _needed(workspace: Workspace, approvers: Sequence[str]) -> int:
 
 
 def _require_proposed(workspace: Workspace, state: ReleaseState, request: ReleaseRequest) -> None:
-    """Refuse a request that the release's entry in the log does not name: its file alone proves nothing."""
-    entry = decode_entry(workspace.ledger.reader().entry(state.facts.entry))["unmapped"]["stanch"]
-    if entry["kind"] != "release.propose" or str(request.digest) not in entry["payload"].get("requests", ()):
+    """Refuse a request that no proposal in the log names, or one that was not done: its file alone proves nothing."""
+    reader = workspace.ledger.reader()
+    logged = decode_entry(reader.entry(state.facts.entry))
+    entry = logged["unmapped"]["stanch"]
+    named = entry["kind"] == "release.propose" and str(request.digest) in entry["payload"].get("requests", ())
+    if not named or request.model != state.facts.digest:
         raise PolicyViolation(
             f"release {state.facts.name}: what stands in its file for {request.recipient_name} was never proposed",
-            why=f"log entry {state.facts.entry} names other requests than {request.digest}",
+            why=f"log entry {state.facts.entry} names other requests than {request.digest}, or it is for another model",
             next_step="find out who changed the workspace's files, and propose the release again",
+        )
+    act = logged["metadata"]["correlation_uid"]
+    if not any(reader.query(EntryQuery(act=act, phase="outcome", status=1))):
+        raise PolicyViolation(
+            f"release {state.facts.name}: its proposal did not come to its end",
+            why="the log holds no outcome of it, which says to what its marks are bound: no pack could show them",
+            next_step="propose it again under another name",
         )
 
 

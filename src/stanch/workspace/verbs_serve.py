@@ -5,10 +5,14 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from stanch.ledger import Opening
 from stanch.terms import EntryRef, JsonValue
+from stanch.watch.alert import check_reason
 from stanch.workspace.act import Done, Request
 from stanch.workspace.opening import Workspace
 from stanch.workspace.verbs_access import workspace_ref
+
+REASON = "gateway.reset.reason"
 
 
 def serve_models(workspace: Workspace, models: Sequence[JsonValue], serve: Callable[[], None]) -> None:
@@ -38,7 +42,7 @@ class BudgetReset:
         principal: Pseudonymous id.
         models: Digests of the models.
         budget: The budget's name.
-        reason: Why; it stands in the log.
+        reason: Why; the log holds a commitment to it.
     """
 
     principal: str
@@ -48,15 +52,21 @@ class BudgetReset:
 
 
 def reset_budget(workspace: Workspace, order: BudgetReset, reset: Callable[[Connection, BudgetReset], None]) -> None:
-    """Do ``reset`` in the transaction of its outcome, so that whoever counts the log's entries finds the same."""
+    """Do ``reset`` in the transaction of its outcome, so that whoever counts the log's entries finds the same.
+
+    Raises:
+        InvalidInput: There is no reason, or it is too long.
+    """
     about: dict[str, JsonValue] = {
-        "principal": order.principal, "models": [*order.models], "budget": order.budget, "reason": order.reason
+        "principal": order.principal, "models": [*order.models], "budget": order.budget
     }  # fmt: skip
+    openings = (Opening.make(REASON, check_reason(order.reason)),)
 
     def run(_ref: EntryRef) -> Done[None]:
         return _resetting(order, about, reset)
 
-    workspace.door.act(Request("gateway.reset", "access:grant", workspace_ref(workspace), about), run)
+    request = Request("gateway.reset", "access:grant", workspace_ref(workspace), about, None, openings)
+    workspace.door.act(request, run)
 
 
 def _resetting(

@@ -29,6 +29,6 @@ console_reply = table(
     text("key", key=True),
     text("request"),
     integer("status"),
-    blob("body", null=True),
+    blob("body", null=True, personal=True),
     integer("created_ms"),
 )
