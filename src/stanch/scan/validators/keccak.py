@@ -54,5 +54,6 @@ def ethereum_address(value: bytes, _left: str) -> Verdict:
     if digits in {digits.lower(), digits.upper()}:
         return ABSTAIN
     check = keccak256(digits.lower().encode()).hex()
-    right = all(sign.isdigit() or sign.isupper() == (nibble >= "8") for sign, nibble in zip(digits, check, strict=False))
+    signs = zip(digits, check, strict=False)  # the digest is longer
+    right = all(sign.isdigit() or sign.isupper() == (nibble >= "8") for sign, nibble in signs)
     return ABSTAIN if right else REJECT

@@ -94,9 +94,7 @@ def person_name(value: bytes, left: str) -> Verdict:
     evidence -= (0.15 if given and family else 0.25) * ordinary
     skipped = " ".join([*words[:first], ""])
     before = (left[-_INTRODUCTION:] + skipped)[-_INTRODUCTION:]
-    if first == 0 and _INTRODUCED.search(before):
-        evidence += 0.5
-    elif first == 0 and not ordinary and _HAILED.search(before):
+    if (first == 0 and _INTRODUCED.search(before)) or (first == 0 and not ordinary and _HAILED.search(before)):
         evidence += 0.5
     elif _GREETED.search(before):
         evidence += 0.25

@@ -65,7 +65,7 @@ def us_ssn(value: bytes, left: str) -> Verdict:
 
 
 def identity_number(value: bytes, _left: str) -> Verdict:
-    """Judge what stands behind a label such as ``ID card:``: four digits that are no year, and no social security number.
+    """Judge what stands behind a label such as ``ID card:``: four digits, no year, no social security number.
 
     Nine digits in the groups of such a number are for the rules of ``us-ssn``, which know those never assigned.
     """

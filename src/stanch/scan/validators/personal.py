@@ -27,7 +27,8 @@ _GROUPS_BEFORE = re.compile(r"\b(?:(?=[A-Z]*[0-9])[0-9A-Z]{4}|[0-9A-Fa-f]{2} [0-
 _OID = re.compile(rb"1\.[23]\.|2\.5\.(?:4|8|29)\.")
 """Arcs of ISO member bodies, of identified organisations and of the directory, as certificates have them."""
 _NO_PHONE = re.compile(
-    rb"(?:[0-9]{1,3}\.){3}[0-9]{1,3}|[0-9]{1,2}\.[0-9]+|(?:19|20)[0-9]{2}[ -](?:19|20)[0-9]{2}|[0-9]{1,2}([.-])[0-9]{1,2}\1[0-9]{2,4}|[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    rb"(?:[0-9]{1,3}\.){3}[0-9]{1,3}|[0-2]\.(?:[0-9]{1,2}\.){2,}[0-9.]+|[0-9]{1,2}\.[0-9]+"
+    rb"|[0-9]{1,2}([.-])[0-9]{1,2}\1[0-9]{2,4}|[0-9]{4}-[0-9]{2}-[0-9]{2}|(?:19|20)[0-9]{2}[ -](?:19|20)[0-9]{2}"
 )
 _ATTRIBUTE = re.compile(
     rb"^(?:self|this|request|user|config|args|os|env|settings|data|params|options|props|session)[._]"
@@ -36,8 +37,6 @@ _ATTRIBUTE = re.compile(
 )
 _ORDINARY_USERS = frozenset({b"user_name", b"user_id", b"username1", b"user1", b"user_login", b"log_in", b"sign_in"})
 _DECIMAL = re.compile(rb"\+[0-9]{1,3}\.[0-9]{4,}")
-_SHORTEST, _LONGEST = 8, 15
-"""Digits of a number that no plan of :data:`_REGIONS` knows (E.164 allows 15)."""
 _REGIONS = ("US", "GB", "DE", "FR", "ES", "IT", "NL", "PT")
 _MONTHS = {
     name: month
@@ -69,10 +68,11 @@ def _cuts(value: bytes, most: int) -> list[bytes]:
 def phone(value: bytes, left: str) -> Verdict:
     """Judge a telephone number by the numbering plans of ``phonenumbers``; trailing groups may be another's.
 
-    What a label right before it calls one need not be in a plan; other groups right before it make it a part of them.
+    Groups of other numbers right before it make it a part of them, unless a label stands between.
     """
-    called = _CALLED_PHONE.search(left) is not None
-    if _NO_PHONE.fullmatch(value) or (value[:1] not in b"+(" and not called and _GROUPS_BEFORE.search(left)):
+    if _NO_PHONE.fullmatch(value):
+        return REJECT
+    if value[:1] not in b"+(" and _GROUPS_BEFORE.search(left) and not _CALLED_PHONE.search(left):
         return REJECT
     regions = (None,) if value.startswith(b"+") else _REGIONS
     for cut in _cuts(value, 2):
@@ -86,7 +86,7 @@ def phone(value: bytes, left: str) -> Verdict:
                     return REJECT
                 valid = phonenumbers.is_valid_number(number)
                 return Verdict(Outcome.ABSTAIN, bonus=0.1 if valid and region is None else 0.0, part=(0, len(cut)))
-    return ABSTAIN if called and _SHORTEST <= sum(48 <= byte <= 57 for byte in value) <= _LONGEST else REJECT
+    return REJECT
 
 
 def _issuer(digits: bytes) -> bool:
@@ -130,7 +130,9 @@ def payment_card(value: bytes, left: str) -> Verdict:
         called = _CALLED_CARD.search(left) is not None and len(set(digits)) > 1
         if len(digits) >= 12 and (called or _issuer(digits)) and luhn(digits):
             grouped = _GROUPED_CARD.fullmatch(cut) is not None
-            return Verdict(Outcome.WEAK, bonus=0.1 * grouped + 0.35 * (_CC.search(left) is not None), part=(0, len(cut)))
+            return Verdict(
+                Outcome.WEAK, bonus=0.1 * grouped + 0.35 * (_CC.search(left) is not None), part=(0, len(cut))
+            )
     return REJECT
 
 
