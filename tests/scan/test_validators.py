@@ -322,10 +322,8 @@ def test_capitals_of_an_ethereum_address_are_checked(address):
     assert check(address, "").outcome is Outcome.ABSTAIN
     assert check(b"0x" + address[2:].lower(), "").outcome is Outcome.ABSTAIN
     assert check(b"0x" + address[2:].swapcase(), "").outcome is Outcome.REJECT
-    assert (
-        check(address[:-1] + b"d" if address[-1:] == b"D" else address.replace(b"B", b"b", 1), "").outcome
-        is Outcome.REJECT
-    )
+    small = address.replace(b"B", b"b", 1)
+    assert check(small if small != address else address.replace(b"D", b"d", 1), "").outcome is Outcome.REJECT
 
 
 @pytest.mark.parametrize(

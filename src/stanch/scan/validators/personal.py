@@ -121,7 +121,8 @@ def _in_table(left: str) -> bool:
 def payment_card(value: bytes, left: str) -> Verdict:
     """Judge a payment card number: issuer range, length and Luhn; a security code may stand behind it.
 
-    What a label right before it calls a card need not be in a range that we know. Four groups out of a table of such groups are no card number.
+    What a label right before it calls a card need not be in a range that we know. Four groups out of a table of such
+    groups are no card number.
     """
     if b" " in value and _in_table(left):
         return REJECT
@@ -130,9 +131,8 @@ def payment_card(value: bytes, left: str) -> Verdict:
         called = _CALLED_CARD.search(left) is not None and len(set(digits)) > 1
         if len(digits) >= 12 and (called or _issuer(digits)) and luhn(digits):
             grouped = _GROUPED_CARD.fullmatch(cut) is not None
-            return Verdict(
-                Outcome.WEAK, bonus=0.1 * grouped + 0.35 * (_CC.search(left) is not None), part=(0, len(cut))
-            )
+            bonus = 0.1 * grouped + 0.35 * (_CC.search(left) is not None)
+            return Verdict(Outcome.WEAK, bonus=bonus, part=(0, len(cut)))
     return REJECT
 
 
@@ -150,7 +150,8 @@ def iban(value: bytes, _left: str) -> Verdict:
 def ip_address(value: bytes, _left: str) -> Verdict:
     """Judge an IP address: global ones only; four small numbers look like a version and count less.
 
-    Eight groups written out are an address outside 2000::/3 too, as generated data has them. Object identifiers are none.
+    Eight groups written out are an address outside 2000::/3 too, as generated data has them; object identifiers are
+    none.
     """
     try:
         address = ipaddress.ip_address(value.decode("ascii"))
