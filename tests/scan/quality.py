@@ -1,6 +1,6 @@
 """Labelled sets in many styles, for measuring what the shipped pack finds: templates of our own, values of Faker.
 
-A template's slots name a kind (``{email}``), or a value that must stay silent (``{!uuid}``). Templates, locales and
+A template's slots name a kind (``{email}``) and perhaps a form of it (``{ip-address.v6}``), or a value that must stay silent (``{!uuid}``). Templates, locales and
 seeds of the ``held-out`` half were never looked at while rules were written.
 """
 
@@ -15,7 +15,7 @@ from faker import Faker
 
 from stanch.scan.examples import ExampleMaker
 
-_SLOT = re.compile(r"\{(!?[a-z0-9-]+)\}")
+_SLOT = re.compile(r"\{(!?[a-z0-9.-]+)\}")
 LOCALES = {
     "tuned": ("en_US", "en_GB", "de_DE", "fr_FR", "es_ES"),
     "held-out": ("en_US", "it_IT", "nl_NL", "pt_PT", "de_AT"),
@@ -50,6 +50,8 @@ TEMPLATES: dict[str, dict[str, list[str]]] = {
             "Dear {person}, we charged your card {payment-card} on {!date}. Your ticket is {!ticket}.",
             "Please update my social security number to {us-ssn} and ship everything to {postal-address}.",
             "The login from {ip-address} was not me. My username is {username}, change it please.",
+            "> Please send the parcel to\n> {postal-address.lines}\n> and bill my cc {payment-card} exp 09/31.",
+            "Hi {person},\nmy social security number is {us-ssn.dotted}, D.O.B. {date-of-birth}. Order {!order}.",
         ],
         "held-out": [
             "Good morning, this is {person}. You can email {email} about invoice {!order} or phone {phone} after five.",
@@ -58,6 +60,7 @@ TEMPLATES: dict[str, dict[str, list[str]]] = {
             "Olá, meu nome é {person}, o meu email é {email}. O CPF é {br-cpf}.",
             "I was born on {date-of-birth} and my passport number is {passport-number}. Regards, {person}",
             "Refund it to {iban} or to my Visa {payment-card}; reference {!ticket}, tracking {!tracking}.",
+            "We moved! Our new address:\n{postal-address.lines}\nYou can reach us at the office: {phone}.",
         ],
     },
     "chat": {
@@ -79,11 +82,13 @@ TEMPLATES: dict[str, dict[str, list[str]]] = {
             "Vorname: {person}\nTelefon: {phone}\nAnschrift: {postal-address}\nIBAN: {iban}\nKundentyp: Standard",
             "Full name: {person}\nAddress: {postal-address}\nSSN: {us-ssn}\nVIN: {vehicle-vin}\nReference: {!ticket}",
             "Username: {username}\nPassword: {password}\nIP address: {ip-address}\nBrowser: {!version}",
+            "ID card number: {national-id}\nDriver's license: {driving-licence}\nSocial Security Number: {us-ssn.plain}\nIP: {ip-address.v6}\nEthereum: {crypto-address.eth}",
         ],
         "held-out": [
             "Surname: {person}\nMobile: {phone}\nCard number: {payment-card}\nCVV: {card-security-code}\nOrder: {!order}",
             "Cognome: {person}\nTelefono: {phone}\nCodice fiscale: {it-codice-fiscale}\nPrivato: no",
             "Patient name: {person}\nNHS number: {uk-nhs}\nDOB: {date-of-birth}\nWard: North 4",
+            "Licence holder: yes\nDriving licence: {driving-licence}\nNational ID: {national-id}\nIPv6: {ip-address.v6}\nPage: {!number}",
         ],
     },
     "json": {
@@ -116,6 +121,15 @@ TEMPLATES: dict[str, dict[str, list[str]]] = {
             "{!timestamp} ERROR mail bounce to <{email}> queue={!sha} size=10233",
         ],
     },
+    "markup": {
+        "tuned": [
+            "<applicant><last_name>{person}</last_name><passport>{passport-number}</passport></applicant>",
+        ],
+        "held-out": [
+            "**Passport:** {passport-number}\n**Identity card:** {national-id}\n**Date of birth:** {date-of-birth}\n**Status:** open",
+            "<user><ssn>{us-ssn}</ssn><driver_license>{driving-licence}</driver_license><status>active</status></user>",
+        ],
+    },
     "negative": {
         "tuned": [
             "Bump requests from 2.28.1 to {!version}, see commit {!sha} and issue 4711.",
@@ -124,6 +138,8 @@ TEMPLATES: dict[str, dict[str, list[str]]] = {
             "integrity sha512-{!sri}== resolved https://registry.npmjs.org/left-pad/-/left-pad-{!version}.tgz",
             "for i in range(0, {!number}): total += values[i] * 3.14159265 # see PEP 8",
             "Running step {!number}/2000 loss=0.{!number} lr=3e-4 uuid {!uuid}",
+            "{Address: 0x4a06d1, File: {!number}} requests_to_handle = tasks_2, OID 1.3.6.1.4.1, Copyright (c) 2011-2019, contact us.",
+            "0000:0080 4c01 0200 5512 call the loader; a service called Kubernetes; sin({!order}); James URL Wilson",
         ],
         "held-out": [
             "Serial {!tracking} of model X-200, build {!version}, checksum {!sha256}.",
@@ -131,6 +147,7 @@ TEMPLATES: dict[str, dict[str, list[str]]] = {
             "localhost 127.0.0.1 and 192.168.0.14 answer on port 8080; docs at 2001:db8::1.",
             "Meeting at 10:30 in Conference Room B, agenda item {!number}, deadline {!date}.",
             "SELECT id, created_at FROM orders WHERE id = {!number} AND token = '{!uuid}';",
+            "rng = default_rng({!card})  # exp, pay, charge; true: True; keyUsage 2.5.29.15; see file b/{!order}",
         ],
     },
 }
@@ -170,6 +187,10 @@ SECRET_NEGATIVES = {
 }  # fmt: skip
 
 
+STREETS = ("Otter", "Juniper", "Old Mill", "Harbison", "Kestrel", "St. Anne")
+SUFFIXES = ("Street", "Causeway", "Stravenue", "Manors", "Fork", "Trafficway", "Ridge", "Knolls")
+
+
 class Values:
     """Makes values of every kind for one locale and seed."""
 
@@ -197,6 +218,14 @@ class Values:
             "username": lambda: f"{faker.first_name().split()[0].lower()}{rng.choice('._')}{rng.randint(10, 999)}".replace(" ", ""),
             "password": lambda: fill("{A62:7}") + rng.choice("!#%") + fill("{d:2}") + "Kz",
             "crypto-address": lambda: fill(rng.choice(["{btc}", "{bech32}"])),
+            "crypto-address.eth": lambda: fill("0x{hex:40}"),
+            "driving-licence": lambda: fill(rng.choice(["{A26:1}{d:7}", "{A26:5}{d:6}{A26:2}{d:1}{A26:2}", "{A26:4}.{d:6}.{d:3}"])),
+            "ip-address.v6": lambda: ":".join(f"{rng.randint(0x1000, 0xFBFF):x}" for _ in range(8)),
+            "national-id": lambda: fill(rng.choice(["{A26:2}{d:6}{A26:1}", "{d:9}{A26:1}", "{A26:3}{d:6}"])),
+            "postal-address.lines": self._lines,
+            "us-ssn.dotted": lambda: f"{rng.randint(101, 665)}.{rng.randint(10, 99)}.{rng.randint(1000, 9999)}",
+            "us-ssn.plain": lambda: f"{rng.randint(101, 665)}{rng.randint(10, 99)}{rng.randint(1000, 9999)}",
+            "!card": lambda: fill("{luhn:453:16}"),
             "passport-number": lambda: fill("{A26:1}{d:8}"),
             "card-security-code": lambda: str(rng.randint(100, 999)),
             "vehicle-vin": lambda: fill("{vin}"), "es-dni": lambda: fill("{dni}"), "nl-bsn": lambda: fill("{bsn}"),
@@ -223,6 +252,13 @@ class Values:
                 f"{line}x{self._rng.randint(10, 999)}",
             ]
         )
+
+    def _lines(self) -> str:
+        """Return an address of the United States in two or three lines."""
+        rng, city = self._rng, self._rng.choice(["North Benton", "Ellisport", "Lake Marden", "Ostrander"])
+        street = f"{rng.randint(1, 99999)} {rng.choice(STREETS)} {rng.choice(SUFFIXES)}"
+        unit = rng.choice(["", f" Apt. {rng.randint(1, 999)}", f"\nSuite {rng.randint(1, 999)}"])
+        return f"{street}{unit}\n{city}, {rng.choice(['MT', 'OH', 'WA', 'GA'])} {rng.randint(10000, 99999)}"
 
     def _born(self) -> str:
         date = self._faker.date_of_birth(minimum_age=18, maximum_age=90)
@@ -252,7 +288,7 @@ def _fill(style: str, template: str, values: Values) -> Sample:
         text += template[last : match.start()]
         value = values.make(match[1])
         if not match[1].startswith("!"):
-            plants.append(Plant(match[1], len(text), len(text) + len(value)))
+            plants.append(Plant(match[1].partition(".")[0], len(text), len(text) + len(value)))
         text, last = text + value, match.end()
     return Sample(style, text + template[last:], tuple(plants))
 

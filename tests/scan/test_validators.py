@@ -12,6 +12,7 @@ from stanch.scan.validators import REGISTRY, Outcome, aws_account, crc32_base62,
 from stanch.scan.validators.checksum import IBAN_LENGTHS
 from stanch.scan.validators.deny import has_example_word, is_placeholder, is_published, is_sequence
 from stanch.scan.validators.entropy import entropy
+from stanch.scan.validators.keccak import keccak256
 from stanch.scan.validators.names import Gazetteer, gazetteer, person_name
 from stanch.terms import Severity
 
@@ -204,6 +205,32 @@ def test_decisions(name, value, accepted):
         ("payment-card", b"5751 5994 6333 7841", "4539 1488 0343 6467 ", True),
         ("payment-card", b"5751 5994 6333 7841", "4539 1488 0343 6467\n", True),
         ("payment-card", b"5751 5994 6333 7841", "valid to 0926 ", True),
+        # A label right before a number says that it is a card where no issuer range does.
+        ("payment-card", b"3521004417700008", "card number: ", True),
+        ("payment-card", b"3521004417700008", "", False),
+        ("payment-card", b"0000000000000000", "card number: ", False),
+        ("phone", b"0044 0532 0130 01", "DE89 3704 ", False),
+        ("phone", b"4c01 0200", "0000:", False),
+        ("phone", b"202-555-0143", "ASAP ", True),
+        ("phone", b"202-555-0143", "12:", False),
+        ("phone", b"202-555-0143", "call 2024 ", False),
+        ("phone", b"202-555-0143", "2024, call ", True),
+        ("phone", b"2003-2017", "contact, (c) ", False),
+        ("phone", b"1.3.6.1.5.5.7.3.1", "mobile, ", False),
+        ("ip-address", b"2.5.29.31", "", False),
+        ("ip-address", b"1.3.6.1", "", False),
+        ("ip-address", b"8c1d:91fe:3ab7:c602:117e:9d04:55aa:e0b3", "", True),
+        ("ip-address", b"fd1d:91fe:3ab7:c602:117e:9d04:55aa:e0b3", "", False),
+        ("ip-address", b"8c1d::e0b3", "", False),
+        ("address-line", b"0x4a06d1 table 12", "", False),
+        ("birth-date", b"1984-03-12T00:00:00Z", "", True),
+        ("birth-date", b"1984-02-31T00:00:00Z", "", False),
+        ("birth-date", b"OCTOBER 3, 1984", "", True),
+        ("identity-number", b"SC48120QU", "", True),
+        ("identity-number", b"SC4812", "", True),
+        ("identity-number", b"2019", "", False),
+        ("identity-number", b"TYPE A", "", False),
+        ("identity-number", b"536-22-8745", "", False),
     ],
 )
 def test_decisions_by_what_stands_before(name, value, left, accepted):
@@ -249,6 +276,81 @@ def test_a_recovery_phrase_is_taken_out_whole(scanner):
         assert "<RECOVERY-PHRASE>" in clean
         assert not {"absurd", "doctor", "above"} & set(clean.replace(",", " ").split())
     assert scanner.scan("the mnemonic is " + phrase.replace("above", "absurd")).findings == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "left", "counts"),
+    [
+        ("ca-sin", b"130692544", "my SIN is ", True),
+        ("ca-sin", b"130692544", "Social insurance number: ", True),
+        ("ca-sin", b"130692544", "sin ", False),
+        ("ca-sin", b"130692544", "the insurance case ", False),
+        ("au-tfn", b"123456782", "tax file number: ", True),
+        ("au-tfn", b"123456782", "see file ", False),
+        ("us-ssn", b"536.22.8745", "Social Security No. ", True),
+        ("us-ssn", b"536.22.8745", "social network ", False),
+        ("payment-card", b"4539148803436467", "cc no. ", True),
+        ("payment-card", b"4539148803436467", "acc: ", False),
+    ],
+)
+def test_a_label_counts_only_right_before_the_number(name, value, left, counts):
+    assert (REGISTRY[name](value, left).bonus > 0) == counts
+
+
+def test_keccak_256():
+    known = {
+        b"": "c5d2460186f7233c927e7db2dcc703c0e500b653ca82273b7bfad8045d85a470",
+        b"abc": "4e03657aea45a94fc7d47ba826c8d667c0d1e6e33a64a036ec44f58fa12d6c45",
+        b"a" * 135: "34367dc248bbd832f4e3e69dfaac2f92638bd0bbd18f2912ba4ef454919cf446",
+        b"a" * 136: "a6c4d403279fe3e0af03729caada8374b5ca54d8065329a3ebcaeb4b60aa386e",
+    }
+    assert {data: keccak256(data).hex() for data in known} == known
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        # The vectors of EIP-55.
+        b"0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",
+        b"0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359",
+        b"0xdbF03B407c01E7cD3CBea99509d93f8DDDC8C6FB",
+        b"0xD1220A0cf47c7B9Be7A2E6BA89F429762e7b9aDb",
+    ],
+)
+def test_capitals_of_an_ethereum_address_are_checked(address):
+    check = REGISTRY["ethereum-address"]
+    assert check(address, "").outcome is Outcome.ABSTAIN
+    assert check(b"0x" + address[2:].lower(), "").outcome is Outcome.ABSTAIN
+    assert check(b"0x" + address[2:].swapcase(), "").outcome is Outcome.REJECT
+    small = address.replace(b"B", b"b", 1)
+    assert check(small if small != address else address.replace(b"D", b"d", 1), "").outcome is Outcome.REJECT
+
+
+@pytest.mark.parametrize(
+    ("value", "left", "found"),
+    [
+        (b"Qwerx", "Hi ", True),
+        (b"Qwerx", "we say Hi ", False),
+        (b"Support", "Hi ", False),
+        (b"Nicolas", "a friend named ", True),
+        (b"Kubernetes", "a service called ", False),
+        (b"James URL Wilson", "", False),
+        (b"JAMES WILSON", "", True),
+        (b"James LOPEZ", "", True),
+    ],
+)
+def test_greetings_and_abbreviations_around_names(value, left, found):
+    assert (person_name(value, left).bonus >= 0.5) == found
+
+
+def test_a_labelled_security_number_is_one_finding(scanner):
+    for text in (
+        "Social number: 536-22-8745",
+        "social security number is 536 22 8745",
+        "ID card: 536.22.8745, SSN 536.22.8745",
+    ):
+        assert [finding.kind for finding in scanner.scan(text).findings] == ["us-ssn"], text
+    assert [finding.kind for finding in scanner.scan("Social number: 936 076 6460").findings] == ["national-id"]
 
 
 def test_a_security_code_is_no_part_of_the_card_number():

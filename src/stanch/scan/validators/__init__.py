@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from stanch.scan.validators import documents, entropy, national, personal, tokens
 from stanch.scan.validators.checksum import crc32_base62, luhn, mod97
+from stanch.scan.validators.keccak import ethereum_address
 from stanch.scan.validators.mnemonic import recovery_phrase
 from stanch.scan.validators.names import labelled_word, person_name
 from stanch.scan.validators.tokens import aws_account
@@ -38,12 +39,14 @@ REGISTRY: Mapping[str, Validator] = MappingProxyType(
         "discord-token": tokens.discord_token,
         "email": personal.email,
         "es-dni": national.es_dni,
+        "ethereum-address": ethereum_address,
         "fi-hetu": national.fi_hetu,
         "fr-nir": national.fr_nir,
         "gitlab-token": tokens.gitlab_token,
         "gps-position": personal.gps_position,
         "gps-single": personal.gps_single,
         "iban": personal.iban,
+        "identity-number": national.identity_number,
         "imei": national.imei,
         "in-aadhaar": national.in_aadhaar,
         "ip-address": personal.ip_address,

@@ -23,11 +23,12 @@ _INTRODUCED = re.compile(
 )
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9._+-]{1,63})@[A-Za-z0-9-]{1,63}\.[A-Za-z]")
 _JOINTS = re.compile(r"[._+-]|[0-9]+")
-_ADDRESSES, _SHORTEST = 8, 3
+_ADDRESSES, _SHORTEST, _SHORT = 8, 3, 5
+_HAILED = re.compile(r"(?:\A|[\n.!?>\"] {0,2})(?:hi|hey|good (?:morning|afternoon|evening)),? \Z", re.IGNORECASE)
 _GREETED = re.compile(
     r"\b(?:hi|hello|hey|hallo|hola|ciao|ola|bonjour|regards|sincerely|thanks|cheers|wishes|gru(?:ss|\u00df)(?:en|e)?|gruessen|"
     r"cordialement|salutations|saludos|saluti|groet(?:en)?|atenciosamente|cumprimentos|this\s+is|customer|client|patient|"
-    r"agent|contact|ask\s+for|speak\s+to|from|to|cc|by|and|with|for|user|employee|sender|recipient)[\s.,:!]{1,4}\Z",
+    r"agent|contact|named|called|call\s+me|applicant|colleague|friend|son|daughter|brother|sister|wife|husband|mother|father|ask\s+for|speak\s+to|from|to|cc|by|and|with|for|user|employee|sender|recipient)[\s.,:!]{1,4}\Z",
     re.IGNORECASE,
 )
 
@@ -84,6 +85,8 @@ def person_name(value: bytes, left: str) -> Verdict:
     if first == last:
         return REJECT
     chosen = digests[first:last]
+    if any(map(_is_abbreviation, words[first:last], chosen)) and not value.isupper():
+        return REJECT
     ordinary = not book.words.isdisjoint(chosen)
     given = not book.given.isdisjoint(chosen[: max(1, len(chosen) - 1)])
     family = not book.family.isdisjoint(chosen[1:])
@@ -91,7 +94,7 @@ def person_name(value: bytes, left: str) -> Verdict:
     evidence -= (0.15 if given and family else 0.25) * ordinary
     skipped = " ".join([*words[:first], ""])
     before = (left[-_INTRODUCTION:] + skipped)[-_INTRODUCTION:]
-    if first == 0 and _INTRODUCED.search(before):
+    if (first == 0 and _INTRODUCED.search(before)) or (first == 0 and not ordinary and _HAILED.search(before)):
         evidence += 0.5
     elif _GREETED.search(before):
         evidence += 0.25
@@ -99,6 +102,13 @@ def person_name(value: bytes, left: str) -> Verdict:
         evidence += 0.4
     start = len(skipped.encode())
     return Verdict(Outcome.ABSTAIN, bonus=evidence, part=(start, start + len(" ".join(words[first:last]).encode())))
+
+
+def _is_abbreviation(word: str, digest: bytes) -> bool:
+    """Tell whether a word is up to five capitals that are nobody's name, as in ``James URL Wilson``."""
+    book = gazetteer()
+    known = digest in book.family or digest in book.given or word in {"JR", "SR", "II", "III", "IV"}
+    return 1 < len(word) <= _SHORT and word.isupper() and word.isalpha() and not known
 
 
 def _in_address(names: list[str], left: str) -> bool:

@@ -14,6 +14,14 @@ _CF_ODD = dict(zip("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", (
     1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 2, 4, 18, 20, 11, 3, 6, 8, 12, 14, 16, 10,
     22, 25, 24, 23,
 ), strict=True))  # fmt: skip
+_LABELLED = 0.35
+_SAID = r"(?:[\s:#=.\"'*>(]|(?i:number|no|num|nr|is)\b){0,8}\Z"
+_SOCIAL = re.compile(r"(?i:\bssn|\bsocial(?:[ _-]?security)?[ _-]?(?:number|no|num)|\bsocial[ _-]?security)" + _SAID)
+_SIN = re.compile(r"(?:\b(?i:social[ _-]?insurance|assurance[ _-]sociale)|\bSIN|\bNAS)" + _SAID)
+_TFN = re.compile(r"\b(?i:tax[ _-]?file)" + _SAID)
+_SSN = re.compile(rb"[0-9]{3}([ .-]?)[0-9]{2}\1[0-9]{4}")
+_YEAR = re.compile(rb"(?:19|20)[0-9]{2}")
+_FEWEST = 4
 _NINO_NEVER = frozenset({b"BG", b"GB", b"KN", b"NK", b"NT", b"TN", b"ZZ"})
 
 
@@ -23,6 +31,11 @@ def _digits(value: bytes) -> bytes:
 
 def _symbols(value: bytes) -> bytes:
     return re.sub(rb"[^0-9A-Z]", b"", value.upper())
+
+
+def _by_label(label: re.Pattern[str], left: str) -> Verdict:
+    """Return the verdict on a number that passes its check: a label right before it counts as a context word."""
+    return Verdict(Outcome.WEAK, bonus=_LABELLED if label.search(left) else 0.0)
 
 
 def _by_grouping(value: bytes) -> Verdict:
@@ -38,12 +51,26 @@ def _is_date(year: int, month: int, day: int) -> bool:
     return True
 
 
-def us_ssn(value: bytes, _left: str) -> Verdict:
-    """Judge a US social security number by the area, group and serial numbers that are never assigned."""
+def us_ssn(value: bytes, left: str) -> Verdict:
+    """Judge a US social security number by the area, group and serial numbers that are never assigned.
+
+    A label right before it counts as much as a context word.
+    """
     digits = _digits(value)
     area, group, serial = digits[:3], digits[3:5], digits[5:]
     never = area in {b"000", b"666"} or area >= b"900" or group == b"00" or serial == b"0000"
-    return REJECT if never else ABSTAIN
+    if never:
+        return REJECT
+    return Verdict(Outcome.ABSTAIN, bonus=_LABELLED) if _SOCIAL.search(left) else ABSTAIN
+
+
+def identity_number(value: bytes, _left: str) -> Verdict:
+    """Judge what stands behind a label such as ``ID card:``: four digits, no year, no social security number.
+
+    Nine digits in the groups of such a number are for the rules of ``us-ssn``, which know those never assigned.
+    """
+    few = len(_digits(value)) < _FEWEST or _YEAR.fullmatch(value) is not None
+    return REJECT if few or _SSN.fullmatch(value) else ABSTAIN
 
 
 def us_itin(value: bytes, _left: str) -> Verdict:
@@ -137,15 +164,18 @@ def br_cnpj(value: bytes, _left: str) -> Verdict:
     return _by_grouping(value)
 
 
-def ca_sin(value: bytes, _left: str) -> Verdict:
-    """Judge a Canadian social insurance number: Luhn, and no number starts with 0 or 8."""
+def ca_sin(value: bytes, left: str) -> Verdict:
+    """Judge a Canadian social insurance number: Luhn, and no number starts with 0 or 8.
+
+    One in ten numbers passes, and ``sin`` is a word: only a label right before the number counts.
+    """
     digits = _digits(value)
-    return WEAK if digits[:1] not in b"08" and luhn(digits) else REJECT
+    return _by_label(_SIN, left) if digits[:1] not in b"08" and luhn(digits) else REJECT
 
 
-def au_tfn(value: bytes, _left: str) -> Verdict:
+def au_tfn(value: bytes, left: str) -> Verdict:
     """Judge an Australian tax file number of nine digits: the weighted sum is a multiple of 11."""
-    return WEAK if weighted(_digits(value), (1, 4, 3, 7, 5, 8, 6, 9, 10)) % 11 == 0 else REJECT
+    return _by_label(_TFN, left) if weighted(_digits(value), (1, 4, 3, 7, 5, 8, 6, 9, 10)) % 11 == 0 else REJECT
 
 
 def in_aadhaar(value: bytes, _left: str) -> Verdict:
