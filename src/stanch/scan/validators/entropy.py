@@ -118,8 +118,9 @@ def cloud_secret(value: bytes, _left: str) -> Verdict:
 
 def netrc_password(value: bytes, _left: str) -> Verdict:
     """Judge a password of a ``.netrc`` file: no word, no name in a program and no word for a password."""
-    stands_for = WORDS.fullmatch(value) or IDENTIFIER.fullmatch(value) or _PASSWORD_WORD.fullmatch(value.lower())
-    return REJECT if stands_for or len(set(value)) < 4 else ABSTAIN
+    bare = re.sub(rb"[^0-9A-Za-z]", b"", value.lower())
+    word = WORDS.fullmatch(value) or IDENTIFIER.fullmatch(value) or _PASSWORD_WORD.fullmatch(bare)
+    return REJECT if word or b"password".startswith(bare) or b"\\x" in value else ABSTAIN
 
 
 def url_credentials(value: bytes, _left: str) -> Verdict:

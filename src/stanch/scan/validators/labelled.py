@@ -36,6 +36,7 @@ _PLACE = re.compile(
 _NO_VALUE = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T.*|[.0-9xXa-fA-F_+-]{4,15}[ip]?[0-9]*|(?:HMAC|RSA|SHA|AES)[-_].*")
 _KEYED = re.compile(r"(?:api|access|auth|secret|client|app|account)[_-]?(?:key|token|secret)|api[_-]?id|apikey", re.IGNORECASE)
 _HEADED = re.compile(r"-H |-header|headers?[\"'({ ]")
+_AUTHORISED = re.compile(r"authorization[^0-9A-Za-z]", re.IGNORECASE)
 _SPOKEN = re.compile(r"(?:pass(?:word|wd|phrase|code)?s?|passwort|pwd|secret|api[_-]?key)\Z", re.IGNORECASE)
 _SAID = re.compile(rb"[a-z][a-z']*[!?.,]?(?: [a-z][a-z']*[!?.,]?){1,7}|[a-z]{6,24}[!?]?")
 _TALK = re.compile(
@@ -73,8 +74,10 @@ def quoted_secret(value: bytes, left: str) -> Verdict:
 def header_secret(value: bytes, left: str) -> Verdict:
     """Judge what a header such as ``Authorization`` or ``Api-Token`` carries: letters and digits of some length."""
     headed = _HEADED.search(left) is not None
+    if not headed and (UUID.fullmatch(value) or not _AUTHORISED.search(left)):
+        return REJECT
     if UUID.fullmatch(value):
-        return ABSTAIN if headed else REJECT
+        return ABSTAIN
     if not _DIGIT.search(value) or CODE.search(value) or IDENTIFIER.fullmatch(value) or names_no_secret(left):
         return REJECT
     random = entropy(value) >= 2.75 and re.search(rb"[A-Za-z]", value) is not None
