@@ -179,7 +179,7 @@ SECRET_NEGATIVES = {
         "access_token_url = 'https://auth.internal/oauth/token'", "def test_password_reset_token(client):",
         "curl --user me:[SECRET] https://x.internal", 'publicToken: "{A62:43}"', "xsrf-token={b64:44}",
         'password: "please choose a longer one"', "SECRET_KEY_NAME = 'ORION-MAIN-SIGNING-KEY'", "token_uri: urn:ietf:wg:oauth:2.0:oob:auto",
-        "kind: ConfigMap\ndata:\n  word: {b64:24}\n", "password: ${DB_PASSWORD:-}", "curl -u \"$CI_USER:$CI_PASS\" https://x",
+        "kind: ConfigMap\ndata:\n  word: {b64:24}\n", "password: ${DB_PASSWORD:-}", 'curl -u "$CI_USER:$CI_PASS" https://x',
     ],
 }  # fmt: skip
 

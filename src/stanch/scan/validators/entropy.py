@@ -26,7 +26,9 @@ _PASSWORD_WORD = re.compile(
 _PLAIN_LETTERS = bytes.maketrans(b"013457@$!", b"oleastasi")
 _STANDS_IN = re.compile(rb"passw|pass\b|secret|changeme|letmein|qwerty")
 _TYPE = re.compile(rb"(?:[A-Z][0-9]{0,2})?(?:[A-Z][a-z]+[0-9]{0,2}){2,}\.?")
-_ARTIFACT = re.compile(rb"[a-z][a-z0-9]*(?:[-_.][a-z0-9]+)*[-_][0-9]+(?:\.[0-9]+)+.*|urn:.*|/?[a-z0-9._-]+(?:/[a-z0-9._-]+){2,}/?|[A-Z]+(?:-[A-Z0-9]+){2,}")
+_ARTIFACT = re.compile(
+    rb"[a-z][a-z0-9]*(?:[-_.][a-z0-9]+)*[-_][0-9]+(?:\.[0-9]+)+.*|urn:.*|/?[a-z0-9._-]+(?:/[a-z0-9._-]+){2,}/?|[A-Z]+(?:-[A-Z0-9]+){2,}"
+)
 _LESS = Verdict(Outcome.ABSTAIN, severity=Severity.MEDIUM)
 _NAME = re.compile(rb"[A-Za-z_$][A-Za-z0-9_$]*(?:\.[A-Za-z_$][A-Za-z0-9_$]*)*")
 _JOINT = re.compile(rb"[._]|[a-z0-9][A-Z]")
@@ -127,7 +129,9 @@ def url_credentials(value: bytes, _left: str) -> Verdict:
     """Judge ``user:password`` in a URL: a user's own name, or a word for a password, is no password."""
     user, _, secret = value.replace(b'"', b"").replace(b"'", b"").partition(b":")
     lowered = secret.lower()
-    stands_for = lowered == user.lower() or _PASSWORD_WORD.fullmatch(lowered.strip(b"[]()$")) or lowered[:1] in (b"[", b"$")
+    stands_for = (
+        lowered == user.lower() or _PASSWORD_WORD.fullmatch(lowered.strip(b"[]()$")) or lowered[:1] in (b"[", b"$")
+    )
     named = not secret and not re.search(rb"[0-9]", user)  # a user alone, whose password is asked for
     if stands_for or named or b"[" in user or user[:1] == b"$":
         return REJECT

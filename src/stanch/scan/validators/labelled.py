@@ -34,7 +34,9 @@ _PLACE = re.compile(
     rb"|[a-z0-9.-]+\.(?:com|org|net|io|py|js|ts|json|ya?ml|pem|crt|key|html?|php|java|go|rb|txt|md)\b.*"
 )
 _NO_VALUE = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T.*|[.0-9xXa-fA-F_+-]{4,15}[ip]?[0-9]*|(?:HMAC|RSA|SHA|AES)[-_].*")
-_KEYED = re.compile(r"(?:api|access|auth|secret|client|app|account)[_-]?(?:key|token|secret)|api[_-]?id|apikey", re.IGNORECASE)
+_KEYED = re.compile(
+    r"(?:api|access|auth|secret|client|app|account)[_-]?(?:key|token|secret)|api[_-]?id|apikey", re.IGNORECASE
+)
 _HEADED = re.compile(r"-H |-header|headers?[\"'({ ]")
 _AUTHORISED = re.compile(r"authorization[^0-9A-Za-z]", re.IGNORECASE)
 _SPOKEN = re.compile(r"(?:pass(?:word|wd|phrase|code)?s?|passwort|pwd|secret|api[_-]?key)\Z", re.IGNORECASE)
@@ -61,11 +63,13 @@ def quoted_secret(value: bytes, left: str) -> Verdict:
         return ABSTAIN if _KEYED.search(name) else REJECT
     if _SAID.fullmatch(value):
         return _LESS if _SPOKEN.search(name) and _is_phrase(value) else REJECT
+    if b" " in value or IDENTIFIER.fullmatch(value):
+        return REJECT
     signs, classes = len(set(_SIGN.findall(value))), character_classes(value)
     if len(value) >= _LONG:
         strong = (signs and classes > 2 and not _PLAIN.fullmatch(value)) or (signs > 1 and entropy(value) >= 3.5)
-        return _graded(value) if strong and not IDENTIFIER.fullmatch(value) else assignment(value, left)
-    if re.search(rb"[(){}\[\]<>=|\\]|\A[$%@]", value) or IDENTIFIER.fullmatch(value) or is_named_type(value):
+        return _graded(value) if strong else assignment(value, left)
+    if re.search(rb"[(){}\[\]<>=|\\]|\A[$%@]", value) or is_named_type(value):
         return REJECT
     mixed = classes > 2 and (signs or _DIGIT.search(value)) and not WORDS.fullmatch(value)
     return _graded(value) if mixed or (signs and classes > 1 and not _PLAIN.fullmatch(value)) else REJECT
@@ -88,7 +92,11 @@ def strong_password(value: bytes, left: str) -> Verdict:
     """Judge a word near a short label such as ``pw``: three kinds of characters, one of them a digit, and no type."""
     if len(value) < 6 or character_classes(value) < 3 or not _DIGIT.search(value) or UUID.fullmatch(value):
         return REJECT
-    wordy = is_wordy(value) or is_named_type(value) or re.fullmatch(rb"[A-Z]?[a-z]*[0-9]+[.)]*|[A-Z]+[0-9a-z]?-?[0-9]+", value)
+    wordy = (
+        is_wordy(value)
+        or is_named_type(value)
+        or re.fullmatch(rb"[A-Z]?[a-z]*[0-9]+[.)]*|[A-Z]+[0-9a-z]?-?[0-9]+", value)
+    )
     code = CODE.search(value) or IDENTIFIER.fullmatch(value) or re.search(rb"[/:]", value)
     return REJECT if wordy or code or names_no_secret(left) else ABSTAIN
 

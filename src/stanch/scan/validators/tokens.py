@@ -52,11 +52,12 @@ def _decoded(text: bytes) -> bytes | None:
 
 
 def basic_credentials(value: bytes, _left: str) -> Verdict:
-    """Judge the credentials of HTTP Basic authentication: base64 of ``user:password`` (RFC 7617), no stand-ins such as ``test:test``."""
+    """Judge the credentials of HTTP Basic authentication: base64 of ``user:password`` (RFC 7617), not ``test:test``."""
     plain = _decoded(value)
-    if plain is None or not _USER_PASSWORD.fullmatch(plain) or url_credentials(plain, "").outcome is Outcome.REJECT:
+    if plain is None or not _USER_PASSWORD.fullmatch(plain):
         return REJECT
-    return STRONG
+    judged = url_credentials(plain, "")
+    return REJECT if judged.outcome is Outcome.REJECT else Verdict(Outcome.STRONG, severity=judged.severity)
 
 
 def pypi_token(value: bytes, _left: str) -> Verdict:
