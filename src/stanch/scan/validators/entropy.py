@@ -48,6 +48,7 @@ def entropy(value: bytes) -> float:
 
 
 def character_classes(value: bytes) -> int:
+    """Return how many kinds of characters the value has: small letters, capitals, digits, anything else."""
     return sum(pattern.search(value) is not None for pattern in _CLASSES)
 
 

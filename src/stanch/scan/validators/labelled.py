@@ -37,6 +37,7 @@ _NO_VALUE = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T.*|[.0-9xXa-fA-F_+-]{4,15}[
 _KEYED = re.compile(
     r"(?:api|access|auth|secret|client|app|account)[_-]?(?:key|token|secret)|api[_-]?id|apikey", re.IGNORECASE
 )
+_NUMBERED = re.compile(rb"[A-Z]?[a-z]*[0-9]+[.)]*|[A-Z]+[0-9a-z]?-?[0-9]+")
 _HEADED = re.compile(r"-H |-header|headers?[\"'({ ]")
 _AUTHORISED = re.compile(r"authorization[^0-9A-Za-z]", re.IGNORECASE)
 _SPOKEN = re.compile(r"(?:pass(?:word|wd|phrase|code)?s?|passwort|pwd|secret|api[_-]?key)\Z", re.IGNORECASE)
@@ -53,8 +54,8 @@ _PAIRS = {ord(")"): ord("("), ord("]"): ord("["), ord("}"): ord("{")}
 def quoted_secret(value: bytes, left: str) -> Verdict:
     """Judge a quoted value behind a name such as ``password`` or ``api_key``; signs and brackets may be a part of it.
 
-    Small letters are a password where they are a phrase or no ordinary word; a text for readers (``enter your password``)
-    and the words of programs are none.
+    Small letters are a password where they are a phrase or no ordinary word; a text for readers (``enter your
+    password``) and the words of programs are none.
     """
     name = label(left)
     if names_no_secret(left) or _PLACE.fullmatch(value) or _NO_VALUE.fullmatch(value) or _EXPRESSION.search(value):
