@@ -156,11 +156,17 @@ SECRET_TEMPLATES = {
     "tuned": [
         'API_KEY = "{}"', "export SERVICE_TOKEN={}", "  secret_key: {}", '"clientSecret": "{}",', "db.password={}",
         "ENV AUTH_TOKEN {}", 'const apiKey = "{}";', 'headers = {"Authorization": "Bearer {}"}', "<password>{}</password>",
+        "curl -k \\\n  -H 'Accept: */*' \\\n  --user='ops:{}' https://db.internal", 'System.setProperty("REPO_TOKEN", "{}")',
+        '{{"app.env": "CACHE_TOKEN={}\\nDEBUG=1"}}', "<buildToken>\n  {}\n</buildToken>", '\\"deployToken\\": \\"{}\\"',
+        "CI_TOKEN ?= {}", '-H "Authorization: Token {}"', "callback?access_token={}&state=7",
     ],
     "held-out": [
         "STRIPE_SECRET={}", 'private static final String ACCESS_TOKEN = "{}";', "signing-secret: '{}'",
         'variable "db_password" { default = "{}" }'.replace("{ default", "{{ default").replace('" }', '" }}'),
         'password: "{}"', "curl -H 'X-Api-Key: {}' https://api.internal/v1", "token={}", "$config['secret'] = '{}';",
+        'if (apiKey === "{}") {{ run(); }}', 'putenv("VENDOR_API_KEY", "{}");', '$apiToken .= "{}";', "creds => '{}'",
+        "machine pkg.internal login ci password {}", "curl -s \\\n -u 'ci':\"{}\" https://repo", "<secret>\n\t{}\n</secret>",
+        '{{"compose": "DB_PASSWORD={}\\nTZ=UTC"}}', "--header 'Authorization: Api-Token {}'",
     ],
 }  # fmt: skip
 SECRET_VALUES = ["{A62:32}", "{hex:32}", "{A62:24}", "{b64url:43}", "{hex:40}", "{A62:12}x7!{A62:3}", "{a36:28}"]
@@ -169,6 +175,9 @@ TOKEN_LINES = [
     "hf_{A62:34}", "SG.{A62:22}.{A62:43}", "dop_v1_{hex:64}", "AIza{A62:35}", "npm_{A62:30}{crc62}", "r8_{A62:37}",
     "postgres://svc:{A62:16}@db.internal:5432/main", "{jwt}", "shpat_{hex:32}", "{d:10}:AA{A62:33}", "{age}",
     "-----BEGIN RSA PRIVATE KEY-----\n{b64:64}\n{b64:64}", "Authorization: Basic {basic}", "pypi-{pypi}{b64url:90}",
+    "ABIA{b32:16}", "pubkey-{hex:32}", "pk.{a36:60}.{a36:22}", "access-sandbox-{hex:8}-{hex:4}-4{hex:3}-a{hex:3}-{hex:12}",
+    "HEROKU_API_KEY={hex:8}-{hex:4}-4{hex:3}-a{hex:3}-{hex:12}", "kind: Secret\nmetadata:\n  name: a\ndata:\n  key: {b64:24}\n",
+    "pw: {A62:6}#4xQ", "비밀번호: {A62:7}4xQ", 'password = "seven copper lanterns"', 'passphrase: "grumbold!"',
 ]  # fmt: skip
 SECRET_NEGATIVES = {
     "tuned": [
@@ -176,6 +185,8 @@ SECRET_NEGATIVES = {
         "password: str | None = None", "AWS_KEY = AKIAIOSFODNN7EXAMPLE", "secret: your-secret-here", "commit {hex:40}",
         '"integrity": "sha512-{b64:86}=="', "etag: {hex:32}", "id = {hex:8}-{hex:4}-4{hex:3}-a{hex:3}-{hex:12}",
         "token_type = 'bearer'", "data:image/png;base64,{b64:160}", "ghp_{A62:36}", "password = changeme", "PASSWORD=********",
+        "curl -u test:test https://x.internal", "csrf_token = '{A62:40}'", 'passwordLabel = "Enter your password"',
+        "secret: V2VaultSecretSource", "machine h login u password letter", "next_page_token: '{A62:32}'",
     ],
     "held-out": [
         "self.password = password", "const token = await fetchToken(user.id)", "secretName: my-app-tls-secret",
@@ -183,6 +194,9 @@ SECRET_NEGATIVES = {
         "image: nginx@sha256:{hex:64}", "X-Request-Id: {hex:32}", "tokenizer = AutoTokenizer.from_pretrained(name)",
         "npm_{A62:36}", "public_key: {b64:44}", "if (password.length < 12) return false;", "md5sum {hex:32}  file.iso",
         "access_token_url = 'https://auth.internal/oauth/token'", "def test_password_reset_token(client):",
+        "curl --user me:[SECRET] https://x.internal", 'publicToken: "{A62:43}"', "xsrf-token={b64:44}",
+        'password: "please choose a longer one"', "SECRET_KEY_NAME = 'ORION-MAIN-SIGNING-KEY'", "token_uri: urn:ietf:wg:oauth:2.0:oob:auto",
+        "kind: ConfigMap\ndata:\n  word: {b64:24}\n", "password: ${DB_PASSWORD:-}", 'curl -u "$CI_USER:$CI_PASS" https://x',
     ],
 }  # fmt: skip
 

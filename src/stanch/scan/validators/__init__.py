@@ -6,7 +6,7 @@ A rule of a pack names one of :data:`REGISTRY`. A validator may reject only by a
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from stanch.scan.validators import documents, entropy, national, personal, tokens
+from stanch.scan.validators import documents, entropy, labelled, national, personal, tokens
 from stanch.scan.validators.checksum import crc32_base62, luhn, mod97
 from stanch.scan.validators.keccak import ethereum_address
 from stanch.scan.validators.mnemonic import recovery_phrase
@@ -45,6 +45,7 @@ REGISTRY: Mapping[str, Validator] = MappingProxyType(
         "gitlab-token": tokens.gitlab_token,
         "gps-position": personal.gps_position,
         "gps-single": personal.gps_single,
+        "header-secret": labelled.header_secret,
         "iban": personal.iban,
         "identity-number": national.identity_number,
         "imei": national.imei,
@@ -56,19 +57,25 @@ REGISTRY: Mapping[str, Validator] = MappingProxyType(
         "mac-address": personal.mac_address,
         "mixed-code": personal.mixed_code,
         "mrz": documents.mrz,
+        "netrc-password": entropy.netrc_password,
         "nl-bsn": national.nl_bsn,
         "password": entropy.password,
         "payment-card": personal.payment_card,
         "person-name": person_name,
         "phone": personal.phone,
         "pl-pesel": national.pl_pesel,
+        "provider-key": labelled.provider_key,
         "putty-key": tokens.putty_key,
         "pypi-token": tokens.pypi_token,
+        "quoted-secret": labelled.quoted_secret,
         "recovery-phrase": recovery_phrase,
         "se-personnummer": national.se_personnummer,
+        "secret-manifest": labelled.secret_manifest,
         "short-secret": entropy.short_secret,
+        "strong-password": labelled.strong_password,
         "uk-nhs": national.uk_nhs,
         "uk-nino": national.uk_nino,
+        "unpaired-secret": labelled.unpaired_secret,
         "us-itin": national.us_itin,
         "us-ssn": national.us_ssn,
         "url-credentials": entropy.url_credentials,

@@ -6,12 +6,20 @@ _PUBLISHED = frozenset(
     {
         b"akiaiosfodnn7example",
         b"wjalrxutnfemi/k7mdeng/bpxrficyexamplekey",
+        # RFC 5849 (OAuth 1), RFC 6749 and 6750 (OAuth 2), and the manual of oauthlib
+        *b"kkk9d7dh3k39sjv7 9djdj82h48djs9d2 nnch734d00sl2jdk hh5s93j4hdidpola hfdp7dh39dks9884".split(),
+        *b"pfkkdhi9sl3r4s00 0685bd9184jfhq22 j49sn3bhffi5uhd9 dpf43f3p2l4k3l03 ad180jjd733klru7".split(),
+        *b"2yotnfzfejr1zcsicmwpaa tgzv3jokf0xg5qx2tlkwia gx1fbat3bv splxlobezqqyby6wxsbia mf_9.b5f-4.1jqm".split(),
+        *b"sdf0o9823sjdfsdf 2kjshdfp92i34asdasd kjerht2309uf lsdajfh923874".split(),
+        *b"byt5cmsgcbgudfhobymefcx6bsw%3d djosjkdkjsd8743243%2fjdk33kly%3d".split(),
         b"078-05-1120",  # printed on a wallet insert in 1938, never valid since
         b"219-09-9999",  # used in an advertisement of the Social Security Board
     }
 )
 _PLACEHOLDER = re.compile(
-    rb"x{4,}|\*{3,}|\.{3,}|your[_-]|<[^>]*>|\$\{|\{\{|\A\{[a-z_][a-z0-9_.]*\}|%[A-Z_]{2,}%|process\.env|os\.environ|getenv|\$[A-Z_]{3,}\Z",
+    rb"x{4,}|\*{3,}|\.{3,}|your[_-]|\A<[^>]*>?|<[a-z_ -]{2,40}>|\A\[[a-z_ -]{3,40}\]\Z"
+    rb"|\A\{[a-z_][a-z0-9_.]*\}|\{\{[^{}]*\}\}|\A\$?\{\{"
+    rb"|\$\{[a-z_][a-z0-9_.:?-]*\}|\A\$[{(]|\A\$\(?[a-z_][a-z0-9_]*\)?\Z|%[A-Z_]{2,}%|process\.env|os\.environ|getenv|(?-i:\$[A-Z_]{3,}\Z)",
     re.IGNORECASE,
 )
 _AROUND = (ord("9"), ord("0"))

@@ -3,27 +3,38 @@
 import math
 import re
 
+from stanch.scan.validators.label import names_no_secret
 from stanch.scan.validators.verdict import ABSTAIN, REJECT, Outcome, Verdict
+from stanch.terms import Severity
 
-_UUID = re.compile(rb"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
-_WORDS = re.compile(rb"[A-Za-z]?[a-z]+(?:[-_.:/ ][A-Za-z]?[a-z]+)*")
+UUID = re.compile(rb"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
+WORDS = re.compile(rb"[A-Za-z]?[a-z]+(?:[-_.:/ ][A-Za-z]?[a-z]+)*")
 _HEX = re.compile(rb"[0-9a-f]+|[0-9A-F]+")
-_CODE = re.compile(
+CODE = re.compile(
     rb"[({\[]|->|::|//|\\|^[A-Za-z_]+\.[A-Za-z_]+|^~?/[a-z]|^arn:|^(?:get|set|is|self|this)[._A-Z]"
     rb"|[a-z]\.[a-z]+\.[a-z]"
 )
-_IDENTIFIER = re.compile(
+IDENTIFIER = re.compile(
     rb"(?:pass|pwd|secret|token|key|val|arg|param|str|test|user|foo|bar|var|tmp|field|input|data|hash|ver|v|int|uint|sha|md"
     rb"|utf|base|ascii|pw|p|s|x)[a-z]*[0-9]{0,3}|[a-z]+[0-9]?(?:_[a-z0-9]+)+|[A-Z]+[0-9]{0,2}(?:_[A-Z0-9]+)*|[0-9.,:/-]+"
     rb"|[0-9]+[a-z]{1,3}"
 )
 _PASSWORD_WORD = re.compile(
-    rb"(?:my_?|db_?|the_?)?(?:pass(?:word|wd|phrase)?|pwd?|secret|token|key|port|xxx+|pass1234?|foo|bar|baz|tiger)[0-9]?"
+    rb"(?:my_?|db_?|the_?|x)?(?:pass(?:word|wd|phrase)?|pwd?|secret|token|key|port|xxx+|yyy+|test|changeme|pass1234?|foo|bar|baz"
+    rb"|tiger)[0-9]?|\[.*"
 )
+_PLAIN_LETTERS = bytes.maketrans(b"013457@$!", b"oleastasi")
+_STANDS_IN = re.compile(rb"passw|pass\b|secret|changeme|letmein|qwerty")
+_TYPE = re.compile(rb"(?:[A-Z][0-9]{0,2})?(?:[A-Z][a-z]+[0-9]{0,2}){2,}\.?")
+_ARTIFACT = re.compile(
+    rb"[a-z][a-z0-9]*(?:[-_.][a-z0-9]+)*[-_][0-9]+(?:\.[0-9]+)+.*|urn:.*|/?[a-z0-9._-]+(?:/[a-z0-9._-]+){2,}/?|[A-Z]+(?:-[A-Z0-9]+){2,}"
+)
+_LESS = Verdict(Outcome.ABSTAIN, severity=Severity.MEDIUM)
 _NAME = re.compile(rb"[A-Za-z_$][A-Za-z0-9_$]*(?:\.[A-Za-z_$][A-Za-z0-9_$]*)*")
 _JOINT = re.compile(rb"[._]|[a-z0-9][A-Z]")
 _DIGITS = re.compile(rb"[0-9]+")
 _PARAMETERS = re.compile(r"\b(?:def|fn|func|function)\s+\w+\s*\([^)]*\Z")
+_ASSIGNED = re.compile(r"[:=]\s*\Z")
 _QUOTES = ('"', "'", "`")
 _RESOURCE = re.compile(r"arn:[^\s\"']*\Z")
 _PIECE = re.compile(rb"[A-Z]?[a-z]+|[A-Z]+")
@@ -36,13 +47,24 @@ def entropy(value: bytes) -> float:
     return -sum(count / size * math.log2(count / size) for count in map(value.count, set(value)))
 
 
-def _classes(value: bytes) -> int:
+def character_classes(value: bytes) -> int:
+    """Return how many kinds of characters the value has: small letters, capitals, digits, anything else."""
     return sum(pattern.search(value) is not None for pattern in _CLASSES)
 
 
-def _is_wordy(value: bytes) -> bool:
+def is_wordy(value: bytes) -> bool:
     """Tell whether the value has no digit and long runs of small letters, as names in programs have."""
     return not re.search(rb"[0-9]", value) and 3.5 * len(_PIECE.findall(value)) <= len(value)
+
+
+def is_named_type(value: bytes) -> bool:
+    """Tell whether the value is made as the names of types are: capitalised words, with a few digits behind them."""
+    return _TYPE.fullmatch(value) is not None and len(_DIGITS.findall(value)) <= 2 and is_wordy(_DIGITS.sub(b"", value))
+
+
+def stands_in(value: bytes) -> bool:
+    """Tell whether the value holds a word for a password, if need be in disguise (``P4ssw0rd``), as samples do."""
+    return _STANDS_IN.search(value.lower().translate(_PLAIN_LETTERS)) is not None
 
 
 def _is_identifier(value: bytes, left: str) -> bool:
@@ -55,36 +77,41 @@ def _is_identifier(value: bytes, left: str) -> bool:
 
 def assignment(value: bytes, left: str) -> Verdict:
     """Judge a value assigned to a secret-like name: long, mixed, near its greatest entropy, no words, no UUID."""
-    if len(value) < 16 or _classes(value) < 2 or _UUID.fullmatch(value) or _WORDS.fullmatch(value):
+    if len(value) < 16 or character_classes(value) < 2 or UUID.fullmatch(value) or WORDS.fullmatch(value):
         return REJECT
-    if _RESOURCE.search(left):
+    if _RESOURCE.search(left) or names_no_secret(left) or _ARTIFACT.fullmatch(value):
         return REJECT
     hexadecimal = _HEX.fullmatch(value) is not None
-    if _CODE.search(value) or _is_wordy(value) or _is_identifier(value, left) or (hexadecimal and len(value) < 24):
+    if CODE.search(value) or is_wordy(value) or _is_identifier(value, left) or (hexadecimal and len(value) < 24):
         return REJECT
     alphabet = 16 if hexadecimal else 64
-    return ABSTAIN if entropy(value) / math.log2(min(len(value), alphabet)) >= 0.75 else REJECT
+    if entropy(value) / math.log2(min(len(value), alphabet)) < 0.75:
+        return REJECT
+    return _LESS if is_named_type(value) or stands_in(value) else ABSTAIN
 
 
-def short_secret(value: bytes, _left: str) -> Verdict:
+def short_secret(value: bytes, left: str) -> Verdict:
     """Judge a short value assigned to a secret-like name: a digit and two more kinds of characters, no code."""
-    if len(value) < 6 or _classes(value) < 2 or not re.search(rb"[0-9]", value) or _UUID.fullmatch(value):
+    if len(value) < 6 or character_classes(value) < 2 or not re.search(rb"[0-9]", value) or UUID.fullmatch(value):
         return REJECT
-    if _CODE.search(value) or _IDENTIFIER.fullmatch(value):
+    if CODE.search(value) or IDENTIFIER.fullmatch(value) or names_no_secret(left):
         return REJECT
-    return Verdict(Outcome.ABSTAIN, bonus=0.1 if _classes(value) > 2 else 0.0)
+    bonus = 0.1 if character_classes(value) > 2 else 0.0
+    return Verdict(Outcome.ABSTAIN, bonus=bonus, severity=Severity.MEDIUM if stands_in(value) else None)
 
 
 def password(value: bytes, left: str) -> Verdict:
     """Judge a word that is called a password in prose: two character classes, one of them not lower-case letters.
 
-    In a list of parameters the word is a type.
+    In a list of parameters the word is a type; behind a colon or a sign of assignment letters alone may be one.
     """
     if _PARAMETERS.search(left) and _is_identifier(value, left):
         return REJECT
-    if len(value) < 6 or _classes(value) < 2 or _WORDS.fullmatch(value) or _CODE.search(value):
+    if len(value) < 6 or character_classes(value) < 2 or WORDS.fullmatch(value) or CODE.search(value):
         return REJECT
-    return Verdict(Outcome.ABSTAIN, bonus=0.2 if _classes(value) > 2 else 0.0)
+    bonus = 0.2 if character_classes(value) > 2 else 0.0
+    assigned = _ASSIGNED.search(left.rstrip("\"'`")) and not re.search(rb"[0-9!@#$%^&*?~]", value)
+    return Verdict(Outcome.ABSTAIN, bonus=bonus, severity=Severity.MEDIUM if assigned or stands_in(value) else None)
 
 
 def cloud_secret(value: bytes, _left: str) -> Verdict:
@@ -92,9 +119,21 @@ def cloud_secret(value: bytes, _left: str) -> Verdict:
     return ABSTAIN if entropy(value) >= 4.2 else REJECT
 
 
+def netrc_password(value: bytes, _left: str) -> Verdict:
+    """Judge a password of a ``.netrc`` file: no word, no name in a program and no word for a password."""
+    bare = re.sub(rb"[^0-9A-Za-z]", b"", value.lower())
+    word = WORDS.fullmatch(value) or IDENTIFIER.fullmatch(value) or _PASSWORD_WORD.fullmatch(bare)
+    return REJECT if word or b"password".startswith(bare) or b"\\x" in value else ABSTAIN
+
+
 def url_credentials(value: bytes, _left: str) -> Verdict:
     """Judge ``user:password`` in a URL: a user's own name, or a word for a password, is no password."""
-    user, _, secret = value.partition(b":")
-    lowered = secret.lower().strip(b"[]()$")
-    stands_for = lowered == user.lower() or _PASSWORD_WORD.fullmatch(lowered) or b"[" in user
-    return REJECT if stands_for else ABSTAIN
+    user, _, secret = value.replace(b'"', b"").replace(b"'", b"").partition(b":")
+    lowered = secret.lower()
+    stands_for = (
+        lowered == user.lower() or _PASSWORD_WORD.fullmatch(lowered.strip(b"[]()$")) or lowered[:1] in (b"[", b"$")
+    )
+    named = not secret and not re.search(rb"[0-9]", user)  # a user alone, whose password is asked for
+    if stands_for or named or b"[" in user or user[:1] == b"$":
+        return REJECT
+    return _LESS if stands_in(secret) else ABSTAIN

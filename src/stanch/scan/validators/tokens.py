@@ -5,6 +5,7 @@ import json
 import re
 
 from stanch.scan.validators.checksum import crc32_base62
+from stanch.scan.validators.entropy import url_credentials
 from stanch.scan.validators.verdict import ABSTAIN, REJECT, STRONG, Outcome, Verdict
 from stanch.terms import Severity
 
@@ -51,9 +52,12 @@ def _decoded(text: bytes) -> bytes | None:
 
 
 def basic_credentials(value: bytes, _left: str) -> Verdict:
-    """Judge the credentials of HTTP Basic authentication: base64 of ``user:password`` (RFC 7617)."""
+    """Judge the credentials of HTTP Basic authentication: base64 of ``user:password`` (RFC 7617), not ``test:test``."""
     plain = _decoded(value)
-    return STRONG if plain is not None and _USER_PASSWORD.fullmatch(plain) else REJECT
+    if plain is None or not _USER_PASSWORD.fullmatch(plain):
+        return REJECT
+    judged = url_credentials(plain, "")
+    return REJECT if judged.outcome is Outcome.REJECT else Verdict(Outcome.STRONG, severity=judged.severity)
 
 
 def pypi_token(value: bytes, _left: str) -> Verdict:
