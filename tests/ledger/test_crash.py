@@ -58,7 +58,7 @@ def check(ground, acknowledged, notes):
 def test_no_acknowledged_entry_is_lost_and_no_second_history_appears(either, kills, each):
     ground = either
     if ground.tables_uri.startswith("postgresql"):  # each kill there takes twice as long
-        kills = min(kills, int(os.environ.get("STANCH_KILLS", "50")))
+        kills = min(kills, int(os.environ.get("STANCH_KILLS", "20")))
     ground.create().close()
     ground.tables.close()
     dice = random.Random(20260101)

@@ -16,7 +16,7 @@ from stanch.ledger.erasure import Selection
 from stanch.store.schema.console import console_reply
 from stanch.watch.alert import ERASED
 from stanch.watch.book import forget_reasons
-from stanch.watch.incident import Incident, forget_words
+from stanch.watch.incident import Holding, Incident, Task, forget_words
 from stanch.watch.incident_book import list_incidents, save_incident
 from stanch.workspace.verbs_alerts import QUIET
 from stanch.workspace.verbs_incident import NO_NOTICE
@@ -47,7 +47,7 @@ class Words:
         return erased
 
     def _without(self, incident: Incident, commitments: frozenset[str]) -> Incident:
-        wordy = {one.entry for one in (*incident.tasks, *incident.custody) if one.what != ERASED}
+        wordy = {one.entry for one in _written(incident) if one.what != ERASED}
         found = {index for index, _ in self._concerned(wordy, commitments)}
         waived = incident.entries if incident.no_notice not in {"", ERASED} else ()
         waiver = any(NO_NOTICE in fields for _, fields in self._concerned(waived, commitments))
@@ -65,5 +65,9 @@ class Words:
 
 
 def _count(incident: Incident) -> int:
-    said = (incident.no_notice, *(one.what for one in (*incident.tasks, *incident.custody)))
+    said = (incident.no_notice, *(one.what for one in _written(incident)))
     return sum(words == ERASED for words in said)
+
+
+def _written(incident: Incident) -> tuple[Holding | Task, ...]:
+    return (*incident.tasks, *incident.custody)
