@@ -64,6 +64,13 @@ class PostgresqlServer:
         """Stop it as a power cut would: nothing is flushed that was not."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        # A session's own process may still answer until the kernel gets to it.
+        for _ in range(500):
+            try:
+                os.killpg(self.process.pid, 0)
+            except ProcessLookupError:
+                break
+            time.sleep(0.01)
 
     def start(self) -> None:
         """Start it again. The kernel may still be taking down what was killed; until then PostgreSQL refuses."""

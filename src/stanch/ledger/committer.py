@@ -330,7 +330,7 @@ def _unanswered() -> CommitUnknown:
     return CommitUnknown(
         "log: nobody knows whether the entry is durable",
         why=f"the connection broke while committing, and the server stayed away for {_READ_BACK_SECONDS:.0f} s",
-        next_step="when the server is back: stanch log list",
+        next_step="when the server is back: stanch log query",
     )
 
 
