@@ -52,6 +52,7 @@ from stanch.workspace import Workspace
 from stanch.workspace.verbs_access import Newcomer, add_person, issue_key, register_newcomer
 from stanch.workspace.verbs_approve import register_key
 from stanch.workspace.verbs_model import pass_gate
+from stanch.workspace.verbs_policy import show_policies
 from stanch.workspace.verbs_release import propose_release
 from stanch.workspace.watcher import Watcher
 
@@ -59,7 +60,7 @@ RESULTS = Path(__file__).parent / "results"
 ROUNDS, DAYS, ALERTS, INCIDENTS, RELEASES = 5, 28, 400, 36, 36
 PROCESS = multiprocessing.get_context("spawn")
 MOST_MS, LEAST_A_SECOND = 300.0, 5000.0
-READS = ("finding:read", "log:read", "policy:read")
+READS = ("case:read", "finding:read", "log:read", "policy:read")
 MORE = {
     "alerts": ("?state=open&limit=200",),
     "access.why": ("?action=model:infer", "?action=model:infer&who=person%2077"),
@@ -102,7 +103,8 @@ def make_busy(folder: Path, tables: str, entries: int, principals: int) -> Busy:
     origin = '[ledger]\norigin = "example.com/busy"\n\n[access]\nprofile = "team"\n'
     (where / "stanch.toml").write_text(place + origin)
     word = life.passphrase()
-    Workspace.init(where, profile="team", owner="olga", passphrase=word, clock=lambda: since).close()
+    with Workspace.init(where, profile="team", owner="olga", passphrase=word, clock=lambda: since) as workspace:
+        show_policies(workspace)  # whoever acts first made the workspace: the crowd comes after that
     case, names = life.Case(where, material, folder / "leakcert.json"), crowd.names_of(principals)
     with case.acting("olga") as workspace:
         crowd.add_crowd(workspace.tables, names, int(now * 1000))
