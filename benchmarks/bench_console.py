@@ -39,7 +39,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "console"))
 
 import crowd
 import life
-from seating import ADDRESS
+from seating import ADDRESS, trace_something
 
 import servers
 from stanch.access import ApiKeyOrder, PolicyVersions, Session
@@ -122,6 +122,7 @@ def make_busy(folder: Path, tables: str, entries: int, principals: int) -> Busy:
         propose_release(workspace, case.proposal())
     with case.acting("rolf") as workspace:
         case.create(workspace, folder / "copy", recipient="bolt")
+    trace_something(case, folder)
     crowd.add_releases(case, RELEASES)
     crowd.add_findings(case, names, ALERTS, INCIDENTS)
     return Busy(case, names, history, ingest)
@@ -216,7 +217,7 @@ def places(visitor: Visitor, busy: Busy) -> dict[str, str]:
         incident = connection.exec_driver_sql("SELECT id FROM incident ORDER BY id").scalar()
     return {
         "digest": str(crowd.MODELS[0].digest), "name": "r1", "principals": busy.names[70], "alerts": str(alert),
-        "index": str(visitor.workspace.ledger.reader().size() // 2), "incidents": str(incident),
+        "case": "theft", "index": str(visitor.workspace.ledger.reader().size() // 2), "incidents": str(incident),
     }  # fmt: skip
 
 
