@@ -9,7 +9,19 @@ from msgspec.structs import replace
 
 from stanch.crypto import verify_consistency
 from stanch.errors import InvalidInput, NotFound
-from stanch.ledger import Act, EntryQuery, LedgerReader, NoteVerifier, decode_entry, denied, intent, new_act_id, outcome
+from stanch.ledger import (
+    Act,
+    EntryQuery,
+    LedgerReader,
+    NoteVerifier,
+    decode_entry,
+    denied,
+    index,
+    intent,
+    new_act_id,
+    outcome,
+)
+from stanch.store.statement import run
 from stanch.terms import ArtifactRef, Digest
 
 KINDS = ("tune.run", "audit.run", "release.create")
@@ -130,6 +142,36 @@ def test_a_query_sees_entries_that_are_not_published_yet(ground):
         assert len(list(log.reader().query(EntryQuery(kind="tune.run")))) == 1
         log.append(ground.entry())
         assert len(list(log.reader().query(EntryQuery(kind="tune.run")))) == 2
+
+
+NARROW = {
+    "act": EntryQuery(act="a", phase="outcome"),
+    "principal": EntryQuery(principal=PEOPLE[0], phase="intent"),
+    "principal, since": EntryQuery(principal=PEOPLE[0], phase="intent", since_ms=0),
+    "kind": EntryQuery(kind="tune.run", phase="outcome", status=1),
+    "kind, before": EntryQuery(kind="tune.run", phase="intent", before=30),
+    "kind, newest": EntryQuery(kind="tune.run", phase="outcome", newest_first=True, limit=1),
+    "kind of a principal": EntryQuery(kind="tune.run", principal=PEOPLE[0], limit=5),
+    "subject": EntryQuery(subject=MODELS[0].digest, kind="tune.run", phase="outcome"),
+    "kind, since": EntryQuery(kind="tune.run", phase="outcome", since_ms=0),
+    "state, since": EntryQuery(phase="outcome", status=2, since_ms=0),
+}
+
+
+@pytest.mark.parametrize("query", NARROW.values(), ids=list(NARROW))
+def test_a_narrow_query_does_not_read_the_whole_log(history, query, monkeypatch):
+    plans = []
+
+    def explain(connection, statement, parameters=()):
+        plans.extend(row[3] for row in run(connection, f"EXPLAIN QUERY PLAN {statement}", parameters))
+        return run(connection, statement, parameters)
+
+    reader, _ = history
+    list(reader.query(query))  # the index is up to date
+    monkeypatch.setattr(index, "run", explain)
+    list(reader.query(query))
+    (of_index,) = [plan for plan in plans if plan.startswith(("SEARCH i ", "SCAN i"))]
+    assert "INDEX ledger_index_" in of_index or "(origin=? AND idx=?)" in of_index
 
 
 @pytest.mark.parametrize("limit", [0, -1])

@@ -16,6 +16,7 @@ from stanch.store.statement import Row, run
 from stanch.terms import Digest, EntryRef
 
 _BATCH, _PAGE = 2048, 16_384
+_ENTRIES: LiteralString = " JOIN ledger_entry AS e USING (origin, idx)"
 _BEGUN = (("intent", 99), ("denied", 2))
 
 
@@ -174,20 +175,17 @@ def query_index(tables: Tables, origin: str, query: EntryQuery) -> Iterator[Entr
         InvalidInput: The limit is not positive.
         StoreError: The database failed.
     """
-    columns = "i.idx, e.leaf_hash, i.act FROM ledger_index AS i JOIN ledger_entry AS e USING (origin, idx)"
-    return (EntryRef(*row) for row in _select(tables, origin, columns, query))
+    return (EntryRef(*row) for row in _select(tables, origin, "i.idx, e.leaf_hash, i.act", _ENTRIES, query))
 
 
 def query_entries(tables: Tables, origin: str, query: EntryQuery) -> Iterator[tuple[int, bytes]]:
     """Yield index and bytes of the entries that a query asks for. Raises as :func:`query_index` does."""
-    columns = "i.idx, e.data FROM ledger_index AS i JOIN ledger_entry AS e USING (origin, idx)"
-    return iter(_select(tables, origin, columns, query))
+    return iter(_select(tables, origin, "i.idx, e.data", _ENTRIES, query))
 
 
 def query_states(tables: Tables, origin: str, query: EntryQuery) -> Iterator[EntryState]:
     """Yield how the entries stand that a query asks for; no entry is read. Raises as :func:`query_index` does."""
-    columns: LiteralString = "i.idx, i.kind, i.phase, i.status FROM ledger_index AS i"
-    return (EntryState(*row) for row in _select(tables, origin, columns, query))
+    return (EntryState(*row) for row in _select(tables, origin, "i.idx, i.kind, i.phase, i.status", "", query))
 
 
 def query_asked(tables: Tables, origin: str, since_ms: int, until_ms: int) -> Iterator[Asked]:
@@ -217,7 +215,7 @@ def query_asked(tables: Tables, origin: str, since_ms: int, until_ms: int) -> It
         yield from ((kind, subjects, tuple(json.loads(principals))) for kind, subjects, principals in rows)
 
 
-def _select(tables: Tables, origin: str, columns: LiteralString, query: EntryQuery) -> list[Row]:
+def _select(tables: Tables, origin: str, columns: LiteralString, join: LiteralString, query: EntryQuery) -> list[Row]:
     if query.limit is not None and query.limit < 1:
         raise InvalidInput(f"query: expected a limit of 1 or more, found {query.limit}")
     update_index(tables, origin)
@@ -236,16 +234,26 @@ def _select(tables: Tables, origin: str, columns: LiteralString, query: EntryQue
     }
     wanted = {text: value for text, value in conditions.items() if value is not None}
     where = " AND ".join(["i.origin = ?", *wanted])
-    # Only constant texts of this module enter the statement; every value is a parameter.
-    # One kind or state is few of the entries: the plus keeps SQLite from walking the whole log in its order, where no
-    # limit ends the walk, instead of sorting the few that an index finds.
-    few = query.limit is None and (query.kind is not None or query.status is not None)
-    by = "+i.idx" if few else "i.idx"
-    statement = (
-        f"SELECT {columns}"
-        f" WHERE {where} ORDER BY {by} {'DESC' if query.newest_first else 'ASC'}"
-        f"{'' if query.limit is None else ' LIMIT ?'}"
-    )
+    # Only constant texts of this module enter the statement; every value is a parameter. A state alone is few of the
+    # entries: the plus keeps SQLite from walking the whole log in its order, where no limit ends the walk.
+    by = "+i.idx" if query.limit is None and query.status is not None else "i.idx"
+    order = f"{by} {'DESC' if query.newest_first else 'ASC'}{'' if query.limit is None else ' LIMIT ?'}"
     limit = () if query.limit is None else (query.limit,)
     with tables.read() as connection:
+        source = f"ledger_index AS i{_hint(query) if connection.dialect.name == 'sqlite' else ''}{join}"
+        statement = f"SELECT {columns} FROM {source} WHERE {where} ORDER BY {order}"  # noqa: S608 - own words
         return run(connection, statement, (origin, *wanted.values(), *limit))
+
+
+def _hint(query: EntryQuery) -> LiteralString:
+    """Return the index that finds the fewest: SQLite, without statistics, prefers its key and reads the whole log."""
+    if query.subject is not None:
+        return ""
+    if query.act is not None:
+        return " INDEXED BY ledger_index_act"
+    if query.principal is None and query.kind is None:
+        return ""
+    what: LiteralString = "kind" if query.principal is None else "principal"
+    # By time only where all of a period is wanted, since what is found by time is then sorted.
+    order: LiteralString = "" if query.limit is None and query.since_ms is not None else "newest_of_"
+    return f" INDEXED BY ledger_index_{order}{what}"
