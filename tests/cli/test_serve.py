@@ -49,9 +49,30 @@ def test_five_deaths_in_a_minute_end_all(monkeypatch):
     assert lasting.process.poll() is not None
 
 
-@pytest.mark.parametrize("code", [2, 3, 4])
+@pytest.mark.parametrize("code", [2, 3])
 def test_settings_that_are_wrong_are_not_tried_again(code):
     assert supervise([child(f"raise SystemExit({code})")], threading.Event()) == code
+
+
+@pytest.mark.parametrize("code", [1, 3, 4])
+def test_a_watch_that_ends_again_and_again_does_not_end_the_gateway(code, monkeypatch, capfd):
+    monkeypatch.setattr(serve, "_FIRST_WAIT", 0.001)
+    monkeypatch.setattr(serve, "_LONGEST_WAIT", 0.01)
+    monkeypatch.setattr(serve, "_POLL", 0.01)
+    gateway, watch = child("import time; time.sleep(60)"), child(f"raise SystemExit({code})", "watch")
+    watch.vital, stop = False, threading.Event()
+    if code == 3:
+        # It served: its rights ended meanwhile.
+        times = iter([0.0, 0.0])
+        clock = lambda: next(times, serve.WITHIN_SECONDS + time.monotonic())  # noqa: E731 - short
+    else:
+        clock = time.monotonic
+    waiting = lambda: (wait_for(lambda: len(watch.deaths) > serve.MOST_DEATHS), stop.set())  # noqa: E731 - short
+    threading.Thread(target=waiting).start()
+    assert supervise([gateway, watch], stop, clock=clock) == 0
+    assert len(watch.deaths) > serve.MOST_DEATHS
+    assert gateway.deaths == []
+    assert f"watch ended with {code}; it is started again in" in capfd.readouterr().err
 
 
 def test_a_child_that_does_not_end_is_killed(monkeypatch, tmp_path):

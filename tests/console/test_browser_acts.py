@@ -79,8 +79,12 @@ def work_as_lead(ines, now):
     ines.press("Hand over", "The evidence is in their hands.")
     for button, name in (("Export", ""), ("For the authority", "-authority"), ("For a customer", "-customer")):
         assert re.fullmatch(rf"i_[0-9a-f]{{32}}{name}\.zip", ines.take(button))
+    ines.fill(statement="about 400 customers")
+    ines.press("State it", "It is stated.")
+    ines.fill(alert=alert.rpartition("/")[2])
+    ines.press("Add it", "The alert belongs to the incident.")
     ines.fill(at=now)
-    ines.press("Note it", "The notice is noted; the clock stopped.")
+    ines.press("Note it", "The notice is noted.")
     ines.press("Close", "The incident is closed.")
     assert ines.page.locator("main form").count() == 2  # what leaves of it, and nothing that changes it
     ines.go("/alerts")

@@ -34,6 +34,8 @@ FORMS = {
     "incident.task": {"what": "x", "who": "ada", "due": "2999-01-01"},
     "incident.custody": {"digest": "sha256:" + "0" * 64, "what": "x", "holder": "ada", "since": "2026-01-01"},
     "incident.notify": {"at": "2026-01-01"},
+    "incident.join": {"alert": "a"},
+    "incident.state": {"matter": "people", "what": "x"},
     "incident.report": {"audience": "customer"},
 }
 

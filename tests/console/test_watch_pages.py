@@ -116,7 +116,8 @@ def test_an_incident_from_its_discovery_to_its_end(seat):
     shown = client.get(path).text
     assert "hours left" in shown
     # An incident lead may not revoke a key: the page does not offer it, and says who may.
-    assert re.findall(r'<option value="([a-z_]+)">', shown) == ["quarantine_model", "lower_budget"]
+    (choice,) = re.findall(r'<select id="action".*?</select>', shown)
+    assert re.findall(r'<option value="([a-z_]+)">', choice) == ["quarantine_model", "lower_budget"]
     assert "stanch access key revoke" in shown
     act = {"route": "/incidents/{id}/containment", "action": "quarantine_model"}
     assert post(client, f"{path}/containment", target="sha256:x", **act).status_code == 400
@@ -126,7 +127,20 @@ def test_an_incident_from_its_discovery_to_its_end(seat):
     assert post(client, f"{path}/end", route="/incidents/{id}/end").status_code == 400  # nobody was told
     now = f"{seat.workspace.now():%Y-%m-%dT%H:%M:%S}"
     assert post(client, f"{path}/notice", route="/incidents/{id}/notice", at=now).status_code == 303
-    assert "clock stopped" in client.get(path).text
+    assert "The authority was told" in client.get(path).text
+    told = {"route": "/incidents/{id}/notice", "at": now}
+    assert post(client, f"{path}/notice", late_because="in time", **told).status_code == 400
+    assert post(client, f"{path}/notice", to="people", **told).status_code == 303
+    assert "The people concerned were told" in client.get(path).text
+    state = {"route": "/incidents/{id}/statements", "matter": "people"}
+    assert post(client, f"{path}/statements", what=HOSTILE, **state).status_code == 303
+    assert post(client, f"{path}/statements", what="x", **state | {"matter": "delay"}).status_code == 400
+    page = client.get(path).text
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert" in page
+    join = {"route": "/incidents/{id}/alerts"}
+    assert post(client, f"{path}/alerts", alert="a_x", **join).status_code == 404
+    assert post(client, f"{path}/alerts", alert=key, **join).headers["location"] == f"{path}?done=joined"
     assert post(client, f"{path}/end", route="/incidents/{id}/end").status_code == 303
     page = client.get(path).text
     assert f'action="{path}/containment"' not in page

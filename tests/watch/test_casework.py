@@ -9,8 +9,17 @@ from stanch.errors import Conflict, InvalidInput, NotFound
 from stanch.store import open_tables
 from stanch.store.schema.alerts import incident as rows
 from stanch.terms import Digest
-from stanch.watch.casework import add_task, finish_task, hand_over
-from stanch.watch.incident import HOUR_MS, close_incident, new_incident, waive_notice
+from stanch.watch.casework import add_statement, add_task, finish_task, hand_over
+from stanch.watch.incident import (
+    HOUR_MS,
+    Matter,
+    Notice,
+    Told,
+    close_incident,
+    new_incident,
+    notify,
+    waive_notice,
+)
 from stanch.watch.incident_book import add_incident, load_incident, save_incident
 from stanch.watch.incident_export import Record, export_html, export_json
 
@@ -65,6 +74,7 @@ def test_a_closed_incident_takes_neither():
     for step in (
         lambda: add_task(closed, "x", who="p_a", due_ms=NOW, entry=10),
         lambda: finish_task(closed, 5, at_ms=NOW, entry=10),
+        lambda: add_statement(closed, Matter.PEOPLE, "x", entry=10),
         lambda: hand_over(closed, DISK, "x", holder="p_a", since_ms=NOW, at_ms=NOW, entry=10),
     ):
         with pytest.raises(InvalidInput, match="closed"):
@@ -98,11 +108,34 @@ def test_each_sentence_of_the_export_rests_on_the_entry_that_states_it():
     assert "rotate &lt;b&gt;keys&lt;/b&gt;" in page
 
 
+def test_a_statement_and_a_late_notice_are_said_where_the_log_commits_to_them():
+    made = add_statement(incident(), Matter.PEOPLE, "about 400 customers", entry=11)
+    made = add_statement(made, Matter.CONTACT, "privacy@example.com", entry=12)
+    told_ms = made.discovered_ms + 80 * HOUR_MS
+    made = notify(made, Notice(entry=13, to=Told.AUTHORITY, at_ms=told_ms, what="found late"), told_ms)
+    made = notify(made, Notice(entry=14, to=Told.PEOPLE, at_ms=told_ms), told_ms)
+    known = [
+        record(11, change="state", matter="people"), record(12, change="state", matter="data"),
+        record(13, change="notify", notified_ms=told_ms, to="authority"),
+        record(14, change="notify", notified_ms=told_ms, to="people"),
+    ]  # fmt: skip
+    facts = json.loads(export_json(made, known, "log"))["facts"]
+    assert [(one["text"].partition(" at ")[0], one["entries"]) for one in facts if "notice" not in one["text"]] == [
+        ("Stated: about 400 customers", [11]), ("The authority was told", [13]),
+        ("The people concerned were told", [14]),
+    ]  # fmt: skip
+    (late,) = (one for one in facts if "notice" in one["text"])
+    assert late["text"].endswith("came late, for this reason: found late")
+    assert "400" not in str(made.summary())
+    with pytest.raises(InvalidInput, match="reason"):
+        add_statement(incident(), Matter.DATA, " ", entry=15)
+
+
 def test_an_incident_of_an_earlier_release_can_still_be_changed(tmp_path):
     tables = open_tables("sqlite:a.db", base=tmp_path, create=True)
     before = incident()
     old = msgspec.to_builtins(before)
-    del old["tasks"], old["custody"]
+    del old["tasks"], old["custody"], old["notices"], old["statements"]
     with tables.write() as connection:
         add_incident(connection, before)
         connection.execute(rows.update().values(document=msgspec.json.encode(old)))

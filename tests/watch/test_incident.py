@@ -10,6 +10,8 @@ from stanch.watch import Containment
 from stanch.watch.incident import (
     HOUR_MS,
     IncidentState,
+    Notice,
+    Told,
     close_incident,
     contain,
     extend,
@@ -25,6 +27,10 @@ NOW = 1_000 * HOUR_MS
 
 def incident(hours_ago=0):
     return new_incident(NOW - hours_ago * HOUR_MS, by="p_x", at_ms=NOW, rng=bytes)
+
+
+def notice(at_ms=NOW, to=Told.AUTHORITY, what="", entry=3):
+    return Notice(entry=entry, to=to, at_ms=at_ms, what=what)
 
 
 def test_the_clock_starts_at_the_discovery_and_not_when_it_was_typed():
@@ -45,7 +51,7 @@ def test_reminders(hours, reminded, due):
 
     made = replace(incident(), reminded=reminded)
     assert reminders_due(made, NOW + hours * HOUR_MS) == due
-    assert reminders_due(notify(made, NOW, NOW), NOW + hours * HOUR_MS) == ()
+    assert reminders_due(notify(made, notice(), NOW), NOW + hours * HOUR_MS) == ()
     assert reminders_due(waive_notice(made, "no risk to anybody"), NOW + hours * HOUR_MS) == ()
 
 
@@ -53,11 +59,11 @@ def test_an_incident_is_closed_only_with_a_notice_or_a_reason_for_none():
     with pytest.raises(InvalidInput, match="nobody was notified"):
         close_incident(incident())
     assert close_incident(waive_notice(incident(), "encrypted")).state is IncidentState.CLOSED
-    closed = close_incident(notify(incident(), NOW, NOW))
+    closed = close_incident(notify(incident(), notice(), NOW))
     steps = (
         close_incident,
         lambda one: extend(one, entries=[1]),
-        lambda one: notify(one, NOW, NOW),
+        lambda one: notify(one, notice(), NOW),
         lambda one: contain(one, Containment.REVOKE_KEY, "k", 1),
         lambda one: waive_notice(one, "x"),
     )
@@ -66,26 +72,47 @@ def test_an_incident_is_closed_only_with_a_notice_or_a_reason_for_none():
             step(closed)
 
 
-def test_a_notice_lies_between_discovery_and_now_and_is_given_once():
+def test_a_notice_lies_between_discovery_and_now_and_the_first_stops_the_clock():
     for wrong in (NOW - HOUR_MS - 1, NOW + 1):
         with pytest.raises(InvalidInput, match="before the discovery or in the future"):
-            notify(incident(1), wrong, NOW)
-    told = notify(incident(1), NOW - HOUR_MS, NOW)
-    for again in (lambda: notify(told, NOW, NOW), lambda: waive_notice(told, "x")):
-        with pytest.raises(InvalidInput, match="settled"):
-            again()
+            notify(incident(1), notice(wrong), NOW)
+    told = notify(incident(1), notice(NOW - HOUR_MS), NOW)
+    assert (told.state, told.ticking) == (IncidentState.NOTIFIED, False)
+    more = notify(told, notice(NOW), NOW)
+    assert (more.notified_ms, [one.at_ms for one in more.notices]) == (NOW - HOUR_MS, [NOW - HOUR_MS, NOW])
+    with pytest.raises(InvalidInput, match="settled"):
+        waive_notice(told, "x")
     with pytest.raises(InvalidInput, match="reason"):
         waive_notice(incident(), "  ")
+
+
+def test_a_late_notice_gives_its_reason_and_no_other_does():
+    assert notify(incident(72), notice(), NOW).notices[0].what == ""
+    with pytest.raises(InvalidInput, match="later than 72 hours after the discovery, without a reason"):
+        notify(incident(73), notice(), NOW)
+    late = notify(incident(73), notice(what=" the bucket's owner was away "), NOW)
+    assert (late.notified_ms, late.notices[0].what) == (NOW, "the bucket's owner was away")
+    assert notify(late, notice(), NOW).notices[1].what == ""
+    for made, wrong in ((incident(72), notice(what="x")), (incident(90), notice(what="x", to=Told.PEOPLE))):
+        with pytest.raises(InvalidInput, match="for a late one only"):
+            notify(made, wrong, NOW)
+
+
+def test_telling_the_people_concerned_leaves_the_clock_of_the_authority():
+    told = notify(incident(90), notice(to=Told.PEOPLE), NOW)
+    assert (told.state, told.ticking, told.notified_ms) == (IncidentState.OPEN, True, None)
+    assert [one.to for one in told.notices] == [Told.PEOPLE]
 
 
 def test_the_timeline_holds_each_entry_once_in_order():
     made = contain(extend(incident(), entries=[9, 4], alerts=["a", "a"]), Containment.QUARANTINE_MODEL, "m", 7)
     assert (made.entries, made.alerts, made.state) == ((4, 7, 9), ("a",), IncidentState.CONTAINED)
-    assert contain(notify(made, NOW, NOW), Containment.REVOKE_KEY, "k", 7).state is IncidentState.NOTIFIED
+    assert contain(notify(made, notice(), NOW), Containment.REVOKE_KEY, "k", 7).state is IncidentState.NOTIFIED
 
 
 def test_what_others_are_told_holds_no_words_of_a_person():
     assert "kept by us" not in str(waive_notice(incident(), "kept by us").summary())
+    assert "kept by us" not in str(notify(incident(80), notice(what="kept by us"), NOW).summary())
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])

@@ -304,8 +304,8 @@ def certificate(tmp_path_factory):
 
 
 @contextlib.contextmanager
-def collector(certificate):
-    """A collector that reads one connection by octet counting (RFC 5425 section 4.3)."""
+def collector(certificate, *, polite=True):
+    """A collector that reads one connection by octet counting (RFC 5425 section 4.3), and may just hang up."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     found = []
@@ -321,7 +321,8 @@ def collector(certificate):
                     length, _, rest = data.partition(b" ")
                     found.append(rest[: int(length)])
                     data = rest[int(length) :]
-                secure.unwrap()
+                if polite:
+                    secure.unwrap()
 
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listening:
         thread = threading.Thread(target=serve)
@@ -330,8 +331,9 @@ def collector(certificate):
         thread.join(5)
 
 
-def test_syslog_arrives_over_tls_with_its_length(certificate):
-    with collector(certificate) as (port, found):
+@pytest.mark.parametrize("polite", [True, False], ids=["closes TLS", "hangs up"])
+def test_syslog_arrives_over_tls_with_its_length(certificate, polite):
+    with collector(certificate, polite=polite) as (port, found):
         SyslogSink("s", 1, f"syslog+tls://127.0.0.1:{port}", certificate).deliver(NOTICE)
     (message,) = found
     # Facility 13, severity 2; the shape is that of RFC 5424 section 6.

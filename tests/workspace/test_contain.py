@@ -38,13 +38,13 @@ from stanch.workspace.verbs_alerts import (
     suppress_alerts,
 )
 from stanch.workspace.verbs_artifact import classify_model, restore_model
+from stanch.workspace.verbs_casework import note_notice
 from stanch.workspace.verbs_contain import ContainOrder, contain_incident, lower_budget, quarantine_model
 from stanch.workspace.verbs_deliver import deliver_copy
 from stanch.workspace.verbs_incident import (
     end_incident,
     export_incident,
     find_incidents,
-    notify_incident,
     open_incident,
     remind_incidents,
     show_incident,
@@ -369,7 +369,7 @@ def test_reminders_come_once_each_and_end_with_the_notice(workspace, clock):
     assert remind_incidents(workspace) == ()
     with pytest.raises(InvalidInput, match="nobody was notified"):
         end_incident(workspace, incident.id)
-    notify_incident(workspace, incident.id, int(clock() * 1000))
+    note_notice(workspace, incident.id, int(clock() * 1000))
     assert end_incident(workspace, incident.id).state is IncidentState.CLOSED
     clock.late = 2 * 3600
     assert remind_incidents(workspace) == ()

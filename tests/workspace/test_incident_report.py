@@ -14,14 +14,15 @@ from stanch.trace.incident_page import render_incident
 from stanch.trace.incident_report import QUESTIONS, UNKNOWN, Audience
 from stanch.watch import Containment
 from stanch.watch.frameworks import FRAMEWORKS
-from stanch.watch.incident import HOUR_MS
+from stanch.watch.incident import HOUR_MS, Matter, Told
 from stanch.watch.incident_export import Sentence
 from stanch.watch.leak import FindingDetector
 from stanch.watch.runner import catch_up
 from stanch.workspace import Done, Request, Workspace
 from stanch.workspace.verbs_alerts import find_alerts, raise_alarms
+from stanch.workspace.verbs_casework import note_notice, state_matter
 from stanch.workspace.verbs_contain import ContainOrder, contain_incident
-from stanch.workspace.verbs_incident import end_incident, notify_incident, open_incident
+from stanch.workspace.verbs_incident import end_incident, join_incident, open_incident
 from stanch.workspace.verbs_incident_report import write_report
 
 MODEL = ArtifactRef("model", "bot", Digest.sha256(b"the model"))
@@ -72,7 +73,7 @@ def test_an_authority_is_told_what_the_log_shows_and_each_sentence_names_its_ent
     workspace, incident = leaked
     order = ContainOrder(action=Containment.QUARANTINE_MODEL, target=str(MODEL.digest))
     contained = contain_incident(workspace, incident.id, order).contained[0].entry
-    notify_incident(workspace, incident.id, _now(workspace))
+    note_notice(workspace, incident.id, _now(workspace))
     report, page = read(workspace, incident, tmp_path / "out")
     told = answers(report)
     assert "2 answers of a model gave an alarm: 2 were stopped, 0 had parts removed. 240 characters" in told["data"]
@@ -131,23 +132,53 @@ def test_a_customer_is_told_no_name_no_key_and_no_words_of_a_person(leaked, tmp_
         assert secret not in json.dumps(report)
     asked = {question.id for question in QUESTIONS if question.of is None}
     assert {one["id"] for one in report["questions"]} == asked
-    assert not {"notice", "delay"} & asked
+    assert not {"notice", "delay", "told"} & asked
 
 
 def test_a_notice_that_the_log_does_not_hold_is_unknown(leaked, tmp_path):
     """The row of the incident says one time, the log another: what the log does not show is not said."""
     workspace, incident = leaked
-    notify_incident(workspace, incident.id, _now(workspace))
+    note_notice(workspace, incident.id, _now(workspace))
     from sqlalchemy import text  # noqa: PLC0415 - used here alone
 
     with workspace.tables.write() as connection:
         mine = {"id": incident.id}
         (document,) = connection.execute(text("SELECT document FROM incident WHERE id = :id"), mine).one()
-        later = json.loads(document) | {"notified_ms": json.loads(document)["notified_ms"] + 1}
+        later = json.loads(document)
+        later["notified_ms"] += 1
+        later["notices"][0]["at_ms"] += 1
         changed = text("UPDATE incident SET document = :made WHERE id = :id")
         connection.execute(changed, mine | {"made": json.dumps(later).encode()})
     report, _ = read(workspace, incident, tmp_path / "out")
     assert answers(report)["notice"] == ""
+
+
+def test_what_a_person_states_and_why_a_notice_came_late_are_answers(watched, tmp_path):
+    workspace, alert = watched
+    made = open_incident(workspace, _now(workspace) - 80 * HOUR_MS)
+    joined = join_incident(workspace, made.id, [alert])
+    assert (joined.alerts, joined.artifacts) == ((alert,), (str(MODEL.digest),))
+    stated = {
+        Matter.PEOPLE: "about 400 customers", Matter.CONTACT: "privacy@example.com",
+        Matter.CONSEQUENCES: "somebody may know what they asked for",
+    }  # fmt: skip
+    for matter, words in stated.items():
+        state_matter(workspace, made.id, matter, words)
+    note_notice(workspace, made.id, _now(workspace), late_because="the model's owner was away")
+    note_notice(workspace, made.id, _now(workspace), to=Told.PEOPLE)
+    note_notice(workspace, made.id, _now(workspace))
+    told = answers(read(workspace, made, tmp_path / "authority")[0])
+    assert all(f"Stated: {words}" in told[matter] for matter, words in stated.items())
+    assert "may be known to whoever asked" in told["consequences"]
+    assert "80.0 hours after the discovery: after 72." in told["notice"]
+    assert "The authority was told more at" in told["notice"]
+    assert told["delay"].endswith("came late, for this reason: the model's owner was away")
+    assert told["told"].startswith("The people concerned were told at")
+    report, page = read(workspace, made, tmp_path / "customer", Audience.CUSTOMER)
+    assert all(f"Stated: {words}" in answers(report)[matter] for matter, words in stated.items())
+    assert "owner was away" not in page
+    entries = [workspace.ledger.reader().entry(one["index"]) for one in report["records"]]
+    assert not any(b"400 customers" in data for data in entries)
 
 
 def test_audits_of_the_model_before_the_discovery_are_named(leaked, tmp_path):

@@ -11,11 +11,11 @@ from stanch.store.schema import METADATA
 from stanch.store.schema.access import principal as principals
 from stanch.terms import Digest
 from stanch.watch.alert import ERASED
-from stanch.watch.incident import HOUR_MS
+from stanch.watch.incident import HOUR_MS, Matter
 from stanch.workspace import Workspace
 from stanch.workspace.verbs_access import add_person
 from stanch.workspace.verbs_alerts import Quiet, suppress_alerts
-from stanch.workspace.verbs_casework import end_task, give_task, hand_evidence
+from stanch.workspace.verbs_casework import end_task, give_task, hand_evidence, note_notice, state_matter
 from stanch.workspace.verbs_incident import end_incident, open_incident, show_incident
 from stanch.workspace.verbs_log import erase_personal, verify_log
 
@@ -43,8 +43,15 @@ def speak(workspace, words):
     made = open_incident(workspace, at_ms - HOUR_MS)
     give_task(workspace, made.id, words, who="owner", due_ms=at_ms + HOUR_MS)
     hand_evidence(workspace, made.id, Digest.sha256(b"disk"), words, holder="owner", since_ms=at_ms)
+    state_matter(workspace, made.id, Matter.PEOPLE, words)
     end_incident(workspace, made.id, words)
+    late = open_incident(workspace, at_ms - 80 * HOUR_MS)
+    note_notice(workspace, late.id, at_ms, late_because=words)
     return made.id
+
+
+def said(incident):
+    return [one.what for one in (*incident.tasks, *incident.custody, *incident.statements)]
 
 
 def holding(workspace, mark):
@@ -74,19 +81,19 @@ def test_every_personal_column_forgets_whoever_is_erased_and_nobody_else(workspa
     assert holding(workspace, MARK) == personal - {"stranger.issuer", "stranger.subject"}
 
     erased = erase_personal(workspace, Selection(ada), BASIS)
-    assert (erased.openings, erased.columns, erased.words) == (4, 3, 4)
+    assert (erased.openings, erased.columns, erased.words) == (6, 3, 6)
     assert holding(workspace, MARK) == set()
     files = [path for path in workspace.state.rglob("*") if path.is_file()]
     assert not any(MARK.encode() in path.read_bytes() for path in files)
     incident = show_incident(workspace, mine)
-    assert (incident.no_notice, incident.tasks[0].what, incident.custody[0].what) == (ERASED, ERASED, ERASED)
+    assert {incident.no_notice, *said(incident)} == {ERASED}
     assert not incident.ticking  # that nobody was told was decided, and stays so
     other = show_incident(workspace, theirs)
-    assert {other.no_notice, other.tasks[0].what, other.custody[0].what} == {OTHER}
+    assert {other.no_notice, *said(other)} == {OTHER}
     assert "suppression.reason" in holding(workspace, OTHER)
     with pytest.raises(InvalidInput, match="its answer was forgotten"), replies.once("key", b"asked"):
         pytest.fail("it was done again")
-    assert verify_log(workspace).openings == 4
+    assert verify_log(workspace).openings == 6
     assert erase_personal(workspace, Selection(ada), BASIS).words == 0
 
 
@@ -95,6 +102,7 @@ def test_every_personal_column_forgets_whoever_is_erased_and_nobody_else(workspa
     [
         ("watch.suppression.reason", "suppression.reason"), ("watch.incident.task", "incident.document"),
         ("watch.incident.evidence", "incident.document"), ("watch.incident.no_notice", "incident.document"),
+        ("watch.incident.stated", "incident.document"),
     ],
 )  # fmt: skip
 def test_words_go_with_the_field_before_a_time_and_no_others(workspace, field, column):
@@ -107,6 +115,7 @@ def test_words_go_with_the_field_before_a_time_and_no_others(workspace, field, c
     after = show_incident(workspace, key)
     told = {"suppression.reason": MARK if "suppression.reason" in holding(workspace, MARK) else ERASED}
     told |= {"task": after.tasks[0].what, "evidence": after.custody[0].what, "no_notice": after.no_notice}
+    told["stated"] = after.statements[0].what
     name = field if column == "suppression.reason" else field.rpartition(".")[2]
     assert [one for one, words in told.items() if words == ERASED] == [name.removeprefix("watch.")]
     assert incident.entries == after.entries

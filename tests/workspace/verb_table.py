@@ -39,7 +39,7 @@ from stanch.trace.incident_report import Audience
 from stanch.tune import JournalHead, TuneSpec
 from stanch.watch import Alarm, Severity
 from stanch.watch.alert import AlertState
-from stanch.watch.incident import waive_notice
+from stanch.watch.incident import HOUR_MS, Matter, waive_notice
 from stanch.workspace import (
     Workspace,
     verbs_access,
@@ -462,6 +462,15 @@ VERBS = [
          before=open_incident_it),
     Verb(verbs_casework.end_task, "watch.incident.update", "ines", (verbs_casework, "finish_task"),
          lambda w, c, _out: verbs_casework.end_task(w, c.kept["incident"], c.kept["task"]), before=give_task_it),
+    Verb(verbs_casework.note_notice, "watch.incident.update", "ines", (verbs_casework, "notify"),
+         lambda w, c, _out: verbs_casework.note_notice(w, c.kept["incident"], 5 + 80 * HOUR_MS, late_because="away"),
+         before=open_incident_it),
+    Verb(verbs_casework.state_matter, "watch.incident.update", "ines", (verbs_casework, "add_statement"),
+         lambda w, c, _out: verbs_casework.state_matter(w, c.kept["incident"], Matter.PEOPLE, "400 customers"),
+         before=open_incident_it),
+    Verb(verbs_incident.join_incident, "watch.incident.update", "ines", (verbs_incident, "_gather"),
+         lambda w, c, _out: verbs_incident.join_incident(w, c.kept["incident"], [c.kept["alert"]]),
+         before=open_incident_it),
     Verb(verbs_casework.hand_evidence, "watch.incident.update", "ines", (verbs_casework, "hand_over"),
          lambda w, c, _out: verbs_casework.hand_evidence(
              w, c.kept["incident"], Digest.sha256(b"a disk"), "the disk", holder="ines", since_ms=7),
@@ -506,8 +515,7 @@ NOT_ACTS = {
     "find_due": "a list of what is due, from what whoever may read the workspace's folder can read",
     "overdue_reviews": "likewise, a part of it",
     "unused_grants": "likewise, a part of it",
-    "notify_incident": "update_incident, walked here, with one change",
-    "end_incident": "likewise, with another",
+    "end_incident": "update_incident, walked here, with one change",
     "remind_incidents": "raise_alarms, walked here, for each clock that ran",
     "tell_glasses": "raise_alarms, walked here, for each use of emergency rights",
     "contain_incident": "an act of containment and update_incident, each walked here",

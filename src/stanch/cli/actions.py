@@ -91,7 +91,9 @@ ACTIONS: dict[str, Acts] = {
     "incident contain": _acts(
         "key.revoke", "model.quarantine", "gateway.limit", "release.revoke", "watch.incident.update"
     ),
+    "incident join": _acts("watch.incident.update"),
     "incident notify": _acts("watch.incident.update"),
+    "incident state": _acts("watch.incident.update"),
     "incident task": _acts("watch.incident.update"),
     "incident done": _acts("watch.incident.update"),
     "incident custody": _acts("watch.incident.update"),

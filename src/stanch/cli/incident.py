@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=Group)
 def incident() -> None:
-    """Incidents: open, contain, notify, tasks, custody, report, export."""
+    """Incidents: open, contain, notify, state, tasks, custody, report, export."""
 
 
 @incident.command("open")
@@ -30,6 +30,19 @@ def open_(discovered_at: datetime, alerts: tuple[str, ...]) -> Result:
     with open_workspace(current()) as workspace:
         made = open_incident(workspace, to_ms(discovered_at), alerts)
     return _result(made)
+
+
+@incident.command("join")
+@click.argument("incident_id", metavar="INCIDENT")
+@click.argument("alerts", metavar="ALERT", nargs=-1, required=True)
+def join(incident_id: str, alerts: tuple[str, ...]) -> Result:
+    """Add each ALERT to INCIDENT, with whom, what and which entries it is about."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.verbs_incident import join_incident  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        done = join_incident(workspace, incident_id, alerts)
+    return _result(done)
 
 
 @incident.command("list")
@@ -87,14 +100,37 @@ def contain(
 
 @incident.command("notify")
 @click.argument("incident_id", metavar="INCIDENT")
-@click.option("--at", type=TIME, required=True, help="When the authority was told (UTC).")
-def notify(incident_id: str, at: datetime) -> Result:
-    """Note that the authority was told of INCIDENT; its clock stops."""
+@click.option("--at", type=TIME, required=True, help="When they were told (UTC).")
+@click.option("--to", type=click.Choice(["authority", "people"]), default="authority", help="Who was told.")
+@click.option("--reason", default="", help="Why not within 72 hours. The log holds a commitment to it only.")
+def notify(incident_id: str, at: datetime, to: str, reason: str) -> Result:
+    """Note that the authority, or the people concerned, were told of INCIDENT.
+
+    The first notice to the authority stops the clock; what is not known by then follows in further ones.
+    """
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
-    from stanch.workspace.verbs_incident import notify_incident  # noqa: PLC0415 - same
+    from stanch.watch.incident import Told  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_casework import note_notice  # noqa: PLC0415 - same
 
     with open_workspace(current()) as workspace:
-        done = notify_incident(workspace, incident_id, to_ms(at))
+        done = note_notice(workspace, incident_id, to_ms(at), to=Told(to), late_because=reason)
+    return _result(done)
+
+
+@incident.command("state")
+@click.argument("incident_id", metavar="INCIDENT")
+@click.argument(
+    "matter", type=click.Choice(["nature", "data", "people", "contact", "consequences", "measures"])
+)  # fmt: skip
+@click.argument("what")
+def state(incident_id: str, matter: str, what: str) -> Result:
+    """State WHAT the readers of reports of INCIDENT ask and no entry shows. The log holds a commitment to the words."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.watch.incident import Matter  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_casework import state_matter  # noqa: PLC0415 - same
+
+    with open_workspace(current()) as workspace:
+        done = state_matter(workspace, incident_id, Matter(matter), what)
     return _result(done)
 
 
@@ -214,5 +250,7 @@ def _result(found: "Incident") -> Result:
         f"custody    {one.holder} holds {one.digest} since {to_text(one.since_ms)}: {printable(one.what)}"
         for one in found.custody
     ]
+    lines += [f"told       {one.to} {to_text(one.at_ms)} (entry {one.entry})" for one in found.notices]
+    lines += [f"stated     {one.matter}: {printable(one.what)}" for one in found.statements]
     lines.append(f"entries    {', '.join(map(str, found.entries))}")
     return Result(found.summary(), "\n".join(lines))

@@ -20,11 +20,12 @@ from stanch.errors import InvalidInput, MissingExtraError, StanchError
 if TYPE_CHECKING:
     from stanch.workspace import Workspace
 
-MOST_DEATHS, WITHIN_SECONDS = 5, 60.0
-_FIRST_WAIT, _LONGEST_WAIT = 0.25, 8.0
+MOST_DEATHS, WITHIN_SECONDS, REMEMBERED_SECONDS = 5, 60.0, 600.0
+_FIRST_WAIT, _LONGEST_WAIT = 0.25, 60.0
 _POLL = 0.1
-_OWN_FAULT = frozenset({2, 3, 4})
-"""Exit codes that starting again does not help: settings, permission, a missing part."""
+_OWN_FAULT = frozenset({2, 3})
+"""Exit codes of wrong settings and missing rights. A part that ends so at once, when it was never there before, will
+again; one that served comes back when the rights do. A database that is not there (4) comes back, too."""
 
 
 @click.command("serve", cls=Leaf)
@@ -35,7 +36,7 @@ _OWN_FAULT = frozenset({2, 3, 4})
 def serve(*, gateway_only: bool, watch_only: bool, console_only: bool, check: bool) -> Result:
     """Serve the workspace until told to end: models over the gateway, detectors over the log, pages over the console.
 
-    Each part is a process of its own. One that dies is started again; five deaths in a minute end all.
+    Each part is a process of its own. One that dies is started again; five deaths of the gateway in a minute end all.
     """
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
 
@@ -51,7 +52,8 @@ def serve(*, gateway_only: bool, watch_only: bool, console_only: bool, check: bo
         lines += [f"{name:<10} {_EXAMINE[name](workspace, thorough=check)}" for name in parts]
     if check:
         return Result({"parts": [*parts], "ready": True}, "\n".join([*lines, "ready      nothing was started"]))
-    code = _supervise([Child(name, command_of(current(), name)) for name in parts])
+    vital = {"gateway"} & {*parts} or {*parts}
+    code = _supervise([Child(name, command_of(current(), name), vital=name in vital) for name in parts])
     return Result({"parts": [*parts], "ready": False}, "\n".join([*lines, "ended"]), code)
 
 
@@ -120,11 +122,13 @@ def command_of(frame: Frame, part: str) -> list[str]:
 
 @dataclass(slots=True)
 class Child:
-    """One part: its name, how it is started, its process, and when it died."""
+    """One part: its name, how it is started, whether the others end without it, its process, and when it died."""
 
     name: str
     command: Sequence[str]
+    vital: bool = True
     process: "subprocess.Popen[bytes] | None" = None
+    first: float | None = None
     deaths: list[float] = field(default_factory=list)
     again: float = 0.0
 
@@ -154,15 +158,17 @@ def _supervise(children: Sequence[Child]) -> int:
 def supervise(children: Sequence[Child], stop: threading.Event, *, clock: Callable[[], float] = time.monotonic) -> int:
     """Keep children alive until told to stop; return 0, or why it was given up.
 
-    A child that ends because of its settings ends all with its exit code. After five deaths of one child in a minute
-    all are ended, with 70.
+    A child that ends within a minute of its first start because of its settings ends all with its exit code. After
+    five deaths in a minute of one that is vital all are ended, with 70; any other is started again after pauses of up
+    to a minute, and the rest goes on.
 
     Raises:
-        StanchError: A child died too often.
+        StanchError: A vital child died too often.
     """
     try:
         for child in children:
             child.start()
+            child.first = clock()
         while not stop.wait(_POLL):
             for child in children:
                 code = _look_after(child, clock())
@@ -183,16 +189,18 @@ def _look_after(child: Child, now: float) -> int | None:
     if code is None:
         return None
     child.forget()
-    if code in _OWN_FAULT:
+    if code in _OWN_FAULT and not child.deaths and child.first is not None and now - child.first < WITHIN_SECONDS:
         return code
-    child.deaths = [*(death for death in child.deaths if now - death < WITHIN_SECONDS), now]
-    if len(child.deaths) >= MOST_DEATHS:
+    child.deaths = [*(death for death in child.deaths if now - death < REMEMBERED_SECONDS), now]
+    if child.vital and sum(now - death < WITHIN_SECONDS for death in child.deaths) >= MOST_DEATHS:
         raise StanchError(
             f"{child.name} died {MOST_DEATHS} times in a minute; everything was stopped",
             why=f"its last exit code was {code}",
             next_step=f"see what it says: stanch {child.name} serve",
         )
-    child.again = now + min(_FIRST_WAIT * 2 ** (len(child.deaths) - 1), _LONGEST_WAIT)
+    wait = min(_FIRST_WAIT * 2 ** (len(child.deaths) - 1), _LONGEST_WAIT)
+    click.echo(f"{child.name} ended with {code}; it is started again in {wait:.3g} s", err=True)
+    child.again = now + wait
     return None
 
 

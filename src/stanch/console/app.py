@@ -40,7 +40,8 @@ _SAID = {
     "suspended": "It may do nothing until it is resumed.", "resumed": "It may sign in again.",
     "opened": "The incident is open; its clock runs.", "contained": "It was done, and the timeline says so.",
     "given": "The task is given.", "finished": "The task is done.", "handed": "The evidence is in their hands.",
-    "notified": "The notice is noted; the clock stopped.", "closed": "The incident is closed.",
+    "notified": "The notice is noted.",
+    "joined": "The alert belongs to the incident.", "stated": "It is stated.", "closed": "The incident is closed.",
 }  # fmt: skip
 
 

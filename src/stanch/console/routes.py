@@ -109,7 +109,15 @@ WATCH: tuple[Route, ...] = (
     ),
     Route(
         name="incident.notify", method="POST", path=f"{_INCIDENT}/notice", handler=incidents.notify, actions=_ACT,
-        asks=incidents.Notice, answers=incidents.IncidentRow, dangerous=True, then=f"{_INCIDENT}?done=notified",
+        asks=incidents.Telling, answers=incidents.IncidentRow, dangerous=True, then=f"{_INCIDENT}?done=notified",
+    ),
+    Route(
+        name="incident.join", method="POST", path=f"{_INCIDENT}/alerts", handler=incidents.join, actions=_ACT,
+        asks=incidents.Joining, answers=incidents.IncidentRow, then=f"{_INCIDENT}?done=joined",
+    ),
+    Route(
+        name="incident.state", method="POST", path=f"{_INCIDENT}/statements", handler=incidents.state, actions=_ACT,
+        asks=incidents.Stating, answers=incidents.IncidentRow, then=f"{_INCIDENT}?done=stated",
     ),
     Route(
         name="incident.close", method="POST", path=f"{_INCIDENT}/end", handler=incidents.close, actions=_ACT,

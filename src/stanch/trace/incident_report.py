@@ -14,8 +14,19 @@ from stanch.terms import JsonValue
 from stanch.watch import Containment
 from stanch.watch.alert import Alert
 from stanch.watch.frameworks import FRAMEWORKS, sign_of
-from stanch.watch.incident import HOUR_MS, Incident
-from stanch.watch.incident_export import Record, Sentence, moment, notice_of, opening_of, said, waiver_of
+from stanch.watch.incident import HOUR_MS, Incident, Matter, Told
+from stanch.watch.incident_export import (
+    Record,
+    Sentence,
+    moment,
+    notice_of,
+    notices_of,
+    opening_of,
+    reasons_of,
+    said,
+    statements_of,
+    waiver_of,
+)
 
 SCHEMA = "urn:stanch:incident-report:v1"
 UNKNOWN = "Unknown: the log holds no record of this."
@@ -49,6 +60,7 @@ QUESTIONS = (
     Question("measures", "GDPR Art. 33(3)(d)", "What was done?"),
     Question("notice", "GDPR Art. 33(1)", "When was the authority told?", Audience.AUTHORITY),
     Question("delay", "GDPR Art. 33(1), (5)", "If later than 72 hours or never: why?", Audience.AUTHORITY),
+    Question("told", "GDPR Art. 34(1)", "Were the people concerned told?", Audience.AUTHORITY),
     Question("tests", "EDPB 28/2024, paragraph 55", "Was the model tested against attacks before?"),
     *(
         Question(name, f"EDPB 28/2024, paragraph {name.split()[-1]}",
@@ -138,7 +150,8 @@ class IncidentReport:
 def report_incident(evidence: Evidence, audience: Audience) -> IncidentReport:
     """Answer the questions of a reader from entries of the log.
 
-    A customer is told no key, no principal and no reason in a person's words.
+    A customer is told no key, no principal and no reason for a late notice or none. What a person stated of the
+    incident is told to both: it was stated for that.
     """
     found = {
         "discovery": _discovery(evidence),
@@ -147,10 +160,14 @@ def report_incident(evidence: Evidence, audience: Audience) -> IncidentReport:
         "models": _models(evidence),
         "consequences": _consequences(evidence),
         "measures": _measures(evidence, audience),
-        "notice": _notice(evidence),
+        "notice": notices_of(evidence.incident, evidence.records, Told.AUTHORITY),
         "delay": _delay(evidence),
+        "told": notices_of(evidence.incident, evidence.records, Told.PEOPLE),
         "tests": _tests(evidence),
     }
+    for matter in Matter:
+        stated = statements_of(evidence.incident, evidence.records, matter)
+        found[matter.value] = (*found.get(matter.value, ()), *stated)
     identifiers = _identifiers(evidence)
     for name, entries in identifiers:
         found[name] = said("Alarms of detectors point to it; they are a sign, not a proof.", entries)
@@ -248,24 +265,12 @@ def _measures(evidence: Evidence, audience: Audience) -> tuple[Sentence, ...]:
     return tuple(lines)
 
 
-def _notice(evidence: Evidence) -> tuple[Sentence, ...]:
-    incident = evidence.incident
-    if incident.notified_ms is None:
-        return ()
-    hours = (incident.notified_ms - incident.discovered_ms) / HOUR_MS
-    late = "after" if incident.notified_ms > incident.deadline_ms else "within"
-    text = (
-        f"The authority was told at {moment(incident.notified_ms)}, {hours:.1f} hours after the discovery: {late} 72."
-    )
-    return said(text, notice_of(incident, evidence.records))
-
-
 def _delay(evidence: Evidence) -> tuple[Sentence, ...]:
     incident = evidence.incident
     if incident.notified_ms is not None and incident.notified_ms <= incident.deadline_ms:
         return said("There was no delay.", notice_of(incident, evidence.records))
     text = f"The authority was not told, for this reason: {incident.no_notice}"
-    return said(text, waiver_of(incident, evidence.records))
+    return (*reasons_of(incident, evidence.records), *said(text, waiver_of(incident, evidence.records)))
 
 
 def _tests(evidence: Evidence) -> tuple[Sentence, ...]:

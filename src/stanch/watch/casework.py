@@ -1,11 +1,11 @@
-"""What people do about an incident: tasks with a day, and the custody of evidence from hand to hand."""
+"""What people do about an incident: tasks with a day, custody of evidence from hand to hand, and what they state."""
 
 from msgspec.structs import replace
 
 from stanch.errors import InvalidInput, NotFound
 from stanch.terms import Digest
 from stanch.watch.alert import check_reason
-from stanch.watch.incident import Holding, Incident, Task, check_open
+from stanch.watch.incident import Holding, Incident, Matter, Statement, Task, check_open
 
 
 def add_task(incident: Incident, what: str, *, who: str, due_ms: int, entry: int) -> Incident:
@@ -56,3 +56,14 @@ def hand_over(
         raise InvalidInput("custody: the time lies in the future, or before who holds it now took it")
     made = Holding(entry=entry, digest=str(digest), what=check_reason(what), holder=holder, since_ms=since_ms)
     return replace(incident, custody=(*incident.custody, made))
+
+
+def add_statement(incident: Incident, matter: Matter, what: str, *, entry: int) -> Incident:
+    """Return the incident with what somebody states of it, as entry ``entry`` commits to.
+
+    Raises:
+        InvalidInput: It is closed, or nothing is stated.
+    """
+    check_open(incident)
+    made = Statement(entry=entry, matter=matter, what=check_reason(what))
+    return replace(incident, statements=(*incident.statements, made))

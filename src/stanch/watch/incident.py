@@ -6,6 +6,7 @@ States are ``open → contained → notified → closed``; steps may be skipped,
 
 from collections.abc import Container, Iterable
 from enum import StrEnum
+from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -32,6 +33,24 @@ class IncidentState(StrEnum):
 
 
 _ORDER = list(IncidentState)
+
+
+class Told(StrEnum):
+    """Whom a notice went to: the supervisory authority (GDPR Art. 33), or the people concerned (Art. 34)."""
+
+    AUTHORITY = "authority"
+    PEOPLE = "people"
+
+
+class Matter(StrEnum):
+    """What a person states of an incident, since no entry of the log shows it."""
+
+    NATURE = "nature"
+    DATA = "data"
+    PEOPLE = "people"
+    CONTACT = "contact"
+    CONSEQUENCES = "consequences"
+    MEASURES = "measures"
 
 
 class Contained(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -80,6 +99,34 @@ class Holding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     since_ms: int
 
 
+class Notice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One notice; what is not known yet follows in further ones (GDPR Art. 33(4)).
+
+    Attributes:
+        entry: The intent that stated it.
+        to: Whom it went to.
+        at_ms: When, as somebody stated.
+        what: Why it came late, in a person's own words; empty: it did not.
+    """
+
+    entry: int
+    to: Told
+    at_ms: int
+    what: str = ""
+
+
+class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a person stated: entry ``entry``, about ``matter``, in these words."""
+
+    entry: int
+    matter: Matter
+    what: str
+
+
+_Said = TypeVar("_Said", Task, Holding, Notice, Statement)
+"""What a person says in words that can be erased."""
+
+
 class Incident(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """An incident as it is now.
 
@@ -94,11 +141,13 @@ class Incident(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         artifacts: Digests of the models that they are about.
         entries: The timeline: indexes of entries in the ledger.
         contained: What was done to contain it.
-        notified_ms: When the authority was told.
+        notified_ms: When the authority was told first.
         no_notice: Why nobody was told, in a person's own words.
         reminded: How many reminders were sent.
         tasks: Who does what by when.
         custody: Who held which evidence, in the order in which it was stated.
+        notices: Who was told when, in the order in which it was stated; earlier releases kept the first alone.
+        statements: What people stated of it.
     """
 
     schema: str = "urn:stanch:incident:v1"
@@ -117,6 +166,8 @@ class Incident(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     reminded: int = 0
     tasks: tuple[Task, ...] = ()
     custody: tuple[Holding, ...] = ()
+    notices: tuple[Notice, ...] = ()
+    statements: tuple[Statement, ...] = ()
 
     @property
     def deadline_ms(self) -> int:
@@ -145,6 +196,8 @@ class Incident(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
                 {"digest": one.digest, "holder": one.holder, "since_ms": one.since_ms, "entry": one.entry}
                 for one in self.custody
             ],
+            "notices": [{"to": one.to.value, "at_ms": one.at_ms, "entry": one.entry} for one in self.notices],
+            "statements": [{"matter": one.matter.value, "entry": one.entry} for one in self.statements],
         }  # fmt: skip
 
 
@@ -190,21 +243,39 @@ def contain(incident: Incident, action: Containment, target: str, entry: int) ->
     return replace(extend(incident, entries=(entry,)), state=state, contained=done)
 
 
-def notify(incident: Incident, notified_ms: int, at_ms: int) -> Incident:
-    """Return the incident after the authority was told at a stated time; the clock stops.
+def notify(incident: Incident, notice: Notice, at_ms: int) -> Incident:
+    """Return the incident after a notice; the first one to the authority stops the clock.
 
     Raises:
-        InvalidInput: It was told already, or the time lies before the discovery or in the future.
+        InvalidInput: The incident is closed, the notice lies before the discovery or in the future, it is the first one
+            to the authority, later than 72 hours, and gives no reason for that, or it gives one though it is not late.
     """
-    _check_ticking(incident)
-    if not incident.discovered_ms <= notified_ms <= at_ms:
+    check_open(incident)
+    if not incident.discovered_ms <= notice.at_ms <= at_ms:
         raise InvalidInput("incident: the notice lies before the discovery or in the future")
-    return replace(incident, state=IncidentState.NOTIFIED, notified_ms=notified_ms)
+    first = notice.to is Told.AUTHORITY and incident.notified_ms is None
+    late = notice.to is Told.AUTHORITY and notice.at_ms > incident.deadline_ms
+    if notice.what and not late:
+        raise InvalidInput(f"incident {incident.id}: the notice came in time; a reason is given for a late one only")
+    if first and late and not notice.what:
+        raise InvalidInput(
+            f"incident {incident.id}: the notice came later than 72 hours after the discovery, without a reason",
+            why="GDPR Art. 33(1): a later notice is accompanied by the reasons for the delay",
+            next_step="stanch incident notify, with --reason REASON",
+        )
+    kept = replace(notice, what=check_reason(notice.what) if notice.what else "")
+    told = replace(incident, notices=(*incident.notices, kept))
+    if notice.to is Told.PEOPLE:
+        return told
+    state = max(incident.state, IncidentState.NOTIFIED, key=_ORDER.index)
+    return replace(told, state=state, notified_ms=notice.at_ms if first else incident.notified_ms)
 
 
 def waive_notice(incident: Incident, reason: str) -> Incident:
     """Return the incident with the reason for which nobody is told (GDPR Art. 33(1), (5)); the clock stops."""
-    _check_ticking(incident)
+    check_open(incident)
+    if not incident.ticking:
+        raise InvalidInput(f"incident {incident.id}: its notice is settled already")
     return replace(incident, no_notice=check_reason(reason))
 
 
@@ -225,16 +296,22 @@ def close_incident(incident: Incident) -> Incident:
 
 
 def forget_words(incident: Incident, entries: Container[int], *, waiver: bool = False) -> Incident:
-    """Return the incident without the words of the tasks and of the custody that some entries stated.
+    """Return the incident without a person's words that some entries stated.
 
     What the words were about stays, and that there were some; ``waiver`` takes the reason for no notice as well.
     """
     return replace(
         incident,
-        tasks=tuple(replace(one, what=ERASED) if one.entry in entries else one for one in incident.tasks),
-        custody=tuple(replace(one, what=ERASED) if one.entry in entries else one for one in incident.custody),
+        tasks=_without(incident.tasks, entries),
+        custody=_without(incident.custody, entries),
+        notices=_without(incident.notices, entries),
+        statements=_without(incident.statements, entries),
         no_notice=ERASED if waiver and incident.no_notice else incident.no_notice,
     )
+
+
+def _without(said: tuple[_Said, ...], entries: Container[int]) -> tuple[_Said, ...]:
+    return tuple(replace(one, what=ERASED) if one.what and one.entry in entries else one for one in said)
 
 
 def reminders_due(incident: Incident, at_ms: int) -> tuple[int, ...]:
@@ -253,9 +330,3 @@ def check_open(incident: Incident) -> None:
     """
     if incident.state is IncidentState.CLOSED:
         raise InvalidInput(f"incident {incident.id}: is closed", next_step="open another one")
-
-
-def _check_ticking(incident: Incident) -> None:
-    check_open(incident)
-    if not incident.ticking:
-        raise InvalidInput(f"incident {incident.id}: its notice is settled already")

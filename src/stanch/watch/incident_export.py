@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from stanch.crypto import canonical_json
 from stanch.errors import InvalidInput
 from stanch.terms import JsonValue
-from stanch.watch.incident import Incident
+from stanch.watch.incident import HOUR_MS, Incident, Matter, Told
 
 SCHEMA = "urn:stanch:incident-export:v1"
 
@@ -74,13 +74,14 @@ def opening_of(incident: Incident, records: Sequence[Record]) -> tuple[int, ...]
 
 
 def notice_of(incident: Incident, records: Sequence[Record]) -> tuple[int, ...]:
-    """Return the entry that says when the authority was told."""
+    """Return the entry that says when the authority was told first."""
     if incident.notified_ms is None:
         return ()
     stated: dict[str, JsonValue] = {
         "incident": incident.id, "change": "notify", "notified_ms": incident.notified_ms
     }  # fmt: skip
-    return _changes(stated, records)
+    others = _changes(stated | {"to": Told.PEOPLE.value}, records)  # earlier releases said of no notice whom it went to
+    return tuple(entry for entry in _changes(stated, records) if entry not in others)
 
 
 def waiver_of(incident: Incident, records: Sequence[Record]) -> tuple[int, ...]:
@@ -88,6 +89,46 @@ def waiver_of(incident: Incident, records: Sequence[Record]) -> tuple[int, ...]:
     if not incident.no_notice:
         return ()
     return _changes({"incident": incident.id, "change": "close"}, records)
+
+
+def notices_of(incident: Incident, records: Sequence[Record], to: Told) -> tuple[Sentence, ...]:
+    """Return when the authority, or the people concerned, were told."""
+    said_of: list[Sentence] = []
+    if to is Told.AUTHORITY and incident.notified_ms is not None:
+        hours = (incident.notified_ms - incident.discovered_ms) / HOUR_MS
+        late = "after" if incident.notified_ms > incident.deadline_ms else "within"
+        said_of += said(
+            f"The authority was told at {moment(incident.notified_ms)}, {hours:.1f} hours after the discovery: "
+            f"{late} 72.", notice_of(incident, records),
+        )  # fmt: skip
+    for one in incident.notices:
+        stated: dict[str, JsonValue] = {
+            "incident": incident.id, "change": "notify", "notified_ms": one.at_ms, "to": one.to.value
+        }  # fmt: skip
+        shown = one.entry in _changes(stated, records)
+        if one.to is not to or not shown or any(one.entry in sentence.entries for sentence in said_of):
+            continue
+        text = "The authority was told more" if to is Told.AUTHORITY else "The people concerned were told"
+        said_of += said(f"{text} at {moment(one.at_ms)}.", (one.entry,))
+    return tuple(said_of)
+
+
+def reasons_of(incident: Incident, records: Sequence[Record]) -> tuple[Sentence, ...]:
+    """Return why a notice to the authority came late."""
+    changes = _changes({"incident": incident.id, "change": "notify", "to": Told.AUTHORITY.value}, records)
+    return tuple(
+        sentence for one in incident.notices if one.what and one.entry in changes
+        for sentence in said(f"The notice of {moment(one.at_ms)} came late, for this reason: {one.what}", (one.entry,))
+    )  # fmt: skip
+
+
+def statements_of(incident: Incident, records: Sequence[Record], matter: Matter) -> tuple[Sentence, ...]:
+    """Return what people stated of a matter; the log holds a commitment to the words."""
+    changes = _changes({"incident": incident.id, "change": "state", "matter": matter.value}, records)
+    return tuple(
+        sentence for one in incident.statements if one.matter is matter and one.entry in changes
+        for sentence in said(f"Stated: {one.what}", (one.entry,))
+    )  # fmt: skip
 
 
 def tasks_of(incident: Incident, records: Sequence[Record]) -> tuple[Sentence, ...]:
@@ -138,7 +179,9 @@ def state_facts(incident: Incident, records: Sequence[Record]) -> tuple[Sentence
         ),
         *tasks_of(incident, records),
         *custody_of(incident, records),
-        *said(f"The authority was told at {moment(incident.notified_ms or 0)}.", notice_of(incident, records)),
+        *(sentence for matter in Matter for sentence in statements_of(incident, records, matter)),
+        *(sentence for to in Told for sentence in notices_of(incident, records, to)),
+        *reasons_of(incident, records),
         *said(f"No notice was given: {incident.no_notice}", waiver_of(incident, records)),
     )  # fmt: skip
 

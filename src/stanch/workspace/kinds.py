@@ -121,7 +121,7 @@ PAYLOADS: dict[str, str] = {
     "trace.hunt intent": "commitment (of the canary plan), host, queries (at most), epsilon.",
     "trace.pack intent": "batch_root; opened and decoys: the leaves of recipients and of decoys that the pack opens.",
     "watch.alert.state outcome": "alert, from, to; of one that is closed: as (true, false, benign), principal, since and until (Unix seconds).",  # noqa: E501 - a row of a table
-    "watch.incident.update intent": "incident, change; of notify: notified_ms; of task: who, due_ms; of task-done: task (the entry that gave it); of custody: digest, holder, since_ms.",  # noqa: E501 - a row of a table
+    "watch.incident.update intent": "incident, change; of notify: notified_ms, to (authority, people); of join: alerts; of state: matter; of task: who, due_ms; of task-done: task (the entry that gave it); of custody: digest, holder, since_ms.",  # noqa: E501 - a row of a table
     "gateway.reset outcome": "principal, models (digests), budget; of earlier releases the reason in words, too.",
 }
 """The fields of the payloads that other parts read: the log's watchers, and whoever derives budgets anew."""

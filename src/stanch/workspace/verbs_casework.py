@@ -1,13 +1,15 @@
-"""Verbs about what people do about an incident: give a task, say that it is done, hand evidence over."""
+"""Verbs about what people do about an incident: give a task, end it, hand evidence over, tell others, state."""
 
 from stanch.ledger import Opening
 from stanch.terms import Digest
-from stanch.watch.casework import add_task, finish_task, hand_over
-from stanch.watch.incident import Incident
+from stanch.watch.casework import add_statement, add_task, finish_task, hand_over
+from stanch.watch.incident import Incident, Matter, Notice, Told, notify
 from stanch.workspace.opening import Workspace
 from stanch.workspace.verbs_incident import update_incident
 
-TASK, EVIDENCE = "watch.incident.task", "watch.incident.evidence"
+TASK, EVIDENCE, LATE, STATED = (
+    "watch.incident.task", "watch.incident.evidence", "watch.incident.late", "watch.incident.stated"
+)  # fmt: skip
 
 
 def give_task(workspace: Workspace, key: str, what: str, *, who: str, due_ms: int) -> Incident:
@@ -69,4 +71,48 @@ def hand_evidence(workspace: Workspace, key: str, digest: Digest, what: str, *, 
         ),
         words=Opening.make(EVIDENCE, what),
         stated={"digest": str(digest), "holder": principal, "since_ms": since_ms},
+    )  # fmt: skip
+
+
+def note_notice(
+    workspace: Workspace, key: str, told_ms: int, *, to: Told = Told.AUTHORITY, late_because: str = ""
+) -> Incident:
+    """Note that the authority or the people concerned were told; the first notice to the authority stops the clock.
+
+    Args:
+        workspace: The workspace.
+        key: The incident's id.
+        told_ms: When (milliseconds UTC).
+        to: Who was told.
+        late_because: Why not within 72 hours, in a person's own words; the log holds a commitment to them.
+
+    Raises:
+        InvalidInput: The time is before the discovery or in the future, or a late notice gives no reason.
+        NotFound: There is no such incident.
+    """
+    at_ms = int(workspace.door.clock() * 1000)
+    return update_incident(
+        workspace, key, "notify",
+        lambda one, entry: notify(one, Notice(entry=entry, to=to, at_ms=told_ms, what=late_because), at_ms),
+        words=Opening.make(LATE, late_because) if late_because else None,
+        stated={"notified_ms": told_ms, "to": to.value},
+    )  # fmt: skip
+
+
+def state_matter(workspace: Workspace, key: str, matter: Matter, what: str) -> Incident:
+    """State what no entry shows: whose data it is, who can be asked, what is likely to follow.
+
+    Args:
+        workspace: The workspace.
+        key: The incident's id.
+        matter: What it is about.
+        what: A person's own words; the log holds a commitment to them.
+
+    Raises:
+        InvalidInput: The incident is closed, or nothing is stated.
+        NotFound: There is no such incident.
+    """
+    return update_incident(
+        workspace, key, "state", lambda one, entry: add_statement(one, matter, what, entry=entry),
+        words=Opening.make(STATED, what), stated={"matter": matter.value},
     )  # fmt: skip

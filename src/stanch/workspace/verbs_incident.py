@@ -23,7 +23,6 @@ from stanch.watch.incident import (
     close_incident,
     extend,
     new_incident,
-    notify,
     reminders_due,
     waive_notice,
 )
@@ -128,11 +127,20 @@ def update_incident(
     return workspace.door.act(request, run)
 
 
-def notify_incident(workspace: Workspace, key: str, notified_ms: int) -> Incident:
-    """Note that the authority was told at a stated time."""
-    at_ms = _now(workspace)
-    stated = {"notified_ms": notified_ms}
-    return update_incident(workspace, key, "notify", lambda one, _entry: notify(one, notified_ms, at_ms), stated=stated)
+def join_incident(workspace: Workspace, key: str, alerts: Iterable[str]) -> Incident:
+    """Add alerts to an open incident, with whom, what and which entries they are about.
+
+    Raises:
+        InvalidInput: It is closed.
+        NotFound: There is no such incident or alert.
+    """
+    chosen = tuple(alerts)
+
+    def change(one: Incident, entry: int) -> Incident:
+        with workspace.tables.read() as connection:
+            return _gather(one, [load_alert(connection, alert) for alert in chosen], entry)
+
+    return update_incident(workspace, key, "join", change, stated={"alerts": [*chosen]})
 
 
 def end_incident(workspace: Workspace, key: str, no_notice: str = "") -> Incident:

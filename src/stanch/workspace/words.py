@@ -16,7 +16,7 @@ from stanch.ledger.erasure import Selection
 from stanch.store.schema.console import console_reply
 from stanch.watch.alert import ERASED
 from stanch.watch.book import forget_reasons
-from stanch.watch.incident import Holding, Incident, Task, forget_words
+from stanch.watch.incident import Holding, Incident, Notice, Statement, Task, forget_words
 from stanch.watch.incident_book import list_incidents, save_incident
 from stanch.workspace.verbs_alerts import QUIET
 from stanch.workspace.verbs_incident import NO_NOTICE
@@ -69,5 +69,5 @@ def _count(incident: Incident) -> int:
     return sum(words == ERASED for words in said)
 
 
-def _written(incident: Incident) -> tuple[Holding | Task, ...]:
-    return (*incident.tasks, *incident.custody)
+def _written(incident: Incident) -> tuple[Holding | Notice | Statement | Task, ...]:
+    return (*incident.tasks, *incident.custody, *incident.notices, *incident.statements)

@@ -17,12 +17,12 @@ from stanch.terms import Digest
 from stanch.trace.incident_report import Audience
 from stanch.watch import Containment
 from stanch.watch.book import load_alerts
-from stanch.watch.incident import HOUR_MS, Incident, IncidentState
+from stanch.watch.incident import HOUR_MS, Incident, IncidentState, Matter, Told
 from stanch.watch.incident_book import list_incidents as list_all
 from stanch.watch.incident_book import load_incident
-from stanch.workspace.verbs_casework import end_task, give_task, hand_evidence
+from stanch.workspace.verbs_casework import end_task, give_task, hand_evidence, note_notice, state_matter
 from stanch.workspace.verbs_contain import ContainOrder, contain_incident
-from stanch.workspace.verbs_incident import end_incident, export_incident, notify_incident, open_incident
+from stanch.workspace.verbs_incident import end_incident, export_incident, join_incident, open_incident
 from stanch.workspace.verbs_incident_report import write_report
 
 Word = Annotated[str, Meta(max_length=200)]
@@ -89,6 +89,23 @@ class HoldingRow(Struct, frozen=True):
     now: bool
 
 
+class NoticeRow(Struct, frozen=True):
+    """A notice: who was told when, why it came late (empty: it did not), and the entry that says so."""
+
+    to: str
+    at_ms: int
+    late_because: str
+    entry: int
+
+
+class StatementRow(Struct, frozen=True):
+    """What a person stated of a matter, and the entry that commits to it."""
+
+    matter: str
+    what: str
+    entry: int
+
+
 class IncidentView(Struct, frozen=True):
     """One incident: its clock, its alerts, whom and what it is about, what was done, its timeline.
 
@@ -104,6 +121,8 @@ class IncidentView(Struct, frozen=True):
     custody: tuple[HoldingRow, ...]
     notified_ms: int
     no_notice: str
+    notices: tuple[NoticeRow, ...]
+    statements: tuple[StatementRow, ...]
     entries: int
     timeline: tuple[Row, ...]
     reminded: int
@@ -128,10 +147,25 @@ class Order(Struct, frozen=True, forbid_unknown_fields=True):
     tokens: _Count = 0
 
 
-class Notice(Struct, frozen=True, forbid_unknown_fields=True):
-    """When the authority was told (UTC)."""
+class Joining(Struct, frozen=True, forbid_unknown_fields=True):
+    """The id of an alert that belongs to it."""
+
+    alert: Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+class Telling(Struct, frozen=True, forbid_unknown_fields=True):
+    """When they were told (UTC), who, and why not within 72 hours."""
 
     at: Time
+    to: Literal["authority", "people"] = "authority"
+    late_because: Annotated[str, Meta(max_length=2000)] = ""
+
+
+class Stating(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is stated, and of which matter."""
+
+    matter: Literal["nature", "data", "people", "contact", "consequences", "measures"]
+    what: Reason
 
 
 class ToDo(Struct, frozen=True, forbid_unknown_fields=True):
@@ -202,7 +236,9 @@ def show_incident(call: Call, _asked: Nothing) -> IncidentView:
     return IncidentView(
         clock_of(call, found), alerts, found.principals, found.artifacts,
         tuple(Done(one.action.value, one.target, one.entry) for one in found.contained), _tasks(call, found),
-        _custody(call, found), found.notified_ms or 0, found.no_notice, len(found.entries),
+        _custody(call, found), found.notified_ms or 0, found.no_notice,
+        tuple(NoticeRow(one.to.value, one.at_ms, one.what, one.entry) for one in found.notices),
+        tuple(StatementRow(one.matter.value, one.what, one.entry) for one in found.statements), len(found.entries),
         rows_at(call, found.entries[-_SHOWN_ENTRIES:]), found.reminded,
         may_act, acts,
     )  # fmt: skip
@@ -223,9 +259,26 @@ def contain(call: Call, asked: Order) -> IncidentRow:
     return clock_of(call, contain_incident(call.workspace, _key(call), order))
 
 
-def notify(call: Call, asked: Notice) -> IncidentRow:
-    """Note that the authority was told; the clock stops."""
-    return clock_of(call, notify_incident(call.workspace, _key(call), time_of(asked.at)))
+def join(call: Call, asked: Joining) -> IncidentRow:
+    """Add an alert to an incident.
+
+    Raises:
+        NotFound: There is no such incident or alert.
+    """
+    return clock_of(call, join_incident(call.workspace, _key(call), (asked.alert,)))
+
+
+def notify(call: Call, asked: Telling) -> IncidentRow:
+    """Note that the authority or the people concerned were told; the first notice to the authority stops the clock."""
+    told = note_notice(
+        call.workspace, _key(call), time_of(asked.at), to=Told(asked.to), late_because=asked.late_because
+    )  # fmt: skip
+    return clock_of(call, told)
+
+
+def state(call: Call, asked: Stating) -> IncidentRow:
+    """State what no entry shows."""
+    return clock_of(call, state_matter(call.workspace, _key(call), Matter(asked.matter), asked.what))
 
 
 def add_task(call: Call, asked: ToDo) -> IncidentRow:
