@@ -1,8 +1,10 @@
 """The code flow and bearer tokens against a real OpenID provider (npm oidc-provider), on loopback."""
 
 import html
+import json
 import re
 import time
+from dataclasses import replace
 from http.cookies import SimpleCookie
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -14,8 +16,8 @@ from stanch.access.issuer import Client, Issuer, Providers
 from stanch.access.oidc import CodeFlow
 from stanch.access.sessions import Sessions
 from stanch.access.strangers import read
-from stanch.access.token import Tokens
-from stanch.errors import NotAuthenticated
+from stanch.access.token import Tokens, VerifiedToken
+from stanch.errors import ExternalError, NotAuthenticated
 
 REDIRECT = "http://127.0.0.1:9/callback"
 AUDIENCE = "urn:stanch:test-workspace"
@@ -133,11 +135,33 @@ def test_the_answer_of_another_issuer_is_refused(flow):
     assert flow.finish(attempt, returned).subject == "anna"
 
 
-def test_a_step_up_without_second_factor_is_none(flow):
+def test_a_step_up_without_second_factor_is_a_fresh_sign_in_without_one(flow):
     url, attempt = flow.begin(step_up=True)
-    with pytest.raises(NotAuthenticated) as caught:
+    token = flow.finish(attempt, Browser().sign_in(url, "anna"))
+    assert not token.proof.mfa
+    assert token.auth_ms >= attempt.begun_ms - 60_000
+
+
+def test_a_step_up_needs_a_sign_in_since_it_began_and_an_issuer_that_says_so(flow, monkeypatch):
+    url, attempt = flow.begin(step_up=True)
+    later = replace(attempt, begun_ms=attempt.begun_ms + 61_000)
+    monkeypatch.setattr(flow, "_now", lambda: later.begun_ms)
+    with pytest.raises(NotAuthenticated):
+        flow.finish(later, Browser().sign_in(url, "anna"))
+    monkeypatch.undo()
+    url, attempt = flow.begin(step_up=True)
+    monkeypatch.setattr(VerifiedToken, "auth_ms", 0)
+    with pytest.raises(ExternalError, match="do not say when a person signed in"):
         flow.finish(attempt, Browser().sign_in(url, "anna"))
-    assert "second factor" in str(caught.value.__cause__)
+
+
+def test_when_the_person_signed_in_is_asked_for_as_a_claim_where_the_issuer_takes_that(flow, monkeypatch):
+    assert "claims=" not in flow.begin()[0]
+    taking = {**flow._providers.provider(flow._issuer).metadata, "claims_parameter_supported": True}
+    provider = replace(flow._providers.provider(flow._issuer), metadata=taking)
+    monkeypatch.setattr(flow._providers, "provider", lambda _issuer: provider)
+    (asked,) = parse_qs(urlsplit(flow.begin()[0]).query)["claims"]
+    assert json.loads(asked) == {"id_token": {"auth_time": {"essential": True}}}
 
 
 def test_a_service_comes_in_with_an_access_token(url, issuer, people):

@@ -127,6 +127,7 @@ FORGED = {
     "critical extension": (raw(CRITICAL, CLAIMS), "header"),
     "an ID token": (sign(typ="JWT"), "another kind"),
     "no typ": (jwt.encode({"alg": "ES256", "kid": "ec"}, CLAIMS, EC), "another kind"),
+    "bound to a certificate": (sign({"cnf": {"x5t#S256": "A" * 43}}), "bound to a key"),
     "another issuer": (sign({"iss": "https://evil.example"}), "unknown issuer"),
     "an issuer with a slash": (sign({"iss": URL + "/"}), "unknown issuer"),
     "another audience": (sign({"aud": "somebody"}), "another audience"),

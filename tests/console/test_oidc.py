@@ -1,5 +1,6 @@
 """Signing in with a real OpenID provider (npm oidc-provider), on loopback."""
 
+import base64
 import html
 import http.client
 import re
@@ -20,10 +21,11 @@ from oidc_provider import NEEDED, running_provider
 
 from stanch.access.directory import Proof
 from stanch.access.issuer import Client, Issuer, Providers
-from stanch.access.oidc import CodeFlow
+from stanch.access.oidc import ATTEMPT_MS, CodeFlow
 from stanch.access.token import VerifiedToken
 from stanch.console.app import build_app
 from stanch.console.login import cookie_name
+from stanch.errors import NotAuthenticated
 from stanch.workspace.incoming import fetch_web
 from stanch.workspace.verbs_access import Newcomer, register_newcomer
 
@@ -81,8 +83,15 @@ def there(seat, provider):
 
 def begin(client, provider, target="/"):
     answer = client.post("/login", data={"issuer": provider, "next": target}, headers={"Origin": ADDRESS})
-    assert answer.status_code == 303
-    return answer.headers["location"]
+    assert answer.status_code == 200
+    return onward(answer.text)
+
+
+def onward(page):
+    """Return where a page goes on to by itself, which is where its link leads."""
+    goes_on = re.search(r'content="0;url=([^"]+)"', page)[1]
+    assert f'<a href="{goes_on}">Go on' in page
+    return html.unescape(goes_on)
 
 
 def come_back(client, url):
@@ -127,9 +136,12 @@ def test_a_sign_in_lands_on_the_page_that_was_asked_for_and_nowhere_else(there, 
         url = begin(client, provider, target)
         assert not re.search("evil|tune", url)  # the address stays here
         assert come_back(client, CALLBACK).headers["location"] == wanted
+        client.cookies.clear()
         begin(client, provider)
-        with there.workspace.tables.write() as connection:  # whoever writes the table sends nobody elsewhere either
-            connection.exec_driver_sql("UPDATE console_attempt SET target = ?", (target,))
+        name, attempts = cookie_name(there.app.desk, "attempt"), there.app.desk.attempts
+        sealed = attempts.seal(attempts.open(client.cookies[name])[0], target)  # sealed by us, and yet no way out
+        client.cookies.clear()
+        client.cookies[name] = sealed
         assert come_back(client, CALLBACK).headers["location"] == wanted
 
 
@@ -151,13 +163,44 @@ def test_somebody_unknown_is_refused_and_a_code_is_good_once(there, provider):
     assert come_back(other, back).status_code == 401
 
 
-def test_a_page_may_send_its_form_to_the_issuer(seat, provider, monkeypatch):
-    section = type("Section", (), {
-        "issuer": provider, "client_id": "console", "client_secret": "env:THE_SECRET", "kind": "rfc9068",
-        "audience": "", "algorithms": ("RS256",), "claims": {}, "mfa_acr": (),
-    })()  # fmt: skip
-    monkeypatch.setenv("THE_SECRET", "x")
-    monkeypatch.setattr(type(seat.workspace.config.access), "issuers", (section,))
-    seat.app = build_app(seat.workspace, address=ADDRESS)
-    policy = seat.client().get("/login").headers["content-security-policy"]
-    assert f"form-action 'self' {provider};" in policy
+def test_a_sign_in_that_is_under_way_is_sealed_for_the_browser_that_began_it(there, provider):
+    attempts = there.app.desk.attempts
+    _, attempt = there.app.desk.flows[provider].begin()
+    sealed = attempts.seal(attempt, "/log")
+    assert attempts.open(sealed) == (attempt, "/log")
+    assert attempt.state not in base64.urlsafe_b64decode(sealed).decode("latin-1")
+    for bad in ("", "x", sealed[:-4], sealed[:20] + ("A" if sealed[20] != "A" else "B") + sealed[21:], "A" * 5000, "ü"):
+        with pytest.raises(NotAuthenticated):
+            attempts.open(bad)
+    stale = attempts.seal(replace(attempt, begun_ms=attempt.begun_ms - ATTEMPT_MS), "/")
+    client = there.client()
+    client.cookies[cookie_name(there.app.desk, "attempt")] = stale
+    assert come_back(client, f"{CALLBACK}?code=x&state={attempt.state}").status_code == 401
+
+
+@pytest.mark.parametrize("name", ["anna", "bert"])
+def test_a_step_up_without_a_second_factor_is_a_new_sign_in_of_the_same_person(there, provider, name):
+    if name == "bert":
+        register_newcomer(there.workspace, Newcomer(name="Bert", kind="user", issuer=provider, subject="bert"))
+    client = there.client()
+    assert come_back(client, sign_in_there(begin(client, provider), "anna")).status_code == 303
+    before = client.cookies[cookie_name(there.app.desk)]
+    with there.workspace.tables.write() as connection:  # an hour ago
+        connection.exec_driver_sql("UPDATE session_ SET auth_ms = auth_ms - 3600000")
+    answer = client.post(
+        "/login", data={"issuer": provider, "next": "/log", "step_up": "1"}, headers={"Origin": ADDRESS}
+    )
+    url = onward(answer.text)
+    assert "prompt=login" in url
+    answer = come_back(client, sign_in_there(url, name))
+    if name == "bert":
+        assert answer.status_code == 401
+        return
+    assert (answer.status_code, answer.headers["location"]) == (303, "/log")
+    after = client.cookies[cookie_name(there.app.desk)]
+    assert after != before
+    session = there.app.desk.sessions.resume(after)
+    assert not session.mfa
+    assert abs(session.started_ms - 1000 * time.time()) < 60_000
+    with pytest.raises(NotAuthenticated):
+        there.app.desk.sessions.resume(before)

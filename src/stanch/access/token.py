@@ -75,7 +75,7 @@ class Tokens:
         """
         try:
             header, claims, issuer = self._verified(token)
-            _check_kind(header, issuer)
+            _check_kind(header, claims, issuer)
             self._check_times(claims)
             _check_audience(claims, issuer)
             _check_conditions(claims, issuer)
@@ -146,7 +146,9 @@ def _check_signature(token: str, algorithm: str, key: "Key") -> None:
         raise TokenRefused("the signature does not hold")
 
 
-def _check_kind(header: Mapping[str, Any], issuer: Issuer) -> None:
+def _check_kind(header: Mapping[str, Any], claims: Mapping[str, Any], issuer: Issuer) -> None:
+    if "cnf" in claims:  # RFC 7800: good only with a key, which a bearer does not show
+        raise TokenRefused("bound to a key")
     kind = str(header.get("typ", "")).lower()
     if kind not in (_ACCESS_TOKEN if issuer.kind == "rfc9068" else _PLAIN):
         raise TokenRefused("a token of another kind")

@@ -1,80 +1,69 @@
-"""Sign-ins that are under way: the browser keeps a random id, the table the attempt under the id's MAC.
+"""Sign-ins that are under way: the browser keeps each, sealed, and nothing of it is kept here.
 
-The address that was asked for stays here with the attempt: it never travels to the issuer and back.
+Whoever begins many takes no room from anybody. The address that was asked for stays sealed with the attempt: it never
+travels to the issuer and back. An attempt may be opened again until it is too old; the code that belongs to it is good
+once, at the issuer.
 """
 
 import base64
-import time
-from collections.abc import Callable
+from dataclasses import dataclass
 
-from sqlalchemy import delete, insert, select
+import msgspec
 
 from stanch.access.directory import not_authenticated
-from stanch.access.oidc import ATTEMPT_MS, LoginAttempt
-from stanch.crypto import RandomBytes, frame, hmac_sha256, random_bytes
-from stanch.store import Tables
-from stanch.store.schema import console as schema
+from stanch.access.oidc import LoginAttempt
+from stanch.crypto import RandomBytes, random_bytes
+from stanch.crypto.siv import NONCE_SIZE, decrypt_siv, encrypt_siv
+from stanch.errors import DecryptionFailed
 
 _LABEL = b"stanch/console/v1/attempt"
-_MOST = 10_000
+_LONGEST = 4096
 
 
+class _Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
+    issuer: str
+    state: str
+    nonce: str
+    verifier: str
+    begun_ms: int
+    step_up: bool
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
 class Attempts:
-    """The attempts of all browsers.
+    """Seals and opens attempts.
 
-    Args:
-        tables: Where they are kept.
-        key: Secret of 32 bytes for the MACs of the ids.
-        clock: Seconds since 1970.
+    Attributes:
+        key: Secret of 32 bytes.
         rng: Source of randomness.
     """
 
-    def __init__(
-        self,
-        tables: Tables,
-        key: bytes,
-        *,
-        clock: Callable[[], float] = time.time,
-        rng: RandomBytes = random_bytes,
-    ) -> None:
-        self._tables = tables
-        self._key = key
-        self._clock = clock
-        self._rng = rng
+    key: bytes
+    rng: RandomBytes = random_bytes
 
-    def keep(self, attempt: LoginAttempt, target: str) -> str:
-        """Keep an attempt and the address to go on to, and return the id for the browser.
+    def seal(self, attempt: LoginAttempt, target: str) -> str:
+        """Return an attempt and the address to go on to, for a cookie of the browser that began it."""
+        whole = _Sealed(
+            attempt.issuer, attempt.state, attempt.nonce, attempt.verifier, attempt.begun_ms, attempt.step_up, target
+        )
+        box = encrypt_siv(self.key, self.rng(NONCE_SIZE), msgspec.json.encode(whole), aad=_LABEL)
+        return base64.urlsafe_b64encode(box).decode()
 
-        The oldest ones go when there are too many.
-        """
-        secret, table = base64.urlsafe_b64encode(self._rng(32)).decode(), schema.console_attempt
-        with self._tables.write() as connection:
-            connection.execute(delete(table).where(table.c.begun_ms <= attempt.begun_ms - ATTEMPT_MS))
-            newest = select(table.c.begun_ms).order_by(table.c.begun_ms.desc()).offset(_MOST).limit(1)
-            limit = connection.execute(newest).scalar()
-            if limit is not None:
-                connection.execute(delete(table).where(table.c.begun_ms <= limit))
-            connection.execute(insert(table).values(
-                mac=self._mac(secret), issuer=attempt.issuer, state=attempt.state, nonce=attempt.nonce,
-                verifier=attempt.verifier, begun_ms=attempt.begun_ms, step_up=int(attempt.step_up),
-                target=target,
-            ))  # fmt: skip
-        return secret
+    def open(self, sealed: str) -> tuple[LoginAttempt, str]:
+        """Return the attempt of a browser, and the address that was sealed with it.
 
-    def take(self, secret: str) -> tuple[LoginAttempt, str]:
-        """Return the attempt of a browser, which is thereby over, and the address that was kept with it.
+        How old it may be is for :meth:`stanch.access.oidc.CodeFlow.finish` to say.
 
         Raises:
-            NotAuthenticated: There is none.
+            NotAuthenticated: It is none of ours.
         """
-        table = schema.console_attempt
-        with self._tables.write() as connection:
-            row = connection.execute(select(table).where(table.c.mac == self._mac(secret))).one_or_none()
-            connection.execute(delete(table).where(table.c.mac == self._mac(secret)))
-        if row is None:
-            raise not_authenticated()
-        attempt = LoginAttempt(row.issuer, row.state, row.nonce, row.verifier, row.begun_ms, bool(row.step_up))
-        return attempt, row.target or "/"
-
-    def _mac(self, secret: str) -> str:
-        return hmac_sha256(self._key, frame(_LABEL, secret.encode())).hex()
+        try:
+            if len(sealed) > _LONGEST:
+                raise not_authenticated()
+            box = base64.b64decode(sealed.encode("ascii"), altchars=b"-_", validate=True)
+            found = msgspec.json.decode(decrypt_siv(self.key, box, aad=_LABEL), type=_Sealed)
+        except (DecryptionFailed, ValueError) as error:  # binascii.Error, UnicodeEncodeError, DecodeError
+            raise not_authenticated() from error
+        attempt = LoginAttempt(found.issuer, found.state, found.nonce, found.verifier, found.begun_ms, found.step_up)
+        return attempt, found.target

@@ -70,7 +70,7 @@ class Desk:
             Sessions(
                 ground.tables, console_secret(workspace, "sessions"), minutes=minutes, clock=ground.clock
             ),
-            Attempts(ground.tables, console_secret(workspace, "attempts"), clock=ground.clock),
+            Attempts(console_secret(workspace, "attempts")),
             bootstrap_of(workspace), Csrf(console_secret(workspace, "csrf")),
             Authority(ground.tables, people.directory, refresh_ms=_REFRESH_MS, clock=ground.clock),
         )  # fmt: skip

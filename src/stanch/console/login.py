@@ -84,9 +84,11 @@ async def begin_login(desk: Desk, request: Request) -> Response:
     if flow is None:
         raise InvalidInput("there is no such issuer here", next_step="see: stanch config show access.issuers")
     url, attempt = await asyncio.to_thread(flow.begin, step_up=form.get("step_up") == "1")
-    kept = await asyncio.to_thread(desk.attempts.keep, attempt, safe_path(form.get("next", "/")))
-    answer = RedirectResponse(url, 303)
-    _set(desk, answer, kept, _ATTEMPT)
+    # A page that goes on by itself, and no redirect: browsers hold every redirect after a form against the policy's
+    # form-action, and where an issuer sends people on to is its own affair.
+    view = {"url": url, "issuer": attempt.issuer}
+    answer = Response(render("leave.html", Shell("Sign in"), view), media_type="text/html; charset=utf-8")
+    _set(desk, answer, desk.attempts.seal(attempt, safe_path(form.get("next", "/"))), _ATTEMPT)
     return answer
 
 
@@ -107,12 +109,16 @@ async def finish_login(desk: Desk, request: Request) -> Response:
 
 def _finish(desk: Desk, kept: str, returned: Mapping[str, str], cookie: str) -> tuple[str, str]:
     """Return the cookie of a new session, empty where the old one was only confirmed, and where to go on to."""
-    attempt, target = desk.attempts.take(kept)
+    attempt, target = desk.attempts.open(kept)
+    if attempt.issuer not in desk.flows:
+        raise not_authenticated()
     token = desk.flows[attempt.issuer].finish(attempt, returned)
     proven = desk.workspace.people.directory.vouched(token.name, token.proof)
-    if attempt.step_up and cookie:
+    if attempt.step_up and cookie and proven.mfa:
         desk.sessions.step_up(cookie, proven)
         return "", target
+    if attempt.step_up and cookie and desk.sessions.resume(cookie).principal != proven.principal:
+        raise not_authenticated()
     return _open(desk, proven, cookie, token.auth_ms), target
 
 

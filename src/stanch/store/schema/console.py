@@ -1,4 +1,4 @@
-"""Tables of the console: one-time links, sign-ins that are under way, and answers that are given again."""
+"""Tables of the console: one-time links, and answers that are given again."""
 
 from stanch.store.schema.column import blob, integer, table, text
 
@@ -10,18 +10,6 @@ console_token = table(
     integer("mfa"),
     integer("created_ms"),
     integer("used_ms", null=True),
-)
-
-console_attempt = table(
-    "console_attempt",
-    text("mac", key=True),
-    text("issuer"),
-    text("state"),
-    text("nonce"),
-    text("verifier"),
-    integer("begun_ms"),
-    integer("step_up"),
-    text("target", null=True),
 )
 
 console_reply = table(
