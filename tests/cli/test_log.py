@@ -101,6 +101,13 @@ def test_export_and_check_offline(w, stanch, tmp_path):
     assert stanch("--workspace", w, "log", "export", out).code == 2
     shown = stanch("--json", "--workspace", w, "log", "export", tmp_path / "sys", "--format", "syslog", "--start", "1")
     assert shown.json["data"]["entries"] > 0
+    start = shown.json["data"]["next_start"]
+    later = stanch("--json", "--workspace", w, "log", "export", tmp_path / "on", "--start", str(start), "--no-proofs")
+    (first, *_) = (tmp_path / "on" / "entries.jsonl").read_text().splitlines()
+    assert later.json["data"]["next_start"] == start + later.json["data"]["entries"]
+    assert first not in lines
+    assert "log.export" in first
+    assert not list((tmp_path / "on" / "proofs").iterdir())
     assert (tmp_path / "sys" / "entries.log").read_text().startswith("<1")
     entry = tmp_path / "entry.json"
     assert stanch("--workspace", w, "log", "prove", 0, "--out", entry).code == 0

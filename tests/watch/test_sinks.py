@@ -73,6 +73,12 @@ def test_a_webhook_gets_the_facts_the_key_and_the_token():
     assert json.loads(body) == {**NOTICE.facts, "key": NOTICE.key}
 
 
+def test_a_webhook_may_want_another_scheme_than_bearer():
+    with http() as (port, found):
+        WebhookSink("w", 1, f"http://127.0.0.1:{port}/", TOKEN, scheme="Splunk").deliver(NOTICE)
+    assert found[0][1]["Authorization"] == "Splunk a-secret-token"
+
+
 def test_a_webhook_may_be_given_ocsf():
     with http(status=204) as (port, found):
         WebhookSink("w", 1, f"http://127.0.0.1:{port}/", describe=alert_event).deliver(NOTICE)

@@ -17,15 +17,18 @@ from stanch.terms import JsonValue
     "--format", "form", type=click.Choice(["jsonl", "syslog"]), default="jsonl", help="OCSF lines, or RFC 5424."
 )
 @click.option("--start", type=click.IntRange(0), default=0, help="Index of the first entry.")
-def export(folder: Path, form: Literal["jsonl", "syslog"], start: int) -> Result:
-    """Write entries and their proofs into the new FOLDER."""
+@click.option("--no-proofs", is_flag=True, help="Leave out the file with the proof of each entry.")
+def export(folder: Path, form: Literal["jsonl", "syslog"], start: int, *, no_proofs: bool) -> Result:
+    """Write entries and their proofs into the new FOLDER; what comes later begins at the start that is named then."""
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.workspace.verbs_log import export_log  # noqa: PLC0415 - same
 
     with open_workspace(current()) as workspace:
-        count = export_log(workspace, folder, form, start=start)
+        count = export_log(workspace, folder, form, start=start, proofs=not no_proofs)
+    told = "" if no_proofs else " with their proofs"
     return Result(
-        {"folder": str(folder), "entries": count}, f"exported   {count} entries with their proofs to {folder}"
+        {"folder": str(folder), "entries": count, "next_start": start + count},
+        f"exported   {count} entries{told} to {folder}\nlater      --start {start + count}",
     )
 
 

@@ -265,7 +265,9 @@ class SinkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         name: Its name.
         kind: ``webhook``, ``alertmanager``, ``apprise`` (e-mail, chat), ``syslog``, ``ocsf-file`` or ``ocsf-http``.
         url: Where to; a file for ``ocsf-file``, relative to the workspace. Empty for ``apprise``.
-        secret: Where its bearer token lies; for ``apprise`` where its whole URL lies.
+        secret: Where its token lies; for ``apprise`` where its whole URL lies.
+        scheme: What stands before the token in ``Authorization`` of a ``webhook`` or ``ocsf-http``; Splunk's collector
+            wants ``Splunk``.
         authority: PEM file of the authority of a ``syslog`` collector, relative to the workspace.
         tier: Tier 1 is told at once, the next ones when nobody takes an urgent alert on.
     """
@@ -274,6 +276,7 @@ class SinkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: Literal["webhook", "alertmanager", "apprise", "syslog", "ocsf-file", "ocsf-http"]
     url: str = ""
     secret: SecretReference | None = None
+    scheme: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,31}\Z")] = "Bearer"
     authority: str = ""
     tier: Annotated[int, msgspec.Meta(ge=1, le=9)] = 1
 

@@ -45,8 +45,9 @@ class WebhookSink:
         name: Its name.
         tier: Its tier.
         url: Where to.
-        token: Bearer token, if one is asked for.
+        token: A token, if one is asked for.
         describe: What is posted instead of the notice's own facts.
+        scheme: What stands before the token (RFC 9110 section 11.4).
     """
 
     name: str
@@ -54,6 +55,7 @@ class WebhookSink:
     url: str
     token: SecretStr | None = None
     describe: Describe | None = None
+    scheme: str = "Bearer"
 
     def deliver(self, notice: Notice) -> None:
         """Post the notice.
@@ -62,7 +64,7 @@ class WebhookSink:
             ExternalError: It was not taken.
         """
         event = {**notice.facts, "key": notice.key} if self.describe is None else self.describe(notice)
-        _post(self.name, self.url, event, token=self.token, key=notice.key)
+        _post(self.name, self.url, event, token=self.token, key=notice.key, scheme=self.scheme)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,10 +251,10 @@ def _moment(time_ms: Any) -> str:  # noqa: ANN401 - a value of a notice's facts
     return datetime.fromtimestamp(int(time_ms) / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _post(name: str, url: str, body: JsonValue, *, token: SecretStr | None, key: str) -> None:
+def _post(name: str, url: str, body: JsonValue, *, token: SecretStr | None, key: str, scheme: str = "Bearer") -> None:
     headers = {"Content-Type": "application/json", "Idempotency-Key": key}
     if token is not None:
-        headers["Authorization"] = f"Bearer {token.reveal()}"
+        headers["Authorization"] = f"{scheme} {token.reveal()}"
     try:
         answer = exchange(HttpRequest("POST", url, headers, canonical_json(body)), timeout_seconds=SECONDS)
     except ExternalError as error:

@@ -38,11 +38,11 @@ def _sink(workspace: Workspace, section: SinkSection, environ: Mapping[str, str]
         raise InvalidInput(f"alerts.sinks: {name} has no url")
     match section.kind:
         case "webhook":
-            return WebhookSink(name, tier, url, secret)
+            return WebhookSink(name, tier, url, secret, scheme=section.scheme)
         case "alertmanager":
             return AlertmanagerSink(name, tier, url, secret)
         case "ocsf-http":
-            return WebhookSink(name, tier, url, secret, _describe(workspace))
+            return WebhookSink(name, tier, url, secret, _describe(workspace), section.scheme)
         case "ocsf-file":
             return FileSink(name, tier, workspace.folder / url, _describe(workspace))
     return SyslogSink(name, tier, url, workspace.folder / section.authority if section.authority else None)

@@ -98,8 +98,10 @@ def prove_entry(workspace: Workspace, index: int) -> tuple[bytes, bytes]:
     return workspace.door.act(Request("log.read", "log:read", workspace_ref(workspace)), run)
 
 
-def export_log(workspace: Workspace, folder: Path, form: Format, *, start: int = 0) -> int:
+def export_log(workspace: Workspace, folder: Path, form: Format, *, start: int = 0, proofs: bool = True) -> int:
     """Write the published entries from ``start`` on as lines, each with its proof file beside; return how many.
+
+    Without ``proofs`` only the lines are written: who reads them trusts whoever brings them.
 
     Raises:
         InvalidInput: The folder exists or cannot be made; nothing is written then.
@@ -110,21 +112,22 @@ def export_log(workspace: Workspace, folder: Path, form: Format, *, start: int =
     def run(_ref: EntryRef) -> Done[int]:
         size = workspace.ledger.publish().checkpoint.size
         count = max(0, size - start)
-        with exporting(folder) as proofs:
-            _write_export(workspace.ledger.reader(), proofs, form, range(start, size))
+        with exporting(folder) as beside:
+            _write_export(workspace.ledger.reader(), beside, form, range(start, size), proofs=proofs)
         payload: Mapping[str, JsonValue] = {"entries": count, "start": start, "format": form}
         return Done(count, payload, undo=lambda: shutil.rmtree(folder, ignore_errors=True))
 
     return workspace.door.act(Request("log.export", "log:read", workspace_ref(workspace)), run)
 
 
-def _write_export(reader: LedgerReader, proofs: Path, form: Format, indexes: range) -> None:
+def _write_export(reader: LedgerReader, beside: Path, form: Format, indexes: range, *, proofs: bool) -> None:
     """Write entries, beside their proofs under the checkpoint at which the range ends."""
     name = "entries.jsonl" if form == "jsonl" else "entries.log"
-    with (proofs.parent / name).open("w", encoding="utf-8") as file:
+    with (beside.parent / name).open("w", encoding="utf-8") as file:
         for index, data in reader.tail(indexes.start, len(indexes)):
             file.write(f"{export_line(data, form)}\n")
-            (proofs / f"{index}.tlog-proof").write_bytes(reader.prove(index, indexes.stop))
+            if proofs:
+                (beside / f"{index}.tlog-proof").write_bytes(reader.prove(index, indexes.stop))
 
 
 def anchor_log(workspace: Workspace) -> tuple[int, tuple[str, ...]]:
