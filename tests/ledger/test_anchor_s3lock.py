@@ -67,6 +67,28 @@ def test_another_checkpoint_of_the_same_size_is_refused(bucket, tmp_path):
     assert anchor.newest(LOG.name) == signed(5).note
 
 
+def test_what_lies_under_a_delete_marker_or_a_later_version_is_still_read(client, bucket, tmp_path):
+    """Object Lock protects versions: neither a plain deletion nor a plain put is refused."""
+    anchor, key = anchor_in(bucket, tmp_path), f"a/b/{anchor_key(LOG.name, 9)}"
+    anchor.keep(signed(9))
+    client.delete_object(Bucket=bucket, Key=key)
+    with pytest.raises(client.exceptions.NoSuchKey):
+        client.get_object(Bucket=bucket, Key=key)
+    assert anchor.newest(LOG.name) == signed(9).note
+    with pytest.raises(LogRolledBack, match="tried to hide"):
+        list(anchor.notes(LOG.name))
+    anchor.keep(signed(9))  # it stands there; nothing is put on top
+    forged = signed(9, b"\1" * 32)
+    client.put_object(Bucket=bucket, Key=key, Body=forged.note)
+    assert anchor.newest(LOG.name) == signed(9).note
+    with pytest.raises(LogRolledBack):
+        anchor.keep(forged)
+    marker = client.list_object_versions(Bucket=bucket, Prefix=key)["DeleteMarkers"][0]["VersionId"]
+    client.delete_object(Bucket=bucket, Key=key, VersionId=marker)
+    with pytest.raises(LogRolledBack, match="tried to hide"):
+        list(anchor.notes(LOG.name))
+
+
 def test_a_bucket_without_lock_is_refused(client, tmp_path):
     name = f"plain-{uuid.uuid4().hex[:12]}"
     client.create_bucket(Bucket=name)

@@ -45,7 +45,7 @@ def verify(vkeys: tuple[str, ...], policy: Path | None, notes: tuple[Path, ...],
         "origin": report.origin,
         "size": report.size,
         "root": report.root,
-        "checkpoints": len(report.compared),
+        "checkpoints": report.checkpoints,
         "cosignatures": report.cosignatures,
         "witnesses": len(report.witnesses),
         "quorum": report.quorum,
@@ -55,7 +55,7 @@ def verify(vkeys: tuple[str, ...], policy: Path | None, notes: tuple[Path, ...],
         "conclusion": report.conclusion,
     }
     text = (
-        f"verified   {report.origin}: {report.size} entries, {len(report.compared)} signed checkpoints, "
+        f"verified   {report.origin}: {report.size} entries, {report.checkpoints} signed checkpoints, "
         f"{len(report.intents_open)} intents without outcome\n"
         f"witnesses  {', '.join(report.witnesses) or 'none'}; quorum {report.quorum}\n"
         f"means      {report.conclusion}"

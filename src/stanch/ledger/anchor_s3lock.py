@@ -1,4 +1,8 @@
-"""Anchors in S3 with Object Lock: mode COMPLIANCE, in which not even the account's owner can delete in time."""
+"""Anchors in S3 with Object Lock: mode COMPLIANCE, in which not even the account's owner can delete in time.
+
+The lock is of versions. Whoever may write can still hide a key behind a delete marker or a later version, so the oldest
+version of each key is what counts.
+"""
 
 import contextlib
 import re
@@ -7,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from stanch.errors import InvalidInput, MissingExtraError, StoreError, StoreUnsafe
-from stanch.ledger.anchor import anchor_key, check_same
+from stanch.errors import InvalidInput, LogRolledBack, MissingExtraError, StoreError, StoreUnsafe
+from stanch.ledger.anchor import anchor_folder, anchor_key, check_same
 from stanch.ledger.checkpoint import SignedCheckpoint
 
 _DAYS = re.compile("[1-9][0-9]{0,4}")
@@ -35,43 +39,68 @@ class S3LockAnchor:
         """
         key = self._prefix + anchor_key(signed.checkpoint.origin, signed.checkpoint.size)
         with self._errors():
-            kept = self._get(key)
+            kept = self._oldest(key)
             if kept is None:
                 until = datetime.now(UTC).replace(microsecond=0) + timedelta(days=self._days)
-                self._client.put_object(
+                made = self._client.put_object(
                     Bucket=self._bucket, Key=key, Body=signed.note, ContentType="text/plain; charset=utf-8",
                     ObjectLockMode="COMPLIANCE", ObjectLockRetainUntilDate=until, ChecksumAlgorithm="SHA256",
                     IfNoneMatch="*",
                 )  # fmt: skip
-                self._check_lock(key, until)
-                kept = self._get(key) or b""
+                self._check_lock(key, made.get("VersionId", ""), until)
+                kept = self._oldest(key) or b""
         check_same(self.uri, signed, kept)
 
     def notes(self, origin: str) -> Iterator[bytes]:
-        """See :meth:`stanch.ledger.anchor.Anchor.notes`."""
+        """See :meth:`stanch.ledger.anchor.Anchor.notes`.
+
+        Raises:
+            LogRolledBack: Somebody deleted a note or put another over it; the locked one still stands.
+        """
         with self._errors():
-            for key in self._keys(origin):
-                yield self._get(key) or b""
+            for key, (versions, markers) in sorted(self._versions(self._folder(origin)).items()):
+                found = [self._get(key, version) for version in versions]
+                # Versions of one text differ in their cosignatures: two hosts kept it at once.
+                if found and (markers or len({note.partition(b"\n\n")[0] for note in found}) > 1):
+                    raise LogRolledBack(
+                        f"log: somebody tried to hide what anchor {self.uri} keeps: {key}",
+                        why=f"versions, oldest first: {', '.join(versions)}; delete markers: {', '.join(markers) or 'none'}",
+                        next_step="keep all versions as evidence; find out whose credentials did it, and for which log",
+                    )
+                yield from found[:1]
 
     def newest(self, origin: str) -> bytes | None:
         """See :meth:`stanch.ledger.anchor.Anchor.newest`."""
         with self._errors():
-            keys = self._keys(origin)
-            return self._get(keys[-1]) if keys else None
+            kept = {key: versions for key, (versions, _) in self._versions(self._folder(origin)).items() if versions}
+            return self._get(max(kept), kept[max(kept)][0]) if kept else None
 
-    def _keys(self, origin: str) -> list[str]:
-        folder = self._prefix + anchor_key(origin, 0).rpartition("/")[0] + "/"
-        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=folder)
-        return sorted(item["Key"] for page in pages for item in page.get("Contents", ()))
+    def _folder(self, origin: str) -> str:
+        return f"{self._prefix}{anchor_folder(origin)}/"
 
-    def _get(self, key: str) -> bytes | None:
-        try:
-            return bytes(self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read())
-        except self._client.exceptions.NoSuchKey:
-            return None
+    def _versions(self, prefix: str) -> dict[str, tuple[list[str], list[str]]]:
+        """Return by key the ids of its versions, oldest first, and of its delete markers."""
+        found: dict[str, tuple[list[str], list[str]]] = {}
+        versions = []
+        for page in self._client.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=prefix):
+            versions += page.get("Versions", ())
+            for marker in page.get("DeleteMarkers", ()):
+                found.setdefault(marker["Key"], ([], []))[1].append(marker["VersionId"])
+        # The service lists the newest first; times have seconds only, and tell where one lists otherwise.
+        for version in sorted(reversed(versions), key=lambda version: version["LastModified"]):
+            found.setdefault(version["Key"], ([], []))[0].append(version["VersionId"])
+        return found
 
-    def _check_lock(self, key: str, until: datetime) -> None:
-        found = self._client.get_object_retention(Bucket=self._bucket, Key=key).get("Retention", {})
+    def _oldest(self, key: str) -> bytes | None:
+        versions, _ = self._versions(key).get(key, ([], []))
+        return self._get(key, versions[0]) if versions else None
+
+    def _get(self, key: str, version: str) -> bytes:
+        return bytes(self._client.get_object(Bucket=self._bucket, Key=key, VersionId=version)["Body"].read())
+
+    def _check_lock(self, key: str, version: str, until: datetime) -> None:
+        asked = {"VersionId": version} if version else {}  # a bucket without Object Lock may keep no versions
+        found = self._client.get_object_retention(Bucket=self._bucket, Key=key, **asked).get("Retention", {})
         if found.get("Mode") != "COMPLIANCE" or found.get("RetainUntilDate", datetime.min.replace(tzinfo=UTC)) < (
             until - _SLACK
         ):

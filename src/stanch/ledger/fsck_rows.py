@@ -175,8 +175,8 @@ def stored_anchors(reader: LedgerReader) -> list[tuple[str, bytes]]:
     return [(f"anchor row {kind} {size}", proof) for kind, size, proof in found]
 
 
-def check_cosignatures(reader: LedgerReader, policy: TrustPolicy) -> int:
-    """Check each stored cosignature against its checkpoint, and return how many are of the policy's witnesses.
+def check_cosignatures(reader: LedgerReader, policy: TrustPolicy, first: int, last: int) -> int:
+    """Check the stored cosignatures over ``first`` to ``last`` entries; return how many are of the policy's witnesses.
 
     Raises:
         LogDamaged: A line is malformed, or does not verify, or its columns say something else.
@@ -188,7 +188,7 @@ def check_cosignatures(reader: LedgerReader, policy: TrustPolicy) -> int:
             ledger_checkpoint,
             (ledger_checkpoint.c.origin == table.origin) & (ledger_checkpoint.c.size == table.size),
         )
-        .where(table.origin == reader.origin)
+        .where(table.origin == reader.origin, table.size.between(first, last))
     )
     verified = 0
     with reader.tables.read() as connection:

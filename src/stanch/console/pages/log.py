@@ -190,7 +190,7 @@ def verify_now(call: Call, _asked: Nothing) -> Verified:
         except StanchError as error:
             return Verified("", 0, "", 0, (), 0, 0, "", f"{error.what}{f': {error.why}' if error.why else ''}")
         return Verified(
-            report.origin, report.size, report.root, len(report.compared), report.witnesses, report.signed_acts,
+            report.origin, report.size, report.root, report.checkpoints, report.witnesses, report.signed_acts,
             len(report.intents_open), report.conclusion, "",
         )  # fmt: skip
 
