@@ -62,10 +62,13 @@ class S3LockAnchor:
                 found = [self._get(key, version) for version in versions]
                 # Versions of one text differ in their cosignatures: two hosts kept it at once.
                 if found and (markers or len({note.partition(b"\n\n")[0] for note in found}) > 1):
+                    there = (
+                        f"versions, oldest first: {', '.join(versions)}; delete markers: {', '.join(markers) or 'none'}"
+                    )
                     raise LogRolledBack(
                         f"log: somebody tried to hide what anchor {self.uri} keeps: {key}",
-                        why=f"versions, oldest first: {', '.join(versions)}; delete markers: {', '.join(markers) or 'none'}",
-                        next_step="keep all versions as evidence; find out whose credentials did it, and for which log",
+                        why=there,
+                        next_step="keep all versions as evidence, and find out whose credentials did it",
                     )
                 yield from found[:1]
 
@@ -87,7 +90,8 @@ class S3LockAnchor:
             for marker in page.get("DeleteMarkers", ()):
                 found.setdefault(marker["Key"], ([], []))[1].append(marker["VersionId"])
         # The service lists the newest first; times have seconds only, and tell where one lists otherwise.
-        for version in sorted(reversed(versions), key=lambda version: version["LastModified"]):
+        versions.reverse()
+        for version in sorted(versions, key=lambda version: version["LastModified"]):
             found.setdefault(version["Key"], ([], []))[0].append(version["VersionId"])
         return found
 

@@ -83,7 +83,8 @@ class Checkpoints:
         first = -(2**63) if after is None else after + 1
         with self._reader.tables.read() as connection:
             stored = connection.exec_driver_sql(
-                "SELECT size, root, note FROM ledger_checkpoint WHERE origin = ? AND size BETWEEN ? AND ? ORDER BY size",
+                "SELECT size, root, note FROM ledger_checkpoint WHERE origin = ? AND size BETWEEN ? AND ?"
+                " ORDER BY size",
                 (self._reader.origin, first, end),
             ).all()
         for size, root, note in stored:
