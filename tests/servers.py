@@ -333,6 +333,31 @@ def _forward(client: socket.socket, port: int, deliver: object, armed: threading
 
 
 @contextlib.contextmanager
+def slow_proxy(port: int, rate: int) -> Iterator[int]:
+    """Forward to ``port`` and take in ``rate`` bytes a second, over all connections together."""
+    turn = threading.Lock()
+
+    def take(client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", port)) as server, contextlib.suppress(OSError):
+            threading.Thread(target=_pump, args=(server, client), daemon=True).start()
+            while data := client.recv(16384):
+                with turn:
+                    time.sleep(len(data) / rate)
+                server.sendall(data)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):  # the listener was closed
+            while True:
+                client = listener.accept()[0]
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+                threading.Thread(target=take, args=(client,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        yield listener.getsockname()[1]
+
+
+@contextlib.contextmanager
 def tls_proxy(port: int, certificate: Path, key: Path) -> Iterator[tuple[int, list[str | None]]]:
     """Speak PostgreSQL's TLS and forward what is inside to ``port``; yield the versions of TLS that were agreed on."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -125,11 +125,24 @@ class EntryRef:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedDigest:
-    """A SHA-256 digest that a trusted publisher signed; made by ``sign``, demanded by ``seal``."""
+    """A SHA-256 digest that a trusted publisher signed; made by ``sign``, demanded by ``seal``.
+
+    Attributes:
+        sha256: The digest.
+        signer_key_ids: Ids of the trusted keys whose signatures verified.
+        signed_at: When they had signed at the latest, where time-stamps are demanded.
+        trusted_key_ids: Ids of all keys that were trusted for it.
+    """
 
     sha256: bytes
     signer_key_ids: tuple[str, ...]
     signed_at: datetime | None
+    trusted_key_ids: tuple[str, ...] = ()
+
+    @property
+    def publisher_key_ids(self) -> tuple[str, ...]:
+        """Ids of all keys that a release may be signed with: whoever signs with a new one is the same publisher."""
+        return tuple(dict.fromkeys((*self.signer_key_ids, *self.trusted_key_ids)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The object driver alone: what it refuses, and how it fails."""
 
 import contextlib
+import os
 import http.server
 import sys
 import threading
@@ -8,7 +9,7 @@ import threading
 import pytest
 
 import servers
-from stanch.errors import InvalidInput, MissingExtraError, NotFound, StoreError, StoreUnsafe
+from stanch.errors import InvalidInput, MissingExtraError, NotFound, StoreError, StoreTimeout, StoreUnsafe
 from stanch.store import CREATE, REPLACE, open_blobs
 
 
@@ -61,6 +62,20 @@ def test_a_prefix_is_probed_once_and_the_probe_is_not_seen(s3):
     assert [info.key for info in again.list()] == ["k", "l"]
     with pytest.raises(InvalidInput):
         again.get(".stanch-probe")
+
+
+def test_a_large_blob_has_the_time_that_a_slow_line_takes(s3, monkeypatch):
+    """Four megabytes at a megabyte and a half a second, where a request without them may take one second."""
+    monkeypatch.setattr("stanch.store.blob_object._REQUEST_SECONDS", 1)
+    with servers.slow_proxy(int(s3.endpoint.rpartition(":")[2]), 1_500_000) as port:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        body = os.urandom(4_000_000)
+        blobs = open_blobs(s3.uri())
+        blobs.put("k", body, mode=CREATE)
+        assert blobs.head("k").size == len(body)
+        monkeypatch.setattr("stanch.store.blob_object._SLOWEST", 8_000_000)
+        with pytest.raises(StoreTimeout, match="in time"):
+            open_blobs(s3.uri()).put("k", body, mode=CREATE)
 
 
 def test_reading_does_not_probe(s3):

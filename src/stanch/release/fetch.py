@@ -13,7 +13,7 @@ from stanch.errors import Conflict, StoreError, Tampered
 from stanch.release.pool import run_all
 from stanch.release.quorum_files import QuorumFiles, quorum_folder
 from stanch.release.remote import Piece, RemoteBundle, SignedManifest, list_pieces, stream_path
-from stanch.release.revocations import NO_REVOCATIONS, RevocationList, check_newest, read_revocations, refusal
+from stanch.release.revocations import NO_REVOCATIONS, RevocationList, newest_revocations, refusal
 from stanch.seal import MANIFEST_NAME, SIGNATURE_NAME, Manifest, Recipients, ReleaseMemory
 from stanch.seal.digests import SignedDigests, digests_size
 from stanch.seal.folder import (
@@ -23,7 +23,7 @@ from stanch.seal.folder import (
     RECIPIENTS_NAME,
     check_entries,
 )
-from stanch.seal.memory import check_release
+from stanch.seal.memory import check_release, remember_release
 from stanch.seal.recipients import MAX_RECIPIENTS_FILE
 from stanch.sign import Timestamped, TrustedKeys
 from stanch.terms import SILENT, Progress, VerifiedDigest
@@ -103,10 +103,9 @@ def fetch(
         raise Conflict(f"{dest}: exists already", next_step="choose another --out")
     roots = params.timestamp_roots
     signed = remote.signed_manifest(trusted if roots is None else Timestamped(trusted, roots))
-    manifest, signers = signed.manifest, signed.publisher.signer_key_ids
+    manifest = signed.manifest
     release = check_release(memory, signed.publisher, manifest, min_release=params.min_release)
-    listed = read_revocations(remote.blobs, trusted, manifest.lineage)
-    check_newest(listed, remote.location, [key.key_id for key in trusted.keys], memory)
+    listed = newest_revocations(remote, trusted, manifest.lineage, memory)
     recipients = params.revocations.remaining(listed.remaining(read_recipients(remote, signed)))
     beside = read_beside(remote, manifest, trusted, (listed, params.revocations))
     digests = SignedDigests(remote.document(DIGESTS_NAME, digests_size(manifest)), manifest)
@@ -119,8 +118,8 @@ def fetch(
         }  # fmt: skip
         if beside is not None:
             beside.write(quorum_folder(dest))
-        for key_id in signers:  # before there is a bundle: were that to fail, what was fetched is taken up again
-            memory.remember(key_id, manifest.lineage, release)
+        # Before there is a bundle: were that to fail, what was fetched is taken up again.
+        remember_release(memory, signed.publisher, manifest.lineage, release)
         _finish(partial, dest, documents, len(manifest.streams))
     folder = quorum_folder(dest) if beside is not None else None
     return FetchedBundle(dest, manifest, signed.publisher, received, folder)

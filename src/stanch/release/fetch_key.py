@@ -7,7 +7,7 @@ from stanch.release.copy import read_publisher
 from stanch.release.fetch import read_beside, read_recipients
 from stanch.release.quorum_files import quorum_folder
 from stanch.release.remote import RemoteBundle
-from stanch.release.revocations import NO_REVOCATIONS, RevocationList, check_newest, read_revocations
+from stanch.release.revocations import NO_REVOCATIONS, RevocationList, newest_revocations
 from stanch.seal import Recipients, ReleaseMemory
 from stanch.seal.folder import RECIPIENTS_NAME, BundleFolder
 from stanch.seal.recipients import MAX_RECIPIENTS_FILE, changing, replace_recipients
@@ -45,8 +45,7 @@ def fetch_key(
     signed = remote.signed_manifest(trusted)
     if signed.publisher.sha256 != publisher.sha256:
         raise PolicyViolation(f"{bundle}: is another bundle than {remote.bundle_id}", next_step="name its own URI")
-    listed = read_revocations(remote.blobs, trusted, signed.manifest.lineage)
-    check_newest(listed, remote.location, [key.key_id for key in trusted.keys], memory)
+    listed = newest_revocations(remote, trusted, signed.manifest.lineage, memory)
     beside = read_beside(remote, signed.manifest, trusted, (listed, revocations))
     if beside is not None:
         if len(beside.approvals) < beside.verify(signed.manifest, trusted).request.m:

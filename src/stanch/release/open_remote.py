@@ -8,7 +8,7 @@ from stanch.crypto.stanza import KeyProvider
 from stanch.errors import BundleIncomplete, NotFound
 from stanch.release.fetch import read_recipients
 from stanch.release.remote import RemoteBundle, stream_path
-from stanch.release.revocations import NO_REVOCATIONS, RevocationList, check_newest, drop_revoked, read_revocations
+from stanch.release.revocations import NO_REVOCATIONS, RevocationList, drop_revoked, newest_revocations
 from stanch.seal import Manifest, OpenBundle, OpenParams, ReleaseMemory, open_bundle
 from stanch.seal.folder import ReadInto, stream_ended
 from stanch.sign import Timestamped, TrustedKeys
@@ -45,8 +45,7 @@ def open_remote(
     """
     signed = remote.signed_manifest(trusted)
     keys = trusted.trusted if isinstance(trusted, Timestamped) else trusted
-    listed = read_revocations(remote.blobs, keys, signed.manifest.lineage)
-    check_newest(listed, remote.location, [key.key_id for key in keys.keys], memory)
+    listed = newest_revocations(remote, keys, signed.manifest.lineage, memory)
     recipients = drop_revoked(read_recipients(remote, signed), identities, [listed, revocations])
     place = _RemotePlace(remote, signed.manifest)
     return open_bundle(

@@ -7,7 +7,7 @@ highest one that they saw at a store, so that an older list, or none, is not tak
 Revoking does not un-share: whoever opened a bundle may have kept its key and its content. The list binds those who ask.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
@@ -16,6 +16,7 @@ import msgspec
 from stanch.crypto import SigningKey, canonical_json, parse_json, sha256
 from stanch.crypto.stanza import KeyDescription, KeyProvider
 from stanch.errors import Equivocation, InvalidInput, NotFound, NotPermitted, PolicyViolation, Rollback
+from stanch.release.remote import RemoteBundle
 from stanch.seal import Recipients, ReleaseMemory, SeenRelease
 from stanch.seal.manifest import Hex32, Positive
 from stanch.seal.times import parse_time
@@ -95,6 +96,11 @@ class RevocationList:
             raise InvalidInput(f"{REVOCATIONS_NAME}: a recipient stands twice")
         return cls(read.number, read.entries)
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the entries, in hexadecimal; rollback memory goes by it."""
+        return sha256(canonical_json(msgspec.to_builtins(self.entries))).hex()
+
     def revoked(self, bundle_id: str) -> dict[str, Revocation]:
         """Return the entries of one bundle by key id."""
         return {entry.key_id: entry for entry in self.entries if entry.bundle_id == bundle_id}
@@ -162,25 +168,41 @@ def read_revocations(blobs: BlobStore, trusted: TrustedKeys, lineage: str) -> Re
     return RevocationList.verify(data, trusted.for_lineage(lineage))
 
 
-def check_newest(found: RevocationList, location: str, publishers: Collection[str], memory: ReleaseMemory) -> None:
-    """Compare a store's list with what was seen there before, and remember it.
+def newest_revocations(
+    remote: RemoteBundle, trusted: TrustedKeys, lineage: str, memory: ReleaseMemory
+) -> RevocationList:
+    """Return the list of a bundle's store once it is no older than what was seen there before, and remember it.
 
     Raises:
         Rollback: A newer list was seen there.
         Equivocation: Another list of the same number was seen there.
+        VerificationError: Not signed by a trusted key.
+        InvalidInput: Malformed or too long.
     """
-    # A lineage has no colon, so no release is mistaken for a list.
-    name = f"{REVOCATIONS_TYPE} {location}"
-    digest = sha256(canonical_json(msgspec.to_builtins(found.entries))).hex()
-    for publisher in publishers:
-        seen = memory.last(publisher, name)
+    found = read_revocations(remote.blobs, trusted, lineage)
+    for key in trusted.keys:
+        seen = memory.last(key.key_id, _store_name(remote))
         if seen is not None and seen.number > found.number:
             raise Rollback(
-                f"{location}: the revocation list is older than one seen before: expected number {seen.number} or "
-                f"later, found {found.number}",
+                f"{remote.location}: the revocation list is older than one seen before: expected number {seen.number} "
+                f"or later, found {found.number}",
                 next_step="ask the publisher; somebody may have put back an old list",
             )
-        if seen is not None and seen.number == found.number and seen.digest != digest:
-            raise Equivocation(f"{location}: two different revocation lists are signed as number {found.number}")
-        if found.number:
-            memory.remember(publisher, name, SeenRelease(found.number, digest))
+        if seen is not None and seen.number == found.number and seen.digest != found.digest:
+            raise Equivocation(
+                f"{remote.location}: two different revocation lists are signed as number {found.number}"
+            )
+    remember_revocations(found, remote, trusted, memory)
+    return found
+
+
+def remember_revocations(
+    listed: RevocationList, remote: RemoteBundle, trusted: TrustedKeys, memory: ReleaseMemory
+) -> None:
+    """Remember a store's list under every trusted key."""
+    for key in trusted.keys if listed.number else ():
+        memory.remember(key.key_id, _store_name(remote), SeenRelease(listed.number, listed.digest))
+
+
+def _store_name(remote: RemoteBundle) -> str:
+    return f"{REVOCATIONS_TYPE} {remote.location}"  # a lineage has no colon, so no release is mistaken for a list

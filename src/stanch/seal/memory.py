@@ -54,7 +54,7 @@ def check_release(
         allow_older_unsafe: Accept a release that is older than one seen before.
 
     Raises:
-        Rollback: It is older than ``min_release``, or than one of the lineage seen from one of the publisher's keys.
+        Rollback: It is older than ``min_release``, or than one of the lineage seen from any of the publisher's keys.
         Equivocation: The same number was seen on another release; no setting allows this.
     """
     lineage, release = manifest.lineage, SeenRelease(manifest.release_number, manifest.release_digest)
@@ -62,7 +62,7 @@ def check_release(
         raise Rollback(f"{lineage}: expected release {min_release} or later, found {release.number}")
     # Of a marked copy earlier releases of stanch remembered the manifest.
     digests = {release.digest, publisher.sha256.hex()}
-    for key_id in publisher.signer_key_ids:
+    for key_id in publisher.publisher_key_ids:
         seen = memory.last(key_id, lineage)
         if seen is None or seen.number < release.number:
             continue
@@ -70,7 +70,7 @@ def check_release(
             if seen.digest not in digests:
                 raise Equivocation(
                     f"{lineage}: two different releases are signed as number {release.number}",
-                    why=f"another one was opened before from {key_id}",
+                    why=f"another one was opened before, by {key_id} or a key trusted beside it",
                     next_step="ask the publisher which one is right",
                 )
         elif not allow_older_unsafe:
@@ -79,6 +79,12 @@ def check_release(
                 next_step="fetch the newest release",
             )
     return release
+
+
+def remember_release(memory: ReleaseMemory, publisher: VerifiedDigest, lineage: str, release: SeenRelease) -> None:
+    """Remember a release under every key of its publisher, so that no other key of it takes the lineage back."""
+    for key_id in publisher.publisher_key_ids:
+        memory.remember(key_id, lineage, release)
 
 
 class VolatileReleases:

@@ -14,7 +14,7 @@ from stanch.seal.folder import RECIPIENTS_NAME, BundleFolder, BundlePlace
 from stanch.seal.index import IndexFile, SealedIndex, parse_index
 from stanch.seal.keys import ReleaseRoot
 from stanch.seal.manifest import BaseModel, Manifest
-from stanch.seal.memory import ReleaseMemory, check_release
+from stanch.seal.memory import ReleaseMemory, check_release, remember_release
 from stanch.seal.recipients import MAX_RECIPIENTS_FILE, Recipients, unwrap_root
 from stanch.seal.segments import SegmentReader, SignedStreams, Verify
 from stanch.seal.times import now_utc
@@ -92,8 +92,7 @@ def open_bundle(
     except BaseException:
         root.wipe()
         raise
-    for key_id in publisher.signer_key_ids:
-        memory.remember(key_id, manifest.lineage, release)
+    remember_release(memory, publisher, manifest.lineage, release)
     return OpenBundle(manifest, index, reader, root)
 
 

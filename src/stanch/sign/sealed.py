@@ -62,4 +62,5 @@ def verify_manifest(manifest: bytes, bundle: Bundle, trusted: TrustedKeys | Time
     if verified.statement.predicate != read.predicate:
         raise PolicyViolation("the signature names another line of releases or number than the manifest")
     moment = trusted.signed_at(bundle) if isinstance(trusted, Timestamped) else None
-    return VerifiedDigest(read.digest.value, verified.signer_key_ids, moment)
+    keys = trusted.trusted.keys if isinstance(trusted, Timestamped) else trusted.keys
+    return VerifiedDigest(read.digest.value, verified.signer_key_ids, moment, tuple(key.key_id for key in keys))

@@ -4,12 +4,12 @@ import contextlib
 import os
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from stanch.errors import Conflict, InvalidInput, MissingExtraError, NotFound, StoreError, StoreUnsafe
+from stanch.errors import Conflict, InvalidInput, MissingExtraError, NotFound, StoreError, StoreTimeout, StoreUnsafe
 from stanch.store.blob import CREATE, BlobInfo, Buffer, Match, PutMode, check_key
 from stanch.store.host import is_loopback
 
@@ -22,6 +22,9 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,62}")
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _STATUS = re.compile(r"status code: (\d{3} [A-Za-z ]{1,40})")
 _BEHIND_THE_END = "416 "  # HTTP: range not satisfiable
+_TIMED_OUT = "kind: Timeout"  # in the debug text of the driver's errors
+_REQUEST_SECONDS = 60
+_SLOWEST = 500_000  # bytes a second: a line that is slower is taken for a dead one
 _PROBE = ".stanch-probe"  # no key of ours begins with a dot
 _PROBE_TEXT = b"stanch has put this here to see whether conditional writes are kept\n"
 
@@ -35,10 +38,11 @@ class ObjectBlobs:
     the service failed after writing it and was asked again; whoever minds compares the content.
     """
 
-    def __init__(self, store: "ObjectStore", name: str, *, version: Literal["e_tag", "version"] = "e_tag") -> None:
-        self._store = store
-        self._name = name
-        self._version: Literal["e_tag", "version"] = version
+    def __init__(self, connect: "Callable[[int], Service]") -> None:
+        """Take what connects with a limit of so many seconds a request."""
+        self._connect = connect
+        self._store, self._name, self._version = connect(_REQUEST_SECONDS)
+        self._patient: dict[int, ObjectStore] = {_REQUEST_SECONDS: self._store}
         self._probed = False
         self._lock = threading.Lock()
 
@@ -116,9 +120,21 @@ class ObjectBlobs:
             condition = {"e_tag": mode.etag} if self._version == "e_tag" else {"version": mode.etag}
         else:
             condition = "create" if mode == CREATE else "overwrite"
+        store = self._store_for(len(body))
         with object_errors(key, self._name):
-            done = obstore.put(self._store, key, body, mode=condition, use_multipart=False)
+            done = obstore.put(store, key, body, mode=condition, use_multipart=False)
         return BlobInfo(key, len(body), done[self._version] or "")
+
+    def _store_for(self, size: int) -> "ObjectStore":
+        """Return a connection whose requests may take as long as so many bytes need on a slow line, in whole minutes.
+
+        The driver's limit is of a whole request, and belongs to a connection.
+        """
+        more = -(-size // (_SLOWEST * _REQUEST_SECONDS)) if size > _SLOWEST else 0
+        seconds = _REQUEST_SECONDS * (1 + more)
+        if seconds not in self._patient:
+            self._patient[seconds] = self._connect(seconds).store
+        return self._patient[seconds]
 
     def _probe(self) -> None:
         """Put one key twice with CREATE, and once over a content that it never had: both must be refused."""
@@ -148,6 +164,12 @@ def object_errors(key: str, name: str) -> Iterator[None]:
     except (driver.AlreadyExistsError, driver.PreconditionError) as error:
         raise Conflict(f"blob {key}: exists already, or is not the expected content") from error
     except (driver.BaseError, ValueError, OSError) as error:
+        if _TIMED_OUT in str(error):
+            raise StoreTimeout(
+                f"blob {key}: {name} did not answer in time",
+                why="the line is slow or dead, or the service is",
+                next_step="repeat; what is there is used",
+            ) from error
         status = _STATUS.search(str(error))
         raise StoreError(
             f"blob {key}: {name} failed",
@@ -166,12 +188,11 @@ class Service(NamedTuple):
 
 def connect_objects(uri: str) -> ObjectBlobs:
     """Return the object store at ``s3://bucket/prefix``, ``gs://…`` or ``az://…``; see :func:`connect_service`."""
-    service = connect_service(uri)
-    return ObjectBlobs(service.store, service.name, version=service.version)
+    return ObjectBlobs(lambda seconds: connect_service(uri, seconds=seconds))
 
 
-def connect_service(uri: str) -> Service:
-    """Connect to the bucket at ``s3://bucket/prefix``, ``gs://…`` or ``az://…``.
+def connect_service(uri: str, *, seconds: int = _REQUEST_SECONDS) -> Service:
+    """Connect to the bucket at ``s3://bucket/prefix``, ``gs://…`` or ``az://…``; a request takes ``seconds`` at most.
 
     Endpoint, region and credentials come from the environment (``AWS_*``, ``GOOGLE_*``, ``AZURE_*``) and the machine's
     role, never from the URI.
@@ -195,7 +216,7 @@ def connect_service(uri: str) -> Service:
         "allow_http": parts.scheme == "s3" and _endpoint_is_local(),
         "allow_invalid_certificates": False,
         "connect_timeout": timedelta(seconds=5),
-        "timeout": timedelta(seconds=60),
+        "timeout": timedelta(seconds=seconds),
     }
     name = f"{parts.scheme}://{parts.netloc}"
     root = prefix or None
