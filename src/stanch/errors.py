@@ -19,7 +19,8 @@ secret or a training row. The family decides the exit code of the command line a
       LeakFound                   1  409  a leak was found
       Inconclusive                5  409  the evidence does not decide
       StoreError                  4  503  the ground gave way
-        NotFound(2, 404) Conflict StoreUnsafe StoreTimeout CommitUnknown LedgerUnavailable ClockWentBack OutcomeNotRecorded
+        NotFound(2, 404) Conflict StoreUnsafe StoreTimeout CommitUnknown LedgerUnavailable ClockWentBack
+        OutcomeNotRecorded
       MissingExtraError           4  501  an optional part is not installed
       ExternalError               4  502  another program or service failed
 """

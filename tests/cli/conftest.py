@@ -17,11 +17,10 @@ import life
 from stanch.cli.frame import run
 from stanch.crypto import SigningKey
 from stanch.crypto.passphrase import Passphrase
-from stanch.release import deliver
+from stanch.release import RemoteBundle, deliver
 from stanch.scan import SpanIndex
-from stanch.seal import SealParams, seal
+from stanch.seal import SealParams, VolatileReleases, read_manifest, seal
 from stanch.sign import TrustedKeys, sign_manifest
-from stanch.store import FileBlobs
 from stanch.workspace import Workspace
 from stanch.workspace.verbs_log import verify_log
 from stanch.workspace.verbs_model import pass_gate
@@ -131,7 +130,9 @@ def files(template, tmp_path_factory):
     made.owner = made.w / ".stanch/keys/people/owner.json"
     made.zeros, made.store = "0" * 64, place / "store"
     trusted = TrustedKeys((SigningKey.load(made.sign_pem).public,))
-    made.store_uri = f"file:{made.store}/{deliver(made.sealed, FileBlobs(made.store), trusted).bundle_id}"
+    remote = RemoteBundle.at(f"file:{made.store}", read_manifest(made.sealed).bundle_id)
+    deliver(made.sealed, remote, trusted, memory=VolatileReleases())
+    made.store_uri = f"{remote.location}/{remote.bundle_id}"
     made.no_model = place / "no-model"
     made.no_model.mkdir()
     made.leak = life.certify(

@@ -8,8 +8,10 @@ from pathlib import Path
 from stanch.crypto import SigningKey
 from stanch.crypto.identity import generate_identity
 from stanch.errors import StoreError
-from stanch.release import RemoteBundle
-from stanch.seal import SealParams, seal
+from stanch.release import DeliverParams, RemoteBundle
+from stanch.release import deliver as deliver_bundle
+from stanch.release import revoke as revoke_recipient
+from stanch.seal import SealParams, VolatileReleases, read_manifest, seal
 from stanch.sign import TrustedKeys, sign_manifest
 from stanch.store import FileBlobs
 
@@ -53,6 +55,17 @@ def make_world(folder, **options):
     publisher, identities = SigningKey.generate("p256"), (generate_identity(), generate_identity())
     sealed = make_bundle(folder, publisher, [identity.recipient for identity in identities], **options)
     return World(publisher, identities, sealed.path, sealed)
+
+
+def deliver(bundle, blobs, trusted, *, memory=None, **params):
+    """Deliver to a store of which the publisher knows nothing, unless it remembers."""
+    remote = RemoteBundle(blobs, "file:here", read_manifest(bundle).bundle_id)
+    return deliver_bundle(bundle, remote, trusted, memory=memory or VolatileReleases(), params=DeliverParams(**params))
+
+
+def revoke(remote, order, trusted, *, memory=None):
+    """Revoke at a store of which the publisher knows nothing, unless it remembers."""
+    return revoke_recipient(remote, order, trusted, memory=memory or VolatileReleases())
 
 
 class Store:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from delivery_world import Store, die, dies_at, open_store
+from delivery_world import Store, deliver, die, dies_at, open_store
 
 from stanch.crypto import VerifyKey
-from stanch.release import FetchParams, RemoteBundle, deliver, fetch
+from stanch.release import FetchParams, RemoteBundle, fetch
 from stanch.seal import VolatileReleases
 from stanch.sign import TrustedKeys
 

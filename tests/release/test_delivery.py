@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,7 +17,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # the test folders are no packages
 
-from delivery_world import MIB, Store, fails_at, make_bundle, make_world, open_store
+from delivery_world import MIB, Store, deliver, fails_at, make_bundle, make_world, open_store, revoke
 
 from stanch.crypto import SigningKey
 from stanch.crypto.identity import generate_identity
@@ -32,6 +33,7 @@ from stanch.errors import (
     PolicyViolation,
     Rollback,
     StoreError,
+    StoreTimeout,
     Tampered,
     UnexpectedFile,
     VerificationError,
@@ -42,12 +44,10 @@ from stanch.release import (
     RemoteConflict,
     Revoked,
     RevokeOrder,
-    deliver,
     fetch,
     fetch_key,
     open_copy,
     read_publisher,
-    revoke,
 )
 from stanch.release.pool import run_all
 from stanch.seal import FileReleases, Recipients, VolatileReleases, rekey, verify_sealed
@@ -119,7 +119,112 @@ def test_what_was_delivered_is_fetched_and_opens(world, uri, tmp_path):
     assert (again.sent, again.skipped) == (0, report.sent)
     remote.blobs.put(remote.key("body/00001.floe"), b"x", mode=REPLACE)
     with pytest.raises(RemoteConflict, match="00001"):
-        deliver(world.bundle, open_blobs(uri), world.trusted)
+        deliver(world.bundle, open_blobs(uri), world.trusted, check=True)
+
+
+def test_a_key_goes_out_without_a_byte_of_the_streams(world, blobs):
+    deliver(world.bundle, blobs, world.trusted, with_key=False)
+    store = Store(blobs)
+    report = deliver(world.bundle, store, world.trusted)
+    assert (report.sent, report.skipped) == (1, len(world.sealed.manifest.streams) + 3)
+    assert not [key for _, key in store.calls if key.endswith((".floe", "digests.bin"))]
+
+
+def revokes_at(world, blobs, at):
+    """Return what takes the bundle back from its first recipient when a call is reached."""
+    order = RevokeOrder(world.identities[0].describe().key_id, "left", world.publisher, datetime.now(UTC))
+    done = []
+
+    def before(_count, name, key):
+        if (name, key.rpartition("/")[2]) == at and not done:
+            done.append(at)
+            revoke(world.remote(blobs), order, world.trusted)
+
+    return before
+
+
+@pytest.mark.parametrize("at", [("put", "00003.floe"), ("put", "recipients.json"), ("get", "recipients.json")])
+def test_what_is_revoked_while_it_is_delivered_does_not_stay_out(world, blobs, at):
+    """A copy waits in the store, as its streams are compared again its key is revoked."""
+    deliver(world.bundle, blobs, world.trusted, with_key=False)
+    blobs.delete(f"{world.bundle_id}/body/00003.floe")
+    with pytest.raises((Revoked, Conflict)):
+        deliver(world.bundle, Store(blobs, before=revokes_at(world, blobs, at)), world.trusted, check=True)
+    kept = Recipients.parse(blobs.get(f"{world.bundle_id}/recipients.json"))
+    assert world.identities[0].describe().key_id not in {stanza.key_id for stanza in kept.stanzas}
+
+
+def test_where_the_line_is_too_slow_streams_go_one_by_one(world, blobs, tmp_path):
+    under_way, most, lock = [0], [], threading.Lock()
+
+    class Slow(Store):
+        def put(self, key, data, *, mode):
+            with lock:
+                under_way[0] += 1
+                most.append(under_way[0])
+            try:
+                time.sleep(0.05)
+                if under_way[0] > 1:
+                    raise StoreTimeout("the line is slow")
+                return super().put(key, data, mode=mode)
+            finally:
+                with lock:
+                    under_way[0] -= 1
+
+    assert deliver(world.bundle, Slow(blobs), world.trusted).sent == len(world.sealed.manifest.streams) + 4
+    assert max(most) > 1
+    assert_opens(world, get(world, blobs, tmp_path / "got").path)
+
+
+def test_a_line_that_is_dead_ends_the_delivery(world, blobs):
+    def before(_count, name, _key):
+        if name == "put":
+            raise StoreTimeout("the line is dead")
+
+    with pytest.raises(StoreTimeout):
+        deliver(world.bundle, Store(blobs, before=before), world.trusted)
+
+
+def test_a_service_that_refuses_and_holds_nothing_is_asked_again(world, blobs):
+    """S3 answers 409 while another writer of the key is under way, who may fail after all."""
+    refused = []
+
+    def before(_count, name, key):
+        if name == "put" and key.endswith("00001.floe") and len(refused) < 2:
+            refused.append(key)
+            raise Conflict("409")
+
+    assert deliver(world.bundle, Store(blobs, before=before), world.trusted).skipped == 0
+
+    def always(_count, name, key):
+        if name == "put" and key.endswith("00001.floe"):
+            raise Conflict("409")
+
+    blobs.delete(f"{world.bundle_id}/body/00001.floe")
+    with pytest.raises(StoreError, match="holds none"):
+        deliver(world.bundle, Store(blobs, before=always), world.trusted, check=True)
+
+
+def test_a_release_is_remembered_under_every_key_of_its_publisher(world, blobs, tmp_path):
+    """An old key signed release 1, a new one release 2; who trusts both is not led back to 1, nor to another 2."""
+    recipients, new = [identity.recipient for identity in world.identities], SigningKey.generate("p256")
+    newer = make_bundle(tmp_path / "2", new, recipients, number=2, sizes={"a": 5})
+    twin = make_bundle(tmp_path / "3", world.publisher, recipients, number=2, sizes={"a": 5})
+    both, memory = TrustedKeys((world.publisher.public, new.public)), VolatileReleases()
+    for bundle in (world.bundle, newer.path, twin.path):
+        deliver(bundle, blobs, both)
+
+    def pull(bundle_id, name):
+        return fetch(RemoteBundle(blobs, "file:here", bundle_id), tmp_path / name, both, memory=memory)
+
+    pull(newer.manifest.bundle_id, "a")
+    with pytest.raises(Rollback, match="older than release 2"):
+        pull(world.bundle_id, "b")
+    with pytest.raises(Equivocation):
+        pull(twin.manifest.bundle_id, "b")
+    for bundle, error in ((world.bundle, Rollback), (twin.path, Equivocation)):
+        with pytest.raises(error):
+            open_copy(bundle, both, [world.identities[0]], memory=memory)
 
 
 def test_a_web_server_may_hand_it_out(world, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # the test folders are no packages
 
-from delivery_world import MIB, Store, make_bundle, make_world
+from delivery_world import MIB, Store, deliver, make_bundle, make_world, revoke
 
 from stanch.crypto import SigningKey
 from stanch.crypto.identity import generate_identity
@@ -23,7 +23,7 @@ from stanch.errors import (
     StoreError,
     Tampered,
 )
-from stanch.release import Revocation, RevocationList, Revoked, RevokeOrder, deliver, open_remote, revoke
+from stanch.release import Revocation, RevocationList, Revoked, RevokeOrder, open_remote
 from stanch.seal import OpenParams, SealParams, VolatileReleases, seal
 from stanch.seal.layout import PLAIN, SEGMENT
 from stanch.sign import TrustedKeys, sign_manifest

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))  # the test folders are no packages
 
-from delivery_world import Store, make_bundle, make_world, open_store
+from delivery_world import Store, deliver, make_bundle, make_world, open_store, revoke
 
 from stanch.crypto import SigningKey
 from stanch.crypto.passphrase import Passphrase
@@ -33,12 +33,10 @@ from stanch.release import (
     RevocationList,
     Revoked,
     RevokeOrder,
-    deliver,
     fetch,
     open_copy,
     open_remote,
     read_revocations,
-    revoke,
 )
 from stanch.seal import Recipients, VolatileReleases
 from stanch.sign import Scope, Statement, Subject, TrustedKeys, sign_statement
@@ -212,6 +210,32 @@ def test_an_older_list_or_none_is_noticed(world, blobs, tmp_path):
     blobs.delete(LIST)
     with pytest.raises(Rollback, match="found 0"):
         get(world, blobs, tmp_path / "c", memory)
+
+
+def test_a_store_that_drops_the_list_does_not_make_the_publisher_sign_it_away(world, blobs, tmp_path):
+    memory = VolatileReleases()
+    revoke(world.remote(blobs), order(world, 0), world.trusted, memory=memory)
+    first = blobs.get(LIST)
+    revoke(world.remote(blobs), order(world, 1), world.trusted, memory=memory)
+    deliver(make_bundle(tmp_path / "2", world.publisher, [world.identities[0].recipient], sizes={"b": 1}).path,
+            blobs, world.trusted, memory=memory)  # fmt: skip
+    blobs.delete(LIST)
+    for _ in range(2):
+        with pytest.raises(Rollback, match="number 2"):
+            revoke(world.remote(blobs), order(world, 1), world.trusted, memory=memory)
+        with pytest.raises(Rollback, match="number 2"):
+            deliver(world.bundle, blobs, world.trusted, memory=memory)
+        blobs.put(LIST, first, mode=REPLACE)
+    assert blobs.get(LIST) == first
+
+
+@pytest.mark.usefixtures("blobs")
+def test_a_store_is_one_store_from_wherever_it_is_named(world, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("store")
+    names = {RemoteBundle.at(f"file:{place}", world.bundle_id).location for place in ("store", "./store/", "link")}
+    names |= {RemoteBundle.open(f"file://{tmp_path}/store/{world.bundle_id}").location}
+    assert names == {f"file:{tmp_path}/store"}
 
 
 def test_only_the_publisher_revokes(world, blobs, tmp_path):

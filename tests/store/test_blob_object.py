@@ -1,8 +1,8 @@
 """The object driver alone: what it refuses, and how it fails."""
 
 import contextlib
-import os
 import http.server
+import os
 import sys
 import threading
 
@@ -65,11 +65,11 @@ def test_a_prefix_is_probed_once_and_the_probe_is_not_seen(s3):
 
 
 def test_a_large_blob_has_the_time_that_a_slow_line_takes(s3, monkeypatch):
-    """Four megabytes at a megabyte and a half a second, where a request without them may take one second."""
+    """Two megabytes at a megabyte and a half a second, where a request without them may take one second."""
     monkeypatch.setattr("stanch.store.blob_object._REQUEST_SECONDS", 1)
     with servers.slow_proxy(int(s3.endpoint.rpartition(":")[2]), 1_500_000) as port:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-        body = os.urandom(4_000_000)
+        body = os.urandom(2_000_000)
         blobs = open_blobs(s3.uri())
         blobs.put("k", body, mode=CREATE)
         assert blobs.head("k").size == len(body)

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path)
+LISTS_SEEN = click.option(
+    "--memory", type=FILE,
+    help="Where the newest revocation list is remembered; default beside the key, in a workspace its log.",
+)  # fmt: skip
 _KEY_ID = re.compile(r"[a-z0-9-]+:[0-9a-f]{32}")
 
 
@@ -53,10 +57,15 @@ def read_revocation_list(
 @click.argument("uri")
 @click.option("--trust", type=FILE, help="The publisher's public key; by default the workspace's own.")
 @click.option("--before-receipt", is_flag=True, help="Send the key though no receipt is there; the log says so.")
-def deliver(bundle: Path, uri: str, *, trust: Path | None, before_receipt: bool) -> Result:
+@click.option("--check", is_flag=True, help="Compare every byte in the store, also of a bundle that is there whole.")
+@LISTS_SEEN
+def deliver(
+    bundle: Path, uri: str, *, trust: Path | None, before_receipt: bool, check: bool, memory: Path | None
+) -> Result:  # fmt: skip
     """Put BUNDLE into the store at URI (file:, s3:, gs:, az:), whole or not at all. Repeat it to go on.
 
     Inside a workspace this is an act of it, for copies that it made; what opens one waits for its recipient's receipt.
+    Of a bundle that is there whole only the key is sent.
     """
     from stanch.cli.ground import open_workspace_if_any  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.sign import TrustedKeys  # noqa: PLC0415 - same
@@ -69,11 +78,11 @@ def deliver(bundle: Path, uri: str, *, trust: Path | None, before_receipt: bool)
         with workspace:
             trusted = trusted or TrustedKeys(workspace.keys.publics("publisher"))
             report = deliver_copy(
-                workspace, bundle, uri, trusted, before_receipt=before_receipt, progress=frame.progress()
+                workspace, bundle, uri, trusted, before_receipt=before_receipt, check=check, progress=frame.progress()
             )
             awaited = None if report.has_key else _awaited(workspace, bundle)
-    elif trusted is not None:
-        report = _deliver_alone(bundle, uri, trusted)
+    elif trusted is not None and trust is not None:
+        report = _deliver_alone(bundle, uri, trusted, memory or trust.with_suffix(".releases"), check=check)
     else:
         raise InvalidInput("release deliver: expected --trust", why="there is no workspace whose key it could be")
     place = f"{uri.rstrip('/')}/{report.bundle_id}"
@@ -104,17 +113,19 @@ def _awaited(workspace: "Workspace", bundle: Path) -> "Receipt | None":
     return expect_receipt(workspace, Digest.sha256(read_manifest(bundle).to_bytes()))
 
 
-def _deliver_alone(bundle: Path, uri: str, trusted: "TrustedKeys") -> "DeliveryReport":
-    from stanch.release import QuorumFiles, quorum_folder, read_publisher  # noqa: PLC0415 - as in the commands
+def _deliver_alone(
+    bundle: Path, uri: str, trusted: "TrustedKeys", memory: Path, *, check: bool
+) -> "DeliveryReport":  # fmt: skip
+    from stanch.release import DeliverParams, QuorumFiles, RemoteBundle, quorum_folder, read_publisher  # noqa: PLC0415 - as in the commands  # noqa: PLC0415 - same
     from stanch.release import deliver as deliver_bundle  # noqa: PLC0415 - same
-    from stanch.store import open_blobs  # noqa: PLC0415 - same
+    from stanch.seal import FileReleases  # noqa: PLC0415 - same
 
     # Read first: a `file:` store is made when it is opened; not for nothing.
     manifest, publisher = read_publisher(bundle, trusted)
     quorum = QuorumFiles.read(quorum_folder(bundle)) if manifest.quorum is not None else None
-    return deliver_bundle(
-        bundle, open_blobs(uri), trusted, decided=publisher, quorum=quorum, progress=current().progress()
-    )
+    params = DeliverParams(decided=publisher, quorum=quorum, check=check, progress=current().progress())
+    remote = RemoteBundle.at(uri, manifest.bundle_id)
+    return deliver_bundle(bundle, remote, trusted, memory=FileReleases(memory), params=params)
 
 
 @click.command("fetch", cls=Leaf)
@@ -170,8 +181,10 @@ def fetch(
     "--trust", type=FILE, multiple=True,
     help="An older public key of the publisher; or the TOML file of those who read, if they demand several signatures.",
 )  # fmt: skip
+@LISTS_SEEN
 def revoke(
-    uri: str, recipient: str, *, sign_keys: tuple[Path, ...], reason: str, trust: tuple[Path, ...]
+    uri: str, recipient: str, *, sign_keys: tuple[Path, ...], reason: str, trust: tuple[Path, ...],
+    memory: Path | None,
 ) -> Result:  # fmt: skip
     """Take the bundle at URI back from RECIPIENT (its text or key id): remove its stanza, sign the list.
 
@@ -182,6 +195,7 @@ def revoke(
     from stanch.crypto.recipient import parse_recipient  # noqa: PLC0415 - same
     from stanch.release import RemoteBundle, RevokeOrder  # noqa: PLC0415 - same
     from stanch.release import revoke as revoke_recipient  # noqa: PLC0415 - same
+    from stanch.seal import FileReleases  # noqa: PLC0415 - same
     from stanch.workspace.verbs_deliver import revoke_copy  # noqa: PLC0415 - same
 
     signers = [SigningKey.load(path) for path in sign_keys]
@@ -199,7 +213,9 @@ def revoke(
     elif signers:
         first, *others = signers
         order = RevokeOrder(named or recipient, reason, first, now, tuple(others))
-        made = revoke_recipient(remote, order, _join_trust([key.public for key in signers], named_keys))
+        seen = FileReleases(memory or sign_keys[0].with_suffix(".releases"))
+        own = [key.public for key in signers]
+        made = revoke_recipient(remote, order, _join_trust(own, named_keys), memory=seen)
     else:
         raise InvalidInput("release revoke: expected --sign-key", why="there is no workspace whose key it could be")
     text = (

@@ -1,5 +1,5 @@
 from .copy import CopyOrder, ReleasedCopy, create_copy, open_copy, read_publisher
-from .deliver import DeliveryReport, RemoteConflict, deliver
+from .deliver import DeliverParams, DeliveryReport, RemoteConflict, deliver
 from .fetch import FetchedBundle, FetchParams, fetch
 from .fetch_key import fetch_key
 from .fingerprint import Fingerprint, take_fingerprint
@@ -19,6 +19,7 @@ __all__ = [
     "NO_REVOCATIONS",
     "Approver",
     "CopyOrder",
+    "DeliverParams",
     "DeliveryReport",
     "Evaluate",
     "FetchParams",

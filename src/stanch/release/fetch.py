@@ -142,9 +142,7 @@ def read_beside(
 def read_recipients(remote: RemoteBundle, signed: SignedManifest) -> Recipients:
     """Return who a delivered bundle names, if the document belongs to that bundle."""
     recipients = Recipients.parse(remote.document(RECIPIENTS_NAME, MAX_RECIPIENTS_FILE))
-    expected = (signed.manifest.bundle_id, signed.publisher.sha256.hex())
-    if (recipients.bundle_id, recipients.manifest_sha256) != expected:
-        raise Tampered(f"{RECIPIENTS_NAME}: belongs to another bundle")
+    recipients.check_manifest(signed.manifest, signed.publisher.sha256)
     return recipients
 
 

@@ -60,7 +60,15 @@ class RemoteBundle:
             )
         if location.startswith("file:") and not Path(location.removeprefix("file:")).is_dir():
             raise NotFound(f"{location}: there is no such folder")
-        return cls(open_blobs(location), location, bundle_id)
+        return cls.at(location, bundle_id)
+
+    @classmethod
+    def at(cls, location: str, bundle_id: str) -> Self:
+        """Name the place of a bundle in the store at ``location``; the folder of a ``file:`` store is made."""
+        scheme, _, rest = location.partition(":")
+        # One name from wherever it is looked at: what was seen in a store is remembered under it.
+        name = f"file:{Path(rest.removeprefix('//')).resolve()}" if scheme == "file" else location.rstrip("/")
+        return cls(open_blobs(location), name, bundle_id)
 
     def key(self, name: str) -> str:
         """Return the key of one part of the bundle."""

@@ -189,9 +189,7 @@ def newest_revocations(
                 next_step="ask the publisher; somebody may have put back an old list",
             )
         if seen is not None and seen.number == found.number and seen.digest != found.digest:
-            raise Equivocation(
-                f"{remote.location}: two different revocation lists are signed as number {found.number}"
-            )
+            raise Equivocation(f"{remote.location}: two different revocation lists are signed as number {found.number}")
     remember_revocations(found, remote, trusted, memory)
     return found
 

@@ -1,7 +1,7 @@
 """Taking a delivered bundle back from one recipient."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
@@ -10,8 +10,14 @@ from stanch.crypto import SigningKey
 from stanch.errors import Conflict, InvalidInput, NotFound
 from stanch.release.quorum_files import QuorumFiles, approval_name
 from stanch.release.remote import RemoteBundle
-from stanch.release.revocations import REVOCATIONS_NAME, Revocation, RevocationList, read_revocations
-from stanch.seal import Recipients
+from stanch.release.revocations import (
+    REVOCATIONS_NAME,
+    Revocation,
+    RevocationList,
+    newest_revocations,
+    remember_revocations,
+)
+from stanch.seal import Recipients, ReleaseMemory
 from stanch.seal.folder import RECIPIENTS_NAME
 from stanch.seal.recipients import MAX_RECIPIENTS_FILE
 from stanch.seal.times import format_time
@@ -41,7 +47,7 @@ class RevokeOrder:
     others: tuple[SigningKey, ...] = ()
 
 
-def revoke(remote: RemoteBundle, order: RevokeOrder, trusted: TrustedKeys) -> RevocationList:
+def revoke(remote: RemoteBundle, order: RevokeOrder, trusted: TrustedKeys, *, memory: ReleaseMemory) -> RevocationList:
     """Enter a recipient into the store's revocation list, then remove its stanza from the delivered bundle.
 
     A copy that opens by quorum has one recipient, who stands in its record: all stanzas and approvals go. Of another
@@ -54,6 +60,7 @@ def revoke(remote: RemoteBundle, order: RevokeOrder, trusted: TrustedKeys) -> Re
         remote: The delivered bundle.
         order: Whom and why.
         trusted: The publisher's keys, old ones too, and how many must have signed; they check what lies in the store.
+        memory: The publisher's own, of this store's lists: what was once revoked is not signed away.
 
     Returns:
         The list as it now stands.
@@ -61,6 +68,7 @@ def revoke(remote: RemoteBundle, order: RevokeOrder, trusted: TrustedKeys) -> Re
     Raises:
         InvalidInput: The key id is not a recipient of the bundle.
         VerificationError: What lies in the store is not the publisher's, or ``trusted`` does not accept who signs.
+        Rollback: The store's list is older than one seen there before; nothing was signed.
         Conflict: Somebody else kept changing the store.
     """
     manifest = remote.signed_manifest(trusted).manifest
@@ -70,7 +78,7 @@ def revoke(remote: RemoteBundle, order: RevokeOrder, trusted: TrustedKeys) -> Re
 
     def enter() -> RevocationList:
         mode = _mode(remote, REVOCATIONS_NAME)
-        found = read_revocations(remote.blobs, trusted, manifest.lineage)
+        found = newest_revocations(remote, trusted, manifest.lineage, memory)
         if order.key_id in found.revoked(manifest.bundle_id):
             return found
         there = _recipients(remote)
@@ -82,24 +90,40 @@ def revoke(remote: RemoteBundle, order: RevokeOrder, trusted: TrustedKeys) -> Re
         # Or the next reader would refuse the whole list.
         RevocationList.verify(data, trusted.for_lineage(manifest.lineage))
         remote.blobs.put(REVOCATIONS_NAME, data, mode=mode)
+        remember_revocations(new, remote, trusted, memory)
         return new
+
+    # The list first: should the second step fail, those who ask are refused already.
+    made = _again(enter)
+    withdraw(remote, {order.key_id}, owner, beside)
+    return made
+
+
+def withdraw(remote: RemoteBundle, key_ids: Collection[str], owner: str, beside: QuorumFiles | None) -> None:
+    """Remove the stanzas of some recipients from a delivered bundle, and the approvals that lie beside it.
+
+    Args:
+        remote: The delivered bundle.
+        key_ids: Whose.
+        owner: The recipient of a copy that opens by quorum, whose are all stanzas; else empty.
+        beside: What goes beside such a copy.
+
+    Raises:
+        Conflict: Somebody else kept changing the store.
+    """
 
     def remove() -> None:
         mode = _mode(remote, remote.key(RECIPIENTS_NAME))
         old = _recipients(remote)
-        kept = tuple(stanza for stanza in old.stanzas if order.key_id not in {owner, stanza.key_id})
+        kept = tuple(stanza for stanza in old.stanzas if not {owner, stanza.key_id} & {*key_ids})
         if kept != old.stanzas:
             new = Recipients(old.bundle_id, old.manifest_sha256, old.epoch + 1, kept)
             remote.blobs.put(remote.key(RECIPIENTS_NAME), new.to_bytes(), mode=mode)
 
-    # The list first: should the second step fail, those who ask are refused already.
-    made = _again(enter)
     _again(remove)
-    if beside is not None:
-        for x in beside.approvals:
-            with contextlib.suppress(NotFound):  # somebody else took it away
-                remote.blobs.delete(remote.key(approval_name(x)))
-    return made
+    for x in beside.approvals if beside is not None else ():
+        with contextlib.suppress(NotFound):  # somebody else took it away
+            remote.blobs.delete(remote.key(approval_name(x)))
 
 
 def _mode(remote: RemoteBundle, key: str) -> PutMode:

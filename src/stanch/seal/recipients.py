@@ -61,6 +61,11 @@ class Recipients:
             if stanza.not_after is not None:
                 parse_time(stanza.not_after, what=f"{_NAME}, not_after")
 
+    def check_manifest(self, manifest: Manifest, sha256: bytes) -> None:
+        """Raise :class:`Tampered` where the document belongs to another bundle, or to another manifest of it."""
+        if (self.bundle_id, self.manifest_sha256) != (manifest.bundle_id, sha256.hex()):
+            raise Tampered(f"{_NAME}: belongs to another bundle", next_step="fetch the bundle again")
+
     def to_bytes(self) -> bytes:
         """Return the canonical JSON of the document."""
         return canonical_json(
@@ -154,8 +159,7 @@ def unwrap_root(
         NoIdentityMatched: No stanza is for one of ``identities``.
         DecryptionFailed: The stanza was changed, or carries another root than the signed one.
     """
-    if recipients.bundle_id != manifest.bundle_id or recipients.manifest_sha256 != manifest_sha256.hex():
-        raise Tampered(f"{_NAME}: belongs to another bundle", next_step="fetch the bundle again")
+    recipients.check_manifest(manifest, manifest_sha256)
     end = None if manifest.not_after is None else parse_time(manifest.not_after, what="manifest.json, not_after")
     if end is not None and now >= end:
         raise GrantExpired(f"the release ended at {manifest.not_after}", next_step="ask the publisher for a new one")

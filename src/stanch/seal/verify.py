@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from stanch.errors import Tampered
 from stanch.seal.folder import RECIPIENTS_NAME, BundleFolder
 from stanch.seal.layout import list_segments
 from stanch.seal.manifest import Manifest, StreamEntry
@@ -47,9 +46,7 @@ def verify_sealed(src: Path, publisher: VerifiedDigest, *, progress: Progress = 
     """
     folder = BundleFolder(src)
     manifest = folder.verified_manifest(publisher)
-    recipients = Recipients.parse(folder.document(RECIPIENTS_NAME, MAX_RECIPIENTS_FILE))
-    if (recipients.bundle_id, recipients.manifest_sha256) != (manifest.bundle_id, publisher.sha256.hex()):
-        raise Tampered(f"{RECIPIENTS_NAME}: belongs to another bundle", next_step="fetch the bundle again")
+    recipients = read_recipients(folder, manifest, publisher)
     streams = SignedStreams(folder, manifest)
     total, done = sum(stream.stored for stream in manifest.streams), 0
     progress("verify", done, total)
@@ -58,6 +55,18 @@ def verify_sealed(src: Path, publisher: VerifiedDigest, *, progress: Progress = 
             done += stored
             progress("verify", done, total)
     return VerifiedSealed(manifest, recipients, total)
+
+
+def read_recipients(folder: BundleFolder, manifest: Manifest, publisher: VerifiedDigest) -> Recipients:
+    """Return who can open a bundle, once the document belongs to it.
+
+    Raises:
+        Tampered: It belongs to another bundle.
+        InvalidInput: It is malformed.
+    """
+    recipients = Recipients.parse(folder.document(RECIPIENTS_NAME, MAX_RECIPIENTS_FILE))
+    recipients.check_manifest(manifest, publisher.sha256)
+    return recipients
 
 
 def _verify_stream(streams: SignedStreams, stream: StreamEntry) -> int:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from stanch.errors import ApprovalsMissing
 from stanch.release import (
+    DeliverParams,
     DeliveryReport,
     QuorumFiles,
     RemoteBundle,
@@ -14,11 +15,11 @@ from stanch.release import (
     revoke,
 )
 from stanch.sign import TrustedKeys
-from stanch.store import open_blobs
 from stanch.terms import SILENT, ArtifactRef, Digest, EntryRef, JsonValue, Progress
 from stanch.workspace.act import ApprovalNeed, Done, Request
 from stanch.workspace.approvers import APPROVING
 from stanch.workspace.copies import KeptCopy
+from stanch.workspace.logged_lists import LoggedLists
 from stanch.workspace.opening import Workspace
 from stanch.workspace.release_state import ReleaseState
 from stanch.workspace.verbs_receipt import find_receipt
@@ -27,18 +28,19 @@ from stanch.workspace.verbs_release import model_of, model_of_copy
 
 def deliver_copy(
     workspace: Workspace, bundle: Path, uri: str, trusted: TrustedKeys, *, before_receipt: bool = False,
-    progress: Progress = SILENT,
+    check: bool = False, progress: Progress = SILENT,
 ) -> DeliveryReport:  # fmt: skip
     """Put a copy into the store at ``uri``; one that opens by quorum together with its record and the approvals.
 
     What opens it is left out until the log holds the recipient's receipt, unless ``before_receipt`` is set: then the
-    log says so. A bundle that the workspace did not make passed no gate here, and is refused.
+    log says so. A bundle that the workspace did not make passed no gate here, and is refused. Of a copy that was
+    delivered whole only what opens it is sent; with ``check`` every byte in the store is compared again.
 
     Raises:
         ApprovalsMissing: In profile ``team``, fewer people than the copy asks for have released it who may do so still.
         NotPermitted: The gate was not passed, or the role is missing.
         VerificationError: The bundle is not what its publisher signed, or the release's file names another model than
-            the log.
+            the log. Rollback: the store's revocation list is older than the log says.
         StoreError: The store failed; deliver again to go on.
     """
     manifest, publisher = read_publisher(bundle, trusted)
@@ -57,13 +59,14 @@ def deliver_copy(
     def run(_ref: EntryRef) -> Done[DeliveryReport]:
         _require_approvals(files, manifest.quorum.m if manifest.quorum is not None else 0)
         with_key = before_receipt or find_receipt(workspace, digest) is not None
-        report = deliver(
-            bundle, open_blobs(uri), trusted, decided=publisher, quorum=files, with_key=with_key, progress=progress
-        )
+        remote = RemoteBundle.at(uri, manifest.bundle_id)
+        memory = LoggedLists(workspace.ledger.reader(), remote)
+        params = DeliverParams(decided=publisher, quorum=files, with_key=with_key, check=check, progress=progress)
+        report = deliver(bundle, remote, trusted, memory=memory, params=params)
         sent: dict[str, JsonValue] = {
             "bundle": report.bundle_id, "sent": report.sent, "skipped": report.skipped, "key": report.has_key,
         }  # fmt: skip
-        return Done(report, sent)
+        return Done(report, sent | memory.seen())
 
     payload: dict[str, JsonValue] = {"manifest": str(digest), "before_receipt": before_receipt}
     asked = Request("release.deliver", "release:export", ref, payload, need)
@@ -87,8 +90,9 @@ def revoke_copy(
     ref = _find(workspace, signed.manifest.lineage, digest)[1]
 
     def run(ref: EntryRef) -> Done[tuple[EntryRef, RevocationList]]:
-        made = revoke(remote, order, trusted)
-        return Done((ref, made), {"number": made.number})
+        memory = LoggedLists(workspace.ledger.reader(), remote)
+        made = revoke(remote, order, trusted, memory=memory)
+        return Done((ref, made), {"number": made.number} | memory.seen())
 
     payload = {"bundle": remote.bundle_id, "key_id": order.key_id}
     return workspace.door.act(Request("release.revoke", "release:revoke", ref, payload), run)
