@@ -12,17 +12,18 @@ import pytest
 
 from stanch.crypto import SigningKey
 from stanch.crypto.identity import generate_identity
-from stanch.errors import Conflict, InvalidInput, NotFound, PolicyViolation, Tampered, VerificationError
+from stanch.errors import Conflict, InvalidInput, NotFound, PolicyViolation, Rollback, Tampered, VerificationError
 from stanch.mark import embed
+from stanch.release import RemoteBundle, RevokeOrder
 from stanch.seal import read_manifest
 from stanch.sign import TrustedKeys, sign_manifest
 from stanch.store import FileBlobs
 from stanch.terms import Digest
 from stanch.trace import PackInvalid, sign_receipt, verify_pack
-from stanch.workspace import verbs_deliver, verbs_trace
+from stanch.workspace import verbs_trace
 from stanch.workspace.copies import KeptCopy
 from stanch.workspace.release_state import ReleaseState
-from stanch.workspace.verbs_deliver import deliver_copy
+from stanch.workspace.verbs_deliver import deliver_copy, revoke_copy
 from stanch.workspace.verbs_receipt import expect_receipt, find_receipt, receipts_of, receive
 from stanch.workspace.verbs_release import release_folder
 
@@ -80,14 +81,33 @@ def test_another_copy_that_takes_its_place_meanwhile_is_not_sent(made, tmp_path,
     signature = sign_manifest(manifest, workspace.keys.signer("publisher"))
     (other / "manifest.sigstore.json").write_bytes(signature.to_bytes())
 
-    def move(*_):  # after it was decided and logged
+    def move(location, bundle_id):  # after it was decided and logged
         copy.path.rename(tmp_path / "aside")
         other.rename(copy.path)
-        return FileBlobs(tmp_path / "store")
+        return RemoteBundle(FileBlobs(tmp_path / "store"), location, bundle_id)
 
-    monkeypatch.setattr(verbs_deliver, "open_blobs", move)
+    monkeypatch.setattr(RemoteBundle, "at", move)
     with pytest.raises(Tampered, match="decided about"):
         deliver(workspace, copy, tmp_path / "store")
+
+
+def test_a_store_that_drops_its_revocation_list_is_told_by_the_log(made, material, tmp_path):
+    """The store forgets that acme was revoked: nothing goes out, and nothing is signed."""
+    workspace, copy, _ = made
+    store, signer = tmp_path / "store", workspace.keys.signer("publisher")
+    bundle_id = deliver(workspace, copy, store).bundle_id
+    order = RevokeOrder(material.acme.recipient.key_id, "left", signer, workspace.now())
+    remote, trusted = RemoteBundle.open(f"file:{store}/{bundle_id}"), TrustedKeys((signer.public,))
+    entry, listed = revoke_copy(workspace, remote, order, trusted)
+    told = json.loads(workspace.ledger.reader().entry(entry.index + 1))["unmapped"]["stanch"]["payload"]
+    assert told == {"number": 1, "revocations": {"store": f"file:{store}", "number": 1, "sha256": listed.digest}}
+    (store / "revocations.json").unlink()
+    with pytest.raises(Rollback, match="number 1"):
+        deliver(workspace, copy, store, before_receipt=True)
+    with pytest.raises(Rollback, match="number 1"):
+        revoke_copy(workspace, remote, order, trusted)
+    assert not (store / "revocations.json").exists()
+    assert deliver(workspace, copy, tmp_path / "another").sent  # of which the log says nothing
 
 
 @pytest.mark.parametrize(
