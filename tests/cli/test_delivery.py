@@ -22,8 +22,10 @@ def test_a_bundle_goes_to_a_store_and_comes_back_until_it_is_revoked(stanch, fil
     uri = again["uri"]
     assert f"next       the recipient: stanch release fetch {uri} --trust sign.pub.pem --out DIR" in sent.out
     words = ("release", "fetch", uri, "--trust", "sign.pub.pem", "--out")
-    assert stanch(*words, "got").code == 0
+    first = stanch(*words, "got")
+    assert (first.code, "sign.pub.releases is new" in first.out) == (0, True)
     assert stanch(*words, "got").code == 4
+    assert "is new" not in stanch(*words, "again").out
     assert stanch(*words, "more", "--json").json["data"]["release_number"] == 1
     open_ = ("release", "open", "got", "--identity", "acme.key", "--trust", "sign.pub.pem")
     assert stanch(*open_).code == 0

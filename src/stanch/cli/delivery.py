@@ -153,8 +153,9 @@ def fetch(
         timestamp_roots=roots_of(timestamp_roots) if timestamp_roots is not None else None,
         progress=current().progress(),
     )
-    seen = FileReleases(memory or trust.with_suffix(".releases"))
-    fetched = fetch_bundle(remote, out, trusted, memory=seen, params=params)
+    remembered = memory or trust.with_suffix(".releases")
+    is_new = not remembered.exists()
+    fetched = fetch_bundle(remote, out, trusted, memory=FileReleases(remembered), params=params)
     manifest = fetched.manifest
     text = (
         f"fetched    {out}: {manifest.lineage} release {manifest.release_number}, every segment matches; "
@@ -162,6 +163,11 @@ def fetch(
         f"next       stanch release {'open' if fetched.quorum is None else 'redeem'} {out} --identity KEY "
         f"--trust {trust.name}"
     )
+    if is_new:
+        text += (
+            f"\nmemory     {remembered} is new: an older release or revocation list could not be told. If you fetched "
+            "from this publisher before, name the file of then: --memory FILE; or pin: --min-release N"
+        )
     data: dict[str, JsonValue] = {
         "path": str(out), "lineage": manifest.lineage, "release_number": manifest.release_number,
         "received": fetched.received, "quorum": str(fetched.quorum) if fetched.quorum is not None else None,
