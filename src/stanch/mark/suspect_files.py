@@ -10,7 +10,16 @@ from pathlib import Path
 
 from stanch.errors import InvalidInput
 from stanch.mark.gguf import is_gguf
-from stanch.weights import INDEX_NAME, Adapter, Tensor, is_adapter, open_adapter, open_tensors, read_json_object
+from stanch.weights import (
+    INDEX_NAME,
+    Adapter,
+    Tensor,
+    is_adapter,
+    list_files,
+    open_adapter,
+    open_tensors,
+    read_json_object,
+)
 from stanch.weights.adapter import WEIGHTS_NAME
 
 MODEL_NAME = "model.safetensors"
@@ -102,6 +111,8 @@ def _model_files(path: Path) -> tuple[list[Path], Mapping[str, str]]:
 
 def _others(path: Path, read: list[Path] | tuple[Path, ...]) -> tuple[str, ...]:
     """Return the names of all files below ``path`` that could hold weights and are not among those that are read."""
-    names = (file for file in sorted(path.rglob("*")) if file.suffix.lower() in _COULD_HOLD and file not in read)
+    listing = list_files(path)
+    found = sorted(path / name for name in (*listing.files, *listing.others))
+    names = (file for file in found if file.suffix.lower() in _COULD_HOLD and file not in read)
     large = (file for file in names if file.is_file() and file.stat().st_size >= _LEAST_BYTES)
     return tuple(file.relative_to(path).as_posix() for file in large)

@@ -12,12 +12,12 @@ from pathlib import Path
 from stanch.crypto import FileHashName, SigningKey, sha256
 from stanch.errors import InvalidInput, PolicyViolation, Tampered, printable
 from stanch.sign.bundle import Bundle, sign_statement, verify_bundle
-from stanch.sign.files import Listing, Piece, hash_pieces, list_files, open_regular
+from stanch.sign.files import Piece, hash_pieces, open_regular
 from stanch.sign.policy import Policy, PredicateType, all_of
 from stanch.sign.resources import Resource, Serialization, read_resources, write_resources
 from stanch.sign.statement import Statement, Subject
 from stanch.terms import Digest
-from stanch.weights import check_paths
+from stanch.weights import Listing, check_paths, list_files
 
 MODEL_SIGNATURE_TYPE = "https://model_signing/signature/v1.0"
 SIGNATURE_NAME = "model.sig"
@@ -88,7 +88,7 @@ def sign_directory(path: Path, signer: SigningKey, *, hash: FileHashName = "blak
             the key is of another kind.
     """
     _require_model_key(signer)  # before hours of hashing
-    listing = list_files(path, (*GIT_PATHS, SIGNATURE_NAME))
+    listing = list_files(path, (*GIT_PATHS, SIGNATURE_NAME), hub=True)
     if listing.others:
         raise InvalidInput(
             f"{path}: holds links or special files: {_join(listing.others)}",
@@ -163,7 +163,7 @@ def verify_directory(
     if len(statement.subjects) != 1 or subject.digest.value != sha256(*(item.digest for item in resources)):
         raise PolicyViolation("the model signature's subject is not the digest of its own list")
     ignored = {name for name in (*GIT_PATHS, signature_name) if name in serialization.ignore_paths}
-    listing = list_files(path, ignored - {signature_name})
+    listing = list_files(path, ignored - {signature_name}, hub=True)
     if signature_name in ignored and _is_about(path, signature_name, bundle.payload):
         listing = Listing(tuple(name for name in listing.files if name != signature_name), listing.others)
     _compare(path, listing, serialization, resources)

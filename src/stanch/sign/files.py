@@ -1,31 +1,18 @@
-"""The files of a directory to sign or to verify: listed without following links, hashed in parallel streams."""
+"""The files of a directory to sign or to verify, opened without following links and hashed in parallel streams."""
 
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from stanch.crypto import FileHashName, Hasher
 from stanch.errors import InvalidInput
-from stanch.weights import find_blob
+from stanch.weights import find_file
 
 _BUFFER, _LARGE = 1 << 20, 16 << 20
 _WORKERS = min(8, os.cpu_count() or 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """What lies below a directory, as relative paths with ``/``, sorted by their UTF-8 bytes.
-
-    Attributes:
-        files: Regular files, also those that are blobs of a snapshot in the Hugging Face cache.
-        others: Links and special files; none of them is ever followed or opened.
-    """
-
-    files: tuple[str, ...]
-    others: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,42 +22,6 @@ class Piece:
     path: str
     start: int = 0
     end: int | None = None
-
-
-def list_files(root: Path, ignored: Iterable[str]) -> Listing:
-    """List everything below ``root`` but the ``ignored`` entries at its top.
-
-    Raises:
-        InvalidInput: ``root`` is no directory or cannot be read.
-    """
-    skipped = frozenset(ignored)
-    files: list[str] = []
-    others: list[str] = []
-    folders = [""]
-    try:
-        while folders:
-            folder = folders.pop()
-            with os.scandir(root / folder) as entries:
-                for entry in entries:
-                    name = f"{folder}{entry.name}"
-                    linked = entry.is_symlink()
-                    if linked and _blob(root, name) is None:
-                        others.append(name)
-                    elif name in skipped:
-                        continue
-                    elif entry.is_dir(follow_symlinks=False):
-                        folders.append(f"{name}/")
-                    else:
-                        (files if linked or entry.is_file(follow_symlinks=False) else others).append(name)
-    except OSError as error:
-        raise InvalidInput(f"{root}: expected a directory that can be read", why=error.strerror or "") from error
-    return Listing(tuple(sorted(files, key=os.fsencode)), tuple(sorted(others, key=os.fsencode)))
-
-
-def _blob(root: Path, name: str) -> Path | None:
-    """Return the blob that is the file, where ``root`` is a snapshot in the Hugging Face cache."""
-    blob = find_blob(root, root / name)
-    return blob if blob is not None and blob.is_file() and not blob.is_symlink() else None
 
 
 def open_regular(root: Path, name: str) -> int:
@@ -83,7 +34,9 @@ def open_regular(root: Path, name: str) -> int:
     """
     try:
         # O_NONBLOCK: a pipe put in the file's place must not stop us.
-        handle = os.open(_blob(root, name) or root / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        handle = os.open(
+            find_file(root, name) or root / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        )
     except OSError as error:
         raise InvalidInput(f"{name!r}: cannot be read", why=error.strerror or "") from error
     if not stat.S_ISREG(os.fstat(handle).st_mode):

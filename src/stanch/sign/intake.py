@@ -12,8 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from stanch.errors import InvalidInput, UnsafeArtifact, printable
 from stanch.sign.content import IntakeFinding, find_unsafe
-from stanch.sign.files import list_files
-from stanch.weights import check_paths
+from stanch.weights import check_paths, list_files
 
 _SHOWN = 20
 
@@ -48,7 +47,7 @@ def inspect_model(path: Path, policy: IntakePolicy = STRICT) -> IntakeReport:
         UnsafeArtifact: Something unsafe was found, and the policy is strict; the message lists it.
         InvalidInput: The directory or a file in it cannot be read.
     """
-    listing = list_files(path, ())
+    listing = list_files(path, hub=True)
     findings = [
         IntakeFinding(
             name, "link", "is a link or a special file: it leads out of the folder", "put a copy of the file there"

@@ -98,7 +98,7 @@ class FileBlobs:
         folder, keys = prefix.rpartition("/")[0], []
         if folder:
             check_key(folder)
-        for parent, _, names in os.walk(self._root / folder):
+        for parent, _, names in os.walk(self._root / folder, onerror=_refuse_unread):
             relative = Path(parent).relative_to(self._root)
             keys += [(relative / name).as_posix() for name in names if not name.startswith(".")]
         for key in sorted(keys):
@@ -127,6 +127,12 @@ class FileBlobs:
             yield handle
         finally:
             os.close(handle)
+
+
+def _refuse_unread(error: OSError) -> None:
+    """Let no folder that cannot be read pass for an empty one; there may be none of that name, or a blob."""
+    if error.errno not in {errno.ENOENT, errno.ENOTDIR}:
+        raise _store_error(str(error.filename), error) from error
 
 
 def _sweep(folder: int, before: float) -> None:

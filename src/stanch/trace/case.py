@@ -18,7 +18,7 @@ from stanch.crypto import canonical_json, parse_json, sync_folder, write_atomic
 from stanch.errors import Conflict, CustodyBroken, InvalidInput
 from stanch.terms import Digest, JsonValue
 from stanch.trace.custody import Act, Custody, Item, extend_custody, read_custody, utc
-from stanch.weights import directory_digest
+from stanch.weights import directory_digest, walk_files
 
 SCHEMA = "urn:stanch:trace-case:v1"
 CASE_FILE = "case.json"
@@ -246,11 +246,7 @@ def _suspect_files(suspect: Path) -> Iterator[tuple[str, Path]]:
         return
     if not suspect.is_dir():
         raise InvalidInput(f"{suspect}: no such file or folder")
-    for path in sorted(suspect.rglob("*")):
-        if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise InvalidInput(f"{path}: a link or special file cannot be taken into custody")
-        if path.is_file():
-            yield path.relative_to(suspect).as_posix(), path
+    yield from sorted(walk_files(suspect), key=lambda pair: pair[1])
 
 
 def _copy(source: Path, target: Path) -> str:

@@ -1,7 +1,8 @@
 from .adapter import Adapter, LowRank, is_adapter, open_adapter
 from .arithmetic import native_float
-from .digest import DirectoryDigest, directory_digest, walk_files
+from .digest import DirectoryDigest, directory_digest
 from .floats import FLOAT_TYPES, bf16_to_float32, float32_to_bf16, from_float32, to_float32
+from .folder import Listing, find_file, list_files, walk_files
 from .header import (
     ELEMENT_TYPES,
     MAX_HEADER_BYTES,
@@ -14,7 +15,6 @@ from .header import (
     read_head,
     read_header,
 )
-from .hub import find_blob
 from .json_file import read_json_object
 from .model import INDEX_NAME, open_model, weight_files
 from .paths import check_paths
@@ -30,6 +30,7 @@ __all__ = [
     "Adapter",
     "DirectoryDigest",
     "Header",
+    "Listing",
     "LowRank",
     "Tensor",
     "TensorInfo",
@@ -38,10 +39,11 @@ __all__ = [
     "check_paths",
     "directory_digest",
     "element_size",
-    "find_blob",
+    "find_file",
     "float32_to_bf16",
     "from_float32",
     "is_adapter",
+    "list_files",
     "names_code",
     "native_float",
     "open_adapter",

@@ -1,8 +1,6 @@
 """The digest of a directory: what a model or dataset directory is called by in the ledger."""
 
 import os
-import stat
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +8,7 @@ from stanch.crypto.canonical import canonical_json
 from stanch.crypto.hashes import Hasher
 from stanch.errors import InvalidInput
 from stanch.terms import Digest, JsonValue
-from stanch.weights.hub import find_blob
+from stanch.weights.folder import walk_files
 
 _READ_BYTES = 1 << 20
 
@@ -26,34 +24,6 @@ class DirectoryDigest:
 
     root: Digest
     files: tuple[tuple[str, int, str], ...]
-
-
-def walk_files(path: Path, *, hub: bool = False) -> Iterator[tuple[str, Path]]:
-    """Yield ``(relative path with /, path)`` of every regular file below ``path``, sorted by the path's UTF-8 bytes.
-
-    Args:
-        path: The directory.
-        hub: Whether it may be a snapshot in the cache of the Hugging Face hub; then the path of a linked file is that
-            of its blob.
-
-    Raises:
-        InvalidInput: ``path`` is no directory, or something below it is neither a directory nor a regular file.
-    """
-    if not path.is_dir():
-        raise InvalidInput(f"expected a directory, found none at {path}")
-    files = [item for item in path.rglob("*") if item.is_symlink() or not item.is_dir()]
-    named = [(item.relative_to(path).as_posix(), item) for item in files]
-    for name, item in sorted(named, key=lambda pair: pair[0].encode("utf-8", "surrogateescape")):
-        blob = find_blob(path, item) if hub and item.is_symlink() else None
-        item = item if blob is None or not blob.is_file() else blob  # noqa: PLW2901 - the same file, where it lies
-        if not stat.S_ISREG(item.lstat().st_mode):
-            raise InvalidInput(
-                f"{name}: expected a regular file, found a link or a special file",
-                why="what a link points to can change without the directory changing",
-                next_step="replace it by a copy of the file; of a model in the cache of the Hugging Face hub name the "
-                "folder snapshots/REVISION",
-            )
-        yield name, item
 
 
 def directory_digest(path: Path) -> DirectoryDigest:
