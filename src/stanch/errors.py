@@ -19,7 +19,7 @@ secret or a training row. The family decides the exit code of the command line a
       LeakFound                   1  409  a leak was found
       Inconclusive                5  409  the evidence does not decide
       StoreError                  4  503  the ground gave way
-        NotFound(2, 404) Conflict StoreUnsafe StoreTimeout CommitUnknown LedgerUnavailable ClockWentBack
+        NotFound(2, 404) Conflict StoreUnsafe StoreTimeout CommitUnknown LedgerUnavailable ClockWentBack ClockAhead
         OutcomeNotRecorded
       MissingExtraError           4  501  an optional part is not installed
       ExternalError               4  502  another program or service failed
@@ -269,6 +269,10 @@ class LedgerUnavailable(StoreError):
 
 class ClockWentBack(StoreError):
     """The clock is behind the last recorded time."""
+
+
+class ClockAhead(StoreError):
+    """The clock is ahead of the database server's."""
 
 
 class OutcomeNotRecorded(StoreError):

@@ -53,6 +53,19 @@ def test_the_first_checkpoint_and_then_one_an_hour(anchored):
         assert log.anchors.last_ms(log.origin) == {anchored.anchor.uri: int((anchored.clock() - HOUR) * 1000)}
 
 
+def test_a_clock_that_was_ahead_puts_no_checkpoint_off(anchored):
+    with anchored.create() as log:
+        anchored.fill(log, 1)
+        log.publish()
+        with anchored.tables.write() as connection:
+            connection.exec_driver_sql("UPDATE ledger_anchor SET created_ms = created_ms + ?", (365 * 86_400_000,))
+        for size in (2, 3):
+            anchored.fill(log, 1)
+            log.publish()
+            assert kept(anchored) == [b"1", b"2"], size  # at once, and then after an hour again
+        assert log.anchors.last_ms(log.origin) == {anchored.anchor.uri: int(anchored.clock() * 1000)}
+
+
 def test_on_demand(anchored):
     with anchored.create() as log:
         log.publish()

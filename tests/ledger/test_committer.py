@@ -4,6 +4,7 @@ import contextlib
 import resource
 import sqlite3
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -11,14 +12,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from stanch.crypto import leaf_hash, merkle_root
+from stanch.crypto import Frontier, leaf_hash, merkle_root
 from stanch.errors import (
     ApprovalsMissing,
+    ClockAhead,
     ClockWentBack,
     CommitUnknown,
     Conflict,
     InvalidInput,
     LedgerUnavailable,
+    LogRolledBack,
     NotFound,
     StoreError,
 )
@@ -79,10 +82,10 @@ def test_the_root_does_not_depend_on_the_batches(ground, tmp_path_factory, batch
         for future in [committer.submit(item) for item in items]:
             future.result(10)
     with other.tables.read() as connection:
-        size, frontier, _ = committer._read_log(connection)
+        frontier = committer._read_log(connection).frontier
     committer.stop(LedgerUnavailable("done"))
     other.tables.close()
-    assert size == len(data)
+    assert frontier.size == len(data)
     assert frontier.root() == merkle_root([leaf_hash(entry) for entry in data])
 
 
@@ -141,6 +144,70 @@ def test_a_clock_that_went_back_is_refused_and_a_little_is_not(either):
         with pytest.raises(ClockWentBack):
             log.append(either.entry())
         assert log.reader().size() == 3
+
+
+def test_small_steps_back_do_not_add_up(either):
+    with either.create() as log:
+        log.append(either.entry())
+        either.clock.seconds -= 59
+        log.append(either.entry())
+        either.clock.seconds -= 59
+        with pytest.raises(ClockWentBack, match="118 s before"):
+            log.append(either.entry())
+
+
+def test_a_clock_ahead_of_the_servers_is_refused_and_stops_nobody(pg_ground):
+    """One host's clock is a year ahead: it writes nothing, and what it wrote under an older release binds nobody."""
+    year, now = 365 * 86_400, time.time()
+    pg_ground.clock.seconds = now
+    with pg_ground.create() as log:
+        log.append(pg_ground.entry(1))
+        pg_ground.clock.seconds = now + year
+        with pytest.raises(ClockAhead, match="ahead of the database server's"):
+            log.append(pg_ground.entry(2))
+        pg_ground.clock.seconds = now + 55
+        log.append(pg_ground.entry(3))
+        with pg_ground.tables.write() as connection:
+            connection.exec_driver_sql("UPDATE ledger_log SET updated_ms = ?", (int((now + year) * 1000),))
+        pg_ground.clock.seconds = now
+        log.append(pg_ground.entry(4))
+        pg_ground.clock.seconds = now - 3600
+        with pytest.raises(ClockWentBack):
+            log.append(pg_ground.entry(5))
+        assert log.reader().size() == 3
+
+
+def set_back(ground, size):
+    """Take the place of the database with an older one, as a fail-over to a server that lagged behind does."""
+    leaves = [row[2] for row in rows(ground)]
+    with ground.open_tables().write() as connection:
+        free = {"sqlite": "DROP TRIGGER ledger_entry_no_delete"}
+        rule = free.get(ground.tables.dialect, "ALTER TABLE ledger_entry DISABLE TRIGGER USER")
+        connection.exec_driver_sql(rule)
+        connection.exec_driver_sql("DELETE FROM ledger_entry WHERE idx >= ?", (size,))
+        frontier = Frontier().append(leaves[:size]).to_bytes()
+        connection.exec_driver_sql("UPDATE ledger_log SET size = ?, frontier = ?", (size, frontier))
+
+
+@pytest.mark.parametrize("others", [0, 1, 2], ids=["shorter", "as long", "longer"])
+def test_an_acknowledged_entry_that_vanished_stops_the_log(either, others):
+    """Also where the server that took over has gone on meanwhile."""
+    log = either.create()
+    for number in range(3):
+        log.append(either.entry(number))
+    set_back(either, 2)
+    other = Committer(either.open_tables(), log.origin)
+    for number in range(others):
+        entry = either.entry(10 + number).encode(log.origin)
+        other.submit(PreparedEntry(data=entry, act="a", principal="p", time_ms=int(either.clock() * 1000))).result(10)
+    other.stop(LedgerUnavailable("done"))
+    for number in (3, 4):
+        with pytest.raises(LedgerUnavailable) as caught:
+            log.append(either.entry(number))
+        assert "entry 2, which was acknowledged here" in caught.value.why
+        assert isinstance(caught.value.__cause__, LogRolledBack)
+    assert len(rows(either)) == 2 + others
+    log._closing.set()
 
 
 def test_a_closed_log_refuses(either):

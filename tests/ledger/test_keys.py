@@ -133,6 +133,6 @@ def test_recovery_finds_the_key_that_signed_last(rotated):
         connection.exec_driver_sql("DELETE FROM ledger_key")
     unused = NoteSigner(rotated.verifiers[0].name, SigningKey.from_seed(bytes(32))).verifier
     notes = {"published": published(rotated)}
-    recover(rotated.tables, rotated.blobs, keys=[unused, *rotated.verifiers], memories=notes)
+    recover(rotated.tables, rotated.blobs, keys=[unused, *rotated.verifiers], memories=notes, now_ms=0)
     with opened(rotated, [NEW, rotated.key]) as log:
         assert log.verifiers == rotated.verifiers

@@ -8,7 +8,7 @@ import sqlite3
 import pytest
 
 from stanch.crypto import Frontier, leaf_hash
-from stanch.errors import Conflict, Equivocation, LogRolledBack, NotFound
+from stanch.errors import ClockWentBack, Conflict, Equivocation, LogRolledBack, NotFound
 from stanch.ledger import fsck
 from stanch.ledger.checkpoint import Checkpoint, sign_checkpoint
 from stanch.ledger.damage import LogDamaged
@@ -44,7 +44,9 @@ def restore(ground):
 
 def run(ground, **memories):
     notes = {"log/checkpoint": ground.blobs.get("log/checkpoint"), **memories}
-    return recover(ground.tables, ground.blobs, keys=ground.policy.logs, memories=notes)
+    return recover(
+        ground.tables, ground.blobs, keys=ground.policy.logs, memories=notes, now_ms=int(ground.clock() * 1000)
+    )
 
 
 def sql(ground, *statements, **values):
@@ -169,7 +171,7 @@ def test_two_checkpoints_of_one_size_are_equivocation(published):
 
 def test_nothing_remembered_is_nothing_to_go_by(published):
     with pytest.raises(NotFound):
-        recover(published.tables, published.blobs, keys=published.policy.logs, memories={})
+        recover(published.tables, published.blobs, keys=published.policy.logs, memories={}, now_ms=0)
 
 
 @pytest.mark.parametrize("key", ["log/tile/entries/000", "log/tile/entries/001.p/44", "log/tile/0/000"])
@@ -202,3 +204,20 @@ def test_rows_come_back_into_postgresql(pg_ground, first, last):
         fsck(pg_ground.reader(), pg_ground.policy)
     assert run(pg_ground).restored == last - first + 1
     assert is_whole(pg_ground, SIZE)
+
+
+def test_a_recovery_lets_a_log_go_on_whose_last_clock_was_ahead(published):
+    """A year's wait, on a machine that has no other clock to ask."""
+    with published.open() as log:
+        published.clock.seconds += 365 * 86_400
+        log.append(published.entry())
+        log.publish()
+        published.clock.seconds -= 365 * 86_400
+        with pytest.raises(ClockWentBack) as caught:
+            log.append(published.entry())
+        assert "stanch log recover" in caught.value.next_step
+    done = run(published)
+    assert (done.size, done.restored, done.set_aside, done.ahead_ms) == (SIZE + 1, 0, 0, 365 * 86_400_000)
+    with published.open() as log:
+        log.append(published.entry())
+        assert fsck(log.reader(), published.policy).size == SIZE + 2

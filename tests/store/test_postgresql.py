@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import servers
 from stanch.errors import CommitUnknown, InvalidInput, MissingExtraError, StoreError, StoreUnsafe
-from stanch.store import open_tables
+from stanch.store import open_tables, postgresql
 from stanch.store.postgresql import Address
 from stanch.store.schema.access import principal
 
@@ -100,6 +100,54 @@ def test_a_session_syncs_its_commits_whatever_the_variables_say(pg, monkeypatch)
         assert connection.exec_driver_sql("SHOW transaction_isolation").scalar() == "repeatable read"
 
 
+@pytest.mark.parametrize("name", ["lock_timeout", "idle_in_transaction_session_timeout"])
+def test_a_pooler_that_drops_the_settings_of_a_session_is_refused(pg, monkeypatch, name):
+    psycopg = pytest.importorskip("psycopg")
+    connect = psycopg.connect
+
+    def pooled(*, options, **settings):
+        kept = " ".join(part for part in options.replace("-c ", "-c").split() if not part.startswith(f"-c{name}="))
+        return connect(options=kept, **settings)
+
+    monkeypatch.setattr(psycopg, "connect", pooled)
+    with pytest.raises(StoreUnsafe, match=f"{name}: expected [0-9]+, found 0") as caught:
+        pg.open(create=True)
+    assert "pooler" in caught.value.why
+
+
+def test_a_pooler_that_changes_sessions_between_transactions_is_refused(pg, monkeypatch):
+    psycopg = pytest.importorskip("psycopg")
+    connect = psycopg.connect
+
+    class Pooled:
+        """Hands each transaction to the next of two sessions."""
+
+        def __init__(self, **settings):
+            self.sessions = [connect(**settings, autocommit=True) for _ in range(2)]
+
+        def execute(self, *words):
+            self.sessions.reverse()
+            return self.sessions[0].execute(*words)
+
+        def close(self):
+            for session in self.sessions:
+                session.close()
+
+    monkeypatch.setattr(psycopg, "connect", Pooled)
+    with pytest.raises(StoreUnsafe, match="change from one transaction to the next"):
+        pg.open(create=True)
+
+
+def test_a_lease_that_another_session_holds_at_its_end_is_told(pg, monkeypatch):
+    lock = postgresql._lock
+    monkeypatch.setattr(
+        postgresql, "_lock", lambda connection, function, key: lock(connection, function, key) and "un" not in function
+    )
+    tables = pg.open(create=True)
+    with pytest.raises(StoreUnsafe, match="change from one transaction to the next"), tables.lease("x") as held:
+        assert held
+
+
 @pytest.fixture(scope="module")
 def own_server():
     """A server that may be killed and started with other settings."""
@@ -160,7 +208,7 @@ def test_a_password_comes_from_a_private_file(own_server, tmp_path, monkeypatch)
 
 HOLDER = """
 import sys, time
-from stanch.store import open_tables
+from stanch.store import open_tables, postgresql
 tables = open_tables(sys.argv[1])
 with tables.write() as connection:
     print("holds", flush=True)

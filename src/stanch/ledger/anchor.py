@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import Row, delete, insert, select
 
 from stanch.crypto import sha256
 from stanch.errors import LogRolledBack, StoreError
@@ -100,12 +100,9 @@ class Anchors:
                 yield f"anchor {anchor.uri}", note
 
     def last_ms(self, origin: str) -> dict[str, int | None]:
-        """Return when each anchor last kept a checkpoint, as the log's own table remembers it."""
-        table = ledger_anchor.c
-        query = select(table.kind, func.max(table.created_ms)).where(table.origin == origin).group_by(table.kind)
-        with self._tables.read() as connection:
-            found = {kind: int(last) for kind, last in connection.execute(query)}
-        return {anchor.uri: found.get(anchor.uri) for anchor in self.anchors}
+        """Return when each anchor kept its largest checkpoint, as the log's own table remembers it."""
+        found = {anchor.uri: self._last(anchor, origin) for anchor in self.anchors}
+        return {uri: None if last is None else last.created_ms for uri, last in found.items()}
 
     @contextlib.contextmanager
     def _reached(self, anchor: Anchor) -> Iterator[None]:
@@ -121,13 +118,24 @@ class Anchors:
     def _is_due(self, anchor: Anchor, signed: SignedCheckpoint) -> bool:
         if self._is_away(anchor):
             return False
-        table, checkpoint = ledger_anchor.c, signed.checkpoint
-        query = select(func.max(table.created_ms), func.max(table.size)).where(
-            table.origin == checkpoint.origin, table.kind == anchor.uri
+        last, now_ms = self._last(anchor, signed.checkpoint.origin), self._clock() * 1000
+        if last is None:
+            return True
+        # A time that lies ahead was written by a clock that was wrong: it puts nothing off.
+        is_time = not last.created_ms <= now_ms < last.created_ms + self._every_ms
+        return is_time and last.size < signed.checkpoint.size
+
+    def _last(self, anchor: Anchor, origin: str) -> Row[tuple[int, int]] | None:
+        """Return the size of the largest checkpoint that an anchor kept, and when."""
+        table = ledger_anchor.c
+        query = (
+            select(table.size, table.created_ms)
+            .where(table.origin == origin, table.kind == anchor.uri)
+            .order_by(table.size.desc())
+            .limit(1)
         )
         with self._tables.read() as connection:
-            last_ms, size = connection.execute(query).one()
-        return last_ms is None or (self._clock() * 1000 >= last_ms + self._every_ms and size < checkpoint.size)
+            return connection.execute(query).one_or_none()
 
     def _keep(self, anchor: Anchor, signed: SignedCheckpoint) -> None:
         anchor.keep(signed)

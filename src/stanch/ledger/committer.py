@@ -10,13 +10,23 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import NamedTuple
 
 from msgspec import Struct
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from stanch.crypto import Frontier, leaf_hash
-from stanch.errors import ClockWentBack, CommitUnknown, LedgerUnavailable, StanchError, StoreError, Tampered
+from stanch.errors import (
+    ClockAhead,
+    ClockWentBack,
+    CommitUnknown,
+    LedgerUnavailable,
+    LogRolledBack,
+    StanchError,
+    StoreError,
+    Tampered,
+)
 from stanch.ledger.commitment import Opening
 from stanch.ledger.proof import stored_frontier
 from stanch.store import Tables
@@ -99,6 +109,7 @@ class Committer:
         self._is_woken = False
         self._stopped: StanchError | None = None
         self._thread: threading.Thread | None = None
+        self._last: tuple[int, bytes] | None = None
 
     def submit(self, entry: PreparedEntry) -> Future[EntryRef]:
         """Queue an entry; the future resolves once it is durable.
@@ -207,6 +218,11 @@ class Committer:
         try:
             self._commit(batch)
         except BaseException as error:  # noqa: BLE001 - whatever went wrong, no caller may wait for ever
+            if isinstance(error, LogRolledBack):
+                with self._lock:
+                    self._stopped = self._stopped or error
+                    self._changed.notify_all()
+                    self._room.notify_all()
             for item in batch:
                 if not item.done():
                     item.set_exception(_unavailable(error))
@@ -215,17 +231,18 @@ class Committer:
         size = 0
         try:
             with self._tables.write() as connection:
-                size, frontier, updated_ms = self._read_log(connection)
-                is_alone = len(batch) == 1
-                batch = [item for item in batch if _admit(connection, item, updated_ms, is_alone=is_alone)]
+                log = self._read_log(connection)
+                size, is_alone = log.frontier.size, len(batch) == 1
+                batch = [item for item in batch if _admit(connection, item, log, is_alone=is_alone)]
                 if not batch:
                     raise _Undo  # noqa: TRY301 - the transaction is undone by leaving it so
                 self._insert(connection, size, batch)
-                frontier = frontier.append(item.leaf for item in batch)
+                frontier = log.frontier.append(item.leaf for item in batch)
+                updated_ms = max(log.updated_ms, *(item.entry.time_ms for item in batch))
                 run(
                     connection,
                     "UPDATE ledger_log SET size = ?, frontier = ?, updated_ms = ? WHERE origin = ?",
-                    (frontier.size, frontier.to_bytes(), batch[-1].entry.time_ms, self._origin),
+                    (frontier.size, frontier.to_bytes(), updated_ms, self._origin),
                 )
         except _Undo:
             return
@@ -237,18 +254,36 @@ class Committer:
                 return
             if not durable:
                 raise
+        self._last = (size + len(batch) - 1, batch[-1].leaf)
         for index, item in enumerate(batch, start=size):
             item.set_result(EntryRef(index, item.leaf, item.entry.act))
 
-    def _read_log(self, connection: Connection) -> tuple[int, Frontier, int]:
+    def _read_log(self, connection: Connection) -> "_Log":
+        """Return the log as it stands.
+
+        Raises:
+            LogRolledBack: It lacks an entry that was acknowledged here, as after a fail-over to a server that had not
+                received it yet.
+        """
         # Beside the write lock the row itself is locked where a dialect can: whatever writes, no index is given twice.
-        lock = self._tables.row_lock
-        query = f"SELECT size, frontier, updated_ms FROM ledger_log WHERE origin = ?{lock}"  # noqa: S608 - own words
-        found = run(connection, query, (self._origin,))
+        lock, now = self._tables.row_lock, self._tables.server_ms
+        query = (
+            f"SELECT size, frontier, updated_ms, {now},"  # noqa: S608 - own words
+            " (SELECT leaf_hash FROM ledger_entry WHERE origin = ledger_log.origin AND idx = ?)"
+            f" FROM ledger_log WHERE origin = ?{lock}"
+        )
+        last, leaf = self._last or (-1, None)
+        found = run(connection, query, (last, self._origin))
         if not found:
             raise Tampered(f"log {self._origin}: its row is gone from the database")
-        size, frontier, updated_ms = found[0]
-        return size, stored_frontier(size, frontier), updated_ms
+        size, frontier, updated_ms, server_ms, stored = found[0]
+        if leaf is not None and (size <= last or stored != leaf):
+            raise LogRolledBack(
+                f"log: was rolled back: entry {last}, which was acknowledged here, is not in its database any more",
+                why="an older database took its place, as a server does that took over and had not received everything",
+                next_step="stop all writers and bring the newest database back, or: stanch log recover",
+            )
+        return _Log(stored_frontier(size, frontier), updated_ms, server_ms)
 
     def _is_durable(self, first: int, batch: list[_Queued]) -> bool | None:
         """Read back whether a batch whose COMMIT was not answered is in the log from ``first`` on; None: none answers.
@@ -294,14 +329,40 @@ class Committer:
             )
 
 
-def _admit(connection: Connection, item: _Queued, updated_ms: int, *, is_alone: bool) -> bool:
+class _Log(NamedTuple):
+    """The log as a batch finds it: its frontier, the last recorded time, and the server's time where it has one."""
+
+    frontier: Frontier
+    updated_ms: int
+    server_ms: int | None
+
+    def check_clock(self, time_ms: int) -> None:
+        """Refuse a time before the last recorded one, or ahead of the server's; both within a minute are one.
+
+        A recorded time that is itself ahead of the server's is a fault of that clock and binds nobody.
+        """
+        last_ms = self.updated_ms if self.server_ms is None else min(self.updated_ms, self.server_ms)
+        if time_ms < last_ms - _CLOCK_LEEWAY_MS:
+            raise ClockWentBack(
+                f"entry: its time is {(last_ms - time_ms) // 1000} s before the last recorded one",
+                why="this clock is behind, or that of whoever recorded the last one was ahead",
+                next_step="set the clock of this machine; if it is right: stanch log recover",
+            )
+        if self.server_ms is not None and time_ms > self.server_ms + _CLOCK_LEEWAY_MS:
+            raise ClockAhead(
+                f"entry: its time is {(time_ms - self.server_ms) // 1000} s ahead of the database server's",
+                next_step="set the clock of this machine, or of the server",
+            )
+
+
+def _admit(connection: Connection, item: _Queued, log: _Log, *, is_alone: bool) -> bool:
     """Run what belongs into the entry's transaction; on a refusal its future fails and the batch goes on.
 
     Of an entry that is alone the whole transaction is undone then, so it needs no savepoint.
     """
     within, is_begun = item.entry.within, False
     try:
-        _check_clock(item.entry.time_ms, updated_ms)
+        log.check_clock(item.entry.time_ms)
         if within is not None and is_alone:
             within(connection)
         elif within is not None:
@@ -316,14 +377,6 @@ def _admit(connection: Connection, item: _Queued, updated_ms: int, *, is_alone: 
         item.set_exception(_unavailable(error) if isinstance(error, SQLAlchemyError) else error)
         return False
     return True
-
-
-def _check_clock(time_ms: int, updated_ms: int) -> None:
-    if time_ms < updated_ms - _CLOCK_LEEWAY_MS:
-        raise ClockWentBack(
-            f"entry: its time is {(updated_ms - time_ms) // 1000} s before the last recorded one",
-            next_step="set the clock of this machine",
-        )
 
 
 def _unanswered() -> CommitUnknown:

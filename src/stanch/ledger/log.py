@@ -199,6 +199,7 @@ class Ledger:
         Raises:
             LedgerUnavailable: It could not be made durable; the act must not happen.
             ClockWentBack: Its time is more than 60 s before the last recorded one.
+            ClockAhead: Its time is more than 60 s ahead of the database server's.
             InvalidInput: The entry breaks a rule of its format.
         """
         return self.append_nowait(entry, within=within).result()

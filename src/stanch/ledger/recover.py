@@ -36,6 +36,7 @@ class Recovery:
         restored: Rows that were written from bundles.
         set_aside: Rows that were not of the signed history.
         kept_in: Blob that holds those rows; empty if there were none.
+        ahead_ms: How far the last entry's time lies ahead (milliseconds), because a clock was wrong.
     """
 
     checkpoint: int
@@ -43,10 +44,11 @@ class Recovery:
     restored: int
     set_aside: int
     kept_in: str
+    ahead_ms: int
 
 
 def recover(
-    tables: Tables, blobs: BlobStore, *, keys: Sequence[NoteVerifier], memories: Mapping[str, bytes]
+    tables: Tables, blobs: BlobStore, *, keys: Sequence[NoteVerifier], memories: Mapping[str, bytes], now_ms: int
 ) -> Recovery:
     """Bring the rows to what the largest remembered checkpoint was signed over.
 
@@ -59,6 +61,7 @@ def recover(
         keys: All keys that the log ever had, the newest first. The newest that signed the checkpoint is its present
             one afterwards.
         memories: Signed notes, by where they were found: published checkpoint, high-water file, anchors.
+        now_ms: The true time (milliseconds UTC): a last entry whose clock was ahead does not hold up the next ones.
 
     Raises:
         NotFound: No checkpoint is remembered, or a bundle or tile that it needs is missing.
@@ -66,7 +69,7 @@ def recover(
         LogDamaged: The bundles and tiles do not lead to the checkpoint's root.
     """
     signed = _largest(memories, keys)
-    rebuild = _Rebuild(signed, blobs)
+    rebuild = _Rebuild(signed, blobs, now_ms)
     with tables.write() as connection:
         rebuild.read(connection)
         kept_in = rebuild.keep_aside() if rebuild.aside else ""
@@ -77,6 +80,7 @@ def recover(
         restored=len(rebuild.wanted),
         set_aside=len(rebuild.aside),
         kept_in=kept_in,
+        ahead_ms=max(0, rebuild.last_ms - now_ms),
     )
 
 
@@ -108,6 +112,7 @@ class _Rebuild:
 
     signed: SignedCheckpoint
     blobs: BlobStore
+    now_ms: int
     frontier: Frontier = field(default_factory=Frontier)
     wanted: dict[int, bytes] = field(default_factory=dict)
     aside: dict[int, bytes] = field(default_factory=dict)
@@ -186,7 +191,7 @@ class _Rebuild:
             connection.execute(delete(table).where(table.c.origin == origin))
         values = {
             "size": self.frontier.size, "frontier": self.frontier.to_bytes(), "key_id": key_id,
-            "updated_ms": self.last_ms,
+            "updated_ms": min(self.last_ms, self.now_ms),
         }  # fmt: skip
         if not connection.execute(update(ledger_log).where(ledger_log.c.origin == origin).values(values)).rowcount:
             connection.execute(insert(ledger_log).values(origin=origin, **values))

@@ -30,9 +30,9 @@ _MODES = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
 _WANTED = {"synchronous_commit": "on", "fsync": "on", "full_page_writes": "on", "server_encoding": "UTF8"}
 _SESSION = {
     "synchronous_commit": "on",
-    "lock_timeout": "5s",
+    "lock_timeout": "5000",  # milliseconds
     # A writer that was cut off in the middle gives its turn back; shorter than the ledger waits to read back.
-    "idle_in_transaction_session_timeout": "20s",
+    "idle_in_transaction_session_timeout": "20000",
 }
 # A broken network is noticed within half a minute, also while waiting for an answer to COMMIT.
 _NETWORK: dict[str, Any] = {
@@ -106,6 +106,7 @@ class PostgresqlTables(Tables):
 
     dialect = "postgresql"
     row_lock = " FOR UPDATE"
+    server_ms = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)"
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[Connection]:
@@ -155,9 +156,10 @@ class PostgresqlTables(Tables):
             try:
                 yield held
             finally:
-                # A connection that did not give the lock back must not go back to the pool with it.
+                # A session that did not give the lock back must not go back to the pool with it.
                 if held and not _lock(connection, "pg_advisory_unlock", key):
                     connection.invalidate()
+                    raise _pooled(self.name)
 
     def insert(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
         """See :meth:`stanch.store.tables.Tables.insert`; many rows go by COPY."""
@@ -252,17 +254,31 @@ def _connect(address: Address) -> "psycopg.Connection[Any]":
 
 
 def _check_settings(connection: "psycopg.Connection[Any]", address: Address) -> None:
+    """Compare what the connection must promise; whoever stands between may have left out what was asked for."""
     connection.autocommit = True
-    for name, found in connection.execute(
-        "SELECT name, setting FROM pg_settings WHERE name = ANY(%s)", (list(_WANTED),)
+    wanted, sessions = _WANTED | _SESSION, set()
+    for name, found, session in connection.execute(
+        "SELECT name, setting, pg_backend_pid() FROM pg_settings WHERE name = ANY(%s)", (list(wanted),)
     ):
-        if found != _WANTED[name]:
+        sessions.add(session)
+        if found != wanted[name]:
             raise StoreUnsafe(
-                f"{address.name}: PostgreSQL setting {name}: expected {_WANTED[name]}, found {found}",
-                why="a commit would not keep what it promises",
-                next_step="mend the server's configuration",
+                f"{address.name}: PostgreSQL setting {name}: expected {wanted[name]}, found {found}",
+                why="a commit would not keep what it promises, or a pooler drops what stanch sets for its session",
+                next_step="mend the server's configuration; through a pooler nothing but whole sessions can be used",
             )
+    sessions |= {session for (session,) in connection.execute("SELECT pg_backend_pid()")}
+    if len(sessions) > 1:
+        raise _pooled(address.name)
     connection.autocommit = False
+
+
+def _pooled(name: str) -> StoreUnsafe:
+    return StoreUnsafe(
+        f"{name}: its sessions change from one transaction to the next",
+        why="a pooler in transaction mode stands between: locks and settings would be those of others",
+        next_step="connect to the server itself, or give each client a session of its own (pool_mode = session)",
+    )
 
 
 def _password() -> str | None:

@@ -28,10 +28,12 @@ class Tables:
         name: How messages name the database; without any secret.
         dialect: ``sqlite`` or ``postgresql``.
         row_lock: What to add to a SELECT so that the rows it found stay as they are; empty where writers take turns.
+        server_ms: SQL of the server's own time (milliseconds UTC); NULL where there is no clock but the writer's.
     """
 
     dialect: Dialect = "sqlite"
     row_lock: LiteralString = ""
+    server_ms: LiteralString = "NULL"
 
     def __init__(self, name: str, *, writer: Engine, reader: Engine) -> None:
         self.name = name
@@ -175,7 +177,8 @@ class _Within(Tables):
     """Tables that read and write in one transaction, and never commit it."""
 
     def __init__(self, outer: Tables, connection: Connection) -> None:
-        self.name, self.dialect, self.row_lock = outer.name, outer.dialect, outer.row_lock
+        self.name, self.dialect = outer.name, outer.dialect
+        self.row_lock, self.server_ms = outer.row_lock, outer.server_ms
         self._connection = connection
 
     @contextlib.contextmanager

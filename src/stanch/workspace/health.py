@@ -135,8 +135,8 @@ def _private(path: Path) -> Iterator[Check]:
 
 def _database(tables: Tables) -> Check:
     """Return what the database promises; opening it has compared every setting that durability rests on."""
-    if tables.dialect != "sqlite":
-        return Check("database", State.OK, f"{tables.dialect}: its settings were compared when it was opened")
+    if tables.dialect == "postgresql":
+        return _server(tables)
     with tables.read() as connection:
         settings = {
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
@@ -149,6 +149,18 @@ def _database(tables: Tables) -> Check:
             "database", State.FAILED, f"sqlite: {broken}", "restore the newest backup, then: stanch log verify"
         )
     return Check("database", State.OK, f"sqlite: {shown}")
+
+
+def _server(tables: Tables) -> Check:
+    with tables.read() as connection:
+        standbys, waits_for = connection.exec_driver_sql(
+            "SELECT (SELECT count(*) FROM pg_stat_replication), current_setting('synchronous_standby_names')"
+        ).one()
+    if standbys and not waits_for:
+        what = f"postgresql: {standbys} others receive its changes, and a commit waits for none of them"
+        next_step = "set synchronous_standby_names: after a fail-over entries that were acknowledged may be missing"
+        return Check("database", State.WARNING, what, next_step)
+    return Check("database", State.OK, "postgresql: its settings were compared when it was opened")
 
 
 def _log(folder: Path, config: Config, keys: Keyring, tables: Tables, clock: Callable[[], float]) -> Iterator[Check]:

@@ -200,7 +200,7 @@ def recover_log(folder: Path | None, principal: str | None, *, unlock: Unlock | 
         with suppress(FileNotFoundError):
             memories["high-water file"] = params.highwater.read_bytes()
         memories |= Anchors(tables, params.anchors, every_seconds=params.anchor_seconds).memories(origin)
-        done = recover(tables, blobs, keys=verifiers, memories=memories)
+        done = recover(tables, blobs, keys=verifiers, memories=memories, now_ms=int(ground.clock() * 1000))
     with Workspace.open(folder, principal=principal, unlock=unlock) as workspace:
         what: Mapping[str, JsonValue] = asdict(done)
         return workspace.door.act(replace(request, payload=what), lambda _ref: Done(done))
