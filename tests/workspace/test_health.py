@@ -1,18 +1,21 @@
 """The doctor: what is well is said to be, and each thing that is not is named on its own."""
 
+import contextlib
 import sqlite3
 import tomllib
 from pathlib import Path
 
 import pytest
 
+import servers
 from stanch.access import Glasses, PolicyChange, PolicyVersions
 from stanch.access.policy import missing_forbids
 from stanch.crypto import SigningKey
 from stanch.crypto.localkey import save_local_key
 from stanch.crypto.passphrase import Passphrase
 from stanch.ledger import Cosigner, EntryQuery
-from stanch.workspace import Workspace
+from stanch.store import open_tables
+from stanch.workspace import Workspace, health
 from stanch.workspace.health import EXTRAS, State, examine
 from stanch.workspace.verbs_log import list_entries
 
@@ -191,3 +194,14 @@ def test_a_review_that_is_overdue_fails(folder):
             " VALUES (?, ?, ?, ?, ?, ?, ?)", row,
         )  # fmt: skip
     assert "gl_1" in failed(folder)["reviews"]
+
+
+def test_a_standby_that_no_commit_waits_for_is_a_warning(postgresql):
+    psycopg = pytest.importorskip("psycopg")
+    with contextlib.closing(open_tables(postgresql.database(), create=True)) as tables:
+        assert health._database(tables).state is State.OK
+        where = {"host": "127.0.0.1", "port": postgresql.port, "user": servers.USER, "replication": "true"}
+        with psycopg.connect(**where, autocommit=True):  # what a standby opens to receive changes
+            found = health._database(tables)
+    assert (found.state, "a commit waits for none of them" in found.found) == (State.WARNING, True)
+    assert "synchronous_standby_names" in found.next_step

@@ -7,7 +7,7 @@ import pytest
 
 from stanch.audit.certificate_file import read_certificate
 from stanch.config import algorithms
-from stanch.crypto import SigningKey
+from stanch.crypto import SigningKey, VerifyKey
 from stanch.crypto.localkey import local_key_id
 from stanch.errors import (
     CommitUnknown,
@@ -49,6 +49,36 @@ def test_a_new_version_is_the_default_and_the_old_one_stays(keys):
     assert keys.signer("publisher").public == keys.public("publisher") != old.public
     assert keys.publics("publisher") == (keys.public("publisher", 2), old.public)
     assert (keys.versions("pepper"), keys.versions("log"), keys.versions("nothing")) == ((1, 2), (1,), ())
+
+
+def test_two_rotations_at_once_make_one_whole_key(keys, monkeypatch):
+    """The second is done after the first chose its version, and before that wrote a file."""
+    generate, second = SigningKey.generate, []
+
+    def slow(kind):
+        if not second:
+            second.append(None)
+            second.append(keys.add_signer("publisher", "p256"))
+        return generate(kind)
+
+    monkeypatch.setattr(SigningKey, "generate", slow)
+    with pytest.raises(InvalidInput, match="exists already"):
+        keys.add_signer("publisher", "p256")
+    assert (second[1], keys.versions("publisher")) == (2, (1, 2))
+    assert keys.signer("publisher").public == keys.public("publisher")
+
+
+def test_a_rotation_that_died_between_its_two_files_is_completed(keys, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(keyring, "write_atomic", lambda *_: (_ for _ in ()).throw(StoreError("died")))
+        with pytest.raises(StoreError):
+            keys.add_signer("publisher", "p256")
+    assert keys.public("publisher") == keys.publics("publisher")[0] == keys.signer("publisher", 2).public
+    assert VerifyKey.from_pem(keys.public_path("publisher").read_bytes()) == keys.public("publisher")
+    with pytest.raises(NotFound):
+        keys.public("publisher", 3)
+    with pytest.raises(NotFound):
+        keys.public("nothing")
 
 
 @pytest.mark.parametrize("name", ["", "../log", "a/../b", "A", "log.v2", "people/ana.v10", "x" * 65])

@@ -10,6 +10,7 @@ from stanch.data import open_dataset
 from stanch.errors import ApprovalsMissing, InvalidInput, NotFound, NotPermitted, SeparationOfDuties
 from stanch.ledger import EntryQuery, decode_entry
 from stanch.scan import Policy, Scanner
+from stanch.store.postgresql import PostgresqlTables
 from stanch.terms import ArtifactRef, Digest
 from stanch.workspace import Workspace
 from stanch.workspace.kinds import KINDS
@@ -190,8 +191,9 @@ def test_nobody_reviews_his_own_emergency(case):
             review_glass(ines, glass.id)
 
 
-def test_unused_grants_are_those_that_permitted_nothing(case):
-    later = life.in_days(10).timestamp
+def test_unused_grants_are_those_that_permitted_nothing(case, monkeypatch):
+    later, theirs = life.in_days(10).timestamp, PostgresqlTables.server_ms
+    monkeypatch.setattr(PostgresqlTables, "server_ms", f"{theirs} + 864000000")  # ten days there, too
     with Workspace.open(case.folder, principal="ada", clock=later) as ada:
         list_entries(ada, EntryQuery(limit=1))
         unused = {(grant.principal, grant.role) for grant in unused_grants(ada, 5)}

@@ -111,9 +111,10 @@ def _keys(keys: Keyring, folder: Path, *, team: bool) -> Iterator[Check]:
     if not found:
         try:
             for name in SIGNERS:
-                if keys.signer(name).public != keys.public(name):
-                    what = f"{keys.public_path(name)}: is not the public half of key {name}"
-                    found.append(Check("keys", State.FAILED, what, "restore the folder of keys"))
+                for version in keys.versions(name):
+                    if keys.signer(name, version).public != keys.public(name, version):
+                        what = f"{keys.public_path(name, version)}: is not the public half of key {name}"
+                        found.append(Check("keys", State.FAILED, what, "restore the folder of keys"))
         except StanchError as error:
             found.append(_failed("keys", error))
     yield from found or [Check("keys", State.OK, f"{len(files)} private files; people: {', '.join(keys.people())}")]

@@ -69,10 +69,12 @@ class Keyring:
         Raises:
             NotFound: There is none of that name.
         """
-        path = self.public_path(name, version)
-        if not path.is_file():
+        path, private = (self._path(name, end, self._chosen(name, version)) for end in (".pub.pem", ".pem"))
+        if path.is_file():
+            return VerifyKey.from_pem(path.read_bytes(), what=str(path))
+        if not private.is_file():
             raise NotFound(f"{path}: no such key")
-        return VerifyKey.from_pem(path.read_bytes(), what=str(path))
+        return SigningKey.load(private).public  # an interruption left out the other file
 
     def publics(self, name: str) -> tuple[VerifyKey, ...]:
         """Return the public halves of all versions of a signing key, the newest first: what each signed is trusted."""
@@ -87,8 +89,11 @@ class Keyring:
         return tuple(self.signer(name, version) for version in reversed(self.versions(name)))
 
     def public_path(self, name: str, version: int | None = None) -> Path:
-        """Return the file of a public half, to be handed to others."""
-        return self._path(name, ".pub.pem", self._chosen(name, version))
+        """Return the file of a public half, to be handed to others; one that an interruption left out is written."""
+        path = self._path(name, ".pub.pem", self._chosen(name, version))
+        if not path.exists():
+            write_atomic(path, self.public(name, version).to_pem())
+        return path
 
     def private_path(self, name: str) -> Path:
         """Return the file of the newest version of a signing key or secret; never handed to others."""
@@ -98,12 +103,13 @@ class Keyring:
         """Make the next version of a signing key and return its number.
 
         Raises:
-            InvalidInput: The name is malformed, or the folder cannot be written.
+            InvalidInput: The name is malformed, the folder cannot be written, or somebody else made this version at
+                the same time.
         """
         version = max(self.versions(name), default=0) + 1
         signer = SigningKey.generate(kind)
+        signer.save(self._path(name, ".pem", version))  # never replaces one: of two makers at once, one has the number
         write_atomic(self._path(name, ".pub.pem", version), signer.public.to_pem())
-        signer.save(self._path(name, ".pem", version))
         return version
 
     def secret(self, name: str, version: int | None = None) -> bytes:
