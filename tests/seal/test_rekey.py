@@ -1,4 +1,5 @@
 import os
+import shutil
 import sys
 import threading
 from dataclasses import replace
@@ -47,6 +48,17 @@ def test_adding_and_removing_touches_only_the_recipients(small):
     assert bytes_of(small.path, without={"recipients.json"}) == before
     verify_sealed(small.path, small.publisher)
     assert [path.name for path in small.path.parent.iterdir() if "partial" in path.name] == []
+
+
+def test_a_bundle_that_is_mounted_itself_keeps_its_recipients_and_says_what_is_needed(make_disk, small):
+    disk = make_disk(8)
+    shutil.copytree(small.path, disk, dirs_exist_ok=True)
+    before = bytes_of(disk)
+    with pytest.raises(InvalidInput, match="as they were") as caught:
+        rekey(disk, small.publisher, small.identity, [generate_identity().recipient], clock=lambda: NOW)
+    assert "mount the folder above it" in caught.value.next_step
+    assert bytes_of(disk) == before
+    assert [path.name for path in disk.parent.iterdir() if "partial" in path.name] == []
 
 
 def test_of_two_changes_at_once_none_is_lost(small, monkeypatch):

@@ -4,6 +4,7 @@ Each stanza is bound to the bundle, the signed manifest and its own expiry by th
 is checked against the signed commitment: editing this file can take access away, never give it or change what opens.
 """
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator, Sequence
@@ -126,13 +127,24 @@ def replace_recipients(src: Path, new: Recipients) -> None:
 
     Raises:
         StoreError: The disk is full or fails.
-        InvalidInput: The bundle cannot be written.
+        InvalidInput: The bundle cannot be written, or the folder that it lies in cannot, or is of another file system.
     """
     # The new file is made beside the bundle: a crash must not leave an entry inside that readers refuse.
     folder = src.resolve()
     beside = folder.with_name(f"{folder.name}.{_NAME}.partial")
-    write_atomic(beside, new.to_bytes())
-    beside.replace(folder / _NAME)
+    try:
+        write_atomic(beside, new.to_bytes())
+        beside.replace(folder / _NAME)
+    except (InvalidInput, OSError) as error:
+        beside.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno not in {errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS}:
+            raise
+        raise InvalidInput(
+            f"{src}: its recipients are as they were: the new ones are written in {folder.parent} and moved from there",
+            why=os.strerror(error.errno or 0) if isinstance(error, OSError) else error.what,
+            next_step="let both folders be written and be of one file system: where the bundle itself is mounted, mount "
+            "the folder above it, or copy it into a folder first",
+        ) from error
     sync_folder(folder)
 
 
