@@ -34,6 +34,10 @@ def test_the_clock_is_a_day_ahead_and_then_right_again(later):
     done(later.team(1, "ines", "log show"))
     times = [e["event"]["time"] for e in done(later.team(1, "ada", "--json log query --kind log.read")).data["entries"]]
     assert times == sorted(times)
+    found = done(team("olga", "--json log recover")).data
+    assert 86_000_000 < found["ahead_ms"] <= 86_400_000
+    done(team("ines", "log show"))
+    assert verify_log().code == 0
 
 
 def test_the_clock_is_a_month_ahead(later):

@@ -92,7 +92,10 @@ def hold(artifact: str, *, lift: bool) -> Result:
 
 @click.command("recover", cls=Leaf)
 def recover() -> Result:
-    """Rebuild the log's rows from its published tiles; nothing is discarded. Stop all writers before."""
+    """Rebuild the log's rows from its published tiles; nothing is discarded. Stop all writers before.
+
+    It also lets a log go on whose last entry was made by a clock that was ahead.
+    """
     from stanch.cli.secrets import ask_passphrase  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.workspace.verbs_log import recover_log  # noqa: PLC0415 - same
 
@@ -100,6 +103,8 @@ def recover() -> Result:
     done = recover_log(frame.workspace, frame.principal, unlock=lambda: ask_passphrase(frame.passphrase_file))
     data: dict[str, JsonValue] = {**asdict(done)}
     aside = f"; {done.set_aside} other rows are kept in {done.kept_in}" if done.set_aside else ""
+    if done.ahead_ms:
+        aside += f"; the last entry's clock was {done.ahead_ms // 1000} s ahead, which binds nobody any more"
     return Result(
         data,
         f"recovered  {done.restored} rows by the checkpoint of {done.checkpoint} entries{aside}\n"
