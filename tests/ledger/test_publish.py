@@ -304,3 +304,28 @@ def test_an_unwritable_high_water_file_signs_nothing(ground):
     with ground.tables.read() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM ledger_checkpoint").scalar() == 0
     assert not any(ground.blobs.list("log/checkpoint"))
+
+
+class Contended(FileBlobs):
+    """Answers "conflict" so many times for a tile that does not exist, as S3 does while another writer of it fails."""
+
+    times = 0
+
+    def put(self, key, data, *, mode):
+        if key.startswith("log/tile/0/") and self.times:
+            self.times -= 1
+            raise Conflict("409")
+        return super().put(key, data, mode=mode)
+
+
+def test_a_conflict_over_a_tile_that_nobody_wrote_is_asked_again(ground):
+    ground.blobs = Contended(ground.folder / "blobs")
+    with ground.create() as log:
+        ground.fill(log, 3)
+        ground.blobs.times = 2
+        assert log.publish().checkpoint.size == 3
+        ground.fill(log, 1)
+        ground.blobs.times = 9
+        with pytest.raises(StoreError, match="holds none"):
+            log.publish()
+        ground.blobs.times = 0

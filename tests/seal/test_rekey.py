@@ -10,6 +10,7 @@ import pytest
 
 from stanch.crypto.identity import generate_identity
 from stanch.crypto.passphrase import Passphrase
+from stanch.crypto.stanza import KeyUnavailable
 from stanch.errors import DecryptionFailed, InvalidInput, NoIdentityMatched, Tampered
 from stanch.seal import GrantExpired, OpenParams, Recipients, read_manifest, rekey, verify_sealed
 from stanch.seal.recipients import unwrap_root
@@ -153,3 +154,26 @@ def test_an_ended_grant_cannot_rekey(make_sealed):
     sealed = make_sealed({"f": b"x"}, not_after=NOW + timedelta(days=1))
     with pytest.raises(GrantExpired):
         change(sealed, add=[generate_identity()], clock=lambda: NOW + timedelta(days=2))
+
+
+class Away:
+    """A key whose service does not answer."""
+
+    def __init__(self, identity):
+        self._identity = identity
+
+    def describe(self):
+        return self._identity.describe()
+
+    def unwrap(self, _stanza, _context):
+        raise KeyUnavailable("the service is away")
+
+
+def test_a_service_that_is_away_hides_no_other_key(small):
+    second = generate_identity()
+    change(small, add=[second.recipient])
+    away = Away(small.identity)
+    for identities in ([away, second], [second, away]):
+        assert small.read_all(identities=identities) == small.files
+    with pytest.raises(KeyUnavailable, match="is away"):
+        small.open(identities=[away])

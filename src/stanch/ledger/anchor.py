@@ -3,9 +3,9 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from sqlalchemy import Row, delete, insert, select
+from sqlalchemy import delete, insert, select
 
 from stanch.crypto import sha256
 from stanch.errors import LogRolledBack, StoreError
@@ -44,6 +44,13 @@ class Anchor(Protocol):
     def newest(self, origin: str) -> bytes | None:
         """Return the kept note of the largest size, or None."""
         ...
+
+
+class _Kept(NamedTuple):
+    """How many entries a checkpoint at an anchor covers, and when it was kept."""
+
+    size: int
+    created_ms: int
 
 
 class Anchors:
@@ -125,8 +132,8 @@ class Anchors:
         is_time = not last.created_ms <= now_ms < last.created_ms + self._every_ms
         return is_time and last.size < signed.checkpoint.size
 
-    def _last(self, anchor: Anchor, origin: str) -> Row[tuple[int, int]] | None:
-        """Return the size of the largest checkpoint that an anchor kept, and when."""
+    def _last(self, anchor: Anchor, origin: str) -> "_Kept | None":
+        """Return what an anchor kept of the largest size."""
         table = ledger_anchor.c
         query = (
             select(table.size, table.created_ms)
@@ -135,7 +142,8 @@ class Anchors:
             .limit(1)
         )
         with self._tables.read() as connection:
-            return connection.execute(query).one_or_none()
+            found = connection.execute(query).one_or_none()
+        return None if found is None else _Kept(*found)
 
     def _keep(self, anchor: Anchor, signed: SignedCheckpoint) -> None:
         anchor.keep(signed)

@@ -1,13 +1,16 @@
 """Turning entries into tiles."""
 
+import contextlib
 import itertools
 from collections.abc import Iterator
 
 from stanch.crypto import merkle_root
-from stanch.errors import Conflict, NotFound, TileConflict
+from stanch.errors import Conflict, NotFound, StoreError, TileConflict
 from stanch.ledger.hashes import TileHashes
 from stanch.ledger.tiles import TILE_WIDTH, encode_bundle, tile_key
 from stanch.store import CREATE, BlobStore
+
+_ATTEMPTS = 4
 
 
 def integrate(blobs: BlobStore, rows: Iterator[tuple[bytes, bytes]], old_size: int, size: int) -> None:
@@ -69,15 +72,20 @@ def _write_level(
 
 
 def _write(blobs: BlobStore, key: str, data: bytes) -> None:
-    try:
-        blobs.put(key, data, mode=CREATE)
-    except Conflict as error:
-        if blobs.get(key) != data:
-            raise TileConflict(
-                f"{key}: exists with other bytes",
-                why="either the tile was changed, or these rows are of another history",
-                next_step="stop all writers; stanch log verify names the first difference",
-            ) from error
+    for _ in range(_ATTEMPTS):
+        # S3 also answers "conflict" while another writer of the key is under way, who may fail after all.
+        with contextlib.suppress(Conflict):
+            blobs.put(key, data, mode=CREATE)
+            return
+        with contextlib.suppress(NotFound):
+            if blobs.get(key) != data:
+                raise TileConflict(
+                    f"{key}: exists with other bytes",
+                    why="either the tile was changed, or these rows are of another history",
+                    next_step="stop all writers; stanch log verify names the first difference",
+                )
+            return
+    raise StoreError(f"{key}: the store refused it, and holds none", next_step="publish again")
 
 
 def _drop_partials(blobs: BlobStore, old_size: int, size: int) -> None:

@@ -8,7 +8,7 @@ import errno
 import fcntl
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Final, Self
 
 from stanch.crypto import canonical_json, parse_json, sync_folder, write_atomic
 from stanch.crypto.passphrase import PASSPHRASE_STANZA
-from stanch.crypto.stanza import KeyProvider, Stanza, WrapContext
+from stanch.crypto.stanza import KeyProvider, KeyUnavailable, Stanza, WrapContext
 from stanch.errors import InvalidInput, NoIdentityMatched, NotPermitted, QuorumNotMet, StoreError, Tampered
 from stanch.seal.keys import ReleaseRoot
 from stanch.seal.manifest import Manifest
@@ -142,8 +142,8 @@ def replace_recipients(src: Path, new: Recipients) -> None:
         raise InvalidInput(
             f"{src}: its recipients are as they were: the new ones are written in {folder.parent} and moved from there",
             why=os.strerror(error.errno or 0) if isinstance(error, OSError) else error.what,
-            next_step="let both folders be written and be of one file system: where the bundle itself is mounted, mount "
-            "the folder above it, or copy it into a folder first",
+            next_step="let both folders be written and be of one file system: where the bundle is itself a mount, "
+            "mount the folder above it, or copy it into a folder first",
         ) from error
     sync_folder(folder)
 
@@ -160,7 +160,7 @@ def wrap_root(
 def unwrap_root(
     recipients: Recipients, manifest: Manifest, manifest_sha256: bytes, identities: Sequence[KeyProvider], now: datetime
 ) -> ReleaseRoot:
-    """Open the first stanza that one of ``identities`` is named by and whose grant has not ended.
+    """Open the first stanza that one of ``identities`` is named by, whose grant has not ended and whose key is at hand.
 
     Where the manifest demands a quorum, only stanzas that a redemption left count; all others are passed over.
 
@@ -170,6 +170,7 @@ def unwrap_root(
         GrantExpired: The release or the grant has ended.
         NoIdentityMatched: No stanza is for one of ``identities``.
         DecryptionFailed: The stanza was changed, or carries another root than the signed one.
+        KeyUnavailable: The keys of all such stanzas are out of reach; the last one is named.
     """
     recipients.check_manifest(manifest, manifest_sha256)
     end = None if manifest.not_after is None else parse_time(manifest.not_after, what="manifest.json, not_after")
@@ -179,12 +180,19 @@ def unwrap_root(
     candidates = [(stanza, WrapContext(bundle_id, manifest_sha256, stanza.not_after)) for stanza in recipients.stanzas]
     if manifest.quorum is not None:
         candidates = [unfold_redeemed(*pair) for pair in candidates if pair[0].type == QUORUM_SHARE_STANZA]
-    stanza, context, identity = _choose(candidates, manifest, identities, now)
-    if end is not None and (stanza.not_after is None or parse_time(stanza.not_after, what=_NAME) > end):
-        raise Tampered(f"{_NAME}: the grant to {stanza.key_id} outlives the release")
-    root = ReleaseRoot(identity.unwrap(stanza, context), bundle_id)
-    root.check(bytes.fromhex(manifest.root_commitment))
-    return root
+
+    def unwrap(stanza: Stanza, context: WrapContext, identity: KeyProvider) -> ReleaseRoot:
+        if end is not None and (stanza.not_after is None or parse_time(stanza.not_after, what=_NAME) > end):
+            raise Tampered(f"{_NAME}: the grant to {stanza.key_id} outlives the release")
+        root = ReleaseRoot(identity.unwrap(stanza, context), bundle_id)
+        root.check(bytes.fromhex(manifest.root_commitment))
+        return root
+
+    *others, last = _choose(candidates, manifest, identities, now)
+    for one in others:
+        with suppress(KeyUnavailable):
+            return unwrap(*one)
+    return unwrap(*last)
 
 
 def _choose(
@@ -192,14 +200,19 @@ def _choose(
     manifest: Manifest,
     identities: Sequence[KeyProvider],
     now: datetime,
-) -> tuple[Stanza, WrapContext, KeyProvider]:
+) -> list[tuple[Stanza, WrapContext, KeyProvider]]:
+    """Return the stanzas that one of the identities can open, with that one; at least one."""
     ended: Stanza | None = None
+    found = []
     for stanza, context in candidates:
         for identity in identities:
             if identity.describe().names(stanza):
                 if stanza.not_after is None or now < parse_time(stanza.not_after, what=_NAME):
-                    return stanza, context, identity
-                ended = stanza
+                    found.append((stanza, context, identity))
+                else:
+                    ended = stanza
+    if found:
+        return found
     if ended is not None:
         raise GrantExpired(
             f"the grant to {ended.key_id} ended at {ended.not_after}", next_step="ask the publisher for a new one"

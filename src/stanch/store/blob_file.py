@@ -23,11 +23,12 @@ _STALE_SECONDS = 24 * 3600
 
 
 class FileBlobs:
-    """The ``file:`` driver. Files are 0600, folders 0700. Safe for several threads and processes.
+    """The ``file:`` driver. Files are 0600, folders 0700. Safe for several threads and processes of one machine.
 
     CREATE links a synced temporary file to its name, so that the name appears whole or not at all and never replaces
     another; REPLACE renames it; ``Match`` compares and renames under a lock of the folder. The first ``put`` into a
-    folder removes temporary files there that a crash left more than a day ago; nothing else is ever removed.
+    folder removes temporary files there that a crash left more than a day ago; nothing else is ever removed. A network
+    file system tells no other machine of that lock: CREATE is sound there, ``Match`` is not.
     """
 
     def __init__(self, root: Path, *, clock: Callable[[], float] = time.time) -> None:

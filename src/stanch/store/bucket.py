@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """The objects below ``s3://bucket/prefix``, ``gs://…`` or ``az://…``. Safe for several threads."""
+    """The objects below ``s3://bucket/prefix``, ``gs://…`` or ``az://…``, as they are now. Safe for several threads.
+
+    Where the bucket keeps versions, earlier ones and those below a delete marker are not seen.
+    """
 
     store: "ObjectStore"
     name: str

@@ -13,7 +13,10 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 
 
 def check_paths(paths: Iterable[str]) -> None:
-    """Check that every path is safe to create below any directory of any common system, and that none hides another.
+    """Check that every path is safe to create below any directory where stanch runs, and that none hides another.
+
+    Backslashes and drive letters are refused too, which lead elsewhere on Windows. What else Windows makes of names
+    (``con``, ``a:b``, a dot or space at the end) is not looked at.
 
     Raises:
         InvalidInput: A path is absolute, escapes, is not in NFC, is too long, holds a backslash, a control character
