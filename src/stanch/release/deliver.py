@@ -80,13 +80,9 @@ _DEFAULTS = DeliverParams()
 
 
 def deliver(
-    bundle: Path,
-    remote: RemoteBundle,
-    trusted: TrustedKeys,
-    *,
-    memory: ReleaseMemory,
+    bundle: Path, remote: RemoteBundle, trusted: TrustedKeys, *, memory: ReleaseMemory,
     params: DeliverParams = _DEFAULTS,
-) -> DeliveryReport:
+) -> DeliveryReport:  # fmt: skip
     """Put a sealed bundle below ``<store>/<bundle id>/``, the manifest last: without it nothing is taken for whole.
 
     The whole bundle is verified before anything is sent, and each segment once more as it is sent. No object is
@@ -126,18 +122,16 @@ def deliver(
         gone = newest_revocations(remote, trusted, part.manifest.lineage, memory).revoked(remote.bundle_id)
         return [entry for key_id, entry in gone.items() if key_id in named]
 
-    def refuse_revoked() -> None:
-        for entry in find_revoked():
-            raise refusal(entry)
-
-    refuse_revoked()
+    for entry in find_revoked():
+        raise refusal(entry)
     sender = _Sender(remote, SignedStreams(BundleFolder(bundle), part.manifest))
     if is_whole:
         sender.skipped += len(part.manifest.streams) + 1
     else:
         sender.send_streams(params.progress)
         sender.send_document(DIGESTS_NAME, sender.streams.digests.data)
-        refuse_revoked()
+    for entry in find_revoked():
+        raise refusal(entry)
     sender.send_key(recipients, params)
     if gone := find_revoked():
         withdraw(remote, {entry.key_id for entry in gone}, part.owner, params.quorum)
