@@ -52,6 +52,10 @@ def test_a_bundle_goes_to_a_store_and_comes_back_until_it_is_revoked(stanch, fil
     assert refused.code == 3
     assert "was revoked at" in refused.err
     assert (tmp_path / "sign.pub.releases").is_file()
+    (tmp_path / "store/revocations.json").unlink()
+    refused = stanch("--json", "release", "revoke", uri, files.recipient, "--sign-key", files.sign_pem, "--reason", "x")
+    assert (refused.code, refused.json["error"]["slug"]) == (1, "rollback")
+    assert not (tmp_path / "store/revocations.json").exists()
 
 
 def test_a_revocation_list_needs_as_many_signers_as_its_readers_demand(stanch, tmp_path):
