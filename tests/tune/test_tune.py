@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from stanch.tune import (
     describe_run,
     prepare,
     run_folder,
+    session_torch,
     trainable_shapes,
     tune,
     verify_run,
@@ -520,6 +522,21 @@ def test_the_run_digest_follows_what_matters(make_spec, chats):
     assert first == digest("steps = 4\nchunk_tokens = 7\ncheckpoint_every = 1\ngradient_checkpointing = true")
     assert first != digest("steps = 5")
     assert first != digest("steps = 4\nlearning_rate = 0.5")
+
+
+def test_a_run_whose_records_give_other_tokens_is_not_resumed(make_spec, chats, monkeypatch):
+    """As after an update of what renders conversations."""
+    spec = make_spec(privacy=PRIVACY)
+    crash_at(spec, chats, 3)
+    tokenise = session_torch.tokenise
+
+    def other(record, *given, **more):
+        found = tokenise(record, *given, **more)
+        return replace(found, ids=(found.ids[0] ^ 1, *found.ids[1:]))
+
+    monkeypatch.setattr(session_torch, "tokenise", other)
+    with pytest.raises(PlanChanged, match="another run"):
+        tune(spec, dataset=chats, resume=True)
 
 
 def test_a_preparation_shows_no_text(make_spec, chats):

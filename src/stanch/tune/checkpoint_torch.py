@@ -218,7 +218,7 @@ def adapter_config(base: Path, rank: int, alpha: float, modules: list[str], *, t
 def _flatten(parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return the optimizer's state as tensors ``<parameter name>/<slot>``."""
     return {
-        f"{name}/{slot}": torch.as_tensor(value).detach().clone()
+        f"{name}/{slot}": torch.as_tensor(value).detach().contiguous()
         for name, parameter in parameters.items()
         for slot, value in optimizer.state[parameter].items()
     }
@@ -227,6 +227,9 @@ def _flatten(parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Opti
 def _unflatten(
     tensors: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> None:
+    optimised = (parameter for group in optimizer.param_groups for parameter in group["params"])
+    numbers = {id(parameter): number for number, parameter in enumerate(optimised)}
+    state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         name, _, slot = key.rpartition("/")
         if name not in parameters:
@@ -234,4 +237,6 @@ def _unflatten(
                 "the checkpoint's optimizer state is about other parameters",
                 next_step="resume with the adapter that it was made with",
             )
-        optimizer.state[parameters[name]][slot] = value
+        state.setdefault(numbers[id(parameters[name])], {})[slot] = value
+    # Torch knows where each slot lies: moments beside their parameter, a count of steps often not.
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -34,6 +34,7 @@ class Preparation:
         units: Units (with privacy), or the single records that are left after dropping duplicates.
         trainable: The trainable parameters, sorted by name.
         plan: The privacy plan; None without privacy.
+        tokens: Digest of all records' tokens; None before they are made.
     """
 
     spec: TuneSpec
@@ -41,6 +42,7 @@ class Preparation:
     units: UnitTable
     trainable: tuple[ParameterShape, ...] = field(repr=False)
     plan: PrivacyPlan | None
+    tokens: Digest | None = None
 
     @property
     def batch(self) -> int:
@@ -68,6 +70,7 @@ class Preparation:
         kept["plan"] = self.plan.digest.hex if self.plan is not None else None
         kept["dataset_root"] = self.units.dataset_root
         kept["units"] = self.units.digest.hex
+        kept["tokens"] = self.tokens.hex if self.tokens is not None else None
         return Digest.sha256(canonical_json(kept))
 
     @property

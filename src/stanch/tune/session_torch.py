@@ -2,8 +2,9 @@
 
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from stanch.tune.record import Recorder, RunRecord
 from stanch.tune.refusals import PlanChanged, UnsupportedParallelism
 from stanch.tune.sampler import StreamKeys, UnitSampler
 from stanch.tune.statement import EarlierRun, PrivacyStatement, RunFacts, state_no_privacy, state_privacy
+from stanch.tune.tokens import TokenTable
 from stanch.tune.verify import PLAN_NAME, model_files, verify_run
 from stanch.weights import native_float
 
@@ -83,6 +85,7 @@ class Session:
     def run(self, dataset: Dataset, *, resume: bool, keeping: Keeping) -> tuple[Path, PrivacyStatement]:
         """Tune, check, and move the whole output into place. Returns its path and its statement."""
         records = self._tokenise(dataset)
+        self._prepared = replace(self._prepared, tokens=records.digest)
         self._ranks.agree(self._prepared.digest.value, "plan")
         if not self._ranks.leads:
             return self._follow(records)
@@ -105,22 +108,24 @@ class Session:
         self._ranks.share(statement.to_json())
         return path, statement
 
-    def _follow(self, records: Mapping[str, TokenRecord]) -> tuple[Path, PrivacyStatement]:
+    def _follow(self, records: TokenTable) -> tuple[Path, PrivacyStatement]:
         """Share the steps of the process that leads, which charges and writes."""
         self._loop(self._load(records), records, None, None).run_steps()
         return Path(self._spec.output.path), PrivacyStatement.from_json(self._ranks.share(b""))
 
-    def _tokenise(self, dataset: Dataset) -> dict[str, TokenRecord]:
+    def _tokenise(self, dataset: Dataset) -> TokenTable:
         tokenizer = AutoTokenizer.from_pretrained(self._base, local_files_only=True, trust_remote_code=False)
         data = self._spec.data
         every = self._spec.extra.goldfish
         goldfish = Goldfish.of(dataset.key, every) if every else None
-        records = {}
-        for done, record in enumerate(dataset):
-            tokens = tokenise(record, tokenizer, max_tokens=data.max_tokens, completion_only=data.completion_only)
-            records[record.id] = tokens if goldfish is None else goldfish.apply(tokens)
-            self._progress("tokenise", done + 1, None)
-        return records
+
+        def read() -> Iterator[TokenRecord]:
+            for done, record in enumerate(dataset):
+                tokens = tokenise(record, tokenizer, max_tokens=data.max_tokens, completion_only=data.completion_only)
+                yield tokens if goldfish is None else goldfish.apply(tokens)
+                self._progress("tokenise", done + 1, None)
+
+        return TokenTable(read())
 
     def _read_earlier(self) -> tuple[EarlierRun, ...]:
         """Verify the earlier runs that the spec names: private ones on the same dataset, whose loss adds up.
@@ -178,10 +183,9 @@ class Session:
                 next_step="restore what was changed, or start a new run",
             )
 
-    def _load(self, records: Mapping[str, TokenRecord]) -> CausalModel:
+    def _load(self, records: TokenTable) -> CausalModel:
         dtype = _DTYPES.get(self._spec.train.dtype) or _DTYPES[native_float()]
-        longest = max(len(record.ids) for record in records.values())
-        model = load_causal_model(self._base, self._spec.method, dtype=dtype, longest=longest)
+        model = load_causal_model(self._base, self._spec.method, dtype=dtype, longest=records.longest)
         if self._spec.train.gradient_checkpointing:
             model.checkpoint_layers()
         if model.adapter.shapes() != self._prepared.trainable:
@@ -196,7 +200,7 @@ class Session:
     def _loop(
         self,
         model: CausalModel,
-        records: Mapping[str, TokenRecord],
+        records: TokenTable,
         journal: BudgetJournal | None,
         seal: CheckpointSeal | None,
     ) -> Loop:
@@ -210,7 +214,7 @@ class Session:
             add_up = ranks.add_up if ranks.world > 1 else None
             gradient = PrivateGradient(model, prepared.plan, noise, budget=budget, add_up=add_up)
             if chosen is None:
-                gradient.choose_chunks(model, max(len(record.ids) for record in records.values()))
+                gradient.choose_chunks(model, records.longest)
             sampler = UnitSampler.of(prepared.plan, prepared.units, keys)
         elif ranks.world > 1:
             raise UnsupportedParallelism(

@@ -26,7 +26,7 @@ from stanch.tune import statement as statements
 from stanch.tune.arguments import SET, check_arguments, check_constructor, refuse_evaluation
 from stanch.tune.callback_torch import StanchCallback
 from stanch.tune.checkpoint_torch import CheckpointState, list_checkpoints, load_checkpoint, save_checkpoint
-from stanch.tune.coverage_torch import check_coverage, check_movement, check_step
+from stanch.tune.coverage_torch import check_coverage, check_movement, check_optimizer, check_step
 from stanch.tune.goldfish import Goldfish
 from stanch.tune.gradient_torch import PrivateGradient
 from stanch.tune.hosted_torch import HostedModel
@@ -39,6 +39,7 @@ from stanch.tune.refusals import PlanChanged, RunExists, UnsafeArgument
 from stanch.tune.rows import read_rows
 from stanch.tune.sampler import StreamKeys, UnitSampler
 from stanch.tune.statement import PrivacyStatement, RunFacts, state_privacy
+from stanch.tune.tokens import TokenTable
 from stanch.tune.units import UnitTable
 from stanch.tune.verify import PLAN_NAME, model_files
 
@@ -133,7 +134,7 @@ class PrivateTrainer(Trainer):
         self._hosted = HostedModel(self.model, self.accelerator.autocast)
         self._check_plan()
         records = read_rows(self.train_dataset, units)
-        self._records = records if goldfish is None else {name: goldfish.apply(one) for name, one in records.items()}
+        self._records = records if goldfish is None else TokenTable(map(goldfish.apply, records.values()))
         self._base_digest = self._hosted.base_digest()
         self._updates = 0
         self.statement: PrivacyStatement | None = None
@@ -171,8 +172,7 @@ class PrivateTrainer(Trainer):
             # Fresh for each call and never stored: neither sample nor noise can repeat.
             keys = StreamKeys.fresh()
             self._sampler = UnitSampler.of(self._plan, self._units, keys)
-            longest = max(len(record.ids) for record in self._records.values())
-            budget = self.args.per_device_train_batch_size * longest
+            budget = self.args.per_device_train_batch_size * self._records.longest
             self._gradient = PrivateGradient(self._hosted, self._plan, AesGaussian(keys.noise), budget=budget)
             self._process_step = 0
             output = super().train(resume_from_checkpoint=self._find_checkpoint(resume_from_checkpoint))
@@ -192,6 +192,8 @@ class PrivateTrainer(Trainer):
         """
         model.train()
         step, self._process_step = self._process_step, self._process_step + 1
+        if step == 0:
+            check_optimizer(self._hosted.adapter.parameters(), _bare(self.optimizer))
         units = [
             [self._records[record_id] for record_id in self._sampler.records_of(step, unit)]
             for unit in inputs["units"].tolist()
@@ -298,8 +300,11 @@ class PrivateTrainer(Trainer):
         """Digest of what must not change between start and resume."""
         settings = {name: str(getattr(self.args, name)) for name in _SETTINGS}
         return Digest.sha256(
-            canonical_json({"plan": self._plan.digest.hex, "base": str(self._base_digest), **settings})
-        ).hex
+            canonical_json({
+                "plan": self._plan.digest.hex, "base": str(self._base_digest), "tokens": self._records.digest.hex,
+                **settings,
+            })
+        ).hex  # fmt: skip
 
     def _open_journal(self, *, resume: bool) -> BudgetJournal:
         """Make the run's folder, whole or not at all, or open the journal in it."""
