@@ -10,7 +10,6 @@ from stanch.data.plan import Canary
 from stanch.data.record import Record
 from stanch.errors import InvalidInput
 
-
 TODAY: Final = datetime(2024, 7, 26)  # noqa: DTZ001 - a day, in no zone
 """The date that every chat template is told: with the true one, tokens that were tuned on would never come again."""
 _PARTS = ("d", "-d", "e", "m", "-m", "b", "B", "a", "A", "j", "y", "Y", "F", "D", "H", "I", "M", "S", "p")

@@ -89,7 +89,8 @@ class TrainSpec(Struct, frozen=True, forbid_unknown_fields=True):
         steps: Number of steps, instead of ``epochs``.
         schedule: ``linear`` to zero, or ``constant``.
         weight_decay: Of AdamW.
-        dtype: Of the frozen base weights; ``auto`` is bfloat16 where the processor multiplies it natively.
+        dtype: Of the frozen base weights; ``auto`` is bfloat16 where the device multiplies it natively.
+        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:N``. Changes results by rounding.
         chunk_tokens: Tokens (rows x padded length) that go through the model at once; by default what memory allows.
             Changes memory, not results.
         gradient_checkpointing: Compute the layers' inner values twice instead of keeping them.
@@ -103,6 +104,7 @@ class TrainSpec(Struct, frozen=True, forbid_unknown_fields=True):
     schedule: Literal["linear", "constant"] = "linear"
     weight_decay: Annotated[float, Meta(ge=0, le=1)] = 0.0
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    device: Annotated[str, Meta(pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$")] = "auto"
     chunk_tokens: Count | None = None
     gradient_checkpointing: bool = False
     checkpoint_every: Annotated[int, Meta(ge=0)] = 50

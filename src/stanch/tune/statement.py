@@ -185,6 +185,12 @@ def _checksum(body: dict[str, JsonValue]) -> str:
     return sha256(frame(_DOMAIN, canonical_json(body))).hex()
 
 
+def exclude_rounding(precision: str) -> str:
+    """Return why the guarantee does not cover how products are rounded: in one chunk units touch each other there."""
+    tested = " (tested to stay within the slack, not proven)" if precision == "float32" else ""
+    return f"rounding by which units of one chunk touch each other in {precision}{tested}"
+
+
 def state_privacy(plan: PrivacyPlan, journal: JournalHead, facts: RunFacts) -> PrivacyStatement:
     """State what the charged steps guarantee; everything but ``facts`` is computed from plan and journal."""
     mechanism, earlier = plan.mechanism_after(journal.charged), facts.earlier_runs
