@@ -19,6 +19,7 @@ from stanch.errors import InvalidInput, NotFound, StoreError, Tampered, Unexpect
 from stanch.terms import Digest
 from stanch.tune import (
     NULL,
+    EarlierRun,
     JournalHead,
     Keeping,
     PrivacyPlan,
@@ -37,6 +38,7 @@ from stanch.tune.refusals import (
     BudgetRolledBack,
     GuaranteeVoid,
     PlanChanged,
+    PrivacySpent,
     ProgressLost,
     RunExists,
     UnsupportedModule,
@@ -498,6 +500,40 @@ def test_what_an_earlier_run_names_adds_up_too_and_once(make_spec, private_run, 
     counts = [len(one.fields["earlier_runs"]) for one in (second, third, fourth)]
     assert counts == [1, 2, 3]
     assert first.epsilon < second.composed_epsilon < third.composed_epsilon < fourth.composed_epsilon
+
+
+@pytest.fixture
+def full_run(make_spec, tmp_path):
+    """Return a builder of whole models, each a base for others."""
+
+    def build(data, **tables):
+        spec = make_spec(method='kind = "full"', train="steps = 1\nbatch = 8", **tables)
+        return tune(spec.changed(output={"path": str(tmp_path / "whole")}), dataset=data).path
+
+    return build
+
+
+def test_a_base_that_a_private_run_on_this_data_made_counts(make_spec, chats, full_run, tmp_path):
+    whole = full_run(chats, privacy=PRIVACY)
+    spec = make_spec(base=f'path = "{whole}"', privacy=PRIVACY)
+    (before,), run = prepare(spec, chats).earlier, verify_run(whole)
+    assert before == EarlierRun.of(run.plan, run.head)
+    # Named besides, it counts once.
+    assert prepare(spec.with_earlier([whole]), chats).earlier == (before,)
+    # What another dataset taught the base is its pre-training.
+    assert prepare(spec, open_dataset(write_chats(tmp_path / "other.jsonl", 60, seed=9), key=KEY)).earlier == ()
+    (whole / "statement.json").unlink()
+    with pytest.raises(PrivacySpent):
+        prepare(spec, chats)
+
+
+def test_a_base_that_learned_this_data_without_privacy_is_refused(make_spec, chats, full_run):
+    whole = full_run(chats, privacy="enabled = false")
+    spec = make_spec(base=f'path = "{whole}"', privacy=PRIVACY)
+    with pytest.raises(PrivacySpent, match="tuned on this very dataset"):
+        tune(spec, dataset=chats)
+    assert not run_folder(spec).exists()
+    assert prepare(make_spec(base=f'path = "{whole}"', privacy="enabled = false"), chats).plan is None
 
 
 def test_shapes_are_known_without_weights(base, make_spec):

@@ -40,7 +40,7 @@ def find_dtype(wanted: str, device: torch.device) -> torch.dtype:
 
 
 def name_precision(dtype: torch.dtype, device: torch.device) -> str:
-    """Return in what products of ``dtype`` are made: float32 ones in TF32 or bfloat16, where the process was told so."""
+    """Return in what products of ``dtype`` are made; those of float32 in TF32 or bfloat16 where torch was told so."""
     if dtype != torch.float32:
         return str(dtype).removeprefix("torch.")
     kinds = {"cuda": torch.backends.cuda.matmul, "cpu": torch.backends.mkldnn.matmul}  # type: ignore[attr-defined]  # set when imported

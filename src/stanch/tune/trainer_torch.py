@@ -118,9 +118,7 @@ class PrivateTrainer(Trainer):
             _check_callback(callback)
         if isinstance(model, str):
             raise UnsafeArgument(
-                "model: a name is refused",
-                why="a model is loaded and checked by the caller",
-                next_step="load it without remote code",
+                "model: a name is refused", why="the caller loads a model", next_step="load it without remote code"
             )
         self._plan = plan
         self._units = units
@@ -310,8 +308,7 @@ class PrivateTrainer(Trainer):
             raise PrivacySpent(
                 f"{type(self.model).__name__}: the weights to be trained have learned already",
                 why="what they learned before would count in no epsilon",
-                next_step="start from the base model with a fresh adapter, or name the private run that made them: "
-                "earlier=[RUN]",
+                next_step="start afresh, or name the private run that made them: earlier=[RUN]",
             )
 
     @property
