@@ -83,6 +83,7 @@ class Preparation:
         return {
             "base_digest": str(self.base_digest),
             "dataset_root": self.units.dataset_root,
+            "earlier": [run.journal for run in self.earlier],
             "plan_digest": self.plan.digest.hex if self.plan is not None else None,
             "guarantee": self.plan.guarantee if self.plan is not None else "none",
             "run_digest": self.digest.hex,

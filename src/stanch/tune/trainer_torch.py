@@ -430,6 +430,7 @@ class PrivateTrainer(Trainer):
         return {
             "base_digest": str(self._base_digest),
             "dataset_root": self._units.dataset_root,
+            "earlier": [run.journal for run in self._earlier],
             "plan_digest": self._plan.digest.hex,
             "guarantee": self._plan.guarantee,
             "run_digest": self._settings_digest,

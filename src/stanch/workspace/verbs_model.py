@@ -35,12 +35,13 @@ from stanch.sign import (
     sign_statement,
 )
 from stanch.terms import SILENT, ArtifactRef, Digest, EntryRef, JsonValue, Progress
-from stanch.tune import Keeping, TunedModel, TuneSpec, run_folder, tune
+from stanch.tune import EarlierRun, Keeping, TunedModel, TuneSpec, run_folder, tune
+from stanch.tune.refusals import PrivacySpent
 from stanch.weights import DirectoryDigest, directory_digest
 from stanch.workspace.act import Done, Request
 from stanch.workspace.artifacts import dataset_ref, model_ref
 from stanch.workspace.opening import Workspace
-from stanch.workspace.tuning_log import taught
+from stanch.workspace.tuning_log import find_spent, taught, tell_model
 from stanch.workspace.verbs_tune import keep_heads
 
 CERTIFICATE_NAME = "leakcert.json"
@@ -58,21 +59,34 @@ def run_tuning(
 ) -> TunedModel:
     """Fine-tune; the log holds the spec's privacy before the first step and the model's digest after the last.
 
-    In between it keeps the heads of the budget journal, and a resumed run must hold the last of them.
+    In between it keeps the heads of the budget journal, and a resumed run must hold the last of them. Private runs on
+    the same file that the log holds count as earlier ones.
+
+    Raises:
+        PrivacySpent: The log does not say what an earlier run spent, and the spec does not name it.
     """
+    ref = dataset_ref(dataset.path)
 
     def run(_ref: EntryRef) -> Done[TunedModel]:
+        earlier = _count_earlier(workspace, spec, ref) if spec.privacy.enabled else ()
         kept = keep_heads(workspace, dataset.path, run_folder(spec), keeping)
-        tuned = tune(spec, dataset=dataset, progress=progress, resume=resume, keeping=kept)
-        found = model_ref(tuned.path)
-        statement = tuned.statement
-        return Done(tuned, {
-            "model": str(found.digest), "guarantee": statement.guarantee,
-            "epsilon": "" if statement.epsilon is None else repr(statement.epsilon), **taught(spec, dataset),
-        })  # fmt: skip
+        tuned = tune(spec, dataset=dataset, earlier=earlier, progress=progress, resume=resume, keeping=kept)
+        return Done(tuned, {**tell_model(model_ref(tuned.path).digest, tuned.statement), **taught(spec, dataset)})
 
     payload: dict[str, JsonValue] = {"privacy": spec.privacy.enabled, "epsilon": repr(spec.privacy.epsilon)}
-    return workspace.door.act(Request("tune.run", "model:tune", dataset_ref(dataset.path), payload), run)
+    return workspace.door.act(Request("tune.run", "model:tune", ref, payload), run)
+
+
+def _count_earlier(workspace: Workspace, spec: TuneSpec, data: ArtifactRef) -> tuple[EarlierRun, ...]:
+    spent = find_spent(workspace, data.digest)
+    missing = spent.untold - {str(model_ref(Path(run)).digest) for run in spec.privacy.earlier}
+    if missing:
+        raise PrivacySpent(
+            f"the log holds {len(missing)} private runs on {data.name}, and not what they spent",
+            why=f"an earlier release recorded them; the first made {min(missing)}",
+            next_step="name their folders with --earlier",
+        )
+    return spent.runs
 
 
 @dataclass(frozen=True, slots=True)
