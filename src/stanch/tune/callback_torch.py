@@ -33,8 +33,8 @@ _MAX_ROW = 64 << 20
 class StanchCallback(TrainerCallback):
     """Plants canaries, checks that they reach the tokens that are tuned on, and records the run. No guarantee.
 
-    Of several processes the first alone checks and records. Training does not start unless its begin is recorded durably, and stops where a later event cannot be. Used as a
-    context around ``trainer.train()``, it records a failure too::
+    Training does not start unless its begin is recorded durably, and stops where a later event cannot be. Of several
+    processes the first alone checks and records. Used as a context around ``trainer.train()``, it records a failure::
 
         callback = StanchCallback(plan, recorder)
         rows = callback.plant(dataset, committed=entry, out=Path("planted.jsonl"))

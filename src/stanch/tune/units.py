@@ -137,7 +137,7 @@ def _rule(policy: UnitPolicy, duplicates: DuplicateReport | None) -> str:
 
 
 def _root(ds: Dataset) -> str:
-    """Return the manifest's root; without a dataset key, a digest of all rows, which one who knows the others can test."""
+    """Return the manifest's root; without a dataset key, a digest of all rows, for any of which it is a test."""
     if ds.key is not None:
         return build_manifest(ds, key=ds.key).root
     return sha256(frame(b"stanch/tune/v1/rows", *(record.raw for record in ds))).hex()

@@ -82,8 +82,8 @@ def _count_earlier(workspace: Workspace, spec: TuneSpec, data: ArtifactRef) -> t
     missing = spent.untold - {str(model_ref(Path(run)).digest) for run in spec.privacy.earlier}
     if missing:
         raise PrivacySpent(
-            f"the log holds {len(missing)} private runs on {data.name}, and not what they spent",
-            why=f"an earlier release recorded them; the first made {min(missing)}",
+            f"{data.name}: the log does not say what private runs on it spent ({len(missing)})",
+            why=f"an earlier release recorded them; one of them made {min(missing)}",
             next_step="name their folders with --earlier",
         )
     return spent.runs

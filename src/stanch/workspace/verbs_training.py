@@ -47,7 +47,7 @@ class LogRecorder:
         missing = len(known) + len(self.spent.untold)
         if missing:
             raise PrivacySpent(
-                f"the log holds {missing} private runs on {self.dataset.name} that this one does not count",
+                f"{self.dataset.name}: the log holds private runs on it that this one does not count ({missing})",
                 why="their privacy loss adds up",
                 next_step="give the trainer earlier=, as it was handed over; those of earlier releases count with "
                 "stanch tune run --earlier alone",
@@ -78,7 +78,7 @@ def record_training(
     Args:
         workspace: Whose log it is.
         dataset: The file that is trained on, with the canaries if there are any.
-        train: Trains and returns the folder of the model. It is given the recorder for :class:`stanch.tune.StanchCallback`
+        train: Trains, and returns the model's folder. It is given the recorder for :class:`stanch.tune.StanchCallback`
             or a private trainer, and the earlier runs on this file, which a private trainer must count.
         max_tokens: What of a record goes beyond is not learned.
         completion_only: Whether answers alone are learned.
