@@ -250,7 +250,8 @@ def private_output(base, tmp_path):
     from stanch.tune.checkpoint_torch import adapter_bytes, adapter_config  # noqa: PLC0415 - used here alone
     from stanch.tune.model_torch import load_causal_model  # noqa: PLC0415 - same
 
-    made = load_causal_model(base, MethodSpec(rank=2, alpha=4), dtype=torch.float32, longest=30)
+    method = MethodSpec(rank=2, alpha=4)
+    made = load_causal_model(base, method, dtype=torch.float32, longest=30)
     generator = torch.Generator().manual_seed(3)
     made.adapter.initialise(generator)
     with torch.no_grad():
@@ -258,7 +259,7 @@ def private_output(base, tmp_path):
             layer.up.normal_(0, 0.3, generator=generator)
     (tmp_path / "adapter_model.safetensors").write_bytes(adapter_bytes(made.adapter.parameters()))
     names = [layer.name for layer in made.adapter.layers]
-    (tmp_path / "adapter_config.json").write_bytes(adapter_config(base, 2, 4, names))
+    (tmp_path / "adapter_config.json").write_bytes(adapter_config(base, method, names))
     return tmp_path, made
 
 

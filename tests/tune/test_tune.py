@@ -502,6 +502,20 @@ def test_what_an_earlier_run_names_adds_up_too_and_once(make_spec, private_run, 
     assert first.epsilon < second.composed_epsilon < third.composed_epsilon < fourth.composed_epsilon
 
 
+def test_a_rank_stabilised_adapter_is_scaled_so_by_peft_too(make_spec, chats):
+    """The run compares the reloaded adapter's loss with its own before it ends."""
+    spec = make_spec(
+        method="rank = 16\nalpha = 32\nrank_stabilised = true",
+        privacy="enabled = false",
+        train='steps = 6\nbatch = 20\ndtype = "float32"\nlearning_rate = 0.05',
+    )
+    assert spec.method.scale == 8
+    tuned = tune(spec, dataset=chats)
+    net = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(spec.base.path), tuned.path)
+    scales = {part.scaling["default"] for part in net.modules() if hasattr(part, "scaling")}
+    assert scales == {8}
+
+
 @pytest.fixture
 def full_run(make_spec, tmp_path):
     """Return a builder of whole models, each a base for others."""

@@ -1,6 +1,5 @@
 """One run from preparation to output folder."""
 
-import math
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -260,10 +259,9 @@ class Session:
 
     def _write_model(self, model: CausalModel, folder: Path) -> None:
         if isinstance(model.adapter, Adapter):
-            method, layers = self._spec.method, model.adapter.layers
-            alpha = int(method.alpha) if math.floor(method.alpha) == method.alpha else method.alpha
+            layers = model.adapter.layers
             names, transposed = [layer.name for layer in layers], any(layer.transposed for layer in layers)
-            config = adapter_config(self._base, method.rank, alpha, names, transposed=transposed)
+            config = adapter_config(self._base, self._spec.method, names, transposed=transposed)
             write_atomic(folder / ADAPTER_NAME, adapter_bytes(model.adapter.parameters()))
             write_atomic(folder / "adapter_config.json", config)
         else:
