@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
@@ -512,7 +513,7 @@ def test_a_rank_stabilised_adapter_is_scaled_so_by_peft_too(make_spec, chats):
     assert spec.method.scale == 8
     tuned = tune(spec, dataset=chats)
     net = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(spec.base.path), tuned.path)
-    scales = {part.scaling["default"] for part in net.modules() if hasattr(part, "scaling")}
+    scales = {part.scaling["default"] for part in net.modules() if isinstance(part, LoraLayer)}
     assert scales == {8}
 
 

@@ -30,7 +30,7 @@ class TrainEvent:
     facts: Mapping[str, JsonValue]
 
 
-def versions_of(*packages: str) -> dict[str, str]:
+def versions_of(*packages: str) -> Mapping[str, str]:
     """Return the versions of stanch and of the packages that take part in a run."""
     return {"stanch": __version__, **{name: version(name) for name in packages}}
 

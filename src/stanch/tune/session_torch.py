@@ -85,7 +85,7 @@ class Session:
         if not self._ranks.leads:
             return self._follow(records)
         self._anchored = keeping.on_head is not None
-        self._events.record("train.begin", {**self._prepared.facts, "versions": versions_of(*_PACKAGES)})
+        self._events.record("train.begin", {**self._prepared.facts, "versions": dict(versions_of(*_PACKAGES))})
         with ExitStack() as stack:
             try:
                 journal = self._open_journal(resume=resume, keeping=keeping)

@@ -95,7 +95,11 @@ def record_training(
         folder = train(LogRecorder(workspace, ref, spent), spent.runs)
         statement = verify_run(folder).statement if (folder / statements.NAME).is_file() else None
         about = tell_model(model_ref(folder).digest, statement)
-        learned = {"max_tokens": max_tokens, "completion_only": completion_only, "duplicates": "keep"}
+        learned: dict[str, JsonValue] = {
+            "max_tokens": max_tokens,
+            "completion_only": completion_only,
+            "duplicates": "keep",
+        }
         return Done(folder, {**about, **learned})
 
     return workspace.door.act(Request("tune.run", "model:tune", ref, {"trainer": "own"}), run)
