@@ -542,6 +542,13 @@ def test_a_base_that_a_private_run_on_this_data_made_counts(make_spec, chats, fu
         prepare(spec, chats)
 
 
+def test_the_statement_says_that_unfinished_runs_are_not_counted(make_spec, chats):
+    spec = make_spec(privacy=PRIVACY, train="steps = 1\nbatch = 8")
+    tuned = tune(spec, dataset=chats, unfinished=7)
+    assert "runs on the same data that never ended (at least 7 charged steps)" in tuned.statement.reading
+    assert verify_run(tuned.path).statement == tuned.statement
+
+
 def test_a_base_that_learned_this_data_without_privacy_is_refused(make_spec, chats, full_run):
     whole = full_run(chats, privacy="enabled = false")
     spec = make_spec(base=f'path = "{whole}"', privacy=PRIVACY)

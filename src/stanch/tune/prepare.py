@@ -37,6 +37,7 @@ class Preparation:
         trainable: The trainable parameters, sorted by name.
         plan: The privacy plan; None without privacy.
         earlier: Private runs on the same dataset whose loss adds to this one's.
+        unfinished: Steps that runs on it charged which never ended; nobody knows what they spent.
         tokens: Digest of all records' tokens; None before they are made.
     """
 
@@ -46,6 +47,7 @@ class Preparation:
     trainable: tuple[ParameterShape, ...] = field(repr=False)
     plan: PrivacyPlan | None
     earlier: tuple[EarlierRun, ...] = ()
+    unfinished: int = 0
     tokens: Digest | None = None
 
     @property
@@ -62,6 +64,12 @@ class Preparation:
             return self.plan.steps
         train = self.spec.train
         return train.steps or max(1, math.floor(train.epochs * len(self.units.units) / self.batch))
+
+    @property
+    def excluded(self) -> tuple[str, ...]:
+        """What the guarantee does not cover, beside what the plan says."""
+        steps = self.unfinished
+        return (f"runs on the same data that never ended (at least {steps} charged steps)",) if steps else ()
 
     @property
     def digest(self) -> Digest:
@@ -92,13 +100,16 @@ class Preparation:
         }
 
 
-def prepare(spec: TuneSpec, dataset: Dataset, *, earlier: Sequence[EarlierRun] = ()) -> Preparation:
+def prepare(
+    spec: TuneSpec, dataset: Dataset, *, earlier: Sequence[EarlierRun] = (), unfinished: int = 0
+) -> Preparation:
     """Check the base model, form the units, and with privacy make the plan and verify the earlier runs.
 
     Args:
         spec: What to tune and how.
         dataset: The private records.
         earlier: Earlier private runs on this dataset beside those that the spec names.
+        unfinished: Steps that runs on it charged which never ended.
 
     Raises:
         PrivacySpent: The base was tuned on this dataset without a guarantee.
@@ -117,7 +128,7 @@ def prepare(spec: TuneSpec, dataset: Dataset, *, earlier: Sequence[EarlierRun] =
     params = replace(spec.privacy_params(), excluded=(_GROUPED,) if duplicates is not None else ())
     plan = PrivacyPlan.make(units, trainable, params)
     before = read_earlier([*map(Path, spec.privacy.earlier), *earlier], base, units.dataset_root)
-    return Preparation(spec, base_digest, units, trainable, plan, before)
+    return Preparation(spec, base_digest, units, trainable, plan, before, unfinished)
 
 
 def trainable_shapes(base: Path, method: MethodSpec) -> tuple[ParameterShape, ...]:

@@ -38,11 +38,12 @@ def run_folder(spec: TuneSpec) -> Path:
     return output.with_name(f"{output.name}.run")
 
 
-def tune(
+def tune(  # noqa: PLR0913 - by keyword; each has a default that a run alone keeps
     spec: TuneSpec,
     *,
     dataset: Dataset,
     earlier: Sequence[EarlierRun] = (),
+    unfinished: int = 0,
     recorder: Recorder = NULL,
     progress: Progress = SILENT,
     resume: bool = False,
@@ -56,6 +57,7 @@ def tune(
         spec: What to tune and how.
         dataset: The private records; opened with its key, ids and digests of it are keyed.
         earlier: Earlier private runs on this dataset beside those that the spec names, as a log tells of them.
+        unfinished: Steps that runs on it charged which never ended; the statement says that it does not count them.
         recorder: Where events go, durably: ``train.begin`` before the first step, ``train.end`` or ``train.failed``.
         progress: Told of stages and steps.
         resume: Continue the unfinished run beside the output; steps that a crash lost stay charged.
@@ -80,8 +82,9 @@ def tune(
         seed = spec.privacy.insecure_reproducible
         random = random_bytes if seed is None else seeded_bytes(seed)
         session = session_torch.Session(
-            prepare(spec, dataset, earlier=earlier), run_folder(spec), recorder, progress, random=random, ranks=ranks
-        )
+            prepare(spec, dataset, earlier=earlier, unfinished=unfinished), run_folder(spec), recorder, progress,
+            random=random, ranks=ranks,
+        )  # fmt: skip
         path, statement = session.run(dataset, resume=resume, keeping=keeping or Keeping())
     return TunedModel(path, Digest.parse(statement.model_digest), statement)
 

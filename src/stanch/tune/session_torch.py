@@ -240,7 +240,9 @@ class Session:
             ranks=self._ranks.world,
             versions=versions_of(*_PACKAGES),
             anchored=self._anchored,
-            excluded=() if journal is None else (exclude_rounding(name_precision(dtype, model.device)),),
+            excluded=()
+            if journal is None
+            else (*self._prepared.excluded, exclude_rounding(name_precision(dtype, model.device))),
             earlier_runs=self._prepared.earlier,
         )
         if journal is None or self._prepared.plan is None:

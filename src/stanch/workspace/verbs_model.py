@@ -35,17 +35,18 @@ from stanch.sign import (
     sign_statement,
 )
 from stanch.terms import SILENT, ArtifactRef, Digest, EntryRef, JsonValue, Progress
-from stanch.tune import EarlierRun, Keeping, TunedModel, TuneSpec, run_folder, tune
+from stanch.tune import Keeping, TunedModel, TuneSpec, journal_name, run_folder, tune
 from stanch.tune.refusals import PrivacySpent
 from stanch.weights import DirectoryDigest, directory_digest
 from stanch.workspace.act import Done, Request
 from stanch.workspace.artifacts import dataset_ref, model_ref
 from stanch.workspace.opening import Workspace
-from stanch.workspace.tuning_log import find_spent, taught, tell_model
+from stanch.workspace.tuning_log import Spent, find_spent, taught, tell_model
 from stanch.workspace.verbs_tune import keep_heads
 
 CERTIFICATE_NAME = "leakcert.json"
 REPORT_NAME, SCORES_NAME, PAGE_NAME = "report.json", "scores.csv", "report.html"
+_NOTHING = Spent((), frozenset(), 0)
 
 
 def run_tuning(
@@ -60,7 +61,8 @@ def run_tuning(
     """Fine-tune; the log holds the spec's privacy before the first step and the model's digest after the last.
 
     In between it keeps the heads of the budget journal, and a resumed run must hold the last of them. Private runs on
-    the same file that the log holds count as earlier ones.
+    the same file that the log holds count as earlier ones; of those that never ended the statement says that it does
+    not count them.
 
     Raises:
         PrivacySpent: The log does not say what an earlier run spent, and the spec does not name it.
@@ -68,25 +70,30 @@ def run_tuning(
     ref = dataset_ref(dataset.path)
 
     def run(_ref: EntryRef) -> Done[TunedModel]:
-        earlier = _count_earlier(workspace, spec, ref) if spec.privacy.enabled else ()
+        spent = _count_earlier(workspace, spec, ref, resume=resume) if spec.privacy.enabled else _NOTHING
         kept = keep_heads(workspace, dataset.path, run_folder(spec), keeping)
-        tuned = tune(spec, dataset=dataset, earlier=earlier, progress=progress, resume=resume, keeping=kept)
+        tuned = tune(
+            spec, dataset=dataset, earlier=spent.runs, unfinished=spent.unfinished, progress=progress, resume=resume,
+            keeping=kept,
+        )  # fmt: skip
         return Done(tuned, {**tell_model(model_ref(tuned.path).digest, tuned.statement), **taught(spec, dataset)})
 
     payload: dict[str, JsonValue] = {"privacy": spec.privacy.enabled, "epsilon": repr(spec.privacy.epsilon)}
     return workspace.door.act(Request("tune.run", "model:tune", ref, payload), run)
 
 
-def _count_earlier(workspace: Workspace, spec: TuneSpec, data: ArtifactRef) -> tuple[EarlierRun, ...]:
-    spent = find_spent(workspace, data.digest)
-    missing = spent.untold - {str(model_ref(Path(run)).digest) for run in spec.privacy.earlier}
+def _count_earlier(workspace: Workspace, spec: TuneSpec, data: ArtifactRef, *, resume: bool) -> Spent:
+    named = [Path(run) for run in spec.privacy.earlier]
+    known = [journal_name(run) for run in (*named, *([run_folder(spec)] if resume else []))]
+    spent = find_spent(workspace, data.digest, known)
+    missing = spent.untold - {str(model_ref(run).digest) for run in named}
     if missing:
         raise PrivacySpent(
             f"{data.name}: the log does not say what private runs on it spent ({len(missing)})",
             why=f"an earlier release recorded them; one of them made {min(missing)}",
             next_step="name their folders with --earlier",
         )
-    return spent.runs
+    return spent
 
 
 @dataclass(frozen=True, slots=True)
