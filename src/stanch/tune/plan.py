@@ -121,16 +121,10 @@ class PrivacyPlan:
         Raises:
             InvalidInput: A number is out of its range.
             DeltaTooLarge: Delta is not below 1/N.
-            PlanInfeasible: Fewer than 20 units, a sampling rate above 1/2, too little noise, or no solution; or the
-                dataset was opened without a key.
+            PlanInfeasible: The units come from a dataset without a key, or there are fewer than 20 of them, a sampling
+                rate above 1/2, too little noise, or no solution.
         """
         params = params or PrivacyParams()
-        if not units.is_keyed:
-            raise PlanInfeasible(
-                "the units come from a dataset that was opened without a key",
-                why="the plan publishes digests of it: whoever knows all records but one could test for that one",
-                next_step="open the dataset with its key, and form the units again",
-            )
         count = _count_units(units, params)
         batch = _expected_batch(count, params)
         delta = default_delta(count) if params.delta is None else params.delta
@@ -269,6 +263,12 @@ def default_delta(count: int) -> float:
 
 
 def _count_units(units: UnitTable, params: PrivacyParams) -> int:
+    if not units.is_keyed:
+        raise PlanInfeasible(
+            "the units come from a dataset that was opened without a key",
+            why="the plan publishes digests of it: whoever knows all records but one could test for that one",
+            next_step="open the dataset with its key, and form the units again",
+        )
     found = len(units.units)
     count = found if params.units_public is None else params.units_public
     if not found <= count < _MAX_COUNT:
