@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -42,6 +42,7 @@ from stanch.workspace.act import Done, Request
 from stanch.workspace.artifacts import dataset_ref, model_ref
 from stanch.workspace.opening import Workspace
 from stanch.workspace.tuning_log import Spent, find_spent, taught, tell_model
+from stanch.workspace.verbs_training import LogRecorder
 from stanch.workspace.verbs_tune import keep_heads
 
 CERTIFICATE_NAME = "leakcert.json"
@@ -60,9 +61,9 @@ def run_tuning(
 ) -> TunedModel:
     """Fine-tune; the log holds the spec's privacy before the first step and the model's digest after the last.
 
-    In between it keeps the heads of the budget journal, and a resumed run must hold the last of them. Private runs on
-    the same file that the log holds count as earlier ones; of those that never ended the statement says that it does
-    not count them.
+    In between it keeps what the run tells, and the heads of the budget journal: a resumed run must hold the last of
+    them. Private runs on the same file that the log holds count as earlier ones; of those that never ended the
+    statement says that it does not count them.
 
     Raises:
         PrivacySpent: The log does not say what an earlier run spent, and the spec does not name it.
@@ -74,7 +75,7 @@ def run_tuning(
         kept = keep_heads(workspace, dataset.path, run_folder(spec), keeping)
         tuned = tune(
             spec, dataset=dataset, earlier=spent.runs, unfinished=spent.unfinished, progress=progress, resume=resume,
-            keeping=kept,
+            keeping=kept, recorder=LogRecorder(workspace, ref, spent),
         )  # fmt: skip
         return Done(tuned, {**tell_model(model_ref(tuned.path).digest, tuned.statement), **taught(spec, dataset)})
 
@@ -93,7 +94,7 @@ def _count_earlier(workspace: Workspace, spec: TuneSpec, data: ArtifactRef, *, r
             why=f"an earlier release recorded them; one of them made {min(missing)}",
             next_step="name their folders with --earlier",
         )
-    return spent
+    return replace(spent, untold=frozenset())
 
 
 @dataclass(frozen=True, slots=True)
