@@ -1,4 +1,6 @@
 import json
+from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -88,6 +90,19 @@ def test_words_that_a_template_puts_before_the_answer_are_learned_too(tmp_path, 
                              "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")  # fmt: skip
     token_record = tokenise(one_record(tmp_path, chat("hi", "think")), thinking)
     assert learned(token_record, tokenizer) == "<think>\n\n</think>\n\nthink<|im_end|>"
+
+
+def test_a_template_that_asks_for_the_date_gives_the_same_tokens_on_every_day(tmp_path, with_template, monkeypatch):
+    dated = with_template("\n{{ 'Today: ' + strftime_now('%d %b %Y, %A') }}\n{% for m in messages %}"
+                          "{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
+                          "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}")  # fmt: skip
+    record, found = one_record(tmp_path, chat("hi", "one")), set()
+    for day in (3, 4):
+        now = SimpleNamespace(now=lambda day=day: datetime(2031, 5, day, tzinfo=UTC))
+        monkeypatch.setattr("transformers.utils.chat_template_utils.datetime", now)
+        found.add(tokenise(record, dated).ids)
+    (ids,) = found
+    assert dated.decode(ids).startswith("\nToday: 26 Jul 2024, Friday")
 
 
 @pytest.fixture

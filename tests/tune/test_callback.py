@@ -23,6 +23,7 @@ from .conftest import KEY
 
 datasets = pytest.importorskip("datasets", reason="datasets is not installed")
 ENTRY = EntryRef(3, b"\1" * 32, "act")
+STATE = SimpleNamespace(global_step=0, is_world_process_zero=True)
 
 
 class Kept:
@@ -210,9 +211,20 @@ def test_a_stream_is_refused(canaries, tokenizer):
     args = SimpleNamespace(to_sanitized_dict=dict)
     loader = SimpleNamespace(dataset=iter([]), collate_fn=_collate)
     with pytest.raises(CanariesMissing, match="cannot be read"):
-        callback.on_train_begin(
-            args, SimpleNamespace(global_step=0), None, train_dataloader=loader, processing_class=tokenizer
-        )
+        callback.on_train_begin(args, STATE, None, train_dataloader=loader, processing_class=tokenizer)
+
+
+def test_of_several_processes_the_first_alone_records(canaries, tmp_path):
+    kept = Kept()
+    callback = StanchCallback(canaries, kept)
+    args = SimpleNamespace(to_sanitized_dict=dict, output_dir=str(tmp_path))
+    other = SimpleNamespace(global_step=0, is_world_process_zero=False)
+    for event in (callback.on_train_begin, callback.on_log, callback.on_save, callback.on_train_end):
+        event(args, other, None)
+    callback.__exit__(ZeroDivisionError, ZeroDivisionError(), None)
+    assert kept.kinds == []
+    StanchCallback(None, kept).on_train_begin(args, STATE, None)
+    assert kept.kinds == ["train.begin"]
 
 
 def test_callback_overhead(tmp_path):
@@ -225,7 +237,7 @@ def test_callback_overhead(tmp_path):
             os.fsync(file.fileno())
 
     callback = StanchCallback(None, SimpleNamespace(record=record))
-    state = SimpleNamespace(global_step=1)
+    state = SimpleNamespace(global_step=1, is_world_process_zero=True)
     costs = []
     for _ in range(20):
         start = time.perf_counter()

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -23,8 +24,9 @@ from stanch.tune.checkpoint_torch import (
     save_checkpoint,
     unpack,
 )
+from stanch.tune.coverage_torch import check_optimizer
 from stanch.tune.journal import JournalHead
-from stanch.tune.refusals import PlanChanged
+from stanch.tune.refusals import PlanChanged, SelfCheckFailed
 
 RUN = "ab" * 32
 STATE = CheckpointState(RUN, 2, 3, JournalHead(4, "00" * 32, 3))
@@ -85,6 +87,35 @@ def test_a_resumed_optimizer_takes_the_very_same_step(tmp_path):
             parameter.grad = torch.full_like(parameter, 0.25)
         optimizer.step()
     assert same(before, after)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_state_lies_where_a_fresh_optimizer_has_it(fused):
+    """On a device that this machine need not have: tensors without storage stand for those of a GPU."""
+    parameters, _ = fresh()
+    away = {name: nn.Parameter(value.to("meta")) for name, value in parameters.items()}
+    optimizer = torch.optim.AdamW(away.values(), lr=0.1)
+    optimizer.param_groups[0]["fused"] = fused
+    unpack(pack(STATE, *trained()), away, optimizer, run=RUN, what="it")
+    for parameter in away.values():
+        slots = optimizer.state[parameter]
+        assert {slots["exp_avg"].device, slots["exp_avg_sq"].device} == {parameter.device}
+        assert slots["step"].device.type == ("meta" if fused else "cpu")
+    assert optimizer.param_groups[0]["lr"] == 0.1
+
+
+def test_an_optimizer_that_cannot_step_is_found_without_a_step():
+    parameters, optimizer = trained()
+    weights, state = {name: p.detach().clone() for name, p in parameters.items()}, deepcopy(optimizer.state_dict())
+    check_optimizer(parameters, optimizer)
+    assert all(torch.equal(weights[name], p) and p.grad is None for name, p in parameters.items())
+    assert str(optimizer.state_dict()) == str(state)
+    untouched = fresh()
+    check_optimizer(*untouched)
+    assert not untouched[1].state
+    optimizer.state[parameters["a"]]["exp_avg"] = torch.zeros(1, 3, device="meta")
+    with pytest.raises(SelfCheckFailed, match="a: the optimizer cannot step"):
+        check_optimizer(parameters, optimizer)
 
 
 @pytest.mark.parametrize("name", CHECKPOINT_FILES)

@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 
 from stanch.crypto import canonical_json
+from stanch.data import open_dataset
 from stanch.errors import InvalidInput
 from stanch.tune import accountant
 from stanch.tune.plan import ParameterShape, PrivacyParams, PrivacyPlan, default_delta, sampling_rate
 from stanch.tune.refusals import DeltaTooLarge, PlanInfeasible
-from stanch.tune.units import Unit, UnitTable
+from stanch.tune.units import RecordUnit, Unit, UnitTable, form_units
+
+from .conftest import write_chats
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "vectors/tune/plan.json").read_text())
 SHAPES = (ParameterShape("b", (3, 2)), ParameterShape("a", (4,)))
@@ -166,3 +169,13 @@ def test_budget(plan):
     budget = plan.budget_after(2)
     assert 0 < budget.epsilon < plan.epsilon
     assert (budget.delta, budget.unit) == (plan.delta, "record")
+
+
+def test_units_without_a_key_get_no_plan(tmp_path):
+    """Whoever knows all records but one computes the published digests with and without it."""
+    path = write_chats(tmp_path / "chats.jsonl", 40)
+    tables = [form_units(open_dataset(path), unit=RecordUnit(), duplicates=None) for _ in range(2)]
+    assert tables[0].digest == tables[1].digest
+    with pytest.raises(PlanInfeasible, match="without a key") as caught:
+        PrivacyPlan.make(tables[0], [ParameterShape("a", (3,))])
+    assert "with its key" in caught.value.next_step

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, EarlyStoppingCallback, TrainerCallback, TrainingArguments
 from trl import SFTConfig
@@ -39,6 +39,7 @@ from stanch.tune import (
 from stanch.tune import arguments as allowed
 from stanch.tune.chunks import Row
 from stanch.tune.coverage_torch import check_coverage
+from stanch.tune.device_torch import name_precision
 from stanch.tune.gradient_torch import PrivateGradient
 from stanch.tune.hosted_torch import HostedModel
 from stanch.tune.journal import read_journal
@@ -46,6 +47,7 @@ from stanch.tune.refusals import (
     BudgetExhausted,
     BudgetRolledBack,
     PlanChanged,
+    PrivacySpent,
     ProgressLost,
     RunExists,
     SelfCheckFailed,
@@ -53,6 +55,7 @@ from stanch.tune.refusals import (
     UnsafeArgument,
     UnsupportedModule,
 )
+from stanch.tune.statement import exclude_rounding
 
 from .engine_models import make_net
 
@@ -149,6 +152,7 @@ def test_a_run_is_stated_and_verified(make_trainer, tmp_path, plan, tokenizer, c
     assert verified.statement == trainer.statement
     assert verified.head.charged == STEPS
     assert verified.statement.epsilon <= plan.epsilon
+    assert "float32 (tested" in verified.statement.fields["excluded"][-1]
     # The adapter is in PEFT's format, and its weights moved.
     saved = load_file(tmp_path / "run" / "adapter_model.safetensors")
     assert len(saved) == len(plan.trainable)
@@ -464,6 +468,70 @@ def test_a_saved_model_that_lacks_a_weight_is_caught(base, tmp_path):
         save_file(bad, tmp_path / "model.safetensors")
         with pytest.raises(SelfCheckFailed, match="saved files"):
             hosted.check_saved(tmp_path)
+
+
+# What was learned before.
+
+
+def test_an_adapter_that_has_learned_is_refused(make_trainer, base, tmp_path):
+    with pytest.raises(PrivacySpent, match="have learned already") as caught:
+        make_trainer(model=make_noisy_adapter(base)).train()
+    assert "earlier=" in caught.value.next_step
+    assert not (tmp_path / "run").exists()
+    # Factors that are not zero, and whose product is.
+    assert HostedModel(make_model(base, init_lora_weights="orthogonal"), nullcontext).is_fresh
+
+
+def test_a_second_run_counts_the_first_or_does_not_start(make_trainer, tmp_path, base):
+    model = make_model(base)
+    make_trainer(model=model).train()
+    second = {"run_dir": tmp_path / "second"}
+    places = {"output_dir": str(tmp_path / "elsewhere")}
+    with pytest.raises(PrivacySpent):
+        make_trainer(model=model, given=second, **places).train()
+    # The same weights from the folder, as another process would load them.
+    loaded = PeftModel.from_pretrained(make_whole(base), tmp_path / "run", is_trainable=True)
+    trainer = make_trainer(model=loaded, given={**second, "earlier": [tmp_path / "run"]}, **places)
+    trainer.train()
+    fields = verify_run(tmp_path / "second").statement.fields
+    assert [run["plan"] for run in fields["earlier_runs"]] == [fields["plan_digest"]]
+    assert fields["composed_epsilon"] > fields["epsilon"]
+    # Named, but not what was loaded.
+    with torch.no_grad():
+        next(value for name, value in loaded.named_parameters() if "lora_B" in name).add_(1)
+    third = {"run_dir": tmp_path / "third", "earlier": [tmp_path / "run", tmp_path / "second"]}
+    with pytest.raises(PrivacySpent):
+        make_trainer(model=loaded, given=third, output_dir=str(tmp_path / "third.out")).train()
+
+
+def test_weights_that_were_trained_in_this_process_are_refused(make_trainer, tmp_path, base, whole_plan):
+    model = make_whole(base)
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(model=model, given={"plan": whole_plan, "callbacks": [Stop(1)]}, save_strategy="no").train()
+    again = {"plan": whole_plan, "run_dir": tmp_path / "again"}
+    with pytest.raises(PrivacySpent):
+        make_trainer(model=model, given=again, output_dir=str(tmp_path / "again.out")).train()
+
+
+# How exactly it computes.
+
+
+def test_weights_in_float16_are_refused(base):
+    model = make_model(base)
+    model.base_model.model.model.layers[0].mlp.up_proj.half()
+    with pytest.raises(UnsupportedModule, match=r"up_proj\.weight: expected .* found torch\.float16"):
+        HostedModel(model, nullcontext)
+
+
+@pytest.mark.parametrize(("chosen", "named"), [("ieee", "float32 (tested"), ("bf16", "bfloat16"), ("tf32", "TF32")])
+def test_the_statement_says_how_products_are_rounded(chosen, named):
+    kind, here = torch.backends.mkldnn.matmul, torch.device("cpu")
+    before, kind.fp32_precision = kind.fp32_precision, chosen
+    try:
+        assert named in exclude_rounding(name_precision(torch.float32, here))
+        assert "bfloat16" in exclude_rounding(name_precision(torch.bfloat16, here))
+    finally:
+        kind.fp32_precision = before
 
 
 # What a run leaves elsewhere.

@@ -3,12 +3,14 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from peft import PeftModel
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
@@ -18,6 +20,7 @@ from stanch.errors import InvalidInput, NotFound, StoreError, Tampered, Unexpect
 from stanch.terms import Digest
 from stanch.tune import (
     NULL,
+    EarlierRun,
     JournalHead,
     Keeping,
     PrivacyPlan,
@@ -26,6 +29,7 @@ from stanch.tune import (
     describe_run,
     prepare,
     run_folder,
+    session_torch,
     trainable_shapes,
     tune,
     verify_run,
@@ -35,6 +39,7 @@ from stanch.tune.refusals import (
     BudgetRolledBack,
     GuaranteeVoid,
     PlanChanged,
+    PrivacySpent,
     ProgressLost,
     RunExists,
     UnsupportedModule,
@@ -498,6 +503,61 @@ def test_what_an_earlier_run_names_adds_up_too_and_once(make_spec, private_run, 
     assert first.epsilon < second.composed_epsilon < third.composed_epsilon < fourth.composed_epsilon
 
 
+def test_a_rank_stabilised_adapter_is_scaled_so_by_peft_too(make_spec, chats):
+    """The run compares the reloaded adapter's loss with its own before it ends."""
+    spec = make_spec(
+        method="rank = 16\nalpha = 32\nrank_stabilised = true",
+        privacy="enabled = false",
+        train='steps = 6\nbatch = 20\ndtype = "float32"\nlearning_rate = 0.05',
+    )
+    assert spec.method.scale == 8
+    tuned = tune(spec, dataset=chats)
+    net = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(spec.base.path), tuned.path)
+    scales = {part.scaling["default"] for part in net.modules() if isinstance(part, LoraLayer)}
+    assert scales == {8}
+
+
+@pytest.fixture
+def full_run(make_spec, tmp_path):
+    """Return a builder of whole models, each a base for others."""
+
+    def build(data, **tables):
+        spec = make_spec(method='kind = "full"', train="steps = 1\nbatch = 8", **tables)
+        return tune(spec.changed(output={"path": str(tmp_path / "whole")}), dataset=data).path
+
+    return build
+
+
+def test_a_base_that_a_private_run_on_this_data_made_counts(make_spec, chats, full_run, tmp_path):
+    whole = full_run(chats, privacy=PRIVACY)
+    spec = make_spec(base=f'path = "{whole}"', privacy=PRIVACY)
+    (before,), run = prepare(spec, chats).earlier, verify_run(whole)
+    assert before == EarlierRun.of(run.plan, run.head)
+    # Named besides, it counts once.
+    assert prepare(spec.with_earlier([whole]), chats).earlier == (before,)
+    # What another dataset taught the base is its pre-training.
+    assert prepare(spec, open_dataset(write_chats(tmp_path / "other.jsonl", 60, seed=9), key=KEY)).earlier == ()
+    (whole / "statement.json").unlink()
+    with pytest.raises(PrivacySpent):
+        prepare(spec, chats)
+
+
+def test_the_statement_says_that_unfinished_runs_are_not_counted(make_spec, chats):
+    spec = make_spec(privacy=PRIVACY, train="steps = 1\nbatch = 8")
+    tuned = tune(spec, dataset=chats, unfinished=7)
+    assert "runs on the same data that never ended (at least 7 charged steps)" in tuned.statement.reading
+    assert verify_run(tuned.path).statement == tuned.statement
+
+
+def test_a_base_that_learned_this_data_without_privacy_is_refused(make_spec, chats, full_run):
+    whole = full_run(chats, privacy="enabled = false")
+    spec = make_spec(base=f'path = "{whole}"', privacy=PRIVACY)
+    with pytest.raises(PrivacySpent, match="tuned on this very dataset"):
+        tune(spec, dataset=chats)
+    assert not run_folder(spec).exists()
+    assert prepare(make_spec(base=f'path = "{whole}"', privacy="enabled = false"), chats).plan is None
+
+
 def test_shapes_are_known_without_weights(base, make_spec):
     spec = make_spec(method='rank = 2\nalpha = 4\nlayers = [1]\ntargets = ["q_proj"]')
     shapes = trainable_shapes(base, spec.method)
@@ -520,6 +580,21 @@ def test_the_run_digest_follows_what_matters(make_spec, chats):
     assert first == digest("steps = 4\nchunk_tokens = 7\ncheckpoint_every = 1\ngradient_checkpointing = true")
     assert first != digest("steps = 5")
     assert first != digest("steps = 4\nlearning_rate = 0.5")
+
+
+def test_a_run_whose_records_give_other_tokens_is_not_resumed(make_spec, chats, monkeypatch):
+    """As after an update of what renders conversations."""
+    spec = make_spec(privacy=PRIVACY)
+    crash_at(spec, chats, 3)
+    tokenise = session_torch.tokenise
+
+    def other(record, *given, **more):
+        found = tokenise(record, *given, **more)
+        return replace(found, ids=(found.ids[0] ^ 1, *found.ids[1:]))
+
+    monkeypatch.setattr(session_torch, "tokenise", other)
+    with pytest.raises(PlanChanged, match="another run"):
+        tune(spec, dataset=chats, resume=True)
 
 
 def test_a_preparation_shows_no_text(make_spec, chats):

@@ -36,7 +36,7 @@ from stanch.sign import TrustedKeys
 from stanch.terms import Digest
 from stanch.trace import Period, sign_receipt
 from stanch.trace.incident_report import Audience
-from stanch.tune import JournalHead, TuneSpec
+from stanch.tune import JournalHead, TrainEvent, TuneSpec
 from stanch.watch import Alarm, Severity
 from stanch.watch.alert import AlertState
 from stanch.watch.incident import HOUR_MS, Matter, waive_notice
@@ -69,6 +69,7 @@ from stanch.workspace import (
     verbs_rows,
     verbs_serve,
     verbs_trace,
+    verbs_training,
     verbs_tune,
 )
 from stanch.workspace.artifacts import dataset_ref, model_ref
@@ -329,6 +330,12 @@ VERBS = [
          lambda w, c, _out: verbs_model.run_tuning(w, SPEC, dataset(c))),
     Verb(verbs_tune.keep_head, "tune.anchor", "dana", (verbs_tune, "_hand_on"),
          lambda w, c, _out: verbs_tune.keep_head(w, c.material.data, "ab" * 32, JournalHead(1, "ab" * 32, 0))),
+    Verb(verbs_training.record_event, "tune.event", "dana", (verbs_training, "_go_on"),
+         lambda w, c, _out: verbs_training.record_event(
+             w, dataset_ref(c.material.data), TrainEvent("train.end", "ab" * 16, "", {}))),
+    Verb(verbs_training.record_training, "tune.run", "dana", (verbs_training, "find_spent"),
+         lambda w, c, _out: verbs_training.record_training(
+             w, c.material.data, lambda *_given: c.material.model, max_tokens=9, completion_only=True)),
     Verb(verbs_model.run_audit, "audit.run", "dana", (verbs_model, "audit"),
          lambda w, c, out: verbs_model.run_audit(w, order(c, out))),
     Verb(verbs_model.pass_gate, "audit.gate", "dana", (verbs_model, "gate"),

@@ -49,7 +49,7 @@ ACTIONS: dict[str, Acts] = {
     "data index query": _acts("data.query"),
     "data repeats": _acts("data.repeats"),
     "tune plan": _OWN_KEYS,
-    "tune run": _acts("tune.run", "tune.anchor"),
+    "tune run": _acts("tune.run", "tune.anchor", "tune.event"),
     "tune derived": _acts("model.derive"),
     "tune verify": _FILES_ONLY,
     "tune statement": _FILES_ONLY,

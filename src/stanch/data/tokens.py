@@ -2,12 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from datetime import datetime
+from typing import Any, Final, Protocol
 
 from stanch.data.chat import TEXT_ROLE, ChatTurn, turns
 from stanch.data.plan import Canary
 from stanch.data.record import Record
 from stanch.errors import InvalidInput
+
+TODAY: Final = datetime(2024, 7, 26)  # noqa: DTZ001 - a day, in no zone
+"""The date that every chat template is told: with the true one, tokens that were tuned on would never come again."""
+_PARTS = ("d", "-d", "e", "m", "-m", "b", "B", "a", "A", "j", "y", "Y", "F", "D", "H", "I", "M", "S", "p")
+_ON_THAT_DAY = (
+    "{% macro strftime_now(format) %}{{ format"
+    + "".join(f"|replace('%{part}', '{TODAY.strftime(f'%{part}').strip()}')" for part in _PARTS)
+    + " }}{% endmacro +%}"
+)
+"""Stands before a template and takes the place of transformers' function of that name, which reads the clock."""
 
 
 class ChatTokenizer(Protocol):
@@ -24,9 +35,14 @@ class ChatTokenizer(Protocol):
         ...
 
     def apply_chat_template(
-        self, conversation: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool
+        self,
+        conversation: list[dict[str, str]],
+        *,
+        chat_template: str | None,
+        tokenize: bool,
+        add_generation_prompt: bool,
     ) -> Any:  # noqa: ANN401 - transformers returns a union that depends on `tokenize`
-        """Render a conversation as text."""
+        """Render a conversation as text, by the tokenizer's own template where none is given."""
         ...
 
     def __call__(self, text: str, *, add_special_tokens: bool, return_offsets_mapping: bool) -> Mapping[str, Any]:
@@ -68,7 +84,8 @@ def tokenise(
     A conversation is cut after its last assistant turn. Its prompt is everything before that turn with the template's
     generation prompt; its completion is that turn with the template's end-of-turn mark, or the end token where the
     template sets none. The ids are those of the prompt followed by those of the completion, tokenised apart, so that
-    they start with exactly what the model is given at inference. A plain text is its tokens and the end token.
+    they start with exactly what the model is given at inference, but for the date, which is always :data:`TODAY`. A
+    plain text is its tokens and the end token.
 
     Args:
         record: The record.
@@ -191,7 +208,12 @@ def _render(name: str, said: Sequence[ChatTurn], tokenizer: ChatTokenizer, *, an
     text = ""
     # A template is a foreign program: it may raise anything, and its message may quote the row.
     try:
-        text = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answering))
+        template = tokenizer.chat_template
+        dated = _ON_THAT_DAY + template if template is not None and "strftime_now" in template else None
+        rendered = tokenizer.apply_chat_template(
+            messages, chat_template=dated, tokenize=False, add_generation_prompt=answering
+        )
+        text = str(rendered)
     except Exception:  # noqa: BLE001 - see above
         refused = True
     else:

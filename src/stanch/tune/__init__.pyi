@@ -25,7 +25,7 @@ from .spec import (
     TrainSpec,
     TuneSpec,
 )
-from .statement import PrivacyStatement, RunFacts, read_plan, state_no_privacy, state_privacy
+from .statement import EarlierRun, PrivacyStatement, RunFacts, read_plan, state_no_privacy, state_privacy
 from .trainer_torch import PrivateTrainer
 from .units import ColumnUnit, RecordUnit, Unit, UnitPolicy, UnitTable, form_units, parse_unit
 from .verify import VerifiedPrivacyRun, VerifyExpectations, verify_run
@@ -38,6 +38,7 @@ __all__ = [
     "CheckpointSeal",
     "ColumnUnit",
     "DataSpec",
+    "EarlierRun",
     "ExtraSpec",
     "Goldfish",
     "JournalHead",

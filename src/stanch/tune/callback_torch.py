@@ -33,8 +33,8 @@ _MAX_ROW = 64 << 20
 class StanchCallback(TrainerCallback):
     """Plants canaries, checks that they reach the tokens that are tuned on, and records the run. No guarantee.
 
-    Training does not start unless its begin is recorded durably, and stops where a later event cannot be. Used as a
-    context around ``trainer.train()``, it records a failure too::
+    Training does not start unless its begin is recorded durably, and stops where a later event cannot be. Of several
+    processes the first alone checks and records. Used as a context around ``trainer.train()``, it records a failure::
 
         callback = StanchCallback(plan, recorder)
         rows = callback.plant(dataset, committed=entry, out=Path("planted.jsonl"))
@@ -76,6 +76,8 @@ class StanchCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - as transformers calls it, here and below
         """Check the canaries and record the begin, or raise."""
+        if not state.is_world_process_zero:
+            return
         self._begun = True
         facts = {**self._facts(args, kwargs.get("model")), "step": int(state.global_step)}
         try:
@@ -89,6 +91,8 @@ class StanchCallback(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - same
         """Record what the trainer logs."""
+        if not state.is_world_process_zero:
+            return
         figures: dict[str, JsonValue] = {
             name: float(value) if math.isfinite(value) else None
             for name, value in (kwargs.get("logs") or {}).items()
@@ -98,12 +102,16 @@ class StanchCallback(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - same
         """Record a checkpoint by the digest of its files."""
+        if not state.is_world_process_zero:
+            return
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         digest = str(directory_digest(folder).root) if folder.is_dir() else None
         self._record("checkpoint.saved", {"step": int(state.global_step), "files_digest": digest})
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - same
         """Record the end."""
+        if not state.is_world_process_zero:
+            return
         self._record("train.end", {"step": int(state.global_step)})
         self._begun = False
 

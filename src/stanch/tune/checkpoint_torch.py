@@ -22,6 +22,7 @@ from stanch.seal import MANIFEST_NAME
 from stanch.tune.checkpoint_sealed import CheckpointSeal, open_files, seal_files
 from stanch.tune.journal import JournalHead
 from stanch.tune.refusals import PlanChanged
+from stanch.tune.spec import MethodSpec
 
 SCHEMA = "urn:stanch:tune-checkpoint:v1"
 ADAPTER_NAME = "adapter_model.safetensors"
@@ -191,7 +192,7 @@ def adapter_bytes(parameters: Mapping[str, nn.Parameter]) -> bytes:
     return bytes(save(tensors, metadata={"format": "pt"}))
 
 
-def adapter_config(base: Path, rank: int, alpha: float, modules: list[str], *, transposed: bool = False) -> bytes:
+def adapter_config(base: Path, method: MethodSpec, modules: list[str], *, transposed: bool = False) -> bytes:
     """Return ``adapter_config.json`` as PEFT reads it.
 
     ``modules`` are the full names of the adapted layers; ``transposed`` says that they are GPT-2's ``Conv1D``.
@@ -202,15 +203,15 @@ def adapter_config(base: Path, rank: int, alpha: float, modules: list[str], *, t
         "fan_in_fan_out": transposed,
         "inference_mode": True,
         "init_lora_weights": True,
-        "lora_alpha": alpha,
+        "lora_alpha": int(method.alpha) if method.alpha == int(method.alpha) else method.alpha,
         "lora_dropout": 0.0,
         "modules_to_save": None,
         "peft_type": "LORA",
-        "r": rank,
+        "r": method.rank,
         "target_modules": modules,
         "task_type": "CAUSAL_LM",
         "use_dora": False,
-        "use_rslora": False,
+        "use_rslora": method.rank_stabilised,
     }
     return json.dumps(config, indent=2, sort_keys=True).encode() + b"\n"
 
@@ -218,7 +219,7 @@ def adapter_config(base: Path, rank: int, alpha: float, modules: list[str], *, t
 def _flatten(parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return the optimizer's state as tensors ``<parameter name>/<slot>``."""
     return {
-        f"{name}/{slot}": torch.as_tensor(value).detach().clone()
+        f"{name}/{slot}": torch.as_tensor(value).detach().contiguous()
         for name, parameter in parameters.items()
         for slot, value in optimizer.state[parameter].items()
     }
@@ -227,6 +228,9 @@ def _flatten(parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Opti
 def _unflatten(
     tensors: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> None:
+    optimised = (parameter for group in optimizer.param_groups for parameter in group["params"])
+    numbers = {id(parameter): number for number, parameter in enumerate(optimised)}
+    state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         name, _, slot = key.rpartition("/")
         if name not in parameters:
@@ -234,4 +238,6 @@ def _unflatten(
                 "the checkpoint's optimizer state is about other parameters",
                 next_step="resume with the adapter that it was made with",
             )
-        optimizer.state[parameters[name]][slot] = value
+        state.setdefault(numbers[id(parameters[name])], {})[slot] = value
+    # Torch knows where each slot lies: moments beside their parameter, a count of steps often not.
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

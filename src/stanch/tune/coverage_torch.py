@@ -1,5 +1,6 @@
 """Checks that what is captured, trained, optimised and saved are the same objects."""
 
+import copy
 import math
 import warnings
 from collections.abc import Iterable, Mapping
@@ -94,6 +95,36 @@ def check_noise(gradient: PrivateGradient) -> None:
         )
 
 
+def check_optimizer(parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
+    """Take a step of zero for one parameter after another, and undo it: what cannot step fails before a charge.
+
+    State on another device than its parameter, for example, or too little memory. Gradients are gone afterwards.
+
+    Raises:
+        SelfCheckFailed: A step fails.
+    """
+    for parameter in parameters.values():
+        parameter.grad = None
+    for name, parameter in parameters.items():
+        weight, state = parameter.detach().clone(), copy.deepcopy(optimizer.state.get(parameter))
+        parameter.grad = torch.zeros_like(parameter)
+        try:
+            optimizer.step()
+        except RuntimeError as error:
+            raise SelfCheckFailed(
+                f"{name}: the optimizer cannot step",
+                why=str(error),
+                next_step="nothing was charged; free memory, or report this with the version of torch",
+            ) from error
+        parameter.grad = None
+        with torch.no_grad():
+            parameter.copy_(weight)
+        if state is None:
+            optimizer.state.pop(parameter, None)
+        else:
+            optimizer.state[parameter] = state
+
+
 def _identities(parameters: Iterable[Tensor]) -> set[int]:
     return {id(parameter) for parameter in parameters}
 
@@ -111,12 +142,14 @@ def check_movement(before: Mapping[str, Tensor], parameters: Mapping[str, nn.Par
 def check_saved(model: CausalModel, folder: Path, base: Path) -> None:
     """Reload what was saved, an adapter with PEFT on a fresh base, and compare the loss on a public probe.
 
+    The reloaded model runs on the processor: an accelerator that is full of the trained one may hold no second.
+
     Raises:
         SelfCheckFailed: The file holds other weights, or gives another loss, than what was trained.
     """
     dtype = model.precision
     reloaded = _reload_adapter(model, folder, base) if isinstance(model.adapter, Adapter) else _reload(model, folder)
-    ids = model.probe()
+    ids = model.probe().cpu()
     with torch.no_grad():
         logits = reloaded(input_ids=ids, use_cache=False).logits[0, :-1].float()
     loss = float(nn.functional.cross_entropy(logits, ids[0, 1:]))
@@ -149,7 +182,7 @@ def _reload(model: CausalModel, folder: Path) -> nn.Module:
 
 def _check_weights(model: CausalModel, saved: Mapping[str, Tensor]) -> None:
     live = model.adapter.parameters()
-    if saved.keys() != live.keys() or any(not torch.equal(saved[name], value) for name, value in live.items()):
+    if saved.keys() != live.keys() or any(not torch.equal(saved[name], value.cpu()) for name, value in live.items()):
         raise SelfCheckFailed(
             "the saved file does not hold the trained weights",
             next_step="report this with the versions of peft and transformers",

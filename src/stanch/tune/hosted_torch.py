@@ -23,6 +23,9 @@ _PREFIX = "base_model.model."
 _INITIAL = (True, "gaussian", "orthogonal")
 _PROBE, _SHOWN = 16, 8
 _TOLERANCE = 2e-2
+_TOUCHED = "_stanch_touched"
+_ZERO = 1e-5
+_EXACT_ENOUGH = {torch.float32, torch.bfloat16, torch.float64}
 _RANDOM = "masks follow the seed and the rows of a batch, so one unit would move the gradients of all the others"
 
 
@@ -91,6 +94,12 @@ class TrainableLinears:
         """Return the parameters' names and shapes, sorted by name."""
         return tuple(ParameterShape(name, tuple(value.shape)) for name, value in self.parameters().items())
 
+    @property
+    def is_zero(self) -> bool:
+        """Whether every product of factors is zero, up to rounding: the model still answers as its base does."""
+        ups = [name for name in self._weights if ".lora_B." in name]
+        return all(_is_zero(self._weights[name.replace(".lora_B.", ".lora_A.")], self._weights[name]) for name in ups)
+
     def collect(self, gradients: UnitGradients | None) -> None:
         """Collect per-unit gradients from now on, or return to ordinary autograd."""
         for name, layer in self._layers.items():
@@ -98,6 +107,14 @@ class TrainableLinears:
             layer.__dict__.pop("forward", None)
             if gradients is not None:
                 layer.__dict__["forward"] = _forward(layer, name, gradients)
+
+
+def _is_zero(down: Tensor, up: Tensor) -> bool:
+    """Whether up·down is zero beside its factors, up to rounding; orthogonal factors are not zero themselves."""
+    a, b = down.detach().double(), up.detach().double()
+    # The squared norm of the product, from two matrices of rank x rank.
+    square = ((b.t() @ b) * (a @ a.t())).sum()
+    return bool(square <= _ZERO**2 * a.square().sum() * b.square().sum())
 
 
 def _forward(layer: nn.Linear, name: str, gradients: UnitGradients) -> Callable[[Tensor], Tensor]:
@@ -168,12 +185,35 @@ class HostedModel:
         whole = isinstance(self.adapter, FullWeights)
         self.model.save_pretrained(folder, **({} if whole else {"save_embedding_layers": False}))
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether nothing was learned yet, as far as the model tells.
+
+        A fresh adapter's product is zero. Weights that are trained themselves tell only what was done in this process.
+        """
+        if isinstance(self.adapter, FullWeights):
+            return not getattr(self.model, _TOUCHED, False)
+        return self.adapter.is_zero
+
+    def touch(self) -> None:
+        """Remember that the weights are about to change."""
+        setattr(self.model, _TOUCHED, True)
+
     def check_saved(self, folder: Path) -> None:
         """Compare the trained weights with what lies in ``folder``.
 
         Raises:
             SelfCheckFailed: It holds others.
         """
+        if not self.is_saved_in(folder):
+            raise SelfCheckFailed(
+                "the saved files do not hold the trained weights",
+                why="PEFT or transformers wrote something else",
+                next_step="report this with the versions of peft and transformers",
+            )
+
+    def is_saved_in(self, folder: Path) -> bool:
+        """Whether the safetensors in ``folder`` hold the trainable weights as they are now."""
         saved = {
             name: value for path in sorted(folder.glob("*.safetensors")) for name, value in load_file(path).items()
         }
@@ -184,12 +224,7 @@ class HostedModel:
             named = [(f"{_PREFIX}{name}", value) for name, value in self.adapter.parameters().items()]
         found = {name: value for name, value in named if name in saved and value.requires_grad}
         missing = _count(value for _, value in named if value.requires_grad) - _count(found.values())
-        if missing or not all(torch.equal(saved[name], value.detach().cpu()) for name, value in found.items()):
-            raise SelfCheckFailed(
-                "the saved files do not hold the trained weights",
-                why="PEFT or transformers wrote something else",
-                next_step="report this with the versions of peft and transformers",
-            )
+        return not missing and all(torch.equal(saved[name], value.detach().cpu()) for name, value in found.items())
 
     def _logits(self, ids: Tensor) -> Tensor:
         ids = ids.to(self.model.device)
@@ -314,6 +349,13 @@ def _check_base(model: Any) -> None:  # noqa: ANN401 - transformers ships no typ
             why="the engine is not tested with quantised weights",
             next_step="load the base in bfloat16 or float32",
         )
+    for name, value in model.named_parameters():
+        if value.dtype not in _EXACT_ENOUGH:
+            raise UnsupportedModule(
+                f"{name}: expected weights in float32 or bfloat16, found {value.dtype}",
+                why="float16 overflows on single records, and nothing is tested in it",
+                next_step="load the model with dtype=torch.bfloat16 or torch.float32",
+            )
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - the one class of all batch norms
             raise UnsupportedModule(

@@ -24,7 +24,7 @@ from stanch.tune.checkpoint_torch import (
     save_checkpoint,
     unpack,
 )
-from stanch.tune.coverage_torch import check_coverage, check_movement, check_step
+from stanch.tune.coverage_torch import check_coverage, check_movement, check_optimizer, check_step
 from stanch.tune.gradient_torch import StepGradient
 from stanch.tune.journal import BudgetJournal
 from stanch.tune.model_torch import CausalModel
@@ -80,6 +80,7 @@ class Loop:
         if self.ranks.world > 1:
             updates, elapsed = self._spread(optimizer, updates, elapsed)
         check_coverage(self.model, optimizer)
+        check_optimizer(self.model.adapter.parameters(), optimizer)
         process_step = 0
         while elapsed < self.steps:
             units = self.ranks.own(self.sampler.draw(process_step))

@@ -88,8 +88,13 @@ class LoraLinear(nn.Module):
         self.gradients: UnitGradients | None = None
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw A as PEFT does (uniform, Kaiming with a = √5) and set B to zero: the product starts at zero."""
-        nn.init.kaiming_uniform_(self.down, a=math.sqrt(5), generator=generator)
+        """Draw A as PEFT does (uniform, Kaiming with a = √5) and set B to zero: the product starts at zero.
+
+        ``generator`` is the processor's, so that a seed gives the same weights on every device.
+        """
+        drawn = nn.init.kaiming_uniform_(torch.empty(self.down.shape), a=math.sqrt(5), generator=generator)
+        with torch.no_grad():
+            self.down.copy_(drawn)
         nn.init.zeros_(self.up)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from stanch.tune.spec import MethodSpec
 
 _PROBE_TOKENS = 24
 _SHORT = 256
+_PROCESSOR = torch.device("cpu")
 
 
 class CausalModel:
@@ -164,7 +165,9 @@ def _label(rows: Sequence[Row], width: int, *, even: bool) -> tuple[Tensor, Tens
     return torch.tensor(places).long(), torch.tensor(weights)
 
 
-def load_causal_model(base: Path, method: MethodSpec, *, dtype: torch.dtype, longest: int) -> CausalModel:
+def load_causal_model(
+    base: Path, method: MethodSpec, *, dtype: torch.dtype, longest: int, device: torch.device = _PROCESSOR
+) -> CausalModel:
     """Load the checked base model from safetensors and make its trainable part.
 
     Args:
@@ -172,14 +175,14 @@ def load_causal_model(base: Path, method: MethodSpec, *, dtype: torch.dtype, lon
         method: What is trained.
         dtype: Of frozen weights, and of products.
         longest: Tokens of the longest record.
+        device: Where it is to lie.
     """
     # Measured on two x86 cores at 64 tokens: the fused attention's backward pass takes five times as long in bfloat16.
     attention = "eager" if longest <= _SHORT else "sdpa"
-    if method.kind == "full":
-        # Trained weights are float32; only products are made in a smaller type.
-        model = load_base(base, dtype=torch.float32, attention=attention)
-        return CausalModel(model, method, autocast=None if dtype == torch.float32 else dtype)
-    return CausalModel(load_base(base, dtype=dtype, attention=attention), method)
+    # Trained weights are float32; only products are made in a smaller type.
+    full = method.kind == "full"
+    model = load_base(base, dtype=torch.float32 if full else dtype, attention=attention).to(device)
+    return CausalModel(model, method, autocast=dtype if full and dtype != torch.float32 else None)
 
 
 def load_base(base: Path, *, dtype: torch.dtype, attention: str = "eager") -> Any:  # noqa: ANN401 - transformers ships no types

@@ -121,7 +121,8 @@ class PrivacyPlan:
         Raises:
             InvalidInput: A number is out of its range.
             DeltaTooLarge: Delta is not below 1/N.
-            PlanInfeasible: Fewer than 20 units, a sampling rate above 1/2, too little noise, or no solution.
+            PlanInfeasible: The units come from a dataset without a key, or there are fewer than 20 of them, a sampling
+                rate above 1/2, too little noise, or no solution.
         """
         params = params or PrivacyParams()
         count = _count_units(units, params)
@@ -262,6 +263,12 @@ def default_delta(count: int) -> float:
 
 
 def _count_units(units: UnitTable, params: PrivacyParams) -> int:
+    if not units.is_keyed:
+        raise PlanInfeasible(
+            "the units come from a dataset that was opened without a key",
+            why="the plan publishes digests of it: whoever knows all records but one could test for that one",
+            next_step="open the dataset with its key, and form the units again",
+        )
     found = len(units.units)
     count = found if params.units_public is None else params.units_public
     if not found <= count < _MAX_COUNT:

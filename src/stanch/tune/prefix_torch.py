@@ -50,7 +50,7 @@ class FrozenPrefix:
         found = self._states.get(record.ids)
         if found is None:
             with torch.no_grad():
-                found = self._lower_states(torch.tensor([record.ids]))[0]
+                found = self._lower_states(torch.tensor([record.ids], device=self._body.device))[0]
             if found.nbytes <= self._room:
                 self._room -= found.nbytes
                 self._states[record.ids] = found

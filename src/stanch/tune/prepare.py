@@ -1,7 +1,7 @@
 """What a run will do, found out before any weight is touched: units, plan, and what must not change on resume."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -13,14 +13,16 @@ from stanch.data import Dataset, DuplicateReport, find_near_duplicates, read_ste
 from stanch.data.copies import find_copies
 from stanch.errors import InvalidInput, MissingExtraError
 from stanch.terms import Digest, JsonValue
+from stanch.tune.earlier import read_earlier
 from stanch.tune.intake import check_base
 from stanch.tune.plan import ParameterShape, PrivacyPlan
 from stanch.tune.spec import MethodSpec, TuneSpec
+from stanch.tune.statement import EarlierRun
 from stanch.tune.units import RecordUnit, UnitTable, form_units, parse_unit
 
 _PLAIN_BATCH = 16
-_FREE = frozenset({"checkpoint_every", "chunk_tokens", "gradient_checkpointing"})
-"""Settings of ``[train]`` that change time and memory, not results."""
+_FREE = frozenset({"checkpoint_every", "chunk_tokens", "device", "gradient_checkpointing"})
+"""Settings of ``[train]`` that change time and memory, and results by no more than rounding."""
 _GROUPED = "thresholds by which near-duplicates were joined"
 
 
@@ -34,6 +36,9 @@ class Preparation:
         units: Units (with privacy), or the single records that are left after dropping duplicates.
         trainable: The trainable parameters, sorted by name.
         plan: The privacy plan; None without privacy.
+        earlier: Private runs on the same dataset whose loss adds to this one's.
+        unfinished: Steps that runs on it charged which never ended; nobody knows what they spent.
+        tokens: Digest of all records' tokens; None before they are made.
     """
 
     spec: TuneSpec
@@ -41,6 +46,9 @@ class Preparation:
     units: UnitTable
     trainable: tuple[ParameterShape, ...] = field(repr=False)
     plan: PrivacyPlan | None
+    earlier: tuple[EarlierRun, ...] = ()
+    unfinished: int = 0
+    tokens: Digest | None = None
 
     @property
     def batch(self) -> int:
@@ -58,6 +66,12 @@ class Preparation:
         return train.steps or max(1, math.floor(train.epochs * len(self.units.units) / self.batch))
 
     @property
+    def excluded(self) -> tuple[str, ...]:
+        """What the guarantee does not cover, beside what the plan says."""
+        steps = self.unfinished
+        return (f"runs on the same data that never ended (at least {steps} charged steps)",) if steps else ()
+
+    @property
     def digest(self) -> Digest:
         """Digest of everything that must not change between start and resume."""
         settings = msgspec.to_builtins(self.spec)
@@ -68,6 +82,7 @@ class Preparation:
         kept["plan"] = self.plan.digest.hex if self.plan is not None else None
         kept["dataset_root"] = self.units.dataset_root
         kept["units"] = self.units.digest.hex
+        kept["tokens"] = self.tokens.hex if self.tokens is not None else None
         return Digest.sha256(canonical_json(kept))
 
     @property
@@ -76,6 +91,7 @@ class Preparation:
         return {
             "base_digest": str(self.base_digest),
             "dataset_root": self.units.dataset_root,
+            "earlier": [run.journal for run in self.earlier],
             "plan_digest": self.plan.digest.hex if self.plan is not None else None,
             "guarantee": self.plan.guarantee if self.plan is not None else "none",
             "run_digest": self.digest.hex,
@@ -84,10 +100,20 @@ class Preparation:
         }
 
 
-def prepare(spec: TuneSpec, dataset: Dataset) -> Preparation:
-    """Check the base model, form the units, and with privacy make the plan.
+def prepare(
+    spec: TuneSpec, dataset: Dataset, *, earlier: Sequence[EarlierRun] = (), unfinished: int = 0
+) -> Preparation:
+    """Check the base model, form the units, and with privacy make the plan and verify the earlier runs.
+
+    Args:
+        spec: What to tune and how.
+        dataset: The private records.
+        earlier: Earlier private runs on this dataset beside those that the spec names.
+        unfinished: Steps that runs on it charged which never ended.
 
     Raises:
+        PrivacySpent: The base was tuned on this dataset without a guarantee.
+        VerificationError: The files of an earlier run do not agree.
         InvalidInput: The spec, the base model or the data do not allow the run; see :mod:`stanch.tune.refusals`.
     """
     base = Path(spec.base.path)
@@ -100,7 +126,9 @@ def prepare(spec: TuneSpec, dataset: Dataset) -> Preparation:
     unit = parse_unit(spec.data.unit) if spec.data.unit is not None else None
     units = form_units(dataset, unit=unit, duplicates=duplicates)
     params = replace(spec.privacy_params(), excluded=(_GROUPED,) if duplicates is not None else ())
-    return Preparation(spec, base_digest, units, trainable, PrivacyPlan.make(units, trainable, params))
+    plan = PrivacyPlan.make(units, trainable, params)
+    before = read_earlier([*map(Path, spec.privacy.earlier), *earlier], base, units.dataset_root)
+    return Preparation(spec, base_digest, units, trainable, plan, before, unfinished)
 
 
 def trainable_shapes(base: Path, method: MethodSpec) -> tuple[ParameterShape, ...]:

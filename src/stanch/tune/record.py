@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Protocol
 
+from stanch import __version__
 from stanch.errors import StanchError
 from stanch.terms import JsonValue
 
@@ -26,6 +28,11 @@ class TrainEvent:
     run: str
     at: str
     facts: Mapping[str, JsonValue]
+
+
+def versions_of(*packages: str) -> Mapping[str, str]:
+    """Return the versions of stanch and of the packages that take part in a run."""
+    return {"stanch": __version__, **{name: version(name) for name in packages}}
 
 
 class Recorder(Protocol):

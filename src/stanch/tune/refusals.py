@@ -19,6 +19,10 @@ class RunExists(InvalidInput):
     """The output or an unfinished run lies where this run would write."""
 
 
+class PrivacySpent(InvalidInput):
+    """The weights that a private run starts with have learned already, in no run that it counts."""
+
+
 class ProgressLost(InvalidInput):
     """A run has charged steps, and no checkpoint holds what they taught."""
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 from stanch.crypto import parse_json
 from stanch.data import ChatTokenizer, Dataset, TokenRecord, tokenise
 from stanch.errors import InvalidInput
+from stanch.tune.tokens import TokenTable
 from stanch.tune.units import UnitTable
 
 RECORD_ID: Final = "record_id"
@@ -71,22 +72,13 @@ def read_row(row: Mapping[str, Any], *, name: str) -> TokenRecord:
     return TokenRecord(name, ids, span, tuple(place for place in range(*span) if place not in wanted))
 
 
-def read_rows(rows: Iterable[Mapping[str, Any]], units: UnitTable) -> dict[str, TokenRecord]:
+def read_rows(rows: Iterable[Mapping[str, Any]], units: UnitTable) -> TokenTable:
     """Return the records of all units by id.
 
     Raises:
         InvalidInput: Rows and units are not about the same records, or as :func:`read_row`.
     """
-    found: dict[str, TokenRecord] = {}
-    for number, row in enumerate(rows):
-        record_id = row.get(RECORD_ID)
-        if not isinstance(record_id, str) or record_id in found:
-            raise InvalidInput(
-                f"row {number + 1}: expected a column {RECORD_ID!r} with an id of its own",
-                why="without it nobody knows whose row it is",
-                next_step="make the rows with training_rows or token_rows",
-            )
-        found[record_id] = read_row(row, name=record_id)
+    found = TokenTable(_read_named(rows))
     known = {record_id for unit in units.units for record_id in unit.record_ids}
     if found.keys() != known:
         raise InvalidInput(
@@ -95,3 +87,17 @@ def read_rows(rows: Iterable[Mapping[str, Any]], units: UnitTable) -> dict[str, 
             next_step="form the units again from this dataset; a short max_length may have dropped rows",
         )
     return found
+
+
+def _read_named(rows: Iterable[Mapping[str, Any]]) -> Iterator[TokenRecord]:
+    seen: set[str] = set()
+    for number, row in enumerate(rows):
+        record_id = row.get(RECORD_ID)
+        if not isinstance(record_id, str) or record_id in seen:
+            raise InvalidInput(
+                f"row {number + 1}: expected a column {RECORD_ID!r} with an id of its own",
+                why="without it nobody knows whose row it is",
+                next_step="make the rows with training_rows or token_rows",
+            )
+        seen.add(record_id)
+        yield read_row(row, name=record_id)

@@ -1,5 +1,6 @@
 """The verb of this package: tune a model on private records, and say what that reveals."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from stanch.tune.record import NULL, Recorder
 from stanch.tune.refusals import RunExists
 from stanch.tune.sampler import seeded_bytes
 from stanch.tune.spec import TuneSpec
-from stanch.tune.statement import PrivacyStatement
+from stanch.tune.statement import EarlierRun, PrivacyStatement
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,12 @@ def run_folder(spec: TuneSpec) -> Path:
     return output.with_name(f"{output.name}.run")
 
 
-def tune(
+def tune(  # noqa: PLR0913 - by keyword; each has a default that a run alone keeps
     spec: TuneSpec,
     *,
     dataset: Dataset,
+    earlier: Sequence[EarlierRun] = (),
+    unfinished: int = 0,
     recorder: Recorder = NULL,
     progress: Progress = SILENT,
     resume: bool = False,
@@ -53,6 +56,8 @@ def tune(
     Args:
         spec: What to tune and how.
         dataset: The private records; opened with its key, ids and digests of it are keyed.
+        earlier: Earlier private runs on this dataset beside those that the spec names, as a log tells of them.
+        unfinished: Steps that runs on it charged which never ended; the statement says that it does not count them.
         recorder: Where events go, durably: ``train.begin`` before the first step, ``train.end`` or ``train.failed``.
         progress: Told of stages and steps.
         resume: Continue the unfinished run beside the output; steps that a crash lost stay charged.
@@ -62,6 +67,7 @@ def tune(
         MissingExtraError: torch, transformers or peft is not installed.
         RunExists: The output exists, or an unfinished run does and ``resume`` is false.
         InvalidInput: Spec, base model or data do not allow the run; see :mod:`stanch.tune.refusals`.
+        PrivacySpent: The base was tuned on this dataset without a guarantee.
         ProgressLost: A run with charged steps and without a checkpoint is resumed.
         VerificationError: A self-check failed, or the journal is not the one that was seen before.
         RankLost: Another process of the run is gone.
@@ -76,8 +82,9 @@ def tune(
         seed = spec.privacy.insecure_reproducible
         random = random_bytes if seed is None else seeded_bytes(seed)
         session = session_torch.Session(
-            prepare(spec, dataset), run_folder(spec), recorder, progress, random=random, ranks=ranks
-        )
+            prepare(spec, dataset, earlier=earlier, unfinished=unfinished), run_folder(spec), recorder, progress,
+            random=random, ranks=ranks,
+        )  # fmt: skip
         path, statement = session.run(dataset, resume=resume, keeping=keeping or Keeping())
     return TunedModel(path, Digest.parse(statement.model_digest), statement)
 

@@ -1,26 +1,24 @@
 """One run from preparation to output folder."""
 
-import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack
-from importlib.metadata import version
+from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import torch
 from transformers import AutoTokenizer
 
-from stanch import __version__
 from stanch.crypto import RandomBytes, random_bytes, sync_folder, write_atomic
 from stanch.data import Dataset, TokenRecord, tokenise
-from stanch.errors import InvalidInput, NotFound
+from stanch.errors import NotFound
 from stanch.terms import JsonValue, Progress
 from stanch.tune import journal as journals
 from stanch.tune import statement as statements
 from stanch.tune.checkpoint_sealed import CheckpointSeal
 from stanch.tune.checkpoint_torch import ADAPTER_NAME, CheckpointState, adapter_bytes, adapter_config
 from stanch.tune.coverage_torch import check_saved
+from stanch.tune.device_torch import find_device, find_dtype, name_precision
 from stanch.tune.goldfish import Goldfish
 from stanch.tune.gradient_torch import PlainGradient, PrivateGradient, StepGradient
 from stanch.tune.journal import BudgetJournal
@@ -33,19 +31,18 @@ from stanch.tune.physical_torch import CPU_TOKENS
 from stanch.tune.plan import PrivacyPlan
 from stanch.tune.prepare import Preparation
 from stanch.tune.ranks_torch import NoNoise, Ranks
-from stanch.tune.record import Recorder, RunRecord
+from stanch.tune.record import Recorder, RunRecord, versions_of
 from stanch.tune.refusals import PlanChanged, UnsupportedParallelism
 from stanch.tune.sampler import StreamKeys, UnitSampler
-from stanch.tune.statement import EarlierRun, PrivacyStatement, RunFacts, state_no_privacy, state_privacy
-from stanch.tune.verify import PLAN_NAME, model_files, verify_run
-from stanch.weights import native_float
+from stanch.tune.statement import PrivacyStatement, RunFacts, exclude_rounding, state_no_privacy, state_privacy
+from stanch.tune.tokens import TokenTable
+from stanch.tune.verify import PLAN_NAME, model_files
 
 _TOKENIZER_FILES = (
     "added_tokens.json", "chat_template.jinja", "merges.txt", "special_tokens_map.json", "tokenizer.json",
     "tokenizer.model", "tokenizer_config.json", "vocab.json",
 )  # fmt: skip
-_COUPLED = "rounding by which units of one chunk touch each other in bfloat16"
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_PACKAGES = ("torch", "transformers", "peft", "dp-accounting")
 
 
 class Session:
@@ -83,12 +80,12 @@ class Session:
     def run(self, dataset: Dataset, *, resume: bool, keeping: Keeping) -> tuple[Path, PrivacyStatement]:
         """Tune, check, and move the whole output into place. Returns its path and its statement."""
         records = self._tokenise(dataset)
+        self._prepared = replace(self._prepared, tokens=records.digest)
         self._ranks.agree(self._prepared.digest.value, "plan")
         if not self._ranks.leads:
             return self._follow(records)
         self._anchored = keeping.on_head is not None
-        earlier = self._read_earlier()
-        self._events.record("train.begin", {**self._prepared.facts, "versions": dict(_versions())})
+        self._events.record("train.begin", {**self._prepared.facts, "versions": dict(versions_of(*_PACKAGES))})
         with ExitStack() as stack:
             try:
                 journal = self._open_journal(resume=resume, keeping=keeping)
@@ -96,7 +93,7 @@ class Session:
                     stack.enter_context(journal)
                 model = self._load(records)
                 updates = self._loop(model, records, journal, keeping.seal).run_steps()
-                path, statement = self._finish(model, journal, updates, earlier)
+                path, statement = self._finish(model, journal, updates)
             except BaseException as error:
                 self._events.record_failure(error)
                 raise
@@ -105,44 +102,24 @@ class Session:
         self._ranks.share(statement.to_json())
         return path, statement
 
-    def _follow(self, records: Mapping[str, TokenRecord]) -> tuple[Path, PrivacyStatement]:
+    def _follow(self, records: TokenTable) -> tuple[Path, PrivacyStatement]:
         """Share the steps of the process that leads, which charges and writes."""
         self._loop(self._load(records), records, None, None).run_steps()
         return Path(self._spec.output.path), PrivacyStatement.from_json(self._ranks.share(b""))
 
-    def _tokenise(self, dataset: Dataset) -> dict[str, TokenRecord]:
+    def _tokenise(self, dataset: Dataset) -> TokenTable:
         tokenizer = AutoTokenizer.from_pretrained(self._base, local_files_only=True, trust_remote_code=False)
         data = self._spec.data
         every = self._spec.extra.goldfish
         goldfish = Goldfish.of(dataset.key, every) if every else None
-        records = {}
-        for done, record in enumerate(dataset):
-            tokens = tokenise(record, tokenizer, max_tokens=data.max_tokens, completion_only=data.completion_only)
-            records[record.id] = tokens if goldfish is None else goldfish.apply(tokens)
-            self._progress("tokenise", done + 1, None)
-        return records
 
-    def _read_earlier(self) -> tuple[EarlierRun, ...]:
-        """Verify the earlier runs that the spec names: private ones on the same dataset, whose loss adds up.
+        def read() -> Iterator[TokenRecord]:
+            for done, record in enumerate(dataset):
+                tokens = tokenise(record, tokenizer, max_tokens=data.max_tokens, completion_only=data.completion_only)
+                yield tokens if goldfish is None else goldfish.apply(tokens)
+                self._progress("tokenise", done + 1, None)
 
-        Whatever they name themselves adds up too; each run once, whoever names it.
-        """
-        found: list[EarlierRun] = []
-        for name in self._spec.privacy.earlier:
-            run = verify_run(Path(name))
-            if run.plan is None or run.head is None or run.plan.dataset_root != self._root:
-                raise InvalidInput(
-                    f"{name}: not a private run on this dataset",
-                    why="only the privacy loss of private runs on the same dataset adds up to a bound",
-                    next_step="name the runs on this dataset alone",
-                )
-            before = msgspec.convert(run.statement.fields["earlier_runs"], tuple[EarlierRun, ...])
-            found += [one for one in (*before, EarlierRun.of(run.plan, run.head)) if one not in found]
-        return tuple(found)
-
-    @property
-    def _root(self) -> str:
-        return self._prepared.units.dataset_root
+        return TokenTable(read())
 
     def _open_journal(self, *, resume: bool, keeping: Keeping) -> BudgetJournal | None:
         """Create the run's folder, whole or not at all, or open the journal in it."""
@@ -178,11 +155,12 @@ class Session:
                 next_step="restore what was changed, or start a new run",
             )
 
-    def _load(self, records: Mapping[str, TokenRecord]) -> CausalModel:
-        dtype = _DTYPES.get(self._spec.train.dtype) or _DTYPES[native_float()]
-        longest = max(len(record.ids) for record in records.values())
-        model = load_causal_model(self._base, self._spec.method, dtype=dtype, longest=longest)
-        if self._spec.train.gradient_checkpointing:
+    def _load(self, records: TokenTable) -> CausalModel:
+        train = self._spec.train
+        device = find_device(train.device)
+        dtype = find_dtype(train.dtype, device)
+        model = load_causal_model(self._base, self._spec.method, dtype=dtype, longest=records.longest, device=device)
+        if train.gradient_checkpointing:
             model.checkpoint_layers()
         if model.adapter.shapes() != self._prepared.trainable:
             raise PlanChanged(
@@ -196,7 +174,7 @@ class Session:
     def _loop(
         self,
         model: CausalModel,
-        records: Mapping[str, TokenRecord],
+        records: TokenTable,
         journal: BudgetJournal | None,
         seal: CheckpointSeal | None,
     ) -> Loop:
@@ -210,7 +188,7 @@ class Session:
             add_up = ranks.add_up if ranks.world > 1 else None
             gradient = PrivateGradient(model, prepared.plan, noise, budget=budget, add_up=add_up)
             if chosen is None:
-                gradient.choose_chunks(model, max(len(record.ids) for record in records.values()))
+                gradient.choose_chunks(model, records.longest)
             sampler = UnitSampler.of(prepared.plan, prepared.units, keys)
         elif ranks.world > 1:
             raise UnsupportedParallelism(
@@ -243,9 +221,7 @@ class Session:
             facts["epsilon"] = plan.epsilon_after(state.head.charged, discretization=1e-3)
         self._events.record("checkpoint.saved", facts)
 
-    def _finish(
-        self, model: CausalModel, journal: BudgetJournal | None, updates: int, earlier: tuple[EarlierRun, ...]
-    ) -> tuple[Path, PrivacyStatement]:
+    def _finish(self, model: CausalModel, journal: BudgetJournal | None, updates: int) -> tuple[Path, PrivacyStatement]:
         """Write the output beside its place, check it, state the guarantee, and rename it into place."""
         output = Path(self._spec.output.path)
         partial = output.with_name(f"{output.name}.partial")
@@ -257,15 +233,17 @@ class Session:
         facts = RunFacts(
             files=model_files(partial),
             base_digest=str(self._prepared.base_digest),
-            dataset_root=self._root,
+            dataset_root=self._prepared.units.dataset_root,
             updates=updates,
             dtype=str(dtype).removeprefix("torch."),
-            device="cpu",
+            device=model.device.type,
             ranks=self._ranks.world,
-            versions=_versions(),
+            versions=versions_of(*_PACKAGES),
             anchored=self._anchored,
-            excluded=(_COUPLED,) if dtype == torch.bfloat16 and journal is not None else (),
-            earlier_runs=earlier,
+            excluded=()
+            if journal is None
+            else (*self._prepared.excluded, exclude_rounding(name_precision(dtype, model.device))),
+            earlier_runs=self._prepared.earlier,
         )
         if journal is None or self._prepared.plan is None:
             statement = state_no_privacy(facts)
@@ -283,10 +261,9 @@ class Session:
 
     def _write_model(self, model: CausalModel, folder: Path) -> None:
         if isinstance(model.adapter, Adapter):
-            method, layers = self._spec.method, model.adapter.layers
-            alpha = int(method.alpha) if math.floor(method.alpha) == method.alpha else method.alpha
+            layers = model.adapter.layers
             names, transposed = [layer.name for layer in layers], any(layer.transposed for layer in layers)
-            config = adapter_config(self._base, method.rank, alpha, names, transposed=transposed)
+            config = adapter_config(self._base, self._spec.method, names, transposed=transposed)
             write_atomic(folder / ADAPTER_NAME, adapter_bytes(model.adapter.parameters()))
             write_atomic(folder / "adapter_config.json", config)
         else:
@@ -294,8 +271,3 @@ class Session:
         for name in _TOKENIZER_FILES:
             if (self._base / name).is_file():
                 write_atomic(folder / name, (self._base / name).read_bytes())
-
-
-def _versions() -> Mapping[str, str]:
-    packages = ("torch", "transformers", "peft", "dp-accounting")
-    return {"stanch": __version__, **{name: version(name) for name in packages}}

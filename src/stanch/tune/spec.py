@@ -1,5 +1,6 @@
 """What to tune and how: ``SPEC.toml``, read strictly (an unknown key is refused)."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
@@ -42,6 +43,7 @@ class MethodSpec(Struct, frozen=True, forbid_unknown_fields=True):
         kind: ``lora``, or ``full``: all weights, for which the rest has no meaning.
         rank: Rank r of the factors.
         alpha: The product is scaled by alpha/rank.
+        rank_stabilised: Scale by alpha/√rank instead (rsLoRA; Kalajdzievski 2023, arXiv 2312.03732).
         targets: ``all-linear`` (all but the head), or last parts of module names such as ``q_proj``.
         layers: ``all``, or the numbers of the decoder layers to adapt. With only the last ones, the layers below run
             once per record, not in every step.
@@ -50,13 +52,14 @@ class MethodSpec(Struct, frozen=True, forbid_unknown_fields=True):
     kind: Literal["lora", "full"] = "lora"
     rank: Annotated[int, Meta(gt=0, le=1024)] = 16
     alpha: Positive = 32
+    rank_stabilised: bool = False
     targets: Literal["all-linear"] | tuple[str, ...] = ALL_LINEAR
     layers: Literal["all"] | tuple[Annotated[int, Meta(ge=0)], ...] = "all"
 
     @property
     def scale(self) -> float:
         """Factor of the low-rank product."""
-        return self.alpha / self.rank
+        return self.alpha / (math.sqrt(self.rank) if self.rank_stabilised else self.rank)
 
 
 class PrivacySpec(Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,7 +92,8 @@ class TrainSpec(Struct, frozen=True, forbid_unknown_fields=True):
         steps: Number of steps, instead of ``epochs``.
         schedule: ``linear`` to zero, or ``constant``.
         weight_decay: Of AdamW.
-        dtype: Of the frozen base weights; ``auto`` is bfloat16 where the processor multiplies it natively.
+        dtype: Of the frozen base weights; ``auto`` is bfloat16 where the device multiplies it natively.
+        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:N``. Changes results by rounding.
         chunk_tokens: Tokens (rows x padded length) that go through the model at once; by default what memory allows.
             Changes memory, not results.
         gradient_checkpointing: Compute the layers' inner values twice instead of keeping them.
@@ -103,6 +107,7 @@ class TrainSpec(Struct, frozen=True, forbid_unknown_fields=True):
     schedule: Literal["linear", "constant"] = "linear"
     weight_decay: Annotated[float, Meta(ge=0, le=1)] = 0.0
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    device: Annotated[str, Meta(pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$")] = "auto"
     chunk_tokens: Count | None = None
     gradient_checkpointing: bool = False
     checkpoint_every: Annotated[int, Meta(ge=0)] = 50

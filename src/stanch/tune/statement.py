@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from msgspec import Meta
 
@@ -14,6 +14,7 @@ from stanch.tune import accountant
 from stanch.tune.accountant import AttackBound, Mechanism
 from stanch.tune.journal import JournalHead
 from stanch.tune.plan import DP, VOID, PrivacyPlan
+from stanch.tune.plan import SCHEMA as PLAN_SCHEMA
 from stanch.tune.units import JOINED
 
 SCHEMA = "urn:stanch:privacy-statement:v1"
@@ -45,6 +46,16 @@ class EarlierRun:
         return cls(
             plan.digest.hex, head.hash, plan.units_digest, run.rate, run.noise_multiplier, head.charged, plan.delta
         )
+
+    @classmethod
+    def stated(cls, statement: "PrivacyStatement") -> Self | None:
+        """Describe the run of a verified statement; None without a guarantee."""
+        if statement.guarantee != DP:
+            return None
+        fields: Mapping[str, Any] = statement.fields
+        plan = PrivacyPlan.from_json(canonical_json({**fields["plan"], "schema": PLAN_SCHEMA}))
+        head = fields["journal_head"]
+        return cls.of(plan, JournalHead(head["lines"], head["hash"], fields["charged_steps"]))
 
     @property
     def mechanism(self) -> Mechanism:
@@ -183,6 +194,12 @@ class PrivacyStatement:
 
 def _checksum(body: dict[str, JsonValue]) -> str:
     return sha256(frame(_DOMAIN, canonical_json(body))).hex()
+
+
+def exclude_rounding(precision: str) -> str:
+    """Return why the guarantee does not cover how products are rounded: in one chunk units touch each other there."""
+    tested = " (tested to stay within the slack, not proven)" if precision == "float32" else ""
+    return f"rounding by which units of one chunk touch each other in {precision}{tested}"
 
 
 def state_privacy(plan: PrivacyPlan, journal: JournalHead, facts: RunFacts) -> PrivacyStatement:

@@ -7,9 +7,8 @@ logical step: draw units, clip, add noise (in memory only), charge (durable), an
 import copy
 import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from torch import Tensor
 from transformers import Trainer, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 
-from stanch import __version__
 from stanch.crypto import canonical_json, sync_folder, write_atomic
 from stanch.terms import Digest, JsonValue
 from stanch.tune import journal as journals
@@ -26,7 +24,10 @@ from stanch.tune import statement as statements
 from stanch.tune.arguments import SET, check_arguments, check_constructor, refuse_evaluation
 from stanch.tune.callback_torch import StanchCallback
 from stanch.tune.checkpoint_torch import CheckpointState, list_checkpoints, load_checkpoint, save_checkpoint
-from stanch.tune.coverage_torch import check_coverage, check_movement, check_step
+from stanch.tune.coverage_torch import check_coverage, check_movement, check_optimizer, check_step
+from stanch.tune.device_torch import name_precision
+from stanch.tune.draws_torch import Draws
+from stanch.tune.earlier import read_earlier
 from stanch.tune.goldfish import Goldfish
 from stanch.tune.gradient_torch import PrivateGradient
 from stanch.tune.hosted_torch import HostedModel
@@ -34,22 +35,23 @@ from stanch.tune.journal import BudgetJournal
 from stanch.tune.keeping import Keeping
 from stanch.tune.noise import AesGaussian
 from stanch.tune.plan import DP, PRIVATE_METRICS, PrivacyPlan
-from stanch.tune.record import NULL, Recorder, RunRecord
-from stanch.tune.refusals import PlanChanged, RunExists, UnsafeArgument
+from stanch.tune.record import NULL, Recorder, RunRecord, versions_of
+from stanch.tune.refusals import PlanChanged, PrivacySpent, RunExists, UnsafeArgument
 from stanch.tune.rows import read_rows
 from stanch.tune.sampler import StreamKeys, UnitSampler
-from stanch.tune.statement import PrivacyStatement, RunFacts, state_privacy
+from stanch.tune.statement import EarlierRun, PrivacyStatement, RunFacts, exclude_rounding, state_privacy
+from stanch.tune.tokens import TokenTable
 from stanch.tune.units import UnitTable
 from stanch.tune.verify import PLAN_NAME, model_files
 
 _LOGGED = frozenset({"learning_rate", "grad_norm"})
 _RESUMED = "resumed"
+_PACKAGES = ("torch", "transformers", "peft", "accelerate", "dp-accounting")
 _LOSSES = frozenset({"loss", "train_loss"})
 _SETTINGS = (
     "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "weight_decay", "optim", "adam_beta1",
     "adam_beta2", "adam_epsilon",
 )  # fmt: skip
-_COUPLED = "rounding by which units of one chunk touch each other in bfloat16"
 
 
 class PrivateTrainer(Trainer):
@@ -68,6 +70,8 @@ class PrivateTrainer(Trainer):
         plan: The privacy plan, made from ``units`` and :func:`stanch.tune.adapter_shapes`.
         units: The units, formed from the records of ``train_dataset``.
         run_dir: A new folder for the run.
+        earlier: Earlier private runs on the same dataset, whose loss adds to this one's: their folders, or what a log
+            says of them. An adapter that has learned already must be that of one of the folders.
         keeping: How the journal's heads and the checkpoints are kept.
         recorder: Where events go, durably: ``train.begin`` before the first step, ``train.progress`` with what is
             logged, ``checkpoint.saved``, and ``train.end`` or ``train.failed``.
@@ -79,7 +83,8 @@ class PrivateTrainer(Trainer):
         UnsafeArgument: An argument would break the guarantee, or is unknown.
         UnsupportedModule: The model trains what has no exact per-unit gradient.
         PlanChanged: The plan is for other units or parameters.
-        InvalidInput: Rows and units are not about the same records.
+        PrivacySpent: The base was tuned on this dataset without a guarantee.
+        InvalidInput: Rows and units are not about the same records, or an earlier run is not on this dataset.
     """
 
     model: Any
@@ -100,6 +105,7 @@ class PrivateTrainer(Trainer):
         plan: PrivacyPlan,
         units: UnitTable,
         run_dir: Path,
+        earlier: Sequence[Path | EarlierRun] = (),
         keeping: Keeping | None = None,
         recorder: Recorder = NULL,
         eval_is_public: bool = False,
@@ -112,13 +118,12 @@ class PrivateTrainer(Trainer):
             _check_callback(callback)
         if isinstance(model, str):
             raise UnsafeArgument(
-                "model: a name is refused",
-                why="a model is loaded and checked by the caller",
-                next_step="load it without remote code",
+                "model: a name is refused", why="the caller loads a model", next_step="load it without remote code"
             )
         self._plan = plan
         self._units = units
         self._run_dir = Path(run_dir)
+        self._named = [one for one in earlier if isinstance(one, Path)]
         self._keeping = keeping or Keeping()
         self._events = RunRecord(recorder)
         self._eval_is_public = eval_is_public
@@ -132,8 +137,10 @@ class PrivateTrainer(Trainer):
         self._check_accelerator()
         self._hosted = HostedModel(self.model, self.accelerator.autocast)
         self._check_plan()
+        base = Path(getattr(self.model, "name_or_path", None) or "-")
+        self._earlier = read_earlier(earlier, base, units.dataset_root)
         records = read_rows(self.train_dataset, units)
-        self._records = records if goldfish is None else {name: goldfish.apply(one) for name, one in records.items()}
+        self._records = records if goldfish is None else TokenTable(map(goldfish.apply, records.values()))
         self._base_digest = self._hosted.base_digest()
         self._updates = 0
         self.statement: PrivacyStatement | None = None
@@ -157,6 +164,7 @@ class PrivateTrainer(Trainer):
         Raises:
             RunExists: A run or its checkpoints lie where this one would write, or there is none to resume.
             PlanChanged: A run is resumed with another plan or other settings.
+            PrivacySpent: The weights have learned already, in no run that is named as an earlier one.
             ProgressLost: A run with charged steps and without a checkpoint is resumed.
             BudgetRolledBack: The journal is not the one that the checkpoint was made with.
         """
@@ -171,8 +179,7 @@ class PrivateTrainer(Trainer):
             # Fresh for each call and never stored: neither sample nor noise can repeat.
             keys = StreamKeys.fresh()
             self._sampler = UnitSampler.of(self._plan, self._units, keys)
-            longest = max(len(record.ids) for record in self._records.values())
-            budget = self.args.per_device_train_batch_size * longest
+            budget = self.args.per_device_train_batch_size * self._records.longest
             self._gradient = PrivateGradient(self._hosted, self._plan, AesGaussian(keys.noise), budget=budget)
             self._process_step = 0
             output = super().train(resume_from_checkpoint=self._find_checkpoint(resume_from_checkpoint))
@@ -192,6 +199,8 @@ class PrivateTrainer(Trainer):
         """
         model.train()
         step, self._process_step = self._process_step, self._process_step + 1
+        if step == 0:
+            check_optimizer(self._hosted.adapter.parameters(), _bare(self.optimizer))
         units = [
             [self._records[record_id] for record_id in self._sampler.records_of(step, unit)]
             for unit in inputs["units"].tolist()
@@ -199,6 +208,7 @@ class PrivateTrainer(Trainer):
         self._gradient.fill(step, units)
         check_step(step, self._hosted, _bare(self.optimizer), self._gradient)
         self._journal.charge(self._updates)
+        self._hosted.touch()
         self._updates += 1
         loss = self._gradient.mean_loss if self._logged & _LOSSES else 0.0
         return torch.tensor(loss, device=self.args.device)
@@ -293,13 +303,24 @@ class PrivateTrainer(Trainer):
                 next_step="make the plan from adapter_shapes(model)",
             )
 
+    def _check_start(self) -> None:
+        if not self._hosted.is_fresh and not any(self._hosted.is_saved_in(run) for run in self._named):
+            raise PrivacySpent(
+                f"{type(self.model).__name__}: the weights to be trained have learned already",
+                why="what they learned before would count in no epsilon",
+                next_step="start afresh, or name the private run that made them: earlier=[RUN]",
+            )
+
     @property
     def _settings_digest(self) -> str:
         """Digest of what must not change between start and resume."""
         settings = {name: str(getattr(self.args, name)) for name in _SETTINGS}
         return Digest.sha256(
-            canonical_json({"plan": self._plan.digest.hex, "base": str(self._base_digest), **settings})
-        ).hex
+            canonical_json({
+                "plan": self._plan.digest.hex, "base": str(self._base_digest), "tokens": self._records.digest.hex,
+                **settings,
+            })
+        ).hex  # fmt: skip
 
     def _open_journal(self, *, resume: bool) -> BudgetJournal:
         """Make the run's folder, whole or not at all, or open the journal in it."""
@@ -322,6 +343,7 @@ class PrivateTrainer(Trainer):
                 why="its charged steps may have been seen",
                 next_step="resume it with train(resume_from_checkpoint=True), or choose other folders",
             )
+        self._check_start()
         partial = folder.with_name(f"{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -340,6 +362,7 @@ class PrivateTrainer(Trainer):
             found = list_checkpoints(Path(self.args.output_dir))
             if not found:
                 self._journal.require_untouched()
+                self._check_start()
                 return None
             wanted = str(found[-1])
         self._checkpoint = view = Path(wanted)
@@ -407,12 +430,13 @@ class PrivateTrainer(Trainer):
         return {
             "base_digest": str(self._base_digest),
             "dataset_root": self._units.dataset_root,
+            "earlier": [run.journal for run in self._earlier],
             "plan_digest": self._plan.digest.hex,
             "guarantee": self._plan.guarantee,
             "run_digest": self._settings_digest,
             "steps": self._plan.steps,
             "units": len(self._units.units),
-            "versions": dict(_versions()),
+            "versions": dict(versions_of(*_PACKAGES)),
         }
 
     def _note_failure(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:  # noqa: ANN401 - as ExitStack calls it
@@ -425,37 +449,22 @@ class PrivateTrainer(Trainer):
         self._hosted.check_saved(self._run_dir)
         journal.close(self._updates)
         halved = self.accelerator.mixed_precision == "bf16" or self.model.dtype == torch.bfloat16
+        dtype = torch.bfloat16 if halved else self.model.dtype
         facts = RunFacts(
             files=model_files(self._run_dir),
             base_digest=str(self._base_digest),
             dataset_root=self._units.dataset_root,
             updates=self._updates,
-            dtype="bfloat16" if halved else str(self.model.dtype).removeprefix("torch."),
+            dtype=str(dtype).removeprefix("torch."),
             device=self.args.device.type,
-            versions=_versions(),
+            versions=versions_of(*_PACKAGES),
             anchored=self._keeping.on_head is not None,
-            excluded=(_COUPLED,) if halved else (),
+            excluded=(exclude_rounding(name_precision(dtype, self.args.device)),),
+            earlier_runs=self._earlier,
         )
         statement = state_privacy(self._plan, journal.head, facts)
         write_atomic(self._run_dir / statements.NAME, statement.to_json())
         return statement
-
-
-class Draws:
-    """The units of each step, as a trainer's data loader: an iterable with the length of the run."""
-
-    def __init__(self, sampler: UnitSampler, steps: int) -> None:
-        self._sampler = sampler
-        self._steps = steps
-        self._drawn = 0
-
-    def __len__(self) -> int:
-        return self._steps
-
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        for _ in range(self._steps):
-            step, self._drawn = self._drawn, self._drawn + 1
-            yield {"units": torch.tensor(self._sampler.draw(step), dtype=torch.long)}
 
 
 class _Watch(TrainerCallback):
@@ -475,11 +484,6 @@ class _Watch(TrainerCallback):
         if self._before is not None and self._trainer._get_learning_rate() > 0:  # noqa: SLF001 - same
             check_movement(self._before, self._trainer._hosted.adapter.parameters())  # noqa: SLF001 - same
             self._before, self._moved = None, True
-
-
-def _versions() -> Mapping[str, str]:
-    names = ("torch", "transformers", "peft", "accelerate", "dp-accounting")
-    return {"stanch": __version__, **{name: version(name) for name in names}}
 
 
 def _bare(optimizer: Any) -> torch.optim.Optimizer:  # noqa: ANN401 - Accelerate's wrapper or the optimizer

@@ -62,6 +62,7 @@ class UnitTable:
         dataset_root: Root of the dataset's manifest, in hexadecimal.
         units: The units.
         joined: How many clusters of near-duplicates were joined.
+        is_keyed: Whether ids and root are keyed. If not, they tell who is among the units, and no private plan is made.
     """
 
     policy: str
@@ -69,6 +70,7 @@ class UnitTable:
     dataset_root: str
     units: tuple[Unit, ...]
     joined: int = 0
+    is_keyed: bool = True
 
     def __repr__(self) -> str:
         return f"UnitTable(policy={self.policy!r}, units=<{len(self.units)}>, joined={self.joined})"
@@ -123,6 +125,7 @@ def form_units(ds: Dataset, *, unit: UnitPolicy | None, duplicates: DuplicateRep
         dataset_root=_root(ds),
         units=tuple(sorted(units, key=lambda one: one.id.encode())),
         joined=len(clusters),
+        is_keyed=ds.key is not None,
     )
 
 
@@ -134,7 +137,7 @@ def _rule(policy: UnitPolicy, duplicates: DuplicateReport | None) -> str:
 
 
 def _root(ds: Dataset) -> str:
-    """Return the manifest's root; without a dataset key, a digest of all rows (no row can be tested against it)."""
+    """Return the manifest's root; without a dataset key, a digest of all rows, for any of which it is a test."""
     if ds.key is not None:
         return build_manifest(ds, key=ds.key).root
     return sha256(frame(b"stanch/tune/v1/rows", *(record.raw for record in ds))).hex()

@@ -81,6 +81,7 @@ KINDS: dict[str, Kind] = {
     "trace.report": Kind("case:trace", "case"),
     "trace.show": Kind("case:read", "case"),
     "tune.anchor": Kind("model:tune", "dataset"),
+    "tune.event": Kind("model:tune", "dataset"),
     "tune.run": Kind("model:tune", "dataset"),
     "watch.alert.raise": Kind("serve:run", "workspace"),
     "watch.alert.read": Kind("finding:read", "workspace"),
@@ -120,6 +121,8 @@ PAYLOADS: dict[str, str] = {
     "release.create outcome": "request, manifest (digests); utility, if the loss was measured: loss and marked_loss (nats a token), rise and tolerance as texts; records, tokens.",  # noqa: E501 - a row of a table
     "trace.hunt intent": "commitment (of the canary plan), host, queries (at most), epsilon.",
     "trace.pack intent": "batch_root; opened and decoys: the leaves of recipients and of decoys that the pack opens.",
+    "tune.event intent": "event (train.begin, train.progress, checkpoint.saved, train.end, train.failed), run (random id of the training), facts (digests, counts, versions and logged figures; those that are no integers as texts).",  # noqa: E501 - a row of a table
+    "tune.run outcome": "model, guarantee, epsilon (as text, empty without privacy), max_tokens, completion_only, duplicates; spent, of a private run: plan, journal, units_digest, rate, noise_multiplier, charged_steps, delta (those that are no integers as texts).",  # noqa: E501 - a row of a table
     "watch.alert.state outcome": "alert, from, to; of one that is closed: as (true, false, benign), principal, since and until (Unix seconds).",  # noqa: E501 - a row of a table
     "watch.incident.update intent": "incident, change; of notify: notified_ms, to (authority, people); of join: alerts; of state: matter; of task: who, due_ms; of task-done: task (the entry that gave it); of custody: digest, holder, since_ms.",  # noqa: E501 - a row of a table
     "gateway.reset outcome": "principal, models (digests), budget; of earlier releases the reason in words, too.",

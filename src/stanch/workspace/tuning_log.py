@@ -1,16 +1,23 @@
 """What the log says of how a model came about: how it was tuned, and where a plan's canaries went."""
 
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass
 from typing import Any
+
+import msgspec
 
 from stanch.audit.evidence import Reason
 from stanch.audit.integrity import Problem
 from stanch.data import CanaryPlan, Dataset
 from stanch.ledger import EntryQuery, LedgerReader, decode_entry
 from stanch.terms import CommitmentEvidence, Digest, JsonValue
-from stanch.tune import TuneSpec
+from stanch.tune import EarlierRun, JournalHead, PrivacyStatement, TuneSpec
+from stanch.tune.plan import DP
 from stanch.tune.prepare import choose_duplicates
+from stanch.tune.statement import NO_GUARANTEE
 from stanch.workspace.opening import Workspace
+from stanch.workspace.past_acts import DONE
 
 _LEARNED = ("max_tokens", "completion_only", "duplicates")
 
@@ -42,6 +49,68 @@ def taught(spec: TuneSpec, dataset: Dataset) -> dict[str, JsonValue]:
         "max_tokens": spec.data.max_tokens, "completion_only": spec.data.completion_only,
         "duplicates": choose_duplicates(spec, dataset),
     }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """The private runs on a file that the log holds.
+
+    Attributes:
+        runs: Those of which it says what they spent.
+        untold: Digests of the models of the others: earlier releases did not record it.
+        unfinished: Steps, at least, that runs charged which never ended, as the heads of their journals tell.
+    """
+
+    runs: tuple[EarlierRun, ...]
+    untold: frozenset[str]
+    unfinished: int
+
+
+def tell_model(model: Digest, statement: PrivacyStatement | None) -> dict[str, JsonValue]:
+    """Return what the outcome of a tuning records of the model, and of the privacy that it spent."""
+    epsilon = None if statement is None else statement.epsilon
+    run = None if statement is None else EarlierRun.stated(statement)
+    told: dict[str, JsonValue] = {
+        "model": str(model), "guarantee": NO_GUARANTEE if statement is None else statement.guarantee,
+        "epsilon": "" if epsilon is None else repr(epsilon),
+    }  # fmt: skip
+    return told if run is None else {**told, "spent": {name: _text(value) for name, value in asdict(run).items()}}
+
+
+def find_spent(workspace: Workspace, data: Digest, known: Collection[str | None] = ()) -> Spent:
+    """Return the private runs on the file with this digest that the log holds.
+
+    Args:
+        workspace: Whose log is asked.
+        data: Digest of the file.
+        known: Names of journals that are counted elsewhere, or go on.
+    """
+    runs, untold = [], set()
+    for told in _told_of(workspace, EntryQuery(kind="tune.run", phase="outcome", status=DONE), data):
+        if told.get("guarantee") == DP and "spent" in told:
+            # Numbers that are no integers stand there as text.
+            runs.append(msgspec.convert(told["spent"], EarlierRun, strict=False))
+        elif told.get("guarantee") == DP:
+            untold.add(told["model"])
+    heads = defaultdict(list)
+    for told in _told_of(workspace, EntryQuery(kind="tune.anchor", phase="intent"), data):
+        if told["journal"] not in known:
+            heads[told["journal"]].append(JournalHead.parse(told["head"]))
+    ended = {run.journal for run in runs}
+    open_ones = [found for found in heads.values() if ended.isdisjoint(head.hash for head in found)]
+    return Spent(tuple(runs), frozenset(untold), sum(max(head.charged for head in found) for found in open_ones))
+
+
+def _told_of(workspace: Workspace, query: EntryQuery, data: Digest) -> Iterator[dict[str, Any]]:
+    reader = workspace.ledger.reader()
+    for ref in reader.query(query):
+        ours = _ours(reader, ref.index)
+        if ours["subject"][0]["digest"] == str(data):
+            yield ours.get("payload", {})
+
+
+def _text(value: JsonValue) -> JsonValue:
+    return repr(value) if isinstance(value, float) else value
 
 
 def find_tuning(workspace: Workspace, model: Digest) -> Tuning | None:

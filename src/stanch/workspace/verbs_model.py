@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -35,16 +35,19 @@ from stanch.sign import (
     sign_statement,
 )
 from stanch.terms import SILENT, ArtifactRef, Digest, EntryRef, JsonValue, Progress
-from stanch.tune import Keeping, TunedModel, TuneSpec, run_folder, tune
+from stanch.tune import Keeping, TunedModel, TuneSpec, journal_name, run_folder, tune
+from stanch.tune.refusals import PrivacySpent
 from stanch.weights import DirectoryDigest, directory_digest
 from stanch.workspace.act import Done, Request
 from stanch.workspace.artifacts import dataset_ref, model_ref
 from stanch.workspace.opening import Workspace
-from stanch.workspace.tuning_log import taught
+from stanch.workspace.tuning_log import Spent, find_spent, taught, tell_model
+from stanch.workspace.verbs_training import LogRecorder
 from stanch.workspace.verbs_tune import keep_heads
 
 CERTIFICATE_NAME = "leakcert.json"
 REPORT_NAME, SCORES_NAME, PAGE_NAME = "report.json", "scores.csv", "report.html"
+_NOTHING = Spent((), frozenset(), 0)
 
 
 def run_tuning(
@@ -58,21 +61,40 @@ def run_tuning(
 ) -> TunedModel:
     """Fine-tune; the log holds the spec's privacy before the first step and the model's digest after the last.
 
-    In between it keeps the heads of the budget journal, and a resumed run must hold the last of them.
+    In between it keeps what the run tells, and the heads of the budget journal: a resumed run must hold the last of
+    them. Private runs on the same file that the log holds count as earlier ones; of those that never ended the
+    statement says that it does not count them.
+
+    Raises:
+        PrivacySpent: The log does not say what an earlier run spent, and the spec does not name it.
     """
+    ref = dataset_ref(dataset.path)
 
     def run(_ref: EntryRef) -> Done[TunedModel]:
+        spent = _count_earlier(workspace, spec, ref, resume=resume) if spec.privacy.enabled else _NOTHING
         kept = keep_heads(workspace, dataset.path, run_folder(spec), keeping)
-        tuned = tune(spec, dataset=dataset, progress=progress, resume=resume, keeping=kept)
-        found = model_ref(tuned.path)
-        statement = tuned.statement
-        return Done(tuned, {
-            "model": str(found.digest), "guarantee": statement.guarantee,
-            "epsilon": "" if statement.epsilon is None else repr(statement.epsilon), **taught(spec, dataset),
-        })  # fmt: skip
+        tuned = tune(
+            spec, dataset=dataset, earlier=spent.runs, unfinished=spent.unfinished, progress=progress, resume=resume,
+            keeping=kept, recorder=LogRecorder(workspace, ref, spent),
+        )  # fmt: skip
+        return Done(tuned, {**tell_model(model_ref(tuned.path).digest, tuned.statement), **taught(spec, dataset)})
 
     payload: dict[str, JsonValue] = {"privacy": spec.privacy.enabled, "epsilon": repr(spec.privacy.epsilon)}
-    return workspace.door.act(Request("tune.run", "model:tune", dataset_ref(dataset.path), payload), run)
+    return workspace.door.act(Request("tune.run", "model:tune", ref, payload), run)
+
+
+def _count_earlier(workspace: Workspace, spec: TuneSpec, data: ArtifactRef, *, resume: bool) -> Spent:
+    named = [Path(run) for run in spec.privacy.earlier]
+    known = [journal_name(run) for run in (*named, *([run_folder(spec)] if resume else []))]
+    spent = find_spent(workspace, data.digest, known)
+    missing = spent.untold - {str(model_ref(run).digest) for run in named}
+    if missing:
+        raise PrivacySpent(
+            f"{data.name}: the log does not say what private runs on it spent ({len(missing)})",
+            why=f"an earlier release recorded them; one of them made {min(missing)}",
+            next_step="name their folders with --earlier",
+        )
+    return replace(spent, untold=frozenset())
 
 
 @dataclass(frozen=True, slots=True)
