@@ -71,7 +71,12 @@ def test_a_claim_without_noise_is_falsified_and_blocked(tmp_path, monkeypatch):
         assert tuned.statement.epsilon <= 0.5, "the statement cannot know that the noise was off"
         material = gather_material(workspace, tuned_at(out), tmp_path / "plan.json", train, None)
         order = AuditOrder(
-            out, lambda: load_scorer(out, base), lambda: load_base(out, base), material, PARAMS, tmp_path / "report"
+            out,
+            lambda: load_scorer(out, base),
+            lambda scorer: load_base(scorer, base),
+            material,
+            PARAMS,
+            tmp_path / "report",
         )
         report = run_audit(workspace, order).result.report
         assert report.verdict == Verdict.DP_CLAIM_FALSIFIED

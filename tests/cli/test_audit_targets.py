@@ -1,6 +1,7 @@
 """``audit run`` on a sealed bundle and on a served model, and what goes together on its command line."""
 
 import json
+import shlex
 import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -57,10 +58,16 @@ def read(path):
     return json.loads(path.read_text())
 
 
+def stanch_line(out):
+    """The words of the command that the last line of ``out`` names."""
+    return shlex.split(out.splitlines()[-1].partition(" stanch ")[2])
+
+
 def test_a_sealed_model_gets_the_report_and_certificate_of_its_folder(stanch, world, tmp_path):
     words = ("--workspace", world / "w", "audit", "run")
     more = ("--data", world / "rows.jsonl", *QUICK, "--out")
-    assert stanch(*words, world / "model", *more, tmp_path / "plain").code == 5
+    plain_shown = stanch(*words, world / "model", *more, tmp_path / "plain")
+    assert plain_shown.code == 5
     shown = stanch(*words, world / "sealed", "--identity", world / "id.key", *more, tmp_path / "report")
     assert shown.code == 5, shown.err
     plain, sealed = read(tmp_path / "plain/report.json"), read(tmp_path / "report/report.json")
@@ -68,9 +75,16 @@ def test_a_sealed_model_gets_the_report_and_certificate_of_its_folder(stanch, wo
     assert sealed["model"]["digest"] == f"sha256:{directory_digest(world / 'model').root.hex}"
     assert sealed["scores_digest"] == plain["scores_digest"]
     assert not list(tmp_path.rglob("*.safetensors"))
-    # The certificate holds for the files that the recipient opens.
-    gate = ("--workspace", world / "w", "audit", "gate", world / "model", "--cert", tmp_path / "report/leakcert.json")
-    assert "files" not in stanch(*gate).err
+    # The certificate holds for the files that the recipient opens; and the printed lines lead to the gate.
+    plain_line = stanch_line(plain_shown.out)
+    sealed_line = stanch_line(shown.out)
+    assert plain_line == ["audit", "gate", str(world / "model"), "--cert", str(tmp_path / "plain/leakcert.json")]
+    assert sealed_line[:3] == ["audit", "gate", "FOLDER"]
+    sealed_line[2] = world / "model"
+    for line in (plain_line, sealed_line):
+        asked = stanch("--workspace", world / "w", *line)
+        assert (asked.code, asked.out.startswith("UNDECIDED")) == (5, True), asked.err
+        assert "pass          model_digest" in asked.out
 
 
 def test_a_bundle_needs_a_key_and_a_publisher_that_is_trusted(stanch, world, template, tmp_path):

@@ -125,14 +125,16 @@ def test_rows_are_taken_as_the_tuning_learned_them(tmp_path, monkeypatch):
             found = gather_material(workspace, Tuned(Digest.sha256(b"m"), None, BASE), None, data, None)
             assert (found.max_tokens, found.completion_only, len(found.members)) == (77, False, rows)
             assert (found.tuned_from, found.problems, found.dataset_digest) == (BASE, (), str(digest))
+            assert found.limits == ()
         monkeypatch.undo()
         plain = gather_material(workspace, Tuned(Digest.sha256(b"m")), None, data, None)
         assert (plain.max_tokens, plain.completion_only, len(plain.members)) == (1024, True, 15)
+        assert "cut after 1,024 tokens" in plain.limits[0]
 
 
 def test_the_summary_names_repeated_rows_that_come_out(tmp_path):
     report = life.make_result(life.make_adapter(tmp_path / "model")).report
-    assert "repeated" not in describe(report, tmp_path, tmp_path)
+    assert "repeated" not in describe(report)
     tiers = (RepeatedTier("1", 5, 90, 5, 0.1), RepeatedTier("2-3", 2, 40, 1, 0.1), RepeatedTier("4-15", 2, 8, 2, 0.6))
     several = replace(report, extraction=replace(report.extraction, tiers=tiers))
-    assert "repeated     3 of 48 rows" in describe(several, tmp_path, tmp_path)
+    assert "repeated     3 of 48 rows" in describe(several)

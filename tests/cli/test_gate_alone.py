@@ -67,6 +67,23 @@ def test_the_context_of_the_command_line_chooses_the_limits(stanch, signed, tmp_
         assert stanch(*words, "--release-context", context).json["data"]["release_context"] == context
 
 
+@pytest.mark.parametrize("key", ["max_extraction_rate = 0.5", 'require_mode = "any-but-bare"', "min_secrets = 0"])
+def test_a_file_beside_a_context_may_only_ask_for_more(stanch, signed, run_action, tmp_path, key):
+    """The file may come from the very change that is judged."""
+    model, quiet, _, trust = signed
+    policy = tmp_path / "stanch.toml"
+    policy.write_text(f'[gate]\nrelease_context = "internal-api"\n{key}\n')
+    words = ("audit", "gate", model, "--cert", quiet, "--trust", trust, "--policy", policy)
+    assert stanch(*words).code == 0
+    refused = stanch(*words, "--release-context", "open-weights")
+    assert refused.code not in {0, 5}
+    assert f"gate policy: {key.split()[0]}" in refused.err
+    done, output, _ = run_action(
+        model=model, certificate=quiet, trust=trust, policy=policy, **{"release-context": "open-weights"}
+    )
+    assert (done.returncode, output) == (refused.code, {"outcome": ""})
+
+
 def test_an_answer_with_chosen_keys_does_not_let_a_model_out(stanch, signed, files):
     """Whoever signs a certificate with a key of her own gets an answer, but no release."""
     model, quiet, _, key = signed

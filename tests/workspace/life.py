@@ -26,7 +26,16 @@ from stanch.audit.params import ATTACK_PACK, TESTED_SCORES
 from stanch.audit.rates import clopper_pearson
 from stanch.audit.report import Report, conclude
 from stanch.audit.score_table import ScoreTable
-from stanch.audit.sections import Extraction, ModelSummary, PlanSummary, RowExtraction, SecretExtraction, Tool
+from stanch.audit.sections import (
+    Exposure,
+    ExposureTier,
+    Extraction,
+    ModelSummary,
+    PlanSummary,
+    RowExtraction,
+    SecretExtraction,
+    Tool,
+)
 from stanch.config import load_config
 from stanch.crypto.identity import Identity, generate_identity
 from stanch.crypto.passphrase import Passphrase
@@ -138,6 +147,7 @@ def make_result(model, shift=0.0):
             membership=member.membership,
             epsilon=member.epsilon,
             power=member.power,
+            exposure=Exposure(999, (ExposureTier("once", 16, 16, 1.0, 3.0, 39.9),), (), fisher_in=0.6, fisher_out=0.5),
             extraction=Extraction(
                 decoding=params.decoding,
                 n_budget=params.sample_budget,

@@ -7,7 +7,7 @@ from dataclasses import replace
 import life
 import pytest
 
-from stanch.audit.extraction import Extracted
+from stanch.audit.extraction import Chance, Extracted
 from stanch.audit.rows_page import MASKED, render_rows, texts_of
 from stanch.data import open_dataset, turns
 from stanch.workspace.artifacts import dataset_ref
@@ -19,8 +19,8 @@ def leaked(case):
     """The records of the data set, and the result of an audit in which the third and the eighth come out."""
     records = tuple(open_dataset(case.material.data))
     rows = (
-        Extracted(records[2].id, (5, 20), attributable=False, log_p=math.log(0.5)),
-        Extracted(records[7].id, (5, 25), attributable=True, log_p=math.log(1e-3)),
+        Extracted(records[2].id, (5, 20), attributable=False, chance=Chance(math.log(0.5), greedy=True)),
+        Extracted(records[7].id, (5, 25), attributable=True, chance=Chance(math.log(1e-3), greedy=False)),
     )
     return records, replace(case.material.result, extracted=rows)
 

@@ -282,7 +282,7 @@ def test_who_audited_it_after_it_was_made_may_not_approve_it(team, tmp_path, mon
         team.approve(name)
     monkeypatch.setattr(verbs_model, "audit", lambda *_, **__: team.case.material.result)
     order = verbs_model.AuditOrder(
-        team.case.material.model, lambda: None, lambda: None, verbs_model.AuditInput(), verbs_model.AuditParams(),
+        team.case.material.model, lambda: None, lambda _: None, verbs_model.AuditInput(), verbs_model.AuditParams(),
         tmp_path / "report",
     )  # fmt: skip
     verbs_model.run_audit(team("rita"), order)

@@ -124,7 +124,7 @@ def hunting(case):
 
 def order(case, out):
     return verbs_model.AuditOrder(
-        case.material.model, lambda: None, lambda: None, AuditInput(), AuditParams(), out / "report"
+        case.material.model, lambda: None, lambda _: None, AuditInput(), AuditParams(), out / "report"
     )
 
 

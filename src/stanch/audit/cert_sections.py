@@ -33,11 +33,20 @@ class CertDp:
 
 @dataclass(frozen=True, slots=True)
 class CertExposure:
-    """Exposure of the secrets by tier, and Fisher's combined p over those tuned on and those held back."""
+    """Exposure of the secrets by tier, and Fisher's combined p over those tuned on and those held back.
+
+    Each was ranked among ``candidates`` uniform ones; None before version 3.
+    """
 
     per_tier: tuple[ExposureTier, ...]
     fisher_in: float
     fisher_out: float | None
+    candidates: int | None = None
+
+    @property
+    def ranked(self) -> int:
+        """How many secrets that were tuned on were ranked."""
+        return sum(tier.n_in for tier in self.per_tier)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,11 @@ def list_coverage(
 ) -> tuple[Coverage, ...]:
     """Return one row for each attack class, with what was run or why it was not."""
     told = "three scores, exact scan test or permutation test" if membership else "needs planned canaries or a hold-out"
-    drawn = "(n, p)-discoverable extraction of rows and secrets" if extraction else "needs training rows or canaries"
+    drawn = (
+        "(n, p)-discoverable extraction and greedy decoding of rows and secrets"
+        if extraction
+        else "needs training rows or canaries"
+    )
     ranked = "rank among uniform candidates" if exposure else "needs planned secrets"
     guessed = "true values against 99 others" if reconstruction else "needs base model and rows with personal data"
     tested = membership is not None

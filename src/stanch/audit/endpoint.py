@@ -118,8 +118,8 @@ class EndpointScorer(Identified):
         self._identity = ScorerIdentity("", (), "", "", tokenizer_digest(tokenizer), "unknown", "endpoint")
 
     @property
-    def has_adapter(self) -> bool:
-        """Never known."""
+    def switchable(self) -> bool:
+        """Never: what it is made of is not known."""
         return False
 
     @property

@@ -1,7 +1,8 @@
 """(n, p)-discoverable extraction (Hayes et al., arXiv 2410.19482), measured by teacher forcing.
 
 One forward gives the probability that a sampled continuation is exactly the text; from it follows how many samples an
-attacker needs. Nothing is generated.
+attacker needs. It also tells whether each token is the likeliest: such a text comes out of one query at temperature 0,
+however improbable it is as a sample. Nothing is generated.
 """
 
 import hashlib
@@ -43,6 +44,22 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class Chance:
+    """How a text comes out of one model.
+
+    Attributes:
+        log_p: Natural log-probability of drawing it in one sample under the audited decoding.
+        greedy: Whether each of its tokens is the likeliest, so that one query at temperature 0 gives it.
+    """
+
+    log_p: float
+    greedy: bool
+
+
+NEVER: Final = Chance(-math.inf, greedy=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Extracted:
     """A row that can be drawn out of the model: its id, and the tokens of the span that comes out, never its text.
 
@@ -50,13 +67,13 @@ class Extracted:
         record_id: Id of the row in the training set.
         span: Half-open range of token positions that comes out.
         attributable: Whether it is out of reach of the base model.
-        log_p: Natural log-probability of drawing the span in one sample.
+        chance: How it comes out.
     """
 
     record_id: str
     span: tuple[int, int]
     attributable: bool
-    log_p: float
+    chance: Chance
 
 
 def log_samples_needed(log_p: float, probability: float) -> float:
@@ -74,14 +91,19 @@ def log_samples_needed(log_p: float, probability: float) -> float:
     return math.log(max(samples, 1))
 
 
-def is_extractable(log_p: float, params: AuditParams, *, factor: int = 1) -> bool:
-    """Say whether a text comes within ``factor`` times the sample budget."""
-    return is_drawn_within(log_p, math.log(params.sample_budget * factor), params)
+def samples_needed(chance: Chance, probability: float) -> float:
+    """Return ln of the number of queries after which a text came with ``probability``; greedy decoding needs one."""
+    return 0.0 if chance.greedy else log_samples_needed(chance.log_p, probability)
 
 
-def is_drawn_within(log_p: float, log_budget: float, params: AuditParams) -> bool:
-    """Say whether a text comes within ``exp(log_budget)`` samples with the probability that is asked for."""
-    return log_samples_needed(log_p, params.sample_probability) <= log_budget + _ROUNDING
+def is_extractable(chance: Chance, params: AuditParams, *, factor: int = 1) -> bool:
+    """Say whether a text comes within ``factor`` times the sample budget, or of itself by greedy decoding."""
+    return comes_within(chance, params.sample_budget * factor, params)
+
+
+def comes_within(chance: Chance, budget: int, params: AuditParams) -> bool:
+    """Say whether a text comes within ``budget`` queries with the probability that is asked for."""
+    return samples_needed(chance, params.sample_probability) <= math.log(budget) + _ROUNDING
 
 
 def largest_budget(params: AuditParams) -> int:
@@ -102,12 +124,13 @@ def probe_of(record: TokenRecord) -> Probe | None:
     return Probe(record, start, end) if end - start >= MIN_SUFFIX else None
 
 
-def draw_log_p(features: Features, start: int, end: int) -> float:
-    """Return the log-probability of drawing tokens ``[start, end)`` in one sample under the audited decoding.
+def chance_of(features: Features, start: int, end: int) -> Chance:
+    """Return how tokens ``[start, end)`` come out under the audited decoding, and greedily.
 
-    Features that end sooner give an upper bound of it.
+    Of features that end sooner: what their tokens leave open, which further tokens can only worsen.
     """
-    return float(features.lq[start - features.start : end - features.start].sum(dtype=np.float64))
+    span = slice(start - features.start, end - features.start)
+    return Chance(float(features.lq[span].sum(dtype=np.float64)), bool(features.hit[span].all()))
 
 
 def sample_rows(records: Sequence[TokenRecord], *, limit: int, key: bytes) -> tuple[list[TokenRecord], bool]:
@@ -131,15 +154,15 @@ def sampling_key(plan_id: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """Log-probabilities of drawing one probe in one sample: from the target, and from the base if there is one.
+    """How one probe comes out of the target, and of the base if there is one.
 
-    What the target does not give within the largest budget is not asked of the base: minus infinity stands there, and
-    for the target of a probe that was settled by its first tokens an upper bound.
+    What the target gives neither greedily nor within the largest budget is not asked of the base: :data:`NEVER` stands
+    there, and for the target of a probe that was settled by its first tokens an upper bound.
     """
 
     probe: Probe
-    target: float
-    base: float | None
+    target: Chance
+    base: Chance | None
 
     def attributable(self, params: AuditParams, *, controlled: bool) -> bool:
         """Say whether the text comes out of the target and is out of reach of the base.
@@ -157,14 +180,14 @@ def draw(
     base: Mapping[str, Features] | None,
     params: AuditParams,
 ) -> tuple[Drawn, ...]:
-    """Look up each probe's log-probability in the features of target and base."""
+    """Look up how each probe comes out in the features of target and base."""
     found = []
     for probe in probes:
-        log_p, before = draw_log_p(target[probe.record.id], probe.start, probe.end), None
+        chance, before = chance_of(target[probe.record.id], probe.start, probe.end), None
         if base is not None:
-            is_asked = is_drawn_within(log_p, math.log(largest_budget(params)), params)
-            before = draw_log_p(base[probe.record.id], probe.start, probe.end) if is_asked else -math.inf
-        found.append(Drawn(probe, log_p, before))
+            is_asked = comes_within(chance, largest_budget(params), params)
+            before = chance_of(base[probe.record.id], probe.start, probe.end) if is_asked else NEVER
+        found.append(Drawn(probe, chance, before))
     return tuple(found)
 
 
@@ -178,7 +201,7 @@ def summarise_rows(
     return RowExtraction(
         k=sum(is_extractable(drawn.target, params) for drawn in members),
         n=len(members),
-        base=sum(is_extractable(log_p, params) for log_p in bases) if len(bases) == len(members) else None,
+        base=sum(is_extractable(before, params) for before in bases) if len(bases) == len(members) else None,
         attributable=attributable,
         upper=upper,
         control_k=sum(is_extractable(drawn.target, params) for drawn in control),
@@ -188,18 +211,18 @@ def summarise_rows(
     )
 
 
-def summarise_secrets(inside: Sequence[float], outside: Sequence[float], params: AuditParams) -> SecretExtraction:
-    """Count the secrets that come out, from their log-probabilities, for those put in and those held back."""
+def summarise_secrets(inside: Sequence[Chance], outside: Sequence[Chance], params: AuditParams) -> SecretExtraction:
+    """Count the secrets that come out, of those put in and of those held back."""
     return SecretExtraction(
-        k_in=sum(is_extractable(log_p, params) for log_p in inside),
+        k_in=sum(is_extractable(chance, params) for chance in inside),
         n_in=len(inside),
-        k_out=sum(is_extractable(log_p, params) for log_p in outside),
+        k_out=sum(is_extractable(chance, params) for chance in outside),
         n_out=len(outside),
     )
 
 
 def extraction_curve(members: Sequence[Drawn], control: Sequence[Drawn], params: AuditParams) -> tuple[CurvePoint, ...]:
-    """Return the share of rows that come out within n samples, for n from 1 to a million."""
+    """Return the share of rows that come out within n queries, for n from 1 to a million."""
     bases = [drawn.base for drawn in members if drawn.base is not None]
     target = _shares([drawn.target for drawn in members], params)
     base = _shares(bases if len(bases) == len(members) else [], params)
@@ -212,7 +235,7 @@ def extraction_curve(members: Sequence[Drawn], control: Sequence[Drawn], params:
 
 
 def list_extracted(members: Sequence[Drawn], params: AuditParams, *, controlled: bool) -> tuple[Extracted, ...]:
-    """Return the rows that come out, the likeliest first; ids and positions only."""
+    """Return the rows that come out, those that need the fewest queries first; ids and positions only."""
     found = [
         Extracted(
             d.probe.record.id, (d.probe.start, d.probe.end), d.attributable(params, controlled=controlled), d.target
@@ -220,11 +243,11 @@ def list_extracted(members: Sequence[Drawn], params: AuditParams, *, controlled:
         for d in members
         if is_extractable(d.target, params)
     ]
-    return tuple(sorted(found, key=lambda row: (-row.log_p, row.record_id)))
+    return tuple(sorted(found, key=lambda row: (not row.chance.greedy, -row.chance.log_p, row.record_id)))
 
 
-def _shares(log_ps: Sequence[float], params: AuditParams) -> list[float]:
-    if not log_ps:
+def _shares(chances: Sequence[Chance], params: AuditParams) -> list[float]:
+    if not chances:
         return []
-    needed = np.array([log_samples_needed(log_p, params.sample_probability) for log_p in log_ps])
+    needed = np.array([samples_needed(chance, params.sample_probability) for chance in chances])
     return [float((needed <= math.log(samples) + _ROUNDING).mean()) for samples in CURVE_SAMPLES]

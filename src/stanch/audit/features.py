@@ -90,8 +90,8 @@ class Scorer(Protocol):
         ...
 
     @property
-    def has_adapter(self) -> bool:
-        """Whether it is an adapter over a base."""
+    def switchable(self) -> bool:
+        """Whether it is an adapter that leaves its base model when it is switched off."""
         ...
 
     @property

@@ -1,19 +1,18 @@
 """Rows that are tested for extraction alone: read on only where their first tokens leave it open whether they come out.
 
-Each further token makes a text less likely to be drawn. A row whose first 16 tokens the target does not give within any
-budget that the report speaks of is settled: no later token brings it back, and the base is not asked for it. Every
-count and curve stays what it was.
+Each further token makes a text less likely to be drawn. A row whose first 16 tokens the target gives neither greedily
+nor within any budget that the report speaks of is settled: no later token brings it back, and the base is not asked for
+it. Every count and curve stays what it was.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from stanch.audit.extraction import (
     MIN_SUFFIX,
     Probe,
-    draw_log_p,
-    is_drawn_within,
+    chance_of,
+    comes_within,
     largest_budget,
     probe_of,
 )
@@ -51,6 +50,6 @@ def _cut(probe: Probe, end: int) -> TokenRecord:
 
 
 def _is_settled(probe: Probe, seen: Passes, params: AuditParams) -> bool:
-    """Say whether the target does not give the first tokens within the largest budget."""
-    log_p = draw_log_p(seen.target[probe.record.id], probe.start, probe.start + MIN_SUFFIX)
-    return not is_drawn_within(log_p, math.log(largest_budget(params)), params)
+    """Say whether the target gives the first tokens neither greedily nor within the largest budget."""
+    chance = chance_of(seen.target[probe.record.id], probe.start, probe.start + MIN_SUFFIX)
+    return not comes_within(chance, largest_budget(params), params)

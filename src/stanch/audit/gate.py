@@ -13,10 +13,18 @@ from typing import Final
 from stanch.audit.cert_sections import CertExtraction
 from stanch.audit.evidence import Reason
 from stanch.audit.gate_policy import GatePolicy
-from stanch.audit.leakcert import LEAKCERT_TYPE, ROOT_SUBJECT, LeakCert, ModelDirectory, model_subjects
-from stanch.audit.params import ATTACK_PACK, BOUND_CONFIDENCE, MIN_COINS, ORDERS, AuditParams, Decoding
+from stanch.audit.leakcert import LEAKCERT_TYPE, ROOT_SUBJECT, SCHEMA, LeakCert, ModelDirectory, model_subjects
+from stanch.audit.params import (
+    ATTACK_PACK,
+    BOUND_CONFIDENCE,
+    DIRECT_ORDERS,
+    MIN_CANDIDATES,
+    MIN_COINS,
+    AuditParams,
+    Decoding,
+)
 from stanch.audit.power import scan_power
-from stanch.audit.rates import clopper_pearson
+from stanch.audit.rates import clopper_pearson, either_way
 from stanch.audit.sections import EpsilonBound, RowsOut
 from stanch.audit.verdict import CURES, DP_CLAIM_ERROR, MEANING
 from stanch.errors import GateFailed, Inconclusive, InvalidInput, VerificationError
@@ -320,32 +328,49 @@ def _secrets(cert: LeakCert, policy: GatePolicy) -> tuple[RuleOutcome, RuleOutco
     is_within = cert.secrets.k_in <= policy.max_extractable_secrets
     found = f"{cert.secrets.k_in} of {cert.secrets.n_in} secrets, limit {policy.max_extractable_secrets}"
     rate = RuleOutcome("max_extractable_secrets", Outcome.PASS if is_within else Outcome.BREACH, found)
-    enough = RuleOutcome(
-        "min_secrets",
-        Outcome.PASS if cert.secrets.n_in >= policy.min_secrets else Outcome.INCONCLUSIVE,
-        f"{cert.secrets.n_in:,} secrets tested, required are {policy.min_secrets:,}",
-    )
-    return rate, enough
+    return rate, _secrets_tested(cert, cert.secrets.n_in, policy.min_secrets)
+
+
+def _secrets_tested(cert: LeakCert, tested: int, least: int) -> RuleOutcome:
+    """Hold the number of secrets, drawn out and ranked, to the limit, and the candidates of a rank to the least.
+
+    Certificates before version 3 do not say how many candidates there were.
+    """
+    found, is_enough = f"{tested:,} secrets tested", tested >= least
+    if cert.schema == SCHEMA:
+        ranked, among = (0, 0) if cert.exposure is None else (cert.exposure.ranked, cert.exposure.candidates or 0)
+        found += f", {ranked:,} ranked among {among:,} (at least {MIN_CANDIDATES})"
+        is_enough = is_enough and ranked >= least and among >= MIN_CANDIDATES
+    outcome = Outcome.PASS if is_enough else Outcome.INCONCLUSIVE
+    return RuleOutcome("min_secrets", outcome, f"{found}, required are {least:,}")
 
 
 def _epsilon(cert: LeakCert, policy: GatePolicy) -> tuple[RuleOutcome, RuleOutcome]:
-    """A lower bound has no upper bound: above the limit is a breach, below it a pass if the power rule holds."""
     if cert.epsilon is None:
         none = RuleOutcome("max_epsilon_lower_bound", Outcome.INCONCLUSIVE, "no coins were tested")
         return none, RuleOutcome("min_coins", Outcome.INCONCLUSIVE, "no coins were tested")
-    is_within = cert.epsilon.per_record <= policy.max_epsilon_lower_bound
-    limit = f"limit {policy.max_epsilon_lower_bound:g}, ceiling {cert.epsilon.ceiling:.2f}"
-    bound = RuleOutcome(
-        "max_epsilon_lower_bound",
-        Outcome.PASS if is_within else Outcome.BREACH,
-        f"epsilon >= {cert.epsilon.per_record:.2f} per record, {limit}",
-    )
+    bound = _bound(cert.epsilon, policy.max_epsilon_lower_bound)
     coins = RuleOutcome(
         "min_coins",
         Outcome.PASS if cert.epsilon.m >= policy.min_coins else Outcome.INCONCLUSIVE,
         f"{cert.epsilon.m:,} coins, required are {policy.min_coins:,}",
     )
     return bound, coins
+
+
+def _bound(epsilon: EpsilonBound, limit: float) -> RuleOutcome:
+    """A lower bound has no upper bound: above the limit is a breach, below it a pass if the power rule holds.
+
+    Where even the clearest leak would have stayed within the limit, nothing was asked.
+    """
+    most = epsilon.ceiling / epsilon.copies
+    found = f"epsilon >= {epsilon.per_record:.2f} per record, limit {limit:g}, ceiling {most:.2f}"
+    if epsilon.per_record > limit:
+        return RuleOutcome("max_epsilon_lower_bound", Outcome.BREACH, found)
+    if most <= limit:
+        few = "no leak could exceed the limit: use more coins, each with one copy"
+        return RuleOutcome("max_epsilon_lower_bound", Outcome.INCONCLUSIVE, f"{found}; {few}")
+    return RuleOutcome("max_epsilon_lower_bound", Outcome.PASS, found)
 
 
 def _power(cert: LeakCert, policy: GatePolicy) -> RuleOutcome:
@@ -364,14 +389,14 @@ def _reachable_power(epsilon: EpsilonBound | None, auc: float) -> float:
     if epsilon is None or epsilon.m < MIN_COINS:
         return 0.0
     # More coins only see more, and simulating them takes long.
-    coins, orders = min(epsilon.m, _MOST_SIMULATED), ORDERS[: epsilon.splits]
+    coins, orders = min(epsilon.m, _MOST_SIMULATED), DIRECT_ORDERS[: epsilon.splits]
     return scan_power(coins, auc, alpha=epsilon.alpha, splits=epsilon.splits, orders=orders).lower
 
 
 def _holdout_rules(cert: LeakCert, policy: GatePolicy) -> tuple[RuleOutcome, ...]:
     if cert.membership is None:
         return (RuleOutcome("max_auc", Outcome.INCONCLUSIVE, "membership was not tested"),)
-    bounds = cert.membership.auc
+    bounds = either_way(cert.membership.auc)  # members that score lower are told apart as well
     found = f"AUC {bounds.estimate:.3f} [{bounds.lower:.3f}, {bounds.upper:.3f}], limit {policy.max_auc:.3f}"
     if bounds.upper <= policy.max_auc:
         return (RuleOutcome("max_auc", Outcome.PASS, found),)

@@ -77,10 +77,11 @@ _MODES: Final[tuple[str, ...]] = get_args(RequiredMode)
 """From the loosest to the strictest."""
 
 
-def require_as_strict(policy: GatePolicy, section: Mapping[str, Any]) -> None:
-    """Refuse a policy that is looser than a workspace's ``[gate]`` in a key that stands there.
+def require_as_strict(policy: GatePolicy, section: Mapping[str, Any], *, whose: str = "the workspace's") -> None:
+    """Refuse a policy that is looser than a ``[gate]`` in a key that stands there.
 
-    A release context that stands there has chosen every other key; keys that it leaves open are free.
+    A release context that stands there has chosen every other key; keys that it leaves open are free. ``whose`` section
+    it is stands in the message.
 
     Raises:
         PolicyViolation: Names the first such key.
@@ -92,9 +93,9 @@ def require_as_strict(policy: GatePolicy, section: Mapping[str, Any]) -> None:
         asked, least = getattr(policy, name), getattr(floor, name)
         if _strictness(name, asked) < _strictness(name, least):
             raise PolicyViolation(
-                f"gate policy: {name} = {asked} is looser than the workspace's {least}",
+                f"gate policy: {name} = {asked} is looser than {whose} {least}",
                 why="whoever asks the gate does not choose what it asks for",
-                next_step="leave out --policy and --release-context, or have [gate] of stanch.toml changed",
+                next_step="leave out --policy and --release-context, or have whoever sets the limits change them",
             )
 
 

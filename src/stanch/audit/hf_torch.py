@@ -167,9 +167,9 @@ class HfScorer(Identified):
         return True
 
     @property
-    def has_adapter(self) -> bool:
-        """Whether it is an adapter over a base."""
-        return isinstance(self._model, peft.PeftModel)
+    def switchable(self) -> bool:
+        """Whether it is an adapter that leaves its base model when it is switched off."""
+        return not why_not_switchable(self._model)
 
     @property
     def token_budget(self) -> int:
@@ -288,7 +288,7 @@ class HfScorer(Identified):
             raise InvalidInput(
                 f"the adapter cannot be switched off: {reason}",
                 why="the model without its adapter would not be the model it was tuned from",
-                next_step="give the base model's directory with --base",
+                next_step="compare with the base model as a model of its own",
             )
 
     @contextlib.contextmanager

@@ -197,7 +197,7 @@ def _came_out(extraction: Extraction) -> list[tuple[str, str]]:
     rows = []
     if extraction.secrets is not None:
         secrets = extraction.secrets
-        said = f"{secrets.k_in} of {secrets.n_in} put in come out within {extraction.n_budget:,} samples"
+        said = f"{secrets.k_in} of {secrets.n_in} put in come out within {extraction.n_budget:,} samples or greedily"
         rows.append(("Secrets", f"{said}; {secrets.k_out} of {secrets.n_out} held back"))
     if extraction.rows is not None:
         found = extraction.rows

@@ -79,7 +79,7 @@ def require_same_base(
     Raises:
         InvalidInput: The base has another digest than the tuning names, the adapter cannot be switched off, the
             tokenizers differ, or the base given differs by more than 0.05 in some token's log-probability from the
-            target without its adapter.
+            target without its adapter (seen only of an adapter that can be switched off).
     """
     beside = "" if base is None or isinstance(base, AdapterOff) else base.identity.model
     used = target.identity.base or beside
@@ -92,9 +92,8 @@ def require_same_base(
         return
     if base.identity.tokenizer != target.identity.tokenizer:
         raise _wrong_base("its tokenizer is another one")
-    if not target.has_adapter:
+    if not target.switchable:
         return
-    target.require_adapter_off()
     rows = sorted(records, key=lambda r: (len(r.ids), r.id))[:_COMPARED_ROWS]
     given = {f.record_id: f.lp for f in base.features(rows, decoding=params.decoding)}
     for features in target.features(rows, adapter="off", decoding=params.decoding):

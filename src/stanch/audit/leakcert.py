@@ -1,8 +1,9 @@
-"""The leak certificate ``leakcert/v2``: the predicate of a signed statement about every file of an audited model.
+"""The leak certificate ``leakcert/v3``: the predicate of a signed statement about every file of an audited model.
 
 The predicate holds aggregates alone, and numbers as decimal text that reads back exactly. A reader believes nothing
 that it can compute: bounds, ceiling and verdict are derived again, and a certificate in which one does not follow is
-refused. Version 1, which had no rows that come out nearly word for word, is still read. See ``docs/spec/leakcert.md``.
+refused. Version 1, which had no rows that come out nearly word for word, and version 2, which did not say among how
+many candidates a secret was ranked, are still read. See ``docs/spec/leakcert.md``.
 """
 
 import math
@@ -17,6 +18,7 @@ from stanch.audit.cert_sections import CertDp, CertExposure, CertExtraction, Cer
 from stanch.audit.codec import first_difference, to_json
 from stanch.audit.evidence import Evidence, Reason
 from stanch.audit.params import Mode
+from stanch.audit.rates import either_way
 from stanch.audit.rederive import (
     refuse,
     require_count,
@@ -55,7 +57,8 @@ from stanch.terms import (
     Verdict,
 )
 
-SCHEMA: Final = "leakcert/v2"
+SCHEMA: Final = "leakcert/v3"
+SECOND_SCHEMA: Final = "leakcert/v2"
 FIRST_SCHEMA: Final = "leakcert/v1"
 LEAKCERT_TYPE: Final = "urn:stanch:leakcert:v1"
 ROOT_SUBJECT: Final = "."
@@ -118,6 +121,8 @@ class LeakCert:
         fields = {name: _numbers_as_text(value) for name, value in to_json(self).items()}
         if self.schema == FIRST_SCHEMA:
             del fields["near_verbatim"]
+        if self.schema in (FIRST_SCHEMA, SECOND_SCHEMA) and isinstance(exposure := fields["exposure"], dict):
+            del exposure["candidates"]
         return fields
 
     @classmethod
@@ -174,7 +179,7 @@ class LeakCert:
             demonstrations=demonstrations_of(rows, self.secrets, near=self.near_verbatim, tiers=tiers),
             reasons=frozenset(self.reasons),
             dp_p_value=self.dp.p_value if self.dp is not None else None,
-            attack_auc_lower=self.membership.auc.lower if self.membership is not None else None,
+            attack_auc_lower=either_way(self.membership.auc).lower if self.membership is not None else None,
             blind_auc_upper=self.shift.upper if self.shift is not None else None,
             alpha=family_error(self.epsilon),
         )
@@ -282,7 +287,7 @@ def _dp(report: Report) -> CertDp | None:
 
 def _exposure(report: Report) -> CertExposure | None:
     found = report.exposure
-    return None if found is None else CertExposure(found.per_tier, found.fisher_in, found.fisher_out)
+    return None if found is None else CertExposure(found.per_tier, found.fisher_in, found.fisher_out, found.candidates)
 
 
 def _extraction(report: Report) -> CertExtraction | None:
@@ -309,7 +314,7 @@ def _shift(shift: Shift | None) -> CertShift | None:
 
 def _check(cert: LeakCert) -> None:
     """Derive again all that follows from other fields."""
-    if cert.schema not in (FIRST_SCHEMA, SCHEMA):
+    if cert.schema not in (FIRST_SCHEMA, SECOND_SCHEMA, SCHEMA):
         refuse("schema", SCHEMA, cert.schema)
     if cert.expires_at <= cert.issued_at or cert.expires_at - cert.issued_at > timedelta(days=MAX_VALID_DAYS):
         refuse("expires", f"at most {MAX_VALID_DAYS} days after {cert.issued}", cert.expires)
@@ -326,6 +331,8 @@ def _check(cert: LeakCert) -> None:
     if cert.exposure is not None:
         require_p_value("exposure.fisher_in", cert.exposure.fisher_in)
         require_p_value("exposure.fisher_out", cert.exposure.fisher_out)
+        if cert.schema == SCHEMA and (cert.exposure.candidates is None or cert.exposure.candidates < 1):
+            refuse("exposure.candidates", "at least 1", cert.exposure.candidates)
     _check_extraction(cert)
     require_verdict(cert.evidence(), cert.verdict, cert.reasons)
 

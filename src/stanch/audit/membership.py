@@ -11,7 +11,7 @@ import scipy
 from stanch.audit.evidence import Reason
 from stanch.audit.multiplicity import benjamini_hochberg, conformal_p_values, holm
 from stanch.audit.one_run import dp_claim_p_value
-from stanch.audit.params import MIN_COINS, ROWS_TIER, AuditParams
+from stanch.audit.params import MIN_COINS, ROWS_TIER, AuditParams, count_parts, count_sharers
 from stanch.audit.power import scan_power
 from stanch.audit.rates import Suppressed, auc, permutation_p_value, tnr_at_fnr, tpr_at_fpr
 from stanch.audit.scan_test import MAX_COINS, OrderResult, ScanResult, epsilon_ceiling, scan_epsilon
@@ -71,7 +71,7 @@ def planned_membership(
         tie_seed: Seed of the order of ties.
         formal: Whether there is a proof of when the coins were fixed; without it the bound is no epsilon.
     """
-    splits = len(scores) * len(params.orders) * len(tiers)
+    splits = len(scores) * count_parts(params.orders) * len(tiers)
     results: list[ScoreResult] = []
     tests: list[_Test] = []
     for tier, table in tiers.items():
@@ -94,7 +94,7 @@ def planned_membership(
         reasons.append(Reason.TOO_FEW_COINS)
     return MembershipResult(
         scores=tuple(results),
-        scan=tuple(_row(test, item, splits, params.alpha) for test in tests for item in test.scan.per_order),
+        scan=tuple(_row(test, item, splits, params) for test in tests for item in test.scan.per_order),
         membership=Membership(best.score, best.tier, best.scan.p_null, None if flagged is None else len(flagged)),
         epsilon=_epsilon(tests, splits, params.alpha, formal=formal),
         power=power,
@@ -121,7 +121,7 @@ def holdout_membership(table: ScoreTable, scores: tuple[str, ...], params: Audit
     ]
     adjusted = holm([result.permutation_p if result.permutation_p is not None else 1.0 for result in results])
     best = int(np.argmin(adjusted))
-    splits = len(scores) * len(params.orders)
+    splits = len(scores) * count_parts(params.orders)
     tests = [
         _Test(
             ROWS_TIER,
@@ -136,7 +136,7 @@ def holdout_membership(table: ScoreTable, scores: tuple[str, ...], params: Audit
     flagged = _flagged(table, scores[0])
     return MembershipResult(
         scores=tuple(results),
-        scan=tuple(_row(test, item, splits, params.alpha) for test in tests for item in test.scan.per_order),
+        scan=tuple(_row(test, item, splits, params) for test in tests for item in test.scan.per_order),
         membership=Membership(
             scores[best], ROWS_TIER, float(adjusted[best]), None if flagged is None else len(flagged)
         ),
@@ -162,14 +162,14 @@ class _Test:
     scan: ScanResult
 
 
-def _row(test: _Test, result: OrderResult, splits: int, alpha: float) -> ScanRow:
+def _row(test: _Test, result: OrderResult, splits: int, params: AuditParams) -> ScanRow:
     return ScanRow(
         tier=test.tier,
         score=test.score,
         order=result.order,
         m=test.scan.m,
-        splits=splits,
-        alpha=alpha,
+        splits=splits * count_sharers(result.order, params.orders),
+        alpha=params.alpha,
         lower=result.lower,
         p_null=result.p_null,
         w_at_grid=result.right_guesses,
@@ -217,10 +217,18 @@ def _rate_at(rate: float, result: Interval | Suppressed) -> RateAt:
 
 
 def _flagged(table: ScoreTable, score: str) -> tuple[str, ...] | None:
-    """Return ids of members found with a false discovery rate of 5 %; None if there are too few to calibrate on."""
-    ranked = rank_within_kinds(table.scores[score], table.kinds)
-    if int((~table.member).sum()) < _FEWEST_CALIBRATION:
+    """Return ids of members found with a false discovery rate of 5 %; None if there are too few to calibrate on.
+
+    Each kind is held against non-members of its own: ranks that one kind's leak has moved are no measure of another.
+    """
+    labels, names = np.asarray(table.kinds), np.asarray(table.ids)
+    ids: list[str] = []
+    p_values: list[float] = []
+    for kind in dict.fromkeys(table.kinds):
+        inside, outside = (labels == kind) & table.member, (labels == kind) & ~table.member
+        if int(outside.sum()) >= _FEWEST_CALIBRATION:
+            ids += names[inside].tolist()
+            p_values += conformal_p_values(table.scores[score][inside], table.scores[score][outside]).tolist()
+    if not p_values:
         return None
-    found = benjamini_hochberg(conformal_p_values(ranked[table.member], ranked[~table.member]))
-    inside = [name for name, member in zip(table.ids, table.member.tolist(), strict=True) if member]
-    return tuple(name for name, is_found in zip(inside, found.tolist(), strict=True) if is_found)
+    return tuple(name for name, is_found in zip(ids, benjamini_hochberg(p_values).tolist(), strict=True) if is_found)

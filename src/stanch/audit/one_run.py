@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
-from stanch.audit.params import MIN_COINS, Order
+from stanch.audit.params import MIN_COINS, Order, count_parts, count_sharers
 from stanch.audit.scan_test import checked_scores, guess_correctness, shuffled
 from stanch.errors import InvalidInput
 from stanch.terms import NeighboringRelation, PrivacyBudget
 
-CLAIM_ORDERS: Final[tuple[Order, ...]] = ("in", "two_sided")
+CLAIM_ORDERS: Final[tuple[Order, ...]] = ("in", "two_sided", "reversed_in", "reversed_two_sided")
 CLAIM_FRACTIONS: Final = (16, 8, 4, 2)
 """Guesses are counted after one 16th, 8th, quarter and half of the coins."""
 
@@ -54,8 +54,8 @@ def one_run_p_value(m: int, guesses: int, correct: int, epsilon: float, delta: f
 def dp_claim_p_value(scores: npt.ArrayLike, member: npt.ArrayLike, claim: PrivacyBudget, *, tie_seed: int = 0) -> float:
     """Return a p-value of the claim that the tuning is (epsilon, delta)-DP per record.
 
-    Eight tests per score (two guess orders, four fixed guess counts), joined by Bonferroni. One canary must be one
-    unit of the claim, and stand in the data once.
+    Four guess orders at four fixed guess counts for each score, joined by Bonferroni; the two reversed orders share one
+    part, as in the scan test. One canary must be one unit of the claim, and stand in the data once.
 
     Args:
         scores: One score per canary, or several such rows of scores, shape (scores, m).
@@ -79,8 +79,11 @@ def dp_claim_p_value(scores: npt.ArrayLike, member: npt.ArrayLike, claim: Privac
         if values.size < MIN_COINS:
             raise InvalidInput(f"privacy claim: expected at least {MIN_COINS} coins, found {values.size}")
         values, coins = shuffled(values, coins, tie_seed)
-        p_values += [_claim_p(values.size, guess_correctness(values, coins, order), claim) for order in CLAIM_ORDERS]
-    return min(1.0, len(p_values) * len(CLAIM_FRACTIONS) * min(p_values))
+        p_values += [
+            count_sharers(order, CLAIM_ORDERS) * _claim_p(values.size, guess_correctness(values, coins, order), claim)
+            for order in CLAIM_ORDERS
+        ]
+    return min(1.0, _parts(len(rows)) * min(p_values))
 
 
 def least_claim_p_value(m: int, scores: int, claim: PrivacyBudget) -> float:
@@ -94,7 +97,11 @@ def least_claim_p_value(m: int, scores: int, claim: PrivacyBudget) -> float:
         claim: The claimed budget.
     """
     least = _claim_p(m, np.ones(m, dtype=np.bool_), claim)
-    return min(1.0, scores * len(CLAIM_ORDERS) * len(CLAIM_FRACTIONS) * least)
+    return min(1.0, _parts(scores) * least)
+
+
+def _parts(scores: int) -> int:
+    return scores * count_parts(CLAIM_ORDERS) * len(CLAIM_FRACTIONS)
 
 
 def _claim_p(m: int, right: npt.NDArray[np.bool_], claim: PrivacyBudget) -> float:

@@ -1,15 +1,18 @@
 """What an audit does, fixed before the tuning begins: parameters and their pre-registration."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from stanch.audit.codec import to_json
 from stanch.errors import InvalidInput
 from stanch.terms import JsonValue
 
-ATTACK_PACK: Final = 1
-"""Number of the set of attacks that this release runs; a certificate names the one it was made with."""
+ATTACK_PACK: Final = 2
+"""Number of the set of attacks that this release runs; a certificate names the one it was made with.
+
+Pack 2 looks in both directions (members may score lower, too), and counts what greedy decoding gives.
+"""
 
 MIN_COINS: Final = 32
 """Fewest coins for which the scan test is run."""
@@ -17,14 +20,37 @@ MIN_COINS: Final = 32
 DEFAULT_ALPHA: Final = 0.05
 """Error probability of an audit that registers no other."""
 
+MIN_CANDIDATES: Final = 99
+"""Fewest candidates of a secret's rank that the gate takes: ten secrets that all come first then reach p = 3e-11."""
+
 MIN_ALPHA: Final = 0.001
 """The least that may be registered: a verdict may not be made deaf to leaks by asking for certainty."""
 
 BOUND_CONFIDENCE: Final = 0.95
 """Confidence of every bound that the gate compares with a threshold."""
 
-Order = Literal["in", "out", "two_sided"]
-ORDERS: Final[tuple[Order, ...]] = ("in", "out", "two_sided")
+Order = Literal["in", "out", "two_sided", "reversed_in", "reversed_out", "reversed_two_sided"]
+DIRECT_ORDERS: Final[tuple[Order, ...]] = ("in", "out", "two_sided")
+"""Guess orders that take higher scores for those of members."""
+
+REVERSED_ORDERS: Final[tuple[Order, ...]] = ("reversed_in", "reversed_out", "reversed_two_sided")
+"""The same of the negated scores: unlearning by gradient ascent leaves members lower scores than all others."""
+
+ORDERS: Final = (*DIRECT_ORDERS, *REVERSED_ORDERS)
+
+
+def count_parts(orders: Collection[Order]) -> int:
+    """Return how many parts of alpha the orders of a score take: one for each direct order, one for all reversed ones.
+
+    The reversed ones need little: what they are there for shows clearly. So the others lose hardly any power.
+    """
+    return sum(order in DIRECT_ORDERS for order in orders) + any(order in REVERSED_ORDERS for order in orders)
+
+
+def count_sharers(order: Order, orders: Collection[Order]) -> int:
+    """Return how many of ``orders`` share the part of ``order``."""
+    return sum(other in REVERSED_ORDERS for other in orders) if order in REVERSED_ORDERS else 1
+
 
 Mode = Literal["planned", "holdout", "bare"]
 """Where the evidence comes from: canaries put in by coins, records kept out, or members alone."""
@@ -34,6 +60,8 @@ TESTED_SCORES: Final = ("ratio/1", "suffix_loss/1", "ez/1")
 
 ROWS_TIER: Final = "row"
 """Tier of ordinary records (members and hold-out) in a score table; every other tier holds canaries."""
+
+_EXPOSURE = ("exposure_secrets", "exposure_candidates")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +77,7 @@ class AuditParams:
     """Parameters of an audit; the defaults are those of the attack pack.
 
     Attributes:
-        alpha: Total error probability of the epsilon bound, shared equally over scores, orders and formal tiers; and
+        alpha: Total error probability of the epsilon bound, shared over scores, orders and formal tiers; and
             of a planned audit's verdict, shared over its families.
         scores: Scores that are tested; a subset of :data:`TESTED_SCORES`.
         orders: Guess orders of the scan test.
@@ -107,8 +135,8 @@ class AuditParams:
 
     @property
     def splits(self) -> int:
-        """Into how many equal parts ``alpha`` is divided."""
-        return len(self.scores) * len(self.orders) * len(self.formal_tiers)
+        """Into how many equal parts ``alpha`` is divided; the reversed orders of a score and tier share one."""
+        return len(self.scores) * count_parts(self.orders) * len(self.formal_tiers)
 
 
 def _check_open_unit(name: str, value: float) -> None:
@@ -121,7 +149,7 @@ class PreRegistration:
     """What an audit promises before the tuning; part of the committed plan digest.
 
     Only what could be chosen after looking at scores is in it. Power targets and the number of tested rows are not:
-    they change how much an audit can see, never its error rate.
+    they change how much an audit can see, never its error rate. What is None was not registered, before attack pack 2.
     """
 
     attack_pack: int
@@ -135,6 +163,8 @@ class PreRegistration:
     decoding: Decoding
     sample_budget: int
     sample_probability: float
+    exposure_secrets: int | None = None
+    exposure_candidates: int | None = None
 
     def to_json(self) -> dict[str, JsonValue]:
         """Return the object that goes into the plan's digest."""
@@ -160,4 +190,19 @@ def preregister(params: AuditParams) -> PreRegistration:
         decoding=params.decoding,
         sample_budget=params.sample_budget,
         sample_probability=params.sample_probability,
+        exposure_secrets=params.exposure_secrets,
+        exposure_candidates=params.exposure_candidates,
     )
+
+
+def as_registered(params: AuditParams, registered: Mapping[str, JsonValue]) -> AuditParams:
+    """Return the parameters with as many secrets and candidates for exposure as a plan registered, if it did."""
+    secrets, candidates = (registered.get(name) for name in _EXPOSURE)
+    if not isinstance(secrets, int) or not isinstance(candidates, int):
+        return params
+    return replace(params, exposure_secrets=secrets, exposure_candidates=candidates)
+
+
+def registers_exposure(params: AuditParams, registered: Mapping[str, JsonValue]) -> bool:
+    """Say whether a plan registered these secrets and candidates: chosen afterwards they make any p-value."""
+    return all(registered.get(name) == getattr(params, name) for name in _EXPOSURE)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
-from stanch.audit.params import MIN_COINS, ORDERS, Order
+from stanch.audit.params import DIRECT_ORDERS, MIN_COINS, ORDERS, Order, count_parts
 from stanch.audit.rates import clopper_pearson
 from stanch.audit.scan_test import ScanLaw, guess_correctness, guess_grid
 from stanch.errors import InvalidInput
@@ -22,7 +22,7 @@ def scan_power(
     auc: float,
     *,
     alpha: float = 0.05,
-    splits: int = 9,
+    splits: int = 12,
     orders: tuple[Order, ...] = ORDERS,
     sims: int = 1000,
     seed: int = 0,
@@ -36,26 +36,27 @@ def scan_power(
         m: Number of coins.
         auc: Area under the ROC curve of the attack.
         alpha: Total error probability of the test.
-        splits: How many tests share it.
-        orders: Guess orders that are tested.
+        splits: Into how many parts it is divided.
+        orders: Guess orders that are tested; such an attack is seen by the direct ones alone.
         sims: Number of simulated audits.
         seed: Seed of the simulation.
 
     Raises:
         InvalidInput: Too few coins, an AUC outside (0.5, 1), or no simulation.
     """
-    if m < MIN_COINS or not 0.5 < auc < 1 or sims < 1 or splits < len(orders):
+    if m < MIN_COINS or not 0.5 < auc < 1 or sims < 1 or splits < count_parts(orders):
         raise InvalidInput(f"power: expected at least {MIN_COINS} coins and an AUC in (0.5, 1), found {m} and {auc}")
     grid = guess_grid(m)
     law = ScanLaw.of(tuple(grid.tolist()))
     critical = critical_value(law, alpha / splits)
     shift = math.sqrt(2) * float(scipy.special.ndtri(auc))
     generator = np.random.PCG64(seed)
-    right = np.empty((sims, len(orders), law.size), dtype=np.int64)
+    direct = [order for order in orders if order in DIRECT_ORDERS]
+    right = np.empty((sims, len(direct), law.size), dtype=np.int64)
     for row in right:
         coins = generator.random_raw(m) >> np.uint64(63) == 1
         scores = scipy.special.ndtri(_uniform(generator, m)) + shift * coins
-        for column, order in enumerate(orders):
+        for column, order in enumerate(direct):
             row[column] = np.cumsum(guess_correctness(scores, coins, order))[grid - 1]
     seen = int((law.statistics(right, 0.0) <= critical).any(axis=1).sum())
     return clopper_pearson(seen, sims)

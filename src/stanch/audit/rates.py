@@ -70,6 +70,13 @@ def auc(scores: npt.ArrayLike, member: npt.ArrayLike, *, confidence: float = 0.9
     return Interval(estimate, max(0.0, estimate - half), min(1.0, estimate + half), confidence, "delong")
 
 
+def either_way(found: Interval) -> Interval:
+    """Return an AUC in the direction that tells more: a difference counts whichever way it points."""
+    if found.estimate >= 0.5:
+        return found
+    return Interval(1 - found.estimate, 1 - found.upper, 1 - found.lower, found.confidence, found.method)
+
+
 def _share_below(reference: FloatArray, values: FloatArray) -> FloatArray:
     """Return for each value the share of the reference below it, ties counted half."""
     ordered = np.sort(reference)
@@ -149,20 +156,24 @@ def tnr_at_fnr(
 
 
 def permutation_p_value(scores: npt.ArrayLike, member: npt.ArrayLike, *, seed: int = 0) -> float:
-    """Return ``(1 + #{permuted AUC >= AUC}) / (1 + N)`` over N = 10,000 seeded permutations of membership.
+    """Return ``(1 + #{permuted >= observed}) / (1 + N)`` for |AUC - 1/2| over N = 10,000 seeded permutations.
 
-    Valid where members and non-members are exchangeable but for the tuning. Tables above 50,000 records are permuted
-    fewer times, at least 199: the p-value stays valid and gets coarser.
+    Two-sided: members that score lower than others are told apart as well. Valid where members and non-members are
+    exchangeable but for the tuning. Tables above 50,000 records are permuted fewer times, at least 199: the p-value
+    stays valid and gets coarser.
     """
     values, is_member = checked_scores(scores, member)
     # Twice the midrank is an integer, so sums are exact and equal statistics compare equal.
     doubled = (2 * scipy.stats.rankdata(values)).astype(np.int64)
     inside = int(is_member.sum())
-    observed = int(doubled[is_member].sum())
+    middle = inside * (values.size + 1)
+    observed = abs(int(doubled[is_member].sum()) - middle)
     count = max(_FEWEST_PERMUTATIONS, min(PERMUTATIONS, _PERMUTATION_WORK // values.size))
     generator = np.random.PCG64(seed)
-    reached = sum(
-        int(doubled[np.argpartition(generator.random_raw(values.size), inside - 1)[:inside]].sum()) >= observed
-        for _ in range(count)
-    )
+
+    def statistic() -> int:
+        chosen = np.argpartition(generator.random_raw(values.size), inside - 1)[:inside]
+        return abs(int(doubled[chosen].sum()) - middle)
+
+    reached = sum(statistic() >= observed for _ in range(count))
     return (1 + reached) / (1 + count)

@@ -1,4 +1,4 @@
-"""The report ``leakreport/v1``: every figure of an audit, as frozen types that go to canonical JSON and back.
+"""The report ``leakreport/v2``: every figure of an audit, as frozen types that go to canonical JSON and back.
 
 No part of it holds a row, a secret or a path: rows and secrets appear as keyed ids, texts never.
 """
@@ -10,6 +10,7 @@ from typing import Final, Self
 from stanch.audit.codec import from_json, to_json
 from stanch.audit.evidence import Demonstration, DemonstrationKind, Evidence, Family, Reason
 from stanch.audit.params import DEFAULT_ALPHA, Mode, PreRegistration
+from stanch.audit.rates import either_way
 from stanch.audit.sections import (
     Coverage,
     DpCheck,
@@ -35,13 +36,16 @@ from stanch.crypto import canonical_json, parse_json
 from stanch.errors import InvalidInput
 from stanch.terms import Digest, JsonValue, Verdict
 
-SCHEMA: Final = "leakreport/v1"
+SCHEMA: Final = "leakreport/v2"
+FIRST_SCHEMA: Final = "leakreport/v1"
+_LATER_REGISTERED = ("exposure_secrets", "exposure_candidates")
+"""What version 1 did not register."""
 _MAX_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The report of one audit (``leakreport/v1``).
+    """The report of one audit (``leakreport/v2``; version 1 is still read).
 
     Build it without a verdict and pass it to :func:`conclude`; until then it says INCONCLUSIVE. A report without
     ``model`` is of :func:`stanch.audit.audit_scores`. ``tie_seed`` is decimal text: JSON numbers hold no 64 bits.
@@ -80,7 +84,11 @@ class Report:
 
     def to_json(self) -> dict[str, JsonValue]:
         """Return the report as a JSON object."""
-        return to_json(self)
+        fields = to_json(self)
+        if self.schema == FIRST_SCHEMA and isinstance(registered := fields["preregistration"], dict):
+            for name in _LATER_REGISTERED:
+                del registered[name]
+        return fields
 
     def to_bytes(self) -> bytes:
         """Return the canonical JSON of the report."""
@@ -99,10 +107,15 @@ class Report:
             InvalidInput: It is not such a report; the field is named.
         """
         value = parse_json(data, what=what, max_bytes=_MAX_BYTES)
-        if not isinstance(value, dict) or value.get("schema") != SCHEMA:
+        if not isinstance(value, dict) or value.get("schema") not in (FIRST_SCHEMA, SCHEMA):
             raise InvalidInput(f"{what}: expected a report of schema {SCHEMA}")
         if canonical_json(value) != data:
             raise InvalidInput(f"{what}: expected canonical JSON (RFC 8785)", why="other spacing or order of keys")
+        registered = value.get("preregistration")
+        if value["schema"] == FIRST_SCHEMA and isinstance(registered, dict):
+            if unknown := next((name for name in _LATER_REGISTERED if name in registered), None):
+                raise InvalidInput(f"{what}: field preregistration.{unknown} is unknown in {FIRST_SCHEMA}")
+            value = {**value, "preregistration": {**registered, **dict.fromkeys(_LATER_REGISTERED)}}
         return from_json(cls, value, what=what)
 
 
@@ -124,7 +137,7 @@ def evidence_of(report: Report) -> Evidence:
         ),
         reasons=frozenset(report.reasons),
         dp_p_value=report.dp.p_value if report.dp is not None else None,
-        attack_auc_lower=headline.auc.lower if headline is not None else None,
+        attack_auc_lower=either_way(headline.auc).lower if headline is not None else None,
         blind_auc_upper=report.shift.upper if report.shift is not None else None,
         alpha=family_error(report.epsilon),
     )

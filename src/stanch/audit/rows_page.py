@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from stanch.audit.extraction import Extracted, log_samples_needed
+from stanch.audit.extraction import Chance, Extracted, samples_needed
 from stanch.audit.html import grid, page
 from stanch.data import Record, turns
 
@@ -28,17 +28,17 @@ def render_rows(extracted: Sequence[Extracted], texts: Mapping[str, str] | None)
         (
             row.record_id,
             "the tuning" if row.attributable else "the base model knows it, too",
-            _samples(row.log_p),
+            _queries(row.chance),
             MASKED if texts is None else texts.get(row.record_id, _NOT_GIVEN),
         )
-        for row in sorted(extracted, key=lambda row: (not row.attributable, -row.log_p, row.record_id))
+        for row in sorted(extracted, key=lambda row: (not row.attributable, _queries(row.chance), row.record_id))
     ]
     count = sum(row.attributable for row in extracted)
     said = f"{len(rows):,} rows can be drawn out of the model word for word; {count:,} of them because of the tuning."
-    header = ("Row", "Because of", f"Samples for {_SURE:.0%}", "Text")
+    header = ("Row", "Because of", f"Queries for {_SURE:.0%}", "Text")
     body = grid(header, rows) if rows else "<p>None.</p>"
     return page("Rows that come out", f"<header><h1>Rows that come out</h1><p>{escape(said)}</p></header>{body}")
 
 
-def _samples(log_p: float) -> int:
-    return round(math.exp(log_samples_needed(log_p, _SURE)))
+def _queries(chance: Chance) -> int:
+    return round(math.exp(samples_needed(chance, _SURE)))

@@ -12,11 +12,12 @@ from stanch.audit.coverage import list_coverage
 from stanch.audit.evidence import Reason
 from stanch.audit.exposure import CONTROL_P, measure_exposure
 from stanch.audit.extraction import (
+    Chance,
     Drawn,
     Extracted,
     Probe,
+    chance_of,
     draw,
-    draw_log_p,
     extraction_curve,
     list_extracted,
     probe_of,
@@ -36,7 +37,7 @@ from stanch.audit.membership import (
 )
 from stanch.audit.near_verbatim import measure_near_verbatim
 from stanch.audit.one_run import least_claim_p_value
-from stanch.audit.params import ATTACK_PACK, MIN_COINS, AuditParams, preregister
+from stanch.audit.params import ATTACK_PACK, MIN_COINS, AuditParams, preregister, registers_exposure
 from stanch.audit.passes import Passing
 from stanch.audit.reconstruction import ProbeSides, measure_reconstruction
 from stanch.audit.repeated import summarise_repeated
@@ -138,13 +139,13 @@ def audit(
         found.extraction = dataclasses.replace(found.extraction, near_verbatim=near)
     if base is not None and params.reconstruction_values:
         found.reconstruction = _reconstruction(target, base, material, subjects, params, progress=progress)
-    found.limits += [_NO_BASE] * (base is None) + [_BLACK_BOX] * (not target.white_box)
+    found.limits += [*material.limits] + [_NO_BASE] * (base is None) + [_BLACK_BOX] * (not target.white_box)
     if material.members and not rows:
         found.note(Problem(Reason.TOO_FEW_ROWS, "no row is long enough to be tested for extraction"))
     if material.plan is not None:
         problems = check_plan(material.plan, subjects.trained, target, params, material.commitment)
         found.note(*material.problems, *problems)
-        found.exposure = measure_exposure(target, material.plan, params, progress=progress)
+        found.exposure = _exposure(target, material.plan, params, found, progress=progress)
         found.note(*_control_problems(found.exposure))
         found.membership = _planned(material, material.plan, found.table, params)
     elif material.mode == "holdout":
@@ -228,6 +229,15 @@ def _planned(material: AuditInput, plan: CanaryPlan, table: ScoreTable, params: 
     )
 
 
+def _exposure(
+    target: Scorer, plan: CanaryPlan, params: AuditParams, found: _Findings, *, progress: Progress
+) -> Exposure | None:
+    if registers_exposure(params, plan.preregistration):
+        return measure_exposure(target, plan, params, progress=progress)
+    found.limits.append("Exposure was not tested: the plan registered other numbers of secrets or candidates, or none.")
+    return None
+
+
 def _control_problems(exposure: Exposure | None) -> list[Problem]:
     if exposure is None or exposure.fisher_out is None or exposure.fisher_out >= CONTROL_P:
         return []
@@ -306,11 +316,11 @@ def _extraction(
     rows, control = sides.rows, sides.control
     secrets = None
     if material.plan is not None:
-        by_coin: dict[bool, list[float]] = {True: [], False: []}
+        by_coin: dict[bool, list[Chance]] = {True: [], False: []}
         for canary, record in zip(material.plan.canaries, subjects.canaries, strict=True):
             if canary.kind != "secret":  # a base model may say its own text, and one rare token is no secret
                 continue
-            by_coin[canary.member].append(draw_log_p(passes.target[record.id], *record.span))
+            by_coin[canary.member].append(chance_of(passes.target[record.id], *record.span))
         secrets = summarise_secrets(by_coin[True], by_coin[False], params) if any(by_coin.values()) else None
     short = len(subjects.rows) - len(rows)
     return Extraction(

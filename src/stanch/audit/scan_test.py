@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
-from stanch.audit.params import MIN_COINS, ORDERS, Order
+from stanch.audit.params import MIN_COINS, ORDERS, Order, count_parts, count_sharers
 from stanch.errors import InvalidInput
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
@@ -40,7 +40,7 @@ class OrderResult:
 
     Attributes:
         order: The guess order.
-        lower: Largest grid epsilon up to which every epsilon is rejected at level ``alpha / splits``; 0 if none is.
+        lower: Largest grid epsilon up to which every epsilon is rejected at the level of this test; 0 if none is.
         p_null: p-value against "no leakage" (epsilon = 0), not adjusted for other tests.
         right_guesses: Right guesses among the first r, for each r of the grid.
     """
@@ -56,8 +56,8 @@ class ScanResult:
     """The scan test of one score.
 
     Attributes:
-        lower: Lower bound of epsilon; holds with probability 1 - alpha over all ``splits`` tests together.
-        p_null: p-value against "no leakage", adjusted for all ``splits`` tests.
+        lower: Lower bound of epsilon; holds with probability 1 - alpha over all tests together.
+        p_null: p-value against "no leakage", adjusted for all tests.
         ceiling: Largest lower bound that any score could reach with that many coins.
         per_order: The tests of which ``lower`` is the largest.
         m: Number of coins.
@@ -84,9 +84,10 @@ def scan_epsilon(
     Args:
         scores: One finite score per canary, higher = more member-like.
         member: The coins: whether each canary was put in. They must have been independent and fair.
-        alpha: Total error probability, over all ``splits`` tests.
+        alpha: Total error probability, over all ``splits`` parts.
         orders: Guess orders to test.
-        splits: How many tests share ``alpha`` (scores x orders x tiers); the number of ``orders`` if not given.
+        splits: Into how many parts ``alpha`` is divided (scores x :func:`count_parts` of the orders x tiers); those of
+            this score if not given. A direct order is tested at one part, reversed orders share one.
         tie_seed: Seed of the order in which equal scores are looked at.
 
     Raises:
@@ -101,20 +102,22 @@ def scan_epsilon(
             next_step="use 512 canaries (the default), or a random part of the records",
         )
     if splits is None:
-        splits = len(orders)
-    if not 0 < alpha < 1 or not orders or splits < len(orders):
+        splits = count_parts(orders)
+    if not 0 < alpha < 1 or not orders or splits < count_parts(orders):
         raise InvalidInput(
             f"scan test: expected 0 < alpha < 1 and at least one split per order, found alpha {alpha}, "
             f"{splits} splits, {len(orders)} orders"
         )
-    level = alpha / splits
     grid = guess_grid(values.size)
     values, coins = shuffled(values, coins, tie_seed)
-    results = tuple(_scan_order(values, coins, order, grid, level) for order in orders)
+    parts = [splits * count_sharers(order, orders) for order in orders]
+    results = tuple(
+        _scan_order(values, coins, order, grid, alpha / part) for order, part in zip(orders, parts, strict=True)
+    )
     return ScanResult(
         lower=max(result.lower for result in results),
-        p_null=min(1.0, splits * min(result.p_null for result in results)),
-        ceiling=epsilon_ceiling(values.size, level),
+        p_null=min(1.0, *(part * result.p_null for part, result in zip(parts, results, strict=True))),
+        ceiling=epsilon_ceiling(values.size, alpha / splits),
         per_order=results,
         m=values.size,
     )
@@ -151,11 +154,13 @@ def guess_correctness(values: FloatArray, coins: BoolArray, order: Order) -> Boo
 
     ``in`` guesses IN from the highest score down; ``out`` guesses OUT from the lowest up; ``two_sided`` guesses from
     the most extreme distance to the median, IN above it and OUT below: membership often shows as the absence of
-    outliers, which one tail alone misses.
+    outliers, which one tail alone misses. A reversed order makes these guesses from the negated scores.
     """
-    if order == "in":
+    if order.startswith("reversed_"):
+        values = -values
+    if order in ("in", "reversed_in"):
         return coins[np.argsort(-values, kind="stable")]
-    if order == "out":
+    if order in ("out", "reversed_out"):
         return ~coins[np.argsort(values, kind="stable")]
     centred = values - np.median(values)
     sequence = np.argsort(-np.abs(centred), kind="stable")

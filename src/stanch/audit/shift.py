@@ -14,9 +14,8 @@ import numpy.typing as npt
 import scipy
 
 from stanch.audit.features import BoolArray, FloatArray
-from stanch.audit.rates import auc
+from stanch.audit.rates import auc, either_way
 from stanch.audit.sections import Shift
-from stanch.terms import Interval
 
 MAX_BLIND_AUC: Final = 0.55
 """Above this lower bound of any blind AUC the two sides count as different."""
@@ -53,8 +52,8 @@ def measure_shift(texts: Sequence[str], member: BoolArray, base_loss: FloatArray
     scores = _out_of_fold(columns.tocsr(), member, _folds(member, generator))
     return Shift(
         blind_auc=auc(scores, member),
-        length_auc=_either_way(lengths, member),
-        base_loss_auc=None if losses is None else _either_way(losses, member),
+        length_auc=either_way(auc(lengths, member)),
+        base_loss_auc=None if losses is None else either_way(auc(losses, member)),
     )
 
 
@@ -62,14 +61,6 @@ def is_shifted(shift: Shift) -> bool:
     """Say whether any blind test tells the sides apart: a lower confidence bound above 0.55."""
     tests = (shift.blind_auc, shift.length_auc, shift.base_loss_auc)
     return any(test is not None and test.lower > MAX_BLIND_AUC for test in tests)
-
-
-def _either_way(values: npt.ArrayLike, member: BoolArray) -> Interval:
-    """Return the AUC with the direction that tells more: a difference counts whichever way it points."""
-    found = auc(values, member)
-    if found.estimate >= 0.5:
-        return found
-    return Interval(1 - found.estimate, 1 - found.upper, 1 - found.lower, found.confidence, found.method)
 
 
 def _sample(member: BoolArray, generator: np.random.PCG64) -> npt.NDArray[np.int64]:

@@ -34,6 +34,7 @@ class AuditInput:
         holdout: Records of the same source that were kept out (mode ``holdout``, where there is no plan).
         commitment: Proof that the plan was logged before the tuning began.
         problems: What is known to be wrong with the way of the canaries into the tuning.
+        limits: What a reader must know of the material, in sentences.
         dp_claim: A differential-privacy claim to test.
         accountant: What computed that claim.
         model: Digests of a model that was opened from memory, for the report.
@@ -48,6 +49,7 @@ class AuditInput:
     holdout: Sequence[Record] = ()
     commitment: CommitmentEvidence | None = None
     problems: tuple[Problem, ...] = ()
+    limits: tuple[str, ...] = ()
     dp_claim: PrivacyBudget | None = None
     accountant: str = ""
     model: ModelSummary | None = None

@@ -158,6 +158,7 @@ def recompute(report: Report, table: ScoreTable) -> Report:
 
     Raises:
         VerificationError: The table is another one, or names the first field that differs.
+        InvalidInput: Another attack pack made the report.
     """
     check_report(report)
     if report.scores_digest != str(table.digest):
@@ -165,6 +166,12 @@ def recompute(report: Report, table: ScoreTable) -> Report:
             f"field scores_digest: expected {report.scores_digest}, found {table.digest}",
             why="this score table is not the one that the report was made from",
             next_step="give the scores.csv that lies beside the report",
+        )
+    if report.attack_pack != ATTACK_PACK:
+        raise InvalidInput(
+            f"report: made with attack pack {report.attack_pack}, this release computes pack {ATTACK_PACK}",
+            why="each pack has its own tests",
+            next_step=f"compute it again with {report.tool.name} {report.tool.version}, or audit again",
         )
     again = _computed_again(report, table)
     stated, found = to_json(report), to_json(again)

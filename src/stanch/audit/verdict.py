@@ -37,7 +37,7 @@ CURES: Final[Mapping[Reason, str]] = MappingProxyType(
     {
         Reason.BROKEN_CANARY_PATH: "tune on the file with canaries, untouched: de-duplication usually drops them",
         Reason.COMMITMENT_MISMATCH: "log the plan's commitment before tuning starts and audit with that plan",
-        Reason.PREREGISTRATION_CHANGED: "audit with the scores, orders, alpha and decoding that the plan registered",
+        Reason.PREREGISTRATION_CHANGED: "audit with what the plan registered; after a new attack pack, plan again",
         Reason.DISTRIBUTION_SHIFT: "use a hold-out drawn at random from the same source, or plan canaries",
         Reason.NO_SHIFT_GATE: "scores alone cannot show that members and others are alike: plan canaries by coins",
         Reason.HOLDOUT_NOT_DISJOINT: "keep near-duplicates on one side when splitting off the hold-out",

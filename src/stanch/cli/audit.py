@@ -1,8 +1,10 @@
 """``stanch audit``: does the model leak what it was tuned on? The gate."""
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,8 @@ from stanch.terms import Verdict
 
 if TYPE_CHECKING:
     from stanch.audit import GateDecision, GatePolicy, ReleaseContext, Report
+    from stanch.cli.audit_targets import Choice
+    from stanch.workspace.verbs_model import Audited
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path)
@@ -40,8 +44,6 @@ def audit() -> None:
 @click.option("--data", "train", type=FILE, help="The data set as it was tuned on, canaries included.")
 @click.option("--holdout", type=FILE, help="Records of the same source that were kept out.")
 @click.option("--rows", type=click.IntRange(1), default=3000, help="Most rows to try to draw out.")
-@click.option("--secrets", type=click.IntRange(1), default=16, help="Canary secrets whose exposure is measured.")
-@click.option("--candidates", type=click.IntRange(19), default=999, help="Candidates behind each secret's exposure.")
 @click.option("--tree-budget", type=click.IntRange(1), default=6000, help="Most model calls in each secret's search.")
 @click.option(
     "--values", type=click.IntRange(0), default=32, help="Personal values, and residuals of a scan, to guess; 0: none."
@@ -63,11 +65,11 @@ def audit() -> None:
 @shared
 def run(model: Path, **options: Any) -> Result:  # noqa: ANN401 - the options above, by name
     """Audit MODEL and write a signed leak certificate. If it is interrupted, give the same command again."""
-    from stanch.audit.params import AuditParams, Decoding  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.audit.params import AuditParams, Decoding, as_registered  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.cli.audit_targets import Choice, open_target  # noqa: PLC0415 - same
     from stanch.cli.auditing import gather_material  # noqa: PLC0415 - same
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - same
-    from stanch.cli.models import pass_engine  # noqa: PLC0415 - same
+    from stanch.cli.models import load_base, pass_engine  # noqa: PLC0415 - same
     from stanch.workspace.artifacts import dataset_ref  # noqa: PLC0415 - same
     from stanch.workspace.verbs_model import AuditOrder, run_audit  # noqa: PLC0415 - same
     from stanch.workspace.verbs_rows import write_rows  # noqa: PLC0415 - same
@@ -78,22 +80,22 @@ def run(model: Path, **options: Any) -> Result:  # noqa: ANN401 - the options ab
     names = ("base", "identity", "trust", "endpoint", "served", "gateway", "api_key_file")
     choice = Choice(model, *(options[name] for name in names))
     with open_workspace(frame) as workspace, open_target(workspace, choice) as target:
+        files = options["plan_file"], options["train"], options["holdout"]
+        material = gather_material(workspace, target.tuned, *files)
         params = AuditParams(
             alpha=options["alpha"],
             decoding=target.decoding or Decoding(),
             rows=options["rows"],
-            exposure_secrets=options["secrets"],
-            exposure_candidates=options["candidates"],
             tree_budget=options["tree_budget"],
             reconstruction_values=options["values"],
             near_verbatim=options["near_verbatim"],
             detectable_auc=options["detectable_auc"],
             min_power=options["min_power"],
         )
-        files = options["plan_file"], options["train"], options["holdout"]
-        material = gather_material(workspace, target.tuned, *files)
+        if material.plan is not None:
+            params = as_registered(params, material.plan.preregistration)
         order = AuditOrder(
-            target.subject, target.scorer, target.base, material, params, options["out"],
+            target.subject, target.scorer, partial(load_base, base=choice.base), material, params, options["out"],
             pass_engine(options["engine"], options["processes"]), options["keep_features"],
         )  # fmt: skip
         audited = run_audit(workspace, order, progress=frame.progress())
@@ -101,10 +103,18 @@ def run(model: Path, **options: Any) -> Result:  # noqa: ANN401 - the options ab
             rows = audited.folder / "rows.html"
             write_rows(workspace, dataset_ref(options["train"]), audited.result, material.members, rows)
     report = audited.result.report
-    text = describe(report, audited.folder, model)
-    if audited.certificate is None:
-        text = text.rpartition("\n")[0] + "\n  note         no certificate: what a served model is made of is not seen"
+    text = f"{describe(report)}\n{_what_next(audited, choice)}"
     return Result(report.to_json(), text, exit_code(report.verdict))
+
+
+def _what_next(audited: "Audited", choice: "Choice") -> str:
+    """Return the command that asks the gate; of a sealed bundle it needs the folder that was sealed."""
+    if audited.certificate is None:
+        return "  note         no certificate: what a served model is made of is not seen"
+    certificate = shlex.quote(str(audited.folder / "leakcert.json"))
+    if choice.identity is not None:
+        return f"  next         of the folder that was sealed: stanch audit gate FOLDER --cert {certificate}"
+    return f"  next         stanch audit gate {shlex.quote(str(choice.model))} --cert {certificate}"
 
 
 def exit_code(verdict: Verdict) -> int:
@@ -114,7 +124,7 @@ def exit_code(verdict: Verdict) -> int:
     return EXIT_INCONCLUSIVE if verdict == Verdict.INCONCLUSIVE else 0
 
 
-def describe(report: "Report", folder: Path, model: Path) -> str:
+def describe(report: "Report") -> str:
     """Return a report in a few lines."""
     lines = [f"{report.verdict}   mode: {report.mode}   attack pack {report.attack_pack}"]
     lines += [f"  reason       {reason}" for reason in report.reasons]
@@ -132,8 +142,8 @@ def describe(report: "Report", folder: Path, model: Path) -> str:
     if report.extraction is not None and report.extraction.secrets is not None:
         s = report.extraction.secrets
         lines.append(
-            f"  secrets      {s.k_in} of {s.n_in} inserted secrets within {report.extraction.n_budget:,} samples; "
-            f"{s.k_out} of {s.n_out} held back"
+            f"  secrets      {s.k_in} of {s.n_in} inserted secrets within {report.extraction.n_budget:,} samples or "
+            f"greedily; {s.k_out} of {s.n_out} held back"
         )
     if report.extraction is not None and report.extraction.rows is not None:
         r = report.extraction.rows
@@ -155,14 +165,15 @@ def describe(report: "Report", folder: Path, model: Path) -> str:
     if report.dp is not None:
         p_value = "not comparable" if report.dp.p_value is None else f"p {report.dp.p_value:.2g}"
         lines.append(f"  dp claim     epsilon {report.dp.claim.epsilon:.4g}: {p_value}")
-    lines.append(f"  next         stanch audit gate {model} --cert {folder / 'leakcert.json'} --policy gate.toml")
     return "\n".join(lines)
 
 
 @audit.command("gate")
 @click.argument("model", type=FOLDER)
 @click.option("--cert", "certificate", type=FILE, required=True, help="The leak certificate.")
-@click.option("--policy", "policy_file", type=FILE, help="A file with [gate], no looser than the workspace's own.")
+@click.option(
+    "--policy", "policy_file", type=FILE, help="A file with [gate], no looser than --release-context and the workspace."
+)
 @click.option("--release-context", "context", type=CONTEXT, help="Who will hold the model; chooses the limits.")
 @click.option("--trust", type=FILE, help="Outside a workspace: the auditor's public key. Nothing is recorded.")
 @click.option(
@@ -204,12 +215,18 @@ class _GateOrder:
     trust: Path | None
 
     def policy(self, section: Mapping[str, Any]) -> "GatePolicy":
-        """Return the policy of the file, or else of the section."""
-        from stanch.audit import parse_policy, read_policy  # noqa: PLC0415 - keeps `stanch --help` light
+        """Return the policy of the file, or else of the section.
 
-        if self.policy_file is not None:
-            return read_policy(self.policy_file, context=self.context)
-        return parse_policy(section, context=self.context)
+        A file beside a release context may only ask for more: it often lies where the model's makers can change it.
+        """
+        from stanch.audit import parse_policy, read_policy, require_as_strict  # noqa: PLC0415 - keeps `stanch --help` light
+
+        if self.policy_file is None:
+            return parse_policy(section, context=self.context)
+        policy = read_policy(self.policy_file, context=self.context)
+        if self.context is not None:
+            require_as_strict(policy, {"release_context": self.context}, whose=f"--release-context {self.context}:")
+        return policy
 
 
 def _ask_gate(order: _GateOrder, pass_gate: Callable[..., Any]) -> "GateDecision":
@@ -273,8 +290,7 @@ def scores(path: Path, *, coins: bool, lower_is_member: bool, alpha: float) -> R
 
     table = read_table(path)
     report = audit_scores(table.negated() if lower_is_member else table, coins=coins, alpha=alpha)
-    lines = describe(report, path.parent, path).splitlines()[:-1]
-    return Result(report.to_json(), "\n".join(lines), exit_code(report.verdict))
+    return Result(report.to_json(), describe(report), exit_code(report.verdict))
 
 
 @audit.command("verify")

@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from stanch.audit import AdapterOff, Scorer
+from stanch.audit import Scorer
 from stanch.audit.endpoint import Endpoint
 from stanch.audit.params import Decoding
 from stanch.cli.auditing import STATEMENT_NAME, Tuned, base_of, tuned_at
-from stanch.cli.models import load_base, load_endpoint, load_scorer, load_sealed, sealed_digest_of
+from stanch.cli.models import load_endpoint, load_scorer, load_sealed, sealed_digest_of
 from stanch.cli.recipients import identity_of, trust_of
 from stanch.cli.secrets import read_api_key
 from stanch.config import GatewayModelSection
@@ -61,14 +61,13 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A model to audit: what stands for it in the log, how it and its base are loaded, and what it was tuned as.
+    """A model to audit: what stands for it in the log, how it is loaded, and what it was tuned as.
 
     ``decoding`` is the one that can be decided, where not every one can.
     """
 
     subject: AuditSubject
     scorer: Callable[[], Scorer]
-    base: Callable[[], Scorer | AdapterOff | None]
     tuned: Tuned
     decoding: Decoding | None = None
 
@@ -105,25 +104,18 @@ def open_target(workspace: Workspace, choice: Choice) -> Iterator[Target]:
         raise InvalidInput(f"{model}: this is a sealed bundle", next_step="give a key that opens it with --identity")
     else:
         subject = AuditSubject.at(model)
-        yield Target(subject, lambda: load_scorer(model, base), lambda: load_base(model, base), tuned_at(model))
+        yield Target(subject, lambda: load_scorer(model, base), tuned_at(model))
 
 
 def _sealed(choice: Choice, bundle: OpenBundle) -> Target:
     found = sealed_digest_of(bundle)
     names = {name for name, _, _ in found.files}
-    base = choice.base
-
-    def compared() -> Scorer | AdapterOff | None:
-        if "adapter_config.json" in names:
-            return AdapterOff()
-        return None if base is None else load_scorer(base, None)
-
     stated = None
     if STATEMENT_NAME in names:
         stated = base_of(PrivacyStatement.from_json(bytes(bundle.read(STATEMENT_NAME))))
     subject = AuditSubject(ArtifactRef("model", choice.model.resolve().name, found.root), found)
     # Its privacy claim is left out: it is computed again from the files of a run's folder alone.
-    return Target(subject, lambda: load_sealed(bundle, base), compared, Tuned(found.root, base=stated))
+    return Target(subject, lambda: load_sealed(bundle, choice.base), Tuned(found.root, base=stated))
 
 
 def gateway_model(workspace: Workspace, name: str) -> GatewayModelSection:
@@ -142,8 +134,4 @@ def gateway_model(workspace: Workspace, name: str) -> GatewayModelSection:
 
 def _served(choice: Choice, endpoint: Endpoint, ref: ArtifactRef) -> Target:
     scorer = load_endpoint(choice.model, endpoint)
-    base = choice.base
-    return Target(
-        AuditSubject(ref, None), lambda: scorer, lambda: None if base is None else load_scorer(base, None),
-        Tuned(), scorer.sampling,
-    )  # fmt: skip
+    return Target(AuditSubject(ref, None), lambda: scorer, Tuned(), scorer.sampling)

@@ -69,8 +69,11 @@ def gather_material(
         dataset_digest=None if data is None else str(data),
         tuned_from=tuned.base,
     )
-    if tuning is None:
-        return material
+    if tuning is None or not tuning.is_told:
+        cut = (
+            f"rows were cut after {material.max_tokens:,} tokens, and of conversations the last answer alone was scored"
+        )
+        return replace(material, limits=(f"The log does not say how the model was tuned: {cut}, as stanch tunes.",))
     return replace(material, max_tokens=tuning.max_tokens, completion_only=tuning.completion_only)
 
 

@@ -45,16 +45,20 @@ def canaries() -> None:
 )
 @click.option("--secret-length", type=click.IntRange(4, 64), default=12, help="Characters of each secret.")
 @click.option("--alpha", type=SHARE, default=0.05, help="Error probability of the audit's verdict.")
+@click.option("--secrets", type=click.IntRange(1), default=16, help="Secrets whose exposure the audit measures.")
+@click.option("--candidates", type=click.IntRange(19), default=999, help="Candidates behind each secret's exposure.")
 @click.option("--tokenizer", "model", type=OUT, required=True, help="The base model's folder.")
 @click.option("--out", type=OUT, required=True, help="The plan; it holds the coins and stays secret.")
-def plan(path: Path, *, alpha: float, model: Path, out: Path, **wanted: Any) -> Result:  # noqa: ANN401 - options of the canaries
+def plan(path: Path, *, model: Path, out: Path, **wanted: Any) -> Result:  # noqa: ANN401 - options of the canaries
     """Draw canaries and coins for the data set PATH, and fix what the audit will compute."""
     from stanch.audit import AuditParams  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.cli.dataset import open_dataset_of  # noqa: PLC0415 - same
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - same
 
     copies = _repetitions(wanted.pop("repetitions"))
-    params = AuditParams(alpha=alpha)
+    params = AuditParams(
+        alpha=wanted.pop("alpha"), exposure_secrets=wanted.pop("secrets"), exposure_candidates=wanted.pop("candidates")
+    )
     with open_workspace(current()) as workspace:
         dataset = open_dataset_of(workspace, path)
         drawn = _draw(dataset, _spec(dataset, model, copies, **wanted), model, params)

@@ -73,9 +73,12 @@ def load_endpoint(tokenizer: Path, endpoint: "Endpoint") -> "EndpointScorer":
     return EndpointScorer(endpoint, load_tokenizer_at(tokenizer))
 
 
-def load_base(model: Path, base: Path | None) -> Scorer | AdapterOff | None:
-    """Return what the model is compared with: itself without its adapter, its base, or nothing."""
-    if is_adapter(model):
+def load_base(target: Scorer, base: Path | None) -> Scorer | AdapterOff | None:
+    """Return what a model is compared with: itself without its adapter, its base, or nothing.
+
+    An adapter that changed its base (biases, PiSSA and the like) is no base when it is off: then the folder is loaded.
+    """
+    if target.switchable:
         return AdapterOff()
     return load_scorer(base, None) if base is not None else None
 

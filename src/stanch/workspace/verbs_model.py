@@ -124,7 +124,7 @@ class AuditOrder:
 
     model: Path | AuditSubject
     target: Callable[[], Scorer]
-    base: Callable[[], Scorer | AdapterOff | None]
+    base: Callable[[Scorer], Scorer | AdapterOff | None]
     material: AuditInput
     params: AuditParams
     out: Path
@@ -156,8 +156,9 @@ def run_audit(workspace: Workspace, order: AuditOrder, *, progress: Progress = S
         raise InvalidInput(f"{order.out}: exists already", next_step="choose another --out")
 
     def run(_ref: EntryRef) -> Done[Audited]:
+        target = order.target()
         result = audit(
-            order.target(), base=order.base(), material=order.material, params=order.params, progress=progress,
+            target, base=order.base(target), material=order.material, params=order.params, progress=progress,
             passing=Passing(order.engine, order.features), clock=workspace.now,
         )  # fmt: skip
         partial = order.out.with_name(order.out.name + ".partial")

@@ -5,25 +5,38 @@ import json
 from datetime import UTC, datetime
 
 import numpy as np
+import peft
 import pytest
+import transformers
 
 from stanch.audit.evidence import Reason
 from stanch.audit.features import AdapterOff
 from stanch.audit.hf_torch import HfScorer
 from stanch.audit.html import render_html
 from stanch.audit.integrity import Problem, check_plan, require_same_base
-from stanch.audit.params import ROWS_TIER, AuditParams
+from stanch.audit.params import ROWS_TIER, AuditParams, preregister
 from stanch.audit.report import Report
 from stanch.audit.run import AuditInput, audit
 from stanch.audit.sections import ModelFile, ModelSummary
 from stanch.audit.subjects import gather
 from stanch.audit.table_audit import recompute
+from stanch.cli.models import load_base
 from stanch.data import tokenise
 from stanch.errors import InvalidInput, VerificationError
 from stanch.terms import CommitmentEvidence, NeighboringRelation, PrivacyBudget, Verdict
 
 PARAMS = AuditParams(exposure_candidates=49, exposure_secrets=6)
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def registered(plan, params=PARAMS):
+    """The plan as it would have been made for an audit with these parameters."""
+    return dataclasses.replace(plan, preregistration=preregister(params).to_json())
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny):
+    return tiny._replace(plan=registered(tiny.plan))
 
 
 def examine(target, base, params=PARAMS, **material):
@@ -66,7 +79,7 @@ def test_extracted_spans_are_positions_in_the_answer(planned):
     for row in planned.extracted:
         start, end = row.span
         assert 16 <= end - start <= 50
-        assert row.log_p <= 0
+        assert row.chance.log_p <= 0
 
 
 def test_positive_control_bounds_epsilon(planned):
@@ -83,9 +96,9 @@ def test_negative_control_is_called_a_leak_in_at_most_3_of_20_plans(tiny, base, 
     rows = tiny.members[:4]
     called = 0
     for number in range(20):
-        plan = kit.make_plan(40, PARAMS, number=number)
-        planted = [kit.canary_record(c, i) for i, c in enumerate(plan.canaries) if c.member]
         params = dataclasses.replace(PARAMS, exposure_candidates=19, exposure_secrets=3)
+        plan = kit.make_plan(40, params, number=number)
+        planted = [kit.canary_record(c, i) for i, c in enumerate(plan.canaries) if c.member]
         result = examine(untuned, base, params, plan=plan, members=[*rows, *planted], commitment=logged(plan))
         assert result.report.reasons == (Reason.UNDERPOWERED,)
         assert result.extracted == ()
@@ -185,6 +198,15 @@ def test_changed_parameters_make_the_audit_inconclusive(tiny, base):
     assert Reason.PREREGISTRATION_CHANGED in result.report.reasons
 
 
+@pytest.mark.parametrize("changed", [{"exposure_secrets": 1}, {"exposure_candidates": 19}])
+def test_exposure_is_tested_as_registered_or_not_at_all(tiny, tuned, base, changed):
+    """Whoever chose secrets and candidates after a look would have any p-value."""
+    params = dataclasses.replace(PARAMS, **changed)
+    report = examine(tuned, base, params, plan=tiny.plan, members=tiny.members, commitment=logged(tiny.plan)).report
+    assert (report.exposure, report.reasons[0]) == (None, Reason.PREREGISTRATION_CHANGED)
+    assert any("Exposure was not tested" in limit for limit in report.limits)
+
+
 def test_without_base_only_the_loss_is_tested_and_it_is_said(tiny, tuned):
     result = examine(tuned, None, plan=tiny.plan, members=tiny.members, commitment=logged(tiny.plan))
     assert {score.name for score in result.report.scores} == {"suffix_loss/1"}
@@ -250,6 +272,22 @@ def test_adapter_off_is_the_base_of_an_adapter(tiny, adapter, base):
     assert switched.report.adapter == switched.report.model.digest
     for name, values in switched.table.scores.items():
         np.testing.assert_allclose(values, given.table.scores[name], atol=1e-3)
+
+
+@pytest.mark.parametrize("options", [{"bias": "all"}, {"init_lora_weights": "pissa"}])
+def test_an_adapter_that_changed_its_base_is_compared_with_the_base_itself(tiny, adapter, base, kit, tmp_path, options):
+    model = transformers.LlamaForCausalLM.from_pretrained(tiny.base)
+    tuned = peft.get_peft_model(model, peft.LoraConfig(r=4, target_modules="all-linear", **options))
+    kit.fit(tuned, tiny.members[:16], tiny.tokenizer, steps=4)
+    target = HfScorer(kit.save(tuned, tiny.tokenizer, tmp_path / "adapter"), base=tiny.base)
+    found = load_base(target, tiny.base)
+    assert isinstance(found, HfScorer)
+    result = examine(target, found, members=tiny.members[:6])
+    assert result.report.base == f"sha256:{base.identity.model}"
+    assert np.abs(result.table.scores["ratio/1"]).min() > 0
+    assert load_base(HfScorer(adapter, base=tiny.base), tiny.base) == AdapterOff()
+    assert isinstance(load_base(base, tiny.base), HfScorer)
+    assert load_base(base, None) is None
 
 
 def test_wrong_base_and_no_switch_are_refused(tiny, adapter, tuned):
@@ -318,7 +356,7 @@ def test_secrets_that_the_tuning_cut_off_break_the_path(tiny, tuned):
     for max_tokens, broken in ((1024, []), (shortest, [Reason.BROKEN_CANARY_PATH])):
         material = AuditInput(plan=tiny.plan, members=tiny.members, max_tokens=max_tokens)
         trained = gather(tuned, material, PARAMS).trained
-        problems = check_plan(tiny.plan, trained, tuned, AuditParams(), logged(tiny.plan))
+        problems = check_plan(tiny.plan, trained, tuned, PARAMS, logged(tiny.plan))
         assert [problem.reason for problem in problems] == broken
 
 

@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 
 from stanch.audit.extraction import (
     CENSUS_ROWS,
+    NEVER,
+    Chance,
     Drawn,
     Probe,
-    draw_log_p,
+    chance_of,
+    draw,
     extraction_curve,
     is_extractable,
     list_extracted,
@@ -30,8 +33,19 @@ PARAMS = AuditParams()
 THRESHOLD = math.log(1 - 0.1 ** (1 / 10_000))
 
 
-def drawn(target, base=None, name="r"):
-    return Drawn(Probe(TokenRecord(name, (0,) * 40, (20, 40)), 20, 40), target, base)
+def chance(log_p, *, greedy=False):
+    return Chance(log_p, greedy)
+
+
+def drawn(target, base=None, name="r", *, greedy=False, base_greedy=False):
+    known = None if base is None else chance(base, greedy=base_greedy)
+    return Drawn(Probe(TokenRecord(name, (0,) * 40, (20, 40)), 20, 40), chance(target, greedy=greedy), known)
+
+
+def features(name, lp, hit):
+    """Features of the 50 tokens after the 50th: each of log-probability ``lp``, the likeliest where ``hit``."""
+    values = np.full(50, lp, dtype=np.float32)
+    return Features(name, 50, values, values, values, np.full(50, hit) if isinstance(hit, bool) else hit, values)
 
 
 @pytest.mark.parametrize(("p", "samples"), [(1e-3, 2302), (0.5, 4), (1.0, 1), (0.95, 1)])
@@ -41,13 +55,13 @@ def test_golden_samples_needed(p, samples):
 
 def test_text_that_cannot_be_drawn_is_never_extractable():
     assert log_samples_needed(-math.inf, 0.9) == math.inf
-    assert not is_extractable(-math.inf, PARAMS)
+    assert not is_extractable(NEVER, PARAMS)
 
 
 def test_threshold_of_ten_thousand_samples():
     assert math.exp(THRESHOLD) == pytest.approx(2.30232e-4, rel=1e-5)
-    assert is_extractable(THRESHOLD + 1e-9, PARAMS)
-    assert not is_extractable(THRESHOLD - 1e-3, PARAMS)
+    assert is_extractable(chance(THRESHOLD + 1e-9), PARAMS)
+    assert not is_extractable(chance(THRESHOLD - 1e-3), PARAMS)
 
 
 def test_tiny_probabilities_join_the_exact_rule_without_a_step():
@@ -77,10 +91,37 @@ def test_probe_of_a_plain_text_is_what_follows_its_first_half_or_fifty_tokens():
     assert probe_of(TokenRecord("r", tuple(range(30)), (1, 30))) is None
 
 
-def test_draw_log_p_sums_the_probe_only():
+def test_the_chance_of_a_probe_is_that_of_its_own_tokens():
     lq = np.array([-1, -2, -4, -8], dtype=np.float32)
-    features = Features("r", 10, lq, lq, lq, lq > 0, lq)
-    assert draw_log_p(features, 11, 13) == -6
+    hits = np.array([False, True, True, False])
+    found = Features("r", 10, lq, lq, lq, hits, lq)
+    assert chance_of(found, 11, 13) == Chance(-6, greedy=True)
+    assert chance_of(found, 10, 13) == Chance(-7, greedy=False)
+    assert chance_of(found, 11, 14) == Chance(-14, greedy=False)
+
+
+def test_a_text_of_the_likeliest_tokens_comes_out_however_improbable_it_is_as_a_sample():
+    """50 tokens at 0.8 each: one sample in 70,000, and the very answer at temperature 0."""
+    record = TokenRecord("r", tuple(range(100)), (50, 100))
+    almost = np.arange(50) != 7
+    for hit, k in ((True, 1), (False, 0), (almost, 0)):
+        target, base = {"r": features("r", math.log(0.8), hit)}, {"r": features("r", math.log(0.1), hit=False)}
+        (found,) = draw([probe_of(record)], target, base, PARAMS)
+        rows = summarise_rows([found], [found], PARAMS, too_short=0, census=True)
+        assert (rows.k, rows.attributable, rows.base, rows.control_k) == (k, k, 0, k)
+        secrets = summarise_secrets([found.target], [found.target], PARAMS)
+        assert (secrets.k_in, secrets.k_out) == (k, k)
+        assert extraction_curve([found], [], PARAMS)[0].target == k
+        assert len(list_extracted([found], PARAMS, controlled=False)) == k
+
+
+def test_what_the_base_says_greedily_is_not_attributed():
+    known = {"r": features("r", math.log(0.5), hit=True)}
+    (found,) = draw([probe_of(TokenRecord("r", tuple(range(100)), (50, 100)))], known, known, PARAMS)
+    assert is_extractable(found.base, PARAMS)
+    assert not found.attributable(PARAMS, controlled=True)
+    assert drawn(-40.0, -90.0, greedy=True).attributable(PARAMS, controlled=False)
+    assert not drawn(-1.0, -90.0, base_greedy=True).attributable(PARAMS, controlled=False)
 
 
 def test_attributable_needs_a_base_that_is_far_off():
@@ -109,7 +150,7 @@ def test_none_of_three_thousand_supports_less_than_a_tenth_of_a_percent():
 
 
 def test_secrets_are_counted_on_both_sides():
-    found = summarise_secrets([-1.0, -90.0], [-90.0], PARAMS)
+    found = summarise_secrets([chance(-1.0), chance(-90.0)], [chance(-90.0)], PARAMS)
     assert (found.k_in, found.n_in, found.k_out, found.n_out) == (1, 2, 0, 1)
 
 
@@ -125,9 +166,17 @@ def test_curve_rises_and_ends_at_a_million_samples():
 
 def test_extracted_rows_are_listed_without_text_likeliest_first():
     listed = list_extracted(
-        [drawn(-3.0, -50.0, "b"), drawn(-99.0, -99.0, "c"), drawn(-1.0, -1.0, "a")], PARAMS, controlled=False
+        [
+            drawn(-3.0, -50.0, "b"),
+            drawn(-99.0, -99.0, "c"),
+            drawn(-1.0, -1.0, "a"),
+            drawn(-40.0, -99.0, "d", greedy=True),
+        ],
+        PARAMS,
+        controlled=False,
     )
     assert [(row.record_id, row.attributable, row.span) for row in listed] == [
+        ("d", True, (20, 40)),
         ("a", False, (20, 40)),
         ("b", True, (20, 40)),
     ]

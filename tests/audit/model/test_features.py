@@ -236,7 +236,7 @@ def test_tokenizer_digest_follows_template_and_vocabulary_not_padding(tiny):
 
 def test_adapter_off_is_the_base(tiny, adapter, ragged):
     tuned = HfScorer(adapter, base=tiny.base)
-    assert tuned.has_adapter
+    assert tuned.switchable
     assert tuned.identity.base == HfScorer(tiny.base).identity.model
     off = passed(tuned, ragged, adapter="off")
     base = passed(HfScorer(tiny.base), ragged)

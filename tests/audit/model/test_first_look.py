@@ -14,6 +14,8 @@ from stanch.data import TokenRecord, tokenise
 from stanch.terms import SILENT
 
 PARAMS = AuditParams()
+HOT = AuditParams(decoding=Decoding(temperature=6.0))
+"""So hot that only what comes greedily comes at all."""
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +35,19 @@ def examined(passes, records, params):
         summarise_rows(rows, (), params, too_short=0, census=True),
         extraction_curve(rows, (), params),
         [(row.record_id, row.span, row.attributable) for row in listed],
-        [row.log_p for row in listed],
+        [row.chance.log_p for row in listed],
     )
 
 
 @pytest.mark.parametrize(
     "params",
-    [PARAMS, AuditParams(sample_budget=1), AuditParams(sample_budget=10**12), AuditParams(decoding=Decoding(top_k=3))],
+    [
+        PARAMS,
+        AuditParams(sample_budget=1),
+        AuditParams(sample_budget=10**12),
+        AuditParams(decoding=Decoding(top_k=3)),
+        HOT,
+    ],
 )
 @pytest.mark.parametrize("with_base", [True, False])
 def test_counts_curve_and_list_are_those_of_whole_rows(models, records, params, with_base):

@@ -10,7 +10,7 @@ import pytest
 from stanch.audit.feature_file import PassOf, cut_shards, decode_features, encode_features
 from stanch.audit.features import AdapterOff
 from stanch.audit.hf_torch import HfScorer
-from stanch.audit.params import AuditParams, Decoding
+from stanch.audit.params import AuditParams, Decoding, preregister
 from stanch.audit.passes import LocalPass, Passing, run_pass
 from stanch.audit.run import AuditInput, audit
 from stanch.audit.sharding_torch import RayPass, ShardWorker
@@ -139,8 +139,9 @@ def ray_home():
 def test_two_workers_of_ray_give_the_verdict_and_bounds_of_one_process(tiny, scorer, monkeypatch):
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     params = AuditParams(exposure_candidates=19, exposure_secrets=2, reconstruction_values=0)
-    evidence = CommitmentEvidence(tiny.plan.commitment, 3, 9)
-    material = AuditInput(plan=tiny.plan, members=tiny.members, commitment=evidence)
+    plan = dataclasses.replace(tiny.plan, preregistration=preregister(params).to_json())
+    evidence = CommitmentEvidence(plan.commitment, 3, 9)
+    material = AuditInput(plan=plan, members=tiny.members, commitment=evidence)
 
     def examine(passing):
         return audit(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stanch.audit.extraction import Drawn, Probe, probe_of
+from stanch.audit.extraction import NEVER, Chance, Drawn, Probe, probe_of
 from stanch.audit.features import AdapterOff
 from stanch.audit.hf_torch import HfScorer
 from stanch.audit.near_verbatim import edit_distance, measure_near_verbatim
@@ -163,7 +163,7 @@ def test_repeated_rows_are_counted_and_told_apart(tiny, kit):
     copies = count_copies(members)
     assert copies == {f"r1/{n}": 2 for n in range(2)} | {f"r2/{n}": 5 for n in range(5)}
     drawn = [
-        Drawn(Probe(TokenRecord(m.id, (1, 2), (1, 2)), 1, 2), -1.0 if m.id.startswith("r2") else -99.0, -99.0)
+        Drawn(Probe(TokenRecord(m.id, (1, 2), (1, 2)), 1, 2), Chance(-99.0, greedy=m.id.startswith("r2")), NEVER)
         for m in members
     ]
     found = summarise_repeated(drawn, copies, PARAMS, controlled=False)

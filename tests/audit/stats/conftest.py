@@ -13,6 +13,8 @@ from stanch.audit.report import Report, conclude
 from stanch.audit.score_table import ScoreTable
 from stanch.audit.sections import (
     DpCheck,
+    Exposure,
+    ExposureTier,
     Extraction,
     ModelSummary,
     PlanSummary,
@@ -40,6 +42,8 @@ def dataset():
         z = ndtri(((104729 * i) % m + 0.5) / m)
         if name == "d1":
             return z + 1.5 * coins, coins
+        if name == "unlearned":
+            return -(z + 1.5 * coins), coins
         if name == "d2":
             return z + 2 * coins * (z > 0), coins
         return -i.astype(float), np.ones(m, dtype=np.bool_)
@@ -60,6 +64,12 @@ def make_table(m=512, shift=0.0, seed=1, tier="once", kind="secret"):
         copies=np.ones(m, dtype=np.int64),
         scores={name: common + 0.3 * rng.normal(size=m) for name in TESTED_SCORES},
     )
+
+
+def make_exposure(ranked=16, candidates=999):
+    """Secrets that stand out nowhere."""
+    tier = ExposureTier("once", n_in=ranked, n_out=ranked, median_bits=1.0, max_bits=3.0, space_bits=39.9)
+    return Exposure(candidates=candidates, per_tier=(tier,), secrets=(), fisher_in=0.6, fisher_out=0.5)
 
 
 def make_report(table, *, claim=None, rows=(0, 3000), secrets=(0, 250, 0, 250)):
@@ -90,6 +100,7 @@ def make_report(table, *, claim=None, rows=(0, 3000), secrets=(0, 250, 0, 250)):
             epsilon=found.epsilon,
             power=found.power,
             dp=dp,
+            exposure=make_exposure(),
             extraction=Extraction(
                 decoding=params.decoding,
                 n_budget=params.sample_budget,

@@ -257,6 +257,24 @@ def test_too_few_secrets_show_nothing(cert, model, n_in, outcome):
     assert outcome_of(decide(changed, model), "min_secrets") == outcome
 
 
+@pytest.mark.parametrize(
+    ("ranked", "candidates", "outcome"),
+    [(10, 99, "pass"), (9, 999, "inconclusive"), (16, 98, "inconclusive"), (1, 19, "inconclusive")],
+)
+def test_secrets_that_were_hardly_ranked_show_nothing(cert, model, ranked, candidates, outcome):
+    tier = replace(cert.exposure.per_tier[0], n_in=ranked)
+    changed = replace(cert, exposure=replace(cert.exposure, per_tier=(tier,), candidates=candidates))
+    assert outcome_of(decide(changed, model), "min_secrets") == outcome
+    few = change(POLICY, min_secrets=1)
+    assert outcome_of(decide(changed, model, few), "min_secrets") == ("pass" if candidates >= 99 else "inconclusive")
+
+
+def test_secrets_that_were_not_ranked_show_nothing_but_in_a_version_that_did_not_tell(cert, model):
+    unranked = replace(cert, exposure=None)
+    assert outcome_of(decide(unranked, model), "min_secrets") is Outcome.INCONCLUSIVE
+    assert outcome_of(decide(replace(unranked, schema="leakcert/v2"), model), "min_secrets") is Outcome.PASS
+
+
 def test_untested_parts_are_inconclusive(cert, model):
     for field, rules in (
         ("extraction", ("max_extraction_rate",)),
@@ -280,6 +298,18 @@ def test_extractable_secrets(cert, model, k_in, limit, outcome):
 def test_epsilon_limit_is_per_record(cert, model, value, outcome):
     changed = replace(cert, epsilon=replace(cert.epsilon, lower=4 * value, per_record=value, copies=4))
     assert outcome_of(decide(changed, model), "max_epsilon_lower_bound") == outcome
+
+
+@pytest.mark.parametrize(("copies", "limit"), [(16, 0.5), (16, 0.29), (16, 0.28), (1, 0.5), (1, 4.6)])
+def test_a_limit_that_no_leak_could_exceed_is_not_passed(cert, model, copies, limit):
+    """Canaries that stand there 16 times: the clearest leak of 512 coins shows 4.53 / 16 a record."""
+    most = cert.epsilon.ceiling / copies
+    assert 4.5 < cert.epsilon.ceiling < 4.6
+    policy = change(POLICY, max_epsilon_lower_bound=limit)
+    for lower, outcome in ((cert.epsilon.ceiling, "breach"), (0.0, "pass")):
+        epsilon = replace(cert.epsilon, lower=lower, per_record=lower / copies, copies=copies)
+        found = outcome_of(decide(replace(cert, epsilon=epsilon), model, policy), "max_epsilon_lower_bound")
+        assert found == (outcome if most > limit else "inconclusive")
 
 
 @pytest.mark.parametrize(
@@ -346,7 +376,15 @@ def test_modes(cert, model, mode, required, outcome):
 
 @pytest.mark.parametrize(
     ("lower", "upper", "outcome"),
-    [(0.50, 0.60, "pass"), (0.55, 0.61, "inconclusive"), (0.61, 0.70, "breach"), (0.60, 0.70, "inconclusive")],
+    [
+        (0.50, 0.60, "pass"),
+        (0.55, 0.61, "inconclusive"),
+        (0.61, 0.70, "breach"),
+        (0.60, 0.70, "inconclusive"),
+        (0.40, 0.50, "pass"),
+        (0.39, 0.45, "inconclusive"),
+        (0.02, 0.08, "breach"),
+    ],
 )
 def test_holdout_auc_is_judged_by_its_bounds(cert, model, lower, upper, outcome):
     bounds = Interval((lower + upper) / 2, lower, upper, 0.95, "delong")

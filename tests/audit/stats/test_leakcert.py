@@ -39,6 +39,18 @@ def test_a_certificate_of_version_1_is_read_as_it_was_written():
     cert = LeakCert.parse(VECTORS["first"])
     assert (cert.schema, cert.near_verbatim) == ("leakcert/v1", None)
     assert cert.to_predicate() == VECTORS["first"]
+    with pytest.raises(VerificationError, match="near_verbatim"):
+        LeakCert.parse({**VECTORS["first"], "near_verbatim": None})
+
+
+def test_a_certificate_of_version_2_is_read_as_it_was_written():
+    cert = LeakCert.parse(VECTORS["second"])
+    assert (cert.schema, cert.exposure.candidates) == ("leakcert/v2", None)
+    assert cert.to_predicate() == VECTORS["second"]
+    told = copy.deepcopy(VECTORS["second"])
+    told["exposure"]["candidates"] = "999"
+    with pytest.raises(VerificationError, match=r"exposure\.candidates"):
+        LeakCert.parse(told)
 
 
 def test_version_1_judges_no_repeated_rows_and_version_2_does(quiet_report, model):

@@ -77,6 +77,8 @@ def test_counts_and_budgets_at_their_ends():
 def right_guesses(scores, coins, order):
     """Say by hand which guesses are right, for scores without ties."""
     ranked = sorted(zip(scores, coins, strict=True), reverse=True)
+    if order.startswith("reversed_"):
+        return right_guesses([-score for score in scores], coins, order.removeprefix("reversed_"))
     if order == "in":
         return [coin for _, coin in ranked]
     middle = np.median(scores)
@@ -84,16 +86,18 @@ def right_guesses(scores, coins, order):
 
 
 @pytest.mark.parametrize("m", [32, 100, 511])
-def test_a_claim_is_tested_eight_times_for_each_score(m):
+def test_a_claim_is_tested_in_four_orders_at_four_counts_and_the_reversed_share_a_part(m):
     rng = np.random.default_rng(m)
     coins = rng.random(m) < 0.5
     scores = np.stack([rng.normal(size=m) + shift * coins for shift in (0.3, 0.6)])
     counts = [math.ceil(m / 16), math.ceil(m / 8), math.ceil(m / 4), math.ceil(m / 2)]
-    p_values = [
-        one_run_p_value(m, r, sum(right_guesses(row, coins, order)[:r]), 0.3, 1e-4)
-        for row, order, r in itertools.product(scores, ("in", "two_sided"), counts)
-    ]
-    assert dp_claim_p_value(scores, coins, claim(0.3, 1e-4)) == pytest.approx(min(1, 16 * min(p_values)))
+    parts = {"in": 24, "two_sided": 24, "reversed_in": 48, "reversed_two_sided": 48}
+    for direction in (1, -1):
+        adjusted = [
+            parts[order] * one_run_p_value(m, r, sum(right_guesses(direction * row, coins, order)[:r]), 0.3, 1e-4)
+            for row, order, r in itertools.product(scores, parts, counts)
+        ]
+        assert dp_claim_p_value(direction * scores, coins, claim(0.3, 1e-4)) == pytest.approx(min(1, *adjusted))
 
 
 def test_equal_scores_are_looked_at_in_the_order_of_the_seed():
@@ -107,7 +111,7 @@ def test_equal_scores_are_looked_at_in_the_order_of_the_seed():
 
 def test_the_least_p_value_is_that_of_guesses_all_right():
     all_right = min(one_run_p_value(100, math.ceil(100 / f), math.ceil(100 / f), 0.5, 1e-5) for f in (16, 8, 4, 2))
-    assert least_claim_p_value(100, 3, claim(0.5, 1e-5)) == pytest.approx(24 * all_right)
+    assert least_claim_p_value(100, 3, claim(0.5, 1e-5)) == pytest.approx(36 * all_right)
     assert least_claim_p_value(32, 3, claim(5.0)) == 1
 
 
@@ -134,6 +138,7 @@ def test_false_claim_is_rejected():
     rng = np.random.default_rng(12)
     scores, coins = leaky(rng, 512, 4.0, 0.0)
     assert dp_claim_p_value(scores, coins, claim(0.5, 1e-5)) <= 0.01
+    assert dp_claim_p_value(-scores, coins, claim(0.5, 1e-5)) <= 0.01
     assert dp_claim_p_value(scores, coins, claim(8.0, 1e-5)) > 0.01
 
 
@@ -149,7 +154,7 @@ def test_no_scores_go_below_the_least_p_value(m, epsilon, delta, can_be_falsifie
     assert (least <= 0.01) == can_be_falsified
 
 
-def test_three_scores_pay_for_twenty_four_tests():
+def test_three_scores_pay_three_times():
     rng = np.random.default_rng(13)
     scores, coins = leaky(rng, 200, 1.5, 0.0)
     alone = dp_claim_p_value(scores, coins, claim(0.2))

@@ -1,18 +1,31 @@
 import subprocess
 import sys
+from fractions import Fraction
 
 import pytest
 
 from stanch.audit.codec import first_difference
-from stanch.audit.params import AuditParams, Decoding, preregister
+from stanch.audit.params import (
+    DIRECT_ORDERS,
+    ORDERS,
+    REVERSED_ORDERS,
+    AuditParams,
+    Decoding,
+    as_registered,
+    count_parts,
+    count_sharers,
+    preregister,
+    registers_exposure,
+)
 from stanch.errors import InvalidInput
 
 
 def test_preregistration_holds_what_could_be_chosen_afterwards():
     fields = preregister(AuditParams()).to_json()
     assert fields["scores"] == ["ratio/1", "suffix_loss/1", "ez/1"]
-    assert fields["orders"] == ["in", "out", "two_sided"]
-    assert (fields["alpha"], fields["splits"], fields["attack_pack"]) == (0.05, 9, 1)
+    assert fields["orders"] == ["in", "out", "two_sided", "reversed_in", "reversed_out", "reversed_two_sided"]
+    assert (fields["alpha"], fields["splits"], fields["attack_pack"]) == (0.05, 12, 2)
+    assert (fields["exposure_secrets"], fields["exposure_candidates"]) == (16, 999)
     assert fields["decoding"] == {"top_k": 40, "temperature": 1.0}
     assert fields["guess_grid"] == "floor(8*(m/8)^(i/39)+1/2),i=0..39"
     assert fields["epsilon_grid"] == "k/100,k=0..2000"
@@ -28,6 +41,8 @@ def test_preregistration_holds_what_could_be_chosen_afterwards():
         ({"decoding": Decoding(top_k=50)}, "decoding"),
         ({"sample_budget": 1}, "sample_budget"),
         ({"sample_probability": 0.5}, "sample_probability"),
+        ({"exposure_secrets": 1}, "exposure_secrets"),
+        ({"exposure_candidates": 19}, "exposure_candidates"),
     ],
 )
 def test_a_change_after_registration_is_named(changed, field):
@@ -71,8 +86,26 @@ def test_unusable_parameters_are_refused(wrong):
         AuditParams(**wrong)
 
 
-def test_split_counts_all_tests():
-    assert AuditParams(formal_tiers=("a", "b")).splits == 18
+def test_exposure_is_what_the_plan_registered():
+    chosen = AuditParams(exposure_secrets=3, exposure_candidates=49, alpha=0.1)
+    registered = preregister(chosen).to_json()
+    assert as_registered(AuditParams(alpha=0.1), registered) == chosen
+    assert registers_exposure(chosen, registered)
+    assert not registers_exposure(AuditParams(exposure_secrets=3), registered)
+    for silent in ({}, {**registered, "exposure_secrets": "3"}, {**registered, "exposure_candidates": None}):
+        assert as_registered(AuditParams(), silent) == AuditParams()
+        assert not registers_exposure(chosen, silent)
+
+
+@pytest.mark.parametrize(
+    ("orders", "parts", "sharers"),
+    [(ORDERS, 4, [1, 1, 1, 3, 3, 3]), (DIRECT_ORDERS, 3, [1] * 3), (REVERSED_ORDERS, 1, [3] * 3), (("in",), 1, [1])],
+)
+def test_parts_of_alpha_add_up_to_all_of_it(orders, parts, sharers):
+    assert count_parts(orders) == parts
+    assert [count_sharers(order, orders) for order in orders] == sharers
+    assert sum(Fraction(1, parts * share) for share in sharers) == 1
+    assert AuditParams(orders=orders, formal_tiers=("a", "b")).splits == 6 * parts
 
 
 def test_first_difference_names_the_place():

@@ -3,11 +3,13 @@ import time
 import numpy as np
 import pytest
 
+from stanch.audit.params import DIRECT_ORDERS, AuditParams
 from stanch.audit.power import critical_value, scan_power
 from stanch.audit.scan_test import ScanLaw, guess_grid, scan_epsilon
 from stanch.errors import InvalidInput
 
 # The note's prototype with 600 runs; two such rates differ by more than 0.08 with probability below 1 %.
+# Its three tests are the direct orders of one score, its nine those of three.
 PROTOTYPE = [
     (100, 0.60, 3, 0.38),
     (100, 0.60, 9, 0.21),
@@ -27,7 +29,18 @@ PROTOTYPE = [
 
 @pytest.mark.parametrize(("m", "auc", "splits", "expected"), PROTOTYPE)
 def test_power_agrees_with_the_prototype(m, auc, splits, expected):
-    assert scan_power(m, auc, splits=splits, sims=1000).estimate == pytest.approx(expected, abs=0.08)
+    found = scan_power(m, auc, splits=splits, orders=DIRECT_ORDERS, sims=1000)
+    assert found.estimate == pytest.approx(expected, abs=0.08)
+
+
+def test_the_default_coins_have_the_power_that_the_gate_asks_for():
+    assert scan_power(512, 0.60, splits=AuditParams().splits).lower >= 0.80
+
+
+def test_reversed_orders_cost_a_part_and_see_nothing_of_such_an_attack():
+    assert scan_power(64, 0.8, splits=4, sims=200) == scan_power(64, 0.8, splits=4, orders=DIRECT_ORDERS, sims=200)
+    with pytest.raises(InvalidInput):
+        scan_power(64, 0.8, splits=3)
 
 
 def test_power_is_seeded_and_grows():

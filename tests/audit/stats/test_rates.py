@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,12 +11,14 @@ from stanch.audit.rates import (
     Suppressed,
     auc,
     clopper_pearson,
+    either_way,
     permutation_p_value,
     threshold_ranks,
     tnr_at_fnr,
     tpr_at_fpr,
 )
 from stanch.errors import InvalidInput
+from stanch.terms import Interval
 
 
 def joined(inside, outside):
@@ -213,9 +216,23 @@ def test_auc_equals_the_count_over_all_pairs(seed, n1, n0):
 
 
 def test_permutation_p_is_exact_on_a_small_case():
-    """4 members above 4 others: 1 of 70 splits reaches the statistic; 10,000 permutations must come near 1/70."""
-    p = permutation_p_value(*joined([5, 6, 7, 8], [1, 2, 3, 4]))
-    assert p == pytest.approx(1 / 70, abs=5 * math.sqrt(1 / 70 / 10_000))
+    """4 members above 4 others, or below: 2 of 70 splits reach the statistic; 10,000 permutations come near 1/35."""
+    for inside, outside in (([5, 6, 7, 8], [1, 2, 3, 4]), ([1, 2, 3, 4], [5, 6, 7, 8])):
+        p = permutation_p_value(*joined(inside, outside))
+        assert p == pytest.approx(1 / 35, abs=5 * math.sqrt(1 / 35 / 10_000))
+
+
+def test_permutation_p_of_exchangeable_sides_is_at_most_5_percent_at_rate_5_percent():
+    rng = np.random.default_rng(21)
+    small = sum(permutation_p_value(*joined(rng.integers(0, 9, 12), rng.integers(0, 9, 20))) <= 0.05 for _ in range(60))
+    assert clopper_pearson(small, 60, confidence=0.999, side="lower").lower <= 0.05
+
+
+def test_an_auc_counts_whichever_way_it_points():
+    low = Interval(0.1, 0.05, 0.2, 0.95, "delong")
+    assert either_way(low) == Interval(0.9, 0.8, 0.95, 0.95, "delong")
+    assert either_way(either_way(low)) == either_way(low)
+    assert either_way(replace(low, estimate=0.5, upper=0.7)).lower == 0.05
 
 
 def test_permutation_p_counts_ties_against_the_attack():
@@ -233,12 +250,12 @@ def test_permutations_by_hand(monkeypatch):
     """The seeded permutations are drawn once more, in another way; large tables get fewer, at least 199."""
     scores, member = joined([3, 4, 4, 9], [1, 2, 3, 4, 5])
     ranks = np.array([4.5 - 1, 6, 6, 9, 1, 2, 3.5, 6, 8])
-    observed = ranks[:4].sum()
+    observed = abs(ranks[:4].sum() - 20)
 
     def expected(count):
         generator = np.random.PCG64(7)
         drawn = (np.argsort(generator.random_raw(9))[:4] for _ in range(count))
-        return (1 + sum(ranks[chosen].sum() >= observed for chosen in drawn)) / (1 + count)
+        return (1 + sum(abs(ranks[chosen].sum() - 20) >= observed for chosen in drawn)) / (1 + count)
 
     assert permutation_p_value(scores, member, seed=7) == expected(10_000)
     assert permutation_p_value(scores, member) == permutation_p_value(scores, member, seed=0)

@@ -7,7 +7,7 @@ procedure at exactly 5 % would fail one of the tests with probability 0.1 %.
 import numpy as np
 import pytest
 
-from stanch.audit.params import ORDERS
+from stanch.audit.params import ORDERS, count_sharers
 from stanch.audit.power import critical_value
 from stanch.audit.rates import clopper_pearson
 from stanch.audit.scan_test import ScanLaw, guess_correctness, guess_grid, scan_epsilon, shuffled
@@ -22,12 +22,18 @@ def right_guesses(scores, coins, grid, seed=0):
     return np.array([np.cumsum(guess_correctness(values, mixed, order))[grid - 1] for order in ORDERS])
 
 
+def critical_values(law, level):
+    """The largest statistic that each order rejects at epsilon 0, where each direct order is tested at ``level``."""
+    found = {sharers: critical_value(law, level / sharers) for sharers in (1, 3)}
+    return np.array([found[count_sharers(order, ORDERS)] for order in ORDERS])
+
+
 @pytest.mark.parametrize(("m", "runs"), [(32, 2000), (200, 2000), (512, 2000)])
-def test_null_false_claims_of_nine_correlated_tests_at_5_percent(m, runs):
+def test_null_false_claims_of_eighteen_correlated_tests_at_5_percent(m, runs):
     rng = np.random.default_rng(m)
     grid = guess_grid(m)
     law = ScanLaw.of(tuple(grid.tolist()))
-    critical = critical_value(law, 0.05 / 9)
+    critical = np.tile(critical_values(law, 0.05 / 12), 3)
     claims = 0
     for _ in range(runs):
         coins = rng.random(m) < 0.5
@@ -43,15 +49,15 @@ def test_a_claim_in_the_simulation_is_a_positive_bound():
     rng = np.random.default_rng(8)
     grid = guess_grid(100)
     law = ScanLaw.of(tuple(grid.tolist()))
-    critical = critical_value(law, 0.05 / 9)
+    critical = critical_values(law, 0.05 / 12)
     seen = set()
-    for shift in np.linspace(0, 1.2, 30):
+    for shift in np.linspace(-1.2, 1.2, 60):
         coins = rng.random(100) < 0.5
         scores = rng.normal(size=100) + shift * coins
         claimed = bool((law.statistics(right_guesses(scores, coins, grid), 0.0) <= critical).any())
-        assert (scan_epsilon(scores, coins, splits=9).p_null <= 0.05) == claimed
-        seen.add(claimed)
-    assert seen == {True, False}
+        assert (scan_epsilon(scores, coins, splits=12).p_null <= 0.05) == claimed
+        seen.add((claimed, shift > 0))
+    assert len(seen) == 4
 
 
 @pytest.mark.parametrize("levels", [1, 2, 5])
@@ -60,7 +66,7 @@ def test_null_false_claims_with_ties_and_members_first_at_5_percent(levels):
     m, runs = 128, 1500
     grid = guess_grid(m)
     law = ScanLaw.of(tuple(grid.tolist()))
-    critical = critical_value(law, 0.05 / 3)
+    critical = critical_values(law, 0.05 / 4)
     claims = 0
     for run in range(runs):
         coins = np.sort(rng.random(m) < 0.5)[::-1]
@@ -69,8 +75,8 @@ def test_null_false_claims_with_ties_and_members_first_at_5_percent(levels):
     assert is_credible(claims, runs)
 
 
-@pytest.mark.parametrize("epsilon", [1.0, 3.0])
-def test_randomised_response_bound_exceeds_the_true_epsilon_at_5_percent(epsilon):
+@pytest.mark.parametrize(("epsilon", "direction"), [(1.0, 1), (3.0, 1), (1.0, -1)])
+def test_randomised_response_bound_exceeds_the_true_epsilon_at_5_percent(epsilon, direction):
     """The worst mechanism for the bound: each coin is answered right with probability e^eps / (1 + e^eps)."""
     rng = np.random.default_rng(int(epsilon))
     m, runs = 500, 2000
@@ -81,9 +87,11 @@ def test_randomised_response_bound_exceeds_the_true_epsilon_at_5_percent(epsilon
     for run in range(runs):
         coins = rng.random(m) < 0.5
         answers = coins ^ (rng.random(m) >= 1 / (1 + np.exp(-epsilon)))
-        best = float(law.statistics(right_guesses(answers.astype(float), coins, grid, run), epsilon).min())
-        if best not in p_values:
+        statistics = law.statistics(right_guesses(direction * answers, coins, grid, run), epsilon)
+        for best in {float(statistics[:3].min()), float(statistics[3:].min())} - p_values.keys():
             p_values[best] = law.crossing_probability(best, epsilon)
-        claims += p_values[best] <= 0.05 / 3  # a bound above epsilon needs this at the grid point epsilon
+        # A bound above epsilon needs this at the grid point epsilon.
+        shares = ((statistics[:3].min(), 0.05 / 4), (statistics[3:].min(), 0.05 / 12))
+        claims += any(p_values[float(best)] <= level for best, level in shares)
     assert is_credible(claims, runs)
     assert claims > 0

@@ -1,5 +1,6 @@
 import itertools
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stanch.audit.params import ORDERS
+from stanch.audit.params import DIRECT_ORDERS, ORDERS, REVERSED_ORDERS
 from stanch.audit.scan_test import (
     ScanLaw,
     epsilon_ceiling,
@@ -36,6 +37,20 @@ def test_golden_bounds_and_p_values(golden, dataset):
             if "p_null" in case:
                 assert result.p_null == pytest.approx(case["p_null"], rel=1e-4)
         assert found == pytest.approx(case["lower"], abs=1e-12), case
+
+
+@pytest.mark.parametrize("data", ["d1", "d2"])
+def test_a_leak_in_the_other_direction_has_the_same_bound(dataset, data):
+    """What unlearning leaves: members score lower than all others."""
+    scores, coins = dataset(data, 512)
+    direct = scan_epsilon(scores, coins, orders=DIRECT_ORDERS, splits=12)
+    reversed_ = scan_epsilon(-scores, coins, orders=REVERSED_ORDERS, splits=4)  # three orders share a part: 12 in all
+    for order, other in zip(direct.per_order, reversed_.per_order, strict=True):
+        assert other == replace(order, order=f"reversed_{order.order}")
+    assert scan_epsilon(-scores, coins, orders=DIRECT_ORDERS).lower == 0
+    found = scan_epsilon(-scores, coins)
+    assert found.lower > 1
+    assert found.p_null < 1e-15
 
 
 def test_golden_statistic_and_crossing_probability(golden, dataset):
@@ -162,6 +177,9 @@ def test_guess_directions():
     assert guess_correctness(scores, coins, "out").tolist() == [True, False, True, False]
     # median 0.5: distances 2.5, 0.5, 0.5, 4.5; guesses OUT IN IN OUT from the farthest
     assert guess_correctness(scores, coins, "two_sided").tolist() == [True, True, False, False]
+    assert guess_correctness(scores, coins, "reversed_in").tolist() == [False, True, False, True]
+    assert guess_correctness(scores, coins, "reversed_out").tolist() == [False, True, False, True]
+    assert guess_correctness(scores, coins, "reversed_two_sided").tolist() == [False, False, True, True]
 
 
 def test_a_score_at_the_median_is_guessed_out_and_last():
@@ -182,7 +200,7 @@ def test_a_result_is_that_of_its_best_order_and_pays_for_every_test():
     found = scan_epsilon(scores, coins, splits=9)
     assert [order.order for order in found.per_order] == list(ORDERS)
     assert found.lower == max(order.lower for order in found.per_order)
-    assert found.p_null == 9 * min(order.p_null for order in found.per_order)
+    assert found.p_null == min((9, 9, 9, 27, 27, 27)[i] * order.p_null for i, order in enumerate(found.per_order))
     assert (found.m, found.ceiling) == (64, epsilon_ceiling(64, 0.05 / 9))
     assert scan_epsilon(scores, coins, alpha=0.2, splits=9).ceiling == epsilon_ceiling(64, 0.2 / 9)
     noise = scan_epsilon(rng.normal(size=64), coins, splits=900)
@@ -220,7 +238,7 @@ def test_raw_bits_of_the_tie_breaker_are_pinned():
         (np.zeros(40), np.zeros(40, dtype=bool), {}),
         (np.zeros(40), np.arange(39) < 10, {}),
         (np.zeros(40), np.arange(40), {}),
-        (np.zeros(40), np.arange(40) < 10, {"splits": 2}),
+        (np.zeros(40), np.arange(40) < 10, {"splits": 3}),
         (np.zeros((40, 1)), np.arange(40)[:, None] < 10, {}),
         (np.zeros(40), np.arange(40) < 10, {"alpha": 0.0}),
         (np.zeros(40), np.arange(40) < 10, {"alpha": 1.0}),
@@ -236,4 +254,4 @@ def test_default_split_covers_all_orders():
     rng = np.random.default_rng(3)
     coins = rng.random(100) < 0.5
     scores = rng.normal(size=100) + coins
-    assert scan_epsilon(scores, coins) == scan_epsilon(scores, coins, splits=len(ORDERS))
+    assert scan_epsilon(scores, coins) == scan_epsilon(scores, coins, splits=4)

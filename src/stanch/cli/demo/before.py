@@ -85,6 +85,7 @@ def _plant(scene: Scene, workspace: Workspace, source: Path, name: str, base: Pa
     plan_file, out = scene.path(f"{name}.plan.json"), scene.path(f"{name}.train.jsonl")
     scene.command(
         f"data canaries plan {source.name} --n {sizes.coins} --secret-length {SECRET_LENGTH} --alpha {ALPHA} "
+        f"--secrets {EXPOSURE_SECRETS} --candidates {EXPOSURE_CANDIDATES} "
         f"--tokenizer BASE --out {plan_file.name}"
     )
     dataset = open_dataset_of(workspace, source)
@@ -145,7 +146,7 @@ def _audit(scene: Scene, name: str) -> tuple[Audited, dict[str, Any]]:
     base, model, out = base_model(scene), scene.folder / name, scene.path(f"{name}.report")
     scene.command(
         f"audit run {name} --base BASE --plan {name}.plan.json --data {name}.train.jsonl --holdout held-out.jsonl "
-        f"--secrets {EXPOSURE_SECRETS} --candidates {EXPOSURE_CANDIDATES} --tree-budget {TREE_BUDGET} --values 0 "
+        f"--tree-budget {TREE_BUDGET} --values 0 "
         f"--alpha {ALPHA} --detectable-auc {DETECTABLE_AUC} --min-power {MIN_POWER} --out {out.name}"
     )
     with scene.workspace("dana") as workspace:
@@ -154,11 +155,16 @@ def _audit(scene: Scene, name: str) -> tuple[Audited, dict[str, Any]]:
             scene.folder / "held-out.jsonl",
         )  # fmt: skip
         order = AuditOrder(
-            model, lambda: load_scorer(model, base), lambda: load_base(model, base), material, audit_params(), out
+            model,
+            lambda: load_scorer(model, base),
+            lambda scorer: load_base(scorer, base),
+            material,
+            audit_params(),
+            out,
         )
         audited = run_audit(workspace, order, progress=scene.progress)
     report = audited.result.report
-    for line in describe(report, out, model).splitlines()[:-1]:
+    for line in describe(report).splitlines():
         scene.say(f"      {line}")
     found: dict[str, Any] = {"verdict": str(report.verdict), "reasons": [str(reason) for reason in report.reasons]}
     if report.epsilon is not None:

@@ -5,12 +5,13 @@ from pathlib import Path
 
 GATE = """# The demo's gate. Its thresholds fit few rows and coins.
 # A production policy for a partner asks for more: max_extraction_rate 0.001 (about 3,000 rows), detectable_auc 0.60
-# with min_power 0.80 (512 coins).
+# with min_power 0.80 (512 coins), and 10 secrets.
 [gate]
 release_context = "partner"
 max_extraction_rate = 0.03
 min_rows = 100
 max_extractable_secrets = 0
+min_secrets = 4
 max_epsilon_lower_bound = 0.5
 min_coins = 100
 detectable_auc = 0.70
