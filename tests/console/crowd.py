@@ -11,7 +11,7 @@ from seating import alarm
 from stanch.gateway import budgets
 from stanch.ledger import Act, Credential, denied, intent, new_act_id, outcome
 from stanch.store.schema.access import api_key, grant, principal
-from stanch.store.schema.gateway import budget_drawn, budget_use
+from stanch.store.schema.gateway import budget_use, budget_window
 from stanch.terms import ArtifactRef, Digest
 from stanch.watch.alert import AlertState
 from stanch.workspace.verbs_alerts import Change, find_alerts, move_alert, raise_alarms
@@ -54,10 +54,10 @@ def add_crowd(tables, names, now_ms):
         for row in budgets.rows(budgets.Amounts(requests=1 + at % 7, tokens=1000 + at), now_ms)
         if row[2] and budgets.Limits().of(row[0]) is not None
     ]
-    drawn = [(name, model, f"{at:032x}") for name in names[::4] for at in range(8)]
+    drawn = [(name, model, "protected-windows", f"{at:032x}") for name in names[::4] for at in range(8)]
     with tables.write() as connection:
         for table, rows in (
-            (principal, people), (grant, held), (api_key, keys), (budget_use, used), (budget_drawn, drawn)
+            (principal, people), (grant, held), (api_key, keys), (budget_use, used), (budget_window, drawn)
         ):  # fmt: skip
             tables.insert(connection, table, rows)
 

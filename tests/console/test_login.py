@@ -1,15 +1,18 @@
 """The ways in and out: one-time links, sessions, forged requests, headers."""
 
+import asyncio
 import re
 from html import unescape
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from seating import ADDRESS, post
+from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from stanch.console.app import build_app
-from stanch.errors import NotPermitted
+from stanch.console.login import read_body
+from stanch.errors import InvalidInput, NotPermitted
 from stanch.ledger import decode_entry
 from stanch.workspace.verbs_access import Newcomer, register_newcomer
 from stanch.workspace.verbs_console import make_token
@@ -198,3 +201,15 @@ def test_a_page_asks_to_sign_in_and_comes_back_to_the_whole_address(seat, path):
 def test_a_form_whose_session_has_ended_comes_back_to_its_page(seated, referer, target):
     answer = seated.client().post("/principals/p_x/grants", headers=OWN | {"Referer": referer})
     assert parse_qs(urlsplit(answer.headers["location"]).query) == {"next": [target]}
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr("stanch.console.login.BODY_SECONDS", 0.1)
+    sent = [{"type": "http.request", "body": b"a=1", "more_body": True}]
+
+    async def receive():
+        return sent.pop() if sent else await asyncio.Event().wait()
+
+    asked = Request({"type": "http", "method": "POST", "headers": []}, receive)
+    with pytest.raises(InvalidInput, match="within"):
+        asyncio.run(asyncio.wait_for(read_body(asked), 5))

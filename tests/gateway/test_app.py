@@ -109,7 +109,7 @@ def test_a_leaking_whole_answer_is_empty(ask, workspace):
     assert answer.json["choices"][0]["message"]["content"] == ""
     outcome = entries(workspace)[-1][2]
     assert (outcome["verdict"], outcome["drawn"], outcome["released"]) == ("block", 0, 0)
-    assert outcome["attempted"] == 1
+    assert outcome["attempted"] == 2
 
 
 async def _stall(writer):

@@ -6,7 +6,9 @@ import pytest
 
 from stanch.cli.gateway import _BUDGETS
 from stanch.gateway.budgets import (
+    CUT,
     DAY_MS,
+    DRAWN,
     MINUTE_MS,
     Amounts,
     Budget,
@@ -18,6 +20,8 @@ from stanch.gateway.budgets import (
 )
 from stanch.gateway.problem import QuotaExhausted
 from stanch.store import open_tables
+from stanch.store.schema.gateway import budget_drawn
+from stanch.workspace.verbs_serve import BudgetReset
 
 LIMITS = Limits(requests_per_minute=3, tokens_per_day=100, protected_windows=2)
 NOON = 20_000 * DAY_MS + DAY_MS // 2
@@ -30,8 +34,8 @@ def budgets(tmp_path):
     tables.close()
 
 
-def charge(tokens=10, at=NOON, who="p_a", model="m"):
-    return Charge(who, model, Amounts(tokens=tokens), at)
+def charge(tokens=10, at=NOON, who="p_a", model="m", index=""):
+    return Charge(who, model, Amounts(tokens=tokens), at, index=index)
 
 
 def reserve(budgets, one, limits=LIMITS):
@@ -41,7 +45,7 @@ def reserve(budgets, one, limits=LIMITS):
 
 def settle(budgets, one, tokens, drawn=()):
     with budgets.tables.write() as connection:
-        return budgets.settle(connection, one, Amounts(tokens=tokens), drawn)
+        return budgets.settle(connection, one, Amounts(tokens=tokens), {DRAWN: drawn}).get(DRAWN)
 
 
 def used(budgets, who="p_a"):
@@ -95,6 +99,50 @@ def test_protected_windows_are_a_set_that_only_grows(budgets):
     assert used(budgets)["m", "protected-windows", 0] == 2
     with pytest.raises(QuotaExhausted):
         reserve(budgets, charge(at=NOON + 800 * DAY_MS))
+
+
+def test_models_of_one_index_have_one_cap(budgets):
+    old, new, other = (charge(model=model, index=index) for model, index in (("m", "i"), ("n", "i"), ("m", "j")))
+    settle(budgets, reserve(budgets, old), 1, ["aa", "bb"])
+    for one in (old, new):
+        with pytest.raises(QuotaExhausted) as refused:
+            reserve(budgets, one)
+        assert refused.value.budget == DRAWN
+    reserve(budgets, other)
+    assert used(budgets)["i", DRAWN, 0] == 2
+    budgets.name_corpora({"n": "i"})
+    reset(budgets, DRAWN, "n")
+    reserve(budgets, old)
+
+
+def test_windows_that_were_counted_by_model_are_taken_over_once_and_reset_for_good(budgets):
+    with budgets.tables.write() as connection:
+        for fingerprint in ("aa", "bb"):
+            connection.execute(budget_drawn.insert().values(principal="p_a", model="m", fingerprint=fingerprint))
+    for _ in range(2):
+        budgets.name_corpora({"m": "i"})
+        assert used(budgets) == {("i", DRAWN, 0): 2}
+    with pytest.raises(QuotaExhausted):
+        reserve(budgets, charge(model="n", index="i"))
+    reset(budgets, DRAWN)
+    budgets.name_corpora({"m": "i"})
+    reserve(budgets, charge(model="n", index="i"))
+
+
+@pytest.mark.parametrize(("limits", "most"), [(LIMITS, 16), (Limits(cut_windows=3), 3)])
+def test_answers_are_cut_for_so_many_windows(budgets, limits, most):
+    def cut(*windows):
+        with budgets.tables.write() as connection:
+            return budgets.settle(connection, charge(), Amounts(), {DRAWN: [], CUT: windows})
+
+    cut(*(f"{at}" for at in range(most - 1)), "0")
+    reserve(budgets, charge(), limits)
+    assert cut("0", "last") == {CUT: Grown(most - 1, most)}
+    with pytest.raises(QuotaExhausted) as refused:
+        reserve(budgets, charge(at=NOON + 400 * DAY_MS), limits)
+    assert refused.value.budget == CUT
+    reset(budgets, CUT)
+    reserve(budgets, charge(), limits)
 
 
 def test_vectors_are_counted_by_the_day_and_bits_ever_too(budgets):
@@ -161,14 +209,9 @@ def test_a_minute_that_begins_a_day_is_counted_apart_from_the_day(budgets):
         reserve(budgets, charge(at=midnight + MINUTE_MS), limits)
 
 
-class Order:
-    def __init__(self, budget):
-        self.principal, self.models, self.budget, self.reason = "p_a", ("m",), budget, "why"
-
-
-def reset(budgets, budget):
+def reset(budgets, budget, model="m"):
     with budgets.tables.write() as connection:
-        budgets.reset(connection, Order(budget))
+        budgets.reset(connection, BudgetReset("p_a", (model,), budget, "why"))
 
 
 def test_a_reset_budget_is_empty_and_requests_on_their_way_give_nothing_back(budgets):

@@ -6,7 +6,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from answers import CLEAN, ROW, cut, leaks
+from answers import CLEAN, ROW, cut, leaks, whole
 from saying import SAY, said_whole
 from serving import DIALECTS, key_of
 from test_serve import make, running, settings
@@ -29,6 +29,8 @@ class Model(BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         dialect = self.path.rpartition("/")[2]
+        if dialect == "completions":
+            return self._chat(body)
         if dialect == "embeddings":
             data = [{"object": "embedding", "index": at, "embedding": VECTOR} for at in range(len(body["input"]))]
             return self._answer(json.dumps({"object": "list", "data": data}).encode(), "application/json")
@@ -42,6 +44,16 @@ class Model(BaseHTTPRequestHandler):
                               for one in (events[:-2] if question == "cut" else events))  # fmt: skip
             return self._answer(stream, "text/event-stream; charset=utf-8")
         return self._answer(json.dumps(said_whole(dialect, channel, said)).encode(), "application/json")
+
+    def _chat(self, body):
+        """Reason, and call a tool; then answer."""
+        if body["messages"][-1]["role"] == "tool":
+            thought = body["messages"][1]["reasoning_content"]
+            message, why = {"content": f"You thought: {thought}"}, "stop"
+        else:
+            message = said_whole("chat", "arguments", '{"q": "rain"}')["choices"][0]["message"]
+            message, why = message | {"content": None, "reasoning_content": "Rain?", "reasoning": "Rain?"}, "tool_calls"
+        self._answer(json.dumps(whole(message, why)).encode(), "application/json")
 
     def _answer(self, data, media):
         self.send_response(200)
@@ -163,3 +175,27 @@ def test_the_anthropic_client_is_told_of_a_failure_and_of_a_wrong_key(place, mes
         pytest.raises(anthropic.AuthenticationError),
     ):
         said(client.messages, "clean", stream=False)
+
+
+def test_an_answer_of_the_gateway_is_taken_back_in_the_next_turn(client):
+    tools = [{"type": "function", "function": {"name": "search"}}]
+    said = [{"role": "user", "content": "Will it rain?"}]
+    first = client.chat.completions.create(model="bot", messages=said, tools=tools).choices[0].message
+    assert first.reasoning_content == "Rain?"
+    call = first.tool_calls[0]
+    said += [first, {"role": "tool", "tool_call_id": call.id, "content": "No."}]
+    second = client.chat.completions.create(model="bot", messages=said, tools=tools).choices[0].message
+    assert second.content == "You thought: Rain?"
+    # As who reads a stream puts the call together.
+    said[1] = first.model_dump(exclude_unset=True) | {
+        "tool_calls": [call.model_dump(exclude_unset=True) | {"index": 0}]
+    }
+    client.chat.completions.create(model="bot", messages=said, tools=tools)
+
+
+def test_the_query_of_the_beta_api_says_nothing(messages):
+    asked = {"model": "bot", "max_tokens": 99, "messages": [{"role": "user", "content": "clean"}]}
+    assert messages.create(**asked, extra_query={"beta": "true"}).content[0].text == CLEAN
+    anthropic = pytest.importorskip("anthropic")
+    with pytest.raises(anthropic.BadRequestError, match="query"):
+        messages.create(**asked, extra_query={"beta": "false"})

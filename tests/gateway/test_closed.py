@@ -55,7 +55,7 @@ def run_sql(workspace, statement):
         connection.execute(statement)
 
 
-@pytest.mark.parametrize("table", ["budget_use", "budget_drawn", "budget_reset", "budget_lowered", "act_lease"])
+@pytest.mark.parametrize("table", ["budget_use", "budget_window", "budget_reset", "budget_lowered", "act_lease"])
 def test_a_table_that_is_gone(place, guard, table):
     workspace, key = place
     answer, reached = asked(workspace, guard, key, lambda: run_sql(workspace, text(f"DROP TABLE {table}")))

@@ -199,7 +199,9 @@ def told(guard, cell):
     body = answer(said)[2]
     if not cell.stream:
         taken = reader.read_whole(body.decode())
-        return read_answer(200, "", rebuild_whole(guard, reader, taken, writer, "inc_1", 0)[0].decode())
+        return read_answer(
+            200, "", rebuild_whole(guard, reader, taken, writer, "inc_1", 0, budget_key=b"k" * 32)[0].decode()
+        )
     stream, frames = Stream(guard, reader, writer, b"k" * 32), []
     for event in EventParser().feed(body):
         if not (stream.is_blocked or stream.is_ended):

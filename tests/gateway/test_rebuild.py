@@ -46,7 +46,7 @@ def rebuilt(guard, answer, asked=None):
     reader = OpenAiReader(asked, is_chat=is_chat)
     taken = reader.read_whole(json.dumps(answer))
     writer = (ChatWriter if is_chat else CompletionsWriter)(HEADER, asked)
-    body, tally = rebuild_whole(guard, reader, taken, writer, "inc_1", 0)
+    body, tally = rebuild_whole(guard, reader, taken, writer, "inc_1", 0, budget_key=b"k" * 32)
     return json.loads(body), tally
 
 
@@ -285,7 +285,7 @@ def test_any_json_is_taken_or_refused_with_the_one_error(guard, value, is_whole)
     if is_whole and taken.finished:
         for part in taken.parts:
             taken.finished.setdefault(part.channel.choice, "stop")
-        json.loads(rebuild_whole(guard, reader, taken, ChatWriter(HEADER, request()), "", 0)[0])
+        json.loads(rebuild_whole(guard, reader, taken, ChatWriter(HEADER, request()), "", 0, budget_key=b"k" * 32)[0])
 
 
 @settings(max_examples=40, deadline=None)
@@ -318,7 +318,7 @@ def test_an_unknown_or_wrong_field_is_named(changes, named):
 def test_what_is_forwarded_was_read_and_has_a_limit():
     sent = json.loads(forwarded(request(user="ana", temperature=0.5), "inner"))
     assert sent == {**ASKED, "model": "inner", "max_tokens": 4096, "temperature": 0.5}
-    assert json.loads(forwarded(request(max_completion_tokens=7), "inner"))["max_completion_tokens"] == 7
+    assert json.loads(forwarded(request(max_completion_tokens=7), "inner"))["max_tokens"] == 7
 
 
 def test_events_that_come_together_are_judged_together_and_say_the_same(guard):

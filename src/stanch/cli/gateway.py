@@ -8,7 +8,14 @@ from stanch.cli.frame import Group, Result, current
 from stanch.errors import NotFound
 from stanch.terms import JsonValue
 
-_BUDGETS = ("requests", "tokens", "vectors", "bits", "protected-windows")  # a test compares them with the gateway's
+_BUDGETS = (
+    "requests",
+    "tokens",
+    "vectors",
+    "bits",
+    "protected-windows",
+    "cut-windows",
+)  # a test compares them with the gateway's
 
 
 @click.group(cls=Group)

@@ -61,7 +61,11 @@ THREATS = (
         (
             Control("a bound on what anybody can learn", "stanch tune run", "stanch tune verify"),
             Control("membership, exposure and reconstruction are tested", "stanch audit run", "stanch audit verify"),
+            Control("answers are cut for few protected passages in all, since each cut shows one",
+                    "stanch gateway serve", "stanch gateway budgets"),
         ),
+        "who lets the model repeat a passage learns from the cut that it is protected, of as many as the budget of "
+        "cut windows allows, and of own terms without a limit, with an alert when they are many; "
         "an audit of few canaries sees only large breaks; attributes and inversion are not tested, which it says",
         (
             "AML.T0024", "AML.T0024.000", "AML.T0024.001", "NISTAML.032", "NISTAML.033", "EDPB 28/2024 55(i)",

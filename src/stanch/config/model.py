@@ -184,6 +184,12 @@ class GatewayModelSection(GuardSettings, frozen=True, forbid_unknown_fields=True
         digest: The digest of the model that the server has loaded.
         upstream: Where its server answers: ``https://…``, or ``http://…`` of this very machine.
         upstream_name: What the server calls it; empty: the same as clients do.
+        upstream_key: Where the bearer token lies that the server asks for.
+        upstream_authority: PEM file of the authorities that the server's certificate has to come from, relative to the
+            workspace. Empty: those of the system.
+        upstream_certificate: PEM file of the certificate and chain that the server is shown, relative to the workspace.
+            Empty: none.
+        upstream_private_key: PEM file of that certificate's key. Empty: it stands in the same file.
         dialects: What the server speaks.
         dimensions: How many numbers an embedding of its has; the dialect ``embeddings`` needs it.
         vocabulary: How many tokens it knows; log-probabilities are charged by it.
@@ -200,6 +206,10 @@ class GatewayModelSection(GuardSettings, frozen=True, forbid_unknown_fields=True
     digest: Sha256
     upstream: Text
     upstream_name: str = ""
+    upstream_key: SecretReference | None = None
+    upstream_authority: str = ""
+    upstream_certificate: str = ""
+    upstream_private_key: str = ""
     dialects: tuple[Literal["chat", "completions", "embeddings", "responses", "messages"], ...] = (
         "chat",
         "completions",
@@ -220,10 +230,14 @@ class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         otlp_endpoint: URL of an OpenTelemetry collector (OTLP over HTTP), without `/v1/…`. Empty: nothing is sent.
         certificate: PEM file of its TLS certificate and chain, relative to the workspace. Empty: no TLS.
         private_key: PEM file of the certificate's key, relative to the workspace.
+        trusted_proxies: Addresses and networks of the proxies before it, such as `10.0.0.0/24`. Whoever asks is then
+            the last address in their `X-Forwarded-For` that is none of these. Empty: whoever connects.
         requests_per_minute: Requests of one principal to one model.
         tokens_per_day: Tokens of one principal and one model, prompt and answer together.
-        protected_windows: Windows of training text that one principal may draw from one model, ever.
-            0: one in ten thousand, at least 8 and at most 256.
+        protected_windows: Windows of training text that one principal may draw, ever, from all models of one index
+            together. 0: one in ten thousand, at least 8 and at most 256.
+        cut_windows: Windows of it for which a principal's answers may be cut or changed, ever: each tells that it is
+            protected. 0: eight for each that may be drawn.
         vectors_per_day: Embeddings that one principal may get from one model; they cannot be guarded.
         logprob_bits_per_day: Information in log-probabilities that one principal may get from one model, in bits.
         logprob_bits_in_total: The same, until somebody resets it. 0 here or there: no log-probabilities.
@@ -242,9 +256,11 @@ class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     otlp_endpoint: str = ""
     certificate: str = ""
     private_key: str = ""
+    trusted_proxies: tuple[Text, ...] = ()
     requests_per_minute: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 60
     tokens_per_day: Annotated[int, msgspec.Meta(ge=1, le=10**12)] = 1_000_000
     protected_windows: Annotated[int, msgspec.Meta(ge=0, le=10**6)] = 0
+    cut_windows: Annotated[int, msgspec.Meta(ge=0, le=10**7)] = 0
     vectors_per_day: Annotated[int, msgspec.Meta(ge=0, le=10**9)] = 10_000
     logprob_bits_per_day: Annotated[int, msgspec.Meta(ge=0, le=10**12)] = 0
     logprob_bits_in_total: Annotated[int, msgspec.Meta(ge=0, le=10**12)] = 0

@@ -18,6 +18,7 @@ from stanch.store.host import is_loopback
 from stanch.workspace.verbs_console import note_sign_in, require_no_administrator
 
 MAX_FORM = 1 << 20
+BODY_SECONDS = 30.0
 _MOST_FIELDS = 64
 _ATTEMPT = "attempt"
 
@@ -58,16 +59,20 @@ async def read_form(request: Request) -> dict[str, str]:
 
 
 async def read_body(request: Request) -> bytes:
-    """Return the body of a request, at most 1 MiB of it.
+    """Return the body of a request, at most 1 MiB of it, which must be there in time.
 
     Raises:
-        InvalidInput: It is longer.
+        InvalidInput: It is longer, or late.
     """
     data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > MAX_FORM:
-            raise InvalidInput(f"expected at most {MAX_FORM} bytes")
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                data += chunk
+                if len(data) > MAX_FORM:
+                    raise InvalidInput(f"expected at most {MAX_FORM} bytes")
+    except TimeoutError:
+        raise InvalidInput(f"expected the whole request within {BODY_SECONDS:g} seconds") from None
     return bytes(data)
 
 

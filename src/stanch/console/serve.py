@@ -8,6 +8,7 @@ from collections.abc import Callable
 from stanch.errors import InvalidInput, MissingExtraError
 from stanch.store.host import is_loopback
 from stanch.workspace import Workspace
+from stanch.workspace.connection import Patient
 from stanch.workspace.listening import listening, serve_until, tls_context
 
 DRAIN_SECONDS = 5
@@ -57,5 +58,6 @@ def run_console(
         access_log=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=DRAIN_SECONDS,
     )  # fmt: skip
     config.load()
+    config.http_protocol_class = type("Connection", (Patient, config.http_protocol_class), {})
     config.ssl = context
     asyncio.run(serve_until(stop, uvicorn.Server(config), lambda: ready(address), listener))

@@ -6,7 +6,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Generic, TypeVar
 
@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from stanch.access import Session
 from stanch.errors import StoreError
-from stanch.gateway.budgets import Amounts, Charge, Grown, Limits
+from stanch.gateway.budgets import NO_WINDOWS, Amounts, Budget, Charge, Grown, Limits
 from stanch.gateway.desk import Desk, network_of, note
 from stanch.gateway.dialect import Dialect
 from stanch.gateway.exchange import Exchange
@@ -62,11 +62,12 @@ class Act(ABC, Generic[R]):
         self._given = prepared
         self._since = time.monotonic()
         self._dropped: Counter[str] = Counter()
-        self._grown = Grown()
+        self._grown: dict[Budget, Grown] = {}
         self._marked = self._watermark().state
         self._charge = Charge(
-            prepared.session.principal, str(prepared.model.ref.digest), self._reserved(), desk.budgets.now_ms()
-        )
+            prepared.session.principal, str(prepared.model.ref.digest), self._reserved(), desk.budgets.now_ms(),
+            index=prepared.model.index,
+        )  # fmt: skip
 
     async def run(self) -> None:
         """Do the act: decide, charge and record, forward and check, settle and record.
@@ -80,6 +81,7 @@ class Act(ABC, Generic[R]):
             GuardError: The guard failed; likewise.
         """
         given = self._given
+        self._refuse_exhausted()
         intent = await self._intent()
         try:
             for again in (True, True, False):
@@ -93,6 +95,7 @@ class Act(ABC, Generic[R]):
                     session = await asyncio.to_thread(self._desk.authenticate, given.exchange.credential())
                     given = self._given = replace(given, session=session)
         except QuotaExhausted as error:
+            self._desk.exhausted.note(self._charge, error.budget)
             self._desk.metrics.refusals.labels(error.budget).inc()
             raise
         finally:
@@ -101,6 +104,14 @@ class Act(ABC, Generic[R]):
                 self._trace(sys.exception())
             with contextlib.suppress(StoreError):  # what was drawn is durable; the next request at the limit is refused
                 await self._tell_drawn()
+
+    def _refuse_exhausted(self) -> None:
+        """Refuse what a budget refused just now, before anything of it is looked at."""
+        given, desk = self._given, self._desk
+        if row := desk.exhausted.find(self._charge):
+            desk.exhausted.count(self.kind[0], given.session, given.model.ref, row)
+            desk.metrics.refusals.labels(row).inc()
+            raise QuotaExhausted(row)
 
     async def _attempt(self, intent: dict[str, JsonValue]) -> None:
         given, desk = self._given, self._desk
@@ -139,9 +150,9 @@ class Act(ABC, Generic[R]):
         """Return what the guard said, if it was asked."""
         return ""
 
-    def _drawn(self) -> Iterable[str]:
-        """Return keyed fingerprints of the protected windows that were drawn so far."""
-        return ()
+    def _windows(self) -> Mapping[Budget, Iterable[str]]:
+        """Return keyed fingerprints of the windows of training text that were drawn so far, and cut."""
+        return NO_WINDOWS
 
     def _watermark(self) -> Watermark:
         """Return under which watermark the answer is asked for; what is no text carries none."""
@@ -192,15 +203,17 @@ class Act(ABC, Generic[R]):
             )  # fmt: skip
 
     async def _tell_drawn(self) -> None:
-        """Record that the principal's protected windows reached 50, 80 or 100 percent of their limit just now."""
-        given, grown = self._given, self._grown
-        limit = given.limits.protected_windows
-        if percent := grown.crossed(limit):
-            payload: dict[str, JsonValue] = {
-                "principal": self._charge.principal, "percent": percent, "used": grown.after, "limit": limit
-            }  # fmt: skip
-            telling = asyncio.to_thread(note, self._desk.workspace, DRAWN_KIND, payload, given.model.ref)
-            await asyncio.shield(telling)
+        """Record that the principal's windows of training text reached 50, 80 or 100 percent of a limit just now."""
+        given = self._given
+        for budget, grown in self._grown.items():
+            limit = given.limits.of(budget) or 0
+            if percent := grown.crossed(limit):
+                payload: dict[str, JsonValue] = {
+                    "principal": self._charge.principal, "budget": budget, "percent": percent, "used": grown.after,
+                    "limit": limit,
+                }  # fmt: skip
+                telling = asyncio.to_thread(note, self._desk.workspace, DRAWN_KIND, payload, given.model.ref)
+                await asyncio.shield(telling)
 
     async def _act(self, _ref: EntryRef) -> Done[None]:
         self.is_begun = True
@@ -213,13 +226,17 @@ class Act(ABC, Generic[R]):
         return Done(None, self._outcome(), settle=self._settle)
 
     def _settle(self, connection: Connection) -> None:
-        self._grown = self._desk.budgets.settle(connection, self._charge, self._used(), self._drawn())
+        used = self._used()
+        self._grown = self._desk.budgets.settle(connection, self._charge, used, self._windows())
+        self._desk.exhausted.forget(self._charge, used)
 
     @contextlib.asynccontextmanager
     async def _asked(self, media: str) -> AsyncIterator[AsyncIterator[bytes]]:
         given, watermark = self._given, self._watermark()
         body = forwarded(given.request, given.model.upstream_name)
-        asking = self._upstream.ask(given.model.url(given.dialect), body, media=media, more=watermark.headers(body))
+        asking = self._upstream.ask(
+            given.model.url(given.dialect), body, media=media, more=watermark.headers(body), papers=given.model.papers
+        )
         async with asking as call:
             self._marked = watermark.seen(call.values(HEADER.encode()), body)
             yield call

@@ -5,19 +5,20 @@ import contextlib
 import functools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from stanch.crypto import hmac_sha256
+from stanch.errors import ExternalError
 from stanch.gateway.act import Act, Prepared
-from stanch.gateway.budgets import Amounts
+from stanch.gateway.budgets import CUT, DRAWN, Amounts, Budget
 from stanch.gateway.desk import INFER, LOGPROBS, Desk
 from stanch.gateway.dialect import Header, Reader, Usage, Writer
 from stanch.gateway.exchange import new_id
 from stanch.gateway.logprobs import bits_of
 from stanch.gateway.probe import texts_of
-from stanch.gateway.problem import UpstreamFailed
+from stanch.gateway.problem import UpstreamFailed, UpstreamTimeout
 from stanch.gateway.rebuild import Stream, Tally, rebuild_whole
 from stanch.gateway.request import GenerateRequest
 from stanch.gateway.sse import KEEP_ALIVE, Event, EventParser
@@ -56,6 +57,7 @@ class Answering(Act[GenerateRequest]):
         self._stream: Stream | None = None
         self._tally = Tally()
         self._whole = b""
+        self._is_open = False  # whether a server writes, or wrote, a whole answer that nobody has counted
         self._first_ms = -1
         self._written = time.monotonic()
         self._guard_seconds = 0.0
@@ -95,7 +97,7 @@ class Answering(Act[GenerateRequest]):
 
     def _used(self) -> Amounts:
         tally, stream = self._tally, self._stream
-        completion = tally.completion_tokens()
+        completion = self._most_tokens if self._is_open else tally.completion_tokens()
         if tally.usage is None or (stream is not None and not stream.is_whole):
             # Nobody has counted it to its end: each character may be a token.
             completion = max(completion, min(tally.scanned, self._most_tokens))
@@ -113,8 +115,8 @@ class Answering(Act[GenerateRequest]):
     def _verdict(self) -> str:
         return str(self._tally.action)
 
-    def _drawn(self) -> Iterable[str]:
-        return self._tally.drawn
+    def _windows(self) -> Mapping[Budget, Iterable[str]]:
+        return {DRAWN: self._tally.drawn, CUT: self._tally.attempted}
 
     def _probe(self) -> dict[str, JsonValue]:
         """Flag the prompt; of a long one only for those who may ask. The others are refused, and that is recorded."""
@@ -156,15 +158,21 @@ class Answering(Act[GenerateRequest]):
                 await self._given.exchange.write_stream(b"".join(frames))
 
     async def _fetch_whole(self) -> None:
-        async with self._asked("application/json") as pieces:
-            text = await read_whole(pieces)
+        self._is_open = True
+        try:
+            async with self._asked("application/json") as pieces:
+                text = await read_whole(pieces)
+        except ExternalError as error:
+            self._is_open = isinstance(error, UpstreamTimeout)
+            raise
         taken = self._reader.read_whole(text)
         # A long answer takes as long as a stream of it; the others are not kept waiting.
         began = time.perf_counter()
         self._whole, self._tally = await asyncio.to_thread(
             rebuild_whole, self._given.model.guard, self._reader, taken, self._writer, self._incident,
-            self._prompt_size(),
+            self._prompt_size(), budget_key=self._desk.audit_key,
         )  # fmt: skip
+        self._is_open = False
         self._guard_seconds = time.perf_counter() - began
 
     @contextlib.contextmanager
@@ -214,10 +222,12 @@ class Answering(Act[GenerateRequest]):
             self._stream.count()
         runs, repeated = tally.repetition()
         findings: dict[str, JsonValue] = dict(sorted(tally.findings.items()))
+        labels = {dictionary.label for dictionary in self._given.model.guard.policy.dictionaries}
         payload = super()._outcome() | {
             "verdict": str(tally.action), "findings": findings, "scanned": tally.scanned, "released": tally.released,
             "answer": tally.digest(self._desk.audit), "prompt_tokens": self._prompt_tokens(),
-            "completion_tokens": tally.completion_tokens(), "drawn": len(tally.drawn), "attempted": tally.attempted,
+            "completion_tokens": tally.completion_tokens(), "drawn": len(tally.drawn),
+            "attempted": len(tally.attempted), "terms": sum(tally.findings[label] for label in labels),
             **self._lone(), "folded_chars": tally.folded_chars, "runs": runs, "repeated": repeated,
             "first_ms": self._first_ms,
         }  # fmt: skip

@@ -15,7 +15,6 @@ from stanch.errors import NotAuthenticated, NotFound, StanchError
 from stanch.gateway.act import Act, Prepared
 from stanch.gateway.answering import Answering, Speech
 from stanch.gateway.budgets import Limits
-from stanch.gateway.certified import NotCertified
 from stanch.gateway.desk import Desk
 from stanch.gateway.dialect import Dialect
 from stanch.gateway.dialect_messages import MessagesReader, MessagesWriter
@@ -150,32 +149,38 @@ class Gateway:
         await exchange.answer(b'{"status":"ready"}')
 
     async def _look_ready(self) -> None:
-        """Return if policies are confirmed, the log takes entries, certificates hold, guards work, servers answer."""
+        """Return if policies are confirmed, the log takes entries, and one model at least can be answered for.
+
+        Whoever balances load takes a server out for a 503: one model's server that is down does not end the others.
+        """
         try:
             await asyncio.to_thread(self.desk.authority.policies)
             await asyncio.to_thread(self.desk.check_writable)
-            await asyncio.to_thread(self._check_certificates)
-            await asyncio.to_thread(self._check_guards)
-            await asyncio.gather(*(self.upstream.probe(url) for url in {one.upstream for one in self.models.values()}))
+            lacking = await asyncio.gather(*map(self._lacking, self.models.values()))
+            for name, error in zip(self.models, lacking, strict=True):
+                self.desk.metrics.ready.labels(name).set(error is None)
+            if None not in lacking:
+                raise NotReady("no model can be answered for", why="; ".join(str(error) for error in lacking))
         finally:
             self._looked_at = time.monotonic()
 
-    def _check_certificates(self) -> None:
-        for model in self.models.values():
-            if model.certificate is not None:
-                try:
-                    model.certificate.check(self.desk.workspace.now())
-                except NotCertified as lacking:
-                    # Whoever balances load takes a server out for a 503; a 403 would be about who asks.
-                    raise NotReady(lacking.what, why=lacking.why, next_step=lacking.next_step) from lacking
+    async def _lacking(self, model: ServedModel) -> StanchError | None:
+        """Return why a model cannot be answered for: its certificate, its guard or its server."""
+        try:
+            await asyncio.to_thread(self._check_model, model)
+            await self.upstream.probe(model.upstream, model.papers)
+        except StanchError as error:
+            return error
+        return None
 
-    def _check_guards(self) -> None:
-        """Take a word through each guard: its engines, its index and its key are at hand."""
-        for model in self.models.values():
-            try:
-                check_text(model.guard, "ready")
-            except GuardError as error:
-                raise NotReady("a guard does not work", why=error.why) from error
+    def _check_model(self, model: ServedModel) -> None:
+        """Look at a certificate, and take a word through a guard: its engines, its index and its key are at hand."""
+        if model.certificate is not None:
+            model.certificate.check(self.desk.workspace.now())
+        try:
+            check_text(model.guard, "ready")
+        except GuardError as error:
+            raise NotReady("a guard does not work", why=error.why) from error
 
     async def _tell_models(self, exchange: Exchange, wanted: str) -> None:
         """List the models that whoever asks may use; the others do not exist for it."""

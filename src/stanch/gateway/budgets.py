@@ -7,26 +7,31 @@ take turns on the database, so that many gateways cannot overspend together.
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
 from stanch.gateway.problem import QuotaExhausted
 from stanch.store import Tables
-from stanch.store.schema.gateway import budget_drawn, budget_reset, budget_use
+from stanch.store.schema.gateway import budget_corpus, budget_drawn, budget_reset, budget_use, budget_window
 from stanch.store.statement import run
 from stanch.workspace.verbs_serve import BudgetReset
 
 MINUTE_MS, DAY_MS = 60_000, 86_400_000
 WINDOWS = {"minute": MINUTE_MS, "day": DAY_MS, "total": 0}
 """Lengths of the windows of time in which use is counted anew; 0 never ends."""
-Budget = Literal["requests", "tokens", "vectors", "bits", "protected-windows"]
+Budget = Literal["requests", "tokens", "vectors", "bits", "protected-windows", "cut-windows"]
 DRAWN: Budget = "protected-windows"
+CUT: Budget = "cut-windows"
+CUT_FOR_DRAWN = 8
+"""So many windows may be cut for each that may be drawn, where the settings name no number. Most cuts are of two."""
 _KNOWN = (
     "SELECT 'used', budget, window_ms, used FROM budget_use WHERE principal = ? AND model = ? UNION ALL "
     "SELECT 'reset', budget, 0, count FROM budget_reset WHERE principal = ? AND model = ? UNION ALL "
     "SELECT 'lowered', '', requests_per_minute, tokens_per_day FROM budget_lowered WHERE principal = ? AND model = ?"
-    " UNION ALL SELECT 'drawn', '', 0, count(*) FROM budget_drawn WHERE principal = ? AND model = ?"
+    " UNION ALL SELECT 'window', budget, 0, count(*) FROM budget_window"
+    " WHERE principal = ? AND corpus = ? GROUP BY budget"
 )
 _CHARGE = (
     "INSERT INTO budget_use (principal, model, budget, window_ms, used) VALUES {} "
@@ -37,7 +42,18 @@ _SETTLE = (
     "UPDATE budget_use SET used = used + ? WHERE principal = ? AND model = ?"
     " AND ((budget = ? AND window_ms = ?) OR (budget = ? AND window_ms = ?) OR (budget = ? AND window_ms = ?))"
 )
-_DRAW = "INSERT INTO budget_drawn (principal, model, fingerprint) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+_REMEMBER = (
+    "INSERT INTO budget_window (principal, corpus, budget, fingerprint) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
+_COUNT = "SELECT count(*) FROM budget_window WHERE principal = ? AND corpus = ? AND budget = ?"
+_NAME = (
+    "INSERT INTO budget_corpus (model, corpus) VALUES (?, ?) ON CONFLICT (model) DO UPDATE SET corpus = excluded.corpus"
+)
+NO_WINDOWS: Mapping[Budget, Iterable[str]] = MappingProxyType({})
+_TAKE_OVER = (
+    "INSERT INTO budget_window (principal, corpus, budget, fingerprint)"
+    " SELECT principal, ?, ?, fingerprint FROM budget_drawn WHERE model = ? ON CONFLICT DO NOTHING"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +64,8 @@ class Limits:
         requests_per_minute: Requests.
         tokens_per_day: Tokens of prompts and answers.
         protected_windows: Distinct windows of training text, until somebody resets them.
+        cut_windows: Distinct windows of it that answers were cut or changed for: each tells that it is protected. None:
+            eight for each that may be drawn.
         vectors_per_day: Embeddings.
         bits_per_day: Information in log-probabilities.
         bits_in_total: The same, until somebody resets it; so are the other totals.
@@ -73,11 +91,14 @@ class Limits:
     vectors_per_minute: int | None = None
     vectors_in_total: int | None = None
     bits_per_minute: int | None = None
+    cut_windows: int | None = None
 
     def of(self, row: str) -> int | None:
         """Return the limit of what a row counts, such as ``tokens/day``."""
         if row == DRAWN:
             return self.protected_windows
+        if row == CUT:
+            return CUT_FOR_DRAWN * self.protected_windows if self.cut_windows is None else self.cut_windows
         budget, _, window = row.partition("/")
         limit: int | None = getattr(self, f"{budget}_{'in' if window == 'total' else 'per'}_{window}", None)
         return limit
@@ -116,6 +137,7 @@ class Charge:
         amounts: How much was reserved.
         at_ms: When; it says which windows of time were charged.
         resets: How often each budget had been reset by then.
+        index: Digest of the index of the model's training text; models of one index share their windows.
     """
 
     principal: str
@@ -123,11 +145,20 @@ class Charge:
     amounts: Amounts
     at_ms: int
     resets: frozenset[tuple[str, int]] = frozenset()
+    index: str = ""
+
+    @property
+    def corpus(self) -> str:
+        """Under which name windows are counted."""
+        return self.index or self.model
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What was used of one budget in the window of time that began at ``window_ms`` (0: ever)."""
+    """What was used of one budget in the window of time that began at ``window_ms`` (0: ever).
+
+    Of windows of training text ``model`` is the digest of their index.
+    """
 
     model: str
     budget: str
@@ -136,7 +167,7 @@ class Use:
 
 
 class Grown(NamedTuple):
-    """How many protected windows a principal had drawn before a request, and has now."""
+    """How many windows of training text a principal had drawn, or had cut, before a request, and has now."""
 
     before: int = 0
     after: int = 0
@@ -164,10 +195,11 @@ class Budgets:
         Raises:
             QuotaExhausted: One of the budgets does not have that much left; the caller's transaction is to be undone.
         """
-        known = _Known.read(connection, charge.principal, charge.model)
+        known = _Known.read(connection, charge)
         limits = known.lower(limits)
-        if known.drawn >= limits.protected_windows:
-            raise QuotaExhausted(DRAWN)
+        for kind in (DRAWN, CUT):
+            if known.windows.get(kind, 0) >= (limits.of(kind) or 0):
+                raise QuotaExhausted(kind)
         charged: list[tuple[str, int, int]] = []
         for row, start, amount in rows(charge.amounts, charge.at_ms):
             if amount and (limit := limits.of(row)) is not None:
@@ -178,8 +210,10 @@ class Budgets:
         _add(connection, charge, known, charged)
         return replace(charge, resets=known.resets)
 
-    def settle(self, connection: Connection, charge: Charge, used: Amounts, drawn: Iterable[str] = ()) -> Grown:
-        """Correct the charge to what was used, and remember which protected windows were drawn.
+    def settle(
+        self, connection: Connection, charge: Charge, used: Amounts, seen: Mapping[Budget, Iterable[str]] = NO_WINDOWS
+    ) -> dict[Budget, Grown]:
+        """Correct the charge to what was used, and remember which windows of training text were drawn, and which cut.
 
         A budget that was reset meanwhile keeps what was used since.
         """
@@ -192,21 +226,29 @@ class Budgets:
             if change and budget not in same:
                 windows = [part for window in WINDOWS for part in (f"{budget}/{window}", _start(window, at_ms))]
                 run(connection, _SETTLE, (change, *who, *windows))
-        fresh = set(drawn)
-        if not fresh:
-            return Grown()
-        before = self._drawn(connection, charge)
-        for fingerprint in fresh:
-            run(connection, _DRAW, (*who, fingerprint))
-        return Grown(before, self._drawn(connection, charge))
+        grown: dict[Budget, Grown] = {}
+        for kind, fingerprints in seen.items():
+            if fresh := sorted(set(fingerprints)):
+                key = (charge.principal, charge.corpus, kind)
+                before = run(connection, _COUNT, key)[0][0]
+                for fingerprint in fresh:
+                    run(connection, _REMEMBER, (*key, fingerprint))
+                grown[kind] = Grown(before, run(connection, _COUNT, key)[0][0])
+        return grown
+
+    def name_corpora(self, corpora: Mapping[str, str]) -> None:
+        """Say which index stands before each model, by digest, and take over windows that were counted by model."""
+        with self.tables.write() as connection:
+            for model, corpus in corpora.items():
+                run(connection, _NAME, (model, corpus))
+                run(connection, _TAKE_OVER, (corpus, DRAWN, model))
 
     def reset(self, connection: Connection, order: BudgetReset) -> None:
         """Set what a principal has used of one budget to nothing; requests on their way give nothing back to it."""
         principal, budget = order.principal, order.budget
         for model in order.models:
-            if budget == DRAWN:
-                mine = (budget_drawn.c.principal == principal) & (budget_drawn.c.model == model)
-                connection.execute(delete(budget_drawn).where(mine))
+            if budget in {DRAWN, CUT}:
+                self._forget_windows(connection, principal, model, budget)
                 continue
             names = [f"{budget}/{window}" for window in WINDOWS]
             mine = (budget_use.c.principal == principal) & (budget_use.c.model == model)
@@ -215,6 +257,15 @@ class Budgets:
             counted = update(budget_reset).filter_by(**key).values(count=budget_reset.c.count + 1)
             if not connection.execute(counted).rowcount:
                 connection.execute(insert(budget_reset).values(**key, count=1))
+
+    @staticmethod
+    def _forget_windows(connection: Connection, principal: str, model: str, budget: str) -> None:
+        window, corpus = budget_window.c, select(budget_corpus.c.corpus).where(budget_corpus.c.model == model)
+        mine = (window.principal == principal) & (window.budget == budget)
+        connection.execute(delete(budget_window).where(mine & ((window.corpus == model) | window.corpus.in_(corpus))))
+        if budget == DRAWN:  # else the next start would bring them back
+            old = budget_drawn.c
+            connection.execute(delete(budget_drawn).where((old.principal == principal) & (old.model == model)))
 
     def restore(
         self, connection: Connection, used: Mapping[tuple[str, str, str, int], int], since_ms: int, *, ever: bool
@@ -250,18 +301,14 @@ class Budgets:
         """Return what a principal has used in the windows of time that are kept."""
         with self.tables.read() as connection:
             found = connection.execute(select(budget_use).where(budget_use.c.principal == principal)).all()
-            drawn = connection.execute(
-                select(budget_drawn.c.model, func.count())
-                .where(budget_drawn.c.principal == principal)
-                .group_by(budget_drawn.c.model)
+            window = budget_window.c
+            windows = connection.execute(
+                select(window.corpus, window.budget, func.count())
+                .where(window.principal == principal)
+                .group_by(window.corpus, window.budget)
             ).all()
         timed = [Use(row.model, row.budget, row.window_ms, row.used) for row in found]
-        return tuple(sorted([*timed, *(Use(model, DRAWN, 0, count) for model, count in drawn)], key=repr))
-
-    def _drawn(self, connection: Connection, charge: Charge) -> int:
-        who = (charge.principal, charge.model)
-        count: int = run(connection, "SELECT count(*) FROM budget_drawn WHERE principal = ? AND model = ?", who)[0][0]
-        return count
+        return tuple(sorted([*timed, *(Use(corpus, kind, 0, count) for corpus, kind, count in windows)], key=repr))
 
 
 def default_protected_windows(keys: int) -> int:
@@ -274,21 +321,23 @@ class _Known(NamedTuple):
 
     Attributes:
         used: By row and beginning of the window.
-        drawn: How many protected windows it drew.
+        windows: How many windows of training text it drew, and had cut.
         resets: How often each budget was reset.
         lowered: Requests a minute and tokens a day, as an act of containment lowered them.
     """
 
     used: dict[tuple[str, int], int]
-    drawn: int
+    windows: dict[str, int]
     resets: frozenset[tuple[str, int]]
     lowered: tuple[int, int] | None
 
     @classmethod
-    def read(cls, connection: Connection, principal: str, model: str) -> "_Known":
+    def read(cls, connection: Connection, charge: Charge) -> "_Known":
         used: dict[tuple[str, int], int] = {}
-        resets, drawn, lowered = set[tuple[str, int]](), 0, None
-        for kind, budget, first, second in run(connection, _KNOWN, (principal, model) * 4):
+        windows: dict[str, int] = {}
+        resets, lowered = set[tuple[str, int]](), None
+        who = (charge.principal, charge.model)
+        for kind, budget, first, second in run(connection, _KNOWN, (*who * 3, charge.principal, charge.corpus)):
             match kind:
                 case "used":
                     used[budget, first] = second
@@ -296,9 +345,9 @@ class _Known(NamedTuple):
                     resets.add((budget, second))
                 case "lowered":
                     lowered = (first, second)
-                case "drawn":
-                    drawn = second
-        return cls(used, drawn, frozenset(resets), lowered)
+                case "window":
+                    windows[budget] = second
+        return cls(used, windows, frozenset(resets), lowered)
 
     def lower(self, limits: Limits) -> Limits:
         """Return the limits as an act of containment lowered them; it never raises one."""

@@ -7,10 +7,14 @@ from typing import Any
 
 from stanch.errors import MissingExtraError
 from stanch.gateway.exchange import LEAF, MAX_HEADERS, Receive, Scope, Send
+from stanch.workspace.connection import Networks, Patient
 
 
-def connection_class() -> type[asyncio.Protocol]:
+def connection_class(proxies: Networks = ()) -> type[asyncio.Protocol]:
     """Return what uvicorn makes of each connection.
+
+    Args:
+        proxies: Whose connections are many clients'.
 
     Raises:
         MissingExtraError: uvicorn or httptools is not installed.
@@ -20,11 +24,13 @@ def connection_class() -> type[asyncio.Protocol]:
     except ImportError as error:
         raise MissingExtraError("gateway") from error
 
-    class Connection(HttpToolsProtocol):
+    class Connection(Patient, HttpToolsProtocol):
         """Ends a connection that says on and on what is no body: a head, extensions of chunks, trailers.
 
         Trailers are read and forgotten, and the application is told the client's verified certificate.
         """
+
+        spared = proxies
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as its base
             super().connection_made(transport)

@@ -14,6 +14,7 @@ from stanch.access.authenticator import Authenticator, Credential
 from stanch.crypto import hmac_prf, hmac_sha256
 from stanch.errors import ExternalError, StanchError
 from stanch.gateway.budgets import Budgets
+from stanch.gateway.exhausted import Exhausted
 from stanch.gateway.metrics import Metrics
 from stanch.gateway.probe import Probes
 from stanch.gateway.standing import Known, SessionJudge, judge_of
@@ -43,6 +44,7 @@ class Desk:
         authority: The policies, confirmed every second.
         budgets: What each principal has used.
         refusals: Requests of unknown people.
+        exhausted: Budgets that were found used up.
         audit_key: Makes the digests of what was drawn.
         audit: Makes the digests of prompts and answers in the log, so that nobody else can test a guess.
         metrics: What a monitoring system may read.
@@ -57,6 +59,7 @@ class Desk:
     authority: Authority
     budgets: Budgets
     refusals: "Refusals"
+    exhausted: Exhausted
     audit_key: bytes
     audit: Callable[[bytes], bytes]
     metrics: Metrics
@@ -74,10 +77,11 @@ class Desk:
         audit_key = hmac_sha256(pepper, b"stanch/gateway/v1/audit")
         metrics = Metrics()
         metrics.watch_queue(lambda: workspace.ledger.waiting)
+        budgets = Budgets(ground.tables, clock=ground.clock)
         return cls(
             workspace, authenticator_of(workspace),
             Authority(ground.tables, people.directory, refresh_ms=_REFRESH_MS, clock=ground.clock),
-            Budgets(ground.tables, clock=ground.clock), Refusals(workspace),
+            budgets, Refusals(workspace), Exhausted(workspace, now_ms=budgets.now_ms),
             audit_key, hmac_prf(audit_key), metrics, Probes(hmac_sha256(pepper, b"stanch/gateway/v1/probe")),
             Windows(Features(hmac_sha256(pepper, b"stanch/gateway/v1/window")), ground.clock), Known(),
             Telemetry(endpoint) if (endpoint := workspace.config.gateway.otlp_endpoint) else None,
@@ -164,6 +168,7 @@ class Desk:
         finally:
             self.windows.put_back(told)
         self.refusals.flush()
+        self.exhausted.flush()
 
     def check_writable(self) -> None:
         """Return if the log's database takes a change now.

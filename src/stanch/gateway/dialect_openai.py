@@ -16,7 +16,9 @@ from stanch.terms import JsonValue
 
 FILTERED = "content_filter"
 CONTENT, TEXT = "content", "text"
-_FINISHES = frozenset({"stop", "length", "tool_calls", "function_call", FILTERED})
+_FINISHES = {one: one for one in ("stop", "length", "tool_calls", "function_call", FILTERED)}
+_FINISHES |= {"eos_token": "stop", "stop_sequence": "stop"}  # as text-generation-inference says it
+_TEXT_KIND = "text_completion"
 _ROLES = frozenset({"assistant"})
 _TEXTS = ("reasoning_content", "reasoning", "refusal")
 _MAX_CALLS = 128
@@ -49,21 +51,21 @@ class OpenAiReader:
         if event.data == "[DONE]":
             return Taken(is_last=True)
         dropped = self.dropped.total()
-        kinds = frozenset({"chat.completion.chunk" if self._is_chat else "text_completion"})
-        taken = self._read(event.data, kinds, holder="delta")
+        taken = self._read(event.data, "chat.completion.chunk", "delta")
         if (only := taken.only_part) is not None and self.dropped.total() == dropped:
             self._repeated.learn(event, only)
         return taken
 
     def read_whole(self, data: str) -> Taken:
         """Read a whole answer."""
-        return self._read(data, frozenset({"chat.completion" if self._is_chat else "text_completion"}), "message")
+        return self._read(data, "chat.completion", "message")
 
-    def _read(self, data: str, kinds: frozenset[str], holder: str) -> Taken:
+    def _read(self, data: str, kind: str, holder: str) -> Taken:
         fields, taken = read_fields(data, self.dropped), Taken()
         if fields.has("error"):
             raise UpstreamFailed("the model's server answered with an error")
-        fields.closed("object", kinds)
+        # text-generation-inference calls a chat by the other name, too.
+        fields.closed("object", frozenset({kind, _TEXT_KIND} if self._is_chat else {_TEXT_KIND}))
         fields.skip("id", "created", "model", "system_fingerprint")
         for choice in fields.objects("choices", most=self._request.choices):
             self._read_choice(choice, holder, taken)
@@ -79,8 +81,8 @@ class OpenAiReader:
                 taken.parts += self._read_message(index, message, taken)
         elif (text := choice.text("text")) is not None:
             taken.parts.append(Part(Channel(index, TEXT), text))
-        if (finish := choice.closed("finish_reason", _FINISHES)) is not None:
-            taken.finished[index] = finish
+        if (finish := choice.closed("finish_reason", frozenset(_FINISHES))) is not None:
+            taken.finished[index] = _FINISHES[finish]
         most = self._request.alternatives
         if most is not None:
             entries = taken.entries.setdefault(Channel(index, CONTENT if self._is_chat else TEXT), [])

@@ -42,8 +42,8 @@ class Fields:
         return value
 
     def closed(self, name: str, allowed: frozenset[str]) -> str | None:
-        """Take a member of a closed set."""
-        value = self.text(name)
+        """Take a member of a closed set; nothing between the quotes is none, as some servers write it."""
+        value = self.text(name) or None
         if value is not None and value not in allowed:
             raise unexpected(f"{self._path}.{name}")
         return value

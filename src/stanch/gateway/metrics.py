@@ -44,6 +44,10 @@ class Metrics:
             name("guard"), "Of each model: the digest of its guard, and what that looks for besides the recognisers.",
             ("model", "digest", "windows", "canaries", "terms"), registry=registry,
         )  # fmt: skip
+        self.ready = Gauge(
+            name("model_ready"), "Of each model: whether it could be answered for when readiness was last asked for.",
+            ("model",), registry=registry,
+        )  # fmt: skip
         self._queue = Gauge(name("queue_depth"), "Entries that wait to be written.", registry=registry)
 
     def tell_guard(self, model: str, digest: str, policy: GuardPolicy) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from stanch.gateway.budgets import default_protected_windows
 from stanch.gateway.certified import RequiredCertificate
 from stanch.gateway.dialect import Dialect
+from stanch.gateway.upstream import NO_PAPERS, Papers
 from stanch.gateway.watermark import NO_WATERMARK, Watermark
 from stanch.guard import Guard
 from stanch.terms import ArtifactRef, JsonValue
@@ -27,6 +28,7 @@ class ServedModel:
         certificate: The leak certificate without which nothing is answered.
         watermark: Under which watermark its server is asked to write.
         guard_facts: What the guard was made of; the log says it when the gateway starts.
+        papers: What its server is shown.
     """
 
     name: str
@@ -41,10 +43,16 @@ class ServedModel:
     certificate: RequiredCertificate | None = None
     watermark: Watermark = NO_WATERMARK
     guard_facts: dict[str, JsonValue] = field(default_factory=dict)
+    papers: Papers = NO_PAPERS
 
     def url(self, dialect: Dialect) -> str:
         """Return the URL of one endpoint of its server."""
         return f"{self.upstream.rstrip('/')}/v1/{'chat/completions' if dialect == 'chat' else dialect}"
+
+    @property
+    def index(self) -> str:
+        """The digest of the index of its training text; empty if there is none."""
+        return str(self.guard_facts.get("index", ""))
 
     @property
     def protected_windows(self) -> int:

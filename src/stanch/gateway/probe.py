@@ -20,7 +20,10 @@ PREFIX, NEAR_EQUAL, HOUR = 200, 5, 3600.0
 MAX_DEPTH = 64
 """How deep lists and objects of a request may be nested in each other."""
 _MOST_PREFIXES = 100_000
-_TEXTS = frozenset({"content", "text", "prompt", "input", "output", "thinking", "instructions", "system", "suffix"})
+_TEXTS = frozenset({
+    "content", "text", "prompt", "input", "output", "thinking", "reasoning", "reasoning_content", "instructions",
+    "system", "suffix",
+})  # fmt: skip
 _CONVERSATIONS = frozenset({"messages", "input", "prompt"})
 
 

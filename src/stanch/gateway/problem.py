@@ -30,6 +30,18 @@ class UpstreamTimeout(UpstreamFailed):
     http_status = 503
 
 
+class UpstreamBusy(UpstreamFailed):
+    """The model's server answers as much as it can."""
+
+    http_status = 503
+
+
+class UpstreamRefused(UpstreamFailed):
+    """The model's server says that it cannot answer such a request: too long, or for what it lacks."""
+
+    http_status = 400
+
+
 class QuotaExhausted(NotPermitted):
     """A budget of the principal is used up."""
 
@@ -65,6 +77,8 @@ class UnsupportedMedia(InvalidInput):
 _CODES: tuple[tuple[type[StanchError], str, str], ...] = (
     (UpstreamProtocol, "upstream_protocol", "The model's server sent something that cannot be checked."),
     (UpstreamTimeout, "upstream_timeout", "The model's server did not answer in time."),
+    (UpstreamBusy, "upstream_busy", "The model's server answers as much as it can."),
+    (UpstreamRefused, "upstream_refused", "The model's server does not take such a request."),
     (UpstreamFailed, "upstream_failed", "The model's server failed."),
     (QuotaExhausted, "budget_exhausted", "A budget is used up."),
     (NotAuthenticated, "unauthenticated", "Who asks could not be established."),

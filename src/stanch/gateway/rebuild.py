@@ -21,8 +21,9 @@ from stanch.gateway.problem import UpstreamProtocol
 from stanch.gateway.repetition import Repetition
 from stanch.gateway.sse import Event
 from stanch.gateway.voice import Voice
-from stanch.guard import ENCODED_TRAINING_TEXT, TRAINING_TEXT, Action, Guard, Step, check_text
-from stanch.scan import fold_text
+from stanch.guard import BORDER, ENCODED_TRAINING_TEXT, TRAINING_TEXT, Action, Guard, Step, check_text
+from stanch.scan import SpanIndex, fold_text
+from stanch.scan.fold import CodePoints
 from stanch.terms import Finding
 
 MAX_ANSWER = 4 << 20
@@ -44,7 +45,7 @@ class Tally:
         findings: How many findings of each kind.
         usage: The model server's own count, if it gave one.
         drawn: Keyed fingerprints of the protected windows of which at least half was released.
-        attempted: How many protected windows were stopped before that.
+        attempted: Those of the protected windows for which the answer was cut or changed before that.
         entries: How many tokens' log-probabilities were released.
         surprisal: Their sum, negated, in hundredths.
         folded_chars: Folded characters that were compared with the index of training text.
@@ -58,7 +59,7 @@ class Tally:
     findings: Counter[str] = field(default_factory=Counter)
     usage: Usage | None = None
     drawn: set[str] = field(default_factory=set)
-    attempted: int = 0
+    attempted: set[str] = field(default_factory=set)
     entries: int = 0
     surprisal: int = 0
     folded_chars: int = 0
@@ -138,7 +139,7 @@ class Stream:
         self._writer = writer
         self._voices: dict[tuple[int, str], Voice] = {}
         self._gates: dict[Channel, LogprobGate] = {}
-        self._arguments: dict[Channel, list[str]] = {}
+        self._arguments: dict[Channel, tuple[Voice, list[str]]] = {}  # and what its guard let pass, which is held
         self._finished: dict[int, str] = {}
         self._begun: dict[int, str] = {}  # and what kind of place each is
         self._ending: set[int] = set()  # places that have ended, of which something is still held
@@ -165,6 +166,8 @@ class Stream:
         """
         for taken in self._read(events):
             if isinstance(taken, Part):
+                if not taken.text and taken.channel.choice in self._finished:
+                    continue
                 self._note_begun(taken.channel.choice, "")
                 if self._opening and not self._ending:
                     self._open()
@@ -176,6 +179,8 @@ class Stream:
 
     def _take(self, taken: Taken) -> None:
         self.tally.usage = taken.usage or self.tally.usage
+        # Some servers go on to say nothing of a choice that has ended, beside the usage.
+        taken.parts = [part for part in taken.parts if part.text or part.channel.choice not in self._finished]
         self._begin(taken)
         for channel, entries in taken.entries.items():
             text = "".join(part.text for part in taken.parts if part.channel == channel)
@@ -265,11 +270,12 @@ class Stream:
     def _push(self, part: Part) -> None:
         channel = part.channel
         self.tally.scan(part.text)
+        if self.is_blocked:
+            return
         if channel.field == ARGUMENTS:
             # Held whole: half a call is of no use to a client, and one that is ended must not run.
-            self._arguments.setdefault(channel, []).append(part.text)
-            return
-        if self.is_blocked:
+            held, texts = self._arguments.setdefault(channel, (Voice(self._guard), []))
+            texts += self._hold(held, held.say(channel, part.text))
             return
         key = _voice_of(self._reader, channel)
         if (voice := self._voices.get(key)) is None:
@@ -280,7 +286,7 @@ class Stream:
         """Hand on what steps of a voice released, place by place, and count it."""
         for step in steps:
             if step.findings:
-                self._note_drawn(voice, step.findings)
+                self._note_windows(voice, step.findings, voice.released)
             self.tally.note(step.action, step.findings)
             self.tally.held = max(self.tally.held, step.held_chars)
             first, *others = step.places()
@@ -288,6 +294,13 @@ class Stream:
             for text in others:
                 self._leave(voice.waiting.popleft())
                 self._release(voice, text)
+
+    def _hold(self, voice: Voice, steps: Iterable[Step]) -> Iterator[str]:
+        """Count what steps found in a text that is held whole, and yield what they let pass."""
+        for step in steps:
+            self._note_windows(voice, step.findings, 0)
+            self.tally.note(step.action, step.findings)
+            yield step.text
 
     def _release(self, voice: Voice, text: str) -> None:
         if not text:
@@ -323,24 +336,20 @@ class Stream:
         if self._opening and any(opened.choice == choice for opened in self._opening):
             self._open()
 
-    def _note_drawn(self, voice: Voice, findings: tuple[Finding, ...]) -> None:
-        """Count the windows of a copied run that was cut: those that the client can read at least half of."""
+    def _note_windows(self, voice: Voice, findings: tuple[Finding, ...], released: int) -> None:
+        """Count the windows of copied runs, of which so many code points are out: drawn if half of one can be read."""
         index = self._guard.policy.index
         for finding in findings:
-            self.tally.attempted += finding.kind == ENCODED_TRAINING_TEXT  # nothing of an encoded run is out
-            if index is None or finding.kind != TRAINING_TEXT:
+            if index is None or finding.kind not in _TRAINING:
                 continue
-            run = fold_text(voice.slice(finding.start, finding.end), "index")
+            first, *second = _windows(index, finding, voice.slice(finding.start, finding.end))
             k, stride = index.params.k, index.params.stride
             # All but the last character of the first window has left the first stage, and a stride less of the second;
-            # the second stage may hold more of them back.
-            out = voice.released - finding.start
-            for start, released in ((0, k - 1), (stride, k - stride)):
-                if 2 * min(released, out - start) >= k:
-                    window = run[start : start + k]
-                    self.tally.drawn.add(hmac_sha256(self._budget_key, b"stanch/drawn/v1\x00" + window)[:8].hex())
-                else:
-                    self.tally.attempted += 1
+            # the second stage may hold more of them back. Nothing of an encoded run is out.
+            out = released - finding.start if second else 0
+            for window, start, left in ((first, 0, k - 1), *((window, stride, k - stride) for window in second)):
+                where = self.tally.drawn if 2 * min(left, out - start) >= k else self.tally.attempted
+                where.add(_fingerprint(self._budget_key, window))
 
     def _finish(self, choice: int, reason: str) -> None:
         """Flush what a choice says, or note that a place ends: in the next one of its kind the text may go on."""
@@ -350,11 +359,11 @@ class Stream:
             return
         self._finished[choice] = reason
         for channel in [known for known in self._arguments if known.choice == choice]:
-            text = "".join(self._arguments.pop(channel))
+            voice, texts = self._arguments.pop(channel)
             if not self.is_blocked:
-                checked = check_text(self._guard, text)
-                self.tally.note(checked.action, checked.findings)
-                self._write(channel, checked.text)
+                texts += self._hold(voice, voice.finish())
+            if not self.is_blocked:
+                self._write(channel, "".join(texts))
         if self._reader.has_choices:
             for (of, _), voice in self._voices.items():
                 if of == choice:
@@ -372,7 +381,7 @@ class Stream:
 
 
 def rebuild_whole(
-    guard: Guard, reader: Reader, taken: Taken, writer: Writer, incident: str, prompt: int
+    guard: Guard, reader: Reader, taken: Taken, writer: Writer, incident: str, prompt: int, *, budget_key: bytes
 ) -> tuple[bytes, Tally]:
     """Judge a whole answer before its first byte; if one channel is blocked, the whole answer is empty.
 
@@ -383,6 +392,7 @@ def rebuild_whole(
         writer: Writes it.
         incident: What a block would be called.
         prompt: The tokens of the prompt, where the server does not count them.
+        budget_key: Makes the fingerprints of protected windows.
 
     Raises:
         UpstreamProtocol: A choice has no end, or the answer is too long.
@@ -399,7 +409,7 @@ def rebuild_whole(
     for places in voices.values():
         checked = check_text(guard, *places.values())
         tally.note(checked.action, checked.findings)
-        tally.attempted += sum(finding.kind in _TRAINING for finding in checked.findings)
+        tally.attempted |= _attempted(guard, checked.findings, [*places.values()], budget_key)
         if all(channel.field != ARGUMENTS for channel in places):
             tally.note_compared(*checked.compared)
         for channel, kept in zip(places, checked.texts, strict=True):
@@ -417,6 +427,27 @@ def rebuild_whole(
         tally.release_entries(entries)
     used = Usage(taken.usage.prompt if taken.usage else prompt, tally.completion_tokens())
     return writer.whole(made, Ending(taken.finished, taken.end, used, incident if is_blocked else "")), tally
+
+
+def _attempted(guard: Guard, findings: tuple[Finding, ...], texts: list[str], budget_key: bytes) -> set[str]:
+    """Return fingerprints of the windows for which texts, judged together, were cut or changed."""
+    index, found = guard.policy.index, [finding for finding in findings if finding.kind in _TRAINING]
+    if index is None or not found:
+        return set()
+    points = CodePoints()  # the guard counts what this gives
+    text = points.push(BORDER.join(texts)) + points.finish()
+    windows = (_windows(index, finding, text[finding.start : finding.end]) for finding in found)
+    return {_fingerprint(budget_key, window) for of_one in windows for window in of_one}
+
+
+def _windows(index: SpanIndex, finding: Finding, text: str) -> tuple[bytes, ...]:
+    """Return the first two windows of a copied run, which made the guard act; of an encoded one, as it is written."""
+    folded, k, stride = fold_text(text, "index"), index.params.k, index.params.stride
+    return (folded,) if finding.kind == ENCODED_TRAINING_TEXT else (folded[:k], folded[stride : stride + k])
+
+
+def _fingerprint(key: bytes, window: bytes) -> str:
+    return hmac_sha256(key, b"stanch/drawn/v1\x00" + window)[:8].hex()
 
 
 def _voice_of(reader: Reader, channel: Channel) -> tuple[int, str]:

@@ -3,6 +3,7 @@
 Source: the share of repeated n-grams of Welleck et al., "Neural Text Generation With Unlikelihood Training" (2020).
 """
 
+import itertools
 import re
 
 _RUN = 4
@@ -44,7 +45,7 @@ class Repetition:
         self._waiting, self._size = [], 0
         if self._runs >= _MOST:
             return
-        words = _WORDS.findall(text)
+        words = [word[0] for word in itertools.islice(_WORDS.finditer(text), _MOST - self._runs + _RUN)]
         if words and not is_last and not text[-1].isspace() and len(words[-1]) < _LONGEST:
             self._waiting = [words.pop()]  # the word may go on
         words = self._last + words

@@ -101,6 +101,7 @@ class ToolCall(Strict, frozen=True):
     id: Name
     type: Literal["function"]
     function: CalledFunction
+    index: Annotated[int, Meta(ge=0, lt=128)] | None = None
 
 
 class Message(Strict, frozen=True):
@@ -110,6 +111,8 @@ class Message(Strict, frozen=True):
     content: Text | Annotated[list[TextPart], Meta(max_length=256)] | None = None
     name: Name | None = None
     refusal: Text | None = None
+    reasoning: Text | None = None
+    reasoning_content: Text | None = None
     tool_calls: Annotated[list[ToolCall], Meta(max_length=128)] | None = None
     tool_call_id: Name | None = None
 
@@ -180,9 +183,16 @@ class _Sampled(Strict, frozen=True, kw_only=True):
         """Whether the client wants a last frame with the usage."""
         return self.stream_options is not None and self.stream_options.include_usage
 
-    def _sent_as(self, model: str, limit: str, most: int) -> Self:
+    @property
+    def most_tokens(self) -> int:
+        """How many tokens one choice may have."""
+        return self.max_tokens or MAX_COMPLETION_TOKENS
+
+    def sent_as(self, model: str) -> Self:
+        """Return the request for the model's server; see :class:`GenerateRequest`."""
         options = StreamOptions(include_usage=True) if self.stream else None
-        return msgspec.structs.replace(self, model=model, user=None, stream_options=options, **{limit: most})
+        most = self.most_tokens
+        return msgspec.structs.replace(self, model=model, user=None, stream_options=options, max_tokens=most)
 
 
 class ChatRequest(_Sampled, frozen=True, kw_only=True):
@@ -214,13 +224,13 @@ class ChatRequest(_Sampled, frozen=True, kw_only=True):
 
     @property
     def most_tokens(self) -> int:
-        """How many tokens one choice may have."""
-        return self.max_completion_tokens or self.max_tokens or MAX_COMPLETION_TOKENS
+        """How many tokens one choice may have: both fields limit it."""
+        given = (self.max_tokens, self.max_completion_tokens)
+        return min((most for most in given if most is not None), default=MAX_COMPLETION_TOKENS)
 
     def sent_as(self, model: str) -> Self:
-        """Return the request for the model's server; see :class:`GenerateRequest`."""
-        limit = "max_completion_tokens" if self.max_completion_tokens else "max_tokens"
-        return self._sent_as(model, limit, self.most_tokens)
+        """Return the request for the model's server, with the one limit that every server reads."""
+        return msgspec.structs.replace(super().sent_as(model), max_completion_tokens=None)
 
 
 class CompletionRequest(_Sampled, frozen=True, kw_only=True):
@@ -239,15 +249,6 @@ class CompletionRequest(_Sampled, frozen=True, kw_only=True):
     def tool_names(self) -> frozenset[str]:
         """No tools are called here."""
         return frozenset()
-
-    @property
-    def most_tokens(self) -> int:
-        """How many tokens one choice may have."""
-        return self.max_tokens or MAX_COMPLETION_TOKENS
-
-    def sent_as(self, model: str) -> Self:
-        """Return the request for the model's server; see :class:`GenerateRequest`."""
-        return self._sent_as(model, "max_tokens", self.most_tokens)
 
 
 class EmbeddingsRequest(Strict, frozen=True):

@@ -21,12 +21,12 @@ from stanch.gateway.guarding import build_guard
 from stanch.gateway.model import ServedModel
 from stanch.gateway.monitor import monitor_server
 from stanch.gateway.rederive import rederive
-from stanch.gateway.upstream import Upstream
+from stanch.gateway.upstream import Papers, Upstream
 from stanch.gateway.watermark import Watermark
 from stanch.store.http import check_url
 from stanch.terms import ArtifactRef, Digest
 from stanch.workspace import Workspace
-from stanch.workspace.listening import listening, serve_until, tls_context
+from stanch.workspace.listening import listening, serve_until, tls_context, trusted_proxies
 
 DRAIN_SECONDS = 30
 _SWITCH_SECONDS = 0.0005
@@ -61,6 +61,7 @@ def build_gateway(workspace: Workspace) -> Gateway:
     for model in models.values():
         desk.metrics.tell_guard(model.name, model.guard_digest, model.guard.policy)
     by_digest = {str(model.ref.digest): limits[name] for name, model in models.items()}
+    desk.budgets.name_corpora({str(model.ref.digest): model.index for model in models.values() if model.index})
     rederive(desk.budgets, workspace.ledger.reader(), by_digest)
     return Gateway(desk, models, Upstream(), limits)
 
@@ -73,7 +74,7 @@ def limits_of(settings: GatewaySection, protected_windows: int) -> Limits:
         requests_per_day=settings.requests_per_day, requests_in_total=settings.requests_in_total,
         tokens_per_minute=settings.tokens_per_minute, tokens_in_total=settings.tokens_in_total,
         vectors_per_minute=settings.vectors_per_minute, vectors_in_total=settings.vectors_in_total,
-        bits_per_minute=settings.logprob_bits_per_minute,
+        bits_per_minute=settings.logprob_bits_per_minute, cut_windows=settings.cut_windows or None,
     )  # fmt: skip
 
 
@@ -103,9 +104,11 @@ def run_server(
     _allow_connections()
     host, port = listening(workspace, "gateway")
     context = tls_context(workspace, "gateway")
+    proxies = trusted_proxies(workspace)
     config = uvicorn.Config(
-        gateway, host=host, port=port, http=connection_class(), ws="none", lifespan="on", log_config=None,
-        access_log=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=DRAIN_SECONDS,
+        gateway, host=host, port=port, http=connection_class(proxies), ws="none", lifespan="on", log_config=None,
+        access_log=False, server_header=False, timeout_graceful_shutdown=DRAIN_SECONDS,
+        proxy_headers=bool(proxies), forwarded_allow_ips=[*map(str, proxies)],
     )  # fmt: skip
     config.load()
     config.ssl = context
@@ -161,4 +164,5 @@ def _model(workspace: Workspace, section: GatewayModelSection) -> ServedModel:
         section.name, ArtifactRef("model", section.name, Digest.parse(section.digest)), section.upstream,
         section.upstream_name or section.name, section.dialects, made.guard, made.digest, section.dimensions,
         section.vocabulary, certificate, Watermark.of(workspace.folder, section), made.facts,
+        Papers.of(workspace.folder, section),
     )  # fmt: skip

@@ -7,11 +7,19 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self, TypeAlias
 from urllib.parse import SplitResult
 
+from stanch.config import GatewayModelSection
+from stanch.errors import InvalidInput
 from stanch.gateway.call import Call
-from stanch.gateway.problem import UpstreamFailed, UpstreamProtocol, UpstreamTimeout
+from stanch.gateway.problem import UpstreamBusy, UpstreamFailed, UpstreamProtocol, UpstreamRefused, UpstreamTimeout
 from stanch.store.http import check_url
+from stanch.terms import SecretStr
+from stanch.workspace.secret import read_secret
+
+_Where: TypeAlias = tuple[SplitResult, ssl.SSLContext | None]
 
 MAX_WHOLE = 4 << 20
 _MOST_FREE = 256
@@ -34,6 +42,48 @@ class Patience:
     total: float = 600.0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Papers:
+    """What a model's server is shown, and whom it has to show itself as. Two are equal if they are one.
+
+    Attributes:
+        key: Its bearer token, if it asks for one.
+        tls: The authorities that it is believed by, and our certificate; None: the system's authorities, and none.
+    """
+
+    key: SecretStr | None = None
+    tls: ssl.SSLContext | None = None
+
+    @classmethod
+    def of(cls, folder: Path, section: GatewayModelSection) -> Self:
+        """Return what the settings of a workspace in ``folder`` say of one model.
+
+        Raises:
+            InvalidInput: The secret or a file cannot be used.
+        """
+        name = f"gateway.models: {section.name[:80]!r}:"
+        key, tls = None, None
+        if section.upstream_key is not None:
+            key = read_secret(section.upstream_key, folder, what=f"{name} upstream_key")
+            if not key.reveal().isascii():
+                raise InvalidInput(f"{name} upstream_key: expected ASCII")
+        if section.upstream_authority or section.upstream_certificate:
+            authority = folder / section.upstream_authority if section.upstream_authority else None
+            try:
+                tls = ssl.create_default_context(cafile=authority)
+                if section.upstream_certificate:
+                    private_key = section.upstream_private_key or section.upstream_certificate
+                    tls.load_cert_chain(folder / section.upstream_certificate, folder / private_key)
+            except (OSError, ssl.SSLError) as error:
+                raise InvalidInput(
+                    f"{name} upstream_authority or upstream_certificate cannot be used", why=type(error).__name__
+                ) from error
+        return cls(key, tls)
+
+
+NO_PAPERS = Papers()
+
+
 @dataclass(frozen=True, slots=True)
 class Upstream:
     """The way to the servers of models. Certificates are checked; no redirect, proxy or cookie is used.
@@ -42,21 +92,23 @@ class Upstream:
     """
 
     patience: Patience = Patience()
-    _free: dict[tuple[str, str], list[Call]] = field(default_factory=dict)
+    _free: dict[tuple[str, str, Papers], list[Call]] = field(default_factory=dict)
 
-    async def probe(self, url: str) -> None:
+    async def probe(self, url: str, papers: Papers = NO_PAPERS) -> None:
         """Return if a server says that it is well, or has nothing to say about it.
 
         Raises:
             UpstreamFailed: It cannot be reached, or says that it is not well.
             UpstreamProtocol: It answers something else than HTTP/1.1.
         """
-        async with self._call("GET", f"{url.rstrip('/')}/health", "accept: */*\r\n") as call:
+        async with self._call("GET", f"{url.rstrip('/')}/health", "accept: */*\r\n", papers) as call:
             if call.status >= 500:
                 raise UpstreamFailed("the model's server is not ready", why=f"status {call.status}")
 
     @contextlib.asynccontextmanager
-    async def ask(self, url: str, body: bytes, *, media: str, more: str = "") -> AsyncIterator[Call]:
+    async def ask(
+        self, url: str, body: bytes, *, media: str, more: str = "", papers: Papers = NO_PAPERS
+    ) -> AsyncIterator[Call]:
         """Send a request, with ``more`` lines in its head, and yield the answer, of the media type ``media``.
 
         Leaving the block before the answer's end ends the connection. Nothing that the server says about an error is
@@ -64,13 +116,15 @@ class Upstream:
 
         Raises:
             UpstreamTimeout: The server did not connect or answer in time.
-            UpstreamFailed: It refused, or the connection broke.
+            UpstreamRefused: It says that the request cannot be answered.
+            UpstreamBusy: It says that it answers as much as it can.
+            UpstreamFailed: It does not answer for another reason, or the connection broke.
             UpstreamProtocol: Its answer is of another type or encoding, or no HTTP/1.1.
         """
         headers = f"accept: {media}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n{more}"
-        async with self._call("POST", url, headers, body) as call:
+        async with self._call("POST", url, headers, papers, body) as call:
             if call.status != 200:
-                raise UpstreamFailed("the model's server refused", why=f"status {call.status}")
+                raise _refusal(call.status)
             if not _is_plain(call, media):
                 raise UpstreamProtocol("the model's server answered in another media type or encoding")
             yield call
@@ -82,13 +136,19 @@ class Upstream:
                 free.pop().end()
 
     @contextlib.asynccontextmanager
-    async def _call(self, method: str, url: str, headers: str, body: bytes = b"") -> AsyncIterator[Call]:
+    async def _call(
+        self, method: str, url: str, headers: str, papers: Papers, body: bytes = b""
+    ) -> AsyncIterator[Call]:
         """Send a request, and yield its answer once the head is there."""
         parts = _checked(url)
         target = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
         head = f"{method} {target} HTTP/1.1\r\nhost: {parts.netloc}\r\nuser-agent: stanch\r\n{headers}"
-        free = self._free.setdefault((parts.scheme, parts.netloc), [])
-        call = await self._answered(free, parts, f"{head}accept-encoding: identity\r\n\r\n".encode() + body)
+        if papers.key is not None:
+            head += f"authorization: Bearer {papers.key.reveal()}\r\n"
+        free = self._free.setdefault((parts.scheme, parts.netloc, papers), [])
+        call = await self._answered(
+            free, (parts, papers.tls), f"{head}accept-encoding: identity\r\n\r\n".encode() + body
+        )
         try:
             yield call
         except BaseException:
@@ -96,12 +156,12 @@ class Upstream:
             raise
         call.leave(lambda left: free.append(left) if len(free) < _MOST_FREE else left.end())
 
-    async def _answered(self, free: list[Call], parts: SplitResult, request: bytes) -> Call:
+    async def _answered(self, free: list[Call], where: _Where, request: bytes) -> Call:
         """Send a request, and return its call once the head of the answer is there."""
         call = _take(free)
         was_free = call is not None
         while True:
-            call = call or await self._connect(parts)
+            call = call or await self._connect(*where)
             call.send(request)
             try:
                 await call.head()
@@ -117,9 +177,9 @@ class Upstream:
             else:
                 return call
 
-    async def _connect(self, parts: SplitResult) -> Call:
+    async def _connect(self, parts: SplitResult, own: ssl.SSLContext | None) -> Call:
         """Connect to the first address of a server that answers; each has its share of the time."""
-        patience, tls = self.patience, _tls() if parts.scheme == "https" else None
+        patience, tls = self.patience, own or _tls() if parts.scheme == "https" else None
         host, port, error = str(parts.hostname), parts.port or (443 if tls else 80), OSError("the name has no address")
         try:
             async with asyncio.timeout(patience.connect):
@@ -135,6 +195,12 @@ class Upstream:
             raise UpstreamTimeout("the model's server did not answer in time") from late
         except OSError as lost:
             raise UpstreamFailed("the model's server cannot be reached", why=type(lost).__name__) from lost
+
+
+def _refusal(status: int) -> UpstreamFailed:
+    """Return the error for a status that is no answer; a client is told what it can do about it, and no more."""
+    kind = {400: UpstreamRefused, 413: UpstreamRefused, 422: UpstreamRefused, 429: UpstreamBusy, 503: UpstreamBusy}
+    return kind.get(status, UpstreamFailed)("the model's server refused", why=f"status {status}")
 
 
 def _take(free: list[Call]) -> Call | None:

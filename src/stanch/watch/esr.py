@@ -233,7 +233,8 @@ def read_rates(event: Event) -> Added:
         tokens, bits = (detail.prompt_tokens + detail.completion_tokens) / 1000, detail.logprob_bits / 1000
         if phase != "denied":
             return ((1, tokens), (4, bits))
-        return ((1, tokens), (2, 1.0), (3, float(detail.error == "budget-exhausted")), (4, bits))
+        refused = float(detail.refused)
+        return ((1, tokens), (2, refused), (3, refused * (detail.error == "budget-exhausted")), (4, bits))
     if event.kind.startswith(("gateway.", "watch.")):
         return ()
     column = 2 if phase == "denied" else 5

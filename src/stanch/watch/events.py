@@ -67,6 +67,8 @@ class Outcome(Struct, frozen=True, gc=False):
         entries: Tokens whose log-probabilities were released.
         surprisal: Sum of these, negated, in hundredths.
         error: Slug of the error that ended it.
+        terms: Findings of the owner's dictionaries.
+        refused: How many requests a refusal stands for.
     """
 
     verdict: _Text = ""
@@ -86,6 +88,8 @@ class Outcome(Struct, frozen=True, gc=False):
     entries: _Count = 0
     surprisal: _Count = 0
     error: _Text = ""
+    terms: _Count = 0
+    refused: _Count = 1
 
 
 class Window(Struct, frozen=True, gc=False):

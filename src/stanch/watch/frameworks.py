@@ -87,6 +87,7 @@ SIGNS: dict[tuple[str, str], Sign] = {
     )},
     ("D5", "lone index hits"): _RECITED,
     ("D6", "probing prompts"): Sign(_RECITED.maps),
+    ("D6", "own terms"): Sign(_INFERRED.maps),
     ("D7", "length"): Sign(),
     ("D7", "filtered share"): Sign(),
     ("D7", "repetition"): Sign(),

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ipaddress
 import signal
 import socket
 import ssl
@@ -11,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from stanch.errors import InvalidInput
 from stanch.store.host import is_loopback
+from stanch.workspace.connection import Networks
 from stanch.workspace.opening import Workspace
 
 Part: TypeAlias = Literal["gateway", "console"]
@@ -42,6 +44,20 @@ def listening(workspace: Workspace, part: Part) -> tuple[str, int]:
             next_step=f"set {part}.certificate and {part}.private_key",
         )
     return host, port
+
+
+def trusted_proxies(workspace: Workspace) -> Networks:
+    """Return the networks of the proxies whose ``X-Forwarded-For`` the gateway believes.
+
+    Raises:
+        InvalidInput: One of them is no network.
+    """
+    try:
+        return tuple(map(ipaddress.ip_network, workspace.config.gateway.trusted_proxies))
+    except ValueError as error:
+        raise InvalidInput(
+            "gateway.trusted_proxies: expected addresses and networks, such as 10.0.0.0/24", why=str(error)[:120]
+        ) from error
 
 
 def tls_context(workspace: Workspace, part: Part) -> ssl.SSLContext | None:

@@ -8,9 +8,9 @@ from sqlalchemy import ColumnElement, case, func, literal, select, tuple_
 from stanch.config import GatewaySection
 from stanch.console.desk import Call
 from stanch.console.pages.paging import Paged
-from stanch.store.schema.gateway import budget_drawn, budget_lowered, budget_use
+from stanch.store.schema.gateway import budget_lowered, budget_use, budget_window
 
-DRAWN = "protected-windows"
+DRAWN, CUT = "protected-windows", "cut-windows"
 MINUTE_MS, DAY_MS = 60_000, 86_400_000
 Share = Annotated[int, Meta(ge=0)]
 Cursor: TypeAlias = tuple[str, str, str, int]
@@ -61,18 +61,17 @@ def _cursor(text: str) -> Cursor:
 
 def _uses(call: Call, after: Cursor, *, principal: str = "", limit: int | None = None) -> tuple[Used, ...]:
     """Return the uses that follow a row, in the order of principal, model, budget and time."""
-    use, drawn = budget_use.c, budget_drawn.c
+    use, window = budget_use.c, budget_window.c
     timed = select(use.principal, use.model, use.budget, use.window_ms, use.used).where(
         tuple_(use.principal, use.model, use.budget, use.window_ms) > tuple_(*map(literal, after)),
         (use.window_ms == 0) | (use.window_ms + _size(use.budget) > call.now_ms),
     )
-    windows = select(drawn.principal, drawn.model, literal(DRAWN), literal(0), func.count()).where(
-        tuple_(drawn.principal, drawn.model, literal(DRAWN), literal(0)) > tuple_(*map(literal, after))
-    )
+    kinds = (window.principal, window.corpus, window.budget)
+    windows = select(*kinds, literal(0), func.count()).where(tuple_(*kinds, literal(0)) > tuple_(*map(literal, after)))
     if principal:
-        timed, windows = timed.where(use.principal == principal), windows.where(drawn.principal == principal)
+        timed, windows = timed.where(use.principal == principal), windows.where(window.principal == principal)
     timed = timed.order_by(use.principal, use.model, use.budget, use.window_ms).limit(limit)
-    windows = windows.group_by(drawn.principal, drawn.model).order_by(drawn.principal, drawn.model).limit(limit)
+    windows = windows.group_by(*kinds).order_by(*kinds).limit(limit)
     with call.workspace.tables.read() as connection:
         rows = sorted(tuple(row) for query in (timed, windows) for row in connection.execute(query))[:limit]
         asked = budget_lowered.c.principal.in_({row[0] for row in rows})
@@ -88,8 +87,8 @@ def _uses(call: Call, after: Cursor, *, principal: str = "", limit: int | None =
 
 def _limit(settings: GatewaySection, lowered: Any, row: str) -> int | None:  # noqa: ANN401 - a row of SQLAlchemy
     """Return the limit of what a row counts, such as ``tokens/day``: the settings', or what somebody lowered it to."""
-    if row == DRAWN:
-        return settings.protected_windows or None
+    if row in {DRAWN, CUT}:
+        return (settings.protected_windows if row == DRAWN else settings.cut_windows) or None
     budget, _, window = row.partition("/")
     name = f"{budget}_{'in' if window == 'total' else 'per'}_{window}"
     limits = (getattr(settings, f"logprob_{name}" if budget == "bits" else name, None), getattr(lowered, name, None))

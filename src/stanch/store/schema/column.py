@@ -4,7 +4,7 @@ from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Table
 from sqlalchemy.schema import SchemaItem
 
 METADATA = MetaData()
-REVISION = 9
+REVISION = 10
 """The revision of the whole schema. It only ever grows; a database of another revision is refused."""
 
 # PostgreSQL compares text as bytes, as SQLite does, so that an order never depends on a server's language.

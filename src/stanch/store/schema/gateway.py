@@ -1,4 +1,4 @@
-"""Tables of the gateway: what each principal has used of its budgets and drew, which were reset, which are lowered."""
+"""Tables of the gateway: what each principal has used, what training text it saw, what was reset and lowered."""
 
 from stanch.store.schema.column import integer, table, text
 
@@ -11,6 +11,20 @@ budget_use = table(
     integer("used"),
 )
 
+# Windows of the training text of one index, by keyed fingerprints: which of them a principal was shown, and for which
+# its answers were cut or changed, since that tells that they are protected.
+budget_window = table(
+    "budget_window",
+    text("principal", key=True),
+    text("corpus", key=True),
+    text("budget", key=True),
+    text("fingerprint", key=True),
+)
+
+# Which index stands before a model, as the gateway's last start said.
+budget_corpus = table("budget_corpus", text("model", key=True), text("corpus"))
+
+# Until revision 9 windows were counted by model. A gateway that starts takes over those of its models.
 budget_drawn = table(
     "budget_drawn",
     text("principal", key=True),
