@@ -111,11 +111,10 @@ def add(
     roles: tuple[str, ...],
     *,
     kind: str | None,
-    issuer: str,
-    subject: str,
     key_file: Path | None,
     clearance: int,
     new_passphrase_file: str | None,
+    **vouched: str,
 ) -> Result:
     """Register a person with a local key, a service, or somebody for whom an issuer vouches; grant roles.
 
@@ -125,6 +124,7 @@ def add(
     from stanch.crypto.passphrase import Passphrase  # noqa: PLC0415 - same
     from stanch.workspace.verbs_access import Newcomer, add_person, register_newcomer  # noqa: PLC0415 - same
 
+    issuer, subject = vouched["issuer"], vouched["subject"]
     if bool(issuer) != bool(subject):
         raise InvalidInput("access add: --issuer and --subject belong together")
     if kind == "signer" and not issuer:
@@ -226,7 +226,9 @@ def rekey(name: str, new_passphrase_file: str | None, key_file: Path | None) -> 
     from stanch.workspace.verbs_person import replace_local_key, take_local_key  # noqa: PLC0415 - same
 
     if key_file is not None and new_passphrase_file is not None:
-        raise InvalidInput("access rekey: --new-passphrase-file is of a key that is made here", next_step="leave it out")
+        raise InvalidInput(
+            "access rekey: --new-passphrase-file is of a key that is made here", next_step="leave it out"
+        )
     key = _public_of(key_file)
     passphrase = Passphrase.read(Path(new_passphrase_file)) if new_passphrase_file else None
     with open_workspace(current()) as workspace:

@@ -45,8 +45,12 @@ def init(folder: Path, profile: str, owner: str, passphrase_file: Path | None) -
         data,
         f"workspace  {folder} ({profile}); log {origin}\n"
         f"log key    {vkey}\n"
-        f"next       keep the log key where this machine's administrators cannot change it; then: stanch scan FILE",
+        f"next       keep the log key where this machine's administrators cannot change it; then: {_FIRST[chosen]}",
     )
+
+
+_FIRST = {"solo": "stanch scan FILE", "team": "stanch access add NAME --role ROLE --key KEY.pub.pem"}
+"""What whoever made a workspace may do next: in a team an administrator reads no data."""
 
 
 @click.command(cls=Leaf)

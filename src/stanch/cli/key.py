@@ -27,7 +27,7 @@ def key() -> None:
     "--kind",
     type=click.Choice(["x25519", "hybrid", "sign", "person"]),
     default="x25519",
-    help="To open sealed copies (hybrid: also safe from quantum computers), to sign, or to act in a workspace (person).",
+    help="To open sealed copies (hybrid: also safe from quantum computers), to sign, or to act yourself (person).",
 )
 @click.option(
     "--algorithm",
@@ -117,22 +117,22 @@ def show_all() -> Result:
     folder, keys = find_workspace(current().workspace), keyring_of(current())
     origin = load_config(folder / SETTINGS, user_file=user_config_file()).ledger.origin
     rows: list[dict[str, JsonValue]] = []
-    for name, version in ((name, version) for name in SIGNERS for version in keys.versions(name)):
-        public, file = keys.public(name, version), str(keys.public_path(name, version))
-        vkey = NoteVerifier(origin, ED25519, public).vkey if name == "log" else ""
-        rows.append({"name": name, "version": version, "key_id": public.key_id, "public": file, "vkey": vkey})
+    for name in SIGNERS:
+        for version, public in ((version, keys.public(name, version)) for version in keys.versions(name)):
+            vkey = NoteVerifier(origin, ED25519, public).vkey if name == "log" else ""
+            file = str(keys.public_path(name, version))
+            rows.append({"name": name, "version": version, "key_id": public.key_id, "public": file, "vkey": vkey})
     secret = [(name, version, "") for name in SECRETS for version in keys.versions(name)]
     people = [(f"people/{name}", 1, keys.person_id(name)) for name in keys.people()]
     rows += [
         {"name": name, "version": version, "key_id": key_id, "public": "", "vkey": ""}
         for name, version, key_id in (*secret, *people)
     ]
-    lines = [
-        line
-        for row in rows
-        for line in (f"{row['name']:<20} version {row['version']}  {row['key_id']}", *(f"    {row[name]}" for name in ("public", "vkey") if row[name]))
-    ]
-    return Result({"keys": [*rows]}, "\n".join(line.rstrip() for line in lines), rows=tuple(rows))
+    lines = []
+    for row in rows:
+        lines.append(f"{row['name']:<20} version {row['version']}  {row['key_id']}".rstrip())
+        lines += [f"    {row[shown]}" for shown in ("public", "vkey") if row[shown]]
+    return Result({"keys": [*rows]}, "\n".join(lines), rows=tuple(rows))
 
 
 @key.command("rotate")
