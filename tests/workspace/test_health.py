@@ -239,7 +239,7 @@ def test_notices_that_were_given_up_are_a_warning(folder):
     assert warnings(folder)["alerts"].startswith("1 notices")
 
 
-def test_certificates_that_end_are_named_in_time(folder, tmp_path):
+def test_certificates_that_end_are_named_in_time(folder):
     add_settings(folder, '\n[console]\ncertificate = "tls.pem"\n')
     assert "cannot be read" in failed(folder)["TLS of the console"]
     (folder / "tls.pem").write_text("nonsense")

@@ -135,9 +135,9 @@ THREATS = (
             Control("its host has no key that signs releases or certificates", "stanch serve --gateway-only",
                     "stanch doctor"),
         ),
-        "questions and answers pass through it, so do the keys and tokens that programs show; with the log's key and the "
-        "database's password it can answer unguarded, write rows, and show a log of its own making, which other hosts, "
-        "anchors and witnesses contradict; it opens no copy and gives no approval",
+        "questions and answers pass through it, and so do the keys and tokens that programs show; with the log's key "
+        "and the database's password it answers unguarded, writes rows, and shows a log of its own making, which "
+        "other hosts, anchors and witnesses contradict; it opens no copy and gives no approval",
         ("LLM02:2026", "AML.T0025", "RAND defence in depth"),
     ),
     Threat(
