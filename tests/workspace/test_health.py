@@ -260,13 +260,12 @@ def make_certificate(end):
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
-def test_a_leak_certificate_that_the_gateway_requires_is_looked_at(folder, tmp_path):
+def test_a_leak_certificate_that_the_gateway_requires_is_looked_at(folder, material):
     add_settings(folder, SERVED + 'require_certificate = "leakcert.json"\n')
     assert "leakcert.json" in failed(folder)["certificate of bot"]
-    model = life.make_adapter(tmp_path / "model")
     with Workspace.open(folder) as workspace:
         signer = workspace.keys.signer("publisher")
-    life.certify(life.make_result(model), model, signer, folder / "leakcert.json")
+    life.certify(material.result, material.model, signer, folder / "leakcert.json")
     ((state, text),) = found(folder, "certificate of bot")
     assert (state, text[:11]) == (State.OK, "good until ")
     end = datetime.fromisoformat(text[11:]).replace(tzinfo=UTC)
