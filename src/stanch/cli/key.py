@@ -147,12 +147,12 @@ def rotate(name: str) -> Result:
         keys, shared = workspace.keys, workspace.tables.dialect != "sqlite"
     data: dict[str, JsonValue] = {"name": name, "version": version, "file": str(keys.private_path(name))}
     lines = [f"rotated    {name}: version {version} is used from now on", f"file       {data['file']} (keep it)"]
-    if name in _GIVEN_TO:
-        data["public"] = str(keys.public_path(name))
-        lines.append(f"public     {data['public']}")
     if name == "log":
         data["vkey"] = vkey
         lines.append(f"log key    {vkey}")
+    elif name in _GIVEN_TO:
+        data["public"] = str(keys.public_path(name))
+        lines.append(f"public     {data['public']}")
     following = [*([_GIVEN_TO[name]] if name in _GIVEN_TO else ()),
                  *(["copy .stanch/keys to its other hosts"] if shared else ())]  # fmt: skip
     if following:
