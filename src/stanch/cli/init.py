@@ -58,7 +58,7 @@ def status() -> Result:
     """Say what the workspace holds and whether its log is whole."""
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.workspace.verbs_glass import overdue_reviews  # noqa: PLC0415 - same
-    from stanch.workspace.watching import watchers  # noqa: PLC0415 - same
+    from stanch.workspace.witnessing import watchers  # noqa: PLC0415 - same
 
     frame = current()
     with open_workspace(frame) as workspace:

@@ -26,7 +26,7 @@ from stanch.workspace.keyring import SIGNERS, Keyring
 from stanch.workspace.lease import Leases
 from stanch.workspace.opening import KEYS, STATE, log_verifiers
 from stanch.workspace.rights import compare_rights
-from stanch.workspace.watching import ledger_params
+from stanch.workspace.witnessing import ledger_params
 
 EXTRAS = {
     "train": "torch", "dp": "dp_accounting", "gguf": "gguf", "demo": "faker", "gateway": "uvicorn", "aws": "boto3",
