@@ -17,7 +17,8 @@ from stanch.cli import serve
 from stanch.cli.serve import Child, supervise
 from stanch.errors import StanchError
 from stanch.workspace import Workspace
-from stanch.workspace.health import State, examine
+from stanch.workspace.health import examine
+from stanch.workspace.health_check import State
 from stanch.workspace.verbs_access import revoke_grant
 
 

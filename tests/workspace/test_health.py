@@ -20,7 +20,8 @@ from stanch.crypto.localkey import save_local_key
 from stanch.crypto.passphrase import Passphrase
 from stanch.ledger import Cosigner, EntryQuery
 from stanch.workspace import Workspace
-from stanch.workspace.health import EXTRAS, State, examine
+from stanch.workspace.health import EXTRAS, examine
+from stanch.workspace.health_check import State
 from stanch.workspace.verbs_access import add_person, grant_role
 from stanch.workspace.verbs_log import list_entries
 from stanch.workspace.verbs_serve import serve_watch

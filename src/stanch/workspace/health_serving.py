@@ -3,6 +3,7 @@
 import importlib.util
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import func, select
@@ -43,12 +44,12 @@ def examine_certificates(config: Config, folder: Path, keys: Keyring, now: datet
     for part, settings in (("gateway", config.gateway), ("console", config.console)):
         if settings.certificate:
             path = folder / settings.certificate
-            yield _ending(f"TLS of the {part}", lambda path=path: certificate_end(path), now, "renew it, then restart")
+            yield _ending(f"TLS of the {part}", partial(certificate_end, path), now, "renew it, then restart")
     for model in config.gateway.models:
         if model.require_certificate:
             path = folder / model.require_certificate
             yield _ending(
-                f"certificate of {model.name}", lambda path=path: _leak_certificate_end(path, keys), now,
+                f"certificate of {model.name}", partial(_leak_certificate_end, path, keys), now,
                 "audit the model again: stanch audit run MODEL",
             )  # fmt: skip
 
