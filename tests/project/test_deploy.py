@@ -159,7 +159,7 @@ def test_the_unit_is_valid_and_hardened(tmp_path):
 def test_the_unit_waits_longer_than_answers_and_does_not_repeat_what_does_not_help():
     service = dict(unit()["Service"])
     assert int(service["TimeoutStopSec"]) > 35
-    assert service["RestartPreventExitStatus"].split() == ["2", "3", "4"]
+    assert service["RestartPreventExitStatus"].split() == ["2", "3"]
     assert service["KillMode"] == "mixed"
 
 

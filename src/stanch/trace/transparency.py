@@ -39,7 +39,7 @@ STATEMENTS = {
     "case.inconclusive": "examinations were inconclusive",
     "case.packed": "evidence packs were written; each opens the keys of those accused",
     "incident.opened": "incidents were opened",
-    "incident.notified": "incidents were told to an authority",
+    "incident.notified": "notices of incidents were given, to an authority or to people",
     "model.quarantined": "models were quarantined",
     "hold.laid": "legal holds were laid on artifacts",
     "access.denied": "acts were refused for want of permission",
