@@ -12,7 +12,7 @@ from html import escape
 from itertools import pairwise
 from typing import Any
 
-from stanch.audit.html import grid, page
+from stanch.audit.page import grid, page
 from stanch.errors import InvalidInput
 from stanch.ledger import EntryQuery, LedgerReader, decode_entry
 from stanch.ledger.index import EntryState
