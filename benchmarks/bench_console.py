@@ -49,7 +49,7 @@ from stanch.console.routes import PAGES
 from stanch.watch import detectors
 from stanch.watch.runner import progress, run
 from stanch.workspace import Workspace
-from stanch.workspace.verbs_access import Newcomer, add_person, issue_key, register_newcomer
+from stanch.workspace.verbs_access import Newcomer, issue_key, register_newcomer
 from stanch.workspace.verbs_approve import register_key
 from stanch.workspace.verbs_model import pass_gate
 from stanch.workspace.verbs_policy import show_policies
@@ -113,7 +113,7 @@ def make_busy(folder: Path, tables: str, entries: int, principals: int) -> Busy:
     ingest = take_in(case, names, half, hour, int(now * 1000))
     with case.acting("olga") as workspace:
         for name, roles in life.ROLES.items():
-            add_person(workspace, name, roles, passphrase=life.passphrase(name) if name in life.LOCKED else None)
+            life.bring_person(workspace, name, roles, locked=name in life.LOCKED)
         for name, identity in material.identities.items():
             life.acting_in(workspace, name, register_key, str(identity.recipient))
     with case.acting("dana") as workspace:

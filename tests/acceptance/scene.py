@@ -21,8 +21,8 @@ from stanch.crypto import SigningKey
 
 PEOPLE = {
     "dana": "--role data_steward --role ml_engineer",
-    "rita": "--role release_manager --new-passphrase-file rita.txt",
-    "rolf": "--role release_manager --new-passphrase-file rolf.txt",
+    "rita": "--role release_manager --key rita.pub.pem",
+    "rolf": "--role release_manager --key rolf.pub.pem",
     "ada": "--role auditor",
     "ines": "--role incident_lead",
 }
@@ -127,6 +127,9 @@ def live(folder):
     with contextlib.chdir(folder):
         made = done(stanch("init team --profile team --owner olga --owner-passphrase-file olga.txt --json"))
         Path("log.vkey").write_text(made.data["vkey"])
+        for name in life.APPROVERS:  # each on a machine of the own
+            done(stanch(f"key new --kind person --new-passphrase-file {name}.txt --out {name}.json"))
+            shutil.move(f"{name}.json", "team/.stanch/keys/people")
         for name, words in PEOPLE.items():
             done(team("olga", f"access add {name} {words}"))
         to = {name: done(stanch(f"key new --out {name}.key --json")).data["recipient"]

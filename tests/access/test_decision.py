@@ -43,6 +43,7 @@ MATRIX = {
     "auditor": "log:read policy:read case:read finding:read",
     "legal_reader": "case:read",
     "break_glass": "access:break-glass",
+    "server": "serve:run",
 }
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "roles.md"
 KINDS = {
@@ -87,7 +88,7 @@ def allowed(facts, action, target=None, context=IDEAL):
 def test_the_schema_has_exactly_these_actions():
     assert default_policies().actions == frozenset(KINDS)
     assert frozenset(MATRIX) == ROLES
-    assert len(default_policies().policies) == 19
+    assert len(default_policies().policies) == 20
 
 
 @pytest.mark.parametrize("kind", ["user", "service"])

@@ -8,12 +8,18 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import life
 import pytest
 
 from stanch.cli import serve
 from stanch.cli.serve import Child, supervise
 from stanch.errors import StanchError
+from stanch.workspace import Workspace
+from stanch.workspace.health import examine
+from stanch.workspace.health_check import State
+from stanch.workspace.verbs_access import revoke_grant
 
 
 def child(code, name="part"):
@@ -180,6 +186,42 @@ def test_what_is_unsafe_or_wrong_starts_nothing(place, monkeypatch, text, says):
         assert place(text).code == 2
 
 
+AUDIT = '[[watch.audits]]\nname = "b"\nmodel = "model"\nendpoint = "http://127.0.0.1:1"\nserved = "m"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "expected a model folder"),
+        ('api_key_file = "no.key"\n', "no.key"),
+        ('plan = "no.json"\n', "no.json"),
+        ('data = "no.jsonl"\n', "no.jsonl"),
+        ('holdout = "no.jsonl"\n', "no.jsonl"),
+    ],
+)
+def test_the_check_opens_what_the_audits_of_the_watch_name(place, monkeypatch, tmp_path, text, says):
+    monkeypatch.setattr("stanch.cli.audit_targets.load_endpoint", lambda *_: SimpleNamespace(sampling=None))
+    if text:
+        (tmp_path / "w/model").mkdir()
+    shown = place(AUDIT + text, "--check")
+    assert (shown.code, says in json.dumps(shown.json["error"])) == (2, True), shown
+    if text:
+        assert place(AUDIT, "--check").code == 0
+
+
+def test_the_check_asks_whether_the_watch_may_audit_and_has_the_part_for_it(place, monkeypatch, tmp_path):
+    (tmp_path / "w/model").mkdir()
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    shown = place(AUDIT, "--check")
+    assert (shown.code, "stanch[train]" in json.dumps(shown.json["error"])) == (4, True), shown
+    monkeypatch.setattr("stanch.cli.audit_targets.load_endpoint", lambda *_: SimpleNamespace(sampling=None))
+    with Workspace.open(tmp_path / "w") as workspace:
+        grants = workspace.people.facts().grants
+        revoke_grant(workspace, next(grant.id for grant in grants if grant.role == "ml_engineer"))
+    shown = place(AUDIT, "--check")
+    assert (shown.code, "model:audit" in json.dumps(shown.json["error"])) == (3, True), shown
+
+
 @pytest.mark.parametrize(("module", "extra"), [("httptools", "gateway"), ("starlette", "console")])
 def test_a_part_that_is_not_installed_is_named(place, monkeypatch, module, extra):
     found = importlib.util.find_spec
@@ -191,3 +233,35 @@ def test_a_part_that_is_not_installed_is_named(place, monkeypatch, module, extra
 def test_the_check_says_what_would_be_started(place):
     shown = place("", "--check")
     assert shown.json["data"] == {"parts": ["watch", "console"], "ready": True}
+
+
+GATEWAYS = ("log.pem", "log.pub.pem", "pepper.key", "publisher.pub.pem", "people/server.json")
+
+
+def test_the_host_of_a_gateway_needs_few_keys_and_acts_as_a_server(stanch, tmp_path):
+    """As docs/guides/serve.md says it: no key there signs a release, a certificate or a grant."""
+    folder, secret = tmp_path / "w", life.passphrase("server")
+    with Workspace.init(folder, profile="team", owner="olga", passphrase=life.passphrase()) as workspace:
+        life.bring_person(workspace, "server", ["server"])
+    (folder / "stanch.toml").write_text(f"{(folder / 'stanch.toml').read_text()}\n{MODEL}")
+    (tmp_path / "phrase").write_text("the passphrase of server")
+    (tmp_path / "phrase").chmod(0o600)
+    keys = folder / ".stanch/keys"
+    for path in [path for path in keys.rglob("*") if path.is_file()]:
+        if str(path.relative_to(keys)) not in GATEWAYS:
+            path.unlink()
+    acting = ("--workspace", folder, "--as", "server", "--passphrase-file", tmp_path / "phrase")
+    shown = stanch(*acting, "serve", "--gateway-only", "--check", "--json")
+    assert (shown.code, shown.json["data"]["parts"]) == (0, ["gateway"])
+    with Workspace.open(folder, principal="server", unlock=lambda: secret) as workspace:
+        assert len(workspace.keys.publics("publisher")) == 1
+    for words in (
+        ("access", "add", "mallory"),
+        ("key", "rotate", "log"),
+        ("log", "show"),
+        ("access", "policy", "show"),
+    ):
+        shown = stanch(*acting, *words, "--json")
+        assert (shown.code, shown.json["error"]["slug"]) == (3, "not-permitted"), words
+    (log,) = [check for check in examine(folder) if check.name == "keys" and check.state is not State.OK]
+    assert (log.state, "publisher, case" in log.found) == (State.WARNING, True)

@@ -1,9 +1,18 @@
 """The threats name commands that exist, identifiers that are explained, and what nobody is protected against."""
 
+import re
+import sys
+from pathlib import Path
+
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # the test folders are no packages
+
+from command_lines import find
 
 from stanch.cli.actions import ACTIONS  # every command stands there: test_commands
 from stanch.cli.threat_table import NOT_DEFENDED, RAND_LEVEL, THREATS
+from stanch.config import Config
 from stanch.watch.frameworks import FRAMEWORKS, SIGNS
 
 CONTROLS = [(threat.name, control) for threat in THREATS for control in threat.controls]
@@ -32,8 +41,37 @@ OWN_NAMES = {
 
 @pytest.mark.parametrize(("threat", "control"), CONTROLS, ids=lambda value: getattr(value, "what", value))
 def test_a_control_is_switched_on_and_proved_by_commands_that_exist(threat, control):
-    for command in (control.switch_on, control.prove):
-        assert command.removeprefix("stanch ") in ACTIONS, (threat, command)
+    for words in (control.switch_on, control.prove):
+        if words.startswith("["):
+            section, name = words.removeprefix("[").split("] ")
+            assert hasattr(getattr(Config(), section), name), (threat, words)
+            continue
+        command, rest = find(words.split()[1:])
+        assert command is not None, (threat, words)
+        assert words.removeprefix("stanch ").partition(" --")[0] in ACTIONS, (threat, words)
+        known = {flag for parameter in command.params for flag in parameter.opts}
+        assert set(rest) <= known, (threat, words)
+
+
+def test_what_switches_a_control_on_does_something_that_lasts_and_its_proof_checks_it():
+    """What only plans, asks or looks switches nothing on; and the names that a control speaks of are its commands'."""
+    for threat, control in CONTROLS:
+        if not control.switch_on.startswith("["):
+            acts = ACTIONS[control.switch_on.removeprefix("stanch ").partition(" --")[0]]
+            assert acts.kinds or re.match("works on files|nobody is registered before", acts.why_none), (
+                threat,
+                control,
+            )
+    on = {control.what: control for _, control in CONTROLS}
+    said = {
+        "shares of its approvers": ("--approver", "redeem"),
+        "lie with others": ("anchors", "log verify"),
+        "committed before copies exist": ("release propose", "trace verify"),
+        "one row can change": ("tune run", "tune verify"),
+    }
+    for part, (switch, proof) in said.items():
+        (control,) = [one for what, one in on.items() if part in what]
+        assert (switch in control.switch_on, proof in control.prove) == (True, True), control
 
 
 def test_identifiers_name_what_their_lists_name_and_each_is_used():

@@ -112,3 +112,46 @@ def sign_for_it(stanch, act, uri, leaf):
     assert (again.code, "holds its receipt already" in again.err) == (4, True), again
     assert act("rita", "release", "deliver", "copy", "file:store", "--json").json["data"]["key"]
     assert stanch(*get_key).code == 0
+
+
+def test_what_a_team_does_next_is_something_that_it_may(stanch, scene, tmp_path):
+    made = stanch(
+        "init", tmp_path / "other", "--profile", "team", "--owner", "rita", "--owner-passphrase-file", "rita.txt"
+    )
+    assert "then: stanch access add NAME --role ROLE --key KEY.pub.pem" in made.out
+    case, to = scene, f"acme={scene.material.acme.recipient}"
+    shown = stanch(
+        "--workspace", case.folder, "--as", "dana", "release", "propose", case.material.model, "--base",
+        case.material.base, "--cert", case.certificate, "--name", "r2", "--lineage", "acme/bot", "--number", "2",
+        "--to", to,
+    )  # fmt: skip
+    assert shown.code == 0, shown
+    assert "stanch release create r2 --to RECIPIENT --approver NAME --approver NAME --out COPY" in shown.out
+
+
+def test_a_person_brings_the_own_key_and_acts_with_it(stanch, scene, tmp_path):
+    (tmp_path / "rosa.txt").write_text("the passphrase of rosa")
+    (tmp_path / "rosa.txt").chmod(0o600)
+    (tmp_path / "olga.txt").write_text("the passphrase of olga")
+    (tmp_path / "olga.txt").chmod(0o600)
+    made = stanch("key", "new", "--kind", "person", "--new-passphrase-file", "rosa.txt", "--out", "rosa.json", "--json")
+    key = made.json["data"]["key_id"]
+    assert stanch("key", "show", "rosa.pub.pem", "--json").json["data"]["key_id"] == key
+    olga = ("--workspace", scene.folder, "--as", "olga", "--passphrase-file", "olga.txt")
+    added = stanch(*olga, "access", "add", "rosa", "--role", "release_manager", "--key", "rosa.pub.pem")
+    assert added.code == 0, added
+    assert not (scene.folder / ".stanch/keys/people/rosa.json").exists()
+    shutil.copy("rosa.json", scene.folder / ".stanch/keys/people")
+    rosa = ("--workspace", scene.folder, "--as", "rosa", "--passphrase-file", "rosa.txt")
+    own = stanch("--json", "key", "new", "--out", "own.json").json["data"]["recipient"]
+    assert stanch(*rosa, "access", "key", "register", own, "--json").json["data"]["signed_with"] == key
+    listed = {row["name"]: row for row in stanch(*rosa, "key", "list", "--json").json["data"]["keys"]}
+    assert listed["people/rosa"]["key_id"] == key
+    assert listed["publisher"]["public"].endswith("keys/publisher.pub.pem")
+    with Workspace.open(scene.folder, principal="dana") as workspace:
+        assert listed["log"]["vkey"] == workspace.ledger.verifier.vkey
+    # A lost key gives way to another one that she made.
+    new = stanch("--json", "key", "new", "--kind", "person", "--out", "rosa2.json").json["data"]["key_id"]
+    rekeyed = stanch(*olga, "access", "rekey", "rosa", "--key", "rosa2.pub.pem", "--json")
+    assert rekeyed.json["data"]["key_id"] == new
+    assert stanch(*rosa, "status").code == 3

@@ -39,7 +39,7 @@ from stanch.terms import ArtifactRef, Digest
 from stanch.watch.alert import AlertState
 from stanch.watch.leak import FindingDetector
 from stanch.workspace.release_state import ReleaseState
-from stanch.workspace.verbs_access import Newcomer, add_person, issue_key, register_newcomer
+from stanch.workspace.verbs_access import Newcomer, issue_key, register_newcomer
 from stanch.workspace.verbs_alerts import find_alerts
 from stanch.workspace.verbs_approve import load_record, register_key
 from stanch.workspace.watcher import Watcher
@@ -132,8 +132,7 @@ class Town:
         self.case = case
         self.workspace = stack.enter_context(case.acting("olga"))
         for name, role in PEOPLE.items():
-            phrase = life.passphrase(name)
-            add_person(self.workspace, name, [role], passphrase=phrase, vouched=(self.issuer, name))
+            life.bring_person(self.workspace, name, [role], vouched=(self.issuer, name))
             if role == "release_manager":
                 life.acting_in(self.workspace, name, register_key, str(self.identities[name].recipient))
         with case.acting("rolf") as rolf:

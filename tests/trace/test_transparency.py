@@ -13,7 +13,9 @@ YEAR = (
     ("release.create", "failed", {}), ("audit.gate", "done", {}), ("audit.gate", "failed", {}),
     ("trace.open", "done", {}), ("trace.plan", "done", {}), ("trace.examine", "done", {"verdict": "accused"}),
     ("trace.pack", "done", {}), ("trace.plan", "done", {}), ("trace.examine", "done", {"verdict": "nothing"}),
-    ("data.scan", "done", {}),
+    ("data.scan", "done", {}), ("watch.incident.open", "done", {}),
+    ("watch.incident.update", "done", {"change": "task"}), ("watch.incident.update", "done", {"change": "notify"}),
+    ("model.quarantine", "done", {}), ("log.hold", "done", {}),
 )  # fmt: skip
 
 
@@ -46,12 +48,13 @@ def test_the_report_equals_a_count_by_hand(scripted):
     assert counts(report) == {
         "release.proposed": 1, "release.made": 2, "act.failed": 1, "gate.passed": 1, "gate.refused": 1,
         "case.opened": 1, "case.accused": 1, "case.nothing": 1, "case.packed": 1, "access.denied": 1,
+        "incident.opened": 1, "incident.notified": 1, "model.quarantined": 1, "hold.laid": 1,
     }  # fmt: skip
     made = next(item for item in report["statements"] if item["id"] == "release.made")
     assert made["entries"] == [3, 5]
     assert report["error_budget"]["spent"] == report["error_budget"]["spent_in_period"] == "2 × 1e-9"
     assert report["error_budget"]["left"] == "9.98e-07"
-    assert report["checkpoint"]["size"] == 28
+    assert report["checkpoint"]["size"] == 38
     assert PRINCIPAL not in str(report)
 
 

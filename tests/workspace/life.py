@@ -253,10 +253,16 @@ def make_team(folder, identities):
     """Make a workspace with profile ``team`` and everybody of :data:`ROLES`; approvers have registered their keys."""
     with Workspace.init(folder, profile="team", owner="olga", passphrase=passphrase()) as workspace:
         for name, roles in ROLES.items():
-            add_person(workspace, name, roles, passphrase=passphrase(name) if name in LOCKED else None)
+            bring_person(workspace, name, roles, locked=name in LOCKED)
         for name, identity in identities.items():
             acting_in(workspace, name, register_key, str(identity.recipient))
     return folder
+
+
+def bring_person(workspace, name, roles, *, locked=True, **more):
+    """Register a person with the key that the person made."""
+    key = workspace.keys.add_person(name, passphrase=passphrase(name) if locked else None)
+    return add_person(workspace, name, roles, key=key.public, **more)
 
 
 def acting_in(workspace, name, act, *arguments):

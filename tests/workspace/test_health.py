@@ -1,11 +1,18 @@
 """The doctor: what is well is said to be, and each thing that is not is named on its own."""
 
 import contextlib
+import importlib.util
 import sqlite3
+import time
 import tomllib
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import life
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 import servers
 from stanch.access import Glasses, PolicyChange, PolicyVersions
@@ -16,8 +23,11 @@ from stanch.crypto.passphrase import Passphrase
 from stanch.ledger import Cosigner, EntryQuery
 from stanch.store import open_tables
 from stanch.workspace import Workspace, health
-from stanch.workspace.health import EXTRAS, State, examine
+from stanch.workspace.health import EXTRAS, examine
+from stanch.workspace.health_check import State
+from stanch.workspace.verbs_access import add_person, grant_role
 from stanch.workspace.verbs_log import list_entries
+from stanch.workspace.verbs_serve import serve_watch
 
 
 @pytest.fixture
@@ -205,3 +215,93 @@ def test_a_standby_that_no_commit_waits_for_is_a_warning(postgresql):
             found = health._database(tables)
     assert (found.state, "a commit waits for none of them" in found.found) == (State.WARNING, True)
     assert "synchronous_standby_names" in found.next_step
+
+
+def found(folder, name, **options):
+    return [(check.state, check.found) for check in examine(folder, **options) if check.name == name]
+
+
+SERVED = f'\n[[gateway.models]]\nname = "bot"\ndigest = "sha256:{"0" * 64}"\nupstream = "http://127.0.0.1:1"\n'
+SINK = '\n[[alerts.sinks]]\nname = "duty"\nkind = "webhook"\nurl = "https://example.org/"\n'
+
+
+def add_settings(folder, text):
+    settings = folder / "stanch.toml"
+    settings.write_text(settings.read_text() + text)
+
+
+def test_who_serves_without_a_watch_and_tells_nobody_is_warned(folder):
+    assert found(folder, "watch") == found(folder, "alerts") == []  # nothing is served
+    add_settings(folder, SERVED)
+    assert "no watch runs" in warnings(folder)["watch"]
+    assert "no sink is set" in warnings(folder)["alerts"]
+    add_settings(folder, SINK)
+    assert found(folder, "alerts") == [(State.OK, "tells duty")]
+    seen = []
+    with Workspace.open(folder) as workspace:
+        serve_watch(workspace, ["D1"], lambda: seen.extend(found(folder, "watch")))
+    assert seen == [(State.OK, "runs")]
+    assert "watch" in warnings(folder)
+
+
+def test_notices_that_were_given_up_are_a_warning(folder):
+    add_settings(folder, SINK)
+    now_ms = int(time.time() * 1000)
+    with sqlite3.connect(folder / ".stanch" / "stanch.db") as connection:
+        for number, days in enumerate((1, 8)):  # an old one was seen
+            row = (f"k{number}", "a", "duty", b"{}", 9, now_ms - days * 86_400_000, 0, "dead", "refused")
+            connection.execute("INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+    assert warnings(folder)["alerts"].startswith("1 notices")
+
+
+def test_certificates_that_end_are_named_in_time(folder):
+    add_settings(folder, '\n[console]\ncertificate = "tls.pem"\n')
+    assert "cannot be read" in failed(folder)["TLS of the console"]
+    (folder / "tls.pem").write_text("nonsense")
+    assert "expected a certificate" in failed(folder)["TLS of the console"]
+    end = datetime(2030, 6, 20, tzinfo=UTC)
+    (folder / "tls.pem").write_bytes(make_certificate(end))
+    for days, state in ((15, State.OK), (13, State.WARNING), (-1, State.FAILED)):
+        clock = (end - timedelta(days=days)).timestamp
+        assert [state for state, _ in found(folder, "TLS of the console", clock=clock)] == [state]
+
+
+def make_certificate(end):
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
+    builder = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+        .not_valid_before(end - timedelta(days=90)).not_valid_after(end)
+    )  # fmt: skip
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def test_a_leak_certificate_that_the_gateway_requires_is_looked_at(folder, material):
+    add_settings(folder, SERVED + 'require_certificate = "leakcert.json"\n')
+    assert "leakcert.json" in failed(folder)["certificate of bot"]
+    with Workspace.open(folder) as workspace:
+        signer = workspace.keys.signer("publisher")
+    life.certify(material.result, material.model, signer, folder / "leakcert.json")
+    ((state, text),) = found(folder, "certificate of bot")
+    assert (state, text[:11]) == (State.OK, "good until ")
+    end = datetime.fromisoformat(text[11:]).replace(tzinfo=UTC)
+    ((state, _),) = found(folder, "certificate of bot", clock=(end - timedelta(days=3)).timestamp)
+    assert state is State.WARNING
+
+
+def test_grants_that_end_soon_are_named(folder):
+    assert found(folder, "grants") == [(State.OK, "none ends within 14 days")]
+    with Workspace.open(folder) as workspace:
+        add_person(workspace, "server", [])
+        grant_role(workspace, "server", "server", 13)
+    assert warnings(folder)["grants"].startswith("1 end within 14 days: server of server on ")
+
+
+def test_a_part_that_the_settings_need_is_missed(folder, monkeypatch):
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in {"uvicorn", "apprise"} else real(name)
+    )
+    assert "optional parts" not in failed(folder)
+    add_settings(folder, SERVED)
+    (missed,) = [check for check in examine(folder) if check.state is State.FAILED]
+    assert ("gateway" in missed.found, missed.next_step) == (True, "pip install 'stanch[gateway]'")

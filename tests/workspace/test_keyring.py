@@ -21,7 +21,8 @@ from stanch.errors import (
 from stanch.ledger import Ledger, NoteSigner, Phase, TrustPolicy, verify_proof
 from stanch.sign import TrustedKeys
 from stanch.workspace import Workspace, keyring
-from stanch.workspace.health import State, examine
+from stanch.workspace.health import examine
+from stanch.workspace.health_check import State
 from stanch.workspace.keyring import SECRETS, SIGNERS, Keyring
 from stanch.workspace.verbs_key import ROTATED, rotate_key
 from stanch.workspace.verbs_log import Comparison, prove_entry, verify_log

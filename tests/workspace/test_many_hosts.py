@@ -6,7 +6,7 @@ import life
 import pytest
 
 from stanch.data import open_dataset
-from stanch.errors import InvalidInput, NotFound, NotPermitted
+from stanch.errors import Conflict, InvalidInput, NotFound, NotPermitted
 from stanch.ledger import EntryQuery
 from stanch.store import open_tables
 from stanch.workspace import Workspace
@@ -78,3 +78,12 @@ def test_one_person_alone_gets_no_shared_database(settings):
     (settings / SETTINGS).write_text(text.replace('"team"', '"solo"'))
     with pytest.raises(InvalidInput, match="profile team"):
         as_whom(settings, "olga")
+
+
+def test_a_second_host_is_told_to_copy_the_keys(settings, tmp_path):
+    other = shutil.copytree(settings, tmp_path / "other-host")
+    make(settings).close()
+    with pytest.raises(Conflict, match="the database holds it already") as caught:
+        make(other)
+    assert "copy stanch.toml and .stanch/keys" in caught.value.next_step
+    assert [path.name for path in other.iterdir()] == [SETTINGS]

@@ -6,10 +6,12 @@ import pytest
 
 from stanch.access import Directory
 from stanch.access.sessions import Sessions
-from stanch.crypto import passphrase
+from stanch.crypto import SigningKey, passphrase
+from stanch.crypto.localkey import save_local_key
 from stanch.crypto.passphrase import Passphrase
 from stanch.errors import (
     CommitUnknown,
+    Conflict,
     InvalidInput,
     NotAuthenticated,
     NotFound,
@@ -22,14 +24,22 @@ from stanch.ledger.erasure import Selection
 from stanch.terms import ArtifactRef, Digest
 from stanch.workspace import Workspace
 from stanch.workspace.act import Done, Request
-from stanch.workspace.verbs_access import add_person, grant_role, revoke_grant, suspend_principal
+from stanch.workspace.rights import read_rights
+from stanch.workspace.verbs_access import (
+    Newcomer,
+    add_person,
+    grant_role,
+    register_newcomer,
+    revoke_grant,
+    suspend_principal,
+)
 from stanch.workspace.verbs_artifact import hold_artifact, lift_hold
 from stanch.workspace.verbs_casework import give_task
 from stanch.workspace.verbs_console import bootstrap_of, console_secret, make_token
 from stanch.workspace.verbs_contain import quarantine_model
 from stanch.workspace.verbs_incident import open_incident
 from stanch.workspace.verbs_log import erase_personal
-from stanch.workspace.verbs_person import replace_local_key
+from stanch.workspace.verbs_person import replace_local_key, take_local_key
 
 SECRET, OTHER = Passphrase("correct horse"), Passphrase("battery staple")
 
@@ -62,6 +72,43 @@ def test_a_replaced_key_is_refused_and_the_new_one_is_the_same_person(workspace)
     (workspace.folder / ".stanch" / "keys" / "people" / "anna.json").write_bytes(copied)
     with pytest.raises(NotAuthenticated):
         signs_in(workspace, SECRET)
+
+
+def test_a_key_that_the_person_made_elsewhere_replaces_the_earlier_one(workspace):
+    acting = workspace.acting_as("anna", unlock=lambda: SECRET)
+    key = SigningKey.generate("ed25519")
+    assert take_local_key(workspace, "anna", key.public) == key.key_id
+    with pytest.raises(NotAuthenticated):
+        acting.people.facts()
+    file = workspace.folder / ".stanch" / "keys" / "people" / "anna.json"
+    file.unlink()
+    save_local_key(file, key, passphrase=OTHER)
+    again = workspace.acting_as("anna", unlock=lambda: OTHER)
+    assert again.people.session.principal == acting.people.session.principal
+    with pytest.raises(Conflict):
+        take_local_key(workspace, "anna", key.public)
+    with pytest.raises(InvalidInput, match="expected Ed25519"):
+        take_local_key(workspace, "anna", SigningKey.generate("p256").public)
+    bot = register_newcomer(workspace, Newcomer(name="bot", kind="service"))
+    with pytest.raises(NotFound, match="no local key"):
+        take_local_key(workspace, bot, SigningKey.generate("ed25519").public)
+
+
+def test_a_person_who_brings_a_key_leaves_nothing_here_that_signs(workspace):
+    key = SigningKey.generate("ed25519")
+    bert = add_person(workspace, "bert", ["auditor"], key=key.public)
+    assert people_files(workspace) == ["anna.json", "owner.json"]
+    assert workspace.people.directory.local_key_of(bert) == key.key_id
+    with pytest.raises(Conflict):
+        add_person(workspace, "bart", [], key=key.public)
+    with pytest.raises(InvalidInput, match="expected Ed25519"):
+        add_person(workspace, "bart", [], key=SigningKey.generate("p256").public)
+    assert len(workspace.people.directory.principals()) == 3
+    doubts = read_rights(workspace.tables, workspace.ledger.reader()).doubts
+    assert list(doubts) == [workspace.keys.person_id("anna")], "whose key was made here"
+    take_local_key(workspace, "bert", (new := SigningKey.generate("ed25519")).public)
+    doubts = read_rights(workspace.tables, workspace.ledger.reader()).doubts
+    assert "put it in the place of the earlier one" in doubts[new.key_id]
 
 
 def test_a_browser_session_of_a_replaced_key_ends(workspace):

@@ -21,7 +21,8 @@ from stanch.ledger.erasure import Selection
 from stanch.ledger.proof import stored_frontier
 from stanch.terms import ArtifactRef, Digest
 from stanch.workspace import Workspace, verbs_access
-from stanch.workspace.health import State, examine
+from stanch.workspace.health import examine
+from stanch.workspace.health_check import State
 from stanch.workspace.verbs_access import (
     Newcomer,
     add_person,

@@ -373,6 +373,8 @@ VERBS = [
          before=lambda w, _c: w.people.directory.suspend(w.people.find("nina"))),
     Verb(verbs_person.clear_principal, "access.clear", "olga", (Directory, "clear"),
          lambda w, _c, _out: verbs_person.clear_principal(w, "nina", 3)),
+    Verb(verbs_person.take_local_key, "access.rekey", "olga", (Directory, "replace_key"),
+         lambda w, _c, _out: verbs_person.take_local_key(w, "nina", SigningKey.generate("ed25519").public)),
     Verb(verbs_person.replace_local_key, "access.rekey", "olga", (Keyring, "replace_person"),
          lambda w, _c, _out: verbs_person.replace_local_key(w, "nina", passphrase=life.passphrase("nina"))),
     Verb(verbs_artifact.classify_model, "access.classify", "olga", (People, "remember_bytes"),

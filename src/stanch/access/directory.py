@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, exists, func, insert, select, update
 
 from stanch.access import strangers
-from stanch.access.credential import local_key_owner, require_valid
+from stanch.access.credential import local_key_owner, local_keys, require_valid
 from stanch.access.facts import WORKSPACE_SCOPE, Bounds, Facts, Grant
 from stanch.access.grant import (
     DAY_MS,
@@ -21,7 +21,7 @@ from stanch.access.grant import (
 )
 from stanch.access.principal import MAX_CLEARANCE, Principal, PrincipalKind, new_principal_id, principal_of
 from stanch.access.revision import advance_facts
-from stanch.access.roles import ROLES
+from stanch.access.roles import first_roles
 from stanch.access.session import LEEWAY_MS, CredentialKind, LocalLogin, Session, session_message
 from stanch.crypto import RandomBytes, VerifyKey, random_bytes
 from stanch.errors import Conflict, InvalidInput, NotAuthenticated, NotFound, NoTrustedSignature
@@ -160,7 +160,7 @@ class Directory:
             if connection.execute(select(func.count()).select_from(schema.principal)).scalar_one():
                 raise Conflict("directory: somebody is registered already", next_step="ask them to grant you a role")
             principal = self._register(connection, key, display=display, kind="user", clearance=MAX_CLEARANCE)
-            for role in ["platform_admin"] if team else sorted(ROLES):
+            for role in sorted(first_roles(team=team)):
                 grant = Grant(new_grant_id(self._rng), principal.id, role, WORKSPACE_SCOPE, None, BOOTSTRAP)
                 insert_grant(connection, grant, now_ms=now_ms)
         return principal
@@ -259,6 +259,18 @@ class Directory:
         """
         with self._tables.read() as connection:
             return self._facts(connection, principal, self._now())
+
+    def local_key_of(self, principal: str) -> str:
+        """Return the id of the local key that a principal signs in with.
+
+        Raises:
+            NotFound: There is none.
+        """
+        with self._tables.read() as connection:
+            standing = [key.id for key in local_keys(connection, principal) if key.revoked_ms is None]
+        if not standing:
+            raise NotFound(f"principal {principal[:40]}: signs in with no local key")
+        return standing[-1]
 
     def first_key(self, keys: Collection[str]) -> str:
         """Return which of some local keys is the valid one of whoever was registered first; empty if none is."""

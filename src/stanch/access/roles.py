@@ -16,6 +16,7 @@ ROLES = frozenset(
         "auditor",
         "legal_reader",
         "break_glass",
+        "server",
     }
 )
 
@@ -23,6 +24,14 @@ _APART: dict[str, frozenset[str]] = {
     "platform_admin": frozenset({"data_steward", "release_manager", "auditor"}),
     "auditor": ROLES - {"auditor", "legal_reader"},
 }
+
+
+def first_roles(*, team: bool) -> frozenset[str]:
+    """Return what whoever makes a workspace holds with it: alone every role, but that of a server, which adds nothing.
+
+    In a team it is one, so that others are given the rest.
+    """
+    return frozenset({"platform_admin"}) if team else ROLES - {"server"}
 
 
 def check_role(role: str) -> None:

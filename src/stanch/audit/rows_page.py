@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from stanch.audit.extraction import Chance, Extracted, samples_needed
-from stanch.audit.html import grid, page
+from stanch.audit.page import grid, page
 from stanch.data import Record, turns
 
 MASKED = "masked: you may not read the data set"

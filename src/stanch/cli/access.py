@@ -16,6 +16,7 @@ from stanch.terms import Digest, JsonValue
 
 if TYPE_CHECKING:
     from stanch.access import Explanation, Glass, Grant
+    from stanch.crypto import VerifyKey
 
 
 @click.group(cls=Group)
@@ -99,31 +100,44 @@ def _grant_data(grant: "Grant") -> JsonValue:
 @click.option(
     "--signs", "kind", flag_value="signer", help="With --issuer: make a local key as well; whoever approves needs one."
 )
+@click.option(
+    "--key", "key_file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The public half of the key that the person made: stanch key new --kind person.",
+)  # fmt: skip
 @click.option("--clearance", type=click.IntRange(0, 100), default=0, help="Highest sensitivity it may use.")
-@click.option("--new-passphrase-file", type=click.Path(), help="Lock the new person's key with this passphrase.")
+@click.option("--new-passphrase-file", type=click.Path(), help="Lock a key that is made here with this passphrase.")
 def add(
     name: str,
     roles: tuple[str, ...],
     *,
     kind: str | None,
-    issuer: str,
-    subject: str,
+    key_file: Path | None,
     clearance: int,
     new_passphrase_file: str | None,
+    **vouched: str,
 ) -> Result:
-    """Register a person with a new local key, a service, or somebody for whom an issuer vouches; grant roles."""
+    """Register a person with a local key, a service, or somebody for whom an issuer vouches; grant roles.
+
+    Without --key the person's key is made here, by you: such a person approves copies only where the key is named.
+    """
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.crypto.passphrase import Passphrase  # noqa: PLC0415 - same
     from stanch.workspace.verbs_access import Newcomer, add_person, register_newcomer  # noqa: PLC0415 - same
 
+    issuer, subject = vouched["issuer"], vouched["subject"]
     if bool(issuer) != bool(subject):
         raise InvalidInput("access add: --issuer and --subject belong together")
-    signs = kind == "signer"
-    if signs and not issuer:
+    if kind == "signer" and not issuer:
         raise InvalidInput("access add: --signs is for a person with --issuer", next_step="leave it out")
+    if key_file is not None and (kind is not None or new_passphrase_file):
+        raise InvalidInput(
+            "access add: --key is of a person who has made a key already",
+            next_step="leave out --service, --signs and --new-passphrase-file",
+        )
+    key = _public_of(key_file)
     passphrase = Passphrase.read(Path(new_passphrase_file)) if new_passphrase_file else None
     with open_workspace(current()) as workspace:
-        if kind == "service" or (issuer and not signs):
+        if kind == "service" or (issuer and kind is None and key is None):
             newcomer = Newcomer(
                 name=name, kind="service" if kind == "service" else "user", issuer=issuer, subject=subject, roles=roles,
                 clearance=clearance,
@@ -131,10 +145,16 @@ def add(
             principal = register_newcomer(workspace, newcomer)
         else:
             principal = add_person(
-                workspace, name, roles, passphrase=passphrase, clearance=clearance,
-                vouched=(issuer, subject) if signs else None,
+                workspace, name, roles, key=key, passphrase=passphrase, clearance=clearance,
+                vouched=(issuer, subject) if issuer else None,
             )  # fmt: skip
     return Result({"name": name, "principal": principal, "roles": list(roles)}, f"added  {name} ({principal})")
+
+
+def _public_of(path: Path | None) -> "VerifyKey | None":
+    from stanch.crypto import VerifyKey  # noqa: PLC0415 - keeps `stanch --help` light
+
+    return VerifyKey.from_pem(path.read_bytes(), what=str(path)) if path is not None else None
 
 
 @access.command("grant")
@@ -195,15 +215,27 @@ def resume(name: str) -> Result:
 @access.command("rekey")
 @click.argument("name", metavar="WHO")
 @click.option("--new-passphrase-file", type=click.Path(), help="Lock the new key with this passphrase.")
-def rekey(name: str, new_passphrase_file: str | None) -> Result:
+@click.option(
+    "--key", "key_file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The public half of the key that WHO made; otherwise one is made here.",
+)  # fmt: skip
+def rekey(name: str, new_passphrase_file: str | None, key_file: Path | None) -> Result:
     """Give WHO a new local key: the earlier one, lost or seen by others, is refused from now on."""
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.crypto.passphrase import Passphrase  # noqa: PLC0415 - same
-    from stanch.workspace.verbs_person import replace_local_key  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_person import replace_local_key, take_local_key  # noqa: PLC0415 - same
 
+    if key_file is not None and new_passphrase_file is not None:
+        raise InvalidInput(
+            "access rekey: --new-passphrase-file is of a key that is made here", next_step="leave it out"
+        )
+    key = _public_of(key_file)
     passphrase = Passphrase.read(Path(new_passphrase_file)) if new_passphrase_file else None
     with open_workspace(current()) as workspace:
-        key_id = replace_local_key(workspace, name, passphrase=passphrase)
+        if key is not None:
+            key_id = take_local_key(workspace, name, key)
+        else:
+            key_id = replace_local_key(workspace, name, passphrase=passphrase)
     return Result({"name": name, "key_id": key_id}, f"rekeyed  {name} signs in with {key_id}")
 
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 @click.command(cls=Leaf)
 def doctor() -> Result:
     """Check environment, settings, keys, database and log; exit 1 if something fails. Nothing is changed."""
-    from stanch.workspace.health import State, examine  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.health import examine  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.health_check import State  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.workspace.opening import find_workspace  # noqa: PLC0415 - same
 
     named = current().workspace

@@ -45,8 +45,12 @@ def init(folder: Path, profile: str, owner: str, passphrase_file: Path | None) -
         data,
         f"workspace  {folder} ({profile}); log {origin}\n"
         f"log key    {vkey}\n"
-        f"next       keep the log key where this machine's administrators cannot change it; then: stanch scan FILE",
+        f"next       keep the log key where this machine's administrators cannot change it; then: {_FIRST[chosen]}",
     )
+
+
+_FIRST = {"solo": "stanch scan FILE", "team": "stanch access add NAME --role ROLE --key KEY.pub.pem"}
+"""What whoever made a workspace may do next: in a team an administrator reads no data."""
 
 
 @click.command(cls=Leaf)
@@ -54,7 +58,7 @@ def status() -> Result:
     """Say what the workspace holds and whether its log is whole."""
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.workspace.verbs_glass import overdue_reviews  # noqa: PLC0415 - same
-    from stanch.workspace.watching import watchers  # noqa: PLC0415 - same
+    from stanch.workspace.witnessing import watchers  # noqa: PLC0415 - same
 
     frame = current()
     with open_workspace(frame) as workspace:

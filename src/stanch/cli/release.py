@@ -62,6 +62,7 @@ def propose(
             lineage=about["lineage"], release_number=about["number"], alpha=about["alpha"],
         )  # fmt: skip
         state = propose_release(workspace, proposal)
+        approvers = " --approver NAME" * workspace.config.access.release_approvals if workspace.people.team else ""
     requests = {name: str(request.digest) for name, request in state.facts.requests.items()}
     first, strength = next(iter(state.facts.requests.values())), state.facts.strength
     lines = [
@@ -69,7 +70,7 @@ def propose(
         f"line       {first.lineage}, number {first.release_number}",
         *(show_strength(strength) if strength is not None else ()),
         *(f"request    {recipient:<20} {digest}" for recipient, digest in requests.items()),
-        f"next       stanch release create {name} --to RECIPIENT --out COPY",
+        f"next       stanch release create {name} --to RECIPIENT{approvers} --out COPY",
     ]
     data: dict[str, JsonValue] = {
         "name": name, "entry": state.facts.entry, "requests": dict(requests), "lineage": first.lineage,

@@ -72,12 +72,16 @@ def _gateway(workspace: "Workspace", *, thorough: bool) -> str:
 
 
 def _watch(workspace: "Workspace", *, thorough: bool) -> str:
-    """Return whom the watch tells; every sink is made, so that a secret that is missing shows now."""
+    """Return whom the watch tells; sinks are made and files of audits opened, so that what is missing shows now."""
     from stanch.workspace.alerting import sinks_of  # noqa: PLC0415 - as above
 
     sinks = sinks_of(workspace)
-    if thorough and any(sink.kind == "apprise" for sink in workspace.config.alerts.sinks):
-        _require("watch", "apprise")
+    if thorough:
+        from stanch.cli.watch_serve import check_audits  # noqa: PLC0415 - as above
+
+        if any(sink.kind == "apprise" for sink in workspace.config.alerts.sinks):
+            _require("watch", "apprise")
+        check_audits(workspace)
     return f"tells {', '.join(sink.name for sink in sinks) or 'nobody: [[alerts.sinks]] names no sink'}"
 
 

@@ -25,7 +25,7 @@ RAND_LEVEL = (
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """One measure against a threat: what it is, the command that switches it on, the one that proves it."""
+    """One measure against a threat: what it is, the command or setting that switches it on, the one that proves it."""
 
     what: str
     switch_on: str
@@ -49,7 +49,7 @@ THREATS = (
         "recite", "a user of the model", "makes it recite training rows",
         (
             Control("secrets and personal data are taken out before tuning", "stanch scan", "stanch scan"),
-            Control("what any one row can change is bounded", "stanch tune plan", "stanch tune verify"),
+            Control("what any one row can change is bounded", "stanch tune run", "stanch tune verify"),
             Control("what the model remembers is measured, and blocked", "stanch audit run", "stanch audit gate"),
             Control("answers are filtered while they stream", "stanch gateway serve", "stanch guard check"),
         ),
@@ -120,20 +120,35 @@ THREATS = (
     Threat(
         "release alone", "an insider", "lets a model out without a second person",
         (
-            Control("a copy's key exists only as shares of its approvers", "stanch release propose",
-                    "stanch release approve"),
+            Control("a copy's key exists only as shares of its approvers", "stanch release create --approver",
+                    "stanch release redeem"),
+            Control("whose share it is, only that person's own key says", "stanch access add --key",
+                    "stanch access key register"),
             Control("rights are few, end by themselves and are reviewed", "stanch access grant",
                     "stanch access review"),
         ),
-        "the process that seals has the model in memory; approvers can collude; an administrator can add people, in "
-        "the log, and names stand in the database: name approvers by their ids and keys",
+        "the process that seals has the model in memory; approvers can collude; an administrator can add people with "
+        "keys of his own, in the log, and names stand in the database: name approvers by their ids and keys",
         ("RAND few people", "RAND insiders", "RAND defence in depth"),
+    ),
+    Threat(
+        "take over", "whoever breaks into the gateway's host", "uses what lies there",
+        (
+            Control("the gateway may serve, and grant, release or read nothing", "stanch access add --role",
+                    "stanch access why"),
+            Control("its host has no key that signs releases or certificates", "stanch serve --gateway-only",
+                    "stanch doctor"),
+        ),
+        "questions and answers pass through it, and so do the keys and tokens that programs show; with the log's key "
+        "and the database's password it answers unguarded, writes rows, and shows a log of its own making, which "
+        "other hosts, anchors and witnesses contradict; it opens no copy and gives no approval",
+        ("LLM02:2026", "AML.T0025", "RAND defence in depth"),
     ),
     Threat(
         "rewrite", "an insider with the database", "deletes or changes the record of an act",
         (
             Control("a Merkle log with signed checkpoints", "stanch init", "stanch log verify"),
-            Control("checkpoints lie with others", "stanch log anchor", "stanch log check"),
+            Control("checkpoints lie with others", "[ledger] anchors", "stanch log verify"),
             Control("a witness signs what it has seen", "stanch log witness serve", "stanch log verify"),
             Control("rows of rights are held against signed acts", "stanch access add", "stanch doctor"),
         ),
@@ -145,7 +160,7 @@ THREATS = (
     Threat(
         "accuse", "an owner", "names an innocent recipient",
         (
-            Control("keys are committed before copies exist; decoys", "stanch trace run", "stanch trace verify"),
+            Control("keys are committed before copies exist; decoys", "stanch release propose", "stanch trace verify"),
         ),
         "the owner could have leaked the recipient's copy himself",
         ("EDPB 28/2024 55(ii)",),

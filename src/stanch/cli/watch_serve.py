@@ -87,6 +87,35 @@ def _auditing(
     return run
 
 
+def check_audits(workspace: "Workspace") -> None:
+    """Open what each audit of the settings needs, as it would itself; no server is asked.
+
+    Raises:
+        InvalidInput: A folder or file is missing or cannot be read.
+        NotCertified: The certificate that the gateway requires is not good.
+        NotPermitted: Whoever watches may not audit.
+        MissingExtraError: A part is not installed.
+    """
+    from stanch.cli.audit_targets import Choice, open_target  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.cli.dataset import open_dataset_of  # noqa: PLC0415 - same
+    from stanch.data import CanaryPlan  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_access import explain_access  # noqa: PLC0415 - same
+
+    folder = workspace.folder
+    for one in workspace.config.watch.audits:
+        choice = Choice(
+            folder / one.model, endpoint=one.endpoint or None, served=one.served or None, gateway=one.gateway or None,
+            api_key_file=folder / one.api_key_file if one.api_key_file else None,
+        )  # fmt: skip
+        certified(workspace, one)
+        with open_target(workspace, choice) as target:
+            explain_access(workspace, "model:audit", target.subject.ref).decision.require()
+        if one.plan:
+            CanaryPlan.load(folder / one.plan)
+        for place in filter(None, (one.data, one.holdout)):
+            open_dataset_of(workspace, folder / place)
+
+
 def audit_command(workspace: "Workspace", frame: Frame, section: "RepeatedAuditSection") -> list[str]:
     """Return the command of one audit; its report goes into a new folder of the workspace's state, its last word."""
     words = [sys.executable, "-m", "stanch.cli.attended", *frame.flags(), "--quiet", "audit", "run"]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Self, TypeVar
 
 from cryptography import x509
@@ -91,6 +92,20 @@ class CertificateAuthority:
         except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
             raise NoTrustedSignature("the certificate was not issued by this authority") from error
         return _read(certificate, der)
+
+
+def certificate_end(path: Path) -> datetime:
+    """Return until when the first certificate of a PEM file is valid.
+
+    Raises:
+        InvalidInput: The file cannot be read, or holds none.
+    """
+    try:
+        return x509.load_pem_x509_certificates(path.read_bytes())[0].not_valid_after_utc
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be read", why=error.strerror or "") from error
+    except _UNREADABLE as error:
+        raise InvalidInput(f"{path}: expected a certificate in PEM") from error
 
 
 def _load(der: bytes) -> x509.Certificate:

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from stanch.crypto import Frontier, SigningKey
 from stanch.errors import (
+    Conflict,
     LedgerUnavailable,
     LogRolledBack,
     QuorumUnmet,
@@ -112,7 +113,13 @@ class Ledger:
             Conflict: The database holds this log already.
             LogRolledBack: The blobs or the high-water file remember a log, so this is an old or empty database.
         """
-        keys = LogKeys(origin, (signer,))
+        keys, known = LogKeys(origin, (signer,)), "SELECT 1 FROM ledger_log WHERE origin = ?"
+        with tables.read() as connection:
+            if connection.exec_driver_sql(known, (origin,)).first():
+                raise Conflict(
+                    f"log {origin}: the database holds it already",
+                    next_step="on a second host, copy stanch.toml and .stanch/keys from the first",
+                )
         if params.highwater.exists() or any(blobs.list(CHECKPOINT_KEY)):
             raise LogRolledBack(
                 f"log {origin}: checkpoints exist already",

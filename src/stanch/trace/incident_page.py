@@ -2,7 +2,7 @@
 
 from html import escape
 
-from stanch.audit.html import page
+from stanch.audit.page import page
 from stanch.trace.incident_report import UNKNOWN, Audience, IncidentReport
 from stanch.watch.frameworks import FRAMEWORKS
 from stanch.watch.incident_export import Sentence, moment

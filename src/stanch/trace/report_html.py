@@ -2,7 +2,7 @@
 
 from html import escape
 
-from stanch.audit.html import figure, grid, page
+from stanch.audit.page import figure, grid, page
 from stanch.trace.report_blocks import Block, Bullets, Chart, Code, Paragraph, Report, Section, Table
 
 

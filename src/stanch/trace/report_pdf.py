@@ -14,7 +14,7 @@ from importlib import resources
 from itertools import zip_longest
 
 from stanch import __version__
-from stanch.audit.html import in_cell
+from stanch.audit.page import in_cell
 from stanch.audit.plot import CHART_CSS
 from stanch.errors import MissingExtraError
 from stanch.trace.report_blocks import Block, Bullets, Chart, Code, Paragraph, Report, Row, Section, Table

@@ -12,7 +12,7 @@ from html import escape
 from itertools import pairwise
 from typing import Any
 
-from stanch.audit.html import grid, page
+from stanch.audit.page import grid, page
 from stanch.errors import InvalidInput
 from stanch.ledger import EntryQuery, LedgerReader, decode_entry
 from stanch.ledger.index import EntryState
@@ -38,13 +38,17 @@ STATEMENTS = {
     "case.nothing": "examinations found nothing",
     "case.inconclusive": "examinations were inconclusive",
     "case.packed": "evidence packs were written; each opens the keys of those accused",
+    "incident.opened": "incidents were opened",
+    "incident.notified": "notices of incidents were given, to an authority or to people",
+    "model.quarantined": "models were quarantined",
+    "hold.laid": "legal holds were laid on artifacts",
     "access.denied": "acts were refused for want of permission",
     "access.emergency": "emergency rights were taken",
     "act.failed": "permitted acts failed",
     "log.erased": "erasures of personal data from the log were made",
 }
 
-GATE, EXAMINE = "audit.gate", "trace.examine"
+GATE, EXAMINE, INCIDENT = "audit.gate", "trace.examine", "watch.incident.update"
 DONE, FAILED, ABANDONED = 1, 2, 99
 _DONE = {
     "audit.run": "model.audits",
@@ -55,6 +59,9 @@ _DONE = {
     "release.revoke": "release.revoked",
     "trace.open": "case.opened",
     "trace.pack": "case.packed",
+    "watch.incident.open": "incident.opened",
+    "model.quarantine": "model.quarantined",
+    "log.hold": "hold.laid",
     "access.break-glass": "access.emergency",
     "log.erase": "log.erased",
 }
@@ -130,16 +137,20 @@ def report_transparency(reader: LedgerReader, period: Period, *, budget: str = L
     """
     checkpoint = reader.checkpoint().checkpoint
     found: dict[str, list[int]] = defaultdict(list)
-    examined = []
+    told = []
     for state in _counted(reader, period):
         if state.index >= checkpoint.size:
             continue
-        if state.kind == EXAMINE and state.phase == "outcome" and state.status == DONE:
-            examined.append(state.index)
+        if state.kind in {EXAMINE, INCIDENT} and state.phase == "outcome" and state.status == DONE:
+            told.append(state.index)
         elif (statement := _statement(state)) is not None:
             found[statement].append(state.index)
-    for index, data in reader.entries(examined).items():
-        found[f"case.{decode_entry(data)['unmapped']['stanch']['payload']['verdict']}"].append(index)
+    for index, data in reader.entries(told).items():
+        payload = decode_entry(data)["unmapped"]["stanch"]["payload"]
+        if "verdict" in payload:
+            found[f"case.{payload['verdict']}"].append(index)
+        elif payload["change"] == "notify":
+            found["incident.notified"].append(index)
     spent, within = [], []
     query = EntryQuery(kind="trace.plan", phase="intent", until_ms=_ms(period.until))
     for _, entry in _entries(reader, checkpoint.size, query):
@@ -167,7 +178,7 @@ def _counted(reader: LedgerReader, period: Period) -> Iterable[EntryState]:
     for query in queries:
         yield from reader.states(query)
     # Not by their state, too: a database could then choose the index of states, and read all that was done.
-    for kind in (GATE, EXAMINE, *_DONE):
+    for kind in (GATE, EXAMINE, INCIDENT, *_DONE):
         states = reader.states(replace(within, kind=kind))
         yield from (state for state in states if state.phase == "outcome" and state.status == DONE)
 

@@ -6,9 +6,9 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from stanch import __version__
@@ -20,11 +20,13 @@ from stanch.config.load import SETTINGS, user_config_file
 from stanch.errors import InvalidInput, StanchError
 from stanch.ledger import Ledger, LedgerReader, TrustPolicy
 from stanch.store import Tables, open_blobs, open_tables
+from stanch.workspace.health_check import Check, State
+from stanch.workspace.health_serving import examine_alerts, examine_certificates, examine_grants, examine_parts
 from stanch.workspace.keyring import SIGNERS, Keyring
 from stanch.workspace.lease import Leases
 from stanch.workspace.opening import KEYS, STATE, log_verifiers
 from stanch.workspace.rights import compare_rights
-from stanch.workspace.watching import ledger_params
+from stanch.workspace.witnessing import ledger_params
 
 EXTRAS = {
     "train": "torch", "dp": "dp_accounting", "gguf": "gguf", "demo": "faker", "gateway": "uvicorn", "aws": "boto3",
@@ -36,24 +38,6 @@ EXTRAS = {
 """A module of each optional part, by which one sees whether it is installed."""
 _PACKAGES = ("cryptography", "sqlalchemy", "cedarpy", "click", "msgspec", "numpy")
 _OLDEST_PYTHON = (3, 11)
-
-
-class State(StrEnum):
-    """How a check ended."""
-
-    OK = "ok"
-    WARNING = "warning"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at: what, how it is, what was found, and what to do."""
-
-    name: str
-    state: State
-    found: str
-    next_step: str = ""
 
 
 def examine(
@@ -87,6 +71,9 @@ def _workspace(folder: Path, environ: Mapping[str, str], clock: Callable[[], flo
     yield Check("settings", State.OK, f"{folder / SETTINGS}: profile {config.access.profile}{also}")
     keys = Keyring(folder / STATE / KEYS)
     yield from _keys(keys, folder / STATE / KEYS, team=config.access.profile == "team")
+    now = datetime.fromtimestamp(clock(), UTC)
+    yield from examine_parts(config)
+    yield from examine_certificates(config, folder, keys, now)
     try:
         tables = open_tables(config.workspace.tables, base=folder)
     except StanchError as error:
@@ -94,8 +81,12 @@ def _workspace(folder: Path, environ: Mapping[str, str], clock: Callable[[], flo
         return
     try:
         yield _database(tables)
-        yield from _log(folder, config, keys, tables, clock)
-        yield _acts(Leases(tables, clock))
+        leases = Leases(tables, clock)
+        reader = yield from _log(folder, config, keys, tables, clock)
+        yield _acts(leases)
+        if config.gateway.models or config.alerts.sinks or config.watch.audits:
+            yield from examine_alerts(config, tables, reader, leases.running(), now)
+        yield examine_grants(tables, config.ledger.origin, now)
         yield from _policies(tables)
         yield from _emergencies(tables, clock)
     except StanchError as error:
@@ -108,9 +99,10 @@ def _workspace(folder: Path, environ: Mapping[str, str], clock: Callable[[], flo
 def _keys(keys: Keyring, folder: Path, *, team: bool) -> Iterator[Check]:
     files = keys.private_files()
     found = [check for path in (folder, folder / "people", *files) for check in _private(path)]
+    absent = [name for name in SIGNERS if not keys.versions(name)]
     if not found:
         try:
-            for name in SIGNERS:
+            for name in (name for name in SIGNERS if name not in absent):
                 for version in keys.versions(name):
                     if keys.signer(name, version).public != keys.public(name, version):
                         what = f"{keys.public_path(name, version)}: is not the public half of key {name}"
@@ -118,9 +110,12 @@ def _keys(keys: Keyring, folder: Path, *, team: bool) -> Iterator[Check]:
         except StanchError as error:
             found.append(_failed("keys", error))
     yield from found or [Check("keys", State.OK, f"{len(files)} private files; people: {', '.join(keys.people())}")]
+    if absent:
+        what = f"the private half is not here of {', '.join(absent)}: so it should be where nothing is signed with it"
+        yield Check("keys", State.WARNING, what, "where it is signed with, copy it from the host that has it")
     if team and not found and (unlocked := keys.unlocked()):
         what = f"no passphrase locks the keys of {', '.join(unlocked)}: whoever has a file acts as its owner"
-        yield Check("keys", State.WARNING, what, "add the person anew with a passphrase, and revoke the old grants")
+        yield Check("keys", State.WARNING, what, f"stanch access rekey {unlocked[0]} --new-passphrase-file FILE")
 
 
 def _private(path: Path) -> Iterator[Check]:
@@ -164,7 +159,9 @@ def _server(tables: Tables) -> Check:
     return Check("database", State.OK, "postgresql: its settings were compared when it was opened")
 
 
-def _log(folder: Path, config: Config, keys: Keyring, tables: Tables, clock: Callable[[], float]) -> Iterator[Check]:
+def _log(
+    folder: Path, config: Config, keys: Keyring, tables: Tables, clock: Callable[[], float]
+) -> Generator[Check, None, LedgerReader]:
     blobs = open_blobs(config.workspace.blobs, base=folder)
     params = ledger_params(config, folder, STATE, log_verifiers(config, keys))
     if params.policy is not None and (config.ledger.witnesses or config.ledger.policy):
@@ -181,6 +178,7 @@ def _log(folder: Path, config: Config, keys: Keyring, tables: Tables, clock: Cal
     if params.highwater.parent.stat().st_dev == folder.stat().st_dev:
         what = "its high-water file lies on the workspace's own disk, and is restored with it from an old backup"
         yield Check("log", State.WARNING, what, "set [ledger] highwater to a file on another disk")
+    return reader
 
 
 def _quorum(policy: TrustPolicy) -> Check:

@@ -77,8 +77,11 @@ class Keyring:
         return SigningKey.load(private).public  # an interruption left out the other file
 
     def publics(self, name: str) -> tuple[VerifyKey, ...]:
-        """Return the public halves of all versions of a signing key, the newest first: what each signed is trusted."""
-        return tuple(self.public(name, version) for version in reversed(self.versions(name)))
+        """Return the public halves of all versions of a signing key, the newest first: what each signed is trusted.
+
+        A host that signs nothing has public halves alone.
+        """
+        return tuple(self.public(name, version) for version in reversed(self._found(name, r"pub\.pem")))
 
     def signers(self, name: str) -> tuple[SigningKey, ...]:
         """Return all versions of a signing key, the newest first.
@@ -145,10 +148,7 @@ class Keyring:
 
     def versions(self, name: str) -> tuple[int, ...]:
         """Return the versions that exist of a signing key or secret, oldest first; one that was dropped is left out."""
-        first = self._path(name, "")
-        shape = re.compile(rf"{re.escape(first.name)}(?:\.v([1-9][0-9]*))?\.(?:pem|key)")
-        found = (shape.fullmatch(path.name) for path in first.parent.glob(f"{first.name}.*"))
-        return tuple(sorted(int(match[1] or 1) for match in found if match))
+        return self._found(name, "pem|key")
 
     def drop_secret(self, name: str, version: int) -> None:
         """Delete a version of a secret, which was made just now; those that others made meanwhile stay."""
@@ -219,6 +219,12 @@ class Keyring:
         """Return every file that holds a secret, in the order of their names."""
         files = (path for path in self._folder.rglob("*") if path.is_file() and not path.name.endswith(".pub.pem"))
         return tuple(sorted(files))
+
+    def _found(self, name: str, ending: str) -> tuple[int, ...]:
+        first = self._path(name, "")
+        shape = re.compile(rf"{re.escape(first.name)}(?:\.v([1-9][0-9]*))?\.(?:{ending})")
+        found = (shape.fullmatch(path.name) for path in first.parent.glob(f"{first.name}.*"))
+        return tuple(sorted(int(match[1] or 1) for match in found if match))
 
     def _chosen(self, name: str, version: int | None) -> int:
         return version if version is not None else max(self.versions(name), default=1)

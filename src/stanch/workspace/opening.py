@@ -26,7 +26,7 @@ from stanch.workspace.keyring import Keyring
 from stanch.workspace.lease import Leases
 from stanch.workspace.people import Ground, People, Profile, Unlock, register_owner
 from stanch.workspace.recover import record_abandoned
-from stanch.workspace.watching import ledger_params, witnessing
+from stanch.workspace.witnessing import ledger_params, witnessing
 
 SETTINGS = "stanch.toml"
 STATE = ".stanch"

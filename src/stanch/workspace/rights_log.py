@@ -12,7 +12,7 @@ from typing import Any
 
 from stanch.access.glass import MINUTE_MS
 from stanch.access.grant import DAY_MS
-from stanch.access.roles import ROLES
+from stanch.access.roles import first_roles
 from stanch.crypto import VerifyKey
 from stanch.errors import InvalidInput, NoTrustedSignature
 from stanch.ledger.entry import read_event
@@ -113,7 +113,7 @@ class RightsLog:
     def _found(self, index: int, event: Event) -> None:
         """Note the first principal: registered before the log has an entry, and whoever acts in the first one."""
         ours, self.owner = event.unmapped.stanch, event.actor.user.uid
-        self.first_roles = frozenset({"platform_admin"} if ours.profile == "team" else ROLES)
+        self.first_roles = first_roles(team=ours.profile == "team")
         self.held.begin(self.owner, self.first_roles)
         self.made.note(index, "principal", self.owner, {"kind": "user", "suspended": False})
         if ours.credential:
@@ -215,10 +215,12 @@ class RightsLog:
         return ""
 
     def _doubt(self, begun: _Begun, index: int, done: Facts) -> None:
-        """Note why a key may be another's: whoever replaces a key of somebody else has had the new one in hand."""
+        """Note why a key may be another's: whoever makes a key for somebody else has had it in hand."""
         kind, by = begun.of
         if not begun.key_id:
             self.doubts[done["key"]] = f"entry {index} says that {by} made it, and nobody signed that"
+        elif kind == "access.add" and "key" not in begun.asked:
+            self.doubts[done["key"]] = f"{by} made it for this person (entry {index})"
         elif kind == "access.rekey" and not self.owns(by, done["earlier"]):
             self.doubts[done["key"]] = f"{by} put it in the place of the earlier one (entry {index})"
         elif done.get("earlier") in self.doubts:
@@ -256,7 +258,8 @@ def _beyond(kind: str, asked: Mapping[str, Any], done: Mapping[str, Any], ended_
 
 def _registered(done: Mapping[str, Any]) -> Facts:
     roles = [one["role"] for one in done["grants"]]
-    return {"kind": done["kind"], "clearance": done["clearance"], "roles": roles}
+    key = {"key": done["key"]} if "key" in done else {}
+    return {"kind": done["kind"], "clearance": done["clearance"], "roles": roles, **key}
 
 
 def _same(*names: str) -> Callable[[Mapping[str, Any]], Facts]:
@@ -277,7 +280,7 @@ _GIVES: dict[str, Callable[[Mapping[str, Any]], Facts]] = {
     "access.clear": _same("principal", "clearance"),
     "access.classify": _same("of", "digest", "sensitivity"),
     "access.restore": _same("of", "digest"),
-    "access.rekey": _same("earlier"),
+    "access.rekey": _same("earlier", "key"),
     "log.hold": _same("of", "digest"),
     "log.lift": _same("of", "digest"),
     "key.issue": _same("to", "models", "networks", "actions"),

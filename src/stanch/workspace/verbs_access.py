@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from stanch.access import ApiKeyOrder, ApiKeyRecord, Explanation, Grant, ResourceFacts, explain
 from stanch.access.apikey import Secret
 from stanch.access.facts import WORKSPACE_SCOPE
 from stanch.access.principal import PrincipalKind
 from stanch.access.roles import check_role, check_separation
+from stanch.crypto import VerifyKey
 from stanch.crypto.passphrase import Passphrase
 from stanch.errors import InvalidInput
 from stanch.ledger import EntryQuery, decode_entry
@@ -51,25 +51,31 @@ def add_person(
     name: str,
     roles: Sequence[str],
     *,
+    key: VerifyKey | None = None,
     passphrase: Passphrase | None = None,
     clearance: int = 0,
     vouched: tuple[str, str] | None = None,
 ) -> str:
-    """Register a person with a new local key, grant the roles, and return the pseudonymous id.
+    """Register a person with a local key, grant the roles, and return the pseudonymous id.
+
+    The intent names a key that the person brings. One that is made here was in the hand of whoever acts, which the log
+    shows so: such a person approves only where the key is named.
 
     Args:
         workspace: The workspace.
         name: What the person is called here.
         roles: Roles to grant.
-        passphrase: Locks the key.
+        key: The public half of the key that the person has made; None makes one here, in the keyring.
+        passphrase: Locks a key that is made here.
         clearance: Highest sensitivity of a model that the person may use.
         vouched: Issuer and subject, if the person also signs in there: both ways lead to one principal, who signs
             approvals with the key and hands them in at the console.
 
     Raises:
-        InvalidInput: The name is taken or malformed, or there is no such role. Nobody is registered then.
+        InvalidInput: The name is taken or malformed, there is no such role, or the key is not Ed25519. Nobody is
+            registered then.
         SeparationOfDuties: In profile ``team``, one person may not hold these roles together. Likewise.
-        Conflict: The subject is registered already.
+        Conflict: The subject or the key is registered already.
     """
     people, days = workspace.people, workspace.config.access.grant_days
 
@@ -77,22 +83,27 @@ def add_person(
         _check_roles(workspace, roles)
         if vouched is not None:
             people.directory.require_unknown(*vouched)  # before a key file is written that nobody would own
-        key = workspace.keys.add_person(name, passphrase=passphrase)
+        local = key or workspace.keys.add_person(name, passphrase=passphrase).public
 
         def register(on: People) -> tuple[str, list[Grant]]:
-            made = on.directory.register(key.public, display=name, clearance=clearance, name=vouched).id
+            made = on.directory.register(local, display=name, clearance=clearance, name=vouched).id
             return made, _grant_all(on, made, roles, days)
 
         try:
             (principal, grants), settle = people.rehearse(register)
         except BaseException:
-            workspace.keys.drop_person(name)
+            undo()
             raise
-        payload = _registered(principal, "user", clearance, grants) | {"key": key.public.key_id}
-        undo = partial(workspace.keys.drop_person, name)
+        payload = _registered(principal, "user", clearance, grants) | {"key": local.key_id}
         return Done(principal, payload, undo=undo, stays=True, about=principal, settle=settle)
 
+    def undo() -> None:
+        if key is None:
+            workspace.keys.drop_person(name)
+
     asked: dict[str, JsonValue] = {"kind": "user", "clearance": clearance, "roles": [*roles], "days": days}
+    if key is not None:
+        asked["key"] = key.key_id
     return workspace.door.act(Request("access.add", "access:grant", workspace_ref(workspace), asked), run)
 
 

@@ -25,7 +25,7 @@ from stanch.workspace.keyring import Keyring
 from stanch.workspace.opening import KEYS, SETTINGS, STATE, Workspace, find_workspace, log_verifiers
 from stanch.workspace.people import Ground, People, Unlock
 from stanch.workspace.verbs_access import workspace_ref
-from stanch.workspace.watching import ledger_params
+from stanch.workspace.witnessing import ledger_params
 from stanch.workspace.words import Words
 
 

@@ -3,6 +3,7 @@
 from functools import partial
 
 from stanch.access.principal import MAX_CLEARANCE
+from stanch.crypto import VerifyKey
 from stanch.crypto.passphrase import Passphrase
 from stanch.errors import InvalidInput, NotFound
 from stanch.terms import EntryRef, JsonValue
@@ -30,7 +31,7 @@ def clear_principal(workspace: Workspace, name: str, clearance: int) -> str:
 
 
 def replace_local_key(workspace: Workspace, name: str, *, passphrase: Passphrase | None = None) -> str:
-    """Give a person of this workspace a new local key, and return its id; the earlier key is refused from then on.
+    """Make a new local key for a person of this workspace, and return its id; the earlier one is refused from then on.
 
     Open approvals that the earlier key signed do not count any more. The act is in the log, about that person: an
     administrator who gives himself the key of somebody who approves is seen. What opens shares is another key.
@@ -66,3 +67,30 @@ def replace_local_key(workspace: Workspace, name: str, *, passphrase: Passphrase
     made = workspace.door.act(Request("access.rekey", "access:grant", workspace_ref(workspace), asked), run)
     keys.forget_earlier(name)
     return made
+
+
+def take_local_key(workspace: Workspace, name: str, key: VerifyKey) -> str:
+    """Let a person sign in with another local key, which the person has made, and return its id.
+
+    The earlier key is refused from then on, as in :func:`replace_local_key`. Whoever acts says whose the new one is, so
+    such a person approves only where it is named.
+
+    Args:
+        workspace: The workspace.
+        name: Name or id of the person.
+        key: The public half of the new key.
+
+    Raises:
+        InvalidInput: There is no such person, or the key is not Ed25519.
+        NotFound: The person signs in with no local key.
+        Conflict: The key is registered already.
+    """
+    people = workspace.people
+    earlier = people.directory.local_key_of(people.find(name))
+
+    def run(_ref: EntryRef) -> Done[str]:
+        principal, settle = people.rehearse(lambda on: on.directory.replace_key(earlier, key))
+        return Done(key.key_id, {"principal": principal, **asked}, about=principal, settle=settle)
+
+    asked: dict[str, JsonValue] = {"earlier": earlier, "key": key.key_id}
+    return workspace.door.act(Request("access.rekey", "access:grant", workspace_ref(workspace), asked), run)

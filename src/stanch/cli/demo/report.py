@@ -20,7 +20,8 @@ from stanch.audit.charts import (
     roc_chart,
     roc_summary,
 )
-from stanch.audit.html import figure, grid, page, roc_points
+from stanch.audit.html import roc_points
+from stanch.audit.page import figure, grid, page
 from stanch.workspace.verbs_model import REPORT_NAME, SCORES_NAME
 
 MODELS = {"plain": "tuned as it is", "private": "tuned with privacy"}

@@ -143,7 +143,8 @@ def _set_up(folder: Path) -> None:
     with Workspace.init(folder, profile="team", owner="olga", passphrase=olga) as workspace:
         for name, roles in PEOPLE.items():
             passphrase = Passphrase(_passphrase(folder, name)) if name in LOCKED else None
-            add_person(workspace, name, roles, passphrase=passphrase)
+            key = workspace.keys.add_person(name, passphrase=passphrase).public  # as each person would, elsewhere
+            add_person(workspace, name, roles, key=key)
 
 
 def _passphrase(folder: Path, person: str) -> str:
