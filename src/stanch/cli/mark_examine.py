@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from stanch.terms import JsonValue
 
 FOLDER = click.Path(path_type=Path)
-_LEAST_MATCHED = 0.25
 
 
 def _there(path: Path) -> Path:
@@ -69,8 +68,8 @@ def _outcome(found: "Detection") -> tuple[int, str]:
         return 5, "keys that were never issued do not score as they must"
     if found.accused:
         return 1, ""
-    if found.matched < _LEAST_MATCHED:
-        return 5, "too few of the marked weights could be compared"
+    if found.too_little:
+        return 5, "too few of the marked weights were recognised: it shares none with the original, or they were rearranged"
     if found.unread:
         return 5, f"nobody was found, but this could be weights and was not read: {', '.join(found.unread[:5])}"
     if found.plan.effort == "quick":

@@ -28,6 +28,7 @@ _VARIANTS: Mapping[Kind, tuple[Variant, ...]] = {
     "adapter": (Variant.PLAIN, Variant.PROJECTED, Variant.SPECTRAL, Variant.ADAPTER),
 }
 _SHORTLIST = 64  # innocents that a quick screening lets pass, about
+_LEAST_MATCHED = 0.25
 _MARGIN = 4.0  # standard deviations: a colluder that scores τ + 4 in full is lost at a stage with chance 3e-5
 
 Effort = Literal["quick", "deep"]
@@ -234,12 +235,17 @@ class Detection:
 
     @property
     def matched(self) -> float:
-        """The share of the release's coordinates that at least one variant could compare."""
+        """The largest share of the release's coordinates that a variant recognised in the suspect."""
         return max(result.matched for result in self.variants) / self.coordinates
 
     @property
+    def too_little(self) -> bool:
+        """Whether so little was recognised that *nobody is accused* means nothing; an accusation holds all the same."""
+        return self.matched < _LEAST_MATCHED
+
+    @property
     def unmatched(self) -> tuple[str, ...]:
-        """Marked tensors that no variant could compare."""
+        """Marked tensors that no variant recognised in the suspect."""
         return tuple(
             name for name in self.variants[0].unmatched if all(name in result.unmatched for result in self.variants)
         )
