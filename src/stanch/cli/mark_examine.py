@@ -69,7 +69,7 @@ def _outcome(found: "Detection") -> tuple[int, str]:
     if found.accused:
         return 1, ""
     if found.too_little:
-        return 5, "too few of the marked weights were recognised: it shares none with the original, or they were rearranged"
+        return 5, "too few of the marked weights were recognised: it shares none with them, or they were rearranged"
     if found.unread:
         return 5, f"nobody was found, but this could be weights and was not read: {', '.join(found.unread[:5])}"
     if found.plan.effort == "quick":

@@ -10,8 +10,18 @@ from pathlib import Path
 
 from stanch.errors import InvalidInput
 from stanch.mark.gguf import is_gguf
-from stanch.weights import INDEX_NAME, Adapter, Tensor, is_adapter, open_adapter, open_tensors, read_json_object
-from stanch.weights.adapter import WEIGHTS_NAME
+from stanch.terms import JsonValue
+from stanch.weights import (
+    INDEX_NAME,
+    Adapter,
+    Tensor,
+    is_adapter,
+    is_factor,
+    open_tensors,
+    read_factors,
+    read_json_object,
+)
+from stanch.weights.adapter import CONFIG_NAME, WEIGHTS_NAME
 
 MODEL_NAME = "model.safetensors"
 
@@ -44,14 +54,14 @@ def find_weights(path: Path) -> SuspectFiles:
     """Open what is read of a file or a folder.
 
     A folder's adapter comes first; then the files that its index names, ``model.safetensors``, all other safetensors
-    files, or one GGUF file.
+    files, or one GGUF file. Files that hold the factors of an adapter alone are one, whatever they are called.
 
     Raises:
         InvalidInput: Nothing that can be read is there.
         InvalidSafetensors: A file that is read breaks a rule of the format.
     """
     if path.is_file():
-        return SuspectFiles({}, gguf=path) if is_gguf(path) else SuspectFiles(open_tensors(path))
+        return SuspectFiles({}, gguf=path) if is_gguf(path) else _sort(open_tensors(path), {})
     adapter = _find_adapter(path)
     if adapter is not None:
         return SuspectFiles(adapter.tensors, adapter, unread=_others(path, (path / WEIGHTS_NAME,)))
@@ -72,19 +82,33 @@ def find_weights(path: Path) -> SuspectFiles:
                 twice.append(f"{name!r} stands in two files")
             if name not in tensors or places.get(name) == file.name:
                 tensors[name] = tensor
-    return SuspectFiles(tensors, unread=(*_others(path, files), *twice))
+    return _sort(tensors, _config(path), unread=(*_others(path, files), *twice))
+
+
+def _sort(tensors: Mapping[str, Tensor], config: Mapping[str, JsonValue], unread: tuple[str, ...] = ()) -> SuspectFiles:
+    """Tell an adapter from a model: it holds factors, and no other matrix."""
+    alone = all(is_factor(name) for name, tensor in tensors.items() if len(tensor.shape) > 1)
+    return SuspectFiles(tensors, read_factors(tensors, config) if alone else None, unread=unread)
 
 
 def _find_adapter(path: Path) -> Adapter | None:
     """Open the adapter; None where there is none, or a broken one lies beside a model."""
-    if not is_adapter(path):
+    if not is_adapter(path) or not (path / WEIGHTS_NAME).is_file():
         return None
     try:
-        return open_adapter(path)
+        return read_factors(open_tensors(path / WEIGHTS_NAME), _config(path))
     except InvalidInput:
         if _model_files(path)[0]:
             return None
         raise
+
+
+def _config(path: Path) -> Mapping[str, JsonValue]:
+    """Return what the adapter's configuration says; nothing where it cannot be read."""
+    try:
+        return read_json_object(path / CONFIG_NAME)
+    except InvalidInput:
+        return {}
 
 
 def _model_files(path: Path) -> tuple[list[Path], Mapping[str, str]]:

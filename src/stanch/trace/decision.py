@@ -31,8 +31,8 @@ class Reason(StrEnum):
     """Why a case is inconclusive."""
 
     TOO_LITTLE_MATCHED = (
-        "nobody was found, and less than a quarter of the marked weights is like the suspect's: it shares none with the "
-        "original, or they were rearranged"
+        "nobody was found, and less than a quarter of the marked weights was recognised: the suspect shares none with "
+        "the original, or they were rearranged"
     )
     DECOYS_IMPLAUSIBLE = "keys that were never issued do not score like noise"
     CUSTODY_BROKEN = "the chain of custody or the suspect was changed"

@@ -1,4 +1,4 @@
-from .adapter import Adapter, LowRank, is_adapter, open_adapter
+from .adapter import Adapter, LowRank, is_adapter, is_factor, open_adapter, read_factors
 from .arithmetic import native_float
 from .digest import DirectoryDigest, directory_digest, walk_files
 from .floats import FLOAT_TYPES, bf16_to_float32, float32_to_bf16, from_float32, to_float32
@@ -42,12 +42,14 @@ __all__ = [
     "float32_to_bf16",
     "from_float32",
     "is_adapter",
+    "is_factor",
     "names_code",
     "native_float",
     "open_adapter",
     "open_model",
     "open_tensors",
     "parse_header",
+    "read_factors",
     "read_head",
     "read_header",
     "read_json_object",

@@ -20,6 +20,7 @@ import argparse
 import hashlib
 import json
 import math
+import re
 import sys
 import zipfile
 from collections.abc import Callable, Collection, Iterator
@@ -50,6 +51,7 @@ VARIANTS = {
 }
 CONFIG, ADAPTER, A, B = "adapter_config.json", "adapter_model.safetensors", ".lora_A.weight", ".lora_B.weight"
 MODEL, INDEX = "model.safetensors", "model.safetensors.index.json"
+MAX_SCALE, MAX_ALPHA = 1e6, 1e100
 MAX_HEADER, MAX_PART, MAX_STATE = 100 << 20, 1 << 31, 4096
 
 # What reading files that are no model's raises; that a file cannot be read says nothing about the pack.
@@ -89,17 +91,28 @@ class Model(NamedTuple):
 
     @classmethod
     def open(cls, folder: Path) -> "Model":
-        """Open a folder: its adapter, or where there is none, or a broken one beside a model, its model."""
+        """Open a folder: its adapter, or where there is none, or a broken one beside a model, its model.
+
+        Whatever an adapter's configuration says, the factors that fit together are read.
+        """
         files, places = model_files(folder)
-        if (folder / CONFIG).is_file():
+        try:
+            config = dict(json.loads((folder / CONFIG).read_bytes()))
+        except (*MALFORMED, OSError):
+            config = {}
+        if (folder / CONFIG).is_file() and (folder / ADAPTER).is_file():
             try:
-                return cls.open_adapter(folder)
+                adapter = cls(read_weights([folder / ADAPTER], {}), config)
+                if adapter.modules():
+                    return adapter
             except (Failed, *MALFORMED, OSError):
                 if not files:
                     raise
         if not files and any(folder.glob("*.gguf")):
             raise OtherVariant(f"{folder.name} is a GGUF file")
-        return cls(read_weights(files, places), None)
+        model = cls(read_weights(files, places), config)
+        alone = all(name.endswith((A, B)) for name, tensor in model.tensors.items() if len(tensor.shape) > 1)
+        return model if alone and model.modules() else cls(model.tensors, None)
 
     @classmethod
     def open_original(cls, folder: Path) -> "Model":
@@ -124,17 +137,17 @@ class Model(NamedTuple):
         return choose(name, [own for own, tensor in self.tensors.items() if tensor.shape and tensor.raw.size])
 
     def modules(self) -> dict[str, "Module"]:
-        """Return an adapter's modules by their names in the model."""
+        """Return an adapter's modules by their names in the model, of those whose factors fit together."""
         config, found = self.config or {}, {}
         for name, a in self.tensors.items():
-            if name.endswith(A):
-                stem = name.removesuffix(A)
-                module, ends = stem.removeprefix(PREFIXES[0]), (config.get("alpha_pattern") or {}).items()
-                chosen = (value for end, value in ends if module == end or module.endswith("." + end))
-                rank = math.sqrt(a.shape[0]) if config.get("use_rslora") else a.shape[0]
-                scale = next(chosen, config["lora_alpha"]) / rank
-                turned = bool(config.get("fan_in_fan_out"))
-                found[module] = Module(stem, a.floats(), self.tensors[stem + B].floats(), scale, turned)
+            stem = name.removesuffix(A)
+            b = self.tensors.get(stem + B)
+            if not name.endswith(A) or b is None or len(a.shape) != 2 or len(b.shape) != 2:
+                continue
+            if a.shape[0] == b.shape[1] != 0 and {a.dtype, b.dtype} <= DTYPES.keys():
+                module = stem.removeprefix(PREFIXES[0])
+                scale, turned = scale_of(config, module, a.shape[0]), bool(config.get("fan_in_fan_out"))
+                found[module] = Module(stem, a.floats(), b.floats(), scale, turned)
         return found
 
 
@@ -159,6 +172,19 @@ class Place(NamedTuple):
     name: str
     offset: int
     size: int
+
+
+def scale_of(config: Json, module: str, rank: int) -> float:
+    """Return the scale of an adapter's module; 1 where there is none that is of use. Patterns are names or ends."""
+    patterns = config.get("alpha_pattern")
+    ends = patterns.items() if isinstance(patterns, dict) else ()
+    plain = [(end, value) for end, value in ends if re.fullmatch(r"[A-Za-z0-9_.]+", end)]
+    chosen = (value for end, value in plain if module == end or module.endswith("." + end))
+    alpha = next(chosen, config.get("lora_alpha"))
+    if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not abs(alpha) < MAX_ALPHA:
+        return 1.0
+    scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    return scale if 1 / MAX_SCALE < abs(scale) < MAX_SCALE else 1.0
 
 
 def need(condition: object, text: str) -> None:
