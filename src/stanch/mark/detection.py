@@ -153,8 +153,8 @@ class VariantResult:
 
     Attributes:
         variant: The variant.
-        matched: Coordinates of matched tensors.
-        unmatched: Marked tensors that the suspect does not have in a form this variant reads.
+        matched: Coordinates of the tensors that were recognised.
+        unmatched: Marked tensors that were not.
         release_z: Score of the ownership mark: whether the suspect comes from this release at all.
         decoys: Scores of the decoys; None where the suspect shows nothing, for example the unmarked original.
         rounds: Rounds that were run.

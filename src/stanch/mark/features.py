@@ -19,7 +19,7 @@ from stanch.mark.layout import Layout, LayoutEntry
 from stanch.mark.rounding import Grid, find_grid
 from stanch.mark.scratch import Scratch
 from stanch.mark.sums import sum_rows
-from stanch.mark.suspect import Originals, Suspect
+from stanch.mark.suspect import Originals, Suspect, is_recognised
 from stanch.mark.threads import run_each
 from stanch.weights import to_float32
 
@@ -64,7 +64,8 @@ class FeatureSet:
         variant: How they were made.
         values: float32 by global coordinate; 0 where the suspect shows nothing. In a scratch file without a name.
         layout: The coordinates.
-        unmatched: Marked tensors that the suspect does not have in a form this variant reads.
+        unmatched: Marked tensors that the suspect does not have in a form this variant reads, or not with what they
+            hold; see :func:`stanch.mark.suspect.is_recognised`. The features of the latter are kept.
     """
 
     variant: Variant
@@ -74,7 +75,7 @@ class FeatureSet:
 
     @property
     def matched(self) -> int:
-        """Coordinates of the tensors that were matched."""
+        """Coordinates of the tensors that were recognised."""
         missing = set(self.unmatched)
         return sum(entry.count for entry in self.layout.entries if entry.name not in missing)
 
@@ -402,7 +403,8 @@ def compare_weights(
 
         def work(entry: LayoutEntry) -> bool:
             comparison = _Comparison.of(entry, originals, suspect, alpha, fitted=make in {_projected, _spectral})
-            return comparison is not None and make(comparison, store)
+            done = comparison is not None and make(comparison, store)
+            return done and is_recognised(originals, suspect, entry.name)
 
         found = match_each(work, layout.entries, threads)
         unmatched = tuple(entry.name for entry, hit in zip(layout.entries, found, strict=True) if not hit)

@@ -4,6 +4,7 @@ Suspects are hostile input. Safetensors and GGUF are read, pickles never; a tens
 of a type that is not understood is *unmatched* and takes no part.
 """
 
+import hashlib
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from stanch.crypto import sha256
 from stanch.errors import InvalidInput
 from stanch.mark.gguf import open_gguf
 from stanch.mark.layout import Kind, Layout, make_layout
@@ -23,6 +25,7 @@ from stanch.weights import Adapter, LowRank, Tensor, is_adapter, open_adapter, o
 
 _PREFIXES = ("base_model.model.", "model.", "transformer.", "bert.")
 _SAMPLE_ROWS = 16
+_SECRET_ROWS = 64
 _LEAST_COSINE = 0.5
 _LARGEST = np.float32(1e12)
 
@@ -72,6 +75,12 @@ class Originals:
         return {name: weights[own] for name, own in own_names.items() if own is not None}
 
     @cached_property
+    def secret(self) -> bytes:
+        """A digest that nobody can tell who has a copy alone."""
+        heads = (self.tensors[entry.name].raw.reshape(-1)[:_SECRET_ROWS] for entry in self.layout.entries)
+        return sha256(b"".join(np.ascontiguousarray(head).tobytes() for head in heads))
+
+    @cached_property
     def base_weights(self) -> "Suspect | None":
         """The base model, read with the same tolerance for names as a suspect."""
         return None if self.base is None else open_suspect(self.base)
@@ -93,6 +102,7 @@ class Suspect:
         adapter: The adapter, if it is one.
         rename: Gives the suspect's own name of a name of the original, where its format has other names.
         config: The model's ``config.json``; empty where there is none.
+        folder: Where it lies, if that is a folder.
         found: Own names of weights that were recognised by their content, by the original's plain name.
         unread: What could hold weights and was not read; see :mod:`stanch.mark.suspect_files`.
     """
@@ -101,6 +111,7 @@ class Suspect:
     adapter: Adapter | None = None
     rename: Callable[[str], str | None] | None = None
     config: Mapping[str, JsonValue] = field(default_factory=dict)
+    folder: Path | None = None
     found: Mapping[str, str] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
 
@@ -194,7 +205,7 @@ def open_suspect(path: Path) -> Suspect:
             zero_point = 0
         case _:
             zero_point = 1
-    return Suspect(read_weights(files.tensors, zero_point=zero_point), config=read, unread=files.unread)
+    return Suspect(read_weights(files.tensors, zero_point=zero_point), config=read, folder=path, unread=files.unread)
 
 
 def match_renamed(suspect: Suspect, references: Mapping[str, Weight]) -> Suspect:
@@ -223,6 +234,30 @@ def match_renamed(suspect: Suspect, references: Mapping[str, Weight]) -> Suspect
             found[plain_name(name)] = best
             del samples[best]
     return replace(suspect, found=found)
+
+
+def is_recognised(originals: Originals, suspect: Suspect, name: str) -> bool:
+    """Say whether a suspect's weight is the original's, or the adapted base's, by what it holds: a cosine of one half.
+
+    A name and a shape show nothing: rows, layers or a whole stream may have been rearranged. Looked at are rows that
+    follow from the original's own values, so that whoever has a copy alone cannot spare them. An adapter is taken as
+    it is: it works on the base that it was made for, and its factors may be turned as one likes.
+    """
+    if suspect.adapter is not None:
+        return True
+    ours = originals.references.get(name)
+    theirs = None if ours is None else suspect.weight(name, ours.shape)
+    if ours is None or theirs is None:
+        return False
+    drawn = hashlib.shake_256(originals.secret + name.encode()).digest(8 * _SECRET_ROWS)
+    rows = (np.frombuffer(drawn, "<u8") % np.uint64(ours.shape[0])).astype(np.int64)
+    found = ours.read(rows), theirs.read(rows)
+    if found[0] is None or found[1] is None:
+        return False
+    one, two = (np.where(np.abs(values) < _LARGEST, values, 0).astype(np.float64) for values in found)
+    powers = np.vdot(one, one), np.vdot(two, two)
+    # Rows of zeros carry no mark.
+    return powers[0] == 0 or bool(powers[1] > 0 and np.vdot(one, two) >= _LEAST_COSINE * np.sqrt(powers[0] * powers[1]))
 
 
 def _sample(weight: Weight) -> npt.NDArray[np.float32] | None:
