@@ -345,7 +345,8 @@ def weight_of(name: str, model: Model) -> tuple[tuple[int, ...], Floats] | None:
     """
     own, tensors = model.own_name(name), model.tensors
     if own is None:
-        if choose(f"{name.removesuffix('weight')}qweight", tensors) is not None:
+        stem = name.removesuffix("weight")
+        if any(choose(stem + kind, tensors) is not None for kind in ("qweight", "weight_packed")):
             raise OtherVariant(f"{name} is stored as packed integers")
         return None
     try:
