@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from mark_models import LAYERS, f32, four_bit, merge, weight_names, write_model
+from mark_models import LAYERS, f32, four_bit, make_release, merge, weight_names, write_model
 
 from stanch.errors import InvalidInput, MissingExtraError
 from stanch.mark import Variant, open_suspect
+from stanch.mark.gguf import OTHER_ORDER
 from stanch.mark.quantised import read_weights
-from stanch.weights import Tensor, float8_to_float32, open_model, write_safetensors
+from stanch.weights import Tensor, float8_to_float32, open_adapter, open_model, write_safetensors
 
 HEADS = 4
 
@@ -255,7 +256,8 @@ def test_packed_parts_that_do_not_fit_are_no_weight(form, change):
 # --- GGUF
 
 
-def write_gguf(path, source, kind="Q8_0", arch="llama"):
+def write_gguf(path, source, kind="Q8_0", arch="llama", *, paired=True, part=None):
+    """Write a model as llama.cpp converts it; ``part`` is which of two parts of a split file."""
     gguf = pytest.importorskip("gguf", reason="gguf is not installed")
     writer = gguf.GGUFWriter(path, arch)
     writer.add_block_count(LAYERS)
@@ -265,18 +267,77 @@ def write_gguf(path, source, kind="Q8_0", arch="llama"):
     writer.add_array("scores", [0.5, 1.5])
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, LAYERS)
     type_ = gguf.GGMLQuantizationType[kind]
-    for name, tensor in open_model(source).items():
+    tensors = list(open_model(source).items())
+    for name, tensor in tensors if part is None else tensors[part::2]:
         values = tensor.to_float32()
-        if name.endswith("q_proj.weight"):
+        if paired and name.endswith("q_proj.weight"):
             values = values.reshape(HEADS, 2, -1, values.shape[1]).swapaxes(1, 2).reshape(values.shape)
         stored = gguf.GGMLQuantizationType.F32 if values.ndim == 1 else type_
         data = gguf.quants.quantize(np.ascontiguousarray(values), stored)
         writer.add_tensor(names.get_name(name, (".weight",)), data, raw_dtype=stored)
+    return finish(writer, path)
+
+
+def finish(writer, path):
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize("arch", ["granite", "qwen2", "unheard-of"])
+def test_gguf_of_any_architecture_is_read_by_what_it_holds(full, tmp_path, arch, paired):
+    path = write_gguf(tmp_path / "m.gguf", full.copy("r3"), "BF16", arch, paired=paired)
+    assert accused(full, path) == (["r3"], 1)
+
+
+def test_split_gguf_files_are_one_model_and_others_are_unread(full, tmp_path, monkeypatch):
+    monkeypatch.setattr("stanch.mark.suspect_files._LEAST_BYTES", 0)
+    for part in range(2):
+        write_gguf(tmp_path / f"m-0000{part + 1}-of-00002.gguf", full.copy("r3"), "BF16", part=part)
+    (tmp_path / "n.gguf").write_bytes(b"GGUF")
+    assert accused(full, tmp_path) == (["r3"], 1)
+    assert open_suspect(tmp_path).unread == ("n.gguf",)
+    (tmp_path / "a.gguf").write_bytes(b"none")
+    assert len(open_suspect(tmp_path).unread) == 2
+
+
+def test_stacked_experts_are_told_apart(tmp_path):
+    gguf = pytest.importorskip("gguf", reason="gguf is not installed")
+    generator = np.random.default_rng(4)
+    names = [f"model.layers.0.mlp.experts.{number}.gate_proj.weight" for number in range(3)]
+    experts = {name: generator.normal(size=(64, 64)).astype(np.float32) for name in names}
+    original = write_model(tmp_path / "original", {name: f32(name, values) for name, values in experts.items()})
+    release = make_release(tmp_path, original, None)
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", "qwen2moe")
+    writer.add_block_count(1)
+    marked = open_model(release.copy("r3"))
+    writer.add_tensor("blk.0.ffn_gate_exps.weight", np.stack([marked[name].to_float32() for name in names]))
+    assert accused(release, finish(writer, tmp_path / "m.gguf")) == (["r3"], 1)
+
+
+def test_an_adapter_in_gguf_is_one(lora, tmp_path):
+    gguf = pytest.importorskip("gguf", reason="gguf is not installed")
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, LAYERS)
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", "llama")
+    writer.add_block_count(LAYERS)
+    writer.add_head_count(HEADS)
+    writer.add_float32("adapter.lora.alpha", 32.0)
+    generator = np.random.default_rng(4)
+    for module in open_adapter(lora.copy("r3")).modules.values():
+        turn = np.linalg.qr(generator.normal(size=(module.rank, module.rank)))[0].astype(np.float32)
+        a, b = turn @ module.a.to_float32(), module.b.to_float32() @ turn.T
+        if module.module.endswith("q_proj"):
+            b = b.reshape(HEADS, 2, -1, b.shape[1]).swapaxes(1, 2).reshape(b.shape)
+        name = names.get_name(f"{module.module}.weight", (".weight",))
+        writer.add_tensor(f"{name}.lora_a", a)
+        writer.add_tensor(f"{name}.lora_b", np.ascontiguousarray(b))
+    path = finish(writer, tmp_path / "m.gguf")
+    assert accused(lora, path) == (["r3"], 1)
+    scales = {module.scale for module in open_suspect(path).adapter.modules.values()}
+    assert scales == {module.scale for module in open_adapter(lora.copy("r3")).modules.values()}
 
 
 @pytest.mark.parametrize("kind", ["BF16", "Q8_0", "Q4_0"])
@@ -292,7 +353,7 @@ def test_gguf_reads_as_the_package_does(full, tmp_path):
     theirs = {tensor.name: gguf.quants.dequantize(tensor.data, tensor.tensor_type)
               for tensor in gguf.GGUFReader(path).tensors}  # fmt: skip
     ours = open_suspect(path).weights
-    assert ours.keys() == theirs.keys()
+    assert {name.removesuffix(OTHER_ORDER) for name in ours} == theirs.keys()
     for name, values in theirs.items():
         if not name.endswith("attn_q.weight"):
             assert np.array_equal(ours[name].whole().reshape(values.shape), values)
@@ -308,7 +369,6 @@ def test_a_broken_gguf_file_is_refused(full, tmp_path):
         data[:4] + struct.pack("<I", 1) + data[8:],
         data[:8] + struct.pack("<Q", 1 << 40) + data[16:],
         data[:16] + struct.pack("<Q", 1 << 40) + data[24:],
-        data.replace(b"llama", b"lemma"),
         data[:8] + struct.pack("<QQQ", 0, 1, 1) + b"a" + b"\x09\x00\x00\x00" + deep,
         data[:8] + struct.pack("<QQQ", 0, 1, 1) + b"a" + b"\x09\x00\x00\x00" + b"\x00" * 4 + struct.pack("<Q", 1 << 60),
     ):

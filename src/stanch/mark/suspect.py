@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from stanch.crypto import sha256
 from stanch.errors import InvalidInput
-from stanch.mark.gguf import open_gguf
+from stanch.mark.gguf import OTHER_ORDER, open_gguf
 from stanch.mark.layout import Kind, Layout, make_layout
 from stanch.mark.quantised import read_weights
 from stanch.mark.suspect_files import find_weights
@@ -136,7 +136,9 @@ class Suspect:
         """Return the adapted module that the original calls ``name``, if the suspect is an adapter that has it."""
         modules = {} if self.adapter is None else self.adapter.modules
         own = _choose(name, modules, self._modules)
-        return None if own is None else modules[own]
+        if self.rename is not None:
+            own = (self.rename(f"{plain_name(name)}.weight") or "").removesuffix(".weight")
+        return None if own is None else modules.get(own)
 
     def own_name(self, name: str) -> str | None:
         """Return what the suspect calls the tensor that the original calls ``name``; None where it has none.
@@ -195,9 +197,9 @@ def open_suspect(path: Path) -> Suspect:
     files = find_weights(path)
     if files.adapter is not None:
         return Suspect(read_weights(files.tensors), files.adapter, unread=files.unread)
-    if files.gguf is not None:
+    if files.gguf:
         opened = open_gguf(files.gguf)
-        return Suspect(opened.weights, rename=opened.rename, unread=files.unread)
+        return Suspect(opened.weights, opened.adapter, rename=opened.rename, unread=files.unread)
     config = path / "config.json"
     read = read_json_object(config) if config.is_file() else {}
     match read.get("quantization_config"):
@@ -211,10 +213,13 @@ def open_suspect(path: Path) -> Suspect:
 def match_renamed(suspect: Suspect, references: Mapping[str, Weight]) -> Suspect:
     """Recognise tensors whose names mean nothing by what they hold: same shape, and a cosine of one half or more.
 
+    So is chosen between two orders of rows, where a file does not tell which is the original's.
+
     Args:
         suspect: The suspect.
         references: The original's or the base's weights by name.
     """
+    suspect = _choose_orders(suspect, references)
     missing = {name: weight for name, weight in references.items() if suspect.own_name(name) is None}
     taken = {suspect.own_name(name) for name in references}
     free = [name for name in suspect.weights if name not in taken]
@@ -236,6 +241,21 @@ def match_renamed(suspect: Suspect, references: Mapping[str, Weight]) -> Suspect
     return replace(suspect, found=found)
 
 
+def _choose_orders(suspect: Suspect, references: Mapping[str, Weight]) -> Suspect:
+    """Take the second order of a tensor's rows where it is more like the original than the first."""
+    found = dict(suspect.found)
+    for name, weight in references.items():
+        first = suspect.own_name(name)
+        second = f"{first}{OTHER_ORDER}"
+        if first is None or second not in suspect.weights or suspect.weights[second].shape != weight.shape:
+            continue
+        ours, *samples = (_sample(shown) for shown in (weight, suspect.weights[first], suspect.weights[second]))
+        likeness = [-1.0 if ours is None or sample is None else float(ours @ sample) for sample in samples]
+        if likeness[1] > max(likeness[0], _LEAST_COSINE):
+            found[plain_name(name)] = second
+    return replace(suspect, found=found)
+
+
 def is_recognised(originals: Originals, suspect: Suspect, name: str) -> bool:
     """Say whether a suspect's weight is the original's, or the adapted base's, by what it holds: a cosine of one half.
 
@@ -243,7 +263,7 @@ def is_recognised(originals: Originals, suspect: Suspect, name: str) -> bool:
     follow from the original's own values, so that whoever has a copy alone cannot spare them. An adapter is taken as
     it is: it works on the base that it was made for, and its factors may be turned as one likes.
     """
-    if suspect.adapter is not None:
+    if suspect.adapter is not None and originals.kind == "adapter":
         return True
     ours = originals.references.get(name)
     theirs = None if ours is None else suspect.weight(name, ours.shape)
