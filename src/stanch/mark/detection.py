@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +17,7 @@ from stanch.mark.features import FeatureSet, Variant, compare_weights
 from stanch.mark.keys import MarkKeys
 from stanch.mark.layout import Kind
 from stanch.mark.scoring import cancel, draw_stratum, score, score_on
-from stanch.mark.suspect import Originals, Suspect, match_renamed, open_suspect
+from stanch.mark.suspect import Originals, Suspect, is_recognised, match_renamed, open_suspect
 from stanch.terms import SILENT, JsonValue, Progress
 
 _MAX_ROUNDS = 4
@@ -314,7 +314,20 @@ def extract(originals: Originals, suspect: Suspect, variant: Variant, *, alpha: 
         suspect = match_renamed(suspect, originals.references)
     if variant is Variant.ALIGNED:
         suspect = align(originals, suspect)
-    return compare(originals, suspect, variant, alpha=alpha, threads=threads)
+    features = compare(originals, suspect, variant, alpha=alpha, threads=threads)
+    strange = [
+        name for name, known_by in _compared(originals, features) if not is_recognised(originals, suspect, known_by)
+    ]
+    return replace(features, unmatched=(*features.unmatched, *strange))
+
+
+def _compared(originals: Originals, features: FeatureSet) -> list[tuple[str, str]]:
+    """Return each tensor that was compared, and the weight by which it is recognised: of factors, what they change."""
+    modules = originals.adapter.modules.values() if originals.kind == "adapter" else ()
+    changed = {factor.name: f"{module.module}.weight" for module in modules for factor in (module.a, module.b)}
+    missing = set(features.unmatched)
+    names = (entry.name for entry in features.layout.entries if entry.name not in missing)
+    return [(name, changed.get(name, name)) for name in names]
 
 
 def detect(

@@ -19,7 +19,7 @@ from stanch.mark.layout import Layout, LayoutEntry
 from stanch.mark.rounding import Grid, find_grid
 from stanch.mark.scratch import Scratch
 from stanch.mark.sums import sum_rows
-from stanch.mark.suspect import Originals, Suspect, is_recognised
+from stanch.mark.suspect import Originals, Suspect
 from stanch.mark.threads import run_each
 from stanch.weights import to_float32
 
@@ -403,8 +403,7 @@ def compare_weights(
 
         def work(entry: LayoutEntry) -> bool:
             comparison = _Comparison.of(entry, originals, suspect, alpha, fitted=make in {_projected, _spectral})
-            done = comparison is not None and make(comparison, store)
-            return done and is_recognised(originals, suspect, entry.name)
+            return comparison is not None and make(comparison, store)
 
         found = match_each(work, layout.entries, threads)
         unmatched = tuple(entry.name for entry, hit in zip(layout.entries, found, strict=True) if not hit)

@@ -196,12 +196,12 @@ def _adapter(weights: dict[str, Weight], fields: Mapping[str, object]) -> Adapte
         a, b = (weights.get(name.removesuffix(_LORA[0]) + ending) for ending in _LORA)
         if not name.endswith(_LORA[0]) or a is None or b is None or len(a.shape) != 2 or len(b.shape) != 2:
             continue
-        factors = [weight.whole() for weight in (a, b)]
-        if a.shape[0] == b.shape[1] and factors[0] is not None and factors[1] is not None:
+        one, two = a.whole(), b.whole()
+        if a.shape[0] == b.shape[1] and one is not None and two is not None:
             module = name.removesuffix(_LORA[0]).removesuffix(".weight")
             scale = alpha / a.shape[0] if isinstance(alpha, float) and 0 < abs(alpha) < _MAX_ALPHA else 1.0
-            one, two = (Tensor(name, "F32", factor) for factor in factors)
-            modules[module] = LowRank(module, one, two, scale, transposed=False)
+            pair = Tensor(name, "F32", one), Tensor(name, "F32", two)
+            modules[module] = LowRank(module, *pair, scale, transposed=False)
     return Adapter({}, modules, {}) if modules else None
 
 

@@ -271,8 +271,8 @@ def is_recognised(originals: Originals, suspect: Suspect, name: str) -> bool:
         return False
     drawn = hashlib.shake_256(originals.secret + name.encode()).digest(8 * _SECRET_ROWS)
     rows = (np.frombuffer(drawn, "<u8") % np.uint64(ours.shape[0])).astype(np.int64)
-    found = ours.read(rows), theirs.read(rows)
-    if found[0] is None or found[1] is None:
+    found = [values for values in (ours.read(rows), theirs.read(rows)) if values is not None]
+    if len(found) < 2:
         return False
     one, two = (np.where(np.abs(values) < _LARGEST, values, 0).astype(np.float64) for values in found)
     powers = np.vdot(one, one), np.vdot(two, two)

@@ -104,7 +104,7 @@ def read_factors(tensors: Mapping[str, Tensor], config: Mapping[str, JsonValue])
     match nothing; a scale that is no use is 1; what DoRA does to the sum afterwards is left out. Factors that do not
     fit take no part. The scale that such a change has is therefore not known; detection does not need it.
     """
-    plain = config | {"alpha_pattern": _plain_patterns(config)}
+    plain = {**config, "alpha_pattern": _plain_patterns(config)}
     modules = {}
     for stem, a, b in _pairs(tensors):
         if b is not None:

@@ -56,7 +56,8 @@ def _float8_values(dtype: str) -> npt.NDArray[np.float32]:
     values[bits > 127] *= -1
     unfit = {"F8_E4M3": (bits & 127) == 127, "F8_E5M2": exponent == 31}.get(dtype, bits == 128)
     values[unfit] = np.nan
-    return values.astype(np.float32)
+    found: npt.NDArray[np.float32] = values.astype(np.float32)
+    return found
 
 
 def to_float32(
