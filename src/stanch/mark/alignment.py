@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from stanch.mark.families import Family, LayerPlaces, Place, Stream, at_layer, find_family, layer_of
 from stanch.mark.suspect import Originals, Suspect, plain_name
-from stanch.mark.units import Heads, Pair, align_feed, align_heads, assign, cosines, improves
+from stanch.mark.units import Heads, Pair, align_feed, align_heads, assign, cosines
 from stanch.mark.vocabulary import match_tokens, read_tokens
 from stanch.mark.weight import Floats, Rows, Weight
 from stanch.weights import Tensor, read_json_object
@@ -31,6 +31,7 @@ _KEPT_LAYERS = 4
 _MOST_LAYERS = 1 << 12
 _PROBES = 16
 _LEAST_LIKENESS = 0.5
+_MOST_MISFIT = 0.5
 _BLOCK = 1 << 13
 
 Numbers = npt.NDArray[np.int64]
@@ -60,7 +61,8 @@ class _Turn:
     """The map from the suspect's residual stream to the original's: columns ``order``, times a matrix or signs.
 
     Of a stream that is only wider the first ``width`` channels are taken. ``rows`` are the suspect's rows of the
-    original's tokens, −1 for none; None where both number them alike.
+    original's tokens, −1 for none; None where both number them alike. ``misfit`` is the share of the original's
+    embedding that the suspect's does not explain.
     """
 
     their_width: int
@@ -69,6 +71,7 @@ class _Turn:
     matrix: Floats | None = None
     order: Numbers | None = None
     signs: Floats | None = None
+    misfit: float = 1.0
 
     def apply(self, values: Floats) -> Floats:
         """Map vectors of the stream, one a row."""
@@ -84,11 +87,6 @@ class _Turn:
             common = min(len(theirs), len(ours))
             return theirs[:common], ours[:common]
         return theirs[self.rows[self.rows >= 0]], ours[self.rows >= 0]
-
-    def misfit(self, theirs: Floats, ours: Floats) -> float:
-        """Return the share of the original's embedding that the suspect's does not explain."""
-        one, two = self.shared(theirs, ours)
-        return float(np.square(self.apply(one) - two).mean() / max(np.square(two).mean(), _TINY))
 
 
 @dataclass
@@ -161,20 +159,25 @@ class Aligner:
             return None
         if self.family.stream is Stream.CENTRED and one.shape[1] != two.shape[1]:
             return None
-        theirs = {} if self.suspect.folder is None else read_tokens(self.suspect.folder)
-        renumbered = match_tokens(read_tokens(self.folder), theirs, len(two), len(one)) if theirs else None
-        turns = [self._fit(one, two, rows) for rows in (None, *([] if renumbered is None else [renumbered]))]
-        return min(turns, key=lambda turn: turn.misfit(one, two)) if turns[1:] else turns[0]
+        straight = self._fit(one, two, None)
+        if straight.misfit < _MOST_MISFIT or self.suspect.folder is None:
+            return straight
+        tokens = read_tokens(self.folder), read_tokens(self.suspect.folder)
+        renumbered = match_tokens(*tokens, len(two), len(one))
+        turns = [straight] if renumbered is None else [straight, self._fit(one, two, renumbered)]
+        return min(turns, key=lambda turn: turn.misfit)
 
     def _fit(self, theirs: Floats, ours: Floats, rows: Numbers | None) -> _Turn:
         """Return the best map, the tokens being numbered so."""
         alike = _Turn(theirs.shape[1], ours.shape[1], rows)
         one, two = alike.shared(theirs, ours)
+        if not len(one):
+            return alike
         if self.family.stream is Stream.PERMUTED:
             found = cosines(Pair(one.T, two.T))
             own, other = assign(np.abs(found))
             signs = np.where(found[own, other] < 0, np.float32(-1), np.float32(1))
-            return replace(alike, order=other, signs=signs)
+            return _rated(replace(alike, order=other, signs=signs), one, two)
         moments = np.zeros((one.shape[1], two.shape[1]))
         for start in range(0, len(one), _BLOCK):
             parts = [values[start : start + _BLOCK] for values in (one, two)]
@@ -184,8 +187,8 @@ class Aligner:
         if self.family.stream is Stream.CENTRED:
             moments += np.abs(moments).sum() / len(moments)
         u, _, vt = np.linalg.svd(moments, full_matrices=False)
-        turned = replace(alike, matrix=(u @ vt).astype(np.float32))
-        return turned if improves(turned.apply(one), alike.apply(one), two) else alike
+        plain, turned = (_rated(turn, one, two) for turn in (alike, replace(alike, matrix=(u @ vt).astype(np.float32))))
+        return turned if 2 * turned.misfit < plain.misfit else plain  # what noise explains is left as it is
 
     @cached_property
     def layers(self) -> Mapping[int, int]:
@@ -312,6 +315,12 @@ class Aligner:
         found = pair.suspect[np.where(lacking, 0, rows)]
         found[lacking] = np.nan
         return found
+
+
+def _rated(turn: _Turn, theirs: Floats, ours: Floats) -> _Turn:
+    """Say how well a map fits tokens that both have."""
+    error = np.square(turn.apply(theirs) - ours, dtype=np.float64).sum()
+    return replace(turn, misfit=float(error / max(np.square(ours, dtype=np.float64).sum(), _TINY)))
 
 
 def _gain(values: Floats | None, width: int) -> Floats:
