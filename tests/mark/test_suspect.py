@@ -46,6 +46,7 @@ def test_meaningless_names_are_seen_through(full, lora, tmp_path):
     ):
         tensors = [Tensor(f"t{n}", tensor.dtype, tensor.raw) for n, tensor in enumerate(open_model(source).values())]
         suspect = write_model(tmp_path / f"m{number}", {tensor.name: tensor for tensor in tensors[::-1]})
+        assert release.distance(suspect, Variant.PLAIN if release is full else Variant.ADAPTER) < 0.05
         assert accused(release, suspect) == (["r3"], 1)
 
 
@@ -191,6 +192,7 @@ def test_quantised_files_are_read(full, tmp_path, form):
         assert np.array_equal(opened.rows(name, shape, np.array([19, 3])), close[[16, 0]])
         truth = open_model(full.copy("r3"))[name].to_float32()[3:20]
         assert np.sqrt(np.mean((close - truth) ** 2) / np.mean(truth**2)) < (0.27 if form == "gptq-3" else 0.13)
+    assert full.distance(suspect, Variant.PLAIN) < 0.05
     assert accused(full, suspect) == (["r3"], 1)
 
 

@@ -44,7 +44,7 @@ def read_weights(tensors: Mapping[str, Tensor], *, zero_point: int = 1) -> dict[
             continue
         packed = read_packed(name, tensors, zero_point=zero_point)
         if packed is not None:
-            weights[packed[0]] = packed[1]
+            weights.setdefault(*packed)
     return weights
 
 

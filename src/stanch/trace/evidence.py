@@ -42,7 +42,7 @@ FORMAT = verify.FORMAT
 PREDICATE = verify.PREDICATE
 BINS = 40
 PACK_NAME = "evidence.zip"
-PROGRAM = ("verify.py", "primitives.py", "recompute.py", "features.py", "README.txt")
+PROGRAM = ("verify.py", "primitives.py", "recompute.py", "features.py", "models.py", "packed.py", "README.txt")
 """What the pack is called in a sealed bundle."""
 
 
