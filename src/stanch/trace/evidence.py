@@ -35,7 +35,7 @@ from stanch.trace.report_blocks import Report
 from stanch.trace.report_html import render_html
 from stanch.trace.report_pdf import render_pdf
 from stanch.trace.stratum import ShownScores, show_scores, shown_decoys
-from stanch.trace.verifier import recompute, verify
+from stanch.trace.verifier import models, recompute, verify
 from stanch.trace.verifier.primitives import Failed
 
 FORMAT = verify.FORMAT
@@ -220,11 +220,11 @@ def recompute_features(path: Path, *, suspect: Path, original: Path, base: Path 
     steps: list[str] = []
     try:
         recompute.recompute(path, suspect, original, steps.append, base)
-    except recompute.Failed as error:
+    except models.Failed as error:
         raise PackInvalid(path, "features", str(error)) from error
-    except recompute.OtherVariant as error:
+    except models.OtherVariant as error:
         raise Inconclusive(f"{path}: its features are not computed again", why=str(error)) from error
-    except recompute.MALFORMED as error:
+    except models.MALFORMED as error:
         raise PackInvalid(path, "features", f"malformed: {type(error).__name__}") from error
     return tuple(steps)
 

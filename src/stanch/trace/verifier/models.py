@@ -286,11 +286,9 @@ def values_of(name: str, tensors: dict[str, Weights]) -> tuple[tuple[int, ...], 
                 whole = tensor.raw.view(np.int8).reshape(tensor.shape[0], -1).astype(np.float32)
                 return tensor.shape, whole * scales[:, np.newaxis]
     if tensor.dtype in FLOAT8:
-        scales = [tensors.get(f"{name.rpartition('.')[0]}.{ending}") for ending in ("weight_scale_inv", "weight_scale")]
-        found = next((scale for scale in scales if scale is not None), None)
-        return tensor.shape, float8(
-            tensor.raw.reshape(tensor.shape[0], -1), tensor.dtype, None if found is None else need_floats(found)
-        ).reshape(tensor.shape[0], -1)
+        beside = (f"{name.rpartition('.')[0]}.{ending}" for ending in ("weight_scale_inv", "weight_scale"))
+        factor = next((need_floats(tensors[key]) for key in beside if key in tensors), None)
+        return tensor.shape, float8(tensor.raw.view(np.uint8).reshape(tensor.shape[0], -1), tensor.dtype, factor)
     state = next((tensors[key] for key in (f"{name}{STATE}nf4", f"{name}{STATE}fp4") if key in tensors), None)
     if tensor.dtype != "U8" or state is None:
         return None
@@ -328,19 +326,18 @@ def four_bits(name: str, tensors: dict[str, Weights], state: Json) -> tuple[tupl
 def packed_values(stem: str, tensors: dict[str, Weights], zero_point: int) -> tuple[tuple[int, ...], Floats]:
     """Return what packed integers hold; raises ValueError or KeyError where the parts do not fit together."""
 
-    def words(name: str) -> npt.NDArray[np.int32] | None:
-        part = tensors.get(stem + name)
-        return None if part is None else part.whole_numbers().astype(np.int32)
+    def words(name: str) -> npt.NDArray[np.int32]:
+        return tensors[stem + name].whole_numbers().astype(np.int32)
 
     if f"{stem}qweight" in tensors:
-        index = tensors.get(f"{stem}g_idx")
-        group = None if index is None else index.whole_numbers().reshape(-1)
-        packed, scales = words("qweight"), need_floats(tensors[f"{stem}scales"])
-        values = gptq(Parts(packed, scales, words("qzeros"), group), zero_point)
+        group = tensors[f"{stem}g_idx"].whole_numbers().reshape(-1) if f"{stem}g_idx" in tensors else None
+        scales = need_floats(tensors[f"{stem}scales"])
+        values = gptq(Parts(words("qweight"), scales, words("qzeros"), group), zero_point)
     else:
         shape = tuple(tensors[f"{stem}weight_shape"].whole_numbers().reshape(-1).tolist())
-        packed, scales = words("weight_packed"), need_floats(tensors[f"{stem}weight_scale"])
-        values = compressed(Parts(packed, scales, words("weight_zero_point"), None, shape))
+        zeros = words("weight_zero_point") if f"{stem}weight_zero_point" in tensors else None
+        scales = need_floats(tensors[f"{stem}weight_scale"])
+        values = compressed(Parts(words("weight_packed"), scales, zeros, None, shape))
     return values.shape, values
 
 

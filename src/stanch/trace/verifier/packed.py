@@ -35,7 +35,7 @@ def unpack(words: npt.NDArray[np.int32], bits: int, axis: int) -> Floats:
     """Return the values packed along an axis, bit after bit, the lowest first."""
     lines = np.ascontiguousarray(np.moveaxis(words, axis, -1), "<i4")
     stream = np.unpackbits(lines.view(np.uint8), axis=-1, bitorder="little").reshape(len(lines), -1, bits)
-    values = stream @ (1 << np.arange(bits)).astype(np.float32)
+    values: Floats = np.asarray(stream @ (1 << np.arange(bits)).astype(np.float32), np.float32)
     return np.moveaxis(values, -1, axis)
 
 
