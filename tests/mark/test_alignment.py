@@ -1,13 +1,28 @@
 """Re-alignment: a scrambled copy is the same model with other weights, and is put back."""
 
+import json
+
 import numpy as np
 import pytest
-from family_models import CONFIG, FAMILIES, GROUPS, draw, llama, values_of, write
+from family_models import (
+    CONFIG,
+    FAMILIES,
+    GROUPS,
+    WIDTH,
+    WORDS,
+    draw,
+    llama,
+    rotation,
+    scramble_llama,
+    values_of,
+    write,
+)
 from mark_models import make_release
 
 from stanch.mark import Originals, Variant, align, open_suspect
-from stanch.mark.families import find_family
+from stanch.mark.families import at_layer, find_family, layer_of
 from stanch.mark.units import Pair, align_feed, assign
+from stanch.mark.vocabulary import read_tokens
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -49,6 +64,109 @@ def test_a_scrambled_copy_names_its_recipient(tmp_path, family):
     assert found.decoys_plausible
     clean = write(tmp_path / "clean", scramble(values_of(release.original), generator), {})
     assert release.accused(clean) == []
+
+
+def tokens_of(folder, order):
+    """Write a tokenizer whose token ``t{n}`` has the row that ``order`` gives it."""
+    rows = {f"t{token}": int(row) for token, row in enumerate(order)}
+    added = [{"id": rows.pop("t0"), "content": "t0"}]
+    (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": rows}, "added_tokens": added}))
+
+
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory):
+    """A release of a small Llama with a tokenizer, and the weights of a copy."""
+    folder = tmp_path_factory.mktemp("marked")
+    original = write(folder / "original", llama(np.random.default_rng(2)), CONFIG)
+    tokens_of(original, range(WORDS))
+    release = make_release(folder, original, None)
+    return release, values_of(release.copy("r3"))
+
+
+def scrambled(weights):
+    return scramble_llama(weights, np.random.default_rng(3))
+
+
+def renumbered(weights, order):
+    """Give every token's rows the place ``order[token]``."""
+    moved = {}
+    for name, values in weights.items():
+        moved[name] = values[np.argsort(order)] if len(values) == WORDS else values
+    return moved
+
+
+def deepened(weights):
+    """Put a layer before the first that adds nothing."""
+    moved = {}
+    for name, values in weights.items():
+        number = layer_of(name)
+        if number is None:
+            moved[name] = values
+            continue
+        moved[at_layer(name, number + 1)] = values
+        silent = name.endswith(("o_proj.weight", "down_proj.weight"))
+        moved.setdefault(at_layer(name, 0), np.zeros_like(values) if silent else values)
+    return moved
+
+
+def widened(weights):
+    """Add channels to the stream that hold nothing, and turn it: RMSNorm's gains make up for the mean over more."""
+    wide, more = {}, WIDTH // 4
+    turn = rotation(np.random.default_rng(4), WIDTH + more)[:WIDTH]
+    for name, values in weights.items():
+        if values.ndim == 1:
+            wide[name] = np.full(WIDTH + more, np.sqrt(WIDTH / (WIDTH + more)))
+        elif name.endswith(("o_proj.weight", "down_proj.weight")):
+            wide[name] = turn.T @ values
+        else:
+            wide[name] = values @ turn
+    return {name: value.astype(np.float32) for name, value in wide.items()}
+
+
+ORDER = np.random.default_rng(6).permutation(WORDS)
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        lambda weights: renumbered(scrambled(weights), ORDER),
+        deepened,
+        lambda weights: deepened(scrambled(weights)),
+        lambda weights: widened(scrambled(weights)),
+    ],
+    ids=["tokens", "layer", "turned-layer", "channels"],
+)
+def test_a_copy_that_was_moved_names_its_recipient(marked, tmp_path, move):
+    release, weights = marked
+    suspect = write(tmp_path / "m", move(weights), {})
+    tokens_of(suspect, ORDER)
+    (score,) = release.detect(suspect, variants=(Variant.PLAIN, Variant.ALIGNED)).accused
+    assert (score.recipient, score.variant) == ("r3", Variant.ALIGNED)
+    assert score.best > 0.5 * np.sqrt(release.plan.layout.coordinates)
+
+
+def test_a_tokenizer_that_lies_hides_nothing(marked, tmp_path):
+    release, weights = marked
+    suspect = write(tmp_path / "m", scrambled(weights), {})
+    tokens_of(suspect, ORDER)
+    assert [score.recipient for score in release.detect(suspect, variants=(Variant.ALIGNED,)).accused] == ["r3"]
+
+
+@pytest.mark.parametrize("tokenizer", ["{", "[]", '{"model":{"vocab":[3,["a"],["b",1]]},"added_tokens":[3,{}]}', "{}"])
+def test_what_was_rearranged_and_cannot_be_put_back_is_not_recognised(marked, tmp_path, tokenizer):
+    release, weights = marked
+    suspect = write(tmp_path / "m", renumbered(scrambled(weights), ORDER), {})
+    (suspect / "tokenizer.json").write_text(tokenizer)
+    found = release.detect(suspect, variants=(Variant.PLAIN, Variant.ALIGNED))
+    assert found.accused == ()
+    assert found.too_little
+
+
+def test_pieces_of_a_vocabulary_are_numbered_by_their_place(tmp_path):
+    (tmp_path / "tokenizer.json").write_text(
+        '{"model":{"vocab":[["a",-1.5],["b",-2]]},"added_tokens":[{"id":7,"content":"c"}]}'
+    )
+    assert read_tokens(tmp_path) == {"a": 0, "b": 1, "c": 7}
 
 
 def test_an_untouched_or_rounded_copy_loses_nothing(tmp_path):

@@ -13,6 +13,7 @@ from mark_models import nf4
 from stanch.errors import InvalidInput
 from stanch.mark import examine_lineage
 from stanch.mark.lineage import Agreement, Effect, LineageReport, log10_agreements
+from stanch.weights import directory_digest
 
 
 def rng():
@@ -30,6 +31,7 @@ def world(tmp_path_factory):
     change = np.random.default_rng(2)
     tuned = treat(values_of(base), lambda value: value + draw(change, *value.shape, scale=0.01))
     original = write(folder / "original", tuned, CONFIG)
+    (original / "statement.json").write_text(json.dumps({"base_digest": str(directory_digest(base).root)}))
     controls = [write(folder / f"c{n}", llama(np.random.default_rng(10 + n)), CONFIG) for n in range(2)]
     return folder, base, original, controls
 
@@ -59,6 +61,7 @@ def test_a_scrambled_copy_is_derived_by_its_pairs_and_only_with_controls(world, 
     assert found.tuning.explained > 0.4
     alone = examine_lineage(original, suspect, rng=rng())
     assert alone.verdict == "inconclusive"
+    assert examine_lineage(original, suspect, controls=controls, rng=rng()).verdict == "shares-base"
     assert alone.tuning is None
 
 
@@ -67,9 +70,34 @@ def test_a_sibling_shares_the_base_and_not_the_tuning(world, tmp_path):
     change = np.random.default_rng(5)
     sibling = treat(values_of(base), lambda value: value + draw(change, *value.shape, scale=0.01))
     found = examine_lineage(original, write(tmp_path / "m", sibling, CONFIG), base=base, controls=controls, rng=rng())
-    assert found.verdict == "derived"
+    assert found.verdict == "shares-base"
     assert found.tuning.explained < 0.01
     assert "share a base" in found.sentence
+
+
+def test_a_base_too_far_back_shows_nothing_without_siblings(world, tmp_path):
+    """Two tune one tuned parent; by its own base, their common change looks like the original's tuning."""
+    _, grandparent, parent, _ = world
+
+    def tune(seed):
+        change = np.random.default_rng(seed)
+        tuned = treat(values_of(parent), lambda value: value + draw(change, *value.shape, scale=2e-3))
+        return write(tmp_path / f"m{seed}", tuned, CONFIG)
+
+    one, two, three = tune(1), tune(2), tune(3)
+    found = examine_lineage(one, two, base=grandparent, rng=rng())
+    assert found.tuning.explained > 0.9
+    assert found.verdict == "shares-base"
+    assert examine_lineage(one, two, base=grandparent, siblings=[three], rng=rng()).verdict == "shares-base"
+    # By the parent itself a stranger's copy is told from the original's own, with or without a statement.
+    copy = write(tmp_path / "copy", treat(values_of(one), nf4), CONFIG)
+    near = write(tmp_path / "near", treat(values_of(one), lambda value: value * 1.001), CONFIG)
+    assert examine_lineage(one, near, base=parent, rng=rng()).verdict == "shares-base"
+    assert examine_lineage(one, near, base=parent, siblings=[two], rng=rng()).verdict == "derived"
+    assert examine_lineage(one, three, base=parent, siblings=[two], rng=rng()).verdict == "shares-base"
+    assert examine_lineage(one, copy, base=parent, siblings=[two], rng=rng()).verdict == "shares-base"
+    with pytest.raises(InvalidInput, match="base"):
+        examine_lineage(one, two, siblings=[three])
 
 
 def test_independent_models_are_unrelated(world):
@@ -114,7 +142,7 @@ def test_other_families(tmp_path, family):
     original = write(tmp_path / "original", weights, config)
     control = write(tmp_path / "c", make(np.random.default_rng(2)), config)
     suspect = write(tmp_path / "m", scramble(weights, rng()), config)
-    assert examine_lineage(original, suspect, controls=[control], rng=rng()).verdict == "derived"
+    assert examine_lineage(original, suspect, controls=[control], rng=rng()).verdict == "shares-base"
     assert examine_lineage(original, control, rng=rng()).verdict == "unrelated"
 
 
@@ -155,14 +183,35 @@ def test_the_verdict_needs_half_the_units_and_ten_times_the_controls():
         found = (Agreement(order, 1000, 2), Agreement(int(1000 * share), 1000, 2))
         return LineageReport(*found, controls, effect, None, 1e-9).verdict
 
-    assert verdict(0.5, (0.05,)) == "derived"
+    assert verdict(0.5, (0.05,)) == "shares-base"
     assert verdict(0.49, (0.0,)) == "inconclusive"
     assert verdict(0.9, (0.1,)) == "inconclusive"
     assert verdict(0.9, ()) == "inconclusive"
     assert verdict(0.002, (0.001,)) == "unrelated"
-    assert verdict(0.0, (), order=30) == "derived"
+    assert verdict(0.0, (), order=30) == "shares-base"
     nothing = Agreement(0, 0, 0)
     assert LineageReport(nothing, nothing, (), effect, None, 1e-9).verdict == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("explained", "stated", "siblings", "holds"),
+    [
+        (0.5, True, (), True),
+        (0.49, True, (), False),
+        (0.9, False, (), False),
+        (0.9, False, (0.45,), True),
+        (0.9, False, (0.1, 0.46), False),
+        (0.9, True, (0.46,), False),
+        (0.49, False, (0.0,), False),
+    ],
+)
+def test_tuning_is_shown_by_a_stated_base_or_by_siblings(explained, stated, siblings, holds):
+    nothing, some = Agreement(0, 1000, 2), Agreement(30, 1000, 2)
+    effect = Effect(0.9, explained, {})
+    found = LineageReport(some, nothing, (), effect, effect, 1e-9, stated, siblings)
+    assert found.holds_tuning == holds
+    assert found.verdict == ("derived" if holds else "shares-base")
+    assert LineageReport(nothing, nothing, (), effect, effect, 1e-9, stated, siblings).verdict == "unrelated"
 
 
 def test_what_cannot_be_compared_is_refused(world, lora, full):

@@ -222,6 +222,7 @@ FEW = np.ones(3, np.float32)
 @pytest.mark.parametrize(
     "spoil",
     [
+        without("quant_state.bitsandbytes__nf4"),
         without("absmax"), without("quant_map"), with_part("absmax", FEW), with_part("quant_map", FEW),
         with_part("absmax", np.ones(3, np.int16), "I16"), with_state(blocksize=20_000), with_state(blocksize=0),
         with_state(blocksize="64"), with_state(blocksize=1 << 41), with_state(shape=[1 << 39, 2]),
@@ -233,12 +234,6 @@ def test_parts_that_do_not_fit_together_take_no_part_in_either_program(release, 
     features = extract(Originals(release.original), open_suspect(suspect), Variant.PLAIN, alpha=ALPHA)
     assert features.unmatched == (name,)
     assert unmatched(release, suspect) == {name}
-
-
-def test_integers_that_nothing_explains_are_no_difference_but_not_computed(release, tmp_path):
-    name, suspect = spoiled(release, tmp_path, without("quant_state.bitsandbytes__nf4"))
-    with pytest.raises(recompute.OtherVariant, match=name):
-        unmatched(release, suspect)
 
 
 def spoiled(release, folder, spoil):

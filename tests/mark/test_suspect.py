@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from mark_models import LAYERS, f32, four_bit, merge, weight_names, write_model
+from mark_models import LAYERS, f32, four_bit, make_release, merge, weight_names, write_model
 
 from stanch.errors import InvalidInput, MissingExtraError
 from stanch.mark import Variant, open_suspect
+from stanch.mark.gguf import OTHER_ORDER
 from stanch.mark.quantised import read_weights
-from stanch.weights import Tensor, open_model, write_safetensors
+from stanch.weights import Tensor, float8_to_float32, open_adapter, open_model, write_safetensors
 
 HEADS = 4
 
@@ -45,6 +46,7 @@ def test_meaningless_names_are_seen_through(full, lora, tmp_path):
     ):
         tensors = [Tensor(f"t{n}", tensor.dtype, tensor.raw) for n, tensor in enumerate(open_model(source).values())]
         suspect = write_model(tmp_path / f"m{number}", {tensor.name: tensor for tensor in tensors[::-1]})
+        assert release.distance(suspect, Variant.PLAIN if release is full else Variant.ADAPTER) < 0.05
         assert accused(release, suspect) == (["r3"], 1)
 
 
@@ -77,46 +79,120 @@ def test_of_names_that_differ_in_their_prefixes_the_content_chooses(full, tmp_pa
 # --- what quantisers write
 
 
-def gptq(name, values, *, version=1, order=None):
-    """Return the tensors that GPTQ writes for one matrix in 4 bits, groups of 64 inputs."""
-    stem, (outputs, inputs) = name.removesuffix("weight"), values.shape
-    group = np.arange(inputs) // 64 if order is None else order
-    low = np.stack([values[:, group == g].min(axis=1) for g in range(group.max() + 1)])
-    high = np.stack([values[:, group == g].max(axis=1) for g in range(group.max() + 1)])
-    scales = (high - low) / 15
-    zeros = np.clip(np.rint(-low / scales), 1, 15)
-    codes = np.clip(np.rint(values.T / scales[group] + zeros[group]), 0, 15).astype(np.uint32)
-    stored = (zeros - (version == 1)).astype(np.uint32)
-    shifts = np.arange(0, 32, 4, dtype=np.uint32)
-    packed = (codes.reshape(inputs // 8, 8, outputs) << shifts[None, :, None]).sum(axis=1, dtype=np.uint32)
-    points = (stored.reshape(len(stored), outputs // 8, 8) << shifts).sum(axis=2, dtype=np.uint32)
+def by_groups(values, bits, group):
+    """Return the integers (outputs × inputs), and scales and zero points (outputs × groups)."""
+    split = np.stack([values[:, group == g] for g in range(group.max() + 1)], axis=1)
+    low, high = split.min(axis=2), split.max(axis=2)
+    scales = ((high - low) / (2**bits - 1)).astype(np.float16).astype(np.float32)
+    zeros = np.clip(np.rint(-low / scales), 1, 2**bits - 1)
+    codes = np.clip(np.rint(values / scales[:, group] + zeros[:, group]), 0, 2**bits - 1)
+    return codes.astype(np.uint32), scales, zeros.astype(np.uint32)
+
+
+def pack(integers, bits, axis):
+    """Pack integers along an axis, bit after bit, the lowest first."""
+    lines = np.moveaxis(integers, axis, -1)
+    stream = (lines[..., np.newaxis] >> np.arange(bits, dtype=np.uint32) & 1).astype(np.uint8)
+    packed = np.packbits(stream.reshape(len(lines), -1), axis=1, bitorder="little")
+    return np.moveaxis(packed.view("<i4"), 1, axis)
+
+
+def gptq(name, values, *, version=1, order=None, bits=4):
+    """Return the tensors that GPTQ writes for one matrix, groups of 64 inputs."""
+    stem = name.removesuffix("weight")
+    group = np.arange(values.shape[1]) // 64 if order is None else order
+    codes, scales, zeros = by_groups(values, bits, group)
     return [
-        i32(f"{stem}qweight", packed.view(np.int32)),
-        i32(f"{stem}qzeros", points.view(np.int32)),
-        Tensor.from_float32(f"{stem}scales", scales.astype(np.float32), "F16"),
+        i32(f"{stem}qweight", pack(codes.T, bits, 0)),
+        i32(f"{stem}qzeros", pack(zeros.T - (version == 1), bits, 1)),
+        Tensor.from_float32(f"{stem}scales", np.ascontiguousarray(scales.T), "F16"),
         i32(f"{stem}g_idx", group),
     ]
 
 
-@pytest.mark.parametrize("form", ["nf4", "nf4-nested", "gptq", "gptq-order", "gptq-v2"])
-def test_four_bit_files_are_read(full, tmp_path, form):
+def awq(name, values):
+    """Return the tensors that AutoAWQ writes for one matrix, groups of 64 inputs."""
+    stem = name.removesuffix("weight")
+    codes, scales, zeros = by_groups(values, 4, np.arange(values.shape[1]) // 64)
+
+    def interleave(integers):
+        return integers.reshape(len(integers), -1, 8)[:, :, [0, 2, 4, 6, 1, 3, 5, 7]].reshape(integers.shape)
+
+    return [
+        i32(f"{stem}qweight", pack(interleave(codes.T), 4, 1)),
+        i32(f"{stem}qzeros", pack(interleave(zeros.T), 4, 1)),
+        Tensor.from_float32(f"{stem}scales", np.ascontiguousarray(scales.T), "F16"),
+    ]
+
+
+def compressed(name, values, *, symmetric):
+    """Return the tensors that compressed-tensors writes for one matrix in 4 bits, groups of 64 inputs."""
+    codes, scales, zeros = by_groups(values, 4, np.arange(values.shape[1]) // 64)
+    if symmetric:
+        split = values.reshape(len(values), -1, 64)
+        scales = np.abs(split).max(axis=2) / 7
+        codes = (np.rint(split / scales[:, :, None]) + 8).astype(np.uint32).reshape(values.shape)
+    made = [
+        i32(f"{name}_packed", pack(codes, 4, 1)),
+        Tensor.from_float32(f"{name}_scale", scales, "F16"),
+        Tensor(f"{name}_shape", "I64", np.array(values.shape, np.int64)),
+    ]
+    return made if symmetric else [*made, i32(f"{name}_zero_point", pack(zeros, 4, 0))]
+
+
+def float8(name, values, scales, *, dtype="F8_E4M3"):
+    """Return a matrix in 8-bit floats, each value the nearest one times its scale; blocks of 128 have one each."""
+    known = float8_to_float32(np.arange(256, dtype=np.uint8), dtype)
+    order = np.argsort(known)[: np.isfinite(known).sum()]
+    blocks = scales.ndim == 2 and len(scales) != len(values)
+    factors = np.kron(scales, np.ones((128, 128)))[: len(values), : values.shape[1]] if blocks else scales
+    codes = order[np.searchsorted((known[order][1:] + known[order][:-1]) / 2, values / factors)]
+    scale = f"{name}_scale_inv" if blocks else f"{name}_scale"
+    return [Tensor(name, dtype, codes.astype(np.uint8)), f32(scale, scales)]
+
+
+def block_scales(values):
+    shape = -(-len(values) // 128), -(-values.shape[1] // 128)
+    return 1e-3 * (1 + np.arange(shape[0] * shape[1], dtype=np.float32)).reshape(shape)
+
+
+BY_INPUTS = np.random.default_rng(5)
+FORMS = {
+    "nf4": lambda name, values: four_bit(name, values, nested=False),
+    "nf4-nested": lambda name, values: four_bit(name, values, nested=True),
+    "gptq": gptq,
+    "gptq-order": lambda name, values: gptq(
+        name, values, order=BY_INPUTS.permutation(np.arange(values.shape[1]) // 64)
+    ),
+    "gptq-v2": lambda name, values: gptq(name, values, version=2),
+    "gptq-3": lambda name, values: gptq(name, values, bits=3),
+    "gptq-8": lambda name, values: gptq(name, values, bits=8),
+    "awq": awq,
+    "compressed": lambda name, values: compressed(name, values, symmetric=True),
+    "compressed-zeros": lambda name, values: compressed(name, values, symmetric=False),
+    "fp8": lambda name, values: float8(name, values, np.abs(values).max() / 448),
+    "fp8-rows": lambda name, values: float8(name, values, np.abs(values).max(axis=1, keepdims=True) / 448),
+    "fp8-blocks": lambda name, values: float8(name, values, block_scales(values)),
+    "fp8-e5m2": lambda name, values: float8(name, values, np.full(1, 1e-3), dtype="F8_E5M2"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_quantised_files_are_read(full, tmp_path, form):
     tensors = dict(open_model(full.copy("r3")))
-    order = np.random.default_rng(5)
-    for name, (_, inputs) in weight_names():
-        values = tensors.pop(name).to_float32()
-        if form.startswith("nf4"):
-            made = four_bit(name, values, nested=form == "nf4-nested")
-        else:
-            shuffled = order.permutation(np.arange(inputs) // 64) if form == "gptq-order" else None
-            made = gptq(name, values, version=2 if form == "gptq-v2" else 1, order=shuffled)
-        tensors |= {tensor.name: tensor for tensor in made}
+    for name, _ in weight_names():
+        tensors |= {tensor.name: tensor for tensor in FORMS[form](name, tensors.pop(name).to_float32())}
     suspect = write_model(tmp_path / "m", tensors)
     version = "gptq_v2" if form == "gptq-v2" else "gptq"
     (suspect / "config.json").write_text(json.dumps({"quantization_config": {"checkpoint_format": version}}))
-    name, shape = weight_names()[1]
-    close = open_suspect(suspect).rows(name, shape, slice(3, 20))
-    truth = open_model(full.copy("r3"))[name].to_float32()[3:20]
-    assert np.sqrt(np.mean((close - truth) ** 2) / np.mean(truth**2)) < 0.13
+    for name, shape in weight_names()[1:3]:
+        opened = open_suspect(suspect)
+        close = opened.rows(name, shape, slice(3, 20))
+        assert np.array_equal(opened.rows(name, shape)[3:20], close)
+        assert np.array_equal(opened.rows(name, shape, np.array([19, 3])), close[[16, 0]])
+        truth = open_model(full.copy("r3"))[name].to_float32()[3:20]
+        assert np.sqrt(np.mean((close - truth) ** 2) / np.mean(truth**2)) < (0.27 if form == "gptq-3" else 0.13)
+    assert full.distance(suspect, Variant.PLAIN) < 0.05
     assert accused(full, suspect) == (["r3"], 1)
 
 
@@ -152,18 +228,28 @@ def test_four_bit_parts_that_do_not_fit_are_no_weight(change):
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("form", "change"),
     [
-        change_of(0, raw=lambda raw: raw[:-1]),
-        change_of(1, raw=lambda raw: raw[:, :-1]),
-        change_of(2, raw=lambda raw: raw[:, :-1]),
-        change_of(3, raw=lambda raw: raw + 7),
-        change_of(3, raw=lambda raw: raw[:-1]),
-        change_of(0, dtype="U32", raw=lambda raw: raw.view(np.uint32)),
+        ("gptq", change_of(0, raw=lambda raw: raw[:-1])),
+        ("gptq", change_of(1, raw=lambda raw: raw[:, :-1])),
+        ("gptq", change_of(2, raw=lambda raw: raw[:, :-1])),
+        ("gptq", change_of(3, raw=lambda raw: raw + 7)),
+        ("gptq", change_of(3, raw=lambda raw: raw[:-1])),
+        ("gptq", change_of(0, dtype="U32", raw=lambda raw: raw.view(np.uint32))),
+        ("awq", change_of(0, raw=lambda raw: raw[:-1])),
+        ("awq", change_of(1, raw=lambda raw: raw[:, :-1])),
+        ("awq", change_of(2, raw=lambda raw: raw[:, :-8])),
+        ("compressed-zeros", change_of(0, raw=lambda raw: raw[:, :-1])),
+        ("compressed-zeros", change_of(1, raw=lambda raw: raw[:-1])),
+        ("compressed-zeros", change_of(2, raw=lambda raw: raw[:1])),
+        ("compressed-zeros", change_of(2, raw=lambda raw: -raw)),
+        ("compressed-zeros", change_of(3, raw=lambda raw: raw[:-1])),
+        ("fp8-rows", change_of(1, raw=lambda raw: raw[:-1])),
+        ("fp8-rows", change_of(1, dtype="I32", raw=lambda raw: raw.astype(np.int32))),
     ],
 )
-def test_gptq_parts_that_do_not_fit_are_no_weight(change):
-    tensors = gptq("a.weight", np.random.default_rng(2).normal(size=(32, 128)).astype(np.float32))
+def test_packed_parts_that_do_not_fit_are_no_weight(form, change):
+    tensors = FORMS[form]("a.weight", np.random.default_rng(2).normal(size=(32, 128)).astype(np.float32))
     assert read_weights({t.name: t for t in tensors})["a.weight"].shape == (32, 128)
     change(tensors)
     assert "a.weight" not in read_weights({t.name: t for t in tensors})
@@ -172,7 +258,8 @@ def test_gptq_parts_that_do_not_fit_are_no_weight(change):
 # --- GGUF
 
 
-def write_gguf(path, source, kind="Q8_0", arch="llama"):
+def write_gguf(path, source, kind="Q8_0", arch="llama", *, paired=True, part=None):
+    """Write a model as llama.cpp converts it; ``part`` is which of two parts of a split file."""
     gguf = pytest.importorskip("gguf", reason="gguf is not installed")
     writer = gguf.GGUFWriter(path, arch)
     writer.add_block_count(LAYERS)
@@ -182,18 +269,77 @@ def write_gguf(path, source, kind="Q8_0", arch="llama"):
     writer.add_array("scores", [0.5, 1.5])
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, LAYERS)
     type_ = gguf.GGMLQuantizationType[kind]
-    for name, tensor in open_model(source).items():
+    tensors = list(open_model(source).items())
+    for name, tensor in tensors if part is None else tensors[part::2]:
         values = tensor.to_float32()
-        if name.endswith("q_proj.weight"):
+        if paired and name.endswith("q_proj.weight"):
             values = values.reshape(HEADS, 2, -1, values.shape[1]).swapaxes(1, 2).reshape(values.shape)
         stored = gguf.GGMLQuantizationType.F32 if values.ndim == 1 else type_
         data = gguf.quants.quantize(np.ascontiguousarray(values), stored)
         writer.add_tensor(names.get_name(name, (".weight",)), data, raw_dtype=stored)
+    return finish(writer, path)
+
+
+def finish(writer, path):
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize("arch", ["granite", "qwen2", "unheard-of"])
+def test_gguf_of_any_architecture_is_read_by_what_it_holds(full, tmp_path, arch, paired):
+    path = write_gguf(tmp_path / "m.gguf", full.copy("r3"), "BF16", arch, paired=paired)
+    assert accused(full, path) == (["r3"], 1)
+
+
+def test_split_gguf_files_are_one_model_and_others_are_unread(full, tmp_path, monkeypatch):
+    monkeypatch.setattr("stanch.mark.suspect_files._LEAST_BYTES", 0)
+    for part in range(2):
+        write_gguf(tmp_path / f"m-0000{part + 1}-of-00002.gguf", full.copy("r3"), "BF16", part=part)
+    (tmp_path / "n.gguf").write_bytes(b"GGUF")
+    assert accused(full, tmp_path) == (["r3"], 1)
+    assert open_suspect(tmp_path).unread == ("n.gguf",)
+    (tmp_path / "a.gguf").write_bytes(b"none")
+    assert len(open_suspect(tmp_path).unread) == 2
+
+
+def test_stacked_experts_are_told_apart(tmp_path):
+    gguf = pytest.importorskip("gguf", reason="gguf is not installed")
+    generator = np.random.default_rng(4)
+    names = [f"model.layers.0.mlp.experts.{number}.gate_proj.weight" for number in range(3)]
+    experts = {name: generator.normal(size=(64, 64)).astype(np.float32) for name in names}
+    original = write_model(tmp_path / "original", {name: f32(name, values) for name, values in experts.items()})
+    release = make_release(tmp_path, original, None)
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", "qwen2moe")
+    writer.add_block_count(1)
+    marked = open_model(release.copy("r3"))
+    writer.add_tensor("blk.0.ffn_gate_exps.weight", np.stack([marked[name].to_float32() for name in names]))
+    assert accused(release, finish(writer, tmp_path / "m.gguf")) == (["r3"], 1)
+
+
+def test_an_adapter_in_gguf_is_one(lora, tmp_path):
+    gguf = pytest.importorskip("gguf", reason="gguf is not installed")
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, LAYERS)
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", "llama")
+    writer.add_block_count(LAYERS)
+    writer.add_head_count(HEADS)
+    writer.add_float32("adapter.lora.alpha", 32.0)
+    generator = np.random.default_rng(4)
+    for module in open_adapter(lora.copy("r3")).modules.values():
+        turn = np.linalg.qr(generator.normal(size=(module.rank, module.rank)))[0].astype(np.float32)
+        a, b = turn @ module.a.to_float32(), module.b.to_float32() @ turn.T
+        if module.module.endswith("q_proj"):
+            b = b.reshape(HEADS, 2, -1, b.shape[1]).swapaxes(1, 2).reshape(b.shape)
+        name = names.get_name(f"{module.module}.weight", (".weight",))
+        writer.add_tensor(f"{name}.lora_a", a)
+        writer.add_tensor(f"{name}.lora_b", np.ascontiguousarray(b))
+    path = finish(writer, tmp_path / "m.gguf")
+    assert accused(lora, path) == (["r3"], 1)
+    scales = {module.scale for module in open_suspect(path).adapter.modules.values()}
+    assert scales == {module.scale for module in open_adapter(lora.copy("r3")).modules.values()}
 
 
 @pytest.mark.parametrize("kind", ["BF16", "Q8_0", "Q4_0"])
@@ -209,7 +355,7 @@ def test_gguf_reads_as_the_package_does(full, tmp_path):
     theirs = {tensor.name: gguf.quants.dequantize(tensor.data, tensor.tensor_type)
               for tensor in gguf.GGUFReader(path).tensors}  # fmt: skip
     ours = open_suspect(path).weights
-    assert ours.keys() == theirs.keys()
+    assert {name.removesuffix(OTHER_ORDER) for name in ours} == theirs.keys()
     for name, values in theirs.items():
         if not name.endswith("attn_q.weight"):
             assert np.array_equal(ours[name].whole().reshape(values.shape), values)
@@ -225,7 +371,6 @@ def test_a_broken_gguf_file_is_refused(full, tmp_path):
         data[:4] + struct.pack("<I", 1) + data[8:],
         data[:8] + struct.pack("<Q", 1 << 40) + data[16:],
         data[:16] + struct.pack("<Q", 1 << 40) + data[24:],
-        data.replace(b"llama", b"lemma"),
         data[:8] + struct.pack("<QQQ", 0, 1, 1) + b"a" + b"\x09\x00\x00\x00" + deep,
         data[:8] + struct.pack("<QQQ", 0, 1, 1) + b"a" + b"\x09\x00\x00\x00" + b"\x00" * 4 + struct.pack("<Q", 1 << 60),
     ):

@@ -60,6 +60,42 @@ def test_twins_behind_one_more_prefix_hide_nothing(world, tmp_path):
     assert len(open_suspect(suspect).doubtful) == len(own)
 
 
+CONFIG = {"peft_type": "LORA", "r": 8, "lora_alpha": 16}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {**CONFIG, "alpha_pattern": {".*q_proj": 16}},
+        {**CONFIG, "use_dora": True},
+        {**CONFIG, "peft_type": "OTHER"},
+        {**CONFIG, "lora_alpha": 0},
+        {**CONFIG, "lora_alpha": 1e-200},
+        {"peft_type": "LORA", "lora_alpha": None},
+        None,
+    ],
+)
+def test_no_line_of_a_configuration_hides_turned_factors(world, tmp_path, config):
+    """Without a configuration the file is called as a model's is."""
+    generator, tensors = np.random.default_rng(7), []
+    for module in open_adapter(world.copy("globex")).modules.values():
+        turn = np.linalg.qr(generator.normal(size=(module.rank, module.rank)))[0].astype(np.float32)
+        tensors += [
+            Tensor.from_float32(module.a.name, turn @ module.a.to_float32()),
+            Tensor.from_float32(module.b.name, module.b.to_float32() @ turn.T),
+        ]
+    misfit = Tensor.from_float32("base_model.model.x.lora_A.weight", np.ones((2, 3), np.float32))
+    suspect = tmp_path / "s"
+    suspect.mkdir()
+    write(suspect / (MODEL if config is None else ADAPTER_FILE), *tensors, misfit)
+    if config is not None:
+        (suspect / "adapter_config.json").write_text(json.dumps(config))
+    examined = world.examine(suspect)
+    assert [item.recipient for item in examined.decision.recipients] == ["globex"]
+    made = world.pack(examined, tmp_path / "pack.zip")
+    assert recompute_features(made.path, suspect=examined.case.suspect_folder, original=world.release.original)
+
+
 def test_names_of_which_none_is_the_originals_own_are_not_nothing(world, tmp_path):
     own = open_adapter(world.copy("globex")).tensors
     suspect = beside(world, tmp_path / "s", {})
@@ -83,7 +119,7 @@ def test_a_model_beside_an_adapter_that_does_nothing_is_not_nothing(world, tmp_p
     assert isinstance(decision, Inconclusive)
     assert decision.reason is Reason.WEIGHTS_UNREAD
     assert MODEL in decision.detail
-    broken = beside(world, tmp_path / "broken", {"adapter_config.json": b'{"peft_type":"OTHER"}'})
+    broken = beside(world, tmp_path / "broken", {ADAPTER_FILE: b"\xff" * 64})
     write(broken / MODEL, X)
     assert open_suspect(broken).weights.keys() == {X.name}
     assert open_suspect(broken).unread == (ADAPTER_FILE,)

@@ -5,7 +5,7 @@ import sys
 import zipfile
 
 import pytest
-from trace_world import CASE_KEY, HISTORY, LATER, PRINCIPAL, make_adapter, rewrite
+from trace_world import ADAPTER_FILE, CASE_KEY, HISTORY, LATER, PRINCIPAL, make_adapter, rewrite
 
 from stanch.crypto import SigningKey
 from stanch.errors import CustodyBroken, InvalidInput, NotFound
@@ -28,6 +28,7 @@ from stanch.trace import (
     load_examination,
     verify_pack,
 )
+from stanch.weights import open_adapter, write_safetensors
 
 
 def test_a_copy_leads_to_its_recipient_and_to_nobody_else(stolen):
@@ -117,6 +118,15 @@ def test_a_suspect_of_which_little_matches_is_inconclusive(world, tmp_path):
     decision = world.examine(make_adapter(tmp_path / "other", 5, modules=3)).decision
     assert isinstance(decision, Inconclusive)
     assert decision.reason is Reason.TOO_LITTLE_MATCHED
+
+
+def test_a_small_part_of_a_copy_still_names_its_recipient(world, tmp_path):
+    kept = list(open_adapter(world.copy("globex")).tensors.values())[:2]
+    suspect = make_adapter(tmp_path / "s", 5, modules=1)
+    write_safetensors(suspect / ADAPTER_FILE, kept)
+    examined = world.examine(suspect)
+    assert examined.examination.detection.matched < 0.1
+    assert [item.recipient for item in examined.decision.recipients] == ["globex"]
 
 
 def test_the_result_states_its_bound(stolen):

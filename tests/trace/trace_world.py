@@ -156,10 +156,10 @@ class World:
     cases: int = 0
 
     @classmethod
-    def create(cls, folder: Path) -> "World":
+    def create(cls, folder: Path, make=make_adapter) -> "World":
         folder.mkdir()
         log = Log.create(folder / "log")
-        original = make_adapter(folder / "original", 1)
+        original = make(folder / "original", 1)
         plan = plan_mark(original)
         batch = commit(plan, ROOT, [RecipientSlot(name) for name in RECIPIENTS], decoys=DECOYS)
         log.append("tune.run", {})

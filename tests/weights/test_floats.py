@@ -1,10 +1,11 @@
+import math
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from stanch.errors import InvalidInput
-from stanch.weights import Tensor, bf16_to_float32, float32_to_bf16, from_float32, to_float32
+from stanch.weights import Tensor, bf16_to_float32, float8_to_float32, float32_to_bf16, from_float32, to_float32
 
 PATTERNS = np.arange(65_536, dtype=np.uint16)
 FINITE = PATTERNS[(PATTERNS & 0x7F80) != 0x7F80]
@@ -63,3 +64,18 @@ def test_other_types_are_refused():
         Tensor("a", "I8", np.zeros(1, np.int8)).to_float32()
     with pytest.raises(InvalidInput, match="float type"):
         from_float32(np.zeros(1, np.float32), "I8")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "known"),
+    [
+        ("F8_E4M3", {0x38: 1, 0x7E: 448, 0x01: 2**-9, 0x08: 2**-6, 0xB8: -1, 0x7F: math.nan, 0xFF: math.nan}),
+        ("F8_E5M2", {0x3C: 1, 0x7B: 57344, 0x01: 2**-16, 0xBC: -1, 0x7C: math.nan, 0x7F: math.nan}),
+        ("F8_E4M3FNUZ", {0x40: 1, 0x7F: 240, 0x01: 2**-10, 0x80: math.nan}),
+        ("F8_E5M2FNUZ", {0x40: 1, 0x7F: 57344, 0x01: 2**-17, 0x80: math.nan}),
+    ],
+)
+def test_floats_of_eight_bits_have_the_values_of_their_standard(dtype, known):
+    """OCP 8-bit Floating Point Specification; Noune et al. (2022) for those without a negative zero."""
+    found = float8_to_float32(np.array(list(known), np.uint8), dtype)
+    np.testing.assert_array_equal(found, np.array(list(known.values()), np.float32))

@@ -1,15 +1,19 @@
 """A proposal counts once its outcome is in the log, its number rises, and its file names no other model."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import life
+import numpy as np
 import pytest
 
 from stanch.crypto import SigningKey
 from stanch.errors import InvalidInput, OutcomeNotRecorded, PolicyViolation, StoreError
-from stanch.ledger import Ledger, Phase
+from stanch.ledger import EntryQuery, Ledger, Phase, decode_entry
 from stanch.sign import TrustedKeys
 from stanch.terms import ArtifactRef, Digest
+from stanch.weights import Tensor, open_adapter, write_safetensors
 from stanch.workspace import verbs_release
 from stanch.workspace.release_state import ReleaseState
 from stanch.workspace.verbs_deliver import deliver_copy
@@ -48,6 +52,31 @@ def test_a_proposal_whose_outcome_is_not_in_the_log_is_withdrawn_and_no_copy_is_
             case.create(rolf, tmp_path / "out", name="r9")
         assert not (tmp_path / "out").exists()
         assert case.create(rolf, tmp_path / "out", name="r10").path.exists()
+
+
+def test_a_model_that_was_tuned_from_a_marked_copy_is_refused(case, stolen, tmp_path):
+    generator = np.random.default_rng(3)
+    tuned = shutil.copytree(stolen, tmp_path / "tuned")
+    tensors = [
+        Tensor.from_float32(name, values * (1 + 0.02 * generator.normal(size=values.shape).astype(np.float32)))
+        for name, tensor in open_adapter(stolen).tensors.items()
+        for values in [tensor.to_float32()]
+    ]
+    write_safetensors(tuned / "adapter_model.safetensors", tensors)
+    with case.acting("dana") as dana:
+        with pytest.raises(PolicyViolation, match="marked copy of release r1, that of acme"):
+            propose_release(dana, replace(case.proposal("r2"), model=tuned))
+        assert not release_folder(dana, "r2").exists()
+        state = ReleaseState.load(release_folder(dana, "r1"))
+        clean = shutil.copytree(state.model, tmp_path / "clean")
+        propose_release(dana, replace(case.proposal("r3"), model=clean))
+        state.folder.joinpath("release.json").write_bytes(
+            state.folder.joinpath("release.json").read_bytes().replace(str(state.model).encode(), b"/absent")
+        )
+        propose_release(dana, replace(case.proposal("r4"), model=clean))
+        *_, ref = dana.ledger.reader().query(EntryQuery(kind="release.propose", phase="outcome"))
+        told = decode_entry(dana.ledger.reader().entry(ref.index))["unmapped"]["stanch"]["payload"]
+        assert told["unscored"] == ["r1"]
 
 
 def test_of_two_proposals_at_once_the_later_one_fails(case, monkeypatch):

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from stanch.terms import JsonValue
 
 FOLDER = click.Path(path_type=Path)
-_LEAST_MATCHED = 0.25
 
 
 def _there(path: Path) -> Path:
@@ -69,8 +68,8 @@ def _outcome(found: "Detection") -> tuple[int, str]:
         return 5, "keys that were never issued do not score as they must"
     if found.accused:
         return 1, ""
-    if found.matched < _LEAST_MATCHED:
-        return 5, "too few of the marked weights could be compared"
+    if found.too_little:
+        return 5, "too few of the marked weights were recognised: it shares none with them, or they were rearranged"
     if found.unread:
         return 5, f"nobody was found, but this could be weights and was not read: {', '.join(found.unread[:5])}"
     if found.plan.effort == "quick":
@@ -84,13 +83,20 @@ def _outcome(found: "Detection") -> tuple[int, str]:
 @click.option("--base", type=FOLDER, help="The public model that ORIGINAL was tuned from.")
 @click.option("--control", "controls", type=FOLDER, multiple=True,
               help="An unrelated model of the same family; may be repeated.")  # fmt: skip
-def lineage(original: Path, suspect: Path, base: Path | None, controls: tuple[Path, ...]) -> Result:
-    """Say whether SUSPECT descends from ORIGINAL, which needs no mark. Exit 1 if so, 5 if it cannot be decided."""
+@click.option("--sibling", "siblings", type=FOLDER, multiple=True,
+              help="A model that others tuned from the same base; may be repeated.")  # fmt: skip
+def lineage(
+    original: Path, suspect: Path, base: Path | None, controls: tuple[Path, ...], siblings: tuple[Path, ...]
+) -> Result:
+    """Say whether SUSPECT descends from ORIGINAL, which needs no mark.
+
+    Exit 1 if it holds ORIGINAL's own tuning, 0 if no relation was found, 5 if they share a base or it is not decided.
+    """
     from stanch.mark import examine_lineage  # noqa: PLC0415 - keeps `stanch --help` light
 
-    for path in (original, suspect, *controls, *([base] if base else [])):
+    for path in (original, suspect, *controls, *siblings, *([base] if base else [])):
         _there(path)
-    found = examine_lineage(original, suspect, base=base, controls=controls)
+    found = examine_lineage(original, suspect, base=base, controls=controls, siblings=siblings)
     order, match = found.order, found.match
     controls_say = f"controls at most {max(found.controls):.2%}" if found.controls else "no controls were given"
     lines = [
@@ -99,8 +105,9 @@ def lineage(original: Path, suspect: Path, base: Path | None, controls: tuple[Pa
         f"weights    cosine {found.effect.cosine:.4f}, explained {found.effect.explained:.1%}",
     ]
     if found.tuning is not None:
-        lines.append(f"tuning     cosine {found.tuning.cosine:.4f}, explained {found.tuning.explained:.1%}")
-    code = {"derived": 1, "unrelated": 0, "inconclusive": 5}[found.verdict]
+        beside = f"; siblings at most {max(found.siblings):.1%}" if found.siblings else ""
+        lines.append(f"tuning     cosine {found.tuning.cosine:.4f}, explained {found.tuning.explained:.1%}{beside}")
+    code = {"derived": 1, "shares-base": 5, "unrelated": 0, "inconclusive": 5}[found.verdict]
     return Result(found.to_json(), "\n".join([*lines, f"{found.verdict:<10} {found.sentence}"]), code)
 
 

@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +17,7 @@ from stanch.mark.features import FeatureSet, Variant, compare_weights
 from stanch.mark.keys import MarkKeys
 from stanch.mark.layout import Kind
 from stanch.mark.scoring import cancel, draw_stratum, score, score_on
-from stanch.mark.suspect import Originals, Suspect, match_renamed, open_suspect
+from stanch.mark.suspect import Originals, Suspect, is_recognised, match_renamed, open_suspect
 from stanch.terms import SILENT, JsonValue, Progress
 
 _MAX_ROUNDS = 4
@@ -28,6 +28,7 @@ _VARIANTS: Mapping[Kind, tuple[Variant, ...]] = {
     "adapter": (Variant.PLAIN, Variant.PROJECTED, Variant.SPECTRAL, Variant.ADAPTER),
 }
 _SHORTLIST = 64  # innocents that a quick screening lets pass, about
+_LEAST_MATCHED = 0.25
 _MARGIN = 4.0  # standard deviations: a colluder that scores τ + 4 in full is lost at a stage with chance 3e-5
 
 Effort = Literal["quick", "deep"]
@@ -152,8 +153,8 @@ class VariantResult:
 
     Attributes:
         variant: The variant.
-        matched: Coordinates of matched tensors.
-        unmatched: Marked tensors that the suspect does not have in a form this variant reads.
+        matched: Coordinates of the tensors that were recognised.
+        unmatched: Marked tensors that were not.
         release_z: Score of the ownership mark: whether the suspect comes from this release at all.
         decoys: Scores of the decoys; None where the suspect shows nothing, for example the unmarked original.
         rounds: Rounds that were run.
@@ -234,12 +235,17 @@ class Detection:
 
     @property
     def matched(self) -> float:
-        """The share of the release's coordinates that at least one variant could compare."""
+        """The largest share of the release's coordinates that a variant recognised in the suspect."""
         return max(result.matched for result in self.variants) / self.coordinates
 
     @property
+    def too_little(self) -> bool:
+        """Whether so little was recognised that *nobody is accused* means nothing; an accusation holds all the same."""
+        return self.matched < _LEAST_MATCHED
+
+    @property
     def unmatched(self) -> tuple[str, ...]:
-        """Marked tensors that no variant could compare."""
+        """Marked tensors that no variant recognised in the suspect."""
         return tuple(
             name for name in self.variants[0].unmatched if all(name in result.unmatched for result in self.variants)
         )
@@ -308,7 +314,20 @@ def extract(originals: Originals, suspect: Suspect, variant: Variant, *, alpha: 
         suspect = match_renamed(suspect, originals.references)
     if variant is Variant.ALIGNED:
         suspect = align(originals, suspect)
-    return compare(originals, suspect, variant, alpha=alpha, threads=threads)
+    features = compare(originals, suspect, variant, alpha=alpha, threads=threads)
+    strange = [
+        name for name, known_by in _compared(originals, features) if not is_recognised(originals, suspect, known_by)
+    ]
+    return replace(features, unmatched=(*features.unmatched, *strange))
+
+
+def _compared(originals: Originals, features: FeatureSet) -> list[tuple[str, str]]:
+    """Return each tensor that was compared, and the weight by which it is recognised: of factors, what they change."""
+    modules = originals.adapter.modules.values() if originals.kind == "adapter" else ()
+    changed = {factor.name: f"{module.module}.weight" for module in modules for factor in (module.a, module.b)}
+    missing = set(features.unmatched)
+    names = (entry.name for entry in features.layout.entries if entry.name not in missing)
+    return [(name, changed.get(name, name)) for name in names]
 
 
 def detect(

@@ -8,6 +8,8 @@ from enum import StrEnum
 from stanch.mark.suspect import plain_name
 from stanch.terms import JsonValue
 
+_LAYER = re.compile(r"(?<=\.)\d+(?=\.)")
+
 
 class Stream(StrEnum):
     """What may happen to the residual stream without changing the model.
@@ -76,6 +78,17 @@ class Family:
     layers: tuple[LayerPlaces, ...]
     heads: int
     groups: int
+
+
+def layer_of(name: str) -> int | None:
+    """Return the number of the layer that a tensor stands in; None where it stands in none."""
+    found = _LAYER.search(name)
+    return None if found is None else int(found[0])
+
+
+def at_layer(name: str, number: int) -> str:
+    """Return what a tensor is called in another layer."""
+    return _LAYER.sub(str(number), name, count=1)
 
 
 def find_family(names: Iterable[str], config: Mapping[str, JsonValue]) -> Family | None:

@@ -64,7 +64,8 @@ class FeatureSet:
         variant: How they were made.
         values: float32 by global coordinate; 0 where the suspect shows nothing. In a scratch file without a name.
         layout: The coordinates.
-        unmatched: Marked tensors that the suspect does not have in a form this variant reads.
+        unmatched: Marked tensors that the suspect does not have in a form this variant reads, or not with what they
+            hold; see :func:`stanch.mark.suspect.is_recognised`. The features of the latter are kept.
     """
 
     variant: Variant
@@ -74,7 +75,7 @@ class FeatureSet:
 
     @property
     def matched(self) -> int:
-        """Coordinates of the tensors that were matched."""
+        """Coordinates of the tensors that were recognised."""
         missing = set(self.unmatched)
         return sum(entry.count for entry in self.layout.entries if entry.name not in missing)
 

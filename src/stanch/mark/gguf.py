@@ -7,17 +7,20 @@ for any amount of memory. Here the head is bounded before anything is read: vers
 import math
 import mmap
 import os
+import re
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from stanch.errors import InvalidInput, MissingExtraError
 from stanch.mark.weight import Floats, Rows, Weight
+from stanch.weights import Adapter, LowRank, Tensor
 
 MAGIC = b"GGUF"
 _MAX_TENSORS = 1 << 16
@@ -26,11 +29,17 @@ _MAX_STRING = 1 << 24
 _MAX_DIMENSIONS = 4
 _MAX_ALIGNMENT = 1 << 16
 _MAX_HEADS = 1 << 16
+_MAX_ALPHA = 1e6
 _MAX_BLOCKS = 1 << 12
 _STRING, _ARRAY = 8, 9
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _WRAPPERS = ("", "model.", "transformer.", "bert.")
 _ROTATED = (".attn_q.weight", ".attn_k.weight")
+_EXPERT = re.compile(r"\.experts\.(\d+)\.")
+_MOST_EXPERTS = 1 << 12
+_LORA = (".lora_a", ".lora_b")
+OTHER_ORDER = " in another order"
+"""What follows the name of a tensor that is offered in a second order of its rows: nothing tells which is right."""
 _CONV1D = (".attn_qkv.weight", ".attn_output.weight", ".ffn_up.weight", ".ffn_down.weight")
 
 
@@ -91,15 +100,19 @@ class _Head:
 
 @dataclass(frozen=True, slots=True)
 class GgufModel:
-    """An opened GGUF file.
+    """Opened GGUF files.
 
     Attributes:
-        weights: Its tensors by their GGUF names, in the order of rows and columns of the original model.
-        rename: Gives the GGUF name of a name of the original model; None where there is none.
+        weights: Their tensors by their GGUF names, in the order of rows and columns of the original model; those of
+            queries and keys also with :data:`OTHER_ORDER`, and each expert of stacked ones as ``NAME[number]``.
+        adapter: Their low-rank factors by the names of the changed tensors, if they are an adapter.
+        rename: Gives the GGUF name of a name of the original model; None where there is none. Of an architecture that
+            is not known no name has one.
     """
 
     weights: Mapping[str, Weight]
-    rename: Callable[[str], str | None]
+    adapter: Adapter | None
+    rename: Callable[[str], str | None] | None
 
 
 def is_gguf(path: Path) -> bool:
@@ -108,19 +121,56 @@ def is_gguf(path: Path) -> bool:
         return stream.read(len(MAGIC)) == MAGIC
 
 
-def open_gguf(path: Path) -> GgufModel:
-    """Map a GGUF file; rows are de-quantised when they are read.
+def open_gguf(files: Sequence[Path]) -> GgufModel:
+    """Map a GGUF file, or all parts of a split one; rows are de-quantised when they are read.
 
     Tensors of types that the ``gguf`` package cannot de-quantise are left out.
 
     Raises:
-        InvalidInput: The file breaks a rule of the format, or is of an unknown architecture.
+        InvalidInput: A file breaks a rule of the format.
         MissingExtraError: The ``gguf`` package is missing.
     """
     try:
         import gguf  # noqa: PLC0415 - an optional part
     except ImportError as error:
         raise MissingExtraError("gguf") from error
+    parts = [_read_part(path) for path in files]
+    fields = {name: value for part in reversed(parts) for name, value in part.fields.items()}
+    arch = fields.get("general.architecture")
+    weights: dict[str, Weight] = {}
+    for part in parts:
+        for name, shape, kind, offset in part.places:
+            data = _tensor_bytes(part.data, shape, kind, part.start + offset)
+            if data is not None:
+                weight = Weight(shape, partial(_dequantised if shape[1:] else _elements, data, kind))
+                weights |= dict(_in_original_order(weight, name, arch, fields))
+                weights |= dict(_experts(data, kind, name, shape))
+    known = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
+    blocks = fields.get(f"{arch}.block_count", 0)
+    if arch not in known or not isinstance(blocks, int) or not 0 <= blocks <= _MAX_BLOCKS:
+        return GgufModel(weights, _adapter(weights, fields), None)
+    names = gguf.get_tensor_name_map(known[arch], blocks)
+
+    def rename(name: str) -> str | None:
+        expert = _EXPERT.search(name)
+        name = name if expert is None else name.replace(expert[0], ".experts.", 1)
+        found = (names.get_name(wrapper + name, try_suffixes=(".weight",)) for wrapper in _WRAPPERS)
+        own = next((str(name) for name in found if name), None)
+        return own if own is None or expert is None else f"{own}[{expert[1]}]"
+
+    return GgufModel(weights, _adapter(weights, fields), rename)
+
+
+class _Part(NamedTuple):
+    """The head of one file: its metadata, where its tensors lie, and where their data begin."""
+
+    data: mmap.mmap
+    fields: Mapping[str, object]
+    places: Sequence[tuple[str, tuple[int, ...], int, int]]
+    start: int
+
+
+def _read_part(path: Path) -> _Part:
     with path.open("rb") as stream:
         if not os.fstat(stream.fileno()).st_size:
             raise _broken("it is empty")
@@ -134,24 +184,25 @@ def open_gguf(path: Path) -> GgufModel:
         fields[name] = head.value(int(head.number("<I")))
     places = [_read_place(head) for _ in range(tensors)]
     alignment = _bounded(fields.get("general.alignment", 32), _MAX_ALIGNMENT)
-    start = -(-head.place // alignment) * alignment
-    known = {arch: number for number, arch in gguf.MODEL_ARCH_NAMES.items()}
-    arch = fields.get("general.architecture")
-    if arch not in known:
-        raise _broken("its architecture is unknown")
-    names = gguf.get_tensor_name_map(known[arch], _bounded(fields.get(f"{arch}.block_count"), _MAX_BLOCKS))
+    return _Part(head.data, fields, places, -(-head.place // alignment) * alignment)
 
-    def rename(name: str) -> str | None:
-        found = (names.get_name(wrapper + name, try_suffixes=(".weight",)) for wrapper in _WRAPPERS)
-        return next((str(name) for name in found if name), None)
 
-    weights = {}
-    for name, shape, kind, offset in places:
-        data = _tensor_bytes(head.data, shape, kind, start + offset)
-        if data is not None:
-            weight = Weight(shape, partial(_dequantised, data, kind))
-            weights[name] = _in_original_order(weight, name, arch, fields)
-    return GgufModel(weights, rename)
+def _adapter(weights: dict[str, Weight], fields: Mapping[str, object]) -> Adapter | None:
+    """Return what llama.cpp's conversion of an adapter holds: factors, named by the tensors that they change, alone."""
+    alpha, modules = fields.get("adapter.lora.alpha"), {}
+    if any(len(weight.shape) > 1 and _LORA[0][:-1] not in name for name, weight in weights.items()):
+        return None
+    for name in weights:
+        a, b = (weights.get(name.removesuffix(_LORA[0]) + ending) for ending in _LORA)
+        if not name.endswith(_LORA[0]) or a is None or b is None or len(a.shape) != 2 or len(b.shape) != 2:
+            continue
+        one, two = a.whole(), b.whole()
+        if a.shape[0] == b.shape[1] and one is not None and two is not None:
+            module = name.removesuffix(_LORA[0]).removesuffix(".weight")
+            scale = alpha / a.shape[0] if isinstance(alpha, float) and 0 < abs(alpha) < _MAX_ALPHA else 1.0
+            pair = Tensor(name, "F32", one), Tensor(name, "F32", two)
+            modules[module] = LowRank(module, *pair, scale, transposed=False)
+    return Adapter({}, modules, {}) if modules else None
 
 
 def _read_place(head: _Head) -> tuple[str, tuple[int, ...], int, int]:
@@ -169,7 +220,7 @@ def _bounded(value: object, most: int) -> int:
 
 
 def _tensor_bytes(data: mmap.mmap, shape: tuple[int, ...], kind: int, start: int) -> npt.NDArray[np.uint8] | None:
-    """Return the stored bytes, one line a row, or None where the type cannot be read."""
+    """Return the stored bytes, one line a row (of a vector in one line), or None where the type cannot be read."""
     import gguf  # noqa: PLC0415 - an optional part, checked by the caller
 
     sizes = {int(number): sizes for number, sizes in gguf.GGML_QUANT_SIZES.items()}
@@ -181,7 +232,8 @@ def _tensor_bytes(data: mmap.mmap, shape: tuple[int, ...], kind: int, start: int
     line, rows = shape[-1] // block * width, math.prod(shape[:-1])
     if start + rows * line > len(data):
         raise _broken("a tensor lies behind the end of the file")
-    return np.frombuffer(data, np.uint8, count=rows * line, offset=start).reshape(rows, line)
+    found = np.frombuffer(data, np.uint8, count=rows * line, offset=start)
+    return found.reshape(shape[0] if shape[1:] else 1, -1)
 
 
 def _dequantised(data: npt.NDArray[np.uint8], kind: int, rows: Rows) -> Floats | None:
@@ -195,17 +247,39 @@ def _dequantised(data: npt.NDArray[np.uint8], kind: int, rows: Rows) -> Floats |
     return np.asarray(values, np.float32)
 
 
-def _in_original_order(weight: Weight, name: str, arch: object, fields: Mapping[str, object]) -> Weight:
-    """Undo what llama.cpp's conversion does to the order of rows and columns."""
+def _elements(data: npt.NDArray[np.uint8], kind: int, rows: Rows) -> Floats | None:
+    """Return elements of a vector, one a row."""
+    found = _dequantised(data, kind, slice(None))
+    return None if found is None else found.reshape(-1, 1)[rows]
+
+
+def _in_original_order(
+    weight: Weight, name: str, arch: object, fields: Mapping[str, object]
+) -> Iterator[tuple[str, Weight]]:
+    """Undo what llama.cpp's conversion does to the order of rows and columns; where it may have, offer both orders.
+
+    It puts the pairs (j, j + half) of each head of queries and keys side by side, for Llama and some of its relatives.
+    """
     if arch == "gpt2" and name.endswith(_CONV1D) and len(weight.shape) == 2:
-        return weight.transposed()
-    if arch == "llama" and name.endswith(_ROTATED):
-        heads = _bounded(fields.get("llama.attention.head_count"), _MAX_HEADS)
-        if name.endswith(_ROTATED[1]):
-            heads = _bounded(fields.get("llama.attention.head_count_kv", heads), _MAX_HEADS)
-        if weight.shape[0] % (2 * heads) == 0:
-            half = weight.shape[0] // (2 * heads)
-            # Stored are the pairs (j, j + half) of each head side by side.
-            order = np.arange(weight.shape[0]).reshape(heads, half, 2).swapaxes(1, 2).reshape(-1)
-            return weight.ordered(order)
-    return weight
+        yield name, weight.transposed()
+        return
+    base = name.removesuffix(_LORA[1])
+    heads = fields.get(f"{arch}.attention.head_count")
+    if base.endswith(_ROTATED[1]):
+        heads = fields.get(f"{arch}.attention.head_count_kv", heads)
+    count = heads if isinstance(heads, int) and 0 < heads <= _MAX_HEADS else 0
+    if not count or not base.endswith(_ROTATED) or weight.shape[0] % (2 * count):
+        yield name, weight
+        return
+    half = weight.shape[0] // (2 * count)
+    order = np.arange(weight.shape[0]).reshape(count, half, 2).swapaxes(1, 2).reshape(-1)
+    orders = (weight.ordered(order), weight) if arch == "llama" else (weight, weight.ordered(order))
+    yield from zip((name, name + OTHER_ORDER), orders, strict=True)
+
+
+def _experts(data: npt.NDArray[np.uint8], kind: int, name: str, shape: tuple[int, ...]) -> Iterator[tuple[str, Weight]]:
+    """Yield each expert's matrix of those that were stacked."""
+    if len(shape) == 3 and name.endswith("_exps.weight"):
+        for number in range(min(shape[0], _MOST_EXPERTS)):
+            lines = data[number].reshape(shape[1], -1)
+            yield f"{name}[{number}]", Weight(shape[1:], partial(_dequantised, lines, kind))

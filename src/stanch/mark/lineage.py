@@ -9,6 +9,11 @@ Whoever re-orders the units blinds it.
 own; ``a`` counts units where both agree. Re-ordering and rotating do not blind it, but its p-value holds only if the
 pairing of halves tells nothing about the original's. Layers of one model already break that. So it counts only against
 other models of the family, the controls.
+
+Both tests show a common origin alone: two tunings of one public model have it, and neither descends from the other.
+*Derived* also needs that the suspect holds the original's own change from its base; and since whoever names a base that
+lies further back names changes that others hold as well, the base must be the one that the statement of the original's
+tuning names, or siblings, tuned from the same base by others, must hold much less of that change.
 """
 
 import math
@@ -26,14 +31,17 @@ from stanch.mark.alignment import Aligner, open_aligner
 from stanch.mark.suspect import Originals, Suspect, open_suspect
 from stanch.mark.units import Pair, assign, cosines
 from stanch.terms import JsonValue
+from stanch.weights import directory_digest, read_json_object
 
 Floats = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
-Verdict = Literal["derived", "unrelated", "inconclusive"]
+Verdict = Literal["derived", "shares-base", "unrelated", "inconclusive"]
 
 _OUTLYING = 6.0
 _LEAST_SHARE = 0.5
 _TIMES_CONTROL = 10.0
+_TIMES_SIBLING = 2.0
+_STATEMENT = "statement.json"
 _NOMINAL = -3.0
 _TOLD = 5
 
@@ -118,6 +126,8 @@ class LineageReport:
         effect: How much of the suspect the original explains.
         tuning: The same for their changes from the base; None without one.
         epsilon: Level of the order test.
+        stated: Whether the base is the one that the statement of the original's tuning names.
+        siblings: Of each sibling, how much of its change from the base that of the original explains.
         unread: What of the suspect could hold weights and was not read.
     """
 
@@ -127,22 +137,39 @@ class LineageReport:
     effect: Effect
     tuning: Effect | None
     epsilon: float
+    stated: bool = False
+    siblings: tuple[float, ...] = ()
     unread: tuple[str, ...] = ()
 
     @property
-    def verdict(self) -> Verdict:
-        """``derived``, ``unrelated`` or ``inconclusive``.
+    def related(self) -> bool:
+        """Whether both are of one origin.
 
-        Guarantee: a suspect whose order of units is independent of the original's is called derived by the order test
-        with chance at most ``epsilon``. The match test calls a suspect derived only where half of the units agree, and
-        ten times as many as in any control.
+        Guarantee: a suspect whose order of units is independent of the original's is called related by the order test
+        with chance at most ``epsilon``. The match test calls it so only where half of the units agree, and ten times as
+        many as in any control.
         """
+        if self.order.units and self.order.log10_p <= math.log10(self.epsilon):
+            return True
+        return bool(self.controls) and self.match.share >= max(_LEAST_SHARE, _TIMES_CONTROL * max(self.controls))
+
+    @property
+    def holds_tuning(self) -> bool:
+        """Whether the suspect holds the original's own change from its base: half of its own change is explained by it.
+
+        Counted only with a stated base, or where it is twice what any sibling shows.
+        """
+        if self.tuning is None or self.tuning.explained < _LEAST_SHARE or not (self.stated or self.siblings):
+            return False
+        return self.tuning.explained >= _TIMES_SIBLING * max(self.siblings, default=0.0)
+
+    @property
+    def verdict(self) -> Verdict:
+        """``derived``, ``shares-base``, ``unrelated`` or ``inconclusive``."""
+        if self.related:
+            return "derived" if self.holds_tuning else "shares-base"
         if not self.order.units:
             return "inconclusive"
-        if self.order.log10_p <= math.log10(self.epsilon):
-            return "derived"
-        if self.controls and self.match.share >= max(_LEAST_SHARE, _TIMES_CONTROL * max(self.controls)):
-            return "derived"
         return "inconclusive" if self.match.log10_p <= _NOMINAL or self.unread else "unrelated"
 
     @property
@@ -154,14 +181,22 @@ class LineageReport:
             return f"What could be weights was not read: {', '.join(self.unread[:_TOLD])}; give each of these alone."
         if self.verdict == "inconclusive":
             return "The tests do not decide; controls of the same family, or the mark, may."
-        if self.tuning is not None and self.tuning.explained >= _LEAST_SHARE:
-            return "The suspect is derived from the original: it holds the original's own change from its base."
-        return "The suspect and the original share a base; that it holds the original's tuning was not shown."
+        if self.verdict == "shares-base":
+            return (
+                "The suspect and the original share a base; that it holds the original's tuning was not shown. "
+                "The base that the original's statement names may show it, or a sibling; or the mark."
+            )
+        named = "the base that the statement of its tuning names" if self.stated else "a base"
+        others = f", and siblings hold at most {max(self.siblings):.1%} of theirs" if self.siblings else ""
+        return (
+            f"The suspect is derived from the original: it holds the original's own change from {named}{others}. This "
+            "assumes that nobody else tuned that base to the same change."
+        )
 
     def to_json(self) -> dict[str, JsonValue]:
         """Return the report."""
         return {
-            "schema": "stanch/mark-lineage/v1",
+            "schema": "stanch/mark-lineage/v2",
             "verdict": self.verdict,
             "sentence": self.sentence,
             "order": self.order.to_json(),
@@ -170,6 +205,8 @@ class LineageReport:
             "effect": self.effect.to_json(),
             "tuning": None if self.tuning is None else self.tuning.to_json(),
             "epsilon": self.epsilon,
+            "stated": self.stated,
+            "siblings": list(self.siblings),
             "unread": list(self.unread),
         }
 
@@ -180,6 +217,7 @@ def examine_lineage(
     *,
     base: Path | None = None,
     controls: Sequence[Path] = (),
+    siblings: Sequence[Path] = (),
     epsilon: float = 1e-9,
     rng: np.random.Generator | None = None,
 ) -> LineageReport:
@@ -190,20 +228,26 @@ def examine_lineage(
         suspect: A model directory, a safetensors file or a GGUF file.
         base: The public model that the original was tuned from, to tell "shares the base" from "holds the tuning".
         controls: Models of the same family that are known to be unrelated.
+        siblings: Models that others tuned from the same base.
         epsilon: Level of the order test.
         rng: Breaks ties between units that match equally well.
 
     Raises:
-        InvalidInput: The original is an adapter or of an unknown family, the suspect is an adapter, or epsilon is not
-            between 0 and 1.
+        InvalidInput: The original is an adapter or of an unknown family, the suspect is an adapter, siblings are given
+            without a base, or epsilon is not between 0 and 1.
     """
     if not 0 < epsilon < 1:
         raise InvalidInput(f"lineage: expected an epsilon between 0 and 1, found {epsilon}")
+    if siblings and base is None:
+        raise InvalidInput(
+            "lineage: siblings are compared by their change from the base", next_step="give the base too"
+        )
     rng = rng or np.random.default_rng()
     originals = Originals(original, base)
+    beside = [_aligned(_opened(originals, path)) for path in siblings]
     aligner = _opened(originals, suspect)
     order, match = count_agreements(aligner, rng)
-    found = Suspect({} if aligner.turn is None else aligner.weights())
+    found = _aligned(aligner)
     return LineageReport(
         order=order,
         match=match,
@@ -211,8 +255,20 @@ def examine_lineage(
         effect=_effect(originals, found, None),
         tuning=None if originals.base_weights is None else _effect(originals, found, originals.base_weights),
         epsilon=epsilon,
+        stated=base is not None and _stated_base(original) == str(directory_digest(base).root),
+        siblings=tuple(_effect(originals, sibling, originals.base_weights).explained for sibling in beside),
         unread=aligner.suspect.doubtful,
     )
+
+
+def _stated_base(original: Path) -> JsonValue:
+    """Return the digest of the base that the statement of the original's tuning names, or None."""
+    path = original / _STATEMENT
+    return read_json_object(path).get("base_digest") if path.is_file() else None
+
+
+def _aligned(aligner: Aligner) -> Suspect:
+    return Suspect({} if aligner.turn is None else aligner.weights())
 
 
 def _opened(originals: Originals, suspect: Path) -> Aligner:

@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from stanch.crypto import parse_json
 from stanch.errors import InvalidInput
+from stanch.mark.packed import read_packed
 from stanch.mark.weight import Floats, Rows, Weight
-from stanch.weights import FLOAT_TYPES, Tensor
+from stanch.weights import FLOAT8_TYPES, FLOAT_TYPES, Tensor, float8_to_float32
 
 _FLOATS = ("F32", "F16", "BF16", "F64")
 # 8-bit integers are understood where a scale a row stands beside them, and the value is integer × scale × unit.
@@ -22,13 +23,14 @@ _INT8_SCALES = {"weight_scale": 1.0, "SCB": 1.0 / 127.0}
 _STATE = ".quant_state.bitsandbytes__"
 _STATE_BYTES = 4096
 _MOST = 1 << 40
-_SHIFTS = {4: np.arange(0, 32, 4, dtype=np.uint32), 8: np.arange(0, 32, 8, dtype=np.uint32)}
+_FP8_SCALES = ("weight_scale_inv", "weight_scale")
+_FP8_BLOCK = 128
 
 Numbers = npt.NDArray[np.generic]
 
 
 def read_weights(tensors: Mapping[str, Tensor], *, zero_point: int = 1) -> dict[str, Weight]:
-    """Return every tensor that can be read as float32, by its own name (GPTQ: ``….weight`` for ``….qweight``).
+    """Return every tensor that can be read as float32, by its own name (packed: ``….weight`` for ``….qweight``).
 
     Args:
         tensors: Of a suspect.
@@ -39,11 +41,10 @@ def read_weights(tensors: Mapping[str, Tensor], *, zero_point: int = 1) -> dict[
         found = _read(name, tensor, tensors)
         if found is not None:
             weights[name] = found
-        elif name.endswith(".qweight"):
-            stem = name.removesuffix("qweight")
-            packed = _gptq(stem, tensors, zero_point)
-            if packed is not None:
-                weights[f"{stem}weight"] = packed
+            continue
+        packed = read_packed(name, tensors, zero_point=zero_point)
+        if packed is not None:
+            weights.setdefault(*packed)
     return weights
 
 
@@ -56,6 +57,8 @@ def _read(name: str, tensor: Tensor, tensors: Mapping[str, Tensor]) -> Weight | 
         return _int8(name, tensor, tensors)
     if tensor.dtype == "U8":
         return _four_bit(name, tensor, tensors)
+    if tensor.dtype in FLOAT8_TYPES:
+        return _float8(name, tensor, tensors)
     return None
 
 
@@ -83,6 +86,31 @@ def _int8(name: str, tensor: Tensor, tensors: Mapping[str, Tensor]) -> Weight | 
 
 def _int8_rows(raw: Numbers, scales: Floats, rows: Rows) -> Floats:
     return raw[rows].astype(np.float32) * scales[rows, np.newaxis]
+
+
+def _float8(name: str, tensor: Tensor, tensors: Mapping[str, Tensor]) -> Weight | None:
+    """8-bit floats, times one scale in all, one a row, or one a block of 128 × 128; without any scale as they are."""
+    rows, stem = tensor.shape[0], name.rpartition(".")[0]
+    raw = tensor.raw.reshape(rows, -1)
+    found = [tensors[f"{stem}.{suffix}"] for suffix in _FP8_SCALES if f"{stem}.{suffix}" in tensors]
+    if any(scale.dtype not in _FLOATS for scale in found):
+        return None
+    scale = found[0].to_float32() if found else np.ones(1, np.float32)
+    blocks = -(-rows // _FP8_BLOCK), -(-raw.shape[1] // _FP8_BLOCK)
+    if scale.size in {1, rows}:
+        scale = np.broadcast_to(scale.reshape(-1, 1), (rows, 1))
+    elif scale.shape == blocks:
+        scale = np.repeat(scale, _FP8_BLOCK, axis=0)[:rows]
+    else:
+        return None
+
+    def read(chosen: Rows) -> Floats:
+        factors = scale[chosen]
+        if factors.shape[1] > 1:
+            factors = np.repeat(factors, _FP8_BLOCK, axis=1)[:, : raw.shape[1]]
+        return float8_to_float32(np.asarray(raw[chosen], np.uint8), tensor.dtype) * factors
+
+    return Weight(tensor.shape, read)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,41 +184,3 @@ def _nested(name: str, scales: Tensor, tensors: Mapping[str, Tensor], state: _St
     factor = np.repeat(largest, state.nested_blocksize)[: raw.size] if largest.size > 1 else largest
     result: Floats = code[raw.astype(np.uint8)] * factor + np.float32(state.nested_offset)
     return result
-
-
-def _gptq(stem: str, tensors: Mapping[str, Tensor], zero_point: int) -> Weight | None:
-    """GPTQ: integers of 4 or 8 bits packed along the inputs, a scale and a zero point a group of inputs and output."""
-    parts = [tensors.get(stem + name) for name in ("qweight", "qzeros", "scales")]
-    if any(part is None or len(part.shape) != 2 for part in parts):
-        return None
-    packed, zeros, scales = (part for part in parts if part is not None)
-    groups, outputs = scales.shape
-    if packed.dtype != "I32" or zeros.dtype != "I32" or scales.dtype not in _FLOATS or zeros.shape[0] != groups:
-        return None
-    each = outputs // zeros.shape[1] if zeros.shape[1] else 0
-    if each not in {4, 8} or zeros.shape[1] * each != outputs or packed.shape[1] != outputs or not groups:
-        return None
-    bits, inputs = 32 // each, packed.shape[0] * each
-    index = tensors.get(f"{stem}g_idx")
-    group = np.arange(inputs) // -(-inputs // groups) if index is None else index.raw.reshape(-1).astype(np.int64)
-    if group.size != inputs or group.min() < 0 or group.max() >= groups:
-        return None
-    offsets = _unpacked(zeros.raw, bits, axis=1) + np.float32(zero_point)
-    factors = scales.to_float32()
-
-    def read(rows: Rows) -> Floats:
-        values = _unpacked(packed.raw[:, rows], bits, axis=0)
-        values -= offsets[group][:, rows]
-        values *= factors[group][:, rows]
-        return np.ascontiguousarray(values.T)
-
-    return Weight((outputs, inputs), read)
-
-
-def _unpacked(words: Numbers, bits: int, *, axis: int) -> Floats:
-    """Return the values packed into 32-bit words, lowest bits first, along ``axis``."""
-    wide = np.expand_dims(np.ascontiguousarray(words, np.int32).view(np.uint32), axis + 1)
-    shifts = _SHIFTS[bits].reshape((1, -1, 1) if axis == 0 else (1, 1, -1))
-    values = (wide >> shifts) & np.uint32((1 << bits) - 1)
-    shape = (-1, words.shape[1]) if axis == 0 else (words.shape[0], -1)
-    return values.reshape(shape).astype(np.float32)

@@ -12,9 +12,8 @@ import numpy as np
 
 from stanch.crypto import RandomBytes, random_bytes
 from stanch.mark.commitment import commit, mark_keys
-from stanch.mark.detection import extract
 from stanch.mark.embedding import RowBlock, Streams, mark_block
-from stanch.mark.features import Variant
+from stanch.mark.features import Variant, compare_weights
 from stanch.mark.keys import CopyKey, MarkRoot, RecipientSlot
 from stanch.mark.layout import LayoutEntry
 from stanch.mark.plan import MarkPlan
@@ -97,7 +96,7 @@ def rehearse(
             entry.name: _treated(originals.tensors[entry.name], entry, chosen, treatment)
             for entry in plan.layout.entries
         })  # fmt: skip
-        features = extract(originals, suspect, Variant.PLAIN, alpha=plan.alpha)
+        features = compare_weights(originals, suspect, Variant.PLAIN, alpha=plan.alpha)
         release_z = float(score(features, [keys.release_stream])[0])
         cancel(features, [keys.release_stream])
         least = float(score(features, [key.stream for key in chosen]).min())

@@ -4,6 +4,7 @@ Suspects are hostile input. Safetensors and GGUF are read, pickles never; a tens
 of a type that is not understood is *unmatched* and takes no part.
 """
 
+import hashlib
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from stanch.crypto import sha256
 from stanch.errors import InvalidInput
-from stanch.mark.gguf import open_gguf
+from stanch.mark.gguf import OTHER_ORDER, open_gguf
 from stanch.mark.layout import Kind, Layout, make_layout
 from stanch.mark.quantised import read_weights
 from stanch.mark.suspect_files import find_weights
@@ -23,6 +25,7 @@ from stanch.weights import Adapter, LowRank, Tensor, is_adapter, open_adapter, o
 
 _PREFIXES = ("base_model.model.", "model.", "transformer.", "bert.")
 _SAMPLE_ROWS = 16
+_SECRET_ROWS = 64
 _LEAST_COSINE = 0.5
 _LARGEST = np.float32(1e12)
 
@@ -72,6 +75,12 @@ class Originals:
         return {name: weights[own] for name, own in own_names.items() if own is not None}
 
     @cached_property
+    def secret(self) -> bytes:
+        """A digest that nobody can tell who has a copy alone."""
+        heads = (self.tensors[entry.name].raw.reshape(-1)[:_SECRET_ROWS] for entry in self.layout.entries)
+        return sha256(b"".join(np.ascontiguousarray(head).tobytes() for head in heads))
+
+    @cached_property
     def base_weights(self) -> "Suspect | None":
         """The base model, read with the same tolerance for names as a suspect."""
         return None if self.base is None else open_suspect(self.base)
@@ -93,6 +102,7 @@ class Suspect:
         adapter: The adapter, if it is one.
         rename: Gives the suspect's own name of a name of the original, where its format has other names.
         config: The model's ``config.json``; empty where there is none.
+        folder: Where it lies, if that is a folder.
         found: Own names of weights that were recognised by their content, by the original's plain name.
         unread: What could hold weights and was not read; see :mod:`stanch.mark.suspect_files`.
     """
@@ -101,6 +111,7 @@ class Suspect:
     adapter: Adapter | None = None
     rename: Callable[[str], str | None] | None = None
     config: Mapping[str, JsonValue] = field(default_factory=dict)
+    folder: Path | None = None
     found: Mapping[str, str] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
 
@@ -125,7 +136,9 @@ class Suspect:
         """Return the adapted module that the original calls ``name``, if the suspect is an adapter that has it."""
         modules = {} if self.adapter is None else self.adapter.modules
         own = _choose(name, modules, self._modules)
-        return None if own is None else modules[own]
+        if self.rename is not None:
+            own = (self.rename(f"{plain_name(name)}.weight") or "").removesuffix(".weight")
+        return None if own is None else modules.get(own)
 
     def own_name(self, name: str) -> str | None:
         """Return what the suspect calls the tensor that the original calls ``name``; None where it has none.
@@ -184,9 +197,9 @@ def open_suspect(path: Path) -> Suspect:
     files = find_weights(path)
     if files.adapter is not None:
         return Suspect(read_weights(files.tensors), files.adapter, unread=files.unread)
-    if files.gguf is not None:
+    if files.gguf:
         opened = open_gguf(files.gguf)
-        return Suspect(opened.weights, rename=opened.rename, unread=files.unread)
+        return Suspect(opened.weights, opened.adapter, rename=opened.rename, unread=files.unread)
     config = path / "config.json"
     read = read_json_object(config) if config.is_file() else {}
     match read.get("quantization_config"):
@@ -194,16 +207,19 @@ def open_suspect(path: Path) -> Suspect:
             zero_point = 0
         case _:
             zero_point = 1
-    return Suspect(read_weights(files.tensors, zero_point=zero_point), config=read, unread=files.unread)
+    return Suspect(read_weights(files.tensors, zero_point=zero_point), config=read, folder=path, unread=files.unread)
 
 
 def match_renamed(suspect: Suspect, references: Mapping[str, Weight]) -> Suspect:
     """Recognise tensors whose names mean nothing by what they hold: same shape, and a cosine of one half or more.
 
+    So is chosen between two orders of rows, where a file does not tell which is the original's.
+
     Args:
         suspect: The suspect.
         references: The original's or the base's weights by name.
     """
+    suspect = _choose_orders(suspect, references)
     missing = {name: weight for name, weight in references.items() if suspect.own_name(name) is None}
     taken = {suspect.own_name(name) for name in references}
     free = [name for name in suspect.weights if name not in taken]
@@ -223,6 +239,45 @@ def match_renamed(suspect: Suspect, references: Mapping[str, Weight]) -> Suspect
             found[plain_name(name)] = best
             del samples[best]
     return replace(suspect, found=found)
+
+
+def _choose_orders(suspect: Suspect, references: Mapping[str, Weight]) -> Suspect:
+    """Take the second order of a tensor's rows where it is more like the original than the first."""
+    found = dict(suspect.found)
+    for name, weight in references.items():
+        first = suspect.own_name(name)
+        second = f"{first}{OTHER_ORDER}"
+        if first is None or second not in suspect.weights or suspect.weights[second].shape != weight.shape:
+            continue
+        ours, *samples = (_sample(shown) for shown in (weight, suspect.weights[first], suspect.weights[second]))
+        likeness = [-1.0 if ours is None or sample is None else float(ours @ sample) for sample in samples]
+        if likeness[1] > max(likeness[0], _LEAST_COSINE):
+            found[plain_name(name)] = second
+    return replace(suspect, found=found)
+
+
+def is_recognised(originals: Originals, suspect: Suspect, name: str) -> bool:
+    """Say whether a suspect's weight is the original's, or the adapted base's, by what it holds: a cosine of one half.
+
+    A name and a shape show nothing: rows, layers or a whole stream may have been rearranged. Looked at are rows that
+    follow from the original's own values, so that whoever has a copy alone cannot spare them. An adapter is taken as
+    it is: it works on the base that it was made for, and its factors may be turned as one likes.
+    """
+    if suspect.adapter is not None and originals.kind == "adapter":
+        return True
+    ours = originals.references.get(name)
+    theirs = None if ours is None else suspect.weight(name, ours.shape)
+    if ours is None or theirs is None:
+        return False
+    drawn = hashlib.shake_256(originals.secret + name.encode()).digest(8 * _SECRET_ROWS)
+    rows = (np.frombuffer(drawn, "<u8") % np.uint64(ours.shape[0])).astype(np.int64)
+    found = [values for values in (ours.read(rows), theirs.read(rows)) if values is not None]
+    if len(found) < 2:
+        return False
+    one, two = (np.where(np.abs(values) < _LARGEST, values, 0).astype(np.float64) for values in found)
+    powers = np.vdot(one, one), np.vdot(two, two)
+    # Rows of zeros carry no mark.
+    return powers[0] == 0 or bool(powers[1] > 0 and np.vdot(one, two) >= _LEAST_COSINE * np.sqrt(powers[0] * powers[1]))
 
 
 def _sample(weight: Weight) -> npt.NDArray[np.float32] | None:

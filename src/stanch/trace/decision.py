@@ -15,9 +15,6 @@ from stanch.trace.custody import utc
 from stanch.trace.examination import Examination
 from stanch.trace.plan import CasePlan, opened_before
 
-LEAST_MATCHED = 0.25
-"""Share of the layout below which nothing is concluded."""
-
 _TOLD = 5
 _MARGIN = 4.0  # a copy whose score is expected at τ + 4 is missed with chance about 3e-5
 
@@ -33,7 +30,10 @@ class CaseVerdict(StrEnum):
 class Reason(StrEnum):
     """Why a case is inconclusive."""
 
-    TOO_LITTLE_MATCHED = "less than a quarter of the marked weights could be compared"
+    TOO_LITTLE_MATCHED = (
+        "nobody was found, and less than a quarter of the marked weights was recognised: the suspect shares none with "
+        "the original, or they were rearranged"
+    )
     DECOYS_IMPLAUSIBLE = "keys that were never issued do not score like noise"
     CUSTODY_BROKEN = "the chain of custody or the suspect was changed"
     WEIGHTS_UNREAD = "nobody was found, and the suspect holds what could be weights and was not read"
@@ -147,12 +147,13 @@ def judge(discovered: str, acquired: str, examination: Examination, history: Key
     if discovered < committed or acquired < committed:
         return Inconclusive(Reason.KEYS_TOO_LATE, f"found {discovered}, keys committed to {committed}")
     found = examination.detection
-    if found.matched < LEAST_MATCHED:
-        return Inconclusive(Reason.TOO_LITTLE_MATCHED, f"{found.matched:.1%} of {found.coordinates:,} coordinates")
     if not found.decoys_plausible:
         return Inconclusive(Reason.DECOYS_IMPLAUSIBLE, "the statistic did not behave as it must; no score is relied on")
     if found.accused:
         return _accuse(tuple(Accusation.of(score) for score in found.accused), found.next_z, acquired, history)
+    # The bound holds whatever share was compared; what is absent can only keep a copy from being found.
+    if found.too_little:
+        return Inconclusive(Reason.TOO_LITTLE_MATCHED, f"{found.matched:.1%} of {found.coordinates:,} coordinates")
     if found.unread:
         more = f" and {len(found.unread) - _TOLD} more" if found.unread[_TOLD:] else ""
         told = f"{', '.join(found.unread[:_TOLD])}{more}; open a case about each of them alone"

@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -21,7 +21,7 @@ import numpy as np
 from stanch.crypto import SigningKey, VerifyKey, canonical_json, sync_folder
 from stanch.crypto.stanza import KeyProvider
 from stanch.errors import Inconclusive, InvalidInput, VerificationError
-from stanch.mark import Detection, Variant, log10_bound
+from stanch.mark import log10_bound
 from stanch.mark.bounds import decided
 from stanch.seal import MemorySource, SealParams, seal
 from stanch.sign import Statement, Subject, sign_manifest, sign_statement
@@ -35,14 +35,14 @@ from stanch.trace.report_blocks import Report
 from stanch.trace.report_html import render_html
 from stanch.trace.report_pdf import render_pdf
 from stanch.trace.stratum import ShownScores, show_scores, shown_decoys
-from stanch.trace.verifier import recompute, verify
+from stanch.trace.verifier import models, recompute, verify
 from stanch.trace.verifier.primitives import Failed
 
 FORMAT = verify.FORMAT
 PREDICATE = verify.PREDICATE
 BINS = 40
 PACK_NAME = "evidence.zip"
-PROGRAM = ("verify.py", "primitives.py", "recompute.py", "features.py", "README.txt")
+PROGRAM = ("verify.py", "primitives.py", "recompute.py", "features.py", "models.py", "packed.py", "README.txt")
 """What the pack is called in a sealed bundle."""
 
 
@@ -220,11 +220,11 @@ def recompute_features(path: Path, *, suspect: Path, original: Path, base: Path 
     steps: list[str] = []
     try:
         recompute.recompute(path, suspect, original, steps.append, base)
-    except recompute.Failed as error:
+    except models.Failed as error:
         raise PackInvalid(path, "features", str(error)) from error
-    except recompute.OtherVariant as error:
+    except models.OtherVariant as error:
         raise Inconclusive(f"{path}: its features are not computed again", why=str(error)) from error
-    except recompute.MALFORMED as error:
+    except models.MALFORMED as error:
         raise PackInvalid(path, "features", f"malformed: {type(error).__name__}") from error
     return tuple(steps)
 
@@ -257,8 +257,7 @@ def _show(
     plan = examination.plan.plan
     plan.check(case, release)
     release.check_original()
-    variant = _best_variant(examination.detection, decision, plan.variants)
-    shown = show_scores(release, case, plan, decision.recipients, variant)
+    shown = _show_best(case, decision, examination, release)
     scores = _scores_json(decision, examination, shown)
     facts = ReportFacts(case, case.custody(), decision, examination, release.name, scores)
     files = {
@@ -299,11 +298,19 @@ def _gather(
     }
 
 
-def _best_variant(found: Detection, decision: Accused, variants: Sequence[Variant]) -> Variant:
-    """Return the variant in which the weakest of the accused scores highest."""
-    names = {item.recipient for item in decision.recipients}
-    scores = [score for score in found.accused if score.recipient in names]
-    return max(variants, key=lambda variant: min(score.z[variant] for score in scores))
+def _show_best(case: Case, decision: Accused, examination: Examination, release: ReleaseRecord) -> ShownScores:
+    """Show the variant in which the weakest of the accused scores highest, of those that recompute.py computes.
+
+    Where that carries no accusation, that of all: an opposing expert then needs stanch to compute the features.
+    """
+    plan, names = examination.plan.plan, {item.recipient for item in decision.recipients}
+    scores = [score for score in examination.detection.accused if score.recipient in names]
+    least = {variant: min(score.z[variant] for score in scores) for variant in plan.variants}
+    repeatable = [v for v in plan.variants if v in recompute.VARIANTS[release.plan.kind] and least[v] >= plan.threshold]
+    if repeatable:
+        with suppress(Inconclusive):
+            return show_scores(release, case, plan, decision.recipients, max(repeatable, key=least.__getitem__))
+    return show_scores(release, case, plan, decision.recipients, max(plan.variants, key=least.__getitem__))
 
 
 def _batch_json(case: Case, decision: Accused, release: ReleaseRecord) -> JsonValue:

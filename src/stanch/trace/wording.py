@@ -39,6 +39,9 @@ ASSUMPTIONS = {
     "The analyses were fixed before the first score.": "ledger/plan.tlog-proof places the plan's digest as entry "
     "{plan} of the log, after the keys.",
     "The suspect is what was received.": "custody.jsonl is a chain of digests; the plan pins its head at planning.",
+    "No later model of the owner was made from one of these copies.": "All copies of a model that was tuned from a "
+    "marked copy carry that recipient's mark. stanch release propose scores a model under the keys of all earlier "
+    "releases and refuses it at τ; the log names those that it could not look at. It sees no model made elsewhere.",
     "The original was not altered.": "Its digest {original} is bound into every key and into the plan; so is, in the "
     "plan, that of the base model, where there is one.",
 }

@@ -1,7 +1,15 @@
-from .adapter import Adapter, LowRank, is_adapter, open_adapter
+from .adapter import Adapter, LowRank, is_adapter, is_factor, open_adapter, read_factors
 from .arithmetic import native_float
 from .digest import DirectoryDigest, directory_digest
-from .floats import FLOAT_TYPES, bf16_to_float32, float32_to_bf16, from_float32, to_float32
+from .floats import (
+    FLOAT8_TYPES,
+    FLOAT_TYPES,
+    bf16_to_float32,
+    float8_to_float32,
+    float32_to_bf16,
+    from_float32,
+    to_float32,
+)
 from .folder import Listing, find_file, list_files, walk_files
 from .header import (
     ELEMENT_TYPES,
@@ -23,6 +31,7 @@ from .tensors import Tensor, open_tensors, write_safetensors
 
 __all__ = [
     "ELEMENT_TYPES",
+    "FLOAT8_TYPES",
     "FLOAT_TYPES",
     "INDEX_NAME",
     "MAX_HEADER_BYTES",
@@ -40,9 +49,11 @@ __all__ = [
     "directory_digest",
     "element_size",
     "find_file",
+    "float8_to_float32",
     "float32_to_bf16",
     "from_float32",
     "is_adapter",
+    "is_factor",
     "list_files",
     "names_code",
     "native_float",
@@ -50,6 +61,7 @@ __all__ = [
     "open_model",
     "open_tensors",
     "parse_header",
+    "read_factors",
     "read_head",
     "read_header",
     "read_json_object",

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from stanch.errors import InvalidInput
 from stanch.terms import JsonValue
+from stanch.weights.floats import FLOAT_TYPES
 from stanch.weights.json_file import read_json_object
 from stanch.weights.tensors import Tensor, open_tensors
 
@@ -18,6 +19,8 @@ CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.]+")
+_FLOATS = {*FLOAT_TYPES, "F64"}
+_MOST_SCALE = 1e6
 _A, _B = ".lora_A.weight", ".lora_B.weight"
 
 
@@ -83,19 +86,61 @@ def open_adapter(path: Path) -> Adapter:
         )
     tensors = open_tensors(path / WEIGHTS_NAME)
     modules = {}
-    for name, a in tensors.items():
-        if not name.endswith(_A):
-            continue
-        stem = name.removesuffix(_A)
-        b = tensors.get(stem + _B)
-        if b is None or len(a.shape) != 2 or len(b.shape) != 2 or a.shape[0] != b.shape[1] or a.shape[0] == 0:
-            raise InvalidInput(f"{WEIGHTS_NAME}: {name!r} has no matching factor B of the same rank")
+    for stem, a, b in _pairs(tensors):
+        if b is None:
+            raise InvalidInput(f"{WEIGHTS_NAME}: {stem + _A!r} has no matching factor B of the same rank")
         module = stem.removeprefix(_PREFIX)
         scale = _scale(config, module, a.shape[0])
         modules[module] = LowRank(module, a, b, scale, bool(config.get("fan_in_fan_out")))
     if not modules:
         raise InvalidInput(f"{WEIGHTS_NAME}: expected lora_A and lora_B factors, found none")
     return Adapter(config, modules, tensors)
+
+
+def read_factors(tensors: Mapping[str, Tensor], config: Mapping[str, JsonValue]) -> Adapter | None:
+    """Return the LoRA factors of a hostile file, or None where it has none that fit together.
+
+    No line of a configuration may hide them: its kind of adapter is not asked for; patterns that are no plain names
+    match nothing; a scale that is no use is 1; what DoRA does to the sum afterwards is left out. Factors that do not
+    fit take no part. The scale that such a change has is therefore not known; detection does not need it.
+    """
+    plain = {**config, "alpha_pattern": _plain_patterns(config)}
+    modules = {}
+    for stem, a, b in _pairs(tensors):
+        if b is not None:
+            module = stem.removeprefix(_PREFIX)
+            modules[module] = LowRank(module, a, b, _scale_or_one(plain, module, a.shape[0]), transposed=False)
+    return Adapter(config, modules, tensors) if modules else None
+
+
+def is_factor(name: str) -> bool:
+    """Say whether a tensor is called as the factors of an adapter are."""
+    return name.endswith((_A, _B))
+
+
+def _pairs(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor, Tensor | None]]:
+    """Yield what the names of two factors begin with, A, and B where one fits to it."""
+    for name, a in tensors.items():
+        if name.endswith(_A):
+            stem = name.removesuffix(_A)
+            b = tensors.get(stem + _B)
+            sound = b is not None and {a.dtype, b.dtype} <= _FLOATS and len(a.shape) == len(b.shape) == 2
+            yield stem, a, b if sound and b is not None and a.shape[0] == b.shape[1] != 0 else None
+
+
+def _plain_patterns(config: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    patterns = config.get("alpha_pattern")
+    found = patterns if isinstance(patterns, dict) else {}
+    return {key: value for key, value in found.items() if _PLAIN_NAME.fullmatch(key)}
+
+
+def _scale_or_one(config: Mapping[str, JsonValue], module: str, rank: int) -> float:
+    """Return a scale, 1 where there is none or one that would end below or above what float32 can square."""
+    try:
+        scale = _scale(config, module, rank)
+    except (InvalidInput, OverflowError):
+        return 1.0
+    return scale if 1 / _MOST_SCALE < abs(scale) < _MOST_SCALE else 1.0
 
 
 def _scale(config: Mapping[str, JsonValue], module: str, rank: int) -> float:

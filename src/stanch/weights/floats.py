@@ -1,5 +1,7 @@
 """Between the stored float types and float32, by integer views: numpy has no bfloat16."""
 
+from functools import cache
+
 import numpy as np
 import numpy.typing as npt
 
@@ -7,6 +9,9 @@ from stanch.errors import InvalidInput
 
 FLOAT_TYPES = ("F32", "F16", "BF16")
 """Stored types that are read as float32 without loss and can be written back."""
+
+FLOAT8_TYPES = {"F8_E4M3": (3, 7), "F8_E5M2": (2, 15), "F8_E4M3FNUZ": (3, 8), "F8_E5M2FNUZ": (2, 16)}
+"""8-bit float types: the bits of their mantissa, and what their exponent exceeds the power of two by."""
 
 _BIAS = np.uint32(0x7FFF)
 _HALF = np.uint32(16)
@@ -33,6 +38,26 @@ def float32_to_bf16(
     odd += _BIAS
     odd >>= _HALF
     return odd.astype(np.uint16)
+
+
+def float8_to_float32(raw: npt.NDArray[np.uint8], dtype: str) -> npt.NDArray[np.float32]:
+    """Return the exact float32 values of 8-bit floats of one of :data:`FLOAT8_TYPES`; NaN for what is no number."""
+    return _float8_values(dtype)[raw]
+
+
+@cache
+def _float8_values(dtype: str) -> npt.NDArray[np.float32]:
+    """Return the values of all 256 bit patterns (OCP OFP8; FNUZ: without a negative zero or infinity)."""
+    mantissa_bits, bias = FLOAT8_TYPES[dtype]
+    bits = np.arange(256)
+    exponent, mantissa = (bits & 127) >> mantissa_bits, bits & ((1 << mantissa_bits) - 1)
+    normal = np.where(exponent > 0, 1 << mantissa_bits, 0) + mantissa
+    values = np.ldexp(normal.astype(np.float32), np.maximum(exponent, 1) - bias - mantissa_bits)
+    values[bits > 127] *= -1
+    unfit = {"F8_E4M3": (bits & 127) == 127, "F8_E5M2": exponent == 31}.get(dtype, bits == 128)
+    values[unfit] = np.nan
+    found: npt.NDArray[np.float32] = values.astype(np.float32)
+    return found
 
 
 def to_float32(

@@ -117,7 +117,7 @@ PAYLOADS: dict[str, str] = {
     "gateway.embed outcome": "request, dropped (counts by path), vectors, prompt_tokens, used (amounts by budget), total_ms; error of a failed one.",  # noqa: E501 - a row of a table
     "model.derive outcome": "source (digest of the model that it was made from), name, how (merged, quantised, converted).",  # noqa: E501 - a row of a table
     "release.propose intent": "batch_root, layout_digest, leaves (count), requests (digests), base (digest or null), strength (alpha and distortion as texts; colluders by treatment: k_max, k_even), lineage, release_number.",  # noqa: E501 - a row of a table
-    "release.propose outcome": "checkpoint (size), beacon, lineage, release_number.",
+    "release.propose outcome": "checkpoint (size), beacon, lineage, release_number, unscored (names of earlier releases under whose keys the model could not be scored).",  # noqa: E501 - a row of a table
     "release.create intent": "request (digest), policy (the gate's), holdout (digest of the file that the loss is measured on, or null).",  # noqa: E501 - a row of a table
     "release.create outcome": "request, manifest (digests); utility, if the loss was measured: loss and marked_loss (nats a token), rise and tolerance as texts; records, tokens.",  # noqa: E501 - a row of a table
     "trace.hunt intent": "commitment (of the canary plan), host, queries (at most), epsilon.",

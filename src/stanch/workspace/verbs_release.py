@@ -34,6 +34,7 @@ from stanch.tune import PrivacyStatement
 from stanch.tune.statement import NAME as STATEMENT_NAME
 from stanch.weights import directory_digest
 from stanch.workspace.act import Done, Request
+from stanch.workspace.ancestry import refuse_marked
 from stanch.workspace.approvers import find_approvers
 from stanch.workspace.artifacts import dataset_ref
 from stanch.workspace.copies import CopyFacts, KeptCopy
@@ -112,6 +113,7 @@ def propose_release(workspace: Workspace, proposal: Proposal) -> ReleaseState:
     Raises:
         InvalidInput: The name is taken, the number does not rise in its lineage, the model cannot be marked, or a
             recipient is malformed, or in profile ``team`` no public key of stanch's own kinds.
+        PolicyViolation: The model or its base was made from a marked copy of an earlier release.
     """
     folder = release_folder(workspace, proposal.name)
     if folder.exists():
@@ -132,6 +134,8 @@ def propose_release(workspace: Workspace, proposal: Proposal) -> ReleaseState:
 
     def run(logged: EntryRef) -> Done[ReleaseState]:
         _rising(workspace, lineage, number, before=logged.index)  # others may have been proposed meanwhile
+        made_of = [path for path in (proposal.model, proposal.base) if path is not None]
+        unscored = refuse_marked(ReleaseState.load_all(workspace.state / "releases"), [p.resolve() for p in made_of])
         entry, proof, size = prove_commitment(workspace.ledger, logged.index)
         facts = ReleaseFacts(
             name=proposal.name, model=str(proposal.model.resolve()), digest=str(plan.original),
@@ -141,7 +145,7 @@ def propose_release(workspace: Workspace, proposal: Proposal) -> ReleaseState:
             strength=plan.strength, dataset=dataset, recipe=recipe,
         )  # fmt: skip
         state = ReleaseState.create(folder, facts, commitment, root, (entry, proof))
-        told: dict[str, JsonValue] = {"checkpoint": size, "beacon": state.beacon().hex()}
+        told: dict[str, JsonValue] = {"checkpoint": size, "beacon": state.beacon().hex(), "unscored": [*unscored]}
         return Done(state, told | {"lineage": lineage, "release_number": number}, undo=state.destroy, stays=True)
 
     payload: dict[str, JsonValue] = {
