@@ -134,6 +134,11 @@ def fixed_parts(value: Any, path: str = "") -> Iterator[tuple[str, str | float]]
         yield path, value
 
 
+def answers(role: str, before: str) -> bool:
+    """Tell whether a string of the one role goes on from the one before it: both are said, and neither is a call."""
+    return not {"", TOOL_CALL_ROLE} & {role, before}
+
+
 def turns(record: Record) -> tuple[ChatTurn, ...]:
     """Return the conversation of ``record``; a plain text is one turn with the role ``text``.
 
