@@ -13,9 +13,6 @@ from stanch.scan.context import WIDTH
 from stanch.scan.engine import Engine, Hit
 from stanch.scan.fold import fold_text
 
-NEAR = 2 * WIDTH
-"""An anchor in a text is judged again, with what stands before the text, if it ends within so many bytes."""
-
 _JOINT = b": "
 _ENDING = b" \t\r\n?!.:;,*_\"')"
 _POSITION = re.compile(r"\[[0-9]+\]")
@@ -53,7 +50,8 @@ def end_lead(folded: bytes, low: int, high: int, hits: Iterable[Hit], confirmers
 class NameLeads(dict[str, Leads]):
     """By the path of a field, the leads that its name makes: as it is written, in words, and of many one.
 
-    There are none if no rule has an anchor in it. Where the last name announces nothing, those of the objects that hold it are tried: ``passport.number``.
+    There are none if no rule has an anchor in it. Where the last name announces nothing, those of the objects that hold
+    it are tried: ``passport.number``.
     """
 
     def __init__(self, engine: Engine, confirmers: Sequence[Confirmer]) -> None:

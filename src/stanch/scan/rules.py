@@ -13,7 +13,7 @@ from stanch.scan.engine import EngineMaker, Hit, Pattern
 from stanch.scan.fold import GAP, Folder
 from stanch.scan.found import Found, Location
 from stanch.scan.hold import HeldEnds, LiteralHold, SwallowHold, TrailingHold
-from stanch.scan.lead import NEAR, Lead, Leads, NameLeads, end_lead
+from stanch.scan.lead import Lead, Leads, NameLeads, end_lead
 from stanch.scan.offsets import OffsetMap
 from stanch.scan.recogniser import Recogniser
 
@@ -93,9 +93,9 @@ class RuleSearch:
         return {number: lead for number, lead in leads.items() if lead.hits}
 
     def near(self, block: FoldedBlock, number: int, hits: Sequence[Hit]) -> list[Hit]:
-        """Return those of a text's hits for which it matters what stands before the text."""
-        low, _ = block.bounds(number)
-        return [hit for hit in hits if hit[0] < low + NEAR]
+        """Return those of a text's hits that stand near enough to what is said before."""
+        end = block.bounds(number)[0] + WIDTH
+        return [hit for hit in hits if hit[0] < end]
 
     def find_led(self, lead: Lead, block: bytes, text: "FoldedText", hits: Sequence[Hit] = ()) -> list[Found]:
         """Return what the hits in a lead stand for in the text behind it, and what those in the text do there."""
