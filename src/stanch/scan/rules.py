@@ -1,7 +1,7 @@
 """All rules of a policy over folded text: the search of a whole text, and the rules' part of a stream."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -74,10 +74,12 @@ class RuleSearch:
         return found
 
     def find_answer(
-        self, block: FoldedBlock, number: int, field: str, hits: Sequence[Hit], end: Lead | None
+        self, block: FoldedBlock, number: int, field: str, near: Sequence[Hit], end: Lead | None
     ) -> list[Found]:
-        """Return what the end of the text before announces at the beginning of a text, and what it says of that."""
-        near = self.near(block, number, hits)
+        """Return what the end of the text before announces at the beginning of a text, and what it says of that.
+
+        ``near`` are the hits there; ``end`` is that end, if it announces anything.
+        """
         if end is None and not near:
             return []
         lead = end or end_lead(block.folded, *block.bounds(number - 1), (), self.confirmers)
@@ -92,10 +94,12 @@ class RuleSearch:
         }
         return {number: lead for number, lead in leads.items() if lead.hits}
 
-    def near(self, block: FoldedBlock, number: int, hits: Sequence[Hit]) -> list[Hit]:
-        """Return those of a text's hits that stand near enough to what is said before."""
+    def near(
+        self, block: FoldedBlock, number: int, hits: Sequence[Hit], but: Collection[str] = frozenset()
+    ) -> list[Hit]:
+        """Return those of a text's hits that stand near enough to what is said before, but for those of some rules."""
         end = block.bounds(number)[0] + WIDTH
-        return [hit for hit in hits if hit[0] < end]
+        return [hit for hit in hits if hit[0] < end and self.confirmers[hit[1]].recogniser.id not in but]
 
     def find_led(self, lead: Lead, block: bytes, text: "FoldedText", hits: Sequence[Hit] = ()) -> list[Found]:
         """Return what the hits in a lead stand for in the text behind it, and what those in the text do there."""

@@ -260,9 +260,12 @@ class Scanner:
         looked = texts if self._dictionaries or self.policy.finders else sorted({*hits, *literal, *named, *answers})
         for number in looked:
             place = locate(number)
-            found = self._rules.find_in(block, number, place.field, hits.get(number, ()), named.get(number, ()))
+            own = hits.get(number, ())
+            found = self._rules.find_in(block, number, place.field, own, named.get(number, ()))
             if place.follows and number:
-                found += self._rules.find_answer(block, number, place.field, hits.get(number, ()), ends.get(number - 1))
+                sure = {entry.recogniser for entry in found if entry.score >= self.policy.min_score}
+                near = self._rules.near(block, number, own, but=sure)
+                found += self._rules.find_answer(block, number, place.field, near, ends.get(number - 1))
             if number in literal:
                 found += self._literals.find(block.text(number))
             for dictionary in self._dictionaries:
@@ -280,7 +283,7 @@ class Scanner:
                 ]
             if found:
                 yield number, found
-            if spoken and (number in ends or self._rules.near(block, number, hits.get(number, ()))):
+            if spoken and (number in ends or self._rules.near(block, number, own)):
                 yield number, []
 
     def _seen(self, text: str) -> list[Found]:
