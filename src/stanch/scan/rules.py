@@ -18,6 +18,7 @@ from stanch.scan.offsets import OffsetMap
 from stanch.scan.recogniser import Recogniser
 
 _SLACK = 4096
+_NEAR = 48  # bytes of a text in which it may answer the one before: further on it has words of its own
 
 
 def anchor_pattern(rule: Recogniser) -> Pattern:
@@ -98,7 +99,7 @@ class RuleSearch:
         self, block: FoldedBlock, number: int, hits: Sequence[Hit], but: Collection[str] = frozenset()
     ) -> list[Hit]:
         """Return those of a text's hits that stand near enough to what is said before, but for those of some rules."""
-        end = block.bounds(number)[0] + WIDTH
+        end = block.bounds(number)[0] + _NEAR
         return [hit for hit in hits if hit[0] < end and self.confirmers[hit[1]].recogniser.id not in but]
 
     def find_led(self, lead: Lead, block: bytes, text: "FoldedText", hits: Sequence[Hit] = ()) -> list[Found]:
