@@ -8,10 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stanch.data import Dataset, open_dataset, read_steps, scan_dataset, split_members, write_split
+from stanch.data import Dataset, open_dataset, read_steps, records, scan_dataset, split_members, write_split
 from stanch.data import lines as line_files
 from stanch.data import readers as text_readers
 from stanch.data.dataset import open_rows
+from stanch.data.records import QuoteState
 from stanch.data.rows import BadRow, Row
 from stanch.errors import InvalidInput, StanchError
 from stanch.scan import Policy, Scanner
@@ -45,7 +46,7 @@ def test_rows_of_a_table_are_numbered_by_the_line_they_start_in(tmp_path):
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        (b'a"b,1\n', "a closing quote"),
+        (b'a"b,1\n', "a record as in RFC 4180"),
         (b'"a"b,1\n', "a record as in RFC 4180"),
         (b"a\n", "2 fields"),
         (b"a,b,c\n", "2 fields"),
@@ -193,3 +194,47 @@ def test_skipping_leaves_ids_and_says_what_was_left_out(tmp_path):
     assert (tmp_path / "clean.jsonl").read_text() == '{"text": "a"}\n{"text": "b"}\n'
     (step,) = read_steps(Dataset(tmp_path / "clean.jsonl", chat=dataset.chat))
     assert step.parameters["skipped"] == 4
+
+
+STRAYS = {
+    "a mark in a bare field": '5" pipe',
+    "a mark at its end": '5"',
+    "two marks": '5" x 7"',
+    "text behind a quoted field": '"5" pipe',
+    "a quote that is never closed": '"5 pipe',
+}
+
+
+@pytest.mark.parametrize("stray", STRAYS.values(), ids=STRAYS)
+@pytest.mark.parametrize("later", ["", '"a, ""quoted""\nfield"'], ids=["no quote later", "a field of two lines later"])
+def test_a_stray_quote_costs_its_own_row(tmp_path, monkeypatch, stray, later):
+    monkeypatch.setattr(text_readers, "PART_SIZE", 500)
+    rows = [f"row {number}" for number in range(1000)]
+    rows[10], rows[500] = stray, later or rows[500]
+    (tmp_path / "t.csv").write_text("text,n\n" + "".join(f"{text},{n}\n" for n, text in enumerate(rows)))
+    skipped: dict[int, str] = {}
+    dataset = open_dataset(tmp_path / "t.csv", skip_bad=True)
+    read = [row["n"] for _, _, row in dataset.entries(skipped=skipped)]
+    assert read == [str(number) for number in range(1000) if number != 10]
+    assert list(skipped) == [12]
+    parts = list(dataset.file.parts())
+    assert len(parts) > 10 or '"5 pipe' in stray
+    assert [row.values["n"] for part in parts for row in dataset.read(part, skipped=skipped)] == read
+
+
+def test_lines_behind_a_quote_that_is_never_closed_are_read_in_linear_time(tmp_path):
+    lines = ["text,n", *(f'"row {n},{n}' if n % 50 == 0 else f"row {n},{n}" for n in range(4000))]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    taken = 0
+
+    class Counted(QuoteState):
+        def take(self, line):
+            nonlocal taken
+            taken += 1
+            return super().take(line)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "QuoteState", Counted)
+        read = list(open_rows(tmp_path / "t.csv").read())
+    assert sum(isinstance(row, Row) for row in read) == 4000 - 80
+    assert taken < 5 * len(lines)

@@ -12,12 +12,12 @@ import orjson
 from stanch.data import lines
 from stanch.data.faithful import lost_in
 from stanch.data.lines import cut_lines, is_gzip, raw_lines, read_lines
+from stanch.data.records import QuoteState, read_records
 from stanch.data.rows import PART_SIZE, BadRow, Range, Row
 from stanch.errors import InvalidInput
 
 _BOM = "\ufeff"
 _MAX_COLUMNS = 10_000
-_BLANK = (b"\n", b"\r\n")
 _SHORT_LINES = "a line of at most 64 MiB"
 
 
@@ -65,8 +65,8 @@ class Csv:
             InvalidInput: There is no usable head line.
         """
         for number, record in self._records(None):
-            names = self._fields(record) if isinstance(record, str) else None
-            if names is None or "" in names or len(set(names)) < len(names) or len(names) > _MAX_COLUMNS:
+            names = self._fields(record) if isinstance(record, str) else ("",)
+            if "" in names or len(set(names)) < len(names) or len(names) > _MAX_COLUMNS:
                 raise InvalidInput(
                     f"{self._path.name}:{number}: expected the names of the columns, each once",
                     next_step="give the table a head line",
@@ -76,14 +76,7 @@ class Csv:
 
     def parts(self) -> Iterable[Range]:
         """Cut the file at the ends of records."""
-        quotes = 0
-
-        def ends(line: bytes) -> bool:
-            nonlocal quotes
-            quotes += line.count(b'"')
-            return quotes % 2 == 0
-
-        return cut_lines(self._path, _part_size(self._path), ends=ends)
+        return cut_lines(self._path, _part_size(self._path), ends=QuoteState(self.separator).ends)
 
     def read(self, part: Range | None = None) -> Iterator[Row | BadRow]:
         """Yield the rows of a part, or all."""
@@ -91,12 +84,9 @@ class Csv:
         for position, (number, record) in enumerate(self._records(part)):
             if position == 0 and (part is None or part.first == 0):
                 continue
-            fields = self._fields(record) if isinstance(record, str) else None
             if isinstance(record, BadRow):
                 yield record
-            elif fields is None:
-                yield BadRow(number, "a record as in RFC 4180", "a quote stands where none may")
-            elif len(fields) != len(names):
+            elif len(fields := self._fields(record)) != len(names):
                 yield BadRow(number, f"{len(names)} fields", f"there are {len(fields)}")
             else:
                 values = dict(zip(names, fields, strict=True))
@@ -106,16 +96,13 @@ class Csv:
         """Return the number of records after the head line."""
         return sum(1 for _ in self._records(None)) - 1
 
-    def _fields(self, record: str) -> tuple[str, ...] | None:
-        """Return the fields of a record, or None if it is not well-formed."""
+    def _fields(self, record: str) -> tuple[str, ...]:
+        """Return the fields of a record."""
         if '"' not in record:
             return tuple(record.split(self.separator))
         fields: list[str] = []
         position, more = 0, True
-        while more:
-            match = self._field.match(record, position)
-            if match is None:
-                return None
+        while more and (match := self._field.match(record, position)) is not None:
             quoted, bare, more = match.group(1), match.group(2), match.group(3) != ""
             fields.append(bare if quoted is None else quoted.replace('""', '"'))
             position = match.end()
@@ -123,22 +110,8 @@ class Csv:
 
     def _records(self, part: Range | None) -> Iterator[tuple[int, str | BadRow]]:
         """Yield the line a record starts in, and its text without the line end."""
-        held: list[bytes] = []
-        size, quotes, start = 0, 0, 0
-        for number, line in raw_lines(self._path, part):
-            start = start if held else number
-            if line is None or size + len(line) > lines.MAX_LINE:
-                yield start, BadRow(start, _SHORT_LINES.replace("line", "record"))
-                held, size, quotes = [], 0, 0
-                continue
-            held.append(line)
-            size, quotes = size + len(line), quotes + line.count(b'"')
-            if quotes % 2 == 0:
-                if line not in _BLANK:
-                    yield start, _text(start, b"".join(held))
-                held, size, quotes = [], 0, 0
-        if held:
-            yield start, BadRow(start, "a closing quote", "the file ends inside a quoted field")
+        for number, record in read_records(raw_lines(self._path, part), self.separator):
+            yield number, record if isinstance(record, BadRow) else _text(number, record)
 
 
 class Paragraphs:
