@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from stanch.data import Dataset, open_dataset, read_steps, records, scan_dataset, split_members, write_split
 from stanch.data import lines as line_files
 from stanch.data import readers as text_readers
+from stanch.data import readers_json as array_reader
 from stanch.data.dataset import open_rows
 from stanch.data.records import QuoteState
 from stanch.data.rows import BadRow, Row
@@ -189,11 +190,11 @@ def test_skipping_leaves_ids_and_says_what_was_left_out(tmp_path):
     dataset = open_dataset(path, skip_bad=True)
     assert [record.id for record in dataset] == ["r1", "r6"]
     report = scan_dataset(dataset, Scanner(Policy()), out=tmp_path / "clean.jsonl")
-    assert [line.split(": ")[0] for line in report.skipped] == [f"t.jsonl:{number}" for number in (2, 3, 4, 5)]
-    assert report.records == 2
-    assert (tmp_path / "clean.jsonl").read_text() == '{"text": "a"}\n{"text": "b"}\n'
+    assert [line.split(": ")[0] for line in report.skipped] == [f"t.jsonl:{number}" for number in (2, 4, 5)]
+    assert report.records == 3  # the row of another shape is scanned all the same
+    assert (tmp_path / "clean.jsonl").read_text() == '{"text": "a"}\n{"text": 3}\n{"text": "b"}\n'
     (step,) = read_steps(Dataset(tmp_path / "clean.jsonl", chat=dataset.chat))
-    assert step.parameters["skipped"] == 4
+    assert step.parameters["skipped"] == 3
 
 
 STRAYS = {
@@ -238,3 +239,45 @@ def test_lines_behind_a_quote_that_is_never_closed_are_read_in_linear_time(tmp_p
         read = list(open_rows(tmp_path / "t.csv").read())
     assert sum(isinstance(row, Row) for row in read) == 4000 - 80
     assert taken < 5 * len(lines)
+
+
+@pytest.mark.parametrize("name", ["t.json", "t.json.gz"])
+@pytest.mark.parametrize("indent", [None, 1])
+def test_an_array_is_read_in_parts_and_written_again(tmp_path, monkeypatch, key, name, indent):
+    monkeypatch.setattr(text_readers, "PART_SIZE", 200)
+    monkeypatch.setattr(array_reader, "_CHUNK", 64)
+    rows = [{"text": f"row {n} \u00e9 [{{,}}] to {MAIL}", "n": n} for n in range(60)]
+    data = ("\n " + json.dumps(rows, indent=indent, ensure_ascii=False)).encode()
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    dataset = open_dataset(path, key=key)
+    assert (dataset.format, len(dataset)) == (name[2:], 60)
+    assert [row for _, _, row in dataset.rows()] == rows
+    parts = list(dataset.file.parts())
+    assert len(parts) > 2
+    assert [row.values for part in parts for row in dataset.read(part)] == rows
+    assert [row.number for part in parts for row in dataset.read(part)] == list(range(1, 61))
+    scan_dataset(dataset, Scanner(Policy(kinds=frozenset({"email"}))), out=tmp_path / f"clean.{name[2:]}")
+    written = (tmp_path / f"clean.{name[2:]}").read_bytes()
+    told = json.loads(gzip.decompress(written) if name.endswith("gz") else written)
+    assert told == json.loads(json.dumps(rows).replace(MAIL, "<EMAIL>"))
+
+
+@pytest.mark.parametrize(
+    "data", ["[", '[{"text": "a"}', '[{"text": "a"}, {', "[nope]", '[{"text": "a"} {"text": nul}]']
+)
+def test_a_broken_array_is_refused(tmp_path, data):
+    (tmp_path / "t.json").write_text(data)
+    with pytest.raises(InvalidInput, match="expected an array of objects"):
+        list(open_dataset(tmp_path / "t.json"))
+
+
+def test_elements_that_are_no_objects_are_bad_rows(tmp_path):
+    (tmp_path / "t.json").write_text('[1, {"text": "a"}, "x", [2], {"text": "b", "text": "c"}]')
+    rows = list(open_rows(tmp_path / "t.json").read())
+    assert [isinstance(row, Row) for row in rows] == [False, True, False, False, False]
+
+
+def test_lines_may_be_named_json(tmp_path):
+    (tmp_path / "t.json").write_text('{"text": "a"}\n{"text": "b"}\n')
+    assert open_dataset(tmp_path / "t.json").format == "jsonl"

@@ -102,7 +102,7 @@ class SuspectRows:
 
         ends = np.cumsum(lengths + 1) - 1
         found_in = self._scanner.scan_folded(
-            FoldedBlock(block, ends.tolist(), text), where, "".join(leaf.names), spoken=leaf.names[0] in self._spoken
+            FoldedBlock(block, ends.tolist(), text), where, "".join(leaf.names), spoken=self._is_spoken(leaf)
         )
         for number, result in found_in:
             row, path = leaf.place(number)
@@ -110,6 +110,9 @@ class SuspectRows:
                 found.setdefault(row, {})[path] = result
             else:  # what is said next decides
                 suspects[row] = True
+
+    def _is_spoken(self, leaf: "_Nested") -> bool:
+        return leaf.names[0] in self._spoken or (self._chat is ChatForm.ANY and bool(leaf.lists))
 
     def _misfits(self, batch: "pa.RecordBatch") -> npt.NDArray[np.bool_]:
         """Tell which rows may not have the form of the chat."""

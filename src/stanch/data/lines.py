@@ -25,6 +25,11 @@ def is_gzip(path: Path) -> bool:
     return path.suffix == ".gz"
 
 
+def plain_suffix(path: Path) -> str:
+    """Return the ending of a name, that of gzip aside."""
+    return path.with_suffix("").suffix if is_gzip(path) else path.suffix
+
+
 def read_lines(path: Path, part: Range | None = None) -> Iterator[tuple[int, bytes | None]]:
     """Yield the non-blank lines of ``path`` with their numbers from 1, without line ends.
 
@@ -84,10 +89,10 @@ def _sized_lines(path: Path, part: Range | None) -> Iterator[tuple[int, bytes | 
         while (stop is None or position < stop) and (line := stream.readline(MAX_LINE + 1)):
             number, length = number + 1, len(line)
             complete = length <= MAX_LINE
-            _check_ratio(path, number, position + length, packed)
+            check_ratio(path, number, position + length, packed)
             while not (complete or line.endswith(b"\n")) and (line := stream.readline(_CHUNK)):
                 length += len(line)
-                _check_ratio(path, number, position + length, packed)
+                check_ratio(path, number, position + length, packed)
             position += length
             yield number, line if complete else None, length
 
@@ -106,7 +111,12 @@ def readable(path: Path) -> Iterator[None]:
         raise InvalidInput(f"cannot read {path}", why=reason, next_step="check the path and the file") from error
 
 
-def _check_ratio(path: Path, number: int, total: int, packed: BinaryIO | None) -> None:
+def check_ratio(path: Path, number: int, total: int, packed: BinaryIO | None) -> None:
+    """Refuse a gzip file that expands too much.
+
+    Raises:
+        InvalidInput: ``total`` bytes were read of it up to line ``number``, more than 200 times what it has.
+    """
     if packed is not None and total > MAX_RATIO * packed.tell() + RATIO_SLACK:
         raise InvalidInput(f"{path.name}:{number}: the file expands more than {MAX_RATIO}-fold")
 

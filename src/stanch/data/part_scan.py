@@ -137,7 +137,7 @@ class PartScanner:
         clean = self.clean(rows) if quick is None else ()
 
         def entries() -> Iterator[Entry]:
-            for entry in self._dataset.entries_of(rows, clean=clean, skipped=skipped):
+            for entry in self._dataset.entries_of(rows, clean=clean, skipped=skipped, loose=True):
                 names.append(entry[0].id.partition("-")[0])
                 if self._redact:
                     held.append(entry)

@@ -31,12 +31,12 @@ class JsonLines:
 
     def parts(self) -> Iterable[Range]:
         """Cut the file at line ends."""
-        return cut_lines(self._path, _part_size(self._path))
+        return cut_lines(self._path, part_size(self._path))
 
     def read(self, part: Range | None = None) -> Iterator[Row | BadRow]:
         """Yield the rows of a part, or all."""
         for number, line in read_lines(self._path, part):
-            yield BadRow(number, _SHORT_LINES) if line is None else _json_row(number, line)
+            yield BadRow(number, _SHORT_LINES) if line is None else json_row(number, line)
 
     def count(self) -> int:
         """Return the number of non-blank lines."""
@@ -76,7 +76,7 @@ class Csv:
 
     def parts(self) -> Iterable[Range]:
         """Cut the file at the ends of records."""
-        return cut_lines(self._path, _part_size(self._path), ends=QuoteState(self.separator).ends)
+        return cut_lines(self._path, part_size(self._path), ends=QuoteState(self.separator).ends)
 
     def read(self, part: Range | None = None) -> Iterator[Row | BadRow]:
         """Yield the rows of a part, or all."""
@@ -124,7 +124,7 @@ class Paragraphs:
 
     def parts(self) -> Iterable[Range]:
         """Cut the file at blank lines."""
-        return cut_lines(self._path, _part_size(self._path), ends=lambda line: line.isspace())
+        return cut_lines(self._path, part_size(self._path), ends=lambda line: line.isspace())
 
     def read(self, part: Range | None = None) -> Iterator[Row | BadRow]:
         """Yield the rows of a part, or all."""
@@ -138,12 +138,14 @@ class Paragraphs:
         return sum(1 for _ in self.read())
 
 
-def _part_size(path: Path) -> int:
+def part_size(path: Path) -> int:
+    """Return how many bytes a part of a text file has."""
     # A part of a gzip file is read by expanding all that stands before it: few and large ones.
     return PART_SIZE * (8 if is_gzip(path) else 1)
 
 
-def _json_row(number: int, line: bytes) -> Row | BadRow:
+def json_row(number: int, line: bytes) -> Row | BadRow:
+    """Return the row that a line of JSON holds."""
     # orjson's error object holds the whole line: it must not become part of ours.
     try:
         values: Any = orjson.loads(line)
