@@ -281,3 +281,31 @@ def test_elements_that_are_no_objects_are_bad_rows(tmp_path):
 def test_lines_may_be_named_json(tmp_path):
     (tmp_path / "t.json").write_text('{"text": "a"}\n{"text": "b"}\n')
     assert open_dataset(tmp_path / "t.json").format == "jsonl"
+
+
+@pytest.mark.parametrize("name", ["t.jsonl.gz", "t.csv.gz", "t.txt.gz", "t.json.gz"])
+def test_parts_in_order_expand_a_compressed_file_once(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(text_readers, "PART_SIZE", 40)
+    monkeypatch.setattr(array_reader, "_CHUNK", 64)
+    said = [f"row number {number}" for number in range(400)]
+    rows = [json.dumps({"text": text}) for text in said]
+    whole = {
+        "jsonl": "\n".join(rows), "csv": "\n".join(["text", *said]), "txt": "\n\n".join(said), "json": f"[{','.join(rows)}]",
+    }[name.split(".")[1]]  # fmt: skip
+    (tmp_path / name).write_bytes(gzip.compress(whole.encode()))
+    dataset = open_dataset(tmp_path / name)
+    parts = list(dataset.file.parts())
+    assert len(parts) > 10
+    opened = []
+
+    class Counted(gzip.GzipFile):
+        def __init__(self, *given, **named):
+            opened.append(1)
+            super().__init__(*given, **named)
+
+    monkeypatch.setattr(line_files.gzip, "GzipFile", Counted)
+    read = [row.values["text"] for part in parts for row in dataset.read(part)]
+    assert read == said
+    assert len(opened) <= 2  # the head line of a table is read for itself
+    again = [[row.values["text"] for row in dataset.read(part)] for part in reversed(parts)]
+    assert [text for part in reversed(again) for text in part] == said

@@ -11,7 +11,7 @@ import orjson
 
 from stanch.data import lines
 from stanch.data.faithful import lost_in
-from stanch.data.lines import cut_lines, is_gzip, raw_lines, read_lines
+from stanch.data.lines import Source, cut_lines, is_gzip, raw_lines, read_lines
 from stanch.data.records import QuoteState, read_records
 from stanch.data.rows import PART_SIZE, BadRow, Range, Row
 from stanch.errors import InvalidInput
@@ -27,20 +27,20 @@ class JsonLines:
     def __init__(self, path: Path) -> None:
         self.files: tuple[Path, ...] = (path,)
         self.format = "jsonl.gz" if is_gzip(path) else "jsonl"
-        self._path = path
+        self._path, self._source = path, Source(path)
 
     def parts(self) -> Iterable[Range]:
         """Cut the file at line ends."""
-        return cut_lines(self._path, part_size(self._path))
+        return cut_lines(self._source, part_size(self._path))
 
     def read(self, part: Range | None = None) -> Iterator[Row | BadRow]:
         """Yield the rows of a part, or all."""
-        for number, line in read_lines(self._path, part):
+        for number, line in read_lines(self._source, part):
             yield BadRow(number, _SHORT_LINES) if line is None else json_row(number, line)
 
     def count(self) -> int:
         """Return the number of non-blank lines."""
-        return sum(1 for _ in read_lines(self._path))
+        return sum(1 for _ in read_lines(self._source))
 
 
 class Csv:
@@ -53,7 +53,7 @@ class Csv:
         self.files: tuple[Path, ...] = (path,)
         self.separator = separator
         self.format = ("csv" if separator == "," else "tsv") + (".gz" if is_gzip(path) else "")
-        self._path = path
+        self._path, self._source = path, Source(path)
         quoted, bare = r'"((?:[^"]|"")*+)"', f'([^"{separator}]*+)'
         self._field = re.compile(f"(?:{quoted}|{bare})({separator}|\\Z)")
 
@@ -76,7 +76,7 @@ class Csv:
 
     def parts(self) -> Iterable[Range]:
         """Cut the file at the ends of records."""
-        return cut_lines(self._path, part_size(self._path), ends=QuoteState(self.separator).ends)
+        return cut_lines(self._source, part_size(self._path), ends=QuoteState(self.separator).ends)
 
     def read(self, part: Range | None = None) -> Iterator[Row | BadRow]:
         """Yield the rows of a part, or all."""
@@ -110,7 +110,7 @@ class Csv:
 
     def _records(self, part: Range | None) -> Iterator[tuple[int, str | BadRow]]:
         """Yield the line a record starts in, and its text without the line end."""
-        for number, record in read_records(raw_lines(self._path, part), self.separator):
+        for number, record in read_records(raw_lines(self._source, part), self.separator):
             yield number, record if isinstance(record, BadRow) else _text(number, record)
 
 
@@ -120,15 +120,15 @@ class Paragraphs:
     def __init__(self, path: Path) -> None:
         self.files: tuple[Path, ...] = (path,)
         self.format = "text.gz" if is_gzip(path) else "text"
-        self._path = path
+        self._path, self._source = path, Source(path)
 
     def parts(self) -> Iterable[Range]:
         """Cut the file at blank lines."""
-        return cut_lines(self._path, part_size(self._path), ends=lambda line: line.isspace())
+        return cut_lines(self._source, part_size(self._path), ends=lambda line: line.isspace())
 
     def read(self, part: Range | None = None) -> Iterator[Row | BadRow]:
         """Yield the rows of a part, or all."""
-        numbered = raw_lines(self._path, part)
+        numbered = raw_lines(self._source, part)
         for blank, run in groupby(numbered, lambda entry: entry[1] is not None and not entry[1].strip()):
             if not blank:
                 yield _paragraph(run)
@@ -140,7 +140,7 @@ class Paragraphs:
 
 def part_size(path: Path) -> int:
     """Return how many bytes a part of a text file has."""
-    # A part of a gzip file is read by expanding all that stands before it: few and large ones.
+    # Each process expands a gzip file up to its parts: few and large ones.
     return PART_SIZE * (8 if is_gzip(path) else 1)
 
 

@@ -3,14 +3,12 @@
 import gzip
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import orjson
 
 from stanch.data import lines
-from stanch.data.lines import check_ratio, is_gzip, readable
+from stanch.data.lines import Source, is_gzip, readable
 from stanch.data.readers import json_row, part_size
 from stanch.data.rows import BadRow, Range, Row
 from stanch.errors import InvalidInput
@@ -27,12 +25,12 @@ class JsonArray:
     def __init__(self, path: Path) -> None:
         self.files: tuple[Path, ...] = (path,)
         self.format = "json.gz" if is_gzip(path) else "json"
-        self._path = path
+        self._path, self._source = path, Source(path)
 
     def parts(self) -> Iterable[Range]:
         """Cut the file between elements."""
         size, start, first, end, number = part_size(self._path), 0, 0, 0, 0
-        for number, (_, end) in enumerate(self._elements(0), 1):
+        for number, (_, end) in enumerate(self._elements(0, None), 1):
             if end - start >= size:
                 yield Range(start, end, first)
                 start, first = end, number
@@ -42,9 +40,7 @@ class JsonArray:
     def read(self, part: Range | None = None) -> Iterator[Row | BadRow]:
         """Yield the rows of a part, or all."""
         start, stop, first = (part.start, part.stop, part.first) if part is not None else (0, None, 0)
-        for number, (element, end) in enumerate(self._elements(start), first + 1):
-            if stop is not None and end > stop:
-                return
+        for number, (element, _) in enumerate(self._elements(start, stop), first + 1):
             row = json_row(number, element)
             if isinstance(row, Row) and b"\n" in element:
                 row = Row(number, orjson.dumps(row.values), row.values)
@@ -52,26 +48,22 @@ class JsonArray:
 
     def count(self) -> int:
         """Return the number of elements."""
-        return sum(1 for _ in self._elements(0))
+        return sum(1 for _ in self._elements(0, None))
 
-    def _elements(self, start: int) -> Iterator[tuple[bytes, int]]:
-        """Yield the bytes of each element from ``start`` on, and where it ends in the file.
+    def _elements(self, start: int, stop: int | None) -> Iterator[tuple[bytes, int]]:
+        """Yield the bytes of each element from ``start`` to ``stop``, where one ends, and where it ends in the file.
 
         Raises:
             InvalidInput: It is no array, an element is longer than 64 MiB, or gzip expands more than 200-fold.
         """
-        with readable(self._path), ExitStack() as stack:
-            raw = stack.enter_context(self._path.open("rb"))
-            packed = raw if is_gzip(self._path) else None
-            stream = cast("BinaryIO", stack.enter_context(gzip.GzipFile(fileobj=raw))) if packed is not None else raw
-            stream.seek(start)
+        with self._source.open(start) as stream:
             base, held, place, begun = start, "", 0, start > 0
-            while True:
-                found = _next(held, place, begun=begun)
+            while base + place != stop:
+                found = _next(held, place, begun=begun, whole=base + len(held) == stop)
                 if found is None:
                     base, held, place = base + place, held[place:], 0
-                    more = stream.read(max(_CHUNK, len(held)))
-                    check_ratio(self._path, 0, base + len(held) + len(more), packed)
+                    size = max(_CHUNK, len(held))
+                    more = stream.read(size if stop is None else min(size, stop - base - len(held)))
                     if not more or len(held) > lines.MAX_LINE:
                         raise self._broken(base)
                     held += more.decode("latin-1")
@@ -97,8 +89,11 @@ def holds_array(path: Path) -> bool:
         return stream.read(_CHUNK).lstrip().startswith(b"[")
 
 
-def _next(held: str, place: int, *, begun: bool) -> tuple[int, int] | None:
-    """Return where the next element stands; an empty one is the end of the array, None says that more must be read."""
+def _next(held: str, place: int, *, begun: bool, whole: bool) -> tuple[int, int] | None:
+    """Return where the next element stands; an empty one is the end of the array, None says that more must be read.
+
+    ``whole`` says that an element ends with what is held.
+    """
     size = len(held)
     if not begun:
         place = _after(held, place, _SPACE)
@@ -113,7 +108,7 @@ def _next(held: str, place: int, *, begun: bool) -> tuple[int, int] | None:
     except (json.JSONDecodeError, RecursionError):
         return None
     # A number at the end may go on.
-    return (low, end) if _after(held, end, _SPACE) < size else None
+    return (low, end) if whole or _after(held, end, _SPACE) < size else None
 
 
 def _after(held: str, place: int, signs: str) -> int:
