@@ -290,7 +290,8 @@ def test_parts_in_order_expand_a_compressed_file_once(tmp_path, monkeypatch, nam
     said = [f"row number {number}" for number in range(400)]
     rows = [json.dumps({"text": text}) for text in said]
     whole = {
-        "jsonl": "\n".join(rows), "csv": "\n".join(["text", *said]), "txt": "\n\n".join(said), "json": f"[{','.join(rows)}]",
+        "jsonl": "\n".join(rows), "csv": "\n".join(["text", *said]), "txt": "\n\n".join(said),
+        "json": f"[{','.join(rows)}]",
     }[name.split(".")[1]]  # fmt: skip
     (tmp_path / name).write_bytes(gzip.compress(whole.encode()))
     dataset = open_dataset(tmp_path / name)
