@@ -328,11 +328,16 @@ class _Names:
 
     def __init__(self, key: bytes | None) -> None:
         self._key = hkdf_sha256(key, info=b"stanch/record-id/v1", length=32) if key is not None else None
-        self._seen: dict[str, int] = {}
+        self._seen = set[bytes]()
+        self._repeats: dict[bytes, int] = {}
 
     def of(self, line: int, row: dict[str, JsonValue]) -> str:
         if self._key is None:
             return f"r{line}"
-        name = base64.b32encode(hmac_sha256(self._key, canonical_row(row))[:20]).decode()
-        count = self._seen[name] = self._seen.get(name, 0) + 1
-        return name if count == 1 else f"{name}-{count}"
+        digest = hmac_sha256(self._key, canonical_row(row))[:20]
+        name = base64.b32encode(digest).decode()
+        if digest not in self._seen:
+            self._seen.add(digest)
+            return name
+        count = self._repeats[digest] = self._repeats.get(digest, 1) + 1
+        return f"{name}-{count}"

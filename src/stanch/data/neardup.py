@@ -162,9 +162,11 @@ def drop_duplicates(dataset: Dataset, report: DuplicateReport, out: Path, *, ign
             why="dropping copies of a canary would spoil the audit without a trace",
             next_step="de-duplicate first, then inject",
         )
-    known = {name for cluster in report.clusters for name in cluster}
-    names = {record.id for record in dataset}
-    if len(names) != report.records or not known <= names:
+    missing, records = {name for cluster in report.clusters for name in cluster}, 0
+    for record in dataset:
+        records += 1
+        missing.discard(record.id)
+    if missing or records != report.records:
         raise InvalidInput(
             f"{dataset.uri}: the duplicate report is about another dataset",
             next_step="make the report again, with the dataset opened in the same way",
