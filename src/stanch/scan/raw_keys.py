@@ -105,4 +105,5 @@ def _keys(block: bytes) -> tuple[Places, Places]:
 def _words(block: bytes, ends: Places, sizes: Places) -> Words:
     """Return names of at most eight bytes, each as a number."""
     view = np.ndarray((len(block) - 7,), np.dtype("<u8"), block, strides=(1,))
-    return view[ends - _SHORT] >> (np.uint64(8) * (np.uint64(_SHORT) - sizes.astype(np.uint64)))
+    words: Words = view[ends - _SHORT] >> (np.uint64(8) * (np.uint64(_SHORT) - sizes.astype(np.uint64)))
+    return words
