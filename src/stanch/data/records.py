@@ -78,7 +78,7 @@ def read_records(numbered: Iterable[Numbered], separator: str) -> Iterator[tuple
                     continue
                 bad = BadRow(held[0][0], *_MISPLACED)
             yield bad.number, bad
-            rest = held[1:]
+            rest: list[Numbered] = [*held[1:]]
             if held and held[-1][0] != number:
                 rest.append((number, line))
             again += reversed(rest)

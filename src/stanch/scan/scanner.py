@@ -143,13 +143,13 @@ class Scanner:
         """
         replacer = replacer or Replacer(self.policy)
         place = location or _NOWHERE
-        places = [_NOWHERE, Location(place.record, place.field, follows=True)] if before else [place]
+        located = [_NOWHERE, Location(place.record, place.field, follows=True)] if before else [place]
         block = TextBlock([before[-_BEFORE:], text] if before else [text])
-        number = len(places) - 1
+        number = len(located) - 1
         text = block.text(number)
         found = [
             entry
-            for at, entries in self._search(block, places.__getitem__, self._named(places))
+            for at, entries in self._search(block, located.__getitem__, self._named(located))
             for entry in entries
             if at == number and entry.score >= self.policy.min_score
         ]
