@@ -84,6 +84,6 @@ def read_records(numbered: Iterable[Numbered], separator: str) -> Iterator[tuple
             again += reversed(rest)
             held, size, state.inside = [], 0, False
     if held:
-        (start, _), *rest = held
+        (start, _), *left = held
         yield start, BadRow(start, "a closing quote", "the file ends inside a quoted field")
-        yield from read_records(rest, separator)
+        yield from read_records(left, separator)
