@@ -97,3 +97,11 @@ def test_keys_come_from_private_files(stanch, files, rows, tmp_path):
     shown = stanch(*words, tmp_path / "b.jsonl")
     assert (shown.code, "others may read" in shown.err) == (2, True)
     assert not (tmp_path / "b.jsonl").exists()
+
+
+def test_a_table_without_a_chat_is_scanned_by_the_names_of_its_columns(stanch, files, tmp_path):
+    (tmp_path / "people.csv").write_text("id,dob,passport\n1,1984-03-12,X1234567\n")
+    shown = stanch("--workspace", files.w, "scan", tmp_path / "people.csv", "--redact", tmp_path / "clean.csv")
+    assert shown.code == 0, shown
+    assert "every string of each record" in shown.out
+    assert (tmp_path / "clean.csv").read_text() == "id,dob,passport\n1,<DATE-OF-BIRTH>,<PASSPORT-NUMBER>\n"

@@ -119,7 +119,7 @@ def test_slots_replace_in_place():
         ("messages", {"messages": [{"role": "wizard", "content": "x"}]}),
         ("messages", {"messages": [{"role": ["user"], "content": "x"}]}),
         ("messages", {"messages": [{"role": "user", "content": ["x"]}]}),
-        ("messages", {"messages": [{"role": "user", "content": [{"type": "image_url", "text": "x"}]}]}),
+        ("messages", {"messages": [{"role": "user", "content": [{"text": "x"}]}]}),
         ("messages", {"messages": [{"role": "user", "content": [{"type": "text"}]}]}),
         ("sharegpt", {"conversations": [{"role": "user", "value": "x"}]}),
         ("sharegpt", {"conversations": [{"from": "human", "content": "x"}]}),
@@ -133,3 +133,54 @@ def test_slots_replace_in_place():
 def test_a_misshapen_row_is_refused(form, row):
     with pytest.raises(InvalidInput, match="expected"):
         slots(row, ChatForm(form))
+
+
+def test_a_part_that_is_no_text_is_seen_and_not_tuned_on():
+    row = {
+        "messages": [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "input_text", "text": "what is this?"},
+                    {"type": "image_url", "image_url": {"url": "https://a.example/x"}},
+                    {"type": "tool_result", "content": [{"type": "text", "text": "42"}]},
+                ],
+            }
+        ]
+    }
+    record = record_of(row, ChatForm.MESSAGES)
+    assert [(field.role, field.text) for field in record.fields] == [
+        ("user", "what is this?"),
+        ("part", "image_url"),
+        ("part", "https://a.example/x"),
+        ("part", "tool_result"),
+        ("part", "text"),
+        ("part", "42"),
+    ]
+    with pytest.raises(InvalidInput, match="has a part that is no text"):
+        turns(record)
+
+
+@pytest.mark.parametrize(
+    ("role", "said"), [("ipython", "tool"), ("model", "assistant"), ("bing", "assistant"), ("chatgpt", "assistant")]
+)
+def test_roles_of_other_makers_are_known(role, said):
+    row = {"conversations": [{"from": "human", "value": "q"}, {"from": role, "value": "a"}]}
+    assert [turn.role for turn in turns(record_of(row, ChatForm.SHAREGPT))] == ["user", said]
+
+
+def test_rows_of_no_form_are_every_string_with_the_turns_that_are_in_them_first():
+    turn = {"role": "user", "content": "q"}
+    row = {
+        "note": "n",
+        "chosen": [turn, {"role": "assistant", "content": "a"}],
+        "rejected": [turn],
+        "odd": [{"role": 1}],
+    }
+    fields = record_of(row, ChatForm.ANY).fields
+    assert [(field.path, field.role) for field in fields] == [
+        ("chosen[0].content", "user"),
+        ("chosen[1].content", "assistant"),
+        ("rejected[0].content", "user"),
+        ("note", ""),
+    ]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stanch.data import drop_duplicates, find_near_duplicates, inject_uncommitted, open_dataset, plan_canaries
+from stanch.data import drop_duplicates, find_near_duplicates, inject_uncommitted, neardup, open_dataset, plan_canaries
 from stanch.data import shingles as shingles_module
 from stanch.data.canaries import CanarySpec
 from stanch.data.shingles import fold_texts, jaccard, jaccard_of_pairs, shingles
@@ -131,6 +131,33 @@ def test_every_pair_is_found_as_by_brute_force(write_rows, prose):
     found = find_near_duplicates(texts_dataset(write_rows, texts), num_perm=512).clusters
     assert sorted(found) == sorted(cluster for cluster in expected if len(cluster) > 1)
     assert len(found) > 3
+
+
+@pytest.mark.parametrize("families", [1, 2, 3, 40])
+def test_large_groups_are_compared_as_small_ones(write_rows, prose, monkeypatch, families):
+    rng = random.Random(23)
+    bodies = [prose(rng, 60) for _ in range(families)]
+    texts = [edited(rng, rng.choice(bodies), prose, rng.choice([0, 1, 2, 4])) for _ in range(90)]
+    expected = find_near_duplicates(texts_dataset(write_rows, texts))
+    # Every candidate in one group, so that all there is to find is found by the large groups alone.
+    monkeypatch.setattr(neardup, "candidates", lambda _, members: [members[None]])
+    found = find_near_duplicates(texts_dataset(write_rows, texts))
+    assert {frozenset(ids) for ids in found.clusters} == {frozenset(ids) for ids in expected.clusters}
+
+
+def test_records_of_one_template_take_about_as_many_pairs_as_they_are(prose, monkeypatch):
+    rng = random.Random(29)
+    body, pairs, compare = prose(rng, 80).split(), [], neardup._join_pairs
+    texts = ((str(n), " ".join([*body[:40], f"n{n}", *body[40:]]).encode()) for n in range(5000))
+
+    def counted(clusters, firsts, *rest):
+        pairs.append(len(firsts))
+        compare(clusters, firsts, *rest)
+
+    monkeypatch.setattr(neardup, "_join_pairs", counted)
+    report = neardup.cluster_texts(texts, 0.8, 128)
+    assert [len(ids) for ids in report.clusters] == [5000]
+    assert sum(pairs) < 3 * 5000
 
 
 def test_removing_a_cluster_changes_no_other(write_rows, prose):

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stanch.data import Dataset, open_dataset, read_steps, scan_dataset, split_members, write_split
+from stanch.data import Dataset, open_dataset, read_steps, records, scan_dataset, split_members, write_split
 from stanch.data import lines as line_files
 from stanch.data import readers as text_readers
+from stanch.data import readers_json as array_reader
 from stanch.data.dataset import open_rows
+from stanch.data.records import QuoteState
 from stanch.data.rows import BadRow, Row
 from stanch.errors import InvalidInput, StanchError
 from stanch.scan import Policy, Scanner
@@ -45,7 +47,7 @@ def test_rows_of_a_table_are_numbered_by_the_line_they_start_in(tmp_path):
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        (b'a"b,1\n', "a closing quote"),
+        (b'a"b,1\n', "a record as in RFC 4180"),
         (b'"a"b,1\n', "a record as in RFC 4180"),
         (b"a\n", "2 fields"),
         (b"a,b,c\n", "2 fields"),
@@ -188,8 +190,123 @@ def test_skipping_leaves_ids_and_says_what_was_left_out(tmp_path):
     dataset = open_dataset(path, skip_bad=True)
     assert [record.id for record in dataset] == ["r1", "r6"]
     report = scan_dataset(dataset, Scanner(Policy()), out=tmp_path / "clean.jsonl")
-    assert [line.split(": ")[0] for line in report.skipped] == [f"t.jsonl:{number}" for number in (2, 3, 4, 5)]
-    assert report.records == 2
-    assert (tmp_path / "clean.jsonl").read_text() == '{"text": "a"}\n{"text": "b"}\n'
+    assert [line.split(": ")[0] for line in report.skipped] == [f"t.jsonl:{number}" for number in (2, 4, 5)]
+    assert report.records == 3  # the row of another shape is scanned all the same
+    assert (tmp_path / "clean.jsonl").read_text() == '{"text": "a"}\n{"text": 3}\n{"text": "b"}\n'
     (step,) = read_steps(Dataset(tmp_path / "clean.jsonl", chat=dataset.chat))
-    assert step.parameters["skipped"] == 4
+    assert step.parameters["skipped"] == 3
+
+
+STRAYS = {
+    "a mark in a bare field": '5" pipe',
+    "a mark at its end": '5"',
+    "two marks": '5" x 7"',
+    "text behind a quoted field": '"5" pipe',
+    "a quote that is never closed": '"5 pipe',
+}
+
+
+@pytest.mark.parametrize("stray", STRAYS.values(), ids=STRAYS)
+@pytest.mark.parametrize("later", ["", '"a, ""quoted""\nfield"'], ids=["no quote later", "a field of two lines later"])
+def test_a_stray_quote_costs_its_own_row(tmp_path, monkeypatch, stray, later):
+    monkeypatch.setattr(text_readers, "PART_SIZE", 500)
+    rows = [f"row {number}" for number in range(1000)]
+    rows[10], rows[500] = stray, later or rows[500]
+    (tmp_path / "t.csv").write_text("text,n\n" + "".join(f"{text},{n}\n" for n, text in enumerate(rows)))
+    skipped: dict[int, str] = {}
+    dataset = open_dataset(tmp_path / "t.csv", skip_bad=True)
+    read = [row["n"] for _, _, row in dataset.entries(skipped=skipped)]
+    assert read == [str(number) for number in range(1000) if number != 10]
+    assert list(skipped) == [12]
+    parts = list(dataset.file.parts())
+    assert len(parts) > 10 or '"5 pipe' in stray
+    assert [row.values["n"] for part in parts for row in dataset.read(part, skipped=skipped)] == read
+
+
+def test_lines_behind_a_quote_that_is_never_closed_are_read_in_linear_time(tmp_path):
+    lines = ["text,n", *(f'"row {n},{n}' if n % 50 == 0 else f"row {n},{n}" for n in range(4000))]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    taken = 0
+
+    class Counted(QuoteState):
+        def take(self, line):
+            nonlocal taken
+            taken += 1
+            return super().take(line)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "QuoteState", Counted)
+        read = list(open_rows(tmp_path / "t.csv").read())
+    assert sum(isinstance(row, Row) for row in read) == 4000 - 80
+    assert taken < 5 * len(lines)
+
+
+@pytest.mark.parametrize("name", ["t.json", "t.json.gz"])
+@pytest.mark.parametrize("indent", [None, 1])
+def test_an_array_is_read_in_parts_and_written_again(tmp_path, monkeypatch, key, name, indent):
+    monkeypatch.setattr(text_readers, "PART_SIZE", 200)
+    monkeypatch.setattr(array_reader, "_CHUNK", 64)
+    rows = [{"text": f"row {n} \u00e9 [{{,}}] to {MAIL}", "n": n} for n in range(60)]
+    data = ("\n " + json.dumps(rows, indent=indent, ensure_ascii=False)).encode()
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    dataset = open_dataset(path, key=key)
+    assert (dataset.format, len(dataset)) == (name[2:], 60)
+    assert [row for _, _, row in dataset.rows()] == rows
+    parts = list(dataset.file.parts())
+    assert len(parts) > 2
+    assert [row.values for part in parts for row in dataset.read(part)] == rows
+    assert [row.number for part in parts for row in dataset.read(part)] == list(range(1, 61))
+    scan_dataset(dataset, Scanner(Policy(kinds=frozenset({"email"}))), out=tmp_path / f"clean.{name[2:]}")
+    written = (tmp_path / f"clean.{name[2:]}").read_bytes()
+    told = json.loads(gzip.decompress(written) if name.endswith("gz") else written)
+    assert told == json.loads(json.dumps(rows).replace(MAIL, "<EMAIL>"))
+
+
+@pytest.mark.parametrize(
+    "data", ["[", '[{"text": "a"}', '[{"text": "a"}, {', "[nope]", '[{"text": "a"} {"text": nul}]']
+)
+def test_a_broken_array_is_refused(tmp_path, data):
+    (tmp_path / "t.json").write_text(data)
+    with pytest.raises(InvalidInput, match="expected an array of objects"):
+        list(open_dataset(tmp_path / "t.json"))
+
+
+def test_elements_that_are_no_objects_are_bad_rows(tmp_path):
+    (tmp_path / "t.json").write_text('[1, {"text": "a"}, "x", [2], {"text": "b", "text": "c"}]')
+    rows = list(open_rows(tmp_path / "t.json").read())
+    assert [isinstance(row, Row) for row in rows] == [False, True, False, False, False]
+
+
+def test_lines_may_be_named_json(tmp_path):
+    (tmp_path / "t.json").write_text('{"text": "a"}\n{"text": "b"}\n')
+    assert open_dataset(tmp_path / "t.json").format == "jsonl"
+
+
+@pytest.mark.parametrize("name", ["t.jsonl.gz", "t.csv.gz", "t.txt.gz", "t.json.gz"])
+def test_parts_in_order_expand_a_compressed_file_once(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(text_readers, "PART_SIZE", 40)
+    monkeypatch.setattr(array_reader, "_CHUNK", 64)
+    said = [f"row number {number}" for number in range(400)]
+    rows = [json.dumps({"text": text}) for text in said]
+    whole = {
+        "jsonl": "\n".join(rows), "csv": "\n".join(["text", *said]), "txt": "\n\n".join(said),
+        "json": f"[{','.join(rows)}]",
+    }[name.split(".")[1]]  # fmt: skip
+    (tmp_path / name).write_bytes(gzip.compress(whole.encode()))
+    dataset = open_dataset(tmp_path / name)
+    parts = list(dataset.file.parts())
+    assert len(parts) > 10
+    opened = []
+
+    class Counted(gzip.GzipFile):
+        def __init__(self, *given, **named):
+            opened.append(1)
+            super().__init__(*given, **named)
+
+    monkeypatch.setattr(line_files.gzip, "GzipFile", Counted)
+    read = [row.values["text"] for part in parts for row in dataset.read(part)]
+    assert read == said
+    assert len(opened) <= 2  # the head line of a table is read for itself
+    again = [[row.values["text"] for row in dataset.read(part)] for part in reversed(parts)]
+    assert [text for part in reversed(again) for text in part] == said

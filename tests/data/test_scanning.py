@@ -145,9 +145,12 @@ def test_what_cannot_be_rewritten_stops_the_redaction(write_rows, scanner, tmp_p
 
 
 def test_a_bad_row_later_leaves_nothing_behind(write_rows, scanner, tmp_path):
-    dataset = open_dataset(write_rows([{"text": MAIL}] * 150 + [{"text": 3}]))
+    path = write_rows([{"text": MAIL}] * 150)
+    with path.open("a") as file:
+        file.write('{"text": 3\n')
+    dataset = open_dataset(path)
     before = everything(tmp_path)
-    with pytest.raises(InvalidInput, match=r"^train\.jsonl:151: expected a string under 'text'"):
+    with pytest.raises(InvalidInput, match=r"^train\.jsonl:151: expected one JSON object"):
         scan_dataset(dataset, scanner, out=tmp_path / "clean.jsonl")
     assert everything(tmp_path) == before
 
@@ -229,3 +232,25 @@ def test_rows_of_any_shape_come_through_unchanged_but_for_the_values(tmp_path, s
         **extra,
         "more": [extra, "<EMAIL>"],
     }
+
+
+def test_rows_of_any_shape_are_scanned_and_none_is_left_out(write_rows, scanner, tmp_path):
+    odd = {"messages": [{"role": "wizard", "content": f"to {MAIL}"}]}
+    picture = {"messages": [{"role": "user", "content": [{"type": "image", "url": f"https://a.io/?m={MAIL}"}]}]}
+    given = [rows()[0], odd, picture, {"messages": [], "note": MAIL}]
+    report = scan_dataset(open_dataset(write_rows(given)), scanner, out=tmp_path / "clean.jsonl")
+    assert (report.records, report.skipped) == (4, ())
+    assert [place.record for place, _ in report.findings] == ["r2", "r3", "r4"]
+    written = [json.loads(line) for line in (tmp_path / "clean.jsonl").read_text().splitlines()]
+    assert written == json.loads(json.dumps(given).replace(MAIL, "<EMAIL>"))
+
+
+def test_rows_of_no_known_form_can_be_opened_to_be_scanned(write_rows, scanner):
+    pair = {"chosen": [{"role": "user", "content": MAIL}], "rejected": [{"role": "user", "content": "x"}]}
+    path = write_rows([{"prompt": "p", **pair}, {"question": f"q {MAIL}"}])
+    with pytest.raises(InvalidInput, match="no chat form fits"):
+        open_dataset(path)
+    dataset = open_dataset(path, chat="any")
+    assert dataset.chat == "any"
+    report = scan_dataset(dataset, scanner)
+    assert [place.field for place, _ in report.findings] == ["chosen[0].content", "question"]

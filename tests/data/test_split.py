@@ -12,6 +12,7 @@ from stanch.data import (
     split_members,
     write_split,
 )
+from stanch.data.groups import group_records
 from stanch.errors import InvalidInput, UnitColumnMissing
 
 
@@ -71,6 +72,14 @@ def test_the_records_of_a_person_are_never_on_both_sides(write_rows, key):
         row["customer_id"] for record, row in zip(dataset, rows, strict=True) if record.id in alone.members
     } & {row["customer_id"] for record, row in zip(dataset, rows, strict=True) if record.id in alone.nonmembers}
     assert straddling  # otherwise this test could not fail
+
+
+def test_a_person_named_as_a_record_is_joined_like_any_other(write_rows):
+    dataset = open_dataset(write_rows([{"text": str(n), "user": "r3" if n % 2 else f"u{n}"} for n in range(6)]))
+    groups = list(group_records(dataset, lambda _, row: row["user"], [("r1", "r3")]))
+    assert groups == [("u0", ("r1", "r3")), ("r3", ("r2", "r4", "r6")), ("u4", ("r5",))]
+    alone = list(group_records(dataset, lambda *_: None, []))
+    assert alone == [(f"r{n}", (f"r{n}",)) for n in range(1, 7)]
 
 
 def test_persons_and_near_duplicates_are_joined_transitively(write_rows, prose, key):

@@ -11,9 +11,9 @@ from stanch.data import Dataset, open_dataset
 from stanch.workspace import Workspace
 
 
-def open_dataset_of(workspace: Workspace, path: Path, *, skip_bad: bool = False) -> Dataset:
+def open_dataset_of(workspace: Workspace, path: Path, *, chat: str = "auto", skip_bad: bool = False) -> Dataset:
     """Open a data set under the workspace's key, so that ids and digests of it are keyed."""
-    return open_dataset(path, key=workspace.keys.secret("dataset"), skip_bad=skip_bad)
+    return open_dataset(path, key=workspace.keys.secret("dataset"), chat=chat, skip_bad=skip_bad)
 
 
 @contextmanager
@@ -21,7 +21,7 @@ def file_of(path: Path) -> Iterator[Path]:
     """Yield ``path``; for ``-``, a copy of standard input that only its owner can read, and that goes afterwards.
 
     A data set is read more than once. Standard input is JSONL if its first line that is not blank begins with a brace,
-    and paragraphs of text otherwise.
+    an array if with a bracket, and paragraphs of text otherwise.
     """
     if path != Path("-"):
         yield path
@@ -30,7 +30,8 @@ def file_of(path: Path) -> Iterator[Path]:
         stream = sys.stdin.buffer
         while (first := stream.readline()) and not first.strip():
             pass
-        copy = Path(folder) / ("stdin.jsonl" if first.lstrip().startswith(b"{") else "stdin.txt")
+        ending = {b"{": "jsonl", b"[": "json"}.get(first.lstrip()[:1], "txt")
+        copy = Path(folder) / f"stdin.{ending}"
         with copy.open("wb") as file:
             file.write(first)
             shutil.copyfileobj(stream, file)

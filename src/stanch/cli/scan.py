@@ -67,7 +67,7 @@ def scan(path: Path, *, out: Path | None, fail_on: str, sarif: Path | None, rule
         policy = policy_of(workspace, wanted)
         if foreign is not None:
             policy = replace(policy, recognisers=policy.recognisers + foreign.recognisers)
-        dataset = open_dataset_of(workspace, file, skip_bad=skip_bad)
+        dataset = open_dataset_of(workspace, file, chat="any", skip_bad=skip_bad)
         plan = ScanPlan(engine_of(keys_of(key_places(frame), wanted, policy), **sharing), resume)
         report = scan_data(workspace, dataset, Scanner(policy), out, plan=plan, progress=frame.progress())
     if sarif is not None:
@@ -75,6 +75,8 @@ def scan(path: Path, *, out: Path | None, fail_on: str, sarif: Path | None, rule
     level = Severity(fail_on)
     passed = out is not None or report.at_or_above(level) == 0
     facts, text = report.to_json(), _text(report, path, out, level)
+    if dataset.chat == "any":
+        text = f"{text}\nread      every string of each record: they are no chat of a known form"
     if foreign is not None:
         facts, text = facts | {"foreign": foreign.to_json()}, f"{text}\n{_foreign_text(foreign)}"
     return Result(facts, text, 0 if passed else 1)

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from stanch.data.arrow_rows import json_size, load_arrow
-from stanch.data.chat import KNOWN_ROLES, ChatForm
+from stanch.data.chat import KNOWN_ROLES, ChatForm, spoken_columns
 from stanch.scan import Location, Scanner, ScanResult
+from stanch.scan.block import FoldedBlock
 from stanch.scan.fold import SEPARATOR, fold_text, may_have_gap
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class SuspectRows:
         self.records = self.size = 0
         self.results: dict[int, dict[str, ScanResult]] = {}
         self._scanner, self._chat, self._columns, self._shown = scanner, chat, columns, shown
+        spoken = frozenset((*spoken_columns(chat), *columns))
+        self._spoken = spoken if len(spoken) > 1 or chat in _TURNS else frozenset()
 
     def choose(self, first: int, batch: "pa.RecordBatch") -> Numbers:
         """Return the positions of the rows in which something is found or that may not have the form of the chat.
@@ -98,9 +101,18 @@ class SuspectRows:
             return value
 
         ends = np.cumsum(lengths + 1) - 1
-        for number, result in self._scanner.scan_folded(block, ends.tolist(), where, text):
+        found_in = self._scanner.scan_folded(
+            FoldedBlock(block, ends.tolist(), text), where, "".join(leaf.names), spoken=self._is_spoken(leaf)
+        )
+        for number, result in found_in:
             row, path = leaf.place(number)
-            found.setdefault(row, {})[path] = result
+            if result.findings or result.residuals:
+                found.setdefault(row, {})[path] = result
+            else:  # what is said next decides
+                suspects[row] = True
+
+    def _is_spoken(self, leaf: "_Nested") -> bool:
+        return leaf.names[0] in self._spoken or (self._chat is ChatForm.ANY and bool(leaf.lists))
 
     def _misfits(self, batch: "pa.RecordBatch") -> npt.NDArray[np.bool_]:
         """Tell which rows may not have the form of the chat."""

@@ -1,6 +1,7 @@
 """The shapes in which a row can hold a conversation or a text, and where its strings stand."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
@@ -12,10 +13,18 @@ from stanch.errors import InvalidInput
 MAX_DEPTH = 64
 TEXT_ROLE = "text"
 TOOL_CALL_ROLE = "tool_call"
-_ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
-_SHAREGPT_ROLES = {"human": "user", "gpt": "assistant", "observation": "tool"} | {role: role for role in _ROLES}
+PART_ROLE = "part"
+_ROLES = {role: role for role in ("system", "developer", "user", "assistant", "tool", "function")} | {
+    "ipython": "tool",
+    "model": "assistant",
+}
+_SHAREGPT_ROLES = _ROLES | {
+    "human": "user", "gpt": "assistant", "chatgpt": "assistant", "bing": "assistant", "bard": "assistant",
+    "observation": "tool",
+}  # fmt: skip
 KNOWN_ROLES = {"role": tuple(sorted(_ROLES)), "from": tuple(sorted(_SHAREGPT_ROLES))}
 """The names of roles that a turn may have, by the key that holds them."""
+_TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
 _TOOL_CALL_KEYS = frozenset({"tool_calls", "function_call"})
 
 
@@ -28,6 +37,7 @@ class ChatForm(StrEnum):
     INSTRUCTION = "instruction"
     TEXT = "text"
     FIELDS = "fields"
+    ANY = "any"
 
 
 _KEYS: dict[ChatForm, tuple[str, ...]] = {
@@ -75,7 +85,7 @@ class Slot:
 
 
 def spoken_columns(form: ChatForm) -> tuple[str, ...]:
-    """Return the columns that hold what is said in rows of a form; none of ``FIELDS``, which names its own."""
+    """Return the columns that hold what is said in rows of a form; none of ``FIELDS`` and ``ANY``."""
     return _KEYS.get(form, ()) + _OPTIONAL_KEYS.get(form, ())
 
 
@@ -91,7 +101,7 @@ def recognise_form(rows: list[dict[str, Any]]) -> ChatForm:
     raise InvalidInput(
         "no chat form fits the first records",
         why="expected messages, conversations, prompt and completion, instruction and output, or text",
-        next_step="name the form, or name the columns that hold the text",
+        next_step="name the form, or name the columns that hold the text; a scan takes rows of any form",
     )
 
 
@@ -104,9 +114,11 @@ def slots(row: dict[str, Any], form: ChatForm, columns: tuple[str, ...] = ()) ->
     Raises:
         InvalidInput: The row does not have the form, or is nested deeper than 64.
     """
-    spoken, structure = _Shape(row, form, columns).read()
+    shape = _Shape(row, form, columns)
+    spoken, structure = shape.read()
     seen = structure | {(id(slot.container), slot.key) for slot in spoken}
-    return spoken + [slot for slot in _strings(row, "", "", 0) if (id(slot.container), slot.key) not in seen]
+    rest = _strings(row, "", "", 0, shape.parts)
+    return spoken + [slot for slot in rest if (id(slot.container), slot.key) not in seen]
 
 
 def check_shape(row: dict[str, Any], form: ChatForm, columns: tuple[str, ...] = ()) -> None:
@@ -134,18 +146,24 @@ def fixed_parts(value: Any, path: str = "") -> Iterator[tuple[str, str | float]]
         yield path, value
 
 
+def answers(role: str, before: str) -> bool:
+    """Tell whether a string of the one role goes on from the one before it: both are what is said in turns."""
+    return not {"", TOOL_CALL_ROLE, PART_ROLE} & {role, before}
+
+
 def turns(record: Record) -> tuple[ChatTurn, ...]:
     """Return the conversation of ``record``; a plain text is one turn with the role ``text``.
 
     Raises:
-        InvalidInput: The record holds tool calls, which text turns cannot express.
+        InvalidInput: The record holds tool calls, or parts that are no text, which text turns cannot express.
     """
-    if any(field.role == TOOL_CALL_ROLE for field in record.fields):
-        raise InvalidInput(
-            f"record {record.id}: a turn calls a tool",
-            why="only turns of text can be tuned on",
-            next_step="leave such records out, or write the call as text",
-        )
+    for role, what in ((TOOL_CALL_ROLE, "calls a tool"), (PART_ROLE, "has a part that is no text")):
+        if any(field.role == role for field in record.fields):
+            raise InvalidInput(
+                f"record {record.id}: a turn {what}",
+                why="only turns of text can be tuned on",
+                next_step="leave such records out, or write it as text",
+            )
     spoken = [field for field in record.fields if field.role]
     return tuple(
         ChatTurn(role, separator.join(field.text for field in fields if field.text))
@@ -187,7 +205,11 @@ def _turn_of(path: str, role: str) -> tuple[str, str, str]:
 
 
 class _Shape:
-    """Reads the turns of one row."""
+    """Reads the turns of one row.
+
+    Attributes:
+        parts: The identities of the parts of turns that are no text.
+    """
 
     def __init__(self, row: dict[str, Any], form: ChatForm, columns: tuple[str, ...]) -> None:
         self._row = row
@@ -195,6 +217,7 @@ class _Shape:
         self._columns = columns
         self._spoken: list[Slot] = []
         self._structure: set[tuple[int, Any]] = set()
+        self.parts: set[int] = set()
 
     def read(self) -> tuple[list[Slot], set[tuple[int, Any]]]:
         """Return the strings of the turns, and the places (container, key) that are structure."""
@@ -216,7 +239,17 @@ class _Shape:
             case ChatForm.FIELDS:
                 for column in self._columns:
                     self._string(column, TEXT_ROLE)
+            case ChatForm.ANY:
+                self._lists()
         return self._spoken, self._structure
+
+    def _lists(self) -> None:
+        """Read what looks like turns; what does not is left to those who read all strings."""
+        for key, value in self._row.items():
+            for role_key, text_key in (("role", "content"), ("from", "value")):
+                if isinstance(value, list) and all(isinstance(turn, dict) and role_key in turn for turn in value):
+                    with suppress(InvalidInput):
+                        self._messages(key, role_key, text_key)
 
     def _string(self, key: str, role: str, *, optional: bool = False) -> None:
         value = self._row.get(key)
@@ -236,7 +269,7 @@ class _Shape:
         messages = self._row.get(key)
         if not isinstance(messages, list) or not messages:
             raise InvalidInput(f"expected a list of turns under {key!r}")
-        names = _SHAREGPT_ROLES if role_key == "from" else {role: role for role in _ROLES}
+        names = _SHAREGPT_ROLES if role_key == "from" else _ROLES
         for position, message in enumerate(messages):
             path = f"{key}[{position}]"
             name = message.get(role_key) if isinstance(message, dict) else None
@@ -251,15 +284,28 @@ class _Shape:
             self._spoken.append(Slot(message, key, path, role))
         elif isinstance(content, list):
             for position, part in enumerate(content):
-                if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-                    raise InvalidInput(f"expected a part of text under {path}[{position}]")
-                self._structure.add((id(part), "type"))
-                self._spoken.append(Slot(part, "text", f"{path}[{position}].text", role))
+                kind = part.get("type") if isinstance(part, dict) else None
+                is_text = isinstance(kind, str) and kind in _TEXT_PARTS
+                if not isinstance(kind, str) or (is_text and not isinstance(part.get("text"), str)):
+                    raise InvalidInput(
+                        f"expected a part with its type, and text if it is one, under {path}[{position}]"
+                    )
+                if is_text:
+                    self._structure.add((id(part), "type"))
+                    self._spoken.append(Slot(part, "text", f"{path}[{position}].text", role))
+                else:
+                    self.parts.add(id(part))
         elif content is not None or not _TOOL_CALL_KEYS & message.keys():
             raise InvalidInput(f"expected text under {path}")
 
 
-def _strings(value: Any, path: str, role: str, depth: int) -> Iterator[Slot]:  # noqa: ANN401 - walks any JSON value
+def _strings(
+    value: Any,  # noqa: ANN401 - walks any JSON value
+    path: str,
+    role: str,
+    depth: int,
+    parts: set[int],
+) -> Iterator[Slot]:
     if depth > MAX_DEPTH:
         raise InvalidInput(f"nested deeper than {MAX_DEPTH}")
     items: Any = ()
@@ -268,8 +314,8 @@ def _strings(value: Any, path: str, role: str, depth: int) -> Iterator[Slot]:  #
     elif isinstance(value, list):
         items = [(position, f"{path}[{position}]", child) for position, child in enumerate(value)]
     for key, child_path, child in items:
-        child_role = TOOL_CALL_ROLE if key in _TOOL_CALL_KEYS else role
+        child_role = TOOL_CALL_ROLE if key in _TOOL_CALL_KEYS else PART_ROLE if id(child) in parts else role
         if isinstance(child, str):
             yield Slot(value, key, child_path, child_role)
         else:
-            yield from _strings(child, child_path, child_role, depth + 1)
+            yield from _strings(child, child_path, child_role, depth + 1, parts)

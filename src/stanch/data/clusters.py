@@ -14,7 +14,7 @@ class Clusters:
         self._members: dict[int, list[int]] = {}
         self._lowest: dict[int, float] = {}
 
-    def labels(self, indexes: Numbers) -> Numbers:
+    def labels(self, indexes: Numbers | np.int64) -> Numbers:
         """Return the label of the cluster of each index; equal labels, same cluster."""
         return self._label[indexes]
 

@@ -12,8 +12,10 @@ import re2
 
 from stanch.crypto import canonical_json, hkdf_sha256, hmac_sha256
 from stanch.data.chat import ChatForm, Slot, check_shape, recognise_form, slots
+from stanch.data.lines import plain_suffix
 from stanch.data.readers import Csv, JsonLines, Paragraphs
 from stanch.data.readers_arrow import Choice, Table, open_table
+from stanch.data.readers_json import JsonArray, holds_array
 from stanch.data.record import Record, TextField
 from stanch.data.rows import BadRow, Range, Row, RowFile
 from stanch.errors import InvalidInput
@@ -34,7 +36,7 @@ class Dataset:
     Attributes:
         path: The file or folder.
         uri: The same, as text.
-        format: ``jsonl``, ``csv``, ``tsv`` or ``text``, each also with ``.gz``, ``parquet``, ``arrow``,
+        format: ``jsonl``, ``json``, ``csv``, ``tsv`` or ``text``, each also with ``.gz``, ``parquet``, ``arrow``,
             ``arrow-stream`` or ``saved-folder``.
         chat: The shape of the rows, as recognised or as given.
         columns: The text columns, when they were named instead of a shape.
@@ -82,13 +84,18 @@ class Dataset:
         return self.entries_of(self.read(part, skipped=skipped), skipped=skipped)
 
     def entries_of(
-        self, rows: Iterable[Row], *, clean: Container[int] = (), skipped: dict[int, str] | None = None
+        self,
+        rows: Iterable[Row],
+        *,
+        clean: Container[int] = (),
+        skipped: dict[int, str] | None = None,
+        loose: bool = False,
     ) -> Iterator[Entry]:
         """As :meth:`entries`, for rows that are read already; those numbered in ``clean`` come without their strings.
 
-        A clean row must be nested no deeper than 64.
+        A clean row must be nested no deeper than 64. ``loose``: a row that does not have the form is taken as of none.
         """
-        for index, (row, places, name) in enumerate(self._named(rows, clean, skipped)):
+        for index, (row, places, name) in enumerate(self._named(rows, clean, skipped, loose=loose)):
             fields = tuple(TextField(place.path, place.role, place.text) for place in places)
             yield Record(name, index, self.path.name, fields, row.raw), places, row.values
 
@@ -135,7 +142,7 @@ class Dataset:
         """
         rows: Iterable[Row] = self.read()
         if self.skip_bad:
-            rows = (row for row, _, _ in self._named(rows, (), None))
+            rows = (row for row, _, _ in self._named(rows, (), None, loose=False))
         return ((row.number, row.raw, row.values) for row in rows)
 
     def canonical_rows(self) -> Iterator[bytes]:
@@ -151,21 +158,30 @@ class Dataset:
                 raise self._misfit(line, error) from None
 
     def _named(
-        self, rows: Iterable[Row], clean: Container[int], skipped: dict[int, str] | None
+        self, rows: Iterable[Row], clean: Container[int], skipped: dict[int, str] | None, *, loose: bool
     ) -> Iterator[tuple[Row, list[Slot], str]]:
         names = _Names(self.key)
         for row in rows:
             try:
-                if row.number in clean:
-                    check_shape(row.values, self.chat, self.columns)
-                    places = []
+                if row.number not in clean:
+                    places = self._slots(row, loose=loose)
                 else:
-                    places = slots(row.values, self.chat, self.columns)
+                    places = []
+                    if not loose:
+                        check_shape(row.values, self.chat, self.columns)
                 named = row, places, names.of(row.number, row.values)
             except InvalidInput as error:
                 self._refuse(row.number, self._misfit(row.number, error), skipped)
             else:
                 yield named
+
+    def _slots(self, row: Row, *, loose: bool) -> list[Slot]:
+        try:
+            return slots(row.values, self.chat, self.columns)
+        except InvalidInput:
+            if not loose:
+                raise
+            return slots(row.values, ChatForm.ANY)
 
     def _refuse(self, number: int, error: InvalidInput, skipped: dict[int, str] | None) -> None:
         if not self.skip_bad:
@@ -203,15 +219,16 @@ def open_dataset(
     """Open conversations or texts.
 
     The name decides on the format: ``.csv``, ``.tsv``, ``.txt``, each also with ``.gz``; ``.parquet``; ``.arrow``,
-    ``.arrows``, ``.feather`` and ``.ipc``; a folder that Hugging Face ``save_to_disk`` wrote; any other name is JSONL,
-    plain or ``.gz``.
+    ``.arrows``, ``.feather`` and ``.ipc``; a folder that Hugging Face ``save_to_disk`` wrote; ``.json`` that holds an
+    array; any other name is JSONL. JSON is plain or ``.gz``.
 
     Args:
         uri: The file or folder.
         key: The dataset key (32 bytes). With it a record's id is a keyed digest of its content; without it ``r<line>``.
         fields: Top-level columns that hold the text, for rows of no known shape.
         chat: ``messages``, ``sharegpt``, ``prompt``, ``instruction`` or ``text``; ``auto`` decides on the first 100
-            records, and :attr:`Dataset.chat` says what it chose.
+            records, and :attr:`Dataset.chat` says what it chose. ``any`` does as well, and takes every string of each
+            row where none of them fits: enough to scan by.
         skip_bad: Leave out what cannot be read, instead of ending with an error. A scan reports what was left out.
 
     Raises:
@@ -237,7 +254,7 @@ def open_dataset(
             raise InvalidInput("name either the chat form or the text columns, each column once")
         return Dataset(path, chat=ChatForm.FIELDS, columns=tuple(fields), key=key, skip_bad=skip_bad)
     try:
-        form = recognise_form(sample) if chat == "auto" else _named_form(chat)
+        form = _form(sample, chat)
     except InvalidInput as error:
         raise InvalidInput(f"{path}: {error.what}", why=error.why, next_step=error.next_step) from None
     return Dataset(path, chat=form, key=key, skip_bad=skip_bad)
@@ -250,18 +267,27 @@ def open_rows(path: Path) -> RowFile:
         InvalidInput: The file is not what its name says.
         MissingExtraError: The format needs the extra ``arrow``.
     """
-    plain = path.with_suffix("") if path.suffix == ".gz" else path
-    if plain.suffix in {".csv", ".tsv"}:
-        return Csv(path, separator="," if plain.suffix == ".csv" else "\t")
-    if plain.suffix == ".txt":
+    ending = plain_suffix(path)
+    if ending in {".csv", ".tsv"}:
+        return Csv(path, separator="," if ending == ".csv" else "\t")
+    if ending == ".txt":
         return Paragraphs(path)
+    if ending == ".json" and holds_array(path):
+        return JsonArray(path)
     return open_table(path) or JsonLines(path)
 
 
-def _named_form(name: str) -> ChatForm:
-    known = [form.value for form in ChatForm if form is not ChatForm.FIELDS]
+def _form(sample: list[dict[str, Any]], name: str) -> ChatForm:
+    if name in {"auto", "any"}:
+        try:
+            return recognise_form(sample)
+        except InvalidInput:
+            if name == "auto":
+                raise
+            return ChatForm.ANY
+    known = [form.value for form in ChatForm if form not in {ChatForm.FIELDS, ChatForm.ANY}]
     if name not in known:
-        raise InvalidInput(f"unknown chat form: expected auto or one of {', '.join(known)}, found {name!r}")
+        raise InvalidInput(f"unknown chat form: expected auto, any or one of {', '.join(known)}, found {name!r}")
     return ChatForm(name)
 
 
@@ -302,11 +328,16 @@ class _Names:
 
     def __init__(self, key: bytes | None) -> None:
         self._key = hkdf_sha256(key, info=b"stanch/record-id/v1", length=32) if key is not None else None
-        self._seen: dict[str, int] = {}
+        self._seen = set[bytes]()
+        self._repeats: dict[bytes, int] = {}
 
     def of(self, line: int, row: dict[str, JsonValue]) -> str:
         if self._key is None:
             return f"r{line}"
-        name = base64.b32encode(hmac_sha256(self._key, canonical_row(row))[:20]).decode()
-        count = self._seen[name] = self._seen.get(name, 0) + 1
-        return name if count == 1 else f"{name}-{count}"
+        digest = hmac_sha256(self._key, canonical_row(row))[:20]
+        name = base64.b32encode(digest).decode()
+        if digest not in self._seen:
+            self._seen.add(digest)
+            return name
+        count = self._repeats[digest] = self._repeats.get(digest, 1) + 1
+        return f"{name}-{count}"

@@ -5,7 +5,7 @@ import os
 import secrets
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -25,11 +25,83 @@ def is_gzip(path: Path) -> bool:
     return path.suffix == ".gz"
 
 
-def read_lines(path: Path, part: Range | None = None) -> Iterator[tuple[int, bytes | None]]:
-    """Yield the non-blank lines of ``path`` with their numbers from 1, without line ends.
+def plain_suffix(path: Path) -> str:
+    """Return the ending of a name, that of gzip aside."""
+    return path.with_suffix("").suffix if is_gzip(path) else path.suffix
+
+
+class Source:
+    """A file that is read from a place on; of a gzip file, a place in what it holds.
+
+    A gzip file can only be expanded from its beginning. So it stays open where a reader came to its end, and who reads
+    on from there or later goes on: parts in their order cost one expansion of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._rested: tuple[BinaryIO, BinaryIO] | None = None
+
+    @contextmanager
+    def open(self, start: int) -> Iterator["Stream"]:
+        """Yield a stream that stands at ``start``.
+
+        Raises:
+            InvalidInput: The file cannot be read, or expands more than 200-fold.
+        """
+        with readable(self.path):
+            (opened, packed), self._rested = self._rested or (None, None), None
+            if opened is None or opened.tell() > start:
+                _close(opened, packed)
+                raw = self.path.open("rb")
+                opened, packed = (
+                    (cast("BinaryIO", gzip.GzipFile(fileobj=raw)), raw) if is_gzip(self.path) else (raw, raw)
+                )
+            try:
+                opened.seek(start)
+                yield Stream(self.path, opened, packed if opened is not packed else None)
+            except BaseException:
+                _close(opened, packed)
+                raise
+            if opened is packed:
+                _close(opened, packed)
+            else:
+                self._rested = opened, cast("BinaryIO", packed)
+
+    def __del__(self) -> None:
+        _close(*(self._rested or (None, None)))
+
+
+class Stream:
+    """What :meth:`Source.open` yields."""
+
+    def __init__(self, path: Path, opened: BinaryIO, packed: BinaryIO | None) -> None:
+        self._path, self._opened, self._packed = path, opened, packed
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes."""
+        return self._checked(self._opened.read(size))
+
+    def readline(self, size: int) -> bytes:
+        """Return the rest of a line, or so much of it."""
+        return self._checked(self._opened.readline(size))
+
+    def _checked(self, data: bytes) -> bytes:
+        if self._packed is not None and self._opened.tell() > MAX_RATIO * self._packed.tell() + RATIO_SLACK:
+            raise InvalidInput(f"{self._path.name}: the file expands more than {MAX_RATIO}-fold")
+        return data
+
+
+def _close(*streams: BinaryIO | None) -> None:
+    for stream in streams:
+        if stream is not None:
+            stream.close()
+
+
+def read_lines(source: Source, part: Range | None = None) -> Iterator[tuple[int, bytes | None]]:
+    """Yield the non-blank lines of a file with their numbers from 1, without line ends.
 
     Args:
-        path: The file; a name that ends in ``.gz`` is read as gzip.
+        source: The file.
         part: The bytes to read, cut at line ends; all by default.
 
     Yields:
@@ -38,7 +110,7 @@ def read_lines(path: Path, part: Range | None = None) -> Iterator[tuple[int, byt
     Raises:
         InvalidInput: The file cannot be read, or gzip expands more than 200-fold.
     """
-    for number, line in raw_lines(path, part):
+    for number, line in raw_lines(source, part):
         if line is None:
             yield number, None
             continue
@@ -47,16 +119,16 @@ def read_lines(path: Path, part: Range | None = None) -> Iterator[tuple[int, byt
             yield number, content
 
 
-def raw_lines(path: Path, part: Range | None = None) -> Iterator[tuple[int, bytes | None]]:
+def raw_lines(source: Source, part: Range | None = None) -> Iterator[tuple[int, bytes | None]]:
     """As :func:`read_lines`, with the blank lines, and each line as it stands in the file."""
-    return ((number, line) for number, line, _ in _sized_lines(path, part))
+    return ((number, line) for number, line, _ in _sized_lines(source, part))
 
 
-def cut_lines(path: Path, size: int, *, ends: Callable[[bytes], bool] = lambda _line: True) -> Iterator[Range]:
+def cut_lines(source: Source, size: int, *, ends: Callable[[bytes], bool] = lambda _line: True) -> Iterator[Range]:
     """Cut a file into parts of about ``size`` bytes that end at line ends; of a gzip file, bytes once expanded.
 
     Args:
-        path: The file.
+        source: The file.
         size: Bytes a part has at least, the last one aside.
         ends: Told each line in turn, says whether a part may end after it. A line that is too long is told as empty.
 
@@ -64,7 +136,7 @@ def cut_lines(path: Path, size: int, *, ends: Callable[[bytes], bool] = lambda _
         InvalidInput: As :func:`read_lines`.
     """
     start = first = position = number = 0
-    for number, line, length in _sized_lines(path, None):
+    for number, line, length in _sized_lines(source, None):
         position += length
         if ends(line or b"") and position - start >= size:
             yield Range(start, position, first)
@@ -73,21 +145,14 @@ def cut_lines(path: Path, size: int, *, ends: Callable[[bytes], bool] = lambda _
         yield Range(start, position, first)
 
 
-def _sized_lines(path: Path, part: Range | None) -> Iterator[tuple[int, bytes | None, int]]:
-    first, start, stop = (part.first, part.start, part.stop) if part is not None else (0, 0, None)
-    with readable(path), ExitStack() as stack:
-        raw = stack.enter_context(path.open("rb"))
-        packed = raw if is_gzip(path) else None
-        stream = cast("BinaryIO", stack.enter_context(gzip.GzipFile(fileobj=raw))) if packed is not None else raw
-        stream.seek(start)
-        number, position = first, start
+def _sized_lines(source: Source, part: Range | None) -> Iterator[tuple[int, bytes | None, int]]:
+    number, position, stop = (part.first, part.start, part.stop) if part is not None else (0, 0, None)
+    with source.open(position) as stream:
         while (stop is None or position < stop) and (line := stream.readline(MAX_LINE + 1)):
             number, length = number + 1, len(line)
             complete = length <= MAX_LINE
-            _check_ratio(path, number, position + length, packed)
             while not (complete or line.endswith(b"\n")) and (line := stream.readline(_CHUNK)):
                 length += len(line)
-                _check_ratio(path, number, position + length, packed)
             position += length
             yield number, line if complete else None, length
 
@@ -104,11 +169,6 @@ def readable(path: Path) -> Iterator[None]:
     except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not readable"
         raise InvalidInput(f"cannot read {path}", why=reason, next_step="check the path and the file") from error
-
-
-def _check_ratio(path: Path, number: int, total: int, packed: BinaryIO | None) -> None:
-    if packed is not None and total > MAX_RATIO * packed.tell() + RATIO_SLACK:
-        raise InvalidInput(f"{path.name}:{number}: the file expands more than {MAX_RATIO}-fold")
 
 
 @contextmanager

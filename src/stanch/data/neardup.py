@@ -30,6 +30,7 @@ from stanch.terms import JsonValue
 
 _BATCH = 1024
 _SIGMAS = 4
+_LARGE, _PIVOTS = 32, 4
 Columns = tuple[bytes, bytes, bytes, bytes]
 
 
@@ -161,9 +162,11 @@ def drop_duplicates(dataset: Dataset, report: DuplicateReport, out: Path, *, ign
             why="dropping copies of a canary would spoil the audit without a trace",
             next_step="de-duplicate first, then inject",
         )
-    known = {name for cluster in report.clusters for name in cluster}
-    names = {record.id for record in dataset}
-    if len(names) != report.records or not known <= names:
+    missing, records = {name for cluster in report.clusters for name in cluster}, 0
+    for record in dataset:
+        records += 1
+        missing.discard(record.id)
+    if missing or records != report.records:
         raise InvalidInput(
             f"{dataset.uri}: the duplicate report is about another dataset",
             next_step="make the report again, with the dataset opened in the same way",
@@ -207,9 +210,45 @@ def _digests(joined: bytearray) -> npt.NDArray[np.void]:
 
 def _join_similar(clusters: Clusters, members: Numbers, read: _Read, threshold: float) -> None:
     for table in candidates(read.sketches, members):
-        for place in range(table.shape[1] - 1):
-            later = table[:, place + 1 :]
-            _join_pairs(clusters, np.repeat(table[:, place], later.shape[1]), later.ravel(), read, threshold)
+        if table.shape[1] <= _LARGE:
+            _join_all(clusters, table, read, threshold)
+            continue
+        for group in table:
+            _join_group(clusters, group, read, threshold)
+
+
+def _join_all(clusters: Clusters, table: Numbers, read: _Read, threshold: float) -> None:
+    """Compare every pair of each row."""
+    for place in range(table.shape[1] - 1):
+        later = table[:, place + 1 :]
+        _join_pairs(clusters, np.repeat(table[:, place], later.shape[1]), later.ravel(), read, threshold)
+
+
+def _join_group(clusters: Clusters, group: Numbers, read: _Read, threshold: float) -> None:
+    """Compare the pairs of a large group that are not of one cluster by then, without listing the others.
+
+    Most often the group is one template, and one of its records is like all others: then it takes no more pairs than
+    records.
+    """
+    for pivot in group[:_PIVOTS]:
+        apart = group[clusters.labels(group) != clusters.labels(pivot)]
+        if not apart.size:
+            return
+        _join_pairs(clusters, np.full(apart.size, pivot), apart, read, threshold)
+    labels = clusters.labels(group)
+    names, sizes = np.unique(labels, return_counts=True)
+    if 2 * sizes.max() < group.size:
+        _join_all(clusters, group[None], read, threshold)
+        return
+    main, odd = group[labels == names[sizes.argmax()]], group[labels != names[sizes.argmax()]]
+    for other in odd:
+        for low in range(0, main.size, MOST_PAIRS):
+            if clusters.labels(other) == clusters.labels(main[0]):
+                break
+            part = main[low : low + MOST_PAIRS]
+            _join_pairs(clusters, part, np.full(part.size, other), read, threshold)
+    if odd.size > 1:
+        _join_group(clusters, odd, read, threshold)
 
 
 def _join_pairs(clusters: Clusters, firsts: Numbers, others: Numbers, read: _Read, threshold: float) -> None:

@@ -11,7 +11,7 @@ import orjson
 
 from stanch.data.arrow_rows import key_names
 from stanch.data.arrow_scan import SuspectRows
-from stanch.data.chat import MAX_DEPTH, Slot, fixed_parts
+from stanch.data.chat import MAX_DEPTH, Slot, answers, fixed_parts
 from stanch.data.dataset import Dataset, Entry, canonical_row
 from stanch.data.readers_arrow import Table
 from stanch.data.record import Record
@@ -137,7 +137,7 @@ class PartScanner:
         clean = self.clean(rows) if quick is None else ()
 
         def entries() -> Iterator[Entry]:
-            for entry in self._dataset.entries_of(rows, clean=clean, skipped=skipped):
+            for entry in self._dataset.entries_of(rows, clean=clean, skipped=skipped, loose=True):
                 names.append(entry[0].id.partition("-")[0])
                 if self._redact:
                     held.append(entry)
@@ -196,8 +196,9 @@ class PartScanner:
             if not places:
                 continue
             position = str(record.index)
-            for text in record.fields:
-                yield Location(position, self._names.shown(text.path)), text.text
+            for text, before in zip(record.fields, (None, *record.fields), strict=False):
+                follows = before is not None and answers(text.role, before.role)
+                yield Location(position, self._names.shown(text.path), follows), text.text
             for path, part in fixed_parts(row):
                 if not (isinstance(part, str) and self._names.is_clean(part)):
                     yield Location(position, self._names.shown(path)), str(part)
@@ -224,12 +225,17 @@ class PartScanner:
     def _redact_places(self, record: Record, places: Sequence[Slot]) -> bool:
         """Redact a row in place; tell whether it stays. What comes to light on the way can drop it as well."""
         replacer = Replacer(self._scanner.policy)
+        said, before = "", None
         for place in places:
-            location = Location(record.id, place.path)
-            done = self._scanner.redact(place.text, location=location, replacer=replacer)
-            if any(self._drops(finding.kind) for finding in done.findings):
-                return False
-            place.replace(done.text)
+            location, text = Location(record.id, place.path), place.text
+            follows = before is not None and answers(place.role, before.role)
+            # What the text before it says is looked at as it was found, and as it is written.
+            for lead in dict.fromkeys([said, before.text] if follows and before is not None else [""]):
+                done = self._scanner.redact(place.text, location=location, replacer=replacer, before=lead)
+                if any(self._drops(finding.kind) for finding in done.findings):
+                    return False
+                place.replace(done.text)
+            said, before = text, place
         return True
 
     def _drops(self, kind: str) -> bool:

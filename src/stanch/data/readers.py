@@ -11,13 +11,13 @@ import orjson
 
 from stanch.data import lines
 from stanch.data.faithful import lost_in
-from stanch.data.lines import cut_lines, is_gzip, raw_lines, read_lines
+from stanch.data.lines import Source, cut_lines, is_gzip, raw_lines, read_lines
+from stanch.data.records import QuoteState, read_records
 from stanch.data.rows import PART_SIZE, BadRow, Range, Row
 from stanch.errors import InvalidInput
 
 _BOM = "\ufeff"
 _MAX_COLUMNS = 10_000
-_BLANK = (b"\n", b"\r\n")
 _SHORT_LINES = "a line of at most 64 MiB"
 
 
@@ -27,20 +27,20 @@ class JsonLines:
     def __init__(self, path: Path) -> None:
         self.files: tuple[Path, ...] = (path,)
         self.format = "jsonl.gz" if is_gzip(path) else "jsonl"
-        self._path = path
+        self._path, self._source = path, Source(path)
 
     def parts(self) -> Iterable[Range]:
         """Cut the file at line ends."""
-        return cut_lines(self._path, _part_size(self._path))
+        return cut_lines(self._source, part_size(self._path))
 
     def read(self, part: Range | None = None) -> Iterator[Row | BadRow]:
         """Yield the rows of a part, or all."""
-        for number, line in read_lines(self._path, part):
-            yield BadRow(number, _SHORT_LINES) if line is None else _json_row(number, line)
+        for number, line in read_lines(self._source, part):
+            yield BadRow(number, _SHORT_LINES) if line is None else json_row(number, line)
 
     def count(self) -> int:
         """Return the number of non-blank lines."""
-        return sum(1 for _ in read_lines(self._path))
+        return sum(1 for _ in read_lines(self._source))
 
 
 class Csv:
@@ -53,7 +53,7 @@ class Csv:
         self.files: tuple[Path, ...] = (path,)
         self.separator = separator
         self.format = ("csv" if separator == "," else "tsv") + (".gz" if is_gzip(path) else "")
-        self._path = path
+        self._path, self._source = path, Source(path)
         quoted, bare = r'"((?:[^"]|"")*+)"', f'([^"{separator}]*+)'
         self._field = re.compile(f"(?:{quoted}|{bare})({separator}|\\Z)")
 
@@ -65,8 +65,8 @@ class Csv:
             InvalidInput: There is no usable head line.
         """
         for number, record in self._records(None):
-            names = self._fields(record) if isinstance(record, str) else None
-            if names is None or "" in names or len(set(names)) < len(names) or len(names) > _MAX_COLUMNS:
+            names = self._fields(record) if isinstance(record, str) else ("",)
+            if "" in names or len(set(names)) < len(names) or len(names) > _MAX_COLUMNS:
                 raise InvalidInput(
                     f"{self._path.name}:{number}: expected the names of the columns, each once",
                     next_step="give the table a head line",
@@ -76,14 +76,7 @@ class Csv:
 
     def parts(self) -> Iterable[Range]:
         """Cut the file at the ends of records."""
-        quotes = 0
-
-        def ends(line: bytes) -> bool:
-            nonlocal quotes
-            quotes += line.count(b'"')
-            return quotes % 2 == 0
-
-        return cut_lines(self._path, _part_size(self._path), ends=ends)
+        return cut_lines(self._source, part_size(self._path), ends=QuoteState(self.separator).ends)
 
     def read(self, part: Range | None = None) -> Iterator[Row | BadRow]:
         """Yield the rows of a part, or all."""
@@ -91,12 +84,9 @@ class Csv:
         for position, (number, record) in enumerate(self._records(part)):
             if position == 0 and (part is None or part.first == 0):
                 continue
-            fields = self._fields(record) if isinstance(record, str) else None
             if isinstance(record, BadRow):
                 yield record
-            elif fields is None:
-                yield BadRow(number, "a record as in RFC 4180", "a quote stands where none may")
-            elif len(fields) != len(names):
+            elif len(fields := self._fields(record)) != len(names):
                 yield BadRow(number, f"{len(names)} fields", f"there are {len(fields)}")
             else:
                 values = dict(zip(names, fields, strict=True))
@@ -106,16 +96,13 @@ class Csv:
         """Return the number of records after the head line."""
         return sum(1 for _ in self._records(None)) - 1
 
-    def _fields(self, record: str) -> tuple[str, ...] | None:
-        """Return the fields of a record, or None if it is not well-formed."""
+    def _fields(self, record: str) -> tuple[str, ...]:
+        """Return the fields of a record."""
         if '"' not in record:
             return tuple(record.split(self.separator))
         fields: list[str] = []
         position, more = 0, True
-        while more:
-            match = self._field.match(record, position)
-            if match is None:
-                return None
+        while more and (match := self._field.match(record, position)) is not None:
             quoted, bare, more = match.group(1), match.group(2), match.group(3) != ""
             fields.append(bare if quoted is None else quoted.replace('""', '"'))
             position = match.end()
@@ -123,22 +110,8 @@ class Csv:
 
     def _records(self, part: Range | None) -> Iterator[tuple[int, str | BadRow]]:
         """Yield the line a record starts in, and its text without the line end."""
-        held: list[bytes] = []
-        size, quotes, start = 0, 0, 0
-        for number, line in raw_lines(self._path, part):
-            start = start if held else number
-            if line is None or size + len(line) > lines.MAX_LINE:
-                yield start, BadRow(start, _SHORT_LINES.replace("line", "record"))
-                held, size, quotes = [], 0, 0
-                continue
-            held.append(line)
-            size, quotes = size + len(line), quotes + line.count(b'"')
-            if quotes % 2 == 0:
-                if line not in _BLANK:
-                    yield start, _text(start, b"".join(held))
-                held, size, quotes = [], 0, 0
-        if held:
-            yield start, BadRow(start, "a closing quote", "the file ends inside a quoted field")
+        for number, record in read_records(raw_lines(self._source, part), self.separator):
+            yield number, record if isinstance(record, BadRow) else _text(number, record)
 
 
 class Paragraphs:
@@ -147,15 +120,15 @@ class Paragraphs:
     def __init__(self, path: Path) -> None:
         self.files: tuple[Path, ...] = (path,)
         self.format = "text.gz" if is_gzip(path) else "text"
-        self._path = path
+        self._path, self._source = path, Source(path)
 
     def parts(self) -> Iterable[Range]:
         """Cut the file at blank lines."""
-        return cut_lines(self._path, _part_size(self._path), ends=lambda line: line.isspace())
+        return cut_lines(self._source, part_size(self._path), ends=lambda line: line.isspace())
 
     def read(self, part: Range | None = None) -> Iterator[Row | BadRow]:
         """Yield the rows of a part, or all."""
-        numbered = raw_lines(self._path, part)
+        numbered = raw_lines(self._source, part)
         for blank, run in groupby(numbered, lambda entry: entry[1] is not None and not entry[1].strip()):
             if not blank:
                 yield _paragraph(run)
@@ -165,12 +138,14 @@ class Paragraphs:
         return sum(1 for _ in self.read())
 
 
-def _part_size(path: Path) -> int:
-    # A part of a gzip file is read by expanding all that stands before it: few and large ones.
+def part_size(path: Path) -> int:
+    """Return how many bytes a part of a text file has."""
+    # Each process expands a gzip file up to its parts: few and large ones.
     return PART_SIZE * (8 if is_gzip(path) else 1)
 
 
-def _json_row(number: int, line: bytes) -> Row | BadRow:
+def json_row(number: int, line: bytes) -> Row | BadRow:
+    """Return the row that a line of JSON holds."""
     # orjson's error object holds the whole line: it must not become part of ours.
     try:
         values: Any = orjson.loads(line)

@@ -10,7 +10,7 @@ class TextField:
     Attributes:
         path: Where it stands in the row, for example ``messages[1].content``.
         role: Who speaks (``system``, ``user``, ``assistant``, ``tool``), ``text`` for plain text, ``tool_call`` inside
-            a tool call, and empty for every other string of the row.
+            a tool call, ``part`` in a part of a turn that is no text, and empty for every other string of the row.
         text: The text.
     """
 

@@ -1,6 +1,6 @@
 """The keyed split of a dataset into members, which are tuned on, and non-members, which are kept out."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,11 +63,11 @@ def split_members(
     secret = hkdf_sha256(key, info=b"stanch/split/v1", length=32)
     persons: set[str] = set()
 
-    def name(record: Record, row: Mapping[str, Any]) -> str:
+    def name(record: Record, row: Mapping[str, Any]) -> str | None:
         if unit_column is not None:
             return unit_value(record, row, unit_column)
         persons.update(person_columns(row))
-        return record.id
+        return None
 
     sides: tuple[set[str], set[str]] = (set(), set())
     for group, ids in group_records(dataset, name, groups.clusters if groups is not None else ()):
@@ -88,8 +88,8 @@ def write_split(dataset: Dataset, split: Split, *, members: Path, nonmembers: Pa
     Raises:
         InvalidInput: The split is about another dataset, or a file cannot be written.
     """
-    names = {record.id for record in dataset}
-    if names != split.members | split.nonmembers:
+    named = (record.id in split.members or record.id in split.nonmembers for record in dataset)
+    if (len(split.members) + len(split.nonmembers), 0) != _counted(named):
         raise InvalidInput(
             f"{dataset.uri}: the split is about another dataset",
             next_step="split again, with the dataset opened in the same way",
@@ -101,6 +101,14 @@ def write_split(dataset: Dataset, split: Split, *, members: Path, nonmembers: Pa
         _write_side(dataset, split.members, members, shared | {"side": "members"}),
         _write_side(dataset, split.nonmembers, nonmembers, shared | {"side": "nonmembers"}),
     )
+
+
+def _counted(flags: Iterable[bool]) -> tuple[int, int]:
+    """Return how many flags there are, and how many of them are not set."""
+    count = unset = 0
+    for flag in flags:
+        count, unset = count + 1, unset + (not flag)
+    return count, unset
 
 
 def _write_side(dataset: Dataset, names: frozenset[str], out: Path, parameters: dict[str, JsonValue]) -> Dataset:

@@ -8,8 +8,10 @@ from typing import BinaryIO
 import orjson
 
 from stanch.data.dataset import Dataset, open_rows
+from stanch.data.lines import plain_suffix
 from stanch.data.readers import Csv, JsonLines, Paragraphs
 from stanch.data.readers_arrow import Table, table_format
+from stanch.data.readers_json import JsonArray
 from stanch.data.writers_arrow import write_table
 from stanch.errors import InvalidInput
 
@@ -19,7 +21,8 @@ Write = Callable[[bytes], object]
 def row_writer(out: Path, stream: BinaryIO, source: Dataset) -> AbstractContextManager[Write]:
     """Return a writer of rows (as JSON) to ``stream``; columns, their order and their types are those of ``source``.
 
-    JSONL takes every row. A table is written from a table, CSV and TSV from either, paragraphs from paragraphs.
+    JSONL takes every row. An array is written from an array under its ending, a table from a table, CSV and TSV from
+    either, paragraphs from paragraphs.
 
     Raises:
         InvalidInput: The format cannot hold rows of ``source``.
@@ -32,12 +35,27 @@ def row_writer(out: Path, stream: BinaryIO, source: Dataset) -> AbstractContextM
         return _csv(stream, rows.names, target.separator)
     if isinstance(target, Paragraphs) and isinstance(rows, Paragraphs):
         return nullcontext(lambda line: stream.write(_paragraph(line)))
-    if isinstance(target, JsonLines):
+    if isinstance(rows, JsonArray) and plain_suffix(out) == ".json":
+        return _array(stream)
+    if isinstance(target, JsonLines | JsonArray):
         return nullcontext(lambda line: stream.write(line + b"\n"))
     raise InvalidInput(
         f"{out}: rows of the format {source.format} cannot be written as this file",
         next_step="use the ending of the file that is read, or .jsonl",
     )
+
+
+@contextmanager
+def _array(stream: BinaryIO) -> Iterator[Write]:
+    begun = False
+
+    def write(line: bytes) -> None:
+        nonlocal begun
+        stream.write((b",\n" if begun else b"[\n") + line)
+        begun = True
+
+    yield write
+    stream.write(b"\n]\n" if begun else b"[]\n")
 
 
 @contextmanager

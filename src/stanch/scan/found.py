@@ -71,10 +71,14 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where a text comes from: the id of its record and the path of the field in it (``messages[1].content``)."""
+    """Where a text comes from: the id of its record and the path of the field in it (``messages[1].content``).
+
+    ``follows`` says that it answers the text before it, whose end then counts as what stands left of it.
+    """
 
     record: str = ""
     field: str = ""
+    follows: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,16 @@ import json
 import re
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import accumulate
 
-from stanch.scan.confirm import Confirmer
-from stanch.scan.engine import EngineMaker, Pattern
+from stanch.scan.context import WIDTH
+from stanch.scan.engine import EngineMaker, Hit, Pattern
 from stanch.scan.fold import SEPARATOR, fold_utf8, has_long_run
+from stanch.scan.lead import end_lead
 from stanch.scan.literals import LiteralSearch
+from stanch.scan.raw_keys import AnnouncingKeys
 from stanch.scan.recogniser import Recogniser
+from stanch.scan.rules import RuleSearch
 
 _ESCAPES = {rb"\"": b'"', rb"\/": b"/", rb"\b": b"\b", rb"\f": b"\f", rb"\n": b"\n", rb"\r": b"\r", rb"\t": b"\t"}
 _ESCAPE = re.compile(rb"\\[\"/bfnrt]")
@@ -29,19 +33,21 @@ _GAP = b"\x1d"
 _SEPARATOR, _CONTROLS = re.compile(b"\x1e"), re.compile(b"[\x1d\x1e]")
 _ENDS = frozenset(b'",:[]{} \t')
 _STRUCTURE = re.compile(rb'[",:\[\]{}]')
+_KEY_END = re.compile(rb'"[ \t]*:')
 _WORD = frozenset(bytes([byte]) for byte in range(256) if chr(byte).isalnum() or byte in b"_" or byte >= 0x80)
 
 
 class RawLines:
     """The rules of a policy, ready to look at lines of JSON; literals are those of the policy."""
 
-    def __init__(self, confirmers: Sequence[Confirmer], literals: LiteralSearch, make: EngineMaker) -> None:
-        rules = [confirmer.recogniser for confirmer in confirmers]
+    def __init__(self, search: RuleSearch, literals: LiteralSearch, make: EngineMaker) -> None:
+        rules = [confirmer.recogniser for confirmer in search.confirmers]
         patterns = [_pattern(rule) for rule in rules]
         for number, doubt in enumerate(_DOUBTS):
             patterns.append(Pattern(f"doubt {number}", doubt.encode(), caseless=False))
         self._engine = make(patterns, cached=True)
-        self._confirmers = tuple(confirmers)
+        self._confirmers = search.confirmers
+        self._keys = AnnouncingKeys(search)
         # A string ends where its text does; the line has a quotation mark there, which is no part of a word either.
         self._plain = tuple(_ASSERTION.search(rule.confirm.replace("[^", "[")) is None for rule in rules)
         self._literals = literals
@@ -58,7 +64,10 @@ class RawLines:
             number = bisect_left(ends, end)
             if number not in found:
                 low = ends[number - 1] + 1 if number else 0
-                if self._may_match(index, block, (low, ends[number]), end):
+                bounds = low, ends[number]
+                if self._may_match(index, block, bounds, end) or self._may_ask(
+                    (end, index), block, bounds, lines[number]
+                ):
                     found.add(number)
         return found
 
@@ -68,7 +77,9 @@ class RawLines:
         doubtful = set[int]()
         if block.count(_GAP) >= len(lines) or bytes([SEPARATOR]) in block:  # JSON has no such bytes
             doubtful |= {number for number, line in enumerate(lines) if _CONTROLS.search(line)}
-            block = _GAP.join([_CONTROLS.sub(b" ", line) for line in lines])
+            lines = [_CONTROLS.sub(b" ", line) for line in lines]
+            block = _GAP.join(lines)
+        doubtful |= self._keys.suspects(block, list(accumulate(map(len, lines), lambda end, size: end + 1 + size)))
         if b"\\" in block:
             # Behind an escaped backslash an escape may only seem to stand.
             doubtful |= _holding(block, b"\\\\")
@@ -104,6 +115,20 @@ class RawLines:
         if touching in _WORD and touching[0] in confirmer.recogniser.left:
             return _STRUCTURE.search(block, first, close) is not None
         return True
+
+    def _may_ask(self, hit: Hit, block: bytes, bounds: tuple[int, int], line: bytes) -> bool:
+        """Tell whether an anchor may announce what the next turn begins with.
+
+        It can if what it announces may lie beyond the end of its string, which a quotation mark that was an escape
+        looks like as well. Keys are looked at elsewhere.
+        """
+        (end, index), (low, high) = hit, bounds
+        if index >= len(self._confirmers):
+            return False
+        quote = block.find(b'"', end, min(high, end + WIDTH + 1))
+        if quote < 0 or (_KEY_END.match(block, quote) and b'\\"' not in line):
+            return False
+        return bool(end_lead(block, low, quote, [hit], self._confirmers).hits)
 
 
 def _pattern(rule: Recogniser) -> Pattern:

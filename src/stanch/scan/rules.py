@@ -1,19 +1,24 @@
 """All rules of a policy over folded text: the search of a whole text, and the rules' part of a stream."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
+from stanch.scan.block import FoldedBlock
 from stanch.scan.confirm import Confirmer, Located, Match
+from stanch.scan.context import WIDTH
 from stanch.scan.engine import EngineMaker, Hit, Pattern
 from stanch.scan.fold import GAP, Folder
 from stanch.scan.found import Found, Location
 from stanch.scan.hold import HeldEnds, LiteralHold, SwallowHold, TrailingHold
+from stanch.scan.lead import Lead, Leads, NameLeads, end_lead
 from stanch.scan.offsets import OffsetMap
 from stanch.scan.recogniser import Recogniser
 
 _SLACK = 4096
+_NEAR = 48  # bytes of a text in which it may answer the one before: further on it has words of its own
 
 
 def anchor_pattern(rule: Recogniser) -> Pattern:
@@ -27,6 +32,7 @@ class RuleSearch:
     def __init__(self, recognisers: Sequence[Recogniser], make: EngineMaker) -> None:
         self.confirmers = tuple(Confirmer(recogniser) for recogniser in recognisers)
         self.engine = make([anchor_pattern(rule) for rule in recognisers], cached=True)
+        self.names = NameLeads(self.engine, self.confirmers)
         streamed = [c for c in self.confirmers if not c.recogniser.whole_only]
         literal = (c for c in streamed if isinstance(c.recogniser.hold, LiteralHold | SwallowHold))
         trailing = [c.recogniser.hold for c in streamed if isinstance(c.recogniser.hold, TrailingHold)]
@@ -52,13 +58,56 @@ class RuleSearch:
             if last is not None and last.located == located:
                 continue
             match = confirmer.judge(block, (text.low, text.high), located, text.field)
-            if match is not None:
+            if match is not None and match.start >= text.start:
                 stop = confirmer.extend(block, match.end, text.high, final=True)[0] if match.open else match.end
                 if not found:
                     offsets = text.way_back()
-                span = (match.start - text.low, stop - text.low)
+                span = (match.start - text.start, stop - text.start)
                 found.append(found_at(span if offsets is None else offsets.span(*span), confirmer.recogniser, match))
         return found
+
+    def find_in(self, block: FoldedBlock, number: int, field: str, hits: Sequence[Hit], leads: Leads) -> list[Found]:
+        """Return what the hits inside one text of a block stand for, and what the name of its field announces in it."""
+        text = FoldedText.of(block, number, field)
+        found = self.find(block.folded, text, hits) if hits else []
+        for lead in leads:
+            found += self.find_led(lead, block.folded, text)
+        return found
+
+    def find_answer(
+        self, block: FoldedBlock, number: int, field: str, near: Sequence[Hit], end: Lead | None
+    ) -> list[Found]:
+        """Return what the end of the text before announces at the beginning of a text, and what it says of that.
+
+        ``near`` are the hits there; ``end`` is that end, if it announces anything.
+        """
+        if end is None and not near:
+            return []
+        lead = end or end_lead(block.folded, *block.bounds(number - 1), (), self.confirmers)
+        return self.find_led(lead, block.folded, FoldedText.of(block, number, field), near)
+
+    def end_leads(self, block: FoldedBlock, hits: Mapping[int, Sequence[Hit]]) -> dict[int, Lead]:
+        """Return by the number of a text the lead that its end makes, where that announces anything."""
+        leads = {
+            number: end_lead(block.folded, *block.bounds(number), found, self.confirmers)
+            for number, found in hits.items()
+            if found[-1][0] > block.ends[number] - WIDTH
+        }
+        return {number: lead for number, lead in leads.items() if lead.hits}
+
+    def near(
+        self, block: FoldedBlock, number: int, hits: Sequence[Hit], but: Collection[str] = frozenset()
+    ) -> list[Hit]:
+        """Return those of a text's hits that stand near enough to what is said before, but for those of some rules."""
+        end = block.bounds(number)[0] + _NEAR
+        return [hit for hit in hits if hit[0] < end and self.confirmers[hit[1]].recogniser.id not in but]
+
+    def find_led(self, lead: Lead, block: bytes, text: "FoldedText", hits: Sequence[Hit] = ()) -> list[Found]:
+        """Return what the hits in a lead stand for in the text behind it, and what those in the text do there."""
+        size = len(lead.folded)
+        joined = lead.folded + block[text.low : text.high]
+        later = [(end - text.low + size, index) for end, index in hits]
+        return self.find(joined, FoldedText(text.field, text.way_back, 0, size, len(joined)), [*lead.hits, *later])
 
 
 class Place(NamedTuple):
@@ -76,12 +125,22 @@ class Place(NamedTuple):
 
 
 class FoldedText(NamedTuple):
-    """A text's place ``low`` to ``high`` in a block of folded bytes; ``way_back`` makes the map to its code points."""
+    """A text's place ``start`` to ``high`` in a block of folded bytes; from ``low`` to there stands what leads to it.
+
+    ``way_back`` makes the map to its code points.
+    """
 
     field: str
     way_back: Callable[[], OffsetMap | None]
     low: int
+    start: int
     high: int
+
+    @classmethod
+    def of(cls, block: FoldedBlock, number: int, field: str) -> "FoldedText":
+        """Return the place of a text in a block, with nothing before it."""
+        low, high = block.bounds(number)
+        return cls(field, partial(block.offsets, number), low, low, high)
 
 
 def found_at(span: tuple[int, int], rule: Recogniser, match: Match) -> Found:
@@ -127,12 +186,13 @@ class RuleLane:
         self._held = b""  # the end that the hold rules hold; its start never moves back
         self._heard: Sequence[Hit] | None = None  # in the piece that comes next
         self._taken: list[Found] = []  # findings of the piece that comes next, which was taken before
+        self._leads = search.names[location.field]  # that wait for the beginning of the text
         self._final = False
 
     @property
     def rests(self) -> bool:
         """Whether no anchor waits for what it announces, and no finding goes on."""
-        return not (self._pending or self._runs or self._final)
+        return not (self._pending or self._runs or self._leads or self._final)
 
     @property
     def held(self) -> bytes:
@@ -183,7 +243,7 @@ class RuleLane:
             self._add(hits)
         end = self._held + data
         self._held = end[len(end) - self._search.held_ends[end] :]
-        found = self._settle() if self._pending or self._runs else []
+        found = [] if self.rests else self._settle()
         if len(self._text) > self._most:
             self._trim()
         return found
@@ -208,6 +268,8 @@ class RuleLane:
 
         An unbounded finding that goes on needs no place here: its cluster stays open and nothing behind it is released.
         """
+        if self._leads:
+            return 0
         folder = self._folder
         folded = folder.folded if self._final else folder.folded - len(self._held)
         if self._pending:
@@ -216,7 +278,7 @@ class RuleLane:
 
     def _settle(self) -> list[Found]:
         """Decide the candidates whose windows have closed and carry the unbounded findings on."""
-        size, found, waiting = len(self._text), [], []
+        size, found, waiting = len(self._text), self._settle_leads() if self._leads else [], []
         for candidate in self._pending:
             confirmer, end = candidate.confirmer, candidate.end - self._base
             close = confirmer.close(self._text, end, size)
@@ -242,6 +304,22 @@ class RuleLane:
             self._runs = [run for run in self._runs if not self._carry_on(run)]
         return found
 
+    def _settle_leads(self) -> list[Found]:
+        """Decide what the name of the field announces, once there is text enough for all of it."""
+        found = []
+        for lead in self._leads:
+            joined, confirmers = lead.folded + self._text, self._search.confirmers
+            hits = [hit for hit in lead.hits if not confirmers[hit[1]].recogniser.whole_only]
+            if not self._final and any(confirmers[i].close(joined, end, len(joined)) is None for end, i in hits):
+                return []
+            place = FoldedText(self._location.field, self._map, 0, len(lead.folded), len(joined))
+            found += [entry for entry in self._search.find(joined, place, hits) if entry.score >= self._min_score]
+        self._leads = ()
+        return found
+
+    def _map(self) -> OffsetMap:
+        return self._folder.offsets
+
     def _found(self, confirmer: Confirmer, match: Match) -> Found:
         start, end = match.start + self._base, match.end + self._base
         found = found_at(self._folder.offsets.span(start, end), confirmer.recogniser, match)
@@ -263,6 +341,8 @@ class RuleLane:
 
     def _trim(self) -> None:
         """Forget folded text that no rule can look at any more."""
+        if self._leads:
+            return
         size = len(self._text)
         oldest = min([c.first for c in self._pending] + [r.position for r in self._runs], default=self._base + size)
         cut = oldest - self._search.history - self._base

@@ -1,7 +1,7 @@
 """The scanner: whole texts and many texts; it opens the streams that give the same answers."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property, partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Literal
 
 from stanch.errors import ExternalError, LeakFound
@@ -15,17 +15,19 @@ from stanch.scan.engine_re2 import Re2Engine
 from stanch.scan.finder import search
 from stanch.scan.fold import fold_text
 from stanch.scan.found import Found, Location, ScanFinding, ScanResult
+from stanch.scan.lead import Leads
 from stanch.scan.literals import LiteralLane, LiteralSearch
 from stanch.scan.policy import LITERAL_KIND, Policy
 from stanch.scan.raw import RawLines
 from stanch.scan.redact import Redacted, Replacement, Replacer
 from stanch.scan.resolve import Keep, Resolver
-from stanch.scan.rules import FoldedText, RuleLane, RuleSearch
+from stanch.scan.rules import RuleLane, RuleSearch
 from stanch.scan.sheet import Sheet, sheet_of
 from stanch.scan.stream import Lane, StreamSession
 
 _BLOCK = 1 << 20
 _ROUNDS = 8
+_BEFORE = 512  # code points of the text before that are searched; only its last 96 bytes are looked at
 _NOWHERE = Location()
 
 
@@ -60,10 +62,14 @@ class Scanner:
         return next(self.scan_many([(location or _NOWHERE, text)]))
 
     def scan_many(self, items: Iterable[tuple[Location, str | bytes]]) -> Iterator[ScanResult]:
-        """Return the results of many texts in their order; texts are joined to blocks of 1 MiB for speed."""
+        """Return the results of many texts in their order; texts are joined to blocks of 1 MiB for speed.
+
+        What a text says is searched with the name of its field before it, and with the end of the text that it
+        follows: both may announce what its first words are (:mod:`stanch.scan.lead`).
+        """
         for block in _blocks(items):
             locations, texts = [location for location, _ in block], TextBlock([text for _, text in block])
-            found = dict(self._results(texts, locations.__getitem__))
+            found = dict(self._results(texts, locations.__getitem__, self._named(locations)))
             for number, location in enumerate(locations):
                 yield found.get(number) or ScanResult(location, (), (), texts.size(number))
 
@@ -72,10 +78,10 @@ class Scanner:
     ) -> Iterator[tuple[int, ScanResult]]:
         """Yield the number and the result of each text in which something is found, be it a residual.
 
-        All texts are searched at once, so they should not be much more than 1 MiB together. ``locate`` is asked for the
-        location of those texts alone that must be looked at.
+        All texts are searched at once, so they should not be much more than 1 MiB together. ``locate`` returns the
+        location of a text by its number.
         """
-        return self._results(TextBlock(texts), locate)
+        return self._results(TextBlock(texts), locate, self._named(map(locate, range(len(texts)))))
 
     def suspect_lines(self, lines: Sequence[bytes]) -> set[int]:
         """Return the numbers of the JSON lines that must be parsed to be scanned.
@@ -94,23 +100,25 @@ class Scanner:
         return not (self._dictionaries or self.policy.finders or self._literals.present or self.policy.decode_depth)
 
     def scan_folded(
-        self, folded: bytes, ends: Sequence[int], locate: Callable[[int], Location], text: Callable[[int], str]
+        self, block: FoldedBlock, locate: Callable[[int], Location], field: str, *, spoken: bool
     ) -> Iterator[tuple[int, ScanResult]]:
-        """Yield what :meth:`scan_block` yields, for texts that are folded and joined already.
+        """Yield what :meth:`scan_block` yields, for texts of one field that are folded and joined already.
 
         Only for a policy that is :attr:`by_rules_alone`.
 
         Args:
-            folded: Texts folded in the view ``detect``, with the byte ``SEPARATOR`` between two.
-            ends: Where each of them ends.
+            block: The texts.
             locate: Returns a text's location by its number; only asked where an anchor was found.
-            text: Returns a text by its number; only asked where something was found.
+            field: The path of the field, without positions in lists.
+            spoken: Whether these texts may answer others or be answered: one that has an anchor at its beginning or
+                end, which may matter to that, is then yielded (once more) with nothing found.
         """
-        return self._results(FoldedBlock(folded, ends, text), locate)
+        leads = self._rules.names[field]
+        return self._results(block, locate, dict.fromkeys(range(len(block)), leads) if leads else {}, spoken=spoken)
 
     @cached_property
     def _raw_lines(self) -> RawLines:
-        return RawLines(self._rules.confirmers, self._literals, self._make)
+        return RawLines(self._rules, self._literals, self._make)
 
     def open_stream(self, *, location: Location | None = None) -> StreamSession:
         """Start a session for one text that arrives in chunks."""
@@ -126,16 +134,24 @@ class Scanner:
         """Return what a glance must know; see :func:`stanch.scan.sheet.sheet_of`."""
         return sheet_of(self._rules.held_ends, self._literals.prefixes, members, limit)
 
-    def replace(self, text: str, *, location: Location | None = None, replacer: Replacer | None = None) -> Redacted:
-        """Replace the findings of one text, once: what a stream releases for the same text."""
+    def replace(
+        self, text: str, *, location: Location | None = None, replacer: Replacer | None = None, before: str = ""
+    ) -> Redacted:
+        """Replace the findings of one text, once; ``before`` is the text that it follows.
+
+        Without that, it is what a stream releases for the same text.
+        """
         replacer = replacer or Replacer(self.policy)
-        block = TextBlock([text])
-        text = block.text(0)
+        place = location or _NOWHERE
+        located = [_NOWHERE, Location(place.record, place.field, follows=True)] if before else [place]
+        block = TextBlock([before[-_BEFORE:], text] if before else [text])
+        number = len(located) - 1
+        text = block.text(number)
         found = [
             entry
-            for _, entries in self._search(block, lambda _: location or _NOWHERE)
+            for at, entries in self._search(block, located.__getitem__, self._named(located))
             for entry in entries
-            if entry.score >= self.policy.min_score
+            if at == number and entry.score >= self.policy.min_score
         ]
         resolver = Resolver()
         for entry in found:
@@ -158,19 +174,22 @@ class Scanner:
         )
         return Redacted("".join(parts), self._report(text, found), replaced)
 
-    def redact(self, text: str, *, location: Location | None = None, replacer: Replacer | None = None) -> Redacted:
+    def redact(
+        self, text: str, *, location: Location | None = None, replacer: Replacer | None = None, before: str = ""
+    ) -> Redacted:
         """Replace the findings of one text until a scan of the result finds nothing.
 
         Where taking a value out brings another to light (it touched the first one, say), it is replaced as well. The
-        texts of one record share a ``replacer``, so that its labels are numbered through.
+        texts of one record share a ``replacer``, so that its labels are numbered through. ``before`` is the text that
+        this one follows, if any.
 
         Raises:
             LeakFound: Findings remain after eight rounds.
         """
         replacer = replacer or Replacer(self.policy)
-        done = self.replace(text, location=location, replacer=replacer)
+        done = self.replace(text, location=location, replacer=replacer, before=before)
         for _ in range(_ROUNDS):
-            again = self.replace(done.text, location=location, replacer=replacer)
+            again = self.replace(done.text, location=location, replacer=replacer, before=before)
             if not again.findings:
                 return done
             done = done.then(again)
@@ -180,37 +199,73 @@ class Scanner:
             next_step="use the operator label for that kind",
         )
 
-    def _results(self, block: FoldedBlock, locate: Callable[[int], Location]) -> Iterator[tuple[int, ScanResult]]:
-        for number, entries in self._search(block, locate):
-            text = block.text(number)
-            sure = self._report(text, [entry for entry in entries if entry.score >= self.policy.min_score])
-            unsure = self._report(text, [entry for entry in entries if entry.score < self.policy.min_score])
-            yield number, ScanResult(locate(number), sure, unsure, block.size(number))
+    def _named(self, locations: Iterable[Location]) -> dict[int, Leads]:
+        """Return by the number of a text the leads that the name of its field makes, where it makes any."""
+        names = self._rules.names
+        return {number: leads for number, place in enumerate(locations) if (leads := names[place.field])}
 
-    def _search(self, block: FoldedBlock, locate: Callable[[int], Location]) -> Iterator[tuple[int, list[Found]]]:
+    def _results(
+        self,
+        block: FoldedBlock,
+        locate: Callable[[int], Location],
+        named: Mapping[int, Leads],
+        *,
+        spoken: bool = False,
+    ) -> Iterator[tuple[int, ScanResult]]:
+        for number, entries in self._search(block, locate, named, spoken=spoken):
+            text = block.text(number)
+            sure = [entry for entry in entries if entry.score >= self.policy.min_score]
+            known = {entry.identity for entry in sure}
+            unsure = [entry for entry in entries if entry.score < self.policy.min_score and entry.identity not in known]
+            yield (
+                number,
+                ScanResult(locate(number), self._report(text, sure), self._report(text, unsure), block.size(number)),
+            )
+
+    def _search(
+        self,
+        block: FoldedBlock,
+        locate: Callable[[int], Location],
+        named: Mapping[int, Leads],
+        *,
+        spoken: bool = False,
+    ) -> Iterator[tuple[int, list[Found]]]:
         """Yield what is in each text that holds anything, as it stands there and, where the policy says so, decoded."""
         if not self.policy.decode_depth:
-            yield from self._search_plain(block, locate)
+            yield from self._search_plain(block, locate, named, spoken=spoken)
             return
-        found = dict(self._search_plain(block, locate))
+        found = dict(self._search_plain(block, locate, named))
         views = [(number, view) for number in range(len(block)) for view in decoded_views(block.text(number))]
         inner = TextBlock([view.text for _, view in views])
-        for place, entries in self._search_plain(inner, lambda place: locate(views[place][0])):
+        for place, entries in self._search_plain(inner, lambda place: Location("", locate(views[place][0]).field), {}):
             number, view = views[place]
             if more := [entry for entry in map(view.encloses, entries) if entry is not None]:
                 found.setdefault(number, []).extend(more)
         yield from sorted(found.items(), key=lambda item: item[0])
 
-    def _search_plain(self, block: FoldedBlock, locate: Callable[[int], Location]) -> Iterator[tuple[int, list[Found]]]:
+    def _search_plain(
+        self,
+        block: FoldedBlock,
+        locate: Callable[[int], Location],
+        named: Mapping[int, Leads],
+        *,
+        spoken: bool = False,
+    ) -> Iterator[tuple[int, list[Found]]]:
         """Yield what stands in each text that holds anything, after one call of each engine for all of them."""
         hits = dict(block.split(self._rules.engine.scan(block.folded)))
+        ends = self._rules.end_leads(block, hits)
         texts = range(len(block))
         literal = self._literals.suspects([block.text(n) for n in texts]) if self._literals.present else frozenset()
-        for number in texts if self._dictionaries or self.policy.finders else sorted({*hits, *literal}):
-            found: list[Found] = []
-            if number in hits:
-                place = FoldedText(locate(number).field, partial(block.offsets, number), *block.bounds(number))
-                found += self._rules.find(block.folded, place, hits[number])
+        answers = {number + 1 for number in ends} & {*texts}
+        looked = texts if self._dictionaries or self.policy.finders else sorted({*hits, *literal, *named, *answers})
+        for number in looked:
+            place = locate(number)
+            own = hits.get(number, ())
+            found = self._rules.find_in(block, number, place.field, own, named.get(number, ()))
+            if place.follows and number:
+                sure = {entry.recogniser for entry in found if entry.score >= self.policy.min_score}
+                near = self._rules.near(block, number, own, but=sure)
+                found += self._rules.find_answer(block, number, place.field, near, ends.get(number - 1))
             if number in literal:
                 found += self._literals.find(block.text(number))
             for dictionary in self._dictionaries:
@@ -228,6 +283,8 @@ class Scanner:
                 ]
             if found:
                 yield number, found
+            if spoken and (number in ends or self._rules.near(block, number, own)):
+                yield number, []
 
     def _seen(self, text: str) -> list[Found]:
         """Return what the finders see in a text."""
@@ -247,15 +304,15 @@ class Scanner:
 
 
 def _blocks(items: Iterable[tuple[Location, str | bytes]]) -> Iterator[list[tuple[Location, str | bytes]]]:
-    """Group items to blocks of about 1 MiB."""
+    """Group items to blocks of about 1 MiB; a text is in that of the text it follows."""
     block: list[tuple[Location, str | bytes]] = []
     size = 0
     for item in items:
-        block.append(item)
-        size += len(item[1])
-        if size >= _BLOCK:
+        if size >= _BLOCK and not item[0].follows:
             yield block
             block, size = [], 0
+        block.append(item)
+        size += len(item[1])
     if block:
         yield block
 

@@ -108,13 +108,13 @@ def form_units(ds: Dataset, *, unit: UnitPolicy | None, duplicates: DuplicateRep
     """
     key = hkdf_sha256(ds.key or b"", info=b"stanch/tune/v1/unit", length=32)
 
-    def name(record: Record, row: Mapping[str, Any]) -> str:
+    def name(record: Record, row: Mapping[str, Any]) -> str | None:
         if isinstance(unit, ColumnUnit):
             value = unit_value(record, row, unit.column)
             return base64.b32encode(hmac_sha256(key, value.encode())[:20]).decode()
         if unit is None:
             _check_persons(record, row)
-        return record.id
+        return None
 
     clusters = duplicates.clusters if duplicates is not None else ()
     units = [Unit(*group) for group in group_records(ds, name, clusters)]
