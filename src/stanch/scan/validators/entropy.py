@@ -37,6 +37,7 @@ _PARAMETERS = re.compile(r"\b(?:def|fn|func|function)\s+\w+\s*\([^)]*\Z")
 _ASSIGNED = re.compile(r"[:=]\s*\Z")
 _QUOTES = ('"', "'", "`")
 _RESOURCE = re.compile(r"arn:[^\s\"']*\Z")
+_PORT = re.compile(rb"[0-9]{1,5}[?#]")
 _PIECE = re.compile(rb"[A-Z]?[a-z]+|[A-Z]+")
 _CLASSES = tuple(re.compile(pattern) for pattern in (rb"[a-z]", rb"[A-Z]", rb"[0-9]", rb"[^0-9A-Za-z]"))
 
@@ -133,6 +134,8 @@ def url_credentials(value: bytes, _left: str) -> Verdict:
     stands_for = (
         lowered == user.lower() or _PASSWORD_WORD.fullmatch(lowered.strip(b"[]()$")) or lowered[:1] in (b"[", b"$")
     )
+    if _PORT.match(secret):  # the host's own port, and what is asked of it
+        return REJECT
     named = not secret and not re.search(rb"[0-9]", user)  # a user alone, whose password is asked for
     if stands_for or named or b"[" in user or user[:1] == b"$":
         return REJECT
