@@ -38,6 +38,7 @@ _ASSIGNED = re.compile(r"[:=]\s*\Z")
 _QUOTES = ('"', "'", "`")
 _RESOURCE = re.compile(r"arn:[^\s\"']*\Z")
 _PORT = re.compile(rb"[0-9]{1,5}[?#]")
+_JOINED = re.compile(rb"[A-Za-z]{3,}[!#%^*~]{1,3}[A-Za-z]{3,}[!#%^*~]{0,3}")
 _PIECE = re.compile(rb"[A-Z]?[a-z]+|[A-Z]+")
 _CLASSES = tuple(re.compile(pattern) for pattern in (rb"[a-z]", rb"[A-Z]", rb"[0-9]", rb"[^0-9A-Za-z]"))
 
@@ -92,11 +93,16 @@ def assignment(value: bytes, left: str) -> Verdict:
 
 
 def short_secret(value: bytes, left: str) -> Verdict:
-    """Judge a short value assigned to a secret-like name: a digit and two more kinds of characters, no code."""
-    if len(value) < 6 or character_classes(value) < 2 or not re.search(rb"[0-9]", value) or UUID.fullmatch(value):
+    """Judge a short value assigned to a secret-like name: a digit and another kind of characters, no code.
+
+    Without a digit, words that a sign joins (``Correct!Horse``) are a finding of medium severity.
+    """
+    if len(value) < 6 or character_classes(value) < 2 or UUID.fullmatch(value):
         return REJECT
     if CODE.search(value) or IDENTIFIER.fullmatch(value) or names_no_secret(left):
         return REJECT
+    if not re.search(rb"[0-9]", value):
+        return _LESS if character_classes(value) > 2 and _JOINED.fullmatch(value) else REJECT
     bonus = 0.1 if character_classes(value) > 2 else 0.0
     return Verdict(Outcome.ABSTAIN, bonus=bonus, severity=Severity.MEDIUM if stands_in(value) else None)
 

@@ -7,7 +7,7 @@ import re
 import phonenumbers
 
 from stanch.scan.validators.checksum import IBAN_LENGTHS, luhn, mod97
-from stanch.scan.validators.verdict import ABSTAIN, MEDIUM, REJECT, Outcome, Verdict
+from stanch.scan.validators.verdict import ABSTAIN, REJECT, Outcome, Verdict
 from stanch.terms import Severity
 
 _RESERVED = re.compile(rb"(?:[@.]example\.(?:com|net|org)|\.(?:test|example|invalid|localhost))\Z", re.IGNORECASE)
@@ -15,7 +15,7 @@ _NOT_A_DOMAIN = frozenset({b"png", b"jpg", b"jpeg", b"gif", b"svg", b"webp", b"c
 _ROW = re.compile(r"\b(?:[0-9A-Fa-f]{4} )+\Z")
 _ROW_ABOVE = re.compile(r"\b(?:[0-9A-Fa-f]{4} ){4,}[0-9A-Fa-f]{4}\r?\n\Z")
 _HALF_HEX = re.compile(r"[0-9][A-Fa-f]|[A-Fa-f][0-9]")
-_GROUPED_CARD = re.compile(rb"[0-9]{4}([ -])[0-9]{4}\1[0-9]{4}\1[0-9]{1,7}|[0-9]{4}([ -])[0-9]{6}\2[0-9]{4,5}")
+_GROUPED_CARD = re.compile(rb"[0-9]{4}([ .-])[0-9]{4}\1[0-9]{4}\1[0-9]{1,7}|[0-9]{4}([ -])[0-9]{6}\2[0-9]{4,5}")
 _CALLED_CARD = re.compile(r"\b(?:card|cc|karte|tarjeta|carte|carta|kaart|cartao)\b[^0-9]{0,20}\Z", re.IGNORECASE)
 _CC = re.compile(r"\bcc(?:\W{0,3}(?:number|num|no|nr|is)\b)?\W{1,3}\Z", re.IGNORECASE)
 _CALLED_PHONE = re.compile(
@@ -143,7 +143,7 @@ def payment_card(value: bytes, left: str) -> Verdict:
     if b" " in value and _in_table(left):
         return REJECT
     for cut in _cuts(value, 1):
-        digits = re.sub(rb"[ -]", b"", cut)
+        digits = re.sub(rb"[ .-]", b"", cut)
         called = _CALLED_CARD.search(left) is not None and len(set(digits)) > 1
         if len(digits) >= 12 and (called or _issuer(digits)) and luhn(digits):
             grouped = _GROUPED_CARD.fullmatch(cut) is not None
@@ -160,7 +160,8 @@ def iban(value: bytes, _left: str) -> Verdict:
         return REJECT
     end = symbols[length - 1] + 1
     compact = bytes(value[place] for place in symbols[:length]).upper()
-    return Verdict(MEDIUM.outcome, part=(0, end)) if mod97(compact) == 1 else REJECT
+    small = value[:2].islower()  # more often something else
+    return Verdict(Outcome.WEAK if small else Outcome.MEDIUM, part=(0, end)) if mod97(compact) == 1 else REJECT
 
 
 def ip_address(value: bytes, _left: str) -> Verdict:
