@@ -76,13 +76,17 @@ def identity_number(value: bytes, _left: str) -> Verdict:
 
 
 def us_itin(value: bytes, _left: str) -> Verdict:
-    """Judge a US individual taxpayer number: 9xx and the groups 50-65, 70-88, 90-92, 94-99 (IRS)."""
+    """Judge a US individual taxpayer number: 9xx and the groups 50-65, 70-88, 90-92, 94-99 (IRS).
+
+    Without its dashes it needs a context.
+    """
     digits = _digits(value)
     group = int(digits[3:5])
     assigned = 50 <= group <= 65 or 70 <= group <= 88 or 90 <= group <= 92 or group >= 94
     if digits[:1] != b"9" or not assigned:
         return REJECT
-    return ABSTAIN if value.count(b"-") == 2 else _LESS
+    bound = digits[5:] in {b"0000", b"9999"}  # of a range that a text speaks of
+    return ABSTAIN if value.count(b"-") == 2 and not bound else _LESS
 
 
 def uk_nino(value: bytes, _left: str) -> Verdict:
