@@ -1,6 +1,7 @@
 """Words around a value: whole words only, and never those of a replacement label."""
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from stanch.scan.fold import SEPARATOR
@@ -72,6 +73,7 @@ def _is_word(text: bytes | bytearray, place: int) -> bool:
     return byte >= 0x80 or (byte != SEPARATOR and chr(byte).isalnum())
 
 
+@lru_cache(1024)
 def _endings(name: str) -> frozenset[str]:
     """Return what a name's last words are together, of one and of many: ``home_phones[0]`` is called ``phone``."""
     words = _JOINTS.split(_PLACE.sub("", name))

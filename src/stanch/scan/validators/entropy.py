@@ -86,13 +86,13 @@ def assignment(value: bytes, left: str) -> Verdict:
     """Judge a value assigned to a secret-like name: long, mixed, near its greatest entropy, no words, no UUID."""
     if len(value) < 16 or character_classes(value) < 2 or UUID.fullmatch(value) or WORDS.fullmatch(value):
         return REJECT
-    if _RESOURCE.search(left) or names_no_secret(left) or _ARTIFACT.fullmatch(value):
-        return REJECT
     hexadecimal = _HEX.fullmatch(value) is not None
     if CODE.search(value) or is_wordy(value) or _is_identifier(value, left) or (hexadecimal and len(value) < 24):
         return REJECT
     alphabet = 16 if hexadecimal else 64
-    if entropy(value) / math.log2(min(len(value), alphabet)) < 0.75:
+    if entropy(value) / math.log2(min(len(value), alphabet)) < 0.75 or _ARTIFACT.fullmatch(value):
+        return REJECT
+    if _RESOURCE.search(left) or names_no_secret(left):  # slow, so last
         return REJECT
     return _LESS if is_named_type(value) or stands_in(value) else ABSTAIN
 
