@@ -176,6 +176,23 @@ def phrase(body, _rng):
     return "", right, [right, wrong]
 
 
+def singaporean(body, _rng):
+    total = sum(int(digit) * factor for digit, factor in zip(body, (2, 7, 6, 5, 4, 3, 2), strict=True))
+    return f"S{body}", "ABCDEFGHIZJ"[10 - total % 11], "ABCDEFGHIZJ"
+
+
+def registrant(body, _rng):
+    digits = [*map(int, body[2:])]
+    return body, str((sum(digits[::2]) + 2 * sum(digits[1::2])) % 10), string.digits
+
+
+def business(body, _rng):
+    total = sum(int(digit) * factor for digit, factor in zip(body, range(3, 20, 2), strict=True))
+    # Two leading digits: ten times (the first - 1) and the second make the sum a multiple of 89.
+    fits = next((f"{a}{b}" for a in range(1, 10) for b in range(10) if (10 * (a - 1) + b + total) % 89 == 0), None)
+    return "??" + body, fits, [f"{number}" for number in range(10, 99)]
+
+
 # Kind: validator, context for the scanner, body (# digit, @ letter, x hex digit, * letter or digit), and what returns
 # the body as it is written (?? where the check goes in), the right check, and all checks of its form.
 KINDS = {
@@ -200,6 +217,10 @@ KINDS = {
     "au-tfn": ("au-tfn", "TFN ", "1#######", weights(1, 4, 3, 7, 5, 8, 6, 9)),
     "in-aadhaar": ("in-aadhaar", "aadhaar ", "5##########", indian),
     "ch-ahv": ("ch-ahv", "AHV ", "756#########", weights(*(1, 3) * 6, modulus=10, sign=-1)),
+    "sg-nric": ("sg-nric", "", "#######", singaporean),
+    "us-dea-number": ("us-dea", "DEA number ", "B@######", registrant),
+    "au-business-number": ("au-abn", "ABN ", "#########", business),
+    "it-partita-iva": ("it-partita-iva", "partita IVA ", "1#########", with_luhn),
     "vehicle-vin": ("vin", "VIN ", "1@@@@###??@@######", vehicle),
     "age-secret-key": ("age-secret-key", "", "", age_key),
     "imei": ("imei", "imei ", "35############", with_luhn),

@@ -78,6 +78,8 @@ def test_examples_of_one_kind_are_no_high_finding_of_another(scanner, rule):
         ("severity: high", "severity: awful", "not a rule pack"),
         ("left: '[0-9A-Za-z_]'", "left: 'abc'", "byte set"),
         ("cont: '[0-9a-z]'", "hold: 'run:[a-z]:1'", "before"),
+        ("cont: '[0-9a-z]'", "hold: 'run:[a-v_]:4'", "stand in the anchor"),
+        ("cont: '[0-9a-z]'", "hold: 'run:[a-v_]:4:[a-v]'", "stand in the anchor"),
         ("cont: '[0-9a-z]'", "hold: 'forever'", "hold"),
         ("cont: '[0-9a-z]'", "colour: red", "not a rule pack"),
         ("    version: 1\n", "", "not a rule pack"),
@@ -94,6 +96,16 @@ def test_malformed_packs_are_refused(tmp_path, old, new, message):
     assert message in caught.value.what
     assert str(path) in caught.value.what
     assert lint_pack(path)[0].rule in {"", "widget"}
+
+
+@pytest.mark.parametrize("rule", [rule for rule in load_pack() if rule.trail], ids=lambda rule: rule.id)
+def test_a_rule_that_waits_for_the_byte_behind_releases_nothing_of_a_value(rule):
+    alone = Scanner(Policy(recognisers=(rule,)))
+    for number, template in enumerate(rule.examples):
+        text = ExampleMaker(f"{rule.id}/{number}").fill(template) + " end"
+        session = alone.open_stream()
+        released = "".join(session.feed(character).text for character in text) + session.finish().text
+        assert released == alone.replace(text).text
 
 
 def test_two_rules_of_one_id_are_refused():

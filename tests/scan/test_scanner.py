@@ -73,6 +73,24 @@ def test_a_word_cut_by_the_context_window_does_not_count(scanner):
         assert kinds(scanner, "discard " + "." * padding + " " + number) == []
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "kind"),
+    [
+        ("ssn", "536228745", "us-ssn"),
+        ("ssn[0]", "536228745", "us-ssn"),
+        ("rows[3].patientSSN", "536228745", "us-ssn"),
+        ("patient_ssns[2]", "536228745", "us-ssn"),
+        ("home_phone", "2025550143", "phone"),
+        ("homePhones[1]", "2025550143", "phone"),
+        ("vin", "WVWZZZ1JZXW000001", "vehicle-vin"),
+    ],
+)
+def test_a_field_is_known_by_its_last_words(scanner, field, value, kind):
+    assert kinds(scanner, value, location=Location("1", field)) == [kind]
+    assert kinds(scanner, value, location=Location("1", f"{field}.note")) == []
+    assert kinds(scanner, value, location=Location("1", f"{field}Hash")) == []
+
+
 def test_fields_and_json_keys_count(scanner):
     number = "4539148803436467"
     assert kinds(scanner, f'{{"card_number": "{number}"}}') == ["payment-card"]

@@ -28,12 +28,15 @@ class AnchorShape:
         shortest: Its least width in bytes; ``longest`` is its greatest.
         literals: The strings it stands for, if they can be listed.
         mirrored: An expression of the mirrored strings: classes of ``\xhh``, groups and quantifiers.
+        members: The bytes that may stand in it; ``inner`` those that may stand before another of them.
     """
 
     shortest: int
     longest: int
     literals: tuple[bytes, ...] | None
     mirrored: bytes
+    members: frozenset[int]
+    inner: frozenset[int]
 
 
 def parse_byte_set(text: str) -> bytes:
@@ -106,11 +109,13 @@ def _alternatives(text: str, whole: str) -> tuple[AnchorShape, str]:
     if len(shapes) == 1:
         return shapes[0], text
     mirrored = b"(?:" + b"|".join(shape.mirrored for shape in shapes) + b")"
-    return AnchorShape(min(s.shortest for s in shapes), max(s.longest for s in shapes), literals, mirrored), text
+    members, inner = (frozenset[int]().union(*sets) for sets in zip(*((s.members, s.inner) for s in shapes), strict=True))
+    shortest, longest = min(shape.shortest for shape in shapes), max(shape.longest for shape in shapes)
+    return AnchorShape(shortest, longest, literals, mirrored, members, inner), text
 
 
 def _sequence(text: str, whole: str) -> tuple[AnchorShape, str]:
-    shape = AnchorShape(0, 0, (b"",), b"")
+    shape = AnchorShape(0, 0, (b"",), b"", frozenset(), frozenset())
     while text and text[0] not in "|)":
         atom, text = _atom(text, whole)
         match = _QUANTIFIER.match(text)
@@ -151,7 +156,8 @@ def _atom(text: str, whole: str) -> tuple[AnchorShape, str]:
 
 def _members(members: bytes) -> AnchorShape:
     literals = tuple(bytes([byte]) for byte in members) if len(members) <= 16 else None
-    return AnchorShape(1, 1, literals, b"[" + b"".join(b"\\x%02x" % b for b in members) + b"]")
+    mirrored = b"[" + b"".join(b"\\x%02x" % byte for byte in members) + b"]"
+    return AnchorShape(1, 1, literals, mirrored, frozenset(members), frozenset())
 
 
 def _join(left: AnchorShape, right: AnchorShape) -> AnchorShape:
@@ -159,7 +165,10 @@ def _join(left: AnchorShape, right: AnchorShape) -> AnchorShape:
     if left.literals is not None and right.literals is not None:
         literals = _limited(a + b for a, b in itertools.product(left.literals, right.literals))
     shortest, longest = left.shortest + right.shortest, left.longest + right.longest
-    return AnchorShape(shortest, longest, literals, right.mirrored + left.mirrored)
+    inner = (left.members if right.longest else left.inner) | right.inner
+    return AnchorShape(
+        shortest, longest, literals, right.mirrored + left.mirrored, left.members | right.members, inner
+    )
 
 
 def _repeat(atom: AnchorShape, low: int, high: int) -> AnchorShape:
@@ -168,7 +177,8 @@ def _repeat(atom: AnchorShape, low: int, high: int) -> AnchorShape:
         counts = (itertools.product(atom.literals, repeat=count) for count in range(low, high + 1))
         literals = _limited(b"".join(parts) for parts in itertools.chain.from_iterable(counts))
     mirrored = b"(?:%b){%d,%d}" % (atom.mirrored, low, high)
-    return AnchorShape(atom.shortest * low, atom.longest * high, literals, mirrored)
+    inner = atom.members if high > 1 else atom.inner
+    return AnchorShape(atom.shortest * low, atom.longest * high, literals, mirrored, atom.members, inner)
 
 
 def _limited(literals: Iterable[bytes]) -> tuple[bytes, ...] | None:

@@ -12,6 +12,7 @@ from stanch.scan.fold import fold_text
 
 _DIGITS_ONLY = frozenset(
     [
+        "au-business-number",
         "au-tfn",
         "bank-account-number",
         "be-national-number",
@@ -23,6 +24,7 @@ _DIGITS_ONLY = frozenset(
         "de-tax-id",
         "imei",
         "in-aadhaar",
+        "it-partita-iva",
         "nl-bsn",
         "payment-card",
         "pl-pesel",
@@ -47,8 +49,12 @@ _COMPACT = frozenset(
         "it-codice-fiscale",
         "license-plate",
         "mac-address",
+        "mx-rfc",
         "passport-number",
+        "sg-nric",
         "uk-nino",
+        "us-dea-number",
+        "us-mbi",
         "vehicle-vin",
     ]
 )

@@ -1,6 +1,7 @@
 """Words around a value: whole words only, and never those of a replacement label."""
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from stanch.scan.fold import SEPARATOR
@@ -14,10 +15,11 @@ _CUT = re.compile(r"\A[^\W_]+")
 LABEL = re.compile(r"<[A-Z][A-Z0-9-]*(?:[:_][A-Za-z0-9]+)?>|\A[A-Z0-9-]*(?:[:_][A-Za-z0-9]+)?>")
 _KEY = re.compile(r"([A-Za-z0-9_.-]{1,64})[\"']?\s{0,3}(?:=>|:=|=|:)\s{0,3}[\"']?\Z")
 _KEY_SIGNS, _AFTER_KEY = frozenset("=:>"), " \t\n\r\f\v\"'"
-_JOINTS = re.compile(r"[_.\-\s]")
+_JOINTS = re.compile(r"[_.\-\s]+|(?<=[a-z0-9])(?=[A-Z])")
+_PLACE = re.compile(r"(?:\[[0-9]*\])+\Z")
 
 _NONE = Context()
-_NEAR, _FIELD, _NEVER = 0.35, 0.25, -0.45
+_NEAR, _FIELD, _NEVER = 0.35, 0.35, -0.45
 
 
 class Surroundings(NamedTuple):
@@ -51,7 +53,7 @@ class Surroundings(NamedTuple):
             score, reasons = score + _NEAR, [*reasons, "context word"]
         # The expression is slow to fail, and it can only match where such a sign stands.
         key = _KEY.search(self.left) if self.left.rstrip(_AFTER_KEY)[-1:] in _KEY_SIGNS else None
-        names = {_plain(name) for name in (self.field.rpartition(".")[2], key[1] if key else "")}
+        names = _endings(self.field) | (_endings(key[1]) if key else frozenset())
         if names & context.fields:
             score, reasons = score + _FIELD, [*reasons, "field name"]
         if never < near or names & context.never:
@@ -71,5 +73,9 @@ def _is_word(text: bytes | bytearray, place: int) -> bool:
     return byte >= 0x80 or (byte != SEPARATOR and chr(byte).isalnum())
 
 
-def _plain(name: str) -> str:
-    return _JOINTS.sub("", name).casefold()
+@lru_cache(1024)
+def _endings(name: str) -> frozenset[str]:
+    """Return what a name's last words are together, of one and of many: ``home_phones[0]`` is called ``phone``."""
+    words = _JOINTS.split(_PLACE.sub("", name))
+    endings = {"".join(words[first:]).casefold() for first in range(len(words))}
+    return frozenset(endings | {ending.removesuffix("s") for ending in endings})

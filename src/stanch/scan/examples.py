@@ -31,6 +31,7 @@ _ALPHABETS = {
     "b64url": _DIGITS + _UPPER + _UPPER.lower() + "-_",
 }
 _VALID = {
+    "abn": ("au-abn", "## ### ### ###"),
     "aadhaar": ("in-aadhaar", "2### #### ####"),
     "aba": ("aba-routing", "0########"),
     "ahv": ("ch-ahv", "756.####.####.##"),
@@ -39,6 +40,7 @@ _VALID = {
     "cf": ("it-codice-fiscale", "@@@@@@##A##@###@"),
     "cnpj": ("br-cnpj", "##.###.###/0001-##"),
     "cpf": ("br-cpf", "###.###.###-##"),
+    "dea": ("us-dea", "B@#######"),
     "detax": ("de-tax-id", "## ### ### ###"),
     "dni": ("es-dni", "########@"),
     "hetu": ("fi-hetu", "1#0#7#-###@"),
@@ -48,7 +50,9 @@ _VALID = {
     "nie": ("es-dni", "X#######@"),
     "nino": ("uk-nino", "@@######C"),
     "nir": ("fr-nir", "1 8# 0# 75 ### ### ##"),
+    "nric": ("sg-nric", "S#######@"),
     "pesel": ("pl-pesel", "8#0#2######"),
+    "piva": ("it-partita-iva", "###########"),
     "pnr": ("se-personnummer", "8#0#2#-####"),
     "sin": ("ca-sin", "### ### ###"),
     "tfn": ("au-tfn", "### ### ###"),

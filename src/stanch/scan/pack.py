@@ -17,7 +17,7 @@ import yaml
 from stanch.crypto import canonical_json
 from stanch.errors import InvalidInput
 from stanch.scan.anchor import parse_anchor, parse_byte_set
-from stanch.scan.hold import LiteralHold, RunHold, SwallowHold, parse_hold
+from stanch.scan.hold import HeadedHold, LiteralHold, RunHold, SwallowHold, parse_hold
 from stanch.scan.recogniser import Context, Recogniser, Source
 from stanch.terms import Digest, JsonValue, Severity
 
@@ -249,11 +249,18 @@ def _check_limits(rule: Recogniser) -> None:
             raise InvalidInput("the anchor stands for too many strings to hold them as literals", next_step="use run:")
         if rule.before != shape.longest:
             raise InvalidInput(f"before: expected {shape.longest}, the longest literal, found {rule.before}")
-    elif isinstance(rule.hold, RunHold):
+    elif isinstance(rule.hold, RunHold | HeadedHold):
         # A byte behind the anchor decides when the value's last byte has been held already.
         most = rule.hold.longest + (0 if rule.trail else 1)
         if rule.before > most:
             raise InvalidInput(f"before: expected at most {most} for what is held, found {rule.before}")
+        waiting = bytes(shape.members if rule.trail else shape.inner)
+        if released := set(waiting + waiting.swapcase() if rule.caseless else waiting) - set(rule.hold.members):
+            raise InvalidInput(
+                f"hold: the byte {bytes([min(released)])!r} may stand in the anchor and not in the run",
+                why="a stream would release what stands before it, and find the value then",
+                next_step="add it to the set of the run",
+            )
 
 
 def pack_digest(rules: tuple[Recogniser, ...]) -> Digest:

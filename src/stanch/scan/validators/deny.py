@@ -12,6 +12,9 @@ _PUBLISHED = frozenset(
         *b"2yotnfzfejr1zcsicmwpaa tgzv3jokf0xg5qx2tlkwia gx1fbat3bv splxlobezqqyby6wxsbia mf_9.b5f-4.1jqm".split(),
         *b"sdf0o9823sjdfsdf 2kjshdfp92i34asdasd kjerht2309uf lsdajfh923874".split(),
         *b"byt5cmsgcbgudfhobymefcx6bsw%3d djosjkdkjsd8743243%2fjdk33kly%3d".split(),
+        # RFC 6749 and 7009: the client's credentials in base64, and a token
+        *b"czzcagrsa3f0mzpnwdfmqmf0m2jw 45ghiukldjahdnhzdauz".split(),
+        b"457-55-5462",  # printed in the advertisements of an identity protection company
         b"078-05-1120",  # printed on a wallet insert in 1938, never valid since
         b"219-09-9999",  # used in an advertisement of the Social Security Board
     }

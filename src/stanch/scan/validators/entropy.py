@@ -30,13 +30,17 @@ _ARTIFACT = re.compile(
     rb"[a-z][a-z0-9]*(?:[-_.][a-z0-9]+)*[-_][0-9]+(?:\.[0-9]+)+.*|urn:.*|/?[a-z0-9._-]+(?:/[a-z0-9._-]+){2,}/?|[A-Z]+(?:-[A-Z0-9]+){2,}"
 )
 _LESS = Verdict(Outcome.ABSTAIN, severity=Severity.MEDIUM)
+_GUESSED, _FEW = 4, 3
 _NAME = re.compile(rb"[A-Za-z_$][A-Za-z0-9_$]*(?:\.[A-Za-z_$][A-Za-z0-9_$]*)*")
 _JOINT = re.compile(rb"[._]|[a-z0-9][A-Z]")
 _DIGITS = re.compile(rb"[0-9]+")
+_CAPITALISED = re.compile(rb"[A-Z][a-z]{2,}")
 _PARAMETERS = re.compile(r"\b(?:def|fn|func|function)\s+\w+\s*\([^)]*\Z")
 _ASSIGNED = re.compile(r"[:=]\s*\Z")
 _QUOTES = ('"', "'", "`")
 _RESOURCE = re.compile(r"arn:[^\s\"']*\Z")
+_PORT = re.compile(rb"[0-9]{1,5}[?#]")
+_JOINED = re.compile(rb"[A-Za-z]{3,}[!#%^*~]{1,3}[A-Za-z]{3,}[!#%^*~]{0,3}")
 _PIECE = re.compile(rb"[A-Z]?[a-z]+|[A-Z]+")
 _CLASSES = tuple(re.compile(pattern) for pattern in (rb"[a-z]", rb"[A-Z]", rb"[0-9]", rb"[^0-9A-Za-z]"))
 
@@ -59,6 +63,9 @@ def is_wordy(value: bytes) -> bool:
 
 def is_named_type(value: bytes) -> bool:
     """Tell whether the value is made as the names of types are: capitalised words, with a few digits behind them."""
+    pieces = _PIECE.findall(value)
+    if len(_CAPITALISED.findall(value)) > 1 and _NAME.fullmatch(value) and len(_DIGITS.findall(value)) <= _FEW:
+        return sum(map(len, pieces)) >= 3 * len(pieces)  # Qwen2_5OmniToken2WavModel
     return _TYPE.fullmatch(value) is not None and len(_DIGITS.findall(value)) <= 2 and is_wordy(_DIGITS.sub(b"", value))
 
 
@@ -79,23 +86,28 @@ def assignment(value: bytes, left: str) -> Verdict:
     """Judge a value assigned to a secret-like name: long, mixed, near its greatest entropy, no words, no UUID."""
     if len(value) < 16 or character_classes(value) < 2 or UUID.fullmatch(value) or WORDS.fullmatch(value):
         return REJECT
-    if _RESOURCE.search(left) or names_no_secret(left) or _ARTIFACT.fullmatch(value):
-        return REJECT
     hexadecimal = _HEX.fullmatch(value) is not None
     if CODE.search(value) or is_wordy(value) or _is_identifier(value, left) or (hexadecimal and len(value) < 24):
         return REJECT
     alphabet = 16 if hexadecimal else 64
-    if entropy(value) / math.log2(min(len(value), alphabet)) < 0.75:
+    if entropy(value) / math.log2(min(len(value), alphabet)) < 0.75 or _ARTIFACT.fullmatch(value):
+        return REJECT
+    if _RESOURCE.search(left) or names_no_secret(left):  # slow, so last
         return REJECT
     return _LESS if is_named_type(value) or stands_in(value) else ABSTAIN
 
 
 def short_secret(value: bytes, left: str) -> Verdict:
-    """Judge a short value assigned to a secret-like name: a digit and two more kinds of characters, no code."""
-    if len(value) < 6 or character_classes(value) < 2 or not re.search(rb"[0-9]", value) or UUID.fullmatch(value):
+    """Judge a short value assigned to a secret-like name: a digit and another kind of characters, no code.
+
+    Without a digit, words that a sign joins (``Correct!Horse``) are a finding of medium severity.
+    """
+    if len(value) < 6 or character_classes(value) < 2 or UUID.fullmatch(value):
         return REJECT
     if CODE.search(value) or IDENTIFIER.fullmatch(value) or names_no_secret(left):
         return REJECT
+    if not re.search(rb"[0-9]", value):
+        return _LESS if character_classes(value) > 2 and _JOINED.fullmatch(value) else REJECT
     bonus = 0.1 if character_classes(value) > 2 else 0.0
     return Verdict(Outcome.ABSTAIN, bonus=bonus, severity=Severity.MEDIUM if stands_in(value) else None)
 
@@ -127,13 +139,18 @@ def netrc_password(value: bytes, _left: str) -> Verdict:
 
 
 def url_credentials(value: bytes, _left: str) -> Verdict:
-    """Judge ``user:password`` in a URL: a user's own name, or a word for a password, is no password."""
+    """Judge ``user:password`` in a URL: a user's own name, or a word for a password, is no password.
+
+    Three characters, or digits alone, are what documentation has: a finding of medium severity.
+    """
     user, _, secret = value.replace(b'"', b"").replace(b"'", b"").partition(b":")
     lowered = secret.lower()
     stands_for = (
         lowered == user.lower() or _PASSWORD_WORD.fullmatch(lowered.strip(b"[]()$")) or lowered[:1] in (b"[", b"$")
     )
+    if _PORT.match(secret):  # the host's own port, and what is asked of it
+        return REJECT
     named = not secret and not re.search(rb"[0-9]", user)  # a user alone, whose password is asked for
     if stands_for or named or b"[" in user or user[:1] == b"$":
         return REJECT
-    return _LESS if stands_in(secret) else ABSTAIN
+    return _LESS if stands_in(secret) or len(secret) < _GUESSED or secret.isdigit() else ABSTAIN

@@ -57,9 +57,9 @@ def quoted_secret(value: bytes, left: str) -> Verdict:
     Small letters are a password where they are a phrase or no ordinary word; a text for readers (``enter your
     password``) and the words of programs are none.
     """
-    name = label(left)
-    if names_no_secret(left) or _PLACE.fullmatch(value) or _NO_VALUE.fullmatch(value) or _EXPRESSION.search(value):
+    if _PLACE.fullmatch(value) or _NO_VALUE.fullmatch(value) or _EXPRESSION.search(value) or names_no_secret(left):
         return REJECT
+    name = label(left)
     if UUID.fullmatch(value):
         return ABSTAIN if _KEYED.search(name) else REJECT
     if _SAID.fullmatch(value):
@@ -105,7 +105,7 @@ def strong_password(value: bytes, left: str) -> Verdict:
 def unpaired_secret(value: bytes, left: str) -> Verdict:
     """Judge an unquoted value with signs: a bracket that closes what none has opened shows that it is no code."""
     bare = value.rstrip(_TAIL)
-    if names_no_secret(left) or len(bare) < _LONG or len(set(_SIGN.findall(bare))) < 2 or bare.isascii() is False:
+    if len(bare) < _LONG or len(set(_SIGN.findall(bare))) < 2 or not bare.isascii() or names_no_secret(left):
         return REJECT
     opened: list[int] = []
     for byte in bare:
@@ -126,9 +126,9 @@ def secret_manifest(value: bytes, _left: str) -> Verdict:
 
 def provider_key(value: bytes, left: str) -> Verdict:
     """Judge a value behind a provider's name: a UUID, or what looks random."""
-    if names_no_secret(left):
-        return REJECT
-    return ABSTAIN if UUID.fullmatch(value) else assignment(value, left)
+    if UUID.fullmatch(value):
+        return REJECT if names_no_secret(left) else ABSTAIN
+    return assignment(value, left)
 
 
 def _is_phrase(value: bytes) -> bool:

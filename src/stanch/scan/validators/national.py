@@ -22,6 +22,8 @@ _TFN = re.compile(r"\b(?i:tax[ _-]?file)" + _SAID)
 _SSN = re.compile(rb"[0-9]{3}([ .-]?)[0-9]{2}\1[0-9]{4}")
 _YEAR = re.compile(rb"(?:19|20)[0-9]{2}")
 _FEWEST = 4
+_LESS = Verdict(Outcome.ABSTAIN, bonus=-0.3)
+_NRIC_LETTERS = {b"S": b"JZIHGFEDCBA", b"F": b"XWUTRQPNMLK", b"M": b"XWUTRQPNJLK"}
 _NINO_NEVER = frozenset({b"BG", b"GB", b"KN", b"NK", b"NT", b"TN", b"ZZ"})
 
 
@@ -74,18 +76,26 @@ def identity_number(value: bytes, _left: str) -> Verdict:
 
 
 def us_itin(value: bytes, _left: str) -> Verdict:
-    """Judge a US individual taxpayer number: 9xx and the groups 50-65, 70-88, 90-92, 94-99 (IRS)."""
+    """Judge a US individual taxpayer number: 9xx and the groups 50-65, 70-88, 90-92, 94-99 (IRS).
+
+    Without its dashes it needs a context.
+    """
     digits = _digits(value)
     group = int(digits[3:5])
     assigned = 50 <= group <= 65 or 70 <= group <= 88 or 90 <= group <= 92 or group >= 94
-    return ABSTAIN if digits[:1] == b"9" and assigned else REJECT
+    if digits[:1] != b"9" or not assigned:
+        return REJECT
+    bound = digits[5:] in {b"0000", b"9999"}  # of a range that a text speaks of
+    return ABSTAIN if value.count(b"-") == 2 and not bound else _LESS
 
 
 def uk_nino(value: bytes, _left: str) -> Verdict:
-    """Judge a UK national insurance number by its prefix letters (HMRC, NIM39110)."""
+    """Judge a UK national insurance number by its prefix letters (HMRC, NIM39110); small letters need a context."""
     prefix = _symbols(value)[:2]
     never = prefix[:1] in b"DFIQUV" or prefix[1:] in b"DFIQUVO" or prefix in _NINO_NEVER
-    return REJECT if never else ABSTAIN
+    if never:
+        return REJECT
+    return ABSTAIN if value == value.upper() else _LESS
 
 
 def uk_nhs(value: bytes, _left: str) -> Verdict:
@@ -114,10 +124,15 @@ def fr_nir(value: bytes, _left: str) -> Verdict:
 
 
 def es_dni(value: bytes, _left: str) -> Verdict:
-    """Judge a Spanish DNI or NIE: the letter is the number modulo 23 (Real Decreto 1553/2005)."""
+    """Judge a Spanish DNI or NIE: the letter is the number modulo 23 (Real Decreto 1553/2005).
+
+    Behind a small letter the number is more often something else.
+    """
     symbols = _symbols(value)
     number = symbols[:-1].translate(bytes.maketrans(b"XYZ", b"012"))
-    return MEDIUM if symbols[-1] == _DNI_LETTERS[int(number) % 23] else REJECT
+    if symbols[-1] != _DNI_LETTERS[int(number) % 23]:
+        return REJECT
+    return MEDIUM if value == value.upper() else WEAK
 
 
 def it_codice_fiscale(value: bytes, _left: str) -> Verdict:
@@ -238,3 +253,44 @@ def aba_routing(value: bytes, _left: str) -> Verdict:
     pair = int(value[:2])
     assigned = pair <= 12 or 21 <= pair <= 32 or 61 <= pair <= 72 or pair == 80
     return WEAK if assigned and int(value) and weighted(value, (3, 7, 1) * 3) % 10 == 0 else REJECT
+
+
+def us_mbi(value: bytes, _left: str) -> Verdict:
+    """Judge a Medicare beneficiary identifier, which has no check digit: written with its dashes it needs no context."""
+    return Verdict(Outcome.ABSTAIN, bonus=0.25) if value.count(b"-") == 2 else ABSTAIN
+
+
+def us_dea(value: bytes, _left: str) -> Verdict:
+    """Judge a registration number of the Drug Enforcement Administration by its check digit."""
+    digits = _digits(value[2:])
+    return ABSTAIN if weighted(digits[:6], (1, 2) * 3) % 10 == digits[6] - 48 else REJECT
+
+
+def sg_nric(value: bytes, _left: str) -> Verdict:
+    """Judge a Singapore NRIC or FIN by its letter; that of the series M is not published."""
+    series = {b"T": b"S", b"G": b"F"}.get(value[:1], value[:1])
+    added = {b"T": 4, b"G": 4, b"M": 3}.get(value[:1], 0)
+    letter = _NRIC_LETTERS[series][(weighted(value[1:8], (2, 7, 6, 5, 4, 3, 2)) + added) % 11]
+    if letter == value[8]:
+        return MEDIUM
+    return ABSTAIN if series == b"M" else REJECT
+
+
+def au_abn(value: bytes, _left: str) -> Verdict:
+    """Judge an Australian business number (11 digits, modulus 89) or company number (9 digits, modulus 10)."""
+    digits = _digits(value)
+    if len(digits) == 9:
+        return ABSTAIN if -weighted(digits[:8], range(8, 0, -1)) % 10 == digits[8] - 48 else REJECT
+    total = weighted(digits, (10, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19)) - 10  # the first digit counts one less
+    return ABSTAIN if total % 89 == 0 else REJECT
+
+
+def it_partita_iva(value: bytes, _left: str) -> Verdict:
+    """Judge an Italian VAT number: Luhn over eleven digits."""
+    return ABSTAIN if luhn(value) and int(value) else REJECT
+
+
+def mx_rfc(value: bytes, _left: str) -> Verdict:
+    """Judge a Mexican tax code by the date in it: of birth, or of a company's founding."""
+    year, month, day = (int(pair) for pair in re.findall(rb"[0-9]{2}", re.sub(rb"\A[^0-9]*", b"", value))[:3])
+    return ABSTAIN if any(_is_date(century + year, month, day) for century in (1900, 2000)) else REJECT

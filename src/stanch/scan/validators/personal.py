@@ -7,7 +7,7 @@ import re
 import phonenumbers
 
 from stanch.scan.validators.checksum import IBAN_LENGTHS, luhn, mod97
-from stanch.scan.validators.verdict import ABSTAIN, MEDIUM, REJECT, Outcome, Verdict
+from stanch.scan.validators.verdict import ABSTAIN, REJECT, Outcome, Verdict
 from stanch.terms import Severity
 
 _RESERVED = re.compile(rb"(?:[@.]example\.(?:com|net|org)|\.(?:test|example|invalid|localhost))\Z", re.IGNORECASE)
@@ -15,7 +15,7 @@ _NOT_A_DOMAIN = frozenset({b"png", b"jpg", b"jpeg", b"gif", b"svg", b"webp", b"c
 _ROW = re.compile(r"\b(?:[0-9A-Fa-f]{4} )+\Z")
 _ROW_ABOVE = re.compile(r"\b(?:[0-9A-Fa-f]{4} ){4,}[0-9A-Fa-f]{4}\r?\n\Z")
 _HALF_HEX = re.compile(r"[0-9][A-Fa-f]|[A-Fa-f][0-9]")
-_GROUPED_CARD = re.compile(rb"[0-9]{4}([ -])[0-9]{4}\1[0-9]{4}\1[0-9]{1,7}|[0-9]{4}([ -])[0-9]{6}\2[0-9]{4,5}")
+_GROUPED_CARD = re.compile(rb"[0-9]{4}([ .-])[0-9]{4}\1[0-9]{4}\1[0-9]{1,7}|[0-9]{4}([ -])[0-9]{6}\2[0-9]{4,5}")
 _CALLED_CARD = re.compile(r"\b(?:card|cc|karte|tarjeta|carte|carta|kaart|cartao)\b[^0-9]{0,20}\Z", re.IGNORECASE)
 _CC = re.compile(r"\bcc(?:\W{0,3}(?:number|num|no|nr|is)\b)?\W{1,3}\Z", re.IGNORECASE)
 _CALLED_PHONE = re.compile(
@@ -37,6 +37,22 @@ _ATTRIBUTE = re.compile(
 )
 _ORDINARY_USERS = frozenset({b"user_name", b"user_id", b"username1", b"user1", b"user_login", b"log_in", b"sign_in"})
 _DECIMAL = re.compile(rb"\+[0-9]{1,3}\.[0-9]{4,}")
+_LABEL_END = re.compile(r"[:=][\s\"']*\Z")
+_LIVES = re.compile(r"(?:liv(?:es?|ing) at|moved to|address is) \Z", re.IGNORECASE)
+_SPOKEN_STREET = re.compile(
+    r"\b[0-9]{1,5}[a-z]? (?:[\w'.-]+ ){1,3}(?:street|avenue|road|boulevard|terrace|lane|drive|court|square|crescent|way)\b"
+)
+_STREET = re.compile(
+    r"\b(?:Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Drive|Dr|Court|Ct|Place|Square|Terrace|Parkway|Highway|Hwy"
+    r"|Crescent|Close|Gardens|Apt|Apartment|Suite|Flat|Am|An der|Auf der|Im|Unter den)\b"
+    r"|(?:stra(?:ss|\u00df)e|[Ss]tr\.|weg|allee|platz|gasse|damm|ufer|straat|gracht|laan|plein|kade)\b"
+    r"|\b(?:[Rr]ue|[Aa]venue|[Bb]oulevard|[Cc]hemin|[Ii]mpasse|[Qq]uai|[Cc]alle|[Aa]venida|[Pp]laza|[Pp]aseo|[Vv]ia|[Vv]iale"
+    r"|[Cc]orso|[Pp]iazza|[Rr]ua|[Tt]ravessa|[Uu]l\.|[Uu]lica) (?:[a-z]{1,5}[ '])*[A-Z]"
+)
+_POSTCODE = re.compile(
+    r"\b(?:[A-Z]{1,2}[0-9][0-9A-Z]? ?[0-9][A-Z]{2}|[A-Z]{2} [0-9]{5}(?:-[0-9]{4})?|[0-9]{4,5} [A-Z][a-z]+|[0-9]{4} ?[A-Z]{2}"
+    r"|[0-9]{2}-[0-9]{3} [A-Z])\b"
+)
 _REGIONS = ("US", "GB", "DE", "FR", "ES", "IT", "NL", "PT")
 _MONTHS = {
     name: month
@@ -127,7 +143,7 @@ def payment_card(value: bytes, left: str) -> Verdict:
     if b" " in value and _in_table(left):
         return REJECT
     for cut in _cuts(value, 1):
-        digits = re.sub(rb"[ -]", b"", cut)
+        digits = re.sub(rb"[ .-]", b"", cut)
         called = _CALLED_CARD.search(left) is not None and len(set(digits)) > 1
         if len(digits) >= 12 and (called or _issuer(digits)) and luhn(digits):
             grouped = _GROUPED_CARD.fullmatch(cut) is not None
@@ -144,7 +160,8 @@ def iban(value: bytes, _left: str) -> Verdict:
         return REJECT
     end = symbols[length - 1] + 1
     compact = bytes(value[place] for place in symbols[:length]).upper()
-    return Verdict(MEDIUM.outcome, part=(0, end)) if mod97(compact) == 1 else REJECT
+    small = value[:2].islower()  # more often something else
+    return Verdict(Outcome.WEAK if small else Outcome.MEDIUM, part=(0, end)) if mod97(compact) == 1 else REJECT
 
 
 def ip_address(value: bytes, _left: str) -> Verdict:
@@ -214,10 +231,18 @@ def customer_number(value: bytes, _left: str) -> Verdict:
     return ABSTAIN if sum(48 <= byte <= 57 for byte in value) >= 4 else REJECT
 
 
-def address_line(value: bytes, _left: str) -> Verdict:
-    """Judge what stands behind a label such as ``Address:``: a number of a house and a word of letters."""
+def address_line(value: bytes, left: str) -> Verdict:
+    """Judge what stands behind a label such as ``Address:``: a number of a house and a word of letters.
+
+    Where only a space follows the label, which is a verb as well (``address 3 issues``), the value must name a street
+    or hold a postcode.
+    """
     house = re.search(rb"(?<![0-9])[0-9]{1,5}(?![0-9])", value)
-    return ABSTAIN if house and re.search(rb"[A-Za-z]{3}", value) and value[:2].lower() != b"0x" else REJECT
+    if not house or not re.search(rb"[A-Za-z]{3}", value) or value[:2].lower() == b"0x":
+        return REJECT
+    spoken = value.decode("utf-8", "ignore")
+    named = _LABEL_END.search(left) or _STREET.search(spoken) or _POSTCODE.search(spoken)
+    return ABSTAIN if named or (_LIVES.search(left) and _SPOKEN_STREET.search(spoken)) else REJECT
 
 
 def mixed_code(value: bytes, _left: str) -> Verdict:
