@@ -109,7 +109,9 @@ def _alternatives(text: str, whole: str) -> tuple[AnchorShape, str]:
     if len(shapes) == 1:
         return shapes[0], text
     mirrored = b"(?:" + b"|".join(shape.mirrored for shape in shapes) + b")"
-    members, inner = (frozenset[int]().union(*sets) for sets in zip(*((s.members, s.inner) for s in shapes), strict=True))
+    members, inner = (
+        frozenset[int]().union(*sets) for sets in zip(*((s.members, s.inner) for s in shapes), strict=True)
+    )
     shortest, longest = min(shape.shortest for shape in shapes), max(shape.longest for shape in shapes)
     return AnchorShape(shortest, longest, literals, mirrored, members, inner), text
 
@@ -166,9 +168,7 @@ def _join(left: AnchorShape, right: AnchorShape) -> AnchorShape:
         literals = _limited(a + b for a, b in itertools.product(left.literals, right.literals))
     shortest, longest = left.shortest + right.shortest, left.longest + right.longest
     inner = (left.members if right.longest else left.inner) | right.inner
-    return AnchorShape(
-        shortest, longest, literals, right.mirrored + left.mirrored, left.members | right.members, inner
-    )
+    return AnchorShape(shortest, longest, literals, right.mirrored + left.mirrored, left.members | right.members, inner)
 
 
 def _repeat(atom: AnchorShape, low: int, high: int) -> AnchorShape:

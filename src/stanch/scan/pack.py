@@ -254,13 +254,17 @@ def _check_limits(rule: Recogniser) -> None:
         most = rule.hold.longest + (0 if rule.trail else 1)
         if rule.before > most:
             raise InvalidInput(f"before: expected at most {most} for what is held, found {rule.before}")
-        waiting = bytes(shape.members if rule.trail else shape.inner)
-        if released := set(waiting + waiting.swapcase() if rule.caseless else waiting) - set(rule.hold.members):
-            raise InvalidInput(
-                f"hold: the byte {bytes([min(released)])!r} may stand in the anchor and not in the run",
-                why="a stream would release what stands before it, and find the value then",
-                next_step="add it to the set of the run",
-            )
+        _check_run(rule, bytes(shape.members if rule.trail else shape.inner), rule.hold.members)
+
+
+def _check_run(rule: Recogniser, waiting: bytes, held: bytes) -> None:
+    """Refuse a run that does not hold the bytes of its anchor for which a value waits."""
+    if released := set(waiting + waiting.swapcase() if rule.caseless else waiting) - set(held):
+        raise InvalidInput(
+            f"hold: the byte {bytes([min(released)])!r} may stand in the anchor and not in the run",
+            why="a stream would release what stands before it, and find the value then",
+            next_step="add it to the set of the run",
+        )
 
 
 def pack_digest(rules: tuple[Recogniser, ...]) -> Digest:

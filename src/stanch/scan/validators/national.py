@@ -90,12 +90,10 @@ def us_itin(value: bytes, _left: str) -> Verdict:
 
 
 def uk_nino(value: bytes, _left: str) -> Verdict:
-    """Judge a UK national insurance number by its prefix letters (HMRC, NIM39110); small letters need a context."""
+    """Judge a UK national insurance number by its prefix letters (HMRC, NIM39110)."""
     prefix = _symbols(value)[:2]
     never = prefix[:1] in b"DFIQUV" or prefix[1:] in b"DFIQUVO" or prefix in _NINO_NEVER
-    if never:
-        return REJECT
-    return ABSTAIN if value == value.upper() else _LESS
+    return REJECT if never else ABSTAIN
 
 
 def uk_nhs(value: bytes, _left: str) -> Verdict:
@@ -124,15 +122,10 @@ def fr_nir(value: bytes, _left: str) -> Verdict:
 
 
 def es_dni(value: bytes, _left: str) -> Verdict:
-    """Judge a Spanish DNI or NIE: the letter is the number modulo 23 (Real Decreto 1553/2005).
-
-    Behind a small letter the number is more often something else.
-    """
+    """Judge a Spanish DNI or NIE: the letter is the number modulo 23 (Real Decreto 1553/2005)."""
     symbols = _symbols(value)
     number = symbols[:-1].translate(bytes.maketrans(b"XYZ", b"012"))
-    if symbols[-1] != _DNI_LETTERS[int(number) % 23]:
-        return REJECT
-    return MEDIUM if value == value.upper() else WEAK
+    return MEDIUM if symbols[-1] == _DNI_LETTERS[int(number) % 23] else REJECT
 
 
 def it_codice_fiscale(value: bytes, _left: str) -> Verdict:
@@ -256,7 +249,7 @@ def aba_routing(value: bytes, _left: str) -> Verdict:
 
 
 def us_mbi(value: bytes, _left: str) -> Verdict:
-    """Judge a Medicare beneficiary identifier, which has no check digit: written with its dashes it needs no context."""
+    """Judge a Medicare beneficiary identifier, which has no check digit: with its dashes it needs no context."""
     return Verdict(Outcome.ABSTAIN, bonus=0.25) if value.count(b"-") == 2 else ABSTAIN
 
 

@@ -40,7 +40,8 @@ _DECIMAL = re.compile(rb"\+[0-9]{1,3}\.[0-9]{4,}")
 _LABEL_END = re.compile(r"[:=][\s\"']*\Z")
 _LIVES = re.compile(r"(?:liv(?:es?|ing) at|moved to|address is) \Z", re.IGNORECASE)
 _SPOKEN_STREET = re.compile(
-    r"\b[0-9]{1,5}[a-z]? (?:[\w'.-]+ ){1,3}(?:street|avenue|road|boulevard|terrace|lane|drive|court|square|crescent|way)\b"
+    r"\b[0-9]{1,5}[a-z]? (?:[\w'.-]+ ){1,3}"
+    r"(?:street|avenue|road|boulevard|terrace|lane|drive|court|square|crescent|way)\b"
 )
 _STREET = re.compile(
     r"\b(?:Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Drive|Dr|Court|Ct|Place|Square|Terrace|Parkway|Highway|Hwy"
@@ -50,8 +51,8 @@ _STREET = re.compile(
     r"|[Cc]orso|[Pp]iazza|[Rr]ua|[Tt]ravessa|[Uu]l\.|[Uu]lica) (?:[a-z]{1,5}[ '])*[A-Z]"
 )
 _POSTCODE = re.compile(
-    r"\b(?:[A-Z]{1,2}[0-9][0-9A-Z]? ?[0-9][A-Z]{2}|[A-Z]{2} [0-9]{5}(?:-[0-9]{4})?|[0-9]{4,5} [A-Z][a-z]+|[0-9]{4} ?[A-Z]{2}"
-    r"|[0-9]{2}-[0-9]{3} [A-Z])\b"
+    r"\b(?:[A-Z]{1,2}[0-9][0-9A-Z]? ?[0-9][A-Z]{2}|[A-Z]{2} [0-9]{5}(?:-[0-9]{4})?|[0-9]{4,5} [A-Z][a-z]+"
+    r"|[0-9]{4} ?[A-Z]{2}|[0-9]{2}-[0-9]{3} [A-Z])\b"
 )
 _REGIONS = ("US", "GB", "DE", "FR", "ES", "IT", "NL", "PT")
 _MONTHS = {
