@@ -22,7 +22,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Tests start stanch some hundred times: what was compiled once is kept, whatever the machine's own setting.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test nightly check docs bench mutate dist clean
+.PHONY: demo test nightly versions check docs bench mutate dist clean
 
 demo: $(DEMO)
 	$(BIN)/stanch demo $(ARGS)
@@ -40,6 +40,10 @@ nightly: $(STAMP) $(BARE)/.ready $(OIDC)/node_modules/.package-lock.json
 	$(BIN)/python tools/fuzz.py --counts 10000
 	$(BIN)/python benchmarks/bench_trace_innocents.py --size nightly
 	for script in benchmarks/drill_*.py; do $(BIN)/python $$script || exit 1; done
+
+# Installations of the wheel on each promised Python that is there: bare, at the lowest versions, at the newest.
+versions: $(STAMP)
+	$(BIN)/python tools/try_versions.py
 
 check: $(STAMP)
 	$(BIN)/ruff check src tests benchmarks tools
