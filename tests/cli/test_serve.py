@@ -212,6 +212,7 @@ def test_the_check_opens_what_the_audits_of_the_watch_name(place, monkeypatch, t
 def test_the_check_asks_whether_the_watch_may_audit_and_has_the_part_for_it(place, monkeypatch, tmp_path):
     (tmp_path / "w/model").mkdir()
     monkeypatch.setitem(sys.modules, "transformers", None)
+    monkeypatch.delitem(sys.modules, "stanch.audit.loading_torch", raising=False)  # another test may have loaded it
     shown = place(AUDIT, "--check")
     assert (shown.code, "stanch[train]" in json.dumps(shown.json["error"])) == (4, True), shown
     monkeypatch.setattr("stanch.cli.audit_targets.load_endpoint", lambda *_: SimpleNamespace(sampling=None))

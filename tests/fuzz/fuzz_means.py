@@ -242,7 +242,7 @@ def _gguf(arch: str = "llama") -> bytes:
 
 
 def _open_gguf(data: bytes) -> object:
-    model = open_gguf(as_file(data, "m.gguf"))
+    model = open_gguf((as_file(data, "m.gguf"),))
     with np.errstate(all="ignore"):
         return {name: weight.whole().shape for name, weight in model.weights.items() if np.prod(weight.shape) < 1 << 16}
 

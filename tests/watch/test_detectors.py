@@ -184,7 +184,7 @@ def test_chance_hits_of_an_index_as_it_is_built_raise_no_alarm():
     index = SpanIndex.build(["".join(generator.choice(letters, 400)) for _ in range(400)], key=bytes(32))
     chance = index.header.fill_fp
     # A small index is a little fuller than a large one; what D1 promises leaves more than that.
-    assert 0.8 * FILL < chance <= 1.02 * FILL, "D1 promises for the rate of an index as it is built"
+    assert 0.8 * FILL < chance <= 1.05 * FILL, "D1 promises for the rate of an index as it is built"
     events = [
         event
         for hour in range(100)

@@ -23,4 +23,4 @@ def test_the_settings_of_the_guide_are_settings(tmp_path):
     (text,) = re.findall(r"```toml\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     (tmp_path / "stanch.toml").write_text(text)
     found = load_config(tmp_path / "stanch.toml", environ={}, user_file=None).alerts.sinks
-    assert [sink.kind for sink in found] == ["apprise", "alertmanager", "syslog", "ocsf-file"]
+    assert [sink.kind for sink in found] == ["apprise", "alertmanager", "syslog", "ocsf-http", "ocsf-file"]

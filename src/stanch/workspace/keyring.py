@@ -81,7 +81,7 @@ class Keyring:
 
         A host that signs nothing has public halves alone.
         """
-        return tuple(self.public(name, version) for version in reversed(self._found(name, r"pub\.pem")))
+        return tuple(self.public(name, version) for version in reversed(self._found(name, r"(?:pub\.)?pem")))
 
     def signers(self, name: str) -> tuple[SigningKey, ...]:
         """Return all versions of a signing key, the newest first.
@@ -224,7 +224,7 @@ class Keyring:
         first = self._path(name, "")
         shape = re.compile(rf"{re.escape(first.name)}(?:\.v([1-9][0-9]*))?\.(?:{ending})")
         found = (shape.fullmatch(path.name) for path in first.parent.glob(f"{first.name}.*"))
-        return tuple(sorted(int(match[1] or 1) for match in found if match))
+        return tuple(sorted({int(match[1] or 1) for match in found if match}))
 
     def _chosen(self, name: str, version: int | None) -> int:
         return version if version is not None else max(self.versions(name), default=1)
