@@ -177,14 +177,17 @@ def lone_hits(hour, count, *, expected=2.7, principal="a", same=False):
     return request(2 * hour, START + hour * HOUR, principal, **told)
 
 
-def test_chance_hits_of_an_index_as_it_is_built_raise_no_alarm():
+def test_chance_hits_of_an_index_as_it_is_built_raise_no_alarm(monkeypatch):
     """The chance is that of the index, which the outcome tells; 100 hours of 40 principals promise 0.04 alarms."""
     generator = np.random.default_rng(4)
     letters = np.array(list("abcdefghijklmnopqrstuvwxyz      "))
-    index = SpanIndex.build(["".join(generator.choice(letters, 400)) for _ in range(400)], key=bytes(32))
-    chance = index.header.fill_fp
+    texts, chances = ["".join(generator.choice(letters, 400)) for _ in range(400)], []
+    for salt in range(8):  # a salt of its own fills a small index by a tenth more or less
+        monkeypatch.setattr("stanch.scan.spans.index.random_bytes", lambda size, salt=salt: bytes([salt]) * size)
+        chances.append(SpanIndex.build(texts, key=bytes(32)).header.fill_fp)
+    chance = float(np.mean(chances))
     # A small index is a little fuller than a large one; what D1 promises leaves more than that.
-    assert 0.8 * FILL < chance <= 1.05 * FILL, "D1 promises for the rate of an index as it is built"
+    assert 0.8 * FILL < chance <= 1.02 * FILL, "D1 promises for the rate of an index as it is built"
     events = [
         event
         for hour in range(100)
