@@ -87,6 +87,22 @@ def user_cache(tmp_path_factory):
 
 
 @pytest.fixture
+def open_here(tmp_path):
+    """Return a function that names what this process holds open below the test's folder, by name or deleted."""
+
+    def held():
+        found = []
+        for handle in Path("/proc/self/fd").iterdir():
+            try:
+                found.append(str(handle.readlink()))
+            except FileNotFoundError:  # closed meanwhile: the listing's own, or an earlier test's
+                continue
+        return [path for path in found if Path(path).is_relative_to(tmp_path)]
+
+    return held
+
+
+@pytest.fixture
 def make_disk(tmp_path):
     """Return a function that mounts a disk of so many megabytes and returns its folder."""
     if os.geteuid() != 0:

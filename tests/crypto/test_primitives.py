@@ -293,7 +293,7 @@ def test_of_two_who_make_one_private_file_one_is_refused(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_an_atomic_write_is_durable_before_and_after_its_name(tmp_path, monkeypatch):
+def test_an_atomic_write_is_durable_before_and_after_its_name(tmp_path, monkeypatch, open_here):
     done, sync, rename = [], os.fsync, Path.replace
 
     def record(handle):
@@ -302,9 +302,8 @@ def test_an_atomic_write_is_durable_before_and_after_its_name(tmp_path, monkeypa
 
     monkeypatch.setattr(os, "fsync", record)
     monkeypatch.setattr(Path, "replace", lambda path, target: done.append("rename") or rename(path, target))
-    handles = len(list(Path("/proc/self/fd").iterdir()))
     write_atomic(tmp_path / "file", b"data")
-    assert len(list(Path("/proc/self/fd").iterdir())) == handles
+    assert open_here() == []
     (file, size), renamed, (folder, _) = done
     assert file.startswith(f"{tmp_path}/.file.")
     assert (size, renamed, folder) == (4, "rename", str(tmp_path))
