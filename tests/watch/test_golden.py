@@ -152,3 +152,5 @@ def test_conformal_threshold_needs_its_number():
     assert conformal_threshold(np.arange(998.0), 0.001) == np.inf
     assert conformal_threshold(np.arange(999.0), 0.001) == 998.0
     assert conformal_threshold(np.arange(1999.0), 0.001) == 1997.0
+    assert conformal_threshold(np.arange(1999.0), 0.001, spare=1) == 1998.0
+    assert conformal_threshold(np.arange(999.0), 0.001, spare=1) == 998.0  # there is no rank above

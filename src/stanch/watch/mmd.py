@@ -26,10 +26,13 @@ KEPT = 8192
 """So many statistics are kept for the threshold, the newest."""
 
 
-def conformal_threshold(calibration: Floats, alpha: float) -> float:
-    """Return the ⌈(n+1)(1−α)⌉-th smallest; infinite while n is too small for any."""
+def conformal_threshold(calibration: Floats, alpha: float, *, spare: int = 0) -> float:
+    """Return the ⌈(n+1)(1−α)⌉-th smallest, ``spare`` ranks up where there are any; infinite while n is too small."""
     place = math.ceil((len(calibration) + 1) * (1 - alpha))
-    return float(np.partition(calibration, place - 1)[place - 1]) if 0 < place <= len(calibration) else math.inf
+    if not 0 < place <= len(calibration):
+        return math.inf
+    place = min(place + spare, len(calibration))
+    return float(np.partition(calibration, place - 1)[place - 1])
 
 
 class WindowBook:
@@ -65,7 +68,8 @@ class WindowBook:
             return math.nan, math.inf
         distance = float(((mean - counts @ past / counts.sum()) ** 2).sum())
         statistic = distance / (1 / count + 1 / float(counts.sum()))
-        return statistic, conformal_threshold(self.statistics[self.owners != row], self._alpha)
+        # What is beyond leaves the calibration, but for one of each principal: one rank up makes good for that.
+        return statistic, conformal_threshold(self.statistics[self.owners != row], self._alpha, spare=1)
 
     def judge(self, row: int, mean: Floats, count: int = FULL) -> tuple[float, float]:
         """Measure a window of ``count`` prompts, then learn it: as a reference only if it is quiet."""
