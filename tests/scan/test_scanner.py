@@ -184,7 +184,7 @@ def test_many_texts_at_once_give_what_each_gives_alone(full_scanner, texts):
 
 
 def test_a_block_gives_the_results_in_which_something_is_found(full_scanner):
-    texts = ["nothing", "ana@correo.es", "4539148803436467", "card 4539148803436467", "é" + TOKEN, ""]
+    texts = ["nothing", "ana@correo.es", "4539148803436467", "card 4539148803436467", "é " + TOKEN, ""]
     places = [Location(str(number), "card" if number == 2 else "note") for number in range(len(texts))]
     whole = full_scanner.scan_many(zip(places, texts, strict=True))
     found = {number: result for number, result in enumerate(whole) if result.findings or result.residuals}
