@@ -63,12 +63,12 @@ def messages(lines: Lines) -> list[tuple[int, int, str]]:
 def scan(scanner: Scanner, lines: Lines) -> list[int]:
     """Return the number of findings in each message that has any."""
     found = messages(lines)
+    fields = [f"messages[{place}].content" for _, place, _ in found]
 
     def locate(number: int) -> Location:
-        line, place, _ = found[number]
-        return Location(f"r{line}", f"messages[{place}].content")
+        return Location(f"r{found[number][0]}", fields[number])
 
-    return [len(result.findings) for _, result in scanner.scan_block([text for _, _, text in found], locate)]
+    return [len(result.findings) for _, result in scanner.scan_block([text for _, _, text in found], fields, locate)]
 
 
 def blocks(lines: Lines) -> list[list[bytes]]:

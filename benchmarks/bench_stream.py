@@ -95,7 +95,7 @@ def secrets(lines: Iterable[bytes]) -> Work:
 
     def work() -> None:
         texts = [message["content"] for line in whole for message in orjson.loads(line)["messages"]]
-        for _ in scanner.scan_block(texts, lambda number: Location(str(number), "content")):
+        for _ in scanner.scan_many((Location(str(number), "content"), text) for number, text in enumerate(texts)):
             pass
 
     return work, sum(map(len, whole))

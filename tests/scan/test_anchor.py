@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stanch.errors import InvalidInput
-from stanch.scan.anchor import parse_anchor, parse_byte_set
+from stanch.scan.anchor import parse_anchor, parse_byte_set, read_anchor
 from stanch.scan.hold import CapitalsHold, HeadedHold, LiteralHold, LiteralPrefixes, RunHold, SwallowHold, parse_hold
 
 
@@ -30,6 +30,14 @@ def test_shapes(anchor, shortest, longest, count):
     if shape.literals is not None:
         assert len(shape.literals) == count
         assert all(re.fullmatch(anchor.encode(), literal) for literal in shape.literals)
+
+
+@pytest.mark.parametrize(
+    ("anchor", "least"),
+    [("[0-9]{3}-?[0-9]", 4), ("x[0-9a]5", 1), ("(?:12|3|[0-9]{4})7?", 1), ("(?:[0-9][ -]){2,3}", 2), ("[0-9]?", 0)],
+)
+def test_the_least_number_of_digits(anchor, least):
+    assert read_anchor(anchor).digits == least
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stanch.errors import ExternalError, InvalidInput
-from stanch.scan import Policy, Scanner, load_pack
+from stanch.scan import Policy, Scanner, engine_hyperscan, gate, load_pack
 from stanch.scan.engine import Pattern
 from stanch.scan.engine_hyperscan import HyperscanEngine
 from stanch.scan.engine_re2 import Re2Engine
@@ -29,6 +29,8 @@ PATTERNS = [
     Pattern("trail", b"[a-c]{1,2}", caseless=False, trail=b"abc0\xc3"),
     Pattern("both", b"ye?", caseless=True, lead=b"kKxX ", trail=b"eE."),
     Pattern("excluded", b"_[^a]", caseless=False, trail=b"0"),
+    Pattern("digits", b"[0-9](?:[ .-]?[0-9]){3,5}", caseless=False, lead=b"_0", trail=b"019"),
+    Pattern("run", b"[!-\\xff]{9,12}[a-z_]{2,3}[0-9]?[x-z]{1,2}[!-~]{3}", caseless=False, lead=b"aA"),
 ]
 SHIPPED = [anchor_pattern(rule) for rule in load_pack()]
 TEXT = st.text(alphabet="abcABCxyzkKeY019_-. éÀ", max_size=60).map(str.encode)
@@ -53,9 +55,16 @@ def reference(patterns, data):
     ]
 
 
-@pytest.fixture(scope="module", params=ENGINES, ids=lambda engine: engine.name)
+@pytest.fixture(scope="module", params=[*ENGINES, "gated"], ids=lambda engine: getattr(engine, "name", engine))
 def engine(request):
-    return request.param(PATTERNS, cached=False)
+    if request.param != "gated":
+        yield request.param(PATTERNS, cached=False)
+        return
+    with pytest.MonkeyPatch.context() as patch:  # as if each block were large
+        patch.setattr(engine_hyperscan, "_LARGE", 0)
+        made = HyperscanEngine(PATTERNS, cached=False)
+        assert set(made._parts[1]) == {gate.digits, gate.runs}
+        yield made
 
 
 @settings(max_examples=150, deadline=None)

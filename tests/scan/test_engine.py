@@ -10,7 +10,7 @@ import pytest
 
 from stanch.errors import InvalidInput
 from stanch.scan.engine import Pattern
-from stanch.scan.engine_hyperscan import HyperscanEngine, cache_dir
+from stanch.scan.engine_hyperscan import Databases, HyperscanEngine, cache_dir
 
 PATTERNS = [
     Pattern("abc", b"abc", caseless=False),
@@ -67,7 +67,7 @@ def test_the_cache_is_the_owners_alone_and_used(cache, monkeypatch):
     (path,) = cache.iterdir()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(cache.stat().st_mode) == 0o700
-    monkeypatch.setattr(HyperscanEngine, "_compile", lambda *_: pytest.fail("compiled although cached"))
+    monkeypatch.setattr(Databases, "_compile", lambda *_: pytest.fail("compiled although cached"))
     assert HyperscanEngine(PATTERNS, cached=True).scan(b"abc") == [(3, 0)]
 
 
@@ -124,9 +124,9 @@ def test_threads_have_their_own_databases():
 
 def test_a_forked_child_makes_its_own_database():
     engine = HyperscanEngine(PATTERNS, cached=False)
-    before = engine._database("block")
+    before = engine._whole.database("block")
     child = os.fork()
     if child == 0:
-        fresh = engine._database("block") is not before and engine.scan(b"abc") == [(3, 0)]
+        fresh = engine._whole.database("block") is not before and engine.scan(b"abc") == [(3, 0)]
         os._exit(0 if fresh else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

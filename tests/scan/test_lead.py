@@ -93,6 +93,12 @@ def test_what_was_asked_long_before_the_end_of_a_turn_is_forgotten(scanner):
     assert not list(scanner.scan_many(zip(places, (question, "X1234567"), strict=True)))[1].findings
 
 
+def test_an_anchor_that_the_end_of_a_turn_holds_in_part_announces_nothing(scanner):
+    places = [Location("r1", "a"), Location("r1", "b", follows=True)]
+    asked, answered = scanner.scan_many(zip(places, ("My seed phrase" + " able" * 18, "zoo"), strict=True))
+    assert (kinds(asked), kinds(answered)) == ([], [])
+
+
 def test_a_finding_is_no_residual_as_well(scanner):
     places = [Location("r1", "a"), Location("r1", "b", follows=True)]
     _, answered = scanner.scan_many(zip(places, ("Your social security number?", "536228745"), strict=True))

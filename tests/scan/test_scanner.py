@@ -183,6 +183,15 @@ def test_many_texts_at_once_give_what_each_gives_alone(full_scanner, texts):
     assert together == [full_scanner.scan(text, location=place) for place, text in zip(places, texts, strict=True)]
 
 
+def test_a_block_gives_the_results_in_which_something_is_found(full_scanner):
+    texts = ["nothing", "ana@correo.es", "4539148803436467", "card 4539148803436467", "é " + TOKEN, ""]
+    places = [Location(str(number), "card" if number == 2 else "note") for number in range(len(texts))]
+    whole = full_scanner.scan_many(zip(places, texts, strict=True))
+    found = {number: result for number, result in enumerate(whole) if result.findings or result.residuals}
+    assert dict(full_scanner.scan_block(texts, (place.field for place in places), places.__getitem__)) == found
+    assert {2, 3, 4} <= found.keys()
+
+
 def test_many_texts_are_read_block_by_block(scanner):
     given_out = []
 

@@ -14,6 +14,7 @@ from stanch.errors import InvalidInput
 
 MAX_WIDTH = 128
 _MAX_LITERALS = 4096
+_DIGITS = frozenset(b"0123456789")
 _CLASS = re.compile(r"\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
 _TOKEN = re.compile(rb"\\.|(\[\^)?(?(1)\]?(?:\\.|[^\]\\])*\]|\[\]?(?:\\.|[^\]\\])*\])", re.DOTALL)
 _QUANTIFIER = re.compile(r"\{(\d{1,3})(?:,(\d{1,3}))?\}|\?")
@@ -29,6 +30,7 @@ class AnchorShape:
         literals: The strings it stands for, if they can be listed.
         mirrored: An expression of the mirrored strings: classes of ``\xhh``, groups and quantifiers.
         members: The bytes that may stand in it; ``inner`` those that may stand before another of them.
+        digits: How many digits stand in it at least.
     """
 
     shortest: int
@@ -37,6 +39,7 @@ class AnchorShape:
     mirrored: bytes
     members: frozenset[int]
     inner: frozenset[int]
+    digits: int
 
 
 def parse_byte_set(text: str) -> bytes:
@@ -113,11 +116,12 @@ def _alternatives(text: str, whole: str) -> tuple[AnchorShape, str]:
         frozenset[int]().union(*sets) for sets in zip(*((s.members, s.inner) for s in shapes), strict=True)
     )
     shortest, longest = min(shape.shortest for shape in shapes), max(shape.longest for shape in shapes)
-    return AnchorShape(shortest, longest, literals, mirrored, members, inner), text
+    digits = min(shape.digits for shape in shapes)
+    return AnchorShape(shortest, longest, literals, mirrored, members, inner, digits), text
 
 
 def _sequence(text: str, whole: str) -> tuple[AnchorShape, str]:
-    shape = AnchorShape(0, 0, (b"",), b"", frozenset(), frozenset())
+    shape = AnchorShape(0, 0, (b"",), b"", frozenset(), frozenset(), 0)
     while text and text[0] not in "|)":
         atom, text = _atom(text, whole)
         match = _QUANTIFIER.match(text)
@@ -159,7 +163,7 @@ def _atom(text: str, whole: str) -> tuple[AnchorShape, str]:
 def _members(members: bytes) -> AnchorShape:
     literals = tuple(bytes([byte]) for byte in members) if len(members) <= 16 else None
     mirrored = b"[" + b"".join(b"\\x%02x" % byte for byte in members) + b"]"
-    return AnchorShape(1, 1, literals, mirrored, frozenset(members), frozenset())
+    return AnchorShape(1, 1, literals, mirrored, frozenset(members), frozenset(), int(_DIGITS.issuperset(members)))
 
 
 def _join(left: AnchorShape, right: AnchorShape) -> AnchorShape:
@@ -168,7 +172,8 @@ def _join(left: AnchorShape, right: AnchorShape) -> AnchorShape:
         literals = _limited(a + b for a, b in itertools.product(left.literals, right.literals))
     shortest, longest = left.shortest + right.shortest, left.longest + right.longest
     inner = (left.members if right.longest else left.inner) | right.inner
-    return AnchorShape(shortest, longest, literals, right.mirrored + left.mirrored, left.members | right.members, inner)
+    members, digits = left.members | right.members, left.digits + right.digits
+    return AnchorShape(shortest, longest, literals, right.mirrored + left.mirrored, members, inner, digits)
 
 
 def _repeat(atom: AnchorShape, low: int, high: int) -> AnchorShape:
@@ -178,7 +183,8 @@ def _repeat(atom: AnchorShape, low: int, high: int) -> AnchorShape:
         literals = _limited(b"".join(parts) for parts in itertools.chain.from_iterable(counts))
     mirrored = b"(?:%b){%d,%d}" % (atom.mirrored, low, high)
     inner = atom.members if high > 1 else atom.inner
-    return AnchorShape(atom.shortest * low, atom.longest * high, literals, mirrored, atom.members, inner)
+    shortest, longest, digits = atom.shortest * low, atom.longest * high, atom.digits * low
+    return AnchorShape(shortest, longest, literals, mirrored, atom.members, inner, digits)
 
 
 def _limited(literals: Iterable[bytes]) -> tuple[bytes, ...] | None:

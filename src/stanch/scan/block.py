@@ -1,10 +1,8 @@
 """Texts for one call of an engine: folded and joined, so that a call costs little for each of them."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, groupby
-
-import numpy as np
 
 from stanch.scan.engine import Hit
 from stanch.scan.fold import GAP, SEPARATOR, CodePoints, Folder, fold_text, fold_utf8, has_long_run, may_have_gap
@@ -45,7 +43,7 @@ class FoldedBlock:
         folder.push(text)
         return folder.offsets
 
-    def split(self, hits: Sequence[Hit]) -> Iterator[tuple[int, list[Hit]]]:
+    def split(self, hits: Iterable[Hit]) -> Iterator[tuple[int, list[Hit]]]:
         """Yield the number of each text that has hits, and its hits."""
         for number, group in groupby(hits, lambda hit: bisect_left(self.ends, hit[0])):
             yield number, list(group)
@@ -71,8 +69,7 @@ class TextBlock(FoldedBlock):
         return text if isinstance(text, str) else text.decode("ascii")
 
     def _fold_each(self) -> tuple[bytes, list[int]]:
-        parts = [self._fold(number, text) for number, text in enumerate(self._given)]
-        return _SEPARATOR.join(parts), list(accumulate(map(len, parts), lambda end, size: end + 1 + size))
+        return _joined([self._fold(number, text) for number, text in enumerate(self._given)])
 
     def _fold(self, number: int, given: str | bytes) -> bytes:
         if isinstance(given, bytes):
@@ -88,12 +85,21 @@ class TextBlock(FoldedBlock):
 
 def _fold_together(given: Sequence[str | bytes]) -> tuple[bytes, list[int]] | None:
     """Return texts folded and joined, and where each ends, if all are strings that need no look of their own."""
+    texts = [text for text in given if isinstance(text, str)]
+    others = [text for text in texts if not text.isascii()]
     try:
-        data = "\x1e".join(given).encode()  # type: ignore[arg-type]  # bytes among them are a TypeError
-    except (TypeError, UnicodeEncodeError):
+        data = "\x1e".join(others).encode()
+    except UnicodeEncodeError:
         return None
-    if has_long_run(data):
+    folded = fold_utf8(data).split(_SEPARATOR)
+    if len(texts) < len(given) or len(folded) != max(1, len(others)) or has_long_run(data):
         return None
-    folded = fold_utf8(data)
-    ends = np.flatnonzero(np.frombuffer(folded, np.uint8) == SEPARATOR).tolist()
-    return (folded, [*ends, len(folded)]) if len(ends) == len(given) - 1 else None
+    rest = iter(folded)
+    block, ends = _joined([text.encode() if text.isascii() else next(rest) for text in texts])
+    return (block, ends) if block.count(_SEPARATOR) == max(1, len(texts)) - 1 else None
+
+
+def _joined(parts: Sequence[bytes]) -> tuple[bytes, list[int]]:
+    """Return folded texts with a separator between two, and where each ends."""
+    ends = accumulate(map(len, parts), lambda end, size: end + 1 + size)
+    return _SEPARATOR.join(parts), list(ends)

@@ -92,8 +92,10 @@ class Confirmer:
         tail = bytes(text[max(low, end - self.shape.longest) : end])
         if self.recogniser.caseless:
             tail = tail.lower()
-        fitting = (length for length in self._lengths if length <= len(tail))
-        return end - next(length for length in fitting if tail[-length:] in self._literals)
+        for length in self._lengths:
+            if length <= len(tail) and tail[-length:] in self._literals:
+                return end - length
+        return end - len(tail)  # of an anchor that begins before ``low`` only the end is there
 
     def close(self, text: bytes | bytearray, end: int, high: int) -> int | None:
         """Return where the window of a candidate closes, or None while more text may still belong to it.
@@ -118,8 +120,12 @@ class Confirmer:
             if start > end - 1 - base:
                 return None
             if stop >= end - base:
-                value = next((spans[group] for group in self._groups if spans[group][0] < spans[group][1]), spans[0])
-                return Located(start, stop, *value).moved(base)
+                first, last = start, stop
+                for group in self._groups:
+                    if spans[group][0] < spans[group][1]:
+                        first, last = spans[group]
+                        break
+                return Located(start + base, stop + base, first + base, last + base)
             position = start + 1
         return None
 

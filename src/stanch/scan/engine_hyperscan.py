@@ -8,7 +8,8 @@ import hashlib
 import os
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,10 +17,14 @@ import hyperscan
 
 from stanch.crypto import frame, write_atomic
 from stanch.errors import InvalidInput, StanchError
-from stanch.scan.anchor import outside, without_separator
+from stanch.scan.anchor import outside, read_anchor, without_separator
 from stanch.scan.engine import Hit, Pattern
+from stanch.scan.gate import Gate, gate_of
 
 _CACHE_VARIABLE = "STANCH_CACHE_DIR"
+_LARGE = 1 << 14
+"""Bytes of a block from which on to look where anchors may stand costs less than it saves."""
+
 _MODES = {"block": hyperscan.HS_MODE_BLOCK, "stream": hyperscan.HS_MODE_STREAM}
 
 
@@ -32,39 +37,87 @@ def cache_dir() -> Path:
 
 
 class HyperscanEngine:
-    """Finds where anchors end. Safe to use from several threads: each has its own databases and scratch space."""
+    """Finds where anchors end. Safe to use from several threads: each has its own databases and scratch space.
+
+    A large block is not searched whole for anchors that ask for many digits or a long run: see :mod:`stanch.scan.gate`.
+    """
 
     name = "hyperscan"
 
     def __init__(self, patterns: Sequence[Pattern], *, cached: bool) -> None:
         """Compile the patterns, or load them; see :class:`stanch.scan.engine.EngineMaker`."""
-        self._patterns = tuple(patterns)
-        # Each text is searched between two separators. A hit is reported by where it ends in the text alone.
-        self._shift = tuple(2 if pattern.trail else 1 for pattern in patterns)
+        self._patterns = tuple(enumerate(patterns))
         self._cached = cached
-        self._local = threading.local()
-        self._owner = os.getpid()
-        self._database("block")
+        self._whole = Databases(self._patterns, cached=cached)
+        self._whole.database("block")
 
     def scan(self, data: bytes) -> list[Hit]:
         """Return all hits in one block, sorted by end."""
-        database = self._database("block")
-        if database is None:
-            return []
-        hits: list[Hit] = []
-        shift = self._shift
-        database.scan(
-            b"\x1e" + data + b"\x1e",
-            match_event_handler=lambda index, _start, end, _flags, _context: hits.append((end - shift[index], index)),
-        )
+        if len(data) < _LARGE:
+            return sorted(set(self._whole.scan(data)))
+        everywhere, gated = self._parts
+        hits = everywhere.scan(data)
+        for gate, (reach, databases) in gated.items():
+            slices = gate(data, reach)
+            hits += slices.placed([hit for database in databases for hit in database.scan(slices.data)])
         return sorted(set(hits))
 
     def open_stream(self) -> "HyperscanStream":
         """Start a stream."""
-        database = self._database("stream")
+        return self._whole.open_stream()
+
+    @cached_property
+    def _parts(self) -> tuple["Databases", dict[Gate, tuple[int, list["Databases"]]]]:
+        """The patterns that are searched for everywhere, and by gate the others, and how far these reach.
+
+        The others have a database each, which costs little there: with many of them in one, the matcher passes over a
+        match now and then.
+        """
+        everywhere, gated = list[tuple[int, Pattern]](), dict[Gate, tuple[int, list[Databases]]]()
+        for index, pattern in self._patterns:
+            # An expression without a class is a literal.
+            shape = read_anchor(pattern.expression.decode("latin-1")) if b"[" in pattern.expression else None
+            if shape is None or (gate := gate_of(shape)) is None:
+                everywhere.append((index, pattern))
+            else:
+                reach, databases = gated.get(gate, (0, []))
+                single = Databases([(index, pattern)], cached=self._cached)
+                gated[gate] = max(reach, shape.longest), [*databases, single]
+        return Databases(everywhere, cached=self._cached), gated
+
+
+class Databases:
+    """Compiled patterns, each with its index."""
+
+    def __init__(self, patterns: Sequence[tuple[int, Pattern]], *, cached: bool) -> None:
+        self._patterns = tuple(pattern for _, pattern in patterns)
+        self._indexes = [index for index, _ in patterns]
+        # Each text is searched between two separators. A hit is reported by where it ends in the text alone.
+        self._shift = {index: 2 if pattern.trail else 1 for index, pattern in patterns}
+        self._cached = cached
+        self._local = threading.local()
+        self._owner = os.getpid()
+
+    def scan(self, data: bytes) -> list[Hit]:
+        """Return the hits in a block, in any order, some of them twice."""
+        database = self.database("block")
+        hits: list[Hit] = []
+        if database is not None:
+            shift = self._shift
+            database.scan(
+                b"\x1e" + data + b"\x1e",
+                match_event_handler=lambda index, _start, end, _flags, _context: hits.append(
+                    (end - shift[index], index)
+                ),
+            )
+        return hits
+
+    def open_stream(self) -> "HyperscanStream":
+        """Start a stream."""
+        database = self.database("stream")
         return HyperscanStream(database, self._shift, self._local.scratches if database is not None else deque())
 
-    def _database(self, mode: str) -> "hyperscan.Database | None":
+    def database(self, mode: str) -> "hyperscan.Database | None":
         """Return this thread's database, or None where there are no patterns."""
         if os.getpid() != self._owner:
             self._local, self._owner = threading.local(), os.getpid()
@@ -95,7 +148,7 @@ class HyperscanEngine:
         try:
             database.compile(
                 expressions=[_bounded(pattern) for pattern in self._patterns],
-                ids=list(range(len(self._patterns))),
+                ids=self._indexes,
                 flags=[hyperscan.HS_FLAG_CASELESS if pattern.caseless else 0 for pattern in self._patterns],
             )
         except hyperscan.HyperscanError as error:
@@ -124,8 +177,8 @@ class HyperscanEngine:
             str(probe.info()).encode(),
             os.uname().machine.encode(),
         ]
-        for pattern in self._patterns:
-            parts += [_bounded(pattern), b"i" if pattern.caseless else b""]
+        for index, pattern in zip(self._indexes, self._patterns, strict=True):
+            parts += [str(index).encode(), _bounded(pattern), b"i" if pattern.caseless else b""]
         return hashlib.sha256(frame(*parts)).hexdigest()
 
 
@@ -133,7 +186,7 @@ class HyperscanStream:
     """One stream over the anchors; offsets count from its first byte. One caller at a time, in whatever thread."""
 
     def __init__(
-        self, database: "hyperscan.Database | None", shift: Sequence[int], scratches: "deque[hyperscan.Scratch]"
+        self, database: "hyperscan.Database | None", shift: Mapping[int, int], scratches: "deque[hyperscan.Scratch]"
     ) -> None:
         self._hits: list[Hit] = []
         self._scratches = scratches  # of streams that have ended; to make one takes longer than to search a sentence

@@ -7,7 +7,7 @@ begin inside the suffix that was held just before its anchor ended, no prefix of
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import TypeAlias
 
@@ -69,6 +69,10 @@ class HeadedHold:
     heads: bytes
     members: bytes
     longest: int
+    _others: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_others", bytes(set(self.members) - set(self.heads)))
 
     @property
     def rest(self) -> bytes:
@@ -77,8 +81,8 @@ class HeadedHold:
 
     def start(self, text: bytes | bytearray, low: int, position: int) -> int:
         """Return where the held run before ``position`` starts."""
-        run = text[RunHold(self.members, self.longest).start(text, low, position) : position]
-        return position - len(run.lstrip(bytes(set(self.members) - set(self.heads))))
+        reach = text[max(low, position - self.longest) : position]
+        return position - len(reach[len(reach.rstrip(self.members)) :].lstrip(self._others))
 
     def may_end_with(self, byte: int) -> bool:
         """Tell whether anything is held of a text that ends with this byte."""

@@ -1,9 +1,10 @@
 """All rules of a policy over folded text: the search of a whole text, and the rules' part of a stream."""
 
 import itertools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from typing import NamedTuple
 
 from stanch.scan.block import FoldedBlock
@@ -66,13 +67,25 @@ class RuleSearch:
                 found.append(found_at(span if offsets is None else offsets.span(*span), confirmer.recogniser, match))
         return found
 
-    def find_in(self, block: FoldedBlock, number: int, field: str, hits: Sequence[Hit], leads: Leads) -> list[Found]:
-        """Return what the hits inside one text of a block stand for, and what the name of its field announces in it."""
-        text = FoldedText.of(block, number, field)
-        found = self.find(block.folded, text, hits) if hits else []
-        for lead in leads:
-            found += self.find_led(lead, block.folded, text)
+    def find_all(self, block: FoldedBlock, hits: Sequence[Hit], field: Callable[[int], str]) -> dict[int, list[Found]]:
+        """Return by the number of a text what the hits in a block stand for in it; ``field`` names a text's field.
+
+        Rule by rule, because what a rule needs is then still near the processor when it is asked again.
+        """
+        found: dict[int, list[Found]] = {}
+        texts: dict[int, FoldedText] = {}
+        for _, own in itertools.groupby(sorted(hits, key=itemgetter(1)), itemgetter(1)):
+            for number, near in block.split(own):
+                if number not in texts:
+                    texts[number] = FoldedText.of(block, number, field(number))
+                if more := self.find(block.folded, texts[number], near):
+                    found.setdefault(number, []).extend(more)
         return found
+
+    def find_named(self, block: FoldedBlock, number: int, field: str, leads: Leads) -> list[Found]:
+        """Return what the name of its field announces in one text of a block."""
+        text = FoldedText.of(block, number, field)
+        return [entry for lead in leads for entry in self.find_led(lead, block.folded, text)]
 
     def find_answer(
         self, block: FoldedBlock, number: int, field: str, near: Sequence[Hit], end: Lead | None
@@ -86,12 +99,12 @@ class RuleSearch:
         lead = end or end_lead(block.folded, *block.bounds(number - 1), (), self.confirmers)
         return self.find_led(lead, block.folded, FoldedText.of(block, number, field), near)
 
-    def end_leads(self, block: FoldedBlock, hits: Mapping[int, Sequence[Hit]]) -> dict[int, Lead]:
-        """Return by the number of a text the lead that its end makes, where that announces anything."""
+    def end_leads(self, block: FoldedBlock, hits: Mapping[int, Sequence[Hit]], of: Iterable[int]) -> dict[int, Lead]:
+        """Return by the number of a text the lead that its end makes, of those asked for that announce anything."""
         leads = {
-            number: end_lead(block.folded, *block.bounds(number), found, self.confirmers)
-            for number, found in hits.items()
-            if found[-1][0] > block.ends[number] - WIDTH
+            number: end_lead(block.folded, *block.bounds(number), hits[number], self.confirmers)
+            for number in of
+            if hits[number][-1][0] > block.ends[number] - WIDTH
         }
         return {number: lead for number, lead in leads.items() if lead.hits}
 

@@ -1,8 +1,8 @@
 """The scanner: whole texts and many texts; it opens the streams that give the same answers."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from stanch.errors import ExternalError, LeakFound
 from stanch.scan.block import FoldedBlock, TextBlock
@@ -69,19 +69,23 @@ class Scanner:
         """
         for block in _blocks(items):
             locations, texts = [location for location, _ in block], TextBlock([text for _, text in block])
-            found = dict(self._results(texts, locations.__getitem__, self._named(locations)))
+            found = dict(self._results(texts, locations.__getitem__, self._before(locations)))
             for number, location in enumerate(locations):
                 yield found.get(number) or ScanResult(location, (), (), texts.size(number))
 
     def scan_block(
-        self, texts: Sequence[str | bytes], locate: Callable[[int], Location]
+        self, texts: Sequence[str | bytes], fields: Iterable[str], locate: Callable[[int], Location]
     ) -> Iterator[tuple[int, ScanResult]]:
         """Yield the number and the result of each text in which something is found, be it a residual.
 
-        All texts are searched at once, so they should not be much more than 1 MiB together. ``locate`` returns the
-        location of a text by its number.
+        All texts are searched at once, so they should not be much more than 1 MiB together.
+
+        Args:
+            texts: The texts; none counts as following another.
+            fields: The path of the field of each.
+            locate: Returns a text's location by its number; only asked where an anchor was found.
         """
-        return self._results(TextBlock(texts), locate, self._named(map(locate, range(len(texts)))))
+        return self._results(TextBlock(texts), locate, _Before(self._named(fields)))
 
     def suspect_lines(self, lines: Sequence[bytes]) -> set[int]:
         """Return the numbers of the JSON lines that must be parsed to be scanned.
@@ -114,7 +118,8 @@ class Scanner:
                 end, which may matter to that, is then yielded (once more) with nothing found.
         """
         leads = self._rules.names[field]
-        return self._results(block, locate, dict.fromkeys(range(len(block)), leads) if leads else {}, spoken=spoken)
+        named = dict.fromkeys(range(len(block)), leads) if leads else {}
+        return self._results(block, locate, _Before(named, spoken=spoken))
 
     @cached_property
     def _raw_lines(self) -> RawLines:
@@ -149,7 +154,7 @@ class Scanner:
         text = block.text(number)
         found = [
             entry
-            for at, entries in self._search(block, located.__getitem__, self._named(located))
+            for at, entries in self._search(block, located.__getitem__, self._before(located))
             for entry in entries
             if at == number and entry.score >= self.policy.min_score
         ]
@@ -199,20 +204,20 @@ class Scanner:
             next_step="use the operator label for that kind",
         )
 
-    def _named(self, locations: Iterable[Location]) -> dict[int, Leads]:
+    def _before(self, locations: Sequence[Location]) -> "_Before":
+        """Return what stands before texts."""
+        follows = {number for number, place in enumerate(locations) if place.follows and number}
+        return _Before(self._named(place.field for place in locations), follows)
+
+    def _named(self, fields: Iterable[str]) -> dict[int, Leads]:
         """Return by the number of a text the leads that the name of its field makes, where it makes any."""
         names = self._rules.names
-        return {number: leads for number, place in enumerate(locations) if (leads := names[place.field])}
+        return {number: leads for number, field in enumerate(fields) if (leads := names[field])}
 
     def _results(
-        self,
-        block: FoldedBlock,
-        locate: Callable[[int], Location],
-        named: Mapping[int, Leads],
-        *,
-        spoken: bool = False,
+        self, block: FoldedBlock, locate: Callable[[int], Location], before: "_Before"
     ) -> Iterator[tuple[int, ScanResult]]:
-        for number, entries in self._search(block, locate, named, spoken=spoken):
+        for number, entries in self._search(block, locate, before):
             text = block.text(number)
             sure = [entry for entry in entries if entry.score >= self.policy.min_score]
             known = {entry.identity for entry in sure}
@@ -223,49 +228,45 @@ class Scanner:
             )
 
     def _search(
-        self,
-        block: FoldedBlock,
-        locate: Callable[[int], Location],
-        named: Mapping[int, Leads],
-        *,
-        spoken: bool = False,
+        self, block: FoldedBlock, locate: Callable[[int], Location], before: "_Before"
     ) -> Iterator[tuple[int, list[Found]]]:
         """Yield what is in each text that holds anything, as it stands there and, where the policy says so, decoded."""
         if not self.policy.decode_depth:
-            yield from self._search_plain(block, locate, named, spoken=spoken)
+            yield from self._search_plain(block, locate, before)
             return
-        found = dict(self._search_plain(block, locate, named))
+        found = dict(self._search_plain(block, locate, before))
         views = [(number, view) for number in range(len(block)) for view in decoded_views(block.text(number))]
         inner = TextBlock([view.text for _, view in views])
-        for place, entries in self._search_plain(inner, lambda place: Location("", locate(views[place][0]).field), {}):
+        alone = _Before({})
+        for place, entries in self._search_plain(
+            inner, lambda place: Location("", locate(views[place][0]).field), alone
+        ):
             number, view = views[place]
             if more := [entry for entry in map(view.encloses, entries) if entry is not None]:
                 found.setdefault(number, []).extend(more)
         yield from sorted(found.items(), key=lambda item: item[0])
 
     def _search_plain(
-        self,
-        block: FoldedBlock,
-        locate: Callable[[int], Location],
-        named: Mapping[int, Leads],
-        *,
-        spoken: bool = False,
+        self, block: FoldedBlock, locate: Callable[[int], Location], before: "_Before"
     ) -> Iterator[tuple[int, list[Found]]]:
         """Yield what stands in each text that holds anything, after one call of each engine for all of them."""
-        hits = dict(block.split(self._rules.engine.scan(block.folded)))
-        ends = self._rules.end_leads(block, hits)
+        named, follows, spoken = before
+        heard = self._rules.engine.scan(block.folded)
+        every = self._rules.find_all(block, heard, lambda number: locate(number).field)
+        hits = dict(block.split(heard)) if spoken or follows else {}
+        ends = self._rules.end_leads(block, hits, of=hits if spoken else [n for n in hits if n + 1 in follows])
         texts = range(len(block))
         literal = self._literals.suspects([block.text(n) for n in texts]) if self._literals.present else frozenset()
-        answers = {number + 1 for number in ends} & {*texts}
-        looked = texts if self._dictionaries or self.policy.finders else sorted({*hits, *literal, *named, *answers})
-        for number in looked:
-            place = locate(number)
-            own = hits.get(number, ())
-            found = self._rules.find_in(block, number, place.field, own, named.get(number, ()))
-            if place.follows and number:
+        answers = {number + 1 for number in ends if number + 1 in follows}
+        looked = {*every, *hits, *literal, *named, *answers}
+        for number in texts if self._dictionaries or self.policy.finders else sorted(looked):
+            found, own = every.get(number, []), hits.get(number, ())
+            if number in named:
+                found += self._rules.find_named(block, number, locate(number).field, named[number])
+            if number in follows:
                 sure = {entry.recogniser for entry in found if entry.score >= self.policy.min_score}
                 near = self._rules.near(block, number, own, but=sure)
-                found += self._rules.find_answer(block, number, place.field, near, ends.get(number - 1))
+                found += self._rules.find_answer(block, number, locate(number).field, near, ends.get(number - 1))
             if number in literal:
                 found += self._literals.find(block.text(number))
             for dictionary in self._dictionaries:
@@ -301,6 +302,20 @@ class Scanner:
             canonical = fold_text(value) if entry.swallows else canonical_value(entry.kind, value)
             reports.append(entry.report(fingerprint(key, entry.kind, canonical)))
         return tuple(reports)
+
+
+class _Before(NamedTuple):
+    """What may announce the values in texts.
+
+    Attributes:
+        named: By the number of a text the leads that the name of its field makes.
+        follows: The numbers of the texts that follow the one before them.
+        spoken: Whether any of them may follow another that is not here; see :meth:`Scanner.scan_folded`.
+    """
+
+    named: Mapping[int, Leads]
+    follows: Collection[int] = frozenset()
+    spoken: bool = False
 
 
 def _blocks(items: Iterable[tuple[Location, str | bytes]]) -> Iterator[list[tuple[Location, str | bytes]]]:
