@@ -20,7 +20,7 @@ WORTH = 1 << 28
 LANES = 64
 """Sums that the terms of a row are added to in turn, and which are then added in pairs: they fill vectors."""
 
-_PIECE = 256  # values between two steps of a row: they stay in the first cache beside some of the table
+_PIECE = 32  # values between two steps of a row: few, so that the processor looks up the next while it adds these
 
 Array = npt.NDArray[Any]
 
@@ -204,15 +204,11 @@ def _compare(
 
 
 def _correlate(features: Array, indexes: Array, table: Array) -> np.float64:
-    lanes, values = np.zeros(LANES, np.float32), np.empty(_PIECE, np.float32)
-    for start in range(0, features.size, _PIECE):
-        part, drawn = features[start : start + _PIECE], indexes[start : start + _PIECE]
-        for number in range(part.size):
-            values[number] = table[drawn[number]]
-        for first in range(0, part.size, LANES):
-            shown, taken = part[first : first + LANES], values[first : first + LANES]
-            for lane in range(shown.size):
-                lanes[lane] += np.float32(shown[lane] * taken[lane])
+    lanes = np.zeros(LANES, np.float32)
+    for start in range(0, features.size, LANES):
+        shown, drawn = features[start : start + LANES], indexes[start : start + LANES]
+        for lane in range(shown.size):
+            lanes[lane] += np.float32(shown[lane] * table[drawn[lane]])
     sums = lanes.astype(np.float64)
     half = LANES // 2
     while half:

@@ -62,16 +62,16 @@ def score(features: FeatureSet, streams: Sequence[bytes], *, threads: int = 1) -
 
     The result does not depend on ``threads``.
     """
-    extent = len(features.values)
+    values = np.asarray(features.values)  # each slice of a mapping would be a mapping, made slowly
+    extent = len(values)
 
-    def work_on(first: int) -> list[tuple[Doubles, float]]:
+    def work_on(first: int) -> list[tuple[list[float], float]]:
         draws = [Draws(stream, first) for stream in streams]
-        return [work(draws, start) for start in range(first, min(first + _TASK, extent), BLOCK)]
+        return [work(draws, values[start : start + BLOCK]) for start in range(first, min(first + _TASK, extent), BLOCK)]
 
-    def work(draws: Sequence[Draws], start: int) -> tuple[Doubles, float]:
-        block = features.values[start : start + BLOCK]
-        power = float(np.dot(block, block))  # first: it brings the block into the cache faster than a look-up does
-        return np.array([correlate(block, drawn.take(len(block))) for drawn in draws], np.float64), power
+    def work(draws: Sequence[Draws], block: Floats) -> tuple[list[float], float]:
+        # The look-ups come first: while they wait for the table, the block comes into the cache.
+        return [correlate(block, drawn.take(len(block))) for drawn in draws], float(np.dot(block, block))
 
     parts = list(chain.from_iterable(run_each(work_on, range(0, extent, _TASK), threads)))
     power = math.fsum(part[1] for part in parts)

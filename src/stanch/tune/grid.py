@@ -42,7 +42,8 @@ def quantise(values: Floats, exponent: int) -> Whole:
 
 def release_into(out: Released, whole: Whole, exponent: int, denominator: int) -> None:
     """Put integers·γ/L into ``out`` as float32: the noisy mean gradient."""
-    np.divide(whole * 2.0**exponent, denominator, out=out, casting="same_kind")
+    # One rounding to float64, as of (integers·γ)/L: what a power of two scales is exact.
+    np.divide(whole, denominator * 2.0**-exponent, out=out, casting="same_kind")
 
 
 def blocks(count: int) -> Iterator[slice]:

@@ -72,14 +72,16 @@ class _HeadCrossEntropy(torch.autograd.Function):
                 bent = torch.tanh(scores / cap)
                 scores, slope = bent * cap, 1 - bent * bent
             top, at = scores.max(-1, keepdim=True)
-            # One exponential of each logit gives the loss and its gradient; the largest share is never 0.
-            shares = torch.softmax(scores, dim=-1)
+            # One exponential of each logit gives the loss and its gradient; the largest share is never 0. Where all
+            # are kept they are made in their place: new memory costs time.
+            kept = None if upper is None or upper.dtype != torch.float32 else upper[rows]
+            shares = torch.softmax(scores, dim=-1, out=kept)
             losses[rows] = (top - scores.gather(1, chosen) - shares.gather(1, at).log())[:, 0]
             if wanted or trained:
                 shares.scatter_add_(1, chosen, torch.full_like(chosen, -1, dtype=torch.float32))
                 shares = (shares if slope is None else shares.mul_(slope)).to(hidden.dtype)
                 gradient[rows] = shares @ weight
-                if upper is not None:
+                if upper is not None and kept is None:
                     upper[rows] = shares
         ctx.save_for_backward(gradient, hidden, upper)
         ctx.collect = collect
