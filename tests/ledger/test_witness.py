@@ -504,7 +504,7 @@ def test_a_claim_that_the_log_is_longer_stops_it(witnessed, monkeypatch):
 def test_waiting_for_the_quorum(witnessed):
     with witnessed.create() as log:
         ref = log.append(witnessed.entry())
-        assert log.require_quorum(ref, timeout_seconds=5).checkpoint.size == 1
+        assert log.require_quorum(ref, timeout_seconds=60).checkpoint.size == 1
         witnessed.network.down = True
         later = log.append(witnessed.entry())
         begun = time.monotonic()
