@@ -228,7 +228,9 @@ def test_a_writer_waits_for_another_process_and_not_for_a_dead_one(pg, postgresq
     assert postgresql.process.poll() is None
 
 
-def test_a_writer_that_never_gets_its_turn_is_refused(pg):
+def test_a_writer_that_never_gets_its_turn_is_refused(pg, monkeypatch):
+    assert postgresql._SESSION["lock_timeout"] == "5000"
+    monkeypatch.setitem(postgresql._SESSION, "lock_timeout", "300")
     first, second = pg.open(create=True), pg.open()
     with first.write(), pytest.raises(StoreError) as caught, second.write():
         pass
