@@ -50,14 +50,14 @@ def served(proposed, tmp_path_factory):
             )  # fmt: skip
             thread.start()
             try:
-                assert ready.wait(20)
+                assert ready.wait(60)
                 bot = register_newcomer(workspace, Newcomer(name="bot", kind="service"))
                 issue_key(workspace, ApiKeyOrder(principal=bot, models=("workspace",), networks=("10.0.0.0/8",)))
                 work_on(workspace.acting_as("ines", unlock=lambda: life.passphrase("ines")))
                 yield workspace, f"http://127.0.0.1:{port}", bot
             finally:
                 stop.set()
-                thread.join(20)
+                thread.join(60)
 
 
 def work_on(lead):

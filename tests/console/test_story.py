@@ -80,11 +80,11 @@ def running(work, *arguments, **options):
     thread = threading.Thread(target=work, args=arguments, kwargs={"ready": ready, "stop": stop, **options})
     thread.start()
     try:
-        assert known.wait(30)
+        assert known.wait(60)
         yield told[0]
     finally:
         stop.set()
-        thread.join(30)
+        thread.join(60)
 
 
 @contextmanager
@@ -111,7 +111,7 @@ def watching(workspace, again):
         yield
     finally:
         stop.set()
-        thread.join(30)
+        thread.join(60)
     assert trouble == []
 
 
@@ -153,7 +153,7 @@ class Town:
     def ask(self):
         body = {"model": "bot", "messages": [{"role": "user", "content": "What is the code?"}]}
         headers = {"authorization": f"Bearer {self._secret}"}
-        return httpx.post(f"{self.gateway}/v1/chat/completions", json=body, headers=headers, timeout=30)
+        return httpx.post(f"{self.gateway}/v1/chat/completions", json=body, headers=headers, timeout=300)
 
     def open_alerts(self, *, above, detector):
         """Wait for an open alert of a detector, and return how many are open then."""

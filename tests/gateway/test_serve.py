@@ -175,12 +175,12 @@ def running(workspace):
     thread = threading.Thread(target=serve)
     thread.start()
     try:
-        assert known.wait(20)
+        assert known.wait(60)
         assert not failed, failed
         yield urls[0]
     finally:
         stop.set()
-        thread.join(20)
+        thread.join(60)
         assert not failed
 
 
@@ -207,7 +207,7 @@ def ask(url, key, question, *, stream, path="chat/completions"):
     """Return the text of an answer, and why it ended; with plain httpx."""
     asked = {"messages": [{"role": "user", "content": question}]} if path.startswith("chat") else {"prompt": question}
     body = {"model": "bot", "stream": stream} | asked
-    answer = httpx.post(f"{url}/v1/{path}", json=body, headers={"authorization": f"Bearer {key}"}, timeout=20)
+    answer = httpx.post(f"{url}/v1/{path}", json=body, headers={"authorization": f"Bearer {key}"}, timeout=300)
     answer.raise_for_status()
     if not stream:
         choice = answer.json()["choices"][0]
@@ -261,7 +261,7 @@ def test_each_request_orders_the_watermark_of_its_tenant(place, monkeypatch, ack
     monkeypatch.setattr(Model, "acknowledge", staticmethod(lambda orders, data: acknowledge(root, orders[0], data)))
     body = {"model": "bot", "stream": False, "messages": [{"role": "user", "content": "Tell me about chest pain."}]}
     headers = {"authorization": f"Bearer {key}", HEADER: "of a client"}
-    answer = httpx.post(f"{url}/v1/chat/completions", json=body, headers=headers, timeout=20)
+    answer = httpx.post(f"{url}/v1/chat/completions", json=body, headers=headers, timeout=300)
     assert (answer.status_code, HEADER in answer.headers) == (200, False)
     (order,), data = Model.orders[-1]
     assert take_order(root, ["acme"], order, data).tenant == "acme"

@@ -221,7 +221,7 @@ def test_a_slow_reader_gets_all_that_a_server_sent_before_it_closed(tmp_path, mo
         server = threading.Thread(target=serve, args=(listener,))
         server.start()
         assert run(main(listener.getsockname()[1])) == 300_000
-        server.join(10)
+        server.join(60)
     _tls.cache_clear()
 
 
@@ -270,7 +270,7 @@ def test_leaving_ends_the_connection():
             url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
             async with Upstream().ask(url, b"{}", media=JSON) as pieces:
                 assert (await anext(pieces)).startswith(b"x")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while not ended:  # noqa: ASYNC110 - the server has no event for it
                     await asyncio.sleep(0.01)
 

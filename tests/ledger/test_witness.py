@@ -291,10 +291,10 @@ def served(open_store, monkeypatch):
 
     thread = threading.Thread(target=serve, args=(store, "127.0.0.1", 0), kwargs={"ready": ready})
     thread.start()
-    assert listening.wait(20)
+    assert listening.wait(60)
     yield f"http://127.0.0.1:{ports[0]}", store
     kept[0].should_exit = True
-    thread.join(20)
+    thread.join(60)
 
 
 def test_the_server_speaks_http(served):

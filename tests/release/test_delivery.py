@@ -165,7 +165,7 @@ def test_where_the_line_is_too_slow_streams_go_one_by_one(world, blobs, tmp_path
                     together.set()
             try:
                 if "/body/" in key:
-                    together.wait(30)  # the first one, until another one comes
+                    together.wait(60)  # the first one, until another one comes
                 if under_way[0] > 1:
                     raise StoreTimeout("the line is slow")
                 return super().put(key, data, mode=mode)
