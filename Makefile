@@ -28,13 +28,13 @@ demo: $(DEMO)
 	$(BIN)/stanch demo $(ARGS)
 
 test: $(STAMP) $(BARE)/.ready $(OIDC)/node_modules/.package-lock.json
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # What takes hours: the sizes that a run of the tests only tastes, and the drills, which write benchmarks/results.
 nightly: $(STAMP) $(BARE)/.ready $(OIDC)/node_modules/.package-lock.json
 	$(BIN)/python -m pytest -m nightly $(ARGS)
 	STANCH_SPLITS=1000000 STANCH_KILLS=100 STANCH_SENSITIVITY_BATCHES=10000 STANCH_CONNECTIONS=10000 \
-	  $(BIN)/python -m pytest tests/scan/test_stream.py tests/guard/test_splits.py tests/tune/test_resume.py \
+	  $(BIN)/python -m pytest tests/scan/test_stream.py tests/guard/test_splits.py tests/tune/test_processes.py \
 	  tests/tune/test_sensitivity.py tests/ledger/test_crash.py tests/gateway/test_connections.py \
 	  tests/gateway/test_closed.py $(ARGS)
 	$(BIN)/python tools/fuzz.py --counts 10000

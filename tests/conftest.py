@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -57,6 +58,15 @@ def pytest_unconfigure(config):
     folder = Path(config.option.basetemp or "").parent
     if "PYTEST_XDIST_WORKER" not in os.environ and OWN.fullmatch(folder.name):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items):
+    """Among workers the files with long tests begin, then those with many: what begins last shall end soon."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    counts = Counter(item.path for item in items)
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path not in slow, -counts[item.path]))
 
 
 def pytest_collection_finish():

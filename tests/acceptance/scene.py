@@ -78,7 +78,7 @@ def done(shown):
 def process(line, *before, **options):
     """Run a line as a process of its own, after the words ``before``."""
     words = [*before, sys.executable, "-m", "stanch", *shlex.split(line)]
-    ended = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120, **options)
+    ended = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300, **options)
     return Shown(ended.returncode, ended.stdout, ended.stderr)
 
 
@@ -203,5 +203,5 @@ class Later:
 
     def close(self):
         self.process.stdin.close()
-        self.process.wait(30)
+        self.process.wait(60)
         self.process.stdout.close()

@@ -33,14 +33,14 @@ def running_provider(callback, **environment):
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
         process.stdout.close()
 
 
 def exchange(method, url, *, headers, body=b""):
     """One HTTP exchange without redirects: status, headers, body."""
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=20)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=300)
     try:
         connection.request(method, parts.path + (f"?{parts.query}" if parts.query else ""), body or None, headers)
         answer = connection.getresponse()

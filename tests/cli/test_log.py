@@ -42,7 +42,7 @@ def witness(tmp_path, stanch, w):
         yield origin, vkey, f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
         process.stderr.close()
 
 

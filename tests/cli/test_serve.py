@@ -40,7 +40,7 @@ def test_a_child_that_dies_is_started_again_and_ended_at_the_end(tmp_path):
     assert lasting.process.poll() == -signal.SIGTERM
 
 
-def wait_for(condition, seconds=20):
+def wait_for(condition, seconds=60):
     until = time.monotonic() + seconds
     while not condition() and time.monotonic() < until:
         time.sleep(0.02)

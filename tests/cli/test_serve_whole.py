@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import servers
 from stanch.data import CanarySpec, open_dataset, plan_canaries
 from stanch.ledger import TrustPolicy, verify_proof
 from stanch.terms import Digest
@@ -54,7 +54,7 @@ class Model(BaseHTTPRequestHandler):
     def answer_slowly(self):
         self.send("text/event-stream", self.frame({"content": SLOW[:27]}))
         self.begun.set()
-        self.go_on.wait(20)
+        self.go_on.wait(60)
         self.wfile.write(self.frame({"content": SLOW[27:]}) + self.frame({}, "stop") + b"data: [DONE]\n\n")
 
     @staticmethod
@@ -73,14 +73,6 @@ def model():
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
-
-
-def free_ports(count):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def blocks(language):
@@ -108,13 +100,12 @@ class Tour:
         return shown.json["data"]
 
 
-def until(find, seconds):
-    """Return what ``find`` finds, and after how long."""
-    start = time.monotonic()
-    while not (found := find()):
-        assert time.monotonic() - start < seconds, f"nothing after {seconds} s"
-        time.sleep(0.5)
-    return found, time.monotonic() - start
+def until(find):
+    """Wait until ``find`` finds something; a minute is enough on any machine."""
+    ends = time.monotonic() + 60
+    while not find():
+        assert time.monotonic() < ends, "nothing after a minute"
+        time.sleep(0.2)
 
 
 def child(parent, name):
@@ -128,7 +119,7 @@ def child(parent, name):
 @pytest.fixture
 def served(stanch, tmp_path, model):
     """Everything that the guide does up to ``stanch serve``, which runs."""
-    gateway, console = free_ports(2)
+    gateway, console = servers.free_ports(2)
     values = {
         ":8400": f":{gateway}", ":8402": f":{console}", "http://127.0.0.1:8000": model, "sha256:MODEL": DIGEST,
     }  # fmt: skip
@@ -151,7 +142,7 @@ def served(stanch, tmp_path, model):
     with (tmp_path / "stderr").open("wb") as stderr:
         process = subprocess.Popen([sys.executable, "-m", "stanch", "serve"], stderr=stderr, stdout=subprocess.PIPE)
     try:
-        until(lambda: (tmp_path / "stderr").read_text().count("\n") >= 3, 60)
+        until(lambda: (tmp_path / "stderr").read_text().count("\n") >= 3)
         yield SimpleNamespace(
             tour=tour, process=process, folder=tmp_path, url=f"http://127.0.0.1:{gateway}/v1",
             console=f"http://127.0.0.1:{console}/login",
@@ -164,7 +155,7 @@ def served(stanch, tmp_path, model):
 def ask(served, key, **more):
     body = {"model": "bot", "messages": [{"role": "user", "content": "What is the code?"}], **more}
     headers = {"authorization": f"Bearer {(served.folder / key).read_text().strip()}"}
-    return httpx.post(f"{served.url}/chat/completions", json=body, headers=headers, timeout=30)
+    return httpx.post(f"{served.url}/chat/completions", json=body, headers=headers, timeout=300)
 
 
 def seen(served):
@@ -180,8 +171,8 @@ def test_a_leak_from_the_request_to_the_incident_and_the_end(served, capsys):
     capsys.readouterr()
     exec(compile(tour.put(blocks("python")[0]), "serve.md", "exec"), {})  # noqa: S102 - the document's own example
     assert capsys.readouterr().out == "content_filter\n"
-    until(lambda: seen(served) == 1, 5)
-    until((folder / "alerts.jsonl").exists, 10)
+    until(lambda: seen(served) == 1)
+    until((folder / "alerts.jsonl").exists)
     (alert,) = tour.next("watch alerts")["alerts"]
     assert (alert["detector"], alert["signal"], alert["severity"]) == ("D1", "canary", "critical")
 
@@ -189,7 +180,7 @@ def test_a_leak_from_the_request_to_the_incident_and_the_end(served, capsys):
     os.kill(killed, signal.SIGKILL)
     refused = ask(served, "desk.key").json()
     assert Model.canary not in json.dumps(refused)
-    until(lambda: seen(served) == 2, 20)
+    until(lambda: seen(served) == 2)
     assert child(served.process.pid, "watch") not in {0, killed}
 
     assert httpx.get(served.console).status_code == 200
@@ -197,8 +188,8 @@ def test_a_leak_from_the_request_to_the_incident_and_the_end(served, capsys):
     assert tour.next("watch ack")["state"] == "acknowledged"
     tour.values["INCIDENT"] = tour.next("incident open")["incident"]
     assert tour.next("incident contain")["state"] == "contained"
-    _, seconds = until(lambda: ask(served, "desk.key").status_code == 401, 2)
-    assert seconds < 1.5  # the second for which a decision may be remembered, and the pause between two questions
+    time.sleep(1)  # for how long a decision may be remembered
+    assert ask(served, "desk.key").status_code == 401
 
     tour.next("incident export")
     tour.next("log verify")
@@ -214,13 +205,13 @@ def test_a_leak_from_the_request_to_the_incident_and_the_end(served, capsys):
     answers = []
     slow = threading.Thread(target=lambda: answers.append(ask(served, "other.key", stream=True).text))
     slow.start()
-    assert Model.begun.wait(10)
+    assert Model.begun.wait(60)
     served.process.send_signal(signal.SIGTERM)
     time.sleep(0.3)
     assert served.process.poll() is None
     Model.go_on.set()
-    slow.join(20)
-    assert served.process.wait(30) == 0
+    slow.join(60)
+    assert served.process.wait(60) == 0
     frames = [json.loads(line[6:]) for line in answers[0].splitlines() if line.startswith("data: {")]
     assert "".join(one["delta"].get("content", "") for frame in frames for one in frame["choices"]) == SLOW
     assert answers[0].rstrip().endswith("data: [DONE]")

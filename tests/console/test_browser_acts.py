@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from seating import alarm
 from test_pages import Watched, browser, pytestmark, served, signed_in  # noqa: F401 - fixtures, and the same conditions
 
@@ -124,6 +125,7 @@ def work_as_administrator(olga):
     assert olga.page.locator("h1").inner_text() == "Sign in"
 
 
+@pytest.mark.slow
 def test_every_act_is_done_in_a_browser(served, browser):  # noqa: F811 - the fixtures
     workspace, url, _ = served
     raise_alarms(workspace, [alarm(40, detector="D4", signal="extraction")])

@@ -45,7 +45,7 @@ def sign_in_there(url, name):
     cookies, form = {}, None
     for _ in range(20):
         parts = urlsplit(url)
-        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=20)
+        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=300)
         headers = {"Cookie": "; ".join(f"{key}={value}" for key, value in cookies.items())}
         if form is not None:
             headers["Content-Type"] = "application/x-www-form-urlencoded"

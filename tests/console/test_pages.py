@@ -50,14 +50,14 @@ def served(proposed, tmp_path_factory):
             )  # fmt: skip
             thread.start()
             try:
-                assert ready.wait(20)
+                assert ready.wait(60)
                 bot = register_newcomer(workspace, Newcomer(name="bot", kind="service"))
                 issue_key(workspace, ApiKeyOrder(principal=bot, models=("workspace",), networks=("10.0.0.0/8",)))
                 work_on(workspace.acting_as("ines", unlock=lambda: life.passphrase("ines")))
                 yield workspace, f"http://127.0.0.1:{port}", bot
             finally:
                 stop.set()
-                thread.join(20)
+                thread.join(60)
 
 
 def work_on(lead):
@@ -82,7 +82,7 @@ def browser():
 def signed_in(workspace, url, name):
     """Return the cookie of somebody's session."""
     now_ms = int(workspace.door.clock() * 1000)
-    proven = Session(workspace.people.find(name), "x", mfa=True, started_ms=now_ms, expires_ms=now_ms + 60_000)
+    proven = Session(workspace.people.find(name), "x", mfa=True, started_ms=now_ms, expires_ms=now_ms + 900_000)
     return {"name": "stanch", "value": Desk.of(workspace, url).sessions.open_session(proven).cookie, "url": url}
 
 
@@ -215,11 +215,11 @@ def test_the_script_switches_colours_and_follows_the_log(served, browser):
     assert "theme=dark" in page.locator("figure img").get_attribute("src")
     shown = page.locator("#log-size").inner_text()
     grant_role(workspace, "nina", "consumer", 3)
-    page.wait_for_function("was => document.getElementById('log-size').textContent !== was", arg=shown, timeout=8000)
+    page.wait_for_function("was => document.getElementById('log-size').textContent !== was", arg=shown, timeout=60_000)
     waiting = int(page.locator("#alerts-open").inner_text())
     raise_alarms(workspace, [alarm(20)])
     more = "waiting => document.getElementById('alerts-open').textContent === String(waiting + 1)"
-    page.wait_for_function(more, arg=waiting, timeout=8000)
+    page.wait_for_function(more, arg=waiting, timeout=60_000)
     assert page.locator("#alerts-news").is_visible()
     context.close()
     assert watched.trouble == []

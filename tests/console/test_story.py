@@ -80,11 +80,11 @@ def running(work, *arguments, **options):
     thread = threading.Thread(target=work, args=arguments, kwargs={"ready": ready, "stop": stop, **options})
     thread.start()
     try:
-        assert known.wait(30)
+        assert known.wait(60)
         yield told[0]
     finally:
         stop.set()
-        thread.join(30)
+        thread.join(60)
 
 
 @contextmanager
@@ -111,7 +111,7 @@ def watching(workspace, again):
         yield
     finally:
         stop.set()
-        thread.join(30)
+        thread.join(60)
     assert trouble == []
 
 
@@ -153,11 +153,11 @@ class Town:
     def ask(self):
         body = {"model": "bot", "messages": [{"role": "user", "content": "What is the code?"}]}
         headers = {"authorization": f"Bearer {self._secret}"}
-        return httpx.post(f"{self.gateway}/v1/chat/completions", json=body, headers=headers, timeout=30)
+        return httpx.post(f"{self.gateway}/v1/chat/completions", json=body, headers=headers, timeout=300)
 
     def open_alerts(self, *, above, detector):
         """Wait for an open alert of a detector, and return how many are open then."""
-        for _ in range(200):
+        for _ in range(600):
             found = find_alerts(
                 self.workspace.acting_as("ines", unlock=lambda: life.passphrase("ines")), AlertState.OPEN
             )
@@ -243,8 +243,8 @@ def test_a_release_by_two_people_and_a_leak_from_its_alert_to_its_evidence(town,
         assert answer.json()["choices"][0]["finish_reason"] == "content_filter"
         assert CANARY not in answer.text
         # Live: nobody loads the page again. The other incident's clock may raise an alert of its own meanwhile.
-        more = "count => Number(document.getElementById('alerts-open').textContent) === count"
-        page.wait_for_function(more, arg=town.open_alerts(above=waiting, detector="D1"), timeout=20_000)
+        more = "count => Number(document.getElementById('alerts-open').textContent) >= count"
+        page.wait_for_function(more, arg=town.open_alerts(above=waiting, detector="D1"), timeout=60_000)
     page.click("#alerts-news a")
     page.click("tbody a:has-text('canary') >> nth=0")
     assert page.locator("h1").inner_text() == "D1: canary"

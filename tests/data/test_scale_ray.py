@@ -134,6 +134,7 @@ def dataset(tmp_path, monkeypatch, prose):
     return opened
 
 
+@pytest.mark.slow
 def test_ray_redacts_as_one_process_bit_for_bit_though_a_worker_is_killed(cluster, dataset, scanner, keys, tmp_path):  # noqa: ARG001 - the cluster runs
     alone = scan_dataset(dataset, scanner, out=tmp_path / "alone.jsonl")
     engine = DyingRay(Ray(partial(fetch_keys, str(keys)), workers=1), str(tmp_path / "killed"), [])
@@ -149,6 +150,7 @@ def test_ray_redacts_as_one_process_bit_for_bit_though_a_worker_is_killed(cluste
         assert shared.read_bytes() == own.read_bytes()
 
 
+@pytest.mark.slow
 def test_ray_finds_duplicates_and_builds_the_index_as_one_process(cluster, dataset, keys):  # noqa: ARG001 - same
     engine = Ray(partial(fetch_keys, str(keys)))
     report = find_near_duplicates(dataset)

@@ -156,7 +156,7 @@ def test_a_bad_row_later_leaves_nothing_behind(write_rows, scanner, tmp_path):
 
 
 def test_a_dataset_with_canaries_is_scanned_but_not_redacted(chats, scanner, tmp_path):
-    plan = plan_canaries(chats, CanarySpec(n=8), preregistration={})
+    plan = plan_canaries(chats, CanarySpec(n=8), preregistration={}, rng=lambda size: bytes(range(size)))
     planted = inject_uncommitted(chats, plan, out=tmp_path / "planted.jsonl").dataset
     assert scan_dataset(planted, scanner).records == len(planted)
     with pytest.raises(InvalidInput, match="holds canaries and is not redacted"):

@@ -62,7 +62,7 @@ class Host:
 
     def end(self):
         self.process.terminate()
-        self.process.join(20)
+        self.process.join(60)
         assert self.process.exitcode == 0
 
 
@@ -82,7 +82,7 @@ def forking():
         process.start()
         there.close()
         try:
-            url = here.recv() if here.poll(30) else ""
+            url = here.recv() if here.poll(60) else ""
         except EOFError:
             url = ""
         assert url, "the gateway did not start"

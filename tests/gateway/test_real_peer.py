@@ -90,7 +90,7 @@ def peer(tmp_path_factory):
         yield f"http://127.0.0.1:{port}", str(folder)
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def gateway(peer, tmp_path_factory):
 
 def talk(url, key, model, asked, *, stream):
     """Return what the official client reads, and why the answer ended."""
-    with openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=60) as client:
+    with openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=300) as client:
         answer = client.chat.completions.create(
             model=model, messages=[{"role": "user", "content": asked}], stream=stream, max_tokens=150
         )

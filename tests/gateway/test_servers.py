@@ -155,7 +155,7 @@ def test_a_whole_answer_that_does_not_come_in_time_costs_what_was_reserved_and_a
             found.append(used(place[0]))
         return found
 
-    late, refused, good = run(place, guard, main, patience=Patience(5, 0.3, 20))
+    late, refused, good = run(place, guard, main, patience=Patience(5, 1, 20))
     assert late[1] == late[2]
     assert refused[2] == refused[1] - 4096
     assert good[2] == refused[2] + 1

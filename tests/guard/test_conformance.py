@@ -75,12 +75,12 @@ def place(tmp_path_factory, upstream):
             )
             thread.start()
             try:
-                assert known.wait(30)
+                assert known.wait(60)
                 key = key_of(workspace, f"tester-{id(guard)}")
                 yield Target(urls[0], "bot", key)
             finally:
                 stop.set()
-                thread.join(30)
+                thread.join(60)
 
     return serve
 

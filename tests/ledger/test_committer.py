@@ -102,7 +102,7 @@ def test_within_commits_with_its_entry_or_keeps_it_out_alone(either):
 
     with either.create() as log:
         gate = threading.Event()
-        blocked = log.append_nowait(either.entry(0), within=lambda _: gate.wait(10) and None)
+        blocked = log.append_nowait(either.entry(0), within=lambda _: gate.wait(60) and None)
         futures = [
             log.append_nowait(either.entry(1), within=refuse),
             log.append_nowait(either.entry(2)),
@@ -233,11 +233,11 @@ def test_closing_waits_for_a_caller_that_writes(ground):
 
     def slow(_connection):
         entered.set()
-        gate.wait(10)
+        gate.wait(60)
 
     with ThreadPoolExecutor(2) as pool:
         written = pool.submit(lambda: log.append(ground.entry(), within=slow))
-        assert entered.wait(10)
+        assert entered.wait(60)
         closed = pool.submit(log.close)
         with pytest.raises(TimeoutError):
             closed.result(0.3)
@@ -261,7 +261,7 @@ def test_a_full_queue_refuses_after_two_seconds(ground, monkeypatch):
     monkeypatch.setattr(committer_module, "_QUEUE_WAIT", 0.05)
     gate = threading.Event()
     with ground.create() as log:
-        first = log.append_nowait(ground.entry(), within=lambda _: gate.wait(10) and None)
+        first = log.append_nowait(ground.entry(), within=lambda _: gate.wait(60) and None)
         while first.running() is False:
             pass
         queued = [log.append_nowait(ground.entry(number)) for number in (1, 2)]
@@ -274,7 +274,7 @@ def test_a_full_queue_refuses_after_two_seconds(ground, monkeypatch):
 def test_a_cancelled_entry_is_never_written(ground):
     gate = threading.Event()
     with ground.create() as log:
-        first = log.append_nowait(ground.entry(), within=lambda _: gate.wait(10) and None)
+        first = log.append_nowait(ground.entry(), within=lambda _: gate.wait(60) and None)
         while first.running() is False:
             pass
         second = log.append_nowait(ground.entry(1))

@@ -26,7 +26,7 @@ def test_three_processes_make_one_history(cloud_ground):
         subprocess.Popen([*words, str(number * 1000), str(EACH)], stdout=subprocess.PIPE, text=True)
         for number in range(3)
     ]
-    said = [line.split() for writer in writers for line in writer.communicate(timeout=120)[0].splitlines()]
+    said = [line.split() for writer in writers for line in writer.communicate(timeout=300)[0].splitlines()]
     assert [writer.returncode for writer in writers] == [0, 0, 0]
     assert sorted(int(index) for index, _, _ in said) == list(range(3 * EACH))
     with ground.tables.read() as connection:
@@ -51,7 +51,7 @@ def test_an_unanswered_commit_is_read_back_before_anybody_is_told(pg_ground, pos
         log.close()
         log = ground.open(ground.open_tables())
         gate = threading.Event()
-        log.append_nowait(ground.entry(), within=lambda _: gate.wait(10) and None)
+        log.append_nowait(ground.entry(), within=lambda _: gate.wait(60) and None)
         futures = [log.append_nowait(ground.entry(number)) for number in range(count)]
         gate.set()
         while log.reader().size() < 1:

@@ -49,7 +49,7 @@ def test_new_entries_are_published_by_themselves(ground):
         ground.tables, ground.blobs, origin=ground.policy.logs[0].name, signer=ground.key, params=params
     )
     log.append(ground.entry())
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not any(ground.blobs.list("log/checkpoint")) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert log.reader().checkpoint().checkpoint.size == 1

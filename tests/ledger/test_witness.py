@@ -291,10 +291,10 @@ def served(open_store, monkeypatch):
 
     thread = threading.Thread(target=serve, args=(store, "127.0.0.1", 0), kwargs={"ready": ready})
     thread.start()
-    assert listening.wait(20)
+    assert listening.wait(60)
     yield f"http://127.0.0.1:{ports[0]}", store
     kept[0].should_exit = True
-    thread.join(20)
+    thread.join(60)
 
 
 def test_the_server_speaks_http(served):
@@ -504,7 +504,7 @@ def test_a_claim_that_the_log_is_longer_stops_it(witnessed, monkeypatch):
 def test_waiting_for_the_quorum(witnessed):
     with witnessed.create() as log:
         ref = log.append(witnessed.entry())
-        assert log.require_quorum(ref, timeout_seconds=5).checkpoint.size == 1
+        assert log.require_quorum(ref, timeout_seconds=60).checkpoint.size == 1
         witnessed.network.down = True
         later = log.append(witnessed.entry())
         begun = time.monotonic()

@@ -27,7 +27,7 @@ def test_threads_do_not_share():
     def get(value):
         array = buffers.get("a", np.int64, 1000)
         array[:] = value
-        both.wait(10)
+        both.wait(60)
         return array.copy()
 
     with ThreadPoolExecutor(2) as pool:

@@ -198,14 +198,14 @@ def test_while_one_thread_compiles_the_others_go_on_in_numpy(monkeypatch):
 
     def compile_slowly():
         started.set()
-        assert go_on.wait(30)
+        assert go_on.wait(60)
         return made
 
     monkeypatch.setattr(kernels_module, "compile_loops", compile_slowly)
     compiler = Compiler(0)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(compiler.loops, 1)
-        assert started.wait(30)
+        assert started.wait(60)
         assert compiler.loops(1) is None
         go_on.set()
         assert first.result() is made

@@ -101,7 +101,7 @@ class Stage:
         """Run a command of a service to its end."""
         return subprocess.run(
             [sys.executable, "-m", "stanch", *map(self.put, words)], cwd=self.work(name), capture_output=True,
-            env=self.environment(name), text=True, timeout=120, check=False,
+            env=self.environment(name), text=True, timeout=300, check=False,
         )  # fmt: skip
 
     @contextlib.contextmanager
@@ -193,7 +193,7 @@ def _make_the_bucket(weed, ports):
     text = (DEPLOY / "compose.yaml").read_text()
     ((told, shell),) = re.findall(r"# +echo (.*) \| podman compose exec -T blobs weed (.*)\n", text)
     where = [f"-{name}=127.0.0.1:{ports[f'{name}.port']}.{ports[f'{name}.port.grpc']}" for name in ("master", "filer")]
-    made = subprocess.run([weed, shell, *where], input=told.encode(), capture_output=True, timeout=60, check=False)
+    made = subprocess.run([weed, shell, *where], input=told.encode(), capture_output=True, timeout=300, check=False)
     assert made.returncode == 0, made.stderr
 
 

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -155,15 +154,18 @@ def test_what_is_revoked_while_it_is_delivered_does_not_stay_out(world, blobs, a
 
 
 def test_where_the_line_is_too_slow_streams_go_one_by_one(world, blobs, tmp_path):
-    under_way, most, lock = [0], [], threading.Lock()
+    under_way, most, lock, together = [0], [], threading.Lock(), threading.Event()
 
     class Slow(Store):
         def put(self, key, data, *, mode):
             with lock:
                 under_way[0] += 1
                 most.append(under_way[0])
+                if under_way[0] > 1:
+                    together.set()
             try:
-                time.sleep(0.05)
+                if "/body/" in key:
+                    together.wait(60)  # the first one, until another one comes
                 if under_way[0] > 1:
                     raise StoreTimeout("the line is slow")
                 return super().put(key, data, mode=mode)

@@ -220,15 +220,17 @@ def test_a_writer_waits_for_another_process_and_not_for_a_dead_one(pg, postgresq
     tables = pg.open(create=True)
     with subprocess.Popen([sys.executable, "-c", HOLDER, pg.uri], stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"holds\n"
-        threading.Timer(0.5, process.kill).start()
         start = time.monotonic()
+        threading.Timer(0.5, process.kill).start()
         with tables.write() as connection:
             connection.exec_driver_sql("INSERT INTO act_lease VALUES ('a', 'h', 1, 1)")
         assert 0.4 < time.monotonic() - start < 5
     assert postgresql.process.poll() is None
 
 
-def test_a_writer_that_never_gets_its_turn_is_refused(pg):
+def test_a_writer_that_never_gets_its_turn_is_refused(pg, monkeypatch):
+    assert postgresql._SESSION["lock_timeout"] == "5000"
+    monkeypatch.setitem(postgresql._SESSION, "lock_timeout", "300")
     first, second = pg.open(create=True), pg.open()
     with first.write(), pytest.raises(StoreError) as caught, second.write():
         pass

@@ -243,11 +243,11 @@ def test_a_lease_is_waited_for(place):
     def hold():
         with first.lease("a"):
             entered.set()
-            leave.wait(10)
+            leave.wait(60)
 
     thread = threading.Thread(target=hold)
     thread.start()
-    entered.wait(10)
+    entered.wait(60)
     threading.Timer(0.3, leave.set).start()
     with second.lease("a", wait_seconds=10) as held:
         assert held

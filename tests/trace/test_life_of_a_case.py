@@ -67,7 +67,7 @@ def test_the_pack_verifies_in_another_process_with_numpy_alone(evidence, world, 
     command = [sys.executable, "-I", "-c", guard, str(tmp_path / "verify.py"), str(evidence.path)]
     run = subprocess.run(
         [*command, "--key", str(key_file), "--log", world.log.vkey],
-        capture_output=True, text=True, timeout=100, check=False, cwd=tmp_path, env={"PATH": os.environ["PATH"]},
+        capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path, env={"PATH": os.environ["PATH"]},
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
     names = [line.split()[0] for line in run.stdout.splitlines()]

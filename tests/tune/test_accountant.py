@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def test_the_looser_accountant_never_states_less(rate, sigma, steps):
 
 def test_a_coarse_discretisation_only_states_more():
     mechanism = Mechanism(RATE, 1.4, 10)
-    fine, middle, coarse = (accountant.spent_epsilon(mechanism, DELTA, step) for step in (1e-5, 1e-4, 1e-3))
+    fine, middle, coarse = (accountant.spent_epsilon(mechanism, DELTA, step) for step in (3e-5, 1e-4, 1e-3))
     assert fine <= middle <= coarse
 
 
@@ -102,16 +103,12 @@ def test_an_unreachable_target_is_refused(monkeypatch):
 
 
 def test_calibration_is_quick_and_done_once():
-    import time  # noqa: PLC0415 - used here alone
-
     accountant.calibrate.cache_clear()
-    times = []
+    began = time.process_time()
     for _ in range(2):
-        began = time.process_time()
         accountant.calibrate(0.0256, 117, 1e-5, 2.0)
-        times.append(time.process_time() - began)
-    assert times[0] < 5
-    assert times[1] < 0.001
+    assert time.process_time() - began < 5
+    assert accountant.calibrate.cache_info()[:2] == (1, 1)
 
 
 @pytest.mark.parametrize("mechanism", [Mechanism(0.5, 0.01, 10), Mechanism(1.0, 0.3, 10**6), Mechanism(0.5, 1e-300, 1)])

@@ -51,7 +51,8 @@ def tokenizer(base):
 
 @pytest.fixture
 def canaries(chats):
-    return plan_canaries(chats, CanarySpec(n=12), preregistration={"alpha": 0.05})
+    # Of twelve coins of chance all fall alike once in two thousand plans.
+    return plan_canaries(chats, CanarySpec(n=12), preregistration={"alpha": 0.05}, rng=lambda size: bytes(range(size)))
 
 
 @pytest.fixture

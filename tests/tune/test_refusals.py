@@ -32,7 +32,7 @@ REFUSED = {
     "a quantised base": "test_trainer.py: quantised",
     "a batch axis that is lost": "test_engine.py: BatchAxisLost",
     "a parameter that is not collected": "test_engine.py: UncoveredParameter",
-    "a model in shards": "test_ranks.py: UnsupportedParallelism",
+    "a model in shards": "test_processes.py: UnsupportedParallelism",
     # Trainer.
     "an argument beside the white list": "test_trainer.py: test_each_forced_field_is_refused_with_what_to_do",
     "a field of a later release": "test_trainer.py: unknown to this release",
@@ -55,8 +55,8 @@ REFUSED = {
     "noise that is not the plan's": "test_planted_table.py: times the variance",
     "a first step that moves nothing": "test_trainer.py: changed no weight",
     "files that do not hold the trained weights": "test_trainer.py: saved files",
-    "processes with other settings": "test_ranks.py: RanksDiverged",
-    "a process that is gone": "test_ranks.py: RankLost",
+    "processes with other settings": "test_processes.py: RanksDiverged",
+    "a process that is gone": "test_processes.py: RankLost",
     "a run with a public seed, verified": "test_tune.py: GuaranteeVoid",
 }
 """What the design refuses, and the test that shows it: a file, and what stands in it."""

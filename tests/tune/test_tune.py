@@ -454,7 +454,7 @@ def test_planted_copies_are_not_dropped(make_spec, tmp_path):
     path = write_chats(tmp_path / "twice.jsonl", 40)
     path.write_bytes(path.read_bytes() * 2)
     ds = open_dataset(path, key=KEY)
-    plan = plan_canaries(ds, CanarySpec(n=8, repetitions=(4,)), preregistration={})
+    plan = plan_canaries(ds, CanarySpec(n=8, repetitions=(4,)), preregistration={}, rng=lambda size: bytes(range(size)))
     planted = inject_uncommitted(ds, plan, out=tmp_path / "planted.jsonl")
     tuned_on = prepare(make_spec(privacy="enabled = false"), planted.dataset)
     assert len(tuned_on.units.units) == 80 + planted.inserted

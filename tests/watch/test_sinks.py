@@ -334,7 +334,7 @@ def collector(certificate, *, polite=True):
         thread = threading.Thread(target=serve)
         thread.start()
         yield listening.getsockname()[1], found
-        thread.join(5)
+        thread.join(60)
 
 
 @pytest.mark.parametrize("polite", [True, False], ids=["closes TLS", "hangs up"])

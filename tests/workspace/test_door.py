@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import os
 import signal
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -132,8 +133,10 @@ def test_after_ctrl_c_in_a_commit_the_log_and_the_act_agree(workspace, monkeypat
     def write(self, batch):
         if any(f'"phase":"{phase}"'.encode() in item.entry.data for item in batch) and not struck:
             struck.append(1)
+            while sys._current_frames()[threading.main_thread().ident].f_code.co_name != "wait":
+                time.sleep(0.001)  # the act does not wait for the commit yet
             os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.05)  # so that it strikes while the act waits
+            time.sleep(0.05)  # so that it strikes before the commit
         original(self, batch)
 
     struck = []

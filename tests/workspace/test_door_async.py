@@ -1,7 +1,6 @@
 """The door for an event loop: the same order, and a cancelled task leaves a log that says so."""
 
 import asyncio
-import contextlib
 import threading
 
 import life
@@ -38,7 +37,7 @@ def hold_appends(monkeypatch, number):
 
         def wait(connection):
             come.set()
-            assert gate.wait(10)
+            assert gate.wait(60)
             if within is not None:
                 within(connection)
 
@@ -136,7 +135,7 @@ def test_a_task_that_is_cancelled_while_an_entry_is_written_agrees_with_the_log(
             return Done(1, undo=lambda: undone.append(1))
 
         task = asyncio.create_task(workspace.door.act_async(request_in(workspace), run))
-        await asyncio.to_thread(come.wait, 10)
+        await asyncio.to_thread(come.wait, 60)
         for _ in range(3):
             task.cancel()
             await asyncio.sleep(0.01)
@@ -152,7 +151,10 @@ def test_a_task_that_is_cancelled_while_an_entry_is_written_agrees_with_the_log(
 
 
 def test_a_loop_that_is_gone_leaves_the_lease_as_the_evidence(workspace):
+    begun = asyncio.Event()
+
     async def run(_ref):
+        begun.set()
         await asyncio.sleep(60)
 
     async def drive():
@@ -160,8 +162,7 @@ def test_a_loop_that_is_gone_leaves_the_lease_as_the_evidence(workspace):
 
     loop = asyncio.new_event_loop()
     task = loop.create_task(drive())
-    with contextlib.suppress(TimeoutError):
-        loop.run_until_complete(asyncio.wait_for(asyncio.shield(task), 1))
+    loop.run_until_complete(begun.wait())
     task.get_coro().close()
     task._log_destroy_pending = False
     loop.run_until_complete(loop.shutdown_default_executor())

@@ -174,7 +174,7 @@ with Workspace.open(Path(sys.argv[1])) as workspace:
 def test_an_act_whose_process_was_killed_is_found(tmp_path):
     folder = tmp_path / "w"
     Workspace.init(folder).close()
-    done = subprocess.run([sys.executable, "-c", KILLED, str(folder)], check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(folder)], check=False, timeout=300)
     assert done.returncode == -9
     later = time.time() + LEASE_SECONDS + 1
     with contextlib.closing(Workspace.open(folder, clock=lambda: later)) as workspace:

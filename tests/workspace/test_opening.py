@@ -122,7 +122,7 @@ with mock.patch(sys.argv[2], lambda *_, **__: os._exit(9)):
 @pytest.mark.parametrize("step", [STEPS[3], STEPS[6]])
 def test_a_killed_beginning_is_no_workspace_and_can_be_repeated(step, tmp_path):
     folder = tmp_path / "w"
-    done = subprocess.run([sys.executable, "-c", KILLED, str(folder), step], check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(folder), step], check=False, timeout=300)
     assert done.returncode == 9
     with pytest.raises(NotFound):
         find_workspace(folder)

@@ -523,7 +523,7 @@ def test_a_killed_create_leaves_nothing_that_opens(team, tmp_path):
     before = {path.name for path in (release_folder(team.log, "r1") / "copies").iterdir()}
     where = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(life.__file__).parent), *sys.path])}
     command = [sys.executable, "-c", KILLED, str(team.case.folder)]
-    done = subprocess.run(command, env=where, check=True, timeout=120, capture_output=True, text=True)
+    done = subprocess.run(command, env=where, check=True, timeout=300, capture_output=True, text=True)
     assert done.stdout.split() == [str(int(signal.SIGKILL))] * 2
     for step, refusal in (("sealed", NotPermitted), ("kept", PolicyViolation)):
         killed = Team(team.case, team.log, tmp_path / step)

@@ -103,10 +103,10 @@ def running(*watchers):
         for watcher in watchers:
             watcher.stop.set()
         for thread in threads:
-            thread.join(20)
+            thread.join(60)
 
 
-def until(condition, seconds=20):
+def until(condition, seconds=60):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
