@@ -55,7 +55,7 @@ FLAGS = [
     "--force-color-profile=srgb",
 ]
 WIDTH, HEIGHT, TALLEST = 1080, 700, 800
-TALLER = {"overview": 1000}
+TALLER = {"overview": 1000, "incident": 960}
 MOST_BYTES = 150_000
 UNREAD = {"overview", "detectors"}
 """Pages that say how far the detectors are; they are let read the log before, as where a watch runs."""
