@@ -9,7 +9,7 @@ import orjson
 from stanch.errors import InvalidInput
 from stanch.ledger import LedgerReader
 from stanch.ledger.export import export_event
-from stanch.terms import EntryRef
+from stanch.terms import EntryRef, JsonValue
 from stanch.workspace.act import Done, Request
 from stanch.workspace.opening import Workspace
 from stanch.workspace.verbs_access import explain_access, workspace_ref
@@ -68,8 +68,8 @@ def follow_log(workspace: Workspace, order: Following, outlet: Outlet) -> int:
         end = outlet.end()
         return Done(end, {"entries": end - order.start, "start": order.start, "format": "jsonl"})
 
-    payload = {"start": order.start, "format": "jsonl"}
-    return workspace.door.act(Request("log.export", "log:read", workspace_ref(workspace), {**payload}), run)
+    payload: dict[str, JsonValue] = {"start": order.start, "format": "jsonl"}
+    return workspace.door.act(Request("log.export", "log:read", workspace_ref(workspace), payload), run)
 
 
 def _follow(workspace: Workspace, order: Following, outlet: Outlet) -> None:
