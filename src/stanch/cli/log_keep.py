@@ -34,7 +34,8 @@ def export(
     if follow:
         if folder is not None or form != "jsonl":
             raise InvalidInput("log export: --follow writes JSON lines to standard output, and into no folder")
-        return _follow(start, cursor, proofs=not no_proofs)
+        _follow(start, cursor, proofs=not no_proofs)
+        return None
     if folder is None or cursor is not None:
         raise InvalidInput("log export: expected a folder, or --follow", next_step="see: stanch log export --help")
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
