@@ -9,7 +9,7 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,14 +25,21 @@ from stanch.access import ApiKeyOrder, Session  # noqa: E402 - same
 from stanch.console.desk import Desk  # noqa: E402 - same
 from stanch.console.serve import run_console  # noqa: E402 - same
 from stanch.terms import Digest  # noqa: E402 - same
+from stanch.watch import Alarm, detectors, runner  # noqa: E402 - same
 from stanch.watch.alert import AlertState  # noqa: E402 - same
-from stanch.watch.incident import HOUR_MS  # noqa: E402 - same
+from stanch.watch.incident import HOUR_MS, Matter, Told  # noqa: E402 - same
 from stanch.watch.simulate import SimulationSpec, simulate  # noqa: E402 - same
 from stanch.workspace import Workspace  # noqa: E402 - same
 from stanch.workspace.verbs_access import Newcomer, issue_key, register_newcomer  # noqa: E402 - same
 from stanch.workspace.verbs_alerts import find_alerts, keep_simulation  # noqa: E402 - same
-from stanch.workspace.verbs_casework import end_task, give_task, hand_evidence  # noqa: E402 - same
-from stanch.workspace.verbs_incident import find_incidents  # noqa: E402 - same
+from stanch.workspace.verbs_casework import (  # noqa: E402 - same
+    end_task,
+    give_task,
+    hand_evidence,
+    note_notice,
+    state_matter,
+)
+from stanch.workspace.verbs_incident import find_incidents, join_incident  # noqa: E402 - same
 from stanch.workspace.verbs_origin import state_origin  # noqa: E402 - same
 
 if TYPE_CHECKING:
@@ -48,8 +55,10 @@ FLAGS = [
     "--force-color-profile=srgb",
 ]
 WIDTH, HEIGHT, TALLEST = 1080, 700, 800
-TALLER = {"overview": 1000}
+TALLER = {"overview": 1000, "incident": 960}
 MOST_BYTES = 150_000
+UNREAD = {"overview", "detectors"}
+"""Pages that say how far the detectors are; they are let read the log before, as where a watch runs."""
 
 
 def main() -> None:
@@ -66,17 +75,25 @@ def main() -> None:
         sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        reader = workspace.ledger.reader()
         for scheme in ("light", "dark"):
             context = browser.new_context(color_scheme=scheme, viewport={"width": WIDTH, "height": HEIGHT})
             page = context.new_page()
             for name, (person, path) in pages.items():
                 context.clear_cookies()
+                if name in UNREAD:
+                    runner.catch_up(reader, workspace.tables, detectors(), deliver=_refuse)
                 if person:
                     context.add_cookies([_cookie(workspace, url, person)])
                 page.goto(url + path, wait_until="load")
                 _take(page, PICTURES / f"{name}-{scheme}.png", TALLER.get(name, TALLEST))
             context.close()
         browser.close()
+
+
+def _refuse(alarms: Sequence[Alarm], _save: runner.Save) -> None:
+    """Take no alarm: the scene has its own."""
+    raise SystemExit(f"the scene raised alarms that nobody made: {alarms}")
 
 
 def _take(page: "Page", path: Path, tallest: int) -> None:
@@ -139,6 +156,10 @@ def _work_on(lead: Workspace) -> None:
     """Give tasks of the incident, and hand its evidence over."""
     (incident,) = find_incidents(lead)
     now_ms, disk = int(lead.door.clock() * 1000), Digest.sha256(b"an image of the disk")
+    join_incident(lead, incident.id, [one.id for one in find_alerts(lead) if one.detector == "D5"])
+    note_notice(lead, incident.id, now_ms - HOUR_MS, to=Told.PEOPLE)
+    state_matter(lead, incident.id, Matter.PEOPLE, "About 400 customers of one desk")
+    state_matter(lead, incident.id, Matter.CONTACT, "The data protection officer, privacy@example.org")
     given = give_task(lead, incident.id, "Rotate the keys of the desk", who="olga", due_ms=now_ms + HOUR_MS)
     give_task(lead, incident.id, "Tell the customer", who="ines", due_ms=now_ms + 8 * HOUR_MS)
     end_task(lead, incident.id, given.tasks[0].entry)
@@ -158,7 +179,8 @@ def _pages(workspace: Workspace) -> dict[str, tuple[str, str]]:
         "login": ("", "/login"), "overview": ("ada", "/"), "alerts": ("ines", "/alerts"),
         "alert": ("ines", f"/alerts/{alert.id}"), "incidents": ("ines", "/incidents"),
         "incident": ("ines", f"/incidents/{incident.id}"),
-        "incident-work": ("ines", f"/incidents/{incident.id}#tasks"), "cases": ("ines", "/cases"),
+        "incident-work": ("ines", f"/incidents/{incident.id}#statements"),
+        "incident-alerts": ("ines", f"/incidents/{incident.id}#alerts"), "cases": ("ines", "/cases"),
         "case": ("ines", "/cases/theft"), "detectors": ("ines", "/detectors"),
         "models": ("ada", "/models"), "model": ("ada", f"/models/{model}"),
         "model-lineage": ("ada", f"/models/{model}#lineage"), "releases": ("ada", "/releases"),

@@ -129,6 +129,33 @@ def is_running(process):
     return state != "Z"
 
 
+HUNG_UP = """
+import signal, sys, time
+def told(*_):
+    open(sys.argv[1] + ".told", "w").close()
+signal.signal(signal.SIGHUP, told)
+open(sys.argv[1], "w").close()
+time.sleep(60)
+"""
+SUPERVISOR = """
+import sys
+from stanch.cli.serve import Child, _supervise
+_supervise([Child("gateway", [sys.executable, "-c", *sys.argv[1:]])])
+"""
+
+
+def test_a_hangup_is_handed_on(tmp_path):
+    mark, told = tmp_path / "mark", tmp_path / "mark.told"
+    command = [sys.executable, "-c", SUPERVISOR, HUNG_UP, str(mark)]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as parent:
+        wait_for(mark.exists)
+        parent.send_signal(signal.SIGHUP)
+        wait_for(told.exists)
+        assert parent.poll() is None
+        parent.terminate()
+        assert parent.wait(20) == 0
+
+
 def test_a_part_of_stanch_is_started_attended():
     assert serve.command_of(serve.Frame(), "watch")[1:] == ["-m", "stanch.cli.attended", "watch", "serve"]
 

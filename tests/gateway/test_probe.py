@@ -105,6 +105,13 @@ def test_the_fifth_prompt_of_an_hour_that_begins_alike():
     assert len(probes._seen) == 1
 
 
+@pytest.mark.parametrize("gateways", [1, 3])
+def test_each_gateway_passes_over_the_first_four(gateways):
+    each, start = [Probes(KEY) for _ in range(gateways)], "Tell me all that you know about the patients of " * 6
+    found = [each[at % gateways].judge("p", [start + str(at)], None)["near_equal"] for at in range(30)]
+    assert found == [False] * 4 * gateways + [True] * (30 - 4 * gateways)  # as docs/guides/serve.md says
+
+
 def prompts(count, words, seed):
     rng = np.random.default_rng(seed)
     return [" ".join(rng.choice(words, size=12)) for _ in range(count)]
@@ -136,6 +143,15 @@ def test_the_key_alone_decides_and_another_key_says_nothing(features):
     other = Features(bytes(31) + b"\x01").of(ROW)
     assert abs(float(np.corrcoef(features.of(ROW), other)[0, 1])) < 0.4
     assert features.of("").shape == (COSINES,)
+
+
+@pytest.mark.parametrize("gateways", [1, 3])
+def test_each_gateway_needs_its_hundred_prompts(features, gateways):
+    each = [Windows(features, Clock()) for _ in range(gateways)]
+    for at, text in enumerate(prompts(100 * gateways, WORDS, 6)[:-1]):
+        each[at % gateways].add("p", "m", text)
+    told = [one["count"] for windows in each for one in windows.take(all_of_them=True)]
+    assert told == [100] * (gateways - 1)
 
 
 def test_a_window_is_told_when_full_or_old_and_never_of_few_prompts(features):

@@ -32,12 +32,13 @@ from stanch.errors import InvalidInput, VerificationError
 from stanch.gateway.serve import build_gateway, run_server
 from stanch.gateway.watermark import Watermark
 from stanch.guard import Action, check_text
+from stanch.ledger import EntryQuery, decode_entry
 from stanch.scan import Dictionary, SpanIndex, pack_digest
 from stanch.scan.pack import parse_pack
 from stanch.terms import Digest
 from stanch.trace import Chat, TextRoot
 from stanch.trace.text_order import HEADER, give_order, take_order
-from stanch.workspace import Workspace
+from stanch.workspace import Workspace, renewal
 from stanch.workspace.indexes import Sealed, save_index
 from stanch.workspace.listening import listening, tls_context
 
@@ -428,6 +429,147 @@ def test_tls_with_a_client_certificate_lets_its_service_in_and_nobody_else(tmp_p
                 body = {"model": "bot", "messages": [{"role": "user", "content": "Complete: Patient Maria"}]}
                 answer = known.post(f"{url}/v1/chat/completions", json=body)
                 assert answer.json()["choices"][0]["finish_reason"] == "content_filter"
+
+
+def shown_certificate(url, context):
+    """Return the certificate that a new connection is shown, or what ended it."""
+    place = urlsplit(url)
+    with (
+        socket.create_connection((place.hostname, place.port), 10) as raw,
+        context.wrap_socket(raw, server_hostname=place.hostname) as tls,
+    ):
+        return tls.getpeercert(binary_form=True)
+
+
+def der_of(file):
+    return x509.load_pem_x509_certificate(file.read_bytes()).public_bytes(serialization.Encoding.DER)
+
+
+def until(find, seconds=60):
+    end = time.monotonic() + seconds
+    while not (found := find()):
+        assert time.monotonic() < end, f"nothing after {seconds} s"
+        time.sleep(0.02)
+    return found
+
+
+def told_certificates(workspace):
+    reader = workspace.ledger.reader()
+    found = reader.query(EntryQuery(kind="gateway.certificate"))
+    return [decode_entry(reader.entry(ref.index))["unmapped"]["stanch"]["payload"] for ref in found]
+
+
+def test_a_renewed_certificate_is_taken_and_a_broken_one_is_not(tmp_path, model, monkeypatch):
+    monkeypatch.setattr(renewal, "LOOK_SECONDS", 0.05)
+    made, address = Authority(tmp_path), x509.IPAddress(ip_address("127.0.0.1"))
+    server = made.issue("server.pem", address, ExtendedKeyUsageOID.SERVER_AUTH)
+    make(tmp_path / "w", settings(model, certificate=server))
+    context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+    with Workspace.open(tmp_path / "w") as workspace, running(workspace) as url:
+        first = der_of(server)
+        with httpx.Client(verify=context) as client:
+            assert client.get(f"{url}/healthz").status_code == 200
+            assert shown_certificate(url, context) == first
+            made.issue("server.pem", address, ExtendedKeyUsageOID.SERVER_AUTH)
+            second = der_of(server)
+            until(lambda: shown_certificate(url, context) == second)
+            assert client.get(f"{url}/healthz").status_code == 200  # the connection that was open
+
+            good = server.read_bytes()
+            other = made.issue("other.pem", address, ExtendedKeyUsageOID.SERVER_AUTH).read_text()
+            key = other[other.index("-----BEGIN PRIVATE") :]
+            server.write_text(good.decode()[: good.index(b"-----BEGIN PRIVATE")] + key)  # another's key
+            until(lambda: [one["state"] for one in told_certificates(workspace)][-1:] == ["kept"])
+            assert shown_certificate(url, context) == second
+            server.unlink()
+            until(lambda: len(told_certificates(workspace)) == 3)
+            assert shown_certificate(url, context) == second
+            made.issue("server.pem", address, ExtendedKeyUsageOID.SERVER_AUTH)
+            third = der_of(server)
+            until(lambda: shown_certificate(url, context) == third)
+    taken, broken, gone, mended = told_certificates(workspace)
+    assert [one["state"] for one in (taken, broken, gone, mended)] == ["taken", "kept", "kept", "taken"]
+    assert abs(taken["until"] - time.time() - 2 * 86_400) < 3600
+    assert "KEY_VALUES_MISMATCH" in broken["why"]
+    assert "cannot be read" in gone["why"]
+
+
+def test_a_certificate_that_has_ended_is_not_taken(tmp_path, model):
+    made, address = Authority(tmp_path), x509.IPAddress(ip_address("127.0.0.1"))
+    server = made.issue("server.pem", address, ExtendedKeyUsageOID.SERVER_AUTH)
+    make(tmp_path / "w", settings(model, certificate=server))
+    later = time.time() + 7 * 86_400
+    with Workspace.open(tmp_path / "w", clock=lambda: later) as workspace:
+        found = renewal.Renewal(workspace, "gateway")
+        before = found.context.newest
+        found.look(now=True)
+        assert found.context.newest is before
+        (told,) = told_certificates(workspace)
+    assert (told["state"], "ended on" in told["why"]) == ("kept", True)
+
+
+def test_files_that_are_still_being_written_are_not_taken(tmp_path, model):
+    made, address = Authority(tmp_path), x509.IPAddress(ip_address("127.0.0.1"))
+    server = made.issue("server.pem", address, ExtendedKeyUsageOID.SERVER_AUTH)
+    make(tmp_path / "w", settings(model, certificate=server))
+    with Workspace.open(tmp_path / "w") as workspace:
+        found = renewal.Renewal(workspace, "gateway")
+        whole = made.issue("server.pem", address, ExtendedKeyUsageOID.SERVER_AUTH).read_bytes()
+        server.write_bytes(whole[: len(whole) // 2])
+        found.look()
+        server.write_bytes(whole)
+        found.look()
+        assert told_certificates(workspace) == []
+        found.look()
+        found.look()
+        assert [one["state"] for one in told_certificates(workspace)] == ["taken"]
+
+
+def test_who_is_no_longer_vouched_for_is_let_in_no_more(tmp_path, model, monkeypatch):
+    from stanch.crypto.certificate import CertificateAuthority  # noqa: PLC0415 - used here alone
+    from stanch.workspace.verbs_access import Newcomer, register_newcomer  # noqa: PLC0415 - same
+
+    monkeypatch.setattr(renewal, "LOOK_SECONDS", 0.05)
+    (tmp_path / "old").mkdir()
+    (tmp_path / "new").mkdir()
+    old, new = Authority(tmp_path / "old"), Authority(tmp_path / "new")
+    trusted = tmp_path / "clients.pem"
+    trusted.write_bytes((tmp_path / "old/ca.pem").read_bytes())
+    server = old.issue("server.pem", x509.IPAddress(ip_address("127.0.0.1")), ExtendedKeyUsageOID.SERVER_AUTH)
+    make(tmp_path / "w", settings(model, certificate=server))
+    path = tmp_path / "w/stanch.toml"
+    path.write_text(path.read_text().replace("[access]\n", f'[access]\nauthorities = ["{trusted}"]\n'))
+    contexts = []
+    with Workspace.open(tmp_path / "w") as workspace:
+        for at, one in enumerate((old, new)):
+            uri = f"spiffe://x/bot{at}"
+            spki = CertificateAuthority.from_pem((one.folder / "ca.pem").read_bytes(), what="ca").spki_sha256.hex()
+            register_newcomer(
+                workspace,
+                Newcomer(name=f"bot{at}", kind="service", roles=("consumer",), issuer=f"mtls:{spki}", subject=uri),
+            )
+            context = ssl.create_default_context(cafile=str(tmp_path / "old/ca.pem"))
+            name = x509.UniformResourceIdentifier(uri)
+            context.load_cert_chain(one.issue("client.pem", name, ExtendedKeyUsageOID.CLIENT_AUTH))
+            contexts.append(context)
+
+        def lets_in(context):
+            try:
+                with httpx.Client(verify=context) as client:
+                    return client.get(f"{url}/v1/models").status_code == 200
+            except (httpx.TransportError, ssl.SSLError):
+                return False
+
+        with running(workspace) as url, httpx.Client(verify=contexts[0]) as open_one:
+            assert open_one.get(f"{url}/v1/models").status_code == 200
+            assert [lets_in(one) for one in contexts] == [True, False]
+            trusted.write_bytes((tmp_path / "new/ca.pem").read_bytes())
+            until(lambda: lets_in(contexts[1]))
+            assert not lets_in(contexts[0])
+            assert open_one.get(f"{url}/v1/models").status_code == 401  # the connection that was open
+            trusted.write_bytes(b"nonsense")
+            until(lambda: [one["state"] for one in told_certificates(workspace)][-1:] == ["kept"])
+            assert [lets_in(one) for one in contexts] == [False, True]
 
 
 @pytest.mark.parametrize(

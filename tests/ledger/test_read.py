@@ -49,6 +49,23 @@ def history(ground):
         yield log.reader(), entries
 
 
+@pytest.mark.parametrize("place", ["ground", "pg_ground"])
+def test_entries_that_hold_bytes_are_found_from_an_index_on(place, request):
+    found = request.getfixturevalue(place)
+    with found.create() as log:
+        for number in range(6):
+            found.clock.seconds += 1
+            time_ms = int(found.clock() * 1000)
+            act = Act(kind=KINDS[number % 2], id=new_act_id(time_ms), principal=PEOPLE[0])
+            said = "block" if number in {1, 2, 5} else 'a "verdict":"block" that is quoted'
+            log.append(outcome(act, time_ms=time_ms, payload={"verdict": said}))
+        reader, holds = log.reader(), b'"verdict":"block"'
+        assert [at for at, _ in reader.select(EntryQuery(holds=holds))] == [1, 2, 5]
+        assert [at for at, _ in reader.select(EntryQuery(kind=KINDS[1], holds=holds, first=2))] == [5]
+        assert [one.index for one in reader.states(EntryQuery(holds=holds, first=2, before=5))] == [2]
+        assert list(reader.select(EntryQuery(holds=b"no such bytes"))) == []
+
+
 def test_tail_yields_all_in_order_and_in_part(history):
     reader, entries = history
     assert [index for index, _ in reader.tail()] == list(range(40))

@@ -6,6 +6,7 @@ from trace_world import NOW, PRINCIPAL, Log
 from stanch.errors import InvalidInput
 from stanch.ledger import Act, denied, intent, noted, outcome
 from stanch.trace import Period, render_transparency, report_transparency
+from stanch.trace.blocked import BlockedAnswers
 from stanch.trace.transparency import _ranges
 
 YEAR = (
@@ -67,6 +68,40 @@ def test_a_period_is_half_open_and_the_budget_counts_all_before_its_end(scripted
     later = report_transparency(scripted, Period(NOW + timedelta(hours=1), NOW + timedelta(hours=2))).to_json()
     assert counts(later) == {}
     assert (later["error_budget"]["spent"], later["error_budget"]["spent_in_period"]) == ("2 × 1e-9", "0")
+
+
+def answer(log, number, verdict, findings, *, days=0):
+    act = Act(kind="gateway.infer", id=f"01900000-0000-7000-8000-{number:012x}", principal=PRINCIPAL)
+    payload = {"verdict": verdict, "findings": findings, "request": '"verdict":"block"'}
+    time_ms = int((NOW + timedelta(days=days)).timestamp()) * 1000 + number
+    log.ledger.append(outcome(act, time_ms=time_ms, result="done", payload=payload))
+
+
+def test_blocked_answers_are_counted_by_month_and_kind(tmp_path):
+    log, blocked, period = Log.create(tmp_path / "log"), BlockedAnswers(), Period(NOW, NOW + timedelta(days=60))
+
+    def found(read):
+        report = report_transparency(log.ledger.reader(), period, read).to_json()
+        return {(one["month"], one["kind"]): one["entries"] for one in report["blocked"]}
+
+    answer(log, 0, "block", {"canary": 2})
+    answer(log, 1, "redact", {"email": 1})
+    answer(log, 2, "allow", {})
+    answer(log, 3, "block", {"canary": 1, "email": 3})
+    log.ledger.publish()
+    first = {(f"{NOW:%Y-%m}", "canary"): [0, 3], (f"{NOW:%Y-%m}", "email"): [3]}
+    assert found(blocked) == first
+    answer(log, 4, "block", {}, days=40)
+    answer(log, 5, "block", {"canary": 1}, days=70)  # after the period
+    assert found(blocked) == first  # no checkpoint says of the new ones
+    log.ledger.publish()
+    later = first | {(f"{NOW + timedelta(days=40):%Y-%m}", "other"): [4]}
+    assert found(blocked) == found(None) == later
+    report = report_transparency(log.ledger.reader(), period).to_json()
+    assert "<td>canary</td>" in render_transparency(report)
+    assert {
+        one["count"] for one in report_transparency(log.ledger.reader(), period).to_json(banded=True)["blocked"]
+    } == {"1 to 4"}
 
 
 def test_small_counts_are_banded_without_their_entries(scripted):

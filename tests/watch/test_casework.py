@@ -9,6 +9,7 @@ from stanch.errors import Conflict, InvalidInput, NotFound
 from stanch.store import open_tables
 from stanch.store.schema.alerts import incident as rows
 from stanch.terms import Digest
+from stanch.trace.incident_page import render_export
 from stanch.watch.casework import add_statement, add_task, finish_task, hand_over
 from stanch.watch.incident import (
     HOUR_MS,
@@ -21,7 +22,7 @@ from stanch.watch.incident import (
     waive_notice,
 )
 from stanch.watch.incident_book import add_incident, load_incident, save_incident
-from stanch.watch.incident_export import Record, export_html, export_json
+from stanch.watch.incident_export import Record, export_json
 
 NOW = 1_000 * HOUR_MS
 DISK = Digest.sha256(b"an image of the disk")
@@ -104,7 +105,7 @@ def test_each_sentence_of_the_export_rests_on_the_entry_that_states_it():
         ("Task 5", [5]), ("Task 6", [6]), ("Task 6 was done", [7]), ("p_a held sha256:" + DISK.hex[:6], [8]),
     ]  # fmt: skip
     assert json.loads(export_json(busy(), [], "log"))["facts"] == []
-    page = export_html(busy(), known, "log").decode()
+    page = render_export(busy(), known, "log")
     assert "rotate &lt;b&gt;keys&lt;/b&gt;" in page
 
 

@@ -14,6 +14,7 @@ from stanch.ledger import decode_entry
 from stanch.terms import Verdict
 from stanch.watch.book import list_alerts
 from stanch.workspace import Workspace
+from stanch.workspace.noting import note
 from stanch.workspace.schedule import Check, last_done, verify_check
 from stanch.workspace.verbs_check import CheckState, Found
 from stanch.workspace.watcher import Watcher
@@ -106,6 +107,20 @@ def test_a_late_check_is_one_alert_until_it_is_done(watched):
     clock[0] += 49 * HOUR
     watcher.tend()
     assert len(alerts(watcher.workspace, check.name)) == 2
+
+
+@pytest.mark.parametrize("part", ["gateway", "console"])
+def test_a_certificate_that_was_not_renewed_is_one_alert(watched, part):
+    watcher, clock, _, _ = watched
+    note(watcher.workspace, f"{part}.certificate", {"state": "taken", "until": 1})
+    note(watcher.workspace, f"{part}.certificate", {"state": "kept", "why": "no such file"})
+    for _ in range(2):
+        clock[0] += 60
+        watcher.tend()
+    with watcher.workspace.tables.read() as connection:
+        (alert,) = [alert for alert in list_alerts(connection) if alert.signal.startswith(f"the {part}")]
+    signal = f"the {part} keeps its old certificate: no such file"
+    assert (alert.detector, alert.signal, alert.count, alert.severity) == ("certificate", signal, 1, "high")
 
 
 def test_a_changed_log_is_found_by_its_check(tmp_path):

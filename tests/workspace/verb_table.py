@@ -53,6 +53,7 @@ from stanch.workspace import (
     verbs_contain,
     verbs_data,
     verbs_deliver,
+    verbs_follow,
     verbs_glass,
     verbs_hunt,
     verbs_incident,
@@ -80,6 +81,19 @@ from stanch.workspace.release_state import ReleaseState
 
 NAME = f"<EMAIL:{'A' * 20}>"
 SPEC = TuneSpec.from_toml(b'[base]\npath = "base"\n')
+
+
+class Enough:
+    """Wants no more than what there is."""
+
+    def put(self, *_line):
+        return True
+
+    def rest(self, _seconds):
+        return False
+
+    def end(self):
+        return 0
 
 
 def dataset(case):
@@ -411,7 +425,9 @@ VERBS = [
          lambda w, c, _out: verbs_glass.review_glass(w, c.kept["glass"]), before=break_it),
     Verb(verbs_log.list_entries, "log.read", "ada", (verbs_log, "decode_entry"),
          lambda w, _c, _out: verbs_log.list_entries(w, EntryQuery(limit=10))),
-    Verb(verbs_log.export_log, "log.export", "ada", (LedgerReader, "prove"),
+    Verb(verbs_follow.follow_log, "log.export", "ada", (verbs_follow, "_lines"),
+         lambda w, _c, _out: verbs_follow.follow_log(w, verbs_follow.Following(0, True, lambda: w), Enough())),
+    Verb(verbs_log.export_log, "log.export", "ada", (LedgerReader, "proofs"),
          lambda w, _c, out: verbs_log.export_log(w, out / "export", "jsonl")),
     Verb(verbs_log.anchor_log, "log.anchor", "olga", (Ledger, "anchor"),
          lambda w, _c, _out: verbs_log.anchor_log(w)),

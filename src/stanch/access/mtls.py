@@ -26,6 +26,10 @@ class Certificates:
         self._authorities = tuple(authorities)
         self._clock = clock
 
+    def trust(self, authorities: Iterable[CertificateAuthority]) -> None:
+        """Believe these authorities from now on, in place of those from before."""
+        self._authorities = tuple(authorities)
+
     def identify(self, leaf: bytes) -> tuple[tuple[str, str], Proof]:
         """Return issuer and subject of a client's certificate, and the proof for a session.
 

@@ -26,5 +26,6 @@ def end_with_input(handle: int = 0, *, seconds: float = DRAIN_SECONDS) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what has nothing to renew goes on
     threading.Thread(target=end_with_input, daemon=True).start()
     main()

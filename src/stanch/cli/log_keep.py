@@ -1,5 +1,6 @@
 """``stanch log export | anchor | erase | recover``: what keeps the log, and what leaves it."""
 
+import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,18 +9,35 @@ from typing import Literal
 import click
 
 from stanch.cli.frame import Leaf, Result, current
+from stanch.errors import InvalidInput
 from stanch.terms import JsonValue
 
 
 @click.command("export", cls=Leaf)
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--format", "form", type=click.Choice(["jsonl", "syslog"]), default="jsonl", help="OCSF lines, or RFC 5424."
 )
 @click.option("--start", type=click.IntRange(0), default=0, help="Index of the first entry.")
 @click.option("--no-proofs", is_flag=True, help="Leave out the file with the proof of each entry.")
-def export(folder: Path, form: Literal["jsonl", "syslog"], start: int, *, no_proofs: bool) -> Result:
-    """Write entries and their proofs into the new FOLDER; what comes later begins at the start that is named then."""
+@click.option("--follow", is_flag=True, help="Write lines to standard output, and go on as the log grows.")
+@click.option("--cursor", type=click.Path(path_type=Path, dir_okay=False), help="Remembers where --follow goes on.")
+def export(
+    folder: Path | None, form: Literal["jsonl", "syslog"], start: int, *, no_proofs: bool, follow: bool,
+    cursor: Path | None,
+) -> Result | None:  # fmt: skip
+    """Write entries and their proofs into the new FOLDER; what comes later begins at the start that is named then.
+
+    With --follow there is no folder: each entry is a line of JSON on standard output, with its index, event and proof.
+    It ends at SIGTERM and when nobody reads any more, and goes on later where the file of --cursor says.
+    """
+    if follow:
+        if folder is not None or form != "jsonl":
+            raise InvalidInput("log export: --follow writes JSON lines to standard output, and into no folder")
+        _follow(start, cursor, proofs=not no_proofs)
+        return None
+    if folder is None or cursor is not None:
+        raise InvalidInput("log export: expected a folder, or --follow", next_step="see: stanch log export --help")
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
     from stanch.workspace.verbs_log import export_log  # noqa: PLC0415 - same
 
@@ -30,6 +48,29 @@ def export(folder: Path, form: Literal["jsonl", "syslog"], start: int, *, no_pro
         {"folder": str(folder), "entries": count, "next_start": start + count},
         f"exported   {count} entries{told} to {folder}\nlater      --start {start + count}",
     )
+
+
+def _follow(start: int, cursor: Path | None, *, proofs: bool) -> None:
+    """Write lines until told to end; what is said besides goes to standard error."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.cli.log_follow import Pipe, read_cursor  # noqa: PLC0415 - same
+    from stanch.cli.secrets import ask_passphrase  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_follow import Following, follow_log  # noqa: PLC0415 - same
+
+    frame = current()
+    with open_workspace(frame) as workspace:
+        name, origin = workspace.people.name, workspace.ledger.origin
+        found = None if cursor is None else read_cursor(cursor, origin)
+        begin = start if found is None else found
+        pipe = Pipe(sys.stdout.fileno(), begin, cursor, origin)
+        pipe.heed_signals()
+        renew = lambda: workspace.acting_as(name, unlock=lambda: ask_passphrase(frame.passphrase_file))  # noqa: E731 - short
+        try:
+            follow_log(workspace, Following(begin, proofs, renew), pipe)
+        finally:
+            end = pipe.end()
+    if not frame.quiet:
+        click.echo(f"ended      {end - begin} entries; later: --start {end}", err=True)
 
 
 @click.command("anchor", cls=Leaf)

@@ -1,6 +1,7 @@
 """``stanch serve``: gateway, watch and console, each a process of its own, under one that keeps them alive."""
 
 import importlib.util
+import os
 import signal
 import subprocess
 import sys
@@ -148,14 +149,21 @@ class Child:
 
 
 def _supervise(children: Sequence[Child]) -> int:
-    """Watch until SIGTERM or SIGINT."""
+    """Watch until SIGTERM or SIGINT; SIGHUP is handed on, unless it says that the terminal is gone."""
     stop = threading.Event()
 
     def end(_number: int, _frame: FrameType | None) -> None:
         stop.set()
 
+    def hand_on(number: int, _frame: FrameType | None) -> None:
+        for child in children:
+            if child.process is not None:
+                child.process.send_signal(number)
+
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
+    if not os.isatty(0):
+        signal.signal(signal.SIGHUP, hand_on)
     return supervise(children, stop)
 
 

@@ -14,6 +14,7 @@ from stanch.console.certificates import Certificates
 from stanch.console.csrf import Csrf
 from stanch.console.records import ModelRecords
 from stanch.console.tally import DayCounts
+from stanch.trace.blocked import BlockedAnswers
 from stanch.workspace import Door, Request, Workspace
 from stanch.workspace.incoming import authenticator_of, code_flows
 from stanch.workspace.people import NEEDED, PolicyJudge
@@ -40,6 +41,7 @@ class Desk:
         authority: The policies, confirmed every second.
         days: How many acts there were by day.
         records: What the log says of each model.
+        blocked: What it says of blocked answers.
         certificates: The leak certificates that were verified.
     """
 
@@ -54,6 +56,7 @@ class Desk:
     authority: Authority
     days: DayCounts = field(default_factory=DayCounts)
     records: ModelRecords = field(default_factory=ModelRecords)
+    blocked: BlockedAnswers = field(default_factory=BlockedAnswers)
     certificates: Certificates = field(default_factory=Certificates)
 
     @classmethod

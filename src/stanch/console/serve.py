@@ -9,7 +9,8 @@ from stanch.errors import InvalidInput, MissingExtraError
 from stanch.store.host import is_loopback
 from stanch.workspace import Workspace
 from stanch.workspace.connection import Patient
-from stanch.workspace.listening import listening, serve_until, tls_context
+from stanch.workspace.listening import listening, serve_until
+from stanch.workspace.renewal import Renewal
 
 DRAIN_SECONDS = 5
 
@@ -52,12 +53,12 @@ def run_console(
     except ImportError as error:
         raise MissingExtraError("console") from error
     (host, port), address = listening(workspace, "console"), address_of(workspace)
-    context = tls_context(workspace, "console")
+    renewal = Renewal(workspace, "console")
     config = uvicorn.Config(
         build_app(workspace, address=address), host=host, port=port, ws="none", lifespan="off", log_config=None,
         access_log=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=DRAIN_SECONDS,
     )  # fmt: skip
     config.load()
     config.http_protocol_class = type("Connection", (Patient, config.http_protocol_class), {})
-    config.ssl = context
-    asyncio.run(serve_until(stop, uvicorn.Server(config), lambda: ready(address), listener))
+    config.ssl = renewal.context
+    asyncio.run(serve_until(stop, uvicorn.Server(config), lambda: ready(address), renewal.keep, listener))

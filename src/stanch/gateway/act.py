@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from stanch.access import Session
 from stanch.errors import StoreError
 from stanch.gateway.budgets import NO_WINDOWS, Amounts, Budget, Charge, Grown, Limits
-from stanch.gateway.desk import Desk, network_of, note
+from stanch.gateway.desk import Desk, network_of
 from stanch.gateway.dialect import Dialect
 from stanch.gateway.exchange import Exchange
 from stanch.gateway.model import ServedModel
@@ -28,6 +28,7 @@ from stanch.gateway.watermark import NO_WATERMARK, Watermark
 from stanch.terms import EntryRef, JsonValue
 from stanch.trace.text_order import HEADER
 from stanch.workspace import Done, Request
+from stanch.workspace.noting import note
 
 DRAWN_KIND = "gateway.drawn"
 R = TypeVar("R", bound=GenerateRequest | EmbeddingsRequest)

@@ -6,7 +6,7 @@ import functools
 import ipaddress
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from stanch.access import Authority, Session
@@ -20,11 +20,10 @@ from stanch.gateway.probe import Probes
 from stanch.gateway.standing import Known, SessionJudge, judge_of
 from stanch.gateway.telemetry import SEND_SECONDS, Telemetry
 from stanch.gateway.window import Features, Windows
-from stanch.ledger import Act, new_act_id, noted
-from stanch.ledger import Credential as RecordedCredential
 from stanch.terms import ArtifactRef, JsonValue
 from stanch.workspace import Door, Request, Workspace
 from stanch.workspace.incoming import authenticator_of
+from stanch.workspace.noting import note
 
 INFER, EMBED = ("gateway.infer", "model:infer"), ("gateway.embed", "model:embed")
 LOGPROBS = "model:logprobs"
@@ -220,22 +219,6 @@ class Refusals:
         except StanchError:
             self._counts.update(counts)
             raise
-
-
-def note(workspace: Workspace, kind: str, payload: Mapping[str, JsonValue], *subject: ArtifactRef) -> None:
-    """Record something that happened, in the name of whoever serves.
-
-    Raises:
-        LedgerUnavailable: The log cannot be written.
-    """
-    door = workspace.door
-    now_ms = int(door.clock() * 1000)
-    act = Act(
-        kind=kind, id=new_act_id(now_ms), principal=door.who.principal, subject=subject,
-        profile="team" if door.profile == "team" else "solo",
-        credential=RecordedCredential(kind=door.who.kind, key_id=door.who.key_id),
-    )  # fmt: skip
-    workspace.ledger.append(noted(act, time_ms=now_ms, payload=payload))
 
 
 @functools.lru_cache(4096)

@@ -5,9 +5,10 @@ import contextlib
 import ctypes
 import gc
 import resource
+import ssl
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from stanch.config import GatewayModelSection, GatewaySection
@@ -26,7 +27,9 @@ from stanch.gateway.watermark import Watermark
 from stanch.store.http import check_url
 from stanch.terms import ArtifactRef, Digest
 from stanch.workspace import Workspace
+from stanch.workspace.incoming import renew_authorities
 from stanch.workspace.listening import listening, serve_until, tls_context, trusted_proxies
+from stanch.workspace.renewal import Renewal
 
 DRAIN_SECONDS = 30
 _SWITCH_SECONDS = 0.0005
@@ -103,7 +106,7 @@ def run_server(
     sys.setswitchinterval(_SWITCH_SECONDS)
     _allow_connections()
     host, port = listening(workspace, "gateway")
-    context = tls_context(workspace, "gateway")
+    renewal = Renewal(workspace, "gateway", lambda: _load_tls(workspace, gateway))
     proxies = trusted_proxies(workspace)
     config = uvicorn.Config(
         gateway, host=host, port=port, http=connection_class(proxies), ws="none", lifespan="on", log_config=None,
@@ -111,13 +114,21 @@ def run_server(
         proxy_headers=bool(proxies), forwarded_allow_ips=[*map(str, proxies)],
     )  # fmt: skip
     config.load()
-    config.ssl = context
+    config.ssl = renewal.context
     # What is there now stays: the collector need not look at it again, which it would do in the middle of answers.
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER)
     _share_heaps()
-    uvloop.run(_serve(uvicorn.Server(config), monitor_server(workspace, gateway.desk.metrics), ready, stop))
+    monitor = monitor_server(workspace, gateway.desk.metrics)
+    uvloop.run(_serve(uvicorn.Server(config), monitor, ready, stop, renewal.keep))
+
+
+def _load_tls(workspace: Workspace, gateway: Gateway) -> ssl.SSLContext | None:
+    """Return how TLS is spoken, and let in whom the authorities of its files vouch for; of broken files do neither."""
+    context = tls_context(workspace, "gateway")
+    renew_authorities(workspace, gateway.desk.authenticator)
+    return context
 
 
 def _share_heaps() -> None:
@@ -140,13 +151,14 @@ async def _serve(
     monitor: Any,  # noqa: ANN401 - same, or None
     ready: Callable[[str], None],
     stop: threading.Event | None,
+    keep: Callable[[], Coroutine[Any, Any, None]],
 ) -> None:
     def tell() -> None:
         host, port = server.servers[0].sockets[0].getsockname()[:2]
         ready(f"{'https' if server.config.ssl else 'http'}://{f'[{host}]' if ':' in host else host}:{port}")
 
     watched = asyncio.create_task(monitor.serve()) if monitor is not None else None
-    await serve_until(stop, server, tell)
+    await serve_until(stop, server, tell, keep)
     if watched is not None:
         monitor.should_exit = True
         await watched

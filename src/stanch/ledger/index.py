@@ -26,7 +26,9 @@ class EntryQuery:
 
     Attributes:
         status: OCSF ``status_id``: 1 success, 2 failure, 99 intent or abandoned.
+        first: Only entries from this index on.
         before: Only entries with a lower index.
+        holds: Only entries whose bytes hold these; each is looked through, which takes a while.
         limit: At most so many entries; None for all.
         newest_first: Order of the answer; the order of the log otherwise.
     """
@@ -39,7 +41,9 @@ class EntryQuery:
     subject: Digest | None = None
     since_ms: int | None = None
     until_ms: int | None = None
+    first: int | None = None
     before: int | None = None
+    holds: bytes | None = None
     limit: int | None = None
     newest_first: bool = False
 
@@ -185,7 +189,8 @@ def query_entries(tables: Tables, origin: str, query: EntryQuery) -> Iterator[tu
 
 def query_states(tables: Tables, origin: str, query: EntryQuery) -> Iterator[EntryState]:
     """Yield how the entries stand that a query asks for; no entry is read. Raises as :func:`query_index` does."""
-    return (EntryState(*row) for row in _select(tables, origin, "i.idx, i.kind, i.phase, i.status", "", query))
+    join = _ENTRIES if query.holds is not None else ""
+    return (EntryState(*row) for row in _select(tables, origin, "i.idx, i.kind, i.phase, i.status", join, query))
 
 
 def query_asked(tables: Tables, origin: str, since_ms: int, until_ms: int) -> Iterator[Asked]:
@@ -219,7 +224,8 @@ def _select(tables: Tables, origin: str, columns: LiteralString, join: LiteralSt
     if query.limit is not None and query.limit < 1:
         raise InvalidInput(f"query: expected a limit of 1 or more, found {query.limit}")
     update_index(tables, origin)
-    conditions = {
+    on_sqlite = tables.dialect == "sqlite"
+    conditions: dict[LiteralString, object] = {
         "i.act = ?": query.act,
         "i.kind = ?": query.kind,
         "i.phase = ?": query.phase,
@@ -227,7 +233,9 @@ def _select(tables: Tables, origin: str, columns: LiteralString, join: LiteralSt
         "i.principal = ?": query.principal,
         "i.time_ms >= ?": query.since_ms,
         "i.time_ms < ?": query.until_ms,
+        "i.idx >= ?": query.first,
         "i.idx < ?": query.before,
+        "instr(e.data, ?) > 0" if on_sqlite else "position(? in e.data) > 0": query.holds,
         "i.idx IN (SELECT idx FROM ledger_subject WHERE origin = i.origin AND digest = ?)": (
             None if query.subject is None else str(query.subject)
         ),

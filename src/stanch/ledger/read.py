@@ -152,15 +152,21 @@ class LedgerReader:
             InvalidInput: The entry is not in that checkpoint.
             NotFound: There is no such checkpoint, or a tile is missing.
         """
+        return next(self.proofs((index,), size))
+
+    def proofs(self, indexes: Iterable[int], size: int | None = None) -> Iterator[bytes]:
+        """Yield the proof of each of several entries, as :meth:`prove`; what they share is read once."""
         signed = self.checkpoint(size)
         covered = signed.checkpoint.size
-        if not 0 <= index < covered:
-            raise InvalidInput(
-                f"log {self.origin}: entry {index} is not in the checkpoint of {covered} entries",
-                next_step="publish a checkpoint first",
-            )
-        path = prove_inclusion(index, covered, TileHashes(self.blobs, covered).subtree)
-        return TlogProof(index, tuple(path), signed.note).to_bytes()
+        hashes = TileHashes(self.blobs, covered)
+        for index in indexes:
+            if not 0 <= index < covered:
+                raise InvalidInput(
+                    f"log {self.origin}: entry {index} is not in the checkpoint of {covered} entries",
+                    next_step="publish a checkpoint first",
+                )
+            path = prove_inclusion(index, covered, hashes.subtree)
+            yield TlogProof(index, tuple(path), signed.note).to_bytes()
 
     def prove_consistency(self, old_size: int, size: int) -> list[bytes]:
         """Return the RFC 9162 consistency path between two published sizes."""

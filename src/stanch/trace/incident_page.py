@@ -1,16 +1,29 @@
-"""The page of an incident report: no script, nothing loaded, every value escaped, every sentence with its entries."""
+"""The pages of an incident: its export and its reports. No script, all escaped, each sentence with its entries."""
 
+from collections.abc import Sequence
 from html import escape
 
 from stanch.audit.page import page
 from stanch.trace.incident_report import UNKNOWN, Audience, IncidentReport
 from stanch.watch.frameworks import FRAMEWORKS
-from stanch.watch.incident_export import Sentence, moment
+from stanch.watch.incident import Incident
+from stanch.watch.incident_export import Record, Sentence, moment, state_facts
 
 _TITLES = {
     Audience.AUTHORITY: "Report of an incident to the supervisory authority",
     Audience.CUSTOMER: "Report of an incident to a customer",
 }
+
+
+def render_export(incident: Incident, records: Sequence[Record], origin: str) -> str:
+    """Return the page of an export: all that the records show, and whoever acted by pseudonymous id."""
+    title = f"Incident {incident.id}"
+    body = (
+        f'<header><h1>{escape(title)}</h1><p class="mute">Log {escape(origin)}; state {incident.state}.</p></header>'
+        f"<section><h2>What the log shows</h2>{_answer(state_facts(incident, records))}</section>"
+        f"<section><h2>The records</h2>{_records(records, with_principals=True)}</section>"
+    )
+    return page(title, body)
 
 
 def render_incident(report: IncidentReport) -> str:
@@ -29,7 +42,7 @@ def render_incident(report: IncidentReport) -> str:
     body = (
         f'<header><h1>{title}</h1><p class="mute">Incident {escape(found.incident.id)}, log {escape(found.log)}</p>'
         f"</header>{questions}<section><h2>What the evidence points to</h2>{mapped}</section>"
-        f"<section><h2>The records</h2>{_records(report)}</section>"
+        f"<section><h2>The records</h2>{_records(report.records)}</section>"
         "<section><h2>How to check this</h2><p>Each number in brackets is an entry of the log, which the owner can be "
         "asked to show. Its leaf hash stands above and its proof of inclusion lies beside this page; both belong to "
         f"the first {found.size} entries of the log, with root hash <code>{escape(found.root)}</code>. "
@@ -38,14 +51,17 @@ def render_incident(report: IncidentReport) -> str:
     return page(title, body)
 
 
-def _records(report: IncidentReport) -> str:
+def _records(records: Sequence[Record], *, with_principals: bool = False) -> str:
+    """Return the entries, with who acted only where the page stays in the house."""
+    who = ("Principal",) if with_principals else ()
     rows = "".join(
         f'<tr id="e{one.index}"><td class="n">{one.index}</td><td>{moment(one.time_ms)}</td><td>{escape(one.kind)} '
-        f"{escape(one.phase)}</td><td><code>{escape(one.leaf)}</code></td>"
+        f"{escape(one.phase)}</td>{f'<td>{escape(one.principal)}</td>' if who else ''}"
+        f"<td><code>{escape(one.leaf)}</code></td>"
         f'<td><a href="proofs/{one.index}.tlog-proof">proof</a></td></tr>'
-        for one in report.records
+        for one in records
     )
-    return _table(("Entry", "Time", "Act", "Leaf hash", "Inclusion"), rows)
+    return _table(("Entry", "Time", "Act", *who, "Leaf hash", "Inclusion"), rows)
 
 
 def _answer(sentences: tuple[Sentence, ...]) -> str:

@@ -17,6 +17,7 @@ from stanch.errors import InvalidInput
 from stanch.ledger import EntryQuery, LedgerReader, decode_entry
 from stanch.ledger.index import EntryState
 from stanch.terms import JsonValue
+from stanch.trace.blocked import Blocked, BlockedAnswers
 from stanch.trace.budget import LIFETIME, ErrorBudget
 from stanch.trace.custody import utc
 
@@ -89,6 +90,7 @@ class Transparency:
         root: Root hash (hex) in that checkpoint.
         period: Which entries were counted.
         entries: Numbers of the entries behind each statement of :data:`STATEMENTS`.
+        blocked: Answers that the guard ended, by month and kind.
         epsilon: Error probabilities of false accusation spent by all plans until the period's end, and in it.
     """
 
@@ -97,6 +99,7 @@ class Transparency:
     root: str
     period: Period
     entries: dict[str, tuple[int, ...]]
+    blocked: tuple[Blocked, ...]
     epsilon: tuple[ErrorBudget, ErrorBudget]
 
     def to_json(self, *, banded: bool = False) -> dict[str, JsonValue]:
@@ -112,6 +115,9 @@ class Transparency:
                 {"id": name, "text": text, **_count(self.entries[name], banded=banded)}
                 for name, text in STATEMENTS.items()
             ],
+            "blocked": [
+                {"month": one.month, "kind": one.kind, **_count(one.entries, banded=banded)} for one in self.blocked
+            ],
             "error_budget": {
                 "total": before.total,
                 "spent_in_period": _decimal(within),
@@ -121,7 +127,9 @@ class Transparency:
         }
 
 
-def report_transparency(reader: LedgerReader, period: Period, *, budget: str = LIFETIME) -> Transparency:
+def report_transparency(
+    reader: LedgerReader, period: Period, blocked: BlockedAnswers | None = None, *, budget: str = LIFETIME
+) -> Transparency:
     """Count the published entries of a period.
 
     The log must have been verified before (``stanch log verify``): here its entries are read, not re-hashed.
@@ -129,6 +137,7 @@ def report_transparency(reader: LedgerReader, period: Period, *, budget: str = L
     Args:
         reader: The log.
         period: Which entries count.
+        blocked: What was read of blocked answers for an earlier report.
         budget: The lifetime bound on false accusations.
 
     Raises:
@@ -163,6 +172,7 @@ def report_transparency(reader: LedgerReader, period: Period, *, budget: str = L
         root=checkpoint.root.hex(),
         period=period,
         entries={name: tuple(sorted(found[name])) for name in STATEMENTS},
+        blocked=(blocked or BlockedAnswers()).within(reader, _ms(period.since), _ms(period.until), checkpoint.size),
         epsilon=(ErrorBudget(budget, tuple(spent)), ErrorBudget(budget, tuple(within))),
     )
 
@@ -218,11 +228,14 @@ def render_transparency(report: dict[str, JsonValue]) -> str:
     """Return the page of a report's JSON (:meth:`Transparency.to_json`). The same report gives the same bytes."""
     told: Any = report
     rows = [(item["count"], item["text"], _ranges(item["entries"])) for item in told["statements"]]
+    blocked = [(item["month"], item["kind"], item["count"], _ranges(item["entries"])) for item in told["blocked"]]
     budget = told["error_budget"]
     body = (
         f'<header><h1>Transparency report</h1><p class="mute">{escape(told["since"])} to {escape(told["until"])}, '
         f"log {escape(told['log'])}</p></header>"
         f"<section><h2>What was recorded</h2>{grid(('Count', '', 'Entries'), rows)}</section>"
+        f"<section><h2>Answers that were blocked</h2>{grid(('Month', 'Found', 'Count', 'Entries'), blocked)}"
+        f"<p>{'An answer in which two kinds were found counts for both.' if blocked else 'None.'}</p></section>"
         "<section><h2>Risk of a false accusation</h2>"
         f"<p>Over the organisation's whole life it is at most {escape(budget['total'])}. Plans of this period spent "
         f"{escape(budget['spent_in_period'])}; all plans until its end spent {escape(budget['spent'])}; "

@@ -1,10 +1,9 @@
-"""What leaves of an incident: one JSON document and one page, each sentence with the entries that it rests on.
+"""What leaves of an incident: sentences, each with the entries that it rests on, and one JSON document.
 
 An entry stands here by reference: index, leaf hash and an inclusion proof, so that a stranger who holds a checkpoint
 of the log can check that nothing was added, removed or moved; its content stays in the log.
 """
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -201,27 +200,6 @@ def export_json(incident: Incident, records: Sequence[Record], origin: str) -> b
     })  # fmt: skip
 
 
-def export_html(incident: Incident, records: Sequence[Record], origin: str) -> bytes:
-    """Return the page: no script, no style of others, and every value escaped."""
-    facts = "\n".join(
-        f"<li>{html.escape(one.text)} {_links(one.entries)}</li>" for one in state_facts(incident, records)
-    )
-    rows = "\n".join(
-        f'<tr id="e{one.index}"><td>{one.index}</td><td>{moment(one.time_ms)}</td><td>{html.escape(one.kind)} '
-        f"{html.escape(one.phase)}</td><td>{html.escape(one.principal)}</td><td><code>{html.escape(one.leaf)}</code>"
-        f'</td><td><a href="proofs/{one.index}.tlog-proof">proof</a></td></tr>'
-        for one in records
-    )
-    title = f"Incident {html.escape(incident.id)}"
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'"></head>\n'
-        f"<body><h1>{title}</h1>\n<p>Log {html.escape(origin)}; state {incident.state}.</p>\n<ul>\n{facts}\n</ul>\n"
-        "<table><thead><tr><th>entry</th><th>time</th><th>act</th><th>principal</th><th>leaf hash</th>"
-        f"<th>inclusion</th></tr></thead>\n<tbody>\n{rows}\n</tbody></table></body></html>\n"
-    ).encode()
-
-
 def _changes(stated: Mapping[str, JsonValue], records: Sequence[Record]) -> tuple[int, ...]:
     return _intents("watch.incident.update", stated, records)
 
@@ -232,10 +210,6 @@ def _intents(kind: str, stated: Mapping[str, JsonValue], records: Sequence[Recor
         one.index for one in records
         if one.kind == kind and one.phase == "intent" and stated.items() <= {**one.payload}.items()
     )  # fmt: skip
-
-
-def _links(entries: tuple[int, ...]) -> str:
-    return " ".join(f'<a href="#e{index}">[{index}]</a>' for index in entries)
 
 
 def moment(time_ms: int) -> str:

@@ -44,7 +44,12 @@ def examine_certificates(config: Config, folder: Path, keys: Keyring, now: datet
     for part, settings in (("gateway", config.gateway), ("console", config.console)):
         if settings.certificate:
             path = folder / settings.certificate
-            yield _ending(f"TLS of the {part}", partial(certificate_end, path), now, "renew it, then restart")
+            yield _ending(
+                f"TLS of the {part}",
+                partial(certificate_end, path),
+                now,
+                "renew it; no restart is needed",
+            )
     for model in config.gateway.models:
         if model.require_certificate:
             path = folder / model.require_certificate

@@ -49,6 +49,16 @@ def authenticator_of(workspace: Workspace, fetch: Fetch = fetch_web) -> Authenti
     )
 
 
+def renew_authorities(workspace: Workspace, authenticator: Authenticator) -> None:
+    """Read the authorities of client certificates again; from now on those count.
+
+    Raises:
+        InvalidInput: An authority's file is not its certificate; those from before go on counting.
+    """
+    if authenticator.certificates is not None:
+        authenticator.certificates.trust(_authority(workspace, name) for name in workspace.config.access.authorities)
+
+
 def code_flows(workspace: Workspace, redirect_uri: str, fetch: Fetch = fetch_web) -> dict[str, CodeFlow]:
     """Return the way in for people with a browser, by the URL of each issuer at which the workspace is a client.
 

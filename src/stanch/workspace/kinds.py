@@ -103,6 +103,8 @@ NOTES: dict[str, str] = {
     "access.logout": "A browser session of the console was ended.",
     "gateway.drawn": "The windows of training text that a principal drew, or had cut, reached 50, 80 or 100 percent of their limit: principal, budget, percent, used, limit.",  # noqa: E501 - a row of a table
     "gateway.window": "The mean of 100 to 200 prompts of one principal to one model as random cosines: principal, model (its digest), count, mean (base64 of 256 little-endian float32).",  # noqa: E501 - a row of a table
+    "gateway.certificate": "The files of the gateway's certificate changed: state, taken or kept; until (Unix seconds) of one that was taken; why the new one cannot be used and the old one is kept.",  # noqa: E501 - a row of a table
+    "console.certificate": "The same of the console's.",
     "gateway.refused": "Refused requests of unknown people: rows of reason, network, count.",
 }
 """What is recorded of something that happened at once: one entry of phase ``note``, and the fields of its payload."""

@@ -7,7 +7,7 @@ import signal
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Literal, TypeAlias
 
 from stanch.errors import InvalidInput
@@ -72,12 +72,14 @@ def tls_context(workspace: Workspace, part: Part) -> ssl.SSLContext | None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_cert_chain(folder / settings.certificate, folder / (settings.private_key or settings.certificate))
+        private = folder / (settings.private_key or settings.certificate)
+        context.load_cert_chain(folder / settings.certificate, private, password="")  # no question at a terminal
         for name in workspace.config.access.authorities if part == "gateway" else ():
             context.load_verify_locations(folder / name)
             context.verify_mode = ssl.CERT_OPTIONAL  # a key will do, too; what is shown must be valid
     except (OSError, ssl.SSLError) as error:
-        raise InvalidInput(f"the {part}'s certificate cannot be used", why=type(error).__name__) from error
+        why = getattr(error, "reason", None) or error.strerror or type(error).__name__
+        raise InvalidInput(f"the {part}'s certificate cannot be used", why=why) from error
     return context
 
 
@@ -85,6 +87,7 @@ async def serve_until(
     stop: threading.Event | None,
     server: Any,  # noqa: ANN401 - a uvicorn server
     ready: Callable[[], None],
+    keep: Callable[[], Coroutine[Any, Any, None]],
     listener: socket.socket | None = None,
 ) -> None:
     """Serve until ``stop`` is set, or without it until SIGTERM or SIGINT; ``ready`` is called once requests are taken.
@@ -93,6 +96,7 @@ async def serve_until(
         stop: Ends the server when set.
         server: What serves.
         ready: Called when it listens.
+        keep: Runs beside it until it ends: keeps its certificate up to date.
         listener: A socket that listens already; otherwise one is made.
     """
     # uvicorn raises the signal again once it has ended, which would end the process before the outcome is recorded.
@@ -100,6 +104,7 @@ async def serve_until(
     if stop is None:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, setattr, server, "should_exit", True)
+    keeping = asyncio.create_task(keep())
     serving = asyncio.create_task(server.serve(sockets=[listener] if listener is not None else None))
     while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.01)
@@ -109,4 +114,7 @@ async def serve_until(
         if await asyncio.to_thread(stop.wait, 0.1):
             server.should_exit = True
             break
-    await serving
+    try:
+        await serving
+    finally:
+        keeping.cancel()

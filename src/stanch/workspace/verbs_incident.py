@@ -27,7 +27,7 @@ from stanch.watch.incident import (
     waive_notice,
 )
 from stanch.watch.incident_book import add_incident, list_incidents, load_incident, save_incident
-from stanch.watch.incident_export import Record, export_html, export_json
+from stanch.watch.incident_export import Record, export_json
 from stanch.watch.outbox import post_incident
 from stanch.workspace.act import Done, Request
 from stanch.workspace.alerting import sinks_of
@@ -238,8 +238,10 @@ def record_at(reader: LedgerReader, index: int) -> Record:
 
 
 def _write(proofs: Path, incident: Incident, records: list[Record], origin: str) -> None:
+    from stanch.trace.incident_page import render_export  # noqa: PLC0415 - the watch needs no page, and tracing is heavy
+
     (proofs.parent / "incident.json").write_bytes(export_json(incident, records, origin))
-    (proofs.parent / "incident.html").write_bytes(export_html(incident, records, origin))
+    (proofs.parent / "incident.html").write_text(render_export(incident, records, origin), encoding="utf-8")
     for record in records:
         (proofs / f"{record.index}.tlog-proof").write_text(record.proof)
 

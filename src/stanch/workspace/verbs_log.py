@@ -123,11 +123,12 @@ def export_log(workspace: Workspace, folder: Path, form: Format, *, start: int =
 def _write_export(reader: LedgerReader, beside: Path, form: Format, indexes: range, *, proofs: bool) -> None:
     """Write entries, beside their proofs under the checkpoint at which the range ends."""
     name = "entries.jsonl" if form == "jsonl" else "entries.log"
+    found = reader.proofs(indexes, indexes.stop) if proofs and indexes else iter(())
     with (beside.parent / name).open("w", encoding="utf-8") as file:
         for index, data in reader.tail(indexes.start, len(indexes)):
             file.write(f"{export_line(data, form)}\n")
-            if proofs:
-                (beside / f"{index}.tlog-proof").write_bytes(reader.prove(index, indexes.stop))
+            if (proof := next(found, None)) is not None:
+                (beside / f"{index}.tlog-proof").write_bytes(proof)
 
 
 def anchor_log(workspace: Workspace) -> tuple[int, tuple[str, ...]]:

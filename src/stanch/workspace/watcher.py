@@ -16,6 +16,7 @@ from stanch.watch.book import find_alert
 from stanch.watch.outbox import anything_due
 from stanch.workspace.alerting import sinks_of
 from stanch.workspace.opening import Workspace
+from stanch.workspace.renewal import kept_certificates
 from stanch.workspace.schedule import Check, do_check, due_checks, late_checks
 from stanch.workspace.verbs_alerts import deliver_alerts, raise_alarms
 from stanch.workspace.verbs_glass import tell_glasses
@@ -133,12 +134,12 @@ class Watcher:
                 raise_alarms(self._acting(), [alarm])
 
     def _tell_late(self, workspace: Workspace) -> None:
-        """Raise an alert for each check that is late, also for one that does not come to an end."""
+        """Raise an alert for each check that is late or does not end, and each certificate that was not renewed."""
         now = workspace.door.clock()
         if now < self._look:
             return
         self._look = now + LOOK_SECONDS
-        for alarm in late_checks(workspace, self.checks, self._started):
+        for alarm in (*late_checks(workspace, self.checks, self._started), *kept_certificates(workspace)):
             with workspace.tables.read() as connection:
                 known = find_alert(connection, alert_id(alarm))
             if known is None:

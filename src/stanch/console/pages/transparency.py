@@ -30,6 +30,15 @@ class Told(Struct, frozen=True):
     entries: tuple[int, ...]
 
 
+class BlockedKind(Struct, frozen=True):
+    """Blocked answers of one month in which one kind was found, and the first of their entries."""
+
+    month: str
+    kind: str
+    count: int
+    entries: tuple[int, ...]
+
+
 class Report(Struct, frozen=True):
     """The report of a period, and the checkpoint that it rests on."""
 
@@ -39,6 +48,7 @@ class Report(Struct, frozen=True):
     size: int
     root: str
     statements: tuple[Told, ...]
+    blocked: tuple[BlockedKind, ...]
     spent: int
     bound: str
 
@@ -54,13 +64,23 @@ def report(call: Call, asked: Span) -> Report:
     until = _day(asked.until) if asked.until else today
     since = _day(asked.since) if asked.since else until - timedelta(days=29)
     call.workspace.ledger.publish()
-    made = report_transparency(call.workspace.ledger.reader(), Period(since, until + timedelta(days=1)))
+    period = Period(since, until + timedelta(days=1))
+    made = report_transparency(call.workspace.ledger.reader(), period, call.desk.blocked)
     told = tuple(
         Told(name, text, len(made.entries[name]), made.entries[name][:_MOST]) for name, text in STATEMENTS.items()
     )
+    blocked = tuple(BlockedKind(one.month, one.kind, len(one.entries), one.entries[:_MOST]) for one in made.blocked)
     spent = made.epsilon[0]
     return Report(
-        f"{since:%Y-%m-%d}", f"{until:%Y-%m-%d}", made.log, made.size, made.root, told, len(spent.spent), spent.total
+        f"{since:%Y-%m-%d}",
+        f"{until:%Y-%m-%d}",
+        made.log,
+        made.size,
+        made.root,
+        told,
+        blocked,
+        len(spent.spent),
+        spent.total,
     )
 
 
