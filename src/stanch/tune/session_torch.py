@@ -34,7 +34,14 @@ from stanch.tune.ranks_torch import NoNoise, Ranks
 from stanch.tune.record import Recorder, RunRecord, versions_of
 from stanch.tune.refusals import PlanChanged, UnsupportedParallelism
 from stanch.tune.sampler import StreamKeys, UnitSampler
-from stanch.tune.statement import PrivacyStatement, RunFacts, exclude_rounding, state_no_privacy, state_privacy
+from stanch.tune.statement import (
+    PrivacyStatement,
+    RunFacts,
+    exclude_rounding,
+    exclude_unfinished,
+    state_no_privacy,
+    state_privacy,
+)
 from stanch.tune.tokens import TokenTable
 from stanch.tune.verify import PLAN_NAME, model_files
 
@@ -242,7 +249,10 @@ class Session:
             anchored=self._anchored,
             excluded=()
             if journal is None
-            else (*self._prepared.excluded, exclude_rounding(name_precision(dtype, model.device))),
+            else (
+                *exclude_unfinished(self._prepared.unfinished, journals.journal_name(self._folder)),
+                exclude_rounding(name_precision(dtype, model.device)),
+            ),
             earlier_runs=self._prepared.earlier,
         )
         if journal is None or self._prepared.plan is None:

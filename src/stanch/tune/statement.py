@@ -1,9 +1,9 @@
 """The privacy statement ``urn:stanch:privacy-statement:v1``: what a run guarantees, for machines and in plain words."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeAlias
 
 from msgspec import Meta
 
@@ -61,6 +61,21 @@ class EarlierRun:
     def mechanism(self) -> Mechanism:
         """What the accountant composes."""
         return Mechanism(self.rate, self.noise_multiplier, self.charged_steps)
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedRun:
+    """A private run on the same dataset that a log saw begin and not end: what it charged is known from below alone.
+
+    ``journal`` is the hash of its journal's first line; ``charged_steps`` are those that its last known head tells.
+    """
+
+    journal: str
+    charged_steps: int
+
+
+Earlier: TypeAlias = EarlierRun | UnfinishedRun
+"""What a log tells of private runs on a dataset: what they spent, or that they never ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +215,19 @@ def exclude_rounding(precision: str) -> str:
     """Return why the guarantee does not cover how products are rounded: in one chunk units touch each other there."""
     tested = " (tested to stay within the slack, not proven)" if precision == "float32" else ""
     return f"rounding by which units of one chunk touch each other in {precision}{tested}"
+
+
+def exclude_unfinished(runs: Iterable[UnfinishedRun], own: str | None) -> tuple[str, ...]:
+    """Return what the guarantee does not cover of runs that never ended; one that goes on is not one of them.
+
+    Args:
+        runs: Those on the same dataset.
+        own: Name of the journal of the run that is stated.
+    """
+    left = [run for run in runs if run.journal != own]
+    steps = sum(run.charged_steps for run in left)
+    told = f"runs on the same data that never ended ({len(left)}, with at least {steps} charged steps together)"
+    return (told,) if left else ()
 
 
 def state_privacy(plan: PrivacyPlan, journal: JournalHead, facts: RunFacts) -> PrivacyStatement:
