@@ -1,13 +1,17 @@
 """Cases about whole models: what their packs show can be computed again wherever that carries the accusation."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from trace_world import World
 
-from stanch.trace import Inconclusive, NothingFound, Reason, recompute_features
-from stanch.weights import Tensor, open_model, write_safetensors
+from stanch.trace import Inconclusive, NothingFound, Reason, load_examination, recompute_features
+from stanch.trace.evidence import PackInvalid
+from stanch.trace.verifier import recompute
+from stanch.weights import Tensor, open_adapter, open_model, write_safetensors
 
 WIDTH, UNITS, WORDS = 64, 128, 300
 SHAPES = {
@@ -72,3 +76,57 @@ def test_a_stranger_is_not_cleared_and_a_sibling_is(models, tmp_path):
         for name, tensor in open_model(models.release.original).items()
     )
     assert isinstance(models.examine(write_model(tmp_path / "tuned", tuned)).decision, NothingFound)
+
+
+def rotated(source):
+    """Yield the tensors of a model whose residual stream was rotated, which it does not notice."""
+    turn = np.linalg.qr(np.random.default_rng(4).normal(size=(WIDTH, WIDTH)))[0].astype(np.float32)
+    for name, tensor in open_model(source).items():
+        values = tensor.to_float32()
+        writes = name.endswith(("o_proj.weight", "down_proj.weight"))
+        yield Tensor.from_float32(name, turn.T @ values if writes else values @ turn)
+
+
+def test_what_the_program_in_the_pack_does_not_compute_is_named_and_computed_by_stanch(models, tmp_path):
+    suspect = write_model(tmp_path / "s", rotated(models.copy("globex")))
+    examined = models.examine(suspect)
+    made = models.pack(examined, tmp_path / "pack.zip").path
+    folder, original = examined.case.suspect_folder, models.release.original
+    assert str(recompute.read_shown(made).variant) == "aligned"
+    alone = subprocess.run(
+        [sys.executable, recompute.__file__, made, "--suspect", folder, "--original", original],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    said = alone.stdout.splitlines()
+    assert alone.returncode == 5
+    assert [line.split()[0] for line in said] == ["suspect", "original", "NOT"]
+    assert "features: the pack shows the variant 'aligned'" in said[-1]
+    *_, last = recompute_features(made, suspect=folder, original=original)
+    assert last.startswith("features    ok")
+    assert "made by stanch" in last
+    shown = recompute.read_shown(made)
+    with pytest.raises(PackInvalid, match="features"):
+        raise_if_moved(made, shown, folder, original)
+
+
+def raise_if_moved(made, shown, folder, original):
+    """Compute again what a pack would show whose features were somebody else's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recompute, "read_shown", lambda _path: shown._replace(values=shown.values[::-1]))
+        recompute_features(made, suspect=folder, original=original)
+
+
+def test_a_whole_model_and_an_adapter_without_its_base_end_in_a_verdict(world, tmp_path):
+    generator = np.random.default_rng(8)
+    merged = [
+        Tensor.from_float32(
+            f"{name}.weight", module.delta() + 0.05 * generator.normal(size=(64, 48)).astype(np.float32), "BF16"
+        )
+        for name, module in open_adapter(world.copy("globex")).modules.items()
+    ]
+    examined = world.examine(write_model(tmp_path / "s", merged))
+    decision = load_examination(examined.case) and examined.decision
+    assert isinstance(decision, Inconclusive)
+    assert decision.reason is Reason.BASE_MISSING
+    assert "open a case about it" in decision.detail
+    assert examined.examination.detection.needs_base

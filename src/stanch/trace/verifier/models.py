@@ -17,9 +17,17 @@ import numpy as np
 import numpy.typing as npt
 
 if __package__:
-    from stanch.trace.verifier.packed import FLOAT8, Parts, compressed, float8, gptq
+    from stanch.trace.verifier.packed import FLOAT8, Parts, compressed, float8, fp4, gptq, powers
 else:  # the files were taken out of a pack
-    from packed import FLOAT8, Parts, compressed, float8, gptq  # type: ignore[import-not-found,no-redef]  # beside this
+    from packed import (  # type: ignore[import-not-found,no-redef]  # beside this file
+        FLOAT8,
+        Parts,
+        compressed,
+        float8,
+        fp4,
+        gptq,
+        powers,
+    )
 
 Floats = npt.NDArray[np.float32]
 Json = dict[str, Any]
@@ -43,6 +51,10 @@ class Failed(Exception):
 
 class OtherVariant(Exception):
     """The features cannot be computed by this program."""
+
+
+class BaseMissing(OtherVariant):
+    """They cannot be computed without the base model."""
 
 
 class Weights(NamedTuple):
@@ -138,6 +150,7 @@ class Model:
         shown = [own for own, tensor in self.tensors.items() if tensor.shape and tensor.raw.size]
         stems = [own.rpartition(".") for own in shown]
         packed = [f"{stem}.weight" for stem, _, kind in stems if kind in PACKED]
+        packed += [own.removesuffix("_blocks") for own in shown if own.endswith("_blocks")]
         floats = [own for own in shown if self.tensors[own].dtype in DTYPES]
         others = dict.fromkeys([own for own in [*shown, *packed] if own not in floats])
         return [*floats, *(own for own in others if self.values(own) is not None)]
@@ -163,6 +176,8 @@ class Model:
         try:
             if own in self.tensors and (found := values_of(own, self.tensors)) is not None:
                 return found
+            if (packed := fp4_of(own, self.tensors)) is not None:
+                return fp4_values(own, packed, self.tensors)
             return packed_values(own.removesuffix("weight"), self.tensors, self.zero_point)
         except (KeyError, TypeError, ValueError):
             return None  # as for whoever made the pack: what does not fit together takes no part
@@ -321,6 +336,34 @@ def four_bits(name: str, tensors: dict[str, Weights], state: Json) -> tuple[tupl
     halves = np.stack([pairs >> 4, pairs & 15], axis=1).reshape(-1)[:count]
     values: Floats = (code[halves] * blocks[np.arange(count) // block]).reshape(shape[0], -1)
     return shape, values
+
+
+def fp4_of(own: str, tensors: dict[str, Weights]) -> str | None:
+    """Return which tensor holds the bytes of a weight in 4-bit floats, or None."""
+    names = (name for name in (f"{own}_blocks", f"{own}_packed", own) if name in tensors)
+    return next((name for name in names if tensors[name].dtype == "U8"), None)
+
+
+def fp4_values(own: str, packed: str, tensors: dict[str, Weights]) -> tuple[tuple[int, ...], Floats]:
+    """Return 4-bit floats with a scale a block; raises ValueError or KeyError where the parts do not fit together."""
+    scale = tensors[f"{own}_scales" if packed == f"{own}_blocks" else f"{own}_scale"]
+    sizes, shape, whole = {"F8_E4M3": 16, "U8": 32, "F8_E8M0": 32}, tensors[packed].shape, np.float32(1)
+    factors = powers(scale.raw.view(np.uint8).reshape(scale.shape))
+    if scale.dtype == "F8_E4M3":
+        factors = float8(scale.raw.view(np.uint8).reshape(scale.shape), scale.dtype, None)
+        beside = need_floats(tensors[f"{own}_global_scale" if packed == f"{own}_packed" else f"{own}_scale_2"])
+        whole = np.float32(beside.item() if packed == own else 1 / beside.item())
+        if not np.isfinite(whole):
+            raise ValueError("its scale is no number")
+    experts = packed == f"{own}_blocks"
+    flat = (*shape[:-2], 2 * math.prod(shape[-2:])) if experts else (*shape[:-1], 2 * shape[-1])
+    fits = len(shape) == (4 if experts else 2) and scale.shape == (*flat[:-1], flat[-1] // sizes[scale.dtype])
+    if not fits or flat[-1] % sizes[scale.dtype] or (experts and (shape[-1] != 16 or scale.dtype == "F8_E4M3")):
+        raise ValueError("its parts do not fit together")
+    values = fp4(tensors[packed].raw.view(np.uint8).reshape(*flat[:-1], -1), factors * whole)
+    if experts:  # outputs × inputs, where the model has inputs × outputs
+        values = np.ascontiguousarray(values.swapaxes(1, 2))
+    return values.shape, values.reshape(len(values), -1)
 
 
 def packed_values(stem: str, tensors: dict[str, Weights], zero_point: int) -> tuple[tuple[int, ...], Floats]:

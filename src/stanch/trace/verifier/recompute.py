@@ -11,8 +11,9 @@ Run verify.py first: it shows that the pack is whole. This program shows that th
 3. features    what is computed at the pack's coordinates equals what the pack says
 
 The last step allows a difference that can move no score by more than 0.05. It computes every variant but ``aligned``,
-of suspects in safetensors files; of GGUF it says so and exits with 5. Exit code 1: a step does not hold. The formulas
-are in features.py; models.py and packed.py read the files.
+of suspects in safetensors files. What it does not compute it names after the first two steps, as NOT DONE, and exits
+with 5; `stanch trace verify` computes those too. Exit code 1: a step does not hold. The formulas are in features.py;
+models.py and packed.py read the files.
 """
 
 import argparse
@@ -23,7 +24,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,7 @@ if __package__:
         MALFORMED,
         A,
         B,
+        BaseMissing,
         Failed,
         Model,
         Module,
@@ -56,6 +58,7 @@ else:  # the files were taken out of a pack
         MALFORMED,
         A,
         B,
+        BaseMissing,
         Failed,
         Model,
         Module,
@@ -72,6 +75,7 @@ VARIANTS = {
     "adapter": ("plain", "projected", "spectral", "adapter"),
 }
 MAX_PART = 1 << 31
+EXPERTS = "experts"
 
 
 class Place(NamedTuple):
@@ -126,6 +130,8 @@ def all_features(
         mine = original.tensors[place.name]
         theirs = weight_of(place.name, suspect)
         if theirs is None or theirs[0] != mine.shape:
+            if EXPERTS in place.name and any(EXPERTS in name for name in suspect.tensors):
+                raise OtherVariant("original and suspect arrange the experts of a mixture in different ways")
             continue
         beside_name = None if base is None else base.own_name(place.name)
         known = None if base is None or beside_name is None else base.tensors[beside_name]
@@ -142,7 +148,7 @@ def all_changes(models: tuple[Model, Model, Model | None]) -> Iterator[tuple[Mod
     original, suspect, base = models
     theirs = None if suspect.config is None else suspect.modules()
     if theirs is None and base is None:
-        raise OtherVariant("the suspect is a whole model and the original an adapter: give --base")
+        raise BaseMissing("the suspect is a whole model and the original an adapter: give --base")
     modules = original.modules()
     if theirs is None:
         theirs_of = {f"{name}.weight": base.own_name(f"{name}.weight") for name in modules} if base is not None else {}
@@ -187,39 +193,79 @@ def maker(kind: str, variant: str) -> Callable[..., Iterator[tuple[Place, Floats
     return all_factors if kind == "adapter" and variant in {"spectral", "adapter"} else all_features
 
 
-def recompute(
-    pack: Path, suspect: Path, original: Path, say: Callable[[str], None] = print, base: Path | None = None
-) -> None:
-    """Compare the features in the pack with those of the two folders, or raise at the first bad step."""
+class Shown(NamedTuple):
+    """What a pack says of the features in it."""
+
+    plan: dict[str, Any]
+    batch: dict[str, Any]
+    variant: str
+    coordinates: npt.NDArray[np.int64]
+    values: npt.NDArray[np.float64]
+
+    @property
+    def kind(self) -> str:
+        """Whether an adapter or a full model was released."""
+        kind: str = self.plan["release"]["kind"]
+        return kind
+
+    @property
+    def alpha(self) -> float:
+        """The strength of the mark."""
+        return float.fromhex(self.batch["alpha"])
+
+    def compare(self, found: npt.NDArray[np.floating]) -> str:
+        """Return how far features at the pack's coordinates are from the pack's, or raise where they are others."""
+        difference = float(np.linalg.norm(found - self.values)) / max(float(np.linalg.norm(self.values)), 1e-30)
+        # A difference of relative size d can move a score by d·√N at most.
+        moved = difference * math.sqrt(len(self.values))
+        need(moved <= 0.05, f"the features differ from the pack's by {difference:.2e}")
+        return f"{len(self.values)} of variant {self.variant}, equal but for {difference:.1e}"
+
+
+def read_shown(pack: Path) -> Shown:
+    """Read what a pack says of its features."""
     with zipfile.ZipFile(pack) as archive:
         need(sum(item.file_size for item in archive.infolist()) <= MAX_PART, "the pack is too large")
         plan, batch, scores = (
             json.loads(archive.read(name)) for name in ("plan.json", "commitment/batch.json", "scores/scores.json")
         )
         coordinates = np.frombuffer(archive.read("features/coordinates.u64le"), "<u8").astype(np.int64)
-        stated = np.frombuffer(archive.read("features/values.f32le"), "<f4").astype(np.float64)
-    kind, variant = plan["release"]["kind"], scores["variant"]
-    make = maker(kind, variant)
-    need(folder_digest(suspect) == plan["suspect"], "the folder is not the suspect that the plan names")
-    say(f"suspect     ok  {plan['suspect']}")
-    need(folder_digest(original) == "sha256:" + batch["original"], "the folder is not the original of these keys")
-    named = plan["release"]["base"]
+        values = np.frombuffer(archive.read("features/values.f32le"), "<f4").astype(np.float64)
+    return Shown(plan, batch, scores["variant"], coordinates, values)
+
+
+def check_folders(
+    shown: Shown, suspect: Path, original: Path, base: Path | None, say: Callable[[str], None]
+) -> tuple[Model, list[Place]]:
+    """Check that the folders are those of the case; return the original and its marked tensors."""
+    need(folder_digest(suspect) == shown.plan["suspect"], "the folder is not the suspect that the plan names")
+    say(f"suspect     ok  {shown.plan['suspect']}")
+    need(folder_digest(original) == "sha256:" + shown.batch["original"], "the folder is not the original of these keys")
+    named = shown.plan["release"]["base"]
     need(base is None or folder_digest(base) == named, "the folder is not the base that the plan names")
-    if base is None and named is not None and kind == "full" and variant != "plain":
-        raise OtherVariant("the examination used a base model: give --base")
-    models = Model.open_original(original), Model.open(suspect), None if base is None else Model.open(base)
-    places, layout, extent = lay_out(models[0].tensors, kind)
-    need(layout == batch["layout_digest"], "the original's layout is not the one that the keys were committed for")
-    need(extent == plan["release"]["extent"], "the plan says that the layout is of another length")
+    model = Model.open_original(original)
+    places, layout, extent = lay_out(model.tensors, shown.kind)
+    need(layout == shown.batch["layout_digest"], "the original's layout is not that of the committed keys")
+    need(extent == shown.plan["release"]["extent"], "the plan says that the layout is of another length")
     say(f"original    ok  {len(places)} marked tensors")
-    found = np.zeros(len(coordinates))
-    for place, values in make(places, models, float.fromhex(batch["alpha"]), variant):
-        low, high = np.searchsorted(coordinates, (place.offset, place.offset + place.size))
-        found[low:high] = values.reshape(-1)[coordinates[low:high] - place.offset]
-    # A difference of relative size d can move a score by d·√N at most.
-    difference = float(np.linalg.norm(found - stated)) / max(float(np.linalg.norm(stated)), 1e-30)
-    need(difference * math.sqrt(len(stated)) <= 0.05, f"the features differ from the pack's by {difference:.2e}")
-    say(f"features    ok  {len(stated)} of variant {variant}, equal but for {difference:.1e}")
+    if base is None and named is not None and shown.kind == "full" and shown.variant != "plain":
+        raise BaseMissing("the examination used a base model: give --base")
+    return model, places
+
+
+def recompute(
+    pack: Path, suspect: Path, original: Path, say: Callable[[str], None] = print, base: Path | None = None
+) -> None:
+    """Compare the features in the pack with those of the two folders, or raise at the first bad step."""
+    shown = read_shown(pack)
+    model, places = check_folders(shown, suspect, original, base, say)
+    make = maker(shown.kind, shown.variant)
+    models = model, Model.open(suspect), None if base is None else Model.open(base)
+    found = np.zeros(len(shown.coordinates))
+    for place, values in make(places, models, shown.alpha, shown.variant):
+        low, high = np.searchsorted(shown.coordinates, (place.offset, place.offset + place.size))
+        found[low:high] = values.reshape(-1)[shown.coordinates[low:high] - place.offset]
+    say(f"features    ok  {shown.compare(found)}")
 
 
 def main() -> int:
@@ -236,7 +282,7 @@ def main() -> int:
         print(f"FAILED      {error}")
         return 1
     except OtherVariant as error:
-        print(f"NOT DONE    {error}")
+        print(f"NOT DONE    features: {error}")
         return 5
     except MALFORMED as error:
         print(f"FAILED      malformed: {type(error).__name__}")
