@@ -14,6 +14,7 @@ from stanch.errors import InvalidInput, MissingExtraError
 from stanch.mark import Variant, open_suspect
 from stanch.mark.gguf import OTHER_ORDER
 from stanch.mark.quantised import read_weights
+from stanch.trace.verifier import gguf_files
 from stanch.trace.verifier.models import OtherVariant
 from stanch.weights import Tensor, float8_to_float32, open_adapter, open_model, write_safetensors
 
@@ -449,6 +450,7 @@ def test_split_gguf_files_are_one_model_and_others_are_unread(full, tmp_path, mo
     (tmp_path / "n.gguf").write_bytes(b"GGUF")
     assert accused(full, tmp_path) == (["r3"], 1)
     assert open_suspect(tmp_path).unread == ("n.gguf",)
+    assert full.distance(tmp_path, Variant.PLAIN) < 0.05
     (tmp_path / "a.gguf").write_bytes(b"none")
     assert len(open_suspect(tmp_path).unread) == 2
 
@@ -489,9 +491,33 @@ def test_an_adapter_in_gguf_is_one(lora, tmp_path):
     assert scales == {module.scale for module in open_adapter(lora.copy("r3")).modules.values()}
 
 
+@pytest.mark.parametrize("kind", gguf_files.BLOCKS)
+def test_the_packs_own_reader_of_gguf_gives_what_the_package_gives(kind):
+    gguf = pytest.importorskip("gguf", reason="gguf is not installed")
+    type_ = gguf.GGMLQuantizationType(kind)
+    assert gguf_files.BLOCKS[kind] == gguf.GGML_QUANT_SIZES[type_]
+    raw = np.random.default_rng(kind).integers(0, 256, (50, gguf_files.BLOCKS[kind][1]), np.uint8)
+    with np.errstate(all="ignore"):
+        theirs = np.asarray(gguf.quants.dequantize(raw, type_), np.float32).reshape(-1)
+    ours = gguf_files.dequantised(raw, kind)
+    known = np.isfinite(theirs)
+    assert known.mean() > 0.5
+    np.testing.assert_allclose(ours[known], theirs[known], rtol=2e-6, atol=1e-30)
+
+
+def test_what_the_packs_own_reader_of_gguf_cannot_know_it_says(full, tmp_path):
+    tensors = dict(open_model(full.copy("r3")))
+    name, shape = weight_names()[1]
+    tensors[name] = f32(name, 0.01 * np.random.default_rng(3).normal(size=shape))
+    write_gguf(tmp_path / "m.gguf", write_model(tmp_path / "copy", tensors), "BF16")
+    with pytest.raises(OtherVariant, match="not known by what it holds"):
+        full.distance(tmp_path, Variant.PLAIN)
+
+
 @pytest.mark.parametrize("kind", ["BF16", "Q8_0", "Q4_0"])
 def test_gguf_is_read(full, tmp_path, kind):
     path = write_gguf(tmp_path / "m.gguf", full.copy("r3"), kind)
+    assert full.distance(tmp_path, Variant.SPECTRAL) < 0.05
     assert accused(full, path) == (["r3"], 1)
     assert open_suspect(tmp_path).weights.keys() == open_suspect(path).weights.keys()
 

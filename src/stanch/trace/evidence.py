@@ -42,8 +42,11 @@ FORMAT = verify.FORMAT
 PREDICATE = verify.PREDICATE
 BINS = 40
 PACK_NAME = "evidence.zip"
-PROGRAM = ("verify.py", "primitives.py", "recompute.py", "features.py", "models.py", "packed.py", "README.txt")
 """What the pack is called in a sealed bundle."""
+PROGRAM = (
+    "verify.py", "primitives.py", "recompute.py", "features.py", "models.py", "packed.py", "gguf_files.py",
+    "README.txt",
+)  # fmt: skip
 
 
 class PackInvalid(VerificationError):

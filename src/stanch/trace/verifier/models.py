@@ -1,4 +1,4 @@
-"""Read models and adapters in safetensors files, as floats or in the integers of common quantisers.
+"""Read models and adapters in safetensors and GGUF files, as floats or in the integers of common quantisers.
 
 Beside recompute.py; Python and numpy alone. Names that mean nothing are recognised by what they hold.
 """
@@ -7,7 +7,7 @@ import json
 import math
 import re
 import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 if __package__:
+    from stanch.trace.verifier import gguf_files
     from stanch.trace.verifier.packed import FLOAT8, Parts, compressed, float8, fp4, gptq, powers
 else:  # the files were taken out of a pack
+    import gguf_files  # type: ignore[import-not-found,no-redef]  # beside this file
     from packed import (  # type: ignore[import-not-found,no-redef]  # beside this file
         FLOAT8,
         Parts,
@@ -40,6 +42,7 @@ MAX_SCALE, MAX_ALPHA = 1e6, 1e100
 PACKED = ("qweight", "weight_packed")
 PROBES, LEAST_COSINE, LARGEST = 16, 0.5, np.float32(1e12)
 MAX_HEADER, MAX_STATE = 100 << 20, 4096
+GGUF, PAIRED, IN_PAIRS = "GGUF", (".attn_q.weight", ".attn_k.weight"), " in pairs"
 
 # What reading files that are no model's raises; that a file cannot be read says nothing about the pack.
 MALFORMED = (ArithmeticError, LookupError, TypeError, ValueError, RecursionError, zipfile.BadZipFile)
@@ -83,12 +86,14 @@ class Model:
     """A model or an adapter: its tensors by name, and its ``adapter_config.json``, if it has one.
 
     ``zero_point`` is what GPTQ's zero points lack; ``found`` says what tensors are called whose names mean nothing.
+    ``heads`` says of a GGUF file's queries and keys in how many heads their rows stand: they may stand in pairs.
     """
 
     tensors: dict[str, Weights]
     config: Json | None
     zero_point: int = 1
     found: tuple[tuple[str, str], ...] = ()
+    heads: Mapping[str, int] | None = None
 
     @classmethod
     def open(cls, folder: Path) -> "Model":
@@ -110,7 +115,7 @@ class Model:
                 if not files:
                     raise
         if not files and any(folder.glob("*.gguf")):
-            raise OtherVariant(f"{folder.name} is a GGUF file")
+            return cls.open_gguf(folder)
         model = cls(read_weights(files, places), config)
         alone = all(name.endswith((A, B)) for name, tensor in model.tensors.items() if len(tensor.shape) > 1)
         if alone and model.modules():
@@ -120,6 +125,30 @@ class Model:
         except (*MALFORMED, OSError):
             form = ""
         return cls(model.tensors, None, 0 if form == "gptq_v2" else 1)
+
+    @classmethod
+    def open_gguf(cls, folder: Path) -> "Model":
+        """Open a GGUF file, or all parts of a split one."""
+        tensors, heads = {}, {}
+        for path in gguf_files.parts_of(folder):
+            fields, stored = gguf_files.read_tensors(path)
+            arch = fields.get("general.architecture")
+            name = arch.decode() if isinstance(arch, bytes) else ""
+            counts = [fields.get(f"{name}.attention.head_count{end}") for end in ("", "_kv")]
+            for item in stored:
+                if item.blocks is None or item.name.endswith((".lora_a", ".lora_b")):
+                    raise OtherVariant(f"{path.name}: {item.name} is in a form of GGUF that is not read here")
+                tensors[item.name] = Weights(f"{GGUF}{item.kind}", item.shape, item.blocks)
+                count = counts[1] or counts[0] if item.name.endswith(PAIRED[1]) else counts[0]
+                if (
+                    item.name.endswith(PAIRED)
+                    and isinstance(count, int)
+                    and count > 0
+                    and item.shape[0] % (2 * count) == 0
+                ):
+                    tensors[item.name + IN_PAIRS] = tensors[item.name]
+                    heads[item.name + IN_PAIRS] = count
+        return cls(tensors, None, heads=heads)
 
     @classmethod
     def open_original(cls, folder: Path) -> "Model":
@@ -151,7 +180,7 @@ class Model:
         stems = [own.rpartition(".") for own in shown]
         packed = [f"{stem}.weight" for stem, _, kind in stems if kind in PACKED]
         packed += [own.removesuffix("_blocks") for own in shown if own.endswith("_blocks")]
-        floats = [own for own in shown if self.tensors[own].dtype in DTYPES]
+        floats = [own for own in shown if self.tensors[own].dtype in DTYPES or self.heads is not None]
         others = dict.fromkeys([own for own in [*shown, *packed] if own not in floats])
         return [*floats, *(own for own in others if self.values(own) is not None)]
 
@@ -173,6 +202,11 @@ class Model:
 
     def values(self, own: str) -> tuple[tuple[int, ...], Floats] | None:
         """Return a tensor's shape and values; None where its parts do not fit together, or nothing explains them."""
+        tensor = self.tensors.get(own)
+        if tensor is not None and tensor.dtype.startswith(GGUF):
+            rows = gguf_files.dequantised(tensor.raw, int(tensor.dtype.removeprefix(GGUF))).reshape(tensor.shape[0], -1)
+            count = (self.heads or {}).get(own, 0)
+            return tensor.shape, gguf_files.unpaired(rows, count) if count else rows
         try:
             if own in self.tensors and (found := values_of(own, self.tensors)) is not None:
                 return found

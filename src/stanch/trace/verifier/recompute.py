@@ -11,9 +11,9 @@ Run verify.py first: it shows that the pack is whole. This program shows that th
 3. features    what is computed at the pack's coordinates equals what the pack says
 
 The last step allows a difference that can move no score by more than 0.05. It computes every variant but ``aligned``,
-of suspects in safetensors files. What it does not compute it names after the first two steps, as NOT DONE, and exits
-with 5; `stanch trace verify` computes those too. Exit code 1: a step does not hold. The formulas are in features.py;
-models.py and packed.py read the files.
+of suspects in safetensors and most GGUF files. What it does not compute it names after the first two steps, as NOT
+DONE, and exits with 5; `stanch trace verify` computes those too. Exit code 1: a step does not hold. The formulas are in
+features.py; models.py, packed.py and gguf_files.py read the files.
 """
 
 import argparse
@@ -119,6 +119,12 @@ def lay_out(tensors: dict[str, Weights], kind: str) -> tuple[list[Place], str, i
     return places, hashlib.sha256(text.encode()).hexdigest(), offset
 
 
+def need_recognised(suspect: Model, name: str) -> None:
+    """Raise OtherVariant where a weight of a GGUF file may have a name that is not known here."""
+    if suspect.heads is not None:
+        raise OtherVariant(f"{name} of the GGUF file is not known by what it holds")
+
+
 def all_features(
     places: list[Place], models: tuple[Model, Model, Model | None], alpha: float, variant: str
 ) -> Iterator[tuple[Place, Floats]]:
@@ -130,6 +136,7 @@ def all_features(
         mine = original.tensors[place.name]
         theirs = weight_of(place.name, suspect)
         if theirs is None or theirs[0] != mine.shape:
+            need_recognised(suspect, place.name)
             if EXPERTS in place.name and any(EXPERTS in name for name in suspect.tensors):
                 raise OtherVariant("original and suspect arrange the experts of a mixture in different ways")
             continue
@@ -164,6 +171,8 @@ def all_changes(models: tuple[Model, Model, Model | None]) -> Iterator[tuple[Mod
         own = own.T if module.turned else own
         pair = [weight_of(f"{name}.weight", model) for model in (base, suspect) if model is not None]
         known, found = (values if values is None or values[0] == own.shape else None for values in pair)
+        if known is not None and found is None:
+            need_recognised(suspect, name)
         if known is not None and found is not None:
             with np.errstate(all="ignore"):
                 change = without_rounding(found[1], known[1] + own) - known[1]
