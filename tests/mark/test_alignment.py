@@ -60,6 +60,7 @@ def test_a_scrambled_copy_names_its_recipient(tmp_path, family):
     found = release.detect(suspect)
     (score,) = found.accused
     assert (score.recipient, score.variant) == ("r3", Variant.ALIGNED)
+    assert release.distance(suspect, Variant.ALIGNED) < 0.05
     # The fits take up part of the mark: what is left is at least half.
     assert score.best > 0.5 * np.sqrt(found.coordinates)
     assert max(z for variant, z in score.z.items() if variant is not Variant.ALIGNED) < 6
@@ -145,6 +146,7 @@ def test_a_copy_that_was_moved_names_its_recipient(marked, tmp_path, move):
     (score,) = release.detect(suspect, variants=(Variant.PLAIN, Variant.ALIGNED)).accused
     assert (score.recipient, score.variant) == ("r3", Variant.ALIGNED)
     assert score.best > 0.5 * np.sqrt(release.plan.layout.coordinates)
+    assert release.distance(suspect, Variant.ALIGNED) < 0.05
 
 
 def test_other_numbers_of_tokens_in_a_gguf_file_are_undone(marked, tmp_path):

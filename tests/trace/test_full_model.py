@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -87,20 +88,57 @@ def rotated(source):
         yield Tensor.from_float32(name, turn.T @ values if writes else values @ turn)
 
 
-def test_what_the_program_in_the_pack_does_not_compute_is_named_and_computed_by_stanch(models, tmp_path):
+def run_alone(made, folder, case, original):
+    """Run the pack's own program, taken out of the pack, with nothing of stanch in reach."""
+    with zipfile.ZipFile(made) as archive:
+        for name in archive.namelist():
+            if name.startswith("verifier/"):
+                archive.extract(name, folder)
+    command = [sys.executable, "-I", folder / "verifier" / "recompute.py", made, "--original", original]
+    return subprocess.run([*command, "--suspect", case.suspect_folder], capture_output=True, text=True, check=False)
+
+
+def test_re_alignment_is_computed_again_by_the_program_in_the_pack(models, tmp_path):
     suspect = write_model(tmp_path / "s", rotated(models.copy("globex")))
     examined = models.examine(suspect)
     made = models.pack(examined, tmp_path / "pack.zip").path
-    folder, original = examined.case.suspect_folder, models.release.original
     assert str(recompute.read_shown(made).variant) == "aligned"
-    alone = subprocess.run(
-        [sys.executable, recompute.__file__, made, "--suspect", folder, "--original", original],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    said = alone.stdout.splitlines()
-    assert alone.returncode == 5
+    run = run_alone(made, tmp_path, examined.case, models.release.original)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "of variant aligned, equal but for" in run.stdout
+
+
+EXPERTS = "model.layers.0.mlp.experts"
+
+
+def make_experts(folder, seed):
+    generator = np.random.default_rng(seed)
+    shapes = {"gate_proj": (UNITS, WIDTH), "up_proj": (UNITS, WIDTH), "down_proj": (WIDTH, UNITS)}
+    names = {f"{EXPERTS}.{n}.{name}.weight": shape for n in range(3) for name, shape in shapes.items()}
+    drawn = {name: 0.05 * generator.normal(size=shape).astype(np.float32) for name, shape in names.items()}
+    return write_model(folder, [Tensor.from_float32(name, values) for name, values in drawn.items()])
+
+
+def stacked(source):
+    """Yield the experts of a model in two tensors."""
+    values = {name: tensor.to_float32() for name, tensor in open_model(source).items()}
+    gate, up, down = (
+        np.stack([values[f"{EXPERTS}.{n}.{part}_proj.weight"] for n in range(3)]) for part in ("gate", "up", "down")
+    )
+    yield Tensor.from_float32(f"{EXPERTS}.gate_up_proj", np.concatenate([gate, up], axis=1))
+    yield Tensor.from_float32(f"{EXPERTS}.down_proj", down)
+
+
+def test_what_the_program_in_the_pack_does_not_compute_is_named_and_computed_by_stanch(tmp_path):
+    experts = World.create(tmp_path / "w", make_experts)
+    examined = experts.examine(write_model(tmp_path / "s", stacked(experts.copy("globex"))))
+    made = experts.pack(examined, tmp_path / "pack.zip").path
+    folder, original = examined.case.suspect_folder, experts.release.original
+    run = run_alone(made, tmp_path, examined.case, original)
+    said = run.stdout.splitlines()
+    assert run.returncode == 5
     assert [line.split()[0] for line in said] == ["suspect", "original", "NOT"]
-    assert "features: the pack shows the variant 'aligned'" in said[-1]
+    assert "features: original and suspect arrange the experts" in said[-1]
     *_, last = recompute_features(made, suspect=folder, original=original)
     assert last.startswith("features    ok")
     assert "made by stanch" in last

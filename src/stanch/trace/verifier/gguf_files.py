@@ -9,13 +9,14 @@ import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
+Numbers = npt.NDArray[np.integer]
 BLOCKS = {
     0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 10: (256, 84),
     11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 30: (1, 2), 39: (32, 17),
@@ -132,12 +133,12 @@ def bits(packed: Bytes) -> Bytes:
     return np.unpackbits(packed, axis=-1, bitorder="little")
 
 
-def pairs(packed: Bytes) -> Bytes:
+def pairs(packed: Bytes) -> Numbers:
     """Return 64 bytes a block as 256 numbers of two bits: of each half the lowest two bits of all 32, and so on."""
-    return (packed.reshape(-1, 2, 1, 32) >> SHIFTS & 3).reshape(-1, 256)
+    return cast("Numbers", packed.reshape(-1, 2, 1, 32) >> SHIFTS & 3).reshape(-1, 256)
 
 
-def scaled(numbers: npt.NDArray[np.generic], factors: Floats) -> Floats:
+def scaled(numbers: Numbers, factors: Floats) -> Floats:
     """Return numbers times the factor of their group, of which a block has as many as ``factors`` has columns."""
     groups = numbers.reshape(*factors.shape, -1).astype(np.float32)
     return (groups * factors[..., np.newaxis]).reshape(len(numbers), -1)
@@ -170,26 +171,28 @@ def small(blocks: Bytes, kind: int) -> Floats:
 def large(blocks: Bytes, kind: int) -> Floats:
     """Return the values of blocks of 256."""
     if kind == 10:  # Q2_K
-        scales, codes = blocks[:, :16], pairs(blocks[:, 16:80])
-        minima = (scales >> 4) * half(blocks, 82)
-        return scaled(codes, (scales & 15) * half(blocks, 80)) - np.repeat(minima, 16, axis=1)
+        packed = blocks[:, :16]
+        offsets = (packed >> 4) * half(blocks, 82)
+        return scaled(pairs(blocks[:, 16:80]), (packed & 15) * half(blocks, 80)) - np.repeat(offsets, 16, axis=1)
     if kind == 11:  # Q3_K
         packed = blocks[:, 96:108]
         high = np.concatenate([packed[:, 8:] >> shift & 3 for shift in (0, 2, 4, 6)], axis=1)
-        scales = (nibbles(packed[:, :8]) | high << 4).astype(np.int16) - 32
-        top = bits(blocks[:, :32]).reshape(-1, 32, 8).swapaxes(1, 2).reshape(-1, 256)
-        return scaled(
-            pairs(blocks[:, 32:96]).astype(np.int16) - 4 * (1 - top.astype(np.int16)), scales * half(blocks, 108)
-        )
+        six = (nibbles(packed[:, :8]) | high << 4).astype(np.int16) - 32
+        return scaled(pairs(blocks[:, 32:96]) + 4 * fifth(blocks[:, :32]) - 4, six * half(blocks, 108))
     if kind == 14:  # Q6_K
-        codes = nibbles(blocks[:, :128].reshape(-1, 2, 64)).reshape(-1, 256) | pairs(blocks[:, 128:192]) << 4
-        scales = np.ascontiguousarray(blocks[:, 192:208]).view(np.int8)
-        return scaled(codes.astype(np.int16) - 32, scales * half(blocks, 208))
+        low = nibbles(blocks[:, :128].reshape(-1, 2, 64)).reshape(-1, 256)
+        signed = np.ascontiguousarray(blocks[:, 192:208]).view(np.int8)
+        return scaled((low | pairs(blocks[:, 128:192]) << 4).astype(np.int16) - 32, signed * half(blocks, 208))
     scales, minima = six_bits(blocks[:, 4:16])
-    codes = nibbles(blocks[:, -128:].reshape(-1, 4, 32)).reshape(-1, 256)
+    codes = nibbles(blocks[:, -128:].reshape(-1, 4, 32)).reshape(-1, 256).astype(np.int16)
     if kind == 13:  # Q5_K; else Q4_K
-        codes = codes | bits(blocks[:, 16:48]).reshape(-1, 32, 8).swapaxes(1, 2).reshape(-1, 256) << 4
+        codes += 16 * fifth(blocks[:, 16:48])
     return scaled(codes, scales * half(blocks, 0)) - np.repeat(minima * half(blocks, 2), 32, axis=1)
+
+
+def fifth(packed: Bytes) -> npt.NDArray[np.int16]:
+    """Return 32 bytes a block as 256 bits: the lowest of all bytes, then the next."""
+    return bits(packed).reshape(-1, 32, 8).swapaxes(1, 2).reshape(-1, 256).astype(np.int16)
 
 
 def dequantised(blocks: Bytes, kind: int) -> Floats:

@@ -94,6 +94,7 @@ class Model:
     zero_point: int = 1
     found: tuple[tuple[str, str], ...] = ()
     heads: Mapping[str, int] | None = None
+    folder: Path = Path()
 
     @classmethod
     def open(cls, folder: Path) -> "Model":
@@ -124,7 +125,7 @@ class Model:
             form = json.loads((folder / "config.json").read_bytes())["quantization_config"]["checkpoint_format"]
         except (*MALFORMED, OSError):
             form = ""
-        return cls(model.tensors, None, 0 if form == "gptq_v2" else 1)
+        return cls(model.tensors, None, 0 if form == "gptq_v2" else 1, folder=folder)
 
     @classmethod
     def open_gguf(cls, folder: Path) -> "Model":
@@ -155,7 +156,7 @@ class Model:
         """Open the original: an adapter, or all safetensors files, since each of them was marked."""
         if (folder / CONFIG).is_file():
             return cls.open_adapter(folder)
-        return cls(read_weights(sorted(folder.glob("*.safetensors")), {}), None)
+        return cls(read_weights(sorted(folder.glob("*.safetensors")), {}), None, folder=folder)
 
     @classmethod
     def open_adapter(cls, folder: Path) -> "Model":
@@ -204,7 +205,8 @@ class Model:
         """Return a tensor's shape and values; None where its parts do not fit together, or nothing explains them."""
         tensor = self.tensors.get(own)
         if tensor is not None and tensor.dtype.startswith(GGUF):
-            rows = gguf_files.dequantised(tensor.raw, int(tensor.dtype.removeprefix(GGUF))).reshape(tensor.shape[0], -1)
+            kind = int(tensor.dtype.removeprefix(GGUF))
+            rows = gguf_files.dequantised(tensor.raw.view(np.uint8), kind).reshape(tensor.shape[0], -1)
             count = (self.heads or {}).get(own, 0)
             return tensor.shape, gguf_files.unpaired(rows, count) if count else rows
         try:

@@ -10,10 +10,11 @@ Run verify.py first: it shows that the pack is whole. This program shows that th
                as long as the plan says; so do those of the base, where the plan names one
 3. features    what is computed at the pack's coordinates equals what the pack says
 
-The last step allows a difference that can move no score by more than 0.05. It computes every variant but ``aligned``,
-of suspects in safetensors and most GGUF files. What it does not compute it names after the first two steps, as NOT
-DONE, and exits with 5; `stanch trace verify` computes those too. Exit code 1: a step does not hold. The formulas are in
-features.py; models.py, packed.py and gguf_files.py read the files.
+The last step allows a difference that can move no score by more than 0.05. It computes every variant, of suspects in
+safetensors and most GGUF files. What it does not compute (a GGUF file that was re-aligned, rare block formats, experts
+of a mixture arranged anew) it names after the first two steps, as NOT DONE, and exits with 5; `stanch trace verify`
+computes those too. Exit code 1: a step does not hold. The formulas are in features.py and alignment.py; models.py,
+packed.py and gguf_files.py read the files.
 """
 
 import argparse
@@ -30,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 if __package__:
+    from stanch.trace.verifier.alignment import Aligner
     from stanch.trace.verifier.features import adapter_features, features_of, without_rounding
     from stanch.trace.verifier.models import (
         DTYPES,
@@ -48,6 +50,7 @@ if __package__:
     )
 else:  # the files were taken out of a pack
     sys.path.insert(0, str(Path(__file__).parent))
+    from alignment import Aligner  # type: ignore[import-not-found,no-redef]  # beside this file
     from features import (  # type: ignore[import-not-found,no-redef]  # beside this file
         adapter_features,
         features_of,
@@ -71,7 +74,7 @@ else:  # the files were taken out of a pack
 
 Floats = npt.NDArray[np.float32]
 VARIANTS = {
-    "full": ("plain", "projected", "spectral", "tangent"),
+    "full": ("plain", "projected", "spectral", "tangent", "aligned"),
     "adapter": ("plain", "projected", "spectral", "adapter"),
 }
 MAX_PART = 1 << 31
@@ -132,22 +135,34 @@ def all_features(
     original, suspect, base = models
     if suspect.config is None:
         suspect = suspect.recognise({place.name: original.tensors[place.name] for place in places})
-    for place in places:
-        mine = original.tensors[place.name]
-        theirs = weight_of(place.name, suspect)
-        if theirs is None or theirs[0] != mine.shape:
-            need_recognised(suspect, place.name)
-            if EXPERTS in place.name and any(EXPERTS in name for name in suspect.tensors):
-                raise OtherVariant("original and suspect arrange the experts of a mixture in different ways")
+    if variant == "aligned" and suspect.heads is not None:
+        raise OtherVariant("a GGUF file that was re-aligned")
+    known = {place.name: place for place in places}
+    read = Aligner(original, suspect).tensors() if variant == "aligned" else matched(places, original, suspect)
+    for name, theirs in read:
+        if name not in known or theirs.shape != (shown := original.tensors[name].floats()).shape:
             continue
-        beside_name = None if base is None else base.own_name(place.name)
-        known = None if base is None or beside_name is None else base.tensors[beside_name]
-        beside = known.floats() if known is not None and known.shape == mine.shape and known.dtype in DTYPES else None
+        beside_name = None if base is None else base.own_name(name)
+        other = None if base is None or beside_name is None else base.tensors[beside_name]
+        fits = other is not None and other.shape == original.tensors[name].shape and other.dtype in DTYPES
+        beside = other.floats() if other is not None and fits else None
         with np.errstate(all="ignore"):
             try:
-                yield place, features_of(mine.floats(), theirs[1], beside, alpha, variant)
+                yield known[name], features_of(shown, theirs, beside, alpha, variant)
             except np.linalg.LinAlgError:
                 continue  # such a tensor takes no part
+
+
+def matched(places: list[Place], original: Model, suspect: Model) -> Iterator[tuple[str, Floats]]:
+    """Yield the name of each marked tensor that the suspect has in its shape, and the suspect's values."""
+    for place in places:
+        theirs = weight_of(place.name, suspect)
+        if theirs is not None and theirs[0] == original.tensors[place.name].shape:
+            yield place.name, theirs[1]
+            continue
+        need_recognised(suspect, place.name)
+        if EXPERTS in place.name and any(EXPERTS in name for name in suspect.tensors):
+            raise OtherVariant("original and suspect arrange the experts of a mixture in different ways")
 
 
 def all_changes(models: tuple[Model, Model, Model | None]) -> Iterator[tuple[Module, Floats]]:
