@@ -1,4 +1,4 @@
-"""Cases about whole models: what their packs show can be computed again wherever that carries the accusation."""
+"""Cases about whole models: what their packs show is computed again, by the pack's own program wherever it can."""
 
 import json
 import subprocess
@@ -56,14 +56,15 @@ def reordered(source):
             yield tensor
 
 
-def test_a_pack_shows_what_can_be_computed_again_where_that_is_enough(models, tmp_path):
+def test_a_pack_shows_where_the_accused_score_highest_and_that_is_computed_again(models, tmp_path):
     suspect = write_model(tmp_path / "s", reordered(models.copy("globex")))
     examined = models.examine(suspect)
     (accused,) = examined.decision.recipients
     assert (accused.recipient, str(accused.variant)) == ("globex", "aligned")
     made = models.pack(examined, tmp_path / "pack.zip")
     said = recompute_features(made.path, suspect=examined.case.suspect_folder, original=models.release.original)
-    assert "aligned" not in said[-1]
+    assert "of variant aligned" in said[-1]
+    assert "made by stanch" not in said[-1]
 
 
 def test_a_stranger_is_not_cleared_and_a_sibling_is(models, tmp_path):

@@ -45,7 +45,7 @@ PACK_NAME = "evidence.zip"
 """What the pack is called in a sealed bundle."""
 PROGRAM = (
     "verify.py", "primitives.py", "recompute.py", "features.py", "models.py", "packed.py", "gguf_files.py",
-    "alignment.py", "README.txt",
+    "alignment.py", "families.py", "README.txt",
 )  # fmt: skip
 
 

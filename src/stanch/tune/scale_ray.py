@@ -104,8 +104,7 @@ def tune_on_ray(  # noqa: PLR0913 - by keyword; those of tune, and what Ray need
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        from ray.train import FailureConfig, RunConfig, ScalingConfig  # noqa: PLC0415 - optional part
-        from ray.train.torch import TorchConfig, TorchTrainer  # noqa: PLC0415 - same
+        import ray.train.torch  # noqa: F401, PLC0415 - optional part
     except ImportError as error:
         raise MissingExtraError("ray") from error
     kept = keeping or Keeping()
@@ -116,36 +115,46 @@ def tune_on_ray(  # noqa: PLR0913 - by keyword; those of tune, and what Ray need
             next_step="share the steps under torchrun: stanch tune run SPEC.toml --checkpoint-to RECIPIENT",
         )
     check_places(spec, resume=resume)
-    output = Path(spec.output.path).absolute()
-    # Ray's own notes about the run: they hold nothing of ours, and go when it is over.
-    notes = output.with_name(f"{output.name}.ray")
     failures: list[Exception] = []
     with _listening(recorder, kept.on_head, failures) as told:
         work = partial(_work, open_data=open_data, earlier=tuple(earlier), told=told, anchor=kept.anchor)
-        trainer = TorchTrainer(
-            work,
-            train_loop_config={"spec": msgspec.json.encode(spec).decode(), "resume": resume},
-            scaling_config=ScalingConfig(num_workers=workers, resources_per_worker={"CPU": cpus_per_worker}),
-            # A second try would start the run anew beside its own journal; resuming it is for a person to decide.
-            run_config=RunConfig(
-                storage_path=str(notes.parent), name=notes.name, failure_config=FailureConfig(max_failures=0)
-            ),
-            torch_config=TorchConfig(backend="gloo"),
-        )
         try:
-            trainer.fit()
+            _fit(work, spec, workers=workers, resume=resume, cpus=cpus_per_worker)
         except Exception as error:
             if failures:
                 raise failures[0] from error
             raise ExternalError(
-                f"{output}: a worker of the run failed",
+                f"{spec.output.path}: a worker of the run failed",
                 why=type(error).__name__,
                 next_step="see Ray's report; then resume: charged steps stay charged",
             ) from error
-        finally:
-            shutil.rmtree(notes, ignore_errors=True)
+    output = Path(spec.output.path).absolute()
     statement = PrivacyStatement.from_json((output / statements.NAME).read_bytes())
     return TunedModel(output, Digest.parse(statement.model_digest), statement)
+
+
+def _fit(work: Callable[[dict[str, Any]], None], spec: TuneSpec, *, workers: int, resume: bool, cpus: int) -> None:
+    """Let Ray start the processes, and wait for them."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig  # noqa: PLC0415 - optional part
+    from ray.train.torch import TorchConfig, TorchTrainer  # noqa: PLC0415 - same
+
+    output = Path(spec.output.path).absolute()
+    # Ray's own notes about the run: they hold nothing of ours, and go when it is over.
+    notes = output.with_name(f"{output.name}.ray")
+    trainer = TorchTrainer(
+        work,
+        train_loop_config={"spec": msgspec.json.encode(spec).decode(), "resume": resume},
+        scaling_config=ScalingConfig(num_workers=workers, resources_per_worker={"CPU": cpus}),
+        # A second try would start the run anew beside its own journal; resuming it is for a person to decide.
+        run_config=RunConfig(
+            storage_path=str(notes.parent), name=notes.name, failure_config=FailureConfig(max_failures=0)
+        ),
+        torch_config=TorchConfig(backend="gloo"),
+    )
+    try:
+        trainer.fit()
+    finally:
+        shutil.rmtree(notes, ignore_errors=True)
 
 
 @contextmanager

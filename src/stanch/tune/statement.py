@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated, Any, Self, TypeAlias
 
 from msgspec import Meta
@@ -12,7 +13,7 @@ from stanch.errors import InvalidInput, Tampered
 from stanch.terms import Digest, JsonValue
 from stanch.tune import accountant
 from stanch.tune.accountant import AttackBound, Mechanism
-from stanch.tune.journal import JournalHead
+from stanch.tune.journal import JournalHead, journal_name
 from stanch.tune.plan import DP, VOID, PrivacyPlan
 from stanch.tune.plan import SCHEMA as PLAN_SCHEMA
 from stanch.tune.units import JOINED
@@ -228,6 +229,11 @@ def exclude_unfinished(runs: Iterable[UnfinishedRun], own: str | None) -> tuple[
     steps = sum(run.charged_steps for run in left)
     told = f"runs on the same data that never ended ({len(left)}, with at least {steps} charged steps together)"
     return (told,) if left else ()
+
+
+def exclude_of_run(runs: Iterable[UnfinishedRun], folder: Path, precision: str) -> tuple[str, ...]:
+    """Return what the guarantee of the run in ``folder`` does not cover, beside what its plan says."""
+    return (*exclude_unfinished(runs, journal_name(folder)), exclude_rounding(precision))
 
 
 def state_privacy(plan: PrivacyPlan, journal: JournalHead, facts: RunFacts) -> PrivacyStatement:

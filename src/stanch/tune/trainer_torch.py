@@ -39,14 +39,7 @@ from stanch.tune.record import NULL, Recorder, RunRecord, versions_of
 from stanch.tune.refusals import PlanChanged, PrivacySpent, RunExists, UnsafeArgument
 from stanch.tune.rows import read_rows
 from stanch.tune.sampler import StreamKeys, UnitSampler
-from stanch.tune.statement import (
-    Earlier,
-    PrivacyStatement,
-    RunFacts,
-    exclude_rounding,
-    exclude_unfinished,
-    state_privacy,
-)
+from stanch.tune.statement import Earlier, PrivacyStatement, RunFacts, exclude_of_run, state_privacy
 from stanch.tune.tokens import TokenTable
 from stanch.tune.units import UnitTable
 from stanch.tune.verify import PLAN_NAME, model_files
@@ -78,8 +71,7 @@ class PrivateTrainer(Trainer):
         units: The units, formed from the records of ``train_dataset``.
         run_dir: A new folder for the run.
         earlier: Earlier private runs on the same dataset, whose loss adds to this one's: their folders, or what a log
-            says of them, also of those that never ended. An adapter that has learned already must be that of one of the
-            folders.
+            says, also of unfinished ones. An adapter that has learned already must be that of one of the folders.
         keeping: How the journal's heads and the checkpoints are kept.
         recorder: Where events go, durably: ``train.begin`` before the first step, ``train.progress`` with what is
             logged, ``checkpoint.saved``, and ``train.end`` or ``train.failed``.
@@ -467,10 +459,7 @@ class PrivateTrainer(Trainer):
             device=self.args.device.type,
             versions=versions_of(*_PACKAGES),
             anchored=self._keeping.on_head is not None,
-            excluded=(
-                *exclude_unfinished(self._unfinished, journals.journal_name(self._run_dir)),
-                exclude_rounding(name_precision(dtype, self.args.device)),
-            ),
+            excluded=exclude_of_run(self._unfinished, self._run_dir, name_precision(dtype, self.args.device)),
             earlier_runs=self._earlier,
         )
         statement = state_privacy(self._plan, journal.head, facts)
