@@ -82,8 +82,7 @@ def tune_on_ray(  # noqa: PLR0913 - by keyword; those of tune, and what Ray need
 ) -> TunedModel:
     """Fine-tune as :func:`stanch.tune.tune` does, in ``workers`` processes on the Ray cluster that is there.
 
-    Without a cluster Ray starts one on this machine. Ray's usage statistics stay off unless you set
-    ``RAY_USAGE_STATS_ENABLED``.
+    Without a cluster Ray starts one here. Its usage statistics stay off unless you set ``RAY_USAGE_STATS_ENABLED``.
 
     Args:
         spec: What to tune and how, with absolute paths that every worker sees.
@@ -119,7 +118,7 @@ def tune_on_ray(  # noqa: PLR0913 - by keyword; those of tune, and what Ray need
     with _listening(recorder, kept.on_head, failures) as told:
         work = partial(_work, open_data=open_data, earlier=tuple(earlier), told=told, anchor=kept.anchor)
         try:
-            _fit(work, spec, workers=workers, resume=resume, cpus=cpus_per_worker)
+            output = _fit(work, spec, workers=workers, resume=resume, cpus=cpus_per_worker)
         except Exception as error:
             if failures:
                 raise failures[0] from error
@@ -128,13 +127,12 @@ def tune_on_ray(  # noqa: PLR0913 - by keyword; those of tune, and what Ray need
                 why=type(error).__name__,
                 next_step="see Ray's report; then resume: charged steps stay charged",
             ) from error
-    output = Path(spec.output.path).absolute()
     statement = PrivacyStatement.from_json((output / statements.NAME).read_bytes())
     return TunedModel(output, Digest.parse(statement.model_digest), statement)
 
 
-def _fit(work: Callable[[dict[str, Any]], None], spec: TuneSpec, *, workers: int, resume: bool, cpus: int) -> None:
-    """Let Ray start the processes, and wait for them."""
+def _fit(work: Callable[[dict[str, Any]], None], spec: TuneSpec, *, workers: int, resume: bool, cpus: int) -> Path:
+    """Let Ray start the processes, and wait for them. Returns where the output lies."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig  # noqa: PLC0415 - optional part
     from ray.train.torch import TorchConfig, TorchTrainer  # noqa: PLC0415 - same
 
@@ -155,6 +153,7 @@ def _fit(work: Callable[[dict[str, Any]], None], spec: TuneSpec, *, workers: int
         trainer.fit()
     finally:
         shutil.rmtree(notes, ignore_errors=True)
+    return output
 
 
 @contextmanager
