@@ -103,7 +103,7 @@ def tune_on_ray(  # noqa: PLR0913 - by keyword; those of tune, and what Ray need
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        import ray.train.torch  # noqa: F401, PLC0415 - optional part
+        from ray.train import torch  # noqa: F401, PLC0415 - optional part
     except ImportError as error:
         raise MissingExtraError("ray") from error
     kept = keeping or Keeping()
