@@ -3,16 +3,28 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 
 import pytest
 
 from stanch.crypto import SigningKey
 from stanch.data import open_dataset
 from stanch.errors import ExternalError, MissingExtraError
-from stanch.tune import CheckpointSeal, Keeping, TuneSpec, UnfinishedRun, tune_on_ray, verify_run
+from stanch.tune import (
+    CheckpointSeal,
+    JournalHead,
+    Keeping,
+    TrainEvent,
+    TuneSpec,
+    UnfinishedRun,
+    tune_on_ray,
+    verify_run,
+)
 from stanch.tune.journal import read_journal
 from stanch.tune.plan import PrivacyPlan
 from stanch.tune.refusals import CheckpointNotSealable, PrivacySpent, RunExists
+from stanch.tune.scale_ray import _Told
 
 from .conftest import KEY, spec_text, write_chats
 
@@ -63,6 +75,22 @@ def test_a_run_that_the_log_refuses_does_not_begin(base, tmp_path):
             spec, open_data=lambda: open_dataset(Path(data), key=KEY), workers=WORKERS, recorder=Told([], most=0)
         )
     assert not list(tmp_path.glob("out*"))
+
+
+def test_what_a_worker_tells_is_kept_here_or_it_goes_no_further():
+    """The queues are plain ones; Ray's are used alike."""
+    told, recorder, heads, failures = _Told(Queue(), Queue()), Told([], most=1), [], []
+    listener = Thread(target=told.take, args=(recorder, heads.append, failures))
+    listener.start()
+    event, head = TrainEvent("train.begin", "ab", "2026-01-01T00:00:00Z", {}), JournalHead(1, "ab" * 32, 0)
+    told.record(event)
+    told.on_head(head)
+    for tell, what in ((told.record, event), (told.on_head, head)):
+        with pytest.raises(ExternalError, match="could not be kept"):
+            tell(what)
+    told.questions.put(None)
+    listener.join(timeout=30)
+    assert (recorder.events, heads[0], type(failures[0])) == ([event], head, PrivacySpent)
 
 
 def test_keys_that_sign_checkpoints_go_to_no_worker(base, tmp_path):
