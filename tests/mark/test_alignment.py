@@ -8,6 +8,8 @@ from family_models import (
     CONFIG,
     FAMILIES,
     GROUPS,
+    HEADS,
+    LAYERS,
     WIDTH,
     WORDS,
     draw,
@@ -58,6 +60,7 @@ def test_a_scrambled_copy_names_its_recipient(tmp_path, family):
     found = release.detect(suspect)
     (score,) = found.accused
     assert (score.recipient, score.variant) == ("r3", Variant.ALIGNED)
+    assert release.distance(suspect, Variant.ALIGNED) < 0.05
     # The fits take up part of the mark: what is left is at least half.
     assert score.best > 0.5 * np.sqrt(found.coordinates)
     assert max(z for variant, z in score.z.items() if variant is not Variant.ALIGNED) < 6
@@ -143,6 +146,36 @@ def test_a_copy_that_was_moved_names_its_recipient(marked, tmp_path, move):
     (score,) = release.detect(suspect, variants=(Variant.PLAIN, Variant.ALIGNED)).accused
     assert (score.recipient, score.variant) == ("r3", Variant.ALIGNED)
     assert score.best > 0.5 * np.sqrt(release.plan.layout.coordinates)
+    assert release.distance(suspect, Variant.ALIGNED) < 0.05
+
+
+def test_other_numbers_of_tokens_in_a_gguf_file_are_undone(marked, tmp_path):
+    """The file brings its tokenizer; one token of it is no UTF-8."""
+    gguf = pytest.importorskip("gguf", reason="gguf is not installed")
+    release, weights = marked
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", "llama")
+    writer.add_block_count(LAYERS)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(GROUPS)
+    tokens: list = [b""] * WORDS
+    for token, row in enumerate(ORDER):
+        tokens[row] = f"t{token}".encode()
+    tokens[ORDER[0]] = b"\xff"
+    writer.add_token_list(tokens)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, LAYERS)
+    for name, values in renumbered(scrambled(weights), ORDER).items():
+        heads = {"q_proj.weight": HEADS, "k_proj.weight": GROUPS}.get(name.rpartition("self_attn.")[2])
+        if heads:
+            values = values.reshape(heads, 2, -1, values.shape[1]).swapaxes(1, 2).reshape(values.shape)  # noqa: PLW2901
+        writer.add_tensor(names.get_name(name, (".weight",)), np.ascontiguousarray(values))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    suspect = open_suspect(tmp_path / "m.gguf")
+    assert (suspect.tokens["t1"], len(suspect.tokens)) == (ORDER[1], WORDS)
+    found = release.detect(tmp_path / "m.gguf", variants=(Variant.ALIGNED,))
+    assert [score.recipient for score in found.accused] == ["r3"]
 
 
 def test_a_tokenizer_that_lies_hides_nothing(marked, tmp_path):

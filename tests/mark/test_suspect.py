@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from mark_models import LAYERS, f32, four_bit, make_release, merge, weight_names, write_model
+from mark_models import LAYERS, f32, four_bit, make_release, merge, u8, weight_names, write_model
 
 from stanch.errors import InvalidInput, MissingExtraError
 from stanch.mark import Variant, open_suspect
 from stanch.mark.gguf import OTHER_ORDER
 from stanch.mark.quantised import read_weights
+from stanch.trace.verifier import gguf_files
+from stanch.trace.verifier.models import OtherVariant
 from stanch.weights import Tensor, float8_to_float32, open_adapter, open_model, write_safetensors
 
 HEADS = 4
@@ -156,6 +158,48 @@ def block_scales(values):
     return 1e-3 * (1 + np.arange(shape[0] * shape[1], dtype=np.float32)).reshape(shape)
 
 
+E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], np.float32)
+
+
+def fp4(values, block, scale):
+    """Return bytes and scaled codes of 4-bit floats; ``scale`` makes the stored scales of the ideal ones."""
+    blocks = values.reshape(len(values), -1, block)
+    stored, factors = scale(np.abs(blocks).max(axis=2) / 6)
+    shown = blocks / factors[..., np.newaxis]
+    codes = np.abs(np.abs(shown)[..., np.newaxis] - E2M1).argmin(axis=-1) + 8 * (shown < 0)
+    codes = codes.reshape(values.shape).astype(np.uint8)
+    return codes[:, ::2] | codes[:, 1::2] << 4, stored
+
+
+def e4m3(whole):
+    """Return what stores scales in E4M3, once they were multiplied with ``whole``."""
+    known = float8_to_float32(np.arange(127, dtype=np.uint8), "F8_E4M3")
+
+    def scale(ideal):
+        codes = np.abs(known - (ideal * whole)[..., np.newaxis]).argmin(axis=-1).astype(np.uint8)
+        return codes, known[codes] / whole
+
+    return scale
+
+
+def e8m0(ideal):
+    powers = np.ceil(np.log2(ideal)).astype(int)
+    return (powers + 127).astype(np.uint8), np.exp2(powers).astype(np.float32)
+
+
+def nvfp4(name, values, *, modelopt=False):
+    """Return the tensors that compressed-tensors, or ModelOpt, writes for one matrix in NVFP4."""
+    packed, scales = fp4(values, 16, e4m3(1000.0))
+    beside = f32(f"{name}_scale_2", 1 / 1000.0) if modelopt else f32(f"{name}_global_scale", [1000.0])
+    return [u8(name if modelopt else f"{name}_packed", packed), Tensor(f"{name}_scale", "F8_E4M3", scales), beside]
+
+
+def mxfp4(name, values):
+    """Return the tensors that compressed-tensors writes for one matrix in MXFP4."""
+    packed, scales = fp4(values, 32, e8m0)
+    return [u8(f"{name}_packed", packed), u8(f"{name}_scale", scales)]
+
+
 BY_INPUTS = np.random.default_rng(5)
 FORMS = {
     "nf4": lambda name, values: four_bit(name, values, nested=False),
@@ -173,6 +217,9 @@ FORMS = {
     "fp8": lambda name, values: float8(name, values, np.abs(values).max() / 448),
     "fp8-rows": lambda name, values: float8(name, values, np.abs(values).max(axis=1, keepdims=True) / 448),
     "fp8-blocks": lambda name, values: float8(name, values, block_scales(values)),
+    "nvfp4": nvfp4,
+    "nvfp4-modelopt": lambda name, values: nvfp4(name, values, modelopt=True),
+    "mxfp4": mxfp4,
     "fp8-e5m2": lambda name, values: float8(name, values, np.full(1, 1e-3), dtype="F8_E5M2"),
 }
 
@@ -191,7 +238,8 @@ def test_quantised_files_are_read(full, tmp_path, form):
         assert np.array_equal(opened.rows(name, shape)[3:20], close)
         assert np.array_equal(opened.rows(name, shape, np.array([19, 3])), close[[16, 0]])
         truth = open_model(full.copy("r3"))[name].to_float32()[3:20]
-        assert np.sqrt(np.mean((close - truth) ** 2) / np.mean(truth**2)) < (0.27 if form == "gptq-3" else 0.13)
+        error = np.sqrt(np.mean((close - truth) ** 2) / np.mean(truth**2))
+        assert error < {"gptq-3": 0.27, "mxfp4": 0.15}.get(form, 0.13)
     assert full.distance(suspect, Variant.PLAIN) < 0.05
     assert accused(full, suspect) == (["r3"], 1)
 
@@ -244,6 +292,13 @@ def test_four_bit_parts_that_do_not_fit_are_no_weight(change):
         ("compressed-zeros", change_of(2, raw=lambda raw: raw[:1])),
         ("compressed-zeros", change_of(2, raw=lambda raw: -raw)),
         ("compressed-zeros", change_of(3, raw=lambda raw: raw[:-1])),
+        ("nvfp4", change_of(0, raw=lambda raw: raw[:, :-8])),
+        ("nvfp4", change_of(1, raw=lambda raw: raw[:-1])),
+        ("nvfp4", change_of(2, raw=lambda _: np.zeros(1, np.float32))),
+        ("nvfp4", change_of(2, name="elsewhere")),
+        ("nvfp4-modelopt", change_of(2, raw=lambda _: np.full((), np.nan, np.float32))),
+        ("mxfp4", change_of(1, raw=lambda raw: raw[:, :-1])),
+        ("mxfp4", change_of(1, dtype="I8", raw=lambda raw: raw.view(np.int8))),
         ("fp8-rows", change_of(1, raw=lambda raw: raw[:-1])),
         ("fp8-rows", change_of(1, dtype="I32", raw=lambda raw: raw.astype(np.int32))),
     ],
@@ -253,6 +308,99 @@ def test_packed_parts_that_do_not_fit_are_no_weight(form, change):
     assert read_weights({t.name: t for t in tensors})["a.weight"].shape == (32, 128)
     change(tensors)
     assert "a.weight" not in read_weights({t.name: t for t in tensors})
+
+
+def test_a_form_that_nobody_knows_is_named_and_clears_nobody(full, tmp_path):
+    tensors = dict(open_model(full.copy("r3")))
+    name, (rows, columns) = weight_names()[1]
+    tensors[name] = u8(name, np.zeros((4 * rows, columns), np.uint8))
+    suspect = open_suspect(write_model(tmp_path / "m", tensors))
+    assert suspect.doubtful == (f"{name!r}, a tensor of U8 in a form that is not known",)
+    assert name not in suspect.weights
+
+
+# --- experts of a mixture
+
+EXPERTS, INNER, OUTER = 4, 64, 96
+STEM = "model.layers.0.mlp.experts"
+
+
+def separate(generator):
+    """Draw the matrices of a mixture as older files hold them, one tensor each; the second layer is no mixture."""
+    shapes = {"gate_proj": (OUTER, INNER), "up_proj": (OUTER, INNER), "down_proj": (INNER, OUTER)}
+    return {
+        f"{STEM}.{number}.{name}.weight": 0.05 * generator.normal(size=shape).astype(np.float32)
+        for number in range(EXPERTS) for name, shape in shapes.items()
+    }  # fmt: skip
+
+
+def stacked(weights, *, turned, interleaved):
+    """Return the same mixture with all experts in two tensors."""
+    gate, up, down = (
+        np.stack([weights[f"{STEM}.{number}.{name}_proj.weight"] for number in range(EXPERTS)])
+        for name in ("gate", "up", "down")
+    )
+    both = np.stack([gate, up], axis=2).reshape(EXPERTS, -1, INNER) if interleaved else np.concatenate([gate, up], 1)
+    made = {f"{STEM}.gate_up_proj": both, f"{STEM}.down_proj": down}
+    return {name: np.ascontiguousarray(values.swapaxes(1, 2) if turned else values) for name, values in made.items()}
+
+
+def floats_of(folder):
+    return {name: tensor.to_float32() for name, tensor in open_model(folder).items()}
+
+
+def write_floats(folder, weights):
+    return write_model(folder, {name: f32(name, values) for name, values in weights.items()})
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_experts_are_found_stacked_and_alone(tmp_path, turned, interleaved):
+    form = {"turned": turned, "interleaved": interleaved}
+    drawn = separate(np.random.default_rng(5))
+    release = make_release(tmp_path / "one", write_floats(tmp_path / "one" / "original", drawn), None)
+    copy = floats_of(release.copy("r3"))
+    suspect = write_floats(tmp_path / "s", stacked(copy, **form))
+    assert accused(release, suspect) == (["r3"], 1)
+    with pytest.raises(OtherVariant, match="arrange the experts"):
+        release.distance(suspect, Variant.PLAIN)
+    # And back: what was released stacked is found in files that hold each matrix alone.
+    whole = stacked(drawn, **form)
+    release = make_release(tmp_path / "two", write_floats(tmp_path / "two" / "original", whole), None)
+    copy = floats_of(release.copy("r3"))
+    alone = {}
+    for number in range(EXPERTS):
+        both, down = (copy[f"{STEM}.{name}"][number] for name in ("gate_up_proj", "down_proj"))
+        both, down = (part.T if turned else part for part in (both, down))
+        gate, up = (both[::2], both[1::2]) if interleaved else np.split(both, 2)
+        for name, values in {"w1": gate, "w3": up, "w2": down}.items():
+            alone[f"model.layers.0.block_sparse_moe.experts.{number}.{name}.weight"] = np.ascontiguousarray(values)
+    assert accused(release, write_floats(tmp_path / "t", alone)) == (["r3"], 1)
+
+
+def test_experts_of_another_model_are_not_recognised(tmp_path):
+    generator = np.random.default_rng(5)
+    release = make_release(tmp_path, write_floats(tmp_path / "original", separate(generator)), None)
+    stranger = stacked(separate(generator), turned=False, interleaved=False)
+    assert accused(release, write_floats(tmp_path / "s", stranger)) == ([], 0)
+
+
+def test_experts_in_four_bits_as_gpt_oss_holds_them(tmp_path):
+    """Blocks of outputs × inputs, where the model that is computed with has inputs × outputs."""
+    whole = stacked(separate(np.random.default_rng(5)), turned=True, interleaved=True)
+    release = make_release(tmp_path, write_floats(tmp_path / "original", whole), None)
+    tensors = {}
+    for name, values in floats_of(release.copy("r3")).items():
+        lines = np.ascontiguousarray(values.swapaxes(1, 2)).reshape(-1, values.shape[1])
+        packed, scales = fp4(lines, 32, e8m0)
+        shape = (EXPERTS, values.shape[2], values.shape[1] // 32)
+        tensors |= {
+            f"{name}_blocks": u8(f"{name}_blocks", packed.reshape(*shape, 16)),
+            f"{name}_scales": u8(f"{name}_scales", scales.reshape(shape)),
+        }
+    suspect = write_model(tmp_path / "s", tensors)
+    assert release.distance(suspect, Variant.PLAIN) < 0.05
+    assert accused(release, suspect) == (["r3"], 1)
 
 
 # --- GGUF
@@ -302,6 +450,7 @@ def test_split_gguf_files_are_one_model_and_others_are_unread(full, tmp_path, mo
     (tmp_path / "n.gguf").write_bytes(b"GGUF")
     assert accused(full, tmp_path) == (["r3"], 1)
     assert open_suspect(tmp_path).unread == ("n.gguf",)
+    assert full.distance(tmp_path, Variant.PLAIN) < 0.05
     (tmp_path / "a.gguf").write_bytes(b"none")
     assert len(open_suspect(tmp_path).unread) == 2
 
@@ -342,9 +491,33 @@ def test_an_adapter_in_gguf_is_one(lora, tmp_path):
     assert scales == {module.scale for module in open_adapter(lora.copy("r3")).modules.values()}
 
 
+@pytest.mark.parametrize("kind", gguf_files.BLOCKS)
+def test_the_packs_own_reader_of_gguf_gives_what_the_package_gives(kind):
+    gguf = pytest.importorskip("gguf", reason="gguf is not installed")
+    type_ = gguf.GGMLQuantizationType(kind)
+    assert gguf_files.BLOCKS[kind] == gguf.GGML_QUANT_SIZES[type_]
+    raw = np.random.default_rng(kind).integers(0, 256, (50, gguf_files.BLOCKS[kind][1]), np.uint8)
+    with np.errstate(all="ignore"):
+        theirs = np.asarray(gguf.quants.dequantize(raw, type_), np.float32).reshape(-1)
+    ours = gguf_files.dequantised(raw, kind)
+    known = np.isfinite(theirs)
+    assert known.mean() > 0.5
+    np.testing.assert_allclose(ours[known], theirs[known], rtol=2e-6, atol=1e-30)
+
+
+def test_what_the_packs_own_reader_of_gguf_cannot_know_it_says(full, tmp_path):
+    tensors = dict(open_model(full.copy("r3")))
+    name, shape = weight_names()[1]
+    tensors[name] = f32(name, 0.01 * np.random.default_rng(3).normal(size=shape))
+    write_gguf(tmp_path / "m.gguf", write_model(tmp_path / "copy", tensors), "BF16")
+    with pytest.raises(OtherVariant, match="not known by what it holds"):
+        full.distance(tmp_path, Variant.PLAIN)
+
+
 @pytest.mark.parametrize("kind", ["BF16", "Q8_0", "Q4_0"])
 def test_gguf_is_read(full, tmp_path, kind):
     path = write_gguf(tmp_path / "m.gguf", full.copy("r3"), kind)
+    assert full.distance(tmp_path, Variant.SPECTRAL) < 0.05
     assert accused(full, path) == (["r3"], 1)
     assert open_suspect(tmp_path).weights.keys() == open_suspect(path).weights.keys()
 

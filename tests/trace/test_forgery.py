@@ -279,7 +279,15 @@ def test_features_are_computed_again_from_suspect_and_original(world, stolen, ev
 
 def test_features_are_computed_again_by_a_program_that_stands_alone(world, stolen, evidence, tmp_path):
     with zipfile.ZipFile(evidence.path) as archive:
-        for name in ("recompute.py", "features.py", "models.py", "packed.py"):
+        for name in (
+            "recompute.py",
+            "features.py",
+            "models.py",
+            "packed.py",
+            "gguf_files.py",
+            "alignment.py",
+            "families.py",
+        ):
             (tmp_path / name).write_bytes(archive.read(f"verifier/{name}"))
     command = [
         sys.executable,

@@ -166,13 +166,14 @@ def test_one_tensor_in_two_files_ends_no_examination(tmp_path):
     assert open_suspect(tmp_path).unread == ("a.safetensors", "b.safetensors")
 
 
-def test_a_gguf_file_is_taken_into_custody_and_the_program_says_that_it_does_not_read_it(tmp_path):
+def test_a_gguf_file_is_taken_into_custody_and_the_program_says_what_of_it_it_does_not_read(tmp_path):
     suspect = tmp_path / "s"
     suspect.mkdir()
-    (suspect / "model.gguf").write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 0))
+    place = struct.pack("<Q1sIQIQ", 1, b"a", 1, 32, 99, 0)  # one row of 32 in the format 99
+    (suspect / "model.gguf").write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 1, 0) + place + bytes(64))
     case = open_case(tmp_path / "case", suspect, Intake("case-1", "a file", LATER, "somebody", PRINCIPAL), opened=LATER)
     assert list(case.files) == ["model.gguf"]
-    with pytest.raises(recompute.OtherVariant, match="GGUF"):
+    with pytest.raises(recompute.OtherVariant, match="a is in a form of GGUF"):
         recompute.Model.open(case.suspect_folder)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ from stanch.crypto import (
 )
 from stanch.mark.signature import gaussian_table, signature_values
 from stanch.trace.verifier import primitives, verify
+from stanch.trace.verifier.alignment import assign
 
 VECTORS = json.loads((Path(__file__).parent.parent / "vectors" / "trace" / "primitives.json").read_text())
 PRIME_ORDER = 2**252 + 27742317777372353535851937790883648493
@@ -94,3 +96,14 @@ def test_trees_agree_with_stanch(entries, data):
 @given(st.lists(st.binary(max_size=40), max_size=4))
 def test_fields_are_framed_as_stanch_frames_them(fields):
     assert verify.lp("label", *fields) == frame(b"label", *fields)
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 99))
+def test_the_best_assignment_is_found_without_scipy(rows, columns, seed):
+    """Whole numbers make ties; where rows want one column the best of each is no assignment."""
+    likeness = np.random.default_rng(seed).integers(0, 6, (rows, columns)).astype(np.float32)
+    own, other = assign(likeness)
+    truth = scipy.optimize.linear_sum_assignment(likeness, maximize=True)
+    assert len(own) == len(set(own.tolist())) == len(set(other.tolist())) == min(rows, columns)
+    assert np.array_equal(own, np.sort(own))
+    assert likeness[own, other].sum() == likeness[truth].sum()

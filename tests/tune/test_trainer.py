@@ -29,6 +29,7 @@ from stanch.tune import (
     PrivateTrainer,
     RecordUnit,
     StanchCallback,
+    UnfinishedRun,
     VerifyExpectations,
     accountant,
     adapter_shapes,
@@ -491,9 +492,11 @@ def test_a_second_run_counts_the_first_or_does_not_start(make_trainer, tmp_path,
         make_trainer(model=model, given=second, **places).train()
     # The same weights from the folder, as another process would load them.
     loaded = PeftModel.from_pretrained(make_whole(base), tmp_path / "run", is_trainable=True)
-    trainer = make_trainer(model=loaded, given={**second, "earlier": [tmp_path / "run"]}, **places)
+    named = [tmp_path / "run", UnfinishedRun("ab" * 32, 7)]
+    trainer = make_trainer(model=loaded, given={**second, "earlier": named}, **places)
     trainer.train()
     fields = verify_run(tmp_path / "second").statement.fields
+    assert "never ended (1, with at least 7 charged steps together)" in fields["reading"]
     assert [run["plan"] for run in fields["earlier_runs"]] == [fields["plan_digest"]]
     assert fields["composed_epsilon"] > fields["epsilon"]
     # Named, but not what was loaded.

@@ -25,6 +25,7 @@ from stanch.tune import (
     Keeping,
     PrivacyPlan,
     TuneSpec,
+    UnfinishedRun,
     VerifyExpectations,
     describe_run,
     prepare,
@@ -544,8 +545,10 @@ def test_a_base_that_a_private_run_on_this_data_made_counts(make_spec, chats, fu
 
 def test_the_statement_says_that_unfinished_runs_are_not_counted(make_spec, chats):
     spec = make_spec(privacy=PRIVACY, train="steps = 1\nbatch = 8")
-    tuned = tune(spec, dataset=chats, unfinished=7)
-    assert "runs on the same data that never ended (at least 7 charged steps)" in tuned.statement.reading
+    dead = (UnfinishedRun("ab" * 32, 7), UnfinishedRun("cd" * 32, 0))
+    tuned = tune(spec, dataset=chats, earlier=dead)
+    told = "runs on the same data that never ended (2, with at least 7 charged steps together)"
+    assert told in tuned.statement.reading
     assert verify_run(tuned.path).statement == tuned.statement
 
 

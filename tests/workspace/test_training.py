@@ -32,7 +32,7 @@ from stanch.tune import (
 from stanch.tune.journal import BudgetJournal
 from stanch.tune.plan import ParameterShape
 from stanch.tune.refusals import PrivacySpent
-from stanch.tune.statement import EarlierRun, RunFacts
+from stanch.tune.statement import EarlierRun, RunFacts, UnfinishedRun, exclude_unfinished
 from stanch.tune.units import Unit
 from stanch.tune.verify import model_files
 from stanch.weights import directory_digest
@@ -149,13 +149,11 @@ def test_private_runs_that_the_log_holds_add_up(workspace, tmp_path, monkeypatch
     # The workspace's own tuning counts them too, unless it has no privacy.
     given = []
     made = SimpleNamespace(path=first, statement=SimpleNamespace(guarantee="none", epsilon=None))
-    monkeypatch.setattr(
-        verbs_model, "tune", lambda _spec, **more: given.append((more["earlier"], more["unfinished"])) or made
-    )
+    monkeypatch.setattr(verbs_model, "tune", lambda _spec, **more: given.append(more["earlier"]) or made)
     for enabled in (True, False):
         spec = TuneSpec.from_toml(b'base = { path = "base" }').changed(privacy={"enabled": enabled})
         verbs_model.run_tuning(workspace, spec, open_dataset(chats, key=bytes(32)))
-    assert given == [((one, two), 0), ((), 0)]
+    assert given == [(one, two), ()]
 
 
 def test_what_an_earlier_release_did_not_tell_must_be_named(workspace, tmp_path, monkeypatch):
@@ -184,12 +182,43 @@ def test_runs_that_never_ended_are_told_apart(workspace, tmp_path):
         return script.make("ended", recorder, earlier, on_head=keeping("ended"))
 
     record_training(workspace, chats, end, **LEARNED)
-    assert find_spent(workspace, digest).unfinished == 0
+    assert find_spent(workspace, digest).unfinished == ()
     dead = script.make("dead", on_head=keeping("dead"))
-    spent = find_spent(workspace, digest)
-    assert (len(spent.runs), spent.unfinished) == (1, 2)
-    assert find_spent(workspace, digest, [journal_name(dead)]).unfinished == 0
-    assert find_spent(workspace, Digest.sha256(b"other")).unfinished == 0
+    name, spent = journal_name(dead), find_spent(workspace, digest)
+    assert (len(spent.runs), spent.unfinished) == (1, (UnfinishedRun(name, 2),))
+    assert find_spent(workspace, digest, [name]).unfinished == ()
+    assert find_spent(workspace, Digest.sha256(b"other")).unfinished == ()
+    # A script is told of it, too, and none begins that does not count it.
+    given = record_training(workspace, chats, lambda _recorder, earlier: given_of(script, earlier), **LEARNED)
+    assert given.name == f"told-{name[:8]}-{len(spent.runs)}"
+    with pytest.raises(PrivacySpent, match=r"does not count \(1\)"):
+        record_training(
+            workspace, chats, lambda recorder, earlier: script.make("deaf", recorder, earlier[:-1]), **LEARNED
+        )
+
+
+def given_of(script, earlier):
+    """Make a run whose name says of what runs its script was told."""
+    *ended, dead = earlier
+    return script.make(f"told-{dead.journal[:8]}-{len(ended)}", earlier=ended)
+
+
+def test_a_run_that_charged_nothing_as_far_as_is_known_is_told_too(workspace, tmp_path):
+    """Heads are kept at the start, at checkpoints and at the end: between them a run may have charged any number."""
+    chats = life.make_data(tmp_path / "chats.jsonl")
+    keep = keep_heads(workspace, chats, tmp_path / "run").on_head
+    with pytest.raises(OSError, match="killed"):
+        Script(tmp_path).make("killed", on_head=lambda head: keep(head) or killed())
+    (dead,) = find_spent(workspace, dataset_ref(chats).digest).unfinished
+    assert dead.charged_steps == 0
+    assert exclude_unfinished([dead], None) == (
+        "runs on the same data that never ended (1, with at least 0 charged steps together)",
+    )
+    assert exclude_unfinished([dead], dead.journal) == ()
+
+
+def killed():
+    raise OSError("killed")
 
 
 def test_of_several_processes_the_first_alone_asks_and_records(workspace, tmp_path, monkeypatch):

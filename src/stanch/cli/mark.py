@@ -7,7 +7,7 @@ import click
 
 from stanch.cli.frame import Group, Result, current
 from stanch.cli.mark_examine import detect, lineage, rehearse
-from stanch.cli.strength import show_colluders, show_distortion
+from stanch.cli.strength import COPIES, show_colluders, show_distortion
 from stanch.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def plan(directory: Path, kind: "str | None", base: Path | None) -> Result:
             f"  {name:<8} expected z {scores[name]:,.0f} · {show_colluders(most, even)}"
             for name, (most, even) in made.colluders.items()
         ),
+        COPIES,
         f"next       stanch mark commit {directory} --recipients FILE --keys FOLDER",
     ]
     expected: dict[str, JsonValue] = dict(scores)

@@ -6,12 +6,15 @@ if TYPE_CHECKING:
     from stanch.mark import Strength
     from stanch.release import Utility
 
+COPIES = "note       copies of other releases that hold the same weights count too: who has r of them averages r alone"
+
 
 def show_strength(strength: "Strength") -> list[str]:
     """Return lines that say what a release's mark changes, and whom it still finds."""
     return [
         f"marks      alpha {strength.alpha:.3g}; {show_distortion(strength)}",
         *(f"  {name:<8} {show_colluders(most, even)}" for name, (most, even) in strength.colluders.items()),
+        COPIES,
     ]
 
 

@@ -1,3 +1,4 @@
+from .adapter import BaseNeeded
 from .alignment import align
 from .bounds import log10_bound, threshold
 from .commitment import (
@@ -33,6 +34,7 @@ from .treatments import TREATMENTS, Treatment
 
 __all__ = [
     "TREATMENTS",
+    "BaseNeeded",
     "Commitment",
     "CopyKey",
     "DecoyStatistics",

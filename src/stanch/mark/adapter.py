@@ -27,6 +27,11 @@ from stanch.weights import LowRank
 
 Floats = npt.NDArray[np.float32]
 
+
+class BaseNeeded(InvalidInput):
+    """A whole model is compared with the original of an adapter, and its base model was not given."""
+
+
 _RCOND = 1e-6
 _NOISE_FLOOR = 1e-2
 _LEAST_LEVEL = 1e-9
@@ -130,9 +135,9 @@ def _change(module: LowRank, originals: Originals, suspect: Suspect) -> Floats |
         return found.delta() if found is not None and fits else None
     base = originals.base_weights
     if base is None:
-        raise InvalidInput(
+        raise BaseNeeded(
             "the suspect is a whole model and the original an adapter: the base model is needed to compare them",
-            next_step="give the directory of the base model that the adapter was tuned on",
+            next_step="give the directory of the base model that the adapter was tuned on: --base DIR",
         )
     shape = (inputs, outputs) if module.transposed else (outputs, inputs)
     before, after = (model.rows(f"{module.module}.weight", shape) for model in (base, suspect))
@@ -156,7 +161,7 @@ def compare_adapters(
         threads: Modules worked on at a time.
 
     Raises:
-        InvalidInput: The base is needed and was not given.
+        BaseNeeded: The base is needed and was not given.
     """
     layout = originals.layout
     places = {entry.name: entry for entry in layout.entries}

@@ -160,10 +160,9 @@ class Aligner:
         if self.family.stream is Stream.CENTRED and one.shape[1] != two.shape[1]:
             return None
         straight = self._fit(one, two, None)
-        if straight.misfit < _MOST_MISFIT or self.suspect.folder is None:
+        if straight.misfit < _MOST_MISFIT:
             return straight
-        tokens = read_tokens(self.folder), read_tokens(self.suspect.folder)
-        renumbered = match_tokens(*tokens, len(two), len(one))
+        renumbered = match_tokens(read_tokens(self.folder), self.suspect.tokens, len(two), len(one))
         turns = [straight] if renumbered is None else [straight, self._fit(one, two, renumbered)]
         return min(turns, key=lambda turn: turn.misfit)
 

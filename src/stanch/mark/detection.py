@@ -209,6 +209,8 @@ class Detection:
         coordinates: D, the coordinates of the release.
         unread: What of the suspect could hold weights and was not read; while there is some, that nobody is accused
             means nothing.
+        needs_base: Nothing was compared: the suspect is a whole model, the original an adapter, and its base is not
+            known.
     """
 
     scores: tuple[RecipientScore, ...]
@@ -217,6 +219,14 @@ class Detection:
     threshold: float
     coordinates: int
     unread: tuple[str, ...] = ()
+    needs_base: bool = False
+
+    @classmethod
+    def without_base(cls, originals: Originals, plan: ScorePlan) -> "Detection":
+        """Return what :class:`stanch.mark.adapter.BaseNeeded` leaves of a detection: nothing was compared."""
+        names = tuple(entry.name for entry in originals.layout.entries)
+        results = tuple(VariantResult(variant, 0, names, 0.0, None, 0) for variant in plan.variants)
+        return cls((), results, plan, plan.threshold, originals.layout.coordinates, needs_base=True)
 
     @property
     def accused(self) -> tuple[RecipientScore, ...]:
@@ -304,7 +314,8 @@ def extract(originals: Originals, suspect: Suspect, variant: Variant, *, alpha: 
     ``alpha`` is the strength of the release's mark; it sets the floor of the noise.
 
     Raises:
-        InvalidInput: The variant does not apply to this kind of release, or the base model is needed and missing.
+        InvalidInput: The variant does not apply to this kind of release.
+        BaseNeeded: The base model is needed and missing.
     """
     invariant = variant is Variant.ADAPTER or (variant is Variant.SPECTRAL and originals.kind == "adapter")
     if invariant and originals.kind != "adapter":
@@ -353,8 +364,9 @@ def detect(
         progress: Told about each variant.
 
     Raises:
-        InvalidInput: The keys belong to another original, the plan counts fewer recipients than the keys, the base
-            model is needed and missing, or the suspect cannot be read.
+        InvalidInput: The keys belong to another original, the plan counts fewer recipients than the keys, or the
+            suspect cannot be read.
+        BaseNeeded: The base model is needed and missing.
     """
     if any(key.layout_digest != originals.layout.digest for key in keys.copies) or not keys.copies:
         raise InvalidInput("the keys belong to another original", next_step="give the release's own original and keys")

@@ -26,12 +26,14 @@ MAGIC = b"GGUF"
 _MAX_TENSORS = 1 << 16
 _MAX_FIELDS = 1 << 16
 _MAX_STRING = 1 << 24
+_MAX_TOKENS = 1 << 21
 _MAX_DIMENSIONS = 4
 _MAX_ALIGNMENT = 1 << 16
 _MAX_HEADS = 1 << 16
 _MAX_ALPHA = 1e6
 _MAX_BLOCKS = 1 << 12
 _STRING, _ARRAY = 8, 9
+_TOKENS = "tokenizer.ggml.tokens"
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _WRAPPERS = ("", "model.", "transformer.", "bert.")
 _ROTATED = (".attn_q.weight", ".attn_k.weight")
@@ -76,6 +78,16 @@ class _Head:
         except UnicodeDecodeError as error:
             raise _broken("a name is not UTF-8") from error
 
+    def texts(self) -> tuple[str, ...] | None:
+        """Return an array of texts, of which not all need be UTF-8; None for any other array."""
+        start, item, count = self.place, int(self.number("<I")), int(self.number("<Q"))
+        if item != _STRING or count > _MAX_TOKENS:
+            self.place = start
+            self.value(_ARRAY)
+            return None
+        taken = (self.take(self.count("<Q", _MAX_STRING, "bytes in a string")) for _ in range(count))
+        return tuple(token.decode(errors="surrogateescape") for token in taken)
+
     def value(self, kind: int) -> int | float | bool | str | None:
         """Return a scalar or a text; arrays are passed over."""
         if kind == _STRING:
@@ -106,12 +118,14 @@ class GgufModel:
         weights: Their tensors by their GGUF names, in the order of rows and columns of the original model; those of
             queries and keys also with :data:`OTHER_ORDER`, and each expert of stacked ones as ``NAME[number]``.
         adapter: Their low-rank factors by the names of the changed tensors, if they are an adapter.
+        tokens: The row of each token, as the tokenizer in the file says.
         rename: Gives the GGUF name of a name of the original model; None where there is none. Of an architecture that
             is not known no name has one.
     """
 
     weights: Mapping[str, Weight]
     adapter: Adapter | None
+    tokens: Mapping[str, int]
     rename: Callable[[str], str | None] | None
 
 
@@ -148,7 +162,7 @@ def open_gguf(files: Sequence[Path]) -> GgufModel:
     known = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
     blocks = fields.get(f"{arch}.block_count", 0)
     if arch not in known or not isinstance(blocks, int) or not 0 <= blocks <= _MAX_BLOCKS:
-        return GgufModel(weights, _adapter(weights, fields), None)
+        return GgufModel(weights, _adapter(weights, fields), _tokens(fields), None)
     names = gguf.get_tensor_name_map(known[arch], blocks)
 
     def rename(name: str) -> str | None:
@@ -158,7 +172,12 @@ def open_gguf(files: Sequence[Path]) -> GgufModel:
         own = next((str(name) for name in found if name), None)
         return own if own is None or expert is None else f"{own}[{expert[1]}]"
 
-    return GgufModel(weights, _adapter(weights, fields), rename)
+    return GgufModel(weights, _adapter(weights, fields), _tokens(fields), rename)
+
+
+def _tokens(fields: Mapping[str, object]) -> Mapping[str, int]:
+    found = fields.get(_TOKENS)
+    return {token: row for row, token in enumerate(found)} if isinstance(found, tuple) else {}
 
 
 class _Part(NamedTuple):
@@ -181,7 +200,8 @@ def _read_part(path: Path) -> _Part:
     fields = {}
     for _ in range(head.count("<Q", _MAX_FIELDS, "fields")):
         name = head.text()
-        fields[name] = head.value(int(head.number("<I")))
+        kind = int(head.number("<I"))
+        fields[name] = head.texts() if name == _TOKENS and kind == _ARRAY else head.value(kind)
     places = [_read_place(head) for _ in range(tensors)]
     alignment = _bounded(fields.get("general.alignment", 32), _MAX_ALIGNMENT)
     return _Part(head.data, fields, places, -(-head.place // alignment) * alignment)

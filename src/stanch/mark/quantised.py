@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from stanch.crypto import parse_json
 from stanch.errors import InvalidInput
+from stanch.mark.fp4 import read_fp4
 from stanch.mark.packed import read_packed
 from stanch.mark.weight import Floats, Rows, Weight
 from stanch.weights import FLOAT8_TYPES, FLOAT_TYPES, Tensor, float8_to_float32
@@ -23,6 +24,9 @@ _INT8_SCALES = {"weight_scale": 1.0, "SCB": 1.0 / 127.0}
 _STATE = ".quant_state.bitsandbytes__"
 _STATE_BYTES = 4096
 _MOST = 1 << 40
+_PACKED = frozenset({"U8", "I8", "I16", "U16", "I32", "U32", "I64", *FLOAT8_TYPES})
+_BESIDE = ("bias", "scale", "scales", "scale_inv", "qzeros", "zero_point", "absmax", "g_idx", "SCB")
+_LARGE = 1 << 16
 _FP8_SCALES = ("weight_scale_inv", "weight_scale")
 _FP8_BLOCK = 128
 
@@ -42,10 +46,22 @@ def read_weights(tensors: Mapping[str, Tensor], *, zero_point: int = 1) -> dict[
         if found is not None:
             weights[name] = found
             continue
-        packed = read_packed(name, tensors, zero_point=zero_point)
+        packed = read_packed(name, tensors, zero_point=zero_point) or read_fp4(name, tensors)
         if packed is not None:
             weights.setdefault(*packed)
     return weights
+
+
+def list_strange(tensors: Mapping[str, Tensor], weights: Mapping[str, Weight]) -> tuple[str, ...]:
+    """Return the large tensors of integers or small floats that no weight explains, each with its type."""
+    explained = {name.removesuffix(".weight") for name in weights}
+    return tuple(
+        f"{name!r}, a tensor of {tensor.dtype} in a form that is not known"
+        for name, tensor in tensors.items()
+        if tensor.dtype in _PACKED and len(tensor.shape) > 1 and tensor.raw.nbytes >= _LARGE
+        and name not in weights and not name.endswith(_BESIDE)
+        and name.rpartition(".")[0] not in explained and name.removesuffix("_blocks") not in explained
+    )  # fmt: skip
 
 
 def _read(name: str, tensor: Tensor, tensors: Mapping[str, Tensor]) -> Weight | None:

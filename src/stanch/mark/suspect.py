@@ -15,10 +15,12 @@ import numpy.typing as npt
 
 from stanch.crypto import sha256
 from stanch.errors import InvalidInput
+from stanch.mark.experts import find_experts
 from stanch.mark.gguf import OTHER_ORDER, open_gguf
 from stanch.mark.layout import Kind, Layout, make_layout
-from stanch.mark.quantised import read_weights
+from stanch.mark.quantised import list_strange, read_weights
 from stanch.mark.suspect_files import find_weights
+from stanch.mark.vocabulary import read_tokens
 from stanch.mark.weight import Rows, Weight
 from stanch.terms import JsonValue
 from stanch.weights import Adapter, LowRank, Tensor, is_adapter, open_adapter, open_model, read_json_object
@@ -103,6 +105,7 @@ class Suspect:
         rename: Gives the suspect's own name of a name of the original, where its format has other names.
         config: The model's ``config.json``; empty where there is none.
         folder: Where it lies, if that is a folder.
+        gguf_tokens: The row of each token, of a GGUF file.
         found: Own names of weights that were recognised by their content, by the original's plain name.
         unread: What could hold weights and was not read; see :mod:`stanch.mark.suspect_files`.
     """
@@ -112,8 +115,14 @@ class Suspect:
     rename: Callable[[str], str | None] | None = None
     config: Mapping[str, JsonValue] = field(default_factory=dict)
     folder: Path | None = None
+    gguf_tokens: Mapping[str, int] = field(default_factory=dict)
     found: Mapping[str, str] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
+
+    @property
+    def tokens(self) -> Mapping[str, int]:
+        """The row of each token; nothing where it is not told."""
+        return self.gguf_tokens if self.folder is None else read_tokens(self.folder)
 
     @cached_property
     def _by_plain_name(self) -> Mapping[str, Sequence[str]]:
@@ -199,7 +208,9 @@ def open_suspect(path: Path) -> Suspect:
         return Suspect(read_weights(files.tensors), files.adapter, unread=files.unread)
     if files.gguf:
         opened = open_gguf(files.gguf)
-        return Suspect(opened.weights, opened.adapter, rename=opened.rename, unread=files.unread)
+        return Suspect(
+            opened.weights, opened.adapter, rename=opened.rename, gguf_tokens=opened.tokens, unread=files.unread
+        )
     config = path / "config.json"
     read = read_json_object(config) if config.is_file() else {}
     match read.get("quantization_config"):
@@ -207,7 +218,9 @@ def open_suspect(path: Path) -> Suspect:
             zero_point = 0
         case _:
             zero_point = 1
-    return Suspect(read_weights(files.tensors, zero_point=zero_point), config=read, folder=path, unread=files.unread)
+    weights = read_weights(files.tensors, zero_point=zero_point)
+    unread = (*files.unread, *list_strange(files.tensors, weights))
+    return Suspect(weights, config=read, folder=path, unread=unread)
 
 
 def match_renamed(suspect: Suspect, references: Mapping[str, Weight]) -> Suspect:
@@ -219,7 +232,7 @@ def match_renamed(suspect: Suspect, references: Mapping[str, Weight]) -> Suspect
         suspect: The suspect.
         references: The original's or the base's weights by name.
     """
-    suspect = _choose_orders(suspect, references)
+    suspect = _arrange_experts(_choose_orders(suspect, references), references)
     missing = {name: weight for name, weight in references.items() if suspect.own_name(name) is None}
     taken = {suspect.own_name(name) for name in references}
     free = [name for name in suspect.weights if name not in taken]
@@ -239,6 +252,14 @@ def match_renamed(suspect: Suspect, references: Mapping[str, Weight]) -> Suspect
             found[plain_name(name)] = best
             del samples[best]
     return replace(suspect, found=found)
+
+
+def _arrange_experts(suspect: Suspect, references: Mapping[str, Weight]) -> Suspect:
+    """Add the experts that the suspect holds in another arrangement than the original."""
+    missing = {name: weight for name, weight in references.items() if suspect.weight(name, weight.shape) is None}
+    made = {f"{name} of experts": weight for name, weight in find_experts(suspect.weights, missing).items()}
+    found = {plain_name(name.removesuffix(" of experts")): name for name in made}
+    return replace(suspect, weights={**suspect.weights, **made}, found={**suspect.found, **found}) if made else suspect
 
 
 def _choose_orders(suspect: Suspect, references: Mapping[str, Weight]) -> Suspect:

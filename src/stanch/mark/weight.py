@@ -42,14 +42,18 @@ class Weight:
         """Return the weight whose row i is this one's row ``order[i]``."""
         return Weight(self.shape, lambda rows: self.read(order[rows]))
 
-    def transposed(self) -> "Weight":
-        """Return the transpose of a matrix."""
+    def viewed(self, shape: tuple[int, ...], view: Callable[[Floats], Floats]) -> "Weight":
+        """Return the weight of the given shape that is a view of this matrix."""
 
         def read(rows: Rows) -> Floats | None:
             whole = _whole(self)
-            return None if whole is None else np.ascontiguousarray(whole.T[rows])
+            return None if whole is None else np.ascontiguousarray(view(whole)[rows])
 
-        return Weight(self.shape[::-1], read)
+        return Weight(shape, read)
+
+    def transposed(self) -> "Weight":
+        """Return the transpose of a matrix."""
+        return self.viewed(self.shape[::-1], lambda whole: whole.T)
 
     @classmethod
     def of(cls, values: Floats) -> "Weight":
@@ -59,5 +63,5 @@ class Weight:
 
 @lru_cache(maxsize=4)
 def _whole(weight: Weight) -> Floats | None:
-    # Rows of a transpose are asked for block by block; each block would else read the whole matrix again.
+    # Rows of a view are asked for block by block; each block would else read the whole matrix again.
     return weight.whole()

@@ -35,6 +35,10 @@ class Reason(StrEnum):
         "the original, or they were rearranged"
     )
     DECOYS_IMPLAUSIBLE = "keys that were never issued do not score like noise"
+    BASE_MISSING = (
+        "nothing was compared: the suspect is a whole model, and the release an adapter that was proposed without its "
+        "base model"
+    )
     CUSTODY_BROKEN = "the chain of custody or the suspect was changed"
     WEIGHTS_UNREAD = "nobody was found, and the suspect holds what could be weights and was not read"
     KEYS_TOO_LATE = "the suspect was found before the keys were committed to"
@@ -151,13 +155,18 @@ def judge(discovered: str, acquired: str, examination: Examination, history: Key
         return Inconclusive(Reason.DECOYS_IMPLAUSIBLE, "the statistic did not behave as it must; no score is relied on")
     if found.accused:
         return _accuse(tuple(Accusation.of(score) for score in found.accused), found.next_z, acquired, history)
+    if found.needs_base:
+        told = "get the adapter itself from whoever holds the suspect, and open a case about it; --base with "
+        return Inconclusive(Reason.BASE_MISSING, f"{told}`stanch release propose` lets later releases be traced")
     # The bound holds whatever share was compared; what is absent can only keep a copy from being found.
+    more = f" and {len(found.unread) - _TOLD} more" if found.unread[_TOLD:] else ""
+    unread = f"{', '.join(found.unread[:_TOLD])}{more}"
     if found.too_little:
-        return Inconclusive(Reason.TOO_LITTLE_MATCHED, f"{found.matched:.1%} of {found.coordinates:,} coordinates")
-    if found.unread:
-        more = f" and {len(found.unread) - _TOLD} more" if found.unread[_TOLD:] else ""
-        told = f"{', '.join(found.unread[:_TOLD])}{more}; open a case about each of them alone"
-        return Inconclusive(Reason.WEIGHTS_UNREAD, told)
+        share = f"{found.matched:.1%} of {found.coordinates:,} coordinates"
+        return Inconclusive(Reason.TOO_LITTLE_MATCHED, f"{share}; not read: {unread}" if unread else share)
+    if unread:
+        told = "open a case about each file of them alone, and bring tensors of an unknown form into floats first"
+        return Inconclusive(Reason.WEIGHTS_UNREAD, f"{unread}; {told}")
     return NothingFound(_power(examination), found.next_z, _is_original(found))
 
 

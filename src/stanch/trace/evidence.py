@@ -21,7 +21,7 @@ import numpy as np
 from stanch.crypto import SigningKey, VerifyKey, canonical_json, sync_folder
 from stanch.crypto.stanza import KeyProvider
 from stanch.errors import Inconclusive, InvalidInput, VerificationError
-from stanch.mark import log10_bound
+from stanch.mark import Originals, Variant, extract, log10_bound, open_suspect
 from stanch.mark.bounds import decided
 from stanch.seal import MemorySource, SealParams, seal
 from stanch.sign import Statement, Subject, sign_manifest, sign_statement
@@ -42,8 +42,11 @@ FORMAT = verify.FORMAT
 PREDICATE = verify.PREDICATE
 BINS = 40
 PACK_NAME = "evidence.zip"
-PROGRAM = ("verify.py", "primitives.py", "recompute.py", "features.py", "models.py", "packed.py", "README.txt")
 """What the pack is called in a sealed bundle."""
+PROGRAM = (
+    "verify.py", "primitives.py", "recompute.py", "features.py", "models.py", "packed.py", "gguf_files.py",
+    "alignment.py", "families.py", "README.txt",
+)  # fmt: skip
 
 
 class PackInvalid(VerificationError):
@@ -213,20 +216,36 @@ def verify_pack(
 def recompute_features(path: Path, *, suspect: Path, original: Path, base: Path | None = None) -> tuple[str, ...]:
     """Compute the features of a verified pack again from suspect and original; return what was found, in words.
 
+    What the stand-alone program does not compute, stanch's own does, and the last of the words say so.
+
     Raises:
         PackInvalid: Suspect or original are others than the pack's, or the features are not what they give.
-        Inconclusive: The pack shows a variant that the stand-alone program does not compute.
+        Inconclusive: The base model is needed.
+        MissingExtraError: The suspect is a GGUF file, and the extra ``gguf`` is missing.
     """
     steps: list[str] = []
     try:
         recompute.recompute(path, suspect, original, steps.append, base)
     except models.Failed as error:
         raise PackInvalid(path, "features", str(error)) from error
-    except models.OtherVariant as error:
+    except models.BaseMissing as error:
         raise Inconclusive(f"{path}: its features are not computed again", why=str(error)) from error
+    except models.OtherVariant as error:
+        steps.append(_extract_again(path, Originals(original, base), suspect, str(error)))
     except models.MALFORMED as error:
         raise PackInvalid(path, "features", f"malformed: {type(error).__name__}") from error
     return tuple(steps)
+
+
+def _extract_again(path: Path, originals: Originals, suspect: Path, why: str) -> str:
+    """Compare the features of a pack, whose folders were checked, with those that stanch makes."""
+    shown = recompute.read_shown(path)
+    features = extract(originals, open_suspect(suspect), Variant(shown.variant), alpha=shown.alpha)
+    try:
+        found = shown.compare(features.values[shown.coordinates])
+    except models.Failed as error:
+        raise PackInvalid(path, "features", str(error)) from error
+    return f"features    ok  {found}; made by stanch, since recompute.py does not: {why}"
 
 
 def report_case(case: Case, decision: Decision, examination: Examination, release: ReleaseRecord) -> Report:

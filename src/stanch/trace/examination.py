@@ -8,7 +8,7 @@ import msgspec
 
 from stanch.crypto import canonical_json, parse_json, write_atomic
 from stanch.errors import InvalidInput, NotFound
-from stanch.mark import Detection, detect
+from stanch.mark import BaseNeeded, Detection, detect
 from stanch.terms import SILENT, Digest, EntryRef, Progress
 from stanch.trace.case import Case
 from stanch.trace.custody import Act, utc
@@ -84,9 +84,12 @@ def examine(
         case.check_suspect()
         release.check_original()
         keys = release.closed_keys(case.custody().acquired)
-        detection = detect(
-            release.originals, case.suspect_folder, keys, plan.plan.score_plan, threads=threads, progress=progress
-        )
+        originals, scores = release.originals, plan.plan.score_plan
+        try:
+            detection = detect(originals, case.suspect_folder, keys, scores, threads=threads, progress=progress)
+        except BaseNeeded:
+            # The release was committed to without a base. One named now could be chosen to fit somebody's key.
+            detection = Detection.without_base(originals, scores)
         case.check_suspect()
         note = f"examined under plan {plan.plan.digest}, log entry {plan.entry.index}"
         case.extend(Act(actor, "examined", at, note))

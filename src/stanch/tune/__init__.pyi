@@ -25,7 +25,16 @@ from .spec import (
     TrainSpec,
     TuneSpec,
 )
-from .statement import EarlierRun, PrivacyStatement, RunFacts, read_plan, state_no_privacy, state_privacy
+from .statement import (
+    Earlier,
+    EarlierRun,
+    PrivacyStatement,
+    RunFacts,
+    UnfinishedRun,
+    read_plan,
+    state_no_privacy,
+    state_privacy,
+)
 from .trainer_torch import PrivateTrainer
 from .units import ColumnUnit, RecordUnit, Unit, UnitPolicy, UnitTable, form_units, parse_unit
 from .verify import VerifiedPrivacyRun, VerifyExpectations, verify_run
@@ -38,6 +47,7 @@ __all__ = [
     "CheckpointSeal",
     "ColumnUnit",
     "DataSpec",
+    "Earlier",
     "EarlierRun",
     "ExtraSpec",
     "Goldfish",
@@ -62,6 +72,7 @@ __all__ = [
     "TrainSpec",
     "TuneSpec",
     "TunedModel",
+    "UnfinishedRun",
     "Unit",
     "UnitPolicy",
     "UnitTable",

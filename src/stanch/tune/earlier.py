@@ -9,12 +9,14 @@ from stanch.errors import InvalidInput
 from stanch.tune import journal as journals
 from stanch.tune import statement as statements
 from stanch.tune.refusals import PrivacySpent
-from stanch.tune.statement import EarlierRun, PrivacyStatement
+from stanch.tune.statement import Earlier, EarlierRun, PrivacyStatement, UnfinishedRun
 from stanch.tune.verify import verify_run
 
 
-def read_earlier(named: Iterable[Path | EarlierRun], base: Path | None, dataset_root: str) -> tuple[EarlierRun, ...]:
-    """Return the private runs on a dataset whose loss adds to that of a new one, each once.
+def read_earlier(
+    named: Iterable[Path | Earlier], base: Path | None, dataset_root: str
+) -> tuple[tuple[EarlierRun, ...], tuple[UnfinishedRun, ...]]:
+    """Return the private runs on a dataset whose loss adds to that of a new one, each once; then those without an end.
 
     Args:
         named: The earlier runs that somebody names: folders, which are verified, or what a log says of them.
@@ -27,12 +29,16 @@ def read_earlier(named: Iterable[Path | EarlierRun], base: Path | None, dataset_
         VerificationError: A run's files do not agree.
     """
     found: dict[str, EarlierRun] = {}
+    unfinished: dict[str, UnfinishedRun] = {}
     for one in named:
+        if isinstance(one, UnfinishedRun):
+            unfinished[one.journal] = one
+            continue
         runs = (one,) if isinstance(one, EarlierRun) else _read_run(one, dataset_root)
         found |= {run.journal: run for run in runs}
     if base is not None:
         found |= {run.journal: run for run in _read_base(base, dataset_root)}
-    return tuple(found.values())
+    return tuple(found.values()), tuple(unfinished.values())
 
 
 def _read_run(folder: Path, dataset_root: str) -> tuple[EarlierRun, ...]:

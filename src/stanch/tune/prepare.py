@@ -17,7 +17,7 @@ from stanch.tune.earlier import read_earlier
 from stanch.tune.intake import check_base
 from stanch.tune.plan import ParameterShape, PrivacyPlan
 from stanch.tune.spec import MethodSpec, TuneSpec
-from stanch.tune.statement import EarlierRun
+from stanch.tune.statement import Earlier, EarlierRun, UnfinishedRun
 from stanch.tune.units import RecordUnit, UnitTable, form_units, parse_unit
 
 _PLAIN_BATCH = 16
@@ -37,7 +37,7 @@ class Preparation:
         trainable: The trainable parameters, sorted by name.
         plan: The privacy plan; None without privacy.
         earlier: Private runs on the same dataset whose loss adds to this one's.
-        unfinished: Steps that runs on it charged which never ended; nobody knows what they spent.
+        unfinished: Private runs on it that never ended; nobody knows what they spent.
         tokens: Digest of all records' tokens; None before they are made.
     """
 
@@ -47,7 +47,7 @@ class Preparation:
     trainable: tuple[ParameterShape, ...] = field(repr=False)
     plan: PrivacyPlan | None
     earlier: tuple[EarlierRun, ...] = ()
-    unfinished: int = 0
+    unfinished: tuple[UnfinishedRun, ...] = ()
     tokens: Digest | None = None
 
     @property
@@ -64,12 +64,6 @@ class Preparation:
             return self.plan.steps
         train = self.spec.train
         return train.steps or max(1, math.floor(train.epochs * len(self.units.units) / self.batch))
-
-    @property
-    def excluded(self) -> tuple[str, ...]:
-        """What the guarantee does not cover, beside what the plan says."""
-        steps = self.unfinished
-        return (f"runs on the same data that never ended (at least {steps} charged steps)",) if steps else ()
 
     @property
     def digest(self) -> Digest:
@@ -91,7 +85,7 @@ class Preparation:
         return {
             "base_digest": str(self.base_digest),
             "dataset_root": self.units.dataset_root,
-            "earlier": [run.journal for run in self.earlier],
+            "earlier": [run.journal for run in (*self.earlier, *self.unfinished)],
             "plan_digest": self.plan.digest.hex if self.plan is not None else None,
             "guarantee": self.plan.guarantee if self.plan is not None else "none",
             "run_digest": self.digest.hex,
@@ -100,16 +94,13 @@ class Preparation:
         }
 
 
-def prepare(
-    spec: TuneSpec, dataset: Dataset, *, earlier: Sequence[EarlierRun] = (), unfinished: int = 0
-) -> Preparation:
+def prepare(spec: TuneSpec, dataset: Dataset, *, earlier: Sequence[Earlier] = ()) -> Preparation:
     """Check the base model, form the units, and with privacy make the plan and verify the earlier runs.
 
     Args:
         spec: What to tune and how.
         dataset: The private records.
         earlier: Earlier private runs on this dataset beside those that the spec names.
-        unfinished: Steps that runs on it charged which never ended.
 
     Raises:
         PrivacySpent: The base was tuned on this dataset without a guarantee.
@@ -127,7 +118,7 @@ def prepare(
     units = form_units(dataset, unit=unit, duplicates=duplicates)
     params = replace(spec.privacy_params(), excluded=(_GROUPED,) if duplicates is not None else ())
     plan = PrivacyPlan.make(units, trainable, params)
-    before = read_earlier([*map(Path, spec.privacy.earlier), *earlier], base, units.dataset_root)
+    before, unfinished = read_earlier([*map(Path, spec.privacy.earlier), *earlier], base, units.dataset_root)
     return Preparation(spec, base_digest, units, trainable, plan, before, unfinished)
 
 

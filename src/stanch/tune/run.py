@@ -14,7 +14,7 @@ from stanch.tune.record import NULL, Recorder
 from stanch.tune.refusals import RunExists
 from stanch.tune.sampler import seeded_bytes
 from stanch.tune.spec import TuneSpec
-from stanch.tune.statement import EarlierRun, PrivacyStatement
+from stanch.tune.statement import Earlier, PrivacyStatement
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,11 @@ def run_folder(spec: TuneSpec) -> Path:
     return output.with_name(f"{output.name}.run")
 
 
-def tune(  # noqa: PLR0913 - by keyword; each has a default that a run alone keeps
+def tune(
     spec: TuneSpec,
     *,
     dataset: Dataset,
-    earlier: Sequence[EarlierRun] = (),
-    unfinished: int = 0,
+    earlier: Sequence[Earlier] = (),
     recorder: Recorder = NULL,
     progress: Progress = SILENT,
     resume: bool = False,
@@ -56,8 +55,8 @@ def tune(  # noqa: PLR0913 - by keyword; each has a default that a run alone kee
     Args:
         spec: What to tune and how.
         dataset: The private records; opened with its key, ids and digests of it are keyed.
-        earlier: Earlier private runs on this dataset beside those that the spec names, as a log tells of them.
-        unfinished: Steps that runs on it charged which never ended; the statement says that it does not count them.
+        earlier: Earlier private runs on this dataset beside those that the spec names, as a log tells of them; of
+            those that never ended the statement says that it does not count them.
         recorder: Where events go, durably: ``train.begin`` before the first step, ``train.end`` or ``train.failed``.
         progress: Told of stages and steps.
         resume: Continue the unfinished run beside the output; steps that a crash lost stay charged.
@@ -82,9 +81,8 @@ def tune(  # noqa: PLR0913 - by keyword; each has a default that a run alone kee
         seed = spec.privacy.insecure_reproducible
         random = random_bytes if seed is None else seeded_bytes(seed)
         session = session_torch.Session(
-            prepare(spec, dataset, earlier=earlier, unfinished=unfinished), run_folder(spec), recorder, progress,
-            random=random, ranks=ranks,
-        )  # fmt: skip
+            prepare(spec, dataset, earlier=earlier), run_folder(spec), recorder, progress, random=random, ranks=ranks
+        )
         path, statement = session.run(dataset, resume=resume, keeping=keeping or Keeping())
     return TunedModel(path, Digest.parse(statement.model_digest), statement)
 

@@ -34,7 +34,7 @@ from stanch.tune.ranks_torch import NoNoise, Ranks
 from stanch.tune.record import Recorder, RunRecord, versions_of
 from stanch.tune.refusals import PlanChanged, UnsupportedParallelism
 from stanch.tune.sampler import StreamKeys, UnitSampler
-from stanch.tune.statement import PrivacyStatement, RunFacts, exclude_rounding, state_no_privacy, state_privacy
+from stanch.tune.statement import PrivacyStatement, RunFacts, exclude_of_run, state_no_privacy, state_privacy
 from stanch.tune.tokens import TokenTable
 from stanch.tune.verify import PLAN_NAME, model_files
 
@@ -230,6 +230,7 @@ class Session:
         self._write_model(model, partial)
         check_saved(model, partial, self._base)
         dtype = model.precision
+        precision = name_precision(dtype, model.device)
         facts = RunFacts(
             files=model_files(partial),
             base_digest=str(self._prepared.base_digest),
@@ -240,9 +241,7 @@ class Session:
             ranks=self._ranks.world,
             versions=versions_of(*_PACKAGES),
             anchored=self._anchored,
-            excluded=()
-            if journal is None
-            else (*self._prepared.excluded, exclude_rounding(name_precision(dtype, model.device))),
+            excluded=() if journal is None else exclude_of_run(self._prepared.unfinished, self._folder, precision),
             earlier_runs=self._prepared.earlier,
         )
         if journal is None or self._prepared.plan is None:

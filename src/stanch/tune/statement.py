@@ -1,9 +1,10 @@
 """The privacy statement ``urn:stanch:privacy-statement:v1``: what a run guarantees, for machines and in plain words."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Self
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeAlias
 
 from msgspec import Meta
 
@@ -12,7 +13,7 @@ from stanch.errors import InvalidInput, Tampered
 from stanch.terms import Digest, JsonValue
 from stanch.tune import accountant
 from stanch.tune.accountant import AttackBound, Mechanism
-from stanch.tune.journal import JournalHead
+from stanch.tune.journal import JournalHead, journal_name
 from stanch.tune.plan import DP, VOID, PrivacyPlan
 from stanch.tune.plan import SCHEMA as PLAN_SCHEMA
 from stanch.tune.units import JOINED
@@ -61,6 +62,21 @@ class EarlierRun:
     def mechanism(self) -> Mechanism:
         """What the accountant composes."""
         return Mechanism(self.rate, self.noise_multiplier, self.charged_steps)
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedRun:
+    """A private run on the same dataset that a log saw begin and not end: what it charged is known from below alone.
+
+    ``journal`` is the hash of its journal's first line; ``charged_steps`` are those that its last known head tells.
+    """
+
+    journal: str
+    charged_steps: int
+
+
+Earlier: TypeAlias = EarlierRun | UnfinishedRun
+"""What a log tells of private runs on a dataset: what they spent, or that they never ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +216,24 @@ def exclude_rounding(precision: str) -> str:
     """Return why the guarantee does not cover how products are rounded: in one chunk units touch each other there."""
     tested = " (tested to stay within the slack, not proven)" if precision == "float32" else ""
     return f"rounding by which units of one chunk touch each other in {precision}{tested}"
+
+
+def exclude_unfinished(runs: Iterable[UnfinishedRun], own: str | None) -> tuple[str, ...]:
+    """Return what the guarantee does not cover of runs that never ended; one that goes on is not one of them.
+
+    Args:
+        runs: Those on the same dataset.
+        own: Name of the journal of the run that is stated.
+    """
+    left = [run for run in runs if run.journal != own]
+    steps = sum(run.charged_steps for run in left)
+    told = f"runs on the same data that never ended ({len(left)}, with at least {steps} charged steps together)"
+    return (told,) if left else ()
+
+
+def exclude_of_run(runs: Iterable[UnfinishedRun], folder: Path, precision: str) -> tuple[str, ...]:
+    """Return what the guarantee of the run in ``folder`` does not cover, beside what its plan says."""
+    return (*exclude_unfinished(runs, journal_name(folder)), exclude_rounding(precision))
 
 
 def state_privacy(plan: PrivacyPlan, journal: JournalHead, facts: RunFacts) -> PrivacyStatement:

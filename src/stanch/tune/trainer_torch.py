@@ -39,7 +39,7 @@ from stanch.tune.record import NULL, Recorder, RunRecord, versions_of
 from stanch.tune.refusals import PlanChanged, PrivacySpent, RunExists, UnsafeArgument
 from stanch.tune.rows import read_rows
 from stanch.tune.sampler import StreamKeys, UnitSampler
-from stanch.tune.statement import EarlierRun, PrivacyStatement, RunFacts, exclude_rounding, state_privacy
+from stanch.tune.statement import Earlier, PrivacyStatement, RunFacts, exclude_of_run, state_privacy
 from stanch.tune.tokens import TokenTable
 from stanch.tune.units import UnitTable
 from stanch.tune.verify import PLAN_NAME, model_files
@@ -71,7 +71,7 @@ class PrivateTrainer(Trainer):
         units: The units, formed from the records of ``train_dataset``.
         run_dir: A new folder for the run.
         earlier: Earlier private runs on the same dataset, whose loss adds to this one's: their folders, or what a log
-            says of them. An adapter that has learned already must be that of one of the folders.
+            says, also of unfinished ones. An adapter that has learned already must be that of one of the folders.
         keeping: How the journal's heads and the checkpoints are kept.
         recorder: Where events go, durably: ``train.begin`` before the first step, ``train.progress`` with what is
             logged, ``checkpoint.saved``, and ``train.end`` or ``train.failed``.
@@ -105,7 +105,7 @@ class PrivateTrainer(Trainer):
         plan: PrivacyPlan,
         units: UnitTable,
         run_dir: Path,
-        earlier: Sequence[Path | EarlierRun] = (),
+        earlier: Sequence[Path | Earlier] = (),
         keeping: Keeping | None = None,
         recorder: Recorder = NULL,
         eval_is_public: bool = False,
@@ -138,7 +138,7 @@ class PrivateTrainer(Trainer):
         self._hosted = HostedModel(self.model, self.accelerator.autocast)
         self._check_plan()
         base = Path(getattr(self.model, "name_or_path", None) or "-")
-        self._earlier = read_earlier(earlier, base, units.dataset_root)
+        self._earlier, self._unfinished = read_earlier(earlier, base, units.dataset_root)
         records = read_rows(self.train_dataset, units)
         self._records = records if goldfish is None else TokenTable(map(goldfish.apply, records.values()))
         self._base_digest = self._hosted.base_digest()
@@ -430,7 +430,7 @@ class PrivateTrainer(Trainer):
         return {
             "base_digest": str(self._base_digest),
             "dataset_root": self._units.dataset_root,
-            "earlier": [run.journal for run in self._earlier],
+            "earlier": [run.journal for run in (*self._earlier, *self._unfinished)],
             "plan_digest": self._plan.digest.hex,
             "guarantee": self._plan.guarantee,
             "run_digest": self._settings_digest,
@@ -459,7 +459,7 @@ class PrivateTrainer(Trainer):
             device=self.args.device.type,
             versions=versions_of(*_PACKAGES),
             anchored=self._keeping.on_head is not None,
-            excluded=(exclude_rounding(name_precision(dtype, self.args.device)),),
+            excluded=exclude_of_run(self._unfinished, self._run_dir, name_precision(dtype, self.args.device)),
             earlier_runs=self._earlier,
         )
         statement = state_privacy(self._plan, journal.head, facts)

@@ -12,7 +12,7 @@ from stanch.audit.integrity import Problem
 from stanch.data import CanaryPlan, Dataset
 from stanch.ledger import EntryQuery, LedgerReader, decode_entry
 from stanch.terms import CommitmentEvidence, Digest, JsonValue
-from stanch.tune import EarlierRun, JournalHead, PrivacyStatement, TuneSpec
+from stanch.tune import Earlier, EarlierRun, JournalHead, PrivacyStatement, TuneSpec, UnfinishedRun
 from stanch.tune.plan import DP
 from stanch.tune.prepare import choose_duplicates
 from stanch.tune.statement import NO_GUARANTEE
@@ -58,12 +58,17 @@ class Spent:
     Attributes:
         runs: Those of which it says what they spent.
         untold: Digests of the models of the others: earlier releases did not record it.
-        unfinished: Steps, at least, that runs charged which never ended, as the heads of their journals tell.
+        unfinished: Those that never ended, as the heads of their journals tell.
     """
 
     runs: tuple[EarlierRun, ...]
     untold: frozenset[str]
-    unfinished: int
+    unfinished: tuple[UnfinishedRun, ...]
+
+    @property
+    def earlier(self) -> tuple[Earlier, ...]:
+        """What a new run is told of."""
+        return (*self.runs, *self.unfinished)
 
 
 def tell_model(model: Digest, statement: PrivacyStatement | None) -> dict[str, JsonValue]:
@@ -97,8 +102,12 @@ def find_spent(workspace: Workspace, data: Digest, known: Collection[str | None]
         if told["journal"] not in known:
             heads[told["journal"]].append(JournalHead.parse(told["head"]))
     ended = {run.journal for run in runs}
-    open_ones = [found for found in heads.values() if ended.isdisjoint(head.hash for head in found)]
-    return Spent(tuple(runs), frozenset(untold), sum(max(head.charged for head in found) for found in open_ones))
+    unfinished = tuple(
+        UnfinishedRun(journal, max(head.charged for head in found))
+        for journal, found in heads.items()
+        if ended.isdisjoint(head.hash for head in found)
+    )
+    return Spent(tuple(runs), frozenset(untold), unfinished)
 
 
 def _told_of(workspace: Workspace, query: EntryQuery, data: Digest) -> Iterator[dict[str, Any]]:

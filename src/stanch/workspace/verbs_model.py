@@ -47,7 +47,7 @@ from stanch.workspace.verbs_tune import keep_heads
 
 CERTIFICATE_NAME = "leakcert.json"
 REPORT_NAME, SCORES_NAME, PAGE_NAME = "report.json", "scores.csv", "report.html"
-_NOTHING = Spent((), frozenset(), 0)
+_NOTHING = Spent((), frozenset(), ())
 
 
 def run_tuning(
@@ -74,8 +74,8 @@ def run_tuning(
         spent = _count_earlier(workspace, spec, ref, resume=resume) if spec.privacy.enabled else _NOTHING
         kept = keep_heads(workspace, dataset.path, run_folder(spec), keeping)
         tuned = tune(
-            spec, dataset=dataset, earlier=spent.runs, unfinished=spent.unfinished, progress=progress, resume=resume,
-            keeping=kept, recorder=LogRecorder(workspace, ref, spent),
+            spec, dataset=dataset, earlier=spent.earlier, progress=progress, resume=resume, keeping=kept,
+            recorder=LogRecorder(workspace, ref, spent),
         )  # fmt: skip
         return Done(tuned, {**tell_model(model_ref(tuned.path).digest, tuned.statement), **taught(spec, dataset)})
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stanch.terms import ArtifactRef, EntryRef, JsonValue
-from stanch.tune import NULL, EarlierRun, Recorder, TrainEvent, verify_run
+from stanch.tune import NULL, Earlier, Recorder, TrainEvent, verify_run
 from stanch.tune import statement as statements
 from stanch.tune.plan import DP
 from stanch.tune.refusals import PrivacySpent
@@ -15,7 +15,7 @@ from stanch.workspace.artifacts import dataset_ref, model_ref
 from stanch.workspace.opening import Workspace
 from stanch.workspace.tuning_log import Spent, find_spent, tell_model
 
-Train = Callable[[Recorder, tuple[EarlierRun, ...]], Path]
+Train = Callable[[Recorder, tuple[Earlier, ...]], Path]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class LogRecorder:
         record_event(self.workspace, self.dataset, event)
 
     def _check_counted(self, counted: JsonValue) -> None:
-        known = {run.journal for run in self.spent.runs} - set(counted if isinstance(counted, list) else ())
+        known = {run.journal for run in self.spent.earlier} - set(counted if isinstance(counted, list) else ())
         missing = len(known) + len(self.spent.untold)
         if missing:
             raise PrivacySpent(
@@ -92,7 +92,7 @@ def record_training(
 
     def run(_ref: EntryRef) -> Done[Path]:
         spent = find_spent(workspace, ref.digest)
-        folder = train(LogRecorder(workspace, ref, spent), spent.runs)
+        folder = train(LogRecorder(workspace, ref, spent), spent.earlier)
         statement = verify_run(folder).statement if (folder / statements.NAME).is_file() else None
         about = tell_model(model_ref(folder).digest, statement)
         learned: dict[str, JsonValue] = {

@@ -159,12 +159,13 @@ def floors(original: Floats, moved: Floats | None, power: Doubles, scales: Doubl
 def features_of(original: Floats, suspect: Floats, base: Floats | None, alpha: float, variant: str) -> Floats:
     """Return the features of one tensor: ``clip(R, ±4√v)·s/v`` with R the residual, v its power in the row.
 
-    The variants are ``plain``, ``projected``, ``spectral`` and ``tangent``.
+    The variants are ``plain``, ``projected``, ``spectral``, ``tangent``, and ``aligned`` of an aligned suspect.
     """
     kept = (np.abs(suspect) < LARGEST) & (original != 0)
     if suspect.size - np.count_nonzero(suspect) > 1e-3 * suspect.size:
         kept &= suspect != 0
-    fitted = variant in {"projected", "spectral"}
+    muted = variant in {"spectral", "aligned"}
+    fitted = muted or variant == "projected"
     moved = rounded(original, suspect) if fitted else None
     suspect = np.where(kept, suspect, np.float32(0))
     residual = np.where(kept, suspect - original, np.float32(0))
@@ -182,7 +183,7 @@ def features_of(original: Floats, suspect: Floats, base: Floats | None, alpha: f
     deviations = np.maximum(np.sqrt(power), floors(original, moved, power, wide, alpha) * wide)
     deviations = np.where(deviations > 0, deviations, 1.0).astype(np.float32)
     scaled = np.clip(residual / deviations[:, np.newaxis], np.float32(-4), np.float32(4))
-    if variant == "spectral":
+    if muted:
         own = np.square(alpha / 2 * scales / deviations, dtype=np.float64).mean()
         scaled = mute(scaled, float(own))
     return usable(scaled * (scales / deviations)[:, np.newaxis])

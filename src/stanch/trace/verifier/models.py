@@ -1,4 +1,4 @@
-"""Read models and adapters in safetensors files, as floats or in the integers of common quantisers.
+"""Read models and adapters in safetensors and GGUF files, as floats or in the integers of common quantisers.
 
 Beside recompute.py; Python and numpy alone. Names that mean nothing are recognised by what they hold.
 """
@@ -7,7 +7,7 @@ import json
 import math
 import re
 import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +17,19 @@ import numpy as np
 import numpy.typing as npt
 
 if __package__:
-    from stanch.trace.verifier.packed import FLOAT8, Parts, compressed, float8, gptq
+    from stanch.trace.verifier import gguf_files
+    from stanch.trace.verifier.packed import FLOAT8, Parts, compressed, float8, fp4, gptq, powers
 else:  # the files were taken out of a pack
-    from packed import FLOAT8, Parts, compressed, float8, gptq  # type: ignore[import-not-found,no-redef]  # beside this
+    import gguf_files  # type: ignore[import-not-found,no-redef]  # beside this file
+    from packed import (  # type: ignore[import-not-found,no-redef]  # beside this file
+        FLOAT8,
+        Parts,
+        compressed,
+        float8,
+        fp4,
+        gptq,
+        powers,
+    )
 
 Floats = npt.NDArray[np.float32]
 Json = dict[str, Any]
@@ -32,6 +42,7 @@ MAX_SCALE, MAX_ALPHA = 1e6, 1e100
 PACKED = ("qweight", "weight_packed")
 PROBES, LEAST_COSINE, LARGEST = 16, 0.5, np.float32(1e12)
 MAX_HEADER, MAX_STATE = 100 << 20, 4096
+GGUF, PAIRED, IN_PAIRS = "GGUF", (".attn_q.weight", ".attn_k.weight"), " in pairs"
 
 # What reading files that are no model's raises; that a file cannot be read says nothing about the pack.
 MALFORMED = (ArithmeticError, LookupError, TypeError, ValueError, RecursionError, zipfile.BadZipFile)
@@ -43,6 +54,10 @@ class Failed(Exception):
 
 class OtherVariant(Exception):
     """The features cannot be computed by this program."""
+
+
+class BaseMissing(OtherVariant):
+    """They cannot be computed without the base model."""
 
 
 class Weights(NamedTuple):
@@ -71,12 +86,15 @@ class Model:
     """A model or an adapter: its tensors by name, and its ``adapter_config.json``, if it has one.
 
     ``zero_point`` is what GPTQ's zero points lack; ``found`` says what tensors are called whose names mean nothing.
+    ``heads`` says of a GGUF file's queries and keys in how many heads their rows stand: they may stand in pairs.
     """
 
     tensors: dict[str, Weights]
     config: Json | None
     zero_point: int = 1
     found: tuple[tuple[str, str], ...] = ()
+    heads: Mapping[str, int] | None = None
+    folder: Path = Path()
 
     @classmethod
     def open(cls, folder: Path) -> "Model":
@@ -98,7 +116,7 @@ class Model:
                 if not files:
                     raise
         if not files and any(folder.glob("*.gguf")):
-            raise OtherVariant(f"{folder.name} is a GGUF file")
+            return cls.open_gguf(folder)
         model = cls(read_weights(files, places), config)
         alone = all(name.endswith((A, B)) for name, tensor in model.tensors.items() if len(tensor.shape) > 1)
         if alone and model.modules():
@@ -107,14 +125,38 @@ class Model:
             form = json.loads((folder / "config.json").read_bytes())["quantization_config"]["checkpoint_format"]
         except (*MALFORMED, OSError):
             form = ""
-        return cls(model.tensors, None, 0 if form == "gptq_v2" else 1)
+        return cls(model.tensors, None, 0 if form == "gptq_v2" else 1, folder=folder)
+
+    @classmethod
+    def open_gguf(cls, folder: Path) -> "Model":
+        """Open a GGUF file, or all parts of a split one."""
+        tensors, heads = {}, {}
+        for path in gguf_files.parts_of(folder):
+            fields, stored = gguf_files.read_tensors(path)
+            arch = fields.get("general.architecture")
+            name = arch.decode() if isinstance(arch, bytes) else ""
+            counts = [fields.get(f"{name}.attention.head_count{end}") for end in ("", "_kv")]
+            for item in stored:
+                if item.blocks is None or item.name.endswith((".lora_a", ".lora_b")):
+                    raise OtherVariant(f"{path.name}: {item.name} is in a form of GGUF that is not read here")
+                tensors[item.name] = Weights(f"{GGUF}{item.kind}", item.shape, item.blocks)
+                count = counts[1] or counts[0] if item.name.endswith(PAIRED[1]) else counts[0]
+                if (
+                    item.name.endswith(PAIRED)
+                    and isinstance(count, int)
+                    and count > 0
+                    and item.shape[0] % (2 * count) == 0
+                ):
+                    tensors[item.name + IN_PAIRS] = tensors[item.name]
+                    heads[item.name + IN_PAIRS] = count
+        return cls(tensors, None, heads=heads)
 
     @classmethod
     def open_original(cls, folder: Path) -> "Model":
         """Open the original: an adapter, or all safetensors files, since each of them was marked."""
         if (folder / CONFIG).is_file():
             return cls.open_adapter(folder)
-        return cls(read_weights(sorted(folder.glob("*.safetensors")), {}), None)
+        return cls(read_weights(sorted(folder.glob("*.safetensors")), {}), None, folder=folder)
 
     @classmethod
     def open_adapter(cls, folder: Path) -> "Model":
@@ -138,7 +180,8 @@ class Model:
         shown = [own for own, tensor in self.tensors.items() if tensor.shape and tensor.raw.size]
         stems = [own.rpartition(".") for own in shown]
         packed = [f"{stem}.weight" for stem, _, kind in stems if kind in PACKED]
-        floats = [own for own in shown if self.tensors[own].dtype in DTYPES]
+        packed += [own.removesuffix("_blocks") for own in shown if own.endswith("_blocks")]
+        floats = [own for own in shown if self.tensors[own].dtype in DTYPES or self.heads is not None]
         others = dict.fromkeys([own for own in [*shown, *packed] if own not in floats])
         return [*floats, *(own for own in others if self.values(own) is not None)]
 
@@ -160,9 +203,17 @@ class Model:
 
     def values(self, own: str) -> tuple[tuple[int, ...], Floats] | None:
         """Return a tensor's shape and values; None where its parts do not fit together, or nothing explains them."""
+        tensor = self.tensors.get(own)
+        if tensor is not None and tensor.dtype.startswith(GGUF):
+            kind = int(tensor.dtype.removeprefix(GGUF))
+            rows = gguf_files.dequantised(tensor.raw.view(np.uint8), kind).reshape(tensor.shape[0], -1)
+            count = (self.heads or {}).get(own, 0)
+            return tensor.shape, gguf_files.unpaired(rows, count) if count else rows
         try:
             if own in self.tensors and (found := values_of(own, self.tensors)) is not None:
                 return found
+            if (packed := fp4_of(own, self.tensors)) is not None:
+                return fp4_values(own, packed, self.tensors)
             return packed_values(own.removesuffix("weight"), self.tensors, self.zero_point)
         except (KeyError, TypeError, ValueError):
             return None  # as for whoever made the pack: what does not fit together takes no part
@@ -321,6 +372,34 @@ def four_bits(name: str, tensors: dict[str, Weights], state: Json) -> tuple[tupl
     halves = np.stack([pairs >> 4, pairs & 15], axis=1).reshape(-1)[:count]
     values: Floats = (code[halves] * blocks[np.arange(count) // block]).reshape(shape[0], -1)
     return shape, values
+
+
+def fp4_of(own: str, tensors: dict[str, Weights]) -> str | None:
+    """Return which tensor holds the bytes of a weight in 4-bit floats, or None."""
+    names = (name for name in (f"{own}_blocks", f"{own}_packed", own) if name in tensors)
+    return next((name for name in names if tensors[name].dtype == "U8"), None)
+
+
+def fp4_values(own: str, packed: str, tensors: dict[str, Weights]) -> tuple[tuple[int, ...], Floats]:
+    """Return 4-bit floats with a scale a block; raises ValueError or KeyError where the parts do not fit together."""
+    scale = tensors[f"{own}_scales" if packed == f"{own}_blocks" else f"{own}_scale"]
+    sizes, shape, whole = {"F8_E4M3": 16, "U8": 32, "F8_E8M0": 32}, tensors[packed].shape, np.float32(1)
+    factors = powers(scale.raw.view(np.uint8).reshape(scale.shape))
+    if scale.dtype == "F8_E4M3":
+        factors = float8(scale.raw.view(np.uint8).reshape(scale.shape), scale.dtype, None)
+        beside = need_floats(tensors[f"{own}_global_scale" if packed == f"{own}_packed" else f"{own}_scale_2"])
+        whole = np.float32(beside.item() if packed == own else 1 / beside.item())
+        if not np.isfinite(whole):
+            raise ValueError("its scale is no number")
+    experts = packed == f"{own}_blocks"
+    flat = (*shape[:-2], 2 * math.prod(shape[-2:])) if experts else (*shape[:-1], 2 * shape[-1])
+    fits = len(shape) == (4 if experts else 2) and scale.shape == (*flat[:-1], flat[-1] // sizes[scale.dtype])
+    if not fits or flat[-1] % sizes[scale.dtype] or (experts and (shape[-1] != 16 or scale.dtype == "F8_E4M3")):
+        raise ValueError("its parts do not fit together")
+    values = fp4(tensors[packed].raw.view(np.uint8).reshape(*flat[:-1], -1), factors * whole)
+    if experts:  # outputs × inputs, where the model has inputs × outputs
+        values = np.ascontiguousarray(values.swapaxes(1, 2))
+    return values.shape, values.reshape(len(values), -1)
 
 
 def packed_values(stem: str, tensors: dict[str, Weights], zero_point: int) -> tuple[tuple[int, ...], Floats]:

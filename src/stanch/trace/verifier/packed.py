@@ -1,4 +1,4 @@
-"""Integers in 32-bit words, as GPTQ, AWQ and compressed-tensors write them, and floats of 8 bits.
+"""Integers in 32-bit words, as GPTQ, AWQ and compressed-tensors write them, and floats of 8 and 4 bits.
 
 Beside models.py; Python and numpy alone. A weight is ``(integer − zero point) · scale`` of its group and output.
 """
@@ -13,6 +13,7 @@ Ints = npt.NDArray[np.int64]
 FLOAT8 = {"F8_E4M3": (3, 7), "F8_E5M2": (2, 15), "F8_E4M3FNUZ": (3, 8), "F8_E5M2FNUZ": (2, 16)}
 AWQ_ORDER = [0, 4, 1, 5, 2, 6, 3, 7]
 BLOCK = 128
+E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
 
 
 class Parts(NamedTuple):
@@ -94,3 +95,17 @@ def float8(raw: npt.NDArray[np.uint8], dtype: str, scale: Floats | None) -> Floa
         return values * scale.reshape(-1, 1)
     fit(scale.shape == (-(-rows // BLOCK), -(-columns // BLOCK)))
     return values * np.repeat(np.repeat(scale, BLOCK, axis=0)[:rows], BLOCK, axis=1)[:, :columns]
+
+
+def fp4(raw: npt.NDArray[np.uint8], scales: Floats) -> Floats:
+    """Return 4-bit floats, two a byte along the last axis, the first in the low half, times one scale a block."""
+    halves = np.stack([raw & 15, raw >> 4], axis=-1).reshape(*raw.shape[:-1], -1)
+    blocks = halves.reshape(*scales.shape, -1)
+    values: Floats = E2M1[blocks] * scales[..., np.newaxis]
+    return values.reshape(halves.shape)
+
+
+def powers(raw: npt.NDArray[np.uint8]) -> Floats:
+    """Return scales in E8M0: powers of two."""
+    found: Floats = np.where(raw == 255, np.nan, np.ldexp(1.0, raw.astype(np.int64) - 127)).astype(np.float32)
+    return found
