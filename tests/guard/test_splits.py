@@ -14,7 +14,7 @@ from stanch.guard import Action, Guard, GuardPolicy
 from stanch.scan import FINE
 from stanch.scan.compiler import COMPILER
 
-SPLITS = int(os.environ.get("STANCH_SPLITS", "10000"))
+SPLITS = int(os.environ.get("STANCH_SPLITS", "20000"))
 EACH = 100
 MAIL, SUPPORT = "ana.diaz@example.org", "support@example.org"
 PHONE = "+1 415 555 2671"
