@@ -9,7 +9,7 @@ _NAME = re.compile(
 )
 _ANNOUNCING = r"(?:key|token|secret|passw(?:or)?d|credentials?|pwd|auth)"
 _PUBLIC = re.compile(
-    r"(?:^|[ _.-]|[a-z](?=[A-Z]))(?:pub(?:lic)?|csrf|xsrf|next|page|continuation|primary|foreign|sort|partition|idx|hot"
+    r"(?:^|[ _.-]|[a-z](?=[A-Z]))(?:pub(?:lic)?|csrf|xsrf|authenticity|request_?verification|next|page|continuation|primary|foreign|sort|partition|idx|hot"
     r"|bucket|schema|sequence|cancel(?:lation)?|request|idempotency|pagination|resume|sync)"
     r"[ _.-]?(?:key|token)|client[ _.-]?token"
     r"|"

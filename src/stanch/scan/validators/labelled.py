@@ -16,6 +16,7 @@ from stanch.scan.validators.entropy import (
     entropy,
     is_named_type,
     is_wordy,
+    short_secret,
     stands_in,
 )
 from stanch.scan.validators.label import label, names_no_secret
@@ -48,6 +49,7 @@ _TALK = re.compile(
     rb"|value of|string|text|name|field|input|missing|empty|none|null|true|false|undefined)\b"
 )
 _TAIL = b")]};,'\""
+_FIELD_VALUE = re.compile(r"[\"']?,?\s{1,20}[\"']?value[\"']?\s{0,2}[:=]\s{0,2}[\"']?\Z", re.IGNORECASE)
 _PAIRS = {ord(")"): ord("("), ord("]"): ord("["), ord("}"): ord("{")}
 
 
@@ -129,6 +131,11 @@ def provider_key(value: bytes, left: str) -> Verdict:
     if UUID.fullmatch(value):
         return REJECT if names_no_secret(left) else ABSTAIN
     return assignment(value, left)
+
+
+def named_secret(value: bytes, left: str) -> Verdict:
+    """Judge what a field ``value`` holds behind the field that holds its name, as manifests have it: by that name."""
+    return short_secret(value, _FIELD_VALUE.sub("=", left))
 
 
 def _is_phrase(value: bytes) -> bool:

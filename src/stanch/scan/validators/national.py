@@ -25,6 +25,13 @@ _FEWEST = 4
 _LESS = Verdict(Outcome.ABSTAIN, bonus=-0.3)
 _NRIC_LETTERS = {b"S": b"JZIHGFEDCBA", b"F": b"XWUTRQPNMLK", b"M": b"XWUTRQPNJLK"}
 _NINO_NEVER = frozenset({b"BG", b"GB", b"KN", b"NK", b"NT", b"TN", b"ZZ"})
+_PROVINCES = frozenset(
+    int(code)
+    for code in (
+        "11 12 13 14 15 21 22 23 31 32 33 34 35 36 37 41 42 43 44 45 46 50 51 52 53 54 61 62 63 64 65 71 81 82 83"
+    ).split()
+)
+"""First two digits of Chinese identity numbers (GB/T 2260; 81 to 83 of residents from elsewhere)."""
 
 
 def _digits(value: bytes) -> bytes:
@@ -287,3 +294,58 @@ def mx_rfc(value: bytes, _left: str) -> Verdict:
     """Judge a Mexican tax code by the date in it: of birth, or of a company's founding."""
     year, month, day = (int(pair) for pair in re.findall(rb"[0-9]{2}", re.sub(rb"\A[^0-9]*", b"", value))[:3])
     return ABSTAIN if any(_is_date(century + year, month, day) for century in (1900, 2000)) else REJECT
+
+
+def kr_rrn(value: bytes, _left: str) -> Verdict:
+    """Judge a Korean resident number: a date of birth whose century the seventh digit tells, and a check digit.
+
+    Numbers given out since October 2020 have none (Ministry of the Interior and Safety), so a wrong one proves nothing.
+    Foreigners' check digits are two more.
+    """
+    digits = _digits(value)
+    century = {**dict.fromkeys(b"1256", 1900), **dict.fromkeys(b"3478", 2000)}.get(digits[6])
+    if century is None or not _is_date(century + int(digits[:2]), int(digits[2:4]), int(digits[4:6])):
+        return REJECT
+    rest = weighted(digits[:12], (2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5)) % 11
+    check = (11 + 2 * (digits[6] in b"5678") - rest) % 10
+    return MEDIUM if check == digits[12] - 48 else ABSTAIN
+
+
+def tr_tckn(value: bytes, _left: str) -> Verdict:
+    """Judge a Turkish identity number by its two check digits (General Directorate of Population)."""
+    digits = [byte - 48 for byte in value]
+    tenth = (7 * sum(digits[0:9:2]) - sum(digits[1:8:2])) % 10
+    return WEAK if tenth == digits[9] and sum(digits[:10]) % 10 == digits[10] else REJECT
+
+
+def za_id(value: bytes, _left: str) -> Verdict:
+    """Judge a South African identity number: date of birth, citizenship 0 to 2, Luhn (Home Affairs)."""
+    digits = _digits(value)
+    dated = any(_is_date(c + int(digits[:2]), int(digits[2:4]), int(digits[4:6])) for c in (1900, 2000))
+    return WEAK if dated and digits[10] in b"012" and luhn(digits) else REJECT
+
+
+def cn_ric(value: bytes, _left: str) -> Verdict:
+    """Judge a Chinese identity number: province, date of birth, check by ISO 7064 MOD 11-2 (GB 11643-1999)."""
+    code = value.upper()
+    dated = 1900 <= int(code[6:10]) <= 2099 and _is_date(int(code[6:10]), int(code[10:12]), int(code[12:14]))
+    rest = weighted(code[:17], (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)) % 11
+    return MEDIUM if dated and int(code[:2]) in _PROVINCES and b"10X98765432"[rest] == code[17] else REJECT
+
+
+def no_fnr(value: bytes, _left: str) -> Verdict:
+    """Judge a Norwegian birth number: date and two modulus-11 digits; a D-number adds 40 to the day (Skatteetaten)."""
+    digits = _digits(value)
+    day, month, year = (int(digits[place : place + 2]) for place in (0, 2, 4))
+    dated = any(_is_date(century + year, month, day - 40 * (day > 40)) for century in (1800, 1900, 2000))
+    first = weighted(digits[:10], (3, 7, 6, 1, 8, 9, 4, 5, 2, 1)) % 11
+    second = weighted(digits, (5, 4, 3, 2, 7, 6, 5, 4, 3, 2, 1)) % 11
+    return WEAK if dated and first == second == 0 else REJECT
+
+
+def dk_cpr(value: bytes, _left: str) -> Verdict:
+    """Judge a Danish personal number by its date; numbers without the modulus-11 check have been given out since 2007."""
+    digits = _digits(value)
+    day, month, year = (int(digits[place : place + 2]) for place in (0, 2, 4))
+    dated = any(_is_date(century + year, month, day) for century in (1800, 1900, 2000))
+    return ABSTAIN if dated else REJECT
