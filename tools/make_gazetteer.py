@@ -1,13 +1,16 @@
 """Write ``src/stanch/scan/packs/names.bin``: names of people and ordinary words, as digests.
 
-Names come from the person providers of Faker's locales (MIT), and from the 1990 census lists of the United States
-(public domain) as the package ``names`` carries them, unpacked at CENSUS. Words come from the list below and from
-Faker's text providers. Needs ``faker`` (extra ``demo``). Run with::
+Names come from the person providers of Faker's locales (MIT), from the locales of the npm package ``@faker-js/faker``
+(MIT), unpacked at FAKER_JS and read by ``node``, and from the 1990 census lists of the United States (public domain) as
+the package ``names`` carries them, unpacked at CENSUS. Words come from the list below and from Faker's text providers.
+Needs ``faker`` (extra ``demo``). Run with::
 
-    python tools/make_gazetteer.py CENSUS [OUT]
+    python tools/make_gazetteer.py CENSUS FAKER_JS [OUT]
 """
 
 import importlib
+import json
+import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,12 +18,33 @@ from pathlib import Path
 from stanch.scan import fold_text
 from stanch.scan.validators.names import MAGIC, name_digest
 
+CAPITALS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 TARGET = Path(__file__).resolve().parents[1] / "src/stanch/scan/packs/names.bin"
 LOCALES = (
     "cs_CZ da_DK de_AT de_CH de_DE en_GB en_IN en_US es_AR es_CO es_ES es_MX fi_FI fr_CA fr_CH fr_FR hr_HR "
     "hu_HU it_IT nl_BE nl_NL no_NO pl_PL pt_BR pt_PT ro_RO sk_SK sl_SI sv_SE tr_TR vi_VN"
 )
 WORD_LOCALES = ("en_US", "de_DE", "fr_FR", "it_IT", "nl_NL")
+FAKER_JS = """
+import {allLocales} from %s;
+const all = (names) => names ? (Array.isArray(names) ? names : Object.values(names).flat()) : [];
+const people = Object.values(allLocales).map((locale) => locale.person ?? {});
+const lists = {
+  given: people.flatMap((person) => [...all(person.first_name), ...all(person.middle_name)]),
+  family: people.flatMap((person) => all(person.last_name)),
+};
+process.stdout.write(JSON.stringify(lists));
+"""
+# Given names of those locales that texts in English use as words, or programs as names.
+NO_GIVEN_NAMES = set(
+    """
+the to that name arch even due valid trace honor general param pie skipped prune unique si cat abi di come idea du baz
+aren gui fine au haven among alone da ca bindir co nil flip ban cam serif green edd tru sim brown ho dies atlas ece ant
+avar ace vo liga asan pax elide ke judge blue dalla fedora bars bang ak sa pip esi edi dam ay som ba anal loc libero ala
+thai rover parfait gray aster ton sef promise phi nine mine bear typ samba egmont bac aba tin sy sister shade secondo san
+salvo ly ky ino dal blessing beg deep
+""".split()
+)
 FAMILY_NAMES = 40_000
 """How many of the most frequent family names of the census are taken."""
 
@@ -80,6 +104,18 @@ def faker_names(locale: str) -> tuple[list[str], list[str]]:
     return given, family
 
 
+def faker_js_names(package: Path) -> tuple[list[str], list[str]]:
+    """Return given and family names of all locales of ``@faker-js/faker`` whose letters can begin a name here."""
+    source = FAKER_JS % json.dumps(str(package.resolve() / "dist/index.js"))
+    done = subprocess.run(["node", "--input-type=module", "-e", source], stdout=subprocess.PIPE, check=True)  # noqa: S607
+    lists = json.loads(done.stdout)
+    given, family = (
+        [word for word in folded(name for name in lists[key] if isinstance(name, str)) if word[0] in CAPITALS]
+        for key in ("given", "family")
+    )
+    return [name for name in given if name.lower() not in NO_GIVEN_NAMES], family
+
+
 def census(path: Path, most: int) -> list[str]:
     """Return the first column of a census list, most frequent names first."""
     return [line.split()[0] for line in path.read_text().splitlines()[:most]]
@@ -92,15 +128,14 @@ def digests(words: Iterable[str]) -> list[bytes]:
 
 def main() -> None:
     """Write the gazetteer."""
-    folder = Path(sys.argv[1])
-    out = Path(sys.argv[2]) if len(sys.argv) > 2 else TARGET
+    folder, package = map(Path, sys.argv[1:3])
+    out = Path(sys.argv[3]) if len(sys.argv) > 3 else TARGET
     words = set(WORDS.split())
     for locale in WORD_LOCALES:
         words.update(importlib.import_module(f"faker.providers.lorem.{locale}").Provider.word_list)
     given = census(folder / "dist.male.first", 1219) + census(folder / "dist.female.first", 4275)
     family = census(folder / "dist.all.last", FAMILY_NAMES)
-    for locale in LOCALES.split():
-        more_given, more_family = faker_names(locale)
+    for more_given, more_family in (*map(faker_names, LOCALES.split()), faker_js_names(package)):
         given += more_given
         family += more_family
     lists = [digests(given), digests(family), digests(folded(words))]

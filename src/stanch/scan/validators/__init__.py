@@ -10,7 +10,7 @@ from stanch.scan.validators import documents, entropy, labelled, national, perso
 from stanch.scan.validators.checksum import crc32_base62, luhn, mod97
 from stanch.scan.validators.keccak import ethereum_address
 from stanch.scan.validators.mnemonic import recovery_phrase
-from stanch.scan.validators.names import labelled_word, person_name
+from stanch.scan.validators.names import labelled_word, person_name, residence, spoken_name
 from stanch.scan.validators.tokens import aws_account
 from stanch.scan.validators.verdict import Outcome, Validator, Verdict
 
@@ -77,10 +77,12 @@ REGISTRY: Mapping[str, Validator] = MappingProxyType(
         "pypi-token": tokens.pypi_token,
         "quoted-secret": labelled.quoted_secret,
         "recovery-phrase": recovery_phrase,
+        "residence": residence,
         "se-personnummer": national.se_personnummer,
         "secret-manifest": labelled.secret_manifest,
         "sg-nric": national.sg_nric,
         "short-secret": entropy.short_secret,
+        "spoken-name": spoken_name,
         "strong-password": labelled.strong_password,
         "tr-tckn": national.tr_tckn,
         "uk-nhs": national.uk_nhs,

@@ -39,6 +39,8 @@ _PARAMETERS = re.compile(r"\b(?:def|fn|func|function)\s+\w+\s*\([^)]*\Z")
 _ASSIGNED = re.compile(r"[:=]\s*\Z")
 _QUOTES = ('"', "'", "`")
 _RESOURCE = re.compile(r"arn:[^\s\"']*\Z")
+_REPOSITORY = re.compile(r"\bgithub://\Z", re.IGNORECASE)
+"""An address of fsspec: ``github://owner:repository@revision/path``."""
 _PORT = re.compile(rb"[0-9]{1,5}[?#]")
 _JOINED = re.compile(rb"[A-Za-z]{3,}[!#%^*~]{1,3}[A-Za-z]{3,}[!#%^*~]{0,3}")
 _PIECE = re.compile(rb"[A-Z]?[a-z]+|[A-Z]+")
@@ -138,7 +140,7 @@ def netrc_password(value: bytes, _left: str) -> Verdict:
     return REJECT if word or b"password".startswith(bare) or b"\\x" in value else ABSTAIN
 
 
-def url_credentials(value: bytes, _left: str) -> Verdict:
+def url_credentials(value: bytes, left: str) -> Verdict:
     """Judge ``user:password`` in a URL: a user's own name, or a word for a password, is no password.
 
     Three characters, or digits alone, are what documentation has: a finding of medium severity.
@@ -148,7 +150,7 @@ def url_credentials(value: bytes, _left: str) -> Verdict:
     stands_for = (
         lowered == user.lower() or _PASSWORD_WORD.fullmatch(lowered.strip(b"[]()$")) or lowered[:1] in (b"[", b"$")
     )
-    if _PORT.match(secret):  # the host's own port, and what is asked of it
+    if _PORT.match(secret) or _REPOSITORY.search(left):  # the host's own port, and what is asked of it
         return REJECT
     named = not secret and not re.search(rb"[0-9]", user)  # a user alone, whose password is asked for
     if stands_for or named or b"[" in user or user[:1] == b"$":

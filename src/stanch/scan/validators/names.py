@@ -23,7 +23,12 @@ _INTRODUCED = re.compile(
 )
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9._+-]{1,63})@[A-Za-z0-9-]{1,63}\.[A-Za-z]")
 _JOINTS = re.compile(r"[._+-]|[0-9]+")
+_MONTHS = frozenset(
+    b"january february march april may june july august september october november december januar februar juni juli".split()
+)
 _ADDRESSES, _SHORTEST, _SHORT = 8, 3, 5
+_COMPANY = frozenset("inc inc. ltd ltd. llc plc corp corp. gmbh group sons holdings ventures solutions".split())
+"""What ends the name of a company; many begin with a family's name."""
 _HAILED = re.compile(r"(?:\A|[\n.!?>\"] {0,2})(?:hi|hey|good (?:morning|afternoon|evening)),? \Z", re.IGNORECASE)
 _GREETED = re.compile(
     r"\b(?:hi|hello|hey|hallo|hola|ciao|ola|bonjour|regards|sincerely|thanks|cheers|wishes|gru(?:ss|\u00df)(?:en|e)?|gruessen|"
@@ -82,7 +87,7 @@ def person_name(value: bytes, left: str) -> Verdict:
         first += 1
     while last > first and digests[last - 1] in book.words and digests[last - 1] not in book.family:
         last -= 1
-    if first == last:
+    if first == last or words[-1].lower() in _COMPANY:
         return REJECT
     chosen = digests[first:last]
     if any(map(_is_abbreviation, words[first:last], chosen)) and not value.isupper():
@@ -130,3 +135,21 @@ def labelled_word(value: bytes, _left: str) -> Verdict:
     digests = [name_digest(word) for word in value.decode("utf-8", "ignore").split(" ")]
     known = any(d in book.given or d in book.family for d in digests) or len(digests) > 1
     return REJECT if digests[0] in book.words and not known else ABSTAIN
+
+
+def spoken_name(value: bytes, _left: str) -> Verdict:
+    """Judge small letters behind ``my name is``: a given name, and the family names that follow it."""
+    book = gazetteer()
+    words = value.decode().split(" ")
+    digests = [name_digest(word) for word in words]
+    if digests[0] not in book.given or digests[0] in book.words:
+        return REJECT
+    size = 1
+    while size < len(words) and digests[size] in book.family and digests[size] not in book.words:
+        size += 1
+    return Verdict(Outcome.ABSTAIN, part=(0, len(" ".join(words[:size]))))
+
+
+def residence(value: bytes, left: str) -> Verdict:
+    """Judge what stands behind ``lives in`` or ``born in``: a month is no place."""
+    return REJECT if value.partition(b" ")[0].lower() in _MONTHS else labelled_word(value, left)

@@ -68,7 +68,8 @@ def us_ssn(value: bytes, left: str) -> Verdict:
     digits = _digits(value)
     area, group, serial = digits[:3], digits[3:5], digits[5:]
     never = area in {b"000", b"666"} or area >= b"900" or group == b"00" or serial == b"0000"
-    if never:
+    invented = all(len(set(part)) == 1 for part in (area, group, serial))  # 111-22-3333, as samples have it
+    if never or invented:
         return REJECT
     return Verdict(Outcome.ABSTAIN, bonus=_LABELLED) if _SOCIAL.search(left) else ABSTAIN
 
@@ -125,7 +126,7 @@ def fr_nir(value: bytes, _left: str) -> Verdict:
     month = int(symbols[3:5])
     if not number.isdigit() or not (1 <= month <= 12 or 20 <= month <= 42 or month >= 50):
         return REJECT
-    return MEDIUM if 97 - int(number) % 97 == int(symbols[13:15]) else REJECT
+    return _by_grouping(value) if 97 - int(number) % 97 == int(symbols[13:15]) else REJECT
 
 
 def es_dni(value: bytes, _left: str) -> Verdict:
