@@ -61,6 +61,7 @@ REGISTRY: Mapping[str, Validator] = MappingProxyType(
         "labelled-word": labelled_word,
         "mac-address": personal.mac_address,
         "mixed-code": personal.mixed_code,
+        "mixed-key": labelled.mixed_key,
         "mrz": documents.mrz,
         "mx-rfc": national.mx_rfc,
         "named-secret": labelled.named_secret,

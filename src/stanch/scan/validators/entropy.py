@@ -27,7 +27,7 @@ _PLAIN_LETTERS = bytes.maketrans(b"013457@$!", b"oleastasi")
 _STANDS_IN = re.compile(rb"passw|pass\b|secret|changeme|letmein|qwerty")
 _TYPE = re.compile(rb"(?:[A-Z][0-9]{0,2})?(?:[A-Z][a-z]+[0-9]{0,2}){2,}\.?")
 _ARTIFACT = re.compile(
-    rb"[a-z][a-z0-9]*(?:[-_.][a-z0-9]+)*[-_][0-9]+(?:\.[0-9]+)+.*|urn:.*|/?[a-z0-9._-]+(?:/[a-z0-9._-]+){2,}/?|[A-Z]+(?:-[A-Z0-9]+){2,}"
+    rb"[a-z][a-z0-9]*(?:[-_.][a-z0-9]+)*[-_][0-9]+(?:\.[0-9]+)+.*|urn:.*|/?[a-z0-9._-]+(?:/[a-z0-9._-]+){2,}/?|[A-Z]+(?:-[A-Z0-9]+){2,}|[0-9]{4}-[0-9]{2}-[0-9]{2}[a-z-]*"
 )
 _LESS = Verdict(Outcome.ABSTAIN, severity=Severity.MEDIUM)
 _GUESSED, _FEW = 4, 3
@@ -38,7 +38,7 @@ _CAPITALISED = re.compile(rb"[A-Z][a-z]{2,}")
 _PARAMETERS = re.compile(r"\b(?:def|fn|func|function)\s+\w+\s*\([^)]*\Z")
 _ASSIGNED = re.compile(r"[:=]\s*\Z")
 _QUOTES = ('"', "'", "`")
-_RESOURCE = re.compile(r"arn:[^\s\"']*\Z")
+RESOURCE = re.compile(r"arn:[^\s\"']*\Z")
 _REPOSITORY = re.compile(r"\bgithub://\Z", re.IGNORECASE)
 """An address of fsspec: ``github://owner:repository@revision/path``."""
 _PORT = re.compile(rb"[0-9]{1,5}[?#]")
@@ -94,7 +94,7 @@ def assignment(value: bytes, left: str) -> Verdict:
     alphabet = 16 if hexadecimal else 64
     if entropy(value) / math.log2(min(len(value), alphabet)) < 0.75 or _ARTIFACT.fullmatch(value):
         return REJECT
-    if _RESOURCE.search(left) or names_no_secret(left):  # slow, so last
+    if RESOURCE.search(left) or names_no_secret(left):  # slow, so last
         return REJECT
     return _LESS if is_named_type(value) or stands_in(value) else ABSTAIN
 

@@ -9,6 +9,7 @@ import re
 from stanch.scan.validators.entropy import (
     CODE,
     IDENTIFIER,
+    RESOURCE,
     UUID,
     WORDS,
     assignment,
@@ -27,6 +28,8 @@ from stanch.terms import Severity
 _LESS = Verdict(Outcome.ABSTAIN, severity=Severity.MEDIUM)
 _LONG = 16
 _DIGIT = re.compile(rb"[0-9]")
+_HASH = re.compile(rb"[0-9a-fA-F-]+")
+_FEW_DIGITS = 3
 _SIGN = re.compile(rb"[!@#$%^&*?~]")
 _PLAIN = re.compile(rb"[A-Z]?[a-z]+[!?.]{0,3}")
 _EXPRESSION = re.compile(rb"\\[a-z]|\(\?|\.\*|\]\+|\[[a-zA-Z0-9]-|%[sdr]")
@@ -34,7 +37,7 @@ _PLACE = re.compile(
     rb"(?:https?:)?//.*|\.{0,2}/[a-z].*|[A-Za-z]:\\.*|[0-9A-Za-z._-]+@[0-9A-Za-z.-]+"
     rb"|[a-z0-9.-]+\.(?:com|org|net|io|py|js|ts|json|ya?ml|pem|crt|key|html?|php|java|go|rb|txt|md)\b.*"
 )
-_NO_VALUE = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T.*|[.0-9xXa-fA-F_+-]{4,15}[ip]?[0-9]*|(?:HMAC|RSA|SHA|AES)[-_].*")
+_NO_VALUE = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T.*|[.0-9xXa-fA-F_+-]{4,15}[ip]?[0-9]*|(?:[A-Z0-9]{1,6}-)?(?:HMAC|RSA|SHA|AES)[-_].*")
 _KEYED = re.compile(
     r"(?:api|access|auth|secret|client|app|account)[_-]?(?:key|token|secret)|api[_-]?id|apikey", re.IGNORECASE
 )
@@ -78,6 +81,13 @@ def quoted_secret(value: bytes, left: str) -> Verdict:
     return _graded(value) if mixed or (signs and classes > 1 and not _PLAIN.fullmatch(value)) else REJECT
 
 
+def mixed_key(value: bytes, left: str) -> Verdict:
+    """Judge what a name that ends in ``key`` is given: as an assignment, with some digits, and no digest."""
+    if len(_DIGIT.findall(value)) < _FEW_DIGITS or _HASH.fullmatch(value):
+        return REJECT
+    return assignment(value, left)
+
+
 def header_secret(value: bytes, left: str) -> Verdict:
     """Judge what a header such as ``Authorization`` or ``Api-Token`` carries: letters and digits of some length."""
     headed = _HEADED.search(left) is not None
@@ -101,7 +111,7 @@ def strong_password(value: bytes, left: str) -> Verdict:
         or re.fullmatch(rb"[A-Z]?[a-z]*[0-9]+[.)]*|[A-Z]+[0-9a-z]?-?[0-9]+", value)
     )
     code = CODE.search(value) or IDENTIFIER.fullmatch(value) or re.search(rb"[/:]", value)
-    return REJECT if wordy or code or names_no_secret(left) else ABSTAIN
+    return REJECT if wordy or code or RESOURCE.search(left) or names_no_secret(left) else ABSTAIN
 
 
 def unpaired_secret(value: bytes, left: str) -> Verdict:
