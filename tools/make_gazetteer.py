@@ -10,20 +10,19 @@ Needs ``faker`` (extra ``demo``). Run with::
 
 import importlib
 import json
+import pkgutil
 import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+
+import faker.providers.person
 
 from stanch.scan import fold_text
 from stanch.scan.validators.names import MAGIC, name_digest
 
 CAPITALS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 TARGET = Path(__file__).resolve().parents[1] / "src/stanch/scan/packs/names.bin"
-LOCALES = (
-    "cs_CZ da_DK de_AT de_CH de_DE en_GB en_IN en_US es_AR es_CO es_ES es_MX fi_FI fr_CA fr_CH fr_FR hr_HR "
-    "hu_HU it_IT nl_BE nl_NL no_NO pl_PL pt_BR pt_PT ro_RO sk_SK sl_SI sv_SE tr_TR vi_VN"
-)
 WORD_LOCALES = ("en_US", "de_DE", "fr_FR", "it_IT", "nl_NL")
 FAKER_JS = """
 import {allLocales} from %s;
@@ -35,14 +34,18 @@ const lists = {
 };
 process.stdout.write(JSON.stringify(lists));
 """
-# Given names of those locales that texts in English use as words, or programs as names.
+# Given names that texts in English use as words, or programs as names: counted in documentation on a Debian system.
 NO_GIVEN_NAMES = set(
     """
 the to that name arch even due valid trace honor general param pie skipped prune unique si cat abi di come idea du baz
 aren gui fine au haven among alone da ca bindir co nil flip ban cam serif green edd tru sim brown ho dies atlas ece ant
 avar ace vo liga asan pax elide ke judge blue dalla fedora bars bang ak sa pip esi edi dam ay som ba anal loc libero ala
 thai rover parfait gray aster ton sef promise phi nine mine bear typ samba egmont bac aba tin sy sister shade secondo san
-salvo ly ky ino dal blessing beg deep
+salvo ly ky ino dal blessing beg deep as add case doc branch tab run skip var minor link made true less unknown early
+prior reason math author emit little colon hence bot press media te beta rand conn worth tui roll dis ran versa disa fed
+ab harden con tex ninja french red cap anon unnamed wayland friend sad ceil hunt handy nail fancy wing bunk steward sing
+ver ork mat rice ah chip lua ico solver macs elder delle ras raid marshal leaner essence victory theta orn innocent banks
+west cuba iana armenia africa asia europe egypt israel china kenya malta vienna ast zeta valves pleasant melbourne gang columbia cadence vital uni storm sky peace orange newt berlin arra dax
 """.split()
 )
 FAMILY_NAMES = 40_000
@@ -91,29 +94,29 @@ def folded(names: Iterable[str]) -> list[str]:
     return [word.decode() for name in names for word in fold_text(name).split() if len(word) > 1]
 
 
-def faker_names(locale: str) -> tuple[list[str], list[str]]:
-    """Return given and family names of a locale."""
-    provider = importlib.import_module(f"faker.providers.person.{locale}").Provider
+def faker_names() -> tuple[list[str], list[str]]:
+    """Return given and family names of all of Faker's locales, those in Latin letters where a locale has both."""
     given: list[str] = []
     family: list[str] = []
-    for attribute in dir(provider):
-        if attribute.startswith("first_name"):
-            given += folded(getattr(provider, attribute)) if not callable(getattr(provider, attribute)) else []
-        elif attribute.startswith("last_name"):
-            family += folded(getattr(provider, attribute)) if not callable(getattr(provider, attribute)) else []
-    return given, family
+    for module in pkgutil.iter_modules(faker.providers.person.__path__):
+        provider = importlib.import_module(f"{faker.providers.person.__name__}.{module.name}").Provider
+        for attribute in dir(provider):
+            names = getattr(provider, attribute)
+            if "name" in attribute and isinstance(names, list | tuple | dict):
+                # A name of Japan is a tuple: in both scripts, and in Latin letters.
+                written = [form for name in names for form in (name if isinstance(name, tuple) else (name,))]
+                given += written if attribute.startswith("first") else []
+                family += written if attribute.startswith("last") else []
+    return folded(given), folded(family)
 
 
 def faker_js_names(package: Path) -> tuple[list[str], list[str]]:
-    """Return given and family names of all locales of ``@faker-js/faker`` whose letters can begin a name here."""
+    """Return given and family names of all locales of ``@faker-js/faker``."""
     source = FAKER_JS % json.dumps(str(package.resolve() / "dist/index.js"))
     done = subprocess.run(["node", "--input-type=module", "-e", source], stdout=subprocess.PIPE, check=True)  # noqa: S607
     lists = json.loads(done.stdout)
-    given, family = (
-        [word for word in folded(name for name in lists[key] if isinstance(name, str)) if word[0] in CAPITALS]
-        for key in ("given", "family")
-    )
-    return [name for name in given if name.lower() not in NO_GIVEN_NAMES], family
+    given, family = (folded(name for name in lists[key] if isinstance(name, str)) for key in ("given", "family"))
+    return given, family
 
 
 def census(path: Path, most: int) -> list[str]:
@@ -135,9 +138,9 @@ def main() -> None:
         words.update(importlib.import_module(f"faker.providers.lorem.{locale}").Provider.word_list)
     given = census(folder / "dist.male.first", 1219) + census(folder / "dist.female.first", 4275)
     family = census(folder / "dist.all.last", FAMILY_NAMES)
-    for more_given, more_family in (*map(faker_names, LOCALES.split()), faker_js_names(package)):
-        given += more_given
-        family += more_family
+    for more_given, more_family in (faker_names(), faker_js_names(package)):
+        given += [name for name in more_given if name[0] in CAPITALS and name.lower() not in NO_GIVEN_NAMES]
+        family += [name for name in more_family if name[0] in CAPITALS]
     lists = [digests(given), digests(family), digests(folded(words))]
     out.write_bytes(
         MAGIC

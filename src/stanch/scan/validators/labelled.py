@@ -37,7 +37,9 @@ _PLACE = re.compile(
     rb"(?:https?:)?//.*|\.{0,2}/[a-z].*|[A-Za-z]:\\.*|[0-9A-Za-z._-]+@[0-9A-Za-z.-]+"
     rb"|[a-z0-9.-]+\.(?:com|org|net|io|py|js|ts|json|ya?ml|pem|crt|key|html?|php|java|go|rb|txt|md)\b.*"
 )
-_NO_VALUE = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T.*|[.0-9xXa-fA-F_+-]{4,15}[ip]?[0-9]*|(?:[A-Z0-9]{1,6}-)?(?:HMAC|RSA|SHA|AES)[-_].*")
+_NO_VALUE = re.compile(
+    rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T.*|[.0-9xXa-fA-F_+-]{4,15}[ip]?[0-9]*|(?:[A-Z0-9]{1,6}-)?(?:HMAC|RSA|SHA|AES)[-_].*"
+)
 _KEYED = re.compile(
     r"(?:api|access|auth|secret|client|app|account)[_-]?(?:key|token|secret)|api[_-]?id|apikey", re.IGNORECASE
 )
