@@ -25,12 +25,10 @@ ROOTS = (
     Path(__file__).resolve().parents[1] / "tests/access/oidc/node_modules",
     *map(Path, ("/usr/share", "/usr/include", "/usr/lib/go", "/usr/lib/node_modules", "/usr/lib/python3")),
 )
-KINDS = frozenset(
-    (
-        ".c .cc .cjs .conf .cpp .css .go .h .hpp .html .java .js .json .md .mjs .pl .pm .py .pyi .rb .rs .rst .sh .toml .ts"
-        " .tsx .txt .xml .yaml .yml"
-    ).split()
-)
+KINDS = """
+.c .cc .cjs .conf .cpp .css .go .h .hpp .html .java .js .json .md .mjs .pl .pm .py .pyi .rb .rs .rst .sh .toml .ts .tsx
+.txt .xml .yaml .yml
+"""
 TESTS = re.compile(r"(?i)/(?:tests?|testdata|testing|fixtures|spec)/|[/_.](?:test|spec)s?[_.]")
 LARGEST = 400_000
 AROUND = 40
@@ -38,11 +36,12 @@ AROUND = 40
 
 def sample(seed: int, size: int) -> Iterator[tuple[Location, bytes]]:
     """Yield texts in an order that the seed decides, up to a total size."""
+    kinds = frozenset(KINDS.split())
     files = sorted(
         path
         for root in ROOTS
         for path in root.rglob("*")
-        if path.suffix in KINDS and path.is_file() and not path.is_symlink() and path.stat().st_size < LARGEST
+        if path.suffix in kinds and path.is_file() and not path.is_symlink() and path.stat().st_size < LARGEST
     )
     random.Random(seed).shuffle(files)  # noqa: S311 - a sample
     for path in files:

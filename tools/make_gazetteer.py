@@ -35,8 +35,7 @@ const lists = {
 process.stdout.write(JSON.stringify(lists));
 """
 # Given names that texts in English use as words, or programs as names: counted in documentation on a Debian system.
-NO_GIVEN_NAMES = set(
-    """
+NO_GIVEN_NAMES = """
 the to that name arch even due valid trace honor general param pie skipped prune unique si cat abi di come idea du baz
 aren gui fine au haven among alone da ca bindir co nil flip ban cam serif green edd tru sim brown ho dies atlas ece ant
 avar ace vo liga asan pax elide ke judge blue dalla fedora bars bang ak sa pip esi edi dam ay som ba anal loc libero ala
@@ -45,9 +44,9 @@ salvo ly ky ino dal blessing beg deep as add case doc branch tab run skip var mi
 prior reason math author emit little colon hence bot press media te beta rand conn worth tui roll dis ran versa disa fed
 ab harden con tex ninja french red cap anon unnamed wayland friend sad ceil hunt handy nail fancy wing bunk steward sing
 ver ork mat rice ah chip lua ico solver macs elder delle ras raid marshal leaner essence victory theta orn innocent banks
-west cuba iana armenia africa asia europe egypt israel china kenya malta vienna ast zeta valves pleasant melbourne gang columbia cadence vital uni storm sky peace orange newt berlin arra dax
-""".split()
-)
+west cuba iana armenia africa asia europe egypt israel china kenya malta vienna ast zeta valves pleasant melbourne gang
+columbia cadence vital uni storm sky peace orange newt berlin arra dax
+"""
 FAMILY_NAMES = 40_000
 """How many of the most frequent family names of the census are taken."""
 
@@ -113,7 +112,8 @@ def faker_names() -> tuple[list[str], list[str]]:
 def faker_js_names(package: Path) -> tuple[list[str], list[str]]:
     """Return given and family names of all locales of ``@faker-js/faker``."""
     source = FAKER_JS % json.dumps(str(package.resolve() / "dist/index.js"))
-    done = subprocess.run(["node", "--input-type=module", "-e", source], stdout=subprocess.PIPE, check=True)  # noqa: S607
+    command = ["node", "--input-type=module", "-e", source]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)  # noqa: S603 - our own text
     lists = json.loads(done.stdout)
     given, family = (folded(name for name in lists[key] if isinstance(name, str)) for key in ("given", "family"))
     return given, family
@@ -133,13 +133,13 @@ def main() -> None:
     """Write the gazetteer."""
     folder, package = map(Path, sys.argv[1:3])
     out = Path(sys.argv[3]) if len(sys.argv) > 3 else TARGET
-    words = set(WORDS.split())
+    words, no_names = set(WORDS.split()), set(NO_GIVEN_NAMES.split())
     for locale in WORD_LOCALES:
         words.update(importlib.import_module(f"faker.providers.lorem.{locale}").Provider.word_list)
     given = census(folder / "dist.male.first", 1219) + census(folder / "dist.female.first", 4275)
     family = census(folder / "dist.all.last", FAMILY_NAMES)
     for more_given, more_family in (faker_names(), faker_js_names(package)):
-        given += [name for name in more_given if name[0] in CAPITALS and name.lower() not in NO_GIVEN_NAMES]
+        given += [name for name in more_given if name[0] in CAPITALS and name.lower() not in no_names]
         family += [name for name in more_family if name[0] in CAPITALS]
     lists = [digests(given), digests(family), digests(folded(words))]
     out.write_bytes(

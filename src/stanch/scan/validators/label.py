@@ -9,9 +9,9 @@ _NAME = re.compile(
 )
 _ANNOUNCING = r"(?:key|token|secret|passw(?:or)?d|credentials?|pwd|auth)"
 _PUBLIC = re.compile(
-    r"(?:^|[ _.-]|[a-z](?=[A-Z]))(?:pub(?:lic)?|csrf(?:middleware)?|xsrf|authenticity|request_?verification|next|page|continuation|primary|foreign|sort|partition|idx|hot"
-    r"|bucket|schema|sequence|cache|object|row|lookup|composite|translation|cancel(?:lation)?|request|idempotency|pagination|resume|sync)"
-    r"[ _.-]?(?:key|token)|client[ _.-]?token"
+    r"(?:^|[ _.-]|[a-z](?=[A-Z]))(?:pub(?:lic)?|csrf(?:middleware)?|xsrf|authenticity|request_?verification|next|page"
+    r"|continuation|primary|foreign|sort|partition|idx|hot|bucket|schema|sequence|cancel(?:lation)?|request|idempotency|pagination|resume|sync)"
+    r"[ _.-]?(?:key|token)|client[ _.-]?token|(?:cache|object|row|lookup|composite|translation)[ _.-]?key"
     r"|"
     + _ANNOUNCING
     + r"[_.-]?(?:name|id|type|url|uri|path|file|length|size|alias|vault|pair|version|endpoint|code|hash"

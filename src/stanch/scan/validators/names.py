@@ -23,11 +23,13 @@ _INTRODUCED = re.compile(
 )
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9._+-]{1,63})@[A-Za-z0-9-]{1,63}\.[A-Za-z]")
 _JOINTS = re.compile(r"[._+-]|[0-9]+")
-_MONTHS = frozenset(
-    b"january february march april may june july august september october november december januar februar juni juli".split()
+_MONTH = re.compile(
+    rb"(?:january?|february?|march|april|may|june?|july?|juni|juli|august|september|october|november|december)\b",
+    re.IGNORECASE,
+)
 )
 _ADDRESSES, _SHORTEST, _SHORT = 8, 3, 5
-_COMPANY = frozenset("inc inc. ltd ltd. llc plc corp corp. gmbh group sons holdings ventures solutions".split())
+_COMPANY = re.compile(r" (?:inc|ltd|llc|plc|corp|gmbh|group|sons|holdings|ventures|solutions)\.?\Z", re.IGNORECASE)
 """What ends the name of a company; many begin with a family's name."""
 _HAILED = re.compile(r"(?:\A|[\n.!?>\"] {0,2})(?:hi|hey|good (?:morning|afternoon|evening)),? \Z", re.IGNORECASE)
 _GREETED = re.compile(
@@ -80,14 +82,15 @@ def person_name(value: bytes, left: str) -> Verdict:
     Leading words that are ordinary and no given names, and trailing ones that are no family names, are left out.
     """
     book = gazetteer()
-    words = value.decode("utf-8", "ignore").split(" ")
+    spoken = value.decode("utf-8", "ignore")
+    words = spoken.split(" ")
     digests = [name_digest(word.rstrip(".")) for word in words]
     first, last = 0, len(words)
     while first < last and digests[first] in book.words and digests[first] not in book.given:
         first += 1
     while last > first and digests[last - 1] in book.words and digests[last - 1] not in book.family:
         last -= 1
-    if first == last or words[-1].lower() in _COMPANY:
+    if first == last or _COMPANY.search(spoken):
         return REJECT
     chosen = digests[first:last]
     if any(map(_is_abbreviation, words[first:last], chosen)) and not value.isupper():
@@ -152,4 +155,4 @@ def spoken_name(value: bytes, _left: str) -> Verdict:
 
 def residence(value: bytes, left: str) -> Verdict:
     """Judge what stands behind ``lives in`` or ``born in``: a month is no place."""
-    return REJECT if value.partition(b" ")[0].lower() in _MONTHS else labelled_word(value, left)
+    return REJECT if _MONTH.match(value) else labelled_word(value, left)
