@@ -27,7 +27,6 @@ _MONTH = re.compile(
     rb"(?:january?|february?|march|april|may|june?|july?|juni|juli|august|september|october|november|december)\b",
     re.IGNORECASE,
 )
-)
 _ADDRESSES, _SHORTEST, _SHORT = 8, 3, 5
 _COMPANY = re.compile(r" (?:inc|ltd|llc|plc|corp|gmbh|group|sons|holdings|ventures|solutions)\.?\Z", re.IGNORECASE)
 """What ends the name of a company; many begin with a family's name."""
