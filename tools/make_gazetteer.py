@@ -41,9 +41,10 @@ aren gui fine au haven among alone da ca bindir co nil flip ban cam serif green 
 avar ace vo liga asan pax elide ke judge blue dalla fedora bars bang ak sa pip esi edi dam ay som ba anal loc libero ala
 thai rover parfait gray aster ton sef promise phi nine mine bear typ samba egmont bac aba tin sy sister shade secondo
 san salvo ly ky ino dal blessing beg deep as add case doc branch tab run skip var minor link made true less unknown
-early prior reason math author emit little colon hence bot press media te beta rand conn worth tui roll dis ran versa disa fed
-ab harden con tex ninja french red cap anon unnamed wayland friend sad ceil hunt handy nail fancy wing bunk steward
-sing ver ork mat rice ah chip lua ico solver macs elder delle ras raid marshal leaner essence victory theta orn innocent
+early prior reason math author emit little colon hence bot press media te beta rand conn worth tui roll dis ran versa
+disa fed ab harden con tex ninja french red cap anon unnamed wayland friend sad ceil hunt handy nail fancy
+wing bunk steward sing ver ork mat rice ah chip lua ico solver macs elder delle ras raid marshal leaner essence victory
+theta orn innocent
 banks west cuba iana armenia africa asia europe egypt israel china kenya malta vienna ast zeta valves pleasant melbourne
 gang columbia cadence vital uni storm sky peace orange newt berlin arra dax
 """
