@@ -246,7 +246,7 @@ KINDS = {
     "tr-tckn": ("tr-tckn", "TCKN: ", "1########", turkish),
     "za-id": ("za-id", "ID number ", "800101####08", with_luhn),
     "cn-ric": ("cn-ric", "", "11010519800112###", chinese),
-    "no-fnr": ("no-fnr", "fnr ", "010180###", norwegian),
+    "no-fnr": ("no-fnr", "fnr ", "0101803##", norwegian),
     "age-secret-key": ("age-secret-key", "", "", age_key),
     "imei": ("imei", "imei ", "35############", with_luhn),
     "bitcoin-private-key": ("base58check", "", "x" * 64, wallet_key),

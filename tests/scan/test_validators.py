@@ -58,7 +58,7 @@ def test_published_check_examples():
         ("tr-tckn", "tr.tckimlik", "1##########"),
         ("za-id", "za.idnr", "80010#####08#"),
         ("cn-ric", "cn.ric", "11010519800112####"),
-        ("no-fnr", "no.fodselsnummer", "0101#######"),
+        ("no-fnr", "no.fodselsnummer", "01018######"),
     ],
 )
 def test_checks_agree_with_python_stdnum(validator, module, shape):

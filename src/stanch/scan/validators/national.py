@@ -330,13 +330,24 @@ def cn_ric(value: bytes, _left: str) -> Verdict:
 
 
 def no_fnr(value: bytes, _left: str) -> Verdict:
-    """Judge a Norwegian birth number: date and two modulus-11 digits; a D-number adds 40 to the day (Skatteetaten)."""
+    """Judge a Norwegian birth number: date, whose century the next digits tell, and two modulus-11 digits.
+
+    A D-number adds 40 to the day (Skatteetaten).
+    """
     digits = _digits(value)
     day, month, year = (int(digits[place : place + 2]) for place in (0, 2, 4))
-    dated = any(_is_date(century + year, month, day - 40 * (day > 40)) for century in (1800, 1900, 2000))
+    series = int(digits[6:9])
+    if series < 500 or (series >= 900 and year >= 40):
+        century = 1900
+    elif year < 40:
+        century = 2000
+    elif series < 750 and year >= 54:
+        century = 1800
+    else:
+        return REJECT
     first = weighted(digits[:10], (3, 7, 6, 1, 8, 9, 4, 5, 2, 1)) % 11
     second = weighted(digits, (5, 4, 3, 2, 7, 6, 5, 4, 3, 2, 1)) % 11
-    return WEAK if dated and first == second == 0 else REJECT
+    return WEAK if first == second == 0 and _is_date(century + year, month, day - 40 * (day > 40)) else REJECT
 
 
 def dk_cpr(value: bytes, _left: str) -> Verdict:
