@@ -1,26 +1,53 @@
 """Write ``src/stanch/scan/packs/names.bin``: names of people and ordinary words, as digests.
 
-Names come from the person providers of Faker's locales (MIT), and from the 1990 census lists of the United States
-(public domain) as the package ``names`` carries them, unpacked at CENSUS. Words come from the list below and from
-Faker's text providers. Needs ``faker`` (extra ``demo``). Run with::
+Names come from the person providers of Faker's locales (MIT), from the locales of the npm package ``@faker-js/faker``
+(MIT), unpacked at FAKER_JS and read by ``node``, and from the 1990 census lists of the United States (public domain) as
+the package ``names`` carries them, unpacked at CENSUS. Words come from the list below and from Faker's text providers.
+Needs ``faker`` (extra ``demo``). Run with::
 
-    python tools/make_gazetteer.py CENSUS [OUT]
+    python tools/make_gazetteer.py CENSUS FAKER_JS [OUT]
 """
 
 import importlib
+import json
+import pkgutil
+import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+import faker.providers.person
+
 from stanch.scan import fold_text
 from stanch.scan.validators.names import MAGIC, name_digest
 
+CAPITALS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 TARGET = Path(__file__).resolve().parents[1] / "src/stanch/scan/packs/names.bin"
-LOCALES = (
-    "cs_CZ da_DK de_AT de_CH de_DE en_GB en_IN en_US es_AR es_CO es_ES es_MX fi_FI fr_CA fr_CH fr_FR hr_HR "
-    "hu_HU it_IT nl_BE nl_NL no_NO pl_PL pt_BR pt_PT ro_RO sk_SK sl_SI sv_SE tr_TR vi_VN"
-)
 WORD_LOCALES = ("en_US", "de_DE", "fr_FR", "it_IT", "nl_NL")
+FAKER_JS = """
+import {allLocales} from %s;
+const all = (names) => names ? (Array.isArray(names) ? names : Object.values(names).flat()) : [];
+const people = Object.values(allLocales).map((locale) => locale.person ?? {});
+const lists = {
+  given: people.flatMap((person) => [...all(person.first_name), ...all(person.middle_name)]),
+  family: people.flatMap((person) => all(person.last_name)),
+};
+process.stdout.write(JSON.stringify(lists));
+"""
+# Given names that texts in English use as words, or programs as names: counted in documentation on a Debian system.
+NO_GIVEN_NAMES = """
+the to that name arch even due valid trace honor general param pie skipped prune unique si cat abi di come idea du baz
+aren gui fine au haven among alone da ca bindir co nil flip ban cam serif green edd tru sim brown ho dies atlas ece ant
+avar ace vo liga asan pax elide ke judge blue dalla fedora bars bang ak sa pip esi edi dam ay som ba anal loc libero ala
+thai rover parfait gray aster ton sef promise phi nine mine bear typ samba egmont bac aba tin sy sister shade secondo
+san salvo ly ky ino dal blessing beg deep as add case doc branch tab run skip var minor link made true less unknown
+early prior reason math author emit little colon hence bot press media te beta rand conn worth tui roll dis ran versa
+disa fed ab harden con tex ninja french red cap anon unnamed wayland friend sad ceil hunt handy nail fancy
+wing bunk steward sing ver ork mat rice ah chip lua ico solver macs elder delle ras raid marshal leaner essence victory
+theta orn innocent
+banks west cuba iana armenia africa asia europe egypt israel china kenya malta vienna ast zeta valves pleasant melbourne
+gang columbia cadence vital uni storm sky peace orange newt berlin arra dax
+"""
 FAMILY_NAMES = 40_000
 """How many of the most frequent family names of the census are taken."""
 
@@ -67,16 +94,29 @@ def folded(names: Iterable[str]) -> list[str]:
     return [word.decode() for name in names for word in fold_text(name).split() if len(word) > 1]
 
 
-def faker_names(locale: str) -> tuple[list[str], list[str]]:
-    """Return given and family names of a locale."""
-    provider = importlib.import_module(f"faker.providers.person.{locale}").Provider
+def faker_names() -> tuple[list[str], list[str]]:
+    """Return given and family names of all of Faker's locales, those in Latin letters where a locale has both."""
     given: list[str] = []
     family: list[str] = []
-    for attribute in dir(provider):
-        if attribute.startswith("first_name"):
-            given += folded(getattr(provider, attribute)) if not callable(getattr(provider, attribute)) else []
-        elif attribute.startswith("last_name"):
-            family += folded(getattr(provider, attribute)) if not callable(getattr(provider, attribute)) else []
+    for module in pkgutil.iter_modules(faker.providers.person.__path__):
+        provider = importlib.import_module(f"{faker.providers.person.__name__}.{module.name}").Provider
+        for attribute in dir(provider):
+            names = getattr(provider, attribute)
+            if "name" in attribute and isinstance(names, list | tuple | dict):
+                # A name of Japan is a tuple: in both scripts, and in Latin letters.
+                written = [form for name in names for form in (name if isinstance(name, tuple) else (name,))]
+                given += written if attribute.startswith("first") else []
+                family += written if attribute.startswith("last") else []
+    return folded(given), folded(family)
+
+
+def faker_js_names(package: Path) -> tuple[list[str], list[str]]:
+    """Return given and family names of all locales of ``@faker-js/faker``."""
+    source = FAKER_JS % json.dumps(str(package.resolve() / "dist/index.js"))
+    command = ["node", "--input-type=module", "-e", source]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)  # noqa: S603 - our own text
+    lists = json.loads(done.stdout)
+    given, family = (folded(name for name in lists[key] if isinstance(name, str)) for key in ("given", "family"))
     return given, family
 
 
@@ -92,17 +132,16 @@ def digests(words: Iterable[str]) -> list[bytes]:
 
 def main() -> None:
     """Write the gazetteer."""
-    folder = Path(sys.argv[1])
-    out = Path(sys.argv[2]) if len(sys.argv) > 2 else TARGET
-    words = set(WORDS.split())
+    folder, package = map(Path, sys.argv[1:3])
+    out = Path(sys.argv[3]) if len(sys.argv) > 3 else TARGET
+    words, no_names = set(WORDS.split()), set(NO_GIVEN_NAMES.split())
     for locale in WORD_LOCALES:
         words.update(importlib.import_module(f"faker.providers.lorem.{locale}").Provider.word_list)
     given = census(folder / "dist.male.first", 1219) + census(folder / "dist.female.first", 4275)
     family = census(folder / "dist.all.last", FAMILY_NAMES)
-    for locale in LOCALES.split():
-        more_given, more_family = faker_names(locale)
-        given += more_given
-        family += more_family
+    for more_given, more_family in (faker_names(), faker_js_names(package)):
+        given += [name for name in more_given if name[0] in CAPITALS and name.lower() not in no_names]
+        family += [name for name in more_family if name[0] in CAPITALS]
     lists = [digests(given), digests(family), digests(folded(words))]
     out.write_bytes(
         MAGIC

@@ -68,6 +68,7 @@ TEMPLATES: dict[str, dict[str, list[str]]] = {
             "user: hey can you call me on {phone}?\nagent: sure, is {email} still right?\nuser: yes",
             "A: did {person} send the report v{!version}?\nB: yes, commit {!sha}",
             "me: my password is {password}\nbot: never share it\nme: ok, and my card is {payment-card}",
+            "a: my name is {person.small}, mi dni es {es-dni.small}\nb: and you live in {postal-address.city}? PIN {pin-code} was sent, plate {license-plate}",
             "A: what is the server ip? B: {ip-address}, mac {mac-address}",
         ],
         "held-out": [
@@ -82,6 +83,7 @@ TEMPLATES: dict[str, dict[str, list[str]]] = {
             "Vorname: {person}\nTelefon: {phone}\nAnschrift: {postal-address}\nIBAN: {iban}\nKundentyp: Standard",
             "Full name: {person}\nAddress: {postal-address}\nSSN: {us-ssn}\nVIN: {vehicle-vin}\nReference: {!ticket}",
             "Username: {username}\nPassword: {password}\nIP address: {ip-address}\nBrowser: {!version}",
+            "TC Kimlik No: {tr-tckn}\nRRN: {kr-rrn}\nfødselsnummer: {no-fnr}\nCPR-nummer {dk-cpr}\nSA ID number: {za-id}\n身份证号 {cn-ric}",
             "ID card number: {national-id}\nDriver's license: {driving-licence}\nSocial Security Number: {us-ssn.plain}\nIP: {ip-address.v6}\nEthereum: {crypto-address.eth}",
         ],
         "held-out": [
@@ -159,6 +161,7 @@ SECRET_TEMPLATES = {
         "curl -k \\\n  -H 'Accept: */*' \\\n  --user='ops:{}' https://db.internal", 'System.setProperty("REPO_TOKEN", "{}")',
         '{{"app.env": "CACHE_TOKEN={}\\nDEBUG=1"}}', "<buildToken>\n  {}\n</buildToken>", '\\"deployToken\\": \\"{}\\"',
         "CI_TOKEN ?= {}", '-H "Authorization: Token {}"', "callback?access_token={}&state=7",
+        'var acmeToken string = "{}"', "- name: ACME_TOKEN\n  value: {}", "deploy --acme-token {}", 'sentry_key = "{}"',
     ],
     "held-out": [
         "STRIPE_SECRET={}", 'private static final String ACCESS_TOKEN = "{}";', "signing-secret: '{}'",
@@ -186,6 +189,8 @@ SECRET_NEGATIVES = {
         '"integrity": "sha512-{b64:86}=="', "etag: {hex:32}", "id = {hex:8}-{hex:4}-4{hex:3}-a{hex:3}-{hex:12}",
         "token_type = 'bearer'", "data:image/png;base64,{b64:160}", "ghp_{A62:36}", "password = changeme", "PASSWORD=********",
         "curl -u test:test https://x.internal", "csrf_token = '{A62:40}'", 'passwordLabel = "Enter your password"',
+        'auth_algorithm = "AWS4-HMAC-SHA256"', "secrets.choice('abcdefghijklmnopqrstuvwxyz0123456789')",
+        '<input name="csrf_token" value="{A62:32}">', "github://acme:widgets7@main/docs/a.md",
         "secret: V2VaultSecretSource", "machine h login u password letter", "next_page_token: '{A62:32}'",
     ],
     "held-out": [
@@ -241,6 +246,11 @@ class Values:
             "us-ssn.plain": lambda: f"{rng.randint(101, 665)}{rng.randint(10, 99)}{rng.randint(1000, 9999)}",
             "!card": lambda: fill("{luhn:453:16}"),
             "passport-number": lambda: fill("{A26:1}{d:8}"),
+            "person.small": lambda: self.make("person").lower(), "es-dni.small": lambda: fill("{dni}").lower(),
+            "postal-address.city": lambda: rng.choice(["North Benton", "Ellisport", "Lake Marden", "Ostrander"]),
+            "pin-code": lambda: fill("{d:4}"), "license-plate": lambda: fill("{A26:2}{d:2}{A26:3}"),
+            "tr-tckn": lambda: fill("{tckn}"), "kr-rrn": lambda: fill("{rrn}"), "no-fnr": lambda: fill("{fnr}"),
+            "dk-cpr": lambda: fill("{cpr}"), "za-id": lambda: fill("{zaid}"), "cn-ric": lambda: fill("{ric}"),
             "card-security-code": lambda: str(rng.randint(100, 999)),
             "vehicle-vin": lambda: fill("{vin}"), "es-dni": lambda: fill("{dni}"), "nl-bsn": lambda: fill("{bsn}"),
             "it-codice-fiscale": lambda: fill("{cf}"), "br-cpf": lambda: fill("{cpf}"), "uk-nhs": lambda: fill("{nhs}"),

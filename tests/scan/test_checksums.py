@@ -193,6 +193,27 @@ def business(body, _rng):
     return "??" + body, fits, [f"{number}" for number in range(10, 99)]
 
 
+def turkish(body, _rng):
+    digits = [*map(int, body)]
+    tenth = (7 * sum(digits[::2]) - sum(digits[1::2])) % 10
+    return f"{body}{tenth}", str((sum(digits) + tenth) % 10), string.digits
+
+
+def chinese(body, _rng):
+    total = sum(int(digit) << 17 - place for place, digit in enumerate(body))  # each place counts a power of two
+    return body, "0123456789X"[(1 - total) % 11], "0123456789X"
+
+
+def norwegian(body, _rng):
+    def digit(body, factors):
+        rest = -sum(int(digit) * factor for digit, factor in zip(body, factors, strict=True)) % 11
+        return None if rest > 9 else str(rest)
+
+    first = digit(body, (3, 7, 6, 1, 8, 9, 4, 5, 2))
+    body += first or ""
+    return body, first and digit(body, (5, 4, 3, 2, 7, 6, 5, 4, 3, 2)), string.digits
+
+
 # Kind: validator, context for the scanner, body (# digit, @ letter, x hex digit, * letter or digit), and what returns
 # the body as it is written (?? where the check goes in), the right check, and all checks of its form.
 KINDS = {
@@ -222,6 +243,10 @@ KINDS = {
     "au-business-number": ("au-abn", "ABN ", "#########", business),
     "it-partita-iva": ("it-partita-iva", "partita IVA ", "1#########", with_luhn),
     "vehicle-vin": ("vin", "VIN ", "1@@@@###??@@######", vehicle),
+    "tr-tckn": ("tr-tckn", "TCKN: ", "1########", turkish),
+    "za-id": ("za-id", "ID number ", "800101####08", with_luhn),
+    "cn-ric": ("cn-ric", "", "11010519800112###", chinese),
+    "no-fnr": ("no-fnr", "fnr ", "0101803##", norwegian),
     "age-secret-key": ("age-secret-key", "", "", age_key),
     "imei": ("imei", "imei ", "35############", with_luhn),
     "bitcoin-private-key": ("base58check", "", "x" * 64, wallet_key),

@@ -55,6 +55,10 @@ def test_published_check_examples():
         ("pl-pesel", "pl.pesel", "8#0#2######"),
         ("ch-ahv", "ch.ssn", "756##########"),
         ("imei", "imei", "###############"),
+        ("tr-tckn", "tr.tckimlik", "1##########"),
+        ("za-id", "za.idnr", "80010#####08#"),
+        ("cn-ric", "cn.ric", "11010519800112####"),
+        ("no-fnr", "no.fodselsnummer", "01018######"),
     ],
 )
 def test_checks_agree_with_python_stdnum(validator, module, shape):
@@ -97,6 +101,16 @@ def test_checks_agree_with_python_stdnum(validator, module, shape):
         ("it-codice-fiscale", "RSSMRA85T10A562S", "RSSMRA85T10A562T"),
         ("us-itin", "912-70-1234", "912-93-1234"),
         ("uk-nino", "AB123456C", "BG123456C"),
+        ("kr-rrn", "800101-1234560", "801301-1234560"),
+        ("kr-rrn", "800101-1234561", "800101-9234560"),  # a wrong check proves nothing, another century does
+        ("dk-cpr", "010180-1234", "320180-1234"),
+        ("tr-tckn", "10000000146", "10000000147"),
+        ("cn-ric", "11010519491231002X", "110105194912310021"),
+        ("za-id", "8001015009087", "8001015009088"),
+        ("us-ssn", "536-22-8745", "111-22-3333"),
+        ("residence", "Wuppertal", "April 1990"),
+        ("spoken-name", "alice", "mud"),
+        ("mixed-key", "k8Jq2PzX0vLmN4sT", "0123a56789abcdef0123a56789abcdef"),
         ("aba-routing", "021000021", "021000022"),
         ("bic", "DEUTDEFF", "DEUTQQFF"),
         ("mac-address", "3c:22:fb:1a:9e:77", "00:00:00:00:00:00"),
@@ -198,6 +212,13 @@ def test_decisions(name, value, accepted):
         ("assignment", b"Hk7LmQ2xWv9ZtR4bNc", "API_KEY=", True),
         ("password", b"ReadableBuffer", "def pbkdf2(name: str, password: ", False),
         ("password", b"SunnyMorning", "my password is ", True),
+        # What a field `value` holds is judged by the field that names it.
+        ("named-secret", b"k8Jq2PzX0vLm", '{"name": "API_TOKEN", "value": "', True),
+        ("named-secret", b"k8Jq2PzX0vLm", '<input name="csrf_token" value="', False),
+        # The owner and repository of fsspec are no user and password; a signing algorithm is no secret.
+        ("url-credentials", b"acme:widgets7", "github://", False),
+        ("url-credentials", b"acme:widgets7", "https://", True),
+        ("quoted-secret", b"AWS4-HMAC-SHA256", 'self.auth_algorithm = "', False),
         ("password", b"SunnyMorning", "call f(x) first, password: ", True),
         # Groups out of a table of code points; a list of card numbers is none.
         ("payment-card", b"5751 5994 6333 7841", "52A5 962C 542D ", False),

@@ -40,9 +40,11 @@ _VALID = {
     "cf": ("it-codice-fiscale", "@@@@@@##A##@###@"),
     "cnpj": ("br-cnpj", "##.###.###/0001-##"),
     "cpf": ("br-cpf", "###.###.###-##"),
+    "cpr": ("dk-cpr", "1#0#8#-####"),
     "dea": ("us-dea", "B@#######"),
     "detax": ("de-tax-id", "## ### ### ###"),
     "dni": ("es-dni", "########@"),
+    "fnr": ("no-fnr", "1#0#81#####"),
     "hetu": ("fi-hetu", "1#0#7#-###@"),
     "imei": ("imei", "35######-######-#"),
     "inpan": ("mixed-code", "@@@P@####@"),
@@ -54,10 +56,14 @@ _VALID = {
     "pesel": ("pl-pesel", "8#0#2######"),
     "piva": ("it-partita-iva", "###########"),
     "pnr": ("se-personnummer", "8#0#2#-####"),
+    "ric": ("cn-ric", "11010519890#2#####"),
+    "rrn": ("kr-rrn", "8#0#2#-1######"),
     "sin": ("ca-sin", "### ### ###"),
+    "tckn": ("tr-tckn", "1##########"),
     "tfn": ("au-tfn", "### ### ###"),
     "usitin": ("us-itin", "9##-7#-####"),
     "vin": ("vin", "1@@@@#####@######"),
+    "zaid": ("za-id", "800#2#####08#"),
 }
 """Generators whose values a validator must accept: its name, and a shape with # for a digit and @ for a letter."""
 

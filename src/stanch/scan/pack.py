@@ -34,6 +34,7 @@ SHIPPED = (
     "personal-contact.yaml",
     "personal-finance.yaml",
     "personal-ids.yaml",
+    "personal-labelled.yaml",
 )
 _MAX_BYTES, _MAX_RULES = 5 << 20, 5000
 MAX_BEFORE, MAX_AFTER = 512, 4096

@@ -10,7 +10,7 @@ from stanch.scan.validators import documents, entropy, labelled, national, perso
 from stanch.scan.validators.checksum import crc32_base62, luhn, mod97
 from stanch.scan.validators.keccak import ethereum_address
 from stanch.scan.validators.mnemonic import recovery_phrase
-from stanch.scan.validators.names import labelled_word, person_name
+from stanch.scan.validators.names import labelled_word, person_name, residence, spoken_name
 from stanch.scan.validators.tokens import aws_account
 from stanch.scan.validators.verdict import Outcome, Validator, Verdict
 
@@ -34,10 +34,12 @@ REGISTRY: Mapping[str, Validator] = MappingProxyType(
         "ca-sin": national.ca_sin,
         "ch-ahv": national.ch_ahv,
         "cloud-secret": entropy.cloud_secret,
+        "cn-ric": national.cn_ric,
         "crc62-token": tokens.crc62_token,
         "customer-number": personal.customer_number,
         "de-tax-id": national.de_tax_id,
         "discord-token": tokens.discord_token,
+        "dk-cpr": national.dk_cpr,
         "email": personal.email,
         "es-dni": national.es_dni,
         "ethereum-address": ethereum_address,
@@ -55,13 +57,17 @@ REGISTRY: Mapping[str, Validator] = MappingProxyType(
         "it-codice-fiscale": national.it_codice_fiscale,
         "it-partita-iva": national.it_partita_iva,
         "jwt": tokens.jwt,
+        "kr-rrn": national.kr_rrn,
         "labelled-word": labelled_word,
         "mac-address": personal.mac_address,
         "mixed-code": personal.mixed_code,
+        "mixed-key": labelled.mixed_key,
         "mrz": documents.mrz,
         "mx-rfc": national.mx_rfc,
+        "named-secret": labelled.named_secret,
         "netrc-password": entropy.netrc_password,
         "nl-bsn": national.nl_bsn,
+        "no-fnr": national.no_fnr,
         "password": entropy.password,
         "payment-card": personal.payment_card,
         "person-name": person_name,
@@ -72,11 +78,14 @@ REGISTRY: Mapping[str, Validator] = MappingProxyType(
         "pypi-token": tokens.pypi_token,
         "quoted-secret": labelled.quoted_secret,
         "recovery-phrase": recovery_phrase,
+        "residence": residence,
         "se-personnummer": national.se_personnummer,
         "secret-manifest": labelled.secret_manifest,
         "sg-nric": national.sg_nric,
         "short-secret": entropy.short_secret,
+        "spoken-name": spoken_name,
         "strong-password": labelled.strong_password,
+        "tr-tckn": national.tr_tckn,
         "uk-nhs": national.uk_nhs,
         "uk-nino": national.uk_nino,
         "unpaired-secret": labelled.unpaired_secret,
@@ -87,6 +96,7 @@ REGISTRY: Mapping[str, Validator] = MappingProxyType(
         "url-credentials": entropy.url_credentials,
         "username": personal.username,
         "vin": national.vin,
+        "za-id": national.za_id,
     }
 )
 

@@ -26,13 +26,16 @@ _PLACEHOLDER = re.compile(
     re.IGNORECASE,
 )
 _AROUND = (ord("9"), ord("0"))
-_NO_SYMBOLS = bytes(byte for byte in range(256) if not chr(byte).isalnum())
+_NO_SYMBOLS = bytes(byte for byte in range(256) if byte > 127 or not chr(byte).isalnum())
+_ALPHABET = re.compile(rb"abcdefghijkl|qrstuvwxyz|mnopqrstuvwx")
 _WORD = re.compile(rb"example|dummy|changeme|placeholder|redacted|not-?a-?real|fake_?key|sample", re.IGNORECASE)
 
 
 def is_sequence(value: bytes) -> bool:
     """Tell whether the letters and digits are one ascending sequence, or nearly all the same character."""
     symbols = value.lower().translate(None, _NO_SYMBOLS)
+    if _ALPHABET.search(symbols):  # what secrets are drawn from
+        return True
     if len(symbols) < 4:
         return False
     kinds = len(set(symbols))

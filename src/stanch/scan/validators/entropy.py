@@ -27,7 +27,7 @@ _PLAIN_LETTERS = bytes.maketrans(b"013457@$!", b"oleastasi")
 _STANDS_IN = re.compile(rb"passw|pass\b|secret|changeme|letmein|qwerty")
 _TYPE = re.compile(rb"(?:[A-Z][0-9]{0,2})?(?:[A-Z][a-z]+[0-9]{0,2}){2,}\.?")
 _ARTIFACT = re.compile(
-    rb"[a-z][a-z0-9]*(?:[-_.][a-z0-9]+)*[-_][0-9]+(?:\.[0-9]+)+.*|urn:.*|/?[a-z0-9._-]+(?:/[a-z0-9._-]+){2,}/?|[A-Z]+(?:-[A-Z0-9]+){2,}"
+    rb"[a-z][a-z0-9]*(?:[-_.][a-z0-9]+)*[-_][0-9]+(?:\.[0-9]+)+.*|urn:.*|/?[a-z0-9._-]+(?:/[a-z0-9._-]+){2,}/?|[A-Z]+(?:-[A-Z0-9]+){2,}|[0-9]{4}-[0-9]{2}-[0-9]{2}[a-z-]*"
 )
 _LESS = Verdict(Outcome.ABSTAIN, severity=Severity.MEDIUM)
 _GUESSED, _FEW = 4, 3
@@ -38,7 +38,9 @@ _CAPITALISED = re.compile(rb"[A-Z][a-z]{2,}")
 _PARAMETERS = re.compile(r"\b(?:def|fn|func|function)\s+\w+\s*\([^)]*\Z")
 _ASSIGNED = re.compile(r"[:=]\s*\Z")
 _QUOTES = ('"', "'", "`")
-_RESOURCE = re.compile(r"arn:[^\s\"']*\Z")
+RESOURCE = re.compile(r"arn:[^\s\"']*\Z")
+_REPOSITORY = re.compile(r"\bgithub://\Z", re.IGNORECASE)
+"""An address of fsspec: ``github://owner:repository@revision/path``."""
 _PORT = re.compile(rb"[0-9]{1,5}[?#]")
 _JOINED = re.compile(rb"[A-Za-z]{3,}[!#%^*~]{1,3}[A-Za-z]{3,}[!#%^*~]{0,3}")
 _PIECE = re.compile(rb"[A-Z]?[a-z]+|[A-Z]+")
@@ -92,7 +94,7 @@ def assignment(value: bytes, left: str) -> Verdict:
     alphabet = 16 if hexadecimal else 64
     if entropy(value) / math.log2(min(len(value), alphabet)) < 0.75 or _ARTIFACT.fullmatch(value):
         return REJECT
-    if _RESOURCE.search(left) or names_no_secret(left):  # slow, so last
+    if RESOURCE.search(left) or names_no_secret(left):  # slow, so last
         return REJECT
     return _LESS if is_named_type(value) or stands_in(value) else ABSTAIN
 
@@ -138,7 +140,7 @@ def netrc_password(value: bytes, _left: str) -> Verdict:
     return REJECT if word or b"password".startswith(bare) or b"\\x" in value else ABSTAIN
 
 
-def url_credentials(value: bytes, _left: str) -> Verdict:
+def url_credentials(value: bytes, left: str) -> Verdict:
     """Judge ``user:password`` in a URL: a user's own name, or a word for a password, is no password.
 
     Three characters, or digits alone, are what documentation has: a finding of medium severity.
@@ -148,7 +150,7 @@ def url_credentials(value: bytes, _left: str) -> Verdict:
     stands_for = (
         lowered == user.lower() or _PASSWORD_WORD.fullmatch(lowered.strip(b"[]()$")) or lowered[:1] in (b"[", b"$")
     )
-    if _PORT.match(secret):  # the host's own port, and what is asked of it
+    if _PORT.match(secret) or _REPOSITORY.search(left):  # the host's own port, and what is asked of it
         return REJECT
     named = not secret and not re.search(rb"[0-9]", user)  # a user alone, whose password is asked for
     if stands_for or named or b"[" in user or user[:1] == b"$":

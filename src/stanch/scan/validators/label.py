@@ -9,14 +9,14 @@ _NAME = re.compile(
 )
 _ANNOUNCING = r"(?:key|token|secret|passw(?:or)?d|credentials?|pwd|auth)"
 _PUBLIC = re.compile(
-    r"(?:^|[ _.-]|[a-z](?=[A-Z]))(?:pub(?:lic)?|csrf|xsrf|next|page|continuation|primary|foreign|sort|partition|idx|hot"
-    r"|bucket|schema|sequence|cancel(?:lation)?|request|idempotency|pagination|resume|sync)"
-    r"[ _.-]?(?:key|token)|client[ _.-]?token"
+    r"(?:^|[ _.-]|[a-z](?=[A-Z]))(?:pub(?:lic)?|csrf(?:middleware)?|xsrf|authenticity|request_?verification|next|page"
+    r"|continuation|primary|foreign|sort|partition|idx|hot|bucket|schema|sequence|cancel(?:lation)?|request|idempotency|pagination|resume|sync)"
+    r"[ _.-]?(?:key|token)|client[ _.-]?token|(?:cache|object|row|lookup|composite|translation)[ _.-]?key"
     r"|"
     + _ANNOUNCING
     + r"[_.-]?(?:name|id|type|url|uri|path|file|length|size|alias|vault|pair|version|endpoint|code|hash"
     r"|policy|store|field|input|label|prefix|suffix|index|column|param|format|provider|ref|class|count|limit|expiry|ttl"
-    r"|audience|issuer|location|arn|selector|handle|method|encoding|realm|nonce|used|date|time|changed|project|scope"
+    r"|audience|issuer|algorithm|alg|scheme|strategy|location|arn|selector|handle|method|encoding|realm|nonce|used|date|time|changed|project|scope"
     r"|less)s?\Z"
     r"|signature(?:_?method)?\Z|keyword|keyboard|monkey|turkey|author\Z|authority|authors\Z|tokeni[sz]|accessib|accessor|secretless",
     re.IGNORECASE,

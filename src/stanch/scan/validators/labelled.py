@@ -9,6 +9,7 @@ import re
 from stanch.scan.validators.entropy import (
     CODE,
     IDENTIFIER,
+    RESOURCE,
     UUID,
     WORDS,
     assignment,
@@ -16,6 +17,7 @@ from stanch.scan.validators.entropy import (
     entropy,
     is_named_type,
     is_wordy,
+    short_secret,
     stands_in,
 )
 from stanch.scan.validators.label import label, names_no_secret
@@ -26,6 +28,8 @@ from stanch.terms import Severity
 _LESS = Verdict(Outcome.ABSTAIN, severity=Severity.MEDIUM)
 _LONG = 16
 _DIGIT = re.compile(rb"[0-9]")
+_HASH = re.compile(rb"[0-9a-fA-F-]+")
+_FEW_DIGITS = 3
 _SIGN = re.compile(rb"[!@#$%^&*?~]")
 _PLAIN = re.compile(rb"[A-Z]?[a-z]+[!?.]{0,3}")
 _EXPRESSION = re.compile(rb"\\[a-z]|\(\?|\.\*|\]\+|\[[a-zA-Z0-9]-|%[sdr]")
@@ -33,7 +37,9 @@ _PLACE = re.compile(
     rb"(?:https?:)?//.*|\.{0,2}/[a-z].*|[A-Za-z]:\\.*|[0-9A-Za-z._-]+@[0-9A-Za-z.-]+"
     rb"|[a-z0-9.-]+\.(?:com|org|net|io|py|js|ts|json|ya?ml|pem|crt|key|html?|php|java|go|rb|txt|md)\b.*"
 )
-_NO_VALUE = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T.*|[.0-9xXa-fA-F_+-]{4,15}[ip]?[0-9]*|(?:HMAC|RSA|SHA|AES)[-_].*")
+_NO_VALUE = re.compile(
+    rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T.*|[.0-9xXa-fA-F_+-]{4,15}[ip]?[0-9]*|(?:[A-Z0-9]{1,6}-)?(?:HMAC|RSA|SHA|AES)[-_].*"
+)
 _KEYED = re.compile(
     r"(?:api|access|auth|secret|client|app|account)[_-]?(?:key|token|secret)|api[_-]?id|apikey", re.IGNORECASE
 )
@@ -48,6 +54,7 @@ _TALK = re.compile(
     rb"|value of|string|text|name|field|input|missing|empty|none|null|true|false|undefined)\b"
 )
 _TAIL = b")]};,'\""
+_FIELD_VALUE = re.compile(r"[\"']?,?\s{1,20}[\"']?value[\"']?\s{0,2}[:=]\s{0,2}[\"']?\Z", re.IGNORECASE)
 _PAIRS = {ord(")"): ord("("), ord("]"): ord("["), ord("}"): ord("{")}
 
 
@@ -76,6 +83,13 @@ def quoted_secret(value: bytes, left: str) -> Verdict:
     return _graded(value) if mixed or (signs and classes > 1 and not _PLAIN.fullmatch(value)) else REJECT
 
 
+def mixed_key(value: bytes, left: str) -> Verdict:
+    """Judge what a name that ends in ``key`` is given: as an assignment, with some digits, and no digest."""
+    if len(_DIGIT.findall(value)) < _FEW_DIGITS or _HASH.fullmatch(value):
+        return REJECT
+    return assignment(value, left)
+
+
 def header_secret(value: bytes, left: str) -> Verdict:
     """Judge what a header such as ``Authorization`` or ``Api-Token`` carries: letters and digits of some length."""
     headed = _HEADED.search(left) is not None
@@ -99,7 +113,7 @@ def strong_password(value: bytes, left: str) -> Verdict:
         or re.fullmatch(rb"[A-Z]?[a-z]*[0-9]+[.)]*|[A-Z]+[0-9a-z]?-?[0-9]+", value)
     )
     code = CODE.search(value) or IDENTIFIER.fullmatch(value) or re.search(rb"[/:]", value)
-    return REJECT if wordy or code or names_no_secret(left) else ABSTAIN
+    return REJECT if wordy or code or RESOURCE.search(left) or names_no_secret(left) else ABSTAIN
 
 
 def unpaired_secret(value: bytes, left: str) -> Verdict:
@@ -129,6 +143,11 @@ def provider_key(value: bytes, left: str) -> Verdict:
     if UUID.fullmatch(value):
         return REJECT if names_no_secret(left) else ABSTAIN
     return assignment(value, left)
+
+
+def named_secret(value: bytes, left: str) -> Verdict:
+    """Judge what a field ``value`` holds behind the field that holds its name, as manifests have it: by that name."""
+    return short_secret(value, _FIELD_VALUE.sub("=", left))
 
 
 def _is_phrase(value: bytes) -> bool:

@@ -23,7 +23,13 @@ _INTRODUCED = re.compile(
 )
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9._+-]{1,63})@[A-Za-z0-9-]{1,63}\.[A-Za-z]")
 _JOINTS = re.compile(r"[._+-]|[0-9]+")
+_MONTH = re.compile(
+    rb"(?:january?|february?|march|april|may|june?|july?|juni|juli|august|september|october|november|december)\b",
+    re.IGNORECASE,
+)
 _ADDRESSES, _SHORTEST, _SHORT = 8, 3, 5
+_COMPANY = re.compile(r" (?:inc|ltd|llc|plc|corp|gmbh|group|sons|holdings|ventures|solutions)\.?\Z", re.IGNORECASE)
+"""What ends the name of a company; many begin with a family's name."""
 _HAILED = re.compile(r"(?:\A|[\n.!?>\"] {0,2})(?:hi|hey|good (?:morning|afternoon|evening)),? \Z", re.IGNORECASE)
 _GREETED = re.compile(
     r"\b(?:hi|hello|hey|hallo|hola|ciao|ola|bonjour|regards|sincerely|thanks|cheers|wishes|gru(?:ss|\u00df)(?:en|e)?|gruessen|"
@@ -75,14 +81,15 @@ def person_name(value: bytes, left: str) -> Verdict:
     Leading words that are ordinary and no given names, and trailing ones that are no family names, are left out.
     """
     book = gazetteer()
-    words = value.decode("utf-8", "ignore").split(" ")
+    spoken = value.decode("utf-8", "ignore")
+    words = spoken.split(" ")
     digests = [name_digest(word.rstrip(".")) for word in words]
     first, last = 0, len(words)
     while first < last and digests[first] in book.words and digests[first] not in book.given:
         first += 1
     while last > first and digests[last - 1] in book.words and digests[last - 1] not in book.family:
         last -= 1
-    if first == last:
+    if first == last or _COMPANY.search(spoken):
         return REJECT
     chosen = digests[first:last]
     if any(map(_is_abbreviation, words[first:last], chosen)) and not value.isupper():
@@ -130,3 +137,21 @@ def labelled_word(value: bytes, _left: str) -> Verdict:
     digests = [name_digest(word) for word in value.decode("utf-8", "ignore").split(" ")]
     known = any(d in book.given or d in book.family for d in digests) or len(digests) > 1
     return REJECT if digests[0] in book.words and not known else ABSTAIN
+
+
+def spoken_name(value: bytes, _left: str) -> Verdict:
+    """Judge small letters behind ``my name is``: a given name, and the family names that follow it."""
+    book = gazetteer()
+    words = value.decode().split(" ")
+    digests = [name_digest(word) for word in words]
+    if digests[0] not in book.given or digests[0] in book.words:
+        return REJECT
+    size = 1
+    while size < len(words) and digests[size] in book.family and digests[size] not in book.words:
+        size += 1
+    return Verdict(Outcome.ABSTAIN, part=(0, len(" ".join(words[:size]))))
+
+
+def residence(value: bytes, left: str) -> Verdict:
+    """Judge what stands behind ``lives in`` or ``born in``: a month is no place."""
+    return REJECT if _MONTH.match(value) else labelled_word(value, left)
