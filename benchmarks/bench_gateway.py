@@ -9,8 +9,8 @@ cost is processor time of the contender's process and children, from /proc. ``ba
 looks for nothing, ``guarded`` with all shipped recognisers, an index of 50,000 windows and canaries; both decide, log
 durably and charge budgets for each request. ``unsynced`` is ``guarded`` with a database that waits for no disk, so
 that what it adds is all but the durable commit. ``litellm`` has no filter, ``litellm filtered`` its content filter
-with 1,001 words. Of everybody the whole text must come out: the index is of words that it does not use. First-token time is against asking the stub directly, four at a time and alone. Writes
-benchmarks/results/gateway.json.
+with 1,001 words. Of everybody the whole text must come out: the index is of words that it does not use. First-token
+time is against asking the stub directly, four at a time and alone. Writes benchmarks/results/gateway.json.
 """
 
 import asyncio
