@@ -9,8 +9,8 @@ cost is processor time of the contender's process and children, from /proc. ``ba
 looks for nothing, ``guarded`` with all shipped recognisers, an index of 50,000 windows and canaries; both decide, log
 durably and charge budgets for each request. ``unsynced`` is ``guarded`` with a database that waits for no disk, so
 that what it adds is all but the durable commit. ``litellm`` has no filter, ``litellm filtered`` its content filter
-with 1,001 words. First-token time is against asking the stub directly, four at a time and alone. Writes
-benchmarks/results/gateway.json.
+with 1,001 words. Of everybody the whole text must come out: the index is of words that it does not use. First-token
+time is against asking the stub directly, four at a time and alone. Writes benchmarks/results/gateway.json.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ import contextlib
 import json
 import os
 import platform
+import random
 import secrets
 import socket
 import statistics
@@ -32,6 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
+from bench_guard import salad
 
 from stanch.access import ApiKeyOrder
 from stanch.gateway.app import Gateway
@@ -57,8 +59,9 @@ OURS = ("bare", "guarded", "unsynced")
 ALONE = 24
 """Streams that are asked for one after the other."""
 REF = ArtifactRef("model", "bot", Digest.sha256(b"the model"))
-WINDOW = 25
-"""Characters of text for each window of the index."""
+INDEXED = 208_000
+"""Words of the indexed text: one window is kept for each 25 characters, four words."""
+SAID = ChatMaker(3).prose(TOKENS * 5)[: TOKENS * 5]
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,7 @@ class Contender:
 
 async def stub(port: int) -> None:
     """Answer every request with the same stream."""
-    words = ChatMaker(3).prose(TOKENS * 5)
-    pieces = [words[at : at + 5] for at in range(0, TOKENS * 5, 5)]
+    pieces = [SAID[at : at + 5] for at in range(0, TOKENS * 5, 5)]
     frames = [{"delta": {"role": "assistant", "content": piece}, "finish_reason": None} for piece in pieces]
     frames.append({"delta": {}, "finish_reason": "stop"})
     head = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "bot"}
@@ -145,7 +147,8 @@ def running(folder: Path) -> Iterator[dict[str, Contender]]:
     ports = dict(zip(STREAMS, free_ports(len(STREAMS)), strict=True))
     processes, keys, me = {}, {}, [sys.executable, __file__]
     (folder / "index.key").write_bytes(key := secrets.token_bytes(32))
-    SpanIndex.build([ChatMaker(5).prose(50_000 * WINDOW)], key=key).save(folder / "index")
+    text = salad(random.Random(5), INDEXED)  # noqa: S311 - seeded text
+    SpanIndex.build([text], key=key).save(folder / "index")
     processes["direct"] = subprocess.Popen([*me, "stub", str(ports["direct"])])
     for name in OURS:
         words = [*me, name, str(ports[name]), str(folder / name), str(ports["direct"])]
@@ -209,7 +212,16 @@ async def ask(contender: Contender) -> float:
         if not first and b'"content":"' in data:
             first = time.perf_counter() - start
     writer.close()
+    if said(data) != SAID:
+        raise SystemExit(f"not all of the text came out: {said(data)!r}")
     return first
+
+
+def said(data: bytes) -> str:
+    """Return the text of a stream's events."""
+    lines = [line for line in data.splitlines() if line.startswith(b"data: {")]
+    choices = [choice for line in lines for choice in orjson.loads(line[6:])["choices"]]
+    return "".join(choice["delta"].get("content") or "" for choice in choices)
 
 
 async def load(contender: Contender, count: int, together: int = TOGETHER) -> list[float]:

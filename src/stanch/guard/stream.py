@@ -19,6 +19,8 @@ from stanch.scan.stream import Piece
 from stanch.terms import Finding
 
 _BLOCK = Action.BLOCK  # a member is looked up much slower than a name
+_AT_ONCE = 160
+"""Characters of a chunk that are read together: with what is held of before, as many as a glance takes."""
 
 
 class GuardError(StanchError):
@@ -119,7 +121,8 @@ class GuardStream:
             return Step("", _BLOCK, (), 0)
         self._alive = False  # until this call has gone well: an error in between leaves nothing to be released
         try:
-            step = self._step(chunk, final=final)
+            is_long = self._quiet is not None and len(chunk) > _AT_ONCE and chunk.isascii()
+            step = self._step_by_step(chunk) if is_long else self._step(chunk, final=final)
         except Exception as error:  # noqa: BLE001 - fails closed, whatever it was
             failure = type(error).__name__
         else:
@@ -144,6 +147,19 @@ class GuardStream:
         elif not (final or self._points.waits or self._action is _BLOCK):
             quiet.start()
         return step
+
+    def _step_by_step(self, chunk: str) -> Step:
+        """Take a long chunk in pieces, most of which are quiet: what comes out never depends on how a text is cut."""
+        texts, borders, found, size, held = list[str](), list[int](), list[Finding](), 0, 0
+        for at in range(0, len(chunk), _AT_ONCE):
+            step = self._step(chunk[at : at + _AT_ONCE], final=False)
+            texts.append(step.text)
+            borders += [size + place for place in step.borders]
+            found += step.findings
+            size, held = size + len(step.text), step.held_chars
+            if self._action is _BLOCK:
+                break
+        return Step("".join(texts), self._action, tuple(found), held, tuple(borders))
 
     def _step_loud(self, chunk: str, *, final: bool) -> Step:
         """Take a chunk through the stages."""

@@ -247,6 +247,9 @@ class Dictionary:
         if squeezed in self._strange or not self.may_be(squeezed):
             return False
         backwards = squeezed[::-1] if squeezed.isascii() else squeezed.decode()[::-1].encode()
+        # The filter knows both ends of a term, and asking it about an end that was seen before costs no hash.
+        if not self.may_be(backwards):
+            return False
         if self._digest(squeezed) in self.digests or self._digest(backwards) in self.digests:
             return True
         if len(self._strange) >= _REMEMBERED:

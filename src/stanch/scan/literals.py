@@ -11,6 +11,7 @@ from stanch.scan.hold import LiteralPrefixes
 from stanch.terms import Severity
 
 _SLACK, _SHORT, _REMEMBERED = 4096, 24, 1 << 15
+_AT_ONCE = GAP // 2  # shorter than a gap, so that text in which no literal ends need not be folded word by word
 _SEPARATORS = "".join(chr(code) for code in range(128) if not chr(code).isalnum())
 
 
@@ -97,6 +98,11 @@ class LiteralLane:
 
     def feed(self, text: str) -> list[Found]:
         """Take the next piece of text and return the literals that end in it."""
+        if len(text) <= _AT_ONCE:
+            return self._feed(text)
+        return [one for at in range(0, len(text), _AT_ONCE) for one in self._feed(text[at : at + _AT_ONCE])]
+
+    def _feed(self, text: str) -> list[Found]:
         folder, search = self._folder, self._search
         if (quiet := search.quiet[self._prefix, text]) is not None and folder.skip(*quiet[:2]):
             free, _, self._prefix = quiet

@@ -74,8 +74,13 @@ class SpanCursor:
 
     @property
     def window(self) -> tuple[bytes, int] | None:
-        """The last window and its hash; None before there is one, and without compiled steps."""
-        return (self._tail, int(self.room[HASH])) if self._steps is not None and len(self._tail) == self._k else None
+        """The last window and its hash, as if the text followed zeros; None before the text, and without steps."""
+        if self._steps is None or not self._tail:
+            return None
+        if len(self._tail) == self._k:
+            return self._tail, int(self.room[HASH])
+        tail = self._tail.rjust(self._k, b"\0")
+        return tail, window_hash(self._lookup.key, tail)
 
     def skip(self, last: bytes, size: int, value: int) -> None:
         """Take ``size`` bytes with which no window ends that is held.
