@@ -545,7 +545,7 @@ def test_without_a_workspace_the_next_step_is_init(line, stanch, files, tmp_path
     shown = stanch(*words_of(line, files))
     assert (shown.code, shown.out) == (2, "")
     assert shown.err.startswith("error: no workspace in ")
-    assert "next:  make one with: stanch init" in shown.err
+    assert "next:  name it: --workspace FOLDER, or make one: stanch init" in shown.err
     assert not (tmp_path / ".stanch").exists()
 
 
