@@ -58,7 +58,7 @@ def test_a_bundle_goes_to_a_store_and_comes_back_until_it_is_revoked(stanch, fil
     assert not (tmp_path / "store/revocations.json").exists()
 
 
-def test_who_acts_is_said_where_several_could(stanch, tmp_path):
+def test_who_acts_is_said_where_several_could(stanch):
     assert stanch("init", "w").code == 0
     deliver = ("--workspace", "w", "release", "deliver", "missing", "file:store")
     assert stanch("--json", *deliver).json["warnings"] == []

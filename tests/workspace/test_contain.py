@@ -39,7 +39,13 @@ from stanch.workspace.verbs_alerts import (
 )
 from stanch.workspace.verbs_artifact import classify_model, restore_model
 from stanch.workspace.verbs_casework import note_notice
-from stanch.workspace.verbs_contain import ContainOrder, contain_incident, lower_budget, quarantine_model, restore_budget
+from stanch.workspace.verbs_contain import (
+    ContainOrder,
+    contain_incident,
+    lower_budget,
+    quarantine_model,
+    restore_budget,
+)
 from stanch.workspace.verbs_deliver import deliver_copy
 from stanch.workspace.verbs_incident import (
     end_incident,

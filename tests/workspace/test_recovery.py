@@ -7,7 +7,7 @@ from contextlib import closing
 import life
 import pytest
 
-from stanch.errors import LogRolledBack, NoTrustedSignature, NotPermitted
+from stanch.errors import LogRolledBack, NotPermitted, NoTrustedSignature
 from stanch.ledger import open_checkpoint
 from stanch.workspace import Workspace
 from stanch.workspace.verbs_access import grant_role

@@ -227,7 +227,6 @@ class _Rebuild:
             created_ms=self.last_ms, published=0,
         ))  # fmt: skip
 
-
     def _write_replaced(self, connection: Connection, keys: Sequence[str]) -> None:
         """Put in place since when a replaced key signs beside its successor, where the database does not say so."""
         origin = self.signed.checkpoint.origin

@@ -243,7 +243,7 @@ def _policies(tables: Tables, origin: str) -> Iterator[Check]:
     held = {grant.role for who in directory.principals() for grant in directory.facts_of(who.id).grants}
     if idle := sorted(role for role in held if not permits_role(policies, role)):
         what = f"version {active.version} permits nothing to {', '.join(idle)}, which somebody holds"
-        next_step = f"copy role-{idle[0]} from stanch/access/default.cedar of the installation: stanch access policy activate FILE"
+        next_step = f"copy role-{idle[0]} from stanch/access/default.cedar; then: stanch access policy activate FILE"
         yield Check("policies", State.WARNING, what, next_step)
 
 
