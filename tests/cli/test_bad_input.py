@@ -410,6 +410,9 @@ CASES = [
     ("gateway budgets", 2, "PRINCIPAL"),
     ("gateway reset-budget nobody --budget tokens --reason x", 2, "no such model"),
     ("gateway reset-budget nobody --budget none --reason x", 2, "none"),
+    ("gateway restore-budget nobody --model x", 2, "sha256"),
+    (f"gateway restore-budget nobody --model sha256:{64 * '0'}", 2, "0 principals"),
+    (f"gateway restore-budget owner --model sha256:{64 * '0'}", 2, "nobody lowered"),
     ("guard conformance", 2, "--target"),
     ("guard conformance --target http://127.0.0.1:9 --model m", 2, "nothing to look for"),
     ("guard conformance --target http://127.0.0.1:9 --model m --rows {missing}", 2, "missing"),
@@ -542,7 +545,7 @@ def test_without_a_workspace_the_next_step_is_init(line, stanch, files, tmp_path
     shown = stanch(*words_of(line, files))
     assert (shown.code, shown.out) == (2, "")
     assert shown.err.startswith("error: no workspace in ")
-    assert "next:  make one with: stanch init" in shown.err
+    assert "next:  name it: --workspace FOLDER, or make one: stanch init" in shown.err
     assert not (tmp_path / ".stanch").exists()
 
 

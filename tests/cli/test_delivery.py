@@ -58,6 +58,18 @@ def test_a_bundle_goes_to_a_store_and_comes_back_until_it_is_revoked(stanch, fil
     assert not (tmp_path / "store/revocations.json").exists()
 
 
+def test_who_acts_is_said_where_several_could(stanch):
+    assert stanch("init", "w").code == 0
+    deliver = ("--workspace", "w", "release", "deliver", "missing", "file:store")
+    assert stanch("--json", *deliver).json["warnings"] == []
+    assert stanch("--workspace", "w", "access", "add", "bob").code == 0
+    said = "acts as owner; keys of 1 more are here: --as NAME chooses"
+    assert stanch("--json", *deliver).json["warnings"] == [said]
+    assert stanch(*deliver).err.startswith(f"warning: {said}\n")
+    assert f"warning: {said}\n" in stanch("--workspace", "w", "status").err
+    assert said not in stanch("--as", "owner", *deliver).err
+
+
 def test_a_revocation_list_needs_as_many_signers_as_its_readers_demand(stanch, tmp_path):
     for name in ("s", "q", "x"):
         assert stanch("key", "new", "--kind", "sign", "--out", f"{name}.pem").code == 0

@@ -33,7 +33,7 @@ from stanch.crypto import (
     write_private,
 )
 from stanch.crypto.signing import KEY_ID
-from stanch.crypto.siv import OVERHEAD, decrypt_siv, encrypt_siv
+from stanch.crypto.siv import NONCE_SIZE, decrypt_siv, encrypt_siv
 from stanch.errors import DecryptionFailed, InvalidInput, NoTrustedSignature, StoreError
 
 
@@ -128,7 +128,7 @@ def test_values_encrypted_with_siv_match_rfc_8452():
 def test_a_value_encrypted_with_siv_opens_unchanged_only():
     key, nonce = bytes(range(32)), bytes(12)
     box = encrypt_siv(key, nonce, b"value", aad=b"where")
-    assert len(box) == len(b"value") + OVERHEAD
+    assert len(box) == len(b"value") + NONCE_SIZE + 16
     for wrong in (
         box[:-1],
         box + b"\x00",

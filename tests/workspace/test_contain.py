@@ -39,7 +39,13 @@ from stanch.workspace.verbs_alerts import (
 )
 from stanch.workspace.verbs_artifact import classify_model, restore_model
 from stanch.workspace.verbs_casework import note_notice
-from stanch.workspace.verbs_contain import ContainOrder, contain_incident, lower_budget, quarantine_model
+from stanch.workspace.verbs_contain import (
+    ContainOrder,
+    contain_incident,
+    lower_budget,
+    quarantine_model,
+    restore_budget,
+)
 from stanch.workspace.verbs_deliver import deliver_copy
 from stanch.workspace.verbs_incident import (
     end_incident,
@@ -293,6 +299,22 @@ def test_a_lowered_budget_is_never_raised_by_lowering_it(workspace, bot, monkeyp
     with pytest.raises(OutcomeNotRecorded):
         lower_budget(workspace, bot[0], MODEL.digest, requests=5, tokens=30)
     assert lowered() == [(0, 0)]
+
+
+def test_a_lowered_budget_is_given_back_by_whoever_grants_access(workspace, bot):
+    principal = bot[0]
+    budgets, limits = Budgets(workspace.tables), Limits()
+    charge = Charge(principal, str(MODEL.digest), Amounts(tokens=10), int(workspace.door.clock() * 1000))
+    lower_budget(workspace, principal, MODEL.digest, requests=0, tokens=0)
+    with pytest.raises(QuotaExhausted), workspace.tables.write() as connection:
+        budgets.reserve(connection, charge, limits)
+    with pytest.raises(InvalidInput, match="nobody lowered"):
+        restore_budget(workspace, principal, Digest.sha256(b"another"))
+    restore_budget(workspace, "bot", MODEL.digest)
+    with workspace.tables.write() as connection:
+        budgets.reserve(connection, charge, limits)
+    with pytest.raises(InvalidInput, match="nobody lowered"):
+        restore_budget(workspace, principal, MODEL.digest)
 
 
 def test_nobody_is_told_a_name_or_a_password(workspace, bot, tmp_path):

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import re
 import sqlite3
 import time
 import tomllib
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 import servers
 from stanch.access import Glasses, PolicyChange, PolicyVersions
-from stanch.access.policy import missing_forbids
+from stanch.access.policy import default_text, missing_forbids
 from stanch.crypto import SigningKey
 from stanch.crypto.localkey import save_local_key
 from stanch.crypto.passphrase import Passphrase
@@ -27,6 +28,7 @@ from stanch.workspace.health import EXTRAS, examine
 from stanch.workspace.health_check import State
 from stanch.workspace.verbs_access import add_person, grant_role
 from stanch.workspace.verbs_log import list_entries
+from stanch.workspace.verbs_policy import activate_policies
 from stanch.workspace.verbs_serve import serve_watch
 
 
@@ -176,6 +178,20 @@ def test_policies_that_lack_a_shipped_forbid_are_a_warning(folder):
         change = PolicyChange(workspace.ledger.origin, text, without, versions.active())
         versions.activate(change, by="p_x", now_ms=1)
     assert "two-people" in warnings(folder)["policies"]
+
+
+def test_policies_that_permit_nothing_to_a_role_that_somebody_holds_are_a_warning(folder):
+    """As a set of one's own does that an older release shipped no such role for."""
+    without_server = re.sub(r'@id\("role-server"\)\npermit \(.*?\);\n', "", default_text(), flags=re.DOTALL)
+    assert without_server != default_text()
+    with Workspace.open(folder) as workspace:
+        activate_policies(workspace, without_server)
+        assert "policies" not in warnings(folder)
+        grant_role(workspace, add_person(workspace, "box", []), "server", 30)
+    assert "permits nothing to server, which somebody holds" in warnings(folder)["policies"]
+    with Workspace.open(folder) as workspace:
+        activate_policies(workspace, f'{without_server} @id("all") permit (principal, action, resource);')
+    assert "policies" not in warnings(folder)
 
 
 def test_a_log_without_an_act_compares_nothing_and_says_so(folder):

@@ -10,6 +10,7 @@ import pytest
 from stanch.audit.extraction import Chance, Extracted
 from stanch.audit.rows_page import MASKED, render_rows, texts_of
 from stanch.data import open_dataset, turns
+from stanch.errors import InvalidInput
 from stanch.workspace.artifacts import dataset_ref
 from stanch.workspace.verbs_rows import write_rows
 
@@ -46,6 +47,15 @@ def test_whoever_may_read_the_data_sees_the_rows(case, leaked, tmp_path):
     assert not any(text in page for text in contents(records[:2] + records[3:7] + records[8:]))
     assert [entry[:2] for entry in entries] == [("intent", "audit.rows"), ("outcome", "audit.rows")]
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("name", ["dana", "nina"])
+def test_what_is_there_already_is_not_replaced(case, leaked, tmp_path, name):
+    out = tmp_path / "rows.html"
+    out.write_text("mine")
+    with pytest.raises(InvalidInput, match="exists already"):
+        write(case, leaked, name, out)
+    assert out.read_text() == "mine"
 
 
 @pytest.mark.parametrize("name", ["rita", "ada", "nina"])

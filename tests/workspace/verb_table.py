@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import life
@@ -160,6 +160,11 @@ def fill_it(workspace, scene):
         vault.add("email", NAME, "ana@works.io")
         vault.save()
         scene.kept |= {"vault": path, "identity": identity}
+
+
+def lower_it(workspace, _scene):
+    lower = partial(verbs_contain.lower_budget, requests=1, tokens=1)
+    life.acting_in(workspace, "ines", lower, "nina", Digest.sha256(b"m"))
 
 
 def open_it(workspace, scene):
@@ -513,6 +518,8 @@ VERBS = [
          lambda w, c, _out: verbs_contain.quarantine_model(w, model_ref(c.material.model))),
     Verb(verbs_contain.lower_budget, "gateway.limit", "ines", (verbs_contain, "_limit"),
          lambda w, _c, _out: verbs_contain.lower_budget(w, "nina", Digest.sha256(b"m"), requests=1, tokens=1)),
+    Verb(verbs_contain.restore_budget, "gateway.restore", "olga", (verbs_contain, "_give_back"),
+         lambda w, _c, _out: verbs_contain.restore_budget(w, "nina", Digest.sha256(b"m")), before=lower_it),
     Verb(verbs_trace.take_suspect, "trace.open", "ines", (verbs_trace, "open_case"),
          lambda w, c, _out: verbs_trace.take_suspect(w, suspect(w, c))),
     Verb(verbs_trace.plan_case, "trace.plan", "ines", (verbs_trace, "VerifiedCasePlan"),

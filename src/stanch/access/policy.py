@@ -238,6 +238,16 @@ def missing_forbids(text: str) -> tuple[str, ...]:
     return _missing(_validate(text)[0])
 
 
+def permits_role(policies: ActivePolicies, role: str) -> bool:
+    """Say whether some permit names a role, or everybody; without one whoever holds it may do nothing by it."""
+    name = json.dumps({"type": "Stanch::Role", "id": role})
+    permits = [policy.parsed for policy in policies.policies.values() if policy.effect == "permit"]
+    return any(
+        name in json.dumps(parsed) or (parsed["principal"]["op"] == "All" and not parsed["conditions"])
+        for parsed in permits
+    )
+
+
 def _missing(policies: Mapping[str, Policy]) -> tuple[str, ...]:
     return tuple(
         policy.id

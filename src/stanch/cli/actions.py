@@ -77,6 +77,7 @@ ACTIONS: dict[str, Acts] = {
     "gateway serve": _acts("gateway.serve", "gateway.embed", "gateway.infer"),
     "gateway budgets": _OWN_RECORD,
     "gateway reset-budget": _acts("gateway.reset"),
+    "gateway restore-budget": _acts("gateway.restore"),
     "watch alerts": _acts("watch.alert.read"),
     "watch show": _acts("watch.alert.read"),
     "watch ack": _acts("watch.alert.state"),

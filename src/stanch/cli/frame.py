@@ -63,6 +63,7 @@ class Frame:
     passphrase_file: Path | None = None
     command: str = ""
     bar: Bar | None = None
+    warnings: tuple[str, ...] = ()
 
     def flags(self) -> list[str]:
         """Return the flags that say which workspace and who, for a process of the same."""
@@ -294,12 +295,11 @@ def _print_result(result: Result, frame: Frame) -> None:
             "ok": result.exit_code == 0,
             "exit": result.exit_code,
             "data": result.data,
-            "warnings": list(result.warnings),
+            "warnings": [*frame.warnings, *result.warnings],
         }
         _write(_to_json(answer), sys.stdout)
         return
-    for warning in result.warnings:
-        _write(f"warning: {warning}", sys.stderr)
+    _write_all((f"warning: {warning}" for warning in (*frame.warnings, *result.warnings)), sys.stderr)
     _write(result.text, sys.stdout)
 
 
@@ -324,11 +324,11 @@ def _print_problem(problem: dict[str, str], lines: Sequence[str], code: int, fra
             "ok": False,
             "exit": code,
             "error": problem,
-            "warnings": [],
+            "warnings": list(frame.warnings),
         }
         _write(_to_json(answer), sys.stdout)
     else:
-        _write("\n".join(lines), sys.stderr)
+        _write_all((*(f"warning: {warning}" for warning in frame.warnings), *lines), sys.stderr)
     return code
 
 

@@ -98,3 +98,19 @@ def reset(name: str, budget: str, model: str | None, reason: str) -> Result:
         order = BudgetReset(workspace.people.find(name), models, budget, reason)
         reset_budget(workspace, order, Budgets(workspace.tables).reset)
     return Result({"principal": order.principal, "models": [*models], "budget": budget}, f"reset      {budget}: {name}")
+
+
+@gateway.command("restore-budget")
+@click.argument("name", metavar="PRINCIPAL")
+@click.option("--model", required=True, help="The model's sha256:HEX, as it was named when the budget was lowered.")
+def restore(name: str, model: str) -> Result:
+    """Take back that PRINCIPAL's budget was lowered to contain an incident; the settings' limits hold again."""
+    from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.terms import Digest  # noqa: PLC0415 - same
+    from stanch.workspace.verbs_contain import restore_budget  # noqa: PLC0415 - same
+
+    digest = Digest.parse(model)
+    with open_workspace(current()) as workspace:
+        principal = workspace.people.find(name)
+        restore_budget(workspace, principal, digest)
+    return Result({"principal": principal, "model": str(digest)}, f"restored   {name}: {digest}")

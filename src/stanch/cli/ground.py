@@ -13,10 +13,13 @@ from stanch.workspace.opening import KEYS, STATE, find_workspace
 
 
 def open_workspace(frame: Frame) -> Workspace:
-    """Open the workspace that the global flags name, or the nearest one."""
-    return Workspace.open(
+    """Open the workspace that the global flags name, or the nearest one; say who acts where several could."""
+    workspace = Workspace.open(
         frame.workspace, principal=frame.principal, unlock=lambda: ask_passphrase(frame.passphrase_file)
     )
+    if frame.principal is None and (others := len(workspace.keys.people()) - 1):
+        frame.warnings = (f"acts as {workspace.people.name}; keys of {others} more are here: --as NAME chooses",)
+    return workspace
 
 
 def open_workspace_if_any(frame: Frame) -> Workspace | None:

@@ -55,8 +55,10 @@ _FIRST = {"solo": "stanch scan FILE", "team": "stanch access add NAME --role ROL
 
 @click.command(cls=Leaf)
 def status() -> Result:
-    """Say what the workspace holds and whether its log is whole."""
+    """Say what the workspace holds, whether its log is whole, and what the doctor would object to."""
     from stanch.cli.ground import open_workspace  # noqa: PLC0415 - keeps `stanch --help` light
+    from stanch.workspace.health import examine  # noqa: PLC0415 - same
+    from stanch.workspace.health_check import State  # noqa: PLC0415 - same
     from stanch.workspace.verbs_glass import overdue_reviews  # noqa: PLC0415 - same
     from stanch.workspace.witnessing import watchers  # noqa: PLC0415 - same
 
@@ -70,6 +72,11 @@ def status() -> Result:
         releases = sorted(path.name for path in (workspace.state / "releases").glob("*") if path.is_dir())
         overdue = overdue_reviews(workspace)
         watching = watchers(workspace.ledger)
+    checks = examine(folder)
+    found = {
+        state: sorted({check.name for check in checks if check.state is state})
+        for state in (State.FAILED, State.WARNING)
+    }
     lines = [
         f"workspace  {folder} ({profile})",
         f"log        {checkpoint.origin}: {checkpoint.size} entries, {len(running)} intents without outcome",
@@ -77,6 +84,7 @@ def status() -> Result:
         *(f"release    {name}" for name in releases),
         *(f"overdue    review of emergency rights {one.id}: stanch access review {one.id}" for one in overdue),
         *watching,
+        *(f"{state:<10} {', '.join(names)}: stanch doctor" for state, names in found.items() if names),
         "next       stanch log verify",
     ]
     data: dict[str, JsonValue] = {
@@ -99,8 +107,10 @@ def status() -> Result:
         "releases": list(releases),
         "watchers": list(watching),
         "reviews_overdue": [one.id for one in overdue],
+        "failed": list(found[State.FAILED]),
+        "warnings": list(found[State.WARNING]),
     }
-    return Result(data, "\n".join(lines), 1 if overdue else 0)
+    return Result(data, "\n".join(lines), 1 if found[State.FAILED] else 0)
 
 
 def _standing(facts: "Facts") -> str:

@@ -6,7 +6,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 from stanch.crypto.floe import decryption_failed
 
 NONCE_SIZE = 12
-OVERHEAD = NONCE_SIZE + 16
 
 
 def encrypt_siv(key: bytes, nonce: bytes, data: bytes, *, aad: bytes) -> bytes:

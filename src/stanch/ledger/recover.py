@@ -7,8 +7,9 @@ their place. What cannot come back is what stood in the database alone: openings
 import base64
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from sqlalchemy import Connection, delete, insert, select, update
 
@@ -21,7 +22,14 @@ from stanch.ledger.hashes import TileHashes
 from stanch.ledger.note import NoteVerifier, open_note
 from stanch.ledger.tiles import TILE_WIDTH, tile_key
 from stanch.store import CREATE, BlobStore, Tables
-from stanch.store.schema.ledger import ledger_checkpoint, ledger_entry, ledger_index, ledger_log, ledger_subject
+from stanch.store.schema.ledger import (
+    ledger_checkpoint,
+    ledger_entry,
+    ledger_index,
+    ledger_key,
+    ledger_log,
+    ledger_subject,
+)
 
 _PAGE = 4096
 
@@ -73,7 +81,7 @@ def recover(
     with tables.write() as connection:
         rebuild.read(connection)
         kept_in = rebuild.keep_aside() if rebuild.aside else ""
-        rebuild.write(connection, _present(signed, keys).key.key_id)
+        rebuild.write(connection, [key.key.key_id for key in keys[keys.index(_present(signed, keys)) :]])
     return Recovery(
         checkpoint=signed.checkpoint.size,
         size=rebuild.frontier.size,
@@ -116,6 +124,7 @@ class _Rebuild:
     frontier: Frontier = field(default_factory=Frontier)
     wanted: dict[int, bytes] = field(default_factory=dict)
     aside: dict[int, bytes] = field(default_factory=dict)
+    rotated_ms: dict[str, int] = field(default_factory=dict)
     last_ms: int = 0
 
     def read(self, connection: Connection) -> None:
@@ -128,6 +137,7 @@ class _Rebuild:
                 raise _damaged(f"bundle {tile_key('entries', number, len(entries))}", "the hashes of its tile")
             self.frontier = self.frontier.append(leaves)
             self._compare(connection, number * TILE_WIDTH, entries, leaves)
+            self._note_rotations(entries)
             self.last_ms = read_event(entries[-1]).time
         if self.frontier.root() != checkpoint.root:
             raise _damaged(f"bundles of {checkpoint.size} entries", f"root {checkpoint.root.hex()}")
@@ -141,6 +151,13 @@ class _Rebuild:
                 self.aside[index] = row[0]
             if row != (entry, leaf):
                 self.wanted[index] = entry
+
+    def _note_rotations(self, entries: Iterable[bytes]) -> None:
+        """Remember when which key was made: a new log key replaced the one before it at that moment."""
+        for event in (read_event(entry) for entry in entries if b'"key.rotate"' in entry):
+            ours = event.unmapped.stanch
+            if ours.kind == "key.rotate" and ours.result == "done" and isinstance(ours.payload, dict):
+                self.rotated_ms[str(ours.payload.get("key_id"))] = event.time
 
     def _read_tail(self, connection: Connection) -> None:
         """Keep the rows behind the checkpoint if they continue this history, as the stored frontier says."""
@@ -159,6 +176,7 @@ class _Rebuild:
         if tail and continues and stored is not None and (frontier.size, frontier.to_bytes()) == tuple(stored):
             self.frontier = frontier
             self.last_ms = read_event(tail[frontier.size - 1]).time
+            self._note_rotations(tail.values())
         else:
             self.aside |= tail
 
@@ -172,8 +190,13 @@ class _Rebuild:
             self.blobs.put(kept_in, data, mode=CREATE)
         return kept_in
 
-    def write(self, connection: Connection, key_id: str) -> None:
-        """Put the wanted rows in place; the query index is derived anew at the next publication."""
+    def write(self, connection: Connection, keys: Sequence[str]) -> None:
+        """Put the wanted rows in place; the query index is derived anew at the next publication.
+
+        Args:
+            connection: The transaction.
+            keys: Ids of the log's present key and of those before it, the newest first.
+        """
         checkpoint, origin = self.signed.checkpoint, self.signed.checkpoint.origin
         if self.aside:
             with _changeable(connection):
@@ -190,11 +213,12 @@ class _Rebuild:
         for table in (ledger_index, ledger_subject):
             connection.execute(delete(table).where(table.c.origin == origin))
         values = {
-            "size": self.frontier.size, "frontier": self.frontier.to_bytes(), "key_id": key_id,
+            "size": self.frontier.size, "frontier": self.frontier.to_bytes(), "key_id": keys[0],
             "updated_ms": min(self.last_ms, self.now_ms),
         }  # fmt: skip
         if not connection.execute(update(ledger_log).where(ledger_log.c.origin == origin).values(values)).rowcount:
             connection.execute(insert(ledger_log).values(origin=origin, **values))
+        self._write_replaced(connection, keys)
         at_size = (ledger_checkpoint.c.origin == origin) & (ledger_checkpoint.c.size == checkpoint.size)
         connection.execute(delete(ledger_checkpoint).where(at_size))
         # Marked as not published: publishing it again is harmless, and a crash may have come before it was put.
@@ -202,6 +226,17 @@ class _Rebuild:
             origin=origin, size=checkpoint.size, root=checkpoint.root, note=self.signed.note,
             created_ms=self.last_ms, published=0,
         ))  # fmt: skip
+
+    def _write_replaced(self, connection: Connection, keys: Sequence[str]) -> None:
+        """Put in place since when a replaced key signs beside its successor, where the database does not say so."""
+        origin = self.signed.checkpoint.origin
+        known = set(connection.execute(select(ledger_key.c.key_id).where(ledger_key.c.origin == origin)).scalars())
+        # A key that no entry tells of was made by a rotation that came to no end; only the first needs none.
+        used = [key for key in keys if key in self.rotated_ms or key == keys[-1]]
+        for newer, older in pairwise(used):
+            if older not in known:
+                replaced = {"origin": origin, "key_id": older, "replaced_ms": self.rotated_ms[newer]}
+                connection.execute(insert(ledger_key).values(replaced))
 
 
 def _rows(connection: Connection, origin: str, first: int, end: int) -> dict[int, tuple[bytes, bytes]]:

@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from stanch import __version__
-from stanch.access import PolicyVersions
+from stanch.access import Directory, PolicyVersions
 from stanch.access.glass import Glasses
-from stanch.access.policy import missing_forbids
+from stanch.access.policy import missing_forbids, parse_policies, permits_role
 from stanch.config import Config, load_config
 from stanch.config.load import SETTINGS, user_config_file
 from stanch.errors import InvalidInput, StanchError
@@ -87,7 +87,7 @@ def _workspace(folder: Path, environ: Mapping[str, str], clock: Callable[[], flo
         if config.gateway.models or config.alerts.sinks or config.watch.audits:
             yield from examine_alerts(config, tables, reader, leases.running(), now)
         yield examine_grants(tables, config.ledger.origin, now)
-        yield from _policies(tables)
+        yield from _policies(tables, config.ledger.origin)
         yield from _emergencies(tables, clock)
     except StanchError as error:
         yield _failed("log", error)
@@ -224,11 +224,12 @@ def _acts(leases: Leases) -> Check:
     return Check("acts", State.OK, f"{len(running)} running")
 
 
-def _policies(tables: Tables) -> Iterator[Check]:
-    """Say which policies are in force, and what they lack of the shipped ones."""
+def _policies(tables: Tables, origin: str) -> Iterator[Check]:
+    """Say which policies are in force, what they lack of the shipped ones, and who holds a role that they forgot."""
     try:
         active = PolicyVersions(tables).active()
         missing = missing_forbids(active.text)
+        policies = parse_policies(active.text, without=missing)
     except InvalidInput as error:
         yield _failed("policies", error)
         return
@@ -238,6 +239,12 @@ def _policies(tables: Tables) -> Iterator[Check]:
         yield Check("policies", State.WARNING, what + ", ".join(missing), next_step)
     else:
         yield Check("policies", State.OK, f"version {active.version} is in force, with every forbid of the shipped set")
+    directory = Directory(tables, origin=origin)
+    held = {grant.role for who in directory.principals() for grant in directory.facts_of(who.id).grants}
+    if idle := sorted(role for role in held if not permits_role(policies, role)):
+        what = f"version {active.version} permits nothing to {', '.join(idle)}, which somebody holds"
+        next_step = f"copy role-{idle[0]} from stanch/access/default.cedar; then: stanch access policy activate FILE"
+        yield Check("policies", State.WARNING, what, next_step)
 
 
 def _emergencies(tables: Tables, clock: Callable[[], float]) -> Iterator[Check]:

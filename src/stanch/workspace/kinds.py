@@ -47,6 +47,7 @@ KINDS: dict[str, Kind] = {
     "gateway.infer": Kind("model:infer", "model"),
     "gateway.limit": Kind("finding:act", "workspace"),
     "gateway.reset": Kind("access:grant", "workspace"),
+    "gateway.restore": Kind("access:grant", "workspace"),
     "gateway.serve": Kind("serve:run", "workspace"),
     "key.issue": Kind("access:grant", "workspace"),
     "key.register": Kind("release:approve", "workspace"),

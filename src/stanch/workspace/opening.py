@@ -189,7 +189,7 @@ def find_workspace(folder: Path | None) -> Path:
         if (candidate / STATE / KEYS).is_dir():
             return candidate
     where = folder if folder is not None else f"{Path.cwd()} or any folder above it"
-    raise NotFound(f"no workspace in {where}", next_step="make one with: stanch init")
+    raise NotFound(f"no workspace in {where}", next_step="name it: --workspace FOLDER, or make one: stanch init")
 
 
 @contextmanager

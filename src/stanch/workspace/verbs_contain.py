@@ -75,7 +75,9 @@ def quarantine_model(workspace: Workspace, model: ArtifactRef) -> EntryRef:
 
 
 def lower_budget(workspace: Workspace, name: str, model: Digest, *, requests: int, tokens: int) -> EntryRef:
-    """Lower what a principal may use of a model; the settings' limits hold where they are lower. Nothing raises it.
+    """Lower what a principal may use of a model; the settings' limits hold where they are lower.
+
+    Only :func:`restore_budget` takes it back, and that asks for another permission.
 
     Returns:
         The act's intent.
@@ -128,6 +130,30 @@ def _limit(ref: EntryRef, principal: str, model: str, requests: int, tokens: int
         connection.execute(new)
 
     return Done(ref, settle=settle)
+
+
+def restore_budget(workspace: Workspace, name: str, model: Digest) -> None:
+    """Let the settings' limits alone hold again for a principal's use of a model.
+
+    Raises:
+        InvalidInput: There is no such principal, or nobody lowered this budget.
+    """
+    principal = workspace.people.find(name)
+    payload: dict[str, JsonValue] = {"principal": principal, "model": str(model)}
+
+    def run(_ref: EntryRef) -> Done[None]:
+        with workspace.tables.rehearsal() as tables, tables.write() as connection:
+            _give_back(connection, principal, str(model))
+        return Done(None, settle=lambda connection: _give_back(connection, principal, str(model)))
+
+    workspace.door.act(Request("gateway.restore", "access:grant", workspace_ref(workspace), payload), run)
+
+
+def _give_back(connection: Connection, principal: str, model: str) -> None:
+    table = budget_lowered
+    lowered = delete(table).where(table.c.principal == principal, table.c.model == model)
+    if not connection.execute(lowered).rowcount:
+        raise InvalidInput(f"budget: nobody lowered that of {principal} for {model}")
 
 
 def _act_of(workspace: Workspace, order: ContainOrder) -> tuple[str, Callable[[], EntryRef]]:
