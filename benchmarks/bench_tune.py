@@ -8,7 +8,8 @@ parts, as everybody must whose logical batch is larger than memory. ``plain`` is
 autograd, ``plain_own`` this package's loop without privacy, ``hooks`` and ``ghost`` are Opacus with its per-sample
 gradients and with ghost clipping; a variant that cannot run a case is named with its error. ``noise`` is the part of
 the private step that draws, adds and scales the noise: with one pass in a step its share is the largest that it can be;
-that of a step of 256 units, the plan's least by default, stands beside it.
+that of a step of 256 units, the plan's least by default, stands beside it. Its loop is compiled beforehand, as a run
+has it after a hundred million coordinates.
 Writes benchmarks/results/tune.json.
 
 Usage: bench_tune.py [ROUNDS] [CASE ...]
@@ -38,6 +39,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stanch.data import TokenRecord
+from stanch.tune import boxmuller
 from stanch.tune.gradient_torch import PlainGradient, PrivateGradient
 from stanch.tune.grid import Released, Whole, grid_exponent, noise_scale, quantise, release_into
 from stanch.tune.lora_torch import LoraLinear
@@ -248,8 +250,9 @@ def resident(what: str) -> float:
 
 
 def prepare() -> None:
-    """One thread, and no warnings of the peers."""
+    """One thread, no warnings of the peers, and the loop of the noise compiled."""
     torch.set_num_threads(1)
+    boxmuller.COMPILER.loop(boxmuller.WORTH + 1)
     warnings.simplefilter("ignore")
 
 

@@ -6,19 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from stanch.crypto import KeyStream
+from stanch.tune.boxmuller import add_normals
 from stanch.tune.grid import Whole
 from stanch.tune.plan import NOISE_DRAWS
 from stanch.tune.sampler import Words
 
-Normals = npt.NDArray[np.float64]
 Take = Callable[[slice, Whole], None]
 """Takes the noise of the coordinates of a slice; it may be changed there, and is overwritten afterwards."""
 
-_LOW_BITS = np.uint64(12)
-_ONE = np.float64(1.0).view(np.uint64)
 _BLOCK = 1 << 14
 """Pairs of values made at once: they, and what they are made of, stay in the cache."""
 
@@ -85,12 +82,11 @@ class _Pairs:
     def integers(self, size: int) -> tuple[Whole, Whole]:
         """Return the next ``size`` cosines and sines; the next call overwrites them."""
         words, total, values = self._words[: 2 * size], self._total[: 2 * size], self._values[: 2 * size]
+        total[:] = 0
         for draw in range(NOISE_DRAWS):
             for part, stream in zip((words[:size], words[size:]), self._streams[2 * draw :], strict=False):
                 stream.fill(part.data)
-            _box_muller_into(words, values if draw else total, self._square)
-            if draw:
-                total += values
+            add_normals(words, total, self._square, values)
         np.rint(total, out=total)
         return total[:size], total[size:]
 
@@ -103,34 +99,7 @@ def _words_from(key: bytes, counter: bytes, start: int) -> KeyStream:
     return stream
 
 
-def _box_muller_into(words: Words, values: Normals, square: float) -> None:
-    """Put normal values of variance ``square`` into ``values``; ``words`` are overwritten.
-
-    Of 2h words come r·cos θ, then r·sin θ, with r = √(-2 ln u) and θ = 2π·u. u = ((w >> 12) + 1/2)·2^-52 is exact in
-    float64 and is never 0 or 1.
-
-    The upper 52 bits of a word are made the fraction of a float in [1, 2), which is quicker than to convert them.
-    """
-    # numpy's functions of float64 take two to three times as long on processors without AVX-512, its square root half.
-    import torch  # noqa: PLC0415 - noise is drawn where a model is trained; the plan is read without torch
-
-    np.right_shift(words, _LOW_BITS, out=words)
-    np.bitwise_or(words, _ONE, out=words)
-    uniform: Normals = words.view("<f8")
-    uniform -= 1 - 2.0**-53
-    half = len(words) // 2
-    radius, angle = uniform[:half], uniform[half:]
-    torch.from_numpy(radius).log_()
-    radius *= -2.0 * square
-    np.sqrt(radius, out=radius)
-    angle *= 2.0 * math.pi
-    turns = torch.from_numpy(angle)
-    torch.cos(turns, out=torch.from_numpy(values[:half]))
-    torch.sin(turns, out=torch.from_numpy(values[half:]))
-    values.reshape(2, half)[:] *= radius
-
-
 def _threads() -> int:
-    import torch  # noqa: PLC0415 - as above
+    import torch  # noqa: PLC0415 - noise is drawn where a model is trained; the plan is read without torch
 
     return torch.get_num_threads()
