@@ -172,7 +172,7 @@ def test_version_in_a_process_of_its_own():
 
 
 def test_a_closed_pipe_is_silent(files):
-    command = f"{sys.executable} -m stanch --workspace {files.w} log show | true"
+    command = f"{sys.executable} -m stanch --workspace {files.w} --as owner log show | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, timeout=300)
     assert done.stderr == ""
 
