@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stanch.audit import AuditParams, parse_policy, preregister
-from stanch.audit.gate import GateBreached, GateInconclusive
+from stanch.audit.gate import GateBreached
 from stanch.cli.auditing import gather_material, tuned_at
 from stanch.cli.demo.records import SYSTEM, export_lines, make_conversations
 from stanch.cli.demo.tiny_torch import make_tiny_model
@@ -46,45 +46,6 @@ PARAMS = AuditParams(
 )  # fmt: skip
 
 
-TRIES = 4
-"""An audit of 64 coins misses a leak at times (p was 0.0005 where 0.01 is asked); of four it has to see one."""
-
-
-def tune_and_audit(folder, base):
-    """Tune under the claim in a workspace of its own; return the report of the audit, and how the gate refuses."""
-    people = make_conversations(7, 24, repeated=0)
-    export, train, out = folder / "export.jsonl", folder / "train.jsonl", folder / "private"
-    folder.mkdir()
-    export.write_text("".join(f"{line}\n" for line in export_lines(people, 7)))
-    with Workspace.init(folder / "w") as workspace:
-        dataset = open_dataset(export, key=workspace.keys.secret("dataset"))
-        plan = plan_canaries(
-            dataset, CanarySpec(n=64, secret_length=8, system=SYSTEM), preregistration=preregister(PARAMS).to_json(),
-            tokenizer_digest=tokenizer_digest_at(base),
-        )  # fmt: skip
-        injected = plant_canaries(workspace, dataset, plan, train)
-        injected.plan.save(folder / "plan.json")
-        spec = TuneSpec.from_toml(SPEC.format(base=base, data=train, out=out).encode())
-        tuned = run_tuning(workspace, spec, open_dataset(train, key=workspace.keys.secret("dataset")))
-        assert tuned.statement.epsilon <= 0.5, "the statement cannot know that the noise was off"
-        material = gather_material(workspace, tuned_at(out), folder / "plan.json", train, None)
-        order = AuditOrder(
-            out,
-            lambda: load_scorer(out, base),
-            lambda scorer: load_base(scorer, base),
-            material,
-            PARAMS,
-            folder / "report",
-        )
-        report = run_audit(workspace, order).result.report
-        policy = parse_policy(
-            {"max_epsilon_lower_bound": 100, "max_extraction_rate": 1.0, "max_extractable_secrets": 999}
-        )
-        with pytest.raises((GateBreached, GateInconclusive)) as caught:
-            pass_gate(workspace, out, folder / "report" / CERTIFICATE_NAME, policy)
-    return report, caught.value
-
-
 def test_a_claim_without_noise_is_falsified_and_blocked(tmp_path, monkeypatch):
     def silence(_self, _step, _parameter, count, _scale, take):
         take(slice(0, count), np.zeros(count))
@@ -93,13 +54,38 @@ def test_a_claim_without_noise_is_falsified_and_blocked(tmp_path, monkeypatch):
     # Whoever switches the noise off also switches off the run's own check of it.
     monkeypatch.setattr("stanch.tune.coverage_torch.check_noise", lambda _gradient: None)
     base = make_tiny_model(tmp_path / "base", seed=7)
-    for number in range(TRIES):
-        report, refused = tune_and_audit(tmp_path / str(number), base)
-        if report.verdict == Verdict.DP_CLAIM_FALSIFIED:
-            break
-    assert report.verdict == Verdict.DP_CLAIM_FALSIFIED
-    assert report.dp.p_value <= 0.01
-    assert isinstance(refused, GateBreached)
+    people = make_conversations(7, 24, repeated=0)
+    export, train = tmp_path / "export.jsonl", tmp_path / "train.jsonl"
+    export.write_text("".join(f"{line}\n" for line in export_lines(people, 7)))
+    with Workspace.init(tmp_path / "w") as workspace:
+        dataset = open_dataset(export, key=workspace.keys.secret("dataset"))
+        plan = plan_canaries(
+            dataset, CanarySpec(n=64, secret_length=8, system=SYSTEM), preregistration=preregister(PARAMS).to_json(),
+            tokenizer_digest=tokenizer_digest_at(base),
+        )  # fmt: skip
+        injected = plant_canaries(workspace, dataset, plan, train)
+        injected.plan.save(tmp_path / "plan.json")
+        out = tmp_path / "private"
+        spec = TuneSpec.from_toml(SPEC.format(base=base, data=train, out=out).encode())
+        tuned = run_tuning(workspace, spec, open_dataset(train, key=workspace.keys.secret("dataset")))
+        assert tuned.statement.epsilon <= 0.5, "the statement cannot know that the noise was off"
+        material = gather_material(workspace, tuned_at(out), tmp_path / "plan.json", train, None)
+        order = AuditOrder(
+            out,
+            lambda: load_scorer(out, base),
+            lambda scorer: load_base(scorer, base),
+            material,
+            PARAMS,
+            tmp_path / "report",
+        )
+        report = run_audit(workspace, order).result.report
+        assert report.verdict == Verdict.DP_CLAIM_FALSIFIED
+        assert report.dp.p_value <= 0.01
+        policy = parse_policy(
+            {"max_epsilon_lower_bound": 100, "max_extraction_rate": 1.0, "max_extractable_secrets": 999}
+        )
+        with pytest.raises(GateBreached) as caught:
+            pass_gate(workspace, out, tmp_path / "report" / CERTIFICATE_NAME, policy)
     assert any(
-        "privacy" in rule.rule or "dp" in rule.rule for rule in refused.decision.rules if rule.outcome == "breach"
+        "privacy" in rule.rule or "dp" in rule.rule for rule in caught.value.decision.rules if rule.outcome == "breach"
     )

@@ -66,7 +66,7 @@ def test_no_acknowledged_entry_is_lost_and_no_second_history_appears(either, kil
     command = [sys.executable, str(WRITER), str(ground.folder), ground.tables_uri, ground.blobs_uri]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as nursery:
         for turn in range(1, kills + 1):
-            said = run_and_kill(nursery, turn * 100_000, dice.uniform(0.0, 0.1))
+            said = run_and_kill(nursery, turn * 100_000, dice.uniform(0.0, 0.2))
             assert said
             recent += said
             if turn % each == 0:
