@@ -4,8 +4,8 @@
     python tools/mutate.py --again crypto.floe           only what survived and has no reason, after a new test
     python tools/mutate.py --table                       write the table of docs/explain/mutation.md
 
-What is changed, ``tools/mutants.py`` says. ``tools/mutation.toml`` lists for each module the tests, all of them fast,
-and for each survivor the reason why no test should fail. Counts and survivors go to
+What is changed, ``tools/mutants.py`` says. ``tools/mutation/PACKAGE.toml`` lists for each module the tests, all of them
+fast, and for each survivor the reason why no test should fail. Counts and survivors go to
 ``benchmarks/results/mutation.json``.
 
 Each mutant is imported by a new fork of a process that holds the other packages but nothing of stanch, and is met by
@@ -47,7 +47,7 @@ from mutants import mutants
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ROOT / "src" / "stanch"
-TABLE = ROOT / "tools" / "mutation.toml"
+TABLES = ROOT / "tools" / "mutation"
 RESULTS = ROOT / "benchmarks" / "results" / "mutation.json"
 PAGE = ROOT / "docs" / "explain" / "mutation.md"
 FAST = "not nightly and not slow and not acceptance and not realweights"
@@ -84,7 +84,7 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory() as folder:
         sys.dont_write_bytecode, sys.pycache_prefix = False, folder  # the tests are compiled once, not for each mutant
-        for group in _table()["group"]:
+        for group in table("group"):
             modules = [name for name in group["modules"] if name in (args.modules or listed())]
             tests = _measure(group["tests"], [_path(name) for name in modules]) if modules else []
             for name in modules:
@@ -92,17 +92,23 @@ def main() -> int:
     return 0
 
 
-def _table() -> dict[str, list[dict[str, Any]]]:
-    return tomllib.loads(TABLE.read_text())
+def table(part: str) -> list[dict[str, Any]]:
+    """Return the groups or the reasons (``part``) of all packages."""
+    tables = [tomllib.loads(path.read_text()) for path in sorted(TABLES.glob("*.toml"))]
+    return [entry for table in tables for entry in table.get(part, [])]
 
 
 def listed() -> list[str]:
     """Return the modules that are tried, as in ``crypto.floe``."""
-    return [name for group in _table()["group"] for name in group["modules"]]
+    return [name for group in table("group") for name in group["modules"]]
 
 
 def _path(name: str) -> Path:
     return SOURCES.joinpath(*name.split(".")).with_suffix(".py")
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _try_module(name: str, tests: list[Test], *, again: bool) -> dict[str, Any]:
@@ -118,7 +124,7 @@ def _try_module(name: str, tests: list[Test], *, again: bool) -> dict[str, Any]:
     before = _results()["modules"].get(name)
     old = {(s["place"], s["was"], s["now"]) for s in before["survivors"]} if again else None
     explained = {
-        tuple(change) for reason in _table()["reason"] if reason["module"] == name for change in reason["changes"]
+        tuple(change) for reason in table("reason") if reason["module"] == name for change in reason["changes"]
     }
     tally = {"mutants": 0, "killed": 0, "timeouts": 0}
     survivors = []
@@ -141,7 +147,7 @@ def _try_module(name: str, tests: list[Test], *, again: bool) -> dict[str, Any]:
         tally["timeouts"] += before["timeouts"]
     tally["killed"] = tally["mutants"] - tally["timeouts"] - len(survivors)
     print(name, tally, len(survivors), "survived", flush=True)
-    return {"source": hashlib.sha256(source.encode()).hexdigest(), **tally, "survivors": survivors}
+    return {"source": _digest(path), **tally, "survivors": survivors}
 
 
 def _run(name: str, code: CodeType, tests: list[Test]) -> int | None:
@@ -324,7 +330,7 @@ def _results() -> dict[str, Any]:
 
 def _record(name: str, found: dict[str, Any]) -> None:
     modules = _results()["modules"] | {name: found}
-    version = hashlib.sha256((ROOT / "tools" / "mutants.py").read_bytes()).hexdigest()
+    version = _digest(ROOT / "tools" / "mutants.py")
     text = {
         "tool": {"name": "tools/mutate.py", "mutants_sha256": version, "python": platform.python_version()},
         "modules": dict(sorted(modules.items())),
@@ -338,7 +344,8 @@ def with_table(page: str) -> str:
     rows = ["| module | mutants | killed | too slow | survived, explained |", "|---|---|---|---|---|"]
     for name in listed():
         m = modules[name]
-        rows.append(f"| `{name}` | {m['mutants']} | {m['killed']} | {m['timeouts']} | {len(m['survivors'])} |")
+        since = "" if m["source"] == _digest(_path(name)) else ", changed since"
+        rows.append(f"| `{name}`{since} | {m['mutants']} | {m['killed']} | {m['timeouts']} | {len(m['survivors'])} |")
     head, mark, rest = page.partition("<!-- mutation.json -->\n")
     return "\n".join([head + mark.rstrip("\n"), *rows, "<!-- end -->"]) + rest.partition("<!-- end -->")[2]
 

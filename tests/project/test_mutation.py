@@ -2,7 +2,6 @@
 
 import json
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ sys.path.insert(0, str(ROOT / "tools"))
 import mutate  # noqa: E402 - a tool
 from mutants import mutants  # noqa: E402 - same
 
-TABLE = tomllib.loads((ROOT / "tools" / "mutation.toml").read_text())
 RESULTS = json.loads((ROOT / "benchmarks" / "results" / "mutation.json").read_text())["modules"]
 LISTED = mutate.listed()
 
@@ -42,7 +40,9 @@ CHANGES = {
 
 def reasons():
     """Return the reason for each survivor: module, place, code before and after."""
-    return {(reason["module"], *change): reason["why"] for reason in TABLE["reason"] for change in reason["changes"]}
+    return {
+        (reason["module"], *change): reason["why"] for reason in mutate.table("reason") for change in reason["changes"]
+    }
 
 
 def test_each_change_is_made_once_and_compiles():
