@@ -68,13 +68,19 @@ def watch_something(case):
     with case.acting("olga") as workspace:
         dana = workspace.people.find("dana")
         model = ReleaseState.load(workspace.state / "releases" / "r1").facts.digest
-        canary = alarm(
+        hour = int(workspace.door.clock()) // 3600 - 53  # the first just before the incident became known
+
+        def seen(number, **changes):
+            start = 3600 * (hour + number)
+            return alarm(number, window_start=start, at=start + 3000, **changes)
+
+        canary = seen(
             1, detector="D1", signal="canary", principal=dana, model=model, severity=Severity.CRITICAL, statistic=1.0,
             threshold=1.0, containment=Containment.QUARANTINE_MODEL,
         )  # fmt: skip
         raised = raise_alarms(workspace, [
-            canary, alarm(2, principal=dana), alarm(3, detector="D3", signal="network", severity=Severity.LOW),
-            alarm(4, detector="D5", signal="lone index hits", model=model, severity=Severity.HIGH), alarm(5),
+            canary, seen(2, principal=dana), seen(3, detector="D3", signal="network", severity=Severity.LOW),
+            seen(4, detector="D5", signal="lone index hits", model=model, severity=Severity.HIGH), seen(5),
         ])  # fmt: skip
         lead = workspace.acting_as("ines", unlock=lambda: life.passphrase("ines"))
         now_ms = int(lead.door.clock() * 1000)
