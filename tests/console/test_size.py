@@ -8,6 +8,9 @@ import pytest
 from sqlalchemy import Engine, event
 from test_routes import GETS, at, places  # noqa: F401 - a fixture
 
+from stanch.errors import StoreError
+from stanch.ledger import LedgerReader
+
 ENTRIES, PRINCIPALS = 2500, 1000
 MORE = ("/log?kind=gateway.infer", "/log?kind=tune.run", "/log?phase=note", "/log?principal=dana", "/alerts?limit=1",
         "/access/who?action=model:infer", "/log/9")  # fmt: skip
@@ -84,3 +87,15 @@ def test_a_page_that_reads_every_entry_would_be_found(seat):
     with counted() as many:
         list(reader.tail())
     assert many.rows >= few.rows + LEEWAY
+
+
+def test_what_pages_keep_of_the_log_is_read_before_the_first_is_asked_for(seat, monkeypatch):
+    grow(seat, crowd.names_of(1), 1.0)
+    desk, size, queries = seat.app.desk, seat.workspace.ledger.reader().size(), []
+    desk.read_ahead()
+    select = LedgerReader.select
+    monkeypatch.setattr(LedgerReader, "select", lambda *args: queries.append(args[1]) or select(*args))
+    assert seat.browser("ada").get("/transparency").status_code == 200
+    assert [query.first for query in queries if query.holds] == [size]
+    monkeypatch.setattr(desk.workspace.tables, "read", lambda: (_ for _ in ()).throw(StoreError("gone")))
+    desk.read_ahead()  # the page that asks says so

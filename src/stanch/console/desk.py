@@ -1,5 +1,6 @@
 """Everything of a workspace that requests need, and the workspace as one browser or program sees it."""
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -14,6 +15,7 @@ from stanch.console.certificates import Certificates
 from stanch.console.csrf import Csrf
 from stanch.console.records import ModelRecords
 from stanch.console.tally import DayCounts
+from stanch.errors import StanchError
 from stanch.trace.blocked import BlockedAnswers
 from stanch.workspace import Door, Request, Workspace
 from stanch.workspace.incoming import authenticator_of, code_flows
@@ -77,6 +79,14 @@ class Desk:
             bootstrap_of(workspace), Csrf(console_secret(workspace, "csrf")),
             Authority(ground.tables, people.directory, refresh_ms=_REFRESH_MS, clock=ground.clock),
         )  # fmt: skip
+
+    def read_ahead(self) -> None:
+        """Read what pages keep of the log, so that the first one need not; an error is told by the page that asks."""
+        reader = self.workspace.ledger.reader()
+        with contextlib.suppress(StanchError):
+            self.days.upto_now(self.workspace.tables, reader.origin)
+            self.records.upto_now(self.workspace.tables, reader.origin)
+            self.blocked.read(reader)
 
     @property
     def secure(self) -> bool:

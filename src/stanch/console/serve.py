@@ -54,11 +54,13 @@ def run_console(
         raise MissingExtraError("console") from error
     (host, port), address = listening(workspace, "console"), address_of(workspace)
     renewal = Renewal(workspace, "console")
+    app = build_app(workspace, address=address)
     config = uvicorn.Config(
-        build_app(workspace, address=address), host=host, port=port, ws="none", lifespan="off", log_config=None,
+        app, host=host, port=port, ws="none", lifespan="off", log_config=None,
         access_log=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=DRAIN_SECONDS,
     )  # fmt: skip
     config.load()
     config.http_protocol_class = type("Connection", (Patient, config.http_protocol_class), {})
     config.ssl = renewal.context
+    threading.Thread(target=app.desk.read_ahead, daemon=True).start()
     asyncio.run(serve_until(stop, uvicorn.Server(config), lambda: ready(address), renewal.keep, listener))

@@ -35,8 +35,8 @@ class BlockedAnswers:
     _next: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def within(self, reader: LedgerReader, since_ms: int, until_ms: int, size: int) -> tuple[Blocked, ...]:
-        """Return those of a period among the first ``size`` entries; an answer with two kinds counts for both."""
+    def read(self, reader: LedgerReader) -> None:
+        """Look at the answers since the last call."""
         with self._lock:
             end = reader.size()
             query = EntryQuery(kind="gateway.infer", phase="outcome", first=self._next, before=end, holds=_HOLDS)
@@ -45,6 +45,11 @@ class BlockedAnswers:
                 kinds = entry["unmapped"]["stanch"]["payload"].get("findings") or {_OTHER: 1}
                 self._found.append((index, entry["time"], tuple(kinds)))
             self._next = end
+
+    def within(self, reader: LedgerReader, since_ms: int, until_ms: int, size: int) -> tuple[Blocked, ...]:
+        """Return those of a period among the first ``size`` entries; an answer with two kinds counts for both."""
+        self.read(reader)
+        with self._lock:
             wanted = [one for one in self._found if one[0] < size and since_ms <= one[1] < until_ms]
         return _grouped(wanted)
 
