@@ -25,6 +25,7 @@ from stanch.gateway.rederive import rederive
 from stanch.gateway.upstream import Papers, Upstream
 from stanch.gateway.watermark import Watermark
 from stanch.store.http import check_url
+from stanch.store.sqlite import bound_caches
 from stanch.terms import ArtifactRef, Digest
 from stanch.workspace import Workspace
 from stanch.workspace.incoming import renew_authorities
@@ -35,6 +36,8 @@ DRAIN_SECONDS = 30
 _SWITCH_SECONDS = 0.0005
 _COLLECT_AFTER = 10_000
 """Objects more than were freed: a request makes and frees thousands, and leaves few for the collector."""
+_CACHES = 6_000_000
+"""Bytes for pages of the database, of all connections together: a gateway appends, and reads little."""
 _ARENA_MAX = -8
 """``M_ARENA_MAX`` of mallopt(3)."""
 
@@ -120,6 +123,7 @@ def run_server(
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER)
     _share_heaps()
+    bound_caches(_CACHES)
     monitor = monitor_server(workspace, gateway.desk.metrics)
     uvloop.run(_serve(uvicorn.Server(config), monitor, ready, stop, renewal.keep))
 

@@ -127,6 +127,15 @@ def _lock(file: int) -> bool:
     return True
 
 
+def bound_caches(most: int) -> None:
+    """Let the pages that all connections of this process keep take no more than about ``most`` bytes together.
+
+    It is SQLite's soft limit of its heap: a page that is needed then takes the place of one that was not for longest.
+    """
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute(f"PRAGMA soft_heap_limit={int(most)}")
+
+
 def _create_file(path: Path) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
