@@ -2,7 +2,7 @@
 
 Nothing else crosses it. Every engine reports the same hits: each end of each anchor, once, in order, and for a stream
 the same as for the whole text, however it is cut. In a stream, an anchor that has a ``trail`` is reported with the byte
-right of it, or when the stream is closed.
+right of it, or when the stream is closed. What is searched is folded text, and so UTF-8.
 """
 
 from collections.abc import Sequence

@@ -25,6 +25,19 @@ _CACHE_VARIABLE = "STANCH_CACHE_DIR"
 _LARGE = 1 << 14
 """Bytes of a block from which on to look where anchors may stand costs less than it saves."""
 
+_BEGIN, _END = b"\x1e\x1e", b"\x1e"
+"""What stands around each text: the separator on both sides, and a byte before that for :data:`_BEFORE`."""
+
+_BEFORE = rb"[^\xf5-\xff]"
+"""Stands before each expression, and is any byte that UTF-8 has: what is searched, folded text, has no other.
+
+Vectorscan 5.4.12, which the binding holds, skips bytes by twos where an expression may begin with few pairs of bytes. A
+byte that begins such a pair is lost if it is the last of a piece: of a chunk of a stream, or, within a block, of the
+stretch up to a match of another expression (VectorCamp/vectorscan#325, #358, #402). After a byte that may be nearly any
+there are no few pairs. A class of all bytes, or of more than 250, would not do: the compiler takes it out again.
+"""
+
+_OPERATORS = frozenset(b"[({?|")
 _MODES = {"block": hyperscan.HS_MODE_BLOCK, "stream": hyperscan.HS_MODE_STREAM}
 
 
@@ -59,7 +72,7 @@ class HyperscanEngine:
         hits = everywhere.scan(data)
         for gate, (reach, databases) in gated.items():
             slices = gate(data, reach)
-            hits += slices.placed([hit for database in databases for hit in database.scan(slices.data)])
+            hits += slices.placed(databases.scan(slices.data))
         return sorted(set(hits))
 
     def open_stream(self) -> "HyperscanStream":
@@ -67,23 +80,20 @@ class HyperscanEngine:
         return self._whole.open_stream()
 
     @cached_property
-    def _parts(self) -> tuple["Databases", dict[Gate, tuple[int, list["Databases"]]]]:
-        """The patterns that are searched for everywhere, and by gate the others, and how far these reach.
-
-        The others have a database each, which costs little there: with many of them in one, the matcher passes over a
-        match now and then.
-        """
-        everywhere, gated = list[tuple[int, Pattern]](), dict[Gate, tuple[int, list[Databases]]]()
+    def _parts(self) -> tuple["Databases", dict[Gate, tuple[int, "Databases"]]]:
+        """The patterns that are searched for everywhere, and by gate the others, and how far these reach."""
+        everywhere, gated = list[tuple[int, Pattern]](), dict[Gate, tuple[int, list[tuple[int, Pattern]]]]()
         for index, pattern in self._patterns:
             # An expression without a class is a literal.
             shape = read_anchor(pattern.expression.decode("latin-1")) if b"[" in pattern.expression else None
             if shape is None or (gate := gate_of(shape)) is None:
                 everywhere.append((index, pattern))
             else:
-                reach, databases = gated.get(gate, (0, []))
-                single = Databases([(index, pattern)], cached=self._cached)
-                gated[gate] = max(reach, shape.longest), [*databases, single]
-        return Databases(everywhere, cached=self._cached), gated
+                reach, others = gated.get(gate, (0, []))
+                gated[gate] = max(reach, shape.longest), [*others, (index, pattern)]
+        return Databases(everywhere, cached=self._cached), {
+            gate: (reach, Databases(others, cached=self._cached)) for gate, (reach, others) in gated.items()
+        }
 
 
 class Databases:
@@ -92,8 +102,8 @@ class Databases:
     def __init__(self, patterns: Sequence[tuple[int, Pattern]], *, cached: bool) -> None:
         self._patterns = tuple(pattern for _, pattern in patterns)
         self._indexes = [index for index, _ in patterns]
-        # Each text is searched between two separators. A hit is reported by where it ends in the text alone.
-        self._shift = {index: 2 if pattern.trail else 1 for index, pattern in patterns}
+        # A hit is reported by where it ends in the text alone.
+        self._shift = {index: len(_BEGIN) + bool(pattern.trail) for index, pattern in patterns}
         self._cached = cached
         self._local = threading.local()
         self._owner = os.getpid()
@@ -105,7 +115,7 @@ class Databases:
         if database is not None:
             shift = self._shift
             database.scan(
-                b"\x1e" + data + b"\x1e",
+                _BEGIN + data + _END,
                 match_event_handler=lambda index, _start, end, _flags, _context: hits.append(
                     (end - shift[index], index)
                 ),
@@ -201,7 +211,7 @@ class HyperscanStream:
             self._collect = lambda index, _start, end, _flags, _context: self._hits.append((end - shift[index], index))
             self._stream = database.stream(match_event_handler=self._collect)
             self._stream.__enter__()
-            self._stream.scan(b"\x1e", scratch=self._scratch)
+            self._stream.scan(_BEGIN, scratch=self._scratch)
 
     def feed(self, data: bytes) -> list[Hit]:
         """Take the next bytes and return the hits that they decide, sorted by end."""
@@ -234,8 +244,14 @@ class HyperscanStream:
 
 
 def _bounded(pattern: Pattern) -> bytes:
-    """Return a pattern's expression with the byte on each side that it asks about."""
-    return b"%b(?:%b)%b" % (outside(pattern.lead), without_separator(pattern.expression), outside(pattern.trail))
+    """Return a pattern's expression with the byte on each side that it asks about, and :data:`_BEFORE`.
+
+    A plain string is searched for as such, and thousands of them compile in no time only if nothing is added.
+    """
+    inner = without_separator(pattern.expression)
+    if not (pattern.lead or pattern.trail) and _OPERATORS.isdisjoint(inner):
+        return inner
+    return b"%b%b(?:%b)%b" % (_BEFORE, outside(pattern.lead), inner, outside(pattern.trail))
 
 
 def _read_cache(path: Path) -> bytes | None:
