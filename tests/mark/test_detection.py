@@ -3,6 +3,7 @@ import inspect
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,24 @@ from mark_models import (
 )
 
 from stanch.errors import InvalidInput, InvalidSafetensors
-from stanch.mark import Originals, ScorePlan, Variant, adapter, detect, extract, features, open_suspect, score, suspect
+from stanch.mark import (
+    CopyKey,
+    Detection,
+    MarkKeys,
+    Originals,
+    RecipientScore,
+    ScorePlan,
+    Variant,
+    adapter,
+    detect,
+    extract,
+    features,
+    open_suspect,
+    score,
+    suspect,
+)
+from stanch.mark.detection import DecoyStatistics, VariantResult, _ranking
+from stanch.terms import Digest
 from stanch.weights import Tensor, open_adapter, open_model
 
 # --- adapters
@@ -274,6 +292,10 @@ def test_a_merged_suspect_of_an_adapter_needs_the_base(lora, tmp_path):
 def test_keys_plan_and_original_must_belong_together(lora, full):
     with pytest.raises(InvalidInput, match="another original"):
         detect(Originals(full.original), full.base, lora.keys, ScorePlan.default("full", 100))
+    mixed = replace(lora.keys, copies=(*lora.keys.copies[1:], replace(lora.keys.copies[0], layout_digest=bytes(32))))
+    for keys in (mixed, replace(lora.keys, copies=())):
+        with pytest.raises(InvalidInput, match="another original"):
+            detect(Originals(lora.original), lora.original, keys, ScorePlan.default("adapter", 100))
     with pytest.raises(InvalidInput, match="counts 11"):
         detect(Originals(lora.original), lora.original, lora.keys, ScorePlan.default("adapter", 11))
     with pytest.raises(InvalidInput, match="applies only"):
@@ -290,6 +312,7 @@ def test_keys_plan_and_original_must_belong_together(lora, full):
         {"rounds": 5},
         {"epsilon": 0},
         {"releases": 0},
+        {"views": 0},
         {"decoy_coordinates": 0},
     ],
 )
@@ -298,10 +321,107 @@ def test_impossible_plans_are_refused(change):
         ScorePlan(**{"variants": (Variant.PLAIN,), "n": 10} | change)
 
 
-def test_analyses_count_variants_rounds_and_releases():
+def test_analyses_count_variants_rounds_releases_and_views():
     plan = ScorePlan((Variant.PLAIN, Variant.SPECTRAL), 10_000, rounds=4, releases=2)
     assert plan.analyses == 16
     assert plan.threshold == pytest.approx(8.0878, abs=5e-5)
+    assert ScorePlan((Variant.PLAIN,), 10, rounds=3, releases=5, views=7).analyses == 105
+
+
+def test_what_a_plan_says_before_the_first_score():
+    variants = {
+        "full": ["plain", "projected", "spectral", "tangent", "aligned"],
+        "adapter": ["plain", "projected", "spectral", "adapter"],
+    }
+    for kind, names in variants.items():
+        assert ScorePlan.default(kind, 100).to_json() == {
+            "schema": "stanch/score-plan/v1", "variants": names, "n": 100, "rounds": 2, "analyses": 2 * len(names),
+            "epsilon": 1e-9, "releases": 1, "views": 1, "decoy_coordinates": 1 << 19, "effort": "deep",
+        }  # fmt: skip
+    assert ScorePlan((Variant.PLAIN,), 100) == ScorePlan((Variant.PLAIN,), 100, epsilon=1e-9)
+
+
+def test_the_least_and_the_most_that_a_plan_may_count():
+    for rounds in (1, 4):
+        assert ScorePlan((Variant.PLAIN,), 1, rounds=rounds, decoy_coordinates=1).analyses == rounds
+
+
+def found_in(**changes):
+    """A detection of two variants that were run on 100 coordinates: one of two recipients is accused."""
+    plan = ScorePlan((Variant.PLAIN, Variant.SPECTRAL), 10)
+    variants = (
+        VariantResult(Variant.PLAIN, 60, ("a", "b"), 1.5, DecoyStatistics(50, 0.125, 1.25, 3.0, 64), 1),
+        VariantResult(Variant.SPECTRAL, 25, ("b", "c"), 9.5, None, 2),
+    )
+    scores = (
+        RecipientScore("r1", 2, 4, {Variant.PLAIN: 3.0, Variant.SPECTRAL: 20.0}, Variant.SPECTRAL, -80.0, accused=True),
+        RecipientScore("r0", 1, 3, {Variant.PLAIN: 2.5, Variant.SPECTRAL: 0.5}, Variant.PLAIN, 0.0, accused=False),
+    )
+    return replace(Detection(scores, variants, plan, plan.threshold, 100, ("x.bin",)), **changes)
+
+
+def test_what_a_detection_says():
+    found = found_in()
+    assert [score.recipient for score in found.accused] == ["r1"]
+    assert (found.next_z, found.release_z, found.matched, found.unmatched) == (2.5, 9.5, 0.6, ("b",))
+    assert not found.needs_base
+    assert found.to_json() == {
+        "schema": "stanch/mark-detection/v1",
+        "plan": found.plan.to_json(),
+        "threshold": found.plan.threshold,
+        "coordinates": 100,
+        "matched": 0.6,
+        "unmatched": ["b"],
+        "unread": ["x.bin"],
+        "decoys_plausible": True,
+        "variants": [
+            {"variant": "plain", "matched": 60, "release_z": 1.5, "rounds": 1,
+             "decoys": {"count": 50, "mean": 0.125, "sd": 1.25, "max": 3.0, "coordinates": 64}},
+            {"variant": "spectral", "matched": 25, "release_z": 9.5, "rounds": 2, "decoys": None},
+        ],
+        "scores": [
+            {"recipient": "r1", "batch": 2, "leaf": 4, "variant": "spectral", "z": {"plain": 3.0, "spectral": 20.0},
+             "log10_p": -80.0, "accused": True},
+            {"recipient": "r0", "batch": 1, "leaf": 3, "variant": "plain", "z": {"plain": 2.5, "spectral": 0.5},
+             "log10_p": 0.0, "accused": False},
+        ],
+    }  # fmt: skip
+    assert found_in(scores=found.scores[:1]).next_z == 0
+
+
+def test_nobody_accused_means_nothing_below_a_quarter_of_the_coordinates():
+    assert [found_in(coordinates=count).too_little for count in (100, 240, 241)] == [False, False, True]
+
+
+def test_one_variant_whose_decoys_are_implausible_spoils_all():
+    plain, spectral = found_in().variants
+    odd = replace(plain, decoys=replace(plain.decoys, maximum=found_in().threshold))
+    assert found_in(variants=(spectral, plain)).decoys_plausible
+    assert not found_in(variants=(spectral, odd)).decoys_plausible
+    assert not found_in(variants=(odd, plain)).decoys_plausible
+
+
+def test_a_detection_without_the_base_compared_nothing(lora):
+    originals = Originals(lora.original)
+    found = Detection.without_base(originals, ScorePlan.default("adapter", 100))
+    names = tuple(entry.name for entry in originals.layout.entries)
+    assert (found.needs_base, found.scores, found.matched, found.unmatched) == (True, (), 0, names)
+    assert {(result.matched, result.release_z, result.decoys, result.rounds) for result in found.variants} == {
+        (0, 0.0, None, 0)
+    }
+
+
+def test_recipients_are_ranked_by_their_best_variant():
+    plan = ScorePlan((Variant.PLAIN, Variant.SPECTRAL), 10)
+    copies = [CopyKey(f"r{n}", 1, 7 + n, 0.01, Digest.sha256(b""), bytes(32), bytes(32), bytes(32)) for n in range(3)]
+    sure = plan.threshold + 0.02
+    ranked = _ranking(MarkKeys(tuple(copies), (), b"", b""), plan, [[1.0, sure, -3.0], [2.0, 0.0, plan.threshold]])
+    assert [(found.recipient, found.leaf, found.variant, found.accused) for found in ranked] == [
+        ("r1", 8, Variant.PLAIN, True), ("r2", 9, Variant.SPECTRAL, False), ("r0", 7, Variant.SPECTRAL, False),
+    ]  # fmt: skip
+    assert ranked[0].log10_p == pytest.approx(-9, abs=0.2)
+    assert ranked[2].z == {Variant.PLAIN: 1.0, Variant.SPECTRAL: 2.0}
+    assert ranked[2].log10_p == 0
 
 
 def test_the_result_does_not_depend_on_threads(full):

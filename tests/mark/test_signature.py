@@ -1,6 +1,7 @@
 import json
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import mpmath
 import numpy as np
@@ -81,6 +82,23 @@ def test_random_access_equals_contiguous(start, count):
     groups = np.arange(group, group + 10)[::-3]
     expected = np.concatenate([signature_values(KEY, 8 * int(g), 8) for g in groups])
     assert np.array_equal(look_up(scattered_indexes(KEY, counter_blocks(groups))), expected)
+
+
+def test_the_table_cannot_be_written_to():
+    with pytest.raises(ValueError, match="read-only"):
+        gaussian_table()[0] = 0
+
+
+def test_compiled_loops_fill_the_same_array(monkeypatch):
+    indexes, calls = np.arange(0, 1 << 16, 7, dtype=np.uint16), []
+
+    def fill(given, table, out):
+        calls.append(len(given))
+        out[:] = table[given]
+
+    monkeypatch.setattr(signature.COMPILER, "_loops", SimpleNamespace(look_up=fill))
+    assert np.array_equal(look_up(indexes), gaussian_table()[indexes])
+    assert calls == [len(indexes)]
 
 
 def test_values_may_be_written_to_a_given_array():

@@ -1,3 +1,4 @@
+import json
 import threading
 
 import pytest
@@ -32,7 +33,10 @@ def test_a_file_is_read_by_the_next_process(tmp_path):
     path = tmp_path / "releases.json"
     FileReleases(path).remember("p", "l", SeenRelease(3, A))
     assert FileReleases(path).last("p", "l") == SeenRelease(3, A)
-    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.stat().st_mode & 0o777 == path.with_name("releases.json.lock").stat().st_mode & 0o777 == 0o600
+    assert json.loads(path.read_bytes()) == {
+        "format": "stanch/release-memory/v1", "releases": {"p": {"l": [3, A]}},
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -48,6 +52,8 @@ def test_a_file_is_read_by_the_next_process(tmp_path):
         '{"format":"stanch/release-memory/v1","releases":{"p":{"l":["1","x"]}}}',
         '{"format":"stanch/release-memory/v1","releases":{"p":{"l":[0,"x"]}}}',
         '{"format":"stanch/release-memory/v1","releases":{"p":{"l":null}}}',
+        '{"format":"stanch/release-memory/v1","releases":{"p":{"l":[1,2]}}}',
+        '{"format":"stanch/release-memory/v1","releases":{"p":{"l":[1,"x","y"]}}}',
     ],
 )
 def test_a_damaged_file_is_refused_never_forgotten(tmp_path, text):
