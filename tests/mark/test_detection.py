@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import mark_models
 import numpy as np
 import pytest
 from mark_models import (
@@ -13,6 +14,7 @@ from mark_models import (
     combine,
     int8,
     make_adapter,
+    make_model,
     make_release,
     merge,
     nf4,
@@ -32,6 +34,7 @@ from stanch.mark import (
     Variant,
     adapter,
     detect,
+    detection,
     extract,
     features,
     open_suspect,
@@ -278,6 +281,101 @@ def test_a_suspect_with_nothing_in_common_is_unmatched(full, tmp_path):
     assert found.matched == 0
     assert found.accused == ()
     assert {result.decoys for result in found.variants} == {None}
+
+
+# --- what each variant compares, on models of one layer
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """A release of an adapter and one of a full model."""
+    monkeypatch.setattr(mark_models, "LAYERS", 1)
+    base = make_model(tmp_path / "base", 1)
+    adapter_ = make_release(tmp_path, make_adapter(tmp_path / "original", 2), base)
+    generator, tensors = np.random.default_rng(3), dict(open_model(base))
+    for name, shape in weight_names():
+        change = 2e-3 * generator.normal(size=shape).astype(np.float32)
+        tensors[name] = Tensor.from_float32(name, tensors[name].to_float32() + change)
+    (tmp_path / "full").mkdir()
+    return adapter_, make_release(tmp_path / "full", write_model(tmp_path / "tuned", tensors), base)
+
+
+def features_of(release, path, variant):
+    originals = Originals(release.original, release.base)
+    return extract(originals, open_suspect(path), variant, alpha=release.plan.alpha)
+
+
+def turn_factors(folder, copy, seed=8):
+    """Write the adapter with other factors of the same products."""
+    shutil.copytree(copy, folder)
+    generator, tensors = np.random.default_rng(seed), {}
+    for module in open_adapter(copy).modules.values():
+        g = generator.normal(size=(module.rank, module.rank)) + 3 * np.eye(module.rank)
+        for factor, value in ((module.a, g @ module.a.raw), (module.b, module.b.raw @ np.linalg.inv(g))):
+            tensors[factor.name] = Tensor.from_float32(factor.name, value.astype(np.float32))
+    write_model(folder, tensors)
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    return folder
+
+
+def test_of_an_adapter_two_variants_see_products_and_the_others_factors(tiny, tmp_path):
+    release, _ = tiny
+    turned = turn_factors(tmp_path / "turned", release.copy("r3"))
+    for variant in ScorePlan.default("adapter", 100).variants:
+        one, two = (features_of(release, path, variant).values for path in (release.copy("r3"), turned))
+        assert one.any()
+        same = np.dot(one, two) / np.sqrt(np.dot(one, one) * np.dot(two, two)) > 0.999
+        assert same == (variant in {Variant.ADAPTER, Variant.SPECTRAL}), variant
+
+
+def test_of_a_full_model_every_variant_but_that_of_adapters_compares_weights(tiny):
+    _, release = tiny
+    for variant in ScorePlan.default("full", 100).variants:
+        found = features_of(release, release.copy("r3"), variant)
+        # The change is of full rank and without tangent, and one layer of no known family cannot be aligned.
+        assert len(found.unmatched) == (4 if variant in {Variant.TANGENT, Variant.ALIGNED} else 0)
+    with pytest.raises(InvalidInput, match="applies only"):
+        features_of(release, release.copy("r3"), Variant.ADAPTER)
+
+
+def test_one_variant_alone_is_aligned(tiny, monkeypatch):
+    aligned = []
+    monkeypatch.setattr(detection, "align", lambda _, suspect_: aligned.append(1) or suspect_)
+    for variant in (Variant.PLAIN, Variant.PROJECTED, Variant.ALIGNED):
+        features_of(tiny[1], tiny[1].copy("r3"), variant)
+    assert len(aligned) == 1
+
+
+def test_weights_whose_names_mean_nothing_are_recognised_and_what_only_bears_a_name_is_not(tiny, tmp_path):
+    lora_, full_ = tiny
+    noise = 0.02 * np.random.default_rng(9).normal(size=(256, 128)).astype(np.float32)
+    up = "model.layers.0.mlp.up_proj.weight"
+    merged = merge(tmp_path / "merged", lora_.base, lora_.copy("r3"))
+    for release, copy, variant in ((full_, full_.copy("r3"), Variant.PLAIN), (lora_, merged, Variant.ADAPTER)):
+        tensors = dict(open_model(copy))
+        renamed = {f"x{n}": Tensor(f"x{n}", t.dtype, t.raw) for n, t in enumerate(tensors.values())}
+        found = features_of(release, write_model(tmp_path / f"{variant}-renamed", renamed), variant)
+        assert found.unmatched == ()
+        strange = tensors | {up: Tensor.from_float32(up, noise)}
+        found = features_of(release, write_model(tmp_path / f"{variant}-strange", strange), variant)
+        marked = [entry.name for entry in release.plan.layout.entries]
+        assert sorted(found.unmatched) == sorted(name for name in marked if "up_proj" in name)
+        assert 0 < len(found.unmatched) < len(marked)
+
+
+def test_as_many_recipients_as_the_plan_counts_and_one_alone(tiny):
+    release, told = tiny[1], []
+    plan = ScorePlan((Variant.PLAIN, Variant.PROJECTED), len(RECIPIENTS), decoy_coordinates=1 << 12)
+    keys = replace(release.keys, decoys=())
+    found = detect(
+        Originals(release.original), release.copy("r3"), keys, plan, progress=lambda *step: told.append(step)
+    )
+    assert told == [("mark: plain", 0, 2), ("mark: projected", 1, 2), ("mark", 2, 2)]
+    assert [result.variant for result in found.variants] == list(plan.variants)
+    assert [score.recipient for score in found.accused] == ["r3"]
+    one = replace(keys, copies=(release.key("r3"),))
+    alone = detect(Originals(release.original), release.copy("r3"), one, replace(plan, n=1))
+    assert [score.recipient for score in alone.accused] == ["r3"]
 
 
 # --- the plan and the guarantee

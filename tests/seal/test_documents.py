@@ -8,7 +8,7 @@ import pytest
 from stanch.crypto import canonical_json
 from stanch.errors import InvalidInput, NonCanonicalStream, NotSealed
 from stanch.seal import Recipients, UnsupportedFormat, folder, manifest, parse_manifest, recipients
-from stanch.seal.index import parse_index
+from stanch.seal.index import INDEX_FORMAT, parse_index
 from stanch.seal.layout import MAX_INDEX, MAX_STREAMS, STREAM_PLAIN, stored_size
 from stanch.seal.manifest import StreamEntry
 from stanch.seal.times import format_time, parse_time
@@ -242,7 +242,7 @@ def streams_of(*sizes):
 
 
 def parse(files, *sizes, **changes):
-    document = {"format": "stanch/sealed-index/v1", "files": files, "oms": None, "notes": {}} | changes
+    document = {"format": INDEX_FORMAT, "files": files, "oms": None, "notes": {}} | changes
     return parse_index(canonical_json(document), streams_of(300, *sizes))
 
 
