@@ -1,5 +1,6 @@
 """Strict reading of the manifest, the index and the recipients."""
 
+import hashlib
 import json
 from datetime import UTC, datetime
 
@@ -84,6 +85,16 @@ def test_as_many_streams_as_are_allowed(monkeypatch):
     parse_manifest(canonical_json(GOOD))
     with pytest.raises(InvalidInput, match="1 to 2 streams, found 3"):
         parse_manifest(canonical_json(GOOD | {"streams": [entry(n, 1) for n in range(3)]}))
+
+
+def test_a_release_is_told_by_its_manifest_and_a_marked_copy_by_what_all_copies_share():
+    commitments = {"dataset": None, "recipe": None, "certificate": "cd" * 32, "mark": HEX}
+    plain, one, two = (
+        parse_manifest(canonical_json(GOOD | change))
+        for change in ({}, {"commitments": commitments}, {"commitments": commitments, "bundle_id": "ef" * 32})
+    )
+    assert plain.release_digest == hashlib.sha256(canonical_json(GOOD)).hexdigest()
+    assert one.release_digest == two.release_digest == hashlib.sha256(canonical_json(commitments)).hexdigest()
 
 
 @pytest.mark.parametrize("name", sorted(GOOD))
