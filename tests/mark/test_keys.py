@@ -117,6 +117,16 @@ def test_a_changed_leaf_does_not_open(change):
         replace(opening, leaf=replace(opening.leaf, **change)).verify(batch.root)
 
 
+@pytest.mark.parametrize("name", ["salt", "subkey", "layout_digest"])
+def test_a_leaf_with_a_field_of_another_length_does_not_open_although_it_was_committed_to(name):
+    batch = commit(PLAN, ROOT, SLOTS, decoys=1)
+    number = batch.index["acme"]
+    leaf = replace(batch.leaves[number], **{name: bytes(31)})
+    batch = replace(batch, leaves=(*batch.leaves[:number], leaf, *batch.leaves[number + 1 :]))
+    with pytest.raises(ProofInvalid, match="wrong length"):
+        batch.open("acme").verify(batch.root)
+
+
 def test_a_changed_path_or_index_does_not_open():
     batch = commit(PLAN, ROOT, SLOTS, decoys=20)
     opening = batch.open("acme")
@@ -269,6 +279,7 @@ def test_secrets_show_in_no_representation():
     secrets = [ROOT.secret, keys.release_stream, keys.strata_key, keys.copies[0].stream, *keys.decoys]
     secrets += [value for leaf in batch.leaves for value in (leaf.subkey, leaf.salt)]
     assert not any(repr(secret) in shown or secret.hex() in shown for secret in secrets)
+    assert "decoy:" not in repr(batch)  # nor which leaf is whose
 
 
 def test_the_root_is_kept_in_a_private_file(tmp_path):
