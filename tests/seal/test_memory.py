@@ -1,10 +1,13 @@
 import json
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 from stanch.errors import InvalidInput, Rollback, StoreError
 from stanch.seal import FileReleases, SeenRelease, VolatileReleases
+from stanch.seal.memory import check_release, remember_release
+from stanch.terms import VerifiedDigest
 
 A, B = "aa" * 32, "bb" * 32
 
@@ -76,6 +79,20 @@ def test_a_file_that_could_not_be_written_is_refused_when_it_is_asked(tmp_path):
             with pytest.raises(StoreError, match="cannot be remembered") as caught:
                 use()
             assert "--memory FILE" in caught.value.next_step
+
+
+def test_any_first_release_is_taken_and_an_older_one_only_if_that_is_asked_for(memory):
+    publisher = VerifiedDigest(bytes(32), ("k",), None)
+    first, second = (SimpleNamespace(lineage="l", release_number=n, release_digest=A) for n in (1, 2))
+    for release in (first, first, second):
+        remember_release(memory, publisher, "l", check_release(memory, publisher, release))
+    with pytest.raises(Rollback, match="older than release 2"):
+        check_release(memory, publisher, first)
+    assert check_release(memory, publisher, first, allow_older_unsafe=True).number == 1
+    assert memory.last("k", "l") == SeenRelease(2, A)
+    assert check_release(memory, publisher, second, min_release=2).number == 2
+    with pytest.raises(Rollback, match="release 3 or later"):
+        check_release(memory, publisher, second, min_release=3)
 
 
 def test_threads_do_not_lose_each_others_entries(tmp_path):
