@@ -36,9 +36,11 @@ def examine(tmp_path):
     return look
 
 
-def test_a_host_where_nothing_is_to_be_done(examine, limit):
+@pytest.mark.parametrize("pages", ["[always] madvise never\n", "always [madvise] never\n"])
+def test_a_host_where_nothing_is_to_be_done(examine, limit, pages):
     limit(0)
-    assert [check.fine for check in examine(pages="[always] madvise never").values()] == [True, True, True]
+    found = {name: check.fine for name, check in examine(pages=pages).items()}
+    assert found == {"huge-pages": True, "swap": True, "core-dumps": True}
 
 
 @pytest.mark.parametrize("pages", ["always madvise [never]\n", "nonsense", None])
