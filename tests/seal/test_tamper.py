@@ -39,6 +39,7 @@ from stanch.seal import (
     segments,
     verify_sealed,
 )
+from stanch.seal.digests import SignedDigests
 from stanch.seal.folder import BundleFolder, check_entries
 from stanch.seal.layout import PLAIN, SEGMENT
 from stanch.seal.recipients import unwrap_root
@@ -96,6 +97,18 @@ def test_every_byte_of_the_digests(small):
         with pytest.raises(Tampered, match=f"the digests of {stream} are"):
             small.open()
         flip(path, bit)
+
+
+def test_digests_of_another_length_or_value_are_refused_before_anything_is_compared_with_them(small):
+    manifest, data = read_manifest(small.path), (small.path / "digests.bin").read_bytes()
+    assert SignedDigests(data, manifest).data == data
+    for wrong in (b"", data[:-32], data[:-1], data + bytes(32)):
+        with pytest.raises(Tampered, match=f"expected {len(data)} bytes, found {len(wrong)}"):
+            SignedDigests(wrong, manifest)
+    for place in range(0, len(data), 32):  # each stream has a header and one segment
+        wrong = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+        with pytest.raises(Tampered, match=f"the digests of stream {place // 64} are"):
+            SignedDigests(wrong, manifest)
 
 
 def test_every_byte_of_the_recipients(small):
