@@ -351,8 +351,12 @@ def test_sources_that_change_are_refused_and_leave_nothing(tmp_path, write_sourc
     def touch_meanwhile(_digests):
         (folder / "g").write_bytes(b"2")
 
-    for change in (touch_meanwhile, lambda _d: (folder / "new").touch(), lambda _d: (folder / "f").unlink()):
-        with pytest.raises(SourceChanged):
+    for name, change in (
+        ("g", touch_meanwhile),
+        ("new", lambda _d: (folder / "new").touch()),
+        ("f", lambda _d: (folder / "f").unlink()),
+    ):
+        with pytest.raises(SourceChanged, match=f"^{name}: the file changed"):
             seal(folder, dest, [generate_identity()], PARAMS, lambda _manifest: b"x", change)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s"]
 

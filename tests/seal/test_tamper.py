@@ -246,6 +246,17 @@ def test_streams_of_another_bundle(make_sealed):
     assert one.read_all() == files
 
 
+def test_checking_compares_headers_and_whose_the_recipients_are(small, make_sealed):
+    flip(small.path / "body" / "00002.floe", 8 * 20)
+    with pytest.raises(Tampered, match="stream 2, the header"):
+        verify_sealed(small.path, small.publisher)
+    flip(small.path / "body" / "00002.floe", 8 * 20)
+    verify_sealed(small.path, small.publisher)
+    shutil.copy(make_sealed({"f": b"x"}, name="other").path / "recipients.json", small.path)
+    with pytest.raises(Tampered, match="belongs to another bundle"):
+        verify_sealed(small.path, small.publisher)
+
+
 def test_entries_that_do_not_belong_or_are_missing(small):
     extra = small.path / "pytorch_model.bin"
     extra.write_bytes(b"")
