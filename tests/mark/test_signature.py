@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stanch.crypto import aes_ctr_into, sha256
 from stanch.errors import StanchError
 from stanch.mark import signature
-from stanch.mark.signature import counter_blocks, gaussian_table, look_up, scattered_indexes, signature_values
+from stanch.mark.signature import Draws, counter_blocks, gaussian_table, look_up, scattered_indexes, signature_values
 
 GOLDENS = json.loads((Path(__file__).parents[1] / "vectors" / "mark" / "goldens.json").read_text())
 TABLE, STREAM = GOLDENS["table"], GOLDENS["stream"]
@@ -67,6 +67,14 @@ def test_the_key_stream_is_the_specified_one(start):
     aes_ctr_into(KEY, (int(start) // 8).to_bytes(16, "big"), indexes.data)
     assert indexes.tolist() == STREAM["indexes"][start]
     assert np.array_equal(signature_values(KEY, int(start), 8), gaussian_table()[indexes])
+
+
+def test_draws_begin_at_the_first_coordinate_unless_told():
+    draws = Draws(KEY)
+    assert draws.take(8).tolist() == STREAM["indexes"]["0"]
+    after = draws.take(5).tolist()
+    draws.seek(8)
+    assert draws.take(5).tolist() == after
 
 
 def test_the_first_values_are_the_specified_ones():
