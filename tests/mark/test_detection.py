@@ -3,8 +3,10 @@ import inspect
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import mark_models
 import numpy as np
 import pytest
 from mark_models import (
@@ -12,6 +14,7 @@ from mark_models import (
     combine,
     int8,
     make_adapter,
+    make_model,
     make_release,
     merge,
     nf4,
@@ -21,7 +24,25 @@ from mark_models import (
 )
 
 from stanch.errors import InvalidInput, InvalidSafetensors
-from stanch.mark import Originals, ScorePlan, Variant, adapter, detect, extract, features, open_suspect, score, suspect
+from stanch.mark import (
+    CopyKey,
+    Detection,
+    MarkKeys,
+    Originals,
+    RecipientScore,
+    ScorePlan,
+    Variant,
+    adapter,
+    detect,
+    detection,
+    extract,
+    features,
+    open_suspect,
+    score,
+    suspect,
+)
+from stanch.mark.detection import DecoyStatistics, VariantResult, _ranking
+from stanch.terms import Digest
 from stanch.weights import Tensor, open_adapter, open_model
 
 # --- adapters
@@ -262,6 +283,101 @@ def test_a_suspect_with_nothing_in_common_is_unmatched(full, tmp_path):
     assert {result.decoys for result in found.variants} == {None}
 
 
+# --- what each variant compares, on models of one layer
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """A release of an adapter and one of a full model."""
+    monkeypatch.setattr(mark_models, "LAYERS", 1)
+    base = make_model(tmp_path / "base", 1)
+    adapter_ = make_release(tmp_path, make_adapter(tmp_path / "original", 2), base)
+    generator, tensors = np.random.default_rng(3), dict(open_model(base))
+    for name, shape in weight_names():
+        change = 2e-3 * generator.normal(size=shape).astype(np.float32)
+        tensors[name] = Tensor.from_float32(name, tensors[name].to_float32() + change)
+    (tmp_path / "full").mkdir()
+    return adapter_, make_release(tmp_path / "full", write_model(tmp_path / "tuned", tensors), base)
+
+
+def features_of(release, path, variant):
+    originals = Originals(release.original, release.base)
+    return extract(originals, open_suspect(path), variant, alpha=release.plan.alpha)
+
+
+def turn_factors(folder, copy, seed=8):
+    """Write the adapter with other factors of the same products."""
+    shutil.copytree(copy, folder)
+    generator, tensors = np.random.default_rng(seed), {}
+    for module in open_adapter(copy).modules.values():
+        g = generator.normal(size=(module.rank, module.rank)) + 3 * np.eye(module.rank)
+        for factor, value in ((module.a, g @ module.a.raw), (module.b, module.b.raw @ np.linalg.inv(g))):
+            tensors[factor.name] = Tensor.from_float32(factor.name, value.astype(np.float32))
+    write_model(folder, tensors)
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    return folder
+
+
+def test_of_an_adapter_two_variants_see_products_and_the_others_factors(tiny, tmp_path):
+    release, _ = tiny
+    turned = turn_factors(tmp_path / "turned", release.copy("r3"))
+    for variant in ScorePlan.default("adapter", 100).variants:
+        one, two = (features_of(release, path, variant).values for path in (release.copy("r3"), turned))
+        assert one.any()
+        same = np.dot(one, two) / np.sqrt(np.dot(one, one) * np.dot(two, two)) > 0.999
+        assert same == (variant in {Variant.ADAPTER, Variant.SPECTRAL}), variant
+
+
+def test_of_a_full_model_every_variant_but_that_of_adapters_compares_weights(tiny):
+    _, release = tiny
+    for variant in ScorePlan.default("full", 100).variants:
+        found = features_of(release, release.copy("r3"), variant)
+        # The change is of full rank and without tangent, and one layer of no known family cannot be aligned.
+        assert len(found.unmatched) == (4 if variant in {Variant.TANGENT, Variant.ALIGNED} else 0)
+    with pytest.raises(InvalidInput, match="applies only"):
+        features_of(release, release.copy("r3"), Variant.ADAPTER)
+
+
+def test_one_variant_alone_is_aligned(tiny, monkeypatch):
+    aligned = []
+    monkeypatch.setattr(detection, "align", lambda _, suspect_: aligned.append(1) or suspect_)
+    for variant in (Variant.PLAIN, Variant.PROJECTED, Variant.ALIGNED):
+        features_of(tiny[1], tiny[1].copy("r3"), variant)
+    assert len(aligned) == 1
+
+
+def test_weights_whose_names_mean_nothing_are_recognised_and_what_only_bears_a_name_is_not(tiny, tmp_path):
+    lora_, full_ = tiny
+    noise = 0.02 * np.random.default_rng(9).normal(size=(256, 128)).astype(np.float32)
+    up = "model.layers.0.mlp.up_proj.weight"
+    merged = merge(tmp_path / "merged", lora_.base, lora_.copy("r3"))
+    for release, copy, variant in ((full_, full_.copy("r3"), Variant.PLAIN), (lora_, merged, Variant.ADAPTER)):
+        tensors = dict(open_model(copy))
+        renamed = {f"x{n}": Tensor(f"x{n}", t.dtype, t.raw) for n, t in enumerate(tensors.values())}
+        found = features_of(release, write_model(tmp_path / f"{variant}-renamed", renamed), variant)
+        assert found.unmatched == ()
+        strange = tensors | {up: Tensor.from_float32(up, noise)}
+        found = features_of(release, write_model(tmp_path / f"{variant}-strange", strange), variant)
+        marked = [entry.name for entry in release.plan.layout.entries]
+        assert sorted(found.unmatched) == sorted(name for name in marked if "up_proj" in name)
+        assert 0 < len(found.unmatched) < len(marked)
+
+
+def test_as_many_recipients_as_the_plan_counts_and_one_alone(tiny):
+    release, told = tiny[1], []
+    plan = ScorePlan((Variant.PLAIN, Variant.PROJECTED), len(RECIPIENTS), decoy_coordinates=1 << 12)
+    keys = replace(release.keys, decoys=())
+    found = detect(
+        Originals(release.original), release.copy("r3"), keys, plan, progress=lambda *step: told.append(step)
+    )
+    assert told == [("mark: plain", 0, 2), ("mark: projected", 1, 2), ("mark", 2, 2)]
+    assert [result.variant for result in found.variants] == list(plan.variants)
+    assert [score.recipient for score in found.accused] == ["r3"]
+    one = replace(keys, copies=(release.key("r3"),))
+    alone = detect(Originals(release.original), release.copy("r3"), one, replace(plan, n=1))
+    assert [score.recipient for score in alone.accused] == ["r3"]
+
+
 # --- the plan and the guarantee
 
 
@@ -274,6 +390,10 @@ def test_a_merged_suspect_of_an_adapter_needs_the_base(lora, tmp_path):
 def test_keys_plan_and_original_must_belong_together(lora, full):
     with pytest.raises(InvalidInput, match="another original"):
         detect(Originals(full.original), full.base, lora.keys, ScorePlan.default("full", 100))
+    mixed = replace(lora.keys, copies=(*lora.keys.copies[1:], replace(lora.keys.copies[0], layout_digest=bytes(32))))
+    for keys in (mixed, replace(lora.keys, copies=())):
+        with pytest.raises(InvalidInput, match="another original"):
+            detect(Originals(lora.original), lora.original, keys, ScorePlan.default("adapter", 100))
     with pytest.raises(InvalidInput, match="counts 11"):
         detect(Originals(lora.original), lora.original, lora.keys, ScorePlan.default("adapter", 11))
     with pytest.raises(InvalidInput, match="applies only"):
@@ -290,6 +410,7 @@ def test_keys_plan_and_original_must_belong_together(lora, full):
         {"rounds": 5},
         {"epsilon": 0},
         {"releases": 0},
+        {"views": 0},
         {"decoy_coordinates": 0},
     ],
 )
@@ -298,10 +419,107 @@ def test_impossible_plans_are_refused(change):
         ScorePlan(**{"variants": (Variant.PLAIN,), "n": 10} | change)
 
 
-def test_analyses_count_variants_rounds_and_releases():
+def test_analyses_count_variants_rounds_releases_and_views():
     plan = ScorePlan((Variant.PLAIN, Variant.SPECTRAL), 10_000, rounds=4, releases=2)
     assert plan.analyses == 16
     assert plan.threshold == pytest.approx(8.0878, abs=5e-5)
+    assert ScorePlan((Variant.PLAIN,), 10, rounds=3, releases=5, views=7).analyses == 105
+
+
+def test_what_a_plan_says_before_the_first_score():
+    variants = {
+        "full": ["plain", "projected", "spectral", "tangent", "aligned"],
+        "adapter": ["plain", "projected", "spectral", "adapter"],
+    }
+    for kind, names in variants.items():
+        assert ScorePlan.default(kind, 100).to_json() == {
+            "schema": "stanch/score-plan/v1", "variants": names, "n": 100, "rounds": 2, "analyses": 2 * len(names),
+            "epsilon": 1e-9, "releases": 1, "views": 1, "decoy_coordinates": 1 << 19, "effort": "deep",
+        }  # fmt: skip
+    assert ScorePlan((Variant.PLAIN,), 100) == ScorePlan((Variant.PLAIN,), 100, epsilon=1e-9)
+
+
+def test_the_least_and_the_most_that_a_plan_may_count():
+    for rounds in (1, 4):
+        assert ScorePlan((Variant.PLAIN,), 1, rounds=rounds, decoy_coordinates=1).analyses == rounds
+
+
+def found_in(**changes):
+    """A detection of two variants that were run on 100 coordinates: one of two recipients is accused."""
+    plan = ScorePlan((Variant.PLAIN, Variant.SPECTRAL), 10)
+    variants = (
+        VariantResult(Variant.PLAIN, 60, ("a", "b"), 1.5, DecoyStatistics(50, 0.125, 1.25, 3.0, 64), 1),
+        VariantResult(Variant.SPECTRAL, 25, ("b", "c"), 9.5, None, 2),
+    )
+    scores = (
+        RecipientScore("r1", 2, 4, {Variant.PLAIN: 3.0, Variant.SPECTRAL: 20.0}, Variant.SPECTRAL, -80.0, accused=True),
+        RecipientScore("r0", 1, 3, {Variant.PLAIN: 2.5, Variant.SPECTRAL: 0.5}, Variant.PLAIN, 0.0, accused=False),
+    )
+    return replace(Detection(scores, variants, plan, plan.threshold, 100, ("x.bin",)), **changes)
+
+
+def test_what_a_detection_says():
+    found = found_in()
+    assert [score.recipient for score in found.accused] == ["r1"]
+    assert (found.next_z, found.release_z, found.matched, found.unmatched) == (2.5, 9.5, 0.6, ("b",))
+    assert not found.needs_base
+    assert found.to_json() == {
+        "schema": "stanch/mark-detection/v1",
+        "plan": found.plan.to_json(),
+        "threshold": found.plan.threshold,
+        "coordinates": 100,
+        "matched": 0.6,
+        "unmatched": ["b"],
+        "unread": ["x.bin"],
+        "decoys_plausible": True,
+        "variants": [
+            {"variant": "plain", "matched": 60, "release_z": 1.5, "rounds": 1,
+             "decoys": {"count": 50, "mean": 0.125, "sd": 1.25, "max": 3.0, "coordinates": 64}},
+            {"variant": "spectral", "matched": 25, "release_z": 9.5, "rounds": 2, "decoys": None},
+        ],
+        "scores": [
+            {"recipient": "r1", "batch": 2, "leaf": 4, "variant": "spectral", "z": {"plain": 3.0, "spectral": 20.0},
+             "log10_p": -80.0, "accused": True},
+            {"recipient": "r0", "batch": 1, "leaf": 3, "variant": "plain", "z": {"plain": 2.5, "spectral": 0.5},
+             "log10_p": 0.0, "accused": False},
+        ],
+    }  # fmt: skip
+    assert found_in(scores=found.scores[:1]).next_z == 0
+
+
+def test_nobody_accused_means_nothing_below_a_quarter_of_the_coordinates():
+    assert [found_in(coordinates=count).too_little for count in (100, 240, 241)] == [False, False, True]
+
+
+def test_one_variant_whose_decoys_are_implausible_spoils_all():
+    plain, spectral = found_in().variants
+    odd = replace(plain, decoys=replace(plain.decoys, maximum=found_in().threshold))
+    assert found_in(variants=(spectral, plain)).decoys_plausible
+    assert not found_in(variants=(spectral, odd)).decoys_plausible
+    assert not found_in(variants=(odd, plain)).decoys_plausible
+
+
+def test_a_detection_without_the_base_compared_nothing(lora):
+    originals = Originals(lora.original)
+    found = Detection.without_base(originals, ScorePlan.default("adapter", 100))
+    names = tuple(entry.name for entry in originals.layout.entries)
+    assert (found.needs_base, found.scores, found.matched, found.unmatched) == (True, (), 0, names)
+    assert {(result.matched, result.release_z, result.decoys, result.rounds) for result in found.variants} == {
+        (0, 0.0, None, 0)
+    }
+
+
+def test_recipients_are_ranked_by_their_best_variant():
+    plan = ScorePlan((Variant.PLAIN, Variant.SPECTRAL), 10)
+    copies = [CopyKey(f"r{n}", 1, 7 + n, 0.01, Digest.sha256(b""), bytes(32), bytes(32), bytes(32)) for n in range(3)]
+    sure = plan.threshold + 0.02
+    ranked = _ranking(MarkKeys(tuple(copies), (), b"", b""), plan, [[1.0, sure, -3.0], [2.0, 0.0, plan.threshold]])
+    assert [(found.recipient, found.leaf, found.variant, found.accused) for found in ranked] == [
+        ("r1", 8, Variant.PLAIN, True), ("r2", 9, Variant.SPECTRAL, False), ("r0", 7, Variant.SPECTRAL, False),
+    ]  # fmt: skip
+    assert ranked[0].log10_p == pytest.approx(-9, abs=0.2)
+    assert ranked[2].z == {Variant.PLAIN: 1.0, Variant.SPECTRAL: 2.0}
+    assert ranked[2].log10_p == 0
 
 
 def test_the_result_does_not_depend_on_threads(full):

@@ -9,8 +9,19 @@ import pytest
 
 from stanch.crypto import canonical_json, sha256
 from stanch.errors import InvalidInput, ProofInvalid, Tampered
-from stanch.mark import Layout, LayoutEntry, Leaf, MarkRoot, RecipientSlot, commit, copy_key, mark_keys, restore
-from stanch.mark.keys import stream_key
+from stanch.mark import (
+    Layout,
+    LayoutEntry,
+    Leaf,
+    MarkRoot,
+    RecipientSlot,
+    commit,
+    commitment,
+    copy_key,
+    mark_keys,
+    restore,
+)
+from stanch.mark.keys import stream_key, u32
 from stanch.mark.plan import MarkPlan
 from stanch.mark.signature import gaussian_table, signature_values
 from stanch.terms import Digest
@@ -38,6 +49,7 @@ def test_derivations_are_the_specified_ones():
     assert ROOT.release_subkey(ORIGINAL).hex() == GOLD["release_subkey"]
     stream = stream_key(subkey, BEACON, LAYOUT.digest)
     assert stream.hex() == GOLD["stream"]
+    assert ROOT.strata_key(ORIGINAL, BEACON) == mac(ROOT.secret, b"stanch/mark/v1/strata", ORIGINAL.value, BEACON)
     assert signature_values(stream, 0, 8).tolist() == gaussian_table()[GOLD["indexes_at_0"]].tolist()
 
 
@@ -105,6 +117,16 @@ def test_a_changed_leaf_does_not_open(change):
         replace(opening, leaf=replace(opening.leaf, **change)).verify(batch.root)
 
 
+@pytest.mark.parametrize("name", ["salt", "subkey", "layout_digest"])
+def test_a_leaf_with_a_field_of_another_length_does_not_open_although_it_was_committed_to(name):
+    batch = commit(PLAN, ROOT, SLOTS, decoys=1)
+    number = batch.index["acme"]
+    leaf = replace(batch.leaves[number], **{name: bytes(31)})
+    batch = replace(batch, leaves=(*batch.leaves[:number], leaf, *batch.leaves[number + 1 :]))
+    with pytest.raises(ProofInvalid, match="wrong length"):
+        batch.open("acme").verify(batch.root)
+
+
 def test_a_changed_path_or_index_does_not_open():
     batch = commit(PLAN, ROOT, SLOTS, decoys=20)
     opening = batch.open("acme")
@@ -134,18 +156,59 @@ def test_names_are_one_in_every_unicode_form():
         commit(PLAN, ROOT, forms)
 
 
-@pytest.mark.parametrize("name", ["", "*release*", "decoy:1", "a\nb", "x" * 300])
+@pytest.mark.parametrize("name", ["", "*release*", "*", "decoy:", "decoy:1", "a\nb", "x" * 257, "\u00e9" * 129])
 def test_bad_names_are_refused(name):
     with pytest.raises(InvalidInput):
         RecipientSlot(name)
 
 
+@pytest.mark.parametrize("name", ["x", "x" * 256, "\u00e9" * 128, "decoy", "a*"])
+def test_names_of_up_to_256_bytes_are_accepted(name):
+    assert RecipientSlot(name).contribution == b""
+
+
+@pytest.mark.parametrize("length", [1, 31, 33])
+def test_a_contribution_is_a_key_or_nothing(length):
+    with pytest.raises(InvalidInput, match="0 or 32"):
+        RecipientSlot("acme", bytes(length))
+
+
+def test_numbers_fill_their_four_bytes_and_no_more():
+    assert (u32(0), u32(1), u32(2**32 - 1)) == (b"\0\0\0\0", b"\0\0\0\1", b"\xff\xff\xff\xff")
+    for number in (-1, 2**32):
+        with pytest.raises(InvalidInput, match="below 2"):
+            u32(number)
+
+
 @pytest.mark.parametrize("options", [{"batch": 0}, {"decoys": 0}, {"decoys": 1_000_001}])
 def test_bad_batches_are_refused(options):
-    with pytest.raises(InvalidInput):
+    with pytest.raises(InvalidInput, match="1 to 1,000,000 decoys"):
         commit(PLAN, ROOT, SLOTS, **options)
     with pytest.raises(InvalidInput):
         commit(PLAN, ROOT, [])
+
+
+def test_a_batch_holds_a_thousand_decoys_unless_told_and_as_many_as_are_allowed(monkeypatch):
+    batch = commit(PLAN, ROOT, SLOTS)
+    assert (batch.batch, len(batch.leaves)) == (1, 3 + 1 + 1024)
+    monkeypatch.setattr(commitment, "_MOST_DECOYS", 2)
+    assert len(commit(PLAN, ROOT, SLOTS, decoys=2).leaves) == 3 + 1 + 2
+    with pytest.raises(InvalidInput, match="1 to 2 decoys"):
+        commit(PLAN, ROOT, SLOTS, decoys=3)
+
+
+def test_what_is_shown_of_a_batch_and_of_a_leaf():
+    batch = commit(PLAN, ROOT, SLOTS, decoys=20)
+    shown = {"alpha": LEAF["alpha"], "layout_digest": LAYOUT.digest.hex(), "original": str(ORIGINAL), "size": 24}
+    assert batch.to_json() == shown | {
+        "format": "stanch/mark-commitment/v1", "batch": 1, "root": batch.root.hex(), "decoys": 20,
+        "recipients": [{"id": slot.id, "contribution": slot.contribution.hex()} for slot in SLOTS],
+    }  # fmt: skip
+    opening = batch.open("globex")
+    assert opening.to_json() == shown | {
+        "recipient": "globex", "salt": opening.leaf.salt.hex(), "subkey": opening.leaf.subkey.hex(),
+        "index": batch.index["globex"], "path": [node.hex() for node in opening.path],
+    }  # fmt: skip
 
 
 def test_a_batch_can_be_restored_and_only_as_it_was():
@@ -171,9 +234,14 @@ def test_a_batch_can_be_restored_and_only_as_it_was():
 
 def test_copy_keys_are_for_recipients_only():
     batch = commit(PLAN, ROOT, SLOTS, decoys=20)
-    for name in ("nobody", "decoy:3", "*release*"):
-        with pytest.raises(InvalidInput):
+    for name, match in (("nobody", "has no recipient"), ("decoy:3", "never issued"), ("*release*", "never issued")):
+        with pytest.raises(InvalidInput, match=match):
             copy_key(batch, name, beacon=BEACON)
+    key = copy_key(batch, "acme", beacon=BEACON)
+    assert (key.recipient, key.batch, key.leaf) == ("acme", 1, batch.index["acme"])
+    assert (key.alpha, key.original, key.layout_digest) == (LEAF["alpha"], ORIGINAL, LAYOUT.digest)
+    assert key.stream.hex() == GOLD["stream"]
+    assert key.release_stream == stream_key(bytes.fromhex(GOLD["release_subkey"]), BEACON, LAYOUT.digest)
     with pytest.raises(InvalidInput, match="beacon"):
         copy_key(batch, "acme", beacon=b"")
 
@@ -190,6 +258,12 @@ def test_later_batches_keep_the_ownership_mark_of_the_first():
     keys = mark_keys([(second, bytes(32)), (first, BEACON)], ROOT)
     assert {key.recipient for key in keys.copies} == {"acme", "globex", "initech", "late"}
     assert len(set(keys.decoys)) == 40
+    assert keys.decoys[:20] == tuple(
+        stream_key(leaf.subkey, bytes(32), LAYOUT.digest)
+        for leaf in second.leaves
+        if leaf.recipient.startswith("decoy:")
+    )
+    assert (keys.release_stream, keys.strata_key) == (key.release_stream, ROOT.strata_key(ORIGINAL, BEACON))
     for batches in ([(second, BEACON)], [(first, BEACON)] * 2, []):
         with pytest.raises(InvalidInput):
             mark_keys(batches, ROOT)
@@ -205,6 +279,7 @@ def test_secrets_show_in_no_representation():
     secrets = [ROOT.secret, keys.release_stream, keys.strata_key, keys.copies[0].stream, *keys.decoys]
     secrets += [value for leaf in batch.leaves for value in (leaf.subkey, leaf.salt)]
     assert not any(repr(secret) in shown or secret.hex() in shown for secret in secrets)
+    assert "decoy:" not in repr(batch)  # nor which leaf is whose
 
 
 def test_the_root_is_kept_in_a_private_file(tmp_path):
@@ -213,6 +288,7 @@ def test_the_root_is_kept_in_a_private_file(tmp_path):
     root.save(path)
     assert path.stat().st_mode & 0o777 == 0o600
     assert MarkRoot.load(path) == root
+    assert path.read_bytes() == b"stanch/mark-root/v1\n" + bytes(range(32))
     path.chmod(0o640)
     with pytest.raises(InvalidInput):
         MarkRoot.load(path)

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,9 +12,19 @@ from family_models import CONFIG, FAMILIES, draw, llama, scramble_llama, values_
 from mark_models import nf4
 
 from stanch.errors import InvalidInput
-from stanch.mark import examine_lineage
-from stanch.mark.lineage import Agreement, Effect, LineageReport, log10_agreements
-from stanch.weights import directory_digest
+from stanch.mark import examine_lineage, lineage
+from stanch.mark.lineage import (
+    Agreement,
+    Effect,
+    LineageReport,
+    _effect,
+    _matched,
+    _without_outliers,
+    count_agreements,
+    log10_agreements,
+)
+from stanch.mark.units import Pair
+from stanch.weights import Tensor, directory_digest
 
 
 def rng():
@@ -167,8 +178,6 @@ def test_the_pooled_bound_holds_and_p_values_are_calibrated():
 
 def test_order_p_values_of_independent_models_are_valid():
     # 300 pairs of random layers, matched in truth: p ≤ 0.1 in at most 10 % + 3 sd = 15 % of them.
-    from stanch.mark.lineage import _matched  # noqa: PLC0415 - one test only
-
     generator, low = np.random.default_rng(9), 0
     for _ in range(300):
         units = _matched(generator.normal(size=(40, 40)).astype(np.float32), generator)
@@ -185,7 +194,7 @@ def test_the_verdict_needs_half_the_units_and_ten_times_the_controls():
 
     assert verdict(0.5, (0.05,)) == "shares-base"
     assert verdict(0.49, (0.0,)) == "inconclusive"
-    assert verdict(0.9, (0.1,)) == "inconclusive"
+    assert verdict(0.9, (0.1,)) == verdict(0.9, (0.0, 0.1)) == "inconclusive"
     assert verdict(0.9, ()) == "inconclusive"
     assert verdict(0.002, (0.001,)) == "unrelated"
     assert verdict(0.0, (), order=30) == "shares-base"
@@ -214,12 +223,141 @@ def test_tuning_is_shown_by_a_stated_base_or_by_siblings(explained, stated, sibl
     assert LineageReport(nothing, nothing, (), effect, effect, 1e-9, stated, siblings).verdict == "unrelated"
 
 
+def test_the_bound_is_the_lesser_of_two():
+    assert log10_agreements(0, 0) == log10_agreements(0, 3) == log10_agreements(1, 3) == log10_agreements(3, 3) == 0
+    assert log10_agreements(3, 1) == pytest.approx(-math.log10(6))  # 1^3/3!
+    assert log10_agreements(30, 6) == pytest.approx((24 - 30 * math.log(5)) / math.log(10))
+    assert log10_agreements(12, 2) == pytest.approx(math.log10(2**12 / math.factorial(12)))
+
+
+EFFECT, TUNING = Effect(0.9, 0.8, {"w": 0.9}), Effect(0.7, 0.6, {})
+
+
+@pytest.mark.parametrize(
+    ("order", "changes", "verdict", "words"),
+    [
+        (30, {"stated": True}, "derived", ("change from the base that the statement of its tuning names. This",)),
+        (30, {"siblings": (0.1, 0.25)}, "derived", ("from a base, and siblings hold at most 25.0% of theirs. This",)),
+        (30, {}, "shares-base", ("share a base",)),
+        (30, {"unread": ("a",)}, "shares-base", ("share a base",)),
+        (0, {}, "unrelated", ("No relation",)),
+        (0, {"unread": tuple("abcdef")}, "inconclusive", ("a, b, c, d, e; give each of these alone.",)),
+        (0, {"match": Agreement(12, 1000, 2)}, "inconclusive", ("controls of the same family",)),
+        (0, {"match": Agreement(9, 1000, 2)}, "unrelated", ("No relation",)),
+    ],
+)
+def test_what_a_report_says(order, changes, verdict, words):
+    settings = {"match": Agreement(0, 1000, 2), "controls": (), "effect": EFFECT, "tuning": TUNING, "epsilon": 1e-9}
+    found = LineageReport(Agreement(order, 1000, 2), **settings | changes)
+    assert found.verdict == verdict
+    assert all(word in found.sentence for word in words)
+    match = found.match
+    assert found.to_json() == {
+        "schema": "stanch/mark-lineage/v2",
+        "verdict": verdict,
+        "sentence": found.sentence,
+        "order": {"agreements": order, "units": 1000, "layers": 2, "share": order / 1000,
+                  "log10_p": log10_agreements(order, 2)},
+        "match": {"agreements": match.agreements, "units": 1000, "layers": 2, "share": match.agreements / 1000,
+                  "log10_p": match.log10_p},
+        "controls": [],
+        "effect": {"cosine": 0.9, "explained": 0.8, "tensors": {"w": 0.9}},
+        "tuning": {"cosine": 0.7, "explained": 0.6, "tensors": {}},
+        "epsilon": 1e-9,
+        "stated": changes.get("stated", False),
+        "siblings": list(changes.get("siblings", ())),
+        "unread": list(changes.get("unread", ())),
+    }  # fmt: skip
+
+
+def test_nothing_compared_is_a_share_of_nothing():
+    assert (Agreement(0, 0, 0).share, Agreement(0, 0, 0).log10_p) == (0.0, 0.0)
+    assert LineageReport(Agreement(0, 0, 0), Agreement(0, 0, 0), (), EFFECT, None, 1e-9).to_json()["tuning"] is None
+
+
+def test_agreements_are_counted_over_all_layers(monkeypatch):
+    """Two layers of four units: of the first all agree both ways, of the second two by place and one in both halves."""
+    same = np.eye(4, dtype=np.float32)
+    swapped = same[[0, 1, 3, 2]]  # the last two change places
+    turned = same[[0, 2, 1, 3]]  # in the other half others do
+    layers = [(lambda: same, lambda: same), (lambda: swapped, lambda: 0.1 * turned)]
+    monkeypatch.setattr(lineage, "_halves", lambda _aligner: iter(layers))
+    order, match = count_agreements(None, rng())
+    assert order == Agreement(6, 8, 2)
+    assert match == Agreement(5, 8, 2)
+
+
+def test_a_unit_without_a_counterpart_agrees_nowhere(monkeypatch):
+    wide = np.eye(5, 3, dtype=np.float32)
+    assert _matched(wide, rng()).tolist() == [0, 1, 2, -1, -1]
+    monkeypatch.setattr(lineage, "_halves", lambda _aligner: iter([(lambda: wide, lambda: wide)]))
+    order, match = count_agreements(None, rng())
+    assert (order.agreements, match.agreements, order.units) == (3, 3, 5)
+
+
+def test_columns_that_few_values_decide_are_left_out_of_both():
+    columns = np.array([1, -1, 6, 7, 1, 1, 1], np.float32)  # the median of their rms is 1
+    other = np.array([1, 1, 1, 1, np.nan, 6.5, -1], np.float32)
+    found = _without_outliers(Pair(np.tile(columns, (3, 1)), np.tile(other, (3, 1))))
+    for values, kept in ((found.suspect, [1, -1, 6, 1]), (found.original, [1, 1, 1, -1])):
+        assert values.tolist() == [kept] * 3
+    nothing = np.full((3, 2), np.nan, np.float32)
+    assert _without_outliers(Pair(nothing, nothing)).suspect.shape == (3, 0)
+
+
+def compared(ours, theirs, base=None):
+    """Return the effect of tensors ``{name: values}``; what the suspect or the base lacks takes no part."""
+
+    def opened(tensors):
+        return SimpleNamespace(rows=lambda name, _shape: tensors.get(name))
+
+    made = {name: np.array(values, np.float32) for name, values in ours.items()}
+    entries = [SimpleNamespace(name=name, shape=value.shape) for name, value in made.items()]
+    originals = SimpleNamespace(
+        layout=SimpleNamespace(entries=entries),
+        tensors={name: Tensor.from_float32(name, value) for name, value in made.items()},
+    )
+    theirs, base = (
+        tensors and {name: np.array(values, np.float32) for name, values in tensors.items()}
+        for tensors in (theirs, base)
+    )
+    return _effect(originals, opened(theirs), None if base is None else opened(base))
+
+
+def test_the_effect_is_the_cosine_and_the_share_that_multiples_explain():
+    ours = {"a": [[0.5, 0.5]], "b": [[0.0, 0.25]], "c": [[1.0, 1.0]], "zero": [[0.0, 0.0]]}
+    theirs = {"a": [[0.5, 0.0]], "b": [[0.5, 0.5]], "zero": [[0.0, 1.0]]}
+    found = compared(ours, theirs)
+    # a: dot 1/4 of 1/2 and 1/4; b: dot 1/8 of 1/16 and 1/2; zero: nothing of ours, energy 1 of theirs; c is not there.
+    assert found.tensors == pytest.approx({"a": math.sqrt(0.5), "b": math.sqrt(0.5)})
+    assert found.cosine == pytest.approx(0.375 / math.sqrt(1.75 * 0.5625))
+    assert found.explained == pytest.approx((0.125 + 0.25) / 1.75)
+
+
+def test_the_effect_of_changes_is_that_of_what_is_not_the_base():
+    base = {"a": [[1.0, 2.0]], "b": [[3.0, 3.0]]}
+    found = compared({"a": [[1.5, 2.0]], "b": [[3.0, 3.0]]}, {"a": [[1.5, 3.0]], "b": [[3.0, 3.0]]}, base)
+    assert (found.cosine, found.explained) == pytest.approx((0.25 / math.sqrt(1.25 * 0.25), 0.25 / 1.25))
+    assert compared({"a": [[1.0, 1.0]]}, {"a": [[1.0, 1.0]]}, {}) == Effect(0.0, 0.0, {})
+
+
+def test_what_is_not_finite_counts_as_nothing():
+    found = compared({"a": [[1.0, 1.0, 1.0]]}, {"a": [[1.0, np.nan, np.inf]]})
+    assert found == Effect(1.0, 1.0, {"a": 1.0})
+
+
+def test_nothing_on_one_side_explains_nothing():
+    for ours, theirs in (([[0.0, 0.0]], [[1.0, 0.0]]), ([[1.0, 0.0]], [[0.0, 0.0]])):
+        assert compared({"a": ours}, {"a": theirs}) == Effect(0.0, 0.0, {})
+
+
 def test_what_cannot_be_compared_is_refused(world, lora, full):
     _, _, original, _ = world
     with pytest.raises(InvalidInput, match="whole models"):
         examine_lineage(lora.original, full.original)
     with pytest.raises(InvalidInput, match="whole models"):
         examine_lineage(original, lora.original)
-    with pytest.raises(InvalidInput, match="epsilon"):
-        examine_lineage(original, original, epsilon=1.0)
+    for epsilon in (0.0, 1.0):
+        with pytest.raises(InvalidInput, match="epsilon"):
+            examine_lineage(original, original, epsilon=epsilon)
     assert examine_lineage(original, full.original).verdict == "inconclusive"

@@ -1,6 +1,9 @@
 """Staged screening, and the stage for models whose change was cut to a low rank."""
 
 import math
+import sys
+from dataclasses import replace
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -86,11 +89,67 @@ def test_screening_thresholds():
             assert ndtr(full * math.sqrt(size / coordinates) - least) == pytest.approx(1 - 3.17e-5, abs=1e-6)
             assert least <= deep.threshold
         assert deep.power(full, coordinates) >= 1 - 3 * 3.2e-5
-    # Nothing is dropped where hardly anybody would be.
+    # Nothing is dropped where hardly anybody would be, or where the stage would be all there is.
     assert deep.screening(10**10) == ()
+    assert [size for size, _ in deep.screening(4_400_000)] == [1 << 20]
+    assert [len(deep.screening((1 << 16) + more)) for more in (0, 1)] == [0, 1]
+    few = [ScorePlan((Variant.PLAIN,), n, effort="quick").screening(1 << 17) for n in (128, 129)]
+    assert few == [(), ((1 << 16, pytest.approx(-NormalDist().inv_cdf(64 / 129), abs=1e-9)),)]
     assert ScorePlan((Variant.PLAIN,), 100, effort="quick").screening(10**9) == ()
     with pytest.raises(InvalidInput, match="effort"):
         ScorePlan((Variant.PLAIN,), 10, effort="lazy")
+
+
+def test_the_power_is_what_no_stage_loses():
+    plan, extent = ScorePlan((Variant.PLAIN,), 10_000, effort="quick"), 3_000_000
+    stages = plan.screening(extent)
+    assert len(stages) == 2
+    lost = [NormalDist().cdf(least - 12 * math.sqrt(size / extent)) for size, least in stages]
+    assert 0.01 < sum(lost) < 0.99
+    assert plan.power(12, extent) == pytest.approx(1 - sum(lost), abs=1e-9)
+    assert plan.power(-50, extent) == 0
+
+
+def test_rounds_end_with_nobody_accused_or_nobody_left(monkeypatch):
+    keys, cancelled = key_ring(5, 4), []
+    monkeypatch.setattr(sys.modules["stanch.mark.detection"], "cancel", lambda _, streams: cancelled.append(streams))
+    plan = ScorePlan((Variant.PLAIN,), 4, rounds=3)
+    marks = [signature_values(key.stream, 0, SIZE) for key in keys.copies]
+
+    def rounds(values):
+        cancelled.clear()
+        return _examine(feature_set(values), keys, plan, 1)[0].rounds, len(cancelled)
+
+    noise = np.random.default_rng(6).normal(size=SIZE)
+    assert rounds(noise) == (1, 1)  # the ownership mark alone is cancelled
+    assert rounds(noise + marks[0]) == (2, 2)
+    assert rounds(noise + sum(marks)) == (1, 1)
+    # Every round finds another one, whom a stronger one hid; after the last nothing is cancelled.
+    found = iter([{0: 99.0, 1: 0.0, 2: 0.0, 3: 0.0}, {1: 99.0, 2: 0.0, 3: 0.0}, {2: 99.0, 3: 0.0}])
+    monkeypatch.setattr(sys.modules["stanch.mark.detection"], "_score_screened", lambda *_: next(found))
+    assert rounds(noise) == (3, 3)
+
+
+def test_decoys_are_scored_only_on_what_shows_something():
+    keys = replace(key_ring(5, 1), decoys=tuple(key.stream for key in key_ring(7, 40).copies))
+    plan = ScorePlan((Variant.PLAIN,), 1, decoy_coordinates=1 << 15)
+    found = _examine(feature_set(np.random.default_rng(6).normal(size=SIZE)), keys, plan, 1)[0].decoys
+    assert found.count == 40
+    assert abs(found.coordinates - (1 << 15)) < 3200  # 4096 groups of 8 wanted; 400 are more than 6 sd
+    assert found.plausible(plan.threshold)
+    assert _examine(feature_set(np.zeros(SIZE)), keys, plan, 1)[0].decoys is None
+    assert _examine(feature_set(np.ones(SIZE)), key_ring(5, 1), plan, 1)[0].decoys is None
+
+
+def test_the_ownership_mark_is_scored_and_then_hides_nobody():
+    keys = key_ring(5, 2)
+    keys = replace(keys, release_stream=key_ring(8, 1).copies[0].stream)
+    values = np.random.default_rng(6).normal(size=SIZE) + 30 * signature_values(keys.release_stream, 0, SIZE)
+    values += signature_values(keys.copies[1].stream, 0, SIZE)
+    result, best = _examine(feature_set(values), keys, ScorePlan((Variant.PLAIN,), 2), 1)
+    assert result.release_z > 0.99 * math.sqrt(SIZE)
+    assert best[1] > 0.6 * math.sqrt(SIZE)
+    assert abs(best[0]) < 6
 
 
 def test_strata_are_nested_and_drawn_in_parts():

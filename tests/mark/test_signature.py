@@ -1,6 +1,7 @@
 import json
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import mpmath
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from stanch.crypto import aes_ctr_into, sha256
 from stanch.errors import StanchError
 from stanch.mark import signature
-from stanch.mark.signature import counter_blocks, gaussian_table, look_up, scattered_indexes, signature_values
+from stanch.mark.signature import Draws, counter_blocks, gaussian_table, look_up, scattered_indexes, signature_values
 
 GOLDENS = json.loads((Path(__file__).parents[1] / "vectors" / "mark" / "goldens.json").read_text())
 TABLE, STREAM = GOLDENS["table"], GOLDENS["stream"]
@@ -68,6 +69,14 @@ def test_the_key_stream_is_the_specified_one(start):
     assert np.array_equal(signature_values(KEY, int(start), 8), gaussian_table()[indexes])
 
 
+def test_draws_begin_at_the_first_coordinate_unless_told():
+    draws = Draws(KEY)
+    assert draws.take(8).tolist() == STREAM["indexes"]["0"]
+    after = draws.take(5).tolist()
+    draws.seek(8)
+    assert draws.take(5).tolist() == after
+
+
 def test_the_first_values_are_the_specified_ones():
     np.testing.assert_allclose(signature_values(KEY, 0, 8), STREAM["values_at_0"], atol=6e-7)
 
@@ -81,6 +90,23 @@ def test_random_access_equals_contiguous(start, count):
     groups = np.arange(group, group + 10)[::-3]
     expected = np.concatenate([signature_values(KEY, 8 * int(g), 8) for g in groups])
     assert np.array_equal(look_up(scattered_indexes(KEY, counter_blocks(groups))), expected)
+
+
+def test_the_table_cannot_be_written_to():
+    with pytest.raises(ValueError, match="read-only"):
+        gaussian_table()[0] = 0
+
+
+def test_compiled_loops_fill_the_same_array(monkeypatch):
+    indexes, calls = np.arange(0, 1 << 16, 7, dtype=np.uint16), []
+
+    def fill(given, table, out):
+        calls.append(len(given))
+        out[:] = table[given]
+
+    monkeypatch.setattr(signature.COMPILER, "_loops", SimpleNamespace(look_up=fill))
+    assert np.array_equal(look_up(indexes), gaussian_table()[indexes])
+    assert calls == [len(indexes)]
 
 
 def test_values_may_be_written_to_a_given_array():

@@ -126,5 +126,8 @@ def test_scores_of_nothing_are_zero():
 def test_decoys_that_do_not_look_like_chance_are_noticed():
     good = DecoyStatistics(1000, 0.0, 1.0, 3.2, SIZE)
     assert good.plausible(8)
-    for change in ({"mean": 0.2}, {"mean": -0.2}, {"sd": 1.2}, {"sd": 0.8}, {"maximum": 8.0}):
+    for change in ({"mean": 0.17}, {"mean": -0.17}, {"sd": 1.12}, {"sd": 0.88}, {"maximum": 8.0}):
         assert not replace(good, **change).plausible(8)
+    # 5/√100 = 5/√(2·50) = 1/2: the last value is plausible.
+    for edge in (DecoyStatistics(100, -0.5, 1.0, 3.2, SIZE), DecoyStatistics(50, 0.0, 1.5, 3.2, SIZE)):
+        assert edge.plausible(8)

@@ -1,5 +1,6 @@
 """Strict reading of the manifest, the index and the recipients."""
 
+import hashlib
 import json
 from datetime import UTC, datetime
 
@@ -7,12 +8,12 @@ import pytest
 
 from stanch.crypto import canonical_json
 from stanch.errors import InvalidInput, NonCanonicalStream, NotSealed
-from stanch.seal import Recipients, UnsupportedFormat, parse_manifest
-from stanch.seal.index import parse_index
-from stanch.seal.layout import MAX_INDEX, STREAM_PLAIN, stored_size
+from stanch.seal import Recipients, UnsupportedFormat, folder, manifest, parse_manifest, recipients
+from stanch.seal.index import INDEX_FORMAT, parse_index
+from stanch.seal.layout import MAX_INDEX, MAX_STREAMS, STREAM_PLAIN, stored_size
 from stanch.seal.manifest import StreamEntry
 from stanch.seal.times import format_time, parse_time
-from stanch.weights import check_paths
+from stanch.weights import MAX_HEADER_BYTES, check_paths
 
 HEX = "ab" * 32
 
@@ -50,9 +51,50 @@ def test_the_good_manifest_is_a_fixed_point():
         "quorum": {"m": 2, "n": 3},
         "summary": {"task": "support"},
     }
-    manifest = parse_manifest(canonical_json(full))
-    assert manifest.to_bytes() == canonical_json(full)
-    assert manifest.summary == {"task": "support"}
+    parsed = parse_manifest(canonical_json(full))
+    assert parsed.to_bytes() == canonical_json(full)
+    assert parsed.summary == {"task": "support"}
+
+
+def test_the_limits_are_those_that_the_specification_says():
+    # docs/spec/sealed-bundle.md, section 2: every writer and reader draws these lines at the same place.
+    mebi = 1 << 20
+    assert (16 * mebi, 4 * mebi, 256 * mebi) == (manifest.MAX_MANIFEST, folder.MAX_SIGNATURE, MAX_INDEX)
+    assert (4 * mebi, 4096) == (recipients.MAX_RECIPIENTS_FILE, recipients.MAX_STANZAS)
+    assert (MAX_STREAMS, STREAM_PLAIN, stored_size(STREAM_PLAIN)) == (65_536, 134_213_632, 134_217_802)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"streams": [entry(0, 300)]},
+        {"streams": [entry(0, MAX_INDEX), entry(1, STREAM_PLAIN)]},
+        {"quorum": {"m": 3, "n": 3}},
+        {"quorum": {"m": 16, "n": 16}},
+        {"lineage": "a" * 200},
+        {"release_number": 2**53 - 1},
+    ],
+    ids=lambda change: str(change)[:60],
+)
+def test_the_last_value_that_is_allowed_is_accepted(change):
+    assert parse_manifest(canonical_json(GOOD | change)).to_bytes() == canonical_json(GOOD | change)
+
+
+def test_as_many_streams_as_are_allowed(monkeypatch):
+    monkeypatch.setattr(manifest, "MAX_STREAMS", 2)
+    parse_manifest(canonical_json(GOOD))
+    with pytest.raises(InvalidInput, match="1 to 2 streams, found 3"):
+        parse_manifest(canonical_json(GOOD | {"streams": [entry(n, 1) for n in range(3)]}))
+
+
+def test_a_release_is_told_by_its_manifest_and_a_marked_copy_by_what_all_copies_share():
+    commitments = {"dataset": None, "recipe": None, "certificate": "cd" * 32, "mark": HEX}
+    plain, one, two = (
+        parse_manifest(canonical_json(GOOD | change))
+        for change in ({}, {"commitments": commitments}, {"commitments": commitments, "bundle_id": "ef" * 32})
+    )
+    assert plain.release_digest == hashlib.sha256(canonical_json(GOOD)).hexdigest()
+    assert one.release_digest == two.release_digest == hashlib.sha256(canonical_json(commitments)).hexdigest()
 
 
 @pytest.mark.parametrize("name", sorted(GOOD))
@@ -93,12 +135,15 @@ def test_every_field_is_required(name):
         {"streams": [entry(0, -1)]},
         {"streams": [entry(0, 300) | {"more": 1}]},
         {"base_model": {"name": "base"}},
+        {"base_model": {"name": "base", "digest": HEX, "more": 1}},
         {"base_model": "base"},
         {"commitments": {"dataset": None}},
+        {"commitments": GOOD["commitments"] | {"more": None}},
         {"commitments": {"dataset": "x", "recipe": None, "certificate": None, "mark": None}},
         {"quorum": {"m": 1, "n": 3}},
         {"quorum": {"m": 4, "n": 3}},
         {"quorum": {"m": 2, "n": 17}},
+        {"quorum": {"m": 2, "n": 3, "more": 1}},
         {"summary": {"a": 1}},
         {"summary": []},
     ],
@@ -208,7 +253,7 @@ def streams_of(*sizes):
 
 
 def parse(files, *sizes, **changes):
-    document = {"format": "stanch/sealed-index/v1", "files": files, "oms": None, "notes": {}} | changes
+    document = {"format": INDEX_FORMAT, "files": files, "oms": None, "notes": {}} | changes
     return parse_index(canonical_json(document), streams_of(300, *sizes))
 
 
@@ -217,6 +262,24 @@ def test_a_good_index_is_read():
     index = parse([index_file("a", 0, [1]), weights], 0, 20, 10, oms={"any": ["thing"]})
     assert [file.path for file in index.files] == ["a", "b"]
     assert index.oms == {"any": ["thing"]}
+
+
+def test_files_stand_in_the_order_of_their_bytes_not_of_their_letters():
+    # U+10000 comes after U+FF41 in UTF-8, before it in UTF-16.
+    first, second = index_file("\uff41", 0, [1]), index_file("\U00010000", 0, [2])
+    assert len(parse([first, second], 0, 0).files) == 2
+    with pytest.raises(InvalidInput, match="sorted by the bytes"):
+        parse([index_file("\U00010000", 0, [1]), index_file("\uff41", 0, [2])], 0, 0)
+
+
+@pytest.mark.parametrize("head", [8, 8 + MAX_HEADER_BYTES])
+def test_the_shortest_and_the_longest_head_of_a_safetensors_file(head):
+    for size in (head, head + 1):
+        sizes = [head, 1][: 1 + size - head]
+        assert parse([index_file("a", size, list(range(1, 1 + len(sizes))), type="safetensors", head=1)], *sizes)
+    wrong = head - 1 if head == 8 else head + 1
+    with pytest.raises(InvalidInput, match="cuts"):
+        parse([index_file("a", wrong + 1, [1, 2], type="safetensors", head=1)], wrong, 1)
 
 
 @pytest.mark.parametrize(
@@ -235,6 +298,8 @@ def test_a_good_index_is_read():
         ([index_file("a", 30, [1, 2], type="safetensors", head=2)], [20, 10]),
         ([index_file("a", 30, [1, 2], type="safetensors", head=None)], [20, 10]),
         ([index_file("a", 20, [1, 2], type="safetensors", head=1)], [20, 0]),
+        ([index_file("a", 19, [1], type="safetensors", head=1)], [20]),
+        ([index_file("a", 30, [1, 2, 3], type="safetensors", head=1)], [20, 5, 5]),
         ([index_file("a", 0, [], type="safetensors", head=1)], []),
         ([index_file("../a", 5, [1])], [5]),
         ([index_file("a", 5, [1], type="pickle")], [5]),
@@ -272,6 +337,15 @@ def test_good_recipients_are_a_fixed_point():
     other = {"type": "future-kind", "key_id": "arn:aws:kms:x", "not_after": "2027-01-01T00:00:00Z", "uri": "x", "k": 3}
     data = canonical_json(RECIPIENTS | {"stanzas": [STANZA, other], "epoch": 7})
     assert Recipients.parse(data).to_bytes() == data
+    most = canonical_json(RECIPIENTS | {"stanzas": [STANZA | {"key_id": f"k{n}"} for n in range(4096)]})
+    assert len(Recipients.parse(most).stanzas) == 4096
+
+
+def test_other_spellings_of_the_same_recipients_are_refused():
+    data = canonical_json(RECIPIENTS)
+    for other in (json.dumps(RECIPIENTS).encode(), data + b"\n", data.replace(b"hpke", b"hp\\u006be"), b"[]", b"5"):
+        with pytest.raises(InvalidInput):
+            Recipients.parse(other)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What of a host bears on open bundles: each answer, from files as the kernel writes them."""
 
 import resource
+import sys
 
 import pytest
 
@@ -35,9 +36,11 @@ def examine(tmp_path):
     return look
 
 
-def test_a_host_where_nothing_is_to_be_done(examine, limit):
+@pytest.mark.parametrize("pages", ["[always] madvise never\n", "always [madvise] never\n"])
+def test_a_host_where_nothing_is_to_be_done(examine, limit, pages):
     limit(0)
-    assert [check.fine for check in examine(pages="[always] madvise never").values()] == [True, True, True]
+    found = {name: check.fine for name, check in examine(pages=pages).items()}
+    assert found == {"huge-pages": True, "swap": True, "core-dumps": True}
 
 
 @pytest.mark.parametrize("pages", ["always madvise [never]\n", "nonsense", None])
@@ -49,6 +52,29 @@ def test_each_place_of_swap_is_named(examine):
     check = examine(swaps=SWAPS + "/dev/sda2\tpartition\t1\t0\t-2\n/swap\tfile\t1\t0\t-3\n")["swap"]
     assert not check.fine
     assert check.found.endswith("/dev/sda2, /swap")
+
+
+@pytest.mark.parametrize("swaps", [SWAPS, SWAPS + "\n", "", None])
+def test_where_the_kernel_names_no_swap_and_no_program_nothing_is_to_be_done(examine, limit, swaps):
+    limit(0)
+    found = examine(swaps=swaps, pattern=None)
+    assert found["swap"].fine
+    assert found["core-dumps"].fine
+
+
+def test_what_is_no_text_is_read_all_the_same(examine, tmp_path):
+    examine()
+    (tmp_path / "proc" / "swaps").write_bytes(SWAPS.encode() + b"/sw\xffap file 1 0 -2\n")
+    assert examine(swaps=None)["swap"].found.endswith("/sw\ufffdap")
+
+
+def test_this_host_is_looked_at(monkeypatch):
+    looked = []
+    monkeypatch.setattr(sys.modules["stanch.seal.host"], "_read", lambda path: looked.append(str(path)) or "")
+    examine_host()
+    assert looked == [
+        "/sys/kernel/mm/transparent_hugepage/enabled", "/proc/swaps", "/proc/sys/kernel/core_pattern",
+    ]  # fmt: skip
 
 
 def test_a_core_dump_is_refused_by_the_limit_unless_a_program_gets_it(examine, limit):

@@ -49,10 +49,10 @@ def test_a_wiped_root_gives_nothing():
 
 
 def test_the_root_is_not_printed():
-    root = ReleaseRoot(bytes(range(32)), bytes(32))
-    assert bytes(range(32)).hex() not in repr(root)
-    with pytest.raises(InvalidInput):
-        ReleaseRoot(bytes(31), bytes(32))
+    assert repr(ReleaseRoot(bytes(range(32)), bytes(32))) == "ReleaseRoot(bundle_id=0000000000000000…)"
+    for wrong in ((31, 32), (32, 33)):
+        with pytest.raises(InvalidInput):
+            ReleaseRoot(*map(bytes, wrong))
 
 
 def test_golden_wrap_context():
@@ -107,6 +107,18 @@ def test_cover_is_the_least_that_holds_the_range(sizes, data):
         < min(stop, bases[n] + segment.position * PLAIN + segment.plain)
     ]
     assert placed == wanted
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "positions"),
+    [(0, 1, [0]), (0, PLAIN, [0]), (PLAIN - 1, PLAIN + 1, [0, 1]), (PLAIN, PLAIN + 1, [1]), (PLAIN, 3 * PLAIN, [1, 2]),
+     (5, 5, [])],
+)  # fmt: skip
+def test_a_range_is_covered_to_the_byte(start, stop, positions):
+    streams = [(4, 1), (7, 3 * PLAIN)]
+    placed = [(segment.stream, segment.position, offset) for segment, offset in cover(streams, 1 + start, 1 + stop)]
+    assert placed == [(7, position, 1 + position * PLAIN) for position in positions]
+    assert [segment.stream for segment, _ in cover(streams, 0, 1)] == [4]
 
 
 def test_one_small_tensor_needs_at_most_two_segments():

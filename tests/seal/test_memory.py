@@ -1,9 +1,13 @@
+import json
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 from stanch.errors import InvalidInput, Rollback, StoreError
 from stanch.seal import FileReleases, SeenRelease, VolatileReleases
+from stanch.seal.memory import check_release, remember_release
+from stanch.terms import VerifiedDigest
 
 A, B = "aa" * 32, "bb" * 32
 
@@ -32,7 +36,10 @@ def test_a_file_is_read_by_the_next_process(tmp_path):
     path = tmp_path / "releases.json"
     FileReleases(path).remember("p", "l", SeenRelease(3, A))
     assert FileReleases(path).last("p", "l") == SeenRelease(3, A)
-    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.stat().st_mode & 0o777 == path.with_name("releases.json.lock").stat().st_mode & 0o777 == 0o600
+    assert json.loads(path.read_bytes()) == {
+        "format": "stanch/release-memory/v1", "releases": {"p": {"l": [3, A]}},
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -48,6 +55,8 @@ def test_a_file_is_read_by_the_next_process(tmp_path):
         '{"format":"stanch/release-memory/v1","releases":{"p":{"l":["1","x"]}}}',
         '{"format":"stanch/release-memory/v1","releases":{"p":{"l":[0,"x"]}}}',
         '{"format":"stanch/release-memory/v1","releases":{"p":{"l":null}}}',
+        '{"format":"stanch/release-memory/v1","releases":{"p":{"l":[1,2]}}}',
+        '{"format":"stanch/release-memory/v1","releases":{"p":{"l":[1,"x","y"]}}}',
     ],
 )
 def test_a_damaged_file_is_refused_never_forgotten(tmp_path, text):
@@ -70,6 +79,20 @@ def test_a_file_that_could_not_be_written_is_refused_when_it_is_asked(tmp_path):
             with pytest.raises(StoreError, match="cannot be remembered") as caught:
                 use()
             assert "--memory FILE" in caught.value.next_step
+
+
+def test_any_first_release_is_taken_and_an_older_one_only_if_that_is_asked_for(memory):
+    publisher = VerifiedDigest(bytes(32), ("k",), None)
+    first, second = (SimpleNamespace(lineage="l", release_number=n, release_digest=A) for n in (1, 2))
+    for release in (first, first, second):
+        remember_release(memory, publisher, "l", check_release(memory, publisher, release))
+    with pytest.raises(Rollback, match="older than release 2"):
+        check_release(memory, publisher, first)
+    assert check_release(memory, publisher, first, allow_older_unsafe=True).number == 1
+    assert memory.last("k", "l") == SeenRelease(2, A)
+    assert check_release(memory, publisher, second, min_release=2).number == 2
+    with pytest.raises(Rollback, match="release 3 or later"):
+        check_release(memory, publisher, second, min_release=3)
 
 
 def test_threads_do_not_lose_each_others_entries(tmp_path):

@@ -1,3 +1,4 @@
+import errno
 import os
 import shutil
 import sys
@@ -6,14 +7,16 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from stanch.crypto.identity import generate_identity
 from stanch.crypto.passphrase import Passphrase
 from stanch.crypto.stanza import KeyUnavailable
-from stanch.errors import DecryptionFailed, InvalidInput, NoIdentityMatched, Tampered
-from stanch.seal import GrantExpired, OpenParams, Recipients, read_manifest, rekey, verify_sealed
-from stanch.seal.recipients import unwrap_root
+from stanch.errors import DecryptionFailed, InvalidInput, NoIdentityMatched, NotPermitted, StoreError, Tampered
+from stanch.seal import GrantExpired, OpenParams, Quorum, Recipients, read_manifest, rekey, verify_sealed
+from stanch.seal.folder import BundleFolder
+from stanch.seal.recipients import changing, unwrap_root
 from stanch.terms import VerifiedDigest
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -105,6 +108,7 @@ def test_a_new_grant_can_end_before_the_release_but_not_after(make_sealed):
     for wrong in (end + timedelta(seconds=1), NOW):
         with pytest.raises(InvalidInput):
             change(sealed, add=[generate_identity()], not_after=wrong)
+    assert change(sealed, add=[generate_identity()], not_after=end).stanzas[-1].not_after == "2026-06-11T12:00:00Z"
     other = generate_identity()
     recipients = change(sealed, add=[other])
     assert recipients.stanzas[-1].not_after == read_manifest(sealed.path).not_after
@@ -148,6 +152,55 @@ def test_what_cannot_be_changed_is_refused_and_nothing_is_written(small):
     with pytest.raises(Tampered):
         rekey(small.path, VerifiedDigest(bytes(32), ("k",), None), small.identity, [generate_identity()])
     assert bytes_of(small.path) == before
+
+
+def test_a_bundle_that_opens_by_quorum_takes_no_recipient(small, monkeypatch):
+    manifest = msgspec.structs.replace(read_manifest(small.path), quorum=Quorum(2, 3))
+    monkeypatch.setattr(BundleFolder, "verified_manifest", lambda *_: manifest)
+    before = bytes_of(small.path)
+    with pytest.raises(NotPermitted, match="takes no other recipients"):
+        change(small, add=[generate_identity().recipient])
+    assert bytes_of(small.path) == before
+
+
+def test_the_root_key_is_wiped_whether_the_change_is_made_or_refused(small, monkeypatch):
+    made, module = [], sys.modules["stanch.seal.rekey"]
+    monkeypatch.setattr(module, "unwrap_root", lambda *given: made.append(unwrap_root(*given)) or made[-1])
+    change(small, add=[generate_identity().recipient])
+    with pytest.raises(InvalidInput, match=r"x25519:unknown: is not a recipient"):
+        change(small, remove=["x25519:unknown"])
+    assert [root._root for root in made] == [bytearray(32)] * 2
+
+
+def test_a_folder_that_cannot_be_locked_keeps_its_recipients(tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "absent", tmp_path / "file"):
+        with pytest.raises(StoreError, match="cannot be changed"), changing(path):
+            pytest.fail("it was not locked")
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        *((code, InvalidInput) for code in (errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS)),
+        (errno.EIO, StoreError),
+    ],
+)
+def test_a_new_list_that_cannot_be_moved_into_the_bundle_leaves_the_old_one(small, monkeypatch, code, error):
+    before, names = bytes_of(small.path), {path.name for path in small.path.parent.iterdir()}
+    kept = Path.replace
+
+    def refuse(path, target):
+        if path.name.endswith("recipients.json.partial"):
+            raise OSError(code, os.strerror(code))
+        return kept(path, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(error) as caught:
+        change(small, add=[generate_identity().recipient])
+    assert caught.value.why == os.strerror(code)
+    assert bytes_of(small.path) == before
+    assert {path.name for path in small.path.parent.iterdir()} == names
 
 
 def test_an_ended_grant_cannot_rekey(make_sealed):

@@ -1,11 +1,16 @@
+import ctypes
+import errno
 import gc
 import hashlib
 import io
+import os
 import random
+import re
 import resource
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +18,7 @@ from hypothesis import strategies as st
 
 from stanch.crypto.identity import generate_identity
 from stanch.crypto.passphrase import Passphrase
-from stanch.errors import Conflict, InvalidInput, InvalidSafetensors, NotFound, StoreError
+from stanch.errors import Conflict, InvalidInput, InvalidSafetensors, NotFound, StoreError, Tampered
 from stanch.seal import (
     BaseModel,
     Commitments,
@@ -32,6 +37,7 @@ from stanch.seal import (
 from stanch.seal.arena import Arena
 from stanch.seal.layout import PLAIN
 from stanch.seal.source import DirectorySource
+from stanch.seal.source import MemorySource as SealedMemory
 from stanch.terms import VerifiedDigest
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -208,10 +214,12 @@ def test_a_tensor_in_two_files_must_be_named_with_its_file(make_sealed, safetens
 
 
 def test_a_closed_bundle_gives_nothing(small):
-    bundle = small.open()
-    data = bundle.read("config.json")
-    bundle.close()
+    with small.open() as bundle:
+        data = bundle.read("config.json")
+        bundle.tensor("a")
+        assert data.readonly
     assert bytes(data) == small.files["config.json"]
+    assert not bundle._headers  # names of tensors
     for call in (lambda: bundle.read("config.json"), lambda: bundle.tensor("a")):
         with pytest.raises(InvalidInput, match="closed"):
             call()
@@ -231,8 +239,37 @@ def test_unsealing_gives_back_the_identical_files(small, tmp_path, monkeypatch):
         (tmp_path / "other.partial").mkdir()
         with pytest.raises(Conflict):
             bundle.unseal_unsafe(tmp_path / "other")
-        with pytest.raises(StoreError):
+        with pytest.raises(StoreError, match="cannot be made"):
             bundle.unseal_unsafe(tmp_path / "no" / "such")
+
+
+def test_unsealed_folders_are_their_owners_alone_at_any_depth(make_sealed, tmp_path, monkeypatch):
+    durable = []
+    with make_sealed({"a/b/c": b"1", "a/d": b"2", "e": b"3"}).open() as bundle:
+        monkeypatch.setattr("stanch.seal.unseal.os.fsync", lambda handle: durable.append(os.fstat(handle).st_size))
+        bundle.unseal_unsafe(tmp_path / "out")
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "out").rglob("*") if path.is_dir()} == {0o700}
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "out").rglob("*") if path.is_file()} == {0o600}
+    assert durable[:3] == [1, 1, 1]
+
+
+def test_unsealing_that_fails_leaves_nothing_and_says_why(small, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    with small.open() as bundle:
+        with pytest.raises(Conflict):
+            bundle.unseal_unsafe(tmp_path / "dangling")
+        file = bundle._index["sub/empty"]
+        bundle._index["sub/empty"] = msgspec.structs.replace(file, blake3="0" * 64)
+        with pytest.raises(Tampered, match="sub/empty"):
+            bundle.unseal_unsafe(out)
+        assert not list(tmp_path.glob("out*"))
+        bundle._index["sub/empty"] = file
+        for name in ("fsync", "rmdir"):
+            monkeypatch.setattr(os, name, lambda *_, **__: (_ for _ in ()).throw(OSError(errno.EIO, "")))
+        with pytest.raises(StoreError, match="cannot be written") as caught:
+            bundle.unseal_unsafe(out)
+        assert caught.value.why == os.strerror(errno.EIO)
 
 
 def test_what_the_manifest_says_and_does_not_say(make_sealed):
@@ -315,8 +352,12 @@ def test_sources_that_change_are_refused_and_leave_nothing(tmp_path, write_sourc
     def touch_meanwhile(_digests):
         (folder / "g").write_bytes(b"2")
 
-    for change in (touch_meanwhile, lambda _d: (folder / "new").touch(), lambda _d: (folder / "f").unlink()):
-        with pytest.raises(SourceChanged):
+    for name, change in (
+        ("g", touch_meanwhile),
+        ("new", lambda _d: (folder / "new").touch()),
+        ("f", lambda _d: (folder / "f").unlink()),
+    ):
+        with pytest.raises(SourceChanged, match=f"^{name}: the file changed"):
             seal(folder, dest, [generate_identity()], PARAMS, lambda _manifest: b"x", change)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s"]
 
@@ -354,6 +395,47 @@ def test_sources_that_cannot_be_sealed(tmp_path, write_source):
     dest.mkdir()
     with pytest.raises(Conflict):
         attempt(good)
+    dest.rmdir()
+    dest.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(Conflict):
+        attempt(good)
+
+
+def test_a_source_may_need_as_many_streams_and_as_long_an_index_as_a_bundle_holds(make_sealed, monkeypatch):
+    files = {"a": b"1", "b": b"2"}
+    length = read_manifest(make_sealed(files, name="one").path).streams[0].size
+    for name, most, message in (("MAX_STREAMS", 3, "needs 3 streams"), ("MAX_INDEX", length, "index needs")):
+        monkeypatch.setattr(write, name, most)
+        make_sealed(files, name=f"two-{name}")
+        monkeypatch.setattr(write, name, most - 1)
+        with pytest.raises(InvalidInput, match=message):
+            make_sealed(files, name=f"three-{name}")
+        monkeypatch.undo()
+
+
+def test_what_is_sealed_is_its_owners_to_change_and_everybodys_to_read(make_sealed):
+    before = os.umask(0o022)
+    try:
+        sealed = make_sealed({"f": b"x"})
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in sealed.path.rglob("*") if path.is_file()} == {0o644}
+
+
+def test_a_link_of_the_hub_cache_stands_for_its_blob(tmp_path, write_source):
+    blob = "0" * 40
+    cache = write_source(tmp_path / "models--a--b", {f"blobs/{blob}": b"{}", "snapshots/ab/notes": b"x"})
+    (cache / "snapshots" / "ab" / "config.json").symlink_to(f"../../blobs/{blob}")
+    files = DirectorySource(cache / "snapshots" / "ab").files()
+    assert [(file.path, file.size) for file in files] == [("config.json", 2), ("notes", 1)]
+    with files[0].open() as reader:
+        assert reader.read() == b"{}"
+
+
+def test_files_in_memory_are_sorted_and_not_shown():
+    source = SealedMemory({"b": b"secret", "a": b"1"})
+    assert [file.path for file in source.files()] == ["a", "b"]
+    assert "secret" not in repr(source.files())
 
 
 def test_reading_a_directory_refuses_a_link_put_in_a_files_place(tmp_path, write_source):
@@ -376,6 +458,36 @@ def test_an_arena_holds_its_size_and_large_ones_start_at_a_huge_page(size):
         assert np.frombuffer(memory, "u1").ctypes.data % (2 << 20) == 0
 
 
+def areas_of(memory):
+    """Return how the kernel keeps the pages that hold the memory, as its two-letter flags."""
+    address, inside = np.frombuffer(memory, "u1").ctypes.data, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if bounds := re.match("([0-9a-f]+)-([0-9a-f]+) ", line):
+            inside = int(bounds[1], 16) <= address < int(bounds[2], 16)
+        elif inside and line.startswith("VmFlags:"):
+            return set(line.split()[1:])
+    raise AssertionError("no such memory")
+
+
+def test_an_arena_is_kept_out_of_core_dumps_and_a_large_one_asks_for_huge_pages():
+    small, large = Arena(5000), Arena(2 << 20)  # core(5), proc(5): dd is "do not dump", hg "huge pages wanted"
+    assert "dd" in areas_of(small.memory)
+    assert {"dd", "hg"} <= areas_of(large.memory)
+    assert "dd" not in areas_of(memoryview(bytearray(1 << 22)))
+
+
+def test_a_large_arena_starts_and_is_wiped_at_a_huge_page_wherever_the_kernel_maps_it(monkeypatch):
+    # Linux maps so much at a huge page by itself since 6.7; this looks as if it had not.
+    known, page = ctypes.addressof, 2 << 20
+    monkeypatch.setattr(ctypes, "addressof", lambda view: known(view) + 4096)
+    arena, wiped = Arena(page), []
+    arena._memset = lambda *given: wiped.append(given)
+    arena.wipe()
+    assert wiped == [(arena._address + arena._start, 0, page)]
+    assert wiped[0][0] % page == 0
+    assert 0 < arena._start < page
+
+
 def test_an_arena_overwrites_itself_when_the_last_view_is_gone():
     wiped = []
     arena = Arena(1000)
@@ -390,14 +502,20 @@ def test_an_arena_overwrites_itself_when_the_last_view_is_gone():
     assert wiped == [(address, 0, 1000)]
 
 
+def test_checking_tells_how_far_it_is(small):
+    seen = []
+    found = verify_sealed(small.path, small.publisher, progress=lambda *step: seen.append(step))
+    sizes = [path.stat().st_size for path in sorted((small.path / "body").iterdir())]
+    assert found.stored == sum(sizes)
+    assert seen == [("verify", sum(sizes[:n]), sum(sizes)) for n in range(len(sizes) + 1)]
+
+
 def test_progress_reaches_the_total(tmp_path, write_source):
     seen = []
     source = write_source(tmp_path / "s", {"a": b"123", "b": b"4567"})
     params = SealParams(kind="other", lineage="l", release_number=1, clock=clock, progress=lambda *x: seen.append(x))
     seal(source, tmp_path / "x.sealed", [generate_identity()], params, lambda _manifest: b"x")
-    assert seen[0] == ("seal", 0, 7)
-    assert seen[-1] == ("seal", 7, 7)
-    assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
+    assert seen == [("seal", done, 7) for done in (0, 3, 7)]
 
 
 def test_sealing_many_files_keeps_few_descriptors_open(tmp_path, write_source):

@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -32,12 +33,16 @@ from stanch.seal import (
     OpenParams,
     SeenRelease,
     VolatileReleases,
+    open_bundle,
     read_manifest,
     read_signature,
     segments,
     verify_sealed,
 )
+from stanch.seal.digests import SignedDigests
+from stanch.seal.folder import BundleFolder, check_entries
 from stanch.seal.layout import PLAIN, SEGMENT
+from stanch.seal.recipients import unwrap_root
 from stanch.terms import VerifiedDigest
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -92,6 +97,18 @@ def test_every_byte_of_the_digests(small):
         with pytest.raises(Tampered, match=f"the digests of {stream} are"):
             small.open()
         flip(path, bit)
+
+
+def test_digests_of_another_length_or_value_are_refused_before_anything_is_compared_with_them(small):
+    manifest, data = read_manifest(small.path), (small.path / "digests.bin").read_bytes()
+    assert SignedDigests(data, manifest).data == data
+    for wrong in (b"", data[:-32], data[:-1], data + bytes(32)):
+        with pytest.raises(Tampered, match=f"expected {len(data)} bytes, found {len(wrong)}"):
+            SignedDigests(wrong, manifest)
+    for place in range(0, len(data), 32):  # each stream has a header and one segment
+        wrong = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+        with pytest.raises(Tampered, match=f"the digests of stream {place // 64} are"):
+            SignedDigests(wrong, manifest)
 
 
 def test_every_byte_of_the_recipients(small):
@@ -229,6 +246,17 @@ def test_streams_of_another_bundle(make_sealed):
     assert one.read_all() == files
 
 
+def test_checking_compares_headers_and_whose_the_recipients_are(small, make_sealed):
+    flip(small.path / "body" / "00002.floe", 8 * 20)
+    with pytest.raises(Tampered, match="stream 2, the header"):
+        verify_sealed(small.path, small.publisher)
+    flip(small.path / "body" / "00002.floe", 8 * 20)
+    verify_sealed(small.path, small.publisher)
+    shutil.copy(make_sealed({"f": b"x"}, name="other").path / "recipients.json", small.path)
+    with pytest.raises(Tampered, match="belongs to another bundle"):
+        verify_sealed(small.path, small.publisher)
+
+
 def test_entries_that_do_not_belong_or_are_missing(small):
     extra = small.path / "pytorch_model.bin"
     extra.write_bytes(b"")
@@ -255,6 +283,77 @@ def test_entries_that_do_not_belong_or_are_missing(small):
                 attempt()
         path.write_bytes(data)
     assert small.read_all() == small.files
+
+
+def test_a_bundle_that_is_still_being_fetched_may_lack_parts_and_holds_nothing_else(small):
+    body = small.path / "body"
+    for name in ("digests.bin", "recipients.json", "body/00001.floe"):
+        (small.path / name).unlink()
+    check_entries(small.path, 5, unfinished=True)
+    with pytest.raises(BundleIncomplete):
+        check_entries(small.path, 5)
+    for stray in (small.path / "more", body / "00005.floe"):
+        stray.touch()
+        with pytest.raises(UnexpectedFile, match=stray.name) as caught:
+            check_entries(small.path, 5, unfinished=True)
+        assert "fetch again" in caught.value.next_step
+        stray.unlink()
+    shutil.rmtree(body)
+    for unfinished in (True, False):
+        with pytest.raises(UnexpectedFile if unfinished else BundleIncomplete):
+            check_entries(small.path, 5, unfinished=unfinished)
+    body.touch()
+    with pytest.raises(UnexpectedFile, match="expected a directory"):
+        check_entries(small.path, 5, unfinished=True)
+
+
+def test_a_document_as_long_as_is_allowed_is_read(small):
+    place, length = BundleFolder(small.path), (small.path / "digests.bin").stat().st_size
+    assert place.document("digests.bin", length) == (small.path / "digests.bin").read_bytes()
+    with pytest.raises(UnexpectedFile, match="at most"):
+        place.document("digests.bin", length - 1)
+
+
+def test_a_stream_that_is_cut_while_it_is_read_is_incomplete(small):
+    path = small.path / "body" / "00001.floe"
+    with BundleFolder(small.path).stream(1, path.stat().st_size) as read:
+        path.write_bytes(path.read_bytes()[:-1])
+        with pytest.raises(BundleIncomplete, match="stream 1 ended"):
+            read(memoryview(bytearray(path.stat().st_size + 1)), 0)
+
+
+def test_the_signed_digests_are_compared_unless_that_is_refused_by_its_name(small):
+    flip(small.path / "body" / "00001.floe", 8 * 120)
+    for options in ({}, {"verify": "publsher"}):
+        with (
+            open_bundle(
+                small.path, small.publisher, [small.identity], memory=VolatileReleases(), params=at(NOW), **options
+            ) as bundle,
+            pytest.raises(Tampered, match="stream 1, segment 0"),
+        ):
+            bundle.read("config.json")
+    with small.open(verify="aead_only_unsafe") as bundle, pytest.raises(DecryptionFailed):
+        bundle.read("config.json")
+
+
+def test_no_segment_is_decrypted_before_every_header_is_checked(make_sealed, monkeypatch):
+    sealed = make_sealed({"a": b"1", "b": b"2"})
+    flip(sealed.path / "body" / "00002.floe", 0)
+    with sealed.open() as bundle:
+        arenas = Arenas(monkeypatch)
+        monkeypatch.setattr(segments.FloeDecryptor, "segment_into", lambda *_: pytest.fail("a segment was decrypted"))
+        with pytest.raises(Tampered, match="stream 2, the header"):
+            bundle._read((1, 2), 0, 2)
+    assert arenas.all_zero()
+
+
+def test_the_root_key_of_a_bundle_that_does_not_open_is_wiped(small, monkeypatch):
+    made, module = [], sys.modules["stanch.seal.read"]
+    monkeypatch.setattr(module, "unwrap_root", lambda *given: made.append(unwrap_root(*given)) or made[0])
+    flip(small.path / "digests.bin", 0)
+    with pytest.raises(Tampered):
+        small.open()
+    assert made[0]._root == bytearray(32)
 
 
 def test_links_and_special_files_are_refused(small, tmp_path):

@@ -27,6 +27,7 @@ from stanch.terms import Digest, JsonValue
 FORMAT = "stanch/mark-commitment/v1"
 RELEASE_ID = "*release*"
 _DECOY_ID = "decoy:"
+_MOST_DECOYS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +181,10 @@ def commit(
     slots = tuple(recipients)
     if len({text(slot.id) for slot in slots}) != len(slots) or not slots:
         raise InvalidInput("mark batch: expected one or more recipients with different names")
-    if batch < 1 or not 1 <= decoys <= 1_000_000:
-        raise InvalidInput(f"mark batch: expected a batch from 1 and 1 to 1,000,000 decoys, found {batch} and {decoys}")
+    if batch < 1 or not 1 <= decoys <= _MOST_DECOYS:
+        raise InvalidInput(
+            f"mark batch: expected a batch from 1 and 1 to {_MOST_DECOYS:,} decoys, found {batch} and {decoys}"
+        )
     original = plan.original
     subkeys = {slot.id: root.recipient_subkey(original, batch, slot) for slot in slots}
     subkeys[RELEASE_ID] = root.release_subkey(original)

@@ -1,5 +1,6 @@
 """Detection: from which recipients' copies a suspect was made, with a bound on ever naming an innocent one."""
 
+import itertools
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -401,8 +402,7 @@ def _examine(
     decoys = _score_decoys(features, keys, plan, threads) if features.values.any() else None
     best = [-math.inf] * len(keys.copies)
     open_ = list(range(len(keys.copies)))
-    done = 0
-    for done in range(1, plan.rounds + 1):
+    for done in itertools.count(1):
         for number, z in _score_screened(features, keys, open_, plan, threads).items():
             best[number] = max(best[number], z)
         accused = [number for number in open_ if decided(best[number]) >= plan.threshold]

@@ -53,7 +53,7 @@ def log10_agreements(agreements: int, layers: int) -> float:
     ``P(S ≥ m) ≤ E C(S, m) ≤ L^m/m!``; Chernoff's bound ``exp(m − L − m ln(m/L))`` follows from them as well. Both hold
     for permutations of any size, and for injections; the lesser is returned.
     """
-    if agreements <= 0 or layers <= 0:
+    if not layers:
         return 0.0
     m, count = agreements, layers
     moment = m * math.log(count) - math.lgamma(m + 1)
@@ -149,7 +149,7 @@ class LineageReport:
         with chance at most ``epsilon``. The match test calls it so only where half of the units agree, and ten times as
         many as in any control.
         """
-        if self.order.units and self.order.log10_p <= math.log10(self.epsilon):
+        if self.order.log10_p <= math.log10(self.epsilon):
             return True
         return bool(self.controls) and self.match.share >= max(_LEAST_SHARE, _TIMES_CONTROL * max(self.controls))
 

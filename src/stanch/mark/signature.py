@@ -55,8 +55,7 @@ class Draws:
     def seek(self, start: int) -> None:
         """Go to the coordinate ``start``."""
         self._stream.seek((start // GROUP).to_bytes(16, "big"))
-        if start % GROUP:
-            self._stream.fill(bytearray(2 * (start % GROUP)))
+        self._stream.fill(bytearray(2 * (start % GROUP)))
 
     def take(self, count: int) -> Indexes:
         """Return the next ``count`` indexes, until the thread's next draw into a buffer of that name."""

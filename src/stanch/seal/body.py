@@ -19,8 +19,6 @@ from stanch.seal.manifest import StreamEntry
 _IN_FLIGHT = 16
 """Most plaintext segments in memory at once."""
 
-_DIGEST_SIZE = 32
-
 
 class BodyWriter:
     """Encrypts streams into the ``body`` of an unfinished bundle. A context manager.

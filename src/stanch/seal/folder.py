@@ -112,11 +112,8 @@ class BundleFolder:
             BundleIncomplete: It is missing.
             UnexpectedFile: It is a link or a special file, or too long.
         """
-        with self._open(name) as handle:
-            if os.fstat(handle).st_size > limit:
-                raise UnexpectedFile(f"{name}: expected at most {limit} bytes")
-            with os.fdopen(os.dup(handle), "rb") as file:
-                data = file.read(limit + 1)
+        with self._open(name) as handle, os.fdopen(os.dup(handle), "rb") as file:
+            data = file.read(limit + 1)
         if len(data) > limit:
             raise UnexpectedFile(f"{name}: expected at most {limit} bytes")
         return data

@@ -72,9 +72,8 @@ def _check_file(file: IndexFile, sizes: Sequence[int]) -> None:
     else:
         head = sizes[0] if sizes else 0
         fits = (
-            bool(sizes)
+            8 <= head <= min(8 + MAX_HEADER_BYTES, file.size)
             and file.head == file.streams[0]
-            and 8 <= head <= min(8 + MAX_HEADER_BYTES, file.size)
             and tuple(sizes) == cut_safetensors(file.size, head)
         )
     if not fits:

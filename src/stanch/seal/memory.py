@@ -167,11 +167,10 @@ class FileReleases:
             data = self._path.read_bytes()
         except FileNotFoundError:
             return {}
-        document = parse_json(data, what=self._path.name)
-        releases = document.get("releases") if isinstance(document, dict) else None
-        if not isinstance(document, dict) or document.get("format") != MEMORY_FORMAT or not isinstance(releases, dict):
-            raise InvalidInput(f"{self._path.name}: expected format {MEMORY_FORMAT}")
-        return {key: _lineages(value, self._path.name) for key, value in releases.items()}
+        match parse_json(data, what=self._path.name):
+            case {"format": "stanch/release-memory/v1", "releases": dict(releases)}:
+                return {key: _lineages(value, self._path.name) for key, value in releases.items()}
+        raise InvalidInput(f"{self._path.name}: expected format {MEMORY_FORMAT}")
 
 
 def _lineages(value: JsonValue, name: str) -> dict[str, SeenRelease]:
@@ -179,8 +178,9 @@ def _lineages(value: JsonValue, name: str) -> dict[str, SeenRelease]:
     if not isinstance(value, dict):
         raise InvalidInput(f"{name}: expected lineages for each publisher")
     for lineage, release in value.items():
-        number, digest = release if isinstance(release, list) and len(release) == 2 else (None, None)
-        if not isinstance(number, int) or not isinstance(digest, str) or number < 1:
-            raise InvalidInput(f"{name}: an entry is not [release number, digest]")
-        lineages[lineage] = SeenRelease(number, digest)
+        match release:
+            case [int(number), str(digest)] if number >= 1:
+                lineages[lineage] = SeenRelease(number, digest)
+            case _:
+                raise InvalidInput(f"{name}: an entry is not [release number, digest]")
     return lineages

@@ -95,10 +95,10 @@ class Recipients:
                 "manifest_sha256": str(manifest_sha256),
                 "epoch": int(epoch),
                 "stanzas": list(stanzas),
-            } if epoch >= 0 and not isinstance(epoch, bool) and len(stanzas) <= MAX_STANZAS:
+            } if epoch >= 0 and not isinstance(epoch, bool):
                 recipients = cls(bundle_id, manifest_sha256, epoch, tuple(map(Stanza.from_json, stanzas)))
             case _:
-                raise InvalidInput(f"{_NAME}: a field is of the wrong type, or there are too many stanzas")
+                raise InvalidInput(f"{_NAME}: a field is of the wrong type")
         if recipients.to_bytes() != data:
             raise InvalidInput(f"{_NAME}: expected canonical JSON (RFC 8785)")
         return recipients

@@ -128,7 +128,7 @@ class SegmentReader:
     def __init__(self, streams: SignedStreams, root: ReleaseRoot, verify: Verify, threads: int) -> None:
         self._streams = streams
         self._root = root
-        self._compare = verify == "publisher"
+        self._compare = verify != "aead_only_unsafe"
         self._threads = threads
         self._decryptors: dict[int, FloeDecryptor] = {}
 

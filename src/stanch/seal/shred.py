@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from stanch.crypto.stanza import DestroyableKey, DestroyedKey, KeyDestroyed, Stanza, WrapContext
-from stanch.errors import InvalidInput, NotPermitted, Tampered
+from stanch.errors import InvalidInput, NotPermitted
 from stanch.seal.folder import RECIPIENTS_NAME, BundleFolder
 from stanch.seal.keys import ReleaseRoot
 from stanch.seal.manifest import Manifest
@@ -104,8 +104,7 @@ def shred(
     folder = BundleFolder(src)
     manifest = folder.verified_manifest(publisher)
     recipients = Recipients.parse(folder.document(RECIPIENTS_NAME, MAX_RECIPIENTS_FILE))
-    if recipients.bundle_id != manifest.bundle_id or recipients.manifest_sha256 != publisher.sha256.hex():
-        raise Tampered(f"{RECIPIENTS_NAME}: belongs to another bundle", next_step="fetch the bundle again")
+    recipients.check_manifest(manifest, publisher.sha256)
     if manifest.quorum is not None:
         raise ShreddingDefeated("approvers hold shares of this bundle's key", why="their key files may have copies")
     if missing := sorted(set(sealed_for) - {stanza.key_id for stanza in recipients.stanzas}):

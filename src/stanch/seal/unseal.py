@@ -36,7 +36,7 @@ def write_plaintext(dest: Path, files: Iterable[tuple[IndexFile, Iterator[memory
     current = partial
     try:
         for file, pieces in files:
-            _write_file(partial / file.path, file, pieces)
+            _write_file(partial, file, pieces)
         for folder in (partial, *(path for path in partial.rglob("*") if path.is_dir())):
             sync_folder(folder)
         current = partial.rename(dest)
@@ -48,9 +48,11 @@ def write_plaintext(dest: Path, files: Iterable[tuple[IndexFile, Iterator[memory
         raise
 
 
-def _write_file(path: Path, file: IndexFile, pieces: Iterator[memoryview]) -> None:
-    hasher = Hasher("blake3")
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+def _write_file(folder: Path, file: IndexFile, pieces: Iterator[memoryview]) -> None:
+    hasher, path = Hasher("blake3"), folder / file.path
+    # Not by parents=True, which makes all but the last as the umask says.
+    for parent in reversed(Path(file.path).parents):
+        (folder / parent).mkdir(mode=0o700, exist_ok=True)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(handle, "wb", buffering=0) as output:
         for piece in pieces:
