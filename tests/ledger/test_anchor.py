@@ -16,9 +16,9 @@ HOUR = 3600
 
 
 @pytest.fixture
-def anchored(either, postgresql):
+def anchored(either):
     """A log with one file anchor."""
-    ground, either.server = either, postgresql
+    ground = either
     anchor = open_anchor(f"file:{ground.folder / 'anchor'}", log_folder=ground.folder)
     ground.params = replace(ground.params, anchors=(anchor,))
     ground.anchor = anchor

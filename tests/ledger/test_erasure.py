@@ -27,10 +27,9 @@ def record(ground, log, person, value, *, field="actor.user.email_addr", subject
 
 
 @pytest.fixture
-def people(either, postgresql):
+def people(either):
     """A log with two people, published."""
     ground, log = either, either.create()
-    ground.server = postgresql
     with ground.tables.write() as connection:
         for person, name in ((ALICE, SECRET), (BOB, OTHER)):
             row = {"id": person, "kind": "user", "issuer": "local:w", "subject": name, "display": name}

@@ -109,6 +109,24 @@ def test_partial_tiles_go_once_the_full_one_stands(tmp_path):
     ]
 
 
+def test_a_bundle_that_became_full_still_serves_a_smaller_size(tmp_path):
+    blobs = FileBlobs(tmp_path)
+    for old, new in itertools.pairwise([0, 5, 300]):
+        grow(blobs, old, new)
+    assert TileHashes(blobs, 5).bundle(0) == ENTRIES[:5]
+    assert TileHashes(blobs, 300).bundle(1) == ENTRIES[256:300]
+
+
+@pytest.mark.parametrize(("key", "read"), [("log/tile/entries/000", "bundle"), ("log/tile/0/000", "tile")])
+def test_a_damaged_tile_is_named(tmp_path, key, read):
+    blobs = FileBlobs(tmp_path)
+    grow(blobs, 0, 300)
+    blobs.put(key, b"short", mode=REPLACE)
+    hashes = TileHashes(blobs, 300)
+    with pytest.raises(Tampered, match=f"^{key}: expected"):
+        hashes.bundle(0) if read == "bundle" else hashes.tile(0, 0)
+
+
 def test_writing_the_same_again_is_allowed_and_another_history_is_not(tmp_path):
     blobs = FileBlobs(tmp_path)
     grow(blobs, 0, 300)
