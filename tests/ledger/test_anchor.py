@@ -283,4 +283,4 @@ def test_other_uris_are_refused(ground, uri):
 
 def test_a_file_anchor_may_be_named_by_a_whole_uri(ground):
     for uri in (f"file:{ground.folder}/a", f"file://{ground.folder}/a"):
-        assert open_anchor(uri, log_folder=ground.folder / "log")._folder == ground.folder / "a"
+        assert open_anchor(uri, log_folder=ground.folder)._folder == ground.folder / "a"

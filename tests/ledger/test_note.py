@@ -48,6 +48,23 @@ def test_unknown_keys_are_ignored(load):
     assert len(open_note(note, [NoteVerifier.parse(golden["vkey"])]).signatures) == 1
 
 
+def test_several_keys_sign_one_note_in_their_order():
+    signers = [NoteSigner(name, SigningKey.from_seed(name.encode() * 32)) for name in "ba"]
+    note = sign_note("text\n", signers)
+    assert [s.name for s in open_note(note, [signer.verifier for signer in signers]).signatures] == ["b", "a"]
+    assert note.decode() == "text\n\n" + "".join(signer.line("text\n") for signer in signers)
+
+
+def test_of_several_lines_of_one_key_the_first_counts():
+    witness = Cosigner("w", SigningKey.from_seed(bytes(32)))
+    first, second = (witness.cosign("text\n", time_s) for time_s in (1, 2))
+    bad = first.replace("AAAA", "AAAB", 1)
+    for lines in (first + second, first + bad):
+        assert [s.time_s for s in open_note(f"text\n\n{lines}".encode(), [witness.verifier]).signatures] == [1]
+    with pytest.raises(NoTrustedSignature, match="of w does not verify"):
+        open_note(f"text\n\n{bad}{first}".encode(), [witness.verifier])
+
+
 def test_every_invalid_note_is_refused_with_its_error(load):
     golden = load("note/checkpoint.json")
     verifiers = [NoteVerifier.parse(golden["vkey"]), NoteVerifier.parse(golden["witness_vkey"])]
