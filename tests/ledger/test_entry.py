@@ -182,8 +182,10 @@ def test_what_an_act_was_given_is_written():
     assert event["activity_name"] == "break-glass"
     assert event["unmapped"]["stanch"]["credential"] == {"key_id": signed.key_id, "kind": "local", "sig": signed.sig}
     assert (event["unmapped"]["stanch"]["glass"], event["unmapped"]["stanch"]["profile"]) == ("g_1", "solo")
-    for make in (intent, outcome, denied, noted):
-        assert read_event(make(ACT, time_ms=1, payload={"n": 1}).encode(ORIGIN)).unmapped.stanch.payload == {"n": 1}
+    for make, standing in {intent: (99, 1), outcome: (1, 1), denied: (2, 3), noted: (1, 1)}.items():
+        event = read_event(make(ACT, time_ms=1, payload={"n": 1}).encode(ORIGIN))
+        assert (event.status_id, event.severity_id) == standing
+        assert event.unmapped.stanch.payload == {"n": 1}
     opening = Opening.make("actor.user.name", "alice")
     assert read_event(intent(ACT, time_ms=1, openings=(opening,)).encode(ORIGIN)).unmapped.stanch.commitments
 
@@ -341,7 +343,7 @@ def test_the_depth_limit_is_exact(start, end):
 
 
 def test_the_largest_integers_may_stand_in_an_entry():
-    payload = {"most": 2**53 - 1, "least": -(2**53) + 1}
+    payload = {"most": 2**53 - 1, "least": -(2**53) + 1, "yes": True, "no": False, "nothing": None, "text": "é"}
     assert (
         decode_entry(noted(ACT, time_ms=1, payload=payload).encode(ORIGIN))["unmapped"]["stanch"]["payload"] == payload
     )
