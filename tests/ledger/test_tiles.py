@@ -11,7 +11,15 @@ from stanch.errors import NotFound, Tampered, TileConflict
 from stanch.ledger.hashes import TileHashes
 from stanch.ledger.integrate import integrate
 from stanch.ledger.proof import frontier_at
-from stanch.ledger.tiles import decode_bundle, decode_tile, encode_bundle, level_size, tile_key, tile_width
+from stanch.ledger.tiles import (
+    CHECKPOINT_KEY,
+    decode_bundle,
+    decode_tile,
+    encode_bundle,
+    level_size,
+    tile_key,
+    tile_width,
+)
 from stanch.store import REPLACE, FileBlobs
 
 ENTRIES = [number.to_bytes(3, "big") * (1 + number % 5) for number in range(1400)]
@@ -26,6 +34,7 @@ def grow(blobs, old, new):
 def test_golden_keys(load):
     for case in load("ledger/tiles.json")["keys"]:
         assert tile_key(case["level"], case["number"], case["width"]) == case["key"]
+    assert CHECKPOINT_KEY == "log/checkpoint"
 
 
 def test_golden_layouts(load):
