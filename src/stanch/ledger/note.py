@@ -196,8 +196,8 @@ class ParsedNote:
 def open_note(note: bytes, verifiers: Sequence[NoteVerifier]) -> VerifiedNote:
     """Check a signed note against the keys that are trusted.
 
-    Signatures of unknown keys are ignored. Of several lines of one key the first counts, as in Go's ``sumdb/note``; if it
-    is bad the whole note is refused.
+    Signatures of unknown keys are ignored. Of several lines of one key the first counts, as in Go's ``sumdb/note``;
+    if it is bad the whole note is refused.
 
     Raises:
         ProofInvalid: Not a well-formed note.
