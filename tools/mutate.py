@@ -8,11 +8,11 @@ What is changed, ``tools/mutants.py`` says. ``tools/mutation/PACKAGE.toml`` list
 fast, and for each survivor the reason why no test should fail. Counts and survivors go to
 ``benchmarks/results/mutation.json``.
 
-Each mutant is imported by a new fork of a process that holds the other packages but nothing of stanch, and is met by
-the tests that ran a line of its statement, the fastest first. A change that shows at import is met by all tests of the
-group, those that reach its module first. A module must pass the same way unchanged. Tests that take more than five
-seconds of processor time alone, traced, are left out. One process at a time; a mutant may use ten times the processor
-time of its tests.
+Each mutant is imported by a new fork of a process that holds the other packages, and of stanch what lies beneath the
+module's package, which cannot import it. It is met by the tests that ran a line of its statement, the fastest first. A
+change that shows at import is met by all tests of the group, those that reach its module first. A module must pass the
+same way unchanged. Tests that take more than five seconds of processor time alone, traced, are left out. One process at
+a time; a mutant may use ten times the processor time of its tests.
 """
 
 import argparse
@@ -250,25 +250,31 @@ def _measure(files: list[str], paths: list[Path]) -> list[Test]:
         def measure() -> int:
             plugin = _Measure([str(path) for path in paths])
             ended = _pytest(files, plugin)
-            Path(file.name).write_bytes(pickle.dumps((plugin.tests, _foreign())))
+            Path(file.name).write_bytes(pickle.dumps((plugin.tests, _unconcerned(paths))))
             return ended
 
         if _fork(measure, 60 * WALL_S, quiet=False) != PASSED:
             raise SystemExit("the tests do not pass unchanged")
-        tests, foreign = pickle.loads(Path(file.name).read_bytes())  # noqa: S301 - our own fork wrote it
-    for name in foreign:
+        tests, names = pickle.loads(Path(file.name).read_bytes())  # noqa: S301 - our own fork wrote it
+    for name in names:
         with contextlib.suppress(Exception):
             importlib.import_module(name)
     gc.freeze()
     return tests
 
 
-def _foreign() -> list[str]:
-    """Return the imported modules that are installed: nothing of this project, whose import is tried."""
+def _unconcerned(paths: list[Path]) -> list[str]:
+    """Return the imported modules that are installed, or of layers beneath all ``paths``: they import none of these."""
+    layers = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]["layers"]
+    tried = {path.relative_to(SOURCES).parts[0] for path in paths}
+    lowest = max(number for number, layer in enumerate(layers) if tried & set(layer.split(" | ")))
+    beneath = tuple(f"stanch.{package}" for layer in layers[lowest + 1 :] for package in layer.split(" | "))
     return [
         name
         for name, module in sys.modules.items()
-        if "site-packages" in (getattr(module, "__file__", None) or "") or name in sys.stdlib_module_names
+        if "site-packages" in (getattr(module, "__file__", None) or "")
+        or name in sys.stdlib_module_names
+        or name.startswith(beneath)
     ]
 
 

@@ -98,6 +98,7 @@ def ground(tmp_path):
 def pg_ground(tmp_path, postgresql):
     """A log whose rows are in PostgreSQL and whose tiles are files."""
     ground = Ground(tmp_path, postgresql.database())
+    ground.server = postgresql
     yield ground
     for tables in ground.opened:
         tables.close()

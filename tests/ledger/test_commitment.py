@@ -39,3 +39,8 @@ def test_types_are_told_apart():
 
 def test_each_opening_has_its_own_salt():
     assert Opening.make("f", "v").commitment != Opening.make("f", "v").commitment
+
+
+def test_what_is_printed_of_an_opening_opens_nothing():
+    for opening in (Opening("actor.user.name", bytes(32), "alice"), Opening.make("actor.user.name", "alice")):
+        assert repr(opening) == "Opening(field='actor.user.name', principal='', retain_until_ms=None)"

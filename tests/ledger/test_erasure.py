@@ -4,8 +4,8 @@ import pytest
 from msgspec.structs import replace
 
 from stanch.errors import InvalidInput, NotFound, NotPermitted, StoreError
-from stanch.ledger import Opening, fsck, verify_proof
-from stanch.ledger.erasure import Selection, erase
+from stanch.ledger import Opening, fsck, outcome, verify_proof
+from stanch.ledger.erasure import BASIS, Selection, erase
 from stanch.store import CREATE
 from stanch.store.schema.access import principal as principals
 from stanch.store.schema.ledger import ledger_opening
@@ -17,6 +17,7 @@ BOB = "p_" + "b" * 26
 SECRET = "alice.liddell@wonderland.example"
 OTHER = "bob@builder.example"
 HELD = ArtifactRef("model", "bot", Digest.sha256(b"weights"))
+FREE = ArtifactRef("model", "free", Digest.sha256(b"other weights"))
 
 
 def record(ground, log, person, value, *, field="actor.user.email_addr", subject=(), **settings):
@@ -27,10 +28,9 @@ def record(ground, log, person, value, *, field="actor.user.email_addr", subject
 
 
 @pytest.fixture
-def people(either, postgresql):
+def people(either):
     """A log with two people, published."""
     ground, log = either, either.create()
-    ground.server = postgresql
     with ground.tables.write() as connection:
         for person, name in ((ALICE, SECRET), (BOB, OTHER)):
             row = {"id": person, "kind": "user", "issuer": "local:w", "subject": name, "display": name}
@@ -91,6 +91,39 @@ def test_a_field_is_erased_in_entries_before_a_time(people):
     assert occurrences(ground, SECRET)  # the person's row is not a field of an entry
 
 
+def test_times_are_half_open(people):
+    """Before a time is not at it, and a time of retention has passed only after it."""
+    ground, log = people
+    ground.clock.seconds += 60
+    now_ms = int(ground.clock() * 1000)
+    record(ground, log, BOB, "at that time")
+    record(ground, log, BOB, "kept until now", field="payload", retain_until_ms=now_ms)
+    record(ground, log, BOB, "kept until a moment ago", field="payload", retain_until_ms=now_ms - 1)
+    assert run(ground, log, None, "actor.user.email_addr", now_ms, now_ms=now_ms).openings == 3
+    with ground.tables.read() as connection:
+        left = {row.value for row in connection.execute(ledger_opening.select())}
+    assert left == {'"at that time"', '"kept until now"'}
+
+
+def test_the_copies_of_what_is_erased_are_named_to_whoever_holds_them(people):
+    ground, log = people
+    entry = ground.entry()
+    log.append(replace(entry, payload={"commitments": "a word in a payload"}))
+    with ground.tables.read() as connection:
+        made = {row.value: row.commitment for row in connection.execute(ledger_opening.select())}
+    asked = []
+
+    def forget(_connection, commitments):
+        asked.append(commitments)
+        return 7
+
+    selection = Selection(None, "actor.user.email_addr", 10**15)
+    assert erase(log.reader(), ground.blobs, Selection(ALICE), forget, now_ms=0).words == 7
+    assert erase(log.reader(), ground.blobs, selection, forget, now_ms=0).openings == 1
+    # Of a field all commitments are named, whether their openings are still there or not.
+    assert asked == [{made[f'"{SECRET}"']}, set(made.values())]
+
+
 def test_an_opening_about_another_person_is_that_persons(people):
     ground, log = people
     record(ground, log, BOB, "the new address of Alice", principal=ALICE)
@@ -106,7 +139,8 @@ def test_payloads_go_with_their_openings_and_when_their_time_has_passed(people):
     record(ground, log, ALICE, keys[0], field="payload")
     record(ground, log, BOB, keys[1], field="payload", retain_until_ms=1000)
     record(ground, log, BOB, keys[2], field="payload", retain_until_ms=3000)
-    assert run(ground, log, ALICE, now_ms=2000) == run_result(openings=3, columns=3, payloads=2)
+    ground.blobs.delete(keys[1])  # as an attempt before this one did
+    assert run(ground, log, ALICE, now_ms=2000) == run_result(openings=3, columns=3, payloads=1)
     assert [info.key for info in ground.blobs.list("payload/")] == keys[2:]
 
 
@@ -116,14 +150,44 @@ def test_a_legal_hold_refuses_and_nothing_is_erased(people):
     log.publish()
     row = {"kind": "model", "name": "bot", "digest": str(HELD.digest)}
     rest = {"sensitivity": 0, "quarantined": 0, "gate": "", "made_by": ""}
+    record(ground, log, BOB, "something free", subject=(FREE,))
+    free = {"kind": "model", "name": "free", "digest": str(FREE.digest)}
     with ground.tables.write() as connection:
         connection.execute(resource.insert().values(**row, **rest, legal_hold=1))
-    with pytest.raises(NotPermitted, match="legal hold"):
+        connection.execute(resource.insert().values(**free, **rest, legal_hold=0))
+    with pytest.raises(NotPermitted, match=f"{ALICE} acted on bot, which is under legal hold"):
         run(ground, log, ALICE)
     with pytest.raises(NotPermitted, match="legal hold"):
         run(ground, log, None, "actor.user.email_addr", 10**15)
     assert occurrences(ground, SECRET)
+    assert run(ground, log, BOB).openings == 2
+
+
+@pytest.mark.parametrize(("result", "is_held"), [("done", True), ("failed", False)])
+def test_whoever_tuned_what_is_held_is_not_erased(people, result, is_held):
+    ground, log = people
+    time_ms = int(ground.clock() * 1000)
+    act = replace(ground.entry().act, principal=ALICE)
+    other = replace(ground.entry().act, principal=BOB)
+    log.append(outcome(act, time_ms=time_ms, result=result, payload={"model": str(HELD.digest)}))
+    log.append(outcome(other, time_ms=time_ms))  # which names no model
+    row = {"kind": "model", "name": "bot", "digest": str(HELD.digest)}
+    rest = {"sensitivity": 0, "quarantined": 0, "gate": "", "made_by": "", "legal_hold": 1}
+    with ground.tables.write() as connection:
+        connection.execute(resource.insert().values(**row, **rest))
     assert run(ground, log, BOB).openings == 1
+    if is_held:
+        with pytest.raises(NotPermitted, match=f"{ALICE} acted on bot"):
+            run(ground, log, ALICE)
+    else:
+        assert run(ground, log, ALICE).openings == 1
+
+
+@pytest.mark.parametrize("code", ["gdpr-17-1-b", "a", "9" * 32])
+def test_codes_for_a_legal_basis(code):
+    assert BASIS.fullmatch(code)
+    assert not BASIS.fullmatch(f"{code}!")
+    assert not BASIS.fullmatch(f"-{code}")
 
 
 def test_a_principal_that_is_not_known_is_said(people):

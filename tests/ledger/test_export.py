@@ -1,5 +1,6 @@
 """Export: OCSF lines with their fingerprint, syslog lines by RFC 5424, every kind of act by the profile."""
 
+import base64
 import hashlib
 import json
 import re
@@ -12,7 +13,7 @@ from stanch.errors import InvalidInput, NoTrustedSignature
 from stanch.ledger import Act, Credential, decode_entry, denied, intent, new_act_id, noted, outcome, sign_act
 from stanch.ledger.entry import read_event
 from stanch.ledger.export import export_event, export_line
-from stanch.ledger.ocsf import class_of
+from stanch.ledger.ocsf import KeyUse, class_of
 from stanch.ledger.signature import act_message, check_act
 from stanch.terms import ArtifactRef, Digest
 from stanch.workspace.kinds import KINDS
@@ -78,6 +79,19 @@ def test_syslog_lines(entry, priority):
     assert json.loads(match[5]) == export_event(data)
 
 
+def test_a_syslog_header_keeps_the_limits_of_rfc_5424():
+    longest = noted(act("a23456789-123456789-123456789-12.end"), time_ms=NOW).encode("!" + "é~\x7f" + 253 * "h")
+    match = SYSLOG.fullmatch(export_line(longest, "syslog"))
+    assert match is not None
+    assert (match[3], match[4]) == ("!?~?" + 251 * "h", "a23456789-123456789-123456789-12")
+    assert json.loads(match[5])["attestation"]["chain_uid"] == "!" + "é~\x7f" + 253 * "h"
+
+
+def test_an_entry_without_a_kind_has_no_message_id(load):
+    line = export_line(load("ledger/entry.json")["entry"].encode(), "syslog")
+    assert line.startswith("<110>1 2026-01-01T00:00:00.000Z example.com/stanch/log stanch - - - \ufeff{")
+
+
 def test_a_line_holds_no_newline_whatever_a_name_holds():
     subject = (ArtifactRef("model", "two\nlines", Digest.sha256(b"")),)
     data = intent(act(subject=subject), time_ms=NOW).encode(ORIGIN)
@@ -123,13 +137,28 @@ def test_no_part_of_a_signed_act_can_be_changed(change):
         check_act(read_event(change(signed()).encode(ORIGIN)), KEY.public)
 
 
+def test_an_act_without_payload_and_kind_is_signed_all_the_same(load):
+    whole = read_event(load("ledger/entry.json")["entry"].encode())
+    sig = KEY.sign(
+        act_message(
+            act=whole.metadata.correlation_uid, kind="", origin=ORIGIN, subject=[], payload={}, time_ms=whole.time
+        )
+    )  # fmt: skip
+    use = KeyUse(key_id=KEY.key_id, kind="local", sig=base64.b64encode(sig).decode())
+    ours = replace(whole.unmapped.stanch, credential=use)
+    check_act(replace(whole, unmapped=replace(whole.unmapped, stanch=ours)), KEY.public)
+
+
 def test_another_log_and_no_signature_are_refused():
     with pytest.raises(NoTrustedSignature):
         check_act(read_event(signed().encode("example.com/other")), KEY.public)
-    with pytest.raises(NoTrustedSignature, match="not signed"):
-        check_act(read_event(intent(act(), time_ms=NOW).encode(ORIGIN)), KEY.public)
-    with pytest.raises(InvalidInput, match="does not name"):
-        sign_act(intent(act(), time_ms=NOW), ORIGIN, KEY)
+    named = act(credential=Credential(kind="local", key_id=KEY.key_id))
+    for unsigned in (act(), named):
+        with pytest.raises(NoTrustedSignature, match="not signed"):
+            check_act(read_event(intent(unsigned, time_ms=NOW).encode(ORIGIN)), KEY.public)
+    for other in (act(), replace(named, credential=Credential(kind="local", key_id="ed25519:" + "0" * 32))):
+        with pytest.raises(InvalidInput, match="does not name"):
+            sign_act(intent(other, time_ms=NOW), ORIGIN, KEY)
 
 
 def test_the_message_is_fixed():

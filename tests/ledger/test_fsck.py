@@ -5,6 +5,7 @@ import re
 import shutil
 import sqlite3
 import sys
+from types import SimpleNamespace
 
 import pytest
 from msgspec.structs import replace
@@ -15,8 +16,9 @@ from stanch.ledger import Cosigner, Credential, Ledger, Opening, TrustPolicy, Wi
 from stanch.ledger.checkpoint import Checkpoint, sign_checkpoint
 from stanch.ledger.damage import LogDamaged
 from stanch.ledger.entry import read_event
-from stanch.ledger.fsck import fsck
+from stanch.ledger.fsck import _Check, fsck
 from stanch.ledger.fsck_rows import Rows
+from stanch.ledger.fsck_tile import CheckedTile
 from stanch.ledger.integrate import integrate
 from stanch.ledger.note import NoteSigner
 from stanch.ledger.tiles import encode_bundle
@@ -359,6 +361,63 @@ def test_a_changed_upper_tile_is_located(ground):
     key = "log/tile/1/000.p/1"
     ground.blobs.put(key, change(ground.blobs.get(key)), mode=REPLACE)
     found(ground, f"tile {key}, hash", 0)
+
+
+FULL, LEFT = 258, 10  # tiles of 256 entries, and entries behind them: three levels of tiles
+ROOTS = [leaf_hash(number.to_bytes(2, "big")) for number in range(FULL)]
+ABOVE = {
+    (1, 0): ROOTS[:256],
+    (1, 1): ROOTS[256:],
+    (2, 0): [Frontier().append(ROOTS[:256]).root()],
+}
+
+
+def rise(published, above):
+    """Take so many tiles, of which only the roots are known, into the tree of a log with these tiles above them."""
+    size = 256 * FULL + LEFT
+    checkpoints = SimpleNamespace(
+        published=SimpleNamespace(checkpoint=SimpleNamespace(size=published)),
+        require_rows=lambda _size: None,
+        load=lambda _end: None,
+        compare=lambda _frontier: None,
+        inside=lambda _rows: [],
+    )
+    check = _Check(SimpleNamespace(size=size, reader=SimpleNamespace(blobs=None)), checkpoints)
+    read, check.hashes = (
+        [],
+        SimpleNamespace(tile=lambda level, number: read.append((level, number)) or above[level, number]),
+    )
+    for number, root in enumerate(ROOTS):
+        check.tile(CheckedTile(256 * number, 256, root, []))
+    check.tile(CheckedTile(256 * FULL, LEFT, b"", ROOTS[:LEFT]))
+    check.upper_tiles()
+    assert check.frontier.size == size
+    return read
+
+
+def test_tiles_of_every_level_are_compared():
+    assert rise(256 * FULL + LEFT, ABOVE) == [(1, 0), (1, 1), (2, 0)]
+    assert rise(256 * FULL, ABOVE) == [(1, 0), (1, 1), (2, 0)]
+    assert rise(256 * FULL - 1, ABOVE | {(1, 1): ROOTS[256:257]}) == [(1, 0), (1, 1), (2, 0)]
+    assert rise(256 * 256 - 1, {(1, 0): ROOTS[:255]}) == [(1, 0)]
+    assert rise(255, {}) == []
+
+
+@pytest.mark.parametrize(
+    ("tile", "offset", "place"),
+    [
+        ((1, 0), 255, "tile log/tile/1/000, hash"),
+        ((1, 1), 1, r"tile log/tile/1/001\.p/2, hash"),
+        ((2, 0), 0, r"tile log/tile/2/000\.p/1, hash"),
+    ],
+)
+def test_a_changed_hash_of_any_level_is_located(tile, offset, place):
+    hashes = list(ABOVE[tile])
+    hashes[offset] = bytes(32)
+    with pytest.raises(LogDamaged) as caught:
+        rise(256 * FULL + LEFT, ABOVE | {tile: hashes})
+    assert re.fullmatch(place, caught.value.place)
+    assert caught.value.index == offset
 
 
 KEYS = [

@@ -3,9 +3,9 @@
 import pytest
 
 from stanch.crypto import SigningKey
-from stanch.errors import InvalidInput, NoTrustedSignature
+from stanch.errors import InvalidInput, NotFound, NoTrustedSignature
 from stanch.ledger import Cosigner, Ledger, LedgerReader, NoteSigner, TrustPolicy, fsck, open_checkpoint
-from stanch.ledger.keys import OVERLAP_MS
+from stanch.ledger.keys import OVERLAP_MS, LogKeys
 from stanch.ledger.recover import recover
 from stanch.ledger.tiles import CHECKPOINT_KEY
 from stanch.ledger.witness import AddCheckpoint, WitnessState, add_checkpoint
@@ -44,6 +44,16 @@ def published(ground):
 def advance(ground, seconds):
     now = ground.clock() + seconds
     ground.clock = lambda: now
+
+
+def test_keys_are_those_of_a_log_that_the_database_holds(ground):
+    with pytest.raises(NotFound, match="is not in this database"):
+        LogKeys.read(ground.tables, "example.com/stanch/log", [NEW])
+    with pytest.raises(InvalidInput, match="not a log or key name"):
+        LogKeys("two words", (NEW,))
+    with pytest.raises(InvalidInput, match="expected an Ed25519 key, found p256"):
+        LogKeys("example.com/stanch/log", (NEW, SigningKey.generate("p256")))
+    assert OVERLAP_MS == 30 * DAY * 1000
 
 
 def test_both_keys_sign_for_thirty_days_and_the_new_one_alone_after(rotated):

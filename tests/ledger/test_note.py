@@ -48,6 +48,23 @@ def test_unknown_keys_are_ignored(load):
     assert len(open_note(note, [NoteVerifier.parse(golden["vkey"])]).signatures) == 1
 
 
+def test_several_keys_sign_one_note_in_their_order():
+    signers = [NoteSigner(name, SigningKey.from_seed(name.encode() * 32)) for name in "ba"]
+    note = sign_note("text\n", signers)
+    assert [s.name for s in open_note(note, [signer.verifier for signer in signers]).signatures] == ["b", "a"]
+    assert note.decode() == "text\n\n" + "".join(signer.line("text\n") for signer in signers)
+
+
+def test_of_several_lines_of_one_key_the_first_counts():
+    witness = Cosigner("w", SigningKey.from_seed(bytes(32)))
+    first, second = (witness.cosign("text\n", time_s) for time_s in (1, 2))
+    bad = first.replace("AAAA", "AAAB", 1)
+    for lines in (first + second, first + bad):
+        assert [s.time_s for s in open_note(f"text\n\n{lines}".encode(), [witness.verifier]).signatures] == [1]
+    with pytest.raises(NoTrustedSignature, match="of w does not verify"):
+        open_note(f"text\n\n{bad}{first}".encode(), [witness.verifier])
+
+
 def test_every_invalid_note_is_refused_with_its_error(load):
     golden = load("note/checkpoint.json")
     verifiers = [NoteVerifier.parse(golden["vkey"]), NoteVerifier.parse(golden["witness_vkey"])]
@@ -73,6 +90,27 @@ def test_every_invalid_vkey_is_refused(load):
     for case in load("note/invalid_vkeys.json"):
         with pytest.raises(InvalidInput):
             NoteVerifier.parse(case["vkey"])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda vkey: vkey.replace("b2e24c33", "b2e24c34"), "expected id b2e24c33, found b2e24c34"),
+        (lambda vkey: vkey[:-1] + "!", "bad base64"),
+        (lambda vkey: vkey[:-4], "expected 33 bytes, found 30"),
+        (lambda vkey: vkey + "AAAA", "expected 33 bytes, found 36"),
+        (lambda vkey: vkey.replace("+b2e24c33", ""), r"expected name\+hex\+base64"),
+    ],
+)
+def test_a_refused_vkey_says_what_is_wrong(load, change, reason):
+    with pytest.raises(InvalidInput, match=reason):
+        NoteVerifier.parse(change(load("note/checkpoint.json")["vkey"]))
+
+
+@pytest.mark.parametrize("kind", [0, 2, 3, 5, 255])
+def test_a_key_of_another_type_is_refused_even_with_its_right_id(load, kind):
+    with pytest.raises(InvalidInput, match=f"found type {kind}"):
+        NoteVerifier("n", kind, signer(load("note/checkpoint.json")).key.public)
 
 
 def test_every_single_bit_of_the_golden_note_matters(load):
@@ -122,6 +160,12 @@ def test_the_limits_are_exact():
     assert open_checkpoint(sign_checkpoint(largest, longest).note, [longest.verifier]).checkpoint == largest
 
 
+@pytest.mark.parametrize("note", ["— n AAAAAAA=\n", "text\n\n— n AAAAAAA=", "text\n\n— n AAAAAAA=x"])
+def test_a_note_has_a_text_and_ends_in_a_newline(note):
+    with pytest.raises(ProofInvalid, match="no signature lines after an empty line"):
+        parse_note(note.encode())
+
+
 @pytest.mark.parametrize("text", ["AAAA=", "AAA", "A===", "AAB=", "é", "AA AA", "AAAA\n"])
 def test_other_base64_is_refused(text):
     with pytest.raises(ProofInvalid, match="base64"):
@@ -141,9 +185,9 @@ def test_a_cosignature_of_another_length_is_refused(size):
         open_note(note.encode(), [witness])
 
 
-@pytest.mark.parametrize("name", ["", "with space", "a+b", "a\u2003b", "tab\t", "x" * 257])
+@pytest.mark.parametrize("name", ["", "with space", "a+b", "a\u2003b", "tab\t", "a\x7fb", "a\u200bb", "x" * 257])
 def test_names_that_cannot_stand_in_a_note_are_refused(name):
-    with pytest.raises(InvalidInput):
+    with pytest.raises(InvalidInput, match="not a log or key name"):
         _ = NoteSigner(name, SigningKey.from_seed(bytes(32))).verifier
 
 

@@ -14,7 +14,8 @@ from stanch.crypto import (
     verify_inclusion,
 )
 from stanch.errors import InvalidInput, ProofInvalid
-from stanch.ledger.proof import frontier_at, prove_consistency, prove_inclusion, range_root
+from stanch.ledger.damage import LogDamaged
+from stanch.ledger.proof import frontier_at, prove_consistency, prove_inclusion, range_root, stored_frontier
 
 LEAVES = [leaf_hash(bytes([number])) for number in range(33)]
 
@@ -89,6 +90,14 @@ def test_every_changed_consistency_proof_fails():
 def test_range_root_of_a_right_edge():
     subtree = subtree_of(LEAVES)
     assert range_root(16, 23, subtree) == merkle_root(LEAVES[16:23])
+
+
+def test_a_stored_frontier_is_of_its_size():
+    frontier = Frontier().append(LEAVES[:5])
+    assert stored_frontier(5, frontier.to_bytes()) == frontier
+    for size, data in [(4, frontier.to_bytes()), (5, frontier.to_bytes()[:-1]), (5, b"")]:
+        with pytest.raises(LogDamaged, match=f"expected the hashes of {size} entries, found {len(data)} bytes$"):
+            stored_frontier(size, data)
 
 
 @pytest.mark.parametrize(("index", "size"), [(0, 0), (3, 3), (-1, 3), (4, 3)])

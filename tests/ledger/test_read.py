@@ -7,10 +7,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from stanch.crypto import verify_consistency
+from stanch.crypto import SigningKey, verify_consistency
 from stanch.errors import InvalidInput, NotFound
 from stanch.ledger import (
     Act,
+    Cosigner,
     EntryQuery,
     LedgerReader,
     NoteVerifier,
@@ -19,8 +20,10 @@ from stanch.ledger import (
     index,
     intent,
     new_act_id,
+    open_checkpoint,
     outcome,
 )
+from stanch.store.schema.ledger import ledger_cosignature
 from stanch.store.statement import run
 from stanch.terms import ArtifactRef, Digest
 
@@ -82,9 +85,83 @@ def test_tail_crosses_pages(ground):
         assert [index for index, _ in log.reader().tail(1, 300)] == list(range(1, 301))
 
 
-def test_an_entry_that_is_not_there(history):
-    with pytest.raises(NotFound):
-        history[0].entry(40)
+def test_entries_come_in_the_order_that_was_asked_for(ground):
+    with ground.create() as log:
+        ground.fill(log, 600)
+        whole = dict(log.reader().tail())
+        assert list(log.reader().entries([599, 3, 3, 0]).items()) == [(index, whole[index]) for index in (599, 3, 0)]
+        assert list(log.reader().entries(range(599, -1, -1)).items()) == list(whole.items())[::-1]
+        assert log.reader().entries([]) == {}
+        with pytest.raises(NotFound, match="has no entry 700"):
+            log.reader().entries([5, 700, 800])
+
+
+@pytest.mark.parametrize("index", [40, -1])
+def test_an_entry_that_is_not_there(history, index):
+    with pytest.raises(NotFound, match=f"has no entry {index}"):
+        history[0].entry(index)
+
+
+def test_a_stored_checkpoint_has_the_cosignatures_over_its_own_size(ground):
+    witnesses = [Cosigner(f"w{number}.example", SigningKey.from_seed(bytes([number]) * 32)) for number in range(2)]
+    with ground.create() as log:
+        ground.fill(log, 3)
+        text = log.publish().checkpoint.text()
+        ground.fill(log, 1)
+        log.publish()
+        with ground.tables.write() as connection:
+            for origin, size in [(log.origin, 3), (log.origin, 4), ("example.com/other", 3)]:
+                for witness in witnesses:
+                    connection.execute(ledger_cosignature.insert().values(
+                        origin=origin, size=size, key_name=witness.name, key_id=witness.verifier.key_id.hex(), time_s=1,
+                        line=witness.cosign(text if origin == log.origin else "other\n", size),
+                    ))  # fmt: skip
+        note = log.reader().checkpoint(3).note
+        trusted = [log.verifier, *(witness.verifier for witness in witnesses)]
+        assert [(s.name, s.time_s) for s in open_checkpoint(note, trusted).cosignatures] == [
+            ("w0.example", 3),
+            ("w1.example", 3),
+        ]
+        with pytest.raises(NotFound, match="no checkpoint was published at size 2"):
+            log.reader().checkpoint(2)
+
+
+@pytest.mark.parametrize("index", [-1, 3, 4])
+def test_no_proof_of_an_entry_outside_the_checkpoint(ground, index):
+    with ground.create() as log:
+        ground.fill(log, 3)
+        log.publish()
+        assert len(list(log.reader().proofs([0, 1, 2]))) == 3
+        with pytest.raises(InvalidInput, match=f"entry {index} is not in the checkpoint of 3 entries"):
+            log.reader().prove(index)
+
+
+def test_an_index_row_says_what_the_entry_says(load):
+    data = load("ledger/entry.json")["entry"].encode()
+    row = index.IndexRow.of("o", 7, data)
+    act, principal = "019b76da-a800-7000-8000-000000000000", "p_aaaqeayeaudaocajbifqydiob4"
+    assert row == ("o", 7, act, "intent", "", principal, 1_767_225_600_000, 99, "")
+    assert row.digests == []
+    two = [{"digest": f"sha256:{digit * 64}"} for digit in "bab"]
+    subject = b'"stanch":{"subject":' + json.dumps(two).encode() + b","
+    assert index.IndexRow.of("o", 7, data.replace(b'"stanch":{', subject)).digests == [
+        f"sha256:{digit * 64}" for digit in "ab"
+    ]
+    for wrong in (b"", b"[]", data[:-1], data.replace(b'"intent"', b'"\xff"')):
+        with pytest.raises(InvalidInput, match="entry 7: it is not an entry of a log"):
+            index.IndexRow.of("o", 7, wrong)
+
+
+def test_who_was_refused_is_told_also_before_anybody_was_permitted(ground):
+    with ground.create() as log:
+        for made in (denied, intent, outcome):
+            time_ms = int(ground.clock() * 1000)
+            log.append(made(Act(kind="tune.run", id=new_act_id(time_ms), principal=PEOPLE[0]), time_ms=time_ms))
+            ground.clock.seconds += 1
+        start = int(ground.clock() * 1000) - 3000
+        assert list(log.reader().asked(start, start + 1000)) == [("tune.run", "", (PEOPLE[0],))]
+        assert list(log.reader().asked(start + 1000, start + 2000)) == [("tune.run", "", (PEOPLE[0],))]
+        assert list(log.reader().asked(start + 2000, start + 9000)) == []
 
 
 def test_a_log_that_is_not_there(ground):

@@ -11,7 +11,15 @@ from stanch.errors import NotFound, Tampered, TileConflict
 from stanch.ledger.hashes import TileHashes
 from stanch.ledger.integrate import integrate
 from stanch.ledger.proof import frontier_at
-from stanch.ledger.tiles import decode_bundle, decode_tile, encode_bundle, level_size, tile_key, tile_width
+from stanch.ledger.tiles import (
+    CHECKPOINT_KEY,
+    decode_bundle,
+    decode_tile,
+    encode_bundle,
+    level_size,
+    tile_key,
+    tile_width,
+)
 from stanch.store import REPLACE, FileBlobs
 
 ENTRIES = [number.to_bytes(3, "big") * (1 + number % 5) for number in range(1400)]
@@ -26,6 +34,7 @@ def grow(blobs, old, new):
 def test_golden_keys(load):
     for case in load("ledger/tiles.json")["keys"]:
         assert tile_key(case["level"], case["number"], case["width"]) == case["key"]
+    assert CHECKPOINT_KEY == "log/checkpoint"
 
 
 def test_golden_layouts(load):
@@ -107,6 +116,24 @@ def test_partial_tiles_go_once_the_full_one_stands(tmp_path):
         "log/tile/entries/000",
         "log/tile/entries/001.p/44",
     ]
+
+
+def test_a_bundle_that_became_full_still_serves_a_smaller_size(tmp_path):
+    blobs = FileBlobs(tmp_path)
+    for old, new in itertools.pairwise([0, 5, 300]):
+        grow(blobs, old, new)
+    assert TileHashes(blobs, 5).bundle(0) == ENTRIES[:5]
+    assert TileHashes(blobs, 300).bundle(1) == ENTRIES[256:300]
+
+
+@pytest.mark.parametrize(("key", "read"), [("log/tile/entries/000", "bundle"), ("log/tile/0/000", "tile")])
+def test_a_damaged_tile_is_named(tmp_path, key, read):
+    blobs = FileBlobs(tmp_path)
+    grow(blobs, 0, 300)
+    blobs.put(key, b"short", mode=REPLACE)
+    hashes = TileHashes(blobs, 300)
+    with pytest.raises(Tampered, match=f"^{key}: expected"):
+        hashes.bundle(0) if read == "bundle" else hashes.tile(0, 0)
 
 
 def test_writing_the_same_again_is_allowed_and_another_history_is_not(tmp_path):

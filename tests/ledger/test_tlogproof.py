@@ -113,6 +113,7 @@ def test_no_single_changed_byte_of_a_proof_verifies(ground, published):
         lambda p: p.replace(b"index 7", b"index -7"),
         lambda p: p.replace(b"index 7", b"index 9223372036854775808"),
         lambda p: p.replace(b"index 7\n", b""),
+        lambda p: p.replace(b"index 7", b"7"),
         lambda p: p.replace(b"index 7", b"index 6"),
         lambda p: p.replace(b"\n\n", b"\n", 1),
         lambda p: p.replace(b"\n", b"\r\n"),
@@ -131,6 +132,21 @@ def test_malformed_proofs_are_refused(ground, published, change):
     verify_proof(proof, published.entry(7), ground.policy)
     with pytest.raises(ProofInvalid):
         verify_proof(change(proof), published.entry(7), ground.policy)
+
+
+@pytest.mark.parametrize(
+    ("proof", "reason"),
+    [
+        (b"c2sp.org/tlog-proof@v1\nindex 0", "and a checkpoint"),
+        (b"c2sp.org/tlog-proof@v1\nindex 0\n", "and a checkpoint"),
+        (b"c2sp.org/tlog-proof@v1\n\nnote", "a line 'index N'"),
+        (b"c2sp.org/tlog-proof@v1\nextra AAAA\n\nnote", "a line 'index N'"),
+        ("c2sp.org/tlog-proof@v1\nindex 0\né\n\nnote".encode(), "not ASCII"),
+    ],
+)
+def test_an_incomplete_proof_is_refused_before_anything_is_verified(proof, reason):
+    with pytest.raises(ProofInvalid, match=reason):
+        TlogProof.parse(proof)
 
 
 def test_extra_data_is_skipped_since_it_is_not_authenticated(ground, published):

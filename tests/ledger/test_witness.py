@@ -10,18 +10,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stanch.crypto import EMPTY_ROOT, SigningKey, consistency_path, leaf_hash, merkle_root, sha256
-from stanch.errors import ExternalError, InvalidInput, LedgerUnavailable, LogRolledBack, NotFound, QuorumUnmet
-from stanch.ledger import Cosigner, LedgerParams, TrustPolicy, Witness, verify_proof
+from stanch.errors import (
+    ExternalError,
+    InvalidInput,
+    LedgerUnavailable,
+    LogRolledBack,
+    NotFound,
+    ProofInvalid,
+    QuorumUnmet,
+)
+from stanch.ledger import Cosigner, LedgerParams, TrustPolicy, Witness, verify_proof, witness_client
 from stanch.ledger.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from stanch.ledger.hashes import TileHashes
+from stanch.ledger.integrate import integrate
 from stanch.ledger.note import NoteSigner, parse_note, sign_note
 from stanch.ledger.witness import AddCheckpoint, WitnessState, add_checkpoint
-from stanch.ledger.witness_client import WitnessClient
+from stanch.ledger.witness_client import WitnessClient, fetch_note
 from stanch.ledger.witness_http import WitnessApp, serve
 from stanch.ledger.witness_store import WitnessStore
 from stanch.store import open_tables
 from stanch.store.http import HttpRequest, HttpResponse, exchange
-from stanch.store.schema.ledger import ledger_cosignature
+from stanch.store.schema.ledger import ledger_cosignature, witness_evidence, witness_log
 
 NOW = 1_767_225_600
 LOG = NoteSigner("example.com/stanch/log", SigningKey.from_seed(bytes(range(32))))
@@ -84,6 +93,7 @@ IMPOSTOR = NoteSigner(LOG.name, SigningKey.from_seed(bytes(32)))
         ("not ASCII", request(7, 9).replace(b"old 7", "old ٧".encode()), 400),
         ("64 hashes", request(7, 9, path=(bytes(32),) * 64), 400),
         ("a hash of 31 bytes", request(7, 9, path=(bytes(31),)), 400),
+        ("a hash of 31 bytes behind a good one", request(7, 9, path=(bytes(32), bytes(31))), 400),
         ("not base64", request(7, 9).replace(b"\n", b"\n!!\n", 1), 400),
         ("no empty line", request(7, 9).replace(b"\n\n", b"\n", 1), 400),
         ("no checkpoint", b"old 7\n\n", 400),
@@ -131,6 +141,20 @@ def test_a_witness_that_saw_nothing_refuses_what_cannot_be(body):
     assert answer(body).status == 422
 
 
+def test_the_limits_of_a_request_are_exact():
+    longest = AddCheckpoint(2**63 - 1, (bytes(32),) * 63, b"note")
+    assert AddCheckpoint.parse(longest.to_bytes()) == longest
+    with pytest.raises(ProofInvalid, match="at most 63 hashes, found 64"):
+        AddCheckpoint.parse(AddCheckpoint(0, (bytes(32),) * 64, b"").to_bytes())
+    room = (128 << 10) - len(b"old 0\n\n")
+    assert len(AddCheckpoint.parse(b"old 0\n\n" + bytes(room)).note) == room
+    with pytest.raises(ProofInvalid, match="131072 bytes, found 131073"):
+        AddCheckpoint.parse(b"old 0\n\n" + bytes(room + 1))
+    for head in (b"old 7", b"old 7\n", b"7\n\n"):
+        with pytest.raises(ProofInvalid, match="expected a line 'old N'"):
+            AddCheckpoint.parse(head)
+
+
 def test_checks_stand_in_their_order():
     """403 before 400 for the sizes, and the size conflict before the proof."""
     forged = AddCheckpoint(12, (), sign_checkpoint(checkpoint(9), IMPOSTOR).note).to_bytes()
@@ -153,6 +177,15 @@ def test_lines_of_others_are_not_served():
     body = request(0, 9, note=note + other.cosign(checkpoint(9).text(), NOW).encode())
     reply = answer(body)
     assert [name for name, _ in parse_note(reply.record.note).signatures] == [LOG.name, WITNESS.name]
+
+
+def test_a_log_under_two_keys_is_served_with_both_and_each_once():
+    new = NoteSigner(LOG.name, SigningKey.from_seed(bytes(range(64, 96))))
+    text = checkpoint(9).text()
+    both = sign_checkpoint(checkpoint(9), new, LOG).note
+    body = request(0, 9, note=both + STRANGER.line(text).encode() + new.line(text).encode())
+    reply = add_checkpoint(WitnessState(WITNESS, (LOG.verifier, new.verifier)), body, lambda: NOW)
+    assert reply.record.note == both + WITNESS.cosign(text, NOW).encode()
 
 
 # The store and the HTTP face
@@ -196,13 +229,53 @@ def test_the_offending_note_is_kept_once_as_evidence(open_store):
     assert store.add_checkpoint(request(7, 9)).status == 200
 
 
-def test_evidence_is_bounded(open_store, monkeypatch):
-    monkeypatch.setattr("stanch.ledger.witness_store._MAX_EVIDENCE", 2)
+def test_evidence_stands_beside_what_was_cosigned_at_that_time(open_store):
+    store = open_store(clock=lambda: NOW + 0.5)
+    impossible, fork = request(0, 5, path=(bytes(32),)), request(7, 9, OTHER)
+    store.add_checkpoint(impossible)
+    store.add_checkpoint(request(0, 7))
+    cosigned = store.note(sha256(LOG.name.encode()).hex())
+    store.add_checkpoint(fork)
+    with store._tables.read() as connection:
+        kept = connection.execute(witness_evidence.select()).all()
+    assert {(row.request, row.cosigned, row.received_ms) for row in kept} == {
+        (impossible, b"", NOW * 1000 + 500),
+        (fork, cosigned, NOW * 1000 + 500),
+    }
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_evidence_is_bounded(open_store, monkeypatch, most):
+    monkeypatch.setattr("stanch.ledger.witness_store._MAX_EVIDENCE", most)
     store = open_store()
     store.add_checkpoint(request(0, 3))
     for size in range(4, 10):
         assert store.add_checkpoint(request(3, size, OTHER, path=(bytes(32),))).status == 422
-    assert len(store.evidence(LOG.name)) == 2
+    assert len(store.evidence(LOG.name)) == most
+
+
+def test_logs_do_not_mix(open_store, monkeypatch):
+    monkeypatch.setattr("stanch.ledger.witness_store._MAX_EVIDENCE", 1)
+    new = NoteSigner(LOG.name, SigningKey.from_seed(bytes(range(64, 96))))
+    store = open_store(keys=(LOG.verifier, STRANGER.verifier, new.verifier))
+
+    def of_stranger(old, size, leaves=LEAVES):
+        note = sign_checkpoint(Checkpoint(STRANGER.name, size, merkle_root(leaves[:size])), STRANGER).note
+        return request(old, size, leaves, note=note)
+
+    assert [store.add_checkpoint(body).status for body in (request(0, 7), of_stranger(0, 5))] == [200, 200]
+    forks = {LOG.name: request(7, 9, OTHER), STRANGER.name: of_stranger(5, 9, OTHER)}
+    for origin, fork in forks.items():
+        assert store.add_checkpoint(fork).status == 422
+        assert store.evidence(origin) == [fork]
+    assert store.add_checkpoint(request(7, 8)).status == 200
+    assert store.add_checkpoint(of_stranger(5, 6)).status == 200
+    for name, size in ((LOG.name, 8), (STRANGER.name, 6)):
+        note = store.note(sha256(name.encode()).hex())
+        assert open_checkpoint(note, [LOG.verifier, STRANGER.verifier]).checkpoint.size == size
+    with store._tables.read() as connection:
+        known = {row.origin: row.vkeys for row in connection.execute(witness_log.select())}
+    assert known == {LOG.name: f"{LOG.verifier.vkey} {new.verifier.vkey}", STRANGER.name: STRANGER.verifier.vkey}
 
 
 def test_of_two_racing_requests_one_wins(open_store):
@@ -221,8 +294,8 @@ def test_of_two_racing_requests_one_wins(open_store):
 
 
 def test_a_witness_watches_logs_only(open_store):
-    for keys in ((), (WITNESS.verifier,)):
-        with pytest.raises(InvalidInput):
+    for keys in ((), (WITNESS.verifier,), (LOG.verifier, WITNESS.verifier)):
+        with pytest.raises(InvalidInput, match="keys of logs, of type 01"):
             open_store(keys=keys)
 
 
@@ -316,11 +389,12 @@ class Network:
         self.stores, self.asked, self.down = stores, [], False
 
     def __call__(self, request):
-        self.asked.append(AddCheckpoint.parse(request.body).old_size)
+        self.asked.append(AddCheckpoint.parse(request.body).old_size if request.body else request.method)
         if self.down:
             raise ExternalError("no usable answer")
-        host = request.url.split("/")[2]
-        status, headers, body = call_app(WitnessApp(self.stores[host]), request.method, "/add-checkpoint", request.body)
+        scheme, _, host, path = request.url.split("/", 3)
+        assert (scheme, request.headers) == ("https:", {"Content-Type": "text/plain"} if request.body else {})
+        status, headers, body = call_app(WitnessApp(self.stores[host]), request.method, f"/{path}", request.body)
         return HttpResponse(status, {name.decode(): value.decode() for name, value in headers.items()}, body)
 
 
@@ -387,8 +461,9 @@ def test_an_old_cosignature_is_renewed(witnessed):
     with witnessed.create() as log:
         witnessed.fill(log, 3)
         log.publish()
+        witnessed.clock.seconds += 150
         assert log.publish().cosignatures[0].time_s == NOW
-        witnessed.clock.seconds += 151
+        witnessed.clock.seconds += 1
         signed = log.publish()
         assert signed.cosignatures[0].time_s == NOW + 151
         assert witnessed.blobs.get("log/checkpoint") == signed.note
@@ -405,6 +480,124 @@ def test_a_log_that_forgot_its_cosignatures_learns_the_size(witnessed):
     assert len(log.publish().cosignatures) == 1
     assert witnessed.network.asked == [0, 0, 5]
     log.close()
+
+
+def test_a_cosignature_that_was_lost_is_asked_for_again_at_the_same_size(witnessed):
+    with witnessed.create() as log:
+        witnessed.fill(log, 5)
+        log.publish()
+        with witnessed.tables.write() as connection:
+            connection.execute(ledger_cosignature.delete())
+        assert len(log.publish().cosignatures) == 1
+    assert witnessed.network.asked == [0, 0, 5]
+
+
+def test_the_note_that_a_witness_shows_is_fetched(witnessed):
+    witness = witnessed.params.witnesses[0]
+    assert fetch_note(witness, LOG.name, exchange=witnessed.network) is None
+    with witnessed.create() as log:
+        witnessed.fill(log, 5)
+        signed = log.publish()
+        assert fetch_note(witness, log.origin, exchange=witnessed.network) == signed.note
+    assert witnessed.network.asked == ["GET", 0, "GET"]
+
+
+def test_a_witness_is_given_five_seconds_and_64_kib(monkeypatch):
+    asked = []
+    monkeypatch.setattr(witness_client, "exchange", lambda *request, **limits: asked.append((request, limits)))
+    witness_client.ask("request")
+    assert asked == [(("request",), {"timeout_seconds": 5.0, "max_bytes": 65_536})]
+
+
+@pytest.fixture
+def client(ground):
+    """A function that makes the log's side for witnesses that are played by a function, and a clock for its waits."""
+
+    def make(exchange, *witnesses):
+        known = [Witness(w.name, w.verifier, f"https://{w.name}/") for w in witnesses or (WITNESS,)]
+        return WitnessClient(ground.tables, known, clock=lambda: NOW, refresh_seconds=150, exchange=exchange)
+
+    return make
+
+
+def published(ground, size):
+    """Tiles and a signed checkpoint of so many entries."""
+    integrate(ground.blobs, iter([(bytes([number]), LEAVES[number]) for number in range(size)]), 0, size)
+    return sign_checkpoint(checkpoint(size), LOG), TileHashes(ground.blobs, size), lambda: size
+
+
+def test_waits_double_up_to_five_minutes_and_begin_anew_after_an_answer(ground, client, monkeypatch):
+    now, asked, is_down = [0.0], [], [True]
+    monkeypatch.setattr("stanch.ledger.witness_client.time.monotonic", lambda: now[0])
+
+    def exchange(_request):
+        asked.append(now[0])
+        if is_down[0]:
+            raise ExternalError("away")
+        return HttpResponse(200, {}, WITNESS.cosign(checkpoint(3).text(), NOW - 151).encode())  # to be renewed at once
+
+    log_side, of_log = client(exchange), published(ground, 3)
+
+    def waits(count):
+        found = []
+        for _ in range(count):
+            log_side.cosign(*of_log)
+            assert asked[-1] == now[0]
+            found.append(log_side._patience[WITNESS.verifier.vkey].until - now[0])
+            now[0] += found[-1]
+        return found
+
+    assert waits(11) == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
+    is_down[0] = False
+    log_side.cosign(*of_log)
+    is_down[0] = True
+    assert waits(2) == [1, 2]
+
+
+def test_a_size_that_keeps_changing_is_given_up_on_after_three_answers(ground, client):
+    sizes = iter(range(1, 9))
+    asked = []
+
+    def exchange(request):
+        asked.append(AddCheckpoint.parse(request.body).old_size)
+        return HttpResponse(409, {"content-type": "text/x.tlog.size; charset=utf-8"}, f"{next(sizes)}\n".encode())
+
+    assert client(exchange).cosign(*published(ground, 9)).cosignatures == ()
+    assert asked == [0, 1, 2]
+
+
+def test_a_witness_that_refuses_the_size_that_it_names_has_another_root(ground, client):
+    reply = HttpResponse(409, {"content-type": "text/x.tlog.size"}, b"5\n")
+    with pytest.raises(LogRolledBack) as caught:
+        client(lambda _request: reply).cosign(*published(ground, 5))
+    assert "another root over 5 entries" in caught.value.why
+
+
+def test_an_answer_with_more_than_signatures_is_not_taken(ground, client):
+    line = WITNESS.cosign(checkpoint(5).text(), NOW)
+    of_log = published(ground, 5)
+    assert client(lambda _: HttpResponse(200, {}, f"more\n\n{line}".encode())).cosign(*of_log).cosignatures == ()
+    assert len(client(lambda _: HttpResponse(200, {}, line.encode())).cosign(*of_log).cosignatures) == 1
+
+
+def test_two_witnesses_and_two_keys_of_the_log_stand_in_one_note(ground, client):
+    other = Cosigner("w.example", SigningKey.from_seed(bytes(32)))
+    new = NoteSigner(LOG.name, SigningKey.from_seed(bytes(range(64, 96))))
+    cosigners, asked = {WITNESS.name: WITNESS, other.name: other}, []
+
+    def exchange(request):
+        name = request.url.removeprefix("https://").removesuffix("/add-checkpoint")
+        asked.append((name, AddCheckpoint.parse(request.body).note))
+        text = parse_note(AddCheckpoint.parse(request.body).note).text
+        return HttpResponse(200, {}, cosigners[name].cosign(text, NOW).encode())
+
+    log_side, (_, hashes, rows) = client(exchange, WITNESS, other), published(ground, 5)
+    signed = sign_checkpoint(checkpoint(5), new, LOG)
+    cosigned = log_side.cosign(signed, hashes, rows)
+    lines = [witness.cosign(checkpoint(5).text(), NOW) for witness in (WITNESS, other)]
+    assert cosigned.note == signed.note + "".join(lines).encode()
+    assert [(s.name, s.time_s) for s in cosigned.cosignatures] == [(WITNESS.name, NOW), (other.name, NOW)]
+    assert sorted(asked) == sorted([(WITNESS.name, signed.note), (other.name, signed.note)])
 
 
 def test_a_restored_backup_is_found_by_the_witness(witnessed, make_ground, tmp_path):
@@ -457,12 +650,12 @@ def test_another_publisher_that_was_faster_is_no_rollback(witnessed):
     second.close()
 
 
-@pytest.mark.parametrize("skew", [-601, 601])
+@pytest.mark.parametrize("skew", [-601, -600, 600, 601])
 def test_a_cosignature_of_another_time_is_not_taken(witnessed, skew):
     witnessed.store._clock = lambda: NOW + skew
     with witnessed.create() as log:
         witnessed.fill(log, 2)
-        assert log.publish().cosignatures == ()
+        assert len(log.publish().cosignatures) == (abs(skew) == 600)
 
 
 @pytest.mark.parametrize(
@@ -478,16 +671,22 @@ def test_a_cosignature_of_another_time_is_not_taken(witnessed, skew):
         (409, b"-1\n", "text/x.tlog.size"),
         (409, b"\xd9\xa7\n", "text/x.tlog.size"),
         (500, b"", "text/plain"),
+        (500, b"3\n", "text/x.tlog.size"),
         (301, b"", "text/plain"),
     ],
 )
 def test_nonsense_of_a_witness_is_not_stored_and_stops_nothing(witnessed, monkeypatch, status, body, kind):
+    asked = []
+
+    def exchange(request):
+        asked.append(request)
+        return HttpResponse(status, {"content-type": kind}, body)
+
     with witnessed.create() as log:
-        monkeypatch.setattr(
-            log._publisher._witnesses, "_exchange", lambda _request: HttpResponse(status, {"content-type": kind}, body)
-        )
+        monkeypatch.setattr(log._publisher._witnesses, "_exchange", exchange)
         witnessed.fill(log, 5)
         assert log.publish().cosignatures == ()
+        assert len(asked) == 1
         with witnessed.tables.read() as connection:
             assert connection.execute(ledger_cosignature.select()).all() == []
 

@@ -48,7 +48,9 @@ class S3LockAnchor:
                     IfNoneMatch="*",
                 )  # fmt: skip
                 self._check_lock(key, made.get("VersionId", ""), until)
-                kept = self._oldest(key) or b""
+                kept = self._oldest(key)
+                if kept is None:
+                    raise StoreError(f"anchor {self.uri}: the service does not list what it took")
         check_same(self.uri, signed, kept)
 
     def notes(self, origin: str) -> Iterator[bytes]:

@@ -84,7 +84,9 @@ def erase(reader: LedgerReader, blobs: BlobStore, selection: Selection, forget: 
     tunings = _tunings(reader)  # which brings the index up to the last entry: who acted on what is held must be known
     with reader.tables.write() as connection:
         found = _select(connection, selection, fields, now_ms)
-        concerned = {row.principal for row in found} | ({selection.principal} - {None})
+        concerned = {row.principal for row in found}
+        if selection.principal is not None:
+            concerned.add(selection.principal)
         _refuse_held(connection, reader.origin, concerned, tunings)
         columns = _clear_person(connection, selection.principal) if selection.principal is not None else 0
         for row in found:
@@ -122,7 +124,7 @@ def _select(connection: Connection, selection: Selection, fields: set[str], now_
     queries = [columns.where(table.retain_until_ms < now_ms)]
     if selection.principal is not None:
         queries.append(columns.where(table.principal == selection.principal))
-    wanted = sorted(fields)
+    wanted = list(fields)
     queries += [
         columns.where(table.commitment.in_(wanted[start : start + _CHUNK])) for start in range(0, len(wanted), _CHUNK)
     ]
@@ -140,7 +142,7 @@ def _tunings(reader: LedgerReader) -> dict[str, set[str]]:
 
 
 def _refuse_held(
-    connection: Connection, origin: str, principals: Iterable[str | None], tunings: Mapping[str, set[str]]
+    connection: Connection, origin: str, principals: Iterable[str], tunings: Mapping[str, set[str]]
 ) -> None:
     """Refuse where somebody concerned acted on an artifact that must be kept as it is, or tuned it."""
     kept = select(resource.c.digest, resource.c.name).where(resource.c.legal_hold == 1)
@@ -156,7 +158,7 @@ def _refuse_held(
         .limit(1)
     )
     for principal in principals:
-        tuned = sorted(tunings.get(principal or "", set()) & held.keys())
+        tuned = sorted(tunings.get(principal, set()) & held.keys())
         digest = tuned[0] if tuned else connection.scalar(acted.where(ledger_index.c.principal == principal))
         if digest is not None:
             raise NotPermitted(

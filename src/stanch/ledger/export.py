@@ -15,7 +15,6 @@ Format = Literal["jsonl", "syslog"]
 
 _SHA256 = 3  # OCSF fingerprint.algorithm_id
 _FACILITY = 13  # log audit
-_SYSLOG_SEVERITY = {1: 6, 2: 5, 3: 4, 4: 3, 5: 2, 6: 1}
 _BOM = "\ufeff"
 _MAX_HOST, _MAX_MSGID = 255, 32
 
@@ -40,7 +39,7 @@ def export_event(data: bytes) -> dict[str, Any]:
 
 def _syslog(event: dict[str, Any], text: str) -> str:
     """Return an RFC 5424 line: facility 13, the host is the log, the message is the event in UTF-8."""
-    priority = 8 * _FACILITY + _SYSLOG_SEVERITY[event["severity_id"]]
+    priority = 8 * _FACILITY + 7 - event["severity_id"]  # OCSF counts up to fatal, syslog down to emergency
     seconds, thousandths = divmod(event["time"], 1000)
     moment = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     host = _printable(event["attestation"]["chain_uid"])[:_MAX_HOST]

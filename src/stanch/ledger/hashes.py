@@ -53,6 +53,4 @@ class TileHashes:
         try:
             return self._blobs.get(tile_key(level, number, width)), width
         except NotFound:
-            if width == TILE_WIDTH:
-                raise
             return self._blobs.get(tile_key(level, number)), TILE_WIDTH

@@ -44,7 +44,7 @@ def decode_base64(text: str, what: str) -> bytes:
         ProofInvalid: It is not that.
     """
     try:
-        data = base64.b64decode(text, validate=True)
+        data = base64.b64decode(text)  # drops what is no base64, which is then seen missing
     except ValueError as error:  # binascii.Error is one
         raise ProofInvalid(f"{what}: not base64") from error
     if encode_base64(data) != text:
@@ -196,7 +196,8 @@ class ParsedNote:
 def open_note(note: bytes, verifiers: Sequence[NoteVerifier]) -> VerifiedNote:
     """Check a signed note against the keys that are trusted.
 
-    Signatures of unknown keys are ignored. One bad signature of a known key rejects the whole note.
+    Signatures of unknown keys are ignored. Of several lines of one key the first counts, as in Go's ``sumdb/note``;
+    if it is bad the whole note is refused.
 
     Raises:
         ProofInvalid: Not a well-formed note.

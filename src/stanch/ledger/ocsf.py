@@ -23,6 +23,7 @@ INCIDENT_FINDING = 2005
 DATA_SECURITY_FINDING = 2006
 OTHER_ACTIVITY = 99
 
+_PLACE = re.compile(r"`(\$[\w.[\]]*)`\Z")  # where msgspec says it is; it leaves out the event itself
 KIND = re.compile(r"[a-z][a-z0-9-]{0,31}(\.[a-z][a-z0-9-]{0,31}){1,3}")
 
 _CRUD = frozenset({1, 2, 3, 4, OTHER_ACTIVITY})
@@ -242,7 +243,8 @@ _REQUIRED: dict[int, tuple[str, ...]] = {
 
 def refusal(error: ValidationError) -> InvalidInput:
     """Return the error that names the field in which an event breaks the profile, and not its value."""
-    place = str(error).rpartition(" - at ")[2].strip("`")[:120]
+    found = _PLACE.search(str(error))
+    place = found[1] if found else "$"
     return InvalidInput(f"entry: {place} is not as the profile demands", why=f"OCSF {OCSF_VERSION} profile")
 
 

@@ -82,7 +82,7 @@ class WitnessReply:
     """
 
     status: int
-    body: bytes = b""
+    body: bytes
     content_type: str = TEXT_TYPE
     record: SignedCheckpoint | None = None
     evidence: bool = False
@@ -122,7 +122,7 @@ def add_checkpoint(state: WitnessState, body: bytes, clock: Callable[[], float])
     except ProofInvalid as error:
         return WitnessReply(422, f"{error.what}\n".encode(), evidence=True)
     line = state.cosigner.cosign(parsed.text, int(clock()))
-    note = request.note if len(parsed.signatures) == 1 else _bare(parsed.text, request.note, keys)
+    note = _bare(parsed.text, request.note, keys)
     return WitnessReply(200, line.encode(), record=SignedCheckpoint(signed.checkpoint, note + line.encode()))
 
 

@@ -163,7 +163,7 @@ class WitnessClient:
                 raise ExternalError(f"witness {witness.name}: answered with status {reply.status}")
             theirs = _read_size(reply.body)
             # Read after the answer: whatever another publisher got cosigned meanwhile is in the rows by now.
-            if theirs > size and theirs > (present := rows()):
+            if theirs > (present := rows()):
                 raise _rolled_back(witness, f"it cosigned {theirs} entries, and this log holds {present}")
             if theirs == old == size:
                 raise _rolled_back(witness, f"it cosigned another root over {size} entries")
