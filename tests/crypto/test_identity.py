@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stanch.crypto.frame import frame
+from stanch.crypto.hashes import sha256
 from stanch.crypto.hpke import hpke_encrypt
 from stanch.crypto.identity import Identity, generate_identity
 from stanch.crypto.passphrase import Passphrase
@@ -44,6 +45,8 @@ def test_recipient_text_round_trips(identity, kind):
     assert parse_recipient(text) == identity.recipient
     assert parse_recipient(text).key_id.startswith(f"{kind}:")
     assert len(parse_recipient(text).key_id) == len(f"{kind}:") + 32
+    assert identity.recipient not in {text, generate_identity(kind).recipient}
+    assert {identity.recipient, parse_recipient(text)} == {identity.recipient}
 
 
 def test_every_wrong_character_of_a_recipient_is_noticed():
@@ -59,6 +62,13 @@ def test_every_wrong_character_of_a_recipient_is_noticed():
             parse_recipient(wrong)
 
 
+def test_a_recipient_of_another_length_is_refused_though_its_checksum_fits():
+    for public in (b"", bytes(31), bytes(33)):
+        text = encode_base64url(public + sha256(b"x25519", public)[:4])
+        with pytest.raises(InvalidInput, match="expected 32 bytes"):
+            parse_recipient(f"stanch1-x25519-{text}")
+
+
 def test_wrap_and_unwrap(identity, kind):
     stanza = identity.recipient.wrap(ROOT, CONTEXT)
     type_, size = {"x25519": ("hpke-x25519", 80), "hybrid": ("hpke-mlkem768-x25519", 1168)}[kind]
@@ -68,6 +78,7 @@ def test_wrap_and_unwrap(identity, kind):
     assert identity.unwrap(Stanza.from_json(json.loads(json.dumps(stanza.to_json()))), CONTEXT) == ROOT
     assert identity.describe().names(stanza)
     assert not generate_identity().describe().names(stanza)
+    assert not identity.describe().names(Stanza("quorum-share", stanza.key_id, stanza.not_after, stanza.fields))
 
 
 def test_each_part_of_the_context_is_bound(identity):
@@ -216,10 +227,12 @@ def test_locked_identity_opens_with_its_passphrase_only(tmp_path, kind):
         Identity.load(path, passphrase=lambda: Passphrase("correct horse"))
 
 
-def test_damaged_identity_files_are_refused(tmp_path):
+def test_damaged_identity_files_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("stanch.crypto.passphrase._COSTS", {"t": (1, 16), "m_kib": (64, 1 << 20), "p": (1, 16)})
     identity, other = generate_identity(), generate_identity()
     identity.save(tmp_path / "good")
     good = json.loads((tmp_path / "good").read_bytes())
+    locked = Passphrase("x").lock(bytes(32), aad=b"")
     wrong = [
         [],
         good | {"format": "stanch/identity/v2"},
@@ -232,6 +245,8 @@ def test_damaged_identity_files_are_refused(tmp_path):
         good | {"locked": {}},
         {key: value for key, value in good.items() if key != "secret"},
         {key: value for key, value in good.items() if key != "secret"} | {"locked": {"t": [1]}},
+        {key: value for key, value in good.items() if key != "secret"} | {"locked": locked | {"more": [1]}},
+        {key: value for key, value in good.items() if key != "secret"} | {"locked": locked | {"ct": [1]}},
     ]
     for number, document in enumerate(wrong):
         path = tmp_path / str(number)
@@ -245,7 +260,9 @@ def test_nothing_secret_is_printed(tmp_path):
     secret = bytes(range(50, 82))
     identity = Identity(secret)
     shown = [repr(identity), str(identity.recipient), repr(identity.recipient), repr(identity.describe())]
-    shown += [repr(identity.wrap(ROOT, CONTEXT)), repr(Passphrase("marker-passphrase"))]
+    stanza = identity.wrap(ROOT, CONTEXT)
+    shown += [repr(stanza), repr(Passphrase("marker-passphrase"))]
+    assert stanza.fields["ct"] not in repr(stanza)  # a wrapped key belongs into its file, not into a log
     path = tmp_path / "id"
     identity.save(path)
     document = json.loads(path.read_bytes())
