@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from stanch.crypto.frame import frame
 from stanch.crypto.hashes import sha256
 from stanch.crypto.hpke import hpke_encrypt
-from stanch.crypto.identity import Identity, generate_identity
+from stanch.crypto.identity import Identity, generate_identity, load_identity
 from stanch.crypto.passphrase import Passphrase
 from stanch.crypto.recipient import Recipient, parse_recipient
 from stanch.crypto.stanza import BoundContext, KeyUnavailable, Stanza, WrapContext, decode_base64url, encode_base64url
@@ -209,7 +209,8 @@ def test_readable_by_others_is_refused(tmp_path):
             Identity.load(path)
 
 
-def test_locked_identity_opens_with_its_passphrase_only(tmp_path, kind):
+def test_locked_identity_opens_with_its_passphrase_only(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr("stanch.crypto.passphrase._COSTS", {"t": (1, 16), "m_kib": (64, 1 << 20), "p": (1, 16)})
     path, identity = tmp_path / "id", generate_identity(kind)
     identity.save(path, passphrase=Passphrase("correct horse"))
     assert b"secret" not in path.read_bytes()
@@ -254,6 +255,57 @@ def test_damaged_identity_files_are_refused(tmp_path, monkeypatch):
         path.write_text(json.dumps(document))
         with pytest.raises(InvalidInput):
             Identity.load(path, passphrase=lambda: Passphrase("x"))
+
+
+AGE = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX"
+
+
+@pytest.mark.parametrize(
+    ("text", "part", "words"),
+    [
+        ("age1x", "pyrage", "expected age1"), ("pkcs11:x", "pkcs11", r"PKCS#11 URI"), ("arn:x", "boto3", "KMS key"),
+        ("passphrase:", None, "no recipient here"), ("stanch1-rsa-AA", None, "expected stanch1-x25519"),
+        ("nobody", None, "expected stanch1-…, age1…"),
+    ],
+)  # fmt: skip
+def test_each_text_is_refused_by_the_part_that_reads_it(text, part, words):
+    if part:
+        pytest.importorskip(part, reason=f"{part} is not installed")
+    with pytest.raises(InvalidInput, match=words):
+        parse_recipient(text)
+
+
+@pytest.mark.parametrize(
+    ("data", "part", "shown"),
+    [
+        (f"{AGE}\n", "pyrage", "age1"), (f"# a comment\n\n {AGE}", "pyrage", "age1"),
+        ("pkcs11:token=a;object=b\n", "pkcs11", "pkcs11:token=a;object=b"), ("passphrase:\n", None, "passphrase:"),
+    ],
+)  # fmt: skip
+def test_a_file_that_names_a_key_kept_elsewhere_is_known_by_its_content(tmp_path, data, part, shown):
+    if part:
+        pytest.importorskip(part, reason=f"{part} is not installed")
+    (tmp_path / "id").touch(0o600)
+    (tmp_path / "id").write_text(data)
+    assert load_identity(tmp_path / "id", passphrase=lambda: Passphrase("x")).describe().recipient.startswith(shown)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff", b"arn", b"pkcs11:token=a;object=b\nmore", b"passphrase:\nmore", b"stanch1-x25519-AA"]
+)
+def test_a_file_of_anything_else_opens_nothing(tmp_path, data):
+    (tmp_path / "id").touch(0o600)
+    (tmp_path / "id").write_bytes(data)
+    with pytest.raises(InvalidInput, match="id: expected an identity file of stanch or age"):
+        load_identity(tmp_path / "id", passphrase=lambda: Passphrase("x"))
+
+
+def test_a_passphrase_is_read_from_the_file_that_the_text_names(tmp_path):
+    (tmp_path / "words").touch(0o600)
+    (tmp_path / "words").write_text("from a file")
+    key = parse_recipient(f"passphrase:{tmp_path / 'words'}", passphrase=lambda: pytest.fail("asked"))
+    assert key._secret.reveal() == "from a file"
+    assert parse_recipient("passphrase:", passphrase=lambda: Passphrase("asked"))._secret.reveal() == "asked"
 
 
 def test_nothing_secret_is_printed(tmp_path):

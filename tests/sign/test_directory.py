@@ -29,6 +29,7 @@ from stanch.sign import (
     verify_directory,
 )
 from stanch.sign.directory import MODEL_SIGNATURE_TYPE, SIGNATURE_NAME
+from stanch.sign.files import Piece, hash_pieces, open_regular
 from stanch.sign.resources import read_resources
 from stanch.terms import Digest
 
@@ -283,6 +284,9 @@ def test_shards_have_a_whole_size_and_end_where_numbers_do():
     read_resources(shards(f"a:0:{2**52}", f"a:{2**52}:{largest}", size=2**52))
     with pytest.raises(InvalidInput):
         read_resources(shards(f"a:0:{2**52}", f"a:{2**52}:{largest + 1}", size=2**52))
+    with pytest.raises(InvalidInput) as caught:
+        read_resources(shards("a:0:5", "a:5:5", size=5))
+    assert caught.value.why == "a shard has another length than shard_size"
     for size in (0, -1, 10.5, float(2**53), True, "10", None):
         predicate = shards("a:0:1")
         predicate["serialization"]["shard_size"] = size
@@ -307,6 +311,29 @@ def test_a_subject_that_is_not_its_lists_digest_is_refused(model):
     other = replace(statement, subjects=(Subject("bot", Digest.sha256(b"")),))
     with pytest.raises(PolicyViolation, match="own list"):
         verify_directory(model, sign_statement(other, KEY), TRUSTED)
+
+
+def test_only_a_regular_file_is_opened_and_nothing_stays_open(tmp_path, open_here):
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "folder", "pipe", "missing"):
+        with pytest.raises(InvalidInput, match=name):
+            open_regular(tmp_path, name)
+    assert open_here() == []
+    os.close(open_regular(tmp_path, "file"))
+
+
+def test_a_piece_ends_where_it_says_or_where_its_file_does(tmp_path):
+    data = bytes(range(251)) * 8400  # more than two buffers
+    (tmp_path / "f").write_bytes(data)
+    size = len(data)
+    spans = [(0, None), (5, None), (size, None), (5, 9), (0, 1 << 20), (3, (1 << 20) + 4), (0, size), (1, size)]
+    hashed = hash_pieces(tmp_path, [Piece("f", start, end) for start, end in spans], "sha256")
+    assert hashed == [sha256(data[start:end]) for start, end in spans]
+    short = [Piece("f", 0, size + 1), Piece("f", size, size + 1), Piece("f", size + 5, size + 6)]
+    assert hash_pieces(tmp_path, short, "sha256") == [None, None, None]
 
 
 JSON = st.recursive(
