@@ -40,6 +40,7 @@ def test_names_usage_and_rank_are_read():
     found = named(DnsName("b"), UriName("urn:a"), x509.RFC822Name("c@example.com"), UriName("urn:d"))
     assert (found.uris, found.dns_names) == (("urn:a", "urn:d"), ("b",))
     assert (found.for_clients, found.is_authority) == (False, False)
+    assert not OURS.open_client(leaf(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]))).for_clients
     both = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
     found = OURS.open_client(leaf(both, x509.BasicConstraints(ca=True, path_length=None)))
     assert (found.uris, found.dns_names, found.for_clients, found.is_authority) == ((), (), True, True)

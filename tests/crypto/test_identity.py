@@ -45,7 +45,7 @@ def test_recipient_text_round_trips(identity, kind):
     assert parse_recipient(text) == identity.recipient
     assert parse_recipient(text).key_id.startswith(f"{kind}:")
     assert len(parse_recipient(text).key_id) == len(f"{kind}:") + 32
-    assert identity.recipient not in {text, generate_identity(kind).recipient}
+    assert identity.recipient not in [text, generate_identity(kind).recipient]
     assert {identity.recipient, parse_recipient(text)} == {identity.recipient}
 
 
@@ -138,6 +138,9 @@ def test_malformed_stanzas_are_refused(identity, stanza_type, fields):
         {"type": "X", "key_id": "k", "not_after": None},
         {"type": "x", "key_id": "", "not_after": None},
         {"type": "x", "key_id": "k k", "not_after": None},
+        {"type": "x", "key_id": 5, "not_after": None},
+        {"type": 5, "key_id": "k", "not_after": None},
+        {"type": "x", "not_after": None},
         {"type": "x", "key_id": "k", "not_after": 5},
         {"type": "x", "key_id": "k", "not_after": None, "Field": "v"},
         {"type": "x", "key_id": "k", "not_after": None, "field": True},
@@ -164,6 +167,14 @@ def test_a_stanza_has_its_widest_form():
         Stanza.from_json(value | {"one_more": 1})
     with pytest.raises(InvalidInput):
         Stanza.from_json({name: item for name, item in WIDEST.items() if name != "not_after"})
+
+
+def test_a_context_without_an_end_says_so_with_no_bytes():
+    # docs/spec/sealed-bundle.md: INFO.
+    ends = {None: b"", "2030-01-01T00:00:00Z": b"2030-01-01T00:00:00Z"}
+    for not_after, end in ends.items():
+        info = WrapContext(b"b" * 32, b"m" * 32, not_after).info("t", "k")
+        assert info == frame(b"stanch/seal/v1/wrap", b"b" * 32, b"m" * 32, b"t", b"k", end)
 
 
 def test_a_bound_context_opens_with_its_purpose_and_values_only(identity):
@@ -226,6 +237,16 @@ def test_locked_identity_opens_with_its_passphrase_only(tmp_path, kind, monkeypa
     path.write_text(json.dumps(document))
     with pytest.raises(DecryptionFailed):
         Identity.load(path, passphrase=lambda: Passphrase("correct horse"))
+
+
+def test_a_lock_is_bound_to_the_kind_and_the_public_key(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr("stanch.crypto.passphrase._COSTS", {"t": (1, 16), "m_kib": (64, 1 << 20), "p": (1, 16)})
+    # docs/spec/sealed-bundle.md: the associated data of the lock.
+    bound, lock = [], Passphrase.lock
+    monkeypatch.setattr(Passphrase, "lock", lambda self, secret, aad: bound.append(aad) or lock(self, secret, aad=aad))
+    identity = generate_identity(kind)
+    identity.save(tmp_path / "id", passphrase=Passphrase("x"))
+    assert bound == [frame(b"stanch/identity/v1/lock", kind.encode(), str(identity.recipient).encode())]
 
 
 def test_damaged_identity_files_are_refused(tmp_path, monkeypatch):
@@ -300,6 +321,14 @@ def test_a_file_of_anything_else_opens_nothing(tmp_path, data):
         load_identity(tmp_path / "id", passphrase=lambda: Passphrase("x"))
 
 
+def test_a_file_that_names_a_key_of_kms_is_read_as_its_name(tmp_path):
+    pytest.importorskip("boto3", reason="boto3 is not installed")
+    (tmp_path / "id").touch(0o600)
+    (tmp_path / "id").write_text("arn:aws:kms:x")
+    with pytest.raises(InvalidInput, match="KMS key: expected"):
+        load_identity(tmp_path / "id")
+
+
 def test_a_passphrase_is_read_from_the_file_that_the_text_names(tmp_path):
     (tmp_path / "words").touch(0o600)
     (tmp_path / "words").write_text("from a file")
@@ -312,6 +341,8 @@ def test_nothing_secret_is_printed(tmp_path):
     secret = bytes(range(50, 82))
     identity = Identity(secret)
     shown = [repr(identity), str(identity.recipient), repr(identity.recipient), repr(identity.describe())]
+    assert shown[0] == f"Identity({identity.recipient.key_id})"
+    assert shown[2] == f"Recipient({identity.recipient.key_id})"
     stanza = identity.wrap(ROOT, CONTEXT)
     shown += [repr(stanza), repr(Passphrase("marker-passphrase"))]
     assert stanza.fields["ct"] not in repr(stanza)  # a wrapped key belongs into its file, not into a log
