@@ -56,6 +56,7 @@ json_values = st.recursive(
 def test_numbers_are_written_as_the_rfc_lists_them(bits, text):
     (value,) = struct.unpack(">d", bytes.fromhex(bits))
     assert canonical_json(value).decode() == text
+    assert canonical_json([1, {"a": "b", "c": [None, value]}]).decode() == f'[1,{{"a":"b","c":[null,{text}]}}]'
 
 
 def test_keys_are_sorted_by_utf16_code_units():
@@ -81,7 +82,15 @@ def test_a_float_beside_it_changes_nothing_of_how_a_value_is_written(value):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(-1.5e-7, "-1.5e-7"), (1.25e21, "1.25e+21"), (-12.0, "-12"), (120.5, "120.5"), ((1, True, None), "[1,true,null]")],
+    [
+        (-1.5e-7, "-1.5e-7"),
+        (1.25e21, "1.25e+21"),
+        (-12.0, "-12"),
+        (120.5, "120.5"),
+        (1.25, "1.25"),
+        (0.5, "0.5"),
+        ((1, True, None), "[1,true,null]"),
+    ],
 )
 def test_what_else_is_written(value, text):
     assert canonical_json(value).decode() == text
